@@ -1,0 +1,61 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+// Dependencies point one way: executables -> IMS, MATNode -> IMTKernel, MATDNS -> MATRuntime, MATSignal.
+// Each module's place is described in docs/architecture.md.
+
+let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+let sqlite: Target.Dependency = .product(name: "GRDB", package: "GRDB.swift")
+let yaml: Target.Dependency = .product(name: "Yams", package: "Yams")
+
+let package = Package(
+    name: "mat",
+    products: [
+        .executable(name: "imsd", targets: ["imsd"]),
+        .executable(name: "matd", targets: ["matd"]),
+        .executable(name: "mat", targets: ["mat"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+    ],
+    targets: [
+        // C that Swift can't see: module maps and inline shims only.
+        .systemLibrary(name: "CLinux"),
+        .systemLibrary(name: "CLDNS", pkgConfig: "ldns", providers: [.apt(["libldns-dev"])]),
+        .systemLibrary(name: "CNetfilter", pkgConfig: "libnftnl", providers: [.apt(["libnftnl-dev", "libmnl-dev"])]),
+
+        // The wire: addresses, messages, options, signatures. No I/O, no clock.
+        .target(name: "MATSignal", dependencies: [crypto]),
+        // What both daemons run on: one epoll loop, sockets, timers, signals, configuration files, the control socket.
+        .target(name: "MATRuntime", dependencies: ["CLinux", "MATSignal", yaml]),
+        // libldns look-ups and zone text, shared by IMS and MATNode.
+        .target(name: "MATDNS", dependencies: ["CLDNS", "MATRuntime", "MATSignal"]),
+        // nftables, routes, links, TUN, NFLOG: all that touches the kernel.
+        .target(name: "IMTKernel", dependencies: ["CNetfilter", "CLinux", "MATRuntime", "MATSignal"]),
+        .target(name: "IMS", dependencies: ["MATDNS", "MATRuntime", "MATSignal", sqlite, logging, yaml]),
+        .target(name: "MATNode", dependencies: ["IMTKernel", "MATDNS", "MATRuntime", "MATSignal", logging, yaml]),
+
+        .executableTarget(name: "imsd", dependencies: ["IMS", arguments, logging]),
+        .executableTarget(name: "matd", dependencies: ["MATNode", arguments, logging]),
+        .executableTarget(name: "mat", dependencies: ["IMS", "MATNode", "MATDNS", arguments]),
+
+        // Virtual time and a network that loses, duplicates and reorders; shared by the test targets.
+        .target(name: "MATTesting", dependencies: ["MATSignal", "MATNode", "IMS"]),
+
+        .testTarget(name: "MATSignalTests", dependencies: ["MATSignal"], resources: [.copy("Vectors")]),
+        .testTarget(name: "MATDNSTests", dependencies: ["MATDNS", "MATSignal"]),
+        .testTarget(name: "IMTKernelTests", dependencies: ["IMTKernel"]),
+        .testTarget(name: "IMSTests", dependencies: ["IMS", "MATTesting"]),
+        .testTarget(name: "MATNodeTests", dependencies: ["MATNode", "MATTesting"]),
+        .testTarget(name: "SimulationTests", dependencies: ["MATTesting"]),
+        // Real daemons in real network namespaces (deploy/lab); needs root.
+        .testTarget(name: "NamespaceTests", dependencies: []),
+    ],
+    swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,94 @@
+// What Glibc's Swift module hides: each piece says why it is here. No logic lives in this file.
+#pragma once
+#include <sys/types.h>
+#include <sys/socket.h>
+#include <sys/epoll.h>      // not part of the Glibc module map
+#include <sys/eventfd.h>    // likewise
+#include <sys/signalfd.h>   // likewise
+#include <sys/un.h>
+#include <sys/ioctl.h>
+#include <netinet/in.h>
+#include <net/if.h>
+#include <linux/if_tun.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+// ioctl() is variadic, which Swift can't call.
+static inline int mat_ioctl(int fd, unsigned long request, void *argument) { return ioctl(fd, request, argument); }
+
+// open(2) with and without a mode is variadic too.
+static inline int mat_open(const char *path, int flags, mode_t mode) { return open(path, flags, mode); }
+
+// CMSG_* are macros with statement bodies. A datagram's local address travels in one control message; the pair of
+// functions below reads and writes it for both families on an AF_INET6 socket (IPV6_PKTINFO, IPv4 in mapped form).
+#define MAT_CONTROL_BYTES 64
+
+// struct in6_pktinfo and struct ucred are hidden without _GNU_SOURCE, and with it this module's fd_set would
+// contradict Glibc's. They are kernel ABI (linux/ipv6.h, linux/socket.h), so their layout can be stated here.
+struct mat_in6_pktinfo { struct in6_addr ipi6_addr; unsigned int ipi6_ifindex; };
+struct mat_ucred { pid_t pid; uid_t uid; gid_t gid; };
+#ifndef IPV6_PKTINFO
+#define IPV6_PKTINFO 50
+#endif
+
+struct mat_datagram {
+    struct in6_addr peer;      // where it came from or goes to
+    unsigned short peer_port;  // host order
+    struct in6_addr local;     // the address it was sent to or is sent from; all zero: the kernel chooses
+    unsigned int interface_index;
+    unsigned int peer_scope;
+};
+
+static inline ssize_t mat_receive(int fd, void *buffer, size_t capacity, struct mat_datagram *d) {
+    struct sockaddr_in6 from;
+    char control[MAT_CONTROL_BYTES] __attribute__((aligned(8)));
+    struct iovec iov = { buffer, capacity };
+    struct msghdr m;
+    memset(&m, 0, sizeof m);
+    m.msg_name = &from; m.msg_namelen = sizeof from;
+    m.msg_iov = &iov; m.msg_iovlen = 1;
+    m.msg_control = control; m.msg_controllen = sizeof control;
+    ssize_t n = recvmsg(fd, &m, MSG_DONTWAIT | MSG_TRUNC);
+    if (n < 0) return n;
+    memset(d, 0, sizeof *d);
+    d->peer = from.sin6_addr; d->peer_port = ntohs(from.sin6_port); d->peer_scope = from.sin6_scope_id;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
+        if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
+            struct mat_in6_pktinfo info;
+            memcpy(&info, CMSG_DATA(c), sizeof info);
+            d->local = info.ipi6_addr; d->interface_index = info.ipi6_ifindex;
+        }
+    return n;
+}
+
+static inline ssize_t mat_send(int fd, const void *buffer, size_t length, const struct mat_datagram *d) {
+    struct sockaddr_in6 to;
+    char control[MAT_CONTROL_BYTES] __attribute__((aligned(8)));
+    struct iovec iov = { (void *)buffer, length };
+    struct msghdr m;
+    memset(&to, 0, sizeof to); memset(&m, 0, sizeof m); memset(control, 0, sizeof control);
+    to.sin6_family = AF_INET6; to.sin6_addr = d->peer; to.sin6_port = htons(d->peer_port); to.sin6_scope_id = d->peer_scope;
+    m.msg_name = &to; m.msg_namelen = sizeof to;
+    m.msg_iov = &iov; m.msg_iovlen = 1;
+    static const struct in6_addr any;
+    if (memcmp(&d->local, &any, sizeof any) != 0) {
+        struct mat_in6_pktinfo info;
+        memset(&info, 0, sizeof info);
+        info.ipi6_addr = d->local; info.ipi6_ifindex = d->interface_index;
+        m.msg_control = control; m.msg_controllen = CMSG_SPACE(sizeof info);
+        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+        c->cmsg_level = IPPROTO_IPV6; c->cmsg_type = IPV6_PKTINFO; c->cmsg_len = CMSG_LEN(sizeof info);
+        memcpy(CMSG_DATA(c), &info, sizeof info);
+    }
+    return sendmsg(fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+// Who is at the other end of a Unix socket (SO_PEERCRED).
+static inline int mat_peer_uid(int fd, uid_t *uid) {
+    struct mat_ucred credentials; socklen_t length = sizeof credentials;
+    int r = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length);
+    if (r == 0) *uid = credentials.uid;
+    return r;
+}

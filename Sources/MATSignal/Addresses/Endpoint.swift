@@ -1,0 +1,20 @@
+/// An address and UDP port.
+public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
+    public var address: IPAddress
+    public var port: UInt16
+
+    public init(_ address: IPAddress, port: UInt16) {
+        self.address = address
+        self.port = port
+    }
+
+    public var description: String { address.isIPv4 ? "\(address):\(port)" : "[\(address)]:\(port)" }
+}
+
+/// The ports of protocol.md section 1. Datagrams with both ports in this set are never translated.
+public enum SignalPort {
+    /// Where an IMS listens and sends from.
+    public static let ims: UInt16 = 6288
+    /// Where a node listens and sends from.
+    public static let node: UInt16 = 6289
+}
