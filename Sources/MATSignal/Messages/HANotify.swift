@@ -1,0 +1,31 @@
+/// Type 5, MN -> IMS_CN: "I, this HoA, am about to talk to that one; know where I am".
+public struct HANotify: Hashable, Sendable {
+    public var cookie: Cookie
+    public var hoa: HomeAddress
+    public var peerHoA: HomeAddress
+    /// The notifier's own signed record, which saves IMS_CN a query before it can act.
+    public var record: EnclosedRecord?
+
+    public init(cookie: Cookie, hoa: HomeAddress, peerHoA: HomeAddress, record: EnclosedRecord? = nil) {
+        self.cookie = cookie
+        self.hoa = hoa
+        self.peerHoA = peerHoA
+        self.record = record
+    }
+
+    init(_ options: SignalOptions) throws(SignalError) {
+        guard let cookie = options.cookie else { throw .missing(.cookie, in: .haNotify) }
+        guard let hoa = options.hoa else { throw .missing(.hoa, in: .haNotify) }
+        guard let peerHoA = options.peerHoA else { throw .missing(.peerHoA, in: .haNotify) }
+        self.init(cookie: cookie, hoa: hoa, peerHoA: peerHoA, record: try EnclosedRecord(options, in: .haNotify))
+    }
+
+    var options: SignalOptions {
+        var options = SignalOptions()
+        options.cookie = cookie
+        options.hoa = hoa
+        options.peerHoA = peerHoA
+        record?.add(to: &options)
+        return options
+    }
+}

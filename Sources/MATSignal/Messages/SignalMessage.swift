@@ -1,0 +1,117 @@
+/// One message of the protocol: its sequence number and its body.
+public struct SignalMessage: Hashable, Sendable {
+    public enum Body: Hashable, Sendable {
+        case imsUpdate(IMSUpdate)
+        case imsUpdateReply(IMSUpdateReply)
+        case maQuery(MAQuery)
+        case maAnswer(MAAnswer)
+        case haNotify(HANotify)
+        case haNotifyAck(HANotifyAck)
+        case haQuery(HAQuery)
+        case haAnswer(HAAnswer)
+        case maNotify(MANotify)
+        case maNotifyAck(MANotifyAck)
+    }
+
+    public var sequence: UInt32
+    public var body: Body
+
+    public init(sequence: UInt32, _ body: Body) {
+        self.sequence = sequence
+        self.body = body
+    }
+
+    public var type: MessageType {
+        switch body {
+        case .imsUpdate: .imsUpdate
+        case .imsUpdateReply: .imsUpdateReply
+        case .maQuery: .maQuery
+        case .maAnswer: .maAnswer
+        case .haNotify: .haNotify
+        case .haNotifyAck: .haNotifyAck
+        case .haQuery: .haQuery
+        case .haAnswer: .haAnswer
+        case .maNotify: .maNotify
+        case .maNotifyAck: .maNotifyAck
+        }
+    }
+
+    /// The outcome that a response carries; requests carry 0.
+    public var code: ResponseCode {
+        switch body {
+        case .imsUpdateReply(let reply): reply.code
+        case .maAnswer(let answer): answer.code
+        case .haNotifyAck(let ack): ack.code
+        case .haAnswer(let answer): answer.code
+        case .maNotifyAck(let ack): ack.code
+        case .imsUpdate, .maQuery, .haNotify, .haQuery, .maNotify: .ok
+        }
+    }
+
+    public var cookie: Cookie { content.cookie }
+
+    private var content: (options: SignalOptions, cookie: Cookie) {
+        switch body {
+        case .imsUpdate(let m): (m.options, m.cookie)
+        case .imsUpdateReply(let m): (m.options, m.cookie)
+        case .maQuery(let m): (m.options, m.cookie)
+        case .maAnswer(let m): (m.options, m.cookie)
+        case .haNotify(let m): (m.options, m.cookie)
+        case .haNotifyAck(let m): (m.options, m.cookie)
+        case .haQuery(let m): (m.options, m.cookie)
+        case .haAnswer(let m): (m.options, m.cookie)
+        case .maNotify(let m): (m.options, m.cookie)
+        case .maNotifyAck(let m): (m.options, m.cookie)
+        }
+    }
+
+    // MARK: Wire
+
+    init(_ header: SignalHeader, _ options: SignalOptions) throws(SignalError) {
+        guard let type = header.type else { throw SignalError(.unknownType(header.typeNumber), "type \(header.typeNumber) is unknown") }
+        let body: Body
+        switch type {
+        case .imsUpdate: body = .imsUpdate(try IMSUpdate(options))
+        case .imsUpdateReply: body = .imsUpdateReply(try IMSUpdateReply(header.code, options))
+        case .maQuery: body = .maQuery(try MAQuery(options))
+        case .maAnswer: body = .maAnswer(try MAAnswer(header.code, options))
+        case .haNotify: body = .haNotify(try HANotify(options))
+        case .haNotifyAck: body = .haNotifyAck(try HANotifyAck(header.code, options))
+        case .haQuery: body = .haQuery(try HAQuery(options))
+        case .haAnswer: body = .haAnswer(try HAAnswer(header.code, options))
+        case .maNotify: body = .maNotify(try MANotify(options))
+        case .maNotifyAck: body = .maNotifyAck(try MANotifyAck(header.code, options))
+        }
+        self.init(sequence: header.sequence, body)
+    }
+
+    public func encode(into writer: inout SignalWriter) {
+        let start = writer.count
+        writer.uint8(type.rawValue)
+        writer.uint8(code.rawValue)
+        writer.uint8(SignalHeader.optionsFlag)
+        writer.uint8(0)
+        writer.uint32(sequence)
+        content.options.encode(into: &writer)
+        writer.patch(uint8: UInt8(truncatingIfNeeded: (writer.count - start) / 4), at: start + 3)
+    }
+
+    public var octets: [UInt8] {
+        var writer = SignalWriter()
+        encode(into: &writer)
+        return writer.octets
+    }
+
+    /// A response that says only a code: malformed, cookie required, unsupported.
+    public static func refusal(of type: MessageType, sequence: UInt32, code: ResponseCode, cookie: Cookie, text: String? = nil) -> SignalMessage {
+        let body: Body
+        switch type.response {
+        case .imsUpdateReply: body = .imsUpdateReply(IMSUpdateReply(code: code, cookie: cookie, text: text))
+        case .maAnswer: body = .maAnswer(MAAnswer(code: code, cookie: cookie, hoa: nil, text: text))
+        case .haNotifyAck: body = .haNotifyAck(HANotifyAck(code: code, cookie: cookie, hoa: nil, text: text))
+        case .haAnswer: body = .haAnswer(HAAnswer(code: code, cookie: cookie, moa: nil, text: text))
+        default: body = .maNotifyAck(MANotifyAck(code: code, cookie: cookie, hoa: nil, text: text))
+        }
+        return SignalMessage(sequence: sequence, body)
+    }
+}

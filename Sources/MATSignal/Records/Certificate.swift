@@ -1,0 +1,102 @@
+/// The first 8 octets of SHA-256 of a CERTIFICATE value: it stands for a certificate that both sides have.
+public struct CertificateID: RawRepresentable, Hashable, Sendable {
+    public let rawValue: UInt64
+    public init(rawValue: UInt64) { self.rawValue = rawValue }
+}
+
+/// Says that a key may sign mappings for an HoA; signed by the HoA's IMS (section 5).
+///
+/// ```
+/// HoA 16 | HoA prefix length 1 | zero 3 | not before 8 (ms) | not after 8 (ms) | node public key 32 | IMS key id 8 | signature 64
+/// ```
+public struct Certificate: Hashable, Sendable {
+    public static let octetsCount = 140
+    static let signingContext = Array("MAT certificate v1".utf8)
+
+    public let hoa: HomeAddress
+    public let prefixLength: UInt8
+    /// Unix time in ms.
+    public let notBefore: UInt64
+    /// Unix time in ms.
+    public let notAfter: UInt64
+    public let nodeKey: PublicKey
+    /// The first 8 octets of SHA-256 of the IMS's public key.
+    public let issuerID: UInt64
+    public let signature: Signature
+
+    /// Makes and signs a certificate.
+    ///
+    /// - Returns: `nil` only if the crypto library fails.
+    public init?(issuing hoa: HomeAddress, prefixLength: UInt8 = 128, nodeKey: PublicKey, notBefore: UInt64, notAfter: UInt64, with issuer: SigningKey) {
+        self.hoa = hoa
+        self.prefixLength = prefixLength
+        self.notBefore = notBefore
+        self.notAfter = notAfter
+        self.nodeKey = nodeKey
+        issuerID = issuer.publicKey.id
+        var body = SignalWriter()
+        body.bytes(Self.signingContext)
+        Self.encodeBody(into: &body, hoa, prefixLength, notBefore, notAfter, nodeKey, issuerID)
+        guard let signature = issuer.sign(body.octets) else { return nil }
+        self.signature = signature
+    }
+
+    public var prefix: IPPrefix { IPPrefix(covering: hoa.address, length: prefixLength) }
+
+    public var id: CertificateID { CertificateID(rawValue: sha256Prefix(octets)) }
+
+    /// Whether the key is the one named in the certificate and signed it. Times are checked apart from this.
+    public func isIssued(by key: PublicKey) -> Bool {
+        guard key.id == issuerID else { return false }
+        var body = SignalWriter()
+        body.bytes(Self.signingContext)
+        Self.encodeBody(into: &body, hoa, prefixLength, notBefore, notAfter, nodeKey, issuerID)
+        return key.isValid(signature, over: body.octets)
+    }
+
+    // MARK: Wire
+
+    init(decoding reader: inout SignalReader) throws(SignalError) {
+        hoa = HomeAddress(try reader.address("CERTIFICATE HoA"))
+        prefixLength = try reader.uint8("CERTIFICATE prefix length")
+        try checkPrefix(hoa.address, prefixLength, "CERTIFICATE HoA")
+        try reader.zeros(3, "CERTIFICATE reserved")
+        notBefore = try reader.uint64("CERTIFICATE not before")
+        notAfter = try reader.uint64("CERTIFICATE not after")
+        nodeKey = try PublicKey(decoding: &reader, "CERTIFICATE node key")
+        issuerID = try reader.uint64("CERTIFICATE key id")
+        signature = try Signature(decoding: &reader)
+    }
+
+    func encode(into writer: inout SignalWriter) {
+        Self.encodeBody(into: &writer, hoa, prefixLength, notBefore, notAfter, nodeKey, issuerID)
+        writer.bytes(signature.octets)
+    }
+
+    private static func encodeBody(
+        into writer: inout SignalWriter, _ hoa: HomeAddress, _ prefixLength: UInt8, _ notBefore: UInt64, _ notAfter: UInt64,
+        _ nodeKey: PublicKey, _ issuerID: UInt64
+    ) {
+        writer.address(hoa.address)
+        writer.uint8(prefixLength)
+        writer.zeros(3)
+        writer.uint64(notBefore)
+        writer.uint64(notAfter)
+        writer.bytes(nodeKey.octets)
+        writer.uint64(issuerID)
+    }
+
+    /// The CERTIFICATE value as it travels and is stored.
+    public var octets: [UInt8] {
+        var writer = SignalWriter()
+        encode(into: &writer)
+        return writer.octets
+    }
+
+    /// Reads a stored CERTIFICATE value.
+    public init(octets: [UInt8]) throws(SignalError) {
+        var reader = SignalReader(octets)
+        try self.init(decoding: &reader)
+        try reader.finish("CERTIFICATE")
+    }
+}

@@ -1,0 +1,53 @@
+import Foundation
+import MATSignal
+import Testing
+
+/// The published vectors of protocol.md, as octets by name.
+struct Vectors: Sendable {
+    static let shared = Vectors()
+
+    let octets: [String: [UInt8]]
+    let keys: [String: [UInt8]]
+
+    private struct File: Decodable {
+        let keys: [String: String]
+        let vectors: [String: String]
+    }
+
+    private init() {
+        do {
+            let url = try #require(Bundle.module.url(forResource: "protocol-vectors", withExtension: "json", subdirectory: "Vectors"))
+            let file = try JSONDecoder().decode(File.self, from: Data(contentsOf: url))
+            octets = file.vectors.mapValues(hex)
+            keys = file.keys.mapValues(hex)
+        } catch {
+            Issue.record("the vectors can't be read: \(error)")
+            octets = [:]
+            keys = [:]
+        }
+    }
+
+    func named(_ name: String) throws -> [UInt8] {
+        try #require(octets[name], "no vector \(name)")
+    }
+
+    /// Names of the vectors that are messages, both families.
+    var messageNames: [String] {
+        octets.keys.filter { $0.hasPrefix("v4.") || $0.hasPrefix("v6.") || $0.hasPrefix("draft.") }.sorted()
+    }
+}
+
+func hex(_ text: String) -> [UInt8] {
+    var result: [UInt8] = []
+    var high: UInt8?
+    for character in text {
+        guard let digit = character.hexDigitValue else { continue }
+        if let first = high {
+            result.append(first << 4 | UInt8(digit))
+            high = nil
+        } else {
+            high = UInt8(digit)
+        }
+    }
+    return result
+}
