@@ -49,6 +49,7 @@ let package = Package(
         .target(name: "MATTesting", dependencies: ["MATSignal", "MATNode", "IMS"]),
 
         .testTarget(name: "MATSignalTests", dependencies: ["MATSignal"], resources: [.copy("Vectors")]),
+        .testTarget(name: "MATRuntimeTests", dependencies: ["CLinux", "MATRuntime", "MATSignal"]),
         .testTarget(name: "MATDNSTests", dependencies: ["MATDNS", "MATSignal"]),
         .testTarget(name: "IMTKernelTests", dependencies: ["IMTKernel"]),
         .testTarget(name: "IMSTests", dependencies: ["IMS", "MATTesting"]),

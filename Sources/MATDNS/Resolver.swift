@@ -1,0 +1,108 @@
+import MATRuntime
+import MATSignal
+
+/// A stub resolver that never blocks: questions go to the configured recursive servers, answers come by callback in the
+/// loop's thread.
+///
+/// Equal questions in flight are asked once. Answers are kept as long as their TTL says (within bounds), absence as long as
+/// the SOA says, failures for a second, so that a burst of packets to one destination does not become a burst of queries.
+public final class Resolver {
+    /// RFC 9520: a failure is not asked again at once.
+    static let failureTTL = Duration.seconds(1)
+
+    /// What happened so far, for `status` and tests.
+    public struct Counters: Sendable, Hashable {
+        public var asked = 0
+        public var cached = 0
+        public var coalesced = 0
+        public var queriesSent = 0
+        public var overTCP = 0
+        /// Datagrams that did not answer the question: late, forged or garbage.
+        public var notOurs = 0
+        public var failed = 0
+    }
+
+    public private(set) var configuration: ResolverConfiguration
+    public private(set) var counters = Counters()
+    private let loop: EventLoop
+    private var cache: ResolverCache
+    private var exchanges: [DNSQuestion: (exchange: ResolverExchange, waiters: [(DNSResult) -> Void])] = [:]
+    /// Where the next question starts: the server that answered last.
+    private var preferredServer = 0
+
+    public init(loop: EventLoop, configuration: ResolverConfiguration = .system()) {
+        self.loop = loop
+        self.configuration = configuration
+        cache = ResolverCache(entriesMax: configuration.cacheEntriesMax)
+    }
+
+    public var inFlight: Int { exchanges.count }
+
+    /// Asks, and calls back once. A cached answer comes before this returns; anything else later.
+    public func resolve(_ question: DNSQuestion, completion: @escaping (DNSResult) -> Void) {
+        counters.asked += 1
+        let now = SystemClock.now().monotonic
+        if let known = cache.find(question, now: now) {
+            counters.cached += 1
+            return completion(known)
+        }
+        if let running = exchanges[question] {
+            guard running.waiters.count < configuration.waitersMax else { return later(.overloaded, completion) }
+            counters.coalesced += 1
+            exchanges[question]?.waiters.append(completion)
+            return
+        }
+        guard !configuration.servers.isEmpty else { return later(.noServers, completion) }
+        guard exchanges.count < configuration.inFlightMax else { return later(.overloaded, completion) }
+        let exchange = ResolverExchange(
+            loop: loop, question: question, configuration: configuration, firstServer: preferredServer,
+            count: { [unowned self] in counters[keyPath: $0] += 1 },
+            finished: { [unowned self] in finish(question, $0, server: $1) })
+        exchanges[question] = (exchange, [completion])
+        exchange.start(now)
+    }
+
+    /// Forgets what was not validated on this host, reads the system's servers again if they are used, and sends the questions
+    /// in flight anew: to be called when the network changes (protocol.md section 8).
+    public func flush() {
+        if configuration.followsSystem { configuration.readSystem() }
+        cache.removeUnvalidated()
+        preferredServer = 0
+        let now = SystemClock.now().monotonic
+        for running in exchanges.values { running.exchange.restart(configuration, now) }
+    }
+
+    /// Uses other servers from now on.
+    public func replaceServers(_ servers: [ResolverConfiguration.Server]) {
+        configuration.servers = Array(servers.prefix(ResolverConfiguration.serversMax))
+        configuration.followsSystem = false
+        flush()
+    }
+
+    private func later(_ failure: DNSFailure, _ completion: @escaping (DNSResult) -> Void) {
+        counters.failed += 1
+        loop.schedule(after: .zero) { completion(.failed(failure)) }
+    }
+
+    /// - Parameter server: which one the result came from; `nil` for a time-out and its like.
+    private func finish(_ question: DNSQuestion, _ outcome: DNSResult, server: Int?) {
+        guard let ended = exchanges.removeValue(forKey: question) else { return }
+        var result = outcome
+        let (expires, isAuthenticated): (MonotonicTime?, Bool) =
+            switch result {
+            case .records(let records): (records.expires, records.isAuthenticated)
+            case .absent(let absence): (absence.expires, absence.isAuthenticated)
+            case .failed: (nil, false)
+            }
+        if expires != nil, configuration.requireDNSSEC, !isAuthenticated { result = .failed(.notAuthenticated) }
+        if case .failed = result { counters.failed += 1 } else if let server { preferredServer = server }
+        let now = SystemClock.now().monotonic
+        let isLocal = isAuthenticated && server.map { configuration.servers.indices.contains($0) && configuration.servers[$0].endpoint.address.isLoopback } ?? false
+        if case .failed = result {
+            cache.add(result, for: question, until: now + Self.failureTTL, isLocal: false, now: now)
+        } else if let expires {
+            cache.add(result, for: question, until: expires, isLocal: isLocal, now: now)
+        }
+        for waiter in ended.waiters { waiter(result) }
+    }
+}

@@ -1,0 +1,108 @@
+import Glibc
+import MATSignal
+
+/// Asks a daemon over its control socket; for the command line, so it blocks, with a bound.
+public enum ControlClient {
+    /// The longest response line taken.
+    static let responseBytesMax = 64 << 20
+
+    /// Sends one request and waits for its answer.
+    ///
+    /// - Parameters:
+    ///   - daemon: the program behind the socket, for messages; by default the name of the socket's directory.
+    ///   - timeout: for the whole exchange.
+    /// - Throws: why there is no result, in words for the user: the daemon isn't running, the user may not ask, the daemon
+    ///   refused, or took too long.
+    public static func request(
+        path: String, command: String, arguments: [String: JSONValue] = [:], timeout: Duration = .seconds(5), daemon: String? = nil
+    ) throws(ControlError) -> JSONValue {
+        let daemon = daemon ?? path.split(separator: "/").dropLast().last.map(String.init) ?? "the daemon"
+        let deadline = SystemClock.now().monotonic + timeout
+        let descriptor = try connect(path, daemon, deadline)
+        defer { close(descriptor) }
+        let request: JSONValue = ["command": .string(command), "arguments": .object(arguments)]
+        try send(request.write() + [10], descriptor, daemon, deadline)
+        switch try ControlResponse(line: try receiveLine(descriptor, daemon, deadline)) {
+        case .ok(let result): return result
+        case .failed(let reason): throw ControlError(reason)
+        }
+    }
+
+    private static func connect(_ path: String, _ daemon: String, _ deadline: MonotonicTime) throws(ControlError) -> Int32 {
+        let descriptor = try UnixSocket.make()
+        do throws(ControlError) {
+            while true {
+                switch try UnixSocket.connect(descriptor, to: path) {
+                case 0:
+                    return descriptor
+                case EAGAIN, EINTR:
+                    // The daemon's queue of connections is full; there is nothing to poll for.
+                    guard SystemClock.now().monotonic < deadline else { throw ControlError("\(daemon) doesn't accept connections; is it stuck?") }
+                    usleep(10_000)
+                case ENOENT, ENOTDIR:
+                    throw ControlError("\(daemon) isn't running (no socket at \(path)); start it with systemctl start \(daemon)")
+                case ECONNREFUSED:
+                    throw ControlError("\(daemon) isn't running (nobody serves the socket at \(path)); start it with systemctl start \(daemon)")
+                case EACCES, EPERM:
+                    throw ControlError("permission denied at \(path): run as root or join group \(groupName(of: path))")
+                case let number:
+                    throw ControlError("can't reach \(daemon) at \(path): \(UnixSocket.reason(number))")
+                }
+            }
+        } catch {
+            close(descriptor)
+            throw error
+        }
+    }
+
+    /// The group a user has to join: the one the socket belongs to, unless that is root's own.
+    private static func groupName(of path: String) -> String {
+        var status = stat()
+        guard lstat(path, &status) == 0, status.st_gid != 0 else { return "mat" }
+        var entry = group()
+        var found: UnsafeMutablePointer<group>?
+        var buffer = [CChar](repeating: 0, count: 65536)
+        guard getgrgid_r(status.st_gid, &entry, &buffer, buffer.count, &found) == 0, found != nil, let name = entry.gr_name else { return "mat" }
+        return String(cString: name)
+    }
+
+    private static func send(_ bytes: [UInt8], _ descriptor: Int32, _ daemon: String, _ deadline: MonotonicTime) throws(ControlError) {
+        var rest = bytes[...]
+        while !rest.isEmpty {
+            let count = rest.withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+            if count >= 0 {
+                rest = rest.dropFirst(count)
+            } else if errno == EAGAIN {
+                try wait(descriptor, POLLOUT, daemon, deadline)
+            } else if errno != EINTR {
+                throw ControlError("\(daemon) closed the connection: \(UnixSocket.reason())")
+            }
+        }
+    }
+
+    private static func receiveLine(_ descriptor: Int32, _ daemon: String, _ deadline: MonotonicTime) throws(ControlError) -> [UInt8] {
+        var line = [UInt8]()
+        var chunk = [UInt8](repeating: 0, count: 65_536)
+        while true {
+            let count = recv(descriptor, &chunk, chunk.count, 0)
+            if count > 0 {
+                if let end = chunk[..<count].firstIndex(of: 10) { return line + chunk[..<end] }
+                line += chunk[..<count]
+                guard line.count <= responseBytesMax else { throw ControlError("\(daemon)'s answer is too long") }
+            } else if count == 0 {
+                throw ControlError("\(daemon) closed the connection without an answer; see journalctl -u \(daemon)")
+            } else if errno == EAGAIN {
+                try wait(descriptor, POLLIN, daemon, deadline)
+            } else if errno != EINTR {
+                throw ControlError("can't read \(daemon)'s answer: \(UnixSocket.reason())")
+            }
+        }
+    }
+
+    private static func wait(_ descriptor: Int32, _ events: Int32, _ daemon: String, _ deadline: MonotonicTime) throws(ControlError) {
+        let left = (deadline - SystemClock.now().monotonic).millisecondsSaturated
+        guard left > 0 else { throw ControlError("\(daemon) didn't answer in time") }
+        var entry = pollfd(fd: descriptor, events: Int16(truncatingIfNeeded: events), revents: 0)
+        _ = poll(&entry, 1, Int32(clamping: left + 1))
+    }
+}

@@ -1,0 +1,52 @@
+/// What went wrong at the control socket, in words for the person at the keyboard.
+public struct ControlError: Error, Hashable, Sendable, CustomStringConvertible {
+    public let description: String
+
+    public init(_ description: String) { self.description = description }
+}
+
+/// One line from a client: `{"command":"status","arguments":{...}}`.
+public struct ControlRequest: Hashable, Sendable {
+    public var command: String
+    public var arguments: [String: JSONValue]
+    /// Who asks, as the kernel knows it (SO_PEERCRED). Commands that change something may look at it.
+    public var peerUID: UInt32
+
+    public init(command: String, arguments: [String: JSONValue] = [:], peerUID: UInt32) {
+        self.command = command
+        self.arguments = arguments
+        self.peerUID = peerUID
+    }
+
+    init(line: some Collection<UInt8>, peerUID: UInt32) throws(ControlError) {
+        let value = try JSONValue.parse(line)
+        guard let command = value["command"]?.string else { throw ControlError("a request is an object with a \"command\"") }
+        switch value["arguments"] {
+        case nil, .null?: self.init(command: command, peerUID: peerUID)
+        case .object(let arguments)?: self.init(command: command, arguments: arguments, peerUID: peerUID)
+        default: throw ControlError("\"arguments\" must be an object")
+        }
+    }
+}
+
+/// One line to the client: `{"ok":true,"result":...}` or `{"ok":false,"error":"..."}`.
+public enum ControlResponse: Hashable, Sendable {
+    case ok(JSONValue)
+    case failed(String)
+
+    var json: JSONValue {
+        switch self {
+        case .ok(let result): ["ok": true, "result": result]
+        case .failed(let reason): ["ok": false, "error": .string(reason)]
+        }
+    }
+
+    init(line: some Collection<UInt8>) throws(ControlError) {
+        let value = try JSONValue.parse(line)
+        switch value["ok"]?.bool {
+        case true?: self = .ok(value["result"] ?? .null)
+        case false?: self = .failed(value["error"]?.string ?? "the daemon gave no reason")
+        case nil: throw ControlError("the daemon's answer is not one of this protocol")
+        }
+    }
+}

@@ -1,0 +1,170 @@
+import Glibc
+import MATSignal
+import Testing
+
+@testable import MATRuntime
+
+@Suite("A configuration file")
+struct ConfigurationTests {
+    private enum Level: String, CaseIterable { case error, notice, debug }
+
+    /// The messages of everything found wrong after `read` has looked at the text.
+    private func problems(_ text: String, _ read: (ConfigurationSection) -> Void) -> [String] {
+        do throws(ConfigurationError) {
+            let file = try ConfigurationFile.parse(text, file: "imsd.yaml")
+            read(file)
+            try file.finish()
+            return []
+        } catch {
+            return error.problems.map(\.description)
+        }
+    }
+
+    @Test("Every kind of value is read as what it is")
+    func values() throws {
+        let file = try ConfigurationFile.parse(
+            """
+            name: ims1          # a comment
+            port: 6288
+            push: yes
+            lifetime: 600
+            retry: 250ms
+            poll: 1.5m
+            address: 2001:db8::1
+            hoa: 192.0.2.1
+            prefix: 192.0.2.0/24
+            resolver: "[2001:db8::53]:5353"
+            level: debug
+            store: /var/lib/mat/ims.db
+            peers: [192.0.2.7, 2001:db8::7]
+            prefixes:
+              - prefix: 2001:db8:1::/48
+                owner: a
+              - prefix: 198.51.100.0/24
+            limits:
+              updates: 5
+            """, file: "imsd.yaml")
+        #expect(file.value("name", .string) == "ims1")
+        #expect(file.value("port", .port) == 6288)
+        #expect(file.value("push", .bool) == true)
+        #expect(file.value("lifetime", .duration()) == .seconds(600))
+        #expect(file.value("retry", .duration()) == .milliseconds(250))
+        #expect(file.value("poll", .duration()) == .seconds(90))
+        #expect(file.value("address", .address) == IPAddress("2001:db8::1"))
+        #expect(file.required("hoa", .homeAddress) == HomeAddress("192.0.2.1"))
+        #expect(file.value("prefix", .prefix)?.length == 120)
+        #expect(file.value("resolver", .endpoint(defaultPort: 53))?.port == 5353)
+        #expect(file.value("level", .word, default: Level.notice) == .debug)
+        #expect(file.value("store", .path) == "/var/lib/mat/ims.db")
+        #expect(file.list("peers", .address) == [IPAddress("192.0.2.7"), IPAddress("2001:db8::7")])
+        let prefixes = file.sections("prefixes")
+        #expect(prefixes.map { $0.required("prefix", .prefix) } == [IPPrefix("2001:db8:1::/48"), IPPrefix("198.51.100.0/24")])
+        #expect(prefixes.map { $0.value("owner", .string, default: "-") } == ["a", "-"])
+        #expect(file.section("limits").value("updates", .int(in: 1...100), default: 1) == 5)
+        try file.finish()
+    }
+
+    @Test("Absent keys and sections yield their defaults")
+    func defaults() throws {
+        let file = try ConfigurationFile.parse("limits:\n  # updates: 5\n", file: "imsd.yaml")
+        #expect(file.value("port", .port, default: 6288) == 6288)
+        #expect(file.section("limits").value("updates", .int(), default: 5) == 5)
+        #expect(file.section("absent").value("updates", .int(), default: 5) == 5)
+        #expect(!file.section("absent").isPresent)
+        #expect(file.list("peers", .address, default: [.unspecifiedIPv4]) == [.unspecifiedIPv4])
+        #expect(file.sections("prefixes").isEmpty)
+        try file.finish()
+        try ConfigurationFile.parse("# nothing\n", file: "imsd.yaml").finish()
+    }
+
+    @Test("A message names file, line, key, mistake and remedy")
+    func message() {
+        let found = problems("port: 1\nprefixes:\n  - prefix: 192.0.2.1/24\n") {
+            _ = $0.value("port", .port)
+            for section in $0.sections("prefixes") { _ = section.required("prefix", .prefix) }
+        }
+        #expect(found == [#"imsd.yaml:3: prefixes[0].prefix: "192.0.2.1/24" has bits set beyond the prefix length; write 192.0.2.0/24"#])
+    }
+
+    @Test("All mistakes are reported in one run, in the order of the lines")
+    func allAtOnce() {
+        let found = problems(
+            """
+            port: 70000
+            lifetme: 600
+            level: debgu
+            poll: fast
+            hoa: 127.0.0.1
+            peers:
+              - 192.0.2.7
+              - 192.0.2.700
+            limits: 7
+            empty:
+            """
+        ) {
+            _ = $0.value("port", .port)
+            _ = $0.value("lifetime", .duration())
+            _ = $0.value("level", ConfigurationKind<Level>.word)
+            _ = $0.value("poll", .duration())
+            _ = $0.required("hoa", .homeAddress)
+            _ = $0.list("peers", .address)
+            _ = $0.section("limits").value("updates", .int())
+            _ = $0.value("empty", .string)
+            _ = $0.required("store", .path)
+        }
+        #expect(
+            found == [
+                #"imsd.yaml:1: port: "70000" is not a port; write a number from 1 to 65535"#,
+                "imsd.yaml:1: store: is missing; add store: to the file",
+                "imsd.yaml:2: lifetme: unknown key; did you mean lifetime?",
+                #"imsd.yaml:3: level: "debgu" is not a known word; did you mean debug?"#,
+                #"imsd.yaml:4: poll: "fast" is not a duration; write it as in 250ms, 30s, 5m, 2h or 7d; a plain number means seconds"#,
+                #"imsd.yaml:5: hoa: "127.0.0.1" can't be a home address; write a unicast address that is not loopback or link-local"#,
+                #"imsd.yaml:8: peers[1]: "192.0.2.700" is not an IP address; write it as in 192.0.2.1 or 2001:db8::1"#,
+                "imsd.yaml:9: limits: a section is expected; indent its keys under limits:",
+                "imsd.yaml:10: empty: has no value; give one or remove the line",
+            ])
+    }
+
+    @Test("Ranges of numbers and durations are held and named")
+    func ranges() {
+        let found = problems("tries: 9\npoll: 10ms\nbad: -5s\n") {
+            _ = $0.value("tries", .int(in: 1...5))
+            _ = $0.value("poll", .duration(in: .seconds(1) ... .seconds(3600)))
+            _ = $0.value("bad", .duration())
+        }
+        #expect(found.count == 3)
+        #expect(found.first == #"imsd.yaml:1: tries: "9" is out of range; write a whole number from 1 to 5"#)
+        #expect(found.dropFirst().first == #"imsd.yaml:2: poll: "10ms" is out of range; write a duration from 1s to 1h"#)
+    }
+
+    @Test("A key given twice, broken YAML and a file that isn't a mapping are errors with their line")
+    func notReadable() {
+        #expect(problems("a: 1\nport: 1\nport: 2\n") { _ in } == ["imsd.yaml:2: port is given more than once in this section; keep one of them"])
+        #expect(problems("a: 1\nb: [1, 2\n") { _ in }.first?.hasPrefix("imsd.yaml:3: ") == true)
+        #expect(problems("- a\n- b\n") { _ in } == ["imsd.yaml:1: the file must consist of keys and values; write key: value"])
+    }
+
+    @Test("A missing file and one beyond the size bound are refused in words")
+    func files() {
+        let path = "/tmp/mat-configuration-\(getpid()).yaml"
+        defer { unlink(path) }
+        #expect(throws: ConfigurationError.self) { try ConfigurationFile.read(path: path) }
+        let descriptor = open(path, O_CREAT | O_WRONLY, 0o600)
+        let text = [UInt8](repeating: 35, count: ConfigurationFile.fileBytesMax + 1)
+        #expect(write(descriptor, text, text.count) == text.count)
+        close(descriptor)
+        #expect(throws: ConfigurationError.self) { try ConfigurationFile.read(path: path) }
+        truncate(path, 10)
+        #expect(throws: Never.self) { try ConfigurationFile.read(path: path).finish() }
+    }
+
+    @Test("A problem the program finds itself gets the key's line")
+    func ownChecks() {
+        #expect(problems("a: 1\nb: 2\n") {
+            _ = $0.value("a", .int())
+            _ = $0.value("b", .int())
+            $0.reject("b", "contradicts a", "make them equal")
+        } == ["imsd.yaml:2: b: contradicts a; make them equal"])
+    }
+}
