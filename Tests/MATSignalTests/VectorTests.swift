@@ -77,9 +77,11 @@ struct VectorTests {
     }
 
     private func keys() throws -> (node: SigningKey, ims: SigningKey, cookies: CookieAuthority) {
-        (
-            try #require(SigningKey(seed: try #require(vectors.keys["nodeSeed"]))), try #require(SigningKey(seed: try #require(vectors.keys["imsSeed"]))),
-            try #require(CookieAuthority(secret: try #require(vectors.keys["cookieSecret"])))
+        let nodeSeed = try #require(vectors.keys["nodeSeed"])
+        let imsSeed = try #require(vectors.keys["imsSeed"])
+        let secret = try #require(vectors.keys["cookieSecret"])
+        return (
+            try #require(SigningKey(seed: nodeSeed)), try #require(SigningKey(seed: imsSeed)), try #require(CookieAuthority(secret: secret))
         )
     }
 
@@ -133,7 +135,9 @@ struct VectorTests {
     @Test("A cookie ends 3600 s after it was made, 300 s as proof, and may be 300 s ahead")
     func cookieTimes() throws {
         let (_, _, authority) = try keys()
-        let client = Endpoint(try #require(IPAddress("192.0.2.9")), port: 6289)
+        let address = try #require(IPAddress("192.0.2.9"))
+        let client = Endpoint(address, port: 6289)
+        let wall = wall
         func now(_ seconds: Int64) -> Now { Now(monotonic: .zero, wallMilliseconds: UInt64(Int64(wall) + seconds * 1000)) }
         let cookie = Cookie(client: 7, server: authority.make(for: client, clientCookie: 7, now: now(0)))
         #expect(authority.isValid(cookie, from: client, now: now(3600)))

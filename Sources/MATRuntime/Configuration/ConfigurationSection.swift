@@ -49,6 +49,12 @@ public final class ConfigurationSection {
     /// Whether the key stands in this section. Does not count as reading it.
     public func has(_ key: String) -> Bool { entries[key] != nil }
 
+    /// Whether the key stands in this section with a list as its value. Does not count as reading it.
+    public func isList(_ key: String) -> Bool {
+        if case .sequence? = entries[key]?.node { return true }
+        return false
+    }
+
     // MARK: Scalars
 
     /// The value, or `nil` if the key is absent or its value was rejected.

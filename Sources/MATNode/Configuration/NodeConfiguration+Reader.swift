@@ -1,0 +1,78 @@
+import IMTKernel
+import MATRuntime
+import MATSignal
+
+/// The words of `log-level`, which are swift-log's.
+private enum LogLevelWord: String, CaseIterable {
+    case trace, debug, info, notice, warning, error
+}
+
+/// The words of `traffic` that are no list.
+private enum TrafficWord: String, CaseIterable {
+    case everything, nothing
+}
+
+extension NodeConfiguration {
+    /// Lifetimes shorter than this would flood the IMS.
+    private static let lifetimeMin = 30
+
+    /// Reads a configuration file.
+    ///
+    /// - Throws: everything that is wrong with it at once, each with file, line and remedy.
+    public init(path: String) throws(ConfigurationError) {
+        self.init()
+        let file = try ConfigurationFile.read(path: path)
+        readHomes(file)
+        readTraffic(file)
+
+        let interfaces = file.section("interfaces")
+        preferredInterfaces = interfaces.list("prefer", .string)
+        ignoredInterfaces = interfaces.list("ignore", .string, default: ignoredInterfaces)
+        for name in preferredInterfaces where !mayUse(interface: name) {
+            interfaces.reject("prefer", "\(name) is also ignored", "take it off `ignore`, or off `prefer`")
+        }
+
+        let dns = file.section("dns")
+        resolvers = dns.list("resolvers", .endpoint(defaultPort: 53))
+        requireDNSSEC = dns.value("require-dnssec", .bool, default: false)
+
+        controlPath = file.value("control", .path, default: controlPath)
+        controlGroup = file.value("control-group", .string)
+        statePath = file.value("state", .path, default: statePath)
+        logLevel = file.value("log-level", ConfigurationKind<LogLevelWord>.word, default: .info).rawValue
+        let seconds = file.value("lifetime", .duration(in: .seconds(Self.lifetimeMin) ... .seconds(Int(MappingRecord.lifetimeMax))), default: .seconds(Int(lifetime)))
+        lifetime = UInt32(clamping: seconds.components.seconds)
+        pollInterval = file.value("poll-interval", .duration(in: .seconds(1) ... .seconds(600)), default: pollInterval)
+        peerIdleMax = file.value("peer-idle", .duration(in: .seconds(10) ... .seconds(86_400)), default: peerIdleMax)
+        onStop = file.value("on-stop", ConfigurationKind<OnStop>.word, default: .remove)
+        try file.finish()
+    }
+
+    private mutating func readHomes(_ file: ConfigurationSection) {
+        for section in file.sections("home-addresses") {
+            let address = section.required("address", .homeAddress)
+            let key = section.required("key", .path)
+            let certificate = section.required("certificate", .path)
+            guard let address, let key, let certificate else { continue }
+            if homes.contains(where: { $0.hoa.isIPv4 == address.isIPv4 }) {
+                section.reject(
+                    "address", "a second \(address.isIPv4 ? "IPv4" : "IPv6") home address", "a node has at most one of each family; remove one")
+            }
+            homes.append(Home(hoa: address, keyPath: key, certificatePath: certificate))
+        }
+        if homes.isEmpty { file.reject("home-addresses", "lists no home address", "add one with `address`, `key` and `certificate`") }
+    }
+
+    private mutating func readTraffic(_ file: ConfigurationSection) {
+        guard file.has("traffic") else { return }
+        if file.isList("traffic") {
+            traffic = .prefixes(file.list("traffic", .prefix))
+        } else {
+            switch file.value("traffic", ConfigurationKind<TrafficWord>.word) {
+            case .everything?: traffic = .everything
+            case .nothing?: traffic = .nothing
+            case nil: break
+            }
+        }
+    }
+}

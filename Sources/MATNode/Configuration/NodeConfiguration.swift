@@ -1,0 +1,50 @@
+import IMTKernel
+import MATSignal
+
+/// matd's configuration file, as values. `NodeConfiguration+Reader` reads it; matd.yaml(5) describes it.
+public struct NodeConfiguration: Sendable {
+    public struct Home: Sendable {
+        public var hoa: HomeAddress
+        /// The node's private key, of mode 0600.
+        public var keyPath: String
+        /// The certificate that `mat enrol` wrote.
+        public var certificatePath: String
+    }
+
+    /// What happens to the kernel's state at SIGTERM.
+    public enum OnStop: String, CaseIterable, Sendable {
+        /// Everything that was added is removed.
+        case remove
+        /// Translation goes on; the next start adopts it. For restarts without a gap.
+        case keep
+    }
+
+    public var homes: [Home] = []
+    /// Which destinations the node talks to as its HoA.
+    public var traffic = TrafficSelection.everything
+    /// Interfaces in order of preference.
+    public var preferredInterfaces: [String] = []
+    /// Interfaces whose addresses are never used as locators. An entry may end in `*`.
+    public var ignoredInterfaces: [String] = ["docker*", "virbr*", "br-*", "veth*"]
+    /// Empty: those of /etc/resolv.conf.
+    public var resolvers: [Endpoint] = []
+    public var requireDNSSEC = false
+    public var controlPath = "/run/matd/control.sock"
+    /// Members may use `mat` without being root.
+    public var controlGroup: String?
+    public var statePath = "/var/lib/matd"
+    public var logLevel = "info"
+    public var lifetime: UInt32 = MappingRecord.lifetimeDefault
+    public var pollInterval: Duration = .seconds(30)
+    public var peerIdleMax: Duration = .seconds(600)
+    public var onStop = OnStop.remove
+
+    public init() {}
+
+    /// Whether an interface's addresses may serve as locators.
+    public func mayUse(interface: String) -> Bool {
+        !ignoredInterfaces.contains { pattern in
+            pattern.hasSuffix("*") ? interface.hasPrefix(pattern.dropLast()) : interface == pattern
+        }
+    }
+}

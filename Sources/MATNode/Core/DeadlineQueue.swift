@@ -1,0 +1,58 @@
+import MATSignal
+
+/// Deadlines by key, at most one a key: setting a key's deadline replaces it. A binary heap with lazy deletion.
+struct DeadlineQueue<Key: Hashable & Sendable>: Sendable {
+    private var heap: [(time: MonotonicTime, key: Key)] = []
+    private var current: [Key: MonotonicTime] = [:]
+
+    /// When the next deadline is, if there is one.
+    var next: MonotonicTime? {
+        mutating get {
+            dropStale()
+            return heap.first?.time
+        }
+    }
+
+    mutating func set(_ key: Key, at time: MonotonicTime) {
+        guard current[key] != time else { return }
+        current[key] = time
+        heap.append((time, key))
+        siftUp(heap.count - 1)
+    }
+
+    mutating func cancel(_ key: Key) { current[key] = nil }
+
+    /// Removes and returns a key whose deadline has come.
+    mutating func takeDue(_ now: MonotonicTime) -> Key? {
+        dropStale()
+        guard let first = heap.first, first.time <= now else { return nil }
+        removeFirst()
+        current[first.key] = nil
+        return first.key
+    }
+
+    private mutating func dropStale() {
+        while let first = heap.first, current[first.key] != first.time { removeFirst() }
+    }
+
+    private mutating func siftUp(_ start: Int) {
+        var child = start
+        while child > 0, heap[child].time < heap[(child - 1) / 2].time {
+            heap.swapAt(child, (child - 1) / 2)
+            child = (child - 1) / 2
+        }
+    }
+
+    private mutating func removeFirst() {
+        heap.swapAt(0, heap.count - 1)
+        heap.removeLast()
+        var parent = 0
+        while true {
+            var smallest = parent
+            for child in [2 * parent + 1, 2 * parent + 2] where child < heap.count && heap[child].time < heap[smallest].time { smallest = child }
+            if smallest == parent { return }
+            heap.swapAt(parent, smallest)
+            parent = smallest
+        }
+    }
+}

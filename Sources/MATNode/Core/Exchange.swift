@@ -1,0 +1,42 @@
+import MATSignal
+
+/// A request under way: what it is for, whom it asks, and when it is tried again.
+struct Exchange: Sendable {
+    enum Purpose: Hashable, Sendable {
+        /// IMS Update of the own HoA.
+        case register(HomeAddress)
+        /// MA Query for the own HoA, sent from one MoA to get a cookie as proof of that location.
+        case prove(HomeAddress, MobileAddress)
+        /// MA Query to a peer's IMS: start of communication, poll, and confirmation alike.
+        case queryPeer(HomeAddress)
+        /// HA Notify to the peer's IMS.
+        case notifyServer(HomeAddress)
+        /// MA Notify to the peer itself.
+        case notifyPeer(HomeAddress)
+        /// HA Query to the own IMS.
+        case identify(MobileAddress)
+        /// MA Query to a peer's locator.
+        case checkLocator(HomeAddress, MobileAddress)
+    }
+
+    let sequence: UInt32
+    let purpose: Purpose
+    let type: MessageType
+    /// In order of try.
+    var targets: [Endpoint]
+    var target = 0
+    /// The own address to send from; `nil`: the preferred one of the target's family at each try.
+    var source: IPAddress?
+    var retransmission: Retransmission
+    /// Codes 9 followed; at most two an exchange (section 2).
+    var cookiesFollowed = 0
+    var sentAt: MonotonicTime?
+    /// The endpoints asked so far: only they may answer.
+    var asked: Set<Endpoint> = []
+    /// Whether anything arrived from the server, which tells a silent server from a slow one.
+    var isAnswered = false
+    /// Fewer tries than usual, for requests that only improve matters.
+    var triesMax = Retransmission.triesMax
+
+    static let cookiesFollowedMax = 2
+}

@@ -1,0 +1,54 @@
+import MATSignal
+
+/// One of our own HoAs and its registration.
+///
+/// ```
+///            locators, servers known          all proven or waited long enough        ok
+///   waiting -------------------------> proving -----------------------------> updating --> registered
+///      ^                                  ^                                      |             |
+///      |  no locator or no server         |   half the lifetime, a new locator   |  refused:   |
+///      +----------------------------------+--------------------------------------+-- pausing --+
+/// ```
+struct Home: Sendable {
+    enum Phase: Hashable, Sendable {
+        /// No usable locator, or the own IMS is not known yet.
+        case waiting
+        /// Cookies are being fetched from the locators that the record is to list.
+        case proving
+        case updating
+        case registered
+        /// The last attempt failed; the next comes by timer.
+        case pausing
+    }
+
+    let key: SigningKey
+    var certificate: Certificate
+    var lastSequence: UInt64
+    var phase = Phase.waiting
+    var servers: ServerSet?
+    /// The newest record that was signed.
+    var mapping: CertifiedMapping?
+    var registeredAt: MonotonicTime?
+    /// The version that the IMS acked.
+    var registered: RecordVersion?
+    var observed: Endpoint?
+    /// Locators that could not be proven in time, and are left out of this record.
+    var unproven: Set<MobileAddress> = []
+    /// Whether our IMS is known to hold our certificate, so that its id is enough.
+    var serverHasCertificate = false
+    var failures = 0
+    var problem: String?
+    /// Whether peers must be told when the registration is through.
+    var owesPeers = false
+
+    var hoa: HomeAddress { certificate.hoa }
+
+    init(_ identity: HomeIdentity) {
+        key = identity.key
+        certificate = identity.certificate
+        lastSequence = identity.lastSequence
+    }
+
+    /// 1, 2, 4 ... 30 s between failed attempts.
+    var pause: Duration { .seconds(min(30, 1 << min(failures, 5))) }
+}

@@ -1,0 +1,59 @@
+import IMTKernel
+import MATSignal
+
+/// What the core wants done. The shell carries actions out in order; each list comes from one event.
+public enum NodeAction: Hashable, Sendable {
+    /// A datagram, from the given own address.
+    case send([UInt8], from: IPAddress, to: Endpoint)
+    /// Find the IMSs of this HoA in the DNS, and tell `NodeCore.lookedUp`.
+    case lookUp(HomeAddress)
+    /// One kernel transaction.
+    case changeIMT([IMTChange])
+    /// Send the held packets to this destination on, after the changes before it.
+    case releaseOutbound(to: IPAddress)
+    case dropOutbound(to: IPAddress)
+    /// Let the held packets of this pair of outer addresses in, after the changes before it.
+    case releaseInbound(from: IPAddress, to: IPAddress)
+    case dropInbound(from: IPAddress, to: IPAddress)
+    /// Keep the highest sequence signed for this HoA across restarts.
+    case remember(HomeAddress, sequence: UInt64)
+    /// Keep a renewed certificate.
+    case keepCertificate(Certificate)
+    case log(NodeLogLevel, String)
+}
+
+public enum NodeLogLevel: Hashable, Sendable {
+    case debug, info, notice, warning, error
+}
+
+/// An address that a network gave this node and that works now, as the link monitor reports it.
+public struct OwnLocator: Hashable, Sendable {
+    public var moa: MobileAddress
+    public var interface: String
+
+    public init(_ moa: MobileAddress, interface: String) {
+        self.moa = moa
+        self.interface = interface
+    }
+}
+
+/// The IMSs of an HoA, as the DNS gives them, in the order in which they are to be tried.
+public struct ServerSet: Hashable, Sendable {
+    public var endpoints: [Endpoint]
+    public var keys: [PublicKey]
+    public var expires: MonotonicTime
+
+    public init(endpoints: [Endpoint], keys: [PublicKey], expires: MonotonicTime) {
+        self.endpoints = endpoints
+        self.keys = keys
+        self.expires = expires
+    }
+}
+
+/// What the DNS says of an HoA. Absence and failure are never mixed: only absence makes a destination plain.
+public enum ServerLookup: Hashable, Sendable {
+    case found(ServerSet)
+    /// No IMS record exists; how long that may be remembered.
+    case absent(lifetime: Duration)
+    case failed(String)
+}

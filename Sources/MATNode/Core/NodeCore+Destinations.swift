@@ -1,0 +1,140 @@
+import IMTKernel
+import MATSignal
+
+// Starting communication (paper 4.2 (1)-(5)): packets to an unknown destination are held while its IMS is found in the
+// DNS, its mapping asked for (1) and its IMS told about us (2)-(4); then they go (5).
+
+/// A destination that packets are held for.
+struct Destination: Sendable {
+    let started: MonotonicTime
+    var isAsked = false
+    /// Its mapping is in force.
+    var isKnown = false
+    /// Its IMS has answered HA Notify, whatever it said, or is not going to.
+    var isNotified = false
+}
+
+extension NodeCore {
+    mutating func resolve(_ hoa: HomeAddress, _ now: Now) {
+        guard hoa.address.isUsableUnicast, !isOwn(hoa.address) else {
+            emit(.dropOutbound(to: hoa.address))
+            return
+        }
+        guard home(for: hoa) != nil else {
+            destinationIsPlain(hoa, .seconds(300), now)
+            return
+        }
+        if let peer = peers[hoa] {
+            // A packet that was on its way to the TUN when the entry was made, or one that has no path at the moment and
+            // stays held until there is one.
+            if peer.installedOutbound != nil { emit(.releaseOutbound(to: hoa.address)) }
+            return
+        }
+        guard destinations[hoa] == nil else { return }
+        guard destinations.count < configuration.destinationsMax else {
+            emit(.dropOutbound(to: hoa.address))
+            return
+        }
+        destinations[hoa] = Destination(started: now.monotonic)
+        deadlines.set(.destination(hoa), at: now.monotonic + configuration.destinationHoldMax)
+        if let set = serverSets[hoa], set.expires > now.monotonic {
+            continueResolving(hoa, now)
+        } else {
+            lookUp(hoa, for: .destination, now)
+        }
+    }
+
+    mutating func destinationLookedUp(_ hoa: HomeAddress, _ result: ServerLookup, _ now: Now) {
+        guard destinations[hoa] != nil else { return }
+        switch result {
+        case .found:
+            continueResolving(hoa, now)
+        case .absent(let lifetime):
+            destinationIsPlain(hoa, min(lifetime, .seconds(300)), now)
+        case .failed(let reason):
+            // A time-out, SERVFAIL or bogus answer is not absence: treating it so would leak traffic past mobility.
+            log(.warning, "whether \(hoa) is a MAT node can't be found out: \(reason); packets to it are dropped")
+            dropDestination(hoa, now)
+        }
+    }
+
+    /// Sends (1) and (2) at once, as soon as there is an own record to enclose and an address to send from.
+    mutating func continueResolving(_ hoa: HomeAddress, _ now: Now) {
+        guard var destination = destinations[hoa], !destination.isAsked, let set = serverSets[hoa], let own = home(for: hoa),
+            homes[own]?.mapping != nil, !desiredLocators(of: own).isEmpty
+        else { return }
+        destination.isAsked = true
+        destinations[hoa] = destination
+        start(.queryPeer(hoa), .maQuery, to: set.endpoints, now)
+        start(.notifyServer(hoa), .haNotify, to: set.endpoints, now)
+    }
+
+    /// The mapping is in force.
+    mutating func destinationAnswered(_ hoa: HomeAddress, _ now: Now) {
+        guard destinations[hoa] != nil, peers[hoa] != nil else { return }
+        destinations[hoa]?.isKnown = true
+        releaseIfReady(hoa, now)
+    }
+
+    /// The peer's IMS answered HA Notify with a code, or not at all (`nil`).
+    mutating func serverNotified(_ hoa: HomeAddress, _ code: ResponseCode?, _ text: String?, _ now: Now) {
+        if code == .ok {
+            peers[hoa]?.knowsUs = true
+        } else {
+            let reason = code.map { "\($0)\(text.map { " (\($0))" } ?? "")" } ?? "no answer"
+            log(code == .authenticationFailed || code == .refused ? .warning : .info, "the IMS of \(hoa) did not take our HA Notify: \(reason)")
+        }
+        if destinations[hoa] != nil {
+            destinations[hoa]?.isNotified = true
+            releaseIfReady(hoa, now)
+        }
+        // What the peer does not learn from its IMS it can learn from us.
+        if code != .ok, let peer = peers[hoa], let target = outboundLocator(of: peer), !isUnderWay(.notifyPeer(hoa)) {
+            start(.notifyPeer(hoa), .maNotify, to: [Endpoint(target.address, port: SignalPort.node)], triesMax: Retransmission.failoverTry, now)
+        }
+    }
+
+    private mutating func releaseIfReady(_ hoa: HomeAddress, _ now: Now) {
+        guard let destination = destinations[hoa], destination.isKnown, destination.isNotified else { return }
+        forget(hoa)
+        counters.destinationsResolved += 1
+        log(.debug, "packets to \(hoa) go on after \((now.monotonic - destination.started).millisecondsSaturated) ms")
+        flushChanges()
+        // Without a path they stay held until there is one.
+        if peers[hoa]?.installedOutbound != nil { emit(.releaseOutbound(to: hoa.address)) }
+    }
+
+    mutating func destinationIsPlain(_ hoa: HomeAddress, _ lifetime: Duration, _ now: Now) {
+        forget(hoa)
+        counters.destinationsPlain += 1
+        change(.setPlain(hoa.address, lifetime: max(lifetime, .seconds(1))))
+        flushChanges()
+        emit(.releaseOutbound(to: hoa.address))
+    }
+
+    mutating func dropDestination(_ hoa: HomeAddress, _ now: Now) {
+        guard destinations[hoa] != nil else { return }
+        forget(hoa)
+        cancel(.queryPeer(hoa))
+        cancel(.notifyServer(hoa))
+        emit(.dropOutbound(to: hoa.address))
+    }
+
+    private mutating func forget(_ hoa: HomeAddress) {
+        destinations[hoa] = nil
+        deadlines.cancel(.destination(hoa))
+    }
+
+    /// Packets were held for as long as is of use.
+    mutating func destinationDue(_ hoa: HomeAddress, _ now: Now) {
+        guard let destination = destinations[hoa] else { return }
+        if destination.isKnown {
+            // Only the Ack is missing: the peer may learn of us by another way.
+            destinations[hoa]?.isNotified = true
+            releaseIfReady(hoa, now)
+        } else {
+            log(.warning, "\(hoa) could not be resolved within \(configuration.destinationHoldMax.components.seconds) s; packets to it are dropped")
+            dropDestination(hoa, now)
+        }
+    }
+}

@@ -1,0 +1,239 @@
+import MATSignal
+
+// Requests: sending, retransmission, fail-over along the servers, cookies, and matching of responses.
+
+extension NodeCore {
+    /// Starts a request, or restarts it if one for the same purpose is under way.
+    ///
+    /// - Parameter source: the own address to send from; `nil`: the preferred one.
+    mutating func start(
+        _ purpose: Exchange.Purpose, _ type: MessageType, to targets: [Endpoint], source: IPAddress? = nil, triesMax: Int? = nil, _ now: Now
+    ) {
+        cancel(purpose)
+        guard !targets.isEmpty else { return }
+        var sequence = UInt32.random(in: .min ... .max, using: &random)
+        while exchanges[sequence] != nil { sequence &+= 1 }
+        var exchange = Exchange(
+            sequence: sequence, purpose: purpose, type: type, targets: targets, source: source,
+            retransmission: Retransmission(type: type, smoothedRTT: servers.roundTrip(targets[0].address), now: now.monotonic))
+        if let triesMax { exchange.triesMax = triesMax }
+        exchanges[sequence] = exchange
+        exchangeByPurpose[purpose] = sequence
+        exchangeDue(sequence, now)
+    }
+
+    mutating func cancel(_ purpose: Exchange.Purpose) {
+        guard let sequence = exchangeByPurpose.removeValue(forKey: purpose) else { return }
+        exchanges[sequence] = nil
+        deadlines.cancel(.exchange(sequence))
+    }
+
+    func isUnderWay(_ purpose: Exchange.Purpose) -> Bool { exchangeByPurpose[purpose] != nil }
+
+    /// A try is due, or the last one has waited long enough.
+    mutating func exchangeDue(_ sequence: UInt32, _ now: Now) {
+        guard var exchange = exchanges[sequence] else { return }
+        // Section 7: an IMS that has never answered gets two HA Notify, whatever else is asked of it.
+        let triesMax = exchange.type == .haNotify && exchange.asked.allSatisfy({ servers.roundTrip($0.address) == nil }) && !exchange.isAnswered
+            ? min(exchange.triesMax, 2 * exchange.targets.count) : exchange.triesMax
+        guard exchange.retransmission.tries < triesMax else {
+            exchanges[sequence] = nil
+            exchangeByPurpose[exchange.purpose] = nil
+            gaveUp(exchange, now)
+            return
+        }
+        exchange.retransmission.tried(at: now.monotonic)
+        if exchange.retransmission.tries > 1 { counters.retransmissions += 1 }
+        exchange.sentAt = now.monotonic
+        var next = exchange.targets[exchange.target]
+        // From the third try on the next server is asked in parallel; where there is one only, it is just asked again.
+        if exchange.retransmission.tries >= Retransmission.failoverTry, exchange.targets.count > 1 {
+            exchanges[sequence] = exchange
+            transmit(sequence, to: next, now)
+            exchange = exchanges[sequence] ?? exchange
+            exchange.target = (exchange.target + 1) % exchange.targets.count
+            next = exchange.targets[exchange.target]
+        }
+        exchanges[sequence] = exchange
+        deadlines.set(.exchange(sequence), at: exchange.retransmission.due)
+        transmit(sequence, to: next, now)
+    }
+
+    /// Sends a request to one target, with the cookie that is known for it. Without an own address of the target's family
+    /// nothing is sent; the try counts all the same, so that a request can't wait for ever.
+    private mutating func transmit(_ sequence: UInt32, to target: Endpoint, _ now: Now) {
+        guard var exchange = exchanges[sequence] else { return }
+        guard let own = exchange.source ?? ownMoAs(ipv4: target.address.isIPv4).first?.address, own.isIPv4 == target.address.isIPv4 else {
+            // The next target may be of a family that we have.
+            if exchange.targets.count > 1 { exchange.target = (exchange.target + 1) % exchange.targets.count }
+            exchanges[sequence] = exchange
+            return
+        }
+        guard let message = message(of: exchange, to: target.address, from: own, now) else { return }
+        exchange.asked.insert(target)
+        exchanges[sequence] = exchange
+        counters.messagesSent += 1
+        // Kernel changes decided in the same breath go first: an answer may come at once.
+        flushChanges()
+        emit(.send(message.octets, from: own, to: target))
+    }
+
+    /// Repeats everything under way from the addresses that we have now: after a move the old source is no use.
+    mutating func resendAll(_ now: Now) {
+        for (sequence, var exchange) in exchanges where exchange.source == nil {
+            exchange.retransmission = Retransmission(type: exchange.type, now: now.monotonic)
+            exchange.cookiesFollowed = 0
+            exchanges[sequence] = exchange
+            exchangeDue(sequence, now)
+        }
+    }
+
+    // MARK: Bodies
+
+    /// The request's message, made anew for each try: cookie and record may have changed since the last.
+    private func message(of exchange: Exchange, to server: IPAddress, from own: IPAddress, _ now: Now) -> SignalMessage? {
+        let cookie = Cookie(
+            client: clientCookies.cookie(server: server, own: own), server: servers.cookie(server: server, own: own, now: now.monotonic))
+        let body: SignalMessage.Body
+        switch exchange.purpose {
+        case .register(let hoa):
+            guard let home = homes[hoa], let mapping = home.mapping else { return nil }
+            let reference: CertificateReference = home.serverHasCertificate ? .id(home.certificate.id) : .whole(home.certificate)
+            let proofs = mapping.record.locators.compactMap { locator -> LocatorProof? in
+                let moa = locator.moa
+                guard moa.address != own, let proof = servers.proof(server: server, own: moa.address, now: now.monotonic) else { return nil }
+                return LocatorProof(locator: moa, client: clientCookies.cookie(server: server, own: moa.address), server: proof)
+            }
+            body = .imsUpdate(IMSUpdate(cookie: cookie, record: EnclosedRecord(mapping: mapping.mapping, certificate: reference), proofs: proofs))
+        case .prove(let hoa, _):
+            // The answer is not wanted, only its cookie; the unpadded query gets just that.
+            body = .maQuery(MAQuery(cookie: Cookie(client: cookie.client), hoa: hoa))
+        case .queryPeer(let hoa):
+            let known = peers[hoa]?.mapping.certificate.id
+            var query = MAQuery(cookie: cookie, hoa: hoa, certID: known, subscribe: Self.subscribeSeconds)
+            // A first query is padded so that its answer fits at once (section 6).
+            if cookie.server == nil { query.padding = Self.firstQueryPadding }
+            body = .maQuery(query)
+        case .notifyServer(let peer):
+            guard let own = home(for: peer), let mapping = homes[own]?.mapping else { return nil }
+            let record = EnclosedRecord(mapping: mapping.mapping, certificate: .whole(mapping.certificate))
+            body = .haNotify(HANotify(cookie: cookie, hoa: own, peerHoA: peer, record: record))
+        case .notifyPeer(let peer):
+            guard let own = home(for: peer), let mapping = homes[own]?.mapping else { return nil }
+            let record = EnclosedRecord(mapping: mapping.mapping, certificate: .whole(mapping.certificate))
+            body = .maNotify(MANotify(cookie: cookie, record: record))
+        case .identify(let moa):
+            body = .haQuery(HAQuery(cookie: cookie, moa: moa))
+        case .checkLocator(let hoa, _):
+            body = .maQuery(MAQuery(cookie: Cookie(client: cookie.client), hoa: hoa))
+        }
+        return SignalMessage(sequence: exchange.sequence, body)
+    }
+
+    /// Seconds of subscription asked for: the most that an IMS grants.
+    static let subscribeSeconds: UInt32 = 300
+    /// Makes the first query about 400 octets, the size of the answer with a whole certificate.
+    static let firstQueryPadding = 348
+
+    // MARK: Responses
+
+    /// A response arrived. Section 6: dropped unless source, type, sequence, client cookie and HOA or MOA match.
+    mutating func finish(_ message: SignalMessage, from source: Endpoint, to local: IPAddress, _ now: Now) {
+        counters.messagesReceived += 1
+        guard var exchange = exchanges[message.sequence], exchange.type.response == message.type, exchange.asked.contains(source),
+            message.cookie.client == clientCookies.cookie(server: source.address, own: local), subjectMatches(message, exchange)
+        else {
+            counters.unmatchedDropped += 1
+            return
+        }
+        if let cookie = message.cookie.server { servers.learn(cookie, server: source.address, own: local, now: now.monotonic) }
+        if exchange.retransmission.tries == 1, let sent = exchange.sentAt, exchange.cookiesFollowed == 0 {
+            servers.learn(roundTrip: now.monotonic - sent, server: source.address)
+        }
+        exchange.isAnswered = true
+        exchanges[message.sequence] = exchange
+
+        if message.code == .cookieRequired {
+            if case .prove = exchange.purpose {
+                complete(exchange)
+                proofArrived(exchange, now)
+                return
+            }
+            guard exchange.cookiesFollowed < Exchange.cookiesFollowedMax else { return }
+            exchange.cookiesFollowed += 1
+            exchange.sentAt = now.monotonic
+            exchanges[message.sequence] = exchange
+            transmit(message.sequence, to: source, now)
+            return
+        }
+        answered(exchange, message, from: source, to: local, now)
+    }
+
+    /// Ends a request that has had its answer.
+    mutating func complete(_ exchange: Exchange) {
+        exchanges[exchange.sequence] = nil
+        if exchangeByPurpose[exchange.purpose] == exchange.sequence { exchangeByPurpose[exchange.purpose] = nil }
+        deadlines.cancel(.exchange(exchange.sequence))
+    }
+
+    private func subjectMatches(_ message: SignalMessage, _ exchange: Exchange) -> Bool {
+        switch (message.body, exchange.purpose) {
+        case (.imsUpdateReply, .register): true
+        case (.maAnswer(let answer), .prove(let hoa, _)), (.maAnswer(let answer), .queryPeer(let hoa)), (.maAnswer(let answer), .checkLocator(let hoa, _)):
+            answer.hoa == nil || answer.hoa == hoa
+        case (.haNotifyAck(let ack), .notifyServer(let peer)):
+            ack.hoa == nil || ack.hoa == home(for: peer)
+        case (.haAnswer(let answer), .identify(let moa)): answer.moa == nil || answer.moa == moa
+        case (.maNotifyAck(let ack), .notifyPeer(let peer)): ack.hoa == nil || ack.hoa == home(for: peer)
+        default: false
+        }
+    }
+
+    private mutating func answered(_ exchange: Exchange, _ message: SignalMessage, from source: Endpoint, to local: IPAddress, _ now: Now) {
+        switch (message.body, exchange.purpose) {
+        case (.imsUpdateReply(let reply), .register(let hoa)):
+            complete(exchange)
+            registrationAnswered(hoa, reply, now)
+        case (.maAnswer, .prove):
+            complete(exchange)
+            proofArrived(exchange, now)
+        case (.maAnswer(let answer), .queryPeer(let hoa)):
+            complete(exchange)
+            peerAnswered(hoa, answer, now)
+        case (.maAnswer(let answer), .checkLocator(let hoa, let moa)):
+            complete(exchange)
+            locatorAnswered(hoa, moa, answer.code, now)
+        case (.haNotifyAck(let ack), .notifyServer(let peer)):
+            complete(exchange)
+            serverNotified(peer, ack.code, ack.text, now)
+        case (.haAnswer(let answer), .identify(let moa)):
+            complete(exchange)
+            strangerAnswered(moa, answer, now)
+        case (.maNotifyAck(let ack), .notifyPeer(let peer)):
+            complete(exchange)
+            peerNotified(peer, ack, now)
+        default:
+            counters.unmatchedDropped += 1
+        }
+    }
+
+    /// All tries of a request are used up.
+    private mutating func gaveUp(_ exchange: Exchange, _ now: Now) {
+        switch exchange.purpose {
+        case .register(let hoa):
+            registrationFailed(hoa, "no answer from \(exchange.targets.map(\.description).joined(separator: ", "))", now)
+        case .prove:
+            proofArrived(exchange, now)
+        case .queryPeer(let hoa):
+            peerSilent(hoa, now)
+        case .notifyServer(let peer):
+            serverNotified(peer, nil, nil, now)
+        case .notifyPeer(let peer):
+            peerNotified(peer, nil, now)
+        case .identify(let moa):
+            strangerAnswered(moa, nil, now)
+        case .checkLocator(let hoa, let moa):
+            locatorAnswered(hoa, moa, nil, now)
+        }
+    }
+}

@@ -1,0 +1,151 @@
+import IMTKernel
+import MATSignal
+
+// Movement (paper 4.3): what to do when our own addresses change. With overlap the old address goes on working until each
+// peer has acked the new one; without, everything happens at once from the new address.
+
+extension NodeCore {
+    /// Takes over the usable locators, orders them, and hands over if the first of a family changed.
+    mutating func adopt(_ locators: [OwnLocator], _ now: Now) {
+        let before = ownLocators
+        ownLocators = ordered(locators)
+        guard ownLocators != before else { return }
+        let gone = Set(before.map(\.moa)).subtracting(ownLocators.map(\.moa))
+        for ipv4 in [true, false] {
+            let old = before.map(\.moa).filter { $0.isIPv4 == ipv4 }
+            let new = ownMoAs(ipv4: ipv4)
+            if old != new { moved(ipv4: ipv4, from: old, to: new, gone: gone, now) }
+        }
+    }
+
+    /// The chosen interface first, then the configured order, then the system's.
+    private func ordered(_ locators: [OwnLocator]) -> [OwnLocator] {
+        func rank(_ locator: OwnLocator) -> Int {
+            if locator.interface == chosenInterface { return -1 }
+            return configuration.preferredInterfaces.firstIndex(of: locator.interface) ?? configuration.preferredInterfaces.count
+        }
+        return locators.enumerated().sorted { (rank($0.element), $0.offset) < (rank($1.element), $1.offset) }.map(\.element)
+    }
+
+    private mutating func moved(ipv4: Bool, from old: [MobileAddress], to new: [MobileAddress], gone: Set<MobileAddress>, _ now: Now) {
+        guard let hoa = homes.keys.first(where: { $0.isIPv4 == ipv4 }) else { return }
+        let places = new.map(\.description).joined(separator: ", ")
+        guard let first = new.first else {
+            log(.warning, "\(hoa) has no usable address now; packets are held until there is one")
+            homes[hoa]?.phase = .waiting
+            for peer in peers.keys where peer.isIPv4 == ipv4 { applyPeer(peer, now) }
+            return
+        }
+        let isHandover = old.first != first && !(old.isEmpty && homes[hoa]?.registered == nil)
+        let hasOverlap = old.first.map { !gone.contains($0) } ?? false
+        if isHandover {
+            counters.handovers += 1
+            log(.notice, "handover of \(hoa): \(old.first?.description ?? "nowhere") -> \(first)\(hasOverlap ? " with overlap" : " without overlap") (\(places))")
+        } else {
+            log(.info, "\(hoa) can be reached at \(places)")
+        }
+        homes[hoa]?.unproven = []
+        homes[hoa]?.failures = 0
+        if isHandover { homes[hoa]?.owesPeers = true }
+
+        // The kernel accepts at the new address before anyone is told of it.
+        let affected = peers.keys.filter { $0.isIPv4 == ipv4 }
+        for peer in affected {
+            if isHandover { peers[peer]?.knowsUs = false }
+            if !hasOverlap || peers[peer]?.ownMoA.map(gone.contains) ?? true { peers[peer]?.ownMoA = first }
+            applyPeer(peer, now)
+        }
+        for exchange in exchanges.values where exchange.source.map({ gone.contains(MobileAddress($0)) }) ?? false { cancel(exchange.purpose) }
+        if !hasOverlap { resendAll(now) }
+        register(hoa, now)
+        if isHandover, !hasOverlap { tellAtOnce(hoa, first, now) }
+        flushChanges()
+        for peer in affected where peers[peer]?.installedOutbound != nil { emit(.releaseOutbound(to: peer.address)) }
+        for destination in destinations.keys where destination.isIPv4 == ipv4 { continueResolving(destination, now) }
+    }
+
+    /// Nothing works any more from the old address, so nothing is waited for: peers get a record from the new address at once,
+    /// before the IMS has it. If further locators are still being proven, another record follows when that is done.
+    private mutating func tellAtOnce(_ hoa: HomeAddress, _ first: MobileAddress, _ now: Now) {
+        if homes[hoa]?.mapping?.record.locators.first?.moa != first {
+            guard var home = homes[hoa], sign(&home, desiredLocators(of: hoa), now) else { return }
+            homes[hoa] = home
+            emit(.remember(hoa, sequence: home.lastSequence))
+        }
+        let willSignAgain = homes[hoa]?.phase != .updating
+        homes[hoa]?.owesPeers = willSignAgain
+        tellPeers(hoa, now)
+        tellServers(hoa, now)
+    }
+
+    /// Our IMS holds our new record: peers and their IMSs can be told.
+    mutating func registrationDone(_ hoa: HomeAddress, _ now: Now) {
+        for destination in destinations.keys where destination.isIPv4 == hoa.isIPv4 { continueResolving(destination, now) }
+        guard homes[hoa]?.owesPeers == true else { return }
+        homes[hoa]?.owesPeers = false
+        tellPeers(hoa, now)
+        tellServers(hoa, now)
+    }
+
+    /// MA Notify directly to each peer; its ack lets that peer's traffic switch.
+    private mutating func tellPeers(_ hoa: HomeAddress, _ now: Now) {
+        for peer in peers.values where peer.hoa.isIPv4 == hoa.isIPv4 {
+            guard let target = outboundLocator(of: peer) else { continue }
+            start(.notifyPeer(peer.hoa), .maNotify, to: [Endpoint(target.address, port: SignalPort.node)], triesMax: Retransmission.failoverTry, now)
+        }
+    }
+
+    /// HA Notify to each peer's IMS, and the subscription again from the new address, which also finds a peer that moved at
+    /// the same time.
+    private mutating func tellServers(_ hoa: HomeAddress, _ now: Now) {
+        for peer in peers.values where peer.hoa.isIPv4 == hoa.isIPv4 {
+            guard let servers = serverSets[peer.hoa], servers.expires > now.monotonic else {
+                lookUp(peer.hoa, for: .peer, now)
+                continue
+            }
+            start(.notifyServer(peer.hoa), .haNotify, to: servers.endpoints, now)
+            start(.queryPeer(peer.hoa), .maQuery, to: servers.endpoints, now)
+        }
+    }
+
+    /// A peer acked our record, refused it, or stayed silent (`nil`) for the three tries of section 7: in each case its
+    /// traffic follows.
+    mutating func peerNotified(_ hoa: HomeAddress, _ ack: MANotifyAck?, _ now: Now) {
+        guard peers[hoa] != nil else { return }
+        if let ack {
+            switch ack.code {
+            case .ok:
+                peers[hoa]?.knowsUs = true
+            case .stale:
+                if let own = home(for: hoa), let current = ack.current?.record, current.hoa == own { goBeyond(own, current.sequence, now) }
+            default:
+                log(.info, "peer \(hoa) did not take our record: \(ack.code)\(ack.text.map { " (\($0))" } ?? ""); it will learn it from our IMS")
+            }
+        } else {
+            log(.info, "peer \(hoa) did not ack our record; it will learn it from our IMS")
+        }
+        switchPeer(hoa, now)
+    }
+
+    /// Lets a peer's traffic leave from the preferred own address.
+    mutating func switchPeer(_ hoa: HomeAddress, _ now: Now) {
+        guard let peer = peers[hoa], let first = preferredOwnMoA(for: peer), peer.ownMoA != first else { return }
+        peers[hoa]?.ownMoA = first
+        applyPeer(hoa, now)
+        log(.info, "traffic to \(hoa) leaves from \(first)")
+    }
+
+    /// Someone has a record of ours that is newer than ours: sign one beyond it.
+    private mutating func goBeyond(_ own: HomeAddress, _ sequence: UInt64, _ now: Now) {
+        guard var home = homes[own], sequence >= home.lastSequence else { return }
+        home.lastSequence = sequence
+        home.owesPeers = true
+        homes[own] = home
+        register(own, now)
+    }
+
+    func preferredOwnMoA(for peer: Peer) -> MobileAddress? {
+        guard let own = home(for: peer.hoa) else { return nil }
+        return desiredLocators(of: own).first
+    }
+}

@@ -1,0 +1,219 @@
+import MATSignal
+
+// IMS Update: keeping our own mapping at our own IMS (section 7, "Registration and handover"; paper 4.3 (1)).
+
+extension NodeCore {
+    /// Registers the HoA's present locators; called at start, when they change, and at half the lifetime.
+    mutating func register(_ hoa: HomeAddress, _ now: Now) {
+        guard var home = homes[hoa] else { return }
+        deadlines.cancel(.registration(hoa))
+        deadlines.cancel(.proofs(hoa))
+        let locators = desiredLocators(of: hoa)
+        guard !locators.isEmpty else {
+            cancel(.register(hoa))
+            home.phase = .waiting
+            homes[hoa] = home
+            return
+        }
+        guard let servers = home.servers, servers.expires > now.monotonic || home.phase == .pausing else {
+            home.phase = .waiting
+            homes[hoa] = home
+            lookUp(hoa, for: .home, now)
+            return
+        }
+        // The datagram's source proves itself; each further locator needs a cookie fetched from there.
+        var missing: [(MobileAddress, Endpoint)] = []
+        for moa in locators.dropFirst() where !home.unproven.contains(moa) {
+            guard let server = servers.endpoints.first(where: { $0.address.isIPv4 == moa.isIPv4 }) else {
+                home.unproven.insert(moa)
+                continue
+            }
+            if self.servers.proof(server: server.address, own: moa.address, now: now.monotonic) == nil { missing.append((moa, server)) }
+        }
+        guard missing.isEmpty else {
+            // The source's cookie is fetched along with the others: it would be asked for anyway.
+            if let first = locators.first, let server = servers.endpoints.first(where: { $0.address.isIPv4 == first.isIPv4 }),
+                self.servers.cookie(server: server.address, own: first.address, now: now.monotonic) == nil
+            {
+                missing.append((first, server))
+            }
+            home.phase = .proving
+            homes[hoa] = home
+            deadlines.set(.proofs(hoa), at: now.monotonic + configuration.proofWaitMax)
+            for (moa, server) in missing where !isUnderWay(.prove(hoa, moa)) {
+                start(.prove(hoa, moa), .maQuery, to: [server], source: moa.address, triesMax: 2, now)
+            }
+            return
+        }
+        homes[hoa] = home
+        signAndUpdate(hoa, now)
+    }
+
+    /// Signs the present locators and sends the record to the own IMS.
+    private mutating func signAndUpdate(_ hoa: HomeAddress, _ now: Now) {
+        guard var home = homes[hoa], let servers = home.servers else { return }
+        let locators = desiredLocators(of: hoa).filter { !home.unproven.contains($0) || $0 == desiredLocators(of: hoa).first }
+        guard let first = locators.first else { return }
+        guard sign(&home, locators, now) else {
+            home.problem = "the record could not be signed"
+            homes[hoa] = home
+            log(.error, "\(hoa): signing failed; is the key file intact?")
+            return
+        }
+        home.phase = .updating
+        homes[hoa] = home
+        // The primary locator must be the datagram's source, so only servers of its family can be asked. A server of the
+        // other family alone can't check it.
+        let targets = servers.endpoints.filter { $0.address.isIPv4 == first.isIPv4 }
+        guard !targets.isEmpty else {
+            registrationFailed(hoa, "the IMS has no \(first.isIPv4 ? "IPv4" : "IPv6") address, which proving \(first) needs", now)
+            return
+        }
+        start(.register(hoa), .imsUpdate, to: targets, source: first.address, now)
+    }
+
+    /// Makes the next record: sequence = max(previous + 1, Unix time in ms).
+    func sign(_ home: inout Home, _ locators: [MobileAddress], _ now: Now) -> Bool {
+        let atHome = !locators.isEmpty && locators.allSatisfy { $0.address == home.hoa.address }
+        let (next, overflow) = home.lastSequence.addingReportingOverflow(1)
+        guard !overflow else { return false }
+        let record = MappingRecord(
+            hoa: home.hoa, prefixLength: home.certificate.prefixLength, sequence: max(next, now.wallMilliseconds),
+            lifetime: atHome ? configuration.homeLifetime : min(configuration.lifetime, MappingRecord.lifetimeMax), issued: now.wallMilliseconds,
+            locators: locators.enumerated().map { Locator($1, preference: UInt8(clamping: ($0 + 1) * 10)) })
+        guard let mapping = record.signed(with: home.key) else { return false }
+        home.mapping = CertifiedMapping(mapping: mapping, certificate: home.certificate)
+        home.lastSequence = record.sequence
+        return true
+    }
+
+    mutating func proofArrived(_ exchange: Exchange, _ now: Now) {
+        guard case .prove(let hoa, let moa) = exchange.purpose, homes[hoa]?.phase == .proving else { return }
+        if !exchange.isAnswered, moa != desiredLocators(of: hoa).first {
+            homes[hoa]?.unproven.insert(moa)
+            log(.info, "\(hoa): \(moa) gets no answer from the IMS; registering without it")
+        }
+        let waiting = desiredLocators(of: hoa).contains { isUnderWay(.prove(hoa, $0)) }
+        if !waiting {
+            deadlines.cancel(.proofs(hoa))
+            // Asks for nothing again: what is still missing was found unprovable.
+            signAndUpdate(hoa, now)
+            rememberSequence(hoa)
+        }
+    }
+
+    /// The proofs took too long: registering the locator that works matters more than listing all.
+    mutating func proofsDue(_ hoa: HomeAddress, _ now: Now) {
+        guard homes[hoa]?.phase == .proving else { return }
+        for moa in desiredLocators(of: hoa) where isUnderWay(.prove(hoa, moa)) {
+            cancel(.prove(hoa, moa))
+            homes[hoa]?.unproven.insert(moa)
+        }
+        signAndUpdate(hoa, now)
+        rememberSequence(hoa)
+    }
+
+    private mutating func rememberSequence(_ hoa: HomeAddress) {
+        if let home = homes[hoa], home.lastSequence > 0 { emit(.remember(hoa, sequence: home.lastSequence)) }
+    }
+
+    // MARK: Answers
+
+    mutating func homeLookedUp(_ hoa: HomeAddress, _ result: ServerLookup, _ now: Now) {
+        guard var home = homes[hoa] else { return }
+        switch result {
+        case .found(let set):
+            home.servers = set
+            homes[hoa] = home
+            register(hoa, now)
+            rememberSequence(hoa)
+        case .absent:
+            home.problem = "the DNS has no IMS record for \(hoa); its operator must add the lines that `mat zone` writes"
+            homes[hoa] = home
+            retryLookUp(hoa, now)
+        case .failed(let reason):
+            home.problem = "looking up the IMS of \(hoa) failed: \(reason)"
+            homes[hoa] = home
+            retryLookUp(hoa, now)
+        }
+    }
+
+    private mutating func retryLookUp(_ hoa: HomeAddress, _ now: Now) {
+        guard var home = homes[hoa] else { return }
+        if home.failures == 0 { log(.warning, home.problem ?? "no IMS") }
+        home.failures += 1
+        homes[hoa] = home
+        deadlines.set(.lookUp(hoa), at: now.monotonic + home.pause)
+        // Stale knowledge of the servers beats none.
+        if home.servers != nil, home.phase == .waiting {
+            homes[hoa]?.phase = .pausing
+            register(hoa, now)
+        }
+    }
+
+    mutating func registrationAnswered(_ hoa: HomeAddress, _ reply: IMSUpdateReply, _ now: Now) {
+        guard var home = homes[hoa], let mapping = home.mapping else { return }
+        home.observed = reply.observed
+        switch reply.code {
+        case .ok:
+            let isFirst = home.registered == nil
+            let isRenewal = home.phase == .registered || home.problem == nil
+            home.phase = .registered
+            home.registered = mapping.version
+            home.registeredAt = now.monotonic
+            home.serverHasCertificate = true
+            home.failures = 0
+            home.problem = nil
+            counters.registrations += 1
+            if let renewed = reply.certificate, renewed.hoa == home.hoa, renewed.nodeKey == home.key.publicKey, renewed.notBefore > home.certificate.notBefore {
+                home.certificate = renewed
+                home.serverHasCertificate = true
+                emit(.keepCertificate(renewed))
+                log(.notice, "\(hoa): the IMS renewed the certificate")
+            }
+            homes[hoa] = home
+            let places = mapping.record.locators.map(\.moa.description).joined(separator: ", ")
+            log(isFirst || !isRenewal || home.owesPeers ? .notice : .debug, "\(hoa) is registered at \(places)")
+            deadlines.set(.registration(hoa), at: now.monotonic + .seconds(Int64(mapping.record.lifetime / 2)))
+            registrationDone(hoa, now)
+        case .stale:
+            // Another instance of us, or a clock that went back: go past what the server has.
+            home.lastSequence = max(home.lastSequence, reply.current?.record.sequence ?? 0)
+            homes[hoa] = home
+            log(.notice, "\(hoa): the IMS has a newer record; signing one beyond it")
+            signAndUpdate(hoa, now)
+            rememberSequence(hoa)
+        case .authenticationFailed where home.serverHasCertificate:
+            // The server knows no such CERT-ID: give it the certificate.
+            home.serverHasCertificate = false
+            homes[hoa] = home
+            signAndUpdate(hoa, now)
+        case .tryLater:
+            fail(&home, "the IMS asks to try later\(reply.text.map { ": \($0)" } ?? "")")
+            homes[hoa] = home
+            deadlines.set(.registration(hoa), at: now.monotonic + .seconds(Int64(min(60, max(1, reply.lifetime ?? 1)))))
+        default:
+            // Proofs may have aged on the way; they are fetched anew.
+            for locator in mapping.record.locators {
+                for server in home.servers?.endpoints ?? [] { servers.forget(server: server.address, own: locator.moa.address) }
+            }
+            homes[hoa] = home
+            registrationFailed(hoa, "the IMS refused: \(reply.code)\(reply.text.map { " (\($0))" } ?? "")", now)
+        }
+    }
+
+    private func fail(_ home: inout Home, _ problem: String) {
+        home.phase = .pausing
+        home.problem = problem
+        home.failures += 1
+    }
+
+    mutating func registrationFailed(_ hoa: HomeAddress, _ reason: String, _ now: Now) {
+        guard var home = homes[hoa] else { return }
+        if home.problem != reason { log(.warning, "\(hoa) could not be registered: \(reason); trying again in \(home.pause.components.seconds) s") }
+        fail(&home, reason)
+        home.unproven = []
+        homes[hoa] = home
+        deadlines.set(.registration(hoa), at: now.monotonic + home.pause)
+    }
+}

@@ -1,0 +1,200 @@
+import MATSignal
+
+// Requests of others: the locator check, and MA Notify from peers and IMSs.
+
+/// A record that is believed only after the DNS has given its keys.
+struct PendingRecord: Hashable, Sendable {
+    let mapping: CertifiedMapping
+    /// The stranger for whom our IMS named it; it is entered only after its own IMS confirmed it.
+    let stranger: MobileAddress?
+    let ack: PendingAck?
+}
+
+/// Where the answer to a MA Notify goes when the record has been checked.
+struct PendingAck: Hashable, Sendable {
+    let sequence: UInt32
+    let clientCookie: UInt64
+    let source: Endpoint
+    let local: IPAddress
+    /// Whether the sender has shown, by our own valid cookie, that it is at its source address.
+    let hasCookie: Bool
+}
+
+extension NodeCore {
+    static let sourceChecksMax = 4096
+
+    mutating func answer(_ message: SignalMessage, from source: Endpoint, to local: IPAddress, _ now: Now) {
+        counters.messagesReceived += 1
+        switch message.body {
+        case .maQuery(let query):
+            answerLocatorCheck(query, message.sequence, from: source, to: local)
+        case .maNotify(let notify):
+            take(notify, message.sequence, from: source, to: local, now)
+        default:
+            // Requests for servers; a node has no answer.
+            counters.unmatchedDropped += 1
+        }
+    }
+
+    /// Code 0 if the HoA is ours and the query came to a locator of our current record, else 4. The answer has the query's
+    /// size, so it needs no cookie.
+    private mutating func answerLocatorCheck(_ query: MAQuery, _ sequence: UInt32, from source: Endpoint, to local: IPAddress) {
+        let isMine = homes[query.hoa].map { home in
+            desiredLocators(of: query.hoa).contains(MobileAddress(local)) || home.mapping?.record.lists(MobileAddress(local)) ?? false
+        } ?? false
+        let answer = MAAnswer(code: isMine ? .ok : .notAuthoritative, cookie: Cookie(client: query.cookie.client), hoa: query.hoa)
+        reply(SignalMessage(sequence: sequence, .maAnswer(answer)), from: local, to: source)
+    }
+
+    private mutating func reply(_ message: SignalMessage, from local: IPAddress, to source: Endpoint) {
+        counters.messagesSent += 1
+        flushChanges()
+        emit(.send(message.octets, from: local, to: source))
+    }
+
+    mutating func refuse(_ rejection: SignalDatagram.Rejection, from source: Endpoint, to local: IPAddress, _ now: Now) {
+        counters.malformedDropped += 1
+        guard let code = rejection.answerCode, let type = rejection.type, let cookie = rejection.cookie, refusals.take(at: now.monotonic) else { return }
+        // 20 octets: no request with a cookie is shorter.
+        reply(SignalMessage.refusal(of: type, sequence: rejection.sequence, code: code, cookie: Cookie(client: cookie.client)), from: local, to: source)
+    }
+
+    // MARK: MA Notify
+
+    private mutating func take(_ notify: MANotify, _ sequence: UInt32, from source: Endpoint, to local: IPAddress, _ now: Now) {
+        let record = notify.record.mapping.record
+        let hoa = record.hoa
+        let hasCookie = cookieAuthority.isValid(notify.cookie, from: source, now: now)
+        let ack = PendingAck(sequence: sequence, clientCookie: notify.cookie.client, source: source, local: local, hasCookie: hasCookie)
+        let isFromOwnServer = source.port == SignalPort.ims && homes.values.contains { $0.servers?.endpoints.contains(source) ?? false }
+        guard homes[hoa] == nil, home(for: hoa) != nil, peers[hoa] != nil || destinations[hoa] != nil || isFromOwnServer else {
+            acknowledge(ack, .refused, hoa, text: "not a peer of this node", now)
+            return
+        }
+        let certificate: Certificate
+        switch notify.record.certificate {
+        case .whole(let whole):
+            certificate = whole
+        case .id(let id):
+            guard let known = peers[hoa]?.mapping.certificate, known.id == id else {
+                acknowledge(ack, .authenticationFailed, hoa, text: "unknown CERT-ID", now)
+                return
+            }
+            certificate = known
+        }
+        let mapping = CertifiedMapping(mapping: notify.record.mapping, certificate: certificate)
+        if let current = peers[hoa]?.mapping {
+            if mapping == current {
+                // The IMS's own copy confirms a provisional record (section 7).
+                if hasCookie, comesFromServer(of: hoa, source) { adopt(mapping, for: hoa, isConfirmed: true, now) }
+                proveBySource(hoa, source, hasCookie, now)
+                acknowledge(ack, .ok, hoa, now)
+                return
+            }
+            if mapping.version <= current.version {
+                acknowledge(ack, .stale, hoa, current: current.mapping, now)
+                return
+            }
+        }
+        do throws(VerificationFailure) {
+            try mapping.checkTimesAndNames(asked: hoa, now: now)
+        } catch {
+            refuseRecord(mapping, ack, error, now)
+            return
+        }
+        // Signatures last, and within a budget: for one without cookie a small common one, with cookie one a source.
+        guard mayCheck(source, hasCookie, now) else {
+            acknowledge(ack, hasCookie ? .tryLater : .cookieRequired, hoa, now)
+            return
+        }
+        if let current = peers[hoa]?.mapping, current.certificate == certificate {
+            takeVerified(mapping, ack, keys: nil, now)
+        } else if let set = serverSets[hoa], set.expires > now.monotonic {
+            takeVerified(mapping, ack, keys: set.keys, now)
+        } else if hasCookie {
+            lookUp(hoa, for: .record(PendingRecord(mapping: mapping, stranger: nil, ack: ack)), now)
+        } else {
+            // A look-up for someone who has not shown that he is where he says is more than section 6 allows.
+            acknowledge(ack, .cookieRequired, hoa, now)
+        }
+    }
+
+    private mutating func mayCheck(_ source: Endpoint, _ hasCookie: Bool, _ now: Now) -> Bool {
+        guard hasCookie else { return uncookiedChecks.take(at: now.monotonic) }
+        let group = source.address.isIPv4 ? source.address : source.address.masked(to: 64)
+        if sourceChecks.count >= Self.sourceChecksMax, sourceChecks[group] == nil {
+            sourceChecks = sourceChecks.filter { !$0.value.isIdle(at: now.monotonic) }
+            if sourceChecks.count >= Self.sourceChecksMax { return false }
+        }
+        var limit = sourceChecks[group] ?? RateLimit(perSecond: configuration.checksPerSecondPerSource)
+        defer { sourceChecks[group] = limit }
+        return limit.take(at: now.monotonic)
+    }
+
+    /// - Parameter keys: `nil` if the certificate is believed already.
+    private mutating func takeVerified(_ mapping: CertifiedMapping, _ ack: PendingAck?, keys: [PublicKey]?, _ now: Now) {
+        do throws(VerificationFailure) {
+            if let keys { try mapping.verify(asked: mapping.hoa, keys: keys, now: now) } else { try mapping.verifySignature() }
+        } catch {
+            refuseRecord(mapping, ack, error, now)
+            return
+        }
+        let hoa = mapping.hoa
+        let hasCookie = ack?.hasCookie ?? false
+        let isNew = peers[hoa] == nil
+        let isConfirmed = hasCookie && (ack.map { comesFromServer(of: hoa, $0.source) } ?? false)
+        clearPlain(mapping)
+        adopt(mapping, for: hoa, isConfirmed: isConfirmed, now)
+        if let ack {
+            proveBySource(hoa, ack.source, hasCookie, now)
+            acknowledge(ack, .ok, hoa, now)
+        }
+        // The peer's IMS is the truth, and we want its pushes (paper (7)).
+        if !isConfirmed || isNew, !isUnderWay(.queryPeer(hoa)) { query(hoa, now) }
+        if destinations[hoa] != nil { destinationAnswered(hoa, now) }
+        releaseKnownStrangers(now)
+    }
+
+    private mutating func refuseRecord(_ mapping: CertifiedMapping, _ ack: PendingAck?, _ error: VerificationFailure, _ now: Now) {
+        counters.recordsRefused += 1
+        log(.warning, "a record of \(mapping.hoa)\(ack.map { " from \($0.source)" } ?? "") is refused: \(error)")
+        if let ack { acknowledge(ack, .authenticationFailed, mapping.hoa, text: error.reason, now) }
+    }
+
+    /// The DNS answered about a record that waited for it.
+    mutating func recordLookedUp(_ pending: PendingRecord, _ result: ServerLookup, _ now: Now) {
+        let mapping = pending.mapping
+        guard case .found(let set) = result else {
+            log(.info, "a record of \(mapping.hoa) can't be checked: the DNS gives no IMS for it")
+            if let ack = pending.ack { acknowledge(ack, .authenticationFailed, mapping.hoa, text: "no key in the DNS", now) }
+            return
+        }
+        guard pending.stranger != nil else {
+            takeVerified(mapping, pending.ack, keys: set.keys, now)
+            return
+        }
+        // For a stranger: what our IMS remembers is a hint; only the HoA's own IMS's answer is entered.
+        if peers[mapping.hoa] != nil { releaseKnownStrangers(now) }
+        if !isUnderWay(.queryPeer(mapping.hoa)) { start(.queryPeer(mapping.hoa), .maQuery, to: set.endpoints, now) }
+    }
+
+    /// Whether the source is an IMS of the HoA.
+    private func comesFromServer(of hoa: HomeAddress, _ source: Endpoint) -> Bool {
+        serverSets[hoa]?.endpoints.contains(source) ?? false
+    }
+
+    /// Section 6: a MA Notify from a locator that carries our own valid cookie proves that locator.
+    private mutating func proveBySource(_ hoa: HomeAddress, _ source: Endpoint, _ hasCookie: Bool, _ now: Now) {
+        let moa = MobileAddress(source.address)
+        guard hasCookie, source.port == SignalPort.node, peers[hoa]?.mapping.record.lists(moa) == true else { return }
+        prove(moa, of: hoa, now)
+    }
+
+    private mutating func acknowledge(
+        _ ack: PendingAck, _ code: ResponseCode, _ hoa: HomeAddress, current: SignedMapping? = nil, text: String? = nil, _ now: Now
+    ) {
+        let cookie = Cookie(client: ack.clientCookie, server: cookieAuthority.make(for: ack.source, clientCookie: ack.clientCookie, now: now))
+        let body = MANotifyAck(code: code, cookie: cookie, hoa: code == .cookieRequired ? nil : hoa, current: current, text: text)
+        reply(SignalMessage(sequence: ack.sequence, .maNotifyAck(body)), from: ack.local, to: ack.source)
+    }
+}

@@ -1,0 +1,137 @@
+import IMTKernel
+import MATSignal
+
+// Unknown sources (paper 4.2 (6), (7)): a packet from a MoA that the IMT does not know waits while our IMS is asked whose it is.
+
+/// A source that packets are held from.
+struct Stranger: Sendable {
+    let started: MonotonicTime
+    /// The own addresses that it sent to.
+    var owns: Set<IPAddress>
+    /// Every packet of it so far could be a plain stranger's first.
+    var opensConnection: Bool
+    /// The HoA that our IMS says it is; to be confirmed by that HoA's IMS.
+    var candidate: HomeAddress?
+    /// Our IMS knows no HoA for it.
+    var isNotFound = false
+
+    static let ownsMax = 8
+}
+
+extension NodeCore {
+    /// Active peers asked at a stranger's packet: one of them may have moved.
+    static let peersAskedMax = 8
+
+    mutating func identify(_ moa: MobileAddress, at own: IPAddress, _ opensConnection: Bool, _ now: Now) {
+        if let owner = locatorOwners[moa], let peer = peers[owner], peer.installedInbound.contains(where: { $0.peer == moa }) {
+            emit(.releaseInbound(from: moa.address, to: own))
+            return
+        }
+        if var stranger = strangers[moa] {
+            if stranger.owns.count < Stranger.ownsMax { stranger.owns.insert(own) }
+            stranger.opensConnection = stranger.opensConnection && opensConnection
+            strangers[moa] = stranger
+            return
+        }
+        guard strangers.count < configuration.strangersMax else {
+            // Beyond the bound nobody is asked; an opening packet passes as plain, any other is dropped, never answered.
+            emit(opensConnection ? .releaseInbound(from: moa.address, to: own) : .dropInbound(from: moa.address, to: own))
+            return
+        }
+        strangers[moa] = Stranger(started: now.monotonic, owns: [own], opensConnection: opensConnection)
+        deadlines.set(.stranger(moa), at: now.monotonic + (opensConnection ? configuration.strangerWaitMax : configuration.strangerHoldMax))
+
+        guard let hoa = homes.keys.first(where: { $0.isIPv4 == moa.isIPv4 }), let home = homes[hoa], home.registered != nil, let set = home.servers,
+            let source = desiredLocators(of: hoa).first
+        else {
+            // Nobody to ask: HA Query is answered to registered locators only.
+            if opensConnection { strangerIsPlain(moa, .seconds(1), now) }
+            return
+        }
+        guard strangerQueries.take(at: now.monotonic) else {
+            if opensConnection { strangerIsPlain(moa, .seconds(1), now) }
+            return
+        }
+        let targets = set.endpoints.filter { $0.address.isIPv4 == source.isIPv4 }
+        start(.identify(moa), .haQuery, to: targets.isEmpty ? set.endpoints : targets, source: targets.isEmpty ? nil : source.address, now)
+        let suspects = peers.values.filter { $0.hoa.isIPv4 == moa.isIPv4 && now.monotonic - $0.refreshed > .seconds(1) && !isUnderWay(.queryPeer($0.hoa)) }
+        for peer in suspects.sorted(by: { $0.lastTraffic > $1.lastTraffic }).prefix(Self.peersAskedMax) { query(peer.hoa, now) }
+    }
+
+    /// Our IMS answered HA Query, or not (`nil`).
+    mutating func strangerAnswered(_ moa: MobileAddress, _ answer: HAAnswer?, _ now: Now) {
+        guard strangers[moa] != nil else { return }
+        switch answer?.code {
+        case .ok?:
+            guard let mapping = answer?.mapping, let certificate = answer?.certificate, mapping.record.lists(moa) else {
+                log(.warning, "our IMS named an HoA for \(moa) whose record does not list it")
+                return
+            }
+            let hoa = mapping.record.hoa
+            strangers[moa]?.candidate = hoa
+            // Its own wait is over; what follows has a bound of its own.
+            deadlines.set(.stranger(moa), at: now.monotonic + configuration.strangerHoldMax)
+            lookUp(hoa, for: .record(PendingRecord(mapping: CertifiedMapping(mapping: mapping, certificate: certificate), stranger: moa, ack: nil)), now)
+        case .notFound?:
+            strangers[moa]?.isNotFound = true
+            // Our peers may have moved: unless a connection is being opened, their IMSs' answers are waited for.
+            if strangers[moa]?.opensConnection == true || !peers.keys.contains(where: { isUnderWay(.queryPeer($0)) }) {
+                strangerIsPlain(moa, .seconds(Int64(min(5, answer?.lifetime ?? 5))), now)
+            }
+        default:
+            if let answer { log(.info, "our IMS does not say whose \(moa) is: \(answer.code)\(answer.text.map { " (\($0))" } ?? "")") }
+            if strangers[moa]?.opensConnection == true { strangerIsPlain(moa, .seconds(1), now) }
+        }
+    }
+
+    /// Lets packets from it in untranslated, and remembers that for a moment.
+    mutating func strangerIsPlain(_ moa: MobileAddress, _ lifetime: Duration, _ now: Now) {
+        guard let stranger = strangers.removeValue(forKey: moa) else { return }
+        deadlines.cancel(.stranger(moa))
+        cancel(.identify(moa))
+        counters.strangersPlain += 1
+        plainSources[moa] = now.monotonic + lifetime
+        change(.setPlain(moa.address, lifetime: max(lifetime, .seconds(1))))
+        flushChanges()
+        for own in stranger.owns { emit(.releaseInbound(from: moa.address, to: own)) }
+        prunePlainSources(now)
+    }
+
+    /// Lets in the packets of strangers that have become known as peers' locators, and clears remembered not-founds.
+    mutating func releaseKnownStrangers(_ now: Now) {
+        for (moa, stranger) in strangers {
+            guard let owner = locatorOwners[moa], peers[owner]?.installedInbound.contains(where: { $0.peer == moa }) == true else { continue }
+            strangers[moa] = nil
+            deadlines.cancel(.stranger(moa))
+            cancel(.identify(moa))
+            counters.strangersIdentified += 1
+            flushChanges()
+            for own in stranger.owns { emit(.releaseInbound(from: moa.address, to: own)) }
+        }
+    }
+
+    /// A record that lists a MoA clears a remembered not found (section 7).
+    mutating func clearPlain(_ mapping: CertifiedMapping) {
+        for locator in mapping.record.locators where plainSources.removeValue(forKey: locator.moa) != nil {
+            change(.removePlain(locator.moa.address))
+        }
+    }
+
+    private mutating func prunePlainSources(_ now: Now) {
+        guard plainSources.count > configuration.strangersMax else { return }
+        plainSources = plainSources.filter { $0.value > now.monotonic }
+        while plainSources.count > configuration.strangersMax { plainSources.remove(at: plainSources.startIndex) }
+    }
+
+    mutating func strangerDue(_ moa: MobileAddress, _ now: Now) {
+        guard let stranger = strangers[moa] else { return }
+        if stranger.opensConnection && stranger.candidate == nil || stranger.isNotFound {
+            strangerIsPlain(moa, .seconds(1), now)
+            return
+        }
+        strangers[moa] = nil
+        cancel(.identify(moa))
+        log(.info, "whose \(moa) is could not be found out; its packets are dropped unanswered")
+        for own in stranger.owns { emit(.dropInbound(from: moa.address, to: own)) }
+    }
+}

@@ -1,0 +1,60 @@
+import MATSignal
+
+/// Who this node is at one HoA.
+public struct HomeIdentity: Sendable {
+    public var hoa: HomeAddress
+    public var key: SigningKey
+    public var certificate: Certificate
+    /// The highest sequence that was signed before, from the state directory; 0 if none is known.
+    public var lastSequence: UInt64
+
+    public init(hoa: HomeAddress, key: SigningKey, certificate: Certificate, lastSequence: UInt64 = 0) {
+        self.hoa = hoa
+        self.key = key
+        self.certificate = certificate
+        self.lastSequence = lastSequence
+    }
+}
+
+/// What the core is told at start. Every table that the network can make grow has its bound here.
+public struct NodeCoreConfiguration: Sendable {
+    /// At most one HoA of each family.
+    public var homes: [HomeIdentity]
+    /// Interfaces in order of preference; others follow in the order the system lists them.
+    public var preferredInterfaces: [String] = []
+    /// Seconds; protocol.md section 4.
+    public var lifetime: UInt32 = MappingRecord.lifetimeDefault
+    /// Seconds, while at home, where the location changes least.
+    public var homeLifetime: UInt32 = MappingRecord.lifetimeMax
+    /// How often an active peer's mapping is asked for; the pushes make this a safety net.
+    public var pollInterval: Duration = .seconds(30)
+    /// A peer without traffic for this long is forgotten; a later packet starts anew.
+    public var peerIdleMax: Duration = .seconds(600)
+    /// How long a first packet that opens a connection waits before it passes as plain.
+    public var strangerWaitMax: Duration = .milliseconds(100)
+    /// How long any other packet from an unknown source waits.
+    public var strangerHoldMax: Duration = .seconds(3)
+    /// How long packets to an unknown destination wait for DNS and IMS.
+    public var destinationHoldMax: Duration = .seconds(10)
+    /// How long further locators may delay a registration while they are being proven.
+    public var proofWaitMax: Duration = .milliseconds(400)
+    public var peersMax = 100_000
+    public var strangersMax = 4096
+    public var destinationsMax = 4096
+    /// Entries of cookies and round-trip times.
+    public var serversMax = 8192
+    /// Signature checks per second on MA Notify without a valid cookie, and per source with one (section 6).
+    public var uncookiedChecksPerSecond = 50
+    public var checksPerSecondPerSource = 20
+    /// HA Queries per second to the own IMS, which grants 100.
+    public var strangerQueriesPerSecond = 90
+    /// 16 octets each, made at start.
+    public var clientSecret: [UInt8]
+    public var cookieSecret: [UInt8]
+
+    public init(homes: [HomeIdentity], clientSecret: [UInt8], cookieSecret: [UInt8]) {
+        self.homes = homes
+        self.clientSecret = clientSecret
+        self.cookieSecret = cookieSecret
+    }
+}

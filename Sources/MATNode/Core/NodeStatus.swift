@@ -1,0 +1,70 @@
+import MATSignal
+
+/// What a person or program is shown of a node's state.
+public struct NodeStatus: Hashable, Sendable {
+    public struct Registration: Hashable, Sendable {
+        public var hoa: HomeAddress
+        public var locators: [MobileAddress]
+        public var servers: [Endpoint]
+        /// One word: waiting, proving, updating, registered, pausing.
+        public var phase: String
+        /// Since the IMS last acked; `nil` if it never did.
+        public var age: Duration?
+        /// Until the acked record expires.
+        public var expiresIn: Duration?
+        public var certificateNotAfter: UInt64
+        public var sequence: UInt64
+        public var problem: String?
+    }
+
+    public struct PeerState: Hashable, Sendable {
+        public var hoa: HomeAddress
+        public var ownHoA: HomeAddress
+        /// Where its packets go, and from where; `nil` without a path.
+        public var moa: MobileAddress?
+        public var ownMoA: MobileAddress?
+        public var locators: [MobileAddress]
+        public var isProvisional: Bool
+        public var isProven: Bool
+        /// Since the peer was entered.
+        public var age: Duration
+        /// Since its IMS last answered.
+        public var refreshedAgo: Duration
+        public var switches: Int
+        public var packets: UInt64
+    }
+
+    public var registrations: [Registration]
+    public var locators: [OwnLocator]
+    public var chosenInterface: String?
+    public var peers: [PeerState]
+    public var resolving: Int
+    public var strangers: Int
+    public var counters: NodeCounters
+}
+
+extension NodeCore {
+    public func status(now: Now) -> NodeStatus {
+        let registrations = homes.values.sorted { $0.hoa < $1.hoa }.map { home in
+            NodeStatus.Registration(
+                hoa: home.hoa, locators: home.mapping?.record.locators.map(\.moa) ?? [], servers: home.servers?.endpoints ?? [],
+                phase: "\(home.phase)", age: home.registeredAt.map { now.monotonic - $0 },
+                expiresIn: home.registered.flatMap { _ in home.mapping }.map { .milliseconds(Int64(clamping: $0.record.expires) - Int64(clamping: now.wallMilliseconds)) },
+                certificateNotAfter: home.certificate.notAfter, sequence: home.lastSequence, problem: home.problem)
+        }
+        let states = peers.values.sorted { $0.hoa < $1.hoa }.compactMap { peer -> NodeStatus.PeerState? in
+            guard let own = home(for: peer.hoa) else { return nil }
+            let target = peer.installedOutbound?.peer
+            return NodeStatus.PeerState(
+                hoa: peer.hoa, ownHoA: own, moa: target, ownMoA: peer.installedOutbound?.own, locators: peer.mapping.record.locators.map(\.moa),
+                isProvisional: peer.isProvisional, isProven: target.flatMap { peer.locators[$0]?.isProven } ?? false, age: now.monotonic - peer.since,
+                refreshedAgo: now.monotonic - peer.refreshed, switches: peer.switches, packets: peer.packets)
+        }
+        return NodeStatus(
+            registrations: registrations, locators: ownLocators, chosenInterface: chosenInterface, peers: states, resolving: destinations.count,
+            strangers: strangers.count, counters: counters)
+    }
+
+    /// Whether every HoA is registered: what `mat status --wait` waits for.
+    public var isRegistered: Bool { homes.values.allSatisfy { $0.phase == .registered } }
+}

@@ -1,0 +1,58 @@
+import MATSignal
+
+/// A correspondent: its mapping, how far that is believed, and what the kernel has of it.
+struct Peer: Sendable {
+    let hoa: HomeAddress
+    /// The record in force.
+    var mapping: CertifiedMapping
+    /// The newest version that the peer's IMS confirmed; a record above it is provisional.
+    var confirmed: RecordVersion?
+    /// What was in force before a provisional record, to go back to.
+    var earlier: CertifiedMapping?
+    /// Since when the IMS answers with an older record than the provisional one.
+    var contradictedSince: MonotonicTime?
+    var locators: [MobileAddress: LocatorState] = [:]
+    /// Our own address that this peer's traffic leaves from; `nil` until there is one.
+    var ownMoA: MobileAddress?
+    var installedOutbound: MobilePair?
+    var installedInbound: Set<MobilePair> = []
+    /// Locators entered as this peer's in the table of owners.
+    var claimed: Set<MobileAddress> = []
+    /// When an answer of its IMS last came.
+    var refreshed: MonotonicTime
+    var subscribedUntil: MonotonicTime?
+    var lastTraffic: MonotonicTime
+    var packets: UInt64 = 0
+    let since: MonotonicTime
+    /// Moves of either side that this peer's traffic followed.
+    var switches = 0
+    /// Whether the peer has acked our newest record.
+    var knowsUs = false
+
+    var isProvisional: Bool { confirmed.map { mapping.version > $0 } ?? true }
+
+    init(_ mapping: CertifiedMapping, hoa: HomeAddress, now: MonotonicTime) {
+        self.hoa = hoa
+        self.mapping = mapping
+        refreshed = now
+        lastTraffic = now
+        since = now
+    }
+}
+
+/// How far a peer's locator is believed to be the peer's (section 6, "Locator check").
+enum LocatorState: Hashable, Sendable {
+    /// In use while the check runs.
+    case checking(until: MonotonicTime)
+    case proven(at: MonotonicTime)
+    /// The check failed; not to be used again unchecked before then.
+    case blocked(until: MonotonicTime)
+
+    static let unprovenUseMax: Duration = .seconds(3)
+    static let blockedTime: Duration = .seconds(300)
+
+    var isProven: Bool {
+        if case .proven = self { return true }
+        return false
+    }
+}

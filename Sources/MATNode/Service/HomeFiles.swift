@@ -1,0 +1,62 @@
+import MATRuntime
+import MATSignal
+
+/// The files that say who the node is: its private keys and certificates.
+enum HomeFiles {
+    /// Reads the configured homes.
+    ///
+    /// - Throws: with the file and the remedy, if one is missing, damaged, readable by others, or does not fit the others.
+    static func read(_ configuration: NodeConfiguration, _ state: StateDirectory?) throws(NodeServiceError) -> [HomeIdentity] {
+        var identities: [HomeIdentity] = []
+        for home in configuration.homes {
+            let key = try readKey(home.keyPath)
+            var certificate = try readCertificate(home.certificatePath)
+            // The IMS may have renewed it since it was enrolled.
+            if let state, let kept = try? readCertificate(state.certificatePath(home.hoa)), kept.hoa == certificate.hoa, kept.nodeKey == key.publicKey,
+                kept.notBefore > certificate.notBefore
+            {
+                certificate = kept
+            }
+            guard certificate.prefix.contains(home.hoa.address), certificate.hoa == home.hoa else {
+                throw NodeServiceError("\(home.certificatePath) certifies \(certificate.prefix), not \(home.hoa); enrol \(home.hoa) with `mat enrol`")
+            }
+            guard certificate.nodeKey == key.publicKey else {
+                throw NodeServiceError(
+                    "\(home.certificatePath) certifies another key than \(home.keyPath) holds; enrol this node again with the public key that `mat keygen --show` prints")
+            }
+            identities.append(HomeIdentity(hoa: home.hoa, key: key, certificate: certificate, lastSequence: state?.sequence(of: home.hoa) ?? 0))
+        }
+        return identities
+    }
+
+    private static func readKey(_ path: String) throws(NodeServiceError) -> SigningKey {
+        let text = try readText(path, "make a key with `mat keygen --out \(path)`")
+        guard let mode = try? TextFile.mode(of: path), mode & 0o077 == 0 else {
+            throw NodeServiceError("\(path) can be read by others than its owner; chmod 600 \(path)")
+        }
+        guard let key = KeyFile.parsePrivateKey(text) else {
+            throw NodeServiceError("\(path) holds no private key; make one with `mat keygen --out \(path)`")
+        }
+        return key
+    }
+
+    private static func readCertificate(_ path: String) throws(NodeServiceError) -> Certificate {
+        let text = try readText(path, "the operator of the IMS makes one with `mat enrol`")
+        guard let certificate = KeyFile.parseCertificate(text) else {
+            throw NodeServiceError("\(path) holds no certificate; the operator of the IMS makes one with `mat enrol`")
+        }
+        return certificate
+    }
+
+    private static func readText(_ path: String, _ remedy: String) throws(NodeServiceError) -> String {
+        do throws(SystemError) {
+            return try TextFile.read(path)
+        } catch {
+            throw NodeServiceError("\(error); \(remedy)")
+        }
+    }
+
+    static func keep(_ certificate: Certificate, in state: StateDirectory) throws(SystemError) {
+        try TextFile.replace(state.certificatePath(certificate.hoa), with: KeyFile.write(certificate), mode: 0o600)
+    }
+}

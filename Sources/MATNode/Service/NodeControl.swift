@@ -1,0 +1,106 @@
+import IMTKernel
+import MATRuntime
+import MATSignal
+
+// The control socket's commands: what `mat status`, `mat peers` and `mat handover` ask.
+
+extension NodeService {
+    func answer(_ request: ControlRequest) -> ControlResponse {
+        switch request.command {
+        case "status":
+            count()
+            return .ok(status(SystemClock.now()))
+        case "peers":
+            count()
+            return .ok(peers(SystemClock.now()))
+        case "handover":
+            return handover(request.arguments["interface"]?.string)
+        default:
+            return .failed("matd does not know the command \"\(request.command)\"; are mat and matd of one version?")
+        }
+    }
+
+    /// Uses the named interface first; without a name, the configured order again.
+    private func handover(_ interface: String?) -> ControlResponse {
+        if let interface, !core.ownLocators.contains(where: { $0.interface == interface }) {
+            let usable = Set(core.ownLocators.map(\.interface)).sorted().joined(separator: ", ")
+            return .failed("\(interface) has no usable address; usable now: \(usable.isEmpty ? "none" : usable)")
+        }
+        handOver(to: interface)
+        return .ok(status(SystemClock.now()))
+    }
+
+    private func status(_ now: Now) -> JSONValue {
+        let status = core.status(now: now)
+        return .object([
+            "uptimeSeconds": .number((now.monotonic - started).components.seconds),
+            "registered": .bool(core.isRegistered),
+            "homes": .array(status.registrations.map { registration($0) }),
+            "locators": .array(status.locators.map { .object(["address": .text($0.moa), "interface": .string($0.interface)]) }),
+            "chosenInterface": status.chosenInterface.map(JSONValue.string) ?? .null,
+            "peers": .array(status.peers.map { peer($0) }),
+            "resolving": .number(status.resolving),
+            "unknownSources": .number(status.strangers),
+            "repairs": .number(repairs),
+            "counters": counters(status.counters),
+        ])
+    }
+
+    private func peers(_ now: Now) -> JSONValue {
+        .object(["peers": .array(core.status(now: now).peers.map { peer($0) })])
+    }
+
+    private func registration(_ home: NodeStatus.Registration) -> JSONValue {
+        .object([
+            "address": .text(home.hoa),
+            "locators": .array(home.locators.map(JSONValue.text)),
+            "servers": .array(home.servers.map(JSONValue.text)),
+            "state": .string(home.phase),
+            "ageSeconds": home.age.map { .number($0.components.seconds) } ?? .null,
+            "expiresInSeconds": home.expiresIn.map { .number($0.components.seconds) } ?? .null,
+            "certificateNotAfter": .number(home.certificateNotAfter / 1000),
+            "sequence": .number(home.sequence),
+            "problem": home.problem.map(JSONValue.string) ?? .null,
+        ])
+    }
+
+    private func peer(_ peer: NodeStatus.PeerState) -> JSONValue {
+        let counted = peerCounters[HomePair(own: peer.ownHoA, peer: peer.hoa)] ?? PeerCounters()
+        let interface = core.ownLocators.first { $0.moa == peer.ownMoA }?.interface
+        return .object([
+            "home": .text(peer.hoa),
+            "ownHome": .text(peer.ownHoA),
+            "locator": peer.moa.map(JSONValue.text) ?? .null,
+            "ownLocator": peer.ownMoA.map(JSONValue.text) ?? .null,
+            "interface": interface.map(JSONValue.string) ?? .null,
+            "locators": .array(peer.locators.map(JSONValue.text)),
+            "confirmed": .bool(!peer.isProvisional),
+            "proven": .bool(peer.isProven),
+            "ageSeconds": .number(peer.age.components.seconds),
+            "refreshedSecondsAgo": .number(peer.refreshedAgo.components.seconds),
+            "switches": .number(peer.switches),
+            "packetsOut": .number(counted.packetsOut),
+            "packetsIn": .number(counted.packetsIn),
+            "octetsOut": .number(counted.octetsOut),
+            "octetsIn": .number(counted.octetsIn),
+        ])
+    }
+
+    private func counters(_ counters: NodeCounters) -> JSONValue {
+        .object([
+            "handovers": .number(counters.handovers),
+            "registrations": .number(counters.registrations),
+            "messagesSent": .number(counters.messagesSent),
+            "messagesReceived": .number(counters.messagesReceived),
+            "retransmissions": .number(counters.retransmissions),
+            "malformedDropped": .number(counters.malformedDropped),
+            "unmatchedDropped": .number(counters.unmatchedDropped),
+            "draftsDropped": .number(counters.draftsDropped),
+            "recordsRefused": .number(counters.recordsRefused),
+            "unknownSourcesIdentified": .number(counters.strangersIdentified),
+            "unknownSourcesPlain": .number(counters.strangersPlain),
+            "destinationsResolved": .number(counters.destinationsResolved),
+            "destinationsPlain": .number(counters.destinationsPlain),
+        ])
+    }
+}

@@ -1,0 +1,295 @@
+import IMTKernel
+import Logging
+import MATDNS
+import MATRuntime
+import MATSignal
+
+/// The shell around `NodeCore`: sockets, kernel, DNS, timers and files. It decides nothing; it tells the core what happened
+/// and does what the core says.
+public final class NodeService {
+    /// How often the kernel's packet counts are read.
+    private static let countInterval: Duration = .seconds(10)
+    /// How long a packet may wait and still be of use: a TCP segment is sent again long before.
+    private static let heldAgeMax: Duration = .seconds(10)
+
+    let configuration: NodeConfiguration
+    let loop: EventLoop
+    let logger: Logger
+    let started = SystemClock.now().monotonic
+    private(set) var core: NodeCore
+    private let kernel: IMTKernel
+    private let resolver: Resolver
+    private let lookup: IMSLookup
+    private let state: StateDirectory
+    private var socket: UDPSocket?
+    private var control: ControlServer?
+    private var random = SystemRandomNumberGenerator()
+    private var heldOutbound = HoldQueue<IPAddress>(ageMax: heldAgeMax)
+    private var heldInbound = HoldQueue<InboundKey>(ageMax: heldAgeMax)
+    private var wakeup: (time: MonotonicTime, timer: TimerID)?
+    private var pending: [NodeAction] = []
+    private var isPerforming = false
+    private(set) var repairs: UInt64 = 0
+    private(set) var peerCounters: [HomePair: PeerCounters] = [:]
+    /// Called with every stage of the life: `mat status --wait` and systemd want to know.
+    public var onStopped: () -> Void = {}
+
+    private struct InboundKey: Hashable {
+        let source: IPAddress
+        let destination: IPAddress
+    }
+
+    /// Reads keys and certificates, and opens what needs no kernel state yet.
+    public init(configuration: NodeConfiguration, loop: EventLoop, logger: Logger) throws(NodeServiceError) {
+        self.configuration = configuration
+        self.loop = loop
+        self.logger = logger
+        do throws(SystemError) {
+            state = try StateDirectory(path: configuration.statePath)
+        } catch {
+            throw NodeServiceError("\(error)")
+        }
+        let homes = try HomeFiles.read(configuration, state)
+        var coreConfiguration = NodeCoreConfiguration(homes: homes, clientSecret: Self.secret(), cookieSecret: Self.secret())
+        coreConfiguration.preferredInterfaces = configuration.preferredInterfaces
+        coreConfiguration.lifetime = configuration.lifetime
+        coreConfiguration.pollInterval = configuration.pollInterval
+        coreConfiguration.peerIdleMax = configuration.peerIdleMax
+        guard let core = NodeCore(coreConfiguration, random: SystemRandomNumberGenerator()) else { throw NodeServiceError("no randomness for the cookie secrets") }
+        self.core = core
+
+        var dns = configuration.resolvers.isEmpty ? ResolverConfiguration.system() : ResolverConfiguration(servers: configuration.resolvers)
+        var kernelConfiguration = IMTConfiguration(homeAddresses: homes.map(\.hoa), traffic: configuration.traffic)
+        dns.mark = kernelConfiguration.mark
+        dns.requireDNSSEC = configuration.requireDNSSEC
+        resolver = Resolver(loop: loop, configuration: dns)
+        lookup = IMSLookup(resolver: resolver)
+        kernelConfiguration.alwaysPlain = Array(dns.servers.map { IPPrefix($0.endpoint.address) }.prefix(IMTConfiguration.alwaysPlainMax))
+        var deliver: (KernelEvent) -> Void = { _ in }
+        do throws(KernelError) {
+            kernel = try IMTKernel(loop: loop, configuration: kernelConfiguration) { deliver($0) }
+        } catch {
+            throw NodeServiceError("\(error)")
+        }
+        deliver = { [weak self] in self?.happened($0) }
+    }
+
+    /// What `matd --check` looks at beyond the configuration's own text: keys and certificates.
+    public static func check(_ configuration: NodeConfiguration) throws(NodeServiceError) {
+        _ = try HomeFiles.read(configuration, nil)
+    }
+
+    private static func secret() -> [UInt8] { (0..<16).map { _ in UInt8.random(in: .min ... .max) } }
+
+    // MARK: Life
+
+    public func start() throws(NodeServiceError) {
+        do throws(ControlError) {
+            control = try ControlServer(loop: loop, path: configuration.controlPath, allowedGroup: configuration.controlGroup) { [unowned self] request, respond in
+                respond(answer(request))
+            }
+        } catch {
+            throw NodeServiceError("\(error)")
+        }
+        do throws(SystemError) {
+            var options = UDPSocket.Options()
+            options.mark = IMTConfiguration().mark
+            socket = try UDPSocket(loop: loop, port: SignalPort.node, options: options) { [unowned self] octets, source, local in
+                let datagram = Array(octets)
+                run { core, now in core.received(datagram, from: source, to: local, now: now) }
+            }
+        } catch {
+            throw NodeServiceError("\(error); is another matd running?")
+        }
+        do throws(KernelError) {
+            let adopted = try kernel.start()
+            run { core, now in core.adopted(outbound: adopted.outbound, inbound: adopted.inbound, now: now) }
+            take(try kernel.currentLinks())
+        } catch {
+            throw NodeServiceError("\(error)")
+        }
+        countLater()
+        logger.info("matd is up", metadata: ["homes": "\(configuration.homes.map(\.hoa.description).joined(separator: " "))"])
+    }
+
+    /// Ends service; what the kernel holds goes or stays as configured.
+    public func stop() {
+        control?.stop()
+        control = nil
+        socket = nil
+        do throws(KernelError) {
+            switch configuration.onStop {
+            case .remove: try kernel.stop()
+            case .keep: kernel.leave()
+            }
+        } catch {
+            logger.error("what was added to the kernel could not all be removed: \(error)")
+        }
+        onStopped()
+    }
+
+    // MARK: Events
+
+    private func happened(_ event: KernelEvent) {
+        switch event {
+        case .links(let snapshot):
+            take(snapshot)
+        case .heldOutbound(let packet):
+            heldOutbound.hold(packet, for: packet.destination, now: SystemClock.now().monotonic)
+            run { core, now in core.heldOutbound(to: packet.destination, now: now) }
+        case .heldInbound(let packet):
+            let key = InboundKey(source: packet.source, destination: packet.destination)
+            heldInbound.hold(packet, for: key, now: SystemClock.now().monotonic)
+            run { core, now in
+                core.heldInbound(from: packet.source, to: packet.destination, opensConnection: packet.opensConnection, now: now)
+            }
+        case .repaired(let what):
+            repairs += 1
+            logger.warning("repaired: \(what)")
+        case .failed(let error):
+            logger.error("\(error)")
+        }
+    }
+
+    private func take(_ snapshot: LinkSnapshot) {
+        let usable = snapshot.addresses.filter { $0.isUsable && configuration.mayUse(interface: $0.interface) }
+        do throws(KernelError) {
+            try kernel.setOwnLocators(usable)
+        } catch {
+            logger.error("\(error)")
+        }
+        let locators = usable.map { OwnLocator(MobileAddress($0.address), interface: $0.interface) }
+        let infrastructure = Set(snapshot.gateways).union(resolver.configuration.servers.map(\.endpoint.address))
+        if locators != core.ownLocators { resolver.flush() }
+        run { core, now in core.linksChanged(locators, infrastructure: infrastructure, now: now) }
+    }
+
+    func handOver(to interface: String?) {
+        run { core, now in core.prefer(interface: interface, now: now) }
+    }
+
+    /// Lets the core decide and carries out what it says. A decision that is taken while another's actions are carried out
+    /// (the DNS cache answers at once) has its actions done after those.
+    private func run(_ decide: (inout NodeCore, Now) -> [NodeAction]) {
+        pending += decide(&core, SystemClock.now())
+        guard !isPerforming else { return }
+        isPerforming = true
+        var index = 0
+        while index < pending.count {
+            perform(pending[index])
+            index += 1
+        }
+        pending.removeAll(keepingCapacity: pending.capacity < 4096)
+        isPerforming = false
+        sleepUntilDeadline()
+    }
+
+    private func sleepUntilDeadline() {
+        let next = core.nextDeadline
+        guard next != wakeup?.time else { return }
+        if let wakeup { loop.cancel(wakeup.timer) }
+        wakeup = next.map { time in
+            (time, loop.schedule(at: time) { [unowned self] in
+                wakeup = nil
+                run { core, now in core.timerFired(now: now) }
+            })
+        }
+    }
+
+    // MARK: Actions
+
+    private func perform(_ action: NodeAction) {
+        let now = SystemClock.now()
+        switch action {
+        case .send(let octets, let own, let target):
+            // Lost is lost: whatever matters is sent again. The reason is for someone who debugs.
+            if let error = socket?.send(octets, from: own, to: target) { logger.debug("\(error)") }
+        case .lookUp(let hoa):
+            lookup.lookup(hoa) { [weak self] result in self?.lookedUp(hoa, result) }
+        case .changeIMT(let changes):
+            do throws(KernelError) {
+                try kernel.commit(changes)
+            } catch {
+                logger.error("\(error)")
+            }
+        case .releaseOutbound(let destination):
+            for packet in heldOutbound.take(destination, now: now.monotonic) { kernel.releaseOutbound(packet) }
+        case .dropOutbound(let destination):
+            _ = heldOutbound.take(destination, now: now.monotonic)
+        case .releaseInbound(let source, let own):
+            for packet in heldInbound.take(InboundKey(source: source, destination: own), now: now.monotonic) { kernel.releaseInbound(packet) }
+        case .dropInbound(let source, let own):
+            _ = heldInbound.take(InboundKey(source: source, destination: own), now: now.monotonic)
+        case .remember(let hoa, let sequence):
+            do throws(SystemError) {
+                try state.keep(sequence, of: hoa)
+            } catch {
+                logger.error("the sequence of \(hoa) can't be kept: \(error)")
+            }
+        case .keepCertificate(let certificate):
+            do throws(SystemError) {
+                try HomeFiles.keep(certificate, in: state)
+            } catch {
+                logger.error("the renewed certificate of \(certificate.hoa) can't be kept: \(error)")
+            }
+        case .log(let level, let text):
+            logger.log(level: Self.level(level), "\(text)")
+        }
+    }
+
+    private static func level(_ level: NodeLogLevel) -> Logger.Level {
+        switch level {
+        case .debug: .debug
+        case .info: .info
+        case .notice: .notice
+        case .warning: .warning
+        case .error: .error
+        }
+    }
+
+    private func lookedUp(_ hoa: HomeAddress, _ result: IMSLookupResult) {
+        let now = SystemClock.now()
+        let answer: ServerLookup
+        switch result {
+        case .found(let set):
+            let servers = ServerSet(
+                endpoints: set.ordered(using: &random).flatMap(\.endpoints), keys: set.keys.compactMap(PublicKey.init), expires: set.expires)
+            answer = .found(servers)
+        case .absent(let until): answer = .absent(lifetime: max(.seconds(1), until - now.monotonic))
+        case .failed(let reason): answer = .failed(reason)
+        }
+        run { core, now in core.lookedUp(hoa, answer, now: now) }
+    }
+
+    // MARK: Counting
+
+    private func countLater() {
+        loop.schedule(after: Self.countInterval) { [weak self] in
+            guard let self, socket != nil else { return }
+            count()
+            countLater()
+        }
+    }
+
+    /// Reads the kernel's packet counts, so that idle peers can be told from used ones.
+    func count() {
+        let now = SystemClock.now()
+        heldOutbound.prune(now: now.monotonic)
+        heldInbound.prune(now: now.monotonic)
+        do throws(KernelError) {
+            peerCounters = try kernel.peerCounters()
+        } catch {
+            logger.warning("\(error)")
+            return
+        }
+        var packets: [HomeAddress: UInt64] = [:]
+        for (pair, counters) in peerCounters { packets[pair.peer, default: 0] += counters.packetsIn &+ counters.packetsOut }
+        run { core, now in core.traffic(packets, now: now) }
+    }
+}
+
+/// Why the daemon can't start or go on, for the person who started it.
+public struct NodeServiceError: Error, CustomStringConvertible {
+    public let description: String
+    public init(_ description: String) { self.description = description }
+}

@@ -1,0 +1,65 @@
+import ArgumentParser
+import Glibc
+import Logging
+import MATNode
+import MATRuntime
+
+/// The node agent: registers this machine's home addresses, keeps the kernel's address mapping table in step, and hands over
+/// when the machine moves.
+@main
+struct Matd: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "matd", abstract: "The node agent of MAT: IP mobility without tunnels.",
+        discussion: "Runs in the foreground and logs to standard error. See matd(8) and matd.yaml(5).", version: MATVersion.text)
+
+    @Option(name: [.short, .long], help: "The configuration file.")
+    var config = "/etc/matd/matd.yaml"
+
+    @Flag(help: "Check the configuration and the files it names, say what is wrong, and exit.")
+    var check = false
+
+    @Option(help: "Log this and what is worse: trace, debug, info, notice, warning or error. Overrides the file.")
+    var logLevel: Logger.Level?
+
+    func run() throws {
+        let configuration: NodeConfiguration
+        do throws(ConfigurationError) {
+            configuration = try NodeConfiguration(path: config)
+        } catch {
+            complain("\(error)")
+            throw ExitCode(78)  // EX_CONFIG of sysexits.h: systemd shows it by name
+        }
+        if check {
+            do throws(NodeServiceError) {
+                try NodeService.check(configuration)
+            } catch {
+                complain("\(error)")
+                throw ExitCode(78)
+            }
+            print("\(config) is fine.")
+            return
+        }
+        var logger = Logger(label: "matd") { StreamLogHandler.standardError(label: $0) }
+        logger.logLevel = logLevel ?? Logger.Level(rawValue: configuration.logLevel) ?? .info
+        do {
+            let loop = try EventLoop()
+            // A client that hangs up on the control socket must not end the daemon.
+            signal(SIGPIPE, SIG_IGN)
+            let service = try NodeService(configuration: configuration, loop: loop, logger: logger)
+            service.onStopped = { loop.stop() }
+            try loop.onSignals([SIGTERM, SIGINT]) { _ in
+                logger.notice("stopping")
+                service.stop()
+            }
+            try service.start()
+            try loop.run()
+        } catch {
+            complain("\(error)")
+            throw ExitCode(1)
+        }
+    }
+
+    private func complain(_ text: String) { fputs("matd: \(text)\n", stderr) }
+}
+
+extension Logger.Level: @retroactive ExpressibleByArgument {}
