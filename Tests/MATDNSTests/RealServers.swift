@@ -39,6 +39,12 @@ final class ServerProcess {
         process.arguments = arguments
         process.standardOutput = FileHandle.nullDevice
         process.standardError = FileHandle.nullDevice
+        // The test's thread blocks signals, and children inherit that: nsd would never see its SIGTERM.
+        var none = sigset_t()
+        var before = sigset_t()
+        sigemptyset(&none)
+        pthread_sigmask(SIG_SETMASK, &none, &before)
+        defer { pthread_sigmask(SIG_SETMASK, &before, nil) }
         try process.run()
         let loop = try EventLoop()
         for _ in 0..<100 {
@@ -54,7 +60,9 @@ final class ServerProcess {
     deinit {
         guard process.isRunning else { return }
         process.terminate()
-        process.waitUntilExit()
+        for _ in 0..<500 where process.isRunning { usleep(10_000) }
+        // Foundation makes every child the leader of its group, and these have children of their own.
+        if process.isRunning { kill(-process.processIdentifier, SIGKILL) }
     }
 
     static func freePort() -> UInt16 { UInt16.random(in: 20_000...60_000) }
