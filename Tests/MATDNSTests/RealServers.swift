@@ -105,11 +105,14 @@ func startNSD(_ zones: [(name: String, text: String)], in directory: TemporaryDi
         _ = try directory.write("zone\(index)", zone.text)
         text += "zone:\n    name: \"\(zone.name)\"\n    zonefile: \"zone\(index)\"\n"
     }
-    return try ServerProcess("nsd", ["-d", "-c", try directory.write("nsd.conf", text)], at: endpoint, probe: zones.first?.name ?? ".")
+    return try ServerProcess(
+        "nsd", ["-d", "-c", try directory.write("nsd.conf", text)], at: endpoint, probe: zones.first?.name ?? ".")
 }
 
 /// unbound that finds the given zones at another server.
-func startUnbound(_ zones: [String], at server: Endpoint, in directory: TemporaryDirectory, anchors: [String] = []) throws -> ServerProcess {
+func startUnbound(_ zones: [String], at server: Endpoint, in directory: TemporaryDirectory, anchors: [String] = []) throws
+    -> ServerProcess
+{
     let endpoint = Endpoint(loopback, port: ServerProcess.freePort())
     var text = """
         server:
@@ -130,5 +133,6 @@ func startUnbound(_ zones: [String], at server: Endpoint, in directory: Temporar
     for anchor in anchors { text += "    trust-anchor: \"\(anchor)\"\n" }
     text += "remote-control:\n    control-enable: no\n"
     for zone in zones { text += "stub-zone:\n    name: \"\(zone)\"\n    stub-addr: \(server.address)@\(server.port)\n" }
-    return try ServerProcess("unbound", ["-d", "-c", try directory.write("unbound.conf", text)], at: endpoint, probe: zones.first ?? ".")
+    return try ServerProcess(
+        "unbound", ["-d", "-c", try directory.write("unbound.conf", text)], at: endpoint, probe: zones.first ?? ".")
 }
