@@ -127,7 +127,8 @@ final class CommandInBackground {
 
     func end() {
         guard process.isRunning else { return }
-        process.terminate()
+        // Foundation starts children with the thread's signal mask, in which SIGTERM may be blocked.
+        kill(process.processIdentifier, SIGKILL)
         process.waitUntilExit()
     }
 }
