@@ -121,11 +121,21 @@ extension IMTKernel {
         guard let (home, mobile) = Self.pair(of: peer, in: tables.model, configuration), usableHomes.contains(home.own.address) else { return }
         guard
             let route = try? routes.lookUp(from: mobile.own.address, to: mobile.peer.address, mark: configuration.mark),
-            route.interfaceIndex != device?.index
+            route.interfaceIndex != device?.index, leavesByOwnLink(route, mobile.own.address)
         else { return }
         peerRoutes[peer] = KernelRoute(
             table: configuration.routingTable, destination: IPPrefix(peer.address), gateway: route.gateway,
             interfaceIndex: route.interfaceIndex, source: home.own.address, mtu: route.mtu)
+    }
+
+    /// A MoA stays configured when its link goes down, and the look-up then falls through to another link, whose network has
+    /// no way back to that MoA. Such a peer's packets are held instead. A MoA that is also a HoA belongs to the host rather
+    /// than to a link: there the main table decides.
+    private func leavesByOwnLink(_ route: KernelRoute, _ moa: IPAddress) -> Bool {
+        if configuration.homeAddresses.contains(where: { $0.address == moa }) { return true }
+        return linkTables.addresses.contains { state in
+            state.address == moa && state.interfaceIndex == route.interfaceIndex && linkTables.links[state.interfaceIndex]?.isUp == true
+        }
     }
 
     func mirrorPeers() {
@@ -158,6 +168,23 @@ extension IMTKernel {
         guard snapshot != announcedLinks else { return }
         announcedLinks = snapshot
         onEvent(.links(snapshot))
+    }
+
+    /// Somebody deleted our device under us, and the HoAs with it: makes it anew, so that sockets bound to them go on.
+    func restoreDevice() {
+        guard let lost = device else { return }
+        loop.unwatch(lost.descriptor)
+        device = nil
+        do throws(KernelError) {
+            let fresh = try TunnelDevice(name: configuration.deviceName)
+            device = fresh
+            try routes.configureDevice(index: fresh.index, name: fresh.name)
+            try watchDevice(fresh)
+            onEvent(.repaired("\(fresh.name) had been deleted; made anew"))
+        } catch {
+            onEvent(.failed(error))
+        }
+        linksChanged()
     }
 
     func rulesetRemoved() {

@@ -76,6 +76,7 @@ public final class IMTKernel {
         try placeHomes(retire: true)
         var model = tables.model
         model.homes = unhomed()
+        model.mapped = Set(model.outbound.keys)
         try tables.install(model)
         installedRules = try routes.rules()
         locators = linkTables.snapshot(without: device.name).addresses.filter { model.locators.contains($0.address) }
@@ -86,6 +87,10 @@ public final class IMTKernel {
         hold = try HoldListener(loop: loop, group: configuration.nflogGroup) { [unowned self] in onEvent(.heldInbound($0)) }
         linkMonitor = try LinkMonitor(loop: loop) { [unowned self] in linksChanged() }
         rulesetMonitor = try RulesetMonitor(loop: loop) { [unowned self] in rulesetRemoved() }
+        try watchDevice(device)
+    }
+
+    func watchDevice(_ device: TunnelDevice) throws(KernelError) {
         do {
             try loop.watch(device.descriptor) { [unowned self] in readDevice() }
         } catch {
@@ -193,9 +198,10 @@ public final class IMTKernel {
         var wanted = tables.model
         wanted.outbound = outbound
         wanted.inbound = inbound
-        let drift = [true, false].flatMap { wanted.differences(from: tables.model, isIPv4: $0) }.reduce(0) { sum, set in
-            sum + Set(set.removed.map(\.key) + set.added.map(\.key)).count
-        }
+        wanted.mapped = Set(outbound.keys)
+        let maps = [true, false].flatMap { wanted.differences(from: tables.model, isIPv4: $0) }
+            .filter { $0.set == TranslationRuleset.out || $0.set == TranslationRuleset.into }
+        let drift = maps.reduce(0) { sum, set in sum + Set(set.removed.map(\.key) + set.added.map(\.key)).count }
         _ = try tables.commit(wanted)
         try synchroniseRoutes(readBack: true)
         return drift
@@ -216,11 +222,12 @@ public final class IMTKernel {
     }
 
     private func readDevice() {
-        device?.readPackets { bytes in
+        let alive = device?.readPackets { bytes in
             // The kernel's own noise (listener reports, router solicitations) is multicast; nobody waits for an answer.
             guard let packet = HeldPacket(bytes), !packet.destination.isMulticast, !packet.destination.isBroadcast else { return }
             onEvent(.heldOutbound(packet))
         }
+        if alive == false { restoreDevice() }
     }
 
     // MARK: Reading

@@ -91,6 +91,53 @@ struct LifeTests {
         #expect(try server.receive(1) == [1])
     }
 
+    @Test("A deleted device is made anew with its HoAs")
+    func deletedDevice() throws {
+        let net = try Topology()
+        try net.mapBoth()
+        try net.mn.namespace.run("ip link del mat0")
+        #expect(eventually { !net.mn.repaired.isEmpty })
+        #expect(eventually { net.mn.namespace.attempt("ping -n -c 1 -W 1 198.51.100.1").status == 0 })
+        #expect(net.mn.namespace.attempt("ping -n -c 1 -W 1 2001:db8:b::1").status == 0)
+    }
+
+    @Test("A host without IPv6 works in IPv4 and says what it lacks")
+    func withoutIPv6() throws {
+        let net = try Topology()
+        try net.mn.namespace.run("sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1")
+        try net.mn.start(Topology.mnConfiguration)
+        try net.cn.start(Topology.cnConfiguration)
+        #expect(net.mn.failures.contains { $0.contains("disable_ipv6") }, "\(net.mn.failures)")
+        try net.mn.useLocators(on: "wlan")
+        try net.mn.map("192.0.2.1", "198.51.100.1", over: "10.1.0.2", "10.9.0.2")
+        try net.cn.map("198.51.100.1", "192.0.2.1", over: "10.9.0.2", "10.1.0.2")
+        #expect(net.mn.namespace.attempt("ping -n -c 1 -W 1 198.51.100.1").status == 0)
+    }
+
+    @Test("A node keeps its connections when it leaves home: the HoA moves from the link to the device")
+    func leavingHome() throws {
+        let net = try Topology()
+        let configuration = IMTConfiguration(homeAddresses: ["10.1.0.2"].compactMap { HomeAddress($0) })
+        try net.mn.start(configuration)
+        try net.cn.start(Topology.cnConfiguration)
+        try net.mn.useLocators(on: "wlan", "cell")
+        try net.cn.useLocators(on: "eth0")
+        try net.mn.map("10.1.0.2", "198.51.100.1", over: "10.1.0.2", "10.9.0.2")
+        try net.cn.map("198.51.100.1", "10.1.0.2", over: "10.9.0.2", "10.1.0.2")
+        let (client, server, _) = try connectTCP(net, from: "10.1.0.2", to: "198.51.100.1", port: 6003)
+        try client.send([1])
+        #expect(try server.receive(1) == [1])
+        try net.mn.namespace.run("ip addr del 10.1.0.2/24 dev wlan")
+        #expect(eventually { (try? net.mn.namespace.run("ip addr show dev mat0").contains("10.1.0.2")) == true })
+        try net.mn.useLocators(on: "cell")
+        try net.mn.map("10.1.0.2", "198.51.100.1", over: "10.2.0.2", "10.9.0.2")
+        try net.cn.map("198.51.100.1", "10.1.0.2", over: "10.9.0.2", "10.2.0.2")
+        try client.send([2])
+        #expect(try server.receive(1) == [2])
+        try server.send([3])
+        #expect(try client.receive(1) == [3])
+    }
+
     @Test("Drift is found and repaired in one step")
     func reconcile() throws {
         let net = try Topology()
@@ -98,6 +145,7 @@ struct LifeTests {
         let (outbound, inbound) = try net.mn.ask { ($0.outbound, $0.inbound) }
         #expect(try net.mn.ask { try $0.reconcile(outbound: outbound, inbound: inbound) } == 0)
         try net.mn.namespace.run("nft 'delete element ip mat out { 192.0.2.1 . 198.51.100.1 }'")
+        try net.mn.namespace.run("nft 'delete element ip mat mapped { 192.0.2.1 . 198.51.100.1 }'")
         try net.mn.namespace.run("nft 'add element ip mat in { 10.9.0.9 . 10.1.0.2 : 1.1.1.1 . 192.0.2.1 }'")
         #expect(try net.mn.ask { try $0.reconcile(outbound: outbound, inbound: inbound) } == 2)
         #expect(net.mn.namespace.attempt("ping -n -c 1 -W 1 198.51.100.1").status == 0)

@@ -28,7 +28,7 @@ struct LinkTables: Equatable {
                     isTentative: tentative, isDeprecated: state.flags & KernelValues.addressDeprecated != 0,
                     dadFailed: state.flags & KernelValues.addressDADFailed != 0, linkUp: link.isUp, gateway: route?.gateway,
                     hasDefaultRoute: route != nil,
-                    isGlobalScope: state.scope <= KernelValues.scopeSite && state.scope < KernelValues.scopeLink))
+                    isGlobalScope: state.scope <= KernelValues.scopeSite))
         }
         result.addresses.sort { ($0.interfaceIndex, $0.address) < ($1.interfaceIndex, $1.address) }
         return result

@@ -4,6 +4,8 @@ import MATSignal
 struct TranslationModel: Equatable {
     var outbound: [HomePair: MobilePair] = [:]
     var inbound: [MobilePair: HomePair] = [:]
+    /// The keys of `outbound`, as source NAT's set has them.
+    var mapped: Set<HomePair> = []
     var plain: Set<IPAddress> = []
     var locators: Set<IPAddress> = []
     /// HoAs that are on no real link: from these, plain traffic needs source NAT.
@@ -16,7 +18,10 @@ struct TranslationModel: Equatable {
             case .setOutbound(let home, let mobile):
                 try Self.check(home, mobile)
                 outbound[home] = mobile
-            case .removeOutbound(let home): outbound[home] = nil
+                mapped.insert(home)
+            case .removeOutbound(let home):
+                outbound[home] = nil
+                mapped.remove(home)
             case .setInbound(let mobile, let home):
                 try Self.check(home, mobile)
                 inbound[mobile] = home
@@ -58,6 +63,10 @@ extension TranslationModel {
                 TranslationRuleset.out, old.outbound, outbound, isIPv4, family: \.own.isIPv4, key: \.key, data: { $0.data }),
             Self.compare(
                 TranslationRuleset.into, old.inbound, inbound, isIPv4, family: \.own.isIPv4, key: \.key, data: { $0.data }),
+            SetDifference(
+                set: TranslationRuleset.mapped,
+                removed: old.mapped.subtracting(mapped).filter { $0.own.isIPv4 == isIPv4 }.map { SetElement(key: $0.key) },
+                added: mapped.subtracting(old.mapped).filter { $0.own.isIPv4 == isIPv4 }.map { SetElement(key: $0.key) }),
             Self.compare(TranslationRuleset.plainSources, old.plain, plain, isIPv4),
             Self.compare(TranslationRuleset.moas, old.locators, locators, isIPv4),
             Self.compare(TranslationRuleset.homes, old.homes, homes, isIPv4),

@@ -27,7 +27,7 @@ struct TranslationRuleset {
     static let heldPerSecondMax: UInt64 = 1000
     static let heldBurstMax: UInt32 = 500
 
-    static let out = "out", into = "in", moas = "moas", homes = "homes", plainSources = "plain_sources"
+    static let out = "out", into = "in", mapped = "mapped", moas = "moas", homes = "homes", plainSources = "plain_sources"
     static let plainPairs = "plain_pairs", plainFlows = "plain_flows"
     static let alwaysPlainChain = "always_plain"
 
@@ -65,7 +65,10 @@ struct TranslationRuleset {
         let flows = SetDefinition(
             name: Self.plainFlows, flags: SetDefinition.dynamicFlags, identifier: 7,
             keyType: pairType << 18 | 12 << 12 | 13 << 6 | 13, keyBytes: 2 * width + 12, size: Self.plainFlowsMax)
-        return [map, into, addresses, homes, plain, pairs, flows]
+        // The keys of `out` again: a look-up there counts, and source NAT only wants to know.
+        let mapped = SetDefinition(
+            name: Self.mapped, flags: 0, identifier: 8, keyType: pairType, keyBytes: 2 * width, size: Self.peersMax)
+        return [map, into, mapped, addresses, homes, plain, pairs, flows]
     }
 
     // MARK: Header fields
@@ -297,7 +300,7 @@ struct TranslationRuleset {
         ChainDefinition(
             name: "snat", hook: .init(type: "nat", number: 4, priority: 100),
             rules: [
-                [.load(pair, into: r0), .lookup(set: Self.out, key: r0, into: r0), .verdict(.accept)],
+                [.load(pair, into: r0), .lookup(set: Self.mapped, key: r0, into: nil), .verdict(.accept)],
                 isInterface(.outputName, configuration.deviceName, .notEqual) + [
                     .load(source, into: r0), .lookup(set: Self.homes, key: r0, into: nil), .masquerade,
                 ],

@@ -47,6 +47,9 @@ final class TranslationTables {
             for element in try socket.elements(of: TranslationRuleset.out, in: table) {
                 if let home = HomePair(key: element.key), let mobile = MobilePair(data: element.data) { found.outbound[home] = mobile }
             }
+            for element in try socket.elements(of: TranslationRuleset.mapped, in: table) {
+                if let home = HomePair(key: element.key) { found.mapped.insert(home) }
+            }
             for element in try socket.elements(of: TranslationRuleset.into, in: table) {
                 if let mobile = MobilePair(key: element.key), let home = HomePair(data: element.data) { found.inbound[mobile] = home }
             }
