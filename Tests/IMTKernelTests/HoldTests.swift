@@ -213,4 +213,45 @@ struct HoldTests {
         try later.send([1], to: target, port: 5008)
         #expect(eventually { !net.mn.takeOutbound().isEmpty })
     }
+
+    @Test("The agent's own marked sockets are never captured")
+    func marked() throws {
+        let net = try unmapped()
+        for to in ["10.9.0.1", "2001:db8:9::1"] {
+            let target = try address(to)
+            let server = try TestSocket(net.router, type: TestSocket.datagram, isIPv4: target.isIPv4)
+            try server.bind(target, port: 5009)
+            let agent = try TestSocket(net.mn.namespace, type: TestSocket.datagram, isIPv4: target.isIPv4)
+            agent.mark(0x6288)
+            try agent.send([1], to: target, port: 5009)
+            #expect(try ["10.1.0.2", "2001:db8:1::2"].contains(server.receiveFrom().source.address.description))
+        }
+        #expect(net.mn.takeOutbound().isEmpty)
+    }
+
+    @Test("A host that filters reverse paths strictly still gets what was held for it")
+    func strictReversePath() throws {
+        let net = try Topology()
+        for host in [net.mn, net.cn] {
+            try host.namespace.run("sysctl -qw net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.default.rp_filter=1")
+        }
+        try net.mapBoth()
+        #expect(net.mn.namespace.attempt("ping -n -c 1 -W 1 198.51.100.1").status == 0)
+        let c = Self.cases[0]
+        let pair = MobilePair(own: MobileAddress(try address(c.peerMoA)), peer: MobileAddress(try address(c.newMoA)))
+        try net.cn.ask { try $0.commit([.removeInbound(pair)]) }
+        let (client, server, _) = try connectTCP(net, to: c.peer, port: 5010)
+        try net.mn.map(c.own, c.peer, over: c.newMoA, c.peerMoA)
+        try client.send([2])
+        var held: [HeldPacket] = []
+        #expect(
+            eventually {
+                held += net.cn.takeInbound()
+                return !held.isEmpty
+            })
+        try net.cn.map(c.peer, c.own, over: c.peerMoA, c.newMoA)
+        let packets = held
+        try net.cn.ask { kernel in for each in packets { kernel.releaseInbound(each) } }
+        #expect(try server.receive(1) == [2])
+    }
 }

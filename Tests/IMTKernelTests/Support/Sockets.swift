@@ -28,6 +28,11 @@ final class TestSocket: @unchecked Sendable {
         setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &value, socklen_t(MemoryLayout<timeval>.size))
     }
 
+    func mark(_ value: UInt32) {
+        var value = value
+        setsockopt(descriptor, SOL_SOCKET, SO_MARK, &value, 4)
+    }
+
     private func withAddress<T>(_ endpoint: Endpoint, _ body: (UnsafePointer<sockaddr>, socklen_t) -> T) -> T {
         if let v4 = endpoint.address.ipv4 {
             var address = sockaddr_in()
