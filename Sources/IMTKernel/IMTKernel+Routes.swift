@@ -29,7 +29,9 @@ extension IMTKernel {
         let missing = unhomed().subtracting(present)
         var changes: [RouteSocket.Change] = missing.sorted().map { .addAddress($0, interfaceIndex: device.index) }
         if retire {
-            changes += present.subtracting(homes).filter { !$0.isLinkLocal }.map { .deleteAddress($0, interfaceIndex: device.index) }
+            changes += present.subtracting(homes).filter { !$0.isLinkLocal }.map {
+                .deleteAddress($0, interfaceIndex: device.index)
+            }
         }
         var refused: Set<IPAddress> = []
         for (change, error) in try routes.apply(changes) {
@@ -85,6 +87,38 @@ extension IMTKernel {
         changes += installedRules.subtracting(rules).map { .deleteRule($0) }
         for (key, route) in installedRoutes where wanted[key] == nil { changes.append(.deleteRoute(route)) }
         guard !changes.isEmpty else { return }
+        try apply(changes, leading: wanted, rules)
+    }
+
+    /// Likewise, but looks only at the capture table's host routes to these addresses.
+    func writeRoutes(to addresses: Set<IPAddress>) throws(KernelError) {
+        guard device != nil else { return }
+        var narrow = plan
+        narrow.plain.formIntersection(addresses)
+        var wanted: [KernelRoute.Key: KernelRoute] = [:]
+        for route in narrow.captureRoutes() { wanted[route.key] = route }
+        var changes: [RouteSocket.Change] = []
+        var installed = installedRoutes
+        for address in addresses {
+            let key = KernelRoute.Key(
+                table: configuration.routingTable, destination: IPPrefix(address), priority: KernelRoute.ownPriority)
+            let route = peerRoutes[HomeAddress(address)] ?? wanted[key]
+            guard route != installedRoutes[key] else { continue }
+            if let route {
+                changes.append(.setRoute(route))
+            } else if let old = installedRoutes[key] {
+                changes.append(.deleteRoute(old))
+            }
+            installed[key] = route
+        }
+        guard !changes.isEmpty else { return }
+        try apply(changes, leading: installed, installedRules)
+    }
+
+    /// Makes the changes and notes what is there afterwards.
+    private func apply(
+        _ changes: [RouteSocket.Change], leading wanted: [KernelRoute.Key: KernelRoute], _ rules: Set<KernelRule>
+    ) throws(KernelError) {
         let refused = try routes.apply(changes)
         installedRoutes = wanted
         installedRules = rules
@@ -107,7 +141,9 @@ extension IMTKernel {
     }
 
     /// The entry by which packets to this HoA leave: that of the primary own HoA if there are several.
-    static func pair(of peer: HomeAddress, in model: TranslationModel, _ configuration: IMTConfiguration) -> (HomePair, MobilePair)? {
+    static func pair(of peer: HomeAddress, in model: TranslationModel, _ configuration: IMTConfiguration) -> (
+        HomePair, MobilePair
+    )? {
         for own in configuration.homeAddresses {
             let pair = HomePair(own: own, peer: peer)
             if let mobile = model.outbound[pair] { return (pair, mobile) }
@@ -118,7 +154,8 @@ extension IMTKernel {
     /// Makes the route to a peer's HoA what the kernel would choose for its MoA.
     func mirror(_ peer: HomeAddress) {
         peerRoutes[peer] = nil
-        guard let (home, mobile) = Self.pair(of: peer, in: tables.model, configuration), usableHomes.contains(home.own.address) else { return }
+        guard let (home, mobile) = Self.pair(of: peer, in: tables.model, configuration), usableHomes.contains(home.own.address)
+        else { return }
         guard
             let route = try? routes.lookUp(from: mobile.own.address, to: mobile.peer.address, mark: configuration.mark),
             route.interfaceIndex != device?.index, leavesByOwnLink(route, mobile.own.address)
@@ -134,7 +171,8 @@ extension IMTKernel {
     private func leavesByOwnLink(_ route: KernelRoute, _ moa: IPAddress) -> Bool {
         if configuration.homeAddresses.contains(where: { $0.address == moa }) { return true }
         return linkTables.addresses.contains { state in
-            state.address == moa && state.interfaceIndex == route.interfaceIndex && linkTables.links[state.interfaceIndex]?.isUp == true
+            state.address == moa && state.interfaceIndex == route.interfaceIndex
+                && linkTables.links[state.interfaceIndex]?.isUp == true
         }
     }
 

@@ -4,8 +4,9 @@ import MATSignal
 /// The kernel side of a node: translation, routes, the TUN device and the packets held for the agent.
 ///
 /// Everything happens in the event loop's thread and network namespace. Calls take microseconds: they ask the kernel and
-/// have its answer when they return. What belongs to the node's plan (which peers, which MoAs) comes from the agent; what follows from
-/// it in the kernel (mirrored routes, per-link tables, source NAT) is kept right here, also when links come and go.
+/// have its answer when they return. What belongs to the node's plan (which peers, which MoAs) comes from the agent; what
+/// follows from it in the kernel (mirrored routes, per-link tables, source NAT) is kept right here, also when links come and
+/// go.
 ///
 /// Life: `init`, `start()`, then either `stop()`, which leaves no trace, or `leave()` (or a crash), after which
 /// translation goes on and the next `start()` adopts it.
@@ -149,23 +150,25 @@ public final class IMTKernel {
     public func commit(_ changes: [IMTChange]) throws(KernelError) {
         var wanted = tables.model
         try wanted.apply(changes)
-        let peers = Set(changes.compactMap(\.peer))
+        let touched = TouchedKeys(changes)
+        let peers = Set(touched.homes.map(\.peer))
         // A removed peer's route goes first, so that its packets fall into the device rather than out of a link as they are.
         let leaving = peers.filter { peerRoutes[$0] != nil && Self.pair(of: $0, in: wanted, configuration) == nil }
         if !leaving.isEmpty {
             for peer in leaving { peerRoutes[peer] = nil }
-            try writeRoutes()
+            try writeRoutes(to: Set(leaving.map(\.address)))
         }
         do throws(KernelError) {
-            if try tables.commit(wanted) { onEvent(.repaired("the nftables tables had been removed; installed again")) }
+            if try tables.commit(wanted, touched: touched) {
+                onEvent(.repaired("the nftables tables had been removed; installed again"))
+            }
         } catch {
-            mirrorPeers()
-            try? writeRoutes()
+            try? synchroniseRoutes(readBack: true)
             throw error
         }
         notePlain(changes)
         for peer in peers { mirror(peer) }
-        try writeRoutes()
+        try writeRoutes(to: touched.addresses)
     }
 
     /// Tells which addresses are the node's MoAs: packets to them are questioned, and each is used over its own link.
@@ -183,7 +186,8 @@ public final class IMTKernel {
     /// Replaces the destinations that are never captured and the sources that are never questioned.
     public func setAlwaysPlain(_ prefixes: [IPPrefix]) throws(KernelError) {
         guard prefixes.count <= IMTConfiguration.alwaysPlainMax else {
-            throw .invalid("set the addresses that are always plain", "\(prefixes.count), at most \(IMTConfiguration.alwaysPlainMax)")
+            throw .invalid(
+                "set the addresses that are always plain", "\(prefixes.count), at most \(IMTConfiguration.alwaysPlainMax)")
         }
         try tables.setAlwaysPlain(prefixes)
         configuration.alwaysPlain = prefixes
@@ -244,14 +248,4 @@ public final class IMTKernel {
     /// Entries in the kernel as this process last knew them.
     public var outbound: [HomePair: MobilePair] { tables.model.outbound }
     public var inbound: [MobilePair: HomePair] { tables.model.inbound }
-}
-
-extension IMTChange {
-    /// The peer whose route the change concerns.
-    var peer: HomeAddress? {
-        switch self {
-        case .setOutbound(let home, _), .removeOutbound(let home): home.peer
-        default: nil
-        }
-    }
 }

@@ -23,7 +23,9 @@ struct HoldTests {
     }
     static let cases = [
         Case(own: "192.0.2.1", peer: "198.51.100.1", ownMoA: "10.1.0.2", newMoA: "10.2.0.2", peerMoA: "10.9.0.2"),
-        Case(own: "2001:db8:a::1", peer: "2001:db8:b::1", ownMoA: "2001:db8:1::2", newMoA: "2001:db8:2::2", peerMoA: "2001:db8:9::2"),
+        Case(
+            own: "2001:db8:a::1", peer: "2001:db8:b::1", ownMoA: "2001:db8:1::2", newMoA: "2001:db8:2::2",
+            peerMoA: "2001:db8:9::2"),
     ]
 
     @Test("The first packet to an unknown HoA waits for its mapping and then arrives", arguments: cases)
@@ -35,7 +37,11 @@ struct HoldTests {
         let sender = try TestSocket(net.mn.namespace, type: TestSocket.datagram, isIPv4: peer.isIPv4)
         try sender.send([1, 2], to: peer, port: 5000)
         var held: [HeldPacket] = []
-        #expect(eventually { held += net.mn.takeOutbound(); return !held.isEmpty })
+        #expect(
+            eventually {
+                held += net.mn.takeOutbound()
+                return !held.isEmpty
+            })
         let packet = try #require(held.first)
         #expect(packet.source.description == c.own && packet.destination == peer && packet.protocolNumber == 17)
         #expect(packet.destinationPort == 5000 && !packet.opensConnection)
@@ -59,7 +65,11 @@ struct HoldTests {
         let client = try TestSocket(net.mn.namespace, type: TestSocket.stream, isIPv4: isIPv4)
         let connecting = BackgroundWork { try client.connect(try address(plain), port: 5001) }
         var held: [HeldPacket] = []
-        #expect(eventually { held += net.mn.takeOutbound(); return !held.isEmpty })
+        #expect(
+            eventually {
+                held += net.mn.takeOutbound()
+                return !held.isEmpty
+            })
         let packet = try #require(held.first)
         #expect(packet.opensConnection && packet.source.description == c.own)
         try net.mn.ask { kernel in
@@ -94,7 +104,11 @@ struct HoldTests {
         try net.mn.map(c.own, c.peer, over: c.newMoA, c.peerMoA)
         try client.send([2])
         var held: [HeldPacket] = []
-        #expect(eventually { held += net.cn.takeInbound(); return !held.isEmpty })
+        #expect(
+            eventually {
+                held += net.cn.takeInbound()
+                return !held.isEmpty
+            })
         let packet = try #require(held.first)
         #expect(packet.source.description == c.newMoA && packet.protocolNumber == 6 && !packet.opensConnection)
         usleep(300_000)
@@ -117,7 +131,11 @@ struct HoldTests {
         let client = try TestSocket(net.router, type: TestSocket.stream, isIPv4: isIPv4)
         let connecting = BackgroundWork { try client.connect(try address(c.peerMoA), port: 5003) }
         var held: [HeldPacket] = []
-        #expect(eventually { held += net.cn.takeInbound(); return !held.isEmpty })
+        #expect(
+            eventually {
+                held += net.cn.takeInbound()
+                return !held.isEmpty
+            })
         let packet = try #require(held.first)
         #expect(packet.opensConnection && packet.destination.description == c.peerMoA)
         try net.cn.ask { kernel in
@@ -194,5 +212,46 @@ struct HoldTests {
         let later = try TestSocket(net.mn.namespace, type: TestSocket.datagram, isIPv4: true)
         try later.send([1], to: target, port: 5008)
         #expect(eventually { !net.mn.takeOutbound().isEmpty })
+    }
+
+    @Test("The agent's own marked sockets are never captured")
+    func marked() throws {
+        let net = try unmapped()
+        for to in ["10.9.0.1", "2001:db8:9::1"] {
+            let target = try address(to)
+            let server = try TestSocket(net.router, type: TestSocket.datagram, isIPv4: target.isIPv4)
+            try server.bind(target, port: 5009)
+            let agent = try TestSocket(net.mn.namespace, type: TestSocket.datagram, isIPv4: target.isIPv4)
+            agent.mark(0x6288)
+            try agent.send([1], to: target, port: 5009)
+            #expect(try ["10.1.0.2", "2001:db8:1::2"].contains(server.receiveFrom().source.address.description))
+        }
+        #expect(net.mn.takeOutbound().isEmpty)
+    }
+
+    @Test("A host that filters reverse paths strictly still gets what was held for it")
+    func strictReversePath() throws {
+        let net = try Topology()
+        for host in [net.mn, net.cn] {
+            try host.namespace.run("sysctl -qw net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.default.rp_filter=1")
+        }
+        try net.mapBoth()
+        #expect(net.mn.namespace.attempt("ping -n -c 1 -W 1 198.51.100.1").status == 0)
+        let c = Self.cases[0]
+        let pair = MobilePair(own: MobileAddress(try address(c.peerMoA)), peer: MobileAddress(try address(c.newMoA)))
+        try net.cn.ask { try $0.commit([.removeInbound(pair)]) }
+        let (client, server, _) = try connectTCP(net, to: c.peer, port: 5010)
+        try net.mn.map(c.own, c.peer, over: c.newMoA, c.peerMoA)
+        try client.send([2])
+        var held: [HeldPacket] = []
+        #expect(
+            eventually {
+                held += net.cn.takeInbound()
+                return !held.isEmpty
+            })
+        try net.cn.map(c.peer, c.own, over: c.peerMoA, c.newMoA)
+        let packets = held
+        try net.cn.ask { kernel in for each in packets { kernel.releaseInbound(each) } }
+        #expect(try server.receive(1) == [2])
     }
 }

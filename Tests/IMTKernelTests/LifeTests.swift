@@ -5,12 +5,14 @@ import Testing
 @testable import IMTKernel
 
 /// Start, stop, crash, refusal, and links that come and go; see Topology for the drawing.
-@Suite("Life of the kernel side", .serialized, .enabled(if: kernelTestsImpossible == nil, "skipped: \(kernelTestsImpossible ?? "")"))
+@Suite(
+    "Life of the kernel side", .serialized, .enabled(if: kernelTestsImpossible == nil, "skipped: \(kernelTestsImpossible ?? "")"))
 struct LifeTests {
     /// Everything of a host that an agent could have touched.
     private func picture(_ host: Host) throws -> String {
         try [
-            "ip rule", "ip -6 rule", "ip route show table all", "ip -6 route show table all", "ip -br addr", "ip -br link", "nft list ruleset",
+            "ip rule", "ip -6 rule", "ip route show table all", "ip -6 route show table all", "ip -br addr", "ip -br link",
+            "nft list ruleset",
         ].map { try host.namespace.run($0) }.joined(separator: "--\n")
     }
 
@@ -173,14 +175,17 @@ struct LifeTests {
         let now = try net.mn.ask { try $0.currentLinks() }
         #expect(now.usable.count == 4)
         let wlan = try #require(now.addresses.first { $0.address.description == "10.1.0.2" })
-        #expect(wlan.interface == "wlan" && wlan.prefixLength == 24 && wlan.gateway?.description == "10.1.0.1" && wlan.hasDefaultRoute)
+        #expect(
+            wlan.interface == "wlan" && wlan.prefixLength == 24 && wlan.gateway?.description == "10.1.0.1" && wlan.hasDefaultRoute
+        )
         #expect(!now.addresses.contains { $0.interface == "mat0" || $0.interface == "lo" })
         try net.mn.namespace.run("ip addr add 10.1.0.77/24 dev wlan")
         #expect(eventually { net.mn.lastLinks?.usable.contains { $0.address.description == "10.1.0.77" } == true })
         try net.mn.namespace.run("ip route del default via 10.2.0.1")
-        #expect(eventually {
-            net.mn.lastLinks?.addresses.first { $0.address.description == "10.2.0.2" }?.hasDefaultRoute == false
-        })
+        #expect(
+            eventually {
+                net.mn.lastLinks?.addresses.first { $0.address.description == "10.2.0.2" }?.hasDefaultRoute == false
+            })
         try net.mn.namespace.run("ip link set cell down")
         #expect(eventually { net.mn.lastLinks?.addresses.contains { $0.interface == "cell" && $0.linkUp } == false })
     }

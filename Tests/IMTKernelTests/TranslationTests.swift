@@ -33,7 +33,8 @@ struct TranslationTests {
         try net.mapBoth()
         let capture = "/tmp/\(net.router.name).txt"
         defer { try? FileManager.default.removeItem(atPath: capture) }
-        let dump = try CommandInBackground("ip netns exec \(net.router.name) tcpdump -n -l -i r9 'tcp or udp' > \(capture) 2>/dev/null")
+        let dump = try CommandInBackground(
+            "ip netns exec \(net.router.name) tcpdump -n -l -i r9 'tcp or udp' > \(capture) 2>/dev/null")
         usleep(400_000)
         for (own, peer) in Self.peers {
             let (client, server, _) = try connectTCP(net, to: peer, port: 4000)
@@ -71,7 +72,8 @@ struct TranslationTests {
             try client.send([1])
             #expect(try server.receive(1) == [1])
             let isIPv4 = try address(own).isIPv4
-            let (new, old, far) = isIPv4 ? ("10.2.0.2", "10.1.0.2", "10.9.0.2") : ("2001:db8:2::2", "2001:db8:1::2", "2001:db8:9::2")
+            let (new, old, far) =
+                isIPv4 ? ("10.2.0.2", "10.1.0.2", "10.9.0.2") : ("2001:db8:2::2", "2001:db8:1::2", "2001:db8:9::2")
             for (ownMoA, step) in [(new, UInt8(2)), (old, 3), (new, 4)] {
                 try net.mn.map(own, peer, over: ownMoA, far)
                 try net.cn.map(peer, own, over: far, ownMoA)
@@ -90,7 +92,9 @@ struct TranslationTests {
         let net = try Topology()
         try net.mapBoth()
         try net.mn.namespace.run(
-            "nft 'table inet fw { chain i { type filter hook input priority 0; policy drop; iifname lo accept; ct state established,related accept; icmpv6 type >= 133 accept; }; }'")
+            "nft 'table inet fw { chain i { type filter hook input priority 0; policy drop; iifname lo accept; "
+                + "ct state established,related accept; icmpv6 type >= 133 accept; }; }'"
+        )
         for (own, peer) in Self.peers {
             let (client, server, _) = try connectTCP(net, to: peer, port: 4003)
             try server.send([1])

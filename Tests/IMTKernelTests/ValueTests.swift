@@ -12,7 +12,8 @@ struct ValueTests {
         let table = TableDefinition(isIPv4: true, name: "t", sets: [], chains: [])
         var batch = NFTBatch(firstSequence: 7)
         let home = HomePair(own: HomeAddress(IPAddress(ipv4: 0xC000_0201)), peer: HomeAddress(IPAddress(ipv4: 0xC633_6401)))
-        let mobile = MobilePair(own: MobileAddress(IPAddress(ipv4: 0x0A01_0002)), peer: MobileAddress(IPAddress(ipv4: 0x0A09_0002)))
+        let mobile = MobilePair(
+            own: MobileAddress(IPAddress(ipv4: 0x0A01_0002)), peer: MobileAddress(IPAddress(ipv4: 0x0A09_0002)))
         batch.add([SetElement(key: home.key, data: mobile.data)], to: "out", of: table)
         let bytes = batch.seal().bytes
         let element: [UInt8] = [
@@ -33,7 +34,9 @@ struct ValueTests {
         let home = HomePair(own: HomeAddress(IPAddress(ipv4: 1)), peer: HomeAddress(IPAddress(ipv4: 2)))
         let first = MobilePair(own: MobileAddress(IPAddress(ipv4: 3)), peer: MobileAddress(IPAddress(ipv4: 4)))
         let second = MobilePair(own: MobileAddress(IPAddress(ipv4: 5)), peer: MobileAddress(IPAddress(ipv4: 4)))
-        try model.apply([.setOutbound(home, first), .setOutbound(home, second), .setPlain(IPAddress(ipv4: 9), lifetime: .seconds(1))])
+        try model.apply([
+            .setOutbound(home, first), .setOutbound(home, second), .setPlain(IPAddress(ipv4: 9), lifetime: .seconds(1)),
+        ])
         let added = model.differences(from: TranslationModel(), isIPv4: true)
         // The entry, its key among the mapped ones, and the plain address.
         #expect(added.flatMap(\.added).count == 3 && added.allSatisfy { $0.removed.isEmpty })
@@ -66,7 +69,8 @@ struct ValueTests {
         #expect(HeldPacket(tcp(flags: 0x12))?.opensConnection == false)
         #expect(HeldPacket(tcp(flags: 0x10))?.opensConnection == false)
         // IPv6, hop-by-hop options, then an echo request.
-        let six: [UInt8] = [0x60, 0, 0, 0, 0, 16, 0, 64] + [UInt8](repeating: 0, count: 15) + [1] + [UInt8](repeating: 0, count: 15) + [2]
+        let six: [UInt8] =
+            [0x60, 0, 0, 0, 0, 16, 0, 64] + [UInt8](repeating: 0, count: 15) + [1] + [UInt8](repeating: 0, count: 15) + [2]
         let echo = six + [58, 0, 1, 4, 0, 0, 0, 0] + [128, 0, 0, 0, 0, 1, 0, 1]
         let packet = try #require(HeldPacket(echo))
         #expect(packet.protocolNumber == 58 && packet.opensConnection)
@@ -94,7 +98,8 @@ struct ValueTests {
         packet[36] = UInt8(partial >> 8)
         packet[37] = UInt8(partial & 0xFF)
         let finished = ChecksumCompletion.complete(packet)
-        let check = ChecksumCompletion.fold(ChecksumCompletion.sum(finished[12..<20]) + 6 + 20 + ChecksumCompletion.sum(finished[20...]))
+        let check = ChecksumCompletion.fold(
+            ChecksumCompletion.sum(finished[12..<20]) + 6 + 20 + ChecksumCompletion.sum(finished[20...]))
         #expect(check == 0xFFFF)
         #expect(ChecksumCompletion.complete(finished) == finished)
         packet[37] ^= 1
@@ -107,7 +112,8 @@ struct ValueTests {
         let moa = LocalAddress(address: home.address, interface: "eth0", interfaceIndex: 4, prefixLength: 24)
         let other = LocalAddress(address: IPAddress(ipv4: 0x0A01_0002), interface: "wlan", interfaceIndex: 5, prefixLength: 24)
         let plan = RoutePlan(
-            configuration: IMTConfiguration(homeAddresses: [home], traffic: .nothing), tables: LinkTables(), locators: [moa, other],
+            configuration: IMTConfiguration(homeAddresses: [home], traffic: .nothing), tables: LinkTables(),
+            locators: [moa, other],
             deviceIndex: 9, plain: [], homes: [home.address])
         let rules = plan.rules()
         #expect(rules.contains(KernelRule(isIPv4: true, priority: 6270, source: other.address, table: 6293)))
@@ -120,7 +126,9 @@ struct ValueTests {
     func configuration() {
         #expect(throws: KernelError.self) { try IMTConfiguration(deviceName: "a-name-too-long-for-linux").check() }
         #expect(throws: KernelError.self) { try IMTConfiguration(routingTable: 254).check() }
-        #expect(throws: KernelError.self) { try IMTConfiguration(homeAddresses: [HomeAddress(IPAddress(ipv4: 0xE000_0001))]).check() }
+        #expect(throws: KernelError.self) {
+            try IMTConfiguration(homeAddresses: [HomeAddress(IPAddress(ipv4: 0xE000_0001))]).check()
+        }
     }
 
     @Test("Netlink datagrams that lie about their length end the reading, not the process")

@@ -24,7 +24,8 @@ struct LinkTables: Equatable {
             let tentative = state.flags & KernelValues.addressTentative != 0 && state.flags & KernelValues.addressOptimistic == 0
             result.addresses.append(
                 LocalAddress(
-                    address: state.address, interface: link.name, interfaceIndex: state.interfaceIndex, prefixLength: state.prefixLength,
+                    address: state.address, interface: link.name, interfaceIndex: state.interfaceIndex,
+                    prefixLength: state.prefixLength,
                     isTentative: tentative, isDeprecated: state.flags & KernelValues.addressDeprecated != 0,
                     dadFailed: state.flags & KernelValues.addressDADFailed != 0, linkUp: link.isUp, gateway: route?.gateway,
                     hasDefaultRoute: route != nil,

@@ -42,11 +42,12 @@ final class TunnelDevice {
             let reason = errno
             close(descriptor)
             buffer.deallocate()
-            let object = switch reason {
-            case EBUSY: "\(name) is in use by another process; is another agent running?"
-            case EINVAL: "\(name) exists and is no TUN device; configure another device name"
-            default: name
-            }
+            let object =
+                switch reason {
+                case EBUSY: "\(name) is in use by another process; is another agent running?"
+                case EINVAL: "\(name) exists and is no TUN device; configure another device name"
+                default: name
+                }
             throw .system("attach to the TUN device", object, errno: reason)
         }
         index = if_nametoindex(name)

@@ -4,8 +4,8 @@ import IMTKernel
 import MATRuntime
 import MATSignal
 
-/// A host in a namespace that runs the product's kernel side in a thread and event loop of its own, and in place of the agent does
-/// what the test says.
+/// A host in a namespace that runs the product's kernel side in a thread and event loop of its own, and in place of the agent
+/// does what the test says.
 final class Host: @unchecked Sendable {
     let namespace: Namespace
     private var thread: NamespaceThread?
@@ -131,7 +131,8 @@ final class Host: @unchecked Sendable {
         var changes: [IMTChange] = [.setOutbound(home, mobile), .setInbound(mobile, home)]
         for (other, peerOther) in inbound {
             changes.append(
-                .setInbound(MobilePair(own: MobileAddress(try address(other)), peer: MobileAddress(try address(peerOther))), home))
+                .setInbound(MobilePair(own: MobileAddress(try address(other)), peer: MobileAddress(try address(peerOther))), home)
+            )
         }
         let batch = changes
         try ask { try $0.commit(batch) }

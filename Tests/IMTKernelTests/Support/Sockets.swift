@@ -28,6 +28,11 @@ final class TestSocket: @unchecked Sendable {
         setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &value, socklen_t(MemoryLayout<timeval>.size))
     }
 
+    func mark(_ value: UInt32) {
+        var value = value
+        setsockopt(descriptor, SOL_SOCKET, SO_MARK, &value, 4)
+    }
+
     private func withAddress<T>(_ endpoint: Endpoint, _ body: (UnsafePointer<sockaddr>, socklen_t) -> T) -> T {
         if let v4 = endpoint.address.ipv4 {
             var address = sockaddr_in()
@@ -58,7 +63,9 @@ final class TestSocket: @unchecked Sendable {
     }
 
     func connect(_ address: IPAddress, port: UInt16) throws {
-        guard withAddress(Endpoint(address, port: port), { Glibc.connect(descriptor, $0, $1) }) == 0 else { throw failed("connect") }
+        guard withAddress(Endpoint(address, port: port), { Glibc.connect(descriptor, $0, $1) }) == 0 else {
+            throw failed("connect")
+        }
     }
 
     func accept() throws -> TestSocket {
@@ -100,7 +107,9 @@ final class TestSocket: @unchecked Sendable {
         var storage = sockaddr_in6()
         var length = socklen_t(MemoryLayout<sockaddr_in6>.size)
         let got = withUnsafeMutablePointer(to: &storage) { pointer in
-            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { recvfrom(descriptor, &buffer, buffer.count, 0, $0, &length) }
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                recvfrom(descriptor, &buffer, buffer.count, 0, $0, &length)
+            }
         }
         guard got >= 0 else { throw failed("recvfrom") }
         if storage.sin6_family == sa_family_t(AF_INET6) {
@@ -115,7 +124,9 @@ final class TestSocket: @unchecked Sendable {
 }
 
 /// A TCP connection from mn to cn between the given addresses; both ends.
-func connectTCP(_ net: Topology, from: String? = nil, to: String, port: UInt16) throws -> (client: TestSocket, server: TestSocket, listener: TestSocket) {
+func connectTCP(_ net: Topology, from: String? = nil, to: String, port: UInt16) throws -> (
+    client: TestSocket, server: TestSocket, listener: TestSocket
+) {
     let target = try address(to)
     let listener = try TestSocket(net.cn.namespace, type: TestSocket.stream, isIPv4: target.isIPv4)
     try listener.bind(target.isIPv4 ? .unspecifiedIPv4 : .unspecifiedIPv6, port: port)

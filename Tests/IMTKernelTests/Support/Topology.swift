@@ -17,7 +17,8 @@ final class Topology {
     let router: Namespace
 
     static let mnConfiguration = IMTConfiguration(homeAddresses: ["192.0.2.1", "2001:db8:a::1"].compactMap { HomeAddress($0) })
-    static let cnConfiguration = IMTConfiguration(homeAddresses: ["198.51.100.1", "2001:db8:b::1"].compactMap { HomeAddress($0) })
+    static let cnConfiguration = IMTConfiguration(
+        homeAddresses: ["198.51.100.1", "2001:db8:b::1"].compactMap { HomeAddress($0) })
 
     init() throws {
         let mnNamespace = try Namespace("mn")
@@ -61,14 +62,19 @@ final class Topology {
         try mn.useLocators(on: "wlan", "cell")
         try cn.useLocators(on: "eth0")
         try mn.map("192.0.2.1", "198.51.100.1", over: "10.1.0.2", "10.9.0.2", inbound: [("10.2.0.2", "10.9.0.2")])
-        try mn.map("2001:db8:a::1", "2001:db8:b::1", over: "2001:db8:1::2", "2001:db8:9::2", inbound: [("2001:db8:2::2", "2001:db8:9::2")])
+        try mn.map(
+            "2001:db8:a::1", "2001:db8:b::1", over: "2001:db8:1::2", "2001:db8:9::2",
+            inbound: [("2001:db8:2::2", "2001:db8:9::2")])
         try cn.map("198.51.100.1", "192.0.2.1", over: "10.9.0.2", "10.1.0.2", inbound: [("10.9.0.2", "10.2.0.2")])
-        try cn.map("2001:db8:b::1", "2001:db8:a::1", over: "2001:db8:9::2", "2001:db8:1::2", inbound: [("2001:db8:9::2", "2001:db8:2::2")])
+        try cn.map(
+            "2001:db8:b::1", "2001:db8:a::1", over: "2001:db8:9::2", "2001:db8:1::2",
+            inbound: [("2001:db8:9::2", "2001:db8:2::2")])
     }
 
     /// Packets that a host's stack found damaged so far.
     func checksumErrors(_ host: Host) throws -> Int {
-        let text = try host.namespace.run("nstat -asz IpInHdrErrors TcpInCsumErrors UdpInCsumErrors IcmpInCsumErrors Icmp6InCsumErrors Udp6InCsumErrors")
+        let text = try host.namespace.run(
+            "nstat -asz IpInHdrErrors TcpInCsumErrors UdpInCsumErrors IcmpInCsumErrors Icmp6InCsumErrors Udp6InCsumErrors")
         return text.split(separator: "\n").dropFirst().reduce(0) { sum, line in
             let fields = line.split(separator: " ")
             return sum + (fields.count > 1 ? Int(fields[1]) ?? 0 : 0)
