@@ -18,7 +18,8 @@ extension IMTKernel {
         Set(configuration.homeAddresses.map(\.address).filter { !linkTables.carries($0, otherThan: configuration.deviceName) })
     }
 
-    /// Puts each HoA that no other link carries on our device.
+    /// Puts each HoA on our device, also one that another link carries: the stack drops packets that a device without an
+    /// address delivers wherever reverse paths are filtered, and that would be every packet that was held (`fib_validate_source`).
     ///
     /// A HoA whose family is switched off is reported once and left out: the node then works in the other family.
     /// - Parameter retire: whether addresses of an earlier configuration are taken off.
@@ -26,7 +27,7 @@ extension IMTKernel {
         guard let device else { return }
         let present = Set(linkTables.addresses.filter { $0.interfaceIndex == device.index }.map(\.address))
         let homes = configuration.homeAddresses.map(\.address)
-        let missing = unhomed().subtracting(present)
+        let missing = Set(homes).subtracting(present)
         var changes: [RouteSocket.Change] = missing.sorted().map { .addAddress($0, interfaceIndex: device.index) }
         if retire {
             changes += present.subtracting(homes).filter { !$0.isLinkLocal }.map {
