@@ -161,8 +161,11 @@ extension IMTKernel {
             let route = try? routes.lookUp(from: mobile.own.address, to: mobile.peer.address, mark: configuration.mark),
             route.interfaceIndex != device?.index, leavesByOwnLink(route, mobile.own.address)
         else { return }
+        // A peer on the link itself has no gateway, but its neighbour entry is its MoA's: a released packet has its next hop
+        // fixed before translation (FLOWI_FLAG_KNOWN_NH of raw sockets), and nobody answers for the HoA on that link.
+        let neighbour = mobile.peer.address == peer.address ? nil : mobile.peer.address
         peerRoutes[peer] = KernelRoute(
-            table: configuration.routingTable, destination: IPPrefix(peer.address), gateway: route.gateway,
+            table: configuration.routingTable, destination: IPPrefix(peer.address), gateway: route.gateway ?? neighbour,
             interfaceIndex: route.interfaceIndex, source: home.own.address, mtu: route.mtu)
     }
 
