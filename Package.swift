@@ -56,7 +56,7 @@ let package = Package(
         .testTarget(name: "MATNodeTests", dependencies: ["MATNode", "MATTesting"]),
         .testTarget(name: "SimulationTests", dependencies: ["MATTesting"]),
         // Real daemons in real network namespaces (deploy/lab); needs root.
-        .testTarget(name: "NamespaceTests", dependencies: []),
+        .testTarget(name: "NamespaceTests", dependencies: ["MATSignal"]),
     ],
     swiftLanguageModes: [.v6]
 )

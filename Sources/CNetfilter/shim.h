@@ -1,3 +1,5 @@
+// libmnl and libnftnl. The kernel's own netfilter and rtnetlink headers stay out: they pull in linux/in.h, whose structures
+// contradict Glibc's. What is needed of them is in IMTKernel's KernelValues.
 #pragma once
 #include <libmnl/libmnl.h>
 #include <libnftnl/batch.h>
@@ -7,11 +9,3 @@
 #include <libnftnl/rule.h>
 #include <libnftnl/set.h>
 #include <libnftnl/table.h>
-#include <linux/netfilter.h>
-#include <linux/netfilter/nf_tables.h>
-#include <linux/netfilter/nfnetlink.h>
-#include <linux/netfilter/nfnetlink_log.h>
-#include <linux/fib_rules.h>
-#include <linux/if_addr.h>
-#include <linux/if_link.h>
-#include <linux/rtnetlink.h>

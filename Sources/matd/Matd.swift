@@ -59,7 +59,7 @@ struct Matd: ParsableCommand {
         }
     }
 
-    private func complain(_ text: String) { fputs("matd: \(text)\n", stderr) }
+    private func complain(_ text: String) { StandardError.write("matd: \(text)") }
 }
 
 extension Logger.Level: @retroactive ExpressibleByArgument {}

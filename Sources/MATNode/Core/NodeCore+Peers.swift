@@ -152,7 +152,7 @@ extension NodeCore {
     mutating func peerLookedUp(_ hoa: HomeAddress, _ result: ServerLookup, _ now: Now) {
         guard peers[hoa] != nil, case .found(let set) = result else { return }
         start(.queryPeer(hoa), .maQuery, to: set.endpoints, now)
-        if peers[hoa]?.knowsUs == false { start(.notifyServer(hoa), .haNotify, to: set.endpoints, now) }
+        if peers[hoa]?.knowsUs == false { notifyServers(of: hoa, set, now) }
     }
 
     // MARK: Polling

@@ -3,6 +3,13 @@ import MATSignal
 // IMS Update: keeping our own mapping at our own IMS (section 7, "Registration and handover"; paper 4.3 (1)).
 
 extension NodeCore {
+    /// Half the lifetime is over, or the pause after a failed attempt.
+    mutating func registrationDue(_ hoa: HomeAddress, _ now: Now) {
+        // The IMS may have moved since: what the DNS said is asked again once it has expired.
+        if homes[hoa]?.phase == .pausing { homes[hoa]?.phase = .waiting }
+        register(hoa, now)
+    }
+
     /// Registers the HoA's present locators; called at start, when they change, and at half the lifetime.
     mutating func register(_ hoa: HomeAddress, _ now: Now) {
         guard var home = homes[hoa] else { return }

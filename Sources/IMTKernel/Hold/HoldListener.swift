@@ -1,0 +1,55 @@
+import MATRuntime
+import MATSignal
+
+/// Receives copies of packets that the `stranger` chain dropped (NFLOG).
+final class HoldListener {
+    private let socket: NetlinkSocket
+    private let loop: EventLoop
+    private let onPacket: (HeldPacket) -> Void
+
+    init(loop: EventLoop, group: UInt16, onPacket: @escaping (HeldPacket) -> Void) throws(KernelError) {
+        self.loop = loop
+        self.onPacket = onPacket
+        socket = try NetlinkSocket(protocol: KernelValues.netlinkNetfilter, name: "NFLOG group \(group)")
+        // nfgenmsg with the group in its resource field, in network order.
+        func header(_ family: UInt8) -> [UInt8] { [family, 0, UInt8(group >> 8), UInt8(group & 0xFF)] }
+        var request = socket.writer()
+        let type = KernelValues.subsystemLog | KernelValues.logConfigure
+        request.append(type: type, flags: KernelValues.flagAck) { message in
+            message.putHeader(header(0))
+            message.put(KernelValues.logConfigureCommand, octets: [KernelValues.logCommandBind])
+        }
+        request.append(type: type, flags: KernelValues.flagAck) { message in
+            message.putHeader(header(0))
+            // nfulnl_msg_config_mode: copy range 4 (network order), mode 1, pad 1.
+            message.put(KernelValues.logConfigureMode, octets: [0, 0, 0xFF, 0xFF, KernelValues.logCopyPacket, 0])
+        }
+        request.append(type: type, flags: KernelValues.flagAck) { message in
+            message.putHeader(header(0))
+            // One packet per message, at once: the default waits a second for more.
+            message.put(KernelValues.logConfigureThreshold, octets: [0, 0, 0, 1])
+        }
+        if let failure = try socket.exchange(request, operation: "bind to NFLOG").first(where: { $0.errno != 0 }) {
+            throw KernelError(
+                failure.errno == 16 ? .refused : KernelError.code(of: failure.errno), operation: "bind to NFLOG",
+                object: "group \(group)" + (failure.errno == 16 ? "; another program uses it, configure another group" : ""),
+                errno: failure.errno, sequence: failure.sequence)
+        }
+        do {
+            try loop.watch(socket.descriptor) { [unowned self] in readable() }
+        } catch {
+            throw .system(error.operation, "NFLOG group \(group)", errno: error.errno)
+        }
+    }
+
+    func stop() { loop.unwatch(socket.descriptor) }
+
+    private func readable() {
+        // ENOBUFS: some were dropped, as a busy network would have done. Their senders repeat.
+        _ = try? socket.drain(operation: "receive held packets") { incoming in
+            guard incoming.type == KernelValues.subsystemLog | KernelValues.logPacket else { return }
+            guard let payload = incoming.attributes(after: 4).first(KernelValues.logPayload)?.octets else { return }
+            if let packet = HeldPacket(ChecksumCompletion.complete(payload)) { onPacket(packet) }
+        }
+    }
+}

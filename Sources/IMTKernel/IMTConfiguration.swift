@@ -1,0 +1,77 @@
+import MATSignal
+
+/// Which destinations a node talks to as its HoA. Only their traffic is captured by the TUN device.
+public enum TrafficSelection: Hashable, Sendable {
+    case everything
+    case prefixes([IPPrefix])
+    /// Nothing is captured: the node only answers as its HoA (a server that never starts a conversation).
+    case nothing
+}
+
+/// What the kernel side of a node is to look like. Numbers and names are configurable because other software on the host
+/// may use the same ones; every one of them must differ between two agents in one network namespace.
+public struct IMTConfiguration: Hashable, Sendable {
+    /// The node's HoAs. Each is carried by the TUN device (/32, /128) unless another link already has it.
+    public var homeAddresses: [HomeAddress]
+    public var traffic: TrafficSelection
+    /// Resolvers, IMSs and the like: never captured, and their packets never questioned. At most `alwaysPlainMax`.
+    public var alwaysPlain: [IPPrefix]
+    /// Name of the TUN device: at most 15 octets.
+    public var deviceName: String
+    /// The routing table that captures; per-link tables are numbered from here by interface index. Over 255, so that it fits no
+    /// reserved table.
+    public var routingTable: UInt32
+    /// The first of 16 rule priorities used; below 32766, so that the rules come before the main table's.
+    public var rulePriorityBase: UInt32
+    /// Mark of the agent's own sockets, whose packets are never captured.
+    public var mark: UInt32
+    /// NFLOG group through which packets from unknown sources arrive; 1...65535 and used by nobody else.
+    public var nflogGroup: UInt16
+
+    public static let alwaysPlainMax = 64
+    public static let homeAddressesMax = 64
+
+    public init(
+        homeAddresses: [HomeAddress] = [], traffic: TrafficSelection = .everything, alwaysPlain: [IPPrefix] = [],
+        deviceName: String = "mat0", routingTable: UInt32 = 6288, rulePriorityBase: UInt32 = 6270, mark: UInt32 = 0x6288,
+        nflogGroup: UInt16 = 6288
+    ) {
+        self.homeAddresses = homeAddresses
+        self.traffic = traffic
+        self.alwaysPlain = alwaysPlain
+        self.deviceName = deviceName
+        self.routingTable = routingTable
+        self.rulePriorityBase = rulePriorityBase
+        self.mark = mark
+        self.nflogGroup = nflogGroup
+    }
+
+    /// What can't work, found before anything is touched.
+    func check() throws(KernelError) {
+        let operation = "check the kernel configuration"
+        guard (1...15).contains(deviceName.utf8.count), !deviceName.contains("/"), !deviceName.contains(" ") else {
+            throw .invalid(operation, "device name \"\(deviceName)\" must be 1 to 15 octets without slash or space")
+        }
+        guard routingTable > 255, routingTable < 1 << 24 else {
+            throw .invalid(operation, "routing table \(routingTable) must be between 256 and 16777215")
+        }
+        guard rulePriorityBase > 0, rulePriorityBase < 32_750 else {
+            throw .invalid(
+                operation, "rule priority \(rulePriorityBase) must be between 1 and 32749, before the main table's rule")
+        }
+        guard mark != 0 else { throw .invalid(operation, "mark 0 would exempt all traffic") }
+        guard nflogGroup != 0 else { throw .invalid(operation, "NFLOG group 0 belongs to the kernel's log") }
+        guard alwaysPlain.count <= Self.alwaysPlainMax else {
+            throw .invalid(operation, "\(alwaysPlain.count) always-plain prefixes, at most \(Self.alwaysPlainMax)")
+        }
+        guard homeAddresses.count <= Self.homeAddressesMax else {
+            throw .invalid(operation, "\(homeAddresses.count) home addresses, at most \(Self.homeAddressesMax)")
+        }
+        for home in homeAddresses where !home.address.isUsableUnicast {
+            throw .invalid(operation, "\(home) can't be a home address: it is not a global unicast address")
+        }
+    }
+
+    /// The node's HoA of a family that new conversations start from.
+    func primaryHome(isIPv4: Bool) -> HomeAddress? { homeAddresses.first { $0.isIPv4 == isIPv4 } }
+}

@@ -1,0 +1,251 @@
+import MATRuntime
+import MATSignal
+
+/// The kernel side of a node: translation, routes, the TUN device and the packets held for the agent.
+///
+/// Everything happens in the event loop's thread and network namespace. Calls take microseconds: they ask the kernel and
+/// have its answer when they return. What belongs to the node's plan (which peers, which MoAs) comes from the agent; what
+/// follows from it in the kernel (mirrored routes, per-link tables, source NAT) is kept right here, also when links come and
+/// go.
+///
+/// Life: `init`, `start()`, then either `stop()`, which leaves no trace, or `leave()` (or a crash), after which
+/// translation goes on and the next `start()` adopts it.
+public final class IMTKernel {
+    /// How long plain destinations found by an earlier run are believed.
+    public static let adoptedPlainLifetime: Duration = .seconds(60)
+
+    let loop: EventLoop
+    let onEvent: (KernelEvent) -> Void
+    public internal(set) var configuration: IMTConfiguration
+
+    let tables: TranslationTables
+    let routes: RouteSocket
+    let injector: RawInjector
+    var device: TunnelDevice?
+    var hold: HoldListener?
+    var linkMonitor: LinkMonitor?
+    var rulesetMonitor: RulesetMonitor?
+
+    var linkTables = LinkTables()
+    var announcedLinks: LinkSnapshot?
+    var locators: [LocalAddress] = []
+    var plainUntil: [IPAddress: MonotonicTime] = [:]
+    var plainTimer: TimerID?
+    /// HoAs that can be used: on our device or another link.
+    var usableHomes: Set<IPAddress> = []
+    var reportedHomes: Set<IPAddress> = []
+    var peerRoutes: [HomeAddress: KernelRoute] = [:]
+    var installedRoutes: [KernelRoute.Key: KernelRoute] = [:]
+    var installedRules: Set<KernelRule> = []
+
+    /// Opens what is needed to talk to the kernel; changes nothing yet.
+    /// - Throws: an impossible configuration, or missing privileges.
+    public init(
+        loop: EventLoop, configuration: IMTConfiguration, onEvent: @escaping (KernelEvent) -> Void
+    ) throws(KernelError) {
+        try configuration.check()
+        self.loop = loop
+        self.configuration = configuration
+        self.onEvent = onEvent
+        tables = try TranslationTables(configuration: configuration)
+        routes = try RouteSocket()
+        injector = try RawInjector()
+    }
+
+    // MARK: Start, stop, leave
+
+    /// Creates device, tables, rules and routes, or adopts those of an earlier run without interrupting their traffic.
+    /// - Throws: what the kernel refused; what this call had created is removed again.
+    public func start() throws(KernelError) -> AdoptedState {
+        let adopted = try tables.existPartly()
+        do throws(KernelError) {
+            try begin(adopting: adopted)
+        } catch {
+            if adopted { leave() } else { try? stop() }
+            throw error
+        }
+        return AdoptedState(
+            adopted: adopted, outbound: tables.model.outbound, inbound: tables.model.inbound, plain: tables.model.plain)
+    }
+
+    private func begin(adopting: Bool) throws(KernelError) {
+        let device = try TunnelDevice(name: configuration.deviceName)
+        self.device = device
+        try routes.configureDevice(index: device.index, name: device.name)
+        if adopting { try tables.adopt() }
+        try readLinks()
+        try placeHomes(retire: true)
+        var model = tables.model
+        model.homes = unhomed()
+        model.mapped = Set(model.outbound.keys)
+        try tables.install(model)
+        installedRules = try routes.rules()
+        locators = linkTables.snapshot(without: device.name).addresses.filter { model.locators.contains($0.address) }
+        let until = SystemClock.now().monotonic + Self.adoptedPlainLifetime
+        for address in model.plain { plainUntil[address] = until }
+        armPlainTimer()
+        try synchroniseRoutes(readBack: true)
+        hold = try HoldListener(loop: loop, group: configuration.nflogGroup) { [unowned self] in onEvent(.heldInbound($0)) }
+        linkMonitor = try LinkMonitor(loop: loop) { [unowned self] in linksChanged() }
+        rulesetMonitor = try RulesetMonitor(loop: loop) { [unowned self] in rulesetRemoved() }
+        try watchDevice(device)
+    }
+
+    func watchDevice(_ device: TunnelDevice) throws(KernelError) {
+        do {
+            try loop.watch(device.descriptor) { [unowned self] in readDevice() }
+        } catch {
+            throw .system(error.operation, device.name, errno: error.errno)
+        }
+    }
+
+    /// Removes everything that was added and nothing else. The object can't be used afterwards.
+    public func stop() throws(KernelError) {
+        detach()
+        var failure: KernelError?
+        func attempt(_ body: () throws(KernelError) -> Void) {
+            do throws(KernelError) { try body() } catch { failure = failure ?? error }
+        }
+        // Rules first: with them gone, traffic follows the main table again, whatever is still to be removed.
+        attempt { () throws(KernelError) in
+            let found = try routes.rules()
+            _ = try routes.apply(found.map { .deleteRule($0) })
+        }
+        attempt { () throws(KernelError) in
+            for isIPv4 in [true, false] {
+                _ = try routes.apply(try routes.routes(table: nil, isIPv4: isIPv4).map { .deleteRoute($0) })
+            }
+        }
+        attempt { () throws(KernelError) in try tables.remove() }
+        device?.forget()
+        device = nil
+        if let failure { throw failure }
+    }
+
+    /// Lets go of everything and removes nothing: translation, HoAs and sockets live on for the next start. The object can't be
+    /// used afterwards.
+    public func leave() {
+        detach()
+        device = nil
+    }
+
+    private func detach() {
+        if let plainTimer { loop.cancel(plainTimer) }
+        plainTimer = nil
+        if let device { loop.unwatch(device.descriptor) }
+        hold?.stop()
+        hold = nil
+        linkMonitor?.stop()
+        linkMonitor = nil
+        rulesetMonitor?.stop()
+        rulesetMonitor = nil
+    }
+
+    // MARK: Changes
+
+    /// Applies the changes in one transaction, and the routes that belong to them.
+    ///
+    /// A peer without a route to its MoA (its link is down) is no error: its traffic is held until there is one.
+    /// - Throws: what the kernel refused. Nothing is applied then, and what is known of the kernel's state has been read anew.
+    public func commit(_ changes: [IMTChange]) throws(KernelError) {
+        var wanted = tables.model
+        try wanted.apply(changes)
+        let touched = TouchedKeys(changes)
+        let peers = Set(touched.homes.map(\.peer))
+        // A removed peer's route goes first, so that its packets fall into the device rather than out of a link as they are.
+        let leaving = peers.filter { peerRoutes[$0] != nil && Self.pair(of: $0, in: wanted, configuration) == nil }
+        if !leaving.isEmpty {
+            for peer in leaving { peerRoutes[peer] = nil }
+            try writeRoutes(to: Set(leaving.map(\.address)))
+        }
+        do throws(KernelError) {
+            if try tables.commit(wanted, touched: touched) {
+                onEvent(.repaired("the nftables tables had been removed; installed again"))
+            }
+        } catch {
+            try? synchroniseRoutes(readBack: true)
+            throw error
+        }
+        notePlain(changes)
+        for peer in peers { mirror(peer) }
+        try writeRoutes(to: touched.addresses)
+    }
+
+    /// Tells which addresses are the node's MoAs: packets to them are questioned, and each is used over its own link.
+    public func setOwnLocators(_ addresses: [LocalAddress]) throws(KernelError) {
+        guard addresses.count <= TranslationRuleset.locatorsMax else {
+            throw .invalid("set the own MoAs", "\(addresses.count) of them, at most \(TranslationRuleset.locatorsMax)")
+        }
+        locators = addresses
+        var wanted = tables.model
+        wanted.locators = Set(addresses.map(\.address))
+        if try tables.commit(wanted) { onEvent(.repaired("the nftables tables had been removed; installed again")) }
+        try synchroniseRoutes(readBack: false)
+    }
+
+    /// Replaces the destinations that are never captured and the sources that are never questioned.
+    public func setAlwaysPlain(_ prefixes: [IPPrefix]) throws(KernelError) {
+        guard prefixes.count <= IMTConfiguration.alwaysPlainMax else {
+            throw .invalid(
+                "set the addresses that are always plain", "\(prefixes.count), at most \(IMTConfiguration.alwaysPlainMax)")
+        }
+        try tables.setAlwaysPlain(prefixes)
+        configuration.alwaysPlain = prefixes
+        try writeRoutes()
+    }
+
+    /// Reads the kernel's maps back and makes them what the agent expects, in one transaction.
+    /// - Returns: how many entries had drifted.
+    @discardableResult
+    public func reconcile(outbound: [HomePair: MobilePair], inbound: [MobilePair: HomePair]) throws(KernelError) -> Int {
+        try tables.resynchronise()
+        var wanted = tables.model
+        wanted.outbound = outbound
+        wanted.inbound = inbound
+        wanted.mapped = Set(outbound.keys)
+        let maps = [true, false].flatMap { wanted.differences(from: tables.model, isIPv4: $0) }
+            .filter { $0.set == TranslationRuleset.out || $0.set == TranslationRuleset.into }
+        let drift = maps.reduce(0) { sum, set in sum + Set(set.removed.map(\.key) + set.added.map(\.key)).count }
+        _ = try tables.commit(wanted)
+        try synchroniseRoutes(readBack: true)
+        return drift
+    }
+
+    // MARK: Held packets
+
+    /// Sends a held packet again, through translation or source NAT, by the route that exists now. If it still has no entry it
+    /// comes back as held.
+    public func releaseOutbound(_ packet: HeldPacket) {
+        do throws(KernelError) { try injector.send(packet) } catch { onEvent(.failed(error)) }
+    }
+
+    /// Delivers a held packet: translated if its MoAs have an entry now, as it is otherwise.
+    public func releaseInbound(_ packet: HeldPacket) {
+        guard let device else { return }
+        do throws(KernelError) { try device.deliver(packet.bytes) } catch { onEvent(.failed(error)) }
+    }
+
+    private func readDevice() {
+        let alive = device?.readPackets { bytes in
+            // The kernel's own noise (listener reports, router solicitations) is multicast; nobody waits for an answer.
+            guard let packet = HeldPacket(bytes), !packet.destination.isMulticast, !packet.destination.isBroadcast else { return }
+            onEvent(.heldOutbound(packet))
+        }
+        if alive == false { restoreDevice() }
+    }
+
+    // MARK: Reading
+
+    /// What was translated per peer, counted by the kernel, also while no agent ran.
+    public func peerCounters() throws(KernelError) -> [HomePair: PeerCounters] { try tables.counters() }
+
+    /// The links and addresses now.
+    public func currentLinks() throws(KernelError) -> LinkSnapshot {
+        try readLinks()
+        return linkTables.snapshot(without: configuration.deviceName)
+    }
+
+    /// Entries in the kernel as this process last knew them.
+    public var outbound: [HomePair: MobilePair] { tables.model.outbound }
+    public var inbound: [MobilePair: HomePair] { tables.model.inbound }
+}

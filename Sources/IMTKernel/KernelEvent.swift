@@ -1,0 +1,48 @@
+import MATSignal
+
+/// What the kernel side tells the agent, always in the event loop's thread.
+public enum KernelEvent {
+    /// Addresses, links or default routes changed; the whole picture, not the difference.
+    case links(LinkSnapshot)
+    /// A local packet found no IMT entry. To be released, or dropped by forgetting it.
+    case heldOutbound(HeldPacket)
+    /// A packet arrived from an unknown source and no connected socket claims it. Likewise.
+    case heldInbound(HeldPacket)
+    /// Someone else removed something of ours, and it is there again.
+    case repaired(String)
+    case failed(KernelError)
+}
+
+/// What a start found in the kernel.
+public struct AdoptedState: Sendable {
+    /// Whether an earlier run had left translation behind, which goes on working.
+    public var adopted: Bool
+    public var outbound: [HomePair: MobilePair]
+    public var inbound: [MobilePair: HomePair]
+    /// Destinations an earlier run had found plain. They are questioned again after `IMTKernel.adoptedPlainLifetime`.
+    public var plain: Set<IPAddress>
+
+    public init(
+        adopted: Bool, outbound: [HomePair: MobilePair] = [:], inbound: [MobilePair: HomePair] = [:], plain: Set<IPAddress> = []
+    ) {
+        self.adopted = adopted
+        self.outbound = outbound
+        self.inbound = inbound
+        self.plain = plain
+    }
+}
+
+/// What was translated for one peer since the entry was first made, in IP octets (headers included).
+public struct PeerCounters: Hashable, Sendable {
+    public var packetsOut: UInt64
+    public var packetsIn: UInt64
+    public var octetsOut: UInt64
+    public var octetsIn: UInt64
+
+    public init(packetsOut: UInt64 = 0, packetsIn: UInt64 = 0, octetsOut: UInt64 = 0, octetsIn: UInt64 = 0) {
+        self.packetsOut = packetsOut
+        self.packetsIn = packetsIn
+        self.octetsOut = octetsOut
+        self.octetsIn = octetsIn
+    }
+}

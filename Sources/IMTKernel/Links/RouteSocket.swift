@@ -1,0 +1,253 @@
+import Glibc
+import MATSignal
+
+/// A link as rtnetlink describes it.
+struct LinkState: Hashable {
+    var name: String
+    var flags: UInt32
+    var isLoopback: Bool { flags & KernelValues.flagLoopback != 0 }
+    var isUp: Bool { flags & KernelValues.flagUp != 0 && flags & KernelValues.flagRunning != 0 }
+}
+
+/// An address as rtnetlink describes it.
+struct AddressState: Hashable {
+    var address: IPAddress
+    var interfaceIndex: UInt32
+    var prefixLength: UInt8
+    var flags: UInt32
+    var scope: UInt8
+}
+
+/// Typed requests to rtnetlink.
+final class RouteSocket {
+    /// Messages sent at once: each is acknowledged, and the answers must fit the receive queue.
+    static let messagesPerSendMax = 1024
+
+    private let socket: NetlinkSocket
+
+    init() throws(KernelError) { socket = try NetlinkSocket(protocol: KernelValues.netlinkRoute, name: "rtnetlink") }
+
+    // MARK: Reading
+
+    func links() throws(KernelError) -> [UInt32: LinkState] {
+        var result: [UInt32: LinkState] = [:]
+        // ifinfomsg: family 1, pad 1, type 2, index 4, flags 4, change 4.
+        try socket.dump(
+            type: KernelValues.getLink, operation: "list links", header: [UInt8](repeating: 0, count: 16),
+            restart: { result = [:] }
+        ) { incoming in
+            guard incoming.payload.count >= 16 else { return }
+            result[incoming.payload.loadUnaligned(fromByteOffset: 4, as: UInt32.self)] = LinkState(
+                name: incoming.attributes(after: 16).first(KernelValues.linkName)?.string ?? "",
+                flags: incoming.payload.loadUnaligned(fromByteOffset: 8, as: UInt32.self))
+        }
+        return result
+    }
+
+    func addresses() throws(KernelError) -> [AddressState] {
+        var result: [AddressState] = []
+        // ifaddrmsg: family 1, prefix length 1, flags 1, scope 1, index 4.
+        try socket.dump(
+            type: KernelValues.getAddress, operation: "list addresses", header: [UInt8](repeating: 0, count: 8),
+            restart: { result = [] }
+        ) { incoming in
+            let header = incoming.payload
+            guard header.count >= 8 else { return }
+            let attributes = incoming.attributes(after: 8)
+            // IFA_ADDRESS is the far end on a point-to-point link; IFA_LOCAL, where present, is ours.
+            let address =
+                attributes.first(KernelValues.addressLocal)?.address ?? attributes.first(KernelValues.addressAddress)?.address
+            guard let address else { return }
+            result.append(
+                AddressState(
+                    address: address, interfaceIndex: header.loadUnaligned(fromByteOffset: 4, as: UInt32.self),
+                    prefixLength: header[1],
+                    flags: attributes.first(KernelValues.addressFlags)?.u32 ?? UInt32(header[2]), scope: header[3]))
+        }
+        return result
+    }
+
+    /// Routes of one table (`nil`: all of them that are ours).
+    func routes(table: UInt32?, isIPv4: Bool) throws(KernelError) -> [KernelRoute] {
+        var result: [KernelRoute] = []
+        let mine: UInt8 = table == nil ? KernelValues.protocolMAT : 0
+        try socket.dump(
+            type: KernelValues.getRoute, operation: "list routes",
+            header: [KernelValues.family(isIPv4: isIPv4), 0, 0, 0, 0, mine, 0, 0, 0, 0, 0, 0],
+            attributes: { if let table { $0.put(KernelValues.rtmTable, u32: table) } }, restart: { result = [] }
+        ) { incoming in
+            let flags = incoming.payload.count >= 12 ? incoming.payload.loadUnaligned(fromByteOffset: 8, as: UInt32.self) : 0
+            guard flags & KernelValues.routeCloned == 0 else { return }
+            for (route, protocolNumber) in KernelRoute.decode(incoming) {
+                // Kernels that do not filter send everything.
+                if let table, route.table != table { continue }
+                if table == nil, protocolNumber != KernelValues.protocolMAT { continue }
+                result.append(route)
+            }
+        }
+        return result
+    }
+
+    func rules() throws(KernelError) -> Set<KernelRule> {
+        var result: Set<KernelRule> = []
+        for isIPv4 in [true, false] {
+            try socket.dump(
+                type: KernelValues.getRule, operation: "list routing rules",
+                header: [KernelValues.family(isIPv4: isIPv4)] + [UInt8](repeating: 0, count: 11), restart: {}
+            ) { if let rule = KernelRule.decode($0) { result.insert(rule) } }
+        }
+        return result
+    }
+
+    /// The kernel's own choice of route, as a socket with this mark and source address would get it.
+    /// - Returns: `nil` if there is none now.
+    func lookUp(from source: IPAddress, to destination: IPAddress, mark: UInt32) throws(KernelError) -> KernelRoute? {
+        var request = socket.writer()
+        let isIPv4 = destination.isIPv4
+        let length: UInt8 = isIPv4 ? 32 : 128
+        request.append(type: KernelValues.getRoute, flags: 0) { message in
+            message.putHeader([KernelValues.family(isIPv4: isIPv4), length, length, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+            message.put(KernelValues.rtmDestination, address: destination)
+            message.put(KernelValues.rtmSource, address: source)
+            message.put(KernelValues.rtmMark, u32: mark)
+        }
+        var found: KernelRoute?
+        _ = try socket.exchange(request, operation: "look up the route from \(source) to \(destination)") { incoming in
+            if incoming.type == KernelValues.newRoute { found = KernelRoute.decode(incoming).first?.route }
+        }
+        return found.flatMap { $0.kind == .unicast && $0.interfaceIndex != 0 ? $0 : nil }
+    }
+
+    // MARK: Writing
+
+    enum Change {
+        case setRoute(KernelRoute)
+        case deleteRoute(KernelRoute)
+        case addRule(KernelRule)
+        case deleteRule(KernelRule)
+        case addAddress(IPAddress, interfaceIndex: UInt32)
+        case deleteAddress(IPAddress, interfaceIndex: UInt32)
+
+        /// What is already so: a route that the kernel itself has withdrawn with its link, a rule that is there.
+        var harmless: Int32 {
+            switch self {
+            case .deleteRoute: ESRCH
+            case .deleteRule: ENOENT
+            case .deleteAddress: EADDRNOTAVAIL
+            case .addRule, .addAddress: EEXIST
+            case .setRoute: 0
+            }
+        }
+    }
+
+    /// Makes all changes, each for itself.
+    /// - Returns: those refused, with the reason.
+    func apply(_ changes: [Change]) throws(KernelError) -> [(change: Change, error: KernelError)] {
+        var refused: [(Change, KernelError)] = []
+        var rest = changes[...]
+        while !rest.isEmpty {
+            let part = Array(rest.prefix(Self.messagesPerSendMax))
+            rest = rest.dropFirst(part.count)
+            var request = socket.writer()
+            let first = request.firstSequence
+            for change in part { Self.append(change, to: &request) }
+            for answer in try socket.exchange(request, operation: "change routes") where answer.errno != 0 {
+                let index = Int(answer.sequence &- first)
+                guard part.indices.contains(index), answer.errno != part[index].harmless else { continue }
+                // A deleted route's device may be gone as well.
+                if case .deleteRoute = part[index], answer.errno == ENODEV || answer.errno == EINVAL { continue }
+                refused.append(
+                    (
+                        part[index],
+                        KernelError(
+                            KernelError.code(of: answer.errno), operation: "change routes", object: part[index].description,
+                            errno: answer.errno, sequence: answer.sequence, kernelMessage: answer.message)
+                    ))
+            }
+        }
+        return refused
+    }
+
+    private static func append(_ change: Change, to request: inout NetlinkWriter) {
+        let ack = KernelValues.flagAck
+        switch change {
+        case .setRoute(let route):
+            request.append(type: KernelValues.newRoute, flags: ack | KernelValues.flagCreate | KernelValues.flagReplace) {
+                route.encode(into: $0)
+            }
+        case .deleteRoute(let route):
+            request.append(type: KernelValues.deleteRoute, flags: ack) { route.encode(into: $0) }
+        case .addRule(let rule):
+            request.append(type: KernelValues.newRule, flags: ack | KernelValues.flagCreate | KernelValues.flagExclusive) {
+                rule.encode(into: $0)
+            }
+        case .deleteRule(let rule):
+            request.append(type: KernelValues.deleteRule, flags: ack) { rule.encode(into: $0) }
+        case .addAddress(let address, let index):
+            request.append(type: KernelValues.newAddress, flags: ack | KernelValues.flagCreate | KernelValues.flagReplace) {
+                encode(address, index, into: $0)
+            }
+        case .deleteAddress(let address, let index):
+            request.append(type: KernelValues.deleteAddress, flags: ack) { encode(address, index, into: $0) }
+        }
+    }
+
+    /// A host address that brings no route and waits for no duplicate: nobody shares the device.
+    private static func encode(_ address: IPAddress, _ index: UInt32, into message: NetlinkMessage) {
+        message.putHeader([KernelValues.family(isIPv4: address.isIPv4), address.isIPv4 ? 32 : 128, 0, 0] + nativeOctets(index))
+        message.put(KernelValues.addressLocal, address: address)
+        message.put(KernelValues.addressAddress, address: address)
+        message.put(KernelValues.addressFlags, u32: KernelValues.addressNoDAD | KernelValues.addressNoPrefixRoute)
+    }
+
+    /// Brings the device up and keeps the kernel from putting addresses of its own on it.
+    ///
+    /// Reverse path: packets released to the stack arrive here from sources that are routed elsewhere. The kernel takes the
+    /// higher of the host's setting and the device's, and loose (2) is more than strict (1), so loose here always holds.
+    func configureDevice(index: UInt32, name: String) throws(KernelError) {
+        func change(_ up: Bool, _ specific: (NetlinkMessage) -> Void) throws(KernelError) -> NetlinkFailure? {
+            var request = socket.writer()
+            request.append(type: KernelValues.newLink, flags: KernelValues.flagAck) { message in
+                let flags = up ? KernelValues.flagUp : 0
+                message.putHeader([0, 0, 0, 0] + nativeOctets(index) + nativeOctets(flags) + nativeOctets(flags))
+                specific(message)
+            }
+            return try socket.exchange(request, operation: "configure \(name)").first { $0.errno != 0 }
+        }
+        // Each is wanted but not vital: a kernel without IPv6 refuses the second.
+        _ = try change(false) { message in
+            message.putNested(KernelValues.linkFamilySpecific) {
+                message.putNested(UInt16(KernelValues.familyIPv4)) {
+                    message.putNested(KernelValues.linkInetConfiguration) {
+                        message.put(KernelValues.configurationReversePath, u32: 2)
+                    }
+                }
+            }
+        }
+        _ = try change(false) { message in
+            message.putNested(KernelValues.linkFamilySpecific) {
+                message.putNested(UInt16(KernelValues.familyIPv6)) {
+                    message.put(KernelValues.linkInet6AddressGeneration, u8: 1)  // IN6_ADDR_GEN_MODE_NONE
+                }
+            }
+        }
+        if let failure = try change(true, { _ in }) {
+            throw KernelError(
+                KernelError.code(of: failure.errno), operation: "bring up the device", object: name, errno: failure.errno,
+                sequence: failure.sequence, kernelMessage: failure.message)
+        }
+    }
+}
+
+extension RouteSocket.Change: CustomStringConvertible {
+    var description: String {
+        switch self {
+        case .setRoute(let route): "route \(route.destination) in table \(route.table)"
+        case .deleteRoute(let route): "remove route \(route.destination) from table \(route.table)"
+        case .addRule(let rule): "rule \(rule.priority) to table \(rule.table)"
+        case .deleteRule(let rule): "remove rule \(rule.priority) to table \(rule.table)"
+        case .addAddress(let address, _): "address \(address)"
+        case .deleteAddress(let address, _): "remove address \(address)"
+        }
+    }
+}

@@ -1,0 +1,70 @@
+/// One step of a rule. A rule runs its steps in order and ends at the first that does not match.
+///
+/// Values, not objects: the ruleset of a family can be built, compared and printed without a kernel.
+enum Expression: Hashable {
+    /// Loads octets of a header into registers. Ends the rule if the packet is too short, or a fragment without that header.
+    case load(HeaderField, into: Register)
+    /// Writes registers over header octets and mends checksums.
+    case write(HeaderField, from: Register, checksum: ChecksumRepair)
+    /// Looks registers up in a set (no `into`) or map.
+    case lookup(set: String, key: Register, into: Register?)
+    case meta(MetaKey, into: Register)
+    case compare(Register, Comparison, [UInt8])
+    case mask(Register, [UInt8])
+    /// Adds the key to a dynamic set, or renews its time.
+    case update(set: String, setID: UInt32, key: Register, timeoutMilliseconds: UInt64)
+    /// Whether the socket that would get the packet is bound to no address: 1 or 0. Ends the rule if there is no socket.
+    case socketIsWildcard(into: Register)
+    case limit(packetsPerSecond: UInt64, burst: UInt32)
+    /// Copies the packet whole to the NFLOG group.
+    case log(group: UInt16)
+    case noTracking
+    case masquerade
+    case counter
+    case verdict(Verdict)
+}
+
+/// A 32-bit register, 0...15. Wider values take adjacent ones.
+struct Register: Hashable {
+    let index: UInt32
+    init(_ index: UInt32) { self.index = index }
+    /// NFT_REG32_00 is 8.
+    var number: UInt32 { 8 + index }
+}
+
+struct HeaderField: Hashable {
+    enum Base: UInt32 {
+        case network = 1
+        case transport = 2
+    }
+    var base: Base
+    var offset: UInt32
+    var length: UInt32
+}
+
+/// Which checksum a write must mend (nft_payload_set in the kernel's nft_payload.c).
+enum ChecksumRepair: Hashable {
+    case none
+    /// The Internet checksum at this offset of the same header, and the transport checksum through its pseudo header if so said.
+    case internet(offset: UInt32, pseudoHeader: Bool)
+    /// Only the transport checksum through its pseudo header: IPv6 headers have none.
+    case pseudoHeader
+}
+
+enum MetaKey: UInt32 {
+    case protocolNumber = 16  // NFT_META_L4PROTO
+    case inputName = 6  // NFT_META_IIFNAME
+    case outputName = 7  // NFT_META_OIFNAME
+}
+
+enum Comparison: UInt32 {
+    case equal = 0
+    case notEqual = 1
+    case less = 2
+}
+
+enum Verdict: Hashable {
+    case accept, drop, leave
+    case jump(String)
+    case goTo(String)
+}

@@ -1,0 +1,78 @@
+import Glibc
+
+/// An element as the kernel has it.
+struct KernelElement {
+    var key: [UInt8]
+    var data: [UInt8]
+    var packets: UInt64 = 0
+    var octets: UInt64 = 0
+}
+
+extension NetlinkSocket {
+    /// Whether the table exists.
+    func exists(_ table: TableDefinition) throws(KernelError) -> Bool {
+        var found = false
+        try dump(
+            type: KernelValues.subsystemTables | KernelValues.nftGetTable, operation: "list tables",
+            header: [table.family, 0, 0, 0], restart: { found = false }
+        ) { incoming in
+            if incoming.attributes(after: 4).first(1)?.string == table.name { found = true }
+        }
+        return found
+    }
+
+    /// All elements of a set; none if the set does not exist.
+    func elements(of set: String, in table: TableDefinition) throws(KernelError) -> [KernelElement] {
+        var result: [KernelElement] = []
+        try dump(
+            type: KernelValues.subsystemTables | KernelValues.nftGetElement, operation: "read \(table.title), \(set)",
+            header: [table.family, 0, 0, 0],
+            attributes: { message in
+                message.put(KernelValues.elementListTable, string: table.name)
+                message.put(KernelValues.elementListSet, string: set)
+            },
+            restart: { result = [] }
+        ) { result += KernelElement.decodeList($0) }
+        return result
+    }
+
+    /// The given elements only, as far as they exist.
+    func elements(_ wanted: [SetElement], of set: String, in table: TableDefinition) throws(KernelError) -> [KernelElement] {
+        var result: [KernelElement] = []
+        guard !wanted.isEmpty else { return result }
+        var request = writer()
+        for element in wanted {
+            request.append(type: KernelValues.subsystemTables | KernelValues.nftGetElement, flags: KernelValues.flagAck) {
+                message in
+                message.putHeader([table.family, 0, 0, 0])
+                message.putElements([SetElement(key: element.key)], set: set, table: table.name)
+            }
+        }
+        _ = try exchange(request, operation: "read \(table.title), \(set)") { result += KernelElement.decodeList($0) }
+        return result
+    }
+}
+
+extension KernelElement {
+    /// Reads the NFTA_SET_ELEM_LIST of one message; skips what it does not understand.
+    static func decodeList(_ incoming: NetlinkIncoming) -> [KernelElement] {
+        guard let list = incoming.attributes(after: 4).first(KernelValues.elementListElements) else { return [] }
+        return list.nested.compactMap { decode($0.nested) }
+    }
+
+    private static func decode(_ attributes: NetlinkAttributes) -> KernelElement? {
+        guard let key = attributes.first(KernelValues.elementKey)?.nested.first(KernelValues.dataValue)?.octets else {
+            return nil
+        }
+        let data = attributes.first(KernelValues.elementData)?.nested.first(KernelValues.dataValue)?.octets
+        var element = KernelElement(key: key, data: data ?? [])
+        if let expression = attributes.first(KernelValues.elementExpression)?.nested,
+            expression.first(KernelValues.expressionName)?.string == "counter",
+            let counts = expression.first(KernelValues.expressionData)?.nested
+        {
+            element.packets = counts.first(KernelValues.counterPackets)?.u64BigEndian ?? 0
+            element.octets = counts.first(KernelValues.counterOctets)?.u64BigEndian ?? 0
+        }
+        return element
+    }
+}

@@ -1,0 +1,83 @@
+/// The kernel's numbers, in one place: most are anonymous enumerators or macros, which Swift sees as signed integers or not at
+/// all, and each needs its width on the wire. All of them are kernel ABI and never change.
+enum KernelValues {
+    // linux/netlink.h
+    static let netlinkRoute: Int32 = 0
+    static let netlinkNetfilter: Int32 = 12
+    static let flagRequest: UInt16 = 0x01
+    static let flagAck: UInt16 = 0x04
+    static let flagReplace: UInt16 = 0x100
+    static let flagExclusive: UInt16 = 0x200
+    static let flagCreate: UInt16 = 0x400
+    static let flagDump: UInt16 = 0x300
+    static let flagDumpInterrupted: UInt16 = 0x10
+    static let flagCapped: UInt16 = 0x100
+    static let flagAckTLVs: UInt16 = 0x200
+    static let messageError: UInt16 = 2
+    static let messageDone: UInt16 = 3
+    static let solNetlink: Int32 = 270
+    static let optionAddMembership: Int32 = 1
+    static let optionCapAck: Int32 = 10
+    static let optionExtAck: Int32 = 11
+    static let optionStrictCheck: Int32 = 12
+    static let attributeTypeMask: UInt16 = 0x3FFF
+    static let attributeNested: UInt16 = 0x8000
+    static let errorMessage: UInt16 = 1  // NLMSGERR_ATTR_MSG
+
+    // linux/rtnetlink.h: message types and multicast groups
+    static let newLink: UInt16 = 16, deleteLink: UInt16 = 17, getLink: UInt16 = 18
+    static let newAddress: UInt16 = 20, deleteAddress: UInt16 = 21, getAddress: UInt16 = 22
+    static let newRoute: UInt16 = 24, deleteRoute: UInt16 = 25, getRoute: UInt16 = 26
+    static let newRule: UInt16 = 32, deleteRule: UInt16 = 33, getRule: UInt16 = 34
+    static let groupLink: UInt32 = 1, groupIPv4Address: UInt32 = 5, groupIPv4Route: UInt32 = 7
+    static let groupIPv6Address: UInt32 = 9, groupIPv6Route: UInt32 = 11
+
+    // struct rtmsg and its attributes
+    static let rtmDestination: UInt16 = 1, rtmSource: UInt16 = 2, rtmOutput: UInt16 = 4, rtmGateway: UInt16 = 5
+    static let rtmPriority: UInt16 = 6, rtmPreferredSource: UInt16 = 7, rtmMetrics: UInt16 = 8, rtmMultipath: UInt16 = 9
+    static let rtmCacheInfo: UInt16 = 12, rtmTable: UInt16 = 15, rtmMark: UInt16 = 16, rtmVia: UInt16 = 18
+    static let metricMTU: UInt16 = 2
+    static let routeUnicast: UInt8 = 1, routeThrow: UInt8 = 9
+    static let scopeUniverse: UInt8 = 0, scopeSite: UInt8 = 200, scopeLink: UInt8 = 253
+    static let nextHopDead: UInt32 = 1, nextHopOnLink: UInt32 = 4, nextHopLinkDown: UInt32 = 16, routeCloned: UInt32 = 0x200
+    static let tableMain: UInt32 = 254
+    /// rtm_protocol and FRA_PROTOCOL of everything we add: tells our routes and rules from everybody else's, also after a crash.
+    /// Unassigned in iproute2's rt_protos.
+    static let protocolMAT: UInt8 = 162
+
+    // struct fib_rule_hdr and its attributes
+    static let ruleSource: UInt16 = 2, ruleInputName: UInt16 = 3, rulePriority: UInt16 = 6, ruleMark: UInt16 = 10
+    static let ruleTable: UInt16 = 15, ruleMarkMask: UInt16 = 16, ruleProtocol: UInt16 = 21
+    static let ruleActionTable: UInt8 = 1
+
+    // struct ifinfomsg, ifaddrmsg and their attributes
+    static let linkName: UInt16 = 3, linkMTU: UInt16 = 4, linkFamilySpecific: UInt16 = 26
+    static let linkInetConfiguration: UInt16 = 1, linkInet6AddressGeneration: UInt16 = 8
+    static let configurationReversePath: UInt16 = 8  // IPV4_DEVCONF_RP_FILTER
+    static let flagUp: UInt32 = 0x1, flagLoopback: UInt32 = 0x8, flagRunning: UInt32 = 0x40
+    static let addressAddress: UInt16 = 1, addressLocal: UInt16 = 2, addressFlags: UInt16 = 8
+    static let addressNoDAD: UInt32 = 0x02, addressDADFailed: UInt32 = 0x08, addressDeprecated: UInt32 = 0x20
+    static let addressTentative: UInt32 = 0x40, addressNoPrefixRoute: UInt32 = 0x200, addressOptimistic: UInt32 = 0x04
+
+    static let familyUnspecified: UInt8 = 0, familyIPv4: UInt8 = 2, familyIPv6: UInt8 = 10
+    static func family(isIPv4: Bool) -> UInt8 { isIPv4 ? familyIPv4 : familyIPv6 }
+
+    // linux/netfilter/nfnetlink.h, nf_tables.h, nfnetlink_log.h
+    static let subsystemTables: UInt16 = 10 << 8
+    static let subsystemLog: UInt16 = 4 << 8
+    static let nftNewTable: UInt16 = 0, nftGetTable: UInt16 = 1, nftDeleteTable: UInt16 = 2, nftNewChain: UInt16 = 3
+    static let nftNewRule: UInt16 = 6, nftDeleteRule: UInt16 = 8, nftNewSet: UInt16 = 9, nftGetSet: UInt16 = 10
+    static let nftNewElement: UInt16 = 12, nftGetElement: UInt16 = 13, nftDeleteElement: UInt16 = 14
+    static let elementListTable: UInt16 = 1, elementListSet: UInt16 = 2, elementListElements: UInt16 = 3
+    static let listElement: UInt16 = 1
+    static let elementKey: UInt16 = 1, elementData: UInt16 = 2, elementExpression: UInt16 = 7
+    static let dataValue: UInt16 = 1
+    static let expressionName: UInt16 = 1, expressionData: UInt16 = 2
+    static let counterOctets: UInt16 = 1, counterPackets: UInt16 = 2
+    static let logPacket: UInt16 = 0, logConfigure: UInt16 = 1
+    static let logConfigureCommand: UInt16 = 1, logConfigureMode: UInt16 = 2
+    static let logConfigureTimeout: UInt16 = 4, logConfigureThreshold: UInt16 = 5
+    static let logCommandBind: UInt8 = 1
+    static let logCopyPacket: UInt8 = 2
+    static let logPayload: UInt16 = 9
+}

@@ -1,0 +1,316 @@
+import MATSignal
+
+/// The tables `ip mat` and `ip6 mat`: what a packet meets on its way.
+///
+///     from a local socket                                  from the network
+///     output -310      hold      to mat0: untracked        prerouting -310  deliver   mapped: addresses become HoAs
+///     (routing by HoA)                                      |               stranger  to a MoA, not mapped: claimed by a
+///     postrouting 100  snat      plain, from a HoA          |                         socket, known plain, or held
+///     postrouting 310  translate mapped: become MoAs       (conntrack, local delivery)
+///
+/// Why translation leaves in postrouting and enters in prerouting, outside of conntrack on both sides: conntrack, source NAT
+/// and a host's own firewall then see one conversation between HoAs, the same before and after every handover. Translated in
+/// the output hook, a connection would go out between MoAs and come back between HoAs: to conntrack, two halves that never
+/// meet, and `ct state established` would not match the answers.
+///
+/// The tables have neither the owner nor the persist flag (kernel 6.9 for the second): an owner's table dies with it on
+/// older kernels, and a killed agent must leave translation working. What others remove is found and put back.
+struct TranslationRuleset {
+    static let tableName = "mat"
+    static let peersMax: UInt32 = 65_536
+    static let plainSourcesMax: UInt32 = 16_384
+    static let locatorsMax: UInt32 = 256
+    static let plainFlowsMax: UInt32 = 16_384
+    /// How long an untranslated flow that this host began may pause before its answers count as new.
+    static let plainFlowMilliseconds: UInt64 = 180_000
+    /// Copies of strangers' packets handed to the agent. Beyond it they are dropped: the agent's memory is bounded too.
+    static let heldPerSecondMax: UInt64 = 1000
+    static let heldBurstMax: UInt32 = 500
+
+    static let out = "out", into = "in", mapped = "mapped", moas = "moas", homes = "homes", plainSources = "plain_sources"
+    static let plainPairs = "plain_pairs", plainFlows = "plain_flows"
+    static let alwaysPlainChain = "always_plain"
+
+    let isIPv4: Bool
+    let configuration: IMTConfiguration
+
+    var table: TableDefinition { TableDefinition(isIPv4: isIPv4, name: Self.tableName, sets: sets, chains: chains) }
+
+    // MARK: Sets
+
+    private var width: UInt32 { isIPv4 ? 4 : 16 }
+    /// nft's type numbers: ipv4_addr 7, ipv6_addr 8, inet_proto 12, inet_service 13.
+    private var addressType: UInt32 { isIPv4 ? 7 : 8 }
+    private var pairType: UInt32 { addressType << 6 | addressType }
+
+    private var sets: [SetDefinition] {
+        let map = SetDefinition(
+            name: Self.out, flags: SetDefinition.mapFlag, identifier: 1, keyType: pairType, keyBytes: 2 * width,
+            dataType: pairType,
+            dataBytes: 2 * width, size: Self.peersMax, counts: true)
+        var into = map
+        into.name = Self.into
+        into.identifier = 2
+        let addresses = SetDefinition(
+            name: Self.moas, flags: 0, identifier: 3, keyType: addressType, keyBytes: width, size: Self.locatorsMax)
+        var homes = addresses
+        homes.name = Self.homes
+        homes.identifier = 4
+        var plain = addresses
+        plain.name = Self.plainSources
+        plain.identifier = 5
+        plain.size = Self.plainSourcesMax
+        let pairs = SetDefinition(
+            name: Self.plainPairs, flags: SetDefinition.dynamicFlags, identifier: 6, keyType: pairType, keyBytes: 2 * width,
+            size: Self.plainFlowsMax)
+        let flows = SetDefinition(
+            name: Self.plainFlows, flags: SetDefinition.dynamicFlags, identifier: 7,
+            keyType: pairType << 18 | 12 << 12 | 13 << 6 | 13, keyBytes: 2 * width + 12, size: Self.plainFlowsMax)
+        // The keys of `out` again: a look-up there counts, and source NAT only wants to know.
+        let mapped = SetDefinition(
+            name: Self.mapped, flags: 0, identifier: 8, keyType: pairType, keyBytes: 2 * width, size: Self.peersMax)
+        return [map, into, mapped, addresses, homes, plain, pairs, flows]
+    }
+
+    // MARK: Header fields
+
+    /// Source and destination are adjacent in both families' headers, so a pair is one load and one write.
+    private var pair: HeaderField { HeaderField(base: .network, offset: isIPv4 ? 12 : 8, length: 2 * width) }
+    private var source: HeaderField { HeaderField(base: .network, offset: isIPv4 ? 12 : 8, length: width) }
+    private var destination: HeaderField { HeaderField(base: .network, offset: isIPv4 ? 16 : 24, length: width) }
+    // An ICMP error quotes the packet it is about after eight octets of its own.
+    private var quotedSource: HeaderField { HeaderField(base: .transport, offset: 8 + source.offset, length: width) }
+    private var quotedDestination: HeaderField { HeaderField(base: .transport, offset: 8 + destination.offset, length: width) }
+    private var quotedProtocol: HeaderField { HeaderField(base: .transport, offset: isIPv4 ? 17 : 14, length: 1) }
+    private var quotedPorts: UInt32 { isIPv4 ? 28 : 48 }
+    private func transport(_ offset: UInt32, _ length: UInt32) -> HeaderField {
+        HeaderField(base: .transport, offset: offset, length: length)
+    }
+
+    private var outerChecksum: ChecksumRepair { isIPv4 ? .internet(offset: 10, pseudoHeader: true) : .pseudoHeader }
+    /// IPv4: the quoted header's own checksum; what changes in both cancels out in the ICMP checksum. ICMPv6 covers the quote.
+    private var quotedChecksum: ChecksumRepair { .internet(offset: isIPv4 ? 18 : 2, pseudoHeader: false) }
+
+    // MARK: Registers: an address takes one (IPv4) or four (IPv6)
+
+    private var words: UInt32 { width / 4 }
+    private let r0 = Register(0)
+    private var r1: Register { Register(words) }
+    private var r2: Register { Register(2 * words) }
+    /// Room for a second pair beside the first.
+    private var second: Register { Register(2 * words) }
+    private var secondEnd: Register { Register(3 * words) }
+
+    private static let udp: [UInt8] = [17], tcp: [UInt8] = [6]
+    private var icmp: [UInt8] { isIPv4 ? [1] : [58] }
+    private var echoRequest: [UInt8] { isIPv4 ? [8] : [128] }
+    private var echoReply: [UInt8] { isIPv4 ? [0] : [129] }
+
+    private func isProtocol(_ number: [UInt8]) -> [Expression] {
+        [.meta(.protocolNumber, into: r0), .compare(r0, .equal, number)]
+    }
+    private func isType(_ type: [UInt8], _ comparison: Comparison = .equal) -> [Expression] {
+        [.load(transport(0, 1), into: r0), .compare(r0, comparison, type)]
+    }
+    /// IPv4: anything but echo; only errors and redirects quote, and what else there is finds no entry. ICMPv6: types under 128.
+    private var isError: [Expression] {
+        isProtocol(icmp) + (isIPv4 ? isType([0], .notEqual) + isType([8], .notEqual) : isType([128], .less))
+    }
+    private func isInterface(_ key: MetaKey, _ name: String, _ comparison: Comparison = .equal) -> [Expression] {
+        let octets = Array(name.utf8.prefix(15))
+        return [.meta(key, into: r0), .compare(r0, comparison, octets + [UInt8](repeating: 0, count: 16 - octets.count))]
+    }
+
+    /// UDP with both ports in {6288, 6289}: one masked compare of both.
+    private var isSignalling: [Expression] {
+        isProtocol(Self.udp) + [
+            .load(transport(0, 4), into: r0), .mask(r0, [0xFF, 0xFE, 0xFF, 0xFE]),
+            .compare(r0, .equal, [0x18, 0x90, 0x18, 0x90]),
+        ]
+    }
+
+    // MARK: Chains
+
+    private var chains: [ChainDefinition] {
+        var all = [hold, translate, quotedOut, started, deliver, errors, plain, stranger, alwaysPlain]
+        // Without capture nothing leaves from a HoA that is not mapped, and the host is spared connection tracking.
+        if configuration.traffic != .nothing { all.append(snat) }
+        // Chains are created before the rules that jump to them, so their order here is only for readers of `nft list`.
+        return all
+    }
+
+    /// A held packet must not enter connection tracking: its entry would have no NAT, and the released packet would belong to it.
+    private var hold: ChainDefinition {
+        ChainDefinition(
+            name: "hold", hook: .init(type: "filter", number: 3, priority: -310),
+            rules: [isInterface(.outputName, configuration.deviceName) + [.noTracking, .verdict(.accept)]])
+    }
+
+    private var translate: ChainDefinition {
+        ChainDefinition(
+            name: "translate", hook: .init(type: "filter", number: 4, priority: 310),
+            rules: [
+                isSignalling + [.verdict(.accept)],
+                isError + [.verdict(.jump("quoted_out"))],
+                [
+                    .load(pair, into: r0), .lookup(set: Self.out, key: r0, into: r0),
+                    .write(pair, from: r0, checksum: outerChecksum),
+                    .verdict(.accept),
+                ],
+                isInterface(.outputName, configuration.deviceName, .notEqual) + [
+                    .load(source, into: r0), .lookup(set: Self.moas, key: r0, into: nil), .verdict(.jump("started")),
+                ],
+            ])
+    }
+
+    /// An error that this host makes quotes the packet as it was delivered, between HoAs; the peer's network must see MoAs.
+    private var quotedOut: ChainDefinition {
+        ChainDefinition(
+            name: "quoted_out", hook: nil,
+            rules: [
+                [
+                    .load(quotedDestination, into: r0), .load(quotedSource, into: r1), .lookup(set: Self.out, key: r0, into: r0),
+                    .write(quotedDestination, from: r0, checksum: quotedChecksum),
+                    .write(quotedSource, from: r1, checksum: quotedChecksum),
+                ]
+            ])
+    }
+
+    /// Notes untranslated flows that begin here, so that their answers are neither translated nor held. TCP needs that only
+    /// towards a peer's MoA; otherwise its connected socket claims the answers. UDP and echo have no such socket.
+    private var started: ChainDefinition {
+        let key: [Expression] = [.load(destination, into: r0), .load(source, into: r1)]
+        let protocolRegister = r2
+        let ports = (Register(2 * words + 1), Register(2 * words + 2))
+        let notePair = Expression.update(
+            set: Self.plainPairs, setID: 6, key: r0, timeoutMilliseconds: Self.plainFlowMilliseconds)
+        let noteFlow = Expression.update(
+            set: Self.plainFlows, setID: 7, key: r0, timeoutMilliseconds: Self.plainFlowMilliseconds)
+        let answerPorts: [Expression] = [.load(transport(2, 2), into: ports.0), .load(transport(0, 2), into: ports.1)]
+        let identifier: [Expression] = [.load(transport(4, 2), into: ports.0), .load(transport(4, 2), into: ports.1)]
+        let rest: [Expression] = [.meta(.protocolNumber, into: protocolRegister)]
+        return ChainDefinition(
+            name: "started", hook: nil,
+            rules: [
+                isProtocol(Self.udp) + key + rest + answerPorts + [notePair, noteFlow],
+                isProtocol(icmp) + isType(echoRequest) + key + rest + identifier + [notePair, noteFlow],
+                isProtocol(Self.tcp) + key + [.lookup(set: Self.into, key: r0, into: second)] + rest + answerPorts
+                    + [notePair, noteFlow],
+            ])
+    }
+
+    private var deliver: ChainDefinition {
+        ChainDefinition(
+            name: "deliver", hook: .init(type: "filter", number: 0, priority: -310),
+            rules: [
+                isSignalling + [.verdict(.accept)],
+                isError + [.verdict(.jump("errors"))],
+                // A look-up of the pair alone costs mapped packets little; only hosts with such a flow pay for the whole key.
+                [.load(pair, into: r0), .lookup(set: Self.plainPairs, key: r0, into: nil), .verdict(.jump("plain"))],
+                [
+                    .load(pair, into: r0), .lookup(set: Self.into, key: r0, into: r0),
+                    .write(pair, from: r0, checksum: outerChecksum),
+                    .verdict(.accept),
+                ],
+                [.load(destination, into: r0), .lookup(set: Self.moas, key: r0, into: nil), .verdict(.goTo("stranger"))],
+            ])
+    }
+
+    private var plain: ChainDefinition {
+        let key: [Expression] = [.load(pair, into: r0), .meta(.protocolNumber, into: r2)]
+        let ports = (Register(2 * words + 1), Register(2 * words + 2))
+        let claim: [Expression] = [.lookup(set: Self.plainFlows, key: r0, into: nil), .verdict(.accept)]
+        return ChainDefinition(
+            name: "plain", hook: nil,
+            rules: [
+                key + [.load(transport(0, 2), into: ports.0), .load(transport(2, 2), into: ports.1)] + claim,
+                isProtocol(icmp) + isType(echoReply) + key
+                    + [.load(transport(4, 2), into: ports.0), .load(transport(4, 2), into: ports.1)] + claim,
+            ])
+    }
+
+    /// Errors about packets of ours, which quote them as they were on the wire.
+    private var errors: ChainDefinition {
+        // The quoted source and destination are ours and the peer's; `in` is keyed the other way round.
+        let quote: [Expression] = [.load(quotedDestination, into: r0), .load(quotedSource, into: r1)]
+        let rewriteQuote: [Expression] = [
+            .write(quotedDestination, from: r0, checksum: quotedChecksum),
+            .write(quotedSource, from: r1, checksum: quotedChecksum),
+        ]
+        let flow: [Expression] = [
+            .load(quotedProtocol, into: r2), .load(transport(quotedPorts + 2, 2), into: Register(2 * words + 1)),
+            .load(transport(quotedPorts, 2), into: Register(2 * words + 2)),
+        ]
+        return ChainDefinition(
+            name: "errors", hook: nil,
+            rules: [
+                // About an untranslated flow of ours.
+                quote + flow + [.lookup(set: Self.plainFlows, key: r0, into: nil), .verdict(.accept)],
+                // From the peer itself: both headers.
+                quote + [.lookup(set: Self.into, key: r0, into: r0), .load(pair, into: second)]
+                    + [.lookup(set: Self.into, key: second, into: second)] + rewriteQuote
+                    + [.write(pair, from: second, checksum: outerChecksum), .verdict(.accept)],
+                // From a router on the way: the quote, and the HoA it concerns.
+                quote + [.lookup(set: Self.into, key: r0, into: r0)] + rewriteQuote
+                    + [.write(destination, from: r1, checksum: outerChecksum), .verdict(.accept)],
+            ])
+    }
+
+    /// For a MoA of ours, and not mapped. The stack never answers such a packet unless it is known to be meant as it is.
+    private var stranger: ChainDefinition {
+        let dhcp: [UInt8] = isIPv4 ? [0, 67, 0, 68] : [0x02, 0x23, 0x02, 0x22]
+        let linkLocal: [Expression] =
+            isIPv4
+            ? [.load(HeaderField(base: .network, offset: 12, length: 2), into: r0), .compare(r0, .equal, [169, 254])]
+            : [
+                .load(HeaderField(base: .network, offset: 8, length: 2), into: r0), .mask(r0, [0xFF, 0xC0]),
+                .compare(r0, .equal, [0xFE, 0x80]),
+            ]
+        let accept: [Expression] = [.verdict(.accept)]
+        return ChainDefinition(
+            name: "stranger", hook: nil,
+            rules: [
+                // Released by the agent, or from this host to itself.
+                isInterface(.inputName, configuration.deviceName) + accept,
+                isInterface(.inputName, "lo") + accept,
+                [.load(source, into: r0), .lookup(set: Self.plainSources, key: r0, into: nil)] + accept,
+                // A socket connected or bound to an address of its own claims it. A listening one is bound to none, mostly, and
+                // must not: it would reset a moved peer's connection.
+                [.socketIsWildcard(into: r0), .compare(r0, .equal, [0])] + accept,
+                // Errors, neighbour and router discovery: all ICMP but echo.
+                isProtocol(icmp) + isType(echoRequest, .notEqual) + isType(echoReply, .notEqual) + accept,
+                linkLocal + accept,
+                isProtocol(Self.udp) + [.load(transport(0, 4), into: r0), .compare(r0, .equal, dhcp)] + accept,
+                [.verdict(.jump(Self.alwaysPlainChain))],
+                [
+                    .limit(packetsPerSecond: Self.heldPerSecondMax, burst: Self.heldBurstMax),
+                    .log(group: configuration.nflogGroup),
+                ],
+                [.verdict(.drop)],
+            ])
+    }
+
+    private var alwaysPlain: ChainDefinition {
+        ChainDefinition(name: Self.alwaysPlainChain, hook: nil, rules: alwaysPlainRules(configuration.alwaysPlain))
+    }
+
+    /// Rules, not set elements: prefixes overlap and are few.
+    func alwaysPlainRules(_ prefixes: [IPPrefix]) -> [[Expression]] {
+        prefixes.filter { $0.isIPv4 == isIPv4 }.map { prefix in
+            let mask = IPAddress(high: .max, low: .max).masked(to: prefix.length).octets.suffix(Int(width))
+            let partial: [Expression] = prefix.length == 128 ? [] : [.mask(r0, Array(mask))]
+            return [.load(source, into: r0)] + partial + [.compare(r0, .equal, prefix.address.packetOctets), .verdict(.accept)]
+        }
+    }
+
+    private var snat: ChainDefinition {
+        ChainDefinition(
+            name: "snat", hook: .init(type: "nat", number: 4, priority: 100),
+            rules: [
+                [.load(pair, into: r0), .lookup(set: Self.mapped, key: r0, into: nil), .verdict(.accept)],
+                isInterface(.outputName, configuration.deviceName, .notEqual) + [
+                    .load(source, into: r0), .lookup(set: Self.homes, key: r0, into: nil), .masquerade,
+                ],
+            ])
+    }
+}
