@@ -33,7 +33,9 @@ extension IMSServer {
         var sent: [String: JSONValue] = [:]
         for (type, count) in counters.sent { sent[type.description] = .number(count) }
         var answered: [String: [String: JSONValue]] = [:]
-        for (answer, count) in counters.answered { answered[answer.type.description, default: [:]][answer.code.description] = .number(count) }
+        for (answer, count) in counters.answered {
+            answered[answer.type.description, default: [:]][answer.code.description] = .number(count)
+        }
         return [
             "version": .string(MATVersion.text),
             "uptimeSeconds": .number((SystemClock.now().monotonic - started).components.seconds),
@@ -51,7 +53,8 @@ extension IMSServer {
             "pushesPending": .number(core.pushesPendingCount),
             "counters": [
                 "received": .object(received), "sent": .object(sent), "answered": .object(answered.mapValues { .object($0) }),
-                "malformed": .number(counters.malformed), "unknownTypes": .number(counters.unknownTypes), "dropped": .number(counters.dropped),
+                "malformed": .number(counters.malformed), "unknownTypes": .number(counters.unknownTypes),
+                "dropped": .number(counters.dropped),
                 "verifications": .number(counters.verifications), "pushesUnanswered": .number(counters.pushesUnanswered),
                 "logLinesSuppressed": .number(counters.logLinesSuppressed), "sendFailures": .number(sendFailuresCount),
             ],
@@ -75,7 +78,9 @@ extension IMSServer {
         let all = core.mappingsInOrder()
         let page = all.dropFirst(Int(clamping: offset)).prefix(Int(clamping: count))
         let now = SystemClock.now()
-        var result: [String: JSONValue] = ["total": .number(all.count), "mappings": .array(page.map { Self.describe($0.certified, now, of: $0) })]
+        var result: [String: JSONValue] = [
+            "total": .number(all.count), "mappings": .array(page.map { Self.describe($0.certified, now, of: $0) }),
+        ]
         if page.endIndex < all.endIndex { result["next"] = .number(page.endIndex) }
         return .object(result)
     }
@@ -101,9 +106,13 @@ extension IMSServer {
         let record = certified.record
         var result: [String: JSONValue] = [
             "hoa": .text(record.prefix.length == 128 ? "\(record.hoa)" : "\(record.prefix)"),
-            "locators": .array(record.locators.map { ["moa": .text($0.prefixLength == 128 ? "\($0.moa)" : "\($0.prefix)"), "preference": .number($0.preference)] }),
+            "locators": .array(
+                record.locators.map {
+                    ["moa": .text($0.prefixLength == 128 ? "\($0.moa)" : "\($0.prefix)"), "preference": .number($0.preference)]
+                }),
             "sequence": .number(record.sequence), "issued": .number(record.issued), "expires": .number(record.expires),
-            "isExpired": .bool(record.expires <= now.wallMilliseconds), "isWithdrawn": .bool(record.isWithdrawal), "isRegisteredHere": .bool(stored != nil),
+            "isExpired": .bool(record.expires <= now.wallMilliseconds), "isWithdrawn": .bool(record.isWithdrawal),
+            "isRegisteredHere": .bool(stored != nil),
             "certificate": [
                 "notBefore": .number(certified.certificate.notBefore), "notAfter": .number(certified.certificate.notAfter),
                 "nodeKey": .string(KeyFile.write(certified.certificate.nodeKey)),
@@ -117,7 +126,9 @@ extension IMSServer {
     }
 
     private func homeAddress(_ arguments: [String: JSONValue]) throws(ControlError) -> HomeAddress {
-        guard let text = arguments["hoa"]?.string, let hoa = HomeAddress(text) else { throw ControlError("\"hoa\" must be an IP address, such as 192.0.2.1") }
+        guard let text = arguments["hoa"]?.string, let hoa = HomeAddress(text) else {
+            throw ControlError("\"hoa\" must be an IP address, such as 192.0.2.1")
+        }
         return hoa
     }
 
@@ -134,19 +145,24 @@ extension IMSServer {
         let length = arguments["prefixLength"]?.int ?? longest
         guard length > 0, length <= longest else { throw ControlError("\"prefixLength\" must be from 1 to \(longest)") }
         let seconds = arguments["lifetime"]?.int
-        guard seconds.map({ $0 >= 60 && $0 <= 3650 * 86_400 }) ?? true else { throw ControlError("\"lifetime\" must be from 60 seconds to 3650 days") }
+        guard seconds.map({ $0 >= 60 && $0 <= 3650 * 86_400 }) ?? true else {
+            throw ControlError("\"lifetime\" must be from 60 seconds to 3650 days")
+        }
         let now = SystemClock.now()
         do throws(EnrolmentRefusal) {
             let (certificate, ticket, actions) = try core.enrol(
-                hoa, prefixLength: UInt8(clamping: hoa.isIPv4 ? length + 96 : length), key: key, lifetime: seconds.map { .seconds($0) }, now: now)
+                hoa, prefixLength: UInt8(clamping: hoa.isIPv4 ? length + 96 : length), key: key, lifetime: seconds.map { .seconds($0) },
+                now: now)
             // Given out only when it is recorded: a certificate nobody remembers could not be superseded.
             enrolments[ticket] = { [logger] failure in
                 if let failure { return respond(.failed("the certificate could not be recorded: \(failure)")) }
                 logger.notice("issued a certificate for \(certificate.prefix), valid until \(certificate.notAfter / 1000) s")
                 respond(
                     .ok([
-                        "certificate": .string(Base64.write(certificate.octets)), "hoa": .text(certificate.hoa), "prefixLength": .number(length),
-                        "notBefore": .number(certificate.notBefore), "notAfter": .number(certificate.notAfter), "keyID": .string(Self.hex(certificate.issuerID)),
+                        "certificate": .string(Base64.write(certificate.octets)), "hoa": .text(certificate.hoa),
+                        "prefixLength": .number(length),
+                        "notBefore": .number(certificate.notBefore), "notAfter": .number(certificate.notAfter),
+                        "keyID": .string(Self.hex(certificate.issuerID)),
                     ]))
             }
             perform(actions)
@@ -164,14 +180,20 @@ extension IMSServer {
         }
         let addresses = (arguments["addresses"]?.array ?? []).map { $0.string.flatMap { IPAddress($0) } }
         let existing = (arguments["existing"]?.array ?? []).map { $0.string.flatMap { HomeAddress($0) } }
-        guard !addresses.contains(nil), !existing.contains(nil) else { throw ControlError("\"addresses\" and \"existing\" must be lists of IP addresses") }
+        guard !addresses.contains(nil), !existing.contains(nil) else {
+            throw ControlError("\"addresses\" and \"existing\" must be lists of IP addresses")
+        }
         let word = arguments["form"]?.string ?? ZoneWriter.Form.both.rawValue
         guard let form = ZoneWriter.Form(rawValue: word) else {
             throw ControlError("\"form\" must be one of \(ZoneWriter.Form.allCases.map(\.rawValue).joined(separator: ", "))")
         }
         let ttl = UInt32(clamping: arguments["ttl"]?.int ?? 300)
-        let record = IMSRecord(port: configuration.port, target: target, keys: core.publicKeys.map(\.octets), addresses: addresses.compactMap { $0 })
+        let record = IMSRecord(
+            port: configuration.port, target: target, keys: core.publicKeys.map(\.octets), addresses: addresses.compactMap { $0 })
         let writer = ZoneWriter(servers: [record], form: form, ttl: ttl)
-        return ["lines": .array(writer.lines(prefixes: core.servedPrefixes.map(\.prefix), existing: existing.compactMap { $0 }).map { .string($0) })]
+        return [
+            "lines": .array(
+                writer.lines(prefixes: core.servedPrefixes.map(\.prefix), existing: existing.compactMap { $0 }).map { .string($0) })
+        ]
     }
 }

@@ -201,7 +201,9 @@ public struct IMSCore: Sendable {
         remembered.removeExpired(now)
         subscriptions.removeExpired(now.monotonic)
         lookUps = lookUps.filter { !$0.value.isOver(now.monotonic) }
-        for keyPath in [\IMSCore.notifySourceRates, \.queryRates, \.verificationRates, \.updateRates] { self[keyPath: keyPath].forgetIdle(at: now.monotonic) }
+        for keyPath in [\IMSCore.notifySourceRates, \.queryRates, \.verificationRates, \.updateRates] {
+            self[keyPath: keyPath].forgetIdle(at: now.monotonic)
+        }
         notifyPeerRates.forgetIdle(at: now.monotonic)
     }
 

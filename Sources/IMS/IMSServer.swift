@@ -54,7 +54,8 @@ public final class IMSServer {
             certificateLifetime: configuration.certificateLifetime, limits: configuration.limits, draftSources: configuration.draftSources)
         guard
             var core = IMSCore(
-                coreConfiguration, cookieSecrets: secrets.map(\.octets), clientSecret: Self.randomOctets(), random: SystemRandomNumberGenerator())
+                coreConfiguration, cookieSecrets: secrets.map(\.octets), clientSecret: Self.randomOctets(),
+                random: SystemRandomNumberGenerator())
         else { throw IMSServerError("no usable cookie secret in \(configuration.storePath)") }
         core.load(mappings: contents.mappings, issued: contents.issued)
         self.core = core
@@ -73,7 +74,8 @@ public final class IMSServer {
 
     public func start() throws(IMSServerError) {
         do throws(ControlError) {
-            control = try ControlServer(loop: loop, path: configuration.controlPath, allowedGroup: configuration.controlGroup) { [unowned self] request, respond in
+            control = try ControlServer(loop: loop, path: configuration.controlPath, allowedGroup: configuration.controlGroup) {
+                [unowned self] request, respond in
                 answer(request, respond)
             }
         } catch {
@@ -92,7 +94,8 @@ public final class IMSServer {
         }
         rotateCookiesLater(after: Self.cookieSecretAge)
         logger.notice(
-            "imsd is up", metadata: [
+            "imsd is up",
+            metadata: [
                 "port": "\(configuration.port)", "prefixes": "\(configuration.served.map(\.prefix.description).joined(separator: " "))",
                 "mappings": "\(core.mappingsCount)",
             ])
@@ -137,7 +140,11 @@ public final class IMSServer {
                 let completion: (IMSLookupResult) -> Void = { result in
                     poster.post { reference.value?.run { core, now in core.resolved(name, result, now: now) } }
                 }
-                if name.length == 128 { lookup.lookup(HomeAddress(name.address), completion: completion) } else { lookup.lookup(prefix: name, completion: completion) }
+                if name.length == 128 {
+                    lookup.lookup(HomeAddress(name.address), completion: completion)
+                } else {
+                    lookup.lookup(prefix: name, completion: completion)
+                }
             case .commit(let ticket, let change):
                 let reference = UncheckedReference(self)
                 store.commit(ticket, change, via: loop.poster) { ticket, failure in reference.value?.committed(ticket, failure) }
@@ -173,11 +180,14 @@ public final class IMSServer {
             guard next < wakeup.time else { return }
             loop.cancel(wakeup.timer)
         }
-        wakeup = (next, loop.schedule(at: next) { [weak self] in
-            guard let self else { return }
-            wakeup = nil
-            run { core, now in core.timerFired(now: now) }
-        })
+        wakeup = (
+            next,
+            loop.schedule(at: next) { [weak self] in
+                guard let self else { return }
+                wakeup = nil
+                run { core, now in core.timerFired(now: now) }
+            }
+        )
     }
 
     private func rotateCookiesLater(after delay: Duration) {

@@ -64,11 +64,7 @@ struct Imsd: ParsableCommand {
         }
     }
 
-    // Glibc's `stderr` is a mutable global to Swift 6, so the descriptor is written to.
-    private func complain(_ text: String) {
-        let line = Array("imsd: \(text)\n".utf8)
-        _ = line.withUnsafeBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
-    }
+    private func complain(_ text: String) { StandardError.write("imsd: \(text)") }
 }
 
 extension Logger.Level: @retroactive ExpressibleByArgument {}

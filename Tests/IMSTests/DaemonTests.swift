@@ -74,7 +74,9 @@ private final class Client {
             peer.sin_port = port.bigEndian
             peer.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
             _ = withUnsafePointer(to: &peer) {
-                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { sendto(descriptor, octets, octets.count, 0, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
+                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                    sendto(descriptor, octets, octets.count, 0, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+                }
             }
             var buffer = [UInt8](repeating: 0, count: 2048)
             let count = recv(descriptor, &buffer, buffer.count, 0)
@@ -131,16 +133,20 @@ struct DaemonTests {
     func restart() throws {
         let nodeKey = try key(1)
         var daemon = try start()
-        let enrolled = try control("enrol", ["hoa": "192.0.2.16", "prefixLength": 28, "publicKey": .string(KeyFile.write(nodeKey.publicKey))])
+        let enrolled = try control(
+            "enrol", ["hoa": "192.0.2.16", "prefixLength": 28, "publicKey": .string(KeyFile.write(nodeKey.publicKey))])
         let certificate = try Certificate(octets: try #require(enrolled["certificate"]?.string.flatMap { Base64.parse($0.utf8) }))
         #expect(certificate.isIssued(by: try key(200).publicKey) && certificate.nodeKey == nodeKey.publicKey)
-        #expect(throws: ControlError.self) { try control("enrol", ["hoa": "10.0.0.1", "publicKey": .string(KeyFile.write(nodeKey.publicKey))]) }
+        #expect(throws: ControlError.self) {
+            try control("enrol", ["hoa": "10.0.0.1", "publicKey": .string(KeyFile.write(nodeKey.publicKey))])
+        }
 
         let client = try Client(port: port)
         let time = SystemClock.now().wallMilliseconds
         func record(_ sequence: UInt64) throws -> EnclosedRecord {
             let locator = Locator(MobileAddress(address("198.51.100.32")), prefixLength: 124)
-            let record = MappingRecord(hoa: home("192.0.2.16"), prefixLength: 124, sequence: sequence, lifetime: 600, issued: time, locators: [locator])
+            let record = MappingRecord(
+                hoa: home("192.0.2.16"), prefixLength: 124, sequence: sequence, lifetime: 600, issued: time, locators: [locator])
             return EnclosedRecord(mapping: try #require(record.signed(with: nodeKey)), certificate: .whole(certificate))
         }
         let newest = try record(time + 10)
@@ -180,7 +186,9 @@ struct DaemonTests {
         try TextFile.replace("\(directory.path)/imsd.yaml", with: "prefixes: []\nsignin-key: /x\n", mode: 0o600)
         #expect(try Daemon(["--config", "\(directory.path)/imsd.yaml", "--check"], log: "\(directory.path)/log").wait() == 78)
         let log = try TextFile.read("\(directory.path)/log")
-        for part in ["is fine", "chmod 600", "imsd.yaml:2", "did you mean signing-key?", "no prefix is served"] { #expect(log.contains(part), "\(log)") }
+        for part in ["is fine", "chmod 600", "imsd.yaml:2", "did you mean signing-key?", "no prefix is served"] {
+            #expect(log.contains(part), "\(log)")
+        }
     }
 
     @Test("A port in use is an error that says so")
@@ -188,7 +196,8 @@ struct DaemonTests {
         let first = try start()
         let other = "\(directory.path)/other.yaml"
         let text = try TextFile.read("\(directory.path)/imsd.yaml").split(separator: "\n").map {
-            $0.hasPrefix("control:") ? "control: \(directory.path)/other.sock" : $0.hasPrefix("store:") ? "store: \(directory.path)/other.db" : String($0)
+            $0.hasPrefix("control:")
+                ? "control: \(directory.path)/other.sock" : $0.hasPrefix("store:") ? "store: \(directory.path)/other.db" : String($0)
         }
         try TextFile.replace(other, with: text.joined(separator: "\n"), mode: 0o600)
         #expect(try Daemon(["--config", other], log: "\(directory.path)/log2").wait() == 1)

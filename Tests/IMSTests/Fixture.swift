@@ -36,7 +36,8 @@ struct TestNode {
         key = try IMSTests.key(seed)
         certificate = try #require(
             Certificate(
-                issuing: self.hoa, prefixLength: prefixLength, nodeKey: key.publicKey, notBefore: notBefore, notAfter: notAfter ?? notBefore + 86_400_000,
+                issuing: self.hoa, prefixLength: prefixLength, nodeKey: key.publicKey, notBefore: notBefore,
+                notAfter: notAfter ?? notBefore + 86_400_000,
                 with: issuer))
     }
 
@@ -67,7 +68,10 @@ final class TestServer {
     let issuer: SigningKey
 
     init(
-        served: [ServedPrefix] = [ServedPrefix(prefix: prefix("192.0.2.0/24")), ServedPrefix(prefix: prefix("2001:db8:10::/48"), mobilePrefixes: [prefix("2001:db8:aa::/48")])],
+        served: [ServedPrefix] = [
+            ServedPrefix(prefix: prefix("192.0.2.0/24")),
+            ServedPrefix(prefix: prefix("2001:db8:10::/48"), mobilePrefixes: [prefix("2001:db8:aa::/48")]),
+        ],
         limits: IMSLimits = IMSLimits(), draftSources: [IPPrefix] = [], seed: UInt64 = 1
     ) throws {
         issuer = try key(200)
@@ -133,34 +137,47 @@ final class TestServer {
         nextSequence += 1
         let before = sent.count
         receive(message.octets, from: source)
-        return sent[before...].first { $0.to == source && $0.message.sequence == message.sequence && $0.message.type == message.type.response }?.message
+        return sent[before...].first {
+            $0.to == source && $0.message.sequence == message.sequence && $0.message.type == message.type.response
+        }?.message
     }
 
-    func cookie(_ source: Endpoint, client: UInt64 = 0xC0FFEE, at time: Now? = nil) -> Cookie { core.freshCookie(source, client, time ?? now) }
+    func cookie(_ source: Endpoint, client: UInt64 = 0xC0FFEE, at time: Now? = nil) -> Cookie {
+        core.freshCookie(source, client, time ?? now)
+    }
 
     // MARK: Requests
 
     func update(
         _ certified: CertifiedMapping, from source: Endpoint, proofs: [LocatorProof] = [], byID: Bool = false, cookie: Cookie? = nil
     ) -> IMSUpdateReply? {
-        let record = EnclosedRecord(mapping: certified.mapping, certificate: byID ? .id(certified.certificate.id) : .whole(certified.certificate))
+        let record = EnclosedRecord(
+            mapping: certified.mapping, certificate: byID ? .id(certified.certificate.id) : .whole(certified.certificate))
         let answer = ask(.imsUpdate(IMSUpdate(cookie: cookie ?? self.cookie(source), record: record, proofs: proofs)), from: source)
         guard case .imsUpdateReply(let reply)? = answer?.body else { return nil }
         return reply
     }
 
-    func query(_ hoa: String, from source: Endpoint, certID: CertificateID? = nil, subscribe: UInt32? = nil, cookie: Cookie? = nil, padding: Int? = nil) -> MAAnswer? {
+    func query(
+        _ hoa: String, from source: Endpoint, certID: CertificateID? = nil, subscribe: UInt32? = nil, cookie: Cookie? = nil,
+        padding: Int? = nil
+    ) -> MAAnswer? {
         let query = MAQuery(cookie: cookie ?? self.cookie(source), hoa: home(hoa), certID: certID, subscribe: subscribe, padding: padding)
         guard case .maAnswer(let answer)? = ask(.maQuery(query), from: source)?.body else { return nil }
         return answer
     }
 
     func whose(_ moa: String, from source: Endpoint) -> HAAnswer? {
-        guard case .haAnswer(let answer)? = ask(.haQuery(HAQuery(cookie: cookie(source), moa: MobileAddress(address(moa)))), from: source)?.body else { return nil }
+        guard
+            case .haAnswer(let answer)? = ask(.haQuery(HAQuery(cookie: cookie(source), moa: MobileAddress(address(moa)))), from: source)?
+                .body
+        else { return nil }
         return answer
     }
 
-    func notify(_ hoa: String, about peer: String, _ certified: CertifiedMapping?, from source: Endpoint, cookie: Cookie? = nil) -> HANotifyAck? {
+    func notify(_ hoa: String, about peer: String, _ certified: CertifiedMapping?, from source: Endpoint, cookie: Cookie? = nil)
+        -> HANotifyAck?
+    {
         let record = certified.map { EnclosedRecord(mapping: $0.mapping, certificate: .whole($0.certificate)) }
         let body = HANotify(cookie: cookie ?? self.cookie(source), hoa: home(hoa), peerHoA: home(peer), record: record)
         guard case .haNotifyAck(let ack)? = ask(.haNotify(body), from: source)?.body else { return nil }

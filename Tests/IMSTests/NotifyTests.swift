@@ -40,11 +40,14 @@ struct NotifyTests {
         server.perform(server.core.resolved(prefix("\(mnHoA)/32"), result, now: server.now))
     }
 
-    private func answer(_ server: TestServer, _ code: ResponseCode, _ record: CertifiedMapping?, from source: Endpoint? = nil, cookie: Cookie? = nil) throws {
+    private func answer(
+        _ server: TestServer, _ code: ResponseCode, _ record: CertifiedMapping?, from source: Endpoint? = nil, cookie: Cookie? = nil
+    ) throws {
         let source = source ?? upstream
         let query = try #require(server.queries(to: source).last)
         let answer = MAAnswer(
-            code: code, cookie: cookie ?? Cookie(client: query.query.cookie.client), hoa: home(mnHoA), mapping: record?.mapping, certificate: record?.certificate,
+            code: code, cookie: cookie ?? Cookie(client: query.query.cookie.client), hoa: home(mnHoA), mapping: record?.mapping,
+            certificate: record?.certificate,
             lifetime: code == .notFound ? 30 : nil)
         server.receive(SignalMessage(sequence: query.sequence, .maAnswer(answer)).octets, from: source)
     }
@@ -55,7 +58,8 @@ struct NotifyTests {
 
     private func ackPush(_ server: TestServer, _ peer: Endpoint, _ code: ResponseCode = .ok, cookie: ServerCookie? = nil) throws {
         let push = try #require(server.notified(peer).last)
-        let ack = MANotifyAck(code: code, cookie: Cookie(client: push.notify.cookie.client, server: cookie), hoa: push.notify.record.mapping.record.hoa)
+        let ack = MANotifyAck(
+            code: code, cookie: Cookie(client: push.notify.cookie.client, server: cookie), hoa: push.notify.record.mapping.record.hoa)
         server.receive(SignalMessage(sequence: push.sequence, .maNotifyAck(ack)).octets, from: peer)
     }
 
@@ -95,7 +99,9 @@ struct NotifyTests {
         let (server, node, foreignKey) = try make()
         let record = try node.record(["198.51.100.7"], sequence: server.now.wallMilliseconds)
         let enclosed = EnclosedRecord(mapping: record.mapping, certificate: .whole(record.certificate))
-        let octets = SignalMessage(sequence: 77, .haNotify(HANotify(cookie: server.cookie(mn), hoa: home(mnHoA), peerHoA: home(cnHoA), record: enclosed))).octets
+        let octets = SignalMessage(
+            sequence: 77, .haNotify(HANotify(cookie: server.cookie(mn), hoa: home(mnHoA), peerHoA: home(cnHoA), record: enclosed))
+        ).octets
         for _ in 0..<3 { server.receive(octets, from: mn) }
         resolve(server, found(server, foreignKey))
         #expect(acks(server) == [.ok] && server.lookUps.count == 1 && server.queries(to: upstream).count == 1)
@@ -150,7 +156,8 @@ struct NotifyTests {
         var limits = IMSLimits()
         limits.notifiesPendingMax = 2
         let (server, _, _) = try make(limits: limits)
-        #expect(server.notify("10.1.0.1", about: cnHoA, nil, from: mn) == nil && server.notify("10.1.0.2", about: cnHoA, nil, from: mn) == nil)
+        #expect(
+            server.notify("10.1.0.1", about: cnHoA, nil, from: mn) == nil && server.notify("10.1.0.2", about: cnHoA, nil, from: mn) == nil)
         #expect(server.notify("10.1.0.3", about: cnHoA, nil, from: mn)?.code == .tryLater)
         #expect(server.core.notifiesPendingCount == 2)
     }
@@ -209,7 +216,8 @@ struct NotifyTests {
         resolve(server, found(server, foreignKey))
         let query = try #require(server.queries(to: upstream).last)
         func send(_ sequence: UInt32, _ client: UInt64, _ hoa: String, _ source: Endpoint) {
-            let answer = MAAnswer(code: .ok, cookie: Cookie(client: client), hoa: home(hoa), mapping: record.mapping, certificate: record.certificate)
+            let answer = MAAnswer(
+                code: .ok, cookie: Cookie(client: client), hoa: home(hoa), mapping: record.mapping, certificate: record.certificate)
             server.receive(SignalMessage(sequence: sequence, .maAnswer(answer)).octets, from: source)
         }
         let client = query.query.cookie.client
@@ -339,7 +347,10 @@ struct NotifyTests {
         let first = try node.record(["198.51.100.7"], sequence: time)
         func notify(_ record: CertifiedMapping, from source: Endpoint, cookie: Cookie? = nil) -> MANotifyAck? {
             let enclosed = EnclosedRecord(mapping: record.mapping, certificate: .whole(record.certificate))
-            guard case .maNotifyAck(let ack)? = server.ask(.maNotify(MANotify(cookie: cookie ?? server.cookie(source), record: enclosed)), from: source)?.body else { return nil }
+            guard
+                case .maNotifyAck(let ack)? = server.ask(
+                    .maNotify(MANotify(cookie: cookie ?? server.cookie(source), record: enclosed)), from: source)?.body
+            else { return nil }
             return ack
         }
         #expect(notify(first, from: upstream, cookie: Cookie(client: 4))?.code == .cookieRequired)
@@ -351,7 +362,9 @@ struct NotifyTests {
         let second = try node.record(["198.51.100.8"], sequence: time + 1)
         let ack = notify(second, from: upstream)
         #expect(ack?.code == .ok && ack?.cookie.server != nil)
-        #expect(server.core.rememberedMapping(of: home(mnHoA))?.isConfirmed == true && server.core.rememberedMapping(of: home(mnHoA))?.mapping == second)
+        #expect(
+            server.core.rememberedMapping(of: home(mnHoA))?.isConfirmed == true
+                && server.core.rememberedMapping(of: home(mnHoA))?.mapping == second)
         let stale = notify(first, from: upstream)
         #expect(stale?.code == .stale && stale?.current == second.mapping)
         let asked = server.queries(to: upstream).count
@@ -371,7 +384,9 @@ struct NotifyTests {
         var generator = SeededGenerator(state: 42)
         let record = try node.record(["198.51.100.7"], sequence: server.now.wallMilliseconds)
         let enclosed = EnclosedRecord(mapping: record.mapping, certificate: .whole(record.certificate))
-        let message = SignalMessage(sequence: 1, .haNotify(HANotify(cookie: server.cookie(mn), hoa: home(mnHoA), peerHoA: home(cnHoA), record: enclosed))).octets
+        let message = SignalMessage(
+            sequence: 1, .haNotify(HANotify(cookie: server.cookie(mn), hoa: home(mnHoA), peerHoA: home(cnHoA), record: enclosed))
+        ).octets
         for _ in 0..<3000 {
             var octets = message
             for _ in 0..<Int.random(in: 1...4, using: &generator) {

@@ -61,7 +61,9 @@ struct QueryTests {
         for padding in [nil, 20, 60] as [Int?] {
             var octets: [UInt8] = []
             for number in 0..<count {
-                let query = MAQuery(cookie: Cookie(client: 5), hoa: home("192.0.2.\(number % 3)" == "192.0.2.0" ? "192.0.2.1" : "192.0.2.\(number % 3)"), padding: padding)
+                let query = MAQuery(
+                    cookie: Cookie(client: 5), hoa: home("192.0.2.\(number % 3)" == "192.0.2.0" ? "192.0.2.1" : "192.0.2.\(number % 3)"),
+                    padding: padding)
                 octets += SignalMessage(sequence: UInt32(number), .maQuery(query)).octets
             }
             guard octets.count <= SignalDatagram.octetsMax else { continue }
@@ -89,7 +91,9 @@ struct QueryTests {
     func packing() throws {
         let (server, _, _) = try registered()
         let cookie = server.cookie(cn)
-        let octets = [1, 2, 3].flatMap { SignalMessage(sequence: $0, .maQuery(MAQuery(cookie: cookie, hoa: home("192.0.2.\($0 + 1)")))).octets }
+        let octets = [1, 2, 3].flatMap {
+            SignalMessage(sequence: $0, .maQuery(MAQuery(cookie: cookie, hoa: home("192.0.2.\($0 + 1)")))).octets
+        }
         server.receive(octets, from: cn)
         #expect(server.raw.count == 1)
         #expect(server.sent.map(\.message.sequence) == [1, 2, 3] && server.sent.allSatisfy { $0.message.code == .notFound })
@@ -134,7 +138,9 @@ struct QueryTests {
         #expect(answer.text?.contains("0x8001") == true)
         // An unknown type gets nothing, and what follows it is read all the same.
         server.clear()
-        server.receive([99, 0, 1, 2, 0, 0, 0, 0] + SignalMessage(sequence: 11, .maQuery(MAQuery(cookie: server.cookie(cn), hoa: home("192.0.2.2")))).octets, from: cn)
+        server.receive(
+            [99, 0, 1, 2, 0, 0, 0, 0]
+                + SignalMessage(sequence: 11, .maQuery(MAQuery(cookie: server.cookie(cn), hoa: home("192.0.2.2")))).octets, from: cn)
         #expect(server.sent.map(\.message.code) == [.notFound] && server.core.counters.unknownTypes == 1)
     }
 
@@ -167,9 +173,13 @@ struct QueryTests {
             case .mapping(let hoa, let moas, _, let lifetime, false) = answer.body
         else { return #expect(Bool(false), "no draft answer") }
         #expect(hoa == home("192.0.2.1") && moas == [MobileAddress(address("198.51.100.7"))] && lifetime == 600 && answer.sequence == 4)
-        let forged = DraftMessage(sequence: 5, body: .mapping(home("192.0.2.1"), [MobileAddress(address("198.51.100.66"))], timestamp: 0, lifetime: 600, isUpdate: true))
+        let forged = DraftMessage(
+            sequence: 5,
+            body: .mapping(home("192.0.2.1"), [MobileAddress(address("198.51.100.66"))], timestamp: 0, lifetime: 600, isUpdate: true))
         server.clear()
         server.receive(forged.octets, from: cn)
-        #expect(server.raw.isEmpty && server.core.mapping(of: home("192.0.2.1"))?.record.locators.first?.moa == MobileAddress(address("198.51.100.7")))
+        #expect(
+            server.raw.isEmpty
+                && server.core.mapping(of: home("192.0.2.1"))?.record.locators.first?.moa == MobileAddress(address("198.51.100.7")))
     }
 }

@@ -54,7 +54,10 @@ struct StoreTests {
 
     @Test("What was written is read back octet for octet, both families, withdrawals too")
     func roundTrip() throws {
-        let mappings = [try mapping("192.0.2.1", sequence: 1), try mapping("2001:db8:10::1", sequence: 2, moas: ["198.51.100.7", "2001:db8:aa::7"]), try mapping("192.0.2.3", sequence: 3, moas: [])]
+        let mappings = [
+            try mapping("192.0.2.1", sequence: 1), try mapping("2001:db8:10::1", sequence: 2, moas: ["198.51.100.7", "2001:db8:aa::7"]),
+            try mapping("192.0.2.3", sequence: 3, moas: []),
+        ]
         let certificate = mappings[0].certified.certificate
         try write(mappings.map { StoreChange(mapping: $0) } + [StoreChange(issued: certificate)])
         let contents = try MappingStore.open(path: path).contents
@@ -91,7 +94,9 @@ struct StoreTests {
             }
         }
         loop.schedule(after: .milliseconds(10)) { poll() }
-        func poll() { if outcomes.withLock({ $0.count }) == 200 { loop.stop() } else { loop.schedule(after: .milliseconds(10)) { poll() } } }
+        func poll() {
+            if outcomes.withLock({ $0.count }) == 200 { loop.stop() } else { loop.schedule(after: .milliseconds(10)) { poll() } }
+        }
         loop.schedule(after: .seconds(20)) { loop.stop() }
         try loop.run()
         #expect(outcomes.withLock { $0 } == Array(0..<200))
@@ -128,7 +133,9 @@ struct ConfigurationTests {
         let configuration = try IMSConfiguration(parsing: Self.good, file: "imsd.yaml")
         #expect(configuration.served.map(\.prefix) == [prefix("192.0.2.0/24"), prefix("2001:db8:10::/64")])
         #expect(configuration.limits.updatesPerSecond == 50 && configuration.requireDNSSEC && configuration.port == 6288)
-        #expect(configuration.certificateLifetime == .seconds(30 * 86_400) && configuration.resolvers == [Endpoint(address("203.0.113.131"), port: 53)])
+        #expect(
+            configuration.certificateLifetime == .seconds(30 * 86_400)
+                && configuration.resolvers == [Endpoint(address("203.0.113.131"), port: 53)])
     }
 
     @Test("All mistakes are told at once, with line and remedy")
@@ -142,7 +149,9 @@ struct ConfigurationTests {
             """
         let error = #expect(throws: ConfigurationError.self) { try IMSConfiguration(parsing: text, file: "imsd.yaml") }
         let words = error?.description ?? ""
-        for part in ["imsd.yaml:3", "overlaps 192.0.2.0/24", "signing-key", "is not a port", "did you mean limits?"] { #expect(words.contains(part), "\(words)") }
+        for part in ["imsd.yaml:3", "overlaps 192.0.2.0/24", "signing-key", "is not a port", "did you mean limits?"] {
+            #expect(words.contains(part), "\(words)")
+        }
     }
 
     @Test("A key that others may read is refused")

@@ -63,9 +63,13 @@ struct UpdateTests {
         let stolen = CertifiedMapping(mapping: try thief.record(["198.51.100.7"], sequence: time).mapping, certificate: node.certificate)
         expectRefusal(server, server.update(stolen, from: mn), .authenticationFailed, log: "does not fit the certified key", keeps: nil)
         let foreign = try TestNode(hoa, seed: 1, issuer: try key(99), notBefore: time - 1000)
-        expectRefusal(server, server.update(try foreign.record(["198.51.100.7"], sequence: time), from: mn), .authenticationFailed, log: "key that is not among", keeps: nil)
+        expectRefusal(
+            server, server.update(try foreign.record(["198.51.100.7"], sequence: time), from: mn), .authenticationFailed,
+            log: "key that is not among", keeps: nil)
         let old = try TestNode(hoa, seed: 1, issuer: server.issuer, notBefore: time - 2_000_000, notAfter: time - 400_000)
-        expectRefusal(server, server.update(try old.record(["198.51.100.7"], sequence: time), from: mn), .authenticationFailed, log: "expired", keeps: nil)
+        expectRefusal(
+            server, server.update(try old.record(["198.51.100.7"], sequence: time), from: mn), .authenticationFailed, log: "expired",
+            keeps: nil)
         let ahead = try node.record(["198.51.100.7"], sequence: time + 301_000)
         expectRefusal(server, server.update(ahead, from: mn), .authenticationFailed, log: "ahead", keeps: nil)
         let fine = try node.record(["198.51.100.7"], sequence: time)
@@ -117,7 +121,8 @@ struct UpdateTests {
         let cookie = server.cookie(second, client: 44)
         let proof = LocatorProof(locator: MobileAddress(second.address), client: 44, server: try #require(cookie.server))
         // Another port than the node's proves nothing: whoever shares the address could send it.
-        expectRefusal(server, server.update(both, from: Endpoint(mn.address, port: 40_000), proofs: [proof]), .refused, log: "port", keeps: nil)
+        expectRefusal(
+            server, server.update(both, from: Endpoint(mn.address, port: 40_000), proofs: [proof]), .refused, log: "port", keeps: nil)
         let forged = LocatorProof(locator: MobileAddress(second.address), client: 45, server: proof.server)
         expectRefusal(server, server.update(both, from: mn, proofs: [forged]), .refused, log: "LOCATOR-PROOF", keeps: nil)
         #expect(server.update(both, from: mn, proofs: [proof])?.code == .ok)
@@ -190,7 +195,8 @@ struct UpdateTests {
         for number in 1...4 {
             let thief = try server.makeNode("192.0.2.\(number)", seed: 9)
             let honest = try server.makeNode("192.0.2.\(number)", seed: 1)
-            let forged = CertifiedMapping(mapping: try thief.record(["198.51.100.7"], sequence: time).mapping, certificate: honest.certificate)
+            let forged = CertifiedMapping(
+                mapping: try thief.record(["198.51.100.7"], sequence: time).mapping, certificate: honest.certificate)
             codes.append(server.update(forged, from: mn)?.code)
         }
         #expect(codes == [.authenticationFailed, .authenticationFailed, .authenticationFailed, .tryLater])

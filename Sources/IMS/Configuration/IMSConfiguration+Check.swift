@@ -46,7 +46,8 @@ extension IMSConfiguration {
             let reason = String(cString: strerror(errno))
             problems.append("store: directory \(directory) can't be written: \(reason); make it, and give it to the user that imsd runs as")
         } else if access(storePath, F_OK) == 0, access(storePath, R_OK | W_OK) != 0 {
-            problems.append("store: \(storePath) can't be written: \(String(cString: strerror(errno))); give it to the user that imsd runs as")
+            problems.append(
+                "store: \(storePath) can't be written: \(String(cString: strerror(errno))); give it to the user that imsd runs as")
         }
         guard problems.isEmpty else { throw IMSServerError(problems) }
     }

@@ -39,7 +39,8 @@ extension IMSConfiguration {
 
         readLimits(file.section("limits"))
         draftSources = file.list("draft-sources", .prefix)
-        certificateLifetime = file.value("certificate-lifetime", .duration(in: .seconds(3600) ... .seconds(3650 * 86_400)), default: certificateLifetime)
+        certificateLifetime = file.value(
+            "certificate-lifetime", .duration(in: .seconds(3600) ... .seconds(3650 * 86_400)), default: certificateLifetime)
         logLevel = file.value("log-level", ConfigurationKind<IMSLogLevel>.word, default: .info).rawValue
         try file.finish()
     }
@@ -59,7 +60,9 @@ extension IMSConfiguration {
     }
 
     private mutating func readLimits(_ section: ConfigurationSection) {
-        func number(_ key: String, _ value: inout Int, _ range: ClosedRange<Int>) { value = section.value(key, .int(in: range), default: value) }
+        func number(_ key: String, _ value: inout Int, _ range: ClosedRange<Int>) {
+            value = section.value(key, .int(in: range), default: value)
+        }
         let rates = 1...1_000_000
         number("updates-per-second", &limits.updatesPerSecond, rates)
         number("notifies-per-second", &limits.notifiesPerSecond, rates)
@@ -72,9 +75,11 @@ extension IMSConfiguration {
         number("subscriptions", &limits.subscriptionsMax, 1...10_000_000)
         number("remembered", &limits.rememberedMax, 1...1_000_000)
         number("mappings", &limits.mappingsMax, 1...100_000_000)
-        let seconds = section.value("subscribe", .duration(in: .seconds(10) ... .seconds(300)), default: .seconds(Int(limits.subscribeSecondsMax)))
+        let seconds = section.value(
+            "subscribe", .duration(in: .seconds(10) ... .seconds(300)), default: .seconds(Int(limits.subscribeSecondsMax)))
         limits.subscribeSecondsMax = UInt32(clamping: seconds.components.seconds)
-        let notFound = section.value("not-found", .duration(in: .seconds(1) ... .seconds(300)), default: .seconds(Int(limits.notFoundSeconds)))
+        let notFound = section.value(
+            "not-found", .duration(in: .seconds(1) ... .seconds(300)), default: .seconds(Int(limits.notFoundSeconds)))
         limits.notFoundSeconds = UInt32(clamping: notFound.components.seconds)
     }
 }

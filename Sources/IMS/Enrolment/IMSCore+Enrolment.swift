@@ -20,9 +20,12 @@ extension IMSCore {
         }
         guard configuration.served(covering: prefix) != nil else {
             let own = configuration.served.map(\.prefix.description).joined(separator: ", ")
-            throw EnrolmentRefusal("\(prefix) is not within a prefix served here (\(own)); ask the IMS of that prefix, or add it to `prefixes`")
+            throw EnrolmentRefusal(
+                "\(prefix) is not within a prefix served here (\(own)); ask the IMS of that prefix, or add it to `prefixes`")
         }
-        guard writes.count < configuration.limits.writesMax else { throw EnrolmentRefusal("too many writes are waiting for the store; try again") }
+        guard writes.count < configuration.limits.writesMax else {
+            throw EnrolmentRefusal("too many writes are waiting for the store; try again")
+        }
         guard let certificate = issue(prefix, key, lifetime ?? configuration.certificateLifetime, now) else {
             throw EnrolmentRefusal(
                 configuration.signingKey == nil
@@ -40,12 +43,15 @@ extension IMSCore {
         guard let signingKey = configuration.signingKey else { return nil }
         var notBefore = now.wallMilliseconds
         if let newest = issued[prefix] {
-            guard newest.notBefore < now.wallMilliseconds + UInt64(CertifiedMapping.clockTolerance.components.seconds) * 1000 else { return nil }
+            guard newest.notBefore < now.wallMilliseconds + UInt64(CertifiedMapping.clockTolerance.components.seconds) * 1000 else {
+                return nil
+            }
             notBefore = max(notBefore, newest.notBefore + 1)
         }
         let notAfter = notBefore + UInt64(max(0, lifetime.millisecondsSaturated))
         return Certificate(
-            issuing: HomeAddress(prefix.address), prefixLength: prefix.length, nodeKey: key, notBefore: notBefore, notAfter: notAfter, with: signingKey)
+            issuing: HomeAddress(prefix.address), prefixLength: prefix.length, nodeKey: key, notBefore: notBefore, notAfter: notAfter,
+            with: signingKey)
     }
 
     /// A new certificate for the same key, when the last third of the old one's time has begun.

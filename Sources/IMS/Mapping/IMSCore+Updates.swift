@@ -42,7 +42,8 @@ extension IMSCore {
                 return .now(.imsUpdateReply(IMSUpdateReply(code: .cookieRequired, cookie: freshCookie(request, now))))
             }
             var reply = IMSUpdateReply(
-                code: error.code, cookie: freshCookie(request, now), observed: request.source, current: error.current, lifetime: error.lifetime,
+                code: error.code, cookie: freshCookie(request, now), observed: request.source, current: error.current,
+                lifetime: error.lifetime,
                 text: error.reason)
             // A node that missed the answer which brought its renewed certificate gets it again here.
             if error.code == .authenticationFailed { reply.certificate = successor(of: update.record.certificate, record.prefix) }
@@ -60,9 +61,12 @@ extension IMSCore {
         for locator in record.locators { try checkProof(of: locator, of: record, update.proofs, request, served, now) }
 
         guard updateRates.allows(record.prefix, at: now.monotonic) else {
-            throw UpdateRefusal(.tryLater, "more than \(configuration.limits.updatesPerSecond) updates of this HoA in a second", lifetime: 1)
+            throw UpdateRefusal(
+                .tryLater, "more than \(configuration.limits.updatesPerSecond) updates of this HoA in a second", lifetime: 1)
         }
-        guard writes.count < configuration.limits.writesMax else { throw UpdateRefusal(.tryLater, "too many writes are waiting for the store", lifetime: 1) }
+        guard writes.count < configuration.limits.writesMax else {
+            throw UpdateRefusal(.tryLater, "too many writes are waiting for the store", lifetime: 1)
+        }
         guard mappings[record.prefix] != nil || mappings.count < configuration.limits.mappingsMax else {
             throw UpdateRefusal(.tryLater, "the table of \(configuration.limits.mappingsMax) mappings is full", lifetime: 60)
         }
@@ -126,7 +130,8 @@ extension IMSCore {
         }
         guard certified.version > newest.version else {
             throw UpdateRefusal(
-                .stale, "the record's sequence \(certified.record.sequence) is not above \(newest.record.sequence), which is held: replayed or late",
+                .stale,
+                "the record's sequence \(certified.record.sequence) is not above \(newest.record.sequence), which is held: replayed or late",
                 current: newest.mapping)
         }
         return nil
@@ -144,7 +149,8 @@ extension IMSCore {
             return
         }
         guard request.source.port == SignalPort.node else {
-            throw UpdateRefusal(.refused, "locators are proven from port \(SignalPort.node) only, this came from port \(request.source.port)")
+            throw UpdateRefusal(
+                .refused, "locators are proven from port \(SignalPort.node) only, this came from port \(request.source.port)")
         }
         if locator.moa.address == request.source.address {
             // The reply brings a fresh cookie, so all that is missing is a repetition.
@@ -153,7 +159,9 @@ extension IMSCore {
         }
         let client = Endpoint(locator.moa.address, port: SignalPort.node)
         for proof in proofs where proof.locator == locator.moa {
-            if cookies.isValid(proof.server, clientCookie: proof.client, from: client, now: now, ageMax: CookieAuthority.proofAgeMax) { return }
+            if cookies.isValid(proof.server, clientCookie: proof.client, from: client, now: now, ageMax: CookieAuthority.proofAgeMax) {
+                return
+            }
             throw UpdateRefusal(.refused, "LOCATOR-PROOF of \(locator.moa) is not ours or older than 300 s")
         }
         throw UpdateRefusal(.refused, "locator \(locator.moa) is neither the source nor proven; the node does not hold it")
@@ -161,11 +169,15 @@ extension IMSCore {
 
     private mutating func verify(_ certified: CertifiedMapping, _ request: Request, _ now: Now) throws(UpdateRefusal) {
         guard mayVerify(for: request.source.address, now) else {
-            throw UpdateRefusal(.tryLater, "more than \(configuration.limits.verificationsPerSecond) signature checks in a second for this source", lifetime: 1)
+            throw UpdateRefusal(
+                .tryLater, "more than \(configuration.limits.verificationsPerSecond) signature checks in a second for this source",
+                lifetime: 1)
         }
         do throws(VerificationFailure) {
             // A certificate that an accepted record had needs no second check.
-            if mappings[certified.record.prefix]?.certified.certificate == certified.certificate || issued[certified.record.prefix] == certified.certificate {
+            if mappings[certified.record.prefix]?.certified.certificate == certified.certificate
+                || issued[certified.record.prefix] == certified.certificate
+            {
                 try certified.verifySignature()
             } else {
                 try certified.verify(asked: nil, keys: configuration.publicKeys, now: now)
@@ -200,8 +212,10 @@ extension IMSCore {
             log(.error, "the store could not take a change\(prefix.map { " of \($0)" } ?? ""): \(failure)")
             for request in write.waiting {
                 reply(
-                    .imsUpdateReply(IMSUpdateReply(
-                        code: .tryLater, cookie: freshCookie(request, now), observed: request.source, lifetime: 5, text: "the record could not be stored")),
+                    .imsUpdateReply(
+                        IMSUpdateReply(
+                            code: .tryLater, cookie: freshCookie(request, now), observed: request.source, lifetime: 5,
+                            text: "the record could not be stored")),
                     to: request)
             }
             return

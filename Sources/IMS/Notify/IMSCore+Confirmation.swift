@@ -56,7 +56,10 @@ extension IMSCore {
                 fail(key, .upstreamFailed, failure.reason, now)
             case .success(let keys):
                 guard mayVerify(for: key.source.address, now) else {
-                    fail(key, .tryLater, "more than \(configuration.limits.verificationsPerSecond) signature checks in a second for this source", lifetime: 1, now)
+                    fail(
+                        key, .tryLater,
+                        "more than \(configuration.limits.verificationsPerSecond) signature checks in a second for this source",
+                        lifetime: 1, now)
                     continue
                 }
                 do throws(VerificationFailure) {
@@ -75,7 +78,10 @@ extension IMSCore {
     /// Remembers the record unless a newer one is held.
     private mutating func hold(_ certified: CertifiedMapping, isConfirmed: Bool, _ now: Now) {
         if let held = remembered[certified.record.prefix], held.certified.version > certified.version { return }
-        remembered.set(certified, isConfirmed: isConfirmed || remembered[certified.record.prefix].map { $0.isConfirmed && $0.certified == certified } ?? false, now: now)
+        remembered.set(
+            certified,
+            isConfirmed: isConfirmed || remembered[certified.record.prefix].map { $0.isConfirmed && $0.certified == certified } ?? false,
+            now: now)
     }
 
     // MARK: The question
@@ -84,7 +90,8 @@ extension IMSCore {
         let servers = order(set)
         guard !servers.isEmpty else { return abandon(hoa, .upstreamFailed, "the IMS of \(hoa) has no address", now) }
         let sequence = unusedSequence()
-        confirmations[hoa]?.query = UpstreamQuery(sequence: sequence, servers: servers, retransmission: Retransmission(type: .maQuery, now: now.monotonic))
+        confirmations[hoa]?.query = UpstreamQuery(
+            sequence: sequence, servers: servers, retransmission: Retransmission(type: .maQuery, now: now.monotonic))
         confirmationKeys[sequence] = hoa
         ask(hoa, now)
     }
@@ -102,7 +109,8 @@ extension IMSCore {
 
     private mutating func sendQuery(_ query: UpstreamQuery, _ hoa: HomeAddress, to server: Endpoint) {
         let body = MAQuery(
-            cookie: ownCookie(for: CookiePeer(peer: server, local: nil)), hoa: hoa, certID: remembered.entry(covering: hoa)?.certified.certificate.id,
+            cookie: ownCookie(for: CookiePeer(peer: server, local: nil)), hoa: hoa,
+            certID: remembered.entry(covering: hoa)?.certified.certificate.id,
             subscribe: configuration.limits.subscribeSecondsMax)
         send(SignalMessage(sequence: query.sequence, .maQuery(body)), from: nil, to: server)
     }
@@ -171,7 +179,11 @@ extension IMSCore {
             remembered.remove(held.certified.record.prefix)
             log(.notice, "\(hoa) announced a record that its IMS does not confirm; it is corrected")
         }
-        if let truth, !truth.record.isWithdrawal { hold(truth, isConfirmed: true, now) } else if let held { remembered.remove(held.certified.record.prefix) }
+        if let truth, !truth.record.isWithdrawal {
+            hold(truth, isConfirmed: true, now)
+        } else if let held {
+            remembered.remove(held.certified.record.prefix)
+        }
         if let truth, truth != held?.certified {
             for peerHoA in confirmation.told.sorted() { tell(peerHoA, truth, now) }
         }

@@ -18,11 +18,14 @@ extension IMSCore {
                 return refuse(notify, request, .authenticationFailed, error.reason, now)
             }
             if let record = pending.enclosed?.record, !record.lists(MobileAddress(request.source.address)) {
-                return refuse(notify, request, .upstreamFailed, "the enclosed record does not list the source \(request.source.address)", now)
+                return refuse(
+                    notify, request, .upstreamFailed, "the enclosed record does not list the source \(request.source.address)", now)
             }
         }
         notifies[key] = pending
-        var confirmation = confirmations[notify.hoa] ?? Confirmation(hoa: notify.hoa, isOwn: configuration.served(covering: notify.hoa.address) != nil, now: now.monotonic)
+        var confirmation =
+            confirmations[notify.hoa]
+            ?? Confirmation(hoa: notify.hoa, isOwn: configuration.served(covering: notify.hoa.address) != nil, now: now.monotonic)
         confirmation.waiting.append(key)
         confirmations[notify.hoa] = confirmation
         if confirmation.isOwn { settleOwn(notify.hoa, now) } else { advance(notify.hoa, now) }
@@ -40,13 +43,17 @@ extension IMSCore {
             return Refusal(code: .notAuthoritative, reason: "no prefix served here covers PEER-HOA \(notify.peerHoA)")
         }
         guard let peer = mappings.entry(covering: notify.peerHoA.address), peer.isCurrent(now), !peer.record.isWithdrawal else {
-            return Refusal(code: .notFound, reason: "nothing is registered for PEER-HOA \(notify.peerHoA)", lifetime: configuration.limits.notFoundSeconds)
+            return Refusal(
+                code: .notFound, reason: "nothing is registered for PEER-HOA \(notify.peerHoA)",
+                lifetime: configuration.limits.notFoundSeconds)
         }
         guard notifySourceRates.take(request.source.address.sourceKey, at: now.monotonic) else {
-            return Refusal(code: .tryLater, reason: "more than \(configuration.limits.notifiesPerSecond) a second from this source", lifetime: 1)
+            return Refusal(
+                code: .tryLater, reason: "more than \(configuration.limits.notifiesPerSecond) a second from this source", lifetime: 1)
         }
         guard notifyPeerRates.take(notify.peerHoA, at: now.monotonic) else {
-            return Refusal(code: .tryLater, reason: "more than \(configuration.limits.notifiesPerSecond) a second for this PEER-HOA", lifetime: 1)
+            return Refusal(
+                code: .tryLater, reason: "more than \(configuration.limits.notifiesPerSecond) a second for this PEER-HOA", lifetime: 1)
         }
         guard notifies.count < configuration.limits.notifiesPendingMax else {
             return Refusal(code: .tryLater, reason: "\(notifies.count) are being worked on", lifetime: 1)
@@ -58,7 +65,8 @@ extension IMSCore {
         _ notify: HANotify, _ request: Request, _ code: ResponseCode, _ reason: String, lifetime: UInt32? = nil, _ now: Now
     ) -> Answer {
         logRefusal("refused HA Notify of \(notify.hoa) about \(notify.peerHoA) from \(request.source): \(code) (\(reason))", now)
-        return .now(.haNotifyAck(HANotifyAck(code: code, cookie: freshCookie(request, now), hoa: notify.hoa, lifetime: lifetime, text: reason)))
+        return .now(
+            .haNotifyAck(HANotifyAck(code: code, cookie: freshCookie(request, now), hoa: notify.hoa, lifetime: lifetime, text: reason)))
     }
 
     /// The enclosed record with its certificate; `nil` if a newer record of the HoA is known, because then IMS_MN must decide.
@@ -67,7 +75,9 @@ extension IMSCore {
         switch enclosed.certificate {
         case .whole(let whole): certificate = whole
         case .id(let id):
-            let own = [issued[enclosed.mapping.record.prefix], mappings[enclosed.mapping.record.prefix]?.certified.certificate].compactMap { $0 }
+            let own = [issued[enclosed.mapping.record.prefix], mappings[enclosed.mapping.record.prefix]?.certified.certificate].compactMap {
+                $0
+            }
             guard let found = remembered.certificate(id, of: hoa) ?? own.first(where: { $0.id == id }) else {
                 throw VerificationFailure("CERT-ID is unknown here; repeat with CERTIFICATE")
             }
@@ -75,7 +85,9 @@ extension IMSCore {
         }
         let certified = CertifiedMapping(mapping: enclosed.mapping, certificate: certificate)
         try certified.checkTimesAndNames(asked: hoa, now: now)
-        guard certified.record.expires > now.wallMilliseconds else { throw VerificationFailure("the record expired at \(certified.record.expires) ms") }
+        guard certified.record.expires > now.wallMilliseconds else {
+            throw VerificationFailure("the record expired at \(certified.record.expires) ms")
+        }
         if let held = remembered.entry(covering: hoa), held.isConfirmed, held.certified.version > certified.version { return nil }
         return certified
     }
@@ -96,7 +108,9 @@ extension IMSCore {
 
     mutating func fail(_ key: NotifyKey, _ code: ResponseCode, _ reason: String, lifetime: UInt32? = nil, _ now: Now) {
         guard let pending = notifies.removeValue(forKey: key) else { return }
-        if case .now(let body) = refuse(pending.notify, pending.request, code, reason, lifetime: lifetime, now) { reply(body, to: pending.request) }
+        if case .now(let body) = refuse(pending.notify, pending.request, code, reason, lifetime: lifetime, now) {
+            reply(body, to: pending.request)
+        }
     }
 
     // MARK: A notifier of our own
@@ -115,7 +129,10 @@ extension IMSCore {
             if let enclosed = pending.enclosed, stored.map({ $0.version < enclosed.version }) ?? true {
                 do throws(VerificationFailure) {
                     guard mayVerify(for: key.source.address, now) else {
-                        fail(key, .tryLater, "more than \(configuration.limits.verificationsPerSecond) signature checks in a second for this source", lifetime: 1, now)
+                        fail(
+                            key, .tryLater,
+                            "more than \(configuration.limits.verificationsPerSecond) signature checks in a second for this source",
+                            lifetime: 1, now)
                         continue
                     }
                     if let newest = issued[enclosed.record.prefix], enclosed.certificate.notBefore < newest.notBefore {
@@ -131,7 +148,9 @@ extension IMSCore {
             } else if let stored, stored.record.lists(source) {
                 accept(key, stored, now)
             } else if !isBeingWritten {
-                fail(key, .upstreamFailed, stored == nil ? "\(hoa) is not registered here" : "the registered record does not list the source \(source)", now)
+                fail(
+                    key, .upstreamFailed,
+                    stored == nil ? "\(hoa) is not registered here" : "the registered record does not list the source \(source)", now)
             }
         }
         confirmation.waiting.removeAll { notifies[$0] == nil }
@@ -157,7 +176,9 @@ extension IMSCore {
     /// The update that a notifier's record promised has not come: those who were told it get the registered one.
     mutating func giveUpOwn(_ confirmation: Confirmation, _ now: Now) {
         confirmations[confirmation.hoa] = nil
-        for key in confirmation.waiting { fail(key, .upstreamFailed, "\(confirmation.hoa) has no registration that lists \(key.source.address)", now) }
+        for key in confirmation.waiting {
+            fail(key, .upstreamFailed, "\(confirmation.hoa) has no registration that lists \(key.source.address)", now)
+        }
         guard !confirmation.told.isEmpty, let hint = remembered.entry(covering: confirmation.hoa), !hint.isConfirmed else { return }
         remembered.remove(hint.certified.record.prefix)
         log(.notice, "\(confirmation.hoa) announced a record that it did not register; it is forgotten")

@@ -46,7 +46,8 @@ extension IMSCore {
         case nil: return nil
         case .found(let set)?: return .success(set.keys.compactMap(PublicKey.init))
         case .absent?: return .failure(VerificationFailure("DNS has no IMS key at \(certificate.prefix)"))
-        case .failed(let reason)?: return .failure(VerificationFailure("look-up of the IMS keys at \(certificate.prefix) failed: \(reason)"))
+        case .failed(let reason)?:
+            return .failure(VerificationFailure("look-up of the IMS keys at \(certificate.prefix) failed: \(reason)"))
         }
     }
 }

@@ -84,7 +84,8 @@ extension IMSCore {
     }
 
     private func ack(
-        _ request: Request, _ hoa: HomeAddress, _ code: ResponseCode, current: SignedMapping? = nil, lifetime: UInt32? = nil, text: String? = nil,
+        _ request: Request, _ hoa: HomeAddress, _ code: ResponseCode, current: SignedMapping? = nil, lifetime: UInt32? = nil,
+        text: String? = nil,
         _ now: Now
     ) -> SignalMessage.Body {
         .maNotifyAck(MANotifyAck(code: code, cookie: freshCookie(request, now), hoa: hoa, current: current, lifetime: lifetime, text: text))

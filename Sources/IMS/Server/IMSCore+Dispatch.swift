@@ -31,7 +31,9 @@ extension IMSCore {
                 }
                 let request = request(message, source, local, now)
                 if request.isValidated {
-                    if case .now(let body) = handle(message, request, now) { answers.append(SignalMessage(sequence: message.sequence, body)) }
+                    if case .now(let body) = handle(message, request, now) {
+                        answers.append(SignalMessage(sequence: message.sequence, body))
+                    }
                 } else if let answer = answerUnvalidated(message, request, octetsCount, allowed, now) {
                     allowance -= answer.octets.count
                     answers.append(answer)
@@ -53,7 +55,8 @@ extension IMSCore {
         let cookie = message.cookie
         let isValidated = cookies.isValid(cookie, from: source, now: now)
         return Request(
-            source: source, local: local, type: message.type, sequence: message.sequence, clientCookie: cookie.client, isValidated: isValidated,
+            source: source, local: local, type: message.type, sequence: message.sequence, clientCookie: cookie.client,
+            isValidated: isValidated,
             isFresh: isValidated && cookies.isValid(cookie, from: source, now: now, ageMax: CookieAuthority.proofAgeMax))
     }
 
@@ -92,11 +95,14 @@ extension IMSCore {
         }
         guard octetsCount >= Self.cookieAnswerOctets, allowed >= Self.cookieAnswerOctets else { return nil }
         return SignalMessage.refusal(
-            of: message.type, sequence: message.sequence, code: .cookieRequired, cookie: freshCookie(request.source, request.clientCookie, now))
+            of: message.type, sequence: message.sequence, code: .cookieRequired,
+            cookie: freshCookie(request.source, request.clientCookie, now))
     }
 
     /// The answer whole, without TEXT, and without the server cookie as well.
-    private static func ever<Body>(smaller full: Body, _ cookie: WritableKeyPath<Body, Cookie>, _ text: WritableKeyPath<Body, String?>) -> [Body] {
+    private static func ever<Body>(smaller full: Body, _ cookie: WritableKeyPath<Body, Cookie>, _ text: WritableKeyPath<Body, String?>)
+        -> [Body]
+    {
         var terse = full
         terse[keyPath: text] = nil
         var bare = terse

@@ -28,7 +28,9 @@ extension IMSCore {
 
     /// - Returns: the seconds granted; `nil` if the subscription is refused. The answer itself is given all the same, since a node
     ///   that polls instead is served worse, not wrongly.
-    private mutating func subscribe(_ request: Request, _ asked: UInt32, to entry: StoredMapping, _ served: ServedPrefix, _ now: Now) -> UInt32? {
+    private mutating func subscribe(_ request: Request, _ asked: UInt32, to entry: StoredMapping, _ served: ServedPrefix, _ now: Now)
+        -> UInt32?
+    {
         if !served.allowsStrangersToSubscribe {
             let source = MobileAddress(request.source.address)
             guard mappings.entry(holding: source, now: now) != nil || remembered.entry(holding: source, now: now) != nil else { return nil }
@@ -58,7 +60,9 @@ extension IMSCore {
             answer.lifetime = 1
             return answer
         }
-        guard let found = mappings.entry(holding: query.moa, now: now)?.certified ?? remembered.entry(holding: query.moa, now: now)?.certified else {
+        guard
+            let found = mappings.entry(holding: query.moa, now: now)?.certified ?? remembered.entry(holding: query.moa, now: now)?.certified
+        else {
             answer.code = .notFound
             answer.lifetime = min(Self.strangerNotFoundSecondsMax, configuration.limits.notFoundSeconds)
             return answer

@@ -35,20 +35,21 @@ final class MappingDatabase {
     private static var migrator: DatabaseMigrator {
         var migrator = DatabaseMigrator()
         migrator.registerMigration("1") { database in
-            try database.execute(sql: """
-                CREATE TABLE mapping (
-                    hoa BLOB NOT NULL, prefixLength INTEGER NOT NULL,
-                    notBefore INTEGER NOT NULL, sequence INTEGER NOT NULL,
-                    record BLOB NOT NULL, signature BLOB NOT NULL, certificate BLOB NOT NULL,
-                    source BLOB NOT NULL, sourcePort INTEGER NOT NULL, local BLOB NOT NULL, provenAt INTEGER NOT NULL,
-                    PRIMARY KEY (hoa, prefixLength)
-                ) WITHOUT ROWID;
-                CREATE TABLE issued (
-                    hoa BLOB NOT NULL, prefixLength INTEGER NOT NULL, notBefore INTEGER NOT NULL, certificate BLOB NOT NULL,
-                    PRIMARY KEY (hoa, prefixLength, notBefore)
-                ) WITHOUT ROWID;
-                CREATE TABLE cookieSecret (madeAt INTEGER PRIMARY KEY, octets BLOB NOT NULL);
-                """)
+            try database.execute(
+                sql: """
+                    CREATE TABLE mapping (
+                        hoa BLOB NOT NULL, prefixLength INTEGER NOT NULL,
+                        notBefore INTEGER NOT NULL, sequence INTEGER NOT NULL,
+                        record BLOB NOT NULL, signature BLOB NOT NULL, certificate BLOB NOT NULL,
+                        source BLOB NOT NULL, sourcePort INTEGER NOT NULL, local BLOB NOT NULL, provenAt INTEGER NOT NULL,
+                        PRIMARY KEY (hoa, prefixLength)
+                    ) WITHOUT ROWID;
+                    CREATE TABLE issued (
+                        hoa BLOB NOT NULL, prefixLength INTEGER NOT NULL, notBefore INTEGER NOT NULL, certificate BLOB NOT NULL,
+                        PRIMARY KEY (hoa, prefixLength, notBefore)
+                    ) WITHOUT ROWID;
+                    CREATE TABLE cookieSecret (madeAt INTEGER PRIMARY KEY, octets BLOB NOT NULL);
+                    """)
         }
         return migrator
     }
@@ -60,7 +61,11 @@ final class MappingDatabase {
             return try queue.read { database in
                 var contents = StoreContents()
                 for row in try Row.fetchAll(database, sql: "SELECT * FROM mapping") {
-                    if let mapping = Self.mapping(row) { contents.mappings.append(mapping) } else { contents.unreadable.append(Self.name(row)) }
+                    if let mapping = Self.mapping(row) {
+                        contents.mappings.append(mapping)
+                    } else {
+                        contents.unreadable.append(Self.name(row))
+                    }
                 }
                 // The newest of each HoA alone counts; the others are kept as a record of what was issued.
                 let newest = "SELECT hoa, prefixLength, MAX(notBefore), certificate FROM issued GROUP BY hoa, prefixLength"
@@ -72,7 +77,9 @@ final class MappingDatabase {
                     }
                 }
                 for row in try Row.fetchAll(database, sql: "SELECT * FROM cookieSecret ORDER BY madeAt DESC LIMIT 2") {
-                    guard let octets = Self.octets(row["octets"]), octets.count == 16, let madeAt = row["madeAt"] as Int64? else { continue }
+                    guard let octets = Self.octets(row["octets"]), octets.count == 16, let madeAt = row["madeAt"] as Int64? else {
+                        continue
+                    }
                     contents.cookieSecrets.append(CookieSecret(octets: octets, madeAt: UInt64(bitPattern: madeAt)))
                 }
                 return contents
@@ -97,7 +104,8 @@ final class MappingDatabase {
             let local = self.octets(row["local"]).flatMap({ IPAddress(octets: $0) }), let provenAt = row["provenAt"] as Int64?
         else { return nil }
         let certified = CertifiedMapping(mapping: SignedMapping(record: record, signature: signature), certificate: certificate)
-        return StoredMapping(certified: certified, source: Endpoint(source, port: port), local: local, provenAt: UInt64(bitPattern: provenAt))
+        return StoredMapping(
+            certified: certified, source: Endpoint(source, port: port), local: local, provenAt: UInt64(bitPattern: provenAt))
     }
 
     // MARK: Writing
@@ -118,13 +126,14 @@ final class MappingDatabase {
 
     private static func write(_ mapping: StoredMapping, _ database: Database) throws {
         let record = mapping.record
-        let statement = try database.cachedStatement(sql: """
-            INSERT INTO mapping VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-            ON CONFLICT DO UPDATE SET notBefore = excluded.notBefore, sequence = excluded.sequence, record = excluded.record,
-                signature = excluded.signature, certificate = excluded.certificate, source = excluded.source,
-                sourcePort = excluded.sourcePort, local = excluded.local, provenAt = excluded.provenAt
-            WHERE (excluded.notBefore, excluded.sequence) > (notBefore, sequence)
-            """)
+        let statement = try database.cachedStatement(
+            sql: """
+                INSERT INTO mapping VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                ON CONFLICT DO UPDATE SET notBefore = excluded.notBefore, sequence = excluded.sequence, record = excluded.record,
+                    signature = excluded.signature, certificate = excluded.certificate, source = excluded.source,
+                    sourcePort = excluded.sourcePort, local = excluded.local, provenAt = excluded.provenAt
+                WHERE (excluded.notBefore, excluded.sequence) > (notBefore, sequence)
+                """)
         // SQLite's integers are signed; both are checked to be near the present before they come here.
         try statement.execute(arguments: [
             Data(record.hoa.address.octets), Int64(record.prefixLength), Int64(bitPattern: mapping.certified.certificate.notBefore),
@@ -137,7 +146,8 @@ final class MappingDatabase {
     private static func write(_ certificate: Certificate, _ database: Database) throws {
         let statement = try database.cachedStatement(sql: "INSERT OR IGNORE INTO issued VALUES (?, ?, ?, ?)")
         try statement.execute(arguments: [
-            Data(certificate.hoa.address.octets), Int64(certificate.prefixLength), Int64(bitPattern: certificate.notBefore), Data(certificate.octets),
+            Data(certificate.hoa.address.octets), Int64(certificate.prefixLength), Int64(bitPattern: certificate.notBefore),
+            Data(certificate.octets),
         ])
     }
 
@@ -146,7 +156,8 @@ final class MappingDatabase {
         do {
             try queue.write { database in
                 try database.execute(
-                    sql: "INSERT OR REPLACE INTO cookieSecret VALUES (?, ?)", arguments: [Int64(bitPattern: secret.madeAt), Data(secret.octets)])
+                    sql: "INSERT OR REPLACE INTO cookieSecret VALUES (?, ?)",
+                    arguments: [Int64(bitPattern: secret.madeAt), Data(secret.octets)])
                 try database.execute(
                     sql: "DELETE FROM cookieSecret WHERE madeAt NOT IN (SELECT madeAt FROM cookieSecret ORDER BY madeAt DESC LIMIT 2)")
             }
@@ -163,7 +174,8 @@ final class MappingDatabase {
         guard let error = error as? DatabaseError else { return StoreError("the store \(path) can't be used: \(error)") }
         let remedy =
             switch error.resultCode {
-            case .SQLITE_CORRUPT, .SQLITE_NOTADB: "it is damaged or no store; restore it from a backup, or move it away and let the nodes register anew"
+            case .SQLITE_CORRUPT, .SQLITE_NOTADB:
+                "it is damaged or no store; restore it from a backup, or move it away and let the nodes register anew"
             case .SQLITE_FULL: "the disk is full; make room"
             case .SQLITE_READONLY, .SQLITE_PERM, .SQLITE_AUTH: "it is not writable; give file and directory to the user that imsd runs as"
             case .SQLITE_CANTOPEN: "it can't be opened; make its directory, and give it to the user that imsd runs as"

@@ -41,7 +41,9 @@ public final class MappingStore: Sendable {
     /// Makes the change durable and says so in the loop's thread.
     ///
     /// - Parameter done: gets `nil`, or why it failed.
-    public func commit(_ ticket: StoreTicket, _ change: StoreChange, via poster: Poster, done: @escaping @Sendable (StoreTicket, String?) -> Void) {
+    public func commit(
+        _ ticket: StoreTicket, _ change: StoreChange, via poster: Poster, done: @escaping @Sendable (StoreTicket, String?) -> Void
+    ) {
         let begins = state.withLock { state in
             state.waiting.append(Waiting(ticket: ticket, change: change))
             defer { state.isWriting = true }

@@ -47,7 +47,8 @@ extension IMSCore {
         }
         let sequence = unusedSequence()
         pushes[key] = Push(
-            certified: certified, sequence: sequence, retransmission: Retransmission(type: .maNotify, now: now.monotonic), isSubscription: owed)
+            certified: certified, sequence: sequence, retransmission: Retransmission(type: .maNotify, now: now.monotonic),
+            isSubscription: owed)
         pushKeys[sequence] = key
         transmit(key, now)
     }
@@ -112,7 +113,9 @@ extension IMSCore {
             break
         default:
             endPush(key)
-            if ack.code != .ok, ack.code != .stale { log(.debug, "\(source) answered MA Notify about \(key.prefix) with \(ack.code)\(ack.text.map { ": \($0)" } ?? "")") }
+            if ack.code != .ok, ack.code != .stale {
+                log(.debug, "\(source) answered MA Notify about \(key.prefix) with \(ack.code)\(ack.text.map { ": \($0)" } ?? "")")
+            }
         }
         return true
     }
