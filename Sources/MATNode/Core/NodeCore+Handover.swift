@@ -99,7 +99,7 @@ extension NodeCore {
     /// the same time.
     private mutating func tellServers(_ hoa: HomeAddress, _ now: Now) {
         for peer in peers.values where peer.hoa.isIPv4 == hoa.isIPv4 {
-            guard let servers = serverSets[peer.hoa], servers.expires > now.monotonic else {
+            guard let servers = knownServers(of: peer.hoa, now) else {
                 lookUp(peer.hoa, for: .peer, now)
                 continue
             }

@@ -177,7 +177,7 @@ extension NodeCore {
 
     /// Asks the peer's IMS, looking it up first if it is not known (any more).
     mutating func query(_ hoa: HomeAddress, _ now: Now) {
-        if let set = serverSets[hoa], set.expires > now.monotonic {
+        if let set = knownServers(of: hoa, now) {
             start(.queryPeer(hoa), .maQuery, to: set.endpoints, now)
         } else {
             lookUp(hoa, for: .peer, now)

@@ -156,7 +156,7 @@ public struct NodeCore {
         while let deadline = deadlines.takeDue(now.monotonic) {
             switch deadline {
             case .exchange(let sequence): exchangeDue(sequence, now)
-            case .registration(let hoa): registrationDue(hoa, now)
+            case .registration(let hoa): register(hoa, now)
             case .proofs(let hoa): proofsDue(hoa, now)
             case .peer(let hoa): peerDue(hoa, now)
             case .locator(let hoa, let moa): locatorDue(hoa, moa, now)
