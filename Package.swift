@@ -43,7 +43,9 @@ let package = Package(
 
         .executableTarget(name: "imsd", dependencies: ["IMS", arguments, logging]),
         .executableTarget(name: "matd", dependencies: ["MATNode", arguments, logging]),
-        .executableTarget(name: "mat", dependencies: ["IMS", "MATNode", "MATDNS", arguments]),
+        // The command line, apart from its entry point so that tests can reach it.
+        .target(name: "MATCommand", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATRuntime", "MATSignal", arguments]),
+        .executableTarget(name: "mat", dependencies: ["MATCommand"]),
 
         // Virtual time and a network that loses, duplicates and reorders; shared by the test targets.
         .target(name: "MATTesting", dependencies: ["MATSignal", "MATNode", "IMS"]),
@@ -54,6 +56,7 @@ let package = Package(
         .testTarget(name: "IMTKernelTests", dependencies: ["IMTKernel"]),
         .testTarget(name: "IMSTests", dependencies: ["IMS", "MATTesting"]),
         .testTarget(name: "MATNodeTests", dependencies: ["MATNode", "MATTesting"]),
+        .testTarget(name: "MATCommandTests", dependencies: ["MATCommand", "MATDNS", "MATRuntime", "MATSignal"]),
         .testTarget(name: "SimulationTests", dependencies: ["MATTesting"]),
         // Real daemons in real network namespaces (deploy/lab); needs root.
         .testTarget(name: "NamespaceTests", dependencies: ["MATSignal"]),
