@@ -12,7 +12,9 @@ public struct MatCommand: ParsableCommand {
             """,
         version: MATVersion.text,
         groupedSubcommands: [
-            CommandGroup(name: "This node:", subcommands: [StatusCommand.self, PeersCommand.self, HandoverCommand.self, LookupCommand.self]),
+            CommandGroup(
+                name: "This node:",
+                subcommands: [StatusCommand.self, PeersCommand.self, HandoverCommand.self, LookupCommand.self]),
             CommandGroup(name: "Setting up:", subcommands: [KeygenCommand.self, EnrolCommand.self, ZoneCommand.self]),
             CommandGroup(name: "A mapping server:", subcommands: [IMSCommand.self]),
             CommandGroup(name: "Trying it out:", subcommands: [LabCommand.self]),

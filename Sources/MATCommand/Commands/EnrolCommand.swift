@@ -13,11 +13,14 @@ struct EnrolCommand: ParsableCommand {
     @Argument(help: "The home address.", transform: reading(.homeAddress))
     var hoa: HomeAddress
 
-    @Option(help: ArgumentHelp("The node's public key, as `mat keygen` prints it.", valueName: "base64"), transform: reading(.publicKey))
+    @Option(
+        help: ArgumentHelp("The node's public key, as `mat keygen` prints it.", valueName: "base64"),
+        transform: reading(.publicKey))
     var publicKey: PublicKey
 
     @Option(
-        help: ArgumentHelp("How long the certificate is valid, such as 365d (default: imsd's certificate-lifetime).", valueName: "duration"),
+        help: ArgumentHelp(
+            "How long the certificate is valid, such as 365d (default: imsd's certificate-lifetime).", valueName: "duration"),
         transform: reading(.duration(in: .seconds(60) ... .seconds(3650 * 86_400))))
     var lifetime: Duration?
 
@@ -34,7 +37,9 @@ struct EnrolCommand: ParsableCommand {
 
     /// What is printed goes straight into a file, so it is looked at before.
     static func certificate(in answer: JSONValue, for hoa: HomeAddress, _ key: PublicKey) throws(CommandFailure) -> Certificate {
-        guard let octets = answer["certificate"]?.string.flatMap({ Base64.parse($0.utf8) }), let certificate = try? Certificate(octets: octets) else {
+        guard let octets = answer["certificate"]?.string.flatMap({ Base64.parse($0.utf8) }),
+            let certificate = try? Certificate(octets: octets)
+        else {
             throw CommandFailure("imsd's answer holds no certificate; are mat and imsd of one version?")
         }
         guard certificate.hoa == hoa, certificate.nodeKey == key else {

@@ -4,10 +4,12 @@ import MATSignal
 
 struct IMSCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "ims", abstract: "Look at the mapping server (imsd) of this host.", subcommands: [Status.self, List.self, Show.self])
+        commandName: "ims", abstract: "Look at the mapping server (imsd) of this host.",
+        subcommands: [Status.self, List.self, Show.self])
 
     struct Status: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Show prefixes, keys, store and what was received and answered.")
+        static let configuration = CommandConfiguration(
+            abstract: "Show prefixes, keys, store and what was received and answered.")
 
         @OptionGroup var control: IMSControl
         @OptionGroup var output: OutputOptions
@@ -31,7 +33,9 @@ struct IMSCommand: ParsableCommand {
         @OptionGroup var output: OutputOptions
 
         func validate() throws {
-            guard (1...1000).contains(count), offset >= 0 else { throw ValidationError("--count is from 1 to 1000, --offset not negative") }
+            guard (1...1000).contains(count), offset >= 0 else {
+                throw ValidationError("--count is from 1 to 1000, --offset not negative")
+            }
         }
 
         func run() throws {

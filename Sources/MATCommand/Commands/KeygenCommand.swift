@@ -18,7 +18,9 @@ struct KeygenCommand: ParsableCommand {
     var show: String?
 
     func validate() throws {
-        guard (out == nil) != (show == nil) else { throw ValidationError("Give --out FILE to make a key, or --show FILE to look at one") }
+        guard (out == nil) != (show == nil) else {
+            throw ValidationError("Give --out FILE to make a key, or --show FILE to look at one")
+        }
         guard !force || out != nil else { throw ValidationError("--force goes with --out") }
     }
 

@@ -4,14 +4,18 @@ import Glibc
 struct LabCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "lab", abstract: "A small internet in network namespaces, for trying MAT out (runs deploy/lab).",
-        discussion: "`mat lab up` builds it, `mat lab shell mn` opens a shell on the mobile node, `mat lab down` removes it. Needs root and the source tree.")
+        discussion:
+            "`mat lab up` builds it, `mat lab shell mn` opens a shell on the mobile node, `mat lab down` removes it. Needs root and the source tree."
+    )
 
     @Argument(parsing: .captureForPassthrough, help: "What deploy/lab is to do; `mat lab help` lists it.")
     var arguments: [String] = []
 
     func run() throws {
         guard let script = Self.script(near: Self.ownPath) else {
-            throw CommandFailure("deploy/lab is not found beside mat or above it; it comes with the source tree, so run mat from its .build directory")
+            throw CommandFailure(
+                "deploy/lab is not found beside mat or above it; it comes with the source tree, so run mat from its .build directory"
+            )
         }
         var strings: [UnsafeMutablePointer<CChar>?] = ([script] + arguments).map { strdup($0) } + [nil]
         execv(script, &strings)

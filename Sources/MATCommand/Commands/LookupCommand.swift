@@ -4,8 +4,11 @@ import MATSignal
 
 struct LookupCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "lookup", abstract: "Find out where a home address is: DNS, its IMS, the mapping, and whether to believe it.",
-        discussion: "Goes the way a node goes, without any daemon, and shows each step. Fails (1) unless the address is registered and verified.")
+        commandName: "lookup",
+        abstract: "Find out where a home address is: DNS, its IMS, the mapping, and whether to believe it.",
+        discussion:
+            "Goes the way a node goes, without any daemon, and shows each step. Fails (1) unless the address is registered and verified."
+    )
 
     @Argument(help: "The home address.", transform: reading(.homeAddress))
     var hoa: HomeAddress

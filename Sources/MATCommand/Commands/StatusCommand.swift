@@ -32,7 +32,9 @@ struct StatusCommand: ParsableCommand {
         }
         let status = try outcome.get()
         output.print(status) { StatusReport.text(status, $0) }
-        guard Self.isRegistered(outcome) else { throw CommandFailure("not registered after \(Quantity.duration(seconds: Int64(wait)))") }
+        guard Self.isRegistered(outcome) else {
+            throw CommandFailure("not registered after \(Quantity.duration(seconds: Int64(wait)))")
+        }
     }
 
     /// A daemon that is just being started is waited for as well.

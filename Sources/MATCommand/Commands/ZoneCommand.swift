@@ -27,13 +27,17 @@ struct ZoneCommand: ParsableCommand {
     @Option(help: ArgumentHelp("imsd's configuration file.", valueName: "file"))
     var config: String?
 
-    @Option(help: ArgumentHelp("A home prefix that the IMS serves, without --config.", valueName: "prefix"), transform: reading(.prefix))
+    @Option(
+        help: ArgumentHelp("A home prefix that the IMS serves, without --config.", valueName: "prefix"),
+        transform: reading(.prefix))
     var prefix: [IPPrefix] = []
 
     @Option(help: ArgumentHelp("A public key of the IMS, without --config.", valueName: "base64"), transform: reading(.publicKey))
     var key: [PublicKey] = []
 
-    @Option(help: ArgumentHelp("The IMS's own name, which must have A or AAAA records.", valueName: "name"), transform: reading(.domainName))
+    @Option(
+        help: ArgumentHelp("The IMS's own name, which must have A or AAAA records.", valueName: "name"),
+        transform: reading(.domainName))
     var target: DomainName
 
     @Option(
@@ -53,10 +57,14 @@ struct ZoneCommand: ParsableCommand {
     @Option(help: "TYPE65400 records (ims), SRV with TXT for servers that can't serve those (srv), or both.")
     var form: Form = .both
 
-    @Option(help: ArgumentHelp("A home address at whose name the zone holds other records.", valueName: "hoa"), transform: reading(.homeAddress))
+    @Option(
+        help: ArgumentHelp("A home address at whose name the zone holds other records.", valueName: "hoa"),
+        transform: reading(.homeAddress))
     var hoa: [HomeAddress] = []
 
-    @Option(help: ArgumentHelp("Only the lines of this zone, such as 2.0.192.in-addr.arpa.", valueName: "name"), transform: reading(.domainName))
+    @Option(
+        help: ArgumentHelp("Only the lines of this zone, such as 2.0.192.in-addr.arpa.", valueName: "name"),
+        transform: reading(.domainName))
     var zone: DomainName?
 
     @Option(help: ArgumentHelp("Seconds that resolvers may keep the records.", valueName: "seconds"))
@@ -83,7 +91,8 @@ struct ZoneCommand: ParsableCommand {
         for home in hoa where !prefixes.contains(where: { $0.contains(home.address) }) {
             throw CommandFailure("\(home) is in none of the prefixes (\(prefixes.map(\.description).joined(separator: ", ")))")
         }
-        let record = IMSRecord(priority: priority, weight: weight, port: port, target: target, keys: keys.map(\.octets), addresses: address)
+        let record = IMSRecord(
+            priority: priority, weight: weight, port: port, target: target, keys: keys.map(\.octets), addresses: address)
         let writer = ZoneWriter(servers: [record], form: form.writerForm, ttl: ttl)
         let lines = writer.lines(prefixes: prefixes, existing: hoa, zone: zone)
         if lines.isEmpty { throw CommandFailure("no line of these prefixes is within \(zone?.description ?? "the zone")") }

@@ -87,14 +87,17 @@ extension LookupFindings {
                 "\(hoa) is no MAT address: DNS has neither a type IMS record nor SRV at its reverse name, so nodes talk to it plainly",
                 remedy: "if it should be one, add the lines that `mat zone` writes to the reverse zone of \(name)")
         case .failed(let reason)?:
-            return .not("DNS gives no answer: \(reason)", remedy: "check the resolver, and the delegation of \(name) with `dig +trace`")
+            return .not(
+                "DNS gives no answer: \(reason)", remedy: "check the resolver, and the delegation of \(name) with `dig +trace`")
         case .found?: break
         }
         guard let mapping else { return withoutMapping }
         if let failed = checks.first(where: { $0.failure != nil }) {
             return .not(
                 "the mapping is not to be believed: \(failed.failure ?? failed.name)",
-                remedy: "compare the keys in DNS with `mat ims status` on the server, the clocks of both hosts, and the node's certificate")
+                remedy:
+                    "compare the keys in DNS with `mat ims status` on the server, the clocks of both hosts, and the node's certificate"
+            )
         }
         if mapping.record.isWithdrawal {
             return .not("\(hoa) is withdrawn: its node has said that it is nowhere", remedy: "start matd on the node")
@@ -108,14 +111,19 @@ extension LookupFindings {
         }
         switch answers.last {
         case .notFound?:
-            return .not("\(hoa) is not registered: the node is off, or has not reached its IMS", remedy: "run `mat status` on the node")
+            return .not(
+                "\(hoa) is not registered: the node is off, or has not reached its IMS", remedy: "run `mat status` on the node")
         case .notAuthoritative?:
-            return .not("the server that DNS names does not serve \(hoa)", remedy: "add the prefix to imsd.yaml, or correct the record in DNS")
+            return .not(
+                "the server that DNS names does not serve \(hoa)",
+                remedy: "add the prefix to imsd.yaml, or correct the record in DNS")
         case .cookieRequired?, nil:
             return .not(
-                "no server answers", remedy: "let UDP port 6288 through to the server and back, and see there `systemctl status imsd`")
+                "no server answers",
+                remedy: "let UDP port 6288 through to the server and back, and see there `systemctl status imsd`")
         case .ok?:
-            return .not("the server's answer has no mapping or certificate", remedy: "see the server's log; its version may differ")
+            return .not(
+                "the server's answer has no mapping or certificate", remedy: "see the server's log; its version may differ")
         case let code?:
             return .not("the server refuses: \(code)", remedy: "the server's log says why: `journalctl -u imsd`")
         }
@@ -132,7 +140,8 @@ extension LookupFindings {
             }
         }
         return [
-            step("addresses and times of certificate and mapping agree with \(asked) and this clock") { () throws(VerificationFailure) in
+            step("addresses and times of certificate and mapping agree with \(asked) and this clock") {
+                () throws(VerificationFailure) in
                 try certified.checkTimesAndNames(asked: asked, now: now)
             },
             step("an IMS key from DNS signed the certificate") { () throws(VerificationFailure) in
@@ -140,10 +149,12 @@ extension LookupFindings {
                     throw VerificationFailure("none of the \(keys.count) keys in DNS signed the certificate")
                 }
             },
-            step("the certified node key signed the mapping") { () throws(VerificationFailure) in try certified.verifySignature() },
+            step("the certified node key signed the mapping") { () throws(VerificationFailure) in try certified.verifySignature()
+            },
             step("the mapping is still in force") { () throws(VerificationFailure) in
                 guard certified.record.expires > now.wallMilliseconds else {
-                    throw VerificationFailure("the mapping expired at \(Quantity.date(unixMilliseconds: certified.record.expires))")
+                    throw VerificationFailure(
+                        "the mapping expired at \(Quantity.date(unixMilliseconds: certified.record.expires))")
                 }
             },
         ]

@@ -49,7 +49,9 @@ final class LookupWalk {
         var marked = UDPSocket.Options()
         marked.mark = mark
         resolver = Resolver(loop: loop, configuration: configuration)
-        let received: (UnsafeRawBufferPointer, Endpoint, IPAddress) -> Void = { [unowned self] octets, source, _ in receive(Array(octets), source) }
+        let received: (UnsafeRawBufferPointer, Endpoint, IPAddress) -> Void = { [unowned self] octets, source, _ in
+            receive(Array(octets), source)
+        }
         if let socket = try? UDPSocket(loop: loop, port: 0, options: marked, received: received) {
             self.socket = socket
             configuration.mark = mark
@@ -139,7 +141,8 @@ final class LookupWalk {
     private func receive(_ octets: [UInt8], _ source: Endpoint) {
         guard source == servers.first, let query else { return }
         for case .message(let message, _) in SignalDatagram.decode(octets) {
-            guard case .maAnswer(let answer) = message.body, message.sequence == sequence, answer.cookie.client == query.cookie.client,
+            guard case .maAnswer(let answer) = message.body, message.sequence == sequence,
+                answer.cookie.client == query.cookie.client,
                 answer.hoa == nil || answer.hoa == findings.hoa
             else { continue }
             return take(answer)

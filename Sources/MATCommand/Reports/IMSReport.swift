@@ -15,35 +15,45 @@ enum IMSReport {
             lines.append("  \(prefix["prefix"]?.string ?? "?")\(mobile.isEmpty ? "" : "  at \(mobile.joined(separator: ", "))")")
         }
         lines += ["", style.head("Keys")]
-        for key in status["keys"]?.array ?? [] { lines.append("  \(key["id"]?.string ?? "?")  \(key["publicKey"]?.string ?? "?")") }
+        for key in status["keys"]?.array ?? [] {
+            lines.append("  \(key["id"]?.string ?? "?")  \(key["publicKey"]?.string ?? "?")")
+        }
         if status["canEnrol"]?.bool == false { lines.append("  no signing key here: certificates are issued elsewhere") }
         lines += ["", style.head("Store"), "  \(status["store"]?["path"]?.string ?? "?")"]
         if let failure = status["store"]?["lastFailure"]?.string {
             lines.append("  " + style.bad("last failure: \(failure)"))
-            lines.append("  remedy: free space on its file system and the right to write there; imsd answers again as soon as it can")
+            lines.append(
+                "  remedy: free space on its file system and the right to write there; imsd answers again as soon as it can")
         }
         var table = TextTable([("", .left), ("", .right)])
         for (label, key) in [
             ("mappings", "mappings"), ("remembered", "remembered"), ("  unconfirmed", "rememberedUnconfirmed"),
-            ("subscriptions", "subscriptions"), ("notifies in progress", "notifiesPending"), ("pushes in progress", "pushesPending"),
+            ("subscriptions", "subscriptions"), ("notifies in progress", "notifiesPending"),
+            ("pushes in progress", "pushesPending"),
         ] { table.add([label, number(status[key])]) }
         lines += ["", style.head("Holds")] + table.lines(indent: 2).dropFirst()
         return (lines + [""] + traffic(status["counters"], style)).joined(separator: "\n") + "\n"
     }
 
     private static func traffic(_ counters: JSONValue?, _ style: TextStyle) -> [String] {
-        var table = TextTable([("MESSAGE", .left), ("RECEIVED", .right), ("SENT", .right), ("ANSWERED WITH", .left)])
-        for type in MessageType.allCases {
-            let codes = (counters?["answered"]?[type.description]?.object ?? [:]).sorted { $0.key < $1.key }
+        var table = TextTable([
+            ("REQUEST", .left), ("RECEIVED", .right), ("ANSWERED WITH", .left), ("SENT", .right), ("ITS ANSWERS", .right),
+        ])
+        for type in MessageType.allCases where type.isRequest {
+            // Answers stand beside what they answer.
+            let answers = counters?["answered"]?[type.response.description]?.object ?? [:]
             let row = [
-                number(counters?["received"]?[type.description], zero: ""), number(counters?["sent"]?[type.description], zero: ""),
-                codes.map { "\($0.key) \($0.value.int ?? 0)" }.joined(separator: ", "),
+                number(counters?["received"]?[type.description], zero: ""),
+                answers.sorted { $0.key < $1.key }.map { "\($0.key) \($0.value.int ?? 0)" }.joined(separator: ", "),
+                number(counters?["sent"]?[type.description], zero: ""),
+                number(counters?["received"]?[type.response.description], zero: ""),
             ]
             if row.contains(where: { !$0.isEmpty }) { table.add([type.description] + row) }
         }
         var lines = [style.head("Messages")] + (table.isEmpty ? ["  none yet"] : table.lines(indent: 2))
         for (label, key) in [
-            ("malformed", "malformed"), ("of unknown type", "unknownTypes"), ("dropped", "dropped"), ("pushes unanswered", "pushesUnanswered"),
+            ("malformed", "malformed"), ("of unknown type", "unknownTypes"), ("dropped", "dropped"),
+            ("pushes unanswered", "pushesUnanswered"),
             ("send failures", "sendFailures"),
         ] {
             if let count = counters?[key]?.int, count > 0 { lines.append("  \(label): \(count)") }
@@ -61,10 +71,13 @@ enum IMSReport {
     static func list(_ list: JSONValue, now: Now, _ style: TextStyle = .plain) -> String {
         let mappings = list["mappings"]?.array ?? []
         guard !mappings.isEmpty else { return "no mappings\n" }
-        var table = TextTable([("HOME ADDRESS", .left), ("AT", .left), ("STATE", .left), ("EXPIRES IN", .right), ("REGISTERED", .right)])
+        var table = TextTable([
+            ("HOME ADDRESS", .left), ("AT", .left), ("STATE", .left), ("EXPIRES IN", .right), ("REGISTERED", .right),
+        ])
         for mapping in mappings {
             table.add([
-                mapping["hoa"]?.string ?? "?", places(mapping), state(mapping), left(mapping["expires"], now), age(mapping["updatedAt"], now),
+                mapping["hoa"]?.string ?? "?", places(mapping), state(mapping), left(mapping["expires"], now),
+                age(mapping["updatedAt"], now),
             ])
         }
         var lines = table.lines(style)
@@ -78,10 +91,14 @@ enum IMSReport {
             facts.append(("at", "\(locator["moa"]?.string ?? "?")  preference \(locator["preference"]?.int ?? 0)"))
         }
         if let sequence = mapping["sequence"]?.int { facts.append(("sequence", "\(sequence)")) }
-        if let issued = mapping["issued"]?.int { facts.append(("issued", "\(Quantity.date(unixSeconds: issued / 1000)), \(age(.int(issued), now)) ago")) }
+        if let issued = mapping["issued"]?.int {
+            facts.append(("issued", "\(Quantity.date(unixSeconds: issued / 1000)), \(age(.int(issued), now)) ago"))
+        }
         if let expires = mapping["expires"]?.int { facts.append(("expires", Quantity.date(unixSeconds: expires / 1000))) }
         if let source = mapping["updateSource"]?.string { facts.append(("registered from", source)) }
-        if let end = mapping["certificate"]?["notAfter"]?.int { facts.append(("certificate", "valid until \(Quantity.date(unixSeconds: end / 1000))")) }
+        if let end = mapping["certificate"]?["notAfter"]?.int {
+            facts.append(("certificate", "valid until \(Quantity.date(unixSeconds: end / 1000))"))
+        }
         if let key = mapping["certificate"]?["nodeKey"]?.string { facts.append(("node's key", key)) }
         for subscriber in mapping["subscribers"]?.array ?? [] { facts.append(("subscriber", subscriber.string ?? "?")) }
         let width = facts.map(\.0.count).max() ?? 0

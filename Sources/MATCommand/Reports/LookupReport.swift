@@ -18,7 +18,9 @@ enum LookupReport {
         switch findings.verdict {
         case .reachable(let moas):
             let isHome = moas.map(\.address) == [findings.hoa.address]
-            lines.append(style.good("\(findings.hoa) is \(isHome ? "at home" : "at \(moas.map(\.description).joined(separator: ", then "))")"))
+            lines.append(
+                style.good(
+                    "\(findings.hoa) is \(isHome ? "at home" : "at \(moas.map(\.description).joined(separator: ", then "))")"))
         case .not(let what, let remedy):
             lines += [style.bad(what), "remedy: \(remedy)"]
         }
@@ -29,13 +31,18 @@ enum LookupReport {
 
     private static func dns(_ findings: LookupFindings, _ style: TextStyle) -> [String] {
         let asked = findings.resolvers.map(\.description).joined(separator: ", ")
-        let head = [style.head("DNS"), "  name       \(findings.name)", "  asked      \(asked), \(Quantity.milliseconds(findings.dnsTook))"]
+        let head = [
+            style.head("DNS"), "  name       \(findings.name)",
+            "  asked      \(asked), \(Quantity.milliseconds(findings.dnsTook))",
+        ]
         switch findings.dns {
         case nil: return head
         case .absent?: return head + ["  found      nothing: neither type IMS (TYPE65400) nor SRV at _mat-ims._udp"]
         case .failed(let reason)?: return head + ["  found      " + style.bad("no answer: \(reason)")]
         case .found(let servers)?:
-            var table = TextTable([("SERVER", .left), ("PRIORITY", .right), ("WEIGHT", .right), ("PORT", .right), ("ADDRESSES", .left)])
+            var table = TextTable([
+                ("SERVER", .left), ("PRIORITY", .right), ("WEIGHT", .right), ("PORT", .right), ("ADDRESSES", .left),
+            ])
             for server in servers.ordered {
                 table.add([
                     "\(server.target)", "\(server.priority)", "\(server.weight)", "\(server.port)",
@@ -80,10 +87,18 @@ enum LookupReport {
         }
         if record.isWithdrawal { lines.append("  at         nowhere: withdrawn") }
         lines.append("  sequence   \(record.sequence)")
-        lines.append("  issued     \(Quantity.date(unixMilliseconds: record.issued)), \(Quantity.duration(seconds: seconds(from: record.issued, to: now.wallMilliseconds))) ago")
-        lines.append("  expires    \(Quantity.date(unixMilliseconds: record.expires)), in \(Quantity.duration(seconds: seconds(from: now.wallMilliseconds, to: record.expires)))")
-        lines += ["", style.head("Certificate of \(certificate.prefixLength == 128 ? "\(certificate.hoa)" : "\(certificate.prefix)")")]
-        lines.append("  valid      \(Quantity.date(unixMilliseconds: certificate.notBefore)) to \(Quantity.date(unixMilliseconds: certificate.notAfter))")
+        lines.append(
+            "  issued     \(Quantity.date(unixMilliseconds: record.issued)), \(Quantity.duration(seconds: seconds(from: record.issued, to: now.wallMilliseconds))) ago"
+        )
+        lines.append(
+            "  expires    \(Quantity.date(unixMilliseconds: record.expires)), in \(Quantity.duration(seconds: seconds(from: now.wallMilliseconds, to: record.expires)))"
+        )
+        lines += [
+            "", style.head("Certificate of \(certificate.prefixLength == 128 ? "\(certificate.hoa)" : "\(certificate.prefix)")"),
+        ]
+        lines.append(
+            "  valid      \(Quantity.date(unixMilliseconds: certificate.notBefore)) to \(Quantity.date(unixMilliseconds: certificate.notAfter))"
+        )
         lines.append("  node key   \(KeyFile.write(certificate.nodeKey))")
         return lines
     }
@@ -100,12 +115,19 @@ extension LookupReport {
         var result: [String: JSONValue] = [
             "hoa": .text(findings.hoa), "dns": dnsJSON(findings),
             "queries": .array(findings.queries.map(queryJSON)),
-            "checks": .array(findings.checks.map { ["name": .string($0.name), "ok": .bool($0.failure == nil), "failure": $0.failure.map(JSONValue.string) ?? .null] }),
+            "checks": .array(
+                findings.checks.map {
+                    [
+                        "name": .string($0.name), "ok": .bool($0.failure == nil),
+                        "failure": $0.failure.map(JSONValue.string) ?? .null,
+                    ]
+                }),
         ]
         if let mapping = findings.mapping {
             result["mapping"] = [
                 "locators": .array(mapping.record.locators.map { ["moa": .text($0.moa), "preference": .number($0.preference)] }),
-                "sequence": .number(mapping.record.sequence), "issued": .number(mapping.record.issued), "expires": .number(mapping.record.expires),
+                "sequence": .number(mapping.record.sequence), "issued": .number(mapping.record.issued),
+                "expires": .number(mapping.record.expires),
             ]
             result["certificate"] = [
                 "notBefore": .number(mapping.certificate.notBefore), "notAfter": .number(mapping.certificate.notAfter),
@@ -144,7 +166,8 @@ extension LookupReport {
             result["servers"] = .array(
                 servers.ordered.map {
                     [
-                        "target": .text($0.target), "priority": .number($0.priority), "weight": .number($0.weight), "port": .number($0.port),
+                        "target": .text($0.target), "priority": .number($0.priority), "weight": .number($0.weight),
+                        "port": .number($0.port),
                         "addresses": .array($0.addresses.map(JSONValue.text)),
                     ]
                 })
@@ -153,7 +176,9 @@ extension LookupReport {
     }
 
     private static func queryJSON(_ query: LookupFindings.Query) -> JSONValue {
-        var result: [String: JSONValue] = ["server": .text(query.server), "sequence": .number(query.sequence), "tries": .number(query.tries)]
+        var result: [String: JSONValue] = [
+            "server": .text(query.server), "sequence": .number(query.sequence), "tries": .number(query.tries),
+        ]
         switch query.outcome {
         case .answered(let code, let rtt, let text):
             result["code"] = .number(code.rawValue)

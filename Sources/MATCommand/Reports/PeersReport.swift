@@ -8,12 +8,14 @@ enum PeersReport {
 
     static func lines(_ peers: [JSONValue], indent: Int = 0, style: TextStyle = .plain) -> [String] {
         var table = TextTable([
-            ("PEER", .left), ("AT", .left), ("FROM", .left), ("VIA", .left), ("STATE", .left), ("AGE", .right), ("CHECKED", .right),
+            ("PEER", .left), ("AT", .left), ("FROM", .left), ("VIA", .left), ("STATE", .left), ("AGE", .right),
+            ("CHECKED", .right),
             ("MOVES", .right), ("PACKETS OUT", .right), ("IN", .right),
         ])
         for peer in peers {
             table.add([
-                peer["home"]?.string ?? "?", place(peer, "locator", home: peer["home"]), place(peer, "ownLocator", home: peer["ownHome"]),
+                peer["home"]?.string ?? "?", place(peer, "locator", home: peer["home"]),
+                place(peer, "ownLocator", home: peer["ownHome"]),
                 peer["interface"]?.string ?? "-", state(peer), seconds(peer["ageSeconds"]), seconds(peer["refreshedSecondsAgo"]),
                 number(peer["switches"]), number(peer["packetsOut"]), number(peer["packetsIn"]),
             ])

@@ -7,7 +7,8 @@ enum StatusReport {
         let peers = status["peers"]?.array ?? []
         let uptime = status["uptimeSeconds"]?.int.map { "up \(Quantity.duration(seconds: $0))" }
         let isRegistered = status["registered"]?.bool ?? false
-        let facts = [isRegistered ? style.good("registered") : style.bad("not registered"), uptime, handovers(status)].compactMap { $0 }
+        let facts = [isRegistered ? style.good("registered") : style.bad("not registered"), uptime, handovers(status)].compactMap
+        { $0 }
         lines.append("matd is \(facts.joined(separator: ", "))")
         for home in status["homes"]?.array ?? [] { lines += [""] + homeLines(home, style) }
         lines += [""] + locatorLines(status, style)
@@ -15,7 +16,9 @@ enum StatusReport {
             lines += ["", "\(Quantity.count(waiting, "destination")) being looked up"]
         }
         if let repairs = status["repairs"]?.int, repairs > 0 {
-            lines += ["", "\(Quantity.count(repairs, "repair")) to the kernel's tables since the start: something else changes them"]
+            lines += [
+                "", "\(Quantity.count(repairs, "repair")) to the kernel's tables since the start: something else changes them",
+            ]
         }
         lines += ["", style.head("Peers (\(peers.count))")]
         lines += peers.isEmpty ? ["  none"] : PeersReport.lines(peers, indent: 2)
@@ -38,7 +41,9 @@ enum StatusReport {
         }
         facts.append(("reachable at", list(home["locators"]) ?? "nowhere yet"))
         facts.append(("servers", list(home["servers"]) ?? "none found yet"))
-        if let end = home["certificateNotAfter"]?.int { facts.append(("certificate", "valid until \(Quantity.date(unixSeconds: end))")) }
+        if let end = home["certificateNotAfter"]?.int {
+            facts.append(("certificate", "valid until \(Quantity.date(unixSeconds: end))"))
+        }
         let width = facts.map(\.0.count).max() ?? 0
         return [style.head("Home address \(home["address"]?.string ?? "?")")]
             + facts.map { "  \($0.0)\(String(repeating: " ", count: width - $0.0.count))  \($0.1)" }
@@ -71,10 +76,15 @@ enum StatusReport {
     private static func locatorLines(_ status: JSONValue, _ style: TextStyle) -> [String] {
         let chosen = status["chosenInterface"]?.string
         var table = TextTable([("INTERFACE", .left), ("MOBILE ADDRESS", .left), ("", .left)])
-        for (index, locator) in (status["locators"]?.array ?? []).enumerated() {
+        let locators = status["locators"]?.array ?? []
+        let preferred = chosen ?? locators.first?["interface"]?.string
+        for locator in locators {
             let interface = locator["interface"]?.string ?? "?"
-            let isPreferred = chosen.map { $0 == interface } ?? (index == 0)
-            table.add([interface, locator["address"]?.string ?? "?", isPreferred ? (chosen == nil ? "preferred" : "chosen by `mat handover`") : ""])
+            let isPreferred = interface == preferred
+            table.add([
+                interface, locator["address"]?.string ?? "?",
+                isPreferred ? (chosen == nil ? "preferred" : "chosen by `mat handover`") : "",
+            ])
         }
         let head = style.head("Mobile addresses")
         return table.isEmpty

@@ -57,7 +57,9 @@ struct NodeControl: ParsableArguments {
     @Option(name: .customLong("control"), help: ArgumentHelp("matd's control socket.", valueName: "path"))
     var path = NodeControl.defaultPath
 
-    func request(_ command: String, _ arguments: [String: JSONValue] = [:], timeout: Duration = .seconds(5)) throws(CommandFailure) -> JSONValue {
+    func request(_ command: String, _ arguments: [String: JSONValue] = [:], timeout: Duration = .seconds(5))
+        throws(CommandFailure) -> JSONValue
+    {
         do throws(ControlError) {
             return try ControlClient.request(path: path, command: command, arguments: arguments, timeout: timeout, daemon: "matd")
         } catch {
@@ -75,7 +77,8 @@ struct IMSControl: ParsableArguments {
 
     func request(_ command: String, _ arguments: [String: JSONValue] = [:]) throws(CommandFailure) -> JSONValue {
         do throws(ControlError) {
-            return try ControlClient.request(path: path, command: command, arguments: arguments, timeout: .seconds(10), daemon: "imsd")
+            return try ControlClient.request(
+                path: path, command: command, arguments: arguments, timeout: .seconds(10), daemon: "imsd")
         } catch {
             throw CommandFailure(error)
         }

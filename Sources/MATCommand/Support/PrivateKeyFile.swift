@@ -21,7 +21,9 @@ enum PrivateKeyFile {
     static func make(_ path: String, replacing: Bool) throws(CommandFailure) -> SigningKey {
         var generator = SystemRandomNumberGenerator()
         let seed = (0..<4).flatMap { _ in withUnsafeBytes(of: generator.next()) { Array($0) } }
-        guard let key = SigningKey(seed: seed) else { throw CommandFailure("the crypto library made no key; this should not happen") }
+        guard let key = SigningKey(seed: seed) else {
+            throw CommandFailure("the crypto library made no key; this should not happen")
+        }
         do throws(SystemError) {
             if replacing {
                 // A new file beside it, so that no moment is without a key, and no earlier file's mode is inherited.
@@ -39,7 +41,8 @@ enum PrivateKeyFile {
         } catch {
             if error.errno == EEXIST {
                 throw CommandFailure(
-                    "\(path) is there already and stays as it is; `mat keygen --show \(path)` prints its public key, --force replaces it")
+                    "\(path) is there already and stays as it is; `mat keygen --show \(path)` prints its public key, --force replaces it"
+                )
             }
             throw CommandFailure("\(error)")
         }
