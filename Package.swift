@@ -62,7 +62,7 @@ let package = Package(
         .testTarget(name: "MATProbeTests", dependencies: ["MATProbe"]),
         .testTarget(name: "SimulationTests", dependencies: ["MATTesting"]),
         // Real daemons in real network namespaces (deploy/lab); needs root.
-        .testTarget(name: "NamespaceTests", dependencies: []),
+        .testTarget(name: "NamespaceTests", dependencies: ["MATSignal"]),
     ],
     swiftLanguageModes: [.v6]
 )

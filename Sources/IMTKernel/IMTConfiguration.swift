@@ -56,7 +56,8 @@ public struct IMTConfiguration: Hashable, Sendable {
             throw .invalid(operation, "routing table \(routingTable) must be between 256 and 16777215")
         }
         guard rulePriorityBase > 0, rulePriorityBase < 32_750 else {
-            throw .invalid(operation, "rule priority \(rulePriorityBase) must be between 1 and 32749, before the main table's rule")
+            throw .invalid(
+                operation, "rule priority \(rulePriorityBase) must be between 1 and 32749, before the main table's rule")
         }
         guard mark != 0 else { throw .invalid(operation, "mark 0 would exempt all traffic") }
         guard nflogGroup != 0 else { throw .invalid(operation, "NFLOG group 0 belongs to the kernel's log") }

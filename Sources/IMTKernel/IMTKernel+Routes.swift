@@ -18,7 +18,8 @@ extension IMTKernel {
         Set(configuration.homeAddresses.map(\.address).filter { !linkTables.carries($0, otherThan: configuration.deviceName) })
     }
 
-    /// Puts each HoA that no other link carries on our device.
+    /// Puts each HoA on our device, also one that another link carries: the stack drops packets that a device without an
+    /// address delivers wherever reverse paths are filtered, and that would be every packet that was held (`fib_validate_source`).
     ///
     /// A HoA whose family is switched off is reported once and left out: the node then works in the other family.
     /// - Parameter retire: whether addresses of an earlier configuration are taken off.
@@ -26,10 +27,12 @@ extension IMTKernel {
         guard let device else { return }
         let present = Set(linkTables.addresses.filter { $0.interfaceIndex == device.index }.map(\.address))
         let homes = configuration.homeAddresses.map(\.address)
-        let missing = unhomed().subtracting(present)
+        let missing = Set(homes).subtracting(present)
         var changes: [RouteSocket.Change] = missing.sorted().map { .addAddress($0, interfaceIndex: device.index) }
         if retire {
-            changes += present.subtracting(homes).filter { !$0.isLinkLocal }.map { .deleteAddress($0, interfaceIndex: device.index) }
+            changes += present.subtracting(homes).filter { !$0.isLinkLocal }.map {
+                .deleteAddress($0, interfaceIndex: device.index)
+            }
         }
         var refused: Set<IPAddress> = []
         for (change, error) in try routes.apply(changes) {
@@ -85,6 +88,38 @@ extension IMTKernel {
         changes += installedRules.subtracting(rules).map { .deleteRule($0) }
         for (key, route) in installedRoutes where wanted[key] == nil { changes.append(.deleteRoute(route)) }
         guard !changes.isEmpty else { return }
+        try apply(changes, leading: wanted, rules)
+    }
+
+    /// Likewise, but looks only at the capture table's host routes to these addresses.
+    func writeRoutes(to addresses: Set<IPAddress>) throws(KernelError) {
+        guard device != nil else { return }
+        var narrow = plan
+        narrow.plain.formIntersection(addresses)
+        var wanted: [KernelRoute.Key: KernelRoute] = [:]
+        for route in narrow.captureRoutes() { wanted[route.key] = route }
+        var changes: [RouteSocket.Change] = []
+        var installed = installedRoutes
+        for address in addresses {
+            let key = KernelRoute.Key(
+                table: configuration.routingTable, destination: IPPrefix(address), priority: KernelRoute.ownPriority)
+            let route = peerRoutes[HomeAddress(address)] ?? wanted[key]
+            guard route != installedRoutes[key] else { continue }
+            if let route {
+                changes.append(.setRoute(route))
+            } else if let old = installedRoutes[key] {
+                changes.append(.deleteRoute(old))
+            }
+            installed[key] = route
+        }
+        guard !changes.isEmpty else { return }
+        try apply(changes, leading: installed, installedRules)
+    }
+
+    /// Makes the changes and notes what is there afterwards.
+    private func apply(
+        _ changes: [RouteSocket.Change], leading wanted: [KernelRoute.Key: KernelRoute], _ rules: Set<KernelRule>
+    ) throws(KernelError) {
         let refused = try routes.apply(changes)
         installedRoutes = wanted
         installedRules = rules
@@ -107,7 +142,9 @@ extension IMTKernel {
     }
 
     /// The entry by which packets to this HoA leave: that of the primary own HoA if there are several.
-    static func pair(of peer: HomeAddress, in model: TranslationModel, _ configuration: IMTConfiguration) -> (HomePair, MobilePair)? {
+    static func pair(of peer: HomeAddress, in model: TranslationModel, _ configuration: IMTConfiguration) -> (
+        HomePair, MobilePair
+    )? {
         for own in configuration.homeAddresses {
             let pair = HomePair(own: own, peer: peer)
             if let mobile = model.outbound[pair] { return (pair, mobile) }
@@ -118,14 +155,29 @@ extension IMTKernel {
     /// Makes the route to a peer's HoA what the kernel would choose for its MoA.
     func mirror(_ peer: HomeAddress) {
         peerRoutes[peer] = nil
-        guard let (home, mobile) = Self.pair(of: peer, in: tables.model, configuration), usableHomes.contains(home.own.address) else { return }
+        guard let (home, mobile) = Self.pair(of: peer, in: tables.model, configuration), usableHomes.contains(home.own.address)
+        else { return }
         guard
             let route = try? routes.lookUp(from: mobile.own.address, to: mobile.peer.address, mark: configuration.mark),
-            route.interfaceIndex != device?.index
+            route.interfaceIndex != device?.index, leavesByOwnLink(route, mobile.own.address)
         else { return }
+        // A peer on the link itself has no gateway, but its neighbour entry is its MoA's: a released packet has its next hop
+        // fixed before translation (FLOWI_FLAG_KNOWN_NH of raw sockets), and nobody answers for the HoA on that link.
+        let neighbour = mobile.peer.address == peer.address ? nil : mobile.peer.address
         peerRoutes[peer] = KernelRoute(
-            table: configuration.routingTable, destination: IPPrefix(peer.address), gateway: route.gateway,
+            table: configuration.routingTable, destination: IPPrefix(peer.address), gateway: route.gateway ?? neighbour,
             interfaceIndex: route.interfaceIndex, source: home.own.address, mtu: route.mtu)
+    }
+
+    /// A MoA stays configured when its link goes down, and the look-up then falls through to another link, whose network has
+    /// no way back to that MoA. Such a peer's packets are held instead. A MoA that is also a HoA belongs to the host rather
+    /// than to a link: there the main table decides.
+    private func leavesByOwnLink(_ route: KernelRoute, _ moa: IPAddress) -> Bool {
+        if configuration.homeAddresses.contains(where: { $0.address == moa }) { return true }
+        return linkTables.addresses.contains { state in
+            state.address == moa && state.interfaceIndex == route.interfaceIndex
+                && linkTables.links[state.interfaceIndex]?.isUp == true
+        }
     }
 
     func mirrorPeers() {
@@ -158,6 +210,23 @@ extension IMTKernel {
         guard snapshot != announcedLinks else { return }
         announcedLinks = snapshot
         onEvent(.links(snapshot))
+    }
+
+    /// Somebody deleted our device under us, and the HoAs with it: makes it anew, so that sockets bound to them go on.
+    func restoreDevice() {
+        guard let lost = device else { return }
+        loop.unwatch(lost.descriptor)
+        device = nil
+        do throws(KernelError) {
+            let fresh = try TunnelDevice(name: configuration.deviceName)
+            device = fresh
+            try routes.configureDevice(index: fresh.index, name: fresh.name)
+            try watchDevice(fresh)
+            onEvent(.repaired("\(fresh.name) had been deleted; made anew"))
+        } catch {
+            onEvent(.failed(error))
+        }
+        linksChanged()
     }
 
     func rulesetRemoved() {

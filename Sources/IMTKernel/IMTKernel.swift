@@ -4,8 +4,9 @@ import MATSignal
 /// The kernel side of a node: translation, routes, the TUN device and the packets held for the agent.
 ///
 /// Everything happens in the event loop's thread and network namespace. Calls take microseconds: they ask the kernel and
-/// have its answer when they return. What belongs to the node's plan (which peers, which MoAs) comes from the agent; what follows from
-/// it in the kernel (mirrored routes, per-link tables, source NAT) is kept right here, also when links come and go.
+/// have its answer when they return. What belongs to the node's plan (which peers, which MoAs) comes from the agent; what
+/// follows from it in the kernel (mirrored routes, per-link tables, source NAT) is kept right here, also when links come and
+/// go.
 ///
 /// Life: `init`, `start()`, then either `stop()`, which leaves no trace, or `leave()` (or a crash), after which
 /// translation goes on and the next `start()` adopts it.
@@ -76,6 +77,7 @@ public final class IMTKernel {
         try placeHomes(retire: true)
         var model = tables.model
         model.homes = unhomed()
+        model.mapped = Set(model.outbound.keys)
         try tables.install(model)
         installedRules = try routes.rules()
         locators = linkTables.snapshot(without: device.name).addresses.filter { model.locators.contains($0.address) }
@@ -86,6 +88,10 @@ public final class IMTKernel {
         hold = try HoldListener(loop: loop, group: configuration.nflogGroup) { [unowned self] in onEvent(.heldInbound($0)) }
         linkMonitor = try LinkMonitor(loop: loop) { [unowned self] in linksChanged() }
         rulesetMonitor = try RulesetMonitor(loop: loop) { [unowned self] in rulesetRemoved() }
+        try watchDevice(device)
+    }
+
+    func watchDevice(_ device: TunnelDevice) throws(KernelError) {
         do {
             try loop.watch(device.descriptor) { [unowned self] in readDevice() }
         } catch {
@@ -144,23 +150,25 @@ public final class IMTKernel {
     public func commit(_ changes: [IMTChange]) throws(KernelError) {
         var wanted = tables.model
         try wanted.apply(changes)
-        let peers = Set(changes.compactMap(\.peer))
+        let touched = TouchedKeys(changes)
+        let peers = Set(touched.homes.map(\.peer))
         // A removed peer's route goes first, so that its packets fall into the device rather than out of a link as they are.
         let leaving = peers.filter { peerRoutes[$0] != nil && Self.pair(of: $0, in: wanted, configuration) == nil }
         if !leaving.isEmpty {
             for peer in leaving { peerRoutes[peer] = nil }
-            try writeRoutes()
+            try writeRoutes(to: Set(leaving.map(\.address)))
         }
         do throws(KernelError) {
-            if try tables.commit(wanted) { onEvent(.repaired("the nftables tables had been removed; installed again")) }
+            if try tables.commit(wanted, touched: touched) {
+                onEvent(.repaired("the nftables tables had been removed; installed again"))
+            }
         } catch {
-            mirrorPeers()
-            try? writeRoutes()
+            try? synchroniseRoutes(readBack: true)
             throw error
         }
         notePlain(changes)
         for peer in peers { mirror(peer) }
-        try writeRoutes()
+        try writeRoutes(to: touched.addresses)
     }
 
     /// Tells which addresses are the node's MoAs: packets to them are questioned, and each is used over its own link.
@@ -178,7 +186,8 @@ public final class IMTKernel {
     /// Replaces the destinations that are never captured and the sources that are never questioned.
     public func setAlwaysPlain(_ prefixes: [IPPrefix]) throws(KernelError) {
         guard prefixes.count <= IMTConfiguration.alwaysPlainMax else {
-            throw .invalid("set the addresses that are always plain", "\(prefixes.count), at most \(IMTConfiguration.alwaysPlainMax)")
+            throw .invalid(
+                "set the addresses that are always plain", "\(prefixes.count), at most \(IMTConfiguration.alwaysPlainMax)")
         }
         try tables.setAlwaysPlain(prefixes)
         configuration.alwaysPlain = prefixes
@@ -193,9 +202,10 @@ public final class IMTKernel {
         var wanted = tables.model
         wanted.outbound = outbound
         wanted.inbound = inbound
-        let drift = [true, false].flatMap { wanted.differences(from: tables.model, isIPv4: $0) }.reduce(0) { sum, set in
-            sum + Set(set.removed.map(\.key) + set.added.map(\.key)).count
-        }
+        wanted.mapped = Set(outbound.keys)
+        let maps = [true, false].flatMap { wanted.differences(from: tables.model, isIPv4: $0) }
+            .filter { $0.set == TranslationRuleset.out || $0.set == TranslationRuleset.into }
+        let drift = maps.reduce(0) { sum, set in sum + Set(set.removed.map(\.key) + set.added.map(\.key)).count }
         _ = try tables.commit(wanted)
         try synchroniseRoutes(readBack: true)
         return drift
@@ -216,11 +226,12 @@ public final class IMTKernel {
     }
 
     private func readDevice() {
-        device?.readPackets { bytes in
+        let alive = device?.readPackets { bytes in
             // The kernel's own noise (listener reports, router solicitations) is multicast; nobody waits for an answer.
             guard let packet = HeldPacket(bytes), !packet.destination.isMulticast, !packet.destination.isBroadcast else { return }
             onEvent(.heldOutbound(packet))
         }
+        if alive == false { restoreDevice() }
     }
 
     // MARK: Reading
@@ -237,14 +248,4 @@ public final class IMTKernel {
     /// Entries in the kernel as this process last knew them.
     public var outbound: [HomePair: MobilePair] { tables.model.outbound }
     public var inbound: [MobilePair: HomePair] { tables.model.inbound }
-}
-
-extension IMTChange {
-    /// The peer whose route the change concerns.
-    var peer: HomeAddress? {
-        switch self {
-        case .setOutbound(let home, _), .removeOutbound(let home): home.peer
-        default: nil
-        }
-    }
 }

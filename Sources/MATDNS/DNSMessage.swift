@@ -40,7 +40,9 @@ enum DNSMessage {
     /// - Parameters:
     ///   - query: the octets that were sent, whose identifier and question the answer must repeat.
     ///   - trustsAuthentication: whether the AD flag of this server means anything.
-    static func decodeAnswer(_ octets: [UInt8], to question: DNSQuestion, query: [UInt8], now: MonotonicTime, trustsAuthentication: Bool) -> Reading {
+    static func decodeAnswer(
+        _ octets: [UInt8], to question: DNSQuestion, query: [UInt8], now: MonotonicTime, trustsAuthentication: Bool
+    ) -> Reading {
         // Checked on the bare octets: what an off-path attacker sends does not get as far as the C parser without the right
         // identifier, port and question.
         let questionEnd = headerOctets + question.name.wire.count + 4
@@ -58,33 +60,41 @@ enum DNSMessage {
     }
 
     private static func read(
-        _ answer: [DNSRecord], _ authority: [DNSRecord], _ question: DNSQuestion, isNameAbsent: Bool, _ isAuthenticated: Bool, _ now: MonotonicTime
+        _ answer: [DNSRecord], _ authority: [DNSRecord], _ question: DNSQuestion, isNameAbsent: Bool, _ isAuthenticated: Bool,
+        _ now: MonotonicTime
     ) -> Reading {
         var name = question.name
         var ttl = ttlMax
-        for _ in 0...aliasesMax {
+        var aliases = 0
+        while true {
             let found = answer.filter { $0.name == name && $0.type == question.type }
             if !found.isEmpty {
                 guard !isNameAbsent else { return .serverFailed(.bogus("it has records of a name it calls absent")) }
                 for record in found { ttl = min(ttl, record.ttl) }
-                return .result(.records(DNSRecords(rdata: found.map(\.rdata), expires: now + ttl, isAuthenticated: isAuthenticated)))
+                return .result(
+                    .records(DNSRecords(rdata: found.map(\.rdata), expires: now + ttl, isAuthenticated: isAuthenticated)))
             }
             guard let alias = answer.first(where: { $0.name == name && $0.type == .cname }) else { break }
             var rdata = alias.rdata[...]
             guard let target = try? DomainName.decode(&rdata) else { return .serverFailed(.bogus("a CNAME is malformed")) }
             ttl = min(ttl, alias.ttl)
             name = target
+            aliases += 1
+            guard aliases <= aliasesMax else { return .serverFailed(.bogus("its aliases go round or on for too long")) }
         }
         if let soa = authority.first(where: { $0.type == .soa && name.isWithin($0.name) }) {
             let expires = now + min(ttl, soa.ttl, soa.soaMinimum ?? .zero, absenceTTLMax)
-            return .result(.absent(DNSAbsence(isNameAbsent: isNameAbsent && name == question.name, expires: expires, isAuthenticated: isAuthenticated)))
+            return .result(
+                .absent(
+                    DNSAbsence(isNameAbsent: isNameAbsent && aliases == 0, expires: expires, isAuthenticated: isAuthenticated)))
         }
         // Without SOA it may be a referral or an alias the server did not follow: neither says that there is nothing.
-        guard isNameAbsent || (name == question.name && !authority.contains { $0.type == .ns }) else {
+        guard isNameAbsent || (aliases == 0 && !authority.contains { $0.type == .ns }) else {
             return .serverFailed(.bogus("it ends in a referral or an unresolved alias"))
         }
         let absence = DNSAbsence(
-            isNameAbsent: isNameAbsent && name == question.name, expires: now + min(ttl, absenceTTLWithoutSOA), isAuthenticated: isAuthenticated)
+            isNameAbsent: isNameAbsent && aliases == 0, expires: now + min(ttl, absenceTTLWithoutSOA),
+            isAuthenticated: isAuthenticated)
         return .result(.absent(absence))
     }
 }

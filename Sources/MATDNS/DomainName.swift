@@ -18,7 +18,9 @@ public struct DomainName: Sendable, CustomStringConvertible {
     public init?(labels: some Sequence<[UInt8]>) {
         var wire = [UInt8]()
         for label in labels {
-            guard !label.isEmpty, label.count <= Self.labelOctetsMax, wire.count + label.count + 2 <= Self.octetsMax else { return nil }
+            guard !label.isEmpty, label.count <= Self.labelOctetsMax, wire.count + label.count + 2 <= Self.octetsMax else {
+                return nil
+            }
             wire.append(UInt8(label.count))
             wire += label
         }
@@ -94,7 +96,8 @@ public struct DomainName: Sendable, CustomStringConvertible {
         for label in labels {
             for octet in label {
                 switch octet {
-                case UInt8(ascii: "."), UInt8(ascii: "\\"), UInt8(ascii: "\""), UInt8(ascii: ";"), UInt8(ascii: "("), UInt8(ascii: ")"),
+                case UInt8(ascii: "."), UInt8(ascii: "\\"), UInt8(ascii: "\""), UInt8(ascii: ";"), UInt8(ascii: "("),
+                    UInt8(ascii: ")"),
                     UInt8(ascii: "@"), UInt8(ascii: "$"):
                     text += "\\\(Character(UnicodeScalar(octet)))"
                 case 0x21...0x7E:

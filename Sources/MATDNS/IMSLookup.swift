@@ -59,7 +59,9 @@ private final class IMSLookupTask {
             decide()
         }
         guard completion != nil, !isRecordConclusive else { return }
-        guard let serviceName = name.prefixed("_mat-ims", "_udp") else { return finish(.failed("\(name) is too long for _mat-ims._udp")) }
+        guard let serviceName = name.prefixed("_mat-ims", "_udp") else {
+            return finish(.failed("\(name) is too long for _mat-ims._udp"))
+        }
         self.serviceName = serviceName
         resolver.resolve(DNSQuestion(serviceName, .srv)) { [self] in
             service = $0
@@ -124,7 +126,8 @@ private final class IMSLookupTask {
         guard !servers.isEmpty else {
             // RFC 2782: the target "." says that the service is decidedly not available.
             let isRefusal = records.rdata.allSatisfy { $0.count == 7 && $0.last == 0 }
-            return finish(isRefusal ? .absent(until: records.expires) : .failed("the SRV records at \(serviceName) are malformed"))
+            return finish(
+                isRefusal ? .absent(until: records.expires) : .failed("the SRV records at \(serviceName) are malformed"))
         }
         openQuestions = 1
         resolver.resolve(DNSQuestion(serviceName, .txt)) { [self] in
@@ -224,7 +227,9 @@ enum KeyText {
             rest = rest.dropFirst(Int(length))
         }
         let name = Array("ed25519=".utf8)
-        guard lowercased(text.prefix(name.count)) == name, let key = Base64.parse(text.dropFirst(name.count)), key.count == IMSRecord.keyOctets else { return nil }
+        guard lowercased(text.prefix(name.count)) == name, let key = Base64.parse(text.dropFirst(name.count)),
+            key.count == IMSRecord.keyOctets
+        else { return nil }
         return key
     }
 }

@@ -26,7 +26,8 @@ public struct IMSRecord: Hashable, Sendable {
     public var addresses: [IPAddress]
 
     public init(
-        priority: UInt16 = 10, weight: UInt16 = 5, port: UInt16 = SignalPort.ims, target: DomainName, keys: [[UInt8]], addresses: [IPAddress] = []
+        priority: UInt16 = 10, weight: UInt16 = 5, port: UInt16 = SignalPort.ims, target: DomainName, keys: [[UInt8]],
+        addresses: [IPAddress] = []
     ) {
         self.priority = priority
         self.weight = weight
@@ -41,7 +42,8 @@ public struct IMSRecord: Hashable, Sendable {
     // priority 2 | weight 2 | port 2 | target: uncompressed wire-format domain name | parameters: { key 2 | length 2 | value }
     // parameter 1: an Ed25519 public key, 32 octets, repeatable     parameter 2: addresses, 16 octets each     others are skipped
 
-    /// - Throws: if anything is cut off, a known parameter has a length it can't have, or there is more of it than the bounds allow.
+    /// - Throws: if anything is cut off, a known parameter has a length it can't have, or there is more of it than the bounds
+    ///   allow.
     public static func decode(_ rdata: [UInt8]) throws(DNSError) -> IMSRecord {
         var rest = rdata[...]
         let priority = try takeNumber(&rest, "the priority")
@@ -83,12 +85,18 @@ public struct IMSRecord: Hashable, Sendable {
     private mutating func add(_ key: UInt16, _ value: ArraySlice<UInt8>) throws(DNSError) {
         switch key {
         case Self.keyParameter:
-            guard value.count == Self.keyOctets else { throw DNSError("a key of an IMS record has \(value.count) octets instead of 32") }
+            guard value.count == Self.keyOctets else {
+                throw DNSError("a key of an IMS record has \(value.count) octets instead of 32")
+            }
             guard keys.count < Self.keysMax else { throw DNSError("an IMS record has more than \(Self.keysMax) keys") }
             keys.append(Array(value))
         case Self.addressesParameter:
-            guard !value.isEmpty, value.count % 16 == 0 else { throw DNSError("the addresses of an IMS record have \(value.count) octets, not a multiple of 16") }
-            guard addresses.count + value.count / 16 <= Self.addressesMax else { throw DNSError("an IMS record has more than \(Self.addressesMax) addresses") }
+            guard !value.isEmpty, value.count % 16 == 0 else {
+                throw DNSError("the addresses of an IMS record have \(value.count) octets, not a multiple of 16")
+            }
+            guard addresses.count + value.count / 16 <= Self.addressesMax else {
+                throw DNSError("an IMS record has more than \(Self.addressesMax) addresses")
+            }
             for start in stride(from: value.startIndex, to: value.endIndex, by: 16) {
                 if let address = IPAddress(octets: value[start..<start + 16]) { addresses.append(address) }
             }

@@ -97,7 +97,10 @@ public final class Resolver {
         if expires != nil, configuration.requireDNSSEC, !isAuthenticated { result = .failed(.notAuthenticated) }
         if case .failed = result { counters.failed += 1 } else if let server { preferredServer = server }
         let now = SystemClock.now().monotonic
-        let isLocal = isAuthenticated && server.map { configuration.servers.indices.contains($0) && configuration.servers[$0].endpoint.address.isLoopback } ?? false
+        let isLocal =
+            isAuthenticated
+            && server.map { configuration.servers.indices.contains($0) && configuration.servers[$0].endpoint.address.isLoopback }
+                ?? false
         if case .failed = result {
             cache.add(result, for: question, until: now + Self.failureTTL, isLocal: false, now: now)
         } else if let expires {

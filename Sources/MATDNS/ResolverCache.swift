@@ -26,7 +26,9 @@ struct ResolverCache {
         return entry.result
     }
 
-    mutating func add(_ result: DNSResult, for question: DNSQuestion, until expires: MonotonicTime, isLocal: Bool, now: MonotonicTime) {
+    mutating func add(
+        _ result: DNSResult, for question: DNSQuestion, until expires: MonotonicTime, isLocal: Bool, now: MonotonicTime
+    ) {
         guard expires > now else { return }
         if entries.count >= entriesMax { makeRoom(now) }
         uses += 1

@@ -95,12 +95,14 @@ final class ResolverExchange {
         queries += 1
         let number = queries
         let id = UInt16.random(in: 0 ... .max)
-        guard configuration.servers.indices.contains(server), let query = DNSMessage.encodeQuery(question, id: id, edns: edns) else {
+        guard configuration.servers.indices.contains(server), let query = DNSMessage.encodeQuery(question, id: id, edns: edns)
+        else {
             return giveUp(number, .bogus("the question can't be encoded"))
         }
         count(\.queriesSent)
         let target = configuration.servers[server]
-        let socket = ResolverSocket(loop: loop, server: target, stream: stream, mark: configuration.mark, query: query) { [weak self] event in
+        let socket = ResolverSocket(loop: loop, server: target, stream: stream, mark: configuration.mark, query: query) {
+            [weak self] event in
             self?.handle(event, number, server: server, query: query, stream: stream, edns: edns)
         }
         guard let socket else { return giveUp(number, .unreachable) }

@@ -26,7 +26,10 @@ final class ResolverSocket {
     private var input: [UInt8] = []
 
     /// Connects and sends. `nil` if the kernel refuses at once, as it does without a route.
-    init?(loop: EventLoop, server: ResolverConfiguration.Server, stream: Bool, mark: UInt32?, query: [UInt8], handler: @escaping (Event) -> Void) {
+    init?(
+        loop: EventLoop, server: ResolverConfiguration.Server, stream: Bool, mark: UInt32?, query: [UInt8],
+        handler: @escaping (Event) -> Void
+    ) {
         self.loop = loop
         self.handler = handler
         isStream = stream
@@ -56,10 +59,12 @@ final class ResolverSocket {
         var name = sockaddr_in6()
         name.sin6_family = sa_family_t(AF_INET6)
         name.sin6_port = server.endpoint.port.bigEndian
-        name.sin6_addr = in6_addr(server.endpoint.address)
+        withUnsafeMutableBytes(of: &name.sin6_addr) { $0.copyBytes(from: server.endpoint.address.octets) }
         if let interface = server.interface { name.sin6_scope_id = if_nametoindex(interface) }
         let result = withUnsafePointer(to: &name) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { Glibc.connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in6>.size)) }
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                Glibc.connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in6>.size))
+            }
         }
         return result == 0 || errno == EINPROGRESS
     }

@@ -47,7 +47,8 @@ public struct ZoneWriter: Sendable {
     ///   - contact: the mailbox in SOA form (`hostmaster.example.net`).
     ///   - serial: to grow with every change.
     public func zone(
-        _ apex: DomainName, nameServers: [DomainName], contact: DomainName, serial: UInt32, prefixes: [IPPrefix], existing: [HomeAddress] = []
+        _ apex: DomainName, nameServers: [DomainName], contact: DomainName, serial: UInt32, prefixes: [IPPrefix],
+        existing: [HomeAddress] = []
     ) -> String {
         let primary = nameServers.first ?? .root
         var text = ["\(apex) \(ttl) IN SOA \(primary) \(contact) \(serial) 3600 600 604800 \(min(ttl, 300))"]

@@ -7,7 +7,8 @@ import Testing
 @Suite("The IMS record")
 struct IMSRecordTests {
     private static func vector(_ name: String) throws -> [UInt8] {
-        let file = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../MATSignalTests/Vectors/protocol-vectors.json")
+        let file = URL(filePath: #filePath).deletingLastPathComponent().appending(
+            path: "../MATSignalTests/Vectors/protocol-vectors.json")
         let root = try #require(try JSONSerialization.jsonObject(with: Data(contentsOf: file)) as? [String: Any])
         let vectors = try #require(root["vectors"] as? [String: Any])
         let hex = try #require(vectors[name] as? String)
@@ -142,7 +143,9 @@ struct KeyTextTests {
             #expect(Base64.write(octets) == Data(octets).base64EncodedString())
             #expect(Base64.parse(Base64.write(octets).utf8) == octets)
         }
-        for text in ["A", "AA", "AAA", "A===", "AB==", "AA=A", "A A=", "AA-_", "====", "AAAA===="] { #expect(Base64.parse(text.utf8) == nil, "\(text)") }
+        for text in ["A", "AA", "AAA", "A===", "AB==", "AA=A", "A A=", "AA-_", "====", "AAAA===="] {
+            #expect(Base64.parse(text.utf8) == nil, "\(text)")
+        }
     }
 
     @Test("A TXT record gives its key whole or in pieces, and anything else gives none")
@@ -151,7 +154,9 @@ struct KeyTextTests {
         let text = Array("ed25519=\(Base64.write(key))".utf8)
         #expect(KeyText.parse([UInt8(text.count)] + text) == key)
         #expect(KeyText.parse([10] + text.prefix(10) + [UInt8(text.count - 10)] + text.dropFirst(10)) == key)
-        for count in 0...text.count { #expect(KeyText.parse([UInt8(text.count)] + text.prefix(count)) == (count == text.count ? key : nil)) }
+        for count in 0...text.count {
+            #expect(KeyText.parse([UInt8(text.count)] + text.prefix(count)) == (count == text.count ? key : nil))
+        }
         #expect(KeyText.parse([5] + Array("v=spf".utf8)) == nil)
     }
 }
@@ -172,7 +177,9 @@ struct IMSSetTests {
 
     @Test("Lower priority comes first whatever the weights, and weights set the share among equals")
     func order() {
-        let set = IMSSet(servers: [server(20, 65535, 1), server(10, 30, 2), server(10, 10, 3), server(10, 0, 4)], keys: [], expires: .distantFuture)
+        let set = IMSSet(
+            servers: [server(20, 65535, 1), server(10, 30, 2), server(10, 10, 3), server(10, 0, 4)], keys: [],
+            expires: .distantFuture)
         var generator = Sequence(state: 42)
         var first: [IMSServer: Int] = [:]
         let rounds = 4000

@@ -6,7 +6,9 @@ import Testing
 @testable import MATDNS
 
 /// Runs the loop until `body`'s callback has been called the given number of times, or a bound that fails the test.
-func run(_ loop: EventLoop, until calls: Int = 1, atMost bound: Duration = .seconds(15), _ body: (_ done: @escaping () -> Void) -> Void) throws {
+func run(
+    _ loop: EventLoop, until calls: Int = 1, atMost bound: Duration = .seconds(15), _ body: (_ done: @escaping () -> Void) -> Void
+) throws {
     var left = calls
     body {
         left -= 1
@@ -82,7 +84,8 @@ enum Answer {
         var name: [UInt8] = [0xC0, 0x0C]
 
         var octets: [UInt8] {
-            name + put(type.rawValue) + [0, 1] + put(UInt16(ttl >> 16)) + put(UInt16(truncatingIfNeeded: ttl)) + put(UInt16(rdata.count)) + rdata
+            name + put(type.rawValue) + [0, 1] + put(UInt16(ttl >> 16)) + put(UInt16(truncatingIfNeeded: ttl))
+                + put(UInt16(rdata.count)) + rdata
         }
     }
 
@@ -101,7 +104,8 @@ enum Answer {
     }
 
     static func make(
-        _ query: [UInt8], code: UInt8 = 0, answer: [Record] = [], authority: [Record] = [], authenticated: Bool = false, truncated: Bool = false,
+        _ query: [UInt8], code: UInt8 = 0, answer: [Record] = [], authority: [Record] = [], authenticated: Bool = false,
+        truncated: Bool = false,
         question: [UInt8]? = nil
     ) -> [UInt8] {
         let header = Array(query.prefix(2)) + [truncated ? 0x83 : 0x81, 0x80 | (authenticated ? 0x20 : 0) | code]

@@ -53,7 +53,8 @@ struct ResolverTests {
         }
         let resolver = Resolver(loop: loop, configuration: quick(server))
         let now = SystemClock.now().monotonic
-        guard case .absent(let first) = try resolve(loop, resolver, "a.example", .a), case .absent(let second) = try resolve(loop, resolver, "b.example", .a),
+        guard case .absent(let first) = try resolve(loop, resolver, "a.example", .a),
+            case .absent(let second) = try resolve(loop, resolver, "b.example", .a),
             case .records(let third) = try resolve(loop, resolver, "c.example", .a)
         else { Issue.record("absent, absent, records expected"); return }
         #expect(first.isNameAbsent && !second.isNameAbsent)
@@ -64,7 +65,9 @@ struct ResolverTests {
         #expect(server.queries.count == 3)
     }
 
-    @Test("Answers with wrong identifier, wrong question, no question, garbage and cut-off ones are ignored until the right one comes")
+    @Test(
+        "Answers with wrong identifier, wrong question, no question, garbage and cut-off ones are ignored until the right one comes"
+    )
     func forged() throws {
         let address = address
         let loop = try EventLoop()
@@ -77,8 +80,11 @@ struct ResolverTests {
             var notAnAnswer = Answer.make(query, answer: [forged])
             notAnAnswer[2] &= 0x7F
             let oversized = Answer.make(query, answer: [forged]) + [UInt8](repeating: 0, count: 8000)
-            return [wrongID, wrongName, wrongType, notAnAnswer, oversized, [], [0], Array("garbage garbage garbage garbage".utf8), Array(query.prefix(12)),
-                Answer.make(query, answer: [.init(type: .a, rdata: address)])]
+            return [
+                wrongID, wrongName, wrongType, notAnAnswer, oversized, [], [0], Array("garbage garbage garbage garbage".utf8),
+                Array(query.prefix(12)),
+                Answer.make(query, answer: [.init(type: .a, rdata: address)]),
+            ]
         }
         let resolver = Resolver(loop: loop, configuration: quick(server))
         #expect(try rdata(resolve(loop, resolver, "a.example", .a)) == [address])
@@ -107,7 +113,9 @@ struct ResolverTests {
             { Answer.make($0, answer: [.init(type: .cname, rdata: [1, 99, 0])]) },  // an alias that leads nowhere
             { Answer.make($0, answer: [.init(type: .cname, rdata: [0xC0, 0x0C])]) },  // an alias of itself
             { Array(Answer.make($0, answer: [.init(type: .a, rdata: address)]).dropLast(2)) },  // cut off
-            { var octets = Answer.make($0); octets[7] = 200; return octets },  // 200 records that aren't there
+            {
+                var octets = Answer.make($0); octets[7] = 200; return octets
+            },  // 200 records that aren't there
         ]
         let server = try FakeServer(loop) { query, _ in
             let index = Int(query[13] &- 97)
@@ -125,8 +133,11 @@ struct ResolverTests {
         let question = DNSQuestion(try #require(DomainName("a.example")), .a)
         let query = try #require(DNSMessage.encodeQuery(question, id: 7))
         let good = Answer.make(
-            query, answer: [.init(type: .cname, rdata: [1, 98, 0]), .init(type: .a, rdata: address, name: [1, 98, 0])], authority: [Answer.soa()])
-        let read = { (octets: [UInt8]) in DNSMessage.decodeAnswer(octets, to: question, query: query, now: .zero, trustsAuthentication: false) }
+            query, answer: [.init(type: .cname, rdata: [1, 98, 0]), .init(type: .a, rdata: address, name: [1, 98, 0])],
+            authority: [Answer.soa()])
+        let read = { (octets: [UInt8]) in
+            DNSMessage.decodeAnswer(octets, to: question, query: query, now: .zero, trustsAuthentication: false)
+        }
         guard case .result(.records) = read(good) else { Issue.record("the good answer gives records"); return }
         for count in 0..<good.count {
             if case .result = read(Array(good.prefix(count))) { Issue.record("\(count) octets pass for an answer") }
@@ -162,7 +173,8 @@ struct ResolverTests {
     func allFail() throws {
         let loop = try EventLoop()
         let failing = try FakeServer(loop) { query, _ in [Answer.make(query, code: 2)] }
-        #expect(try resolve(loop, Resolver(loop: loop, configuration: quick(failing)), "a.example", .a) == .failed(.refused(code: 2)))
+        #expect(
+            try resolve(loop, Resolver(loop: loop, configuration: quick(failing)), "a.example", .a) == .failed(.refused(code: 2)))
         let silent = try FakeServer(loop) { _, _ in [] }
         let start = SystemClock.now().monotonic
         let resolver = Resolver(loop: loop, configuration: quick(silent))
@@ -183,7 +195,8 @@ struct ResolverTests {
         let loop = try EventLoop()
         let address = address
         let server = try FakeServer(loop) { query, _ in
-            query.count > Answer.question(query).count + 12 ? [Answer.make(query, code: 1)] : [Answer.make(query, answer: [.init(type: .a, rdata: address)])]
+            query.count > Answer.question(query).count + 12
+                ? [Answer.make(query, code: 1)] : [Answer.make(query, answer: [.init(type: .a, rdata: address)])]
         }
         #expect(try rdata(resolve(loop, Resolver(loop: loop, configuration: quick(server)), "a.example", .a)) == [address])
         #expect(server.queries.count == 2)
@@ -201,7 +214,9 @@ struct ResolverTests {
         try run(loop, until: 103) { done in
             for index in 0..<103 {
                 guard let name = DomainName(index < 100 ? "a.example" : "b\(index).example") else { continue }
-                resolver.resolve(DNSQuestion(name, .a)) { results.append($0); done() }
+                resolver.resolve(DNSQuestion(name, .a)) {
+                    results.append($0); done()
+                }
             }
         }
         #expect(results.filter { rdata($0) == [address] }.count == 101)
@@ -235,7 +250,9 @@ struct ResolverTests {
         let query = try #require(DNSMessage.encodeQuery(question, id: 1))
         let answer = Answer.make(query, answer: [.init(type: .a, rdata: address)], authenticated: true)
         for trusts in [false, true] {
-            guard case .result(.records(let records)) = DNSMessage.decodeAnswer(answer, to: question, query: query, now: .zero, trustsAuthentication: trusts)
+            guard
+                case .result(.records(let records)) = DNSMessage.decodeAnswer(
+                    answer, to: question, query: query, now: .zero, trustsAuthentication: trusts)
             else { Issue.record("records expected"); return }
             #expect(records.isAuthenticated == trusts)
         }
@@ -254,7 +271,9 @@ struct ResolverTests {
         var result: DNSResult?
         let name = try #require(DomainName("a.example"))
         try run(loop, atMost: .seconds(3)) { done in
-            resolver.resolve(DNSQuestion(name, .a)) { result = $0; done() }
+            resolver.resolve(DNSQuestion(name, .a)) {
+                result = $0; done()
+            }
             loop.schedule(after: .milliseconds(50)) { resolver.replaceServers([.init(here.endpoint)]) }
         }
         #expect(result.flatMap(rdata) == [address])

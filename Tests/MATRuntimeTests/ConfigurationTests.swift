@@ -83,7 +83,10 @@ struct ConfigurationTests {
             _ = $0.value("port", .port)
             for section in $0.sections("prefixes") { _ = section.required("prefix", .prefix) }
         }
-        #expect(found == [#"imsd.yaml:3: prefixes[0].prefix: "192.0.2.1/24" has bits set beyond the prefix length; write 192.0.2.0/24"#])
+        #expect(
+            found == [
+                #"imsd.yaml:3: prefixes[0].prefix: "192.0.2.1/24" has bits set beyond the prefix length; write 192.0.2.0/24"#
+            ])
     }
 
     @Test("All mistakes are reported in one run, in the order of the lines")
@@ -140,7 +143,10 @@ struct ConfigurationTests {
 
     @Test("A key given twice, broken YAML and a file that isn't a mapping are errors with their line")
     func notReadable() {
-        #expect(problems("a: 1\nport: 1\nport: 2\n") { _ in } == ["imsd.yaml:2: port is given more than once in this section; keep one of them"])
+        #expect(
+            problems("a: 1\nport: 1\nport: 2\n") { _ in } == [
+                "imsd.yaml:2: port is given more than once in this section; keep one of them"
+            ])
         #expect(problems("a: 1\nb: [1, 2\n") { _ in }.first?.hasPrefix("imsd.yaml:3: ") == true)
         #expect(problems("- a\n- b\n") { _ in } == ["imsd.yaml:1: the file must consist of keys and values; write key: value"])
     }
@@ -161,10 +167,11 @@ struct ConfigurationTests {
 
     @Test("A problem the program finds itself gets the key's line")
     func ownChecks() {
-        #expect(problems("a: 1\nb: 2\n") {
-            _ = $0.value("a", .int())
-            _ = $0.value("b", .int())
-            $0.reject("b", "contradicts a", "make them equal")
-        } == ["imsd.yaml:2: b: contradicts a; make them equal"])
+        #expect(
+            problems("a: 1\nb: 2\n") {
+                _ = $0.value("a", .int())
+                _ = $0.value("b", .int())
+                $0.reject("b", "contradicts a", "make them equal")
+            } == ["imsd.yaml:2: b: contradicts a; make them equal"])
     }
 }

@@ -88,7 +88,9 @@ struct ControlTests {
     func unknownGroup() throws {
         let path = TemporaryPath()
         let loop = try EventLoop()
-        #expect(throws: ControlError("there is no group nosuchgroup; create it with groupadd --system nosuchgroup or name another")) {
+        #expect(
+            throws: ControlError("there is no group nosuchgroup; create it with groupadd --system nosuchgroup or name another")
+        ) {
             try ControlServer(loop: loop, path: path.socket, allowedGroup: "nosuchgroup") { _, _ in }
         }
     }
@@ -115,7 +117,10 @@ struct ControlTests {
 
     @Test("Without a daemon the client says how to start it")
     func notRunning() throws {
-        #expect(throws: ControlError("matd isn't running (no socket at /nowhere/matd/control.sock); start it with systemctl start matd")) {
+        #expect(
+            throws: ControlError(
+                "matd isn't running (no socket at /nowhere/matd/control.sock); start it with systemctl start matd")
+        ) {
             try ControlClient.request(path: "/nowhere/matd/control.sock", command: "status")
         }
     }
@@ -126,7 +131,9 @@ struct ControlTests {
         let loop = try EventLoop()
         var late: ((ControlResponse) -> Void)?
         let server = try ControlServer(loop: loop, path: path.socket) { request, respond in
-            if request.command == "slow" { late = respond } else {
+            if request.command == "slow" {
+                late = respond
+            } else {
                 late?(.ok("too late"))
                 respond(.ok("fine"))
             }
@@ -135,7 +142,9 @@ struct ControlTests {
         let socket = path.socket
         let results = try serve(loop) {
             [
-                outcome { () throws(ControlError) in try ControlClient.request(path: socket, command: "slow", timeout: .milliseconds(50), daemon: "matd") },
+                outcome { () throws(ControlError) in
+                    try ControlClient.request(path: socket, command: "slow", timeout: .milliseconds(50), daemon: "matd")
+                },
                 outcome { () throws(ControlError) in try ControlClient.request(path: socket, command: "quick") },
             ]
         }
@@ -154,7 +163,9 @@ struct ControlTests {
         let socket = path.socket
         let results = try serve(loop) { () -> [String] in
             func raw(_ text: String, read: Bool = true) -> (Int32, String) {
-                guard let descriptor = try? UnixSocket.make(), (try? UnixSocket.connect(descriptor, to: socket)) == 0 else { return (-1, "") }
+                guard let descriptor = try? UnixSocket.make(), (try? UnixSocket.connect(descriptor, to: socket)) == 0 else {
+                    return (-1, "")
+                }
                 var rest = Array(text.utf8)[...]
                 _ = fcntl(descriptor, F_SETFL, 0)
                 while !rest.isEmpty {

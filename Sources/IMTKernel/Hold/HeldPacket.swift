@@ -66,7 +66,9 @@ struct PacketLayout {
             // A segmented-later packet over 65535 octets says 0.
             end = total == 0 ? bytes.count : total
             guard end >= header, end <= bytes.count else { return nil }
-            guard let source = IPAddress(octets: bytes[12..<16]), let destination = IPAddress(octets: bytes[16..<20]) else { return nil }
+            guard let source = IPAddress(octets: bytes[12..<16]), let destination = IPAddress(octets: bytes[16..<20]) else {
+                return nil
+            }
             self.source = source
             self.destination = destination
             protocolNumber = bytes[9]
@@ -77,7 +79,9 @@ struct PacketLayout {
             let payload = Int(bytes[4]) << 8 | Int(bytes[5])
             end = payload == 0 ? bytes.count : 40 + payload
             guard end <= bytes.count else { return nil }
-            guard let source = IPAddress(octets: bytes[8..<24]), let destination = IPAddress(octets: bytes[24..<40]) else { return nil }
+            guard let source = IPAddress(octets: bytes[8..<24]), let destination = IPAddress(octets: bytes[24..<40]) else {
+                return nil
+            }
             self.source = source
             self.destination = destination
             protocolNumber = bytes[6]
@@ -87,7 +91,8 @@ struct PacketLayout {
         }
     }
 
-    /// Hop-by-hop 0, routing 43, fragment 44, destination options 60 (RFC 8200): next header 1, length 1 in 8 octets beyond the first.
+    /// Hop-by-hop 0, routing 43, fragment 44, destination options 60 (RFC 8200): next header 1 octet, then the length beyond
+    /// the first 8 octets, in units of 8.
     private mutating func skipExtensionHeaders(_ bytes: [UInt8]) {
         for _ in 0..<HeldPacket.extensionHeadersMax {
             guard [0, 43, 44, 60].contains(protocolNumber), transportOffset + 8 <= end else { return }

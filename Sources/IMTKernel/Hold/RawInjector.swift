@@ -43,7 +43,9 @@ final class RawInjector {
     private static func send<Address>(_ descriptor: Int32, _ bytes: [UInt8], _ address: inout Address) -> Int {
         withUnsafePointer(to: &address) { typed in
             typed.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer in
-                bytes.withUnsafeBytes { sendto(descriptor, $0.baseAddress, $0.count, 0, pointer, socklen_t(MemoryLayout<Address>.size)) }
+                bytes.withUnsafeBytes {
+                    sendto(descriptor, $0.baseAddress, $0.count, 0, pointer, socklen_t(MemoryLayout<Address>.size))
+                }
             }
         }
     }

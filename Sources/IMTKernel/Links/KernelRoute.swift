@@ -3,7 +3,10 @@ import MATSignal
 
 /// A route, as far as this module reads and writes them.
 struct KernelRoute: Hashable {
-    enum Kind: UInt8 { case unicast = 1, throwing = 9 }
+    enum Kind: UInt8 {
+        case unicast = 1
+        case throwing = 9
+    }
 
     var table: UInt32
     var destination: IPPrefix
@@ -117,7 +120,8 @@ struct KernelRoute: Hashable {
             guard length >= 8, length <= rest.count else { return hops }
             let attributes = NetlinkAttributes(payload: UnsafeRawBufferPointer(rebasing: rest[8..<length]))
             if UInt32(rest[2]) & KernelValues.nextHopDead == 0 {
-                hops.append((rest.loadUnaligned(fromByteOffset: 4, as: UInt32.self), attributes.first(KernelValues.rtmGateway)?.address))
+                hops.append(
+                    (rest.loadUnaligned(fromByteOffset: 4, as: UInt32.self), attributes.first(KernelValues.rtmGateway)?.address))
             }
             rest = UnsafeRawBufferPointer(rebasing: rest[min(rest.count, (length + 3) & ~3)...])
         }
@@ -141,7 +145,10 @@ struct KernelRule: Hashable {
     func encode(into message: NetlinkMessage) {
         let length: UInt8 = source == nil ? 0 : isIPv4 ? 32 : 128
         message.putHeader(
-            [KernelValues.family(isIPv4: isIPv4), 0, length, 0, table < 256 ? UInt8(table) : 0, 0, 0, KernelValues.ruleActionTable, 0, 0, 0, 0])
+            [
+                KernelValues.family(isIPv4: isIPv4), 0, length, 0, table < 256 ? UInt8(table) : 0, 0, 0,
+                KernelValues.ruleActionTable, 0, 0, 0, 0,
+            ])
         message.put(KernelValues.rulePriority, u32: priority)
         message.put(KernelValues.ruleTable, u32: table)
         message.put(KernelValues.ruleProtocol, u8: KernelValues.protocolMAT)

@@ -24,11 +24,12 @@ struct LinkTables: Equatable {
             let tentative = state.flags & KernelValues.addressTentative != 0 && state.flags & KernelValues.addressOptimistic == 0
             result.addresses.append(
                 LocalAddress(
-                    address: state.address, interface: link.name, interfaceIndex: state.interfaceIndex, prefixLength: state.prefixLength,
+                    address: state.address, interface: link.name, interfaceIndex: state.interfaceIndex,
+                    prefixLength: state.prefixLength,
                     isTentative: tentative, isDeprecated: state.flags & KernelValues.addressDeprecated != 0,
                     dadFailed: state.flags & KernelValues.addressDADFailed != 0, linkUp: link.isUp, gateway: route?.gateway,
                     hasDefaultRoute: route != nil,
-                    isGlobalScope: state.scope <= KernelValues.scopeSite && state.scope < KernelValues.scopeLink))
+                    isGlobalScope: state.scope <= KernelValues.scopeSite))
         }
         result.addresses.sort { ($0.interfaceIndex, $0.address) < ($1.interfaceIndex, $1.address) }
         return result

@@ -79,7 +79,8 @@ struct RoutePlan {
             for prefix in capturedPrefixes(isIPv4) {
                 result.append(
                     KernelRoute(
-                        table: configuration.routingTable, destination: prefix, interfaceIndex: deviceIndex, source: home.address))
+                        table: configuration.routingTable, destination: prefix, interfaceIndex: deviceIndex, source: home.address)
+                )
             }
             for prefix in Self.neverCaptured(isIPv4) + configuration.alwaysPlain.filter({ $0.isIPv4 == isIPv4 }) {
                 result.append(throwing(prefix))
@@ -103,7 +104,9 @@ struct RoutePlan {
 
     /// Destinations of the link or the host itself.
     private static func neverCaptured(_ isIPv4: Bool) -> [IPPrefix] {
-        let texts = isIPv4 ? ["224.0.0.0/4", "169.254.0.0/16", "127.0.0.0/8", "255.255.255.255/32"] : ["ff00::/8", "fe80::/10", "::1/128"]
+        let texts =
+            isIPv4
+            ? ["224.0.0.0/4", "169.254.0.0/16", "127.0.0.0/8", "255.255.255.255/32"] : ["ff00::/8", "fe80::/10", "::1/128"]
         return texts.compactMap { IPPrefix($0) }
     }
 }

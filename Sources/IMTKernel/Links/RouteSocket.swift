@@ -33,7 +33,8 @@ final class RouteSocket {
         var result: [UInt32: LinkState] = [:]
         // ifinfomsg: family 1, pad 1, type 2, index 4, flags 4, change 4.
         try socket.dump(
-            type: KernelValues.getLink, operation: "list links", header: [UInt8](repeating: 0, count: 16), restart: { result = [:] }
+            type: KernelValues.getLink, operation: "list links", header: [UInt8](repeating: 0, count: 16),
+            restart: { result = [:] }
         ) { incoming in
             guard incoming.payload.count >= 16 else { return }
             result[incoming.payload.loadUnaligned(fromByteOffset: 4, as: UInt32.self)] = LinkState(
@@ -47,17 +48,20 @@ final class RouteSocket {
         var result: [AddressState] = []
         // ifaddrmsg: family 1, prefix length 1, flags 1, scope 1, index 4.
         try socket.dump(
-            type: KernelValues.getAddress, operation: "list addresses", header: [UInt8](repeating: 0, count: 8), restart: { result = [] }
+            type: KernelValues.getAddress, operation: "list addresses", header: [UInt8](repeating: 0, count: 8),
+            restart: { result = [] }
         ) { incoming in
             let header = incoming.payload
             guard header.count >= 8 else { return }
             let attributes = incoming.attributes(after: 8)
             // IFA_ADDRESS is the far end on a point-to-point link; IFA_LOCAL, where present, is ours.
-            let address = attributes.first(KernelValues.addressLocal)?.address ?? attributes.first(KernelValues.addressAddress)?.address
+            let address =
+                attributes.first(KernelValues.addressLocal)?.address ?? attributes.first(KernelValues.addressAddress)?.address
             guard let address else { return }
             result.append(
                 AddressState(
-                    address: address, interfaceIndex: header.loadUnaligned(fromByteOffset: 4, as: UInt32.self), prefixLength: header[1],
+                    address: address, interfaceIndex: header.loadUnaligned(fromByteOffset: 4, as: UInt32.self),
+                    prefixLength: header[1],
                     flags: attributes.first(KernelValues.addressFlags)?.u32 ?? UInt32(header[2]), scope: header[3]))
         }
         return result
@@ -117,9 +121,12 @@ final class RouteSocket {
     // MARK: Writing
 
     enum Change {
-        case setRoute(KernelRoute), deleteRoute(KernelRoute)
-        case addRule(KernelRule), deleteRule(KernelRule)
-        case addAddress(IPAddress, interfaceIndex: UInt32), deleteAddress(IPAddress, interfaceIndex: UInt32)
+        case setRoute(KernelRoute)
+        case deleteRoute(KernelRoute)
+        case addRule(KernelRule)
+        case deleteRule(KernelRule)
+        case addAddress(IPAddress, interfaceIndex: UInt32)
+        case deleteAddress(IPAddress, interfaceIndex: UInt32)
 
         /// What is already so: a route that the kernel itself has withdrawn with its link, a rule that is there.
         var harmless: Int32 {
@@ -149,12 +156,13 @@ final class RouteSocket {
                 guard part.indices.contains(index), answer.errno != part[index].harmless else { continue }
                 // A deleted route's device may be gone as well.
                 if case .deleteRoute = part[index], answer.errno == ENODEV || answer.errno == EINVAL { continue }
-                refused.append((
-                    part[index],
-                    KernelError(
-                        KernelError.code(of: answer.errno), operation: "change routes", object: part[index].description,
-                        errno: answer.errno, sequence: answer.sequence, kernelMessage: answer.message)
-                ))
+                refused.append(
+                    (
+                        part[index],
+                        KernelError(
+                            KernelError.code(of: answer.errno), operation: "change routes", object: part[index].description,
+                            errno: answer.errno, sequence: answer.sequence, kernelMessage: answer.message)
+                    ))
             }
         }
         return refused
@@ -164,11 +172,15 @@ final class RouteSocket {
         let ack = KernelValues.flagAck
         switch change {
         case .setRoute(let route):
-            request.append(type: KernelValues.newRoute, flags: ack | KernelValues.flagCreate | KernelValues.flagReplace) { route.encode(into: $0) }
+            request.append(type: KernelValues.newRoute, flags: ack | KernelValues.flagCreate | KernelValues.flagReplace) {
+                route.encode(into: $0)
+            }
         case .deleteRoute(let route):
             request.append(type: KernelValues.deleteRoute, flags: ack) { route.encode(into: $0) }
         case .addRule(let rule):
-            request.append(type: KernelValues.newRule, flags: ack | KernelValues.flagCreate | KernelValues.flagExclusive) { rule.encode(into: $0) }
+            request.append(type: KernelValues.newRule, flags: ack | KernelValues.flagCreate | KernelValues.flagExclusive) {
+                rule.encode(into: $0)
+            }
         case .deleteRule(let rule):
             request.append(type: KernelValues.deleteRule, flags: ack) { rule.encode(into: $0) }
         case .addAddress(let address, let index):
@@ -191,7 +203,7 @@ final class RouteSocket {
     /// Brings the device up and keeps the kernel from putting addresses of its own on it.
     ///
     /// Reverse path: packets released to the stack arrive here from sources that are routed elsewhere. The kernel takes the
-    /// stricter of the host's setting and the device's, where loose (2) counts as more than strict (1), so loose here always holds.
+    /// higher of the host's setting and the device's, and loose (2) is more than strict (1), so loose here always holds.
     func configureDevice(index: UInt32, name: String) throws(KernelError) {
         func change(_ up: Bool, _ specific: (NetlinkMessage) -> Void) throws(KernelError) -> NetlinkFailure? {
             var request = socket.writer()
@@ -206,7 +218,9 @@ final class RouteSocket {
         _ = try change(false) { message in
             message.putNested(KernelValues.linkFamilySpecific) {
                 message.putNested(UInt16(KernelValues.familyIPv4)) {
-                    message.putNested(KernelValues.linkInetConfiguration) { message.put(KernelValues.configurationReversePath, u32: 2) }
+                    message.putNested(KernelValues.linkInetConfiguration) {
+                        message.put(KernelValues.configurationReversePath, u32: 2)
+                    }
                 }
             }
         }

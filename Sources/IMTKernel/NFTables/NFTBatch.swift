@@ -35,37 +35,49 @@ struct NFTBatch: ~Copyable {
 
     mutating func add(table: TableDefinition) {
         append(KernelValues.nftNewTable, KernelValues.flagCreate, table, "create", "") { message in
-            if let object = NFTTable(table.name, family: table.family) { nftnl_table_nlmsg_build_payload(message, object.pointer) }
+            if let object = NFTTable(table.name, family: table.family) {
+                nftnl_table_nlmsg_build_payload(message, object.pointer)
+            }
         }
     }
 
     mutating func delete(table: TableDefinition) {
         append(KernelValues.nftDeleteTable, 0, table, "delete", "") { message in
-            if let object = NFTTable(table.name, family: table.family) { nftnl_table_nlmsg_build_payload(message, object.pointer) }
+            if let object = NFTTable(table.name, family: table.family) {
+                nftnl_table_nlmsg_build_payload(message, object.pointer)
+            }
         }
     }
 
     mutating func add(set: SetDefinition, to table: TableDefinition) {
         append(KernelValues.nftNewSet, KernelValues.flagCreate, table, "create", set.name) { message in
-            if let object = NFTSet(set, table: table.name, family: table.family) { nftnl_set_nlmsg_build_payload(message, object.pointer) }
+            if let object = NFTSet(set, table: table.name, family: table.family) {
+                nftnl_set_nlmsg_build_payload(message, object.pointer)
+            }
         }
     }
 
     mutating func add(chain: ChainDefinition, to table: TableDefinition) {
         append(KernelValues.nftNewChain, KernelValues.flagCreate, table, "create chain", chain.name) { message in
-            if let object = NFTChain(chain, table: table.name, family: table.family) { nftnl_chain_nlmsg_build_payload(message, object.pointer) }
+            if let object = NFTChain(chain, table: table.name, family: table.family) {
+                nftnl_chain_nlmsg_build_payload(message, object.pointer)
+            }
         }
     }
 
     mutating func add(rule: [Expression], to chain: String, of table: TableDefinition) {
         append(KernelValues.nftNewRule, KernelValues.flagCreate | 0x800, table, "add rule to", chain) { message in
-            if let object = NFTRule(rule, chain: chain, table: table.name, family: table.family) { nftnl_rule_nlmsg_build_payload(message, object.pointer) }
+            if let object = NFTRule(rule, chain: chain, table: table.name, family: table.family) {
+                nftnl_rule_nlmsg_build_payload(message, object.pointer)
+            }
         }
     }
 
     mutating func deleteRules(of chain: String, in table: TableDefinition) {
         append(KernelValues.nftDeleteRule, 0, table, "clear chain", chain) { message in
-            if let object = NFTRule([], chain: chain, table: table.name, family: table.family) { nftnl_rule_nlmsg_build_payload(message, object.pointer) }
+            if let object = NFTRule([], chain: chain, table: table.name, family: table.family) {
+                nftnl_rule_nlmsg_build_payload(message, object.pointer)
+            }
         }
     }
 
@@ -130,7 +142,8 @@ struct SealedBatch: ~Copyable {
         if let refusal = answers.first(where: { $0.errno != 0 }) {
             let label = labels.first { $0.sequence == refusal.sequence }
             throw KernelError(
-                KernelError.code(of: refusal.errno), operation: operation, object: label.map(Self.describe) ?? "the whole transaction",
+                KernelError.code(of: refusal.errno), operation: operation,
+                object: label.map(Self.describe) ?? "the whole transaction",
                 errno: refusal.errno, sequence: refusal.sequence, kernelMessage: refusal.message)
         }
         guard answers.count >= labels.count else {

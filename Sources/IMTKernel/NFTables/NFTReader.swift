@@ -42,7 +42,8 @@ extension NetlinkSocket {
         guard !wanted.isEmpty else { return result }
         var request = writer()
         for element in wanted {
-            request.append(type: KernelValues.subsystemTables | KernelValues.nftGetElement, flags: KernelValues.flagAck) { message in
+            request.append(type: KernelValues.subsystemTables | KernelValues.nftGetElement, flags: KernelValues.flagAck) {
+                message in
                 message.putHeader([table.family, 0, 0, 0])
                 message.putElements([SetElement(key: element.key)], set: set, table: table.name)
             }
@@ -60,7 +61,9 @@ extension KernelElement {
     }
 
     private static func decode(_ attributes: NetlinkAttributes) -> KernelElement? {
-        guard let key = attributes.first(KernelValues.elementKey)?.nested.first(KernelValues.dataValue)?.octets else { return nil }
+        guard let key = attributes.first(KernelValues.elementKey)?.nested.first(KernelValues.dataValue)?.octets else {
+            return nil
+        }
         let data = attributes.first(KernelValues.elementData)?.nested.first(KernelValues.dataValue)?.octets
         var element = KernelElement(key: key, data: data ?? [])
         if let expression = attributes.first(KernelValues.elementExpression)?.nested,

@@ -21,13 +21,16 @@ final class NetlinkSocket {
 
     init(protocol number: Int32, name: String, groups: [UInt32] = []) throws(KernelError) {
         self.name = name
-        descriptor = socket(AF_NETLINK, Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue), number)
+        descriptor = socket(
+            AF_NETLINK, Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue), number)
         guard descriptor >= 0 else { throw .system("open netlink socket", name) }
         buffer = .allocate(byteCount: Self.datagramBytesMax, alignment: 16)
         var address = sockaddr_nl()
         address.nl_family = sa_family_t(AF_NETLINK)
         let bound = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_nl>.size)) }
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_nl>.size))
+            }
         }
         guard bound == 0 else { throw .system("bind netlink socket", name) }
         // Without CAP_NET_ADMIN the first fails; the defaults then still serve small tables.
@@ -75,7 +78,7 @@ final class NetlinkSocket {
         guard sent == bytes.count else { throw .system(operation, "send \(bytes.count) octets to \(name)") }
         let first = writer.firstSequence
         try drain(operation: operation) { incoming in
-            // Nothing but answers to this request arrives on a request socket; what does not match is left over from one that failed.
+            // Nothing but answers to this request arrives here; what does not match is left over from one that failed.
             guard incoming.sequence &- first < writer.nextSequence &- first else { return }
             if incoming.type == KernelValues.messageError {
                 if let answer = NetlinkFailure.decode(incoming) { answers.append(answer) }
@@ -100,7 +103,9 @@ final class NetlinkSocket {
             sequence = request.nextSequence
             discardStale()
             let bytes = request.bytes
-            guard send(descriptor, bytes.baseAddress, bytes.count, 0) == bytes.count else { throw .system(operation, "send to \(name)") }
+            guard send(descriptor, bytes.baseAddress, bytes.count, 0) == bytes.count else {
+                throw .system(operation, "send to \(name)")
+            }
             var done = false
             var interrupted = false
             var failure: Int32 = 0

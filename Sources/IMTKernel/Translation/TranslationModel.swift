@@ -4,6 +4,8 @@ import MATSignal
 struct TranslationModel: Equatable {
     var outbound: [HomePair: MobilePair] = [:]
     var inbound: [MobilePair: HomePair] = [:]
+    /// The keys of `outbound`, as source NAT's set has them.
+    var mapped: Set<HomePair> = []
     var plain: Set<IPAddress> = []
     var locators: Set<IPAddress> = []
     /// HoAs that are on no real link: from these, plain traffic needs source NAT.
@@ -16,7 +18,10 @@ struct TranslationModel: Equatable {
             case .setOutbound(let home, let mobile):
                 try Self.check(home, mobile)
                 outbound[home] = mobile
-            case .removeOutbound(let home): outbound[home] = nil
+                mapped.insert(home)
+            case .removeOutbound(let home):
+                outbound[home] = nil
+                mapped.remove(home)
             case .setInbound(let mobile, let home):
                 try Self.check(home, mobile)
                 inbound[mobile] = home
@@ -49,40 +54,64 @@ struct SetDifference {
     var added: [SetElement] = []
 }
 
+/// The keys that a list of changes concerns: a commit of one entry must not compare thousands.
+struct TouchedKeys {
+    var homes: Set<HomePair> = []
+    var mobiles: Set<MobilePair> = []
+    var addresses: Set<IPAddress> = []
+
+    init(_ changes: [IMTChange]) {
+        for change in changes {
+            switch change {
+            case .setOutbound(let home, _), .removeOutbound(let home):
+                homes.insert(home)
+                addresses.insert(home.peer.address)
+            case .setInbound(let mobile, _), .removeInbound(let mobile): mobiles.insert(mobile)
+            case .setPlain(let address, _), .removePlain(let address): addresses.insert(address)
+            }
+        }
+    }
+}
+
 extension TranslationModel {
     /// Which elements bring a kernel that holds `old` to this model. A changed entry is removed and added in one transaction: the
     /// kernel has no other way, and no packet sees it missing.
-    func differences(from old: TranslationModel, isIPv4: Bool) -> [SetDifference] {
-        [
-            Self.compare(
-                TranslationRuleset.out, old.outbound, outbound, isIPv4, family: \.own.isIPv4, key: \.key, data: { $0.data }),
-            Self.compare(
-                TranslationRuleset.into, old.inbound, inbound, isIPv4, family: \.own.isIPv4, key: \.key, data: { $0.data }),
-            Self.compare(TranslationRuleset.plainSources, old.plain, plain, isIPv4),
-            Self.compare(TranslationRuleset.moas, old.locators, locators, isIPv4),
-            Self.compare(TranslationRuleset.homes, old.homes, homes, isIPv4),
+    ///
+    /// - Parameter touched: the only keys that may differ; `nil` if any may.
+    func differences(from old: TranslationModel, isIPv4: Bool, touched: TouchedKeys? = nil) -> [SetDifference] {
+        let homes = touched?.homes ?? Set(outbound.keys).union(old.outbound.keys).union(mapped).union(old.mapped)
+        let mobiles = touched?.mobiles ?? Set(inbound.keys).union(old.inbound.keys)
+        var out = SetDifference(set: TranslationRuleset.out)
+        var keys = SetDifference(set: TranslationRuleset.mapped)
+        var into = SetDifference(set: TranslationRuleset.into)
+        for home in homes where home.own.isIPv4 == isIPv4 {
+            out.note(key: home.key, old: old.outbound[home]?.data, new: outbound[home]?.data)
+            keys.note(key: home.key, old: old.mapped.contains(home) ? [] : nil, new: mapped.contains(home) ? [] : nil)
+        }
+        for mobile in mobiles where mobile.own.isIPv4 == isIPv4 {
+            into.note(key: mobile.key, old: old.inbound[mobile]?.data, new: inbound[mobile]?.data)
+        }
+        return [
+            out, keys, into,
+            SetDifference(TranslationRuleset.plainSources, old.plain, plain, isIPv4, touched?.addresses),
+            SetDifference(TranslationRuleset.moas, old.locators, locators, isIPv4, nil),
+            SetDifference(TranslationRuleset.homes, old.homes, self.homes, isIPv4, nil),
         ]
     }
+}
 
-    private static func compare<Key: Hashable, Value: Equatable>(
-        _ name: String, _ old: [Key: Value], _ new: [Key: Value], _ isIPv4: Bool, family: (Key) -> Bool, key: (Key) -> [UInt8],
-        data: (Value) -> [UInt8]
-    ) -> SetDifference {
-        var difference = SetDifference(set: name)
-        for (entry, value) in old where family(entry) == isIPv4 && new[entry] != value {
-            difference.removed.append(SetElement(key: key(entry)))
-        }
-        for (entry, value) in new where family(entry) == isIPv4 && old[entry] != value {
-            difference.added.append(SetElement(key: key(entry), data: data(value)))
-        }
-        return difference
+extension SetDifference {
+    fileprivate mutating func note(key: [UInt8], old: [UInt8]?, new: [UInt8]?) {
+        guard old != new else { return }
+        if old != nil { removed.append(SetElement(key: key)) }
+        if let new { added.append(SetElement(key: key, data: new)) }
     }
 
-    private static func compare(_ name: String, _ old: Set<IPAddress>, _ new: Set<IPAddress>, _ isIPv4: Bool) -> SetDifference {
-        SetDifference(
-            set: name,
-            removed: old.subtracting(new).filter { $0.isIPv4 == isIPv4 }.map { SetElement(key: $0.packetOctets) },
-            added: new.subtracting(old).filter { $0.isIPv4 == isIPv4 }.map { SetElement(key: $0.packetOctets) })
+    fileprivate init(_ name: String, _ old: Set<IPAddress>, _ new: Set<IPAddress>, _ isIPv4: Bool, _ touched: Set<IPAddress>?) {
+        set = name
+        for address in touched ?? old.union(new) where address.isIPv4 == isIPv4 {
+            note(key: address.packetOctets, old: old.contains(address) ? [] : nil, new: new.contains(address) ? [] : nil)
+        }
     }
 }
 
@@ -120,7 +149,8 @@ extension MobilePair {
 }
 
 private func splitPair(_ octets: [UInt8]) -> (IPAddress, IPAddress)? {
-    guard let first = IPAddress(octets: octets.prefix(octets.count / 2)), let second = IPAddress(octets: octets.suffix(octets.count / 2))
+    guard let first = IPAddress(octets: octets.prefix(octets.count / 2)),
+        let second = IPAddress(octets: octets.suffix(octets.count / 2))
     else { return nil }
     return (first, second)
 }

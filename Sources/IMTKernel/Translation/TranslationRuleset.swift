@@ -9,9 +9,9 @@ import MATSignal
 ///     postrouting 310  translate mapped: become MoAs       (conntrack, local delivery)
 ///
 /// Why translation leaves in postrouting and enters in prerouting, outside of conntrack on both sides: conntrack, source NAT
-/// and a host's own firewall then see one conversation between HoAs, the same before and after every handover. Translated in the output hook,
-/// a connection would go out between MoAs and come back between HoAs: to conntrack, two halves that never meet, and `ct state
-/// established` would not match the answers.
+/// and a host's own firewall then see one conversation between HoAs, the same before and after every handover. Translated in
+/// the output hook, a connection would go out between MoAs and come back between HoAs: to conntrack, two halves that never
+/// meet, and `ct state established` would not match the answers.
 ///
 /// The tables have neither the owner nor the persist flag (kernel 6.9 for the second): an owner's table dies with it on
 /// older kernels, and a killed agent must leave translation working. What others remove is found and put back.
@@ -27,7 +27,7 @@ struct TranslationRuleset {
     static let heldPerSecondMax: UInt64 = 1000
     static let heldBurstMax: UInt32 = 500
 
-    static let out = "out", into = "in", moas = "moas", homes = "homes", plainSources = "plain_sources"
+    static let out = "out", into = "in", mapped = "mapped", moas = "moas", homes = "homes", plainSources = "plain_sources"
     static let plainPairs = "plain_pairs", plainFlows = "plain_flows"
     static let alwaysPlainChain = "always_plain"
 
@@ -45,7 +45,8 @@ struct TranslationRuleset {
 
     private var sets: [SetDefinition] {
         let map = SetDefinition(
-            name: Self.out, flags: SetDefinition.mapFlag, identifier: 1, keyType: pairType, keyBytes: 2 * width, dataType: pairType,
+            name: Self.out, flags: SetDefinition.mapFlag, identifier: 1, keyType: pairType, keyBytes: 2 * width,
+            dataType: pairType,
             dataBytes: 2 * width, size: Self.peersMax, counts: true)
         var into = map
         into.name = Self.into
@@ -65,7 +66,10 @@ struct TranslationRuleset {
         let flows = SetDefinition(
             name: Self.plainFlows, flags: SetDefinition.dynamicFlags, identifier: 7,
             keyType: pairType << 18 | 12 << 12 | 13 << 6 | 13, keyBytes: 2 * width + 12, size: Self.plainFlowsMax)
-        return [map, into, addresses, homes, plain, pairs, flows]
+        // The keys of `out` again: a look-up there counts, and source NAT only wants to know.
+        let mapped = SetDefinition(
+            name: Self.mapped, flags: 0, identifier: 8, keyType: pairType, keyBytes: 2 * width, size: Self.peersMax)
+        return [map, into, mapped, addresses, homes, plain, pairs, flows]
     }
 
     // MARK: Header fields
@@ -102,7 +106,9 @@ struct TranslationRuleset {
     private var echoRequest: [UInt8] { isIPv4 ? [8] : [128] }
     private var echoReply: [UInt8] { isIPv4 ? [0] : [129] }
 
-    private func isProtocol(_ number: [UInt8]) -> [Expression] { [.meta(.protocolNumber, into: r0), .compare(r0, .equal, number)] }
+    private func isProtocol(_ number: [UInt8]) -> [Expression] {
+        [.meta(.protocolNumber, into: r0), .compare(r0, .equal, number)]
+    }
     private func isType(_ type: [UInt8], _ comparison: Comparison = .equal) -> [Expression] {
         [.load(transport(0, 1), into: r0), .compare(r0, comparison, type)]
     }
@@ -118,7 +124,8 @@ struct TranslationRuleset {
     /// UDP with both ports in {6288, 6289}: one masked compare of both.
     private var isSignalling: [Expression] {
         isProtocol(Self.udp) + [
-            .load(transport(0, 4), into: r0), .mask(r0, [0xFF, 0xFE, 0xFF, 0xFE]), .compare(r0, .equal, [0x18, 0x90, 0x18, 0x90]),
+            .load(transport(0, 4), into: r0), .mask(r0, [0xFF, 0xFE, 0xFF, 0xFE]),
+            .compare(r0, .equal, [0x18, 0x90, 0x18, 0x90]),
         ]
     }
 
@@ -146,7 +153,8 @@ struct TranslationRuleset {
                 isSignalling + [.verdict(.accept)],
                 isError + [.verdict(.jump("quoted_out"))],
                 [
-                    .load(pair, into: r0), .lookup(set: Self.out, key: r0, into: r0), .write(pair, from: r0, checksum: outerChecksum),
+                    .load(pair, into: r0), .lookup(set: Self.out, key: r0, into: r0),
+                    .write(pair, from: r0, checksum: outerChecksum),
                     .verdict(.accept),
                 ],
                 isInterface(.outputName, configuration.deviceName, .notEqual) + [
@@ -200,7 +208,8 @@ struct TranslationRuleset {
                 // A look-up of the pair alone costs mapped packets little; only hosts with such a flow pay for the whole key.
                 [.load(pair, into: r0), .lookup(set: Self.plainPairs, key: r0, into: nil), .verdict(.jump("plain"))],
                 [
-                    .load(pair, into: r0), .lookup(set: Self.into, key: r0, into: r0), .write(pair, from: r0, checksum: outerChecksum),
+                    .load(pair, into: r0), .lookup(set: Self.into, key: r0, into: r0),
+                    .write(pair, from: r0, checksum: outerChecksum),
                     .verdict(.accept),
                 ],
                 [.load(destination, into: r0), .lookup(set: Self.moas, key: r0, into: nil), .verdict(.goTo("stranger"))],
@@ -225,7 +234,8 @@ struct TranslationRuleset {
         // The quoted source and destination are ours and the peer's; `in` is keyed the other way round.
         let quote: [Expression] = [.load(quotedDestination, into: r0), .load(quotedSource, into: r1)]
         let rewriteQuote: [Expression] = [
-            .write(quotedDestination, from: r0, checksum: quotedChecksum), .write(quotedSource, from: r1, checksum: quotedChecksum),
+            .write(quotedDestination, from: r0, checksum: quotedChecksum),
+            .write(quotedSource, from: r1, checksum: quotedChecksum),
         ]
         let flow: [Expression] = [
             .load(quotedProtocol, into: r2), .load(transport(quotedPorts + 2, 2), into: Register(2 * words + 1)),
@@ -297,7 +307,7 @@ struct TranslationRuleset {
         ChainDefinition(
             name: "snat", hook: .init(type: "nat", number: 4, priority: 100),
             rules: [
-                [.load(pair, into: r0), .lookup(set: Self.out, key: r0, into: r0), .verdict(.accept)],
+                [.load(pair, into: r0), .lookup(set: Self.mapped, key: r0, into: nil), .verdict(.accept)],
                 isInterface(.outputName, configuration.deviceName, .notEqual) + [
                     .load(source, into: r0), .lookup(set: Self.homes, key: r0, into: nil), .masquerade,
                 ],

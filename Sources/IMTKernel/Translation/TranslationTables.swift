@@ -16,7 +16,9 @@ final class TranslationTables {
         socket = try NetlinkSocket(protocol: KernelValues.netlinkNetfilter, name: "nftables")
     }
 
-    private func ruleset(_ isIPv4: Bool) -> TranslationRuleset { TranslationRuleset(isIPv4: isIPv4, configuration: configuration) }
+    private func ruleset(_ isIPv4: Bool) -> TranslationRuleset {
+        TranslationRuleset(isIPv4: isIPv4, configuration: configuration)
+    }
     private var families: [TableDefinition] { [ruleset(true).table, ruleset(false).table] }
 
     // MARK: Start and stop
@@ -45,10 +47,17 @@ final class TranslationTables {
         var found = TranslationModel()
         for table in families {
             for element in try socket.elements(of: TranslationRuleset.out, in: table) {
-                if let home = HomePair(key: element.key), let mobile = MobilePair(data: element.data) { found.outbound[home] = mobile }
+                if let home = HomePair(key: element.key), let mobile = MobilePair(data: element.data) {
+                    found.outbound[home] = mobile
+                }
+            }
+            for element in try socket.elements(of: TranslationRuleset.mapped, in: table) {
+                if let home = HomePair(key: element.key) { found.mapped.insert(home) }
             }
             for element in try socket.elements(of: TranslationRuleset.into, in: table) {
-                if let mobile = MobilePair(key: element.key), let home = HomePair(data: element.data) { found.inbound[mobile] = home }
+                if let mobile = MobilePair(key: element.key), let home = HomePair(data: element.data) {
+                    found.inbound[mobile] = home
+                }
             }
             found.plain.formUnion(try addresses(of: TranslationRuleset.plainSources, in: table))
             found.locators.formUnion(try addresses(of: TranslationRuleset.moas, in: table))
@@ -94,10 +103,11 @@ final class TranslationTables {
     ///
     /// If the kernel refuses, the whole is left as it was, and what is known of it is read anew so that the next try starts from
     /// the truth. If the tables are gone, somebody flushed the ruleset: they are installed again with what was wanted.
+    /// - Parameter touched: the only keys of which `wanted` differs from the model, if the caller knows.
     /// - Returns: whether they had to be.
-    func commit(_ wanted: TranslationModel) throws(KernelError) -> Bool {
+    func commit(_ wanted: TranslationModel, touched: TouchedKeys? = nil) throws(KernelError) -> Bool {
         let tables = families
-        let differences = tables.map { wanted.differences(from: model, isIPv4: $0.isIPv4) }
+        let differences = tables.map { wanted.differences(from: model, isIPv4: $0.isIPv4, touched: touched) }
         for (table, sets) in zip(tables, differences) { carryCounters(sets, of: table) }
         var batch = NFTBatch(firstSequence: nextSequence)
         for (table, sets) in zip(tables, differences) { Self.append(sets, of: table, to: &batch) }
@@ -152,9 +162,13 @@ final class TranslationTables {
             // An entry that can't be read has lost its counts, which is no reason to refuse the change.
             switch set.set {
             case TranslationRuleset.out:
-                for element in (try? socket.elements(set.removed, of: set.set, in: table)) ?? [] { Self.add(out: element, to: &carried) }
+                for element in (try? socket.elements(set.removed, of: set.set, in: table)) ?? [] {
+                    Self.add(out: element, to: &carried)
+                }
             case TranslationRuleset.into:
-                for element in (try? socket.elements(set.removed, of: set.set, in: table)) ?? [] { Self.add(into: element, to: &carried) }
+                for element in (try? socket.elements(set.removed, of: set.set, in: table)) ?? [] {
+                    Self.add(into: element, to: &carried)
+                }
             default: break
             }
         }

@@ -11,9 +11,6 @@ final class TunnelDevice {
     static let packetBytesMax = 65_536
     /// Packets taken per turn of the event loop; more wait for the next.
     static let packetsPerTurnMax = 64
-    /// The path's real MTU is on the peer's route. Captured packets of other sizes are resent by their senders.
-    static let mtu = 1500
-
     let descriptor: Int32
     let name: String
     let index: UInt32
@@ -45,11 +42,12 @@ final class TunnelDevice {
             let reason = errno
             close(descriptor)
             buffer.deallocate()
-            let object = switch reason {
-            case EBUSY: "\(name) is in use by another process; is another agent running?"
-            case EINVAL: "\(name) exists and is no TUN device; configure another device name"
-            default: name
-            }
+            let object =
+                switch reason {
+                case EBUSY: "\(name) is in use by another process; is another agent running?"
+                case EINVAL: "\(name) exists and is no TUN device; configure another device name"
+                default: name
+                }
             throw .system("attach to the TUN device", object, errno: reason)
         }
         index = if_nametoindex(name)
@@ -65,12 +63,14 @@ final class TunnelDevice {
     func forget() { mat_ioctl(descriptor, Self.setPersist, nil) }
 
     /// Calls `body` for each waiting packet.
-    func readPackets(_ body: (UnsafeRawBufferPointer) -> Void) {
+    /// - Returns: whether the device still exists.
+    func readPackets(_ body: (UnsafeRawBufferPointer) -> Void) -> Bool {
         for _ in 0..<Self.packetsPerTurnMax {
             let count = read(descriptor, buffer.baseAddress, buffer.count)
-            guard count > 0 else { return }
+            guard count > 0 else { return errno == EAGAIN || errno == EINTR }
             body(UnsafeRawBufferPointer(rebasing: buffer[0..<count]))
         }
+        return true
     }
 
     /// Gives a packet to the stack as if it had arrived on the device.

@@ -66,7 +66,7 @@ extension NodeCore {
         destination.isAsked = true
         destinations[hoa] = destination
         start(.queryPeer(hoa), .maQuery, to: set.endpoints, now)
-        start(.notifyServer(hoa), .haNotify, to: set.endpoints, now)
+        notifyServers(of: hoa, set, now)
     }
 
     /// The mapping is in force.
@@ -81,7 +81,7 @@ extension NodeCore {
         if code == .ok {
             peers[hoa]?.knowsUs = true
         } else {
-            let reason = code.map { "\($0)\(text.map { " (\($0))" } ?? "")" } ?? "no answer"
+            let reason = code.map { "\($0)\(text.map { " (\($0))" } ?? "")" } ?? text ?? "no answer"
             log(code == .authenticationFailed || code == .refused ? .warning : .info, "the IMS of \(hoa) did not take our HA Notify: \(reason)")
         }
         if destinations[hoa] != nil {

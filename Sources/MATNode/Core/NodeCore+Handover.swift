@@ -99,13 +99,24 @@ extension NodeCore {
     /// the same time.
     private mutating func tellServers(_ hoa: HomeAddress, _ now: Now) {
         for peer in peers.values where peer.hoa.isIPv4 == hoa.isIPv4 {
-            guard let servers = serverSets[peer.hoa], servers.expires > now.monotonic else {
+            guard let servers = knownServers(of: peer.hoa, now) else {
                 lookUp(peer.hoa, for: .peer, now)
                 continue
             }
-            start(.notifyServer(peer.hoa), .haNotify, to: servers.endpoints, now)
+            notifyServers(of: peer.hoa, servers, now)
             start(.queryPeer(peer.hoa), .maQuery, to: servers.endpoints, now)
         }
+    }
+
+    /// HA Notify, from a locator that our record lists: an IMS_CN believes a notifier only at such a source (section 7 (3)).
+    mutating func notifyServers(of peer: HomeAddress, _ servers: ServerSet, _ now: Now) {
+        guard let own = home(for: peer), let source = desiredLocators(of: own).first else { return }
+        let targets = servers.endpoints.filter { $0.address.isIPv4 == source.isIPv4 }
+        guard !targets.isEmpty else {
+            serverNotified(peer, nil, "it has no \(source.isIPv4 ? "IPv4" : "IPv6") address", now)
+            return
+        }
+        start(.notifyServer(peer), .haNotify, to: targets, now)
     }
 
     /// A peer acked our record, refused it, or stayed silent (`nil`) for the three tries of section 7: in each case its

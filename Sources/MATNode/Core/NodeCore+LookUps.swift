@@ -6,6 +6,8 @@ enum LookUpPurpose: Hashable, Sendable {
     case destination
     case record(PendingRecord)
     case peer
+    /// Nobody waits: what is known has expired, and is used until there is something newer.
+    case refresh
 }
 
 extension NodeCore {
@@ -26,6 +28,14 @@ extension NodeCore {
         emit(.lookUp(hoa))
     }
 
+    /// The IMSs of a peer as far as they are known; expired knowledge is used while the DNS is asked again, because right
+    /// after a move the DNS may not be reachable yet.
+    mutating func knownServers(of hoa: HomeAddress, _ now: Now) -> ServerSet? {
+        guard let set = serverSets[hoa] else { return nil }
+        if set.expires <= now.monotonic { lookUp(hoa, for: .refresh, now) }
+        return set
+    }
+
     /// A delayed look-up of an own HoA is due.
     mutating func lookUp(_ hoa: HomeAddress, _ now: Now) {
         guard homes[hoa] != nil else { return }
@@ -40,6 +50,7 @@ extension NodeCore {
             case .destination: destinationLookedUp(hoa, result, now)
             case .record(let pending): recordLookedUp(pending, result, now)
             case .peer: peerLookedUp(hoa, result, now)
+            case .refresh: break
             }
         }
     }

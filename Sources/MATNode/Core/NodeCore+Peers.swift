@@ -152,7 +152,7 @@ extension NodeCore {
     mutating func peerLookedUp(_ hoa: HomeAddress, _ result: ServerLookup, _ now: Now) {
         guard peers[hoa] != nil, case .found(let set) = result else { return }
         start(.queryPeer(hoa), .maQuery, to: set.endpoints, now)
-        if peers[hoa]?.knowsUs == false { start(.notifyServer(hoa), .haNotify, to: set.endpoints, now) }
+        if peers[hoa]?.knowsUs == false { notifyServers(of: hoa, set, now) }
     }
 
     // MARK: Polling
@@ -177,7 +177,7 @@ extension NodeCore {
 
     /// Asks the peer's IMS, looking it up first if it is not known (any more).
     mutating func query(_ hoa: HomeAddress, _ now: Now) {
-        if let set = serverSets[hoa], set.expires > now.monotonic {
+        if let set = knownServers(of: hoa, now) {
             start(.queryPeer(hoa), .maQuery, to: set.endpoints, now)
         } else {
             lookUp(hoa, for: .peer, now)

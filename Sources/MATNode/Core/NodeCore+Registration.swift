@@ -15,12 +15,14 @@ extension NodeCore {
             homes[hoa] = home
             return
         }
-        guard let servers = home.servers, servers.expires > now.monotonic || home.phase == .pausing else {
+        guard let servers = home.servers else {
             home.phase = .waiting
             homes[hoa] = home
             lookUp(hoa, for: .home, now)
             return
         }
+        // What the DNS said last is used while it is asked again: right after a move it may not be reachable yet.
+        if servers.expires <= now.monotonic { lookUp(hoa, for: .home, now) }
         // The datagram's source proves itself; each further locator needs a cookie fetched from there.
         var missing: [(MobileAddress, Endpoint)] = []
         for moa in locators.dropFirst() where !home.unproven.contains(moa) {
@@ -123,10 +125,14 @@ extension NodeCore {
         guard var home = homes[hoa] else { return }
         switch result {
         case .found(let set):
+            let isNews = home.servers?.endpoints.sorted(by: { "\($0)" < "\($1)" }) != set.endpoints.sorted(by: { "\($0)" < "\($1)" })
             home.servers = set
+            if isNews { home.serverHasCertificate = false }
             homes[hoa] = home
-            register(hoa, now)
-            rememberSequence(hoa)
+            if isNews || home.phase == .waiting || home.phase == .pausing {
+                register(hoa, now)
+                rememberSequence(hoa)
+            }
         case .absent:
             home.problem = "the DNS has no IMS record for \(hoa); its operator must add the lines that `mat zone` writes"
             homes[hoa] = home
@@ -144,11 +150,6 @@ extension NodeCore {
         home.failures += 1
         homes[hoa] = home
         deadlines.set(.lookUp(hoa), at: now.monotonic + home.pause)
-        // Stale knowledge of the servers beats none.
-        if home.servers != nil, home.phase == .waiting {
-            homes[hoa]?.phase = .pausing
-            register(hoa, now)
-        }
     }
 
     mutating func registrationAnswered(_ hoa: HomeAddress, _ reply: IMSUpdateReply, _ now: Now) {

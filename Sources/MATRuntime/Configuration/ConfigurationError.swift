@@ -42,6 +42,7 @@ final class ConfigurationReport {
     }
 
     var error: ConfigurationError? {
-        problems.isEmpty ? nil : ConfigurationError(problems: problems.sorted { ($0.line ?? 0, $0.path) < ($1.line ?? 0, $1.path) })
+        problems.isEmpty
+            ? nil : ConfigurationError(problems: problems.sorted { ($0.line ?? 0, $0.path) < ($1.line ?? 0, $1.path) })
     }
 }

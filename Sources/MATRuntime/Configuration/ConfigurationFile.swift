@@ -10,7 +10,9 @@ public enum ConfigurationFile {
     ///   collected and thrown by `ConfigurationSection.finish()`.
     public static func read(path: String) throws(ConfigurationError) -> ConfigurationSection {
         let bytes = try contents(path)
-        guard let text = String(validating: bytes, as: UTF8.self) else { throw failure(path, nil, "is not UTF-8 text", "save it as UTF-8") }
+        guard let text = String(validating: bytes, as: UTF8.self) else {
+            throw failure(path, nil, "is not UTF-8 text", "save it as UTF-8")
+        }
         return try parse(text, file: path)
     }
 
@@ -41,11 +43,15 @@ public enum ConfigurationFile {
 
     private static func problem(from error: any Error, file: String) -> ConfigurationError {
         switch error as? YamlError {
-        case .scanner(let context, let text, let mark, _)?, .parser(let context, let text, let mark, _)?, .composer(let context, let text, let mark, _)?:
+        case .scanner(let context, let text, let mark, _)?, .parser(let context, let text, let mark, _)?,
+            .composer(let context, let text, let mark, _)?:
             let place = context.map { " \($0.text.trimmed)" } ?? ""
-            return failure(file, mark.line, "\(text.trimmed)\(place) (column \(mark.column))", "check indentation, colons and quotes here")
+            return failure(
+                file, mark.line, "\(text.trimmed)\(place) (column \(mark.column))", "check indentation, colons and quotes here")
         case .duplicatedKeysInMapping(let duplicates, let context)?:
-            return failure(file, context.mark.line, "\(duplicates.joined(separator: ", ")) is given more than once in this section", "keep one of them")
+            return failure(
+                file, context.mark.line, "\(duplicates.joined(separator: ", ")) is given more than once in this section",
+                "keep one of them")
         case .reader(let text, _, _, _)?:
             return failure(file, nil, "can't be read as text: \(text)", "save it as UTF-8 without control characters")
         default:
@@ -56,7 +62,9 @@ public enum ConfigurationFile {
     private static func contents(_ path: String) throws(ConfigurationError) -> [UInt8] {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else {
-            let remedy = errno == ENOENT ? "create it or name another with --config" : errno == EACCES ? "run as root or make it readable" : nil
+            let remedy =
+                errno == ENOENT
+                ? "create it or name another with --config" : errno == EACCES ? "run as root or make it readable" : nil
             throw failure(path, nil, String(cString: strerror(errno)), remedy)
         }
         defer { close(descriptor) }
@@ -70,7 +78,9 @@ public enum ConfigurationFile {
             }
             if count == 0 { return bytes }
             bytes += chunk.prefix(count)
-            if bytes.count > fileBytesMax { throw failure(path, nil, "has more than \(fileBytesMax) bytes", "name the configuration file") }
+            if bytes.count > fileBytesMax {
+                throw failure(path, nil, "has more than \(fileBytesMax) bytes", "name the configuration file")
+            }
         }
     }
 }

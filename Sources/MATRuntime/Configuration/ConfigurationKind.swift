@@ -25,14 +25,19 @@ extension ConfigurationKind where Value == String {
 
     /// An absolute path: a daemon's working directory is nobody's business, so a relative one would mean nothing.
     public static var path: Self {
-        Self { $0.hasPrefix("/") ? .value($0) : .rejected(reason: "is not an absolute path", remedy: "write it from the root on, such as /var/lib/mat/file") }
+        Self {
+            $0.hasPrefix("/")
+                ? .value($0)
+                : .rejected(reason: "is not an absolute path", remedy: "write it from the root on, such as /var/lib/mat/file")
+        }
     }
 }
 
 extension ConfigurationKind where Value == Int {
     public static func int(in range: ClosedRange<Int> = Int.min...Int.max) -> Self {
         Self { text in
-            let bounds = range == Int.min...Int.max ? "a whole number" : "a whole number from \(range.lowerBound) to \(range.upperBound)"
+            let bounds =
+                range == Int.min...Int.max ? "a whole number" : "a whole number from \(range.lowerBound) to \(range.upperBound)"
             guard let number = Int(text) else { return .rejected(reason: "is not a whole number", remedy: "write \(bounds)") }
             guard range.contains(number) else { return .rejected(reason: "is out of range", remedy: "write \(bounds)") }
             return .value(number)
@@ -44,7 +49,9 @@ extension ConfigurationKind where Value == UInt16 {
     /// A UDP or TCP port, 1 to 65535.
     public static var port: Self {
         Self { text in
-            guard let number = UInt16(text), number > 0 else { return .rejected(reason: "is not a port", remedy: "write a number from 1 to 65535") }
+            guard let number = UInt16(text), number > 0 else {
+                return .rejected(reason: "is not a port", remedy: "write a number from 1 to 65535")
+            }
             return .value(number)
         }
     }
@@ -70,7 +77,8 @@ extension ConfigurationKind where Value == Duration {
     public static func duration(in range: ClosedRange<Duration> = .zero ... .seconds(315_360_000)) -> Self {
         Self { text in
             guard let duration = ConfigurationDuration.parse(text) else {
-                return .rejected(reason: "is not a duration", remedy: "write it as in 250ms, 30s, 5m, 2h or 7d; a plain number means seconds")
+                return .rejected(
+                    reason: "is not a duration", remedy: "write it as in 250ms, 30s, 5m, 2h or 7d; a plain number means seconds")
             }
             guard range.contains(duration) else {
                 let (low, high) = (ConfigurationDuration.write(range.lowerBound), ConfigurationDuration.write(range.upperBound))
@@ -95,10 +103,12 @@ extension ConfigurationKind where Value == HomeAddress {
     public static var homeAddress: Self {
         Self { text in
             guard let address = IPAddress(text) else {
-                return .rejected(reason: "is not an IP address", remedy: "write it as in 192.0.2.1 or 2001:db8::1, without a prefix length")
+                return .rejected(
+                    reason: "is not an IP address", remedy: "write it as in 192.0.2.1 or 2001:db8::1, without a prefix length")
             }
             guard address.isUsableUnicast else {
-                return .rejected(reason: "can't be a home address", remedy: "write a unicast address that is not loopback or link-local")
+                return .rejected(
+                    reason: "can't be a home address", remedy: "write a unicast address that is not loopback or link-local")
             }
             return .value(HomeAddress(address))
         }
@@ -116,7 +126,8 @@ extension ConfigurationKind where Value == IPPrefix {
             }
             let longest: UInt8 = address.isIPv4 ? 32 : 128
             guard let length = UInt8(parts[1]), length <= longest else {
-                return .rejected(reason: "has no valid prefix length", remedy: "write a length from 0 to \(longest) behind the slash")
+                return .rejected(
+                    reason: "has no valid prefix length", remedy: "write a length from 0 to \(longest) behind the slash")
             }
             // What is left is an address with bits beyond the length, for which we can say what was meant.
             let meant = IPPrefix(covering: address, length: address.isIPv4 ? length + 96 : length)
@@ -131,10 +142,17 @@ extension ConfigurationKind where Value == Endpoint {
         Self { text in
             if let address = IPAddress(text) { return .value(Endpoint(address, port: defaultPort)) }
             let refusal = Outcome.rejected(
-                reason: "is not an address with a port", remedy: "write it as in 192.0.2.1:\(defaultPort) or [2001:db8::1]:\(defaultPort)")
-            guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]), port > 0 else { return refusal }
+                reason: "is not an address with a port",
+                remedy: "write it as in 192.0.2.1:\(defaultPort) or [2001:db8::1]:\(defaultPort)")
+            guard let colon = text.lastIndex(of: ":"), let port = UInt16(text[text.index(after: colon)...]), port > 0 else {
+                return refusal
+            }
             var host = text[..<colon]
-            if host.hasPrefix("["), host.hasSuffix("]") { host = host.dropFirst().dropLast() } else if host.contains(":") { return refusal }
+            if host.hasPrefix("["), host.hasSuffix("]") {
+                host = host.dropFirst().dropLast()
+            } else if host.contains(":") {
+                return refusal
+            }
             guard let address = IPAddress(String(host)) else { return refusal }
             return .value(Endpoint(address, port: port))
         }
@@ -147,7 +165,9 @@ extension ConfigurationKind where Value: RawRepresentable & CaseIterable, Value.
         Self { text in
             if let value = Value(rawValue: text) { return .value(value) }
             let words = Value.allCases.map(\.rawValue)
-            if let near = NearMatch.best(for: text, among: words) { return .rejected(reason: "is not a known word", remedy: "did you mean \(near)?") }
+            if let near = NearMatch.best(for: text, among: words) {
+                return .rejected(reason: "is not a known word", remedy: "did you mean \(near)?")
+            }
             return .rejected(reason: "is not a known word", remedy: "write one of \(words.joined(separator: ", "))")
         }
     }

@@ -85,13 +85,19 @@ public final class ConfigurationSection {
 
     /// The values of a list, or the default if the key is absent.
     public func list<T>(_ key: String, _ kind: ConfigurationKind<T>, default: [T]) -> [T] {
-        has(key) ? list(key, kind) : { asked.insert(key); return `default` }()
+        has(key)
+            ? list(key, kind)
+            : {
+                asked.insert(key); return `default`
+            }()
     }
 
     /// The values of a list that must be there and hold at least one.
     public func requiredList<T>(_ key: String, _ kind: ConfigurationKind<T>) -> [T] {
         if !has(key) { reportMissing(key) }
-        if case .sequence(let sequence)? = entries[key]?.node, sequence.isEmpty { reject(key, "the list is empty", "give at least one entry") }
+        if case .sequence(let sequence)? = entries[key]?.node, sequence.isEmpty {
+            reject(key, "the list is empty", "give at least one entry")
+        }
         return list(key, kind)
     }
 
@@ -179,7 +185,8 @@ public final class ConfigurationSection {
 
     private func read<T>(_ node: Node, path: String, line: Int?, _ kind: ConfigurationKind<T>) -> T? {
         guard case .scalar(let scalar) = node else {
-            report.add(line: line, path: path, "a single value is expected here, not a list or section", "write it behind the colon")
+            report.add(
+                line: line, path: path, "a single value is expected here, not a list or section", "write it behind the colon")
             return nil
         }
         guard !isEmptyScalar(node) else {

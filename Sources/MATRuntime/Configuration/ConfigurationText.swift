@@ -4,7 +4,8 @@ import MATSignal
 enum ConfigurationDuration {
     /// The units, longest first, so that writing takes the largest that fits. Nanoseconds each.
     private static let units: [(name: String, nanoseconds: Int64)] = [
-        ("d", 86_400_000_000_000), ("h", 3_600_000_000_000), ("m", 60_000_000_000), ("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1000),
+        ("d", 86_400_000_000_000), ("h", 3_600_000_000_000), ("m", 60_000_000_000), ("s", 1_000_000_000), ("ms", 1_000_000),
+        ("us", 1000),
     ]
 
     /// `nil` for what is no duration, or one of more than 292 years.

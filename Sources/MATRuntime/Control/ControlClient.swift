@@ -14,7 +14,8 @@ public enum ControlClient {
     /// - Throws: why there is no result, in words for the user: the daemon isn't running, the user may not ask, the daemon
     ///   refused, or took too long.
     public static func request(
-        path: String, command: String, arguments: [String: JSONValue] = [:], timeout: Duration = .seconds(5), daemon: String? = nil
+        path: String, command: String, arguments: [String: JSONValue] = [:], timeout: Duration = .seconds(5),
+        daemon: String? = nil
     ) throws(ControlError) -> JSONValue {
         let daemon = daemon ?? path.split(separator: "/").dropLast().last.map(String.init) ?? "the daemon"
         let deadline = SystemClock.now().monotonic + timeout
@@ -37,12 +38,15 @@ public enum ControlClient {
                     return descriptor
                 case EAGAIN, EINTR:
                     // The daemon's queue of connections is full; there is nothing to poll for.
-                    guard SystemClock.now().monotonic < deadline else { throw ControlError("\(daemon) doesn't accept connections; is it stuck?") }
+                    guard SystemClock.now().monotonic < deadline else {
+                        throw ControlError("\(daemon) doesn't accept connections; is it stuck?")
+                    }
                     usleep(10_000)
                 case ENOENT, ENOTDIR:
                     throw ControlError("\(daemon) isn't running (no socket at \(path)); start it with systemctl start \(daemon)")
                 case ECONNREFUSED:
-                    throw ControlError("\(daemon) isn't running (nobody serves the socket at \(path)); start it with systemctl start \(daemon)")
+                    throw ControlError(
+                        "\(daemon) isn't running (nobody serves the socket at \(path)); start it with systemctl start \(daemon)")
                 case EACCES, EPERM:
                     throw ControlError("permission denied at \(path): run as root or join group \(groupName(of: path))")
                 case let number:
@@ -62,11 +66,15 @@ public enum ControlClient {
         var entry = group()
         var found: UnsafeMutablePointer<group>?
         var buffer = [CChar](repeating: 0, count: 65536)
-        guard getgrgid_r(status.st_gid, &entry, &buffer, buffer.count, &found) == 0, found != nil, let name = entry.gr_name else { return "mat" }
+        guard getgrgid_r(status.st_gid, &entry, &buffer, buffer.count, &found) == 0, found != nil, let name = entry.gr_name else {
+            return "mat"
+        }
         return String(cString: name)
     }
 
-    private static func send(_ bytes: [UInt8], _ descriptor: Int32, _ daemon: String, _ deadline: MonotonicTime) throws(ControlError) {
+    private static func send(_ bytes: [UInt8], _ descriptor: Int32, _ daemon: String, _ deadline: MonotonicTime)
+        throws(ControlError)
+    {
         var rest = bytes[...]
         while !rest.isEmpty {
             let count = rest.withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
@@ -80,7 +88,9 @@ public enum ControlClient {
         }
     }
 
-    private static func receiveLine(_ descriptor: Int32, _ daemon: String, _ deadline: MonotonicTime) throws(ControlError) -> [UInt8] {
+    private static func receiveLine(_ descriptor: Int32, _ daemon: String, _ deadline: MonotonicTime) throws(ControlError)
+        -> [UInt8]
+    {
         var line = [UInt8]()
         var chunk = [UInt8](repeating: 0, count: 65_536)
         while true {
@@ -99,7 +109,9 @@ public enum ControlClient {
         }
     }
 
-    private static func wait(_ descriptor: Int32, _ events: Int32, _ daemon: String, _ deadline: MonotonicTime) throws(ControlError) {
+    private static func wait(_ descriptor: Int32, _ events: Int32, _ daemon: String, _ deadline: MonotonicTime)
+        throws(ControlError)
+    {
         let left = (deadline - SystemClock.now().monotonic).millisecondsSaturated
         guard left > 0 else { throw ControlError("\(daemon) didn't answer in time") }
         var entry = pollfd(fd: descriptor, events: Int16(truncatingIfNeeded: events), revents: 0)

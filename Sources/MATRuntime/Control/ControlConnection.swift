@@ -27,7 +27,10 @@ final class ControlConnection {
     private var inputEnded = false
     private var lingerUntil: MonotonicTime?
 
-    init(loop: EventLoop, descriptor: Int32, peerUID: UInt32, handler: @escaping ControlServer.Handler, closed: @escaping () -> Void) {
+    init(
+        loop: EventLoop, descriptor: Int32, peerUID: UInt32, handler: @escaping ControlServer.Handler,
+        closed: @escaping () -> Void
+    ) {
         self.loop = loop
         self.descriptor = descriptor
         self.peerUID = peerUID
@@ -143,7 +146,8 @@ final class ControlConnection {
         guard descriptor >= 0 else { return }
         while written < output.count {
             let count = output.withUnsafeBytes { bytes in
-                send(descriptor, bytes.baseAddress.map { $0 + written }, bytes.count - written, Int32(MSG_NOSIGNAL | MSG_DONTWAIT))
+                send(
+                    descriptor, bytes.baseAddress.map { $0 + written }, bytes.count - written, Int32(MSG_NOSIGNAL | MSG_DONTWAIT))
             }
             if count < 0 {
                 if errno == EINTR { continue }

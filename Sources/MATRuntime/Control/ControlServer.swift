@@ -102,12 +102,16 @@ public final class ControlServer {
     private static func removeStale(_ path: String) throws(ControlError) {
         var status = stat()
         guard lstat(path, &status) == 0 else { return }
-        guard status.st_mode & S_IFMT == S_IFSOCK else { throw ControlError("\(path) is in the way: it exists and is not a socket; remove it or name another path") }
+        guard status.st_mode & S_IFMT == S_IFSOCK else {
+            throw ControlError("\(path) is in the way: it exists and is not a socket; remove it or name another path")
+        }
         let probe = try UnixSocket.make()
         defer { close(probe) }
         switch try UnixSocket.connect(probe, to: path) {
         case ECONNREFUSED, ENOENT:
-            guard unlink(path) == 0 || errno == ENOENT else { throw ControlError("can't remove the stale socket \(path): \(UnixSocket.reason())") }
+            guard unlink(path) == 0 || errno == ENOENT else {
+                throw ControlError("can't remove the stale socket \(path): \(UnixSocket.reason())")
+            }
         case 0, EAGAIN:
             throw ControlError("another process already serves \(path); stop it first")
         case let number:

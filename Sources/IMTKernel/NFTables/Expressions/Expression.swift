@@ -2,7 +2,7 @@
 ///
 /// Values, not objects: the ruleset of a family can be built, compared and printed without a kernel.
 enum Expression: Hashable {
-    /// Loads `length` octets of a header into registers. Ends the rule if the packet is too short, or a fragment without that header.
+    /// Loads octets of a header into registers. Ends the rule if the packet is too short, or a fragment without that header.
     case load(HeaderField, into: Register)
     /// Writes registers over header octets and mends checksums.
     case write(HeaderField, from: Register, checksum: ChecksumRepair)
@@ -33,7 +33,10 @@ struct Register: Hashable {
 }
 
 struct HeaderField: Hashable {
-    enum Base: UInt32 { case network = 1, transport = 2 }
+    enum Base: UInt32 {
+        case network = 1
+        case transport = 2
+    }
     var base: Base
     var offset: UInt32
     var length: UInt32
@@ -54,9 +57,14 @@ enum MetaKey: UInt32 {
     case outputName = 7  // NFT_META_OIFNAME
 }
 
-enum Comparison: UInt32 { case equal = 0, notEqual = 1, less = 2 }
+enum Comparison: UInt32 {
+    case equal = 0
+    case notEqual = 1
+    case less = 2
+}
 
 enum Verdict: Hashable {
     case accept, drop, leave
-    case jump(String), goTo(String)
+    case jump(String)
+    case goTo(String)
 }

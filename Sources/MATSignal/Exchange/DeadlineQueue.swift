@@ -1,29 +1,29 @@
-import MATSignal
-
 /// Deadlines by key, at most one a key: setting a key's deadline replaces it. A binary heap with lazy deletion.
-struct DeadlineQueue<Key: Hashable & Sendable>: Sendable {
+public struct DeadlineQueue<Key: Hashable & Sendable>: Sendable {
     private var heap: [(time: MonotonicTime, key: Key)] = []
     private var current: [Key: MonotonicTime] = [:]
 
+    public init() {}
+
     /// When the next deadline is, if there is one.
-    var next: MonotonicTime? {
+    public var next: MonotonicTime? {
         mutating get {
             dropStale()
             return heap.first?.time
         }
     }
 
-    mutating func set(_ key: Key, at time: MonotonicTime) {
+    public mutating func set(_ key: Key, at time: MonotonicTime) {
         guard current[key] != time else { return }
         current[key] = time
         heap.append((time, key))
         siftUp(heap.count - 1)
     }
 
-    mutating func cancel(_ key: Key) { current[key] = nil }
+    public mutating func cancel(_ key: Key) { current[key] = nil }
 
     /// Removes and returns a key whose deadline has come.
-    mutating func takeDue(_ now: MonotonicTime) -> Key? {
+    public mutating func takeDue(_ now: MonotonicTime) -> Key? {
         dropStale()
         guard let first = heap.first, first.time <= now else { return nil }
         removeFirst()

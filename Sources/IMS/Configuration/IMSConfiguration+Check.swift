@@ -1,0 +1,54 @@
+import Glibc
+import MATRuntime
+import MATSignal
+
+/// What is wrong outside the configuration's own text; one line each.
+public struct IMSServerError: Error, Hashable, Sendable, CustomStringConvertible {
+    public let description: String
+    public init(_ description: String) { self.description = description }
+    init(_ lines: [String]) { description = lines.joined(separator: "\n") }
+}
+
+extension IMSConfiguration {
+    /// Reads the signing key.
+    ///
+    /// - Returns: `nil` if none is configured.
+    public func signingKey() throws(IMSServerError) -> SigningKey? {
+        guard let path = signingKeyPath else { return nil }
+        let text: String
+        let mode: mode_t
+        do throws(SystemError) {
+            text = try TextFile.read(path)
+            mode = try TextFile.mode(of: path)
+        } catch {
+            let remedy = error.errno == ENOENT ? "make it with `mat keygen`" : "give it to the user that imsd runs as"
+            throw IMSServerError("signing-key: \(error); \(remedy)")
+        }
+        guard mode & 0o077 == 0 else {
+            throw IMSServerError("signing-key: others may read \(path) (mode \(String(mode, radix: 8))); run chmod 600 \(path)")
+        }
+        guard let key = KeyFile.parsePrivateKey(text) else {
+            throw IMSServerError("signing-key: \(path) holds no private key; its line begins with mat-ed25519-private: (see `mat keygen`)")
+        }
+        return key
+    }
+
+    /// What `imsd --check` looks at beyond the file itself: the key file, and the store's directory. Changes nothing.
+    public func check() throws(IMSServerError) {
+        var problems: [String] = []
+        do throws(IMSServerError) {
+            _ = try signingKey()
+        } catch {
+            problems.append(error.description)
+        }
+        let directory = storePath.split(separator: "/").dropLast().reduce("") { "\($0)/\($1)" }
+        if access(directory.isEmpty ? "/" : directory, W_OK | X_OK) != 0 {
+            let reason = String(cString: strerror(errno))
+            problems.append("store: directory \(directory) can't be written: \(reason); make it, and give it to the user that imsd runs as")
+        } else if access(storePath, F_OK) == 0, access(storePath, R_OK | W_OK) != 0 {
+            problems.append(
+                "store: \(storePath) can't be written: \(String(cString: strerror(errno))); give it to the user that imsd runs as")
+        }
+        guard problems.isEmpty else { throw IMSServerError(problems) }
+    }
+}

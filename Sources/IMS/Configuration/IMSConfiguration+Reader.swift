@@ -1,0 +1,97 @@
+import MATRuntime
+import MATSignal
+
+extension IMSConfiguration {
+    /// Reads a configuration file.
+    ///
+    /// - Throws: everything that is wrong with it at once, each with file, line and remedy.
+    public init(path: String) throws(ConfigurationError) {
+        self.init()
+        try read(try ConfigurationFile.read(path: path))
+    }
+
+    /// Parses text that is already at hand; `file` is the name used in messages.
+    public init(parsing text: String, file: String) throws(ConfigurationError) {
+        self.init()
+        try read(try ConfigurationFile.parse(text, file: file))
+    }
+
+    private mutating func read(_ file: ConfigurationSection) throws(ConfigurationError) {
+        controlPath = file.value("control", .path, default: controlPath)
+        controlGroup = file.value("control-group", .string)
+        storePath = file.value("store", .path, default: storePath)
+        signingKeyPath = file.value("signing-key", .path)
+        publicKeys = file.list("public-keys", .publicKey) + file.list("previous-keys", .publicKey)
+        if signingKeyPath == nil, publicKeys.isEmpty, !file.has("public-keys"), !file.has("previous-keys") {
+            file.reject(
+                "signing-key", "neither `signing-key` nor `public-keys` is given, so that no certificate could be checked",
+                "make a key with `mat keygen` and name its file, or list the public keys of a key that is kept elsewhere")
+        }
+        let listen = file.section("listen")
+        port = listen.value("port", .port, default: port)
+        addresses = listen.list("addresses", .address)
+        readPrefixes(file)
+
+        let dns = file.section("dns")
+        resolvers = dns.list("resolvers", .endpoint(defaultPort: 53))
+        dnsTimeout = dns.value("timeout", .duration(in: .milliseconds(500) ... .seconds(60)), default: dnsTimeout)
+        requireDNSSEC = dns.value("require-dnssec", .bool, default: requireDNSSEC)
+
+        readLimits(file.section("limits"))
+        draftSources = file.list("draft-sources", .prefix)
+        certificateLifetime = file.value(
+            "certificate-lifetime", .duration(in: .seconds(3600) ... .seconds(3650 * 86_400)), default: certificateLifetime)
+        logLevel = file.value("log-level", ConfigurationKind<IMSLogLevel>.word, default: .info).rawValue
+        try file.finish()
+    }
+
+    private mutating func readPrefixes(_ file: ConfigurationSection) {
+        for section in file.sections("prefixes") {
+            let prefix = section.required("prefix", .prefix)
+            let mobile = section.list("mobile-prefixes", .prefix)
+            let strangers = section.value("subscribe-strangers", .bool, default: true)
+            guard let prefix else { continue }
+            if let other = served.first(where: { $0.prefix.contains(prefix) || prefix.contains($0.prefix) }) {
+                section.reject("prefix", "\(prefix) overlaps \(other.prefix), which is listed before", "keep the shorter of the two")
+            }
+            served.append(ServedPrefix(prefix: prefix, mobilePrefixes: mobile, allowsStrangersToSubscribe: strangers))
+        }
+        if served.isEmpty { file.reject("prefixes", "no prefix is served", "add at least one, as in - prefix: 192.0.2.0/24") }
+    }
+
+    private mutating func readLimits(_ section: ConfigurationSection) {
+        func number(_ key: String, _ value: inout Int, _ range: ClosedRange<Int>) {
+            value = section.value(key, .int(in: range), default: value)
+        }
+        let rates = 1...1_000_000
+        number("updates-per-second", &limits.updatesPerSecond, rates)
+        number("notifies-per-second", &limits.notifiesPerSecond, rates)
+        number("notifies-pending", &limits.notifiesPendingMax, 1...1_000_000)
+        number("queries-per-second", &limits.queriesPerSecond, rates)
+        number("verifications-per-second", &limits.verificationsPerSecond, rates)
+        number("error-answers-per-second", &limits.errorAnswersPerSecond, rates)
+        number("refusal-logs-per-second", &limits.refusalLogsPerSecond, rates)
+        number("subscriptions-per-source", &limits.subscriptionsPerSourceMax, 1...65_536)
+        number("subscriptions", &limits.subscriptionsMax, 1...10_000_000)
+        number("remembered", &limits.rememberedMax, 1...1_000_000)
+        number("mappings", &limits.mappingsMax, 1...100_000_000)
+        let seconds = section.value(
+            "subscribe", .duration(in: .seconds(10) ... .seconds(300)), default: .seconds(Int(limits.subscribeSecondsMax)))
+        limits.subscribeSecondsMax = UInt32(clamping: seconds.components.seconds)
+        let notFound = section.value(
+            "not-found", .duration(in: .seconds(1) ... .seconds(300)), default: .seconds(Int(limits.notFoundSeconds)))
+        limits.notFoundSeconds = UInt32(clamping: notFound.components.seconds)
+    }
+}
+
+extension ConfigurationKind where Value == PublicKey {
+    /// Base64 of an Ed25519 public key, as `mat keygen` prints it.
+    static var publicKey: Self {
+        Self { text in
+            guard let key = KeyFile.parsePublicKey(text) else {
+                return .rejected(reason: "is not the base64 of a 32-octet public key", remedy: "copy it from the comment in the key file")
+            }
+            return .value(key)
+        }
+    }
+}

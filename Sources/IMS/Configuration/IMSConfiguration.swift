@@ -1,0 +1,36 @@
+import MATDNS
+import MATRuntime
+import MATSignal
+
+/// What `imsd` reads from its configuration file. Each property's text is also the file's documentation.
+public struct IMSConfiguration: Sendable {
+    /// The Unix socket for `mat` and other programs on this host.
+    public var controlPath = "/run/imsd/control.sock"
+    /// Members of this group may use it besides root.
+    public var controlGroup: String?
+    /// The SQLite file. Its directory must be writable, since SQLite keeps its journal beside the file.
+    public var storePath = "/var/lib/imsd/ims.db"
+    /// The file with the private key that signs certificates. Without one the server can't enrol or renew, which is as it should be
+    /// where the key is kept off the servers; `publicKeys` then says what it accepts.
+    public var signingKeyPath: String?
+    /// Keys that certificates may also be signed with: earlier ones during a rotation, or all of them if the signing key isn't here.
+    public var publicKeys: [PublicKey] = []
+    public var port = SignalPort.ims
+    /// Addresses to listen on; all if empty.
+    public var addresses: [IPAddress] = []
+    /// The HoA prefixes served, each in one entry.
+    public var served: [ServedPrefix] = []
+    /// Resolvers to ask, in order; the system's if empty.
+    public var resolvers: [Endpoint] = []
+    /// For one question in all.
+    public var dnsTimeout: Duration = .seconds(5)
+    /// Whether answers that DNSSEC did not validate count as failures.
+    public var requireDNSSEC = false
+    public var limits = IMSLimits()
+    public var draftSources: [IPPrefix] = []
+    public var certificateLifetime: Duration = .seconds(365 * 86_400)
+    /// One of swift-log's words.
+    public var logLevel = "info"
+
+    public init() {}
+}

@@ -1,0 +1,75 @@
+import MATSignal
+
+/// What `IMSCore` wants done. The shell does it, in order, and decides nothing itself.
+public enum IMSAction: Sendable, Equatable {
+    /// One datagram. `from` is the local address to send from, `nil` if any will do.
+    case send([UInt8], from: IPAddress?, to: Endpoint)
+    /// Find the IMSs at a name of the reverse zone: a host prefix means that HoA's. `IMSCore.resolved` takes the result.
+    case lookUp(IPPrefix)
+    /// Make durable. `IMSCore.stored` is told the outcome; the answers that depend on it wait.
+    case commit(StoreTicket, StoreChange)
+    case log(IMSLogLevel, String)
+}
+
+/// How much a log line matters, in swift-log's words; the core does not depend on a logging library.
+public enum IMSLogLevel: String, Sendable, Hashable, CaseIterable {
+    case trace, debug, info, notice, warning, error
+}
+
+/// Names a write in progress.
+public struct StoreTicket: Hashable, Sendable {
+    public let number: UInt64
+    public init(number: UInt64) { self.number = number }
+}
+
+/// A mapping as an IMS keeps it: as the node signed it, and where it came from.
+public struct StoredMapping: Hashable, Sendable {
+    public var certified: CertifiedMapping
+    /// Where the accepted IMS Update came from: pushes about the node's correspondents go there.
+    public var source: Endpoint
+    /// The server's address that it was sent to: the node, and translators on the way, expect pushes from that one.
+    public var local: IPAddress
+    /// Unix time in ms of the proof of its locators: the newest proof of a MoA holds it.
+    public var provenAt: UInt64
+
+    public init(certified: CertifiedMapping, source: Endpoint, local: IPAddress, provenAt: UInt64) {
+        self.certified = certified
+        self.source = source
+        self.local = local
+        self.provenAt = provenAt
+    }
+
+    public var record: MappingRecord { certified.record }
+}
+
+/// One durable step: all of it or nothing.
+public struct StoreChange: Hashable, Sendable {
+    public var mapping: StoredMapping?
+    /// A certificate that was issued, so that no older one is accepted again.
+    public var issued: Certificate?
+
+    public init(mapping: StoredMapping? = nil, issued: Certificate? = nil) {
+        self.mapping = mapping
+        self.issued = issued
+    }
+}
+
+/// How often which message came and went, and with which code.
+public struct IMSCounters: Hashable, Sendable {
+    public struct Answer: Hashable, Sendable {
+        public var type: MessageType
+        public var code: ResponseCode
+    }
+
+    public var received: [MessageType: UInt64] = [:]
+    public var answered: [Answer: UInt64] = [:]
+    public var sent: [MessageType: UInt64] = [:]
+    /// Datagrams or parts of them that could not be read.
+    public var malformed: UInt64 = 0
+    public var unknownTypes: UInt64 = 0
+    /// Responses that belong to no request of ours, and draft messages from where none are allowed.
+    public var dropped: UInt64 = 0
+    public var verifications: UInt64 = 0
+    public var pushesUnanswered: UInt64 = 0
+    public var logLinesSuppressed: UInt64 = 0
+}

@@ -1,0 +1,199 @@
+import MATDNS
+import MATRuntime
+import MATSignal
+
+// What `mat` and other programs ask over the control socket. Answers are JSON; addresses and keys are text in them.
+
+extension IMSServer {
+    /// Mappings in one answer to `list`.
+    static let listEntriesMax = 1000
+
+    func answer(_ request: ControlRequest, _ respond: @escaping (ControlResponse) -> Void) {
+        let arguments = request.arguments
+        do throws(ControlError) {
+            switch request.command {
+            case "status": respond(.ok(status()))
+            case "list": respond(.ok(try list(arguments)))
+            case "show": respond(.ok(try show(arguments)))
+            case "zone": respond(.ok(try zone(arguments)))
+            case "enrol": try enrol(arguments, respond)
+            default: throw ControlError("imsd knows no command \"\(request.command)\"; it knows status, list, show, zone and enrol")
+            }
+        } catch {
+            respond(.failed(error.description))
+        }
+    }
+
+    // MARK: status
+
+    private func status() -> JSONValue {
+        let counters = core.counters
+        var received: [String: JSONValue] = [:]
+        for (type, count) in counters.received { received[type.description] = .number(count) }
+        var sent: [String: JSONValue] = [:]
+        for (type, count) in counters.sent { sent[type.description] = .number(count) }
+        var answered: [String: [String: JSONValue]] = [:]
+        for (answer, count) in counters.answered {
+            answered[answer.type.description, default: [:]][answer.code.description] = .number(count)
+        }
+        return [
+            "version": .string(MATVersion.text),
+            "uptimeSeconds": .number((SystemClock.now().monotonic - started).components.seconds),
+            "port": .number(configuration.port),
+            "prefixes": .array(
+                core.servedPrefixes.map { ["prefix": .text($0.prefix), "mobilePrefixes": .array($0.mobilePrefixes.map { .text($0) })] }),
+            "keys": .array(core.publicKeys.map { ["id": .string(Self.hex($0.id)), "publicKey": .string(KeyFile.write($0))] }),
+            "canEnrol": .bool(configuration.signingKeyPath != nil),
+            "store": ["path": .string(configuration.storePath), "lastFailure": storeFailure.map { .string($0) } ?? .null],
+            "mappings": .number(core.mappingsCount),
+            "remembered": .number(core.rememberedCount),
+            "rememberedUnconfirmed": .number(core.rememberedUnconfirmedCount),
+            "subscriptions": .number(core.subscriptionsCount),
+            "notifiesPending": .number(core.notifiesPendingCount),
+            "pushesPending": .number(core.pushesPendingCount),
+            "counters": [
+                "received": .object(received), "sent": .object(sent), "answered": .object(answered.mapValues { .object($0) }),
+                "malformed": .number(counters.malformed), "unknownTypes": .number(counters.unknownTypes),
+                "dropped": .number(counters.dropped),
+                "verifications": .number(counters.verifications), "pushesUnanswered": .number(counters.pushesUnanswered),
+                "logLinesSuppressed": .number(counters.logLinesSuppressed), "sendFailures": .number(sendFailuresCount),
+            ],
+        ]
+    }
+
+    private static func hex(_ number: UInt64) -> String {
+        let digits = String(number, radix: 16)
+        return String(repeating: "0", count: 16 - digits.count) + digits
+    }
+
+    // MARK: list and show
+
+    /// `{offset?, count?}` -> `{total, mappings, next?}`
+    private func list(_ arguments: [String: JSONValue]) throws(ControlError) -> JSONValue {
+        let offset = arguments["offset"]?.int ?? 0
+        let count = arguments["count"]?.int ?? 100
+        guard offset >= 0, count > 0, count <= Self.listEntriesMax else {
+            throw ControlError("offset must not be negative and count must be from 1 to \(Self.listEntriesMax)")
+        }
+        let all = core.mappingsInOrder()
+        let page = all.dropFirst(Int(clamping: offset)).prefix(Int(clamping: count))
+        let now = SystemClock.now()
+        var result: [String: JSONValue] = [
+            "total": .number(all.count), "mappings": .array(page.map { Self.describe($0.certified, now, of: $0) }),
+        ]
+        if page.endIndex < all.endIndex { result["next"] = .number(page.endIndex) }
+        return .object(result)
+    }
+
+    /// `{hoa}` -> the mapping, where it is from, and who subscribes to it.
+    private func show(_ arguments: [String: JSONValue]) throws(ControlError) -> JSONValue {
+        let hoa = try homeAddress(arguments)
+        let now = SystemClock.now()
+        if let stored = core.mapping(of: hoa) {
+            guard case .object(var result) = Self.describe(stored.certified, now, of: stored) else { return .null }
+            result["subscribers"] = .array(core.subscribers(of: hoa, now: now).map { .text($0) })
+            return .object(result)
+        }
+        if let remembered = core.rememberedMapping(of: hoa) {
+            guard case .object(var result) = Self.describe(remembered.mapping, now) else { return .null }
+            result["isConfirmed"] = .bool(remembered.isConfirmed)
+            return .object(result)
+        }
+        throw ControlError("nothing is registered or remembered for \(hoa)")
+    }
+
+    private static func describe(_ certified: CertifiedMapping, _ now: Now, of stored: StoredMapping? = nil) -> JSONValue {
+        let record = certified.record
+        var result: [String: JSONValue] = [
+            "hoa": .text(record.prefix.length == 128 ? "\(record.hoa)" : "\(record.prefix)"),
+            "locators": .array(
+                record.locators.map {
+                    ["moa": .text($0.prefixLength == 128 ? "\($0.moa)" : "\($0.prefix)"), "preference": .number($0.preference)]
+                }),
+            "sequence": .number(record.sequence), "issued": .number(record.issued), "expires": .number(record.expires),
+            "isExpired": .bool(record.expires <= now.wallMilliseconds), "isWithdrawn": .bool(record.isWithdrawal),
+            "isRegisteredHere": .bool(stored != nil),
+            "certificate": [
+                "notBefore": .number(certified.certificate.notBefore), "notAfter": .number(certified.certificate.notAfter),
+                "nodeKey": .string(KeyFile.write(certified.certificate.nodeKey)),
+            ],
+        ]
+        if let stored {
+            result["updateSource"] = .text(stored.source)
+            result["updatedAt"] = .number(stored.provenAt)
+        }
+        return .object(result)
+    }
+
+    private func homeAddress(_ arguments: [String: JSONValue]) throws(ControlError) -> HomeAddress {
+        guard let text = arguments["hoa"]?.string, let hoa = HomeAddress(text) else {
+            throw ControlError("\"hoa\" must be an IP address, such as 192.0.2.1")
+        }
+        return hoa
+    }
+
+    // MARK: enrol
+
+    /// `{hoa, prefixLength?, publicKey, lifetime?}` -> `{certificate, hoa, prefixLength, notBefore, notAfter, keyID}`; `prefixLength` as
+    /// people write it (24 for an IPv4 /24), `lifetime` in seconds, times in Unix milliseconds.
+    private func enrol(_ arguments: [String: JSONValue], _ respond: @escaping (ControlResponse) -> Void) throws(ControlError) {
+        let hoa = try homeAddress(arguments)
+        guard let key = arguments["publicKey"]?.string.flatMap(KeyFile.parsePublicKey) else {
+            throw ControlError("\"publicKey\" must be the base64 of a 32-octet Ed25519 key; `mat keygen` prints it")
+        }
+        let longest: Int64 = hoa.isIPv4 ? 32 : 128
+        let length = arguments["prefixLength"]?.int ?? longest
+        guard length > 0, length <= longest else { throw ControlError("\"prefixLength\" must be from 1 to \(longest)") }
+        let seconds = arguments["lifetime"]?.int
+        guard seconds.map({ $0 >= 60 && $0 <= 3650 * 86_400 }) ?? true else {
+            throw ControlError("\"lifetime\" must be from 60 seconds to 3650 days")
+        }
+        let now = SystemClock.now()
+        do throws(EnrolmentRefusal) {
+            let (certificate, ticket, actions) = try core.enrol(
+                hoa, prefixLength: UInt8(clamping: hoa.isIPv4 ? length + 96 : length), key: key, lifetime: seconds.map { .seconds($0) },
+                now: now)
+            // Given out only when it is recorded: a certificate nobody remembers could not be superseded.
+            enrolments[ticket] = { [logger] failure in
+                if let failure { return respond(.failed("the certificate could not be recorded: \(failure)")) }
+                logger.notice("issued a certificate for \(certificate.prefix), valid until \(certificate.notAfter / 1000) s")
+                respond(
+                    .ok([
+                        "certificate": .string(Base64.write(certificate.octets)), "hoa": .text(certificate.hoa),
+                        "prefixLength": .number(length),
+                        "notBefore": .number(certificate.notBefore), "notAfter": .number(certificate.notAfter),
+                        "keyID": .string(Self.hex(certificate.issuerID)),
+                    ]))
+            }
+            perform(actions)
+        } catch {
+            throw ControlError(error.description)
+        }
+    }
+
+    // MARK: zone
+
+    /// `{target, addresses?, form?, ttl?, existing?}` -> `{lines}`: what the reverse zones of the own prefixes need.
+    private func zone(_ arguments: [String: JSONValue]) throws(ControlError) -> JSONValue {
+        guard let target = arguments["target"]?.string.flatMap({ DomainName($0) }) else {
+            throw ControlError("\"target\" must be this server's name, such as ims1.example.net.")
+        }
+        let addresses = (arguments["addresses"]?.array ?? []).map { $0.string.flatMap { IPAddress($0) } }
+        let existing = (arguments["existing"]?.array ?? []).map { $0.string.flatMap { HomeAddress($0) } }
+        guard !addresses.contains(nil), !existing.contains(nil) else {
+            throw ControlError("\"addresses\" and \"existing\" must be lists of IP addresses")
+        }
+        let word = arguments["form"]?.string ?? ZoneWriter.Form.both.rawValue
+        guard let form = ZoneWriter.Form(rawValue: word) else {
+            throw ControlError("\"form\" must be one of \(ZoneWriter.Form.allCases.map(\.rawValue).joined(separator: ", "))")
+        }
+        let ttl = UInt32(clamping: arguments["ttl"]?.int ?? 300)
+        let record = IMSRecord(
+            port: configuration.port, target: target, keys: core.publicKeys.map(\.octets), addresses: addresses.compactMap { $0 })
+        let writer = ZoneWriter(servers: [record], form: form, ttl: ttl)
+        return [
+            "lines": .array(
+                writer.lines(prefixes: core.servedPrefixes.map(\.prefix), existing: existing.compactMap { $0 }).map { .string($0) })
+        ]
+    }
+}

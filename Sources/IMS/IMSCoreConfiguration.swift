@@ -1,0 +1,88 @@
+import MATSignal
+
+/// A prefix of home addresses that this IMS is authoritative for.
+public struct ServedPrefix: Hashable, Sendable {
+    public var prefix: IPPrefix
+    /// The networks that mobile networks of this prefix may be behind (MoPre); others are refused.
+    public var mobilePrefixes: [IPPrefix]
+    /// Whether anyone may subscribe to changes, or only nodes whose locator is known here.
+    public var allowsStrangersToSubscribe: Bool
+
+    public init(prefix: IPPrefix, mobilePrefixes: [IPPrefix] = [], allowsStrangersToSubscribe: Bool = true) {
+        self.prefix = prefix
+        self.mobilePrefixes = mobilePrefixes
+        self.allowsStrangersToSubscribe = allowsStrangersToSubscribe
+    }
+}
+
+/// The bounds of protocol.md sections 6 and 7, with its defaults.
+public struct IMSLimits: Hashable, Sendable {
+    /// IMS Updates accepted per HoA.
+    public var updatesPerSecond = 5
+    /// HA Notifies per source (/64 or IPv4 address), and again per PEER-HOA.
+    public var notifiesPerSecond = 10
+    /// HA Notifies being worked on.
+    public var notifiesPendingMax = 1000
+    /// HA Queries per source.
+    public var queriesPerSecond = 100
+    /// Signature checks per source.
+    public var verificationsPerSecond = 20
+    /// Answers with code 3 or 10, over all.
+    public var errorAnswersPerSecond = 50
+    /// Log lines about refusals, over all.
+    public var refusalLogsPerSecond = 20
+    /// The longest subscription, seconds.
+    public var subscribeSecondsMax: UInt32 = 300
+    /// Subscriptions per source (/64 or IPv4 address) and HoA.
+    public var subscriptionsPerSourceMax = 8
+    public var subscriptionsMax = 262_144
+    /// Mappings of other IMSs' nodes that are kept.
+    public var rememberedMax = 4096
+    /// Registered mappings.
+    public var mappingsMax = 1_000_000
+    /// Sources, HoAs and the like for which a rate is kept.
+    public var ratesMax = 65_536
+    /// Pushes waiting for their ack.
+    public var pushesMax = 65_536
+    /// Writes waiting to become durable.
+    public var writesMax = 16_384
+    /// How long "not found" may be remembered, seconds.
+    public var notFoundSeconds: UInt32 = 30
+
+    public init() {}
+}
+
+/// What `IMSCore` is told at its start, and again when the configuration is read anew.
+public struct IMSCoreConfiguration: Sendable {
+    public var served: [ServedPrefix]
+    /// Keys that certificates of the own HoAs may be signed with: the current one and, during a rotation, earlier ones.
+    public var publicKeys: [PublicKey]
+    /// Signs certificates, if it is kept on this server.
+    public var signingKey: SigningKey?
+    /// How long issued certificates are valid.
+    public var certificateLifetime: Duration
+    public var limits: IMSLimits
+    /// Sources whose draft queries (X=0) are answered.
+    public var draftSources: [IPPrefix]
+
+    public init(
+        served: [ServedPrefix], publicKeys: [PublicKey] = [], signingKey: SigningKey? = nil,
+        certificateLifetime: Duration = .seconds(365 * 86_400), limits: IMSLimits = IMSLimits(), draftSources: [IPPrefix] = []
+    ) {
+        self.served = served
+        self.signingKey = signingKey
+        self.publicKeys = publicKeys
+        if let own = signingKey?.publicKey, !publicKeys.contains(own) { self.publicKeys.insert(own, at: 0) }
+        self.certificateLifetime = certificateLifetime
+        self.limits = limits
+        self.draftSources = draftSources
+    }
+
+    /// The longest served prefix that covers the address.
+    public func served(covering address: IPAddress) -> ServedPrefix? { served(covering: IPPrefix(address)) }
+
+    /// The longest served prefix that covers all of the prefix.
+    public func served(covering prefix: IPPrefix) -> ServedPrefix? {
+        served.filter { $0.prefix.contains(prefix) }.max { $0.prefix.length < $1.prefix.length }
+    }
+}

@@ -1,0 +1,237 @@
+import MATSignal
+
+// IMS Update: registration and handover (section 7). Checks that cost little come first, the signature last, and nothing is
+// answered with ok before it is durable.
+
+/// A write on its way to the store, and who waits for it.
+struct PendingWrite: Sendable {
+    var mapping: StoredMapping?
+    var issued: Certificate?
+    /// A renewed certificate that the answers bring along.
+    var renewed: Certificate?
+    /// The update itself and duplicates of it that came meanwhile.
+    var waiting: [Request]
+
+    /// Duplicates answered at once; more are retransmissions of a client that is being answered anyway.
+    static let waitingMax = 8
+}
+
+/// Why an update is refused.
+private struct UpdateRefusal: Error {
+    var code: ResponseCode
+    var reason: String
+    var current: SignedMapping?
+    var lifetime: UInt32?
+
+    init(_ code: ResponseCode, _ reason: String, current: SignedMapping? = nil, lifetime: UInt32? = nil) {
+        self.code = code
+        self.reason = reason
+        self.current = current
+        self.lifetime = lifetime
+    }
+}
+
+extension IMSCore {
+    mutating func handle(_ update: IMSUpdate, _ request: Request, _ now: Now) -> Answer {
+        let record = update.record.mapping.record
+        do throws(UpdateRefusal) {
+            return try accept(update, request, now)
+        } catch {
+            logRefusal("refused IMS Update of \(record.prefix) from \(request.source): \(error.code) (\(error.reason))", now)
+            if error.code == .cookieRequired {
+                return .now(.imsUpdateReply(IMSUpdateReply(code: .cookieRequired, cookie: freshCookie(request, now))))
+            }
+            var reply = IMSUpdateReply(
+                code: error.code, cookie: freshCookie(request, now), observed: request.source, current: error.current,
+                lifetime: error.lifetime,
+                text: error.reason)
+            // A node that missed the answer which brought its renewed certificate gets it again here.
+            if error.code == .authenticationFailed { reply.certificate = successor(of: update.record.certificate, record.prefix) }
+            return .now(.imsUpdateReply(reply))
+        }
+    }
+
+    private mutating func accept(_ update: IMSUpdate, _ request: Request, _ now: Now) throws(UpdateRefusal) -> Answer {
+        let record = update.record.mapping.record
+        guard let served = configuration.served(covering: record.prefix) else {
+            throw UpdateRefusal(.notAuthoritative, "no prefix served here covers \(record.prefix)")
+        }
+        let certified = try certify(update.record, now)
+        if let answer = try compare(certified, request, now) { return answer }
+        for locator in record.locators { try checkProof(of: locator, of: record, update.proofs, request, served, now) }
+
+        guard updateRates.allows(record.prefix, at: now.monotonic) else {
+            throw UpdateRefusal(
+                .tryLater, "more than \(configuration.limits.updatesPerSecond) updates of this HoA in a second", lifetime: 1)
+        }
+        guard writes.count < configuration.limits.writesMax else {
+            throw UpdateRefusal(.tryLater, "too many writes are waiting for the store", lifetime: 1)
+        }
+        guard mappings[record.prefix] != nil || mappings.count < configuration.limits.mappingsMax else {
+            throw UpdateRefusal(.tryLater, "the table of \(configuration.limits.mappingsMax) mappings is full", lifetime: 60)
+        }
+        try verify(certified, request, now)
+        // Charged only now: an update that does not verify must not use up the HoA's rate.
+        _ = updateRates.take(record.prefix, at: now.monotonic)
+
+        let stored = StoredMapping(certified: certified, source: request.source, local: request.local, provenAt: now.wallMilliseconds)
+        let renewed = renewed(certified.certificate, now)
+        let ticket = newTicket()
+        writes[ticket] = PendingWrite(mapping: stored, issued: renewed, renewed: renewed, waiting: [request])
+        newestWrites[record.prefix] = ticket
+        actions.append(.commit(ticket, StoreChange(mapping: stored, issued: renewed)))
+        return .later
+    }
+
+    // MARK: Checks
+
+    /// The record with its certificate, which must be the newest of its HoA, and its times.
+    private func certify(_ enclosed: EnclosedRecord, _ now: Now) throws(UpdateRefusal) -> CertifiedMapping {
+        let record = enclosed.mapping.record
+        let known = issued[record.prefix]
+        let certificate: Certificate
+        switch enclosed.certificate {
+        case .whole(let whole): certificate = whole
+        case .id(let id):
+            // The mapping's own certificate may be older than the newest issued; that it is no longer good is said below.
+            let candidates = [known, mappings[record.prefix]?.certified.certificate].compactMap { $0 }
+            guard let found = candidates.first(where: { $0.id == id }) else {
+                throw UpdateRefusal(.authenticationFailed, "CERT-ID is unknown here; repeat with CERTIFICATE")
+            }
+            certificate = found
+        }
+        let certified = CertifiedMapping(mapping: enclosed.mapping, certificate: certificate)
+        do throws(VerificationFailure) {
+            try certified.checkTimesAndNames(asked: nil, now: now)
+        } catch {
+            throw UpdateRefusal(.authenticationFailed, error.reason)
+        }
+        if let known, certificate.notBefore < known.notBefore || (certificate.notBefore == known.notBefore && certificate != known) {
+            throw UpdateRefusal(.authenticationFailed, "the certificate is superseded by one of \(known.notBefore) ms")
+        }
+        guard configuration.publicKeys.contains(where: { $0.id == certificate.issuerID }) else {
+            throw UpdateRefusal(.authenticationFailed, "the certificate is signed with a key that is not among this server's")
+        }
+        return certified
+    }
+
+    /// Versions never go back. A duplicate is answered like the first; what is older gets the current record.
+    private mutating func compare(_ certified: CertifiedMapping, _ request: Request, _ now: Now) throws(UpdateRefusal) -> Answer? {
+        let prefix = certified.record.prefix
+        let ticket = newestWrites[prefix]
+        guard let newest = (ticket.flatMap { writes[$0]?.mapping } ?? mappings[prefix])?.certified else { return nil }
+        if newest.mapping == certified.mapping, newest.certificate == certified.certificate {
+            guard let ticket, var write = writes[ticket] else { return .now(.imsUpdateReply(ok(request, nil, now))) }
+            if write.waiting.count < PendingWrite.waitingMax {
+                write.waiting.append(request)
+                writes[ticket] = write
+            }
+            return .later
+        }
+        guard certified.version > newest.version else {
+            throw UpdateRefusal(
+                .stale,
+                "the record's sequence \(certified.record.sequence) is not above \(newest.record.sequence), which is held: replayed or late",
+                current: newest.mapping)
+        }
+        return nil
+    }
+
+    /// Section 6: the node must have shown that it receives at the locator, within 300 s and from the node port.
+    private func checkProof(
+        of locator: Locator, of record: MappingRecord, _ proofs: [LocatorProof], _ request: Request, _ served: ServedPrefix, _ now: Now
+    ) throws(UpdateRefusal) {
+        guard locator.prefixLength == 128 else {
+            // Nobody can prove a whole network by a datagram from it, so the operator vouches for it.
+            guard served.mobilePrefixes.contains(where: { $0.contains(locator.prefix) }) else {
+                throw UpdateRefusal(.refused, "\(locator.prefix) is not among the mobile prefixes configured for \(served.prefix)")
+            }
+            return
+        }
+        guard request.source.port == SignalPort.node else {
+            throw UpdateRefusal(
+                .refused, "locators are proven from port \(SignalPort.node) only, this came from port \(request.source.port)")
+        }
+        if locator.moa.address == request.source.address {
+            // The reply brings a fresh cookie, so all that is missing is a repetition.
+            guard request.isFresh else { throw UpdateRefusal(.cookieRequired, "the cookie is too old to prove the locator \(locator.moa)") }
+            return
+        }
+        let client = Endpoint(locator.moa.address, port: SignalPort.node)
+        for proof in proofs where proof.locator == locator.moa {
+            if cookies.isValid(proof.server, clientCookie: proof.client, from: client, now: now, ageMax: CookieAuthority.proofAgeMax) {
+                return
+            }
+            throw UpdateRefusal(.refused, "LOCATOR-PROOF of \(locator.moa) is not ours or older than 300 s")
+        }
+        throw UpdateRefusal(.refused, "locator \(locator.moa) is neither the source nor proven; the node does not hold it")
+    }
+
+    private mutating func verify(_ certified: CertifiedMapping, _ request: Request, _ now: Now) throws(UpdateRefusal) {
+        guard mayVerify(for: request.source.address, now) else {
+            throw UpdateRefusal(
+                .tryLater, "more than \(configuration.limits.verificationsPerSecond) signature checks in a second for this source",
+                lifetime: 1)
+        }
+        do throws(VerificationFailure) {
+            // A certificate that an accepted record had needs no second check.
+            if mappings[certified.record.prefix]?.certified.certificate == certified.certificate
+                || issued[certified.record.prefix] == certified.certificate
+            {
+                try certified.verifySignature()
+            } else {
+                try certified.verify(asked: nil, keys: configuration.publicKeys, now: now)
+            }
+        } catch {
+            throw UpdateRefusal(.authenticationFailed, error.reason)
+        }
+    }
+
+    /// The newest certificate, if it certifies the same key as the one the node came with.
+    private func successor(of reference: CertificateReference, _ prefix: IPPrefix) -> Certificate? {
+        guard let newest = issued[prefix], newest.id != reference.id else { return nil }
+        switch reference {
+        case .whole(let old): return old.nodeKey == newest.nodeKey ? newest : nil
+        case .id(let id):
+            guard let old = mappings[prefix]?.certified.certificate, old.id == id, old.nodeKey == newest.nodeKey else { return nil }
+            return newest
+        }
+    }
+
+    private func ok(_ request: Request, _ renewed: Certificate?, _ now: Now) -> IMSUpdateReply {
+        IMSUpdateReply(code: .ok, cookie: freshCookie(request, now), observed: request.source, certificate: renewed)
+    }
+
+    // MARK: After the store
+
+    mutating func finishWrite(_ ticket: StoreTicket, _ failure: String?, _ now: Now) {
+        guard let write = writes.removeValue(forKey: ticket) else { return }
+        let prefix = write.mapping?.record.prefix
+        if let prefix, newestWrites[prefix] == ticket { newestWrites[prefix] = nil }
+        if let failure {
+            log(.error, "the store could not take a change\(prefix.map { " of \($0)" } ?? ""): \(failure)")
+            for request in write.waiting {
+                reply(
+                    .imsUpdateReply(
+                        IMSUpdateReply(
+                            code: .tryLater, cookie: freshCookie(request, now), observed: request.source, lifetime: 5,
+                            text: "the record could not be stored")),
+                    to: request)
+            }
+            return
+        }
+        if let certificate = write.issued { issued.note(certificate) }
+        guard let mapping = write.mapping else { return }
+        issued.note(mapping.certified.certificate)
+        let held = mappings[mapping.record.prefix]
+        // Writes end in the order they began, but nothing here should depend on that.
+        if held == nil || held.map({ $0.certified.version < mapping.certified.version }) == true {
+            mappings.set(mapping)
+            for locator in mapping.record.locators { log(.debug, "\(mapping.record.prefix) is at \(locator.prefix)") }
+            remembered.remove(mapping.record.prefix)
+            pushToSubscribers(of: mapping, now)
+            settleOwnNotifies(of: mapping, now)
+        }
+        for request in write.waiting { reply(.imsUpdateReply(ok(request, write.renewed, now)), to: request) }
+    }
+}

@@ -1,0 +1,122 @@
+import MATSignal
+
+// MA Notify that this server sends: to subscribers of a changed mapping, and to nodes of its own about their correspondents.
+
+/// One receiver is told of one HoA at a time; a newer record takes the place of the one on its way.
+struct PushKey: Hashable, Sendable {
+    var peer: Endpoint
+    var local: IPAddress
+    var prefix: IPPrefix
+}
+
+struct Push: Sendable {
+    var certified: CertifiedMapping
+    var sequence: UInt32
+    var retransmission: Retransmission
+    /// Code 9 answers followed; a receiver that wants a third cookie is not served.
+    var cookiesFollowed = 0
+    /// Whether it is owed to a subscription, which ends if nobody acks.
+    var isSubscription: Bool
+}
+
+extension IMSCore {
+    /// Code 9 answers followed per exchange (section 2).
+    static let cookiesFollowedMax = 2
+
+    mutating func pushToSubscribers(of mapping: StoredMapping, _ now: Now) {
+        for subscriber in subscriptions.current(of: mapping.record.prefix, now: now.monotonic) where subscriber.endpoint != mapping.source {
+            push(mapping.certified, to: subscriber.endpoint, from: subscriber.local, isSubscription: true, now)
+        }
+    }
+
+    /// Tells the node whose last accepted IMS Update this is about a correspondent.
+    mutating func push(_ certified: CertifiedMapping, toNodeOf own: StoredMapping, _ now: Now) {
+        push(certified, to: own.source, from: own.local, isSubscription: false, now)
+    }
+
+    private mutating func push(_ certified: CertifiedMapping, to peer: Endpoint, from local: IPAddress, isSubscription: Bool, _ now: Now) {
+        let key = PushKey(peer: peer, local: local, prefix: certified.record.prefix)
+        var owed = isSubscription
+        if let earlier = pushes.removeValue(forKey: key) {
+            pushKeys[earlier.sequence] = nil
+            owed = owed || earlier.isSubscription
+        }
+        guard pushes.count < configuration.limits.pushesMax else {
+            logRefusal("no MA Notify about \(certified.record.prefix) to \(peer): too many are waiting for their ack", now)
+            return
+        }
+        let sequence = unusedSequence()
+        pushes[key] = Push(
+            certified: certified, sequence: sequence, retransmission: Retransmission(type: .maNotify, now: now.monotonic),
+            isSubscription: owed)
+        pushKeys[sequence] = key
+        transmit(key, now)
+    }
+
+    /// Sequence numbers are random; one in use is not drawn again.
+    mutating func unusedSequence() -> UInt32 {
+        while true {
+            let sequence = randomSequence()
+            if pushKeys[sequence] == nil, confirmationKeys[sequence] == nil { return sequence }
+        }
+    }
+
+    private mutating func transmit(_ key: PushKey, _ now: Now) {
+        guard var push = pushes[key] else { return }
+        push.retransmission.tried(at: now.monotonic)
+        pushes[key] = push
+        deadlines.set(.push(key), at: push.retransmission.due)
+        sendOnce(push, key)
+    }
+
+    private mutating func sendOnce(_ push: Push, _ key: PushKey) {
+        let cookie = ownCookie(for: CookiePeer(peer: key.peer, local: key.local))
+        let record = EnclosedRecord(mapping: push.certified.mapping, certificate: .whole(push.certified.certificate))
+        send(SignalMessage(sequence: push.sequence, .maNotify(MANotify(cookie: cookie, record: record))), from: key.local, to: key.peer)
+    }
+
+    mutating func pushIsDue(_ key: PushKey, _ now: Now) {
+        guard let push = pushes[key] else { return }
+        guard push.retransmission.isExhausted else { return transmit(key, now) }
+        counters.pushesUnanswered += 1
+        endPush(key)
+        if push.isSubscription {
+            subscriptions.remove(key.peer, from: key.prefix)
+            log(.debug, "\(key.peer) did not acknowledge \(Retransmission.triesMax) pushes about \(key.prefix); its subscription ends")
+        }
+    }
+
+    private mutating func endPush(_ key: PushKey) {
+        guard let push = pushes.removeValue(forKey: key) else { return }
+        pushKeys[push.sequence] = nil
+        deadlines.cancel(.push(key))
+    }
+
+    /// - Returns: whether it belongs to a push of ours.
+    mutating func take(_ ack: MANotifyAck, _ sequence: UInt32, _ source: Endpoint, _ local: IPAddress, _ now: Now) -> Bool {
+        guard let key = pushKeys[sequence], var push = pushes[key], key.peer == source else { return false }
+        let peer = CookiePeer(peer: key.peer, local: key.local)
+        guard ack.cookie.client == ownCookie(for: peer).client else { return false }
+        if let hoa = ack.hoa, !push.certified.record.prefix.contains(hoa.address) { return false }
+        remember(ack.cookie.server, of: peer)
+        switch ack.code {
+        case .cookieRequired where ack.cookie.server != nil && push.cookiesFollowed < Self.cookiesFollowedMax:
+            push.cookiesFollowed += 1
+            pushes[key] = push
+            sendOnce(push, key)
+        case .notFound, .notAuthoritative, .refused:
+            // It does not want to know (any more).
+            endPush(key)
+            subscriptions.remove(key.peer, from: key.prefix)
+        case .tryLater:
+            // The retransmission that is due anyway comes late enough.
+            break
+        default:
+            endPush(key)
+            if ack.code != .ok, ack.code != .stale {
+                log(.debug, "\(source) answered MA Notify about \(key.prefix) with \(ack.code)\(ack.text.map { ": \($0)" } ?? "")")
+            }
+        }
+        return true
+    }
+}

@@ -1,0 +1,70 @@
+import ArgumentParser
+import Glibc
+import IMS
+import Logging
+import MATRuntime
+
+/// The mapping server: keeps where the nodes of its home address prefixes are, and tells who asks.
+@main
+struct Imsd: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "imsd", abstract: "The IP address mapping server of MAT.",
+        discussion: "Runs in the foreground and logs to standard error. SIGHUP reads the prefixes anew. See imsd(8) and imsd.yaml(5).",
+        version: MATVersion.text)
+
+    @Option(name: [.short, .long], help: "The configuration file.")
+    var config = "/etc/imsd/imsd.yaml"
+
+    @Flag(help: "Check the configuration and the files it names, say what is wrong, and exit.")
+    var check = false
+
+    @Option(help: "Log this and what is worse: trace, debug, info, notice, warning or error. Overrides the file.")
+    var logLevel: Logger.Level?
+
+    func run() throws {
+        let configuration: IMSConfiguration
+        do throws(ConfigurationError) {
+            configuration = try IMSConfiguration(path: config)
+        } catch {
+            complain("\(error)")
+            throw ExitCode(78)  // EX_CONFIG of sysexits.h: systemd shows it by name
+        }
+        if check {
+            do throws(IMSServerError) {
+                try configuration.check()
+            } catch {
+                complain("\(error)")
+                throw ExitCode(78)
+            }
+            print("\(config) is fine.")
+            return
+        }
+        var logger = Logger(label: "imsd") { StreamLogHandler.standardError(label: $0) }
+        logger.logLevel = logLevel ?? Logger.Level(rawValue: configuration.logLevel) ?? .info
+        do {
+            let loop = try EventLoop()
+            // A client that hangs up on the control socket must not end the daemon.
+            signal(SIGPIPE, SIG_IGN)
+            // Before the store starts a thread, so that all threads leave these signals to the loop.
+            var server: IMSServer?
+            try loop.onSignals([SIGTERM, SIGINT, SIGHUP]) { number in
+                if number == SIGHUP {
+                    server?.reload(path: config)
+                } else {
+                    logger.notice("stopping")
+                    server?.stop()
+                }
+            }
+            server = try IMSServer(configuration: configuration, loop: loop, logger: logger)
+            try server?.start()
+            try loop.run()
+        } catch {
+            complain("\(error)")
+            throw ExitCode(1)
+        }
+    }
+
+    private func complain(_ text: String) { StandardError.write("imsd: \(text)") }
+}
+
+extension Logger.Level: @retroactive ExpressibleByArgument {}

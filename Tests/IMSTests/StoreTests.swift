@@ -1,0 +1,171 @@
+import Glibc
+import MATRuntime
+import MATSignal
+import Synchronization
+import Testing
+
+@testable import IMS
+
+/// A directory that is removed with everything in it.
+final class TemporaryDirectory {
+    let path: String
+
+    init() throws {
+        var template = Array("/tmp/mat-ims-XXXXXX".utf8CString)
+        try #require(mkdtemp(&template) != nil)
+        path = String(decoding: template.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    deinit {
+        if let directory = opendir(path) {
+            while let entry = readdir(directory) {
+                let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+                if name != ".", name != ".." { unlink("\(path)/\(name)") }
+            }
+            closedir(directory)
+        }
+        rmdir(path)
+    }
+}
+
+@Suite("The store")
+struct StoreTests {
+    private let issuer: SigningKey
+    private let directory: TemporaryDirectory
+    private var path: String { "\(directory.path)/ims.db" }
+
+    init() throws {
+        issuer = try key(200)
+        directory = try TemporaryDirectory()
+    }
+
+    private func mapping(_ hoa: String, sequence: UInt64, moas: [String] = ["198.51.100.7"]) throws -> StoredMapping {
+        let node = try TestNode(hoa, seed: 1, issuer: issuer, notBefore: TestServer.start)
+        return StoredMapping(
+            certified: try node.record(moas, sequence: TestServer.start + sequence), source: Endpoint(address("2001:db8::7"), port: 6289),
+            local: address("203.0.113.1"), provenAt: TestServer.start)
+    }
+
+    private func write(_ changes: [StoreChange]) throws {
+        let database = try MappingDatabase(path: path)
+        try database.write(changes)
+        database.close()
+    }
+
+    @Test("What was written is read back octet for octet, both families, withdrawals too")
+    func roundTrip() throws {
+        let mappings = [
+            try mapping("192.0.2.1", sequence: 1), try mapping("2001:db8:10::1", sequence: 2, moas: ["198.51.100.7", "2001:db8:aa::7"]),
+            try mapping("192.0.2.3", sequence: 3, moas: []),
+        ]
+        let certificate = mappings[0].certified.certificate
+        try write(mappings.map { StoreChange(mapping: $0) } + [StoreChange(issued: certificate)])
+        let contents = try MappingStore.open(path: path).contents
+        #expect(Set(contents.mappings) == Set(mappings) && contents.issued == [certificate] && contents.unreadable.isEmpty)
+    }
+
+    @Test("A row never goes back, even if it is told to")
+    func neverBack() throws {
+        let new = try mapping("192.0.2.1", sequence: 9)
+        try write([StoreChange(mapping: new)])
+        try write([StoreChange(mapping: try mapping("192.0.2.1", sequence: 8))])
+        #expect(try MappingStore.open(path: path).contents.mappings == [new])
+    }
+
+    @Test("The two newest cookie secrets are kept")
+    func secrets() throws {
+        let store = try MappingStore.open(path: path).store
+        for number in 1...3 { try store.write(CookieSecret(octets: [UInt8](repeating: UInt8(number), count: 16), madeAt: UInt64(number))) }
+        store.close()
+        #expect(try MappingStore.open(path: path).contents.cookieSecrets.map(\.madeAt) == [3, 2])
+    }
+
+    @Test("Changes are committed together and come back in order")
+    func groupCommit() throws {
+        let loop = try EventLoop()
+        let store = try MappingStore.open(path: path).store
+        let outcomes = Mutex<[UInt64]>([])
+        var changes: [StoreChange] = []
+        for number in 0..<200 { changes.append(StoreChange(mapping: try mapping("192.0.2.\(number)", sequence: 1))) }
+        let poster = loop.poster
+        for (number, change) in changes.enumerated() {
+            store.commit(StoreTicket(number: UInt64(number)), change, via: poster) { ticket, failure in
+                outcomes.withLock { if failure == nil { $0.append(ticket.number) } }
+            }
+        }
+        loop.schedule(after: .milliseconds(10)) { poll() }
+        func poll() {
+            if outcomes.withLock({ $0.count }) == 200 { loop.stop() } else { loop.schedule(after: .milliseconds(10)) { poll() } }
+        }
+        loop.schedule(after: .seconds(20)) { loop.stop() }
+        try loop.run()
+        #expect(outcomes.withLock { $0 } == Array(0..<200))
+        store.close()
+        #expect(try MappingStore.open(path: path).contents.mappings.count == 200)
+    }
+
+    @Test("A damaged file, a missing directory: the error says what to do")
+    func errors() throws {
+        try TextFile.replace(path, with: String(repeating: "this is no database ", count: 500), mode: 0o600)
+        let damaged = #expect(throws: StoreError.self) { try MappingStore.open(path: path) }
+        #expect(damaged?.description.contains("restore it from a backup") == true, "\(String(describing: damaged))")
+        let missing = #expect(throws: StoreError.self) { try MappingStore.open(path: "/nonexistent/ims.db") }
+        #expect(missing?.description.contains("make its directory") == true, "\(String(describing: missing))")
+    }
+}
+
+@Suite("The configuration")
+struct ConfigurationTests {
+    private static let good = """
+        store: /var/lib/imsd/ims.db
+        signing-key: /etc/imsd/ims.key
+        prefixes:
+          - prefix: 192.0.2.0/24
+            mobile-prefixes: [198.51.100.0/24]
+          - prefix: "2001:db8:10::/64"
+        dns: {resolvers: [203.0.113.131], require-dnssec: true}
+        limits: {updates-per-second: 50}
+        certificate-lifetime: 30d
+        """
+
+    @Test("A full file is read")
+    func reads() throws {
+        let configuration = try IMSConfiguration(parsing: Self.good, file: "imsd.yaml")
+        #expect(configuration.served.map(\.prefix) == [prefix("192.0.2.0/24"), prefix("2001:db8:10::/64")])
+        #expect(configuration.limits.updatesPerSecond == 50 && configuration.requireDNSSEC && configuration.port == 6288)
+        #expect(
+            configuration.certificateLifetime == .seconds(30 * 86_400)
+                && configuration.resolvers == [Endpoint(address("203.0.113.131"), port: 53)])
+    }
+
+    @Test("All mistakes are told at once, with line and remedy")
+    func mistakes() throws {
+        let text = """
+            prefixes:
+              - prefix: 192.0.2.0/24
+              - prefix: 192.0.2.128/25
+            listen: {port: 99999}
+            limitz: {}
+            """
+        let error = #expect(throws: ConfigurationError.self) { try IMSConfiguration(parsing: text, file: "imsd.yaml") }
+        let words = error?.description ?? ""
+        for part in ["imsd.yaml:3", "overlaps 192.0.2.0/24", "signing-key", "is not a port", "did you mean limits?"] {
+            #expect(words.contains(part), "\(words)")
+        }
+    }
+
+    @Test("A key that others may read is refused")
+    func keyMode() throws {
+        let directory = try TemporaryDirectory()
+        var configuration = try IMSConfiguration(parsing: Self.good, file: "imsd.yaml")
+        configuration.signingKeyPath = "\(directory.path)/ims.key"
+        configuration.storePath = "\(directory.path)/ims.db"
+        let missing = #expect(throws: IMSServerError.self) { try configuration.check() }
+        #expect(missing?.description.contains("mat keygen") == true)
+        try TextFile.replace("\(directory.path)/ims.key", with: KeyFile.write(try key(200)), mode: 0o600)
+        try configuration.check()
+        chmod("\(directory.path)/ims.key", 0o644)
+        let open = #expect(throws: IMSServerError.self) { try configuration.check() }
+        #expect(open?.description.contains("chmod 600") == true)
+    }
+}

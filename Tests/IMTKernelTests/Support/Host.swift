@@ -1,0 +1,155 @@
+import Foundation
+import Glibc
+import IMTKernel
+import MATRuntime
+import MATSignal
+
+/// A host in a namespace that runs the product's kernel side in a thread and event loop of its own, and in place of the agent
+/// does what the test says.
+final class Host: @unchecked Sendable {
+    let namespace: Namespace
+    private var thread: NamespaceThread?
+    private var poster: Poster?
+    // Both belong to the loop's thread.
+    private var loop: EventLoop?
+    private var kernel: IMTKernel?
+    private let lock = NSLock()
+    private var outboundHeld: [HeldPacket] = []
+    private var inboundHeld: [HeldPacket] = []
+    private var problems: [String] = []
+    private var repairs: [String] = []
+    private var links: LinkSnapshot?
+
+    init(_ namespace: Namespace) { self.namespace = namespace }
+
+    @discardableResult
+    func start(_ configuration: IMTConfiguration) throws -> AdoptedState {
+        let started = DispatchSemaphore(value: 0)
+        nonisolated(unsafe) var outcome: Result<AdoptedState, any Error>?
+        let path = "/run/netns/\(namespace.name)"
+        thread = NamespaceThread { [self] in
+            do {
+                try enterNamespace(path)
+                let loop = try EventLoop()
+                let kernel = try IMTKernel(loop: loop, configuration: configuration) { [unowned self] in note($0) }
+                outcome = .success(try kernel.start())
+                self.loop = loop
+                self.kernel = kernel
+                poster = loop.poster
+                started.signal()
+                try loop.run()
+            } catch {
+                outcome = .failure(error)
+                started.signal()
+            }
+            self.kernel = nil
+            self.loop = nil
+        }
+        started.wait()
+        guard let outcome else { throw ShellError(text: "no outcome") }
+        do { return try outcome.get() } catch {
+            thread?.join()
+            thread = nil
+            throw error
+        }
+    }
+
+    private func note(_ event: KernelEvent) {
+        lock.lock()
+        defer { lock.unlock() }
+        switch event {
+        case .heldOutbound(let packet): outboundHeld.append(packet)
+        case .heldInbound(let packet): inboundHeld.append(packet)
+        case .failed(let error): problems.append(error.description)
+        case .repaired(let text): repairs.append(text)
+        case .links(let snapshot): links = snapshot
+        }
+    }
+
+    /// Runs `body` with the kernel in its thread.
+    @discardableResult
+    func ask<T>(_ body: @escaping (IMTKernel) throws -> T) throws -> T {
+        guard let poster else { throw ShellError(text: "not started") }
+        let done = DispatchSemaphore(value: 0)
+        nonisolated(unsafe) var result: Result<T, any Error>?
+        nonisolated(unsafe) let work = body
+        poster.post { [self] in
+            if let kernel { result = Result { try work(kernel) } }
+            done.signal()
+        }
+        done.wait()
+        guard let result else { throw ShellError(text: "the kernel side is gone") }
+        return try result.get()
+    }
+
+    /// Ends the thread: by a clean stop, or by letting go as a killed process does.
+    func finish(leaving: Bool) {
+        _ = try? ask { [self] kernel in
+            if leaving { kernel.leave() } else { try kernel.stop() }
+            loop?.stop()
+        }
+        thread?.join()
+        thread = nil
+        poster = nil
+    }
+
+    private func locked<T>(_ body: () -> T) -> T {
+        lock.lock()
+        defer { lock.unlock() }
+        return body()
+    }
+
+    var failures: [String] { locked { problems } }
+    var repaired: [String] { locked { repairs } }
+    var lastLinks: LinkSnapshot? { locked { links } }
+    func takeOutbound() -> [HeldPacket] {
+        locked {
+            defer { outboundHeld = [] }
+            return outboundHeld
+        }
+    }
+    func takeInbound() -> [HeldPacket] {
+        locked {
+            defer { inboundHeld = [] }
+            return inboundHeld
+        }
+    }
+
+    // MARK: In place of the agent
+
+    /// Makes every usable address on these links a MoA.
+    func useLocators(on interfaces: String...) throws {
+        try ask { kernel in
+            try kernel.setOwnLocators(try kernel.currentLinks().usable.filter { interfaces.contains($0.interface) })
+        }
+    }
+
+    /// Peer HoA and MoA as text; out and in.
+    func map(_ own: String, _ peer: String, over ownMoA: String, _ peerMoA: String, inbound: [(String, String)] = []) throws {
+        let home = HomePair(own: HomeAddress(try address(own)), peer: HomeAddress(try address(peer)))
+        let mobile = MobilePair(own: MobileAddress(try address(ownMoA)), peer: MobileAddress(try address(peerMoA)))
+        var changes: [IMTChange] = [.setOutbound(home, mobile), .setInbound(mobile, home)]
+        for (other, peerOther) in inbound {
+            changes.append(
+                .setInbound(MobilePair(own: MobileAddress(try address(other)), peer: MobileAddress(try address(peerOther))), home)
+            )
+        }
+        let batch = changes
+        try ask { try $0.commit(batch) }
+    }
+}
+
+func address(_ text: String) throws -> IPAddress {
+    guard let address = IPAddress(text) else { throw ShellError(text: "\(text) is no address") }
+    return address
+}
+
+/// Waits until `condition` holds, looking every 5 ms.
+func eventually(within seconds: Double = 3, _ condition: () throws -> Bool) rethrows -> Bool {
+    let end = Date().addingTimeInterval(seconds)
+    while Date() < end {
+        if try condition() { return true }
+        usleep(5000)
+    }
+    return try condition()
+}

@@ -1,0 +1,83 @@
+import Glibc
+import IMTKernel
+import MATSignal
+
+/// Two MAT nodes and a router:
+///
+///         wlan 10.1.0.2/24        10.1.0.1 +--------+ 10.9.0.1          10.9.0.2/24 eth0
+///     mn  2001:db8:1::2/64  --------------- | router | ------------------ 2001:db8:9::2  cn
+///         cell 10.2.0.2/24        10.2.0.1 |        |
+///         2001:db8:2::2/64  --------------- +--------+
+///
+///     HoAs: mn 192.0.2.1, 2001:db8:a::1     cn 198.51.100.1, 2001:db8:b::1
+///     The router knows no route to any HoA.
+final class Topology {
+    let mn: Host
+    let cn: Host
+    let router: Namespace
+
+    static let mnConfiguration = IMTConfiguration(homeAddresses: ["192.0.2.1", "2001:db8:a::1"].compactMap { HomeAddress($0) })
+    static let cnConfiguration = IMTConfiguration(
+        homeAddresses: ["198.51.100.1", "2001:db8:b::1"].compactMap { HomeAddress($0) })
+
+    init() throws {
+        let mnNamespace = try Namespace("mn")
+        let cnNamespace = try Namespace("cn")
+        router = try Namespace("r")
+        mn = Host(mnNamespace)
+        cn = Host(cnNamespace)
+        try link(mnNamespace, "wlan", "r1", 1)
+        try link(mnNamespace, "cell", "r2", 2)
+        try link(cnNamespace, "eth0", "r9", 9)
+        try router.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
+        try defaultRoute(mnNamespace, "wlan", 1, metric: 100)
+        try defaultRoute(mnNamespace, "cell", 2, metric: 200)
+        try defaultRoute(cnNamespace, "eth0", 9, metric: 100)
+    }
+
+    deinit {
+        // Each host's thread keeps its host alive, so it has to be ended from outside.
+        mn.finish(leaving: false)
+        cn.finish(leaving: false)
+    }
+
+    private func link(_ host: Namespace, _ name: String, _ far: String, _ number: Int) throws {
+        try shell("ip -n \(host.name) link add \(name) type veth peer name \(far) netns \(router.name)")
+        for (namespace, device, last) in [(host, name, 2), (router, far, 1)] {
+            try shell("ip -n \(namespace.name) link set \(device) up")
+            try shell("ip -n \(namespace.name) addr add 10.\(number).0.\(last)/24 dev \(device)")
+            try shell("ip -n \(namespace.name) addr add 2001:db8:\(number)::\(last)/64 dev \(device) nodad")
+        }
+    }
+
+    private func defaultRoute(_ host: Namespace, _ device: String, _ number: Int, metric: Int) throws {
+        try shell("ip -n \(host.name) route add default via 10.\(number).0.1 dev \(device) metric \(metric)")
+        try shell("ip -n \(host.name) -6 route add default via 2001:db8:\(number)::1 dev \(device) metric \(metric)")
+    }
+
+    /// Starts both nodes and maps each to the other in both families, from all of mn's MoAs.
+    func mapBoth() throws {
+        try mn.start(Self.mnConfiguration)
+        try cn.start(Self.cnConfiguration)
+        try mn.useLocators(on: "wlan", "cell")
+        try cn.useLocators(on: "eth0")
+        try mn.map("192.0.2.1", "198.51.100.1", over: "10.1.0.2", "10.9.0.2", inbound: [("10.2.0.2", "10.9.0.2")])
+        try mn.map(
+            "2001:db8:a::1", "2001:db8:b::1", over: "2001:db8:1::2", "2001:db8:9::2",
+            inbound: [("2001:db8:2::2", "2001:db8:9::2")])
+        try cn.map("198.51.100.1", "192.0.2.1", over: "10.9.0.2", "10.1.0.2", inbound: [("10.9.0.2", "10.2.0.2")])
+        try cn.map(
+            "2001:db8:b::1", "2001:db8:a::1", over: "2001:db8:9::2", "2001:db8:1::2",
+            inbound: [("2001:db8:9::2", "2001:db8:2::2")])
+    }
+
+    /// Packets that a host's stack found damaged so far.
+    func checksumErrors(_ host: Host) throws -> Int {
+        let text = try host.namespace.run(
+            "nstat -asz IpInHdrErrors TcpInCsumErrors UdpInCsumErrors IcmpInCsumErrors Icmp6InCsumErrors Udp6InCsumErrors")
+        return text.split(separator: "\n").dropFirst().reduce(0) { sum, line in
+            let fields = line.split(separator: " ")
+            return sum + (fields.count > 1 ? Int(fields[1]) ?? 0 : 0)
+        }
+    }
+}

@@ -1,0 +1,153 @@
+import MATSignal
+import Testing
+
+@testable import IMTKernel
+
+/// What can be said without a kernel.
+@Suite("Values and wire forms")
+struct ValueTests {
+    @Test("Elements of a transaction have the octets that the kernel's attributes prescribe")
+    func elementOctets() throws {
+        // nft 'add element ip t out { 192.0.2.1 . 198.51.100.1 : 10.1.0.2 . 10.9.0.2 }', without nft's padding.
+        let table = TableDefinition(isIPv4: true, name: "t", sets: [], chains: [])
+        var batch = NFTBatch(firstSequence: 7)
+        let home = HomePair(own: HomeAddress(IPAddress(ipv4: 0xC000_0201)), peer: HomeAddress(IPAddress(ipv4: 0xC633_6401)))
+        let mobile = MobilePair(
+            own: MobileAddress(IPAddress(ipv4: 0x0A01_0002)), peer: MobileAddress(IPAddress(ipv4: 0x0A09_0002)))
+        batch.add([SetElement(key: home.key, data: mobile.data)], to: "out", of: table)
+        let bytes = batch.seal().bytes
+        let element: [UInt8] = [
+            0x24, 0, 0x01, 0x80,  // list item
+            0x10, 0, 0x01, 0x80, 0x0C, 0, 0x01, 0, 192, 0, 2, 1, 198, 51, 100, 1,  // key { value }
+            0x10, 0, 0x02, 0x80, 0x0C, 0, 0x01, 0, 10, 1, 0, 2, 10, 9, 0, 2,  // data { value }
+        ]
+        // Begin (20 octets), then header 16, nfgenmsg 4, table "t" 8, set "out" 8, list header 4.
+        #expect(bytes.count == 20 + 40 + element.count + 20)
+        #expect(Array(bytes[60..<60 + element.count]) == element)
+        #expect(Array(bytes[0..<20]) == [20, 0, 0, 0, 16, 0, 1, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10])
+        #expect(Array(bytes[20..<32]) == [76, 0, 0, 0, 12, 10, 0x05, 0x04, 8, 0, 0, 0])
+    }
+
+    @Test("Changes are applied in order, and only differences reach the kernel")
+    func modelDifferences() throws {
+        var model = TranslationModel()
+        let home = HomePair(own: HomeAddress(IPAddress(ipv4: 1)), peer: HomeAddress(IPAddress(ipv4: 2)))
+        let first = MobilePair(own: MobileAddress(IPAddress(ipv4: 3)), peer: MobileAddress(IPAddress(ipv4: 4)))
+        let second = MobilePair(own: MobileAddress(IPAddress(ipv4: 5)), peer: MobileAddress(IPAddress(ipv4: 4)))
+        try model.apply([
+            .setOutbound(home, first), .setOutbound(home, second), .setPlain(IPAddress(ipv4: 9), lifetime: .seconds(1)),
+        ])
+        let added = model.differences(from: TranslationModel(), isIPv4: true)
+        // The entry, its key among the mapped ones, and the plain address.
+        #expect(added.flatMap(\.added).count == 3 && added.allSatisfy { $0.removed.isEmpty })
+        var moved = model
+        try moved.apply([.setOutbound(home, first), .removeInbound(first), .removePlain(IPAddress(ipv4: 77))])
+        let change = moved.differences(from: model, isIPv4: true)
+        #expect(change.flatMap(\.added).count == 1 && change.flatMap(\.removed).count == 1)
+        #expect(moved.differences(from: model, isIPv4: false).allSatisfy { $0.added.isEmpty && $0.removed.isEmpty })
+    }
+
+    @Test("Keys and data of the maps read back to the pairs they were made of")
+    func pairs() {
+        let home = HomePair(own: HomeAddress(IPAddress(high: 1, low: 2)), peer: HomeAddress(IPAddress(high: 3, low: 4)))
+        #expect(HomePair(key: home.key) == home && HomePair(data: home.data) == home)
+        let mobile = MobilePair(own: MobileAddress(IPAddress(ipv4: 1)), peer: MobileAddress(IPAddress(ipv4: 2)))
+        #expect(MobilePair(key: mobile.key) == mobile && MobilePair(data: mobile.data) == mobile)
+        #expect(HomePair(key: [1, 2, 3]) == nil)
+    }
+
+    /// 10.0.0.1:1000 -> 10.0.0.2:2000, TCP, flags as given.
+    private func tcp(flags: UInt8) -> [UInt8] {
+        [0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]
+            + [0x03, 0xE8, 0x07, 0xD0, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0xFF, 0xFF, 0, 0, 0, 0]
+    }
+
+    @Test("Held packets say who talks to whom and whether they open a connection")
+    func heldPacket() throws {
+        let syn = try #require(HeldPacket(tcp(flags: 0x02)))
+        #expect(syn.opensConnection && syn.source.description == "10.0.0.1" && syn.destinationPort == 2000)
+        #expect(HeldPacket(tcp(flags: 0x12))?.opensConnection == false)
+        #expect(HeldPacket(tcp(flags: 0x10))?.opensConnection == false)
+        // IPv6, hop-by-hop options, then an echo request.
+        let six: [UInt8] =
+            [0x60, 0, 0, 0, 0, 16, 0, 64] + [UInt8](repeating: 0, count: 15) + [1] + [UInt8](repeating: 0, count: 15) + [2]
+        let echo = six + [58, 0, 1, 4, 0, 0, 0, 0] + [128, 0, 0, 0, 0, 1, 0, 1]
+        let packet = try #require(HeldPacket(echo))
+        #expect(packet.protocolNumber == 58 && packet.opensConnection)
+    }
+
+    @Test("No cut or corrupted packet is more than refused or misread")
+    func heldPacketHostile() {
+        let whole = tcp(flags: 2)
+        for length in 0..<whole.count { #expect(HeldPacket(whole.prefix(length)) == nil) }
+        for index in whole.indices {
+            for value in [UInt8(0), 0x46, 0x60, 0x7F, 0x80, 0xFF] {
+                var broken = whole
+                broken[index] = value
+                _ = HeldPacket(broken)
+                #expect(ChecksumCompletion.complete(broken).count == broken.count)
+            }
+        }
+    }
+
+    @Test("A checksum that a network card was to finish is finished; a wrong one is left wrong")
+    func checksums() {
+        var packet = tcp(flags: 2)
+        // The pseudo header's sum: addresses, protocol, length 20.
+        let partial = ChecksumCompletion.fold(ChecksumCompletion.sum(packet[12..<20]) + 6 + 20)
+        packet[36] = UInt8(partial >> 8)
+        packet[37] = UInt8(partial & 0xFF)
+        let finished = ChecksumCompletion.complete(packet)
+        let check = ChecksumCompletion.fold(
+            ChecksumCompletion.sum(finished[12..<20]) + 6 + 20 + ChecksumCompletion.sum(finished[20...]))
+        #expect(check == 0xFFFF)
+        #expect(ChecksumCompletion.complete(finished) == finished)
+        packet[37] ^= 1
+        #expect(ChecksumCompletion.complete(packet) == packet)
+    }
+
+    @Test("The route plan gives a MoA its own link, and a HoA that is a MoA only what was not captured")
+    func routePlan() {
+        let home = HomeAddress(IPAddress(ipv4: 0x0A09_0002))
+        let moa = LocalAddress(address: home.address, interface: "eth0", interfaceIndex: 4, prefixLength: 24)
+        let other = LocalAddress(address: IPAddress(ipv4: 0x0A01_0002), interface: "wlan", interfaceIndex: 5, prefixLength: 24)
+        let plan = RoutePlan(
+            configuration: IMTConfiguration(homeAddresses: [home], traffic: .nothing), tables: LinkTables(),
+            locators: [moa, other],
+            deviceIndex: 9, plain: [], homes: [home.address])
+        let rules = plan.rules()
+        #expect(rules.contains(KernelRule(isIPv4: true, priority: 6270, source: other.address, table: 6293)))
+        #expect(rules.contains(KernelRule(isIPv4: true, priority: 6281, source: moa.address, table: 6292)))
+        #expect(!rules.contains { $0.priority == 6270 && $0.source == moa.address })
+        #expect(!plan.captureRoutes().contains { $0.interfaceIndex == 9 })
+    }
+
+    @Test("An impossible configuration is refused with its reason")
+    func configuration() {
+        #expect(throws: KernelError.self) { try IMTConfiguration(deviceName: "a-name-too-long-for-linux").check() }
+        #expect(throws: KernelError.self) { try IMTConfiguration(routingTable: 254).check() }
+        #expect(throws: KernelError.self) {
+            try IMTConfiguration(homeAddresses: [HomeAddress(IPAddress(ipv4: 0xE000_0001))]).check()
+        }
+    }
+
+    @Test("Netlink datagrams that lie about their length end the reading, not the process")
+    func netlinkHostile() {
+        let good: [UInt8] = [24, 0, 0, 0, 24, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 8, 0, 1, 0, 1, 2, 3, 4]
+        for index in good.indices {
+            for value in [UInt8(0), 1, 3, 7, 0x7F, 0xFF] {
+                var broken = good
+                broken[index] = value
+                broken.withUnsafeBytes { raw in
+                    NetlinkIncoming.forEach(in: raw) { incoming in
+                        for attribute in incoming.attributes(after: 0) { _ = attribute.address }
+                        _ = NetlinkFailure.decode(incoming)
+                        _ = KernelRoute.decode(incoming)
+                        _ = KernelRule.decode(incoming)
+                        _ = KernelElement.decodeList(incoming)
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,227 @@
+import Foundation
+import Testing
+
+/// A lab of its own for one suite: `deploy/lab` with real daemons in network namespaces (the topology is drawn there).
+/// Everything that it starts ends with it, also when a test fails.
+final class Lab: @unchecked Sendable {
+    @TaskLocal static var current: Lab?
+
+    /// The lab of the suite that the running test belongs to.
+    static var shared: Lab {
+        get throws { try #require(Lab.current, "the suite has no .lab trait") }
+    }
+
+    struct Failure: Error, CustomStringConvertible {
+        let description: String
+    }
+
+    struct Output: Sendable {
+        let status: Int32
+        let text: String
+    }
+
+    let name: String
+    let script: String
+    let binaries: String
+    private let lock = NSLock()
+    private var running: [Process] = []
+
+    /// Why no lab can be built here; `nil` if one can.
+    static let obstacle: String? = {
+        if getuid() != 0 { return "network namespaces need root" }
+        for program in ["ip", "nsd", "unbound", "dnsmasq", "udhcpc", "tcpdump", "iperf3"] where find(program) == nil {
+            return "\(program) is not installed; deploy/install-packages installs what the lab needs"
+        }
+        return nil
+    }()
+
+    private static func find(_ program: String) -> String? {
+        ["/usr/sbin/", "/usr/bin/", "/sbin/", "/bin/"].map { $0 + program }.first { FileManager.default.isExecutableFile(atPath: $0) }
+    }
+
+    init(name: String) throws {
+        self.name = name
+        let sources = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+        script = sources.appendingPathComponent("deploy/lab").path
+        // The daemons stand beside the test bundle.
+        binaries = URL(fileURLWithPath: CommandLine.arguments[0]).resolvingSymlinksInPath().deletingLastPathComponent().path
+    }
+
+    func up() throws {
+        let output = try run([script, "--name", name, "--bin", binaries, "up"], seconds: 90)
+        guard output.status == 0 else { throw Failure(description: "the lab did not come up:\n\(output.text)") }
+    }
+
+    func down() {
+        lock.withLock {
+            for process in running where process.isRunning { process.terminate() }
+            running = []
+        }
+        _ = try? run([script, "--name", name, "down"], seconds: 60)
+    }
+
+    // MARK: Commands
+
+    /// A command of the lab script, such as `attach mn cellular`.
+    @discardableResult
+    func lab(_ arguments: String...) throws -> String {
+        let output = try run([script, "--name", name] + arguments, seconds: 60)
+        guard output.status == 0 else { throw Failure(description: "deploy/lab \(arguments.joined(separator: " ")): \(output.text)") }
+        return output.text
+    }
+
+    /// A command on a host, waited for.
+    func on(_ host: String, _ command: String..., seconds: Double = 30) throws -> Output {
+        try run(inside(host) + command, seconds: seconds)
+    }
+
+    /// A shell line on a host, waited for.
+    func shell(_ host: String, _ line: String, seconds: Double = 30) throws -> Output {
+        try run(inside(host) + ["/bin/bash", "-c", line], seconds: seconds)
+    }
+
+    private func inside(_ host: String) -> [String] { ["/usr/sbin/ip", "netns", "exec", "\(name)-\(host)", "/usr/bin/env", "PATH=\(binaries):/usr/sbin:/usr/bin:/sbin:/bin"] }
+
+    /// A command on a host that goes on in the background until it ends or the lab does.
+    func start(_ host: String, _ command: String...) throws -> Background {
+        let background = try Background(inside(host) + command)
+        lock.withLock { running.append(background.process) }
+        return background
+    }
+
+    private func run(_ command: [String], seconds: Double) throws -> Output {
+        let background = try Background(command)
+        return try background.wait(seconds: seconds)
+    }
+
+    // MARK: Nodes
+
+    func control(_ host: String) -> String { "/run/\(name)/\(host)/control.sock" }
+    func log(_ host: String, _ program: String = "matd") -> String {
+        (try? String(contentsOfFile: "/run/\(name)/\(host)/\(program).log", encoding: .utf8)) ?? ""
+    }
+
+    /// What `mat status --json` says.
+    func status(_ host: String) throws -> [String: Any] {
+        let output = try on(host, "mat", "status", "--json", "--control", control(host))
+        guard output.status == 0, let object = try JSONSerialization.jsonObject(with: Data(output.text.utf8)) as? [String: Any] else {
+            throw Failure(description: "mat status on \(host): \(output.text)")
+        }
+        return object
+    }
+
+    func peers(_ host: String) throws -> [[String: Any]] { try status(host)["peers"] as? [[String: Any]] ?? [] }
+
+    /// Plugs a mobile node into the other network, lets its traffic follow, and unplugs it from the first.
+    func handOverWithOverlap(_ node: String, to network: String) throws {
+        let device = network == "wlan" ? "wlan0" : "wwan0"
+        let other = network == "wlan" ? "cellular" : "wlan"
+        try lab("attach", node, network)
+        try wait("\(node) has both addresses on \(device)") { try usableFamilies(node, device) == 2 }
+        let output = try on(node, "mat", "handover", device, "--control", control(node))
+        guard output.status == 0 else { throw Failure(description: "mat handover \(device): \(output.text)") }
+        try wait("all peers of \(node) follow to \(device)") {
+            let status = try status(node)
+            let peers = status["peers"] as? [[String: Any]] ?? []
+            return status["registered"] as? Bool == true && peers.allSatisfy { $0["interface"] as? String == device }
+        }
+        try lab("detach", node, other)
+    }
+
+    /// Unplugs a mobile node, and plugs it into the other network only then.
+    func handOverWithoutOverlap(_ node: String, to network: String) throws {
+        try lab("detach", node, network == "wlan" ? "cellular" : "wlan")
+        try lab("attach", node, network)
+        let device = network == "wlan" ? "wlan0" : "wwan0"
+        try wait("\(node) is registered from \(device)") { try usableFamilies(node, device) == 2 && status(node)["registered"] as? Bool == true }
+    }
+
+    private func usableFamilies(_ node: String, _ device: String) throws -> Int {
+        let locators = try status(node)["locators"] as? [[String: Any]] ?? []
+        return Set(locators.filter { $0["interface"] as? String == device }.compactMap { ($0["address"] as? String)?.contains(":") }).count
+    }
+
+    /// Waits until something holds, and says what did not.
+    func wait(_ what: String, seconds: Double = 15, until holds: () throws -> Bool) throws {
+        let deadline = Date().addingTimeInterval(seconds)
+        while try !holds() {
+            guard Date() < deadline else { throw Failure(description: "not within \(seconds) s: \(what)") }
+            Thread.sleep(forTimeInterval: 0.05)
+        }
+    }
+}
+
+/// A process whose output is collected while it runs.
+final class Background: @unchecked Sendable {
+    let process = Process()
+    private let output: URL
+
+    init(_ command: [String]) throws {
+        output = FileManager.default.temporaryDirectory.appendingPathComponent("mat-test-\(UUID().uuidString)")
+        FileManager.default.createFile(atPath: output.path, contents: nil)
+        let handle = try FileHandle(forWritingTo: output)
+        process.executableURL = URL(fileURLWithPath: command[0])
+        process.arguments = Array(command.dropFirst())
+        process.standardOutput = handle
+        process.standardError = handle
+        process.standardInput = FileHandle.nullDevice
+        // The test runner's threads may block signals, and a child inherits that: SIGTERM and SIGINT must reach it.
+        var none = sigset_t()
+        var before = sigset_t()
+        sigemptyset(&none)
+        pthread_sigmask(SIG_SETMASK, &none, &before)
+        defer { pthread_sigmask(SIG_SETMASK, &before, nil) }
+        try process.run()
+        try handle.close()
+    }
+
+    deinit { try? FileManager.default.removeItem(at: output) }
+
+    var text: String { (try? String(contentsOf: output, encoding: .utf8)) ?? "" }
+
+    /// Waits for the end; a process that takes longer is ended.
+    func wait(seconds: Double) throws -> Lab.Output {
+        let deadline = Date().addingTimeInterval(seconds)
+        while process.isRunning {
+            if Date() > deadline {
+                kill(process.processIdentifier, SIGKILL)
+                process.waitUntilExit()
+                throw Lab.Failure(description: "\(process.arguments?.joined(separator: " ") ?? "") took over \(seconds) s:\n\(text)")
+            }
+            Thread.sleep(forTimeInterval: 0.01)
+        }
+        return Lab.Output(status: process.terminationStatus, text: text)
+    }
+
+    /// Ends it as a person at the keyboard would (SIGINT), so that it prints its summary.
+    func interrupt() throws -> Lab.Output {
+        kill(process.processIdentifier, SIGINT)
+        return try wait(seconds: 10)
+    }
+}
+
+/// Gives a suite a lab of its own.
+struct LabTrait: SuiteTrait, TestScoping {
+    let name: String
+
+    func provideScope(for test: Test, testCase: Test.Case?, performing function: @Sendable () async throws -> Void) async throws {
+        if let obstacle = Lab.obstacle {
+            print("skipped: \(obstacle)")
+            return
+        }
+        let lab = try Lab(name: "\(name)\(getpid() % 100_000)")
+        do {
+            try lab.up()
+            try await Lab.$current.withValue(lab) { try await function() }
+        } catch {
+            lab.down()
+            throw error
+        }
+        lab.down()
+    }
+}
+
+extension Trait where Self == LabTrait {
+    /// A lab named after the suite, at most 8 lower-case letters.
+    static func lab(_ name: String) -> LabTrait { LabTrait(name: name) }
+}

@@ -1,0 +1,60 @@
+import Foundation
+import Testing
+
+/// Starting, stopping, crashing: what the daemons leave behind, and what goes on without them.
+@Suite("Daemons' lives in network namespaces", .serialized, .lab("life"))
+struct LifeTests {
+    private func state(_ host: String) throws -> String {
+        // Addresses' remaining lifetimes change by themselves; so do neighbours.
+        try Lab.shared.shell(host, "nft list ruleset; ip rule; ip -6 rule; ip route show table all; ip -6 route show table all | sed 's/expires [0-9]*sec//'; ip -br link | awk '{print $1}'").text
+    }
+
+    @Test("A clean stop of matd leaves no trace, and a start brings all back")
+    func cleanStop() throws {
+        let lab = try Lab.shared
+        for host in ["cn", "mn"] {
+            let running = try state(host)
+            #expect(running.contains("mat0"))
+            try lab.lab("stop", host)
+            let stopped = try state(host)
+            for trace in ["mat0", "table ip mat", "table ip6 mat", "6288", "192.0.2."] { #expect(!stopped.contains(trace), "\(trace) is left:\n\(stopped)") }
+            try lab.lab("start", host)
+            try lab.wait("\(host) is registered again") { try lab.status(host)["registered"] as? Bool == true }
+        }
+        let ping = try lab.on("mn", "ping", "-c", "3", "-i", "0.2", "-W", "2", "cn.mat.example")
+        #expect(ping.text.contains(" 0% packet loss"), "\(ping.text)")
+    }
+
+    @Test("A killed agent leaves traffic flowing, and its restart loses no packet")
+    func crash() throws {
+        let lab = try Lab.shared
+        for (family, cn) in [("-4", "198.51.100.20"), ("-6", "2001:db8:20::20")] {
+            _ = try lab.on("mn", "ping", family, "-c", "2", "-i", "0.2", cn)
+            let ping = try lab.start("mn", "ping", family, "-i", "0.02", "-q", cn)
+            for host in ["mn", "cn"] {
+                try lab.lab("stop", host, "KILL")
+                Thread.sleep(forTimeInterval: 0.5)
+                try lab.lab("start", host)
+                try lab.wait("\(host) is registered again") { try lab.status(host)["registered"] as? Bool == true }
+                Thread.sleep(forTimeInterval: 0.5)
+            }
+            let output = try ping.interrupt()
+            let counts = try #require(output.text.firstMatch(of: /(\d+) packets transmitted, (\d+) received/))
+            #expect((Int(counts.1) ?? 0) - (Int(counts.2) ?? 0) <= 1, "\(output.text)\n\(lab.log("mn"))")
+        }
+    }
+
+    @Test("An IMS that is killed and restarted has lost nothing")
+    func serverCrash() throws {
+        let lab = try Lab.shared
+        try lab.lab("stop", "ims1", "KILL")
+        try lab.lab("start", "ims1")
+        // Asked by a stranger to the node, before the node registers again.
+        let lookup = try lab.on("plain", "mat", "lookup", "192.0.2.10", "--resolver", "203.0.113.131")
+        #expect(lookup.status == 0, "\(lookup.text)")
+        try lab.handOverWithOverlap("mn", to: "cellular")
+        try lab.handOverWithOverlap("mn", to: "wlan")
+        let ping = try lab.on("mn", "ping", "-c", "3", "-i", "0.2", "-W", "2", "cn.mat.example")
+        #expect(ping.text.contains(" 0% packet loss"), "\(ping.text)")
+    }
+}
