@@ -63,6 +63,21 @@ public struct StreamLog: Sendable {
             for reception in receptions { text += "\(reception.number) \(reception.sent) \(reception.received)\n" }
         }
     }
+
+    /// nil: not such a log. Broken lines (a full disk) are left out.
+    init?(header: Data, samples: [[Int64]]) {
+        guard let header = try? JSONDecoder().decode(Header.self, from: header) else { return nil }
+        self.header = header
+        receptions = samples.compactMap { sample in
+            guard sample.count == 3, let number = UInt64(exactly: sample[0]) else { return nil }
+            return Reception(number: number, sent: sample[1], received: sample[2])
+        }
+    }
+
+    init(header: Header, receptions: [Reception]) {
+        self.header = header
+        self.receptions = receptions
+    }
 }
 
 /// What one side of a bulk transfer saw.
@@ -97,5 +112,20 @@ public struct TransferLog: Sendable {
         try ProbeLogFile.write(path, kind: "tcp", header: header) { text in
             for step in progress { text += "\(step.time) \(step.octets)\n" }
         }
+    }
+
+    /// nil: not such a log.
+    init?(header: Data, samples: [[Int64]]) {
+        guard let header = try? JSONDecoder().decode(Header.self, from: header) else { return nil }
+        self.header = header
+        progress = samples.compactMap { sample in
+            guard sample.count == 2, let octets = UInt64(exactly: sample[1]) else { return nil }
+            return Progress(time: sample[0], octets: octets)
+        }
+    }
+
+    init(header: Header, progress: [Progress]) {
+        self.header = header
+        self.progress = progress
     }
 }

@@ -15,6 +15,7 @@ public struct ProbeError: Error, CustomStringConvertible {
 public enum AddressFamily: String, Codable, Sendable {
     case ipv4, ipv6
 
+    public var title: String { self == .ipv4 ? "IPv4" : "IPv6" }
     var number: Int32 { self == .ipv4 ? AF_INET : AF_INET6 }
 }
 

@@ -7,7 +7,7 @@ import MATProbe
 struct MatProbe: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "mat-probe", abstract: "Measures what applications see of a handover.",
-        subcommands: [Stream.self, TCP.self])
+        subcommands: [Stream.self, TCP.self, Watch.self, Event.self, Report.self])
 }
 
 /// Which end of a run this process is.
