@@ -104,20 +104,26 @@ public struct TransferRun {
         let buffer = [UInt8](repeating: 0x6d, count: Self.bufferOctets)
         let end = started + terms.duration
         let giveUp = end + Self.drainMax
+        // What may be sent now. A stall is not made up for afterwards: the catching up would look like a peak of the network.
+        var allowance = 0.0
+        var allowedAt = started
         while ProbeClock.now() < end, !Interruption.isRequested {
             var most = Self.bufferOctets
             if terms.octetsPerSecond > 0 {
-                let elapsed = Double(ProbeClock.now() - started) / 1e9
-                let allowed = elapsed * Double(terms.octetsPerSecond) - Double(octets)
-                guard allowed >= 1448 else {
+                let now = ProbeClock.now()
+                let most50ms = Double(terms.octetsPerSecond) / 20
+                allowance = min(max(most50ms, 2896), allowance + Double(now - allowedAt) / 1e9 * Double(terms.octetsPerSecond))
+                allowedAt = now
+                guard allowance >= 1448 else {
                     ProbeClock.sleep(until: ProbeClock.now() + ProbeClock.perMillisecond)
                     continue
                 }
-                most = min(most, Int(allowed))
+                most = min(most, Int(allowance))
             }
             guard socket.isWritable(withinMilliseconds: 10) else { continue }
             let count = Glibc.send(socket.descriptor, buffer, most, Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT))
             guard moved(count) else { return }
+            allowance -= Double(max(0, count))
         }
         shutdown(socket.descriptor, Int32(SHUT_WR))
         let answer = receiveExactly(8, until: giveUp)

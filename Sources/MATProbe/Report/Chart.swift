@@ -72,8 +72,12 @@ public struct Chart {
             }
             series.append((transfer.log.header.family, rates))
         }
-        let largest = ticked(series.flatMap { $0.1 }.max() ?? 1)
-        frame(panel, "TCP throughput, Mbit/s, " + (report.transfers.first?.name ?? "no transfer"))
+        // After a stall TCP delivers in one bin what it held back; one such peak must not flatten all the rest.
+        let sorted = series.flatMap { $0.1 }.sorted()
+        let usual = sorted.isEmpty ? 1 : sorted[sorted.count * 97 / 100]
+        let isCut = (sorted.last ?? 0) > usual * 2.5
+        let largest = ticked(max(0.1, isCut ? usual * 1.6 : sorted.last ?? 1))
+        frame(panel, "TCP throughput, Mbit/s, " + (report.transfers.first?.name ?? "no transfer") + (isCut ? " (peaks cut)" : ""))
         for step in 0...4 {
             let value = largest * Double(step) / 4
             gridLine(y + Self.panelHeight * (1 - Double(step) / 4), fixed(value, largest < 8 ? 1 : 0))
@@ -141,12 +145,14 @@ public struct Chart {
         let half = (events.count + 1) / 2
         for (index, event) in events.enumerated() {
             let at = x(event.time)
-            let row = rowEnds.firstIndex { at - $0 >= 18 } ?? 0
-            rowEnds[row] = at
+            let places = rowEnds.map { max(at, $0 + 18) }
+            let row = places.indices.min { (places[$0], $0) < (places[$1], $1) } ?? 0
+            let badge = places[row]
+            rowEnds[row] = badge
             let y = Self.headHeight - 10 - Double(row) * 13
             body += "<line x1=\"\(fixed(at, 1))\" x2=\"\(fixed(at, 1))\" y1=\"\(fixed(y + 6, 1))\" y2=\"\(fixed(bottom, 1))\" stroke=\"#555555\" stroke-width=\"0.8\" stroke-dasharray=\"2 3\"/>\n"
-            body += "<rect x=\"\(fixed(at - 8.5, 1))\" y=\"\(fixed(y - 6, 1))\" width=\"17\" height=\"12\" rx=\"5\" fill=\"#333333\"/>\n"
-            text(at, y + 3.6, "\(index + 1)", anchor: "middle", colour: "#ffffff", size: 10)
+            body += "<rect x=\"\(fixed(badge - 8.5, 1))\" y=\"\(fixed(y - 6, 1))\" width=\"17\" height=\"12\" rx=\"5\" fill=\"#333333\"/>\n"
+            text(badge, y + 3.6, "\(index + 1)", anchor: "middle", colour: "#ffffff", size: 10)
             let column = index < half ? 0.0 : 1
             let keyX = Self.left + column * plotWidth / 2
             let keyY = bottom + 62 + Double(index < half ? index : index - half) * Self.keyLine
