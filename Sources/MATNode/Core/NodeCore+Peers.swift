@@ -242,7 +242,7 @@ extension NodeCore {
         // Accept first, send after, take away last: within one transaction it is all one, but routes are not part of it.
         for mobile in inbound.subtracting(peer.installedInbound).sorted(by: { ($0.peer, $0.own) < ($1.peer, $1.own) }) {
             change(.setInbound(mobile, pair))
-            staleInbound.remove(mobile)
+            staleInbound[mobile] = nil
         }
         if let outbound, outbound != peer.installedOutbound {
             change(.setOutbound(pair, outbound))
@@ -252,6 +252,11 @@ extension NodeCore {
             change(.removeOutbound(pair))
         }
         for mobile in peer.installedInbound.subtracting(inbound).sorted(by: { ($0.peer, $0.own) < ($1.peer, $1.own) }) { change(.removeInbound(mobile)) }
+        // What an earlier run left of this peer at places where it no longer is.
+        for mobile in staleInbound.filter({ $0.value == pair }).keys.sorted(by: { ($0.peer, $0.own) < ($1.peer, $1.own) }) {
+            change(.removeInbound(mobile))
+            staleInbound[mobile] = nil
+        }
         let hasNewPath = outbound != nil && peer.installedOutbound == nil
         peer.installedInbound = inbound
         peer.installedOutbound = outbound
@@ -289,7 +294,7 @@ extension NodeCore {
         guard !outbound.isEmpty || !inbound.isEmpty else { return }
         log(.notice, "\(outbound.count) outbound and \(inbound.count) inbound entries of an earlier run go on working while their peers are asked for")
         staleOutbound = Set(outbound.keys)
-        staleInbound = Set(inbound.keys)
+        staleInbound = inbound
         deadlines.set(.adoption, at: now.monotonic + Self.adoptionMax)
         for peer in Set(outbound.keys.map(\.peer)).union(inbound.values.map(\.peer)) where home(for: peer) != nil { resolve(peer, now) }
     }
@@ -300,8 +305,8 @@ extension NodeCore {
             log(.notice, "removing \(staleOutbound.count) outbound and \(staleInbound.count) inbound entries of an earlier run that no peer claims")
         }
         for pair in staleOutbound { change(.removeOutbound(pair)) }
-        for pair in staleInbound { change(.removeInbound(pair)) }
+        for mobile in staleInbound.keys { change(.removeInbound(mobile)) }
         staleOutbound = []
-        staleInbound = []
+        staleInbound = [:]
     }
 }

@@ -28,7 +28,7 @@ extension NodeCore {
 
     mutating func identify(_ moa: MobileAddress, at own: IPAddress, _ opensConnection: Bool, _ isSegment: Bool, _ now: Now) {
         if let owner = locatorOwners[moa], let peer = peers[owner], peer.installedInbound.contains(where: { $0.peer == moa }) {
-            emit(.releaseInbound(from: moa.address, to: own))
+            letIn(moa, at: own, of: peer)
             return
         }
         if var stranger = strangers[moa] {
@@ -135,14 +135,21 @@ extension NodeCore {
     /// Lets in the packets of strangers that have become known as peers' locators, and clears remembered not-founds.
     mutating func releaseKnownStrangers(_ now: Now) {
         for (moa, stranger) in strangers.sorted(by: { $0.key < $1.key }) {
-            guard let owner = locatorOwners[moa], peers[owner]?.installedInbound.contains(where: { $0.peer == moa }) == true else { continue }
+            guard let owner = locatorOwners[moa], let peer = peers[owner], peer.installedInbound.contains(where: { $0.peer == moa }) else { continue }
             strangers[moa] = nil
             deadlines.cancel(.stranger(moa))
             cancel(.identify(moa))
             counters.strangersIdentified += 1
             flushChanges()
-            for own in stranger.owns.sorted() { emit(.releaseInbound(from: moa.address, to: own)) }
+            for own in stranger.owns.sorted() { letIn(moa, at: own, of: peer) }
         }
+    }
+
+    /// Lets in what a peer sent to an own address, if that address is still ours: without an entry for the pair it would come in
+    /// untranslated, and be answered by a reset.
+    private mutating func letIn(_ moa: MobileAddress, at own: IPAddress, of peer: Peer) {
+        let isEntered = peer.installedInbound.contains(MobilePair(own: MobileAddress(own), peer: moa))
+        emit(isEntered ? .releaseInbound(from: moa.address, to: own) : .dropInbound(from: moa.address, to: own))
     }
 
     /// A record that lists a MoA clears a remembered not found (section 7).

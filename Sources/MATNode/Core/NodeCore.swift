@@ -50,7 +50,7 @@ public struct NodeCore {
     var serverSets: [HomeAddress: ServerSet] = [:]
     /// Kernel entries of an earlier run that no peer of this run stands behind yet.
     var staleOutbound: Set<HomePair> = []
-    var staleInbound: Set<MobilePair> = []
+    var staleInbound: [MobilePair: HomePair] = [:]
     /// Who waits for the DNS to answer about an HoA.
     var lookUps: [HomeAddress: [LookUpPurpose]] = [:]
 
