@@ -51,16 +51,16 @@ let package = Package(
         .executableTarget(name: "mat-probe", dependencies: ["MATProbe", arguments]),
 
         // Virtual time and a network that loses, duplicates and reorders; shared by the test targets.
-        .target(name: "MATTesting", dependencies: ["MATSignal", "MATNode", "IMS"]),
+        .target(name: "MATTesting", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATNode", "MATSignal"]),
 
         .testTarget(name: "MATSignalTests", dependencies: ["MATSignal"], resources: [.copy("Vectors")]),
         .testTarget(name: "MATRuntimeTests", dependencies: ["CLinux", "MATRuntime", "MATSignal"]),
         .testTarget(name: "MATDNSTests", dependencies: ["MATDNS", "MATSignal"]),
         .testTarget(name: "IMTKernelTests", dependencies: ["IMTKernel"]),
         .testTarget(name: "IMSTests", dependencies: ["IMS", "MATTesting"]),
-        .testTarget(name: "MATNodeTests", dependencies: ["MATNode", "MATTesting"]),
+        .testTarget(name: "MATNodeTests", dependencies: ["IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
         .testTarget(name: "MATProbeTests", dependencies: ["MATProbe"]),
-        .testTarget(name: "SimulationTests", dependencies: ["MATTesting"]),
+        .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
         // Real daemons in real network namespaces (deploy/lab); needs root.
         .testTarget(name: "NamespaceTests", dependencies: ["MATSignal"]),
     ],
