@@ -44,7 +44,9 @@ let package = Package(
 
         .executableTarget(name: "imsd", dependencies: ["IMS", arguments, logging]),
         .executableTarget(name: "matd", dependencies: ["MATNode", arguments, logging]),
-        .executableTarget(name: "mat", dependencies: ["IMS", "MATNode", "MATDNS", arguments]),
+        // The command line, apart from its entry point so that tests can reach it.
+        .target(name: "MATCommand", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATRuntime", "MATSignal", arguments]),
+        .executableTarget(name: "mat", dependencies: ["MATCommand"]),
 
         // What applications see of a handover: probe streams, bulk transfers, and the report on both. Knows nothing of MAT.
         .target(name: "MATProbe", dependencies: []),
@@ -61,6 +63,7 @@ let package = Package(
         .testTarget(name: "MATNodeTests", dependencies: ["IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
         .testTarget(name: "MATProbeTests", dependencies: ["MATProbe"]),
         .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
+        .testTarget(name: "MATCommandTests", dependencies: ["MATCommand", "MATDNS", "MATRuntime", "MATSignal"]),
         // Real daemons in real network namespaces (deploy/lab); needs root.
         .testTarget(name: "NamespaceTests", dependencies: ["MATSignal"]),
     ],
