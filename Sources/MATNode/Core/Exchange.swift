@@ -35,6 +35,8 @@ struct Exchange: Sendable {
     var asked: Set<Endpoint> = []
     /// Whether anything arrived from the server, which tells a silent server from a slow one.
     var isAnswered = false
+    /// Whether the last message carried a server cookie: without one the receiver does only what costs it nothing.
+    var hadCookie = false
     /// Fewer tries than usual, for requests that only improve matters.
     var triesMax = Retransmission.triesMax
 

@@ -80,6 +80,7 @@ extension NodeCore {
     mutating func serverNotified(_ hoa: HomeAddress, _ code: ResponseCode?, _ text: String?, _ now: Now) {
         if code == .ok {
             peers[hoa]?.knowsUs = true
+            peers[hoa]?.notifyFailures = 0
         } else {
             let reason = code.map { "\($0)\(text.map { " (\($0))" } ?? "")" } ?? text ?? "no answer"
             log(code == .authenticationFailed || code == .refused ? .warning : .info, "the IMS of \(hoa) did not take our HA Notify: \(reason)")
@@ -88,9 +89,14 @@ extension NodeCore {
             destinations[hoa]?.isNotified = true
             releaseIfReady(hoa, now)
         }
+        guard code != .ok, let failures = peers[hoa]?.notifyFailures else { return }
         // What the peer does not learn from its IMS it can learn from us.
-        if code != .ok, let peer = peers[hoa], let target = outboundLocator(of: peer), !isUnderWay(.notifyPeer(hoa)) {
-            start(.notifyPeer(hoa), .maNotify, to: [Endpoint(target.address, port: SignalPort.node)], triesMax: Retransmission.failoverTry, now)
+        if !isUnderWay(.notifyPeer(hoa)) { tellPeer(hoa, now) }
+        // A server that was silent, overloaded or could not confirm us yet is asked again sooner than the next poll.
+        peers[hoa]?.notifyFailures = failures + 1
+        if code == nil || code == .tryLater || code == .upstreamFailed {
+            let pause = Duration.seconds(Int64(1) << Int64(min(failures + 1, 10)))
+            if pause < configuration.pollInterval { deadlines.set(.peer(hoa), at: now.monotonic + pause) }
         }
     }
 
@@ -99,9 +105,13 @@ extension NodeCore {
         forget(hoa)
         counters.destinationsResolved += 1
         log(.debug, "packets to \(hoa) go on after \((now.monotonic - destination.started).millisecondsSaturated) ms")
-        flushChanges()
-        // Without a path they stay held until there is one.
-        if peers[hoa]?.installedOutbound != nil { emit(.releaseOutbound(to: hoa.address)) }
+        // The path was kept back with them. Without one they stay held until there is one.
+        if peers[hoa]?.installedOutbound != nil {
+            flushChanges()
+            emit(.releaseOutbound(to: hoa.address))
+        } else {
+            applyPeer(hoa, now)
+        }
     }
 
     mutating func destinationIsPlain(_ hoa: HomeAddress, _ lifetime: Duration, _ now: Now) {

@@ -34,7 +34,7 @@ extension NodeCore {
     mutating func exchangeDue(_ sequence: UInt32, _ now: Now) {
         guard var exchange = exchanges[sequence] else { return }
         // Section 7: an IMS that has never answered gets two HA Notify, whatever else is asked of it.
-        let triesMax = exchange.type == .haNotify && exchange.asked.allSatisfy({ servers.roundTrip($0.address) == nil }) && !exchange.isAnswered
+        let triesMax = exchange.type == .haNotify && !exchange.targets.contains(where: { servers.hasAnswered($0.address) })
             ? min(exchange.triesMax, 2 * exchange.targets.count) : exchange.triesMax
         guard exchange.retransmission.tries < triesMax else {
             exchanges[sequence] = nil
@@ -71,6 +71,7 @@ extension NodeCore {
         }
         guard let message = message(of: exchange, to: target.address, from: own, now) else { return }
         exchange.asked.insert(target)
+        exchange.hadCookie = message.cookie.server != nil
         exchanges[sequence] = exchange
         counters.messagesSent += 1
         // Kernel changes decided in the same breath go first: an answer may come at once.
@@ -80,7 +81,8 @@ extension NodeCore {
 
     /// Repeats everything under way from the addresses that we have now: after a move the old source is no use.
     mutating func resendAll(_ now: Now) {
-        for (sequence, var exchange) in exchanges where exchange.source == nil {
+        for sequence in exchanges.keys.sorted() {
+            guard var exchange = exchanges[sequence], exchange.source == nil else { continue }
             exchange.retransmission = Retransmission(type: exchange.type, now: now.monotonic)
             exchange.cookiesFollowed = 0
             exchanges[sequence] = exchange
@@ -101,8 +103,8 @@ extension NodeCore {
             let reference: CertificateReference = home.serverHasCertificate ? .id(home.certificate.id) : .whole(home.certificate)
             let proofs = mapping.record.locators.compactMap { locator -> LocatorProof? in
                 let moa = locator.moa
-                guard moa.address != own, let proof = servers.proof(server: server, own: moa.address, now: now.monotonic) else { return nil }
-                return LocatorProof(locator: moa, client: clientCookies.cookie(server: server, own: moa.address), server: proof)
+                guard moa.address != own, let proof = servers.proof(servers: exchange.targets, own: moa.address, now: now.monotonic) else { return nil }
+                return LocatorProof(locator: moa, client: clientCookies.cookie(server: proof.server, own: moa.address), server: proof.cookie)
             }
             body = .imsUpdate(IMSUpdate(cookie: cookie, record: EnclosedRecord(mapping: mapping.mapping, certificate: reference), proofs: proofs))
         case .prove(let hoa, _):
@@ -146,6 +148,7 @@ extension NodeCore {
             counters.unmatchedDropped += 1
             return
         }
+        servers.noteAnswer(source.address)
         if let cookie = message.cookie.server { servers.learn(cookie, server: source.address, own: local, now: now.monotonic) }
         if exchange.retransmission.tries == 1, let sent = exchange.sentAt, exchange.cookiesFollowed == 0 {
             servers.learn(roundTrip: now.monotonic - sent, server: source.address)
@@ -193,6 +196,7 @@ extension NodeCore {
         switch (message.body, exchange.purpose) {
         case (.imsUpdateReply(let reply), .register(let hoa)):
             complete(exchange)
+            prefer(source, of: hoa)
             registrationAnswered(hoa, reply, now)
         case (.maAnswer, .prove):
             complete(exchange)
@@ -200,6 +204,10 @@ extension NodeCore {
         case (.maAnswer(let answer), .queryPeer(let hoa)):
             complete(exchange)
             peerAnswered(hoa, answer, now)
+            // Section 6: to a request without cookie a server writes nothing down, so the subscription takes another.
+            if answer.code == .ok, answer.subscribe == nil, !exchange.hadCookie, message.cookie.server != nil, peers[hoa] != nil {
+                start(.queryPeer(hoa), .maQuery, to: [source] + exchange.targets.filter { $0 != source }, now)
+            }
         case (.maAnswer(let answer), .checkLocator(let hoa, let moa)):
             complete(exchange)
             locatorAnswered(hoa, moa, answer.code, now)
@@ -212,6 +220,10 @@ extension NodeCore {
         case (.maNotifyAck(let ack), .notifyPeer(let peer)):
             complete(exchange)
             peerNotified(peer, ack, now)
+            // Section 7: repeated once with the cookie that the ack brought, which proves our address to the peer.
+            if ack.code == .ok, !exchange.hadCookie, message.cookie.server != nil, !isUnderWay(exchange.purpose) {
+                start(exchange.purpose, .maNotify, to: [source], triesMax: 1, now)
+            }
         default:
             counters.unmatchedDropped += 1
         }

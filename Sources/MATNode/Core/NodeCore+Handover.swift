@@ -49,16 +49,21 @@ extension NodeCore {
         if isHandover { homes[hoa]?.owesPeers = true }
 
         // The kernel accepts at the new address before anyone is told of it.
-        let affected = peers.keys.filter { $0.isIPv4 == ipv4 }
+        let affected = peers.keys.filter { $0.isIPv4 == ipv4 }.sorted()
         for peer in affected {
-            if isHandover { peers[peer]?.knowsUs = false }
+            if isHandover {
+                peers[peer]?.knowsUs = false
+                peers[peer]?.notifyFailures = 0
+            }
             if !hasOverlap || peers[peer]?.ownMoA.map(gone.contains) ?? true { peers[peer]?.ownMoA = first }
             applyPeer(peer, now)
         }
         for exchange in exchanges.values where exchange.source.map({ gone.contains(MobileAddress($0)) }) ?? false { cancel(exchange.purpose) }
         if !hasOverlap { resendAll(now) }
         register(hoa, now)
-        if isHandover, !hasOverlap { tellAtOnce(hoa, first, now) }
+        // The overlap may end before our IMS or the peers have answered.
+        let isCutShort = homes[hoa]?.owesPeers == true && !gone.isEmpty
+        if isHandover && !hasOverlap || isCutShort { tellAtOnce(hoa, first, now) }
         flushChanges()
         for peer in affected where peers[peer]?.installedOutbound != nil { emit(.releaseOutbound(to: peer.address)) }
         for destination in destinations.keys where destination.isIPv4 == ipv4 { continueResolving(destination, now) }
@@ -88,23 +93,30 @@ extension NodeCore {
     }
 
     /// MA Notify directly to each peer; its ack lets that peer's traffic switch.
-    private mutating func tellPeers(_ hoa: HomeAddress, _ now: Now) {
-        for peer in peers.values where peer.hoa.isIPv4 == hoa.isIPv4 {
-            guard let target = outboundLocator(of: peer) else { continue }
-            start(.notifyPeer(peer.hoa), .maNotify, to: [Endpoint(target.address, port: SignalPort.node)], triesMax: Retransmission.failoverTry, now)
+    mutating func tellPeers(_ hoa: HomeAddress, _ now: Now) {
+        for peer in peers.keys.sorted() where peer.isIPv4 == hoa.isIPv4 { tellPeer(peer, now) }
+    }
+
+    /// MA Notify to where the peer is, or was last.
+    mutating func tellPeer(_ hoa: HomeAddress, _ now: Now) {
+        guard let peer = peers[hoa] else { return }
+        guard let target = outboundLocator(of: peer) ?? peer.mapping.record.locators.first?.moa, !isOwn(target.address) else {
+            switchPeer(hoa, now)
+            return
         }
+        start(.notifyPeer(hoa), .maNotify, to: [Endpoint(target.address, port: SignalPort.node)], triesMax: Retransmission.failoverTry, now)
     }
 
     /// HA Notify to each peer's IMS, and the subscription again from the new address, which also finds a peer that moved at
     /// the same time.
     private mutating func tellServers(_ hoa: HomeAddress, _ now: Now) {
-        for peer in peers.values where peer.hoa.isIPv4 == hoa.isIPv4 {
-            guard let servers = knownServers(of: peer.hoa, now) else {
-                lookUp(peer.hoa, for: .peer, now)
+        for peer in peers.keys.sorted() where peer.isIPv4 == hoa.isIPv4 {
+            guard let servers = knownServers(of: peer, now) else {
+                lookUp(peer, for: .peer, now)
                 continue
             }
-            notifyServers(of: peer.hoa, servers, now)
-            start(.queryPeer(peer.hoa), .maQuery, to: servers.endpoints, now)
+            notifyServers(of: peer, servers, now)
+            start(.queryPeer(peer), .maQuery, to: servers.endpoints, now)
         }
     }
 
@@ -128,7 +140,12 @@ extension NodeCore {
             case .ok:
                 peers[hoa]?.knowsUs = true
             case .stale:
-                if let own = home(for: hoa), let current = ack.current?.record, current.hoa == own { goBeyond(own, current.sequence, now) }
+                // Believed only with our own signature: anyone could name a sequence that nothing can go beyond.
+                if let own = home(for: hoa), let current = ack.current, current.record.hoa == own, let home = homes[own],
+                    (try? CertifiedMapping(mapping: current, certificate: home.certificate).verifySignature()) != nil
+                {
+                    goBeyond(own, current.record.sequence, now)
+                }
             default:
                 log(.info, "peer \(hoa) did not take our record: \(ack.code)\(ack.text.map { " (\($0))" } ?? ""); it will learn it from our IMS")
             }
@@ -148,7 +165,7 @@ extension NodeCore {
 
     /// Someone has a record of ours that is newer than ours: sign one beyond it.
     private mutating func goBeyond(_ own: HomeAddress, _ sequence: UInt64, _ now: Now) {
-        guard var home = homes[own], sequence >= home.lastSequence else { return }
+        guard var home = homes[own], sequence >= home.lastSequence, sequence <= Self.sequenceMax(now) else { return }
         home.lastSequence = sequence
         home.owesPeers = true
         homes[own] = home

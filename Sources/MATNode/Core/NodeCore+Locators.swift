@@ -12,25 +12,37 @@ extension NodeCore {
     }
 
     /// Enters the peer as owner of its listed locators and gives up those no longer listed.
-    mutating func claimLocators(of hoa: HomeAddress, _ now: Now) {
-        guard let peer = peers[hoa] else { return }
+    ///
+    /// - Returns: what it gave up. Peers that had to skip these may use them as soon as the kernel has been told; see `yieldLocators`.
+    mutating func claimLocators(of hoa: HomeAddress) -> Set<MobileAddress> {
+        guard let peer = peers[hoa] else { return [] }
         let listed = Set(peer.mapping.record.locators.map(\.moa)).union(peer.earlier?.record.locators.map(\.moa) ?? [])
         for moa in listed where locatorOwners[moa] == nil {
             locatorOwners[moa] = hoa
             peers[hoa]?.claimed.insert(moa)
         }
-        releaseLocators(of: hoa, keeping: listed, now)
+        return releaseLocators(of: hoa, keeping: listed)
     }
 
-    /// Gives up locators; peers that had to skip them for this one may use them now.
-    mutating func releaseLocators(of hoa: HomeAddress, keeping listed: Set<MobileAddress>, _ now: Now) {
-        for moa in (peers[hoa]?.claimed ?? []).subtracting(listed) {
+    /// Gives up locators that are not among those listed.
+    mutating func releaseLocators(of hoa: HomeAddress, keeping listed: Set<MobileAddress>) -> Set<MobileAddress> {
+        let released = (peers[hoa]?.claimed ?? []).subtracting(listed)
+        for moa in released {
             locatorOwners[moa] = nil
             peers[hoa]?.claimed.remove(moa)
             peers[hoa]?.locators[moa] = nil
             deadlines.cancel(.locator(hoa, moa))
             cancel(.checkLocator(hoa, moa))
-            for other in peers.values where other.hoa != hoa && other.mapping.record.lists(moa) { applyPeer(other.hoa, now) }
+        }
+        return released
+    }
+
+    /// Lets other peers use what one has given up. Only after that one's kernel entries were removed: the new owner's entry
+    /// has the same key.
+    mutating func yieldLocators(_ released: Set<MobileAddress>, of hoa: HomeAddress, _ now: Now) {
+        guard !released.isEmpty else { return }
+        for other in peers.values where other.hoa != hoa && other.mapping.record.locators.contains(where: { released.contains($0.moa) }) {
+            applyPeer(other.hoa, now)
         }
     }
 
@@ -44,8 +56,7 @@ extension NodeCore {
     func outboundLocator(of peer: Peer) -> MobileAddress? {
         peer.mapping.record.locators.map(\.moa).first { moa in
             guard isAcceptable(moa, of: peer.hoa) else { return false }
-            if case .blocked? = peer.locators[moa] { return false }
-            return true
+            return !(peer.locators[moa]?.isBlocked ?? false)
         }
     }
 
@@ -82,14 +93,19 @@ extension NodeCore {
 
     mutating func prove(_ moa: MobileAddress, of hoa: HomeAddress, _ now: Now) {
         guard peers[hoa] != nil, locatorOwners[moa] == hoa else { return }
+        let wasBlocked = peers[hoa]?.locators[moa]?.isBlocked ?? false
         peers[hoa]?.locators[moa] = .proven(at: now.monotonic)
         deadlines.cancel(.locator(hoa, moa))
+        guard wasBlocked else { return }
+        log(.info, "\(moa) has proved that it is \(hoa) after all")
+        applyPeer(hoa, now)
     }
 
     private mutating func block(_ moa: MobileAddress, of hoa: HomeAddress, _ now: Now) {
-        let until = now.monotonic + LocatorState.blockedTime
-        peers[hoa]?.locators[moa] = .blocked(until: until)
-        deadlines.set(.locator(hoa, moa), at: until)
+        if peers[hoa]?.locators[moa]?.isBlocked != true {
+            peers[hoa]?.locators[moa] = .blocked(until: now.monotonic + LocatorState.blockedTime, checks: 0)
+            deadlines.set(.locator(hoa, moa), at: now.monotonic + .seconds(1))
+        }
         undoIfRefuted(hoa, now)
         applyPeer(hoa, now)
     }
@@ -98,11 +114,21 @@ extension NodeCore {
     mutating func locatorDue(_ hoa: HomeAddress, _ moa: MobileAddress, _ now: Now) {
         switch peers[hoa]?.locators[moa] {
         case .checking?:
+            guard !ownMoAs(ipv4: moa.isIPv4).isEmpty else {
+                // Without an address of our own nobody could be asked; the time counts anew when there is one.
+                peers[hoa]?.locators[moa] = nil
+                return
+            }
             log(.warning, "\(moa) did not prove within \(LocatorState.unprovenUseMax.components.seconds) s that it is \(hoa); it is not used for \(LocatorState.blockedTime.components.seconds) s")
             block(moa, of: hoa, now)
-        case .blocked?:
+        case .blocked(let until, _)? where until <= now.monotonic:
             peers[hoa]?.locators[moa] = nil
             applyPeer(hoa, now)
+        case .blocked(let until, let checks)?:
+            peers[hoa]?.locators[moa] = .blocked(until: until, checks: checks + 1)
+            let pause = min(LocatorState.recheckMax, .seconds(Int64(1) << Int64(min(checks + 1, 10))))
+            deadlines.set(.locator(hoa, moa), at: min(until, now.monotonic + pause))
+            checkLocator(moa, of: hoa, now)
         case .proven?, nil:
             break
         }

@@ -31,6 +31,7 @@ extension NodeCore {
             var peer = Peer(mapping, hoa: hoa, now: now.monotonic)
             if isConfirmed { peer.confirmed = mapping.version }
             peers[hoa] = peer
+            clearPlain(mapping)
             log(.notice, "peer \(hoa) is at \(Self.places(mapping))\(isConfirmed ? "" : " (not confirmed yet)")")
             pollLater(hoa, now)
             applyPeer(hoa, now)
@@ -40,8 +41,13 @@ extension NodeCore {
         if mapping.version < peer.mapping.version {
             if isConfirmed, peer.isProvisional {
                 peer.contradictedSince = peer.contradictedSince ?? now.monotonic
+                // What the IMS has is the best to go back to.
+                if peer.earlier.map({ $0.version < mapping.version }) ?? true { peer.earlier = mapping }
                 peers[hoa] = peer
+                // Its update may be on the way; asked again soon, the IMS confirms the new record or refutes it.
+                deadlines.set(.peer(hoa), at: now.monotonic + .seconds(1))
                 undoIfRefuted(hoa, now)
+                if peers[hoa]?.mapping != mapping { applyPeer(hoa, now) }
             } else {
                 peers[hoa] = peer
             }
@@ -65,11 +71,14 @@ extension NodeCore {
             peer.earlier = peer.mapping
         }
         peer.contradictedSince = nil
+        clearPlain(mapping)
         let hasMoved = peer.mapping.record.locators.map(\.moa) != mapping.record.locators.map(\.moa)
         peer.mapping = mapping
         peers[hoa] = peer
         if hasMoved { log(.notice, "peer \(hoa) is now at \(Self.places(mapping))\(isConfirmed ? "" : " (not confirmed yet)")") }
         applyPeer(hoa, now)
+        // It moved before it heard of our move: our MA Notify went to where it was.
+        if hasMoved, !peer.knowsUs, let own = home(for: hoa), homes[own]?.owesPeers == false { tellPeer(hoa, now) }
         return true
     }
 
@@ -117,18 +126,27 @@ extension NodeCore {
                     return
                 }
             }
-            if let seconds = answer.subscribe { peers[hoa]?.subscribedUntil = now.monotonic + .seconds(Int64(min(seconds, Self.subscribeSeconds))) }
+            guard peers[hoa] != nil || destinations[hoa] != nil || strangers.contains(where: { $1.candidate == hoa && certified.record.lists($0) }) else {
+                strangersAreNot(hoa, now)
+                return
+            }
             adopt(certified, for: hoa, isConfirmed: true, now)
             if let seconds = answer.subscribe { peers[hoa]?.subscribedUntil = now.monotonic + .seconds(Int64(min(seconds, Self.subscribeSeconds))) }
             destinationAnswered(hoa, now)
             releaseKnownStrangers(now)
+            settleStrangers(now)
         case .notFound:
+            strangersAreNot(hoa, now)
             if let peer = peers[hoa] {
                 // Nothing removes an active peer, but what was only provisional is refuted.
                 if peer.isProvisional, let earlier = peer.earlier { undo(hoa, to: earlier, "its IMS knows no mapping", now) }
-            } else {
+            } else if destinations[hoa] != nil {
                 destinationIsPlain(hoa, .seconds(Int64(min(300, answer.lifetime ?? 5))), now)
             }
+            settleStrangers(now)
+        case .authenticationFailed:
+            if let peer = peers[hoa], peer.isProvisional, let earlier = peer.earlier { undo(hoa, to: earlier, "its IMS refuses it", now) }
+            peerRefused(hoa, "its IMS answers \(answer.code)\(answer.text.map { " (\($0))" } ?? "")", now)
         default:
             peerRefused(hoa, "its IMS answers \(answer.code)\(answer.text.map { " (\($0))" } ?? "")", now)
         }
@@ -147,6 +165,7 @@ extension NodeCore {
             log(.info, "no IMS of peer \(hoa) answers; what is known stays in force")
             undoIfRefuted(hoa, now)
         }
+        settleStrangers(now)
     }
 
     mutating func peerLookedUp(_ hoa: HomeAddress, _ result: ServerLookup, _ now: Now) {
@@ -157,9 +176,20 @@ extension NodeCore {
 
     // MARK: Polling
 
+    /// The next poll: in the configured time, and before the record expires if that is sooner.
     private mutating func pollLater(_ hoa: HomeAddress, _ now: Now) {
-        deadlines.set(.peer(hoa), at: now.monotonic + configuration.pollInterval)
+        var interval = configuration.pollInterval
+        if let record = peers[hoa]?.mapping.record, record.expires > now.wallMilliseconds {
+            let left = Duration.milliseconds(Int64(clamping: record.expires - now.wallMilliseconds))
+            interval = min(interval, max(left - Self.pollMargin, Self.pollMin))
+        }
+        if let peer = peers[hoa], peer.contradictedSince != nil { interval = min(interval, .seconds(1)) }
+        deadlines.set(.peer(hoa), at: now.monotonic + interval)
     }
+
+    /// How long before a record expires its IMS is asked for the next.
+    private static let pollMargin: Duration = .seconds(10)
+    private static let pollMin: Duration = .seconds(5)
 
     /// The peer's poll is due: forget it if it is unused, otherwise ask its IMS and check its locator again.
     mutating func peerDue(_ hoa: HomeAddress, _ now: Now) {
@@ -173,6 +203,10 @@ extension NodeCore {
         undoIfRefuted(hoa, now)
         if !isUnderWay(.queryPeer(hoa)) { query(hoa, now) }
         if let target = outboundLocator(of: peer) { checkLocator(target, of: hoa, now) }
+        // A peer that nobody could tell of us takes our packets for a stranger's.
+        if !peer.knowsUs, !isUnderWay(.notifyServer(hoa)), let own = home(for: hoa), homes[own]?.owesPeers == false, let set = knownServers(of: hoa, now) {
+            notifyServers(of: hoa, set, now)
+        }
     }
 
     /// Asks the peer's IMS, looking it up first if it is not known (any more).
@@ -189,7 +223,7 @@ extension NodeCore {
     /// Brings the kernel's entries for this peer in step with its record, its locators' states and our addresses.
     mutating func applyPeer(_ hoa: HomeAddress, _ now: Now) {
         guard let own = home(for: hoa), peers[hoa] != nil else { return }
-        claimLocators(of: hoa, now)
+        let released = claimLocators(of: hoa)
         guard var peer = peers[hoa] else { return }
         let ownMoAs = desiredLocators(of: own)
         if peer.ownMoA.map({ !ownMoAs.contains($0) }) ?? true { peer.ownMoA = ownMoAs.first }
@@ -200,13 +234,15 @@ extension NodeCore {
             for ownMoA in ownMoAs { inbound.insert(MobilePair(own: ownMoA, peer: moa)) }
         }
         let target = outboundLocator(of: peer)
-        let outbound = target.flatMap { target in peer.ownMoA.map { MobilePair(own: $0, peer: target) } }
+        var outbound = target.flatMap { target in peer.ownMoA.map { MobilePair(own: $0, peer: target) } }
+        // Packets that are held until its IMS knows of us must not be overtaken by later ones.
+        if destinations[hoa] != nil, peer.installedOutbound == nil { outbound = nil }
 
         let pair = HomePair(own: own, peer: hoa)
         // Accept first, send after, take away last: within one transaction it is all one, but routes are not part of it.
         for mobile in inbound.subtracting(peer.installedInbound).sorted(by: { ($0.peer, $0.own) < ($1.peer, $1.own) }) {
             change(.setInbound(mobile, pair))
-            staleInbound.remove(mobile)
+            staleInbound[mobile] = nil
         }
         if let outbound, outbound != peer.installedOutbound {
             change(.setOutbound(pair, outbound))
@@ -216,13 +252,19 @@ extension NodeCore {
             change(.removeOutbound(pair))
         }
         for mobile in peer.installedInbound.subtracting(inbound).sorted(by: { ($0.peer, $0.own) < ($1.peer, $1.own) }) { change(.removeInbound(mobile)) }
+        // What an earlier run left of this peer at places where it no longer is.
+        for mobile in staleInbound.filter({ $0.value == pair }).keys.sorted(by: { ($0.peer, $0.own) < ($1.peer, $1.own) }) {
+            change(.removeInbound(mobile))
+            staleInbound[mobile] = nil
+        }
         let hasNewPath = outbound != nil && peer.installedOutbound == nil
         peer.installedInbound = inbound
         peer.installedOutbound = outbound
         peers[hoa] = peer
 
-        if let target { checkOnFirstUse(target, of: hoa, now) }
-        if hasNewPath, destinations[hoa] == nil {
+        if let target, peer.ownMoA != nil { checkOnFirstUse(target, of: hoa, now) }
+        yieldLocators(released, of: hoa, now)
+        if hasNewPath {
             flushChanges()
             emit(.releaseOutbound(to: hoa.address))
         }
@@ -236,8 +278,9 @@ extension NodeCore {
             deadlines.cancel(.locator(hoa, moa))
             cancel(.checkLocator(hoa, moa))
         }
-        releaseLocators(of: hoa, keeping: [], now)
+        let released = releaseLocators(of: hoa, keeping: [])
         peers[hoa] = nil
+        yieldLocators(released, of: hoa, now)
         for purpose in [Exchange.Purpose.queryPeer(hoa), .notifyServer(hoa), .notifyPeer(hoa)] { cancel(purpose) }
         deadlines.cancel(.peer(hoa))
     }
@@ -251,7 +294,7 @@ extension NodeCore {
         guard !outbound.isEmpty || !inbound.isEmpty else { return }
         log(.notice, "\(outbound.count) outbound and \(inbound.count) inbound entries of an earlier run go on working while their peers are asked for")
         staleOutbound = Set(outbound.keys)
-        staleInbound = Set(inbound.keys)
+        staleInbound = inbound
         deadlines.set(.adoption, at: now.monotonic + Self.adoptionMax)
         for peer in Set(outbound.keys.map(\.peer)).union(inbound.values.map(\.peer)) where home(for: peer) != nil { resolve(peer, now) }
     }
@@ -262,8 +305,8 @@ extension NodeCore {
             log(.notice, "removing \(staleOutbound.count) outbound and \(staleInbound.count) inbound entries of an earlier run that no peer claims")
         }
         for pair in staleOutbound { change(.removeOutbound(pair)) }
-        for pair in staleInbound { change(.removeInbound(pair)) }
+        for mobile in staleInbound.keys { change(.removeInbound(mobile)) }
         staleOutbound = []
-        staleInbound = []
+        staleInbound = [:]
     }
 }

@@ -30,7 +30,7 @@ extension NodeCore {
                 home.unproven.insert(moa)
                 continue
             }
-            if self.servers.proof(server: server.address, own: moa.address, now: now.monotonic) == nil { missing.append((moa, server)) }
+            if self.servers.proof(servers: servers.endpoints, own: moa.address, now: now.monotonic) == nil { missing.append((moa, server)) }
         }
         guard missing.isEmpty else {
             // The source's cookie is fetched along with the others: it would be asked for anyway.
@@ -41,6 +41,8 @@ extension NodeCore {
             }
             home.phase = .proving
             homes[hoa] = home
+            // An answer to an earlier update would end this attempt before its locators are listed.
+            cancel(.register(hoa))
             deadlines.set(.proofs(hoa), at: now.monotonic + configuration.proofWaitMax)
             for (moa, server) in missing where !isUnderWay(.prove(hoa, moa)) {
                 start(.prove(hoa, moa), .maQuery, to: [server], source: moa.address, triesMax: 2, now)
@@ -125,7 +127,7 @@ extension NodeCore {
         guard var home = homes[hoa] else { return }
         switch result {
         case .found(let set):
-            let isNews = home.servers?.endpoints.sorted(by: { "\($0)" < "\($1)" }) != set.endpoints.sorted(by: { "\($0)" < "\($1)" })
+            let isNews = Set(home.servers?.endpoints ?? []) != Set(set.endpoints)
             home.servers = set
             if isNews { home.serverHasCertificate = false }
             homes[hoa] = home
@@ -179,7 +181,12 @@ extension NodeCore {
             registrationDone(hoa, now)
         case .stale:
             // Another instance of us, or a clock that went back: go past what the server has.
-            home.lastSequence = max(home.lastSequence, reply.current?.record.sequence ?? 0)
+            let sequence = reply.current?.record.sequence ?? 0
+            guard sequence <= Self.sequenceMax(now) else {
+                registrationFailed(hoa, "the IMS has a record of sequence \(sequence), which lies in the future; is a clock wrong?", now)
+                return
+            }
+            home.lastSequence = max(home.lastSequence, sequence)
             homes[hoa] = home
             log(.notice, "\(hoa): the IMS has a newer record; signing one beyond it")
             signAndUpdate(hoa, now)
@@ -203,6 +210,19 @@ extension NodeCore {
         }
     }
 
+    /// The highest sequence that receivers believe (section 4). Going beyond it would make our records unacceptable for as long.
+    static func sequenceMax(_ now: Now) -> UInt64 {
+        now.wallMilliseconds + UInt64(CertifiedMapping.clockTolerance.components.seconds) * 1000
+    }
+
+    /// The instance that answered is asked first from now on; the DNS's order holds again when it is asked again.
+    mutating func prefer(_ server: Endpoint, of hoa: HomeAddress) {
+        guard var set = homes[hoa]?.servers, let index = set.endpoints.firstIndex(of: server), index > 0 else { return }
+        set.endpoints.remove(at: index)
+        set.endpoints.insert(server, at: 0)
+        homes[hoa]?.servers = set
+    }
+
     private func fail(_ home: inout Home, _ problem: String) {
         home.phase = .pausing
         home.problem = problem
@@ -216,5 +236,7 @@ extension NodeCore {
         home.unproven = []
         homes[hoa] = home
         deadlines.set(.registration(hoa), at: now.monotonic + home.pause)
+        // Peers can believe the record without our IMS; the IMSs follow when it is through.
+        if home.owesPeers, home.mapping != nil { tellPeers(hoa, now) }
     }
 }

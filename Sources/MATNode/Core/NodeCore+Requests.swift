@@ -18,18 +18,23 @@ struct PendingAck: Hashable, Sendable {
     let local: IPAddress
     /// Whether the sender has shown, by our own valid cookie, that it is at its source address.
     let hasCookie: Bool
+    /// Of the request: without a cookie the answer must not be longer (section 6).
+    let octetsCount: Int
 }
 
 extension NodeCore {
     static let sourceChecksMax = 4096
 
-    mutating func answer(_ message: SignalMessage, from source: Endpoint, to local: IPAddress, _ now: Now) {
+    mutating func answer(_ message: SignalMessage, _ octetsCount: Int, from source: Endpoint, to local: IPAddress, _ now: Now) {
         counters.messagesReceived += 1
         switch message.body {
         case .maQuery(let query):
             answerLocatorCheck(query, message.sequence, from: source, to: local)
         case .maNotify(let notify):
-            take(notify, message.sequence, from: source, to: local, now)
+            let hasCookie = cookieAuthority.isValid(notify.cookie, from: source, now: now)
+            let ack = PendingAck(
+                sequence: message.sequence, clientCookie: notify.cookie.client, source: source, local: local, hasCookie: hasCookie, octetsCount: octetsCount)
+            take(notify, ack, now)
         default:
             // Requests for servers; a node has no answer.
             counters.unmatchedDropped += 1
@@ -61,11 +66,9 @@ extension NodeCore {
 
     // MARK: MA Notify
 
-    private mutating func take(_ notify: MANotify, _ sequence: UInt32, from source: Endpoint, to local: IPAddress, _ now: Now) {
-        let record = notify.record.mapping.record
-        let hoa = record.hoa
-        let hasCookie = cookieAuthority.isValid(notify.cookie, from: source, now: now)
-        let ack = PendingAck(sequence: sequence, clientCookie: notify.cookie.client, source: source, local: local, hasCookie: hasCookie)
+    private mutating func take(_ notify: MANotify, _ ack: PendingAck, _ now: Now) {
+        let hoa = notify.record.mapping.record.hoa
+        let (source, hasCookie) = (ack.source, ack.hasCookie)
         let isFromOwnServer = source.port == SignalPort.ims && homes.values.contains { $0.servers?.endpoints.contains(source) ?? false }
         guard homes[hoa] == nil, home(for: hoa) != nil, peers[hoa] != nil || destinations[hoa] != nil || isFromOwnServer else {
             acknowledge(ack, .refused, hoa, text: "not a peer of this node", now)
@@ -98,12 +101,13 @@ extension NodeCore {
         }
         do throws(VerificationFailure) {
             try mapping.checkTimesAndNames(asked: hoa, now: now)
+            try checkNotExpired(mapping.record, now)
         } catch {
             refuseRecord(mapping, ack, error, now)
             return
         }
         // Signatures last, and within a budget: for one without cookie a small common one, with cookie one a source.
-        guard mayCheck(source, hasCookie, now) else {
+        guard mayCheck(source, hasCookie, isOfInterest: peers[hoa] != nil || isFromOwnServer, now) else {
             acknowledge(ack, hasCookie ? .tryLater : .cookieRequired, hoa, now)
             return
         }
@@ -119,8 +123,15 @@ extension NodeCore {
         }
     }
 
-    private mutating func mayCheck(_ source: Endpoint, _ hasCookie: Bool, _ now: Now) -> Bool {
-        guard hasCookie else { return uncookiedChecks.take(at: now.monotonic) }
+    /// A record that nobody renewed in time says nothing of where its node is now, however well it is signed.
+    private func checkNotExpired(_ record: MappingRecord, _ now: Now) throws(VerificationFailure) {
+        let (end, overflow) = record.expires.addingReportingOverflow(UInt64(CertifiedMapping.clockTolerance.components.seconds) * 1000)
+        guard overflow || end >= now.wallMilliseconds else { throw VerificationFailure("mapping of \(record.hoa) expired at \(record.expires) ms, now is \(now.wallMilliseconds)") }
+    }
+
+    /// - Parameter isOfInterest: the HoA is in the IMT or the record comes from our own IMS; only then a check without cookie is allowed.
+    private mutating func mayCheck(_ source: Endpoint, _ hasCookie: Bool, isOfInterest: Bool, _ now: Now) -> Bool {
+        guard hasCookie else { return isOfInterest && uncookiedChecks.take(at: now.monotonic) }
         let group = source.address.isIPv4 ? source.address : source.address.masked(to: 64)
         if sourceChecks.count >= Self.sourceChecksMax, sourceChecks[group] == nil {
             sourceChecks = sourceChecks.filter { !$0.value.isIdle(at: now.monotonic) }
@@ -143,7 +154,6 @@ extension NodeCore {
         let hasCookie = ack?.hasCookie ?? false
         let isNew = peers[hoa] == nil
         let isConfirmed = hasCookie && (ack.map { comesFromServer(of: hoa, $0.source) } ?? false)
-        clearPlain(mapping)
         adopt(mapping, for: hoa, isConfirmed: isConfirmed, now)
         if let ack {
             proveBySource(hoa, ack.source, hasCookie, now)
@@ -194,7 +204,16 @@ extension NodeCore {
         _ ack: PendingAck, _ code: ResponseCode, _ hoa: HomeAddress, current: SignedMapping? = nil, text: String? = nil, _ now: Now
     ) {
         let cookie = Cookie(client: ack.clientCookie, server: cookieAuthority.make(for: ack.source, clientCookie: ack.clientCookie, now: now))
-        let body = MANotifyAck(code: code, cookie: cookie, hoa: code == .cookieRequired ? nil : hoa, current: current, text: text)
-        reply(SignalMessage(sequence: ack.sequence, .maNotifyAck(body)), from: ack.local, to: ack.source)
+        var body = MANotifyAck(code: code, cookie: cookie, hoa: code == .cookieRequired ? nil : hoa, current: current, text: text)
+        var message = SignalMessage(sequence: ack.sequence, .maNotifyAck(body))
+        if !ack.hasCookie, message.octets.count > ack.octetsCount {
+            // What explains goes first; then the sender is asked to show where it is.
+            body.text = nil
+            message = SignalMessage(sequence: ack.sequence, .maNotifyAck(body))
+            if message.octets.count > ack.octetsCount {
+                message = SignalMessage(sequence: ack.sequence, .maNotifyAck(MANotifyAck(code: .cookieRequired, cookie: cookie, hoa: nil)))
+            }
+        }
+        reply(message, from: ack.local, to: ack.source)
     }
 }

@@ -10,10 +10,14 @@ struct Stranger: Sendable {
     var owns: Set<IPAddress>
     /// Every packet of it so far could be a plain stranger's first.
     var opensConnection: Bool
+    /// A packet of it would be answered with a reset if it passed as plain.
+    var mayBeReset: Bool
     /// The HoA that our IMS says it is; to be confirmed by that HoA's IMS.
     var candidate: HomeAddress?
     /// Our IMS knows no HoA for it.
     var isNotFound = false
+    /// For how long that may be remembered.
+    var plainFor: Duration = .seconds(1)
 
     static let ownsMax = 8
 }
@@ -22,14 +26,18 @@ extension NodeCore {
     /// Active peers asked at a stranger's packet: one of them may have moved.
     static let peersAskedMax = 8
 
-    mutating func identify(_ moa: MobileAddress, at own: IPAddress, _ opensConnection: Bool, _ now: Now) {
+    mutating func identify(_ moa: MobileAddress, at own: IPAddress, _ opensConnection: Bool, _ isSegment: Bool, _ now: Now) {
         if let owner = locatorOwners[moa], let peer = peers[owner], peer.installedInbound.contains(where: { $0.peer == moa }) {
-            emit(.releaseInbound(from: moa.address, to: own))
+            letIn(moa, at: own, of: peer)
             return
         }
         if var stranger = strangers[moa] {
             if stranger.owns.count < Stranger.ownsMax { stranger.owns.insert(own) }
-            stranger.opensConnection = stranger.opensConnection && opensConnection
+            if stranger.opensConnection && !opensConnection {
+                stranger.opensConnection = false
+                deadlines.set(.stranger(moa), at: stranger.started + configuration.strangerHoldMax)
+            }
+            stranger.mayBeReset = stranger.mayBeReset || isSegment
             strangers[moa] = stranger
             return
         }
@@ -38,7 +46,7 @@ extension NodeCore {
             emit(opensConnection ? .releaseInbound(from: moa.address, to: own) : .dropInbound(from: moa.address, to: own))
             return
         }
-        strangers[moa] = Stranger(started: now.monotonic, owns: [own], opensConnection: opensConnection)
+        strangers[moa] = Stranger(started: now.monotonic, owns: [own], opensConnection: opensConnection, mayBeReset: isSegment)
         deadlines.set(.stranger(moa), at: now.monotonic + (opensConnection ? configuration.strangerWaitMax : configuration.strangerHoldMax))
 
         guard let hoa = homes.keys.first(where: { $0.isIPv4 == moa.isIPv4 }), let home = homes[hoa], home.registered != nil, let set = home.servers,
@@ -74,14 +82,41 @@ extension NodeCore {
             lookUp(hoa, for: .record(PendingRecord(mapping: CertifiedMapping(mapping: mapping, certificate: certificate), stranger: moa, ack: nil)), now)
         case .notFound?:
             strangers[moa]?.isNotFound = true
-            // Our peers may have moved: unless a connection is being opened, their IMSs' answers are waited for.
-            if strangers[moa]?.opensConnection == true || !peers.keys.contains(where: { isUnderWay(.queryPeer($0)) }) {
-                strangerIsPlain(moa, .seconds(Int64(min(5, answer?.lifetime ?? 5))), now)
-            }
+            strangers[moa]?.plainFor = .seconds(Int64(min(5, answer?.lifetime ?? 5)))
+            settleNotFound(moa, now)
         default:
             if let answer { log(.info, "our IMS does not say whose \(moa) is: \(answer.code)\(answer.text.map { " (\($0))" } ?? "")") }
             if strangers[moa]?.opensConnection == true { strangerIsPlain(moa, .seconds(1), now) }
         }
+    }
+
+    /// Our IMS knows no HoA for it. One of our peers may have moved there all the same, before anyone was told: their IMSs' answers
+    /// are waited for, by a packet that opens a connection no longer than its time.
+    private mutating func settleNotFound(_ moa: MobileAddress, _ now: Now) {
+        guard let stranger = strangers[moa], stranger.isNotFound, !mayBeMovedPeer(moa, stranger) else { return }
+        let isAsking = peers.keys.contains { $0.isIPv4 == moa.isIPv4 && isUnderWay(.queryPeer($0)) }
+        if !isAsking { strangerIsPlain(moa, stranger.plainFor, now) }
+    }
+
+    /// A segment of a connection that no socket here has, while there are peers: rather one of theirs than a plain host's, whose
+    /// connection would have a socket. Passing it would reset a mapped flow, dropping it costs a plain one nothing.
+    private func mayBeMovedPeer(_ moa: MobileAddress, _ stranger: Stranger) -> Bool {
+        stranger.mayBeReset && peers.keys.contains { $0.isIPv4 == moa.isIPv4 }
+    }
+
+    /// The HoA that our IMS named for some strangers is not theirs: its own IMS says so.
+    mutating func strangersAreNot(_ hoa: HomeAddress, _ now: Now) {
+        for moa in strangers.keys.sorted() where strangers[moa]?.candidate == hoa {
+            log(.info, "our IMS took \(moa) for \(hoa), whose own IMS does not list it")
+            strangers[moa]?.candidate = nil
+            strangers[moa]?.isNotFound = true
+            settleNotFound(moa, now)
+        }
+    }
+
+    /// A question to a peer's IMS has had its answer or its end.
+    mutating func settleStrangers(_ now: Now) {
+        for moa in strangers.keys.sorted() { settleNotFound(moa, now) }
     }
 
     /// Lets packets from it in untranslated, and remembers that for a moment.
@@ -93,21 +128,28 @@ extension NodeCore {
         plainSources[moa] = now.monotonic + lifetime
         change(.setPlain(moa.address, lifetime: max(lifetime, .seconds(1))))
         flushChanges()
-        for own in stranger.owns { emit(.releaseInbound(from: moa.address, to: own)) }
+        for own in stranger.owns.sorted() { emit(.releaseInbound(from: moa.address, to: own)) }
         prunePlainSources(now)
     }
 
     /// Lets in the packets of strangers that have become known as peers' locators, and clears remembered not-founds.
     mutating func releaseKnownStrangers(_ now: Now) {
-        for (moa, stranger) in strangers {
-            guard let owner = locatorOwners[moa], peers[owner]?.installedInbound.contains(where: { $0.peer == moa }) == true else { continue }
+        for (moa, stranger) in strangers.sorted(by: { $0.key < $1.key }) {
+            guard let owner = locatorOwners[moa], let peer = peers[owner], peer.installedInbound.contains(where: { $0.peer == moa }) else { continue }
             strangers[moa] = nil
             deadlines.cancel(.stranger(moa))
             cancel(.identify(moa))
             counters.strangersIdentified += 1
             flushChanges()
-            for own in stranger.owns { emit(.releaseInbound(from: moa.address, to: own)) }
+            for own in stranger.owns.sorted() { letIn(moa, at: own, of: peer) }
         }
+    }
+
+    /// Lets in what a peer sent to an own address, if that address is still ours: without an entry for the pair it would come in
+    /// untranslated, and be answered by a reset.
+    private mutating func letIn(_ moa: MobileAddress, at own: IPAddress, of peer: Peer) {
+        let isEntered = peer.installedInbound.contains(MobilePair(own: MobileAddress(own), peer: moa))
+        emit(isEntered ? .releaseInbound(from: moa.address, to: own) : .dropInbound(from: moa.address, to: own))
     }
 
     /// A record that lists a MoA clears a remembered not found (section 7).
@@ -125,13 +167,21 @@ extension NodeCore {
 
     mutating func strangerDue(_ moa: MobileAddress, _ now: Now) {
         guard let stranger = strangers[moa] else { return }
-        if stranger.opensConnection && stranger.candidate == nil || stranger.isNotFound {
-            strangerIsPlain(moa, .seconds(1), now)
+        if stranger.opensConnection, stranger.candidate == nil, !stranger.isNotFound, isUnderWay(.identify(moa)) {
+            // Its first packet passes, but nothing is remembered: the answer is still to come, and what follows waits for it.
+            flushChanges()
+            for own in stranger.owns.sorted() { emit(.releaseInbound(from: moa.address, to: own)) }
+            strangers[moa]?.opensConnection = false
+            deadlines.set(.stranger(moa), at: stranger.started + configuration.strangerHoldMax)
+            return
+        }
+        if stranger.opensConnection && stranger.candidate == nil || stranger.isNotFound && !mayBeMovedPeer(moa, stranger) {
+            strangerIsPlain(moa, stranger.plainFor, now)
             return
         }
         strangers[moa] = nil
         cancel(.identify(moa))
         log(.info, "whose \(moa) is could not be found out; its packets are dropped unanswered")
-        for own in stranger.owns { emit(.dropInbound(from: moa.address, to: own)) }
+        for own in stranger.owns.sorted() { emit(.dropInbound(from: moa.address, to: own)) }
     }
 }

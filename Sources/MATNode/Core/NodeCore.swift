@@ -50,7 +50,7 @@ public struct NodeCore {
     var serverSets: [HomeAddress: ServerSet] = [:]
     /// Kernel entries of an earlier run that no peer of this run stands behind yet.
     var staleOutbound: Set<HomePair> = []
-    var staleInbound: Set<MobilePair> = []
+    var staleInbound: [MobilePair: HomePair] = [:]
     /// Who waits for the DNS to answer about an HoA.
     var lookUps: [HomeAddress: [LookUpPurpose]] = [:]
 
@@ -85,8 +85,11 @@ public struct NodeCore {
 
     /// The machine's addresses, or which of them work, changed.
     public mutating func linksChanged(_ locators: [OwnLocator], infrastructure: Set<IPAddress>, now: Now) -> [NodeAction] {
+        let isSame = self.infrastructure == infrastructure
         self.infrastructure = infrastructure
         adopt(locators, now)
+        // A gateway or resolver is no peer's locator, and what is none any more may be one.
+        if !isSame { for peer in peers.keys.sorted() { applyPeer(peer, now) } }
         return takeActions()
     }
 
@@ -106,9 +109,13 @@ public struct NodeCore {
 
     /// A packet from an unknown source to one of the own MoAs is held.
     ///
-    /// - Parameter opensConnection: it could be a stranger's first packet, whom waiting would hurt.
-    public mutating func heldInbound(from source: IPAddress, to own: IPAddress, opensConnection: Bool, now: Now) -> [NodeAction] {
-        identify(MobileAddress(source), at: own, opensConnection, now)
+    /// - Parameters:
+    ///   - opensConnection: it could be a stranger's first packet, whom waiting would hurt.
+    ///   - isSegment: it belongs to a TCP connection that exists somewhere; if it does not here, the stack would reset it.
+    public mutating func heldInbound(
+        from source: IPAddress, to own: IPAddress, opensConnection: Bool, isSegment: Bool = false, now: Now
+    ) -> [NodeAction] {
+        identify(MobileAddress(source), at: own, opensConnection, isSegment, now)
         return takeActions()
     }
 
@@ -122,9 +129,9 @@ public struct NodeCore {
     public mutating func received(_ datagram: [UInt8], from source: Endpoint, to local: IPAddress, now: Now) -> [NodeAction] {
         for part in SignalDatagram.decode(datagram) {
             switch part {
-            case .message(let message, _):
+            case .message(let message, let octetsCount):
                 if message.type.isRequest {
-                    answer(message, from: source, to: local, now)
+                    answer(message, octetsCount, from: source, to: local, now)
                 } else {
                     finish(message, from: source, to: local, now)
                 }

@@ -26,8 +26,10 @@ struct Peer: Sendable {
     let since: MonotonicTime
     /// Moves of either side that this peer's traffic followed.
     var switches = 0
-    /// Whether the peer has acked our newest record.
+    /// Whether the peer, or its IMS for it, has acked our newest record.
     var knowsUs = false
+    /// HA Notifies without success since then: the next one comes the later the more there were.
+    var notifyFailures = 0
 
     var isProvisional: Bool { confirmed.map { mapping.version > $0 } ?? true }
 
@@ -45,11 +47,18 @@ enum LocatorState: Hashable, Sendable {
     /// In use while the check runs.
     case checking(until: MonotonicTime)
     case proven(at: MonotonicTime)
-    /// The check failed; not to be used again unchecked before then.
-    case blocked(until: MonotonicTime)
+    /// The check failed; not to be used again unchecked before then. It goes on being checked, at growing intervals: the path
+    /// may have been at fault and not the peer.
+    case blocked(until: MonotonicTime, checks: Int)
 
     static let unprovenUseMax: Duration = .seconds(3)
     static let blockedTime: Duration = .seconds(300)
+    static let recheckMax: Duration = .seconds(30)
+
+    var isBlocked: Bool {
+        if case .blocked = self { return true }
+        return false
+    }
 
     var isProven: Bool {
         if case .proven = self { return true }

@@ -15,6 +15,7 @@ struct ServerTable: Sendable {
 
     private var cookies: [Path: HeldCookie] = [:]
     private var roundTrips: [IPAddress: SmoothedRTT] = [:]
+    /// Those that have ever answered: they get all tries of HA Notify, others two (section 7).
     private var answered: Set<IPAddress> = []
     private let entriesMax: Int
 
@@ -45,6 +46,22 @@ struct ServerTable: Sendable {
 
     mutating func forget(server: IPAddress, own: IPAddress) {
         cookies[Path(server: server, own: own)] = nil
+    }
+
+    /// A recent cookie from one of these servers for `own`, with the server that gave it: the instances of one IMS share their
+    /// secret, so one's cookie proves our location to all.
+    func proof(servers: [Endpoint], own: IPAddress, now: MonotonicTime) -> (server: IPAddress, cookie: ServerCookie)? {
+        for server in servers {
+            if let cookie = proof(server: server.address, own: own, now: now) { return (server.address, cookie) }
+        }
+        return nil
+    }
+
+    func hasAnswered(_ server: IPAddress) -> Bool { answered.contains(server) }
+
+    mutating func noteAnswer(_ server: IPAddress) {
+        if answered.count >= entriesMax, !answered.contains(server) { answered.remove(at: answered.startIndex) }
+        answered.insert(server)
     }
 
     func roundTrip(_ server: IPAddress) -> Duration? { roundTrips[server]?.value }

@@ -141,7 +141,9 @@ public final class NodeService {
             let key = InboundKey(source: packet.source, destination: packet.destination)
             heldInbound.hold(packet, for: key, now: SystemClock.now().monotonic)
             run { core, now in
-                core.heldInbound(from: packet.source, to: packet.destination, opensConnection: packet.opensConnection, now: now)
+                core.heldInbound(
+                    from: packet.source, to: packet.destination, opensConnection: packet.opensConnection,
+                    isSegment: packet.protocolNumber == 6 && !packet.opensConnection, now: now)
             }
         case .repaired(let what):
             repairs += 1

@@ -1,0 +1,221 @@
+import MATSignal
+
+/// What travels between addresses.
+public struct SimulatedPacket: Sendable {
+    public enum Content: Sendable {
+        /// A signalling datagram, between these ports.
+        case signal([UInt8], sourcePort: UInt16, destinationPort: UInt16)
+        case user(UserPacket)
+    }
+
+    public var source: IPAddress
+    public var destination: IPAddress
+    public var content: Content
+
+    public init(from source: IPAddress, to destination: IPAddress, _ content: Content) {
+        self.source = source
+        self.destination = destination
+        self.content = content
+    }
+}
+
+/// A packet of an application, told by its number; the addresses on the way are those of its `SimulatedPacket`.
+public struct UserPacket: Hashable, Sendable {
+    public enum Kind: Hashable, Sendable {
+        /// A SYN or an echo request.
+        case opening
+        /// Of a TCP connection that exists.
+        case segment
+        /// UDP, of which nothing can be said.
+        case datagram
+    }
+
+    public var number: Int
+    public var kind: Kind
+
+    public init(_ number: Int, _ kind: Kind = .segment) {
+        self.number = number
+        self.kind = kind
+    }
+}
+
+/// Something with addresses in the network.
+public protocol SimulatedHost: AnyObject {
+    func receive(_ packet: SimulatedPacket)
+}
+
+/// What the network does to packets. Latency is drawn from a range for each packet, so packets overtake each other.
+public struct NetworkConditions: Sendable {
+    public var latency: ClosedRange<Duration>
+    /// 0...1 for each packet.
+    public var loss: Double
+    public var duplication: Double
+
+    public init(latency: ClosedRange<Duration> = .milliseconds(10) ... .milliseconds(10), loss: Double = 0, duplication: Double = 0) {
+        self.latency = latency
+        self.loss = loss
+        self.duplication = duplication
+    }
+}
+
+/// Hosts that exchange packets in virtual time. Nothing happens but through `run`; the same seed gives the same run.
+///
+/// ```
+///   send ──► source still there? ──► cut? lost? ──► latency drawn ──► event queue ──► destination there now? ──► receive
+///                                              └──► perhaps once more (duplication), with another latency
+/// ```
+public final class SimulatedNetwork {
+    /// Events of one run: a loop of messages must end a test, not hang it.
+    public static let eventsMax = 5_000_000
+
+    public private(set) var clock = VirtualClock()
+    public var conditions: NetworkConditions
+    /// Conditions of single links, by the addresses of both directions' ends.
+    public var linkConditions: [Link: NetworkConditions] = [:]
+    /// Whether packets between two addresses are lost for now; set it for a partition, clear it to heal.
+    public var isCut: (IPAddress, IPAddress) -> Bool = { _, _ in false }
+    public var random: SeededGenerator
+    /// Every packet that was sent, before any loss: what a capture at the sender shows.
+    public var onSend: ((SimulatedPacket, MonotonicTime) -> Void)?
+    public private(set) var packetsSent = 0
+    public private(set) var packetsLost = 0
+
+    private var hosts: [IPAddress: any SimulatedHost] = [:]
+    private var queue = EventQueue()
+    private var eventsCount = 0
+
+    public struct Link: Hashable, Sendable {
+        let a: IPAddress
+        let b: IPAddress
+
+        public init(_ one: IPAddress, _ other: IPAddress) {
+            a = min(one, other)
+            b = max(one, other)
+        }
+    }
+
+    public init(seed: UInt64, conditions: NetworkConditions = NetworkConditions()) {
+        random = SeededGenerator(seed: seed)
+        self.conditions = conditions
+    }
+
+    public var now: Now { clock.now }
+    public var time: MonotonicTime { clock.time }
+
+    // MARK: Hosts
+
+    /// Gives the host an address, taking it from whoever had it.
+    public func attach(_ host: any SimulatedHost, at address: IPAddress) { hosts[address] = host }
+
+    public func detach(_ address: IPAddress) { hosts[address] = nil }
+
+    public func host(at address: IPAddress) -> (any SimulatedHost)? { hosts[address] }
+
+    // MARK: Packets
+
+    public func send(_ packet: SimulatedPacket, by host: any SimulatedHost) {
+        // A host sends only from an address that it has: a network drops what else it might try.
+        guard hosts[packet.source] === host else { return }
+        packetsSent += 1
+        onSend?(packet, time)
+        let conditions = linkConditions[Link(packet.source, packet.destination)] ?? conditions
+        let copies = random.chance(conditions.duplication) ? 2 : 1
+        for _ in 0..<copies {
+            guard !isCut(packet.source, packet.destination), !random.chance(conditions.loss) else {
+                packetsLost += 1
+                continue
+            }
+            after(draw(conditions.latency)) { [unowned self] in hosts[packet.destination]?.receive(packet) }
+        }
+    }
+
+    private func draw(_ range: ClosedRange<Duration>) -> Duration {
+        let low = range.lowerBound.nanosecondsSaturated
+        let high = range.upperBound.nanosecondsSaturated
+        return .nanoseconds(low == high ? low : Int64.random(in: low...high, using: &random))
+    }
+
+    // MARK: Time
+
+    /// Does something later, in virtual time.
+    public func after(_ delay: Duration, _ action: @escaping () -> Void) { at(time + delay, action) }
+
+    public func at(_ moment: MonotonicTime, _ action: @escaping () -> Void) { queue.add(max(moment, time), action) }
+
+    /// Lets this much time pass.
+    public func run(for duration: Duration) { run(until: time + duration) }
+
+    /// Lets time pass until this moment.
+    public func run(until end: MonotonicTime) {
+        while step(before: end) {}
+        clock.advance(to: end)
+    }
+
+    /// Lets time pass until the condition holds, looking after each event.
+    ///
+    /// - Returns: whether it held within the time.
+    @discardableResult
+    public func drive(max limit: Duration, until condition: () -> Bool) -> Bool {
+        let end = time + limit
+        while !condition() {
+            guard step(before: end) else {
+                clock.advance(to: end)
+                return condition()
+            }
+        }
+        return true
+    }
+
+    private func step(before end: MonotonicTime) -> Bool {
+        guard let next = queue.next, next <= end else { return false }
+        eventsCount += 1
+        precondition(eventsCount < Self.eventsMax, "more than \(Self.eventsMax) events: messages go in a circle")
+        clock.advance(to: next)
+        queue.takeFirst()?()
+        return true
+    }
+}
+
+/// Events by time, and by the order in which they were added among equals.
+private struct EventQueue {
+    private struct Event {
+        let time: MonotonicTime
+        let order: UInt64
+        let action: () -> Void
+
+        func isBefore(_ other: Event) -> Bool { (time, order) < (other.time, other.order) }
+    }
+
+    private var heap: [Event] = []
+    private var added: UInt64 = 0
+
+    var next: MonotonicTime? { heap.first?.time }
+
+    mutating func add(_ time: MonotonicTime, _ action: @escaping () -> Void) {
+        added += 1
+        heap.append(Event(time: time, order: added, action: action))
+        var child = heap.count - 1
+        while child > 0, heap[child].isBefore(heap[(child - 1) / 2]) {
+            heap.swapAt(child, (child - 1) / 2)
+            child = (child - 1) / 2
+        }
+    }
+
+    mutating func takeFirst() -> (() -> Void)? {
+        guard let first = heap.first else { return nil }
+        heap.swapAt(0, heap.count - 1)
+        heap.removeLast()
+        var parent = 0
+        while true {
+            var smallest = parent
+            for child in [2 * parent + 1, 2 * parent + 2] where child < heap.count && heap[child].isBefore(heap[smallest]) { smallest = child }
+            if smallest == parent { return first.action }
+            heap.swapAt(parent, smallest)
+            parent = smallest
+        }
+    }
+}
+
+extension VirtualClock: CustomStringConvertible {
+    public var description: String { "\(time.nanoseconds / 1_000_000) ms" }
+}

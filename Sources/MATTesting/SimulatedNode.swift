@@ -1,0 +1,222 @@
+import IMTKernel
+import MATNode
+import MATSignal
+
+/// A node: the real core, and a model of the shell and kernel around it. Applications' packets go through the model IMT as
+/// they would through the kernel's.
+///
+/// ```
+///   app ──► plain? ──► out map ──► wire                     wire ──► in map ──► app
+///                        └─ no entry ──► held, core asked              └─ no entry ──► plain? ──► app, untranslated
+///                                                                               └─ held, core asked
+/// ```
+public final class SimulatedNode: SimulatedHost {
+    public let network: SimulatedNetwork
+    public let dns: SimulatedDNS
+    public let hoa: HomeAddress
+    public private(set) var core: NodeCore
+    public private(set) var imt = ModelIMT()
+    public private(set) var locators: [OwnLocator] = []
+    /// Packets that applications got between HoAs, with the peer they came from.
+    public private(set) var delivered: [Delivery] = []
+    /// Packets that came in without translation.
+    public private(set) var deliveredPlain: [UserPacket] = []
+    /// Packets that the agent held and then threw away.
+    public private(set) var droppedHeld: [UserPacket] = []
+    public private(set) var logs: [String] = []
+    public private(set) var keptSequence: UInt64 = 0
+    public private(set) var keptCertificate: Certificate?
+    public var infrastructure: Set<IPAddress> = []
+
+    private let configuration: NodeCoreConfiguration
+    private var heldOutbound: [IPAddress: [UserPacket]] = [:]
+    private var heldInbound: [Flow: [UserPacket]] = [:]
+    private var wakeAt: MonotonicTime?
+    /// Which start of the agent this is: what an earlier one waited for does not concern a later one.
+    private var run = 0
+    private var isUp = true
+    private var counts: [HomeAddress: UInt64] = [:]
+    /// Packets held for one key; more push the oldest out, as in the daemon.
+    static let heldMax = 64
+
+    public struct Delivery: Hashable, Sendable {
+        public var packet: UserPacket
+        public var from: HomeAddress
+        public var at: MonotonicTime
+    }
+
+    private struct Flow: Hashable {
+        let source: IPAddress
+        let destination: IPAddress
+    }
+
+    public init(_ network: SimulatedNetwork, _ dns: SimulatedDNS, _ identity: TestIdentity, adjust: (inout NodeCoreConfiguration) -> Void = { _ in }) {
+        self.network = network
+        self.dns = dns
+        hoa = identity.hoa
+        var configuration = NodeCoreConfiguration(
+            homes: [HomeIdentity(hoa: identity.hoa, key: identity.key, certificate: identity.certificate)],
+            clientSecret: network.random.octets(16), cookieSecret: network.random.octets(16))
+        adjust(&configuration)
+        self.configuration = configuration
+        core = Self.makeCore(configuration, network)
+        countLater()
+    }
+
+    private static func makeCore(_ configuration: NodeCoreConfiguration, _ network: SimulatedNetwork) -> NodeCore {
+        guard let core = NodeCore(configuration, random: SeededGenerator(seed: network.random.next())) else { preconditionFailure("secrets have 16 octets") }
+        return core
+    }
+
+    // MARK: What happens to it
+
+    /// The node's addresses, in the system's order; others are gone.
+    public func move(to addresses: [IPAddress]) {
+        for old in locators where !addresses.contains(old.moa.address) { network.detach(old.moa.address) }
+        locators = addresses.enumerated().map { OwnLocator(MobileAddress($1), interface: "if\($0)") }
+        for address in addresses { network.attach(self, at: address) }
+        guard isUp else { return }
+        let infrastructure = infrastructure
+        let locators = locators
+        decide { core, now in core.linksChanged(locators, infrastructure: infrastructure, now: now) }
+    }
+
+    /// An application sends a packet to a HoA, or to a plain host's address.
+    public func send(_ packet: UserPacket, to destination: IPAddress) {
+        if let mobile = imt.outbound[HomePair(own: hoa, peer: HomeAddress(destination))] {
+            counts[HomeAddress(destination), default: 0] += 1
+            transmit(packet, from: mobile.own.address, to: mobile.peer.address)
+        } else if imt.isPlain(destination, now: network.time) {
+            if let own = locators.first?.moa.address { transmit(packet, from: own, to: destination) }
+        } else {
+            heldOutbound[destination, default: []].append(packet)
+            if heldOutbound[destination]?.count ?? 0 > Self.heldMax { heldOutbound[destination]?.removeFirst() }
+            guard isUp else { return }
+            decide { core, now in core.heldOutbound(to: destination, now: now) }
+        }
+    }
+
+    /// The agent dies, and the kernel goes on with what it has.
+    public func crash() {
+        isUp = false
+        run += 1
+        wakeAt = nil
+        heldOutbound = [:]
+        heldInbound = [:]
+    }
+
+    /// A new agent takes over what the kernel has.
+    public func restart() {
+        var configuration = configuration
+        configuration.homes = configuration.homes.map {
+            HomeIdentity(hoa: $0.hoa, key: $0.key, certificate: keptCertificate ?? $0.certificate, lastSequence: max($0.lastSequence, keptSequence))
+        }
+        // A daemon makes new secrets at each start.
+        configuration.clientSecret = network.random.octets(16)
+        configuration.cookieSecret = network.random.octets(16)
+        core = Self.makeCore(configuration, network)
+        isUp = true
+        let (outbound, inbound) = (imt.outbound, imt.inbound)
+        decide { core, now in core.adopted(outbound: outbound, inbound: inbound, now: now) }
+        move(to: locators.map(\.moa.address))
+    }
+
+    public func handOver(to interface: String?) {
+        decide { core, now in core.prefer(interface: interface, now: now) }
+    }
+
+    public func receive(_ packet: SimulatedPacket) {
+        switch packet.content {
+        case .signal(let octets, let sourcePort, let destinationPort):
+            guard isUp, destinationPort == SignalPort.node else { return }
+            decide { core, now in core.received(octets, from: Endpoint(packet.source, port: sourcePort), to: packet.destination, now: now) }
+        case .user(let user):
+            take(user, from: packet.source, to: packet.destination, isReleased: false)
+        }
+    }
+
+    // MARK: The kernel
+
+    private func transmit(_ packet: UserPacket, from own: IPAddress, to peer: IPAddress) {
+        network.send(SimulatedPacket(from: own, to: peer, .user(packet)), by: self)
+    }
+
+    private func take(_ packet: UserPacket, from source: IPAddress, to own: IPAddress, isReleased: Bool) {
+        if let home = imt.inbound[MobilePair(own: MobileAddress(own), peer: MobileAddress(source))] {
+            counts[home.peer, default: 0] += 1
+            delivered.append(Delivery(packet: packet, from: home.peer, at: network.time))
+        } else if isReleased || imt.isPlain(source, now: network.time) {
+            deliveredPlain.append(packet)
+        } else {
+            let flow = Flow(source: source, destination: own)
+            heldInbound[flow, default: []].append(packet)
+            if heldInbound[flow]?.count ?? 0 > Self.heldMax { heldInbound[flow]?.removeFirst() }
+            guard isUp else { return }
+            decide { core, now in
+                core.heldInbound(from: source, to: own, opensConnection: packet.kind == .opening, isSegment: packet.kind == .segment, now: now)
+            }
+        }
+    }
+
+    // MARK: The shell
+
+    /// Actions are queued: one that is carried out may cause the next event at once.
+    private var pending: [NodeAction] = []
+    private var isPerforming = false
+
+    private func decide(_ event: (inout NodeCore, Now) -> [NodeAction]) {
+        pending += event(&core, network.now)
+        guard !isPerforming else { return }
+        isPerforming = true
+        while !pending.isEmpty { perform(pending.removeFirst()) }
+        isPerforming = false
+        sleep()
+    }
+
+    private func sleep() {
+        guard let next = core.nextDeadline, next != wakeAt else { return }
+        wakeAt = next
+        let run = run
+        network.at(next) { [weak self] in
+            guard let self, self.run == run, wakeAt == next else { return }
+            wakeAt = nil
+            decide { core, now in core.timerFired(now: now) }
+        }
+    }
+
+    private func perform(_ action: NodeAction) {
+        switch action {
+        case .send(let octets, let own, let target):
+            network.send(SimulatedPacket(from: own, to: target.address, .signal(octets, sourcePort: SignalPort.node, destinationPort: target.port)), by: self)
+        case .lookUp(let hoa):
+            let run = run
+            dns.lookUp(hoa) { [weak self] result in
+                guard let self, self.run == run else { return }
+                decide { core, now in core.lookedUp(hoa, result, now: now) }
+            }
+        case .changeIMT(let changes): imt.apply(changes, now: network.time)
+        case .releaseOutbound(let destination):
+            // What still has no entry comes back to be held, as it would from the TUN.
+            for packet in heldOutbound.removeValue(forKey: destination) ?? [] { send(packet, to: destination) }
+        case .dropOutbound(let destination): droppedHeld += heldOutbound.removeValue(forKey: destination) ?? []
+        case .releaseInbound(let source, let own):
+            for packet in heldInbound.removeValue(forKey: Flow(source: source, destination: own)) ?? [] { take(packet, from: source, to: own, isReleased: true) }
+        case .dropInbound(let source, let own): droppedHeld += heldInbound.removeValue(forKey: Flow(source: source, destination: own)) ?? []
+        case .remember(_, let sequence): keptSequence = max(keptSequence, sequence)
+        case .keepCertificate(let certificate): keptCertificate = certificate
+        case .log(let level, let text): logs.append("\(network.clock) \(level): \(text)")
+        }
+    }
+
+    /// The daemon reads the kernel's counters every 10 s.
+    private func countLater() {
+        network.after(.seconds(10)) { [weak self] in
+            guard let self else { return }
+            if isUp {
+                let counts = counts
+                decide { core, now in core.traffic(counts, now: now) }
+            }
+            countLater()
+        }
+    }
+}

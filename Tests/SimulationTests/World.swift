@@ -1,0 +1,164 @@
+import Foundation
+import MATNode
+import MATSignal
+import MATTesting
+import Testing
+
+/// Two nodes, each with its own IMS, in a network that loses, repeats and reorders:
+///
+/// ```
+///   MN  HoA 198.51.100.1, roams 192.0.2.0/24       CN  HoA 203.0.113.1, roams 198.18.0.0/24
+///   IMS_MN 192.88.1.1 and .2: one cluster          IMS_CN 192.88.2.1
+/// ```
+/// The truth is where the nodes are. A run is right if both IMTs come to say exactly that, and packets flow both ways.
+final class World {
+    let seed: UInt64
+    let network: SimulatedNetwork
+    let dns: SimulatedDNS
+    let imsOfMN: SimulatedIMS
+    let imsOfCN: SimulatedIMS
+    let mn: SimulatedNode
+    let cn: SimulatedNode
+    private var packetNumber = 0
+    private var isTalking = false
+
+    static let mnPlaces = (0..<8).map { ip("192.0.2.\(10 + $0)") }
+    static let cnPlaces = (0..<8).map { ip("198.18.0.\(10 + $0)") }
+
+    init(seed: UInt64, isIPv6: Bool = false) {
+        self.seed = seed
+        network = SimulatedNetwork(seed: seed, conditions: Self.weather(seed))
+        dns = SimulatedDNS(network)
+        let mnAuthority = TestAuthority(seed: 201)
+        let cnAuthority = TestAuthority(seed: 202)
+        imsOfMN = SimulatedIMS(network, dns, addresses: [ip("192.88.1.1"), ip("192.88.1.2")], serving: prefix("198.51.100.0/24"), authority: mnAuthority)
+        imsOfCN = SimulatedIMS(network, dns, addresses: [ip("192.88.2.1")], serving: prefix("203.0.113.0/24"), authority: cnAuthority)
+        mn = SimulatedNode(network, dns, mnAuthority.enrol(home("198.51.100.1"), seed: 11))
+        cn = SimulatedNode(network, dns, cnAuthority.enrol(home("203.0.113.1"), seed: 12))
+    }
+
+    /// Loss 0...40 %, duplication 0...20 %, and latencies that reorder, as the seed has it; every eighth network is perfect.
+    static func weather(_ seed: UInt64) -> NetworkConditions {
+        var random = SeededGenerator(seed: seed ^ 0xF00D)
+        guard seed % 8 != 0 else { return NetworkConditions() }
+        let slow = Duration.milliseconds(Int.random(in: 5...120, using: &random))
+        return NetworkConditions(
+            latency: .milliseconds(1) ... slow, loss: Double.random(in: 0...0.4, using: &random), duplication: Double.random(in: 0...0.2, using: &random))
+    }
+
+    // MARK: What nodes do
+
+    /// Both nodes register, and applications begin to talk: MN to CN, and CN back as soon as it hears something.
+    func start() {
+        mn.move(to: [Self.mnPlaces[0]])
+        cn.move(to: [Self.cnPlaces[0]])
+        network.drive(max: .seconds(120)) { self.mn.core.isRegistered && self.cn.core.isRegistered }
+        talk()
+    }
+
+    /// Packets in both directions about every 50 ms, for ever.
+    func talk() {
+        isTalking = true
+        say()
+    }
+
+    private func say() {
+        guard isTalking else { return }
+        packetNumber += 1
+        // A connection: it is opened until something comes back, then there are segments.
+        mn.send(UserPacket(packetNumber, mn.delivered.isEmpty ? .opening : .segment), to: cn.hoa.address)
+        if !cn.delivered.isEmpty { cn.send(UserPacket(1_000_000 + packetNumber), to: mn.hoa.address) }
+        network.after(.milliseconds(50)) { [weak self] in self?.say() }
+    }
+
+    // MARK: The truth
+
+    /// What the IMT of `node` should be: exactly the entries that both nodes' places make, and no other.
+    func differences(of node: SimulatedNode, to peer: SimulatedNode) -> [String] {
+        let pair = HomePair(own: node.hoa, peer: peer.hoa)
+        let places = node.locators.map(\.moa)
+        let peerPlaces = peer.locators.map(\.moa)
+        var wantedInbound: [MobilePair: HomePair] = [:]
+        for own in places { for moa in peerPlaces { wantedInbound[MobilePair(own: own, peer: moa)] = pair } }
+        var wantedOutbound: [HomePair: MobilePair] = [:]
+        if let own = places.first, let moa = peerPlaces.first { wantedOutbound[pair] = MobilePair(own: own, peer: moa) }
+        var result: [String] = []
+        if node.imt.outbound != wantedOutbound { result.append("\(node.hoa) sends by \(node.imt.outbound), should by \(wantedOutbound)") }
+        if node.imt.inbound != wantedInbound { result.append("\(node.hoa) accepts \(node.imt.inbound), should \(wantedInbound)") }
+        return result
+    }
+
+    var differences: [String] { differences(of: mn, to: cn) + differences(of: cn, to: mn) }
+    var isTrue: Bool { differences.isEmpty }
+
+    // MARK: Expectations
+
+    /// The IMTs become true within the time, while the network goes on as bad as it is; then, in fair weather, every packet arrives.
+    func expectConvergence(within limit: Duration = .seconds(180), _ what: String, sourceLocation: SourceLocation = #_sourceLocation) {
+        let began = network.time
+        let didConverge = network.drive(max: limit) { self.isTrue }
+        guard didConverge else {
+            fail("\(what): not true after \(limit): \(differences.joined(separator: "; "))", sourceLocation)
+            return
+        }
+        Self.noteTime(what, network.time - began)
+        let weather = network.conditions
+        network.conditions = NetworkConditions()
+        // What is on its way in the bad weather arrives first.
+        network.run(for: .seconds(1))
+        let (toCN, toMN) = (cn.delivered.count, mn.delivered.count)
+        network.run(for: .seconds(1))
+        if cn.delivered.count - toCN < 19 || mn.delivered.count - toMN < 19 {
+            fail("\(what): \(cn.delivered.count - toCN) packets to CN and \(mn.delivered.count - toMN) to MN in a second, of 20", sourceLocation)
+        }
+        if !isTrue { fail("\(what): did not stay true: \(differences.joined(separator: "; "))", sourceLocation) }
+        network.conditions = weather
+    }
+
+    /// Whatever an IMS has acked it must still have.
+    func expectNothingLost(sourceLocation: SourceLocation = #_sourceLocation) {
+        for (node, ims) in [(mn, imsOfMN), (cn, imsOfCN)] {
+            for registration in node.core.status(now: network.now).registrations where registration.phase == "registered" {
+                let kept = ims.durable[IPPrefix(node.hoa.address)]?.record.sequence ?? 0
+                if kept < registration.sequence { fail("\(node.hoa): \(registration.sequence) was acked, \(kept) is kept", sourceLocation) }
+            }
+        }
+        for node in [mn, cn] where !node.imt.violations.isEmpty { fail("\(node.imt.violations)", sourceLocation) }
+        for node in [mn, cn] {
+            let leaked = node.deliveredPlain.filter { $0.kind == .segment }.count
+            if leaked > 0 { fail("\(node.hoa) got \(leaked) segments of a mapped flow untranslated, and would have reset it", sourceLocation) }
+        }
+    }
+
+    func fail(_ text: String, _ sourceLocation: SourceLocation) {
+        let logs = (mn.logs.map { "MN \($0)" } + cn.logs.map { "CN \($0)" } + imsOfMN.logs.map { "IMS_MN \($0)" } + imsOfCN.logs.map { "IMS_CN \($0)" })
+        Issue.record("seed \(seed) (\(network.conditions)): \(text)", sourceLocation: sourceLocation)
+        if Self.isVerbose { print(logs.sorted { Self.time($0) < Self.time($1) }.joined(separator: "\n")) }
+    }
+
+    private static func time(_ line: String) -> Int { Int(line.split(separator: " ").dropFirst().first ?? "") ?? 0 }
+
+    // MARK: Seeds
+
+    /// One seed to look at closely, from the environment: MAT_SEED=17 swift test --filter Simulation
+    static let seedFromEnvironment = ProcessInfo.processInfo.environment["MAT_SEED"].flatMap { UInt64($0) }
+    static var isVerbose: Bool { seedFromEnvironment != nil }
+    /// How many seeds each scenario is tried with; MAT_SEEDS=1000 for a long night.
+    static let seeds: [UInt64] =
+        seedFromEnvironment.map { [$0] } ?? Array(0..<(ProcessInfo.processInfo.environment["MAT_SEEDS"].flatMap { UInt64($0) } ?? 60))
+
+    nonisolated(unsafe) private static var times: [String: [Duration]] = [:]
+    private static let lock = NSLock()
+
+    private static func noteTime(_ what: String, _ time: Duration) {
+        lock.withLock { times[what, default: []].append(time) }
+    }
+
+    /// How long convergence took, for people who compare versions.
+    static func summary(_ what: String) -> String {
+        let sorted = lock.withLock { times[what] ?? [] }.sorted()
+        guard let median = sorted.dropFirst(sorted.count / 2).first, let last = sorted.last else { return "\(what): none" }
+        let high = sorted[sorted.count * 95 / 100]
+        return "\(what): \(sorted.count) runs, median \(median.millisecondsSaturated) ms, 95 % \(high.millisecondsSaturated) ms, longest \(last.millisecondsSaturated) ms"
+    }
+}
