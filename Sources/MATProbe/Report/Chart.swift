@@ -58,8 +58,8 @@ public struct Chart {
 
     private mutating func throughput(panel: Int) {
         let y = top(panel)
-        // Bins of 50 ms, wider in long runs: wide enough for a rate, narrow enough to show a stall.
-        let bin = max(0.05, span / Double(Self.binsMax))
+        // Bins of 100 ms, wider in long runs: wide enough for a rate, narrow enough to show a stall.
+        let bin = max(0.1, span / Double(Self.binsMax))
         let count = max(1, Int(span / bin))
         var series: [(AddressFamily, [Double])] = []
         for transfer in report.transfers {
