@@ -213,6 +213,18 @@ public final class IMTKernel {
 
     // MARK: Held packets
 
+    /// Whether a packet to this address would leave now. A mapped peer can be without a route: its own MoA's link is down, or its
+    /// gateway not known yet; a packet released then would come back as held, again and again.
+    public func canLeave(to destination: IPAddress) -> Bool {
+        let peer = HomeAddress(destination)
+        return peerRoutes[peer] != nil || Self.pair(of: peer, in: tables.model, configuration) == nil
+    }
+
+    /// Whether the address is the HoA of a peer that has an entry.
+    public func hasEntry(for destination: IPAddress) -> Bool {
+        Self.pair(of: HomeAddress(destination), in: tables.model, configuration) != nil
+    }
+
     /// Sends a held packet again, through translation or source NAT, by the route that exists now. If it still has no entry it
     /// comes back as held.
     public func releaseOutbound(_ packet: HeldPacket) {

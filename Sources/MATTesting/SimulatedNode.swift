@@ -201,6 +201,11 @@ public final class SimulatedNode: SimulatedHost {
         case .dropOutbound(let destination): droppedHeld += heldOutbound.removeValue(forKey: destination) ?? []
         case .releaseInbound(let source, let own):
             for packet in heldInbound.removeValue(forKey: Flow(source: source, destination: own)) ?? [] { take(packet, from: source, to: own, isReleased: true) }
+        case .releaseOpeners(let source, let own):
+            let flow = Flow(source: source, destination: own)
+            let openers = heldInbound[flow]?.filter { $0.kind == .opening } ?? []
+            heldInbound[flow]?.removeAll { $0.kind == .opening }
+            for packet in openers { take(packet, from: source, to: own, isReleased: true) }
         case .dropInbound(let source, let own): droppedHeld += heldInbound.removeValue(forKey: Flow(source: source, destination: own)) ?? []
         case .remember(_, let sequence): keptSequence = max(keptSequence, sequence)
         case .keepCertificate(let certificate): keptCertificate = certificate

@@ -150,6 +150,10 @@ struct TranslationRuleset {
         ChainDefinition(
             name: "translate", hook: .init(type: "filter", number: 4, priority: 310),
             rules: [
+                // A packet without a route falls into our device although it has an entry: a link went down, or the entry is newer
+                // than the route. It is held as it is, and translated when it goes; held translated, it would go out as
+                // traffic between MoAs, and its answers with it.
+                isInterface(.outputName, configuration.deviceName) + [.verdict(.accept)],
                 isSignalling + [.verdict(.accept)],
                 isError + [.verdict(.jump("quoted_out"))],
                 [
@@ -157,9 +161,7 @@ struct TranslationRuleset {
                     .write(pair, from: r0, checksum: outerChecksum),
                     .verdict(.accept),
                 ],
-                isInterface(.outputName, configuration.deviceName, .notEqual) + [
-                    .load(source, into: r0), .lookup(set: Self.moas, key: r0, into: nil), .verdict(.jump("started")),
-                ],
+                [.load(source, into: r0), .lookup(set: Self.moas, key: r0, into: nil), .verdict(.jump("started"))],
             ])
     }
 

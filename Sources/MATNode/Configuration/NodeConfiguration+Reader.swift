@@ -28,6 +28,7 @@ extension NodeConfiguration {
         let interfaces = file.section("interfaces")
         preferredInterfaces = interfaces.list("prefer", .string)
         ignoredInterfaces = interfaces.list("ignore", .string, default: ignoredInterfaces)
+        needsDefaultRoute = interfaces.value("need-default-route", .bool, default: true)
         for name in preferredInterfaces where !mayUse(interface: name) {
             interfaces.reject("prefer", "\(name) is also ignored", "take it off `ignore`, or off `prefer`")
         }

@@ -26,6 +26,9 @@ public struct NodeConfiguration: Sendable {
     public var preferredInterfaces: [String] = []
     /// Interfaces whose addresses are never used as locators. An entry may end in `*`.
     public var ignoredInterfaces: [String] = ["docker*", "virbr*", "br-*", "veth*"]
+    /// Whether an address counts only once its interface has a default route: DHCP brings the route a moment after the address,
+    /// and a handover in between would find nobody. Networks without a way out set this to false.
+    public var needsDefaultRoute = true
     /// Empty: those of /etc/resolv.conf.
     public var resolvers: [Endpoint] = []
     public var requireDNSSEC = false

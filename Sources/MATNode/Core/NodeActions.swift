@@ -15,6 +15,8 @@ public enum NodeAction: Hashable, Sendable {
     /// Let the held packets of this pair of outer addresses in, after the changes before it.
     case releaseInbound(from: IPAddress, to: IPAddress)
     case dropInbound(from: IPAddress, to: IPAddress)
+    /// Let in only those held packets of the pair that open connections; the others go on waiting.
+    case releaseOpeners(from: IPAddress, to: IPAddress)
     /// Keep the highest sequence signed for this HoA across restarts.
     case remember(HomeAddress, sequence: UInt64)
     /// Keep a renewed certificate.

@@ -33,7 +33,8 @@ extension NodeCore {
         }
         if var stranger = strangers[moa] {
             if stranger.owns.count < Stranger.ownsMax { stranger.owns.insert(own) }
-            if stranger.opensConnection && !opensConnection {
+            if stranger.isNotFound && opensConnection { emit(.releaseOpeners(from: moa.address, to: own)) }
+            if stranger.opensConnection && !opensConnection && !stranger.isNotFound {
                 stranger.opensConnection = false
                 deadlines.set(.stranger(moa), at: stranger.started + configuration.strangerHoldMax)
             }
@@ -90,18 +91,36 @@ extension NodeCore {
         }
     }
 
-    /// Our IMS knows no HoA for it. One of our peers may have moved there all the same, before anyone was told: their IMSs' answers
-    /// are waited for, by a packet that opens a connection no longer than its time.
+    /// Our IMS knows no HoA for it. One of our peers may have moved there all the same, before anyone was told. What opens a
+    /// connection passes, alone: if the address as a whole passed, a moved peer's next segment would be answered with a reset.
+    /// The rest waits for the peers' IMSs' answers, and a moment longer.
     private mutating func settleNotFound(_ moa: MobileAddress, _ now: Now) {
-        guard let stranger = strangers[moa], stranger.isNotFound, !mayBeMovedPeer(moa, stranger) else { return }
-        let isAsking = peers.keys.contains { $0.isIPv4 == moa.isIPv4 && isUnderWay(.queryPeer($0)) }
-        if !isAsking { strangerIsPlain(moa, stranger.plainFor, now) }
+        guard let stranger = strangers[moa], stranger.isNotFound else { return }
+        guard hasPeers(like: moa) else {
+            strangerIsPlain(moa, stranger.plainFor, now)
+            return
+        }
+        for own in stranger.owns.sorted() { emit(.releaseOpeners(from: moa.address, to: own)) }
+        let end = stranger.started + configuration.movedPeerWaitMax
+        if now.monotonic < end {
+            deadlines.set(.stranger(moa), at: end)
+        } else if mayBeMovedPeer(moa, stranger) || isAskingPeers(like: moa) {
+            deadlines.set(.stranger(moa), at: stranger.started + configuration.strangerHoldMax)
+        } else {
+            strangerIsPlain(moa, stranger.plainFor, now)
+        }
+    }
+
+    private func hasPeers(like moa: MobileAddress) -> Bool { peers.keys.contains { $0.isIPv4 == moa.isIPv4 } }
+
+    private func isAskingPeers(like moa: MobileAddress) -> Bool {
+        peers.keys.contains { $0.isIPv4 == moa.isIPv4 && isUnderWay(.queryPeer($0)) }
     }
 
     /// A segment of a connection that no socket here has, while there are peers: rather one of theirs than a plain host's, whose
     /// connection would have a socket. Passing it would reset a mapped flow, dropping it costs a plain one nothing.
     private func mayBeMovedPeer(_ moa: MobileAddress, _ stranger: Stranger) -> Bool {
-        stranger.mayBeReset && peers.keys.contains { $0.isIPv4 == moa.isIPv4 }
+        stranger.mayBeReset && hasPeers(like: moa)
     }
 
     /// The HoA that our IMS named for some strangers is not theirs: its own IMS says so.
@@ -169,15 +188,22 @@ extension NodeCore {
         guard let stranger = strangers[moa] else { return }
         if stranger.opensConnection, stranger.candidate == nil, !stranger.isNotFound, isUnderWay(.identify(moa)) {
             // Its first packet passes, but nothing is remembered: the answer is still to come, and what follows waits for it.
-            flushChanges()
-            for own in stranger.owns.sorted() { emit(.releaseInbound(from: moa.address, to: own)) }
+            for own in stranger.owns.sorted() { emit(.releaseOpeners(from: moa.address, to: own)) }
             strangers[moa]?.opensConnection = false
             deadlines.set(.stranger(moa), at: stranger.started + configuration.strangerHoldMax)
             return
         }
-        if stranger.opensConnection && stranger.candidate == nil || stranger.isNotFound && !mayBeMovedPeer(moa, stranger) {
+        let hasTimeLeft = now.monotonic < stranger.started + configuration.strangerHoldMax
+        if stranger.isNotFound, hasTimeLeft {
+            settleNotFound(moa, now)
+            return
+        }
+        if stranger.isNotFound && !mayBeMovedPeer(moa, stranger) || stranger.opensConnection && stranger.candidate == nil && !hasPeers(like: moa) {
             strangerIsPlain(moa, stranger.plainFor, now)
             return
+        }
+        if stranger.opensConnection, stranger.candidate == nil {
+            for own in stranger.owns.sorted() { emit(.releaseOpeners(from: moa.address, to: own)) }
         }
         strangers[moa] = nil
         cancel(.identify(moa))

@@ -34,6 +34,9 @@ public struct NodeCoreConfiguration: Sendable {
     public var strangerWaitMax: Duration = .milliseconds(100)
     /// How long any other packet from an unknown source waits.
     public var strangerHoldMax: Duration = .seconds(3)
+    /// How long a source that our IMS does not know may still turn out to be a peer that moved just now: its MA Notify travels
+    /// beside its first packets, and one loss must not make it plain.
+    public var movedPeerWaitMax: Duration = .milliseconds(300)
     /// How long packets to an unknown destination wait for DNS and IMS.
     public var destinationHoldMax: Duration = .seconds(10)
     /// How long further locators may delay a registration while they are being proven.

@@ -22,6 +22,8 @@ struct HoldQueue<Key: Hashable> {
 
     init(ageMax: Duration) { self.ageMax = ageMax }
 
+    var keys: [Key] { Array(packets.keys) }
+
     mutating func hold(_ packet: HeldPacket, for key: Key, now: MonotonicTime) {
         if packets[key]?.count ?? 0 >= Self.packetsPerKeyMax {
             packets[key]?.removeFirst()

@@ -37,6 +37,7 @@ public final class NodeService {
     private struct InboundKey: Hashable {
         let source: IPAddress
         let destination: IPAddress
+        let opensConnection: Bool
     }
 
     /// Reads keys and certificates, and opens what needs no kernel state yet.
@@ -138,7 +139,7 @@ public final class NodeService {
             heldOutbound.hold(packet, for: packet.destination, now: SystemClock.now().monotonic)
             run { core, now in core.heldOutbound(to: packet.destination, now: now) }
         case .heldInbound(let packet):
-            let key = InboundKey(source: packet.source, destination: packet.destination)
+            let key = InboundKey(source: packet.source, destination: packet.destination, opensConnection: packet.opensConnection)
             heldInbound.hold(packet, for: key, now: SystemClock.now().monotonic)
             run { core, now in
                 core.heldInbound(
@@ -154,7 +155,9 @@ public final class NodeService {
     }
 
     private func take(_ snapshot: LinkSnapshot) {
-        let usable = snapshot.addresses.filter { $0.isUsable && configuration.mayUse(interface: $0.interface) }
+        let usable = snapshot.addresses.filter {
+            $0.isUsable && configuration.mayUse(interface: $0.interface) && ($0.hasDefaultRoute || !configuration.needsDefaultRoute)
+        }
         do throws(KernelError) {
             try kernel.setOwnLocators(usable)
         } catch {
@@ -164,6 +167,15 @@ public final class NodeService {
         let infrastructure = Set(snapshot.gateways).union(resolver.configuration.servers.map(\.endpoint.address))
         if locators != core.systemLocators { resolver.flush() }
         run { core, now in core.linksChanged(locators, infrastructure: infrastructure, now: now) }
+        releaseRouted()
+    }
+
+    /// Packets of known peers that waited for a route only.
+    private func releaseRouted() {
+        let now = SystemClock.now().monotonic
+        for destination in heldOutbound.keys where kernel.hasEntry(for: destination) && kernel.canLeave(to: destination) {
+            for packet in heldOutbound.take(destination, now: now) { kernel.releaseOutbound(packet) }
+        }
     }
 
     func handOver(to interface: String?) {
@@ -215,13 +227,17 @@ public final class NodeService {
                 logger.error("\(error)")
             }
         case .releaseOutbound(let destination):
+            // Without a route they stay held until the links change.
+            guard kernel.canLeave(to: destination) else { break }
             for packet in heldOutbound.take(destination, now: now.monotonic) { kernel.releaseOutbound(packet) }
         case .dropOutbound(let destination):
             _ = heldOutbound.take(destination, now: now.monotonic)
         case .releaseInbound(let source, let own):
-            for packet in heldInbound.take(InboundKey(source: source, destination: own), now: now.monotonic) { kernel.releaseInbound(packet) }
+            for packet in takeInbound(source, own, [true, false], now) { kernel.releaseInbound(packet) }
+        case .releaseOpeners(let source, let own):
+            for packet in takeInbound(source, own, [true], now) { kernel.releaseInbound(packet) }
         case .dropInbound(let source, let own):
-            _ = heldInbound.take(InboundKey(source: source, destination: own), now: now.monotonic)
+            _ = takeInbound(source, own, [true, false], now)
         case .remember(let hoa, let sequence):
             do throws(SystemError) {
                 try state.keep(sequence, of: hoa)
@@ -237,6 +253,10 @@ public final class NodeService {
         case .log(let level, let text):
             logger.log(level: Self.level(level), "\(text)")
         }
+    }
+
+    private func takeInbound(_ source: IPAddress, _ own: IPAddress, _ opening: [Bool], _ now: Now) -> [HeldPacket] {
+        opening.flatMap { heldInbound.take(InboundKey(source: source, destination: own, opensConnection: $0), now: now.monotonic) }
     }
 
     private static func level(_ level: NodeLogLevel) -> Logger.Level {
