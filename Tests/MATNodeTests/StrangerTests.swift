@@ -78,7 +78,7 @@ import Testing
         node.advance(.milliseconds(99))
         #expect(!node.hasReleased(let_in))
         node.advance(.milliseconds(2))
-        #expect(node.hasReleased(let_in))
+        #expect(node.hasReleased(.releaseOpeners(from: H.peerFirst, to: H.first)) && !node.hasReleased(let_in))
         #expect(!node.imt.isPlain(H.peerFirst, now: node.now.monotonic))
         node.clear()
         hold(node, .segment)
@@ -112,7 +112,7 @@ import Testing
         #expect(!node.imt.isPlain(H.peerSecond, now: node.now.monotonic))
     }
 
-    @Test("When no peer has moved there, the datagram passes as plain")
+    @Test("When no peer has moved there, the datagram passes as plain, after the moment that a moved peer's MA Notify may take")
     func plainDatagram() throws {
         let node = try NodeHarness()
         try node.meet()
@@ -121,7 +121,25 @@ import Testing
         try node.answerQuery(node.peerRecord())
         #expect(!node.hasReleased(.releaseInbound(from: ip("192.0.2.200"), to: H.first)))
         try answer(node, .notFound)
+        #expect(!node.hasReleased(.releaseInbound(from: ip("192.0.2.200"), to: H.first)))
+        node.advance(.milliseconds(310))
         #expect(node.hasReleased(.releaseInbound(from: ip("192.0.2.200"), to: H.first)))
+    }
+
+    @Test("While there are peers, what opens a connection passes alone on not found: a moved peer's segments and datagrams wait for its MA Notify")
+    func openerPassesAlone() throws {
+        let node = try NodeHarness()
+        try node.meet()
+        hold(node, .opening, from: H.peerSecond)
+        hold(node, .datagram, from: H.peerSecond)
+        try answer(node, .notFound)
+        #expect(node.hasReleased(.releaseOpeners(from: H.peerSecond, to: H.first)))
+        #expect(!node.hasReleased(.releaseInbound(from: H.peerSecond, to: H.first)))
+        // The kernel must not let segments of its established connections pass either: the stack would reset them.
+        #expect(!node.imt.isPlain(H.peerSecond, now: node.now.monotonic))
+        hold(node, .segment, from: H.peerSecond)
+        node.notify(node.peerRecord([H.peerSecond]), from: Endpoint(H.peerSecond, port: SignalPort.node))
+        #expect(node.hasReleased(.releaseInbound(from: H.peerSecond, to: H.first)))
     }
 
     @Test("A TCP segment of nobody known is never given to the stack while there are peers, since that would reset a moved peer's connection")
@@ -152,6 +170,7 @@ import Testing
         try node.meet()
         hold(node, .opening, from: H.peerSecond)
         try answer(node, .notFound)
+        node.advance(.milliseconds(310))
         #expect(node.imt.isPlain(H.peerSecond, now: node.now.monotonic))
         node.notify(node.peerRecord([H.peerSecond]), from: Endpoint(H.peerSecond, port: SignalPort.node))
         #expect(!node.imt.isPlain(H.peerSecond, now: node.now.monotonic))
