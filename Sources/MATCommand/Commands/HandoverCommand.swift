@@ -6,7 +6,7 @@ struct HandoverCommand: ParsableCommand {
         commandName: "handover", abstract: "Move this node's traffic to another interface, without breaking connections.",
         discussion: """
             matd hands over by itself when addresses come and go; this is for choosing among interfaces that are up. The choice \
-            holds until the interface loses its addresses or `mat handover --auto` returns to the configured order.
+            holds until `mat handover --auto` or a restart of matd; while the interface has no address, the others are used.
             """)
 
     @Argument(help: "The interface to use first, such as wlan0.")
