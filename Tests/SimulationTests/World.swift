@@ -97,6 +97,7 @@ final class World {
     func expectConvergence(within limit: Duration = .seconds(180), _ what: String, sourceLocation: SourceLocation = #_sourceLocation) {
         let began = network.time
         let didConverge = network.drive(max: limit) { self.isTrue }
+        if Self.isVerbose, network.time - began > .seconds(5) { printLogs() }
         guard didConverge else {
             fail("\(what): not true after \(limit): \(differences.joined(separator: "; "))", sourceLocation)
             return
@@ -131,9 +132,14 @@ final class World {
     }
 
     func fail(_ text: String, _ sourceLocation: SourceLocation) {
-        let logs = (mn.logs.map { "MN \($0)" } + cn.logs.map { "CN \($0)" } + imsOfMN.logs.map { "IMS_MN \($0)" } + imsOfCN.logs.map { "IMS_CN \($0)" })
         Issue.record("seed \(seed) (\(network.conditions)): \(text)", sourceLocation: sourceLocation)
-        if Self.isVerbose { print(logs.sorted { Self.time($0) < Self.time($1) }.joined(separator: "\n")) }
+        if Self.isVerbose { printLogs() }
+    }
+
+    /// All that was logged, in the order of time.
+    private func printLogs() {
+        let logs = mn.logs.map { "MN \($0)" } + cn.logs.map { "CN \($0)" } + imsOfMN.logs.map { "IMS_MN \($0)" } + imsOfCN.logs.map { "IMS_CN \($0)" }
+        print(logs.sorted { Self.time($0) < Self.time($1) }.joined(separator: "\n"))
     }
 
     private static func time(_ line: String) -> Int { Int(line.split(separator: " ").dropFirst().first ?? "") ?? 0 }

@@ -8,6 +8,7 @@ extension NodeCore {
     /// Takes over the usable locators, orders them, and hands over if the first of a family changed.
     mutating func adopt(_ locators: [OwnLocator], _ now: Now) {
         let before = ownLocators
+        systemLocators = locators
         ownLocators = ordered(locators)
         guard ownLocators != before else { return }
         let gone = Set(before.map(\.moa)).subtracting(ownLocators.map(\.moa))

@@ -164,6 +164,8 @@ extension NodeCore {
         } else if peers[hoa] != nil {
             log(.info, "no IMS of peer \(hoa) answers; what is known stays in force")
             undoIfRefuted(hoa, now)
+            // A record that waits for its confirmation does not wait for the next poll.
+            if peers[hoa]?.isProvisional == true { deadlines.set(.peer(hoa), at: now.monotonic + min(configuration.pollInterval, .seconds(2))) }
         }
         settleStrangers(now)
     }

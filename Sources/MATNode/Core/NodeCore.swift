@@ -33,6 +33,8 @@ public struct NodeCore {
     var homes: [HomeAddress: Home] = [:]
     /// Usable own addresses in order of preference.
     var ownLocators: [OwnLocator] = []
+    /// The same in the order in which the system lists them.
+    var systemLocators: [OwnLocator] = []
     /// The interface that a person chose with `mat handover`; it goes before the configured order while it is usable.
     var chosenInterface: String?
     /// Gateways and resolvers: never a peer's locator.
@@ -97,7 +99,7 @@ public struct NodeCore {
     public mutating func prefer(interface: String?, now: Now) -> [NodeAction] {
         chosenInterface = interface
         log(.notice, interface.map { "handover to \($0) asked for" } ?? "the configured order of interfaces is used again")
-        adopt(ownLocators, now)
+        adopt(systemLocators, now)
         return takeActions()
     }
 

@@ -162,7 +162,7 @@ public final class NodeService {
         }
         let locators = usable.map { OwnLocator(MobileAddress($0.address), interface: $0.interface) }
         let infrastructure = Set(snapshot.gateways).union(resolver.configuration.servers.map(\.endpoint.address))
-        if locators != core.ownLocators { resolver.flush() }
+        if locators != core.systemLocators { resolver.flush() }
         run { core, now in core.linksChanged(locators, infrastructure: infrastructure, now: now) }
     }
 

@@ -1,0 +1,189 @@
+import IMTKernel
+import MATNode
+import MATSignal
+import MATTesting
+import Testing
+
+@Suite("Unknown sources") struct StrangerTests {
+    typealias H = NodeHarness
+
+    private enum Packet { case opening, segment, datagram }
+
+    private func hold(_ node: NodeHarness, _ packet: Packet, from source: IPAddress = H.peerFirst) {
+        node.event { core, now in
+            core.heldInbound(from: source, to: H.first, opensConnection: packet == .opening, isSegment: packet == .segment, now: now)
+        }
+    }
+
+    private func answer(_ node: NodeHarness, _ code: ResponseCode, _ record: CertifiedMapping? = nil) throws {
+        let query = try node.take(.haQuery)
+        guard case .haQuery(let body) = query.message.body else { return }
+        node.answer(query, .haAnswer(HAAnswer(
+            code: code, cookie: node.cookie(query), moa: body.moa, mapping: record?.mapping, certificate: record?.certificate,
+            lifetime: code == .notFound ? 5 : nil)))
+    }
+
+    private let let_in = NodeAction.releaseInbound(from: H.peerFirst, to: H.first)
+    private let drop = NodeAction.dropInbound(from: H.peerFirst, to: H.first)
+
+    @Test("The own IMS names it, the DNS finds that HoA's IMS, and only that one's confirmation enters it")
+    func identified() throws {
+        let node = try NodeHarness()
+        try node.register()
+        hold(node, .segment)
+        #expect(try node.take(.haQuery).to == node.ownIMS)
+        node.clear()
+        let second = try NodeHarness()
+        try second.register()
+        hold(second, .segment)
+        let record = second.peerRecord()
+        try answer(second, .ok, record)
+        #expect(second.lookUps == [second.peer.hoa] && second.imt.inbound.isEmpty)
+        second.foundPeer()
+        #expect(second.imt.inbound.isEmpty)
+        try second.answerQuery(record)
+        #expect(second.imt.inbound == [second.path(H.first, H.peerFirst): second.pair])
+        #expect(second.hasReleased(let_in))
+    }
+
+    @Test("A record of its IMS that does not list the source enters nothing")
+    func notConfirmed() throws {
+        let node = try NodeHarness()
+        try node.register()
+        hold(node, .segment)
+        try answer(node, .ok, node.peerRecord())
+        node.foundPeer()
+        try node.answerQuery(node.peerRecord([H.peerSecond]))
+        #expect(node.imt.inbound.isEmpty && node.imt.outbound.isEmpty)
+    }
+
+    @Test("A packet that opens a connection passes as plain on not found, and at once if nobody else is asked")
+    func opener() throws {
+        let node = try NodeHarness()
+        try node.register()
+        hold(node, .opening)
+        #expect(!node.hasReleased(let_in))
+        try answer(node, .notFound)
+        #expect(node.hasReleased(let_in))
+        #expect(node.imt.isPlain(H.peerFirst, now: node.now.monotonic))
+        node.advance(.milliseconds(5001))
+        #expect(!node.imt.isPlain(H.peerFirst, now: node.now.monotonic))
+    }
+
+    @Test("Without an answer it waits 100 ms and passes, while what follows waits on")
+    func openerSilence() throws {
+        let node = try NodeHarness()
+        try node.register()
+        hold(node, .opening)
+        node.advance(.milliseconds(99))
+        #expect(!node.hasReleased(let_in))
+        node.advance(.milliseconds(2))
+        #expect(node.hasReleased(let_in))
+        #expect(!node.imt.isPlain(H.peerFirst, now: node.now.monotonic))
+        node.clear()
+        hold(node, .segment)
+        node.advance(.seconds(1))
+        #expect(!node.hasReleased(let_in))
+    }
+
+    @Test("Any other packet waits for the answer, at most 3 s, and is dropped without one")
+    func otherSilence() throws {
+        let node = try NodeHarness()
+        try node.register()
+        hold(node, .datagram)
+        node.advance(.milliseconds(2900))
+        #expect(!node.hasReleased(let_in) && !node.hasReleased(drop))
+        node.advance(.milliseconds(200))
+        #expect(node.hasReleased(drop) && !node.hasReleased(let_in))
+    }
+
+    @Test("On not found others wait for the answers of the peers' IMSs: one of the peers may have moved")
+    func waitsForPeers() throws {
+        let node = try NodeHarness()
+        try node.meet()
+        node.advance(.seconds(2))
+        hold(node, .datagram, from: H.peerSecond)
+        #expect(node.count(.maQuery, to: H.peerServer) == 1)
+        try answer(node, .notFound)
+        #expect(!node.hasReleased(.releaseInbound(from: H.peerSecond, to: H.first)))
+        try node.answerQuery(node.peerRecord([H.peerSecond]))
+        #expect(node.hasReleased(.releaseInbound(from: H.peerSecond, to: H.first)))
+        #expect(node.imt.inbound == [node.path(H.first, H.peerSecond): node.pair])
+        #expect(!node.imt.isPlain(H.peerSecond, now: node.now.monotonic))
+    }
+
+    @Test("When no peer has moved there, the datagram passes as plain")
+    func plainDatagram() throws {
+        let node = try NodeHarness()
+        try node.meet()
+        node.advance(.seconds(2))
+        hold(node, .datagram, from: ip("192.0.2.200"))
+        try node.answerQuery(node.peerRecord())
+        #expect(!node.hasReleased(.releaseInbound(from: ip("192.0.2.200"), to: H.first)))
+        try answer(node, .notFound)
+        #expect(node.hasReleased(.releaseInbound(from: ip("192.0.2.200"), to: H.first)))
+    }
+
+    @Test("A TCP segment of nobody known is never given to the stack while there are peers, since that would reset a moved peer's connection")
+    func segmentIsDropped() throws {
+        let node = try NodeHarness()
+        try node.meet()
+        node.advance(.seconds(2))
+        hold(node, .segment, from: H.peerSecond)
+        try node.answerQuery(node.peerRecord())
+        try answer(node, .notFound)
+        node.advance(.seconds(5))
+        #expect(!node.hasReleased(.releaseInbound(from: H.peerSecond, to: H.first)))
+        #expect(node.hasReleased(.dropInbound(from: H.peerSecond, to: H.first)))
+        #expect(!node.imt.isPlain(H.peerSecond, now: node.now.monotonic))
+    }
+
+    @Test("Peers that were refreshed within the last second are not asked")
+    func notAskedAgain() throws {
+        let node = try NodeHarness()
+        try node.meet()
+        hold(node, .datagram, from: H.peerSecond)
+        #expect(node.count(.maQuery, to: H.peerServer) == 0)
+    }
+
+    @Test("A record that lists a source clears its being remembered as plain")
+    func clearsPlain() throws {
+        let node = try NodeHarness()
+        try node.meet()
+        hold(node, .opening, from: H.peerSecond)
+        try answer(node, .notFound)
+        #expect(node.imt.isPlain(H.peerSecond, now: node.now.monotonic))
+        node.notify(node.peerRecord([H.peerSecond]), from: Endpoint(H.peerSecond, port: SignalPort.node))
+        #expect(!node.imt.isPlain(H.peerSecond, now: node.now.monotonic))
+    }
+
+    @Test("A held packet that becomes a peer's by a MA Notify is let in")
+    func releasedByNotify() throws {
+        let node = try NodeHarness()
+        try node.meet()
+        hold(node, .segment, from: H.peerSecond)
+        node.notify(node.peerRecord([H.peerSecond]), from: Endpoint(H.peerSecond, port: SignalPort.node))
+        #expect(node.hasReleased(.releaseInbound(from: H.peerSecond, to: H.first)))
+    }
+
+    @Test("Strangers are bounded: beyond the bound openers pass and others are dropped, and nobody is asked")
+    func bounded() throws {
+        let node = try NodeHarness { $0.strangersMax = 2 }
+        try node.register()
+        for last in 1...2 { hold(node, .segment, from: ip("198.18.1.\(last)")) }
+        node.clear()
+        hold(node, .segment, from: ip("198.18.1.3"))
+        hold(node, .opening, from: ip("198.18.1.4"))
+        #expect(node.hasReleased(.dropInbound(from: ip("198.18.1.3"), to: H.first)))
+        #expect(node.hasReleased(.releaseInbound(from: ip("198.18.1.4"), to: H.first)))
+        #expect(node.sent.isEmpty)
+    }
+
+    @Test("A node that is not registered has nobody to ask: openers pass at once")
+    func unregistered() throws {
+        let node = try NodeHarness()
+        node.links([H.first])
+        hold(node, .opening)
+        #expect(node.hasReleased(let_in))
+    }
+}
