@@ -156,9 +156,6 @@ struct TranslationRuleset {
                 isInterface(.outputName, configuration.deviceName) + [.verdict(.accept)],
                 isSignalling + [.verdict(.accept)],
                 isError + [.verdict(.jump("quoted_out"))],
-                // What is held must keep its HoAs: an entry may stand before the route does, and a packet held as translated
-                // would be released as an untranslated flow between MoAs, whose answers then pass by the application.
-                isInterface(.outputName, configuration.deviceName) + [.verdict(.accept)],
                 [
                     .load(pair, into: r0), .lookup(set: Self.out, key: r0, into: r0),
                     .write(pair, from: r0, checksum: outerChecksum),
