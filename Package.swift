@@ -16,6 +16,7 @@ let package = Package(
         .executable(name: "imsd", targets: ["imsd"]),
         .executable(name: "matd", targets: ["matd"]),
         .executable(name: "mat", targets: ["mat"]),
+        .executable(name: "mat-probe", targets: ["mat-probe"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
@@ -43,7 +44,13 @@ let package = Package(
 
         .executableTarget(name: "imsd", dependencies: ["IMS", arguments, logging]),
         .executableTarget(name: "matd", dependencies: ["MATNode", arguments, logging]),
-        .executableTarget(name: "mat", dependencies: ["IMS", "MATNode", "MATDNS", arguments]),
+        // The command line, apart from its entry point so that tests can reach it.
+        .target(name: "MATCommand", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATRuntime", "MATSignal", arguments]),
+        .executableTarget(name: "mat", dependencies: ["MATCommand"]),
+
+        // What applications see of a handover: probe streams, bulk transfers, and the report on both. Knows nothing of MAT.
+        .target(name: "MATProbe", dependencies: []),
+        .executableTarget(name: "mat-probe", dependencies: ["MATProbe", arguments]),
 
         // Virtual time and a network that loses, duplicates and reorders; shared by the test targets.
         .target(name: "MATTesting", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATNode", "MATSignal"]),
@@ -54,7 +61,9 @@ let package = Package(
         .testTarget(name: "IMTKernelTests", dependencies: ["IMTKernel"]),
         .testTarget(name: "IMSTests", dependencies: ["IMS", "MATTesting"]),
         .testTarget(name: "MATNodeTests", dependencies: ["IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
+        .testTarget(name: "MATProbeTests", dependencies: ["MATProbe"]),
         .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
+        .testTarget(name: "MATCommandTests", dependencies: ["MATCommand", "MATDNS", "MATRuntime", "MATSignal"]),
         // Real daemons in real network namespaces (deploy/lab); needs root.
         .testTarget(name: "NamespaceTests", dependencies: ["MATSignal"]),
     ],

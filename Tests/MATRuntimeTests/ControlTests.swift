@@ -119,7 +119,8 @@ struct ControlTests {
     func notRunning() throws {
         #expect(
             throws: ControlError(
-                "matd isn't running (no socket at /nowhere/matd/control.sock); start it with systemctl start matd")
+                "matd isn't running (no socket at /nowhere/matd/control.sock); start it with systemctl start matd",
+                isUnreachable: true)
         ) {
             try ControlClient.request(path: "/nowhere/matd/control.sock", command: "status")
         }
@@ -148,7 +149,7 @@ struct ControlTests {
                 outcome { () throws(ControlError) in try ControlClient.request(path: socket, command: "quick") },
             ]
         }
-        #expect(results == [.failure(ControlError("matd didn't answer in time")), .success("fine")])
+        #expect(results == [.failure(ControlError("matd didn't answer in time", isUnreachable: true)), .success("fine")])
     }
 
     @Test("Garbage, an endless line and a client that never reads get an error or the door; others are served meanwhile")

@@ -158,7 +158,7 @@ final class Background: @unchecked Sendable {
 
     init(_ command: [String]) throws {
         output = FileManager.default.temporaryDirectory.appendingPathComponent("mat-test-\(UUID().uuidString)")
-        FileManager.default.createFile(atPath: output.path, contents: nil)
+        guard FileManager.default.createFile(atPath: output.path, contents: nil) else { throw Lab.Failure(description: "no room for \(output.path)") }
         let handle = try FileHandle(forWritingTo: output)
         process.executableURL = URL(fileURLWithPath: command[0])
         process.arguments = Array(command.dropFirst())

@@ -9,13 +9,14 @@ struct WireTests {
     private func capture(_ filter: String, fields: [String], during body: () throws -> Void) throws -> [[String]] {
         let lab = try Lab.shared
         let file = "/run/\(lab.name)/capture.pcap"
-        let tcpdump = try lab.start("r", "tcpdump", "-i", "any", "-U", "--immediate-mode", "-w", file, filter)
+        let tcpdump = try lab.start("r", "tcpdump", "-i", "any", "-U", "-s", "2048", "-B", "8192", "-w", file, filter)
         try lab.wait("tcpdump listens") { tcpdump.text.contains("listening") }
         try body()
-        Thread.sleep(forTimeInterval: 0.3)
+        // The kernel hands packets over in blocks; the last block's time must come.
+        Thread.sleep(forTimeInterval: 1.5)
         _ = try tcpdump.interrupt()
         let arguments = fields.flatMap { ["-e", $0] }.joined(separator: " ")
-        let output = try lab.shell("r", "tshark -n -r \(file) -T fields -E separator=';' \(arguments) 2>/dev/null", seconds: 60)
+        let output = try lab.shell("r", "reordercap \(file) \(file).sorted >/dev/null && tshark -n -r \(file).sorted -T fields -E separator=';' \(arguments) 2>/dev/null", seconds: 60)
         return output.text.split(separator: "\n").map { $0.split(separator: ";", omittingEmptySubsequences: false).map(String.init) }
     }
 
@@ -53,7 +54,7 @@ struct WireTests {
     }
 
     private func signalling(during body: () throws -> Void) throws -> [Seen] {
-        let packets = try capture("udp port 6288", fields: ["ip.src", "ip.dst", "udp.payload", "frame.interface_id", "sll.pkttype"], during: body)
+        let packets = try capture("udp port 6288", fields: ["ip.src", "ip.dst", "udp.payload", "ipv6.src", "ipv6.dst"], during: body)
         var seen: [Seen] = []
         for packet in packets {
             let octets = stride(from: 0, to: packet[2].count - 1, by: 2).compactMap { offset -> UInt8? in
@@ -61,8 +62,11 @@ struct WireTests {
                 return UInt8(packet[2][start..<packet[2].index(start, offsetBy: 2)], radix: 16)
             }
             for part in SignalDatagram.decode(octets) {
-                guard case .message(let message, _) = part else { continue }
-                let next = Seen(type: message.type, code: message.code.rawValue, source: packet[0], destination: packet[1])
+                guard case .message(let message, _) = part else {
+                    Issue.record("what can't be decoded was sent: \(part) in \(packet)")
+                    continue
+                }
+                let next = Seen(type: message.type, code: message.code.rawValue, source: packet[0] + packet[3], destination: packet[1] + packet[4])
                 // Each packet is seen when it comes and when it goes.
                 if seen.last != next { seen.append(next) }
             }

@@ -127,7 +127,7 @@ extension NodeCore {
         guard var home = homes[hoa] else { return }
         switch result {
         case .found(let set):
-            let isNews = home.servers?.endpoints.sorted(by: { "\($0)" < "\($1)" }) != set.endpoints.sorted(by: { "\($0)" < "\($1)" })
+            let isNews = Set(home.servers?.endpoints ?? []) != Set(set.endpoints)
             home.servers = set
             if isNews { home.serverHasCertificate = false }
             homes[hoa] = home

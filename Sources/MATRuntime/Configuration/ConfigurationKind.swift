@@ -12,7 +12,8 @@ public struct ConfigurationKind<Value> {
         case rejected(reason: String, remedy: String)
     }
 
-    let parse: (String) -> Outcome
+    /// Commands take the same texts as files, through this.
+    public let parse: (String) -> Outcome
 
     public init(parse: @escaping (String) -> Outcome) { self.parse = parse }
 }

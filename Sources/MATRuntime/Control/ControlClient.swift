@@ -18,15 +18,24 @@ public enum ControlClient {
         daemon: String? = nil
     ) throws(ControlError) -> JSONValue {
         let daemon = daemon ?? path.split(separator: "/").dropLast().last.map(String.init) ?? "the daemon"
-        let deadline = SystemClock.now().monotonic + timeout
-        let descriptor = try connect(path, daemon, deadline)
-        defer { close(descriptor) }
         let request: JSONValue = ["command": .string(command), "arguments": .object(arguments)]
-        try send(request.write() + [10], descriptor, daemon, deadline)
-        switch try ControlResponse(line: try receiveLine(descriptor, daemon, deadline)) {
+        let response: ControlResponse
+        do throws(ControlError) {
+            response = try ControlResponse(line: try exchange(request.write(), path, daemon, SystemClock.now().monotonic + timeout))
+        } catch {
+            throw ControlError(error.description, isUnreachable: true)
+        }
+        switch response {
         case .ok(let result): return result
         case .failed(let reason): throw ControlError(reason)
         }
+    }
+
+    private static func exchange(_ line: [UInt8], _ path: String, _ daemon: String, _ deadline: MonotonicTime) throws(ControlError) -> [UInt8] {
+        let descriptor = try connect(path, daemon, deadline)
+        defer { close(descriptor) }
+        try send(line + [10], descriptor, daemon, deadline)
+        return try receiveLine(descriptor, daemon, deadline)
     }
 
     private static func connect(_ path: String, _ daemon: String, _ deadline: MonotonicTime) throws(ControlError) -> Int32 {

@@ -1,8 +1,13 @@
 /// What went wrong at the control socket, in words for the person at the keyboard.
 public struct ControlError: Error, Hashable, Sendable, CustomStringConvertible {
     public let description: String
+    /// There was no answer at all, which a client may want to tell from an answer that says no.
+    public let isUnreachable: Bool
 
-    public init(_ description: String) { self.description = description }
+    public init(_ description: String, isUnreachable: Bool = false) {
+        self.description = description
+        self.isUnreachable = isUnreachable
+    }
 }
 
 /// One line from a client: `{"command":"status","arguments":{...}}`.

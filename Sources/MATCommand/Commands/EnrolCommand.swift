@@ -1,0 +1,50 @@
+import ArgumentParser
+import MATRuntime
+import MATSignal
+
+struct EnrolCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "enrol", abstract: "Give a node its home address: prints a certificate for its public key.",
+        discussion: """
+            To be run where imsd and its signing key are. The text goes into the file that matd.yaml names as the certificate. \
+            A new certificate for a home address replaces the one before: the IMS takes registrations under the newest only.
+            """)
+
+    @Argument(help: "The home address.", transform: reading(.homeAddress))
+    var hoa: HomeAddress
+
+    @Option(
+        help: ArgumentHelp("The node's public key, as `mat keygen` prints it.", valueName: "base64"),
+        transform: reading(.publicKey))
+    var publicKey: PublicKey
+
+    @Option(
+        help: ArgumentHelp(
+            "How long the certificate is valid, such as 365d (default: imsd's certificate-lifetime).", valueName: "duration"),
+        transform: reading(.duration(in: .seconds(60) ... .seconds(3650 * 86_400))))
+    var lifetime: Duration?
+
+    @OptionGroup var control: IMSControl
+    @OptionGroup var output: OutputOptions
+
+    func run() throws {
+        var arguments: [String: JSONValue] = ["hoa": .text(hoa), "publicKey": .string(KeyFile.write(publicKey))]
+        if let lifetime { arguments["lifetime"] = .number(lifetime.components.seconds) }
+        let answer = try control.request("enrol", arguments)
+        let certificate = try Self.certificate(in: answer, for: hoa, publicKey)
+        output.print(answer) { _ in KeyFile.write(certificate) }
+    }
+
+    /// What is printed goes straight into a file, so it is looked at before.
+    static func certificate(in answer: JSONValue, for hoa: HomeAddress, _ key: PublicKey) throws(CommandFailure) -> Certificate {
+        guard let octets = answer["certificate"]?.string.flatMap({ Base64.parse($0.utf8) }),
+            let certificate = try? Certificate(octets: octets)
+        else {
+            throw CommandFailure("imsd's answer holds no certificate; are mat and imsd of one version?")
+        }
+        guard certificate.hoa == hoa, certificate.nodeKey == key else {
+            throw CommandFailure("imsd certified \(certificate.prefix) for another address or key than was asked for")
+        }
+        return certificate
+    }
+}

@@ -1,0 +1,15 @@
+import ArgumentParser
+import MATRuntime
+
+struct PeersCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "peers", abstract: "Show who this node talks to, where they are, and the packets exchanged.")
+
+    @OptionGroup var control: NodeControl
+    @OptionGroup var output: OutputOptions
+
+    func run() throws {
+        let answer = try control.request("peers")
+        output.print(answer) { PeersReport.text(answer["peers"]?.array ?? [], $0) }
+    }
+}

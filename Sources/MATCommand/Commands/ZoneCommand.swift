@@ -1,0 +1,119 @@
+import ArgumentParser
+import IMS
+import MATDNS
+import MATRuntime
+import MATSignal
+
+struct ZoneCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "zone", abstract: "Write the reverse zone's lines that make an IMS findable.",
+        discussion: """
+            Prefixes, port and keys come from imsd's configuration file, or from --prefix and --key. Wildcards cover all addresses \
+            of a prefix, except those at whose names the zone holds other records, such as PTR: name these with --hoa.
+            """)
+
+    enum Form: String, CaseIterable, ExpressibleByArgument {
+        case ims, srv, both
+
+        var writerForm: ZoneWriter.Form {
+            switch self {
+            case .ims: .generic
+            case .srv: .service
+            case .both: .both
+            }
+        }
+    }
+
+    @Option(help: ArgumentHelp("imsd's configuration file.", valueName: "file"))
+    var config: String?
+
+    @Option(
+        help: ArgumentHelp("A home prefix that the IMS serves, without --config.", valueName: "prefix"),
+        transform: reading(.prefix))
+    var prefix: [IPPrefix] = []
+
+    @Option(help: ArgumentHelp("A public key of the IMS, without --config.", valueName: "base64"), transform: reading(.publicKey))
+    var key: [PublicKey] = []
+
+    @Option(
+        help: ArgumentHelp("The IMS's own name, which must have A or AAAA records.", valueName: "name"),
+        transform: reading(.domainName))
+    var target: DomainName
+
+    @Option(
+        help: ArgumentHelp("An address of the IMS, to go into the record and save nodes a look-up.", valueName: "address"),
+        transform: reading(.address))
+    var address: [IPAddress] = []
+
+    @Option(help: "The IMS's port (default: the configuration's, or 6288).", transform: reading(.port))
+    var port: UInt16?
+
+    @Option(help: "Lower is tried first.")
+    var priority: UInt16 = 10
+
+    @Option(help: "Share among servers of one priority.")
+    var weight: UInt16 = 5
+
+    @Option(help: "TYPE65400 records (ims), SRV with TXT for servers that can't serve those (srv), or both.")
+    var form: Form = .both
+
+    @Option(
+        help: ArgumentHelp("A home address at whose name the zone holds other records.", valueName: "hoa"),
+        transform: reading(.homeAddress))
+    var hoa: [HomeAddress] = []
+
+    @Option(
+        help: ArgumentHelp("Only the lines of this zone, such as 2.0.192.in-addr.arpa.", valueName: "name"),
+        transform: reading(.domainName))
+    var zone: DomainName?
+
+    @Option(help: ArgumentHelp("Seconds that resolvers may keep the records.", valueName: "seconds"))
+    var ttl: UInt32 = 300
+
+    func validate() throws {
+        if config != nil {
+            guard prefix.isEmpty, key.isEmpty else { throw ValidationError("Give --config, or --prefix and --key, not both") }
+        } else {
+            guard !prefix.isEmpty, !key.isEmpty else { throw ValidationError("Give --config FILE, or --prefix and --key") }
+        }
+        // RFC 2181 section 8; nodes cap it at 3600 anyway.
+        guard ttl <= 0x7FFF_FFFF else { throw ValidationError("--ttl is at most 2147483647 seconds") }
+    }
+
+    func run() throws {
+        var (prefixes, keys, port) = (prefix, key, port ?? SignalPort.ims)
+        if let config {
+            let configuration = try Self.read(config)
+            prefixes = configuration.served.map(\.prefix)
+            keys = try Self.keys(of: configuration)
+            port = self.port ?? configuration.port
+        }
+        for home in hoa where !prefixes.contains(where: { $0.contains(home.address) }) {
+            throw CommandFailure("\(home) is in none of the prefixes (\(prefixes.map(\.description).joined(separator: ", ")))")
+        }
+        let record = IMSRecord(
+            priority: priority, weight: weight, port: port, target: target, keys: keys.map(\.octets), addresses: address)
+        let writer = ZoneWriter(servers: [record], form: form.writerForm, ttl: ttl)
+        let lines = writer.lines(prefixes: prefixes, existing: hoa, zone: zone)
+        if lines.isEmpty { throw CommandFailure("no line of these prefixes is within \(zone?.description ?? "the zone")") }
+        print(lines.joined(separator: "\n"))
+    }
+
+    private static func read(_ path: String) throws(CommandFailure) -> IMSConfiguration {
+        do throws(ConfigurationError) {
+            return try IMSConfiguration(path: path)
+        } catch {
+            throw CommandFailure(error.description)
+        }
+    }
+
+    /// The signing key's public half first, then those that count beside it.
+    private static func keys(of configuration: IMSConfiguration) throws(CommandFailure) -> [PublicKey] {
+        do throws(IMSServerError) {
+            let own = try configuration.signingKey().map { [$0.publicKey] } ?? []
+            return own + configuration.publicKeys.filter { !own.contains($0) }
+        } catch {
+            throw CommandFailure(error.description)
+        }
+    }
+}

@@ -1,0 +1,162 @@
+import MATDNS
+import MATSignal
+
+/// What a look-up found, step by step: from a home address by way of DNS and an IMS to a verified mapping. Values only; `LookupWalk`
+/// fills them in, `LookupReport` shows them.
+struct LookupFindings: Sendable {
+    /// How DNS names the servers (protocol.md section 8).
+    enum Form: String, Sendable {
+        case record = "IMS"
+        case service = "SRV and TXT"
+    }
+
+    struct Servers: Sendable {
+        var form: Form
+        /// In the order they are to be tried in.
+        var ordered: [IMSServer]
+        var keys: [PublicKey]
+        var isAuthenticated: Bool
+        /// How long resolvers may keep it, from now.
+        var lifetime: Duration
+    }
+
+    enum DNS: Sendable {
+        case found(Servers)
+        /// Well-formed absence: a plain destination.
+        case absent
+        case failed(String)
+    }
+
+    /// One MA Query and what came of it.
+    struct Query: Sendable {
+        enum Outcome: Hashable, Sendable {
+            case answered(ResponseCode, rtt: Duration, text: String?)
+            case silent
+            case unsendable(String)
+        }
+
+        var server: Endpoint
+        var sequence: UInt32
+        /// Times that it was sent.
+        var tries: Int
+        var outcome: Outcome
+    }
+
+    /// One step of verification (protocol.md section 5).
+    struct Check: Hashable, Sendable {
+        var name: String
+        /// Why it failed; `nil` if it passed.
+        var failure: String?
+    }
+
+    var hoa: HomeAddress
+    /// Servers that were asked for DNS.
+    var resolvers: [Endpoint]
+    var name: DomainName
+    var dns: DNS?
+    var dnsTook: Duration = .zero
+    var queries: [Query] = []
+    var mapping: CertifiedMapping?
+    var checks: [Check] = []
+    /// When the answer was looked at.
+    var now: Now
+
+    init(hoa: HomeAddress, resolvers: [Endpoint], now: Now) {
+        self.hoa = hoa
+        self.resolvers = resolvers
+        self.now = now
+        name = .reverse(hoa)
+    }
+}
+
+// MARK: - What it amounts to
+
+extension LookupFindings {
+    enum Verdict: Hashable, Sendable {
+        /// Verified and in force: where packets go.
+        case reachable([MobileAddress])
+        /// For each other outcome what it means, and what to do.
+        case not(String, remedy: String)
+    }
+
+    var verdict: Verdict {
+        switch dns {
+        case nil: return .not("nothing was asked", remedy: "try again")
+        case .absent?:
+            return .not(
+                "\(hoa) is no MAT address: DNS has neither a type IMS record nor SRV at its reverse name, so nodes talk to it plainly",
+                remedy: "if it should be one, add the lines that `mat zone` writes to the reverse zone of \(name)")
+        case .failed(let reason)?:
+            return .not(
+                "DNS gives no answer: \(reason)", remedy: "check the resolver, and the delegation of \(name) with `dig +trace`")
+        case .found?: break
+        }
+        guard let mapping else { return withoutMapping }
+        if let failed = checks.first(where: { $0.failure != nil }) {
+            return .not(
+                "the mapping is not to be believed: \(failed.failure ?? failed.name)",
+                remedy:
+                    "compare the keys in DNS with `mat ims status` on the server, the clocks of both hosts, and the node's certificate"
+            )
+        }
+        if mapping.record.isWithdrawal {
+            return .not("\(hoa) is withdrawn: its node has said that it is nowhere", remedy: "start matd on the node")
+        }
+        return .reachable(mapping.record.locators.map(\.moa))
+    }
+
+    private var withoutMapping: Verdict {
+        let answers = queries.compactMap { query -> ResponseCode? in
+            if case .answered(let code, _, _) = query.outcome { code } else { nil }
+        }
+        switch answers.last {
+        case .notFound?:
+            return .not(
+                "\(hoa) is not registered: the node is off, or has not reached its IMS", remedy: "run `mat status` on the node")
+        case .notAuthoritative?:
+            return .not(
+                "the server that DNS names does not serve \(hoa)",
+                remedy: "add the prefix to imsd.yaml, or correct the record in DNS")
+        case .cookieRequired?, nil:
+            return .not(
+                "no server answers",
+                remedy: "let UDP port 6288 through to the server and back, and see there `systemctl status imsd`")
+        case .ok?:
+            return .not(
+                "the server's answer has no mapping or certificate", remedy: "see the server's log; its version may differ")
+        case let code?:
+            return .not("the server refuses: \(code)", remedy: "the server's log says why: `journalctl -u imsd`")
+        }
+    }
+
+    /// The steps of section 5, in order; those behind a failure are still tried, since together they show what is wrong.
+    static func check(_ certified: CertifiedMapping, asked: HomeAddress, keys: [PublicKey], now: Now) -> [Check] {
+        func step(_ name: String, _ body: () throws(VerificationFailure) -> Void) -> Check {
+            do throws(VerificationFailure) {
+                try body()
+                return Check(name: name)
+            } catch {
+                return Check(name: name, failure: error.reason)
+            }
+        }
+        return [
+            step("addresses and times of certificate and mapping agree with \(asked) and this clock") {
+                () throws(VerificationFailure) in
+                try certified.checkTimesAndNames(asked: asked, now: now)
+            },
+            step("an IMS key from DNS signed the certificate") { () throws(VerificationFailure) in
+                guard keys.contains(where: certified.certificate.isIssued) else {
+                    throw VerificationFailure("none of the \(keys.count) keys in DNS signed the certificate")
+                }
+            },
+            step("the certified node key signed the mapping") { () throws(VerificationFailure) in try certified.verifySignature()
+            },
+            step("the mapping is still in force") { () throws(VerificationFailure) in
+                guard certified.record.expires > now.wallMilliseconds else {
+                    throw VerificationFailure(
+                        "the mapping expired at \(Quantity.date(unixMilliseconds: certified.record.expires))")
+                }
+            },
+        ]
+    }
+}

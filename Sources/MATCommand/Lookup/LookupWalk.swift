@@ -1,0 +1,178 @@
+import IMTKernel
+import MATDNS
+import MATRuntime
+import MATSignal
+
+/// Goes the way that a node goes to a new destination: DNS, then the IMSs in order, with cookies. A shell around `LookupFindings`.
+final class LookupWalk {
+    /// Tries per server: as many as a node makes before it asks the next one too.
+    static let triesMax = Retransmission.failoverTry
+    /// Cookies followed in one exchange (protocol.md section 2).
+    static let cookiesMax = 2
+
+    private let loop: EventLoop
+    private var findings: LookupFindings
+    private var resolver: Resolver
+    private var socket: UDPSocket?
+
+    private var servers: ArraySlice<Endpoint> = []
+    private var keys: [PublicKey] = []
+    /// The query in progress.
+    private var query: MAQuery?
+    private var retransmission = Retransmission(type: .maQuery, now: .zero)
+    private var cookiesFollowed = 0
+    private var sequence: UInt32 = 0
+    private var sentAt = MonotonicTime.zero
+    private var timer: TimerID?
+
+    /// - Parameter resolvers: the system's if empty.
+    static func run(_ hoa: HomeAddress, resolvers: [Endpoint]) throws(CommandFailure) -> LookupFindings {
+        do throws(SystemError) {
+            let loop = try EventLoop()
+            let walk = try LookupWalk(hoa, resolvers: resolvers, loop: loop)
+            // From within the loop: stopping before it runs would be forgotten.
+            loop.schedule(after: .zero) { walk.start() }
+            try loop.run()
+            return walk.findings
+        } catch {
+            throw CommandFailure("\(error)")
+        }
+    }
+
+    private init(_ hoa: HomeAddress, resolvers: [Endpoint], loop: EventLoop) throws(SystemError) {
+        self.loop = loop
+        var configuration = resolvers.isEmpty ? ResolverConfiguration.system() : ResolverConfiguration(servers: resolvers)
+        findings = LookupFindings(hoa: hoa, resolvers: configuration.servers.map(\.endpoint), now: SystemClock.now())
+        // On a node, questions of the agent's kind go out beside the translation. Only root may mark them so; without it they go
+        // like any other program's.
+        let mark = IMTConfiguration().mark
+        var marked = UDPSocket.Options()
+        marked.mark = mark
+        resolver = Resolver(loop: loop, configuration: configuration)
+        let received: (UnsafeRawBufferPointer, Endpoint, IPAddress) -> Void = { [unowned self] octets, source, _ in
+            receive(Array(octets), source)
+        }
+        if let socket = try? UDPSocket(loop: loop, port: 0, options: marked, received: received) {
+            self.socket = socket
+            configuration.mark = mark
+            resolver = Resolver(loop: loop, configuration: configuration)
+        } else {
+            socket = try UDPSocket(loop: loop, port: 0, received: received)
+        }
+    }
+
+    // MARK: DNS
+
+    private func start() {
+        let began = SystemClock.now().monotonic
+        // Asked for itself first, to know which form there is; the look-up then finds the answer in the cache.
+        resolver.resolve(DNSQuestion(findings.name, .ims)) { [self] result in
+            let form: LookupFindings.Form = if case .records = result { .record } else { .service }
+            IMSLookup(resolver: resolver).lookup(findings.hoa) { [self] in
+                findings.dnsTook = SystemClock.now().monotonic - began
+                lookedUp($0, form)
+            }
+        }
+    }
+
+    private func lookedUp(_ result: IMSLookupResult, _ form: LookupFindings.Form) {
+        switch result {
+        case .absent:
+            findings.dns = .absent
+            finish()
+        case .failed(let reason):
+            findings.dns = .failed(reason)
+            finish()
+        case .found(let set):
+            var generator = SystemRandomNumberGenerator()
+            let ordered = set.ordered(using: &generator)
+            keys = set.keys.compactMap { PublicKey($0) }
+            findings.dns = .found(
+                .init(
+                    form: form, ordered: ordered, keys: keys, isAuthenticated: set.isAuthenticated,
+                    lifetime: set.expires - SystemClock.now().monotonic))
+            servers = ordered.flatMap(\.endpoints)[...]
+            askNext()
+        }
+    }
+
+    // MARK: Servers
+
+    private func askNext() {
+        guard !servers.isEmpty else { return finish() }
+        cookiesFollowed = 0
+        ask(with: Cookie(client: .random(in: 0 ... .max)))
+    }
+
+    private func ask(with cookie: Cookie) {
+        query = MAQuery(cookie: cookie, hoa: findings.hoa)
+        sequence = .random(in: 0 ... .max)
+        retransmission = Retransmission(type: .maQuery, now: SystemClock.now().monotonic)
+        send()
+    }
+
+    private func send() {
+        guard let query, let server = servers.first else { return }
+        guard retransmission.tries < Self.triesMax else { return give(up: .silent) }
+        sentAt = SystemClock.now().monotonic
+        retransmission.tried(at: sentAt)
+        if let error = socket?.send(SignalMessage(sequence: sequence, .maQuery(query)).octets, to: server) {
+            return give(up: .unsendable("\(error)"))
+        }
+        timer = loop.schedule(at: retransmission.due) { [self] in send() }
+    }
+
+    private func give(up outcome: LookupFindings.Query.Outcome) {
+        note(outcome)
+        servers = servers.dropFirst()
+        askNext()
+    }
+
+    private func note(_ outcome: LookupFindings.Query.Outcome) {
+        guard let server = servers.first else { return }
+        findings.queries.append(.init(server: server, sequence: sequence, tries: retransmission.tries, outcome: outcome))
+        if let timer { loop.cancel(timer) }
+        timer = nil
+        query = nil
+    }
+
+    // MARK: Answers
+
+    private func receive(_ octets: [UInt8], _ source: Endpoint) {
+        guard source == servers.first, let query else { return }
+        for case .message(let message, _) in SignalDatagram.decode(octets) {
+            guard case .maAnswer(let answer) = message.body, message.sequence == sequence,
+                answer.cookie.client == query.cookie.client,
+                answer.hoa == nil || answer.hoa == findings.hoa
+            else { continue }
+            return take(answer)
+        }
+    }
+
+    private func take(_ answer: MAAnswer) {
+        let now = SystemClock.now()
+        note(.answered(answer.code, rtt: now.monotonic - sentAt, text: answer.text))
+        switch answer.code {
+        case .cookieRequired where cookiesFollowed < Self.cookiesMax && answer.cookie.server != nil:
+            cookiesFollowed += 1
+            ask(with: answer.cookie)
+        case .ok:
+            guard let mapping = answer.mapping, let certificate = answer.certificate else { return finish() }
+            let certified = CertifiedMapping(mapping: mapping, certificate: certificate)
+            findings.mapping = certified
+            findings.checks = LookupFindings.check(certified, asked: findings.hoa, keys: keys, now: now)
+            finish()
+        case .notFound:
+            finish()
+        default:
+            // Another server of the set may do better.
+            servers = servers.dropFirst()
+            askNext()
+        }
+    }
+
+    private func finish() {
+        findings.now = SystemClock.now()
+        loop.stop()
+    }
+}

@@ -1,0 +1,195 @@
+import MATDNS
+import MATRuntime
+import MATSignal
+
+/// `mat lookup` for people.
+enum LookupReport {
+    static func text(_ findings: LookupFindings, _ style: TextStyle = .plain) -> String {
+        var lines = dns(findings, style)
+        if !findings.queries.isEmpty { lines += [""] + queries(findings, style) }
+        if let mapping = findings.mapping {
+            lines += [""] + self.mapping(mapping, findings.now, style)
+            lines += ["", style.head("Verification")]
+            lines += findings.checks.map { check in
+                "  " + (check.failure.map { style.bad("FAILED  \(check.name): \($0)") } ?? "\(style.good("ok"))  \(check.name)")
+            }
+        }
+        lines.append("")
+        switch findings.verdict {
+        case .reachable(let moas):
+            let isHome = moas.map(\.address) == [findings.hoa.address]
+            lines.append(
+                style.good(
+                    "\(findings.hoa) is \(isHome ? "at home" : "at \(moas.map(\.description).joined(separator: ", then "))")"))
+        case .not(let what, let remedy):
+            lines += [style.bad(what), "remedy: \(remedy)"]
+        }
+        return lines.joined(separator: "\n") + "\n"
+    }
+
+    // MARK: DNS
+
+    private static func dns(_ findings: LookupFindings, _ style: TextStyle) -> [String] {
+        let asked = findings.resolvers.map(\.description).joined(separator: ", ")
+        let head = [
+            style.head("DNS"), "  name       \(findings.name)",
+            "  asked      \(asked), \(Quantity.milliseconds(findings.dnsTook))",
+        ]
+        switch findings.dns {
+        case nil: return head
+        case .absent?: return head + ["  found      nothing: neither type IMS (TYPE65400) nor SRV at _mat-ims._udp"]
+        case .failed(let reason)?: return head + ["  found      " + style.bad("no answer: \(reason)")]
+        case .found(let servers)?:
+            var table = TextTable([
+                ("SERVER", .left), ("PRIORITY", .right), ("WEIGHT", .right), ("PORT", .right), ("ADDRESSES", .left),
+            ])
+            for server in servers.ordered {
+                table.add([
+                    "\(server.target)", "\(server.priority)", "\(server.weight)", "\(server.port)",
+                    server.addresses.map(\.description).joined(separator: ", "),
+                ])
+            }
+            let lifetime = Quantity.duration(seconds: servers.lifetime.components.seconds)
+            let security = servers.isAuthenticated ? "validated by DNSSEC" : "not validated by DNSSEC"
+            return head + ["  found      \(servers.form.rawValue), good for \(lifetime), \(security)"]
+                + servers.keys.map { "  key        \(KeyFile.write($0))" } + table.lines(indent: 2)
+        }
+    }
+
+    // MARK: Queries
+
+    private static func queries(_ findings: LookupFindings, _ style: TextStyle) -> [String] {
+        var table = TextTable([("SERVER", .left), ("SEQUENCE", .right), ("SENT", .right), ("RTT", .right), ("ANSWER", .left)])
+        for query in findings.queries {
+            let (rtt, answer): (String, String)
+            switch query.outcome {
+            case .answered(let code, let took, let text):
+                // A retransmitted question's answer may be to an earlier copy, so its time means little.
+                rtt = query.tries == 1 ? Quantity.milliseconds(took) : "-"
+                answer = "\(code)\(text.map { " (\($0))" } ?? "")"
+            case .silent: (rtt, answer) = ("-", "none")
+            case .unsendable(let reason): (rtt, answer) = ("-", "could not be sent: \(reason)")
+            }
+            table.add(["\(query.server)", "\(query.sequence)", "\(query.tries)x", rtt, answer])
+        }
+        return [style.head("MA Query")] + table.lines(indent: 2)
+    }
+
+    // MARK: Mapping
+
+    private static func mapping(_ mapping: CertifiedMapping, _ now: Now, _ style: TextStyle) -> [String] {
+        let record = mapping.record
+        let certificate = mapping.certificate
+        var lines = [style.head("Mapping of \(record.prefixLength == 128 ? "\(record.hoa)" : "\(record.prefix)")")]
+        for locator in record.locators {
+            let note = locator.moa.address == record.hoa.address ? ", which is home" : ""
+            lines.append("  at         \(locator.moa)  preference \(locator.preference)\(note)")
+        }
+        if record.isWithdrawal { lines.append("  at         nowhere: withdrawn") }
+        lines.append("  sequence   \(record.sequence)")
+        lines.append(
+            "  issued     \(Quantity.date(unixMilliseconds: record.issued)), \(Quantity.duration(seconds: seconds(from: record.issued, to: now.wallMilliseconds))) ago"
+        )
+        lines.append(
+            "  expires    \(Quantity.date(unixMilliseconds: record.expires)), in \(Quantity.duration(seconds: seconds(from: now.wallMilliseconds, to: record.expires)))"
+        )
+        lines += [
+            "", style.head("Certificate of \(certificate.prefixLength == 128 ? "\(certificate.hoa)" : "\(certificate.prefix)")"),
+        ]
+        lines.append(
+            "  valid      \(Quantity.date(unixMilliseconds: certificate.notBefore)) to \(Quantity.date(unixMilliseconds: certificate.notAfter))"
+        )
+        lines.append("  node key   \(KeyFile.write(certificate.nodeKey))")
+        return lines
+    }
+
+    /// Saturates: both come from the network.
+    private static func seconds(from: UInt64, to: UInt64) -> Int64 { to > from ? Int64(clamping: (to - from) / 1000) : 0 }
+}
+
+// MARK: - JSON
+
+extension LookupReport {
+    /// Times are Unix milliseconds, durations are in the unit of their name.
+    static func json(_ findings: LookupFindings) -> JSONValue {
+        var result: [String: JSONValue] = [
+            "hoa": .text(findings.hoa), "dns": dnsJSON(findings),
+            "queries": .array(findings.queries.map(queryJSON)),
+            "checks": .array(
+                findings.checks.map {
+                    [
+                        "name": .string($0.name), "ok": .bool($0.failure == nil),
+                        "failure": $0.failure.map(JSONValue.string) ?? .null,
+                    ]
+                }),
+        ]
+        if let mapping = findings.mapping {
+            result["mapping"] = [
+                "locators": .array(mapping.record.locators.map { ["moa": .text($0.moa), "preference": .number($0.preference)] }),
+                "sequence": .number(mapping.record.sequence), "issued": .number(mapping.record.issued),
+                "expires": .number(mapping.record.expires),
+            ]
+            result["certificate"] = [
+                "notBefore": .number(mapping.certificate.notBefore), "notAfter": .number(mapping.certificate.notAfter),
+                "nodeKey": .string(KeyFile.write(mapping.certificate.nodeKey)),
+            ]
+        }
+        switch findings.verdict {
+        case .reachable(let moas):
+            result["reachable"] = true
+            result["locators"] = .array(moas.map(JSONValue.text))
+        case .not(let what, let remedy):
+            result["reachable"] = false
+            result["problem"] = .string(what)
+            result["remedy"] = .string(remedy)
+        }
+        return .object(result)
+    }
+
+    private static func dnsJSON(_ findings: LookupFindings) -> JSONValue {
+        var result: [String: JSONValue] = [
+            "name": .text(findings.name), "resolvers": .array(findings.resolvers.map(JSONValue.text)),
+            "milliseconds": .number(findings.dnsTook.millisecondsSaturated),
+        ]
+        switch findings.dns {
+        case nil: break
+        case .absent?: result["result"] = "absent"
+        case .failed(let reason)?:
+            result["result"] = "failed"
+            result["reason"] = .string(reason)
+        case .found(let servers)?:
+            result["result"] = "found"
+            result["form"] = .string(servers.form == .record ? "ims" : "srv")
+            result["isAuthenticated"] = .bool(servers.isAuthenticated)
+            result["ttlSeconds"] = .number(servers.lifetime.components.seconds)
+            result["keys"] = .array(servers.keys.map { .string(KeyFile.write($0)) })
+            result["servers"] = .array(
+                servers.ordered.map {
+                    [
+                        "target": .text($0.target), "priority": .number($0.priority), "weight": .number($0.weight),
+                        "port": .number($0.port),
+                        "addresses": .array($0.addresses.map(JSONValue.text)),
+                    ]
+                })
+        }
+        return .object(result)
+    }
+
+    private static func queryJSON(_ query: LookupFindings.Query) -> JSONValue {
+        var result: [String: JSONValue] = [
+            "server": .text(query.server), "sequence": .number(query.sequence), "tries": .number(query.tries),
+        ]
+        switch query.outcome {
+        case .answered(let code, let rtt, let text):
+            result["code"] = .number(code.rawValue)
+            result["answer"] = .text(code)
+            if query.tries == 1 { result["rttMicroseconds"] = .number(rtt.nanosecondsSaturated / 1000) }
+            if let text { result["text"] = .string(text) }
+        case .silent: result["answer"] = .null
+        case .unsendable(let reason):
+            result["answer"] = .null
+            result["error"] = .string(reason)
+        }
+        return .object(result)
+    }
+}

@@ -1,0 +1,94 @@
+import MATRuntime
+
+/// `mat status` for people, from what matd says. Fields that a matd of another version leaves out are left out here.
+enum StatusReport {
+    static func text(_ status: JSONValue, _ style: TextStyle = .plain) -> String {
+        var lines: [String] = []
+        let peers = status["peers"]?.array ?? []
+        let uptime = status["uptimeSeconds"]?.int.map { "up \(Quantity.duration(seconds: $0))" }
+        let isRegistered = status["registered"]?.bool ?? false
+        let facts = [isRegistered ? style.good("registered") : style.bad("not registered"), uptime, handovers(status)].compactMap
+        { $0 }
+        lines.append("matd is \(facts.joined(separator: ", "))")
+        for home in status["homes"]?.array ?? [] { lines += [""] + homeLines(home, style) }
+        lines += [""] + locatorLines(status, style)
+        if let waiting = status["resolving"]?.int, waiting > 0 {
+            lines += ["", "\(Quantity.count(waiting, "destination")) being looked up"]
+        }
+        if let repairs = status["repairs"]?.int, repairs > 0 {
+            lines += [
+                "", "\(Quantity.count(repairs, "repair")) to the kernel's tables since the start: something else changes them",
+            ]
+        }
+        lines += ["", style.head("Peers (\(peers.count))")]
+        lines += peers.isEmpty ? ["  none"] : PeersReport.lines(peers, indent: 2)
+        return lines.joined(separator: "\n") + "\n"
+    }
+
+    private static func handovers(_ status: JSONValue) -> String? {
+        status["counters"]?["handovers"]?.int.map { Quantity.count($0, "handover") }
+    }
+
+    // MARK: Homes
+
+    private static func homeLines(_ home: JSONValue, _ style: TextStyle) -> [String] {
+        var facts: [(String, String)] = []
+        let state = home["state"]?.string ?? "unknown"
+        facts.append(("state", state == "registered" ? style.good(registration(home)) : style.bad(unregistered(state))))
+        if let problem = home["problem"]?.string {
+            facts.append(("problem", style.bad(problem)))
+            facts.append(("remedy", Remedy.of(problem, home: home["address"]?.string ?? "HOA")))
+        }
+        facts.append(("reachable at", list(home["locators"]) ?? "nowhere yet"))
+        facts.append(("servers", list(home["servers"]) ?? "none found yet"))
+        if let end = home["certificateNotAfter"]?.int {
+            facts.append(("certificate", "valid until \(Quantity.date(unixSeconds: end))"))
+        }
+        let width = facts.map(\.0.count).max() ?? 0
+        return [style.head("Home address \(home["address"]?.string ?? "?")")]
+            + facts.map { "  \($0.0)\(String(repeating: " ", count: width - $0.0.count))  \($0.1)" }
+    }
+
+    private static func registration(_ home: JSONValue) -> String {
+        let age = home["ageSeconds"]?.int.map { ", confirmed \(Quantity.duration(seconds: $0)) ago" } ?? ""
+        let left = home["expiresInSeconds"]?.int.map { ", good for \(Quantity.duration(seconds: $0))" } ?? ""
+        return "registered\(age)\(left)"
+    }
+
+    /// The phases by their names inside matd, and what they mean.
+    private static func unregistered(_ state: String) -> String {
+        switch state {
+        case "waiting": "waiting for a usable mobile address, and for DNS to name a server"
+        case "proving": "showing the server that its mobile addresses are its own"
+        case "updating": "registering"
+        case "pausing": "failed; will try again"
+        default: state
+        }
+    }
+
+    private static func list(_ value: JSONValue?) -> String? {
+        let texts = value?.array?.compactMap(\.string) ?? []
+        return texts.isEmpty ? nil : texts.joined(separator: ", ")
+    }
+
+    // MARK: Own mobile addresses
+
+    private static func locatorLines(_ status: JSONValue, _ style: TextStyle) -> [String] {
+        let chosen = status["chosenInterface"]?.string
+        var table = TextTable([("INTERFACE", .left), ("MOBILE ADDRESS", .left), ("", .left)])
+        let locators = status["locators"]?.array ?? []
+        let preferred = chosen ?? locators.first?["interface"]?.string
+        for locator in locators {
+            let interface = locator["interface"]?.string ?? "?"
+            let isPreferred = interface == preferred
+            table.add([
+                interface, locator["address"]?.string ?? "?",
+                isPreferred ? (chosen == nil ? "preferred" : "chosen by `mat handover`") : "",
+            ])
+        }
+        let head = style.head("Mobile addresses")
+        return table.isEmpty
+            ? [head, "  none: no interface has a usable address; see `ip address`, and `interfaces` in matd.yaml"]
+            : [head] + table.lines(indent: 2)
+    }
+}

@@ -1,0 +1,86 @@
+import ArgumentParser
+import MATDNS
+import MATRuntime
+import MATSignal
+
+// Commands take the same texts as configuration files, with the same reasons and remedies where one is wrong.
+
+/// A transform for `@Argument` and `@Option`.
+func reading<Value>(_ kind: ConfigurationKind<Value>) -> @Sendable (String) throws -> Value {
+    // A kind is a function of its text alone.
+    nonisolated(unsafe) let kind = kind
+    return { text in
+        switch kind.parse(text) {
+        case .value(let value): return value
+        case .rejected(let reason, let remedy): throw ValidationError("it \(reason); \(remedy)")
+        }
+    }
+}
+
+extension ConfigurationKind where Value == DomainName {
+    static var domainName: Self {
+        Self { text in
+            guard let name = DomainName(text), name != .root else {
+                return .rejected(reason: "is not a domain name", remedy: "write it as in ims1.example.net")
+            }
+            return .value(name)
+        }
+    }
+}
+
+extension ConfigurationKind where Value == PublicKey {
+    static var publicKey: Self {
+        Self { text in
+            guard let key = KeyFile.parsePublicKey(text) else {
+                return .rejected(reason: "is not a public key", remedy: "give the 44 characters that `mat keygen` prints")
+            }
+            return .value(key)
+        }
+    }
+}
+
+/// `--json`, which every command that shows something has.
+struct OutputOptions: ParsableArguments {
+    @Flag(help: "Print JSON, for programs.")
+    var json = false
+
+    /// Prints the value itself, or the text made of it.
+    func print(_ value: JSONValue, as text: (TextStyle) -> String) {
+        Swift.print(json ? value.writeIndented() : text(.forStandardOutput), terminator: json ? "\n" : "")
+    }
+}
+
+/// Where matd listens.
+struct NodeControl: ParsableArguments {
+    static let defaultPath = "/run/matd/control.sock"
+
+    @Option(name: .customLong("control"), help: ArgumentHelp("matd's control socket.", valueName: "path"))
+    var path = NodeControl.defaultPath
+
+    func request(_ command: String, _ arguments: [String: JSONValue] = [:], timeout: Duration = .seconds(5))
+        throws(CommandFailure) -> JSONValue
+    {
+        do throws(ControlError) {
+            return try ControlClient.request(path: path, command: command, arguments: arguments, timeout: timeout, daemon: "matd")
+        } catch {
+            throw CommandFailure(error)
+        }
+    }
+}
+
+/// Where imsd listens.
+struct IMSControl: ParsableArguments {
+    static let defaultPath = "/run/imsd/control.sock"
+
+    @Option(name: .customLong("control"), help: ArgumentHelp("imsd's control socket.", valueName: "path"))
+    var path = IMSControl.defaultPath
+
+    func request(_ command: String, _ arguments: [String: JSONValue] = [:]) throws(CommandFailure) -> JSONValue {
+        do throws(ControlError) {
+            return try ControlClient.request(
+                path: path, command: command, arguments: arguments, timeout: .seconds(10), daemon: "imsd")
+        } catch {
+            throw CommandFailure(error)
+        }
+    }
+}

@@ -1,0 +1,64 @@
+import Glibc
+import MATRuntime
+import MATSignal
+
+/// Files with private keys: made with care, and never by accident over another.
+enum PrivateKeyFile {
+    static func read(_ path: String) throws(CommandFailure) -> SigningKey {
+        let text: String
+        do throws(SystemError) {
+            text = try TextFile.read(path)
+        } catch {
+            throw CommandFailure("\(error)\(error.errno == ENOENT ? "; make a key with `mat keygen --out \(path)`" : "")")
+        }
+        guard let key = KeyFile.parsePrivateKey(text) else {
+            throw CommandFailure("\(path) holds no private key; its line begins with mat-ed25519-private:")
+        }
+        return key
+    }
+
+    /// Makes a key and writes it.
+    static func make(_ path: String, replacing: Bool) throws(CommandFailure) -> SigningKey {
+        var generator = SystemRandomNumberGenerator()
+        let seed = (0..<4).flatMap { _ in withUnsafeBytes(of: generator.next()) { Array($0) } }
+        guard let key = SigningKey(seed: seed) else {
+            throw CommandFailure("the crypto library made no key; this should not happen")
+        }
+        do throws(SystemError) {
+            if replacing {
+                // A new file beside it, so that no moment is without a key, and no earlier file's mode is inherited.
+                let temporary = path + ".new"
+                unlink(temporary)
+                try write(KeyFile.write(key), toNew: temporary)
+                guard rename(temporary, path) == 0 else {
+                    let error = SystemError("rename \(temporary) to \(path)")
+                    unlink(temporary)
+                    throw error
+                }
+            } else {
+                try write(KeyFile.write(key), toNew: path)
+            }
+        } catch {
+            if error.errno == EEXIST {
+                throw CommandFailure(
+                    "\(path) is there already and stays as it is; `mat keygen --show \(path)` prints its public key, --force replaces it"
+                )
+            }
+            throw CommandFailure("\(error)")
+        }
+        return key
+    }
+
+    private static func write(_ text: String, toNew path: String) throws(SystemError) {
+        let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else { throw SystemError("create \(path)") }
+        defer { close(descriptor) }
+        let octets = Array(text.utf8)
+        // A few hundred octets: the kernel takes them whole or has no room.
+        guard Glibc.write(descriptor, octets, octets.count) == octets.count, fsync(descriptor) == 0 else {
+            let error = SystemError("write \(path)")
+            unlink(path)
+            throw error
+        }
+    }
+}

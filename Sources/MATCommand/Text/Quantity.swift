@@ -1,0 +1,42 @@
+import Glibc
+
+/// Numbers as people read them.
+enum Quantity {
+    private static let units: [(name: String, seconds: Int64)] = [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)]
+
+    /// The two largest units: `45s`, `3m 12s`, `2h 5m`, `364d 23h`. Less than nothing is nothing.
+    static func duration(seconds: Int64) -> String {
+        guard let first = units.firstIndex(where: { seconds >= $0.seconds }) else { return "0s" }
+        let whole = seconds / units[first].seconds
+        let text = "\(whole)\(units[first].name)"
+        guard first + 1 < units.count else { return text }
+        let rest = seconds % units[first].seconds / units[first + 1].seconds
+        return rest == 0 ? text : "\(text) \(rest)\(units[first + 1].name)"
+    }
+
+    /// Round-trip times: `0.42 ms`, `12.3 ms`, `250 ms`.
+    static func milliseconds(_ duration: Duration) -> String {
+        let hundredths = duration.components.seconds * 100_000 + duration.components.attoseconds / 10_000_000_000_000
+        switch hundredths {
+        case ..<1000: return "\(hundredths / 100).\(hundredths % 100 < 10 ? "0" : "")\(hundredths % 100) ms"
+        case ..<10_000: return "\(hundredths / 100).\(hundredths % 100 / 10) ms"
+        default: return "\(hundredths / 100) ms"
+        }
+    }
+
+    /// `2026-11-21 05:49:10 UTC`. Records carry any 64 bits, so what no calendar holds is given as a number.
+    static func date(unixSeconds: Int64) -> String {
+        var time = time_t(unixSeconds)
+        var parts = tm()
+        // The year 9999.
+        guard unixSeconds < 253_402_300_800, gmtime_r(&time, &parts) != nil else { return "\(unixSeconds) s after 1970" }
+        func two(_ number: Int32) -> String { number < 10 ? "0\(number)" : "\(number)" }
+        let date = "\(1900 + parts.tm_year)-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday))"
+        return "\(date) \(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec)) UTC"
+    }
+
+    static func date(unixMilliseconds: UInt64) -> String { date(unixSeconds: Int64(clamping: unixMilliseconds / 1000)) }
+
+    /// `1 peer`, `2 peers`.
+    static func count(_ number: Int64, _ noun: String) -> String { "\(number) \(noun)\(number == 1 ? "" : "s")" }
+}

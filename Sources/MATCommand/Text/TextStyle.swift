@@ -1,0 +1,22 @@
+import Glibc
+
+/// Colour, where a person looks at a terminal and has not refused it (https://no-color.org).
+struct TextStyle: Sendable {
+    let isColored: Bool
+
+    static let plain = TextStyle(isColored: false)
+
+    static var forStandardOutput: TextStyle {
+        let refused = getenv("NO_COLOR").map { $0.pointee != 0 } ?? false
+        let isDumb = getenv("TERM").map { strcmp($0, "dumb") == 0 } ?? true
+        return TextStyle(isColored: isatty(STDOUT_FILENO) == 1 && !refused && !isDumb)
+    }
+
+    func head(_ text: String) -> String { wrap(text, "1") }
+    func good(_ text: String) -> String { wrap(text, "32") }
+    func bad(_ text: String) -> String { wrap(text, "31") }
+
+    private func wrap(_ text: String, _ code: String) -> String {
+        isColored ? "\u{1B}[\(code)m\(text)\u{1B}[0m" : text
+    }
+}

@@ -1,0 +1,6 @@
+import MATCommand
+
+@main
+enum Mat {
+    static func main() { MatCommand.execute() }
+}

@@ -1,0 +1,214 @@
+import Foundation
+import MATDNS
+import MATRuntime
+import MATSignal
+import Testing
+
+@testable import MATCommand
+
+/// The real `mat`, as scripts call it.
+@Suite(
+    "mat as a program",
+    .enabled(if: Program.path != nil, "mat is not beside the test bundle; build it with swift build --product mat"))
+final class ProgramTests {
+    let directory: String
+
+    init() throws {
+        directory = "/tmp/mat-command-\(getpid())-\(UInt32.random(in: 0 ... .max))"
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: false)
+    }
+
+    deinit { try? FileManager.default.removeItem(atPath: directory) }
+
+    func mat(_ arguments: String...) throws -> Program.Outcome { try Program.run(arguments) }
+
+    @Test("keygen prints the public key alone, and writes a file that only its owner reads")
+    func keygen() throws {
+        let file = directory + "/node.key"
+        let made = try mat("keygen", "--out", file)
+        #expect(made.status == 0 && made.error.isEmpty)
+        let key = try #require(KeyFile.parsePublicKey(made.output.trimmingCharacters(in: .newlines)))
+        #expect(made.output == KeyFile.write(key) + "\n")
+        #expect(try TextFile.mode(of: file) == 0o600)
+        #expect(KeyFile.parsePrivateKey(try TextFile.read(file))?.publicKey == key)
+        #expect(try mat("keygen", "--show", file).output == made.output)
+    }
+
+    @Test("keygen leaves a key that is there alone, unless forced")
+    func keygenKeeps() throws {
+        let file = directory + "/node.key"
+        let first = try mat("keygen", "--out", file).output
+        let second = try mat("keygen", "--out", file)
+        #expect(second.status == 1 && second.output.isEmpty)
+        #expect(second.error.contains("stays as it is") && second.error.contains("--force"))
+        #expect(try mat("keygen", "--show", file).output == first)
+        let forced = try mat("keygen", "--out", file, "--force")
+        #expect(forced.status == 0 && forced.output != first)
+        #expect(try mat("keygen", "--show", file).output == forced.output)
+        #expect(try TextFile.mode(of: file) == 0o600)
+    }
+
+    @Test("keygen says what is wrong with a file, and which arguments it wants")
+    func keygenErrors() throws {
+        #expect(try mat("keygen").status == 64)
+        #expect(try mat("keygen", "--out", directory + "/a", "--show", directory + "/b").status == 64)
+        let missing = try mat("keygen", "--show", directory + "/none")
+        #expect(missing.status == 1 && missing.error.contains("No such file") && missing.error.contains("mat keygen --out"))
+        try "nothing".write(toFile: directory + "/text", atomically: false, encoding: .utf8)
+        let wrong = try mat("keygen", "--show", directory + "/text")
+        #expect(wrong.status == 1 && wrong.error.contains("holds no private key"))
+        #expect(try mat("keygen", "--out", directory + "/no/such/directory").status == 1)
+    }
+
+    @Test("enrol tells wrong usage from a daemon that is not there")
+    func enrolErrors() throws {
+        let key = try mat("keygen", "--out", directory + "/k").output.trimmingCharacters(in: .newlines)
+        for arguments in [
+            ["enrol"], ["enrol", "192.0.2.300", "--public-key", key], ["enrol", "127.0.0.1", "--public-key", key],
+            ["enrol", "192.0.2.1", "--public-key", "abc"], ["enrol", "192.0.2.1", "--public-key", key, "--lifetime", "a year"],
+        ] {
+            let outcome = try Program.run(arguments)
+            #expect(outcome.status == 64 && outcome.output.isEmpty, "\(arguments)")
+        }
+        let absent = try mat("enrol", "192.0.2.1", "--public-key", key, "--control", directory + "/imsd/control.sock")
+        #expect(absent.status == 2 && absent.output.isEmpty)
+        #expect(absent.error.contains("imsd isn't running") && absent.error.contains("systemctl start imsd"))
+    }
+
+    @Test("Without a daemon, status and peers exit with 2, and --wait waits as long as it was told")
+    func unreachable() throws {
+        let socket = directory + "/matd/control.sock"
+        for command in ["status", "peers", "handover"] { #expect(try mat(command, "--control", socket).status == 2) }
+        let before = SystemClock.now().monotonic
+        #expect(try mat("status", "--control", socket, "--wait", "0.5").status == 2)
+        #expect(SystemClock.now().monotonic - before >= .milliseconds(500))
+    }
+
+    @Test("A daemon's refusal is exit status 1, and its reason is shown")
+    func refused() throws {
+        let socket = directory + "/control.sock"
+        let loop = try EventLoop()
+        let server = try ControlServer(loop: loop, path: socket) { request, respond in
+            respond(
+                request.command == "handover"
+                    ? .failed("wlan7 has no usable address; usable now: wlan0") : .ok(RenderingTests.status))
+        }
+        defer { server.stop() }
+        let outcomes = Outcomes()
+        let poster = loop.poster
+        let thread = Thread {
+            for arguments in [["handover", "wlan7"], ["status"], ["status", "--json"], ["status", "--wait", "5"]] {
+                outcomes.add(Result { try Program.run(arguments + ["--control", socket]) })
+            }
+            poster.post { outcomes.stop?() }
+        }
+        outcomes.stop = { loop.stop() }
+        thread.start()
+        try loop.run()
+        let results = try outcomes.results.map { try $0.get() }
+        #expect(results.map(\.status) == [1, 0, 0, 0])
+        #expect(results[0].error == "mat: wlan7 has no usable address; usable now: wlan0\n")
+        #expect(results[1].output == StatusReport.text(RenderingTests.status))
+        #expect(try JSONValue.parse(Array(results[2].output.utf8)) == RenderingTests.status)
+    }
+
+    @Test("The zone of an imsd.yaml is one that name servers accept")
+    func zone() throws {
+        let checkers = ["/usr/sbin/nsd-checkzone", "/usr/bin/kzonecheck"].filter(FileManager.default.isExecutableFile)
+        if checkers.isEmpty { print("zones are not checked by a name server: neither nsd-checkzone nor kzonecheck is installed") }
+        let key = try mat("keygen", "--out", directory + "/ims.key").output.trimmingCharacters(in: .newlines)
+        try """
+        store: \(directory)/ims.db
+        signing-key: \(directory)/ims.key
+        listen: {port: 6300, addresses: []}
+        prefixes:
+          - prefix: 192.0.2.0/24
+          - prefix: 2001:db8:10::/64
+        """.write(toFile: directory + "/imsd.yaml", atomically: false, encoding: .utf8)
+        for form in ["ims", "srv", "both"] {
+            let outcome = try mat(
+                "zone", "--config", directory + "/imsd.yaml", "--target", "ims1.example", "--address", "203.0.113.132", "--form",
+                form, "--hoa",
+                "192.0.2.10", "--zone", "2.0.192.in-addr.arpa")
+            #expect(outcome.status == 0 && outcome.error.isEmpty)
+            #expect(outcome.output.contains("TYPE65400") == (form != "srv"))
+            #expect(outcome.output.contains("ed25519=\(key)") == (form != "ims"))
+            #expect(outcome.output.contains("6300") == (form != "ims"))
+            #expect(outcome.output.contains("10.2.0.192.in-addr.arpa.") && !outcome.output.contains("ip6.arpa"))
+            let head =
+                "2.0.192.in-addr.arpa. 300 SOA ns.example. hostmaster.example. 1 3600 600 86400 300\n2.0.192.in-addr.arpa. 300 NS ns.example.\n"
+            let file = directory + "/zone.\(form)"
+            try (head + outcome.output).write(toFile: file, atomically: false, encoding: .utf8)
+            for checker in checkers {
+                let arguments =
+                    checker.hasSuffix("kzonecheck") ? ["-o", "2.0.192.in-addr.arpa", file] : ["2.0.192.in-addr.arpa", file]
+                let verdict = try Program.run(arguments, program: checker)
+                #expect(verdict.status == 0, "\(checker): \(verdict.output)\(verdict.error)")
+            }
+        }
+        let foreign = try mat("zone", "--config", directory + "/imsd.yaml", "--target", "ims1.example", "--hoa", "198.51.100.1")
+        #expect(foreign.status == 1 && foreign.error.contains("in none of the prefixes"))
+        #expect(try mat("zone", "--target", "ims1.example").status == 64)
+        #expect(try mat("zone", "--prefix", "192.0.2.0/24", "--key", key, "--target", "ims1.example").status == 0)
+    }
+
+    @Test("lookup without a DNS server says so, fails with 1, and says it in JSON too")
+    func lookup() throws {
+        let outcome = try mat("lookup", "192.0.2.10", "--resolver", "127.0.0.1:1")
+        #expect(
+            outcome.status == 1 && outcome.output.contains("no DNS server is reachable") && outcome.output.contains("remedy: "))
+        let json = try mat("lookup", "192.0.2.10", "--resolver", "127.0.0.1:1", "--json")
+        #expect(json.status == 1)
+        #expect(try JSONValue.parse(Array(json.output.utf8))["reachable"] == false)
+    }
+
+    @Test("The lab's script is found from a build directory, and its own usage error comes through")
+    func lab() throws {
+        #expect(LabCommand.script(near: "/nowhere/bin/mat") == nil)
+        let names = try mat("lab", "names")
+        #expect(names.status == 0 && names.output.contains("mn"))
+        #expect(try mat("lab", "--help").output.contains("deploy/lab"))
+    }
+}
+
+/// Results handed from the thread that runs programs to the test's.
+final class Outcomes: @unchecked Sendable {
+    private let lock = NSLock()
+    private var collected: [Result<Program.Outcome, any Error>] = []
+    /// Called in the loop's thread only.
+    var stop: (() -> Void)?
+
+    func add(_ result: Result<Program.Outcome, any Error>) { lock.withLock { collected.append(result) } }
+    var results: [Result<Program.Outcome, any Error>] { lock.withLock { collected } }
+}
+
+enum Program {
+    struct Outcome: Sendable {
+        var status: Int32
+        var output: String
+        var error: String
+    }
+
+    /// `mat` beside the test bundle.
+    static let path: String? = {
+        guard let own = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe") else { return nil }
+        let path = URL(filePath: own).deletingLastPathComponent().appending(path: "mat").path
+        return FileManager.default.isExecutableFile(atPath: path) ? path : nil
+    }()
+
+    static func run(_ arguments: [String], program: String? = nil) throws -> Outcome {
+        let process = Process()
+        process.executableURL = URL(filePath: try #require(program ?? path))
+        process.arguments = arguments
+        let (output, error) = (Pipe(), Pipe())
+        process.standardOutput = output
+        process.standardError = error
+        process.standardInput = FileHandle.nullDevice
+        try process.run()
+        // One after the other is enough: what goes to standard error is far smaller than a pipe.
+        let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        let complaint = String(decoding: error.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        return Outcome(status: process.terminationStatus, output: text, error: complaint)
+    }
+}

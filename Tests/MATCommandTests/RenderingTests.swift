@@ -1,0 +1,160 @@
+import MATRuntime
+import MATSignal
+import Testing
+
+@testable import MATCommand
+
+@Suite("What mat prints")
+struct RenderingTests {
+    @Test(
+        "Durations are given in their two largest units",
+        arguments: [
+            (-5, "0s"), (0, "0s"), (45, "45s"), (60, "1m"), (192, "3m 12s"), (7500, "2h 5m"), (86_400, "1d"),
+            (31_535_999, "364d 23h"),
+            (Int64.max, "106751991167300d 15h"),
+        ] as [(Int64, String)])
+    func durations(seconds: Int64, text: String) {
+        #expect(Quantity.duration(seconds: seconds) == text)
+    }
+
+    @Test("Round-trip times keep three digits that mean something")
+    func roundTrips() {
+        #expect(Quantity.milliseconds(.microseconds(423)) == "0.42 ms")
+        #expect(Quantity.milliseconds(.microseconds(1050)) == "1.05 ms")
+        #expect(Quantity.milliseconds(.microseconds(12_340)) == "12.3 ms")
+        #expect(Quantity.milliseconds(.milliseconds(250)) == "250 ms")
+    }
+
+    @Test("Dates are in UTC, and times that no calendar holds do no harm")
+    func dates() {
+        #expect(Quantity.date(unixSeconds: 1_795_240_150) == "2026-11-21 05:49:10 UTC")
+        #expect(Quantity.date(unixMilliseconds: .max) == "18446744073709551 s after 1970")
+    }
+
+    @Test("Columns are as wide as their widest cell, numbers to the right, and empty columns left out")
+    func tables() {
+        var table = TextTable([("NAME", .left), ("EMPTY", .left), ("COUNT", .right)])
+        table.add(["a", "", "12"])
+        table.add(["longer", "", "123456"])
+        #expect(table.lines() == ["NAME     COUNT", "a           12", "longer  123456"])
+        #expect(table.lines(indent: 2).first == "  NAME     COUNT")
+    }
+
+    static let status: JSONValue = [
+        "uptimeSeconds": 192, "registered": true, "chosenInterface": nil, "resolving": 0, "repairs": 0,
+        "homes": [
+            [
+                "address": "192.0.2.10", "locators": ["203.0.113.10", "203.0.113.74"], "servers": ["203.0.113.132:6288"],
+                "state": "registered",
+                "ageSeconds": 12, "expiresInSeconds": 588, "certificateNotAfter": 1_795_240_150, "sequence": 7, "problem": nil,
+            ]
+        ],
+        "locators": [
+            ["address": "203.0.113.10", "interface": "wlan0"], ["address": "203.0.113.74", "interface": "wwan0"],
+        ],
+        "counters": ["handovers": 1],
+        "peers": [
+            [
+                "home": "198.51.100.20", "ownHome": "192.0.2.10", "locator": "198.51.100.20", "ownLocator": "203.0.113.10",
+                "interface": "wlan0",
+                "locators": ["198.51.100.20"], "confirmed": true, "proven": true, "ageSeconds": 75, "refreshedSecondsAgo": 5,
+                "switches": 2,
+                "packetsOut": 1234, "packetsIn": 1200, "octetsOut": 1, "octetsIn": 1,
+            ]
+        ],
+    ]
+
+    @Test("The status of a registered node")
+    func registered() {
+        #expect(
+            StatusReport.text(Self.status) == """
+                matd is registered, up 3m 12s, 1 handover
+
+                Home address 192.0.2.10
+                  state         registered, confirmed 12s ago, good for 9m 48s
+                  reachable at  203.0.113.10, 203.0.113.74
+                  servers       203.0.113.132:6288
+                  certificate   valid until 2026-11-21 05:49:10 UTC
+
+                Mobile addresses
+                  INTERFACE  MOBILE ADDRESS
+                  wlan0      203.0.113.10    preferred
+                  wwan0      203.0.113.74
+
+                Peers (1)
+                  PEER           AT    FROM          VIA    STATE     AGE  CHECKED  MOVES  PACKETS OUT    IN
+                  198.51.100.20  home  203.0.113.10  wlan0  ok     1m 15s       5s      2         1234  1200
+
+                """)
+    }
+
+    @Test("A node that can't register says why, and what to do")
+    func problem() {
+        let status: JSONValue = [
+            "registered": false,
+            "homes": [["address": "192.0.2.10", "state": "pausing", "problem": "no answer from 203.0.113.132:6288"]],
+            "locators": [], "peers": [],
+        ]
+        let text = StatusReport.text(status)
+        #expect(text.contains("not registered"))
+        #expect(text.contains("problem       no answer from 203.0.113.132:6288"))
+        #expect(text.contains("`mat lookup 192.0.2.10` tries another port"))
+        #expect(text.contains("none: no interface has a usable address"))
+    }
+
+    @Test("Answers of a daemon of another version are shown as far as they are understood")
+    func strangeAnswers() {
+        for answer in [.null, [:], ["homes": 5, "peers": ["x"], "locators": [1]], .array([]), .string("hello")] as [JSONValue] {
+            #expect(!StatusReport.text(answer).isEmpty)
+            #expect(!IMSReport.status(answer).isEmpty)
+            #expect(!IMSReport.list(answer, now: SystemClock.now()).isEmpty)
+            #expect(!IMSReport.mapping(answer, now: SystemClock.now()).isEmpty)
+            #expect(!PeersReport.text([answer]).isEmpty)
+            #expect(!HandoverReport.text(answer).isEmpty)
+        }
+    }
+
+    @Test("A peer without a path, and one that has not proven where it is, can be told from a good one")
+    func peerStates() {
+        let lost: JSONValue = ["home": "192.0.2.11", "locator": nil, "confirmed": true, "proven": false]
+        let unproven: JSONValue = ["home": "192.0.2.12", "locator": "203.0.113.9", "confirmed": true, "proven": false]
+        let provisional: JSONValue = ["home": "192.0.2.13", "locator": "203.0.113.9", "confirmed": false, "proven": true]
+        let text = PeersReport.text([lost, unproven, provisional])
+        #expect(text.contains("no path") && text.contains("unreachable"))
+        #expect(text.contains("unproven") && text.contains("provisional"))
+    }
+
+    @Test("Colour appears only where it was decided for")
+    func color() {
+        #expect(!StatusReport.text(Self.status).contains("\u{1B}"))
+        #expect(StatusReport.text(Self.status, TextStyle(isColored: true)).contains("\u{1B}[32m"))
+    }
+
+    @Test("A server's mappings, with those that ended marked")
+    func list() {
+        let now = Now(monotonic: .zero, wallMilliseconds: 1_795_240_150_000)
+        let answer: JSONValue = [
+            "total": 5,
+            "mappings": [
+                [
+                    "hoa": "192.0.2.10", "locators": [["moa": "203.0.113.10", "preference": 10]], "expires": 1_795_240_450_000,
+                    "isExpired": false,
+                    "isWithdrawn": false, "isRegisteredHere": true, "updatedAt": 1_795_240_140_000,
+                ],
+                [
+                    "hoa": "192.0.2.11", "locators": [["moa": "192.0.2.11", "preference": 10]], "expires": 1_795_240_000_000,
+                    "isExpired": true,
+                    "isWithdrawn": false, "isRegisteredHere": true, "updatedAt": 1_795_140_140_000,
+                ],
+            ], "next": 2,
+        ]
+        #expect(
+            IMSReport.list(answer, now: now) == """
+                HOME ADDRESS  AT            STATE       EXPIRES IN  REGISTERED
+                192.0.2.10    203.0.113.10  registered          5m         10s
+                192.0.2.11    home          expired             0s       1d 3h
+                5 in all; more with --offset 2
+
+                """)
+    }
+}
