@@ -98,10 +98,10 @@ extension NodeCore {
         if !isAsking { strangerIsPlain(moa, stranger.plainFor, now) }
     }
 
-    /// A segment of a connection that no socket here has, while there are peers: rather one of theirs than a plain host's, whose
+    /// A segment of a connection that no socket here has, while there are peers of this run or an earlier: rather one of theirs than a plain host's, whose
     /// connection would have a socket. Passing it would reset a mapped flow, dropping it costs a plain one nothing.
     private func mayBeMovedPeer(_ moa: MobileAddress, _ stranger: Stranger) -> Bool {
-        stranger.mayBeReset && peers.keys.contains { $0.isIPv4 == moa.isIPv4 }
+        stranger.mayBeReset && (peers.keys.contains { $0.isIPv4 == moa.isIPv4 } || !staleOutbound.isEmpty || !staleInbound.isEmpty)
     }
 
     /// The HoA that our IMS named for some strangers is not theirs: its own IMS says so.
