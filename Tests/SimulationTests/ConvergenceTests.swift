@@ -21,27 +21,27 @@ import Testing
 
     @Test("after a handover without overlap") func handover() {
         inManyWorlds("handover") { world in
-            world.mn.move(to: [World.mnPlaces[1]])
+            world.mn.move(to: [world.mnPlaces[1]])
             world.expectConvergence("handover")
-            world.cn.move(to: [World.cnPlaces[1]])
+            world.cn.move(to: [world.cnPlaces[1]])
             world.expectConvergence("handover")
         }
     }
 
     @Test("after a handover with overlap") func overlap() {
         inManyWorlds("overlap") { world in
-            world.mn.move(to: [World.mnPlaces[1], World.mnPlaces[0]])
+            world.mn.move(to: [world.mnPlaces[1], world.mnPlaces[0]])
             world.network.run(for: .milliseconds(Int(world.seed % 50) * 100))
-            world.mn.move(to: [World.mnPlaces[1]])
+            world.mn.move(to: [world.mnPlaces[1]])
             world.expectConvergence("overlap")
         }
     }
 
     @Test("after both nodes moved at once") func simultaneous() {
         inManyWorlds("simultaneous") { world in
-            world.mn.move(to: [World.mnPlaces[1]])
+            world.mn.move(to: [world.mnPlaces[1]])
             world.network.run(for: .milliseconds(Int(world.seed % 10) * 20))
-            world.cn.move(to: [World.cnPlaces[1]])
+            world.cn.move(to: [world.cnPlaces[1]])
             world.expectConvergence("simultaneous")
         }
     }
@@ -50,14 +50,14 @@ import Testing
         inManyWorlds("gap") { world in
             world.mn.move(to: [])
             world.network.run(for: .milliseconds(Int(world.seed % 40) * 250))
-            world.mn.move(to: [World.mnPlaces[2]])
+            world.mn.move(to: [world.mnPlaces[2]])
             world.expectConvergence("gap")
         }
     }
 
     @Test("when an IMS restarts during a handover") func restart() {
         inManyWorlds("restart") { world in
-            world.mn.move(to: [World.mnPlaces[1]])
+            world.mn.move(to: [world.mnPlaces[1]])
             world.network.run(for: .milliseconds(Int(world.seed % 30) * 20))
             world.imsOfMN.crash()
             world.imsOfCN.crash()
@@ -71,20 +71,35 @@ import Testing
     @Test("when the first IMS of the DNS set is down") func failover() {
         inManyWorlds("failover") { world in
             world.imsOfMN.takeDown(world.imsOfMN.addresses[0])
-            world.mn.move(to: [World.mnPlaces[1]])
+            world.mn.move(to: [world.mnPlaces[1]])
             world.expectConvergence("failover")
-            world.cn.move(to: [World.cnPlaces[1]])
+            world.cn.move(to: [world.cnPlaces[1]])
             world.expectConvergence("failover")
+        }
+    }
+
+    @Test("after both agents crashed, an IMS with them, and a node moved meanwhile") func everything() {
+        inManyWorlds("everything") { world in
+            world.mn.crash()
+            world.cn.crash()
+            world.imsOfCN.crash()
+            world.network.run(for: .seconds(2))
+            world.mn.move(to: [world.mnPlaces[1]])
+            world.imsOfCN.restart()
+            world.mn.restart()
+            world.network.run(for: .milliseconds(Int(world.seed % 20) * 100))
+            world.cn.restart()
+            world.expectConvergence("everything")
         }
     }
 
     @Test("after a partition has healed") func partition() {
         inManyWorlds("partition") { world in
-            let mnSide = Set(World.mnPlaces + world.imsOfMN.addresses)
+            let mnSide = Set(world.mnPlaces + world.imsOfMN.addresses)
             world.network.isCut = { mnSide.contains($0) != mnSide.contains($1) }
             world.network.run(for: .seconds(1))
-            world.mn.move(to: [World.mnPlaces[1]])
-            world.cn.move(to: [World.cnPlaces[1]])
+            world.mn.move(to: [world.mnPlaces[1]])
+            world.cn.move(to: [world.cnPlaces[1]])
             world.network.run(for: .seconds(Int(world.seed % 40)))
             world.network.isCut = { _, _ in false }
             world.expectConvergence("partition")
@@ -95,7 +110,7 @@ import Testing
         inManyWorlds("agent restart") { world in
             world.cn.crash()
             world.network.run(for: .milliseconds(Int(world.seed % 20) * 100))
-            if world.seed % 2 == 0 { world.mn.move(to: [World.mnPlaces[1]]) }
+            if world.seed % 2 == 0 { world.mn.move(to: [world.mnPlaces[1]]) }
             world.network.run(for: .milliseconds(Int(world.seed % 7) * 100))
             world.cn.restart()
             world.expectConvergence("agent restart")

@@ -8,7 +8,7 @@ import Testing
 ///
 /// ```
 ///   MN  HoA 198.51.100.1, roams 192.0.2.0/24       CN  HoA 203.0.113.1, roams 198.18.0.0/24
-///   IMS_MN 192.88.1.1 and .2: one cluster          IMS_CN 192.88.2.1
+///   IMS_MN 192.88.1.1 and .2: one cluster          IMS_CN 192.88.2.1           (or all of it in IPv6)
 /// ```
 /// The truth is where the nodes are. A run is right if both IMTs come to say exactly that, and packets flow both ways.
 final class World {
@@ -19,22 +19,28 @@ final class World {
     let imsOfCN: SimulatedIMS
     let mn: SimulatedNode
     let cn: SimulatedNode
-    private var packetNumber = 0
+    let mnPlaces: [IPAddress]
+    let cnPlaces: [IPAddress]
+    /// How often each end sends a packet.
+    var interval: Duration = .milliseconds(50)
+    private(set) var packetsSent = 0
     private var isTalking = false
 
-    static let mnPlaces = (0..<8).map { ip("192.0.2.\(10 + $0)") }
-    static let cnPlaces = (0..<8).map { ip("198.18.0.\(10 + $0)") }
-
-    init(seed: UInt64, isIPv6: Bool = false) {
+    /// - Parameter conditions: the network's; what the seed has unless given. Odd seeds speak IPv6.
+    init(seed: UInt64, conditions: NetworkConditions? = nil) {
         self.seed = seed
-        network = SimulatedNetwork(seed: seed, conditions: Self.weather(seed))
+        network = SimulatedNetwork(seed: seed, conditions: conditions ?? Self.weather(seed))
+        let isIPv6 = seed % 2 == 1
+        func pick(_ ipv4: String, _ ipv6: String) -> String { isIPv6 ? ipv6 : ipv4 }
+        mnPlaces = (0..<8).map { ip(pick("192.0.2.\(10 + $0)", "2001:db8:a::\(10 + $0)")) }
+        cnPlaces = (0..<8).map { ip(pick("198.18.0.\(10 + $0)", "2001:db8:b::\(10 + $0)")) }
         dns = SimulatedDNS(network)
         let mnAuthority = TestAuthority(seed: 201)
         let cnAuthority = TestAuthority(seed: 202)
-        imsOfMN = SimulatedIMS(network, dns, addresses: [ip("192.88.1.1"), ip("192.88.1.2")], serving: prefix("198.51.100.0/24"), authority: mnAuthority)
-        imsOfCN = SimulatedIMS(network, dns, addresses: [ip("192.88.2.1")], serving: prefix("203.0.113.0/24"), authority: cnAuthority)
-        mn = SimulatedNode(network, dns, mnAuthority.enrol(home("198.51.100.1"), seed: 11))
-        cn = SimulatedNode(network, dns, cnAuthority.enrol(home("203.0.113.1"), seed: 12))
+        imsOfMN = SimulatedIMS(network, dns, addresses: [ip(pick("192.88.1.1", "2001:db8:1::1")), ip(pick("192.88.1.2", "2001:db8:1::2"))], serving: prefix(pick("198.51.100.0/24", "2001:db8:100::/48")), authority: mnAuthority)
+        imsOfCN = SimulatedIMS(network, dns, addresses: [ip(pick("192.88.2.1", "2001:db8:2::1"))], serving: prefix(pick("203.0.113.0/24", "2001:db8:200::/48")), authority: cnAuthority)
+        mn = SimulatedNode(network, dns, mnAuthority.enrol(home(pick("198.51.100.1", "2001:db8:100::1")), seed: 11))
+        cn = SimulatedNode(network, dns, cnAuthority.enrol(home(pick("203.0.113.1", "2001:db8:200::1")), seed: 12))
     }
 
     /// Loss 0...40 %, duplication 0...20 %, and latencies that reorder, as the seed has it; every eighth network is perfect.
@@ -50,13 +56,13 @@ final class World {
 
     /// Both nodes register, and applications begin to talk: MN to CN, and CN back as soon as it hears something.
     func start() {
-        mn.move(to: [Self.mnPlaces[0]])
-        cn.move(to: [Self.cnPlaces[0]])
+        mn.move(to: [mnPlaces[0]])
+        cn.move(to: [cnPlaces[0]])
         network.drive(max: .seconds(120)) { self.mn.core.isRegistered && self.cn.core.isRegistered }
         talk()
     }
 
-    /// Packets in both directions about every 50 ms, for ever.
+    /// Packets in both directions, for ever.
     func talk() {
         isTalking = true
         say()
@@ -64,11 +70,11 @@ final class World {
 
     private func say() {
         guard isTalking else { return }
-        packetNumber += 1
+        packetsSent += 1
         // A connection: it is opened until something comes back, then there are segments.
-        mn.send(UserPacket(packetNumber, mn.delivered.isEmpty ? .opening : .segment), to: cn.hoa.address)
-        if !cn.delivered.isEmpty { cn.send(UserPacket(1_000_000 + packetNumber), to: mn.hoa.address) }
-        network.after(.milliseconds(50)) { [weak self] in self?.say() }
+        mn.send(UserPacket(packetsSent, mn.delivered.isEmpty ? .opening : .segment), to: cn.hoa.address)
+        if !cn.delivered.isEmpty { cn.send(UserPacket(1_000_000 + packetsSent), to: mn.hoa.address) }
+        network.after(interval) { [weak self] in self?.say() }
     }
 
     // MARK: The truth

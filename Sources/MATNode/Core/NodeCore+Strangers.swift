@@ -111,13 +111,16 @@ extension NodeCore {
         }
     }
 
-    private func hasPeers(like moa: MobileAddress) -> Bool { peers.keys.contains { $0.isIPv4 == moa.isIPv4 } }
+    /// Entries of an earlier run tell of peers too, who are being asked for.
+    private func hasPeers(like moa: MobileAddress) -> Bool {
+        peers.keys.contains { $0.isIPv4 == moa.isIPv4 } || !staleOutbound.isEmpty || !staleInbound.isEmpty
+    }
 
     private func isAskingPeers(like moa: MobileAddress) -> Bool {
         peers.keys.contains { $0.isIPv4 == moa.isIPv4 && isUnderWay(.queryPeer($0)) }
     }
 
-    /// A segment of a connection that no socket here has, while there are peers: rather one of theirs than a plain host's, whose
+    /// A segment of a connection that no socket here has, while there are peers of this run or an earlier: rather one of theirs than a plain host's, whose
     /// connection would have a socket. Passing it would reset a mapped flow, dropping it costs a plain one nothing.
     private func mayBeMovedPeer(_ moa: MobileAddress, _ stranger: Stranger) -> Bool {
         stranger.mayBeReset && hasPeers(like: moa)
