@@ -51,6 +51,10 @@ struct Matd: ParsableCommand {
                 logger.notice("stopping")
                 service.stop()
             }
+            try loop.onSignals([SIGHUP]) { _ in
+                // Without this the default action would end the agent and leave the kernel's state behind.
+                logger.notice("the configuration is read at start only; restart matd to use a changed one")
+            }
             try service.start()
             try loop.run()
         } catch {

@@ -70,6 +70,31 @@ struct HandoverTests {
         try session.end()
     }
 
+    @Test("1 ms probes, both directions and families, lose nothing and see no gap over 20 ms through handovers with overlap")
+    func probes() throws {
+        let lab = try Lab.shared
+        var ends: [(String, Background)] = []
+        for (family, cn, _) in Self.families {
+            // Known to each other first: what starting to communicate costs is another test's subject.
+            _ = try lab.on("mn", "ping", family, "-c", "1", cn)
+            let port = "700\(family.dropFirst())"
+            let log = "/run/\(lab.name)/probe\(family)"
+            ends.append(("mn -> cn \(family)", try lab.start("cn", "mat-probe", "stream", "--listen", port, family, "--log", log + "-cn.log")))
+            try lab.wait("mat-probe listens") { try lab.shell("cn", "ss -lun").text.contains(":\(port)") }
+            ends.append(("cn -> mn \(family)", try lab.start("mn", "mat-probe", "stream", "--connect", cn, port, family, "--seconds", "14", "--log", log + "-mn.log")))
+        }
+        for round in 0..<4 { try lab.handOverWithOverlap("mn", to: round.isMultiple(of: 2) ? "cellular" : "wlan") }
+        for (direction, end) in ends {
+            let output = try end.wait(seconds: 60)
+            let line = try #require(output.text.split(separator: "\n").last { $0.hasPrefix("{") }, "\(direction): \(output.text)")
+            let summary = try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any]
+            let inbound = try #require(summary?["inbound"] as? [String: Any], "\(direction): \(line)")
+            #expect(inbound["received"] as? Int ?? 0 > 10_000, "\(direction): \(line)")
+            #expect(inbound["lost"] as? Int == 0, "\(direction): \(line)")
+            #expect(inbound["largestNetworkGapMilliseconds"] as? Double ?? .infinity <= 20, "\(direction): \(line)")
+        }
+    }
+
     @Test("Without overlap connections survive, and go on from the new address")
     func withoutOverlap() throws {
         let lab = try Lab.shared

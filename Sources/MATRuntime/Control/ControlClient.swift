@@ -57,7 +57,7 @@ public enum ControlClient {
                     throw ControlError(
                         "\(daemon) isn't running (nobody serves the socket at \(path)); start it with systemctl start \(daemon)")
                 case EACCES, EPERM:
-                    throw ControlError("permission denied at \(path): run as root or join group \(groupName(of: path))")
+                    throw ControlError("permission denied at \(path): run as root, or \(groupRemedy(of: path, daemon))")
                 case let number:
                     throw ControlError("can't reach \(daemon) at \(path): \(UnixSocket.reason(number))")
                 }
@@ -68,17 +68,18 @@ public enum ControlClient {
         }
     }
 
-    /// The group a user has to join: the one the socket belongs to, unless that is root's own.
-    private static func groupName(of path: String) -> String {
+    /// How a user gets access without being root: through the group the socket belongs to, unless that is root's own.
+    private static func groupRemedy(of path: String, _ daemon: String) -> String {
+        let configure = "set control-group in \(daemon)'s configuration to a group of yours"
         var status = stat()
-        guard lstat(path, &status) == 0, status.st_gid != 0 else { return "mat" }
+        guard lstat(path, &status) == 0, status.st_gid != 0 else { return configure }
         var entry = group()
         var found: UnsafeMutablePointer<group>?
         var buffer = [CChar](repeating: 0, count: 65536)
         guard getgrgid_r(status.st_gid, &entry, &buffer, buffer.count, &found) == 0, found != nil, let name = entry.gr_name else {
-            return "mat"
+            return configure
         }
-        return String(cString: name)
+        return "join group \(String(cString: name))"
     }
 
     private static func send(_ bytes: [UInt8], _ descriptor: Int32, _ daemon: String, _ deadline: MonotonicTime)
