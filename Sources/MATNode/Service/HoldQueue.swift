@@ -2,16 +2,27 @@ import IMTKernel
 import MATSignal
 
 /// Packets that wait for a decision, by whom they wait for. Bounded in number and age; beyond a bound the oldest goes, as
-/// in any queue of a network.
+/// in any queue of a network, but of the flow that has the most: a stream of datagrams must not push out the one segment
+/// whose retransmission brings a TCP connection back after a handover.
 struct HoldQueue<Key: Hashable> {
     /// Of all keys together: protocol.md section 7 allows 4,096 held packets.
     static var packetsMax: Int { 4096 }
-    /// Of one key: a full initial window several times over.
-    static var packetsPerKeyMax: Int { 64 }
+    /// Of one key, all flows together.
+    static var packetsPerKeyMax: Int { 256 }
+    /// Of one flow: a full initial window several times over.
+    static var packetsPerFlowMax: Int { 64 }
 
     private struct Held {
         let packet: HeldPacket
         let since: MonotonicTime
+
+        var flow: Flow { Flow(protocolNumber: packet.protocolNumber, sourcePort: packet.sourcePort, destinationPort: packet.destinationPort) }
+    }
+
+    private struct Flow: Hashable {
+        let protocolNumber: UInt8
+        let sourcePort: UInt16?
+        let destinationPort: UInt16?
     }
 
     private var packets: [Key: [Held]] = [:]
@@ -25,15 +36,25 @@ struct HoldQueue<Key: Hashable> {
     var keys: [Key] { Array(packets.keys) }
 
     mutating func hold(_ packet: HeldPacket, for key: Key, now: MonotonicTime) {
-        if packets[key]?.count ?? 0 >= Self.packetsPerKeyMax {
-            packets[key]?.removeFirst()
-            count -= 1
-            dropped += 1
+        let held = Held(packet: packet, since: now)
+        let ofFlow = packets[key]?.count { $0.flow == held.flow } ?? 0
+        if ofFlow >= Self.packetsPerFlowMax {
+            dropOldest(of: held.flow, key)
+        } else if packets[key]?.count ?? 0 >= Self.packetsPerKeyMax {
+            let counts = Dictionary(grouping: packets[key] ?? [], by: \.flow).mapValues(\.count)
+            if let largest = counts.max(by: { $0.value < $1.value }) { dropOldest(of: largest.key, key) }
         } else if count >= Self.packetsMax {
             dropOldestKey()
         }
-        packets[key, default: []].append(Held(packet: packet, since: now))
+        packets[key, default: []].append(held)
         count += 1
+    }
+
+    private mutating func dropOldest(of flow: Flow, _ key: Key) {
+        guard let index = packets[key]?.firstIndex(where: { $0.flow == flow }) else { return }
+        packets[key]?.remove(at: index)
+        count -= 1
+        dropped += 1
     }
 
     /// Takes out the packets of a key that are young enough to be of use.
