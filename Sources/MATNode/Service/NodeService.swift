@@ -31,7 +31,7 @@ public final class NodeService {
     private var isPerforming = false
     private(set) var repairs: UInt64 = 0
     private(set) var peerCounters: [HomePair: PeerCounters] = [:]
-    /// Called with every stage of the life: `mat status --wait` and systemd want to know.
+    /// Called once the service has ended and the kernel's state is removed or left, as configured.
     public var onStopped: () -> Void = {}
 
     private struct InboundKey: Hashable {
