@@ -3,12 +3,17 @@ import MATSignal
 /// One change of what the kernel translates, routes or lets pass. A list of them is committed as one transaction.
 public enum IMTChange: Hashable, Sendable {
     /// Packets between the two HoAs leave between the two MoAs; adds or replaces. The route to the peer's HoA that
-    /// mirrors the kernel's route from the own MoA to the peer's MoA comes with it. All four addresses are of one family.
+    /// mirrors the way from the own MoA to the peer's MoA comes with it. All four addresses are of one family.
     case setOutbound(HomePair, MobilePair)
     case removeOutbound(HomePair)
-    /// Packets that arrive between the two MoAs are delivered between the two HoAs; adds or replaces.
-    case setInbound(MobilePair, HomePair)
-    case removeInbound(MobilePair)
+    /// Whatever left from one own MoA now leaves from the other, routes included: one step, whatever the number of peers.
+    case moveOutbound(from: MobileAddress, to: MobileAddress)
+    /// Packets that arrive at this own MoA are for this own HoA; adds or replaces. Those of unknown sources are questioned.
+    case setOwn(MobileAddress, HomeAddress)
+    case removeOwn(MobileAddress)
+    /// Packets that arrive from this MoA at any MoA of the pair's own HoA are the pair's peer's; adds or replaces.
+    case setInbound(peer: MobileAddress, HomePair)
+    case removeInbound(peer: MobileAddress, own: HomeAddress)
     /// The address is no MAT node's HoA, as far as is known now: traffic to it leaves by the main routing table, and packets
     /// from it pass without a question, until removed or for the time given.
     case setPlain(IPAddress, lifetime: Duration)

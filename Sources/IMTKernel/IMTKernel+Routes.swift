@@ -1,3 +1,4 @@
+import Glibc
 import MATRuntime
 import MATSignal
 
@@ -52,24 +53,37 @@ extension IMTKernel {
     // MARK: Routes
 
     /// Reads what is there and makes all routes and rules what they should be.
-    /// - Parameter readBack: whether the kernel may have withdrawn some: it does when a link goes down.
-    func synchroniseRoutes(readBack: Bool) throws(KernelError) {
-        if readBack {
+    /// - Parameter readBack: which routes the kernel may have withdrawn.
+    func synchroniseRoutes(readBack: ReadBack) throws(KernelError) {
+        switch readBack {
+        case .nothing: break
+        case .links:
+            // With a link go the routes over it. Those that name no link stay, and they may be a hundred thousand.
+            installedRoutes = installedRoutes.filter { $0.value.kind == .throwing }
+            try readRoutes(kind: .unicast)
+        case .everything:
             installedRoutes = [:]
-            for isIPv4 in [true, false] {
-                for route in try routes.routes(table: nil, isIPv4: isIPv4) { installedRoutes[route.key] = route }
-            }
+            try readRoutes(kind: nil)
         }
-        // Link tables and rules first: the mirrored routes are looked up through them.
-        try writeRoutes()
+        choosePrimaries()
         mirrorPeers()
         try writeRoutes()
+    }
+
+    enum ReadBack {
+        case nothing, links, everything
+    }
+
+    private func readRoutes(kind: KernelRoute.Kind?) throws(KernelError) {
+        for isIPv4 in [true, false] {
+            for route in try routes.routes(table: nil, isIPv4: isIPv4, kind: kind) { installedRoutes[route.key] = route }
+        }
     }
 
     private var plan: RoutePlan {
         RoutePlan(
             configuration: configuration, tables: linkTables, locators: locators, deviceIndex: device?.index ?? 0,
-            plain: tables.model.plain, homes: usableHomes)
+            plain: tables.model.plain, homes: usableHomes, primaries: Array(primaries.values))
     }
 
     /// Writes the difference between what should be and what is known to be.
@@ -77,7 +91,7 @@ extension IMTKernel {
         guard device != nil else { return }
         let plan = plan
         var wanted: [KernelRoute.Key: KernelRoute] = [:]
-        for route in plan.linkRoutes() + plan.captureRoutes() { wanted[route.key] = route }
+        for route in plan.linkRoutes() + plan.captureRoutes() + plan.pathRoutes() { wanted[route.key] = route }
         for route in peerRoutes.values { wanted[route.key] = route }
         let rules = plan.rules()
         var changes: [RouteSocket.Change] = []
@@ -91,29 +105,73 @@ extension IMTKernel {
         try apply(changes, leading: wanted, rules)
     }
 
-    /// Likewise, but looks only at the capture table's host routes to these addresses.
+    /// Likewise, but looks only at the host routes to these addresses.
     func writeRoutes(to addresses: Set<IPAddress>) throws(KernelError) {
         guard device != nil else { return }
         var narrow = plan
         narrow.plain.formIntersection(addresses)
         var wanted: [KernelRoute.Key: KernelRoute] = [:]
-        for route in narrow.captureRoutes() { wanted[route.key] = route }
+        for route in narrow.captureRoutes() + narrow.pathRoutes() { wanted[route.key] = route }
         var changes: [RouteSocket.Change] = []
-        var installed = installedRoutes
         for address in addresses {
-            let key = KernelRoute.Key(
-                table: configuration.routingTable, destination: IPPrefix(address), priority: KernelRoute.ownPriority)
-            let route = peerRoutes[HomeAddress(address)] ?? wanted[key]
-            guard route != installedRoutes[key] else { continue }
-            if let route {
-                changes.append(.setRoute(route))
-            } else if let old = installedRoutes[key] {
-                changes.append(.deleteRoute(old))
+            for table in [configuration.routingTable, RoutePlan.pathTable(configuration)] {
+                let key = KernelRoute.Key(table: table, destination: IPPrefix(address), priority: KernelRoute.ownPriority)
+                let peer = table == configuration.routingTable ? peerRoutes[HomeAddress(address)] : nil
+                note(peer ?? wanted[key], at: key, &changes)
             }
-            installed[key] = route
         }
+        try carryOut(changes)
+    }
+
+    /// Makes the path table what it should be.
+    func writePath() throws(KernelError) {
+        guard device != nil else { return }
+        let table = RoutePlan.pathTable(configuration)
+        var changes: [RouteSocket.Change] = []
+        var wanted: Set<KernelRoute.Key> = []
+        for route in plan.pathRoutes() {
+            wanted.insert(route.key)
+            note(route, at: route.key, &changes)
+        }
+        for key in installedRoutes.keys where key.table == table && !wanted.contains(key) { note(nil, at: key, &changes) }
+        try carryOut(changes)
+    }
+
+    /// Writes the routes of these peers, as `peerRoutes` has them now.
+    func writePeers(_ peers: some Sequence<HomeAddress>) throws(KernelError) {
+        guard device != nil else { return }
+        var changes: [RouteSocket.Change] = []
+        for peer in peers {
+            let destination = IPPrefix(peer.address)
+            let key = KernelRoute.Key(table: configuration.routingTable, destination: destination, priority: KernelRoute.ownPriority)
+            let plain = tables.model.plain.contains(peer.address)
+                ? KernelRoute(table: configuration.routingTable, destination: destination, kind: .throwing) : nil
+            note(peerRoutes[peer] ?? plain, at: key, &changes)
+        }
+        try carryOut(changes)
+    }
+
+    /// Collects the change that makes the route of this key what is wanted, if it is not so already.
+    private func note(_ wanted: KernelRoute?, at key: KernelRoute.Key, _ changes: inout [RouteSocket.Change]) {
+        let installed = installedRoutes[key]
+        guard wanted != installed else { return }
+        if let wanted {
+            changes.append(.setRoute(wanted))
+        } else if let installed {
+            changes.append(.deleteRoute(installed))
+        }
+    }
+
+    private func carryOut(_ changes: [RouteSocket.Change]) throws(KernelError) {
         guard !changes.isEmpty else { return }
-        try apply(changes, leading: installed, installedRules)
+        for change in changes {
+            switch change {
+            case .setRoute(let route): installedRoutes[route.key] = route
+            case .deleteRoute(let route): installedRoutes[route.key] = nil
+            default: break
+            }
+        }
+        report(try routes.apply(changes))
     }
 
     /// Makes the changes and notes what is there afterwards.
@@ -123,12 +181,16 @@ extension IMTKernel {
         let refused = try routes.apply(changes)
         installedRoutes = wanted
         installedRules = rules
+        report(refused)
+    }
+
+    private func report(_ refused: [(change: RouteSocket.Change, error: KernelError)]) {
         for (change, error) in refused {
             switch change {
             case .setRoute(let route):
                 installedRoutes[route.key] = nil
                 // The device is going down under us; the event that says so is on its way.
-                if error.errno == 100 || error.errno == 19 || error.errno == 101 { continue }
+                if error.errno == ENETDOWN || error.errno == ENODEV || error.errno == ENETUNREACH { continue }
             case .addRule(let rule): installedRules.remove(rule)
             default: break
             }
@@ -147,41 +209,89 @@ extension IMTKernel {
     )? {
         for own in configuration.homeAddresses {
             let pair = HomePair(own: own, peer: peer)
-            if let mobile = model.outbound[pair] { return (pair, mobile) }
+            if let mobile = model.outbound(pair) { return (pair, mobile) }
         }
         return nil
     }
 
-    /// Makes the route to a peer's HoA what the kernel would choose for its MoA.
-    func mirror(_ peer: HomeAddress) {
-        peerRoutes[peer] = nil
-        guard let (home, mobile) = Self.pair(of: peer, in: tables.model, configuration), usableHomes.contains(home.own.address)
-        else { return }
-        guard
-            let route = try? routes.lookUp(from: mobile.own.address, to: mobile.peer.address, mark: configuration.mark),
-            route.interfaceIndex != device?.index, leavesByOwnLink(route, mobile.own.address)
-        else { return }
-        // A peer on the link itself has no gateway, but its neighbour entry is its MoA's: a released packet has its next hop
-        // fixed before translation (FLOWI_FLAG_KNOWN_NH of raw sockets), and nobody answers for the HoA on that link.
-        let neighbour = mobile.peer.address == peer.address ? nil : mobile.peer.address
-        peerRoutes[peer] = KernelRoute(
-            table: configuration.routingTable, destination: IPPrefix(peer.address), gateway: route.gateway ?? neighbour,
-            interfaceIndex: route.interfaceIndex, source: home.own.address, mtu: route.mtu)
-    }
-
-    /// A MoA stays configured when its link goes down, and the look-up then falls through to another link, whose network has
-    /// no way back to that MoA. Such a peer's packets are held instead. A MoA that is also a HoA belongs to the host rather
-    /// than to a link: there the main table decides.
-    private func leavesByOwnLink(_ route: KernelRoute, _ moa: IPAddress) -> Bool {
-        if configuration.homeAddresses.contains(where: { $0.address == moa }) { return true }
-        return linkTables.addresses.contains { state in
-            state.address == moa && state.interfaceIndex == route.interfaceIndex
-                && linkTables.links[state.interfaceIndex]?.isUp == true
+    /// Makes the route to a peer's HoA what the main table says of the way to its MoA.
+    func mirror(_ peer: HomeAddress, _ plan: RoutePlan) {
+        guard let (home, mobile) = Self.pair(of: peer, in: tables.model, configuration), usableHomes.contains(home.own.address) else {
+            peerRoutes[peer] = nil
+            return
         }
+        peerRoutes[peer] = plan.peerRoute(to: peer, own: home.own, over: mobile)
     }
 
-    func mirrorPeers() {
-        for peer in Set(tables.model.outbound.keys.map(\.peer)).union(peerRoutes.keys) { mirror(peer) }
+    func mirror(_ peers: some Sequence<HomeAddress>) {
+        let plan = plan
+        for peer in peers { mirror(peer, plan) }
+    }
+
+    func mirrorPeers() { mirror(Set(tables.model.departures.keys.map(\.peer)).union(peerRoutes.keys)) }
+
+    /// Whether the peer's route leads out of a link now.
+    func hasWay(to peer: HomeAddress) -> Bool {
+        guard let route = peerRoutes[peer] else { return false }
+        if route.kind == .unicast { return true }
+        return primaries[peer.isIPv4].map { plan.defaultRoute(from: $0) != nil } ?? false
+    }
+
+    // MARK: The path that most peers share
+
+    /// How much larger another own MoA's share must be before it becomes the shared path: those left behind get routes of their own.
+    private static let majority = 8
+
+    /// Makes the own MoA that most peers leave from the shared path, unless the present one is still used by many.
+    /// - Returns: the families that got another one.
+    @discardableResult
+    func choosePrimaries() -> [Bool] {
+        let counts = tables.model.departuresCount
+        var changed: [Bool] = []
+        for isIPv4 in [true, false] {
+            // Of equal ones the same each time.
+            guard let best = counts.filter({ $0.key.isIPv4 == isIPv4 }).max(by: { ($0.value, $1.key) < ($1.value, $0.key) }) else { continue }
+            if let present = primaries[isIPv4] {
+                if present == best.key || (counts[present] ?? 0) * Self.majority > best.value { continue }
+            }
+            primaries[isIPv4] = best.key
+            changed.append(isIPv4)
+        }
+        return changed
+    }
+
+    /// Another own MoA has become the shared path, or the MoA of the shared path was exchanged.
+    ///
+    /// Three steps, none of which leaves a peer with a wrong way: peers that stay behind get their own routes, the shared route
+    /// changes, and then those that now share it give up theirs. The last may be many and makes no difference to a packet, so
+    /// it is done in portions.
+    func pathsChanged() throws(KernelError) {
+        let before = peerRoutes
+        mirrorPeers()
+        var leaving: [HomeAddress] = []
+        var joining: [HomeAddress] = []
+        for (peer, route) in peerRoutes where before[peer] != route {
+            if route.kind == .unicast { leaving.append(peer) } else { joining.append(peer) }
+        }
+        for peer in before.keys where peerRoutes[peer] == nil { leaving.append(peer) }
+        try writePeers(leaving)
+        try writePath()
+        lateRoutes += joining
+        try writeLateRoutes()
+    }
+
+    private static let lateRoutesAtOnce = 1024
+    private static let lateRoutesPause: Duration = .milliseconds(5)
+
+    private func writeLateRoutes() throws(KernelError) {
+        try writePeers(lateRoutes.suffix(Self.lateRoutesAtOnce))
+        lateRoutes.removeLast(min(lateRoutes.count, Self.lateRoutesAtOnce))
+        guard !lateRoutes.isEmpty, lateRoutesTimer == nil else { return }
+        lateRoutesTimer = loop.schedule(after: Self.lateRoutesPause) { [weak self] in
+            guard let self else { return }
+            lateRoutesTimer = nil
+            do throws(KernelError) { try writeLateRoutes() } catch { onEvent(.failed(error)) }
+        }
     }
 
     // MARK: Events
@@ -202,7 +312,7 @@ extension IMTKernel {
                 wanted.homes = homes
                 _ = try tables.commit(wanted)
             }
-            try synchroniseRoutes(readBack: true)
+            try synchroniseRoutes(readBack: .links)
         } catch {
             onEvent(.failed(error))
         }

@@ -37,6 +37,11 @@ public final class IMTKernel {
     var peerRoutes: [HomeAddress: KernelRoute] = [:]
     var installedRoutes: [KernelRoute.Key: KernelRoute] = [:]
     var installedRules: Set<KernelRule> = []
+    /// By family (IPv4: true), the own MoA whose default route most peers share; see `RoutePlan`.
+    var primaries: [Bool: MobileAddress] = [:]
+    /// Peers whose own routes are to be given up for the shared one, when there is time.
+    var lateRoutes: [HomeAddress] = []
+    var lateRoutesTimer: TimerID?
 
     /// Opens what is needed to talk to the kernel; changes nothing yet.
     /// - Throws: an impossible configuration, or missing privileges.
@@ -65,7 +70,8 @@ public final class IMTKernel {
             throw error
         }
         return AdoptedState(
-            adopted: adopted, outbound: tables.model.outbound, inbound: tables.model.inbound, plain: tables.model.plain)
+            adopted: adopted, outbound: tables.model.outbound, inbound: tables.model.inbound, own: tables.model.own,
+            plain: tables.model.plain)
     }
 
     private func begin(adopting: Bool) throws(KernelError) {
@@ -77,14 +83,13 @@ public final class IMTKernel {
         try placeHomes(retire: true)
         var model = tables.model
         model.homes = unhomed()
-        model.mapped = Set(model.outbound.keys)
         try tables.install(model)
         installedRules = try routes.rules()
-        locators = linkTables.snapshot(without: device.name).addresses.filter { model.locators.contains($0.address) }
+        locators = linkTables.snapshot(without: device.name).addresses.filter { model.own[MobileAddress($0.address)] != nil }
         let until = SystemClock.now().monotonic + Self.adoptedPlainLifetime
         for address in model.plain { plainUntil[address] = until }
         armPlainTimer()
-        try synchroniseRoutes(readBack: true)
+        try synchroniseRoutes(readBack: .everything)
         hold = try HoldListener(loop: loop, group: configuration.nflogGroup) { [unowned self] in onEvent(.heldInbound($0)) }
         linkMonitor = try LinkMonitor(loop: loop) { [unowned self] in linksChanged() }
         rulesetMonitor = try RulesetMonitor(loop: loop) { [unowned self] in rulesetRemoved() }
@@ -132,6 +137,8 @@ public final class IMTKernel {
     private func detach() {
         if let plainTimer { loop.cancel(plainTimer) }
         plainTimer = nil
+        if let lateRoutesTimer { loop.cancel(lateRoutesTimer) }
+        lateRoutesTimer = nil
         if let device { loop.unwatch(device.descriptor) }
         hold?.stop()
         hold = nil
@@ -148,39 +155,60 @@ public final class IMTKernel {
     /// A peer without a route to its MoA (its link is down) is no error: its traffic is held until there is one.
     /// - Throws: what the kernel refused. Nothing is applied then, and what is known of the kernel's state has been read anew.
     public func commit(_ changes: [IMTChange]) throws(KernelError) {
-        var wanted = tables.model
-        try wanted.apply(changes)
         let touched = TouchedKeys(changes)
         let peers = Set(touched.homes.map(\.peer))
         // A removed peer's route goes first, so that its packets fall into the device rather than out of a link as they are.
-        let leaving = peers.filter { peerRoutes[$0] != nil && Self.pair(of: $0, in: wanted, configuration) == nil }
+        let leaving = leavingPeers(changes)
         if !leaving.isEmpty {
             for peer in leaving { peerRoutes[peer] = nil }
-            try writeRoutes(to: Set(leaving.map(\.address)))
+            try writePeers(leaving)
         }
         do throws(KernelError) {
-            if try tables.commit(wanted, touched: touched) {
+            if try tables.commit(changes, touched) {
                 onEvent(.repaired("the nftables tables had been removed; installed again"))
             }
         } catch {
-            try? synchroniseRoutes(readBack: true)
+            try? synchroniseRoutes(readBack: .everything)
             throw error
         }
         notePlain(changes)
-        for peer in peers { mirror(peer) }
-        try writeRoutes(to: touched.addresses)
+        if !choosePrimaries().isEmpty || touched.moves {
+            // After a move nobody stays behind for whom the shared route would have to wait.
+            if touched.moves { try writePath() }
+            try pathsChanged()
+            try writeRoutes(to: touched.addresses)
+        } else {
+            mirror(peers)
+            try writeRoutes(to: touched.addresses)
+        }
     }
 
-    /// Tells which addresses are the node's MoAs: packets to them are questioned, and each is used over its own link.
+    /// Peers that have an entry now and won't have one after these changes.
+    private func leavingPeers(_ changes: [IMTChange]) -> Set<HomeAddress> {
+        var entries: [HomePair: Bool] = [:]
+        for change in changes {
+            switch change {
+            case .setOutbound(let home, _): entries[home] = true
+            case .removeOutbound(let home): entries[home] = false
+            default: break
+            }
+        }
+        let kept = Set(entries.filter(\.value).keys.map(\.peer))
+        let gone = Set(entries.filter { !$0.value }.keys.map(\.peer)).subtracting(kept)
+        return gone.filter { peer in
+            guard peerRoutes[peer] != nil else { return false }
+            let pairs = configuration.homeAddresses.map { HomePair(own: $0, peer: peer) }
+            return !pairs.contains { tables.model.departures[$0] != nil && entries[$0] != false }
+        }
+    }
+
+    /// Tells which addresses are the node's MoAs, so that each is used over its own link.
     public func setOwnLocators(_ addresses: [LocalAddress]) throws(KernelError) {
         guard addresses.count <= TranslationRuleset.locatorsMax else {
             throw .invalid("set the own MoAs", "\(addresses.count) of them, at most \(TranslationRuleset.locatorsMax)")
         }
         locators = addresses
-        var wanted = tables.model
-        wanted.locators = Set(addresses.map(\.address))
-        if try tables.commit(wanted) { onEvent(.repaired("the nftables tables had been removed; installed again")) }
-        try synchroniseRoutes(readBack: false)
+        try synchroniseRoutes(readBack: .nothing)
     }
 
     /// Replaces the destinations that are never captured and the sources that are never questioned.
@@ -197,17 +225,15 @@ public final class IMTKernel {
     /// Reads the kernel's maps back and makes them what the agent expects, in one transaction.
     /// - Returns: how many entries had drifted.
     @discardableResult
-    public func reconcile(outbound: [HomePair: MobilePair], inbound: [MobilePair: HomePair]) throws(KernelError) -> Int {
+    public func reconcile(outbound: [HomePair: MobilePair], inbound: [Arrival: HomeAddress]) throws(KernelError) -> Int {
         try tables.resynchronise()
         var wanted = tables.model
-        wanted.outbound = outbound
-        wanted.inbound = inbound
-        wanted.mapped = Set(outbound.keys)
-        let maps = [true, false].flatMap { wanted.differences(from: tables.model, isIPv4: $0) }
-            .filter { $0.set == TranslationRuleset.out || $0.set == TranslationRuleset.into }
-        let drift = maps.reduce(0) { sum, set in sum + Set(set.removed.map(\.key) + set.added.map(\.key)).count }
+        try wanted.replace(outbound: outbound, inbound: inbound)
+        let drift = [true, false].flatMap { wanted.differences(from: tables.model, isIPv4: $0) }
+            .filter { $0.set.hasPrefix("out") || $0.set.hasPrefix("in_") }
+            .reduce(0) { sum, set in sum + Set(set.removed.map(\.key) + set.added.map(\.key)).count }
         _ = try tables.commit(wanted)
-        try synchroniseRoutes(readBack: true)
+        try synchroniseRoutes(readBack: .everything)
         return drift
     }
 
@@ -217,7 +243,7 @@ public final class IMTKernel {
     /// gateway not known yet; a packet released then would come back as held, again and again.
     public func canLeave(to destination: IPAddress) -> Bool {
         let peer = HomeAddress(destination)
-        return peerRoutes[peer] != nil || Self.pair(of: peer, in: tables.model, configuration) == nil
+        return hasWay(to: peer) || Self.pair(of: peer, in: tables.model, configuration) == nil
     }
 
     /// Whether the address is the HoA of a peer that has an entry.
@@ -259,5 +285,5 @@ public final class IMTKernel {
 
     /// Entries in the kernel as this process last knew them.
     public var outbound: [HomePair: MobilePair] { tables.model.outbound }
-    public var inbound: [MobilePair: HomePair] { tables.model.inbound }
+    public var inbound: [Arrival: HomeAddress] { tables.model.inbound }
 }

@@ -4,7 +4,8 @@ import MATSignal
 /// What the kernel holds, as far as a node's core decides it: the two maps, the plain addresses, and their meaning for a packet.
 public struct ModelIMT: Sendable {
     public private(set) var outbound: [HomePair: MobilePair] = [:]
-    public private(set) var inbound: [MobilePair: HomePair] = [:]
+    public private(set) var own: [MobileAddress: HomeAddress] = [:]
+    public private(set) var arrivals: [Arrival: HomeAddress] = [:]
     private var plainUntil: [IPAddress: MonotonicTime] = [:]
     /// Changes that a kernel would refuse, or that can't be meant.
     public private(set) var violations: [String] = []
@@ -19,10 +20,16 @@ public struct ModelIMT: Sendable {
                 check(home, mobile)
                 outbound[home] = mobile
             case .removeOutbound(let home): outbound[home] = nil
-            case .setInbound(let mobile, let home):
-                check(home, mobile)
-                inbound[mobile] = home
-            case .removeInbound(let mobile): inbound[mobile] = nil
+            case .moveOutbound(let from, let to):
+                for (home, mobile) in outbound where mobile.own == from { outbound[home] = MobilePair(own: to, peer: mobile.peer) }
+            case .setOwn(let moa, let hoa):
+                if moa.isIPv4 != hoa.isIPv4 { violations.append("\(moa) of \(hoa) mixes IPv4 and IPv6") }
+                own[moa] = hoa
+            case .removeOwn(let moa): own[moa] = nil
+            case .setInbound(let moa, let home):
+                if moa.isIPv4 != home.own.isIPv4 { violations.append("\(home) from \(moa) mixes IPv4 and IPv6") }
+                arrivals[Arrival(peer: moa, own: home.own)] = home.peer
+            case .removeInbound(let moa, let own): arrivals[Arrival(peer: moa, own: own)] = nil
             case .setPlain(let address, let lifetime): plainUntil[address] = now + lifetime
             case .removePlain(let address): plainUntil[address] = nil
             }
@@ -39,9 +46,27 @@ public struct ModelIMT: Sendable {
 
     public func isPlain(_ address: IPAddress, now: MonotonicTime) -> Bool { plainUntil[address].map { $0 > now } ?? false }
 
+    /// Which pairs of addresses on the wire are translated on arrival, and to whom.
+    public var inbound: [MobilePair: HomePair] {
+        var result: [MobilePair: HomePair] = [:]
+        for (moa, hoa) in own {
+            for (arrival, peer) in arrivals where arrival.own == hoa {
+                result[MobilePair(own: moa, peer: arrival.peer)] = HomePair(own: hoa, peer: peer)
+            }
+        }
+        return result
+    }
+
+    /// Whom a packet is from and for, if it is translated.
+    public func home(of mobile: MobilePair) -> HomePair? {
+        guard let hoa = own[mobile.own], let peer = arrivals[Arrival(peer: mobile.peer, own: hoa)] else { return nil }
+        return HomePair(own: hoa, peer: peer)
+    }
+
     /// What an earlier run left behind.
-    public mutating func adopt(outbound: [HomePair: MobilePair], inbound: [MobilePair: HomePair]) {
+    public mutating func adopt(outbound: [HomePair: MobilePair], arrivals: [Arrival: HomeAddress], own: [MobileAddress: HomeAddress]) {
         self.outbound = outbound
-        self.inbound = inbound
+        self.arrivals = arrivals
+        self.own = own
     }
 }

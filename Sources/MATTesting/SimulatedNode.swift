@@ -116,8 +116,8 @@ public final class SimulatedNode: SimulatedHost {
         configuration.cookieSecret = network.random.octets(16)
         core = Self.makeCore(configuration, network)
         isUp = true
-        let (outbound, inbound) = (imt.outbound, imt.inbound)
-        decide { core, now in core.adopted(outbound: outbound, inbound: inbound, now: now) }
+        let (outbound, inbound, own) = (imt.outbound, imt.arrivals, imt.own)
+        decide { core, now in core.adopted(outbound: outbound, inbound: inbound, own: own, now: now) }
         move(to: locators.map(\.moa.address))
     }
 
@@ -142,7 +142,7 @@ public final class SimulatedNode: SimulatedHost {
     }
 
     private func take(_ packet: UserPacket, from source: IPAddress, to own: IPAddress, isReleased: Bool) {
-        if let home = imt.inbound[MobilePair(own: MobileAddress(own), peer: MobileAddress(source))] {
+        if let home = imt.home(of: MobilePair(own: MobileAddress(own), peer: MobileAddress(source))) {
             counts[home.peer, default: 0] += 1
             delivered.append(Delivery(packet: packet, from: home.peer, at: network.time))
         } else if isReleased || imt.isPlain(source, now: network.time) {

@@ -238,8 +238,8 @@ struct HoldTests {
         try net.mapBoth()
         #expect(net.mn.namespace.attempt("ping -n -c 1 -W 1 198.51.100.1").status == 0)
         let c = Self.cases[0]
-        let pair = MobilePair(own: MobileAddress(try address(c.peerMoA)), peer: MobileAddress(try address(c.newMoA)))
-        try net.cn.ask { try $0.commit([.removeInbound(pair)]) }
+        let (newMoA, hoa) = (MobileAddress(try address(c.newMoA)), HomeAddress(try address(c.peer)))
+        try net.cn.ask { try $0.commit([.removeInbound(peer: newMoA, own: hoa)]) }
         let (client, server, _) = try connectTCP(net, to: c.peer, port: 5010)
         try net.mn.map(c.own, c.peer, over: c.newMoA, c.peerMoA)
         try client.send([2])

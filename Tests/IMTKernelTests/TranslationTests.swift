@@ -24,7 +24,8 @@ struct TranslationTests {
         #expect(net.mn.failures.isEmpty && net.cn.failures.isEmpty, "\(net.mn.failures) \(net.cn.failures)")
         let counters = try net.mn.ask { try $0.peerCounters() }
         #expect(counters.count == 2)
-        for counter in counters.values { #expect(counter.packetsOut == 6 && counter.packetsIn == 6) }
+        // Where connections are tracked, source NAT looks up the first packet of each once more.
+        for counter in counters.values { #expect((6...7).contains(counter.packetsOut) && counter.packetsIn == 6, "\(counter)") }
     }
 
     @Test("UDP and TCP between HoAs show only MoAs on the wire, and HoAs to the sockets")
@@ -177,8 +178,11 @@ struct TranslationTests {
         let net = try Topology()
         try net.mapBoth()
         let text = try net.mn.namespace.run("nft list ruleset")
-        #expect(text.contains("192.0.2.1 . 198.51.100.1") && text.contains(": 10.1.0.2 . 10.9.0.2"))
-        #expect(text.contains("2001:db8:a::1 . 2001:db8:b::1") && text.contains(": 2001:db8:1::2 . 2001:db8:9::2"))
-        #expect(text.contains("type ipv4_addr . ipv4_addr : ipv4_addr . ipv4_addr"))
+        // Each path by its ends, each peer by its HoA and MoA, each own MoA by its HoA.
+        for line in [
+            "0x00000001 : 192.0.2.1 . 10.1.0.2", "10.1.0.2 : 192.0.2.1", "ip saddr 192.0.2.1 oifname != \"mat0\"",
+            "0x00000002 : 2001:db8:a::1 . 2001:db8:1::2", "2001:db8:1::2 : 2001:db8:a::1", "map in_2001_db8_a__1", "map out2",
+        ] { #expect(text.contains(line), "\(line) in \(text)") }
+        #expect(text.contains("198.51.100.1 counter") && text.contains(": 10.9.0.2") && text.contains("2001:db8:b::1 counter"))
     }
 }

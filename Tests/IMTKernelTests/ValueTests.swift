@@ -11,10 +11,8 @@ struct ValueTests {
         // nft 'add element ip t out { 192.0.2.1 . 198.51.100.1 : 10.1.0.2 . 10.9.0.2 }', without nft's padding.
         let table = TableDefinition(isIPv4: true, name: "t", sets: [], chains: [])
         var batch = NFTBatch(firstSequence: 7)
-        let home = HomePair(own: HomeAddress(IPAddress(ipv4: 0xC000_0201)), peer: HomeAddress(IPAddress(ipv4: 0xC633_6401)))
-        let mobile = MobilePair(
-            own: MobileAddress(IPAddress(ipv4: 0x0A01_0002)), peer: MobileAddress(IPAddress(ipv4: 0x0A09_0002)))
-        batch.add([SetElement(key: home.key, data: mobile.data)], to: "out", of: table)
+        let key: [UInt8] = [192, 0, 2, 1, 198, 51, 100, 1]
+        batch.add([SetElement(key: key, data: [10, 1, 0, 2, 10, 9, 0, 2])], to: "out", of: table)
         let bytes = batch.seal().bytes
         let element: [UInt8] = [
             0x24, 0, 0x01, 0x80,  // list item
@@ -38,22 +36,27 @@ struct ValueTests {
             .setOutbound(home, first), .setOutbound(home, second), .setPlain(IPAddress(ipv4: 9), lifetime: .seconds(1)),
         ])
         let added = model.differences(from: TranslationModel(), isIPv4: true)
-        // The entry, its key among the mapped ones, and the plain address.
+        // The entry, what its path is, and the plain address.
         #expect(added.flatMap(\.added).count == 3 && added.allSatisfy { $0.removed.isEmpty })
         var moved = model
-        try moved.apply([.setOutbound(home, first), .removeInbound(first), .removePlain(IPAddress(ipv4: 77))])
+        try moved.apply([.setOutbound(home, first), .removeInbound(peer: first.peer, own: home.own), .removePlain(IPAddress(ipv4: 77))])
         let change = moved.differences(from: model, isIPv4: true)
-        #expect(change.flatMap(\.added).count == 1 && change.flatMap(\.removed).count == 1)
+        // Another path, and neither it nor the old one was in use by anybody else.
+        #expect(change.flatMap(\.added).count == 2 && change.flatMap(\.removed).count == 2)
+        var many = model
+        try many.apply((10..<50).map { .setOutbound(HomePair(own: home.own, peer: HomeAddress(IPAddress(ipv4: $0))), second) })
+        var elsewhere = many
+        try elsewhere.apply([.moveOutbound(from: second.own, to: first.own)])
+        let step = elsewhere.differences(from: many, isIPv4: true)
+        #expect(step.flatMap(\.added).count == 1 && elsewhere.outbound.values.allSatisfy { $0.own == first.own })
         #expect(moved.differences(from: model, isIPv4: false).allSatisfy { $0.added.isEmpty && $0.removed.isEmpty })
     }
 
-    @Test("Keys and data of the maps read back to the pairs they were made of")
-    func pairs() {
-        let home = HomePair(own: HomeAddress(IPAddress(high: 1, low: 2)), peer: HomeAddress(IPAddress(high: 3, low: 4)))
-        #expect(HomePair(key: home.key) == home && HomePair(data: home.data) == home)
-        let mobile = MobilePair(own: MobileAddress(IPAddress(ipv4: 1)), peer: MobileAddress(IPAddress(ipv4: 2)))
-        #expect(MobilePair(key: mobile.key) == mobile && MobilePair(data: mobile.data) == mobile)
-        #expect(HomePair(key: [1, 2, 3]) == nil)
+    @Test("What the kernel remembers of a path reads back to it")
+    func paths() {
+        let path = DeparturePath(own: HomeAddress(IPAddress(high: 1, low: 2)), moa: MobileAddress(IPAddress(high: 3, low: 4)))
+        #expect(DeparturePath(data: path.data) == path && DeparturePath(data: [1, 2, 3]) == nil)
+        #expect(TranslationModel.number(TranslationModel.octets(7)) == 7 && TranslationModel.number([7]) == nil)
     }
 
     /// 10.0.0.1:1000 -> 10.0.0.2:2000, TCP, flags as given.
@@ -117,7 +120,7 @@ struct ValueTests {
             deviceIndex: 9, plain: [], homes: [home.address])
         let rules = plan.rules()
         #expect(rules.contains(KernelRule(isIPv4: true, priority: 6270, source: other.address, table: 6293)))
-        #expect(rules.contains(KernelRule(isIPv4: true, priority: 6281, source: moa.address, table: 6292)))
+        #expect(rules.contains(KernelRule(isIPv4: true, priority: 6282, source: moa.address, table: 6292)))
         #expect(!rules.contains { $0.priority == 6270 && $0.source == moa.address })
         #expect(!plan.captureRoutes().contains { $0.interfaceIndex == 9 })
     }

@@ -56,6 +56,7 @@ final class NodeHarness {
     var now: Now { clock.now }
     var wall: UInt64 { clock.now.wallMilliseconds }
     var pair: HomePair { HomePair(own: own.hoa, peer: peer.hoa) }
+    func arrival(_ peer: IPAddress) -> Arrival { Arrival(peer: MobileAddress(peer), own: pair.own) }
     func path(_ own: IPAddress, _ peer: IPAddress) -> MobilePair { MobilePair(own: MobileAddress(own), peer: MobileAddress(peer)) }
     var outbound: MobilePair? { imt.outbound[pair] }
 

@@ -7,7 +7,13 @@ import MATSignal
 ///     base + 1   from MoA with mark        lookup T(link)   likewise the agent's own, where the MoA is a HoA as well
 ///     base + 2   mark                      lookup main      the agent's own sockets are never captured
 ///     base + 10  iif lo                    lookup capture   local sockets: peers' routes, exceptions, the rest to mat0
-///     base + 11  from MoA that is a HoA    lookup T(link)   what capture let through
+///     base + 11  iif lo                    lookup path      peers that capture let through: the way all but a few take
+///     base + 12  from MoA that is a HoA    lookup T(link)   what both let through
+///
+/// Most peers are reached over one own MoA and its link's default route. For these the capture table says `throw`, which names no
+/// link, and the path table has the one route: when the node moves, that route changes, not theirs, and when a link goes down
+/// the kernel withdraws one route, not theirs. Others (on the link itself, over another own MoA, over a special route) have a
+/// whole route in the capture table. Plain destinations are thrown by both and follow the main table.
 struct RoutePlan {
     /// Routes of the main table copied for one link. A host with more is a router, where the rest follows the main table.
     static let routesPerLinkMax = 1024
@@ -20,6 +26,10 @@ struct RoutePlan {
     var plain: Set<IPAddress>
     /// Families whose HoA can be used.
     var homes: Set<IPAddress>
+    /// The own MoA of each family that most peers are reached from.
+    var primaries: [MobileAddress] = []
+
+    static func pathTable(_ configuration: IMTConfiguration) -> UInt32 { configuration.routingTable &+ 1 << 23 }
 
     static func linkTable(_ configuration: IMTConfiguration, _ interfaceIndex: UInt32) -> UInt32 {
         configuration.routingTable &+ interfaceIndex
@@ -31,6 +41,7 @@ struct RoutePlan {
         for isIPv4 in [true, false] {
             rules.insert(KernelRule(isIPv4: isIPv4, priority: base + 2, mark: configuration.mark, table: KernelValues.tableMain))
             rules.insert(KernelRule(isIPv4: isIPv4, priority: base + 10, fromHere: true, table: configuration.routingTable))
+            rules.insert(KernelRule(isIPv4: isIPv4, priority: base + 11, fromHere: true, table: Self.pathTable(configuration)))
         }
         let homeAddresses = Set(configuration.homeAddresses.map(\.address))
         for locator in locators {
@@ -44,7 +55,7 @@ struct RoutePlan {
             marked.priority = base + 1
             marked.mark = configuration.mark
             var late = rule
-            late.priority = base + 11
+            late.priority = base + 12
             rules.formUnion([marked, late])
         }
         return rules
@@ -82,16 +93,91 @@ struct RoutePlan {
                         table: configuration.routingTable, destination: prefix, interfaceIndex: deviceIndex, source: home.address)
                 )
             }
-            for prefix in Self.neverCaptured(isIPv4) + configuration.alwaysPlain.filter({ $0.isIPv4 == isIPv4 }) {
-                result.append(throwing(prefix))
-            }
         }
-        for address in plain { result.append(throwing(IPPrefix(address))) }
-        return result
+        return result + exceptions(table: configuration.routingTable)
     }
 
-    private func throwing(_ prefix: IPPrefix) -> KernelRoute {
-        KernelRoute(table: configuration.routingTable, destination: prefix, kind: .throwing)
+    /// The path table: for each family the route that most peers share, and the device beneath it for when there is none.
+    func pathRoutes() -> [KernelRoute] {
+        var result: [KernelRoute] = []
+        let table = Self.pathTable(configuration)
+        for isIPv4 in [true, false] {
+            guard let home = configuration.primaryHome(isIPv4: isIPv4), homes.contains(home.address) else { continue }
+            let way = primaries.first { $0.isIPv4 == isIPv4 }.flatMap { defaultRoute(from: $0) }
+            for prefix in capturedPrefixes(isIPv4) {
+                if let way {
+                    result.append(
+                        KernelRoute(
+                            table: table, destination: prefix, gateway: way.gateway, interfaceIndex: way.interfaceIndex, source: home.address,
+                            mtu: way.mtu))
+                }
+                result.append(
+                    KernelRoute(
+                        table: table, destination: prefix, interfaceIndex: deviceIndex, source: home.address,
+                        priority: KernelRoute.ownPriority + 1))
+            }
+        }
+        return result.isEmpty ? [] : result + exceptions(table: table)
+    }
+
+    /// What is never a peer, or not now.
+    private func exceptions(table: UInt32) -> [KernelRoute] {
+        let never = [true, false].filter { isIPv4 in configuration.primaryHome(isIPv4: isIPv4).map { homes.contains($0.address) } ?? false }
+            .flatMap { isIPv4 in Self.neverCaptured(isIPv4) + configuration.alwaysPlain.filter { $0.isIPv4 == isIPv4 } }
+        return (never + plain.map { IPPrefix($0) }).map { KernelRoute(table: table, destination: $0, kind: .throwing) }
+    }
+
+    // MARK: The way to a peer
+
+    /// The route to a peer's HoA: what the main table says of the way from the own MoA to the peer's MoA.
+    ///
+    /// - Returns: `nil` without a way now; the peer's packets then fall into the device and wait.
+    func peerRoute(to peer: HomeAddress, own: HomeAddress, over mobile: MobilePair) -> KernelRoute? {
+        guard let way = way(from: mobile.own, to: mobile.peer.address) else { return nil }
+        if way.destination.familyLength == 0, isWithoutNeighbours(way), primaries.contains(mobile.own), own == configuration.primaryHome(isIPv4: own.isIPv4),
+            capturedPrefixes(own.isIPv4).contains(where: { $0.contains(peer.address) })
+        {
+            return KernelRoute(table: configuration.routingTable, destination: IPPrefix(peer.address), kind: .throwing)
+        }
+        // A peer on the link itself has no gateway, but its neighbour entry is its MoA's: a released packet has its next hop
+        // fixed before translation (FLOWI_FLAG_KNOWN_NH of raw sockets), and nobody answers for the HoA on that link.
+        let neighbour = mobile.peer.address == peer.address ? nil : mobile.peer.address
+        return KernelRoute(
+            table: configuration.routingTable, destination: IPPrefix(peer.address), gateway: way.gateway ?? neighbour,
+            interfaceIndex: way.interfaceIndex, source: own.address, mtu: way.mtu)
+    }
+
+    /// Whether the next hop is the same for every destination: a gateway, or a link without neighbours (a modem's).
+    private func isWithoutNeighbours(_ route: KernelRoute) -> Bool {
+        route.gateway != nil || (tables.links[route.interfaceIndex]?.flags ?? 0) & KernelValues.flagsWithoutNeighbours != 0
+    }
+
+    func defaultRoute(from moa: MobileAddress) -> KernelRoute? {
+        best(from: moa) { $0.destination.familyLength == 0 }
+    }
+
+    /// The main table's longest match over the own MoA's link, as the kernel would find it through that link's table.
+    private func way(from moa: MobileAddress, to destination: IPAddress) -> KernelRoute? {
+        best(from: moa) { $0.destination.contains(destination) }
+    }
+
+    /// A MoA stays configured when its link goes down, and another link's network has no way back to it: only routes over its
+    /// own link count. A MoA that is also a HoA belongs to the host rather than to a link: there the main table decides.
+    private func best(from moa: MobileAddress, _ condition: (KernelRoute) -> Bool) -> KernelRoute? {
+        let isHome = configuration.homeAddresses.contains { $0.address == moa.address }
+        var found: KernelRoute?
+        for route in tables.mainRoutes where route.isIPv4 == moa.isIPv4 && route.kind == .unicast && condition(route) {
+            guard tables.links[route.interfaceIndex]?.isUp == true, route.interfaceIndex != deviceIndex else { continue }
+            guard isHome || tables.addresses.contains(where: { $0.address == moa.address && $0.interfaceIndex == route.interfaceIndex }) else {
+                continue
+            }
+            guard let known = found else {
+                found = route
+                continue
+            }
+            if (known.destination.length, route.priority) < (route.destination.length, known.priority) { found = route }
+        }
+        return found
     }
 
     private func capturedPrefixes(_ isIPv4: Bool) -> [IPPrefix] {

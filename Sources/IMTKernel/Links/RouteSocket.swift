@@ -68,12 +68,13 @@ final class RouteSocket {
     }
 
     /// Routes of one table (`nil`: all of them that are ours).
-    func routes(table: UInt32?, isIPv4: Bool) throws(KernelError) -> [KernelRoute] {
+    /// - Parameter kind: only such routes; the kernel filters, which matters with a hundred thousand of the other kind.
+    func routes(table: UInt32?, isIPv4: Bool, kind: KernelRoute.Kind? = nil) throws(KernelError) -> [KernelRoute] {
         var result: [KernelRoute] = []
         let mine: UInt8 = table == nil ? KernelValues.protocolMAT : 0
         try socket.dump(
             type: KernelValues.getRoute, operation: "list routes",
-            header: [KernelValues.family(isIPv4: isIPv4), 0, 0, 0, 0, mine, 0, 0, 0, 0, 0, 0],
+            header: [KernelValues.family(isIPv4: isIPv4), 0, 0, 0, 0, mine, 0, kind?.rawValue ?? 0, 0, 0, 0, 0],
             attributes: { if let table { $0.put(KernelValues.rtmTable, u32: table) } }, restart: { result = [] }
         ) { incoming in
             let flags = incoming.payload.count >= 12 ? incoming.payload.loadUnaligned(fromByteOffset: 8, as: UInt32.self) : 0
@@ -82,6 +83,7 @@ final class RouteSocket {
                 // Kernels that do not filter send everything.
                 if let table, route.table != table { continue }
                 if table == nil, protocolNumber != KernelValues.protocolMAT { continue }
+                if let kind, route.kind != kind { continue }
                 result.append(route)
             }
         }
@@ -97,25 +99,6 @@ final class RouteSocket {
             ) { if let rule = KernelRule.decode($0) { result.insert(rule) } }
         }
         return result
-    }
-
-    /// The kernel's own choice of route, as a socket with this mark and source address would get it.
-    /// - Returns: `nil` if there is none now.
-    func lookUp(from source: IPAddress, to destination: IPAddress, mark: UInt32) throws(KernelError) -> KernelRoute? {
-        var request = socket.writer()
-        let isIPv4 = destination.isIPv4
-        let length: UInt8 = isIPv4 ? 32 : 128
-        request.append(type: KernelValues.getRoute, flags: 0) { message in
-            message.putHeader([KernelValues.family(isIPv4: isIPv4), length, length, 0, 0, 0, 0, 0, 0, 0, 0, 0])
-            message.put(KernelValues.rtmDestination, address: destination)
-            message.put(KernelValues.rtmSource, address: source)
-            message.put(KernelValues.rtmMark, u32: mark)
-        }
-        var found: KernelRoute?
-        _ = try socket.exchange(request, operation: "look up the route from \(source) to \(destination)") { incoming in
-            if incoming.type == KernelValues.newRoute { found = KernelRoute.decode(incoming).first?.route }
-        }
-        return found.flatMap { $0.kind == .unicast && $0.interfaceIndex != 0 ? $0 : nil }
     }
 
     // MARK: Writing

@@ -57,6 +57,14 @@ struct NFTBatch: ~Copyable {
         }
     }
 
+    mutating func delete(set: SetDefinition, of table: TableDefinition) {
+        append(KernelValues.nftDeleteSet, 0, table, "delete", set.name) { message in
+            if let object = NFTSet(set, table: table.name, family: table.family) {
+                nftnl_set_nlmsg_build_payload(message, object.pointer)
+            }
+        }
+    }
+
     mutating func add(chain: ChainDefinition, to table: TableDefinition) {
         append(KernelValues.nftNewChain, KernelValues.flagCreate, table, "create chain", chain.name) { message in
             if let object = NFTChain(chain, table: table.name, family: table.family) {

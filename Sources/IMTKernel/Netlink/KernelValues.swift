@@ -54,6 +54,8 @@ enum KernelValues {
     static let linkName: UInt16 = 3, linkMTU: UInt16 = 4, linkFamilySpecific: UInt16 = 26
     static let linkInetConfiguration: UInt16 = 1, linkInet6AddressGeneration: UInt16 = 8
     static let configurationReversePath: UInt16 = 8  // IPV4_DEVCONF_RP_FILTER
+    /// IFF_POINTOPOINT and IFF_NOARP.
+    static let flagsWithoutNeighbours: UInt32 = 0x10 | 0x80
     static let flagUp: UInt32 = 0x1, flagLoopback: UInt32 = 0x8, flagRunning: UInt32 = 0x40
     static let addressAddress: UInt16 = 1, addressLocal: UInt16 = 2, addressFlags: UInt16 = 8
     static let addressNoDAD: UInt32 = 0x02, addressDADFailed: UInt32 = 0x08, addressDeprecated: UInt32 = 0x20
@@ -67,6 +69,7 @@ enum KernelValues {
     static let subsystemLog: UInt16 = 4 << 8
     static let nftNewTable: UInt16 = 0, nftGetTable: UInt16 = 1, nftDeleteTable: UInt16 = 2, nftNewChain: UInt16 = 3
     static let nftNewRule: UInt16 = 6, nftDeleteRule: UInt16 = 8, nftNewSet: UInt16 = 9, nftGetSet: UInt16 = 10
+    static let nftDeleteSet: UInt16 = 11
     static let nftNewElement: UInt16 = 12, nftGetElement: UInt16 = 13, nftDeleteElement: UInt16 = 14
     static let elementListTable: UInt16 = 1, elementListSet: UInt16 = 2, elementListElements: UInt16 = 3
     static let listElement: UInt16 = 1

@@ -1,51 +1,163 @@
 import MATSignal
 
+/// A way out that many peers may share: packets from this HoA leave from this own MoA.
+struct DeparturePath: Hashable {
+    var own: HomeAddress
+    var moa: MobileAddress
+}
+
+/// How packets to a peer leave: by the path of this number, to this MoA.
+struct Departure: Hashable {
+    var path: UInt32
+    var peer: MobileAddress
+}
+
 /// What the maps and sets of both families hold, as far as the agent decides it.
 struct TranslationModel: Equatable {
-    var outbound: [HomePair: MobilePair] = [:]
-    var inbound: [MobilePair: HomePair] = [:]
-    /// The keys of `outbound`, as source NAT's set has them.
-    var mapped: Set<HomePair> = []
+    private(set) var departures: [HomePair: Departure] = [:]
+    /// To move every peer from one own MoA to another, one path changes its MoA.
+    private(set) var paths: [UInt32: DeparturePath] = [:]
+    private(set) var inbound: [Arrival: HomeAddress] = [:]
+    private(set) var own: [MobileAddress: HomeAddress] = [:]
     var plain: Set<IPAddress> = []
-    var locators: Set<IPAddress> = []
     /// HoAs that are on no real link: from these, plain traffic needs source NAT.
     var homes: Set<IPAddress> = []
+    /// Entries of each path; one without any is given up.
+    private(set) var uses: [UInt32: Int] = [:]
 
-    /// Applies the changes in order; a later one wins.
+    // MARK: Questions
+
+    func outbound(_ home: HomePair) -> MobilePair? {
+        guard let departure = departures[home], let path = paths[departure.path] else { return nil }
+        return MobilePair(own: path.moa, peer: departure.peer)
+    }
+
+    /// All entries in the agent's terms.
+    var outbound: [HomePair: MobilePair] {
+        departures.compactMapValues { departure in paths[departure.path].map { MobilePair(own: $0.moa, peer: departure.peer) } }
+    }
+
+    /// How many entries leave from each own MoA.
+    var departuresCount: [MobileAddress: Int] {
+        var result: [MobileAddress: Int] = [:]
+        for (number, count) in uses { if let path = paths[number] { result[path.moa, default: 0] += count } }
+        return result
+    }
+
+    // MARK: Changes
+
+    /// Applies the changes in order; a later one wins. If it throws, the model is of no use any more: see `excerpt`.
     mutating func apply(_ changes: [IMTChange]) throws(KernelError) {
         for change in changes {
             switch change {
             case .setOutbound(let home, let mobile):
-                try Self.check(home, mobile)
-                outbound[home] = mobile
-                mapped.insert(home)
+                try Self.check([home.own.isIPv4, home.peer.isIPv4, mobile.own.isIPv4, mobile.peer.isIPv4], "\(home) over \(mobile)")
+                try set(home, mobile)
             case .removeOutbound(let home):
-                outbound[home] = nil
-                mapped.remove(home)
-            case .setInbound(let mobile, let home):
-                try Self.check(home, mobile)
-                inbound[mobile] = home
-            case .removeInbound(let mobile): inbound[mobile] = nil
+                if let old = departures.removeValue(forKey: home) { uses[old.path, default: 0] -= 1 }
+            case .moveOutbound(let from, let to):
+                try Self.check([from.isIPv4, to.isIPv4], "\(from) to \(to)")
+                for (number, path) in paths where path.moa == from { paths[number]?.moa = to }
+            case .setOwn(let moa, let hoa):
+                try Self.check([moa.isIPv4, hoa.isIPv4], "\(moa) of \(hoa)")
+                own[moa] = hoa
+            case .removeOwn(let moa): own[moa] = nil
+            case .setInbound(let moa, let home):
+                try Self.check([moa.isIPv4, home.own.isIPv4, home.peer.isIPv4], "\(home) from \(moa)")
+                inbound[Arrival(peer: moa, own: home.own)] = home.peer
+            case .removeInbound(let moa, let own): inbound[Arrival(peer: moa, own: own)] = nil
             case .setPlain(let address, _): plain.insert(address)
             case .removePlain(let address): plain.remove(address)
             }
         }
-        guard outbound.count <= TranslationRuleset.peersMax, inbound.count <= TranslationRuleset.peersMax else {
-            throw .invalid("commit the address mapping table", "more than \(TranslationRuleset.peersMax) entries")
+        for (number, count) in uses where count <= 0 {
+            uses[number] = nil
+            paths[number] = nil
         }
-        guard plain.count <= TranslationRuleset.plainSourcesMax else {
-            throw .invalid("commit the address mapping table", "more than \(TranslationRuleset.plainSourcesMax) plain addresses")
+        let limits: [(Int, UInt32, String)] = [
+            (departures.count, TranslationRuleset.peersMax, "outbound entries"), (inbound.count, TranslationRuleset.arrivalsMax, "inbound entries"),
+            (plain.count, TranslationRuleset.plainSourcesMax, "plain addresses"), (own.count, TranslationRuleset.locatorsMax, "own MoAs"),
+        ]
+        for (count, most, what) in limits where count > most {
+            throw .invalid("commit the address mapping table", "more than \(most) \(what)")
         }
     }
 
+    private mutating func set(_ home: HomePair, _ mobile: MobilePair) throws(KernelError) {
+        let path = DeparturePath(own: home.own, moa: mobile.own)
+        let number: UInt32
+        if let known = departures[home]?.path, paths[known] == path {
+            number = known
+        } else {
+            // The lowest, so that paths which came to mean the same run empty.
+            let same = paths.filter { $0.value == path }.keys.min()
+            guard let found = same ?? (1...TranslationRuleset.pathsMax).first(where: { paths[$0] == nil }) else {
+                throw .invalid("commit the address mapping table", "more than \(TranslationRuleset.pathsMax) own MoAs in use at a time")
+            }
+            number = found
+        }
+        paths[number] = path
+        if let old = departures.updateValue(Departure(path: number, peer: mobile.peer), forKey: home) { uses[old.path, default: 0] -= 1 }
+        uses[number, default: 0] += 1
+    }
+
     /// One header has one family: a HoA of one and a MoA of the other can't be translated into each other.
-    private static func check(_ home: HomePair, _ mobile: MobilePair) throws(KernelError) {
-        let family = home.own.isIPv4
-        guard home.peer.isIPv4 == family, mobile.own.isIPv4 == family, mobile.peer.isIPv4 == family else {
-            throw .invalid("commit the address mapping table", "\(home) over \(mobile) mixes IPv4 and IPv6")
+    private static func check(_ isIPv4: [Bool], _ what: @autoclosure () -> String) throws(KernelError) {
+        if isIPv4.contains(true), isIPv4.contains(false) {
+            throw .invalid("commit the address mapping table", "\(what()) mixes IPv4 and IPv6")
         }
     }
 }
+
+// MARK: - As read from the kernel
+
+extension TranslationModel {
+    mutating func note(_ home: HomePair, _ departure: Departure) {
+        departures[home] = departure
+        uses[departure.path, default: 0] += 1
+    }
+    mutating func note(path: UInt32, _ way: DeparturePath) { paths[path] = way }
+    mutating func note(_ arrival: Arrival, _ peer: HomeAddress) { inbound[arrival] = peer }
+    mutating func note(own moa: MobileAddress, _ hoa: HomeAddress) { own[moa] = hoa }
+
+    /// Gives up entries that nothing can leave by and paths that nothing uses: an earlier version's, or somebody's mistake.
+    mutating func dropIncomplete() {
+        departures = departures.filter { paths[$0.value.path] != nil }
+        uses = departures.values.reduce(into: [:]) { $0[$1.path, default: 0] += 1 }
+        paths = paths.filter { uses[$0.key] != nil }
+    }
+
+    /// Replaces what an agent decides about peers, and keeps the rest.
+    mutating func replace(outbound: [HomePair: MobilePair], inbound: [Arrival: HomeAddress]) throws(KernelError) {
+        self.inbound = inbound
+        let gone = departures.keys.filter { outbound[$0] == nil }
+        try apply(gone.map { .removeOutbound($0) } + outbound.map { .setOutbound($0.key, $0.value) })
+    }
+}
+
+// MARK: - Parts
+
+extension TranslationModel {
+    /// What the model holds of these keys, and all that is small anyway. To change a large model in place and still know, or go
+    /// back to, what it was.
+    func excerpt(_ touched: TouchedKeys) -> TranslationModel {
+        var part = TranslationModel()
+        for home in touched.homes { part.departures[home] = departures[home] }
+        for arrival in touched.arrivals { part.inbound[arrival] = inbound[arrival] }
+        part.plain = plain.intersection(touched.addresses)
+        (part.paths, part.uses, part.own, part.homes) = (paths, uses, own, homes)
+        return part
+    }
+
+    mutating func restore(_ part: TranslationModel, _ touched: TouchedKeys) {
+        for home in touched.homes { departures[home] = part.departures[home] }
+        for arrival in touched.arrivals { inbound[arrival] = part.inbound[arrival] }
+        plain = plain.subtracting(touched.addresses).union(part.plain)
+        (paths, uses, own, homes) = (part.paths, part.uses, part.own, part.homes)
+    }
+}
+
+// MARK: - Differences
 
 /// The elements that one set must lose and gain, of one family.
 struct SetDifference {
@@ -57,8 +169,10 @@ struct SetDifference {
 /// The keys that a list of changes concerns: a commit of one entry must not compare thousands.
 struct TouchedKeys {
     var homes: Set<HomePair> = []
-    var mobiles: Set<MobilePair> = []
+    var arrivals: Set<Arrival> = []
     var addresses: Set<IPAddress> = []
+    /// Own MoAs that entries leave from were exchanged.
+    var moves = false
 
     init(_ changes: [IMTChange]) {
         for change in changes {
@@ -66,7 +180,10 @@ struct TouchedKeys {
             case .setOutbound(let home, _), .removeOutbound(let home):
                 homes.insert(home)
                 addresses.insert(home.peer.address)
-            case .setInbound(let mobile, _), .removeInbound(let mobile): mobiles.insert(mobile)
+            case .moveOutbound: moves = true
+            case .setOwn, .removeOwn: break
+            case .setInbound(let moa, let home): arrivals.insert(Arrival(peer: moa, own: home.own))
+            case .removeInbound(let moa, let own): arrivals.insert(Arrival(peer: moa, own: own))
             case .setPlain(let address, _), .removePlain(let address): addresses.insert(address)
             }
         }
@@ -77,24 +194,38 @@ extension TranslationModel {
     /// Which elements bring a kernel that holds `old` to this model. A changed entry is removed and added in one transaction: the
     /// kernel has no other way, and no packet sees it missing.
     ///
-    /// - Parameter touched: the only keys that may differ; `nil` if any may.
+    /// - Parameter touched: the only peers and plain addresses that may differ; `nil` if any may.
     func differences(from old: TranslationModel, isIPv4: Bool, touched: TouchedKeys? = nil) -> [SetDifference] {
-        let homes = touched?.homes ?? Set(outbound.keys).union(old.outbound.keys).union(mapped).union(old.mapped)
-        let mobiles = touched?.mobiles ?? Set(inbound.keys).union(old.inbound.keys)
-        var out = SetDifference(set: TranslationRuleset.out)
-        var keys = SetDifference(set: TranslationRuleset.mapped)
-        var into = SetDifference(set: TranslationRuleset.into)
-        for home in homes where home.own.isIPv4 == isIPv4 {
-            out.note(key: home.key, old: old.outbound[home]?.data, new: outbound[home]?.data)
-            keys.note(key: home.key, old: old.mapped.contains(home) ? [] : nil, new: mapped.contains(home) ? [] : nil)
+        var out: [UInt32: SetDifference] = [:]
+        var numbers = SetDifference(set: TranslationRuleset.paths)
+        var owned = SetDifference(set: TranslationRuleset.own)
+        var into: [HomeAddress: SetDifference] = [:]
+        for home in touched?.homes ?? Set(departures.keys).union(old.departures.keys) where home.own.isIPv4 == isIPv4 {
+            let (before, after) = (old.departures[home], departures[home])
+            guard before != after else { continue }
+            let key = home.peer.address.packetOctets
+            if let before { out[before.path, default: SetDifference(out: before.path)].removed.append(SetElement(key: key)) }
+            if let after {
+                out[after.path, default: SetDifference(out: after.path)].added.append(SetElement(key: key, data: after.peer.address.packetOctets))
+            }
         }
-        for mobile in mobiles where mobile.own.isIPv4 == isIPv4 {
-            into.note(key: mobile.key, old: old.inbound[mobile]?.data, new: inbound[mobile]?.data)
+        for number in Set(paths.keys).union(old.paths.keys) {
+            let (before, after) = (old.paths[number], paths[number])
+            numbers.note(
+                key: Self.octets(number), old: before.flatMap { $0.moa.isIPv4 == isIPv4 ? $0.data : nil },
+                new: after.flatMap { $0.moa.isIPv4 == isIPv4 ? $0.data : nil })
         }
-        return [
-            out, keys, into,
+        for moa in Set(own.keys).union(old.own.keys) where moa.isIPv4 == isIPv4 {
+            owned.note(key: moa.address.packetOctets, old: old.own[moa]?.address.packetOctets, new: own[moa]?.address.packetOctets)
+        }
+        for arrival in touched?.arrivals ?? Set(inbound.keys).union(old.inbound.keys) where arrival.own.isIPv4 == isIPv4 {
+            into[arrival.own, default: SetDifference(into: arrival.own)].note(
+                key: arrival.peer.address.packetOctets, old: old.inbound[arrival]?.address.packetOctets,
+                new: inbound[arrival]?.address.packetOctets)
+        }
+        return out.sorted { $0.key < $1.key }.map(\.value) + into.sorted { $0.key < $1.key }.map(\.value) + [
+            numbers, owned,
             SetDifference(TranslationRuleset.plainSources, old.plain, plain, isIPv4, touched?.addresses),
-            SetDifference(TranslationRuleset.moas, old.locators, locators, isIPv4, nil),
             SetDifference(TranslationRuleset.homes, old.homes, self.homes, isIPv4, nil),
         ]
     }
@@ -107,6 +238,9 @@ extension SetDifference {
         if let new { added.append(SetElement(key: key, data: new)) }
     }
 
+    fileprivate init(out path: UInt32) { set = TranslationRuleset.out(path) }
+    fileprivate init(into own: HomeAddress) { set = TranslationRuleset.into(own) }
+
     fileprivate init(_ name: String, _ old: Set<IPAddress>, _ new: Set<IPAddress>, _ isIPv4: Bool, _ touched: Set<IPAddress>?) {
         set = name
         for address in touched ?? old.union(new) where address.isIPv4 == isIPv4 {
@@ -115,42 +249,23 @@ extension SetDifference {
     }
 }
 
-// The order of addresses within an element is that of the header it is matched against: source, destination.
-extension HomePair {
-    var key: [UInt8] { own.address.packetOctets + peer.address.packetOctets }
-    /// As `in`'s data: the packet comes from the peer.
-    var data: [UInt8] { peer.address.packetOctets + own.address.packetOctets }
+// MARK: - Elements' octets
 
-    init?(key: [UInt8]) {
-        guard let (own, peer) = splitPair(key) else { return nil }
-        self.init(own: HomeAddress(own), peer: HomeAddress(peer))
-    }
+extension DeparturePath {
+    var data: [UInt8] { own.address.packetOctets + moa.address.packetOctets }
 
     init?(data: [UInt8]) {
-        guard let (peer, own) = splitPair(data) else { return nil }
-        self.init(own: HomeAddress(own), peer: HomeAddress(peer))
+        guard let own = IPAddress(octets: data.prefix(data.count / 2)), let moa = IPAddress(octets: data.suffix(data.count / 2)) else { return nil }
+        self.init(own: HomeAddress(own), moa: MobileAddress(moa))
     }
 }
 
-extension MobilePair {
-    var key: [UInt8] { peer.address.packetOctets + own.address.packetOctets }
-    /// As `out`'s data: the packet goes to the peer.
-    var data: [UInt8] { own.address.packetOctets + peer.address.packetOctets }
+extension TranslationModel {
+    /// A path's number as a map's key. In this order nft, which takes it for a mark, shows it as people count.
+    static func octets(_ number: UInt32) -> [UInt8] { nativeOctets(number.bigEndian) }
 
-    init?(key: [UInt8]) {
-        guard let (peer, own) = splitPair(key) else { return nil }
-        self.init(own: MobileAddress(own), peer: MobileAddress(peer))
+    static func number(_ octets: [UInt8]) -> UInt32? {
+        guard octets.count == 4 else { return nil }
+        return octets.reduce(0) { $0 << 8 | UInt32($1) }
     }
-
-    init?(data: [UInt8]) {
-        guard let (own, peer) = splitPair(data) else { return nil }
-        self.init(own: MobileAddress(own), peer: MobileAddress(peer))
-    }
-}
-
-private func splitPair(_ octets: [UInt8]) -> (IPAddress, IPAddress)? {
-    guard let first = IPAddress(octets: octets.prefix(octets.count / 2)),
-        let second = IPAddress(octets: octets.suffix(octets.count / 2))
-    else { return nil }
-    return (first, second)
 }

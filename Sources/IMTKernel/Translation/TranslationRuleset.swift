@@ -13,11 +13,24 @@ import MATSignal
 /// the output hook, a connection would go out between MoAs and come back between HoAs: to conntrack, two halves that never
 /// meet, and `ct state established` would not match the answers.
 ///
+/// The IMT is maps of peers, and rules that know what is the node's own. A packet leaves by a path's rule (own HoA to own MoA)
+/// and map `outN` (peer HoA : peer MoA), and arrives by `own` (own MoA : own HoA) and the HoA's map `in_...` (peer MoA : peer
+/// HoA). What belongs to a peer and what belongs to the node are kept apart, so that a node that moves replaces one rule and
+/// one element, whatever the number of its peers; and still each peer can be sent to from another MoA (a path of its own), and
+/// a packet is translated at both ends or not at all.
+///
+/// Keys are single addresses, read from the packet, never results of another look-up: they hash fastest (the kernel has a special
+/// case for four octets), and `nft list` (1.0.6) aborts at a look-up of a look-up's result.
+///
 /// The tables have neither the owner nor the persist flag (kernel 6.9 for the second): an owner's table dies with it on
 /// older kernels, and a killed agent must leave translation working. What others remove is found and put back.
 struct TranslationRuleset {
     static let tableName = "mat"
-    static let peersMax: UInt32 = 65_536
+    /// Peers' entries; a node's own bound (`NodeCoreConfiguration.peersMax`) lies below it.
+    static let peersMax: UInt32 = 131_072
+    /// A peer may have several MoAs, and packets from all of them are accepted.
+    static let arrivalsMax: UInt32 = 262_144
+    static let pathsMax: UInt32 = 64
     static let plainSourcesMax: UInt32 = 16_384
     static let locatorsMax: UInt32 = 256
     static let plainFlowsMax: UInt32 = 16_384
@@ -27,35 +40,46 @@ struct TranslationRuleset {
     static let heldPerSecondMax: UInt64 = 1000
     static let heldBurstMax: UInt32 = 500
 
-    static let out = "out", into = "in", mapped = "mapped", moas = "moas", homes = "homes", plainSources = "plain_sources"
+    static let paths = "paths", own = "own", homes = "homes", plainSources = "plain_sources"
     static let plainPairs = "plain_pairs", plainFlows = "plain_flows"
     static let alwaysPlainChain = "always_plain"
 
+    static func out(_ path: UInt32) -> String { "out\(path)" }
+    /// nft's names have letters, digits, dots and underscores.
+    static func into(_ own: HomeAddress) -> String { "in_" + own.description.split(separator: ":", omittingEmptySubsequences: false).joined(separator: "_") }
+
     let isIPv4: Bool
     let configuration: IMTConfiguration
+    /// By number, all families'.
+    var paths: [UInt32: DeparturePath] = [:]
+
+    /// A family without a HoA has nothing to translate, and its packets meet no hook of ours.
+    private var homeAddresses: [HomeAddress] { configuration.homeAddresses.filter { $0.isIPv4 == isIPv4 } }
+    private var familyPaths: [(number: UInt32, path: DeparturePath)] {
+        paths.filter { $0.value.moa.isIPv4 == isIPv4 }.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
+    }
 
     var table: TableDefinition { TableDefinition(isIPv4: isIPv4, name: Self.tableName, sets: sets, chains: chains) }
 
     // MARK: Sets
 
     private var width: UInt32 { isIPv4 ? 4 : 16 }
-    /// nft's type numbers: ipv4_addr 7, ipv6_addr 8, inet_proto 12, inet_service 13.
+    /// nft's type numbers: ipv4_addr 7, ipv6_addr 8, inet_proto 12, inet_service 13, mark 19.
     private var addressType: UInt32 { isIPv4 ? 7 : 8 }
+    private var markType: UInt32 { 19 }
     private var pairType: UInt32 { addressType << 6 | addressType }
 
     private var sets: [SetDefinition] {
-        let map = SetDefinition(
-            name: Self.out, flags: SetDefinition.mapFlag, identifier: 1, keyType: pairType, keyBytes: 2 * width,
-            dataType: pairType,
-            dataBytes: 2 * width, size: Self.peersMax, counts: true)
-        var into = map
-        into.name = Self.into
-        into.identifier = 2
+        // What each path is. No packet looks here: it is what the next agent learns of them after a crash.
+        let paths = SetDefinition(
+            name: Self.paths, flags: SetDefinition.mapFlag, identifier: 8, keyType: markType, keyBytes: 4, dataType: pairType,
+            dataBytes: 2 * width, size: Self.pathsMax)
+        let own = SetDefinition(
+            name: Self.own, flags: SetDefinition.mapFlag, identifier: 3, keyType: addressType, keyBytes: width,
+            dataType: addressType, dataBytes: width, size: Self.locatorsMax)
         let addresses = SetDefinition(
-            name: Self.moas, flags: 0, identifier: 3, keyType: addressType, keyBytes: width, size: Self.locatorsMax)
-        var homes = addresses
-        homes.name = Self.homes
-        homes.identifier = 4
+            name: Self.homes, flags: 0, identifier: 4, keyType: addressType, keyBytes: width, size: Self.locatorsMax)
+        let homes = addresses
         var plain = addresses
         plain.name = Self.plainSources
         plain.identifier = 5
@@ -66,10 +90,21 @@ struct TranslationRuleset {
         let flows = SetDefinition(
             name: Self.plainFlows, flags: SetDefinition.dynamicFlags, identifier: 7,
             keyType: pairType << 18 | 12 << 12 | 13 << 6 | 13, keyBytes: 2 * width + 12, size: Self.plainFlowsMax)
-        // The keys of `out` again: a look-up there counts, and source NAT only wants to know.
-        let mapped = SetDefinition(
-            name: Self.mapped, flags: 0, identifier: 8, keyType: pairType, keyBytes: 2 * width, size: Self.peersMax)
-        return [map, into, mapped, addresses, homes, plain, pairs, flows]
+        return [paths, own, homes, plain, pairs, flows] + homeAddresses.enumerated().map { into($1, identifier: 16 + UInt32($0)) }
+            + familyPaths.map { out($0.number) }
+    }
+
+    /// The peers of one path.
+    func out(_ path: UInt32) -> SetDefinition {
+        SetDefinition(
+            name: Self.out(path), flags: SetDefinition.mapFlag, identifier: 128 + path, keyType: addressType, keyBytes: width,
+            dataType: addressType, dataBytes: width, size: Self.peersMax, counts: true)
+    }
+
+    private func into(_ own: HomeAddress, identifier: UInt32) -> SetDefinition {
+        SetDefinition(
+            name: Self.into(own), flags: SetDefinition.mapFlag, identifier: identifier, keyType: addressType, keyBytes: width,
+            dataType: addressType, dataBytes: width, size: Self.arrivalsMax, counts: true)
     }
 
     // MARK: Header fields
@@ -100,7 +135,6 @@ struct TranslationRuleset {
     /// Room for a second pair beside the first.
     private var second: Register { Register(2 * words) }
     private var secondEnd: Register { Register(3 * words) }
-
     private static let udp: [UInt8] = [17], tcp: [UInt8] = [6]
     private var icmp: [UInt8] { isIPv4 ? [1] : [58] }
     private var echoRequest: [UInt8] { isIPv4 ? [8] : [128] }
@@ -114,24 +148,57 @@ struct TranslationRuleset {
     }
     /// IPv4: anything but echo; only errors and redirects quote, and what else there is finds no entry. ICMPv6: types under 128.
     private var isError: [Expression] {
-        isProtocol(icmp) + (isIPv4 ? isType([0], .notEqual) + isType([8], .notEqual) : isType([128], .less))
+        // IPv4: the header's own octet, which is loaded without a call. IPv6: behind extension headers too.
+        let isICMP: [Expression] =
+            isIPv4 ? [.load(HeaderField(base: .network, offset: 9, length: 1), into: r0), .compare(r0, .equal, icmp)] : isProtocol(icmp)
+        return isICMP + (isIPv4 ? isType([0], .notEqual) + isType([8], .notEqual) : isType([128], .less))
     }
-    private func isInterface(_ key: MetaKey, _ name: String, _ comparison: Comparison = .equal) -> [Expression] {
+    private func isInterface(
+        _ key: MetaKey, _ name: String, _ comparison: Comparison = .equal, in register: Register = Register(0)
+    ) -> [Expression] {
         let octets = Array(name.utf8.prefix(15))
-        return [.meta(key, into: r0), .compare(r0, comparison, octets + [UInt8](repeating: 0, count: 16 - octets.count))]
+        return [
+            .meta(key, into: register), .compare(register, comparison, octets + [UInt8](repeating: 0, count: 16 - octets.count)),
+        ]
     }
 
-    /// UDP with both ports in {6288, 6289}: one masked compare of both.
+    /// UDP with both ports in {6288, 6289}. The first octet settles it for nearly all packets, and loads and compares of so few
+    /// octets are the cheapest steps there are.
     private var isSignalling: [Expression] {
-        isProtocol(Self.udp) + [
+        [
+            .load(transport(0, 1), into: r0), .compare(r0, .equal, [0x18]),
             .load(transport(0, 4), into: r0), .mask(r0, [0xFF, 0xFE, 0xFF, 0xFE]),
             .compare(r0, .equal, [0x18, 0x90, 0x18, 0x90]),
+        ] + isProtocol(Self.udp)
+    }
+
+    /// Loads source and destination into `r0` and `r1`.
+    private var loadPair: [Expression] {
+        // Two loads of four octets are faster than one of eight: the kernel runs them without a call.
+        isIPv4 ? [.load(source, into: r0), .load(destination, into: r1)] : [.load(pair, into: r0)]
+    }
+
+    /// The peer's HoA, at `theirs`, becomes its MoA in `r1`, and `r0` the own MoA: adjacent, as in the header. Ends the rule if
+    /// the packet is not from the path's HoA (at `ours`), or its peer not on this path.
+    private func leave(by number: UInt32, _ path: DeparturePath, ours: HeaderField, theirs: HeaderField) -> [Expression] {
+        [
+            .load(ours, into: r0), .compare(r0, .equal, path.own.address.packetOctets), .load(theirs, into: r1),
+            .lookup(set: Self.out(number), key: r1, into: r1), .immediate(path.moa.address.packetOctets, into: r0),
         ]
+    }
+
+    /// The peer's MoA, at `theirs`, becomes its HoA in `first`, and the own MoA, at `ours`, the HoA in the registers after it.
+    private func arrive(at home: HomeAddress, ours: HeaderField, theirs: HeaderField, first: Register = Register(0)) -> [Expression] {
+        let next = Register(first.index + words)
+        let isOurs: [Expression] = homeAddresses.count > 1 ? [.compare(next, .equal, home.address.packetOctets)] : []
+        return [.load(ours, into: next), .lookup(set: Self.own, key: next, into: next)] + isOurs
+            + [.load(theirs, into: first), .lookup(set: Self.into(home), key: first, into: first)]
     }
 
     // MARK: Chains
 
     private var chains: [ChainDefinition] {
+        guard !homeAddresses.isEmpty else { return [alwaysPlain] }
         var all = [hold, translate, quotedOut, started, deliver, errors, plain, stranger, alwaysPlain]
         // Without capture nothing leaves from a HoA that is not mapped, and the host is spared connection tracking.
         if configuration.traffic != .nothing { all.append(snat) }
@@ -146,36 +213,36 @@ struct TranslationRuleset {
             rules: [isInterface(.outputName, configuration.deviceName) + [.noTracking, .verdict(.accept)]])
     }
 
+    /// The chains whose rules name paths: made anew when a path comes, goes or moves.
+    var pathChains: [ChainDefinition] {
+        guard !homeAddresses.isEmpty else { return [] }
+        return configuration.traffic == .nothing ? [translate, quotedOut] : [translate, quotedOut, snat]
+    }
+
     private var translate: ChainDefinition {
-        ChainDefinition(
+        // A packet without a route falls into our device although it has an entry: a link went down, or the entry is newer
+        // than the route. It is held as it is, and translated when it goes; held translated, it would go out as traffic
+        // between MoAs, and its answers with it.
+        let leaves = isInterface(.outputName, configuration.deviceName, .notEqual, in: second)
+        return ChainDefinition(
             name: "translate", hook: .init(type: "filter", number: 4, priority: 310),
-            rules: [
-                // A packet without a route falls into our device although it has an entry: a link went down, or the entry is newer
-                // than the route. It is held as it is, and translated when it goes; held translated, it would go out as
-                // traffic between MoAs, and its answers with it.
-                isInterface(.outputName, configuration.deviceName) + [.verdict(.accept)],
-                isSignalling + [.verdict(.accept)],
-                isError + [.verdict(.jump("quoted_out"))],
-                [
-                    .load(pair, into: r0), .lookup(set: Self.out, key: r0, into: r0),
-                    .write(pair, from: r0, checksum: outerChecksum),
-                    .verdict(.accept),
-                ],
-                [.load(source, into: r0), .lookup(set: Self.moas, key: r0, into: nil), .verdict(.jump("started"))],
-            ])
+            rules: [isSignalling + [.verdict(.accept)], isError + [.verdict(.jump("quoted_out"))]]
+                + familyPaths.map { number, path in
+                    leave(by: number, path, ours: source, theirs: destination) + leaves
+                        + [.write(pair, from: r0, checksum: outerChecksum), .verdict(.accept)]
+                } + [[.load(source, into: r0), .lookup(set: Self.own, key: r0, into: r1), .verdict(.jump("started"))]])
     }
 
     /// An error that this host makes quotes the packet as it was delivered, between HoAs; the peer's network must see MoAs.
     private var quotedOut: ChainDefinition {
         ChainDefinition(
             name: "quoted_out", hook: nil,
-            rules: [
-                [
-                    .load(quotedDestination, into: r0), .load(quotedSource, into: r1), .lookup(set: Self.out, key: r0, into: r0),
+            rules: familyPaths.map { number, path in
+                leave(by: number, path, ours: quotedDestination, theirs: quotedSource) + [
                     .write(quotedDestination, from: r0, checksum: quotedChecksum),
                     .write(quotedSource, from: r1, checksum: quotedChecksum),
                 ]
-            ])
+            })
     }
 
     /// Notes untranslated flows that begin here, so that their answers are neither translated nor held. TCP needs that only
@@ -196,9 +263,11 @@ struct TranslationRuleset {
             rules: [
                 isProtocol(Self.udp) + key + rest + answerPorts + [notePair, noteFlow],
                 isProtocol(icmp) + isType(echoRequest) + key + rest + identifier + [notePair, noteFlow],
-                isProtocol(Self.tcp) + key + [.lookup(set: Self.into, key: r0, into: second)] + rest + answerPorts
-                    + [notePair, noteFlow],
-            ])
+            ]
+                + homeAddresses.map { home in
+                    isProtocol(Self.tcp) + arrive(at: home, ours: source, theirs: destination) + key + rest + answerPorts
+                        + [notePair, noteFlow]
+                })
     }
 
     private var deliver: ChainDefinition {
@@ -208,14 +277,12 @@ struct TranslationRuleset {
                 isSignalling + [.verdict(.accept)],
                 isError + [.verdict(.jump("errors"))],
                 // A look-up of the pair alone costs mapped packets little; only hosts with such a flow pay for the whole key.
-                [.load(pair, into: r0), .lookup(set: Self.plainPairs, key: r0, into: nil), .verdict(.jump("plain"))],
-                [
-                    .load(pair, into: r0), .lookup(set: Self.into, key: r0, into: r0),
-                    .write(pair, from: r0, checksum: outerChecksum),
-                    .verdict(.accept),
-                ],
-                [.load(destination, into: r0), .lookup(set: Self.moas, key: r0, into: nil), .verdict(.goTo("stranger"))],
-            ])
+                loadPair + [.lookup(set: Self.plainPairs, key: r0, into: nil), .verdict(.jump("plain"))],
+            ]
+                + homeAddresses.map { home in
+                    arrive(at: home, ours: destination, theirs: source)
+                        + [.write(pair, from: r0, checksum: outerChecksum), .verdict(.accept)]
+                } + [[.load(destination, into: r0), .lookup(set: Self.own, key: r0, into: r1), .verdict(.goTo("stranger"))]])
     }
 
     private var plain: ChainDefinition {
@@ -248,14 +315,17 @@ struct TranslationRuleset {
             rules: [
                 // About an untranslated flow of ours.
                 quote + flow + [.lookup(set: Self.plainFlows, key: r0, into: nil), .verdict(.accept)],
-                // From the peer itself: both headers.
-                quote + [.lookup(set: Self.into, key: r0, into: r0), .load(pair, into: second)]
-                    + [.lookup(set: Self.into, key: second, into: second)] + rewriteQuote
-                    + [.write(pair, from: second, checksum: outerChecksum), .verdict(.accept)],
-                // From a router on the way: the quote, and the HoA it concerns.
-                quote + [.lookup(set: Self.into, key: r0, into: r0)] + rewriteQuote
-                    + [.write(destination, from: r1, checksum: outerChecksum), .verdict(.accept)],
-            ])
+            ]
+                + homeAddresses.flatMap { home in
+                    let quoted = arrive(at: home, ours: quotedSource, theirs: quotedDestination)
+                    return [
+                        // From the peer itself: both headers.
+                        quoted + arrive(at: home, ours: destination, theirs: source, first: second) + rewriteQuote
+                            + [.write(pair, from: second, checksum: outerChecksum), .verdict(.accept)],
+                        // From a router on the way: the quote, and the HoA it concerns.
+                        quoted + rewriteQuote + [.write(destination, from: r1, checksum: outerChecksum), .verdict(.accept)],
+                    ]
+                })
     }
 
     /// For a MoA of ours, and not mapped. The stack never answers such a packet unless it is known to be meant as it is.
@@ -309,7 +379,10 @@ struct TranslationRuleset {
         ChainDefinition(
             name: "snat", hook: .init(type: "nat", number: 4, priority: 100),
             rules: [
-                [.load(pair, into: r0), .lookup(set: Self.mapped, key: r0, into: nil), .verdict(.accept)],
+                // Only a connection's first packet comes here, so the look-up hardly counts.
+            ]
+                + familyPaths.map { number, path in leave(by: number, path, ours: source, theirs: destination) + [.verdict(.accept)] }
+                + [
                 isInterface(.outputName, configuration.deviceName, .notEqual) + [
                     .load(source, into: r0), .lookup(set: Self.homes, key: r0, into: nil), .masquerade,
                 ],

@@ -16,10 +16,11 @@ final class TranslationTables {
         socket = try NetlinkSocket(protocol: KernelValues.netlinkNetfilter, name: "nftables")
     }
 
-    private func ruleset(_ isIPv4: Bool) -> TranslationRuleset {
-        TranslationRuleset(isIPv4: isIPv4, configuration: configuration)
+    private func ruleset(_ isIPv4: Bool, paths: [UInt32: DeparturePath] = [:]) -> TranslationRuleset {
+        TranslationRuleset(isIPv4: isIPv4, configuration: configuration, paths: paths)
     }
-    private var families: [TableDefinition] { [ruleset(true).table, ruleset(false).table] }
+    /// Without what peers bring; enough to name the tables.
+    private var families: [TableDefinition] { [true, false].map { TableDefinition(isIPv4: $0, name: TranslationRuleset.tableName, sets: [], chains: []) } }
 
     // MARK: Start and stop
 
@@ -38,6 +39,7 @@ final class TranslationTables {
     func adopt() throws(KernelError) {
         try resynchronise()
         carried = try counters()
+        model.dropIncomplete()
     }
 
     /// Reads what the kernel holds.
@@ -46,21 +48,26 @@ final class TranslationTables {
     private func read() throws(KernelError) -> TranslationModel {
         var found = TranslationModel()
         for table in families {
-            for element in try socket.elements(of: TranslationRuleset.out, in: table) {
-                if let home = HomePair(key: element.key), let mobile = MobilePair(data: element.data) {
-                    found.outbound[home] = mobile
+            for element in try socket.elements(of: TranslationRuleset.paths, in: table) {
+                guard let number = TranslationModel.number(element.key), let path = DeparturePath(data: element.data) else { continue }
+                found.note(path: number, path)
+                for element in try socket.elements(of: TranslationRuleset.out(number), in: table) {
+                    guard let peer = IPAddress(octets: element.key), let moa = IPAddress(octets: element.data) else { continue }
+                    found.note(HomePair(own: path.own, peer: HomeAddress(peer)), Departure(path: number, peer: MobileAddress(moa)))
                 }
             }
-            for element in try socket.elements(of: TranslationRuleset.mapped, in: table) {
-                if let home = HomePair(key: element.key) { found.mapped.insert(home) }
+            for element in try socket.elements(of: TranslationRuleset.own, in: table) {
+                if let moa = IPAddress(octets: element.key), let hoa = IPAddress(octets: element.data) {
+                    found.note(own: MobileAddress(moa), HomeAddress(hoa))
+                }
             }
-            for element in try socket.elements(of: TranslationRuleset.into, in: table) {
-                if let mobile = MobilePair(key: element.key), let home = HomePair(data: element.data) {
-                    found.inbound[mobile] = home
+            for home in configuration.homeAddresses where home.isIPv4 == table.isIPv4 {
+                for element in try socket.elements(of: TranslationRuleset.into(home), in: table) {
+                    guard let moa = IPAddress(octets: element.key), let peer = IPAddress(octets: element.data) else { continue }
+                    found.note(Arrival(peer: MobileAddress(moa), own: home), HomeAddress(peer))
                 }
             }
             found.plain.formUnion(try addresses(of: TranslationRuleset.plainSources, in: table))
-            found.locators.formUnion(try addresses(of: TranslationRuleset.moas, in: table))
             found.homes.formUnion(try addresses(of: TranslationRuleset.homes, in: table))
         }
         return found
@@ -74,7 +81,7 @@ final class TranslationTables {
     /// an earlier version or a careless hand left there. Packets see the old tables or the new ones, never neither.
     func install(_ contents: TranslationModel) throws(KernelError) {
         var batch = NFTBatch(firstSequence: nextSequence)
-        for table in families {
+        for table in [true, false].map({ ruleset($0, paths: contents.paths).table }) {
             // Deleting what does not exist is an error, creating what exists is not.
             batch.add(table: table)
             batch.delete(table: table)
@@ -99,30 +106,67 @@ final class TranslationTables {
 
     // MARK: Changes
 
-    /// Brings the kernel to `wanted` in one transaction.
+    /// Makes the changes in one transaction.
     ///
     /// If the kernel refuses, the whole is left as it was, and what is known of it is read anew so that the next try starts from
     /// the truth. If the tables are gone, somebody flushed the ruleset: they are installed again with what was wanted.
-    /// - Parameter touched: the only keys of which `wanted` differs from the model, if the caller knows.
     /// - Returns: whether they had to be.
-    func commit(_ wanted: TranslationModel, touched: TouchedKeys? = nil) throws(KernelError) -> Bool {
-        let tables = families
-        let differences = tables.map { wanted.differences(from: model, isIPv4: $0.isIPv4, touched: touched) }
-        for (table, sets) in zip(tables, differences) { carryCounters(sets, of: table) }
+    func commit(_ changes: [IMTChange], _ touched: TouchedKeys) throws(KernelError) -> Bool {
+        let before = model.excerpt(touched)
+        do throws(KernelError) {
+            try model.apply(changes)
+        } catch {
+            model.restore(before, touched)
+            throw error
+        }
+        return try commit(from: before, touched)
+    }
+
+    /// Likewise, for a change of anything.
+    func commit(_ wanted: TranslationModel) throws(KernelError) -> Bool {
+        let before = model
+        model = wanted
+        return try commit(from: before, nil)
+    }
+
+    private func commit(from before: TranslationModel, _ touched: TouchedKeys?) throws(KernelError) -> Bool {
         var batch = NFTBatch(firstSequence: nextSequence)
-        for (table, sets) in zip(tables, differences) { Self.append(sets, of: table, to: &batch) }
+        for table in families {
+            let sets = model.differences(from: before, isIPv4: table.isIPv4, touched: touched)
+            carryCounters(sets, before.paths, of: table)
+            append(sets, before.paths, of: table, to: &batch)
+        }
         do throws(KernelError) {
             try batch.seal().commit(on: socket, operation: "commit the address mapping table")
         } catch {
             if (try? exist()) == false {
-                try install(wanted)
+                try install(model)
                 return true
             }
             try resynchronise()
             throw error
         }
-        model = wanted
         return false
+    }
+
+    /// New paths get their maps first, then elements move, then the rules name the paths that are, and the others' maps go.
+    private func append(_ sets: [SetDifference], _ before: [UInt32: DeparturePath], of table: TableDefinition, to batch: inout NFTBatch) {
+        let isSame = { (path: DeparturePath) in path.moa.isIPv4 == table.isIPv4 }
+        let (old, new) = (before.filter { isSame($0.value) }, model.paths.filter { isSame($0.value) })
+        guard old != new else {
+            Self.append(sets, of: table, to: &batch)
+            return
+        }
+        let rules = ruleset(table.isIPv4, paths: new)
+        for number in new.keys.sorted() where old[number] == nil { batch.add(set: rules.out(number), to: table) }
+        let gone = old.keys.filter { new[$0] == nil }.sorted()
+        // The elements of a map that goes need no deletion of their own.
+        Self.append(sets.filter { set in !gone.contains { TranslationRuleset.out($0) == set.set } }, of: table, to: &batch)
+        for chain in rules.pathChains {
+            batch.deleteRules(of: chain.name, in: table)
+            for rule in chain.rules { batch.add(rule: rule, to: chain.name, of: table) }
+        }
+        for number in gone { batch.delete(set: rules.out(number), of: table) }
     }
 
     private static func append(_ sets: [SetDifference], of table: TableDefinition, to batch: inout NFTBatch) {
@@ -150,38 +194,38 @@ final class TranslationTables {
     func counters() throws(KernelError) -> [HomePair: PeerCounters] {
         var result = carried
         for table in families {
-            for element in try socket.elements(of: TranslationRuleset.out, in: table) { Self.add(out: element, to: &result) }
-            for element in try socket.elements(of: TranslationRuleset.into, in: table) { Self.add(into: element, to: &result) }
+            for (number, path) in model.paths where path.moa.isIPv4 == table.isIPv4 {
+                for element in try socket.elements(of: TranslationRuleset.out(number), in: table) { Self.add(out: element, path.own, to: &result) }
+            }
+            for home in configuration.homeAddresses where home.isIPv4 == table.isIPv4 {
+                for element in try socket.elements(of: TranslationRuleset.into(home), in: table) { Self.add(into: element, home, to: &result) }
+            }
         }
-        return result.filter { entry in model.outbound[entry.key] != nil || entry.value.packetsIn > 0 }
+        return result.filter { entry in model.departures[entry.key] != nil || entry.value.packetsIn > 0 }
     }
 
-    private func carryCounters(_ sets: [SetDifference], of table: TableDefinition) {
+    private func carryCounters(_ sets: [SetDifference], _ paths: [UInt32: DeparturePath], of table: TableDefinition) {
         guard carried.count < Self.carriedMax else { return }
         for set in sets where !set.removed.isEmpty {
             // An entry that can't be read has lost its counts, which is no reason to refuse the change.
-            switch set.set {
-            case TranslationRuleset.out:
-                for element in (try? socket.elements(set.removed, of: set.set, in: table)) ?? [] {
-                    Self.add(out: element, to: &carried)
-                }
-            case TranslationRuleset.into:
-                for element in (try? socket.elements(set.removed, of: set.set, in: table)) ?? [] {
-                    Self.add(into: element, to: &carried)
-                }
-            default: break
+            if let path = paths.first(where: { TranslationRuleset.out($0.key) == set.set })?.value {
+                for element in (try? socket.elements(set.removed, of: set.set, in: table)) ?? [] { Self.add(out: element, path.own, to: &carried) }
+            } else if let home = configuration.homeAddresses.first(where: { TranslationRuleset.into($0) == set.set }) {
+                for element in (try? socket.elements(set.removed, of: set.set, in: table)) ?? [] { Self.add(into: element, home, to: &carried) }
             }
         }
     }
 
-    private static func add(out element: KernelElement, to result: inout [HomePair: PeerCounters]) {
-        guard let pair = HomePair(key: element.key) else { return }
+    private static func add(out element: KernelElement, _ own: HomeAddress, to result: inout [HomePair: PeerCounters]) {
+        guard let peer = IPAddress(octets: element.key) else { return }
+        let pair = HomePair(own: own, peer: HomeAddress(peer))
         result[pair, default: PeerCounters()].packetsOut &+= element.packets
         result[pair, default: PeerCounters()].octetsOut &+= element.octets
     }
 
-    private static func add(into element: KernelElement, to result: inout [HomePair: PeerCounters]) {
-        guard let pair = HomePair(data: element.data) else { return }
+    private static func add(into element: KernelElement, _ own: HomeAddress, to result: inout [HomePair: PeerCounters]) {
+        guard let peer = IPAddress(octets: element.data) else { return }
+        let pair = HomePair(own: own, peer: HomeAddress(peer))
         result[pair, default: PeerCounters()].packetsIn &+= element.packets
         result[pair, default: PeerCounters()].octetsIn &+= element.octets
     }

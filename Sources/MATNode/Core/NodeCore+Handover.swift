@@ -12,11 +12,21 @@ extension NodeCore {
         ownLocators = ordered(locators)
         guard ownLocators != before else { return }
         let gone = Set(before.map(\.moa)).subtracting(ownLocators.map(\.moa))
+        applyOwn()
         for ipv4 in [true, false] {
             let old = before.map(\.moa).filter { $0.isIPv4 == ipv4 }
             let new = ownMoAs(ipv4: ipv4)
             if old != new { moved(ipv4: ipv4, from: old, to: new, gone: gone, now) }
         }
+    }
+
+    /// Tells the kernel which addresses are ours to be reached at, and as whom.
+    private mutating func applyOwn() {
+        var wanted: [MobileAddress: HomeAddress] = [:]
+        for hoa in homes.keys { for moa in desiredLocators(of: hoa) { wanted[moa] = hoa } }
+        for (moa, hoa) in wanted.sorted(by: { $0.key < $1.key }) where installedOwn[moa] != hoa { change(.setOwn(moa, hoa)) }
+        for moa in installedOwn.keys.sorted() where wanted[moa] == nil { change(.removeOwn(moa)) }
+        installedOwn = wanted
     }
 
     /// The chosen interface first, then the configured order, then the system's.
@@ -49,6 +59,15 @@ extension NodeCore {
         homes[hoa]?.failures = 0
         if isHandover { homes[hoa]?.owesPeers = true }
 
+        // Without overlap nobody's traffic waits for anything: one step for all peers, before each is looked at.
+        if let left = old.first, left != first, !hasOverlap {
+            change(.moveOutbound(from: left, to: first))
+            flushChanges()
+            for peer in peers.keys where peers[peer]?.installedOutbound?.own == left {
+                peers[peer]?.installedOutbound?.own = first
+                peers[peer]?.switches += 1
+            }
+        }
         // The kernel accepts at the new address before anyone is told of it.
         let affected = peers.keys.filter { $0.isIPv4 == ipv4 }.sorted()
         for peer in affected {

@@ -230,11 +230,7 @@ extension NodeCore {
         let ownMoAs = desiredLocators(of: own)
         if peer.ownMoA.map({ !ownMoAs.contains($0) }) ?? true { peer.ownMoA = ownMoAs.first }
 
-        let accepted = acceptedLocators(of: peer)
-        var inbound: Set<MobilePair> = []
-        for moa in accepted {
-            for ownMoA in ownMoAs { inbound.insert(MobilePair(own: ownMoA, peer: moa)) }
-        }
+        let inbound = acceptedLocators(of: peer)
         let target = outboundLocator(of: peer)
         var outbound = target.flatMap { target in peer.ownMoA.map { MobilePair(own: $0, peer: target) } }
         // Packets that are held until its IMS knows of us must not be overtaken by later ones.
@@ -242,10 +238,7 @@ extension NodeCore {
 
         let pair = HomePair(own: own, peer: hoa)
         // Accept first, send after, take away last: within one transaction it is all one, but routes are not part of it.
-        for mobile in inbound.subtracting(peer.installedInbound).sorted(by: { ($0.peer, $0.own) < ($1.peer, $1.own) }) {
-            change(.setInbound(mobile, pair))
-            staleInbound[mobile] = nil
-        }
+        for moa in inbound.subtracting(peer.installedInbound).sorted() { change(.setInbound(peer: moa, pair)) }
         if let outbound, outbound != peer.installedOutbound {
             change(.setOutbound(pair, outbound))
             staleOutbound.remove(pair)
@@ -253,12 +246,9 @@ extension NodeCore {
         } else if outbound == nil, peer.installedOutbound != nil {
             change(.removeOutbound(pair))
         }
-        for mobile in peer.installedInbound.subtracting(inbound).sorted(by: { ($0.peer, $0.own) < ($1.peer, $1.own) }) { change(.removeInbound(mobile)) }
-        // What an earlier run left of this peer at places where it no longer is.
-        for mobile in staleInbound.filter({ $0.value == pair }).keys.sorted(by: { ($0.peer, $0.own) < ($1.peer, $1.own) }) {
-            change(.removeInbound(mobile))
-            staleInbound[mobile] = nil
-        }
+        // Gone with it what an earlier run left of this peer at places where it no longer is.
+        let stale = staleInbound.removeValue(forKey: pair) ?? []
+        for moa in peer.installedInbound.union(stale).subtracting(inbound).sorted() { change(.removeInbound(peer: moa, own: own)) }
         let hasNewPath = outbound != nil && peer.installedOutbound == nil
         peer.installedInbound = inbound
         peer.installedOutbound = outbound
@@ -275,7 +265,7 @@ extension NodeCore {
     mutating func removePeer(_ hoa: HomeAddress, _ now: Now) {
         guard let peer = peers[hoa], let own = home(for: hoa) else { return }
         if peer.installedOutbound != nil { change(.removeOutbound(HomePair(own: own, peer: hoa))) }
-        for mobile in peer.installedInbound { change(.removeInbound(mobile)) }
+        for moa in peer.installedInbound { change(.removeInbound(peer: moa, own: own)) }
         for moa in peer.locators.keys {
             deadlines.cancel(.locator(hoa, moa))
             cancel(.checkLocator(hoa, moa))
@@ -292,13 +282,13 @@ extension NodeCore {
     /// How long an entry of an earlier run may go on without a peer behind it.
     static let adoptionMax: Duration = .seconds(60)
 
-    mutating func adoptEntries(_ outbound: [HomePair: MobilePair], _ inbound: [MobilePair: HomePair], _ now: Now) {
+    mutating func adoptEntries(_ outbound: [HomePair: MobilePair], _ inbound: [Arrival: HomeAddress], _ now: Now) {
         guard !outbound.isEmpty || !inbound.isEmpty else { return }
         log(.notice, "\(outbound.count) outbound and \(inbound.count) inbound entries of an earlier run go on working while their peers are asked for")
         staleOutbound = Set(outbound.keys)
-        staleInbound = inbound
+        for (arrival, peer) in inbound { staleInbound[HomePair(own: arrival.own, peer: peer), default: []].insert(arrival.peer) }
         deadlines.set(.adoption, at: now.monotonic + Self.adoptionMax)
-        for peer in Set(outbound.keys.map(\.peer)).union(inbound.values.map(\.peer)) where home(for: peer) != nil { resolve(peer, now) }
+        for peer in Set(outbound.keys.map(\.peer)).union(inbound.values) where home(for: peer) != nil { resolve(peer, now) }
     }
 
     /// What nobody claimed by now belongs to no peer of ours.
@@ -307,7 +297,7 @@ extension NodeCore {
             log(.notice, "removing \(staleOutbound.count) outbound and \(staleInbound.count) inbound entries of an earlier run that no peer claims")
         }
         for pair in staleOutbound { change(.removeOutbound(pair)) }
-        for mobile in staleInbound.keys { change(.removeInbound(mobile)) }
+        for (pair, moas) in staleInbound { for moa in moas { change(.removeInbound(peer: moa, own: pair.own)) } }
         staleOutbound = []
         staleInbound = [:]
     }

@@ -27,7 +27,7 @@ extension NodeCore {
     static let peersAskedMax = 8
 
     mutating func identify(_ moa: MobileAddress, at own: IPAddress, _ opensConnection: Bool, _ isSegment: Bool, _ now: Now) {
-        if let owner = locatorOwners[moa], let peer = peers[owner], peer.installedInbound.contains(where: { $0.peer == moa }) {
+        if let owner = locatorOwners[moa], let peer = peers[owner], peer.installedInbound.contains(moa) {
             letIn(moa, at: own, of: peer)
             return
         }
@@ -157,7 +157,7 @@ extension NodeCore {
     /// Lets in the packets of strangers that have become known as peers' locators, and clears remembered not-founds.
     mutating func releaseKnownStrangers(_ now: Now) {
         for (moa, stranger) in strangers.sorted(by: { $0.key < $1.key }) {
-            guard let owner = locatorOwners[moa], let peer = peers[owner], peer.installedInbound.contains(where: { $0.peer == moa }) else { continue }
+            guard let owner = locatorOwners[moa], let peer = peers[owner], peer.installedInbound.contains(moa) else { continue }
             strangers[moa] = nil
             deadlines.cancel(.stranger(moa))
             cancel(.identify(moa))
@@ -170,7 +170,7 @@ extension NodeCore {
     /// Lets in what a peer sent to an own address, if that address is still ours: without an entry for the pair it would come in
     /// untranslated, and be answered by a reset.
     private mutating func letIn(_ moa: MobileAddress, at own: IPAddress, of peer: Peer) {
-        let isEntered = peer.installedInbound.contains(MobilePair(own: MobileAddress(own), peer: moa))
+        let isEntered = peer.installedInbound.contains(moa) && installedOwn[MobileAddress(own)] != nil
         emit(isEntered ? .releaseInbound(from: moa.address, to: own) : .dropInbound(from: moa.address, to: own))
     }
 

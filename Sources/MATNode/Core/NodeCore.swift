@@ -52,7 +52,9 @@ public struct NodeCore {
     var serverSets: [HomeAddress: ServerSet] = [:]
     /// Kernel entries of an earlier run that no peer of this run stands behind yet.
     var staleOutbound: Set<HomePair> = []
-    var staleInbound: [MobilePair: HomePair] = [:]
+    var staleInbound: [HomePair: Set<MobileAddress>] = [:]
+    /// The kernel's own MoAs, each with the HoA that packets to it are for.
+    var installedOwn: [MobileAddress: HomeAddress] = [:]
     /// Who waits for the DNS to answer about an HoA.
     var lookUps: [HomeAddress: [LookUpPurpose]] = [:]
 
@@ -180,7 +182,10 @@ public struct NodeCore {
 
     /// Entries that an earlier run left in the kernel and that no peer of this run stands behind: traffic flows through
     /// them, so the peers are asked for anew instead of being dropped.
-    public mutating func adopted(outbound: [HomePair: MobilePair], inbound: [MobilePair: HomePair], now: Now) -> [NodeAction] {
+    public mutating func adopted(
+        outbound: [HomePair: MobilePair], inbound: [Arrival: HomeAddress], own: [MobileAddress: HomeAddress] = [:], now: Now
+    ) -> [NodeAction] {
+        installedOwn = own
         adoptEntries(outbound, inbound, now)
         return takeActions()
     }

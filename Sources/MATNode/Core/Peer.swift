@@ -15,7 +15,7 @@ struct Peer: Sendable {
     /// Our own address that this peer's traffic leaves from; `nil` until there is one.
     var ownMoA: MobileAddress?
     var installedOutbound: MobilePair?
-    var installedInbound: Set<MobilePair> = []
+    var installedInbound: Set<MobileAddress> = []
     /// Locators entered as this peer's in the table of owners.
     var claimed: Set<MobileAddress> = []
     /// When an answer of its IMS last came.

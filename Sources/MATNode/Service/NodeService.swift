@@ -104,7 +104,7 @@ public final class NodeService {
         }
         do throws(KernelError) {
             let adopted = try kernel.start()
-            run { core, now in core.adopted(outbound: adopted.outbound, inbound: adopted.inbound, now: now) }
+            run { core, now in core.adopted(outbound: adopted.outbound, inbound: adopted.inbound, own: adopted.own, now: now) }
             take(try kernel.currentLinks())
         } catch {
             throw NodeServiceError("\(error)")

@@ -23,3 +23,17 @@ public struct MobilePair: Hashable, Sendable, CustomStringConvertible {
 
     public var description: String { "\(own) <-> \(peer)" }
 }
+
+/// What tells whom an arriving packet is from: the peer's MoA that it came from, and the own HoA that it is for. The second
+/// follows from the own MoA that it came to, since a MoA belongs to one HoA at a time (protocol.md section 6).
+public struct Arrival: Hashable, Sendable, CustomStringConvertible {
+    public var peer: MobileAddress
+    public var own: HomeAddress
+
+    public init(peer: MobileAddress, own: HomeAddress) {
+        self.peer = peer
+        self.own = own
+    }
+
+    public var description: String { "\(peer) -> \(own)" }
+}

@@ -117,10 +117,16 @@ final class Host: @unchecked Sendable {
 
     // MARK: In place of the agent
 
-    /// Makes every usable address on these links a MoA.
+    /// Makes every usable address on these links a MoA of the HoA of its family.
     func useLocators(on interfaces: String...) throws {
         try ask { kernel in
-            try kernel.setOwnLocators(try kernel.currentLinks().usable.filter { interfaces.contains($0.interface) })
+            let locators = try kernel.currentLinks().usable.filter { interfaces.contains($0.interface) }
+            try kernel.setOwnLocators(locators)
+            try kernel.commit(
+                locators.compactMap { locator in
+                    let home = kernel.configuration.homeAddresses.first { $0.isIPv4 == locator.address.isIPv4 }
+                    return home.map { .setOwn(MobileAddress(locator.address), $0) }
+                })
         }
     }
 
@@ -128,11 +134,10 @@ final class Host: @unchecked Sendable {
     func map(_ own: String, _ peer: String, over ownMoA: String, _ peerMoA: String, inbound: [(String, String)] = []) throws {
         let home = HomePair(own: HomeAddress(try address(own)), peer: HomeAddress(try address(peer)))
         let mobile = MobilePair(own: MobileAddress(try address(ownMoA)), peer: MobileAddress(try address(peerMoA)))
-        var changes: [IMTChange] = [.setOutbound(home, mobile), .setInbound(mobile, home)]
+        var changes: [IMTChange] = [.setOutbound(home, mobile), .setOwn(mobile.own, home.own), .setInbound(peer: mobile.peer, home)]
         for (other, peerOther) in inbound {
-            changes.append(
-                .setInbound(MobilePair(own: MobileAddress(try address(other)), peer: MobileAddress(try address(peerOther))), home)
-            )
+            changes.append(.setOwn(MobileAddress(try address(other)), home.own))
+            changes.append(.setInbound(peer: MobileAddress(try address(peerOther)), home))
         }
         let batch = changes
         try ask { try $0.commit(batch) }

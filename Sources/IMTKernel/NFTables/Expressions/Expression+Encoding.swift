@@ -49,7 +49,7 @@ extension Expression {
         case .noTracking: "notrack"
         case .masquerade: "masq"
         case .counter: "counter"
-        case .verdict: "immediate"
+        case .verdict, .immediate: "immediate"
         }
     }
 
@@ -99,6 +99,9 @@ extension Expression {
             made.set(NFTNL_EXPR_LOG_QTHRESHOLD, u16: 1)
         case .noTracking, .masquerade, .counter:
             break
+        case .immediate(let octets, let register):
+            made.set(NFTNL_EXPR_IMM_DREG, u32: register.number)
+            made.set(NFTNL_EXPR_IMM_DATA, octets: octets)
         case .verdict(let verdict):
             made.set(NFTNL_EXPR_IMM_DREG, u32: 0)  // NFT_REG_VERDICT
             switch verdict {

@@ -9,6 +9,7 @@ enum Expression: Hashable {
     /// Looks registers up in a set (no `into`) or map.
     case lookup(set: String, key: Register, into: Register?)
     case meta(MetaKey, into: Register)
+    case immediate([UInt8], into: Register)
     case compare(Register, Comparison, [UInt8])
     case mask(Register, [UInt8])
     /// Adds the key to a dynamic set, or renews its time.
