@@ -55,12 +55,17 @@ final class Topology {
         try shell("ip -n \(host.name) -6 route add default via 2001:db8:\(number)::1 dev \(device) metric \(metric)")
     }
 
-    /// Starts both nodes and maps each to the other in both families, from all of mn's MoAs.
+    /// Starts both nodes and maps each to the other.
     ///
     /// - Parameter capture: whether unmapped traffic leaves from HoAs. Without, nothing on the hosts tracks connections, and
     ///   so nothing puts fragments together before they are translated.
     func mapBoth(capture: Bool = true) throws {
         try start(capture: capture)
+        try mapEachOther()
+    }
+
+    /// Maps each to the other in both families, from all of mn's MoAs.
+    func mapEachOther() throws {
         try mn.map("192.0.2.1", "198.51.100.1", over: "10.1.0.2", "10.9.0.2", inbound: [("10.2.0.2", "10.9.0.2")])
         try mn.map(
             "2001:db8:a::1", "2001:db8:b::1", over: "2001:db8:1::2", "2001:db8:9::2",
