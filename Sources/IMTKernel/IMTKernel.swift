@@ -90,7 +90,9 @@ public final class IMTKernel {
         for address in model.plain { plainUntil[address] = until }
         armPlainTimer()
         try synchroniseRoutes(readBack: .everything)
-        hold = try HoldListener(loop: loop, group: configuration.nflogGroup) { [unowned self] in onEvent(.heldInbound($0)) }
+        hold = try HoldListener(loop: loop, group: configuration.nflogGroup) { [unowned self] kind, packet in
+            onEvent(kind == .passed ? .passedInbound(packet) : .heldInbound(packet))
+        }
         linkMonitor = try LinkMonitor(loop: loop) { [unowned self] in linksChanged() }
         rulesetMonitor = try RulesetMonitor(loop: loop) { [unowned self] in rulesetRemoved() }
         try watchDevice(device)
@@ -155,6 +157,7 @@ public final class IMTKernel {
     /// A peer without a route to its MoA (its link is down) is no error: its traffic is held until there is one.
     /// - Throws: what the kernel refused. Nothing is applied then, and what is known of the kernel's state has been read anew.
     public func commit(_ changes: [IMTChange]) throws(KernelError) {
+        let changes = roomForPlain(changes) + changes
         let touched = TouchedKeys(changes)
         let peers = Set(touched.homes.map(\.peer))
         // A removed peer's route goes first, so that its packets fall into the device rather than out of a link as they are.
@@ -201,6 +204,9 @@ public final class IMTKernel {
             return !pairs.contains { tables.model.departures[$0] != nil && entries[$0] != false }
         }
     }
+
+    /// Forgets untranslated flows that were noted with an address before it was known as a peer's MoA.
+    public func forgetPlainFlows(with address: IPAddress) { tables.forgetPlainFlows(with: address) }
 
     /// Tells which addresses are the node's MoAs, so that each is used over its own link.
     public func setOwnLocators(_ addresses: [LocalAddress]) throws(KernelError) {

@@ -207,6 +207,7 @@ public final class SimulatedNode: SimulatedHost {
             heldInbound[flow]?.removeAll { $0.kind == .opening }
             for packet in openers { take(packet, from: source, to: own, isReleased: true) }
         case .dropInbound(let source, let own): droppedHeld += heldInbound.removeValue(forKey: Flow(source: source, destination: own)) ?? []
+        case .forgetPlainFlows: break
         case .remember(_, let sequence): keptSequence = max(keptSequence, sequence)
         case .keepCertificate(let certificate): keptCertificate = certificate
         case .log(let level, let text): logs.append("\(network.clock) \(level): \(text)")

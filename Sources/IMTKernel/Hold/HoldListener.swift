@@ -1,13 +1,23 @@
 import MATRuntime
 import MATSignal
 
-/// Receives copies of packets that the `stranger` chain dropped (NFLOG).
+/// Receives copies of packets from unknown sources (NFLOG), each with the kernel's word on it.
 final class HoldListener {
+    /// What the `stranger` chains did with a packet that they copied.
+    enum Kind: String {
+        /// Dropped; the agent lets it in, and if it is slow the sender's repetition passes by itself.
+        case opener = "opener"
+        /// Dropped; only the agent can let it in.
+        case held = "held"
+        /// It has passed already. The agent finds out whose it is all the same, but has nothing to let in.
+        case passed = "passed"
+    }
+
     private let socket: NetlinkSocket
     private let loop: EventLoop
-    private let onPacket: (HeldPacket) -> Void
+    private let onPacket: (Kind, HeldPacket) -> Void
 
-    init(loop: EventLoop, group: UInt16, onPacket: @escaping (HeldPacket) -> Void) throws(KernelError) {
+    init(loop: EventLoop, group: UInt16, onPacket: @escaping (Kind, HeldPacket) -> Void) throws(KernelError) {
         self.loop = loop
         self.onPacket = onPacket
         socket = try NetlinkSocket(protocol: KernelValues.netlinkNetfilter, name: "NFLOG group \(group)")
@@ -48,8 +58,13 @@ final class HoldListener {
         // ENOBUFS: some were dropped, as a busy network would have done. Their senders repeat.
         _ = try? socket.drain(operation: "receive held packets") { incoming in
             guard incoming.type == KernelValues.subsystemLog | KernelValues.logPacket else { return }
-            guard let payload = incoming.attributes(after: 4).first(KernelValues.logPayload)?.octets else { return }
-            if let packet = HeldPacket(ChecksumCompletion.complete(payload)) { onPacket(packet) }
+            let attributes = incoming.attributes(after: 4)
+            guard let payload = attributes.first(KernelValues.logPayload)?.octets else { return }
+            let word = attributes.first(KernelValues.logPrefix).map { String(decoding: $0.octets.prefix { $0 != 0 }, as: UTF8.self) }
+            // Another word is none of ours: somebody else logs to this group.
+            guard let kind = Kind(rawValue: word ?? "") else { return }
+            let isOpener = kind == .passed ? nil : kind == .opener
+            if let packet = HeldPacket(ChecksumCompletion.complete(payload), isOpener: isOpener) { onPacket(kind, packet) }
         }
     }
 }

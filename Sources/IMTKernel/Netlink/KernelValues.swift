@@ -82,5 +82,5 @@ enum KernelValues {
     static let logConfigureTimeout: UInt16 = 4, logConfigureThreshold: UInt16 = 5
     static let logCommandBind: UInt8 = 1
     static let logCopyPacket: UInt8 = 2
-    static let logPayload: UInt16 = 9
+    static let logPayload: UInt16 = 9, logPrefix: UInt16 = 10
 }

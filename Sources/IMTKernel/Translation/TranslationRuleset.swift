@@ -36,9 +36,6 @@ struct TranslationRuleset {
     static let plainFlowsMax: UInt32 = 16_384
     /// How long an untranslated flow that this host began may pause before its answers count as new.
     static let plainFlowMilliseconds: UInt64 = 180_000
-    /// Copies of strangers' packets handed to the agent. Beyond it they are dropped: the agent's memory is bounded too.
-    static let heldPerSecondMax: UInt64 = 1000
-    static let heldBurstMax: UInt32 = 500
 
     static let paths = "paths", own = "own", homes = "homes", plainSources = "plain_sources"
     static let plainPairs = "plain_pairs", plainFlows = "plain_flows"
@@ -63,11 +60,11 @@ struct TranslationRuleset {
 
     // MARK: Sets
 
-    private var width: UInt32 { isIPv4 ? 4 : 16 }
+    var width: UInt32 { isIPv4 ? 4 : 16 }
     /// nft's type numbers: ipv4_addr 7, ipv6_addr 8, inet_proto 12, inet_service 13, mark 19.
-    private var addressType: UInt32 { isIPv4 ? 7 : 8 }
+    var addressType: UInt32 { isIPv4 ? 7 : 8 }
     private var markType: UInt32 { 19 }
-    private var pairType: UInt32 { addressType << 6 | addressType }
+    var pairType: UInt32 { addressType << 6 | addressType }
 
     private var sets: [SetDefinition] {
         // What each path is. No packet looks here: it is what the next agent learns of them after a crash.
@@ -90,7 +87,7 @@ struct TranslationRuleset {
         let flows = SetDefinition(
             name: Self.plainFlows, flags: SetDefinition.dynamicFlags, identifier: 7,
             keyType: pairType << 18 | 12 << 12 | 13 << 6 | 13, keyBytes: 2 * width + 12, size: Self.plainFlowsMax)
-        return [paths, own, homes, plain, pairs, flows] + homeAddresses.enumerated().map { into($1, identifier: 16 + UInt32($0)) }
+        return [paths, own, homes, plain, pairs, flows] + strangerSets + homeAddresses.enumerated().map { into($1, identifier: 16 + UInt32($0)) }
             + familyPaths.map { out($0.number) }
     }
 
@@ -110,15 +107,15 @@ struct TranslationRuleset {
     // MARK: Header fields
 
     /// Source and destination are adjacent in both families' headers, so a pair is one load and one write.
-    private var pair: HeaderField { HeaderField(base: .network, offset: isIPv4 ? 12 : 8, length: 2 * width) }
-    private var source: HeaderField { HeaderField(base: .network, offset: isIPv4 ? 12 : 8, length: width) }
-    private var destination: HeaderField { HeaderField(base: .network, offset: isIPv4 ? 16 : 24, length: width) }
+    var pair: HeaderField { HeaderField(base: .network, offset: isIPv4 ? 12 : 8, length: 2 * width) }
+    var source: HeaderField { HeaderField(base: .network, offset: isIPv4 ? 12 : 8, length: width) }
+    var destination: HeaderField { HeaderField(base: .network, offset: isIPv4 ? 16 : 24, length: width) }
     // An ICMP error quotes the packet it is about after eight octets of its own.
     private var quotedSource: HeaderField { HeaderField(base: .transport, offset: 8 + source.offset, length: width) }
     private var quotedDestination: HeaderField { HeaderField(base: .transport, offset: 8 + destination.offset, length: width) }
     private var quotedProtocol: HeaderField { HeaderField(base: .transport, offset: isIPv4 ? 17 : 14, length: 1) }
     private var quotedPorts: UInt32 { isIPv4 ? 28 : 48 }
-    private func transport(_ offset: UInt32, _ length: UInt32) -> HeaderField {
+    func transport(_ offset: UInt32, _ length: UInt32) -> HeaderField {
         HeaderField(base: .transport, offset: offset, length: length)
     }
 
@@ -129,21 +126,21 @@ struct TranslationRuleset {
     // MARK: Registers: an address takes one (IPv4) or four (IPv6)
 
     private var words: UInt32 { width / 4 }
-    private let r0 = Register(0)
-    private var r1: Register { Register(words) }
+    let r0 = Register(0)
+    var r1: Register { Register(words) }
     private var r2: Register { Register(2 * words) }
     /// Room for a second pair beside the first.
     private var second: Register { Register(2 * words) }
     private var secondEnd: Register { Register(3 * words) }
-    private static let udp: [UInt8] = [17], tcp: [UInt8] = [6]
-    private var icmp: [UInt8] { isIPv4 ? [1] : [58] }
-    private var echoRequest: [UInt8] { isIPv4 ? [8] : [128] }
-    private var echoReply: [UInt8] { isIPv4 ? [0] : [129] }
+    static let udp: [UInt8] = [17], tcp: [UInt8] = [6]
+    var icmp: [UInt8] { isIPv4 ? [1] : [58] }
+    var echoRequest: [UInt8] { isIPv4 ? [8] : [128] }
+    var echoReply: [UInt8] { isIPv4 ? [0] : [129] }
 
-    private func isProtocol(_ number: [UInt8]) -> [Expression] {
+    func isProtocol(_ number: [UInt8]) -> [Expression] {
         [.meta(.protocolNumber, into: r0), .compare(r0, .equal, number)]
     }
-    private func isType(_ type: [UInt8], _ comparison: Comparison = .equal) -> [Expression] {
+    func isType(_ type: [UInt8], _ comparison: Comparison = .equal) -> [Expression] {
         [.load(transport(0, 1), into: r0), .compare(r0, comparison, type)]
     }
     /// IPv4: anything but echo; only errors and redirects quote, and what else there is finds no entry. ICMPv6: types under 128.
@@ -153,7 +150,7 @@ struct TranslationRuleset {
             isIPv4 ? [.load(HeaderField(base: .network, offset: 9, length: 1), into: r0), .compare(r0, .equal, icmp)] : isProtocol(icmp)
         return isICMP + (isIPv4 ? isType([0], .notEqual) + isType([8], .notEqual) : isType([128], .less))
     }
-    private func isInterface(
+    func isInterface(
         _ key: MetaKey, _ name: String, _ comparison: Comparison = .equal, in register: Register = Register(0)
     ) -> [Expression] {
         let octets = Array(name.utf8.prefix(15))
@@ -199,7 +196,7 @@ struct TranslationRuleset {
 
     private var chains: [ChainDefinition] {
         guard !homeAddresses.isEmpty else { return [alwaysPlain] }
-        var all = [hold, translate, quotedOut, started, deliver, errors, plain, stranger, alwaysPlain]
+        var all = [hold, translate, quotedOut, started, deliver, errors, plain] + strangerChains + [alwaysPlain]
         // Without capture nothing leaves from a HoA that is not mapped, and the host is spared connection tracking.
         if configuration.traffic != .nothing { all.append(snat) }
         // Chains are created before the rules that jump to them, so their order here is only for readers of `nft list`.
@@ -261,6 +258,7 @@ struct TranslationRuleset {
         return ChainDefinition(
             name: "started", hook: nil,
             rules: [
+                resetOfStranger,
                 isProtocol(Self.udp) + key + rest + answerPorts + [notePair, noteFlow],
                 isProtocol(icmp) + isType(echoRequest) + key + rest + identifier + [notePair, noteFlow],
             ]
@@ -333,40 +331,6 @@ struct TranslationRuleset {
                         quoted + rewriteQuote + [.write(destination, from: r1, checksum: outerChecksum), .verdict(.accept)],
                     ]
                 })
-    }
-
-    /// For a MoA of ours, and not mapped. The stack never answers such a packet unless it is known to be meant as it is.
-    private var stranger: ChainDefinition {
-        let dhcp: [UInt8] = isIPv4 ? [0, 67, 0, 68] : [0x02, 0x23, 0x02, 0x22]
-        let linkLocal: [Expression] =
-            isIPv4
-            ? [.load(HeaderField(base: .network, offset: 12, length: 2), into: r0), .compare(r0, .equal, [169, 254])]
-            : [
-                .load(HeaderField(base: .network, offset: 8, length: 2), into: r0), .mask(r0, [0xFF, 0xC0]),
-                .compare(r0, .equal, [0xFE, 0x80]),
-            ]
-        let accept: [Expression] = [.verdict(.accept)]
-        return ChainDefinition(
-            name: "stranger", hook: nil,
-            rules: [
-                // Released by the agent, or from this host to itself.
-                isInterface(.inputName, configuration.deviceName) + accept,
-                isInterface(.inputName, "lo") + accept,
-                [.load(source, into: r0), .lookup(set: Self.plainSources, key: r0, into: nil)] + accept,
-                // A socket connected or bound to an address of its own claims it. A listening one is bound to none, mostly, and
-                // must not: it would reset a moved peer's connection.
-                [.socketIsWildcard(into: r0), .compare(r0, .equal, [0])] + accept,
-                // Errors, neighbour and router discovery: all ICMP but echo.
-                isProtocol(icmp) + isType(echoRequest, .notEqual) + isType(echoReply, .notEqual) + accept,
-                linkLocal + accept,
-                isProtocol(Self.udp) + [.load(transport(0, 4), into: r0), .compare(r0, .equal, dhcp)] + accept,
-                [.verdict(.jump(Self.alwaysPlainChain))],
-                [
-                    .limit(packetsPerSecond: Self.heldPerSecondMax, burst: Self.heldBurstMax),
-                    .log(group: configuration.nflogGroup),
-                ],
-                [.verdict(.drop)],
-            ])
     }
 
     private var alwaysPlain: ChainDefinition {

@@ -174,6 +174,19 @@ final class TranslationTables {
         for set in sets where !set.added.isEmpty { batch.add(set.added, to: set.set, of: table) }
     }
 
+    /// Forgets that there are untranslated flows with this address: what was noted while it passed for a plain host's is a peer's. A
+    /// flow that this host did begin in the open is noted again by its next packet.
+    func forgetPlainFlows(with address: IPAddress) {
+        for table in families where table.isIPv4 == address.isIPv4 {
+            for own in model.own.keys where own.isIPv4 == address.isIPv4 {
+                var batch = NFTBatch(firstSequence: nextSequence)
+                batch.delete([SetElement(key: address.packetOctets + own.address.packetOctets)], from: TranslationRuleset.plainPairs, of: table)
+                // Mostly there is none, and the kernel says so.
+                try? batch.seal().commit(on: socket, operation: "forget a plain flow")
+            }
+        }
+    }
+
     func setAlwaysPlain(_ prefixes: [IPPrefix]) throws(KernelError) {
         var batch = NFTBatch(firstSequence: nextSequence)
         for table in families {

@@ -17,6 +17,8 @@ public enum NodeAction: Hashable, Sendable {
     case dropInbound(from: IPAddress, to: IPAddress)
     /// Let in only those held packets of the pair that open connections; the others go on waiting.
     case releaseOpeners(from: IPAddress, to: IPAddress)
+    /// What passed from this address untranslated was a peer's: the kernel is to forget that it took it for flows of its own.
+    case forgetPlainFlows(with: IPAddress)
     /// Keep the highest sequence signed for this HoA across restarts.
     case remember(HomeAddress, sequence: UInt64)
     /// Keep a renewed certificate.

@@ -42,29 +42,54 @@ extension NodeCore {
             strangers[moa] = stranger
             return
         }
+        if let until = plainSources[moa], until > now.monotonic, !(isSegment && hasPeers(like: moa)) {
+            // The kernel still asks about packets that the stack would answer.
+            emit(.releaseInbound(from: moa.address, to: own))
+            return
+        }
+        let question = question(about: moa)
+        let isAsked = question != nil && strangers.count < configuration.strangersMax && mayAsk(opensConnection, now)
+        if opensConnection && !isAsked {
+            // Nobody to ask (HA Query is answered to registered locators only), or no room, or a flood: it passes, and nothing is
+            // remembered; a flood must cost the kernel no transactions. The kernel lets others of this source pass by itself.
+            counters.strangersPlain += 1
+            notePassed(moa, until: now.monotonic)
+            emit(.releaseInbound(from: moa.address, to: own))
+            return
+        }
         guard strangers.count < configuration.strangersMax else {
-            // Beyond the bound nobody is asked; an opening packet passes as plain, any other is dropped, never answered.
-            emit(opensConnection ? .releaseInbound(from: moa.address, to: own) : .dropInbound(from: moa.address, to: own))
+            // What does not open a connection is dropped, never answered.
+            emit(.dropInbound(from: moa.address, to: own))
             return
         }
         strangers[moa] = Stranger(started: now.monotonic, owns: [own], opensConnection: opensConnection, mayBeReset: isSegment)
         deadlines.set(.stranger(moa), at: now.monotonic + (opensConnection ? configuration.strangerWaitMax : configuration.strangerHoldMax))
-
-        guard let hoa = homes.keys.first(where: { $0.isIPv4 == moa.isIPv4 }), let home = homes[hoa], home.registered != nil, let set = home.servers,
-            let source = desiredLocators(of: hoa).first
-        else {
-            // Nobody to ask: HA Query is answered to registered locators only.
-            if opensConnection { strangerIsPlain(moa, .seconds(1), now) }
-            return
-        }
-        guard strangerQueries.take(at: now.monotonic) else {
-            if opensConnection { strangerIsPlain(moa, .seconds(1), now) }
-            return
-        }
-        let targets = set.endpoints.filter { $0.address.isIPv4 == source.isIPv4 }
-        start(.identify(moa), .haQuery, to: targets.isEmpty ? set.endpoints : targets, source: targets.isEmpty ? nil : source.address, now)
+        // Without a question it waits for a MA Notify.
+        guard isAsked, let question else { return }
+        start(.identify(moa), .haQuery, to: question.servers, source: question.source, now)
         let suspects = peers.values.filter { $0.hoa.isIPv4 == moa.isIPv4 && now.monotonic - $0.refreshed > .seconds(1) && !isUnderWay(.queryPeer($0.hoa)) }
         for peer in suspects.sorted(by: { $0.lastTraffic > $1.lastTraffic }).prefix(Self.peersAskedMax) { query(peer.hoa, now) }
+    }
+
+    /// Whom to ask about it, and from which address; `nil` while this node is not registered.
+    private func question(about moa: MobileAddress) -> (servers: [Endpoint], source: IPAddress?)? {
+        guard let hoa = homes.keys.first(where: { $0.isIPv4 == moa.isIPv4 }), let home = homes[hoa], home.registered != nil, let set = home.servers,
+            let source = desiredLocators(of: hoa).first
+        else { return nil }
+        let targets = set.endpoints.filter { $0.address.isIPv4 == source.isIPv4 }
+        return targets.isEmpty ? (set.endpoints, nil) : (targets, source.address)
+    }
+
+    private mutating func mayAsk(_ opensConnection: Bool, _ now: Now) -> Bool {
+        opensConnection ? openerQueries.take(at: now.monotonic) : strangerQueries.take(at: now.monotonic)
+    }
+
+    /// Remembers that something of it went to the stack untranslated.
+    private mutating func notePassed(_ moa: MobileAddress, until: MonotonicTime) {
+        plainSources[moa] = max(until, plainSources[moa] ?? until)
+        guard plainSources.count > configuration.strangersMax else { return }
+        plainSources = plainSources.filter { $0.value > until }
+        while plainSources.count > configuration.strangersMax * 3 / 4 { plainSources.remove(at: plainSources.startIndex) }
     }
 
     /// Our IMS answered HA Query, or not (`nil`).
@@ -100,6 +125,7 @@ extension NodeCore {
             strangerIsPlain(moa, stranger.plainFor, now)
             return
         }
+        notePassed(moa, until: now.monotonic)
         for own in stranger.owns.sorted() { emit(.releaseOpeners(from: moa.address, to: own)) }
         let end = stranger.started + configuration.movedPeerWaitMax
         if now.monotonic < end {
@@ -120,8 +146,8 @@ extension NodeCore {
         peers.keys.contains { $0.isIPv4 == moa.isIPv4 && isUnderWay(.queryPeer($0)) }
     }
 
-    /// A segment of a connection that no socket here has, while there are peers of this run or an earlier: rather one of theirs than a plain host's, whose
-    /// connection would have a socket. Passing it would reset a mapped flow, dropping it costs a plain one nothing.
+    /// A segment or datagram of a conversation that no socket here has, while there are peers of this run or an earlier: rather one of theirs than a
+    /// plain host's, which would have a socket. Passing it would reset a mapped flow, dropping it costs a plain one nothing.
     private func mayBeMovedPeer(_ moa: MobileAddress, _ stranger: Stranger) -> Bool {
         stranger.mayBeReset && hasPeers(like: moa)
     }
@@ -147,11 +173,10 @@ extension NodeCore {
         deadlines.cancel(.stranger(moa))
         cancel(.identify(moa))
         counters.strangersPlain += 1
-        plainSources[moa] = now.monotonic + lifetime
+        notePassed(moa, until: now.monotonic + lifetime)
         change(.setPlain(moa.address, lifetime: max(lifetime, .seconds(1))))
         flushChanges()
         for own in stranger.owns.sorted() { emit(.releaseInbound(from: moa.address, to: own)) }
-        prunePlainSources(now)
     }
 
     /// Lets in the packets of strangers that have become known as peers' locators, and clears remembered not-founds.
@@ -178,13 +203,8 @@ extension NodeCore {
     mutating func clearPlain(_ mapping: CertifiedMapping) {
         for locator in mapping.record.locators where plainSources.removeValue(forKey: locator.moa) != nil {
             change(.removePlain(locator.moa.address))
+            flowsToForget.append(locator.moa.address)
         }
-    }
-
-    private mutating func prunePlainSources(_ now: Now) {
-        guard plainSources.count > configuration.strangersMax else { return }
-        plainSources = plainSources.filter { $0.value > now.monotonic }
-        while plainSources.count > configuration.strangersMax { plainSources.remove(at: plainSources.startIndex) }
     }
 
     mutating func strangerDue(_ moa: MobileAddress, _ now: Now) {
@@ -210,7 +230,7 @@ extension NodeCore {
         }
         strangers[moa] = nil
         cancel(.identify(moa))
-        log(.info, "whose \(moa) is could not be found out; its packets are dropped unanswered")
+        if strangerReports.take(at: now.monotonic) { log(.info, "whose \(moa) is could not be found out; its packets are dropped unanswered") }
         for own in stranger.owns.sorted() { emit(.dropInbound(from: moa.address, to: own)) }
     }
 }

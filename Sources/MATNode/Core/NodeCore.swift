@@ -49,8 +49,12 @@ public struct NodeCore {
     var locatorOwners: [MobileAddress: HomeAddress] = [:]
     var destinations: [HomeAddress: Destination] = [:]
     var strangers: [MobileAddress: Stranger] = [:]
+    /// The budget of HA Query is in two parts, so that a flood of openers leaves some for what only an answer lets in.
+    var openerQueries: RateLimit
     var strangerQueries: RateLimit
-    /// Sources remembered as plain, and until when: a record that lists one clears it.
+    /// Lines of the log about them.
+    var strangerReports = RateLimit(perSecond: 2)
+    /// Sources of which something passed, and until when they are remembered as plain: a record that lists one clears it.
     var plainSources: [MobileAddress: MonotonicTime] = [:]
     /// IMSs of HoAs that are or were of interest.
     var serverSets: [HomeAddress: ServerSet] = [:]
@@ -74,6 +78,9 @@ public struct NodeCore {
 
     private var actions: [NodeAction] = []
     private var changes: [IMTChange] = []
+    /// Sources that passed and turned out to be peers'. The kernel forgets its notes on them once it translates their packets: until
+    /// then each answer makes a new note.
+    var flowsToForget: [IPAddress] = []
 
     /// - Returns: `nil` if a secret has not 16 octets.
     public init?(_ configuration: NodeCoreConfiguration, random: any RandomNumberGenerator) {
@@ -85,7 +92,9 @@ public struct NodeCore {
         cookieAuthority = authority
         ways = PathKnowledge(configuration.paths)
         servers = ServerTable(entriesMax: configuration.serversMax)
-        strangerQueries = RateLimit(perSecond: configuration.strangerQueriesPerSecond)
+        let openers = configuration.strangerQueriesPerSecond * 2 / 3
+        openerQueries = RateLimit(perSecond: openers)
+        strangerQueries = RateLimit(perSecond: configuration.strangerQueriesPerSecond - openers)
         uncookiedChecks = RateLimit(perSecond: configuration.uncookiedChecksPerSecond)
         for identity in configuration.homes { homes[identity.hoa] = Home(identity) }
     }
@@ -124,7 +133,8 @@ public struct NodeCore {
     ///
     /// - Parameters:
     ///   - opensConnection: it could be a stranger's first packet, whom waiting would hurt.
-    ///   - isSegment: it belongs to a TCP connection that exists somewhere; if it does not here, the stack would reset it.
+    ///   - isSegment: it belongs to a TCP connection or a conversation over UDP that exists somewhere; since it does not here, the
+    ///     stack would end it, by a reset or port unreachable.
     public mutating func heldInbound(
         from source: IPAddress, to own: IPAddress, opensConnection: Bool, isSegment: Bool = false, now: Now
     ) -> [NodeAction] {
@@ -223,7 +233,8 @@ public struct NodeCore {
 
     private mutating func takeActions() -> [NodeAction] {
         flushChanges()
-        defer { actions = [] }
+        for address in flowsToForget { emit(.forgetPlainFlows(with: address)) }
+        defer { (actions, flowsToForget) = ([], []) }
         return actions
     }
 

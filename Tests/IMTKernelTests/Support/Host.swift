@@ -16,6 +16,7 @@ final class Host: @unchecked Sendable {
     private let lock = NSLock()
     private var outboundHeld: [HeldPacket] = []
     private var inboundHeld: [HeldPacket] = []
+    private var inboundPassed: [HeldPacket] = []
     private var problems: [String] = []
     private var repairs: [String] = []
     private var links: LinkSnapshot?
@@ -60,6 +61,7 @@ final class Host: @unchecked Sendable {
         switch event {
         case .heldOutbound(let packet): outboundHeld.append(packet)
         case .heldInbound(let packet): inboundHeld.append(packet)
+        case .passedInbound(let packet): inboundPassed.append(packet)
         case .failed(let error): problems.append(error.description)
         case .repaired(let text): repairs.append(text)
         case .links(let snapshot): links = snapshot
@@ -102,6 +104,12 @@ final class Host: @unchecked Sendable {
     var failures: [String] { locked { problems } }
     var repaired: [String] { locked { repairs } }
     var lastLinks: LinkSnapshot? { locked { links } }
+    func takePassed() -> [HeldPacket] {
+        locked {
+            defer { inboundPassed = [] }
+            return inboundPassed
+        }
+    }
     func takeOutbound() -> [HeldPacket] {
         locked {
             defer { outboundHeld = [] }

@@ -42,8 +42,8 @@ extension Expression {
         case .meta: "meta"
         case .compare: "cmp"
         case .mask: "bitwise"
-        case .update: "dynset"
-        case .socketIsWildcard: "socket"
+        case .update, .add: "dynset"
+        case .socketIsWildcard, .socketIsTransparent: "socket"
         case .limit: "limit"
         case .log: "log"
         case .noTracking: "notrack"
@@ -80,21 +80,23 @@ extension Expression {
             made.set(NFTNL_EXPR_BITWISE_MASK, octets: mask)
             made.set(NFTNL_EXPR_BITWISE_XOR, octets: [UInt8](repeating: 0, count: mask.count))
         case .update(let name, let identifier, let key, let timeout):
-            made.set(NFTNL_EXPR_DYNSET_SREG_KEY, u32: key.number)
-            made.set(NFTNL_EXPR_DYNSET_OP, u32: 1)  // NFT_DYNSET_OP_UPDATE
-            made.set(NFTNL_EXPR_DYNSET_TIMEOUT, u64: timeout)
-            made.set(NFTNL_EXPR_DYNSET_SET_NAME, string: name)
-            made.set(NFTNL_EXPR_DYNSET_SET_ID, u32: identifier)
+            Self.setDynamic(name, identifier, key, timeout, operation: 1, on: made)  // NFT_DYNSET_OP_UPDATE
+        case .add(let name, let identifier, let key, let timeout):
+            Self.setDynamic(name, identifier, key, timeout, operation: 0, on: made)  // NFT_DYNSET_OP_ADD
         case .socketIsWildcard(let register):
             made.set(NFTNL_EXPR_SOCKET_KEY, u32: 2)  // NFT_SOCKET_WILDCARD
+            made.set(NFTNL_EXPR_SOCKET_DREG, u32: register.number)
+        case .socketIsTransparent(let register):
+            made.set(NFTNL_EXPR_SOCKET_KEY, u32: 0)  // NFT_SOCKET_TRANSPARENT
             made.set(NFTNL_EXPR_SOCKET_DREG, u32: register.number)
         case .limit(let rate, let burst):
             made.set(NFTNL_EXPR_LIMIT_RATE, u64: rate)
             made.set(NFTNL_EXPR_LIMIT_UNIT, u64: 1)  // per second
             made.set(NFTNL_EXPR_LIMIT_BURST, u32: burst)
             made.set(NFTNL_EXPR_LIMIT_TYPE, u32: 0)  // NFT_LIMIT_PKTS
-        case .log(let group):
+        case .log(let group, let prefix):
             made.set(NFTNL_EXPR_LOG_GROUP, u16: group)
+            made.set(NFTNL_EXPR_LOG_PREFIX, string: prefix)
             made.set(NFTNL_EXPR_LOG_SNAPLEN, u32: 0xFFFF)
             made.set(NFTNL_EXPR_LOG_QTHRESHOLD, u16: 1)
         case .noTracking, .masquerade, .counter:
@@ -116,6 +118,16 @@ extension Expression {
                 made.set(NFTNL_EXPR_IMM_CHAIN, string: chain)
             }
         }
+    }
+
+    private static func setDynamic(
+        _ name: String, _ identifier: UInt32, _ key: Register, _ timeout: UInt64, operation: UInt32, on made: borrowing NFTExpression
+    ) {
+        made.set(NFTNL_EXPR_DYNSET_SREG_KEY, u32: key.number)
+        made.set(NFTNL_EXPR_DYNSET_OP, u32: operation)
+        made.set(NFTNL_EXPR_DYNSET_TIMEOUT, u64: timeout)
+        made.set(NFTNL_EXPR_DYNSET_SET_NAME, string: name)
+        made.set(NFTNL_EXPR_DYNSET_SET_ID, u32: identifier)
     }
 
     private static func set(_ field: HeaderField, on made: borrowing NFTExpression) {
