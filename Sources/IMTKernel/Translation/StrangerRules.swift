@@ -2,7 +2,7 @@ import MATSignal
 
 // What meets packets that are for a MoA of ours, and whose source no peer is known to use.
 //
-//     stranger ── claimed by a connection of this host, ICMP error, link-local, DHCP, other protocols of known plain ──► passes
+//     stranger ── claimed by a connection of this host, ICMP error, link-local, DHCP, known plain ──► passes
 //        │
 //        ├── UDP and SYN for which a socket listens, SYN to a closed port, echo request ──► opening
 //        │        opening    first of its source: a copy to the agent, held; again within 150 ms: likewise
@@ -96,6 +96,9 @@ extension TranslationRuleset {
                 // Released by the agent, or from this host to itself.
                 isInterface(.inputName, configuration.deviceName) + accept,
                 isInterface(.inputName, "lo") + accept,
+                // Where this host's own plain traffic goes (the answers to what left by source NAT find no socket yet), and strangers
+                // found plain while there is no peer that any of them could be.
+                loadSource + [.lookup(set: Self.plainSources, key: r0, into: nil)] + accept,
                 // A socket connected or bound to an address of its own claims it. A listening one is bound to none, mostly, and
                 // must not: it would reset a moved peer's connection.
                 [.socketIsWildcard(into: r0), .compare(r0, .equal, [0])] + accept,
@@ -109,13 +112,6 @@ extension TranslationRuleset {
                 // Not looked at by the rules above: a half-open or lingering connection between just these addresses and ports.
                 hasPorts + [.socketIsTransparent(into: r0)] + accept,
                 isProtocol(icmp) + isType(echoRequest) + [.verdict(.goTo("opening"))],
-                // No socket: the stack would answer with a reset or unreachable, so these are the agent's also where other packets
-                // of the source pass. A moved peer's datagram must not make its next segment be answered.
-                isProtocol(Self.tcp) + held(.drop),
-                isProtocol(Self.tcp) + [.verdict(.drop)],
-                isProtocol(Self.udp) + hasPorts + held(.drop),
-                isProtocol(Self.udp) + hasPorts + [.verdict(.drop)],
-                loadSource + [.lookup(set: Self.plainSources, key: r0, into: nil)] + accept,
                 held(.drop),
                 [.verdict(.drop)],
             ])

@@ -66,6 +66,7 @@ extension NodeCore {
         deadlines.set(.stranger(moa), at: now.monotonic + (opensConnection ? configuration.strangerWaitMax : configuration.strangerHoldMax))
         // Without a question it waits for a MA Notify.
         guard isAsked, let question else { return }
+        counters.strangersAsked += 1
         start(.identify(moa), .haQuery, to: question.servers, source: question.source, now)
         let suspects = peers.values.filter { $0.hoa.isIPv4 == moa.isIPv4 && now.monotonic - $0.refreshed > .seconds(1) && !isUnderWay(.queryPeer($0.hoa)) }
         for peer in suspects.sorted(by: { $0.lastTraffic > $1.lastTraffic }).prefix(Self.peersAskedMax) { query(peer.hoa, now) }
@@ -167,15 +168,19 @@ extension NodeCore {
         for moa in strangers.keys.sorted() { settleNotFound(moa, now) }
     }
 
-    /// Lets packets from it in untranslated, and remembers that for a moment.
+    /// Lets packets from it in untranslated, but for those that could end a moved peer's conversation, and remembers that for a moment.
     mutating func strangerIsPlain(_ moa: MobileAddress, _ lifetime: Duration, _ now: Now) {
         guard let stranger = strangers.removeValue(forKey: moa) else { return }
         deadlines.cancel(.stranger(moa))
         cancel(.identify(moa))
         counters.strangersPlain += 1
         notePassed(moa, until: now.monotonic + lifetime)
-        change(.setPlain(moa.address, lifetime: max(lifetime, .seconds(1))))
-        flushChanges()
+        // While there are peers the kernel is not told: the address as a whole would pass, and if it is a moved peer's after all, its
+        // next segment or datagram would be answered by a reset or port unreachable. What may pass then passes here, one by one.
+        if !hasPeers(like: moa) {
+            change(.setPlain(moa.address, lifetime: max(lifetime, .seconds(1))))
+            flushChanges()
+        }
         for own in stranger.owns.sorted() { emit(.releaseInbound(from: moa.address, to: own)) }
     }
 

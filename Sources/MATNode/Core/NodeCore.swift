@@ -279,6 +279,8 @@ public struct NodeCounters: Hashable, Sendable {
     public var unmatchedDropped: UInt64 = 0
     public var draftsDropped: UInt64 = 0
     public var recordsRefused: UInt64 = 0
+    /// HA Queries begun.
+    public var strangersAsked: UInt64 = 0
     public var strangersIdentified: UInt64 = 0
     public var strangersPlain: UInt64 = 0
     public var destinationsResolved: UInt64 = 0
