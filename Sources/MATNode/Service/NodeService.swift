@@ -167,6 +167,7 @@ public final class NodeService {
         let infrastructure = Set(snapshot.gateways).union(resolver.configuration.servers.map(\.endpoint.address))
         if locators != core.systemLocators { resolver.flush() }
         run { core, now in core.linksChanged(locators, infrastructure: infrastructure, now: now) }
+        // Routes come back without an event that changes our addresses.
         releaseRouted()
     }
 
@@ -230,6 +231,8 @@ public final class NodeService {
             // Without a route they stay held until the links change.
             guard kernel.canLeave(to: destination) else { break }
             for packet in heldOutbound.take(destination, now: now.monotonic) { kernel.releaseOutbound(packet) }
+        case .releaseRouted:
+            releaseRouted()
         case .dropOutbound(let destination):
             _ = heldOutbound.take(destination, now: now.monotonic)
         case .releaseInbound(let source, let own):
