@@ -81,6 +81,11 @@ final class NodeHarness {
         }
     }
 
+    /// An event whose messages nobody looks at.
+    func quietly(_ event: (inout NodeCore, Now) -> [NodeAction]) {
+        for case .changeIMT(let changes) in event(&core, now) { imt.apply(changes, now: clock.time) }
+    }
+
     func advance(_ duration: Duration) {
         let end = clock.time + duration
         while let next = core.nextDeadline, next <= end {
@@ -89,6 +94,8 @@ final class NodeHarness {
         }
         clock.advance(to: end)
     }
+
+    func forgetKernel() { imt = ModelIMT() }
 
     func clear() { (sent, lookUps, actions, logs) = ([], [], [], []) }
 

@@ -207,7 +207,8 @@ extension NodeCore {
     mutating func peerDue(_ hoa: HomeAddress, _ now: Now) {
         guard let peer = peers[hoa] else { return }
         if !peer.hasPollTurn {
-            let turn = pollPace.turn(now.monotonic)
+            // Polls are a safety net: they also let what is more urgent go first.
+            let turn = max(pollPace.turn(now.monotonic), pace.turn(now.monotonic))
             if turn > now.monotonic {
                 peers[hoa]?.hasPollTurn = true
                 peers.schedule(hoa, at: turn)

@@ -26,10 +26,13 @@ struct Pace: Sendable {
         return turn
     }
 
-    /// Counts what goes at once because a person waits for it. The others wait the longer, but never longer than another burst.
+    /// Counts what goes at once because a person waits for it. The others wait the longer, within limits.
     mutating func charge(_ now: MonotonicTime) {
-        taken = max(taken, min(max(taken, now) + interval, now + burst * 2))
+        taken = max(taken, min(max(taken, now) + interval, now + burst + Self.debtMax))
     }
+
+    /// How long what goes at once may keep the rest waiting.
+    private static let debtMax: Duration = .seconds(10)
 
     /// Whether forgetting it loses nothing.
     func isIdle(_ now: MonotonicTime) -> Bool { taken <= now }
