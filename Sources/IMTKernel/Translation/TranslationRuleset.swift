@@ -2,11 +2,11 @@ import MATSignal
 
 /// The tables `ip mat` and `ip6 mat`: what a packet meets on its way.
 ///
-///     from a local socket                                  from the network
-///     output -310      hold      to mat0: untracked        prerouting -310  deliver   mapped: addresses become HoAs
-///     (routing by HoA)                                      |               stranger  to a MoA, not mapped: claimed by a
-///     postrouting 100  snat      plain, from a HoA          |                         socket, known plain, or held
-///     postrouting 310  translate mapped: become MoAs       (conntrack, local delivery)
+///     from a local socket                                    from the network
+///     output -310      hold        to mat0: untracked        prerouting -310  deliver   mapped: addresses become HoAs
+///     (routing by HoA)                                        |               stranger  to a MoA, not mapped: claimed by a
+///     postrouting 100  source_nat  plain, from a HoA          |                         socket, known plain, or held
+///     postrouting 310  translate   mapped: become MoAs       (conntrack, local delivery)
 ///
 /// Why translation leaves in postrouting and enters in prerouting, outside of conntrack on both sides: conntrack, source NAT
 /// and a host's own firewall then see one conversation between HoAs, the same before and after every handover. Translated in
@@ -377,7 +377,7 @@ struct TranslationRuleset {
 
     private var snat: ChainDefinition {
         ChainDefinition(
-            name: "snat", hook: .init(type: "nat", number: 4, priority: 100),
+            name: "source_nat", hook: .init(type: "nat", number: 4, priority: 100),
             rules: [
                 // Only a connection's first packet comes here, so the look-up hardly counts.
             ]
