@@ -49,6 +49,8 @@ public struct NodeStatus: Hashable, Sendable {
 }
 
 extension NodeCore {
+    public var peersCount: Int { peers.count }
+
     public func status(now: Now) -> NodeStatus {
         let registrations = homes.values.sorted { $0.hoa < $1.hoa }.map { home in
             NodeStatus.Registration(

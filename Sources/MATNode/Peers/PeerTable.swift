@@ -1,3 +1,4 @@
+import MATRuntime
 import MATSignal
 
 /// A peer's place in the table, as long as it is entered; afterwards another peer may get it.
@@ -60,7 +61,7 @@ struct PeerTable: Sendable {
     func slot(of hoa: HomeAddress) -> PeerSlot? { find(hoa).map { PeerSlot(number: $0) } }
 
     private func find(_ hoa: HomeAddress) -> UInt32? {
-        byHoA.first(hash: Self.hash(hoa)) { chunks[Int($0) / Self.cellsPerChunk][Int($0) % Self.cellsPerChunk].peer?.hoa == hoa }
+        byHoA.first(hash: SlotIndex.hash(hoa)) { chunks[Int($0) / Self.cellsPerChunk][Int($0) % Self.cellsPerChunk].peer?.hoa == hoa }
     }
 
     /// Peers come and go by this: setting what was not there enters it, setting `nil` removes it. A peer gives up its locators first.
@@ -92,36 +93,34 @@ struct PeerTable: Sendable {
             number = UInt32((chunks.count - 1) * Self.cellsPerChunk + chunks[chunks.count - 1].count)
             chunks[chunks.count - 1].append(Cell(peer: peer))
         }
-        byHoA.insert(number, hash: Self.hash(peer.hoa))
+        byHoA.insert(number, hash: SlotIndex.hash(peer.hoa))
         if peer.hoa.isIPv4 { countIPv4 += 1 }
     }
 
     private mutating func vacate(_ number: UInt32, _ hoa: HomeAddress) {
         unschedule(number)
-        byHoA.remove(number, hash: Self.hash(hoa))
+        byHoA.remove(number, hash: SlotIndex.hash(hoa))
         free.append(number)
         if hoa.isIPv4 { countIPv4 -= 1 }
     }
-
-    private static func hash(_ key: some Hashable) -> UInt32 { UInt32(truncatingIfNeeded: key.hashValue) }
 
     // MARK: By locator
 
     /// Which peer uses a locator.
     func owner(of moa: MobileAddress) -> HomeAddress? {
-        byLocator.first(hash: Self.hash(moa)) { peer($0)?.locators.has(moa, .claimed) ?? false }.flatMap { peer($0)?.hoa }
+        byLocator.first(hash: SlotIndex.hash(moa)) { peer($0)?.locators.has(moa, .claimed) ?? false }.flatMap { peer($0)?.hoa }
     }
 
     /// Makes the peer the owner of one of its places, if nobody is yet.
     mutating func claim(_ moa: MobileAddress, for hoa: HomeAddress) {
         guard owner(of: moa) == nil, let number = find(hoa), peer(number)?.locators[moa] != nil else { return }
         self[cell: number].peer?.locators.update(moa) { $0.roles.insert(.claimed) }
-        byLocator.insert(number, hash: Self.hash(moa))
+        byLocator.insert(number, hash: SlotIndex.hash(moa))
     }
 
     mutating func release(_ moa: MobileAddress, of hoa: HomeAddress) {
         guard let number = find(hoa), peer(number)?.locators.has(moa, .claimed) ?? false else { return }
-        byLocator.remove(number, hash: Self.hash(moa))
+        byLocator.remove(number, hash: SlotIndex.hash(moa))
         self[cell: number].peer?.locators.update(moa) { $0.roles.remove(.claimed) }
     }
 
