@@ -17,6 +17,7 @@ let package = Package(
         .executable(name: "matd", targets: ["matd"]),
         .executable(name: "mat", targets: ["mat"]),
         .executable(name: "mat-probe", targets: ["mat-probe"]),
+        .executable(name: "mat-bench", targets: ["mat-bench"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
@@ -51,6 +52,10 @@ let package = Package(
         // What applications see of a handover: probe streams, bulk transfers, and the report on both. Knows nothing of MAT.
         .target(name: "MATProbe", dependencies: []),
         .executableTarget(name: "mat-probe", dependencies: ["MATProbe", arguments]),
+
+        // What translation costs, beside what else could be done (deploy/bench).
+        .executableTarget(
+            name: "mat-bench", dependencies: ["CLinux", "IMTKernel", "MATRuntime", "MATSignal", arguments], path: "Benchmarks/mat-bench"),
 
         // Virtual time and a network that loses, duplicates and reorders; shared by the test targets.
         .target(name: "MATTesting", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATNode", "MATSignal"]),

@@ -27,7 +27,9 @@ extension NodeCore {
         if let peer = peers[hoa] {
             // A packet that was on its way to the TUN when the entry was made, or one that has no path at the moment and
             // stays held until there is one.
-            if peer.installedPath != OwnPaths.none { emit(.releaseOutbound(to: hoa.address)) }
+            let outbound = installedOutbound(of: peer)
+            if outbound != nil { emit(.releaseOutbound(to: hoa.address)) }
+            if !ownLocators.contains(where: { $0.moa == outbound?.own }) { notePeerUse(hoa, now) }
             return
         }
         guard destinations[hoa] == nil else { return }

@@ -8,10 +8,13 @@ extension NodeCore {
     /// Takes over the usable locators, orders them, and hands over if the first of a family changed.
     mutating func adopt(_ locators: [OwnLocator], _ now: Now) {
         let before = ownLocators
+        uplinksChanged(gone: systemLocators.filter { !locators.contains($0) }, new: locators.filter { !systemLocators.contains($0) }, now)
         systemLocators = locators
         ownLocators = ordered(locators)
         guard ownLocators != before else { return }
-        let gone = Set(before.map(\.moa)).subtracting(ownLocators.map(\.moa))
+        // From a dead address nothing can be sent, no more than from one that is gone; but what still comes there is accepted.
+        let dead = Set(ownLocators.map(\.moa).filter { ways.uplinks[$0]?.isDead == true })
+        let gone = Set(before.map(\.moa)).subtracting(ownLocators.map(\.moa)).union(dead)
         applyOwn()
         for ipv4 in [true, false] {
             let old = before.map(\.moa).filter { $0.isIPv4 == ipv4 }
@@ -54,15 +57,6 @@ extension NodeCore {
         installedOwn = wanted
     }
 
-    /// The chosen interface first, then the configured order, then the system's.
-    private func ordered(_ locators: [OwnLocator]) -> [OwnLocator] {
-        func rank(_ locator: OwnLocator) -> Int {
-            if locator.interface == chosenInterface { return -1 }
-            return configuration.preferredInterfaces.firstIndex(of: locator.interface) ?? configuration.preferredInterfaces.count
-        }
-        return locators.enumerated().sorted { (rank($0.element), $0.offset) < (rank($1.element), $1.offset) }.map(\.element)
-    }
-
     private mutating func moved(ipv4: Bool, from old: [MobileAddress], to new: [MobileAddress], gone: Set<MobileAddress>, _ now: Now) {
         guard let hoa = homes.keys.first(where: { $0.isIPv4 == ipv4 }) else { return }
         let places = new.map(\.description).joined(separator: ", ")
@@ -83,35 +77,50 @@ extension NodeCore {
         }
         homes[hoa]?.unproven = []
         homes[hoa]?.failures = 0
-        if isHandover {
-            homes[hoa]?.owesPeers = true
-            homes[hoa]?.move &+= 1
-        }
+        // Peers with a preference of their own switch when they know of an address, whether or not it is the first.
+        if isHandover || hasPreferences && homes[hoa]?.registered != nil { homes[hoa]?.owesPeers = true }
+        if isHandover { homes[hoa]?.move &+= 1 }
         // One step, whatever the number of peers, in one transaction with what we accept. Telling them is another matter.
-        movePaths(of: hoa, isWhole: !hasOverlap, now)
+        movePaths(of: hoa, gone: gone, isWhole: !hasOverlap, now)
         flushChanges()
         for exchange in exchanges.values where exchange.source.map({ gone.contains(MobileAddress($0)) }) ?? false { cancel(exchange.purpose) }
         if !hasOverlap { resendAll(now) }
         register(hoa, now)
+        checkNewUplink(first, now)
         // The overlap may end before our IMS or the peers have answered.
-        let isCutShort = homes[hoa]?.owesPeers == true && !gone.isEmpty
+        let isCutShort = homes[hoa]?.owesPeers == true && gone.contains { ways.uplinks[$0]?.isDead != true }
         if isHandover && !hasOverlap || isCutShort { tellAtOnce(hoa, first, now) }
         flushChanges()
         if !peers.isEmpty { emit(.releaseRouted) }
         for destination in destinations.keys where destination.isIPv4 == ipv4 { continueResolving(destination, now) }
     }
 
-    /// Lets peers' traffic leave from our first address: all of it, or just what left from addresses that are gone.
-    private mutating func movePaths(of hoa: HomeAddress, isWhole: Bool, _ now: Now) {
+    /// Lets peers' traffic leave from our first address: all of it, or just what left from addresses that are gone or dead. Peers for
+    /// whom something else was said, or was found to work, are looked at one by one.
+    private mutating func movePaths(of hoa: HomeAddress, gone: Set<MobileAddress>, isWhole: Bool, _ now: Now) {
         let usable = desiredLocators(of: hoa)
         guard let first = usable.first else { return }
-        for moa in ownPaths.addresses(of: hoa).sorted() where moa != first && (isWhole || !usable.contains(moa)) {
+        let hasExceptions = hasPreferences || !ways.detours.isEmpty
+        var moved: Set<UInt8> = []
+        for moa in ownPaths.addresses(of: hoa).sorted() where moa != first {
+            guard gone.contains(moa) || !usable.contains(moa) || isWhole && !hasExceptions else { continue }
+            moved.formUnion(ownPaths.numbers(of: moa, hoa))
             change(.moveOutbound(from: moa, to: first))
             ownPaths.move(moa, to: first, of: hoa)
         }
         let entering = pathless.filter { home(for: $0) == hoa }
         pathless.subtract(entering)
         for peer in entering.sorted() { applyPeer(peer, now) }
+        guard hasExceptions else { return }
+        for slot in Array(peers.slots) {
+            guard let peer = peers[slot], home(for: peer.hoa) == hoa else { continue }
+            guard ways.detours[peer.hoa] != nil || isWhole || moved.contains(peer.path) else { continue }
+            if isWhole || moved.contains(peer.path), let own = preferredOwnMoA(for: peer.hoa), ownPaths[peer.path] != own {
+                let path = pathNumber(of: own, hoa)
+                peers[peer.hoa]?.path = path
+            }
+            applyPeer(peer.hoa, now)
+        }
     }
 
     /// Nothing works any more from the old address, so nothing is waited for: peers get a record from the new address at once,
@@ -144,7 +153,9 @@ extension NodeCore {
             switchPeer(hoa, now)
             return
         }
-        start(.notifyPeer(hoa), .maNotify, to: [Endpoint(target.address, port: SignalPort.node)], triesMax: Retransmission.failoverTry, now)
+        // A peer that only a detour reaches is told by it.
+        let source = ways.detours[hoa]?.own == nil ? nil : ownMoA(of: peer)?.address
+        start(.notifyPeer(hoa), .maNotify, to: [Endpoint(target.address, port: SignalPort.node)], source: source, triesMax: Retransmission.failoverTry, now)
     }
 
     /// A peer acked our record, refused it, or stayed silent (`nil`) for the three tries of section 7: in each case its
@@ -173,7 +184,7 @@ extension NodeCore {
 
     /// Lets a peer's traffic leave from the preferred own address.
     mutating func switchPeer(_ hoa: HomeAddress, _ now: Now) {
-        guard let peer = peers[hoa], let own = home(for: hoa), let first = preferredOwnMoA(for: peer), ownPaths[peer.path] != first else { return }
+        guard let peer = peers[hoa], let own = home(for: hoa), let first = preferredOwnMoA(for: hoa), ownPaths[peer.path] != first else { return }
         let path = pathNumber(of: first, own)
         peers[hoa]?.path = path
         applyPeer(hoa, now)
@@ -204,10 +215,5 @@ extension NodeCore {
         home.owesPeers = true
         homes[own] = home
         register(own, now)
-    }
-
-    func preferredOwnMoA(for peer: Peer) -> MobileAddress? {
-        guard let own = home(for: peer.hoa) else { return nil }
-        return desiredLocators(of: own).first
     }
 }

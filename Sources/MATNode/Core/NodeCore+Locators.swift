@@ -60,6 +60,12 @@ extension NodeCore {
 
     /// Where to send to: the first locator of the record that may be used.
     func outboundLocator(of peer: Peer) -> MobileAddress? {
+        if let moa = detouredLocator(of: peer), isAcceptable(moa, of: peer.hoa), !(peer.locators[moa]?.isBlocked ?? false) { return moa }
+        return usualLocator(of: peer)
+    }
+
+    /// Likewise, without regard to paths that were found dead.
+    func usualLocator(of peer: Peer) -> MobileAddress? {
         peer.locators.first { $0.roles.contains(.listed) && isAcceptable($0.moa, of: peer.hoa) && !$0.isBlocked }?.moa
     }
 

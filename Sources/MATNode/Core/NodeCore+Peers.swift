@@ -248,15 +248,17 @@ extension NodeCore {
         let released = claimLocators(of: hoa)
         guard var peer = peers[hoa] else { return }
         let ownMoAs = desiredLocators(of: own)
-        if let first = ownMoAs.first {
-            if ownPaths[peer.path].map({ !ownMoAs.contains($0) }) ?? true { peer.path = pathNumber(of: first, own) }
-        } else if peer.path == OwnPaths.none {
-            pathless.insert(hoa)
+        if ownMoAs.isEmpty {
+            if peer.path == OwnPaths.none { pathless.insert(hoa) }
+        } else if ownPaths[peer.path].map({ !ownMoAs.contains($0) }) ?? true, let first = preferredOwnMoA(for: hoa) {
+            peer.path = pathNumber(of: first, own)
         }
+        pruneDetour(of: peer)
         let accepted = acceptedLocators(of: peer)
         let target = outboundLocator(of: peer)
         let before = installedOutbound(of: peer)
-        var outbound = target.flatMap { target in ownPaths[peer.path].map { MobilePair(own: $0, peer: target) } }
+        let ownMoA = ownMoA(of: peer)
+        var outbound = target.flatMap { target in ownMoA.map { MobilePair(own: $0, peer: target) } }
         // Packets that are held until its IMS knows of us must not be overtaken by later ones.
         if destinations[hoa] != nil, before == nil { outbound = nil }
 
@@ -277,7 +279,7 @@ extension NodeCore {
         peer.locators.assign(.accepted) { accepted.contains($0.moa) }
         peer.locators.assign(.target) { $0.moa == outbound?.peer }
         peer.locators.prune()
-        let path = outbound == nil ? OwnPaths.none : peer.path
+        let path = outbound.map { $0.own == ownPaths[peer.path] ? peer.path : pathNumber(of: $0.own, own) } ?? OwnPaths.none
         // What the number counts for all its peers counts from now on.
         peer.switches = peer.switches &+ ownPaths.moves(peer.installedPath) &- ownPaths.moves(path)
         peer.installedPath = path
@@ -304,6 +306,7 @@ extension NodeCore {
         peerServers.leave(peer.servers)
         pathless.remove(hoa)
         peers[hoa] = nil
+        forgetPaths(of: hoa)
         yieldLocators(released, of: hoa, now)
         for purpose in [Exchange.Purpose.queryPeer(hoa), .notifyServer(hoa), .notifyPeer(hoa)] { cancel(purpose) }
     }

@@ -6,6 +6,7 @@ import MATSignal
 ///
 /// What happens to it, and where that is handled:
 /// - links change, a person asks for a handover: `NodeCore+Handover`
+/// - a path is dead though its link is up; preferences: `Paths/NodeCore+Paths`, `NodeCore+Preference`
 /// - the own registration: `NodeCore+Registration`
 /// - a packet to an unknown destination: `NodeCore+Destinations` (paper 4.2 (1)-(5))
 /// - a packet from an unknown source: `NodeCore+Strangers` (paper 4.2 (6), (7))
@@ -30,6 +31,7 @@ public struct NodeCore {
         case server(IPAddress)
         /// Peers whose locators may or may not be used since our own scope changed.
         case scope
+        case paths
     }
 
     let configuration: NodeCoreConfiguration
@@ -44,6 +46,8 @@ public struct NodeCore {
     var systemLocators: [OwnLocator] = []
     /// The interface that a person chose with `mat handover`; it goes before the configured order while it is usable.
     var chosenInterface: String?
+    /// Which paths work, and what is done about those that don't.
+    var ways: PathKnowledge
     /// Gateways and resolvers: never a peer's locator.
     var infrastructure: Set<IPAddress> = []
 
@@ -116,6 +120,7 @@ public struct NodeCore {
         self.random = random
         clientCookies = client
         cookieAuthority = authority
+        ways = PathKnowledge(configuration.paths)
         servers = ServerTable(entriesMax: configuration.serversMax)
         strangerQueries = RateLimit(perSecond: configuration.strangerQueriesPerSecond)
         pace = Pace(perSecond: configuration.messagesPerSecond, burst: configuration.messagesBurst)
@@ -133,20 +138,24 @@ public struct NodeCore {
         adopt(locators, now)
         // A gateway or resolver is no peer's locator, and what is none any more may be one.
         reconsider(changed, now)
+        runPaths(now)
         return takeActions()
     }
 
     /// A person wants this interface to be used first; `nil` goes back to the configured order.
     public mutating func prefer(interface: String?, now: Now) -> [NodeAction] {
         chosenInterface = interface
+        if let interface { trust(interface: interface, now) }
         log(.notice, interface.map { "handover to \($0) asked for" } ?? "the configured order of interfaces is used again")
         adopt(systemLocators, now)
+        runPaths(now)
         return takeActions()
     }
 
     /// A packet from an own HoA to an address that the IMT does not know is held.
     public mutating func heldOutbound(to destination: IPAddress, now: Now) -> [NodeAction] {
         resolve(HomeAddress(destination), now)
+        runPaths(now)
         return takeActions()
     }
 
@@ -165,6 +174,7 @@ public struct NodeCore {
     /// The DNS answered a `lookUp`.
     public mutating func lookedUp(_ hoa: HomeAddress, _ result: ServerLookup, now: Now) -> [NodeAction] {
         finishLookUp(hoa, result, now)
+        runPaths(now)
         return takeActions()
     }
 
@@ -191,13 +201,18 @@ public struct NodeCore {
     /// Packets counted so far with each peer, both directions. Told now and then; it keeps used peers alive.
     public mutating func traffic(_ packets: some Sequence<(key: HomeAddress, value: UInt64)>, now: Now) -> [NodeAction] {
         var busy: [(packets: UInt64, hoa: HomeAddress)] = []
+        var used: [HomeAddress] = []
         for (hoa, count) in packets {
             guard let before = peers[hoa]?.packets, before != count else { continue }
             peers[hoa]?.packets = count
             peers[hoa]?.lastTraffic = now.monotonic
+            used.append(hoa)
             Self.keepBusiest(&busy, (count &- before, hoa))
         }
         if !busy.isEmpty { busiest = busy.map(\.hoa) }
+        // More than these are not watched anyway.
+        for hoa in used.count <= configuration.paths.pathsMax ? used : busiest { notePeerUse(hoa, now) }
+        runPaths(now)
         return takeActions()
     }
 
@@ -229,6 +244,7 @@ public struct NodeCore {
             case .backlog: workOff(now)
             case .server(let server): serverDue(server, now)
             case .scope: reconsiderScope(now)
+            case .paths: pathsDue(now)
             }
         }
         return takeActions()
@@ -281,6 +297,9 @@ public struct NodeCore {
 
     mutating func log(_ level: NodeLogLevel, _ text: String) { actions.append(.log(level, text)) }
 
+    /// Ends an event whose handling lies in another file.
+    mutating func endEvent() -> [NodeAction] { takeActions() }
+
     private mutating func takeActions() -> [NodeAction] {
         flushChanges()
         openDatagrams = [:]
@@ -316,6 +335,11 @@ public struct NodeCore {
 /// Counts that never go down, for `mat status`.
 public struct NodeCounters: Hashable, Sendable {
     public var handovers: UInt64 = 0
+    /// Handovers among these, away from an own address over which nothing answered.
+    public var uplinkFailures: UInt64 = 0
+    /// Peers' traffic that took another pair of addresses because the usual one was silent.
+    public var detours: UInt64 = 0
+    public var probesSent: UInt64 = 0
     public var registrations: UInt64 = 0
     public var messagesSent: UInt64 = 0
     public var messagesReceived: UInt64 = 0

@@ -31,14 +31,33 @@ public struct NodeStatus: Hashable, Sendable {
         /// Since its IMS last answered.
         public var refreshedAgo: Duration
         public var switches: Int
+        /// For how long its traffic has gone by another path than the usual, because that was silent.
+        public var detouredFor: Duration?
+        /// The interface that a person chose for it.
+        public var chosenInterface: String?
         public var packets: UInt64
     }
 
     /// A person can't read more, and a program has no use for them all.
     public static let peersMax = 1000
+    /// An own address as a way out.
+    public struct UplinkState: Hashable, Sendable {
+        /// One word: sound, dead, returning, flapping.
+        public var state: String
+        /// Since when nothing answered over it, for `dead` and `returning`.
+        public var silentFor: Duration?
+        /// Until the next probe of a dead one.
+        public var nextCheckIn: Duration?
+        /// Until one that works again has its place in the order back.
+        public var trustedIn: Duration?
+        public var failures: Int
+    }
 
     public var registrations: [Registration]
     public var locators: [OwnLocator]
+    /// In the order of `locators`.
+    public var uplinks: [UplinkState]
+    public var pathsWatched: Int
     public var chosenInterface: String?
     /// At most `peersMax`: those with the latest traffic.
     public var peers: [PeerState]
@@ -67,11 +86,11 @@ extension NodeCore {
                 hoa: peer.hoa, ownHoA: own, moa: target, ownMoA: outbound?.own, locators: peer.locators.listed.map(\.moa),
                 isProvisional: peer.isProvisional, isProven: target.flatMap { peer.locators[$0]?.isProven } ?? false, age: max(.zero, now.monotonic - peer.since),
                 refreshedAgo: max(.zero, now.monotonic - peer.refreshed), switches: Int(peer.switches &+ ownPaths.moves(peer.installedPath)),
-                packets: peer.packets)
+                detouredFor: ways.detours[peer.hoa].flatMap { $0.isTaken ? now.monotonic - $0.since : nil }, chosenInterface: ways.chosen[peer.hoa], packets: peer.packets)
         }
         return NodeStatus(
-            registrations: registrations, locators: ownLocators, chosenInterface: chosenInterface, peers: states, peersCount: peers.count, resolving: destinations.count,
-            strangers: strangers.count, counters: counters)
+            registrations: registrations, locators: ownLocators, uplinks: ownLocators.map { uplinkState($0.moa, now) }, pathsWatched: ways.monitor.paths.count,
+            chosenInterface: chosenInterface, peers: states, peersCount: peers.count, resolving: destinations.count, strangers: strangers.count, counters: counters)
     }
 
     /// All peers in order, or those with the latest traffic if they are too many to tell of each.
@@ -80,6 +99,27 @@ extension NodeCore {
         var latest = peers.slots.compactMap { slot in peers[slot].map { (traffic: $0.lastTraffic, slot: slot) } }
         latest.sort { $0.traffic > $1.traffic }
         return latest.prefix(NodeStatus.peersMax).compactMap { peers[$0.slot] }.sorted { $0.hoa < $1.hoa }
+    }
+
+    private func uplinkState(_ moa: MobileAddress, _ now: Now) -> NodeStatus.UplinkState {
+        let uplink = ways.uplinks[moa] ?? Uplink()
+        let failures = uplink.history.isForgotten(at: now.monotonic, configuration.paths) ? 0 : uplink.history.failures
+        var state = NodeStatus.UplinkState(state: "sound", failures: failures)
+        switch uplink.state {
+        case .sound: break
+        case .dead(let since):
+            state.state = "dead"
+            state.silentFor = now.monotonic - since
+            state.nextCheckIn = ways.monitor.over(moa).filter { $0.value.watchedUntil > now.monotonic }.map { max(.zero, $0.value.next - now.monotonic) }.min()
+        case .returning(let since, let until):
+            state.state = "returning"
+            state.silentFor = now.monotonic - since
+            state.trustedIn = max(.zero, until - now.monotonic)
+        case .flapping(let until):
+            state.state = "flapping"
+            state.trustedIn = max(.zero, until - now.monotonic)
+        }
+        return state
     }
 
     /// Whether every HoA is registered: what `mat status --wait` waits for.

@@ -39,6 +39,11 @@ struct OwnPaths: Sendable {
     /// What the numbers of an own HoA mean.
     func addresses(of own: HomeAddress) -> Set<MobileAddress> { Set(paths.compactMap { $0?.own == own ? $0?.moa : nil }) }
 
+    /// The numbers that mean this address.
+    func numbers(of moa: MobileAddress, _ own: HomeAddress) -> [UInt8] {
+        paths.indices.filter { paths[$0]?.moa == moa && paths[$0]?.own == own }.map { UInt8($0) }
+    }
+
     /// Whatever meant `old` means `new` from now on.
     mutating func move(_ old: MobileAddress, to new: MobileAddress, of own: HomeAddress) {
         for number in paths.indices where paths[number]?.moa == old && paths[number]?.own == own {

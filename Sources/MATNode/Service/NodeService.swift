@@ -7,12 +7,14 @@ import MATSignal
 /// The shell around `NodeCore`: sockets, kernel, DNS, timers and files. It decides nothing; it tells the core what happened
 /// and does what the core says.
 public final class NodeService {
-    /// How often the kernel's packet counts are read at most.
-    private static let countInterval: Duration = .seconds(10)
+    /// How often the kernel's packet counts are read at most: which peers are in use decides whose paths are watched.
+    private static let countInterval: Duration = .seconds(1)
     /// How much longer than a reading took it must be to the next: one half per cent of the time is spent on it, however many peers there are.
     private static let countRest = 200
     /// The longest that is still of use to tell idle peers.
     private static let countIntervalMax: Duration = .seconds(300)
+    /// While there are no peers.
+    private static let idleInterval: Duration = .seconds(10)
     /// How long a packet may wait and still be of use: a TCP segment is sent again long before.
     private static let heldAgeMax: Duration = .seconds(10)
 
@@ -56,6 +58,8 @@ public final class NodeService {
         let homes = try HomeFiles.read(configuration, state)
         var coreConfiguration = NodeCoreConfiguration(homes: homes, clientSecret: Self.secret(), cookieSecret: Self.secret())
         coreConfiguration.preferredInterfaces = configuration.preferredInterfaces
+        coreConfiguration.peerPreferences = configuration.peerPreferences
+        coreConfiguration.paths = configuration.paths
         coreConfiguration.lifetime = configuration.lifetime
         coreConfiguration.pollInterval = configuration.pollInterval
         coreConfiguration.peerIdleMax = configuration.peerIdleMax
@@ -116,7 +120,7 @@ public final class NodeService {
         } catch {
             throw NodeServiceError("\(error)")
         }
-        countLater()
+        countLater(after: Self.countInterval)
         logger.info("matd is up", metadata: ["homes": "\(configuration.homes.map(\.hoa.description).joined(separator: " "))"])
     }
 
@@ -188,6 +192,10 @@ public final class NodeService {
 
     func handOver(to interface: String?) {
         run { core, now in core.prefer(interface: interface, now: now) }
+    }
+
+    func handOver(to interface: String?, for peer: HomeAddress) {
+        run { core, now in core.prefer(interface: interface, for: peer, now: now) }
     }
 
     /// Lets the core decide and carries out what it says. A decision that is taken while another's actions are carried out
@@ -295,7 +303,7 @@ public final class NodeService {
 
     // MARK: Counting
 
-    private func countLater(after interval: Duration = countInterval) {
+    private func countLater(after interval: Duration) {
         loop.schedule(after: interval) { [weak self] in
             guard let self, socket != nil else { return }
             let start = SystemClock.now().monotonic
@@ -304,7 +312,7 @@ public final class NodeService {
             heldOutbound.prune(now: start)
             heldInbound.prune(now: start)
             let took = SystemClock.now().monotonic - start
-            countLater(after: min(Self.countIntervalMax, max(Self.countInterval, took * Self.countRest)))
+            countLater(after: core.peersCount == 0 ? Self.idleInterval : min(Self.countIntervalMax, max(Self.countInterval, took * Self.countRest)))
         }
     }
 
