@@ -253,7 +253,7 @@ extension NodeCore {
         uplink.history.failed(at: now.monotonic, configuration.paths)
         ways.uplinks[own] = uplink
         counters.uplinkFailures += 1
-        log(.warning, "\(named(own)) is up but dead: nothing answers over it, but over \(named(better)); it is used last")
+        log(.warning, "\(named(own)) is up but dead: nothing answers over it, but something over \(named(better)); it is used last")
         for path in recoveryPaths(over: own, servers: servers.map(\.key), peers: over.map(\.key)) {
             ways.monitor.watch(path, until: .distantFuture, now: now.monotonic)
         }
