@@ -80,7 +80,7 @@ extension IMTKernel {
         }
     }
 
-    private var plan: RoutePlan {
+    var plan: RoutePlan {
         RoutePlan(
             configuration: configuration, tables: linkTables, locators: locators, deviceIndex: device?.index ?? 0,
             plain: tables.model.plain, homes: usableHomes, primaries: Array(primaries.values))
@@ -91,7 +91,7 @@ extension IMTKernel {
         guard device != nil else { return }
         let plan = plan
         var wanted: [KernelRoute.Key: KernelRoute] = [:]
-        for route in plan.linkRoutes() + plan.captureRoutes() + plan.pathRoutes() { wanted[route.key] = route }
+        for route in plan.linkRoutes() + plan.captureRoutes() + plan.pathRoutes() + plan.furtherRoutes() + furtherPeerRoutes(plan) { wanted[route.key] = route }
         for route in peerRoutes.values { wanted[route.key] = route }
         let rules = plan.rules()
         var changes: [RouteSocket.Change] = []
@@ -203,15 +203,13 @@ extension IMTKernel {
         return 0
     }
 
-    /// The entry by which packets to this HoA leave: that of the primary own HoA if there are several.
+    /// The entry by which packets to this HoA leave from the primary own HoA; further ones have tables of their own.
     static func pair(of peer: HomeAddress, in model: TranslationModel, _ configuration: IMTConfiguration) -> (
         HomePair, MobilePair
     )? {
-        for own in configuration.homeAddresses {
-            let pair = HomePair(own: own, peer: peer)
-            if let mobile = model.outbound(pair) { return (pair, mobile) }
-        }
-        return nil
+        guard let own = configuration.primaryHome(isIPv4: peer.isIPv4) else { return nil }
+        let pair = HomePair(own: own, peer: peer)
+        return model.outbound(pair).map { (pair, $0) }
     }
 
     /// Makes the route to a peer's HoA what the main table says of the way to its MoA.
