@@ -31,6 +31,13 @@ public final class IMTKernel {
     var locators: [LocalAddress] = []
     var plainUntil: [IPAddress: MonotonicTime] = [:]
     var plainTimer: TimerID?
+    /// `nil` where the kernel has no sock_diag.
+    let socketSearch: SocketSearch?
+    var reportedSearchFailure = false
+    /// Mappings that are new, and whose MoAs have not been looked for among this host's plain flows.
+    var freshPeers: [Arrival: HomeAddress] = [:]
+    var plainSearchAfter = MonotonicTime.zero
+    var plainSearchTimer: TimerID?
     /// HoAs that can be used: on our device or another link.
     var usableHomes: Set<IPAddress> = []
     var reportedHomes: Set<IPAddress> = []
@@ -54,6 +61,7 @@ public final class IMTKernel {
         self.onEvent = onEvent
         tables = try TranslationTables(configuration: configuration)
         routes = try RouteSocket()
+        socketSearch = try? SocketSearch()
         injector = try RawInjector()
     }
 
@@ -86,6 +94,7 @@ public final class IMTKernel {
         try tables.install(model)
         installedRules = try routes.rules()
         locators = linkTables.snapshot(without: device.name).addresses.filter { model.own[MobileAddress($0.address)] != nil }
+        keepPlainFlowsOfAll()
         let until = SystemClock.now().monotonic + Self.adoptedPlainLifetime
         for address in model.plain { plainUntil[address] = until }
         armPlainTimer()
@@ -137,6 +146,8 @@ public final class IMTKernel {
     private func detach() {
         if let plainTimer { loop.cancel(plainTimer) }
         plainTimer = nil
+        if let plainSearchTimer { loop.cancel(plainSearchTimer) }
+        plainSearchTimer = nil
         if let lateRoutesTimer { loop.cancel(lateRoutesTimer) }
         lateRoutesTimer = nil
         if let device { loop.unwatch(device.descriptor) }
@@ -163,8 +174,10 @@ public final class IMTKernel {
             for peer in leaving { peerRoutes[peer] = nil }
             try writePeers(leaving)
         }
+        keepPlainFlows(changes)
         do throws(KernelError) {
             if try tables.commit(changes, touched) {
+                keepPlainFlowsOfAll()
                 onEvent(.repaired("the nftables tables had been removed; installed again"))
             }
         } catch {
