@@ -254,7 +254,7 @@ final class TranslationTables {
                 for element in try socket.elements(of: TranslationRuleset.into(home), in: table) { Self.add(into: element, home, to: &result) }
             }
         }
-        return result.filter { entry in model.departures[entry.key] != nil || entry.value.packetsIn > 0 }
+        return result.filter { entry in model.entries[entry.key] != nil || entry.value.packetsIn > 0 }
     }
 
     private func carryCounters(_ sets: [SetDifference], _ paths: [UInt32: DeparturePath], of table: TableDefinition) {
