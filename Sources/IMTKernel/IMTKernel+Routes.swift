@@ -307,6 +307,7 @@ extension IMTKernel {
         do throws(KernelError) {
             guard try !tables.exist() else { return }
             try tables.install(tables.model)
+            keepPlainFlowsOfAll()
             onEvent(.repaired("the nftables tables had been removed; installed again"))
         } catch {
             onEvent(.failed(error))

@@ -31,6 +31,13 @@ public final class IMTKernel {
     var locators: [LocalAddress] = []
     var plainUntil: [IPAddress: MonotonicTime] = [:]
     var plainTimer: TimerID?
+    /// `nil` where the kernel has no sock_diag.
+    let socketSearch: SocketSearch?
+    var reportedSearchFailure = false
+    /// Mappings that are new, and whose MoAs have not been looked for among this host's plain flows.
+    var freshPeers: [Arrival: HomeAddress] = [:]
+    var plainSearchAfter = MonotonicTime.zero
+    var plainSearchTimer: TimerID?
     /// HoAs that can be used: on our device or another link.
     var usableHomes: Set<IPAddress> = []
     var reportedHomes: Set<IPAddress> = []
@@ -60,6 +67,7 @@ public final class IMTKernel {
         self.onEvent = onEvent
         tables = try TranslationTables(configuration: configuration)
         routes = try RouteSocket()
+        socketSearch = try? SocketSearch()
         injector = try RawInjector()
     }
 
@@ -92,6 +100,7 @@ public final class IMTKernel {
         try tables.install(model)
         installedRules = try routes.rules()
         locators = linkTables.snapshot(without: device.name).addresses.filter { model.own[MobileAddress($0.address)] != nil }
+        keepPlainFlowsOfAll()
         let until = SystemClock.now().monotonic + Self.adoptedPlainLifetime
         for address in model.plain { plainUntil[address] = until }
         armPlainTimer()
@@ -143,6 +152,8 @@ public final class IMTKernel {
     private func detach() {
         if let plainTimer { loop.cancel(plainTimer) }
         plainTimer = nil
+        if let plainSearchTimer { loop.cancel(plainSearchTimer) }
+        plainSearchTimer = nil
         if let lateRoutesTimer { loop.cancel(lateRoutesTimer) }
         lateRoutesTimer = nil
         if let device { loop.unwatch(device.descriptor) }
@@ -168,8 +179,10 @@ public final class IMTKernel {
         if !leaving.isEmpty {
             try writePeers(leaving, leaving: true)
         }
+        keepPlainFlows(changes)
         do throws(KernelError) {
             if try tables.commit(changes, touched) {
+                keepPlainFlowsOfAll()
                 onEvent(.repaired("the nftables tables had been removed; installed again"))
             }
         } catch {
