@@ -16,6 +16,7 @@ struct DataPlane: ParsableCommand {
     @Option(help: "Length of one measurement.") var seconds = 0.5
     @Option(help: "Only these variants.") var only: String?
     @Option(help: "Only these figures: packets, rtt, tcp.") var figures = "packets,rtt,tcp"
+    @Option(help: "Only this family: v4 or v6.") var family: String?
     @Option(help: "The core to measure on; the last by default.") var core: Int?
     @Flag(help: "Keep the namespaces' variant in place and send until interrupted, for a profiler.") var hold = false
 
@@ -30,10 +31,11 @@ struct DataPlane: ParsableCommand {
         if figures.contains("tcp") { wanted.insert(.stream) }
         let network = try BenchNetwork()
         defer { Cleanup.shared.run() }
-        let runner = Runner(network: network, cores: cores, figures: wanted, seconds: seconds, peersMax: counts.max() ?? 1)
+        var runner = Runner(network: network, cores: cores, figures: wanted, seconds: seconds)
         let catalogue = Catalogue(network: network, cores: cores, peers: counts)
+        let families = family.map { [$0 == "v4"] } ?? [true, false]
         let names = only.map { $0.split(separator: ",").map(String.init) }
-        let cases = catalogue.cases().filter { names?.contains($0.variant) ?? true }
+        let cases = catalogue.cases(families: families).filter { names?.contains($0.variant) ?? true }
         var samples = Samples(cases: cases)
         for round in 0..<runs {
             // Rotated, so that no variant always comes after the same one.
