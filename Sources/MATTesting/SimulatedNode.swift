@@ -213,9 +213,9 @@ public final class SimulatedNode: SimulatedHost {
         }
     }
 
-    /// The daemon reads the kernel's counters every 10 s.
+    /// The daemon reads the counters of a few peers every second.
     private func countLater() {
-        network.after(.seconds(10)) { [weak self] in
+        network.after(.seconds(1)) { [weak self] in
             guard let self else { return }
             if isUp {
                 let counts = counts

@@ -310,11 +310,18 @@ struct TranslationRuleset {
             .load(quotedProtocol, into: r2), .load(transport(quotedPorts + 2, 2), into: Register(2 * words + 1)),
             .load(transport(quotedPorts, 2), into: Register(2 * words + 2)),
         ]
+        // Echo has an identifier in place of ports, after type, code and checksum.
+        let echo: [Expression] = [
+            .load(quotedProtocol, into: r2), .compare(r2, .equal, icmp),
+            .load(transport(quotedPorts + 4, 2), into: Register(2 * words + 1)),
+            .load(transport(quotedPorts + 4, 2), into: Register(2 * words + 2)),
+        ]
         return ChainDefinition(
             name: "errors", hook: nil,
             rules: [
                 // About an untranslated flow of ours.
                 quote + flow + [.lookup(set: Self.plainFlows, key: r0, into: nil), .verdict(.accept)],
+                quote + echo + [.lookup(set: Self.plainFlows, key: r0, into: nil), .verdict(.accept)],
             ]
                 + homeAddresses.flatMap { home in
                     let quoted = arrive(at: home, ours: quotedSource, theirs: quotedDestination)

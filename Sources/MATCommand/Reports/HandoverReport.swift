@@ -2,6 +2,11 @@ import MATRuntime
 
 /// One line on what a handover has begun; it goes on in matd.
 enum HandoverReport {
+    static func text(peer: String, _ interface: String?) -> String {
+        interface.map { "using \($0) first towards \(peer), known or not yet. `mat peers` shows the state\n" }
+            ?? "towards \(peer) the order in matd.yaml holds again\n"
+    }
+
     static func text(_ status: JSONValue) -> String {
         let locators = status["locators"]?.array ?? []
         let interface = status["chosenInterface"]?.string ?? locators.first?["interface"]?.string

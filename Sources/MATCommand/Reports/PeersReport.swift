@@ -16,7 +16,7 @@ enum PeersReport {
             table.add([
                 peer["home"]?.string ?? "?", place(peer, "locator", home: peer["home"]),
                 place(peer, "ownLocator", home: peer["ownHome"]),
-                peer["interface"]?.string ?? "-", state(peer), seconds(peer["ageSeconds"]), seconds(peer["refreshedSecondsAgo"]),
+                (peer["interface"]?.string ?? "-") + (peer["chosenInterface"]?.string == nil ? "" : " (chosen)"), state(peer), seconds(peer["ageSeconds"]), seconds(peer["refreshedSecondsAgo"]),
                 number(peer["switches"]), number(peer["packetsOut"]), number(peer["packetsIn"]),
             ])
         }
@@ -32,6 +32,7 @@ enum PeersReport {
     private static func state(_ peer: JSONValue) -> String {
         guard peer["locator"]?.string != nil else { return "unreachable" }
         if peer["confirmed"]?.bool == false { return "provisional" }
+        if let time = peer["detourSeconds"]?.int { return "detour for \(Quantity.duration(seconds: time))" }
         return peer["proven"]?.bool == false ? "unproven" : "ok"
     }
 

@@ -73,9 +73,24 @@ enum StatusReport {
 
     // MARK: Own mobile addresses
 
+    /// What is held against an address; nothing in the usual case.
+    private static func path(_ locator: JSONValue, _ style: TextStyle) -> String {
+        func seconds(_ key: String) -> String? { locator[key]?.int.map { Quantity.duration(seconds: $0) } }
+        let failures = locator["failures"]?.int.flatMap { $0 > 1 ? ", failed \($0) times lately" : nil } ?? ""
+        switch locator["state"]?.string {
+        case "dead":
+            let since = seconds("silentSeconds").map { " since \($0)" } ?? ""
+            let next = seconds("nextCheckSeconds").map { ", checked again in \($0)" } ?? ""
+            return style.bad("dead\(since)\(next)\(failures)")
+        case "returning": return "answers again, trusted in \(seconds("trustedInSeconds") ?? "0s")\(failures)"
+        case "flapping": return "comes and goes, trusted in \(seconds("trustedInSeconds") ?? "0s")"
+        default: return ""
+        }
+    }
+
     private static func locatorLines(_ status: JSONValue, _ style: TextStyle) -> [String] {
         let chosen = status["chosenInterface"]?.string
-        var table = TextTable([("INTERFACE", .left), ("MOBILE ADDRESS", .left), ("", .left)])
+        var table = TextTable([("INTERFACE", .left), ("MOBILE ADDRESS", .left), ("", .left), ("", .left)])
         let locators = status["locators"]?.array ?? []
         let preferred = chosen ?? locators.first?["interface"]?.string
         for locator in locators {
@@ -83,7 +98,7 @@ enum StatusReport {
             let isPreferred = interface == preferred
             table.add([
                 interface, locator["address"]?.string ?? "?",
-                isPreferred ? (chosen == nil ? "preferred" : "chosen by `mat handover`") : "",
+                isPreferred ? (chosen == nil ? "preferred" : "chosen by `mat handover`") : "", path(locator, style),
             ])
         }
         let head = style.head("Mobile addresses")

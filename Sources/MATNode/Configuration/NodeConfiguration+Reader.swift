@@ -33,6 +33,9 @@ extension NodeConfiguration {
             interfaces.reject("prefer", "\(name) is also ignored", "take it off `ignore`, or off `prefer`")
         }
 
+        readPeers(file)
+        readPaths(file)
+
         let dns = file.section("dns")
         resolvers = dns.list("resolvers", .endpoint(defaultPort: 53))
         requireDNSSEC = dns.value("require-dnssec", .bool, default: false)
@@ -62,6 +65,36 @@ extension NodeConfiguration {
             homes.append(Home(hoa: address, keyPath: key, certificatePath: certificate))
         }
         if homes.isEmpty { file.reject("home-addresses", "lists no home address", "add one with `address`, `key` and `certificate`") }
+    }
+
+    private mutating func readPeers(_ file: ConfigurationSection) {
+        for section in file.sections("peers") {
+            let prefix = section.required("address", .prefix)
+            let interfaces = section.requiredList("prefer", .string)
+            for name in interfaces where !mayUse(interface: name) {
+                section.reject("prefer", "\(name) is ignored by `interfaces`", "take it off `ignore`, or off `prefer`")
+            }
+            guard let prefix else { continue }
+            if peerPreferences.contains(where: { $0.prefix == prefix }) {
+                section.reject("address", "\(prefix) has a preference already", "remove one of the two")
+            }
+            peerPreferences.append(PeerPreference(prefix, interfaces: interfaces))
+        }
+        if peerPreferences.count > Self.peerPreferencesMax {
+            file.reject("peers", "\(peerPreferences.count) entries, at most \(Self.peerPreferencesMax)", "use prefixes")
+        }
+    }
+
+    private mutating func readPaths(_ file: ConfigurationSection) {
+        let section = file.section("paths")
+        paths.isProbing = section.value("probe", .bool, default: true)
+        paths.interval = section.value("interval", .duration(in: .milliseconds(250) ... .seconds(60)), default: paths.interval)
+        paths.idleInterval = section.value("idle-interval", .duration(in: .seconds(5) ... .seconds(3600)), default: paths.idleInterval)
+        paths.holdDown = section.value("hold-down", .duration(in: .seconds(1) ... .seconds(600)), default: paths.holdDown)
+        paths.holdDownMax = section.value("hold-down-max", .duration(in: .seconds(1) ... .seconds(3600)), default: max(paths.holdDownMax, paths.holdDown))
+        if paths.holdDownMax < paths.holdDown {
+            section.reject("hold-down-max", "it is shorter than `hold-down`", "give at least the time of `hold-down`")
+        }
     }
 
     private mutating func readTraffic(_ file: ConfigurationSection) {

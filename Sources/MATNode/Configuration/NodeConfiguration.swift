@@ -24,6 +24,11 @@ public struct NodeConfiguration: Sendable {
     public var traffic = TrafficSelection.everything
     /// Interfaces in order of preference.
     public var preferredInterfaces: [String] = []
+    /// Exceptions from that order for some peers.
+    public var peerPreferences: [PeerPreference] = []
+    public static let peerPreferencesMax = 1024
+    /// How paths are watched, and when a failed one is trusted again.
+    public var paths = PathConfiguration()
     /// Interfaces whose addresses are never used as locators. An entry may end in `*`.
     public var ignoredInterfaces: [String] = ["docker*", "virbr*", "br-*", "veth*"]
     /// Whether an address counts only once its interface has a default route: DHCP brings the route a moment after the address,

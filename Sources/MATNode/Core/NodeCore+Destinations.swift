@@ -27,7 +27,7 @@ extension NodeCore {
         if let peer = peers[hoa] {
             // A packet that was on its way to the TUN when the entry was made, or one that has no path at the moment and
             // stays held until there is one.
-            if peer.installedOutbound != nil { emit(.releaseOutbound(to: hoa.address)) }
+            if peer.installedOutbound != nil { emit(.releaseOutbound(to: hoa.address)) } else { notePeerUse(hoa, now) }
             return
         }
         guard destinations[hoa] == nil else { return }

@@ -142,6 +142,7 @@ extension NodeCore {
     /// A response arrived. Section 6: dropped unless source, type, sequence, client cookie and HOA or MOA match.
     mutating func finish(_ message: SignalMessage, from source: Endpoint, to local: IPAddress, _ now: Now) {
         counters.messagesReceived += 1
+        if finishProbe(message, from: source, to: local, now) { return }
         guard var exchange = exchanges[message.sequence], exchange.type.response == message.type, exchange.asked.contains(source),
             message.cookie.client == clientCookies.cookie(server: source.address, own: local), subjectMatches(message, exchange)
         else {

@@ -8,10 +8,13 @@ extension NodeCore {
     /// Takes over the usable locators, orders them, and hands over if the first of a family changed.
     mutating func adopt(_ locators: [OwnLocator], _ now: Now) {
         let before = ownLocators
+        uplinksChanged(gone: systemLocators.filter { !locators.contains($0) }, new: locators.filter { !systemLocators.contains($0) }, now)
         systemLocators = locators
         ownLocators = ordered(locators)
         guard ownLocators != before else { return }
-        let gone = Set(before.map(\.moa)).subtracting(ownLocators.map(\.moa))
+        // From a dead address nothing can be sent, no more than from one that is gone; but what still comes there is accepted.
+        let dead = Set(ownLocators.map(\.moa).filter { ways.uplinks[$0]?.isDead == true })
+        let gone = Set(before.map(\.moa)).subtracting(ownLocators.map(\.moa)).union(dead)
         applyOwn()
         for ipv4 in [true, false] {
             let old = before.map(\.moa).filter { $0.isIPv4 == ipv4 }
@@ -27,15 +30,6 @@ extension NodeCore {
         for (moa, hoa) in wanted.sorted(by: { $0.key < $1.key }) where installedOwn[moa] != hoa { change(.setOwn(moa, hoa)) }
         for moa in installedOwn.keys.sorted() where wanted[moa] == nil { change(.removeOwn(moa)) }
         installedOwn = wanted
-    }
-
-    /// The chosen interface first, then the configured order, then the system's.
-    private func ordered(_ locators: [OwnLocator]) -> [OwnLocator] {
-        func rank(_ locator: OwnLocator) -> Int {
-            if locator.interface == chosenInterface { return -1 }
-            return configuration.preferredInterfaces.firstIndex(of: locator.interface) ?? configuration.preferredInterfaces.count
-        }
-        return locators.enumerated().sorted { (rank($0.element), $0.offset) < (rank($1.element), $1.offset) }.map(\.element)
     }
 
     private mutating func moved(ipv4: Bool, from old: [MobileAddress], to new: [MobileAddress], gone: Set<MobileAddress>, _ now: Now) {
@@ -57,7 +51,8 @@ extension NodeCore {
         }
         homes[hoa]?.unproven = []
         homes[hoa]?.failures = 0
-        if isHandover { homes[hoa]?.owesPeers = true }
+        // Peers with a preference of their own switch when they know of an address, whether or not it is the first.
+        if isHandover || hasPreferences && homes[hoa]?.registered != nil { homes[hoa]?.owesPeers = true }
 
         // Without overlap nobody's traffic waits for anything: one step for all peers, before each is looked at.
         if let left = old.first, left != first, !hasOverlap {
@@ -75,14 +70,18 @@ extension NodeCore {
                 peers[peer]?.knowsUs = false
                 peers[peer]?.notifyFailures = 0
             }
-            if !hasOverlap || peers[peer]?.ownMoA.map(gone.contains) ?? true { peers[peer]?.ownMoA = first }
+            if !hasOverlap || peers[peer]?.ownMoA.map(gone.contains) ?? true {
+                let own = preferredOwnMoA(for: peer) ?? first
+                peers[peer]?.ownMoA = own
+            }
             applyPeer(peer, now)
         }
         for exchange in exchanges.values where exchange.source.map({ gone.contains(MobileAddress($0)) }) ?? false { cancel(exchange.purpose) }
         if !hasOverlap { resendAll(now) }
         register(hoa, now)
+        checkNewUplink(first, now)
         // The overlap may end before our IMS or the peers have answered.
-        let isCutShort = homes[hoa]?.owesPeers == true && !gone.isEmpty
+        let isCutShort = homes[hoa]?.owesPeers == true && gone.contains { ways.uplinks[$0]?.isDead != true }
         if isHandover && !hasOverlap || isCutShort { tellAtOnce(hoa, first, now) }
         flushChanges()
         for peer in affected where peers[peer]?.installedOutbound != nil { emit(.releaseOutbound(to: peer.address)) }
@@ -124,7 +123,9 @@ extension NodeCore {
             switchPeer(hoa, now)
             return
         }
-        start(.notifyPeer(hoa), .maNotify, to: [Endpoint(target.address, port: SignalPort.node)], triesMax: Retransmission.failoverTry, now)
+        // A peer that only a detour reaches is told by it.
+        let source = ways.detours[hoa]?.own == nil ? nil : ownMoA(of: peer)?.address
+        start(.notifyPeer(hoa), .maNotify, to: [Endpoint(target.address, port: SignalPort.node)], source: source, triesMax: Retransmission.failoverTry, now)
     }
 
     /// HA Notify to each peer's IMS, and the subscription again from the new address, which also finds a peer that moved at
@@ -177,7 +178,7 @@ extension NodeCore {
 
     /// Lets a peer's traffic leave from the preferred own address.
     mutating func switchPeer(_ hoa: HomeAddress, _ now: Now) {
-        guard let peer = peers[hoa], let first = preferredOwnMoA(for: peer), peer.ownMoA != first else { return }
+        guard let peer = peers[hoa], let first = preferredOwnMoA(for: hoa), peer.ownMoA != first else { return }
         peers[hoa]?.ownMoA = first
         applyPeer(hoa, now)
         log(.info, "traffic to \(hoa) leaves from \(first)")
@@ -190,10 +191,5 @@ extension NodeCore {
         home.owesPeers = true
         homes[own] = home
         register(own, now)
-    }
-
-    func preferredOwnMoA(for peer: Peer) -> MobileAddress? {
-        guard let own = home(for: peer.hoa) else { return nil }
-        return desiredLocators(of: own).first
     }
 }

@@ -54,6 +54,12 @@ extension NodeCore {
 
     /// Where to send to: the first locator of the record that may be used.
     func outboundLocator(of peer: Peer) -> MobileAddress? {
+        if let moa = detouredLocator(of: peer), isAcceptable(moa, of: peer.hoa), !(peer.locators[moa]?.isBlocked ?? false) { return moa }
+        return usualLocator(of: peer)
+    }
+
+    /// Likewise, without regard to paths that were found dead.
+    func usualLocator(of peer: Peer) -> MobileAddress? {
         peer.mapping.record.locators.map(\.moa).first { moa in
             guard isAcceptable(moa, of: peer.hoa) else { return false }
             return !(peer.locators[moa]?.isBlocked ?? false)

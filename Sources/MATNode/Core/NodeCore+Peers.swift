@@ -228,11 +228,12 @@ extension NodeCore {
         let released = claimLocators(of: hoa)
         guard var peer = peers[hoa] else { return }
         let ownMoAs = desiredLocators(of: own)
-        if peer.ownMoA.map({ !ownMoAs.contains($0) }) ?? true { peer.ownMoA = ownMoAs.first }
+        if peer.ownMoA.map({ !ownMoAs.contains($0) }) ?? true { peer.ownMoA = preferredOwnMoA(for: hoa) }
+        pruneDetour(of: peer)
 
         let inbound = acceptedLocators(of: peer)
         let target = outboundLocator(of: peer)
-        var outbound = target.flatMap { target in peer.ownMoA.map { MobilePair(own: $0, peer: target) } }
+        var outbound = target.flatMap { target in ownMoA(of: peer).map { MobilePair(own: $0, peer: target) } }
         // Packets that are held until its IMS knows of us must not be overtaken by later ones.
         if destinations[hoa] != nil, peer.installedOutbound == nil { outbound = nil }
 
@@ -272,6 +273,7 @@ extension NodeCore {
         }
         let released = releaseLocators(of: hoa, keeping: [])
         peers[hoa] = nil
+        forgetPaths(of: hoa)
         yieldLocators(released, of: hoa, now)
         for purpose in [Exchange.Purpose.queryPeer(hoa), .notifyServer(hoa), .notifyPeer(hoa)] { cancel(purpose) }
         deadlines.cancel(.peer(hoa))

@@ -30,7 +30,9 @@ extension NodeCore {
                 home.unproven.insert(moa)
                 continue
             }
-            if self.servers.proof(servers: servers.endpoints, own: moa.address, now: now.monotonic) == nil { missing.append((moa, server)) }
+            guard self.servers.proof(servers: servers.endpoints, own: moa.address, now: now.monotonic) == nil else { continue }
+            // Over a dead link no proof will come: it is not waited for.
+            if ways.uplinks[moa]?.isDead == true { home.unproven.insert(moa) } else { missing.append((moa, server)) }
         }
         guard missing.isEmpty else {
             // The source's cookie is fetched along with the others: it would be asked for anyway.

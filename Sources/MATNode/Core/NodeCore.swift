@@ -6,6 +6,7 @@ import MATSignal
 ///
 /// What happens to it, and where that is handled:
 /// - links change, a person asks for a handover: `NodeCore+Handover`
+/// - a path is dead though its link is up; preferences: `Paths/NodeCore+Paths`, `NodeCore+Preference`
 /// - the own registration: `NodeCore+Registration`
 /// - a packet to an unknown destination: `NodeCore+Destinations` (paper 4.2 (1)-(5))
 /// - a packet from an unknown source: `NodeCore+Strangers` (paper 4.2 (6), (7))
@@ -23,6 +24,7 @@ public struct NodeCore {
         case stranger(MobileAddress)
         case lookUp(HomeAddress)
         case adoption
+        case paths
     }
 
     let configuration: NodeCoreConfiguration
@@ -37,6 +39,8 @@ public struct NodeCore {
     var systemLocators: [OwnLocator] = []
     /// The interface that a person chose with `mat handover`; it goes before the configured order while it is usable.
     var chosenInterface: String?
+    /// Which paths work, and what is done about those that don't.
+    var ways: PathKnowledge
     /// Gateways and resolvers: never a peer's locator.
     var infrastructure: Set<IPAddress> = []
 
@@ -79,6 +83,7 @@ public struct NodeCore {
         self.random = random
         clientCookies = client
         cookieAuthority = authority
+        ways = PathKnowledge(configuration.paths)
         servers = ServerTable(entriesMax: configuration.serversMax)
         strangerQueries = RateLimit(perSecond: configuration.strangerQueriesPerSecond)
         uncookiedChecks = RateLimit(perSecond: configuration.uncookiedChecksPerSecond)
@@ -94,20 +99,24 @@ public struct NodeCore {
         adopt(locators, now)
         // A gateway or resolver is no peer's locator, and what is none any more may be one.
         if !isSame { for peer in peers.keys.sorted() { applyPeer(peer, now) } }
+        runPaths(now)
         return takeActions()
     }
 
     /// A person wants this interface to be used first; `nil` goes back to the configured order.
     public mutating func prefer(interface: String?, now: Now) -> [NodeAction] {
         chosenInterface = interface
+        if let interface { trust(interface: interface, now) }
         log(.notice, interface.map { "handover to \($0) asked for" } ?? "the configured order of interfaces is used again")
         adopt(systemLocators, now)
+        runPaths(now)
         return takeActions()
     }
 
     /// A packet from an own HoA to an address that the IMT does not know is held.
     public mutating func heldOutbound(to destination: IPAddress, now: Now) -> [NodeAction] {
         resolve(HomeAddress(destination), now)
+        runPaths(now)
         return takeActions()
     }
 
@@ -126,6 +135,7 @@ public struct NodeCore {
     /// The DNS answered a `lookUp`.
     public mutating func lookedUp(_ hoa: HomeAddress, _ result: ServerLookup, now: Now) -> [NodeAction] {
         finishLookUp(hoa, result, now)
+        runPaths(now)
         return takeActions()
     }
 
@@ -154,7 +164,9 @@ public struct NodeCore {
         for (hoa, count) in packets where peers[hoa] != nil && peers[hoa]?.packets != count {
             peers[hoa]?.packets = count
             peers[hoa]?.lastTraffic = now.monotonic
+            notePeerUse(hoa, now)
         }
+        runPaths(now)
         return takeActions()
     }
 
@@ -175,6 +187,7 @@ public struct NodeCore {
             case .stranger(let moa): strangerDue(moa, now)
             case .lookUp(let hoa): lookUp(hoa, now)
             case .adoption: adoptionDue()
+            case .paths: pathsDue(now)
             }
         }
         return takeActions()
@@ -204,6 +217,9 @@ public struct NodeCore {
     }
 
     mutating func log(_ level: NodeLogLevel, _ text: String) { actions.append(.log(level, text)) }
+
+    /// Ends an event whose handling lies in another file.
+    mutating func endEvent() -> [NodeAction] { takeActions() }
 
     private mutating func takeActions() -> [NodeAction] {
         flushChanges()
@@ -239,6 +255,11 @@ public struct NodeCore {
 /// Counts that never go down, for `mat status`.
 public struct NodeCounters: Hashable, Sendable {
     public var handovers: UInt64 = 0
+    /// Handovers among these, away from an own address over which nothing answered.
+    public var uplinkFailures: UInt64 = 0
+    /// Peers' traffic that took another pair of addresses because the usual one was silent.
+    public var detours: UInt64 = 0
+    public var probesSent: UInt64 = 0
     public var registrations: UInt64 = 0
     public var messagesSent: UInt64 = 0
     public var messagesReceived: UInt64 = 0

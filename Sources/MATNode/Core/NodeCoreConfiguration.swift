@@ -22,6 +22,9 @@ public struct NodeCoreConfiguration: Sendable {
     public var homes: [HomeIdentity]
     /// Interfaces in order of preference; others follow in the order the system lists them.
     public var preferredInterfaces: [String] = []
+    /// Exceptions from that order for some peers; the longest prefix counts.
+    public var peerPreferences: [PeerPreference] = []
+    public var paths = PathConfiguration()
     /// Seconds; protocol.md section 4.
     public var lifetime: UInt32 = MappingRecord.lifetimeDefault
     /// Seconds, while at home, where the location changes least.

@@ -14,19 +14,24 @@ extension NodeService {
             count()
             return .ok(peers(SystemClock.now()))
         case "handover":
-            return handover(request.arguments["interface"]?.string)
+            return handover(request.arguments["interface"]?.string, peer: request.arguments["peer"]?.string)
         default:
             return .failed("matd does not know the command \"\(request.command)\"; are mat and matd of one version?")
         }
     }
 
-    /// Uses the named interface first; without a name, the configured order again.
-    private func handover(_ interface: String?) -> ControlResponse {
+    /// Uses the named interface first; without a name, the configured order again. With a peer, towards that peer only.
+    private func handover(_ interface: String?, peer: String?) -> ControlResponse {
         if let interface, !core.ownLocators.contains(where: { $0.interface == interface }) {
             let usable = Set(core.ownLocators.map(\.interface)).sorted().joined(separator: ", ")
             return .failed("\(interface) has no usable address; usable now: \(usable.isEmpty ? "none" : usable)")
         }
-        handOver(to: interface)
+        if let peer {
+            guard let address = IPAddress(peer) else { return .failed("\(peer) is no address") }
+            handOver(to: interface, for: HomeAddress(address))
+        } else {
+            handOver(to: interface)
+        }
         return .ok(status(SystemClock.now()))
     }
 
@@ -36,7 +41,8 @@ extension NodeService {
             "uptimeSeconds": .number((now.monotonic - started).components.seconds),
             "registered": .bool(core.isRegistered),
             "homes": .array(status.registrations.map { registration($0) }),
-            "locators": .array(status.locators.map { .object(["address": .text($0.moa), "interface": .string($0.interface)]) }),
+            "locators": .array(zip(status.locators, status.uplinks).map { locator($0, $1) }),
+            "pathsWatched": .number(status.pathsWatched),
             "chosenInterface": status.chosenInterface.map(JSONValue.string) ?? .null,
             "peers": .array(status.peers.map { peer($0) }),
             "resolving": .number(status.resolving),
@@ -64,6 +70,18 @@ extension NodeService {
         ])
     }
 
+    private func locator(_ locator: OwnLocator, _ uplink: NodeStatus.UplinkState) -> JSONValue {
+        .object([
+            "address": .text(locator.moa),
+            "interface": .string(locator.interface),
+            "state": .string(uplink.state),
+            "silentSeconds": uplink.silentFor.map { .number($0.components.seconds) } ?? .null,
+            "nextCheckSeconds": uplink.nextCheckIn.map { .number($0.components.seconds) } ?? .null,
+            "trustedInSeconds": uplink.trustedIn.map { .number($0.components.seconds) } ?? .null,
+            "failures": .number(uplink.failures),
+        ])
+    }
+
     private func peer(_ peer: NodeStatus.PeerState) -> JSONValue {
         let counted = peerCounters[HomePair(own: peer.ownHoA, peer: peer.hoa)] ?? PeerCounters()
         let interface = core.ownLocators.first { $0.moa == peer.ownMoA }?.interface
@@ -79,6 +97,8 @@ extension NodeService {
             "ageSeconds": .number(peer.age.components.seconds),
             "refreshedSecondsAgo": .number(peer.refreshedAgo.components.seconds),
             "switches": .number(peer.switches),
+            "detourSeconds": peer.detouredFor.map { .number($0.components.seconds) } ?? .null,
+            "chosenInterface": peer.chosenInterface.map(JSONValue.string) ?? .null,
             "packetsOut": .number(counted.packetsOut),
             "packetsIn": .number(counted.packetsIn),
             "octetsOut": .number(counted.octetsOut),
@@ -89,6 +109,9 @@ extension NodeService {
     private func counters(_ counters: NodeCounters) -> JSONValue {
         .object([
             "handovers": .number(counters.handovers),
+            "uplinkFailures": .number(counters.uplinkFailures),
+            "detours": .number(counters.detours),
+            "probesSent": .number(counters.probesSent),
             "registrations": .number(counters.registrations),
             "messagesSent": .number(counters.messagesSent),
             "messagesReceived": .number(counters.messagesReceived),

@@ -7,8 +7,11 @@ import MATSignal
 /// The shell around `NodeCore`: sockets, kernel, DNS, timers and files. It decides nothing; it tells the core what happened
 /// and does what the core says.
 public final class NodeService {
-    /// How often the kernel's packet counts are read.
-    private static let countInterval: Duration = .seconds(10)
+    /// How often the kernel's packet counts are read: which peers are in use decides whose paths are watched, so every second. With
+    /// many peers the reading costs more than it tells, and is the rarer: a ten-thousandth of a second per entry, 10 s at most.
+    private static let countIntervalMin: Duration = .seconds(1)
+    private static let countIntervalMax: Duration = .seconds(10)
+    private static let countIntervalPerPeer: Duration = .microseconds(100)
     /// How long a packet may wait and still be of use: a TCP segment is sent again long before.
     private static let heldAgeMax: Duration = .seconds(10)
 
@@ -53,6 +56,8 @@ public final class NodeService {
         let homes = try HomeFiles.read(configuration, state)
         var coreConfiguration = NodeCoreConfiguration(homes: homes, clientSecret: Self.secret(), cookieSecret: Self.secret())
         coreConfiguration.preferredInterfaces = configuration.preferredInterfaces
+        coreConfiguration.peerPreferences = configuration.peerPreferences
+        coreConfiguration.paths = configuration.paths
         coreConfiguration.lifetime = configuration.lifetime
         coreConfiguration.pollInterval = configuration.pollInterval
         coreConfiguration.peerIdleMax = configuration.peerIdleMax
@@ -182,6 +187,10 @@ public final class NodeService {
         run { core, now in core.prefer(interface: interface, now: now) }
     }
 
+    func handOver(to interface: String?, for peer: HomeAddress) {
+        run { core, now in core.prefer(interface: interface, for: peer, now: now) }
+    }
+
     /// Lets the core decide and carries out what it says. A decision that is taken while another's actions are carried out
     /// (the DNS cache answers at once) has its actions done after those.
     private func run(_ decide: (inout NodeCore, Now) -> [NodeAction]) {
@@ -286,7 +295,8 @@ public final class NodeService {
     // MARK: Counting
 
     private func countLater() {
-        loop.schedule(after: Self.countInterval) { [weak self] in
+        let interval = peerCounters.isEmpty ? Self.countIntervalMin : Self.countIntervalPerPeer * peerCounters.count
+        loop.schedule(after: min(max(interval, Self.countIntervalMin), Self.countIntervalMax)) { [weak self] in
             guard let self, socket != nil else { return }
             count()
             countLater()

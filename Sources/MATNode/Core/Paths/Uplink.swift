@@ -1,0 +1,69 @@
+import MATSignal
+
+/// What is known of one own address as a way out.
+///
+/// ```
+///           nothing answers over it,                     something answers
+///           but something over another                   over it again
+///   sound ------------------------------> dead ------------------------------> returning --+
+///     ^                                    ^                                       |        |  answered for
+///     |                                    +------------ silent again -------------+        |  the hold-down
+///     +-------------------------------------------------------------------------------------+
+///     +---- stayed for the hold-down ---- flapping <---- came back for the third time in a minute
+/// ```
+struct Uplink: Hashable, Sendable {
+    enum State: Hashable, Sendable {
+        case sound
+        case dead(since: MonotonicTime)
+        case returning(since: MonotonicTime, until: MonotonicTime)
+        case flapping(until: MonotonicTime)
+    }
+
+    var state = State.sound
+    var history = FailureHistory()
+
+    /// Before the preferences of people: what works, what has just begun to work again, what does not.
+    var rank: Int {
+        switch state {
+        case .sound: 0
+        case .returning, .flapping: 1
+        case .dead: 2
+        }
+    }
+
+    var isDead: Bool { if case .dead = state { true } else { false } }
+
+    /// When it is to be trusted again, if nothing happens.
+    var trustedAt: MonotonicTime? {
+        switch state {
+        case .returning(_, let until), .flapping(let until): until
+        case .sound, .dead: nil
+        }
+    }
+}
+
+/// A peer that is reached by another pair of addresses than the usual, because the usual does not answer. Each half is `nil`
+/// where it is the usual one, so that the detour follows handovers as far as it can.
+struct Detour: Hashable, Sendable {
+    var own: MobileAddress?
+    var moa: MobileAddress?
+    var since: MonotonicTime
+    var history = FailureHistory()
+
+    /// Without one there is only the memory of failures.
+    var isTaken: Bool { own != nil || moa != nil }
+}
+
+/// All that a node knows and remembers of paths.
+struct PathKnowledge: Sendable {
+    var monitor: PathMonitor
+    var uplinks: [MobileAddress: Uplink] = [:]
+    var flaps = LinkFlaps()
+    var detours: [HomeAddress: Detour] = [:]
+    /// The interface that a person chose for a peer.
+    var chosen: [HomeAddress: String] = [:]
+
+    static let chosenMax = 1024
+
+    init(_ configuration: PathConfiguration) { monitor = PathMonitor(configuration) }
+}
