@@ -65,7 +65,7 @@ let package = Package(
         .testTarget(name: "MATDNSTests", dependencies: ["MATDNS", "MATSignal"]),
         .testTarget(name: "IMTKernelTests", dependencies: ["IMTKernel"]),
         .testTarget(name: "IMSTests", dependencies: ["IMS", "MATTesting"]),
-        .testTarget(name: "MATNodeTests", dependencies: ["IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
+        .testTarget(name: "MATNodeTests", dependencies: ["CLinux", "IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
         .testTarget(name: "MATProbeTests", dependencies: ["MATProbe"]),
         .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
         .testTarget(name: "MATCommandTests", dependencies: ["MATCommand", "MATDNS", "MATRuntime", "MATSignal"]),

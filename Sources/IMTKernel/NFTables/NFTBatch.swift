@@ -78,6 +78,16 @@ package struct NFTBatch: ~Copyable {
         }
     }
 
+    /// Its rules must have gone, and those that jump to it.
+    package mutating func delete(chain: String, of table: TableDefinition) {
+        append(KernelValues.nftDeleteChain, 0, table, "delete chain", chain) { message in
+            let definition = ChainDefinition(name: chain, hook: nil, rules: [])
+            if let object = NFTChain(definition, table: table.name, family: table.family) {
+                nftnl_chain_nlmsg_build_payload(message, object.pointer)
+            }
+        }
+    }
+
     package mutating func add(rule: [Expression], to chain: String, of table: TableDefinition) {
         append(KernelValues.nftNewRule, KernelValues.flagCreate | 0x800, table, "add rule to", chain) { message in
             if let object = NFTRule(rule, chain: chain, table: table.name, family: table.family) {

@@ -60,6 +60,7 @@ package struct SetDefinition: Hashable {
 
     package static let mapFlag: UInt32 = 0x8
     static let dynamicFlags: UInt32 = 0x30
+    static let dynamicMapFlags: UInt32 = 0x38
 }
 
 package struct TableDefinition: Hashable {

@@ -68,6 +68,7 @@ enum KernelValues {
     static let subsystemTables: UInt16 = 10 << 8
     static let subsystemLog: UInt16 = 4 << 8
     static let nftNewTable: UInt16 = 0, nftGetTable: UInt16 = 1, nftDeleteTable: UInt16 = 2, nftNewChain: UInt16 = 3
+    static let nftDeleteChain: UInt16 = 5
     static let nftNewRule: UInt16 = 6, nftDeleteRule: UInt16 = 8, nftNewSet: UInt16 = 9, nftGetSet: UInt16 = 10
     static let nftDeleteSet: UInt16 = 11
     static let nftNewElement: UInt16 = 12, nftGetElement: UInt16 = 13, nftDeleteElement: UInt16 = 14
