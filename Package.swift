@@ -63,7 +63,7 @@ let package = Package(
         .testTarget(name: "MATSignalTests", dependencies: ["MATSignal"], resources: [.copy("Vectors")]),
         .testTarget(name: "MATRuntimeTests", dependencies: ["CLinux", "MATRuntime", "MATSignal"]),
         .testTarget(name: "MATDNSTests", dependencies: ["MATDNS", "MATSignal"]),
-        .testTarget(name: "IMTKernelTests", dependencies: ["IMTKernel"]),
+        .testTarget(name: "IMTKernelTests", dependencies: ["CLinux", "IMTKernel"]),
         .testTarget(name: "IMSTests", dependencies: ["IMS", "MATTesting"]),
         .testTarget(name: "MATNodeTests", dependencies: ["CLinux", "IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
         .testTarget(name: "MATProbeTests", dependencies: ["MATProbe"]),

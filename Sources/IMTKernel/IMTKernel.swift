@@ -200,6 +200,7 @@ public final class IMTKernel {
             try writePeers(peers)
             try writeRoutes(to: touched.addresses)
         }
+        if hasFurtherHomes { try writeRoutes() }
     }
 
     /// Peers that have an entry now and won't have one after these changes.
@@ -215,9 +216,9 @@ public final class IMTKernel {
         let kept = Set(entries.filter(\.value).keys.map(\.peer))
         let gone = Set(entries.filter { !$0.value }.keys.map(\.peer)).subtracting(kept)
         return gone.filter { peer in
-            guard hasRoute(peer) else { return false }
-            let pairs = configuration.homeAddresses.map { HomePair(own: $0, peer: peer) }
-            return !pairs.contains { tables.model.entries[$0] != nil && entries[$0] != false }
+            guard hasRoute(peer), let own = configuration.primaryHome(isIPv4: peer.isIPv4) else { return false }
+            let pair = HomePair(own: own, peer: peer)
+            return tables.model.entries[pair] == nil || entries[pair] == false
         }
     }
 
@@ -273,7 +274,7 @@ public final class IMTKernel {
     /// Sends a held packet again, through translation or source NAT, by the route that exists now. If it still has no entry it
     /// comes back as held.
     public func releaseOutbound(_ packet: HeldPacket) {
-        do throws(KernelError) { try injector.send(packet) } catch { onEvent(.failed(error)) }
+        do throws(KernelError) { try injector.send(packet, isBound: isFurther(HomeAddress(packet.source))) } catch { onEvent(.failed(error)) }
     }
 
     /// Delivers a held packet: translated if its MoAs have an entry now, as it is otherwise.
