@@ -175,13 +175,6 @@ import Testing
         // Remembered: another protocol's packet passes at once. But never in the kernel, where a segment would pass as well.
         hold(node, .datagram, from: H.peerSecond)
         #expect(node.hasReleased(.releaseInbound(from: H.peerSecond, to: H.first)))
-        #expect(!node.imt.isPlain(H.peerSecond, now: node.now.monotonic))
-        node.clear()
-        node.notify(node.peerRecord([H.peerSecond]), from: Endpoint(H.peerSecond, port: SignalPort.node))
-        // What was answered untranslated is forgotten once its packets are translated.
-        let forget = try #require(node.actions.firstIndex(of: .forgetPlainFlows(with: H.peerSecond)))
-        let change = try #require(node.actions.lastIndex { if case .changeIMT = $0 { true } else { false } })
-        #expect(change < forget)
     }
 
     @Test("While there are peers, a segment of a source found plain still waits: it may be a peer that moved there since")

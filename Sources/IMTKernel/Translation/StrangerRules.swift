@@ -19,8 +19,8 @@ import MATSignal
 //   listener remembers no handshakes (SYN cookies, when it is flooded). The stack can tell and we can't, so it may see it; the
 //   reset that it makes of the former never leaves (`resetOfStranger`). The agent has a copy, which it lets in once translated.
 // - Anything else waits for the agent, and is never shown to the stack before.
-// - What passed untranslated and was answered is noted as a flow begun here; when its source turns out to be a peer, these notes go
-//   (`TranslationTables.forgetPlainFlows`), and the conversation is translated again.
+// - Datagrams that answer such a source are not noted as a flow begun here (`strangersAnswers`): when it turns out to be a peer,
+//   its conversation is translated from then on.
 //
 // Why the agent's pause harms nobody: the sets are the kernel's own. While it stands still, segments of moved peers are dropped or
 // muted and sent again; openers pass when they are repeated, as after the 100 ms that the agent would let them wait.
@@ -28,9 +28,10 @@ import MATSignal
 // What bounds it: copies per second, each kind by itself, and the sets' sizes. A flood of openers fills their limit, and further
 // ones pass at once: a public server serves on. A flood of anything else is dropped without an answer.
 extension TranslationRuleset {
-    /// Copies of openers to the agent. Beyond it they pass.
-    static let openersPerSecondMax: UInt64 = 1000
-    static let openersBurstMax: UInt32 = 500
+    /// Copies of openers to the agent. Beyond it they pass: the agent could not ask about more (HA Query is granted 100/s), and would
+    /// let them pass likewise.
+    static let openersPerSecondMax: UInt64 = 100
+    static let openersBurstMax: UInt32 = 200
     /// Copies of packets that only the agent lets in. Beyond it they are dropped.
     static let heldPerSecondMax: UInt64 = 1000
     static let heldBurstMax: UInt32 = 500
@@ -59,7 +60,7 @@ extension TranslationRuleset {
     static let waiting = "waiting", lately = "asked_lately", served = "served", muted = "muted"
 
     var strangerSets: [SetDefinition] {
-        [(Self.waiting, 9, Self.waitingMax), (Self.lately, 10, Self.latelyMax), (Self.served, 11, Self.servedMax)].map { name, identifier, size in
+        [(Self.waiting, 13, Self.waitingMax), (Self.lately, 10, Self.latelyMax), (Self.served, 11, Self.servedMax)].map { name, identifier, size in
             SetDefinition(
                 name: name, flags: SetDefinition.dynamicFlags, identifier: identifier, keyType: addressType, keyBytes: width, size: size)
         } + [
@@ -88,11 +89,15 @@ extension TranslationRuleset {
                 .compare(r0, .equal, [0xFE, 0x80]),
             ]
         let accept: [Expression] = [.verdict(.accept)]
+        let isPlain: [Expression] = [.lookup(set: Self.plainFlows, key: r0, into: nil), .verdict(.accept)]
         // A later fragment has no ports, and what lies in their place must find no socket.
         let hasPorts: [Expression] = [.load(transport(0, 4), into: r0)]
         return ChainDefinition(
             name: "stranger", hook: nil,
             rules: [
+                // The answer to an untranslated flow that began here.
+                [.load(pair, into: r0)] + flowKey(2 * words, portsSent) + isPlain,
+                isProtocol(icmp) + isType(echoReply) + [.load(pair, into: r0)] + flowKey(2 * words, identifier) + isPlain,
                 // Released by the agent, or from this host to itself.
                 isInterface(.inputName, configuration.deviceName) + accept,
                 isInterface(.inputName, "lo") + accept,
@@ -129,7 +134,7 @@ extension TranslationRuleset {
         let hold: [Expression] = [.log(group: configuration.nflogGroup, prefix: HoldListener.Kind.opener.rawValue), .verdict(.drop)]
         func isIn(_ set: String) -> [Expression] { loadSource + [.lookup(set: set, key: r0, into: nil)] }
         func note(_ set: String, _ identifier: UInt32, _ milliseconds: UInt64) -> Expression {
-            .add(set: set, setID: identifier, key: r0, timeoutMilliseconds: milliseconds)
+            .update(.add, set: set, setID: identifier, key: r0, data: nil, timeoutMilliseconds: milliseconds)
         }
         let noteLately = note(Self.lately, 10, Self.latelyMilliseconds)
         return ChainDefinition(
@@ -146,7 +151,7 @@ extension TranslationRuleset {
                 ],
                 isIn(Self.served) + [.verdict(.accept)],
                 // The first. Over the limit, or when a set is full, the rule ends and it passes below.
-                loadSource + [limit, note(Self.waiting, 9, Self.waitingMilliseconds), noteLately],
+                loadSource + [limit, note(Self.waiting, 13, Self.waitingMilliseconds), noteLately],
                 isIn(Self.waiting) + [note(Self.served, 11, Self.servedMilliseconds)],
                 isIn(Self.waiting) + hold,
                 [.verdict(.accept)],
@@ -155,7 +160,8 @@ extension TranslationRuleset {
 
     /// A socket listens for it. Over a limit the rule ends, and a segment is dropped: unmuted it must not reach the stack.
     private var listening: ChainDefinition {
-        let mute = Expression.update(set: Self.muted, setID: 12, key: r0, timeoutMilliseconds: Self.mutedMilliseconds)
+        let mute = Expression.update(
+            .renew, set: Self.muted, setID: 12, key: r0, data: nil, timeoutMilliseconds: Self.mutedMilliseconds)
         let loadPair: [Expression] = [.load(pair, into: r0)]
         return ChainDefinition(
             name: "listening", hook: nil,
@@ -170,9 +176,18 @@ extension TranslationRuleset {
 
     /// The stack's answer to a segment of a stranger that found a listening socket. A reset that answers a segment has no ACK
     /// (RFC 9293, 3.5.2: the segment had one); one that refuses a connection, or that a connection of this host sends, has.
-    var resetOfStranger: [Expression] {
+    private var resetOfStranger: [Expression] {
         hasFlags(0x04, of: 0x14) + [
             .load(destination, into: r0), .load(source, into: r1), .lookup(set: Self.muted, key: r0, into: nil), .verdict(.drop),
+        ]
+    }
+
+    /// What this host sends untranslated to a source that opened something. Noted as flows begun here, datagrams would keep a moved
+    /// peer's conversation untranslated when the peer is known; a plain client's next ones pass without a note.
+    var strangersAnswers: [[Expression]] {
+        [
+            resetOfStranger,
+            isProtocol(Self.udp) + [.load(destination, into: r0), .lookup(set: Self.served, key: r0, into: nil), .verdict(.accept)],
         ]
     }
 }

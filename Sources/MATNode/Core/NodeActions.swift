@@ -12,13 +12,13 @@ public enum NodeAction: Hashable, Sendable {
     /// Send the held packets to this destination on, after the changes before it.
     case releaseOutbound(to: IPAddress)
     case dropOutbound(to: IPAddress)
+    /// Send on all held packets to peers that have an entry and a route now: our address changed, for all of them at once.
+    case releaseRouted
     /// Let the held packets of this pair of outer addresses in, after the changes before it.
     case releaseInbound(from: IPAddress, to: IPAddress)
     case dropInbound(from: IPAddress, to: IPAddress)
     /// Let in only those held packets of the pair that open connections; the others go on waiting.
     case releaseOpeners(from: IPAddress, to: IPAddress)
-    /// What passed from this address untranslated was a peer's: the kernel is to forget that it took it for flows of its own.
-    case forgetPlainFlows(with: IPAddress)
     /// Keep the highest sequence signed for this HoA across restarts.
     case remember(HomeAddress, sequence: UInt64)
     /// Keep a renewed certificate.
