@@ -27,7 +27,7 @@ struct StrangerTests {
     }
 
     /// Milliseconds of connecting, and of a datagram's way there and back.
-    private func times(_ lab: Lab, _ isIPv4: Bool, _ cn: String, port: UInt16) throws -> (tcp: Double, udp: Double) {
+    private func times(_ lab: Lab, _ isIPv4: Bool, _ cn: String, port: UInt16, dataMax: Double = 1000) throws -> (tcp: Double, udp: Double) {
         let stream = try HostSocket(lab, "plain", SOCK_STREAM, isIPv4: isIPv4)
         let tcp = try milliseconds { try stream.connect(cn, port: port) }
         // Data in both directions: the handshake's end and what follows it pass as well.
@@ -35,7 +35,7 @@ struct StrangerTests {
             try stream.send([7])
             _ = try stream.receive()
         }
-        #expect(echo < 1000, "the first data took \(echo) ms")
+        #expect(echo < dataMax, "the first data took \(echo) ms")
         let datagram = try HostSocket(lab, "plain", SOCK_DGRAM, isIPv4: isIPv4)
         try datagram.connect(cn, port: port)
         let udp = try milliseconds {
@@ -82,7 +82,7 @@ struct StrangerTests {
         try meet(lab)
         try expectSmooth("active peers", port: 7103)
         // Not found is remembered for 5 s. After that it is asked about again, but not held up again.
-        Thread.sleep(forTimeInterval: 5.2)
+        Thread.sleep(forTimeInterval: 6)
         let before = try counter(lab, "unknownSourcesAsked")
         try expectSmooth("active peers, 5 s later", port: 7104)
         #expect(try counter(lab, "unknownSourcesAsked") > before)
@@ -210,7 +210,8 @@ struct StrangerTests {
             try session.check()
             Thread.sleep(forTimeInterval: 1)
             for (isIPv4, cn, _) in Self.families {
-                let time = try times(lab, isIPv4, cn, port: 7300)
+                // A lost packet is sent again: the listener forgets handshakes, and its last segment shares a limit with the flood's.
+                let time = try times(lab, isIPv4, cn, port: 7300, dataMax: 5000)
                 print("plain client in the flood, \(isIPv4 ? "IPv4" : "IPv6"): TCP \(Int(time.tcp)) ms, UDP \(Int(time.udp)) ms")
             }
             for ping in pings {

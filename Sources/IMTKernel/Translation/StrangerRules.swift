@@ -39,8 +39,8 @@ extension TranslationRuleset {
     static let passedPerSecondMax: UInt64 = 50
     static let passedBurstMax: UInt32 = 50
     /// Segments per second that a listening socket may look at.
-    static let listeningPerSecondMax: UInt64 = 2000
-    static let listeningBurstMax: UInt32 = 1000
+    static let listeningPerSecondMax: UInt64 = 20_000
+    static let listeningBurstMax: UInt32 = 5000
 
     /// A little more than the agent lets openers wait: the repetition of one that it has not decided by then passes.
     static let waitingMilliseconds: UInt64 = 150
@@ -48,14 +48,14 @@ extension TranslationRuleset {
     static let latelyMilliseconds: UInt64 = 5000
     /// For so long a source that opened something before is asked about without its openers' waiting again.
     static let servedMilliseconds: UInt64 = 300_000
-    /// Longer than a round trip of a muted segment and its reset, and than what a loaded host puts between them.
-    static let mutedMilliseconds: UInt64 = 2000
+    /// Longer than what a loaded host puts between a segment and its reset, which it makes at once.
+    static let mutedMilliseconds: UInt64 = 500
 
     // The kernel counts lapsed elements until it collects them, once a second: each bound is what the limits let in until then.
     static let waitingMax: UInt32 = 4096
     static let latelyMax: UInt32 = 16_384
     static let servedMax: UInt32 = 65_536
-    static let mutedMax: UInt32 = 16_384
+    static let mutedMax: UInt32 = 65_536
 
     static let waiting = "waiting", lately = "asked_lately", served = "served", muted = "muted"
 

@@ -18,7 +18,7 @@ struct Stranger: Sendable {
     fileprivate(set) var suspects: [HomeAddress] = []
     /// Our IMS knows no HoA for it.
     var isNotFound = false
-    /// For how long that may be remembered.
+    /// For how long that may be remembered, from when it is settled.
     var plainFor: Duration = .seconds(1)
 
     static let ownsMax = 8
