@@ -12,16 +12,16 @@ extension NodeCore {
     /// Packets were exchanged with the peer, or wait for it.
     mutating func notePeerUse(_ hoa: HomeAddress, _ now: Now) {
         guard let peer = peers[hoa], hasChoice(peer) else { return }
-        let until = now.monotonic + configuration.paths.useMax
-        let pairs = pairs(for: peer)
+        // Watched until the next look at least, or a rarely looked at peer would not be for most of the time.
+        let until = now.monotonic + max(configuration.paths.useMax, ways.lookInterval * 2)
         guard let current = currentPair(of: peer) else {
-            for pair in pairs.prefix(Self.pairsMax) { watch(pair, of: hoa, until: until, now) }
+            for pair in pairs(for: peer).prefix(Self.pairsMax) { watch(pair, of: hoa, until: until, now) }
             return
         }
         watch(current, of: hoa, until: until, now)
         // On a detour the better ones are asked whether they are back.
         if ways.detours[hoa]?.isTaken == true {
-            for pair in pairs.prefix(while: { $0 != current }).prefix(Self.pairsMax) { watch(pair, of: hoa, until: until, now) }
+            for pair in pairs(for: peer).prefix(while: { $0 != current }).prefix(Self.pairsMax) { watch(pair, of: hoa, until: until, now) }
         }
     }
 
