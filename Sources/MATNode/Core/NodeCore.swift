@@ -210,6 +210,7 @@ public struct NodeCore {
             Self.keepBusiest(&busy, (count &- before, hoa))
         }
         if !busy.isEmpty { busiest = busy.map(\.hoa) }
+        ways.lookedAtTraffic(now.monotonic)
         // More than these are not watched anyway.
         for hoa in used.count <= configuration.paths.pathsMax ? used : busiest { notePeerUse(hoa, now) }
         runPaths(now)
