@@ -13,6 +13,8 @@ public final class NodeService {
     private static let countRest = 200
     /// The longest that is still of use to tell idle peers.
     private static let countIntervalMax: Duration = .seconds(300)
+    /// After so long what only the start needed is done.
+    private static let startTime: Duration = .seconds(5)
     /// While there are no peers.
     private static let idleInterval: Duration = .seconds(10)
     /// How long a packet may wait and still be of use: a TCP segment is sent again long before.
@@ -127,6 +129,7 @@ public final class NodeService {
             throw NodeServiceError("\(error)")
         }
         countLater(after: Self.countInterval)
+        loop.schedule(after: Self.startTime) { ResidentMemory.forgetStart() }
         logger.info("matd is up", metadata: ["homes": "\(configuration.homes.map(\.hoa.description).joined(separator: " "))"])
     }
 
