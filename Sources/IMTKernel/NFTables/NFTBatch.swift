@@ -73,6 +73,14 @@ struct NFTBatch: ~Copyable {
         }
     }
 
+    mutating func delete(chain: String, of table: TableDefinition) {
+        append(KernelValues.nftDeleteChain, 0, table, "delete chain", chain) { message in
+            if let object = NFTChain(ChainDefinition(name: chain, hook: nil, rules: []), table: table.name, family: table.family) {
+                nftnl_chain_nlmsg_build_payload(message, object.pointer)
+            }
+        }
+    }
+
     mutating func add(rule: [Expression], to chain: String, of table: TableDefinition) {
         append(KernelValues.nftNewRule, KernelValues.flagCreate | 0x800, table, "add rule to", chain) { message in
             if let object = NFTRule(rule, chain: chain, table: table.name, family: table.family) {
@@ -141,6 +149,8 @@ struct SealedBatch: ~Copyable {
     fileprivate let labels: [NFTBatch.Label]
 
     var bytes: [UInt8] { Array(writer.bytes) }
+    /// Objects and elements, as an estimate of the events that the kernel would make.
+    var eventsCount: Int { labels.reduce(0) { $0 + $1.count } }
 
     /// Applies the transaction.
     /// - Throws: the first refusal, in terms of what was asked for. Nothing is applied then.

@@ -16,9 +16,8 @@ enum StatusReport {
             lines += ["", "\(Quantity.count(waiting, "destination")) being looked up"]
         }
         if let repairs = status["repairs"]?.int, repairs > 0 {
-            lines += [
-                "", "\(Quantity.count(repairs, "repair")) to the kernel's tables since the start: something else changes them",
-            ]
+            lines += ["", "\(Quantity.count(repairs, "repair")) to the kernel's tables since the start: something else changes them"]
+            if let last = status["lastRepair"]?.string { lines.append("  the last: \(last)") }
         }
         lines += ["", style.head("Peers (\(peers.count))")]
         lines += peers.isEmpty ? ["  none"] : PeersReport.lines(peers, indent: 2)

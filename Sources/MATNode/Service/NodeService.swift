@@ -33,6 +33,7 @@ public final class NodeService {
     private var pending: [NodeAction] = []
     private var isPerforming = false
     private(set) var repairs: UInt64 = 0
+    private(set) var lastRepair: String?
     private(set) var peerCounters: [HomePair: PeerCounters] = [:]
     /// Called once the service has ended and the kernel's state is removed or left, as configured.
     public var onStopped: () -> Void = {}
@@ -70,6 +71,8 @@ public final class NodeService {
         dns.requireDNSSEC = configuration.requireDNSSEC
         resolver = Resolver(loop: loop, configuration: dns)
         lookup = IMSLookup(resolver: resolver)
+        kernelConfiguration.connectionTracking = configuration.connectionTracking
+        kernelConfiguration.loosensReversePath = configuration.reversePath == .loosen
         kernelConfiguration.alwaysPlain = Array(dns.servers.map { IPPrefix($0.endpoint.address) }.prefix(IMTConfiguration.alwaysPlainMax))
         var deliver: (KernelEvent) -> Void = { _ in }
         do throws(KernelError) {
@@ -153,7 +156,10 @@ public final class NodeService {
             }
         case .repaired(let what):
             repairs += 1
+            lastRepair = what
             logger.warning("repaired: \(what)")
+        case .warning(let what):
+            logger.warning("\(what)")
         case .failed(let error):
             logger.error("\(error)")
         }
