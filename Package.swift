@@ -17,6 +17,7 @@ let package = Package(
         .executable(name: "matd", targets: ["matd"]),
         .executable(name: "mat", targets: ["mat"]),
         .executable(name: "mat-probe", targets: ["mat-probe"]),
+        .executable(name: "mat-bench", targets: ["mat-bench"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
@@ -52,6 +53,10 @@ let package = Package(
         .target(name: "MATProbe", dependencies: []),
         .executableTarget(name: "mat-probe", dependencies: ["MATProbe", arguments]),
 
+        // What translation costs, beside what else could be done (deploy/bench).
+        .executableTarget(
+            name: "mat-bench", dependencies: ["CLinux", "IMTKernel", "MATRuntime", "MATSignal", arguments], path: "Benchmarks/mat-bench"),
+
         // Virtual time and a network that loses, duplicates and reorders; shared by the test targets.
         .target(name: "MATTesting", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATNode", "MATSignal"]),
 
@@ -62,7 +67,7 @@ let package = Package(
         // What the tests of crashes kill.
         .executableTarget(name: "imt-churn", dependencies: ["IMTKernel", "MATRuntime", "MATSignal"], path: "Tests/IMTChurn"),
         .testTarget(name: "IMSTests", dependencies: ["IMS", "MATTesting"]),
-        .testTarget(name: "MATNodeTests", dependencies: ["IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
+        .testTarget(name: "MATNodeTests", dependencies: ["CLinux", "IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
         .testTarget(name: "MATProbeTests", dependencies: ["MATProbe"]),
         .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
         .testTarget(name: "MATCommandTests", dependencies: ["MATCommand", "MATDNS", "MATRuntime", "MATSignal"]),

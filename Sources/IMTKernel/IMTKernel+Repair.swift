@@ -46,9 +46,10 @@ extension IMTKernel {
         guard routeRepairTimer == nil, device != nil else { return }
         let now = SystemClock.now().monotonic
         // Routes that are still being given up in portions would look like drift.
-        let time = max(routePace.next(now), lateRoutes.isEmpty ? now : now + .milliseconds(100))
+        let isSettled = lateRoutes.isEmpty && sweepFrom == nil
+        let time = max(routePace.next(now), isSettled ? now : now + .milliseconds(100))
         guard time <= now else {
-            if lateRoutes.isEmpty { contested("the routes or rules", until: time - now) }
+            if isSettled { contested("the routes or rules", until: time - now) }
             routeRepairTimer = loop.schedule(at: time) { [weak self] in
                 self?.routeRepairTimer = nil
                 self?.repairRoutes()

@@ -48,8 +48,8 @@ extension IMTKernel {
     }
 
     /// What NFLOG brings: strangers' packets, and our own that lacked source NAT.
-    func held(_ packet: HeldPacket) {
-        guard tables.model.homes.contains(packet.source), !tables.model.homes.contains(packet.destination) else {
+    func held(_ packet: HeldPacket, isLeaving: Bool) {
+        guard isLeaving else {
             onEvent(.heldInbound(packet))
             return
         }

@@ -43,14 +43,20 @@ public final class IMTKernel {
     /// HoAs that can be used: on our device or another link.
     var usableHomes: Set<IPAddress> = []
     var reportedHomes: Set<IPAddress> = []
-    var peerRoutes: [HomeAddress: KernelRoute] = [:]
+    /// What is in the kernel: all routes of ours but the peers'; then the peers that have a whole route, those that the capture table
+    /// throws to the shared one, and those that have an entry and no way.
     var installedRoutes: [KernelRoute.Key: KernelRoute] = [:]
+    var wholeRoutes: [HomeAddress: KernelRoute] = [:]
+    var thrownPeers = AddressSet()
+    var waylessPeers: Set<HomeAddress> = []
     var installedRules: Set<KernelRule> = []
     /// By family (IPv4: true), the own MoA whose default route most peers share; see `RoutePlan`.
     var primaries: [Bool: MobileAddress] = [:]
     /// Peers whose own routes are to be given up for the shared one, when there is time.
     var lateRoutes: [HomeAddress] = []
     var lateRoutesTimer: TimerID?
+    /// How far all peers' routes have been looked at since links changed.
+    var sweepFrom: Int?
 
     /// Opens what is needed to talk to the kernel; changes nothing yet.
     /// - Throws: an impossible configuration, or missing privileges.
@@ -98,7 +104,7 @@ public final class IMTKernel {
         for address in model.plain { plainUntil[address] = until }
         armPlainTimer()
         try synchroniseRoutes(readBack: .everything)
-        hold = try HoldListener(loop: loop, group: configuration.nflogGroup) { [unowned self] in held($0) }
+        hold = try HoldListener(loop: loop, group: configuration.nflogGroup) { [unowned self] in held($0, isLeaving: $1) }
         try beginWatching()
         // Whatever happened between reading and listening.
         reviewTracking()
@@ -167,8 +173,7 @@ public final class IMTKernel {
         // A removed peer's route goes first, so that its packets fall into the device rather than out of a link as they are.
         let leaving = leavingPeers(changes)
         if !leaving.isEmpty {
-            for peer in leaving { peerRoutes[peer] = nil }
-            try writePeers(leaving)
+            try writePeers(leaving, leaving: true)
         }
         do throws(KernelError) {
             if let repaired = try tables.commit(changes, touched) { onEvent(.repaired(repaired)) }
@@ -181,9 +186,10 @@ public final class IMTKernel {
             // After a move nobody stays behind for whom the shared route would have to wait.
             if touched.moves { try writePath() }
             try pathsChanged()
+            try writePeers(peers)
             try writeRoutes(to: touched.addresses)
         } else {
-            mirror(peers)
+            try writePeers(peers)
             try writeRoutes(to: touched.addresses)
         }
     }
@@ -201,9 +207,9 @@ public final class IMTKernel {
         let kept = Set(entries.filter(\.value).keys.map(\.peer))
         let gone = Set(entries.filter { !$0.value }.keys.map(\.peer)).subtracting(kept)
         return gone.filter { peer in
-            guard peerRoutes[peer] != nil else { return false }
+            guard hasRoute(peer) else { return false }
             let pairs = configuration.homeAddresses.map { HomePair(own: $0, peer: peer) }
-            return !pairs.contains { tables.model.departures[$0] != nil && entries[$0] != false }
+            return !pairs.contains { tables.model.entries[$0] != nil && entries[$0] != false }
         }
     }
 

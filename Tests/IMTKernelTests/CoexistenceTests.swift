@@ -190,6 +190,27 @@ struct CoexistenceTests {
         }
         #expect(try eventually(within: 1) { try exempts() })
         #expect(net.mn.namespace.attempt("ping -n -c 1 -W 1 198.51.100.1").status == 0)
+        // A policy without an association lets nothing out in clear; but a held packet has been through it already.
+        let (peer, receiver) = (try address("198.51.100.1"), try TestSocket(net.cn.namespace, type: TestSocket.datagram, isIPv4: true))
+        try receiver.bind(peer, port: 6203)
+        let sender = try TestSocket(net.mn.namespace, type: TestSocket.datagram, isIPv4: true)
+        let pair = HomePair(own: HomeAddress(try address("192.0.2.1")), peer: HomeAddress(peer))
+        let mobile = MobilePair(own: MobileAddress(try address("10.1.0.2")), peer: MobileAddress(try address("10.9.0.2")))
+        try net.mn.ask { try $0.commit([.removeOutbound(pair)]) }
+        try sender.send([1], to: peer, port: 6203)
+        var held: [HeldPacket] = []
+        #expect(eventually {
+            held += net.mn.takeOutbound()
+            return !held.isEmpty
+        })
+        try net.mn.namespace.run("ip xfrm policy add src 192.0.2.1 dst 198.51.100.1 dir out tmpl proto esp mode transport")
+        try net.mn.ask { try $0.commit([.setOutbound(pair, mobile)]) }
+        try? sender.send([2], to: peer, port: 6203)
+        let packet = try #require(held.first)
+        try net.mn.ask { $0.releaseOutbound(packet) }
+        #expect(try receiver.receiveFrom().octets == [1])
+        receiver.setTimeout(seconds: 0.2)
+        #expect(throws: (any Error).self) { try receiver.receiveFrom() }
         try net.mn.namespace.run("ip xfrm policy flush")
         #expect(try eventually(within: 1) { try !exempts() })
         #expect(net.mn.failures.isEmpty, "\(net.mn.failures)")

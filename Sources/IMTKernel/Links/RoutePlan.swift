@@ -133,7 +133,12 @@ struct RoutePlan {
     ///
     /// - Returns: `nil` without a way now; the peer's packets then fall into the device and wait.
     func peerRoute(to peer: HomeAddress, own: HomeAddress, over mobile: MobilePair) -> KernelRoute? {
-        guard let way = way(from: mobile.own, to: mobile.peer.address) else { return nil }
+        guard let way = way(from: mobile.own, to: mobile.peer.address) else {
+            // Between two networks the shared route is gone, and the next one is for these again.
+            let isShared = primaries.contains(mobile.own) && own == configuration.primaryHome(isIPv4: own.isIPv4)
+                && capturedPrefixes(own.isIPv4).contains { $0.contains(peer.address) }
+            return isShared ? KernelRoute(table: configuration.routingTable, destination: IPPrefix(peer.address), kind: .throwing) : nil
+        }
         if way.destination.familyLength == 0, isWithoutNeighbours(way), primaries.contains(mobile.own), own == configuration.primaryHome(isIPv4: own.isIPv4),
             capturedPrefixes(own.isIPv4).contains(where: { $0.contains(peer.address) })
         {

@@ -73,9 +73,11 @@ struct NFTBatch: ~Copyable {
         }
     }
 
+    /// Its rules must have gone, and those that jump to it.
     mutating func delete(chain: String, of table: TableDefinition) {
         append(KernelValues.nftDeleteChain, 0, table, "delete chain", chain) { message in
-            if let object = NFTChain(ChainDefinition(name: chain, hook: nil, rules: []), table: table.name, family: table.family) {
+            let definition = ChainDefinition(name: chain, hook: nil, rules: [])
+            if let object = NFTChain(definition, table: table.name, family: table.family) {
                 nftnl_chain_nlmsg_build_payload(message, object.pointer)
             }
         }

@@ -93,7 +93,7 @@ enum KernelValues {
     static let logConfigureTimeout: UInt16 = 4, logConfigureThreshold: UInt16 = 5
     static let logCommandBind: UInt8 = 1
     static let logCopyPacket: UInt8 = 2
-    static let logPayload: UInt16 = 9
+    static let logPacketHeader: UInt16 = 1, logPayload: UInt16 = 9
 
     // linux/xfrm.h
     static let groupPolicies: UInt32 = 4

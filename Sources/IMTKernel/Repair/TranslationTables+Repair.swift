@@ -75,7 +75,7 @@ extension TranslationTables {
 
     /// Whether all sets and chains are there, and each chain has as many rules as it should.
     private func isComplete() throws(KernelError) -> Bool {
-        for table in [true, false].map({ ruleset($0, paths: model.paths).table }) {
+        for table in [true, false].map({ ruleset($0, model).table }) {
             var sets: Set<String> = []
             try socket.dump(
                 type: KernelValues.subsystemTables | KernelValues.nftGetSet, operation: "list sets", header: [table.family, 0, 0, 0],
@@ -159,10 +159,10 @@ extension TranslationModel {
         default: break
         }
         if let home = own.first(where: { TranslationRuleset.into($0) == set }) {
-            return inbound[Arrival(peer: MobileAddress(address), own: home)].map { SetElement(key: key, data: $0.address.packetOctets) }
+            return entries[Arrival(peer: MobileAddress(address), own: home)].map { SetElement(key: key, data: $0.address.packetOctets) }
         }
         guard let (number, path) = paths.first(where: { TranslationRuleset.out($0.key) == set }),
-            let departure = departures[HomePair(own: path.own, peer: HomeAddress(address))], departure.path == number
+            let departure = entries[HomePair(own: path.own, peer: HomeAddress(address))], departure.path == number
         else { return nil }
         return SetElement(key: key, data: departure.peer.address.packetOctets)
     }

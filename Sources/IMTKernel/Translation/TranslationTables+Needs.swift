@@ -18,7 +18,7 @@ extension TranslationTables {
     /// Writes the rules of all chains anew, and creates chains that are missing; in one transaction, so no packet sees them away.
     func rewriteRules(removing chain: String? = nil) throws(KernelError) {
         var batch = NFTBatch(firstSequence: nextSequence)
-        for table in [true, false].map({ ruleset($0, paths: model.paths).table }) {
+        for table in [true, false].map({ ruleset($0, model).table }) {
             for chain in table.chains { batch.add(chain: chain, to: table) }
             for chain in table.chains {
                 batch.deleteRules(of: chain.name, in: table)

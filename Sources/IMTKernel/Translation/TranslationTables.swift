@@ -23,8 +23,8 @@ final class TranslationTables {
         socket = try NetlinkSocket(protocol: KernelValues.netlinkNetfilter, name: "nftables")
     }
 
-    func ruleset(_ isIPv4: Bool, paths: [UInt32: DeparturePath] = [:]) -> TranslationRuleset {
-        TranslationRuleset(isIPv4: isIPv4, configuration: configuration, needs: needs, paths: paths)
+    func ruleset(_ isIPv4: Bool, _ contents: TranslationModel = TranslationModel()) -> TranslationRuleset {
+        TranslationRuleset(isIPv4: isIPv4, configuration: configuration, needs: needs, paths: contents.paths, own: contents.own)
     }
     /// Without what peers bring; enough to name the tables.
     var families: [TableDefinition] { [true, false].map { TableDefinition(isIPv4: $0, name: TranslationRuleset.tableName, sets: [], chains: []) } }
@@ -90,7 +90,7 @@ final class TranslationTables {
     func install(_ contents: TranslationModel) throws(KernelError) {
         let generation = try generation()
         var batch = NFTBatch(firstSequence: nextSequence)
-        for table in [true, false].map({ ruleset($0, paths: contents.paths).table }) {
+        for table in [true, false].map({ ruleset($0, contents).table }) {
             // Deleting what does not exist is an error, creating what exists is not.
             batch.add(table: table)
             batch.delete(table: table)
@@ -146,7 +146,7 @@ final class TranslationTables {
         for table in families {
             let sets = model.differences(from: before, isIPv4: table.isIPv4, touched: touched)
             carryCounters(sets, before.paths, of: table)
-            append(sets, before.paths, of: table, to: &batch)
+            append(sets, before, of: table, to: &batch)
         }
         do throws(KernelError) {
             try send(batch, operation: "commit the address mapping table")
@@ -168,23 +168,43 @@ final class TranslationTables {
     }
 
     /// New paths get their maps first, then elements move, then the rules name the paths that are, and the others' maps go.
-    private func append(_ sets: [SetDifference], _ before: [UInt32: DeparturePath], of table: TableDefinition, to batch: inout NFTBatch) {
+    private func append(_ sets: [SetDifference], _ before: TranslationModel, of table: TableDefinition, to batch: inout NFTBatch) {
         let isSame = { (path: DeparturePath) in path.moa.isIPv4 == table.isIPv4 }
-        let (old, new) = (before.filter { isSame($0.value) }, model.paths.filter { isSame($0.value) })
+        let (old, new) = (before.paths.filter { isSame($0.value) }, model.paths.filter { isSame($0.value) })
+        let rules = ruleset(table.isIPv4, model)
+        appendBegun(from: ruleset(table.isIPv4, before), to: rules, of: table, to: &batch)
         guard old != new else {
             Self.append(sets, of: table, to: &batch)
             return
         }
-        let rules = ruleset(table.isIPv4, paths: new)
         for number in new.keys.sorted() where old[number] == nil { batch.add(set: rules.out(number), to: table) }
         let gone = old.keys.filter { new[$0] == nil }.sorted()
         // The elements of a map that goes need no deletion of their own.
         Self.append(sets.filter { set in !gone.contains { TranslationRuleset.out($0) == set.set } }, of: table, to: &batch)
-        for chain in rules.pathChains {
-            batch.deleteRules(of: chain.name, in: table)
-            for rule in chain.rules { batch.add(rule: rule, to: chain.name, of: table) }
-        }
+        for chain in rules.pathChains { Self.replace(chain, of: table, in: &batch) }
         for number in gone { batch.delete(set: rules.out(number), of: table) }
+    }
+
+    /// The chains of the own MoAs, when one comes or goes.
+    private func appendBegun(
+        from before: TranslationRuleset, to now: TranslationRuleset, of table: TableDefinition, to batch: inout NFTBatch
+    ) {
+        guard before.own != now.own, let started = now.startedChain else { return }
+        let (old, new) = (before.begunChains, now.begunChains)
+        for chain in new where !old.contains(chain) {
+            batch.add(chain: chain, to: table)
+            Self.replace(chain, of: table, in: &batch)
+        }
+        Self.replace(started, of: table, in: &batch)
+        for chain in old where !new.contains(where: { $0.name == chain.name }) {
+            batch.deleteRules(of: chain.name, in: table)
+            batch.delete(chain: chain.name, of: table)
+        }
+    }
+
+    private static func replace(_ chain: ChainDefinition, of table: TableDefinition, in batch: inout NFTBatch) {
+        batch.deleteRules(of: chain.name, in: table)
+        for rule in chain.rules { batch.add(rule: rule, to: chain.name, of: table) }
     }
 
     private static func append(_ sets: [SetDifference], of table: TableDefinition, to batch: inout NFTBatch) {
@@ -219,7 +239,7 @@ final class TranslationTables {
                 for element in try socket.elements(of: TranslationRuleset.into(home), in: table) { Self.add(into: element, home, to: &result) }
             }
         }
-        return result.filter { entry in model.departures[entry.key] != nil || entry.value.packetsIn > 0 }
+        return result.filter { entry in model.entries[entry.key] != nil || entry.value.packetsIn > 0 }
     }
 
     private func carryCounters(_ sets: [SetDifference], _ paths: [UInt32: DeparturePath], of table: TableDefinition) {

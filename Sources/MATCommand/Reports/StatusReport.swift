@@ -19,7 +19,8 @@ enum StatusReport {
             lines += ["", "\(Quantity.count(repairs, "repair")) to the kernel's tables since the start: something else changes them"]
             if let last = status["lastRepair"]?.string { lines.append("  the last: \(last)") }
         }
-        lines += ["", style.head("Peers (\(peers.count))")]
+        let count = status["peersCount"]?.int ?? Int64(peers.count)
+        lines += ["", style.head(count > peers.count ? "Peers (\(count); here are those with the latest traffic)" : "Peers (\(count))")]
         lines += peers.isEmpty ? ["  none"] : PeersReport.lines(peers, indent: 2)
         return lines.joined(separator: "\n") + "\n"
     }

@@ -45,6 +45,8 @@ public struct NodeConfiguration: Sendable {
     public var lifetime: UInt32 = MappingRecord.lifetimeDefault
     public var pollInterval: Duration = .seconds(30)
     public var peerIdleMax: Duration = .seconds(600)
+    /// To peers and their IMSs, after a move and for polls, on average.
+    public var messagesPerSecond = 2000
     public var onStop = OnStop.remove
     /// Whether the kernel tracks connections with peers: for a stateful firewall on this host.
     public var connectionTracking = ConnectionTracking.auto

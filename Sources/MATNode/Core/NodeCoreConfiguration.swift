@@ -44,6 +44,12 @@ public struct NodeCoreConfiguration: Sendable {
     public var destinationHoldMax: Duration = .seconds(10)
     /// How long further locators may delay a registration while they are being proven.
     public var proofWaitMax: Duration = .milliseconds(400)
+    /// Messages a second to peers and their IMSs, requests and their repetitions together, on average; and how many may go at once. A
+    /// node with 100,000 peers has told all of them after a handover in 50 s, with 6 Mbit/s.
+    public var messagesPerSecond = 2000
+    public var messagesBurst = 256
+    /// Peers polled a second: with many peers each is polled less often than `pollInterval` says.
+    public var pollsPerSecond = 400
     public var peersMax = 100_000
     public var strangersMax = 4096
     public var destinationsMax = 4096

@@ -7,11 +7,14 @@ import MATSignal
 /// The shell around `NodeCore`: sockets, kernel, DNS, timers and files. It decides nothing; it tells the core what happened
 /// and does what the core says.
 public final class NodeService {
-    /// How often the kernel's packet counts are read: which peers are in use decides whose paths are watched, so every second. With
-    /// many peers the reading costs more than it tells, and is the rarer: a ten-thousandth of a second per entry, 10 s at most.
-    private static let countIntervalMin: Duration = .seconds(1)
-    private static let countIntervalMax: Duration = .seconds(10)
-    private static let countIntervalPerPeer: Duration = .microseconds(100)
+    /// How often the kernel's packet counts are read at most: which peers are in use decides whose paths are watched.
+    private static let countInterval: Duration = .seconds(1)
+    /// How much longer than a reading took it must be to the next: one half per cent of the time is spent on it, however many peers there are.
+    private static let countRest = 200
+    /// The longest that is still of use to tell idle peers.
+    private static let countIntervalMax: Duration = .seconds(300)
+    /// While there are no peers.
+    private static let idleInterval: Duration = .seconds(10)
     /// How long a packet may wait and still be of use: a TCP segment is sent again long before.
     private static let heldAgeMax: Duration = .seconds(10)
 
@@ -34,7 +37,6 @@ public final class NodeService {
     private var isPerforming = false
     private(set) var repairs: UInt64 = 0
     private(set) var lastRepair: String?
-    private(set) var peerCounters: [HomePair: PeerCounters] = [:]
     /// Called once the service has ended and the kernel's state is removed or left, as configured.
     public var onStopped: () -> Void = {}
 
@@ -62,6 +64,10 @@ public final class NodeService {
         coreConfiguration.lifetime = configuration.lifetime
         coreConfiguration.pollInterval = configuration.pollInterval
         coreConfiguration.peerIdleMax = configuration.peerIdleMax
+        coreConfiguration.messagesPerSecond = configuration.messagesPerSecond
+        // An eighth of a second's at once: 250 peers hear of a move without any wait.
+        coreConfiguration.messagesBurst = max(16, configuration.messagesPerSecond / 8)
+        coreConfiguration.pollsPerSecond = max(1, configuration.messagesPerSecond / 5)
         guard let core = NodeCore(coreConfiguration, random: SystemRandomNumberGenerator()) else { throw NodeServiceError("no randomness for the cookie secrets") }
         self.core = core
 
@@ -117,7 +123,7 @@ public final class NodeService {
         } catch {
             throw NodeServiceError("\(error)")
         }
-        countLater()
+        countLater(after: Self.countInterval)
         logger.info("matd is up", metadata: ["homes": "\(configuration.homes.map(\.hoa.description).joined(separator: " "))"])
     }
 
@@ -178,6 +184,7 @@ public final class NodeService {
         let infrastructure = Set(snapshot.gateways).union(resolver.configuration.servers.map(\.endpoint.address))
         if locators != core.systemLocators { resolver.flush() }
         run { core, now in core.linksChanged(locators, infrastructure: infrastructure, now: now) }
+        // Routes come back without an event that changes our addresses.
         releaseRouted()
     }
 
@@ -245,6 +252,8 @@ public final class NodeService {
             // Without a route they stay held until the links change.
             guard kernel.canLeave(to: destination) else { break }
             for packet in heldOutbound.take(destination, now: now.monotonic) { kernel.releaseOutbound(packet) }
+        case .releaseRouted:
+            releaseRouted()
         case .dropOutbound(let destination):
             _ = heldOutbound.take(destination, now: now.monotonic)
         case .releaseInbound(let source, let own):
@@ -300,29 +309,38 @@ public final class NodeService {
 
     // MARK: Counting
 
-    private func countLater() {
-        let interval = peerCounters.isEmpty ? Self.countIntervalMin : Self.countIntervalPerPeer * peerCounters.count
-        loop.schedule(after: min(max(interval, Self.countIntervalMin), Self.countIntervalMax)) { [weak self] in
+    private func countLater(after interval: Duration) {
+        loop.schedule(after: interval) { [weak self] in
             guard let self, socket != nil else { return }
-            count()
-            countLater()
+            let start = SystemClock.now().monotonic
+            // Without peers nobody counts, and the kernel need not be asked.
+            if core.peersCount > 0 { count() }
+            heldOutbound.prune(now: start)
+            heldInbound.prune(now: start)
+            let took = SystemClock.now().monotonic - start
+            countLater(after: core.peersCount == 0 ? Self.idleInterval : min(Self.countIntervalMax, max(Self.countInterval, took * Self.countRest)))
         }
     }
 
     /// Reads the kernel's packet counts, so that idle peers can be told from used ones.
     func count() {
-        let now = SystemClock.now()
-        heldOutbound.prune(now: now.monotonic)
-        heldInbound.prune(now: now.monotonic)
+        tell(readCounters())
+    }
+
+    /// Tells the core how many packets each peer's entries have translated.
+    func tell(_ counters: [HomePair: PeerCounters]) {
+        run { core, now in
+            core.traffic(counters.lazy.map { (key: $0.key.peer, value: $0.value.packetsIn &+ $0.value.packetsOut) }, now: now)
+        }
+    }
+
+    func readCounters() -> [HomePair: PeerCounters] {
         do throws(KernelError) {
-            peerCounters = try kernel.peerCounters()
+            return try kernel.peerCounters()
         } catch {
             logger.warning("\(error)")
-            return
+            return [:]
         }
-        var packets: [HomeAddress: UInt64] = [:]
-        for (pair, counters) in peerCounters { packets[pair.peer, default: 0] += counters.packetsIn &+ counters.packetsOut }
-        run { core, now in core.traffic(packets, now: now) }
     }
 }
 

@@ -121,7 +121,9 @@ final class Host: @unchecked Sendable {
     // MARK: In place of the agent
 
     /// Makes every usable address on these links a MoA of the HoA of its family.
-    func useLocators(on interfaces: String...) throws {
+    func useLocators(on interfaces: String...) throws { try useLocators(on: interfaces) }
+
+    func useLocators(on interfaces: [String]) throws {
         try ask { kernel in
             let locators = try kernel.currentLinks().usable.filter { interfaces.contains($0.interface) }
             try kernel.setOwnLocators(locators)

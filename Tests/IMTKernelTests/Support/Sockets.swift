@@ -6,8 +6,8 @@ import MATSignal
 final class TestSocket: @unchecked Sendable {
     let descriptor: Int32
 
-    init(_ namespace: Namespace, type: Int32, isIPv4: Bool) throws {
-        descriptor = try namespace.inside { socket(isIPv4 ? AF_INET : AF_INET6, type, 0) }
+    init(_ namespace: Namespace, type: Int32, isIPv4: Bool, protocolNumber: Int32 = 0) throws {
+        descriptor = try namespace.inside { socket(isIPv4 ? AF_INET : AF_INET6, type, protocolNumber) }
         guard descriptor >= 0 else { throw ShellError(text: "socket: \(errno)") }
         setTimeout(seconds: 5)
     }
@@ -21,6 +21,7 @@ final class TestSocket: @unchecked Sendable {
 
     static let stream = Int32(SOCK_STREAM.rawValue)
     static let datagram = Int32(SOCK_DGRAM.rawValue)
+    static let raw = Int32(SOCK_RAW.rawValue)
 
     func setTimeout(seconds: Double) {
         var value = timeval(tv_sec: Int(seconds), tv_usec: Int((seconds - seconds.rounded(.down)) * 1e6))
@@ -31,6 +32,21 @@ final class TestSocket: @unchecked Sendable {
     func mark(_ value: UInt32) {
         var value = value
         setsockopt(descriptor, SOL_SOCKET, SO_MARK, &value, 4)
+    }
+
+    func set(_ level: Int32, _ name: Int32, octets: [UInt8]) throws {
+        guard setsockopt(descriptor, level, name, octets, socklen_t(octets.count)) == 0 else { throw failed("option \(name)") }
+    }
+
+    func set(_ level: Int32, _ name: Int32, _ value: Int32) throws {
+        try set(level, name, octets: withUnsafeBytes(of: value) { Array($0) })
+    }
+
+    func get(_ level: Int32, _ name: Int32) throws -> Int32 {
+        var value: Int32 = 0
+        var length = socklen_t(4)
+        guard getsockopt(descriptor, level, name, &value, &length) == 0 else { throw failed("option \(name)") }
+        return value
     }
 
     private func withAddress<T>(_ endpoint: Endpoint, _ body: (UnsafePointer<sockaddr>, socklen_t) -> T) -> T {

@@ -55,12 +55,17 @@ final class Topology {
         try shell("ip -n \(host.name) -6 route add default via 2001:db8:\(number)::1 dev \(device) metric \(metric)")
     }
 
-    /// Starts both nodes and maps each to the other in both families, from all of mn's MoAs.
-    func mapBoth() throws {
-        try mn.start(Self.mnConfiguration)
-        try cn.start(Self.cnConfiguration)
-        try mn.useLocators(on: "wlan", "cell")
-        try cn.useLocators(on: "eth0")
+    /// Starts both nodes and maps each to the other.
+    ///
+    /// - Parameter capture: whether unmapped traffic leaves from HoAs. Without, nothing on the hosts tracks connections, and
+    ///   so nothing puts fragments together before they are translated.
+    func mapBoth(capture: Bool = true) throws {
+        try start(capture: capture)
+        try mapEachOther()
+    }
+
+    /// Maps each to the other in both families, from all of mn's MoAs.
+    func mapEachOther() throws {
         try mn.map("192.0.2.1", "198.51.100.1", over: "10.1.0.2", "10.9.0.2", inbound: [("10.2.0.2", "10.9.0.2")])
         try mn.map(
             "2001:db8:a::1", "2001:db8:b::1", over: "2001:db8:1::2", "2001:db8:9::2",
@@ -71,10 +76,22 @@ final class Topology {
             inbound: [("2001:db8:9::2", "2001:db8:2::2")])
     }
 
+    /// Starts both nodes with their MoAs, and maps nothing.
+    func start(capture: Bool = true) throws {
+        for (host, var configuration, links) in [
+            (mn, Self.mnConfiguration, ["wlan", "cell"]), (cn, Self.cnConfiguration, ["eth0"]),
+        ] {
+            if !capture { configuration.traffic = .nothing }
+            try host.start(configuration)
+            try host.useLocators(on: links)
+        }
+    }
+
     /// Packets that a host's stack found damaged so far.
     func checksumErrors(_ host: Host) throws -> Int {
         let text = try host.namespace.run(
-            "nstat -asz IpInHdrErrors TcpInCsumErrors UdpInCsumErrors IcmpInCsumErrors Icmp6InCsumErrors Udp6InCsumErrors")
+            "nstat -asz IpInHdrErrors TcpInCsumErrors UdpInCsumErrors UdpLiteInCsumErrors IcmpInCsumErrors IpExtInCsumErrors "
+                + "Icmp6InCsumErrors Udp6InCsumErrors UdpLite6InCsumErrors")
         return text.split(separator: "\n").dropFirst().reduce(0) { sum, line in
             let fields = line.split(separator: " ")
             return sum + (fields.count > 1 ? Int(fields[1]) ?? 0 : 0)

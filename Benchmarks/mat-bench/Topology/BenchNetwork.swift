@@ -1,0 +1,63 @@
+import Glibc
+import MATSignal
+
+/// Two hosts and a router, and the addresses of as many peers as wanted behind CN:
+///
+///      mn  10.71.1.2/24          10.71.1.1 +--------+ 10.71.2.1          10.71.2.2/24  cn
+///          2001:db8:71:1::2/64  ---------- | router | ----------  2001:db8:71:2::2/64
+///                                          +--------+
+///     HoAs  mn 192.0.2.1, 2001:db8:a::1        cn 198.51.100.1, 2001:db8:b::1
+///     peers HoA 172.16.0.0/12, 2001:db8:c::/96         MoA 10.128.0.0/10, 2001:db8:d::/96, all of them cn's own (AnyIP)
+///
+/// A veth pair hands a packet to the other end in the sender's softirq: what one thread sends crosses both links, the router and
+/// the receiver's stack on that thread's core, before `sendmmsg` returns.
+final class BenchNetwork {
+    static let peersMax = 1_000_000
+
+    let mn: BenchNamespace
+    let cn: BenchNamespace
+    let router: BenchNamespace
+
+    init() throws {
+        BenchNamespace.removeStale()
+        mn = try BenchNamespace("mn")
+        cn = try BenchNamespace("cn")
+        router = try BenchNamespace("router")
+        Cleanup.shared.namespaces = [mn, cn, router]
+        try router.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
+        for (host, number) in [(mn, 1), (cn, 2)] {
+            try host.ip("link add eth0 type veth peer name r\(number) netns \(router.name)")
+            for (end, device, last) in [(host, "eth0", 2), (router, "r\(number)", 1)] {
+                try end.ip("link set \(device) up")
+                try end.ip("addr add 10.71.\(number).\(last)/24 dev \(device)")
+                try end.ip("addr add 2001:db8:71:\(number)::\(last)/64 dev \(device) nodad")
+            }
+            try host.ip("route add default via 10.71.\(number).1 dev eth0")
+            try host.ip("-6 route add default via 2001:db8:71:\(number)::1 dev eth0")
+        }
+        try router.ip("route add 10.128.0.0/10 via 10.71.2.2")
+        try router.ip("-6 route add 2001:db8:d::/96 via 2001:db8:71:2::2")
+        try cn.ip("route add local 10.128.0.0/10 dev lo")
+        try cn.ip("-6 route add local 2001:db8:d::/96 dev lo")
+    }
+
+    func remove() { for host in [mn, cn, router] { host.remove() } }
+}
+
+/// The addresses above.
+enum Plan {
+    static func address(_ text: String) -> IPAddress { IPAddress(text) ?? .unspecifiedIPv4 }
+
+    static func mnMoA(_ isIPv4: Bool) -> IPAddress { address(isIPv4 ? "10.71.1.2" : "2001:db8:71:1::2") }
+    static func cnMoA(_ isIPv4: Bool) -> IPAddress { address(isIPv4 ? "10.71.2.2" : "2001:db8:71:2::2") }
+    static func mnHoA(_ isIPv4: Bool) -> IPAddress { address(isIPv4 ? "192.0.2.1" : "2001:db8:a::1") }
+    static func cnHoA(_ isIPv4: Bool) -> IPAddress { address(isIPv4 ? "198.51.100.1" : "2001:db8:b::1") }
+
+    /// Peers are numbered from 1.
+    static func peerHoA(_ isIPv4: Bool, _ number: Int) -> IPAddress { offset(address(isIPv4 ? "172.16.0.0" : "2001:db8:c::"), number) }
+    static func peerMoA(_ isIPv4: Bool, _ number: Int) -> IPAddress { offset(address(isIPv4 ? "10.128.0.0" : "2001:db8:d::"), number) }
+
+    private static func offset(_ base: IPAddress, _ number: Int) -> IPAddress {
+        IPAddress(high: base.high, low: base.low &+ UInt64(number))
+    }
+}

@@ -1,0 +1,101 @@
+import CLinux
+import Foundation
+import Glibc
+import IMTKernel
+import MATRuntime
+import MATSignal
+import Synchronization
+
+/// A thread that runs work in one namespace, on chosen cores, and hands the outcome back.
+func onThread<T>(_ body: @escaping () throws -> T) throws -> T {
+    let done = DispatchSemaphore(value: 0)
+    nonisolated(unsafe) let work = body
+    nonisolated(unsafe) var result: Result<T, any Error>?
+    let thread = Thread {
+        result = Result { try work() }
+        done.signal()
+    }
+    thread.stackSize = 1 << 20
+    thread.start()
+    done.wait()
+    guard let result else { throw BenchError("a thread ended without a result") }
+    return try result.get()
+}
+
+/// The product's kernel side on one host: the real library with its event loop, in a thread that has entered the namespace. It
+/// keeps off the measured core, where it would have nothing to do anyway while packets flow.
+final class KernelHost: @unchecked Sendable {
+    private let stopped = DispatchSemaphore(value: 0)
+    private var poster: Poster?
+    // Both belong to the loop's thread.
+    private var loop: EventLoop?
+    private var kernel: IMTKernel?
+    private let problems = Mutex<[String]>([])
+
+    init(_ host: BenchNamespace, _ cores: Cores, _ configuration: IMTConfiguration) throws {
+        let started = DispatchSemaphore(value: 0)
+        nonisolated(unsafe) var failure: (any Error)?
+        let thread = Thread { [self] in
+            do {
+                try cores.pinToOthers()
+                try host.enter()
+                let loop = try EventLoop()
+                let kernel = try IMTKernel(loop: loop, configuration: configuration) { [unowned self] in note($0) }
+                _ = try kernel.start()
+                self.loop = loop
+                self.kernel = kernel
+                poster = loop.poster
+                started.signal()
+                try loop.run()
+            } catch {
+                failure = error
+                started.signal()
+            }
+            kernel = nil
+            loop = nil
+            stopped.signal()
+        }
+        thread.stackSize = 8 << 20
+        thread.start()
+        started.wait()
+        if let failure { throw failure }
+    }
+
+    private func note(_ event: KernelEvent) {
+        switch event {
+        case .failed(let error): problems.withLock { $0.append(error.description) }
+        case .repaired(let what): problems.withLock { $0.append(what) }
+        case .heldOutbound, .heldInbound, .links: break
+        }
+    }
+
+    /// Runs `body` with the kernel side, in its thread.
+    @discardableResult
+    func ask<T>(_ body: @escaping (IMTKernel) throws -> T) throws -> T {
+        guard let poster else { throw BenchError("the kernel side has not started") }
+        let done = DispatchSemaphore(value: 0)
+        nonisolated(unsafe) let work = body
+        nonisolated(unsafe) var result: Result<T, any Error>?
+        poster.post { [self] in
+            if let kernel { result = Result { try work(kernel) } }
+            done.signal()
+        }
+        done.wait()
+        guard let result else { throw BenchError("the kernel side is gone") }
+        return try result.get()
+    }
+
+    /// What went wrong by itself: a figure measured beside it would mean nothing.
+    func check() throws {
+        if let first = problems.withLock({ $0.first }) { throw BenchError("IMTKernel: \(first)") }
+    }
+
+    /// A clean stop: removes all that was added.
+    func stop() {
+        _ = try? ask { [self] kernel in
+            defer { loop?.stop() }
+            try kernel.stop()
+        }
+        stopped.wait()
+    }
+}

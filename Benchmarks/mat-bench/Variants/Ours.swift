@@ -1,0 +1,66 @@
+import IMTKernel
+import MATSignal
+
+/// The product: IMTKernel started on both hosts as the agent starts it, and the entries the agent would commit.
+final class Ours: Installed {
+    let ends: Ends
+    private var hosts: [KernelHost] = []
+
+    /// - Parameters:
+    ///   - peers: entries on each host, CN's or MN's among them. The others' packets come and go as the pattern says.
+    ///   - onlyMN: CN stays a plain host, which owns all the peers' MoAs.
+    ///   - ends: between what addresses to send, if not between the HoAs.
+    init(_ network: BenchNetwork, _ cores: Cores, peers: Int, isIPv4: Bool, onlyMN: Bool = false, ends: Ends? = nil) throws {
+        self.ends = ends ?? .hoas(isIPv4)
+        do {
+            hosts.append(try Self.start(network.mn, cores, own: Plan.mnHoA, at: Plan.mnMoA))
+            try Self.fill(hosts[0], own: Plan.mnHoA(isIPv4), at: Plan.mnMoA(isIPv4), peer: Plan.cnHoA(isIPv4), Plan.cnMoA(isIPv4), peers)
+            guard !onlyMN else { return }
+            hosts.append(try Self.start(network.cn, cores, own: Plan.cnHoA, at: Plan.cnMoA))
+            try Self.fill(hosts[1], own: Plan.cnHoA(isIPv4), at: Plan.cnMoA(isIPv4), peer: Plan.mnHoA(isIPv4), Plan.mnMoA(isIPv4), peers)
+        } catch {
+            remove()
+            throw error
+        }
+    }
+
+    /// The hosts' kernel sides, MN's first, for measurements of changes.
+    var mn: KernelHost { hosts[0] }
+
+    func check() throws { for host in hosts { try host.check() } }
+
+    func remove() {
+        for host in hosts { host.stop() }
+        hosts = []
+    }
+
+    private static func start(
+        _ host: BenchNamespace, _ cores: Cores, own: (Bool) -> IPAddress, at moa: (Bool) -> IPAddress
+    ) throws -> KernelHost {
+        let homes = [HomeAddress(own(true)), HomeAddress(own(false))]
+        let kernel = try KernelHost(host, cores, IMTConfiguration(homeAddresses: homes))
+        let locators = [moa(true), moa(false)]
+        do {
+            try kernel.ask { try $0.setOwnLocators(try $0.currentLinks().usable.filter { locators.contains($0.address) }) }
+        } catch {
+            kernel.stop()
+            throw error
+        }
+        return kernel
+    }
+
+    private static func fill(
+        _ host: KernelHost, own: IPAddress, at moa: IPAddress, peer: IPAddress, _ peerMoA: IPAddress, _ peers: Int
+    ) throws {
+        var changes: [IMTChange] = [.setOwn(MobileAddress(moa), HomeAddress(own))]
+        func add(_ home: IPAddress, _ mobile: IPAddress) {
+            let pair = HomePair(own: HomeAddress(own), peer: HomeAddress(home))
+            changes.append(.setOutbound(pair, MobilePair(own: MobileAddress(moa), peer: MobileAddress(mobile))))
+            changes.append(.setInbound(peer: MobileAddress(mobile), pair))
+        }
+        add(peer, peerMoA)
+        for number in 1..<max(1, peers) { add(Plan.peerHoA(own.isIPv4, number), Plan.peerMoA(own.isIPv4, number)) }
+        let all = changes
+        try host.ask { try $0.commit(all) }
+    }
+}

@@ -1,0 +1,141 @@
+import Foundation
+import Testing
+
+/// Links that are up but dead, with real daemons: the router swallows what a node sends and gets over one of its links.
+///
+/// ```
+///   mn ---- wlan0 --X-- wlan ------+
+///    +----- wwan0 ----- cellular --r---- cn, at home            X: blocked, while the link stays up
+///   mn2 --- wlan0 ----- wlan ------+
+///    +----- wwan0 ----- cellular --+
+/// ```
+@Suite("Dead paths in network namespaces", .serialized, .lab("path"))
+struct PathTests {
+    static let families: [(String, String)] = [("-4", "198.51.100.20"), ("-6", "2001:db8:20::20")]
+
+    /// When each echo came back, in seconds.
+    private func replies(_ text: String) -> [Double] {
+        text.split(separator: "\n").compactMap { line in
+            guard line.contains("bytes from"), let match = line.firstMatch(of: /^\[(\d+\.\d+)\]/) else { return nil }
+            return Double(match.1)
+        }
+    }
+
+    private func longestGap(_ text: String) -> Double {
+        let times = replies(text)
+        return zip(times, times.dropFirst()).map { $1 - $0 }.max() ?? .infinity
+    }
+
+    private func locators(_ node: String) throws -> [(interface: String, state: String)] {
+        try (Lab.shared.status(node)["locators"] as? [[String: Any]] ?? []).map { ($0["interface"] as? String ?? "", $0["state"] as? String ?? "") }
+    }
+
+    /// Both families' traffic of a node leaves over this interface, and both registrations begin with it.
+    private func isUsing(_ node: String, _ interface: String) throws -> Bool {
+        let status = try Lab.shared.status(node)
+        guard status["registered"] as? Bool == true else { return false }
+        let peers = status["peers"] as? [[String: Any]] ?? []
+        let first = (status["locators"] as? [[String: Any]] ?? []).first?["interface"] as? String
+        return !peers.isEmpty && first == interface && peers.allSatisfy { $0["interface"] as? String == interface }
+    }
+
+    @Test("Ping and TCP of both families go on within 3 s when the preferred uplink dies, and go back after the hold-down")
+    func deadUplink() throws {
+        let lab = try Lab.shared
+        try lab.lab("attach", "mn", "cellular")
+        var pings: [Background] = []
+        var transfers: [Background] = []
+        for (index, (family, cn)) in Self.families.enumerated() {
+            let port = "\(5400 + index)"
+            _ = try lab.start("cn", "iperf3", "-s", "-p", port)
+            try lab.wait("iperf3 listens") { try lab.shell("cn", "ss -ltn").text.contains(":\(port)") }
+            pings.append(try lab.start("mn", "ping", family, "-D", "-i", "0.05", cn))
+            transfers.append(try lab.start("mn", "iperf3", family, "-c", cn, "-p", port, "-t", "600", "-b", "5M", "-i", "1", "--forceflush"))
+        }
+        try lab.wait("the second uplink is registered, and all run") {
+            try lab.status("mn")["registered"] as? Bool == true && Set(locators("mn").map(\.interface)) == ["wlan0", "wwan0"] && isUsing("mn", "wlan0")
+                && transfers.allSatisfy { $0.text.contains("sec") }
+        }
+        Thread.sleep(forTimeInterval: 1)
+        try lab.lab("block", "mn", "wlan")
+        try lab.wait("all goes over wwan0", seconds: 5) { try isUsing("mn", "wwan0") }
+        Thread.sleep(forTimeInterval: 1)
+        #expect(try locators("mn").filter { $0.interface == "wlan0" }.allSatisfy { $0.state == "dead" })
+        for ping in pings { #expect(longestGap(ping.text) <= 3, "\(longestGap(ping.text)) s\n\(lab.log("mn"))") }
+        let text = try lab.on("mn", "mat", "status", "--control", lab.control("mn")).text
+        #expect(text.contains("dead since") && text.contains("checked again in"), "\(text)")
+
+        let before = pings.map { replies($0.text).count }
+        try lab.lab("unblock", "mn", "wlan")
+        let unblocked = Date()
+        try lab.wait("all is back at wlan0", seconds: 15) { try isUsing("mn", "wlan0") }
+        #expect(Date().timeIntervalSince(unblocked) >= 3)
+        Thread.sleep(forTimeInterval: 0.5)
+        for (ping, count) in zip(pings, before) {
+            let output = try ping.interrupt()
+            let times = replies(output.text).dropFirst(count)
+            let gap = zip(times, times.dropFirst()).map { $1 - $0 }.max() ?? .infinity
+            #expect(gap <= 0.5, "going back is a handover with overlap: \(gap) s")
+        }
+        for transfer in transfers {
+            let isRunning = transfer.process.isRunning
+            let output = try transfer.interrupt()
+            #expect(isRunning, "a connection ended: \(output.text)")
+        }
+        try lab.lab("detach", "mn", "cellular")
+    }
+
+    @Test("When only the way to a peer's first locator is dead, both ends take its second within 3 s, and go back")
+    func deadLocator() throws {
+        let lab = try Lab.shared
+        // From the other network, so that the router is between them.
+        try lab.handOverWithOverlap("mn", to: "cellular")
+        try lab.lab("attach", "mn2", "cellular")
+        let pings = try [("-4", "192.0.2.11"), ("-6", "2001:db8:10::11")].map { try lab.start("mn", "ping", $0.0, "-D", "-i", "0.05", $0.1) }
+        func interfaces(_ node: String, _ key: String) throws -> Set<String> {
+            try Set(lab.peers(node).filter { ["192.0.2.10", "192.0.2.11", "2001:db8:10::10", "2001:db8:10::11"].contains($0["home"] as? String ?? "") }
+                .compactMap { $0[key] as? String })
+        }
+        try lab.wait("both know each other's places, mn2 at wlan0 first") {
+            try Set(locators("mn2").map(\.interface)) == ["wlan0", "wwan0"] && lab.status("mn2")["registered"] as? Bool == true
+                && interfaces("mn2", "interface") == ["wlan0"] && lab.peers("mn").filter { ($0["locators"] as? [Any])?.count == 2 }.count == 2
+        }
+        Thread.sleep(forTimeInterval: 1.5)
+        let usual = try interfaces("mn", "locator")
+        let block = "nft add table inet cut; nft add chain inet cut forward '{ type filter hook forward priority 0; }';"
+            + usual.map { "nft add rule inet cut forward \($0.contains(":") ? "ip6" : "ip") daddr \($0) drop; nft add rule inet cut forward \($0.contains(":") ? "ip6" : "ip") saddr \($0) meta l4proto != udp drop; nft add rule inet cut forward \($0.contains(":") ? "ip6" : "ip") saddr \($0) udp dport 6289 drop" }.joined(separator: ";")
+        #expect(try lab.shell("r", block).status == 0)
+        try lab.wait("mn sends to the other places", seconds: 5) { try interfaces("mn", "locator").isDisjoint(with: usual) }
+        Thread.sleep(forTimeInterval: 1)
+        for ping in pings { #expect(longestGap(ping.text) <= 3, "\(longestGap(ping.text)) s\n\(lab.log("mn"))\n\(lab.log("mn2"))") }
+        _ = try lab.shell("r", "nft delete table inet cut")
+        try lab.wait("mn sends to the usual places again", seconds: 20) { try interfaces("mn", "locator") == usual }
+        for ping in pings { _ = try ping.interrupt() }
+        try lab.lab("detach", "mn2", "cellular")
+        try lab.handOverWithOverlap("mn", to: "wlan")
+    }
+
+    @Test("One peer's traffic can be sent over another interface than the rest, by hand, and back")
+    func perPeer() throws {
+        let lab = try Lab.shared
+        try lab.lab("attach", "mn", "cellular")
+        for name in ["cn", "plain"] { _ = try lab.on("mn", "ping", "-4", "-c", "1", "-W", "2", "\(name).mat.example") }
+        _ = try lab.on("mn", "ping", "-4", "-c", "1", "-W", "2", "mn2.mat.example")
+        try lab.wait("the second uplink is registered") { try Set(locators("mn").map(\.interface)) == ["wlan0", "wwan0"] && lab.status("mn")["registered"] as? Bool == true }
+        func interface(_ peer: String) throws -> String? { try lab.peers("mn").first { $0["home"] as? String == peer }?["interface"] as? String }
+        let ping = try lab.start("mn", "ping", "-4", "-i", "0.05", "-q", "198.51.100.20")
+        Thread.sleep(forTimeInterval: 0.5)
+        let chosen = try lab.on("mn", "mat", "handover", "wwan0", "--peer", "198.51.100.20", "--control", lab.control("mn"))
+        #expect(chosen.status == 0, "\(chosen.text)")
+        try lab.wait("cn is reached over wwan0") { try interface("198.51.100.20") == "wwan0" }
+        #expect(try interface("192.0.2.11") == "wlan0")
+        Thread.sleep(forTimeInterval: 0.5)
+        _ = try lab.on("mn", "mat", "handover", "--auto", "--peer", "198.51.100.20", "--control", lab.control("mn"))
+        try lab.wait("cn is reached over wlan0 again") { try interface("198.51.100.20") == "wlan0" }
+        Thread.sleep(forTimeInterval: 0.3)
+        let output = try ping.interrupt()
+        let counts = try #require(output.text.firstMatch(of: /(\d+) packets transmitted, (\d+) received/))
+        #expect((Int(counts.1) ?? 0) - (Int(counts.2) ?? 0) <= 1, "\(output.text)")
+        try lab.lab("detach", "mn", "cellular")
+    }
+}
