@@ -95,6 +95,8 @@ extension IMTKernel {
         do throws(KernelError) {
             guard let what = try tables.repair(damage) else { return }
             tablePace.made(now)
+            // Sets that packets fill are empty in tables that were installed anew.
+            keepPlainFlowsOfAll()
             onEvent(.repaired(what))
         } catch {
             onEvent(.failed(error))

@@ -109,7 +109,8 @@ extension IMTKernel {
         guard device != nil else { return [] }
         let plan = plan
         var wanted: [KernelRoute.Key: KernelRoute] = [:]
-        for route in plan.linkRoutes() + plan.captureRoutes() + plan.pathRoutes() { wanted[route.key] = route }
+        let routes = plan.linkRoutes() + plan.captureRoutes() + plan.pathRoutes() + plan.furtherRoutes() + furtherPeerRoutes(plan)
+        for route in routes { wanted[route.key] = route }
         // A peer's route stands in place of one that says that the address is plain.
         for address in plan.plain where hasRoute(HomeAddress(address)) {
             wanted[KernelRoute(table: configuration.routingTable, destination: IPPrefix(address), kind: .throwing).key] = nil
@@ -215,15 +216,13 @@ extension IMTKernel {
         return 0
     }
 
-    /// The entry by which packets to this HoA leave: that of the primary own HoA if there are several.
+    /// The entry by which packets to this HoA leave from the primary own HoA; further ones have tables of their own.
     static func pair(of peer: HomeAddress, in model: TranslationModel, _ configuration: IMTConfiguration) -> (
         HomePair, MobilePair
     )? {
-        for own in configuration.homeAddresses {
-            let pair = HomePair(own: own, peer: peer)
-            if let mobile = model.outbound(pair) { return (pair, mobile) }
-        }
-        return nil
+        guard let own = configuration.primaryHome(isIPv4: peer.isIPv4) else { return nil }
+        let pair = HomePair(own: own, peer: peer)
+        return model.outbound(pair).map { (pair, $0) }
     }
 
     /// Whether the peer's route leads out of a link now.

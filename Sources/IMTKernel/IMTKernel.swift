@@ -40,6 +40,13 @@ public final class IMTKernel {
     var locators: [LocalAddress] = []
     var plainUntil: [IPAddress: MonotonicTime] = [:]
     var plainTimer: TimerID?
+    /// `nil` where the kernel has no sock_diag.
+    let socketSearch: SocketSearch?
+    var reportedSearchFailure = false
+    /// Mappings that are new, and whose MoAs have not been looked for among this host's plain flows.
+    var freshPeers: [Arrival: HomeAddress] = [:]
+    var plainSearchAfter = MonotonicTime.zero
+    var plainSearchTimer: TimerID?
     /// HoAs that can be used: on our device or another link.
     var usableHomes: Set<IPAddress> = []
     var reportedHomes: Set<IPAddress> = []
@@ -69,6 +76,7 @@ public final class IMTKernel {
         self.onEvent = onEvent
         tables = try TranslationTables(configuration: configuration)
         routes = try RouteSocket()
+        socketSearch = try? SocketSearch()
         injector = try RawInjector()
     }
 
@@ -100,6 +108,7 @@ public final class IMTKernel {
         model.homes = unhomed()
         try tables.install(model)
         locators = linkTables.snapshot(without: device.name).addresses.filter { model.own[MobileAddress($0.address)] != nil }
+        keepPlainFlowsOfAll()
         let until = SystemClock.now().monotonic + Self.adoptedPlainLifetime
         for address in model.plain { plainUntil[address] = until }
         armPlainTimer()
@@ -153,6 +162,8 @@ public final class IMTKernel {
     private func detach() {
         if let plainTimer { loop.cancel(plainTimer) }
         plainTimer = nil
+        if let plainSearchTimer { loop.cancel(plainSearchTimer) }
+        plainSearchTimer = nil
         if let lateRoutesTimer { loop.cancel(lateRoutesTimer) }
         lateRoutesTimer = nil
         if let device { loop.unwatch(device.descriptor) }
@@ -175,8 +186,12 @@ public final class IMTKernel {
         if !leaving.isEmpty {
             try writePeers(leaving, leaving: true)
         }
+        keepPlainFlows(changes)
         do throws(KernelError) {
-            if let repaired = try tables.commit(changes, touched) { onEvent(.repaired(repaired)) }
+            if let repaired = try tables.commit(changes, touched) {
+                keepPlainFlowsOfAll()
+                onEvent(.repaired(repaired))
+            }
         } catch {
             _ = try? synchroniseRoutes(readBack: .everything)
             throw error
@@ -192,6 +207,7 @@ public final class IMTKernel {
             try writePeers(peers)
             try writeRoutes(to: touched.addresses)
         }
+        if hasFurtherHomes { try writeRoutes() }
     }
 
     /// Peers that have an entry now and won't have one after these changes.
@@ -207,9 +223,9 @@ public final class IMTKernel {
         let kept = Set(entries.filter(\.value).keys.map(\.peer))
         let gone = Set(entries.filter { !$0.value }.keys.map(\.peer)).subtracting(kept)
         return gone.filter { peer in
-            guard hasRoute(peer) else { return false }
-            let pairs = configuration.homeAddresses.map { HomePair(own: $0, peer: peer) }
-            return !pairs.contains { tables.model.entries[$0] != nil && entries[$0] != false }
+            guard hasRoute(peer), let own = configuration.primaryHome(isIPv4: peer.isIPv4) else { return false }
+            let pair = HomePair(own: own, peer: peer)
+            return tables.model.entries[pair] == nil || entries[pair] == false
         }
     }
 
@@ -263,7 +279,7 @@ public final class IMTKernel {
     /// comes back as held.
     public func releaseOutbound(_ packet: HeldPacket) {
         if !hasEntry(for: packet.destination) { needSourceTranslation(for: packet) }
-        do throws(KernelError) { try injector.send(packet) } catch { onEvent(.failed(error)) }
+        do throws(KernelError) { try injector.send(packet, isBound: isFurther(HomeAddress(packet.source))) } catch { onEvent(.failed(error)) }
     }
 
     /// Delivers a held packet: translated if its MoAs have an entry now, as it is otherwise.

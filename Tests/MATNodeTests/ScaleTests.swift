@@ -43,7 +43,8 @@ import Testing
         (HomeAddress(IPAddress(ipv4: 0xCB00_0000 + UInt32(index))), MobileAddress(IPAddress(ipv4: 0xC612_0000 + UInt32(index))))
     }
 
-    @Test("A peer costs the core less than 320 octets, with all that is kept to find it")
+    /// In the main thread, for malloc tells only of the memory that this one uses. The kernel's side of a peer takes less than 100 more.
+    @Test("A peer costs the core less than 310 octets, with all that is kept to find it") @MainActor
     func memory() throws {
         let count = 100_000
         var node: NodeHarness? = try crowd(10)
@@ -56,7 +57,7 @@ import Testing
         #expect(node?.core.peers.count == count)
         let each = (Int(many) - Int(few)) / count
         print("a peer costs the core \(each) octets; \(MemoryLayout<Peer>.size) of them are the peer itself")
-        #expect(each <= 320)
+        #expect(each > 0 && each <= 310)
     }
 
     @Test("A move without overlap switches 20,000 peers with a handful of changes, in one transaction, before anything is sent")

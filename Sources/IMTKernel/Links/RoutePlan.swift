@@ -6,6 +6,7 @@ import MATSignal
 ///     base       from MoA                  lookup T(link)   a socket bound to a MoA uses that MoA's link
 ///     base + 1   from MoA with mark        lookup T(link)   likewise the agent's own, where the MoA is a HoA as well
 ///     base + 2   mark                      lookup main      the agent's own sockets are never captured
+///     base + 9   from a further HoA        lookup T(HoA)    see `RoutePlan+FurtherHomes`
 ///     base + 10  iif lo                    lookup capture   local sockets: peers' routes, exceptions, the rest to mat0
 ///     base + 11  iif lo                    lookup path      peers that capture let through: the way all but a few take
 ///     base + 12  from MoA that is a HoA    lookup T(link)   what both let through
@@ -58,7 +59,7 @@ struct RoutePlan {
             late.priority = base + 12
             rules.formUnion([marked, late])
         }
-        return rules
+        return rules.union(furtherRules())
     }
 
     /// The per-link tables: the main table's routes over that link, so that each MoA is used where it belongs.
@@ -121,7 +122,7 @@ struct RoutePlan {
     }
 
     /// What is never a peer, or not now.
-    private func exceptions(table: UInt32) -> [KernelRoute] {
+    func exceptions(table: UInt32) -> [KernelRoute] {
         let never = [true, false].filter { isIPv4 in configuration.primaryHome(isIPv4: isIPv4).map { homes.contains($0.address) } ?? false }
             .flatMap { isIPv4 in Self.neverCaptured(isIPv4) + configuration.alwaysPlain.filter { $0.isIPv4 == isIPv4 } }
         return (never + plain.map { IPPrefix($0) }).map { KernelRoute(table: table, destination: $0, kind: .throwing) }
@@ -185,7 +186,7 @@ struct RoutePlan {
         return found
     }
 
-    private func capturedPrefixes(_ isIPv4: Bool) -> [IPPrefix] {
+    func capturedPrefixes(_ isIPv4: Bool) -> [IPPrefix] {
         switch configuration.traffic {
         case .everything: [KernelRoute.everything(isIPv4: isIPv4)]
         case .prefixes(let prefixes): prefixes.filter { $0.isIPv4 == isIPv4 }

@@ -5,6 +5,8 @@ import Glibc
 struct SetElement: Hashable {
     var key: [UInt8]
     var data: [UInt8] = []
+    /// In a set with time-outs; `nil` for ever.
+    var timeoutMilliseconds: UInt64?
 }
 
 /// A transaction under construction: the kernel applies all of it or nothing.
@@ -113,7 +115,8 @@ struct NFTBatch: ~Copyable {
         var rest = elements[...]
         while let first = rest.first {
             // List item, key and data with their value attributes: at most five headers of four octets.
-            let each = first.key.count + first.data.count + 24
+            // The time-out takes twelve more.
+            let each = first.key.count + first.data.count + 36
             let part = rest.prefix(max(1, Self.elementListBytesMax / each))
             rest = rest.dropFirst(part.count)
             append(type, flags, table, verb, set, count: part.count, bytesMax: part.count * each + 1024) { message in
@@ -189,6 +192,9 @@ extension UnsafeMutablePointer where Pointee == nlmsghdr {
                     putNested(KernelValues.elementKey) { put(KernelValues.dataValue, octets: element.key) }
                     if !element.data.isEmpty {
                         putNested(KernelValues.elementData) { put(KernelValues.dataValue, octets: element.data) }
+                    }
+                    if let timeout = element.timeoutMilliseconds {
+                        put(KernelValues.elementTimeout, octets: (0..<8).map { UInt8(truncatingIfNeeded: timeout >> (56 - 8 * $0)) })
                     }
                 }
             }

@@ -85,6 +85,10 @@ enum KernelValues {
     static let elementListTable: UInt16 = 1, elementListSet: UInt16 = 2, elementListElements: UInt16 = 3
     static let listElement: UInt16 = 1
     static let elementKey: UInt16 = 1, elementData: UInt16 = 2, elementExpression: UInt16 = 7
+    static let elementTimeout: UInt16 = 4
+    // linux/sock_diag.h
+    static let netlinkSockets: Int32 = 4
+    static let socketsByFamily: UInt16 = 20
     static let dataValue: UInt16 = 1
     static let expressionName: UInt16 = 1, expressionData: UInt16 = 2
     static let counterOctets: UInt16 = 1, counterPackets: UInt16 = 2

@@ -265,8 +265,8 @@ struct TranslationRuleset {
     private var willBeEncrypted: [Expression] { [.willBeEncrypted(into: r0), .compare(r0, .equal, [1]), .verdict(.accept)] }
 
     /// A socket that is bound to a HoA talks to somebody plain, and there is no source NAT yet: the agent gets a copy of the packet,
-    /// installs it, and sends the copy. Dropped here, the packet would be an error (EPERM) to its sender; so it goes, and to an
-    /// address that no host accepts from a network (RFC 1122, 3.2.1.3; RFC 4291, 2.5.3).
+    /// installs it, and sends the copy. Dropped here, the packet would be an error (EPERM) to its sender; so it goes, between
+    /// addresses that no host accepts from a network (RFC 1122, 3.2.1.3; RFC 4291, 2.5.3).
     private var firstNeed: [[Expression]] {
         let unhomed: [Expression] =
             isInterface(.outputName, configuration.deviceName, .notEqual) + isInterface(.outputName, "lo", .notEqual)
@@ -274,7 +274,7 @@ struct TranslationRuleset {
         let loopback: [UInt8] = isIPv4 ? [127, 0, 0, 1] : [UInt8](repeating: 0, count: 15) + [1]
         return [
             unhomed + [.limit(packetsPerSecond: Self.heldPerSecondMax, burst: Self.heldBurstMax), .log(group: configuration.nflogGroup)],
-            unhomed + [.immediate(loopback, into: r0), .write(destination, from: r0, checksum: outerChecksum)],
+            unhomed + [.immediate(loopback, into: r0), .immediate(loopback, into: r1), .write(pair, from: r0, checksum: outerChecksum)],
         ]
     }
 

@@ -226,6 +226,39 @@ final class TranslationTables {
 
     var nextSequence: UInt32 { socket.writer().firstSequence }
 
+    // MARK: Plain flows
+
+    /// The flows that this host began untranslated to these addresses, but for TCP, which is known by its sockets.
+    func plainFlows(to peers: Set<IPAddress>) throws(KernelError) -> [PlainFlow] {
+        var found: [PlainFlow] = []
+        for table in families where peers.contains(where: { $0.isIPv4 == table.isIPv4 }) {
+            for element in try socket.elements(of: TranslationRuleset.plainFlows, in: table) {
+                guard let flow = PlainFlow(element: element.key, isIPv4: table.isIPv4), peers.contains(flow.peer.address) else { continue }
+                found.append(flow)
+            }
+        }
+        return found
+    }
+
+    /// Notes plain flows with MoAs that are about to be a peer's. One that a packet has noted meanwhile, and otherwise, stays so.
+    func remember(_ flows: [PlainFlow]) throws(KernelError) {
+        guard !flows.isEmpty, try exist() else { return }
+        for table in families {
+            let ours = flows.filter { $0.peer.isIPv4 == table.isIPv4 }
+            // By key, as a batch with two data for one key would be refused.
+            let elements = Dictionary(ours.map { ($0.element.key, $0.element) }, uniquingKeysWith: { first, _ in first })
+            let known = Set(try socket.elements(of: TranslationRuleset.peerFlows, in: table).map(\.key))
+            let peers = Set(ours.map(\.peerHome.address.packetOctets)).map {
+                SetElement(key: $0, timeoutMilliseconds: TranslationRuleset.plainPeerMilliseconds)
+            }
+            guard !peers.isEmpty else { continue }
+            var batch = NFTBatch(firstSequence: nextSequence)
+            batch.add(elements.filter { !known.contains($0.key) }.map(\.value), to: TranslationRuleset.peerFlows, of: table)
+            batch.add(peers, to: TranslationRuleset.plainPeers, of: table)
+            try batch.seal().commit(on: socket, operation: "remember plain flows with new peers")
+        }
+    }
+
     // MARK: Counters
 
     /// Counted by the kernel per element, whether or not an agent is there to look.

@@ -60,12 +60,18 @@ extension NodeConfiguration {
             let address = section.required("address", .homeAddress)
             let key = section.required("key", .path)
             let certificate = section.required("certificate", .path)
+            let uses = section.list("use", .string)
             guard let address, let key, let certificate else { continue }
-            if homes.contains(where: { $0.hoa.isIPv4 == address.isIPv4 }) {
-                section.reject(
-                    "address", "a second \(address.isIPv4 ? "IPv4" : "IPv6") home address", "a node has at most one of each family; remove one")
+            if homes.contains(where: { $0.hoa == address }) { section.reject("address", "\(address) is listed twice", "remove one") }
+            // An interface's name never parses as an address.
+            let use = uses.map { text in IPPrefix(text).map(LocatorAssignment.Use.prefix) ?? .interface(text) }
+            for case .interface(let name) in use where name.contains("/") || name.contains(":") || name.utf8.count > 15 {
+                section.reject("use", "\(name) is neither an interface nor a prefix", "write an interface such as wlan0, or a prefix such as 203.0.113.0/24")
             }
-            homes.append(Home(hoa: address, keyPath: key, certificatePath: certificate))
+            homes.append(Home(hoa: address, keyPath: key, certificatePath: certificate, use: use))
+        }
+        if homes.count > IMTConfiguration.homeAddressesMax {
+            file.reject("home-addresses", "\(homes.count) of them, at most \(IMTConfiguration.homeAddressesMax)", "remove some")
         }
         if homes.isEmpty { file.reject("home-addresses", "lists no home address", "add one with `address`, `key` and `certificate`") }
     }

@@ -9,6 +9,8 @@ public struct NodeConfiguration: Sendable {
         public var keyPath: String
         /// The certificate that `mat enrol` wrote.
         public var certificatePath: String
+        /// Which own addresses it may have: all, if empty.
+        var use: [LocatorAssignment.Use] = []
     }
 
     /// What happens to the kernel's state at SIGTERM.

@@ -354,4 +354,25 @@ public struct NodeCounters: Hashable, Sendable {
     public var destinationsPlain: UInt64 = 0
 
     public init() {}
+
+    static func + (a: NodeCounters, b: NodeCounters) -> NodeCounters {
+        var sum = a
+        sum.handovers &+= b.handovers
+        sum.uplinkFailures &+= b.uplinkFailures
+        sum.detours &+= b.detours
+        sum.probesSent &+= b.probesSent
+        sum.registrations &+= b.registrations
+        sum.messagesSent &+= b.messagesSent
+        sum.messagesReceived &+= b.messagesReceived
+        sum.retransmissions &+= b.retransmissions
+        sum.malformedDropped &+= b.malformedDropped
+        sum.unmatchedDropped &+= b.unmatchedDropped
+        sum.draftsDropped &+= b.draftsDropped
+        sum.recordsRefused &+= b.recordsRefused
+        sum.strangersIdentified &+= b.strangersIdentified
+        sum.strangersPlain &+= b.strangersPlain
+        sum.destinationsResolved &+= b.destinationsResolved
+        sum.destinationsPlain &+= b.destinationsPlain
+        return sum
+    }
 }

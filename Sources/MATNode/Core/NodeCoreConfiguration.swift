@@ -7,6 +7,8 @@ public struct HomeIdentity: Sendable {
     public var certificate: Certificate
     /// The highest sequence that was signed before, from the state directory; 0 if none is known.
     public var lastSequence: UInt64
+    /// Which own addresses it may have, if a node has several HoAs of a family; empty: any.
+    var use: [LocatorAssignment.Use] = []
 
     public init(hoa: HomeAddress, key: SigningKey, certificate: Certificate, lastSequence: UInt64 = 0) {
         self.hoa = hoa
@@ -18,7 +20,7 @@ public struct HomeIdentity: Sendable {
 
 /// What the core is told at start. Every table that the network can make grow has its bound here.
 public struct NodeCoreConfiguration: Sendable {
-    /// At most one HoA of each family.
+    /// For a `NodeCore` at most one HoA of each family; `NodeCores` takes any number.
     public var homes: [HomeIdentity]
     /// Interfaces in order of preference; others follow in the order the system lists them.
     public var preferredInterfaces: [String] = []
