@@ -7,7 +7,7 @@ import MATSignal
 ///
 /// Requests are answered while `sendto` runs: the kernel handles netlink in the caller's context. So a request and its
 /// acknowledgement are one blocking-free round trip of microseconds, which the event loop can afford.
-final class NetlinkSocket {
+package final class NetlinkSocket {
     static let datagramBytesMax = 128 * 1024
     /// What the kernel may queue for us: acknowledgements of a large batch, or events while we are busy.
     static let receiveQueueBytes: Int32 = 8 << 20
@@ -52,6 +52,14 @@ final class NetlinkSocket {
             }
         }
     }
+
+    /// For tables of nftables.
+    package static func nftables() throws(KernelError) -> NetlinkSocket {
+        try NetlinkSocket(protocol: KernelValues.netlinkNetfilter, name: "nftables")
+    }
+
+    /// Where the next batch's numbers begin.
+    package var nextSequence: UInt32 { sequence }
 
     deinit {
         close(descriptor)

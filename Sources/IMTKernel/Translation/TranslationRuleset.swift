@@ -147,6 +147,10 @@ struct TranslationRuleset {
     }
 
     private var outerChecksum: ChecksumRepair { isIPv4 ? .internet(offset: 10, pseudoHeader: true) : .pseudoHeader }
+    /// For packets that come in. A card or tunnel may have summed them up already (CHECKSUM_COMPLETE), and the kernel changes that
+    /// sum as if the header summed up to the same as before. IPv4's does, by its own checksum; in IPv6 the flow label's last
+    /// 16 bits, which have no use any more, are made to absorb the change. Otherwise the stack drops the packet as damaged.
+    private var arrivingChecksum: ChecksumRepair { .internet(offset: isIPv4 ? 10 : 2, pseudoHeader: true) }
     /// IPv4: the quoted header's own checksum; what changes in both cancels out in the ICMP checksum. ICMPv6 covers the quote.
     private var quotedChecksum: ChecksumRepair { .internet(offset: isIPv4 ? 18 : 2, pseudoHeader: false) }
 
@@ -375,7 +379,7 @@ struct TranslationRuleset {
                 + homeAddresses.map { home in
                     // Done, but for the few peers to whose MoA a plain flow began.
                     arrive(at: home, ours: destination, theirs: source) + [
-                        .write(pair, from: r0, checksum: outerChecksum), .load(source, into: r0),
+                        .write(pair, from: r0, checksum: arrivingChecksum), .load(source, into: r0),
                         .absent(set: Self.plainPeers, key: r0),
                     ] + untracked + [.verdict(.accept)]
                 }
@@ -391,7 +395,7 @@ struct TranslationRuleset {
     /// between.
     private var answers: ChainDefinition {
         let restore: [Expression] = [
-            .lookup(set: Self.peerFlows, key: r0, into: r0), .write(pair, from: r0, checksum: outerChecksum), .verdict(.accept),
+            .lookup(set: Self.peerFlows, key: r0, into: r0), .write(pair, from: r0, checksum: arrivingChecksum), .verdict(.accept),
         ]
         return ChainDefinition(
             name: "answers", hook: nil,
@@ -434,7 +438,7 @@ struct TranslationRuleset {
         // About a plain flow to a peer: back to the MoAs it began between.
         let restore =
             [.lookup(set: Self.peerFlows, key: r0, into: r0)] + rewriteQuote
-            + [.write(destination, from: r1, checksum: outerChecksum), .verdict(.accept)]
+            + [.write(destination, from: r1, checksum: arrivingChecksum), .verdict(.accept)]
         return ChainDefinition(
             name: "quoted_in", hook: nil,
             rules: [
@@ -444,10 +448,10 @@ struct TranslationRuleset {
                 // From the peer itself: both headers.
                 + homeAddresses.map { home in
                     arrive(at: home, ours: destination, theirs: source)
-                        + [.write(pair, from: r0, checksum: outerChecksum), .verdict(.accept)]
+                        + [.write(pair, from: r0, checksum: arrivingChecksum), .verdict(.accept)]
                 }
                 // From a router on the way: only the HoA it concerns.
-                + [[.load(quotedSource, into: r0), .write(destination, from: r0, checksum: outerChecksum), .verdict(.accept)]])
+                + [[.load(quotedSource, into: r0), .write(destination, from: r0, checksum: arrivingChecksum), .verdict(.accept)]])
     }
 
     /// For a MoA of ours, and not mapped. The stack never answers such a packet unless it is known to be meant as it is.

@@ -78,8 +78,10 @@ extension NodeCore {
         homes[hoa]?.unproven = []
         homes[hoa]?.failures = 0
         // Peers with a preference of their own switch when they know of an address, whether or not it is the first.
-        if isHandover || hasPreferences && homes[hoa]?.registered != nil { homes[hoa]?.owesPeers = true }
-        if isHandover { homes[hoa]?.move &+= 1 }
+        if isHandover || hasPreferences && homes[hoa]?.registered != nil {
+            homes[hoa]?.owesPeers = true
+            homes[hoa]?.move &+= 1
+        }
         // One step, whatever the number of peers, in one transaction with what we accept. Telling them is another matter.
         movePaths(of: hoa, gone: gone, isWhole: !hasOverlap, now)
         flushChanges()
