@@ -63,7 +63,9 @@ let package = Package(
         .testTarget(name: "MATSignalTests", dependencies: ["MATSignal"], resources: [.copy("Vectors")]),
         .testTarget(name: "MATRuntimeTests", dependencies: ["CLinux", "MATRuntime", "MATSignal"]),
         .testTarget(name: "MATDNSTests", dependencies: ["MATDNS", "MATSignal"]),
-        .testTarget(name: "IMTKernelTests", dependencies: ["CLinux", "IMTKernel"]),
+        .testTarget(name: "IMTKernelTests", dependencies: ["CLinux", "IMTKernel", "imt-churn"]),
+        // What the tests of crashes kill.
+        .executableTarget(name: "imt-churn", dependencies: ["IMTKernel", "MATRuntime", "MATSignal"], path: "Tests/IMTChurn"),
         .testTarget(name: "IMSTests", dependencies: ["IMS", "MATTesting"]),
         .testTarget(name: "MATNodeTests", dependencies: ["CLinux", "IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
         .testTarget(name: "MATProbeTests", dependencies: ["MATProbe"]),

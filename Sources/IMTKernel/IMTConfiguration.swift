@@ -8,6 +8,14 @@ public enum TrafficSelection: Hashable, Sendable {
     case nothing
 }
 
+/// Whether the kernel tracks connections with peers. It costs each packet; but a firewall that asks for their state needs it.
+public enum ConnectionTracking: String, CaseIterable, Hashable, Sendable {
+    /// While another program has nftables or iptables rules on this host.
+    case auto
+    case always
+    case never
+}
+
 /// What the kernel side of a node is to look like. Numbers and names are configurable because other software on the host
 /// may use the same ones; every one of them must differ between two agents in one network namespace.
 public struct IMTConfiguration: Hashable, Sendable {
@@ -27,6 +35,9 @@ public struct IMTConfiguration: Hashable, Sendable {
     public var mark: UInt32
     /// NFLOG group through which packets from unknown sources arrive; 1...65535 and used by nobody else.
     public var nflogGroup: UInt16
+    public var connectionTracking = ConnectionTracking.auto
+    /// Whether strict reverse path filtering of the MoAs' links is loosened, or only warned of.
+    public var loosensReversePath = false
 
     public static let alwaysPlainMax = 64
     public static let homeAddressesMax = 64

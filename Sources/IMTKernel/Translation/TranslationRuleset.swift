@@ -48,7 +48,7 @@ struct TranslationRuleset {
 
     static let paths = "paths", own = "own", homes = "homes", plainSources = "plain_sources"
     static let plainPeers = "plain_peers", plainFlows = "plain_flows", peerFlows = "peer_flows"
-    static let alwaysPlainChain = "always_plain"
+    static let alwaysPlainChain = "always_plain", sourceNAT = "source_nat"
 
     static func out(_ path: UInt32) -> String { "out\(path)" }
     /// nft's names have letters, digits, dots and underscores.
@@ -58,14 +58,19 @@ struct TranslationRuleset {
         prefix + "_" + address.description.split(separator: ":", omittingEmptySubsequences: false).joined(separator: "_")
     }
 
+    /// Whether the agent decides what is in a set, rather than packets.
+    static func isDecided(_ set: String) -> Bool { ![plainPeers, plainFlows, peerFlows].contains(set) }
+
     let isIPv4: Bool
     let configuration: IMTConfiguration
+    var needs = TranslationNeeds()
     /// By number, all families'.
     var paths: [UInt32: DeparturePath] = [:]
     /// The own MoAs of all families.
     var own: [MobileAddress: HomeAddress] = [:]
 
     /// A family without a HoA has nothing to translate, and its packets meet no hook of ours.
+    var isWithoutHome: Bool { homeAddresses.isEmpty }
     private var homeAddresses: [HomeAddress] { configuration.homeAddresses.filter { $0.isIPv4 == isIPv4 } }
     private var familyPaths: [(number: UInt32, path: DeparturePath)] {
         paths.filter { $0.value.moa.isIPv4 == isIPv4 }.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
@@ -223,8 +228,7 @@ struct TranslationRuleset {
     private var chains: [ChainDefinition] {
         guard !homeAddresses.isEmpty else { return [alwaysPlain] }
         var all = [hold, translate, quotedOut, started, deliver, errors, quotedIn, answers, stranger, alwaysPlain] + begunChains
-        // Without capture nothing leaves from a HoA that is not mapped, and the host is spared connection tracking.
-        if configuration.traffic != .nothing { all.append(snat) }
+        if needs.translatesSources { all.append(snat) }
         // Chains are created before the rules that jump to them, so their order here is only for readers of `nft list`.
         return all
     }
@@ -233,13 +237,16 @@ struct TranslationRuleset {
     private var hold: ChainDefinition {
         ChainDefinition(
             name: "hold", hook: .init(type: "filter", number: 3, priority: -310),
-            rules: [isInterface(.outputName, configuration.deviceName) + [.noTracking, .verdict(.accept)]])
+            rules: [isInterface(.outputName, configuration.deviceName) + [.noTracking, .verdict(.accept)]]
+                + (needs.sparesTracking
+                    ? familyPaths.map { number, path in leave(by: number, path, ours: source, theirs: destination) + [.noTracking, .verdict(.accept)] }
+                    : []))
     }
 
     /// The chains whose rules name paths: made anew when a path comes, goes or moves.
     var pathChains: [ChainDefinition] {
         guard !homeAddresses.isEmpty else { return [] }
-        return configuration.traffic == .nothing ? [translate, quotedOut] : [translate, quotedOut, snat]
+        return [translate, quotedOut] + (needs.sparesTracking ? [hold] : []) + (needs.translatesSources ? [snat] : [])
     }
 
     private var translate: ChainDefinition {
@@ -249,11 +256,30 @@ struct TranslationRuleset {
         let leaves = isInterface(.outputName, configuration.deviceName, .notEqual, in: second)
         return ChainDefinition(
             name: "translate", hook: .init(type: "filter", number: 4, priority: 310),
-            rules: [isSignalling + [.verdict(.accept)], isError + [.verdict(.jump("quoted_out"))]]
+            rules: (needs.exemptsIPsec ? [willBeEncrypted] : []) + [isSignalling + [.verdict(.accept)], isError + [.verdict(.jump("quoted_out"))]]
                 + familyPaths.map { number, path in
                     leave(by: number, path, ours: source, theirs: destination) + leaves
                         + [.write(pair, from: r0, checksum: outerChecksum), .verdict(.accept)]
-                } + [[.load(source, into: r0), .lookup(set: Self.own, key: r0, into: r1), .verdict(.jump("started"))]])
+                } + [[.load(source, into: r0), .lookup(set: Self.own, key: r0, into: r1), .verdict(.jump("started"))]]
+                + (needs.translatesSources || configuration.traffic == .nothing ? [] : firstNeed))
+    }
+
+    /// A packet for IPsec comes here twice: before, and again as ESP or AH. What is inside keeps its HoAs, which the other end's
+    /// policies and the encrypted checksum speak of; the outer header alone becomes MoAs.
+    private var willBeEncrypted: [Expression] { [.willBeEncrypted(into: r0), .compare(r0, .equal, [1]), .verdict(.accept)] }
+
+    /// A socket that is bound to a HoA talks to somebody plain, and there is no source NAT yet: the agent gets a copy of the packet,
+    /// installs it, and sends the copy. Dropped here, the packet would be an error (EPERM) to its sender; so it goes, between
+    /// addresses that no host accepts from a network (RFC 1122, 3.2.1.3; RFC 4291, 2.5.3).
+    private var firstNeed: [[Expression]] {
+        let unhomed: [Expression] =
+            isInterface(.outputName, configuration.deviceName, .notEqual) + isInterface(.outputName, "lo", .notEqual)
+            + [.load(source, into: r0), .lookup(set: Self.homes, key: r0, into: nil)]
+        let loopback: [UInt8] = isIPv4 ? [127, 0, 0, 1] : [UInt8](repeating: 0, count: 15) + [1]
+        return [
+            unhomed + [.limit(packetsPerSecond: Self.heldPerSecondMax, burst: Self.heldBurstMax), .log(group: configuration.nflogGroup)],
+            unhomed + [.immediate(loopback, into: r0), .immediate(loopback, into: r1), .write(pair, from: r0, checksum: outerChecksum)],
+        ]
     }
 
     /// An error that this host makes quotes the packet as it was delivered, between HoAs; the peer's network must see MoAs.
@@ -344,6 +370,8 @@ struct TranslationRuleset {
             ])
     }
 
+    private var untracked: [Expression] { needs.sparesTracking ? [.noTracking] : [] }
+
     private var deliver: ChainDefinition {
         ChainDefinition(
             name: "deliver", hook: .init(type: "filter", number: 0, priority: -310),
@@ -352,8 +380,8 @@ struct TranslationRuleset {
                     // Done, but for the few peers to whose MoA a plain flow began.
                     arrive(at: home, ours: destination, theirs: source) + [
                         .write(pair, from: r0, checksum: arrivingChecksum), .load(source, into: r0),
-                        .absent(set: Self.plainPeers, key: r0), .verdict(.accept),
-                    ]
+                        .absent(set: Self.plainPeers, key: r0),
+                    ] + untracked + [.verdict(.accept)]
                 }
                 + homeAddresses.map { home in
                     [
@@ -374,7 +402,7 @@ struct TranslationRuleset {
             rules: [
                 isProtocol(icmp) + isType(echoReply) + [.load(source, into: r0)] + flowKey(words, identifier) + restore,
                 [.load(source, into: r0)] + flowKey(words, portsSent) + restore,
-                [.verdict(.accept)],
+                untracked + [.verdict(.accept)],
             ])
     }
 
@@ -479,10 +507,9 @@ struct TranslationRuleset {
 
     private var snat: ChainDefinition {
         ChainDefinition(
-            name: "source_nat", hook: .init(type: "nat", number: 4, priority: 100),
-            rules: [
-                // Only a connection's first packet comes here, so the look-up hardly counts.
-            ]
+            name: Self.sourceNAT, hook: .init(type: "nat", number: 4, priority: 100),
+            // Only a connection's first packet comes here, so the look-up hardly counts.
+            rules: (needs.exemptsIPsec ? [willBeEncrypted] : [])
                 + familyPaths.map { number, path in leave(by: number, path, ours: source, theirs: destination) + [.verdict(.accept)] }
                 + [
                 isInterface(.outputName, configuration.deviceName, .notEqual) + [

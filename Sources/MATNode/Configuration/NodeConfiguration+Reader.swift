@@ -50,6 +50,8 @@ extension NodeConfiguration {
         peerIdleMax = file.value("peer-idle", .duration(in: .seconds(10) ... .seconds(86_400)), default: peerIdleMax)
         messagesPerSecond = file.value("messages-per-second", .int(in: 10...100_000), default: messagesPerSecond)
         onStop = file.value("on-stop", ConfigurationKind<OnStop>.word, default: .remove)
+        connectionTracking = file.value("connection-tracking", ConfigurationKind<ConnectionTracking>.word, default: .auto)
+        reversePath = file.value("reverse-path", ConfigurationKind<ReversePath>.word, default: .warn)
         try file.finish()
     }
 

@@ -50,6 +50,16 @@ public struct NodeConfiguration: Sendable {
     /// To peers and their IMSs, after a move and for polls, on average.
     public var messagesPerSecond = 2000
     public var onStop = OnStop.remove
+    /// Whether the kernel tracks connections with peers: for a stateful firewall on this host.
+    public var connectionTracking = ConnectionTracking.auto
+    /// What becomes of strict reverse path filters (`rp_filter` 1) on links that are used side by side.
+    public var reversePath = ReversePath.warn
+
+    public enum ReversePath: String, CaseIterable, Sendable {
+        case warn
+        /// Set to loose while `matd` runs.
+        case loosen
+    }
 
     public init() {}
 

@@ -49,6 +49,7 @@ extension NodeService {
             "resolving": .number(status.resolving),
             "unknownSources": .number(status.strangers),
             "repairs": .number(repairs),
+            "lastRepair": lastRepair.map(JSONValue.string) ?? .null,
             "counters": counters(status.counters),
         ])
     }

@@ -38,6 +38,7 @@ public final class NodeService {
     private var pending: [NodeCores.Step] = []
     private var isPerforming = false
     private(set) var repairs: UInt64 = 0
+    private(set) var lastRepair: String?
     /// Called once the service has ended and the kernel's state is removed or left, as configured.
     public var onStopped: () -> Void = {}
 
@@ -84,6 +85,8 @@ public final class NodeService {
         dns.requireDNSSEC = configuration.requireDNSSEC
         resolver = Resolver(loop: loop, configuration: dns)
         lookup = IMSLookup(resolver: resolver)
+        kernelConfiguration.connectionTracking = configuration.connectionTracking
+        kernelConfiguration.loosensReversePath = configuration.reversePath == .loosen
         kernelConfiguration.alwaysPlain = Array(dns.servers.map { IPPrefix($0.endpoint.address) }.prefix(IMTConfiguration.alwaysPlainMax))
         var deliver: (KernelEvent) -> Void = { _ in }
         do throws(KernelError) {
@@ -169,7 +172,10 @@ public final class NodeService {
             }
         case .repaired(let what):
             repairs += 1
+            lastRepair = what
             logger.warning("repaired: \(what)")
+        case .warning(let what):
+            logger.warning("\(what)")
         case .failed(let error):
             logger.error("\(error)")
         }

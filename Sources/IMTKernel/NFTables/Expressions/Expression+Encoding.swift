@@ -47,6 +47,7 @@ extension Expression {
         case .limit: "limit"
         case .log: "log"
         case .noTracking: "notrack"
+        case .willBeEncrypted: "rt"
         case .masquerade: "masq"
         case .counter: "counter"
         case .verdict, .immediate: "immediate"
@@ -102,6 +103,9 @@ extension Expression {
             made.set(NFTNL_EXPR_LOG_GROUP, u16: group)
             made.set(NFTNL_EXPR_LOG_SNAPLEN, u32: 0xFFFF)
             made.set(NFTNL_EXPR_LOG_QTHRESHOLD, u16: 1)
+        case .willBeEncrypted(let register):
+            made.set(NFTNL_EXPR_RT_KEY, u32: 4)  // NFT_RT_XFRM
+            made.set(NFTNL_EXPR_RT_DREG, u32: register.number)
         case .noTracking, .masquerade, .counter:
             break
         case .immediate(let octets, let register):

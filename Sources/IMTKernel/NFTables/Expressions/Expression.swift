@@ -22,6 +22,8 @@ package enum Expression: Hashable {
     /// Copies the packet whole to the NFLOG group.
     case log(group: UInt16)
     case noTracking
+    /// Whether an IPsec transformation is still to come for the packet: 1 or 0.
+    case willBeEncrypted(into: Register)
     case masquerade
     case counter
     case verdict(Verdict)
