@@ -90,7 +90,9 @@ public final class IMTKernel {
         for address in model.plain { plainUntil[address] = until }
         armPlainTimer()
         try synchroniseRoutes(readBack: .everything)
-        hold = try HoldListener(loop: loop, group: configuration.nflogGroup) { [unowned self] in onEvent(.heldInbound($0)) }
+        hold = try HoldListener(loop: loop, group: configuration.nflogGroup) { [unowned self] packet, isForwarded in
+            onEvent(isForwarded ? .heldOutbound(packet) : .heldInbound(packet))
+        }
         linkMonitor = try LinkMonitor(loop: loop) { [unowned self] in linksChanged() }
         rulesetMonitor = try RulesetMonitor(loop: loop) { [unowned self] in rulesetRemoved() }
         try watchDevice(device)

@@ -82,5 +82,7 @@ enum KernelValues {
     static let logConfigureTimeout: UInt16 = 4, logConfigureThreshold: UInt16 = 5
     static let logCommandBind: UInt8 = 1
     static let logCopyPacket: UInt8 = 2
-    static let logPayload: UInt16 = 9
+    static let logPacketHeader: UInt16 = 1, logPayload: UInt16 = 9
+    /// NF_INET_FORWARD
+    static let hookForward: UInt32 = 2
 }

@@ -16,8 +16,8 @@ final class TranslationTables {
         socket = try NetlinkSocket(protocol: KernelValues.netlinkNetfilter, name: "nftables")
     }
 
-    private func ruleset(_ isIPv4: Bool, paths: [UInt32: DeparturePath] = [:]) -> TranslationRuleset {
-        TranslationRuleset(isIPv4: isIPv4, configuration: configuration, paths: paths)
+    private func ruleset(_ isIPv4: Bool, paths: [UInt32: DeparturePath] = [:], networks: [MobileAddress: HomeAddress] = [:]) -> TranslationRuleset {
+        TranslationRuleset(isIPv4: isIPv4, configuration: configuration, paths: paths, networks: networks)
     }
     /// Without what peers bring; enough to name the tables.
     private var families: [TableDefinition] { [true, false].map { TableDefinition(isIPv4: $0, name: TranslationRuleset.tableName, sets: [], chains: []) } }
@@ -81,7 +81,7 @@ final class TranslationTables {
     /// an earlier version or a careless hand left there. Packets see the old tables or the new ones, never neither.
     func install(_ contents: TranslationModel) throws(KernelError) {
         var batch = NFTBatch(firstSequence: nextSequence)
-        for table in [true, false].map({ ruleset($0, paths: contents.paths).table }) {
+        for table in [true, false].map({ ruleset($0, paths: contents.paths, networks: networks(contents.own)).table }) {
             // Deleting what does not exist is an error, creating what exists is not.
             batch.add(table: table)
             batch.delete(table: table)
@@ -134,7 +134,7 @@ final class TranslationTables {
         for table in families {
             let sets = model.differences(from: before, isIPv4: table.isIPv4, touched: touched)
             carryCounters(sets, before.paths, of: table)
-            append(sets, before.paths, of: table, to: &batch)
+            append(sets, before, of: table, to: &batch)
         }
         do throws(KernelError) {
             try batch.seal().commit(on: socket, operation: "commit the address mapping table")
@@ -150,23 +150,31 @@ final class TranslationTables {
     }
 
     /// New paths get their maps first, then elements move, then the rules name the paths that are, and the others' maps go.
-    private func append(_ sets: [SetDifference], _ before: [UInt32: DeparturePath], of table: TableDefinition, to batch: inout NFTBatch) {
+    private func append(_ sets: [SetDifference], _ earlier: TranslationModel, of table: TableDefinition, to batch: inout NFTBatch) {
+        let before = earlier.paths
         let isSame = { (path: DeparturePath) in path.moa.isIPv4 == table.isIPv4 }
         let (old, new) = (before.filter { isSame($0.value) }, model.paths.filter { isSame($0.value) })
-        guard old != new else {
+        let networks = networks(model.own).filter { $0.key.isIPv4 == table.isIPv4 }
+        let hasNewNetworks = networks != self.networks(earlier.own).filter { $0.key.isIPv4 == table.isIPv4 }
+        guard old != new || hasNewNetworks else {
             Self.append(sets, of: table, to: &batch)
             return
         }
-        let rules = ruleset(table.isIPv4, paths: new)
+        let rules = ruleset(table.isIPv4, paths: new, networks: networks)
         for number in new.keys.sorted() where old[number] == nil { batch.add(set: rules.out(number), to: table) }
         let gone = old.keys.filter { new[$0] == nil }.sorted()
         // The elements of a map that goes need no deletion of their own.
         Self.append(sets.filter { set in !gone.contains { TranslationRuleset.out($0) == set.set } }, of: table, to: &batch)
-        for chain in rules.pathChains {
+        for chain in rules.pathChains + (hasNewNetworks ? rules.networkChains : []) {
             batch.deleteRules(of: chain.name, in: table)
             for rule in chain.rules { batch.add(rule: rule, to: chain.name, of: table) }
         }
         for number in gone { batch.delete(set: rules.out(number), of: table) }
+    }
+
+    /// The own MoAs that are MoPres, each with its home prefix's base address.
+    private func networks(_ own: [MobileAddress: HomeAddress]) -> [MobileAddress: HomeAddress] {
+        configuration.homePrefixes.isEmpty ? [:] : own.filter { configuration.network(of: $0.value) != nil }
     }
 
     private static func append(_ sets: [SetDifference], of table: TableDefinition, to batch: inout NFTBatch) {

@@ -42,6 +42,9 @@ struct Home: Sendable {
     var owesPeers = false
 
     var hoa: HomeAddress { certificate.hoa }
+    /// What it speaks for: its address, or a mobile network's home prefix.
+    var prefix: IPPrefix { certificate.prefix }
+    var isNetwork: Bool { certificate.prefixLength < 128 }
 
     init(_ identity: HomeIdentity) {
         key = identity.key

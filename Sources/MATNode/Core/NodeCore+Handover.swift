@@ -119,13 +119,13 @@ extension NodeCore {
     /// MA Notify to where the peer is, or was last.
     mutating func tellPeer(_ hoa: HomeAddress, _ now: Now) {
         guard let peer = peers[hoa] else { return }
-        guard let target = outboundLocator(of: peer) ?? peer.mapping.record.locators.first?.moa, !isOwn(target.address) else {
+        guard let target = outboundLocator(of: peer) ?? peer.listed.first, !isOwn(target.address) else {
             switchPeer(hoa, now)
             return
         }
         // A peer that only a detour reaches is told by it.
         let source = ways.detours[hoa]?.own == nil ? nil : ownMoA(of: peer)?.address
-        start(.notifyPeer(hoa), .maNotify, to: [Endpoint(target.address, port: SignalPort.node)], source: source, triesMax: Retransmission.failoverTry, now)
+        start(.notifyPeer(hoa), .maNotify, to: [Endpoint(signallingAddress(of: target, hoa), port: SignalPort.node)], source: source, triesMax: Retransmission.failoverTry, now)
     }
 
     /// HA Notify to each peer's IMS, and the subscription again from the new address, which also finds a peer that moved at

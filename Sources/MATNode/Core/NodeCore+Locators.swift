@@ -16,7 +16,7 @@ extension NodeCore {
     /// - Returns: what it gave up. Peers that had to skip these may use them as soon as the kernel has been told; see `yieldLocators`.
     mutating func claimLocators(of hoa: HomeAddress) -> Set<MobileAddress> {
         guard let peer = peers[hoa] else { return [] }
-        let listed = Set(peer.mapping.record.locators.map(\.moa)).union(peer.earlier?.record.locators.map(\.moa) ?? [])
+        let listed = peer.listedAtAll
         for moa in listed where locatorOwners[moa] == nil {
             locatorOwners[moa] = hoa
             peers[hoa]?.claimed.insert(moa)
@@ -41,15 +41,14 @@ extension NodeCore {
     /// has the same key.
     mutating func yieldLocators(_ released: Set<MobileAddress>, of hoa: HomeAddress, _ now: Now) {
         guard !released.isEmpty else { return }
-        for other in peers.values where other.hoa != hoa && other.mapping.record.locators.contains(where: { released.contains($0.moa) }) {
+        for other in peers.values where other.hoa != hoa && other.listed.contains(where: released.contains) {
             applyPeer(other.hoa, now)
         }
     }
 
     /// All locators that packets of this peer may come from: those of its record and, while that is provisional, of the one before.
     func acceptedLocators(of peer: Peer) -> Set<MobileAddress> {
-        let listed = peer.mapping.record.locators.map(\.moa) + (peer.earlier?.record.locators.map(\.moa) ?? [])
-        return Set(listed.filter { isAcceptable($0, of: peer.hoa) })
+        peer.listedAtAll.filter { isAcceptable($0, of: peer.hoa) }
     }
 
     /// Where to send to: the first locator of the record that may be used.
@@ -60,7 +59,7 @@ extension NodeCore {
 
     /// Likewise, without regard to paths that were found dead.
     func usualLocator(of peer: Peer) -> MobileAddress? {
-        peer.mapping.record.locators.map(\.moa).first { moa in
+        peer.listed.first { moa in
             guard isAcceptable(moa, of: peer.hoa) else { return false }
             return !(peer.locators[moa]?.isBlocked ?? false)
         }
@@ -78,7 +77,12 @@ extension NodeCore {
     /// MA Query to the locator's port 6289: "are you this HoA, here?".
     mutating func checkLocator(_ moa: MobileAddress, of hoa: HomeAddress, _ now: Now) {
         guard !isUnderWay(.checkLocator(hoa, moa)) else { return }
-        start(.checkLocator(hoa, moa), .maQuery, to: [Endpoint(moa.address, port: SignalPort.node)], now)
+        start(.checkLocator(hoa, moa), .maQuery, to: [Endpoint(signallingAddress(of: moa, hoa), port: SignalPort.node)], now)
+    }
+
+    /// Where the node that answers for a peer's locator listens.
+    func signallingAddress(of moa: MobileAddress, _ hoa: HomeAddress) -> IPAddress {
+        peers[hoa]?.mapping.record.signallingAddress(of: moa) ?? moa.address
     }
 
     mutating func locatorAnswered(_ hoa: HomeAddress, _ moa: MobileAddress, _ code: ResponseCode?, _ now: Now) {

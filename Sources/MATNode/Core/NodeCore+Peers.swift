@@ -89,7 +89,7 @@ extension NodeCore {
     /// Goes back to the earlier record, only if the locator check failed and the IMS has answered with an older record for 3 s.
     mutating func undoIfRefuted(_ hoa: HomeAddress, _ now: Now) {
         guard let peer = peers[hoa], let earlier = peer.earlier, let since = peer.contradictedSince, now.monotonic - since >= .seconds(3) else { return }
-        let isUnreachable = peer.mapping.record.locators.allSatisfy { !(peer.locators[$0.moa]?.isProven ?? false) }
+        let isUnreachable = peer.listed.allSatisfy { !(peer.locators[$0]?.isProven ?? false) }
         if isUnreachable { undo(hoa, to: earlier, "its IMS has an older record and its new place does not answer", now) }
     }
 
@@ -126,7 +126,7 @@ extension NodeCore {
                     return
                 }
             }
-            guard peers[hoa] != nil || destinations[hoa] != nil || strangers.contains(where: { $1.candidate == hoa && certified.record.lists($0) }) else {
+            guard peers[hoa] != nil || destinations[hoa] != nil || strangers.contains(where: { $1.candidate == hoa && certified.record.hoa(at: $0) == hoa }) else {
                 strangersAreNot(hoa, now)
                 return
             }

@@ -31,6 +31,11 @@ struct Peer: Sendable {
     /// HA Notifies without success since then: the next one comes the later the more there were.
     var notifyFailures = 0
 
+    /// Where its record says that it is; behind a mobile router, its own address in each MoPre.
+    var listed: [MobileAddress] { mapping.record.moas(of: hoa) }
+    /// Likewise with what was in force before a provisional record.
+    var listedAtAll: Set<MobileAddress> { Set(listed + (earlier?.record.moas(of: hoa) ?? [])) }
+
     var isProvisional: Bool { confirmed.map { mapping.version > $0 } ?? true }
 
     init(_ mapping: CertifiedMapping, hoa: HomeAddress, now: MonotonicTime) {

@@ -41,7 +41,7 @@ extension NodeCore {
     /// All pairs of addresses for a peer, the best first: our preference before the peer's, for ours may be a matter of cost.
     private func pairs(for peer: Peer) -> [MobilePair] {
         let theirs = acceptedLocators(of: peer)
-        let listed = peer.mapping.record.locators.map(\.moa).filter(theirs.contains)
+        let listed = peer.listed.filter(theirs.contains)
         let record = home(for: peer.hoa).flatMap { homes[$0]?.mapping?.record }
         let ours = ownMoAs(for: peer.hoa)
         return ours.filter { $0 == ours.first || record?.lists($0) ?? false }.flatMap { own in listed.map { MobilePair(own: own, peer: $0) } }
@@ -175,12 +175,20 @@ extension NodeCore {
             (subject, port) = (home, SignalPort.ims)
         case .peer(let hoa, _): (subject, port) = (hoa, SignalPort.node)
         }
-        let client = clientCookies.cookie(server: path.target.address, own: path.own.address)
+        let target = address(of: path.target)
+        let client = clientCookies.cookie(server: target, own: path.own.address)
         let message = SignalMessage(sequence: sequence, .maQuery(MAQuery(cookie: Cookie(client: client), hoa: subject)))
         counters.messagesSent += 1
         counters.probesSent += 1
         flushChanges()
-        emit(.send(message.octets, from: path.own.address, to: Endpoint(path.target.address, port: port)))
+        emit(.send(message.octets, from: path.own.address, to: Endpoint(target, port: port)))
+    }
+
+    private func address(of target: PathMonitor.Target) -> IPAddress {
+        switch target {
+        case .server(let address): address
+        case .peer(let hoa, let moa): signallingAddress(of: moa, hoa)
+        }
     }
 
     /// A response that belongs to no exchange may answer a probe.
@@ -188,7 +196,7 @@ extension NodeCore {
     /// - Returns: whether it does. Cookie, source and HoA must match, as for any response.
     mutating func finishProbe(_ message: SignalMessage, from source: Endpoint, to local: IPAddress, _ now: Now) -> Bool {
         guard let path = ways.monitor.probed(message.sequence), case .maAnswer(let answer) = message.body,
-            source == Endpoint(path.target.address, port: path.target.isServer ? SignalPort.ims : SignalPort.node), local == path.own.address,
+            source == Endpoint(address(of: path.target), port: path.target.isServer ? SignalPort.ims : SignalPort.node), local == path.own.address,
             message.cookie.client == clientCookies.cookie(server: source.address, own: local)
         else { return false }
         switch path.target {
@@ -355,7 +363,7 @@ extension NodeCore {
 
     /// The peer's locator of a detour, as long as its record lists it.
     func detouredLocator(of peer: Peer) -> MobileAddress? {
-        guard let moa = ways.detours[peer.hoa]?.moa, peer.mapping.record.lists(moa) else { return nil }
+        guard let moa = ways.detours[peer.hoa]?.moa, peer.listed.contains(moa) else { return nil }
         return moa
     }
 
@@ -364,7 +372,7 @@ extension NodeCore {
         guard let detour = ways.detours[peer.hoa], detour.isTaken else { return }
         let own = home(for: peer.hoa).map { desiredLocators(of: $0) } ?? []
         if let moa = detour.own, !own.contains(moa) || moa == preferredOwnMoA(for: peer.hoa) { ways.detours[peer.hoa]?.own = nil }
-        if let moa = detour.moa, !peer.mapping.record.lists(moa) || moa == usualLocator(of: peer) { ways.detours[peer.hoa]?.moa = nil }
+        if let moa = detour.moa, !peer.listed.contains(moa) || moa == usualLocator(of: peer) { ways.detours[peer.hoa]?.moa = nil }
     }
 
     mutating func forgetPaths(of hoa: HomeAddress) {
