@@ -32,7 +32,7 @@ extension NodeCore {
             if isConfirmed { peer.confirmed = mapping.version }
             peers[hoa] = peer
             clearPlain(mapping)
-            log(.notice, "peer \(hoa) is at \(Self.places(mapping))\(isConfirmed ? "" : " (not confirmed yet)")")
+            log(.notice, "peer \(hoa) is at \(Self.places(mapping, of: hoa))\(isConfirmed ? "" : " (not confirmed yet)")")
             pollLater(hoa, now)
             applyPeer(hoa, now)
             return true
@@ -75,15 +75,15 @@ extension NodeCore {
         let hasMoved = peer.mapping.record.locators.map(\.moa) != mapping.record.locators.map(\.moa)
         peer.mapping = mapping
         peers[hoa] = peer
-        if hasMoved { log(.notice, "peer \(hoa) is now at \(Self.places(mapping))\(isConfirmed ? "" : " (not confirmed yet)")") }
+        if hasMoved { log(.notice, "peer \(hoa) is now at \(Self.places(mapping, of: hoa))\(isConfirmed ? "" : " (not confirmed yet)")") }
         applyPeer(hoa, now)
         // It moved before it heard of our move: our MA Notify went to where it was.
         if hasMoved, !peer.knowsUs, let own = home(for: hoa), homes[own]?.owesPeers == false { tellPeer(hoa, now) }
         return true
     }
 
-    private static func places(_ mapping: CertifiedMapping) -> String {
-        mapping.record.isWithdrawal ? "no place (it withdrew its mapping)" : mapping.record.locators.map(\.moa.description).joined(separator: ", ")
+    private static func places(_ mapping: CertifiedMapping, of hoa: HomeAddress) -> String {
+        mapping.record.isWithdrawal ? "no place (it withdrew its mapping)" : mapping.record.moas(of: hoa).map(\.description).joined(separator: ", ")
     }
 
     /// Goes back to the earlier record, only if the locator check failed and the IMS has answered with an older record for 3 s.
@@ -95,7 +95,7 @@ extension NodeCore {
 
     mutating func undo(_ hoa: HomeAddress, to earlier: CertifiedMapping, _ reason: String, _ now: Now) {
         guard var peer = peers[hoa] else { return }
-        log(.warning, "peer \(hoa): going back to \(Self.places(earlier)): \(reason)")
+        log(.warning, "peer \(hoa): going back to \(Self.places(earlier, of: hoa)): \(reason)")
         peer.mapping = earlier
         peer.confirmed = earlier.version
         peer.earlier = nil
