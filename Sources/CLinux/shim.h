@@ -92,3 +92,7 @@ static inline int mat_peer_uid(int fd, uid_t *uid) {
     if (r == 0) *uid = credentials.uid;
     return r;
 }
+
+// What malloc has given out and not got back, for tests of how much something costs. Glibc's Swift module leaves <malloc.h> out.
+#include <malloc.h>
+static inline size_t mat_allocated_octets(void) { struct mallinfo2 m = mallinfo2(); return m.uordblks + m.hblkhd; }

@@ -60,14 +60,18 @@ extension IMTKernel {
         case .links:
             // With a link go the routes over it. Those that name no link stay, and they may be a hundred thousand.
             installedRoutes = installedRoutes.filter { $0.value.kind == .throwing }
+            waylessPeers.formUnion(wholeRoutes.keys)
+            wholeRoutes = [:]
             try readRoutes(kind: .unicast)
         case .everything:
             installedRoutes = [:]
+            wholeRoutes = [:]
+            thrownPeers.removeAll()
             try readRoutes(kind: nil)
         }
-        choosePrimaries()
-        mirrorPeers()
+        if !choosePrimaries().isEmpty { try writePeersApart() }
         try writeRoutes()
+        try mirrorPeers(isCertain: readBack == .everything)
     }
 
     enum ReadBack {
@@ -76,11 +80,18 @@ extension IMTKernel {
 
     private func readRoutes(kind: KernelRoute.Kind?) throws(KernelError) {
         for isIPv4 in [true, false] {
-            for route in try routes.routes(table: nil, isIPv4: isIPv4, kind: kind) { installedRoutes[route.key] = route }
+            for route in try routes.routes(table: nil, isIPv4: isIPv4, kind: kind) {
+                let peer = HomeAddress(route.destination.address)
+                if route.table == configuration.routingTable, route.destination.length == 128, Self.pair(of: peer, in: tables.model, configuration) != nil {
+                    notePeer(peer, route)
+                } else {
+                    installedRoutes[route.key] = route
+                }
+            }
         }
     }
 
-    private var plan: RoutePlan {
+    var plan: RoutePlan {
         RoutePlan(
             configuration: configuration, tables: linkTables, locators: locators, deviceIndex: device?.index ?? 0,
             plain: tables.model.plain, homes: usableHomes, primaries: Array(primaries.values))
@@ -91,8 +102,12 @@ extension IMTKernel {
         guard device != nil else { return }
         let plan = plan
         var wanted: [KernelRoute.Key: KernelRoute] = [:]
-        for route in plan.linkRoutes() + plan.captureRoutes() + plan.pathRoutes() { wanted[route.key] = route }
-        for route in peerRoutes.values { wanted[route.key] = route }
+        let routes = plan.linkRoutes() + plan.captureRoutes() + plan.pathRoutes() + plan.furtherRoutes() + furtherPeerRoutes(plan)
+        for route in routes { wanted[route.key] = route }
+        // A peer's route stands in place of one that says that the address is plain.
+        for address in plan.plain where hasRoute(HomeAddress(address)) {
+            wanted[KernelRoute(table: configuration.routingTable, destination: IPPrefix(address), kind: .throwing).key] = nil
+        }
         let rules = plan.rules()
         var changes: [RouteSocket.Change] = []
         for (key, route) in wanted where installedRoutes[key] != route { changes.append(.setRoute(route)) }
@@ -116,8 +131,9 @@ extension IMTKernel {
         for address in addresses {
             for table in [configuration.routingTable, RoutePlan.pathTable(configuration)] {
                 let key = KernelRoute.Key(table: table, destination: IPPrefix(address), priority: KernelRoute.ownPriority)
-                let peer = table == configuration.routingTable ? peerRoutes[HomeAddress(address)] : nil
-                note(peer ?? wanted[key], at: key, &changes)
+                // A peer's route stands in place of one that says that the address is plain.
+                if table == configuration.routingTable, hasRoute(HomeAddress(address)) { continue }
+                note(wanted[key], at: key, &changes)
             }
         }
         try carryOut(changes)
@@ -137,19 +153,6 @@ extension IMTKernel {
         try carryOut(changes)
     }
 
-    /// Writes the routes of these peers, as `peerRoutes` has them now.
-    func writePeers(_ peers: some Sequence<HomeAddress>) throws(KernelError) {
-        guard device != nil else { return }
-        var changes: [RouteSocket.Change] = []
-        for peer in peers {
-            let destination = IPPrefix(peer.address)
-            let key = KernelRoute.Key(table: configuration.routingTable, destination: destination, priority: KernelRoute.ownPriority)
-            let plain = tables.model.plain.contains(peer.address)
-                ? KernelRoute(table: configuration.routingTable, destination: destination, kind: .throwing) : nil
-            note(peerRoutes[peer] ?? plain, at: key, &changes)
-        }
-        try carryOut(changes)
-    }
 
     /// Collects the change that makes the route of this key what is wanted, if it is not so already.
     private func note(_ wanted: KernelRoute?, at key: KernelRoute.Key, _ changes: inout [RouteSocket.Change]) {
@@ -184,11 +187,13 @@ extension IMTKernel {
         report(refused)
     }
 
-    private func report(_ refused: [(change: RouteSocket.Change, error: KernelError)]) {
+    func report(_ refused: [(change: RouteSocket.Change, error: KernelError)]) {
         for (change, error) in refused {
             switch change {
             case .setRoute(let route):
                 installedRoutes[route.key] = nil
+                let peer = HomeAddress(route.destination.address)
+                if route.table == configuration.routingTable, hasRoute(peer) { notePeer(peer, nil) }
                 // The device is going down under us; the event that says so is on its way.
                 if error.errno == ENETDOWN || error.errno == ENODEV || error.errno == ENETUNREACH { continue }
             case .addRule(let rule): installedRules.remove(rule)
@@ -203,38 +208,19 @@ extension IMTKernel {
         return 0
     }
 
-    /// The entry by which packets to this HoA leave: that of the primary own HoA if there are several.
+    /// The entry by which packets to this HoA leave from the primary own HoA; further ones have tables of their own.
     static func pair(of peer: HomeAddress, in model: TranslationModel, _ configuration: IMTConfiguration) -> (
         HomePair, MobilePair
     )? {
-        for own in configuration.homeAddresses {
-            let pair = HomePair(own: own, peer: peer)
-            if let mobile = model.outbound(pair) { return (pair, mobile) }
-        }
-        return nil
+        guard let own = configuration.primaryHome(isIPv4: peer.isIPv4) else { return nil }
+        let pair = HomePair(own: own, peer: peer)
+        return model.outbound(pair).map { (pair, $0) }
     }
-
-    /// Makes the route to a peer's HoA what the main table says of the way to its MoA.
-    func mirror(_ peer: HomeAddress, _ plan: RoutePlan) {
-        guard let (home, mobile) = Self.pair(of: peer, in: tables.model, configuration), usableHomes.contains(home.own.address) else {
-            peerRoutes[peer] = nil
-            return
-        }
-        peerRoutes[peer] = plan.peerRoute(to: peer, own: home.own, over: mobile)
-    }
-
-    func mirror(_ peers: some Sequence<HomeAddress>) {
-        let plan = plan
-        for peer in peers { mirror(peer, plan) }
-    }
-
-    func mirrorPeers() { mirror(Set(tables.model.departures.keys.map(\.peer)).union(peerRoutes.keys)) }
 
     /// Whether the peer's route leads out of a link now.
     func hasWay(to peer: HomeAddress) -> Bool {
-        guard let route = peerRoutes[peer] else { return false }
-        if route.kind == .unicast { return true }
-        return primaries[peer.isIPv4].map { plan.defaultRoute(from: $0) != nil } ?? false
+        if wholeRoutes[peer] != nil { return true }
+        return thrownPeers.contains(peer.address) && primaries[peer.isIPv4].map { plan.defaultRoute(from: $0) != nil } ?? false
     }
 
     // MARK: The path that most peers share
@@ -266,32 +252,10 @@ extension IMTKernel {
     /// changes, and then those that now share it give up theirs. The last may be many and makes no difference to a packet, so
     /// it is done in portions.
     func pathsChanged() throws(KernelError) {
-        let before = peerRoutes
-        mirrorPeers()
-        var leaving: [HomeAddress] = []
-        var joining: [HomeAddress] = []
-        for (peer, route) in peerRoutes where before[peer] != route {
-            if route.kind == .unicast { leaving.append(peer) } else { joining.append(peer) }
-        }
-        for peer in before.keys where peerRoutes[peer] == nil { leaving.append(peer) }
-        try writePeers(leaving)
+        try writePeersApart()
         try writePath()
-        lateRoutes += joining
+        lateRoutes = Array(wholeRoutes.keys)
         try writeLateRoutes()
-    }
-
-    private static let lateRoutesAtOnce = 1024
-    private static let lateRoutesPause: Duration = .milliseconds(5)
-
-    private func writeLateRoutes() throws(KernelError) {
-        try writePeers(lateRoutes.suffix(Self.lateRoutesAtOnce))
-        lateRoutes.removeLast(min(lateRoutes.count, Self.lateRoutesAtOnce))
-        guard !lateRoutes.isEmpty, lateRoutesTimer == nil else { return }
-        lateRoutesTimer = loop.schedule(after: Self.lateRoutesPause) { [weak self] in
-            guard let self else { return }
-            lateRoutesTimer = nil
-            do throws(KernelError) { try writeLateRoutes() } catch { onEvent(.failed(error)) }
-        }
     }
 
     // MARK: Events
@@ -343,6 +307,7 @@ extension IMTKernel {
         do throws(KernelError) {
             guard try !tables.exist() else { return }
             try tables.install(tables.model)
+            keepPlainFlowsOfAll()
             onEvent(.repaired("the nftables tables had been removed; installed again"))
         } catch {
             onEvent(.failed(error))

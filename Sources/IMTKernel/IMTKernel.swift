@@ -31,17 +31,30 @@ public final class IMTKernel {
     var locators: [LocalAddress] = []
     var plainUntil: [IPAddress: MonotonicTime] = [:]
     var plainTimer: TimerID?
+    /// `nil` where the kernel has no sock_diag.
+    let socketSearch: SocketSearch?
+    var reportedSearchFailure = false
+    /// Mappings that are new, and whose MoAs have not been looked for among this host's plain flows.
+    var freshPeers: [Arrival: HomeAddress] = [:]
+    var plainSearchAfter = MonotonicTime.zero
+    var plainSearchTimer: TimerID?
     /// HoAs that can be used: on our device or another link.
     var usableHomes: Set<IPAddress> = []
     var reportedHomes: Set<IPAddress> = []
-    var peerRoutes: [HomeAddress: KernelRoute] = [:]
+    /// What is in the kernel: all routes of ours but the peers'; then the peers that have a whole route, those that the capture table
+    /// throws to the shared one, and those that have an entry and no way.
     var installedRoutes: [KernelRoute.Key: KernelRoute] = [:]
+    var wholeRoutes: [HomeAddress: KernelRoute] = [:]
+    var thrownPeers = AddressSet()
+    var waylessPeers: Set<HomeAddress> = []
     var installedRules: Set<KernelRule> = []
     /// By family (IPv4: true), the own MoA whose default route most peers share; see `RoutePlan`.
     var primaries: [Bool: MobileAddress] = [:]
     /// Peers whose own routes are to be given up for the shared one, when there is time.
     var lateRoutes: [HomeAddress] = []
     var lateRoutesTimer: TimerID?
+    /// How far all peers' routes have been looked at since links changed.
+    var sweepFrom: Int?
 
     /// Opens what is needed to talk to the kernel; changes nothing yet.
     /// - Throws: an impossible configuration, or missing privileges.
@@ -54,6 +67,7 @@ public final class IMTKernel {
         self.onEvent = onEvent
         tables = try TranslationTables(configuration: configuration)
         routes = try RouteSocket()
+        socketSearch = try? SocketSearch()
         injector = try RawInjector()
     }
 
@@ -86,6 +100,7 @@ public final class IMTKernel {
         try tables.install(model)
         installedRules = try routes.rules()
         locators = linkTables.snapshot(without: device.name).addresses.filter { model.own[MobileAddress($0.address)] != nil }
+        keepPlainFlowsOfAll()
         let until = SystemClock.now().monotonic + Self.adoptedPlainLifetime
         for address in model.plain { plainUntil[address] = until }
         armPlainTimer()
@@ -139,6 +154,8 @@ public final class IMTKernel {
     private func detach() {
         if let plainTimer { loop.cancel(plainTimer) }
         plainTimer = nil
+        if let plainSearchTimer { loop.cancel(plainSearchTimer) }
+        plainSearchTimer = nil
         if let lateRoutesTimer { loop.cancel(lateRoutesTimer) }
         lateRoutesTimer = nil
         if let device { loop.unwatch(device.descriptor) }
@@ -162,11 +179,12 @@ public final class IMTKernel {
         // A removed peer's route goes first, so that its packets fall into the device rather than out of a link as they are.
         let leaving = leavingPeers(changes)
         if !leaving.isEmpty {
-            for peer in leaving { peerRoutes[peer] = nil }
-            try writePeers(leaving)
+            try writePeers(leaving, leaving: true)
         }
+        keepPlainFlows(changes)
         do throws(KernelError) {
             if try tables.commit(changes, touched) {
+                keepPlainFlowsOfAll()
                 onEvent(.repaired("the nftables tables had been removed; installed again"))
             }
         } catch {
@@ -178,11 +196,13 @@ public final class IMTKernel {
             // After a move nobody stays behind for whom the shared route would have to wait.
             if touched.moves { try writePath() }
             try pathsChanged()
+            try writePeers(peers)
             try writeRoutes(to: touched.addresses)
         } else {
-            mirror(peers)
+            try writePeers(peers)
             try writeRoutes(to: touched.addresses)
         }
+        if hasFurtherHomes { try writeRoutes() }
     }
 
     /// Peers that have an entry now and won't have one after these changes.
@@ -198,9 +218,9 @@ public final class IMTKernel {
         let kept = Set(entries.filter(\.value).keys.map(\.peer))
         let gone = Set(entries.filter { !$0.value }.keys.map(\.peer)).subtracting(kept)
         return gone.filter { peer in
-            guard peerRoutes[peer] != nil else { return false }
-            let pairs = configuration.homeAddresses.map { HomePair(own: $0, peer: peer) }
-            return !pairs.contains { tables.model.departures[$0] != nil && entries[$0] != false }
+            guard hasRoute(peer), let own = configuration.primaryHome(isIPv4: peer.isIPv4) else { return false }
+            let pair = HomePair(own: own, peer: peer)
+            return tables.model.entries[pair] == nil || entries[pair] == false
         }
     }
 
@@ -256,7 +276,7 @@ public final class IMTKernel {
     /// Sends a held packet again, through translation or source NAT, by the route that exists now. If it still has no entry it
     /// comes back as held.
     public func releaseOutbound(_ packet: HeldPacket) {
-        do throws(KernelError) { try injector.send(packet) } catch { onEvent(.failed(error)) }
+        do throws(KernelError) { try injector.send(packet, isBound: isFurther(HomeAddress(packet.source))) } catch { onEvent(.failed(error)) }
     }
 
     /// Delivers a held packet: translated if its MoAs have an entry now, as it is otherwise.

@@ -83,7 +83,7 @@ public final class SimulatedNode: SimulatedHost {
 
     /// An application sends a packet to a HoA, or to a plain host's address.
     public func send(_ packet: UserPacket, to destination: IPAddress) {
-        if let mobile = imt.outbound[HomePair(own: hoa, peer: HomeAddress(destination))] {
+        if let mobile = route(to: destination) {
             counts[HomeAddress(destination), default: 0] += 1
             transmit(packet, from: mobile.own.address, to: mobile.peer.address)
         } else if imt.isPlain(destination, now: network.time) {
@@ -136,6 +136,16 @@ public final class SimulatedNode: SimulatedHost {
     }
 
     // MARK: The kernel
+
+    /// How a packet to this HoA would leave; `nil` without an entry, or while its own MoA is gone and the kernel has no route.
+    private func route(to destination: IPAddress) -> MobilePair? {
+        imt.outbound[HomePair(own: hoa, peer: HomeAddress(destination))].flatMap { mobile in locators.contains { $0.moa == mobile.own } ? mobile : nil }
+    }
+
+    /// Whether packets to it would come back if they were released.
+    private func isWithoutRoute(_ destination: IPAddress) -> Bool {
+        imt.outbound[HomePair(own: hoa, peer: HomeAddress(destination))] != nil && route(to: destination) == nil
+    }
 
     private func transmit(_ packet: UserPacket, from own: IPAddress, to peer: IPAddress) {
         network.send(SimulatedPacket(from: own, to: peer, .user(packet)), by: self)
@@ -196,8 +206,13 @@ public final class SimulatedNode: SimulatedHost {
             }
         case .changeIMT(let changes): imt.apply(changes, now: network.time)
         case .releaseOutbound(let destination):
+            guard !isWithoutRoute(destination) else { break }
             // What still has no entry comes back to be held, as it would from the TUN.
             for packet in heldOutbound.removeValue(forKey: destination) ?? [] { send(packet, to: destination) }
+        case .releaseRouted:
+            for destination in heldOutbound.keys.sorted() where route(to: destination) != nil {
+                for packet in heldOutbound.removeValue(forKey: destination) ?? [] { send(packet, to: destination) }
+            }
         case .dropOutbound(let destination): droppedHeld += heldOutbound.removeValue(forKey: destination) ?? []
         case .releaseInbound(let source, let own):
             for packet in heldInbound.removeValue(forKey: Flow(source: source, destination: own)) ?? [] { take(packet, from: source, to: own, isReleased: true) }

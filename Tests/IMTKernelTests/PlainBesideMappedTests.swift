@@ -55,7 +55,8 @@ struct PlainBesideMappedTests {
         #expect(ping.status == 0, "\(ping.output)")
     }
 
-    @Test("Connections to the same port of MoA and HoA live side by side and both outlive handovers, whoever began them",
+    @Test(
+        "Connections to the same port of MoA and HoA live side by side and both outlive handovers, whoever began them",
         arguments: Family.both, Starter.allCases)
     func tcp(_ family: Family, _ starter: Starter) throws {
         let net = try net()
@@ -81,7 +82,8 @@ struct PlainBesideMappedTests {
         try net.expectClean()
     }
 
-    @Test("UDP and ping between MoAs go on beside those between HoAs through a handover, whoever began them",
+    @Test(
+        "UDP and ping between MoAs go on beside those between HoAs through a handover, whoever began them",
         arguments: Family.both, Starter.allCases)
     func udpAndPing(_ family: Family, _ starter: Starter) throws {
         let net = try net()
@@ -123,7 +125,8 @@ struct PlainBesideMappedTests {
         try net.expectClean()
     }
 
-    @Test("Connections between MoAs that are older than the mapping go on when it comes and when it moves, whoever speaks first",
+    @Test(
+        "Connections between MoAs that are older than the mapping go on when it comes and when it moves, whoever speaks first",
         arguments: Family.both, [false, true])
     func olderThanTheMapping(_ family: Family, serverFirst: Bool) throws {
         let net = try net(mapped: false)
@@ -162,15 +165,49 @@ struct PlainBesideMappedTests {
         try net.expectClean()
     }
 
-    @Test("A connection to the peer's MoA from a socket bound to nothing works, and outlives a handover", arguments: Family.both)
-    func unbound(_ family: Family) throws {
-        let net = try net()
+    /// Such a socket is bound to the HoA by its route, and source NAT makes that the MoA.
+    @Test(
+        "A connection to the peer's MoA from a socket bound to nothing, older than the mapping or not, outlives a handover",
+        arguments: Family.both, [false, true])
+    func unbound(_ family: Family, older: Bool) throws {
+        let net = try net(mapped: !older)
         try net.mn.ask { try $0.commit([.setPlain(family.far, lifetime: .seconds(60))]) }
-        let (client, server, _) = try connectTCP(net, to: "\(family.far)", port: 4708)
+        try net.cn.ask { try $0.commit([.setPlain(family.wlan, lifetime: .seconds(60))]) }
+        let listener = try TestSocket(net.cn.namespace, TestSocket.stream, family)
+        try listener.bind(family.unspecified, port: 4708)
+        try listener.listen()
+        let client = try TestSocket(net.mn.namespace, TestSocket.stream, family)
+        try client.bind(family.own, port: 0)
+        try client.connect(family.far, port: 4708)
+        let server = try listener.accept()
         try talk((client, server))
+        if older {
+            try net.mapEachOther()
+            try talk((client, server), serverFirst: true)
+        }
         try net.handOver(family, to: family.cell)
         try talk((client, server), serverFirst: true)
         try talk((client, server))
+        try net.expectClean()
+    }
+
+    @Test("Plain connections outlive a crash of the agent, and somebody who flushes the ruleset", arguments: Family.both)
+    func madeAnew(_ family: Family) throws {
+        let net = try net()
+        let listener = try TestSocket(net.cn.namespace, TestSocket.stream, family)
+        try listener.bind(family.unspecified, port: 4709)
+        try listener.listen()
+        let plain = try connect(listener, from: net.mn, family.wlan, to: family.far, port: 4709, family)
+        let mapped = try connect(listener, from: net.mn, family.own, to: family.peer, port: 4709, family)
+        try talk(plain)
+        net.mn.finish(leaving: true)
+        try net.mn.start(Topology.mnConfiguration)
+        try talk(plain, serverFirst: true)
+        try talk(mapped, serverFirst: true)
+        try net.mn.namespace.run("nft flush ruleset")
+        #expect(eventually { !net.mn.repaired.isEmpty })
+        try talk(plain, serverFirst: true)
+        try talk(mapped, serverFirst: true)
         try net.expectClean()
     }
 }

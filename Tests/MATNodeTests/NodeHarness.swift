@@ -41,6 +41,7 @@ final class NodeHarness {
     private(set) var actions: [NodeAction] = []
     private(set) var logs: [String] = []
     private let start: MonotonicTime
+    private var linked: [IPAddress] = []
 
     init(adjust: (inout NodeCoreConfiguration) -> Void = { _ in }) throws {
         own = ownAuthority.enrol(home("198.51.100.1"), seed: 11)
@@ -58,7 +59,8 @@ final class NodeHarness {
     var pair: HomePair { HomePair(own: own.hoa, peer: peer.hoa) }
     func arrival(_ peer: IPAddress) -> Arrival { Arrival(peer: MobileAddress(peer), own: pair.own) }
     func path(_ own: IPAddress, _ peer: IPAddress) -> MobilePair { MobilePair(own: MobileAddress(own), peer: MobileAddress(peer)) }
-    var outbound: MobilePair? { imt.outbound[pair] }
+    /// How packets to the peer leave: not at all while the own MoA of the entry is on no link.
+    var outbound: MobilePair? { imt.outbound[pair].flatMap { linked.contains($0.own.address) ? $0 : nil } }
 
     // MARK: Driving
 
@@ -79,6 +81,11 @@ final class NodeHarness {
         }
     }
 
+    /// An event whose messages nobody looks at.
+    func quietly(_ event: (inout NodeCore, Now) -> [NodeAction]) {
+        for case .changeIMT(let changes) in event(&core, now) { imt.apply(changes, now: clock.time) }
+    }
+
     func advance(_ duration: Duration) {
         let end = clock.time + duration
         while let next = core.nextDeadline, next <= end {
@@ -87,6 +94,8 @@ final class NodeHarness {
         }
         clock.advance(to: end)
     }
+
+    func forgetKernel() { imt = ModelIMT() }
 
     func clear() { (sent, lookUps, actions, logs) = ([], [], [], []) }
 
@@ -117,6 +126,7 @@ final class NodeHarness {
     }
 
     func links(_ addresses: [IPAddress], infrastructure: Set<IPAddress> = []) {
+        linked = addresses
         let locators = addresses.enumerated().map { OwnLocator(MobileAddress($1), interface: "if\($0)") }
         event { core, now in core.linksChanged(locators, infrastructure: infrastructure, now: now) }
     }
@@ -210,7 +220,10 @@ final class NodeHarness {
     var peerIMS: Endpoint { Endpoint(Self.peerServer, port: SignalPort.ims) }
     var ownIMS: Endpoint { Endpoint(Self.ownServers[0], port: SignalPort.ims) }
 
-    func hasReleased(_ action: NodeAction) -> Bool { actions.contains(action) }
+    func hasReleased(_ action: NodeAction) -> Bool {
+        if case .releaseOutbound(let hoa) = action, hoa == peer.hoa.address, actions.contains(.releaseRouted) { return outbound != nil }
+        return actions.contains(action)
+    }
     func hasLogged(_ text: String) -> Bool { logs.contains { $0.contains(text) } }
 }
 

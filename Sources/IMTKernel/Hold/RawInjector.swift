@@ -8,6 +8,8 @@ final class RawInjector {
     private let v4: Int32
     /// -1 where IPv6 is switched off.
     private let v6: Int32
+    /// Sockets bound to single HoAs: the route look-up of a given header does not see the source in it.
+    private var bound: [IPAddress: Int32] = [:]
 
     init() throws(KernelError) {
         let type = Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
@@ -20,23 +22,58 @@ final class RawInjector {
     deinit {
         close(v4)
         if v6 >= 0 { close(v6) }
+        for descriptor in bound.values { close(descriptor) }
     }
 
-    func send(_ packet: HeldPacket) throws(KernelError) {
+    /// - Parameter isBound: the source is a HoA with routes of its own. At most `IMTConfiguration.homeAddressesMax` are.
+    func send(_ packet: HeldPacket, isBound: Bool = false) throws(KernelError) {
+        let socket = isBound ? try boundSocket(packet.source) : packet.destination.isIPv4 ? v4 : v6
         let sent: Int
         if packet.destination.isIPv4 {
             var to = sockaddr_in()
             to.sin_family = sa_family_t(AF_INET)
             to.sin_addr.s_addr = (packet.destination.ipv4 ?? 0).bigEndian
-            sent = Self.send(v4, packet.bytes, &to)
+            sent = Self.send(socket, packet.bytes, &to)
         } else {
             var to = sockaddr_in6()
             to.sin6_family = sa_family_t(AF_INET6)
             to.sin6_addr = in6_addr(packet.destination)
-            sent = Self.send(v6, packet.bytes, &to)
+            sent = Self.send(socket, packet.bytes, &to)
         }
         guard sent == packet.bytes.count else {
             throw .system("release a held packet", "\(packet.source) to \(packet.destination), \(packet.bytes.count) octets")
+        }
+    }
+
+    private func boundSocket(_ source: IPAddress) throws(KernelError) -> Int32 {
+        if let known = bound[source] { return known }
+        let type = Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
+        let made = socket(source.isIPv4 ? AF_INET : AF_INET6, type, 255)
+        guard made >= 0 else { throw .system("open a raw socket", "\(source)") }
+        var failed: Int32
+        if source.isIPv4 {
+            var address = sockaddr_in()
+            address.sin_family = sa_family_t(AF_INET)
+            address.sin_addr.s_addr = (source.ipv4 ?? 0).bigEndian
+            failed = Self.bind(made, &address)
+        } else {
+            var address = sockaddr_in6()
+            address.sin6_family = sa_family_t(AF_INET6)
+            address.sin6_addr = in6_addr(source)
+            failed = Self.bind(made, &address)
+        }
+        guard failed == 0 else {
+            failed = errno
+            close(made)
+            throw .system("bind a raw socket", "\(source)", errno: failed)
+        }
+        bound[source] = made
+        return made
+    }
+
+    private static func bind<Address>(_ descriptor: Int32, _ address: inout Address) -> Int32 {
+        withUnsafePointer(to: &address) { typed in
+            typed.withMemoryRebound(to: sockaddr.self, capacity: 1) { Glibc.bind(descriptor, $0, socklen_t(MemoryLayout<Address>.size)) }
         }
     }
 

@@ -6,6 +6,7 @@ import MATSignal
 ///     base       from MoA                  lookup T(link)   a socket bound to a MoA uses that MoA's link
 ///     base + 1   from MoA with mark        lookup T(link)   likewise the agent's own, where the MoA is a HoA as well
 ///     base + 2   mark                      lookup main      the agent's own sockets are never captured
+///     base + 9   from a further HoA        lookup T(HoA)    see `RoutePlan+FurtherHomes`
 ///     base + 10  iif lo                    lookup capture   local sockets: peers' routes, exceptions, the rest to mat0
 ///     base + 11  iif lo                    lookup path      peers that capture let through: the way all but a few take
 ///     base + 12  from MoA that is a HoA    lookup T(link)   what both let through
@@ -46,9 +47,9 @@ struct RoutePlan {
             rules.insert(KernelRule(isIPv4: isIPv4, priority: base + 11, fromHere: true, table: Self.pathTable(configuration)))
         }
         for prefix in configuration.homePrefixes {
-            for (offset, table) in [(13, configuration.routingTable), (14, Self.pathTable(configuration))] as [(UInt32, UInt32)] {
-                rules.insert(KernelRule(isIPv4: prefix.isIPv4, priority: base + offset, source: prefix, table: table))
-            }
+            let further = Self.furtherHomes(configuration).first { $0.hoa.address == prefix.address }?.table
+            rules.insert(KernelRule(isIPv4: prefix.isIPv4, priority: base + 13, source: prefix, table: further ?? configuration.routingTable))
+            if further == nil { rules.insert(KernelRule(isIPv4: prefix.isIPv4, priority: base + 14, source: prefix, table: Self.pathTable(configuration))) }
         }
         let homeAddresses = Set(configuration.homeAddresses.map(\.address))
         for locator in locators {
@@ -65,7 +66,7 @@ struct RoutePlan {
             late.priority = base + 12
             rules.formUnion([marked, late])
         }
-        return rules
+        return rules.union(furtherRules())
     }
 
     /// The per-link tables: the main table's routes over that link, so that each MoA is used where it belongs.
@@ -128,7 +129,7 @@ struct RoutePlan {
     }
 
     /// What is never a peer, or not now.
-    private func exceptions(table: UInt32) -> [KernelRoute] {
+    func exceptions(table: UInt32) -> [KernelRoute] {
         let never = [true, false].filter { isIPv4 in configuration.primaryHome(isIPv4: isIPv4).map { homes.contains($0.address) } ?? false }
             .flatMap { isIPv4 in Self.neverCaptured(isIPv4) + configuration.alwaysPlain.filter { $0.isIPv4 == isIPv4 }
                 // Behind this router itself.
@@ -142,7 +143,12 @@ struct RoutePlan {
     ///
     /// - Returns: `nil` without a way now; the peer's packets then fall into the device and wait.
     func peerRoute(to peer: HomeAddress, own: HomeAddress, over mobile: MobilePair) -> KernelRoute? {
-        guard let way = way(from: mobile.own, to: mobile.peer.address) else { return nil }
+        guard let way = way(from: mobile.own, to: mobile.peer.address) else {
+            // Between two networks the shared route is gone, and the next one is for these again.
+            let isShared = primaries.contains(mobile.own) && own == configuration.primaryHome(isIPv4: own.isIPv4)
+                && capturedPrefixes(own.isIPv4).contains { $0.contains(peer.address) }
+            return isShared ? KernelRoute(table: configuration.routingTable, destination: IPPrefix(peer.address), kind: .throwing) : nil
+        }
         if way.destination.familyLength == 0, isWithoutNeighbours(way), primaries.contains(mobile.own), own == configuration.primaryHome(isIPv4: own.isIPv4),
             capturedPrefixes(own.isIPv4).contains(where: { $0.contains(peer.address) })
         {
@@ -189,7 +195,7 @@ struct RoutePlan {
         return found
     }
 
-    private func capturedPrefixes(_ isIPv4: Bool) -> [IPPrefix] {
+    func capturedPrefixes(_ isIPv4: Bool) -> [IPPrefix] {
         switch configuration.traffic {
         case .everything: [KernelRoute.everything(isIPv4: isIPv4)]
         case .prefixes(let prefixes): prefixes.filter { $0.isIPv4 == isIPv4 }

@@ -5,6 +5,8 @@ import Glibc
 struct SetElement: Hashable {
     var key: [UInt8]
     var data: [UInt8] = []
+    /// In a set with time-outs; `nil` for ever.
+    var timeoutMilliseconds: UInt64?
 }
 
 /// A transaction under construction: the kernel applies all of it or nothing.
@@ -73,6 +75,16 @@ struct NFTBatch: ~Copyable {
         }
     }
 
+    /// Its rules must have gone, and those that jump to it.
+    mutating func delete(chain: String, of table: TableDefinition) {
+        append(KernelValues.nftDeleteChain, 0, table, "delete chain", chain) { message in
+            let definition = ChainDefinition(name: chain, hook: nil, rules: [])
+            if let object = NFTChain(definition, table: table.name, family: table.family) {
+                nftnl_chain_nlmsg_build_payload(message, object.pointer)
+            }
+        }
+    }
+
     mutating func add(rule: [Expression], to chain: String, of table: TableDefinition) {
         append(KernelValues.nftNewRule, KernelValues.flagCreate | 0x800, table, "add rule to", chain) { message in
             if let object = NFTRule(rule, chain: chain, table: table.name, family: table.family) {
@@ -103,7 +115,8 @@ struct NFTBatch: ~Copyable {
         var rest = elements[...]
         while let first = rest.first {
             // List item, key and data with their value attributes: at most five headers of four octets.
-            let each = first.key.count + first.data.count + 24
+            // The time-out takes twelve more.
+            let each = first.key.count + first.data.count + 36
             let part = rest.prefix(max(1, Self.elementListBytesMax / each))
             rest = rest.dropFirst(part.count)
             append(type, flags, table, verb, set, count: part.count, bytesMax: part.count * each + 1024) { message in
@@ -177,6 +190,9 @@ extension UnsafeMutablePointer where Pointee == nlmsghdr {
                     putNested(KernelValues.elementKey) { put(KernelValues.dataValue, octets: element.key) }
                     if !element.data.isEmpty {
                         putNested(KernelValues.elementData) { put(KernelValues.dataValue, octets: element.data) }
+                    }
+                    if let timeout = element.timeoutMilliseconds {
+                        put(KernelValues.elementTimeout, octets: (0..<8).map { UInt8(truncatingIfNeeded: timeout >> (56 - 8 * $0)) })
                     }
                 }
             }

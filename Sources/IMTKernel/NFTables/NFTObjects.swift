@@ -33,6 +33,7 @@ struct SetDefinition: Hashable {
 
     static let mapFlag: UInt32 = 0x8
     static let dynamicFlags: UInt32 = 0x30
+    static let dynamicMapFlags: UInt32 = 0x38
 }
 
 struct TableDefinition: Hashable {

@@ -68,12 +68,17 @@ enum KernelValues {
     static let subsystemTables: UInt16 = 10 << 8
     static let subsystemLog: UInt16 = 4 << 8
     static let nftNewTable: UInt16 = 0, nftGetTable: UInt16 = 1, nftDeleteTable: UInt16 = 2, nftNewChain: UInt16 = 3
+    static let nftDeleteChain: UInt16 = 5
     static let nftNewRule: UInt16 = 6, nftDeleteRule: UInt16 = 8, nftNewSet: UInt16 = 9, nftGetSet: UInt16 = 10
     static let nftDeleteSet: UInt16 = 11
     static let nftNewElement: UInt16 = 12, nftGetElement: UInt16 = 13, nftDeleteElement: UInt16 = 14
     static let elementListTable: UInt16 = 1, elementListSet: UInt16 = 2, elementListElements: UInt16 = 3
     static let listElement: UInt16 = 1
     static let elementKey: UInt16 = 1, elementData: UInt16 = 2, elementExpression: UInt16 = 7
+    static let elementTimeout: UInt16 = 4
+    // linux/sock_diag.h
+    static let netlinkSockets: Int32 = 4
+    static let socketsByFamily: UInt16 = 20
     static let dataValue: UInt16 = 1
     static let expressionName: UInt16 = 1, expressionData: UInt16 = 2
     static let counterOctets: UInt16 = 1, counterPackets: UInt16 = 2

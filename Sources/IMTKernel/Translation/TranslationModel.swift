@@ -14,10 +14,10 @@ struct Departure: Hashable {
 
 /// What the maps and sets of both families hold, as far as the agent decides it.
 struct TranslationModel: Equatable {
-    private(set) var departures: [HomePair: Departure] = [:]
+    /// How packets to each peer leave, and whom arriving packets are from.
+    private(set) var entries = EntryTable()
     /// To move every peer from one own MoA to another, one path changes its MoA.
     private(set) var paths: [UInt32: DeparturePath] = [:]
-    private(set) var inbound: [Arrival: HomeAddress] = [:]
     private(set) var own: [MobileAddress: HomeAddress] = [:]
     var plain: Set<IPAddress> = []
     /// HoAs that are on no real link: from these, plain traffic needs source NAT.
@@ -28,14 +28,19 @@ struct TranslationModel: Equatable {
     // MARK: Questions
 
     func outbound(_ home: HomePair) -> MobilePair? {
-        guard let departure = departures[home], let path = paths[departure.path] else { return nil }
+        guard let departure = entries[home], let path = paths[departure.path] else { return nil }
         return MobilePair(own: path.moa, peer: departure.peer)
     }
 
     /// All entries in the agent's terms.
     var outbound: [HomePair: MobilePair] {
-        departures.compactMapValues { departure in paths[departure.path].map { MobilePair(own: $0.moa, peer: departure.peer) } }
+        var result: [HomePair: MobilePair] = [:]
+        for (home, departure) in entries.departures {
+            if let path = paths[departure.path] { result[home] = MobilePair(own: path.moa, peer: departure.peer) }
+        }
+        return result
     }
+    var inbound: [Arrival: HomeAddress] { Dictionary(uniqueKeysWithValues: entries.arrivals.map { ($0.key, $0.value) }) }
 
     /// How many entries leave from each own MoA.
     var departuresCount: [MobileAddress: Int] {
@@ -54,7 +59,8 @@ struct TranslationModel: Equatable {
                 try Self.check([home.own.isIPv4, home.peer.isIPv4, mobile.own.isIPv4, mobile.peer.isIPv4], "\(home) over \(mobile)")
                 try set(home, mobile)
             case .removeOutbound(let home):
-                if let old = departures.removeValue(forKey: home) { uses[old.path, default: 0] -= 1 }
+                if let old = entries[home] { uses[old.path, default: 0] -= 1 }
+                entries[home] = nil
             case .moveOutbound(let from, let to):
                 try Self.check([from.isIPv4, to.isIPv4], "\(from) to \(to)")
                 for (number, path) in paths where path.moa == from { paths[number]?.moa = to }
@@ -64,8 +70,8 @@ struct TranslationModel: Equatable {
             case .removeOwn(let moa): own[moa] = nil
             case .setInbound(let moa, let home):
                 try Self.check([moa.isIPv4, home.own.isIPv4, home.peer.isIPv4], "\(home) from \(moa)")
-                inbound[Arrival(peer: moa, own: home.own)] = home.peer
-            case .removeInbound(let moa, let own): inbound[Arrival(peer: moa, own: own)] = nil
+                entries[Arrival(peer: moa, own: home.own)] = home.peer
+            case .removeInbound(let moa, let own): entries[Arrival(peer: moa, own: own)] = nil
             case .setPlain(let address, _): plain.insert(address)
             case .removePlain(let address): plain.remove(address)
             }
@@ -75,7 +81,7 @@ struct TranslationModel: Equatable {
             paths[number] = nil
         }
         let limits: [(Int, UInt32, String)] = [
-            (departures.count, TranslationRuleset.peersMax, "outbound entries"), (inbound.count, TranslationRuleset.arrivalsMax, "inbound entries"),
+            (entries.departuresCount, TranslationRuleset.peersMax, "outbound entries"), (entries.arrivalsCount, TranslationRuleset.arrivalsMax, "inbound entries"),
             (plain.count, TranslationRuleset.plainSourcesMax, "plain addresses"), (own.count, TranslationRuleset.locatorsMax, "own MoAs"),
         ]
         for (count, most, what) in limits where count > most {
@@ -86,7 +92,8 @@ struct TranslationModel: Equatable {
     private mutating func set(_ home: HomePair, _ mobile: MobilePair) throws(KernelError) {
         let path = DeparturePath(own: home.own, moa: mobile.own)
         let number: UInt32
-        if let known = departures[home]?.path, paths[known] == path {
+        let old = entries[home]
+        if let known = old?.path, paths[known] == path {
             number = known
         } else {
             // The lowest, so that paths which came to mean the same run empty.
@@ -97,7 +104,8 @@ struct TranslationModel: Equatable {
             number = found
         }
         paths[number] = path
-        if let old = departures.updateValue(Departure(path: number, peer: mobile.peer), forKey: home) { uses[old.path, default: 0] -= 1 }
+        entries[home] = Departure(path: number, peer: mobile.peer)
+        if let old { uses[old.path, default: 0] -= 1 }
         uses[number, default: 0] += 1
     }
 
@@ -113,24 +121,26 @@ struct TranslationModel: Equatable {
 
 extension TranslationModel {
     mutating func note(_ home: HomePair, _ departure: Departure) {
-        departures[home] = departure
+        if let old = entries[home] { uses[old.path, default: 0] -= 1 }
+        entries[home] = departure
         uses[departure.path, default: 0] += 1
     }
     mutating func note(path: UInt32, _ way: DeparturePath) { paths[path] = way }
-    mutating func note(_ arrival: Arrival, _ peer: HomeAddress) { inbound[arrival] = peer }
+    mutating func note(_ arrival: Arrival, _ peer: HomeAddress) { entries[arrival] = peer }
     mutating func note(own moa: MobileAddress, _ hoa: HomeAddress) { own[moa] = hoa }
 
     /// Gives up entries that nothing can leave by and paths that nothing uses: an earlier version's, or somebody's mistake.
     mutating func dropIncomplete() {
-        departures = departures.filter { paths[$0.value.path] != nil }
-        uses = departures.values.reduce(into: [:]) { $0[$1.path, default: 0] += 1 }
+        for home in entries.departures.compactMap({ paths[$0.value.path] == nil ? $0.key : nil }) { entries[home] = nil }
+        uses = entries.departures.reduce(into: [:]) { $0[$1.value.path, default: 0] += 1 }
         paths = paths.filter { uses[$0.key] != nil }
     }
 
     /// Replaces what an agent decides about peers, and keeps the rest.
     mutating func replace(outbound: [HomePair: MobilePair], inbound: [Arrival: HomeAddress]) throws(KernelError) {
-        self.inbound = inbound
-        let gone = departures.keys.filter { outbound[$0] == nil }
+        for arrival in entries.arrivals.compactMap({ inbound[$0.key] == nil ? $0.key : nil }) { entries[arrival] = nil }
+        for (arrival, peer) in inbound { entries[arrival] = peer }
+        let gone = entries.departures.compactMap { outbound[$0.key] == nil ? $0.key : nil }
         try apply(gone.map { .removeOutbound($0) } + outbound.map { .setOutbound($0.key, $0.value) })
     }
 }
@@ -142,16 +152,16 @@ extension TranslationModel {
     /// back to, what it was.
     func excerpt(_ touched: TouchedKeys) -> TranslationModel {
         var part = TranslationModel()
-        for home in touched.homes { part.departures[home] = departures[home] }
-        for arrival in touched.arrivals { part.inbound[arrival] = inbound[arrival] }
+        for home in touched.homes { part.entries[home] = entries[home] }
+        for arrival in touched.arrivals { part.entries[arrival] = entries[arrival] }
         part.plain = plain.intersection(touched.addresses)
         (part.paths, part.uses, part.own, part.homes) = (paths, uses, own, homes)
         return part
     }
 
     mutating func restore(_ part: TranslationModel, _ touched: TouchedKeys) {
-        for home in touched.homes { departures[home] = part.departures[home] }
-        for arrival in touched.arrivals { inbound[arrival] = part.inbound[arrival] }
+        for home in touched.homes { entries[home] = part.entries[home] }
+        for arrival in touched.arrivals { entries[arrival] = part.entries[arrival] }
         plain = plain.subtracting(touched.addresses).union(part.plain)
         (paths, uses, own, homes) = (part.paths, part.uses, part.own, part.homes)
     }
@@ -200,8 +210,8 @@ extension TranslationModel {
         var numbers = SetDifference(set: TranslationRuleset.paths)
         var owned = SetDifference(set: TranslationRuleset.own)
         var into: [HomeAddress: SetDifference] = [:]
-        for home in touched?.homes ?? Set(departures.keys).union(old.departures.keys) where home.own.isIPv4 == isIPv4 {
-            let (before, after) = (old.departures[home], departures[home])
+        for home in touched?.homes ?? Set(entries.departures.map(\.key)).union(old.entries.departures.map(\.key)) where home.own.isIPv4 == isIPv4 {
+            let (before, after) = (old.entries[home], entries[home])
             guard before != after else { continue }
             let key = home.peer.address.packetOctets
             if let before { out[before.path, default: SetDifference(out: before.path)].removed.append(SetElement(key: key)) }
@@ -218,10 +228,10 @@ extension TranslationModel {
         for moa in Set(own.keys).union(old.own.keys) where moa.isIPv4 == isIPv4 {
             owned.note(key: moa.address.packetOctets, old: old.own[moa]?.address.packetOctets, new: own[moa]?.address.packetOctets)
         }
-        for arrival in touched?.arrivals ?? Set(inbound.keys).union(old.inbound.keys) where arrival.own.isIPv4 == isIPv4 {
+        for arrival in touched?.arrivals ?? Set(entries.arrivals.map(\.key)).union(old.entries.arrivals.map(\.key)) where arrival.own.isIPv4 == isIPv4 {
             into[arrival.own, default: SetDifference(into: arrival.own)].note(
-                key: arrival.peer.address.packetOctets, old: old.inbound[arrival]?.address.packetOctets,
-                new: inbound[arrival]?.address.packetOctets)
+                key: arrival.peer.address.packetOctets, old: old.entries[arrival]?.address.packetOctets,
+                new: entries[arrival]?.address.packetOctets)
         }
         return out.sorted { $0.key < $1.key }.map(\.value) + into.sorted { $0.key < $1.key }.map(\.value) + [
             numbers, owned,

@@ -44,24 +44,34 @@ struct TranslationRuleset {
     static let plainFlowsMax: UInt32 = 16_384
     /// How long an untranslated flow that this host began may pause before its answers count as new.
     static let plainFlowMilliseconds: UInt64 = 180_000
+    /// Likewise for a peer to whose MoA such a flow began, and for its TCP connections until they end. Longer than the usual
+    /// keep-alive of two hours (RFC 5382, REQ-5), because what comes for a forgotten connection would be translated and reset it.
+    static let plainPeerMilliseconds: UInt64 = 7_440_000
+    static let plainConnectionMilliseconds: UInt64 = 432_000_000
+    /// From an end of a connection's FIN or RST on.
+    static let plainEndMilliseconds: UInt64 = 600_000
     /// Copies of strangers' packets handed to the agent. Beyond it they are dropped: the agent's memory is bounded too.
     static let heldPerSecondMax: UInt64 = 1000
     static let heldBurstMax: UInt32 = 500
 
     static let paths = "paths", own = "own", homes = "homes", plainSources = "plain_sources"
-    static let plainPairs = "plain_pairs", plainFlows = "plain_flows"
+    static let plainPeers = "plain_peers", plainFlows = "plain_flows", peerFlows = "peer_flows"
     static let alwaysPlainChain = "always_plain"
 
     static func out(_ path: UInt32) -> String { "out\(path)" }
     /// nft's names have letters, digits, dots and underscores.
-    static func into(_ own: HomeAddress) -> String { "in_" + own.description.split(separator: ":", omittingEmptySubsequences: false).joined(separator: "_") }
+    static func into(_ own: HomeAddress) -> String { name("in", own.address) }
+    static func begun(_ own: MobileAddress) -> String { name("begun", own.address) }
+    private static func name(_ prefix: String, _ address: IPAddress) -> String {
+        prefix + "_" + address.description.split(separator: ":", omittingEmptySubsequences: false).joined(separator: "_")
+    }
 
     let isIPv4: Bool
     let configuration: IMTConfiguration
     /// By number, all families'.
     var paths: [UInt32: DeparturePath] = [:]
-    /// The MoPres in use, each with the base address of its home prefix; all families'.
-    var networks: [MobileAddress: HomeAddress] = [:]
+    /// The own MoAs of all families.
+    var own: [MobileAddress: HomeAddress] = [:]
 
     /// A family without a HoA has nothing to translate, and its packets meet no hook of ours.
     private var homeAddresses: [HomeAddress] { configuration.homeAddresses.filter { $0.isIPv4 == isIPv4 } }
@@ -94,13 +104,20 @@ struct TranslationRuleset {
         plain.name = Self.plainSources
         plain.identifier = 5
         plain.size = Self.plainSourcesMax
-        let pairs = SetDefinition(
-            name: Self.plainPairs, flags: SetDefinition.dynamicFlags, identifier: 6, keyType: pairType, keyBytes: 2 * width,
-            size: Self.plainFlowsMax)
+        // Flows that this host began untranslated, as their answers will look: those to others, by their addresses, ...
         let flows = SetDefinition(
             name: Self.plainFlows, flags: SetDefinition.dynamicFlags, identifier: 7,
             keyType: pairType << 18 | 12 << 12 | 13 << 6 | 13, keyBytes: 2 * width + 12, size: Self.plainFlowsMax)
-        return [paths, own, homes, plain, pairs, flows] + homeAddresses.enumerated().map { into($1, identifier: 16 + UInt32($0)) }
+        // ... and those to peers' MoAs, by the peers' HoA, with the MoAs that they began between: either side may move meanwhile,
+        // and its answers come between other MoAs then.
+        let peers = SetDefinition(
+            name: Self.plainPeers, flags: SetDefinition.dynamicFlags, identifier: 6, keyType: addressType, keyBytes: width,
+            size: Self.plainFlowsMax)
+        let peerFlows = SetDefinition(
+            name: Self.peerFlows, flags: SetDefinition.dynamicMapFlags, identifier: 9,
+            keyType: addressType << 18 | 12 << 12 | 13 << 6 | 13, keyBytes: width + 12, dataType: pairType, dataBytes: 2 * width,
+            size: Self.plainFlowsMax)
+        return [paths, own, homes, plain, peers, flows, peerFlows] + homeAddresses.enumerated().map { into($1, identifier: 16 + UInt32($0)) }
             + familyPaths.map { out($0.number) }
     }
 
@@ -216,6 +233,11 @@ struct TranslationRuleset {
         }
     }
 
+    /// The MoPres in use, each with the base address of its home prefix.
+    var networks: [MobileAddress: HomeAddress] {
+        homeNetworks.isEmpty ? [:] : own.filter { $0.key.isIPv4 == isIPv4 && configuration.network(of: $0.value) != nil }
+    }
+
     private func moPres(of home: HomeAddress) -> [IPPrefix] {
         guard let prefix = configuration.network(of: home) else { return [] }
         return networks.filter { $0.value == home }.keys.sorted().map { IPPrefix(covering: $0.address, length: prefix.length) }
@@ -252,7 +274,7 @@ struct TranslationRuleset {
 
     private var chains: [ChainDefinition] {
         guard !homeAddresses.isEmpty else { return [alwaysPlain] }
-        var all = [hold, translate, quotedOut, started, deliver, errors, plain, stranger, alwaysPlain]
+        var all = [hold, translate, quotedOut, started, deliver, errors, quotedIn, answers, stranger, alwaysPlain] + begunChains
         // Without capture nothing leaves from a HoA that is not mapped, and the host is spared connection tracking.
         if configuration.traffic != .nothing { all.append(snat) }
         if !homeNetworks.isEmpty { all.append(holdForwarded) }
@@ -274,7 +296,7 @@ struct TranslationRuleset {
     }
 
     /// The chains whose rules name MoPres, besides those.
-    var networkChains: [ChainDefinition] { homeNetworks.isEmpty ? [] : [started, deliver, errors, holdForwarded] }
+    var networkChains: [ChainDefinition] { homeNetworks.isEmpty ? [] : [deliver, errors, holdForwarded] }
 
     /// After any firewall's own rules: what they refuse is not held. A copy is held rather than the packet, so that connection tracking never
     /// confirms it; it would be known there without the NAT that the released packet may get.
@@ -318,96 +340,164 @@ struct TranslationRuleset {
             })
     }
 
+    /// A flow's key from `r0` on, whose address, an HoA or a pair, takes so many registers and is loaded already.
+    private func flowKey(_ registers: UInt32, _ ports: (HeaderField, HeaderField), protocolNumber: HeaderField? = nil) -> [Expression] {
+        let number: Expression = protocolNumber.map { .load($0, into: Register(registers)) } ?? .meta(.protocolNumber, into: Register(registers))
+        return [number, .load(ports.0, into: Register(registers + 1)), .load(ports.1, into: Register(registers + 2))]
+    }
+    private var portsSent: (HeaderField, HeaderField) { (transport(0, 2), transport(2, 2)) }
+    private var portsAnswered: (HeaderField, HeaderField) { (transport(2, 2), transport(0, 2)) }
+    /// Echo has an identifier in place of ports.
+    private var identifier: (HeaderField, HeaderField) { (transport(4, 2), transport(4, 2)) }
+
     /// Notes untranslated flows that begin here, so that their answers are neither translated nor held. TCP needs that only
     /// towards a peer's MoA; otherwise its connected socket claims the answers. UDP and echo have no such socket.
     private var started: ChainDefinition {
         let key: [Expression] = [.load(destination, into: r0), .load(source, into: r1)]
-        let protocolRegister = r2
-        let ports = (Register(2 * words + 1), Register(2 * words + 2))
-        let notePair = Expression.update(
-            set: Self.plainPairs, setID: 6, key: r0, timeoutMilliseconds: Self.plainFlowMilliseconds)
-        let noteFlow = Expression.update(
-            set: Self.plainFlows, setID: 7, key: r0, timeoutMilliseconds: Self.plainFlowMilliseconds)
-        let answerPorts: [Expression] = [.load(transport(2, 2), into: ports.0), .load(transport(0, 2), into: ports.1)]
-        let identifier: [Expression] = [.load(transport(4, 2), into: ports.0), .load(transport(4, 2), into: ports.1)]
-        let rest: [Expression] = [.meta(.protocolNumber, into: protocolRegister)]
+        let note: [Expression] = [
+            .update(.renew, set: Self.plainFlows, setID: 7, key: r0, data: nil, timeoutMilliseconds: Self.plainFlowMilliseconds)
+        ]
         return ChainDefinition(
             name: "started", hook: nil,
-            rules: [
-                isProtocol(Self.udp) + key + rest + answerPorts + [notePair, noteFlow],
-                isProtocol(icmp) + isType(echoRequest) + key + rest + identifier + [notePair, noteFlow],
+            rules: familyOwn.map { moa, _ in
+                [.load(source, into: r0), .compare(r0, .equal, moa.address.packetOctets), .verdict(.jump(Self.begun(moa)))]
+            } + [
+                isProtocol(Self.udp) + key + flowKey(2 * words, portsAnswered) + note,
+                isProtocol(icmp) + isType(echoRequest) + key + flowKey(2 * words, identifier) + note,
+            ])
+    }
+
+    private var familyOwn: [(MobileAddress, HomeAddress)] {
+        own.filter { $0.key.isIPv4 == isIPv4 && homeAddresses.contains($0.value) }.sorted { $0.key.address < $1.key.address }
+            .map { ($0.key, $0.value) }
+    }
+    /// One for each own MoA: made anew when one comes or goes.
+    var begunChains: [ChainDefinition] { familyOwn.map(begun) }
+    var startedChain: ChainDefinition? { homeAddresses.isEmpty ? nil : started }
+
+    /// Flows to peers' MoAs. The key wants the peer's HoA, and a look-up's result can't be a key for `nft list`: so the HoA is
+    /// written over the own MoA for a moment, which is known here without the header. Checksums need no mending meanwhile.
+    private func begun(_ moa: MobileAddress, _ home: HomeAddress) -> ChainDefinition {
+        let octets = moa.address.packetOctets
+        let data = Register(words + 3)
+        let isPeer: [Expression] = [
+            .load(destination, into: r0), .lookup(set: Self.into(home), key: r0, into: r0), .write(source, from: r0, checksum: .none),
+            .load(source, into: r0),
+        ]
+        let mobile: [Expression] = [.load(destination, into: data), .immediate(octets, into: Register(data.index + words))]
+        func note(_ change: ElementChange, _ milliseconds: UInt64) -> [Expression] {
+            mobile + [
+                .update(change, set: Self.peerFlows, setID: 9, key: r0, data: data, timeoutMilliseconds: milliseconds),
+                .update(
+                    .renew, set: Self.plainPeers, setID: 6, key: r0, data: nil, timeoutMilliseconds: Self.plainPeerMilliseconds),
             ]
-                + entrances.map { entrance in
-                    isProtocol(Self.tcp) + arrive(at: entrance, ours: source, theirs: destination) + key + rest + answerPorts
-                        + [notePair, noteFlow]
-                })
+        }
+        let ports = flowKey(words, portsAnswered)
+        /// Flags of RFC 9293: FIN 1, SYN 2, RST 4.
+        func tcp(_ flags: UInt8) -> [Expression] {
+            isProtocol(Self.tcp) + [.load(transport(13, 1), into: r0), .mask(r0, [flags]), .compare(r0, .notEqual, [0])]
+        }
+        return ChainDefinition(
+            name: Self.begun(moa), hook: nil,
+            rules: [
+                isProtocol(Self.udp) + isPeer + ports + note(.renew, Self.plainFlowMilliseconds),
+                isProtocol(icmp) + isType(echoRequest) + isPeer + flowKey(words, identifier)
+                    + note(.renew, Self.plainFlowMilliseconds),
+                // A new connection may have an old one's ports, and begin elsewhere.
+                tcp(2) + isPeer + ports + mobile
+                    + [.update(.remove, set: Self.peerFlows, setID: 9, key: r0, data: data, timeoutMilliseconds: 0)],
+                tcp(2) + isPeer + ports + note(.renew, Self.plainConnectionMilliseconds),
+                tcp(5) + isPeer + ports + note(.renew, Self.plainEndMilliseconds),
+                isProtocol(Self.tcp) + isPeer + ports + note(.add, Self.plainConnectionMilliseconds),
+                [
+                    .load(source, into: r0), .compare(r0, .notEqual, octets), .immediate(octets, into: r0),
+                    .write(source, from: r0, checksum: .none),
+                ],
+            ])
     }
 
     private var deliver: ChainDefinition {
         ChainDefinition(
             name: "deliver", hook: .init(type: "filter", number: 0, priority: -310),
-            rules: [
-                isSignalling + [.verdict(.accept)],
-                isError + [.verdict(.jump("errors"))],
-                // A look-up of the pair alone costs mapped packets little; only hosts with such a flow pay for the whole key.
-                loadPair + [.lookup(set: Self.plainPairs, key: r0, into: nil), .verdict(.jump("plain"))],
-            ]
+            rules: [isSignalling + [.verdict(.accept)], isError + [.verdict(.jump("errors"))]]
                 + entrances.map { entrance in
-                    arrive(at: entrance, ours: destination, theirs: source)
-                        + [.write(pair, from: r0, checksum: outerChecksum), .verdict(.accept)]
+                    // Done, but for the few peers to whose MoA a plain flow began.
+                    arrive(at: entrance, ours: destination, theirs: source) + [
+                        .write(pair, from: r0, checksum: outerChecksum), .load(source, into: r0),
+                        .absent(set: Self.plainPeers, key: r0), .verdict(.accept),
+                    ]
+                }
+                + homeAddresses.map { home in
+                    [
+                        .load(destination, into: r0), .compare(r0, .equal, home.address.packetOctets), .load(source, into: r0),
+                        .lookup(set: Self.plainPeers, key: r0, into: nil), .verdict(.goTo("answers")),
+                    ]
                 } + [[.load(destination, into: r0), .lookup(set: Self.own, key: r0, into: r1), .verdict(.goTo("stranger"))]]
                 // At home the prefix's packets need no translation, and plain ones no question.
                 + homeAddresses.flatMap(moPres).filter { !homeNetworks.contains($0) }.map { isWithin($0, destination, in: r0) + [.verdict(.goTo("stranger"))] })
     }
 
-    private var plain: ChainDefinition {
-        let key: [Expression] = [.load(pair, into: r0), .meta(.protocolNumber, into: r2)]
-        let ports = (Register(2 * words + 1), Register(2 * words + 2))
-        let claim: [Expression] = [.lookup(set: Self.plainFlows, key: r0, into: nil), .verdict(.accept)]
+    /// From a peer that has a plain flow too, and translated already: if it belongs to that flow, back to the MoAs it began
+    /// between.
+    private var answers: ChainDefinition {
+        let restore: [Expression] = [
+            .lookup(set: Self.peerFlows, key: r0, into: r0), .write(pair, from: r0, checksum: outerChecksum), .verdict(.accept),
+        ]
         return ChainDefinition(
-            name: "plain", hook: nil,
+            name: "answers", hook: nil,
             rules: [
-                key + [.load(transport(0, 2), into: ports.0), .load(transport(2, 2), into: ports.1)] + claim,
-                isProtocol(icmp) + isType(echoReply) + key
-                    + [.load(transport(4, 2), into: ports.0), .load(transport(4, 2), into: ports.1)] + claim,
+                isProtocol(icmp) + isType(echoReply) + [.load(source, into: r0)] + flowKey(words, identifier) + restore,
+                [.load(source, into: r0)] + flowKey(words, portsSent) + restore,
+                [.verdict(.accept)],
             ])
     }
 
     /// Errors about packets of ours, which quote them as they were on the wire.
     private var errors: ChainDefinition {
-        // The quoted source and destination are ours and the peer's; `in` is keyed the other way round.
+        // The quoted source and destination are ours and the peer's; the keys are those of answers.
         let quote: [Expression] = [.load(quotedDestination, into: r0), .load(quotedSource, into: r1)]
-        let rewriteQuote: [Expression] = [
-            .write(quotedDestination, from: r0, checksum: quotedChecksum),
-            .write(quotedSource, from: r1, checksum: quotedChecksum),
-        ]
-        let flow: [Expression] = [
-            .load(quotedProtocol, into: r2), .load(transport(quotedPorts + 2, 2), into: Register(2 * words + 1)),
-            .load(transport(quotedPorts, 2), into: Register(2 * words + 2)),
-        ]
-        // Echo has an identifier in place of ports, after type, code and checksum.
-        let echo: [Expression] = [
-            .load(quotedProtocol, into: r2), .compare(r2, .equal, icmp),
-            .load(transport(quotedPorts + 4, 2), into: Register(2 * words + 1)),
-            .load(transport(quotedPorts + 4, 2), into: Register(2 * words + 2)),
-        ]
+        let isPlain: [Expression] = [.lookup(set: Self.plainFlows, key: r0, into: nil), .verdict(.accept)]
         return ChainDefinition(
             name: "errors", hook: nil,
             rules: [
                 // About an untranslated flow of ours.
-                quote + flow + [.lookup(set: Self.plainFlows, key: r0, into: nil), .verdict(.accept)],
-                quote + echo + [.lookup(set: Self.plainFlows, key: r0, into: nil), .verdict(.accept)],
+                quote + flowKey(2 * words, quotedPortsAnswered, protocolNumber: quotedProtocol) + isPlain,
+                isQuotedEcho + quote + flowKey(2 * words, quotedIdentifier, protocolNumber: quotedProtocol) + isPlain,
             ]
-                + entrances.flatMap { entrance in
-                    let quoted = arrive(at: entrance, ours: quotedSource, theirs: quotedDestination)
-                    return [
-                        // From the peer itself: both headers.
-                        quoted + arrive(at: entrance, ours: destination, theirs: source, first: second) + rewriteQuote
-                            + [.write(pair, from: second, checksum: outerChecksum), .verdict(.accept)],
-                        // From a router on the way: the quote, and the HoA it concerns.
-                        quoted + rewriteQuote + [.write(destination, from: r1, checksum: outerChecksum), .verdict(.accept)],
-                    ]
+                + entrances.map { entrance in
+                    arrive(at: entrance, ours: quotedSource, theirs: quotedDestination) + rewriteQuote + [.verdict(.goTo("quoted_in"))]
                 })
+    }
+
+    private var rewriteQuote: [Expression] {
+        [
+            .write(quotedDestination, from: r0, checksum: quotedChecksum), .write(quotedSource, from: r1, checksum: quotedChecksum),
+        ]
+    }
+    private var quotedPortsAnswered: (HeaderField, HeaderField) { (transport(quotedPorts + 2, 2), transport(quotedPorts, 2)) }
+    private var quotedIdentifier: (HeaderField, HeaderField) { (transport(quotedPorts + 4, 2), transport(quotedPorts + 4, 2)) }
+    private var isQuotedEcho: [Expression] { [.load(quotedProtocol, into: r0), .compare(r0, .equal, icmp)] }
+
+    /// The quote is between HoAs now.
+    private var quotedIn: ChainDefinition {
+        let key: [Expression] = [.load(quotedDestination, into: r0)]
+        // About a plain flow to a peer: back to the MoAs it began between.
+        let restore =
+            [.lookup(set: Self.peerFlows, key: r0, into: r0)] + rewriteQuote
+            + [.write(destination, from: r1, checksum: outerChecksum), .verdict(.accept)]
+        return ChainDefinition(
+            name: "quoted_in", hook: nil,
+            rules: [
+                isQuotedEcho + key + flowKey(words, quotedIdentifier, protocolNumber: quotedProtocol) + restore,
+                key + flowKey(words, quotedPortsAnswered, protocolNumber: quotedProtocol) + restore,
+            ]
+                // From the peer itself: both headers.
+                + entrances.map { entrance in
+                    arrive(at: entrance, ours: destination, theirs: source)
+                        + [.write(pair, from: r0, checksum: outerChecksum), .verdict(.accept)]
+                }
+                // From a router on the way: only the HoA it concerns.
+                + [[.load(quotedSource, into: r0), .write(destination, from: r0, checksum: outerChecksum), .verdict(.accept)]])
     }
 
     /// For a MoA of ours, and not mapped. The stack never answers such a packet unless it is known to be meant as it is.
@@ -421,9 +511,13 @@ struct TranslationRuleset {
                 .compare(r0, .equal, [0xFE, 0x80]),
             ]
         let accept: [Expression] = [.verdict(.accept)]
+        let isPlain: [Expression] = [.lookup(set: Self.plainFlows, key: r0, into: nil), .verdict(.accept)]
         return ChainDefinition(
             name: "stranger", hook: nil,
             rules: [
+                // The answer to an untranslated flow that began here.
+                [.load(pair, into: r0)] + flowKey(2 * words, portsSent) + isPlain,
+                isProtocol(icmp) + isType(echoReply) + [.load(pair, into: r0)] + flowKey(2 * words, identifier) + isPlain,
                 // Released by the agent, or from this host to itself.
                 isInterface(.inputName, configuration.deviceName) + accept,
                 isInterface(.inputName, "lo") + accept,

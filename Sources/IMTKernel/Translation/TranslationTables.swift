@@ -16,8 +16,8 @@ final class TranslationTables {
         socket = try NetlinkSocket(protocol: KernelValues.netlinkNetfilter, name: "nftables")
     }
 
-    private func ruleset(_ isIPv4: Bool, paths: [UInt32: DeparturePath] = [:], networks: [MobileAddress: HomeAddress] = [:]) -> TranslationRuleset {
-        TranslationRuleset(isIPv4: isIPv4, configuration: configuration, paths: paths, networks: networks)
+    private func ruleset(_ isIPv4: Bool, _ contents: TranslationModel = TranslationModel()) -> TranslationRuleset {
+        TranslationRuleset(isIPv4: isIPv4, configuration: configuration, paths: contents.paths, own: contents.own)
     }
     /// Without what peers bring; enough to name the tables.
     private var families: [TableDefinition] { [true, false].map { TableDefinition(isIPv4: $0, name: TranslationRuleset.tableName, sets: [], chains: []) } }
@@ -81,7 +81,7 @@ final class TranslationTables {
     /// an earlier version or a careless hand left there. Packets see the old tables or the new ones, never neither.
     func install(_ contents: TranslationModel) throws(KernelError) {
         var batch = NFTBatch(firstSequence: nextSequence)
-        for table in [true, false].map({ ruleset($0, paths: contents.paths, networks: networks(contents.own)).table }) {
+        for table in [true, false].map({ ruleset($0, contents).table }) {
             // Deleting what does not exist is an error, creating what exists is not.
             batch.add(table: table)
             batch.delete(table: table)
@@ -150,31 +150,44 @@ final class TranslationTables {
     }
 
     /// New paths get their maps first, then elements move, then the rules name the paths that are, and the others' maps go.
-    private func append(_ sets: [SetDifference], _ earlier: TranslationModel, of table: TableDefinition, to batch: inout NFTBatch) {
-        let before = earlier.paths
+    private func append(_ sets: [SetDifference], _ before: TranslationModel, of table: TableDefinition, to batch: inout NFTBatch) {
         let isSame = { (path: DeparturePath) in path.moa.isIPv4 == table.isIPv4 }
-        let (old, new) = (before.filter { isSame($0.value) }, model.paths.filter { isSame($0.value) })
-        let networks = networks(model.own).filter { $0.key.isIPv4 == table.isIPv4 }
-        let hasNewNetworks = networks != self.networks(earlier.own).filter { $0.key.isIPv4 == table.isIPv4 }
-        guard old != new || hasNewNetworks else {
+        let (old, new) = (before.paths.filter { isSame($0.value) }, model.paths.filter { isSame($0.value) })
+        let rules = ruleset(table.isIPv4, model)
+        let earlier = ruleset(table.isIPv4, before)
+        appendBegun(from: earlier, to: rules, of: table, to: &batch)
+        guard old != new || rules.networks != earlier.networks else {
             Self.append(sets, of: table, to: &batch)
             return
         }
-        let rules = ruleset(table.isIPv4, paths: new, networks: networks)
         for number in new.keys.sorted() where old[number] == nil { batch.add(set: rules.out(number), to: table) }
         let gone = old.keys.filter { new[$0] == nil }.sorted()
         // The elements of a map that goes need no deletion of their own.
         Self.append(sets.filter { set in !gone.contains { TranslationRuleset.out($0) == set.set } }, of: table, to: &batch)
-        for chain in rules.pathChains + (hasNewNetworks ? rules.networkChains : []) {
-            batch.deleteRules(of: chain.name, in: table)
-            for rule in chain.rules { batch.add(rule: rule, to: chain.name, of: table) }
-        }
+        for chain in rules.pathChains + (rules.networks == earlier.networks ? [] : rules.networkChains) { Self.replace(chain, of: table, in: &batch) }
         for number in gone { batch.delete(set: rules.out(number), of: table) }
     }
 
-    /// The own MoAs that are MoPres, each with its home prefix's base address.
-    private func networks(_ own: [MobileAddress: HomeAddress]) -> [MobileAddress: HomeAddress] {
-        configuration.homePrefixes.isEmpty ? [:] : own.filter { configuration.network(of: $0.value) != nil }
+    /// The chains of the own MoAs, when one comes or goes.
+    private func appendBegun(
+        from before: TranslationRuleset, to now: TranslationRuleset, of table: TableDefinition, to batch: inout NFTBatch
+    ) {
+        guard before.own != now.own, let started = now.startedChain else { return }
+        let (old, new) = (before.begunChains, now.begunChains)
+        for chain in new where !old.contains(chain) {
+            batch.add(chain: chain, to: table)
+            Self.replace(chain, of: table, in: &batch)
+        }
+        Self.replace(started, of: table, in: &batch)
+        for chain in old where !new.contains(where: { $0.name == chain.name }) {
+            batch.deleteRules(of: chain.name, in: table)
+            batch.delete(chain: chain.name, of: table)
+        }
+    }
+
+    private static func replace(_ chain: ChainDefinition, of table: TableDefinition, in batch: inout NFTBatch) {
+        batch.deleteRules(of: chain.name, in: table)
+        for rule in chain.rules { batch.add(rule: rule, to: chain.name, of: table) }
     }
 
     private static func append(_ sets: [SetDifference], of table: TableDefinition, to batch: inout NFTBatch) {
@@ -196,6 +209,39 @@ final class TranslationTables {
 
     private var nextSequence: UInt32 { socket.writer().firstSequence }
 
+    // MARK: Plain flows
+
+    /// The flows that this host began untranslated to these addresses, but for TCP, which is known by its sockets.
+    func plainFlows(to peers: Set<IPAddress>) throws(KernelError) -> [PlainFlow] {
+        var found: [PlainFlow] = []
+        for table in families where peers.contains(where: { $0.isIPv4 == table.isIPv4 }) {
+            for element in try socket.elements(of: TranslationRuleset.plainFlows, in: table) {
+                guard let flow = PlainFlow(element: element.key, isIPv4: table.isIPv4), peers.contains(flow.peer.address) else { continue }
+                found.append(flow)
+            }
+        }
+        return found
+    }
+
+    /// Notes plain flows with MoAs that are about to be a peer's. One that a packet has noted meanwhile, and otherwise, stays so.
+    func remember(_ flows: [PlainFlow]) throws(KernelError) {
+        guard !flows.isEmpty, try exist() else { return }
+        for table in families {
+            let ours = flows.filter { $0.peer.isIPv4 == table.isIPv4 }
+            // By key, as a batch with two data for one key would be refused.
+            let elements = Dictionary(ours.map { ($0.element.key, $0.element) }, uniquingKeysWith: { first, _ in first })
+            let known = Set(try socket.elements(of: TranslationRuleset.peerFlows, in: table).map(\.key))
+            let peers = Set(ours.map(\.peerHome.address.packetOctets)).map {
+                SetElement(key: $0, timeoutMilliseconds: TranslationRuleset.plainPeerMilliseconds)
+            }
+            guard !peers.isEmpty else { continue }
+            var batch = NFTBatch(firstSequence: nextSequence)
+            batch.add(elements.filter { !known.contains($0.key) }.map(\.value), to: TranslationRuleset.peerFlows, of: table)
+            batch.add(peers, to: TranslationRuleset.plainPeers, of: table)
+            try batch.seal().commit(on: socket, operation: "remember plain flows with new peers")
+        }
+    }
+
     // MARK: Counters
 
     /// Counted by the kernel per element, whether or not an agent is there to look.
@@ -209,7 +255,7 @@ final class TranslationTables {
                 for element in try socket.elements(of: TranslationRuleset.into(home), in: table) { Self.add(into: element, home, to: &result) }
             }
         }
-        return result.filter { entry in model.departures[entry.key] != nil || entry.value.packetsIn > 0 }
+        return result.filter { entry in model.entries[entry.key] != nil || entry.value.packetsIn > 0 }
     }
 
     private func carryCounters(_ sets: [SetDifference], _ paths: [UInt32: DeparturePath], of table: TableDefinition) {

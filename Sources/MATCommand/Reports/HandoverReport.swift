@@ -12,7 +12,7 @@ enum HandoverReport {
         let interface = status["chosenInterface"]?.string ?? locators.first?["interface"]?.string
         guard let interface else { return "no interface has a usable address; matd hands over as soon as one has\n" }
         let addresses = locators.filter { $0["interface"]?.string == interface }.compactMap { $0["address"]?.string }
-        let peers = Int64(status["peers"]?.array?.count ?? 0)
+        let peers = status["peersCount"]?.int ?? Int64(status["peers"]?.array?.count ?? 0)
         let news = peers == 0 ? "no peers to tell" : "telling \(Quantity.count(peers, "peer"))"
         return "using \(interface) (\(addresses.joined(separator: ", "))) first; \(news). `mat status` shows the state\n"
     }

@@ -24,6 +24,10 @@ enum Remedy {
             "address, which proving",
             "give the server an address of that family in DNS, or take this family's addresses out of `interfaces`"
         ),
+        (
+            "no mobile address is left",
+            "give this host one more address of the family on some link, or divide those there are with `use` under `home-addresses` in matd.yaml"
+        ),
         ("could not be signed", "make the key anew with `mat keygen`, and enrol again"),
         ("unsupported", "node and server are of different versions; bring both to the same"),
     ]

@@ -20,7 +20,8 @@ enum StatusReport {
                 "", "\(Quantity.count(repairs, "repair")) to the kernel's tables since the start: something else changes them",
             ]
         }
-        lines += ["", style.head("Peers (\(peers.count))")]
+        let count = status["peersCount"]?.int ?? Int64(peers.count)
+        lines += ["", style.head(count > peers.count ? "Peers (\(count); here are those with the latest traffic)" : "Peers (\(count))")]
         lines += peers.isEmpty ? ["  none"] : PeersReport.lines(peers, indent: 2)
         return lines.joined(separator: "\n") + "\n"
     }

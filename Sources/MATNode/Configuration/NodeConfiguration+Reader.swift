@@ -48,6 +48,7 @@ extension NodeConfiguration {
         lifetime = UInt32(clamping: seconds.components.seconds)
         pollInterval = file.value("poll-interval", .duration(in: .seconds(1) ... .seconds(600)), default: pollInterval)
         peerIdleMax = file.value("peer-idle", .duration(in: .seconds(10) ... .seconds(86_400)), default: peerIdleMax)
+        messagesPerSecond = file.value("messages-per-second", .int(in: 10...100_000), default: messagesPerSecond)
         onStop = file.value("on-stop", ConfigurationKind<OnStop>.word, default: .remove)
         try file.finish()
     }
@@ -58,15 +59,22 @@ extension NodeConfiguration {
             let address = network.map { HomeAddress($0.prefix.address) } ?? (section.has("prefix") ? nil : section.required("address", .homeAddress))
             let key = section.required("key", .path)
             let certificate = section.required("certificate", .path)
+            let uses = section.list("use", .string)
             guard let address, let key, let certificate else { continue }
-            if homes.contains(where: { $0.hoa.isIPv4 == address.isIPv4 }) {
-                section.reject(
-                    "address", "a second \(address.isIPv4 ? "IPv4" : "IPv6") home address", "a node has at most one of each family; remove one")
+            if homes.contains(where: { $0.hoa == address }) { section.reject("address", "\(address) is listed twice", "remove one") }
+            // An interface's name never parses as an address.
+            let use = uses.map { text in IPPrefix(text).map(LocatorAssignment.Use.prefix) ?? .interface(text) }
+            for case .interface(let name) in use where name.contains("/") || name.contains(":") || name.utf8.count > 15 {
+                section.reject("use", "\(name) is neither an interface nor a prefix", "write an interface such as wlan0, or a prefix such as 203.0.113.0/24")
             }
+            if network != nil, !use.isEmpty { section.reject("use", "a mobile network has its `mobile-prefixes` only", "remove it") }
             homes.append(
                 Home(
                     hoa: address, prefix: network?.prefix ?? IPPrefix(address.address), mobilePrefixes: network?.places ?? [:], keyPath: key,
-                    certificatePath: certificate))
+                    certificatePath: certificate, use: network.map { $0.places.values.sorted().map(LocatorAssignment.Use.prefix) } ?? use))
+        }
+        if homes.count > IMTConfiguration.homeAddressesMax {
+            file.reject("home-addresses", "\(homes.count) of them, at most \(IMTConfiguration.homeAddressesMax)", "remove some")
         }
         if homes.isEmpty { file.reject("home-addresses", "lists no home address", "add one with `address`, `key` and `certificate`") }
     }

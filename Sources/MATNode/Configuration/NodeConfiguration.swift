@@ -15,6 +15,8 @@ public struct NodeConfiguration: Sendable {
         public var keyPath: String
         /// The certificate that `mat enrol` wrote.
         public var certificatePath: String
+        /// Which own addresses it may have: all, if empty.
+        var use: [LocatorAssignment.Use] = []
     }
 
     /// What happens to the kernel's state at SIGTERM.
@@ -51,6 +53,8 @@ public struct NodeConfiguration: Sendable {
     public var lifetime: UInt32 = MappingRecord.lifetimeDefault
     public var pollInterval: Duration = .seconds(30)
     public var peerIdleMax: Duration = .seconds(600)
+    /// To peers and their IMSs, after a move and for polls, on average.
+    public var messagesPerSecond = 2000
     public var onStop = OnStop.remove
 
     public init() {}

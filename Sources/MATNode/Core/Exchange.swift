@@ -32,7 +32,7 @@ struct Exchange: Sendable {
     var cookiesFollowed = 0
     var sentAt: MonotonicTime?
     /// The endpoints asked so far: only they may answer.
-    var asked: Set<Endpoint> = []
+    var asked: [Endpoint] = []
     /// Whether anything arrived from the server, which tells a silent server from a slow one.
     var isAnswered = false
     /// Whether the last message carried a server cookie: without one the receiver does only what costs it nothing.
@@ -40,5 +40,16 @@ struct Exchange: Sendable {
     /// Fewer tries than usual, for requests that only improve matters.
     var triesMax = Retransmission.triesMax
 
+    /// It was given its turn to be sent; see `Pace`.
+    var hasTurn = false
+
     static let cookiesFollowedMax = 2
+
+    /// Whether the rest of the peers' requests must leave room for it. Our own registration and what people wait for go at once.
+    var isPaced: Bool {
+        switch purpose {
+        case .queryPeer, .notifyServer, .notifyPeer, .checkLocator: true
+        case .register, .prove, .identify: false
+        }
+    }
 }

@@ -40,6 +40,8 @@ struct Home: Sendable {
     var problem: String?
     /// Whether peers must be told when the registration is through.
     var owesPeers = false
+    /// Counts what peers must be told of: those who acked the newest have this number (`Peer.knownMove`).
+    var move: UInt32 = 1
 
     var hoa: HomeAddress { certificate.hoa }
     /// What it speaks for: its address, or a mobile network's home prefix.

@@ -12,6 +12,8 @@ public enum NodeAction: Hashable, Sendable {
     /// Send the held packets to this destination on, after the changes before it.
     case releaseOutbound(to: IPAddress)
     case dropOutbound(to: IPAddress)
+    /// Send on all held packets to peers that have an entry and a route now: our address changed, for all of them at once.
+    case releaseRouted
     /// Let the held packets of this pair of outer addresses in, after the changes before it.
     case releaseInbound(from: IPAddress, to: IPAddress)
     case dropInbound(from: IPAddress, to: IPAddress)

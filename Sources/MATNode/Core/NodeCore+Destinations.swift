@@ -27,7 +27,9 @@ extension NodeCore {
         if let peer = peers[hoa] {
             // A packet that was on its way to the TUN when the entry was made, or one that has no path at the moment and
             // stays held until there is one.
-            if peer.installedOutbound != nil { emit(.releaseOutbound(to: hoa.address)) } else { notePeerUse(hoa, now) }
+            let outbound = installedOutbound(of: peer)
+            if outbound != nil { emit(.releaseOutbound(to: hoa.address)) }
+            if !ownLocators.contains(where: { $0.moa == outbound?.own }) { notePeerUse(hoa, now) }
             return
         }
         guard destinations[hoa] == nil else { return }
@@ -37,7 +39,7 @@ extension NodeCore {
         }
         destinations[hoa] = Destination(started: now.monotonic)
         deadlines.set(.destination(hoa), at: now.monotonic + configuration.destinationHoldMax)
-        if let set = serverSets[hoa], set.expires > now.monotonic {
+        if let set = serverSet(of: hoa), set.expires > now.monotonic {
             continueResolving(hoa, now)
         } else {
             lookUp(hoa, for: .destination, now)
@@ -60,13 +62,14 @@ extension NodeCore {
 
     /// Sends (1) and (2) at once, as soon as there is an own record to enclose and an address to send from.
     mutating func continueResolving(_ hoa: HomeAddress, _ now: Now) {
-        guard var destination = destinations[hoa], !destination.isAsked, let set = serverSets[hoa], let own = home(for: hoa),
+        guard var destination = destinations[hoa], !destination.isAsked, let set = serverSet(of: hoa), let own = home(for: hoa),
             homes[own]?.mapping != nil, !desiredLocators(of: own).isEmpty
         else { return }
         destination.isAsked = true
         destinations[hoa] = destination
         start(.queryPeer(hoa), .maQuery, to: set.endpoints, now)
-        notifyServers(of: hoa, set, now)
+        // An IMS that takes no more at present does not keep the packets back; the peer is told later, or directly.
+        if !notifyServers(of: hoa, set, now) { destinations[hoa]?.isNotified = true }
     }
 
     /// The mapping is in force.
@@ -77,10 +80,12 @@ extension NodeCore {
     }
 
     /// The peer's IMS answered HA Notify with a code, or not at all (`nil`).
-    mutating func serverNotified(_ hoa: HomeAddress, _ code: ResponseCode?, _ text: String?, _ now: Now) {
+    mutating func serverNotified(_ hoa: HomeAddress, _ code: ResponseCode?, _ text: String?, lifetime: UInt32? = nil, _ now: Now) {
         if code == .ok {
-            peers[hoa]?.knowsUs = true
-            peers[hoa]?.notifyFailures = 0
+            noteKnowsUs(hoa)
+        } else if code == .tryLater {
+            serverPauses(hoa, lifetime: lifetime, now)
+            log(.debug, "the IMS of \(hoa) will take our HA Notify later\(text.map { " (\($0))" } ?? "")")
         } else {
             let reason = code.map { "\($0)\(text.map { " (\($0))" } ?? "")" } ?? text ?? "no answer"
             log(code == .authenticationFailed || code == .refused ? .warning : .info, "the IMS of \(hoa) did not take our HA Notify: \(reason)")
@@ -91,12 +96,12 @@ extension NodeCore {
         }
         guard code != .ok, let failures = peers[hoa]?.notifyFailures else { return }
         // What the peer does not learn from its IMS it can learn from us.
-        if !isUnderWay(.notifyPeer(hoa)) { tellPeer(hoa, now) }
-        // A server that was silent, overloaded or could not confirm us yet is asked again sooner than the next poll.
-        peers[hoa]?.notifyFailures = failures + 1
-        if code == nil || code == .tryLater || code == .upstreamFailed {
-            let pause = Duration.seconds(Int64(1) << Int64(min(failures + 1, 10)))
-            if pause < configuration.pollInterval { deadlines.set(.peer(hoa), at: now.monotonic + pause) }
+        if !knowsUs(hoa), !isUnderWay(.notifyPeer(hoa)) { tellPeer(hoa, now) }
+        // A server that was silent or could not confirm us yet is asked again sooner than the next poll.
+        peers[hoa]?.notifyFailures = failures == .max ? failures : failures + 1
+        if code == nil || code == .upstreamFailed {
+            let pause = Duration.seconds(Int64(1) << Int64(min(failures, 9) + 1))
+            if pause < configuration.pollInterval { peers.schedule(hoa, at: now.monotonic + pause) }
         }
     }
 
@@ -105,8 +110,9 @@ extension NodeCore {
         forget(hoa)
         counters.destinationsResolved += 1
         log(.debug, "packets to \(hoa) go on after \((now.monotonic - destination.started).millisecondsSaturated) ms")
+        if !knowsUs(hoa), !isUnderWay(.notifyServer(hoa)), !isUnderWay(.notifyPeer(hoa)) { tellPeer(hoa, now) }
         // The path was kept back with them. Without one they stay held until there is one.
-        if peers[hoa]?.installedOutbound != nil {
+        if let path = peers[hoa]?.installedPath, path != OwnPaths.none {
             flushChanges()
             emit(.releaseOutbound(to: hoa.address))
         } else {

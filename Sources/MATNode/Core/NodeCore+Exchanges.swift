@@ -19,7 +19,9 @@ extension NodeCore {
         if let triesMax { exchange.triesMax = triesMax }
         exchanges[sequence] = exchange
         exchangeByPurpose[purpose] = sequence
-        exchangeDue(sequence, now)
+        // Whoever starts many looks at the pace before; a single one goes, and counts.
+        if exchange.isPaced { pace.charge(now.monotonic) }
+        attempt(sequence, now)
     }
 
     mutating func cancel(_ purpose: Exchange.Purpose) {
@@ -30,8 +32,22 @@ extension NodeCore {
 
     func isUnderWay(_ purpose: Exchange.Purpose) -> Bool { exchangeByPurpose[purpose] != nil }
 
-    /// A try is due, or the last one has waited long enough.
+    /// A try is due, or the last one has waited long enough. Many may be due at the same time, which must not become a burst.
     mutating func exchangeDue(_ sequence: UInt32, _ now: Now) {
+        guard let exchange = exchanges[sequence] else { return }
+        if exchange.isPaced, !exchange.hasTurn {
+            let turn = pace.turn(now.monotonic)
+            if turn > now.monotonic {
+                exchanges[sequence]?.hasTurn = true
+                deadlines.set(.exchange(sequence), at: turn)
+                return
+            }
+        }
+        exchanges[sequence]?.hasTurn = false
+        attempt(sequence, now)
+    }
+
+    private mutating func attempt(_ sequence: UInt32, _ now: Now) {
         guard var exchange = exchanges[sequence] else { return }
         // Section 7: an IMS that has never answered gets two HA Notify, whatever else is asked of it.
         let triesMax = exchange.type == .haNotify && !exchange.targets.contains(where: { servers.hasAnswered($0.address) })
@@ -70,13 +86,11 @@ extension NodeCore {
             return
         }
         guard let message = message(of: exchange, to: target.address, from: own, now) else { return }
-        exchange.asked.insert(target)
+        if !exchange.asked.contains(target) { exchange.asked.append(target) }
         exchange.hadCookie = message.cookie.server != nil
         exchanges[sequence] = exchange
         counters.messagesSent += 1
-        // Kernel changes decided in the same breath go first: an answer may come at once.
-        flushChanges()
-        emit(.send(message.octets, from: own, to: target))
+        post(message.octets, from: own, to: target)
     }
 
     /// Repeats everything under way from the addresses that we have now: after a move the old source is no use.
@@ -85,6 +99,7 @@ extension NodeCore {
             guard var exchange = exchanges[sequence], exchange.source == nil else { continue }
             exchange.retransmission = Retransmission(type: exchange.type, now: now.monotonic)
             exchange.cookiesFollowed = 0
+            exchange.hasTurn = false
             exchanges[sequence] = exchange
             exchangeDue(sequence, now)
         }
@@ -111,7 +126,7 @@ extension NodeCore {
             // The answer is not wanted, only its cookie; the unpadded query gets just that.
             body = .maQuery(MAQuery(cookie: Cookie(client: cookie.client), hoa: hoa))
         case .queryPeer(let hoa):
-            let known = peers[hoa]?.mapping.certificate.id
+            let known = peers[hoa]?.record.key.id
             var query = MAQuery(cookie: cookie, hoa: hoa, certID: known, subscribe: Self.subscribeSeconds)
             // A first query is padded so that its answer fits at once (section 6).
             if cookie.server == nil { query.padding = Self.firstQueryPadding }
@@ -214,7 +229,7 @@ extension NodeCore {
             locatorAnswered(hoa, moa, answer.code, now)
         case (.haNotifyAck(let ack), .notifyServer(let peer)):
             complete(exchange)
-            serverNotified(peer, ack.code, ack.text, now)
+            serverNotified(peer, ack.code, ack.text, lifetime: ack.lifetime, now)
         case (.haAnswer(let answer), .identify(let moa)):
             complete(exchange)
             strangerAnswered(moa, answer, now)

@@ -21,6 +21,31 @@ extension NodeCore {
             let new = ownMoAs(ipv4: ipv4)
             if old != new { moved(ipv4: ipv4, from: old, to: new, gone: gone, now) }
         }
+        // An own address is no peer's locator.
+        reconsider(Set(before.map(\.moa.address)).symmetricDifference(ownLocators.map(\.moa.address)), now)
+        if Self.scopes(before) != Self.scopes(ownLocators) {
+            if peers.count <= Backlog.atOnceMax { reconsiderScope(now) } else { deadlines.set(.scope, at: now.monotonic) }
+        }
+    }
+
+    /// Looks again at the peers that own these addresses as their locators.
+    mutating func reconsider(_ addresses: Set<IPAddress>, _ now: Now) {
+        for address in addresses.sorted() {
+            if let owner = peers.owner(of: MobileAddress(address)) { applyPeer(owner, now) }
+        }
+    }
+
+    /// Whether there are own addresses of site scope, by family: only then peers' are used.
+    private static func scopes(_ locators: [OwnLocator]) -> [Bool] {
+        [true, false].map { ipv4 in locators.contains { $0.moa.isIPv4 == ipv4 && $0.moa.address.isSiteScope } }
+    }
+
+    /// Looks again at the peers with locators of site scope.
+    mutating func reconsiderScope(_ now: Now) {
+        let affected = peers.slots.compactMap { slot in
+            peers[slot].flatMap { peer in peer.locators.contains { $0.moa.address.isSiteScope } ? peer.hoa : nil }
+        }
+        for peer in affected { applyPeer(peer, now) }
     }
 
     /// Tells the kernel which addresses are ours to be reached at, and as whom.
@@ -37,8 +62,9 @@ extension NodeCore {
         let places = new.map(\.description).joined(separator: ", ")
         guard let first = new.first else {
             log(.warning, "\(hoa) has no usable address now; packets are held until there is one")
+            // Their entries stay: without a link to leave by, packets fall back into the agent's hands, and the next address
+            // takes all entries over in one step.
             homes[hoa]?.phase = .waiting
-            for peer in peers.keys where peer.isIPv4 == ipv4 { applyPeer(peer, now) }
             return
         }
         let isHandover = old.first != first && !(old.isEmpty && homes[hoa]?.registered == nil)
@@ -53,29 +79,10 @@ extension NodeCore {
         homes[hoa]?.failures = 0
         // Peers with a preference of their own switch when they know of an address, whether or not it is the first.
         if isHandover || hasPreferences && homes[hoa]?.registered != nil { homes[hoa]?.owesPeers = true }
-
-        // Without overlap nobody's traffic waits for anything: one step for all peers, before each is looked at.
-        if let left = old.first, left != first, !hasOverlap {
-            change(.moveOutbound(from: left, to: first))
-            flushChanges()
-            for peer in peers.keys where peers[peer]?.installedOutbound?.own == left {
-                peers[peer]?.installedOutbound?.own = first
-                peers[peer]?.switches += 1
-            }
-        }
-        // The kernel accepts at the new address before anyone is told of it.
-        let affected = peers.keys.filter { $0.isIPv4 == ipv4 }.sorted()
-        for peer in affected {
-            if isHandover {
-                peers[peer]?.knowsUs = false
-                peers[peer]?.notifyFailures = 0
-            }
-            if !hasOverlap || peers[peer]?.ownMoA.map(gone.contains) ?? true {
-                let own = preferredOwnMoA(for: peer) ?? first
-                peers[peer]?.ownMoA = own
-            }
-            applyPeer(peer, now)
-        }
+        if isHandover { homes[hoa]?.move &+= 1 }
+        // One step, whatever the number of peers, in one transaction with what we accept. Telling them is another matter.
+        movePaths(of: hoa, gone: gone, isWhole: !hasOverlap, now)
+        flushChanges()
         for exchange in exchanges.values where exchange.source.map({ gone.contains(MobileAddress($0)) }) ?? false { cancel(exchange.purpose) }
         if !hasOverlap { resendAll(now) }
         register(hoa, now)
@@ -84,8 +91,36 @@ extension NodeCore {
         let isCutShort = homes[hoa]?.owesPeers == true && gone.contains { ways.uplinks[$0]?.isDead != true }
         if isHandover && !hasOverlap || isCutShort { tellAtOnce(hoa, first, now) }
         flushChanges()
-        for peer in affected where peers[peer]?.installedOutbound != nil { emit(.releaseOutbound(to: peer.address)) }
+        if !peers.isEmpty { emit(.releaseRouted) }
         for destination in destinations.keys where destination.isIPv4 == ipv4 { continueResolving(destination, now) }
+    }
+
+    /// Lets peers' traffic leave from our first address: all of it, or just what left from addresses that are gone or dead. Peers for
+    /// whom something else was said, or was found to work, are looked at one by one.
+    private mutating func movePaths(of hoa: HomeAddress, gone: Set<MobileAddress>, isWhole: Bool, _ now: Now) {
+        let usable = desiredLocators(of: hoa)
+        guard let first = usable.first else { return }
+        let hasExceptions = hasPreferences || !ways.detours.isEmpty
+        var moved: Set<UInt8> = []
+        for moa in ownPaths.addresses(of: hoa).sorted() where moa != first {
+            guard gone.contains(moa) || !usable.contains(moa) || isWhole && !hasExceptions else { continue }
+            moved.formUnion(ownPaths.numbers(of: moa, hoa))
+            change(.moveOutbound(from: moa, to: first))
+            ownPaths.move(moa, to: first, of: hoa)
+        }
+        let entering = pathless.filter { home(for: $0) == hoa }
+        pathless.subtract(entering)
+        for peer in entering.sorted() { applyPeer(peer, now) }
+        guard hasExceptions else { return }
+        for slot in Array(peers.slots) {
+            guard let peer = peers[slot], home(for: peer.hoa) == hoa else { continue }
+            guard ways.detours[peer.hoa] != nil || isWhole || moved.contains(peer.path) else { continue }
+            if isWhole || moved.contains(peer.path), let own = preferredOwnMoA(for: peer.hoa), ownPaths[peer.path] != own {
+                let path = pathNumber(of: own, hoa)
+                peers[peer.hoa]?.path = path
+            }
+            applyPeer(peer.hoa, now)
+        }
     }
 
     /// Nothing works any more from the old address, so nothing is waited for: peers get a record from the new address at once,
@@ -98,8 +133,7 @@ extension NodeCore {
         }
         let willSignAgain = homes[hoa]?.phase != .updating
         homes[hoa]?.owesPeers = willSignAgain
-        tellPeers(hoa, now)
-        tellServers(hoa, now)
+        tell(hoa, [.tellPeer, .tellServer, .subscribe], now)
     }
 
     /// Our IMS holds our new record: peers and their IMSs can be told.
@@ -107,49 +141,21 @@ extension NodeCore {
         for destination in destinations.keys where destination.isIPv4 == hoa.isIPv4 { continueResolving(destination, now) }
         guard homes[hoa]?.owesPeers == true else { return }
         homes[hoa]?.owesPeers = false
-        tellPeers(hoa, now)
-        tellServers(hoa, now)
+        // What they have acked so far was another record.
+        homes[hoa]?.move &+= 1
+        tell(hoa, [.tellPeer, .tellServer, .subscribe], now)
     }
 
-    /// MA Notify directly to each peer; its ack lets that peer's traffic switch.
-    mutating func tellPeers(_ hoa: HomeAddress, _ now: Now) {
-        for peer in peers.keys.sorted() where peer.isIPv4 == hoa.isIPv4 { tellPeer(peer, now) }
-    }
-
-    /// MA Notify to where the peer is, or was last.
+    /// MA Notify to where the peer is, or was last; its ack lets its traffic switch.
     mutating func tellPeer(_ hoa: HomeAddress, _ now: Now) {
         guard let peer = peers[hoa] else { return }
-        guard let target = outboundLocator(of: peer) ?? peer.listed.first, !isOwn(target.address) else {
+        guard let target = outboundLocator(of: peer) ?? peer.locators.listed.first?.moa, !isOwn(target.address) else {
             switchPeer(hoa, now)
             return
         }
         // A peer that only a detour reaches is told by it.
         let source = ways.detours[hoa]?.own == nil ? nil : ownMoA(of: peer)?.address
         start(.notifyPeer(hoa), .maNotify, to: [Endpoint(signallingAddress(of: target, hoa), port: SignalPort.node)], source: source, triesMax: Retransmission.failoverTry, now)
-    }
-
-    /// HA Notify to each peer's IMS, and the subscription again from the new address, which also finds a peer that moved at
-    /// the same time.
-    private mutating func tellServers(_ hoa: HomeAddress, _ now: Now) {
-        for peer in peers.keys.sorted() where peer.isIPv4 == hoa.isIPv4 {
-            guard let servers = knownServers(of: peer, now) else {
-                lookUp(peer, for: .peer, now)
-                continue
-            }
-            notifyServers(of: peer, servers, now)
-            start(.queryPeer(peer), .maQuery, to: servers.endpoints, now)
-        }
-    }
-
-    /// HA Notify, from a locator that our record lists: an IMS_CN believes a notifier only at such a source (section 7 (3)).
-    mutating func notifyServers(of peer: HomeAddress, _ servers: ServerSet, _ now: Now) {
-        guard let own = home(for: peer), let source = desiredLocators(of: own).first else { return }
-        let targets = servers.endpoints.filter { $0.address.isIPv4 == source.isIPv4 }
-        guard !targets.isEmpty else {
-            serverNotified(peer, nil, "it has no \(source.isIPv4 ? "IPv4" : "IPv6") address", now)
-            return
-        }
-        start(.notifyServer(peer), .haNotify, to: targets, now)
     }
 
     /// A peer acked our record, refused it, or stayed silent (`nil`) for the three tries of section 7: in each case its
@@ -159,7 +165,7 @@ extension NodeCore {
         if let ack {
             switch ack.code {
             case .ok:
-                peers[hoa]?.knowsUs = true
+                noteKnowsUs(hoa)
             case .stale:
                 // Believed only with our own signature: anyone could name a sequence that nothing can go beyond.
                 if let own = home(for: hoa), let current = ack.current, current.record.hoa == own, let home = homes[own],
@@ -171,17 +177,35 @@ extension NodeCore {
                 log(.info, "peer \(hoa) did not take our record: \(ack.code)\(ack.text.map { " (\($0))" } ?? ""); it will learn it from our IMS")
             }
         } else {
-            log(.info, "peer \(hoa) did not ack our record; it will learn it from our IMS")
+            log(peers.count <= Self.peersLoggedMax ? .info : .debug, "peer \(hoa) did not ack our record; it will learn it from our IMS")
         }
         switchPeer(hoa, now)
     }
 
     /// Lets a peer's traffic leave from the preferred own address.
     mutating func switchPeer(_ hoa: HomeAddress, _ now: Now) {
-        guard let peer = peers[hoa], let first = preferredOwnMoA(for: hoa), peer.ownMoA != first else { return }
-        peers[hoa]?.ownMoA = first
+        guard let peer = peers[hoa], let own = home(for: hoa), let first = preferredOwnMoA(for: hoa), ownPaths[peer.path] != first else { return }
+        let path = pathNumber(of: first, own)
+        peers[hoa]?.path = path
         applyPeer(hoa, now)
-        log(.info, "traffic to \(hoa) leaves from \(first)")
+        log(peers.count <= Self.peersLoggedMax ? .info : .debug, "traffic to \(hoa) leaves from \(first)")
+    }
+
+    /// With more peers than this, what happens to each alone is no news for the log.
+    static let peersLoggedMax = 256
+
+    /// The number by which peers know an own address that their traffic leaves from.
+    mutating func pathNumber(of moa: MobileAddress, _ own: HomeAddress) -> UInt8 {
+        let peers = peers
+        return ownPaths.number(of: moa, own) {
+            Set(peers.slots.flatMap { slot in peers[slot].map { [$0.path, $0.installedPath] } ?? [] })
+        }
+    }
+
+    /// Where the kernel sends the peer's packets, and from where; `nil` if it has no entry.
+    func installedOutbound(of peer: Peer) -> MobilePair? {
+        guard let own = ownPaths[peer.installedPath], let target = peer.locators.first(where: { $0.roles.contains(.target) }) else { return nil }
+        return MobilePair(own: own, peer: target.moa)
     }
 
     /// Someone has a record of ours that is newer than ours: sign one beyond it.

@@ -6,7 +6,7 @@ extension NodeCore {
     /// Whether the address can be this peer's locator at all: what is checked before use. A conflicting locator is skipped.
     private func isAcceptable(_ moa: MobileAddress, of hoa: HomeAddress) -> Bool {
         guard moa.isIPv4 == hoa.isIPv4, !isOwn(moa.address), !infrastructure.contains(moa.address) else { return false }
-        if let owner = locatorOwners[moa], owner != hoa { return false }
+        if let owner = peers.owner(of: moa), owner != hoa { return false }
         if moa.address.isSiteScope, !ownLocators.contains(where: { $0.moa.address.isSiteScope && $0.moa.isIPv4 == moa.isIPv4 }) { return false }
         return true
     }
@@ -16,21 +16,28 @@ extension NodeCore {
     /// - Returns: what it gave up. Peers that had to skip these may use them as soon as the kernel has been told; see `yieldLocators`.
     mutating func claimLocators(of hoa: HomeAddress) -> Set<MobileAddress> {
         guard let peer = peers[hoa] else { return [] }
-        let listed = peer.listedAtAll
-        for moa in listed where locatorOwners[moa] == nil {
-            locatorOwners[moa] = hoa
-            peers[hoa]?.claimed.insert(moa)
+        for locator in peer.locators where !locator.roles.isDisjoint(with: [.listed, .earlier]) && !locator.roles.contains(.claimed) {
+            if peers.owner(of: locator.moa) == nil {
+                peers.claim(locator.moa, for: hoa)
+            } else if contested.count < Self.contestedMax || contested[locator.moa] != nil {
+                contested[locator.moa, default: []].insert(hoa)
+            }
         }
-        return releaseLocators(of: hoa, keeping: listed)
+        return releaseLocators(of: hoa, keepsListed: true)
     }
 
-    /// Gives up locators that are not among those listed.
-    mutating func releaseLocators(of hoa: HomeAddress, keeping listed: Set<MobileAddress>) -> Set<MobileAddress> {
-        let released = (peers[hoa]?.claimed ?? []).subtracting(listed)
+    /// Locators listed by several peers that are remembered. Beyond, a peer gets a locator that its owner has given up at its next change.
+    private static let contestedMax = 4096
+
+    /// Gives up the locators that are no longer listed, or all.
+    mutating func releaseLocators(of hoa: HomeAddress, keepsListed: Bool) -> Set<MobileAddress> {
+        var released: Set<MobileAddress> = []
+        for locator in peers[hoa]?.locators ?? PeerLocators() where locator.roles.contains(.claimed) {
+            if !keepsListed || locator.roles.isDisjoint(with: [.listed, .earlier]) { released.insert(locator.moa) }
+        }
         for moa in released {
-            locatorOwners[moa] = nil
-            peers[hoa]?.claimed.remove(moa)
-            peers[hoa]?.locators[moa] = nil
+            peers.release(moa, of: hoa)
+            peers[hoa]?.locators.update(moa) { $0.state = nil }
             deadlines.cancel(.locator(hoa, moa))
             cancel(.checkLocator(hoa, moa))
         }
@@ -40,15 +47,15 @@ extension NodeCore {
     /// Lets other peers use what one has given up. Only after that one's kernel entries were removed: the new owner's entry
     /// has the same key.
     mutating func yieldLocators(_ released: Set<MobileAddress>, of hoa: HomeAddress, _ now: Now) {
-        guard !released.isEmpty else { return }
-        for other in peers.values where other.hoa != hoa && other.listed.contains(where: released.contains) {
-            applyPeer(other.hoa, now)
+        guard !released.isEmpty, !contested.isEmpty else { return }
+        for moa in released.sorted() {
+            for other in contested.removeValue(forKey: moa)?.sorted() ?? [] where other != hoa { applyPeer(other, now) }
         }
     }
 
     /// All locators that packets of this peer may come from: those of its record and, while that is provisional, of the one before.
     func acceptedLocators(of peer: Peer) -> Set<MobileAddress> {
-        peer.listedAtAll.filter { isAcceptable($0, of: peer.hoa) }
+        Set(peer.locators.filter { !$0.roles.isDisjoint(with: [.listed, .earlier]) && isAcceptable($0.moa, of: peer.hoa) }.map(\.moa))
     }
 
     /// Where to send to: the first locator of the record that may be used.
@@ -59,17 +66,14 @@ extension NodeCore {
 
     /// Likewise, without regard to paths that were found dead.
     func usualLocator(of peer: Peer) -> MobileAddress? {
-        peer.listed.first { moa in
-            guard isAcceptable(moa, of: peer.hoa) else { return false }
-            return !(peer.locators[moa]?.isBlocked ?? false)
-        }
+        peer.locators.first { $0.roles.contains(.listed) && isAcceptable($0.moa, of: peer.hoa) && !$0.isBlocked }?.moa
     }
 
     /// Starts the check of a locator that is about to be used for the first time.
     mutating func checkOnFirstUse(_ moa: MobileAddress, of hoa: HomeAddress, _ now: Now) {
-        guard peers[hoa]?.locators[moa] == nil else { return }
+        guard let locator = peers[hoa]?.locators[moa], locator.state == nil else { return }
         let until = now.monotonic + LocatorState.unprovenUseMax
-        peers[hoa]?.locators[moa] = .checking(until: until)
+        peers[hoa]?.locators.update(moa) { $0.state = .checking(until: until) }
         deadlines.set(.locator(hoa, moa), at: until)
         checkLocator(moa, of: hoa, now)
     }
@@ -81,9 +85,7 @@ extension NodeCore {
     }
 
     /// Where the node that answers for a peer's locator listens.
-    func signallingAddress(of moa: MobileAddress, _ hoa: HomeAddress) -> IPAddress {
-        peers[hoa]?.mapping.record.signallingAddress(of: moa) ?? moa.address
-    }
+    func signallingAddress(of moa: MobileAddress, _ hoa: HomeAddress) -> IPAddress { peers[hoa]?.signallingAddress(of: moa) ?? moa.address }
 
     mutating func locatorAnswered(_ hoa: HomeAddress, _ moa: MobileAddress, _ code: ResponseCode?, _ now: Now) {
         guard peers[hoa] != nil else { return }
@@ -102,9 +104,9 @@ extension NodeCore {
     }
 
     mutating func prove(_ moa: MobileAddress, of hoa: HomeAddress, _ now: Now) {
-        guard peers[hoa] != nil, locatorOwners[moa] == hoa else { return }
+        guard peers[hoa] != nil, peers.owner(of: moa) == hoa else { return }
         let wasBlocked = peers[hoa]?.locators[moa]?.isBlocked ?? false
-        peers[hoa]?.locators[moa] = .proven(at: now.monotonic)
+        peers[hoa]?.locators.update(moa) { $0.state = .proven(at: now.monotonic) }
         deadlines.cancel(.locator(hoa, moa))
         guard wasBlocked else { return }
         log(.info, "\(moa) has proved that it is \(hoa) after all")
@@ -113,7 +115,7 @@ extension NodeCore {
 
     private mutating func block(_ moa: MobileAddress, of hoa: HomeAddress, _ now: Now) {
         if peers[hoa]?.locators[moa]?.isBlocked != true {
-            peers[hoa]?.locators[moa] = .blocked(until: now.monotonic + LocatorState.blockedTime, checks: 0)
+            peers[hoa]?.locators.update(moa) { $0.state = .blocked(until: now.monotonic + LocatorState.blockedTime, checks: 0) }
             deadlines.set(.locator(hoa, moa), at: now.monotonic + .seconds(1))
         }
         undoIfRefuted(hoa, now)
@@ -122,20 +124,20 @@ extension NodeCore {
 
     /// The time of an unproven locator, or of a blocked one, is up.
     mutating func locatorDue(_ hoa: HomeAddress, _ moa: MobileAddress, _ now: Now) {
-        switch peers[hoa]?.locators[moa] {
+        switch peers[hoa]?.locators[moa]?.state {
         case .checking?:
             guard !ownMoAs(ipv4: moa.isIPv4).isEmpty else {
                 // Without an address of our own nobody could be asked; the time counts anew when there is one.
-                peers[hoa]?.locators[moa] = nil
+                peers[hoa]?.locators.update(moa) { $0.state = nil }
                 return
             }
             log(.warning, "\(moa) did not prove within \(LocatorState.unprovenUseMax.components.seconds) s that it is \(hoa); it is not used for \(LocatorState.blockedTime.components.seconds) s")
             block(moa, of: hoa, now)
         case .blocked(let until, _)? where until <= now.monotonic:
-            peers[hoa]?.locators[moa] = nil
+            peers[hoa]?.locators.update(moa) { $0.state = nil }
             applyPeer(hoa, now)
         case .blocked(let until, let checks)?:
-            peers[hoa]?.locators[moa] = .blocked(until: until, checks: checks + 1)
+            peers[hoa]?.locators.update(moa) { $0.state = .blocked(until: until, checks: checks + 1) }
             let pause = min(LocatorState.recheckMax, .seconds(Int64(1) << Int64(min(checks + 1, 10))))
             deadlines.set(.locator(hoa, moa), at: min(until, now.monotonic + pause))
             checkLocator(moa, of: hoa, now)

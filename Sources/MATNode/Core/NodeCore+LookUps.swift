@@ -31,7 +31,7 @@ extension NodeCore {
     /// The IMSs of a peer as far as they are known; expired knowledge is used while the DNS is asked again, because right
     /// after a move the DNS may not be reachable yet.
     mutating func knownServers(of hoa: HomeAddress, _ now: Now) -> ServerSet? {
-        guard let set = serverSets[hoa] else { return nil }
+        guard let set = serverSet(of: hoa) else { return nil }
         if set.expires <= now.monotonic { lookUp(hoa, for: .refresh, now) }
         return set
     }

@@ -6,13 +6,26 @@ import MATSignal
 extension NodeCore {
     static let serverSetsMax = 8192
 
+    /// The IMSs of an HoA, as far as the DNS was asked; perhaps expired.
+    func serverSet(of hoa: HomeAddress) -> ServerSet? {
+        guard let peer = peers[hoa], let content = peerServers[peer.servers] else { return otherServers[hoa] }
+        return ServerSet(endpoints: content.endpoints, keys: content.keys, expires: peer.serversExpire.time)
+    }
+
     mutating func keepServers(_ set: ServerSet, of hoa: HomeAddress) {
-        if serverSets.count >= Self.serverSetsMax, serverSets[hoa] == nil {
-            // An HoA that nothing depends on any more goes first; whatever goes is only looked up again.
-            let victim = serverSets.keys.first { peers[$0] == nil && destinations[$0] == nil } ?? serverSets.keys.first
-            if let victim { serverSets[victim] = nil }
+        if let peer = peers[hoa] {
+            let number = peerServers.enter(ServerSets.Content(endpoints: set.endpoints, keys: set.keys))
+            peerServers.leave(peer.servers)
+            peers[hoa]?.servers = number
+            peers[hoa]?.serversExpire = CoarseTime(set.expires)
+            return
         }
-        serverSets[hoa] = set
+        if otherServers.count >= Self.serverSetsMax, otherServers[hoa] == nil {
+            // An HoA that nothing depends on any more goes first; whatever goes is only looked up again.
+            let victim = otherServers.keys.first { destinations[$0] == nil } ?? otherServers.keys.first
+            if let victim { otherServers[victim] = nil }
+        }
+        otherServers[hoa] = set
     }
 
     // MARK: Records
@@ -22,130 +35,121 @@ extension NodeCore {
     /// - Parameter isConfirmed: it came from the peer's IMS; otherwise it is provisional (section 7, "MA Notify").
     /// - Returns: whether the record is in force now.
     @discardableResult
-    mutating func adopt(_ mapping: CertifiedMapping, for hoa: HomeAddress, isConfirmed: Bool, _ now: Now) -> Bool {
+    mutating func adopt(_ offered: OfferedRecord, for hoa: HomeAddress, isConfirmed: Bool, _ now: Now) -> Bool {
         guard var peer = peers[hoa] else {
             guard peers.count < configuration.peersMax else {
                 log(.warning, "the IMT is full (\(configuration.peersMax) peers); \(hoa) is not entered")
                 return false
             }
-            var peer = Peer(mapping, hoa: hoa, now: now.monotonic)
-            if isConfirmed { peer.confirmed = mapping.version }
-            peers[hoa] = peer
-            clearPlain(mapping)
-            log(.notice, "peer \(hoa) is at \(Self.places(mapping, of: hoa))\(isConfirmed ? "" : " (not confirmed yet)")")
+            peers[hoa] = Peer(offered, hoa: hoa, isConfirmed: isConfirmed, now: now.monotonic)
+            if let servers = otherServers.removeValue(forKey: hoa) { keepServers(servers, of: hoa) }
+            if busiest.count < Self.busiestMax { busiest.append(hoa) }
+            clearPlain(offered.record)
+            let level: NodeLogLevel = peers.count <= Self.peersLoggedMax ? .notice : .debug
+            log(level, "peer \(hoa) is at \(Self.places(offered.record.moas(of: hoa)))\(isConfirmed ? "" : " (not confirmed yet)")")
             pollLater(hoa, now)
             applyPeer(hoa, now)
             return true
         }
         if isConfirmed { peer.refreshed = now.monotonic }
-        if mapping.version < peer.mapping.version {
+        if offered.version < peer.version {
             if isConfirmed, peer.isProvisional {
-                peer.contradictedSince = peer.contradictedSince ?? now.monotonic
-                // What the IMS has is the best to go back to.
-                if peer.earlier.map({ $0.version < mapping.version }) ?? true { peer.earlier = mapping }
+                peer.contradict(by: offered, now: now.monotonic)
                 peers[hoa] = peer
                 // Its update may be on the way; asked again soon, the IMS confirms the new record or refutes it.
-                deadlines.set(.peer(hoa), at: now.monotonic + .seconds(1))
+                peers.schedule(hoa, at: now.monotonic + .seconds(1))
                 undoIfRefuted(hoa, now)
-                if peers[hoa]?.mapping != mapping { applyPeer(hoa, now) }
+                if !(peers[hoa]?.holds(offered) ?? true) { applyPeer(hoa, now) }
             } else {
                 peers[hoa] = peer
             }
             return false
         }
-        if mapping.version == peer.mapping.version {
-            guard mapping == peer.mapping else { return false }
-            if isConfirmed {
-                peer.confirmed = mapping.version
-                peer.earlier = nil
-                peer.contradictedSince = nil
-            }
+        if offered.version == peer.version {
+            guard peer.holds(offered) else { return false }
+            let isNews = isConfirmed && peer.isProvisional
+            if isConfirmed { peer.confirm() }
             peers[hoa] = peer
-            applyPeer(hoa, now)
+            // A poll that finds nothing new costs the kernel's entries no look.
+            if isNews || installedOutbound(of: peer) == nil { applyPeer(hoa, now) }
             return true
         }
-        if isConfirmed {
-            peer.confirmed = mapping.version
-            peer.earlier = nil
-        } else if !peer.isProvisional {
-            peer.earlier = peer.mapping
-        }
-        peer.contradictedSince = nil
-        clearPlain(mapping)
-        let hasMoved = peer.mapping.record.locators.map(\.moa) != mapping.record.locators.map(\.moa)
-        peer.mapping = mapping
+        clearPlain(offered.record)
+        let hasMoved = peer.locators.listed.map(\.moa) != offered.record.moas(of: hoa)
+        peer.hold(offered, isConfirmed: isConfirmed)
         peers[hoa] = peer
-        if hasMoved { log(.notice, "peer \(hoa) is now at \(Self.places(mapping, of: hoa))\(isConfirmed ? "" : " (not confirmed yet)")") }
+        if hasMoved {
+            let level: NodeLogLevel = peers.count <= Self.peersLoggedMax ? .notice : .debug
+            log(level, "peer \(hoa) is now at \(Self.places(offered.record.moas(of: hoa)))\(isConfirmed ? "" : " (not confirmed yet)")")
+        }
         applyPeer(hoa, now)
         // It moved before it heard of our move: our MA Notify went to where it was.
-        if hasMoved, !peer.knowsUs, let own = home(for: hoa), homes[own]?.owesPeers == false { tellPeer(hoa, now) }
+        if hasMoved, !knowsUs(hoa), let own = home(for: hoa), homes[own]?.owesPeers == false { tellPeer(hoa, now) }
         return true
     }
 
-    private static func places(_ mapping: CertifiedMapping, of hoa: HomeAddress) -> String {
-        mapping.record.isWithdrawal ? "no place (it withdrew its mapping)" : mapping.record.moas(of: hoa).map(\.description).joined(separator: ", ")
+    private static func places(_ moas: [MobileAddress]) -> String {
+        moas.isEmpty ? "no place (it withdrew its mapping)" : moas.map(\.description).joined(separator: ", ")
     }
 
     /// Goes back to the earlier record, only if the locator check failed and the IMS has answered with an older record for 3 s.
     mutating func undoIfRefuted(_ hoa: HomeAddress, _ now: Now) {
-        guard let peer = peers[hoa], let earlier = peer.earlier, let since = peer.contradictedSince, now.monotonic - since >= .seconds(3) else { return }
-        let isUnreachable = peer.listed.allSatisfy { !(peer.locators[$0]?.isProven ?? false) }
-        if isUnreachable { undo(hoa, to: earlier, "its IMS has an older record and its new place does not answer", now) }
+        guard let peer = peers[hoa], peer.earlier != nil, let since = peer.contradictedSince, now.monotonic - since >= .seconds(3) else { return }
+        let isUnreachable = peer.locators.listed.allSatisfy { !$0.isProven }
+        if isUnreachable { undo(hoa, "its IMS has an older record and its new place does not answer", now) }
     }
 
-    mutating func undo(_ hoa: HomeAddress, to earlier: CertifiedMapping, _ reason: String, _ now: Now) {
-        guard var peer = peers[hoa] else { return }
-        log(.warning, "peer \(hoa): going back to \(Self.places(earlier, of: hoa)): \(reason)")
-        peer.mapping = earlier
-        peer.confirmed = earlier.version
-        peer.earlier = nil
-        peer.contradictedSince = nil
-        peers[hoa] = peer
+    /// Goes back to the earlier record, if there is one.
+    mutating func undo(_ hoa: HomeAddress, _ reason: String, _ now: Now) {
+        guard let earlier = peers[hoa]?.earlier else { return }
+        log(.warning, "peer \(hoa): going back to \(Self.places(earlier.places(of: hoa).map(\.moa))): \(reason)")
+        peers[hoa]?.undo()
         applyPeer(hoa, now)
     }
 
     // MARK: Answers of the peer's IMS
 
     mutating func peerAnswered(_ hoa: HomeAddress, _ answer: MAAnswer, _ now: Now) {
-        let isWanted = peers[hoa] != nil || destinations[hoa] != nil || strangers.values.contains { $0.candidate == hoa }
+        let isWanted = peers[hoa] != nil || destinations[hoa] != nil || candidates[hoa] != nil
         guard isWanted else { return }
         switch answer.code {
         case .ok:
-            guard let mapping = answer.mapping, let certificate = answer.certificate ?? peers[hoa]?.mapping.certificate else {
+            let offered = answer.mapping.flatMap { mapping in
+                answer.certificate.map { OfferedRecord(mapping, under: $0) } ?? peers[hoa].map { OfferedRecord(mapping, underKnownOf: $0) }
+            }
+            guard let offered else {
                 peerRefused(hoa, "the answer of its IMS has no mapping or no certificate", now)
                 return
             }
-            let certified = CertifiedMapping(mapping: mapping, certificate: certificate)
-            if certified != peers[hoa]?.mapping {
-                guard let set = serverSets[hoa] else { return }
+            if !(peers[hoa]?.holds(offered) ?? false) {
+                guard let set = serverSet(of: hoa) else { return }
                 do throws(VerificationFailure) {
-                    try certified.verify(asked: hoa, keys: set.keys, now: now)
+                    try offered.verify(asked: hoa, keys: set.keys, now: now)
                 } catch {
                     counters.recordsRefused += 1
                     peerRefused(hoa, "the record that its IMS gave is not believed: \(error)", now)
                     return
                 }
             }
-            guard peers[hoa] != nil || destinations[hoa] != nil || strangers.contains(where: { $1.candidate == hoa && certified.record.hoa(at: $0) == hoa }) else {
+            guard peers[hoa] != nil || destinations[hoa] != nil || candidates[hoa]?.contains(where: { offered.record.hoa(at: $0) == hoa }) ?? false else {
                 strangersAreNot(hoa, now)
                 return
             }
-            adopt(certified, for: hoa, isConfirmed: true, now)
-            if let seconds = answer.subscribe { peers[hoa]?.subscribedUntil = now.monotonic + .seconds(Int64(min(seconds, Self.subscribeSeconds))) }
+            adopt(offered, for: hoa, isConfirmed: true, now)
             destinationAnswered(hoa, now)
-            releaseKnownStrangers(now)
-            settleStrangers(now)
+            releaseKnownStrangers(of: hoa, now)
+            settleStrangers(askedFor: hoa, now)
         case .notFound:
             strangersAreNot(hoa, now)
             if let peer = peers[hoa] {
                 // Nothing removes an active peer, but what was only provisional is refuted.
-                if peer.isProvisional, let earlier = peer.earlier { undo(hoa, to: earlier, "its IMS knows no mapping", now) }
+                if peer.isProvisional { undo(hoa, "its IMS knows no mapping", now) }
             } else if destinations[hoa] != nil {
                 destinationIsPlain(hoa, .seconds(Int64(min(300, answer.lifetime ?? 5))), now)
             }
-            settleStrangers(now)
+            settleStrangers(askedFor: hoa, now)
         case .authenticationFailed:
-            if let peer = peers[hoa], peer.isProvisional, let earlier = peer.earlier { undo(hoa, to: earlier, "its IMS refuses it", now) }
+            if let peer = peers[hoa], peer.isProvisional { undo(hoa, "its IMS refuses it", now) }
             peerRefused(hoa, "its IMS answers \(answer.code)\(answer.text.map { " (\($0))" } ?? "")", now)
         default:
             peerRefused(hoa, "its IMS answers \(answer.code)\(answer.text.map { " (\($0))" } ?? "")", now)
@@ -165,28 +169,34 @@ extension NodeCore {
             log(.info, "no IMS of peer \(hoa) answers; what is known stays in force")
             undoIfRefuted(hoa, now)
             // A record that waits for its confirmation does not wait for the next poll.
-            if peers[hoa]?.isProvisional == true { deadlines.set(.peer(hoa), at: now.monotonic + min(configuration.pollInterval, .seconds(2))) }
+            if peers[hoa]?.isProvisional == true { peers.schedule(hoa, at: now.monotonic + min(configuration.pollInterval, .seconds(2))) }
         }
-        settleStrangers(now)
+        settleStrangers(askedFor: hoa, now)
     }
 
     mutating func peerLookedUp(_ hoa: HomeAddress, _ result: ServerLookup, _ now: Now) {
         guard peers[hoa] != nil, case .found(let set) = result else { return }
         start(.queryPeer(hoa), .maQuery, to: set.endpoints, now)
-        if peers[hoa]?.knowsUs == false { notifyServers(of: hoa, set, now) }
+        if !knowsUs(hoa) { notifyServers(of: hoa, set, now) }
     }
 
     // MARK: Polling
 
-    /// The next poll: in the configured time, and before the record expires if that is sooner.
+    /// The next poll: in the configured time, or as soon as all peers can be polled in turn, and before the record expires if that is
+    /// sooner. With so many peers that they must wait, one without packets lately waits twice as long.
     private mutating func pollLater(_ hoa: HomeAddress, _ now: Now) {
         var interval = configuration.pollInterval
-        if let record = peers[hoa]?.mapping.record, record.expires > now.wallMilliseconds {
+        let turns = Duration.seconds(peers.count / max(1, configuration.pollsPerSecond))
+        if turns > interval {
+            let isQuiet = peers[hoa].map { now.monotonic - $0.lastTraffic > turns } ?? false
+            interval = isQuiet ? turns * 2 : turns
+        }
+        if let record = peers[hoa]?.record, record.expires > now.wallMilliseconds {
             let left = Duration.milliseconds(Int64(clamping: record.expires - now.wallMilliseconds))
             interval = min(interval, max(left - Self.pollMargin, Self.pollMin))
         }
         if let peer = peers[hoa], peer.contradictedSince != nil { interval = min(interval, .seconds(1)) }
-        deadlines.set(.peer(hoa), at: now.monotonic + interval)
+        peers.schedule(hoa, at: now.monotonic + interval)
     }
 
     /// How long before a record expires its IMS is asked for the next.
@@ -196,6 +206,16 @@ extension NodeCore {
     /// The peer's poll is due: forget it if it is unused, otherwise ask its IMS and check its locator again.
     mutating func peerDue(_ hoa: HomeAddress, _ now: Now) {
         guard let peer = peers[hoa] else { return }
+        if !peer.hasPollTurn {
+            // Polls are a safety net: they also let what is more urgent go first.
+            let turn = max(pollPace.turn(now.monotonic), pace.turn(now.monotonic))
+            if turn > now.monotonic {
+                peers[hoa]?.hasPollTurn = true
+                peers.schedule(hoa, at: turn)
+                return
+            }
+        }
+        peers[hoa]?.hasPollTurn = false
         guard now.monotonic - peer.lastTraffic < configuration.peerIdleMax else {
             log(.info, "peer \(hoa) is forgotten: no packet for \(configuration.peerIdleMax.components.seconds) s")
             removePeer(hoa, now)
@@ -206,7 +226,7 @@ extension NodeCore {
         if !isUnderWay(.queryPeer(hoa)) { query(hoa, now) }
         if let target = outboundLocator(of: peer) { checkLocator(target, of: hoa, now) }
         // A peer that nobody could tell of us takes our packets for a stranger's.
-        if !peer.knowsUs, !isUnderWay(.notifyServer(hoa)), let own = home(for: hoa), homes[own]?.owesPeers == false, let set = knownServers(of: hoa, now) {
+        if !knowsUs(hoa), peer.duties.isEmpty, !isUnderWay(.notifyServer(hoa)), let own = home(for: hoa), homes[own]?.owesPeers == false, let set = knownServers(of: hoa, now) {
             notifyServers(of: hoa, set, now)
         }
     }
@@ -228,36 +248,47 @@ extension NodeCore {
         let released = claimLocators(of: hoa)
         guard var peer = peers[hoa] else { return }
         let ownMoAs = desiredLocators(of: own)
-        if peer.ownMoA.map({ !ownMoAs.contains($0) }) ?? true { peer.ownMoA = preferredOwnMoA(for: hoa) }
+        if ownMoAs.isEmpty {
+            if peer.path == OwnPaths.none { pathless.insert(hoa) }
+        } else if ownPaths[peer.path].map({ !ownMoAs.contains($0) }) ?? true, let first = preferredOwnMoA(for: hoa) {
+            peer.path = pathNumber(of: first, own)
+        }
         pruneDetour(of: peer)
-
-        let inbound = acceptedLocators(of: peer)
+        let accepted = acceptedLocators(of: peer)
         let target = outboundLocator(of: peer)
-        var outbound = target.flatMap { target in ownMoA(of: peer).map { MobilePair(own: $0, peer: target) } }
+        let before = installedOutbound(of: peer)
+        let ownMoA = ownMoA(of: peer)
+        var outbound = target.flatMap { target in ownMoA.map { MobilePair(own: $0, peer: target) } }
         // Packets that are held until its IMS knows of us must not be overtaken by later ones.
-        if destinations[hoa] != nil, peer.installedOutbound == nil { outbound = nil }
+        if destinations[hoa] != nil, before == nil { outbound = nil }
 
         let pair = HomePair(own: own, peer: hoa)
         // Accept first, send after, take away last: within one transaction it is all one, but routes are not part of it.
-        for moa in inbound.subtracting(peer.installedInbound).sorted() { change(.setInbound(peer: moa, pair)) }
-        if let outbound, outbound != peer.installedOutbound {
+        let installed = Set(peer.locators.filter { $0.roles.contains(.accepted) }.map(\.moa))
+        for moa in accepted.subtracting(installed).sorted() { change(.setInbound(peer: moa, pair)) }
+        if let outbound, outbound != before {
             change(.setOutbound(pair, outbound))
             staleOutbound.remove(pair)
-            if peer.installedOutbound != nil { peer.switches += 1 }
-        } else if outbound == nil, peer.installedOutbound != nil {
+            if before != nil { peer.switches &+= 1 }
+        } else if outbound == nil, before != nil {
             change(.removeOutbound(pair))
         }
         // Gone with it what an earlier run left of this peer at places where it no longer is.
-        let stale = staleInbound.removeValue(forKey: pair) ?? []
-        for moa in peer.installedInbound.union(stale).subtracting(inbound).sorted() { change(.removeInbound(peer: moa, own: own)) }
-        let hasNewPath = outbound != nil && peer.installedOutbound == nil
-        peer.installedInbound = inbound
-        peer.installedOutbound = outbound
+        let stale = staleInbound.isEmpty ? [] : staleInbound.removeValue(forKey: pair) ?? []
+        for moa in installed.union(stale).subtracting(accepted).sorted() { change(.removeInbound(peer: moa, own: own)) }
+        peer.locators.assign(.accepted) { accepted.contains($0.moa) }
+        peer.locators.assign(.target) { $0.moa == outbound?.peer }
+        peer.locators.prune()
+        let path = outbound.map { $0.own == ownPaths[peer.path] ? peer.path : pathNumber(of: $0.own, own) } ?? OwnPaths.none
+        // What the number counts for all its peers counts from now on.
+        peer.switches = peer.switches &+ ownPaths.moves(peer.installedPath) &- ownPaths.moves(path)
+        peer.installedPath = path
         peers[hoa] = peer
 
-        if let target, peer.ownMoA != nil { checkOnFirstUse(target, of: hoa, now) }
+        if let target, ownPaths[peer.path] != nil, !ownMoAs.isEmpty { checkOnFirstUse(target, of: hoa, now) }
         yieldLocators(released, of: hoa, now)
-        if hasNewPath {
+        releaseKnownStrangers(of: hoa, now)
+        if outbound != nil, before == nil {
             flushChanges()
             emit(.releaseOutbound(to: hoa.address))
         }
@@ -265,18 +296,19 @@ extension NodeCore {
 
     mutating func removePeer(_ hoa: HomeAddress, _ now: Now) {
         guard let peer = peers[hoa], let own = home(for: hoa) else { return }
-        if peer.installedOutbound != nil { change(.removeOutbound(HomePair(own: own, peer: hoa))) }
-        for moa in peer.installedInbound { change(.removeInbound(peer: moa, own: own)) }
-        for moa in peer.locators.keys {
-            deadlines.cancel(.locator(hoa, moa))
-            cancel(.checkLocator(hoa, moa))
+        if installedOutbound(of: peer) != nil { change(.removeOutbound(HomePair(own: own, peer: hoa))) }
+        for locator in peer.locators {
+            if locator.roles.contains(.accepted) { change(.removeInbound(peer: locator.moa, own: own)) }
+            deadlines.cancel(.locator(hoa, locator.moa))
+            cancel(.checkLocator(hoa, locator.moa))
         }
-        let released = releaseLocators(of: hoa, keeping: [])
+        let released = releaseLocators(of: hoa, keepsListed: false)
+        peerServers.leave(peer.servers)
+        pathless.remove(hoa)
         peers[hoa] = nil
         forgetPaths(of: hoa)
         yieldLocators(released, of: hoa, now)
         for purpose in [Exchange.Purpose.queryPeer(hoa), .notifyServer(hoa), .notifyPeer(hoa)] { cancel(purpose) }
-        deadlines.cancel(.peer(hoa))
     }
 
     // MARK: Adoption after a restart
@@ -289,9 +321,20 @@ extension NodeCore {
         log(.notice, "\(outbound.count) outbound and \(inbound.count) inbound entries of an earlier run go on working while their peers are asked for")
         staleOutbound = Set(outbound.keys)
         for (arrival, peer) in inbound { staleInbound[HomePair(own: arrival.own, peer: peer), default: []].insert(arrival.peer) }
+        adopting = Set(outbound.keys.map(\.peer)).union(inbound.values).filter { home(for: $0) != nil }.sorted(by: >)
         deadlines.set(.adoption, at: now.monotonic + Self.adoptionMax)
-        for peer in Set(outbound.keys.map(\.peer)).union(inbound.values) where home(for: peer) != nil { resolve(peer, now) }
+        goOnAdopting(now)
     }
+
+    /// Asks for the next peers of an earlier run, as many as can be under way at a time. Their minute begins when all have been asked for.
+    mutating func goOnAdopting(_ now: Now) {
+        guard !adopting.isEmpty else { return }
+        while destinations.count < Self.adoptingAtOnceMax, pace.isOpen(now.monotonic), let peer = adopting.popLast() { resolve(peer, now) }
+        deadlines.set(.adoption, at: now.monotonic + Self.adoptionMax)
+        if !adopting.isEmpty { deadlines.set(.adopting, at: max(pace.opens(now.monotonic), now.monotonic + .milliseconds(20))) }
+    }
+
+    private static let adoptingAtOnceMax = 512
 
     /// What nobody claimed by now belongs to no peer of ours.
     mutating func adoptionDue() {

@@ -240,6 +240,6 @@ extension NodeCore {
         homes[hoa] = home
         deadlines.set(.registration(hoa), at: now.monotonic + home.pause)
         // Peers can believe the record without our IMS; the IMSs follow when it is through.
-        if home.owesPeers, home.mapping != nil { tellPeers(hoa, now) }
+        if home.owesPeers, home.mapping != nil { tell(hoa, .tellPeer, now) }
     }
 }

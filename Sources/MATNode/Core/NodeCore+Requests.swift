@@ -4,7 +4,7 @@ import MATSignal
 
 /// A record that is believed only after the DNS has given its keys.
 struct PendingRecord: Hashable, Sendable {
-    let mapping: CertifiedMapping
+    let record: OfferedRecord
     /// Whom it is wanted for: its HoA or, of a network's record, one address behind it.
     let hoa: HomeAddress
     /// The stranger for whom our IMS named it; it is entered only after its own IMS confirmed it.
@@ -59,8 +59,7 @@ extension NodeCore {
 
     private mutating func reply(_ message: SignalMessage, from local: IPAddress, to source: Endpoint) {
         counters.messagesSent += 1
-        flushChanges()
-        emit(.send(message.octets, from: local, to: source))
+        post(message.octets, from: local, to: source)
     }
 
     mutating func refuse(_ rejection: SignalDatagram.Rejection, from source: Endpoint, to local: IPAddress, _ now: Now) {
@@ -76,16 +75,16 @@ extension NodeCore {
     /// looked at for itself.
     private mutating func take(_ notify: MANotify, _ ack: PendingAck, _ now: Now) {
         let record = notify.record.mapping.record
-        let known = record.isNetwork ? Set(peers.keys).union(destinations.keys).filter { record.prefix.contains($0.address) } : []
-        guard !known.isEmpty else {
+        guard record.isNetwork else {
             take(notify, for: record.hoa, ack, now)
             return
         }
+        let known = Set(peers.slots.compactMap { peers[$0]?.hoa }).union(destinations.keys).filter { record.prefix.contains($0.address) }
         var ack = ack
-        for hoa in known.sorted() {
+        for hoa in known.isEmpty ? [record.hoa] : known.sorted() {
             take(notify, for: hoa, ack, now)
             ack.isSilent = true
-            ack.isVerified = ack.isVerified || peers[hoa]?.mapping.mapping == notify.record.mapping
+            ack.isVerified = ack.isVerified || peers[hoa]?.mapping == notify.record.mapping
         }
     }
 
@@ -97,36 +96,36 @@ extension NodeCore {
             acknowledge(ack, .refused, named, text: "not a peer of this node", now)
             return
         }
-        let certificate: Certificate
+        let record: OfferedRecord
         switch notify.record.certificate {
         case .whole(let whole):
-            certificate = whole
+            record = OfferedRecord(notify.record.mapping, under: whole)
         case .id(let id):
-            guard let known = peers[hoa]?.mapping.certificate, known.id == id else {
+            guard let known = peers[hoa], known.record.key.id == id else {
                 acknowledge(ack, .authenticationFailed, named, text: "unknown CERT-ID", now)
                 return
             }
-            certificate = known
+            record = OfferedRecord(notify.record.mapping, underKnownOf: known)
         }
-        let mapping = CertifiedMapping(mapping: notify.record.mapping, certificate: certificate)
-        if let current = peers[hoa]?.mapping {
-            if mapping == current {
+        let current = peers[hoa]
+        if let current {
+            if current.holds(record) {
                 // The IMS's own copy confirms a provisional record (section 7).
-                if hasCookie, comesFromServer(of: hoa, source) { adopt(mapping, for: hoa, isConfirmed: true, now) }
+                if hasCookie, comesFromServer(of: hoa, source) { adopt(record, for: hoa, isConfirmed: true, now) }
                 proveBySource(hoa, source, hasCookie, now)
                 acknowledge(ack, .ok, named, now)
                 return
             }
-            if mapping.version <= current.version {
+            if record.version <= current.version {
                 acknowledge(ack, .stale, named, current: current.mapping, now)
                 return
             }
         }
         do throws(VerificationFailure) {
-            try mapping.checkTimesAndNames(asked: hoa, now: now)
-            try checkNotExpired(mapping.record, now)
+            try record.checkTimesAndNames(asked: hoa, now: now)
+            try checkNotExpired(record.record, now)
         } catch {
-            refuseRecord(mapping, ack, error, now)
+            refuseRecord(record, ack, error, now)
             return
         }
         // Signatures last, and within a budget: for one without cookie a small common one, with cookie one a source.
@@ -134,12 +133,12 @@ extension NodeCore {
             acknowledge(ack, hasCookie ? .tryLater : .cookieRequired, named, now)
             return
         }
-        if let current = peers[hoa]?.mapping, current.certificate == certificate {
-            takeVerified(mapping, for: hoa, ack, keys: nil, now)
-        } else if let set = serverSets[hoa], set.expires > now.monotonic {
-            takeVerified(mapping, for: hoa, ack, keys: set.keys, now)
+        if let current, record.isUnderKnown(of: current) {
+            takeVerified(record, for: hoa, ack, keys: nil, now)
+        } else if let set = serverSet(of: hoa), set.expires > now.monotonic {
+            takeVerified(record, for: hoa, ack, keys: set.keys, now)
         } else if hasCookie {
-            lookUp(hoa, for: .record(PendingRecord(mapping: mapping, hoa: hoa, stranger: nil, ack: ack)), now)
+            lookUp(hoa, for: .record(PendingRecord(record: record, hoa: hoa, stranger: nil, ack: ack)), now)
         } else {
             // A look-up for someone who has not shown that he is where he says is more than section 6 allows.
             acknowledge(ack, .cookieRequired, named, now)
@@ -166,63 +165,63 @@ extension NodeCore {
     }
 
     /// - Parameter keys: `nil` if the certificate is believed already.
-    private mutating func takeVerified(_ mapping: CertifiedMapping, for hoa: HomeAddress, _ ack: PendingAck?, keys: [PublicKey]?, _ now: Now) {
+    private mutating func takeVerified(_ record: OfferedRecord, for hoa: HomeAddress, _ ack: PendingAck?, keys: [PublicKey]?, _ now: Now) {
         do throws(VerificationFailure) {
             if let keys {
-                try mapping.verify(asked: hoa, keys: keys, now: now)
+                try record.verify(asked: hoa, keys: keys, now: now)
             } else if ack?.isVerified != true {
-                try mapping.verifySignature()
+                try record.verifySignature()
             }
         } catch {
-            refuseRecord(mapping, ack, error, now)
+            refuseRecord(record, ack, error, now)
             return
         }
         let hasCookie = ack?.hasCookie ?? false
         let isNew = peers[hoa] == nil
         let isConfirmed = hasCookie && (ack.map { comesFromServer(of: hoa, $0.source) } ?? false)
-        adopt(mapping, for: hoa, isConfirmed: isConfirmed, now)
+        adopt(record, for: hoa, isConfirmed: isConfirmed, now)
         if let ack {
             proveBySource(hoa, ack.source, hasCookie, now)
-            acknowledge(ack, .ok, mapping.hoa, now)
+            acknowledge(ack, .ok, record.hoa, now)
         }
         // The peer's IMS is the truth, and we want its pushes (paper (7)).
         if !isConfirmed || isNew, !isUnderWay(.queryPeer(hoa)) { query(hoa, now) }
         if destinations[hoa] != nil { destinationAnswered(hoa, now) }
-        releaseKnownStrangers(now)
+        releaseKnownStrangers(of: hoa, now)
     }
 
-    private mutating func refuseRecord(_ mapping: CertifiedMapping, _ ack: PendingAck?, _ error: VerificationFailure, _ now: Now) {
+    private mutating func refuseRecord(_ record: OfferedRecord, _ ack: PendingAck?, _ error: VerificationFailure, _ now: Now) {
         counters.recordsRefused += 1
-        log(.warning, "a record of \(mapping.hoa)\(ack.map { " from \($0.source)" } ?? "") is refused: \(error)")
-        if let ack { acknowledge(ack, .authenticationFailed, mapping.hoa, text: error.reason, now) }
+        log(.warning, "a record of \(record.hoa)\(ack.map { " from \($0.source)" } ?? "") is refused: \(error)")
+        if let ack { acknowledge(ack, .authenticationFailed, record.hoa, text: error.reason, now) }
     }
 
     /// The DNS answered about a record that waited for it.
     mutating func recordLookedUp(_ pending: PendingRecord, _ result: ServerLookup, _ now: Now) {
-        let mapping = pending.mapping
+        let record = pending.record
         guard case .found(let set) = result else {
-            log(.info, "a record of \(mapping.hoa) can't be checked: the DNS gives no IMS for it")
-            if let ack = pending.ack { acknowledge(ack, .authenticationFailed, mapping.hoa, text: "no key in the DNS", now) }
+            log(.info, "a record of \(record.hoa) can't be checked: the DNS gives no IMS for it")
+            if let ack = pending.ack { acknowledge(ack, .authenticationFailed, record.hoa, text: "no key in the DNS", now) }
             return
         }
         guard pending.stranger != nil else {
-            takeVerified(mapping, for: pending.hoa, pending.ack, keys: set.keys, now)
+            takeVerified(record, for: pending.hoa, pending.ack, keys: set.keys, now)
             return
         }
         // For a stranger: what our IMS remembers is a hint; only the HoA's own IMS's answer is entered.
-        if peers[pending.hoa] != nil { releaseKnownStrangers(now) }
+        releaseKnownStrangers(of: pending.hoa, now)
         if !isUnderWay(.queryPeer(pending.hoa)) { start(.queryPeer(pending.hoa), .maQuery, to: set.endpoints, now) }
     }
 
     /// Whether the source is an IMS of the HoA.
     private func comesFromServer(of hoa: HomeAddress, _ source: Endpoint) -> Bool {
-        serverSets[hoa]?.endpoints.contains(source) ?? false
+        serverSet(of: hoa)?.endpoints.contains(source) ?? false
     }
 
     /// Section 6: a MA Notify from a locator that carries our own valid cookie proves that locator.
     private mutating func proveBySource(_ hoa: HomeAddress, _ source: Endpoint, _ hasCookie: Bool, _ now: Now) {
         guard hasCookie, source.port == SignalPort.node, let peer = peers[hoa] else { return }
-        for moa in peer.listed where peer.mapping.record.signallingAddress(of: moa) == source.address { prove(moa, of: hoa, now) }
+        for locator in peer.locators.listed where peer.signallingAddress(of: locator.moa) == source.address { prove(locator.moa, of: hoa, now) }
     }
 
     private mutating func acknowledge(

@@ -13,7 +13,9 @@ struct Stranger: Sendable {
     /// A packet of it would be answered with a reset if it passed as plain.
     var mayBeReset: Bool
     /// The HoA that our IMS says it is; to be confirmed by that HoA's IMS.
-    var candidate: HomeAddress?
+    fileprivate(set) var candidate: HomeAddress?
+    /// Peers whose IMSs' answers its fate waits for: one of them may have moved there.
+    fileprivate(set) var suspects: [HomeAddress] = []
     /// Our IMS knows no HoA for it.
     var isNotFound = false
     /// For how long that may be remembered.
@@ -25,9 +27,51 @@ struct Stranger: Sendable {
 extension NodeCore {
     /// Active peers asked at a stranger's packet: one of them may have moved.
     static let peersAskedMax = 8
+    /// Peers among which those are chosen: the busiest, if there are many.
+    static let busiestMax = 64
+
+    /// Keeps those with the most packets.
+    static func keepBusiest(_ busy: inout [(packets: UInt64, hoa: HomeAddress)], _ peer: (packets: UInt64, hoa: HomeAddress)) {
+        guard busy.count >= busiestMax else {
+            busy.append(peer)
+            return
+        }
+        guard let least = busy.indices.min(by: { busy[$0].packets < busy[$1].packets }), busy[least].packets < peer.packets else { return }
+        busy[least] = peer
+    }
+
+    /// The peers that may have moved to a stranger's address, the likeliest first.
+    private func suspects(for moa: MobileAddress, _ now: Now) -> [HomeAddress] {
+        let some = peers.count <= Self.busiestMax ? peers.slots.compactMap { peers[$0] } : busiest.compactMap { peers[$0] }
+        return some.filter { $0.hoa.isIPv4 == moa.isIPv4 && now.monotonic - $0.refreshed > .seconds(1) }
+            .sorted { ($1.lastTraffic, $0.hoa) < ($0.lastTraffic, $1.hoa) }.prefix(Self.peersAskedMax).map(\.hoa)
+    }
+
+    /// Forgets a stranger, and what was noted of it elsewhere.
+    @discardableResult
+    private mutating func removeStranger(_ moa: MobileAddress) -> Stranger? {
+        guard let stranger = strangers.removeValue(forKey: moa) else { return nil }
+        setCandidate(nil, from: stranger.candidate, moa)
+        for suspect in stranger.suspects {
+            suspicions[suspect]?.remove(moa)
+            if suspicions[suspect]?.isEmpty ?? false { suspicions[suspect] = nil }
+        }
+        deadlines.cancel(.stranger(moa))
+        cancel(.identify(moa))
+        return stranger
+    }
+
+    private mutating func setCandidate(_ new: HomeAddress?, from old: HomeAddress?, _ moa: MobileAddress) {
+        if let old {
+            candidates[old]?.remove(moa)
+            if candidates[old]?.isEmpty ?? false { candidates[old] = nil }
+        }
+        if let new { candidates[new, default: []].insert(moa) }
+        strangers[moa]?.candidate = new
+    }
 
     mutating func identify(_ moa: MobileAddress, at own: IPAddress, _ opensConnection: Bool, _ isSegment: Bool, _ now: Now) {
-        if let owner = locatorOwners[moa], let peer = peers[owner], peer.installedInbound.contains(moa) {
+        if let owner = peers.owner(of: moa), let peer = peers[owner], peer.locators.has(moa, .accepted) {
             letIn(moa, at: own, of: peer)
             return
         }
@@ -63,8 +107,12 @@ extension NodeCore {
         }
         let targets = set.endpoints.filter { $0.address.isIPv4 == source.isIPv4 }
         start(.identify(moa), .haQuery, to: targets.isEmpty ? set.endpoints : targets, source: targets.isEmpty ? nil : source.address, now)
-        let suspects = peers.values.filter { $0.hoa.isIPv4 == moa.isIPv4 && now.monotonic - $0.refreshed > .seconds(1) && !isUnderWay(.queryPeer($0.hoa)) }
-        for peer in suspects.sorted(by: { $0.lastTraffic > $1.lastTraffic }).prefix(Self.peersAskedMax) { query(peer.hoa, now) }
+        let suspects = suspects(for: moa, now)
+        strangers[moa]?.suspects = suspects
+        for peer in suspects {
+            suspicions[peer, default: []].insert(moa)
+            if !isUnderWay(.queryPeer(peer)) { query(peer, now) }
+        }
     }
 
     /// Our IMS answered HA Query, or not (`nil`).
@@ -76,10 +124,10 @@ extension NodeCore {
                 log(.warning, "our IMS named an HoA for \(moa) whose record does not list it")
                 return
             }
-            strangers[moa]?.candidate = hoa
+            setCandidate(hoa, from: strangers[moa]?.candidate, moa)
             // Its own wait is over; what follows has a bound of its own.
             deadlines.set(.stranger(moa), at: now.monotonic + configuration.strangerHoldMax)
-            lookUp(hoa, for: .record(PendingRecord(mapping: CertifiedMapping(mapping: mapping, certificate: certificate), hoa: hoa, stranger: moa, ack: nil)), now)
+            lookUp(hoa, for: .record(PendingRecord(record: OfferedRecord(mapping, under: certificate), hoa: hoa, stranger: moa, ack: nil)), now)
         case .notFound?:
             strangers[moa]?.isNotFound = true
             strangers[moa]?.plainFor = .seconds(Int64(min(5, answer?.lifetime ?? 5)))
@@ -103,7 +151,7 @@ extension NodeCore {
         let end = stranger.started + configuration.movedPeerWaitMax
         if now.monotonic < end {
             deadlines.set(.stranger(moa), at: end)
-        } else if mayBeMovedPeer(moa, stranger) || isAskingPeers(like: moa) {
+        } else if mayBeMovedPeer(moa, stranger) || isAskingPeers(stranger) {
             deadlines.set(.stranger(moa), at: stranger.started + configuration.strangerHoldMax)
         } else {
             strangerIsPlain(moa, stranger.plainFor, now)
@@ -112,12 +160,10 @@ extension NodeCore {
 
     /// Entries of an earlier run tell of peers too, who are being asked for.
     private func hasPeers(like moa: MobileAddress) -> Bool {
-        peers.keys.contains { $0.isIPv4 == moa.isIPv4 } || !staleOutbound.isEmpty || !staleInbound.isEmpty
+        peers.count(isIPv4: moa.isIPv4) > 0 || !staleOutbound.isEmpty || !staleInbound.isEmpty
     }
 
-    private func isAskingPeers(like moa: MobileAddress) -> Bool {
-        peers.keys.contains { $0.isIPv4 == moa.isIPv4 && isUnderWay(.queryPeer($0)) }
-    }
+    private func isAskingPeers(_ stranger: Stranger) -> Bool { stranger.suspects.contains { isUnderWay(.queryPeer($0)) } }
 
     /// A segment of a connection that no socket here has, while there are peers of this run or an earlier: rather one of theirs than a plain host's, whose
     /// connection would have a socket. Passing it would reset a mapped flow, dropping it costs a plain one nothing.
@@ -127,24 +173,22 @@ extension NodeCore {
 
     /// The HoA that our IMS named for some strangers is not theirs: its own IMS says so.
     mutating func strangersAreNot(_ hoa: HomeAddress, _ now: Now) {
-        for moa in strangers.keys.sorted() where strangers[moa]?.candidate == hoa {
+        for moa in candidates[hoa]?.sorted() ?? [] {
             log(.info, "our IMS took \(moa) for \(hoa), whose own IMS does not list it")
-            strangers[moa]?.candidate = nil
+            setCandidate(nil, from: hoa, moa)
             strangers[moa]?.isNotFound = true
             settleNotFound(moa, now)
         }
     }
 
     /// A question to a peer's IMS has had its answer or its end.
-    mutating func settleStrangers(_ now: Now) {
-        for moa in strangers.keys.sorted() { settleNotFound(moa, now) }
+    mutating func settleStrangers(askedFor hoa: HomeAddress, _ now: Now) {
+        for moa in suspicions[hoa]?.sorted() ?? [] { settleNotFound(moa, now) }
     }
 
     /// Lets packets from it in untranslated, and remembers that for a moment.
     mutating func strangerIsPlain(_ moa: MobileAddress, _ lifetime: Duration, _ now: Now) {
-        guard let stranger = strangers.removeValue(forKey: moa) else { return }
-        deadlines.cancel(.stranger(moa))
-        cancel(.identify(moa))
+        guard let stranger = removeStranger(moa) else { return }
         counters.strangersPlain += 1
         plainSources[moa] = now.monotonic + lifetime
         change(.setPlain(moa.address, lifetime: max(lifetime, .seconds(1))))
@@ -153,29 +197,27 @@ extension NodeCore {
         prunePlainSources(now)
     }
 
-    /// Lets in the packets of strangers that have become known as peers' locators, and clears remembered not-founds.
-    mutating func releaseKnownStrangers(_ now: Now) {
-        for (moa, stranger) in strangers.sorted(by: { $0.key < $1.key }) {
-            guard let owner = locatorOwners[moa], let peer = peers[owner], peer.installedInbound.contains(moa) else { continue }
-            strangers[moa] = nil
-            deadlines.cancel(.stranger(moa))
-            cancel(.identify(moa))
+    /// Lets in the packets of strangers that have become known as this peer's locators.
+    mutating func releaseKnownStrangers(of hoa: HomeAddress, _ now: Now) {
+        guard !strangers.isEmpty, let peer = peers[hoa] else { return }
+        for locator in peer.locators where locator.roles.isSuperset(of: [.claimed, .accepted]) {
+            guard let stranger = removeStranger(locator.moa) else { continue }
             counters.strangersIdentified += 1
             flushChanges()
-            for own in stranger.owns.sorted() { letIn(moa, at: own, of: peer) }
+            for own in stranger.owns.sorted() { letIn(locator.moa, at: own, of: peer) }
         }
     }
 
     /// Lets in what a peer sent to an own address, if that address is still ours: without an entry for the pair it would come in
     /// untranslated, and be answered by a reset.
     private mutating func letIn(_ moa: MobileAddress, at own: IPAddress, of peer: Peer) {
-        let isEntered = peer.installedInbound.contains(moa) && isReachable(at: own)
+        let isEntered = peer.locators.has(moa, .accepted) && isReachable(at: own)
         emit(isEntered ? .releaseInbound(from: moa.address, to: own) : .dropInbound(from: moa.address, to: own))
     }
 
     /// A record that lists a MoA clears a remembered not found (section 7).
-    mutating func clearPlain(_ mapping: CertifiedMapping) {
-        let listed = mapping.record.isNetwork ? plainSources.keys.filter(mapping.record.lists) : mapping.record.locators.map(\.moa)
+    mutating func clearPlain(_ record: MappingRecord) {
+        let listed = record.isNetwork ? plainSources.keys.filter(record.lists) : record.locators.map(\.moa)
         for moa in listed where plainSources.removeValue(forKey: moa) != nil { change(.removePlain(moa.address)) }
     }
 
@@ -206,8 +248,7 @@ extension NodeCore {
         if stranger.opensConnection, stranger.candidate == nil {
             for own in stranger.owns.sorted() { emit(.releaseOpeners(from: moa.address, to: own)) }
         }
-        strangers[moa] = nil
-        cancel(.identify(moa))
+        removeStranger(moa)
         log(.info, "whose \(moa) is could not be found out; its packets are dropped unanswered")
         for own in stranger.owns.sorted() { emit(.dropInbound(from: moa.address, to: own)) }
     }

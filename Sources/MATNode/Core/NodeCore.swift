@@ -18,12 +18,19 @@ public struct NodeCore {
         case exchange(UInt32)
         case registration(HomeAddress)
         case proofs(HomeAddress)
-        case peer(HomeAddress)
         case locator(HomeAddress, MobileAddress)
         case destination(HomeAddress)
         case stranger(MobileAddress)
         case lookUp(HomeAddress)
         case adoption
+        /// Asking for the peers of an earlier run goes on.
+        case adopting
+        /// Telling peers of a move goes on.
+        case backlog
+        /// An IMS takes HA Notifies again.
+        case server(IPAddress)
+        /// Peers whose locators may or may not be used since our own scope changed.
+        case scope
         case paths
     }
 
@@ -44,19 +51,31 @@ public struct NodeCore {
     /// Gateways and resolvers: never a peer's locator.
     var infrastructure: Set<IPAddress> = []
 
-    var peers: [HomeAddress: Peer] = [:]
-    /// Which peer uses a locator.
-    var locatorOwners: [MobileAddress: HomeAddress] = [:]
+    var peers = PeerTable()
+    /// The own addresses that peers' traffic leaves from.
+    var ownPaths = OwnPaths()
+    /// Peers that were entered while there was no own address.
+    var pathless: Set<HomeAddress> = []
+    /// Locators that other peers than their owner list too: who may use one when the owner gives it up.
+    var contested: [MobileAddress: Set<HomeAddress>] = [:]
+    /// Peers with the most packets lately: the ones to ask first when someone may have moved.
+    var busiest: [HomeAddress] = []
     var destinations: [HomeAddress: Destination] = [:]
     var strangers: [MobileAddress: Stranger] = [:]
     var strangerQueries: RateLimit
     /// Sources remembered as plain, and until when: a record that lists one clears it.
     var plainSources: [MobileAddress: MonotonicTime] = [:]
-    /// IMSs of HoAs that are or were of interest.
-    var serverSets: [HomeAddress: ServerSet] = [:]
+    /// Strangers by the HoA that our IMS says they are, and by the peers whose IMSs were asked because of them.
+    var candidates: [HomeAddress: Set<MobileAddress>] = [:]
+    var suspicions: [HomeAddress: Set<MobileAddress>] = [:]
+    /// IMSs of peers, and of other HoAs that are or were of interest.
+    var peerServers = ServerSets()
+    var otherServers: [HomeAddress: ServerSet] = [:]
     /// Kernel entries of an earlier run that no peer of this run stands behind yet.
     var staleOutbound: Set<HomePair> = []
     var staleInbound: [HomePair: Set<MobileAddress>] = [:]
+    /// Peers of an earlier run that are still to be asked for.
+    var adopting: [HomeAddress] = []
     /// The kernel's own MoAs, each with the HoA that packets to it are for.
     var installedOwn: [MobileAddress: HomeAddress] = [:]
     /// Who waits for the DNS to answer about an HoA.
@@ -66,6 +85,11 @@ public struct NodeCore {
     var exchanges: [UInt32: Exchange] = [:]
     var exchangeByPurpose: [Exchange.Purpose: UInt32] = [:]
     var deadlines = DeadlineQueue<Deadline>()
+    /// What goes to peers and their IMSs, all in all; see `Backlog`.
+    var pace: Pace
+    var pollPace: Pace
+    var backlog = Backlog()
+    var serverQueues: [IPAddress: ServerQueue] = [:]
     var uncookiedChecks: RateLimit
     var sourceChecks: [IPAddress: RateLimit] = [:]
     /// Answers to malformed requests.
@@ -74,6 +98,19 @@ public struct NodeCore {
 
     private var actions: [NodeAction] = []
     private var changes: [IMTChange] = []
+    /// Datagrams among the actions that have room for more messages.
+    private var openDatagrams: [DatagramWay: OpenDatagram] = [:]
+
+    private struct DatagramWay: Hashable {
+        let own: IPAddress
+        let target: Endpoint
+    }
+
+    private struct OpenDatagram {
+        let action: Int
+        var messages: Int
+        var octets: Int
+    }
 
     /// - Returns: `nil` if a secret has not 16 octets.
     public init?(_ configuration: NodeCoreConfiguration, random: any RandomNumberGenerator) {
@@ -86,6 +123,8 @@ public struct NodeCore {
         ways = PathKnowledge(configuration.paths)
         servers = ServerTable(entriesMax: configuration.serversMax)
         strangerQueries = RateLimit(perSecond: configuration.strangerQueriesPerSecond)
+        pace = Pace(perSecond: configuration.messagesPerSecond, burst: configuration.messagesBurst)
+        pollPace = Pace(perSecond: configuration.pollsPerSecond, burst: configuration.pollsPerSecond)
         uncookiedChecks = RateLimit(perSecond: configuration.uncookiedChecksPerSecond)
         for identity in configuration.homes { homes[identity.hoa] = Home(identity) }
     }
@@ -94,11 +133,11 @@ public struct NodeCore {
 
     /// The machine's addresses, or which of them work, changed.
     public mutating func linksChanged(_ locators: [OwnLocator], infrastructure: Set<IPAddress>, now: Now) -> [NodeAction] {
-        let isSame = self.infrastructure == infrastructure
+        let changed = self.infrastructure.symmetricDifference(infrastructure)
         self.infrastructure = infrastructure
         adopt(locators, now)
         // A gateway or resolver is no peer's locator, and what is none any more may be one.
-        if !isSame { for peer in peers.keys.sorted() { applyPeer(peer, now) } }
+        reconsider(changed, now)
         runPaths(now)
         return takeActions()
     }
@@ -160,33 +199,51 @@ public struct NodeCore {
     }
 
     /// Packets counted so far with each peer, both directions. Told now and then; it keeps used peers alive.
-    public mutating func traffic(_ packets: [HomeAddress: UInt64], now: Now) -> [NodeAction] {
-        for (hoa, count) in packets where peers[hoa] != nil && peers[hoa]?.packets != count {
+    public mutating func traffic(_ packets: some Sequence<(key: HomeAddress, value: UInt64)>, now: Now) -> [NodeAction] {
+        var busy: [(packets: UInt64, hoa: HomeAddress)] = []
+        var used: [HomeAddress] = []
+        for (hoa, count) in packets {
+            guard let before = peers[hoa]?.packets, before != count else { continue }
             peers[hoa]?.packets = count
             peers[hoa]?.lastTraffic = now.monotonic
-            notePeerUse(hoa, now)
+            used.append(hoa)
+            Self.keepBusiest(&busy, (count &- before, hoa))
         }
+        if !busy.isEmpty { busiest = busy.map(\.hoa) }
+        // More than these are not watched anyway.
+        for hoa in used.count <= configuration.paths.pathsMax ? used : busiest { notePeerUse(hoa, now) }
         runPaths(now)
         return takeActions()
     }
 
     /// When `timerFired` wants to be called next.
     public var nextDeadline: MonotonicTime? {
-        mutating get { deadlines.next }
+        mutating get {
+            guard let peer = peers.nextDue else { return deadlines.next }
+            return min(peer, deadlines.next ?? peer)
+        }
     }
 
     public mutating func timerFired(now: Now) -> [NodeAction] {
-        while let deadline = deadlines.takeDue(now.monotonic) {
+        while true {
+            if let due = peers.nextDue, due <= deadlines.next ?? due, let hoa = peers.takeDue(now.monotonic) {
+                peerDue(hoa, now)
+                continue
+            }
+            guard let deadline = deadlines.takeDue(now.monotonic) else { break }
             switch deadline {
             case .exchange(let sequence): exchangeDue(sequence, now)
             case .registration(let hoa): register(hoa, now)
             case .proofs(let hoa): proofsDue(hoa, now)
-            case .peer(let hoa): peerDue(hoa, now)
             case .locator(let hoa, let moa): locatorDue(hoa, moa, now)
             case .destination(let hoa): destinationDue(hoa, now)
             case .stranger(let moa): strangerDue(moa, now)
             case .lookUp(let hoa): lookUp(hoa, now)
             case .adoption: adoptionDue()
+            case .adopting: goOnAdopting(now)
+            case .backlog: workOff(now)
+            case .server(let server): serverDue(server, now)
+            case .scope: reconsiderScope(now)
             case .paths: pathsDue(now)
             }
         }
@@ -214,6 +271,28 @@ public struct NodeCore {
         guard !changes.isEmpty else { return }
         actions.append(.changeIMT(changes))
         changes = []
+        // An answer to what goes earlier could come before the change.
+        openDatagrams = [:]
+    }
+
+    /// Sends a message. Several to one place in the same breath share a datagram (section 1). Kernel changes decided in that breath go
+    /// first: an answer may come at once.
+    mutating func post(_ octets: [UInt8], from own: IPAddress, to target: Endpoint) {
+        flushChanges()
+        let way = DatagramWay(own: own, target: target)
+        if let open = openDatagrams[way], open.messages < SignalDatagram.messagesMax, open.octets + octets.count <= SignalDatagram.octetsMax,
+            case .send(var datagram, _, _) = actions[open.action]
+        {
+            // Taken out for the moment, so that appending does not copy.
+            actions[open.action] = .send([], from: own, to: target)
+            datagram += octets
+            actions[open.action] = .send(datagram, from: own, to: target)
+            openDatagrams[way]?.messages += 1
+            openDatagrams[way]?.octets += octets.count
+        } else {
+            openDatagrams[way] = OpenDatagram(action: actions.count, messages: 1, octets: octets.count)
+            emit(.send(octets, from: own, to: target))
+        }
     }
 
     mutating func log(_ level: NodeLogLevel, _ text: String) { actions.append(.log(level, text)) }
@@ -223,6 +302,7 @@ public struct NodeCore {
 
     private mutating func takeActions() -> [NodeAction] {
         flushChanges()
+        openDatagrams = [:]
         defer { actions = [] }
         return actions
     }
@@ -287,4 +367,25 @@ public struct NodeCounters: Hashable, Sendable {
     public var destinationsPlain: UInt64 = 0
 
     public init() {}
+
+    static func + (a: NodeCounters, b: NodeCounters) -> NodeCounters {
+        var sum = a
+        sum.handovers &+= b.handovers
+        sum.uplinkFailures &+= b.uplinkFailures
+        sum.detours &+= b.detours
+        sum.probesSent &+= b.probesSent
+        sum.registrations &+= b.registrations
+        sum.messagesSent &+= b.messagesSent
+        sum.messagesReceived &+= b.messagesReceived
+        sum.retransmissions &+= b.retransmissions
+        sum.malformedDropped &+= b.malformedDropped
+        sum.unmatchedDropped &+= b.unmatchedDropped
+        sum.draftsDropped &+= b.draftsDropped
+        sum.recordsRefused &+= b.recordsRefused
+        sum.strangersIdentified &+= b.strangersIdentified
+        sum.strangersPlain &+= b.strangersPlain
+        sum.destinationsResolved &+= b.destinationsResolved
+        sum.destinationsPlain &+= b.destinationsPlain
+        return sum
+    }
 }

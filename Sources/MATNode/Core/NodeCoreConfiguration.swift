@@ -7,6 +7,8 @@ public struct HomeIdentity: Sendable {
     public var certificate: Certificate
     /// The highest sequence that was signed before, from the state directory; 0 if none is known.
     public var lastSequence: UInt64
+    /// Which own addresses it may have, if a node has several HoAs of a family; empty: any.
+    var use: [LocatorAssignment.Use] = []
 
     public init(hoa: HomeAddress, key: SigningKey, certificate: Certificate, lastSequence: UInt64 = 0) {
         self.hoa = hoa
@@ -18,7 +20,7 @@ public struct HomeIdentity: Sendable {
 
 /// What the core is told at start. Every table that the network can make grow has its bound here.
 public struct NodeCoreConfiguration: Sendable {
-    /// At most one HoA of each family.
+    /// For a `NodeCore` at most one HoA of each family; `NodeCores` takes any number.
     public var homes: [HomeIdentity]
     /// Interfaces in order of preference; others follow in the order the system lists them.
     public var preferredInterfaces: [String] = []
@@ -44,6 +46,12 @@ public struct NodeCoreConfiguration: Sendable {
     public var destinationHoldMax: Duration = .seconds(10)
     /// How long further locators may delay a registration while they are being proven.
     public var proofWaitMax: Duration = .milliseconds(400)
+    /// Messages a second to peers and their IMSs, requests and their repetitions together, on average; and how many may go at once. A
+    /// node with 100,000 peers has told all of them after a handover in 50 s, with 6 Mbit/s.
+    public var messagesPerSecond = 2000
+    public var messagesBurst = 256
+    /// Peers polled a second: with many peers each is polled less often than `pollInterval` says.
+    public var pollsPerSecond = 400
     public var peersMax = 100_000
     public var strangersMax = 4096
     public var destinationsMax = 4096

@@ -40,6 +40,8 @@ public struct NodeStatus: Hashable, Sendable {
         public var packets: UInt64
     }
 
+    /// A person can't read more, and a program has no use for them all.
+    public static let peersMax = 1000
     /// An own address as a way out.
     public struct UplinkState: Hashable, Sendable {
         /// One word: sound, dead, returning, flapping.
@@ -59,13 +61,17 @@ public struct NodeStatus: Hashable, Sendable {
     public var uplinks: [UplinkState]
     public var pathsWatched: Int
     public var chosenInterface: String?
+    /// At most `peersMax`: those with the latest traffic.
     public var peers: [PeerState]
+    public var peersCount: Int
     public var resolving: Int
     public var strangers: Int
     public var counters: NodeCounters
 }
 
 extension NodeCore {
+    public var peersCount: Int { peers.count }
+
     public func status(now: Now) -> NodeStatus {
         let registrations = homes.values.sorted { $0.hoa < $1.hoa }.map { home in
             NodeStatus.Registration(
@@ -74,18 +80,27 @@ extension NodeCore {
                 expiresIn: home.registered.flatMap { _ in home.mapping }.map { .milliseconds(Int64(clamping: $0.record.expires) - Int64(clamping: now.wallMilliseconds)) },
                 certificateNotAfter: home.certificate.notAfter, sequence: home.lastSequence, problem: home.problem)
         }
-        let states = peers.values.sorted { $0.hoa < $1.hoa }.compactMap { peer -> NodeStatus.PeerState? in
+        let states = statePeers().compactMap { peer -> NodeStatus.PeerState? in
             guard let own = home(for: peer.hoa) else { return nil }
-            let target = peer.installedOutbound?.peer
+            let outbound = installedOutbound(of: peer)
+            let target = outbound?.peer
             return NodeStatus.PeerState(
-                hoa: peer.hoa, ownHoA: own, moa: target, ownMoA: peer.installedOutbound?.own, locators: peer.listed,
-                isProvisional: peer.isProvisional, isProven: target.flatMap { peer.locators[$0]?.isProven } ?? false, age: now.monotonic - peer.since,
-                refreshedAgo: now.monotonic - peer.refreshed, switches: peer.switches,
+                hoa: peer.hoa, ownHoA: own, moa: target, ownMoA: outbound?.own, locators: peer.locators.listed.map(\.moa),
+                isProvisional: peer.isProvisional, isProven: target.flatMap { peer.locators[$0]?.isProven } ?? false, age: max(.zero, now.monotonic - peer.since),
+                refreshedAgo: max(.zero, now.monotonic - peer.refreshed), switches: Int(peer.switches &+ ownPaths.moves(peer.installedPath)),
                 detouredFor: ways.detours[peer.hoa].flatMap { $0.isTaken ? now.monotonic - $0.since : nil }, chosenInterface: ways.chosen[peer.hoa], packets: peer.packets)
         }
         return NodeStatus(
-            registrations: registrations, locators: ownLocators, uplinks: ownLocators.map { uplinkState($0.moa, now) }, pathsWatched: ways.monitor.paths.count, chosenInterface: chosenInterface, peers: states, resolving: destinations.count,
-            strangers: strangers.count, counters: counters)
+            registrations: registrations, locators: ownLocators, uplinks: ownLocators.map { uplinkState($0.moa, now) }, pathsWatched: ways.monitor.paths.count,
+            chosenInterface: chosenInterface, peers: states, peersCount: peers.count, resolving: destinations.count, strangers: strangers.count, counters: counters)
+    }
+
+    /// All peers in order, or those with the latest traffic if they are too many to tell of each.
+    private func statePeers() -> [Peer] {
+        guard peers.count > NodeStatus.peersMax else { return peers.slots.compactMap { peers[$0] }.sorted { $0.hoa < $1.hoa } }
+        var latest = peers.slots.compactMap { slot in peers[slot].map { (traffic: $0.lastTraffic, slot: slot) } }
+        latest.sort { $0.traffic > $1.traffic }
+        return latest.prefix(NodeStatus.peersMax).compactMap { peers[$0.slot] }.sorted { $0.hoa < $1.hoa }
     }
 
     private func uplinkState(_ moa: MobileAddress, _ now: Now) -> NodeStatus.UplinkState {

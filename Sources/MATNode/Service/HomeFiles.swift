@@ -25,7 +25,9 @@ enum HomeFiles {
                 throw NodeServiceError(
                     "\(home.certificatePath) certifies another key than \(home.keyPath) holds; enrol this node again with the public key that `mat keygen --show` prints")
             }
-            identities.append(HomeIdentity(hoa: home.hoa, key: key, certificate: certificate, lastSequence: state?.sequence(of: home.hoa) ?? 0))
+            var identity = HomeIdentity(hoa: home.hoa, key: key, certificate: certificate, lastSequence: state?.sequence(of: home.hoa) ?? 0)
+            identity.use = home.use
+            identities.append(identity)
         }
         return identities
     }

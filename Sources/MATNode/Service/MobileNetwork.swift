@@ -13,18 +13,19 @@ extension NodeConfiguration {
     func places(of usable: [LocalAddress]) -> [LocalAddress] {
         var places: [LocalAddress] = []
         for address in usable {
-            guard let home = networks.first(where: { $0.hoa.isIPv4 == address.address.isIPv4 }) else {
-                places.append(address)
-                continue
-            }
+            let family = homes.filter { $0.hoa.isIPv4 == address.address.isIPv4 }
+            // No home of a family: its addresses serve for asking servers.
+            if family.isEmpty || family.contains(where: { $0.prefix.length == 128 }) { places.append(address) }
             // An interface with several addresses has one MoPre all the same.
-            guard let prefix = home.mobilePrefixes[address.interface],
-                !places.contains(where: { $0.address == prefix.address && $0.interface == address.interface })
-            else { continue }
-            var place = address
-            place.address = prefix.address
-            place.prefixLength = prefix.isIPv4 ? 32 : 128
-            places.append(place)
+            for home in family {
+                guard let prefix = home.mobilePrefixes[address.interface],
+                    !places.contains(where: { $0.address == prefix.address && $0.interface == address.interface })
+                else { continue }
+                var place = address
+                place.address = prefix.address
+                place.prefixLength = prefix.isIPv4 ? 32 : 128
+                places.append(place)
+            }
         }
         return places
     }

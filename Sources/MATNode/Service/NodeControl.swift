@@ -8,10 +8,8 @@ extension NodeService {
     func answer(_ request: ControlRequest) -> ControlResponse {
         switch request.command {
         case "status":
-            count()
             return .ok(status(SystemClock.now()))
         case "peers":
-            count()
             return .ok(peers(SystemClock.now()))
         case "handover":
             return handover(request.arguments["interface"]?.string, peer: request.arguments["peer"]?.string)
@@ -36,6 +34,8 @@ extension NodeService {
     }
 
     private func status(_ now: Now) -> JSONValue {
+        let counted = readCounters()
+        tell(counted)
         let status = core.status(now: now)
         return .object([
             "uptimeSeconds": .number((now.monotonic - started).components.seconds),
@@ -44,7 +44,8 @@ extension NodeService {
             "locators": .array(zip(status.locators, status.uplinks).map { locator($0, $1) }),
             "pathsWatched": .number(status.pathsWatched),
             "chosenInterface": status.chosenInterface.map(JSONValue.string) ?? .null,
-            "peers": .array(status.peers.map { peer($0) }),
+            "peers": .array(status.peers.map { peer($0, counted) }),
+            "peersCount": .number(status.peersCount),
             "resolving": .number(status.resolving),
             "unknownSources": .number(status.strangers),
             "repairs": .number(repairs),
@@ -53,7 +54,10 @@ extension NodeService {
     }
 
     private func peers(_ now: Now) -> JSONValue {
-        .object(["peers": .array(core.status(now: now).peers.map { peer($0) })])
+        let counted = readCounters()
+        tell(counted)
+        let status = core.status(now: now)
+        return .object(["peers": .array(status.peers.map { peer($0, counted) }), "peersCount": .number(status.peersCount)])
     }
 
     private func registration(_ home: NodeStatus.Registration) -> JSONValue {
@@ -83,8 +87,8 @@ extension NodeService {
         ])
     }
 
-    private func peer(_ peer: NodeStatus.PeerState) -> JSONValue {
-        let counted = peerCounters[HomePair(own: peer.ownHoA, peer: peer.hoa)] ?? PeerCounters()
+    private func peer(_ peer: NodeStatus.PeerState, _ counters: [HomePair: PeerCounters]) -> JSONValue {
+        let counted = counters[HomePair(own: peer.ownHoA, peer: peer.hoa)] ?? PeerCounters()
         let interface = core.ownLocators.first { $0.moa == peer.ownMoA }?.interface
         return .object([
             "home": .text(peer.hoa),

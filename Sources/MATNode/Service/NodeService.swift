@@ -7,11 +7,14 @@ import MATSignal
 /// The shell around `NodeCore`: sockets, kernel, DNS, timers and files. It decides nothing; it tells the core what happened
 /// and does what the core says.
 public final class NodeService {
-    /// How often the kernel's packet counts are read: which peers are in use decides whose paths are watched, so every second. With
-    /// many peers the reading costs more than it tells, and is the rarer: a ten-thousandth of a second per entry, 10 s at most.
-    private static let countIntervalMin: Duration = .seconds(1)
-    private static let countIntervalMax: Duration = .seconds(10)
-    private static let countIntervalPerPeer: Duration = .microseconds(100)
+    /// How often the kernel's packet counts are read at most: which peers are in use decides whose paths are watched.
+    private static let countInterval: Duration = .seconds(1)
+    /// How much longer than a reading took it must be to the next: one half per cent of the time is spent on it, however many peers there are.
+    private static let countRest = 200
+    /// The longest that is still of use to tell idle peers.
+    private static let countIntervalMax: Duration = .seconds(300)
+    /// While there are no peers.
+    private static let idleInterval: Duration = .seconds(10)
     /// How long a packet may wait and still be of use: a TCP segment is sent again long before.
     private static let heldAgeMax: Duration = .seconds(10)
 
@@ -19,7 +22,7 @@ public final class NodeService {
     let loop: EventLoop
     let logger: Logger
     let started = SystemClock.now().monotonic
-    private(set) var core: NodeCore
+    private(set) var core: NodeCores
     private let kernel: IMTKernel
     private let resolver: Resolver
     private let lookup: IMSLookup
@@ -27,15 +30,20 @@ public final class NodeService {
     private var socket: UDPSocket?
     private var control: ControlServer?
     private var random = SystemRandomNumberGenerator()
-    private var heldOutbound = HoldQueue<IPAddress>(ageMax: heldAgeMax)
+    private var heldOutbound = HoldQueue<OutboundKey>(ageMax: heldAgeMax)
     private var heldInbound = HoldQueue<InboundKey>(ageMax: heldAgeMax)
     private var wakeup: (time: MonotonicTime, timer: TimerID)?
-    private var pending: [NodeAction] = []
+    private var pending: [NodeCores.Step] = []
     private var isPerforming = false
     private(set) var repairs: UInt64 = 0
-    private(set) var peerCounters: [HomePair: PeerCounters] = [:]
     /// Called once the service has ended and the kernel's state is removed or left, as configured.
     public var onStopped: () -> Void = {}
+
+    /// The packets of each core's HoAs wait for that core.
+    private struct OutboundKey: Hashable {
+        let core: Int
+        let destination: IPAddress
+    }
 
     private struct InboundKey: Hashable {
         let source: IPAddress
@@ -61,7 +69,11 @@ public final class NodeService {
         coreConfiguration.lifetime = configuration.lifetime
         coreConfiguration.pollInterval = configuration.pollInterval
         coreConfiguration.peerIdleMax = configuration.peerIdleMax
-        guard let core = NodeCore(coreConfiguration, random: SystemRandomNumberGenerator()) else { throw NodeServiceError("no randomness for the cookie secrets") }
+        coreConfiguration.messagesPerSecond = configuration.messagesPerSecond
+        // An eighth of a second's at once: 250 peers hear of a move without any wait.
+        coreConfiguration.messagesBurst = max(16, configuration.messagesPerSecond / 8)
+        coreConfiguration.pollsPerSecond = max(1, configuration.messagesPerSecond / 5)
+        guard let core = NodeCores(coreConfiguration, random: { SystemRandomNumberGenerator() }) else { throw NodeServiceError("no randomness for the cookie secrets") }
         self.core = core
 
         var dns = configuration.resolvers.isEmpty ? ResolverConfiguration.system() : ResolverConfiguration(servers: configuration.resolvers)
@@ -118,7 +130,7 @@ public final class NodeService {
             throw NodeServiceError("\(error)")
         }
         for warning in configuration.forwardingWarnings() { logger.warning("\(warning)") }
-        countLater()
+        countLater(after: Self.countInterval)
         logger.info("matd is up", metadata: ["homes": "\(configuration.homes.map(\.hoa.description).joined(separator: " "))"])
     }
 
@@ -145,8 +157,9 @@ public final class NodeService {
         case .links(let snapshot):
             take(snapshot)
         case .heldOutbound(let packet):
-            heldOutbound.hold(packet, for: packet.destination, now: SystemClock.now().monotonic)
-            run { core, now in core.heldOutbound(to: packet.destination, now: now) }
+            let key = OutboundKey(core: core.core(of: packet.source), destination: packet.destination)
+            heldOutbound.hold(packet, for: key, now: SystemClock.now().monotonic)
+            run { core, now in core.heldOutbound(from: packet.source, to: packet.destination, now: now) }
         case .heldInbound(let packet):
             let key = InboundKey(source: packet.source, destination: packet.destination, opensConnection: packet.opensConnection)
             heldInbound.hold(packet, for: key, now: SystemClock.now().monotonic)
@@ -177,15 +190,25 @@ public final class NodeService {
         let infrastructure = Set(snapshot.gateways).union(resolver.configuration.servers.map(\.endpoint.address))
         if locators != core.systemLocators { resolver.flush() }
         run { core, now in core.linksChanged(locators, infrastructure: infrastructure, now: now) }
+        // Routes come back without an event that changes our addresses.
         releaseRouted()
     }
 
     /// Packets of known peers that waited for a route only.
     private func releaseRouted() {
         let now = SystemClock.now().monotonic
-        for destination in heldOutbound.keys where kernel.hasEntry(for: destination) && kernel.canLeave(to: destination) {
-            for packet in heldOutbound.take(destination, now: now) { kernel.releaseOutbound(packet) }
+        for key in heldOutbound.keys where hasEntry(key) && canLeave(key) {
+            for packet in heldOutbound.take(key, now: now) { kernel.releaseOutbound(packet) }
         }
+    }
+
+    private func hasEntry(_ key: OutboundKey) -> Bool {
+        core.home(of: key.core, like: key.destination).map { kernel.hasEntry(from: $0, for: key.destination) } ?? false
+    }
+
+    private func canLeave(_ key: OutboundKey) -> Bool {
+        guard let own = core.home(of: key.core, like: key.destination) else { return kernel.canLeave(to: key.destination) }
+        return kernel.canLeave(from: own, to: key.destination)
     }
 
     func handOver(to interface: String?) {
@@ -198,7 +221,7 @@ public final class NodeService {
 
     /// Lets the core decide and carries out what it says. A decision that is taken while another's actions are carried out
     /// (the DNS cache answers at once) has its actions done after those.
-    private func run(_ decide: (inout NodeCore, Now) -> [NodeAction]) {
+    private func run(_ decide: (inout NodeCores, Now) -> [NodeCores.Step]) {
         pending += decide(&core, SystemClock.now())
         guard !isPerforming else { return }
         isPerforming = true
@@ -226,14 +249,14 @@ public final class NodeService {
 
     // MARK: Actions
 
-    private func perform(_ action: NodeAction) {
+    private func perform(_ step: NodeCores.Step) {
         let now = SystemClock.now()
-        switch action {
+        switch step.action {
         case .send(let octets, let own, let target):
             // Lost is lost: whatever matters is sent again. The reason is for someone who debugs.
             if let error = socket?.send(octets, from: own, to: target) { logger.debug("\(error)") }
         case .lookUp(let hoa):
-            lookup.lookup(hoa) { [weak self] result in self?.lookedUp(hoa, result) }
+            lookup.lookup(hoa) { [weak self] result in self?.lookedUp(hoa, result, for: step.core) }
         case .changeIMT(let changes):
             do throws(KernelError) {
                 try kernel.commit(changes)
@@ -242,10 +265,13 @@ public final class NodeService {
             }
         case .releaseOutbound(let destination):
             // Without a route they stay held until the links change.
-            guard kernel.canLeave(to: destination) else { break }
-            for packet in heldOutbound.take(destination, now: now.monotonic) { kernel.releaseOutbound(packet) }
+            let key = OutboundKey(core: step.core, destination: destination)
+            guard canLeave(key) else { break }
+            for packet in heldOutbound.take(key, now: now.monotonic) { kernel.releaseOutbound(packet) }
+        case .releaseRouted:
+            releaseRouted()
         case .dropOutbound(let destination):
-            _ = heldOutbound.take(destination, now: now.monotonic)
+            _ = heldOutbound.take(OutboundKey(core: step.core, destination: destination), now: now.monotonic)
         case .releaseInbound(let source, let own):
             for packet in takeInbound(source, own, [true, false], now) { kernel.releaseInbound(packet) }
         case .releaseOpeners(let source, let own):
@@ -283,7 +309,7 @@ public final class NodeService {
         }
     }
 
-    private func lookedUp(_ hoa: HomeAddress, _ result: IMSLookupResult) {
+    private func lookedUp(_ hoa: HomeAddress, _ result: IMSLookupResult, for core: Int) {
         let now = SystemClock.now()
         let answer: ServerLookup
         switch result {
@@ -294,34 +320,43 @@ public final class NodeService {
         case .absent(let until): answer = .absent(lifetime: max(.seconds(1), until - now.monotonic))
         case .failed(let reason): answer = .failed(reason)
         }
-        run { core, now in core.lookedUp(hoa, answer, now: now) }
+        run { cores, now in cores.lookedUp(hoa, answer, core: core, now: now) }
     }
 
     // MARK: Counting
 
-    private func countLater() {
-        let interval = peerCounters.isEmpty ? Self.countIntervalMin : Self.countIntervalPerPeer * peerCounters.count
-        loop.schedule(after: min(max(interval, Self.countIntervalMin), Self.countIntervalMax)) { [weak self] in
+    private func countLater(after interval: Duration) {
+        loop.schedule(after: interval) { [weak self] in
             guard let self, socket != nil else { return }
-            count()
-            countLater()
+            let start = SystemClock.now().monotonic
+            // Without peers nobody counts, and the kernel need not be asked.
+            if core.peersCount > 0 { count() }
+            heldOutbound.prune(now: start)
+            heldInbound.prune(now: start)
+            let took = SystemClock.now().monotonic - start
+            countLater(after: core.peersCount == 0 ? Self.idleInterval : min(Self.countIntervalMax, max(Self.countInterval, took * Self.countRest)))
         }
     }
 
     /// Reads the kernel's packet counts, so that idle peers can be told from used ones.
     func count() {
-        let now = SystemClock.now()
-        heldOutbound.prune(now: now.monotonic)
-        heldInbound.prune(now: now.monotonic)
+        tell(readCounters())
+    }
+
+    /// Tells the core how many packets each peer's entries have translated.
+    func tell(_ counters: [HomePair: PeerCounters]) {
+        run { core, now in
+            core.traffic(counters.lazy.map { (key: $0.key, value: $0.value.packetsIn &+ $0.value.packetsOut) }, now: now)
+        }
+    }
+
+    func readCounters() -> [HomePair: PeerCounters] {
         do throws(KernelError) {
-            peerCounters = try kernel.peerCounters()
+            return try kernel.peerCounters()
         } catch {
             logger.warning("\(error)")
-            return
+            return [:]
         }
-        var packets: [HomeAddress: UInt64] = [:]
-        for (pair, counters) in peerCounters { packets[pair.peer, default: 0] += counters.packetsIn &+ counters.packetsOut }
-        run { core, now in core.traffic(packets, now: now) }
     }
 }
 

@@ -1,4 +1,5 @@
-/// Deadlines by key, at most one a key: setting a key's deadline replaces it. A binary heap with lazy deletion.
+/// Deadlines by key, at most one a key: setting a key's deadline replaces it. A binary heap with lazy deletion: what was replaced
+/// or cancelled stays until its time, or until there is more of it than of the rest.
 public struct DeadlineQueue<Key: Hashable & Sendable>: Sendable {
     private var heap: [(time: MonotonicTime, key: Key)] = []
     private var current: [Key: MonotonicTime] = [:]
@@ -18,6 +19,20 @@ public struct DeadlineQueue<Key: Hashable & Sendable>: Sendable {
         current[key] = time
         heap.append((time, key))
         siftUp(heap.count - 1)
+        if heap.count > Self.staleMin, heap.count > 3 * current.count { sweep() }
+    }
+
+    /// Fewer stale entries than this are not worth a sweep.
+    private static var staleMin: Int { 256 }
+
+    /// Rids the heap of what no longer counts, and of its room.
+    private mutating func sweep() {
+        let old = heap
+        heap = []
+        for entry in old where current[entry.key] == entry.time {
+            heap.append(entry)
+            siftUp(heap.count - 1)
+        }
     }
 
     public mutating func cancel(_ key: Key) { current[key] = nil }

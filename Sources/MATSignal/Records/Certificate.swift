@@ -4,6 +4,18 @@ public struct CertificateID: RawRepresentable, Hashable, Sendable {
     public init(rawValue: UInt64) { self.rawValue = rawValue }
 }
 
+/// What a certificate says, without its proof: enough to check further records with, once it was verified.
+public struct CertifiedKey: Hashable, Sendable {
+    public let nodeKey: PublicKey
+    /// Unix time in ms.
+    public let notBefore: UInt64
+    /// Unix time in ms.
+    public let notAfter: UInt64
+    /// The first 8 octets of SHA-256 of the IMS's public key.
+    public let issuerID: UInt64
+    public let id: CertificateID
+}
+
 /// Says that a key may sign mappings for an HoA; signed by the HoA's IMS (section 5).
 ///
 /// ```
@@ -44,6 +56,10 @@ public struct Certificate: Hashable, Sendable {
     public var prefix: IPPrefix { IPPrefix(covering: hoa.address, length: prefixLength) }
 
     public var id: CertificateID { CertificateID(rawValue: sha256Prefix(octets)) }
+
+    public var key: CertifiedKey {
+        CertifiedKey(nodeKey: nodeKey, notBefore: notBefore, notAfter: notAfter, issuerID: issuerID, id: id)
+    }
 
     /// Whether the key is the one named in the certificate and signed it. Times are checked apart from this.
     public func isIssued(by key: PublicKey) -> Bool {

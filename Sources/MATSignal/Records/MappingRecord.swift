@@ -42,7 +42,9 @@ public struct MappingRecord: Hashable, Sendable {
     public var prefix: IPPrefix { IPPrefix(covering: hoa.address, length: prefixLength) }
     public var isWithdrawal: Bool { locators.isEmpty }
     /// Unix time in ms. Saturates, as both fields come from the network.
-    public var expires: UInt64 {
+    public var expires: UInt64 { Self.expires(issued: issued, lifetime: lifetime) }
+
+    public static func expires(issued: UInt64, lifetime: UInt32) -> UInt64 {
         let (sum, overflow) = issued.addingReportingOverflow(UInt64(lifetime) * 1000)
         return overflow ? .max : sum
     }

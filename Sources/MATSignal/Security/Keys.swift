@@ -3,33 +3,39 @@ import Crypto
 /// An Ed25519 signature (RFC 8032), 64 octets.
 public struct Signature: Hashable, Sendable {
     public static let octetsCount = 64
-    public let octets: [UInt8]
+    private let value: Octets64
 
     /// - Returns: `nil` unless there are 64 octets.
     public init?(_ octets: [UInt8]) {
-        guard octets.count == Self.octetsCount else { return nil }
-        self.octets = octets
+        guard let value = Octets64(octets) else { return nil }
+        self.value = value
     }
 
     init(decoding reader: inout SignalReader) throws(SignalError) {
-        octets = try reader.bytes(Self.octetsCount, "SIGNATURE")
+        guard let signature = Signature(try reader.bytes(Self.octetsCount, "SIGNATURE")) else { throw .malformed("SIGNATURE has not 64 octets") }
+        self = signature
     }
+
+    public var octets: [UInt8] { value.octets }
 }
 
 /// An Ed25519 public key, 32 octets.
 public struct PublicKey: Hashable, Sendable {
     public static let octetsCount = 32
-    public let octets: [UInt8]
+    private let value: Octets32
 
     /// - Returns: `nil` unless there are 32 octets.
     public init?(_ octets: [UInt8]) {
-        guard octets.count == Self.octetsCount else { return nil }
-        self.octets = octets
+        guard let value = Octets32(octets) else { return nil }
+        self.value = value
     }
 
     init(decoding reader: inout SignalReader, _ field: String) throws(SignalError) {
-        octets = try reader.bytes(Self.octetsCount, field)
+        guard let key = PublicKey(try reader.bytes(Self.octetsCount, field)) else { throw .malformed("\(field) has not 32 octets") }
+        self = key
     }
+
+    public var octets: [UInt8] { value.octets }
 
     /// The first 8 octets of the key's SHA-256: IMS key id in certificates.
     public var id: UInt64 { sha256Prefix(octets) }

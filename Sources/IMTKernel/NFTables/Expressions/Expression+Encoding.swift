@@ -38,7 +38,7 @@ extension Expression {
     private var kernelName: String {
         switch self {
         case .load, .write: "payload"
-        case .lookup: "lookup"
+        case .lookup, .absent: "lookup"
         case .meta: "meta"
         case .compare: "cmp"
         case .mask: "bitwise"
@@ -66,6 +66,10 @@ extension Expression {
             made.set(NFTNL_EXPR_LOOKUP_SREG, u32: key.number)
             made.set(NFTNL_EXPR_LOOKUP_SET, string: name)
             if let target { made.set(NFTNL_EXPR_LOOKUP_DREG, u32: target.number) }
+        case .absent(let name, let key):
+            made.set(NFTNL_EXPR_LOOKUP_SREG, u32: key.number)
+            made.set(NFTNL_EXPR_LOOKUP_SET, string: name)
+            made.set(NFTNL_EXPR_LOOKUP_FLAGS, u32: 1)  // NFT_LOOKUP_F_INV
         case .meta(let key, let register):
             made.set(NFTNL_EXPR_META_KEY, u32: key.rawValue)
             made.set(NFTNL_EXPR_META_DREG, u32: register.number)
@@ -79,10 +83,11 @@ extension Expression {
             made.set(NFTNL_EXPR_BITWISE_LEN, u32: UInt32(mask.count))
             made.set(NFTNL_EXPR_BITWISE_MASK, octets: mask)
             made.set(NFTNL_EXPR_BITWISE_XOR, octets: turning.isEmpty ? [UInt8](repeating: 0, count: mask.count) : turning)
-        case .update(let name, let identifier, let key, let timeout):
+        case .update(let change, let name, let identifier, let key, let data, let timeout):
             made.set(NFTNL_EXPR_DYNSET_SREG_KEY, u32: key.number)
-            made.set(NFTNL_EXPR_DYNSET_OP, u32: 1)  // NFT_DYNSET_OP_UPDATE
-            made.set(NFTNL_EXPR_DYNSET_TIMEOUT, u64: timeout)
+            if let data { made.set(NFTNL_EXPR_DYNSET_SREG_DATA, u32: data.number) }
+            made.set(NFTNL_EXPR_DYNSET_OP, u32: change.rawValue)
+            if change != .remove { made.set(NFTNL_EXPR_DYNSET_TIMEOUT, u64: timeout) }
             made.set(NFTNL_EXPR_DYNSET_SET_NAME, string: name)
             made.set(NFTNL_EXPR_DYNSET_SET_ID, u32: identifier)
         case .socketIsWildcard(let register):

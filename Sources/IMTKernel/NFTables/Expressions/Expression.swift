@@ -8,13 +8,15 @@ enum Expression: Hashable {
     case write(HeaderField, from: Register, checksum: ChecksumRepair)
     /// Looks registers up in a set (no `into`) or map.
     case lookup(set: String, key: Register, into: Register?)
+    /// Ends the rule if the set has the key.
+    case absent(set: String, key: Register)
     case meta(MetaKey, into: Register)
     case immediate([UInt8], into: Register)
     case compare(Register, Comparison, [UInt8])
     /// Keeps the bits of a mask, then turns over those of `turning` (none if it is empty).
     case mask(Register, [UInt8], turning: [UInt8] = [])
-    /// Adds the key to a dynamic set, or renews its time.
-    case update(set: String, setID: UInt32, key: Register, timeoutMilliseconds: UInt64)
+    /// Changes a dynamic set or, with `data`, map. Ends the rule if it is full.
+    case update(ElementChange, set: String, setID: UInt32, key: Register, data: Register?, timeoutMilliseconds: UInt64)
     /// Whether the socket that would get the packet is bound to no address: 1 or 0. Ends the rule if there is no socket.
     case socketIsWildcard(into: Register)
     case limit(packetsPerSecond: UInt64, burst: UInt32)
@@ -24,6 +26,16 @@ enum Expression: Hashable {
     case masquerade
     case counter
     case verdict(Verdict)
+}
+
+/// What a packet does to an element (enum nft_dynset_ops).
+enum ElementChange: UInt32 {
+    /// Puts it there if it is not, and leaves its time alone if it is.
+    case add = 0
+    /// Puts it there, or renews its time; its data stay.
+    case renew = 1
+    /// Takes it away; of a map too, although the kernel wants to be told data then.
+    case remove = 2
 }
 
 /// A 32-bit register, 0...15. Wider values take adjacent ones.

@@ -27,7 +27,7 @@ extension NodeCore {
 
     /// Without another pair there is nothing to decide, so nothing is asked.
     private func hasChoice(_ peer: Peer) -> Bool {
-        peer.mapping.record.locators.count > 1 || (home(for: peer.hoa).map { desiredLocators(of: $0).count > 1 } ?? false)
+        peer.locators.listed.count > 1 || (home(for: peer.hoa).map { desiredLocators(of: $0).count > 1 } ?? false)
     }
 
     private mutating func watch(_ pair: MobilePair, of hoa: HomeAddress, until: MonotonicTime, atOnce: Bool = false, _ now: Now) {
@@ -41,7 +41,7 @@ extension NodeCore {
     /// All pairs of addresses for a peer, the best first: our preference before the peer's, for ours may be a matter of cost.
     private func pairs(for peer: Peer) -> [MobilePair] {
         let theirs = acceptedLocators(of: peer)
-        let listed = peer.listed.filter(theirs.contains)
+        let listed = peer.locators.listed.map(\.moa).filter(theirs.contains)
         let record = home(for: peer.hoa).flatMap { homes[$0]?.mapping?.record }
         let ours = ownMoAs(for: peer.hoa)
         return ours.filter { $0 == ours.first || record?.lists($0) ?? false }.flatMap { own in listed.map { MobilePair(own: own, peer: $0) } }
@@ -180,8 +180,7 @@ extension NodeCore {
         let message = SignalMessage(sequence: sequence, .maQuery(MAQuery(cookie: Cookie(client: client), hoa: subject)))
         counters.messagesSent += 1
         counters.probesSent += 1
-        flushChanges()
-        emit(.send(message.octets, from: path.own.address, to: Endpoint(target, port: port)))
+        post(message.octets, from: path.own.address, to: Endpoint(target, port: port))
     }
 
     private func address(of target: PathMonitor.Target) -> IPAddress {
@@ -344,7 +343,10 @@ extension NodeCore {
         } else {
             log(.notice, "\(hoa) answers by \(pair.own) -> \(pair.peer) again; its traffic goes back there")
         }
-        if detour.own == nil { peers[hoa]?.ownMoA = pair.own }
+        if detour.own == nil, let own = home(for: hoa) {
+            let path = pathNumber(of: pair.own, own)
+            peers[hoa]?.path = path
+        }
         applyPeer(hoa, now)
         notePeerUse(hoa, now)
     }
@@ -357,13 +359,13 @@ extension NodeCore {
 
     /// The own address that this peer's traffic leaves from.
     func ownMoA(of peer: Peer) -> MobileAddress? {
-        guard let own = ways.detours[peer.hoa]?.own, let home = home(for: peer.hoa), desiredLocators(of: home).contains(own) else { return peer.ownMoA }
+        guard let own = ways.detours[peer.hoa]?.own, let home = home(for: peer.hoa), desiredLocators(of: home).contains(own) else { return ownPaths[peer.path] }
         return own
     }
 
     /// The peer's locator of a detour, as long as its record lists it.
     func detouredLocator(of peer: Peer) -> MobileAddress? {
-        guard let moa = ways.detours[peer.hoa]?.moa, peer.listed.contains(moa) else { return nil }
+        guard let moa = ways.detours[peer.hoa]?.moa, peer.lists(moa) else { return nil }
         return moa
     }
 
@@ -372,7 +374,7 @@ extension NodeCore {
         guard let detour = ways.detours[peer.hoa], detour.isTaken else { return }
         let own = home(for: peer.hoa).map { desiredLocators(of: $0) } ?? []
         if let moa = detour.own, !own.contains(moa) || moa == preferredOwnMoA(for: peer.hoa) { ways.detours[peer.hoa]?.own = nil }
-        if let moa = detour.moa, !peer.listed.contains(moa) || moa == usualLocator(of: peer) { ways.detours[peer.hoa]?.moa = nil }
+        if let moa = detour.moa, !peer.lists(moa) || moa == usualLocator(of: peer) { ways.detours[peer.hoa]?.moa = nil }
     }
 
     mutating func forgetPaths(of hoa: HomeAddress) {

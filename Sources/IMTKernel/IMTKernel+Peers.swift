@@ -1,0 +1,116 @@
+import MATSignal
+
+// The routes to peers' HoAs. Most say just `throw` (see `RoutePlan`), so nothing is kept of them but that they are there; few have a
+// whole route of their own. What a route should be follows from the entry and the links, and is worked out when it may have changed.
+extension IMTKernel {
+    /// How many peers' routes are looked at in one go, and how long other work has then.
+    private static let peersAtOnce = 1024
+    private static let peersPause: Duration = .milliseconds(5)
+
+    func hasRoute(_ peer: HomeAddress) -> Bool { wholeRoutes[peer] != nil || thrownPeers.contains(peer.address) }
+
+    /// Notes which route a peer has now.
+    func notePeer(_ peer: HomeAddress, _ route: KernelRoute?) {
+        if let route, route.kind == .throwing { thrownPeers.insert(peer.address) } else { thrownPeers.remove(peer.address) }
+        wholeRoutes[peer] = route?.kind == .unicast ? route : nil
+    }
+
+    private func installedRoute(_ peer: HomeAddress) -> KernelRoute? {
+        wholeRoutes[peer] ?? (thrownPeers.contains(peer.address) ? throwing(peer) : nil)
+    }
+
+    private func throwing(_ peer: HomeAddress) -> KernelRoute {
+        KernelRoute(table: configuration.routingTable, destination: IPPrefix(peer.address), kind: .throwing)
+    }
+
+    /// Makes the routes to these peers what the main table says of the way to their MoAs.
+    /// - Parameter leaving: their entries are about to go, and their routes go first.
+    func writePeers(_ peers: some Sequence<HomeAddress>, leaving: Bool = false) throws(KernelError) {
+        guard device != nil else { return }
+        let plan = plan
+        var changes: [RouteSocket.Change] = []
+        for peer in peers {
+            let entry = leaving ? nil : Self.pair(of: peer, in: tables.model, configuration).flatMap { usableHomes.contains($0.0.own.address) ? $0 : nil }
+            var wanted = entry.flatMap { plan.peerRoute(to: peer, own: $0.0.own, over: $0.1) }
+            if entry != nil, wanted == nil { waylessPeers.insert(peer) } else { waylessPeers.remove(peer) }
+            let installed = installedRoute(peer)
+            let key = throwing(peer).key
+            if wanted == nil, tables.model.plain.contains(peer.address) {
+                // Without an entry it may be plain, which has the same route; only then it is noted with the others.
+                wanted = throwing(peer)
+                if let installed, installed.kind == .throwing {
+                    notePeer(peer, nil)
+                    installedRoutes[key] = installed
+                    continue
+                }
+                if installedRoutes[key] == wanted { continue }
+                installedRoutes[key] = wanted
+                notePeer(peer, nil)
+                changes.append(.setRoute(throwing(peer)))
+                continue
+            }
+            let before = installed ?? installedRoutes.removeValue(forKey: key)
+            notePeer(peer, wanted)
+            guard wanted != before else { continue }
+            if let wanted { changes.append(.setRoute(wanted)) } else if let before { changes.append(.deleteRoute(before)) }
+        }
+        guard !changes.isEmpty else { return }
+        report(try routes.apply(changes))
+    }
+
+    /// Looks at all peers' routes again after links or own MoAs changed. Whole routes name a link and come first. The others change only
+    /// if a special route leads to their MoA now; with many that takes its time, and until then they go by the shared route.
+    ///
+    /// - Parameter isCertain: what is installed was just read, and may lack anything.
+    func mirrorPeers(isCertain: Bool) throws(KernelError) {
+        try writePeers(Set(wholeRoutes.keys).union(waylessPeers))
+        if isCertain || tables.model.entries.departuresCount <= Self.peersAtOnce {
+            try writePeers(Set(tables.model.entries.departures.map(\.key.peer)))
+            let stale = thrownPeers.some(from: 0, .max / 2).members.map { HomeAddress($0) }
+                .filter { Self.pair(of: $0, in: tables.model, configuration) == nil }
+            try writePeers(stale)
+        } else {
+            sweepFrom = 0
+            lookAtPeersLater()
+        }
+    }
+
+    /// Gives routes of their own to peers that leave by another path than the shared one, before that changes.
+    func writePeersApart() throws(KernelError) {
+        let shared = Set(primaries.values)
+        let others = Set(tables.model.paths.filter { !shared.contains($0.value.moa) }.keys)
+        guard !others.isEmpty else { return }
+        let apart = tables.model.entries.departures.compactMap { home, departure in
+            others.contains(departure.path) && thrownPeers.contains(home.peer.address) ? home.peer : nil
+        }
+        try writePeers(apart)
+    }
+
+    /// Peers that shared another path give up their routes, or get others, in portions: to a packet it makes no difference.
+    func writeLateRoutes() throws(KernelError) {
+        let portion = lateRoutes.suffix(Self.peersAtOnce)
+        lateRoutes.removeLast(portion.count)
+        try writePeers(Array(portion))
+        if lateRoutes.isEmpty { lateRoutes = [] } else { lookAtPeersLater() }
+    }
+
+    private func lookAtPeersLater() {
+        guard lateRoutesTimer == nil else { return }
+        lateRoutesTimer = loop.schedule(after: Self.peersPause) { [weak self] in
+            guard let self else { return }
+            lateRoutesTimer = nil
+            do throws(KernelError) {
+                if !lateRoutes.isEmpty {
+                    try writeLateRoutes()
+                } else if let place = sweepFrom {
+                    let (some, next) = thrownPeers.some(from: place, Self.peersAtOnce)
+                    sweepFrom = next
+                    try writePeers(some.map { HomeAddress($0) })
+                }
+            } catch {
+                onEvent(.failed(error))
+            }
+            if !lateRoutes.isEmpty || sweepFrom != nil { lookAtPeersLater() }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+import MATRuntime
+import MATSignal
+
+// Plain flows that are older than the mapping of their peer: from then on their packets look like mapped ones.
+extension IMTKernel {
+    /// Share of time that looking for such flows may take: one part in this many.
+    static let plainSearchShare = 20
+    /// How far that may be run ahead of: several peers within a moment are each looked for at once.
+    static let plainSearchAdvance: Duration = .seconds(2)
+
+    /// Remembers the flows to MoAs that these changes make a peer's, before they do.
+    ///
+    /// It takes a look at all TCP sockets, for any number of peers at once. Where peers come faster than that, some wait for the
+    /// next look; a plain connection to them that speaks first itself is noted by its own packet.
+    func keepPlainFlows(_ changes: [IMTChange]) {
+        for case .setInbound(let moa, let home) in changes
+        where tables.model.inbound[Arrival(peer: moa, own: home.own)] != home.peer
+            && freshPeers.count < TranslationRuleset.arrivalsMax
+        {
+            freshPeers[Arrival(peer: moa, own: home.own)] = home.peer
+        }
+        guard !freshPeers.isEmpty, plainSearchTimer == nil else { return }
+        let now = SystemClock.now().monotonic
+        if now + Self.plainSearchAdvance >= plainSearchAfter {
+            searchPlainFlows()
+        } else {
+            plainSearchTimer = loop.schedule(at: plainSearchAfter) { [weak self] in
+                self?.plainSearchTimer = nil
+                self?.searchPlainFlows()
+            }
+        }
+    }
+
+    /// Likewise for all peers, after the tables were made anew.
+    func keepPlainFlowsOfAll() {
+        freshPeers = tables.model.inbound
+        if !freshPeers.isEmpty { searchPlainFlows() }
+    }
+
+    private func searchPlainFlows() {
+        let start = SystemClock.now().monotonic
+        let fresh = freshPeers
+        freshPeers = [:]
+        // If sock_diag is missing or refused, such connections are lost when the peer speaks first: no reason not to map.
+        do throws(KernelError) {
+            let remotes = Set(fresh.keys.map(\.peer.address))
+            let connections = try socketSearch?.connections(to: remotes) ?? []
+            var flows: [PlainFlow] = try tables.plainFlows(to: remotes).compactMap { flow in
+                guard let home = tables.model.own[flow.own] else { return nil }
+                return fresh[Arrival(peer: flow.peer, own: home)].map { PlainFlow(flow, of: $0) }
+            }
+            for each in connections {
+                guard let (moa, home) = moaOfPlain(each) else { continue }
+                let peer = MobileAddress(each.remote.address)
+                guard let peerHome = fresh[Arrival(peer: peer, own: home)] else { continue }
+                // Between HoAs, with a peer that is at home: mapped.
+                if peerHome.address == peer.address, home.address == each.local.address { continue }
+                flows.append(
+                    PlainFlow(
+                        peerHome: peerHome, peer: peer, own: moa, protocolNumber: 6, peerPort: each.remote.port,
+                        ownPort: each.local.port))
+            }
+            try tables.remember(flows)
+        } catch {
+            if !reportedSearchFailure { onEvent(.failed(error)) }
+            reportedSearchFailure = true
+        }
+        let end = SystemClock.now().monotonic
+        plainSearchAfter = max(plainSearchAfter, start) + (end - start) * Self.plainSearchShare
+    }
+
+    /// The own MoA that a connection's packets show on the wire: its own address, or what source NAT makes of the HoA, which is
+    /// the address of the link that the main table chooses.
+    private func moaOfPlain(_ connection: TCPConnection) -> (MobileAddress, HomeAddress)? {
+        let local = MobileAddress(connection.local.address)
+        if let home = tables.model.own[local] { return (local, home) }
+        let home = HomeAddress(connection.local.address)
+        guard configuration.homeAddresses.contains(home) else { return nil }
+        let routes = linkTables.mainRoutes.filter { $0.kind == .unicast && $0.destination.contains(connection.remote.address) }
+        let chosen = routes.min { ($1.destination.length, $0.priority) < ($0.destination.length, $1.priority) }
+        let candidates = locators.filter { $0.interfaceIndex == chosen?.interfaceIndex }.map { MobileAddress($0.address) }
+        return candidates.first { tables.model.own[$0] == home }.map { ($0, home) }
+    }
+}
+
+/// A flow that this host has with a peer's MoA, untranslated. Ports are an echo's identifier, twice.
+struct PlainFlow: Hashable {
+    var peerHome: HomeAddress
+    var peer: MobileAddress
+    var own: MobileAddress
+    var protocolNumber: UInt8
+    var peerPort: UInt16
+    var ownPort: UInt16
+}
+
+extension PlainFlow {
+    init(_ flow: PlainFlow, of peerHome: HomeAddress) {
+        self = flow
+        self.peerHome = peerHome
+    }
+
+    /// An element of `plain_flows`: MoAs, protocol and ports, each in registers of four octets. Its peer has no HoA there.
+    init?(element: [UInt8], isIPv4: Bool) {
+        let width = isIPv4 ? 4 : 16
+        guard element.count == 2 * width + 12, let peer = IPAddress(octets: element[0..<width]),
+            let own = IPAddress(octets: element[width..<2 * width])
+        else { return nil }
+        func port(_ offset: Int) -> UInt16 { UInt16(element[2 * width + offset]) << 8 | UInt16(element[2 * width + offset + 1]) }
+        self.init(
+            peerHome: HomeAddress(peer), peer: MobileAddress(peer), own: MobileAddress(own), protocolNumber: element[2 * width],
+            peerPort: port(4), ownPort: port(8))
+    }
+
+    /// As an element of `peer_flows`.
+    var element: SetElement {
+        let ports = [peerPort, ownPort].flatMap { [UInt8($0 >> 8), UInt8($0 & 0xFF), 0, 0] }
+        return SetElement(
+            key: peerHome.address.packetOctets + [protocolNumber, 0, 0, 0] + ports,
+            data: peer.address.packetOctets + own.address.packetOctets,
+            timeoutMilliseconds: protocolNumber == 6
+                ? TranslationRuleset.plainConnectionMilliseconds : TranslationRuleset.plainFlowMilliseconds)
+    }
+}

@@ -1,0 +1,72 @@
+import IMTKernel
+@testable import MATNode
+import MATSignal
+import MATTesting
+import Testing
+
+@Suite("Several home addresses") struct HomesTests {
+    private func locator(_ address: String, _ interface: String) -> OwnLocator { OwnLocator(MobileAddress(ip(address)), interface: interface) }
+    private let first = home("198.51.100.1"), second = home("198.51.100.2"), sixth = home("2001:db8:1::1")
+
+    private func holders(_ assignment: LocatorAssignment, _ hoa: HomeAddress) -> [String] {
+        assignment.holders.filter { $0.value == hoa }.map(\.key.description).sorted()
+    }
+
+    @Test("On each link the i-th address goes to the i-th home address of its family")
+    func inOrder() {
+        var assignment = LocatorAssignment([.init(hoa: first), .init(hoa: second), .init(hoa: sixth)])
+        assignment.assign([locator("192.0.2.1", "a"), locator("192.0.2.2", "a"), locator("192.0.2.65", "b"), locator("192.0.2.66", "b"), locator("2001:db8:2::1", "a"), locator("2001:db8:2::2", "a")])
+        #expect(holders(assignment, first) == ["192.0.2.1", "192.0.2.65"])
+        #expect(holders(assignment, second) == ["192.0.2.2", "192.0.2.66"])
+        #expect(holders(assignment, sixth) == ["2001:db8:2::1", "2001:db8:2::2"])
+    }
+
+    @Test("Who has an address keeps it while it exists, whatever comes and in whatever order")
+    func sticky() {
+        var assignment = LocatorAssignment([.init(hoa: first), .init(hoa: second)])
+        assignment.assign([locator("192.0.2.2", "a")])
+        assignment.assign([locator("192.0.2.1", "a"), locator("192.0.2.2", "a")])
+        #expect(holders(assignment, first) == ["192.0.2.2"] && holders(assignment, second) == ["192.0.2.1"])
+        assignment.assign([locator("192.0.2.1", "a")])
+        #expect(holders(assignment, first) == [] && holders(assignment, second) == ["192.0.2.1"])
+        assignment.assign([locator("192.0.2.1", "a"), locator("192.0.2.9", "a")])
+        #expect(holders(assignment, first) == ["192.0.2.9"])
+    }
+
+    @Test("What `use` names goes there alone; a node at home is at home with its own address")
+    func use() {
+        var assignment = LocatorAssignment([.init(hoa: first), .init(hoa: second, use: [.interface("b"), .prefix(prefix("192.0.2.128/25"))])])
+        assignment.assign([locator("192.0.2.1", "a"), locator("192.0.2.65", "b"), locator("192.0.2.129", "a")])
+        #expect(holders(assignment, first) == ["192.0.2.1"] && holders(assignment, second) == ["192.0.2.129", "192.0.2.65"])
+        var atHome = LocatorAssignment([.init(hoa: first), .init(hoa: second)])
+        atHome.assign([locator("198.51.100.2", "a"), locator("192.0.2.1", "a")])
+        #expect(holders(atHome, first) == ["192.0.2.1"] && holders(atHome, second) == ["198.51.100.2"])
+    }
+
+    @Test("Each home address registers its own places; what arrives goes to whom it is for")
+    func cores() throws {
+        let authority = TestAuthority(seed: 201)
+        let identities = [(first, UInt8(11)), (second, 12)].map { authority.enrol($0.0, seed: $0.1) }
+        let configuration = NodeCoreConfiguration(
+            homes: identities.map { HomeIdentity(hoa: $0.hoa, key: $0.key, certificate: $0.certificate) }, clientSecret: [UInt8](repeating: 1, count: 16),
+            cookieSecret: [UInt8](repeating: 2, count: 16))
+        var node = try #require(NodeCores(configuration, random: { SeededGenerator(seed: 1) }))
+        let now = VirtualClock().now
+        var steps = node.linksChanged([locator("192.0.2.1", "a")], infrastructure: [], now: now)
+        #expect(node.status(now: now).registrations.map { $0.problem != nil } == [false, true])
+        #expect(steps.contains { if case .log(.warning, let text) = $0.action { text.contains("\(second)") } else { false } })
+        steps += node.linksChanged([locator("192.0.2.1", "a"), locator("192.0.2.2", "a")], infrastructure: [], now: now)
+        #expect(node.status(now: now).registrations.allSatisfy { $0.problem == nil })
+        let owned = steps.flatMap { step -> [IMTChange] in if case .changeIMT(let changes) = step.action { changes } else { [] } }
+        #expect(owned == [.setOwn(MobileAddress(ip("192.0.2.1")), first), .setOwn(MobileAddress(ip("192.0.2.2")), second)])
+        // A locator check is answered for the HoA that is there, and not for the other.
+        for (place, hoa, code) in [("192.0.2.1", first, ResponseCode.ok), ("192.0.2.2", second, .ok), ("192.0.2.1", second, .notAuthoritative)] {
+            let query = SignalMessage(sequence: 5, .maQuery(MAQuery(cookie: Cookie(client: 8), hoa: hoa)))
+            let answers = node.received(query.octets, from: Endpoint(ip("203.0.113.9"), port: SignalPort.node), to: ip(place), now: now).compactMap { step -> ResponseCode? in
+                guard case .send(let octets, _, _) = step.action, case .message(let message, _)? = SignalDatagram.decode(octets).first else { return nil }
+                return message.code
+            }
+            #expect(answers == [code])
+        }
+    }
+}
