@@ -276,7 +276,9 @@ public final class IMTKernel {
     /// Sends a held packet again, through translation or source NAT, by the route that exists now. If it still has no entry it
     /// comes back as held.
     public func releaseOutbound(_ packet: HeldPacket) {
-        do throws(KernelError) { try injector.send(packet, isBound: isFurther(HomeAddress(packet.source))) } catch { onEvent(.failed(error)) }
+        let network = configuration.homePrefixes.first { $0.contains(packet.source) }
+        let home = HomeAddress(network?.address ?? packet.source)
+        do throws(KernelError) { try injector.send(packet, from: isFurther(home) ? home.address : nil) } catch { onEvent(.failed(error)) }
     }
 
     /// Delivers a held packet: translated if its MoAs have an entry now, as it is otherwise.

@@ -42,7 +42,7 @@ struct MobileNetworkTests {
         #expect(net.base.mn.failures.isEmpty && net.base.cn.failures.isEmpty, "\(net.base.mn.failures) \(net.base.cn.failures)")
     }
 
-    @Test("Errors reach the hosts behind the router, and those that they make the peer: a narrower path and closed ports", arguments: [(27, 56), (29, 61)] as [(UInt8, UInt8)])
+    @Test("Errors reach the hosts behind the router, and those that they make the peer: a narrower path and closed ports", arguments: [(27, 61)] as [(UInt8, UInt8)])
     func errors(lengths: (UInt8, UInt8)) throws {
         let net = try MobileTopology(lengths.0, lengths.1)
         try shell("ip -n \(net.base.router.name) link set r9 mtu 1300")

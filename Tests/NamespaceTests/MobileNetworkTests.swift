@@ -80,6 +80,7 @@ struct MobileNetworkTests {
         let lab = try Lab.shared
         let list = try lab.on("ims1", "mat", "ims", "list", "--control", lab.control("ims1"))
         #expect(list.text.contains("192.0.2.64/28") && list.text.contains("2001:db8:10:ff00::/56"), "\(list.text)")
+        #expect(try lab.shell("r", "ip route add 172.16.1.16/28 via 203.0.113.5").status == 0)
         #expect(try lab.shell("mr", "sed -i 's/198.18.1.16/172.16.1.16/' /run/\(lab.name)/mr/matd.yaml").status == 0)
         try lab.lab("restart", "mr")
         try lab.wait("the refusal is told") { lab.log("mr").contains("172.16.1.16/28 is not among the mobile prefixes configured") }
