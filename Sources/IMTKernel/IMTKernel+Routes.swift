@@ -27,7 +27,7 @@ extension IMTKernel {
     func placeHomes(retire: Bool) throws(KernelError) {
         guard let device else { return }
         let present = Set(linkTables.addresses.filter { $0.interfaceIndex == device.index }.map(\.address))
-        let homes = configuration.homeAddresses.map(\.address)
+        let homes = configuration.homeAddresses.map(\.address) + configuration.mobilePrefixes.map(\.address)
         let missing = Set(homes).subtracting(present)
         let taken = missing.intersection(usableHomes)
         var changes: [RouteSocket.Change] = missing.sorted().map { .addAddress($0, interfaceIndex: device.index) }

@@ -113,7 +113,9 @@ public final class IMTKernel {
         for address in model.plain { plainUntil[address] = until }
         armPlainTimer()
         try synchroniseRoutes(readBack: .everything)
-        hold = try HoldListener(loop: loop, group: configuration.nflogGroup) { [unowned self] in held($0, isLeaving: $1) }
+        hold = try HoldListener(loop: loop, group: configuration.nflogGroup) { [unowned self] packet, hook in
+            if hook == KernelValues.hookForward { onEvent(.heldOutbound(packet)) } else { held(packet, isLeaving: hook == KernelValues.hookPostRouting) }
+        }
         try beginWatching()
         // Whatever happened between reading and listening.
         reviewTracking()
@@ -279,7 +281,9 @@ public final class IMTKernel {
     /// comes back as held.
     public func releaseOutbound(_ packet: HeldPacket) {
         if !hasEntry(for: packet.destination) { needSourceTranslation(for: packet) }
-        do throws(KernelError) { try injector.send(packet, isBound: isFurther(HomeAddress(packet.source))) } catch { onEvent(.failed(error)) }
+        let network = configuration.homePrefixes.first { $0.contains(packet.source) }
+        let home = HomeAddress(network?.address ?? packet.source)
+        do throws(KernelError) { try injector.send(packet, from: isFurther(home) ? home.address : nil) } catch { onEvent(.failed(error)) }
     }
 
     /// Delivers a held packet: translated if its MoAs have an entry now, as it is otherwise.

@@ -1,13 +1,15 @@
 import MATRuntime
 import MATSignal
 
-/// Receives copies of packets (NFLOG): those that the `stranger` chain dropped, and those on their way out that lacked source NAT.
+/// Receives copies of packets (NFLOG): those that the `stranger` and `hold_forwarded` chains dropped, and those on their way out
+/// that lacked source NAT.
 final class HoldListener {
     private let socket: NetlinkSocket
     private let loop: EventLoop
-    private let onPacket: (_ packet: HeldPacket, _ isLeaving: Bool) -> Void
+    private let onPacket: (_ packet: HeldPacket, _ hook: UInt32) -> Void
 
-    init(loop: EventLoop, group: UInt16, onPacket: @escaping (HeldPacket, Bool) -> Void) throws(KernelError) {
+    /// - Parameter onPacket: is told the netfilter hook too, at which the packet was copied.
+    init(loop: EventLoop, group: UInt16, onPacket: @escaping (HeldPacket, UInt32) -> Void) throws(KernelError) {
         self.loop = loop
         self.onPacket = onPacket
         socket = try NetlinkSocket(protocol: KernelValues.netlinkNetfilter, name: "NFLOG group \(group)")
@@ -50,9 +52,9 @@ final class HoldListener {
             guard incoming.type == KernelValues.subsystemLog | KernelValues.logPacket else { return }
             let attributes = incoming.attributes(after: 4)
             guard let payload = attributes.first(KernelValues.logPayload)?.octets else { return }
-            // nfulnl_msg_packet_hdr: protocol 2, hook 1 (NF_INET_POST_ROUTING is 4), pad 1.
-            let header = attributes.first(KernelValues.logPacketHeader)?.octets ?? []
-            if let packet = HeldPacket(ChecksumCompletion.complete(payload)) { onPacket(packet, header.count > 2 && header[2] == 4) }
+            // nfulnl_msg_packet_hdr: protocol 2, hook 1, pad 1.
+            let hook = attributes.first(KernelValues.logPacketHeader)?.octets.dropFirst(2).first
+            if let packet = HeldPacket(ChecksumCompletion.complete(payload)) { onPacket(packet, UInt32(hook ?? 0)) }
         }
     }
 }

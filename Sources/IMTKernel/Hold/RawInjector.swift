@@ -39,9 +39,9 @@ final class RawInjector {
         for descriptor in bound.values { close(descriptor) }
     }
 
-    /// - Parameter isBound: the source is a HoA with routes of its own. At most `IMTConfiguration.homeAddressesMax` are.
-    func send(_ packet: HeldPacket, isBound: Bool = false) throws(KernelError) {
-        let socket = isBound ? try boundSocket(packet.source) : packet.destination.isIPv4 ? v4 : v6
+    /// - Parameter home: the HoA with routes of its own that the source is, or is behind. At most `IMTConfiguration.homeAddressesMax` are.
+    func send(_ packet: HeldPacket, from home: IPAddress? = nil) throws(KernelError) {
+        let socket = if let home { try boundSocket(home) } else { packet.destination.isIPv4 ? v4 : v6 }
         let sent: Int
         if packet.destination.isIPv4 {
             var to = sockaddr_in()

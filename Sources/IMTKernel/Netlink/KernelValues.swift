@@ -103,4 +103,7 @@ enum KernelValues {
     static let groupPolicies: UInt32 = 4
     static let xfrmNewPolicyCounts: UInt16 = 0x24, xfrmGetPolicyCounts: UInt16 = 0x25
     static let policyCounts: UInt16 = 1
+
+    // linux/netfilter.h: NF_INET_FORWARD, NF_INET_POST_ROUTING
+    static let hookForward: UInt32 = 2, hookPostRouting: UInt32 = 4
 }

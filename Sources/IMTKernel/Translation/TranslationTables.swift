@@ -172,8 +172,9 @@ final class TranslationTables {
         let isSame = { (path: DeparturePath) in path.moa.isIPv4 == table.isIPv4 }
         let (old, new) = (before.paths.filter { isSame($0.value) }, model.paths.filter { isSame($0.value) })
         let rules = ruleset(table.isIPv4, model)
-        appendBegun(from: ruleset(table.isIPv4, before), to: rules, of: table, to: &batch)
-        guard old != new else {
+        let earlier = ruleset(table.isIPv4, before)
+        appendBegun(from: earlier, to: rules, of: table, to: &batch)
+        guard old != new || rules.networks != earlier.networks else {
             Self.append(sets, of: table, to: &batch)
             return
         }
@@ -181,7 +182,7 @@ final class TranslationTables {
         let gone = old.keys.filter { new[$0] == nil }.sorted()
         // The elements of a map that goes need no deletion of their own.
         Self.append(sets.filter { set in !gone.contains { TranslationRuleset.out($0) == set.set } }, of: table, to: &batch)
-        for chain in rules.pathChains { Self.replace(chain, of: table, in: &batch) }
+        for chain in rules.pathChains + (rules.networks == earlier.networks ? [] : rules.networkChains) { Self.replace(chain, of: table, in: &batch) }
         for number in gone { batch.delete(set: rules.out(number), of: table) }
     }
 

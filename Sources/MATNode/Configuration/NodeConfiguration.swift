@@ -4,7 +4,13 @@ import MATSignal
 /// matd's configuration file, as values. `NodeConfiguration+Reader` reads it; matd.yaml(5) describes it.
 public struct NodeConfiguration: Sendable {
     public struct Home: Sendable {
+        /// Of a mobile network: the base address of its home prefix.
         public var hoa: HomeAddress
+        /// What the node speaks for: its address alone, or a mobile network's home prefix.
+        public var prefix: IPPrefix
+        /// A mobile network's places: by interface, the prefix (MoPre) that the network there routes to this router. As long as the home
+        /// prefix; valid while the interface is usable.
+        public var mobilePrefixes: [String: IPPrefix] = [:]
         /// The node's private key, of mode 0600.
         public var keyPath: String
         /// The certificate that `mat enrol` wrote.

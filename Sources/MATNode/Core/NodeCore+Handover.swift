@@ -157,7 +157,7 @@ extension NodeCore {
         }
         // A peer that only a detour reaches is told by it.
         let source = ways.detours[hoa]?.own == nil ? nil : ownMoA(of: peer)?.address
-        start(.notifyPeer(hoa), .maNotify, to: [Endpoint(target.address, port: SignalPort.node)], source: source, triesMax: Retransmission.failoverTry, now)
+        start(.notifyPeer(hoa), .maNotify, to: [Endpoint(signallingAddress(of: target, hoa), port: SignalPort.node)], source: source, triesMax: Retransmission.failoverTry, now)
     }
 
     /// A peer acked our record, refused it, or stayed silent (`nil`) for the three tries of section 7: in each case its

@@ -78,12 +78,12 @@ extension Expression {
             made.set(NFTNL_EXPR_CMP_SREG, u32: register.number)
             made.set(NFTNL_EXPR_CMP_OP, u32: comparison.rawValue)
             made.set(NFTNL_EXPR_CMP_DATA, octets: value)
-        case .mask(let register, let mask):
+        case .mask(let register, let mask, let turning):
             made.set(NFTNL_EXPR_BITWISE_SREG, u32: register.number)
             made.set(NFTNL_EXPR_BITWISE_DREG, u32: register.number)
             made.set(NFTNL_EXPR_BITWISE_LEN, u32: UInt32(mask.count))
             made.set(NFTNL_EXPR_BITWISE_MASK, octets: mask)
-            made.set(NFTNL_EXPR_BITWISE_XOR, octets: [UInt8](repeating: 0, count: mask.count))
+            made.set(NFTNL_EXPR_BITWISE_XOR, octets: turning.isEmpty ? [UInt8](repeating: 0, count: mask.count) : turning)
         case .update(let change, let name, let identifier, let key, let data, let timeout):
             made.set(NFTNL_EXPR_DYNSET_SREG_KEY, u32: key.number)
             if let data { made.set(NFTNL_EXPR_DYNSET_SREG_DATA, u32: data.number) }

@@ -13,7 +13,8 @@ package enum Expression: Hashable {
     case meta(MetaKey, into: Register)
     case immediate([UInt8], into: Register)
     case compare(Register, Comparison, [UInt8])
-    case mask(Register, [UInt8])
+    /// Keeps the bits of a mask, then turns over those of `turning` (none if it is empty).
+    case mask(Register, [UInt8], turning: [UInt8] = [])
     /// Changes a dynamic set or, with `data`, map. Ends the rule if it is full.
     case update(ElementChange, set: String, setID: UInt32, key: Register, data: Register?, timeoutMilliseconds: UInt64)
     /// Whether the socket that would get the packet is bound to no address: 1 or 0. Ends the rule if there is no socket.

@@ -175,11 +175,19 @@ extension NodeCore {
             (subject, port) = (home, SignalPort.ims)
         case .peer(let hoa, _): (subject, port) = (hoa, SignalPort.node)
         }
-        let client = clientCookies.cookie(server: path.target.address, own: path.own.address)
+        let target = address(of: path.target)
+        let client = clientCookies.cookie(server: target, own: path.own.address)
         let message = SignalMessage(sequence: sequence, .maQuery(MAQuery(cookie: Cookie(client: client), hoa: subject)))
         counters.messagesSent += 1
         counters.probesSent += 1
-        post(message.octets, from: path.own.address, to: Endpoint(path.target.address, port: port))
+        post(message.octets, from: path.own.address, to: Endpoint(target, port: port))
+    }
+
+    private func address(of target: PathMonitor.Target) -> IPAddress {
+        switch target {
+        case .server(let address): address
+        case .peer(let hoa, let moa): signallingAddress(of: moa, hoa)
+        }
     }
 
     /// A response that belongs to no exchange may answer a probe.
@@ -187,7 +195,7 @@ extension NodeCore {
     /// - Returns: whether it does. Cookie, source and HoA must match, as for any response.
     mutating func finishProbe(_ message: SignalMessage, from source: Endpoint, to local: IPAddress, _ now: Now) -> Bool {
         guard let path = ways.monitor.probed(message.sequence), case .maAnswer(let answer) = message.body,
-            source == Endpoint(path.target.address, port: path.target.isServer ? SignalPort.ims : SignalPort.node), local == path.own.address,
+            source == Endpoint(address(of: path.target), port: path.target.isServer ? SignalPort.ims : SignalPort.node), local == path.own.address,
             message.cookie.client == clientCookies.cookie(server: source.address, own: local)
         else { return false }
         switch path.target {
