@@ -7,16 +7,17 @@ final class Cleanup: Sendable {
     static let shared = Cleanup()
 
     private struct State {
-        var namespaces: [BenchNamespace] = []
+        var namespaces: [String] = []
         var processes: [Int: pid_t] = [:]
         var lastCommand: String?
     }
     private let state = Mutex(State())
+    /// Held while tidying up: a signal's thread and the main one may both come here, and neither may end the process before
+    /// the other has finished.
+    private let turn = Mutex(())
 
-    var namespaces: [BenchNamespace] {
-        get { state.withLock { $0.namespaces } }
-        set { state.withLock { $0.namespaces = newValue } }
-    }
+    /// Notes a namespace by its name, before it is made: a signal can come right after.
+    func note(namespace: String) { state.withLock { $0.namespaces.append(namespace) } }
 
     /// A command that takes away what was built by another.
     var lastCommand: String? {
@@ -42,18 +43,30 @@ final class Cleanup: Sendable {
             var taken: Int32 = 0
             sigwait(&set, &taken)
             self.run()
+            self.removeLate()
             _exit(128 + taken)
         }
     }
 
-    func run() {
-        let left = state.withLock { state in
-            defer { state = State() }
-            return state
+    /// A command that was making a namespace when the signal came ends after it was looked for.
+    private func removeLate() {
+        for _ in 0..<4 {
+            usleep(50_000)
+            let names = (try? FileManager.default.contentsOfDirectory(atPath: "/run/netns")) ?? []
+            for name in names where name.hasPrefix("\(BenchNamespace.prefix)\(getpid())-") { _ = try? shell("ip netns del \(name)") }
         }
-        // Children begin with the mask of the thread that started them, so only SIGKILL is sure to reach them.
-        for process in left.processes.values { kill(process, SIGKILL) }
-        for namespace in left.namespaces { namespace.remove() }
-        if let command = left.lastCommand { _ = try? shell(command) }
+    }
+
+    func run() {
+        turn.withLock { _ in
+            let left = state.withLock { state in
+                defer { state = State() }
+                return state
+            }
+            // Children begin with the mask of the thread that started them, so only SIGKILL is sure to reach them.
+            for process in left.processes.values { kill(process, SIGKILL) }
+            for namespace in left.namespaces { _ = try? shell("ip netns del \(namespace)") }
+            if let command = left.lastCommand { _ = try? shell(command) }
+        }
     }
 }

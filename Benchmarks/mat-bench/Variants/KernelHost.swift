@@ -38,6 +38,7 @@ final class KernelHost: @unchecked Sendable {
         let thread = Thread { [self] in
             do {
                 try cores.pinToOthers()
+                yieldToNobody()
                 try host.enter()
                 let loop = try EventLoop()
                 let kernel = try IMTKernel(loop: loop, configuration: configuration) { [unowned self] in note($0) }
