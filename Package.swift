@@ -64,12 +64,15 @@ let package = Package(
         .testTarget(name: "MATSignalTests", dependencies: ["MATSignal"], resources: [.copy("Vectors")]),
         .testTarget(name: "MATRuntimeTests", dependencies: ["CLinux", "MATRuntime", "MATSignal"]),
         .testTarget(name: "MATDNSTests", dependencies: ["MATDNS", "MATSignal"]),
-        .testTarget(name: "IMTKernelTests", dependencies: ["CLinux", "IMTKernel"]),
+        .testTarget(name: "IMTKernelTests", dependencies: ["CLinux", "IMTKernel", "imt-churn"]),
+        // What the tests of crashes kill.
+        .executableTarget(name: "imt-churn", dependencies: ["IMTKernel", "MATRuntime", "MATSignal"], path: "Tests/IMTChurn"),
         .testTarget(name: "IMSTests", dependencies: ["IMS", "MATTesting"]),
         .testTarget(name: "MATNodeTests", dependencies: ["CLinux", "IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
         .testTarget(name: "MATProbeTests", dependencies: ["MATProbe"]),
         .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
         .testTarget(name: "MATCommandTests", dependencies: ["MATCommand", "MATDNS", "MATRuntime", "MATSignal"]),
+        .testTarget(name: "BenchTests", dependencies: []),
         // Real daemons in real network namespaces (deploy/lab); needs root.
         .testTarget(name: "NamespaceTests", dependencies: ["MATSignal"]),
     ],

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <unistd.h>
 
 // struct mmsghdr and its two calls need _GNU_SOURCE, which this module can't define (see shim.h). The layout is kernel ABI.
@@ -23,3 +24,9 @@ static inline int mat_pin_thread(unsigned long cores) {
 
 // fcntl() is variadic as well.
 static inline int mat_set_nonblocking(int fd) { return fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); }
+
+// malloc.h is not part of the Glibc module map. What is in use: of the heap, and of single mappings.
+static inline size_t mat_heap_octets(void) {
+    struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+}

@@ -74,4 +74,56 @@ struct OffloadTests {
         #expect(got == data)
         try net.expectClean()
     }
+
+    /// Of a tunnel that checks its own sum the kernel knows the sum of what was inside (CHECKSUM_COMPLETE), as from some cards;
+    /// without connection tracking nothing corrects that sum.
+    @Test("Packets whose sum was known before translation are not taken for damaged", arguments: Family.both, [true, false])
+    func summedUp(_ family: Family, capture: Bool) throws {
+        let net = try Topology()
+        try net.setOffloads(false)
+        for (namespace, own, remote, last) in [
+            (net.router, "10.9.0.1", "10.9.0.2", 1), (net.cn.namespace, "10.9.0.2", "10.9.0.1", 2),
+        ] {
+            try namespace.run("ip link add tunnel type vxlan id 8 local \(own) remote \(remote) dstport 4789 udpcsum")
+            try namespace.run("ip link set tunnel up")
+            try namespace.run("ip addr add 10.8.0.\(last)/24 dev tunnel")
+            try namespace.run("ip addr add 2001:db8:8::\(last)/64 dev tunnel nodad")
+        }
+        // So that nothing is lost while mn finds out what fits into the tunnel.
+        try net.mn.namespace.run("ip link set wlan mtu 1400")
+        try net.cn.namespace.run("ip route add default via 10.8.0.1 dev tunnel metric 50")
+        try net.cn.namespace.run("ip -6 route add default via 2001:db8:8::1 dev tunnel metric 50")
+        var (mn, cn) = (Topology.mnConfiguration, Topology.cnConfiguration)
+        if !capture { (mn.traffic, cn.traffic) = (.nothing, .nothing) }
+        // The tunnel's own packets.
+        cn.alwaysPlain = ["10.9.0.0/24"].compactMap { IPPrefix($0) }
+        try net.mn.start(mn)
+        try net.cn.start(cn)
+        try net.mn.useLocators(on: "wlan")
+        try net.cn.useLocators(on: "tunnel")
+        let far = try address(family.isIPv4 ? "10.8.0.2" : "2001:db8:8::2")
+        try net.mn.map(family.own, family.peer, over: family.wlan, far)
+        try net.cn.map(family.peer, family.own, over: far, family.wlan)
+
+        let receiver = try TestSocket(net.cn.namespace, TestSocket.datagram, family)
+        try receiver.bind(family.peer, port: 4503)
+        let sender = try TestSocket(net.mn.namespace, TestSocket.datagram, family)
+        for count in [5, 300, 1000, 5000] {
+            let data = pattern(count)
+            try sender.send(data, to: family.peer, port: 4503)
+            #expect(try receiver.receiveFrom().octets == data)
+        }
+        let (client, server, _) = try connectTCP(net, to: "\(family.peer)", port: 4504)
+        let data = pattern(100_000)
+        let work = BackgroundWork { try client.send(data) }
+        #expect(try server.receive(data.count) == data)
+        try work.wait()
+        // An error that comes in by the tunnel.
+        let asker = try TestSocket(net.cn.namespace, TestSocket.datagram, family)
+        try asker.connect(family.own, port: 4505)
+        try asker.send(pattern(300))
+        let refused = #expect(throws: ShellError.self) { try asker.receive(1) }
+        #expect(refused?.text.contains("refused") == true, "\(refused?.text ?? "")")
+        try net.expectClean()
+    }
 }

@@ -59,6 +59,17 @@ struct ValueTests {
         #expect(TranslationModel.number(TranslationModel.octets(7)) == 7 && TranslationModel.number([7]) == nil)
     }
 
+    @Test("A plain flow's elements are read and written as the rules look them up")
+    func plainFlow() throws {
+        // 10.9.0.2 . 10.1.0.2 . udp . 53 . 4000
+        let noted: [UInt8] = [10, 9, 0, 2, 10, 1, 0, 2, 17, 0, 0, 0, 0, 53, 0, 0, 0x0F, 0xA0, 0, 0]
+        var flow = try #require(PlainFlow(element: noted, isIPv4: true))
+        flow.peerHome = HomeAddress(IPAddress(ipv4: 0xC633_6401))
+        #expect(flow.element.key == [198, 51, 100, 1, 17, 0, 0, 0, 0, 53, 0, 0, 0x0F, 0xA0, 0, 0])
+        #expect(flow.element.data == [10, 9, 0, 2, 10, 1, 0, 2])
+        for length in 0..<noted.count { #expect(PlainFlow(element: Array(noted.prefix(length)), isIPv4: true) == nil) }
+    }
+
     /// 10.0.0.1:1000 -> 10.0.0.2:2000, TCP, flags as given.
     private func tcp(flags: UInt8) -> [UInt8] {
         [0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]
@@ -119,9 +130,9 @@ struct ValueTests {
             locators: [moa, other],
             deviceIndex: 9, plain: [], homes: [home.address])
         let rules = plan.rules()
-        #expect(rules.contains(KernelRule(isIPv4: true, priority: 6270, source: other.address, table: 6293)))
-        #expect(rules.contains(KernelRule(isIPv4: true, priority: 6282, source: moa.address, table: 6292)))
-        #expect(!rules.contains { $0.priority == 6270 && $0.source == moa.address })
+        #expect(rules.contains(KernelRule(isIPv4: true, priority: 6270, source: IPPrefix(other.address), table: 6293)))
+        #expect(rules.contains(KernelRule(isIPv4: true, priority: 6282, source: IPPrefix(moa.address), table: 6292)))
+        #expect(!rules.contains { $0.priority == 6270 && $0.source == IPPrefix(moa.address) })
         #expect(!plan.captureRoutes().contains { $0.interfaceIndex == 9 })
     }
 
@@ -148,6 +159,7 @@ struct ValueTests {
                         _ = KernelRoute.decode(incoming)
                         _ = KernelRule.decode(incoming)
                         _ = KernelElement.decodeList(incoming)
+                        for isIPv4 in [true, false] { _ = SocketSearch.decode(incoming, isIPv4: isIPv4) }
                     }
                 }
             }

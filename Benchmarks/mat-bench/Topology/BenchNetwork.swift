@@ -37,6 +37,7 @@ final class BenchNetwork {
         }
         try router.ip("route add 10.128.0.0/10 via 10.71.2.2")
         try router.ip("-6 route add 2001:db8:d::/96 via 2001:db8:71:2::2")
+        try cn.run("sysctl -qw net.ipv4.ip_nonlocal_bind=1 net.ipv6.ip_nonlocal_bind=1")
         try cn.ip("route add local 10.128.0.0/10 dev lo")
         try cn.ip("-6 route add local 2001:db8:d::/96 dev lo")
     }

@@ -8,6 +8,8 @@ struct DatagramFlow {
     var receiver: BenchSocket
     /// Destinations of an unconnected sender, in turn; none for a connected one.
     var destinations: [SocketAddress] = []
+    /// Sources of an unconnected sender, in turn.
+    var sources: [IPAddress] = []
 }
 
 /// Small datagrams as fast as one core carries them.
@@ -27,11 +29,12 @@ struct DatagramTraffic {
         /// Processor time of the thread, softirqs included, per packet delivered.
         var nanosecondsPerPacket: Double
         var lostFraction: Double
+        var delivered: Int
     }
 
     static func run(_ flow: DatagramFlow, seconds: Double) throws -> Outcome {
         let out = MessageBatch(count: windowPackets, octetsEach: payloadOctets)
-        out.spread(over: flow.destinations)
+        out.spread(from: flow.sources, to: flow.destinations)
         let into = MessageBatch(count: windowPackets, octetsEach: payloadOctets)
         _ = try window(flow, out, into)
         let end = Ticks.wall() + UInt64(seconds * 1e9)
@@ -51,7 +54,7 @@ struct DatagramTraffic {
         // Medians of slices: a moment in which somebody else had the core counts as one slice, not as its length.
         return Outcome(
             packetsPerSecond: 1e9 / slices.map(\.wall).median, nanosecondsPerPacket: slices.map(\.processor).median,
-            lostFraction: Double(sent - delivered) / Double(sent))
+            lostFraction: Double(sent - delivered) / Double(sent), delivered: delivered)
     }
 
     /// Sends one window and receives it.

@@ -2,27 +2,70 @@ import MATSignal
 
 /// Every variant by name, and what it takes to put it in place.
 struct Catalogue {
+    struct Entry {
+        var name: String
+        var title: String
+        var families: [Bool] = [true, false]
+        /// Measured with each number of peers in the tables.
+        var scales = false
+        /// Measured with traffic to and from many peers as well.
+        var spreads = false
+    }
+
+    static let entries: [Entry] = [
+        Entry(name: "plain", title: "plain IP", spreads: true),
+        Entry(name: "ours", title: "ours", scales: true, spreads: true),
+        Entry(name: "hooks", title: "two empty hooks"),
+        Entry(name: "fixed", title: "prototype: constants, no look-up"),
+        Entry(name: "bare", title: "prototype: peer from a map, own address constant"),
+        Entry(name: "pairs", title: "prototype: maps of pairs"),
+        Entry(name: "split", title: "prototype: source and destination maps"),
+        Entry(name: "counted", title: "prototype: maps of pairs, counted"),
+        Entry(name: "neutral", title: "prototype: maps of pairs, checksum-neutral", families: [false]),
+        Entry(name: "netdev", title: "prototype: maps of pairs in ingress and egress"),
+        Entry(name: "beside", title: "plain traffic on hosts where ours runs", scales: true),
+        Entry(name: "plain-fw", title: "plain IP, stateful firewall"),
+        Entry(name: "ours-fw", title: "ours, stateful firewall"),
+        Entry(name: "nat", title: "conntrack NAT"),
+        Entry(name: "vxlan", title: "VXLAN"),
+        Entry(name: "wireguard", title: "wireguard-go"),
+    ]
+
     let network: BenchNetwork
     let cores: Cores
     let peers: [Int]
 
-    func cases() -> [Case] {
+    func cases(families: [Bool]) -> [Case] {
         var all: [Case] = []
-        for isIPv4 in [true, false] {
-            all.append(Case(variant: "plain", isIPv4: isIPv4, peers: 0, pattern: .pair))
-            for count in peers { all.append(Case(variant: "ours", isIPv4: isIPv4, peers: count, pattern: .pair)) }
-            for count in peers.filter({ $0 > 1 }).prefix(1) {
-                all.append(Case(variant: "plain", isIPv4: isIPv4, peers: count, pattern: .out))
+        for isIPv4 in families {
+            for entry in Self.entries where entry.families.contains(isIPv4) {
+                for count in entry.scales ? peers : [0] {
+                    all.append(Case(variant: entry.name, isIPv4: isIPv4, peers: count, pattern: .pair))
+                }
             }
-            for count in peers where count > 1 { all.append(Case(variant: "ours", isIPv4: isIPv4, peers: count, pattern: .out)) }
+            for pattern in [Pattern.out, .into] {
+                for entry in Self.entries where entry.spreads && entry.families.contains(isIPv4) {
+                    for count in peers where count > 1 {
+                        all.append(Case(variant: entry.name, isIPv4: isIPv4, peers: count, pattern: pattern))
+                    }
+                }
+            }
         }
         return all
     }
 
     func install(_ item: Case) throws -> any Installed {
+        let isIPv4 = item.isIPv4
+        if let kind = PrototypeKind(rawValue: item.variant) { return try Prototype(network, kind, isIPv4: isIPv4) }
         switch item.variant {
-        case "plain": return Simple(.moas(item.isIPv4))
-        case "ours": return try Ours(network, cores, peers: item.peers, isIPv4: item.isIPv4, onlyMN: item.pattern != .pair)
+        case "plain": return Simple(.moas(isIPv4))
+        case "ours": return try Ours(network, cores, peers: item.peers, isIPv4: isIPv4, onlyMN: item.pattern != .pair)
+        case "beside": return try Ours(network, cores, peers: item.peers, isIPv4: isIPv4, plain: true)
+        case "plain-fw": return try Others.firewall(network, around: Simple(.moas(isIPv4)))
+        case "ours-fw": return try Others.firewall(network, around: try Ours(network, cores, peers: 1, isIPv4: isIPv4))
+        case "nat": return try Others.nat(network, isIPv4: isIPv4)
+        case "vxlan": return try Others.vxlan(network, isIPv4: isIPv4)
+        case "wireguard": return try Others.wireguard(network, cores, isIPv4: isIPv4)
         default: throw BenchError("no variant is called \(item.variant)")
         }
     }

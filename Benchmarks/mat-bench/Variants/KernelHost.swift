@@ -64,7 +64,7 @@ final class KernelHost: @unchecked Sendable {
     private func note(_ event: KernelEvent) {
         switch event {
         case .failed(let error): problems.withLock { $0.append(error.description) }
-        case .repaired(let what): problems.withLock { $0.append(what) }
+        case .repaired(let what), .warning(let what): problems.withLock { $0.append(what) }
         case .heldOutbound, .heldInbound, .links: break
         }
     }

@@ -9,15 +9,19 @@ final class Ours: Installed {
     /// - Parameters:
     ///   - peers: entries on each host, CN's or MN's among them. The others' packets come and go as the pattern says.
     ///   - onlyMN: CN stays a plain host, which owns all the peers' MoAs.
-    ///   - ends: between what addresses to send, if not between the HoAs.
-    init(_ network: BenchNetwork, _ cores: Cores, peers: Int, isIPv4: Bool, onlyMN: Bool = false, ends: Ends? = nil) throws {
-        self.ends = ends ?? .hoas(isIPv4)
+    ///   - plain: the two hosts do not know each other as peers, and talk between their MoAs.
+    init(
+        _ network: BenchNetwork, _ cores: Cores, peers: Int, isIPv4: Bool, onlyMN: Bool = false, plain: Bool = false
+    ) throws {
+        ends = plain ? .moas(isIPv4) : .hoas(isIPv4)
         do {
             hosts.append(try Self.start(network.mn, cores, own: Plan.mnHoA, at: Plan.mnMoA))
-            try Self.fill(hosts[0], own: Plan.mnHoA(isIPv4), at: Plan.mnMoA(isIPv4), peer: Plan.cnHoA(isIPv4), Plan.cnMoA(isIPv4), peers)
+            try Self.fill(
+                hosts[0], own: Plan.mnHoA(isIPv4), at: Plan.mnMoA(isIPv4), peer: Plan.cnHoA(isIPv4), Plan.cnMoA(isIPv4), peers, plain)
             guard !onlyMN else { return }
             hosts.append(try Self.start(network.cn, cores, own: Plan.cnHoA, at: Plan.cnMoA))
-            try Self.fill(hosts[1], own: Plan.cnHoA(isIPv4), at: Plan.cnMoA(isIPv4), peer: Plan.mnHoA(isIPv4), Plan.mnMoA(isIPv4), peers)
+            try Self.fill(
+                hosts[1], own: Plan.cnHoA(isIPv4), at: Plan.cnMoA(isIPv4), peer: Plan.mnHoA(isIPv4), Plan.mnMoA(isIPv4), peers, plain)
         } catch {
             remove()
             throw error
@@ -50,7 +54,8 @@ final class Ours: Installed {
     }
 
     private static func fill(
-        _ host: KernelHost, own: IPAddress, at moa: IPAddress, peer: IPAddress, _ peerMoA: IPAddress, _ peers: Int
+        _ host: KernelHost, own: IPAddress, at moa: IPAddress, peer: IPAddress, _ peerMoA: IPAddress, _ peers: Int,
+        _ plain: Bool
     ) throws {
         var changes: [IMTChange] = [.setOwn(MobileAddress(moa), HomeAddress(own))]
         func add(_ home: IPAddress, _ mobile: IPAddress) {
@@ -58,7 +63,7 @@ final class Ours: Installed {
             changes.append(.setOutbound(pair, MobilePair(own: MobileAddress(moa), peer: MobileAddress(mobile))))
             changes.append(.setInbound(peer: MobileAddress(mobile), pair))
         }
-        add(peer, peerMoA)
+        if plain { changes.append(.setPlain(peerMoA, lifetime: .seconds(3600))) } else { add(peer, peerMoA) }
         for number in 1..<max(1, peers) { add(Plan.peerHoA(own.isIPv4, number), Plan.peerMoA(own.isIPv4, number)) }
         let all = changes
         try host.ask { try $0.commit(all) }

@@ -42,22 +42,29 @@ protocol Installed: AnyObject {
     var ends: Ends { get }
     /// Throws if something happened beside the measurement that spoils it.
     func check() throws
+    /// Processor time so far of other processes that carry the packets, ns.
+    func processorElsewhere() -> Double
     func remove()
 }
 
 extension Installed {
     func check() throws {}
+    func processorElsewhere() -> Double { 0 }
 }
 
 /// Nothing in place, or something that a closure takes away.
 final class Simple: Installed {
     let ends: Ends
     private let undo: () -> Void
+    private let elsewhere: () -> Double
 
-    init(_ ends: Ends, undo: @escaping () -> Void = {}) {
+    init(_ ends: Ends, elsewhere: @escaping () -> Double = { 0 }, undo: @escaping () -> Void = {}) {
         self.ends = ends
+        self.elsewhere = elsewhere
         self.undo = undo
     }
+
+    func processorElsewhere() -> Double { elsewhere() }
 
     func remove() { undo() }
 }

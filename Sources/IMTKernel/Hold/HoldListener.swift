@@ -1,13 +1,15 @@
 import MATRuntime
 import MATSignal
 
-/// Receives copies of packets that the `stranger` chain dropped (NFLOG).
+/// Receives copies of packets (NFLOG): those that the `stranger` and `hold_forwarded` chains dropped, and those on their way out
+/// that lacked source NAT.
 final class HoldListener {
     private let socket: NetlinkSocket
     private let loop: EventLoop
-    private let onPacket: (HeldPacket) -> Void
+    private let onPacket: (_ packet: HeldPacket, _ hook: UInt32) -> Void
 
-    init(loop: EventLoop, group: UInt16, onPacket: @escaping (HeldPacket) -> Void) throws(KernelError) {
+    /// - Parameter onPacket: is told the netfilter hook too, at which the packet was copied.
+    init(loop: EventLoop, group: UInt16, onPacket: @escaping (HeldPacket, UInt32) -> Void) throws(KernelError) {
         self.loop = loop
         self.onPacket = onPacket
         socket = try NetlinkSocket(protocol: KernelValues.netlinkNetfilter, name: "NFLOG group \(group)")
@@ -48,8 +50,11 @@ final class HoldListener {
         // ENOBUFS: some were dropped, as a busy network would have done. Their senders repeat.
         _ = try? socket.drain(operation: "receive held packets") { incoming in
             guard incoming.type == KernelValues.subsystemLog | KernelValues.logPacket else { return }
-            guard let payload = incoming.attributes(after: 4).first(KernelValues.logPayload)?.octets else { return }
-            if let packet = HeldPacket(ChecksumCompletion.complete(payload)) { onPacket(packet) }
+            let attributes = incoming.attributes(after: 4)
+            guard let payload = attributes.first(KernelValues.logPayload)?.octets else { return }
+            // nfulnl_msg_packet_hdr: protocol 2, hook 1, pad 1.
+            let hook = attributes.first(KernelValues.logPacketHeader)?.octets.dropFirst(2).first
+            if let packet = HeldPacket(ChecksumCompletion.complete(payload)) { onPacket(packet, UInt32(hook ?? 0)) }
         }
     }
 }

@@ -2,17 +2,23 @@ import CNetfilter
 import Glibc
 
 /// One element of a set (no data) or map, in packet octets.
-struct SetElement: Hashable {
-    var key: [UInt8]
-    var data: [UInt8] = []
+package struct SetElement: Hashable {
+    package var key: [UInt8]
+    package var data: [UInt8]
     /// In a set with time-outs; `nil` for ever.
-    var timeoutMilliseconds: UInt64?
+    package var timeoutMilliseconds: UInt64?
+
+    package init(key: [UInt8], data: [UInt8] = [], timeoutMilliseconds: UInt64? = nil) {
+        self.key = key
+        self.data = data
+        self.timeoutMilliseconds = timeoutMilliseconds
+    }
 }
 
 /// A transaction under construction: the kernel applies all of it or nothing.
 ///
 /// Only the sealed one can be sent, and it alone knows which messages expect an answer.
-struct NFTBatch: ~Copyable {
+package struct NFTBatch: ~Copyable {
     /// Octets of elements put in one message; the list's attribute length is 16 bits wide.
     static let elementListBytesMax = 32 * 1024
 
@@ -28,14 +34,14 @@ struct NFTBatch: ~Copyable {
         var count: Int
     }
 
-    init(firstSequence: UInt32) {
+    package init(firstSequence: UInt32) {
         writer = NetlinkWriter(firstSequence: firstSequence)
         appendBoundary(16)  // NFNL_MSG_BATCH_BEGIN
     }
 
     var isEmpty: Bool { labels.isEmpty }
 
-    mutating func add(table: TableDefinition) {
+    package mutating func add(table: TableDefinition) {
         append(KernelValues.nftNewTable, KernelValues.flagCreate, table, "create", "") { message in
             if let object = NFTTable(table.name, family: table.family) {
                 nftnl_table_nlmsg_build_payload(message, object.pointer)
@@ -43,7 +49,7 @@ struct NFTBatch: ~Copyable {
         }
     }
 
-    mutating func delete(table: TableDefinition) {
+    package mutating func delete(table: TableDefinition) {
         append(KernelValues.nftDeleteTable, 0, table, "delete", "") { message in
             if let object = NFTTable(table.name, family: table.family) {
                 nftnl_table_nlmsg_build_payload(message, object.pointer)
@@ -51,7 +57,7 @@ struct NFTBatch: ~Copyable {
         }
     }
 
-    mutating func add(set: SetDefinition, to table: TableDefinition) {
+    package mutating func add(set: SetDefinition, to table: TableDefinition) {
         append(KernelValues.nftNewSet, KernelValues.flagCreate, table, "create", set.name) { message in
             if let object = NFTSet(set, table: table.name, family: table.family) {
                 nftnl_set_nlmsg_build_payload(message, object.pointer)
@@ -59,7 +65,7 @@ struct NFTBatch: ~Copyable {
         }
     }
 
-    mutating func delete(set: SetDefinition, of table: TableDefinition) {
+    package mutating func delete(set: SetDefinition, of table: TableDefinition) {
         append(KernelValues.nftDeleteSet, 0, table, "delete", set.name) { message in
             if let object = NFTSet(set, table: table.name, family: table.family) {
                 nftnl_set_nlmsg_build_payload(message, object.pointer)
@@ -67,7 +73,7 @@ struct NFTBatch: ~Copyable {
         }
     }
 
-    mutating func add(chain: ChainDefinition, to table: TableDefinition) {
+    package mutating func add(chain: ChainDefinition, to table: TableDefinition) {
         append(KernelValues.nftNewChain, KernelValues.flagCreate, table, "create chain", chain.name) { message in
             if let object = NFTChain(chain, table: table.name, family: table.family) {
                 nftnl_chain_nlmsg_build_payload(message, object.pointer)
@@ -76,7 +82,7 @@ struct NFTBatch: ~Copyable {
     }
 
     /// Its rules must have gone, and those that jump to it.
-    mutating func delete(chain: String, of table: TableDefinition) {
+    package mutating func delete(chain: String, of table: TableDefinition) {
         append(KernelValues.nftDeleteChain, 0, table, "delete chain", chain) { message in
             let definition = ChainDefinition(name: chain, hook: nil, rules: [])
             if let object = NFTChain(definition, table: table.name, family: table.family) {
@@ -85,7 +91,7 @@ struct NFTBatch: ~Copyable {
         }
     }
 
-    mutating func add(rule: [Expression], to chain: String, of table: TableDefinition) {
+    package mutating func add(rule: [Expression], to chain: String, of table: TableDefinition) {
         append(KernelValues.nftNewRule, KernelValues.flagCreate | 0x800, table, "add rule to", chain) { message in
             if let object = NFTRule(rule, chain: chain, table: table.name, family: table.family) {
                 nftnl_rule_nlmsg_build_payload(message, object.pointer)
@@ -101,11 +107,11 @@ struct NFTBatch: ~Copyable {
         }
     }
 
-    mutating func add(_ elements: [SetElement], to set: String, of table: TableDefinition) {
+    package mutating func add(_ elements: [SetElement], to set: String, of table: TableDefinition) {
         appendElements(KernelValues.nftNewElement, KernelValues.flagCreate, "add to", elements, set, table)
     }
 
-    mutating func delete(_ elements: [SetElement], from set: String, of table: TableDefinition) {
+    package mutating func delete(_ elements: [SetElement], from set: String, of table: TableDefinition) {
         appendElements(KernelValues.nftDeleteElement, 0, "delete from", elements.map { SetElement(key: $0.key) }, set, table)
     }
 
@@ -143,21 +149,23 @@ struct NFTBatch: ~Copyable {
         writer.append(type: type, flags: 0) { $0.putHeader([0, 0, 0, 10]) }
     }
 
-    consuming func seal() -> SealedBatch {
+    package consuming func seal() -> SealedBatch {
         appendBoundary(17)  // NFNL_MSG_BATCH_END
         return SealedBatch(writer: writer, labels: labels)
     }
 }
 
-struct SealedBatch: ~Copyable {
+package struct SealedBatch: ~Copyable {
     fileprivate let writer: NetlinkWriter
     fileprivate let labels: [NFTBatch.Label]
 
     var bytes: [UInt8] { Array(writer.bytes) }
+    /// Objects and elements, as an estimate of the events that the kernel would make.
+    var eventsCount: Int { labels.reduce(0) { $0 + $1.count } }
 
     /// Applies the transaction.
     /// - Throws: the first refusal, in terms of what was asked for. Nothing is applied then.
-    func commit(on socket: NetlinkSocket, operation: String) throws(KernelError) {
+    package func commit(on socket: NetlinkSocket, operation: String) throws(KernelError) {
         guard !labels.isEmpty else { return }
         let answers = try socket.exchange(writer, operation: operation)
         if let refusal = answers.first(where: { $0.errno != 0 }) {

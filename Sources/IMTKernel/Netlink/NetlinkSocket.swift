@@ -7,7 +7,7 @@ import MATSignal
 ///
 /// Requests are answered while `sendto` runs: the kernel handles netlink in the caller's context. So a request and its
 /// acknowledgement are one blocking-free round trip of microseconds, which the event loop can afford.
-final class NetlinkSocket {
+package final class NetlinkSocket {
     static let datagramBytesMax = 128 * 1024
     /// What the kernel may queue for us: acknowledgements of a large batch, or events while we are busy.
     static let receiveQueueBytes: Int32 = 8 << 20
@@ -15,6 +15,8 @@ final class NetlinkSocket {
     static let dumpTriesMax = 5
 
     let descriptor: Int32
+    /// By which the kernel tells this socket's requests from others', also in the events that they cause.
+    private(set) var port: UInt32 = 0
     private let name: String
     private let buffer: UnsafeMutableRawBufferPointer
     private var sequence: UInt32 = 1
@@ -33,6 +35,12 @@ final class NetlinkSocket {
             }
         }
         guard bound == 0 else { throw .system("bind netlink socket", name) }
+        var length = socklen_t(MemoryLayout<sockaddr_nl>.size)
+        let named = withUnsafeMutablePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(descriptor, $0, &length) }
+        }
+        guard named == 0 else { throw .system("name netlink socket", name) }
+        port = address.nl_pid
         // Without CAP_NET_ADMIN the first fails; the defaults then still serve small tables.
         set(SOL_SOCKET, SO_RCVBUFFORCE, Self.receiveQueueBytes)
         set(KernelValues.solNetlink, KernelValues.optionCapAck, 1)
@@ -45,9 +53,22 @@ final class NetlinkSocket {
         }
     }
 
+    /// For tables of nftables.
+    package static func nftables() throws(KernelError) -> NetlinkSocket {
+        try NetlinkSocket(protocol: KernelValues.netlinkNetfilter, name: "nftables")
+    }
+
+    /// Where the next batch's numbers begin.
+    package var nextSequence: UInt32 { sequence }
+
     deinit {
         close(descriptor)
         buffer.deallocate()
+    }
+
+    /// Joins a multicast group again, or leaves it for a while.
+    func listen(_ on: Bool, to group: UInt32) {
+        set(KernelValues.solNetlink, on ? KernelValues.optionAddMembership : KernelValues.optionDropMembership, Int32(bitPattern: group))
     }
 
     @discardableResult

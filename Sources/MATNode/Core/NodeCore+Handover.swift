@@ -78,8 +78,10 @@ extension NodeCore {
         homes[hoa]?.unproven = []
         homes[hoa]?.failures = 0
         // Peers with a preference of their own switch when they know of an address, whether or not it is the first.
-        if isHandover || hasPreferences && homes[hoa]?.registered != nil { homes[hoa]?.owesPeers = true }
-        if isHandover { homes[hoa]?.move &+= 1 }
+        if isHandover || hasPreferences && homes[hoa]?.registered != nil {
+            homes[hoa]?.owesPeers = true
+            homes[hoa]?.move &+= 1
+        }
         // One step, whatever the number of peers, in one transaction with what we accept. Telling them is another matter.
         movePaths(of: hoa, gone: gone, isWhole: !hasOverlap, now)
         flushChanges()
@@ -157,7 +159,7 @@ extension NodeCore {
         }
         // A peer that only a detour reaches is told by it.
         let source = ways.detours[hoa]?.own == nil ? nil : ownMoA(of: peer)?.address
-        start(.notifyPeer(hoa), .maNotify, to: [Endpoint(target.address, port: SignalPort.node)], source: source, triesMax: Retransmission.failoverTry, now)
+        start(.notifyPeer(hoa), .maNotify, to: [Endpoint(signallingAddress(of: target, hoa), port: SignalPort.node)], source: source, triesMax: Retransmission.failoverTry, now)
     }
 
     /// A peer acked our record, refused it, or stayed silent (`nil`) for the three tries of section 7: in each case its

@@ -18,6 +18,7 @@ final class Host: @unchecked Sendable {
     private var inboundHeld: [HeldPacket] = []
     private var problems: [String] = []
     private var repairs: [String] = []
+    private var notices: [String] = []
     private var links: LinkSnapshot?
 
     init(_ namespace: Namespace) { self.namespace = namespace }
@@ -62,6 +63,7 @@ final class Host: @unchecked Sendable {
         case .heldInbound(let packet): inboundHeld.append(packet)
         case .failed(let error): problems.append(error.description)
         case .repaired(let text): repairs.append(text)
+        case .warning(let text): notices.append(text)
         case .links(let snapshot): links = snapshot
         }
     }
@@ -101,6 +103,7 @@ final class Host: @unchecked Sendable {
 
     var failures: [String] { locked { problems } }
     var repaired: [String] { locked { repairs } }
+    var warnings: [String] { locked { notices } }
     var lastLinks: LinkSnapshot? { locked { links } }
     func takeOutbound() -> [HeldPacket] {
         locked {

@@ -1,7 +1,7 @@
 /// One step of a rule. A rule runs its steps in order and ends at the first that does not match.
 ///
 /// Values, not objects: the ruleset of a family can be built, compared and printed without a kernel.
-enum Expression: Hashable {
+package enum Expression: Hashable {
     /// Loads octets of a header into registers. Ends the rule if the packet is too short, or a fragment without that header.
     case load(HeaderField, into: Register)
     /// Writes registers over header octets and mends checksums.
@@ -13,7 +13,8 @@ enum Expression: Hashable {
     case meta(MetaKey, into: Register)
     case immediate([UInt8], into: Register)
     case compare(Register, Comparison, [UInt8])
-    case mask(Register, [UInt8])
+    /// Keeps the bits of a mask, then turns over those of `turning` (none if it is empty).
+    case mask(Register, [UInt8], turning: [UInt8] = [])
     /// Changes a dynamic set or, with `data`, map. Ends the rule if it is full.
     case update(ElementChange, set: String, setID: UInt32, key: Register, data: Register?, timeoutMilliseconds: UInt64)
     /// Whether the socket that would get the packet is bound to no address: 1 or 0. Ends the rule if there is no socket.
@@ -22,13 +23,15 @@ enum Expression: Hashable {
     /// Copies the packet whole to the NFLOG group.
     case log(group: UInt16)
     case noTracking
+    /// Whether an IPsec transformation is still to come for the packet: 1 or 0.
+    case willBeEncrypted(into: Register)
     case masquerade
     case counter
     case verdict(Verdict)
 }
 
 /// What a packet does to an element (enum nft_dynset_ops).
-enum ElementChange: UInt32 {
+package enum ElementChange: UInt32 {
     /// Puts it there if it is not, and leaves its time alone if it is.
     case add = 0
     /// Puts it there, or renews its time; its data stay.
@@ -38,25 +41,31 @@ enum ElementChange: UInt32 {
 }
 
 /// A 32-bit register, 0...15. Wider values take adjacent ones.
-struct Register: Hashable {
-    let index: UInt32
-    init(_ index: UInt32) { self.index = index }
+package struct Register: Hashable {
+    package let index: UInt32
+    package init(_ index: UInt32) { self.index = index }
     /// NFT_REG32_00 is 8.
     var number: UInt32 { 8 + index }
 }
 
-struct HeaderField: Hashable {
-    enum Base: UInt32 {
+package struct HeaderField: Hashable {
+    package enum Base: UInt32 {
         case network = 1
         case transport = 2
     }
-    var base: Base
-    var offset: UInt32
-    var length: UInt32
+    package var base: Base
+    package var offset: UInt32
+    package var length: UInt32
+
+    package init(base: Base, offset: UInt32, length: UInt32) {
+        self.base = base
+        self.offset = offset
+        self.length = length
+    }
 }
 
 /// Which checksum a write must mend (nft_payload_set in the kernel's nft_payload.c).
-enum ChecksumRepair: Hashable {
+package enum ChecksumRepair: Hashable {
     case none
     /// The Internet checksum at this offset of the same header, and the transport checksum through its pseudo header if so said.
     case internet(offset: UInt32, pseudoHeader: Bool)
@@ -64,19 +73,19 @@ enum ChecksumRepair: Hashable {
     case pseudoHeader
 }
 
-enum MetaKey: UInt32 {
+package enum MetaKey: UInt32 {
     case protocolNumber = 16  // NFT_META_L4PROTO
     case inputName = 6  // NFT_META_IIFNAME
     case outputName = 7  // NFT_META_OIFNAME
 }
 
-enum Comparison: UInt32 {
+package enum Comparison: UInt32 {
     case equal = 0
     case notEqual = 1
     case less = 2
 }
 
-enum Verdict: Hashable {
+package enum Verdict: Hashable {
     case accept, drop, leave
     case jump(String)
     case goTo(String)
