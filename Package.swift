@@ -29,13 +29,14 @@ let package = Package(
     targets: [
         // C that Swift can't see: module maps and inline shims only.
         .systemLibrary(name: "CLinux"),
+        .systemLibrary(name: "CMemory"),
         .systemLibrary(name: "CLDNS", pkgConfig: "ldns", providers: [.apt(["libldns-dev"])]),
         .systemLibrary(name: "CNetfilter", pkgConfig: "libnftnl", providers: [.apt(["libnftnl-dev", "libmnl-dev"])]),
 
         // The wire: addresses, messages, options, signatures. No I/O, no clock.
         .target(name: "MATSignal", dependencies: [crypto]),
         // What both daemons run on: one epoll loop, sockets, timers, signals, configuration files, the control socket.
-        .target(name: "MATRuntime", dependencies: ["CLinux", "MATSignal", yaml]),
+        .target(name: "MATRuntime", dependencies: ["CLinux", "CMemory", "MATSignal", yaml]),
         // libldns look-ups and zone text, shared by IMS and MATNode.
         .target(name: "MATDNS", dependencies: ["CLDNS", "MATRuntime", "MATSignal"]),
         // nftables, routes, links, TUN, NFLOG: all that touches the kernel.

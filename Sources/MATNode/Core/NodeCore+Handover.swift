@@ -135,6 +135,8 @@ extension NodeCore {
         }
         let willSignAgain = homes[hoa]?.phase != .updating
         homes[hoa]?.owesPeers = willSignAgain
+        // What they have acked so far was another record.
+        homes[hoa]?.move &+= 1
         tell(hoa, [.tellPeer, .tellServer, .subscribe], now)
     }
 
