@@ -27,6 +27,10 @@ struct EnrolCommand: ParsableCommand {
     @OptionGroup var control: IMSControl
     @OptionGroup var output: OutputOptions
 
+    func validate() throws {
+        guard home.address.isUsableUnicast else { throw ValidationError("\(home) can't be a home address: it is not a global unicast address") }
+    }
+
     func run() throws {
         var arguments: [String: JSONValue] = [
             "hoa": .text(home.address), "prefixLength": .number(home.familyLength), "publicKey": .string(KeyFile.write(publicKey)),
