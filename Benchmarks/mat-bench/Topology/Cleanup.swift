@@ -9,12 +9,19 @@ final class Cleanup: Sendable {
     private struct State {
         var namespaces: [BenchNamespace] = []
         var processes: [Int: pid_t] = [:]
+        var lastCommand: String?
     }
     private let state = Mutex(State())
 
     var namespaces: [BenchNamespace] {
         get { state.withLock { $0.namespaces } }
         set { state.withLock { $0.namespaces = newValue } }
+    }
+
+    /// A command that takes away what was built by another.
+    var lastCommand: String? {
+        get { state.withLock { $0.lastCommand } }
+        set { state.withLock { $0.lastCommand = newValue } }
     }
 
     /// Notes a process that a signal must take along.
@@ -40,12 +47,13 @@ final class Cleanup: Sendable {
     }
 
     func run() {
-        let (processes, namespaces) = state.withLock { state in
+        let left = state.withLock { state in
             defer { state = State() }
-            return (Array(state.processes.values), state.namespaces)
+            return state
         }
         // Children begin with the mask of the thread that started them, so only SIGKILL is sure to reach them.
-        for process in processes { kill(process, SIGKILL) }
-        for namespace in namespaces { namespace.remove() }
+        for process in left.processes.values { kill(process, SIGKILL) }
+        for namespace in left.namespaces { namespace.remove() }
+        if let command = left.lastCommand { _ = try? shell(command) }
     }
 }

@@ -28,7 +28,7 @@ package enum Expression: Hashable {
 }
 
 /// What a packet does to an element (enum nft_dynset_ops).
-enum ElementChange: UInt32 {
+package enum ElementChange: UInt32 {
     /// Puts it there if it is not, and leaves its time alone if it is.
     case add = 0
     /// Puts it there, or renews its time; its data stay.
