@@ -19,7 +19,8 @@ enum ClassifierAttachment {
 
     /// The place for classifiers on a link, in both directions.
     static func addPlace(on link: UInt32) throws {
-        try send(newQdisc, link, handle: 0xFFFF_0000, parent: clsact, information: 0, attribute(kind, text: "clsact"), "add clsact")
+        try send(
+            newQdisc, link, handle: 0xFFFF_0000, parent: clsact, information: 0, attribute(kind, text: "clsact"), "add clsact")
     }
 
     static func attach(_ program: BPFProgram, to link: UInt32, _ direction: TranslationProgram.Direction, isIPv4: Bool) throws {
@@ -58,7 +59,9 @@ enum ClassifierAttachment {
         // struct tcmsg: family and padding 4, link 4, handle 4, parent 4, information 4.
         let body = native(UInt32(0)) + native(link) + native(handle) + native(parent) + native(information) + attributes
         // NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE.
-        let message = native(UInt32(16 + body.count)) + native(type) + native(UInt16(0x605)) + native(UInt32(1)) + native(UInt32(0)) + body
+        let header =
+            native(UInt32(16 + body.count)) + native(type) + native(UInt16(0x605)) + native(UInt32(1)) + native(UInt32(0))
+        let message = header + body
         let socket = socket(AF_NETLINK, Int32(SOCK_RAW.rawValue), 0)
         guard socket >= 0 else { throw BenchError("open rtnetlink: errno \(errno)") }
         defer { close(socket) }

@@ -192,7 +192,7 @@ struct TranslationProgram {
         code.place(done)
         guard !isIPv4, direction == .ingress else { return }
         // A sum that the device took over the whole packet: in IPv6 the new addresses and the mended checksum cancel out in it,
-        // but the helper has counted the latter only. Kernels from 6.16 have a flag for that; this works on all.
+        // but the helper has counted the latter only. Newer kernels have a flag for that (BPF_F_IPV6); this works on all.
         code.alu(.move, .r1, .r6)
         code.alu(.move, .r2, .r9)
         code.call(.checksumUpdate)

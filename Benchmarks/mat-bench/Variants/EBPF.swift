@@ -28,7 +28,8 @@ final class EBPF: Installed {
         ends = .hoas(isIPv4)
         do {
             for (host, own, ownMoA, peer, peerMoA, number) in hosts {
-                try host.ip("addr add \(own) dev lo")
+                // A route may name the address at once only if nothing looks for duplicates of it first.
+                try host.ip("addr add \(own) dev lo\(isIPv4 ? "" : " nodad")")
                 let gateway = isIPv4 ? "10.71.\(number).1" : "2001:db8:71:\(number)::1"
                 try host.ip("route add \(peer) via \(gateway) src \(own)")
                 attachments += try onThread {
