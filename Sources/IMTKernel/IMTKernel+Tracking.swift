@@ -16,6 +16,8 @@ extension IMTKernel {
             case .always: needs.translatesSources = configuration.traffic != .nothing
             case .auto, .never: break
             }
+            // Forwarded packets go out by the main table once their destination is known as plain, and do not ask first.
+            if !configuration.homePrefixes.isEmpty { needs.translatesSources = configuration.traffic != .nothing }
             needs.sparesTracking = try sparesTracking(needs)
             try tables.set(needs: needs)
         } catch {
@@ -30,7 +32,8 @@ extension IMTKernel {
         return switch configuration.connectionTracking {
         case .always: false
         case .never: needs.translatesSources || othersFilter
-        case .auto: needs.translatesSources && !othersFilter
+        // Of forwarded packets those that leave would be tracked all the same, and the answers not.
+        case .auto: needs.translatesSources && !othersFilter && configuration.homePrefixes.isEmpty
         }
     }
 
