@@ -10,6 +10,8 @@ final class Cleanup: Sendable {
         var namespaces: [String] = []
         var processes: [Int: pid_t] = [:]
         var lastCommand: String?
+        /// A signal was taken: its thread ends the process, and nobody else.
+        var isEnding = false
     }
     private let state = Mutex(State())
     /// Held while tidying up: a signal's thread and the main one may both come here, and neither may end the process before
@@ -42,7 +44,8 @@ final class Cleanup: Sendable {
             for number in [SIGINT, SIGTERM, SIGHUP] { sigaddset(&set, number) }
             var taken: Int32 = 0
             sigwait(&set, &taken)
-            self.run()
+            self.state.withLock { $0.isEnding = true }
+            self.tidy()
             self.removeLate()
             _exit(128 + taken)
         }
@@ -57,10 +60,21 @@ final class Cleanup: Sendable {
         }
     }
 
+    /// Takes everything away. When a signal is ending the process, what the caller does next would cut its tidying short: it waits
+    /// here for the end.
     func run() {
+        tidy()
+        while state.withLock({ $0.isEnding }) { pause() }
+    }
+
+    private func tidy() {
         turn.withLock { _ in
             let left = state.withLock { state in
-                defer { state = State() }
+                defer {
+                    let isEnding = state.isEnding
+                    state = State()
+                    state.isEnding = isEnding
+                }
                 return state
             }
             // Children begin with the mask of the thread that started them, so only SIGKILL is sure to reach them.
