@@ -335,6 +335,17 @@ extension IMTKernel {
         armPlainTimer()
     }
 
+    /// Plain addresses that go so that a set which is full refuses nothing: those whose time ends first. One that goes too early
+    /// is questioned once more, which is all.
+    func roomForPlain(_ changes: [IMTChange]) -> [IMTChange] {
+        let added = changes.reduce(into: Set<IPAddress>()) { if case .setPlain(let address, _) = $1 { $0.insert(address) } }
+        let excess = tables.model.plain.count + added.count - Int(TranslationRuleset.plainSourcesMax)
+        guard !added.isEmpty, excess > 0 else { return [] }
+        // A sixteenth more at once, so that a full set does not sort at each addition.
+        return tables.model.plain.subtracting(added).sorted { (plainUntil[$0] ?? .distantFuture, $0) < (plainUntil[$1] ?? .distantFuture, $1) }
+            .prefix(excess + Int(TranslationRuleset.plainSourcesMax) / 16).map { .removePlain($0) }
+    }
+
     func armPlainTimer() {
         if let plainTimer { loop.cancel(plainTimer) }
         plainTimer = nil

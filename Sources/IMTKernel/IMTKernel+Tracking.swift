@@ -50,14 +50,16 @@ extension IMTKernel {
         }
     }
 
-    /// What NFLOG brings: strangers' packets, and our own that lacked source NAT.
-    func held(_ packet: HeldPacket, isLeaving: Bool) {
-        guard isLeaving else {
-            onEvent(.heldInbound(packet))
-            return
+    /// What NFLOG brings.
+    func held(_ packet: HeldPacket, _ kind: HoldListener.Kind) {
+        switch kind {
+        case .opener, .held: onEvent(.heldInbound(packet))
+        case .passed: onEvent(.passedInbound(packet))
+        case .forwarded: onEvent(.heldOutbound(packet))
+        case .leaving:
+            needSourceTranslation(for: packet)
+            // Without it the packet would come back, and again.
+            if tables.needs.translatesSources { releaseOutbound(packet) }
         }
-        needSourceTranslation(for: packet)
-        // Without it the packet would come back, and again.
-        if tables.needs.translatesSources { releaseOutbound(packet) }
     }
 }

@@ -113,9 +113,7 @@ public final class IMTKernel {
         for address in model.plain { plainUntil[address] = until }
         armPlainTimer()
         try synchroniseRoutes(readBack: .everything)
-        hold = try HoldListener(loop: loop, group: configuration.nflogGroup) { [unowned self] packet, hook in
-            if hook == KernelValues.hookForward { onEvent(.heldOutbound(packet)) } else { held(packet, isLeaving: hook == KernelValues.hookPostRouting) }
-        }
+        hold = try HoldListener(loop: loop, group: configuration.nflogGroup) { [unowned self] kind, packet in held(packet, kind) }
         try beginWatching()
         // Whatever happened between reading and listening.
         reviewTracking()
@@ -181,6 +179,7 @@ public final class IMTKernel {
     /// A peer without a route to its MoA (its link is down) is no error: its traffic is held until there is one.
     /// - Throws: what the kernel refused. Nothing is applied then, and what is known of the kernel's state has been read anew.
     public func commit(_ changes: [IMTChange]) throws(KernelError) {
+        let changes = roomForPlain(changes) + changes
         let touched = TouchedKeys(changes)
         let peers = Set(touched.homes.map(\.peer))
         // A removed peer's route goes first, so that its packets fall into the device rather than out of a link as they are.

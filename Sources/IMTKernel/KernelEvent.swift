@@ -8,6 +8,8 @@ public enum KernelEvent {
     case heldOutbound(HeldPacket)
     /// A packet arrived from an unknown source and no connected socket claims it. Likewise.
     case heldInbound(HeldPacket)
+    /// Likewise, but it needs no release: it has passed. Its source is to be found out.
+    case passedInbound(HeldPacket)
     /// Someone else removed something of ours, and it is there again.
     case repaired(String)
     /// What a person should look at, though the agent goes on.

@@ -74,6 +74,8 @@ public final class SimulatedNetwork {
     public var linkConditions: [Link: NetworkConditions] = [:]
     /// Whether packets between two addresses are lost for now; set it for a partition, clear it to heal.
     public var isCut: (IPAddress, IPAddress) -> Bool = { _, _ in false }
+    /// Likewise, by the packet: for messages that are to be lost whoever sends them.
+    public var isLost: (SimulatedPacket) -> Bool = { _ in false }
     public var random: SeededGenerator
     /// Every packet that was sent, before any loss: what a capture at the sender shows.
     public var onSend: ((SimulatedPacket, MonotonicTime) -> Void)?
@@ -121,7 +123,7 @@ public final class SimulatedNetwork {
         let conditions = linkConditions[Link(packet.source, packet.destination)] ?? conditions
         let copies = random.chance(conditions.duplication) ? 2 : 1
         for _ in 0..<copies {
-            guard !isCut(packet.source, packet.destination), !random.chance(conditions.loss) else {
+            guard !isCut(packet.source, packet.destination), !isLost(packet), !random.chance(conditions.loss) else {
                 packetsLost += 1
                 continue
             }

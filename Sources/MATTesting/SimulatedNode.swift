@@ -35,6 +35,10 @@ public final class SimulatedNode: SimulatedHost {
     /// Which start of the agent this is: what an earlier one waited for does not concern a later one.
     private var run = 0
     private var isUp = true
+    /// What reached a stopped agent's sockets, in order; they hold so much, and what comes later is lost.
+    private var backlog: [(inout NodeCore, Now) -> [NodeAction]] = []
+    private var isFrozen = false
+    static let backlogMax = 256
     private var counts: [HomeAddress: UInt64] = [:]
     /// Packets held for one key; more push the oldest out, as in the daemon.
     static let heldMax = 64
@@ -121,6 +125,18 @@ public final class SimulatedNode: SimulatedHost {
         move(to: locators.map(\.moa.address))
     }
 
+    /// The agent stands still (SIGSTOP); the kernel goes on, and what is for the agent waits in its sockets.
+    public func freeze() { isFrozen = true }
+
+    /// It goes on, with all that waits and all that is overdue.
+    public func thaw() {
+        isFrozen = false
+        let waiting = backlog
+        backlog = []
+        for event in waiting { decide(event) }
+        decide { core, now in core.timerFired(now: now) }
+    }
+
     public func handOver(to interface: String?) {
         decide { core, now in core.prefer(interface: interface, now: now) }
     }
@@ -174,7 +190,11 @@ public final class SimulatedNode: SimulatedHost {
     private var pending: [NodeAction] = []
     private var isPerforming = false
 
-    private func decide(_ event: (inout NodeCore, Now) -> [NodeAction]) {
+    private func decide(_ event: @escaping (inout NodeCore, Now) -> [NodeAction]) {
+        guard !isFrozen else {
+            if backlog.count < Self.backlogMax { backlog.append(event) }
+            return
+        }
         pending += event(&core, network.now)
         guard !isPerforming else { return }
         isPerforming = true
@@ -190,7 +210,8 @@ public final class SimulatedNode: SimulatedHost {
         network.at(next) { [weak self] in
             guard let self, self.run == run, wakeAt == next else { return }
             wakeAt = nil
-            decide { core, now in core.timerFired(now: now) }
+            // A stopped agent's overdue timers are `thaw`'s.
+            if !isFrozen { decide { core, now in core.timerFired(now: now) } }
         }
     }
 

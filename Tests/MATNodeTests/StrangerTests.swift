@@ -171,9 +171,43 @@ import Testing
         hold(node, .opening, from: H.peerSecond)
         try answer(node, .notFound)
         node.advance(.milliseconds(310))
-        #expect(node.imt.isPlain(H.peerSecond, now: node.now.monotonic))
-        node.notify(node.peerRecord([H.peerSecond]), from: Endpoint(H.peerSecond, port: SignalPort.node))
-        #expect(!node.imt.isPlain(H.peerSecond, now: node.now.monotonic))
+        node.clear()
+        // Remembered: another protocol's packet passes at once. But never in the kernel, where a segment would pass as well.
+        hold(node, .datagram, from: H.peerSecond)
+        #expect(node.hasReleased(.releaseInbound(from: H.peerSecond, to: H.first)))
+    }
+
+    @Test("While there are peers, a segment of a source found plain still waits: it may be a peer that moved there since")
+    func plainSegment() throws {
+        let node = try NodeHarness()
+        try node.meet()
+        hold(node, .opening, from: H.peerSecond)
+        try answer(node, .notFound)
+        node.advance(.milliseconds(310))
+        node.clear()
+        hold(node, .segment, from: H.peerSecond)
+        #expect(!node.hasReleased(.releaseInbound(from: H.peerSecond, to: H.first)))
+        #expect(node.count(.haQuery) == 1)
+    }
+
+    @Test("A flood of sources is asked about within the budget, makes no kernel transactions, and leaves questions for segments")
+    func floodOfOpeners() throws {
+        let node = try NodeHarness()
+        try node.register()
+        node.clear()
+        for number in 0..<3000 {
+            hold(node, .opening, from: ip("10.1.\(number / 250).\(number % 250 + 1)"))
+            hold(node, .segment, from: ip("10.2.\(number / 250).\(number % 250 + 1)"))
+        }
+        #expect(node.count(.haQuery) <= 90)
+        #expect(!node.actions.contains { if case .changeIMT = $0 { true } else { false } })
+        #expect(node.core.status(now: node.now).strangers <= 4096)
+        // A second later the segments' part of the budget is there again, whatever openers come.
+        node.advance(.seconds(1))
+        node.clear()
+        for last in 1...200 { hold(node, .opening, from: ip("10.3.0.\(last)")) }
+        hold(node, .segment, from: ip("10.4.0.1"))
+        #expect(node.sent.contains { if case .haQuery(let query) = $0.message.body { query.moa == MobileAddress(ip("10.4.0.1")) } else { false } })
     }
 
     @Test("A held packet that becomes a peer's by a MA Notify is let in")

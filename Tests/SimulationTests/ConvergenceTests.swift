@@ -106,6 +106,45 @@ import Testing
         }
     }
 
+    @Test("when pushes are lost, and the CN's IMS hears of no handover") func pushesLost() {
+        inManyWorlds("pushes lost") { world in
+            // MA Notify and, in half of the worlds, HA Notify: the CN must find out by itself.
+            let lost: Set<MessageType> = world.seed % 4 < 2 ? [.maNotify] : [.maNotify, .haNotify]
+            let cnSide = Set(world.cnPlaces + world.imsOfCN.addresses)
+            world.network.isLost = { packet in
+                guard case .signal(let octets, _, _) = packet.content, cnSide.contains(packet.destination) else { return false }
+                return SignalDatagram.decode(octets).contains { if case .message(let message, _) = $0 { lost.contains(message.type) } else { false } }
+            }
+            world.mn.move(to: [world.mnPlaces[1]])
+            world.expectConvergence("pushes lost")
+            world.network.isLost = { _ in false }
+        }
+    }
+
+    @Test("when the CN's agent stands still for 5 s during a handover") func frozen() {
+        inManyWorlds("frozen") { world in
+            world.cn.freeze()
+            world.network.run(for: .milliseconds(Int(world.seed % 10) * 50))
+            world.mn.move(to: [world.mnPlaces[1]])
+            world.network.run(for: .seconds(5))
+            world.cn.thaw()
+            world.expectConvergence("frozen")
+        }
+    }
+
+    @Test("while strangers flood the CN") func flooded() {
+        inManyWorlds("flooded") { world in
+            let source = FloodSource(world)
+            world.network.run(for: .milliseconds(200))
+            world.mn.move(to: [world.mnPlaces[1]])
+            world.network.run(for: .seconds(1))
+            source.stop()
+            world.expectConvergence("flooded")
+            let asked = world.cn.core.counters.strangersAsked
+            if asked > 90 * 4 { world.fail("\(asked) HA Queries in a flood of 1 s", #_sourceLocation) }
+        }
+    }
+
     @Test("when a node's agent crashes and comes back") func agentRestart() {
         inManyWorlds("agent restart") { world in
             world.cn.crash()
@@ -115,5 +154,35 @@ import Testing
             world.cn.restart()
             world.expectConvergence("agent restart")
         }
+    }
+}
+
+/// Packets from made-up addresses to the CN: as many as its kernel would copy to the agent.
+private final class FloodSource: SimulatedHost {
+    private let world: World
+    private var number = 0
+    private var isRunning = true
+
+    init(_ world: World) {
+        self.world = world
+        send()
+    }
+
+    func stop() { isRunning = false }
+    func receive(_ packet: SimulatedPacket) {}
+
+    private func send() {
+        guard isRunning else { return }
+        for _ in 0..<10 {
+            number += 1
+            let source = ip(world.cn.hoa.isIPv4 ? "10.1.\(number / 250 % 250).\(number % 250 + 1)" : "2001:db8:f:\(String(number, radix: 16))::1")
+            world.network.attach(self, at: source)
+            // Openers, which may pass, and datagrams; segments would be counted as a mapped flow's.
+            if let target = world.cn.locators.first?.moa.address {
+                world.network.send(SimulatedPacket(from: source, to: target, .user(UserPacket(9_000_000 + number, number % 2 == 0 ? .opening : .datagram))), by: self)
+            }
+            world.network.detach(source)
+        }
+        world.network.after(.milliseconds(10)) { [self] in send() }
     }
 }

@@ -8,8 +8,8 @@ public struct HeldPacket: Hashable, Sendable {
     public let destination: IPAddress
     /// The transport's, behind any IPv6 extension headers: 6 TCP, 17 UDP, 1 ICMP, 58 ICMPv6.
     public let protocolNumber: UInt8
-    /// A TCP SYN without ACK or an echo request: nothing exists yet that an answer of the stack could break. Of UDP nothing
-    /// can be said.
+    /// A TCP SYN without ACK, an echo request, or a datagram for which the kernel found a listening socket: nothing exists yet that
+    /// an answer of the stack could break. Of other datagrams nothing can be said.
     public let opensConnection: Bool
     /// TCP and UDP: the ports; `nil` otherwise, and in fragments but the first.
     public let sourcePort: UInt16?
@@ -18,8 +18,9 @@ public struct HeldPacket: Hashable, Sendable {
     /// IPv6 extension headers looked through.
     static let extensionHeadersMax = 8
 
+    /// - Parameter isOpener: what the kernel's rules found out about it, who know the sockets; `nil` to judge by the octets alone.
     /// - Returns: `nil` if it is no IP packet, or shorter than its header says.
-    public init?(_ packet: some Collection<UInt8>) {
+    public init?(_ packet: some Collection<UInt8>, isOpener: Bool? = nil) {
         let bytes = Array(packet)
         guard let layout = PacketLayout(bytes) else { return nil }
         self.bytes = bytes
@@ -33,6 +34,7 @@ public struct HeldPacket: Hashable, Sendable {
             return UInt16(high) << 8 | UInt16(low)
         }
         switch layout.protocolNumber {
+        case _ where isOpener != nil: opensConnection = isOpener ?? false
         case 6:
             // Flags of RFC 9293: SYN 0x02, ACK 0x10.
             opensConnection = octet(13).map { $0 & 0x12 == 0x02 } ?? false

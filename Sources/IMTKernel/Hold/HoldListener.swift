@@ -1,15 +1,27 @@
 import MATRuntime
 import MATSignal
 
-/// Receives copies of packets (NFLOG): those that the `stranger` and `hold_forwarded` chains dropped, and those on their way out
-/// that lacked source NAT.
+/// Receives copies of packets (NFLOG), each with the kernel's word on why.
 final class HoldListener {
+    /// What the chains did with a packet that they copied.
+    enum Kind: String {
+        /// Dropped; the agent lets it in, and if it is slow the sender's repetition passes by itself.
+        case opener = "opener"
+        /// Dropped; only the agent can let it in.
+        case held = "held"
+        /// It has passed already. The agent finds out whose it is all the same, but has nothing to let in.
+        case passed = "passed"
+        /// On its way through this router; dropped, and goes on when the agent knows how.
+        case forwarded = "forwarded"
+        /// On its way out, and lacking source NAT; sent anew once that is there.
+        case leaving = "leaving"
+    }
+
     private let socket: NetlinkSocket
     private let loop: EventLoop
-    private let onPacket: (_ packet: HeldPacket, _ hook: UInt32) -> Void
+    private let onPacket: (Kind, HeldPacket) -> Void
 
-    /// - Parameter onPacket: is told the netfilter hook too, at which the packet was copied.
-    init(loop: EventLoop, group: UInt16, onPacket: @escaping (HeldPacket, UInt32) -> Void) throws(KernelError) {
+    init(loop: EventLoop, group: UInt16, onPacket: @escaping (Kind, HeldPacket) -> Void) throws(KernelError) {
         self.loop = loop
         self.onPacket = onPacket
         socket = try NetlinkSocket(protocol: KernelValues.netlinkNetfilter, name: "NFLOG group \(group)")
@@ -52,9 +64,11 @@ final class HoldListener {
             guard incoming.type == KernelValues.subsystemLog | KernelValues.logPacket else { return }
             let attributes = incoming.attributes(after: 4)
             guard let payload = attributes.first(KernelValues.logPayload)?.octets else { return }
-            // nfulnl_msg_packet_hdr: protocol 2, hook 1, pad 1.
-            let hook = attributes.first(KernelValues.logPacketHeader)?.octets.dropFirst(2).first
-            if let packet = HeldPacket(ChecksumCompletion.complete(payload)) { onPacket(packet, UInt32(hook ?? 0)) }
+            let word = attributes.first(KernelValues.logPrefix).map { String(decoding: $0.octets.prefix { $0 != 0 }, as: UTF8.self) }
+            // Another word is none of ours: somebody else logs to this group.
+            guard let kind = Kind(rawValue: word ?? "") else { return }
+            let isOpener: Bool? = kind == .opener ? true : kind == .held ? false : nil
+            if let packet = HeldPacket(ChecksumCompletion.complete(payload), isOpener: isOpener) { onPacket(kind, packet) }
         }
     }
 }

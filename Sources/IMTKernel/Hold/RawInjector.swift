@@ -51,7 +51,7 @@ final class RawInjector {
         } else {
             var to = sockaddr_in6()
             to.sin6_family = sa_family_t(AF_INET6)
-            to.sin6_addr = in6_addr(packet.destination)
+            to.sin6_addr = packet.destination.in6
             sent = Self.send(socket, packet.bytes, &to)
         }
         guard sent == packet.bytes.count else {
@@ -73,7 +73,7 @@ final class RawInjector {
         } else {
             var address = sockaddr_in6()
             address.sin6_family = sa_family_t(AF_INET6)
-            address.sin6_addr = in6_addr(source)
+            address.sin6_addr = source.in6
             failed = Self.bind(made, &address)
         }
         guard failed == 0 else {

@@ -97,13 +97,13 @@ enum KernelValues {
     static let logConfigureTimeout: UInt16 = 4, logConfigureThreshold: UInt16 = 5
     static let logCommandBind: UInt8 = 1
     static let logCopyPacket: UInt8 = 2
-    static let logPacketHeader: UInt16 = 1, logPayload: UInt16 = 9
+    static let logPayload: UInt16 = 9, logPrefix: UInt16 = 10
 
     // linux/xfrm.h
     static let groupPolicies: UInt32 = 4
     static let xfrmNewPolicyCounts: UInt16 = 0x24, xfrmGetPolicyCounts: UInt16 = 0x25
     static let policyCounts: UInt16 = 1
 
-    // linux/netfilter.h: NF_INET_FORWARD, NF_INET_POST_ROUTING
-    static let hookForward: UInt32 = 2, hookPostRouting: UInt32 = 4
+    // linux/netfilter.h: NF_INET_FORWARD
+    static let hookForward: UInt32 = 2
 }

@@ -50,9 +50,6 @@ struct TranslationRuleset {
     static let plainConnectionMilliseconds: UInt64 = 432_000_000
     /// From an end of a connection's FIN or RST on.
     static let plainEndMilliseconds: UInt64 = 600_000
-    /// Copies of strangers' packets handed to the agent. Beyond it they are dropped: the agent's memory is bounded too.
-    static let heldPerSecondMax: UInt64 = 1000
-    static let heldBurstMax: UInt32 = 500
 
     static let paths = "paths", own = "own", homes = "homes", plainSources = "plain_sources"
     static let plainPeers = "plain_peers", plainFlows = "plain_flows", peerFlows = "peer_flows"
@@ -88,11 +85,11 @@ struct TranslationRuleset {
 
     // MARK: Sets
 
-    private var width: UInt32 { isIPv4 ? 4 : 16 }
+    var width: UInt32 { isIPv4 ? 4 : 16 }
     /// nft's type numbers: ipv4_addr 7, ipv6_addr 8, inet_proto 12, inet_service 13, mark 19.
-    private var addressType: UInt32 { isIPv4 ? 7 : 8 }
+    var addressType: UInt32 { isIPv4 ? 7 : 8 }
     private var markType: UInt32 { 19 }
-    private var pairType: UInt32 { addressType << 6 | addressType }
+    var pairType: UInt32 { addressType << 6 | addressType }
 
     private var sets: [SetDefinition] {
         // What each path is. No packet looks here: it is what the next agent learns of them after a crash.
@@ -122,7 +119,7 @@ struct TranslationRuleset {
             name: Self.peerFlows, flags: SetDefinition.dynamicMapFlags, identifier: 9,
             keyType: addressType << 18 | 12 << 12 | 13 << 6 | 13, keyBytes: width + 12, dataType: pairType, dataBytes: 2 * width,
             size: Self.plainFlowsMax)
-        return [paths, own, homes, plain, peers, flows, peerFlows] + homeAddresses.enumerated().map { into($1, identifier: 16 + UInt32($0)) }
+        return [paths, own, homes, plain, peers, flows, peerFlows] + strangerSets + homeAddresses.enumerated().map { into($1, identifier: 16 + UInt32($0)) }
             + familyPaths.map { out($0.number) }
     }
 
@@ -142,15 +139,15 @@ struct TranslationRuleset {
     // MARK: Header fields
 
     /// Source and destination are adjacent in both families' headers, so a pair is one load and one write.
-    private var pair: HeaderField { HeaderField(base: .network, offset: isIPv4 ? 12 : 8, length: 2 * width) }
-    private var source: HeaderField { HeaderField(base: .network, offset: isIPv4 ? 12 : 8, length: width) }
-    private var destination: HeaderField { HeaderField(base: .network, offset: isIPv4 ? 16 : 24, length: width) }
+    var pair: HeaderField { HeaderField(base: .network, offset: isIPv4 ? 12 : 8, length: 2 * width) }
+    var source: HeaderField { HeaderField(base: .network, offset: isIPv4 ? 12 : 8, length: width) }
+    var destination: HeaderField { HeaderField(base: .network, offset: isIPv4 ? 16 : 24, length: width) }
     // An ICMP error quotes the packet it is about after eight octets of its own.
     private var quotedSource: HeaderField { HeaderField(base: .transport, offset: 8 + source.offset, length: width) }
     private var quotedDestination: HeaderField { HeaderField(base: .transport, offset: 8 + destination.offset, length: width) }
     private var quotedProtocol: HeaderField { HeaderField(base: .transport, offset: isIPv4 ? 17 : 14, length: 1) }
     private var quotedPorts: UInt32 { isIPv4 ? 28 : 48 }
-    private func transport(_ offset: UInt32, _ length: UInt32) -> HeaderField {
+    func transport(_ offset: UInt32, _ length: UInt32) -> HeaderField {
         HeaderField(base: .transport, offset: offset, length: length)
     }
 
@@ -164,22 +161,22 @@ struct TranslationRuleset {
 
     // MARK: Registers: an address takes one (IPv4) or four (IPv6)
 
-    private var words: UInt32 { width / 4 }
-    private let r0 = Register(0)
-    private var r1: Register { Register(words) }
+    var words: UInt32 { width / 4 }
+    let r0 = Register(0)
+    var r1: Register { Register(words) }
     private var r2: Register { Register(2 * words) }
     /// Room for a second pair beside the first.
     private var second: Register { Register(2 * words) }
     private var secondEnd: Register { Register(3 * words) }
-    private static let udp: [UInt8] = [17], tcp: [UInt8] = [6]
-    private var icmp: [UInt8] { isIPv4 ? [1] : [58] }
-    private var echoRequest: [UInt8] { isIPv4 ? [8] : [128] }
-    private var echoReply: [UInt8] { isIPv4 ? [0] : [129] }
+    static let udp: [UInt8] = [17], tcp: [UInt8] = [6]
+    var icmp: [UInt8] { isIPv4 ? [1] : [58] }
+    var echoRequest: [UInt8] { isIPv4 ? [8] : [128] }
+    var echoReply: [UInt8] { isIPv4 ? [0] : [129] }
 
-    private func isProtocol(_ number: [UInt8]) -> [Expression] {
+    func isProtocol(_ number: [UInt8]) -> [Expression] {
         [.meta(.protocolNumber, into: r0), .compare(r0, .equal, number)]
     }
-    private func isType(_ type: [UInt8], _ comparison: Comparison = .equal) -> [Expression] {
+    func isType(_ type: [UInt8], _ comparison: Comparison = .equal) -> [Expression] {
         [.load(transport(0, 1), into: r0), .compare(r0, comparison, type)]
     }
     /// IPv4: anything but echo; only errors and redirects quote, and what else there is finds no entry. ICMPv6: types under 128.
@@ -189,7 +186,7 @@ struct TranslationRuleset {
             isIPv4 ? [.load(HeaderField(base: .network, offset: 9, length: 1), into: r0), .compare(r0, .equal, icmp)] : isProtocol(icmp)
         return isICMP + (isIPv4 ? isType([0], .notEqual) + isType([8], .notEqual) : isType([128], .less))
     }
-    private func isInterface(
+    func isInterface(
         _ key: MetaKey, _ name: String, _ comparison: Comparison = .equal, in register: Register = Register(0)
     ) -> [Expression] {
         let octets = Array(name.utf8.prefix(15))
@@ -283,7 +280,7 @@ struct TranslationRuleset {
 
     private var chains: [ChainDefinition] {
         guard !homeAddresses.isEmpty else { return [alwaysPlain] }
-        var all = [hold, translate, quotedOut, started, deliver, errors, quotedIn, answers, stranger, alwaysPlain] + begunChains
+        var all = [hold, translate, quotedOut, started, deliver, errors, quotedIn, answers] + strangerChains + [alwaysPlain] + begunChains
         if needs.translatesSources { all.append(snat) }
         if !homeNetworks.isEmpty { all.append(holdForwarded) }
         // Chains are created before the rules that jump to them, so their order here is only for readers of `nft list`.
@@ -317,7 +314,7 @@ struct TranslationRuleset {
             name: "hold_forwarded", hook: .init(type: "filter", number: KernelValues.hookForward, priority: 300),
             rules: [
                 toDevice + [
-                    .limit(packetsPerSecond: Self.heldPerSecondMax, burst: Self.heldBurstMax), .log(group: configuration.nflogGroup),
+                    .limit(packetsPerSecond: Self.heldPerSecondMax, burst: Self.heldBurstMax), .log(group: configuration.nflogGroup, prefix: HoldListener.Kind.forwarded.rawValue),
                 ],
                 toDevice + [.verdict(.drop)],
             ]
@@ -353,7 +350,7 @@ struct TranslationRuleset {
             + [.load(source, into: r0), .lookup(set: Self.homes, key: r0, into: nil)]
         let loopback: [UInt8] = isIPv4 ? [127, 0, 0, 1] : [UInt8](repeating: 0, count: 15) + [1]
         return [
-            unhomed + [.limit(packetsPerSecond: Self.heldPerSecondMax, burst: Self.heldBurstMax), .log(group: configuration.nflogGroup)],
+            unhomed + [.limit(packetsPerSecond: Self.heldPerSecondMax, burst: Self.heldBurstMax), .log(group: configuration.nflogGroup, prefix: HoldListener.Kind.leaving.rawValue)],
             unhomed + [.immediate(loopback, into: r0), .immediate(loopback, into: r1), .write(pair, from: r0, checksum: outerChecksum)],
         ]
     }
@@ -371,14 +368,14 @@ struct TranslationRuleset {
     }
 
     /// A flow's key from `r0` on, whose address, an HoA or a pair, takes so many registers and is loaded already.
-    private func flowKey(_ registers: UInt32, _ ports: (HeaderField, HeaderField), protocolNumber: HeaderField? = nil) -> [Expression] {
+    func flowKey(_ registers: UInt32, _ ports: (HeaderField, HeaderField), protocolNumber: HeaderField? = nil) -> [Expression] {
         let number: Expression = protocolNumber.map { .load($0, into: Register(registers)) } ?? .meta(.protocolNumber, into: Register(registers))
         return [number, .load(ports.0, into: Register(registers + 1)), .load(ports.1, into: Register(registers + 2))]
     }
-    private var portsSent: (HeaderField, HeaderField) { (transport(0, 2), transport(2, 2)) }
+    var portsSent: (HeaderField, HeaderField) { (transport(0, 2), transport(2, 2)) }
     private var portsAnswered: (HeaderField, HeaderField) { (transport(2, 2), transport(0, 2)) }
     /// Echo has an identifier in place of ports.
-    private var identifier: (HeaderField, HeaderField) { (transport(4, 2), transport(4, 2)) }
+    var identifier: (HeaderField, HeaderField) { (transport(4, 2), transport(4, 2)) }
 
     /// Notes untranslated flows that begin here, so that their answers are neither translated nor held. TCP needs that only
     /// towards a peer's MoA; otherwise its connected socket claims the answers. UDP and echo have no such socket.
@@ -389,7 +386,7 @@ struct TranslationRuleset {
         ]
         return ChainDefinition(
             name: "started", hook: nil,
-            rules: familyOwn.map { moa, _ in
+            rules: strangersAnswers + familyOwn.map { moa, _ in
                 [.load(source, into: r0), .compare(r0, .equal, moa.address.packetOctets), .verdict(.jump(Self.begun(moa)))]
             } + [
                 isProtocol(Self.udp) + key + flowKey(2 * words, portsAnswered) + note,
@@ -530,44 +527,6 @@ struct TranslationRuleset {
                 }
                 // From a router on the way: only the HoA it concerns.
                 + [[.load(quotedSource, into: r0), .write(destination, from: r0, checksum: arrivingChecksum), .verdict(.accept)]])
-    }
-
-    /// For a MoA of ours, and not mapped. The stack never answers such a packet unless it is known to be meant as it is.
-    private var stranger: ChainDefinition {
-        let dhcp: [UInt8] = isIPv4 ? [0, 67, 0, 68] : [0x02, 0x23, 0x02, 0x22]
-        let linkLocal: [Expression] =
-            isIPv4
-            ? [.load(HeaderField(base: .network, offset: 12, length: 2), into: r0), .compare(r0, .equal, [169, 254])]
-            : [
-                .load(HeaderField(base: .network, offset: 8, length: 2), into: r0), .mask(r0, [0xFF, 0xC0]),
-                .compare(r0, .equal, [0xFE, 0x80]),
-            ]
-        let accept: [Expression] = [.verdict(.accept)]
-        let isPlain: [Expression] = [.lookup(set: Self.plainFlows, key: r0, into: nil), .verdict(.accept)]
-        return ChainDefinition(
-            name: "stranger", hook: nil,
-            rules: [
-                // The answer to an untranslated flow that began here.
-                [.load(pair, into: r0)] + flowKey(2 * words, portsSent) + isPlain,
-                isProtocol(icmp) + isType(echoReply) + [.load(pair, into: r0)] + flowKey(2 * words, identifier) + isPlain,
-                // Released by the agent, or from this host to itself.
-                isInterface(.inputName, configuration.deviceName) + accept,
-                isInterface(.inputName, "lo") + accept,
-                [.load(source, into: r0), .lookup(set: Self.plainSources, key: r0, into: nil)] + accept,
-                // A socket connected or bound to an address of its own claims it. A listening one is bound to none, mostly, and
-                // must not: it would reset a moved peer's connection.
-                [.socketIsWildcard(into: r0), .compare(r0, .equal, [0])] + accept,
-                // Errors, neighbour and router discovery: all ICMP but echo.
-                isProtocol(icmp) + isType(echoRequest, .notEqual) + isType(echoReply, .notEqual) + accept,
-                linkLocal + accept,
-                isProtocol(Self.udp) + [.load(transport(0, 4), into: r0), .compare(r0, .equal, dhcp)] + accept,
-                [.verdict(.jump(Self.alwaysPlainChain))],
-                [
-                    .limit(packetsPerSecond: Self.heldPerSecondMax, burst: Self.heldBurstMax),
-                    .log(group: configuration.nflogGroup),
-                ],
-                [.verdict(.drop)],
-            ])
     }
 
     private var alwaysPlain: ChainDefinition {

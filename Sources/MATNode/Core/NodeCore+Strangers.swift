@@ -86,33 +86,59 @@ extension NodeCore {
             strangers[moa] = stranger
             return
         }
+        if let until = plainSources[moa], until > now.monotonic, !(isSegment && hasPeers(like: moa)) {
+            // The kernel still asks about packets that the stack would answer.
+            emit(.releaseInbound(from: moa.address, to: own))
+            return
+        }
+        let question = question(about: moa)
+        let isAsked = question != nil && strangers.count < configuration.strangersMax && mayAsk(opensConnection, now)
+        if opensConnection && !isAsked {
+            // Nobody to ask (HA Query is answered to registered locators only), or no room, or a flood: it passes, and nothing is
+            // remembered; a flood must cost the kernel no transactions. The kernel lets others of this source pass by itself.
+            counters.strangersPlain += 1
+            notePassed(moa, until: now.monotonic)
+            emit(.releaseInbound(from: moa.address, to: own))
+            return
+        }
         guard strangers.count < configuration.strangersMax else {
-            // Beyond the bound nobody is asked; an opening packet passes as plain, any other is dropped, never answered.
-            emit(opensConnection ? .releaseInbound(from: moa.address, to: own) : .dropInbound(from: moa.address, to: own))
+            // What does not open a connection is dropped, never answered.
+            emit(.dropInbound(from: moa.address, to: own))
             return
         }
         strangers[moa] = Stranger(started: now.monotonic, owns: [own], opensConnection: opensConnection, mayBeReset: isSegment)
         deadlines.set(.stranger(moa), at: now.monotonic + (opensConnection ? configuration.strangerWaitMax : configuration.strangerHoldMax))
-
-        guard let hoa = homes.keys.first(where: { $0.isIPv4 == moa.isIPv4 }), let home = homes[hoa], home.registered != nil, let set = home.servers,
-            let source = desiredLocators(of: hoa).first
-        else {
-            // Nobody to ask: HA Query is answered to registered locators only.
-            if opensConnection { strangerIsPlain(moa, .seconds(1), now) }
-            return
-        }
-        guard strangerQueries.take(at: now.monotonic) else {
-            if opensConnection { strangerIsPlain(moa, .seconds(1), now) }
-            return
-        }
-        let targets = set.endpoints.filter { $0.address.isIPv4 == source.isIPv4 }
-        start(.identify(moa), .haQuery, to: targets.isEmpty ? set.endpoints : targets, source: targets.isEmpty ? nil : source.address, now)
+        // Without a question it waits for a MA Notify.
+        guard isAsked, let question else { return }
+        counters.strangersAsked += 1
+        start(.identify(moa), .haQuery, to: question.servers, source: question.source, now)
         let suspects = suspects(for: moa, now)
         strangers[moa]?.suspects = suspects
         for peer in suspects {
             suspicions[peer, default: []].insert(moa)
             if !isUnderWay(.queryPeer(peer)) { query(peer, now) }
         }
+    }
+
+    /// Whom to ask about it, and from which address; `nil` while this node is not registered.
+    private func question(about moa: MobileAddress) -> (servers: [Endpoint], source: IPAddress?)? {
+        guard let hoa = homes.keys.first(where: { $0.isIPv4 == moa.isIPv4 }), let home = homes[hoa], home.registered != nil, let set = home.servers,
+            let source = desiredLocators(of: hoa).first
+        else { return nil }
+        let targets = set.endpoints.filter { $0.address.isIPv4 == source.isIPv4 }
+        return targets.isEmpty ? (set.endpoints, nil) : (targets, source.address)
+    }
+
+    private mutating func mayAsk(_ opensConnection: Bool, _ now: Now) -> Bool {
+        opensConnection ? openerQueries.take(at: now.monotonic) : strangerQueries.take(at: now.monotonic)
+    }
+
+    /// Remembers that something of it went to the stack untranslated.
+    private mutating func notePassed(_ moa: MobileAddress, until: MonotonicTime) {
+        plainSources[moa] = max(until, plainSources[moa] ?? until)
+        guard plainSources.count > configuration.strangersMax else { return }
+        plainSources = plainSources.filter { $0.value > until }
+        while plainSources.count > configuration.strangersMax * 3 / 4 { plainSources.remove(at: plainSources.startIndex) }
     }
 
     /// Our IMS answered HA Query, or not (`nil`).
@@ -147,6 +173,7 @@ extension NodeCore {
             strangerIsPlain(moa, stranger.plainFor, now)
             return
         }
+        notePassed(moa, until: now.monotonic)
         for own in stranger.owns.sorted() { emit(.releaseOpeners(from: moa.address, to: own)) }
         let end = stranger.started + configuration.movedPeerWaitMax
         if now.monotonic < end {
@@ -165,8 +192,8 @@ extension NodeCore {
 
     private func isAskingPeers(_ stranger: Stranger) -> Bool { stranger.suspects.contains { isUnderWay(.queryPeer($0)) } }
 
-    /// A segment of a connection that no socket here has, while there are peers of this run or an earlier: rather one of theirs than a plain host's, whose
-    /// connection would have a socket. Passing it would reset a mapped flow, dropping it costs a plain one nothing.
+    /// A segment or datagram of a conversation that no socket here has, while there are peers of this run or an earlier: rather one of theirs than a
+    /// plain host's, which would have a socket. Passing it would reset a mapped flow, dropping it costs a plain one nothing.
     private func mayBeMovedPeer(_ moa: MobileAddress, _ stranger: Stranger) -> Bool {
         stranger.mayBeReset && hasPeers(like: moa)
     }
@@ -186,15 +213,18 @@ extension NodeCore {
         for moa in suspicions[hoa]?.sorted() ?? [] { settleNotFound(moa, now) }
     }
 
-    /// Lets packets from it in untranslated, and remembers that for a moment.
+    /// Lets packets from it in untranslated, but for those that could end a moved peer's conversation, and remembers that for a moment.
     mutating func strangerIsPlain(_ moa: MobileAddress, _ lifetime: Duration, _ now: Now) {
         guard let stranger = removeStranger(moa) else { return }
         counters.strangersPlain += 1
-        plainSources[moa] = now.monotonic + lifetime
-        change(.setPlain(moa.address, lifetime: max(lifetime, .seconds(1))))
-        flushChanges()
+        notePassed(moa, until: now.monotonic + lifetime)
+        // While there are peers the kernel is not told: the address as a whole would pass, and if it is a moved peer's after all, its
+        // next segment or datagram would be answered by a reset or port unreachable. What may pass then passes here, one by one.
+        if !hasPeers(like: moa) {
+            change(.setPlain(moa.address, lifetime: max(lifetime, .seconds(1))))
+            flushChanges()
+        }
         for own in stranger.owns.sorted() { emit(.releaseInbound(from: moa.address, to: own)) }
-        prunePlainSources(now)
     }
 
     /// Lets in the packets of strangers that have become known as this peer's locators.
@@ -221,12 +251,6 @@ extension NodeCore {
         for moa in listed where plainSources.removeValue(forKey: moa) != nil { change(.removePlain(moa.address)) }
     }
 
-    private mutating func prunePlainSources(_ now: Now) {
-        guard plainSources.count > configuration.strangersMax else { return }
-        plainSources = plainSources.filter { $0.value > now.monotonic }
-        while plainSources.count > configuration.strangersMax { plainSources.remove(at: plainSources.startIndex) }
-    }
-
     mutating func strangerDue(_ moa: MobileAddress, _ now: Now) {
         guard let stranger = strangers[moa] else { return }
         if stranger.opensConnection, stranger.candidate == nil, !stranger.isNotFound, isUnderWay(.identify(moa)) {
@@ -249,7 +273,7 @@ extension NodeCore {
             for own in stranger.owns.sorted() { emit(.releaseOpeners(from: moa.address, to: own)) }
         }
         removeStranger(moa)
-        log(.info, "whose \(moa) is could not be found out; its packets are dropped unanswered")
+        if strangerReports.take(at: now.monotonic) { log(.info, "whose \(moa) is could not be found out; its packets are dropped unanswered") }
         for own in stranger.owns.sorted() { emit(.dropInbound(from: moa.address, to: own)) }
     }
 }

@@ -62,8 +62,12 @@ public struct NodeCore {
     var busiest: [HomeAddress] = []
     var destinations: [HomeAddress: Destination] = [:]
     var strangers: [MobileAddress: Stranger] = [:]
+    /// The budget of HA Query is in two parts, so that a flood of openers leaves some for what only an answer lets in.
+    var openerQueries: RateLimit
     var strangerQueries: RateLimit
-    /// Sources remembered as plain, and until when: a record that lists one clears it.
+    /// Lines of the log about them.
+    var strangerReports = RateLimit(perSecond: 2)
+    /// Sources of which something passed, and until when they are remembered as plain: a record that lists one clears it.
     var plainSources: [MobileAddress: MonotonicTime] = [:]
     /// Strangers by the HoA that our IMS says they are, and by the peers whose IMSs were asked because of them.
     var candidates: [HomeAddress: Set<MobileAddress>] = [:]
@@ -122,7 +126,9 @@ public struct NodeCore {
         cookieAuthority = authority
         ways = PathKnowledge(configuration.paths)
         servers = ServerTable(entriesMax: configuration.serversMax)
-        strangerQueries = RateLimit(perSecond: configuration.strangerQueriesPerSecond)
+        let openers = configuration.strangerQueriesPerSecond * 2 / 3
+        openerQueries = RateLimit(perSecond: openers)
+        strangerQueries = RateLimit(perSecond: configuration.strangerQueriesPerSecond - openers)
         pace = Pace(perSecond: configuration.messagesPerSecond, burst: configuration.messagesBurst)
         pollPace = Pace(perSecond: configuration.pollsPerSecond, burst: configuration.pollsPerSecond)
         uncookiedChecks = RateLimit(perSecond: configuration.uncookiedChecksPerSecond)
@@ -163,7 +169,8 @@ public struct NodeCore {
     ///
     /// - Parameters:
     ///   - opensConnection: it could be a stranger's first packet, whom waiting would hurt.
-    ///   - isSegment: it belongs to a TCP connection that exists somewhere; if it does not here, the stack would reset it.
+    ///   - isSegment: it belongs to a TCP connection or a conversation over UDP that exists somewhere; since it does not here, the
+    ///     stack would end it, by a reset or port unreachable.
     public mutating func heldInbound(
         from source: IPAddress, to own: IPAddress, opensConnection: Bool, isSegment: Bool = false, now: Now
     ) -> [NodeAction] {
@@ -362,6 +369,8 @@ public struct NodeCounters: Hashable, Sendable {
     public var unmatchedDropped: UInt64 = 0
     public var draftsDropped: UInt64 = 0
     public var recordsRefused: UInt64 = 0
+    /// HA Queries begun.
+    public var strangersAsked: UInt64 = 0
     public var strangersIdentified: UInt64 = 0
     public var strangersPlain: UInt64 = 0
     public var destinationsResolved: UInt64 = 0

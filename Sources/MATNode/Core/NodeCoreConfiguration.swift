@@ -60,7 +60,7 @@ public struct NodeCoreConfiguration: Sendable {
     /// Signature checks per second on MA Notify without a valid cookie, and per source with one (section 6).
     public var uncookiedChecksPerSecond = 50
     public var checksPerSecondPerSource = 20
-    /// HA Queries per second to the own IMS, which grants 100.
+    /// HA Queries per second to the own IMS, which grants 100; two thirds for packets that open connections.
     public var strangerQueriesPerSecond = 90
     /// 16 octets each, made at start.
     public var clientSecret: [UInt8]

@@ -126,6 +126,7 @@ extension NodeService {
             "unmatchedDropped": .number(counters.unmatchedDropped),
             "draftsDropped": .number(counters.draftsDropped),
             "recordsRefused": .number(counters.recordsRefused),
+            "unknownSourcesAsked": .number(counters.strangersAsked),
             "unknownSourcesIdentified": .number(counters.strangersIdentified),
             "unknownSourcesPlain": .number(counters.strangersPlain),
             "destinationsResolved": .number(counters.destinationsResolved),

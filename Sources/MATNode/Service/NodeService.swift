@@ -169,11 +169,9 @@ public final class NodeService {
         case .heldInbound(let packet):
             let key = InboundKey(source: packet.source, destination: packet.destination, opensConnection: packet.opensConnection)
             heldInbound.hold(packet, for: key, now: SystemClock.now().monotonic)
-            run { core, now in
-                core.heldInbound(
-                    from: packet.source, to: packet.destination, opensConnection: packet.opensConnection,
-                    isSegment: packet.protocolNumber == 6 && !packet.opensConnection, now: now)
-            }
+            identify(packet)
+        case .passedInbound(let packet):
+            identify(packet)
         case .repaired(let what):
             repairs += 1
             lastRepair = what
@@ -182,6 +180,16 @@ public final class NodeService {
             logger.warning("\(what)")
         case .failed(let error):
             logger.error("\(error)")
+        }
+    }
+
+    private func identify(_ packet: HeldPacket) {
+        // The rules hold what finds no socket; a later fragment, without ports, is answered by nobody.
+        let isAnswered = packet.protocolNumber == 6 || packet.protocolNumber == 17 && packet.destinationPort != nil
+        run { core, now in
+            core.heldInbound(
+                from: packet.source, to: packet.destination, opensConnection: packet.opensConnection,
+                isSegment: isAnswered && !packet.opensConnection, now: now)
         }
     }
 

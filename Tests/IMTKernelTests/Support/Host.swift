@@ -16,6 +16,7 @@ final class Host: @unchecked Sendable {
     private let lock = NSLock()
     private var outboundHeld: [HeldPacket] = []
     private var inboundHeld: [HeldPacket] = []
+    private var inboundPassed: [HeldPacket] = []
     private var problems: [String] = []
     private var repairs: [String] = []
     private var notices: [String] = []
@@ -61,6 +62,7 @@ final class Host: @unchecked Sendable {
         switch event {
         case .heldOutbound(let packet): outboundHeld.append(packet)
         case .heldInbound(let packet): inboundHeld.append(packet)
+        case .passedInbound(let packet): inboundPassed.append(packet)
         case .failed(let error): problems.append(error.description)
         case .repaired(let text): repairs.append(text)
         case .warning(let text): notices.append(text)
@@ -105,6 +107,12 @@ final class Host: @unchecked Sendable {
     var repaired: [String] { locked { repairs } }
     var warnings: [String] { locked { notices } }
     var lastLinks: LinkSnapshot? { locked { links } }
+    func takePassed() -> [HeldPacket] {
+        locked {
+            defer { inboundPassed = [] }
+            return inboundPassed
+        }
+    }
     func takeOutbound() -> [HeldPacket] {
         locked {
             defer { outboundHeld = [] }

@@ -43,7 +43,7 @@ extension Expression {
         case .compare: "cmp"
         case .mask: "bitwise"
         case .update: "dynset"
-        case .socketIsWildcard: "socket"
+        case .socketIsWildcard, .socketIsTransparent: "socket"
         case .limit: "limit"
         case .log: "log"
         case .noTracking: "notrack"
@@ -94,13 +94,17 @@ extension Expression {
         case .socketIsWildcard(let register):
             made.set(NFTNL_EXPR_SOCKET_KEY, u32: 2)  // NFT_SOCKET_WILDCARD
             made.set(NFTNL_EXPR_SOCKET_DREG, u32: register.number)
+        case .socketIsTransparent(let register):
+            made.set(NFTNL_EXPR_SOCKET_KEY, u32: 0)  // NFT_SOCKET_TRANSPARENT
+            made.set(NFTNL_EXPR_SOCKET_DREG, u32: register.number)
         case .limit(let rate, let burst):
             made.set(NFTNL_EXPR_LIMIT_RATE, u64: rate)
             made.set(NFTNL_EXPR_LIMIT_UNIT, u64: 1)  // per second
             made.set(NFTNL_EXPR_LIMIT_BURST, u32: burst)
             made.set(NFTNL_EXPR_LIMIT_TYPE, u32: 0)  // NFT_LIMIT_PKTS
-        case .log(let group):
+        case .log(let group, let prefix):
             made.set(NFTNL_EXPR_LOG_GROUP, u16: group)
+            made.set(NFTNL_EXPR_LOG_PREFIX, string: prefix)
             made.set(NFTNL_EXPR_LOG_SNAPLEN, u32: 0xFFFF)
             made.set(NFTNL_EXPR_LOG_QTHRESHOLD, u16: 1)
         case .willBeEncrypted(let register):

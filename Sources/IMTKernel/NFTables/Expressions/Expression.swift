@@ -19,9 +19,12 @@ package enum Expression: Hashable {
     case update(ElementChange, set: String, setID: UInt32, key: Register, data: Register?, timeoutMilliseconds: UInt64)
     /// Whether the socket that would get the packet is bound to no address: 1 or 0. Ends the rule if there is no socket.
     case socketIsWildcard(into: Register)
+    /// Whether that socket may answer for foreign addresses: 1 or 0. Of use because it ends the rule only if there is no socket
+    /// at all: a half-open or lingering connection (which `socketIsWildcard` does not look at) is one.
+    case socketIsTransparent(into: Register)
     case limit(packetsPerSecond: UInt64, burst: UInt32)
-    /// Copies the packet whole to the NFLOG group.
-    case log(group: UInt16)
+    /// Copies the packet whole to the NFLOG group, with a word on why.
+    case log(group: UInt16, prefix: String)
     case noTracking
     /// Whether an IPsec transformation is still to come for the packet: 1 or 0.
     case willBeEncrypted(into: Register)

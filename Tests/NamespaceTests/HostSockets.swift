@@ -1,0 +1,123 @@
+import Foundation
+import Glibc
+
+/// A socket that lives in one of the lab's hosts, used from the test's own process: `connect` and answers can be timed without a
+/// program's start between.
+final class HostSocket: @unchecked Sendable {
+    let descriptor: Int32
+    private let isIPv4: Bool
+
+    /// - Parameter type: `SOCK_STREAM`, `SOCK_DGRAM` or `SOCK_RAW`.
+    init(_ lab: Lab, _ host: String, _ type: __socket_type, isIPv4: Bool, protocolNumber: Int32 = 0) throws {
+        self.isIPv4 = isIPv4
+        descriptor = try Self.inside("/run/netns/\(lab.name)-\(host)") {
+            socket(isIPv4 ? AF_INET : AF_INET6, Int32(type.rawValue) | Int32(SOCK_CLOEXEC.rawValue), protocolNumber)
+        }
+        guard descriptor >= 0 else { throw Self.failed("socket") }
+        setTimeout(3)
+    }
+
+    deinit { close(descriptor) }
+
+    func setTimeout(_ seconds: Double) {
+        var time = timeval(tv_sec: Int(seconds), tv_usec: Int(seconds.truncatingRemainder(dividingBy: 1) * 1e6))
+        for option in [SO_RCVTIMEO, SO_SNDTIMEO] { setsockopt(descriptor, SOL_SOCKET, option, &time, socklen_t(MemoryLayout<timeval>.size)) }
+    }
+
+    /// A thread enters the namespace, and what it makes stays there.
+    private static func inside(_ path: String, _ body: @escaping @Sendable () -> Int32) throws -> Int32 {
+        nonisolated(unsafe) var result: Int32 = -1
+        let done = DispatchSemaphore(value: 0)
+        let thread = Thread {
+            defer { done.signal() }
+            let namespace = open(path, O_RDONLY | O_CLOEXEC)
+            guard namespace >= 0 else { return }
+            defer { close(namespace) }
+            // setns() is declared only with _GNU_SOURCE, which Swift's Glibc module does not define.
+            typealias SetNS = @convention(c) (Int32, Int32) -> Int32
+            guard let symbol = dlsym(nil, "setns"), unsafeBitCast(symbol, to: SetNS.self)(namespace, 0x4000_0000) == 0 else { return }
+            result = body()
+        }
+        thread.start()
+        done.wait()
+        return result
+    }
+
+    static func failed(_ what: String) -> Lab.Failure { Lab.Failure(description: "\(what): \(String(cString: strerror(errno)))") }
+
+    /// The address as the calls want it; `port` 0 and "any" for a server's own.
+    static func withAddress<T>(_ text: String, _ port: UInt16, _ body: (UnsafePointer<sockaddr>, socklen_t) -> T) -> T {
+        if text.contains(":") {
+            var address = sockaddr_in6()
+            address.sin6_family = sa_family_t(AF_INET6)
+            address.sin6_port = port.bigEndian
+            inet_pton(AF_INET6, text, &address.sin6_addr)
+            return withUnsafePointer(to: &address) { $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(MemoryLayout<sockaddr_in6>.size)) } }
+        }
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = port.bigEndian
+        inet_pton(AF_INET, text, &address.sin_addr)
+        return withUnsafePointer(to: &address) { $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(MemoryLayout<sockaddr_in>.size)) } }
+    }
+
+    func bindAll(port: UInt16) throws {
+        var yes: Int32 = 1
+        setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, 4)
+        let result = Self.withAddress(isIPv4 ? "0.0.0.0" : "::", port) { bind(descriptor, $0, $1) }
+        guard result == 0 else { throw Self.failed("bind to \(port)") }
+    }
+
+    func connect(_ address: String, port: UInt16) throws {
+        let result = Self.withAddress(address, port) { Glibc.connect(descriptor, $0, $1) }
+        guard result == 0 else { throw Self.failed("connect to \(address)") }
+    }
+
+    func send(_ octets: [UInt8]) throws {
+        guard octets.withUnsafeBytes({ Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }) == octets.count else { throw Self.failed("send") }
+    }
+
+    func receive() throws -> [UInt8] {
+        var octets = [UInt8](repeating: 0, count: 2048)
+        let count = octets.withUnsafeMutableBytes { recv(descriptor, $0.baseAddress, $0.count, 0) }
+        guard count >= 0 else { throw Self.failed("receive") }
+        return Array(octets.prefix(count))
+    }
+
+    /// Answers each datagram with itself, until the socket's owner shuts it down.
+    func echo() {
+        let descriptor = dup(descriptor)
+        let thread = Thread {
+            var octets = [UInt8](repeating: 0, count: 2048)
+            var source = sockaddr_storage()
+            while true {
+                var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+                let isGone = withUnsafeMutablePointer(to: &source) {
+                    $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
+                        let count = recvfrom(descriptor, &octets, octets.count, 0, address, &length)
+                        if count < 0 { return errno == EBADF || errno == ENOTCONN }
+                        if count == 0 { return true }
+                        sendto(descriptor, &octets, count, 0, address, length)
+                        return false
+                    }
+                }
+                if isGone { break }
+            }
+            close(descriptor)
+        }
+        thread.start()
+    }
+
+    /// Ends `echo`: an empty datagram to itself does, since unconnected sockets can't be shut down.
+    func endEcho(_ address: String, port: UInt16) {
+        let own = isIPv4 ? "127.0.0.1" : "::1"
+        _ = Self.withAddress(own, port) { sendto(descriptor, nil, 0, 0, $0, $1) }
+    }
+}
+
+/// Milliseconds that something took.
+func milliseconds(_ body: () throws -> Void) rethrows -> Double {
+    let start = ContinuousClock.now
+    try body()
+    return Double((ContinuousClock.now - start).components.attoseconds) / 1e15 + Double((ContinuousClock.now - start).components.seconds) * 1000
+}
