@@ -29,13 +29,14 @@ let package = Package(
     targets: [
         // C that Swift can't see: module maps and inline shims only.
         .systemLibrary(name: "CLinux"),
+        .systemLibrary(name: "CMemory"),
         .systemLibrary(name: "CLDNS", pkgConfig: "ldns", providers: [.apt(["libldns-dev"])]),
         .systemLibrary(name: "CNetfilter", pkgConfig: "libnftnl", providers: [.apt(["libnftnl-dev", "libmnl-dev"])]),
 
         // The wire: addresses, messages, options, signatures. No I/O, no clock.
         .target(name: "MATSignal", dependencies: [crypto]),
         // What both daemons run on: one epoll loop, sockets, timers, signals, configuration files, the control socket.
-        .target(name: "MATRuntime", dependencies: ["CLinux", "MATSignal", yaml]),
+        .target(name: "MATRuntime", dependencies: ["CLinux", "CMemory", "MATSignal", yaml]),
         // libldns look-ups and zone text, shared by IMS and MATNode.
         .target(name: "MATDNS", dependencies: ["CLDNS", "MATRuntime", "MATSignal"]),
         // nftables, routes, links, TUN, NFLOG: all that touches the kernel.
@@ -63,12 +64,15 @@ let package = Package(
         .testTarget(name: "MATSignalTests", dependencies: ["MATSignal"], resources: [.copy("Vectors")]),
         .testTarget(name: "MATRuntimeTests", dependencies: ["CLinux", "MATRuntime", "MATSignal"]),
         .testTarget(name: "MATDNSTests", dependencies: ["MATDNS", "MATSignal"]),
-        .testTarget(name: "IMTKernelTests", dependencies: ["CLinux", "IMTKernel"]),
+        .testTarget(name: "IMTKernelTests", dependencies: ["CLinux", "IMTKernel", "imt-churn"]),
+        // What the tests of crashes kill.
+        .executableTarget(name: "imt-churn", dependencies: ["IMTKernel", "MATRuntime", "MATSignal"], path: "Tests/IMTChurn"),
         .testTarget(name: "IMSTests", dependencies: ["IMS", "MATTesting"]),
         .testTarget(name: "MATNodeTests", dependencies: ["CLinux", "IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
         .testTarget(name: "MATProbeTests", dependencies: ["MATProbe"]),
         .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
         .testTarget(name: "MATCommandTests", dependencies: ["MATCommand", "MATDNS", "MATRuntime", "MATSignal"]),
+        .testTarget(name: "BenchTests", dependencies: []),
         // Real daemons in real network namespaces (deploy/lab); needs root.
         .testTarget(name: "NamespaceTests", dependencies: ["MATSignal"]),
     ],

@@ -20,7 +20,7 @@ struct DataPlane: ParsableCommand {
     @Option(help: "Length of one measurement.") var seconds = 0.5
     @Option(help: ArgumentHelp("Only these variants: \(Catalogue.entries.map(\.name).joined(separator: ", ")).", valueName: "variant,..."))
     var only: String?
-    @Option(help: "Only these figures: packets, rtt, tcp, changes, memory.") var figures = "packets,rtt,tcp,changes,memory"
+    @Option(help: "Only these figures: packets, rtt, tcp, changes, memory, agent.") var figures = "packets,rtt,tcp,changes,memory,agent"
     @Option(help: "Only this family: v4 or v6.") var family: String?
     @Option(help: "The core to measure on; the last by default.") var core: Int?
     @Option(help: "Write everything to this file as JSON.") var json: String?
@@ -29,7 +29,7 @@ struct DataPlane: ParsableCommand {
     @Flag(help: "Keep sending through the first variant until interrupted, for a profiler.") var hold = false
 
     private static let figureNames: [String: Set<Figure>] = [
-        "packets": [.packets], "rtt": [.roundTrip], "tcp": [.stream], "changes": [], "memory": [],
+        "packets": [.packets], "rtt": [.roundTrip], "tcp": [.stream], "changes": [], "memory": [], "agent": [],
     ]
 
     private var counts: [Int?] { peers.split(separator: ",").map { Int($0) } }
@@ -76,6 +76,7 @@ struct DataPlane: ParsableCommand {
         if wantedFigures.contains("memory") {
             changes += try AgentMemory(network: network, program: try ownPath()).run(peers: [10] + counts.filter { $0 > 10 })
         }
+        if wantedFigures.contains("agent") { changes += try RunningAgent(beside: try ownPath(), seconds: 10).run() }
         let report = BenchReport(samples: samples, changes: changes, rounds: runs, seconds: seconds, cores: cores)
         for line in report.lines() { print(line) }
         if let json { try report.json().write(toFile: json, atomically: true, encoding: .utf8) }

@@ -8,11 +8,24 @@ public enum TrafficSelection: Hashable, Sendable {
     case nothing
 }
 
+/// Whether the kernel tracks connections with peers. It costs each packet; but a firewall that asks for their state needs it.
+public enum ConnectionTracking: String, CaseIterable, Hashable, Sendable {
+    /// While another program has nftables or iptables rules on this host.
+    case auto
+    case always
+    case never
+}
+
 /// What the kernel side of a node is to look like. Numbers and names are configurable because other software on the host
 /// may use the same ones; every one of them must differ between two agents in one network namespace.
 public struct IMTConfiguration: Hashable, Sendable {
     /// The node's HoAs. Each is carried by the TUN device (/32, /128) unless another link already has it.
     public var homeAddresses: [HomeAddress]
+    /// Home prefixes of mobile networks, longer than one address: by their base addresses, which are among the HoAs. A MoA of such a
+    /// HoA is the base address of a prefix of equal length (MoPre).
+    public var homePrefixes: [IPPrefix] = []
+    /// The base addresses of the MoPres that this node may get. The TUN device carries them: the signalling of a mobile router comes from there.
+    public var mobilePrefixes: [IPPrefix] = []
     public var traffic: TrafficSelection
     /// Resolvers, IMSs and the like: never captured, and their packets never questioned. At most `alwaysPlainMax`.
     public var alwaysPlain: [IPPrefix]
@@ -27,9 +40,13 @@ public struct IMTConfiguration: Hashable, Sendable {
     public var mark: UInt32
     /// NFLOG group through which packets from unknown sources arrive; 1...65535 and used by nobody else.
     public var nflogGroup: UInt16
+    public var connectionTracking = ConnectionTracking.auto
+    /// Whether strict reverse path filtering of the MoAs' links is loosened, or only warned of.
+    public var loosensReversePath = false
 
     public static let alwaysPlainMax = 64
     public static let homeAddressesMax = 64
+    public static let mobilePrefixesMax = 64
 
     public init(
         homeAddresses: [HomeAddress] = [], traffic: TrafficSelection = .everything, alwaysPlain: [IPPrefix] = [],
@@ -67,10 +84,19 @@ public struct IMTConfiguration: Hashable, Sendable {
         guard homeAddresses.count <= Self.homeAddressesMax else {
             throw .invalid(operation, "\(homeAddresses.count) home addresses, at most \(Self.homeAddressesMax)")
         }
+        guard mobilePrefixes.count <= Self.mobilePrefixesMax else {
+            throw .invalid(operation, "\(mobilePrefixes.count) mobile prefixes, at most \(Self.mobilePrefixesMax)")
+        }
+        for prefix in homePrefixes where !homeAddresses.contains(HomeAddress(prefix.address)) {
+            throw .invalid(operation, "the base address of home prefix \(prefix) is not among the home addresses")
+        }
         for home in homeAddresses where !home.address.isUsableUnicast {
             throw .invalid(operation, "\(home) can't be a home address: it is not a global unicast address")
         }
     }
+
+    /// The home prefix that a HoA stands for; `nil` if it stands for itself.
+    func network(of home: HomeAddress) -> IPPrefix? { homePrefixes.first { $0.address == home.address && $0.length < 128 } }
 
     /// The node's HoA of a family that new conversations start from.
     func primaryHome(isIPv4: Bool) -> HomeAddress? { homeAddresses.first { $0.isIPv4 == isIPv4 } }

@@ -25,8 +25,10 @@ extension IMTKernel {
 
     /// Makes the routes to these peers what the main table says of the way to their MoAs.
     /// - Parameter leaving: their entries are about to go, and their routes go first.
-    func writePeers(_ peers: some Sequence<HomeAddress>, leaving: Bool = false) throws(KernelError) {
-        guard device != nil else { return }
+    /// - Returns: what had to be written.
+    @discardableResult
+    func writePeers(_ peers: some Sequence<HomeAddress>, leaving: Bool = false) throws(KernelError) -> [RouteSocket.Change] {
+        guard device != nil else { return [] }
         let plan = plan
         var changes: [RouteSocket.Change] = []
         for peer in peers {
@@ -54,25 +56,28 @@ extension IMTKernel {
             guard wanted != before else { continue }
             if let wanted { changes.append(.setRoute(wanted)) } else if let before { changes.append(.deleteRoute(before)) }
         }
-        guard !changes.isEmpty else { return }
+        guard !changes.isEmpty else { return [] }
         report(try routes.apply(changes))
+        return changes
     }
 
     /// Looks at all peers' routes again after links or own MoAs changed. Whole routes name a link and come first. The others change only
     /// if a special route leads to their MoA now; with many that takes its time, and until then they go by the shared route.
     ///
     /// - Parameter isCertain: what is installed was just read, and may lack anything.
-    func mirrorPeers(isCertain: Bool) throws(KernelError) {
-        try writePeers(Set(wholeRoutes.keys).union(waylessPeers))
+    /// - Returns: what had to be written at once.
+    func mirrorPeers(isCertain: Bool) throws(KernelError) -> [RouteSocket.Change] {
+        var changes = try writePeers(Set(wholeRoutes.keys).union(waylessPeers))
         if isCertain || tables.model.entries.departuresCount <= Self.peersAtOnce {
-            try writePeers(Set(tables.model.entries.departures.map(\.key.peer)))
+            changes += try writePeers(Set(tables.model.entries.departures.map(\.key.peer)))
             let stale = thrownPeers.some(from: 0, .max / 2).members.map { HomeAddress($0) }
                 .filter { Self.pair(of: $0, in: tables.model, configuration) == nil }
-            try writePeers(stale)
+            changes += try writePeers(stale)
         } else {
             sweepFrom = 0
             lookAtPeersLater()
         }
+        return changes
     }
 
     /// Gives routes of their own to peers that leave by another path than the shared one, before that changes.

@@ -27,8 +27,9 @@ extension IMTKernel {
     func placeHomes(retire: Bool) throws(KernelError) {
         guard let device else { return }
         let present = Set(linkTables.addresses.filter { $0.interfaceIndex == device.index }.map(\.address))
-        let homes = configuration.homeAddresses.map(\.address)
+        let homes = configuration.homeAddresses.map(\.address) + configuration.mobilePrefixes.map(\.address)
         let missing = Set(homes).subtracting(present)
+        let taken = missing.intersection(usableHomes)
         var changes: [RouteSocket.Change] = missing.sorted().map { .addAddress($0, interfaceIndex: device.index) }
         if retire {
             changes += present.subtracting(homes).filter { !$0.isLinkLocal }.map {
@@ -48,13 +49,18 @@ extension IMTKernel {
                         sequence: error.sequence, kernelMessage: error.kernelMessage)))
         }
         usableHomes = Set(homes).subtracting(refused)
+        if !retire, !taken.subtracting(refused).isEmpty {
+            onEvent(.repaired("\(taken.sorted().map(\.description).joined(separator: ", ")) had been taken off \(device.name); put back"))
+        }
     }
 
     // MARK: Routes
 
     /// Reads what is there and makes all routes and rules what they should be.
     /// - Parameter readBack: which routes the kernel may have withdrawn.
-    func synchroniseRoutes(readBack: ReadBack) throws(KernelError) {
+    /// - Returns: what had to be written.
+    @discardableResult
+    func synchroniseRoutes(readBack: ReadBack) throws(KernelError) -> [RouteSocket.Change] {
         switch readBack {
         case .nothing: break
         case .links:
@@ -68,10 +74,10 @@ extension IMTKernel {
             wholeRoutes = [:]
             thrownPeers.removeAll()
             try readRoutes(kind: nil)
+            installedRules = try routes.rules()
         }
         if !choosePrimaries().isEmpty { try writePeersApart() }
-        try writeRoutes()
-        try mirrorPeers(isCertain: readBack == .everything)
+        return try writeRoutes() + mirrorPeers(isCertain: readBack == .everything)
     }
 
     enum ReadBack {
@@ -98,8 +104,9 @@ extension IMTKernel {
     }
 
     /// Writes the difference between what should be and what is known to be.
-    func writeRoutes() throws(KernelError) {
-        guard device != nil else { return }
+    @discardableResult
+    func writeRoutes() throws(KernelError) -> [RouteSocket.Change] {
+        guard device != nil else { return [] }
         let plan = plan
         var wanted: [KernelRoute.Key: KernelRoute] = [:]
         let routes = plan.linkRoutes() + plan.captureRoutes() + plan.pathRoutes() + plan.furtherRoutes() + furtherPeerRoutes(plan)
@@ -116,8 +123,9 @@ extension IMTKernel {
         changes += rules.subtracting(installedRules).map { .addRule($0) }
         changes += installedRules.subtracting(rules).map { .deleteRule($0) }
         for (key, route) in installedRoutes where wanted[key] == nil { changes.append(.deleteRoute(route)) }
-        guard !changes.isEmpty else { return }
+        guard !changes.isEmpty else { return [] }
         try apply(changes, leading: wanted, rules)
+        return changes
     }
 
     /// Likewise, but looks only at the host routes to these addresses.
@@ -263,8 +271,14 @@ extension IMTKernel {
     func linksChanged() {
         do throws(KernelError) {
             try readLinks()
+            if let device, linkTables.links[device.index] == nil {
+                restoreDevice()
+                return
+            }
             if let device, let state = linkTables.links[device.index], state.flags & KernelValues.flagUp == 0 {
                 try routes.configureDevice(index: device.index, name: device.name)
+                // IPv6 addresses go when a device goes down, which is told as one repair.
+                usableHomes = []
                 onEvent(.repaired("\(device.name) had been taken down; brought up again"))
                 try readLinks()
             }
@@ -294,6 +308,8 @@ extension IMTKernel {
         do throws(KernelError) {
             let fresh = try TunnelDevice(name: configuration.deviceName)
             device = fresh
+            // The HoAs went with the device, which is told as one repair.
+            usableHomes = []
             try routes.configureDevice(index: fresh.index, name: fresh.name)
             try watchDevice(fresh)
             onEvent(.repaired("\(fresh.name) had been deleted; made anew"))
@@ -301,17 +317,6 @@ extension IMTKernel {
             onEvent(.failed(error))
         }
         linksChanged()
-    }
-
-    func rulesetRemoved() {
-        do throws(KernelError) {
-            guard try !tables.exist() else { return }
-            try tables.install(tables.model)
-            keepPlainFlowsOfAll()
-            onEvent(.repaired("the nftables tables had been removed; installed again"))
-        } catch {
-            onEvent(.failed(error))
-        }
     }
 
     // MARK: Plain destinations

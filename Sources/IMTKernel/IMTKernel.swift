@@ -23,8 +23,17 @@ public final class IMTKernel {
     let injector: RawInjector
     var device: TunnelDevice?
     var hold: HoldListener?
-    var linkMonitor: LinkMonitor?
-    var rulesetMonitor: RulesetMonitor?
+    var linkMonitor: NetlinkMonitor<LinkNews>?
+    var rulesetMonitor: NetlinkMonitor<RulesetNews>?
+    /// What was heard of our tables and not looked at yet.
+    var tableDamage = RulesetNews()
+    var tablePace = RepairPace()
+    var routePace = RepairPace()
+    var tableRepairTimer: TimerID?
+    var routeRepairTimer: TimerID?
+    /// Watches for IPsec policies; `nil` on kernels without IPsec.
+    var policies: PolicyMonitor?
+    var reversePath = ReversePath()
 
     var linkTables = LinkTables()
     var announcedLinks: LinkSnapshot?
@@ -98,18 +107,16 @@ public final class IMTKernel {
         var model = tables.model
         model.homes = unhomed()
         try tables.install(model)
-        installedRules = try routes.rules()
         locators = linkTables.snapshot(without: device.name).addresses.filter { model.own[MobileAddress($0.address)] != nil }
         keepPlainFlowsOfAll()
         let until = SystemClock.now().monotonic + Self.adoptedPlainLifetime
         for address in model.plain { plainUntil[address] = until }
         armPlainTimer()
         try synchroniseRoutes(readBack: .everything)
-        hold = try HoldListener(loop: loop, group: configuration.nflogGroup) { [unowned self] kind, packet in
-            onEvent(kind == .passed ? .passedInbound(packet) : .heldInbound(packet))
-        }
-        linkMonitor = try LinkMonitor(loop: loop) { [unowned self] in linksChanged() }
-        rulesetMonitor = try RulesetMonitor(loop: loop) { [unowned self] in rulesetRemoved() }
+        hold = try HoldListener(loop: loop, group: configuration.nflogGroup) { [unowned self] kind, packet in held(packet, kind) }
+        try beginWatching()
+        // Whatever happened between reading and listening.
+        reviewTracking()
         try watchDevice(device)
     }
 
@@ -139,6 +146,7 @@ public final class IMTKernel {
             }
         }
         attempt { () throws(KernelError) in try tables.remove() }
+        restoreReversePath()
         device?.forget()
         device = nil
         if let failure { throw failure }
@@ -161,10 +169,7 @@ public final class IMTKernel {
         if let device { loop.unwatch(device.descriptor) }
         hold?.stop()
         hold = nil
-        linkMonitor?.stop()
-        linkMonitor = nil
-        rulesetMonitor?.stop()
-        rulesetMonitor = nil
+        endWatching()
     }
 
     // MARK: Changes
@@ -184,12 +189,12 @@ public final class IMTKernel {
         }
         keepPlainFlows(changes)
         do throws(KernelError) {
-            if try tables.commit(changes, touched) {
+            if let repaired = try tables.commit(changes, touched) {
                 keepPlainFlowsOfAll()
-                onEvent(.repaired("the nftables tables had been removed; installed again"))
+                onEvent(.repaired(repaired))
             }
         } catch {
-            try? synchroniseRoutes(readBack: .everything)
+            _ = try? synchroniseRoutes(readBack: .everything)
             throw error
         }
         notePlain(changes)
@@ -231,6 +236,7 @@ public final class IMTKernel {
             throw .invalid("set the own MoAs", "\(addresses.count) of them, at most \(TranslationRuleset.locatorsMax)")
         }
         locators = addresses
+        reviewReversePath()
         try synchroniseRoutes(readBack: .nothing)
     }
 
@@ -249,13 +255,9 @@ public final class IMTKernel {
     /// - Returns: how many entries had drifted.
     @discardableResult
     public func reconcile(outbound: [HomePair: MobilePair], inbound: [Arrival: HomeAddress]) throws(KernelError) -> Int {
-        try tables.resynchronise()
         var wanted = tables.model
         try wanted.replace(outbound: outbound, inbound: inbound)
-        let drift = [true, false].flatMap { wanted.differences(from: tables.model, isIPv4: $0) }
-            .filter { $0.set.hasPrefix("out") || $0.set.hasPrefix("in_") }
-            .reduce(0) { sum, set in sum + Set(set.removed.map(\.key) + set.added.map(\.key)).count }
-        _ = try tables.commit(wanted)
+        let drift = try tables.repairAll(wanted)
         try synchroniseRoutes(readBack: .everything)
         return drift
     }
@@ -277,7 +279,10 @@ public final class IMTKernel {
     /// Sends a held packet again, through translation or source NAT, by the route that exists now. If it still has no entry it
     /// comes back as held.
     public func releaseOutbound(_ packet: HeldPacket) {
-        do throws(KernelError) { try injector.send(packet, isBound: isFurther(HomeAddress(packet.source))) } catch { onEvent(.failed(error)) }
+        if !hasEntry(for: packet.destination) { needSourceTranslation(for: packet) }
+        let network = configuration.homePrefixes.first { $0.contains(packet.source) }
+        let home = HomeAddress(network?.address ?? packet.source)
+        do throws(KernelError) { try injector.send(packet, from: isFurther(home) ? home.address : nil) } catch { onEvent(.failed(error)) }
     }
 
     /// Delivers a held packet: translated if its MoAs have an entry now, as it is otherwise.
@@ -298,7 +303,11 @@ public final class IMTKernel {
     // MARK: Reading
 
     /// What was translated per peer, counted by the kernel, also while no agent ran.
-    public func peerCounters() throws(KernelError) -> [HomePair: PeerCounters] { try tables.counters() }
+    public func peerCounters() throws(KernelError) -> [HomePair: PeerCounters] {
+        // Asked for every few seconds: as good a moment as any for what sends no notification (iptables-legacy).
+        reviewTracking()
+        return try tables.counters()
+    }
 
     /// The links and addresses now.
     public func currentLinks() throws(KernelError) -> LinkSnapshot {

@@ -12,6 +12,8 @@ public enum KernelEvent {
     case passedInbound(HeldPacket)
     /// Someone else removed something of ours, and it is there again.
     case repaired(String)
+    /// What a person should look at, though the agent goes on.
+    case warning(String)
     case failed(KernelError)
 }
 

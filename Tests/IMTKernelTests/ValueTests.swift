@@ -130,9 +130,9 @@ struct ValueTests {
             locators: [moa, other],
             deviceIndex: 9, plain: [], homes: [home.address])
         let rules = plan.rules()
-        #expect(rules.contains(KernelRule(isIPv4: true, priority: 6270, source: other.address, table: 6293)))
-        #expect(rules.contains(KernelRule(isIPv4: true, priority: 6282, source: moa.address, table: 6292)))
-        #expect(!rules.contains { $0.priority == 6270 && $0.source == moa.address })
+        #expect(rules.contains(KernelRule(isIPv4: true, priority: 6270, source: IPPrefix(other.address), table: 6293)))
+        #expect(rules.contains(KernelRule(isIPv4: true, priority: 6282, source: IPPrefix(moa.address), table: 6292)))
+        #expect(!rules.contains { $0.priority == 6270 && $0.source == IPPrefix(moa.address) })
         #expect(!plan.captureRoutes().contains { $0.interfaceIndex == 9 })
     }
 

@@ -16,7 +16,7 @@ struct ParsingTests {
                 "enrol", "2001:db8::1", "--public-key", Base64.write(Array(repeating: 7, count: 32)), "--lifetime", "365d",
             ])
                 as? EnrolCommand)
-        #expect(enrol.hoa == HomeAddress("2001:db8::1") && enrol.lifetime == .seconds(365 * 86_400))
+        #expect(enrol.home == IPPrefix("2001:db8::1") && enrol.lifetime == .seconds(365 * 86_400))
         #expect(enrol.control.path == "/run/imsd/control.sock")
         let lookup = try #require(
             try MatCommand.parseAsRoot(["lookup", "192.0.2.1", "--resolver", "192.0.2.53", "--resolver", "[::1]:5353"])

@@ -29,8 +29,7 @@ struct Runner {
 
     private func measureOnThisThread(_ item: Case, _ installed: any Installed) throws -> [Figure: Double] {
         try cores.pinToMeasured()
-        // Others' work on this core waits for ours as far as an ordinary process may ask for that.
-        setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, -20)
+        yieldToNobody()
         var result: [Figure: Double] = [:]
         if figures.contains(.packets) {
             let flow = try datagramFlow(item, installed.ends)

@@ -47,9 +47,10 @@ struct Samples {
         return (all.quantile(0.75) - all.quantile(0.25)) / 2 / all.median
     }
 
-    /// The plain case that this one is compared with: same family, same pattern.
+    /// The plain case that this one is compared with: same family, same pattern, and spread over as many addresses.
     func reference(_ item: Case) -> Case? {
-        cases.first { $0.variant == "plain" && $0.isIPv4 == item.isIPv4 && $0.pattern == item.pattern }
+        let plain = cases.filter { $0.variant == "plain" && $0.isIPv4 == item.isIPv4 && $0.pattern == item.pattern }
+        return plain.first { $0.peers == item.peers } ?? plain.first
     }
 
     /// Median over rounds of what `combine` makes of this case's value and plain's of the same round.

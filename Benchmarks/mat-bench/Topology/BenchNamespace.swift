@@ -12,6 +12,7 @@ final class BenchNamespace: Sendable {
 
     init(_ role: String) throws {
         name = "\(Self.prefix)\(getpid())-\(role)"
+        Cleanup.shared.note(namespace: name)
         try shell("ip netns add \(name)")
         descriptor = mat_open("/run/netns/\(name)", O_RDONLY | O_CLOEXEC, 0)
         guard descriptor >= 0 else { throw BenchError("open the namespace \(name): errno \(errno)") }
@@ -36,9 +37,6 @@ final class BenchNamespace: Sendable {
 
     /// Many `ip` commands in one process: a hundred thousand addresses would take minutes one by one.
     func ipBatch(_ lines: [String]) throws { try shell("ip -n \(name) -batch -", input: lines.joined(separator: "\n") + "\n") }
-
-    /// Removes the namespace; whatever still runs in it keeps it alive, unnamed, until it ends.
-    func remove() { _ = try? shell("ip netns del \(name)") }
 
     /// Removes what benchmarks left whose process is gone.
     static func removeStale() {
@@ -74,3 +72,6 @@ struct Cores {
         guard mat_pin_thread(mask) == 0 else { throw BenchError("pin a thread to cores \(String(mask, radix: 2)): errno \(errno)") }
     }
 }
+
+/// Others' work on this thread's core waits for it as far as an ordinary process may ask for that.
+func yieldToNobody() { setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, -20) }

@@ -23,7 +23,6 @@ final class BenchNetwork {
         mn = try BenchNamespace("mn")
         cn = try BenchNamespace("cn")
         router = try BenchNamespace("router")
-        Cleanup.shared.namespaces = [mn, cn, router]
         try router.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
         for (host, number) in [(mn, 1), (cn, 2)] {
             try host.ip("link add eth0 type veth peer name r\(number) netns \(router.name)")
@@ -41,8 +40,6 @@ final class BenchNetwork {
         try cn.ip("route add local 10.128.0.0/10 dev lo")
         try cn.ip("-6 route add local 2001:db8:d::/96 dev lo")
     }
-
-    func remove() { for host in [mn, cn, router] { host.remove() } }
 }
 
 /// The addresses above.

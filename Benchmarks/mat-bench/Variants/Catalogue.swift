@@ -23,6 +23,9 @@ struct Catalogue {
         Entry(name: "counted", title: "prototype: maps of pairs, counted"),
         Entry(name: "neutral", title: "prototype: maps of pairs, checksum-neutral", families: [false]),
         Entry(name: "netdev", title: "prototype: maps of pairs in ingress and egress"),
+        Entry(name: "ebpf", title: "eBPF at the links, clsact", scales: true),
+        Entry(name: "ebpf-tcx", title: "eBPF at the links, tcx"),
+        Entry(name: "ebpf-hooks", title: "eBPF (clsact) and two empty hooks"),
         Entry(name: "beside", title: "plain traffic on hosts where ours runs", scales: true),
         Entry(name: "plain-fw", title: "plain IP, stateful firewall"),
         Entry(name: "ours-fw", title: "ours, stateful firewall"),
@@ -57,6 +60,7 @@ struct Catalogue {
     func install(_ item: Case) throws -> any Installed {
         let isIPv4 = item.isIPv4
         if let kind = PrototypeKind(rawValue: item.variant) { return try Prototype(network, kind, isIPv4: isIPv4) }
+        if let kind = EBPFKind(rawValue: item.variant) { return try EBPF(network, kind, peers: item.peers, isIPv4: isIPv4) }
         switch item.variant {
         case "plain": return Simple(.moas(isIPv4))
         case "ours": return try Ours(network, cores, peers: item.peers, isIPv4: isIPv4, onlyMN: item.pattern != .pair)

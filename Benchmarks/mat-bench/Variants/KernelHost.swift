@@ -38,6 +38,7 @@ final class KernelHost: @unchecked Sendable {
         let thread = Thread { [self] in
             do {
                 try cores.pinToOthers()
+                yieldToNobody()
                 try host.enter()
                 let loop = try EventLoop()
                 let kernel = try IMTKernel(loop: loop, configuration: configuration) { [unowned self] in note($0) }
@@ -64,7 +65,7 @@ final class KernelHost: @unchecked Sendable {
     private func note(_ event: KernelEvent) {
         switch event {
         case .failed(let error): problems.withLock { $0.append(error.description) }
-        case .repaired(let what): problems.withLock { $0.append(what) }
+        case .repaired(let what), .warning(let what): problems.withLock { $0.append(what) }
         case .heldOutbound, .heldInbound, .passedInbound, .links: break
         }
     }

@@ -1,9 +1,9 @@
 import MATRuntime
 import MATSignal
 
-/// Receives copies of packets from unknown sources (NFLOG), each with the kernel's word on it.
+/// Receives copies of packets (NFLOG), each with the kernel's word on why.
 final class HoldListener {
-    /// What the `stranger` chains did with a packet that they copied.
+    /// What the chains did with a packet that they copied.
     enum Kind: String {
         /// Dropped; the agent lets it in, and if it is slow the sender's repetition passes by itself.
         case opener = "opener"
@@ -11,6 +11,10 @@ final class HoldListener {
         case held = "held"
         /// It has passed already. The agent finds out whose it is all the same, but has nothing to let in.
         case passed = "passed"
+        /// On its way through this router; dropped, and goes on when the agent knows how.
+        case forwarded = "forwarded"
+        /// On its way out, and lacking source NAT; sent anew once that is there.
+        case leaving = "leaving"
     }
 
     private let socket: NetlinkSocket
@@ -63,7 +67,7 @@ final class HoldListener {
             let word = attributes.first(KernelValues.logPrefix).map { String(decoding: $0.octets.prefix { $0 != 0 }, as: UTF8.self) }
             // Another word is none of ours: somebody else logs to this group.
             guard let kind = Kind(rawValue: word ?? "") else { return }
-            let isOpener = kind == .passed ? nil : kind == .opener
+            let isOpener: Bool? = kind == .opener ? true : kind == .held ? false : nil
             if let packet = HeldPacket(ChecksumCompletion.complete(payload), isOpener: isOpener) { onPacket(kind, packet) }
         }
     }

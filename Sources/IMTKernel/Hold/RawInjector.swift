@@ -17,6 +17,20 @@ final class RawInjector {
         v4 = socket(AF_INET, type, 255)
         guard v4 >= 0 else { throw .system("open a raw socket", "IPv4") }
         v6 = socket(AF_INET6, type, 255)
+        // A held packet met the host's IPsec policies before it was held. A kernel without IPsec refuses, and needs none of it.
+        Self.bypassPolicies(v4, level: 0, option: 17, family: KernelValues.familyIPv4)  // SOL_IP, IP_XFRM_POLICY
+        if v6 >= 0 { Self.bypassPolicies(v6, level: 41, option: 35, family: KernelValues.familyIPv6) }  // SOL_IPV6, IPV6_XFRM_POLICY
+    }
+
+    /// Gives a socket an IPsec policy of its own: everything leaves as it is.
+    ///
+    /// struct xfrm_userpolicy_info: selector 56, of which the family is at 40; limits 64, current 32, priority 4, index 4; direction,
+    /// action, flags and sharing an octet each; padded to 168.
+    private static func bypassPolicies(_ descriptor: Int32, level: Int32, option: Int32, family: UInt8) {
+        var policy = [UInt8](repeating: 0, count: 168)
+        policy.replaceSubrange(40..<42, with: nativeOctets(UInt16(family)))
+        policy[160] = 1  // XFRM_POLICY_OUT; the action, 0, is XFRM_POLICY_ALLOW
+        setsockopt(descriptor, level, option, policy, socklen_t(policy.count))
     }
 
     deinit {
@@ -25,9 +39,9 @@ final class RawInjector {
         for descriptor in bound.values { close(descriptor) }
     }
 
-    /// - Parameter isBound: the source is a HoA with routes of its own. At most `IMTConfiguration.homeAddressesMax` are.
-    func send(_ packet: HeldPacket, isBound: Bool = false) throws(KernelError) {
-        let socket = isBound ? try boundSocket(packet.source) : packet.destination.isIPv4 ? v4 : v6
+    /// - Parameter home: the HoA with routes of its own that the source is, or is behind. At most `IMTConfiguration.homeAddressesMax` are.
+    func send(_ packet: HeldPacket, from home: IPAddress? = nil) throws(KernelError) {
+        let socket = if let home { try boundSocket(home) } else { packet.destination.isIPv4 ? v4 : v6 }
         let sent: Int
         if packet.destination.isIPv4 {
             var to = sockaddr_in()
@@ -37,7 +51,7 @@ final class RawInjector {
         } else {
             var to = sockaddr_in6()
             to.sin6_family = sa_family_t(AF_INET6)
-            to.sin6_addr = in6_addr(packet.destination)
+            to.sin6_addr = packet.destination.in6
             sent = Self.send(socket, packet.bytes, &to)
         }
         guard sent == packet.bytes.count else {
@@ -59,7 +73,7 @@ final class RawInjector {
         } else {
             var address = sockaddr_in6()
             address.sin6_family = sa_family_t(AF_INET6)
-            address.sin6_addr = in6_addr(source)
+            address.sin6_addr = source.in6
             failed = Self.bind(made, &address)
         }
         guard failed == 0 else {

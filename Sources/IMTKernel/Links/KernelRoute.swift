@@ -133,8 +133,8 @@ struct KernelRoute: Hashable {
 struct KernelRule: Hashable {
     var isIPv4: Bool
     var priority: UInt32
-    /// Packets from this address.
-    var source: IPAddress?
+    /// Packets from these addresses.
+    var source: IPPrefix?
     /// Packets of sockets with this mark.
     var mark: UInt32?
     /// Only packets of local sockets, not forwarded ones ("iif lo").
@@ -143,7 +143,7 @@ struct KernelRule: Hashable {
 
     /// fib_rule_hdr: family, destination length, source length, TOS, table, 0, 0, action: an octet each; flags 4.
     func encode(into message: NetlinkMessage) {
-        let length: UInt8 = source == nil ? 0 : isIPv4 ? 32 : 128
+        let length = source?.familyLength ?? 0
         message.putHeader(
             [
                 KernelValues.family(isIPv4: isIPv4), 0, length, 0, table < 256 ? UInt8(table) : 0, 0, 0,
@@ -152,7 +152,7 @@ struct KernelRule: Hashable {
         message.put(KernelValues.rulePriority, u32: priority)
         message.put(KernelValues.ruleTable, u32: table)
         message.put(KernelValues.ruleProtocol, u8: KernelValues.protocolMAT)
-        if let source { message.put(KernelValues.ruleSource, address: source) }
+        if let source { message.put(KernelValues.ruleSource, address: source.address) }
         if let mark {
             message.put(KernelValues.ruleMark, u32: mark)
             message.put(KernelValues.ruleMarkMask, u32: .max)
@@ -172,7 +172,7 @@ struct KernelRule: Hashable {
             switch attribute.type {
             case KernelValues.rulePriority: rule.priority = attribute.u32 ?? 0
             case KernelValues.ruleTable: rule.table = attribute.u32 ?? rule.table
-            case KernelValues.ruleSource: rule.source = attribute.address
+            case KernelValues.ruleSource: rule.source = attribute.address.map { IPPrefix(covering: $0, length: isIPv4 ? min(header[2], 32) + 96 : header[2]) }
             case KernelValues.ruleMark: rule.mark = attribute.u32
             case KernelValues.ruleInputName: rule.fromHere = attribute.string == "lo"
             case KernelValues.ruleProtocol: ours = attribute.u8 == KernelValues.protocolMAT

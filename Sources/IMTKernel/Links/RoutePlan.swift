@@ -10,6 +10,8 @@ import MATSignal
 ///     base + 10  iif lo                    lookup capture   local sockets: peers' routes, exceptions, the rest to mat0
 ///     base + 11  iif lo                    lookup path      peers that capture let through: the way all but a few take
 ///     base + 12  from MoA that is a HoA    lookup T(link)   what both let through
+///     base + 13  from home prefix          lookup capture   a mobile network's hosts, whose packets are forwarded: as if they
+///     base + 14  from home prefix          lookup path      were sent here
 ///
 /// Most peers are reached over one own MoA and its link's default route. For these the capture table says `throw`, which names no
 /// link, and the path table has the one route: when the node moves, that route changes, not theirs, and when a link goes down
@@ -44,10 +46,15 @@ struct RoutePlan {
             rules.insert(KernelRule(isIPv4: isIPv4, priority: base + 10, fromHere: true, table: configuration.routingTable))
             rules.insert(KernelRule(isIPv4: isIPv4, priority: base + 11, fromHere: true, table: Self.pathTable(configuration)))
         }
+        for prefix in configuration.homePrefixes {
+            let further = Self.furtherHomes(configuration).first { $0.hoa.address == prefix.address }?.table
+            rules.insert(KernelRule(isIPv4: prefix.isIPv4, priority: base + 13, source: prefix, table: further ?? configuration.routingTable))
+            if further == nil { rules.insert(KernelRule(isIPv4: prefix.isIPv4, priority: base + 14, source: prefix, table: Self.pathTable(configuration))) }
+        }
         let homeAddresses = Set(configuration.homeAddresses.map(\.address))
         for locator in locators {
             let table = Self.linkTable(configuration, locator.interfaceIndex)
-            let rule = KernelRule(isIPv4: locator.address.isIPv4, priority: base, source: locator.address, table: table)
+            let rule = KernelRule(isIPv4: locator.address.isIPv4, priority: base, source: IPPrefix(locator.address), table: table)
             guard homeAddresses.contains(locator.address) else {
                 rules.insert(rule)
                 continue
@@ -124,7 +131,9 @@ struct RoutePlan {
     /// What is never a peer, or not now.
     func exceptions(table: UInt32) -> [KernelRoute] {
         let never = [true, false].filter { isIPv4 in configuration.primaryHome(isIPv4: isIPv4).map { homes.contains($0.address) } ?? false }
-            .flatMap { isIPv4 in Self.neverCaptured(isIPv4) + configuration.alwaysPlain.filter { $0.isIPv4 == isIPv4 } }
+            .flatMap { isIPv4 in Self.neverCaptured(isIPv4) + configuration.alwaysPlain.filter { $0.isIPv4 == isIPv4 }
+                // Behind this router itself.
+                + configuration.homePrefixes.filter { $0.isIPv4 == isIPv4 } }
         return (never + plain.map { IPPrefix($0) }).map { KernelRoute(table: table, destination: $0, kind: .throwing) }
     }
 
@@ -174,7 +183,7 @@ struct RoutePlan {
         var found: KernelRoute?
         for route in tables.mainRoutes where route.isIPv4 == moa.isIPv4 && route.kind == .unicast && condition(route) {
             guard tables.links[route.interfaceIndex]?.isUp == true, route.interfaceIndex != deviceIndex else { continue }
-            guard isHome || tables.addresses.contains(where: { $0.address == moa.address && $0.interfaceIndex == route.interfaceIndex }) else {
+            guard isHome || locators.contains(where: { $0.address == moa.address && $0.interfaceIndex == route.interfaceIndex }) || tables.addresses.contains(where: { $0.address == moa.address && $0.interfaceIndex == route.interfaceIndex }) else {
                 continue
             }
             guard let known = found else {

@@ -25,6 +25,9 @@ final class RouteSocket {
 
     private let socket: NetlinkSocket
 
+    /// By which the events of our own changes are known.
+    var port: UInt32 { socket.port }
+
     init() throws(KernelError) { socket = try NetlinkSocket(protocol: KernelValues.netlinkRoute, name: "rtnetlink") }
 
     // MARK: Reading
@@ -188,37 +191,49 @@ final class RouteSocket {
     /// Reverse path: packets released to the stack arrive here from sources that are routed elsewhere. The kernel takes the
     /// higher of the host's setting and the device's, and loose (2) is more than strict (1), so loose here always holds.
     func configureDevice(index: UInt32, name: String) throws(KernelError) {
-        func change(_ up: Bool, _ specific: (NetlinkMessage) -> Void) throws(KernelError) -> NetlinkFailure? {
-            var request = socket.writer()
-            request.append(type: KernelValues.newLink, flags: KernelValues.flagAck) { message in
-                let flags = up ? KernelValues.flagUp : 0
-                message.putHeader([0, 0, 0, 0] + nativeOctets(index) + nativeOctets(flags) + nativeOctets(flags))
-                specific(message)
-            }
-            return try socket.exchange(request, operation: "configure \(name)").first { $0.errno != 0 }
-        }
         // Each is wanted but not vital: a kernel without IPv6 refuses the second.
-        _ = try change(false) { message in
-            message.putNested(KernelValues.linkFamilySpecific) {
-                message.putNested(UInt16(KernelValues.familyIPv4)) {
-                    message.putNested(KernelValues.linkInetConfiguration) {
-                        message.put(KernelValues.configurationReversePath, u32: 2)
-                    }
-                }
-            }
-        }
-        _ = try change(false) { message in
+        try? setReversePath(2, index: index, name: name)
+        _ = try changeLink(index, name) { message in
             message.putNested(KernelValues.linkFamilySpecific) {
                 message.putNested(UInt16(KernelValues.familyIPv6)) {
                     message.put(KernelValues.linkInet6AddressGeneration, u8: 1)  // IN6_ADDR_GEN_MODE_NONE
                 }
             }
         }
-        if let failure = try change(true, { _ in }) {
+        if let failure = try changeLink(index, name, up: true, { _ in }) {
             throw KernelError(
                 KernelError.code(of: failure.errno), operation: "bring up the device", object: name, errno: failure.errno,
                 sequence: failure.sequence, kernelMessage: failure.message)
         }
+    }
+
+    /// Sets a link's `rp_filter`: 0 off, 1 strict, 2 loose.
+    func setReversePath(_ value: UInt8, index: UInt32, name: String) throws(KernelError) {
+        let failure = try changeLink(index, name) { message in
+            message.putNested(KernelValues.linkFamilySpecific) {
+                message.putNested(UInt16(KernelValues.familyIPv4)) {
+                    message.putNested(KernelValues.linkInetConfiguration) {
+                        message.put(KernelValues.configurationReversePath, u32: UInt32(value))
+                    }
+                }
+            }
+        }
+        guard let failure else { return }
+        throw KernelError(
+            KernelError.code(of: failure.errno), operation: "set the reverse path filter", object: name, errno: failure.errno,
+            sequence: failure.sequence, kernelMessage: failure.message)
+    }
+
+    private func changeLink(
+        _ index: UInt32, _ name: String, up: Bool = false, _ specific: (NetlinkMessage) -> Void
+    ) throws(KernelError) -> NetlinkFailure? {
+        var request = socket.writer()
+        request.append(type: KernelValues.newLink, flags: KernelValues.flagAck) { message in
+            let flags = up ? KernelValues.flagUp : 0
+            message.putHeader([0, 0, 0, 0] + nativeOctets(index) + nativeOctets(flags) + nativeOctets(flags))
+            specific(message)
+        }
+        return try socket.exchange(request, operation: "configure \(name)").first { $0.errno != 0 }
     }
 }
 

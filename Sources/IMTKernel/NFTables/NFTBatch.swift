@@ -160,6 +160,8 @@ package struct SealedBatch: ~Copyable {
     fileprivate let labels: [NFTBatch.Label]
 
     var bytes: [UInt8] { Array(writer.bytes) }
+    /// Objects and elements, as an estimate of the events that the kernel would make.
+    var eventsCount: Int { labels.reduce(0) { $0 + $1.count } }
 
     /// Applies the transaction.
     /// - Throws: the first refusal, in terms of what was asked for. Nothing is applied then.

@@ -3,6 +3,7 @@
 enum KernelValues {
     // linux/netlink.h
     static let netlinkRoute: Int32 = 0
+    static let netlinkXFRM: Int32 = 6
     static let netlinkNetfilter: Int32 = 12
     static let flagRequest: UInt16 = 0x01
     static let flagAck: UInt16 = 0x04
@@ -17,6 +18,7 @@ enum KernelValues {
     static let messageDone: UInt16 = 3
     static let solNetlink: Int32 = 270
     static let optionAddMembership: Int32 = 1
+    static let optionDropMembership: Int32 = 2
     static let optionCapAck: Int32 = 10
     static let optionExtAck: Int32 = 11
     static let optionStrictCheck: Int32 = 12
@@ -30,6 +32,7 @@ enum KernelValues {
     static let newRoute: UInt16 = 24, deleteRoute: UInt16 = 25, getRoute: UInt16 = 26
     static let newRule: UInt16 = 32, deleteRule: UInt16 = 33, getRule: UInt16 = 34
     static let groupLink: UInt32 = 1, groupIPv4Address: UInt32 = 5, groupIPv4Route: UInt32 = 7
+    static let groupIPv4Rule: UInt32 = 8, groupIPv6Rule: UInt32 = 19
     static let groupIPv6Address: UInt32 = 9, groupIPv6Route: UInt32 = 11
 
     // struct rtmsg and its attributes
@@ -68,9 +71,16 @@ enum KernelValues {
     static let subsystemTables: UInt16 = 10 << 8
     static let subsystemLog: UInt16 = 4 << 8
     static let nftNewTable: UInt16 = 0, nftGetTable: UInt16 = 1, nftDeleteTable: UInt16 = 2, nftNewChain: UInt16 = 3
-    static let nftDeleteChain: UInt16 = 5
+    static let nftGetChain: UInt16 = 4, nftDeleteChain: UInt16 = 5, nftGetRule: UInt16 = 7
     static let nftNewRule: UInt16 = 6, nftDeleteRule: UInt16 = 8, nftNewSet: UInt16 = 9, nftGetSet: UInt16 = 10
-    static let nftDeleteSet: UInt16 = 11
+    static let nftDeleteSet: UInt16 = 11, nftNewGeneration: UInt16 = 15, nftGetGeneration: UInt16 = 16
+    static let chainTable: UInt16 = 1, chainName: UInt16 = 3, chainHook: UInt16 = 4
+    static let ruleTableName: UInt16 = 1, ruleChainName: UInt16 = 2, setName: UInt16 = 2
+    static let generationNumber: UInt16 = 1
+    /// NFNLGRP_NFTABLES.
+    static let groupTables: UInt32 = 7
+    /// NFPROTO_INET: both families.
+    static let familyInternet: UInt8 = 1
     static let nftNewElement: UInt16 = 12, nftGetElement: UInt16 = 13, nftDeleteElement: UInt16 = 14
     static let elementListTable: UInt16 = 1, elementListSet: UInt16 = 2, elementListElements: UInt16 = 3
     static let listElement: UInt16 = 1
@@ -88,4 +98,12 @@ enum KernelValues {
     static let logCommandBind: UInt8 = 1
     static let logCopyPacket: UInt8 = 2
     static let logPayload: UInt16 = 9, logPrefix: UInt16 = 10
+
+    // linux/xfrm.h
+    static let groupPolicies: UInt32 = 4
+    static let xfrmNewPolicyCounts: UInt16 = 0x24, xfrmGetPolicyCounts: UInt16 = 0x25
+    static let policyCounts: UInt16 = 1
+
+    // linux/netfilter.h: NF_INET_FORWARD
+    static let hookForward: UInt32 = 2
 }

@@ -6,6 +6,8 @@ struct NetlinkIncoming {
     let type: UInt16
     let flags: UInt16
     let sequence: UInt32
+    /// Of an event: the socket that made the change; 0 for the kernel itself.
+    let port: UInt32
     let payload: UnsafeRawBufferPointer
 
     /// nlmsghdr is length 4, type 2, flags 2, sequence 4, port 4.
@@ -22,6 +24,7 @@ struct NetlinkIncoming {
                     type: rest.loadUnaligned(fromByteOffset: 4, as: UInt16.self),
                     flags: rest.loadUnaligned(fromByteOffset: 6, as: UInt16.self),
                     sequence: rest.loadUnaligned(fromByteOffset: 8, as: UInt32.self),
+                    port: rest.loadUnaligned(fromByteOffset: 12, as: UInt32.self),
                     payload: UnsafeRawBufferPointer(rebasing: rest[headerBytes..<length])))
             rest = UnsafeRawBufferPointer(rebasing: rest[min(rest.count, (length + 3) & ~3)...])
         }
@@ -46,6 +49,7 @@ struct NetlinkAttributes: Sequence, IteratorProtocol {
         var u8: UInt8? { value.first }
         var u16: UInt16? { value.count >= 2 ? value.loadUnaligned(as: UInt16.self) : nil }
         var u32: UInt32? { value.count >= 4 ? value.loadUnaligned(as: UInt32.self) : nil }
+        var u32BigEndian: UInt32? { u32.map { UInt32(bigEndian: $0) } }
         var u64BigEndian: UInt64? { value.count >= 8 ? UInt64(bigEndian: value.loadUnaligned(as: UInt64.self)) : nil }
         var octets: [UInt8] { Array(value) }
         var address: IPAddress? { IPAddress(octets: value) }

@@ -15,6 +15,8 @@ package final class NetlinkSocket {
     static let dumpTriesMax = 5
 
     let descriptor: Int32
+    /// By which the kernel tells this socket's requests from others', also in the events that they cause.
+    private(set) var port: UInt32 = 0
     private let name: String
     private let buffer: UnsafeMutableRawBufferPointer
     private var sequence: UInt32 = 1
@@ -33,6 +35,12 @@ package final class NetlinkSocket {
             }
         }
         guard bound == 0 else { throw .system("bind netlink socket", name) }
+        var length = socklen_t(MemoryLayout<sockaddr_nl>.size)
+        let named = withUnsafeMutablePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(descriptor, $0, &length) }
+        }
+        guard named == 0 else { throw .system("name netlink socket", name) }
+        port = address.nl_pid
         // Without CAP_NET_ADMIN the first fails; the defaults then still serve small tables.
         set(SOL_SOCKET, SO_RCVBUFFORCE, Self.receiveQueueBytes)
         set(KernelValues.solNetlink, KernelValues.optionCapAck, 1)
@@ -56,6 +64,11 @@ package final class NetlinkSocket {
     deinit {
         close(descriptor)
         buffer.deallocate()
+    }
+
+    /// Joins a multicast group again, or leaves it for a while.
+    func listen(_ on: Bool, to group: UInt32) {
+        set(KernelValues.solNetlink, on ? KernelValues.optionAddMembership : KernelValues.optionDropMembership, Int32(bitPattern: group))
     }
 
     @discardableResult

@@ -8,6 +8,14 @@ import MATSignal
 ///     postrouting 100  source_nat  plain, from a HoA          |                         socket, known plain, or held
 ///     postrouting 310  translate   mapped: become MoAs       (conntrack, local delivery)
 ///
+/// A mobile router's hosts: their packets pass `translate` and `deliver` like its own, and between them
+///
+///     forward 300      hold_forwarded   to mat0: copied to the agent, and untracked because dropped
+///
+/// Their addresses are translated by rules that name the home prefix and the MoPre, whose bits the kernel can exchange as
+/// constants: whatever their number and the prefix's length, no map has an entry for any of them. A host behind another's router
+/// is a peer like any other, with an entry of its own: the look-up stays one of a whole address.
+///
 /// Why translation leaves in postrouting and enters in prerouting, outside of conntrack on both sides: conntrack, source NAT
 /// and a host's own firewall then see one conversation between HoAs, the same before and after every handover. Translated in
 /// the output hook, a connection would go out between MoAs and come back between HoAs: to conntrack, two halves that never
@@ -45,7 +53,7 @@ struct TranslationRuleset {
 
     static let paths = "paths", own = "own", homes = "homes", plainSources = "plain_sources"
     static let plainPeers = "plain_peers", plainFlows = "plain_flows", peerFlows = "peer_flows"
-    static let alwaysPlainChain = "always_plain"
+    static let alwaysPlainChain = "always_plain", sourceNAT = "source_nat"
 
     static func out(_ path: UInt32) -> String { "out\(path)" }
     /// nft's names have letters, digits, dots and underscores.
@@ -55,14 +63,19 @@ struct TranslationRuleset {
         prefix + "_" + address.description.split(separator: ":", omittingEmptySubsequences: false).joined(separator: "_")
     }
 
+    /// Whether the agent decides what is in a set, rather than packets.
+    static func isDecided(_ set: String) -> Bool { ![plainPeers, plainFlows, peerFlows].contains(set) }
+
     let isIPv4: Bool
     let configuration: IMTConfiguration
+    var needs = TranslationNeeds()
     /// By number, all families'.
     var paths: [UInt32: DeparturePath] = [:]
     /// The own MoAs of all families.
     var own: [MobileAddress: HomeAddress] = [:]
 
     /// A family without a HoA has nothing to translate, and its packets meet no hook of ours.
+    var isWithoutHome: Bool { homeAddresses.isEmpty }
     private var homeAddresses: [HomeAddress] { configuration.homeAddresses.filter { $0.isIPv4 == isIPv4 } }
     private var familyPaths: [(number: UInt32, path: DeparturePath)] {
         paths.filter { $0.value.moa.isIPv4 == isIPv4 }.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
@@ -198,18 +211,66 @@ struct TranslationRuleset {
         isIPv4 ? [.load(source, into: r0), .load(destination, into: r1)] : [.load(pair, into: r0)]
     }
 
+    private func octets(_ address: IPAddress) -> [UInt8] { Array(address.octets.suffix(Int(width))) }
+    /// The bits of a prefix of this length (16-octet form), and the others.
+    private func mask(_ length: UInt8) -> [UInt8] { octets(IPAddress(high: .max, low: .max).masked(to: length)) }
+    private func rest(_ length: UInt8) -> [UInt8] { mask(length).map { ~$0 } }
+
+    /// Loads an address; ends the rule unless the prefix covers it.
+    private func isWithin(_ prefix: IPPrefix, _ field: HeaderField, in register: Register) -> [Expression] {
+        [.load(field, into: register), .mask(register, mask(prefix.length)), .compare(register, .equal, octets(prefix.address))]
+    }
+
+    /// Loads an address of one prefix as the address of another of the same length: the leading bits are constants.
+    private func load(_ field: HeaderField, as base: IPAddress, _ length: UInt8, into register: Register) -> [Expression] {
+        [.load(field, into: register), .mask(register, rest(length), turning: octets(base))]
+    }
+
+    /// How packets reach an own HoA: at MoAs of its own, by `own`, or through a MoPre.
+    private struct Entrance {
+        var home: HomeAddress
+        var network: (moPre: IPPrefix, home: IPPrefix)?
+    }
+
+    private var entrances: [Entrance] {
+        homeAddresses.flatMap { home -> [Entrance] in
+            guard let prefix = configuration.network(of: home) else { return [Entrance(home: home)] }
+            return moPres(of: home).map { Entrance(home: home, network: ($0, prefix)) }
+        }
+    }
+
+    /// The MoPres in use, each with the base address of its home prefix.
+    var networks: [MobileAddress: HomeAddress] {
+        homeNetworks.isEmpty ? [:] : own.filter { $0.key.isIPv4 == isIPv4 && configuration.network(of: $0.value) != nil }
+    }
+
+    private func moPres(of home: HomeAddress) -> [IPPrefix] {
+        guard let prefix = configuration.network(of: home) else { return [] }
+        return networks.filter { $0.value == home }.keys.sorted().map { IPPrefix(covering: $0.address, length: prefix.length) }
+    }
+
+    private func isAtHome(_ network: IPPrefix) -> Bool { moPres(of: HomeAddress(network.address)).contains(network) }
+    private var homeNetworks: [IPPrefix] { homeAddresses.compactMap { configuration.network(of: $0) } }
+
     /// The peer's HoA, at `theirs`, becomes its MoA in `r1`, and `r0` the own MoA: adjacent, as in the header. Ends the rule if
     /// the packet is not from the path's HoA (at `ours`), or its peer not on this path.
     private func leave(by number: UInt32, _ path: DeparturePath, ours: HeaderField, theirs: HeaderField) -> [Expression] {
-        [
-            .load(ours, into: r0), .compare(r0, .equal, path.own.address.packetOctets), .load(theirs, into: r1),
-            .lookup(set: Self.out(number), key: r1, into: r1), .immediate(path.moa.address.packetOctets, into: r0),
-        ]
+        let peer: [Expression] = [.load(theirs, into: r1), .lookup(set: Self.out(number), key: r1, into: r1)]
+        if let network = configuration.network(of: path.own) {
+            return isWithin(network, ours, in: r0) + peer + load(ours, as: path.moa.address, network.length, into: r0)
+        }
+        return [.load(ours, into: r0), .compare(r0, .equal, path.own.address.packetOctets)] + peer
+            + [.immediate(path.moa.address.packetOctets, into: r0)]
     }
 
     /// The peer's MoA, at `theirs`, becomes its HoA in `first`, and the own MoA, at `ours`, the HoA in the registers after it.
-    private func arrive(at home: HomeAddress, ours: HeaderField, theirs: HeaderField, first: Register = Register(0)) -> [Expression] {
+    private func arrive(at entrance: Entrance, ours: HeaderField, theirs: HeaderField, first: Register = Register(0)) -> [Expression] {
+        let home = entrance.home
         let next = Register(first.index + words)
+        if let network = entrance.network {
+            return isWithin(network.moPre, ours, in: next) + [.load(theirs, into: first), .lookup(set: Self.into(home), key: first, into: first)]
+                + load(ours, as: network.home.address, network.home.length, into: next)
+        }
         let isOurs: [Expression] = homeAddresses.count > 1 ? [.compare(next, .equal, home.address.packetOctets)] : []
         return [.load(ours, into: next), .lookup(set: Self.own, key: next, into: next)] + isOurs
             + [.load(theirs, into: first), .lookup(set: Self.into(home), key: first, into: first)]
@@ -220,8 +281,8 @@ struct TranslationRuleset {
     private var chains: [ChainDefinition] {
         guard !homeAddresses.isEmpty else { return [alwaysPlain] }
         var all = [hold, translate, quotedOut, started, deliver, errors, quotedIn, answers] + strangerChains + [alwaysPlain] + begunChains
-        // Without capture nothing leaves from a HoA that is not mapped, and the host is spared connection tracking.
-        if configuration.traffic != .nothing { all.append(snat) }
+        if needs.translatesSources { all.append(snat) }
+        if !homeNetworks.isEmpty { all.append(holdForwarded) }
         // Chains are created before the rules that jump to them, so their order here is only for readers of `nft list`.
         return all
     }
@@ -230,13 +291,35 @@ struct TranslationRuleset {
     private var hold: ChainDefinition {
         ChainDefinition(
             name: "hold", hook: .init(type: "filter", number: 3, priority: -310),
-            rules: [isInterface(.outputName, configuration.deviceName) + [.noTracking, .verdict(.accept)]])
+            rules: [isInterface(.outputName, configuration.deviceName) + [.noTracking, .verdict(.accept)]]
+                + (needs.sparesTracking
+                    ? familyPaths.map { number, path in leave(by: number, path, ours: source, theirs: destination) + [.noTracking, .verdict(.accept)] }
+                    : []))
     }
 
     /// The chains whose rules name paths: made anew when a path comes, goes or moves.
     var pathChains: [ChainDefinition] {
         guard !homeAddresses.isEmpty else { return [] }
-        return configuration.traffic == .nothing ? [translate, quotedOut] : [translate, quotedOut, snat]
+        return [translate, quotedOut] + (needs.sparesTracking ? [hold] : []) + (needs.translatesSources ? [snat] : [])
+    }
+
+    /// The chains whose rules name MoPres, besides those.
+    var networkChains: [ChainDefinition] { homeNetworks.isEmpty ? [] : [deliver, errors, holdForwarded] }
+
+    /// After any firewall's own rules: what they refuse is not held. A copy is held rather than the packet, so that connection tracking never
+    /// confirms it; it would be known there without the NAT that the released packet may get.
+    private var holdForwarded: ChainDefinition {
+        let toDevice = isInterface(.outputName, configuration.deviceName)
+        return ChainDefinition(
+            name: "hold_forwarded", hook: .init(type: "filter", number: KernelValues.hookForward, priority: 300),
+            rules: [
+                toDevice + [
+                    .limit(packetsPerSecond: Self.heldPerSecondMax, burst: Self.heldBurstMax), .log(group: configuration.nflogGroup, prefix: HoldListener.Kind.forwarded.rawValue),
+                ],
+                toDevice + [.verdict(.drop)],
+            ]
+                // Addresses of a MoPre exist on the wire only. Without this, what nobody takes would go round between the routers.
+                + homeAddresses.flatMap(moPres).filter { !homeNetworks.contains($0) }.map { isWithin($0, destination, in: r0) + [.verdict(.drop)] })
     }
 
     private var translate: ChainDefinition {
@@ -246,11 +329,30 @@ struct TranslationRuleset {
         let leaves = isInterface(.outputName, configuration.deviceName, .notEqual, in: second)
         return ChainDefinition(
             name: "translate", hook: .init(type: "filter", number: 4, priority: 310),
-            rules: [isSignalling + [.verdict(.accept)], isError + [.verdict(.jump("quoted_out"))]]
+            rules: (needs.exemptsIPsec ? [willBeEncrypted] : []) + [isSignalling + [.verdict(.accept)], isError + [.verdict(.jump("quoted_out"))]]
                 + familyPaths.map { number, path in
                     leave(by: number, path, ours: source, theirs: destination) + leaves
                         + [.write(pair, from: r0, checksum: outerChecksum), .verdict(.accept)]
-                } + [[.load(source, into: r0), .lookup(set: Self.own, key: r0, into: r1), .verdict(.jump("started"))]])
+                } + [[.load(source, into: r0), .lookup(set: Self.own, key: r0, into: r1), .verdict(.jump("started"))]]
+                + (needs.translatesSources || configuration.traffic == .nothing ? [] : firstNeed))
+    }
+
+    /// A packet for IPsec comes here twice: before, and again as ESP or AH. What is inside keeps its HoAs, which the other end's
+    /// policies and the encrypted checksum speak of; the outer header alone becomes MoAs.
+    private var willBeEncrypted: [Expression] { [.willBeEncrypted(into: r0), .compare(r0, .equal, [1]), .verdict(.accept)] }
+
+    /// A socket that is bound to a HoA talks to somebody plain, and there is no source NAT yet: the agent gets a copy of the packet,
+    /// installs it, and sends the copy. Dropped here, the packet would be an error (EPERM) to its sender; so it goes, between
+    /// addresses that no host accepts from a network (RFC 1122, 3.2.1.3; RFC 4291, 2.5.3).
+    private var firstNeed: [[Expression]] {
+        let unhomed: [Expression] =
+            isInterface(.outputName, configuration.deviceName, .notEqual) + isInterface(.outputName, "lo", .notEqual)
+            + [.load(source, into: r0), .lookup(set: Self.homes, key: r0, into: nil)]
+        let loopback: [UInt8] = isIPv4 ? [127, 0, 0, 1] : [UInt8](repeating: 0, count: 15) + [1]
+        return [
+            unhomed + [.limit(packetsPerSecond: Self.heldPerSecondMax, burst: Self.heldBurstMax), .log(group: configuration.nflogGroup, prefix: HoldListener.Kind.leaving.rawValue)],
+            unhomed + [.immediate(loopback, into: r0), .immediate(loopback, into: r1), .write(pair, from: r0, checksum: outerChecksum)],
+        ]
     }
 
     /// An error that this host makes quotes the packet as it was delivered, between HoAs; the peer's network must see MoAs.
@@ -341,23 +443,27 @@ struct TranslationRuleset {
             ])
     }
 
+    private var untracked: [Expression] { needs.sparesTracking ? [.noTracking] : [] }
+
     private var deliver: ChainDefinition {
         ChainDefinition(
             name: "deliver", hook: .init(type: "filter", number: 0, priority: -310),
             rules: [isSignalling + [.verdict(.accept)], isError + [.verdict(.jump("errors"))]]
-                + homeAddresses.map { home in
+                + entrances.map { entrance in
                     // Done, but for the few peers to whose MoA a plain flow began.
-                    arrive(at: home, ours: destination, theirs: source) + [
+                    arrive(at: entrance, ours: destination, theirs: source) + [
                         .write(pair, from: r0, checksum: arrivingChecksum), .load(source, into: r0),
-                        .absent(set: Self.plainPeers, key: r0), .verdict(.accept),
-                    ]
+                        .absent(set: Self.plainPeers, key: r0),
+                    ] + untracked + [.verdict(.accept)]
                 }
                 + homeAddresses.map { home in
                     [
                         .load(destination, into: r0), .compare(r0, .equal, home.address.packetOctets), .load(source, into: r0),
                         .lookup(set: Self.plainPeers, key: r0, into: nil), .verdict(.goTo("answers")),
                     ]
-                } + [[.load(destination, into: r0), .lookup(set: Self.own, key: r0, into: r1), .verdict(.goTo("stranger"))]])
+                } + [[.load(destination, into: r0), .lookup(set: Self.own, key: r0, into: r1), .verdict(.goTo("stranger"))]]
+                // At home the prefix's packets need no translation, and plain ones no question.
+                + homeAddresses.flatMap(moPres).filter { !homeNetworks.contains($0) }.map { isWithin($0, destination, in: r0) + [.verdict(.goTo("stranger"))] })
     }
 
     /// From a peer that has a plain flow too, and translated already: if it belongs to that flow, back to the MoAs it began
@@ -371,7 +477,7 @@ struct TranslationRuleset {
             rules: [
                 isProtocol(icmp) + isType(echoReply) + [.load(source, into: r0)] + flowKey(words, identifier) + restore,
                 [.load(source, into: r0)] + flowKey(words, portsSent) + restore,
-                [.verdict(.accept)],
+                untracked + [.verdict(.accept)],
             ])
     }
 
@@ -387,8 +493,8 @@ struct TranslationRuleset {
                 quote + flowKey(2 * words, quotedPortsAnswered, protocolNumber: quotedProtocol) + isPlain,
                 isQuotedEcho + quote + flowKey(2 * words, quotedIdentifier, protocolNumber: quotedProtocol) + isPlain,
             ]
-                + homeAddresses.map { home in
-                    arrive(at: home, ours: quotedSource, theirs: quotedDestination) + rewriteQuote + [.verdict(.goTo("quoted_in"))]
+                + entrances.map { entrance in
+                    arrive(at: entrance, ours: quotedSource, theirs: quotedDestination) + rewriteQuote + [.verdict(.goTo("quoted_in"))]
                 })
     }
 
@@ -415,8 +521,8 @@ struct TranslationRuleset {
                 key + flowKey(words, quotedPortsAnswered, protocolNumber: quotedProtocol) + restore,
             ]
                 // From the peer itself: both headers.
-                + homeAddresses.map { home in
-                    arrive(at: home, ours: destination, theirs: source)
+                + entrances.map { entrance in
+                    arrive(at: entrance, ours: destination, theirs: source)
                         + [.write(pair, from: r0, checksum: arrivingChecksum), .verdict(.accept)]
                 }
                 // From a router on the way: only the HoA it concerns.
@@ -438,15 +544,20 @@ struct TranslationRuleset {
 
     private var snat: ChainDefinition {
         ChainDefinition(
-            name: "source_nat", hook: .init(type: "nat", number: 4, priority: 100),
-            rules: [
-                // Only a connection's first packet comes here, so the look-up hardly counts.
-            ]
+            name: Self.sourceNAT, hook: .init(type: "nat", number: 4, priority: 100),
+            // Only a connection's first packet comes here, so the look-up hardly counts.
+            rules: (needs.exemptsIPsec ? [willBeEncrypted] : [])
                 + familyPaths.map { number, path in leave(by: number, path, ours: source, theirs: destination) + [.verdict(.accept)] }
+                // Between a mobile network's own links nothing changes, nor at home.
+                + homeNetworks.map { isWithin($0, destination, in: r0) + [.verdict(.accept)] }
+                + homeNetworks.filter(isAtHome).map { isWithin($0, source, in: r0) + [.verdict(.accept)] }
                 + [
                 isInterface(.outputName, configuration.deviceName, .notEqual) + [
                     .load(source, into: r0), .lookup(set: Self.homes, key: r0, into: nil), .masquerade,
                 ],
-            ])
+            ]
+                + homeNetworks.map { prefix in
+                    isInterface(.outputName, configuration.deviceName, .notEqual) + isWithin(prefix, source, in: r0) + [.masquerade]
+                })
     }
 }

@@ -1,11 +1,18 @@
+import Glibc
 import MATSignal
 
 /// The two nftables tables and this process's knowledge of what is in them.
 final class TranslationTables {
-    private let socket: NetlinkSocket
+    let socket: NetlinkSocket
+    var port: UInt32 { socket.port }
+    /// Hears what others do to the tables, once there is somebody to be told.
+    weak var monitor: NetlinkMonitor<RulesetNews>?
     private(set) var configuration: IMTConfiguration
     /// What the kernel holds, as far as this process knows.
     private(set) var model = TranslationModel()
+    var needs = TranslationNeeds()
+    /// The ruleset's generation just before the tables were last installed as a whole.
+    private(set) var installedAfter: UInt32?
     /// Counts of entries that were replaced or removed meanwhile: an element's counter goes with it.
     private var carried: [HomePair: PeerCounters] = [:]
     /// Peers whose counts outlive their entries.
@@ -16,11 +23,11 @@ final class TranslationTables {
         socket = try NetlinkSocket(protocol: KernelValues.netlinkNetfilter, name: "nftables")
     }
 
-    private func ruleset(_ isIPv4: Bool, _ contents: TranslationModel = TranslationModel()) -> TranslationRuleset {
-        TranslationRuleset(isIPv4: isIPv4, configuration: configuration, paths: contents.paths, own: contents.own)
+    func ruleset(_ isIPv4: Bool, _ contents: TranslationModel = TranslationModel()) -> TranslationRuleset {
+        TranslationRuleset(isIPv4: isIPv4, configuration: configuration, needs: needs, paths: contents.paths, own: contents.own)
     }
     /// Without what peers bring; enough to name the tables.
-    private var families: [TableDefinition] { [true, false].map { TableDefinition(isIPv4: $0, name: TranslationRuleset.tableName, sets: [], chains: []) } }
+    var families: [TableDefinition] { [true, false].map { TableDefinition(isIPv4: $0, name: TranslationRuleset.tableName, sets: [], chains: []) } }
 
     // MARK: Start and stop
 
@@ -40,6 +47,7 @@ final class TranslationTables {
         try resynchronise()
         carried = try counters()
         model.dropIncomplete()
+        needs.translatesSources = try translatesSourcesNow()
     }
 
     /// Reads what the kernel holds.
@@ -80,6 +88,7 @@ final class TranslationTables {
     /// Puts both tables in place with the given contents, in one transaction that first takes away whatever an earlier run,
     /// an earlier version or a careless hand left there. Packets see the old tables or the new ones, never neither.
     func install(_ contents: TranslationModel) throws(KernelError) {
+        let generation = try generation()
         var batch = NFTBatch(firstSequence: nextSequence)
         for table in [true, false].map({ ruleset($0, contents).table }) {
             // Deleting what does not exist is an error, creating what exists is not.
@@ -93,14 +102,15 @@ final class TranslationTables {
             }
             Self.append(contents.differences(from: TranslationModel(), isIPv4: table.isIPv4), of: table, to: &batch)
         }
-        try batch.seal().commit(on: socket, operation: "install the address mapping tables")
+        try send(batch, operation: "install the address mapping tables")
         model = contents
+        installedAfter = generation
     }
 
     func remove() throws(KernelError) {
         var batch = NFTBatch(firstSequence: nextSequence)
         for table in families where try socket.exists(table) { batch.delete(table: table) }
-        try batch.seal().commit(on: socket, operation: "remove the address mapping tables")
+        try send(batch, operation: "remove the address mapping tables")
         model = TranslationModel()
     }
 
@@ -108,10 +118,10 @@ final class TranslationTables {
 
     /// Makes the changes in one transaction.
     ///
-    /// If the kernel refuses, the whole is left as it was, and what is known of it is read anew so that the next try starts from
-    /// the truth. If the tables are gone, somebody flushed the ruleset: they are installed again with what was wanted.
-    /// - Returns: whether they had to be.
-    func commit(_ changes: [IMTChange], _ touched: TouchedKeys) throws(KernelError) -> Bool {
+    /// If the kernel refuses, somebody may have changed the tables: what they hold is read, and once more the difference to what is
+    /// wanted is made. If they are gone they are installed again. If that is refused too, all is left as it was.
+    /// - Returns: what had been changed by others; `nil` for nothing.
+    func commit(_ changes: [IMTChange], _ touched: TouchedKeys) throws(KernelError) -> String? {
         let before = model.excerpt(touched)
         do throws(KernelError) {
             try model.apply(changes)
@@ -123,13 +133,15 @@ final class TranslationTables {
     }
 
     /// Likewise, for a change of anything.
-    func commit(_ wanted: TranslationModel) throws(KernelError) -> Bool {
+    func commit(_ wanted: TranslationModel) throws(KernelError) -> String? {
         let before = model
         model = wanted
         return try commit(from: before, nil)
     }
 
-    private func commit(from before: TranslationModel, _ touched: TouchedKeys?) throws(KernelError) -> Bool {
+    private func commit(
+        from before: TranslationModel, _ touched: TouchedKeys?, isSecond: Bool = false
+    ) throws(KernelError) -> String? {
         var batch = NFTBatch(firstSequence: nextSequence)
         for table in families {
             let sets = model.differences(from: before, isIPv4: table.isIPv4, touched: touched)
@@ -137,16 +149,22 @@ final class TranslationTables {
             append(sets, before, of: table, to: &batch)
         }
         do throws(KernelError) {
-            try batch.seal().commit(on: socket, operation: "commit the address mapping table")
+            try send(batch, operation: "commit the address mapping table")
         } catch {
             if (try? exist()) == false {
                 try install(model)
-                return true
+                return "the nftables tables had been removed; installed again"
             }
+            let wanted = model
             try resynchronise()
-            throw error
+            // Out of memory, over a set's size: nothing to do with others.
+            guard !isSecond, error.errno == ENOENT || error.errno == EEXIST || error.errno == EBUSY else { throw error }
+            let found = model
+            model = wanted
+            _ = try commit(from: found, nil, isSecond: true)
+            return "entries of the nftables maps had been changed; put back"
         }
-        return false
+        return nil
     }
 
     /// New paths get their maps first, then elements move, then the rules name the paths that are, and the others' maps go.
@@ -154,8 +172,9 @@ final class TranslationTables {
         let isSame = { (path: DeparturePath) in path.moa.isIPv4 == table.isIPv4 }
         let (old, new) = (before.paths.filter { isSame($0.value) }, model.paths.filter { isSame($0.value) })
         let rules = ruleset(table.isIPv4, model)
-        appendBegun(from: ruleset(table.isIPv4, before), to: rules, of: table, to: &batch)
-        guard old != new else {
+        let earlier = ruleset(table.isIPv4, before)
+        appendBegun(from: earlier, to: rules, of: table, to: &batch)
+        guard old != new || rules.networks != earlier.networks else {
             Self.append(sets, of: table, to: &batch)
             return
         }
@@ -163,7 +182,7 @@ final class TranslationTables {
         let gone = old.keys.filter { new[$0] == nil }.sorted()
         // The elements of a map that goes need no deletion of their own.
         Self.append(sets.filter { set in !gone.contains { TranslationRuleset.out($0) == set.set } }, of: table, to: &batch)
-        for chain in rules.pathChains { Self.replace(chain, of: table, in: &batch) }
+        for chain in rules.pathChains + (rules.networks == earlier.networks ? [] : rules.networkChains) { Self.replace(chain, of: table, in: &batch) }
         for number in gone { batch.delete(set: rules.out(number), of: table) }
     }
 
@@ -202,11 +221,11 @@ final class TranslationTables {
                 batch.add(rule: rule, to: TranslationRuleset.alwaysPlainChain, of: table)
             }
         }
-        try batch.seal().commit(on: socket, operation: "set the addresses that are always plain")
+        try send(batch, operation: "set the addresses that are always plain")
         configuration.alwaysPlain = prefixes
     }
 
-    private var nextSequence: UInt32 { socket.writer().firstSequence }
+    var nextSequence: UInt32 { socket.writer().firstSequence }
 
     // MARK: Plain flows
 

@@ -10,8 +10,8 @@ struct EnrolCommand: ParsableCommand {
             A new certificate for a home address replaces the one before: the IMS takes registrations under the newest only.
             """)
 
-    @Argument(help: "The home address.", transform: reading(.homeAddress))
-    var hoa: HomeAddress
+    @Argument(help: "The home address, or a mobile network's home prefix such as 192.0.2.16/28.", transform: reading(.prefix))
+    var home: IPPrefix
 
     @Option(
         help: ArgumentHelp("The node's public key, as `mat keygen` prints it.", valueName: "base64"),
@@ -27,22 +27,28 @@ struct EnrolCommand: ParsableCommand {
     @OptionGroup var control: IMSControl
     @OptionGroup var output: OutputOptions
 
+    func validate() throws {
+        guard home.address.isUsableUnicast else { throw ValidationError("\(home) can't be a home address: it is not a global unicast address") }
+    }
+
     func run() throws {
-        var arguments: [String: JSONValue] = ["hoa": .text(hoa), "publicKey": .string(KeyFile.write(publicKey))]
+        var arguments: [String: JSONValue] = [
+            "hoa": .text(home.address), "prefixLength": .number(home.familyLength), "publicKey": .string(KeyFile.write(publicKey)),
+        ]
         if let lifetime { arguments["lifetime"] = .number(lifetime.components.seconds) }
         let answer = try control.request("enrol", arguments)
-        let certificate = try Self.certificate(in: answer, for: hoa, publicKey)
+        let certificate = try Self.certificate(in: answer, for: home, publicKey)
         output.print(answer) { _ in KeyFile.write(certificate) }
     }
 
     /// What is printed goes straight into a file, so it is looked at before.
-    static func certificate(in answer: JSONValue, for hoa: HomeAddress, _ key: PublicKey) throws(CommandFailure) -> Certificate {
+    static func certificate(in answer: JSONValue, for home: IPPrefix, _ key: PublicKey) throws(CommandFailure) -> Certificate {
         guard let octets = answer["certificate"]?.string.flatMap({ Base64.parse($0.utf8) }),
             let certificate = try? Certificate(octets: octets)
         else {
             throw CommandFailure("imsd's answer holds no certificate; are mat and imsd of one version?")
         }
-        guard certificate.hoa == hoa, certificate.nodeKey == key else {
+        guard certificate.prefix == home, certificate.nodeKey == key else {
             throw CommandFailure("imsd certified \(certificate.prefix) for another address or key than was asked for")
         }
         return certificate

@@ -16,9 +16,8 @@ enum StatusReport {
             lines += ["", "\(Quantity.count(waiting, "destination")) being looked up"]
         }
         if let repairs = status["repairs"]?.int, repairs > 0 {
-            lines += [
-                "", "\(Quantity.count(repairs, "repair")) to the kernel's tables since the start: something else changes them",
-            ]
+            lines += ["", "\(Quantity.count(repairs, "repair")) to the kernel's tables since the start: something else changes them"]
+            if let last = status["lastRepair"]?.string { lines.append("  the last: \(last)") }
         }
         let count = status["peersCount"]?.int ?? Int64(peers.count)
         lines += ["", style.head(count > peers.count ? "Peers (\(count); here are those with the latest traffic)" : "Peers (\(count))")]

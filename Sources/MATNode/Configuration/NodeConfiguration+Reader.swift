@@ -22,7 +22,6 @@ extension NodeConfiguration {
     public init(path: String) throws(ConfigurationError) {
         self.init()
         let file = try ConfigurationFile.read(path: path)
-        readHomes(file)
         readTraffic(file)
 
         let interfaces = file.section("interfaces")
@@ -33,6 +32,7 @@ extension NodeConfiguration {
             interfaces.reject("prefer", "\(name) is also ignored", "take it off `ignore`, or off `prefer`")
         }
 
+        readHomes(file)
         readPeers(file)
         readPaths(file)
 
@@ -50,12 +50,15 @@ extension NodeConfiguration {
         peerIdleMax = file.value("peer-idle", .duration(in: .seconds(10) ... .seconds(86_400)), default: peerIdleMax)
         messagesPerSecond = file.value("messages-per-second", .int(in: 10...100_000), default: messagesPerSecond)
         onStop = file.value("on-stop", ConfigurationKind<OnStop>.word, default: .remove)
+        connectionTracking = file.value("connection-tracking", ConfigurationKind<ConnectionTracking>.word, default: .auto)
+        reversePath = file.value("reverse-path", ConfigurationKind<ReversePath>.word, default: .warn)
         try file.finish()
     }
 
     private mutating func readHomes(_ file: ConfigurationSection) {
         for section in file.sections("home-addresses") {
-            let address = section.required("address", .homeAddress)
+            let network = readNetwork(section)
+            let address = network.map { HomeAddress($0.prefix.address) } ?? (section.has("prefix") ? nil : section.required("address", .homeAddress))
             let key = section.required("key", .path)
             let certificate = section.required("certificate", .path)
             let uses = section.list("use", .string)
@@ -66,12 +69,52 @@ extension NodeConfiguration {
             for case .interface(let name) in use where name.contains("/") || name.contains(":") || name.utf8.count > 15 {
                 section.reject("use", "\(name) is neither an interface nor a prefix", "write an interface such as wlan0, or a prefix such as 203.0.113.0/24")
             }
-            homes.append(Home(hoa: address, keyPath: key, certificatePath: certificate, use: use))
+            if network != nil, !use.isEmpty { section.reject("use", "a mobile network has its `mobile-prefixes` only", "remove it") }
+            homes.append(
+                Home(
+                    hoa: address, prefix: network?.prefix ?? IPPrefix(address.address), mobilePrefixes: network?.places ?? [:], keyPath: key,
+                    certificatePath: certificate, use: network.map { $0.places.values.sorted().map(LocatorAssignment.Use.prefix) } ?? use))
         }
         if homes.count > IMTConfiguration.homeAddressesMax {
             file.reject("home-addresses", "\(homes.count) of them, at most \(IMTConfiguration.homeAddressesMax)", "remove some")
         }
         if homes.isEmpty { file.reject("home-addresses", "lists no home address", "add one with `address`, `key` and `certificate`") }
+    }
+
+    /// A mobile network's home prefix, and its MoPres by interface; `nil` if the entry is for a single address, or wrong.
+    private func readNetwork(_ section: ConfigurationSection) -> (prefix: IPPrefix, places: [String: IPPrefix])? {
+        let entries = section.sections("mobile-prefixes")
+        guard let prefix = section.value("prefix", .prefix) else {
+            if !entries.isEmpty, !section.has("prefix") {
+                section.reject("mobile-prefixes", "a single home address has none", "give the mobile network's home prefix as `prefix` instead of `address`")
+            }
+            return nil
+        }
+        if section.has("address") {
+            _ = section.value("address", .homeAddress)
+            section.reject("address", "there is a `prefix` too", "remove one: the router of a mobile network is reached at the prefix's first address")
+        }
+        guard prefix.address.isUsableUnicast, prefix.length <= 126, prefix.familyLength > 0 else {
+            section.reject("prefix", "\(prefix) can't be a mobile network's home prefix", "give a unicast prefix of at least four addresses")
+            return nil
+        }
+        var places: [String: IPPrefix] = [:]
+        for entry in entries {
+            guard let interface = entry.required("interface", .string), let place = entry.required("prefix", .prefix) else { continue }
+            guard place.isIPv4 == prefix.isIPv4, place.length == prefix.length, place.address.isUsableUnicast else {
+                entry.reject("prefix", "\(place) does not fit the home prefix \(prefix)", "both must be of one family and equally long")
+                continue
+            }
+            if !mayUse(interface: interface) { entry.reject("interface", "\(interface) is ignored by `interfaces`", "take it off `ignore`") }
+            if places[interface] != nil { entry.reject("interface", "\(interface) has a mobile prefix already", "remove one of the two") }
+            if places.values.contains(place) { entry.reject("prefix", "\(place) belongs to another interface already", "each network routes a prefix of its own") }
+            places[interface] = place
+        }
+        if entries.isEmpty { section.reject("mobile-prefixes", "a mobile network needs at least one", "list each `interface` with the `prefix` that the network there routes to it") }
+        if entries.count > IMTConfiguration.mobilePrefixesMax {
+            section.reject("mobile-prefixes", "\(entries.count) entries, at most \(IMTConfiguration.mobilePrefixesMax)", "remove those that are not used")
+        }
+        return (prefix, places)
     }
 
     private mutating func readPeers(_ file: ConfigurationSection) {

@@ -4,7 +4,13 @@ import MATSignal
 /// matd's configuration file, as values. `NodeConfiguration+Reader` reads it; matd.yaml(5) describes it.
 public struct NodeConfiguration: Sendable {
     public struct Home: Sendable {
+        /// Of a mobile network: the base address of its home prefix.
         public var hoa: HomeAddress
+        /// What the node speaks for: its address alone, or a mobile network's home prefix.
+        public var prefix: IPPrefix
+        /// A mobile network's places: by interface, the prefix (MoPre) that the network there routes to this router. As long as the home
+        /// prefix; valid while the interface is usable.
+        public var mobilePrefixes: [String: IPPrefix] = [:]
         /// The node's private key, of mode 0600.
         public var keyPath: String
         /// The certificate that `mat enrol` wrote.
@@ -50,6 +56,16 @@ public struct NodeConfiguration: Sendable {
     /// To peers and their IMSs, after a move and for polls, on average.
     public var messagesPerSecond = 2000
     public var onStop = OnStop.remove
+    /// Whether the kernel tracks connections with peers: for a stateful firewall on this host.
+    public var connectionTracking = ConnectionTracking.auto
+    /// What becomes of strict reverse path filters (`rp_filter` 1) on links that are used side by side.
+    public var reversePath = ReversePath.warn
+
+    public enum ReversePath: String, CaseIterable, Sendable {
+        case warn
+        /// Set to loose while `matd` runs.
+        case loosen
+    }
 
     public init() {}
 

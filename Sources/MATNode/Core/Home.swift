@@ -44,6 +44,9 @@ struct Home: Sendable {
     var move: UInt32 = 1
 
     var hoa: HomeAddress { certificate.hoa }
+    /// What it speaks for: its address, or a mobile network's home prefix.
+    var prefix: IPPrefix { certificate.prefix }
+    var isNetwork: Bool { certificate.prefixLength < 128 }
 
     init(_ identity: HomeIdentity) {
         key = identity.key

@@ -135,6 +135,8 @@ extension NodeCore {
         }
         let willSignAgain = homes[hoa]?.phase != .updating
         homes[hoa]?.owesPeers = willSignAgain
+        // What they have acked so far was another record.
+        homes[hoa]?.move &+= 1
         tell(hoa, [.tellPeer, .tellServer, .subscribe], now)
     }
 
@@ -157,7 +159,7 @@ extension NodeCore {
         }
         // A peer that only a detour reaches is told by it.
         let source = ways.detours[hoa]?.own == nil ? nil : ownMoA(of: peer)?.address
-        start(.notifyPeer(hoa), .maNotify, to: [Endpoint(target.address, port: SignalPort.node)], source: source, triesMax: Retransmission.failoverTry, now)
+        start(.notifyPeer(hoa), .maNotify, to: [Endpoint(signallingAddress(of: target, hoa), port: SignalPort.node)], source: source, triesMax: Retransmission.failoverTry, now)
     }
 
     /// A peer acked our record, refused it, or stayed silent (`nil`) for the three tries of section 7: in each case its

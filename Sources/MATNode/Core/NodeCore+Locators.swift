@@ -81,8 +81,11 @@ extension NodeCore {
     /// MA Query to the locator's port 6289: "are you this HoA, here?".
     mutating func checkLocator(_ moa: MobileAddress, of hoa: HomeAddress, _ now: Now) {
         guard !isUnderWay(.checkLocator(hoa, moa)) else { return }
-        start(.checkLocator(hoa, moa), .maQuery, to: [Endpoint(moa.address, port: SignalPort.node)], now)
+        start(.checkLocator(hoa, moa), .maQuery, to: [Endpoint(signallingAddress(of: moa, hoa), port: SignalPort.node)], now)
     }
+
+    /// Where the node that answers for a peer's locator listens.
+    func signallingAddress(of moa: MobileAddress, _ hoa: HomeAddress) -> IPAddress { peers[hoa]?.signallingAddress(of: moa) ?? moa.address }
 
     mutating func locatorAnswered(_ hoa: HomeAddress, _ moa: MobileAddress, _ code: ResponseCode?, _ now: Now) {
         guard peers[hoa] != nil else { return }

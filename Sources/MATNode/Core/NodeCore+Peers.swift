@@ -46,7 +46,7 @@ extension NodeCore {
             if busiest.count < Self.busiestMax { busiest.append(hoa) }
             clearPlain(offered.record)
             let level: NodeLogLevel = peers.count <= Self.peersLoggedMax ? .notice : .debug
-            log(level, "peer \(hoa) is at \(Self.places(offered.record.locators))\(isConfirmed ? "" : " (not confirmed yet)")")
+            log(level, "peer \(hoa) is at \(Self.places(offered.record.moas(of: hoa)))\(isConfirmed ? "" : " (not confirmed yet)")")
             pollLater(hoa, now)
             applyPeer(hoa, now)
             return true
@@ -75,12 +75,12 @@ extension NodeCore {
             return true
         }
         clearPlain(offered.record)
-        let hasMoved = peer.locators.listed.map(\.moa) != offered.record.locators.map(\.moa)
+        let hasMoved = peer.locators.listed.map(\.moa) != offered.record.moas(of: hoa)
         peer.hold(offered, isConfirmed: isConfirmed)
         peers[hoa] = peer
         if hasMoved {
             let level: NodeLogLevel = peers.count <= Self.peersLoggedMax ? .notice : .debug
-            log(level, "peer \(hoa) is now at \(Self.places(offered.record.locators))\(isConfirmed ? "" : " (not confirmed yet)")")
+            log(level, "peer \(hoa) is now at \(Self.places(offered.record.moas(of: hoa)))\(isConfirmed ? "" : " (not confirmed yet)")")
         }
         applyPeer(hoa, now)
         // It moved before it heard of our move: our MA Notify went to where it was.
@@ -88,8 +88,8 @@ extension NodeCore {
         return true
     }
 
-    private static func places(_ locators: [Locator]) -> String {
-        locators.isEmpty ? "no place (it withdrew its mapping)" : locators.map(\.moa.description).joined(separator: ", ")
+    private static func places(_ moas: [MobileAddress]) -> String {
+        moas.isEmpty ? "no place (it withdrew its mapping)" : moas.map(\.description).joined(separator: ", ")
     }
 
     /// Goes back to the earlier record, only if the locator check failed and the IMS has answered with an older record for 3 s.
@@ -102,7 +102,7 @@ extension NodeCore {
     /// Goes back to the earlier record, if there is one.
     mutating func undo(_ hoa: HomeAddress, _ reason: String, _ now: Now) {
         guard let earlier = peers[hoa]?.earlier else { return }
-        log(.warning, "peer \(hoa): going back to \(Self.places(earlier.locators)): \(reason)")
+        log(.warning, "peer \(hoa): going back to \(Self.places(earlier.places(of: hoa).map(\.moa))): \(reason)")
         peers[hoa]?.undo()
         applyPeer(hoa, now)
     }
@@ -131,7 +131,7 @@ extension NodeCore {
                     return
                 }
             }
-            guard peers[hoa] != nil || destinations[hoa] != nil || candidates[hoa]?.contains(where: offered.record.lists) ?? false else {
+            guard peers[hoa] != nil || destinations[hoa] != nil || candidates[hoa]?.contains(where: { offered.record.hoa(at: $0) == hoa }) ?? false else {
                 strangersAreNot(hoa, now)
                 return
             }

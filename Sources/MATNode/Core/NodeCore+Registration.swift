@@ -25,7 +25,8 @@ extension NodeCore {
         if servers.expires <= now.monotonic { lookUp(hoa, for: .home, now) }
         // The datagram's source proves itself; each further locator needs a cookie fetched from there.
         var missing: [(MobileAddress, Endpoint)] = []
-        for moa in locators.dropFirst() where !home.unproven.contains(moa) {
+        // For a network nobody can prove; its IMS's operator vouches.
+        for moa in home.isNetwork ? [] : locators.dropFirst() where !home.unproven.contains(moa) {
             guard let server = servers.endpoints.first(where: { $0.address.isIPv4 == moa.isIPv4 }) else {
                 home.unproven.insert(moa)
                 continue
@@ -86,7 +87,7 @@ extension NodeCore {
         let record = MappingRecord(
             hoa: home.hoa, prefixLength: home.certificate.prefixLength, sequence: max(next, now.wallMilliseconds),
             lifetime: atHome ? configuration.homeLifetime : min(configuration.lifetime, MappingRecord.lifetimeMax), issued: now.wallMilliseconds,
-            locators: locators.enumerated().map { Locator($1, preference: UInt8(clamping: ($0 + 1) * 10)) })
+            locators: locators.enumerated().map { Locator($1, prefixLength: home.certificate.prefixLength, preference: UInt8(clamping: ($0 + 1) * 10)) })
         guard let mapping = record.signed(with: home.key) else { return false }
         home.mapping = CertifiedMapping(mapping: mapping, certificate: home.certificate)
         home.lastSequence = record.sequence

@@ -5,6 +5,8 @@ import MATSignal
 /// A record that is believed only after the DNS has given its keys.
 struct PendingRecord: Hashable, Sendable {
     let record: OfferedRecord
+    /// Whom it is wanted for: its HoA or, of a network's record, one address behind it.
+    let hoa: HomeAddress
     /// The stranger for whom our IMS named it; it is entered only after its own IMS confirmed it.
     let stranger: MobileAddress?
     let ack: PendingAck?
@@ -20,6 +22,10 @@ struct PendingAck: Hashable, Sendable {
     let hasCookie: Bool
     /// Of the request: without a cookie the answer must not be longer (section 6).
     let octetsCount: Int
+    /// One of several HoAs that one MA Notify concerns answers for all.
+    var isSilent = false
+    /// The record's signature was good for another HoA that it concerns.
+    var isVerified = false
 }
 
 extension NodeCore {
@@ -44,8 +50,8 @@ extension NodeCore {
     /// Code 0 if the HoA is ours and the query came to a locator of our current record, else 4. The answer has the query's
     /// size, so it needs no cookie.
     private mutating func answerLocatorCheck(_ query: MAQuery, _ sequence: UInt32, from source: Endpoint, to local: IPAddress) {
-        let isMine = homes[query.hoa].map { home in
-            desiredLocators(of: query.hoa).contains(MobileAddress(local)) || home.mapping?.record.lists(MobileAddress(local)) ?? false
+        let isMine = homes.values.first { $0.prefix.contains(query.hoa.address) }.map { home in
+            desiredLocators(of: home.hoa).contains(MobileAddress(local)) || home.mapping?.record.lists(MobileAddress(local)) ?? false
         } ?? false
         let answer = MAAnswer(code: isMine ? .ok : .notAuthoritative, cookie: Cookie(client: query.cookie.client), hoa: query.hoa)
         reply(SignalMessage(sequence: sequence, .maAnswer(answer)), from: local, to: source)
@@ -65,12 +71,29 @@ extension NodeCore {
 
     // MARK: MA Notify
 
+    /// A network's record concerns everyone behind it whom we talk to. Each of them was found by a DNS name of its own, so each is
+    /// looked at for itself.
     private mutating func take(_ notify: MANotify, _ ack: PendingAck, _ now: Now) {
-        let hoa = notify.record.mapping.record.hoa
+        let record = notify.record.mapping.record
+        guard record.isNetwork else {
+            take(notify, for: record.hoa, ack, now)
+            return
+        }
+        let known = Set(peers.slots.compactMap { peers[$0]?.hoa }).union(destinations.keys).filter { record.prefix.contains($0.address) }
+        var ack = ack
+        for hoa in known.isEmpty ? [record.hoa] : known.sorted() {
+            take(notify, for: hoa, ack, now)
+            ack.isSilent = true
+            ack.isVerified = ack.isVerified || peers[hoa]?.mapping == notify.record.mapping
+        }
+    }
+
+    private mutating func take(_ notify: MANotify, for hoa: HomeAddress, _ ack: PendingAck, _ now: Now) {
+        let named = notify.record.mapping.record.hoa
         let (source, hasCookie) = (ack.source, ack.hasCookie)
         let isFromOwnServer = source.port == SignalPort.ims && homes.values.contains { $0.servers?.endpoints.contains(source) ?? false }
-        guard homes[hoa] == nil, home(for: hoa) != nil, peers[hoa] != nil || destinations[hoa] != nil || isFromOwnServer else {
-            acknowledge(ack, .refused, hoa, text: "not a peer of this node", now)
+        guard !homes.values.contains(where: { $0.prefix.contains(hoa.address) }), home(for: hoa) != nil, peers[hoa] != nil || destinations[hoa] != nil || isFromOwnServer else {
+            acknowledge(ack, .refused, named, text: "not a peer of this node", now)
             return
         }
         let record: OfferedRecord
@@ -79,7 +102,7 @@ extension NodeCore {
             record = OfferedRecord(notify.record.mapping, under: whole)
         case .id(let id):
             guard let known = peers[hoa], known.record.key.id == id else {
-                acknowledge(ack, .authenticationFailed, hoa, text: "unknown CERT-ID", now)
+                acknowledge(ack, .authenticationFailed, named, text: "unknown CERT-ID", now)
                 return
             }
             record = OfferedRecord(notify.record.mapping, underKnownOf: known)
@@ -90,11 +113,11 @@ extension NodeCore {
                 // The IMS's own copy confirms a provisional record (section 7).
                 if hasCookie, comesFromServer(of: hoa, source) { adopt(record, for: hoa, isConfirmed: true, now) }
                 proveBySource(hoa, source, hasCookie, now)
-                acknowledge(ack, .ok, hoa, now)
+                acknowledge(ack, .ok, named, now)
                 return
             }
             if record.version <= current.version {
-                acknowledge(ack, .stale, hoa, current: current.mapping, now)
+                acknowledge(ack, .stale, named, current: current.mapping, now)
                 return
             }
         }
@@ -106,19 +129,19 @@ extension NodeCore {
             return
         }
         // Signatures last, and within a budget: for one without cookie a small common one, with cookie one a source.
-        guard mayCheck(source, hasCookie, isOfInterest: peers[hoa] != nil || isFromOwnServer, now) else {
-            acknowledge(ack, hasCookie ? .tryLater : .cookieRequired, hoa, now)
+        guard ack.isVerified || mayCheck(source, hasCookie, isOfInterest: peers[hoa] != nil || isFromOwnServer, now) else {
+            acknowledge(ack, hasCookie ? .tryLater : .cookieRequired, named, now)
             return
         }
         if let current, record.isUnderKnown(of: current) {
-            takeVerified(record, ack, keys: nil, now)
+            takeVerified(record, for: hoa, ack, keys: nil, now)
         } else if let set = serverSet(of: hoa), set.expires > now.monotonic {
-            takeVerified(record, ack, keys: set.keys, now)
+            takeVerified(record, for: hoa, ack, keys: set.keys, now)
         } else if hasCookie {
-            lookUp(hoa, for: .record(PendingRecord(record: record, stranger: nil, ack: ack)), now)
+            lookUp(hoa, for: .record(PendingRecord(record: record, hoa: hoa, stranger: nil, ack: ack)), now)
         } else {
             // A look-up for someone who has not shown that he is where he says is more than section 6 allows.
-            acknowledge(ack, .cookieRequired, hoa, now)
+            acknowledge(ack, .cookieRequired, named, now)
         }
     }
 
@@ -142,21 +165,24 @@ extension NodeCore {
     }
 
     /// - Parameter keys: `nil` if the certificate is believed already.
-    private mutating func takeVerified(_ record: OfferedRecord, _ ack: PendingAck?, keys: [PublicKey]?, _ now: Now) {
+    private mutating func takeVerified(_ record: OfferedRecord, for hoa: HomeAddress, _ ack: PendingAck?, keys: [PublicKey]?, _ now: Now) {
         do throws(VerificationFailure) {
-            if let keys { try record.verify(asked: record.hoa, keys: keys, now: now) } else { try record.verifySignature() }
+            if let keys {
+                try record.verify(asked: hoa, keys: keys, now: now)
+            } else if ack?.isVerified != true {
+                try record.verifySignature()
+            }
         } catch {
             refuseRecord(record, ack, error, now)
             return
         }
-        let hoa = record.hoa
         let hasCookie = ack?.hasCookie ?? false
         let isNew = peers[hoa] == nil
         let isConfirmed = hasCookie && (ack.map { comesFromServer(of: hoa, $0.source) } ?? false)
         adopt(record, for: hoa, isConfirmed: isConfirmed, now)
         if let ack {
             proveBySource(hoa, ack.source, hasCookie, now)
-            acknowledge(ack, .ok, hoa, now)
+            acknowledge(ack, .ok, record.hoa, now)
         }
         // The peer's IMS is the truth, and we want its pushes (paper (7)).
         if !isConfirmed || isNew, !isUnderWay(.queryPeer(hoa)) { query(hoa, now) }
@@ -179,12 +205,12 @@ extension NodeCore {
             return
         }
         guard pending.stranger != nil else {
-            takeVerified(record, pending.ack, keys: set.keys, now)
+            takeVerified(record, for: pending.hoa, pending.ack, keys: set.keys, now)
             return
         }
         // For a stranger: what our IMS remembers is a hint; only the HoA's own IMS's answer is entered.
-        releaseKnownStrangers(of: record.hoa, now)
-        if !isUnderWay(.queryPeer(record.hoa)) { start(.queryPeer(record.hoa), .maQuery, to: set.endpoints, now) }
+        releaseKnownStrangers(of: pending.hoa, now)
+        if !isUnderWay(.queryPeer(pending.hoa)) { start(.queryPeer(pending.hoa), .maQuery, to: set.endpoints, now) }
     }
 
     /// Whether the source is an IMS of the HoA.
@@ -194,14 +220,14 @@ extension NodeCore {
 
     /// Section 6: a MA Notify from a locator that carries our own valid cookie proves that locator.
     private mutating func proveBySource(_ hoa: HomeAddress, _ source: Endpoint, _ hasCookie: Bool, _ now: Now) {
-        let moa = MobileAddress(source.address)
-        guard hasCookie, source.port == SignalPort.node, peers[hoa]?.lists(moa) == true else { return }
-        prove(moa, of: hoa, now)
+        guard hasCookie, source.port == SignalPort.node, let peer = peers[hoa] else { return }
+        for locator in peer.locators.listed where peer.signallingAddress(of: locator.moa) == source.address { prove(locator.moa, of: hoa, now) }
     }
 
     private mutating func acknowledge(
         _ ack: PendingAck, _ code: ResponseCode, _ hoa: HomeAddress, current: SignedMapping? = nil, text: String? = nil, _ now: Now
     ) {
+        guard !ack.isSilent else { return }
         let cookie = Cookie(client: ack.clientCookie, server: cookieAuthority.make(for: ack.source, clientCookie: ack.clientCookie, now: now))
         var body = MANotifyAck(code: code, cookie: cookie, hoa: code == .cookieRequired ? nil : hoa, current: current, text: text)
         var message = SignalMessage(sequence: ack.sequence, .maNotifyAck(body))

@@ -146,15 +146,14 @@ extension NodeCore {
         guard strangers[moa] != nil else { return }
         switch answer?.code {
         case .ok?:
-            guard let mapping = answer?.mapping, let certificate = answer?.certificate, mapping.record.lists(moa) else {
+            guard let mapping = answer?.mapping, let certificate = answer?.certificate, let hoa = mapping.record.hoa(at: moa) else {
                 log(.warning, "our IMS named an HoA for \(moa) whose record does not list it")
                 return
             }
-            let hoa = mapping.record.hoa
             setCandidate(hoa, from: strangers[moa]?.candidate, moa)
             // Its own wait is over; what follows has a bound of its own.
             deadlines.set(.stranger(moa), at: now.monotonic + configuration.strangerHoldMax)
-            lookUp(hoa, for: .record(PendingRecord(record: OfferedRecord(mapping, under: certificate), stranger: moa, ack: nil)), now)
+            lookUp(hoa, for: .record(PendingRecord(record: OfferedRecord(mapping, under: certificate), hoa: hoa, stranger: moa, ack: nil)), now)
         case .notFound?:
             strangers[moa]?.isNotFound = true
             strangers[moa]?.plainFor = .seconds(Int64(min(5, answer?.lifetime ?? 5)))
@@ -242,15 +241,14 @@ extension NodeCore {
     /// Lets in what a peer sent to an own address, if that address is still ours: without an entry for the pair it would come in
     /// untranslated, and be answered by a reset.
     private mutating func letIn(_ moa: MobileAddress, at own: IPAddress, of peer: Peer) {
-        let isEntered = peer.locators.has(moa, .accepted) && installedOwn[MobileAddress(own)] != nil
+        let isEntered = peer.locators.has(moa, .accepted) && isReachable(at: own)
         emit(isEntered ? .releaseInbound(from: moa.address, to: own) : .dropInbound(from: moa.address, to: own))
     }
 
     /// A record that lists a MoA clears a remembered not found (section 7).
     mutating func clearPlain(_ record: MappingRecord) {
-        for locator in record.locators where plainSources.removeValue(forKey: locator.moa) != nil {
-            change(.removePlain(locator.moa.address))
-        }
+        let listed = record.isNetwork ? plainSources.keys.filter(record.lists) : record.locators.map(\.moa)
+        for moa in listed where plainSources.removeValue(forKey: moa) != nil { change(.removePlain(moa.address)) }
     }
 
     mutating func strangerDue(_ moa: MobileAddress, _ now: Now) {

@@ -217,6 +217,7 @@ public struct NodeCore {
             Self.keepBusiest(&busy, (count &- before, hoa))
         }
         if !busy.isEmpty { busiest = busy.map(\.hoa) }
+        ways.lookedAtTraffic(now.monotonic)
         // More than these are not watched anyway.
         for hoa in used.count <= configuration.paths.pathsMax ? used : busiest { notePeerUse(hoa, now) }
         runPaths(now)
@@ -335,8 +336,21 @@ public struct NodeCore {
     }
 
     func isOwn(_ address: IPAddress) -> Bool {
-        homes[HomeAddress(address)] != nil || ownLocators.contains { $0.moa.address == address }
+        homes.values.contains { $0.prefix.contains(address) }
+            || ownLocators.contains { covers($0.moa, homeLength(isIPv4: $0.moa.isIPv4), address) }
     }
+
+    /// Whether the kernel has been told to take packets to this address for an own HoA's.
+    func isReachable(at address: IPAddress) -> Bool {
+        installedOwn.contains { covers($0.key, homes[$0.value]?.prefix.length ?? 128, address) }
+    }
+
+    private func covers(_ moa: MobileAddress, _ length: UInt8, _ address: IPAddress) -> Bool {
+        IPPrefix(covering: moa.address, length: length).contains(address)
+    }
+
+    /// The prefix length of the own HoA of a family, and so that of the locators.
+    private func homeLength(isIPv4: Bool) -> UInt8 { homes.values.first { $0.hoa.isIPv4 == isIPv4 }?.prefix.length ?? 128 }
 }
 
 /// Counts that never go down, for `mat status`.

@@ -4,6 +4,8 @@ import MATSignal
 public struct NodeStatus: Hashable, Sendable {
     public struct Registration: Hashable, Sendable {
         public var hoa: HomeAddress
+        /// The home prefix; of the HoA alone unless it is a mobile network's.
+        public var prefix: IPPrefix
         public var locators: [MobileAddress]
         public var servers: [Endpoint]
         /// One word: waiting, proving, updating, registered, pausing.
@@ -73,7 +75,7 @@ extension NodeCore {
     public func status(now: Now) -> NodeStatus {
         let registrations = homes.values.sorted { $0.hoa < $1.hoa }.map { home in
             NodeStatus.Registration(
-                hoa: home.hoa, locators: home.mapping?.record.locators.map(\.moa) ?? [], servers: home.servers?.endpoints ?? [],
+                hoa: home.hoa, prefix: home.prefix, locators: home.mapping?.record.locators.map(\.moa) ?? [], servers: home.servers?.endpoints ?? [],
                 phase: "\(home.phase)", age: home.registeredAt.map { now.monotonic - $0 },
                 expiresIn: home.registered.flatMap { _ in home.mapping }.map { .milliseconds(Int64(clamping: $0.record.expires) - Int64(clamping: now.wallMilliseconds)) },
                 certificateNotAfter: home.certificate.notAfter, sequence: home.lastSequence, problem: home.problem)

@@ -26,7 +26,8 @@ struct Peer: Sendable {
     }
 
     let hoa: HomeAddress
-    /// The record in force; its locators are the listed ones of `locators`.
+    /// The record in force; its locators are the listed ones of `locators`, which say where this very HoA is: behind a mobile
+    /// router, its own address in each MoPre.
     private(set) var record: PeerRecord
     /// The record in force is not confirmed by the peer's IMS.
     private(set) var isProvisional: Bool
@@ -59,7 +60,7 @@ struct Peer: Sendable {
         record = PeerRecord(offered)
         isProvisional = !isConfirmed
         (refreshedAt, lastTrafficAt, sinceAt) = (CoarseTime(now), CoarseTime(now), CoarseTime(now))
-        locators.list(offered.record.locators, earlier: [])
+        locators.list(LocatedRecord(offered).places(of: hoa), earlier: [])
     }
 
     // MARK: Times
@@ -82,12 +83,17 @@ struct Peer: Sendable {
 
     /// The record's locators, in its order.
     var listed: [Locator] {
-        locators.listed.map { Locator($0.moa, prefixLength: record.prefixLength, preference: $0.preference) }
+        locators.listed.map {
+            Locator(MobileAddress($0.moa.address.masked(to: record.prefixLength)), prefixLength: record.prefixLength, preference: $0.preference)
+        }
     }
 
     func lists(_ moa: MobileAddress) -> Bool {
-        locators.contains { $0.roles.contains(.listed) && IPPrefix(covering: $0.moa.address, length: record.prefixLength).contains(moa.address) }
+        locators.has(moa, .listed)
     }
+
+    /// Where the node that answers for a locator listens; see `MappingRecord.signallingAddress`.
+    func signallingAddress(of moa: MobileAddress) -> IPAddress { moa.address.masked(to: record.prefixLength) }
 
     /// The record as its node signed it.
     var mapping: SignedMapping { record.mapping(of: hoa, at: listed) }
@@ -117,7 +123,7 @@ struct Peer: Sendable {
     mutating func contradict(by offered: OfferedRecord, now: MonotonicTime) {
         let older = earlier.flatMap { $0.version < offered.version ? nil : $0 } ?? LocatedRecord(offered)
         doubt = Doubt(older, contradictedSince ?? now)
-        locators.list(listed, earlier: older.locators)
+        locators.list(LocatedRecord(record, at: listed).places(of: hoa), earlier: older.places(of: hoa))
     }
 
     /// Goes back to the earlier record.
@@ -130,7 +136,7 @@ struct Peer: Sendable {
         record = held.record
         self.isProvisional = isProvisional
         doubt = earlier.map { Doubt($0, nil) }
-        locators.list(held.locators, earlier: earlier?.locators ?? [])
+        locators.list(held.places(of: hoa), earlier: earlier?.places(of: hoa) ?? [])
     }
 }
 

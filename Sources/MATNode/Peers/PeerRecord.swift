@@ -53,4 +53,14 @@ struct LocatedRecord: Hashable, Sendable {
     }
 
     var version: RecordVersion { record.version }
+
+    /// The locators as places of this HoA; see `MappingRecord.moas`.
+    func places(of hoa: HomeAddress) -> [Locator] {
+        guard record.prefixLength < 128 else { return locators }
+        return locators.map { locator in
+            var place = locator
+            place.moa = MobileAddress(hoa.address.replacingPrefix(with: locator.moa.address, length: record.prefixLength))
+            return place
+        }
+    }
 }

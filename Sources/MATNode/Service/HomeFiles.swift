@@ -12,13 +12,14 @@ enum HomeFiles {
             let key = try readKey(home.keyPath)
             var certificate = try readCertificate(home.certificatePath)
             // The IMS may have renewed it since it was enrolled.
-            if let state, let kept = try? readCertificate(state.certificatePath(home.hoa)), kept.hoa == certificate.hoa, kept.nodeKey == key.publicKey,
+            if let state, let kept = try? readCertificate(state.certificatePath(home.hoa)), kept.prefix == certificate.prefix, kept.nodeKey == key.publicKey,
                 kept.notBefore > certificate.notBefore
             {
                 certificate = kept
             }
-            guard certificate.prefix.contains(home.hoa.address), certificate.hoa == home.hoa else {
-                throw NodeServiceError("\(home.certificatePath) certifies \(certificate.prefix), not \(home.hoa); enrol \(home.hoa) with `mat enrol`")
+            guard certificate.prefix == home.prefix else {
+                let wanted = home.prefix.length == 128 ? "\(home.hoa)" : "\(home.prefix)"
+                throw NodeServiceError("\(home.certificatePath) certifies \(certificate.prefix), not \(wanted); enrol \(wanted) with `mat enrol`")
             }
             guard certificate.nodeKey == key.publicKey else {
                 throw NodeServiceError(

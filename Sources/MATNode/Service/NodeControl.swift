@@ -49,6 +49,7 @@ extension NodeService {
             "resolving": .number(status.resolving),
             "unknownSources": .number(status.strangers),
             "repairs": .number(repairs),
+            "lastRepair": lastRepair.map(JSONValue.string) ?? .null,
             "counters": counters(status.counters),
         ])
     }
@@ -63,6 +64,7 @@ extension NodeService {
     private func registration(_ home: NodeStatus.Registration) -> JSONValue {
         .object([
             "address": .text(home.hoa),
+            "prefix": home.prefix.length == 128 ? .null : .text(home.prefix),
             "locators": .array(home.locators.map(JSONValue.text)),
             "servers": .array(home.servers.map(JSONValue.text)),
             "state": .string(home.phase),

@@ -13,6 +13,8 @@ public final class NodeService {
     private static let countRest = 200
     /// The longest that is still of use to tell idle peers.
     private static let countIntervalMax: Duration = .seconds(300)
+    /// After so long what only the start needed is done.
+    private static let startTime: Duration = .seconds(5)
     /// While there are no peers.
     private static let idleInterval: Duration = .seconds(10)
     /// How long a packet may wait and still be of use: a TCP segment is sent again long before.
@@ -36,6 +38,7 @@ public final class NodeService {
     private var pending: [NodeCores.Step] = []
     private var isPerforming = false
     private(set) var repairs: UInt64 = 0
+    private(set) var lastRepair: String?
     /// Called once the service has ended and the kernel's state is removed or left, as configured.
     public var onStopped: () -> Void = {}
 
@@ -78,10 +81,15 @@ public final class NodeService {
 
         var dns = configuration.resolvers.isEmpty ? ResolverConfiguration.system() : ResolverConfiguration(servers: configuration.resolvers)
         var kernelConfiguration = IMTConfiguration(homeAddresses: homes.map(\.hoa), traffic: configuration.traffic)
+        kernelConfiguration.homePrefixes = configuration.networks.map(\.prefix)
+        // At home the router has the address as its HoA already.
+        kernelConfiguration.mobilePrefixes = configuration.networks.flatMap { home in home.mobilePrefixes.values.filter { $0 != home.prefix } }.sorted()
         dns.mark = kernelConfiguration.mark
         dns.requireDNSSEC = configuration.requireDNSSEC
         resolver = Resolver(loop: loop, configuration: dns)
         lookup = IMSLookup(resolver: resolver)
+        kernelConfiguration.connectionTracking = configuration.connectionTracking
+        kernelConfiguration.loosensReversePath = configuration.reversePath == .loosen
         kernelConfiguration.alwaysPlain = Array(dns.servers.map { IPPrefix($0.endpoint.address) }.prefix(IMTConfiguration.alwaysPlainMax))
         var deliver: (KernelEvent) -> Void = { _ in }
         do throws(KernelError) {
@@ -126,7 +134,9 @@ public final class NodeService {
         } catch {
             throw NodeServiceError("\(error)")
         }
+        for warning in configuration.forwardingWarnings() { logger.warning("\(warning)") }
         countLater(after: Self.countInterval)
+        loop.schedule(after: Self.startTime) { ResidentMemory.forgetStart() }
         logger.info("matd is up", metadata: ["homes": "\(configuration.homes.map(\.hoa.description).joined(separator: " "))"])
     }
 
@@ -164,7 +174,10 @@ public final class NodeService {
             identify(packet)
         case .repaired(let what):
             repairs += 1
+            lastRepair = what
             logger.warning("repaired: \(what)")
+        case .warning(let what):
+            logger.warning("\(what)")
         case .failed(let error):
             logger.error("\(error)")
         }
@@ -184,12 +197,13 @@ public final class NodeService {
         let usable = snapshot.addresses.filter {
             $0.isUsable && configuration.mayUse(interface: $0.interface) && ($0.hasDefaultRoute || !configuration.needsDefaultRoute)
         }
+        let places = configuration.places(of: usable)
         do throws(KernelError) {
-            try kernel.setOwnLocators(usable)
+            try kernel.setOwnLocators(usable + places.filter { !usable.contains($0) })
         } catch {
             logger.error("\(error)")
         }
-        let locators = usable.map { OwnLocator(MobileAddress($0.address), interface: $0.interface) }
+        let locators = places.map { OwnLocator(MobileAddress($0.address), interface: $0.interface) }
         let infrastructure = Set(snapshot.gateways).union(resolver.configuration.servers.map(\.endpoint.address))
         if locators != core.systemLocators { resolver.flush() }
         run { core, now in core.linksChanged(locators, infrastructure: infrastructure, now: now) }

@@ -8,13 +8,17 @@ extension IPAddress {
     }
 }
 
-extension in6_addr {
-    public init(_ address: IPAddress) {
-        self.init()
-        withUnsafeMutableBytes(of: &self) {
-            $0.storeBytes(of: address.high.bigEndian, as: UInt64.self)
-            $0.storeBytes(of: address.low.bigEndian, toByteOffset: 8, as: UInt64.self)
+extension IPAddress {
+    /// All 16 octets as sockets want them.
+    // Not an initializer of in6_addr: several C modules show that structure, and an extension of one was now and then not found
+    // by other modules in incremental builds.
+    public var in6: in6_addr {
+        var result = in6_addr()
+        withUnsafeMutableBytes(of: &result) {
+            $0.storeBytes(of: high.bigEndian, as: UInt64.self)
+            $0.storeBytes(of: low.bigEndian, toByteOffset: 8, as: UInt64.self)
         }
+        return result
     }
 }
 

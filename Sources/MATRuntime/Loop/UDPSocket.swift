@@ -43,7 +43,7 @@ public final class UDPSocket {
             var name = sockaddr_in6()
             name.sin6_family = sa_family_t(AF_INET6)
             name.sin6_port = port.bigEndian
-            if let address { name.sin6_addr = in6_addr(address) }
+            if let address { name.sin6_addr = address.in6 }
             let bound = withUnsafePointer(to: &name) {
                 $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
                     bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in6>.size))
@@ -69,9 +69,9 @@ public final class UDPSocket {
     @discardableResult
     public func send(_ bytes: [UInt8], from local: IPAddress? = nil, to peer: Endpoint) -> SystemError? {
         var header = mat_datagram()
-        header.peer = in6_addr(peer.address)
+        header.peer = peer.address.in6
         header.peer_port = peer.port
-        if let local { header.local = in6_addr(local) }
+        if let local { header.local = local.in6 }
         let sent = bytes.withUnsafeBytes { mat_send(descriptor, $0.baseAddress, $0.count, &header) }
         return sent < 0 ? SystemError("send to \(peer)\(local.map { " from \($0)" } ?? "")") : nil
     }

@@ -19,6 +19,7 @@ final class Host: @unchecked Sendable {
     private var inboundPassed: [HeldPacket] = []
     private var problems: [String] = []
     private var repairs: [String] = []
+    private var notices: [String] = []
     private var links: LinkSnapshot?
 
     init(_ namespace: Namespace) { self.namespace = namespace }
@@ -64,6 +65,7 @@ final class Host: @unchecked Sendable {
         case .passedInbound(let packet): inboundPassed.append(packet)
         case .failed(let error): problems.append(error.description)
         case .repaired(let text): repairs.append(text)
+        case .warning(let text): notices.append(text)
         case .links(let snapshot): links = snapshot
         }
     }
@@ -103,6 +105,7 @@ final class Host: @unchecked Sendable {
 
     var failures: [String] { locked { problems } }
     var repaired: [String] { locked { repairs } }
+    var warnings: [String] { locked { notices } }
     var lastLinks: LinkSnapshot? { locked { links } }
     func takePassed() -> [HeldPacket] {
         locked {

@@ -62,7 +62,7 @@ final class TestSocket: @unchecked Sendable {
         var address = sockaddr_in6()
         address.sin6_family = sa_family_t(AF_INET6)
         address.sin6_port = endpoint.port.bigEndian
-        address.sin6_addr = in6_addr(endpoint.address)
+        address.sin6_addr = endpoint.address.in6
         return withUnsafePointer(to: &address) {
             $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(MemoryLayout<sockaddr_in6>.size)) }
         }

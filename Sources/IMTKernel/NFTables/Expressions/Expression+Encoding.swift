@@ -47,6 +47,7 @@ extension Expression {
         case .limit: "limit"
         case .log: "log"
         case .noTracking: "notrack"
+        case .willBeEncrypted: "rt"
         case .masquerade: "masq"
         case .counter: "counter"
         case .verdict, .immediate: "immediate"
@@ -77,12 +78,12 @@ extension Expression {
             made.set(NFTNL_EXPR_CMP_SREG, u32: register.number)
             made.set(NFTNL_EXPR_CMP_OP, u32: comparison.rawValue)
             made.set(NFTNL_EXPR_CMP_DATA, octets: value)
-        case .mask(let register, let mask):
+        case .mask(let register, let mask, let turning):
             made.set(NFTNL_EXPR_BITWISE_SREG, u32: register.number)
             made.set(NFTNL_EXPR_BITWISE_DREG, u32: register.number)
             made.set(NFTNL_EXPR_BITWISE_LEN, u32: UInt32(mask.count))
             made.set(NFTNL_EXPR_BITWISE_MASK, octets: mask)
-            made.set(NFTNL_EXPR_BITWISE_XOR, octets: [UInt8](repeating: 0, count: mask.count))
+            made.set(NFTNL_EXPR_BITWISE_XOR, octets: turning.isEmpty ? [UInt8](repeating: 0, count: mask.count) : turning)
         case .update(let change, let name, let identifier, let key, let data, let timeout):
             made.set(NFTNL_EXPR_DYNSET_SREG_KEY, u32: key.number)
             if let data { made.set(NFTNL_EXPR_DYNSET_SREG_DATA, u32: data.number) }
@@ -106,6 +107,9 @@ extension Expression {
             made.set(NFTNL_EXPR_LOG_PREFIX, string: prefix)
             made.set(NFTNL_EXPR_LOG_SNAPLEN, u32: 0xFFFF)
             made.set(NFTNL_EXPR_LOG_QTHRESHOLD, u16: 1)
+        case .willBeEncrypted(let register):
+            made.set(NFTNL_EXPR_RT_KEY, u32: 4)  // NFT_RT_XFRM
+            made.set(NFTNL_EXPR_RT_DREG, u32: register.number)
         case .noTracking, .masquerade, .counter:
             break
         case .immediate(let octets, let register):

@@ -13,7 +13,8 @@ package enum Expression: Hashable {
     case meta(MetaKey, into: Register)
     case immediate([UInt8], into: Register)
     case compare(Register, Comparison, [UInt8])
-    case mask(Register, [UInt8])
+    /// Keeps the bits of a mask, then turns over those of `turning` (none if it is empty).
+    case mask(Register, [UInt8], turning: [UInt8] = [])
     /// Changes a dynamic set or, with `data`, map. Ends the rule if it is full.
     case update(ElementChange, set: String, setID: UInt32, key: Register, data: Register?, timeoutMilliseconds: UInt64)
     /// Whether the socket that would get the packet is bound to no address: 1 or 0. Ends the rule if there is no socket.
@@ -25,6 +26,8 @@ package enum Expression: Hashable {
     /// Copies the packet whole to the NFLOG group, with a word on why.
     case log(group: UInt16, prefix: String)
     case noTracking
+    /// Whether an IPsec transformation is still to come for the packet: 1 or 0.
+    case willBeEncrypted(into: Register)
     case masquerade
     case counter
     case verdict(Verdict)

@@ -15,6 +15,8 @@ public struct NodeCores {
 
     public private(set) var cores: [NodeCore] = []
     private var coreOfHome: [HomeAddress: Int] = [:]
+    /// Mobile networks' home prefixes.
+    private let networks: [IPPrefix]
     private var assignment: LocatorAssignment
     /// Usable own addresses in the order in which the system lists them.
     public private(set) var systemLocators: [OwnLocator] = []
@@ -33,6 +35,7 @@ public struct NodeCores {
             }
         }
         if groups.isEmpty { groups = [[]] }
+        networks = configuration.homes.map(\.certificate.prefix).filter { $0.length < 128 }
         assignment = LocatorAssignment(configuration.homes.map { LocatorAssignment.Claimant(hoa: $0.hoa, use: $0.use) })
         for (index, group) in groups.enumerated() {
             var part = configuration
@@ -49,9 +52,21 @@ public struct NodeCores {
     // MARK: Whom it concerns
 
     /// The core of an own HoA; what belongs to none is the first one's.
-    private func index(home: IPAddress) -> Int { coreOfHome[HomeAddress(home)] ?? 0 }
+    private func index(home: IPAddress) -> Int {
+        coreOfHome[HomeAddress(home)] ?? networks.first { $0.contains(home) }.flatMap { coreOfHome[HomeAddress($0.address)] } ?? 0
+    }
 
-    private func index(locator: IPAddress) -> Int { assignment.holders[MobileAddress(locator)].flatMap { coreOfHome[$0] } ?? 0 }
+    private func index(locator: IPAddress) -> Int { holder(of: locator).flatMap { coreOfHome[$0] } ?? 0 }
+
+    /// The own HoA that an own address serves, also one behind a MoPre.
+    private func holder(of locator: IPAddress) -> HomeAddress? {
+        if let holder = assignment.holders[MobileAddress(locator)] { return holder }
+        for network in networks where network.isIPv4 == locator.isIPv4 {
+            let base = MobileAddress(locator.masked(to: network.length))
+            if assignment.holders[base] == HomeAddress(network.address) { return HomeAddress(network.address) }
+        }
+        return nil
+    }
 
     private mutating func decide(_ index: Int, _ event: (inout NodeCore) -> [NodeAction]) -> [Step] {
         guard cores.indices.contains(index) else { return [] }

@@ -12,16 +12,16 @@ extension NodeCore {
     /// Packets were exchanged with the peer, or wait for it.
     mutating func notePeerUse(_ hoa: HomeAddress, _ now: Now) {
         guard let peer = peers[hoa], hasChoice(peer) else { return }
-        let until = now.monotonic + configuration.paths.useMax
-        let pairs = pairs(for: peer)
+        // Watched until the next look at least, or a rarely looked at peer would not be for most of the time.
+        let until = now.monotonic + max(configuration.paths.useMax, ways.lookInterval * 2)
         guard let current = currentPair(of: peer) else {
-            for pair in pairs.prefix(Self.pairsMax) { watch(pair, of: hoa, until: until, now) }
+            for pair in pairs(for: peer).prefix(Self.pairsMax) { watch(pair, of: hoa, until: until, now) }
             return
         }
         watch(current, of: hoa, until: until, now)
         // On a detour the better ones are asked whether they are back.
         if ways.detours[hoa]?.isTaken == true {
-            for pair in pairs.prefix(while: { $0 != current }).prefix(Self.pairsMax) { watch(pair, of: hoa, until: until, now) }
+            for pair in pairs(for: peer).prefix(while: { $0 != current }).prefix(Self.pairsMax) { watch(pair, of: hoa, until: until, now) }
         }
     }
 
@@ -175,11 +175,19 @@ extension NodeCore {
             (subject, port) = (home, SignalPort.ims)
         case .peer(let hoa, _): (subject, port) = (hoa, SignalPort.node)
         }
-        let client = clientCookies.cookie(server: path.target.address, own: path.own.address)
+        let target = address(of: path.target)
+        let client = clientCookies.cookie(server: target, own: path.own.address)
         let message = SignalMessage(sequence: sequence, .maQuery(MAQuery(cookie: Cookie(client: client), hoa: subject)))
         counters.messagesSent += 1
         counters.probesSent += 1
-        post(message.octets, from: path.own.address, to: Endpoint(path.target.address, port: port))
+        post(message.octets, from: path.own.address, to: Endpoint(target, port: port))
+    }
+
+    private func address(of target: PathMonitor.Target) -> IPAddress {
+        switch target {
+        case .server(let address): address
+        case .peer(let hoa, let moa): signallingAddress(of: moa, hoa)
+        }
     }
 
     /// A response that belongs to no exchange may answer a probe.
@@ -187,7 +195,7 @@ extension NodeCore {
     /// - Returns: whether it does. Cookie, source and HoA must match, as for any response.
     mutating func finishProbe(_ message: SignalMessage, from source: Endpoint, to local: IPAddress, _ now: Now) -> Bool {
         guard let path = ways.monitor.probed(message.sequence), case .maAnswer(let answer) = message.body,
-            source == Endpoint(path.target.address, port: path.target.isServer ? SignalPort.ims : SignalPort.node), local == path.own.address,
+            source == Endpoint(address(of: path.target), port: path.target.isServer ? SignalPort.ims : SignalPort.node), local == path.own.address,
             message.cookie.client == clientCookies.cookie(server: source.address, own: local)
         else { return false }
         switch path.target {
@@ -245,8 +253,12 @@ extension NodeCore {
         guard serverPaths(over: own).isEmpty || servers.contains(where: { $0.value.isSilent }), !servers.contains(where: { $0.value.askedSince != nil })
         else { return }
         let window = configuration.paths.interval * 2
+        // Something that is silent here answers there, and has done so since: what was not asked here proves nothing.
         guard let better = others(than: own).first(where: { other in
-            ways.monitor.over(other).contains { $0.value.answered(within: window, at: now.monotonic) && !$0.value.isSilent }
+            over.contains { path, state in
+                guard let since = state.silentSince, let there = ways.monitor[PathMonitor.Path(other, path.target)] else { return false }
+                return !there.isSilent && there.answered(within: window, at: now.monotonic) && there.lastAnswer.map { $0 >= since } ?? false
+            }
         }) else { return }
         var uplink = ways.uplinks[own] ?? Uplink()
         uplink.state = .dead(since: over.compactMap(\.value.silentSince).max() ?? now.monotonic)
@@ -299,13 +311,16 @@ extension NodeCore {
         guard let peer = peers[hoa], let current = currentPair(of: peer) else { return }
         let pairs = pairs(for: peer)
         func state(_ pair: MobilePair) -> PathMonitor.State? { ways.monitor[PathMonitor.Path(pair.own, .peer(hoa, pair.peer))] }
-        let isSilent = state(current)?.isSilent ?? false
+        let silentSince = state(current)?.silentSince
+        let isSilent = silentSince != nil
         guard isSilent || ways.detours[hoa]?.isTaken == true else { return }
         let window = configuration.paths.interval * 2
         let pause = ways.detours[hoa]?.history.holdDown(configuration.paths) ?? configuration.paths.holdDown
         let choice = pairs.first { pair in
             guard pair != current, let state = state(pair), !state.isSilent, state.answered(within: window, at: now.monotonic) else { return false }
-            return isSilent || state.answeringSince.map { now.monotonic - $0 >= pause } ?? false
+            // What it answered before the present one fell silent may have been the last of it, too.
+            if let silentSince { return state.lastAnswer.map { $0 >= silentSince } ?? false }
+            return state.answeringSince.map { now.monotonic - $0 >= pause } ?? false
         }
         guard let choice else { return }
         // Back only, never on: what comes later in the order is for when the present one is silent.

@@ -121,6 +121,8 @@ struct PathMonitor: Sendable {
         if state.askedSince == nil, atOnce || !wasWatched {
             let earliest = state.lastProbe.map { $0 + Self.repeatMin } ?? now
             state.next = min(state.next, max(now, earliest))
+            // Whether it is still silent is to be found out anew, as thoroughly as the first time: the answer may be on its way.
+            if atOnce, state.isSilent { state.silentSince = nil }
         }
         paths[path] = state
         queue.set(path, at: state.next)

@@ -63,7 +63,17 @@ struct PathKnowledge: Sendable {
     /// The interface that a person chose for a peer.
     var chosen: [HomeAddress: String] = [:]
 
+    /// Between the last two looks at who is in use, which is longer the more peers there are.
+    private(set) var lookInterval: Duration = .zero
+    private var lastLook: MonotonicTime?
+
     static let chosenMax = 1024
+    private static let lookIntervalMax: Duration = .seconds(60)
+
+    mutating func lookedAtTraffic(_ now: MonotonicTime) {
+        if let lastLook { lookInterval = min(now - lastLook, Self.lookIntervalMax) }
+        lastLook = now
+    }
 
     init(_ configuration: PathConfiguration) { monitor = PathMonitor(configuration) }
 }

@@ -1,0 +1,77 @@
+import CLinux
+import Glibc
+
+extension TranslationTables {
+    /// Changes the rules to what the host needs now. Maps and their counts stay as they are.
+    func set(needs wanted: TranslationNeeds) throws(KernelError) {
+        guard wanted != needs else { return }
+        let before = needs
+        needs = wanted
+        do throws(KernelError) {
+            try rewriteRules(removing: before.translatesSources && !wanted.translatesSources ? TranslationRuleset.sourceNAT : nil)
+        } catch {
+            needs = before
+            throw error
+        }
+    }
+
+    /// Writes the rules of all chains anew, and creates chains that are missing; in one transaction, so no packet sees them away.
+    func rewriteRules(removing chain: String? = nil) throws(KernelError) {
+        var batch = NFTBatch(firstSequence: nextSequence)
+        for table in [true, false].map({ ruleset($0, model).table }) {
+            for chain in table.chains { batch.add(chain: chain, to: table) }
+            for chain in table.chains {
+                batch.deleteRules(of: chain.name, in: table)
+                for rule in chain.rules { batch.add(rule: rule, to: chain.name, of: table) }
+            }
+            if let chain, !ruleset(table.isIPv4).isWithoutHome {
+                batch.deleteRules(of: chain, in: table)
+                batch.delete(chain: chain, of: table)
+            }
+        }
+        try send(batch, operation: "write the rules of the address mapping tables")
+    }
+
+    /// Whether an earlier run had installed source NAT, whose connections are still there.
+    func translatesSourcesNow() throws(KernelError) -> Bool {
+        var found = false
+        try chains { table, name, _ in if table == TranslationRuleset.tableName, name == TranslationRuleset.sourceNAT { found = true } }
+        return found
+    }
+
+    /// Whether another program filters or translates packets of ours: base chains in nftables (iptables-nft makes the same), or
+    /// tables of iptables-legacy.
+    func othersFilter() throws(KernelError) -> Bool {
+        var found = false
+        try chains { table, _, isBase in if isBase, table != TranslationRuleset.tableName { found = true } }
+        return found || ["ip_tables_names", "ip6_tables_names"].contains { !Self.isEmpty("/proc/thread-self/net/\($0)") }
+    }
+
+    /// All chains of IPv4, IPv6 and both.
+    private func chains(_ body: (_ table: String, _ name: String, _ isBase: Bool) -> Void) throws(KernelError) {
+        let families = [KernelValues.familyInternet, KernelValues.familyIPv4, KernelValues.familyIPv6]
+        var found: [(String, String, Bool)] = []
+        try socket.dump(
+            type: KernelValues.subsystemTables | KernelValues.nftGetChain, operation: "list chains", header: [0, 0, 0, 0],
+            restart: { found = [] }
+        ) { incoming in
+            guard let family = incoming.payload.first, families.contains(family) else { return }
+            let attributes = incoming.attributes(after: 4)
+            found.append(
+                (
+                    attributes.first(KernelValues.chainTable)?.string ?? "", attributes.first(KernelValues.chainName)?.string ?? "",
+                    attributes.first(KernelValues.chainHook) != nil
+                ))
+        }
+        for (table, name, isBase) in found { body(table, name, isBase) }
+    }
+
+    /// A file that is not there, or may not be read, says nothing.
+    private static func isEmpty(_ path: String) -> Bool {
+        let descriptor = mat_open(path, O_RDONLY | O_CLOEXEC, 0)
+        guard descriptor >= 0 else { return true }
+        defer { close(descriptor) }
+        var octet: UInt8 = 0
+        return read(descriptor, &octet, 1) <= 0
+    }
+}

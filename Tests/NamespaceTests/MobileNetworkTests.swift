@@ -1,0 +1,92 @@
+import Foundation
+import Testing
+
+/// A mobile router with real daemons: a host behind it that has no MAT keeps its conversations while the router moves.
+@Suite("Mobile network in network namespaces", .serialized, .lab("monet"))
+struct MobileNetworkTests {
+    static let families: [(String, String, String)] = [("-4", "198.51.100.20", "192.0.2.70"), ("-6", "2001:db8:20::20", "2001:db8:10:ff01::70")]
+
+    @Test("The first packet is not lost: from behind the router to a node at home, a mobile one and a plain host, and back")
+    func firstContact() throws {
+        let lab = try Lab.shared
+        for (family, _, _) in Self.families {
+            for (from, to) in [("inner", "cn"), ("mn", "inner"), ("inner", "mn2"), ("cn", "inner"), ("inner", "plain")] {
+                let ping = try lab.on(from, "ping", family, "-c", "3", "-i", "0.1", "-W", "2", "\(to).mat.example")
+                #expect(ping.text.contains(" 0% packet loss"), "\(from) to \(to): \(ping.text)")
+            }
+        }
+        let peers = try lab.peers("cn").compactMap { $0["home"] as? String }
+        #expect(peers.contains("192.0.2.70") && peers.contains("2001:db8:10:ff01::70"), "\(peers)")
+    }
+
+    @Test("Pings and connections of the host, in both directions and families, survive the router's handovers with overlap")
+    func withOverlap() throws {
+        let lab = try Lab.shared
+        var pings: [Background] = []
+        var transfers: [Background] = []
+        for (index, (family, cn, inner)) in Self.families.enumerated() {
+            for (host, port) in [("cn", 5400 + index), ("inner", 5410 + index)] {
+                _ = try lab.start(host, "iperf3", "-s", "-p", "\(port)")
+                try lab.wait("iperf3 listens") { try lab.shell(host, "ss -ltn").text.contains(":\(port)") }
+            }
+            transfers.append(try lab.start("inner", "iperf3", family, "-c", cn, "-p", "\(5400 + index)", "-t", "600", "-b", "10M", "-i", "1", "--forceflush"))
+            transfers.append(try lab.start("cn", "iperf3", family, "-c", inner, "-p", "\(5410 + index)", "-t", "600", "-b", "10M", "-i", "1", "--forceflush"))
+            pings.append(try lab.start("inner", "ping", family, "-i", "0.02", "-q", cn))
+            pings.append(try lab.start("cn", "ping", family, "-i", "0.02", "-q", inner))
+        }
+        try lab.wait("all transfers run") { transfers.allSatisfy { $0.text.contains("sec") } }
+        for network in ["cellular", "wlan", "cellular", "wlan"] { try lab.lab("move", "mr", network) }
+        for ping in pings {
+            let output = try ping.interrupt()
+            let counts = try #require(output.text.firstMatch(of: /(\d+) packets transmitted, (\d+) received/))
+            #expect((Int(counts.1) ?? 0) - (Int(counts.2) ?? 0) <= 1 && (Int(counts.1) ?? 0) > 100, "\(output.text)")
+        }
+        for transfer in transfers {
+            let isRunning = transfer.process.isRunning
+            let output = try transfer.interrupt()
+            #expect(isRunning, "a connection ended: \(output.text)")
+            let stalls = output.text.matches(of: /\n\[ +\d+\] +[1-9]\d*\.00-\d+\.00 +sec +0\.00 Bytes/)
+            #expect(stalls.isEmpty, "a connection stalled for a second: \(output.text)")
+        }
+    }
+
+    @Test("Without overlap they go on from the new network, and the path's smaller MTU is found")
+    func withoutOverlap() throws {
+        let lab = try Lab.shared
+        for (_, cn, _) in Self.families { _ = try lab.on("inner", "ping", "-c", "1", "-W", "2", cn) }
+        _ = try lab.start("cn", "socat", "TCP6-LISTEN:7107,ipv6only=0,reuseaddr,fork", "SYSTEM:cat")
+        try lab.wait("the server listens") { try lab.shell("cn", "ss -ltn").text.contains(":7107") }
+        // Each line is echoed; the pauses between them span the handover.
+        let clients = try ["198.51.100.20", "[2001:db8:20::20]"].map { target in
+            try lab.start("inner", "/bin/bash", "-c", "(echo one; sleep 5; echo two; sleep 1) | socat -t 10 - TCP:\(target):7107")
+        }
+        try lab.wait("the first line is echoed") { clients.allSatisfy { $0.text.contains("one") } }
+        try lab.lab("move", "mr", "cellular", "--no-overlap")
+        for client in clients { #expect(try client.wait(seconds: 20).text.contains("two"), "\(client.text)") }
+        #expect(try lab.shell("r", "ip link set cn mtu 1400").status == 0)
+        for (index, (family, cn, _)) in Self.families.enumerated() {
+            _ = try lab.start("cn", "iperf3", "-s", "-1", "-p", "\(5420 + index)")
+            try lab.wait("iperf3 listens") { try lab.shell("cn", "ss -ltn").text.contains(":\(5420 + index)") }
+            let transfer = try lab.on("inner", "iperf3", family, "-c", cn, "-p", "\(5420 + index)", "-n", "2M")
+            #expect(transfer.status == 0, "\(transfer.text)")
+            #expect(try lab.shell("inner", "ip \(family) route get \(cn)").text.contains("mtu 1400"))
+        }
+        #expect(try lab.shell("r", "ip link set cn mtu 1500").status == 0)
+        try lab.lab("move", "mr", "wlan")
+    }
+
+    @Test("The record of the whole prefix is one, and a MoPre that the IMS does not know is refused")
+    func record() throws {
+        let lab = try Lab.shared
+        let list = try lab.on("ims1", "mat", "ims", "list", "--control", lab.control("ims1"))
+        #expect(list.text.contains("192.0.2.64/28") && list.text.contains("2001:db8:10:ff00::/56"), "\(list.text)")
+        #expect(try lab.shell("r", "ip route add 172.16.1.16/28 via 203.0.113.5").status == 0)
+        #expect(try lab.shell("mr", "sed -i 's/198.18.1.16/172.16.1.16/' /run/\(lab.name)/mr/matd.yaml").status == 0)
+        try lab.lab("restart", "mr")
+        try lab.wait("the refusal is told") { lab.log("mr").contains("172.16.1.16/28 is not among the mobile prefixes configured") }
+        #expect(try lab.shell("mr", "sed -i 's/172.16.1.16/198.18.1.16/' /run/\(lab.name)/mr/matd.yaml").status == 0)
+        try lab.lab("restart", "mr")
+        let status = try lab.on("mr", "mat", "status", "--wait", "10", "--control", lab.control("mr"))
+        #expect(status.status == 0, "\(status.text)")
+    }
+}
