@@ -22,8 +22,9 @@ public struct IMSCore: Sendable {
     private var random: any RandomNumberGenerator & Sendable
 
     var store = StoreState()
-    var mappings = MappingTable()
-    var issued = IssuedCertificates()
+    /// Shared with the threads that answer queries from it; changed here alone. Copies of a core share it.
+    let mappings = MappingTable()
+    var issued: IssuedCertificates
     var remembered: RememberedTable
     var subscriptions: SubscriptionTable
     /// Cookies that other servers and nodes gave us, so that our requests are answered at once.
@@ -88,6 +89,7 @@ public struct IMSCore: Sendable {
         self.clientCookies = clientCookies
         self.random = random
         let limits = configuration.limits
+        issued = IssuedCertificates(mappings: mappings)
         remembered = RememberedTable(entriesMax: limits.rememberedMax)
         subscriptions = SubscriptionTable(perSourceMax: limits.subscriptionsPerSourceMax, totalMax: limits.subscriptionsMax)
         updateRates = RateTable(perSecond: limits.updatesPerSecond, keysMax: limits.ratesMax)
@@ -137,7 +139,7 @@ public struct IMSCore: Sendable {
     public mutating func load(mappings stored: [StoredMapping], issued certificates: [Certificate]) {
         for mapping in stored {
             mappings.set(mapping)
-            issued.note(mapping.certified.certificate)
+            issued.used(mapping.certified.certificate)
         }
         for certificate in certificates { issued.note(certificate) }
     }

@@ -3,7 +3,7 @@ import MATDNS
 import MATRuntime
 import MATSignal
 
-/// The shell around `IMSCore`: socket, DNS, store, timers, control socket. It decides nothing; it tells the core what happened
+/// The shell around `IMSCore`: query path, DNS, store, timers, control socket. It decides nothing; it tells the core what happened
 /// and does what the core says.
 public final class IMSServer {
     let configuration: IMSConfiguration
@@ -15,7 +15,7 @@ public final class IMSServer {
     let verifiers: VerifierPool
     private let resolver: Resolver
     private let lookup: IMSLookup
-    private var sockets: [(address: IPAddress?, socket: UDPSocket)] = []
+    private(set) var queryPath: QueryPath?
     private var control: ControlServer?
     private var wakeup: (time: MonotonicTime, timer: TimerID)?
     /// Enrolments whose certificate is given out once it is durable.
@@ -70,12 +70,12 @@ public final class IMSServer {
             throw IMSServerError("\(error)")
         }
         do throws(SystemError) {
-            for address in configuration.addresses.isEmpty ? [nil] : configuration.addresses.map(Optional.some) {
-                let socket = try UDPSocket(loop: loop, port: configuration.port, address: address) { [unowned self] octets, source, local in
-                    let datagram = Array(octets)
-                    run { core, now in core.received(datagram, from: source, to: local, now: now) }
-                }
-                sockets.append((address, socket))
+            let queryPath = try QueryPath(
+                core: core, loop: loop, port: configuration.port, addresses: configuration.addresses,
+                threads: configuration.threads ?? QueryPath.coresCount)
+            self.queryPath = queryPath
+            try queryPath.start { [unowned self] datagram, source, local in
+                run { core, now in core.received(datagram, from: source, to: local, now: now) }
             }
         } catch {
             throw IMSServerError("\(error); is another imsd running?")
@@ -94,7 +94,8 @@ public final class IMSServer {
     public func stop() {
         control?.stop()
         control = nil
-        sockets = []
+        queryPath?.stop()
+        queryPath = nil
         verifiers.stop()
         store.close()
         loop.stop()
@@ -105,6 +106,7 @@ public final class IMSServer {
         do throws(ConfigurationError) {
             let fresh = try IMSConfiguration(path: path)
             core.reconfigure(served: fresh.served, draftSources: fresh.draftSources)
+            queryPath?.publish(core.queryRules)
             logger.notice("prefixes reloaded", metadata: ["prefixes": "\(fresh.served.map(\.prefix.description).joined(separator: " "))"])
         } catch {
             logger.error("the configuration is not reloaded:\n\(error)")
@@ -114,7 +116,10 @@ public final class IMSServer {
     // MARK: Events and actions
 
     func run(_ event: (inout IMSCore, Now) -> [IMSAction]) {
-        perform(event(&core, SystemClock.now()))
+        let actions = event(&core, SystemClock.now())
+        // Before anybody is told of what changed.
+        queryPath?.publish(core.queryRules)
+        perform(actions)
         scheduleWakeup()
     }
 
@@ -152,8 +157,7 @@ public final class IMSServer {
     }
 
     private func send(_ octets: [UInt8], from local: IPAddress?, to peer: Endpoint) {
-        let socket = sockets.first { $0.address == local } ?? sockets.first { $0.address.map { $0.isIPv4 == peer.address.isIPv4 } ?? true }
-        guard let failure = socket?.socket.send(octets, from: local, to: peer) else { return }
+        guard let failure = queryPath?.send(octets, from: local, to: peer) else { return }
         // The other side retransmits; what matters is that somebody can see why it has to.
         sendFailures += 1
         logger.debug("\(failure)")
@@ -175,5 +179,12 @@ public final class IMSServer {
         )
     }
 
-    var sendFailuresCount: UInt64 { sendFailures }
+    var sendFailuresCount: UInt64 { sendFailures &+ (queryPath?.total(.sendFailures) ?? 0) }
+
+    /// What the core and the workers have counted.
+    var totalCounters: IMSCounters {
+        var counters = core.counters
+        queryPath?.add(to: &counters)
+        return counters
+    }
 }

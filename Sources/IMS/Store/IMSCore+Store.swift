@@ -18,7 +18,8 @@ struct StoreState: Sendable {
     /// What LIFETIME says while it loads, and while it can't write; seconds.
     static let loadingSeconds: UInt32 = 1
     static let unavailableSeconds: UInt32 = 5
-    static let loadingText = "the server has just started and still reads its store"
+    static let loadingTextStatic: StaticString = "the server has just started and still reads its store"
+    static var loadingText: String { loadingTextStatic.description }
 
     /// Why nothing can be written now, and when to try again.
     var refusal: (reason: String, seconds: UInt32)? {
@@ -80,9 +81,9 @@ extension IMSCore {
     /// A mapping that is durable: held from now on and told to those who want to know, unless a newer one is held.
     mutating func take(_ mapping: StoredMapping, _ now: Now) {
         issued.note(mapping.certified.certificate)
-        let held = mappings[mapping.record.prefix]
-        guard held.map({ $0.certified.version < mapping.certified.version }) ?? true else { return }
+        guard mappings.version(of: mapping.record.prefix).map({ $0 < mapping.certified.version }) ?? true else { return }
         mappings.set(mapping)
+        issued.used(mapping.certified.certificate)
         // At a start there is nobody to tell yet.
         guard !store.isLoading else { return }
         for locator in mapping.record.locators { log(.debug, "\(mapping.record.prefix) is at \(locator.prefix)") }

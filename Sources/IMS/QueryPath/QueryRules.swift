@@ -1,0 +1,96 @@
+import MATSignal
+import Synchronization
+
+/// What answering queries depends on beside the table: the core says it, and each change reaches the workers at once.
+struct QueryRules: Equatable, Sendable {
+    var cookies: CookieAuthority
+    /// The HoA prefixes served here, in any order.
+    var served: [IPPrefix]
+    /// While the store is being read, what is not found may yet come.
+    var isLoading: Bool
+    /// Whether mappings of other IMSs' nodes are remembered, which the core alone looks up.
+    var hasRemembered: Bool
+    /// How long "not found" may be remembered, seconds.
+    var notFoundSeconds: UInt32
+    /// HA Queries per second and source.
+    var queriesPerSecond: Int
+}
+
+/// The rules as workers read them: one block of memory, never changed, replaced as a whole.
+struct QuerySnapshot {
+    let cookies: CookieAuthority
+    let isLoading: Bool
+    let hasRemembered: Bool
+    let notFoundSeconds: UInt32
+    let queriesPerSecond: Int
+    fileprivate let servedCount: Int
+    fileprivate let served: UnsafePointer<IPPrefix>
+
+    @inline(__always)
+    func serves(_ address: IPAddress) -> Bool {
+        for index in 0..<servedCount where served[index].contains(address) { return true }
+        return false
+    }
+}
+
+/// The place where workers find the newest rules. The core's thread puts them there.
+final class QueryRulesCell: @unchecked Sendable {
+    private let cell: UnsafeMutablePointer<Atomic<UInt>>
+    private let epochs: ReaderEpochs
+    private(set) var current: QueryRules
+
+    struct View: @unchecked Sendable {
+        fileprivate let cell: UnsafeMutablePointer<Atomic<UInt>>
+
+        /// Holds until the reader's `end`.
+        @inline(__always)
+        var snapshot: UnsafePointer<QuerySnapshot> {
+            UnsafePointer(bitPattern: cell.pointee.load(ordering: .sequentiallyConsistent)).unsafelyUnwrapped
+        }
+    }
+
+    var view: View { View(cell: cell) }
+
+    init(_ rules: QueryRules, epochs: ReaderEpochs) {
+        self.epochs = epochs
+        current = rules
+        cell = .allocate(capacity: 1)
+        cell.initialize(to: Atomic(UInt(bitPattern: Self.make(rules))))
+    }
+
+    deinit {
+        UnsafeMutableRawPointer(bitPattern: cell.pointee.load(ordering: .relaxed))?.deallocate()
+        cell.deallocate()
+    }
+
+    /// Makes the rules count from each worker's next batch on.
+    func publish(_ rules: QueryRules) {
+        guard rules != current else { return }
+        current = rules
+        let old = cell.pointee.exchange(UInt(bitPattern: Self.make(rules)), ordering: .sequentiallyConsistent)
+        if let old = UnsafeMutableRawPointer(bitPattern: old) { epochs.retire(.memory(old)) }
+    }
+
+    private static func make(_ rules: QueryRules) -> UnsafeMutableRawPointer {
+        let head = MemoryLayout<QuerySnapshot>.stride
+        let block = UnsafeMutableRawPointer.allocate(
+            byteCount: head + rules.served.count * MemoryLayout<IPPrefix>.stride, alignment: 64)
+        let served = (block + head).bindMemory(to: IPPrefix.self, capacity: rules.served.count)
+        for (index, prefix) in rules.served.enumerated() { (served + index).initialize(to: prefix) }
+        block.bindMemory(to: QuerySnapshot.self, capacity: 1).initialize(
+            to: QuerySnapshot(
+                cookies: rules.cookies, isLoading: rules.isLoading, hasRemembered: rules.hasRemembered,
+                notFoundSeconds: rules.notFoundSeconds, queriesPerSecond: rules.queriesPerSecond, servedCount: rules.served.count,
+                served: UnsafePointer(served)))
+        return block
+    }
+}
+
+extension IMSCore {
+    /// What the workers need to know at present.
+    var queryRules: QueryRules {
+        QueryRules(
+            cookies: cookies, served: configuration.served.map(\.prefix), isLoading: store.isLoading, hasRemembered: remembered.count > 0,
+            notFoundSeconds: configuration.limits.notFoundSeconds, queriesPerSecond: configuration.limits.queriesPerSecond)
+    }
+}
