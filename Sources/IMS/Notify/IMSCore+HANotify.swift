@@ -22,10 +22,18 @@ extension IMSCore {
                     notify, request, .upstreamFailed, "the enclosed record does not list the source \(request.source.address)", now)
             }
         }
-        notifies[key] = pending
         var confirmation =
             confirmations[notify.hoa]
             ?? Confirmation(hoa: notify.hoa, isOwn: configuration.served(covering: notify.hoa.address) != nil, now: now.monotonic)
+        if !confirmation.isOwn, confirmations[notify.hoa] == nil {
+            guard beginInquiry(of: request.source.address.sourceKey) else {
+                return refuse(
+                    notify, request, .tryLater,
+                    "\(configuration.limits.inquiriesPerSourceMax) HoAs announced by this source are being found out about", lifetime: 1, now)
+            }
+            confirmation.inquirer = request.source.address.sourceKey
+        }
+        notifies[key] = pending
         confirmation.waiting.append(key)
         confirmations[notify.hoa] = confirmation
         if confirmation.isOwn { settleOwn(notify.hoa, now) } else { advance(notify.hoa, now) }
@@ -92,6 +100,19 @@ extension IMSCore {
         return certified
     }
 
+    /// Finding out about an HoA costs DNS questions and a query to a server of whoever owns the HoA, and takes seconds where those
+    /// keep silent. So no source has more than a few such inquiries going.
+    private mutating func beginInquiry(of source: IPPrefix) -> Bool {
+        guard inquiries[source] ?? 0 < configuration.limits.inquiriesPerSourceMax else { return false }
+        inquiries[source, default: 0] += 1
+        return true
+    }
+
+    mutating func endInquiry(of source: IPPrefix) {
+        guard let count = inquiries[source] else { return }
+        inquiries[source] = count > 1 ? count - 1 : nil
+    }
+
     // MARK: Answers
 
     /// The record is held: ack, and tell the correspondent's node at the same time.
@@ -140,7 +161,7 @@ extension IMSCore {
                     }
                     try enclosed.verify(asked: hoa, keys: configuration.publicKeys, now: now)
                     remembered.set(enclosed, isConfirmed: false, now: now)
-                    confirmation.told.insert(key.peerHoA)
+                    confirmation.noteTold(key.peerHoA)
                     accept(key, enclosed, now)
                 } catch {
                     fail(key, .authenticationFailed, error.reason, now)
