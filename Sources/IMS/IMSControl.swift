@@ -44,7 +44,10 @@ extension IMSServer {
                 core.servedPrefixes.map { ["prefix": .text($0.prefix), "mobilePrefixes": .array($0.mobilePrefixes.map { .text($0) })] }),
             "keys": .array(core.publicKeys.map { ["id": .string(Self.hex($0.id)), "publicKey": .string(KeyFile.write($0))] }),
             "canEnrol": .bool(configuration.signingKeyPath != nil),
-            "store": ["path": .string(configuration.storePath), "lastFailure": storeFailure.map { .string($0) } ?? .null],
+            "store": [
+                "path": .string(store.place), "lastFailure": storeFailure.map { .string($0) } ?? .null,
+                "isLoading": .bool(core.isLoading), "unavailable": core.storeUnavailable.map { .string($0) } ?? .null,
+            ],
             "mappings": .number(core.mappingsCount),
             "remembered": .number(core.rememberedCount),
             "rememberedUnconfirmed": .number(core.rememberedUnconfirmedCount),

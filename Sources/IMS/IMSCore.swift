@@ -20,6 +20,7 @@ public struct IMSCore: Sendable {
     let clientCookies: ClientCookies
     private var random: any RandomNumberGenerator & Sendable
 
+    var store = StoreState()
     var mappings = MappingTable()
     var issued = IssuedCertificates()
     var remembered: RememberedTable
@@ -118,7 +119,7 @@ public struct IMSCore: Sendable {
 
     /// The write asked for with `IMSAction.commit` is durable, or failed for the given reason.
     public mutating func stored(_ ticket: StoreTicket, failure: String? = nil, now: Now) -> [IMSAction] {
-        finishWrite(ticket, failure, now)
+        finishWrite(ticket, failure.map { .failed($0) } ?? .durable, now)
         return takeActions(now)
     }
 
@@ -150,9 +151,6 @@ public struct IMSCore: Sendable {
         configuration.served = served
         configuration.draftSources = draftSources
     }
-
-    /// Makes cookies with another secret from now on; those made with the one before stay valid.
-    public mutating func rotateCookies(to secret: [UInt8]) { cookies.rotate(to: secret) }
 
     // MARK: What people ask for
 

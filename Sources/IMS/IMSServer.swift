@@ -6,17 +6,12 @@ import MATSignal
 /// The shell around `IMSCore`: socket, DNS, store, timers, control socket. It decides nothing; it tells the core what happened
 /// and does what the core says.
 public final class IMSServer {
-    /// How long one cookie secret makes cookies. Two are valid at a time, so a cookie lives out its hour in any case.
-    static let cookieSecretAge: Duration = .seconds(86_400)
-    /// How soon a failed rotation is tried again.
-    static let cookieSecretRetry: Duration = .seconds(60)
-
     let configuration: IMSConfiguration
     let loop: EventLoop
     let logger: Logger
     let started = SystemClock.now().monotonic
     var core: IMSCore
-    private let store: MappingStore
+    let store: any MappingStoring
     private let resolver: Resolver
     private let lookup: IMSLookup
     private var sockets: [(address: IPAddress?, socket: UDPSocket)] = []
@@ -25,39 +20,31 @@ public final class IMSServer {
     /// Enrolments whose certificate is given out once it is durable.
     var enrolments: [StoreTicket: (String?) -> Void] = [:]
     private var sendFailures: UInt64 = 0
-    private(set) var storeFailure: String?
+    var storeFailure: String?
+    var secretTimer: TimerID?
 
-    /// Reads key and store. Nothing is answered before `start`.
-    public init(configuration: IMSConfiguration, loop: EventLoop, logger: Logger) throws(IMSServerError) {
+    /// Reads the key and opens the store that is configured. Nothing is answered before `start`.
+    public convenience init(configuration: IMSConfiguration, loop: EventLoop, logger: Logger) throws(IMSServerError) {
+        try self.init(configuration: configuration, store: try Self.openStore(configuration), loop: loop, logger: logger)
+    }
+
+    /// Reads the key. Nothing is answered before `start`.
+    public init(configuration: IMSConfiguration, store: any MappingStoring, loop: EventLoop, logger: Logger) throws(IMSServerError) {
         self.configuration = configuration
+        self.store = store
         self.loop = loop
         self.logger = logger
         let key = try configuration.signingKey()
-        let contents: StoreContents
-        let now = SystemClock.now()
-        var secrets: [CookieSecret]
-        do throws(StoreError) {
-            (store, contents) = try MappingStore.open(path: configuration.storePath)
-            secrets = contents.cookieSecrets
-            // A secret from the future would never be rotated, one too old should have been.
-            if secrets.first.map({ $0.madeAt > now.wallMilliseconds || now.wallMilliseconds - $0.madeAt > Self.ageMilliseconds }) ?? true {
-                let secret = CookieSecret(octets: Self.randomOctets(), madeAt: max(now.wallMilliseconds, (secrets.first?.madeAt ?? 0) + 1))
-                try store.write(secret)
-                secrets.insert(secret, at: 0)
-            }
-        } catch {
-            throw IMSServerError(error.description)
-        }
-        for name in contents.unreadable { logger.error("the store holds something unreadable about \(name); it is not served") }
         let coreConfiguration = IMSCoreConfiguration(
             served: configuration.served, publicKeys: configuration.publicKeys, signingKey: key,
             certificateLifetime: configuration.certificateLifetime, limits: configuration.limits, draftSources: configuration.draftSources)
         guard
             var core = IMSCore(
-                coreConfiguration, cookieSecrets: secrets.map(\.octets), clientSecret: Self.randomOctets(),
+                // Cookies are made with a secret of the moment until the store has told the one that counts.
+                coreConfiguration, cookieSecrets: [Self.randomOctets()], clientSecret: Self.randomOctets(),
                 random: SystemRandomNumberGenerator())
-        else { throw IMSServerError("no usable cookie secret in \(configuration.storePath)") }
-        core.load(mappings: contents.mappings, issued: contents.issued)
+        else { throw IMSServerError("the cookie secrets are not of \(CookieSecret.octetsCount) octets") }
+        core.loadBegins()
         self.core = core
 
         var dns = configuration.resolvers.isEmpty ? ResolverConfiguration.system() : ResolverConfiguration(servers: configuration.resolvers)
@@ -67,8 +54,7 @@ public final class IMSServer {
         lookup = IMSLookup(resolver: resolver)
     }
 
-    private static var ageMilliseconds: UInt64 { UInt64(cookieSecretAge.components.seconds) * 1000 }
-    private static func randomOctets() -> [UInt8] { (0..<16).map { _ in UInt8.random(in: .min ... .max) } }
+    static func randomOctets() -> [UInt8] { (0..<CookieSecret.octetsCount).map { _ in UInt8.random(in: .min ... .max) } }
 
     // MARK: Life
 
@@ -92,12 +78,12 @@ public final class IMSServer {
         } catch {
             throw IMSServerError("\(error); is another imsd running?")
         }
-        rotateCookiesLater(after: Self.cookieSecretAge)
+        startStore()
         logger.notice(
             "imsd is up",
             metadata: [
                 "port": "\(configuration.port)", "prefixes": "\(configuration.served.map(\.prefix.description).joined(separator: " "))",
-                "mappings": "\(core.mappingsCount)",
+                "store": "\(store.place)",
             ])
     }
 
@@ -146,8 +132,7 @@ public final class IMSServer {
                     lookup.lookup(prefix: name, completion: completion)
                 }
             case .commit(let ticket, let change):
-                let reference = UncheckedReference(self)
-                store.commit(ticket, change, via: loop.poster) { ticket, failure in reference.value?.committed(ticket, failure) }
+                store.commit(ticket, change)
             case .log(let level, let message):
                 logger.log(level: Logger.Level(rawValue: level.rawValue) ?? .info, "\(message)")
             }
@@ -155,15 +140,9 @@ public final class IMSServer {
     }
 
     /// Carries the server through closures that run in the loop's thread but have to be Sendable to get there.
-    private final class UncheckedReference: @unchecked Sendable {
+    final class UncheckedReference: @unchecked Sendable {
         weak var value: IMSServer?
         init(_ value: IMSServer?) { self.value = value }
-    }
-
-    private func committed(_ ticket: StoreTicket, _ failure: String?) {
-        storeFailure = failure
-        run { core, now in core.stored(ticket, failure: failure, now: now) }
-        enrolments.removeValue(forKey: ticket)?(failure)
     }
 
     private func send(_ octets: [UInt8], from local: IPAddress?, to peer: Endpoint) {
@@ -188,22 +167,6 @@ public final class IMSServer {
                 run { core, now in core.timerFired(now: now) }
             }
         )
-    }
-
-    private func rotateCookiesLater(after delay: Duration) {
-        loop.schedule(after: delay) { [weak self] in
-            guard let self else { return }
-            let secret = CookieSecret(octets: Self.randomOctets(), madeAt: SystemClock.now().wallMilliseconds)
-            do throws(StoreError) {
-                // Durable first: a cookie made with a secret that a restart loses would be refused.
-                try store.write(secret)
-                core.rotateCookies(to: secret.octets)
-                rotateCookiesLater(after: Self.cookieSecretAge)
-            } catch {
-                logger.error("the cookie secret is not rotated: \(error)")
-                rotateCookiesLater(after: Self.cookieSecretRetry)
-            }
-        }
     }
 
     var sendFailuresCount: UInt64 { sendFailures }

@@ -118,7 +118,7 @@ struct DaemonTests {
     private func start() throws -> Daemon {
         let daemon = try Daemon(["--config", "\(directory.path)/imsd.yaml"], log: "\(directory.path)/log")
         for _ in 0..<200 {
-            if (try? control("status")) != nil { return daemon }
+            if (try? control("status"))?["store"]?["isLoading"]?.bool == false { return daemon }
             usleep(25_000)
         }
         Issue.record("imsd did not start: \((try? TextFile.read("\(directory.path)/log")) ?? "")")

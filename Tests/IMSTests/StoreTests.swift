@@ -52,6 +52,13 @@ struct StoreTests {
         database.close()
     }
 
+    private func contents() throws -> (mappings: [StoredMapping?], issued: [Certificate], unreadable: [String], secrets: [CookieSecret]) {
+        let database = try MappingDatabase(path: path)
+        defer { database.close() }
+        let contents = try database.contents()
+        return (contents.mappings.stored, contents.issued, contents.unreadable, try database.secrets())
+    }
+
     @Test("What was written is read back octet for octet, both families, withdrawals too")
     func roundTrip() throws {
         let mappings = [
@@ -60,7 +67,7 @@ struct StoreTests {
         ]
         let certificate = mappings[0].certified.certificate
         try write(mappings.map { StoreChange(mapping: $0) } + [StoreChange(issued: certificate)])
-        let contents = try MappingStore.open(path: path).contents
+        let contents = try contents()
         #expect(Set(contents.mappings) == Set(mappings) && contents.issued == [certificate] && contents.unreadable.isEmpty)
     }
 
@@ -69,30 +76,31 @@ struct StoreTests {
         let new = try mapping("192.0.2.1", sequence: 9)
         try write([StoreChange(mapping: new)])
         try write([StoreChange(mapping: try mapping("192.0.2.1", sequence: 8))])
-        #expect(try MappingStore.open(path: path).contents.mappings == [new])
+        #expect(try contents().mappings == [new])
     }
 
     @Test("The two newest cookie secrets are kept")
     func secrets() throws {
-        let store = try MappingStore.open(path: path).store
-        for number in 1...3 { try store.write(CookieSecret(octets: [UInt8](repeating: UInt8(number), count: 16), madeAt: UInt64(number))) }
+        let store = try MappingStore(path: path)
+        for number in 1...3 { store.write(CookieSecret(octets: [UInt8](repeating: UInt8(number), count: 16), madeAt: UInt64(number))) }
         store.close()
-        #expect(try MappingStore.open(path: path).contents.cookieSecrets.map(\.madeAt) == [3, 2])
+        #expect(try contents().secrets.map(\.madeAt) == [3, 2])
     }
 
     @Test("Changes are committed together and come back in order")
     func groupCommit() throws {
         let loop = try EventLoop()
-        let store = try MappingStore.open(path: path).store
+        let store = try MappingStore(path: path)
         let outcomes = Mutex<[UInt64]>([])
         var changes: [StoreChange] = []
         for number in 0..<200 { changes.append(StoreChange(mapping: try mapping("192.0.2.\(number)", sequence: 1))) }
-        let poster = loop.poster
-        for (number, change) in changes.enumerated() {
-            store.commit(StoreTicket(number: UInt64(number)), change, via: poster) { ticket, failure in
-                outcomes.withLock { if failure == nil { $0.append(ticket.number) } }
+        store.start { event in
+            guard case .committed(let batch) = event else { return }
+            for outcome in batch {
+                if case .durable = outcome.result { outcomes.withLock { $0.append(outcome.ticket.number) } }
             }
         }
+        for (number, change) in changes.enumerated() { store.commit(StoreTicket(number: UInt64(number)), change) }
         loop.schedule(after: .milliseconds(10)) { poll() }
         func poll() {
             if outcomes.withLock({ $0.count }) == 200 { loop.stop() } else { loop.schedule(after: .milliseconds(10)) { poll() } }
@@ -101,15 +109,15 @@ struct StoreTests {
         try loop.run()
         #expect(outcomes.withLock { $0 } == Array(0..<200))
         store.close()
-        #expect(try MappingStore.open(path: path).contents.mappings.count == 200)
+        #expect(try contents().mappings.count == 200)
     }
 
     @Test("A damaged file, a missing directory: the error says what to do")
     func errors() throws {
         try TextFile.replace(path, with: String(repeating: "this is no database ", count: 500), mode: 0o600)
-        let damaged = #expect(throws: StoreError.self) { try MappingStore.open(path: path) }
+        let damaged = #expect(throws: StoreError.self) { try MappingStore(path: path) }
         #expect(damaged?.description.contains("restore it from a backup") == true, "\(String(describing: damaged))")
-        let missing = #expect(throws: StoreError.self) { try MappingStore.open(path: "/nonexistent/ims.db") }
+        let missing = #expect(throws: StoreError.self) { try MappingStore(path: "/nonexistent/ims.db") }
         #expect(missing?.description.contains("make its directory") == true, "\(String(describing: missing))")
     }
 }

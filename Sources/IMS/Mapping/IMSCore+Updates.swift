@@ -56,10 +56,13 @@ extension IMSCore {
         guard let served = configuration.served(covering: record.prefix) else {
             throw UpdateRefusal(.notAuthoritative, "no prefix served here covers \(record.prefix)")
         }
+        // What the newest certificate and version are is known only when all is read.
+        if store.isLoading, let refusal = store.refusal { throw UpdateRefusal(.tryLater, refusal.reason, lifetime: refusal.seconds) }
         let certified = try certify(update.record, now)
         if let answer = try compare(certified, request, now) { return answer }
         for locator in record.locators { try checkProof(of: locator, of: record, update.proofs, request, served, now) }
 
+        if let refusal = store.refusal { throw UpdateRefusal(.tryLater, refusal.reason, lifetime: refusal.seconds) }
         guard updateRates.allows(record.prefix, at: now.monotonic) else {
             throw UpdateRefusal(
                 .tryLater, "more than \(configuration.limits.updatesPerSecond) updates of this HoA in a second", lifetime: 1)
@@ -204,34 +207,35 @@ extension IMSCore {
 
     // MARK: After the store
 
-    mutating func finishWrite(_ ticket: StoreTicket, _ failure: String?, _ now: Now) {
+    mutating func finishWrite(_ ticket: StoreTicket, _ result: StoreOutcome.Result, _ now: Now) {
         guard let write = writes.removeValue(forKey: ticket) else { return }
         let prefix = write.mapping?.record.prefix
         if let prefix, newestWrites[prefix] == ticket { newestWrites[prefix] = nil }
-        if let failure {
-            log(.error, "the store could not take a change\(prefix.map { " of \($0)" } ?? ""): \(failure)")
+        switch result {
+        case .durable:
+            if let certificate = write.issued { issued.note(certificate) }
+            if let mapping = write.mapping { take(mapping, now) }
+            for request in write.waiting { reply(.imsUpdateReply(ok(request, write.renewed, now)), to: request) }
+        case .failed(let reason):
+            log(.error, "the store could not take a change\(prefix.map { " of \($0)" } ?? ""): \(reason)")
             for request in write.waiting {
                 reply(
                     .imsUpdateReply(
                         IMSUpdateReply(
-                            code: .tryLater, cookie: freshCookie(request, now), observed: request.source, lifetime: 5,
-                            text: "the record could not be stored")),
+                            code: .tryLater, cookie: freshCookie(request, now), observed: request.source,
+                            lifetime: StoreState.unavailableSeconds, text: "the record could not be stored: \(reason)")),
                     to: request)
             }
-            return
+        case .outrun(let current):
+            take(current, now)
+            let isSame = write.mapping.map { $0.certified == current.certified } ?? false
+            for request in write.waiting {
+                // The same update, sent to two instances, is a duplicate at the slower one.
+                let stale = IMSUpdateReply(
+                    code: .stale, cookie: freshCookie(request, now), observed: request.source, current: current.certified.mapping,
+                    text: "another server of this IMS took a newer record")
+                reply(.imsUpdateReply(isSame ? ok(request, nil, now) : stale), to: request)
+            }
         }
-        if let certificate = write.issued { issued.note(certificate) }
-        guard let mapping = write.mapping else { return }
-        issued.note(mapping.certified.certificate)
-        let held = mappings[mapping.record.prefix]
-        // Writes end in the order they began, but nothing here should depend on that.
-        if held == nil || held.map({ $0.certified.version < mapping.certified.version }) == true {
-            mappings.set(mapping)
-            for locator in mapping.record.locators { log(.debug, "\(mapping.record.prefix) is at \(locator.prefix)") }
-            remembered.remove(mapping.record.prefix)
-            pushToSubscribers(of: mapping, now)
-            settleOwnNotifies(of: mapping, now)
-        }
-        for request in write.waiting { reply(.imsUpdateReply(ok(request, write.renewed, now)), to: request) }
     }
 }

@@ -32,7 +32,7 @@ extension IMSCore {
     }
 
     @discardableResult
-    private mutating func endConfirmation(_ hoa: HomeAddress) -> Confirmation? {
+    mutating func endConfirmation(_ hoa: HomeAddress) -> Confirmation? {
         guard let confirmation = confirmations.removeValue(forKey: hoa) else { return nil }
         if let query = confirmation.query { confirmationKeys[query.sequence] = nil }
         if let inquirer = confirmation.inquirer { endInquiry(of: inquirer) }

@@ -50,6 +50,9 @@ extension IMSCore {
         guard configuration.served(covering: notify.peerHoA.address) != nil else {
             return Refusal(code: .notAuthoritative, reason: "no prefix served here covers PEER-HOA \(notify.peerHoA)")
         }
+        if store.isLoading {
+            return Refusal(code: .tryLater, reason: StoreState.loadingText, lifetime: StoreState.loadingSeconds)
+        }
         guard let peer = mappings.entry(covering: notify.peerHoA.address), peer.isCurrent(now), !peer.record.isWithdrawal else {
             return Refusal(
                 code: .notFound, reason: "nothing is registered for PEER-HOA \(notify.peerHoA)",

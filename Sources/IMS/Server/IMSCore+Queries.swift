@@ -13,7 +13,15 @@ extension IMSCore {
             answer.text = "no prefix served here covers \(query.hoa)"
             return answer
         }
-        guard let entry = mappings.entry(covering: query.hoa.address), entry.isCurrent(now) else {
+        let found = mappings.entry(covering: query.hoa.address)
+        // The record of a network may be followed by that of a node within it, so it is not the answer yet either.
+        if store.isLoading, found?.record.prefixLength != 128 {
+            answer.code = .tryLater
+            answer.lifetime = StoreState.loadingSeconds
+            answer.text = StoreState.loadingText
+            return answer
+        }
+        guard let entry = found, entry.isCurrent(now) else {
             answer.code = .notFound
             answer.lifetime = configuration.limits.notFoundSeconds
             return answer
@@ -49,6 +57,7 @@ extension IMSCore {
         var answer = HAAnswer(code: .ok, cookie: freshCookie(request, now), moa: query.moa)
         // Who holds which MoA is told only to nodes of our own: others could search for people.
         guard mappings.entry(holding: MobileAddress(request.source.address), now: now) != nil else {
+            if store.isLoading { return later(answer) }
             answer.code = .refused
             answer.text = "\(request.source.address) is no locator of a node registered here"
             logRefusal("refused HA Query for \(query.moa) from \(request.source): refused (the source is no registered locator)", now)
@@ -63,6 +72,7 @@ extension IMSCore {
         guard
             let found = mappings.entry(holding: query.moa, now: now)?.certified ?? rememberedMapping(holding: query.moa, request, now)
         else {
+            if store.isLoading { return later(answer) }
             answer.code = .notFound
             answer.lifetime = min(Self.strangerNotFoundSecondsMax, configuration.limits.notFoundSeconds)
             return answer
@@ -75,6 +85,15 @@ extension IMSCore {
     /// Who has not shown that it receives at its address changes nothing here, not even what counts as used.
     private mutating func rememberedMapping(holding moa: MobileAddress, _ request: Request, _ now: Now) -> CertifiedMapping? {
         (request.isValidated ? remembered.use(holding: moa, now: now) : remembered.entry(holding: moa, now: now))?.certified
+    }
+
+    /// What is not known may still be read.
+    private func later(_ answer: HAAnswer) -> HAAnswer {
+        var answer = answer
+        answer.code = .tryLater
+        answer.lifetime = StoreState.loadingSeconds
+        answer.text = StoreState.loadingText
+        return answer
     }
 
     /// Section 9: type 3 from configured sources only, and nothing else ever.
@@ -92,6 +111,9 @@ extension IMSCore {
         var lifetime: UInt32 = 0
         if configuration.served(covering: hoa.address) == nil {
             code = .notAuthoritative
+        } else if store.isLoading {
+            code = .tryLater
+            lifetime = StoreState.loadingSeconds
         } else if let entry = mappings.entry(covering: hoa.address), entry.isCurrent(now) {
             moas = entry.record.locators.filter { $0.prefixLength == 128 }.map(\.moa)
             lifetime = UInt32(clamping: (entry.record.expires - now.wallMilliseconds) / 1000)

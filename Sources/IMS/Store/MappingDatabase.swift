@@ -76,13 +76,23 @@ final class MappingDatabase {
                         contents.unreadable.append(Self.name(row))
                     }
                 }
-                for row in try Row.fetchAll(database, sql: "SELECT * FROM cookieSecret ORDER BY madeAt DESC LIMIT 2") {
-                    guard let octets = Self.octets(row["octets"]), octets.count == 16, let madeAt = row["madeAt"] as Int64? else {
-                        continue
-                    }
-                    contents.cookieSecrets.append(CookieSecret(octets: octets, madeAt: UInt64(bitPattern: madeAt)))
-                }
                 return contents
+            }
+        } catch {
+            throw Self.explain(error, path)
+        }
+    }
+
+    /// What cookies are made with, the newest first, at most two.
+    func secrets() throws(StoreError) -> [CookieSecret] {
+        do {
+            return try queue.read { database in
+                try Row.fetchAll(database, sql: "SELECT * FROM cookieSecret ORDER BY madeAt DESC LIMIT 2").compactMap { row in
+                    guard let octets = Self.octets(row["octets"]), octets.count == CookieSecret.octetsCount,
+                        let madeAt = row["madeAt"] as Int64?
+                    else { return nil }
+                    return CookieSecret(octets: octets, madeAt: UInt64(bitPattern: madeAt))
+                }
             }
         } catch {
             throw Self.explain(error, path)

@@ -1,13 +1,14 @@
 import Dispatch
-import MATRuntime
 import MATSignal
 import Synchronization
 
-/// The durable store in front of the event loop: changes are written by a thread of its own, all that wait in one transaction
-/// (group commit), and outcomes come back through the loop in the order of the changes.
-public final class MappingStore: Sendable {
+/// The store of a single server, an SQLite file: changes are written by a thread of its own, all that wait in one transaction
+/// (group commit), and outcomes come back in the order of the changes.
+public final class MappingStore: MappingStoring {
     /// Changes in one transaction. A larger backlog takes several.
     static let changesPerTransactionMax = 1024
+
+    public let place: String
 
     private struct Waiting: Sendable {
         var ticket: StoreTicket
@@ -17,6 +18,7 @@ public final class MappingStore: Sendable {
     private struct State {
         var waiting: [Waiting] = []
         var isWriting = false
+        var deliver: @Sendable (StoreEvent) -> Void = { _ in }
     }
 
     private let state = Mutex(State())
@@ -29,31 +31,38 @@ public final class MappingStore: Sendable {
         init(_ database: MappingDatabase) { self.database = database }
     }
 
-    /// Opens the store and reads all of it. Blocks; for the start.
-    public static func open(path: String) throws(StoreError) -> (store: MappingStore, contents: StoreContents) {
-        let database = try MappingDatabase(path: path)
-        let contents = try database.contents()
-        return (MappingStore(database), contents)
+    /// Opens the file, or makes it.
+    public init(path: String) throws(StoreError) {
+        place = path
+        worker = Worker(try MappingDatabase(path: path))
     }
 
-    private init(_ database: MappingDatabase) { worker = Worker(database) }
+    private func deliver(_ event: StoreEvent) { state.withLock { $0.deliver }(event) }
 
-    /// Makes the change durable and says so in the loop's thread.
-    ///
-    /// - Parameter done: gets `nil`, or why it failed.
-    public func commit(
-        _ ticket: StoreTicket, _ change: StoreChange, via poster: Poster, done: @escaping @Sendable (StoreTicket, String?) -> Void
-    ) {
+    public func start(_ deliver: @escaping @Sendable (StoreEvent) -> Void) {
+        state.withLock { $0.deliver = deliver }
+        thread.async { [self] in
+            do throws(StoreError) {
+                deliver(.secrets(try worker.database.secrets()))
+                deliver(.loaded(try worker.database.contents()))
+                deliver(.loadEnded)
+            } catch {
+                deliver(.unavailable(error.description))
+            }
+        }
+    }
+
+    public func commit(_ ticket: StoreTicket, _ change: StoreChange) {
         let begins = state.withLock { state in
             state.waiting.append(Waiting(ticket: ticket, change: change))
             defer { state.isWriting = true }
             return !state.isWriting
         }
         // While one transaction is being synced, the next collects: the busier, the larger.
-        if begins { thread.async { self.writeAll(poster, done) } }
+        if begins { thread.async { self.writeAll() } }
     }
 
-    private func writeAll(_ poster: Poster, _ done: @escaping @Sendable (StoreTicket, String?) -> Void) {
+    private func writeAll() {
         while true {
             let batch = state.withLock { state in
                 let batch = Array(state.waiting.prefix(Self.changesPerTransactionMax))
@@ -62,32 +71,30 @@ public final class MappingStore: Sendable {
                 return batch
             }
             if batch.isEmpty { return }
-            var failure: String?
+            var result = StoreOutcome.Result.durable
             do throws(StoreError) {
                 try worker.database.write(batch.map(\.change))
             } catch {
-                failure = error.description
+                result = .failed(error.description)
             }
-            let outcome = failure
-            poster.post { for waiting in batch { done(waiting.ticket, outcome) } }
+            deliver(.committed(batch.map { StoreOutcome($0.ticket, result) }))
         }
     }
 
-    /// Blocks until the secret is durable; for the start and the rare rotation.
-    public func write(_ secret: CookieSecret) throws(StoreError) {
-        let result = thread.sync { () -> Result<Void, StoreError> in
+    public func write(_ secret: CookieSecret) {
+        thread.async { [self] in
             do throws(StoreError) {
                 try worker.database.write(secret)
-                return .success(())
+                deliver(.secrets(try worker.database.secrets()))
             } catch {
-                return .failure(error)
+                deliver(.failed("the cookie secret is not renewed: \(error)"))
             }
         }
-        try result.get()
     }
 
     /// Waits for what is being written, and closes the file.
     public func close() {
         thread.sync { worker.database.close() }
+        state.withLock { $0.deliver = { _ in } }
     }
 }

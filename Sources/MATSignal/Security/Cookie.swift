@@ -102,6 +102,13 @@ public struct CookieAuthority: Sendable {
         current = next
     }
 
+    /// Makes cookies with `secret` and accepts those made with either, as all instances of one IMS agreed; 16 octets each.
+    public mutating func use(_ secret: [UInt8], previous: [UInt8]?) {
+        guard let next = SipHash(key: secret) else { return }
+        current = next
+        self.previous = previous.flatMap(SipHash.init)
+    }
+
     public func make(for client: Endpoint, clientCookie: UInt64, now: Now) -> ServerCookie {
         let head = Self.version | UInt64(now.wallSeconds)
         return ServerCookie(head: head, hash: Self.hash(current, clientCookie, head, client))

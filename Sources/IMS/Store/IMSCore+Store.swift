@@ -1,0 +1,93 @@
+import MATSignal
+
+// What the store tells: what it holds, what other instances wrote, whether it can write.
+
+/// What this server knows of its store.
+///
+/// ```
+///            loadEnded                    unavailable(reason)
+///  loading ────────────► all is known   ◄───────────────────► only read      (either may come first)
+/// ```
+/// While it loads, what is not found may yet come: the answer is "try later", never "not found". Updates wait for the end, since
+/// versions could not be compared with what is not known. Without a store that writes, updates are refused and queries answered.
+struct StoreState: Sendable {
+    var isLoading = false
+    /// Why no change can be made durable at present.
+    var unavailable: String?
+
+    /// What LIFETIME says while it loads, and while it can't write; seconds.
+    static let loadingSeconds: UInt32 = 1
+    static let unavailableSeconds: UInt32 = 5
+    static let loadingText = "the server has just started and still reads its store"
+
+    /// Why nothing can be written now, and when to try again.
+    var refusal: (reason: String, seconds: UInt32)? {
+        if let unavailable { return ("the store takes no change: \(unavailable)", Self.unavailableSeconds) }
+        return isLoading ? (Self.loadingText, Self.loadingSeconds) : nil
+    }
+}
+
+extension IMSCore {
+    /// The store will tell what it holds by `StoreEvent.loaded`: until `loadEnded` what is not known is not "not found".
+    public mutating func loadBegins() { store.isLoading = true }
+
+    public var isLoading: Bool { store.isLoading }
+    /// Why the store takes no change at present.
+    public var storeUnavailable: String? { store.unavailable }
+
+    /// The store told something.
+    public mutating func store(_ event: StoreEvent, now: Now) -> [IMSAction] {
+        switch event {
+        case .loaded(let contents): load(contents, now)
+        case .loadEnded:
+            guard store.isLoading else { break }
+            store.isLoading = false
+            log(.notice, "all mappings are loaded: \(mappings.count)")
+        case .changed(let changes):
+            for change in changes { take(change, now) }
+        case .secrets(let secrets):
+            guard let newest = secrets.first else { break }
+            cookies.use(newest.octets, previous: secrets.dropFirst().first?.octets)
+        case .committed(let outcomes):
+            for outcome in outcomes { finishWrite(outcome.ticket, outcome.result, now) }
+        case .unavailable(let reason):
+            if store.unavailable != reason {
+                log(.error, "updates are refused and queries answered on, because the store takes no change: \(reason)")
+            }
+            store.unavailable = reason
+        case .available:
+            if store.unavailable != nil { log(.notice, "the store takes changes again; updates are accepted") }
+            store.unavailable = nil
+        case .failed(let text): log(.error, text)
+        }
+        return takeActions(now)
+    }
+
+    private mutating func load(_ contents: StoreContents, _ now: Now) {
+        contents.mappings.forEach { packed in
+            guard let mapping = packed.stored else { return }
+            take(mapping, now)
+        }
+        for certificate in contents.issued { issued.note(certificate) }
+        for name in contents.unreadable { log(.error, "the store holds something unreadable about \(name); it is not served") }
+    }
+
+    private mutating func take(_ change: StoreChange, _ now: Now) {
+        if let certificate = change.issued { issued.note(certificate) }
+        if let mapping = change.mapping { take(mapping, now) }
+    }
+
+    /// A mapping that is durable: held from now on and told to those who want to know, unless a newer one is held.
+    mutating func take(_ mapping: StoredMapping, _ now: Now) {
+        issued.note(mapping.certified.certificate)
+        let held = mappings[mapping.record.prefix]
+        guard held.map({ $0.certified.version < mapping.certified.version }) ?? true else { return }
+        mappings.set(mapping)
+        // At a start there is nobody to tell yet.
+        guard !store.isLoading else { return }
+        for locator in mapping.record.locators { log(.debug, "\(mapping.record.prefix) is at \(locator.prefix)") }
+        remembered.remove(mapping.record.prefix)
+        pushToSubscribers(of: mapping, now)
+        settleOwnNotifies(of: mapping, now)
+    }
+}

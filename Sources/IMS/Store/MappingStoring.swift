@@ -1,0 +1,67 @@
+import MATSignal
+
+/// Where mappings are durable: a file of this server (`MappingStore`), or a cluster that several instances of one IMS share.
+///
+/// Everything that a store has to say comes as a `StoreEvent`, in the order in which it happened, to the closure given to `start`.
+/// It may call that closure in any thread; the server hands the event on to its loop.
+///
+/// ```
+///   start ──► secrets ──► loaded, loaded, ... ──► loadEnded ──► committed | changed | secrets | unavailable | available ...
+/// ```
+/// `unavailable` may come at any time, before `loadEnded` too; queries are answered all the while.
+public protocol MappingStoring: AnyObject, Sendable {
+    /// What people know it by: a file's path, or the cluster's servers. For logs and `mat ims status`.
+    var place: String { get }
+
+    /// Begins to read and to deliver. Once, before anything else.
+    func start(_ deliver: @escaping @Sendable (StoreEvent) -> Void)
+
+    /// Begins to make the change durable; `StoreEvent.committed` tells what came of it, for each ticket once. Doesn't block.
+    /// Changes of one HoA are taken in the order in which they come here.
+    func commit(_ ticket: StoreTicket, _ change: StoreChange)
+
+    /// Begins to make the secret durable and to forget all but the newest two. `StoreEvent.secrets` follows with those that then
+    /// count: another instance may have been quicker. Doesn't block. A failure is told as `StoreEvent.failed`.
+    func write(_ secret: CookieSecret)
+
+    /// Waits for what is being written, for a few seconds at most, and lets go. No event comes after it.
+    func close()
+}
+
+/// What a store tells.
+public enum StoreEvent: Sendable {
+    /// A part of what the store holds. No two parts speak of one HoA, so their order does not matter.
+    case loaded(StoreContents)
+    /// The whole has been told: what is not known now is not registered.
+    case loadEnded
+    /// What other instances of this IMS wrote, in the order of their writes.
+    case changed([StoreChange])
+    /// What cookies are made with from now on, the current one first, at most two; empty if there is none yet.
+    case secrets([CookieSecret])
+    /// What came of changes, in the order in which they were given.
+    case committed([StoreOutcome])
+    /// No change can be made durable, for this reason, until `available`. It may come again with another reason.
+    case unavailable(String)
+    case available
+    /// Something that a person should read, after which all goes on.
+    case failed(String)
+}
+
+/// What came of one change.
+public struct StoreOutcome: Sendable {
+    public enum Result: Sendable {
+        case durable
+        /// Nothing was changed, for this reason.
+        case failed(String)
+        /// Nothing was changed, because the store holds this newer (or the same) record: another instance took it.
+        case outrun(by: StoredMapping)
+    }
+
+    public var ticket: StoreTicket
+    public var result: Result
+
+    public init(_ ticket: StoreTicket, _ result: Result) {
+        self.ticket = ticket
+        self.result = result
+    }
+}
