@@ -9,6 +9,8 @@ public enum IMSAction: Sendable, Equatable {
     /// Make durable. `IMSCore.stored` is told the outcome; the answers that depend on it wait.
     case commit(StoreTicket, StoreChange)
     case log(IMSLogLevel, String)
+    /// Log it, unless there are too many of its kind.
+    case bindingChanged(BindingChange)
 }
 
 /// How much a log line matters, in swift-log's words; the core does not depend on a logging library.
@@ -72,4 +74,8 @@ public struct IMSCounters: Hashable, Sendable {
     public var verifications: UInt64 = 0
     public var pushesUnanswered: UInt64 = 0
     public var logLinesSuppressed: UInt64 = 0
+    /// Updates refused because the quota of their prefix was used up.
+    public var quotaRefusals: UInt64 = 0
+    public var certificatesRenewed: UInt64 = 0
+    public var bindingChanges: [BindingChange.Reason: UInt64] = [:]
 }

@@ -60,6 +60,7 @@ final class TestServer {
     var raw: [(to: Endpoint, octets: [UInt8])] = []
     var logs: [String] = []
     var lookUps: [IPPrefix] = []
+    var bindingChanges: [BindingChange] = []
     var commits: [(ticket: StoreTicket, change: StoreChange)] = []
     /// Whether writes succeed at once; otherwise the test decides with `finishCommits`.
     var storesAtOnce = true
@@ -97,6 +98,7 @@ final class TestServer {
             case .lookUp(let name): lookUps.append(name)
             case .commit(let ticket, let change): commits.append((ticket, change))
             case .log(_, let line): logs.append(line)
+            case .bindingChanged(let change): bindingChanges.append(change)
             }
         }
         if storesAtOnce { finishCommits() }

@@ -11,11 +11,14 @@ struct RememberedTable: Sendable {
         var usedAt: MonotonicTime
     }
 
-    private let entriesMax: Int
+    private var entriesMax: Int
     private var entries: [IPPrefix: Entry] = [:]
     private var owners: [IPPrefix: IPPrefix] = [:]
 
     init(entriesMax: Int) { self.entriesMax = max(1, entriesMax) }
+
+    /// Another bound, from the next entry on.
+    mutating func setBound(_ entriesMax: Int) { self.entriesMax = max(1, entriesMax) }
 
     var count: Int { entries.count }
     var unconfirmedCount: Int { entries.values.reduce(0) { $0 + ($1.isConfirmed ? 0 : 1) } }

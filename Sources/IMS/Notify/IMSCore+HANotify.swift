@@ -105,7 +105,7 @@ extension IMSCore {
     }
 
     mutating func tell(_ peerHoA: HomeAddress, _ certified: CertifiedMapping, _ now: Now) {
-        guard let peer = mappings.entry(covering: peerHoA.address), peer.isCurrent(now) else { return }
+        guard let peer = mappings.entry(covering: peerHoA.address), peer.isCurrent(now), !peer.record.isWithdrawal else { return }
         push(certified, toNodeOf: peer, now)
     }
 
@@ -139,9 +139,10 @@ extension IMSCore {
                         continue
                     }
                     if let newest = issued[enclosed.record.prefix], enclosed.certificate.notBefore < newest.notBefore {
-                        throw VerificationFailure("the certificate is superseded by one of \(newest.notBefore) ms")
+                        throw VerificationFailure(supersededReason(newest))
                     }
                     try enclosed.verify(asked: hoa, keys: configuration.publicKeys, now: now)
+                    noteRemembered(enclosed, from: key.source, now)
                     remembered.set(enclosed, isConfirmed: false, now: now)
                     confirmation.told.insert(key.peerHoA)
                     accept(key, enclosed, now)

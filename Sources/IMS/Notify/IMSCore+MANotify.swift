@@ -65,6 +65,7 @@ extension IMSCore {
                     try offer.certified.verify(asked: nil, keys: keys, now: now)
                     let isFromIMS = set.servers.contains { $0.endpoints.contains(offer.request.source) }
                     if remembered[record.prefix].map({ $0.certified.version < offer.certified.version }) ?? true {
+                        noteRemembered(offer.certified, from: offer.request.source, now)
                         remembered.set(offer.certified, isConfirmed: isFromIMS, now: now)
                     }
                     answer = .now(ack(offer.request, record.hoa, .ok, now))

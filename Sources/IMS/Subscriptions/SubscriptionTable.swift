@@ -10,12 +10,18 @@ struct SubscriptionTable: Sendable {
         var expires: MonotonicTime
     }
 
-    private let perSourceMax: Int
-    private let totalMax: Int
+    private var perSourceMax: Int
+    private var totalMax: Int
     private var subscribers: [IPPrefix: [Endpoint: Subscriber]] = [:]
     private(set) var count = 0
 
     init(perSourceMax: Int, totalMax: Int) {
+        self.perSourceMax = perSourceMax
+        self.totalMax = totalMax
+    }
+
+    /// Other bounds, for subscriptions that come from now on; those there are live out their time.
+    mutating func setBounds(perSourceMax: Int, totalMax: Int) {
         self.perSourceMax = perSourceMax
         self.totalMax = totalMax
     }
