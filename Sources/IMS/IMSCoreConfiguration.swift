@@ -7,8 +7,20 @@ public struct ServedPrefix: Hashable, Sendable {
     public var mobilePrefixes: [IPPrefix]
     /// Whether anyone may subscribe to changes, or only nodes whose locator is known here.
     public var allowsStrangersToSubscribe: Bool
+    /// Mappings that it may have, the table's bound apart; `nil`: as many as the table takes.
+    public var mappingsMax: Int?
+    /// Updates accepted of all its nodes together.
+    public var updatesPerSecond: Int
 
-    public init(prefix: IPPrefix, mobilePrefixes: [IPPrefix] = [], allowsStrangersToSubscribe: Bool = true) {
+    /// More than one server takes in.
+    public static let updatesPerSecondDefault = 100_000
+
+    public init(
+        prefix: IPPrefix, mobilePrefixes: [IPPrefix] = [], allowsStrangersToSubscribe: Bool = true, mappingsMax: Int? = nil,
+        updatesPerSecond: Int = Self.updatesPerSecondDefault
+    ) {
+        self.mappingsMax = mappingsMax
+        self.updatesPerSecond = updatesPerSecond
         self.prefix = prefix
         self.mobilePrefixes = mobilePrefixes
         self.allowsStrangersToSubscribe = allowsStrangersToSubscribe
@@ -31,8 +43,16 @@ public struct IMSLimits: Hashable, Sendable {
     public var verificationsPendingMax = 4096
     /// Answers with code 3 or 10, over all.
     public var errorAnswersPerSecond = 50
+    /// Answers to draft queries, over all: they carry no cookie and are longer than the question.
+    public var draftAnswersPerSecond = 1000
+    /// HoAs of other IMSs that HA Notifies of one source make us find out about at a time.
+    public var inquiriesPerSourceMax = 8
+    /// Names of the reverse zone for which it is known who serves them, or being found out.
+    public var lookUpsMax = 16_384
     /// Log lines about refusals, over all.
     public var refusalLogsPerSecond = 20
+    /// Log lines about changes of mappings, over all.
+    public var bindingLogsPerSecond = 200
     /// The longest subscription, seconds.
     public var subscribeSecondsMax: UInt32 = 300
     /// Subscriptions per source (/64 or IPv4 address) and HoA.
@@ -56,13 +76,16 @@ public struct IMSLimits: Hashable, Sendable {
 
 /// What `IMSCore` is told at its start, and again when the configuration is read anew.
 public struct IMSCoreConfiguration: Sendable {
-    public var served: [ServedPrefix]
+    public var served: [ServedPrefix] { didSet { servedIndex = ServedIndex(served) } }
+    private var servedIndex: ServedIndex
     /// Keys that certificates of the own HoAs may be signed with: the current one and, during a rotation, earlier ones.
     public var publicKeys: [PublicKey] {
         didSet { issuerIDs = publicKeys.map(\.id) }
     }
     /// Their ids, each of which is a hash.
     private(set) var issuerIDs: [UInt64] = []
+    /// Those among them that are being rotated out: certificates signed with them are renewed when their node next registers.
+    public var previousKeys: [PublicKey]
     /// Signs certificates, if it is kept on this server.
     public var signingKey: SigningKey?
     /// How long issued certificates are valid.
@@ -72,13 +95,15 @@ public struct IMSCoreConfiguration: Sendable {
     public var draftSources: [IPPrefix]
 
     public init(
-        served: [ServedPrefix], publicKeys: [PublicKey] = [], signingKey: SigningKey? = nil,
+        served: [ServedPrefix], publicKeys: [PublicKey] = [], previousKeys: [PublicKey] = [], signingKey: SigningKey? = nil,
         certificateLifetime: Duration = .seconds(365 * 86_400), limits: IMSLimits = IMSLimits(), draftSources: [IPPrefix] = []
     ) {
         self.served = served
+        servedIndex = ServedIndex(served)
         self.signingKey = signingKey
-        self.publicKeys = publicKeys
-        if let own = signingKey?.publicKey, !publicKeys.contains(own) { self.publicKeys.insert(own, at: 0) }
+        self.publicKeys = publicKeys + previousKeys.filter { !publicKeys.contains($0) }
+        self.previousKeys = previousKeys
+        if let own = signingKey?.publicKey, !self.publicKeys.contains(own) { self.publicKeys.insert(own, at: 0) }
         issuerIDs = self.publicKeys.map(\.id)
         self.certificateLifetime = certificateLifetime
         self.limits = limits
@@ -90,6 +115,23 @@ public struct IMSCoreConfiguration: Sendable {
 
     /// The longest served prefix that covers all of the prefix.
     public func served(covering prefix: IPPrefix) -> ServedPrefix? {
-        served.filter { $0.prefix.contains(prefix) }.max { $0.prefix.length < $1.prefix.length }
+        servedIndex.place(covering: prefix).map { served[$0] }
+    }
+}
+
+/// Finds a served prefix without a walk through all of them: every message asks, and some servers have thousands.
+private struct ServedIndex: Sendable {
+    private var places: [IPPrefix: Int] = [:]
+    private var lengths = PrefixLengths()
+
+    init(_ served: [ServedPrefix]) {
+        for (place, each) in served.enumerated() where places.updateValue(place, forKey: each.prefix) == nil { lengths.add(each.prefix.length) }
+    }
+
+    func place(covering prefix: IPPrefix) -> Int? {
+        for length in lengths.descending where length <= prefix.length {
+            if let place = places[IPPrefix(covering: prefix.address, length: length)] { return place }
+        }
+        return nil
     }
 }

@@ -119,7 +119,7 @@ struct QueryPathTests {
         let comparison = Comparison(server)
         var random = SeededGenerator(state: 5)
         let sources = [cn, unregistered, node("2001:db8:bb::3"), node("2001:db8:dd::1"), Endpoint(address("127.0.0.1"), port: 999)]
-        for number in 0..<4000 {
+        for number in 0..<2000 {
             let source = sources.randomElement(using: &random) ?? cn
             var datagram: [UInt8] = []
             for _ in 0..<(number % 3 == 0 ? Int.random(in: 2...17, using: &random) : 1) {
@@ -130,7 +130,7 @@ struct QueryPathTests {
             }
             comparison.compare(datagram, from: source, "number \(number)")
         }
-        #expect(comparison.answeredCount > 2000 && comparison.passedOnCount > 100)
+        #expect(comparison.answeredCount > 1000 && comparison.passedOnCount > 50)
     }
 
     @Test("Whatever octets are changed, cut off or added, a worker answers as the core does or leaves it to the core")
@@ -138,7 +138,7 @@ struct QueryPathTests {
         let (server, records) = try populated()
         let comparison = Comparison(server)
         var random = SeededGenerator(state: 6)
-        for number in 0..<12_000 {
+        for number in 0..<4000 {
             // Its own source each time, so that no rate is met.
             let source = number % 2 == 0 ? node("2001:db8:\(String(number, radix: 16))::1") : cn
             var datagram: [UInt8] = []
@@ -164,7 +164,7 @@ struct QueryPathTests {
             server.advance(.milliseconds(50))
             comparison.compare(datagram, from: source, "number \(number)")
         }
-        #expect(comparison.answeredCount > 1000)
+        #expect(comparison.answeredCount > 300)
     }
 
     @Test("First queries, short and padded, and a HA Query without a cookie are answered by a worker as by the core")
@@ -237,7 +237,8 @@ struct QueryPathTests {
         #expect(try code() == .tryLater)
         _ = server.core.store(.loadEnded, now: server.now)
         #expect(try code() == .notFound)
-        server.core.reconfigure(served: [ServedPrefix(prefix: prefix("2001:db8:10::/48"))], draftSources: [])
+        server.core.reconfigure(
+            IMSCoreConfiguration(served: [ServedPrefix(prefix: prefix("2001:db8:10::/48"))], signingKey: server.issuer))
         #expect(try code() == .notAuthoritative)
     }
 

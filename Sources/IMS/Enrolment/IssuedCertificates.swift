@@ -11,8 +11,22 @@ struct IssuedCertificates: Sendable {
 
     init(mappings: MappingTable) { self.mappings = mappings }
 
-    /// HoAs with a certificate that no mapping has brought yet.
-    var unusedCount: Int { unused.count }
+    /// Certificates that no mapping has brought yet, in no order.
+    var unusedOnes: some Sequence<Certificate> { unused.values }
+
+    /// Up to `count` of them in the order of their HoAs, those after `after`.
+    func unusedPage(after: IPPrefix? = nil, count: Int) -> [Certificate] {
+        firstInOrder(unused, after: after, count: count) { _ in true }
+    }
+
+    /// Up to `count` certificates in the order of their HoAs, those after `after`: of all HoAs, with a mapping and without.
+    func page(after: IPPrefix? = nil, count: Int) -> [Certificate] {
+        let ofMappings = mappings.page(after: after, count: count).map(\.certified.certificate)
+        let others = unusedPage(after: after, count: count)
+        guard !others.isEmpty else { return ofMappings }
+        let prefixes = Set(ofMappings.map(\.prefix)).union(others.map(\.prefix))
+        return prefixes.sorted().prefix(count).compactMap { self[$0] }
+    }
 
     subscript(prefix: IPPrefix) -> Certificate? {
         guard let certificate = unused[prefix] else { return mappings.certificate(of: prefix) }
@@ -27,10 +41,8 @@ struct IssuedCertificates: Sendable {
         unused[prefix] = certificate
     }
 
-    /// The mapping of this HoA prefix was replaced, with this certificate: what is not newer than it need not be kept here.
-    mutating func used(_ certificate: Certificate) {
-        if !unused.isEmpty, let known = unused[certificate.prefix], known.notBefore <= certificate.notBefore {
-            unused[certificate.prefix] = nil
-        }
+    /// The mapping of this HoA prefix was replaced, with a certificate of that time (Unix, ms): what is not newer need not be kept here.
+    mutating func used(_ prefix: IPPrefix, notBefore: UInt64) {
+        if !unused.isEmpty, let known = unused[prefix], known.notBefore <= notBefore { unused[prefix] = nil }
     }
 }

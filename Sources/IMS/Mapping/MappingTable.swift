@@ -92,12 +92,24 @@ final class MappingTable: @unchecked Sendable {
         }
     }
 
+    /// Calls `body` with the HoA prefix of each entry, in no order.
+    func forEachPrefix(_ body: (IPPrefix) -> Void) {
+        _ = forward.walk(from: 0, atLeast: .max) { body(MappingBlock(arena.view.pointer($0)).prefix) }
+    }
+
     /// In the order of their HoAs, for lists.
     func sorted() -> [StoredMapping] { page(count: .max) }
 
     /// Up to `count` entries in the order of their HoAs, those after `after`. Looks at all entries and keeps the names of the first, so
     /// that a page takes a page's memory.
-    func page(after: IPPrefix? = nil, count: Int, where isWanted: ((StoredMapping) -> Bool)? = nil) -> [StoredMapping] {
+    func page(after: IPPrefix? = nil, count: Int) -> [StoredMapping] { page(after: after, count: count, of: { _ in true }) }
+
+    /// The same of those that are wanted.
+    func page(after: IPPrefix? = nil, count: Int, where isWanted: (StoredMapping) -> Bool) -> [StoredMapping] {
+        page(after: after, count: count, of: { $0.stored.map(isWanted) ?? false })
+    }
+
+    private func page(after: IPPrefix?, count: Int, of isWanted: (MappingBlock) -> Bool) -> [StoredMapping] {
         guard count > 0 else { return [] }
         var prefixes: [IPPrefix] = []
         var bound: IPPrefix?
@@ -109,7 +121,7 @@ final class MappingTable: @unchecked Sendable {
                 let prefix = block.prefix
                 if let after, prefix <= after { return }
                 if let bound, prefix >= bound { return }
-                if let isWanted, !(block.stored.map(isWanted) ?? false) { return }
+                guard isWanted(block) else { return }
                 prefixes.append(prefix)
                 guard prefixes.count >= most else { return }
                 prefixes.sort()
@@ -125,17 +137,31 @@ final class MappingTable: @unchecked Sendable {
 
     /// Replaces the entry of the mapping's HoA prefix. The caller has compared versions.
     func set(_ mapping: StoredMapping) {
+        let certificate = mapping.certified.certificate
+        mapping.record.octets.withUnsafeBytes { record in
+            mapping.certified.mapping.signature.octets.withUnsafeBytes { signature in
+                certificate.octets.withUnsafeBytes { octets in
+                    set(
+                        PackedMapping(
+                            record: record, signature: signature, certificate: octets, source: mapping.source, local: mapping.local,
+                            provenAt: mapping.provenAt), expires: mapping.record.expires)
+                }
+            }
+        }
+    }
+
+    /// The same of octets that are well-formed (`PackedMapping.wellFormed`), without making a value of them.
+    func set(_ mapping: PackedMapping, expires: UInt64) {
         reclaim()
-        let prefix = mapping.record.prefix
-        let tag = hash.tag(prefix.address, prefix.length)
-        let name = arena.allocate(units: MappingBlock.units(locators: min(mapping.record.locators.count, MappingRecord.locatorsMax)))
-        MappingBlock.write(mapping, to: arena.view.pointer(name))
+        let name = arena.allocate(units: MappingBlock.units(recordOctets: mapping.record.count))
+        MappingBlock.write(mapping, expires: expires, to: arena.view.pointer(name))
         let block = MappingBlock(arena.view.pointer(name))
-        let found = forward.view.find(tag) { MappingBlock($0).isOf(prefix.address, prefix.length) }
+        let tag = hash.tag(block.hoa, block.prefixLength)
+        let found = forward.view.find(tag) { MappingBlock($0).isOf(block.hoa, block.prefixLength) }
         if let found {
             forward.replace(found.slot, with: name, tag: tag)
         } else {
-            homeLengths.add(prefix.length)
+            homeLengths.add(block.prefixLength)
             forward.insert(name, tag: tag)
         }
         for index in 0..<block.locatorsCount { own(block.locator(index), name, block) }

@@ -5,7 +5,7 @@ import Synchronization
 struct QueryRules: Equatable, Sendable {
     var cookies: CookieAuthority
     /// The HoA prefixes served here, in any order.
-    var served: [IPPrefix]
+    var served: [ServedPrefix]
     /// While the store is being read, what is not found may yet come.
     var isLoading: Bool
     /// Whether mappings of other IMSs' nodes are remembered, which the core alone looks up.
@@ -23,13 +23,20 @@ struct QuerySnapshot {
     let hasRemembered: Bool
     let notFoundSeconds: UInt32
     let queriesPerSecond: Int
+    /// In order, without those that lie within others: whether any covers an address is all that is asked here.
     fileprivate let servedCount: Int
     fileprivate let served: UnsafePointer<IPPrefix>
 
     @inline(__always)
     func serves(_ address: IPAddress) -> Bool {
-        for index in 0..<servedCount where served[index].contains(address) { return true }
-        return false
+        // The last one that does not begin behind the address.
+        var low = 0
+        var high = servedCount
+        while low < high {
+            let middle = (low + high) / 2
+            if served[middle].address <= address { low = middle + 1 } else { high = middle }
+        }
+        return low > 0 && served[low - 1].contains(address)
     }
 }
 
@@ -72,15 +79,17 @@ final class QueryRulesCell: @unchecked Sendable {
     }
 
     private static func make(_ rules: QueryRules) -> UnsafeMutableRawPointer {
+        var outermost: [IPPrefix] = []
+        for prefix in rules.served.map(\.prefix).sorted() where !(outermost.last?.contains(prefix) ?? false) { outermost.append(prefix) }
         let head = MemoryLayout<QuerySnapshot>.stride
         let block = UnsafeMutableRawPointer.allocate(
-            byteCount: head + rules.served.count * MemoryLayout<IPPrefix>.stride, alignment: 64)
-        let served = (block + head).bindMemory(to: IPPrefix.self, capacity: rules.served.count)
-        for (index, prefix) in rules.served.enumerated() { (served + index).initialize(to: prefix) }
+            byteCount: head + outermost.count * MemoryLayout<IPPrefix>.stride, alignment: 64)
+        let served = (block + head).bindMemory(to: IPPrefix.self, capacity: outermost.count)
+        for (index, prefix) in outermost.enumerated() { (served + index).initialize(to: prefix) }
         block.bindMemory(to: QuerySnapshot.self, capacity: 1).initialize(
             to: QuerySnapshot(
                 cookies: rules.cookies, isLoading: rules.isLoading, hasRemembered: rules.hasRemembered,
-                notFoundSeconds: rules.notFoundSeconds, queriesPerSecond: rules.queriesPerSecond, servedCount: rules.served.count,
+                notFoundSeconds: rules.notFoundSeconds, queriesPerSecond: rules.queriesPerSecond, servedCount: outermost.count,
                 served: UnsafePointer(served)))
         return block
     }
@@ -90,7 +99,7 @@ extension IMSCore {
     /// What the workers need to know at present.
     var queryRules: QueryRules {
         QueryRules(
-            cookies: cookies, served: configuration.served.map(\.prefix), isLoading: store.isLoading, hasRemembered: remembered.count > 0,
+            cookies: cookies, served: configuration.served, isLoading: store.isLoading, hasRemembered: remembered.count > 0,
             notFoundSeconds: configuration.limits.notFoundSeconds, queriesPerSecond: configuration.limits.queriesPerSecond)
     }
 }

@@ -66,8 +66,16 @@ extension IMSCore {
 
     private mutating func load(_ contents: StoreContents, _ now: Now) {
         contents.mappings.forEach { packed in
-            guard let mapping = packed.stored else { return }
-            take(mapping, now)
+            // At a start nobody is to be told of anything, so no value is made of it.
+            if store.isLoading, let facts = packed.wellFormed {
+                let held = mappings.version(of: facts.prefix)
+                guard held.map({ $0 < facts.version }) ?? true else { return }
+                if held == nil { countMapping(facts.prefix) }
+                mappings.set(packed, expires: facts.expires)
+                issued.used(facts.prefix, notBefore: facts.version.notBefore)
+            } else if let mapping = packed.stored {
+                take(mapping, now)
+            }
         }
         for certificate in contents.issued { issued.note(certificate) }
         for name in contents.unreadable { log(.error, "the store holds something unreadable about \(name); it is not served") }
@@ -81,12 +89,14 @@ extension IMSCore {
     /// A mapping that is durable: held from now on and told to those who want to know, unless a newer one is held.
     mutating func take(_ mapping: StoredMapping, _ now: Now) {
         issued.note(mapping.certified.certificate)
-        guard mappings.version(of: mapping.record.prefix).map({ $0 < mapping.certified.version }) ?? true else { return }
+        let held = mappings.version(of: mapping.record.prefix)
+        guard held.map({ $0 < mapping.certified.version }) ?? true else { return }
+        if held == nil { countMapping(mapping.record.prefix) }
+        if !store.isLoading { noteChange(to: mapping, now) }
         mappings.set(mapping)
-        issued.used(mapping.certified.certificate)
+        issued.used(mapping.record.prefix, notBefore: mapping.certified.certificate.notBefore)
         // At a start there is nobody to tell yet.
         guard !store.isLoading else { return }
-        for locator in mapping.record.locators { log(.debug, "\(mapping.record.prefix) is at \(locator.prefix)") }
         remembered.remove(mapping.record.prefix)
         pushToSubscribers(of: mapping, now)
         settleOwnNotifies(of: mapping, now)

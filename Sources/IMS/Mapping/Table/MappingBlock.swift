@@ -12,8 +12,8 @@ import MATSignal
 struct MappingBlock {
     static let headOctets = 80
     private static let optionOctets = 4
-    private static let recordOctetsMin = 40
-    private static let locatorOctets = 20
+    static let recordOctetsMin = 40
+    static let locatorOctets = 20
     static let certificateOptionOctets = optionOctets + Certificate.octetsCount
     static let signatureOptionOctets = optionOctets + Signature.octetsCount
 
@@ -100,44 +100,43 @@ struct MappingBlock {
 
     // MARK: Making
 
-    /// The units of the arena that a block with so many locators takes.
-    static func units(locators: Int) -> Int {
-        let octets = headOctets + optionOctets + recordOctetsMin + locatorOctets * locators + signatureOptionOctets + certificateOptionOctets
+    /// The units of the arena that a block with a record of so many octets takes.
+    static func units(recordOctets: Int) -> Int {
+        let octets = headOctets + optionOctets + recordOctets + signatureOptionOctets + certificateOptionOctets
         return (octets + SlabArena.unitOctets - 1) / SlabArena.unitOctets
     }
 
-    var units: Int { Self.units(locators: locatorsCount) }
+    var units: Int { Self.units(recordOctets: recordOptionsOctets - Self.optionOctets - Self.signatureOptionOctets) }
 
     /// Fills a piece of the arena.
-    static func write(_ mapping: StoredMapping, to base: UnsafeMutableRawPointer) {
-        let record = mapping.record
-        let octets = record.octets
-        let certificate = mapping.certified.certificate
+    static func write(_ mapping: PackedMapping, expires: UInt64, to base: UnsafeMutableRawPointer) {
         func put(_ word: UInt64, _ offset: Int) { base.storeBytes(of: word, toByteOffset: offset, as: UInt64.self) }
-        put(record.hoa.address.high, 0)
-        put(record.hoa.address.low, 8)
-        put(record.expires, 16)
+        put(UInt64(bigEndian: mapping.record.loadUnaligned(as: UInt64.self)), 0)
+        put(UInt64(bigEndian: mapping.record.loadUnaligned(fromByteOffset: 8, as: UInt64.self)), 8)
+        put(expires, 16)
         put(mapping.provenAt, 24)
         put(mapping.source.address.high, 32)
         put(mapping.source.address.low, 40)
         put(mapping.local.high, 48)
         put(mapping.local.low, 56)
-        put(certificate.id.rawValue, 64)
+        put(CertificateID(certificate: mapping.certificate).rawValue, 64)
         base.storeBytes(of: mapping.source.port, toByteOffset: 72, as: UInt16.self)
-        let recordOptions = optionOctets + octets.count + signatureOptionOctets
+        let recordOptions = optionOctets + mapping.record.count + signatureOptionOctets
         base.storeBytes(of: UInt16(truncatingIfNeeded: recordOptions), toByteOffset: 74, as: UInt16.self)
-        base.storeBytes(of: record.prefixLength, toByteOffset: 76, as: UInt8.self)
-        base.storeBytes(of: UInt8(truncatingIfNeeded: record.locators.count), toByteOffset: 77, as: UInt8.self)
+        base.storeBytes(of: mapping.record[16], toByteOffset: 76, as: UInt8.self)
+        base.storeBytes(
+            of: UInt8(truncatingIfNeeded: (mapping.record.count - recordOctetsMin) / locatorOctets), toByteOffset: 77, as: UInt8.self)
         base.storeBytes(of: 0, toByteOffset: 78, as: UInt16.self)
         var place = base + headOctets
         // All three values are whole words, so that no option has padding.
-        for (kind, value) in [
-            (OptionKind.mapping, octets), (.signature, mapping.certified.mapping.signature.octets), (.certificate, certificate.octets),
-        ] {
+        func option(_ kind: OptionKind, _ value: UnsafeRawBufferPointer) {
             place.storeBytes(of: kind.rawValue.bigEndian, as: UInt16.self)
             place.storeBytes(of: UInt16(truncatingIfNeeded: value.count).bigEndian, toByteOffset: 2, as: UInt16.self)
-            value.withUnsafeBytes { (place + optionOctets).copyMemory(from: $0.baseAddress.unsafelyUnwrapped, byteCount: $0.count) }
+            UnsafeMutableRawBufferPointer(start: place + optionOctets, count: value.count).copyMemory(from: value)
             place += optionOctets + value.count
         }
+        option(.mapping, mapping.record)
+        option(.signature, mapping.signature)
+        option(.certificate, mapping.certificate)
     }
 }
