@@ -19,6 +19,8 @@ let package = Package(
         .executable(name: "mat", targets: ["mat"]),
         .executable(name: "mat-probe", targets: ["mat-probe"]),
         .executable(name: "mat-bench", targets: ["mat-bench"]),
+        .executable(name: "mat-load", targets: ["mat-load"]),
+        .executable(name: "bare-responder", targets: ["bare-responder"]),
         // For the package Fuzz, which builds it with libFuzzer (deploy/fuzz).
         .library(name: "MATFuzzing", targets: ["MATFuzzing"]),
     ],
@@ -57,9 +59,17 @@ let package = Package(
         .target(name: "MATProbe", dependencies: []),
         .executableTarget(name: "mat-probe", dependencies: ["MATProbe", arguments]),
 
-        // What translation costs, beside what else could be done (deploy/bench).
+        // What the benchmarks and the load tool share: namespaces, clocks, histograms, tables.
+        .target(name: "BenchSupport", dependencies: ["CLinux"], path: "Benchmarks/BenchSupport"),
+        // What translation costs, and what a mapping server does, beside what else could be done (deploy/bench).
         .executableTarget(
-            name: "mat-bench", dependencies: ["CLinux", "IMTKernel", "MATRuntime", "MATSignal", arguments], path: "Benchmarks/mat-bench"),
+            name: "mat-bench", dependencies: ["BenchSupport", "CLinux", "IMS", "IMTKernel", "MATRuntime", "MATSignal", arguments],
+            path: "Benchmarks/mat-bench"),
+        // Load on a mapping server: queries, updates, floods, storms.
+        .executableTarget(
+            name: "mat-load", dependencies: ["BenchSupport", "CLinux", "IMS", "MATRuntime", "MATSignal", arguments], path: "Benchmarks/mat-load"),
+        // The least that a server of the same messages could do, in C.
+        .executableTarget(name: "bare-responder", path: "Benchmarks/bare-responder"),
 
         // Virtual time and a network that loses, duplicates and reorders; shared by the test targets.
         .target(name: "MATTesting", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATNode", "MATSignal"]),
