@@ -12,6 +12,8 @@ public final class IMSServer {
     let started = SystemClock.now().monotonic
     var core: IMSCore
     let store: any MappingStoring
+    /// The same, if others share it.
+    let sharing: (any MappingSharing)?
     private let resolver: Resolver
     private let lookup: IMSLookup
     private var sockets: [(address: IPAddress?, socket: UDPSocket)] = []
@@ -32,6 +34,7 @@ public final class IMSServer {
     public init(configuration: IMSConfiguration, store: any MappingStoring, loop: EventLoop, logger: Logger) throws(IMSServerError) {
         self.configuration = configuration
         self.store = store
+        sharing = store as? any MappingSharing
         self.loop = loop
         self.logger = logger
         let key = try configuration.signingKey()
@@ -45,6 +48,7 @@ public final class IMSServer {
                 random: SystemRandomNumberGenerator())
         else { throw IMSServerError("the cookie secrets are not of \(CookieSecret.octetsCount) octets") }
         core.loadBegins()
+        if sharing != nil { core.shareNews() }
         self.core = core
 
         var dns = configuration.resolvers.isEmpty ? ResolverConfiguration.system() : ResolverConfiguration(servers: configuration.resolvers)
@@ -111,6 +115,7 @@ public final class IMSServer {
 
     func run(_ event: (inout IMSCore, Now) -> [IMSAction]) {
         perform(event(&core, SystemClock.now()))
+        shareNews()
         scheduleWakeup()
     }
 
@@ -147,7 +152,12 @@ public final class IMSServer {
 
     private func send(_ octets: [UInt8], from local: IPAddress?, to peer: Endpoint) {
         let socket = sockets.first { $0.address == local } ?? sockets.first { $0.address.map { $0.isIPv4 == peer.address.isIPv4 } ?? true }
-        guard let failure = socket?.socket.send(octets, from: local, to: peer) else { return }
+        guard var failure = socket?.socket.send(octets, from: local, to: peer) else { return }
+        if local != nil, failure.isAboutSource {
+            // The address of another instance that the peer was served by before: then from any of ours.
+            guard let second = socket?.socket.send(octets, to: peer) else { return }
+            failure = second
+        }
         // The other side retransmits; what matters is that somebody can see why it has to.
         sendFailures += 1
         logger.debug("\(failure)")

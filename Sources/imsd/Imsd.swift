@@ -1,6 +1,7 @@
 import ArgumentParser
 import Glibc
 import IMS
+import IMSCluster
 import Logging
 import MATRuntime
 
@@ -30,8 +31,9 @@ struct Imsd: ParsableCommand {
             throw ExitCode(78)  // EX_CONFIG of sysexits.h: systemd shows it by name
         }
         if check {
-            do throws(IMSServerError) {
+            do {
                 try configuration.check()
+                try configuration.etcd?.check()
             } catch {
                 complain("\(error)")
                 throw ExitCode(78)
@@ -55,7 +57,7 @@ struct Imsd: ParsableCommand {
                     server?.stop()
                 }
             }
-            server = try IMSServer(configuration: configuration, loop: loop, logger: logger)
+            server = try IMSServer(configuration: configuration, store: configuration.openStore(), loop: loop, logger: logger)
             try server?.start()
             try loop.run()
         } catch {

@@ -12,6 +12,9 @@ struct RememberedTable: Sendable {
     }
 
     private let entriesMax: Int
+    /// What was learned since `takeNews`, if somebody wants to know. Bounded, since that is asked after every event.
+    var keepsNews = false
+    private var news: [(certified: CertifiedMapping, isConfirmed: Bool)] = []
     private var entries: [IPPrefix: Entry] = [:]
     private var owners: [IPPrefix: IPPrefix] = [:]
 
@@ -44,8 +47,16 @@ struct RememberedTable: Sendable {
         return entry
     }
 
-    mutating func set(_ certified: CertifiedMapping, isConfirmed: Bool, now: Now) {
+    mutating func takeNews() -> [(certified: CertifiedMapping, isConfirmed: Bool)] {
+        defer { news = [] }
+        return news
+    }
+
+    mutating func set(_ certified: CertifiedMapping, isConfirmed: Bool, now: Now, isNews: Bool = true) {
         let prefix = certified.record.prefix
+        if keepsNews, isNews, entries[prefix].map({ $0.certified != certified || $0.isConfirmed != isConfirmed }) ?? true {
+            news.append((certified, isConfirmed))
+        }
         remove(prefix)
         if entries.count >= entriesMax, let oldest = entries.min(by: { $0.value.usedAt < $1.value.usedAt }) { remove(oldest.key) }
         entries[prefix] = Entry(certified: certified, isConfirmed: isConfirmed, usedAt: now.monotonic)

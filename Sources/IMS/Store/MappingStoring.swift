@@ -28,6 +28,12 @@ public protocol MappingStoring: AnyObject, Sendable {
     func close()
 }
 
+/// A store that several instances of one IMS share, so that they can tell one another more than what must be durable.
+public protocol MappingSharing: MappingStoring {
+    /// Tells the other instances, soon and unless there is trouble. Doesn't block, and nothing is said about what came of it.
+    func share(_ news: [SharedNews])
+}
+
 /// What a store tells.
 public enum StoreEvent: Sendable {
     /// A part of what the store holds. No two parts speak of one HoA, so their order does not matter.
@@ -43,13 +49,15 @@ public enum StoreEvent: Sendable {
     /// No change can be made durable, for this reason, until `available`. It may come again with another reason.
     case unavailable(String)
     case available
+    /// What other instances learned, or what an instance that is no more had to do for its subscribers.
+    case shared([SharedNews])
     /// Something that a person should read, after which all goes on.
     case failed(String)
 }
 
 /// What came of one change.
-public struct StoreOutcome: Sendable {
-    public enum Result: Sendable {
+public struct StoreOutcome: Hashable, Sendable {
+    public enum Result: Hashable, Sendable {
         case durable
         /// Nothing was changed, for this reason.
         case failed(String)

@@ -8,6 +8,8 @@ struct SubscriptionTable: Sendable {
         /// The server's address that was asked, to push from.
         var local: IPAddress
         var expires: MonotonicTime
+        /// Until when other instances think that it lasts.
+        var toldUntil: MonotonicTime?
     }
 
     private let perSourceMax: Int
@@ -36,8 +38,19 @@ struct SubscriptionTable: Sendable {
             }
             count += 1
         }
+        var subscriber = subscriber
+        subscriber.toldUntil = subscriber.toldUntil ?? list[subscriber.endpoint]?.toldUntil
         list[subscriber.endpoint] = subscriber
         subscribers[prefix] = list
+        return true
+    }
+
+    /// Whether other instances should be told anew, because for them less than half is left. If so, they count as told.
+    mutating func becomesNews(_ endpoint: Endpoint, of prefix: IPPrefix, now: MonotonicTime) -> Bool {
+        guard let subscriber = subscribers[prefix]?[endpoint] else { return false }
+        let left = subscriber.expires - now
+        if let toldUntil = subscriber.toldUntil, (toldUntil - now) * 2 > left { return false }
+        subscribers[prefix]?[endpoint]?.toldUntil = subscriber.expires
         return true
     }
 
