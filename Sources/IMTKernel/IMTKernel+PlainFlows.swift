@@ -14,7 +14,7 @@ extension IMTKernel {
     /// next look; a plain connection to them that speaks first itself is noted by its own packet.
     func keepPlainFlows(_ changes: [IMTChange]) {
         for case .setInbound(let moa, let home) in changes
-        where tables.model.inbound[Arrival(peer: moa, own: home.own)] != home.peer
+        where tables.model.inbound(Arrival(peer: moa, own: home.own)) != home.peer
             && freshPeers.count < TranslationRuleset.arrivalsMax
         {
             freshPeers[Arrival(peer: moa, own: home.own)] = home.peer

@@ -32,7 +32,9 @@ struct TranslationModel: Equatable {
         return MobilePair(own: path.moa, peer: departure.peer)
     }
 
-    /// All entries in the agent's terms.
+    func inbound(_ arrival: Arrival) -> HomeAddress? { entries[arrival] }
+
+    /// All entries in the agent's terms. A copy of the whole table: not for what happens often.
     var outbound: [HomePair: MobilePair] {
         var result: [HomePair: MobilePair] = [:]
         for (home, departure) in entries.departures {
