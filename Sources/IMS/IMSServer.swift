@@ -74,6 +74,7 @@ public final class IMSServer {
         do throws(SystemError) {
             for address in configuration.addresses.isEmpty ? [nil] : configuration.addresses.map(Optional.some) {
                 let socket = try UDPSocket(loop: loop, port: configuration.port, address: address) { [unowned self] octets, source, local in
+                    guard sharing?.freshness.mayAnswer(at: SystemClock.now().monotonic) ?? true else { return }
                     let datagram = Array(octets)
                     run { core, now in core.received(datagram, from: source, to: local, now: now) }
                 }

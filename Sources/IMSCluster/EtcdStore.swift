@@ -16,6 +16,7 @@ public final class EtcdStore: MappingSharing {
     static let closeTimeMax: Duration = .seconds(3)
 
     public let place: String
+    public let freshness = Freshness()
     private let group: MultiThreadedEventLoopGroup
     private let loop: any EventLoop
     private let worker: Worker
@@ -31,7 +32,7 @@ public final class EtcdStore: MappingSharing {
             keys: ClusterKeys(prefix: configuration.prefix), id: InstanceID(number: .random(in: .min ... .max)),
             membersCount: configuration.endpoints.count,
             login: configuration.user.map { ($0, password ?? "") })
-        worker = Worker(settings, configuration, tls, loop)
+        worker = Worker(settings, configuration, tls, freshness, loop)
     }
 
     public func start(_ deliver: @escaping @Sendable (StoreEvent) -> Void) {
@@ -61,6 +62,7 @@ public final class EtcdStore: MappingSharing {
         private let loop: any EventLoop
         private let configuration: EtcdConfiguration
         private let tls: NIOSSLContext?
+        private let freshness: Freshness
         private let handed = Mutex<[Handed]>([])
         private var instance: ClusterInstance
         private var deliver: @Sendable (StoreEvent) -> Void = { _ in }
@@ -73,8 +75,12 @@ public final class EtcdStore: MappingSharing {
         /// Tells a connection that comes too late from the one that is waited for.
         private var attempt = 0
 
-        init(_ settings: ClusterInstance.Settings, _ configuration: EtcdConfiguration, _ tls: NIOSSLContext?, _ loop: any EventLoop) {
+        init(
+            _ settings: ClusterInstance.Settings, _ configuration: EtcdConfiguration, _ tls: NIOSSLContext?, _ freshness: Freshness,
+            _ loop: any EventLoop
+        ) {
             self.loop = loop
+            self.freshness = freshness
             self.configuration = configuration
             self.tls = tls
             instance = ClusterInstance(settings, now: SystemClock.now())
@@ -155,6 +161,7 @@ public final class EtcdStore: MappingSharing {
                         perform(instance.answered(id, result, SystemClock.now()))
                     }
                 case .watch(let watch): follow(watch)
+                case .answer(let until): freshness.extend(to: until)
                 case .deliver(let event): deliver(event)
                 }
             }

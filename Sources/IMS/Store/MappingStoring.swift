@@ -32,6 +32,9 @@ public protocol MappingStoring: AnyObject, Sendable {
 public protocol MappingSharing: MappingStoring {
     /// Tells the other instances, soon and unless there is trouble. Doesn't block, and nothing is said about what came of it.
     func share(_ news: [SharedNews])
+
+    /// Says when answers must be held back because the store may have gone on without this server.
+    var freshness: Freshness { get }
 }
 
 /// What a store tells.

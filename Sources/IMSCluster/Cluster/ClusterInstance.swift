@@ -35,6 +35,12 @@ struct ClusterInstance: Sendable {
     /// How soon another connection is tried.
     static let reconnectDelay: Duration = .milliseconds(100)
     static let callTimeMax: Duration = .seconds(5)
+    /// Between two ticks. After more, this process was stopped, and has to hear from etcd before it answers again.
+    static let gapMax: Duration = .milliseconds(400)
+    /// How long answers may be given without another tick.
+    static let answersAllowance: Duration = .milliseconds(500)
+    /// How long answers are held back at most: without etcd they are given from what there is.
+    static let doubtMax: Duration = .seconds(1)
     /// Keys in one page of a read.
     static let pageKeysMax: UInt64 = 2000
     /// Operations in one transaction; etcd takes 128 unless told otherwise.
@@ -66,6 +72,8 @@ struct ClusterInstance: Sendable {
         case useToken(String)
         case call(UInt64, EtcdRequest, within: Duration)
         case watch(EtcdWatch)
+        /// What is in memory may be told until then; it is said again in time.
+        case answer(until: MonotonicTime)
         /// Tell the IMS.
         case deliver(StoreEvent)
     }
@@ -127,6 +135,11 @@ struct ClusterInstance: Sendable {
     /// Since when the watch has been bringing our own signs of life without a gap; `nil` while it doesn't.
     var echoingSince: MonotonicTime?
 
+    private var tickedAt: MonotonicTime
+    /// Answers are held back until this time, or until the sign of life with this count has come back.
+    private var doubt: (until: MonotonicTime, count: UInt64)?
+    private var lostAt: MonotonicTime
+
     var changes = ChangeQueue()
     var sharing = SharingState()
     /// The last sign of life of each other instance.
@@ -147,12 +160,18 @@ struct ClusterInstance: Sendable {
         link = .down(until: now.monotonic)
         answeredAt = now.monotonic
         nextBeat = now.monotonic
+        tickedAt = now.monotonic
+        lostAt = now.monotonic
     }
 
     // MARK: Events
 
     /// Called at least every 100 ms.
     mutating func tick(_ now: Now) -> [Action] {
+        if tickedAt + Self.gapMax < now.monotonic { beginDoubt(now) }
+        tickedAt = now.monotonic
+        if let until = doubt?.until, until <= now.monotonic { doubt = nil }
+        if doubt == nil { allowAnswers(now) }
         if case .down(let until) = link, until <= now.monotonic {
             link = .connecting
             actions.append(.connect(member % max(1, settings.membersCount)))
@@ -280,6 +299,8 @@ struct ClusterInstance: Sendable {
         nextBeat = now.monotonic
         beatsUnechoed = []
         isBeating = false
+        // Others may have gone on for long.
+        if lostAt + Self.doubtMax < now.monotonic { beginDoubt(now) }
         takeSecrets(response.responses.dropFirst().first?.pairs.first)
         switch feed {
         case .none:
@@ -301,6 +322,7 @@ struct ClusterInstance: Sendable {
     private mutating func lose(_ reason: String, _ now: Now, wait: Duration = Self.reconnectDelay) {
         if case .down = link { return }
         trouble = reason
+        if link == .up { lostAt = now.monotonic }
         link = .down(until: now.monotonic + wait)
         member &+= 1
         isBeating = false
@@ -363,7 +385,22 @@ struct ClusterInstance: Sendable {
         echoedCount = max(echoedCount, count)
         beatsUnechoed.removeAll { $0.count <= count }
         if echoingSince == nil { echoingSince = now.monotonic }
+        if let awaited = doubt?.count, count >= awaited {
+            doubt = nil
+            allowAnswers(now)
+        }
     }
+
+    // MARK: Whether answers may be given
+
+    /// What was written while we were away has come when a sign of life of now has.
+    private mutating func beginDoubt(_ now: Now) {
+        guard hasLoaded else { return }
+        doubt = (now.monotonic + Self.doubtMax, beatCount + 1)
+        nextBeat = now.monotonic
+    }
+
+    private mutating func allowAnswers(_ now: Now) { actions.append(.answer(until: now.monotonic + Self.answersAllowance)) }
 
     // MARK: Cookie secrets
 
