@@ -7,7 +7,8 @@ import PackageDescription
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
-let sqlite: Target.Dependency = .product(name: "GRDB", package: "GRDB.swift")
+let grdb: Target.Dependency = .product(name: "GRDB", package: "GRDB.swift")
+let sqlite: Target.Dependency = .product(name: "GRDBSQLite", package: "GRDB.swift")
 // The etcd client: HTTP/2 and TLS, with gRPC's framing in IMSCluster.
 let http2: [Target.Dependency] = [
     .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
@@ -50,7 +51,7 @@ let package = Package(
         .target(name: "MATDNS", dependencies: ["CLDNS", "MATRuntime", "MATSignal"]),
         // nftables, routes, links, TUN, NFLOG: all that touches the kernel.
         .target(name: "IMTKernel", dependencies: ["CNetfilter", "CLinux", "MATRuntime", "MATSignal"]),
-        .target(name: "IMS", dependencies: ["MATDNS", "MATRuntime", "MATSignal", sqlite, logging, yaml]),
+        .target(name: "IMS", dependencies: ["CLinux", "MATDNS", "MATRuntime", "MATSignal", grdb, sqlite, logging, yaml]),
         // The store that several IMSs share: etcd, over SwiftNIO.
         .target(name: "IMSCluster", dependencies: ["IMS", "MATRuntime", "MATSignal"] + http2),
         .target(name: "MATNode", dependencies: ["IMTKernel", "MATDNS", "MATRuntime", "MATSignal", logging, yaml]),

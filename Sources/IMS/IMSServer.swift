@@ -14,6 +14,7 @@ public final class IMSServer {
     let store: any MappingStoring
     /// The same, if others share it.
     let sharing: (any MappingSharing)?
+    let verifiers: VerifierPool
     private let resolver: Resolver
     private let lookup: IMSLookup
     private var sockets: [(address: IPAddress?, socket: UDPSocket)] = []
@@ -35,6 +36,7 @@ public final class IMSServer {
         self.configuration = configuration
         self.store = store
         sharing = store as? any MappingSharing
+        verifiers = VerifierPool(threads: configuration.verifiersCount)
         self.loop = loop
         self.logger = logger
         let key = try configuration.signingKey()
@@ -83,6 +85,7 @@ public final class IMSServer {
         } catch {
             throw IMSServerError("\(error); is another imsd running?")
         }
+        startVerifiers()
         startStore()
         logger.notice(
             "imsd is up",
@@ -97,6 +100,7 @@ public final class IMSServer {
         control?.stop()
         control = nil
         sockets = []
+        verifiers.stop()
         store.close()
         loop.stop()
     }
@@ -139,6 +143,8 @@ public final class IMSServer {
                 }
             case .commit(let ticket, let change):
                 store.commit(ticket, change)
+            case .verify(let ticket, let job):
+                verifiers.verify(ticket, job)
             case .log(let level, let message):
                 logger.log(level: Logger.Level(rawValue: level.rawValue) ?? .info, "\(message)")
             }

@@ -74,6 +74,7 @@ public final class EtcdStore: MappingSharing {
         private var closeBy: MonotonicTime?
         /// Tells a connection that comes too late from the one that is waited for.
         private var attempt = 0
+        private var isConnecting = false
 
         init(
             _ settings: ClusterInstance.Settings, _ configuration: EtcdConfiguration, _ tls: NIOSSLContext?, _ freshness: Freshness,
@@ -125,7 +126,7 @@ public final class EtcdStore: MappingSharing {
         private func tick() {
             let now = SystemClock.now()
             perform(instance.tick(now))
-            if let closeBy, instance.isIdle || closeBy <= now.monotonic { finishClosing() }
+            if let closeBy, (instance.isIdle && !isConnecting) || closeBy <= now.monotonic { finishClosing() }
         }
 
         func close(_ done: @escaping @Sendable () -> Void) {
@@ -171,9 +172,11 @@ public final class EtcdStore: MappingSharing {
             guard index < configuration.endpoints.count else { return }
             let endpoint = configuration.endpoints[index]
             attempt += 1
+            isConnecting = true
             let attempt = attempt
             let connected = EtcdConnection.connect(to: endpoint, tls: tls, serverName: configuration.serverName, on: loop)
             connected.whenComplete { [weak self] result in
+                self?.isConnecting = false
                 guard let self, attempt == self.attempt else {
                     if case .success(let late) = result { late.close() }
                     return
@@ -185,7 +188,7 @@ public final class EtcdStore: MappingSharing {
                         guard let self, attempt == self.attempt else { return }
                         self.connection = nil
                         watch = nil
-                        perform(instance.disconnected("\(endpoint): \(reason)", SystemClock.now()))
+                        perform(instance.disconnected(reason, SystemClock.now()))
                     }
                     perform(instance.connected(SystemClock.now()))
                 case .failure(let error):

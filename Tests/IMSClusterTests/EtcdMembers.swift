@@ -8,9 +8,11 @@ import Testing
 final class EtcdMembers: @unchecked Sendable {
     struct TLS {
         var directory: String
+        /// Which of the certificates there the members show.
+        var name = "server"
         var authority: String { "\(directory)/ca.pem" }
-        var certificate: String { "\(directory)/server.pem" }
-        var key: String { "\(directory)/server.key" }
+        var certificate: String { "\(directory)/\(name).pem" }
+        var key: String { "\(directory)/\(name).key" }
     }
 
     struct Member {

@@ -51,6 +51,12 @@ private struct Rig {
         }
     }
 
+    /// The connection is lost, and with it what was asked.
+    mutating func cut() {
+        calls = []
+        perform(instance.disconnected("cut", now))
+    }
+
     mutating func connect() { perform(instance.connected(now)) }
 
     /// Answers the oldest call.
@@ -125,7 +131,7 @@ struct InstanceTests {
 
         rig.watched([rig.pair(.mapping(IPPrefix(node.hoa.address)), ClusterValue.encode(try node.stored(6)), at: 103)])
         #expect(rig.changed == [StoreChange(mapping: try node.stored(6))])
-        rig.perform(rig.instance.disconnected("cut", rig.now))
+        rig.cut()
         rig.advance(.milliseconds(200))
         #expect(rig.connects == [0, 1], "another member")
         rig.settle()
@@ -141,7 +147,7 @@ struct InstanceTests {
         part.isFragment = true
         part.events = [EtcdWatchResponse.Event(pair: rig.pair(.mapping(IPPrefix(node.hoa.address)), ClusterValue.encode(try node.stored(6)), at: 110))]
         rig.perform(rig.instance.watched(part, rig.now))
-        rig.perform(rig.instance.disconnected("cut", rig.now))
+        rig.cut()
         rig.advance(.milliseconds(200))
         rig.settle()
         #expect(rig.watches.last?.fromRevision == 110)
@@ -216,7 +222,7 @@ struct InstanceTests {
         rig.advance(.milliseconds(200))
         #expect(rig.mayAnswer, "queries go on without etcd")
         // As long as it runs, the loss of etcd alone changes nothing.
-        rig.perform(rig.instance.disconnected("cut", rig.now))
+        rig.cut()
         for _ in 0..<40 {
             rig.advance(.milliseconds(100))
             #expect(rig.mayAnswer)
@@ -231,7 +237,7 @@ struct InstanceTests {
         let mapping = try node.stored(5)
         rig.perform(rig.instance.commit([(StoreTicket(number: 1), StoreChange(mapping: mapping))], rig.now))
         #expect(rig.calls.count == 1)
-        rig.perform(rig.instance.disconnected("cut", rig.now))
+        rig.cut()
         rig.advance(.milliseconds(200))
         rig.connect()
         rig.answer { $0.responses = [EtcdResponse(), EtcdResponse()] }
@@ -250,7 +256,7 @@ struct InstanceTests {
         }
         #expect(rig.outcomes == [StoreOutcome(StoreTicket(number: 1), .durable)])
 
-        rig.perform(rig.instance.disconnected("cut", rig.now))
+        rig.cut()
         rig.perform(rig.instance.commit([(StoreTicket(number: 2), StoreChange(mapping: try node.stored(6)))], rig.now))
         rig.advance(.seconds(4))
         guard case .failed? = rig.outcomes.last?.result else { return #expect(Bool(false), "still waiting") }

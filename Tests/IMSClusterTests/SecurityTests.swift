@@ -15,6 +15,7 @@ private struct TestAuthority {
         try openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=test authority",
             "-keyout", "\(directory)/ca.key", "-out", "\(directory)/ca.pem")
         try issue("server", names: "IP:127.0.0.1,DNS:etcd.test", usage: "serverAuth,clientAuth")
+        try issue("named", names: "DNS:etcd.test", usage: "serverAuth,clientAuth")
         try issue("client", names: "DNS:imsd.test", usage: "clientAuth")
     }
 
@@ -57,20 +58,42 @@ struct SecurityTests {
         let named = try TestInstance(byName)
         #expect(eventually { named.told.hasLoaded && named.told.loaded.count == 1 })
 
-        func complaint(_ change: (inout EtcdConfiguration) -> Void) throws -> String {
+        func stranger(_ change: (inout EtcdConfiguration) -> Void) throws -> TestInstance {
             var other = configuration
             change(&other)
-            let stranger = try TestInstance(other)
-            _ = eventually(within: 5) { !stranger.told.isAvailable && stranger.told.complaint != nil }
-            #expect(!stranger.told.hasLoaded)
-            return stranger.told.complaint ?? ""
+            return try TestInstance(other)
         }
-        #expect(try complaint { $0.serverName = "other.test" }.lowercased().contains("name"))
-        #expect(try !complaint { ($0.certificatePath, $0.keyPath) = (nil, nil) }.isEmpty)
         let otherDirectory = try TemporaryDirectory()
         let other = try TestAuthority(in: otherDirectory.path)
-        #expect(try complaint { $0.authorityPath = "\(other.directory)/ca.pem" }.uppercased().contains("CERTIFICATE"))
-        #expect(try !complaint { ($0.authorityPath, $0.certificatePath, $0.keyPath) = (nil, nil, nil) }.isEmpty)
+        let strangers = [
+            try stranger { ($0.certificatePath, $0.keyPath) = (nil, nil) },
+            try stranger { $0.authorityPath = "\(other.directory)/ca.pem" },
+            try stranger { ($0.authorityPath, $0.certificatePath, $0.keyPath) = (nil, nil, nil) },
+        ]
+        #expect(eventually { strangers.allSatisfy { $0.told.complaint != nil } })
+        #expect(strangers[0].told.complaint?.contains("see `certificate`") == true, "\(strangers[0].told.complaint ?? "")")
+        #expect(strangers[1].told.complaint?.contains("not of an authority in `ca`") == true, "\(strangers[1].told.complaint ?? "")")
+        #expect(!strangers.contains { $0.told.hasLoaded })
+    }
+
+    @Test("A member whose certificate has neither the address nor the configured name is not talked to")
+    func names() throws {
+        let directory = try TemporaryDirectory()
+        let authority = try TestAuthority(in: directory.path)
+        let etcd = try EtcdMembers(["127.0.0.1"], tls: EtcdMembers.TLS(directory: directory.path, name: "named"), in: directory)
+        var configuration = etcd.configuration()
+        configuration.authorityPath = "\(authority.directory)/ca.pem"
+        configuration.certificatePath = "\(authority.directory)/client.pem"
+        configuration.keyPath = "\(authority.directory)/client.key"
+        configuration.serverName = "etcd.test"
+        let right = try TestInstance(configuration)
+        #expect(eventually { right.told.hasLoaded })
+        let wrong = try ["other.test", nil].map { name in
+            configuration.serverName = name
+            return try TestInstance(configuration)
+        }
+        #expect(eventually { wrong.allSatisfy { $0.told.complaint?.contains("see `server-name`") == true } })
+        #expect(!wrong.contains { $0.told.hasLoaded })
     }
 
     @Test("--check names missing and unusable files")

@@ -47,7 +47,7 @@ public enum StoreEvent: Sendable {
     case changed([StoreChange])
     /// What cookies are made with from now on, the current one first, at most two; empty if there is none yet.
     case secrets([CookieSecret])
-    /// What came of changes, in the order in which they were given.
+    /// What came of changes; of those of one HoA, in the order in which they were given.
     case committed([StoreOutcome])
     /// No change can be made durable, for this reason, until `available`. It may come again with another reason.
     case unavailable(String)

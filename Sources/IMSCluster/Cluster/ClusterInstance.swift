@@ -32,6 +32,10 @@ struct ClusterInstance: Sendable {
     static let changeTimeMax: Duration = .seconds(3)
     /// How long an instance may be silent before another takes its subscriptions over.
     static let silenceMax: Duration = .seconds(3)
+    /// A cookie secret younger than this is not replaced: every server's clock says at the same time that one is due.
+    static let secretAgeMin: UInt64 = 3_600_000
+    /// Unless it is from so far ahead that it would not be replaced for long.
+    static let secretAheadMax: UInt64 = 300_000
     /// How soon another connection is tried.
     static let reconnectDelay: Duration = .milliseconds(100)
     static let callTimeMax: Duration = .seconds(5)
@@ -396,6 +400,8 @@ struct ClusterInstance: Sendable {
     /// What was written while we were away has come when a sign of life of now has.
     private mutating func beginDoubt(_ now: Now) {
         guard hasLoaded else { return }
+        // What was due while we were away is not late: it lies in the socket, to be read.
+        beatsUnechoed = []
         doubt = (now.monotonic + Self.doubtMax, beatCount + 1)
         nextBeat = now.monotonic
     }
@@ -408,6 +414,12 @@ struct ClusterInstance: Sendable {
     mutating func write(_ secret: CookieSecret, _ now: Now) -> [Action] {
         guard link == .up else {
             actions.append(.deliver(.failed("a cookie secret is not shared: \(trouble)")))
+            return take()
+        }
+        if let newest = secrets.first, secret.madeAt < newest.madeAt &+ Self.secretAgeMin,
+            newest.madeAt < now.wallMilliseconds &+ Self.secretAheadMax
+        {
+            actions.append(.deliver(.secrets(secrets)))
             return take()
         }
         let put = EtcdPut(key: keys.octets(.cookies), value: ClusterValue.encode([secret] + secrets))

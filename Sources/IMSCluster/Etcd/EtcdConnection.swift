@@ -21,17 +21,22 @@ final class EtcdConnection: @unchecked Sendable {
     private let channel: any Channel
     private let multiplexer: NIOHTTP2Handler.StreamMultiplexer
     private let isSecure: Bool
+    private let failures: FailureKeeper.Reason
     private var calls: [ObjectIdentifier: EtcdCall] = [:]
     /// Why the connection was lost; called once.
     var onClose: ((String) -> Void)?
     /// What authentication gave, sent along with every call.
     var token: String?
 
-    private init(_ endpoint: EtcdConfiguration.Endpoint, _ channel: any Channel, _ multiplexer: NIOHTTP2Handler.StreamMultiplexer, isSecure: Bool) {
+    private init(
+        _ endpoint: EtcdConfiguration.Endpoint, _ channel: any Channel, _ multiplexer: NIOHTTP2Handler.StreamMultiplexer, isSecure: Bool,
+        _ failures: FailureKeeper.Reason
+    ) {
         self.endpoint = endpoint
         self.channel = channel
         self.multiplexer = multiplexer
         self.isSecure = isSecure
+        self.failures = failures
     }
 
     /// - Parameter serverName: what the member's certificate must say, if not the endpoint's host.
@@ -62,8 +67,8 @@ final class EtcdConnection: @unchecked Sendable {
                 inboundStreamInitializer: { $0.close() }
             ).flatMapThrowing { multiplexer in
                 try channel.pipeline.syncOperations.addHandler(FailureKeeper(failures))
-                let result = EtcdConnection(endpoint, channel, multiplexer, isSecure: tls != nil)
-                channel.closeFuture.whenComplete { _ in result.closed(failures.text ?? "\(endpoint) closed the connection") }
+                let result = EtcdConnection(endpoint, channel, multiplexer, isSecure: tls != nil, failures)
+                channel.closeFuture.whenComplete { _ in result.closed("\(endpoint): \(failures.text ?? "the connection was closed")") }
                 return result
             }
         }
@@ -94,7 +99,7 @@ final class EtcdConnection: @unchecked Sendable {
             isUnary: true,
             onMessage: { response = try? EtcdResponse(to: request, $0) },
             onEnd: { error in
-                if let error { return answer(.failure(error)) }
+                if let error { return answer(.failure(self.explain(error))) }
                 answer(response.map { .success($0) } ?? .failure(EtcdError(.refused, "etcd's answer to \(request.method) can't be read")))
             })
         call.setDeadline(time, on: channel.eventLoop)
@@ -119,11 +124,17 @@ final class EtcdConnection: @unchecked Sendable {
             },
             onEnd: { error in
                 call = nil
-                onEnd(error ?? EtcdError(.unavailable, "etcd ended the watch"))
+                onEnd(error.map { self.explain($0) } ?? EtcdError(.unavailable, "etcd ended the watch"))
             })
         call = begun
         begin(begun)
         return begun
+    }
+
+    /// A call sees only that its stream is gone; why is known to the connection.
+    private func explain(_ error: EtcdError) -> EtcdError {
+        guard error.kind == .unreachable else { return error }
+        return EtcdError(.unreachable, "\(endpoint): \(failures.text ?? error.description)")
     }
 
     private var metadata: [(String, String)] { token.map { [("token", $0)] } ?? [] }
@@ -153,7 +164,7 @@ extension EtcdConfiguration.Endpoint {
 }
 
 /// Remembers the first error of a connection, for a person: of TLS above all.
-private final class FailureKeeper: ChannelInboundHandler {
+final class FailureKeeper: ChannelInboundHandler {
     typealias InboundIn = HTTP2Frame
 
     /// Used in the event loop's thread only.
@@ -164,8 +175,23 @@ private final class FailureKeeper: ChannelInboundHandler {
     private let reason: Reason
     init(_ reason: Reason) { self.reason = reason }
 
+    /// TLS's own words, with what to look at before them.
+    private static func explain(_ text: String) -> String {
+        let remedy: String? =
+            if text.contains("CERTIFICATE_VERIFY_FAILED") {
+                "its certificate is not of an authority in `ca`, or has run out"
+            } else if text.contains("failedToValidateHostname") {
+                "its certificate does not name the endpoint's host; see `server-name`"
+            } else if text.contains("ALERT") && text.contains("CERTIFICATE") {
+                "it does not take this server's certificate, or wants one; see `certificate`"
+            } else {
+                nil
+            }
+        return remedy.map { "\($0) (\(text))" } ?? text
+    }
+
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        if reason.text == nil { reason.text = "\(error)" }
+        if reason.text == nil { reason.text = Self.explain("\(error)") }
         context.close(promise: nil)
     }
 }
