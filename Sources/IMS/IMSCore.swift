@@ -63,6 +63,9 @@ public struct IMSCore: Sendable {
     var deadlines = DeadlineQueue<Deadline>()
     public internal(set) var counters = IMSCounters()
     var actions: [IMSAction] = []
+    /// What other instances should know, if there are any.
+    var news: [SharedNews] = []
+    var sharesNews = false
     private var lastTicket: UInt64 = 0
 
     /// Entries of `serverCookies` and `answeredServers`.

@@ -12,6 +12,8 @@ public final class IMSServer {
     let started = SystemClock.now().monotonic
     var core: IMSCore
     let store: any MappingStoring
+    /// The same, if others share it.
+    let sharing: (any MappingSharing)?
     let verifiers: VerifierPool
     private var resolver: Resolver
     private var lookup: IMSLookup
@@ -47,6 +49,7 @@ public final class IMSServer {
         self.metrics = IMSMetrics(metrics)
         self.configuration = configuration
         self.store = store
+        sharing = store as? any MappingSharing
         verifiers = VerifierPool(threads: configuration.verifiersCount)
         self.loop = loop
         self.logger = logger
@@ -58,6 +61,7 @@ public final class IMSServer {
                 random: SystemRandomNumberGenerator())
         else { throw IMSServerError("the cookie secrets are not of \(CookieSecret.octetsCount) octets") }
         core.loadBegins()
+        if sharing != nil { core.shareNews() }
         self.core = core
 
         resolver = Resolver(loop: loop, configuration: Self.resolverConfiguration(configuration))
@@ -95,6 +99,7 @@ public final class IMSServer {
         do throws(SystemError) {
             for address in configuration.addresses.isEmpty ? [nil] : configuration.addresses.map(Optional.some) {
                 let socket = try UDPSocket(loop: loop, port: configuration.port, address: address) { [unowned self] octets, source, local in
+                    guard sharing?.freshness.mayAnswer(at: SystemClock.now().monotonic) ?? true else { return }
                     let datagram = Array(octets)
                     run { core, now in core.received(datagram, from: source, to: local, now: now) }
                 }
@@ -147,6 +152,7 @@ public final class IMSServer {
     func run(_ event: (inout IMSCore, Now) -> [IMSAction]) {
         let now = SystemClock.now()
         perform(event(&core, now), since: now.monotonic)
+        shareNews()
         scheduleWakeup()
     }
 
@@ -188,7 +194,12 @@ public final class IMSServer {
 
     private func send(_ octets: [UInt8], from local: IPAddress?, to peer: Endpoint) {
         let socket = sockets.first { $0.address == local } ?? sockets.first { $0.address.map { $0.isIPv4 == peer.address.isIPv4 } ?? true }
-        guard let failure = socket?.socket.send(octets, from: local, to: peer) else { return }
+        guard var failure = socket?.socket.send(octets, from: local, to: peer) else { return }
+        if local != nil, failure.isAboutSource {
+            // The address of another instance that the peer was served by before: then from any of ours.
+            guard let second = socket?.socket.send(octets, to: peer) else { return }
+            failure = second
+        }
         // The other side retransmits; what matters is that somebody can see why it has to.
         sendFailures += 1
         logger.debug("\(failure)")

@@ -17,6 +17,9 @@ struct RememberedTable: Sendable {
         var isConfirmed: Bool
     }
 
+    /// What was learned since `takeNews`, if somebody wants to know. Bounded, since that is asked after every event.
+    var keepsNews = false
+    private var news: [(certified: CertifiedMapping, isConfirmed: Bool)] = []
     private var entriesMax: Int
     private var newcomers = RecencyTable<IPPrefix, Entry>()
     private var askedFor = RecencyTable<IPPrefix, Entry>()
@@ -70,8 +73,16 @@ struct RememberedTable: Sendable {
         return nil
     }
 
-    mutating func set(_ certified: CertifiedMapping, isConfirmed: Bool, now: Now) {
+    mutating func takeNews() -> [(certified: CertifiedMapping, isConfirmed: Bool)] {
+        defer { news = [] }
+        return news
+    }
+
+    mutating func set(_ certified: CertifiedMapping, isConfirmed: Bool, now: Now, isNews: Bool = true) {
         let prefix = certified.record.prefix
+        if keepsNews, isNews, self[prefix].map({ $0.certified != certified || $0.isConfirmed != isConfirmed }) ?? true {
+            news.append((certified, isConfirmed))
+        }
         let wasAskedFor = askedFor[prefix] != nil
         remove(prefix)
         if count >= entriesMax, let oldest = newcomers.oldest ?? askedFor.oldest { remove(oldest.key) }

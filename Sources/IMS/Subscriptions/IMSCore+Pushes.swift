@@ -34,7 +34,7 @@ extension IMSCore {
         push(certified, to: own.source, from: own.local, isSubscription: false, now)
     }
 
-    private mutating func push(_ certified: CertifiedMapping, to peer: Endpoint, from local: IPAddress, isSubscription: Bool, _ now: Now) {
+    mutating func push(_ certified: CertifiedMapping, to peer: Endpoint, from local: IPAddress, isSubscription: Bool, _ now: Now) {
         let key = PushKey(peer: peer, local: local, prefix: certified.record.prefix)
         var owed = isSubscription
         if let earlier = pushes.removeValue(forKey: key) {
@@ -81,7 +81,7 @@ extension IMSCore {
         counters.pushesUnanswered += 1
         endPush(key)
         if push.isSubscription {
-            subscriptions.remove(key.peer, from: key.prefix)
+            endSubscription(key.peer, to: key.prefix)
             log(.debug, "\(key.peer) did not acknowledge \(Retransmission.triesMax) pushes about \(key.prefix); its subscription ends")
         }
     }
@@ -107,7 +107,7 @@ extension IMSCore {
         case .notFound, .notAuthoritative, .refused:
             // It does not want to know (any more).
             endPush(key)
-            subscriptions.remove(key.peer, from: key.prefix)
+            endSubscription(key.peer, to: key.prefix)
         case .tryLater:
             // The retransmission that is due anyway comes late enough.
             break

@@ -1,5 +1,6 @@
 import Glibc
 import IMS
+import IMSCluster
 import MATRuntime
 import MATSignal
 
@@ -22,8 +23,8 @@ struct StoredTransfer {
     }
 
     private func open() throws(CommandFailure) -> StoreSession {
-        do throws(IMSServerError) {
-            return try StoreSession(configuration)
+        do throws(StoreError) {
+            return StoreSession(try configuration.openStore())
         } catch {
             throw CommandFailure(error.description)
         }
