@@ -50,6 +50,9 @@ extension IMSConfiguration {
         try file.finish()
     }
 
+    /// The port for metrics, if only an address is given.
+    static let metricsPort: UInt16 = 9288
+
     private mutating func readStore(_ file: ConfigurationSection) {
         let store = file.value("store", .store, default: storePath)
         if store == ConfigurationKind<String>.etcdStore {
@@ -62,9 +65,6 @@ extension IMSConfiguration {
             }
         }
     }
-
-    /// The port for metrics, if only an address is given.
-    static let metricsPort: UInt16 = 9288
 
     private mutating func readPrefixes(_ file: ConfigurationSection) {
         for section in file.sections("prefixes") {

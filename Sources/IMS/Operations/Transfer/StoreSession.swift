@@ -31,7 +31,7 @@ public final class StoreSession {
         }
     }
 
-    /// - Parameter store: not started yet. If it is a file, the caller has made sure that no server runs on it; a cluster's may be in use.
+    /// The caller has made sure that no server runs on a store that is a file.
     public init(_ store: any MappingStoring) { self.store = store }
 
     deinit { store.close() }
