@@ -44,6 +44,8 @@ public final class EtcdStore: MappingSharing {
     public func share(_ news: [SharedNews]) { worker.hand(.share(news)) }
 
     public func close() {
+        // A second call, or what a server still hands over, finds no thread any more.
+        guard worker.retire() else { return }
         let done = DispatchSemaphore(value: 0)
         loop.execute { [worker] in worker.close { done.signal() } }
         _ = done.wait(timeout: .now() + .seconds(Int(Self.closeTimeMax.components.seconds) + 1))
@@ -64,6 +66,7 @@ public final class EtcdStore: MappingSharing {
         private let tls: NIOSSLContext?
         private let freshness: Freshness
         private let handed = Mutex<[Handed]>([])
+        private let isRetired = Atomic(false)
         private var instance: ClusterInstance
         private var deliver: @Sendable (StoreEvent) -> Void = { _ in }
         private var connection: EtcdConnection?
@@ -89,8 +92,14 @@ public final class EtcdStore: MappingSharing {
 
         // MARK: From the server
 
+        /// Takes nothing more.
+        ///
+        /// - Returns: whether this was the first call.
+        func retire() -> Bool { handed.withLock { _ in !isRetired.exchange(true, ordering: .relaxed) } }
+
         func hand(_ item: Handed) {
             let isFirst = handed.withLock { items in
+                guard !isRetired.load(ordering: .relaxed) else { return false }
                 items.append(item)
                 return items.count == 1
             }

@@ -112,7 +112,7 @@ struct EtcdStoreTests {
         var latest: [StoredMapping] = []
         var ticket: UInt64 = 0
         let signed = try node.stored(1)
-        for number in UInt32(0)..<5000 {
+        for number in UInt32(0)..<3000 {
             // Signatures and certificates are the core's business, so one node's are used for all.
             for sequence in UInt64(1)...(number % 100 == 0 ? 3 : 1) {
                 var mapping = signed

@@ -4,6 +4,18 @@ import Testing
 
 @testable import IMSCluster
 
+extension [[UInt8]] {
+    /// Where the first stands that does not precede; they are sorted.
+    fileprivate func partitionPoint(_ precedes: ([UInt8]) -> Bool) -> Int {
+        var range = 0..<count
+        while !range.isEmpty {
+            let middle = range.lowerBound + range.count / 2
+            range = precedes(self[middle]) ? middle + 1..<range.upperBound : range.lowerBound..<middle
+        }
+        return range.lowerBound
+    }
+}
+
 @Suite("What is in etcd")
 struct ValueTests {
     private let keys = ClusterKeys(prefix: "/mat/ims/")
@@ -63,6 +75,42 @@ struct ValueTests {
         var packed = PackedMappings()
         #expect(ClusterValue.append(octets, to: &packed) && !ClusterValue.append(otherForm, to: &packed))
         #expect(packed.stored == [mapping])
+    }
+
+    @Test("Pages bring every key once, in order, and none is asked for with a long rest behind it")
+    func pages() throws {
+        var generator = SeededGenerator(state: 11)
+        var all: [[UInt8]] = [.cookies, .format, .instance(InstanceID(number: 1)), .instance(InstanceID(number: 2))].map { keys.octets($0) }
+        // Certificates thinly all over IPv6, mappings densely in an IPv4 prefix, in clusters far apart, and at both ends.
+        for number in 0..<900 as Range<UInt64> {
+            all.append(keys.octets(.certificate(IPPrefix(IPAddress(high: .random(in: 0 ... .max, using: &generator), low: number)))))
+            all.append(keys.octets(.mapping(IPPrefix(IPAddress(ipv4: 0x0A00_0000 + UInt32(number) * 3)))))
+            all.append(keys.octets(.mapping(IPPrefix(IPAddress(high: (number / 300) << 61 | 1, low: number)))))
+            all.append(keys.octets(.mapping(IPPrefix(IPAddress(high: .max, low: .max - number)))))
+            all.append(keys.octets(.remembered(IPPrefix(IPAddress(high: 0, low: number)))))
+        }
+        all.sort { $0.lexicographicallyPrecedes($1) }
+        let limit: UInt64 = 100
+        var cursor = PageCursor(keys)
+        var found: [[UInt8]] = []
+        var walked = 0
+        var pages = 0
+        while true {
+            let range = cursor.range(limit: limit, revision: 1)
+            let start = all.partitionPoint { $0.lexicographicallyPrecedes(range.key) }
+            let inside = all[start..<all.partitionPoint { $0.lexicographicallyPrecedes(range.end) }]
+            walked += inside.count
+            pages += 1
+            let page = inside.prefix(Int(limit)).map { key in
+                var pair = EtcdKeyValue()
+                pair.key = key
+                return pair
+            }
+            found += page.map(\.key)
+            guard cursor.advance(page, hasMore: inside.count > page.count, limit: limit), pages < 2000 else { break }
+        }
+        #expect(found == all)
+        #expect(walked < all.count * 10 && pages < 500, "\(walked) walked in \(pages) pages for \(all.count)")
     }
 
     @Test("Octets compare as versions do: that is what etcd's comparison relies on")

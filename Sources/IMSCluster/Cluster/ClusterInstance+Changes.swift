@@ -112,7 +112,9 @@ extension ClusterInstance {
     }
 
     mutating func failOverdueChanges(_ now: Now) {
-        fail(changes.takeOverdue(since: now.monotonic + (.zero - Self.changeTimeMax)), trouble)
+        let isAnswering = answeredAt + Self.patience > now.monotonic
+        let time = isAnswering ? Self.busyChangeTimeMax : Self.changeTimeMax
+        fail(changes.takeOverdue(since: now.monotonic + (.zero - time)), isAnswering ? "etcd is too slow" : trouble)
     }
 
     private mutating func fail(_ changes: [ChangeQueue.Waiting], _ reason: String) {

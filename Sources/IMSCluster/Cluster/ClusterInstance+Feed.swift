@@ -7,12 +7,12 @@ extension ClusterInstance {
     // MARK: Reading
 
     mutating func readPage() {
-        guard case .loading(let revision, let key) = feed else { return }
-        call(.page, .range(EtcdRange(key: key, end: keys.followed.end, limit: Self.pageKeysMax, revision: revision)))
+        guard case .loading(let revision, let cursor) = feed else { return }
+        call(.page, .range(cursor.range(limit: Self.pageKeysMax, revision: revision)))
     }
 
     mutating func takePage(_ response: EtcdResponse, _ now: Now) {
-        guard case .loading(let revision, _) = feed else { return }
+        guard case .loading(let revision, var cursor) = feed else { return }
         if hasLoaded {
             // What has come since the watch was lost; the core takes what is newer.
             take(response.pairs.map { EtcdWatchResponse.Event(pair: $0) }, now)
@@ -20,8 +20,8 @@ extension ClusterInstance {
             actions.append(.deliver(.loaded(contents(response.pairs))))
             takeOthers(response.pairs, now)
         }
-        if response.hasMore, let last = response.pairs.last {
-            feed = .loading(revision: revision, key: last.key + [0])
+        if cursor.advance(response.pairs, hasMore: response.hasMore, limit: Self.pageKeysMax) {
+            feed = .loading(revision: revision, cursor)
             return readPage()
         }
         if !hasLoaded {
@@ -74,7 +74,6 @@ extension ClusterInstance {
         guard case .following(let revision) = feed, link == .up else { return actions }
         if response.compactRevision > 0 {
             // Too long away: what happened meanwhile is no longer told step by step.
-            feed = .loading(revision: 0, key: keys.followed.key)
             drop("etcd has compacted what came after revision \(revision); all is read again", now)
             feed = .none
             return actions

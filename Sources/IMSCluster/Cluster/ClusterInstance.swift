@@ -30,6 +30,8 @@ struct ClusterInstance: Sendable {
     static let patience: Duration = .seconds(2)
     /// How long a change waits for etcd before it fails: an election takes one to two seconds.
     static let changeTimeMax: Duration = .seconds(3)
+    /// How long while etcd answers, so that it is only slow: then nodes have given up asking.
+    static let busyChangeTimeMax: Duration = .seconds(8)
     /// How long an instance may be silent before another takes its subscriptions over.
     static let silenceMax: Duration = .seconds(3)
     /// A cookie secret younger than this is not replaced: every server's clock says at the same time that one is due.
@@ -94,8 +96,8 @@ struct ClusterInstance: Sendable {
 
     enum Feed: Equatable, Sendable {
         case none
-        /// At this revision, from this key on.
-        case loading(revision: Int64, key: [UInt8])
+        /// As of this revision.
+        case loading(revision: Int64, PageCursor)
         /// All up to this revision has come.
         case following(revision: Int64)
     }
@@ -308,7 +310,7 @@ struct ClusterInstance: Sendable {
         takeSecrets(response.responses.dropFirst().first?.pairs.first)
         switch feed {
         case .none:
-            feed = .loading(revision: response.revision, key: keys.followed.key)
+            feed = .loading(revision: response.revision, PageCursor(keys))
             readPage()
         case .loading: readPage()
         case .following(let revision): follow(revision)

@@ -76,7 +76,18 @@ struct ClusterKeys: Sendable {
 
     private static func text(_ prefix: IPPrefix) -> String { "\(hex(prefix.address))/\(prefix.length)" }
 
-    private static func hex(_ address: IPAddress) -> String { InstanceID(number: address.high).description + InstanceID(number: address.low).description }
+    private static func hex(_ address: IPAddress) -> String { hex(UInt128(address.high) << 64 | UInt128(address.low)) }
+
+    static func hex(_ number: UInt128) -> String {
+        let digits = String(number, radix: 16)
+        return String(repeating: "0", count: 32 - digits.count) + digits
+    }
+
+    /// - Returns: `nil` unless these are 32 hexadecimal digits.
+    static func number(_ hex: String) -> UInt128? {
+        guard hex.utf8.count == 32, !hex.hasPrefix("+") else { return nil }
+        return UInt128(hex, radix: 16)
+    }
 
     private static func prefix(_ hex: String, _ length: String) -> IPPrefix? {
         guard let address = address(hex), let length = UInt8(length) else { return nil }
@@ -84,8 +95,7 @@ struct ClusterKeys: Sendable {
     }
 
     private static func address(_ hex: String) -> IPAddress? {
-        guard hex.utf8.count == 32, let high = InstanceID(String(hex.prefix(16))), let low = InstanceID(String(hex.suffix(16))) else { return nil }
-        return IPAddress(high: high.number, low: low.number)
+        number(hex).map { IPAddress(high: UInt64(truncatingIfNeeded: $0 >> 64), low: UInt64(truncatingIfNeeded: $0)) }
     }
 }
 

@@ -14,6 +14,9 @@ final class EtcdConnection: @unchecked Sendable {
     /// Control frames within `controlFramesWindow`: one for each DATA frame that a loaded watch may bring.
     static let controlFramesMax = 1_000_000
     static let controlFramesWindow = TimeAmount.seconds(1)
+    /// What may wait to be sent, far above what `ClusterInstance` has under way at once. A connection that becomes unwritable between
+    /// answers to PINGs trips an assertion of swift-nio-http2 1.46.0 in debug builds (ControlFrameBuffer).
+    static let waitingBytes = ChannelOptions.Types.WriteBufferWaterMark(low: 16 << 20, high: 32 << 20)
     /// What may be under way to us, for a stream and for the connection.
     static let windowBytes = 4 << 20
 
@@ -48,6 +51,7 @@ final class EtcdConnection: @unchecked Sendable {
             .connectTimeout(connectTimeMax)
             .channelOption(.socketOption(.so_keepalive), value: 1)
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .channelOption(.writeBufferWaterMark, value: waitingBytes)
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     guard let tls else { return }
