@@ -6,12 +6,13 @@ import MATSignal
 /// ```
 ///  datagram ──► dispatch ──► MA Query, HA Query ───────────────► answer from memory
 ///                  │
-///                  ├──► IMS Update ──► checks ──► commit ─ stored ─► reply, push to subscribers
+///                  ├──► IMS Update ──► checks ──► verify ─ verified ─► commit ─ stored ─► reply, push to subscribers
 ///                  │
-///                  ├──► HA Notify ──► look-up ─ resolved ─► verify ──► ack, MA Notify to the CN
+///                  ├──► HA Notify ──► look-up ─ resolved ─► verify ─ verified ─► ack, MA Notify to the CN
 ///                  │                     └───► MA Query to IMS_MN ──► confirm or correct
-///                  └──► MA Notify ──► verify ──► remember
+///                  └──► MA Notify ──► verify ─ verified ─► remember
 /// ```
+/// Names between dashes are events of their own: what they wait for is done elsewhere.
 /// Everything that grows is bounded by `IMSLimits`. One source of randomness is given from outside, so a simulation with the
 /// same seed runs the same way.
 public struct IMSCore: Sendable {
@@ -28,6 +29,7 @@ public struct IMSCore: Sendable {
     /// Cookies that other servers and nodes gave us, so that our requests are answered at once.
     var serverCookies = RecencyTable<CookiePeer, ServerCookie>()
 
+    var verifications = VerificationTable()
     var writes: [StoreTicket: PendingWrite] = [:]
     /// The newest mapping of each HoA that is being written: versions are compared with it, not only with what is durable.
     var newestWrites: [IPPrefix: StoreTicket] = [:]
@@ -227,13 +229,6 @@ public struct IMSCore: Sendable {
 
     func ownCookie(for peer: CookiePeer) -> Cookie {
         Cookie(client: clientCookies.cookie(server: peer.peer.address, own: peer.local ?? .unspecifiedIPv6), server: serverCookies[peer])
-    }
-
-    /// Takes from the source's budget of signature checks.
-    mutating func mayVerify(for source: IPAddress, _ now: Now) -> Bool {
-        guard verificationRates.take(source.sourceKey, at: now.monotonic) else { return false }
-        counters.verifications += 1
-        return true
     }
 
     // MARK: Logs

@@ -27,6 +27,8 @@ public struct IMSLimits: Hashable, Sendable {
     public var queriesPerSecond = 100
     /// Signature checks per source.
     public var verificationsPerSecond = 20
+    /// Signature checks waiting for a thread, over all.
+    public var verificationsPendingMax = 4096
     /// Answers with code 3 or 10, over all.
     public var errorAnswersPerSecond = 50
     /// Answers to draft queries, over all: they carry no cookie and are longer than the question.
@@ -63,7 +65,11 @@ public struct IMSCoreConfiguration: Sendable {
     public var served: [ServedPrefix] { didSet { servedIndex = ServedIndex(served) } }
     private var servedIndex: ServedIndex
     /// Keys that certificates of the own HoAs may be signed with: the current one and, during a rotation, earlier ones.
-    public var publicKeys: [PublicKey]
+    public var publicKeys: [PublicKey] {
+        didSet { issuerIDs = publicKeys.map(\.id) }
+    }
+    /// Their ids, each of which is a hash.
+    private(set) var issuerIDs: [UInt64] = []
     /// Signs certificates, if it is kept on this server.
     public var signingKey: SigningKey?
     /// How long issued certificates are valid.
@@ -81,6 +87,7 @@ public struct IMSCoreConfiguration: Sendable {
         self.signingKey = signingKey
         self.publicKeys = publicKeys
         if let own = signingKey?.publicKey, !publicKeys.contains(own) { self.publicKeys.insert(own, at: 0) }
+        issuerIDs = self.publicKeys.map(\.id)
         self.certificateLifetime = certificateLifetime
         self.limits = limits
         self.draftSources = draftSources

@@ -12,6 +12,7 @@ public final class IMSServer {
     let started = SystemClock.now().monotonic
     var core: IMSCore
     let store: any MappingStoring
+    let verifiers: VerifierPool
     private let resolver: Resolver
     private let lookup: IMSLookup
     private var sockets: [(address: IPAddress?, socket: UDPSocket)] = []
@@ -32,6 +33,7 @@ public final class IMSServer {
     public init(configuration: IMSConfiguration, store: any MappingStoring, loop: EventLoop, logger: Logger) throws(IMSServerError) {
         self.configuration = configuration
         self.store = store
+        verifiers = VerifierPool(threads: configuration.verifiersCount)
         self.loop = loop
         self.logger = logger
         let key = try configuration.signingKey()
@@ -78,6 +80,7 @@ public final class IMSServer {
         } catch {
             throw IMSServerError("\(error); is another imsd running?")
         }
+        startVerifiers()
         startStore()
         logger.notice(
             "imsd is up",
@@ -92,6 +95,7 @@ public final class IMSServer {
         control?.stop()
         control = nil
         sockets = []
+        verifiers.stop()
         store.close()
         loop.stop()
     }
@@ -133,6 +137,8 @@ public final class IMSServer {
                 }
             case .commit(let ticket, let change):
                 store.commit(ticket, change)
+            case .verify(let ticket, let job):
+                verifiers.verify(ticket, job)
             case .log(let level, let message):
                 logger.log(level: Logger.Level(rawValue: level.rawValue) ?? .info, "\(message)")
             }

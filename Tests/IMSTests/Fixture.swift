@@ -61,6 +61,9 @@ final class TestServer {
     var logs: [String] = []
     var lookUps: [IPPrefix] = []
     var commits: [(ticket: StoreTicket, change: StoreChange)] = []
+    var checks: [(ticket: VerificationTicket, job: VerificationJob)] = []
+    /// Whether signatures are checked at once; otherwise the test decides with `finishChecks`.
+    var verifiesAtOnce = true
     /// Whether writes succeed at once; otherwise the test decides with `finishCommits`.
     var storesAtOnce = true
     var nextSequence: UInt32 = 1
@@ -96,10 +99,19 @@ final class TestServer {
                 for case .message(let message, _) in SignalDatagram.decode(octets) { sent.append((peer, message)) }
             case .lookUp(let name): lookUps.append(name)
             case .commit(let ticket, let change): commits.append((ticket, change))
+            case .verify(let ticket, let job): checks.append((ticket, job))
             case .log(_, let line): logs.append(line)
             }
         }
+        if verifiesAtOnce { finishChecks() }
         if storesAtOnce { finishCommits() }
+    }
+
+    func finishChecks() {
+        while !checks.isEmpty {
+            let check = checks.removeFirst()
+            perform(core.verified([VerificationResult(check.ticket, failure: check.job.run())], now: now))
+        }
     }
 
     func finishCommits(failure: String? = nil) {

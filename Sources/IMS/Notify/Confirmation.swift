@@ -7,6 +7,8 @@ struct PendingNotify: Sendable {
     var notify: HANotify
     /// The enclosed record with its certificate; `nil` if there was none or a newer one is known.
     var enclosed: CertifiedMapping?
+    /// Whether the signature of `enclosed` is being checked.
+    var isVerifying = false
 }
 
 /// What makes a repeated HA Notify the same.
@@ -43,7 +45,7 @@ struct Confirmation: Sendable {
     /// The correspondents whose nodes were told a record that IMS_MN has not confirmed.
     var told: Set<HomeAddress> = []
     var query: UpstreamQuery?
-    /// IMS_MN's answer, while the keys for its certificate are looked up.
+    /// IMS_MN's answer, while the keys for its certificate are looked up and its signature is checked.
     var answered: CertifiedMapping?
 
     /// The source that is charged for it: the first that announced the HoA.

@@ -151,23 +151,17 @@ extension IMSCore {
             guard let pending = notifies[key] else { continue }
             let source = MobileAddress(key.source.address)
             if let enclosed = pending.enclosed, stored.map({ $0.version < enclosed.version }) ?? true {
-                do throws(VerificationFailure) {
-                    guard mayVerify(for: key.source.address, now) else {
-                        fail(
-                            key, .tryLater,
-                            "more than \(configuration.limits.verificationsPerSecond) signature checks in a second for this source",
-                            lifetime: 1, now)
-                        continue
-                    }
-                    if let newest = issued[enclosed.record.prefix], enclosed.certificate.notBefore < newest.notBefore {
-                        throw VerificationFailure("the certificate is superseded by one of \(newest.notBefore) ms")
-                    }
-                    try enclosed.verify(asked: hoa, keys: configuration.publicKeys, now: now)
-                    remembered.set(enclosed, isConfirmed: false, now: now)
-                    confirmation.noteTold(key.peerHoA)
-                    accept(key, enclosed, now)
+                if pending.isVerifying { continue }
+                if let newest = issued[enclosed.record.prefix], enclosed.certificate.notBefore < newest.notBefore {
+                    fail(key, .authenticationFailed, "the certificate is superseded by one of \(newest.notBefore) ms", now)
+                    continue
+                }
+                do throws(VerificationRefusal) {
+                    let job = VerificationJob(enclosed, issuers: issuersToCheck(enclosed.certificate))
+                    try verify(job, for: .ownNotify(key), source: key.source.address, now)
+                    notifies[key]?.isVerifying = true
                 } catch {
-                    fail(key, .authenticationFailed, error.reason, now)
+                    fail(key, .tryLater, error.reason, lifetime: error.seconds, now)
                 }
             } else if let stored, stored.record.lists(source) {
                 accept(key, stored, now)
@@ -185,6 +179,21 @@ extension IMSCore {
         }
         confirmations[hoa] = confirmation
         deadlines.set(.confirmation(hoa), at: confirmation.started + Self.ownUpdateDelayMax)
+    }
+
+    /// The signature of what an own node enclosed has been checked. Its update may have been stored before, which settled it.
+    mutating func finishOwnNotify(_ key: NotifyKey, _ failure: VerificationFailure?, _ now: Now) {
+        guard let enclosed = notifies[key]?.enclosed else { return }
+        notifies[key]?.isVerifying = false
+        let stored = mappings.entry(covering: key.hoa.address).flatMap { $0.isCurrent(now) ? $0.certified : nil }
+        if let failure {
+            fail(key, .authenticationFailed, failure.reason, now)
+        } else if stored.map({ $0.version < enclosed.version }) ?? true {
+            remembered.set(enclosed, isConfirmed: false, now: now)
+            confirmations[key.hoa]?.noteTold(key.peerHoA)
+            accept(key, enclosed, now)
+        }
+        settleOwn(key.hoa, now)
     }
 
     /// A registration has become durable: what waited for it is settled.
