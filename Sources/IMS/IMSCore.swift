@@ -35,6 +35,8 @@ public struct IMSCore: Sendable {
     var newestWrites: [IPPrefix: StoreTicket] = [:]
     var pushes: [PushKey: Push] = [:]
     var pushKeys: [UInt32: PushKey] = [:]
+    /// By changed mapping, who has not been sent it yet.
+    var subscribersToTell: [IPPrefix: ArraySlice<SubscriptionTable.Subscriber>] = [:]
     var notifies: [NotifyKey: PendingNotify] = [:]
     var confirmations: [HomeAddress: Confirmation] = [:]
     var confirmationKeys: [UInt32: HomeAddress] = [:]
@@ -49,6 +51,7 @@ public struct IMSCore: Sendable {
     var notifyPeerRates: RateTable<HomeAddress>
     var queryRates: RateTable<IPPrefix>
     var verificationRates: RateTable<IPPrefix>
+    var strangerVerifications: RateLimit
     var errorAnswers: RateLimit
     var draftAnswers: RateLimit
     var refusalLogs: RateLimit
@@ -69,6 +72,7 @@ public struct IMSCore: Sendable {
     /// What a deadline is for.
     enum Deadline: Hashable, Sendable {
         case push(PushKey)
+        case pushOn(IPPrefix)
         case confirmation(HomeAddress)
         case sweep
     }
@@ -100,6 +104,7 @@ public struct IMSCore: Sendable {
         notifyPeerRates = RateTable(perSecond: limits.notifiesPerSecond, keysMax: limits.ratesMax)
         queryRates = RateTable(perSecond: limits.queriesPerSecond, keysMax: limits.ratesMax)
         verificationRates = RateTable(perSecond: limits.verificationsPerSecond, keysMax: limits.ratesMax)
+        strangerVerifications = RateLimit(perSecond: limits.strangerVerificationsPerSecond)
         errorAnswers = RateLimit(perSecond: limits.errorAnswersPerSecond)
         draftAnswers = RateLimit(perSecond: limits.draftAnswersPerSecond)
         refusalLogs = RateLimit(perSecond: limits.refusalLogsPerSecond)
@@ -130,6 +135,7 @@ public struct IMSCore: Sendable {
         while let deadline = deadlines.takeDue(now.monotonic) {
             switch deadline {
             case .push(let key): pushIsDue(key, now)
+            case .pushOn(let prefix): pushOnIsDue(prefix, now)
             case .confirmation(let hoa): confirmationIsDue(hoa, now)
             case .sweep: sweep(now)
             }

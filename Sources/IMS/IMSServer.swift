@@ -6,6 +6,10 @@ import MATSignal
 /// The shell around `IMSCore`: socket, DNS, store, timers, control socket. It decides nothing; it tells the core what happened
 /// and does what the core says.
 public final class IMSServer {
+    /// DNS questions at a time. Each inquiry takes two or more and a socket for each; sources have their shares of the inquiries, and
+    /// those whose zones keep silent must not hold all places.
+    static let questionsMax = 1024
+
     let configuration: IMSConfiguration
     let loop: EventLoop
     let logger: Logger
@@ -13,6 +17,7 @@ public final class IMSServer {
     var core: IMSCore
     let store: any MappingStoring
     let verifiers: VerifierPool
+    var gate: AdmissionGate
     private let resolver: Resolver
     private let lookup: IMSLookup
     private var sockets: [(address: IPAddress?, socket: UDPSocket)] = []
@@ -48,10 +53,12 @@ public final class IMSServer {
         else { throw IMSServerError("the cookie secrets are not of \(CookieSecret.octetsCount) octets") }
         core.loadBegins()
         self.core = core
+        gate = AdmissionGate(limits: configuration.limits, key: (.random(in: .min ... .max), .random(in: .min ... .max)))
 
         var dns = configuration.resolvers.isEmpty ? ResolverConfiguration.system() : ResolverConfiguration(servers: configuration.resolvers)
         dns.requireDNSSEC = configuration.requireDNSSEC
         dns.totalTimeout = configuration.dnsTimeout
+        dns.inFlightMax = Self.questionsMax
         resolver = Resolver(loop: loop, configuration: dns)
         lookup = IMSLookup(resolver: resolver)
     }
@@ -72,8 +79,7 @@ public final class IMSServer {
         do throws(SystemError) {
             for address in configuration.addresses.isEmpty ? [nil] : configuration.addresses.map(Optional.some) {
                 let socket = try UDPSocket(loop: loop, port: configuration.port, address: address) { [unowned self] octets, source, local in
-                    let datagram = Array(octets)
-                    run { core, now in core.received(datagram, from: source, to: local, now: now) }
+                    take(octets, source, local)
                 }
                 sockets.append((address, socket))
             }

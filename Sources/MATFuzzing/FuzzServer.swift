@@ -16,6 +16,7 @@ struct FuzzServer: Sendable {
         var sent: [(octets: [UInt8], to: Endpoint)] = []
         var lookUps = 0
         var commits = 0
+        var checks = 0
         var logs = 0
     }
 
@@ -70,6 +71,9 @@ struct FuzzServer: Sendable {
             case .commit(let ticket, _):
                 outcome.commits += 1
                 try perform(core.stored(ticket, failure: choice() == 255 ? "the disk is full" : nil, now: now))
+            case .verify(let ticket, let job):
+                outcome.checks += 1
+                try perform(core.verified([VerificationResult(ticket, failure: job.run())], now: now))
             case .log(_, let line):
                 outcome.logs += 1
                 try expect(line.utf8.allSatisfy { $0 >= 0x20 && $0 != 0x7F }, "a log line with control characters: \(line)")

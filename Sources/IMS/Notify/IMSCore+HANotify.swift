@@ -189,7 +189,7 @@ extension IMSCore {
         if let failure {
             fail(key, .authenticationFailed, failure.reason, now)
         } else if stored.map({ $0.version < enclosed.version }) ?? true {
-            remembered.set(enclosed, isConfirmed: false, now: now)
+            remembered.set(enclosed, isConfirmed: false, from: key.source.address, now: now)
             confirmations[key.hoa]?.noteTold(key.peerHoA)
             accept(key, enclosed, now)
         }
