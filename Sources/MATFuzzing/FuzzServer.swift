@@ -71,6 +71,7 @@ struct FuzzServer: Sendable {
             case .commit(let ticket, _):
                 outcome.commits += 1
                 try perform(core.stored(ticket, failure: choice() == 255 ? "the disk is full" : nil, now: now))
+            case .bindingChanged: outcome.logs += 1
             case .verify(let ticket, let job):
                 outcome.checks += 1
                 try perform(core.verified([VerificationResult(ticket, failure: job.run())], now: now))

@@ -28,7 +28,8 @@ struct AdmissionGate: Sendable {
     /// When each bucket will be full again, nanoseconds of the monotonic clock: the first row, then the second.
     private var fullAt = [Int64](repeating: 0, count: 2 * bucketsCount)
     private let key: (UInt64, UInt64)
-    private let nanosecondsPerMessage: Int64
+    private let threads: Int
+    private var nanosecondsPerMessage: Int64
     private var strangers: RateLimit
     private var refusals: RateLimit
 
@@ -37,8 +38,17 @@ struct AdmissionGate: Sendable {
     ///   - threads: how many share the budget of all.
     init(limits: IMSLimits, key: (UInt64, UInt64), threads: Int = 1) {
         self.key = key
+        self.threads = max(1, threads)
+        nanosecondsPerMessage = 0
+        strangers = RateLimit(perSecond: 1)
+        refusals = strangers
+        setLimits(limits)
+    }
+
+    /// Other limits, from the next datagram on. What sources have taken of their shares stays taken.
+    mutating func setLimits(_ limits: IMSLimits) {
         nanosecondsPerMessage = 1_000_000_000 / Int64(max(1, limits.messagesPerSourcePerSecond))
-        let share = max(1, limits.strangerMessagesPerSecond / max(1, threads))
+        let share = max(1, limits.strangerMessagesPerSecond / threads)
         strangers = RateLimit(perSecond: share, burst: max(1, share / 10))
         refusals = RateLimit(perSecond: share, burst: max(1, share / 10))
     }
