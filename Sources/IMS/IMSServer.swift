@@ -6,6 +6,10 @@ import MATSignal
 /// The shell around `IMSCore`: socket, DNS, store, timers, control socket. It decides nothing; it tells the core what happened
 /// and does what the core says.
 public final class IMSServer {
+    /// DNS questions at a time. Each inquiry takes two or more and a socket for each; sources have their shares of the inquiries, and
+    /// those whose zones keep silent must not hold all places.
+    static let questionsMax = 1024
+
     var configuration: IMSConfiguration
     let loop: EventLoop
     var logger: Logger
@@ -15,6 +19,7 @@ public final class IMSServer {
     /// The same, if others share it.
     let sharing: (any MappingSharing)?
     let verifiers: VerifierPool
+    var gate: AdmissionGate
     private var resolver: Resolver
     private var lookup: IMSLookup
     private var sockets: [(address: IPAddress?, socket: UDPSocket)] = []
@@ -63,6 +68,7 @@ public final class IMSServer {
         core.loadBegins()
         if sharing != nil { core.shareNews() }
         self.core = core
+        gate = AdmissionGate(limits: configuration.limits, key: (.random(in: .min ... .max), .random(in: .min ... .max)))
 
         resolver = Resolver(loop: loop, configuration: Self.resolverConfiguration(configuration))
         lookup = IMSLookup(resolver: resolver)
@@ -72,6 +78,7 @@ public final class IMSServer {
         var dns = configuration.resolvers.isEmpty ? ResolverConfiguration.system() : ResolverConfiguration(servers: configuration.resolvers)
         dns.requireDNSSEC = configuration.requireDNSSEC
         dns.totalTimeout = configuration.dnsTimeout
+        dns.inFlightMax = Self.questionsMax
         return dns
     }
 
@@ -100,8 +107,7 @@ public final class IMSServer {
             for address in configuration.addresses.isEmpty ? [nil] : configuration.addresses.map(Optional.some) {
                 let socket = try UDPSocket(loop: loop, port: configuration.port, address: address) { [unowned self] octets, source, local in
                     guard sharing?.freshness.mayAnswer(at: SystemClock.now().monotonic) ?? true else { return }
-                    let datagram = Array(octets)
-                    run { core, now in core.received(datagram, from: source, to: local, now: now) }
+                    take(octets, source, local)
                 }
                 sockets.append((address, socket))
             }

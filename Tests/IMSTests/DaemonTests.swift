@@ -6,8 +6,9 @@ import Testing
 @testable import IMS
 
 /// A running imsd, killed at the latest when the test forgets it.
-private final class Daemon {
+final class Daemon {
     private var pid: pid_t = 0
+    var processID: pid_t { pid }
 
     /// The program beside the test bundle; `nil` if it was not built.
     static var program: String? {

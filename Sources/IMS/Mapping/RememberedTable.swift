@@ -78,7 +78,11 @@ struct RememberedTable: Sendable {
         return news
     }
 
-    mutating func set(_ certified: CertifiedMapping, isConfirmed: Bool, now: Now, isNews: Bool = true) {
+    /// - Parameters:
+    ///   - source: the address at which its node has shown to receive, if it has. A locator without that proof does not take the
+    ///     MoA from an entry that IMS_MN has confirmed: a record may list what is another's.
+    ///   - isNews: whether other instances should hear of it.
+    mutating func set(_ certified: CertifiedMapping, isConfirmed: Bool, from source: IPAddress? = nil, now: Now, isNews: Bool = true) {
         let prefix = certified.record.prefix
         if keepsNews, isNews, self[prefix].map({ $0.certified != certified || $0.isConfirmed != isConfirmed }) ?? true {
             news.append((certified, isConfirmed))
@@ -90,8 +94,14 @@ struct RememberedTable: Sendable {
         if wasAskedFor { askedFor.use(prefix, entry) } else { newcomers.use(prefix, entry) }
         entryLengths.add(prefix.length)
         if !isConfirmed { unconfirmedCount += 1 }
-        for locator in certified.record.locators where owners.updateValue(prefix, forKey: locator.prefix) == nil {
-            ownerLengths.add(locator.prefixLength)
+        for locator in certified.record.locators {
+            let isProven = source.map { locator.prefix.contains($0) } ?? false
+            if !isProven, let owner = owners[locator.prefix], owner != prefix, let other = self[owner], other.isConfirmed,
+                other.certified.record.expires > now.wallMilliseconds
+            {
+                continue
+            }
+            if owners.updateValue(prefix, forKey: locator.prefix) == nil { ownerLengths.add(locator.prefixLength) }
         }
     }
 
