@@ -19,6 +19,7 @@ let package = Package(
         .executable(name: "mat", targets: ["mat"]),
         .executable(name: "mat-probe", targets: ["mat-probe"]),
         .executable(name: "mat-bench", targets: ["mat-bench"]),
+        .executable(name: "ims-limits", targets: ["ims-limits"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
@@ -58,6 +59,10 @@ let package = Package(
         // What translation costs, beside what else could be done (deploy/bench).
         .executableTarget(
             name: "mat-bench", dependencies: ["CLinux", "IMTKernel", "MATRuntime", "MATSignal", arguments], path: "Benchmarks/mat-bench"),
+
+        // What bounds the rate of IMS Updates, each part by itself (deploy/bench ims).
+        .executableTarget(
+            name: "ims-limits", dependencies: ["IMS", "MATRuntime", "MATSignal", arguments], path: "Benchmarks/ims-limits"),
 
         // Virtual time and a network that loses, duplicates and reorders; shared by the test targets.
         .target(name: "MATTesting", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATNode", "MATSignal"]),

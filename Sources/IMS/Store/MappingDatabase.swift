@@ -94,6 +94,8 @@ final class MappingDatabase {
     /// Whether a transaction can be made durable now: one that changes nothing but takes the same way.
     func probe() throws(StoreError) {
         do {
+            // It may be the log itself that fills the disk. Where the file can take it, that ends here.
+            queue.inDatabase { database in _ = try? database.checkpoint(.truncate) }
             try queue.write { database in
                 // Its page is written even if the number is the same. GRDB has its own table for migrations, so this one is free.
                 try database.execute(sql: "PRAGMA user_version = 1")
