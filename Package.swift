@@ -20,6 +20,8 @@ let package = Package(
         .executable(name: "mat-probe", targets: ["mat-probe"]),
         .executable(name: "mat-bench", targets: ["mat-bench"]),
         .executable(name: "ims-limits", targets: ["ims-limits"]),
+        // For the package Fuzz, which builds it with libFuzzer (deploy/fuzz).
+        .library(name: "MATFuzzing", targets: ["MATFuzzing"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
@@ -67,6 +69,9 @@ let package = Package(
         // Virtual time and a network that loses, duplicates and reorders; shared by the test targets.
         .target(name: "MATTesting", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATNode", "MATSignal"]),
 
+        // Everything that reads octets of others, each with what must hold whatever they are; run by deploy/fuzz and by FuzzTests.
+        .target(name: "MATFuzzing", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATNode", "MATRuntime", "MATSignal"]),
+
         .testTarget(name: "MATSignalTests", dependencies: ["MATSignal"], resources: [.copy("Vectors")]),
         .testTarget(name: "MATRuntimeTests", dependencies: ["CLinux", "MATRuntime", "MATSignal"]),
         .testTarget(name: "MATDNSTests", dependencies: ["MATDNS", "MATSignal"]),
@@ -78,6 +83,7 @@ let package = Package(
         .testTarget(name: "MATProbeTests", dependencies: ["MATProbe"]),
         .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
         .testTarget(name: "MATCommandTests", dependencies: ["MATCommand", "MATDNS", "MATRuntime", "MATSignal"]),
+        .testTarget(name: "FuzzTests", dependencies: ["MATFuzzing"], exclude: ["Corpus"]),
         .testTarget(name: "BenchTests", dependencies: []),
         // Real daemons in real network namespaces (deploy/lab); needs root.
         .testTarget(name: "NamespaceTests", dependencies: ["MATSignal"]),

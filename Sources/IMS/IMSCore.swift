@@ -27,7 +27,7 @@ public struct IMSCore: Sendable {
     var remembered: RememberedTable
     var subscriptions: SubscriptionTable
     /// Cookies that other servers and nodes gave us, so that our requests are answered at once.
-    var serverCookies: [CookiePeer: ServerCookie] = [:]
+    var serverCookies = RecencyTable<CookiePeer, ServerCookie>()
 
     var verifications = VerificationTable()
     var writes: [StoreTicket: PendingWrite] = [:]
@@ -38,9 +38,11 @@ public struct IMSCore: Sendable {
     var notifies: [NotifyKey: PendingNotify] = [:]
     var confirmations: [HomeAddress: Confirmation] = [:]
     var confirmationKeys: [UInt32: HomeAddress] = [:]
-    var lookUps: [IPPrefix: LookUp] = [:]
+    var lookUps = RecencyTable<IPPrefix, LookUp>()
+    /// HoAs that strangers at one source make us find out about at the moment.
+    var inquiries: [IPPrefix: Int] = [:]
     /// Servers that have answered us before: those get all tries, others two.
-    var answeredServers: Set<IPAddress> = []
+    var answeredServers = RecencyTable<IPAddress, Bool>()
 
     var updateRates: RateTable<IPPrefix>
     var notifySourceRates: RateTable<IPPrefix>
@@ -48,6 +50,7 @@ public struct IMSCore: Sendable {
     var queryRates: RateTable<IPPrefix>
     var verificationRates: RateTable<IPPrefix>
     var errorAnswers: RateLimit
+    var draftAnswers: RateLimit
     var refusalLogs: RateLimit
     var suppressedLogs: UInt64 = 0
 
@@ -58,8 +61,10 @@ public struct IMSCore: Sendable {
 
     /// Entries of `serverCookies` and `answeredServers`.
     static let peersMax = 65_536
-    /// How often what has run out is thrown away.
-    static let sweepInterval: Duration = .seconds(30)
+    /// How often what has run out is looked for.
+    static let sweepInterval: Duration = .seconds(1)
+    /// Entries of a table looked at in one sweep: a part of a large table, so that nobody waits for it.
+    static func sweepSteps(_ count: Int) -> Int { max(1024, count / 16) }
 
     /// What a deadline is for.
     enum Deadline: Hashable, Sendable {
@@ -96,6 +101,7 @@ public struct IMSCore: Sendable {
         queryRates = RateTable(perSecond: limits.queriesPerSecond, keysMax: limits.ratesMax)
         verificationRates = RateTable(perSecond: limits.verificationsPerSecond, keysMax: limits.ratesMax)
         errorAnswers = RateLimit(perSecond: limits.errorAnswersPerSecond)
+        draftAnswers = RateLimit(perSecond: limits.draftAnswersPerSecond)
         refusalLogs = RateLimit(perSecond: limits.refusalLogsPerSecond)
     }
 
@@ -186,7 +192,7 @@ public struct IMSCore: Sendable {
     }
 
     mutating func takeActions(_ now: Now) -> [IMSAction] {
-        if !(remembered.count == 0 && subscriptions.count == 0 && lookUps.isEmpty && serverCookies.isEmpty), !sweepIsSet {
+        if !(remembered.count == 0 && subscriptions.count == 0 && lookUps.isEmpty && ratesCount == 0), !sweepIsSet {
             sweepIsSet = true
             deadlines.set(.sweep, at: now.monotonic + Self.sweepInterval)
         }
@@ -195,22 +201,30 @@ public struct IMSCore: Sendable {
     }
 
     private var sweepIsSet = false
+    private var ratesCount: Int {
+        updateRates.count + notifySourceRates.count + notifyPeerRates.count + queryRates.count + verificationRates.count
+    }
 
     private mutating func sweep(_ now: Now) {
         sweepIsSet = false
-        remembered.removeExpired(now)
-        subscriptions.removeExpired(now.monotonic)
-        lookUps = lookUps.filter { !$0.value.isOver(now.monotonic) }
+        remembered.sweep(now, steps: Self.sweepSteps(remembered.count))
+        subscriptions.sweep(now.monotonic, steps: Self.sweepSteps(subscriptions.count))
+        lookUps.sweep(steps: Self.sweepSteps(lookUps.count)) { $1.isOver(now.monotonic) }
         for keyPath in [\IMSCore.notifySourceRates, \.queryRates, \.verificationRates, \.updateRates] {
-            self[keyPath: keyPath].forgetIdle(at: now.monotonic)
+            self[keyPath: keyPath].forgetIdle(at: now.monotonic, steps: Self.sweepSteps(self[keyPath: keyPath].count))
         }
-        notifyPeerRates.forgetIdle(at: now.monotonic)
+        notifyPeerRates.forgetIdle(at: now.monotonic, steps: Self.sweepSteps(notifyPeerRates.count))
     }
 
     mutating func remember(_ cookie: ServerCookie?, of peer: CookiePeer) {
         guard let cookie else { return }
-        if serverCookies.count >= Self.peersMax, serverCookies[peer] == nil, let any = serverCookies.first { serverCookies[any.key] = nil }
-        serverCookies[peer] = cookie
+        serverCookies.use(peer, cookie)
+        if serverCookies.count > Self.peersMax { serverCookies.removeOldest() }
+    }
+
+    mutating func noteAnswer(of server: IPAddress) {
+        answeredServers.use(server, true)
+        if answeredServers.count > Self.peersMax { answeredServers.removeOldest() }
     }
 
     func ownCookie(for peer: CookiePeer) -> Cookie {
@@ -219,7 +233,8 @@ public struct IMSCore: Sendable {
 
     // MARK: Logs
 
-    mutating func log(_ level: IMSLogLevel, _ message: String) { actions.append(.log(level, message)) }
+    /// What others put into their messages reaches the log as one line of visible characters.
+    mutating func log(_ level: IMSLogLevel, _ message: String) { actions.append(.log(level, message.printable)) }
 
     /// Says what was refused to whom and why, unless there is a flood of such lines.
     mutating func logRefusal(_ what: @autoclosure () -> String, _ now: Now) {

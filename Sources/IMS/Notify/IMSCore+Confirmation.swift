@@ -32,9 +32,10 @@ extension IMSCore {
     }
 
     @discardableResult
-    private mutating func endConfirmation(_ hoa: HomeAddress) -> Confirmation? {
+    mutating func endConfirmation(_ hoa: HomeAddress) -> Confirmation? {
         guard let confirmation = confirmations.removeValue(forKey: hoa) else { return nil }
         if let query = confirmation.query { confirmationKeys[query.sequence] = nil }
+        if let inquirer = confirmation.inquirer { endInquiry(of: inquirer) }
         deadlines.cancel(.confirmation(hoa))
         return confirmation
     }
@@ -46,7 +47,7 @@ extension IMSCore {
         for key in waiting {
             guard let pending = notifies[key], let enclosed = pending.enclosed, !pending.isVerifying else { continue }
             if let held = remembered.entry(covering: hoa), held.certified == enclosed {
-                confirmations[hoa]?.told.insert(key.peerHoA)
+                confirmations[hoa]?.noteTold(key.peerHoA)
                 accept(key, enclosed, now)
                 continue
             }
@@ -73,7 +74,7 @@ extension IMSCore {
             fail(key, .authenticationFailed, failure.reason, now)
         } else {
             hold(enclosed, isConfirmed: false, now)
-            confirmations[key.hoa]?.told.insert(key.peerHoA)
+            confirmations[key.hoa]?.noteTold(key.peerHoA)
             accept(key, enclosed, now)
         }
         confirmations[key.hoa]?.waiting.removeAll { $0 == key }
@@ -102,7 +103,7 @@ extension IMSCore {
 
     private mutating func ask(_ hoa: HomeAddress, _ now: Now) {
         guard var query = confirmations[hoa]?.query else { return }
-        let targets = query.retransmission.isExhausted ? [] : query.targets(answered: answeredServers)
+        let targets = query.retransmission.isExhausted ? [] : query.targets(hasAnswered: { answeredServers[$0] != nil })
         guard !targets.isEmpty else { return abandon(hoa, .upstreamFailed, "the IMS of \(hoa) does not answer", now) }
         query.retransmission.tried(at: now.monotonic)
         for target in targets { query.tries[target, default: 0] += 1 }
@@ -132,8 +133,7 @@ extension IMSCore {
         let peer = CookiePeer(peer: source, local: nil)
         guard answer.cookie.client == ownCookie(for: peer).client else { return false }
         if let answered = answer.hoa, answered != hoa { return false }
-        if answeredServers.count >= Self.peersMax, let any = answeredServers.first { answeredServers.remove(any) }
-        answeredServers.insert(source.address)
+        noteAnswer(of: source.address)
         remember(answer.cookie.server, of: peer)
 
         switch answer.code {

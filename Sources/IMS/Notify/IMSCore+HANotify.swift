@@ -22,10 +22,18 @@ extension IMSCore {
                     notify, request, .upstreamFailed, "the enclosed record does not list the source \(request.source.address)", now)
             }
         }
-        notifies[key] = pending
         var confirmation =
             confirmations[notify.hoa]
             ?? Confirmation(hoa: notify.hoa, isOwn: configuration.served(covering: notify.hoa.address) != nil, now: now.monotonic)
+        if !confirmation.isOwn, confirmations[notify.hoa] == nil {
+            guard beginInquiry(of: request.source.address.sourceKey) else {
+                return refuse(
+                    notify, request, .tryLater,
+                    "\(configuration.limits.inquiriesPerSourceMax) HoAs announced by this source are being found out about", lifetime: 1, now)
+            }
+            confirmation.inquirer = request.source.address.sourceKey
+        }
+        notifies[key] = pending
         confirmation.waiting.append(key)
         confirmations[notify.hoa] = confirmation
         if confirmation.isOwn { settleOwn(notify.hoa, now) } else { advance(notify.hoa, now) }
@@ -93,6 +101,19 @@ extension IMSCore {
         }
         if let held = remembered.entry(covering: hoa), held.isConfirmed, held.certified.version > certified.version { return nil }
         return certified
+    }
+
+    /// Finding out about an HoA costs DNS questions and a query to a server of whoever owns the HoA, and takes seconds where those
+    /// keep silent. So no source has more than a few such inquiries going.
+    private mutating func beginInquiry(of source: IPPrefix) -> Bool {
+        guard inquiries[source] ?? 0 < configuration.limits.inquiriesPerSourceMax else { return false }
+        inquiries[source, default: 0] += 1
+        return true
+    }
+
+    mutating func endInquiry(of source: IPPrefix) {
+        guard let count = inquiries[source] else { return }
+        inquiries[source] = count > 1 ? count - 1 : nil
     }
 
     // MARK: Answers
@@ -169,7 +190,7 @@ extension IMSCore {
             fail(key, .authenticationFailed, failure.reason, now)
         } else if stored.map({ $0.version < enclosed.version }) ?? true {
             remembered.set(enclosed, isConfirmed: false, now: now)
-            confirmations[key.hoa]?.told.insert(key.peerHoA)
+            confirmations[key.hoa]?.noteTold(key.peerHoA)
             accept(key, enclosed, now)
         }
         settleOwn(key.hoa, now)

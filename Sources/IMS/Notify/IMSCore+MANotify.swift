@@ -43,7 +43,7 @@ extension IMSCore {
             confirmation.offered.allSatisfy({ offer in set.servers.contains { $0.endpoints.contains(offer.request.source) } })
         {
             verifyOffered(hoa, set, now)
-            if confirmations[hoa]?.offered.isEmpty == true { confirmations[hoa] = nil }
+            if confirmations[hoa]?.offered.isEmpty == true { endConfirmation(hoa) }
             return
         }
         advance(hoa, now)
