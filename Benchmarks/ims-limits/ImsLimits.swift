@@ -132,10 +132,12 @@ struct Store: ParsableCommand {
     private func update(_ population: Population, _ waiting: Int) throws {
         let store = try MappingStore(path: path)
         let outcomes = Outcomes(waiting)
+        let loaded = DispatchSemaphore(value: 0)
         store.start { event in
-            if case .loaded = event { return }
+            if case .loadEnded = event { loaded.signal() }
             outcomes.take(event)
         }
+        loaded.wait()
         var numbers = Numbers(state: UInt64(waiting))
         let now = SystemClock.now().wallMilliseconds
         // Made before: only the store is to be measured. As many as could be done in the time.
