@@ -6,6 +6,8 @@ import PackageDescription
 
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let metrics: Target.Dependency = .product(name: "Metrics", package: "swift-metrics")
+let http: [Target.Dependency] = ["NIOCore", "NIOPosix", "NIOHTTP1"].map { .product(name: $0, package: "swift-nio") }
 let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 let grdb: Target.Dependency = .product(name: "GRDB", package: "GRDB.swift")
 let sqlite: Target.Dependency = .product(name: "GRDBSQLite", package: "GRDB.swift")
@@ -26,6 +28,8 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
@@ -45,10 +49,12 @@ let package = Package(
         .target(name: "MATDNS", dependencies: ["CLDNS", "MATRuntime", "MATSignal"]),
         // nftables, routes, links, TUN, NFLOG: all that touches the kernel.
         .target(name: "IMTKernel", dependencies: ["CNetfilter", "CLinux", "MATRuntime", "MATSignal"]),
-        .target(name: "IMS", dependencies: ["CLinux", "MATDNS", "MATRuntime", "MATSignal", grdb, sqlite, logging, yaml]),
+        .target(
+            name: "IMS",
+            dependencies: ["CLinux", "MATDNS", "MATRuntime", "MATSignal", crypto, grdb, sqlite, logging, metrics, yaml] + http),
         .target(name: "MATNode", dependencies: ["IMTKernel", "MATDNS", "MATRuntime", "MATSignal", logging, yaml]),
 
-        .executableTarget(name: "imsd", dependencies: ["IMS", arguments, logging]),
+        .executableTarget(name: "imsd", dependencies: ["IMS", arguments, logging, metrics]),
         .executableTarget(name: "matd", dependencies: ["MATNode", arguments, logging]),
         // The command line, apart from its entry point so that tests can reach it.
         .target(name: "MATCommand", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATRuntime", "MATSignal", arguments]),

@@ -11,6 +11,8 @@ public enum IMSAction: Sendable, Equatable {
     /// Check signatures, in any thread. `IMSCore.verified` is told the outcome; the answers that depend on it wait.
     case verify(VerificationTicket, VerificationJob)
     case log(IMSLogLevel, String)
+    /// Log it, unless there are too many of its kind.
+    case bindingChanged(BindingChange)
 }
 
 /// How much a log line matters, in swift-log's words; the core does not depend on a logging library.
@@ -74,4 +76,8 @@ public struct IMSCounters: Hashable, Sendable {
     public var verifications: UInt64 = 0
     public var pushesUnanswered: UInt64 = 0
     public var logLinesSuppressed: UInt64 = 0
+    /// Updates refused because the quota of their prefix was used up.
+    public var quotaRefusals: UInt64 = 0
+    public var certificatesRenewed: UInt64 = 0
+    public var bindingChanges: [BindingChange.Reason: UInt64] = [:]
 }

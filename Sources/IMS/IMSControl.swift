@@ -5,9 +5,6 @@ import MATSignal
 // What `mat` and other programs ask over the control socket. Answers are JSON; addresses and keys are text in them.
 
 extension IMSServer {
-    /// Mappings in one answer to `list`.
-    static let listEntriesMax = 1000
-
     func answer(_ request: ControlRequest, _ respond: @escaping (ControlResponse) -> Void) {
         let arguments = request.arguments
         do throws(ControlError) {
@@ -17,7 +14,11 @@ extension IMSServer {
             case "show": respond(.ok(try show(arguments)))
             case "zone": respond(.ok(try zone(arguments)))
             case "enrol": try enrol(arguments, respond)
-            default: throw ControlError("imsd knows no command \"\(request.command)\"; it knows status, list, show, zone and enrol")
+            case "revoke": try revoke(arguments, respond)
+            case "export": respond(.ok(try export(arguments)))
+            case "import": try `import`(arguments, respond)
+            case "metrics": respond(.ok(metricsAnswer()))
+            default: throw ControlError("imsd knows no command \"\(request.command)\"; are mat and imsd of one version?")
             }
         } catch {
             respond(.failed(error.description))
@@ -41,9 +42,21 @@ extension IMSServer {
             "uptimeSeconds": .number((SystemClock.now().monotonic - started).components.seconds),
             "port": .number(configuration.port),
             "prefixes": .array(
-                core.servedPrefixes.map { ["prefix": .text($0.prefix), "mobilePrefixes": .array($0.mobilePrefixes.map { .text($0) })] }),
-            "keys": .array(core.publicKeys.map { ["id": .string(Self.hex($0.id)), "publicKey": .string(KeyFile.write($0))] }),
-            "canEnrol": .bool(configuration.signingKeyPath != nil),
+                core.mappingsByPrefix.map { served, count in
+                    [
+                        "prefix": .text(served.prefix), "mobilePrefixes": .array(served.mobilePrefixes.map { .text($0) }),
+                        "mappings": .number(count), "mappingsMax": served.mappingsMax.map { .number($0) } ?? .null,
+                        "updatesPerSecondMax": .number(served.updatesPerSecond),
+                    ]
+                }),
+            "keys": .array(keys()),
+            "canEnrol": .bool(core.canSign),
+            "certificates": [
+                "endingSoon": .number(core.surveyed.certificatesEnding), "ended": .number(core.surveyed.certificatesEnded),
+                "revoked": .number(core.surveyed.revoked),
+            ],
+            "mappingsExpired": .number(core.surveyed.mappingsExpired), "mappingsWithdrawn": .number(core.surveyed.mappingsWithdrawn),
+            "metrics": metricsListening.map { .string("http://\($0)/metrics") } ?? .null,
             "store": [
                 "path": .string(store.place), "lastFailure": storeFailure.map { .string($0) } ?? .null,
                 "isLoading": .bool(core.isLoading), "unavailable": core.storeUnavailable.map { .string($0) } ?? .null,
@@ -66,29 +79,29 @@ extension IMSServer {
         ]
     }
 
-    private static func hex(_ number: UInt64) -> String {
+    /// What each key is for, and how many certificates depend on it: a key can go when none does.
+    private func keys() -> [JSONValue] {
+        core.publicKeys.map { key in
+            let use = core.isSigning(key) ? "signing" : core.isPrevious(key) ? "previous" : "accepted"
+            return [
+                "id": .string(Self.hex(key.id)), "publicKey": .string(KeyFile.write(key)), "use": .string(use),
+                "certificates": .number(core.surveyed.certificatesByKey[key.id] ?? 0),
+            ]
+        }
+    }
+
+    /// `{text, families}`: as Prometheus reads it, and for programs.
+    private func metricsAnswer() -> JSONValue {
+        let families = metricFamilies()
+        return ["text": .string(MetricText.write(families)), "families": .array(families.map(\.json))]
+    }
+
+    static func hex(_ number: UInt64) -> String {
         let digits = String(number, radix: 16)
         return String(repeating: "0", count: 16 - digits.count) + digits
     }
 
-    // MARK: list and show
-
-    /// `{offset?, count?}` -> `{total, mappings, next?}`
-    private func list(_ arguments: [String: JSONValue]) throws(ControlError) -> JSONValue {
-        let offset = arguments["offset"]?.int ?? 0
-        let count = arguments["count"]?.int ?? 100
-        guard offset >= 0, count > 0, count <= Self.listEntriesMax else {
-            throw ControlError("offset must not be negative and count must be from 1 to \(Self.listEntriesMax)")
-        }
-        let all = core.mappingsInOrder()
-        let page = all.dropFirst(Int(clamping: offset)).prefix(Int(clamping: count))
-        let now = SystemClock.now()
-        var result: [String: JSONValue] = [
-            "total": .number(all.count), "mappings": .array(page.map { Self.describe($0.certified, now, of: $0) }),
-        ]
-        if page.endIndex < all.endIndex { result["next"] = .number(page.endIndex) }
-        return .object(result)
-    }
+    // MARK: show
 
     /// `{hoa}` -> the mapping, where it is from, and who subscribes to it.
     private func show(_ arguments: [String: JSONValue]) throws(ControlError) -> JSONValue {
@@ -107,7 +120,7 @@ extension IMSServer {
         throw ControlError("nothing is registered or remembered for \(hoa)")
     }
 
-    private static func describe(_ certified: CertifiedMapping, _ now: Now, of stored: StoredMapping? = nil) -> JSONValue {
+    static func describe(_ certified: CertifiedMapping, _ now: Now, of stored: StoredMapping? = nil) -> JSONValue {
         let record = certified.record
         var result: [String: JSONValue] = [
             "hoa": .text(record.prefix.length == 128 ? "\(record.hoa)" : "\(record.prefix)"),
@@ -117,16 +130,18 @@ extension IMSServer {
                 }),
             "sequence": .number(record.sequence), "issued": .number(record.issued), "expires": .number(record.expires),
             "isExpired": .bool(record.expires <= now.wallMilliseconds), "isWithdrawn": .bool(record.isWithdrawal),
-            "isRegisteredHere": .bool(stored != nil),
+            "isRegisteredHere": .bool(stored != nil), "isRevoked": .bool(stored?.isRevocation ?? false),
             "certificate": [
+                "id": .string(Self.hex(certified.certificate.id.rawValue)), "issuer": .string(Self.hex(certified.certificate.issuerID)),
+                "endsSoon": .bool(certified.certificate.endsSoon(now)),
                 "notBefore": .number(certified.certificate.notBefore), "notAfter": .number(certified.certificate.notAfter),
                 "nodeKey": .string(KeyFile.write(certified.certificate.nodeKey)),
             ],
         ]
-        if let stored {
+        if let stored, !stored.isRevocation {
             result["updateSource"] = .text(stored.source)
-            result["updatedAt"] = .number(stored.provenAt)
         }
+        if let stored { result["updatedAt"] = .number(stored.provenAt) }
         return .object(result)
     }
 
@@ -159,7 +174,7 @@ extension IMSServer {
                 hoa, prefixLength: UInt8(clamping: hoa.isIPv4 ? length + 96 : length), key: key, lifetime: seconds.map { .seconds($0) },
                 now: now)
             // Given out only when it is recorded: a certificate nobody remembers could not be superseded.
-            enrolments[ticket] = { [logger] failure in
+            awaited[ticket] = { [logger] failure in
                 if let failure { return respond(.failed("the certificate could not be recorded: \(failure)")) }
                 logger.notice("issued a certificate for \(certificate.prefix), valid until \(certificate.notAfter / 1000) s")
                 respond(
@@ -170,7 +185,7 @@ extension IMSServer {
                         "keyID": .string(Self.hex(certificate.issuerID)),
                     ]))
             }
-            perform(actions)
+            perform(actions, since: now.monotonic)
         } catch {
             throw ControlError(error.description)
         }

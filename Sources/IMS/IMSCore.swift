@@ -22,6 +22,11 @@ public struct IMSCore: Sendable {
     private var random: any RandomNumberGenerator & Sendable
 
     var store = StoreState()
+    var quotas = PrefixQuotas()
+    var survey: Survey?
+    var surveyResult = SurveyResult()
+    var lastSurveyBegan: UInt64?
+    var certificatesWarnedAt: MonotonicTime?
     var mappings = MappingTable()
     var issued = IssuedCertificates()
     var remembered: RememberedTable
@@ -52,6 +57,7 @@ public struct IMSCore: Sendable {
     var errorAnswers: RateLimit
     var draftAnswers: RateLimit
     var refusalLogs: RateLimit
+    var bindingLogs: BindingLogs
     var suppressedLogs: UInt64 = 0
 
     var deadlines = DeadlineQueue<Deadline>()
@@ -103,6 +109,8 @@ public struct IMSCore: Sendable {
         errorAnswers = RateLimit(perSecond: limits.errorAnswersPerSecond)
         draftAnswers = RateLimit(perSecond: limits.draftAnswersPerSecond)
         refusalLogs = RateLimit(perSecond: limits.refusalLogsPerSecond)
+        bindingLogs = BindingLogs(perSecond: limits.bindingLogsPerSecond)
+        quotas.reset(configuration.served)
     }
 
     // MARK: Events
@@ -142,16 +150,11 @@ public struct IMSCore: Sendable {
     /// Takes in what the store holds. Before the first event.
     public mutating func load(mappings stored: [StoredMapping], issued certificates: [Certificate]) {
         for mapping in stored {
+            if mappings[mapping.record.prefix] == nil { countMapping(mapping.record.prefix) }
             mappings.set(mapping)
             issued.note(mapping.certified.certificate)
         }
         for certificate in certificates { issued.note(certificate) }
-    }
-
-    /// A new configuration, from the next event on. Rates and bounds that were set at the start stay.
-    public mutating func reconfigure(served: [ServedPrefix], draftSources: [IPPrefix]) {
-        configuration.served = served
-        configuration.draftSources = draftSources
     }
 
     // MARK: What people ask for
@@ -162,8 +165,15 @@ public struct IMSCore: Sendable {
     public var subscriptionsCount: Int { subscriptions.count }
     public var notifiesPendingCount: Int { notifies.count }
     public var pushesPendingCount: Int { pushes.count }
+    /// What names the pushes under way.
+    public var pushSequences: Set<UInt32> { Set(pushKeys.keys) }
+    /// Changes that the store has not answered for.
+    public var writesCount: Int { writes.count }
     public var servedPrefixes: [ServedPrefix] { configuration.served }
     public var publicKeys: [PublicKey] { configuration.publicKeys }
+    public var canSign: Bool { configuration.signingKey != nil }
+    public func isSigning(_ key: PublicKey) -> Bool { configuration.signingKey?.publicKey == key }
+    public func isPrevious(_ key: PublicKey) -> Bool { configuration.previousKeys.contains(key) }
     public func mappingsInOrder() -> [StoredMapping] { mappings.sorted() }
     public func mapping(of hoa: HomeAddress) -> StoredMapping? { mappings.entry(covering: hoa.address) }
     public func rememberedMapping(of hoa: HomeAddress) -> (mapping: CertifiedMapping, isConfirmed: Bool)? {

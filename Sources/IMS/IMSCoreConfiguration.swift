@@ -7,8 +7,20 @@ public struct ServedPrefix: Hashable, Sendable {
     public var mobilePrefixes: [IPPrefix]
     /// Whether anyone may subscribe to changes, or only nodes whose locator is known here.
     public var allowsStrangersToSubscribe: Bool
+    /// Mappings that it may have, the table's bound apart; `nil`: as many as the table takes.
+    public var mappingsMax: Int?
+    /// Updates accepted of all its nodes together.
+    public var updatesPerSecond: Int
 
-    public init(prefix: IPPrefix, mobilePrefixes: [IPPrefix] = [], allowsStrangersToSubscribe: Bool = true) {
+    /// More than one server takes in.
+    public static let updatesPerSecondDefault = 100_000
+
+    public init(
+        prefix: IPPrefix, mobilePrefixes: [IPPrefix] = [], allowsStrangersToSubscribe: Bool = true, mappingsMax: Int? = nil,
+        updatesPerSecond: Int = Self.updatesPerSecondDefault
+    ) {
+        self.mappingsMax = mappingsMax
+        self.updatesPerSecond = updatesPerSecond
         self.prefix = prefix
         self.mobilePrefixes = mobilePrefixes
         self.allowsStrangersToSubscribe = allowsStrangersToSubscribe
@@ -39,6 +51,8 @@ public struct IMSLimits: Hashable, Sendable {
     public var lookUpsMax = 16_384
     /// Log lines about refusals, over all.
     public var refusalLogsPerSecond = 20
+    /// Log lines about changes of mappings, over all.
+    public var bindingLogsPerSecond = 200
     /// The longest subscription, seconds.
     public var subscribeSecondsMax: UInt32 = 300
     /// Subscriptions per source (/64 or IPv4 address) and HoA.
@@ -70,6 +84,8 @@ public struct IMSCoreConfiguration: Sendable {
     }
     /// Their ids, each of which is a hash.
     private(set) var issuerIDs: [UInt64] = []
+    /// Those among them that are being rotated out: certificates signed with them are renewed when their node next registers.
+    public var previousKeys: [PublicKey]
     /// Signs certificates, if it is kept on this server.
     public var signingKey: SigningKey?
     /// How long issued certificates are valid.
@@ -79,14 +95,15 @@ public struct IMSCoreConfiguration: Sendable {
     public var draftSources: [IPPrefix]
 
     public init(
-        served: [ServedPrefix], publicKeys: [PublicKey] = [], signingKey: SigningKey? = nil,
+        served: [ServedPrefix], publicKeys: [PublicKey] = [], previousKeys: [PublicKey] = [], signingKey: SigningKey? = nil,
         certificateLifetime: Duration = .seconds(365 * 86_400), limits: IMSLimits = IMSLimits(), draftSources: [IPPrefix] = []
     ) {
         self.served = served
         servedIndex = ServedIndex(served)
         self.signingKey = signingKey
-        self.publicKeys = publicKeys
-        if let own = signingKey?.publicKey, !publicKeys.contains(own) { self.publicKeys.insert(own, at: 0) }
+        self.publicKeys = publicKeys + previousKeys.filter { !publicKeys.contains($0) }
+        self.previousKeys = previousKeys
+        if let own = signingKey?.publicKey, !self.publicKeys.contains(own) { self.publicKeys.insert(own, at: 0) }
         issuerIDs = self.publicKeys.map(\.id)
         self.certificateLifetime = certificateLifetime
         self.limits = limits

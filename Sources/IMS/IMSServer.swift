@@ -6,53 +6,76 @@ import MATSignal
 /// The shell around `IMSCore`: socket, DNS, store, timers, control socket. It decides nothing; it tells the core what happened
 /// and does what the core says.
 public final class IMSServer {
-    let configuration: IMSConfiguration
+    var configuration: IMSConfiguration
     let loop: EventLoop
-    let logger: Logger
+    var logger: Logger
     let started = SystemClock.now().monotonic
     var core: IMSCore
     let store: any MappingStoring
     let verifiers: VerifierPool
-    private let resolver: Resolver
-    private let lookup: IMSLookup
+    private var resolver: Resolver
+    private var lookup: IMSLookup
     private var sockets: [(address: IPAddress?, socket: UDPSocket)] = []
     private var control: ControlServer?
     private var wakeup: (time: MonotonicTime, timer: TimerID)?
-    /// Enrolments whose certificate is given out once it is durable.
-    var enrolments: [StoreTicket: (String?) -> Void] = [:]
+    /// What people asked for, answered once it is durable; the closure gets why it is not.
+    var awaited: [StoreTicket: (String?) -> Void] = [:]
     private var sendFailures: UInt64 = 0
     var storeFailure: String?
     var secretTimer: TimerID?
+    /// What the store told last, the current one first.
+    var cookieSecrets: [CookieSecret] = []
+    let metrics: IMSMetrics
+    var metricsEndpoint: MetricsEndpoint?
+    var metricsListening: Endpoint?
+    let serviceManager = ServiceManager()
+    var drainState = DrainState.serving
 
     /// Reads the key and opens the store that is configured. Nothing is answered before `start`.
-    public convenience init(configuration: IMSConfiguration, loop: EventLoop, logger: Logger) throws(IMSServerError) {
-        try self.init(configuration: configuration, store: try Self.openStore(configuration), loop: loop, logger: logger)
+    public convenience init(
+        configuration: IMSConfiguration, loop: EventLoop, logger: Logger, metrics: MetricsRegistry = MetricsRegistry()
+    ) throws(IMSServerError) {
+        try self.init(
+            configuration: configuration, store: try Self.openStore(configuration), loop: loop, logger: logger, metrics: metrics)
     }
 
     /// Reads the key. Nothing is answered before `start`.
-    public init(configuration: IMSConfiguration, store: any MappingStoring, loop: EventLoop, logger: Logger) throws(IMSServerError) {
+    public init(
+        configuration: IMSConfiguration, store: any MappingStoring, loop: EventLoop, logger: Logger,
+        metrics: MetricsRegistry = MetricsRegistry()
+    ) throws(IMSServerError) {
+        self.metrics = IMSMetrics(metrics)
         self.configuration = configuration
         self.store = store
         verifiers = VerifierPool(threads: configuration.verifiersCount)
         self.loop = loop
         self.logger = logger
         let key = try configuration.signingKey()
-        let coreConfiguration = IMSCoreConfiguration(
-            served: configuration.served, publicKeys: configuration.publicKeys, signingKey: key,
-            certificateLifetime: configuration.certificateLifetime, limits: configuration.limits, draftSources: configuration.draftSources)
         guard
             var core = IMSCore(
                 // Cookies are made with a secret of the moment until the store has told the one that counts.
-                coreConfiguration, cookieSecrets: [Self.randomOctets()], clientSecret: Self.randomOctets(),
+                configuration.coreConfiguration(signingKey: key), cookieSecrets: [Self.randomOctets()], clientSecret: Self.randomOctets(),
                 random: SystemRandomNumberGenerator())
         else { throw IMSServerError("the cookie secrets are not of \(CookieSecret.octetsCount) octets") }
         core.loadBegins()
         self.core = core
 
+        resolver = Resolver(loop: loop, configuration: Self.resolverConfiguration(configuration))
+        lookup = IMSLookup(resolver: resolver)
+    }
+
+    private static func resolverConfiguration(_ configuration: IMSConfiguration) -> ResolverConfiguration {
         var dns = configuration.resolvers.isEmpty ? ResolverConfiguration.system() : ResolverConfiguration(servers: configuration.resolvers)
         dns.requireDNSSEC = configuration.requireDNSSEC
         dns.totalTimeout = configuration.dnsTimeout
-        resolver = Resolver(loop: loop, configuration: dns)
+        return dns
+    }
+
+    /// Asks other name servers from now on; questions under way are left to those before.
+    func changeResolver(to fresh: IMSConfiguration) {
+        let retired = (resolver, lookup)
+        loop.schedule(after: configuration.dnsTimeout + configuration.dnsTimeout) { withExtendedLifetime(retired) {} }
+        resolver = Resolver(loop: loop, configuration: Self.resolverConfiguration(fresh))
         lookup = IMSLookup(resolver: resolver)
     }
 
@@ -81,7 +104,10 @@ public final class IMSServer {
             throw IMSServerError("\(error); is another imsd running?")
         }
         startVerifiers()
+        try changeMetricsEndpoint(to: configuration.metricsAddress)
         startStore()
+        surveyLater(after: Self.surveyFirst)
+        serviceManager.ready(status: statusLine)
         logger.notice(
             "imsd is up",
             metadata: [
@@ -92,33 +118,40 @@ public final class IMSServer {
 
     /// Ends service. What was acknowledged is durable already.
     public func stop() {
-        control?.stop()
-        control = nil
+        removeControlSocket()
+        metricsEndpoint?.stop()
+        metricsEndpoint = nil
         sockets = []
         verifiers.stop()
         store.close()
         loop.stop()
     }
 
-    /// Takes prefixes and draft sources from the file anew; the rest needs a restart.
-    public func reload(path: String) {
-        do throws(ConfigurationError) {
-            let fresh = try IMSConfiguration(path: path)
-            core.reconfigure(served: fresh.served, draftSources: fresh.draftSources)
-            logger.notice("prefixes reloaded", metadata: ["prefixes": "\(fresh.served.map(\.prefix.description).joined(separator: " "))"])
-        } catch {
-            logger.error("the configuration is not reloaded:\n\(error)")
-        }
+    func removeControlSocket() {
+        control?.stop()
+        control = nil
+    }
+
+    /// Reads no more datagrams; answers can still be sent.
+    func stopReceiving() {
+        for entry in sockets { entry.socket.stopReceiving() }
+    }
+
+    /// For the service manager.
+    var statusLine: String {
+        "serving \(configuration.served.count) prefix\(configuration.served.count == 1 ? "" : "es") at port \(configuration.port)"
     }
 
     // MARK: Events and actions
 
     func run(_ event: (inout IMSCore, Now) -> [IMSAction]) {
-        perform(event(&core, SystemClock.now()))
+        let now = SystemClock.now()
+        perform(event(&core, now), since: now.monotonic)
         scheduleWakeup()
     }
 
-    func perform(_ actions: [IMSAction]) {
+    /// - Parameter since: when the message came that all this follows from.
+    func perform(_ actions: [IMSAction], since: MonotonicTime) {
         for action in actions {
             switch action {
             case .send(let octets, let local, let peer):
@@ -136,11 +169,13 @@ public final class IMSServer {
                     lookup.lookup(prefix: name, completion: completion)
                 }
             case .commit(let ticket, let change):
+                metrics.handed(ticket, receivedAt: since, SystemClock.now().monotonic)
                 store.commit(ticket, change)
             case .verify(let ticket, let job):
                 verifiers.verify(ticket, job)
             case .log(let level, let message):
                 logger.log(level: Logger.Level(rawValue: level.rawValue) ?? .info, "\(message)")
+            case .bindingChanged(let change): log(change)
             }
         }
     }

@@ -9,6 +9,7 @@ public final class SimulatedIMS: SimulatedHost {
     public let addresses: [IPAddress]
     public private(set) var core: IMSCore
     public private(set) var logs: [String] = []
+    public private(set) var bindingChanges: [BindingChange] = []
     /// How long a write takes to become durable.
     public var commitTime: ClosedRange<Duration> = .milliseconds(1) ... .milliseconds(8)
     /// How long a signature check takes; at once by default.
@@ -118,6 +119,7 @@ public final class SimulatedIMS: SimulatedHost {
                 decide { core, now in core.verified([result], now: now) }
             }
         case .log(let level, let text): logs.append("\(network.clock) \(level): \(text)")
+        case .bindingChanged(let change): bindingChanges.append(change)
         }
     }
 }

@@ -3,13 +3,14 @@ import Glibc
 import IMS
 import Logging
 import MATRuntime
+import Metrics
 
 /// The mapping server: keeps where the nodes of its home address prefixes are, and tells who asks.
 @main
 struct Imsd: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "imsd", abstract: "The IP address mapping server of MAT.",
-        discussion: "Runs in the foreground and logs to standard error. SIGHUP reads the prefixes anew. See imsd(8) and imsd.yaml(5).",
+        discussion: "Runs in the foreground and logs to standard error. SIGHUP reads the configuration anew. See imsd(8) and imsd.yaml(5).",
         version: MATVersion.text)
 
     @Option(name: [.short, .long], help: "The configuration file.")
@@ -39,8 +40,9 @@ struct Imsd: ParsableCommand {
             print("\(config) is fine.")
             return
         }
-        var logger = Logger(label: "imsd") { StreamLogHandler.standardError(label: $0) }
-        logger.logLevel = logLevel ?? Logger.Level(rawValue: configuration.logLevel) ?? .info
+        let logger = Logger.imsd(configuration.logFormat, logLevel ?? Logger.Level(rawValue: configuration.logLevel) ?? .info)
+        let metrics = MetricsRegistry()
+        MetricsSystem.bootstrap(metrics)
         do {
             let loop = try EventLoop()
             // A client that hangs up on the control socket must not end the daemon.
@@ -49,13 +51,12 @@ struct Imsd: ParsableCommand {
             var server: IMSServer?
             try loop.onSignals([SIGTERM, SIGINT, SIGHUP]) { number in
                 if number == SIGHUP {
-                    server?.reload(path: config)
+                    server?.reload(path: config, logLevel: logLevel)
                 } else {
-                    logger.notice("stopping")
-                    server?.stop()
+                    server?.drain()
                 }
             }
-            server = try IMSServer(configuration: configuration, loop: loop, logger: logger)
+            server = try IMSServer(configuration: configuration, loop: loop, logger: logger, metrics: metrics)
             try server?.start()
             try loop.run()
         } catch {

@@ -60,6 +60,7 @@ final class TestServer {
     var raw: [(to: Endpoint, octets: [UInt8])] = []
     var logs: [String] = []
     var lookUps: [IPPrefix] = []
+    var bindingChanges: [BindingChange] = []
     var commits: [(ticket: StoreTicket, change: StoreChange)] = []
     var checks: [(ticket: VerificationTicket, job: VerificationJob)] = []
     /// Whether signatures are checked at once; otherwise the test decides with `finishChecks`.
@@ -101,6 +102,7 @@ final class TestServer {
             case .commit(let ticket, let change): commits.append((ticket, change))
             case .verify(let ticket, let job): checks.append((ticket, job))
             case .log(_, let line): logs.append(line)
+            case .bindingChanged(let change): bindingChanges.append(change)
             }
         }
         if verifiesAtOnce { finishChecks() }

@@ -146,14 +146,14 @@ struct RenderingTests {
                     "isExpired": true,
                     "isWithdrawn": false, "isRegisteredHere": true, "updatedAt": 1_795_140_140_000,
                 ],
-            ], "next": 2,
+            ], "next": "192.0.2.11/32",
         ]
         #expect(
             IMSReport.list(answer, now: now) == """
                 HOME ADDRESS  AT            STATE       EXPIRES IN  REGISTERED
                 192.0.2.10    203.0.113.10  registered          5m         10s
                 192.0.2.11    home          expired             0s       1d 3h
-                5 in all; more with --offset 2
+                5 are held in all; more with --after 192.0.2.11/32
 
                 """)
     }

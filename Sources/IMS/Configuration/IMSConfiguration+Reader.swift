@@ -21,8 +21,9 @@ extension IMSConfiguration {
         controlGroup = file.value("control-group", .string)
         storePath = file.value("store", .path, default: storePath)
         signingKeyPath = file.value("signing-key", .path)
-        publicKeys = file.list("public-keys", .publicKey) + file.list("previous-keys", .publicKey)
-        if signingKeyPath == nil, publicKeys.isEmpty, !file.has("public-keys"), !file.has("previous-keys") {
+        publicKeys = file.list("public-keys", .publicKey)
+        previousKeys = file.list("previous-keys", .publicKey)
+        if signingKeyPath == nil, publicKeys.isEmpty, previousKeys.isEmpty, !file.has("public-keys"), !file.has("previous-keys") {
             file.reject(
                 "signing-key", "neither `signing-key` nor `public-keys` is given, so that no certificate could be checked",
                 "make a key with `mat keygen` and name its file, or list the public keys of a key that is kept elsewhere")
@@ -43,19 +44,30 @@ extension IMSConfiguration {
         certificateLifetime = file.value(
             "certificate-lifetime", .duration(in: .seconds(3600) ... .seconds(3650 * 86_400)), default: certificateLifetime)
         logLevel = file.value("log-level", ConfigurationKind<IMSLogLevel>.word, default: .info).rawValue
+        logFormat = file.value("log-format", ConfigurationKind<IMSLogFormat>.word, default: logFormat)
+        metricsAddress = file.section("metrics").value("listen", .endpoint(defaultPort: Self.metricsPort))
+        drainMax = file.value("drain", .duration(in: .zero ... .seconds(60)), default: drainMax)
         try file.finish()
     }
+
+    /// The port for metrics, if only an address is given.
+    static let metricsPort: UInt16 = 9288
 
     private mutating func readPrefixes(_ file: ConfigurationSection) {
         for section in file.sections("prefixes") {
             let prefix = section.required("prefix", .prefix)
             let mobile = section.list("mobile-prefixes", .prefix)
             let strangers = section.value("subscribe-strangers", .bool, default: true)
+            let mappings = section.value("mappings", .int(in: 0...100_000_000))
+            let updates = section.value("updates-per-second", .int(in: 1...1_000_000), default: ServedPrefix.updatesPerSecondDefault)
             guard let prefix else { continue }
             if let other = served.first(where: { $0.prefix.contains(prefix) || prefix.contains($0.prefix) }) {
                 section.reject("prefix", "\(prefix) overlaps \(other.prefix), which is listed before", "keep the shorter of the two")
             }
-            served.append(ServedPrefix(prefix: prefix, mobilePrefixes: mobile, allowsStrangersToSubscribe: strangers))
+            served.append(
+                ServedPrefix(
+                    prefix: prefix, mobilePrefixes: mobile, allowsStrangersToSubscribe: strangers, mappingsMax: mappings,
+                    updatesPerSecond: updates))
         }
         if served.isEmpty { file.reject("prefixes", "no prefix is served", "add at least one, as in - prefix: 192.0.2.0/24") }
     }
@@ -76,6 +88,7 @@ extension IMSConfiguration {
         number("inquiries-per-source", &limits.inquiriesPerSourceMax, 1...65_536)
         number("look-ups", &limits.lookUpsMax, 64...10_000_000)
         number("refusal-logs-per-second", &limits.refusalLogsPerSecond, rates)
+        number("binding-logs-per-second", &limits.bindingLogsPerSecond, rates)
         number("subscriptions-per-source", &limits.subscriptionsPerSourceMax, 1...65_536)
         number("subscriptions", &limits.subscriptionsMax, 1...10_000_000)
         number("remembered", &limits.rememberedMax, 1...1_000_000)

@@ -15,6 +15,8 @@ public struct IMSConfiguration: Sendable {
     public var signingKeyPath: String?
     /// Keys that certificates may also be signed with: earlier ones during a rotation, or all of them if the signing key isn't here.
     public var publicKeys: [PublicKey] = []
+    /// Those that are being rotated out: accepted still, and replaced when their nodes register.
+    public var previousKeys: [PublicKey] = []
     public var port = SignalPort.ims
     /// Addresses to listen on; all if empty.
     public var addresses: [IPAddress] = []
@@ -33,6 +35,11 @@ public struct IMSConfiguration: Sendable {
     public var certificateLifetime: Duration = .seconds(365 * 86_400)
     /// One of swift-log's words.
     public var logLevel = "info"
+    public var logFormat = IMSLogFormat.text
+    /// Where Prometheus may read; nowhere if `nil`.
+    public var metricsAddress: Endpoint?
+    /// How long pushes under way may take when the server ends.
+    public var drainMax: Duration = .seconds(2)
 
     public init() {}
 }

@@ -42,24 +42,28 @@ extension IMSCore {
     /// Not-before grows strictly, so that the newest certificate of an HoA is always the one issued last.
     func issue(_ prefix: IPPrefix, _ key: PublicKey, _ lifetime: Duration, _ now: Now) -> Certificate? {
         guard let signingKey = configuration.signingKey else { return nil }
-        var notBefore = now.wallMilliseconds
-        if let newest = issued[prefix] {
-            guard newest.notBefore < now.wallMilliseconds + UInt64(CertifiedMapping.clockTolerance.components.seconds) * 1000 else {
-                return nil
-            }
-            notBefore = max(notBefore, newest.notBefore + 1)
-        }
+        guard let notBefore = nextNotBefore(of: prefix, now) else { return nil }
         let notAfter = notBefore + UInt64(max(0, lifetime.millisecondsSaturated))
         return Certificate(
             issuing: HomeAddress(prefix.address), prefixLength: prefix.length, nodeKey: key, notBefore: notBefore, notAfter: notAfter,
             with: signingKey)
     }
 
-    /// A new certificate for the same key, when the last third of the old one's time has begun.
+    /// Now, or just after the newest certificate of the HoA; `nil` if that one begins too far ahead for anybody to believe a later one.
+    func nextNotBefore(of prefix: IPPrefix, _ now: Now) -> UInt64? {
+        guard let newest = issued[prefix] else { return now.wallMilliseconds }
+        guard newest.notBefore < now.wallMilliseconds + UInt64(CertifiedMapping.clockTolerance.components.seconds) * 1000 else { return nil }
+        return max(now.wallMilliseconds, newest.notBefore + 1)
+    }
+
+    /// A new certificate for the same key, when the last third of the old one's time has begun, or its IMS key is being rotated out. Not
+    /// whenever the signing key is another: in a cluster the servers change it one after the other, and would sign against each other.
     func renewed(_ certificate: Certificate, _ now: Now) -> Certificate? {
-        guard certificate.notAfter > certificate.notBefore else { return nil }
+        guard let signingKey = configuration.signingKey, certificate.notAfter > certificate.notBefore else { return nil }
         let left = certificate.notAfter > now.wallMilliseconds ? certificate.notAfter - now.wallMilliseconds : 0
-        guard left < (certificate.notAfter - certificate.notBefore) / 3 else { return nil }
+        let isOfOldKey =
+            certificate.issuerID != signingKey.publicKey.id && configuration.previousKeys.contains { $0.id == certificate.issuerID }
+        guard isOfOldKey || left < (certificate.notAfter - certificate.notBefore) / 3 else { return nil }
         return issue(certificate.prefix, certificate.nodeKey, configuration.certificateLifetime, now)
     }
 }

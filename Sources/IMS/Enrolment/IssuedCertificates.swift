@@ -7,6 +7,11 @@ struct IssuedCertificates: Sendable {
 
     var count: Int { newest.count }
 
+    var all: some Sequence<Certificate> { newest.values }
+
+    /// Up to `count` certificates in the order of their HoAs, those after `after`.
+    func page(after: IPPrefix? = nil, count: Int) -> [Certificate] { firstInOrder(newest, after: after, count: count) { _ in true } }
+
     subscript(prefix: IPPrefix) -> Certificate? { newest[prefix] }
 
     mutating func note(_ certificate: Certificate) {

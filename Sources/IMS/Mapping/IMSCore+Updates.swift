@@ -9,6 +9,8 @@ struct PendingWrite: Sendable {
     var issued: Certificate?
     /// A renewed certificate that the answers bring along.
     var renewed: Certificate?
+    /// The served prefix in whose quota a place is reserved, since the HoA is new.
+    var reserved: IPPrefix?
     /// The update itself and duplicates of it that came meanwhile.
     var waiting: [Request]
 
@@ -63,6 +65,7 @@ extension IMSCore {
         }
         // What the newest certificate and version are is known only when all is read.
         if store.isLoading, let refusal = store.refusal { throw UpdateRefusal(.tryLater, refusal.reason, lifetime: refusal.seconds) }
+        if let answer = repeated(update.record, request, now) { return answer }
         let certified = try certify(update.record, now)
         if let answer = try compare(certified, request, now) { return answer }
         for locator in record.locators { try checkProof(of: locator, of: record, update.proofs, request, served, now) }
@@ -98,8 +101,14 @@ extension IMSCore {
         let stored = StoredMapping(certified: certified, source: request.source, local: request.local, provenAt: now.wallMilliseconds)
         let renewed = renewed(certified.certificate, now)
         let ticket = newTicket()
-        writes[ticket] = PendingWrite(mapping: stored, issued: renewed, renewed: renewed, waiting: [request])
-        newestWrites[certified.record.prefix] = ticket
+        let prefix = certified.record.prefix
+        let isNew = mappings[prefix] == nil && newestWrites[prefix] == nil
+        let served = configuration.served(covering: prefix)
+        if isNew, let served { quotas.reserve(served.prefix) }
+        if let served { quotas.takeUpdate(served, now.monotonic) }
+        writes[ticket] = PendingWrite(
+            mapping: stored, issued: renewed, renewed: renewed, reserved: isNew ? served?.prefix : nil, waiting: [request])
+        newestWrites[prefix] = ticket
         actions.append(.commit(ticket, StoreChange(mapping: stored, issued: renewed)))
     }
 
@@ -130,6 +139,16 @@ extension IMSCore {
             throw UpdateRefusal(.authenticationFailed, "the certificate is signed with a key that is not among this server's")
         }
         return certified
+    }
+
+    /// What the held record was registered with, once more: its answer was lost. It is ok also if the certificate was renewed meanwhile
+    /// (the lost answer brought the new one), which would not be so for any other record under the old one.
+    private func repeated(_ enclosed: EnclosedRecord, _ request: Request, _ now: Now) -> Answer? {
+        let prefix = enclosed.mapping.record.prefix
+        guard newestWrites[prefix] == nil, let held = mappings[prefix]?.certified, held.mapping == enclosed.mapping,
+            held.certificate.id == enclosed.certificate.id
+        else { return nil }
+        return .now(.imsUpdateReply(ok(request, successor(of: enclosed.certificate, prefix), now)))
     }
 
     /// Versions never go back. A duplicate is answered like the first; what is older gets the current record.
@@ -187,12 +206,12 @@ extension IMSCore {
     private func checkIsNewest(_ certificate: Certificate) throws(UpdateRefusal) {
         guard let known = issued[certificate.prefix] else { return }
         if certificate.notBefore < known.notBefore || (certificate.notBefore == known.notBefore && certificate != known) {
-            throw UpdateRefusal(.authenticationFailed, "the certificate is superseded by one of \(known.notBefore) ms")
+            throw UpdateRefusal(.authenticationFailed, supersededReason(known))
         }
     }
 
     /// Whether the store writes, and the bounds.
-    private func checkRoom(for record: MappingRecord, _ now: Now) throws(UpdateRefusal) {
+    private mutating func checkRoom(for record: MappingRecord, _ now: Now) throws(UpdateRefusal) {
         if let refusal = store.refusal { throw UpdateRefusal(.tryLater, refusal.reason, lifetime: refusal.seconds) }
         guard updateRates.allows(record.prefix, at: now.monotonic) else {
             throw UpdateRefusal(
@@ -203,6 +222,10 @@ extension IMSCore {
         }
         guard mappings[record.prefix] != nil || mappings.count < configuration.limits.mappingsMax else {
             throw UpdateRefusal(.tryLater, "the table of \(configuration.limits.mappingsMax) mappings is full", lifetime: 60)
+        }
+        if let served = configuration.served(covering: record.prefix), let refusal = quotaRefusal(of: record.prefix, served, now) {
+            counters.quotaRefusals += 1
+            throw UpdateRefusal(refusal.code, refusal.reason, lifetime: refusal.lifetime)
         }
     }
 
@@ -227,10 +250,12 @@ extension IMSCore {
         guard let write = writes.removeValue(forKey: ticket) else { return }
         let prefix = write.mapping?.record.prefix
         if let prefix, newestWrites[prefix] == ticket { newestWrites[prefix] = nil }
+        if let reserved = write.reserved { quotas.release(reserved) }
         switch result {
         case .durable:
             if let certificate = write.issued { issued.note(certificate) }
             if let mapping = write.mapping { take(mapping, now) }
+            if write.renewed != nil { counters.certificatesRenewed += 1 }
             for request in write.waiting { reply(.imsUpdateReply(ok(request, write.renewed, now)), to: request) }
         case .failed(let reason):
             log(.error, "the store could not take a change\(prefix.map { " of \($0)" } ?? ""): \(reason)")

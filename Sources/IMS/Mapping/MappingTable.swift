@@ -18,6 +18,12 @@ struct MappingTable: Sendable {
     /// In the order of their HoAs, for lists.
     func sorted() -> [StoredMapping] { entries.sorted { $0.key < $1.key }.map(\.value) }
 
+    /// Up to `count` entries in the order of their HoAs, those after `after`. Looks at all entries and keeps the first: no sort of the
+    /// whole table for a page of it.
+    func page(after: IPPrefix? = nil, count: Int, where isWanted: (StoredMapping) -> Bool = { _ in true }) -> [StoredMapping] {
+        firstInOrder(entries, after: after, count: count, where: isWanted)
+    }
+
     /// The entry of exactly this HoA prefix, expired or not.
     subscript(prefix: IPPrefix) -> StoredMapping? { entries[prefix] }
 

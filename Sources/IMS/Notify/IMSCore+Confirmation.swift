@@ -83,6 +83,7 @@ extension IMSCore {
     /// Remembers the record unless a newer one is held.
     private mutating func hold(_ certified: CertifiedMapping, isConfirmed: Bool, _ now: Now) {
         if let held = remembered[certified.record.prefix], held.certified.version > certified.version { return }
+        noteRemembered(certified, from: nil, now)
         remembered.set(
             certified,
             isConfirmed: isConfirmed || remembered[certified.record.prefix].map { $0.isConfirmed && $0.certified == certified } ?? false,

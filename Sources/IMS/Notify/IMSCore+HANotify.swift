@@ -126,7 +126,7 @@ extension IMSCore {
     }
 
     mutating func tell(_ peerHoA: HomeAddress, _ certified: CertifiedMapping, _ now: Now) {
-        guard let peer = mappings.entry(covering: peerHoA.address), peer.isCurrent(now) else { return }
+        guard let peer = mappings.entry(covering: peerHoA.address), peer.isCurrent(now), !peer.record.isWithdrawal else { return }
         push(certified, toNodeOf: peer, now)
     }
 
@@ -153,7 +153,7 @@ extension IMSCore {
             if let enclosed = pending.enclosed, stored.map({ $0.version < enclosed.version }) ?? true {
                 if pending.isVerifying { continue }
                 if let newest = issued[enclosed.record.prefix], enclosed.certificate.notBefore < newest.notBefore {
-                    fail(key, .authenticationFailed, "the certificate is superseded by one of \(newest.notBefore) ms", now)
+                    fail(key, .authenticationFailed, supersededReason(newest), now)
                     continue
                 }
                 do throws(VerificationRefusal) {
@@ -189,6 +189,7 @@ extension IMSCore {
         if let failure {
             fail(key, .authenticationFailed, failure.reason, now)
         } else if stored.map({ $0.version < enclosed.version }) ?? true {
+            noteRemembered(enclosed, from: key.source, now)
             remembered.set(enclosed, isConfirmed: false, now: now)
             confirmations[key.hoa]?.noteTold(key.peerHoA)
             accept(key, enclosed, now)

@@ -78,6 +78,7 @@ extension IMSCore {
         let record = certified.record
         if let failure { return settle(request, record, .authenticationFailed, failure.reason, now) }
         if remembered[record.prefix].map({ $0.certified.version < certified.version }) ?? true {
+            noteRemembered(certified, from: request.source, now)
             remembered.set(certified, isConfirmed: isFromIMS, now: now)
             // IMS_MN's answer may have come before the check ended: it is asked about this record too.
             if !isFromIMS, confirmations[record.hoa] == nil {

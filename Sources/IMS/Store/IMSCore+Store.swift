@@ -82,10 +82,11 @@ extension IMSCore {
         issued.note(mapping.certified.certificate)
         let held = mappings[mapping.record.prefix]
         guard held.map({ $0.certified.version < mapping.certified.version }) ?? true else { return }
+        if held == nil { countMapping(mapping.record.prefix) }
+        if !store.isLoading { noteChange(to: mapping, now) }
         mappings.set(mapping)
         // At a start there is nobody to tell yet.
         guard !store.isLoading else { return }
-        for locator in mapping.record.locators { log(.debug, "\(mapping.record.prefix) is at \(locator.prefix)") }
         remembered.remove(mapping.record.prefix)
         pushToSubscribers(of: mapping, now)
         settleOwnNotifies(of: mapping, now)

@@ -38,6 +38,7 @@ extension IMSServer {
         run { core, now in core.store(event, now: now) }
         switch event {
         case .committed(let outcomes):
+            metrics.committed(outcomes, SystemClock.now().monotonic)
             for outcome in outcomes {
                 var failure: String?
                 switch outcome.result {
@@ -46,9 +47,11 @@ extension IMSServer {
                 case .outrun: failure = "another server of this IMS took something newer"
                 }
                 if case .outrun = outcome.result {} else { storeFailure = failure }
-                enrolments.removeValue(forKey: outcome.ticket)?(failure)
+                awaited.removeValue(forKey: outcome.ticket)?(failure)
             }
-        case .secrets(let secrets): rotateCookies(after: secrets)
+        case .secrets(let secrets):
+            cookieSecrets = secrets
+            rotateCookies(after: secrets)
         case .unavailable(let reason): storeFailure = reason
         case .available: storeFailure = nil
         default: break

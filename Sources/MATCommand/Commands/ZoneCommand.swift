@@ -111,7 +111,7 @@ struct ZoneCommand: ParsableCommand {
     private static func keys(of configuration: IMSConfiguration) throws(CommandFailure) -> [PublicKey] {
         do throws(IMSServerError) {
             let own = try configuration.signingKey().map { [$0.publicKey] } ?? []
-            return own + configuration.publicKeys.filter { !own.contains($0) }
+            return own + (configuration.publicKeys + configuration.previousKeys).filter { !own.contains($0) }
         } catch {
             throw CommandFailure(error.description)
         }

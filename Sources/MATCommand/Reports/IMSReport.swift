@@ -1,3 +1,4 @@
+import IMS
 import MATRuntime
 import MATSignal
 
@@ -12,13 +13,22 @@ enum IMSReport {
         lines += ["", style.head("Prefixes")]
         for prefix in status["prefixes"]?.array ?? [] {
             let mobile = prefix["mobilePrefixes"]?.array?.compactMap(\.string) ?? []
-            lines.append("  \(prefix["prefix"]?.string ?? "?")\(mobile.isEmpty ? "" : "  at \(mobile.joined(separator: ", "))")")
+            let most = prefix["mappingsMax"]?.int
+            let count = prefix["mappings"]?.int.map { "  \(Quantity.count($0, "mapping"))\(most.map { " of \($0)" } ?? "")" } ?? ""
+            let line = "  \(prefix["prefix"]?.string ?? "?")\(count)\(mobile.isEmpty ? "" : "  at \(mobile.joined(separator: ", "))")"
+            let isFull = most.map { $0 <= prefix["mappings"]?.int ?? 0 } ?? false
+            lines.append(isFull ? style.bad(line + "  full: more are refused") : line)
         }
         lines += ["", style.head("Keys")]
+        var keys = TextTable([("ID", .left), ("PUBLIC KEY", .left), ("USE", .left), ("CERTIFICATES", .right)])
         for key in status["keys"]?.array ?? [] {
-            lines.append("  \(key["id"]?.string ?? "?")  \(key["publicKey"]?.string ?? "?")")
+            keys.add([
+                key["id"]?.string ?? "?", key["publicKey"]?.string ?? "?", key["use"]?.string ?? "", number(key["certificates"]),
+            ])
         }
+        lines += keys.lines(indent: 2)
         if status["canEnrol"]?.bool == false { lines.append("  no signing key here: certificates are issued elsewhere") }
+        lines += certificates(status["certificates"], style)
         lines += ["", style.head("Store"), "  \(status["store"]?["path"]?.string ?? "?")"]
         if let reason = status["store"]?["unavailable"]?.string {
             lines.append("  " + style.bad("takes no change: \(reason)"))
@@ -32,12 +42,23 @@ enum IMSReport {
         }
         var table = TextTable([("", .left), ("", .right)])
         for (label, key) in [
-            ("mappings", "mappings"), ("remembered", "remembered"), ("  unconfirmed", "rememberedUnconfirmed"),
+            ("mappings", "mappings"), ("  expired", "mappingsExpired"), ("  withdrawn", "mappingsWithdrawn"), ("remembered", "remembered"), ("  unconfirmed", "rememberedUnconfirmed"),
             ("subscriptions", "subscriptions"), ("notifies in progress", "notifiesPending"),
             ("pushes in progress", "pushesPending"),
         ] { table.add([label, number(status[key])]) }
         lines += ["", style.head("Holds")] + table.lines(indent: 2).dropFirst()
         return (lines + [""] + traffic(status["counters"], style)).joined(separator: "\n") + "\n"
+    }
+
+    private static func certificates(_ counts: JSONValue?, _ style: TextStyle) -> [String] {
+        var lines: [String] = []
+        if let ending = counts?["endingSoon"]?.int, ending > 0 {
+            let ended = counts?["ended"]?.int.flatMap { $0 > 0 ? ", \($0) of them have ended" : nil } ?? ""
+            lines.append("  " + style.bad("\(Quantity.count(ending, "certificate")) end within 30 days, renewed by nobody\(ended)"))
+            lines.append("  remedy: find out why these nodes do not register (the log names them), or enrol them anew")
+        }
+        if let revoked = counts?["revoked"]?.int, revoked > 0 { lines.append("  \(Quantity.count(revoked, "home address", "es")) revoked") }
+        return lines
     }
 
     private static func traffic(_ counters: JSONValue?, _ style: TextStyle) -> [String] {
@@ -73,9 +94,10 @@ enum IMSReport {
 
     // MARK: list and show
 
-    static func list(_ list: JSONValue, now: Now, _ style: TextStyle = .plain) -> String {
+    /// - Parameter withHead: whether columns get their heads, and nothing is said to be nothing; not for further pages.
+    static func list(_ list: JSONValue, now: Now, _ style: TextStyle = .plain, withHead: Bool = true) -> String {
         let mappings = list["mappings"]?.array ?? []
-        guard !mappings.isEmpty else { return "no mappings\n" }
+        guard !mappings.isEmpty else { return withHead ? "no mappings\n" : "" }
         var table = TextTable([
             ("HOME ADDRESS", .left), ("AT", .left), ("STATE", .left), ("EXPIRES IN", .right), ("REGISTERED", .right),
         ])
@@ -86,7 +108,8 @@ enum IMSReport {
             ])
         }
         var lines = table.lines(style)
-        if let next = list["next"]?.int { lines.append("\(list["total"]?.int ?? 0) in all; more with --offset \(next)") }
+        if !withHead { lines.removeFirst() }
+        if let next = list["next"]?.string { lines.append("\(list["total"]?.int ?? 0) are held in all; more with --after \(next)") }
         return lines.joined(separator: "\n") + "\n"
     }
 
@@ -101,14 +124,42 @@ enum IMSReport {
         }
         if let expires = mapping["expires"]?.int { facts.append(("expires", Quantity.date(unixSeconds: expires / 1000))) }
         if let source = mapping["updateSource"]?.string { facts.append(("registered from", source)) }
-        if let end = mapping["certificate"]?["notAfter"]?.int {
-            facts.append(("certificate", "valid until \(Quantity.date(unixSeconds: end / 1000))"))
+        if let end = mapping["certificate"]?["notAfter"]?.int, mapping["isRevoked"]?.bool != true {
+            let text = "valid until \(Quantity.date(unixSeconds: end / 1000))"
+            let isEnding = mapping["certificate"]?["endsSoon"]?.bool ?? false
+            facts.append(("certificate", isEnding ? style.bad("\(text), renewed by nobody") : text))
+            if let id = mapping["certificate"]?["id"]?.string {
+                facts.append(("its id", "\(id), signed with key \(mapping["certificate"]?["issuer"]?.string ?? "?")"))
+            }
         }
-        if let key = mapping["certificate"]?["nodeKey"]?.string { facts.append(("node's key", key)) }
+        if let key = mapping["certificate"]?["nodeKey"]?.string, mapping["isRevoked"]?.bool != true { facts.append(("node's key", key)) }
         for subscriber in mapping["subscribers"]?.array ?? [] { facts.append(("subscriber", subscriber.string ?? "?")) }
         let width = facts.map(\.0.count).max() ?? 0
         let lines = facts.map { "  \($0.0)\(String(repeating: " ", count: width - $0.0.count))  \($0.1)" }
         return ([style.head(mapping["hoa"]?.string ?? "?")] + lines).joined(separator: "\n") + "\n"
+    }
+
+    // MARK: revoke and import
+
+    static func revocation(_ result: JSONValue, _ style: TextStyle = .plain) -> String {
+        let revoked = result["revoked"]?.array?.compactMap(\.string) ?? []
+        let already = result["already"]?.array?.compactMap(\.string) ?? []
+        var lines = revoked.map { "\($0) is revoked: its certificates are refused, and its mapping is withdrawn" }
+        lines += already.map { "\($0) was revoked before" }
+        if lines.isEmpty { lines = ["nothing to revoke"] }
+        return lines.joined(separator: "\n") + "\n"
+    }
+
+    static func transfer(_ outcome: TransferOutcome, isTrial: Bool, _ style: TextStyle = .plain) -> String {
+        var lines = outcome.skipped.map { style.bad("skipped \($0.what): \($0.reason)") }
+        if outcome.skippedCount > outcome.skipped.count { lines.append("... and \(outcome.skippedCount - outcome.skipped.count) more") }
+        if isTrial {
+            lines.append(outcome.skippedCount == 0 ? "nothing would be skipped" : "\(outcome.skippedCount) would be skipped; nothing was taken")
+        } else {
+            lines.append(
+                "taken \(outcome.taken), held already \(outcome.same), older than what is held \(outcome.older), skipped \(outcome.skippedCount)")
+        }
+        return lines.joined(separator: "\n") + "\n"
     }
 
     private static func places(_ mapping: JSONValue) -> String {
@@ -117,6 +168,7 @@ enum IMSReport {
     }
 
     private static func state(_ mapping: JSONValue) -> String {
+        if mapping["isRevoked"]?.bool == true { return "revoked" }
         if mapping["isWithdrawn"]?.bool == true { return "withdrawn" }
         if mapping["isExpired"]?.bool == true { return "expired" }
         if mapping["isRegisteredHere"]?.bool == false {

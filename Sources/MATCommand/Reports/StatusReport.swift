@@ -42,7 +42,13 @@ enum StatusReport {
         facts.append(("reachable at", list(home["locators"]) ?? "nowhere yet"))
         facts.append(("servers", list(home["servers"]) ?? "none found yet"))
         if let end = home["certificateNotAfter"]?.int {
-            facts.append(("certificate", "valid until \(Quantity.date(unixSeconds: end))"))
+            let text = "valid until \(Quantity.date(unixSeconds: end))"
+            if home["certificateEndsSoon"]?.bool == true {
+                facts.append(("certificate", style.bad("\(text), and its server has not renewed it")))
+                facts.append(("remedy", "have the server's operator run `mat enrol \(home["address"]?.string ?? "HOA")` again"))
+            } else {
+                facts.append(("certificate", text))
+            }
         }
         let width = facts.map(\.0.count).max() ?? 0
         return [style.head("Home address \(home["address"]?.string ?? "?")")]

@@ -75,10 +75,11 @@ struct IMSControl: ParsableArguments {
     @Option(name: .customLong("control"), help: ArgumentHelp("imsd's control socket.", valueName: "path"))
     var path = IMSControl.defaultPath
 
-    func request(_ command: String, _ arguments: [String: JSONValue] = [:]) throws(CommandFailure) -> JSONValue {
+    func request(_ command: String, _ arguments: [String: JSONValue] = [:], timeout: Duration = .seconds(10))
+        throws(CommandFailure) -> JSONValue
+    {
         do throws(ControlError) {
-            return try ControlClient.request(
-                path: path, command: command, arguments: arguments, timeout: .seconds(10), daemon: "imsd")
+            return try ControlClient.request(path: path, command: command, arguments: arguments, timeout: timeout, daemon: "imsd")
         } catch {
             throw CommandFailure(error)
         }

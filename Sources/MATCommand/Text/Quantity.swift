@@ -37,6 +37,8 @@ enum Quantity {
 
     static func date(unixMilliseconds: UInt64) -> String { date(unixSeconds: Int64(clamping: unixMilliseconds / 1000)) }
 
-    /// `1 peer`, `2 peers`.
-    static func count(_ number: Int64, _ noun: String) -> String { "\(number) \(noun)\(number == 1 ? "" : "s")" }
+    /// `1 peer`, `2 peers`; `1 address`, `2 addresses` with the ending given.
+    static func count(_ number: Int64, _ noun: String, _ ending: String = "s") -> String {
+        "\(number) \(noun)\(number == 1 ? "" : ending)"
+    }
 }

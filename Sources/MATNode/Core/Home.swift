@@ -36,6 +36,8 @@ struct Home: Sendable {
     var unproven: Set<MobileAddress> = []
     /// Whether our IMS is known to hold our certificate, so that its id is enough.
     var serverHasCertificate = false
+    /// When people were last told that the certificate is about to end.
+    var expiryWarnedAt: MonotonicTime?
     var failures = 0
     var problem: String?
     /// Whether peers must be told when the registration is through.

@@ -61,6 +61,10 @@ extension NodeCore {
         guard var home = homes[hoa], let servers = home.servers else { return }
         let locators = desiredLocators(of: hoa).filter { !home.unproven.contains($0) || $0 == desiredLocators(of: hoa).first }
         guard let first = locators.first else { return }
+        if warnsOfExpiry(home, now) {
+            warnOfExpiry(hoa, now)
+            home.expiryWarnedAt = now.monotonic
+        }
         guard sign(&home, locators, now) else {
             home.problem = "the record could not be signed"
             homes[hoa] = home
@@ -171,13 +175,8 @@ extension NodeCore {
             home.failures = 0
             home.problem = nil
             counters.registrations += 1
-            if let renewed = reply.certificate, renewed.hoa == home.hoa, renewed.nodeKey == home.key.publicKey, renewed.notBefore > home.certificate.notBefore {
-                home.certificate = renewed
-                home.serverHasCertificate = true
-                emit(.keepCertificate(renewed))
-                log(.notice, "\(hoa): the IMS renewed the certificate")
-            }
             homes[hoa] = home
+            _ = adopt(reply.certificate, of: hoa, now)
             let places = mapping.record.locators.map(\.moa.description).joined(separator: ", ")
             log(isFirst || !isRenewal || home.owesPeers ? .notice : .debug, "\(hoa) is registered at \(places)")
             deadlines.set(.registration(hoa), at: now.monotonic + .seconds(Int64(mapping.record.lifetime / 2)))
@@ -192,6 +191,10 @@ extension NodeCore {
             home.lastSequence = max(home.lastSequence, sequence)
             homes[hoa] = home
             log(.notice, "\(hoa): the IMS has a newer record; signing one beyond it")
+            signAndUpdate(hoa, now)
+            rememberSequence(hoa)
+        case .authenticationFailed where adopt(reply.certificate, of: hoa, now):
+            // The answer that brought it was lost; it is the one that counts, so the record is signed again under it.
             signAndUpdate(hoa, now)
             rememberSequence(hoa)
         case .authenticationFailed where home.serverHasCertificate:

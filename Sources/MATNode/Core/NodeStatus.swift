@@ -15,6 +15,8 @@ public struct NodeStatus: Hashable, Sendable {
         /// Until the acked record expires.
         public var expiresIn: Duration?
         public var certificateNotAfter: UInt64
+        /// It ends soon, or has ended, and the IMS has not renewed it.
+        public var certificateEndsSoon: Bool
         public var sequence: UInt64
         public var problem: String?
     }
@@ -78,7 +80,7 @@ extension NodeCore {
                 hoa: home.hoa, prefix: home.prefix, locators: home.mapping?.record.locators.map(\.moa) ?? [], servers: home.servers?.endpoints ?? [],
                 phase: "\(home.phase)", age: home.registeredAt.map { now.monotonic - $0 },
                 expiresIn: home.registered.flatMap { _ in home.mapping }.map { .milliseconds(Int64(clamping: $0.record.expires) - Int64(clamping: now.wallMilliseconds)) },
-                certificateNotAfter: home.certificate.notAfter, sequence: home.lastSequence, problem: home.problem)
+                certificateNotAfter: home.certificate.notAfter, certificateEndsSoon: home.certificate.endsSoon(now), sequence: home.lastSequence, problem: home.problem)
         }
         let states = statePeers().compactMap { peer -> NodeStatus.PeerState? in
             guard let own = home(for: peer.hoa) else { return nil }

@@ -71,6 +71,7 @@ extension NodeService {
             "ageSeconds": home.age.map { .number($0.components.seconds) } ?? .null,
             "expiresInSeconds": home.expiresIn.map { .number($0.components.seconds) } ?? .null,
             "certificateNotAfter": .number(home.certificateNotAfter / 1000),
+            "certificateEndsSoon": .bool(home.certificateEndsSoon),
             "sequence": .number(home.sequence),
             "problem": home.problem.map(JSONValue.string) ?? .null,
         ])

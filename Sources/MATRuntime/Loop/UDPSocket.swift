@@ -62,6 +62,9 @@ public final class UDPSocket {
         close(descriptor)
     }
 
+    /// Leaves what arrives from now on in the socket, for good; sending goes on.
+    public func stopReceiving() { loop.unwatch(descriptor) }
+
     /// Sends one datagram, from the given local address if there is one. UDP promises no delivery, so callers that
     /// retransmit may ignore the error; it names what the kernel refused.
     ///

@@ -1,0 +1,163 @@
+import Dispatch
+import MATRuntime
+import MATSignal
+
+// Export and import while the server runs, whatever its store is.
+
+extension IMSServer {
+    /// Lines in one answer to `export`, and in one request of `import`.
+    static let transferLinesMax = 4096
+    /// Signatures of imports are checked here, so that nothing else waits for them.
+    private static let checkQueue = DispatchQueue(label: "import checks")
+
+    private enum Part: String { case mappings, certificates }
+
+    /// `{part?, after?, count?, secrets?}` -> `{lines, next?: {part, after?}}`: mappings first, then certificates without a mapping. What
+    /// changes meanwhile is told as it is when its turn comes.
+    func export(_ arguments: [String: JSONValue]) throws(ControlError) -> JSONValue {
+        guard !core.isLoading else { throw ControlError("imsd still reads its store; try again in a moment") }
+        let count = Int(clamping: arguments["count"]?.int ?? 1024)
+        guard count > 0, count <= Self.transferLinesMax else { throw ControlError("\"count\" must be from 1 to \(Self.transferLinesMax)") }
+        let after = try Self.prefix(arguments, "after")
+        guard let part = Part(rawValue: arguments["part"]?.string ?? Part.mappings.rawValue) else {
+            throw ControlError("\"part\" must be mappings or certificates")
+        }
+        var lines: [TransferLine] = []
+        var next: [String: JSONValue]?
+        switch part {
+        case .mappings:
+            if after == nil {
+                let header = TransferHeader(
+                    exportedAt: SystemClock.now().wallMilliseconds, program: "imsd \(MATVersion.text)",
+                    prefixes: core.servedPrefixes.map(\.prefix.description))
+                lines.append(.header(header))
+                if arguments["secrets"]?.bool == true { lines += cookieSecrets.map { .secret($0) } }
+            }
+            let page = core.mappingsPage(after: after, count: count)
+            lines += page.map { .mapping($0) }
+            next = ["part": .string(page.count < count ? Part.certificates.rawValue : part.rawValue)]
+            if page.count == count, let last = page.last { next?["after"] = .text(last.record.prefix) }
+        case .certificates:
+            let page = core.certificatesPage(after: after, count: count)
+            lines += page.certificates.map { .certificate($0) }
+            if let last = page.last { next = ["part": .string(part.rawValue), "after": .text(last)] }
+        }
+        var result: [String: JSONValue] = ["lines": .array(lines.map(\.json))]
+        if let next { result["next"] = .object(next) }
+        return .object(result)
+    }
+
+    /// `{lines, check?}` -> `{taken, same, older, skipped: [{what, reason}]}`. Everything is checked as if it came from the network; the
+    /// answer comes when what was taken is durable. With `check`, nothing is taken.
+    func `import`(_ arguments: [String: JSONValue], _ respond: @escaping (ControlResponse) -> Void) throws(ControlError) {
+        guard let values = arguments["lines"]?.array, values.count <= Self.transferLinesMax else {
+            throw ControlError("\"lines\" must be a list of at most \(Self.transferLinesMax)")
+        }
+        guard !core.isLoading else { throw ControlError("imsd still reads its store; try again in a moment") }
+        let isTrial = arguments["check"]?.bool ?? false
+        let check = TransferCheck(served: core.servedPrefixes.map(\.prefix), keys: core.publicKeys)
+        let now = SystemClock.now()
+        let reference = UncheckedReference(self)
+        let poster = loop.poster
+        // Runs in the loop's thread again, where it came from.
+        nonisolated(unsafe) let respond = respond
+        Self.checkQueue.async {
+            let checked = Self.check(values, check, now)
+            poster.post {
+                guard let server = reference.value else { return respond(.failed("imsd is stopping")) }
+                if isTrial { return respond(.ok(checked.outcome.json)) }
+                server.take(checked.lines, checked.outcome, respond)
+            }
+        }
+    }
+
+    private static func check(_ values: [JSONValue], _ check: TransferCheck, _ now: Now) -> (lines: [TransferLine], outcome: TransferOutcome) {
+        var good: [TransferLine] = []
+        var outcome = TransferOutcome()
+        for value in values {
+            do throws(TransferError) {
+                let line = try TransferLine(json: value)
+                if let refusal = check.refusal(of: line, now: now) { outcome.skip(line.name, refusal) } else { good.append(line) }
+            } catch {
+                outcome.skip("a line", error.description)
+            }
+        }
+        return (good, outcome)
+    }
+
+    private func take(_ lines: [TransferLine], _ checked: TransferOutcome, _ respond: @escaping (ControlResponse) -> Void) {
+        let now = SystemClock.now()
+        var outcome = checked
+        var tickets: [StoreTicket] = []
+        for line in lines {
+            let step: IMSCore.ImportStep
+            switch line {
+            case .mapping(let mapping): step = core.take(imported: mapping, now)
+            case .certificate(let certificate): step = core.take(imported: certificate, now)
+            case .secret(let secret):
+                step = cookieSecrets.contains(secret) ? .same : .older
+                if !cookieSecrets.contains(secret), cookieSecrets.count < 2 || cookieSecrets.contains(where: { $0.madeAt < secret.madeAt }) {
+                    store.write(secret)
+                    outcome.taken += 1
+                    continue
+                }
+            case .header, .trailer: continue
+            }
+            switch step {
+            case .written(let ticket): tickets.append(ticket)
+            case .same: outcome.same += 1
+            case .older: outcome.older += 1
+            case .refused(let reason): outcome.skip(line.name, reason)
+            }
+        }
+        perform(core.takeActions(now), since: now.monotonic)
+        whenDurable(tickets) { failures in
+            for failure in failures { outcome.skip("a record", failure) }
+            outcome.taken += tickets.count - failures.count
+            respond(.ok(outcome.json))
+        }
+    }
+}
+
+extension TransferCheck {
+    /// - Returns: why the line is not taken; `nil` if it is fine.
+    public func refusal(of line: TransferLine, now: Now) -> String? {
+        switch line {
+        case .mapping(let mapping): refusal(of: mapping, now: now)
+        case .certificate(let certificate): refusal(of: certificate, now: now)
+        case .secret(let secret): refusal(of: secret, now: now)
+        case .header, .trailer: nil
+        }
+    }
+}
+
+extension TransferLine {
+    /// What it is about, for people.
+    public var name: String {
+        switch self {
+        case .header: "the header"
+        case .trailer: "the trailer"
+        case .mapping(let mapping): "the mapping of \(mapping.record.prefix)"
+        case .certificate(let certificate): "the certificate of \(certificate.prefix)"
+        case .secret: "a cookie secret"
+        }
+    }
+}
+
+extension TransferOutcome {
+    public var json: JSONValue {
+        [
+            "taken": .number(taken), "same": .number(same), "older": .number(older), "skippedCount": .number(skippedCount),
+            "skipped": .array(skipped.map { ["what": .string($0.what), "reason": .string($0.reason)] }),
+        ]
+    }
+
+    public init?(json: JSONValue) {
+        guard let taken = json["taken"]?.int, let same = json["same"]?.int, let older = json["older"]?.int,
+            let skipped = json["skippedCount"]?.int
+        else { return nil }
+        self.init()
+        (self.taken, self.same, self.older, skippedCount) = (Int(clamping: taken), Int(clamping: same), Int(clamping: older), Int(clamping: skipped))
+        self.skipped = (json["skipped"]?.array ?? []).map { Skipped(what: $0["what"]?.string ?? "?", reason: $0["reason"]?.string ?? "?") }
+    }
+}

@@ -1,0 +1,63 @@
+import Glibc
+import MATRuntime
+import MATSignal
+
+/// How a server ends.
+///
+/// ```
+///             SIGTERM              pushes of that moment acked,         writes durable and answered,
+///                                  or `drain` has passed                or as long again has passed
+///   serving ──────────► draining ───────────────────────► closing ──────────────────────────► ended
+///                          │ SIGTERM again                    │ SIGTERM again
+///                          └──────────────────────────────────┴─────► ended at once
+/// ```
+/// While it drains it serves as ever: an update that comes now is better taken than refused, since its node would otherwise wait for the
+/// next server. While it closes nothing more is read, so that everything that was read gets its answer; what still arrives waits in
+/// the socket and is lost with it, and the nodes' retransmission finds the next server, or this one after its restart.
+enum DrainState {
+    case serving
+    case draining(pushes: Set<UInt32>, until: MonotonicTime)
+    case closing(until: MonotonicTime)
+}
+
+extension IMSServer {
+    /// How often it is looked whether all is done.
+    private static let drainInterval: Duration = .milliseconds(10)
+
+    /// Begins to end service; the second call ends it at once.
+    public func drain() {
+        guard case .serving = drainState else { return endAtOnce() }
+        let now = SystemClock.now().monotonic
+        logger.notice("stopping: finishing what is in flight, for at most \(configuration.drainMax.millisecondsSaturated) ms")
+        serviceManager.stopping()
+        drainState = .draining(pushes: core.pushSequences, until: now + configuration.drainMax)
+        drainOn()
+    }
+
+    private func drainOn() {
+        let now = SystemClock.now().monotonic
+        switch drainState {
+        case .serving:
+            return
+        case .draining(let pushes, let until):
+            let left = pushes.intersection(core.pushSequences)
+            guard left.isEmpty || now >= until else { break }
+            if !left.isEmpty { logger.notice("\(left.count) pushes were not acknowledged in time; subscribers ask again by themselves") }
+            stopReceiving()
+            drainState = .closing(until: now + configuration.drainMax)
+            return drainOn()
+        case .closing(let until):
+            guard core.writesCount == 0 || now >= until else { break }
+            if core.writesCount > 0 { logger.warning("the store did not take \(core.writesCount) changes in time; none of them was acknowledged") }
+            return stop()
+        }
+        loop.schedule(after: Self.drainInterval) { [weak self] in self?.drainOn() }
+    }
+
+    /// For a person who does not want to wait. Every acknowledged update is durable, so nothing is lost but answers.
+    private func endAtOnce() {
+        logger.notice("stopping at once")
+        removeControlSocket()
+        _exit(0)
+    }
+}

@@ -1,0 +1,215 @@
+import Glibc
+import MATRuntime
+import MATSignal
+import Metrics
+
+/// What an IMS tells Prometheus.
+///
+/// What the shell sees happen (times, batches) is recorded as it happens. What the core and others count anyway is only read when
+/// somebody asks, so that counting costs the path of a message nothing more.
+final class IMSMetrics {
+    /// A number that someone else keeps: how it is called, and where to read it. Read in the loop's thread.
+    struct Source {
+        enum Kind { case counter, gauge }
+
+        var name: String
+        var help: String
+        var kind: Kind
+        var labels: [(String, String)] = []
+        var read: () -> Double
+    }
+
+    let registry: MetricsRegistry
+    private let updates: Timer
+    private let commits: Timer
+    private let batches: Recorder
+    private let commitFailures: Counter
+    private let commitsOutrun: Counter
+    private var mirrors: [Mirror: (counter: Counter, told: UInt64)] = [:]
+    private var gauges: [Mirror: Gauge] = [:]
+    /// When the message came that led to each change that is being written, and when the store got it.
+    private var writes: [StoreTicket: (received: MonotonicTime, handed: MonotonicTime)] = [:]
+    private var sources: [Source] = []
+
+    /// Writes whose times are kept; those of more are not measured.
+    private static let writesMax = 65_536
+
+    private struct Mirror: Hashable {
+        var name: String
+        var labels: [String]
+    }
+
+    init(_ registry: MetricsRegistry) {
+        self.registry = registry
+        for (name, help) in Self.texts { registry.describe(name, help) }
+        registry.describe(
+            "imsd_update_duration_seconds", "From the reception of an IMS Update to its answer after it was durable.")
+        registry.describe("imsd_store_commit_duration_seconds", "From handing a change to the store until it was durable.")
+        registry.describe("imsd_store_batch_changes", "Changes made durable together.", bounds: HistogramSeries.countBounds)
+        updates = Timer(label: "imsd_update_duration_seconds", dimensions: [], factory: registry)
+        commits = Timer(label: "imsd_store_commit_duration_seconds", dimensions: [], factory: registry)
+        batches = Recorder(label: "imsd_store_batch_changes", dimensions: [], aggregate: true, factory: registry)
+        commitFailures = Counter(label: "imsd_store_commit_failures_total", dimensions: [], factory: registry)
+        commitsOutrun = Counter(label: "imsd_store_commits_outrun_total", dimensions: [], factory: registry)
+    }
+
+    // MARK: As it happens
+
+    func handed(_ ticket: StoreTicket, receivedAt received: MonotonicTime, _ now: MonotonicTime) {
+        guard writes.count < Self.writesMax else { return }
+        writes[ticket] = (received, now)
+    }
+
+    /// After the answers have been sent.
+    func committed(_ outcomes: [StoreOutcome], _ now: MonotonicTime) {
+        batches.record(outcomes.count)
+        for outcome in outcomes {
+            let write = writes.removeValue(forKey: outcome.ticket)
+            switch outcome.result {
+            case .durable:
+                guard let write else { break }
+                commits.recordNanoseconds((now - write.handed).nanosecondsSaturated)
+                updates.recordNanoseconds((now - write.received).nanosecondsSaturated)
+            case .failed: commitFailures.increment()
+            case .outrun: commitsOutrun.increment()
+            }
+        }
+    }
+
+    // MARK: When asked
+
+    /// Something counted elsewhere, from now on.
+    func add(_ source: Source) {
+        registry.describe(source.name, source.help)
+        sources.append(source)
+    }
+
+    /// Brings everything up to date.
+    func collect(_ server: IMSServer, _ now: Now) {
+        collect(server.core)
+        set("imsd_send_failures_total", server.sendFailuresCount)
+        level("imsd_uptime_seconds", (now.monotonic - server.started).components.seconds)
+        level("imsd_build_info", 1, [("version", MATVersion.text)])
+        level("imsd_store_available", server.core.storeUnavailable == nil ? 1 : 0)
+        level("imsd_store_loading", server.core.isLoading ? 1 : 0)
+        for source in sources {
+            switch source.kind {
+            case .counter: set(source.name, UInt64(max(0, min(source.read(), 9e18))), source.labels)
+            case .gauge: level(source.name, source.read(), source.labels)
+            }
+        }
+        collectProcess()
+    }
+
+    private func collect(_ core: IMSCore) {
+        let counters = core.counters
+        for (type, count) in counters.received { set("imsd_messages_received_total", count, [("type", type.description)]) }
+        for (type, count) in counters.sent { set("imsd_requests_sent_total", count, [("type", type.description)]) }
+        for (answer, count) in counters.answered {
+            set("imsd_answers_total", count, [("type", answer.type.description), ("code", answer.code.description)])
+        }
+        // Reasons that did not occur yet are shown as well: a rate of what appears from nothing can't be taken.
+        for reason in BindingChange.Reason.allCases {
+            set("imsd_binding_changes_total", counters.bindingChanges[reason] ?? 0, [("reason", reason.rawValue)])
+        }
+        set("imsd_malformed_total", counters.malformed)
+        set("imsd_unknown_types_total", counters.unknownTypes)
+        set("imsd_dropped_total", counters.dropped)
+        set("imsd_signature_checks_total", counters.verifications)
+        set("imsd_pushes_unanswered_total", counters.pushesUnanswered)
+        set("imsd_log_lines_suppressed_total", counters.logLinesSuppressed)
+        set("imsd_quota_refusals_total", counters.quotaRefusals)
+        set("imsd_certificates_renewed_total", counters.certificatesRenewed)
+
+        level("imsd_mappings", core.mappingsCount)
+        for (served, count) in core.mappingsByPrefix { level("imsd_prefix_mappings", count, [("prefix", served.prefix.description)]) }
+        level("imsd_remembered", core.rememberedCount)
+        level("imsd_remembered_unconfirmed", core.rememberedUnconfirmedCount)
+        level("imsd_subscriptions", core.subscriptionsCount)
+        level("imsd_pushes_pending", core.pushesPendingCount)
+        level("imsd_notifies_pending", core.notifiesPendingCount)
+        level("imsd_writes_pending", core.writesCount)
+        let survey = core.surveyed
+        level("imsd_mappings_expired", survey.mappingsExpired)
+        level("imsd_mappings_withdrawn", survey.mappingsWithdrawn)
+        level("imsd_revoked", survey.revoked)
+        level("imsd_certificates_ending", survey.certificatesEnding)
+        level("imsd_certificates_ended", survey.certificatesEnded)
+        for key in core.publicKeys {
+            level("imsd_certificates", survey.certificatesByKey[key.id] ?? 0, [("key", IMSServer.hex(key.id))])
+        }
+    }
+
+    private func collectProcess() {
+        let process = ProcessFigures.now()
+        level("process_resident_memory_bytes", process.residentOctets)
+        level("process_virtual_memory_bytes", process.virtualOctets)
+        level("process_open_fds", process.openDescriptors)
+        level("process_start_time_seconds", process.startedAt)
+        level("process_threads", process.threads)
+        set("process_cpu_seconds_total", process.cpuSeconds)
+    }
+
+    /// A counter that shows a total which somebody else keeps. One that went back, as after a restart of its keeper, begins again.
+    private func set(_ name: String, _ total: UInt64, _ labels: [(String, String)] = []) {
+        let key = Mirror(name: name, labels: labels.map(\.1))
+        var mirror = mirrors[key] ?? (Counter(label: name, dimensions: labels, factory: registry), 0)
+        if total > mirror.told { mirror.counter.increment(by: Int64(clamping: total - mirror.told)) }
+        mirror.told = total
+        mirrors[key] = mirror
+    }
+
+    private func level(_ name: String, _ value: some BinaryInteger, _ labels: [(String, String)] = []) {
+        level(name, Double(value), labels)
+    }
+
+    private func level(_ name: String, _ value: Double, _ labels: [(String, String)] = []) {
+        let key = Mirror(name: name, labels: labels.map(\.1))
+        let gauge = gauges[key] ?? Gauge(label: name, dimensions: labels, factory: registry)
+        gauges[key] = gauge
+        gauge.record(value)
+    }
+
+    /// Names and meanings, as the manual lists them.
+    private static let texts: [(String, String)] = [
+        ("imsd_build_info", "Always 1; the version is in the label."),
+        ("imsd_uptime_seconds", "Time since the start."),
+        ("imsd_messages_received_total", "Well-formed messages received, by type."),
+        ("imsd_requests_sent_total", "Requests of this server's own, by type; repetitions included."),
+        ("imsd_answers_total", "Answers sent, by type and code."),
+        ("imsd_malformed_total", "Datagrams or parts of them that could not be read."),
+        ("imsd_unknown_types_total", "Messages of unknown types."),
+        ("imsd_dropped_total", "Responses that nobody waited for, and draft messages from where none are allowed."),
+        ("imsd_send_failures_total", "Datagrams that the kernel refused to send."),
+        ("imsd_signature_checks_total", "Signature checks."),
+        ("imsd_pushes_pending", "MA Notifies that wait for their ack."),
+        ("imsd_pushes_unanswered_total", "MA Notifies given up after all tries."),
+        ("imsd_notifies_pending", "HA Notifies being worked on."),
+        ("imsd_writes_pending", "Changes that the store has not answered for."),
+        ("imsd_store_commit_failures_total", "Changes that the store did not take."),
+        ("imsd_store_commits_outrun_total", "Changes that came after another server's newer one."),
+        ("imsd_store_available", "1 if the store takes changes."),
+        ("imsd_store_loading", "1 while the store is still being read."),
+        ("imsd_mappings", "Mappings held, withdrawn and expired ones included."),
+        ("imsd_prefix_mappings", "Mappings held of each served prefix."),
+        ("imsd_mappings_expired", "Mappings that nobody renewed in time; counted once a minute."),
+        ("imsd_mappings_withdrawn", "Mappings that their nodes withdrew; counted once a minute."),
+        ("imsd_revoked", "Home addresses that are revoked; counted once a minute."),
+        ("imsd_remembered", "Mappings of other servers' nodes that are remembered."),
+        ("imsd_remembered_unconfirmed", "Those of them that their own server has not confirmed."),
+        ("imsd_subscriptions", "Subscriptions."),
+        ("imsd_binding_changes_total", "Changes of mappings, by reason."),
+        ("imsd_quota_refusals_total", "Updates refused because the quota of their prefix was used up."),
+        ("imsd_certificates", "Newest certificates of home addresses, by the id of the key that signed them; counted once a minute."),
+        ("imsd_certificates_ending", "Certificates that end within 30 days and were not renewed; counted once a minute."),
+        ("imsd_certificates_ended", "Certificates that have ended; counted once a minute."),
+        ("imsd_certificates_renewed_total", "Certificates renewed."),
+        ("imsd_log_lines_suppressed_total", "Log lines left out because there were too many."),
+        ("process_resident_memory_bytes", "Resident memory."),
+        ("process_virtual_memory_bytes", "Virtual memory."),
+        ("process_open_fds", "Open file descriptors."),
+        ("process_threads", "Threads."),
+        ("process_start_time_seconds", "Start of the process in Unix time."),
+        ("process_cpu_seconds_total", "Processor time, user and system."),
+    ]
+}

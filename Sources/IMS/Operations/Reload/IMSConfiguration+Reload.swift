@@ -1,0 +1,38 @@
+import MATRuntime
+import MATSignal
+
+// What a running server can take from a changed file, and what it can't.
+
+extension IMSConfiguration {
+    /// What the core is told.
+    func coreConfiguration(signingKey: SigningKey?) -> IMSCoreConfiguration {
+        IMSCoreConfiguration(
+            served: served, publicKeys: publicKeys, previousKeys: previousKeys, signingKey: signingKey,
+            certificateLifetime: certificateLifetime, limits: limits, draftSources: draftSources)
+    }
+
+    /// The keys of the file whose values differ from the running server's and count only after a restart.
+    func restartKeys(against fresh: IMSConfiguration) -> [String] {
+        var keys: [String] = []
+        if port != fresh.port || addresses != fresh.addresses { keys.append("listen") }
+        if storePath != fresh.storePath { keys.append("store") }
+        if controlPath != fresh.controlPath { keys.append("control") }
+        if controlGroup != fresh.controlGroup { keys.append("control-group") }
+        return keys
+    }
+
+    /// This configuration with all that needs no restart taken from a fresh one.
+    func taking(_ fresh: IMSConfiguration) -> IMSConfiguration {
+        var taken = fresh
+        taken.port = port
+        taken.addresses = addresses
+        taken.storePath = storePath
+        taken.controlPath = controlPath
+        taken.controlGroup = controlGroup
+        return taken
+    }
+
+    func hasSameDNS(as other: IMSConfiguration) -> Bool {
+        resolvers == other.resolvers && dnsTimeout == other.dnsTimeout && requireDNSSEC == other.requireDNSSEC
+    }
+}

@@ -1,0 +1,122 @@
+import MATSignal
+
+/// What a look at all mappings and certificates found.
+public struct SurveyResult: Hashable, Sendable {
+    /// The newest certificates of HoAs by the IMS key that signed them.
+    public var certificatesByKey: [UInt64: Int] = [:]
+    /// Those that end soon, renewed by nobody; those that have ended are among them.
+    public var certificatesEnding = 0
+    public var certificatesEnded = 0
+    public var revoked = 0
+    /// Mappings that nobody renewed in time.
+    public var mappingsExpired = 0
+    public var mappingsWithdrawn = 0
+
+    public init() {}
+}
+
+/// A walk through all that is held, in steps: what happens by time alone is noticed here, and counts are taken that would cost too
+/// much to keep with every change.
+struct Survey: Sendable {
+    /// Entries looked at in one step.
+    static let stepEntries = 4096
+    /// Certificates named in the log on one day; the rest are counted.
+    static let warningsMax = 50
+
+    enum Part: Sendable {
+        case mappings(after: IPPrefix?)
+        case certificates(after: IPPrefix?)
+    }
+
+    /// The Unix time in ms at which this walk began, and the one before: what expired in between expired in this one's time.
+    var began: UInt64
+    var before: UInt64
+    var part = Part.mappings(after: nil)
+    var result = SurveyResult()
+    /// Whether this walk's certificates are warned of.
+    var warns: Bool
+    var warned = 0
+}
+
+extension IMSCore {
+    /// How often people are told of the same certificate.
+    static let certificateWarningInterval: Duration = .seconds(86_400)
+
+    /// The last whole walk's findings.
+    public var surveyed: SurveyResult { surveyResult }
+
+    /// Takes the next step of a walk, or the first of the next one.
+    ///
+    /// - Returns: what to do, and whether the walk goes on; otherwise the next one is for the caller to begin.
+    public mutating func survey(now: Now) -> (actions: [IMSAction], goesOn: Bool) {
+        var survey = self.survey ?? beginSurvey(now)
+        switch survey.part {
+        case .mappings(let after):
+            let page = mappings.page(after: after, count: Survey.stepEntries)
+            for mapping in page { look(at: mapping, &survey, now) }
+            survey.part = page.count < Survey.stepEntries ? .certificates(after: nil) : .mappings(after: page.last?.record.prefix)
+        case .certificates(let after):
+            let page = issued.page(after: after, count: Survey.stepEntries)
+            for certificate in page { look(at: certificate, &survey, now) }
+            guard page.count < Survey.stepEntries else {
+                survey.part = .certificates(after: page.last?.prefix)
+                break
+            }
+            endSurvey(survey, now)
+            return (takeActions(now), false)
+        }
+        self.survey = survey
+        return (takeActions(now), true)
+    }
+
+    private mutating func beginSurvey(_ now: Now) -> Survey {
+        let warns = certificatesWarnedAt.map { now.monotonic - $0 >= Self.certificateWarningInterval } ?? true
+        if warns { certificatesWarnedAt = now.monotonic }
+        // The first walk looks for nothing that expired before the start.
+        return Survey(began: now.wallMilliseconds, before: lastSurveyBegan ?? now.wallMilliseconds, warns: warns)
+    }
+
+    private mutating func endSurvey(_ survey: Survey, _ now: Now) {
+        if survey.warned > Survey.warningsMax {
+            log(.warning, "\(survey.warned - Survey.warningsMax) more certificates end within 30 days and were not renewed")
+        }
+        surveyResult = survey.result
+        lastSurveyBegan = survey.began
+        self.survey = nil
+    }
+
+    private mutating func look(at mapping: StoredMapping, _ survey: inout Survey, _ now: Now) {
+        if mapping.isRevocation {
+            survey.result.revoked += 1
+        } else if mapping.record.isWithdrawal {
+            survey.result.mappingsWithdrawn += 1
+        } else if mapping.record.expires <= survey.began {
+            survey.result.mappingsExpired += 1
+            // Once: a walk's beginning stands for all its moments.
+            if mapping.record.expires > survey.before {
+                note(
+                    BindingChange(
+                        hoa: mapping.record.prefix, reason: .expired, before: mapping.record.locators.map(\.prefix), after: [],
+                        source: mapping.source, sequence: mapping.record.sequence),
+                    now)
+            }
+        }
+    }
+
+    /// The newest certificate of an HoA.
+    private mutating func look(at certificate: Certificate, _ survey: inout Survey, _ now: Now) {
+        if let held = mappings[certificate.prefix], held.isRevocation, held.certified.certificate == certificate { return }
+        survey.result.certificatesByKey[certificate.issuerID, default: 0] += 1
+        guard certificate.endsSoon(now) else { return }
+        survey.result.certificatesEnding += 1
+        if certificate.hasEnded(now) { survey.result.certificatesEnded += 1 }
+        guard survey.warns, !certificate.hasEnded(now) else { return }
+        survey.warned += 1
+        guard survey.warned <= Survey.warningsMax else { return }
+        let days = (certificate.notAfter - min(certificate.notAfter, now.wallMilliseconds)) / 86_400_000
+        log(
+            .warning,
+            "the certificate of \(certificate.prefix) ends in \(days) days and was not renewed: its node has not registered since, or this server has no signing key"
+        )
+    }
+}

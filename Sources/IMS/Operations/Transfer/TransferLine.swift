@@ -1,0 +1,205 @@
+import Crypto
+import MATRuntime
+import MATSignal
+
+/// What is wrong with an exported file, in words that say where.
+public struct TransferError: Error, Hashable, Sendable, CustomStringConvertible {
+    public let description: String
+    public init(_ description: String) { self.description = description }
+}
+
+/// One line of an export: a JSON object of one member, whose name says what it is.
+///
+/// ```
+/// {"header":{"format":"mat-ims-export","version":1,"exportedAt":1790000000000,"program":"imsd 0.1.0","prefixes":["192.0.2.0/24"]}}
+/// {"secret":{"octets":BASE64,"madeAt":1790000000000}}                                                     only if asked for
+/// {"mapping":{"hoa":"192.0.2.1/32","record":BASE64,"signature":BASE64,"certificate":BASE64,
+///             "source":"198.51.100.7","sourcePort":6289,"local":"203.0.113.1","provenAt":1790000000000}}
+/// {"certificate":{"hoa":"192.0.2.2/32","certificate":BASE64}}                                             of HoAs whose newest one no mapping has
+/// {"trailer":{"lines":4,"mappings":1,"certificates":1,"secrets":1,"sha256":HEX}}                          over all lines before, with their ends
+/// ```
+/// Times are Unix milliseconds; record, signature and certificate are the octets of the wire. `hoa` is there for people who search.
+public enum TransferLine: Sendable, Hashable {
+    case header(TransferHeader)
+    case mapping(StoredMapping)
+    case certificate(Certificate)
+    case secret(CookieSecret)
+    case trailer(TransferTrailer)
+
+    /// The longest line read.
+    public static let octetsMax = 16_384
+
+    public init(json: JSONValue) throws(TransferError) {
+        guard let (kind, value) = json.object?.first, json.object?.count == 1 else {
+            throw TransferError("it is not an object of one member")
+        }
+        switch kind {
+        case "header": self = .header(try TransferHeader(value))
+        case "trailer": self = .trailer(try TransferTrailer(value))
+        case "secret": self = .secret(try Self.secret(value))
+        case "certificate":
+            guard let certificate = Self.certificate(value["certificate"]) else { throw TransferError("its certificate can't be read") }
+            self = .certificate(certificate)
+        case "mapping": self = .mapping(try Self.mapping(value))
+        default: throw TransferError("\"\(kind)\" is none of header, mapping, certificate, secret and trailer")
+        }
+    }
+
+    public init(parsing line: some Collection<UInt8>) throws(TransferError) {
+        let value: JSONValue
+        do throws(ControlError) {
+            value = try JSONValue.parse(line)
+        } catch {
+            throw TransferError("it is \(error)")
+        }
+        try self.init(json: value)
+    }
+
+    public var json: JSONValue {
+        switch self {
+        case .header(let header): ["header": header.json]
+        case .trailer(let trailer): ["trailer": trailer.json]
+        case .secret(let secret): ["secret": ["octets": .string(Base64.write(secret.octets)), "madeAt": .number(secret.madeAt)]]
+        case .certificate(let certificate):
+            ["certificate": ["hoa": .text(certificate.prefix), "certificate": .string(Base64.write(certificate.octets))]]
+        case .mapping(let mapping):
+            [
+                "mapping": [
+                    "hoa": .text(mapping.record.prefix), "record": .string(Base64.write(mapping.record.octets)),
+                    "signature": .string(Base64.write(mapping.certified.mapping.signature.octets)),
+                    "certificate": .string(Base64.write(mapping.certified.certificate.octets)),
+                    "source": .text(mapping.source.address), "sourcePort": .number(mapping.source.port), "local": .text(mapping.local),
+                    "provenAt": .number(mapping.provenAt),
+                ]
+            ]
+        }
+    }
+
+    // MARK: Parts
+
+    private static func octets(_ value: JSONValue?) -> [UInt8]? { value?.string.flatMap { Base64.parse($0.utf8) } }
+
+    private static func certificate(_ value: JSONValue?) -> Certificate? { octets(value).flatMap { try? Certificate(octets: $0) } }
+
+    private static func secret(_ value: JSONValue) throws(TransferError) -> CookieSecret {
+        guard let octets = octets(value["octets"]), octets.count == CookieSecret.octetsCount,
+            let madeAt = value["madeAt"]?.int.flatMap({ UInt64(exactly: $0) })
+        else { throw TransferError("its cookie secret can't be read") }
+        return CookieSecret(octets: octets, madeAt: madeAt)
+    }
+
+    private static func mapping(_ value: JSONValue) throws(TransferError) -> StoredMapping {
+        guard let record = octets(value["record"]).flatMap({ try? MappingRecord(octets: $0) }) else {
+            throw TransferError("its record can't be read")
+        }
+        guard let signature = octets(value["signature"]).flatMap({ Signature($0) }), let certificate = certificate(value["certificate"]) else {
+            throw TransferError("the signature or certificate of \(record.prefix) can't be read")
+        }
+        guard let source = value["source"]?.string.flatMap({ IPAddress($0) }),
+            let port = value["sourcePort"]?.int.flatMap({ UInt16(exactly: $0) }),
+            let local = value["local"]?.string.flatMap({ IPAddress($0) }), let provenAt = value["provenAt"]?.int.flatMap({ UInt64(exactly: $0) })
+        else { throw TransferError("the source of \(record.prefix) can't be read") }
+        return StoredMapping(
+            certified: CertifiedMapping(mapping: SignedMapping(record: record, signature: signature), certificate: certificate),
+            source: Endpoint(source, port: port), local: local, provenAt: provenAt)
+    }
+}
+
+/// The first line of an export.
+public struct TransferHeader: Sendable, Hashable {
+    public static let format = "mat-ims-export"
+    public static let version: Int64 = 1
+
+    /// Unix time in ms.
+    public var exportedAt: UInt64
+    public var program: String
+    /// What the exporting server serves; for people.
+    public var prefixes: [String]
+
+    public init(exportedAt: UInt64, program: String, prefixes: [String]) {
+        self.exportedAt = exportedAt
+        self.program = program
+        self.prefixes = prefixes
+    }
+
+    init(_ value: JSONValue) throws(TransferError) {
+        guard value["format"]?.string == Self.format else { throw TransferError("it is no export of imsd") }
+        guard let version = value["version"]?.int, version == Self.version else {
+            throw TransferError("it is of version \(value["version"]?.int ?? 0), which this program does not know; use one as new as the exporter")
+        }
+        exportedAt = value["exportedAt"]?.int.flatMap { UInt64(exactly: $0) } ?? 0
+        program = value["program"]?.string ?? ""
+        prefixes = value["prefixes"]?.array?.compactMap(\.string) ?? []
+    }
+
+    var json: JSONValue {
+        [
+            "format": .string(Self.format), "version": .int(Self.version), "exportedAt": .number(exportedAt), "program": .string(program),
+            "prefixes": .array(prefixes.map { .string($0) }),
+        ]
+    }
+}
+
+/// The last line of an export: without it the file was cut off.
+public struct TransferTrailer: Sendable, Hashable {
+    /// All lines before this one.
+    public var lines = 0
+    public var mappings = 0
+    public var certificates = 0
+    public var secrets = 0
+    public var sha256 = ""
+
+    public init() {}
+
+    init(_ value: JSONValue) throws(TransferError) {
+        func count(_ key: String) throws(TransferError) -> Int {
+            guard let number = value[key]?.int.flatMap({ Int(exactly: $0) }), number >= 0 else {
+                throw TransferError("its count of \(key) can't be read")
+            }
+            return number
+        }
+        lines = try count("lines")
+        mappings = try count("mappings")
+        certificates = try count("certificates")
+        secrets = try count("secrets")
+        guard let sum = value["sha256"]?.string else { throw TransferError("its checksum can't be read") }
+        sha256 = sum
+    }
+
+    var json: JSONValue {
+        [
+            "lines": .number(lines), "mappings": .number(mappings), "certificates": .number(certificates), "secrets": .number(secrets),
+            "sha256": .string(sha256),
+        ]
+    }
+}
+
+/// Counts and sums up lines, the same at both ends.
+public struct TransferSum: Sendable {
+    private var hash = SHA256()
+    private var trailer = TransferTrailer()
+
+    public init() {}
+
+    /// - Parameter octets: of the line, without its end.
+    public mutating func add(_ line: TransferLine, _ octets: some Collection<UInt8>) {
+        hash.update(data: Array(octets) + [10])
+        trailer.lines += 1
+        switch line {
+        case .mapping: trailer.mappings += 1
+        case .certificate: trailer.certificates += 1
+        case .secret: trailer.secrets += 1
+        case .header, .trailer: break
+        }
+    }
+
+    /// What the trailer behind these lines says.
+    public var result: TransferTrailer {
+        var result = trailer
+        result.sha256 = hash.finalize().map { octet in
+            let digits = String(octet, radix: 16)
+            return digits.count == 1 ? "0\(digits)" : digits
+        }.joined()
+        return result
+    }
+}

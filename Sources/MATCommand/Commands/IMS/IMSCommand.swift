@@ -1,0 +1,51 @@
+import ArgumentParser
+import MATRuntime
+import MATSignal
+
+struct IMSCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "ims", abstract: "Look at and run the mapping server (imsd) of this host.",
+        subcommands: [Status.self, List.self, Show.self, Revoke.self, Export.self, Import.self, Metrics.self])
+
+    struct Status: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Show prefixes, keys, certificates, store and what was received and answered.")
+
+        @OptionGroup var control: IMSControl
+        @OptionGroup var output: OutputOptions
+
+        func run() throws {
+            let status = try control.request("status")
+            output.print(status) { IMSReport.status(status, $0) }
+        }
+    }
+
+    struct Show: ParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Show one mapping, where it came from and who follows it.")
+
+        @Argument(help: "The home address.", transform: reading(.homeAddress))
+        var hoa: HomeAddress
+
+        @OptionGroup var control: IMSControl
+        @OptionGroup var output: OutputOptions
+
+        func run() throws {
+            let mapping = try control.request("show", ["hoa": .text(hoa)])
+            output.print(mapping) { IMSReport.mapping(mapping, now: SystemClock.now(), $0) }
+        }
+    }
+
+    struct Metrics: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Print what imsd counts, as Prometheus would read it.",
+            discussion: "imsd.yaml's `metrics: listen:` offers the same over HTTP.")
+
+        @OptionGroup var control: IMSControl
+        @OptionGroup var output: OutputOptions
+
+        func run() throws {
+            let answer = try control.request("metrics")
+            output.print(answer["families"] ?? .null) { _ in answer["text"]?.string ?? "" }
+        }
+    }
+}

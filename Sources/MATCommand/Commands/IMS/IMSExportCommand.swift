@@ -1,0 +1,59 @@
+import ArgumentParser
+import Glibc
+import IMS
+import MATRuntime
+import MATSignal
+
+extension IMSCommand {
+    struct Export: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Write all mappings and certificates as lines of JSON, for `mat ims import`.",
+            discussion: """
+                From the running imsd, or with --config from the store that this configuration names, while imsd is stopped. The first line \
+                says what it is, the last how many lines there are and their checksum; imsd(8) describes the others.
+                """)
+
+        @Option(help: ArgumentHelp("Write to this file (mode 0600) instead of standard output.", valueName: "file"))
+        var out: String?
+
+        @Flag(help: "Also the secrets that cookies are made with, so that nodes' cookies stay valid. Keep the file secret.")
+        var secrets = false
+
+        @Option(help: ArgumentHelp("imsd is stopped: read the store that this imsd.yaml names.", valueName: "file"))
+        var config: String?
+
+        @OptionGroup var control: IMSControl
+
+        func run() throws {
+            let sink = try TransferSink(path: out)
+            // A file appears only when it is whole.
+            defer { sink.discard() }
+            if let config {
+                try StoredTransfer(config, control).export(secrets: secrets) { line throws(CommandFailure) in try sink.write(line) }
+            } else {
+                try exportFromDaemon { line throws(CommandFailure) in try sink.write(line) }
+            }
+            let trailer = try sink.finish()
+            let mappings = Quantity.count(Int64(trailer.mappings), "mapping")
+            StandardError.write("mat: exported \(mappings) and \(Quantity.count(Int64(trailer.certificates), "further certificate"))")
+        }
+
+        private func exportFromDaemon(_ take: (TransferLine) throws(CommandFailure) -> Void) throws(CommandFailure) {
+            var arguments: [String: JSONValue] = ["secrets": .bool(secrets)]
+            while true {
+                let answer = try control.request("export", arguments, timeout: .seconds(60))
+                for value in answer["lines"]?.array ?? [] {
+                    let line: TransferLine
+                    do throws(TransferError) {
+                        line = try TransferLine(json: value)
+                    } catch {
+                        throw CommandFailure("a line of imsd's answer can't be read: \(error); are mat and imsd of one version?")
+                    }
+                    try take(line)
+                }
+                guard let next = answer["next"]?.object else { return }
+                for key in ["part", "after"] { arguments[key] = next[key] ?? .null }
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+import ArgumentParser
+import MATRuntime
+import MATSignal
+
+extension IMSCommand {
+    struct List: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "List the mappings, in the order of their home addresses.",
+            discussion: """
+                A page at a time: --after with the last home address shown gives the next. --all goes through all pages; with --json it then \
+                prints one object a line.
+                """)
+
+        enum State: String, CaseIterable, ExpressibleByArgument {
+            case all, registered, expired, withdrawn, revoked
+        }
+
+        @Option(help: "The most to list at a time.")
+        var count = 100
+
+        @Option(help: ArgumentHelp("Begin behind this home address or prefix.", valueName: "hoa"), transform: reading(.prefix))
+        var after: IPPrefix?
+
+        @Option(help: ArgumentHelp("Only home addresses within this prefix.", valueName: "prefix"), transform: reading(.prefix))
+        var prefix: IPPrefix?
+
+        @Option(help: "Only mappings in this state.")
+        var state = State.all
+
+        @Flag(help: "Only those that nobody renewed in time; the same as --state expired.")
+        var expired = false
+
+        @Flag(help: "Go on until the end.")
+        var all = false
+
+        @OptionGroup var control: IMSControl
+        @OptionGroup var output: OutputOptions
+
+        func validate() throws {
+            guard (1...1000).contains(count) else { throw ValidationError("--count is from 1 to 1000") }
+            if expired, state != .all, state != .expired { throw ValidationError("Give --state or --expired, not both") }
+        }
+
+        func run() throws {
+            var after = after
+            var isFirst = true
+            while true {
+                let list = try page(after)
+                if all {
+                    printPart(list, isFirst: isFirst)
+                } else {
+                    output.print(list) { IMSReport.list(list, now: SystemClock.now(), $0) }
+                }
+                guard all, let next = list["next"]?.string else { return }
+                after = try Self.cursor(next)
+                isFirst = false
+            }
+        }
+
+        private func page(_ after: IPPrefix?) throws(CommandFailure) -> JSONValue {
+            var arguments: [String: JSONValue] = [
+                "count": .number(all ? 1000 : count), "state": .string(expired ? State.expired.rawValue : state.rawValue),
+            ]
+            if let after { arguments["after"] = .text(after) }
+            if let prefix { arguments["prefix"] = .text(prefix) }
+            return try control.request("list", arguments)
+        }
+
+        private func printPart(_ list: JSONValue, isFirst: Bool) {
+            if output.json {
+                for mapping in list["mappings"]?.array ?? [] { print(String(decoding: mapping.write(), as: UTF8.self)) }
+            } else {
+                var part = list.object ?? [:]
+                part["next"] = nil
+                let text = IMSReport.list(.object(part), now: SystemClock.now(), .forStandardOutput, withHead: isFirst)
+                print(text, terminator: "")
+            }
+        }
+
+        private static func cursor(_ text: String) throws(CommandFailure) -> IPPrefix {
+            guard let prefix = IPPrefix(text) else { throw CommandFailure("imsd's answer can't be read; are mat and imsd of one version?") }
+            return prefix
+        }
+    }
+}

@@ -1,0 +1,84 @@
+import ArgumentParser
+import IMS
+import MATRuntime
+import MATSignal
+
+extension IMSCommand {
+    struct Revoke: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Take a home address from its node, at once: its certificates are refused and its mapping is withdrawn.",
+            discussion: """
+                Done when it is durable; subscribers are told at the same time. To give the home address out again, enrol it anew. Where the \
+                signing key is kept off the server, give it with --signing-key: it is used here and goes nowhere.
+                """)
+
+        @Argument(help: "The home address, or a mobile network's home prefix.", transform: reading(.prefix))
+        var home: IPPrefix?
+
+        @Option(
+            help: ArgumentHelp("Revoke the home address whose newest certificate has this id, as `mat ims show` prints it.", valueName: "id"))
+        var certificate: String?
+
+        @Option(
+            help: ArgumentHelp(
+                "Revoke all whose certificates were issued before this date (2026-11-21, or with a time: 2026-11-21T10:00:00Z).",
+                valueName: "date"),
+            transform: { text in
+                guard let date = DateText.parse(text) else {
+                    throw ValidationError("\"\(text)\" is no date; write it as in 2026-11-21 or 2026-11-21T10:00:00Z")
+                }
+                return date
+            })
+        var issuedBefore: UInt64?
+
+        @Option(help: ArgumentHelp("With --issued-before: only within this prefix.", valueName: "prefix"), transform: reading(.prefix))
+        var within: IPPrefix?
+
+        @Flag(help: "Revoke a home address of which imsd knows nothing: its certificate was issued elsewhere and never used.")
+        var unknown = false
+
+        @Option(help: ArgumentHelp("The private key that signs certificates, if it is not on the server.", valueName: "file"))
+        var signingKey: String?
+
+        @OptionGroup var control: IMSControl
+        @OptionGroup var output: OutputOptions
+
+        func validate() throws {
+            let ways = [home != nil, certificate != nil, issuedBefore != nil].filter { $0 }.count
+            guard ways == 1 else { throw ValidationError("Give one of: a home address, --certificate ID, --issued-before DATE") }
+            guard within == nil || issuedBefore != nil else { throw ValidationError("--within goes with --issued-before") }
+            guard signingKey == nil || home != nil else { throw ValidationError("--signing-key goes with one home address") }
+        }
+
+        func run() throws {
+            var sum: (revoked: [JSONValue], already: [JSONValue]) = ([], [])
+            var arguments = try self.arguments()
+            while true {
+                let answer = try control.request("revoke", arguments, timeout: .seconds(60))
+                sum.revoked += answer["revoked"]?.array ?? []
+                sum.already += answer["already"]?.array ?? []
+                guard let next = answer["next"] else { break }
+                arguments["after"] = next
+            }
+            let result: JSONValue = ["revoked": .array(sum.revoked), "already": .array(sum.already)]
+            output.print(result) { IMSReport.revocation(result, $0) }
+        }
+
+        private func arguments() throws(CommandFailure) -> [String: JSONValue] {
+            var arguments: [String: JSONValue] = ["unknown": .bool(unknown)]
+            if let certificate { arguments["certificate"] = .string(certificate) }
+            if let issuedBefore { arguments["before"] = .number(issuedBefore) }
+            if let within { arguments["within"] = .text(within) }
+            guard let home else { return arguments }
+            arguments["prefix"] = .text(home)
+            if let signingKey {
+                let key = try PrivateKeyFile.read(signingKey)
+                guard let tombstone = StoredMapping.revocation(of: home, signedBy: key, now: SystemClock.now()) else {
+                    throw CommandFailure("the crypto library does not sign; this should not happen")
+                }
+                arguments["tombstone"] = TransferLine.mapping(tombstone).json
+            }
+            return arguments
+        }
+    }
+}

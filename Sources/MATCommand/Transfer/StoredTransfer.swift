@@ -1,0 +1,85 @@
+import Glibc
+import IMS
+import MATRuntime
+import MATSignal
+
+/// Export and import without imsd, straight from and into the store that its configuration names.
+struct StoredTransfer {
+    private let configuration: IMSConfiguration
+
+    init(_ path: String, _ control: IMSControl) throws(CommandFailure) {
+        do throws(ConfigurationError) {
+            configuration = try IMSConfiguration(path: path)
+        } catch {
+            throw CommandFailure(error.description)
+        }
+        // A running imsd would neither see what is written, nor be seen writing.
+        for path in Set([configuration.controlPath, control.path]) {
+            guard (try? ControlClient.request(path: path, command: "status", timeout: .seconds(2), daemon: "imsd")) == nil else {
+                throw CommandFailure("imsd is running (it answers at \(path)): leave out --config, or stop it first")
+            }
+        }
+    }
+
+    private func open() throws(CommandFailure) -> StoreSession {
+        do throws(IMSServerError) {
+            return try StoreSession(configuration)
+        } catch {
+            throw CommandFailure(error.description)
+        }
+    }
+
+    /// Gives all that the store holds, the header first.
+    func export(secrets: Bool, _ take: (TransferLine) throws(CommandFailure) -> Void) throws(CommandFailure) {
+        let session = try open()
+        try take(
+            .header(
+                TransferHeader(
+                    exportedAt: SystemClock.now().wallMilliseconds, program: "mat \(MATVersion.text)",
+                    prefixes: configuration.served.map(\.prefix.description))))
+        let unreadable = try read(session) { line throws(CommandFailure) in
+            if case .secret = line, !secrets { return }
+            try take(line)
+        }
+        for name in unreadable { StandardError.write("mat: the store holds something unreadable about \(name); it is left out") }
+    }
+
+    private func read(_ session: StoreSession, _ body: (TransferLine) throws(CommandFailure) -> Void) throws(CommandFailure) -> [String] {
+        do {
+            return try session.read(body)
+        } catch {
+            throw error as? CommandFailure ?? CommandFailure("\(error)")
+        }
+    }
+
+    /// Takes what is newer into the store.
+    func `import`(_ source: TransferSource, isTrial: Bool) throws(CommandFailure) -> TransferOutcome {
+        let check = TransferCheck(served: configuration.served.map(\.prefix), keys: try keys())
+        var outcome = TransferOutcome()
+        let session = try open()
+        _ = try read(session) { _ throws(CommandFailure) in }
+        let now = SystemClock.now()
+        try source.forEachGroup(lines: 4096, octets: 8 << 20) { lines throws(CommandFailure) in
+            var good: [TransferLine] = []
+            for line in lines {
+                if let refusal = check.refusal(of: line, now: now) { outcome.skip(line.name, refusal) } else { good.append(line) }
+            }
+            guard !isTrial else { return }
+            do throws(StoreError) {
+                outcome += try session.take(good)
+            } catch {
+                throw CommandFailure(error.description)
+            }
+        }
+        return outcome
+    }
+
+    private func keys() throws(CommandFailure) -> [PublicKey] {
+        do throws(IMSServerError) {
+            let own = try configuration.signingKey().map { [$0.publicKey] } ?? []
+            return own + configuration.publicKeys + configuration.previousKeys
+        } catch {
+            throw CommandFailure(error.description)
+        }
+    }
+}

@@ -1,0 +1,153 @@
+import MATSignal
+import Testing
+
+@testable import IMS
+
+@Suite("Revocation") struct RevocationTests {
+    private let hoa = "192.0.2.1"
+    private let mn = node("198.51.100.7")
+    private let peer = node("198.51.100.9")
+
+    @Test("A revoked certificate is refused at once, with the reason; the mapping is withdrawn, and subscribers get a record that they believe")
+    func revoke() throws {
+        let server = try TestServer()
+        let node = try server.makeNode(hoa)
+        let time = server.now.wallMilliseconds
+        #expect(server.update(try node.record(["198.51.100.7"], sequence: time), from: mn)?.code == .ok)
+        #expect(server.query(hoa, from: peer, subscribe: 300)?.subscribe == 300)
+        server.clear()
+
+        let step = try #require(try server.core.revoke(prefix(hoa), now: server.now))
+        server.perform(step.actions)
+
+        // What a subscriber gets is a newer, valid record of no place, so it drops the mapping.
+        let push = try #require(server.notified(peer).first?.notify.record)
+        guard case .whole(let certificate) = push.certificate else { return #expect(Bool(false), "no certificate was pushed") }
+        let pushed = CertifiedMapping(mapping: push.mapping, certificate: certificate)
+        try pushed.verify(asked: home(hoa), keys: [server.issuer.publicKey], now: server.now)
+        #expect(pushed.record.isWithdrawal && pushed.certificate.notBefore > node.certificate.notBefore)
+        #expect(pushed.certificate.nodeKey != node.key.publicKey)
+
+        // Whoever asks gets the same.
+        let answer = try #require(server.query(hoa, from: IMSTests.node("198.51.100.10")))
+        #expect(answer.code == .ok && answer.mapping == pushed.mapping && answer.certificate == certificate)
+
+        let later = try node.record(["198.51.100.7"], sequence: time + 1000)
+        for byID in [false, true] {
+            let reply = try #require(server.update(later, from: mn, byID: byID))
+            #expect(reply.code == .authenticationFailed && reply.certificate == nil)
+            if !byID { #expect(reply.text?.contains("revoked") == true, "\(reply.text ?? "")") }
+        }
+        #expect(server.core.counters.bindingChanges[.revoked] == 1)
+        // Its MoA is nobody's now.
+        #expect(server.core.mapping(of: home(hoa))?.isRevocation == true)
+    }
+
+    @Test("A node that was told nothing is refused as well: nobody can notify under the revoked certificate")
+    func notify() throws {
+        let server = try TestServer()
+        let node = try server.makeNode(hoa)
+        let other = try server.makeNode("192.0.2.2", seed: 2)
+        let time = server.now.wallMilliseconds
+        _ = server.update(try node.record(["198.51.100.7"], sequence: time), from: mn)
+        _ = server.update(try other.record(["198.51.100.9"], sequence: time), from: peer)
+        server.perform(try #require(try server.core.revoke(prefix(hoa), now: server.now)).actions)
+        _ = server.notify(hoa, about: "192.0.2.2", try node.record(["198.51.100.7"], sequence: time + 5), from: mn)
+        server.advance(.seconds(5))
+        let acks = server.sent.compactMap { if case .haNotifyAck(let ack) = $0.message.body { ack } else { nil } }
+        #expect(!acks.isEmpty && acks.allSatisfy { $0.code != .ok })
+        #expect(server.notified(peer).isEmpty)
+    }
+
+    @Test("It outlives a restart, and can be said twice")
+    func restart() throws {
+        let server = try TestServer()
+        let node = try server.makeNode(hoa)
+        let time = server.now.wallMilliseconds
+        _ = server.update(try node.record(["198.51.100.7"], sequence: time), from: mn)
+        server.perform(try #require(try server.core.revoke(prefix(hoa), now: server.now)).actions)
+        #expect(try server.core.revoke(prefix(hoa), now: server.now) == nil)
+
+        let restarted = try TestServer()
+        restarted.core.load(mappings: server.core.mappingsInOrder(), issued: [])
+        let reply = restarted.update(try node.record(["198.51.100.7"], sequence: time + 9), from: mn)
+        #expect(reply?.code == .authenticationFailed && reply?.text?.contains("revoked") == true)
+        #expect(try restarted.core.revoke(prefix(hoa), now: restarted.now) == nil)
+    }
+
+    @Test("Enrolled anew, the home address is given out again, and the old certificate stays refused")
+    func enrolAnew() throws {
+        let server = try TestServer()
+        var node = try server.makeNode(hoa)
+        let time = server.now.wallMilliseconds
+        _ = server.update(try node.record(["198.51.100.7"], sequence: time), from: mn)
+        server.perform(try #require(try server.core.revoke(prefix(hoa), now: server.now)).actions)
+        let old = try node.record(["198.51.100.7"], sequence: time + 1)
+        let enrolled = try server.core.enrol(home(hoa), key: node.key.publicKey, now: server.now)
+        server.perform(enrolled.actions)
+        node.certificate = enrolled.certificate
+        let fresh = try node.record(["198.51.100.7"], sequence: time + 2)
+        #expect(server.update(fresh, from: mn)?.code == .ok)
+        #expect(server.query(hoa, from: peer)?.mapping == fresh.mapping)
+        #expect(server.update(old, from: mn)?.code == .authenticationFailed)
+        // And it can be revoked again.
+        #expect(try server.core.revoke(prefix(hoa), now: server.now) != nil)
+    }
+
+    @Test("An update that the store has not taken yet does not outlive the revocation")
+    func race() throws {
+        let server = try TestServer()
+        let node = try server.makeNode(hoa)
+        let time = server.now.wallMilliseconds
+        server.storesAtOnce = false
+        _ = server.update(try node.record(["198.51.100.7"], sequence: time), from: mn)
+        // Nothing durable is known of it yet, so the operator has to insist.
+        let step = try #require(try server.core.revoke(prefix(hoa), isUnknownAllowed: true, now: server.now))
+        server.perform(step.actions)
+        // One that comes between: not ok either way.
+        _ = server.update(try node.record(["198.51.100.7"], sequence: time + 1), from: mn)
+        server.finishCommits()
+        #expect(server.core.mapping(of: home(hoa))?.isRevocation == true)
+        #expect(server.update(try node.record(["198.51.100.7"], sequence: time + 2), from: mn)?.code == .authenticationFailed)
+    }
+
+    @Test("What is unknown, foreign or part of a network is not revoked by mistake")
+    func mistakes() throws {
+        let server = try TestServer()
+        let network = try server.makeNode("2001:db8:10:100::", prefixLength: 56)
+        _ = server.update(try network.record(["2001:db8:aa:700::"], sequence: server.now.wallMilliseconds), from: node("2001:db8:aa::7"))
+        for (text, part) in [("10.0.0.1", "not within"), ("192.0.2.77", "--unknown"), ("2001:db8:10:100::5", "belongs to the network")] {
+            #expect { try server.core.revoke(prefix(text), now: server.now) } throws: { "\($0)".contains(part) }
+        }
+        #expect(try server.core.revoke(prefix("2001:db8:10:100::/56"), now: server.now) != nil)
+        #expect(try server.core.revoke(prefix("192.0.2.77"), isUnknownAllowed: true, now: server.now) != nil)
+    }
+
+    @Test("Without a signing key the server takes a revocation made where the key is, and nobody else's")
+    func keyElsewhere() throws {
+        let server = try TestServer()
+        let issuer = server.issuer
+        let node = try server.makeNode(hoa)
+        _ = server.update(try node.record(["198.51.100.7"], sequence: server.now.wallMilliseconds), from: mn)
+        server.core.reconfigure(
+            IMSCoreConfiguration(served: [ServedPrefix(prefix: prefix("192.0.2.0/24"))], publicKeys: [issuer.publicKey], signingKey: nil))
+        #expect { try server.core.revoke(prefix(hoa), now: server.now) } throws: { "\($0)".contains("--signing-key") }
+        let forged = try #require(StoredMapping.revocation(of: prefix(hoa), signedBy: try key(99), now: server.now))
+        #expect(throws: RevocationRefusal.self) { try server.core.revoke(prefix(hoa), tombstone: forged.certified, now: server.now) }
+        let good = try #require(StoredMapping.revocation(of: prefix(hoa), signedBy: issuer, now: server.now))
+        server.perform(try #require(try server.core.revoke(prefix(hoa), tombstone: good.certified, now: server.now)).actions)
+        #expect(server.core.mapping(of: home(hoa))?.isRevocation == true)
+    }
+
+    @Test("A certificate is found by its id")
+    func byID() throws {
+        let server = try TestServer()
+        let node = try server.makeNode(hoa)
+        _ = server.update(try node.record(["198.51.100.7"], sequence: server.now.wallMilliseconds), from: mn)
+        #expect(server.core.prefix(certifiedBy: node.certificate.id) == prefix(hoa))
+        let enrolled = try server.core.enrol(home("192.0.2.9"), key: node.key.publicKey, now: server.now)
+        server.perform(enrolled.actions)
+        #expect(server.core.prefix(certifiedBy: enrolled.certificate.id) == prefix("192.0.2.9"))
+        #expect(server.core.prefix(certifiedBy: CertificateID(rawValue: 1)) == nil)
+    }
+}
