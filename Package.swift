@@ -29,6 +29,7 @@ let package = Package(
         .executable(name: "mat-bench", targets: ["mat-bench"]),
         .executable(name: "mat-load", targets: ["mat-load"]),
         .executable(name: "bare-responder", targets: ["bare-responder"]),
+        .executable(name: "ims-limits", targets: ["ims-limits"]),
         // For the package Fuzz, which builds it with libFuzzer (deploy/fuzz).
         .library(name: "MATFuzzing", targets: ["MATFuzzing"]),
     ],
@@ -86,6 +87,10 @@ let package = Package(
             name: "mat-load", dependencies: ["BenchSupport", "CLinux", "IMS", "MATRuntime", "MATSignal", arguments], path: "Benchmarks/mat-load"),
         // The least that a server of the same messages could do, in C.
         .executableTarget(name: "bare-responder", path: "Benchmarks/bare-responder"),
+
+        // What bounds the rate of IMS Updates, each part by itself (deploy/bench ims).
+        .executableTarget(
+            name: "ims-limits", dependencies: ["IMS", "MATRuntime", "MATSignal", arguments], path: "Benchmarks/ims-limits"),
 
         // Virtual time and a network that loses, duplicates and reorders; shared by the test targets.
         .target(name: "MATTesting", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATNode", "MATSignal"]),
