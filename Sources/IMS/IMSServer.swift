@@ -6,12 +6,18 @@ import MATSignal
 /// The shell around `IMSCore`: query path, DNS, store, timers, control socket. It decides nothing; it tells the core what happened
 /// and does what the core says.
 public final class IMSServer {
+    /// DNS questions at a time. Each inquiry takes two or more and a socket for each; sources have their shares of the inquiries, and
+    /// those whose zones keep silent must not hold all places.
+    static let questionsMax = 1024
+
     var configuration: IMSConfiguration
     let loop: EventLoop
     var logger: Logger
     let started = SystemClock.now().monotonic
     var core: IMSCore
     let store: any MappingStoring
+    /// The same, if others share it.
+    let sharing: (any MappingSharing)?
     let verifiers: VerifierPool
     private var resolver: Resolver
     private var lookup: IMSLookup
@@ -47,6 +53,7 @@ public final class IMSServer {
         self.metrics = IMSMetrics(metrics)
         self.configuration = configuration
         self.store = store
+        sharing = store as? any MappingSharing
         verifiers = VerifierPool(threads: configuration.verifiersCount)
         self.loop = loop
         self.logger = logger
@@ -58,6 +65,7 @@ public final class IMSServer {
                 random: SystemRandomNumberGenerator())
         else { throw IMSServerError("the cookie secrets are not of \(CookieSecret.octetsCount) octets") }
         core.loadBegins()
+        if sharing != nil { core.shareNews() }
         self.core = core
 
         resolver = Resolver(loop: loop, configuration: Self.resolverConfiguration(configuration))
@@ -68,6 +76,7 @@ public final class IMSServer {
         var dns = configuration.resolvers.isEmpty ? ResolverConfiguration.system() : ResolverConfiguration(servers: configuration.resolvers)
         dns.requireDNSSEC = configuration.requireDNSSEC
         dns.totalTimeout = configuration.dnsTimeout
+        dns.inFlightMax = Self.questionsMax
         return dns
     }
 
@@ -95,10 +104,11 @@ public final class IMSServer {
         do throws(SystemError) {
             let queryPath = try QueryPath(
                 core: core, loop: loop, port: configuration.port, addresses: configuration.addresses,
-                threads: configuration.threads ?? QueryPath.coresCount)
+                threads: configuration.threads ?? QueryPath.coresCount, freshness: sharing?.freshness)
             self.queryPath = queryPath
-            try queryPath.start { [unowned self] datagram, source, local in
-                run { core, now in core.received(datagram, from: source, to: local, now: now) }
+            try queryPath.start { [unowned self] datagram, isPutOff, source, local in
+                guard sharing?.freshness.mayAnswer(at: SystemClock.now().monotonic) ?? true else { return }
+                take(datagram, isPutOff: isPutOff, source, local)
             }
         } catch {
             throw IMSServerError("\(error); is another imsd running?")
@@ -149,6 +159,7 @@ public final class IMSServer {
         // Before anybody is told of what changed.
         queryPath?.publish(core.queryRules)
         perform(actions, since: now.monotonic)
+        shareNews()
         scheduleWakeup()
     }
 
@@ -189,7 +200,12 @@ public final class IMSServer {
     }
 
     private func send(_ octets: [UInt8], from local: IPAddress?, to peer: Endpoint) {
-        guard let failure = queryPath?.send(octets, from: local, to: peer) else { return }
+        guard var failure = queryPath?.send(octets, from: local, to: peer) else { return }
+        if local != nil, failure.isAboutSource {
+            // The address of another instance that the peer was served by before: then from any of ours.
+            guard let second = queryPath?.send(octets, from: nil, to: peer) else { return }
+            failure = second
+        }
         // The other side retransmits; what matters is that somebody can see why it has to.
         sendFailures += 1
         logger.debug("\(failure)")

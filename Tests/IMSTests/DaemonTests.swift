@@ -6,8 +6,9 @@ import Testing
 @testable import IMS
 
 /// A running imsd, killed at the latest when the test forgets it.
-private final class Daemon {
-    private var pid: pid_t = 0
+final class Daemon {
+    private(set) var pid: pid_t = 0
+    var processID: pid_t { pid }
 
     /// The program beside the test bundle; `nil` if it was not built.
     static var program: String? {
@@ -19,8 +20,11 @@ private final class Daemon {
         return access(path, X_OK) == 0 ? path : nil
     }
 
-    init(_ arguments: [String], log: String) throws {
-        let program = try #require(Self.program)
+    /// - Parameter wrapper: a program that runs imsd, with its arguments before imsd's own.
+    init(_ arguments: [String], log: String, wrapper: [String] = []) throws {
+        let imsd = try #require(Self.program)
+        let program = wrapper.first ?? imsd
+        let arguments = wrapper.isEmpty ? arguments : wrapper.dropFirst() + [imsd] + arguments
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
@@ -52,7 +56,7 @@ private final class Daemon {
 }
 
 /// A client over loopback. Loopback addresses can't be locators, so its mappings are of networks or withdrawn.
-private final class Client {
+final class Client {
     private let descriptor: Int32
     private let port: UInt16
 

@@ -254,7 +254,7 @@ struct QueryPathTests {
         }
         #expect(put == DatagramRing.datagramsMax)
         var next = 0
-        while ring.take(100, { datagram, source, local in
+        while ring.take(100, { datagram, _, source, local in
             #expect(datagram == [UInt8(next & 0xFF), UInt8(next >> 8)])
             #expect(source == Endpoint(address("192.0.2.7"), port: UInt16(next)) && local == TestServer.local)
             next += 1

@@ -130,6 +130,43 @@ struct StoreDamageTests {
         #expect(try StoreFile.read(path).mappings.contains(next))
     }
 
+    @Test("What the reader takes for whole are exactly the records and certificates that can be decoded")
+    func formats() throws {
+        var numbers = SeededGenerator(state: 5)
+        let server = try TestServer()
+        let nodes = [try server.makeNode("192.0.2.1"), try server.makeNode("2001:db8:10:100::", prefixLength: 56)]
+        let records = [
+            try nodes[0].record([], sequence: 1), try nodes[0].record(["198.51.100.7"], sequence: 2),
+            try nodes[0].record(["192.0.2.1"], sequence: 3, lifetime: 604_800),
+            try nodes[1].record(["2001:db8:aa:700::", "2001:db8:aa:800::"], sequence: 4),
+        ]
+        var counts = (good: 0, bad: 0)
+        for certified in records {
+            for _ in 0..<3000 {
+                var record = certified.record.octets
+                var certificate = certified.certificate.octets
+                // Mostly one octet, now and then the length, and as often nothing.
+                switch Int.random(in: 0..<8, using: &numbers) {
+                case 0: break
+                case 1: record.removeLast(Int.random(in: 1...20, using: &numbers))
+                case 2: record += [UInt8](repeating: 1, count: 20)
+                default:
+                    record[Int.random(in: record.indices, using: &numbers)] = [0, 1, 16, 127, 128, 255].randomElement(using: &numbers) ?? 0
+                    certificate[Int.random(in: certificate.indices, using: &numbers)] = UInt8.random(in: 0...255, using: &numbers)
+                }
+                let decoded = try? MappingRecord(octets: record)
+                let head = record.withUnsafeBytes { RecordHead($0) }
+                #expect((decoded == nil) == (head == nil), "\(record)")
+                #expect(head?.hoa == decoded?.hoa.address && head?.sequence == decoded?.sequence && head?.prefixLength == decoded?.prefixLength)
+                let issued = try? Certificate(octets: certificate)
+                let issuedHead = certificate.withUnsafeBytes { CertificateHead($0) }
+                #expect((issued == nil) == (issuedHead == nil) && issued?.notBefore == issuedHead?.notBefore, "\(certificate)")
+                if decoded == nil { counts.bad += 1 } else { counts.good += 1 }
+            }
+        }
+        #expect(counts.good > 1000 && counts.bad > 1000, "\(counts)")
+    }
+
     @Test("What another hand wrote into the file and is newer is not overwritten but told")
     func outrun() throws {
         try fill(1)

@@ -30,8 +30,9 @@ final class DatagramRing: @unchecked Sendable {
         UnsafeMutableRawPointer(numbers).deallocate()
     }
 
+    /// - Parameter isPutOff: whether the core has only to say that it has no time for it.
     /// - Returns: whether there was room. Longer datagrams than the protocol's are not for this.
-    func put(_ datagram: UnsafeRawBufferPointer, from source: Endpoint, to local: IPAddress) -> Bool {
+    func put(_ datagram: UnsafeRawBufferPointer, isPutOff: Bool = false, from source: Endpoint, to local: IPAddress) -> Bool {
         let head = numbers[0].load(ordering: .acquiring)
         let tail = numbers[Self.tailIndex].load(ordering: .relaxed)
         guard tail &- head < UInt64(Self.datagramsMax), datagram.count <= SignalDatagram.octetsMax, let octets = datagram.baseAddress else {
@@ -44,6 +45,7 @@ final class DatagramRing: @unchecked Sendable {
         slot.storeBytes(of: local.low, toByteOffset: 24, as: UInt64.self)
         slot.storeBytes(of: source.port, toByteOffset: 32, as: UInt16.self)
         slot.storeBytes(of: UInt16(truncatingIfNeeded: datagram.count), toByteOffset: 34, as: UInt16.self)
+        slot.storeBytes(of: isPutOff ? 1 : 0, toByteOffset: 36, as: UInt8.self)
         (slot + Self.headOctets).copyMemory(from: octets, byteCount: datagram.count)
         numbers[Self.tailIndex].store(tail &+ 1, ordering: .releasing)
         return true
@@ -52,20 +54,21 @@ final class DatagramRing: @unchecked Sendable {
     /// Calls `body` with up to `count` datagrams, the oldest first.
     ///
     /// - Returns: whether there are more.
-    func take(_ count: Int, _ body: ([UInt8], Endpoint, IPAddress) -> Void) -> Bool {
+    func take(_ count: Int, _ body: ([UInt8], Bool, Endpoint, IPAddress) -> Void) -> Bool {
         for _ in 0..<count {
             let head = numbers[0].load(ordering: .relaxed)
             guard head != numbers[Self.tailIndex].load(ordering: .acquiring) else { return false }
             let slot = UnsafeRawPointer(slots + Int(head % UInt64(Self.datagramsMax)) * Self.stride)
             let octets = UnsafeRawBufferPointer(start: slot + Self.headOctets, count: Int(slot.load(fromByteOffset: 34, as: UInt16.self)))
             let datagram = Array(octets)
+            let isPutOff = slot.load(fromByteOffset: 36, as: UInt8.self) == 1
             let source = Endpoint(
                 IPAddress(high: slot.load(as: UInt64.self), low: slot.load(fromByteOffset: 8, as: UInt64.self)),
                 port: slot.load(fromByteOffset: 32, as: UInt16.self))
             let local = IPAddress(
                 high: slot.load(fromByteOffset: 16, as: UInt64.self), low: slot.load(fromByteOffset: 24, as: UInt64.self))
             numbers[0].store(head &+ 1, ordering: .releasing)
-            body(datagram, source, local)
+            body(datagram, isPutOff, source, local)
         }
         return numbers[0].load(ordering: .relaxed) != numbers[Self.tailIndex].load(ordering: .acquiring)
     }

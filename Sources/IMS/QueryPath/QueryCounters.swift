@@ -10,6 +10,10 @@ struct QueryCounters: @unchecked Sendable {
         case passedOn
         /// Lost, because the core had not taken those before.
         case overflowed
+        /// That the gate let nobody look at.
+        case droppedAtGate
+        /// Held back, because the store may have gone on without this server.
+        case heldBack
         /// Too long or too short for a message.
         case malformed
         /// From sources that can't be answered.
@@ -56,6 +60,7 @@ struct QueryCounters: @unchecked Sendable {
         counters.received[.haQuery, default: 0] += self[.haQueries]
         counters.malformed += self[.malformed]
         counters.dropped += self[.dropped]
+        counters.droppedAtGate += self[.droppedAtGate]
         for (type, first) in [(MessageType.maAnswer, Self.maAnswers), (.haAnswer, Self.haAnswers)] {
             for code in 0..<Self.codesMax {
                 let count = counts[first + code].load(ordering: .relaxed)

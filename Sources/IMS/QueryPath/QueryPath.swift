@@ -18,8 +18,12 @@ final class QueryPath {
 
     /// Opens the sockets. Nothing is received before `start`.
     ///
-    /// - Parameter addresses: to listen on; all if empty.
-    init(core: IMSCore, loop: EventLoop, port: UInt16, addresses: [IPAddress], threads: Int) throws(SystemError) {
+    /// - Parameters:
+    ///   - addresses: to listen on; all if empty.
+    ///   - freshness: says when nothing may be answered, if others share the store.
+    init(core: IMSCore, loop: EventLoop, port: UInt16, addresses: [IPAddress], threads: Int, freshness: Freshness?)
+        throws(SystemError)
+    {
         self.loop = loop
         rules = QueryRulesCell(core.queryRules, epochs: core.mappings.epochs)
         wakeup = try CoreWakeup()
@@ -27,10 +31,15 @@ final class QueryPath {
         // Sockets that share their port would share it with another daemon's as well. One that does not share finds that out.
         for address in places { _ = try QuerySocket(port: port, address: address, isShared: false) }
         var workers: [QueryWorker] = []
-        for _ in 0..<max(1, min(threads, Self.threadsMax)) {
+        let threads = max(1, min(threads, Self.threadsMax))
+        for _ in 0..<threads {
             var sockets: [QuerySocket] = []
             for address in places { sockets.append(try QuerySocket(port: port, address: address, isShared: true)) }
-            workers.append(try QueryWorker(sockets: sockets, table: core.mappings, rules: rules, wakeup: wakeup))
+            workers.append(
+                try QueryWorker(
+                    sockets: sockets, table: core.mappings, rules: rules, wakeup: wakeup, freshness: freshness,
+                    gate: AdmissionGate(
+                        limits: core.configuration.limits, key: (.random(in: .min ... .max), .random(in: .min ... .max)), threads: threads)))
         }
         self.workers = workers
     }
@@ -40,14 +49,15 @@ final class QueryPath {
 
     var threadsCount: Int { workers.count }
 
-    /// - Parameter received: gets, in the loop's thread, each datagram that is for the core, its source, and the address it was sent to.
-    func start(_ received: @escaping ([UInt8], Endpoint, IPAddress) -> Void) throws(SystemError) {
+    /// - Parameter received: gets, in the loop's thread, each datagram that is for the core, whether it is only to be put off, its source,
+    ///   and the address it was sent to.
+    func start(_ received: @escaping ([UInt8], Bool, Endpoint, IPAddress) -> Void) throws(SystemError) {
         try loop.watch(wakeup.descriptor) { [unowned self] in drain(received) }
         isReceiving = true
         for worker in workers { try worker.start() }
     }
 
-    private func drain(_ received: ([UInt8], Endpoint, IPAddress) -> Void) {
+    private func drain(_ received: ([UInt8], Bool, Endpoint, IPAddress) -> Void) {
         wakeup.clear()
         var hasMore = false
         for worker in workers {

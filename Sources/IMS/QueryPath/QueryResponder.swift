@@ -161,7 +161,7 @@ struct QueryResponder {
             return Content(code: .notAuthoritative, hasText: true)
         }
         if rules.pointee.isLoading, query.block?.prefixLength != 128 { return later() }
-        guard query.isCurrent, let block = query.block else { return Content(code: .notFound, lifetime: rules.pointee.notFoundSeconds) }
+        guard query.isCurrent, let block = query.block else { return Content(code: .notFound, lifetime: rules.pointee.limits.notFoundSeconds) }
         let isKnown = query.certificateID == block.certificateID
         return Content(options: block.recordOptionsOctets + (isKnown ? 0 : MappingBlock.certificateOptionOctets))
     }
@@ -173,12 +173,12 @@ struct QueryResponder {
             text.set("", answers.source.address, " is no locator of a node registered here")
             return Content(code: .refused, hasText: true)
         }
-        guard !query.isValidated || rates.take(answers.source.address, perSecond: rules.pointee.queriesPerSecond, at: now.monotonic) else {
+        guard !query.isValidated || rates.take(answers.source.address, perSecond: rules.pointee.limits.queriesPerSecond, at: now.monotonic) else {
             return Content(code: .tryLater, lifetime: 1)
         }
         guard query.isCurrent, let block = query.block else {
             if rules.pointee.isLoading { return later() }
-            return Content(code: .notFound, lifetime: min(IMSCore.strangerNotFoundSecondsMax, rules.pointee.notFoundSeconds))
+            return Content(code: .notFound, lifetime: min(IMSCore.strangerNotFoundSecondsMax, rules.pointee.limits.notFoundSeconds))
         }
         return Content(options: block.recordOptionsOctets + MappingBlock.certificateOptionOctets)
     }

@@ -10,10 +10,7 @@ struct QueryRules: Equatable, Sendable {
     var isLoading: Bool
     /// Whether mappings of other IMSs' nodes are remembered, which the core alone looks up.
     var hasRemembered: Bool
-    /// How long "not found" may be remembered, seconds.
-    var notFoundSeconds: UInt32
-    /// HA Queries per second and source.
-    var queriesPerSecond: Int
+    var limits: IMSLimits
 }
 
 /// The rules as workers read them: one block of memory, never changed, replaced as a whole.
@@ -21,8 +18,9 @@ struct QuerySnapshot {
     let cookies: CookieAuthority
     let isLoading: Bool
     let hasRemembered: Bool
-    let notFoundSeconds: UInt32
-    let queriesPerSecond: Int
+    let limits: IMSLimits
+    /// Another one in each snapshot.
+    let number: UInt64
     /// In order, without those that lie within others: whether any covers an address is all that is asked here.
     fileprivate let servedCount: Int
     fileprivate let served: UnsafePointer<IPPrefix>
@@ -45,6 +43,7 @@ final class QueryRulesCell: @unchecked Sendable {
     private let cell: UnsafeMutablePointer<Atomic<UInt>>
     private let epochs: ReaderEpochs
     private(set) var current: QueryRules
+    private var number: UInt64 = 1
 
     struct View: @unchecked Sendable {
         fileprivate let cell: UnsafeMutablePointer<Atomic<UInt>>
@@ -62,7 +61,7 @@ final class QueryRulesCell: @unchecked Sendable {
         self.epochs = epochs
         current = rules
         cell = .allocate(capacity: 1)
-        cell.initialize(to: Atomic(UInt(bitPattern: Self.make(rules))))
+        cell.initialize(to: Atomic(UInt(bitPattern: Self.make(rules, number))))
     }
 
     deinit {
@@ -74,11 +73,12 @@ final class QueryRulesCell: @unchecked Sendable {
     func publish(_ rules: QueryRules) {
         guard rules != current else { return }
         current = rules
-        let old = cell.pointee.exchange(UInt(bitPattern: Self.make(rules)), ordering: .sequentiallyConsistent)
+        number += 1
+        let old = cell.pointee.exchange(UInt(bitPattern: Self.make(rules, number)), ordering: .sequentiallyConsistent)
         if let old = UnsafeMutableRawPointer(bitPattern: old) { epochs.retire(.memory(old)) }
     }
 
-    private static func make(_ rules: QueryRules) -> UnsafeMutableRawPointer {
+    private static func make(_ rules: QueryRules, _ number: UInt64) -> UnsafeMutableRawPointer {
         var outermost: [IPPrefix] = []
         for prefix in rules.served.map(\.prefix).sorted() where !(outermost.last?.contains(prefix) ?? false) { outermost.append(prefix) }
         let head = MemoryLayout<QuerySnapshot>.stride
@@ -89,7 +89,7 @@ final class QueryRulesCell: @unchecked Sendable {
         block.bindMemory(to: QuerySnapshot.self, capacity: 1).initialize(
             to: QuerySnapshot(
                 cookies: rules.cookies, isLoading: rules.isLoading, hasRemembered: rules.hasRemembered,
-                notFoundSeconds: rules.notFoundSeconds, queriesPerSecond: rules.queriesPerSecond, servedCount: outermost.count,
+                limits: rules.limits, number: number, servedCount: outermost.count,
                 served: UnsafePointer(served)))
         return block
     }
@@ -100,6 +100,6 @@ extension IMSCore {
     var queryRules: QueryRules {
         QueryRules(
             cookies: cookies, served: configuration.served, isLoading: store.isLoading, hasRemembered: remembered.count > 0,
-            notFoundSeconds: configuration.limits.notFoundSeconds, queriesPerSecond: configuration.limits.queriesPerSecond)
+            limits: configuration.limits)
     }
 }

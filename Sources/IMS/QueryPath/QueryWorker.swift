@@ -19,16 +19,25 @@ final class QueryWorker: @unchecked Sendable {
     private let rules: QueryRulesCell
     /// Tells the core that there is something in a ring.
     private let wakeup: CoreWakeup
+    private let freshness: Freshness?
+    /// What the core's time is spent on; touched by the thread alone.
+    private var gate: AdmissionGate
+    /// Which rules' limits the gate has.
+    private var gateRules: UInt64 = 0
     /// Readable when the worker is to end.
     private let ending: Int32
     private var thread = pthread_t()
     private var isStarted = false
 
-    init(sockets: [QuerySocket], table: MappingTable, rules: QueryRulesCell, wakeup: CoreWakeup) throws(SystemError) {
+    init(sockets: [QuerySocket], table: MappingTable, rules: QueryRulesCell, wakeup: CoreWakeup, freshness: Freshness?, gate: AdmissionGate)
+        throws(SystemError)
+    {
         self.sockets = sockets
         self.table = table
         self.rules = rules
         self.wakeup = wakeup
+        self.freshness = freshness
+        self.gate = gate
         ending = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
         guard ending >= 0 else { throw SystemError("eventfd") }
     }
@@ -107,9 +116,17 @@ final class QueryWorker: @unchecked Sendable {
         guard count > 0 else { return 0 }
         counters.add(.datagrams, count)
         let now = SystemClock.now()
+        guard freshness?.mayAnswer(at: now.monotonic) ?? true else {
+            counters.add(.heldBack, count)
+            return count
+        }
         var hasPassedOn = false
         reader.begin()
         let snapshot = view.snapshot
+        if snapshot.pointee.number != gateRules {
+            gateRules = snapshot.pointee.number
+            gate.setLimits(snapshot.pointee.limits)
+        }
         for index in 0..<count {
             let (octets, source, local) = batch.datagram(index)
             guard source.port != 0, source.address.isUsableUnicast || source.address.isLoopback || source.address.isLinkLocal else {
@@ -126,7 +143,12 @@ final class QueryWorker: @unchecked Sendable {
             case .answered:
                 batch.add(writer, to: index, descriptor, counters)
             case .passedOn:
-                if ring.put(octets, from: source, to: local) {
+                let verdict = gate.judge(firstOctet: octets.first, source: source.address, at: now.monotonic)
+                guard verdict != .drop else {
+                    counters.add(.droppedAtGate)
+                    continue
+                }
+                if ring.put(octets, isPutOff: verdict == .tryLater, from: source, to: local) {
                     hasPassedOn = true
                     counters.add(.passedOn)
                 } else {

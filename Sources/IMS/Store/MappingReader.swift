@@ -9,6 +9,8 @@ import MATSignal
 final class MappingReader {
     /// Mappings in one part: what the core takes in at a time while messages wait, some milliseconds.
     static let mappingsPerPartMax = 1024
+    /// With two locators.
+    static let octetsPerMappingUsual = 336
     /// Starting points that are tried within damaged stretches.
     static let salvagePointsMax = 512
 
@@ -63,6 +65,7 @@ final class MappingReader {
         guard !part.isEmpty else { return }
         deliver(part)
         part = StoreContents()
+        part.mappings.reserve(octets: Self.mappingsPerPartMax * Self.octetsPerMappingUsual)
     }
 
     // MARK: Mappings

@@ -30,7 +30,12 @@ enum IMSReport {
         if status["canEnrol"]?.bool == false { lines.append("  no signing key here: certificates are issued elsewhere") }
         lines += certificates(status["certificates"], style)
         lines += ["", style.head("Store"), "  \(status["store"]?["path"]?.string ?? "?")"]
-        if let failure = status["store"]?["lastFailure"]?.string {
+        if let reason = status["store"]?["unavailable"]?.string {
+            lines.append("  " + style.bad("takes no change: \(reason)"))
+            lines.append("  updates are refused with this reason; queries are answered from memory")
+        } else if status["store"]?["isLoading"]?.bool == true {
+            lines.append("  still being read: what is not known yet is answered with \"try later\"")
+        } else if let failure = status["store"]?["lastFailure"]?.string {
             lines.append("  " + style.bad("last failure: \(failure)"))
             lines.append(
                 "  remedy: free space on its file system and the right to write there; imsd answers again as soon as it can")

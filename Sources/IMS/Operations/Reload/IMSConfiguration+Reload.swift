@@ -16,7 +16,7 @@ extension IMSConfiguration {
         var keys: [String] = []
         if port != fresh.port || addresses != fresh.addresses { keys.append("listen") }
         if threads != fresh.threads { keys.append("threads") }
-        if storePath != fresh.storePath { keys.append("store") }
+        if storePath != fresh.storePath || etcd != fresh.etcd { keys.append("store") }
         if controlPath != fresh.controlPath { keys.append("control") }
         if controlGroup != fresh.controlGroup { keys.append("control-group") }
         return keys
@@ -29,6 +29,7 @@ extension IMSConfiguration {
         taken.addresses = addresses
         taken.threads = threads
         taken.storePath = storePath
+        taken.etcd = etcd
         taken.controlPath = controlPath
         taken.controlGroup = controlGroup
         return taken
