@@ -9,7 +9,8 @@ let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let metrics: Target.Dependency = .product(name: "Metrics", package: "swift-metrics")
 let http: [Target.Dependency] = ["NIOCore", "NIOPosix", "NIOHTTP1"].map { .product(name: $0, package: "swift-nio") }
 let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
-let sqlite: Target.Dependency = .product(name: "GRDB", package: "GRDB.swift")
+let grdb: Target.Dependency = .product(name: "GRDB", package: "GRDB.swift")
+let sqlite: Target.Dependency = .product(name: "GRDBSQLite", package: "GRDB.swift")
 let yaml: Target.Dependency = .product(name: "Yams", package: "Yams")
 
 let package = Package(
@@ -20,6 +21,8 @@ let package = Package(
         .executable(name: "mat", targets: ["mat"]),
         .executable(name: "mat-probe", targets: ["mat-probe"]),
         .executable(name: "mat-bench", targets: ["mat-bench"]),
+        // For the package Fuzz, which builds it with libFuzzer (deploy/fuzz).
+        .library(name: "MATFuzzing", targets: ["MATFuzzing"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
@@ -45,7 +48,8 @@ let package = Package(
         .target(name: "MATDNS", dependencies: ["CLDNS", "MATRuntime", "MATSignal"]),
         // nftables, routes, links, TUN, NFLOG: all that touches the kernel.
         .target(name: "IMTKernel", dependencies: ["CNetfilter", "CLinux", "MATRuntime", "MATSignal"]),
-        .target(name: "IMS", dependencies: ["MATDNS", "MATRuntime", "MATSignal", crypto, sqlite, logging, metrics, yaml] + http),
+        .target(
+            name: "IMS", dependencies: ["CLinux", "MATDNS", "MATRuntime", "MATSignal", crypto, grdb, sqlite, logging, metrics, yaml] + http),
         .target(name: "MATNode", dependencies: ["IMTKernel", "MATDNS", "MATRuntime", "MATSignal", logging, yaml]),
 
         .executableTarget(name: "imsd", dependencies: ["IMS", arguments, logging, metrics]),
@@ -65,6 +69,9 @@ let package = Package(
         // Virtual time and a network that loses, duplicates and reorders; shared by the test targets.
         .target(name: "MATTesting", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATNode", "MATSignal"]),
 
+        // Everything that reads octets of others, each with what must hold whatever they are; run by deploy/fuzz and by FuzzTests.
+        .target(name: "MATFuzzing", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATNode", "MATRuntime", "MATSignal"]),
+
         .testTarget(name: "MATSignalTests", dependencies: ["MATSignal"], resources: [.copy("Vectors")]),
         .testTarget(name: "MATRuntimeTests", dependencies: ["CLinux", "MATRuntime", "MATSignal"]),
         .testTarget(name: "MATDNSTests", dependencies: ["MATDNS", "MATSignal"]),
@@ -76,6 +83,7 @@ let package = Package(
         .testTarget(name: "MATProbeTests", dependencies: ["MATProbe"]),
         .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
         .testTarget(name: "MATCommandTests", dependencies: ["IMS", "MATCommand", "MATDNS", "MATRuntime", "MATSignal"]),
+        .testTarget(name: "FuzzTests", dependencies: ["MATFuzzing"], exclude: ["Corpus"]),
         .testTarget(name: "BenchTests", dependencies: []),
         // Real daemons in real network namespaces (deploy/lab); needs root.
         .testTarget(name: "NamespaceTests", dependencies: ["MATSignal"]),

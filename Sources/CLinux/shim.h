@@ -96,3 +96,14 @@ static inline int mat_peer_uid(int fd, uid_t *uid) {
 // What malloc has given out and not got back, for tests of how much something costs. Glibc's Swift module leaves <malloc.h> out.
 #include <malloc.h>
 static inline size_t mat_allocated_octets(void) { struct mallinfo2 m = mallinfo2(); return m.uordblks + m.hblkhd; }
+
+// The processors that this process may run on (sched_getaffinity(2)), which glibc declares only with _GNU_SOURCE; 1 if that can't be told.
+#include <sys/syscall.h>
+static inline int mat_cores(void) {
+    unsigned long mask[64];
+    memset(mask, 0, sizeof mask);
+    if (syscall(SYS_sched_getaffinity, 0, sizeof mask, mask) < 0) return 1;
+    int count = 0;
+    for (size_t i = 0; i < sizeof mask / sizeof *mask; i++) count += __builtin_popcountl(mask[i]);
+    return count > 0 ? count : 1;
+}

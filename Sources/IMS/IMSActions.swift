@@ -8,6 +8,8 @@ public enum IMSAction: Sendable, Equatable {
     case lookUp(IPPrefix)
     /// Make durable. `IMSCore.stored` is told the outcome; the answers that depend on it wait.
     case commit(StoreTicket, StoreChange)
+    /// Check signatures, in any thread. `IMSCore.verified` is told the outcome; the answers that depend on it wait.
+    case verify(VerificationTicket, VerificationJob)
     case log(IMSLogLevel, String)
     /// Log it, unless there are too many of its kind.
     case bindingChanged(BindingChange)

@@ -65,6 +65,8 @@ extension IMSServer {
             "remembered": .number(core.rememberedCount),
             "rememberedUnconfirmed": .number(core.rememberedUnconfirmedCount),
             "subscriptions": .number(core.subscriptionsCount),
+            "verifiers": .number(verifiers.threadsCount),
+            "verificationsPending": .number(core.verificationsPendingCount),
             "notifiesPending": .number(core.notifiesPendingCount),
             "pushesPending": .number(core.pushesPendingCount),
             "counters": [

@@ -6,12 +6,13 @@ import MATSignal
 /// ```
 ///  datagram ──► dispatch ──► MA Query, HA Query ───────────────► answer from memory
 ///                  │
-///                  ├──► IMS Update ──► checks ──► commit ─ stored ─► reply, push to subscribers
+///                  ├──► IMS Update ──► checks ──► verify ─ verified ─► commit ─ stored ─► reply, push to subscribers
 ///                  │
-///                  ├──► HA Notify ──► look-up ─ resolved ─► verify ──► ack, MA Notify to the CN
+///                  ├──► HA Notify ──► look-up ─ resolved ─► verify ─ verified ─► ack, MA Notify to the CN
 ///                  │                     └───► MA Query to IMS_MN ──► confirm or correct
-///                  └──► MA Notify ──► verify ──► remember
+///                  └──► MA Notify ──► verify ─ verified ─► remember
 /// ```
+/// Names between dashes are events of their own: what they wait for is done elsewhere.
 /// Everything that grows is bounded by `IMSLimits`. One source of randomness is given from outside, so a simulation with the
 /// same seed runs the same way.
 public struct IMSCore: Sendable {
@@ -31,8 +32,9 @@ public struct IMSCore: Sendable {
     var remembered: RememberedTable
     var subscriptions: SubscriptionTable
     /// Cookies that other servers and nodes gave us, so that our requests are answered at once.
-    var serverCookies: [CookiePeer: ServerCookie] = [:]
+    var serverCookies = RecencyTable<CookiePeer, ServerCookie>()
 
+    var verifications = VerificationTable()
     var writes: [StoreTicket: PendingWrite] = [:]
     /// The newest mapping of each HoA that is being written: versions are compared with it, not only with what is durable.
     var newestWrites: [IPPrefix: StoreTicket] = [:]
@@ -41,9 +43,11 @@ public struct IMSCore: Sendable {
     var notifies: [NotifyKey: PendingNotify] = [:]
     var confirmations: [HomeAddress: Confirmation] = [:]
     var confirmationKeys: [UInt32: HomeAddress] = [:]
-    var lookUps: [IPPrefix: LookUp] = [:]
+    var lookUps = RecencyTable<IPPrefix, LookUp>()
+    /// HoAs that strangers at one source make us find out about at the moment.
+    var inquiries: [IPPrefix: Int] = [:]
     /// Servers that have answered us before: those get all tries, others two.
-    var answeredServers: Set<IPAddress> = []
+    var answeredServers = RecencyTable<IPAddress, Bool>()
 
     var updateRates: RateTable<IPPrefix>
     var notifySourceRates: RateTable<IPPrefix>
@@ -51,6 +55,7 @@ public struct IMSCore: Sendable {
     var queryRates: RateTable<IPPrefix>
     var verificationRates: RateTable<IPPrefix>
     var errorAnswers: RateLimit
+    var draftAnswers: RateLimit
     var refusalLogs: RateLimit
     var bindingLogs: BindingLogs
     var suppressedLogs: UInt64 = 0
@@ -62,8 +67,10 @@ public struct IMSCore: Sendable {
 
     /// Entries of `serverCookies` and `answeredServers`.
     static let peersMax = 65_536
-    /// How often what has run out is thrown away.
-    static let sweepInterval: Duration = .seconds(30)
+    /// How often what has run out is looked for.
+    static let sweepInterval: Duration = .seconds(1)
+    /// Entries of a table looked at in one sweep: a part of a large table, so that nobody waits for it.
+    static func sweepSteps(_ count: Int) -> Int { max(1024, count / 16) }
 
     /// What a deadline is for.
     enum Deadline: Hashable, Sendable {
@@ -100,6 +107,7 @@ public struct IMSCore: Sendable {
         queryRates = RateTable(perSecond: limits.queriesPerSecond, keysMax: limits.ratesMax)
         verificationRates = RateTable(perSecond: limits.verificationsPerSecond, keysMax: limits.ratesMax)
         errorAnswers = RateLimit(perSecond: limits.errorAnswersPerSecond)
+        draftAnswers = RateLimit(perSecond: limits.draftAnswersPerSecond)
         refusalLogs = RateLimit(perSecond: limits.refusalLogsPerSecond)
         bindingLogs = BindingLogs(perSecond: limits.bindingLogsPerSecond)
         quotas.reset(configuration.served)
@@ -192,7 +200,7 @@ public struct IMSCore: Sendable {
     }
 
     mutating func takeActions(_ now: Now) -> [IMSAction] {
-        if !(remembered.count == 0 && subscriptions.count == 0 && lookUps.isEmpty && serverCookies.isEmpty), !sweepIsSet {
+        if !(remembered.count == 0 && subscriptions.count == 0 && lookUps.isEmpty && ratesCount == 0), !sweepIsSet {
             sweepIsSet = true
             deadlines.set(.sweep, at: now.monotonic + Self.sweepInterval)
         }
@@ -201,38 +209,40 @@ public struct IMSCore: Sendable {
     }
 
     private var sweepIsSet = false
+    private var ratesCount: Int {
+        updateRates.count + notifySourceRates.count + notifyPeerRates.count + queryRates.count + verificationRates.count
+    }
 
     private mutating func sweep(_ now: Now) {
         sweepIsSet = false
-        remembered.removeExpired(now)
-        subscriptions.removeExpired(now.monotonic)
-        lookUps = lookUps.filter { !$0.value.isOver(now.monotonic) }
+        remembered.sweep(now, steps: Self.sweepSteps(remembered.count))
+        subscriptions.sweep(now.monotonic, steps: Self.sweepSteps(subscriptions.count))
+        lookUps.sweep(steps: Self.sweepSteps(lookUps.count)) { $1.isOver(now.monotonic) }
         for keyPath in [\IMSCore.notifySourceRates, \.queryRates, \.verificationRates, \.updateRates] {
-            self[keyPath: keyPath].forgetIdle(at: now.monotonic)
+            self[keyPath: keyPath].forgetIdle(at: now.monotonic, steps: Self.sweepSteps(self[keyPath: keyPath].count))
         }
-        notifyPeerRates.forgetIdle(at: now.monotonic)
+        notifyPeerRates.forgetIdle(at: now.monotonic, steps: Self.sweepSteps(notifyPeerRates.count))
     }
 
     mutating func remember(_ cookie: ServerCookie?, of peer: CookiePeer) {
         guard let cookie else { return }
-        if serverCookies.count >= Self.peersMax, serverCookies[peer] == nil, let any = serverCookies.first { serverCookies[any.key] = nil }
-        serverCookies[peer] = cookie
+        serverCookies.use(peer, cookie)
+        if serverCookies.count > Self.peersMax { serverCookies.removeOldest() }
+    }
+
+    mutating func noteAnswer(of server: IPAddress) {
+        answeredServers.use(server, true)
+        if answeredServers.count > Self.peersMax { answeredServers.removeOldest() }
     }
 
     func ownCookie(for peer: CookiePeer) -> Cookie {
         Cookie(client: clientCookies.cookie(server: peer.peer.address, own: peer.local ?? .unspecifiedIPv6), server: serverCookies[peer])
     }
 
-    /// Takes from the source's budget of signature checks.
-    mutating func mayVerify(for source: IPAddress, _ now: Now) -> Bool {
-        guard verificationRates.take(source.sourceKey, at: now.monotonic) else { return false }
-        counters.verifications += 1
-        return true
-    }
-
     // MARK: Logs
 
-    mutating func log(_ level: IMSLogLevel, _ message: String) { actions.append(.log(level, message)) }
+    /// What others put into their messages reaches the log as one line of visible characters.
+    mutating func log(_ level: IMSLogLevel, _ message: String) { actions.append(.log(level, message.printable)) }
 
     /// Says what was refused to whom and why, unless there is a flood of such lines.
     mutating func logRefusal(_ what: @autoclosure () -> String, _ now: Now) {

@@ -39,8 +39,16 @@ public struct IMSLimits: Hashable, Sendable {
     public var queriesPerSecond = 100
     /// Signature checks per source.
     public var verificationsPerSecond = 20
+    /// Signature checks waiting for a thread, over all.
+    public var verificationsPendingMax = 4096
     /// Answers with code 3 or 10, over all.
     public var errorAnswersPerSecond = 50
+    /// Answers to draft queries, over all: they carry no cookie and are longer than the question.
+    public var draftAnswersPerSecond = 1000
+    /// HoAs of other IMSs that HA Notifies of one source make us find out about at a time.
+    public var inquiriesPerSourceMax = 8
+    /// Names of the reverse zone for which it is known who serves them, or being found out.
+    public var lookUpsMax = 16_384
     /// Log lines about refusals, over all.
     public var refusalLogsPerSecond = 20
     /// Log lines about changes of mappings, over all.
@@ -68,11 +76,19 @@ public struct IMSLimits: Hashable, Sendable {
 
 /// What `IMSCore` is told at its start, and again when the configuration is read anew.
 public struct IMSCoreConfiguration: Sendable {
-    public var served: [ServedPrefix]
+    public var served: [ServedPrefix] { didSet { servedIndex = ServedIndex(served) } }
+    private var servedIndex: ServedIndex
     /// Keys that certificates of the own HoAs may be signed with: the current one and, during a rotation, earlier ones.
-    public var publicKeys: [PublicKey]
+    public var publicKeys: [PublicKey] {
+        didSet { issuerIDs = publicKeys.map(\.id) }
+    }
+    /// Their ids, each of which is a hash.
+    private(set) var issuerIDs: [UInt64] = []
     /// Those among them that are being rotated out: certificates signed with them are renewed when their node next registers.
-    public var previousKeys: [PublicKey]
+    public var previousKeys: [PublicKey] {
+        didSet { previousIDs = previousKeys.map(\.id) }
+    }
+    private(set) var previousIDs: [UInt64] = []
     /// Signs certificates, if it is kept on this server.
     public var signingKey: SigningKey?
     /// How long issued certificates are valid.
@@ -86,10 +102,13 @@ public struct IMSCoreConfiguration: Sendable {
         certificateLifetime: Duration = .seconds(365 * 86_400), limits: IMSLimits = IMSLimits(), draftSources: [IPPrefix] = []
     ) {
         self.served = served
+        servedIndex = ServedIndex(served)
         self.signingKey = signingKey
         self.publicKeys = publicKeys + previousKeys.filter { !publicKeys.contains($0) }
         self.previousKeys = previousKeys
         if let own = signingKey?.publicKey, !self.publicKeys.contains(own) { self.publicKeys.insert(own, at: 0) }
+        issuerIDs = self.publicKeys.map(\.id)
+        previousIDs = previousKeys.map(\.id)
         self.certificateLifetime = certificateLifetime
         self.limits = limits
         self.draftSources = draftSources
@@ -100,6 +119,23 @@ public struct IMSCoreConfiguration: Sendable {
 
     /// The longest served prefix that covers all of the prefix.
     public func served(covering prefix: IPPrefix) -> ServedPrefix? {
-        served.filter { $0.prefix.contains(prefix) }.max { $0.prefix.length < $1.prefix.length }
+        servedIndex.place(covering: prefix).map { served[$0] }
+    }
+}
+
+/// Finds a served prefix without a walk through all of them: every message asks, and some servers have thousands.
+private struct ServedIndex: Sendable {
+    private var places: [IPPrefix: Int] = [:]
+    private var lengths = PrefixLengths()
+
+    init(_ served: [ServedPrefix]) {
+        for (place, each) in served.enumerated() where places.updateValue(place, forKey: each.prefix) == nil { lengths.add(each.prefix.length) }
+    }
+
+    func place(covering prefix: IPPrefix) -> Int? {
+        for length in lengths.descending where length <= prefix.length {
+            if let place = places[IPPrefix(covering: prefix.address, length: length)] { return place }
+        }
+        return nil
     }
 }

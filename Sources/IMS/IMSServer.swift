@@ -12,6 +12,7 @@ public final class IMSServer {
     let started = SystemClock.now().monotonic
     var core: IMSCore
     let store: any MappingStoring
+    let verifiers: VerifierPool
     private var resolver: Resolver
     private var lookup: IMSLookup
     private var sockets: [(address: IPAddress?, socket: UDPSocket)] = []
@@ -46,6 +47,7 @@ public final class IMSServer {
         self.metrics = IMSMetrics(metrics)
         self.configuration = configuration
         self.store = store
+        verifiers = VerifierPool(threads: configuration.verifiersCount)
         self.loop = loop
         self.logger = logger
         let key = try configuration.signingKey()
@@ -102,6 +104,7 @@ public final class IMSServer {
             throw IMSServerError("\(error); is another imsd running?")
         }
         try changeMetricsEndpoint(to: configuration.metricsAddress)
+        startVerifiers()
         startStore()
         surveyLater(after: Self.surveyFirst)
         serviceManager.ready(status: statusLine)
@@ -119,6 +122,7 @@ public final class IMSServer {
         metricsEndpoint?.stop()
         metricsEndpoint = nil
         sockets = []
+        verifiers.stop()
         store.close()
         loop.stop()
     }
@@ -140,9 +144,10 @@ public final class IMSServer {
 
     // MARK: Events and actions
 
-    func run(_ event: (inout IMSCore, Now) -> [IMSAction]) {
+    /// - Parameter since: when the message came that this event follows from; `nil` if that is now.
+    func run(since: MonotonicTime? = nil, _ event: (inout IMSCore, Now) -> [IMSAction]) {
         let now = SystemClock.now()
-        perform(event(&core, now), since: now.monotonic)
+        perform(event(&core, now), since: since ?? now.monotonic)
         scheduleWakeup()
     }
 
@@ -167,6 +172,9 @@ public final class IMSServer {
             case .commit(let ticket, let change):
                 metrics.handed(ticket, receivedAt: since, SystemClock.now().monotonic)
                 store.commit(ticket, change)
+            case .verify(let ticket, let job):
+                metrics.verifying(ticket, receivedAt: since)
+                verifiers.verify(ticket, job)
             case .log(let level, let message):
                 logger.log(level: Logger.Level(rawValue: level.rawValue) ?? .info, "\(message)")
             case .bindingChanged(let change): log(change)

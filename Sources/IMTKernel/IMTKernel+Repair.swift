@@ -3,6 +3,11 @@ import MATSignal
 
 // Others change what is ours: seen by notification, put back, and told.
 extension IMTKernel {
+    /// Routes are put back when no more of them has changed for so long,
+    static let routeNewsQuiet: Duration = .milliseconds(30)
+    /// or after so long at the latest.
+    static let routeNewsWaitMax: Duration = .milliseconds(400)
+
     func beginWatching() throws(KernelError) {
         linkMonitor = try NetlinkMonitor(
             loop: loop, protocol: KernelValues.netlinkRoute, name: "rtnetlink events",
@@ -38,18 +43,24 @@ extension IMTKernel {
 
     private func heard(_ news: LinkNews) {
         if news.links || news.lost { linksChanged() }
-        if news.routes || news.lost { repairRoutes() }
+        if news.routes || news.lost {
+            let now = SystemClock.now().monotonic
+            routeNews = (routeRepairTimer == nil ? now : routeNews?.first ?? now, now)
+            repairRoutes()
+        }
     }
 
-    /// Puts back routes and rules that another program took or replaced.
+    /// Puts back routes and rules that another program took or replaced, when it has finished: `ip route flush` goes on as long as it
+    /// finds a route, and would take what is put back meanwhile.
     private func repairRoutes() {
-        guard routeRepairTimer == nil, device != nil else { return }
+        guard routeRepairTimer == nil, device != nil, let news = routeNews else { return }
         let now = SystemClock.now().monotonic
+        let quiet = min(news.last + Self.routeNewsQuiet, news.first + Self.routeNewsWaitMax)
         // Routes that are still being given up in portions would look like drift.
         let isSettled = lateRoutes.isEmpty && sweepFrom == nil
-        let time = max(routePace.next(now), isSettled ? now : now + .milliseconds(100))
+        let time = max(routePace.next(now), quiet, isSettled ? now : now + .milliseconds(100))
         guard time <= now else {
-            if isSettled { contested("the routes or rules", until: time - now) }
+            if isSettled, time > quiet { contested("the routes or rules", until: time - now) }
             routeRepairTimer = loop.schedule(at: time) { [weak self] in
                 self?.routeRepairTimer = nil
                 self?.repairRoutes()

@@ -28,6 +28,8 @@ public final class IMTKernel {
     /// What was heard of our tables and not looked at yet.
     var tableDamage = RulesetNews()
     var tablePace = RepairPace()
+    /// When routes were first and last heard to change, since the latest repair.
+    var routeNews: (first: MonotonicTime, last: MonotonicTime)?
     var routePace = RepairPace()
     var tableRepairTimer: TimerID?
     var routeRepairTimer: TimerID?

@@ -3,7 +3,7 @@ import MATSignal
 
 /// Queries and answers as octets. libldns is the codec and nothing else: its objects live within one call here, and what
 /// comes out are values.
-enum DNSMessage {
+package enum DNSMessage {
     /// Announced with EDNS0; also what our own protocol takes for safe from fragmentation.
     static let udpPayloadBytesMax: UInt16 = 1232
     static let headerOctets = 12
@@ -17,7 +17,7 @@ enum DNSMessage {
     static let absenceTTLWithoutSOA = Duration.seconds(5)
 
     /// What an answer amounts to for the resolver.
-    enum Reading: Equatable {
+    package enum Reading: Equatable {
         /// Not an answer to this query: to be ignored, the real one may still come.
         case notOurs
         case truncated
@@ -30,7 +30,7 @@ enum DNSMessage {
 
     /// - Parameter edns: without it for servers that don't know EDNS0.
     /// - Returns: `nil` if libldns is out of memory.
-    static func encodeQuery(_ question: DNSQuestion, id: UInt16, edns: Bool = true) -> [UInt8]? {
+    package static func encodeQuery(_ question: DNSQuestion, id: UInt16, edns: Bool = true) -> [UInt8]? {
         guard let packet = LDNSPacket(question: question) else { return nil }
         return packet.encode(id: id, edns: edns)
     }
@@ -40,7 +40,7 @@ enum DNSMessage {
     /// - Parameters:
     ///   - query: the octets that were sent, whose identifier and question the answer must repeat.
     ///   - trustsAuthentication: whether the AD flag of this server means anything.
-    static func decodeAnswer(
+    package static func decodeAnswer(
         _ octets: [UInt8], to question: DNSQuestion, query: [UInt8], now: MonotonicTime, trustsAuthentication: Bool
     ) -> Reading {
         // Checked on the bare octets: what an off-path attacker sends does not get as far as the C parser without the right

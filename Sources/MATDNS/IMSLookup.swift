@@ -215,9 +215,9 @@ private final class IMSLookupTask {
 }
 
 /// `ed25519=<base64>` in a TXT record.
-enum KeyText {
+package enum KeyText {
     /// - Returns: the key's 32 octets; `nil` for any other text.
-    static func parse(_ rdata: [UInt8]) -> [UInt8]? {
+    package static func parse(_ rdata: [UInt8]) -> [UInt8]? {
         // Character strings, each with its length in front; a long text may be cut into several.
         var text = [UInt8]()
         var rest = rdata[...]

@@ -62,7 +62,7 @@ public struct ResolverConfiguration: Sendable, Hashable {
         trustsAuthentication = trusts
     }
 
-    static func parse(resolvConf text: String) -> (servers: [Server], trustsAuthentication: Bool) {
+    package static func parse(resolvConf text: String) -> (servers: [Server], trustsAuthentication: Bool) {
         var servers: [Server] = []
         var trusts = false
         for line in text.split(whereSeparator: \.isNewline) {

@@ -12,6 +12,8 @@ public final class SimulatedIMS: SimulatedHost {
     public private(set) var bindingChanges: [BindingChange] = []
     /// How long a write takes to become durable.
     public var commitTime: ClosedRange<Duration> = .milliseconds(1) ... .milliseconds(8)
+    /// How long a signature check takes; at once by default.
+    public var verificationTime: Duration = .zero
     /// What a restart finds.
     public private(set) var durable: [IPPrefix: StoredMapping] = [:]
     private var issued: [Certificate] = []
@@ -108,6 +110,13 @@ public final class SimulatedIMS: SimulatedHost {
                 if let mapping = change.mapping { durable[mapping.record.prefix] = mapping }
                 if let certificate = change.issued { issued.append(certificate) }
                 decide { core, now in core.stored(ticket, now: now) }
+            }
+        case .verify(let ticket, let job):
+            let result = VerificationResult(ticket, failure: job.run())
+            guard verificationTime > .zero else { return decide { core, now in core.verified([result], now: now) } }
+            network.after(verificationTime) { [weak self] in
+                guard let self, self.run == run else { return }
+                decide { core, now in core.verified([result], now: now) }
             }
         case .log(let level, let text): logs.append("\(network.clock) \(level): \(text)")
         case .bindingChanged(let change): bindingChanges.append(change)

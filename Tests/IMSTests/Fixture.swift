@@ -62,6 +62,9 @@ final class TestServer {
     var lookUps: [IPPrefix] = []
     var bindingChanges: [BindingChange] = []
     var commits: [(ticket: StoreTicket, change: StoreChange)] = []
+    var checks: [(ticket: VerificationTicket, job: VerificationJob)] = []
+    /// Whether signatures are checked at once; otherwise the test decides with `finishChecks`.
+    var verifiesAtOnce = true
     /// Whether writes succeed at once; otherwise the test decides with `finishCommits`.
     var storesAtOnce = true
     var nextSequence: UInt32 = 1
@@ -97,11 +100,20 @@ final class TestServer {
                 for case .message(let message, _) in SignalDatagram.decode(octets) { sent.append((peer, message)) }
             case .lookUp(let name): lookUps.append(name)
             case .commit(let ticket, let change): commits.append((ticket, change))
+            case .verify(let ticket, let job): checks.append((ticket, job))
             case .log(_, let line): logs.append(line)
             case .bindingChanged(let change): bindingChanges.append(change)
             }
         }
+        if verifiesAtOnce { finishChecks() }
         if storesAtOnce { finishCommits() }
+    }
+
+    func finishChecks() {
+        while !checks.isEmpty {
+            let check = checks.removeFirst()
+            perform(core.verified([VerificationResult(check.ticket, failure: check.job.run())], now: now))
+        }
     }
 
     func finishCommits(failure: String? = nil) {

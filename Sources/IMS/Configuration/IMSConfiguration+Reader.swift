@@ -40,6 +40,7 @@ extension IMSConfiguration {
 
         readLimits(file.section("limits"))
         draftSources = file.list("draft-sources", .prefix)
+        verifiersCount = file.value("verifiers", .int(in: 1...256), default: verifiersCount)
         certificateLifetime = file.value(
             "certificate-lifetime", .duration(in: .seconds(3600) ... .seconds(3650 * 86_400)), default: certificateLifetime)
         logLevel = file.value("log-level", ConfigurationKind<IMSLogLevel>.word, default: .info).rawValue
@@ -81,7 +82,11 @@ extension IMSConfiguration {
         number("notifies-pending", &limits.notifiesPendingMax, 1...1_000_000)
         number("queries-per-second", &limits.queriesPerSecond, rates)
         number("verifications-per-second", &limits.verificationsPerSecond, rates)
+        number("verifications-pending", &limits.verificationsPendingMax, 1...1_000_000)
         number("error-answers-per-second", &limits.errorAnswersPerSecond, rates)
+        number("draft-answers-per-second", &limits.draftAnswersPerSecond, rates)
+        number("inquiries-per-source", &limits.inquiriesPerSourceMax, 1...65_536)
+        number("look-ups", &limits.lookUpsMax, 64...10_000_000)
         number("refusal-logs-per-second", &limits.refusalLogsPerSecond, rates)
         number("binding-logs-per-second", &limits.bindingLogsPerSecond, rates)
         number("subscriptions-per-source", &limits.subscriptionsPerSourceMax, 1...65_536)

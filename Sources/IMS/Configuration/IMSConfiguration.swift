@@ -30,6 +30,8 @@ public struct IMSConfiguration: Sendable {
     public var requireDNSSEC = false
     public var limits = IMSLimits()
     public var draftSources: [IPPrefix] = []
+    /// Threads that check signatures.
+    public var verifiersCount = VerifierPool.threadsDefault
     public var certificateLifetime: Duration = .seconds(365 * 86_400)
     /// One of swift-log's words.
     public var logLevel = "info"

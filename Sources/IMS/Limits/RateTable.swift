@@ -2,35 +2,47 @@ import MATSignal
 
 /// Token buckets by key, for at most so many keys at a time.
 ///
-/// Full buckets are forgotten when room is needed, which loses nothing. If none is full the table is under attack, and new
-/// keys are refused rather than those in use.
+/// When room is needed, a full bucket is forgotten, which loses nothing. If none is full among those unused for longest, the table
+/// is under attack, and new keys are refused rather than those in use. Either way a key costs a few steps, never a walk through
+/// the table.
 struct RateTable<Key: Hashable & Sendable>: Sendable {
     private let rate: Int
     private let keysMax: Int
-    private var buckets: [Key: RateLimit] = [:]
+    private var buckets = RecencyTable<Key, RateLimit>()
+
+    /// Buckets looked at to find one that can go. The oldest are the likeliest; one that is still in use goes to the end of the row.
+    static var stepsToRoomMax: Int { 4 }
 
     init(perSecond rate: Int, keysMax: Int) {
         self.rate = rate
-        self.keysMax = keysMax
+        self.keysMax = max(1, keysMax)
     }
+
+    var count: Int { buckets.count }
 
     /// Takes a token of the key's bucket if there is one.
     mutating func take(_ key: Key, at now: MonotonicTime) -> Bool {
-        if buckets[key] == nil {
-            if buckets.count >= keysMax { forgetIdle(at: now) }
-            guard buckets.count < keysMax else { return false }
+        if var bucket = buckets[key] {
+            let isTaken = bucket.take(at: now)
+            buckets.use(key, bucket)
+            return isTaken
         }
-        return buckets[key, default: RateLimit(perSecond: rate)].take(at: now)
+        guard buckets.count < keysMax || buckets.removeOldest(within: Self.stepsToRoomMax, where: { $1.isIdle(at: now) }) else { return false }
+        var bucket = RateLimit(perSecond: rate)
+        let isTaken = bucket.take(at: now)
+        buckets.use(key, bucket)
+        return isTaken
     }
 
-    /// Whether `take` would succeed.
+    /// Whether `take` would succeed, but for a lack of room.
     func allows(_ key: Key, at now: MonotonicTime) -> Bool {
         var bucket = buckets[key] ?? RateLimit(perSecond: rate)
         return bucket.take(at: now)
     }
 
-    mutating func forgetIdle(at now: MonotonicTime) {
-        buckets = buckets.filter { !$0.value.isIdle(at: now) }
+    /// Looks at some buckets and forgets those that are full.
+    mutating func forgetIdle(at now: MonotonicTime, steps: Int) {
+        buckets.sweep(steps: steps) { $1.isIdle(at: now) }
     }
 }
 

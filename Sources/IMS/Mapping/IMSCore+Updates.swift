@@ -35,24 +35,29 @@ private struct UpdateRefusal: Error {
 
 extension IMSCore {
     mutating func handle(_ update: IMSUpdate, _ request: Request, _ now: Now) -> Answer {
-        let record = update.record.mapping.record
         do throws(UpdateRefusal) {
             return try accept(update, request, now)
         } catch {
-            logRefusal("refused IMS Update of \(record.prefix) from \(request.source): \(error.code) (\(error.reason))", now)
-            if error.code == .cookieRequired {
-                return .now(.imsUpdateReply(IMSUpdateReply(code: .cookieRequired, cookie: freshCookie(request, now))))
-            }
-            var reply = IMSUpdateReply(
-                code: error.code, cookie: freshCookie(request, now), observed: request.source, current: error.current,
-                lifetime: error.lifetime,
-                text: error.reason)
-            // A node that missed the answer which brought its renewed certificate gets it again here.
-            if error.code == .authenticationFailed { reply.certificate = successor(of: update.record.certificate, record.prefix) }
-            return .now(.imsUpdateReply(reply))
+            return .now(refuse(update.record.mapping.record.prefix, update.record.certificate, request, error, now))
         }
     }
 
+    private mutating func refuse(
+        _ prefix: IPPrefix, _ certificate: CertificateReference, _ request: Request, _ refusal: UpdateRefusal, _ now: Now
+    ) -> SignalMessage.Body {
+        logRefusal("refused IMS Update of \(prefix) from \(request.source): \(refusal.code) (\(refusal.reason))", now)
+        if refusal.code == .cookieRequired {
+            return .imsUpdateReply(IMSUpdateReply(code: .cookieRequired, cookie: freshCookie(request, now)))
+        }
+        var reply = IMSUpdateReply(
+            code: refusal.code, cookie: freshCookie(request, now), observed: request.source, current: refusal.current,
+            lifetime: refusal.lifetime, text: refusal.reason)
+        // A node that missed the answer which brought its renewed certificate gets it again here.
+        if refusal.code == .authenticationFailed { reply.certificate = successor(of: certificate, prefix) }
+        return .imsUpdateReply(reply)
+    }
+
+    /// All that costs little, and then the signature.
     private mutating func accept(_ update: IMSUpdate, _ request: Request, _ now: Now) throws(UpdateRefusal) -> Answer {
         let record = update.record.mapping.record
         guard let served = configuration.served(covering: record.prefix) else {
@@ -64,37 +69,48 @@ extension IMSCore {
         let certified = try certify(update.record, now)
         if let answer = try compare(certified, request, now) { return answer }
         for locator in record.locators { try checkProof(of: locator, of: record, update.proofs, request, served, now) }
+        try checkRoom(for: record, served, now)
+        do throws(VerificationRefusal) {
+            let job = VerificationJob(certified, issuers: issuersToCheck(certified.certificate))
+            try verify(job, for: .update(request), source: request.source.address, now)
+        } catch {
+            throw UpdateRefusal(.tryLater, error.reason, lifetime: error.seconds)
+        }
+        return .later
+    }
 
-        if let refusal = store.refusal { throw UpdateRefusal(.tryLater, refusal.reason, lifetime: refusal.seconds) }
-        guard updateRates.allows(record.prefix, at: now.monotonic) else {
-            throw UpdateRefusal(
-                .tryLater, "more than \(configuration.limits.updatesPerSecond) updates of this HoA in a second", lifetime: 1)
+    /// The signature has been checked. What others sent meanwhile counts: another update of the HoA may have come first.
+    mutating func finishUpdate(_ certified: CertifiedMapping, _ request: Request, _ failure: VerificationFailure?, _ now: Now) {
+        do throws(UpdateRefusal) {
+            if let failure { throw UpdateRefusal(.authenticationFailed, failure.reason) }
+            try checkIsNewest(certified.certificate)
+            if let answer = try compare(certified, request, now) {
+                if case .now(let body) = answer { reply(body, to: request) }
+                return
+            }
+            guard let served = configuration.served(covering: certified.record.prefix) else {
+                throw UpdateRefusal(.notAuthoritative, "no prefix served here covers \(certified.record.prefix)")
+            }
+            try checkRoom(for: certified.record, served, now)
+            // Charged only now: an update that does not verify must not use up the HoA's rate.
+            _ = updateRates.take(certified.record.prefix, at: now.monotonic)
+            quotas.takeUpdate(served, now.monotonic)
+            write(certified, request, served, now)
+        } catch {
+            reply(refuse(certified.record.prefix, .whole(certified.certificate), request, error, now), to: request)
         }
-        guard writes.count < configuration.limits.writesMax else {
-            throw UpdateRefusal(.tryLater, "too many writes are waiting for the store", lifetime: 1)
-        }
-        guard mappings[record.prefix] != nil || mappings.count < configuration.limits.mappingsMax else {
-            throw UpdateRefusal(.tryLater, "the table of \(configuration.limits.mappingsMax) mappings is full", lifetime: 60)
-        }
-        if let refusal = quotaRefusal(of: record.prefix, served, now) {
-            counters.quotaRefusals += 1
-            throw UpdateRefusal(refusal.code, refusal.reason, lifetime: refusal.lifetime)
-        }
-        try verify(certified, request, now)
-        // Charged only now: an update that does not verify must not use up the HoA's rate.
-        _ = updateRates.take(record.prefix, at: now.monotonic)
-        quotas.takeUpdate(served, now.monotonic)
+    }
 
+    private mutating func write(_ certified: CertifiedMapping, _ request: Request, _ served: ServedPrefix, _ now: Now) {
         let stored = StoredMapping(certified: certified, source: request.source, local: request.local, provenAt: now.wallMilliseconds)
         let renewed = renewed(certified.certificate, now)
         let ticket = newTicket()
-        let isNew = mappings[record.prefix] == nil && newestWrites[record.prefix] == nil
+        let isNew = mappings[certified.record.prefix] == nil && newestWrites[certified.record.prefix] == nil
         if isNew { quotas.reserve(served.prefix) }
         writes[ticket] = PendingWrite(
             mapping: stored, issued: renewed, renewed: renewed, reserved: isNew ? served.prefix : nil, waiting: [request])
-        newestWrites[record.prefix] = ticket
+        newestWrites[certified.record.prefix] = ticket
         actions.append(.commit(ticket, StoreChange(mapping: stored, issued: renewed)))
-        return .later
     }
 
     // MARK: Checks
@@ -102,13 +118,12 @@ extension IMSCore {
     /// The record with its certificate, which must be the newest of its HoA, and its times.
     private func certify(_ enclosed: EnclosedRecord, _ now: Now) throws(UpdateRefusal) -> CertifiedMapping {
         let record = enclosed.mapping.record
-        let known = issued[record.prefix]
         let certificate: Certificate
         switch enclosed.certificate {
         case .whole(let whole): certificate = whole
         case .id(let id):
             // The mapping's own certificate may be older than the newest issued; that it is no longer good is said below.
-            let candidates = [known, mappings[record.prefix]?.certified.certificate].compactMap { $0 }
+            let candidates = [issued[record.prefix], mappings[record.prefix]?.certified.certificate].compactMap { $0 }
             guard let found = candidates.first(where: { $0.id == id }) else {
                 throw UpdateRefusal(.authenticationFailed, "CERT-ID is unknown here; repeat with CERTIFICATE")
             }
@@ -120,10 +135,8 @@ extension IMSCore {
         } catch {
             throw UpdateRefusal(.authenticationFailed, error.reason)
         }
-        if let known, certificate.notBefore < known.notBefore || (certificate.notBefore == known.notBefore && certificate != known) {
-            throw UpdateRefusal(.authenticationFailed, supersededReason(known))
-        }
-        guard configuration.publicKeys.contains(where: { $0.id == certificate.issuerID }) else {
+        try checkIsNewest(certificate)
+        guard configuration.issuerIDs.contains(certificate.issuerID) else {
             throw UpdateRefusal(.authenticationFailed, "the certificate is signed with a key that is not among this server's")
         }
         return certified
@@ -191,23 +204,29 @@ extension IMSCore {
         throw UpdateRefusal(.refused, "locator \(locator.moa) is neither the source nor proven; the node does not hold it")
     }
 
-    private mutating func verify(_ certified: CertifiedMapping, _ request: Request, _ now: Now) throws(UpdateRefusal) {
-        guard mayVerify(for: request.source.address, now) else {
-            throw UpdateRefusal(
-                .tryLater, "more than \(configuration.limits.verificationsPerSecond) signature checks in a second for this source",
-                lifetime: 1)
+    private func checkIsNewest(_ certificate: Certificate) throws(UpdateRefusal) {
+        guard let known = issued[certificate.prefix] else { return }
+        if certificate.notBefore < known.notBefore || (certificate.notBefore == known.notBefore && certificate != known) {
+            throw UpdateRefusal(.authenticationFailed, supersededReason(known))
         }
-        do throws(VerificationFailure) {
-            // A certificate that an accepted record had needs no second check.
-            if mappings[certified.record.prefix]?.certified.certificate == certified.certificate
-                || issued[certified.record.prefix] == certified.certificate
-            {
-                try certified.verifySignature()
-            } else {
-                try certified.verify(asked: nil, keys: configuration.publicKeys, now: now)
-            }
-        } catch {
-            throw UpdateRefusal(.authenticationFailed, error.reason)
+    }
+
+    /// Whether the store writes, and the bounds.
+    private mutating func checkRoom(for record: MappingRecord, _ served: ServedPrefix, _ now: Now) throws(UpdateRefusal) {
+        if let refusal = store.refusal { throw UpdateRefusal(.tryLater, refusal.reason, lifetime: refusal.seconds) }
+        guard updateRates.allows(record.prefix, at: now.monotonic) else {
+            throw UpdateRefusal(
+                .tryLater, "more than \(configuration.limits.updatesPerSecond) updates of this HoA in a second", lifetime: 1)
+        }
+        guard writes.count < configuration.limits.writesMax else {
+            throw UpdateRefusal(.tryLater, "\(writes.count) writes are waiting for the store", lifetime: 1)
+        }
+        guard mappings[record.prefix] != nil || mappings.count < configuration.limits.mappingsMax else {
+            throw UpdateRefusal(.tryLater, "the table of \(configuration.limits.mappingsMax) mappings is full", lifetime: 60)
+        }
+        if let refusal = quotaRefusal(of: record.prefix, served, now) {
+            counters.quotaRefusals += 1
+            throw UpdateRefusal(refusal.code, refusal.reason, lifetime: refusal.lifetime)
         }
     }
 

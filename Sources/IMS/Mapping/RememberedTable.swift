@@ -2,34 +2,46 @@ import MATSignal
 
 /// Mappings of other IMSs' nodes, learned from HA Notify and kept up to date by MA Notify: by HoA and, for HA Query, by MoA.
 ///
-/// Bounded; the one that was used longest ago goes. Never stored: after a restart the next HA Notify brings them again.
+/// ```
+///     set ──► newcomers ── a HA Query found it ──► asked for (at most 3/4)
+///                 │  ▲                                 │
+///                 │  └──────── unused for longest ─────┘
+///                 └─ unused for longest ──► forgotten
+/// ```
+/// Bounded. Strangers can announce as many HoAs as they have, and newcomers that nobody asks for push out each other; what own
+/// nodes have asked for stays. Never stored: after a restart the next HA Notify brings the mappings again.
 struct RememberedTable: Sendable {
     struct Entry: Sendable {
         var certified: CertifiedMapping
         /// Whether IMS_MN itself has said so; a notifier's record is a hint until then.
         var isConfirmed: Bool
-        var usedAt: MonotonicTime
     }
 
     private var entriesMax: Int
-    private var entries: [IPPrefix: Entry] = [:]
+    private var newcomers = RecencyTable<IPPrefix, Entry>()
+    private var askedFor = RecencyTable<IPPrefix, Entry>()
+    /// MoA or MoPre -> HoA prefix.
     private var owners: [IPPrefix: IPPrefix] = [:]
+    private var entryLengths = PrefixLengths()
+    private var ownerLengths = PrefixLengths()
+    private(set) var unconfirmedCount = 0
 
     init(entriesMax: Int) { self.entriesMax = max(1, entriesMax) }
 
     /// Another bound, from the next entry on.
     mutating func setBound(_ entriesMax: Int) { self.entriesMax = max(1, entriesMax) }
 
-    var count: Int { entries.count }
-    var unconfirmedCount: Int { entries.values.reduce(0) { $0 + ($1.isConfirmed ? 0 : 1) } }
+    var count: Int { newcomers.count + askedFor.count }
+    private var askedForMax: Int { entriesMax * 3 / 4 }
 
-    subscript(prefix: IPPrefix) -> Entry? { entries[prefix] }
+    subscript(prefix: IPPrefix) -> Entry? { askedFor[prefix] ?? newcomers[prefix] }
 
     /// The record of the HoA, of the longest prefix that covers it.
     func entry(covering hoa: HomeAddress) -> Entry? {
-        if let entry = entries[IPPrefix(hoa.address)] { return entry }
-        // Mobile networks are few among strangers, so this rare walk needs no index.
-        return entries.filter { $0.key.contains(hoa.address) }.max { $0.key.length < $1.key.length }?.value
+        for length in entryLengths.descending {
+            if let entry = self[IPPrefix(covering: hoa.address, length: length)] { return entry }
+        }
+        return nil
     }
 
     /// The certificate with this id among those of records that cover the HoA.
@@ -38,29 +50,55 @@ struct RememberedTable: Sendable {
         return certificate
     }
 
-    mutating func entry(holding moa: MobileAddress, now: Now) -> Entry? {
-        let host = IPPrefix(moa.address)
-        let owner = owners[host] ?? owners.filter { $0.key.contains(moa.address) }.max { $0.key.length < $1.key.length }?.value
-        guard let owner, var entry = entries[owner], entry.certified.record.expires > now.wallMilliseconds else { return nil }
-        entry.usedAt = now.monotonic
-        entries[owner] = entry
+    /// The entry that holds the MoA, if it is still valid.
+    func entry(holding moa: MobileAddress, now: Now) -> Entry? { owner(of: moa, now: now).flatMap { self[$0] } }
+
+    /// The same for an own node that asks: the entry is in use from now on.
+    mutating func use(holding moa: MobileAddress, now: Now) -> Entry? {
+        guard let prefix = owner(of: moa, now: now), let entry = self[prefix] else { return nil }
+        newcomers.remove(prefix)
+        askedFor.use(prefix, entry)
+        if askedFor.count > askedForMax, let (oldest, entry) = askedFor.removeOldest() { newcomers.use(oldest, entry) }
         return entry
+    }
+
+    private func owner(of moa: MobileAddress, now: Now) -> IPPrefix? {
+        for length in ownerLengths.descending {
+            guard let prefix = owners[IPPrefix(covering: moa.address, length: length)], let entry = self[prefix] else { continue }
+            return entry.certified.record.expires > now.wallMilliseconds ? prefix : nil
+        }
+        return nil
     }
 
     mutating func set(_ certified: CertifiedMapping, isConfirmed: Bool, now: Now) {
         let prefix = certified.record.prefix
+        let wasAskedFor = askedFor[prefix] != nil
         remove(prefix)
-        if entries.count >= entriesMax, let oldest = entries.min(by: { $0.value.usedAt < $1.value.usedAt }) { remove(oldest.key) }
-        entries[prefix] = Entry(certified: certified, isConfirmed: isConfirmed, usedAt: now.monotonic)
-        for locator in certified.record.locators { owners[locator.prefix] = prefix }
+        if count >= entriesMax, let oldest = newcomers.oldest ?? askedFor.oldest { remove(oldest.key) }
+        let entry = Entry(certified: certified, isConfirmed: isConfirmed)
+        if wasAskedFor { askedFor.use(prefix, entry) } else { newcomers.use(prefix, entry) }
+        entryLengths.add(prefix.length)
+        if !isConfirmed { unconfirmedCount += 1 }
+        for locator in certified.record.locators where owners.updateValue(prefix, forKey: locator.prefix) == nil {
+            ownerLengths.add(locator.prefixLength)
+        }
     }
 
     mutating func remove(_ prefix: IPPrefix) {
-        guard let entry = entries.removeValue(forKey: prefix) else { return }
-        for locator in entry.certified.record.locators where owners[locator.prefix] == prefix { owners[locator.prefix] = nil }
+        guard let entry = self[prefix] else { return }
+        newcomers.remove(prefix)
+        askedFor.remove(prefix)
+        entryLengths.remove(prefix.length)
+        if !entry.isConfirmed { unconfirmedCount -= 1 }
+        for locator in entry.certified.record.locators where owners[locator.prefix] == prefix {
+            owners[locator.prefix] = nil
+            ownerLengths.remove(locator.prefixLength)
+        }
     }
 
-    mutating func removeExpired(_ now: Now) {
-        for (prefix, entry) in entries where entry.certified.record.expires <= now.wallMilliseconds { remove(prefix) }
+    /// Looks at some entries and forgets those that have expired.
+    mutating func sweep(_ now: Now, steps: Int) {
+        let isOver = { (_: IPPrefix, entry: Entry) in entry.certified.record.expires <= now.wallMilliseconds }
+        for prefix in newcomers.over(steps: steps, isOver) + askedFor.over(steps: steps, isOver) { remove(prefix) }
     }
 }

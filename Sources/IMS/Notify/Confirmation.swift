@@ -7,6 +7,8 @@ struct PendingNotify: Sendable {
     var notify: HANotify
     /// The enclosed record with its certificate; `nil` if there was none or a newer one is known.
     var enclosed: CertifiedMapping?
+    /// Whether the signature of `enclosed` is being checked.
+    var isVerifying = false
 }
 
 /// What makes a repeated HA Notify the same.
@@ -43,11 +45,20 @@ struct Confirmation: Sendable {
     /// The correspondents whose nodes were told a record that IMS_MN has not confirmed.
     var told: Set<HomeAddress> = []
     var query: UpstreamQuery?
-    /// IMS_MN's answer, while the keys for its certificate are looked up.
+    /// IMS_MN's answer, while the keys for its certificate are looked up and its signature is checked.
     var answered: CertifiedMapping?
+
+    /// The source that is charged for it: the first that announced the HoA.
+    var inquirer: IPPrefix?
 
     /// More wait for nothing: they retransmit.
     static let offeredMax = 4
+    /// More are not corrected if the record turns out wrong; their nodes find out by themselves.
+    static let toldMax = 256
+
+    mutating func noteTold(_ peerHoA: HomeAddress) {
+        if told.count < Self.toldMax { told.insert(peerHoA) }
+    }
 
     init(hoa: HomeAddress, isOwn: Bool, now: MonotonicTime) {
         self.hoa = hoa
@@ -69,8 +80,8 @@ struct UpstreamQuery: Sendable {
     static let triesToStrangerMax = 2
 
     /// Whom to ask in the try that begins: one server at first, from the third try on the next one too.
-    func targets(answered: Set<IPAddress>) -> [Endpoint] {
-        let isAskable: (Endpoint) -> Bool = { answered.contains($0.address) || (tries[$0] ?? 0) < Self.triesToStrangerMax }
+    func targets(hasAnswered: (IPAddress) -> Bool) -> [Endpoint] {
+        let isAskable: (Endpoint) -> Bool = { hasAnswered($0.address) || (tries[$0] ?? 0) < Self.triesToStrangerMax }
         let askable = servers.filter(isAskable)
         let isLate = retransmission.tries + 1 >= Retransmission.failoverTry
         return Array(askable.prefix(isLate ? 2 : 1))
@@ -86,7 +97,13 @@ enum LookUp: Sendable {
     static let failureAge: Duration = .seconds(2)
     /// Section 8: what DNS says is believed for at most an hour.
     static let ageMax: Duration = .seconds(3600)
-    static let entriesMax = 16_384
+    /// Entries looked at to find one that can go.
+    static let stepsToRoomMax = 4
+
+    var isInProgress: Bool {
+        if case .inProgress = self { return true }
+        return false
+    }
 
     func isOver(_ now: MonotonicTime) -> Bool {
         if case .ended(_, let until) = self { return until <= now }

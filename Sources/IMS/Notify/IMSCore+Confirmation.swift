@@ -32,9 +32,10 @@ extension IMSCore {
     }
 
     @discardableResult
-    private mutating func endConfirmation(_ hoa: HomeAddress) -> Confirmation? {
+    mutating func endConfirmation(_ hoa: HomeAddress) -> Confirmation? {
         guard let confirmation = confirmations.removeValue(forKey: hoa) else { return nil }
         if let query = confirmation.query { confirmationKeys[query.sequence] = nil }
+        if let inquirer = confirmation.inquirer { endInquiry(of: inquirer) }
         deadlines.cancel(.confirmation(hoa))
         return confirmation
     }
@@ -44,9 +45,9 @@ extension IMSCore {
     private mutating func verifyEnclosed(_ hoa: HomeAddress, _ now: Now) {
         guard let waiting = confirmations[hoa]?.waiting else { return }
         for key in waiting {
-            guard let enclosed = notifies[key]?.enclosed else { continue }
+            guard let pending = notifies[key], let enclosed = pending.enclosed, !pending.isVerifying else { continue }
             if let held = remembered.entry(covering: hoa), held.certified == enclosed {
-                confirmations[hoa]?.told.insert(key.peerHoA)
+                confirmations[hoa]?.noteTold(key.peerHoA)
                 accept(key, enclosed, now)
                 continue
             }
@@ -55,24 +56,28 @@ extension IMSCore {
             case .failure(let failure):
                 fail(key, .upstreamFailed, failure.reason, now)
             case .success(let keys):
-                guard mayVerify(for: key.source.address, now) else {
-                    fail(
-                        key, .tryLater,
-                        "more than \(configuration.limits.verificationsPerSecond) signature checks in a second for this source",
-                        lifetime: 1, now)
-                    continue
-                }
-                do throws(VerificationFailure) {
-                    try enclosed.verify(asked: hoa, keys: keys, now: now)
-                    hold(enclosed, isConfirmed: false, now)
-                    confirmations[hoa]?.told.insert(key.peerHoA)
-                    accept(key, enclosed, now)
+                do throws(VerificationRefusal) {
+                    try verify(VerificationJob(enclosed, issuers: keys), for: .notify(key), source: key.source.address, now)
+                    notifies[key]?.isVerifying = true
                 } catch {
-                    fail(key, .authenticationFailed, error.reason, now)
+                    fail(key, .tryLater, error.reason, lifetime: error.seconds, now)
                 }
             }
         }
         confirmations[hoa]?.waiting.removeAll { notifies[$0] == nil }
+    }
+
+    /// The signature of what a notifier enclosed has been checked. IMS_MN's own answer may have come before and settled it.
+    mutating func finishNotify(_ key: NotifyKey, _ failure: VerificationFailure?, _ now: Now) {
+        guard let enclosed = notifies[key]?.enclosed else { return }
+        if let failure {
+            fail(key, .authenticationFailed, failure.reason, now)
+        } else {
+            hold(enclosed, isConfirmed: false, now)
+            confirmations[key.hoa]?.noteTold(key.peerHoA)
+            accept(key, enclosed, now)
+        }
+        confirmations[key.hoa]?.waiting.removeAll { $0 == key }
     }
 
     /// Remembers the record unless a newer one is held.
@@ -99,7 +104,7 @@ extension IMSCore {
 
     private mutating func ask(_ hoa: HomeAddress, _ now: Now) {
         guard var query = confirmations[hoa]?.query else { return }
-        let targets = query.retransmission.isExhausted ? [] : query.targets(answered: answeredServers)
+        let targets = query.retransmission.isExhausted ? [] : query.targets(hasAnswered: { answeredServers[$0] != nil })
         guard !targets.isEmpty else { return abandon(hoa, .upstreamFailed, "the IMS of \(hoa) does not answer", now) }
         query.retransmission.tried(at: now.monotonic)
         for target in targets { query.tries[target, default: 0] += 1 }
@@ -129,8 +134,7 @@ extension IMSCore {
         let peer = CookiePeer(peer: source, local: nil)
         guard answer.cookie.client == ownCookie(for: peer).client else { return false }
         if let answered = answer.hoa, answered != hoa { return false }
-        if answeredServers.count >= Self.peersMax, let any = answeredServers.first { answeredServers.remove(any) }
-        answeredServers.insert(source.address)
+        noteAnswer(of: source.address)
         remember(answer.cookie.server, of: peer)
 
         switch answer.code {
@@ -155,20 +159,35 @@ extension IMSCore {
     /// What IMS_MN says, `nil` for "nothing registered". It is believed if it verifies; if it is older than what is held, it is asked
     /// again for a while.
     private mutating func takeTruth(_ truth: CertifiedMapping?, _ hoa: HomeAddress, _ now: Now) {
-        guard let confirmation = confirmations[hoa] else { return }
-        if let truth {
-            guard let keys = keys(for: truth.certificate, of: hoa, now) else {
-                confirmations[hoa]?.answered = truth
-                return
-            }
-            confirmations[hoa]?.answered = nil
-            do throws(VerificationFailure) {
-                counters.verifications += 1
-                try truth.verify(asked: hoa, keys: try keys.get(), now: now)
-            } catch {
-                return abandon(hoa, .upstreamFailed, "the answer of the IMS of \(hoa) does not verify: \(error.reason)", now)
-            }
+        guard confirmations[hoa] != nil else { return }
+        confirmations[hoa]?.answered = truth
+        guard let truth else { return conclude(nil, hoa, now) }
+        guard let keys = keys(for: truth.certificate, of: hoa, now) else { return }
+        do {
+            try truth.checkTimesAndNames(asked: hoa, now: now)
+            // It was asked for here, so no source's budget pays.
+            try verify(VerificationJob(truth, issuers: try keys.get()), for: .truth(hoa), source: nil, now)
+        } catch let refusal as VerificationRefusal {
+            abandon(hoa, .upstreamFailed, "the answer of the IMS of \(hoa) can't be checked: \(refusal.reason)", now)
+        } catch {
+            abandon(hoa, .upstreamFailed, "the answer of the IMS of \(hoa) does not verify: \(error)", now)
         }
+    }
+
+    /// The signature of IMS_MN's answer has been checked.
+    mutating func finishTruth(_ truth: CertifiedMapping, _ hoa: HomeAddress, _ failure: VerificationFailure?, _ now: Now) {
+        // A later answer, or the end of the confirmation, may have come before.
+        guard confirmations[hoa]?.answered == truth else { return }
+        confirmations[hoa]?.answered = nil
+        if let failure {
+            abandon(hoa, .upstreamFailed, "the answer of the IMS of \(hoa) does not verify: \(failure.reason)", now)
+        } else {
+            conclude(truth, hoa, now)
+        }
+    }
+
+    private mutating func conclude(_ truth: CertifiedMapping?, _ hoa: HomeAddress, _ now: Now) {
+        guard let confirmation = confirmations[hoa] else { return }
         let held = remembered.entry(covering: hoa)
         let isOlder = held.map { held in truth.map { $0.version < held.certified.version } ?? true } ?? false
         if isOlder, now.monotonic < confirmation.started + Self.olderAnswerFor {

@@ -22,10 +22,18 @@ extension IMSCore {
                     notify, request, .upstreamFailed, "the enclosed record does not list the source \(request.source.address)", now)
             }
         }
-        notifies[key] = pending
         var confirmation =
             confirmations[notify.hoa]
             ?? Confirmation(hoa: notify.hoa, isOwn: configuration.served(covering: notify.hoa.address) != nil, now: now.monotonic)
+        if !confirmation.isOwn, confirmations[notify.hoa] == nil {
+            guard beginInquiry(of: request.source.address.sourceKey) else {
+                return refuse(
+                    notify, request, .tryLater,
+                    "\(configuration.limits.inquiriesPerSourceMax) HoAs announced by this source are being found out about", lifetime: 1, now)
+            }
+            confirmation.inquirer = request.source.address.sourceKey
+        }
+        notifies[key] = pending
         confirmation.waiting.append(key)
         confirmations[notify.hoa] = confirmation
         if confirmation.isOwn { settleOwn(notify.hoa, now) } else { advance(notify.hoa, now) }
@@ -95,6 +103,19 @@ extension IMSCore {
         return certified
     }
 
+    /// Finding out about an HoA costs DNS questions and a query to a server of whoever owns the HoA, and takes seconds where those
+    /// keep silent. So no source has more than a few such inquiries going.
+    private mutating func beginInquiry(of source: IPPrefix) -> Bool {
+        guard inquiries[source] ?? 0 < configuration.limits.inquiriesPerSourceMax else { return false }
+        inquiries[source, default: 0] += 1
+        return true
+    }
+
+    mutating func endInquiry(of source: IPPrefix) {
+        guard let count = inquiries[source] else { return }
+        inquiries[source] = count > 1 ? count - 1 : nil
+    }
+
     // MARK: Answers
 
     /// The record is held: ack, and tell the correspondent's node at the same time.
@@ -130,24 +151,17 @@ extension IMSCore {
             guard let pending = notifies[key] else { continue }
             let source = MobileAddress(key.source.address)
             if let enclosed = pending.enclosed, stored.map({ $0.version < enclosed.version }) ?? true {
-                do throws(VerificationFailure) {
-                    guard mayVerify(for: key.source.address, now) else {
-                        fail(
-                            key, .tryLater,
-                            "more than \(configuration.limits.verificationsPerSecond) signature checks in a second for this source",
-                            lifetime: 1, now)
-                        continue
-                    }
-                    if let newest = issued[enclosed.record.prefix], enclosed.certificate.notBefore < newest.notBefore {
-                        throw VerificationFailure(supersededReason(newest))
-                    }
-                    try enclosed.verify(asked: hoa, keys: configuration.publicKeys, now: now)
-                    noteRemembered(enclosed, from: key.source, now)
-                    remembered.set(enclosed, isConfirmed: false, now: now)
-                    confirmation.told.insert(key.peerHoA)
-                    accept(key, enclosed, now)
+                if pending.isVerifying { continue }
+                if let newest = issued[enclosed.record.prefix], enclosed.certificate.notBefore < newest.notBefore {
+                    fail(key, .authenticationFailed, supersededReason(newest), now)
+                    continue
+                }
+                do throws(VerificationRefusal) {
+                    let job = VerificationJob(enclosed, issuers: issuersToCheck(enclosed.certificate))
+                    try verify(job, for: .ownNotify(key), source: key.source.address, now)
+                    notifies[key]?.isVerifying = true
                 } catch {
-                    fail(key, .authenticationFailed, error.reason, now)
+                    fail(key, .tryLater, error.reason, lifetime: error.seconds, now)
                 }
             } else if let stored, stored.record.lists(source) {
                 accept(key, stored, now)
@@ -165,6 +179,22 @@ extension IMSCore {
         }
         confirmations[hoa] = confirmation
         deadlines.set(.confirmation(hoa), at: confirmation.started + Self.ownUpdateDelayMax)
+    }
+
+    /// The signature of what an own node enclosed has been checked. Its update may have been stored before, which settled it.
+    mutating func finishOwnNotify(_ key: NotifyKey, _ failure: VerificationFailure?, _ now: Now) {
+        guard let enclosed = notifies[key]?.enclosed else { return }
+        notifies[key]?.isVerifying = false
+        let stored = mappings.entry(covering: key.hoa.address).flatMap { $0.isCurrent(now) ? $0.certified : nil }
+        if let failure {
+            fail(key, .authenticationFailed, failure.reason, now)
+        } else if stored.map({ $0.version < enclosed.version }) ?? true {
+            noteRemembered(enclosed, from: key.source, now)
+            remembered.set(enclosed, isConfirmed: false, now: now)
+            confirmations[key.hoa]?.noteTold(key.peerHoA)
+            accept(key, enclosed, now)
+        }
+        settleOwn(key.hoa, now)
     }
 
     /// A registration has become durable: what waited for it is settled.

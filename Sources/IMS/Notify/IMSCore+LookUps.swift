@@ -14,11 +14,12 @@ extension IMSCore {
             lookUps[name] = .inProgress(waiting: waiting)
             return nil
         default:
-            if lookUps.count >= LookUp.entriesMax {
-                lookUps = lookUps.filter { !$0.value.isOver(now.monotonic) }
-                if lookUps.count >= LookUp.entriesMax { return .failed("too many look-ups at once") }
-            }
-            lookUps[name] = .inProgress(waiting: [hoa])
+            // What is known already gives way; what is being asked does not.
+            guard
+                lookUps[name] != nil || lookUps.count < configuration.limits.lookUpsMax
+                    || lookUps.removeOldest(within: LookUp.stepsToRoomMax, where: { !$1.isInProgress })
+            else { return .failed("too many look-ups at once") }
+            lookUps.use(name, .inProgress(waiting: [hoa]))
             actions.append(.lookUp(name))
             return nil
         }
@@ -33,7 +34,7 @@ extension IMSCore {
         case .failed: until = now.monotonic + LookUp.failureAge
         }
         // Even a record without a lifetime serves those who asked for it.
-        lookUps[name] = .ended(result, until: max(until, now.monotonic + .milliseconds(1)))
+        lookUps.use(name, .ended(result, until: max(until, now.monotonic + .milliseconds(1))))
         for hoa in waiting.sorted() { advance(hoa, now) }
     }
 

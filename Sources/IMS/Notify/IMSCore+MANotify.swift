@@ -43,7 +43,7 @@ extension IMSCore {
             confirmation.offered.allSatisfy({ offer in set.servers.contains { $0.endpoints.contains(offer.request.source) } })
         {
             verifyOffered(hoa, set, now)
-            if confirmations[hoa]?.offered.isEmpty == true { confirmations[hoa] = nil }
+            if confirmations[hoa]?.offered.isEmpty == true { endConfirmation(hoa) }
             return
         }
         advance(hoa, now)
@@ -57,27 +57,43 @@ extension IMSCore {
                 left.append(offer)
                 continue
             }
-            let record = offer.certified.record
-            let answer: Answer
-            do throws(VerificationFailure) {
-                let keys = try keys.get()
-                if mayVerify(for: offer.request.source.address, now) {
-                    try offer.certified.verify(asked: nil, keys: keys, now: now)
-                    let isFromIMS = set.servers.contains { $0.endpoints.contains(offer.request.source) }
-                    if remembered[record.prefix].map({ $0.certified.version < offer.certified.version }) ?? true {
-                        noteRemembered(offer.certified, from: offer.request.source, now)
-                        remembered.set(offer.certified, isConfirmed: isFromIMS, now: now)
-                    }
-                    answer = .now(ack(offer.request, record.hoa, .ok, now))
-                } else {
-                    answer = refuse(record, offer.request, .tryLater, "too many signature checks for this source", lifetime: 1, now)
+            let source = offer.request.source
+            switch keys {
+            case .failure(let failure): settle(offer.request, offer.certified.record, .authenticationFailed, failure.reason, now)
+            case .success(let keys):
+                do throws(VerificationRefusal) {
+                    let isFromIMS = set.servers.contains { $0.endpoints.contains(source) }
+                    let job = VerificationJob(offer.certified, issuers: keys)
+                    try verify(job, for: .offer(offer.request, isFromIMS: isFromIMS), source: source.address, now)
+                } catch {
+                    settle(offer.request, offer.certified.record, .tryLater, error.reason, lifetime: error.seconds, now)
                 }
-            } catch {
-                answer = refuse(record, offer.request, .authenticationFailed, error.reason, now)
             }
-            if case .now(let body) = answer { reply(body, to: offer.request) }
         }
         confirmations[hoa]?.offered = left
+    }
+
+    /// The signature of what came by MA Notify has been checked.
+    mutating func finishOffer(_ certified: CertifiedMapping, _ request: Request, isFromIMS: Bool, _ failure: VerificationFailure?, _ now: Now) {
+        let record = certified.record
+        if let failure { return settle(request, record, .authenticationFailed, failure.reason, now) }
+        if remembered[record.prefix].map({ $0.certified.version < certified.version }) ?? true {
+            noteRemembered(certified, from: request.source, now)
+            remembered.set(certified, isConfirmed: isFromIMS, now: now)
+            // IMS_MN's answer may have come before the check ended: it is asked about this record too.
+            if !isFromIMS, confirmations[record.hoa] == nil {
+                confirmations[record.hoa] = Confirmation(hoa: record.hoa, isOwn: false, now: now.monotonic)
+                advance(record.hoa, now)
+            }
+        }
+        acknowledge(request, record.hoa, .ok, now)
+    }
+
+    private mutating func settle(
+        _ request: Request, _ record: MappingRecord, _ code: ResponseCode, _ reason: String, lifetime: UInt32? = nil, _ now: Now
+    ) {
+        guard case .now(let body) = refuse(record, request, code, reason, lifetime: lifetime, now) else { return }
+        reply(body, to: request)
     }
 
     mutating func acknowledge(_ request: Request, _ hoa: HomeAddress, _ code: ResponseCode, text: String? = nil, _ now: Now) {

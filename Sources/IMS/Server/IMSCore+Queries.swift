@@ -70,7 +70,7 @@ extension IMSCore {
             return answer
         }
         guard
-            let found = mappings.entry(holding: query.moa, now: now)?.certified ?? remembered.entry(holding: query.moa, now: now)?.certified
+            let found = mappings.entry(holding: query.moa, now: now)?.certified ?? rememberedMapping(holding: query.moa, request, now)
         else {
             if store.isLoading { return later(answer) }
             answer.code = .notFound
@@ -80,6 +80,11 @@ extension IMSCore {
         answer.mapping = found.mapping
         answer.certificate = found.certificate
         return answer
+    }
+
+    /// Who has not shown that it receives at its address changes nothing here, not even what counts as used.
+    private mutating func rememberedMapping(holding moa: MobileAddress, _ request: Request, _ now: Now) -> CertifiedMapping? {
+        (request.isValidated ? remembered.use(holding: moa, now: now) : remembered.entry(holding: moa, now: now))?.certified
     }
 
     /// What is not known may still be read.
@@ -94,6 +99,10 @@ extension IMSCore {
     /// Section 9: type 3 from configured sources only, and nothing else ever.
     mutating func answerDraft(_ draft: DraftMessage, _ source: Endpoint, _ local: IPAddress, _ now: Now) {
         guard case .query(let hoa, _) = draft.body, configuration.draftSources.contains(where: { $0.contains(source.address) }) else {
+            counters.dropped += 1
+            return
+        }
+        guard draftAnswers.take(at: now.monotonic) else {
             counters.dropped += 1
             return
         }

@@ -1,7 +1,7 @@
 import MATRuntime
 import MATSignal
 
-// The store's events on their way to the core, and the life of cookie secrets.
+// Events of the store and of the verifiers on their way to the core, and the life of cookie secrets.
 
 extension IMSServer {
     /// How long one cookie secret makes cookies. Two are valid at a time, so a cookie lives out its hour in any case.
@@ -24,6 +24,20 @@ extension IMSServer {
         let reference = UncheckedReference(self)
         let poster = loop.poster
         store.start { event in poster.post { reference.value?.take(event) } }
+    }
+
+    func startVerifiers() {
+        let reference = UncheckedReference(self)
+        let poster = loop.poster
+        verifiers.start { results in
+            poster.post {
+                guard let server = reference.value else { return }
+                // One by one, so that what follows from each is known to come from its own message.
+                for result in results {
+                    server.run(since: server.metrics.verified(result.ticket)) { core, now in core.verified([result], now: now) }
+                }
+            }
+        }
     }
 
     private func take(_ event: StoreEvent) {

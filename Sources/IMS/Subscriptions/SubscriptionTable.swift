@@ -2,6 +2,13 @@ import MATSignal
 
 /// Who wants to be told of changes of which mapping. Bound to the address that asked; lost at a restart, which the nodes'
 /// polling makes good.
+///
+/// ```
+///   entries:  (mapping, endpoint) ──► until when, and its place in the mapping's list
+///   lists:    mapping ──► its subscribers
+/// ```
+/// Nothing here walks through a list to add to it or take from it: a popular HoA has very many subscribers. No source gets more than
+/// its share of a table that fills up, so that one can't keep all others out.
 struct SubscriptionTable: Sendable {
     struct Subscriber: Sendable, Hashable {
         var endpoint: Endpoint
@@ -10,60 +17,107 @@ struct SubscriptionTable: Sendable {
         var expires: MonotonicTime
     }
 
+    private struct Key: Hashable, Sendable {
+        var prefix: IPPrefix
+        var endpoint: Endpoint
+    }
+
+    private struct Entry: Sendable {
+        var expires: MonotonicTime
+        /// In `lists[prefix]`.
+        var place: Int
+    }
+
+    private struct SourceOfMapping: Hashable, Sendable {
+        var prefix: IPPrefix
+        var source: IPPrefix
+    }
+
     private var perSourceMax: Int
     private var totalMax: Int
-    private var subscribers: [IPPrefix: [Endpoint: Subscriber]] = [:]
-    private(set) var count = 0
+    private var entries = RecencyTable<Key, Entry>()
+    private var lists: [IPPrefix: [Subscriber]] = [:]
+    private var countsOfMapping: [SourceOfMapping: Int] = [:]
+    private var countsOfSource: [IPPrefix: Int] = [:]
+
+    /// Expired entries looked for when the table is full; the sweep finds the rest.
+    static let stepsToRoomMax = 4
 
     init(perSourceMax: Int, totalMax: Int) {
-        self.perSourceMax = perSourceMax
-        self.totalMax = totalMax
+        self.perSourceMax = max(1, perSourceMax)
+        self.totalMax = max(1, totalMax)
     }
 
     /// Other bounds, for subscriptions that come from now on; those there are live out their time.
     mutating func setBounds(perSourceMax: Int, totalMax: Int) {
-        self.perSourceMax = perSourceMax
-        self.totalMax = totalMax
+        self.perSourceMax = max(1, perSourceMax)
+        self.totalMax = max(1, totalMax)
     }
+
+    var count: Int { entries.count }
+    /// What one source (/64 or IPv4 address) may hold of a table that is more than half full.
+    var shareMax: Int { max(perSourceMax, totalMax / 16) }
+    /// Subscribers of one mapping: each of its changes is pushed to all of them.
+    var perMappingMax: Int { max(perSourceMax, totalMax / 4) }
 
     /// - Parameter prefix: of the mapping.
     /// - Returns: whether there was room.
     mutating func add(_ subscriber: Subscriber, to prefix: IPPrefix, now: MonotonicTime) -> Bool {
-        var list = subscribers[prefix] ?? [:]
-        if list[subscriber.endpoint] == nil {
-            let before = list.count
-            list = list.filter { $0.value.expires > now }
-            count -= before - list.count
-            let source = subscriber.endpoint.address.sourceKey
-            let ofSource = list.keys.reduce(0) { $0 + ($1.address.sourceKey == source ? 1 : 0) }
-            guard ofSource < perSourceMax, count < totalMax else {
-                subscribers[prefix] = list.isEmpty ? nil : list
-                return false
-            }
-            count += 1
+        let key = Key(prefix: prefix, endpoint: subscriber.endpoint)
+        if var entry = entries[key] {
+            entry.expires = subscriber.expires
+            entries.use(key, entry)
+            lists[prefix]?[entry.place] = subscriber
+            return true
         }
-        list[subscriber.endpoint] = subscriber
-        subscribers[prefix] = list
+        makeRoom(now)
+        let source = subscriber.endpoint.address.sourceKey
+        let ofMapping = SourceOfMapping(prefix: prefix, source: source)
+        guard count < totalMax, lists[prefix]?.count ?? 0 < perMappingMax, countsOfMapping[ofMapping] ?? 0 < perSourceMax,
+            count < totalMax / 2 || countsOfSource[source] ?? 0 < shareMax
+        else { return false }
+        lists[prefix, default: []].append(subscriber)
+        entries.use(key, Entry(expires: subscriber.expires, place: (lists[prefix]?.count ?? 1) - 1))
+        countsOfMapping[ofMapping, default: 0] += 1
+        countsOfSource[source, default: 0] += 1
         return true
     }
 
-    /// In a fixed order, so that a simulation can be repeated.
-    func current(of prefix: IPPrefix, now: MonotonicTime) -> [Subscriber] {
-        (subscribers[prefix] ?? [:]).values.filter { $0.expires > now }
-            .sorted { ($0.endpoint.address, $0.endpoint.port) < ($1.endpoint.address, $1.endpoint.port) }
+    /// A subscription that was not renewed is the oldest before long, so the first few show whether there is any that ran out.
+    private mutating func makeRoom(_ now: MonotonicTime) {
+        for _ in 0..<Self.stepsToRoomMax {
+            guard let oldest = entries.oldest, oldest.value.expires <= now else { return }
+            remove(oldest.key.endpoint, from: oldest.key.prefix)
+        }
     }
+
+    /// In an order that is the same in every run of a simulation.
+    func current(of prefix: IPPrefix, now: MonotonicTime) -> [Subscriber] { (lists[prefix] ?? []).filter { $0.expires > now } }
 
     mutating func remove(_ endpoint: Endpoint, from prefix: IPPrefix) {
-        guard subscribers[prefix]?.removeValue(forKey: endpoint) != nil else { return }
-        count -= 1
-        if subscribers[prefix]?.isEmpty == true { subscribers[prefix] = nil }
+        let key = Key(prefix: prefix, endpoint: endpoint)
+        guard let entry = entries[key], let last = lists[prefix]?.last else { return }
+        entries.remove(key)
+        // The last of the list moves into the gap.
+        if last.endpoint != endpoint {
+            lists[prefix]?[entry.place] = last
+            let moved = Key(prefix: prefix, endpoint: last.endpoint)
+            entries[moved]?.place = entry.place
+        }
+        lists[prefix]?.removeLast()
+        if lists[prefix]?.isEmpty == true { lists[prefix] = nil }
+        let source = endpoint.address.sourceKey
+        Self.decrement(&countsOfMapping, SourceOfMapping(prefix: prefix, source: source))
+        Self.decrement(&countsOfSource, source)
     }
 
-    mutating func removeExpired(_ now: MonotonicTime) {
-        for (prefix, list) in subscribers {
-            let kept = list.filter { $0.value.expires > now }
-            count -= list.count - kept.count
-            subscribers[prefix] = kept.isEmpty ? nil : kept
-        }
+    private static func decrement<Name: Hashable>(_ counts: inout [Name: Int], _ name: Name) {
+        guard let count = counts[name] else { return }
+        counts[name] = count > 1 ? count - 1 : nil
+    }
+
+    /// Looks at some subscriptions and ends those that have run out.
+    mutating func sweep(_ now: MonotonicTime, steps: Int) {
+        for key in entries.over(steps: steps, { $1.expires <= now }) { remove(key.endpoint, from: key.prefix) }
     }
 }

@@ -21,7 +21,16 @@ extension NodeConfiguration {
     /// - Throws: everything that is wrong with it at once, each with file, line and remedy.
     public init(path: String) throws(ConfigurationError) {
         self.init()
-        let file = try ConfigurationFile.read(path: path)
+        try read(try ConfigurationFile.read(path: path))
+    }
+
+    /// Parses text that is already at hand; `file` is the name used in messages.
+    public init(parsing text: String, file: String) throws(ConfigurationError) {
+        self.init()
+        try read(try ConfigurationFile.parse(text, file: file))
+    }
+
+    private mutating func read(_ file: ConfigurationSection) throws(ConfigurationError) {
         readTraffic(file)
 
         let interfaces = file.section("interfaces")

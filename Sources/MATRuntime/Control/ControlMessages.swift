@@ -23,7 +23,7 @@ public struct ControlRequest: Hashable, Sendable {
         self.peerUID = peerUID
     }
 
-    init(line: some Collection<UInt8>, peerUID: UInt32) throws(ControlError) {
+    package init(line: some Collection<UInt8>, peerUID: UInt32) throws(ControlError) {
         let value = try JSONValue.parse(line)
         guard let command = value["command"]?.string else { throw ControlError("a request is an object with a \"command\"") }
         switch value["arguments"] {
@@ -46,7 +46,7 @@ public enum ControlResponse: Hashable, Sendable {
         }
     }
 
-    init(line: some Collection<UInt8>) throws(ControlError) {
+    package init(line: some Collection<UInt8>) throws(ControlError) {
         let value = try JSONValue.parse(line)
         switch value["ok"]?.bool {
         case true?: self = .ok(value["result"] ?? .null)

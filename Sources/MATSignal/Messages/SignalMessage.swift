@@ -48,20 +48,34 @@ public struct SignalMessage: Hashable, Sendable {
         }
     }
 
-    public var cookie: Cookie { content.cookie }
-
-    private var content: (options: SignalOptions, cookie: Cookie) {
+    /// Read from the body alone: each request's is looked at before anything else.
+    public var cookie: Cookie {
         switch body {
-        case .imsUpdate(let m): (m.options, m.cookie)
-        case .imsUpdateReply(let m): (m.options, m.cookie)
-        case .maQuery(let m): (m.options, m.cookie)
-        case .maAnswer(let m): (m.options, m.cookie)
-        case .haNotify(let m): (m.options, m.cookie)
-        case .haNotifyAck(let m): (m.options, m.cookie)
-        case .haQuery(let m): (m.options, m.cookie)
-        case .haAnswer(let m): (m.options, m.cookie)
-        case .maNotify(let m): (m.options, m.cookie)
-        case .maNotifyAck(let m): (m.options, m.cookie)
+        case .imsUpdate(let m): m.cookie
+        case .imsUpdateReply(let m): m.cookie
+        case .maQuery(let m): m.cookie
+        case .maAnswer(let m): m.cookie
+        case .haNotify(let m): m.cookie
+        case .haNotifyAck(let m): m.cookie
+        case .haQuery(let m): m.cookie
+        case .haAnswer(let m): m.cookie
+        case .maNotify(let m): m.cookie
+        case .maNotifyAck(let m): m.cookie
+        }
+    }
+
+    private var options: SignalOptions {
+        switch body {
+        case .imsUpdate(let m): m.options
+        case .imsUpdateReply(let m): m.options
+        case .maQuery(let m): m.options
+        case .maAnswer(let m): m.options
+        case .haNotify(let m): m.options
+        case .haNotifyAck(let m): m.options
+        case .haQuery(let m): m.options
+        case .haAnswer(let m): m.options
+        case .maNotify(let m): m.options
+        case .maNotifyAck(let m): m.options
         }
     }
 
@@ -92,7 +106,7 @@ public struct SignalMessage: Hashable, Sendable {
         writer.uint8(SignalHeader.optionsFlag)
         writer.uint8(0)
         writer.uint32(sequence)
-        content.options.encode(into: &writer)
+        options.encode(into: &writer)
         writer.patch(uint8: UInt8(truncatingIfNeeded: (writer.count - start) / 4), at: start + 3)
     }
 

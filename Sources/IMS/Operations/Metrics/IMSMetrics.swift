@@ -29,10 +29,12 @@ final class IMSMetrics {
     private var gauges: [Mirror: Gauge] = [:]
     /// When the message came that led to each change that is being written, and when the store got it.
     private var writes: [StoreTicket: (received: MonotonicTime, handed: MonotonicTime)] = [:]
+    /// When the message came whose signature is being checked.
+    private var checks: [VerificationTicket: MonotonicTime] = [:]
     private var sources: [Source] = []
 
-    /// Writes whose times are kept; those of more are not measured.
-    private static let writesMax = 65_536
+    /// Writes and checks whose times are kept; those of more are not measured.
+    private static let pendingMax = 65_536
 
     private struct Mirror: Hashable {
         var name: String
@@ -55,8 +57,15 @@ final class IMSMetrics {
 
     // MARK: As it happens
 
+    func verifying(_ ticket: VerificationTicket, receivedAt received: MonotonicTime) {
+        if checks.count < Self.pendingMax { checks[ticket] = received }
+    }
+
+    /// - Returns: when the message came.
+    func verified(_ ticket: VerificationTicket) -> MonotonicTime? { checks.removeValue(forKey: ticket) }
+
     func handed(_ ticket: StoreTicket, receivedAt received: MonotonicTime, _ now: MonotonicTime) {
-        guard writes.count < Self.writesMax else { return }
+        guard writes.count < Self.pendingMax else { return }
         writes[ticket] = (received, now)
     }
 
@@ -129,6 +138,7 @@ final class IMSMetrics {
         level("imsd_pushes_pending", core.pushesPendingCount)
         level("imsd_notifies_pending", core.notifiesPendingCount)
         level("imsd_writes_pending", core.writesCount)
+        level("imsd_signature_checks_pending", core.verificationsPendingCount)
         let survey = core.surveyed
         level("imsd_mappings_expired", survey.mappingsExpired)
         level("imsd_mappings_withdrawn", survey.mappingsWithdrawn)
@@ -182,6 +192,7 @@ final class IMSMetrics {
         ("imsd_dropped_total", "Responses that nobody waited for, and draft messages from where none are allowed."),
         ("imsd_send_failures_total", "Datagrams that the kernel refused to send."),
         ("imsd_signature_checks_total", "Signature checks."),
+        ("imsd_signature_checks_pending", "Signature checks that wait or are being made."),
         ("imsd_pushes_pending", "MA Notifies that wait for their ack."),
         ("imsd_pushes_unanswered_total", "MA Notifies given up after all tries."),
         ("imsd_notifies_pending", "HA Notifies being worked on."),

@@ -1,0 +1,124 @@
+import GRDB
+import MATSignal
+
+/// The statements that write changes, prepared once. For the thread of their connection; let go before it is closed.
+final class MappingStatements {
+    private let begin: RawStatement
+    private let commit: RawStatement
+    private let rollback: RawStatement
+    private let mapping: RawStatement
+    private let held: RawStatement
+    private let forget: RawStatement
+    private let issued: RawStatement
+
+    init(_ database: Database) throws(DatabaseError) {
+        begin = try RawStatement(database, "BEGIN IMMEDIATE")
+        commit = try RawStatement(database, "COMMIT")
+        rollback = try RawStatement(database, "ROLLBACK")
+        mapping = try RawStatement(
+            database,
+            """
+            INSERT INTO mapping (\(MappingRow.columns)) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            ON CONFLICT DO UPDATE SET notBefore = excluded.notBefore, sequence = excluded.sequence, record = excluded.record,
+                signature = excluded.signature, certificate = excluded.certificate, source = excluded.source,
+                sourcePort = excluded.sourcePort, local = excluded.local, provenAt = excluded.provenAt
+            WHERE (excluded.notBefore, excluded.sequence) > (notBefore, sequence)
+            """)
+        held = try RawStatement(database, "SELECT \(MappingRow.columns) FROM mapping WHERE hoa = ? AND prefixLength = ?")
+        forget = try RawStatement(database, "DELETE FROM mapping WHERE hoa = ? AND prefixLength = ?")
+        issued = try RawStatement(database, "INSERT OR IGNORE INTO issued (hoa, prefixLength, notBefore, certificate) VALUES (?, ?, ?, ?)")
+    }
+
+    /// Makes all the changes durable in one transaction, or none.
+    ///
+    /// - Returns: what came of each.
+    func write(_ changes: [StoreChange]) throws -> [StoreOutcome.Result] {
+        try begin.run()
+        do {
+            var results: [StoreOutcome.Result] = []
+            results.reserveCapacity(changes.count)
+            for change in changes { results.append(try write(change)) }
+            try commit.run()
+            return results
+        } catch {
+            // After some errors SQLite has rolled back by itself, and says that there is no transaction.
+            try? rollback.run()
+            throw error
+        }
+    }
+
+    private func write(_ change: StoreChange) throws -> StoreOutcome.Result {
+        if let certificate = change.issued { try write(certificate) }
+        guard let mapping = change.mapping else { return .durable }
+        if try replace(mapping) { return .durable }
+        // The file holds something newer than memory does: written by another hand, or not readable at the start. What can be read
+        // counts; what can't gives way to what a node has just signed.
+        if let held = try held(mapping.record) { return .outrun(by: held) }
+        try forget(mapping.record)
+        _ = try replace(mapping)
+        return .durable
+    }
+
+    /// - Returns: whether the row was written; it is not if what it holds is as new.
+    private func replace(_ new: StoredMapping) throws -> Bool {
+        let record = new.record
+        let certificate = new.certified.certificate
+        // All in one block: a record begins with its HoA.
+        var octets = record.octets
+        let recordEnd = octets.count
+        octets += new.certified.mapping.signature.octets
+        let signatureEnd = octets.count
+        octets += certificate.octets
+        let certificateEnd = octets.count
+        octets += new.source.address.octets
+        octets += new.local.octets
+        return try octets.withUnsafeBytes { octets in
+            func part(_ range: Range<Int>) -> UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: octets[range]) }
+            mapping.bind(1, octets: part(0..<16))
+            mapping.bind(2, Int64(record.prefixLength))
+            // SQLite's integers are signed; both are checked to be near the present before they come here.
+            mapping.bind(3, Int64(bitPattern: certificate.notBefore))
+            mapping.bind(4, Int64(bitPattern: record.sequence))
+            mapping.bind(5, octets: part(0..<recordEnd))
+            mapping.bind(6, octets: part(recordEnd..<signatureEnd))
+            mapping.bind(7, octets: part(signatureEnd..<certificateEnd))
+            mapping.bind(8, octets: part(certificateEnd..<certificateEnd + 16))
+            mapping.bind(9, Int64(new.source.port))
+            mapping.bind(10, octets: part(certificateEnd + 16..<certificateEnd + 32))
+            mapping.bind(11, Int64(bitPattern: new.provenAt))
+            try mapping.run()
+            return mapping.changesCount > 0
+        }
+    }
+
+    private func held(_ record: MappingRecord) throws -> StoredMapping? {
+        try record.hoa.address.octets.withUnsafeBytes { hoa in
+            held.bind(1, octets: hoa)
+            held.bind(2, Int64(record.prefixLength))
+            defer { held.reset() }
+            guard try held.step() else { return nil }
+            var packed = PackedMappings()
+            guard MappingRow.read(held, into: &packed) else { return nil }
+            return packed.stored.first ?? nil
+        }
+    }
+
+    private func forget(_ record: MappingRecord) throws {
+        try record.hoa.address.octets.withUnsafeBytes { hoa in
+            forget.bind(1, octets: hoa)
+            forget.bind(2, Int64(record.prefixLength))
+            try forget.run()
+        }
+    }
+
+    private func write(_ certificate: Certificate) throws {
+        try certificate.octets.withUnsafeBytes { octets in
+            // A certificate begins with its HoA.
+            issued.bind(1, octets: UnsafeRawBufferPointer(rebasing: octets[0..<16]))
+            issued.bind(2, Int64(certificate.prefixLength))
+            issued.bind(3, Int64(bitPattern: certificate.notBefore))
+            issued.bind(4, octets: octets)
+            try issued.run()
+        }
+    }
+}

@@ -1,0 +1,42 @@
+/// Reads octets as each kind of answer that this module takes from the kernel, for tests of what happens if they are not what they
+/// should be. What is found is of no interest, only that reading ends.
+package enum KernelReplies {
+    /// - Returns: how many things were read in all.
+    package static func read(_ octets: [UInt8]) -> Int {
+        var count = 0
+        var rules = RulesetNews()
+        var links = LinkNews()
+        octets.withUnsafeBytes { datagram in
+            NetlinkIncoming.forEach(in: datagram) { message in
+                count += NetlinkFailure.decode(message) == nil ? 0 : 1
+                count += KernelRoute.decode(message).count
+                count += KernelRule.decode(message) == nil ? 0 : 1
+                count += KernelElement.decodeList(message).count
+                count += SocketSearch.decode(message, isIPv4: true) == nil ? 0 : 1
+                count += SocketSearch.decode(message, isIPv4: false) == nil ? 0 : 1
+                for attribute in message.attributes(after: 4) {
+                    count += attribute.string.isEmpty ? 0 : 1
+                    count += attribute.address == nil ? 0 : 1
+                    for nested in attribute.nested { count += nested.u64BigEndian == nil ? 0 : 1 }
+                }
+                rules.note(message)
+                links.note(message)
+            }
+        }
+        return count + (rules.isEmpty ? 0 : 1) + (links.isEmpty ? 0 : 1)
+    }
+
+    /// Reads octets as a packet that was held, and finishes its checksum as `HoldListener` does.
+    ///
+    /// - Returns: what is wrong, `nil` if all is well.
+    package static func readPacket(_ octets: [UInt8]) -> String? {
+        let finished = ChecksumCompletion.complete(octets)
+        guard finished.count == octets.count else { return "finishing the checksum changed the packet's length" }
+        let before = HeldPacket(octets)
+        let after = HeldPacket(finished)
+        guard (before == nil) == (after == nil), before?.source == after?.source, before?.destination == after?.destination else {
+            return "finishing the checksum changed the packet's header"
+        }
+        return nil
+    }
+}
