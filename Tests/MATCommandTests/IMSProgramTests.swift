@@ -137,7 +137,7 @@ final class IMSProgramTests {
 
         // One is revoked, one is enrolled and has no mapping: both are in the export.
         let revoked = try mat("revoke", "2001:db8:10::7")
-        #expect(revoked.status == 0 && revoked.output.contains("2001:db8:10::7/128 is revoked"), "\(revoked)")
+        #expect(revoked.status == 0 && revoked.output.contains("2001:db8:10::7 is revoked"), "\(revoked)")
         #expect(try mat("show", "2001:db8:10::7").output.contains("revoked"))
         let unknown = try mat("revoke", "192.0.2.99")
         #expect(unknown.status == 1 && unknown.error.contains("--unknown"))
