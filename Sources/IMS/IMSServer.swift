@@ -151,8 +151,8 @@ public final class IMSServer {
         scheduleWakeup()
     }
 
-    /// - Parameter since: when the message came that all this follows from.
-    func perform(_ actions: [IMSAction], since: MonotonicTime) {
+    /// - Parameter since: when the message came that all this follows from; `nil` if none did.
+    func perform(_ actions: [IMSAction], since: MonotonicTime? = nil) {
         for action in actions {
             switch action {
             case .send(let octets, let local, let peer):

@@ -65,7 +65,7 @@ extension IMSServer {
         for prefix in prefixes {
             do throws(RevocationRefusal) {
                 if let (ticket, actions) = try core.revoke(prefix, isUnknownAllowed: isUnknownAllowed, tombstone: tombstone, now: now) {
-                    perform(actions, since: now.monotonic)
+                    perform(actions)
                     tickets.append(ticket)
                     revoked.append(prefix)
                 } else {

@@ -28,7 +28,7 @@ final class IMSMetrics {
     private var mirrors: [Mirror: (counter: Counter, told: UInt64)] = [:]
     private var gauges: [Mirror: Gauge] = [:]
     /// When the message came that led to each change that is being written, and when the store got it.
-    private var writes: [StoreTicket: (received: MonotonicTime, handed: MonotonicTime)] = [:]
+    private var writes: [StoreTicket: (received: MonotonicTime?, handed: MonotonicTime)] = [:]
     /// When the message came whose signature is being checked.
     private var checks: [VerificationTicket: MonotonicTime] = [:]
     private var sources: [Source] = []
@@ -57,14 +57,15 @@ final class IMSMetrics {
 
     // MARK: As it happens
 
-    func verifying(_ ticket: VerificationTicket, receivedAt received: MonotonicTime) {
+    func verifying(_ ticket: VerificationTicket, receivedAt received: MonotonicTime?) {
         if checks.count < Self.pendingMax { checks[ticket] = received }
     }
 
     /// - Returns: when the message came.
     func verified(_ ticket: VerificationTicket) -> MonotonicTime? { checks.removeValue(forKey: ticket) }
 
-    func handed(_ ticket: StoreTicket, receivedAt received: MonotonicTime, _ now: MonotonicTime) {
+    /// - Parameter received: when the IMS Update came; `nil` for what people asked for.
+    func handed(_ ticket: StoreTicket, receivedAt received: MonotonicTime?, _ now: MonotonicTime) {
         guard writes.count < Self.pendingMax else { return }
         writes[ticket] = (received, now)
     }
@@ -78,7 +79,7 @@ final class IMSMetrics {
             case .durable:
                 guard let write else { break }
                 commits.recordNanoseconds((now - write.handed).nanosecondsSaturated)
-                updates.recordNanoseconds((now - write.received).nanosecondsSaturated)
+                if let received = write.received { updates.recordNanoseconds((now - received).nanosecondsSaturated) }
             case .failed: commitFailures.increment()
             case .outrun: commitsOutrun.increment()
             }
