@@ -186,7 +186,7 @@ extension IMSServer {
                         "keyID": .string(Self.hex(certificate.issuerID)),
                     ]))
             }
-            perform(actions, since: now.monotonic)
+            perform(actions)
         } catch {
             throw ControlError(error.description)
         }

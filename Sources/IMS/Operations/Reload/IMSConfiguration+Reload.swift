@@ -16,6 +16,7 @@ extension IMSConfiguration {
         var keys: [String] = []
         if port != fresh.port || addresses != fresh.addresses { keys.append("listen") }
         if storePath != fresh.storePath || etcd != fresh.etcd { keys.append("store") }
+        if verifiersCount != fresh.verifiersCount { keys.append("verifiers") }
         if controlPath != fresh.controlPath { keys.append("control") }
         if controlGroup != fresh.controlGroup { keys.append("control-group") }
         return keys
@@ -28,6 +29,7 @@ extension IMSConfiguration {
         taken.addresses = addresses
         taken.storePath = storePath
         taken.etcd = etcd
+        taken.verifiersCount = verifiersCount
         taken.controlPath = controlPath
         taken.controlGroup = controlGroup
         return taken
