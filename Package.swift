@@ -11,6 +11,12 @@ let http: [Target.Dependency] = ["NIOCore", "NIOPosix", "NIOHTTP1"].map { .produ
 let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 let grdb: Target.Dependency = .product(name: "GRDB", package: "GRDB.swift")
 let sqlite: Target.Dependency = .product(name: "GRDBSQLite", package: "GRDB.swift")
+// The etcd client: HTTP/2 and TLS, with gRPC's framing in IMSCluster.
+let http2: [Target.Dependency] = [
+    .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+    .product(name: "NIOHPACK", package: "swift-nio-http2"), .product(name: "NIOHTTP2", package: "swift-nio-http2"),
+    .product(name: "NIOSSL", package: "swift-nio-ssl"),
+]
 let yaml: Target.Dependency = .product(name: "Yams", package: "Yams")
 
 let package = Package(
@@ -21,6 +27,8 @@ let package = Package(
         .executable(name: "mat", targets: ["mat"]),
         .executable(name: "mat-probe", targets: ["mat-probe"]),
         .executable(name: "mat-bench", targets: ["mat-bench"]),
+        .executable(name: "mat-load", targets: ["mat-load"]),
+        .executable(name: "bare-responder", targets: ["bare-responder"]),
         .executable(name: "ims-limits", targets: ["ims-limits"]),
         // For the package Fuzz, which builds it with libFuzzer (deploy/fuzz).
         .library(name: "MATFuzzing", targets: ["MATFuzzing"]),
@@ -29,8 +37,10 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
-        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-http2", from: "1.46.0"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     ],
@@ -52,21 +62,31 @@ let package = Package(
         .target(
             name: "IMS",
             dependencies: ["CLinux", "MATDNS", "MATRuntime", "MATSignal", crypto, grdb, sqlite, logging, metrics, yaml] + http),
+        // The store that several IMSs share: etcd, over SwiftNIO.
+        .target(name: "IMSCluster", dependencies: ["IMS", "MATRuntime", "MATSignal"] + http2),
         .target(name: "MATNode", dependencies: ["IMTKernel", "MATDNS", "MATRuntime", "MATSignal", logging, yaml]),
 
-        .executableTarget(name: "imsd", dependencies: ["IMS", arguments, logging, metrics]),
+        .executableTarget(name: "imsd", dependencies: ["IMS", "IMSCluster", arguments, logging, metrics]),
         .executableTarget(name: "matd", dependencies: ["MATNode", arguments, logging]),
         // The command line, apart from its entry point so that tests can reach it.
-        .target(name: "MATCommand", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATRuntime", "MATSignal", arguments]),
+        .target(name: "MATCommand", dependencies: ["IMS", "IMSCluster", "IMTKernel", "MATDNS", "MATRuntime", "MATSignal", arguments]),
         .executableTarget(name: "mat", dependencies: ["MATCommand"]),
 
         // What applications see of a handover: probe streams, bulk transfers, and the report on both. Knows nothing of MAT.
         .target(name: "MATProbe", dependencies: []),
         .executableTarget(name: "mat-probe", dependencies: ["MATProbe", arguments]),
 
-        // What translation costs, beside what else could be done (deploy/bench).
+        // What the benchmarks and the load tool share: namespaces, clocks, histograms, tables.
+        .target(name: "BenchSupport", dependencies: ["CLinux"], path: "Benchmarks/BenchSupport"),
+        // What translation costs, and what a mapping server does, beside what else could be done (deploy/bench).
         .executableTarget(
-            name: "mat-bench", dependencies: ["CLinux", "IMTKernel", "MATRuntime", "MATSignal", arguments], path: "Benchmarks/mat-bench"),
+            name: "mat-bench", dependencies: ["BenchSupport", "CLinux", "IMS", "IMTKernel", "MATRuntime", "MATSignal", arguments],
+            path: "Benchmarks/mat-bench"),
+        // Load on a mapping server: queries, updates, floods, storms.
+        .executableTarget(
+            name: "mat-load", dependencies: ["BenchSupport", "CLinux", "IMS", "MATRuntime", "MATSignal", arguments], path: "Benchmarks/mat-load"),
+        // The least that a server of the same messages could do, in C.
+        .executableTarget(name: "bare-responder", path: "Benchmarks/bare-responder"),
 
         // What bounds the rate of IMS Updates, each part by itself (deploy/bench ims).
         .executableTarget(
@@ -85,6 +105,7 @@ let package = Package(
         // What the tests of crashes kill.
         .executableTarget(name: "imt-churn", dependencies: ["IMTKernel", "MATRuntime", "MATSignal"], path: "Tests/IMTChurn"),
         .testTarget(name: "IMSTests", dependencies: ["IMS", "MATTesting"]),
+        .testTarget(name: "IMSClusterTests", dependencies: ["CLinux", "IMS", "IMSCluster", "MATRuntime", "MATSignal"]),
         .testTarget(name: "MATNodeTests", dependencies: ["CLinux", "IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
         .testTarget(name: "MATProbeTests", dependencies: ["MATProbe"]),
         .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "MATNode", "MATSignal", "MATTesting"]),

@@ -7,9 +7,8 @@ let package = Package(
     name: "mat-fuzz",
     dependencies: [.package(name: "mat", path: "..")],
     targets: [
-        .executableTarget(
-            name: "mat-fuzz", dependencies: [.product(name: "MATFuzzing", package: "mat")],
-            swiftSettings: [.unsafeFlags(["-parse-as-library"])]),
+        .systemLibrary(name: "CLibFuzzer"),
+        .executableTarget(name: "mat-fuzz", dependencies: ["CLibFuzzer", .product(name: "MATFuzzing", package: "mat")]),
     ],
     swiftLanguageModes: [.v6]
 )

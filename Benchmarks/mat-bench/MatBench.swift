@@ -1,4 +1,5 @@
 import ArgumentParser
+import BenchSupport
 import Foundation
 import Glibc
 
@@ -6,7 +7,7 @@ import Glibc
 struct MatBench: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "mat-bench", abstract: "Measures what MAT costs, beside what else could be done.",
-        subcommands: [DataPlane.self, MemoryOf.self])
+        subcommands: [DataPlane.self, IMSBenchmark.self, ScaleBenchmark.self, MemoryOf.self])
 }
 
 struct DataPlane: ParsableCommand {

@@ -73,6 +73,9 @@ public struct IMSCounters: Hashable, Sendable {
     public var unknownTypes: UInt64 = 0
     /// Responses that belong to no request of ours, and draft messages from where none are allowed.
     public var dropped: UInt64 = 0
+    /// Datagrams of notifies that were told to come later, and datagrams that nobody looked at, because there were too many.
+    public var putOff: UInt64 = 0
+    public var droppedAtGate: UInt64 = 0
     public var verifications: UInt64 = 0
     public var pushesUnanswered: UInt64 = 0
     public var logLinesSuppressed: UInt64 = 0

@@ -73,6 +73,7 @@ extension IMSServer {
                 "received": .object(received), "sent": .object(sent), "answered": .object(answered.mapValues { .object($0) }),
                 "malformed": .number(counters.malformed), "unknownTypes": .number(counters.unknownTypes),
                 "dropped": .number(counters.dropped),
+                "putOff": .number(counters.putOff), "droppedAtGate": .number(counters.droppedAtGate),
                 "verifications": .number(counters.verifications), "pushesUnanswered": .number(counters.pushesUnanswered),
                 "logLinesSuppressed": .number(counters.logLinesSuppressed), "sendFailures": .number(sendFailuresCount),
             ],

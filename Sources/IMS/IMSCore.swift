@@ -40,6 +40,8 @@ public struct IMSCore: Sendable {
     var newestWrites: [IPPrefix: StoreTicket] = [:]
     var pushes: [PushKey: Push] = [:]
     var pushKeys: [UInt32: PushKey] = [:]
+    /// By changed mapping, who has not been sent it yet.
+    var subscribersToTell: [IPPrefix: ArraySlice<SubscriptionTable.Subscriber>] = [:]
     var notifies: [NotifyKey: PendingNotify] = [:]
     var confirmations: [HomeAddress: Confirmation] = [:]
     var confirmationKeys: [UInt32: HomeAddress] = [:]
@@ -54,6 +56,7 @@ public struct IMSCore: Sendable {
     var notifyPeerRates: RateTable<HomeAddress>
     var queryRates: RateTable<IPPrefix>
     var verificationRates: RateTable<IPPrefix>
+    var strangerVerifications: RateLimit
     var errorAnswers: RateLimit
     var draftAnswers: RateLimit
     var refusalLogs: RateLimit
@@ -63,6 +66,9 @@ public struct IMSCore: Sendable {
     var deadlines = DeadlineQueue<Deadline>()
     public internal(set) var counters = IMSCounters()
     var actions: [IMSAction] = []
+    /// What other instances should know, if there are any.
+    var news: [SharedNews] = []
+    var sharesNews = false
     private var lastTicket: UInt64 = 0
 
     /// Entries of `serverCookies` and `answeredServers`.
@@ -75,6 +81,7 @@ public struct IMSCore: Sendable {
     /// What a deadline is for.
     enum Deadline: Hashable, Sendable {
         case push(PushKey)
+        case pushOn(IPPrefix)
         case confirmation(HomeAddress)
         case sweep
     }
@@ -106,6 +113,7 @@ public struct IMSCore: Sendable {
         notifyPeerRates = RateTable(perSecond: limits.notifiesPerSecond, keysMax: limits.ratesMax)
         queryRates = RateTable(perSecond: limits.queriesPerSecond, keysMax: limits.ratesMax)
         verificationRates = RateTable(perSecond: limits.verificationsPerSecond, keysMax: limits.ratesMax)
+        strangerVerifications = RateLimit(perSecond: limits.strangerVerificationsPerSecond)
         errorAnswers = RateLimit(perSecond: limits.errorAnswersPerSecond)
         draftAnswers = RateLimit(perSecond: limits.draftAnswersPerSecond)
         refusalLogs = RateLimit(perSecond: limits.refusalLogsPerSecond)
@@ -138,6 +146,7 @@ public struct IMSCore: Sendable {
         while let deadline = deadlines.takeDue(now.monotonic) {
             switch deadline {
             case .push(let key): pushIsDue(key, now)
+            case .pushOn(let prefix): pushOnIsDue(prefix, now)
             case .confirmation(let hoa): confirmationIsDue(hoa, now)
             case .sweep: sweep(now)
             }

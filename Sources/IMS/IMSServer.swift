@@ -6,13 +6,20 @@ import MATSignal
 /// The shell around `IMSCore`: socket, DNS, store, timers, control socket. It decides nothing; it tells the core what happened
 /// and does what the core says.
 public final class IMSServer {
+    /// DNS questions at a time. Each inquiry takes two or more and a socket for each; sources have their shares of the inquiries, and
+    /// those whose zones keep silent must not hold all places.
+    static let questionsMax = 1024
+
     var configuration: IMSConfiguration
     let loop: EventLoop
     var logger: Logger
     let started = SystemClock.now().monotonic
     var core: IMSCore
     let store: any MappingStoring
+    /// The same, if others share it.
+    let sharing: (any MappingSharing)?
     let verifiers: VerifierPool
+    var gate: AdmissionGate
     private var resolver: Resolver
     private var lookup: IMSLookup
     private var sockets: [(address: IPAddress?, socket: UDPSocket)] = []
@@ -47,6 +54,7 @@ public final class IMSServer {
         self.metrics = IMSMetrics(metrics)
         self.configuration = configuration
         self.store = store
+        sharing = store as? any MappingSharing
         verifiers = VerifierPool(threads: configuration.verifiersCount)
         self.loop = loop
         self.logger = logger
@@ -58,7 +66,9 @@ public final class IMSServer {
                 random: SystemRandomNumberGenerator())
         else { throw IMSServerError("the cookie secrets are not of \(CookieSecret.octetsCount) octets") }
         core.loadBegins()
+        if sharing != nil { core.shareNews() }
         self.core = core
+        gate = AdmissionGate(limits: configuration.limits, key: (.random(in: .min ... .max), .random(in: .min ... .max)))
 
         resolver = Resolver(loop: loop, configuration: Self.resolverConfiguration(configuration))
         lookup = IMSLookup(resolver: resolver)
@@ -68,6 +78,7 @@ public final class IMSServer {
         var dns = configuration.resolvers.isEmpty ? ResolverConfiguration.system() : ResolverConfiguration(servers: configuration.resolvers)
         dns.requireDNSSEC = configuration.requireDNSSEC
         dns.totalTimeout = configuration.dnsTimeout
+        dns.inFlightMax = Self.questionsMax
         return dns
     }
 
@@ -95,8 +106,8 @@ public final class IMSServer {
         do throws(SystemError) {
             for address in configuration.addresses.isEmpty ? [nil] : configuration.addresses.map(Optional.some) {
                 let socket = try UDPSocket(loop: loop, port: configuration.port, address: address) { [unowned self] octets, source, local in
-                    let datagram = Array(octets)
-                    run { core, now in core.received(datagram, from: source, to: local, now: now) }
+                    guard sharing?.freshness.mayAnswer(at: SystemClock.now().monotonic) ?? true else { return }
+                    take(octets, source, local)
                 }
                 sockets.append((address, socket))
             }
@@ -147,6 +158,7 @@ public final class IMSServer {
     func run(_ event: (inout IMSCore, Now) -> [IMSAction]) {
         let now = SystemClock.now()
         perform(event(&core, now), since: now.monotonic)
+        shareNews()
         scheduleWakeup()
     }
 
@@ -188,7 +200,12 @@ public final class IMSServer {
 
     private func send(_ octets: [UInt8], from local: IPAddress?, to peer: Endpoint) {
         let socket = sockets.first { $0.address == local } ?? sockets.first { $0.address.map { $0.isIPv4 == peer.address.isIPv4 } ?? true }
-        guard let failure = socket?.socket.send(octets, from: local, to: peer) else { return }
+        guard var failure = socket?.socket.send(octets, from: local, to: peer) else { return }
+        if local != nil, failure.isAboutSource {
+            // The address of another instance that the peer was served by before: then from any of ours.
+            guard let second = socket?.socket.send(octets, to: peer) else { return }
+            failure = second
+        }
         // The other side retransmits; what matters is that somebody can see why it has to.
         sendFailures += 1
         logger.debug("\(failure)")

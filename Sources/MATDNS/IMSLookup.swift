@@ -29,6 +29,10 @@ public final class IMSLookup {
 
 /// One look-up in progress. The closures of its questions keep it alive.
 private final class IMSLookupTask {
+    /// Targets without a hint whose addresses are asked for, those to be tried first. A stranger's zone can name many, anywhere, and make
+    /// one question of his into two of ours for each.
+    static let targetsAskedMax = 4
+
     private let resolver: Resolver
     private var completion: ((IMSLookupResult) -> Void)?
     private var record: DNSResult?
@@ -176,6 +180,7 @@ private final class IMSLookupTask {
 
     private func resolveTargets() {
         let unhinted = servers.indices.filter { servers[$0].addresses.isEmpty && servers[$0].target != .root }
+            .sorted { servers[$0].priority < servers[$1].priority }.prefix(Self.targetsAskedMax)
         // Counted before the first is asked: cached answers come at once.
         openQuestions = 2 * unhinted.count
         if openQuestions == 0 { return complete() }

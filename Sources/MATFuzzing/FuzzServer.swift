@@ -16,6 +16,7 @@ struct FuzzServer: Sendable {
         var sent: [(octets: [UInt8], to: Endpoint)] = []
         var lookUps = 0
         var commits = 0
+        var checks = 0
         var logs = 0
     }
 
@@ -72,6 +73,7 @@ struct FuzzServer: Sendable {
                 try perform(core.stored(ticket, failure: choice() == 255 ? "the disk is full" : nil, now: now))
             case .bindingChanged: outcome.logs += 1
             case .verify(let ticket, let job):
+                outcome.checks += 1
                 try perform(core.verified([VerificationResult(ticket, failure: job.run())], now: now))
             case .log(_, let line):
                 outcome.logs += 1

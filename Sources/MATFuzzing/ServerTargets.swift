@@ -42,6 +42,7 @@ extension FuzzTarget {
         try expect(before == after, "a stranger changed what the server holds: \(before) became \(after)")
         try expect(outcome.lookUps == 0, "a stranger caused \(outcome.lookUps) look-ups")
         try expect(outcome.commits == 0, "a stranger caused \(outcome.commits) writes")
+        try expect(outcome.checks == 0, "a stranger caused \(outcome.checks) signature checks")
         for (_, peer) in outcome.sent { try expect(peer == source, "a stranger at \(source) made the server send to \(peer)") }
         // Operators vouch for the sources of draft queries, which have no cookies.
         let answersDraft = source.address == IPAddress(ipv4: 0xC633_6480)

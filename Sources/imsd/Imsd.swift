@@ -1,6 +1,7 @@
 import ArgumentParser
 import Glibc
 import IMS
+import IMSCluster
 import Logging
 import MATRuntime
 import Metrics
@@ -31,8 +32,9 @@ struct Imsd: ParsableCommand {
             throw ExitCode(78)  // EX_CONFIG of sysexits.h: systemd shows it by name
         }
         if check {
-            do throws(IMSServerError) {
+            do {
                 try configuration.check()
+                try configuration.etcd?.check()
             } catch {
                 complain("\(error)")
                 throw ExitCode(78)
@@ -56,7 +58,8 @@ struct Imsd: ParsableCommand {
                     server?.drain()
                 }
             }
-            server = try IMSServer(configuration: configuration, loop: loop, logger: logger, metrics: metrics)
+            server = try IMSServer(
+                configuration: configuration, store: configuration.openStore(), loop: loop, logger: logger, metrics: metrics)
             try server?.start()
             try loop.run()
         } catch {

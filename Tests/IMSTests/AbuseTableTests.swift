@@ -187,6 +187,16 @@ struct AbuseTableTests {
         #expect(table.count == 40)
         table.set(made(5000), isConfirmed: true, now: now)
         #expect(table.entry(covering: HomeAddress(IPAddress(ipv4: 0x0A00_0000 + 5000))) != nil && table.count == 40)
+        // What a record lists without proof does not take a MoA from a mapping that its IMS has confirmed.
+        var thief = made(6000)
+        var record = thief.record
+        record.locators.append(Locator(moa(5000)))
+        thief = CertifiedMapping(mapping: SignedMapping(record: record, signature: thief.mapping.signature), certificate: thief.certificate)
+        table.set(thief, isConfirmed: true, from: moa(6000).address, now: now)
+        #expect(table.entry(holding: moa(5000), now: now)?.certified == made(5000))
+        #expect(table.entry(holding: moa(6000), now: now)?.certified == thief)
+        table.set(thief, isConfirmed: false, from: moa(5000).address, now: now)
+        #expect(table.entry(holding: moa(5000), now: now)?.certified == thief)
         // All expire.
         let later = Now(monotonic: start + .seconds(700), wallMilliseconds: TestServer.start + 700_000)
         for _ in 0..<10 { table.sweep(later, steps: 10) }

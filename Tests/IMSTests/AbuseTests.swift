@@ -249,6 +249,39 @@ struct AbuseTests {
         #expect(server.core.counters.verifications - before == 20)
     }
 
+    @Test("Checks for nodes of others never take more than their part, and own nodes go on registering")
+    func strangerVerifications() throws {
+        var limits = IMSLimits()
+        limits.notifiesPerSecond = 1000
+        limits.strangerVerificationsPerSecond = 5
+        limits.verificationsPendingMax = 8
+        let (server, node, _) = try registered(limits: limits)
+        server.verifiesAtOnce = false
+        let foreignKey = try key(150)
+        func announce(_ number: Int) throws {
+            let source = IMSTests.node("203.0.113.\(number)")
+            let foreign = try TestNode("10.1.0.\(number)", seed: 1, issuer: foreignKey, notBefore: TestServer.start - 1000)
+            let record = try foreign.record(["203.0.113.\(number)"], sequence: server.now.wallMilliseconds)
+            #expect(server.notify("10.1.0.\(number)", about: "192.0.2.1", record, from: source) == nil)
+            let set = IMSSet(
+                servers: [IMSServer(priority: 0, weight: 0, addresses: [address("203.0.113.250")], port: 6288, target: .root)],
+                keys: [foreignKey.publicKey.octets], expires: server.now.monotonic + .seconds(300))
+            server.perform(server.core.resolved(prefix("10.1.0.\(number)/32"), .found(set), now: server.now))
+        }
+        for number in 1...10 { try announce(number) }
+        // Half of the places, though the rate would allow for one more.
+        #expect(server.checks.count == 4)
+        #expect(server.sent.filter { $0.message.type == .haNotifyAck && $0.message.code == .tryLater }.count == 6)
+        let own = try node.record(["198.51.100.7"], sequence: server.now.wallMilliseconds + 1)
+        #expect(server.update(own, from: mn) == nil && server.checks.count == 5)
+        server.finishChecks()
+        server.finishCommits()
+        #expect(server.core.mapping(of: home("192.0.2.1"))?.certified == own && server.core.rememberedCount == 4)
+        // Then the rate: one is left of this second.
+        for number in 11...14 { try announce(number) }
+        #expect(server.checks.count == 1)
+    }
+
     @Test("HoAs made up by strangers: few look-ups per source at a time, one per HoA, bounded over all, and code 7 beyond")
     func inquiries() throws {
         var limits = IMSLimits()
@@ -306,6 +339,81 @@ struct AbuseTests {
         server.advance(.seconds(20))
         #expect(server.core.pushesPendingCount == 0 && server.core.subscriptionsCount == 20)
         #expect(server.core.counters.pushesUnanswered == 20)
+    }
+
+    @Test("A popular HoA's subscribers are told in parts, so that others get their answers in between, and all in the end")
+    func manySubscribers() throws {
+        var limits = IMSLimits()
+        limits.subscriptionsMax = 4096
+        let (server, node, _) = try registered(limits: limits)
+        for number in 0..<UInt32(1000) {
+            let source = Endpoint(IPAddress(ipv4: 0xAC10_0001 + number), port: SignalPort.node)
+            #expect(server.query("192.0.2.1", from: source, subscribe: 300)?.subscribe == 300)
+        }
+        server.clear()
+        let record = try node.record(["198.51.100.7"], sequence: server.now.wallMilliseconds + 1)
+        #expect(server.update(record, from: mn)?.code == .ok)
+        #expect(server.core.pushesPendingCount == IMSCore.pushesPerTurnMax)
+        // A newer record takes over from where the first had come to.
+        let newer = try node.record(["198.51.100.7"], sequence: server.now.wallMilliseconds + 2)
+        #expect(server.update(newer, from: mn)?.code == .ok)
+        server.advance(.milliseconds(10))
+        #expect(server.core.pushesPendingCount == 1000)
+        let last = Dictionary(server.sent.map { ($0.to, $0.message) }, uniquingKeysWith: { $1 })
+        for (peer, message) in last where peer != mn {
+            guard case .maNotify(let notify) = message.body else { continue }
+            #expect(notify.record.mapping == newer.mapping)
+        }
+    }
+
+    @Test("The gate: a source has its share, strangers together theirs, queries and answers none of it")
+    func gate() {
+        var limits = IMSLimits()
+        limits.messagesPerSourcePerSecond = 100
+        limits.strangerMessagesPerSecond = 1000
+        var gate = AdmissionGate(limits: limits, key: (3, 4))
+        let now = MonotonicTime(nanoseconds: 1_000_000_000)
+        func verdicts(_ type: UInt8?, _ count: Int, at time: MonotonicTime, _ source: (Int) -> IPAddress) -> [AdmissionGate.Verdict: Int] {
+            var result: [AdmissionGate.Verdict: Int] = [:]
+            for number in 0..<count { result[gate.judge(firstOctet: type, source: source(number), at: time), default: 0] += 1 }
+            return result
+        }
+        let one = address("198.51.100.7")
+        let many: (Int) -> IPAddress = { IPAddress(high: 0x2001_0db8_0000_0000 | UInt64($0), low: 1) }
+        #expect(verdicts(MessageType.imsUpdate.rawValue, 150, at: now) { _ in one } == [.pass: 100, .drop: 50])
+        // Addresses of one /64 are one source.
+        #expect(verdicts(MessageType.imsUpdate.rawValue, 150, at: now) { IPAddress(high: 5, low: UInt64($0)) } == [.pass: 100, .drop: 50])
+        #expect(verdicts(MessageType.maQuery.rawValue, 10_000, at: now) { _ in one } == [.pass: 10_000])
+        #expect(verdicts(MessageType.maNotifyAck.rawValue, 10_000, at: now) { _ in one } == [.pass: 10_000])
+        #expect(verdicts(nil, 10, at: now, many) == [.drop: 10])
+        // From very many sources: a tenth of a second's worth at once, as many told to come later, and no more.
+        #expect(verdicts(MessageType.haNotify.rawValue, 5000, at: now, many) == [.pass: 100, .tryLater: 100, .drop: 4800])
+        #expect(verdicts(200, 100, at: now, many) == [.drop: 100])
+        // Who is not flooding is not hurt: a source that was never seen has its share.
+        let later = now + .milliseconds(100)
+        #expect(verdicts(MessageType.haNotify.rawValue, 50, at: later) { _ in address("203.0.113.200") } == [.pass: 50])
+        // Nor do ten thousand sources, each within its share, take it from others.
+        let refused = verdicts(MessageType.imsUpdate.rawValue, 10_000, at: later, many)[.drop] ?? 0
+        #expect(refused < 10)
+    }
+
+    @Test("Notifies that are put off are told when to come again if their source is there, and nothing else happens")
+    func putOff() throws {
+        let (server, _, _) = try registered()
+        let before = state(server)
+        let foreign = try TestNode("10.1.0.1", seed: 1, issuer: try key(150), notBefore: TestServer.start - 1000).record(
+            ["198.51.100.9"], sequence: TestServer.start)
+        let enclosed = EnclosedRecord(mapping: foreign.mapping, certificate: .whole(foreign.certificate))
+        func octets(_ cookie: Cookie) -> [UInt8] {
+            SignalMessage(sequence: 1, .haNotify(HANotify(cookie: cookie, hoa: home("10.1.0.1"), peerHoA: home("192.0.2.1")))).octets
+                + SignalMessage(sequence: 2, .maNotify(MANotify(cookie: cookie, record: enclosed))).octets
+        }
+        server.perform(server.core.putOff(octets(server.cookie(cn)), from: cn, to: TestServer.local, now: server.now))
+        #expect(server.sent.map(\.message.code) == [.tryLater, .tryLater] && server.sent.map(\.message.sequence) == [1, 2])
+        server.clear()
+        server.perform(server.core.putOff(octets(Cookie(client: 5)), from: cn, to: TestServer.local, now: server.now))
+        server.perform(server.core.putOff([5, 0, 1, 9], from: cn, to: TestServer.local, now: server.now))
+        #expect(server.raw.isEmpty && state(server) == before && server.core.counters.putOff == 3)
     }
 
     @Test("Draft queries that are answered at all are answered at a limited rate")

@@ -8,6 +8,7 @@ import Testing
 /// A running imsd, killed at the latest when the test forgets it.
 final class Daemon {
     private(set) var pid: pid_t = 0
+    var processID: pid_t { pid }
 
     /// The program beside the test bundle; `nil` if it was not built.
     static var program: String? {

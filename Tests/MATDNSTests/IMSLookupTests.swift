@@ -44,6 +44,28 @@ struct IMSLookupTests {
         #expect(!set.isAuthenticated)
     }
 
+    @Test("A zone that names very many servers without addresses makes no flood of questions of one, and the preferred are asked for")
+    func manyTargets() throws {
+        var asked: Set<[UInt8]> = []
+        let (result, _) = try outcome { type, query in
+            switch type {
+            case .ims:
+                return Answer.make(
+                    query,
+                    answer: (0..<16).map { number in
+                        let target = DomainName("ims\(number).elsewhere.example") ?? .root
+                        return .init(type: .ims, rdata: IMSRecord(priority: UInt16(100 - number), target: target, keys: [key]).encode())
+                    })
+            case .a:
+                asked.insert(Answer.question(query))
+                return Answer.make(query, answer: [.init(type: .a, rdata: [198, 51, 100, 53])])
+            default: return absent(query)
+            }
+        }
+        guard case .found(let set) = result else { Issue.record("\(result)"); return }
+        #expect(asked.count == 4 && Set(set.servers.map(\.priority)) == [85, 86, 87, 88])
+    }
+
     @Test("Absence needs both forms absent; a failure of either is a failure")
     func absence() throws {
         guard case .absent = try outcome({ absent($1) }).0, case .absent = try outcome({ absent($1, name: true) }).0 else {

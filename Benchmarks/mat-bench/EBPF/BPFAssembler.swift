@@ -1,3 +1,5 @@
+import BenchSupport
+
 /// Writes programs for the kernel's BPF machine (RFC 9669), so that none has to be compiled where MAT runs.
 ///
 /// Eleven registers of 64 bits: `r0` results, `r1`-`r5` arguments (lost at a call), `r6`-`r9` kept, `r10` the end of the stack.

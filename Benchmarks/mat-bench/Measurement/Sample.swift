@@ -1,3 +1,5 @@
+import BenchSupport
+
 /// The figures a case can have.
 enum Figure: String, Codable, CaseIterable {
     /// Small datagrams delivered, 1/s.

@@ -1,3 +1,4 @@
+import BenchSupport
 import Foundation
 import Glibc
 
@@ -37,7 +38,8 @@ struct BenchReport: Codable {
         self.changes = changes
         self.rounds = rounds
         self.seconds = seconds
-        machine = Self.machine(cores)
+        machine = Machine.facts()
+        machine["measured on core"] = "\(cores.measured)"
         isNoisy = samples.cases.contains { $0.variant == "plain" && (samples.spread($0, .packets) ?? 0) > Self.noiseMax }
         rows = samples.cases.map { item in
             var row = Row(
@@ -63,17 +65,5 @@ struct BenchReport: Codable {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
         return String(decoding: try encoder.encode(self), as: UTF8.self) + "\n"
-    }
-
-    private static func machine(_ cores: Cores) -> [String: String] {
-        var result: [String: String] = ["cores": "\(cores.count)", "measured on core": "\(cores.measured)"]
-        var name = utsname()
-        if uname(&name) == 0 {
-            result["kernel"] = withUnsafeBytes(of: name.release) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-        }
-        let processor = (try? String(contentsOfFile: "/proc/cpuinfo", encoding: .utf8))?.split(separator: "\n")
-            .first { $0.hasPrefix("model name") }?.split(separator: ":").last
-        if let processor { result["processor"] = processor.trimmingCharacters(in: .whitespaces) }
-        return result
     }
 }

@@ -1,3 +1,4 @@
+import BenchSupport
 import Foundation
 
 /// The tables, as text for people and as Markdown for the documentation.
@@ -36,13 +37,13 @@ extension BenchReport {
     // MARK: For a terminal
 
     func lines() -> [String] {
-        var table = [Self.heads]
+        var table = TextTable(Self.heads)
         var failed: [String] = []
         for row in rows {
             if let failure = row.failure { failed.append("\(name(row)): \(failure)") }
-            if row.failure == nil || !row.figures.isEmpty { table.append([name(row)] + cells(row)) }
+            if row.failure == nil || !row.figures.isEmpty { table.rows.append([name(row)] + cells(row)) }
         }
-        var all = rows.isEmpty ? [] : Self.aligned(table)
+        var all = rows.isEmpty ? [] : table.lines
         all += failed.map { "not measured, or not in every round: \($0)" }
         if isNoisy {
             all.append(
@@ -51,31 +52,19 @@ extension BenchReport {
         }
         if !changes.isEmpty {
             all.append("")
-            all += Self.aligned(
-                [["", "peers", "median", "", "least", "most"]]
-                    + changes.map {
-                        [$0.name, "\($0.peers)", amount($0.median), $0.unit, amount($0.values.min() ?? 0), amount($0.values.max() ?? 0)]
-                    })
+            var table = TextTable(["", "peers", "median", "", "least", "most"])
+            table.rows = changes.map {
+                [$0.name, "\($0.peers)", amount($0.median), $0.unit, amount($0.values.min() ?? 0), amount($0.values.max() ?? 0)]
+            }
+            all += table.lines
         }
         return all
-    }
-
-    private static func aligned(_ table: [[String]]) -> [String] {
-        guard let first = table.first else { return [] }
-        let widths = first.indices.map { column in table.map { $0[column].count }.max() ?? 0 }
-        return table.map { row in
-            row.enumerated().map { column, text in
-                let fill = String(repeating: " ", count: max(0, widths[column] - text.count))
-                return column == 0 ? text + fill : fill + text
-            }.joined(separator: "  ")
-        }
     }
 
     // MARK: For the documentation
 
     func markdown() -> String {
-        let facts = machine.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }.joined(separator: "; ")
-        var text = "\(facts). Medians of \(rounds) interleaved rounds, \(number(seconds, 1, 2)) s each.\n"
+        var text = "\(Machine.line(machine)). Medians of \(rounds) interleaved rounds, \(number(seconds, 1, 2)) s each.\n"
         if isNoisy { text += "Others used the processor meanwhile: see the columns +-.\n" }
         for (family, title) in [("v4", "IPv4"), ("v6", "IPv6")] {
             let chosen = rows.filter { $0.family == family }

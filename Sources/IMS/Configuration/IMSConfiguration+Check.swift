@@ -41,6 +41,12 @@ extension IMSConfiguration {
         } catch {
             problems.append(error.description)
         }
+        if etcd == nil { problems += fileProblems }
+        guard problems.isEmpty else { throw IMSServerError(problems) }
+    }
+
+    private var fileProblems: [String] {
+        var problems: [String] = []
         let directory = storePath.split(separator: "/").dropLast().reduce("") { "\($0)/\($1)" }
         if access(directory.isEmpty ? "/" : directory, W_OK | X_OK) != 0 {
             let reason = String(cString: strerror(errno))
@@ -49,6 +55,6 @@ extension IMSConfiguration {
             problems.append(
                 "store: \(storePath) can't be written: \(String(cString: strerror(errno))); give it to the user that imsd runs as")
         }
-        guard problems.isEmpty else { throw IMSServerError(problems) }
+        return problems
     }
 }

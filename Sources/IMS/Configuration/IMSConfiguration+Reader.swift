@@ -19,7 +19,7 @@ extension IMSConfiguration {
     private mutating func read(_ file: ConfigurationSection) throws(ConfigurationError) {
         controlPath = file.value("control", .path, default: controlPath)
         controlGroup = file.value("control-group", .string)
-        storePath = file.value("store", .path, default: storePath)
+        readStore(file)
         signingKeyPath = file.value("signing-key", .path)
         publicKeys = file.list("public-keys", .publicKey)
         previousKeys = file.list("previous-keys", .publicKey)
@@ -53,6 +53,19 @@ extension IMSConfiguration {
     /// The port for metrics, if only an address is given.
     static let metricsPort: UInt16 = 9288
 
+    private mutating func readStore(_ file: ConfigurationSection) {
+        let store = file.value("store", .store, default: storePath)
+        if store == ConfigurationKind<String>.etcdStore {
+            etcd = EtcdConfiguration(reading: file.section("etcd"))
+        } else {
+            storePath = store
+            if file.has("etcd") {
+                _ = file.section("etcd")
+                file.reject("etcd", "the section is of no use while `store` is a file", "write store: etcd, or remove the section")
+            }
+        }
+    }
+
     private mutating func readPrefixes(_ file: ConfigurationSection) {
         for section in file.sections("prefixes") {
             let prefix = section.required("prefix", .prefix)
@@ -82,9 +95,12 @@ extension IMSConfiguration {
         number("notifies-pending", &limits.notifiesPendingMax, 1...1_000_000)
         number("queries-per-second", &limits.queriesPerSecond, rates)
         number("verifications-per-second", &limits.verificationsPerSecond, rates)
+        number("stranger-verifications-per-second", &limits.strangerVerificationsPerSecond, rates)
         number("verifications-pending", &limits.verificationsPendingMax, 1...1_000_000)
         number("error-answers-per-second", &limits.errorAnswersPerSecond, rates)
         number("draft-answers-per-second", &limits.draftAnswersPerSecond, rates)
+        number("messages-per-source", &limits.messagesPerSourcePerSecond, rates)
+        number("stranger-messages-per-second", &limits.strangerMessagesPerSecond, 1...10_000_000)
         number("inquiries-per-source", &limits.inquiriesPerSourceMax, 1...65_536)
         number("look-ups", &limits.lookUpsMax, 64...10_000_000)
         number("refusal-logs-per-second", &limits.refusalLogsPerSecond, rates)
@@ -99,6 +115,19 @@ extension IMSConfiguration {
         let notFound = section.value(
             "not-found", .duration(in: .seconds(1) ... .seconds(300)), default: .seconds(Int(limits.notFoundSeconds)))
         limits.notFoundSeconds = UInt32(clamping: notFound.components.seconds)
+    }
+}
+
+extension ConfigurationKind where Value == String {
+    static var etcdStore: String { "etcd" }
+
+    /// The path of a file, or the word for a store that servers share.
+    static var store: Self {
+        Self { text in
+            text == etcdStore || text.hasPrefix("/")
+                ? .value(text)
+                : .rejected(reason: "is neither an absolute path nor `etcd`", remedy: "write it from the root on, such as /var/lib/imsd/ims.db")
+        }
     }
 }
 

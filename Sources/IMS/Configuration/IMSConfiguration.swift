@@ -10,6 +10,8 @@ public struct IMSConfiguration: Sendable {
     public var controlGroup: String?
     /// The SQLite file. Its directory must be writable, since SQLite keeps its journal beside the file.
     public var storePath = "/var/lib/imsd/ims.db"
+    /// The etcd cluster that this server shares with others; `nil` if its store is the file.
+    public var etcd: EtcdConfiguration?
     /// The file with the private key that signs certificates. Without one the server can't enrol or renew, which is as it should be
     /// where the key is kept off the servers; `publicKeys` then says what it accepts.
     public var signingKeyPath: String?

@@ -17,6 +17,9 @@ struct RememberedTable: Sendable {
         var isConfirmed: Bool
     }
 
+    /// What was learned since `takeNews`, if somebody wants to know. Bounded, since that is asked after every event.
+    var keepsNews = false
+    private var news: [(certified: CertifiedMapping, isConfirmed: Bool)] = []
     private var entriesMax: Int
     private var newcomers = RecencyTable<IPPrefix, Entry>()
     private var askedFor = RecencyTable<IPPrefix, Entry>()
@@ -70,8 +73,20 @@ struct RememberedTable: Sendable {
         return nil
     }
 
-    mutating func set(_ certified: CertifiedMapping, isConfirmed: Bool, now: Now) {
+    mutating func takeNews() -> [(certified: CertifiedMapping, isConfirmed: Bool)] {
+        defer { news = [] }
+        return news
+    }
+
+    /// - Parameters:
+    ///   - source: the address at which its node has shown to receive, if it has. A locator without that proof does not take the
+    ///     MoA from an entry that IMS_MN has confirmed: a record may list what is another's.
+    ///   - isNews: whether other instances should hear of it.
+    mutating func set(_ certified: CertifiedMapping, isConfirmed: Bool, from source: IPAddress? = nil, now: Now, isNews: Bool = true) {
         let prefix = certified.record.prefix
+        if keepsNews, isNews, self[prefix].map({ $0.certified != certified || $0.isConfirmed != isConfirmed }) ?? true {
+            news.append((certified, isConfirmed))
+        }
         let wasAskedFor = askedFor[prefix] != nil
         remove(prefix)
         if count >= entriesMax, let oldest = newcomers.oldest ?? askedFor.oldest { remove(oldest.key) }
@@ -79,8 +94,14 @@ struct RememberedTable: Sendable {
         if wasAskedFor { askedFor.use(prefix, entry) } else { newcomers.use(prefix, entry) }
         entryLengths.add(prefix.length)
         if !isConfirmed { unconfirmedCount += 1 }
-        for locator in certified.record.locators where owners.updateValue(prefix, forKey: locator.prefix) == nil {
-            ownerLengths.add(locator.prefixLength)
+        for locator in certified.record.locators {
+            let isProven = source.map { locator.prefix.contains($0) } ?? false
+            if !isProven, let owner = owners[locator.prefix], owner != prefix, let other = self[owner], other.isConfirmed,
+                other.certified.record.expires > now.wallMilliseconds
+            {
+                continue
+            }
+            if owners.updateValue(prefix, forKey: locator.prefix) == nil { ownerLengths.add(locator.prefixLength) }
         }
     }
 

@@ -73,7 +73,7 @@ extension IMSCore {
         if let failure {
             fail(key, .authenticationFailed, failure.reason, now)
         } else {
-            hold(enclosed, isConfirmed: false, now)
+            hold(enclosed, isConfirmed: false, from: key.source.address, now)
             confirmations[key.hoa]?.noteTold(key.peerHoA)
             accept(key, enclosed, now)
         }
@@ -81,13 +81,13 @@ extension IMSCore {
     }
 
     /// Remembers the record unless a newer one is held.
-    private mutating func hold(_ certified: CertifiedMapping, isConfirmed: Bool, _ now: Now) {
+    private mutating func hold(_ certified: CertifiedMapping, isConfirmed: Bool, from source: IPAddress?, _ now: Now) {
         if let held = remembered[certified.record.prefix], held.certified.version > certified.version { return }
         noteRemembered(certified, from: nil, now)
         remembered.set(
             certified,
             isConfirmed: isConfirmed || remembered[certified.record.prefix].map { $0.isConfirmed && $0.certified == certified } ?? false,
-            now: now)
+            from: source, now: now)
     }
 
     // MARK: The question
@@ -200,7 +200,7 @@ extension IMSCore {
             log(.notice, "\(hoa) announced a record that its IMS does not confirm; it is corrected")
         }
         if let truth, !truth.record.isWithdrawal {
-            hold(truth, isConfirmed: true, now)
+            hold(truth, isConfirmed: true, from: confirmation.waiting.first?.source.address, now)
         } else if let held {
             remembered.remove(held.certified.record.prefix)
         }

@@ -190,7 +190,7 @@ extension IMSCore {
             fail(key, .authenticationFailed, failure.reason, now)
         } else if stored.map({ $0.version < enclosed.version }) ?? true {
             noteRemembered(enclosed, from: key.source, now)
-            remembered.set(enclosed, isConfirmed: false, now: now)
+            remembered.set(enclosed, isConfirmed: false, from: key.source.address, now: now)
             confirmations[key.hoa]?.noteTold(key.peerHoA)
             accept(key, enclosed, now)
         }

@@ -79,7 +79,7 @@ extension IMSCore {
         if let failure { return settle(request, record, .authenticationFailed, failure.reason, now) }
         if remembered[record.prefix].map({ $0.certified.version < certified.version }) ?? true {
             noteRemembered(certified, from: request.source, now)
-            remembered.set(certified, isConfirmed: isFromIMS, now: now)
+            remembered.set(certified, isConfirmed: isFromIMS, from: request.source.address, now: now)
             // IMS_MN's answer may have come before the check ended: it is asked about this record too.
             if !isFromIMS, confirmations[record.hoa] == nil {
                 confirmations[record.hoa] = Confirmation(hoa: record.hoa, isOwn: false, now: now.monotonic)

@@ -136,7 +136,7 @@ extension IMSCore {
     /// Every answer brings a fresh cookie, so that a client that talks to us always has one that also proves its location.
     func freshCookie(_ request: Request, _ now: Now) -> Cookie { freshCookie(request.source, request.clientCookie, now) }
 
-    private mutating func count(_ answer: SignalMessage) {
+    mutating func count(_ answer: SignalMessage) {
         counters.answered[IMSCounters.Answer(type: answer.type, code: answer.code), default: 0] += 1
     }
 

@@ -64,6 +64,7 @@ extension IMSCore {
         case .available:
             if store.unavailable != nil { log(.notice, "the store takes changes again; updates are accepted") }
             store.unavailable = nil
+        case .shared(let news): take(news, now)
         case .failed(let text): log(.error, text)
         }
         return takeActions(now)

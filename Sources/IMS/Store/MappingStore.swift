@@ -271,6 +271,20 @@ public final class MappingStore: MappingStoring {
 
     // MARK: The end
 
+    /// Writes changes at once, in one transaction, and blocks meanwhile: for who fills a store that no server runs on.
+    public func fill(_ changes: [StoreChange]) throws(StoreError) {
+        let result = thread.sync { () -> Result<Void, StoreError> in
+            do throws(StoreError) {
+                guard let database = writer.database else { throw StoreError("the store \(place) is not open") }
+                _ = try database.write(changes)
+                return .success(())
+            } catch {
+                return .failure(error)
+            }
+        }
+        try result.get()
+    }
+
     /// Waits for what is being written, and closes the file.
     public func close() {
         let isFirst = state.withLock { state in

@@ -28,6 +28,15 @@ public protocol MappingStoring: AnyObject, Sendable {
     func close()
 }
 
+/// A store that several instances of one IMS share, so that they can tell one another more than what must be durable.
+public protocol MappingSharing: MappingStoring {
+    /// Tells the other instances, soon and unless there is trouble. Doesn't block, and nothing is said about what came of it.
+    func share(_ news: [SharedNews])
+
+    /// Says when answers must be held back because the store may have gone on without this server.
+    var freshness: Freshness { get }
+}
+
 /// What a store tells.
 public enum StoreEvent: Sendable {
     /// A part of what the store holds. No two parts speak of one HoA, so their order does not matter.
@@ -38,18 +47,20 @@ public enum StoreEvent: Sendable {
     case changed([StoreChange])
     /// What cookies are made with from now on, the current one first, at most two; empty if there is none yet.
     case secrets([CookieSecret])
-    /// What came of changes, in the order in which they were given.
+    /// What came of changes; of those of one HoA, in the order in which they were given.
     case committed([StoreOutcome])
     /// No change can be made durable, for this reason, until `available`. It may come again with another reason.
     case unavailable(String)
     case available
+    /// What other instances learned, or what an instance that is no more had to do for its subscribers.
+    case shared([SharedNews])
     /// Something that a person should read, after which all goes on.
     case failed(String)
 }
 
 /// What came of one change.
-public struct StoreOutcome: Sendable {
-    public enum Result: Sendable {
+public struct StoreOutcome: Hashable, Sendable {
+    public enum Result: Hashable, Sendable {
         case durable
         /// Nothing was changed, for this reason.
         case failed(String)

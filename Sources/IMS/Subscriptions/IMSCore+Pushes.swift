@@ -23,10 +23,29 @@ extension IMSCore {
     /// Code 9 answers followed per exchange (section 2).
     static let cookiesFollowedMax = 2
 
+    /// Pushes sent at once; the rest of a popular HoA's subscribers come after a pause, in which others get their answers.
+    static let pushesPerTurnMax = 256
+    static let pushPause: Duration = .milliseconds(1)
+
     mutating func pushToSubscribers(of mapping: StoredMapping, _ now: Now) {
-        for subscriber in subscriptions.current(of: mapping.record.prefix, now: now.monotonic) where subscriber.endpoint != mapping.source {
+        pushOn(mapping, subscriptions.current(of: mapping.record.prefix, now: now.monotonic)[...], now)
+    }
+
+    private mutating func pushOn(_ mapping: StoredMapping, _ subscribers: ArraySlice<SubscriptionTable.Subscriber>, _ now: Now) {
+        for subscriber in subscribers.prefix(Self.pushesPerTurnMax) where subscriber.endpoint != mapping.source {
             push(mapping.certified, to: subscriber.endpoint, from: subscriber.local, isSubscription: true, now)
         }
+        let prefix = mapping.record.prefix
+        let rest = subscribers.dropFirst(Self.pushesPerTurnMax)
+        // A newer record begins again with all of them, and takes the place of this one in the list of who is still to be told.
+        subscribersToTell[prefix] = rest.isEmpty ? nil : rest
+        if rest.isEmpty { deadlines.cancel(.pushOn(prefix)) } else { deadlines.set(.pushOn(prefix), at: now.monotonic + Self.pushPause) }
+    }
+
+    /// The pause after a part of a mapping's pushes is over.
+    mutating func pushOnIsDue(_ prefix: IPPrefix, _ now: Now) {
+        guard let rest = subscribersToTell.removeValue(forKey: prefix), let mapping = mappings[prefix] else { return }
+        pushOn(mapping, rest, now)
     }
 
     /// Tells the node whose last accepted IMS Update this is about a correspondent.
@@ -34,7 +53,7 @@ extension IMSCore {
         push(certified, to: own.source, from: own.local, isSubscription: false, now)
     }
 
-    private mutating func push(_ certified: CertifiedMapping, to peer: Endpoint, from local: IPAddress, isSubscription: Bool, _ now: Now) {
+    mutating func push(_ certified: CertifiedMapping, to peer: Endpoint, from local: IPAddress, isSubscription: Bool, _ now: Now) {
         let key = PushKey(peer: peer, local: local, prefix: certified.record.prefix)
         var owed = isSubscription
         if let earlier = pushes.removeValue(forKey: key) {
@@ -81,7 +100,7 @@ extension IMSCore {
         counters.pushesUnanswered += 1
         endPush(key)
         if push.isSubscription {
-            subscriptions.remove(key.peer, from: key.prefix)
+            endSubscription(key.peer, to: key.prefix)
             log(.debug, "\(key.peer) did not acknowledge \(Retransmission.triesMax) pushes about \(key.prefix); its subscription ends")
         }
     }
@@ -107,7 +126,7 @@ extension IMSCore {
         case .notFound, .notAuthoritative, .refused:
             // It does not want to know (any more).
             endPush(key)
-            subscriptions.remove(key.peer, from: key.prefix)
+            endSubscription(key.peer, to: key.prefix)
         case .tryLater:
             // The retransmission that is due anyway comes late enough.
             break

@@ -1,7 +1,7 @@
 import MATSignal
 
-/// Who wants to be told of changes of which mapping. Bound to the address that asked; lost at a restart, which the nodes'
-/// polling makes good.
+/// Who wants to be told of changes of which mapping. Bound to the address that asked; lost at a restart, unless the
+/// store is one that servers share. The nodes' polling makes that good.
 ///
 /// ```
 ///   entries:  (mapping, endpoint) ──► until when, and its place in the mapping's list
@@ -15,6 +15,8 @@ struct SubscriptionTable: Sendable {
         /// The server's address that was asked, to push from.
         var local: IPAddress
         var expires: MonotonicTime
+        /// Until when other instances think that it lasts.
+        var toldUntil: MonotonicTime?
     }
 
     private struct Key: Hashable, Sendable {
@@ -67,6 +69,8 @@ struct SubscriptionTable: Sendable {
         if var entry = entries[key] {
             entry.expires = subscriber.expires
             entries.use(key, entry)
+            var subscriber = subscriber
+            subscriber.toldUntil = subscriber.toldUntil ?? lists[prefix]?[entry.place].toldUntil
             lists[prefix]?[entry.place] = subscriber
             return true
         }
@@ -89,6 +93,15 @@ struct SubscriptionTable: Sendable {
             guard let oldest = entries.oldest, oldest.value.expires <= now else { return }
             remove(oldest.key.endpoint, from: oldest.key.prefix)
         }
+    }
+
+    /// Whether other instances should be told anew, because for them less than half is left. If so, they count as told.
+    mutating func becomesNews(_ endpoint: Endpoint, of prefix: IPPrefix, now: MonotonicTime) -> Bool {
+        guard let place = entries[Key(prefix: prefix, endpoint: endpoint)]?.place, let subscriber = lists[prefix]?[place] else { return false }
+        let left = subscriber.expires - now
+        if let toldUntil = subscriber.toldUntil, (toldUntil - now) * 2 > left { return false }
+        lists[prefix]?[place].toldUntil = subscriber.expires
+        return true
     }
 
     /// In an order that is the same in every run of a simulation.

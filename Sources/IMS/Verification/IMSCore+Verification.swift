@@ -15,6 +15,14 @@ enum VerificationUse: Sendable {
     case ownNotify(NotifyKey)
     case offer(Request, isFromIMS: Bool)
     case truth(HomeAddress)
+
+    /// What others' nodes cause, or those who claim to be such: it must not keep own nodes from registering.
+    var isForStrangers: Bool {
+        switch self {
+        case .update, .ownNotify: false
+        case .notify, .offer, .truth: true
+        }
+    }
 }
 
 struct PendingVerification: Sendable {
@@ -88,12 +96,18 @@ extension IMSCore {
             }
             return
         }
-        guard verifications.count < configuration.limits.verificationsPendingMax else {
+        // Half of the places are for the updates of own nodes, and strangers' checks never take more than their part of the machine.
+        let placesMax = configuration.limits.verificationsPendingMax
+        guard verifications.count < (use.isForStrangers ? (placesMax + 1) / 2 : placesMax) else {
             throw VerificationRefusal(reason: "\(verifications.count) signature checks are waiting")
         }
         if let source, !verificationRates.take(source.sourceKey, at: now.monotonic) {
             throw VerificationRefusal(
                 reason: "more than \(configuration.limits.verificationsPerSecond) signature checks in a second for this source")
+        }
+        guard !use.isForStrangers || strangerVerifications.take(at: now.monotonic) else {
+            throw VerificationRefusal(
+                reason: "more than \(configuration.limits.strangerVerificationsPerSecond) signature checks in a second for nodes of others")
         }
         counters.verifications += 1
         actions.append(.verify(verifications.begin(job, for: use), job))

@@ -1,5 +1,6 @@
 import Glibc
 import IMS
+import IMSCluster
 import MATRuntime
 import MATSignal
 
@@ -13,7 +14,8 @@ struct StoredTransfer {
         } catch {
             throw CommandFailure(error.description)
         }
-        // A running imsd would neither see what is written, nor be seen writing.
+        // A cluster's servers see what is written; one with a file would neither see it, nor be seen writing.
+        guard configuration.etcd == nil else { return }
         for path in Set([configuration.controlPath, control.path]) {
             guard (try? ControlClient.request(path: path, command: "status", timeout: .seconds(2), daemon: "imsd")) == nil else {
                 throw CommandFailure("imsd is running (it answers at \(path)): leave out --config, or stop it first")
@@ -22,8 +24,8 @@ struct StoredTransfer {
     }
 
     private func open() throws(CommandFailure) -> StoreSession {
-        do throws(IMSServerError) {
-            return try StoreSession(configuration)
+        do throws(StoreError) {
+            return StoreSession(try configuration.openStore())
         } catch {
             throw CommandFailure(error.description)
         }

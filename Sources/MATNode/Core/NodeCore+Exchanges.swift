@@ -229,7 +229,7 @@ extension NodeCore {
             locatorAnswered(hoa, moa, answer.code, now)
         case (.haNotifyAck(let ack), .notifyServer(let peer)):
             complete(exchange)
-            serverNotified(peer, ack.code, ack.text, lifetime: ack.lifetime, now)
+            serverNotified(peer, ack.code, ack.text?.printable, lifetime: ack.lifetime, now)
         case (.haAnswer(let answer), .identify(let moa)):
             complete(exchange)
             strangerAnswered(moa, answer, now)

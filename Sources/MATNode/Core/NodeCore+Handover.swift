@@ -178,7 +178,7 @@ extension NodeCore {
                     goBeyond(own, current.record.sequence, now)
                 }
             default:
-                log(.info, "peer \(hoa) did not take our record: \(ack.code)\(ack.text.map { " (\($0))" } ?? ""); it will learn it from our IMS")
+                log(.info, "peer \(hoa) did not take our record: \(ack.code)\(ack.text.map { " (\($0.printable))" } ?? ""); it will learn it from our IMS")
             }
         } else {
             log(peers.count <= Self.peersLoggedMax ? .info : .debug, "peer \(hoa) did not ack our record; it will learn it from our IMS")

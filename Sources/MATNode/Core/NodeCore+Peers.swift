@@ -150,9 +150,9 @@ extension NodeCore {
             settleStrangers(askedFor: hoa, now)
         case .authenticationFailed:
             if let peer = peers[hoa], peer.isProvisional { undo(hoa, "its IMS refuses it", now) }
-            peerRefused(hoa, "its IMS answers \(answer.code)\(answer.text.map { " (\($0))" } ?? "")", now)
+            peerRefused(hoa, "its IMS answers \(answer.code)\(answer.text.map { " (\($0.printable))" } ?? "")", now)
         default:
-            peerRefused(hoa, "its IMS answers \(answer.code)\(answer.text.map { " (\($0))" } ?? "")", now)
+            peerRefused(hoa, "its IMS answers \(answer.code)\(answer.text.map { " (\($0.printable))" } ?? "")", now)
         }
     }
 

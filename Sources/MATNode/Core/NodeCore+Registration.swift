@@ -203,7 +203,7 @@ extension NodeCore {
             homes[hoa] = home
             signAndUpdate(hoa, now)
         case .tryLater:
-            fail(&home, "the IMS asks to try later\(reply.text.map { ": \($0)" } ?? "")")
+            fail(&home, "the IMS asks to try later\(reply.text.map { ": \($0.printable)" } ?? "")")
             homes[hoa] = home
             deadlines.set(.registration(hoa), at: now.monotonic + .seconds(Int64(min(60, max(1, reply.lifetime ?? 1)))))
         default:
@@ -212,7 +212,7 @@ extension NodeCore {
                 for server in home.servers?.endpoints ?? [] { servers.forget(server: server.address, own: locator.moa.address) }
             }
             homes[hoa] = home
-            registrationFailed(hoa, "the IMS refused: \(reply.code)\(reply.text.map { " (\($0))" } ?? "")", now)
+            registrationFailed(hoa, "the IMS refused: \(reply.code)\(reply.text.map { " (\($0.printable))" } ?? "")", now)
         }
     }
 

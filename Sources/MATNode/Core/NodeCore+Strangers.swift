@@ -159,7 +159,7 @@ extension NodeCore {
             strangers[moa]?.plainFor = .seconds(Int64(min(5, answer?.lifetime ?? 5)))
             settleNotFound(moa, now)
         default:
-            if let answer { log(.info, "our IMS does not say whose \(moa) is: \(answer.code)\(answer.text.map { " (\($0))" } ?? "")") }
+            if let answer { log(.info, "our IMS does not say whose \(moa) is: \(answer.code)\(answer.text.map { " (\($0.printable))" } ?? "")") }
             if strangers[moa]?.opensConnection == true { strangerIsPlain(moa, .seconds(1), now) }
         }
     }

@@ -87,9 +87,11 @@ final class ControlConnection {
 
     /// Takes lines as long as they can be answered at once. `self` stays alive through the caller's reference.
     private func work() {
-        while !isAnswering, descriptor >= 0, let end = input.firstIndex(of: 10) {
-            let line = Array(input[..<end])
-            input.removeSubrange(...end)
+        // Taken off the input once for all lines: a client may send thousands of empty ones.
+        var start = 0
+        while !isAnswering, descriptor >= 0, let end = input[start...].firstIndex(of: 10) {
+            let line = Array(input[start..<end])
+            start = end + 1
             if line.isEmpty { continue }
             guard line.count <= Self.requestBytesMax else {
                 reply(.failed("the request is longer than \(Self.requestBytesMax) bytes"))
@@ -97,6 +99,7 @@ final class ControlConnection {
             }
             answer(line)
         }
+        input.removeFirst(start)
         guard descriptor >= 0 else { return }
         if input.count > Self.requestBytesMax, !isAnswering {
             // Without a line end in sight there is no telling where the next request starts.

@@ -31,17 +31,17 @@ struct SignalOptions: Hashable, Sendable {
     // MARK: Decoding
 
     init(decoding reader: inout SignalReader) throws(SignalError) {
-        var seen: Set<OptionKind> = []
+        // A bit for each kind: floods of messages come this way, and a set would cost more than all the rest.
+        var seen: UInt32 = 0
         var unsigned: MappingRecord?
         var unsupported: OptionKind?
         while !reader.isAtEnd {
             let kind = OptionKind(rawValue: try reader.uint16("option kind"))
             let count = Int(try reader.uint16("length of \(kind)"))
-            let value = try reader.bytes(count, "\(kind)")
+            var body = try reader.part(count, "\(kind)")
             try reader.zeros((4 - count % 4) % 4, "padding of \(kind)")
             if unsigned != nil, kind != .signature { throw .malformed("MAPPING is not followed by its SIGNATURE") }
 
-            var body = SignalReader(value)
             switch kind {
             case .pad:
                 padding = count
@@ -84,7 +84,9 @@ struct SignalOptions: Hashable, Sendable {
             }
             try body.finish("\(kind)")
             // Section 7 says "per further locator" of LOCATOR-PROOF alone.
-            if kind != .locatorProof, !seen.insert(kind).inserted { throw .malformed("\(kind) stands twice") }
+            let bit = UInt32(1) << UInt32(kind.rawValue)
+            if kind != .locatorProof, seen & bit != 0 { throw .malformed("\(kind) stands twice") }
+            seen |= bit
         }
         guard unsigned == nil else { throw .malformed("MAPPING is not followed by its SIGNATURE") }
         // Told after everything else was read, because a malformed message is malformed whatever else it asks for.
@@ -98,13 +100,12 @@ struct SignalOptions: Hashable, Sendable {
             while !reader.isAtEnd {
                 let kind = OptionKind(rawValue: try reader.uint16("kind"))
                 let count = Int(try reader.uint16("length"))
-                let value = try reader.bytes(count, "value")
+                var body = try reader.part(count, "value")
                 if kind == .cookie {
-                    var body = SignalReader(value)
                     let cookie = try Cookie(decoding: &body)
                     return body.isAtEnd ? cookie : nil
                 }
-                _ = try reader.bytes((4 - count % 4) % 4, "padding")
+                _ = try reader.part((4 - count % 4) % 4, "padding")
             }
         } catch {
             return nil
@@ -141,12 +142,13 @@ struct SignalOptions: Hashable, Sendable {
     }
 
     private func option(_ kind: OptionKind, _ writer: inout SignalWriter, _ value: (inout SignalWriter) -> Void) {
-        var body = SignalWriter(reserving: 256)
-        value(&body)
         writer.uint16(kind.rawValue)
-        writer.uint16(UInt16(truncatingIfNeeded: body.count))
-        writer.bytes(body.octets)
-        writer.zeros((4 - body.count % 4) % 4)
+        writer.uint16(0)
+        let start = writer.count
+        value(&writer)
+        let count = writer.count - start
+        writer.patch(uint16: UInt16(truncatingIfNeeded: count), at: start - 2)
+        writer.zeros((4 - count % 4) % 4)
     }
 
     /// The text's UTF-8 within the limit, not cut inside a character.

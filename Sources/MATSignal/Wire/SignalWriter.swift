@@ -23,6 +23,11 @@ public struct SignalWriter {
         if octets.indices.contains(index) { octets[index] = value }
     }
 
+    public mutating func patch(uint16 value: UInt16, at index: Int) {
+        patch(uint8: UInt8(value >> 8), at: index)
+        patch(uint8: UInt8(truncatingIfNeeded: value), at: index + 1)
+    }
+
     private mutating func number(_ value: UInt64, _ count: Int) {
         for shift in stride(from: (count - 1) * 8, through: 0, by: -8) {
             octets.append(UInt8(truncatingIfNeeded: value >> UInt64(shift)))

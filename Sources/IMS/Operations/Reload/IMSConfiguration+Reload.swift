@@ -15,7 +15,7 @@ extension IMSConfiguration {
     func restartKeys(against fresh: IMSConfiguration) -> [String] {
         var keys: [String] = []
         if port != fresh.port || addresses != fresh.addresses { keys.append("listen") }
-        if storePath != fresh.storePath { keys.append("store") }
+        if storePath != fresh.storePath || etcd != fresh.etcd { keys.append("store") }
         if controlPath != fresh.controlPath { keys.append("control") }
         if controlGroup != fresh.controlGroup { keys.append("control-group") }
         return keys
@@ -27,6 +27,7 @@ extension IMSConfiguration {
         taken.port = port
         taken.addresses = addresses
         taken.storePath = storePath
+        taken.etcd = etcd
         taken.controlPath = controlPath
         taken.controlGroup = controlGroup
         return taken

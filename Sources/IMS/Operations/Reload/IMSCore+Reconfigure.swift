@@ -24,6 +24,10 @@ extension IMSCore {
         if isOtherTable || old.verificationsPerSecond != new.verificationsPerSecond {
             verificationRates = RateTable(perSecond: new.verificationsPerSecond, keysMax: new.ratesMax)
         }
+        if old.strangerVerificationsPerSecond != new.strangerVerificationsPerSecond {
+            strangerVerifications = RateLimit(perSecond: new.strangerVerificationsPerSecond)
+        }
+        if old.draftAnswersPerSecond != new.draftAnswersPerSecond { draftAnswers = RateLimit(perSecond: new.draftAnswersPerSecond) }
         if old.errorAnswersPerSecond != new.errorAnswersPerSecond { errorAnswers = RateLimit(perSecond: new.errorAnswersPerSecond) }
         if old.refusalLogsPerSecond != new.refusalLogsPerSecond { refusalLogs = RateLimit(perSecond: new.refusalLogsPerSecond) }
         if old.bindingLogsPerSecond != new.bindingLogsPerSecond { bindingLogs = BindingLogs(perSecond: new.bindingLogsPerSecond) }

@@ -36,6 +36,7 @@ extension IMSServer {
         tellKeys(before: core.publicKeys, after: fresh.coreConfiguration(signingKey: key).publicKeys)
         configuration = configuration.taking(fresh)
         core.reconfigure(configuration.coreConfiguration(signingKey: key))
+        gate.setLimits(configuration.limits)
         logger.notice(
             "the configuration is reloaded",
             metadata: [

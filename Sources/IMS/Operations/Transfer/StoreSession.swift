@@ -31,10 +31,8 @@ public final class StoreSession {
         }
     }
 
-    /// Opens the store that the configuration names. The caller has made sure that no server runs on it.
-    public init(_ configuration: IMSConfiguration) throws(IMSServerError) {
-        store = try IMSServer.openStore(configuration)
-    }
+    /// The caller has made sure that no server runs on a store that is a file.
+    public init(_ store: any MappingStoring) { self.store = store }
 
     deinit { store.close() }
 
@@ -66,7 +64,7 @@ public final class StoreSession {
                 unreadable += contents.unreadable
             case .loadEnded: isRead = true
             case .unavailable(let reason), .failed(let reason): throw StoreError(reason)
-            case .changed, .committed, .available: break
+            case .changed, .committed, .available, .shared: break
             }
         }
         return unreadable
@@ -119,7 +117,7 @@ public final class StoreSession {
                     }
                 }
             case .unavailable(let reason), .failed(let reason): throw StoreError(reason)
-            case .loaded, .loadEnded, .changed, .secrets, .available: break
+            case .loaded, .loadEnded, .changed, .secrets, .available, .shared: break
             }
         }
         return outcome

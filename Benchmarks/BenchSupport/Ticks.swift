@@ -1,13 +1,13 @@
 import Glibc
 
 /// Clocks in nanoseconds.
-enum Ticks {
+package enum Ticks {
     @inline(__always)
-    static func wall() -> UInt64 { read(CLOCK_MONOTONIC) }
+    package static func wall() -> UInt64 { read(CLOCK_MONOTONIC) }
     /// Processor time of this thread. The kernel counts softirqs that run in it, which is where packets are forwarded and
     /// received (unless it was built with CONFIG_IRQ_TIME_ACCOUNTING).
     @inline(__always)
-    static func thread() -> UInt64 { read(CLOCK_THREAD_CPUTIME_ID) }
+    package static func thread() -> UInt64 { read(CLOCK_THREAD_CPUTIME_ID) }
 
     @inline(__always)
     private static func read(_ clock: clockid_t) -> UInt64 {
@@ -19,10 +19,10 @@ enum Ticks {
 
 extension Array where Element == Double {
     /// 0 of nothing.
-    var median: Double { quantile(0.5) }
+    package var median: Double { quantile(0.5) }
 
     /// The value below which this fraction lies; between two, the weighted mean.
-    func quantile(_ fraction: Double) -> Double {
+    package func quantile(_ fraction: Double) -> Double {
         let sorted = self.sorted()
         guard let last = sorted.last else { return 0 }
         let position = fraction * Double(sorted.count - 1)

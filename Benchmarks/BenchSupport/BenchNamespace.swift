@@ -4,13 +4,13 @@ import Glibc
 /// One host: a network namespace with a name, so that `ip netns exec` reaches it too.
 ///
 /// Names carry this process's id. What a killed run left behind is recognised by that and removed by the next one.
-final class BenchNamespace: Sendable {
-    static let prefix = "mat-bench-"
+package final class BenchNamespace: Sendable {
+    package static let prefix = "mat-bench-"
 
-    let name: String
+    package let name: String
     private let descriptor: Int32
 
-    init(_ role: String) throws {
+    package init(_ role: String) throws {
         name = "\(Self.prefix)\(getpid())-\(role)"
         Cleanup.shared.note(namespace: name)
         try shell("ip netns add \(name)")
@@ -23,23 +23,23 @@ final class BenchNamespace: Sendable {
     deinit { close(descriptor) }
 
     /// Moves the calling thread into the namespace, for good: sockets it opens from now on are the host's.
-    func enter() throws {
+    package func enter() throws {
         guard mat_enter_network_namespace(descriptor) == 0 else { throw BenchError("enter \(name): errno \(errno)") }
     }
 
     @discardableResult
-    func run(_ command: String, input: String? = nil) throws -> String {
+    package func run(_ command: String, input: String? = nil) throws -> String {
         try shell("ip netns exec \(name) \(command)", input: input)
     }
 
     @discardableResult
-    func ip(_ arguments: String) throws -> String { try shell("ip -n \(name) \(arguments)") }
+    package func ip(_ arguments: String) throws -> String { try shell("ip -n \(name) \(arguments)") }
 
     /// Many `ip` commands in one process: a hundred thousand addresses would take minutes one by one.
-    func ipBatch(_ lines: [String]) throws { try shell("ip -n \(name) -batch -", input: lines.joined(separator: "\n") + "\n") }
+    package func ipBatch(_ lines: [String]) throws { try shell("ip -n \(name) -batch -", input: lines.joined(separator: "\n") + "\n") }
 
     /// Removes what benchmarks left whose process is gone.
-    static func removeStale() {
+    package static func removeStale() {
         guard let list = try? shell("ip netns list") else { return }
         for line in list.split(separator: "\n") where line.hasPrefix(prefix) {
             let name = line.prefix { $0 != " " }
@@ -50,19 +50,19 @@ final class BenchNamespace: Sendable {
 }
 
 /// Which core does what. Everything measured happens on one; all else keeps off it where there is another.
-struct Cores {
-    let count = Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
-    let measured: Int
+package struct Cores {
+    package let count = Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+    package let measured: Int
 
     /// - Parameter measured: the last core if `nil`: the first serves most interrupts.
-    init(measured: Int?) throws {
+    package init(measured: Int?) throws {
         self.measured = measured ?? max(0, count - 1)
         guard (0..<min(count, 64)).contains(self.measured) else { throw BenchError("there is no core \(self.measured)") }
     }
 
-    func pinToMeasured() throws { try pin(1 << UInt(measured)) }
+    package func pinToMeasured() throws { try pin(1 << UInt(measured)) }
 
-    func pinToOthers() throws {
+    package func pinToOthers() throws {
         let all = count >= 64 ? UInt.max : (1 << UInt(count)) - 1
         let others = all & ~(1 << UInt(measured))
         try pin(others == 0 ? all : others)
@@ -74,4 +74,4 @@ struct Cores {
 }
 
 /// Others' work on this thread's core waits for it as far as an ordinary process may ask for that.
-func yieldToNobody() { setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, -20) }
+package func yieldToNobody() { setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, -20) }

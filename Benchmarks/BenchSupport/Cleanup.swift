@@ -3,8 +3,8 @@ import Glibc
 import Synchronization
 
 /// What has to go when the benchmark ends, also when somebody ends it.
-final class Cleanup: Sendable {
-    static let shared = Cleanup()
+package final class Cleanup: Sendable {
+    package static let shared = Cleanup()
 
     private struct State {
         var namespaces: [String] = []
@@ -19,21 +19,21 @@ final class Cleanup: Sendable {
     private let turn = Mutex(())
 
     /// Notes a namespace by its name, before it is made: a signal can come right after.
-    func note(namespace: String) { state.withLock { $0.namespaces.append(namespace) } }
+    package func note(namespace: String) { state.withLock { $0.namespaces.append(namespace) } }
 
     /// A command that takes away what was built by another.
-    var lastCommand: String? {
+    package var lastCommand: String? {
         get { state.withLock { $0.lastCommand } }
         set { state.withLock { $0.lastCommand = newValue } }
     }
 
     /// Notes a process that a signal must take along.
-    func note(process: pid_t) { state.withLock { $0.processes[Int(process)] = process } }
-    func forget(process: pid_t) { state.withLock { _ = $0.processes.removeValue(forKey: Int(process)) } }
+    package func note(process: pid_t) { state.withLock { $0.processes[Int(process)] = process } }
+    package func forget(process: pid_t) { state.withLock { _ = $0.processes.removeValue(forKey: Int(process)) } }
 
     /// SIGINT, SIGTERM and SIGHUP are taken by a thread of their own, which tidies up and ends the process. To be called before any
     /// other thread is begun, so that all of them have these signals blocked.
-    func watchSignals() {
+    package func watchSignals() {
         var set = sigset_t()
         sigemptyset(&set)
         for number in [SIGINT, SIGTERM, SIGHUP] { sigaddset(&set, number) }
@@ -62,7 +62,7 @@ final class Cleanup: Sendable {
 
     /// Takes everything away. When a signal is ending the process, what the caller does next would cut its tidying short: it waits
     /// here for the end.
-    func run() {
+    package func run() {
         tidy()
         while state.withLock({ $0.isEnding }) { pause() }
     }

@@ -1,15 +1,15 @@
 import Foundation
 
 /// Something that went wrong in a benchmark, with what a person needs to know of it.
-struct BenchError: Error, CustomStringConvertible {
-    let description: String
-    init(_ description: String) { self.description = description }
+package struct BenchError: Error, CustomStringConvertible {
+    package let description: String
+    package init(_ description: String) { self.description = description }
 }
 
 /// Runs a shell command and waits for it.
 /// - Returns: what it printed, on either output.
 @discardableResult
-func shell(_ command: String, input: String? = nil) throws -> String {
+package func shell(_ command: String, input: String? = nil) throws -> String {
     let process = Process()
     process.executableURL = URL(fileURLWithPath: "/bin/sh")
     process.arguments = ["-c", "{ \(command)\n} 2>&1"]

@@ -1,0 +1,103 @@
+import IMS
+import MATSignal
+
+/// Changes on their way to etcd: waiting, or in a transaction whose answer is awaited.
+struct ChangeQueue: Sendable {
+    struct Waiting: Sendable {
+        var ticket: StoreTicket
+        var change: StoreChange
+        var since: MonotonicTime
+    }
+
+    private var waiting: [Waiting] = []
+    /// How many of `waiting`'s first are gone; they are cut off now and then.
+    private var taken = 0
+    private var batches: [UInt64: [Waiting]] = [:]
+    /// HoAs with a change in a transaction: the next of the same one waits, since a transaction may put a key once.
+    private var inFlight: Set<IPPrefix> = []
+
+    /// Whether transactions may be sent: not between an answer that there is no leader and the next good one.
+    var canSend = true
+
+    var waitingCount: Int { waiting.count - taken }
+    var batchesCount: Int { batches.count }
+    var isEmpty: Bool { waitingCount == 0 && batches.isEmpty }
+
+    mutating func add(_ ticket: StoreTicket, _ change: StoreChange, now: MonotonicTime) {
+        waiting.append(Waiting(ticket: ticket, change: change, since: now))
+    }
+
+    /// The next changes for one transaction, in order, with at most so many puts. Those of HoAs that are on the way stay.
+    mutating func nextBatch(operationsMax: Int) -> [Waiting] {
+        var batch: [Waiting] = []
+        var skipped: [Waiting] = []
+        var touched = inFlight
+        var operations = 0
+        while taken < waiting.count {
+            let next = waiting[taken]
+            guard operations + next.change.operationsCount <= operationsMax, skipped.count < operationsMax else { break }
+            taken += 1
+            let prefixes = next.change.prefixes
+            if prefixes.contains(where: { touched.contains($0) }) {
+                skipped.append(next)
+            } else {
+                batch.append(next)
+                operations += next.change.operationsCount
+            }
+            // Behind one that was skipped, others of its HoA are skipped too.
+            touched.formUnion(prefixes)
+        }
+        if !skipped.isEmpty {
+            waiting.replaceSubrange(0..<taken, with: skipped)
+            taken = 0
+        } else if taken == waiting.count {
+            waiting.removeAll(keepingCapacity: true)
+            taken = 0
+        } else if taken > 4096 {
+            waiting.removeSubrange(0..<taken)
+            taken = 0
+        }
+        return batch
+    }
+
+    mutating func sent(_ batch: [Waiting], as call: UInt64) {
+        batches[call] = batch
+        for waiting in batch { inFlight.formUnion(waiting.change.prefixes) }
+    }
+
+    mutating func answered(_ call: UInt64) -> [Waiting] {
+        guard let batch = batches.removeValue(forKey: call) else { return [] }
+        for waiting in batch { inFlight.subtract(waiting.change.prefixes) }
+        return batch
+    }
+
+    /// Its answer is lost, so it is asked again, before what came later.
+    mutating func putBack(_ call: UInt64) {
+        let batch = answered(call)
+        waiting.replaceSubrange(0..<taken, with: batch)
+        taken = 0
+    }
+
+    /// Takes out what has waited since before `time`.
+    mutating func takeOverdue(since time: MonotonicTime) -> [Waiting] {
+        // Those put back are the oldest and stand first, so a look at the first is enough most of the time.
+        guard taken < waiting.count, waiting[taken].since < time else { return [] }
+        let rest = waiting[taken...]
+        let overdue = rest.filter { $0.since < time }
+        waiting = rest.filter { $0.since >= time }
+        taken = 0
+        return overdue
+    }
+}
+
+extension StoreChange {
+    /// The HoAs that it is about: one.
+    var prefixes: Set<IPPrefix> {
+        var result: Set<IPPrefix> = []
+        if let mapping { result.insert(mapping.record.prefix) }
+        if let issued { result.insert(issued.prefix) }
+        return result
+    }
+
+    var operationsCount: Int { (mapping == nil ? 0 : 1) + (issued == nil ? 0 : 1) }
+}

@@ -1,0 +1,208 @@
+import Foundation
+import Testing
+
+/// mat-load against a real imsd in a network namespace of its own: that what it says is so, not how fast anything is.
+///
+///     lo   192.0.2.1, 3fff::1  imsd          10.128.0.0/9, 2001:db8:8000::/33  the nodes' MoAs, all of them mat-load's
+@Suite("mat-load", .enabled(if: LoadHost.obstacle == nil, Comment(rawValue: LoadHost.obstacle ?? "")), .serialized)
+struct LoadTests {
+    private static let nodes = 400.0
+
+    @Test("Queries are answered by both families, one and sixteen to a datagram, and what nobody registered is not found")
+    func queries() throws {
+        let host = try LoadHost(nodes: Int(Self.nodes))
+        defer { host.remove() }
+        for arguments in ["--server 192.0.2.1", "--server 3fff::1 --distribution zipf", "--server 192.0.2.1 --messages 16 --window 16"] {
+            let part = try #require(try host.load("queries --seconds 0.2 --warm-up 0.05 \(arguments)")["queries"])
+            #expect(part.ok > 0 && part.codes == ["ok": part.ok] && part.unanswered == 0, "\(arguments): \(part)")
+            #expect(part.microseconds["p50"] ?? 0 > 0 && part.microseconds["max"] ?? 0 >= part.microseconds["p99"] ?? 0)
+        }
+        // An open loop sends what it is told to, whatever the machine is doing.
+        let paced = try #require(try host.load("queries --seconds 0.5 --warm-up 0 --rate 1000 --server 192.0.2.1")["queries"])
+        #expect(paced.sent > 400 && paced.sent < 700, "\(paced)")
+        try host.load("population \(host.directory)/more.json --count 2000 --key \(host.directory)/ims.key", population: false)
+        let more = try host.load("queries --seconds 0.2 --warm-up 0 --server 192.0.2.1", nodes: "\(host.directory)/more.json")
+        #expect((more["queries"]?.codes["not found"] ?? 0) > 0, "\(more)")
+    }
+
+    @Test("Every update of both families is acknowledged, and the server then has the nodes where they moved to")
+    func updates() throws {
+        let host = try LoadHost(nodes: Int(Self.nodes))
+        defer { host.remove() }
+        let part = try #require(try host.load("updates --count 800 --window 32", key: true)["updates"])
+        #expect(part.sent == 800 && part.ok == 800 && part.codes == ["ok": 800] && part.unanswered == 0, "\(part)")
+        // The same again is older than what the server has: the first of each node by its time, so told apart from a duplicate.
+        let whole = try #require(try host.load("updates --count 400 --window 32 --moved 2 --whole-certificate", key: true)["updates"])
+        #expect(whole.ok == 400, "\(whole)")
+    }
+
+    @Test("In a storm all nodes are acknowledged, all queries answered, and every subscriber is told")
+    func storm() throws {
+        let host = try LoadHost(nodes: Int(Self.nodes))
+        defer { host.remove() }
+        let parts = try host.load("storm --nodes 100 --seconds 0.5 --queries 500 --subscribers 3", key: true)
+        let updates = try #require(parts["updates"])
+        #expect(updates.ok == 100 && updates.unanswered == 0, "\(updates)")
+        let queries = try #require(parts["queries"])
+        #expect(queries.ok > 0, "\(queries)")
+        let pushes = try #require(parts["pushes"])
+        #expect(pushes.sent == 300 && pushes.ok == 300, "\(pushes)")
+    }
+
+    @Test("Floods get no mapping out of the server, and unproven sources no octet more than they sent")
+    func floods() throws {
+        let host = try LoadHost(nodes: Int(Self.nodes))
+        defer { host.remove() }
+        let unproven = try #require(try host.load("notifies --seconds 0.3 --rate 1000 --unproven --server 192.0.2.1")["HA Notifies"])
+        #expect(unproven.sent > 0 && unproven.ok == 0, "\(unproven)")
+        #expect((unproven.more["octets received"] ?? 0) <= (unproven.more["octets sent"] ?? 0), "\(unproven)")
+        let malformed = try #require(try host.load("malformed --seconds 0.3 --rate 1000 --kind random --server 192.0.2.1")["malformed"])
+        #expect(malformed.sent > 0 && malformed.ok == 0, "\(malformed)")
+        #expect((malformed.more["octets received"] ?? 0) <= (malformed.more["octets sent"] ?? 0), "\(malformed)")
+    }
+
+    @Test("Wrong usage is told")
+    func usage() throws {
+        let program = Process()
+        program.executableURL = URL(fileURLWithPath: LoadHost.program("mat-load"))
+        program.arguments = ["queries", "--population", "/nonexistent", "--messages", "17"]
+        program.standardError = FileHandle.nullDevice
+        try program.run()
+        program.waitUntilExit()
+        #expect(program.terminationStatus == 64)
+    }
+}
+
+@Suite("The arithmetic of many nodes", .enabled(if: LoadHost.exists("mat-bench"), "mat-bench is not beside the test bundle; build it"))
+struct ScaleTests {
+    @Test("A billion nodes' needs add up, and the simulated cluster acknowledges everybody")
+    func scale() throws {
+        let file = "/tmp/mat-scale-test-\(getpid()).json"
+        defer { unlink(file) }
+        _ = try LoadHost.shell("\(LoadHost.program("mat-bench")) scale --nodes 1e7 --seconds 2 --etcd-puts 5000 --json \(file)")
+        let object = try #require(try JSONSerialization.jsonObject(with: Data(contentsOf: URL(fileURLWithPath: file))) as? [String: Any])
+        let lines = try #require(object["lines"] as? [[String: Any]])
+        let updates = lines.first { $0["name"] as? String == "IMS Updates" }?["value"] as? Double
+        #expect(abs((updates ?? 0) - 1e7 / 300 / 1e6) < 1e-9)
+        let outcomes = try #require(object["outcomes"] as? [[String: Any]])
+        #expect(outcomes.count == 5 && outcomes[0]["lost"] as? Int == 0)
+        #expect((outcomes[0]["storeUtilisation"] as? Double ?? 1) < 0.8)
+    }
+}
+
+/// A namespace with a running imsd that has a population.
+private final class LoadHost {
+    struct Part: Codable {
+        var name: String
+        var sent: Double
+        var ok: Double
+        var unanswered: Double
+        var codes: [String: Double]
+        var microseconds: [String: Double]
+        var more: [String: Double]
+    }
+    private struct Report: Codable { var parts: [Part] }
+
+    static func program(_ name: String) -> String {
+        URL(fileURLWithPath: CommandLine.arguments[0]).resolvingSymlinksInPath().deletingLastPathComponent().path + "/" + name
+    }
+    static func exists(_ name: String) -> Bool { FileManager.default.isExecutableFile(atPath: program(name)) }
+
+    /// Why there can be none here; `nil` if there can.
+    static let obstacle: String? = {
+        if getuid() != 0 { return "network namespaces need root" }
+        for name in ["mat-load", "imsd"] where !exists(name) { return "\(name) is not beside the test bundle; build it" }
+        return nil
+    }()
+
+    let directory: String
+    private let namespace: String
+    private let daemon = Process()
+
+    init(nodes: Int) throws {
+        namespace = "mat-load-\(getpid())-\(UInt16.random(in: .min ... .max))"
+        directory = "/tmp/\(namespace)"
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: false)
+        do {
+            try start(nodes)
+        } catch {
+            remove()
+            throw error
+        }
+    }
+
+    private func start(_ nodes: Int) throws {
+        try Self.shell("ip netns add \(namespace)")
+        let commands = [
+            "link set lo up", "addr add 192.0.2.1/32 dev lo", "addr add 3fff::1/128 dev lo", "route add local 10.128.0.0/9 dev lo",
+            "route add local 172.16.0.0/12 dev lo", "-6 route add local 2001:db8:8000::/33 dev lo",
+        ]
+        for command in commands { try Self.shell("ip -n \(namespace) \(command)") }
+        let seed = Data((0..<32).map { _ in UInt8.random(in: .min ... .max) }).base64EncodedString()
+        let key = "mat-ed25519-private: \(seed)\n"
+        FileManager.default.createFile(atPath: directory + "/ims.key", contents: Data(key.utf8), attributes: [.posixPermissions: 0o600])
+        try Self.shell(
+            "\(Self.program("mat-load")) population \(directory)/nodes.json --count \(nodes) --key \(directory)/ims.key "
+                + "--store \(directory)/ims.db --server 192.0.2.1")
+        let text = """
+            control: \(directory)/control.sock
+            store: \(directory)/ims.db
+            signing-key: \(directory)/ims.key
+            prefixes:
+              - prefix: 10.0.0.0/9
+              - prefix: 2001:db8::/34
+            dns: {resolvers: ["127.0.0.1:1"]}
+            log-level: error
+
+            """
+        try text.write(toFile: directory + "/imsd.yaml", atomically: true, encoding: .utf8)
+        daemon.executableURL = URL(fileURLWithPath: "/bin/sh")
+        daemon.arguments = ["-c", "exec ip netns exec \(namespace) \(Self.program("imsd")) --config \(directory)/imsd.yaml 2>\(directory)/log"]
+        daemon.standardInput = FileHandle.nullDevice
+        try daemon.run()
+        for _ in 0..<400 {
+            if access(directory + "/control.sock", F_OK) == 0 { return }
+            guard daemon.isRunning else { break }
+            usleep(25_000)
+        }
+        throw Failure(description: "imsd did not start: \((try? String(contentsOfFile: directory + "/log", encoding: .utf8)) ?? "")")
+    }
+
+    func remove() {
+        if daemon.isRunning {
+            kill(daemon.processIdentifier, SIGKILL)
+            daemon.waitUntilExit()
+        }
+        _ = try? Self.shell("ip netns del \(namespace)")
+        try? FileManager.default.removeItem(atPath: directory)
+    }
+
+    /// - Parameter nodes: another population than the server's.
+    @discardableResult
+    func load(_ arguments: String, key: Bool = false, nodes: String? = nil, population: Bool = true) throws -> [String: Part] {
+        var command = "ip netns exec \(namespace) \(Self.program("mat-load")) \(arguments)"
+        if population { command += " --population \(nodes ?? directory + "/nodes.json") --json \(directory)/load.json" }
+        if key { command += " --server 192.0.2.1 --server6 3fff::1 --key \(directory)/ims.key" }
+        try Self.shell(command)
+        guard population else { return [:] }
+        let report = try JSONDecoder().decode(Report.self, from: Data(contentsOf: URL(fileURLWithPath: directory + "/load.json")))
+        return Dictionary(report.parts.map { ($0.name, $0) }) { first, _ in first }
+    }
+
+    struct Failure: Error, CustomStringConvertible { var description: String }
+
+    @discardableResult
+    static func shell(_ command: String) throws -> String {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/bin/sh")
+        process.arguments = ["-c", "{ \(command)\n} 2>&1"]
+        process.standardInput = FileHandle.nullDevice
+        let output = Pipe()
+        process.standardOutput = output
+        try process.run()
+        let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        guard process.terminationStatus == 0 else { throw Failure(description: "\(command): exit \(process.terminationStatus): \(text)") }
+        return text
+    }
+}

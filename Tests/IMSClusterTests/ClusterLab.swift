@@ -1,0 +1,152 @@
+import CLinux
+import Foundation
+import IMS
+import MATRuntime
+import MATSignal
+import Testing
+
+/// Three etcd members and three imsd, each in a network namespace of its own, and clients in another.
+///
+/// ```
+///   e0 10.88.0.11    e1 .12    e2 .13         etcd
+///        │             │         │
+///   ─────┴──────┬──────┴────┬────┴────┬──────────── bridge in the namespace "hub"; a link that is down cuts its host off
+///        │      │           │         │
+///   i0 10.88.0.21  i1 .22  i2 .23    c 10.88.1.1 ... .250     imsd; nodes, each with an address of its own
+/// ```
+final class ClusterLab: @unchecked Sendable {
+    static let clientsMax = 100
+
+    static let obstacle: String? = {
+        if getuid() != 0 { return "network namespaces need root" }
+        if let missing = EtcdMembers.obstacle { return missing }
+        if Program.installed("ip") == nil { return "ip is not installed; deploy/install-packages installs it" }
+        return Program.built("imsd") == nil ? "imsd is not beside the test bundle; build it with swift build" : nil
+    }()
+
+    let directory: TemporaryDirectory
+    private let name: String
+    private(set) var etcd: EtcdMembers!
+    private(set) var servers: [Program] = []
+    let issuer: SigningKey
+
+    static let hosts = ["e0", "e1", "e2", "i0", "i1", "i2", "c"]
+    static let etcdAddresses = ["10.88.0.11", "10.88.0.12", "10.88.0.13"]
+    static let serverAddresses = ["10.88.0.21", "10.88.0.22", "10.88.0.23"]
+
+    init() throws {
+        directory = try TemporaryDirectory()
+        name = "mc\(getpid())"
+        issuer = try #require(SigningKey(seed: [UInt8](repeating: 200, count: 32)))
+        try ip("netns", "add", "\(name)-hub")
+        try ip("-n", "\(name)-hub", "link", "add", "br0", "type", "bridge")
+        try ip("-n", "\(name)-hub", "link", "set", "br0", "up")
+        let addresses = Self.etcdAddresses + Self.serverAddresses + ["10.88.1.1"]
+        for (host, address) in zip(Self.hosts, addresses) {
+            try ip("netns", "add", "\(name)-\(host)")
+            try ip("-n", "\(name)-hub", "link", "add", "l-\(host)", "type", "veth", "peer", "name", "eth0", "netns", "\(name)-\(host)")
+            try ip("-n", "\(name)-hub", "link", "set", "l-\(host)", "master", "br0", "up")
+            try ip("-n", "\(name)-\(host)", "address", "add", "\(address)/16", "dev", "eth0")
+            try ip("-n", "\(name)-\(host)", "link", "set", "eth0", "up")
+            try ip("-n", "\(name)-\(host)", "link", "set", "lo", "up")
+        }
+        for number in 2...Self.clientsMax { try ip("-n", "\(name)-c", "address", "add", "10.88.1.\(number)/16", "dev", "eth0") }
+        etcd = try EtcdMembers(Self.etcdAddresses, namespaces: (0..<3).map { "\(name)-e\($0)" }, in: directory)
+        try TextFile.replace("\(directory.path)/ims.key", with: KeyFile.write(issuer), mode: 0o600)
+        let imsd = try #require(Program.built("imsd"))
+        for index in 0..<3 {
+            let endpoints = (0..<3).map { Self.etcdAddresses[(index + $0) % 3] }.joined(separator: ", ")
+            let text = """
+                control: \(directory.path)/i\(index).sock
+                store: etcd
+                etcd: {endpoints: [\(endpoints)]}
+                signing-key: \(directory.path)/ims.key
+                prefixes:
+                  - prefix: 192.0.2.0/24
+                dns: {resolvers: ["127.0.0.1:1"]}
+                limits: {updates-per-second: 1000, verifications-per-second: 10000, queries-per-second: 10000}
+                """
+            try TextFile.replace("\(directory.path)/i\(index).yaml", with: text, mode: 0o600)
+            servers.append(
+                Program(
+                    imsd, ["--config", "\(directory.path)/i\(index).yaml"], log: "\(directory.path)/i\(index).log",
+                    namespace: "\(name)-i\(index)"))
+        }
+        for server in servers { try server.start() }
+    }
+
+    /// Everything that it made goes with it.
+    func down() {
+        for server in servers { server.signal(SIGCONT) }
+        for server in servers { server.end() }
+        for member in etcd?.members ?? [] {
+            member.program.signal(SIGCONT)
+            member.program.end()
+        }
+        for host in Self.hosts + ["hub"] { Program.run("/sbin/ip", "netns", "delete", "\(name)-\(host)") }
+    }
+
+    private func ip(_ arguments: String...) throws {
+        let program = Program("/sbin/ip", arguments, log: "\(directory.path)/ip.log")
+        try program.start()
+        let status = program.wait()
+        try #require(status == 0, "ip \(arguments.joined(separator: " ")): \((try? TextFile.read("\(directory.path)/ip.log")) ?? "")")
+    }
+
+    // MARK: Faults
+
+    func cut(_ host: String, _ isCut: Bool) {
+        Program.run("/sbin/ip", "-n", "\(name)-hub", "link", "set", "l-\(host)", isCut ? "down" : "up")
+    }
+
+    // MARK: Looking
+
+    func status(_ server: Int) -> JSONValue? {
+        try? ControlClient.request(path: "\(directory.path)/i\(server).sock", command: "status", daemon: "imsd")
+    }
+
+    /// Whether the server has loaded and takes updates.
+    func isWell(_ server: Int) -> Bool {
+        guard let store = status(server)?["store"] else { return false }
+        return store["isLoading"]?.bool == false && store["lastFailure"]?.string == nil
+    }
+
+    func enrol(_ hoa: String, _ key: SigningKey) throws -> Certificate {
+        let answer = try ControlClient.request(
+            path: "\(directory.path)/i0.sock", command: "enrol",
+            arguments: ["hoa": .string(hoa), "publicKey": .string(KeyFile.write(key.publicKey))], daemon: "imsd")
+        return try Certificate(octets: try #require(answer["certificate"]?.string.flatMap { Base64.parse($0.utf8) }))
+    }
+
+    var logs: String {
+        (0..<3).map { "--- i\($0)\n" + ((try? TextFile.read("\(directory.path)/i\($0).log")) ?? "").suffix(3000) }.joined(separator: "\n")
+    }
+
+    /// Runs `body` in a thread inside the clients' namespace.
+    func thread(_ body: @escaping @Sendable () -> Void) -> Thread {
+        let path = "/run/netns/\(name)-c"
+        let thread = Thread {
+            let namespace = open(path, O_RDONLY | O_CLOEXEC)
+            defer { close(namespace) }
+            guard namespace >= 0, mat_enter_network_namespace(namespace) == 0 else {
+                Issue.record("\(path) can't be entered: error \(errno)")
+                return
+            }
+            body()
+        }
+        thread.start()
+        return thread
+    }
+
+    /// Like `thread`, waited for.
+    func inside<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) throws -> Value {
+        let done = DispatchSemaphore(value: 0)
+        nonisolated(unsafe) var result: Result<Value, any Error>?
+        _ = thread {
+            result = .init { try body() }
+            done.signal()
+        }
+        done.wait()
+        return try #require(result).get()
+    }
+}

@@ -1,0 +1,214 @@
+import Glibc
+import IMS
+import MATRuntime
+import MATSignal
+import Synchronization
+import Testing
+
+@testable import IMSCluster
+
+/// What a store has told so far.
+final class Told: Sendable {
+    private let events = Mutex<[StoreEvent]>([])
+
+    func add(_ event: StoreEvent) { events.withLock { $0.append(event) } }
+    var all: [StoreEvent] { events.withLock { $0 } }
+
+    var hasLoaded: Bool { all.contains { if case .loadEnded = $0 { true } else { false } } }
+    var loaded: [StoredMapping] {
+        all.flatMap { event -> [StoredMapping] in if case .loaded(let contents) = event { contents.mappings.stored.compactMap { $0 } } else { [] } }
+    }
+    var issued: [Certificate] { all.flatMap { if case .loaded(let contents) = $0 { contents.issued } else { [Certificate]() } } }
+    var changed: [StoreChange] { all.flatMap { if case .changed(let changes) = $0 { changes } else { [StoreChange]() } } }
+    var shared: [SharedNews] { all.flatMap { if case .shared(let news) = $0 { news } else { [SharedNews]() } } }
+    var secrets: [CookieSecret] { all.compactMap { if case .secrets(let secrets) = $0 { secrets } else { nil } }.last ?? [] }
+    var failures: [String] { all.compactMap { if case .failed(let text) = $0 { text } else { nil } } }
+    var outcomes: [StoreOutcome] { all.flatMap { if case .committed(let outcomes) = $0 { outcomes } else { [StoreOutcome]() } } }
+    func outcome(_ number: UInt64) -> StoreOutcome.Result? {
+        all.lazy.flatMap { if case .committed(let outcomes) = $0 { outcomes } else { [StoreOutcome]() } }
+            .first { $0.ticket.number == number }?.result
+    }
+    /// What was said last of whether changes are taken.
+    var isAvailable: Bool {
+        for event in all.reversed() {
+            switch event {
+            case .available: return true
+            case .unavailable: return false
+            default: continue
+            }
+        }
+        return hasLoaded
+    }
+}
+
+/// An instance's store without the IMS around it.
+final class TestInstance: Sendable {
+    let store: EtcdStore
+    let told = Told()
+
+    init(_ configuration: EtcdConfiguration) throws {
+        store = try EtcdStore(configuration)
+        store.start { [told] in told.add($0) }
+    }
+
+    func commit(_ number: UInt64, _ change: StoreChange, within seconds: Double = 10) -> StoreOutcome.Result? {
+        store.commit(StoreTicket(number: number), change)
+        eventually(within: seconds) { told.outcome(number) != nil }
+        return told.outcome(number)
+    }
+
+    deinit { store.close() }
+}
+
+@Suite("The store on etcd", .serialized, .enabled(if: EtcdMembers.obstacle == nil, "etcd is not installed; deploy/install-packages installs it"))
+struct EtcdStoreTests {
+    @Test("What one instance writes is durable, others hear of it, and a third that starts later reads it")
+    func writeAndFollow() throws {
+        let directory = try TemporaryDirectory()
+        let etcd = try EtcdMembers(["127.0.0.1"], in: directory)
+        let first = try TestInstance(etcd.configuration())
+        let second = try TestInstance(etcd.configuration())
+        #expect(eventually { first.told.hasLoaded && second.told.hasLoaded })
+
+        let node = try TestNode("192.0.2.1")
+        let other = try TestNode("2001:db8:10::5", seed: 2)
+        let mapping = try node.stored(1000)
+        #expect(first.commit(1, StoreChange(mapping: mapping)) == .durable)
+        #expect(first.commit(2, StoreChange(mapping: try other.stored(5), issued: other.certificate)) == .durable)
+        #expect(eventually { second.told.changed.contains(StoreChange(mapping: mapping)) })
+        #expect(eventually { second.told.changed.contains(StoreChange(issued: other.certificate)) })
+
+        // Older, equal with other content, newer; and the same again, as a node sends it to the next server after silence.
+        #expect(second.commit(3, StoreChange(mapping: try node.stored(999))) == .outrun(by: mapping))
+        #expect(second.commit(4, StoreChange(mapping: try node.stored(1000, at: "198.51.100.9"))) == .outrun(by: mapping))
+        #expect(second.commit(5, StoreChange(mapping: mapping)) == .durable)
+        let newer = try node.stored(1001)
+        #expect(second.commit(6, StoreChange(mapping: newer)) == .durable)
+        #expect(eventually { first.told.changed.last == StoreChange(mapping: newer) })
+        // A newer certificate comes before any sequence.
+        let renewed = try TestNode("192.0.2.1", notBefore: 1_790_000_000_001)
+        #expect(first.commit(7, StoreChange(mapping: try renewed.stored(1))) == .durable)
+        #expect(second.commit(8, StoreChange(mapping: try node.stored(2000))) == .outrun(by: try renewed.stored(1)))
+        // Of two that issue at once, one must know that it lost.
+        #expect(first.commit(9, StoreChange(issued: renewed.certificate)) == .durable)
+        guard case .failed? = second.commit(10, StoreChange(issued: node.certificate)) else {
+            return #expect(Bool(false), "an older certificate was recorded over a newer one")
+        }
+
+        let third = try TestInstance(etcd.configuration())
+        #expect(eventually { third.told.hasLoaded })
+        #expect(Set(third.told.loaded) == [try renewed.stored(1), try other.stored(5)])
+        #expect(Set(third.told.issued) == [renewed.certificate, other.certificate])
+        #expect(first.told.failures.isEmpty && second.told.failures.isEmpty && third.told.failures.isEmpty)
+    }
+
+    @Test("A batch of thousands, several of one HoA among them, and a read in many pages")
+    func many() throws {
+        let directory = try TemporaryDirectory()
+        let etcd = try EtcdMembers(["127.0.0.1"], in: directory)
+        let writer = try TestInstance(etcd.configuration())
+        #expect(eventually { writer.told.hasLoaded })
+        let node = try TestNode("10.0.0.1")
+        var latest: [StoredMapping] = []
+        var ticket: UInt64 = 0
+        let signed = try node.stored(1)
+        for number in UInt32(0)..<3000 {
+            // Signatures and certificates are the core's business, so one node's are used for all.
+            for sequence in UInt64(1)...(number % 100 == 0 ? 3 : 1) {
+                var mapping = signed
+                var record = signed.record
+                record.hoa = HomeAddress(IPAddress(ipv4: 0x0A00_0000 + number))
+                record.sequence = sequence
+                mapping.certified = CertifiedMapping(
+                    mapping: SignedMapping(record: record, signature: signed.certified.mapping.signature), certificate: node.certificate)
+                ticket += 1
+                writer.store.commit(StoreTicket(number: ticket), StoreChange(mapping: mapping))
+                if sequence == (number % 100 == 0 ? 3 : 1) { latest.append(mapping) }
+            }
+        }
+        let count = Int(ticket)
+        #expect(eventually(within: 60) { writer.told.outcomes.count == count })
+        #expect(writer.told.outcomes.allSatisfy { $0.result == .durable })
+        let reader = try TestInstance(etcd.configuration())
+        #expect(eventually(within: 60) { reader.told.hasLoaded })
+        #expect(Set(reader.told.loaded) == Set(latest))
+    }
+
+    @Test("Cookie secrets: one instance makes or rotates them, all use them, two are valid")
+    func secrets() throws {
+        let directory = try TemporaryDirectory()
+        let etcd = try EtcdMembers(["127.0.0.1"], in: directory)
+        let instances = try (0..<3).map { _ in try TestInstance(etcd.configuration()) }
+        #expect(eventually { instances.allSatisfy { $0.told.hasLoaded } })
+        func secret(_ number: UInt8, _ madeAt: UInt64) -> CookieSecret { CookieSecret(octets: [UInt8](repeating: number, count: 16), madeAt: madeAt) }
+        for (number, instance) in instances.enumerated() { instance.store.write(secret(UInt8(number), 1000 + UInt64(number))) }
+        #expect(eventually { instances.allSatisfy { $0.told.secrets.count == 1 } })
+        let first = instances[0].told.secrets
+        #expect(instances.allSatisfy { $0.told.secrets == first })
+        // A day later all clocks say at once that a new one is due.
+        for (number, instance) in instances.enumerated() { instance.store.write(secret(10 + UInt8(number), 86_401_000 + UInt64(number))) }
+        usleep(300_000)
+        #expect(eventually { instances.allSatisfy { $0.told.secrets.count == 2 } })
+        #expect(instances.allSatisfy { $0.told.secrets == instances[0].told.secrets && $0.told.secrets[1] == first[0] })
+        // One that starts later has them before anything else.
+        let late = try TestInstance(etcd.configuration())
+        #expect(eventually { late.told.hasLoaded })
+        guard case .secrets(let told)? = late.told.all.first else { return #expect(Bool(false), "secrets do not come first") }
+        #expect(told == instances[0].told.secrets)
+    }
+
+    @Test("An instance that is no more has its subscriptions taken over; remembered mappings reach all")
+    func takeOver() throws {
+        let directory = try TemporaryDirectory()
+        let etcd = try EtcdMembers(["127.0.0.1"], in: directory)
+        let others = try (0..<2).map { _ in try TestInstance(etcd.configuration()) }
+        let now = SystemClock.now().wallMilliseconds
+        let subscription = SharedSubscription(
+            prefix: IPPrefix(address("192.0.2.1")), endpoint: Endpoint(address("198.51.100.77"), port: 6289), local: address("203.0.113.1"),
+            ends: now + 300_000)
+        let ended = SharedSubscription(
+            prefix: IPPrefix(address("192.0.2.2")), endpoint: Endpoint(address("198.51.100.78"), port: 6289), local: address("203.0.113.1"),
+            ends: now + 300_000)
+        let stranger = try TestNode("192.0.2.99").certified(7)
+        do {
+            let dying = try TestInstance(etcd.configuration())
+            #expect(eventually { dying.told.hasLoaded && others.allSatisfy { $0.told.hasLoaded } })
+            dying.store.share([.subscribed(subscription), .subscribed(ended), .remembered(stranger, isConfirmed: false)])
+            dying.store.share([.unsubscribed(ended.prefix, ended.endpoint), .remembered(stranger, isConfirmed: true)])
+            #expect(eventually { others.allSatisfy { $0.told.shared.contains(.remembered(stranger, isConfirmed: true)) } })
+        }
+        #expect(eventually { others.contains { $0.told.shared.contains(.subscribed(subscription)) } })
+        usleep(300_000)
+        let takers = others.filter { $0.told.shared.contains(.subscribed(subscription)) }
+        #expect(takers.count == 1, "one instance takes over, not \(takers.count)")
+        #expect(!others.contains { $0.told.shared.contains(.subscribed(ended)) })
+    }
+
+    @Test("Without etcd changes are refused, and taken again by themselves when it is back; a change that was under way is not lost")
+    func outage() throws {
+        let directory = try TemporaryDirectory()
+        let etcd = try EtcdMembers(["127.0.0.1"], in: directory)
+        let instance = try TestInstance(etcd.configuration())
+        let node = try TestNode("192.0.2.1")
+        #expect(eventually { instance.told.hasLoaded })
+        #expect(instance.commit(1, StoreChange(mapping: try node.stored(1))) == .durable)
+
+        etcd.members[0].program.signal(SIGSTOP)
+        guard case .failed? = instance.commit(2, StoreChange(mapping: try node.stored(2))) else {
+            etcd.members[0].program.signal(SIGCONT)
+            return #expect(Bool(false), "a change was taken without etcd")
+        }
+        #expect(eventually { !instance.told.isAvailable })
+        etcd.members[0].program.signal(SIGCONT)
+        #expect(eventually { instance.told.isAvailable })
+        // Whether the second was done is unknown; either way the third is newer.
+        #expect(instance.commit(3, StoreChange(mapping: try node.stored(3))) == .durable)
+
+        etcd.members[0].program.end()
+        instance.store.commit(StoreTicket(number: 4), StoreChange(mapping: try node.stored(4)))
+        try etcd.members[0].program.start()
+        #expect(eventually { instance.told.outcome(4) != nil })
+        #expect(eventually { instance.told.isAvailable })
+        #expect(instance.commit(5, StoreChange(mapping: try node.stored(5))) == .durable)
+    }
+}

@@ -1,0 +1,321 @@
+import IMS
+import MATSignal
+import Testing
+
+@testable import IMSCluster
+
+/// An instance whose etcd is the test: it answers as a member would, or not at all.
+private struct Rig {
+    var instance: ClusterInstance
+    var now = Now(monotonic: MonotonicTime(nanoseconds: 1_000_000_000), wallMilliseconds: 1_790_000_000_000)
+    var connects: [Int] = []
+    var calls: [(id: UInt64, request: EtcdRequest)] = []
+    var watches: [EtcdWatch] = []
+    var events: [StoreEvent] = []
+    var disconnects = 0
+    var answersUntil = MonotonicTime.zero
+    var mayAnswer: Bool { now.monotonic <= answersUntil }
+    /// What a test noted of reads.
+    var reads: [EtcdRange] = []
+    let keys = ClusterKeys(prefix: "/t/")
+    static let id = InstanceID(number: 7)
+
+    init() {
+        instance = ClusterInstance(ClusterInstance.Settings(keys: keys, id: Self.id, membersCount: 3, login: nil), now: now)
+        perform(instance.tick(now))
+    }
+
+    mutating func perform(_ actions: [ClusterInstance.Action]) {
+        for action in actions {
+            switch action {
+            case .connect(let index): connects.append(index)
+            case .disconnect:
+                disconnects += 1
+                calls = []
+            case .useToken: break
+            case .call(let id, let request, _): calls.append((id, request))
+            case .watch(let watch): watches.append(watch)
+            case .answer(let until): answersUntil = until
+            case .deliver(let event): events.append(event)
+            }
+        }
+    }
+
+    mutating func advance(_ duration: Duration) {
+        var left = duration
+        while left > .zero {
+            let step = min(left, .milliseconds(50))
+            now = Now(monotonic: now.monotonic + step, wallMilliseconds: now.wallMilliseconds + UInt64(step.millisecondsSaturated))
+            left -= step
+            perform(instance.tick(now))
+        }
+    }
+
+    /// The connection is lost, and with it what was asked.
+    mutating func cut() {
+        calls = []
+        perform(instance.disconnected("cut", now))
+    }
+
+    mutating func connect() { perform(instance.connected(now)) }
+
+    /// Answers the oldest call.
+    mutating func answer(_ change: (inout EtcdResponse) -> Void = { _ in }) {
+        guard !calls.isEmpty else { return }
+        var response = EtcdResponse()
+        response.revision = 100
+        response.succeeded = true
+        change(&response)
+        perform(instance.answered(calls.removeFirst().id, .success(response), now))
+    }
+
+    mutating func fail(_ kind: EtcdError.Kind) {
+        guard !calls.isEmpty else { return }
+        perform(instance.answered(calls.removeFirst().id, .failure(EtcdError(kind, "told so")), now))
+    }
+
+    /// Connected, opened, everything read: nothing is there.
+    mutating func settle() {
+        connect()
+        answer { $0.responses = [EtcdResponse(), EtcdResponse()] }
+        while !calls.isEmpty { answer() }
+    }
+
+    func pair(_ key: ClusterKeys.Key, _ value: [UInt8], at revision: Int64) -> EtcdKeyValue {
+        var pair = EtcdKeyValue()
+        pair.key = keys.octets(key)
+        pair.value = value
+        pair.modRevision = revision
+        return pair
+    }
+
+    mutating func watched(_ pairs: [EtcdKeyValue]) {
+        var response = EtcdWatchResponse()
+        response.events = pairs.map { EtcdWatchResponse.Event(pair: $0) }
+        perform(instance.watched(response, now))
+    }
+
+    var changed: [StoreChange] { events.flatMap { if case .changed(let changes) = $0 { changes } else { [StoreChange]() } } }
+    var outcomes: [StoreOutcome] { events.flatMap { if case .committed(let outcomes) = $0 { outcomes } else { [StoreOutcome]() } } }
+    var isUnavailable: Bool {
+        for event in events.reversed() {
+            if case .unavailable = event { return true }
+            if case .available = event { return false }
+        }
+        return false
+    }
+}
+
+@Suite("An instance's part in the cluster")
+struct InstanceTests {
+    @Test("All is read as of one revision, in pages, and followed from there; after a loss from the last that came")
+    func feed() throws {
+        var rig = Rig()
+        let node = try TestNode("192.0.2.1")
+        #expect(rig.connects == [0])
+        rig.connect()
+        rig.answer { $0.responses = [EtcdResponse(), EtcdResponse()] }
+        let page = try #require(rig.calls.first)
+        guard case .range(let range) = page.request else { return #expect(Bool(false)) }
+        #expect(range.revision == 100 && range.key == rig.keys.followed.key)
+        let first = rig.pair(.mapping(IPPrefix(node.hoa.address)), ClusterValue.encode(try node.stored(5)), at: 90)
+        rig.answer {
+            $0.pairs = [first]
+            $0.hasMore = true
+        }
+        guard let next = rig.calls.compactMap({ if case .range(let range) = $0.request { range } else { nil } }).last else { return #expect(Bool(false)) }
+        #expect(next.revision == 100 && next.key == first.key + [0])
+        while !rig.calls.isEmpty { rig.answer() }
+        #expect(rig.watches.map(\.fromRevision) == [101])
+        #expect(rig.events.contains { if case .loadEnded = $0 { true } else { false } })
+
+        rig.watched([rig.pair(.mapping(IPPrefix(node.hoa.address)), ClusterValue.encode(try node.stored(6)), at: 103)])
+        #expect(rig.changed == [StoreChange(mapping: try node.stored(6))])
+        rig.cut()
+        rig.advance(.milliseconds(200))
+        #expect(rig.connects == [0, 1], "another member")
+        rig.settle()
+        #expect(rig.watches.map(\.fromRevision) == [101, 104])
+    }
+
+    @Test("A part of a revision is asked for again; what is compacted is read anew, and told as changes")
+    func compaction() throws {
+        var rig = Rig()
+        rig.settle()
+        let node = try TestNode("192.0.2.1")
+        var part = EtcdWatchResponse()
+        part.isFragment = true
+        part.events = [EtcdWatchResponse.Event(pair: rig.pair(.mapping(IPPrefix(node.hoa.address)), ClusterValue.encode(try node.stored(6)), at: 110))]
+        rig.perform(rig.instance.watched(part, rig.now))
+        rig.cut()
+        rig.advance(.milliseconds(200))
+        rig.settle()
+        #expect(rig.watches.last?.fromRevision == 110)
+
+        var gone = EtcdWatchResponse()
+        gone.isCanceled = true
+        gone.compactRevision = 500
+        rig.perform(rig.instance.watched(gone, rig.now))
+        rig.advance(.milliseconds(200))
+        rig.connect()
+        rig.answer {
+            $0.revision = 600
+            $0.responses = [EtcdResponse(), EtcdResponse()]
+        }
+        let newer = rig.pair(.mapping(IPPrefix(node.hoa.address)), ClusterValue.encode(try node.stored(9)), at: 555)
+        rig.answer { $0.pairs = [newer] }
+        while !rig.calls.isEmpty { rig.answer() }
+        #expect(rig.changed.last == StoreChange(mapping: try node.stored(9)))
+        #expect(rig.watches.last?.fromRevision == 601)
+        #expect(rig.events.filter { if case .loadEnded = $0 { true } else { false } }.count == 1)
+    }
+
+    @Test("A member that is silent is left within two seconds; so is one whose watch is silent")
+    func silence() throws {
+        var rig = Rig()
+        rig.settle()
+        rig.advance(.milliseconds(600))
+        // The shell's deadline ends the sign of life that nobody answers.
+        rig.fail(.unreachable)
+        rig.advance(.milliseconds(200))
+        #expect(rig.connects == [0, 1])
+        rig.settle()
+        // Answers come, the watch brings nothing.
+        for _ in 0..<30 {
+            rig.advance(.milliseconds(100))
+            while !rig.calls.isEmpty { rig.answer() }
+        }
+        #expect(rig.connects == [0, 1, 2])
+        rig.settle()
+        // It brings our signs of life: all is well.
+        for _ in 0..<50 {
+            rig.advance(.milliseconds(100))
+            while !rig.calls.isEmpty { rig.answer() }
+            rig.watched([rig.pair(.instance(Rig.id), ClusterValue.encode(signOfLife: .max - 1), at: 700)])
+        }
+        #expect(rig.connects == [0, 1, 2] && !rig.isUnavailable)
+    }
+
+    @Test("A server that was stopped answers again when it has heard of what happened meanwhile, or after a second without etcd")
+    func stopped() throws {
+        var rig = Rig()
+        rig.settle()
+        rig.advance(.seconds(1))
+        #expect(rig.mayAnswer)
+        while !rig.calls.isEmpty { rig.answer() }
+        func sleep(_ duration: Duration) {
+            rig.now = Now(monotonic: rig.now.monotonic + duration, wallMilliseconds: rig.now.wallMilliseconds + UInt64(duration.millisecondsSaturated))
+        }
+        sleep(.seconds(5))
+        #expect(!rig.mayAnswer, "before anything has run")
+        rig.advance(.milliseconds(50))
+        #expect(!rig.mayAnswer)
+        // A sign of life of before it slept proves nothing; the next does.
+        rig.watched([rig.pair(.instance(Rig.id), ClusterValue.encode(signOfLife: 1), at: 700)])
+        #expect(!rig.mayAnswer)
+        rig.watched([rig.pair(.instance(Rig.id), ClusterValue.encode(signOfLife: .max - 1), at: 701)])
+        #expect(rig.mayAnswer)
+
+        sleep(.seconds(5))
+        rig.advance(.milliseconds(900))
+        #expect(!rig.mayAnswer)
+        rig.advance(.milliseconds(200))
+        #expect(rig.mayAnswer, "queries go on without etcd")
+        // As long as it runs, the loss of etcd alone changes nothing.
+        rig.cut()
+        for _ in 0..<40 {
+            rig.advance(.milliseconds(100))
+            #expect(rig.mayAnswer)
+        }
+    }
+
+    @Test("A change whose answer is lost is asked again and finds itself; one that nobody takes fails within its time")
+    func changes() throws {
+        var rig = Rig()
+        rig.settle()
+        let node = try TestNode("192.0.2.1")
+        let mapping = try node.stored(5)
+        rig.perform(rig.instance.commit([(StoreTicket(number: 1), StoreChange(mapping: mapping))], rig.now))
+        #expect(rig.calls.count == 1)
+        rig.cut()
+        rig.advance(.milliseconds(200))
+        rig.connect()
+        rig.answer { $0.responses = [EtcdResponse(), EtcdResponse()] }
+        // It was done: etcd's answer is that there is nothing older, and shows what is there.
+        let index = try #require(rig.calls.firstIndex { if case .transaction(let t) = $0.request, case .transaction? = t.success.first { true } else { false } })
+        rig.calls.swapAt(0, index)
+        let pair = rig.pair(.mapping(IPPrefix(node.hoa.address)), ClusterValue.encode(mapping), at: 101)
+        rig.answer {
+            var innermost = EtcdResponse()
+            innermost.pairs = [pair]
+            var inner = EtcdResponse()
+            inner.responses = [innermost]
+            var outer = EtcdResponse()
+            outer.responses = [inner]
+            $0.responses = [outer]
+        }
+        #expect(rig.outcomes == [StoreOutcome(StoreTicket(number: 1), .durable)])
+
+        rig.cut()
+        rig.perform(rig.instance.commit([(StoreTicket(number: 2), StoreChange(mapping: try node.stored(6)))], rig.now))
+        rig.advance(.seconds(4))
+        guard case .failed? = rig.outcomes.last?.result else { return #expect(Bool(false), "still waiting") }
+        #expect(rig.isUnavailable)
+        #expect(rig.outcomes.count == 2)
+    }
+
+    @Test("Changes of one HoA follow one another, those of others share transactions; none overtakes its own")
+    func order() throws {
+        var rig = Rig()
+        rig.settle()
+        let (a, b) = (try TestNode("192.0.2.1"), try TestNode("192.0.2.2", seed: 2))
+        let changes = try [a.stored(1), a.stored(2), b.stored(1), a.stored(3)]
+        let commits = changes.enumerated().map { (StoreTicket(number: UInt64($0.offset)), StoreChange(mapping: $0.element)) }
+        rig.perform(rig.instance.commit(commits, rig.now))
+        var sent: [[EtcdOperation]] = []
+        for _ in 0..<3 {
+            guard let call = rig.calls.first, case .transaction(let transaction) = call.request else { break }
+            sent.append(transaction.success)
+            rig.answer { response in response.responses = transaction.success.map { _ in
+                var done = EtcdResponse()
+                done.succeeded = true
+                return done
+            } }
+        }
+        func put(_ mapping: StoredMapping) -> EtcdOperation {
+            ClusterInstance.putIfNewer(
+                EtcdPut(key: rig.keys.octets(.mapping(mapping.record.prefix)), value: ClusterValue.encode(mapping)),
+                than: ClusterValue.version(mapping.certified.version))
+        }
+        #expect(sent == [[put(changes[0]), put(changes[2])], [put(changes[1])], [put(changes[3])]])
+        #expect(rig.outcomes.map(\.result) == [.durable, .durable, .durable, .durable])
+    }
+
+    @Test("Who is silent for three seconds is dead to who hears itself; the lowest id takes over")
+    func takeOver() throws {
+        var rig = Rig()
+        rig.settle()
+        let (lower, higher) = (InstanceID(number: 3), InstanceID(number: 9))
+        func live(_ rig: inout Rig, _ ids: [InstanceID], for rounds: Int) {
+            for _ in 0..<rounds {
+                rig.advance(.milliseconds(500))
+                var beats: [EtcdKeyValue] = [rig.pair(.instance(Rig.id), ClusterValue.encode(signOfLife: .max - 1), at: 700)]
+                beats += ids.map { rig.pair(.instance($0), ClusterValue.encode(signOfLife: 1), at: 701) }
+                rig.watched(beats)
+                var reads: [EtcdRange] = []
+                while let call = rig.calls.first {
+                    if case .range(let range) = call.request { reads.append(range) }
+                    rig.answer { $0.lease = 5 }
+                }
+                rig.reads += reads
+            }
+        }
+        live(&rig, [lower, higher], for: 10)
+        #expect(rig.reads.isEmpty)
+        // A lower one lives: it is its turn.
+        live(&rig, [lower], for: 10)
+        #expect(rig.reads.isEmpty)
+        live(&rig, [], for: 10)
+        #expect(Set(rig.reads.map(\.key)) == [rig.keys.subscriptions(of: lower).key, rig.keys.subscriptions(of: higher).key])
+    }
+}

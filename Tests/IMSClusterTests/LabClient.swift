@@ -1,0 +1,100 @@
+import Glibc
+import MATRuntime
+import MATSignal
+import Testing
+
+/// A node's signalling socket, as protocol.md section 7 wants it used: retransmission after 250 ms, doubled, five tries; from the third on
+/// the next server is asked in parallel. It stays with the server that answered. Used in one thread, made inside the lab's namespace.
+final class LabClient {
+    private let descriptor: Int32
+    private let servers: [IPAddress]
+    private var current: Int
+    private var cookie = Cookie(client: .random(in: .min ... .max))
+    private var sequence = UInt32.random(in: .min ... .max)
+
+    struct Answer {
+        var message: SignalMessage
+        var server: Int
+        var milliseconds: Int64
+    }
+
+    init(_ source: String, servers: [String], startingAt first: Int = 0) throws {
+        self.servers = servers.map { address($0) }
+        current = first
+        descriptor = socket(AF_INET, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        try #require(descriptor >= 0)
+        var name = Self.name(address(source), SignalPort.node)
+        let bound = withUnsafePointer(to: &name) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
+        }
+        try #require(bound == 0, "bind \(source): \(errno)")
+    }
+
+    deinit { close(descriptor) }
+
+    private static func name(_ address: IPAddress, _ port: UInt16) -> sockaddr_in {
+        var name = sockaddr_in()
+        name.sin_family = sa_family_t(AF_INET)
+        name.sin_port = port.bigEndian
+        name.sin_addr.s_addr = (address.ipv4 ?? 0).bigEndian
+        return name
+    }
+
+    private func send(_ octets: [UInt8], to server: Int) {
+        var name = Self.name(servers[server], SignalPort.ims)
+        _ = withUnsafePointer(to: &name) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                sendto(descriptor, octets, octets.count, 0, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+            }
+        }
+    }
+
+    /// The next message, from one of the servers.
+    func receive(within wait: Int64) -> (message: SignalMessage, server: Int)? {
+        let end = milliseconds() + wait
+        while true {
+            let left = end - milliseconds()
+            guard left > 0 else { return nil }
+            var poller = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+            guard poll(&poller, 1, Int32(clamping: left)) > 0 else { continue }
+            var buffer = [UInt8](repeating: 0, count: 2048)
+            var name = sockaddr_in()
+            var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+            let count = withUnsafeMutablePointer(to: &name) {
+                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { recvfrom(descriptor, &buffer, buffer.count, 0, $0, &length) }
+            }
+            // A server that is down answers with ICMP, which is an error here and no answer.
+            guard count > 0, let server = servers.firstIndex(of: IPAddress(ipv4: UInt32(bigEndian: name.sin_addr.s_addr))) else { continue }
+            guard case .message(let message, _)? = SignalDatagram.decode(Array(buffer.prefix(count))).first else { continue }
+            return (message, server)
+        }
+    }
+
+    /// - Parameter only: ask this server and no other, with a single try.
+    /// - Returns: `nil` if nobody answered.
+    func ask(only: Int? = nil, _ make: (Cookie) -> SignalMessage.Body) -> Answer? {
+        let began = milliseconds()
+        sequence &+= 1
+        let sequence = sequence
+        let first = only ?? current
+        var wait: Int64 = 250
+        for attempt in 1...(only == nil ? 5 : 1) {
+            send(SignalMessage(sequence: sequence, make(cookie)).octets, to: first)
+            if attempt >= 3 { send(SignalMessage(sequence: sequence, make(cookie)).octets, to: (first + 1 + (attempt - 3) % 2) % servers.count) }
+            let end = milliseconds() + wait
+            while let (message, server) = receive(within: end - milliseconds()) {
+                guard message.sequence == sequence, message.type.isRequest == false else { continue }
+                if message.code == .cookieRequired {
+                    cookie.server = message.cookie.server
+                    send(SignalMessage(sequence: sequence, make(cookie)).octets, to: server)
+                    continue
+                }
+                if let fresh = message.cookie.server { cookie.server = fresh }
+                if only == nil { current = server }
+                return Answer(message: message, server: server, milliseconds: milliseconds() - began)
+            }
+            wait *= 2
+        }
+        return nil
+    }
+}
