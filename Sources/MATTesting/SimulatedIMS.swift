@@ -12,8 +12,8 @@ public final class SimulatedIMS: SimulatedHost {
     public private(set) var bindingChanges: [BindingChange] = []
     /// How long a write takes to become durable.
     public var commitTime: ClosedRange<Duration> = .milliseconds(1) ... .milliseconds(8)
-    /// How long a signature check takes; at once by default.
-    public var verificationTime: Duration = .zero
+    /// How long a signature check takes, on a thread of its own; zero: at once.
+    public var verificationTime: Duration = .microseconds(100)
     /// What a restart finds.
     public private(set) var durable: [IPPrefix: StoredMapping] = [:]
     private var issued: [Certificate] = []

@@ -20,6 +20,12 @@ struct StoreState: Sendable {
     static let unavailableSeconds: UInt32 = 5
     static let loadingText = "the server has just started and still reads its store"
 
+    /// What is said of an address that is not known while not all is: in a damaged store it may stand where nothing can be read.
+    var unknown: (text: String, seconds: UInt32) {
+        unavailable == nil
+            ? (Self.loadingText, Self.loadingSeconds) : ("a part of what is registered can't be read at present", Self.unavailableSeconds)
+    }
+
     /// Why nothing can be written now, and when to try again.
     var refusal: (reason: String, seconds: UInt32)? {
         if let unavailable { return ("the store takes no change: \(unavailable)", Self.unavailableSeconds) }
