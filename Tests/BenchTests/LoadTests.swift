@@ -140,7 +140,7 @@ private final class LoadHost {
         for command in commands { try Self.shell("ip -n \(namespace) \(command)") }
         let seed = Data((0..<32).map { _ in UInt8.random(in: .min ... .max) }).base64EncodedString()
         let key = "mat-ed25519-private: \(seed)\n"
-        FileManager.default.createFile(atPath: directory + "/ims.key", contents: Data(key.utf8), attributes: [.posixPermissions: 0o600])
+        _ = FileManager.default.createFile(atPath: directory + "/ims.key", contents: Data(key.utf8), attributes: [.posixPermissions: 0o600])
         try Self.shell(
             "\(Self.program("mat-load")) population \(directory)/nodes.json --count \(nodes) --key \(directory)/ims.key "
                 + "--store \(directory)/ims.db --server 192.0.2.1")
