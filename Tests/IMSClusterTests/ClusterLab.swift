@@ -44,7 +44,9 @@ final class ClusterLab: @unchecked Sendable {
         let addresses = Self.etcdAddresses + Self.serverAddresses + ["10.88.1.1"]
         for (host, address) in zip(Self.hosts, addresses) {
             try ip("netns", "add", "\(name)-\(host)")
-            try ip("-n", "\(name)-hub", "link", "add", "l-\(host)", "type", "veth", "peer", "name", "eth0", "netns", "\(name)-\(host)")
+            try ip(
+                "-n", "\(name)-hub", "link", "add", "l-\(host)", "type", "veth", "peer", "name", "eth0", "netns",
+                "\(name)-\(host)")
             try ip("-n", "\(name)-hub", "link", "set", "l-\(host)", "master", "br0", "up")
             try ip("-n", "\(name)-\(host)", "address", "add", "\(address)/16", "dev", "eth0")
             try ip("-n", "\(name)-\(host)", "link", "set", "eth0", "up")
@@ -90,7 +92,8 @@ final class ClusterLab: @unchecked Sendable {
         let program = Program("/sbin/ip", arguments, log: "\(directory.path)/ip.log")
         try program.start()
         let status = program.wait()
-        try #require(status == 0, "ip \(arguments.joined(separator: " ")): \((try? TextFile.read("\(directory.path)/ip.log")) ?? "")")
+        try #require(
+            status == 0, "ip \(arguments.joined(separator: " ")): \((try? TextFile.read("\(directory.path)/ip.log")) ?? "")")
     }
 
     // MARK: Faults
@@ -119,7 +122,8 @@ final class ClusterLab: @unchecked Sendable {
     }
 
     var logs: String {
-        (0..<3).map { "--- i\($0)\n" + ((try? TextFile.read("\(directory.path)/i\($0).log")) ?? "").suffix(3000) }.joined(separator: "\n")
+        (0..<3).map { "--- i\($0)\n" + ((try? TextFile.read("\(directory.path)/i\($0).log")) ?? "").suffix(3000) }.joined(
+            separator: "\n")
     }
 
     /// Runs `body` in a thread inside the clients' namespace.
