@@ -26,7 +26,9 @@ final class ClusterLab: @unchecked Sendable {
 
     let directory: TemporaryDirectory
     private let name: String
-    private(set) var etcd: EtcdMembers!
+    private var etcd: EtcdMembers?
+    /// Of etcd.
+    var members: [EtcdMembers.Member] { etcd?.members ?? [] }
     private(set) var servers: [Program] = []
     let issuer: SigningKey
 
@@ -77,11 +79,14 @@ final class ClusterLab: @unchecked Sendable {
         for server in servers { try server.start() }
     }
 
+    /// Also if it could not be built to the end.
+    deinit { down() }
+
     /// Everything that it made goes with it.
     func down() {
         for server in servers { server.signal(SIGCONT) }
         for server in servers { server.end() }
-        for member in etcd?.members ?? [] {
+        for member in members {
             member.program.signal(SIGCONT)
             member.program.end()
         }

@@ -304,7 +304,7 @@ struct ClusterTests {
             while milliseconds() < end {
                 let victim = Int.random(in: 0..<3, using: &generator)
                 let isServer = Bool.random(using: &generator)
-                let program = isServer ? lab.servers[victim] : lab.etcd.members[victim].program
+                let program = isServer ? lab.servers[victim] : lab.members[victim].program
                 let host = isServer ? "i\(victim)" : "e\(victim)"
                 history.note { $0.isServerFault = isServer }
                 let duration = UInt32.random(in: 300_000...2_500_000, using: &generator)
