@@ -113,7 +113,9 @@ func freePort(_ address: String = "127.0.0.1") throws -> Int {
     inet_pton(AF_INET, address, &name.sin_addr)
     var length = socklen_t(MemoryLayout<sockaddr_in>.size)
     let bound = withUnsafeMutablePointer(to: &name) {
-        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, length) == 0 && getsockname(descriptor, $0, &length) == 0 }
+        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+            bind(descriptor, $0, length) == 0 && getsockname(descriptor, $0, &length) == 0
+        }
     }
     try #require(bound)
     return Int(UInt16(bigEndian: name.sin_port))
