@@ -109,7 +109,7 @@ let package = Package(
         .testTarget(name: "MATNodeTests", dependencies: ["CLinux", "IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
         .testTarget(name: "MATProbeTests", dependencies: ["MATProbe"]),
         .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
-        .testTarget(name: "MATCommandTests", dependencies: ["MATCommand", "MATDNS", "MATRuntime", "MATSignal"]),
+        .testTarget(name: "MATCommandTests", dependencies: ["IMS", "MATCommand", "MATDNS", "MATRuntime", "MATSignal"]),
         .testTarget(name: "FuzzTests", dependencies: ["MATFuzzing"], exclude: ["Corpus"]),
         .testTarget(name: "BenchTests", dependencies: []),
         // Real daemons in real network namespaces (deploy/lab); needs root.

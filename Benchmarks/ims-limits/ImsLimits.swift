@@ -85,8 +85,9 @@ struct Store: ParsableCommand {
     func run() throws {
         let population = try ImsLimits.population()
         try fill(population)
-        for waiting in waiting { try update(population, waiting) }
+        try readAlone()
         try read()
+        for waiting in waiting { try update(population, waiting) }
     }
 
     /// What the store says, counted.
@@ -166,6 +167,23 @@ struct Store: ParsableCommand {
         print(
             #"{"what":"store","mappings":\#(mappings),"waiting":\#(waiting),"perSecond":\#(Int(Double(given) / taken.seconds)),"transactionsPerSecond":\#(Int(Double(transactions) / taken.seconds)),"processorMicrosecondsEach":\#(processor),"octetsWrittenEach":\#(octets)}"#
         )
+    }
+
+    /// The reader's part of a start.
+    private func readAlone() throws {
+        let store = try MappingStore(path: path)
+        let loaded = DispatchSemaphore(value: 0)
+        let count = Atomic<Int>(0)
+        let taken = ImsLimits.measure {
+            store.start { event in
+                if case .loaded(let contents) = event { count.add(contents.mappings.count, ordering: .relaxed) }
+                if case .loadEnded = event { loaded.signal() }
+            }
+            loaded.wait()
+        }
+        store.close()
+        print(
+            #"{"what":"read","mappings":\#(count.load(ordering: .relaxed)),"seconds":\#(taken.seconds),"processorSeconds":\#(taken.processor)}"#)
     }
 
     private func read() throws {

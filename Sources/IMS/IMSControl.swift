@@ -192,7 +192,7 @@ extension IMSServer {
                         "keyID": .string(Self.hex(certificate.issuerID)),
                     ]))
             }
-            perform(actions, since: now.monotonic)
+            perform(actions)
         } catch {
             throw ControlError(error.description)
         }

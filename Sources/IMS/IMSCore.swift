@@ -176,8 +176,6 @@ public struct IMSCore: Sendable {
     public var subscriptionsCount: Int { subscriptions.count }
     public var notifiesPendingCount: Int { notifies.count }
     public var pushesPendingCount: Int { pushes.count }
-    /// What names the pushes under way.
-    public var pushSequences: Set<UInt32> { Set(pushKeys.keys) }
     /// Changes that the store has not answered for.
     public var writesCount: Int { writes.count }
     public var servedPrefixes: [ServedPrefix] { configuration.served }

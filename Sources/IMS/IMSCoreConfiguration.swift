@@ -91,7 +91,10 @@ public struct IMSCoreConfiguration: Sendable {
     /// Their ids, each of which is a hash.
     private(set) var issuerIDs: [UInt64] = []
     /// Those among them that are being rotated out: certificates signed with them are renewed when their node next registers.
-    public var previousKeys: [PublicKey]
+    public var previousKeys: [PublicKey] {
+        didSet { previousIDs = previousKeys.map(\.id) }
+    }
+    private(set) var previousIDs: [UInt64] = []
     /// Signs certificates, if it is kept on this server.
     public var signingKey: SigningKey?
     /// How long issued certificates are valid.
@@ -111,6 +114,7 @@ public struct IMSCoreConfiguration: Sendable {
         self.previousKeys = previousKeys
         if let own = signingKey?.publicKey, !self.publicKeys.contains(own) { self.publicKeys.insert(own, at: 0) }
         issuerIDs = self.publicKeys.map(\.id)
+        previousIDs = previousKeys.map(\.id)
         self.certificateLifetime = certificateLifetime
         self.limits = limits
         self.draftSources = draftSources

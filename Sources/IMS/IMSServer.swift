@@ -113,8 +113,8 @@ public final class IMSServer {
         } catch {
             throw IMSServerError("\(error); is another imsd running?")
         }
-        startVerifiers()
         try changeMetricsEndpoint(to: configuration.metricsAddress)
+        startVerifiers()
         startStore()
         surveyLater(after: Self.surveyFirst)
         serviceManager.ready(status: statusLine)
@@ -153,18 +153,19 @@ public final class IMSServer {
 
     // MARK: Events and actions
 
-    func run(_ event: (inout IMSCore, Now) -> [IMSAction]) {
+    /// - Parameter since: when the message came that this event follows from; `nil` if that is now.
+    func run(since: MonotonicTime? = nil, _ event: (inout IMSCore, Now) -> [IMSAction]) {
         let now = SystemClock.now()
         let actions = event(&core, now)
         // Before anybody is told of what changed.
         queryPath?.publish(core.queryRules)
-        perform(actions, since: now.monotonic)
+        perform(actions, since: since ?? now.monotonic)
         shareNews()
         scheduleWakeup()
     }
 
-    /// - Parameter since: when the message came that all this follows from.
-    func perform(_ actions: [IMSAction], since: MonotonicTime) {
+    /// - Parameter since: when the message came that all this follows from; `nil` if none did.
+    func perform(_ actions: [IMSAction], since: MonotonicTime? = nil) {
         for action in actions {
             switch action {
             case .send(let octets, let local, let peer):
@@ -185,6 +186,7 @@ public final class IMSServer {
                 metrics.handed(ticket, receivedAt: since, SystemClock.now().monotonic)
                 store.commit(ticket, change)
             case .verify(let ticket, let job):
+                metrics.verifying(ticket, receivedAt: since)
                 verifiers.verify(ticket, job)
             case .log(let level, let message):
                 logger.log(level: Logger.Level(rawValue: level.rawValue) ?? .info, "\(message)")

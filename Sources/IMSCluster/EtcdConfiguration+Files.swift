@@ -31,10 +31,13 @@ extension EtcdConfiguration {
             text = try TextFile.read(passwordPath)
             mode = try TextFile.mode(of: passwordPath)
         } catch {
-            throw StoreError("etcd.password-file: \(error); write the password into it, and give it to the user that imsd runs as")
+            throw StoreError(
+                "etcd.password-file: \(error); write the password into it, and give it to the user that imsd runs as")
         }
         guard mode & 0o077 == 0 else {
-            throw StoreError("etcd.password-file: others may read \(passwordPath) (mode \(String(mode, radix: 8))); run chmod 600 \(passwordPath)")
+            throw StoreError(
+                "etcd.password-file: others may read \(passwordPath) (mode \(String(mode, radix: 8))); run chmod 600 \(passwordPath)"
+            )
         }
         guard let line = text.split(whereSeparator: \.isNewline).first, !line.isEmpty else {
             throw StoreError("etcd.password-file: \(passwordPath) is empty; write the password into it")

@@ -80,7 +80,8 @@ public final class EtcdStore: MappingSharing {
         private var isConnecting = false
 
         init(
-            _ settings: ClusterInstance.Settings, _ configuration: EtcdConfiguration, _ tls: NIOSSLContext?, _ freshness: Freshness,
+            _ settings: ClusterInstance.Settings, _ configuration: EtcdConfiguration, _ tls: NIOSSLContext?,
+            _ freshness: Freshness,
             _ loop: any EventLoop
         ) {
             self.loop = loop
@@ -127,7 +128,8 @@ public final class EtcdStore: MappingSharing {
         func start(_ deliver: @escaping @Sendable (StoreEvent) -> Void) {
             self.deliver = deliver
             perform(instance.tick(SystemClock.now()))
-            ticks = loop.scheduleRepeatedTask(initialDelay: EtcdStore.tickInterval, delay: EtcdStore.tickInterval) { [weak self] _ in
+            ticks = loop.scheduleRepeatedTask(initialDelay: EtcdStore.tickInterval, delay: EtcdStore.tickInterval) {
+                [weak self] _ in
                 self?.tick()
             }
         }

@@ -80,6 +80,13 @@ extension FuzzTarget {
         try expect(again.write() == written, "a value changes when it is written and read")
     }
 
+    static let transfer = FuzzTarget("transfer", "lines of `mat ims export` and `import`", octetsMax: 4096) { octets throws(BrokenProperty) in
+        guard let line = try? TransferLine(parsing: octets) else { return }
+        let written = line.json.write()
+        guard let again = try? TransferLine(parsing: written) else { throw BrokenProperty("a line that is written can't be read") }
+        try expect(again.json == line.json, "a line changes when it is written and read")
+    }
+
     static let keyFiles = FuzzTarget("keys", "key files, base64, resolv.conf", octetsMax: 1024) { octets throws(BrokenProperty) in
         let text = String(decoding: octets, as: UTF8.self)
         if let key = KeyFile.parsePrivateKey(text) {

@@ -12,12 +12,13 @@ public final class SimulatedIMS: SimulatedHost {
     public private(set) var bindingChanges: [BindingChange] = []
     /// How long a write takes to become durable.
     public var commitTime: ClosedRange<Duration> = .milliseconds(1) ... .milliseconds(8)
-    /// How long a signature check takes; at once by default.
-    public var verificationTime: Duration = .zero
+    /// How long a signature check takes, on a thread of its own; zero: at once.
+    public var verificationTime: Duration = .microseconds(100)
     /// What a restart finds.
     public private(set) var durable: [IPPrefix: StoredMapping] = [:]
     private var issued: [Certificate] = []
-    private let configuration: IMSCoreConfiguration
+    private var configuration: IMSCoreConfiguration
+    private let prefix: IPPrefix
     private let cookieSecret: [UInt8]
     private let clientSecret: [UInt8]
     private var wakeAt: MonotonicTime?
@@ -28,6 +29,7 @@ public final class SimulatedIMS: SimulatedHost {
         self.network = network
         self.dns = dns
         self.addresses = addresses
+        self.prefix = prefix
         configuration = IMSCoreConfiguration(served: [ServedPrefix(prefix: prefix)], signingKey: authority.key)
         cookieSecret = network.random.octets(16)
         clientSecret = network.random.octets(16)
@@ -65,6 +67,29 @@ public final class SimulatedIMS: SimulatedHost {
         for address in addresses { network.attach(self, at: address) }
         sleep()
     }
+
+    // MARK: What its operator does
+
+    /// - Returns: whether there was something to revoke.
+    public func revoke(_ hoa: HomeAddress) -> Bool {
+        var isBegun = false
+        decide { core, now in
+            guard let step = try? core.revoke(IPPrefix(hoa.address), now: now) else { return [] }
+            isBegun = true
+            return step.actions
+        }
+        return isBegun
+    }
+
+    /// Other keys, from now on and after a restart.
+    public func sign(with key: SigningKey?, accepting publicKeys: [PublicKey] = [], previous: [PublicKey] = []) {
+        configuration = IMSCoreConfiguration(
+            served: [ServedPrefix(prefix: prefix)], publicKeys: publicKeys, previousKeys: previous, signingKey: key)
+        core.reconfigure(configuration)
+    }
+
+    /// Has the DNS list the keys that certificates may be signed with.
+    public func publishKeys() { dns.zones[prefix]?.keys = core.publicKeys }
 
     public func receive(_ packet: SimulatedPacket) {
         guard isUp, case .signal(let octets, let sourcePort, let destinationPort) = packet.content, destinationPort == SignalPort.ims else { return }

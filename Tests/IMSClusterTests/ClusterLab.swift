@@ -26,7 +26,9 @@ final class ClusterLab: @unchecked Sendable {
 
     let directory: TemporaryDirectory
     private let name: String
-    private(set) var etcd: EtcdMembers!
+    private var etcd: EtcdMembers?
+    /// Of etcd.
+    var members: [EtcdMembers.Member] { etcd?.members ?? [] }
     private(set) var servers: [Program] = []
     let issuer: SigningKey
 
@@ -44,7 +46,9 @@ final class ClusterLab: @unchecked Sendable {
         let addresses = Self.etcdAddresses + Self.serverAddresses + ["10.88.1.1"]
         for (host, address) in zip(Self.hosts, addresses) {
             try ip("netns", "add", "\(name)-\(host)")
-            try ip("-n", "\(name)-hub", "link", "add", "l-\(host)", "type", "veth", "peer", "name", "eth0", "netns", "\(name)-\(host)")
+            try ip(
+                "-n", "\(name)-hub", "link", "add", "l-\(host)", "type", "veth", "peer", "name", "eth0", "netns",
+                "\(name)-\(host)")
             try ip("-n", "\(name)-hub", "link", "set", "l-\(host)", "master", "br0", "up")
             try ip("-n", "\(name)-\(host)", "address", "add", "\(address)/16", "dev", "eth0")
             try ip("-n", "\(name)-\(host)", "link", "set", "eth0", "up")
@@ -75,11 +79,14 @@ final class ClusterLab: @unchecked Sendable {
         for server in servers { try server.start() }
     }
 
+    /// Also if it could not be built to the end.
+    deinit { down() }
+
     /// Everything that it made goes with it.
     func down() {
         for server in servers { server.signal(SIGCONT) }
         for server in servers { server.end() }
-        for member in etcd?.members ?? [] {
+        for member in members {
             member.program.signal(SIGCONT)
             member.program.end()
         }
@@ -90,7 +97,8 @@ final class ClusterLab: @unchecked Sendable {
         let program = Program("/sbin/ip", arguments, log: "\(directory.path)/ip.log")
         try program.start()
         let status = program.wait()
-        try #require(status == 0, "ip \(arguments.joined(separator: " ")): \((try? TextFile.read("\(directory.path)/ip.log")) ?? "")")
+        try #require(
+            status == 0, "ip \(arguments.joined(separator: " ")): \((try? TextFile.read("\(directory.path)/ip.log")) ?? "")")
     }
 
     // MARK: Faults
@@ -119,7 +127,8 @@ final class ClusterLab: @unchecked Sendable {
     }
 
     var logs: String {
-        (0..<3).map { "--- i\($0)\n" + ((try? TextFile.read("\(directory.path)/i\($0).log")) ?? "").suffix(3000) }.joined(separator: "\n")
+        (0..<3).map { "--- i\($0)\n" + ((try? TextFile.read("\(directory.path)/i\($0).log")) ?? "").suffix(3000) }.joined(
+            separator: "\n")
     }
 
     /// Runs `body` in a thread inside the clients' namespace.

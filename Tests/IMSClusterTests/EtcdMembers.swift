@@ -39,25 +39,28 @@ final class EtcdMembers: @unchecked Sendable {
         for (index, host) in hosts.enumerated() {
             var arguments = [
                 "--name", "m\(index)", "--data-dir", "\(directory.path)/m\(index)",
-                "--listen-client-urls", "\(scheme)://\(host):\(ports[index].0)", "--advertise-client-urls", "\(scheme)://\(host):\(ports[index].0)",
-                "--listen-peer-urls", "http://\(host):\(ports[index].1)", "--initial-advertise-peer-urls", "http://\(host):\(ports[index].1)",
+                "--listen-client-urls", "\(scheme)://\(host):\(ports[index].0)", "--advertise-client-urls",
+                "\(scheme)://\(host):\(ports[index].0)",
+                "--listen-peer-urls", "http://\(host):\(ports[index].1)", "--initial-advertise-peer-urls",
+                "http://\(host):\(ports[index].1)",
                 "--initial-cluster", cluster, "--initial-cluster-state", "new", "--logger", "zap", "--log-level", "error",
                 // As docs/operations.md recommends for members that are near one another.
                 "--heartbeat-interval", "50", "--election-timeout", "500",
             ]
             if let tls {
                 arguments += [
-                    "--cert-file", tls.certificate, "--key-file", tls.key, "--trusted-ca-file", tls.authority, "--client-cert-auth",
+                    "--cert-file", tls.certificate, "--key-file", tls.key, "--trusted-ca-file", tls.authority,
+                    "--client-cert-auth",
                 ]
             }
             members.append(
                 Member(
-                    program: Program(program, arguments, log: "\(directory.path)/etcd\(index).log", namespace: namespaces?[index]),
+                    program: Program(
+                        program, arguments, log: "\(directory.path)/etcd\(index).log", namespace: namespaces?[index]),
                     host: host, clientPort: ports[index].0))
         }
         for member in members { try member.program.start() }
     }
-
 
     var endpoints: [EtcdConfiguration.Endpoint] { members.map { EtcdConfiguration.Endpoint(host: $0.host, port: $0.clientPort) } }
 

@@ -16,7 +16,9 @@ final class Told: Sendable {
 
     var hasLoaded: Bool { all.contains { if case .loadEnded = $0 { true } else { false } } }
     var loaded: [StoredMapping] {
-        all.flatMap { event -> [StoredMapping] in if case .loaded(let contents) = event { contents.mappings.stored.compactMap { $0 } } else { [] } }
+        all.flatMap { event -> [StoredMapping] in
+            if case .loaded(let contents) = event { contents.mappings.stored.compactMap { $0 } } else { [] }
+        }
     }
     var issued: [Certificate] { all.flatMap { if case .loaded(let contents) = $0 { contents.issued } else { [Certificate]() } } }
     var changed: [StoreChange] { all.flatMap { if case .changed(let changes) = $0 { changes } else { [StoreChange]() } } }
@@ -60,7 +62,9 @@ final class TestInstance: Sendable {
     deinit { store.close() }
 }
 
-@Suite("The store on etcd", .serialized, .enabled(if: EtcdMembers.obstacle == nil, "etcd is not installed; deploy/install-packages installs it"))
+@Suite(
+    "The store on etcd", .serialized,
+    .enabled(if: EtcdMembers.obstacle == nil, "etcd is not installed; deploy/install-packages installs it"))
 struct EtcdStoreTests {
     @Test("What one instance writes is durable, others hear of it, and a third that starts later reads it")
     func writeAndFollow() throws {
@@ -120,7 +124,8 @@ struct EtcdStoreTests {
                 record.hoa = HomeAddress(IPAddress(ipv4: 0x0A00_0000 + number))
                 record.sequence = sequence
                 mapping.certified = CertifiedMapping(
-                    mapping: SignedMapping(record: record, signature: signed.certified.mapping.signature), certificate: node.certificate)
+                    mapping: SignedMapping(record: record, signature: signed.certified.mapping.signature),
+                    certificate: node.certificate)
                 ticket += 1
                 writer.store.commit(StoreTicket(number: ticket), StoreChange(mapping: mapping))
                 if sequence == (number % 100 == 0 ? 3 : 1) { latest.append(mapping) }
@@ -140,13 +145,17 @@ struct EtcdStoreTests {
         let etcd = try EtcdMembers(["127.0.0.1"], in: directory)
         let instances = try (0..<3).map { _ in try TestInstance(etcd.configuration()) }
         #expect(eventually { instances.allSatisfy { $0.told.hasLoaded } })
-        func secret(_ number: UInt8, _ madeAt: UInt64) -> CookieSecret { CookieSecret(octets: [UInt8](repeating: number, count: 16), madeAt: madeAt) }
+        func secret(_ number: UInt8, _ madeAt: UInt64) -> CookieSecret {
+            CookieSecret(octets: [UInt8](repeating: number, count: 16), madeAt: madeAt)
+        }
         for (number, instance) in instances.enumerated() { instance.store.write(secret(UInt8(number), 1000 + UInt64(number))) }
         #expect(eventually { instances.allSatisfy { $0.told.secrets.count == 1 } })
         let first = instances[0].told.secrets
         #expect(instances.allSatisfy { $0.told.secrets == first })
         // A day later all clocks say at once that a new one is due.
-        for (number, instance) in instances.enumerated() { instance.store.write(secret(10 + UInt8(number), 86_401_000 + UInt64(number))) }
+        for (number, instance) in instances.enumerated() {
+            instance.store.write(secret(10 + UInt8(number), 86_401_000 + UInt64(number)))
+        }
         usleep(300_000)
         #expect(eventually { instances.allSatisfy { $0.told.secrets.count == 2 } })
         #expect(instances.allSatisfy { $0.told.secrets == instances[0].told.secrets && $0.told.secrets[1] == first[0] })
@@ -164,10 +173,12 @@ struct EtcdStoreTests {
         let others = try (0..<2).map { _ in try TestInstance(etcd.configuration()) }
         let now = SystemClock.now().wallMilliseconds
         let subscription = SharedSubscription(
-            prefix: IPPrefix(address("192.0.2.1")), endpoint: Endpoint(address("198.51.100.77"), port: 6289), local: address("203.0.113.1"),
+            prefix: IPPrefix(address("192.0.2.1")), endpoint: Endpoint(address("198.51.100.77"), port: 6289),
+            local: address("203.0.113.1"),
             ends: now + 300_000)
         let ended = SharedSubscription(
-            prefix: IPPrefix(address("192.0.2.2")), endpoint: Endpoint(address("198.51.100.78"), port: 6289), local: address("203.0.113.1"),
+            prefix: IPPrefix(address("192.0.2.2")), endpoint: Endpoint(address("198.51.100.78"), port: 6289),
+            local: address("203.0.113.1"),
             ends: now + 300_000)
         let stranger = try TestNode("192.0.2.99").certified(7)
         do {
@@ -184,7 +195,9 @@ struct EtcdStoreTests {
         #expect(!others.contains { $0.told.shared.contains(.subscribed(ended)) })
     }
 
-    @Test("Without etcd changes are refused, and taken again by themselves when it is back; a change that was under way is not lost")
+    @Test(
+        "Without etcd changes are refused, and taken again by themselves when it is back; a change that was under way is not lost"
+    )
     func outage() throws {
         let directory = try TemporaryDirectory()
         let etcd = try EtcdMembers(["127.0.0.1"], in: directory)

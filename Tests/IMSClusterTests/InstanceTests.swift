@@ -45,7 +45,8 @@ private struct Rig {
         var left = duration
         while left > .zero {
             let step = min(left, .milliseconds(50))
-            now = Now(monotonic: now.monotonic + step, wallMilliseconds: now.wallMilliseconds + UInt64(step.millisecondsSaturated))
+            now = Now(
+                monotonic: now.monotonic + step, wallMilliseconds: now.wallMilliseconds + UInt64(step.millisecondsSaturated))
             left -= step
             perform(instance.tick(now))
         }
@@ -96,7 +97,9 @@ private struct Rig {
     }
 
     var changed: [StoreChange] { events.flatMap { if case .changed(let changes) = $0 { changes } else { [StoreChange]() } } }
-    var outcomes: [StoreOutcome] { events.flatMap { if case .committed(let outcomes) = $0 { outcomes } else { [StoreOutcome]() } } }
+    var outcomes: [StoreOutcome] {
+        events.flatMap { if case .committed(let outcomes) = $0 { outcomes } else { [StoreOutcome]() } }
+    }
     var isUnavailable: Bool {
         for event in events.reversed() {
             if case .unavailable = event { return true }
@@ -123,7 +126,9 @@ struct InstanceTests {
             $0.pairs = [first]
             $0.hasMore = true
         }
-        guard let next = rig.calls.compactMap({ if case .range(let range) = $0.request { range } else { nil } }).last else { return #expect(Bool(false)) }
+        guard let next = rig.calls.compactMap({ if case .range(let range) = $0.request { range } else { nil } }).last else {
+            return #expect(Bool(false))
+        }
         #expect(next.revision == 100 && next.key == first.key + [0])
         while !rig.calls.isEmpty { rig.answer() }
         #expect(rig.watches.map(\.fromRevision) == [101])
@@ -145,7 +150,10 @@ struct InstanceTests {
         let node = try TestNode("192.0.2.1")
         var part = EtcdWatchResponse()
         part.isFragment = true
-        part.events = [EtcdWatchResponse.Event(pair: rig.pair(.mapping(IPPrefix(node.hoa.address)), ClusterValue.encode(try node.stored(6)), at: 110))]
+        part.events = [
+            EtcdWatchResponse.Event(
+                pair: rig.pair(.mapping(IPPrefix(node.hoa.address)), ClusterValue.encode(try node.stored(6)), at: 110))
+        ]
         rig.perform(rig.instance.watched(part, rig.now))
         rig.cut()
         rig.advance(.milliseconds(200))
@@ -204,7 +212,9 @@ struct InstanceTests {
         #expect(rig.mayAnswer)
         while !rig.calls.isEmpty { rig.answer() }
         func sleep(_ duration: Duration) {
-            rig.now = Now(monotonic: rig.now.monotonic + duration, wallMilliseconds: rig.now.wallMilliseconds + UInt64(duration.millisecondsSaturated))
+            rig.now = Now(
+                monotonic: rig.now.monotonic + duration,
+                wallMilliseconds: rig.now.wallMilliseconds + UInt64(duration.millisecondsSaturated))
         }
         sleep(.seconds(5))
         #expect(!rig.mayAnswer, "before anything has run")
@@ -242,7 +252,10 @@ struct InstanceTests {
         rig.connect()
         rig.answer { $0.responses = [EtcdResponse(), EtcdResponse()] }
         // It was done: etcd's answer is that there is nothing older, and shows what is there.
-        let index = try #require(rig.calls.firstIndex { if case .transaction(let t) = $0.request, case .transaction? = t.success.first { true } else { false } })
+        let index = try #require(
+            rig.calls.firstIndex {
+                if case .transaction(let t) = $0.request, case .transaction? = t.success.first { true } else { false }
+            })
         rig.calls.swapAt(0, index)
         let pair = rig.pair(.mapping(IPPrefix(node.hoa.address)), ClusterValue.encode(mapping), at: 101)
         rig.answer {
@@ -276,11 +289,13 @@ struct InstanceTests {
         for _ in 0..<3 {
             guard let call = rig.calls.first, case .transaction(let transaction) = call.request else { break }
             sent.append(transaction.success)
-            rig.answer { response in response.responses = transaction.success.map { _ in
-                var done = EtcdResponse()
-                done.succeeded = true
-                return done
-            } }
+            rig.answer { response in
+                response.responses = transaction.success.map { _ in
+                    var done = EtcdResponse()
+                    done.succeeded = true
+                    return done
+                }
+            }
         }
         func put(_ mapping: StoredMapping) -> EtcdOperation {
             ClusterInstance.putIfNewer(

@@ -25,7 +25,9 @@ final class LabClient {
         try #require(descriptor >= 0)
         var name = Self.name(address(source), SignalPort.node)
         let bound = withUnsafePointer(to: &name) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+            }
         }
         try #require(bound == 0, "bind \(source): \(errno)")
     }
@@ -61,10 +63,14 @@ final class LabClient {
             var name = sockaddr_in()
             var length = socklen_t(MemoryLayout<sockaddr_in>.size)
             let count = withUnsafeMutablePointer(to: &name) {
-                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { recvfrom(descriptor, &buffer, buffer.count, 0, $0, &length) }
+                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                    recvfrom(descriptor, &buffer, buffer.count, 0, $0, &length)
+                }
             }
             // A server that is down answers with ICMP, which is an error here and no answer.
-            guard count > 0, let server = servers.firstIndex(of: IPAddress(ipv4: UInt32(bigEndian: name.sin_addr.s_addr))) else { continue }
+            guard count > 0, let server = servers.firstIndex(of: IPAddress(ipv4: UInt32(bigEndian: name.sin_addr.s_addr))) else {
+                continue
+            }
             guard case .message(let message, _)? = SignalDatagram.decode(Array(buffer.prefix(count))).first else { continue }
             return (message, server)
         }
@@ -80,7 +86,9 @@ final class LabClient {
         var wait: Int64 = 250
         for attempt in 1...(only == nil ? 5 : 1) {
             send(SignalMessage(sequence: sequence, make(cookie)).octets, to: first)
-            if attempt >= 3 { send(SignalMessage(sequence: sequence, make(cookie)).octets, to: (first + 1 + (attempt - 3) % 2) % servers.count) }
+            if attempt >= 3 {
+                send(SignalMessage(sequence: sequence, make(cookie)).octets, to: (first + 1 + (attempt - 3) % 2) % servers.count)
+            }
             let end = milliseconds() + wait
             while let (message, server) = receive(within: end - milliseconds()) {
                 guard message.sequence == sequence, message.type.isRequest == false else { continue }

@@ -1,3 +1,4 @@
+import Foundation
 import Glibc
 import MATRuntime
 import Testing
@@ -30,7 +31,21 @@ final class Program: @unchecked Sendable {
     }
 
     /// Sends a signal that does not end it.
-    func signal(_ number: Int32) { if pid > 0 { kill(pid, number) } }
+    func signal(_ number: Int32) {
+        guard pid > 0 else { return }
+        kill(pid, number)
+        // A thread that runs on another core goes on until it next enters the kernel.
+        if number == SIGSTOP { _ = eventually { !self.hasRunningThread } }
+    }
+
+    private var hasRunningThread: Bool {
+        let tasks = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/task")) ?? []
+        return tasks.contains { task in
+            // The state follows the name, which may itself hold a bracket.
+            let stat = (try? String(contentsOfFile: "/proc/\(pid)/task/\(task)/stat", encoding: .utf8)) ?? ""
+            return stat.split(separator: ")").last.map { !$0.hasPrefix(" T") } ?? false
+        }
+    }
 
     /// Sends a signal that ends it, and waits.
     ///
@@ -113,7 +128,9 @@ func freePort(_ address: String = "127.0.0.1") throws -> Int {
     inet_pton(AF_INET, address, &name.sin_addr)
     var length = socklen_t(MemoryLayout<sockaddr_in>.size)
     let bound = withUnsafeMutablePointer(to: &name) {
-        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, length) == 0 && getsockname(descriptor, $0, &length) == 0 }
+        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+            bind(descriptor, $0, length) == 0 && getsockname(descriptor, $0, &length) == 0
+        }
     }
     try #require(bound)
     return Int(UInt16(bigEndian: name.sin_port))

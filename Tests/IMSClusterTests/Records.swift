@@ -17,7 +17,8 @@ struct TestNode: Sendable {
         let issuer = try #require(SigningKey(seed: [UInt8](repeating: 200, count: 32)))
         certificate = try #require(
             Certificate(
-                issuing: self.hoa, prefixLength: 128, nodeKey: key.publicKey, notBefore: notBefore, notAfter: notBefore + 86_400_000,
+                issuing: self.hoa, prefixLength: 128, nodeKey: key.publicKey, notBefore: notBefore,
+                notAfter: notBefore + 86_400_000,
                 with: issuer))
     }
 
@@ -30,7 +31,8 @@ struct TestNode: Sendable {
 
     func stored(_ sequence: UInt64, at moa: String = "198.51.100.1") throws -> StoredMapping {
         StoredMapping(
-            certified: try certified(sequence, at: moa), source: Endpoint(address(moa), port: SignalPort.node), local: address("203.0.113.1"),
+            certified: try certified(sequence, at: moa), source: Endpoint(address(moa), port: SignalPort.node),
+            local: address("203.0.113.1"),
             provenAt: sequence)
     }
 }

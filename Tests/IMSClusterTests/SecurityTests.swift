@@ -12,7 +12,9 @@ private struct TestAuthority {
 
     init(in directory: String) throws {
         self.directory = directory
-        try openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=test authority",
+        try openssl(
+            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj",
+            "/CN=test authority",
             "-keyout", "\(directory)/ca.key", "-out", "\(directory)/ca.pem")
         try issue("server", names: "IP:127.0.0.1,DNS:etcd.test", usage: "serverAuth,clientAuth")
         try issue("named", names: "DNS:etcd.test", usage: "serverAuth,clientAuth")
@@ -20,10 +22,13 @@ private struct TestAuthority {
     }
 
     private func issue(_ name: String, names: String, usage: String) throws {
-        try TextFile.replace("\(directory)/\(name).ext", with: "subjectAltName=\(names)\nextendedKeyUsage=\(usage)\n", mode: 0o600)
-        try openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=\(name)",
+        try TextFile.replace(
+            "\(directory)/\(name).ext", with: "subjectAltName=\(names)\nextendedKeyUsage=\(usage)\n", mode: 0o600)
+        try openssl(
+            "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=\(name)",
             "-keyout", "\(directory)/\(name).key", "-out", "\(directory)/\(name).csr")
-        try openssl("x509", "-req", "-days", "2", "-CA", "\(directory)/ca.pem", "-CAkey", "\(directory)/ca.key", "-CAcreateserial",
+        try openssl(
+            "x509", "-req", "-days", "2", "-CA", "\(directory)/ca.pem", "-CAkey", "\(directory)/ca.key", "-CAcreateserial",
             "-extfile", "\(directory)/\(name).ext", "-in", "\(directory)/\(name).csr", "-out", "\(directory)/\(name).pem")
     }
 
@@ -37,7 +42,9 @@ private struct TestAuthority {
 
 @Suite(
     "etcd with certificates and passwords", .serialized,
-    .enabled(if: EtcdMembers.obstacle == nil && Program.installed("openssl") != nil, "needs etcd and openssl; deploy/install-packages installs them"))
+    .enabled(
+        if: EtcdMembers.obstacle == nil && Program.installed("openssl") != nil,
+        "needs etcd and openssl; deploy/install-packages installs them"))
 struct SecurityTests {
     @Test("With certificates on both sides all is as without; with the wrong ones nothing is written, and the reason is told")
     func certificates() throws {
@@ -72,7 +79,8 @@ struct SecurityTests {
         ]
         #expect(eventually { strangers.allSatisfy { $0.told.complaint != nil } })
         #expect(strangers[0].told.complaint?.contains("see `certificate`") == true, "\(strangers[0].told.complaint ?? "")")
-        #expect(strangers[1].told.complaint?.contains("not of an authority in `ca`") == true, "\(strangers[1].told.complaint ?? "")")
+        #expect(
+            strangers[1].told.complaint?.contains("not of an authority in `ca`") == true, "\(strangers[1].told.complaint ?? "")")
         #expect(!strangers.contains { $0.told.hasLoaded })
     }
 
@@ -128,7 +136,8 @@ struct SecurityTests {
         let etcd = try EtcdMembers(["127.0.0.1"], in: directory)
         let etcdctl = try #require(Program.installed("etcdctl"))
         func control(_ arguments: String...) throws {
-            let program = Program(etcdctl, ["--endpoints", etcd.endpoints[0].description] + arguments, log: "\(directory.path)/etcdctl.log")
+            let program = Program(
+                etcdctl, ["--endpoints", etcd.endpoints[0].description] + arguments, log: "\(directory.path)/etcdctl.log")
             try program.start()
             let status = program.wait()
             try #require(status == 0, "etcdctl \(arguments): \((try? TextFile.read("\(directory.path)/etcdctl.log")) ?? "")")

@@ -35,7 +35,9 @@ struct TransferTests {
         do {
             let session = StoreSession(try file.openStore())
             #expect(try read(session).isEmpty)
-            #expect(try session.take(all.map { .mapping($0) } + [.certificate(try TestNode("192.0.2.99", seed: 99).certificate)]).taken == 21)
+            #expect(
+                try session.take(all.map { .mapping($0) } + [.certificate(try TestNode("192.0.2.99", seed: 99).certificate)])
+                    .taken == 21)
             session.close()
         }
         // What the cluster holds of one of them already is newer.

@@ -42,8 +42,10 @@ struct ValueTests {
             let isFollowed = keys.octets(key).lexicographicallyPrecedes(keys.followed.end)
             if case .subscription = key { #expect(!isFollowed) } else { #expect(isFollowed) }
         }
-        for text in ["", "/mat/ims/", "/mat/ims/m", "/mat/ims/m/xyz/128", "/mat/ims/m/00000000000000000000ffffc0000210/129", "/other/f",
-            "/mat/ims/m/00000000000000000000ffffc0000211/124", "/mat/ims/i/+0000000000000ab", "/mat/ims/z/1"] {
+        for text in [
+            "", "/mat/ims/", "/mat/ims/m", "/mat/ims/m/xyz/128", "/mat/ims/m/00000000000000000000ffffc0000210/129", "/other/f",
+            "/mat/ims/m/00000000000000000000ffffc0000211/124", "/mat/ims/i/+0000000000000ab", "/mat/ims/z/1",
+        ] {
             #expect(keys.parse(Array(text.utf8)) == nil, "\(text)")
         }
     }
@@ -52,14 +54,18 @@ struct ValueTests {
     func valueForms() throws {
         let node = try TestNode("192.0.2.1")
         let mapping = try node.stored(1000)
-        let secrets = [CookieSecret(octets: [UInt8](repeating: 1, count: 16), madeAt: 2), CookieSecret(octets: [UInt8](repeating: 3, count: 16), madeAt: 1)]
+        let secrets = [
+            CookieSecret(octets: [UInt8](repeating: 1, count: 16), madeAt: 2),
+            CookieSecret(octets: [UInt8](repeating: 3, count: 16), madeAt: 1),
+        ]
         #expect(ClusterValue.mapping(ClusterValue.encode(mapping)) == mapping)
         #expect(ClusterValue.certificate(ClusterValue.encode(node.certificate)) == node.certificate)
         #expect(ClusterValue.secrets(ClusterValue.encode(secrets)) == secrets)
         #expect(ClusterValue.signOfLife(ClusterValue.encode(signOfLife: 7)) == 7)
         let remembered = try #require(ClusterValue.remembered(ClusterValue.encode(mapping.certified, isConfirmed: true)))
         #expect(remembered.certified == mapping.certified && remembered.isConfirmed)
-        let subscription = try #require(ClusterValue.subscription(ClusterValue.encode(subscriptionEnding: 5, local: address("10.0.0.1"))))
+        let subscription = try #require(
+            ClusterValue.subscription(ClusterValue.encode(subscriptionEnding: 5, local: address("10.0.0.1"))))
         #expect(subscription.ends == 5 && subscription.local == address("10.0.0.1"))
 
         let octets = ClusterValue.encode(mapping)
@@ -80,10 +86,13 @@ struct ValueTests {
     @Test("Pages bring every key once, in order, and none is asked for with a long rest behind it")
     func pages() throws {
         var generator = SeededGenerator(state: 11)
-        var all: [[UInt8]] = [.cookies, .format, .instance(InstanceID(number: 1)), .instance(InstanceID(number: 2))].map { keys.octets($0) }
+        var all: [[UInt8]] = [.cookies, .format, .instance(InstanceID(number: 1)), .instance(InstanceID(number: 2))].map {
+            keys.octets($0)
+        }
         // Certificates thinly all over IPv6, mappings densely in an IPv4 prefix, in clusters far apart, and at both ends.
         for number in 0..<900 as Range<UInt64> {
-            all.append(keys.octets(.certificate(IPPrefix(IPAddress(high: .random(in: 0 ... .max, using: &generator), low: number)))))
+            all.append(
+                keys.octets(.certificate(IPPrefix(IPAddress(high: .random(in: 0 ... .max, using: &generator), low: number)))))
             all.append(keys.octets(.mapping(IPPrefix(IPAddress(ipv4: 0x0A00_0000 + UInt32(number) * 3)))))
             all.append(keys.octets(.mapping(IPPrefix(IPAddress(high: (number / 300) << 61 | 1, low: number)))))
             all.append(keys.octets(.mapping(IPPrefix(IPAddress(high: .max, low: .max - number)))))
@@ -117,7 +126,10 @@ struct ValueTests {
     func order() throws {
         let early = try TestNode("192.0.2.1", notBefore: 5)
         let late = try TestNode("192.0.2.1", notBefore: 256)
-        let mappings = [try early.stored(1), try early.stored(255), try early.stored(256), try early.stored(1 << 60), try late.stored(0x1_0000), try late.stored(0x1_0001)]
+        let mappings = [
+            try early.stored(1), try early.stored(255), try early.stored(256), try early.stored(1 << 60),
+            try late.stored(0x1_0000), try late.stored(0x1_0001),
+        ]
         for (i, a) in mappings.enumerated() {
             for (j, b) in mappings.enumerated() {
                 let isLess = ClusterValue.encode(a).lexicographicallyPrecedes(ClusterValue.version(b.certified.version))
@@ -132,7 +144,8 @@ struct ValueTests {
         let range = EtcdRange(key: Array("k".utf8), end: Array("l".utf8), limit: 300, revision: 7)
         #expect(EtcdRequest.range(range).octets == [0x0A, 1, 0x6B, 0x12, 1, 0x6C, 0x18, 0xAC, 0x02, 0x20, 7])
         // compare: { target: CREATE key: "k" create_revision: 0 } success: { request_put: { key: "k" value: "v" lease: 9 } }
-        let transaction = EtcdTransaction(compare: [.absent(Array("k".utf8))], success: [.put(EtcdPut(key: Array("k".utf8), value: Array("v".utf8), lease: 9))])
+        let transaction = EtcdTransaction(
+            compare: [.absent(Array("k".utf8))], success: [.put(EtcdPut(key: Array("k".utf8), value: Array("v".utf8), lease: 9))])
         #expect(
             EtcdRequest.transaction(transaction).octets == [
                 0x0A, 7, 0x10, 1, 0x1A, 1, 0x6B, 0x28, 0, 0x12, 10, 0x12, 8, 0x0A, 1, 0x6B, 0x12, 1, 0x76, 0x18, 9,
@@ -140,11 +153,15 @@ struct ValueTests {
         // header: { revision: 300 } kvs: { key: "k" mod_revision: 5 value: "v" } more: true
         let answer: [UInt8] = [0x0A, 3, 0x18, 0xAC, 2, 0x12, 8, 0x0A, 1, 0x6B, 0x18, 5, 0x2A, 1, 0x76, 0x18, 1]
         let response = try EtcdResponse(to: .range(range), answer)
-        #expect(response.revision == 300 && response.hasMore && response.pairs.first?.key == [0x6B] && response.pairs.first?.modRevision == 5)
+        #expect(
+            response.revision == 300 && response.hasMore && response.pairs.first?.key == [0x6B]
+                && response.pairs.first?.modRevision == 5)
         for count in 0..<answer.count { _ = try? EtcdResponse(to: .range(range), Array(answer.prefix(count))) }
         var generator = SystemRandomNumberGenerator()
         for _ in 0..<2000 {
-            let noise = (0..<Int.random(in: 0...64, using: &generator)).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
+            let noise = (0..<Int.random(in: 0...64, using: &generator)).map { _ in
+                UInt8.random(in: .min ... .max, using: &generator)
+            }
             _ = try? EtcdResponse(to: .transaction(transaction), noise)
             _ = try? EtcdWatchResponse(noise)
         }

@@ -20,8 +20,10 @@ final class Daemon {
         return access(path, X_OK) == 0 ? path : nil
     }
 
-    /// - Parameter wrapper: a program that runs imsd, with its arguments before imsd's own.
-    init(_ arguments: [String], log: String, wrapper: [String] = []) throws {
+    /// - Parameters:
+    ///   - wrapper: a program that runs imsd, with its arguments before imsd's own.
+    ///   - environment: beside what this process has, such as `NAME=value`.
+    init(_ arguments: [String], log: String, wrapper: [String] = [], environment: [String] = []) throws {
         let imsd = try #require(Self.program)
         let program = wrapper.first ?? imsd
         let arguments = wrapper.isEmpty ? arguments : wrapper.dropFirst() + [imsd] + arguments
@@ -32,7 +34,16 @@ final class Daemon {
         posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, log, O_WRONLY | O_CREAT | O_APPEND, 0o600)
         var strings: [UnsafeMutablePointer<CChar>?] = ([program] + arguments).map { strdup($0) } + [nil]
         defer { for string in strings { free(string) } }
-        try #require(posix_spawn(&pid, program, &actions, nil, &strings, environ) == 0)
+        var variables: [UnsafeMutablePointer<CChar>?] = environment.map { strdup($0) }
+        let own = variables
+        defer { for string in own { free(string) } }
+        var next = environ
+        while let variable = next.pointee {
+            variables.append(variable)
+            next += 1
+        }
+        variables.append(nil)
+        try #require(posix_spawn(&pid, program, &actions, nil, &strings, variables) == 0)
     }
 
     /// - Returns: the exit status, or minus the signal that ended it.
@@ -44,21 +55,21 @@ final class Daemon {
         return status & 0x7F == 0 ? status >> 8 & 0xFF : -(status & 0x7F)
     }
 
-    /// Sends a signal that does not end it.
-    func signal(_ number: Int32) -> Int32 { pid > 0 ? Glibc.kill(pid, number) : -1 }
+    func signal(_ signal: Int32) { if pid > 0 { Glibc.kill(pid, signal) } }
 
     func kill(_ signal: Int32) -> Int32 {
-        if pid > 0 { Glibc.kill(pid, signal) }
+        self.signal(signal)
         return wait()
     }
+
 
     deinit { _ = kill(SIGKILL) }
 }
 
 /// A client over loopback. Loopback addresses can't be locators, so its mappings are of networks or withdrawn.
 final class Client {
-    private let descriptor: Int32
-    private let port: UInt16
+    let descriptor: Int32
+    let port: UInt16
 
     init(port: UInt16) throws {
         self.port = port
@@ -228,7 +239,7 @@ struct DaemonTests {
         }
         for number in 0..<asked {
             let family = number % 2 == 0 ? AF_INET : AF_INET6
-            if number == asked / 2 { #expect(daemon.signal(SIGHUP) == 0) }
+            if number == asked / 2 { daemon.signal(SIGHUP) }
             #expect(try ask(family, "192.0.2.77") == .notFound)
             #expect(try ask(family, "10.0.0.1") == .notAuthoritative)
         }

@@ -14,14 +14,17 @@ struct SharingTests {
     func subscriptionNews() throws {
         let server = try TestServer()
         let mover = try server.makeNode("192.0.2.1")
-        #expect(server.update(try mover.record(["198.51.100.1"], sequence: TestServer.start), from: node("198.51.100.1"))?.code == .ok)
+        #expect(
+            server.update(try mover.record(["198.51.100.1"], sequence: TestServer.start), from: node("198.51.100.1"))?.code == .ok
+        )
         #expect(subscribe(server) == 300)
         #expect(server.core.takeNews().isEmpty, "nobody shares")
 
         server.core.shareNews()
         #expect(subscribe(server) == 300)
         let told = SharedSubscription(
-            prefix: IPPrefix(address("192.0.2.1")), endpoint: peer, local: TestServer.local, ends: server.now.wallMilliseconds + 300_000)
+            prefix: IPPrefix(address("192.0.2.1")), endpoint: peer, local: TestServer.local,
+            ends: server.now.wallMilliseconds + 300_000)
         #expect(server.core.takeNews() == [.subscribed(told)])
         server.advance(.seconds(30))
         #expect(subscribe(server) == 300)
@@ -31,12 +34,15 @@ struct SharingTests {
         #expect(server.core.takeNews().count == 1)
         // Five pushes without an ack end it.
         #expect(
-            server.update(try mover.record(["198.51.100.2"], sequence: server.now.wallMilliseconds), from: node("198.51.100.2"))?.code == .ok)
+            server.update(try mover.record(["198.51.100.2"], sequence: server.now.wallMilliseconds), from: node("198.51.100.2"))?
+                .code == .ok)
         server.advance(.seconds(20))
         #expect(server.core.takeNews() == [.unsubscribed(IPPrefix(address("192.0.2.1")), peer)])
     }
 
-    @Test("Each server pushes to its own subscribers what another took; who takes subscriptions over pushes what may have been missed")
+    @Test(
+        "Each server pushes to its own subscribers what another took; who takes subscriptions over pushes what may have been missed"
+    )
     func pushes() throws {
         let server = try TestServer()
         server.core.shareNews()
@@ -48,7 +54,8 @@ struct SharingTests {
         server.clear()
         func stored(_ sequence: UInt64) throws -> StoredMapping {
             StoredMapping(
-                certified: try mover.record(["198.51.100.2"], sequence: sequence), source: node("198.51.100.2"), local: address("203.0.113.2"),
+                certified: try mover.record(["198.51.100.2"], sequence: sequence), source: node("198.51.100.2"),
+                local: address("203.0.113.2"),
                 provenAt: server.now.wallMilliseconds)
         }
         let second = try stored(TestServer.start + 1)
@@ -56,13 +63,16 @@ struct SharingTests {
         #expect(server.notified(peer).map(\.notify.record.mapping) == [second.certified.mapping])
         // Older, and the same again: nothing.
         server.clear()
-        server.perform(server.core.store(.changed([StoreChange(mapping: second), StoreChange(mapping: try stored(TestServer.start))]), now: server.now))
+        server.perform(
+            server.core.store(
+                .changed([StoreChange(mapping: second), StoreChange(mapping: try stored(TestServer.start))]), now: server.now))
         #expect(server.notified(peer).isEmpty)
         #expect(server.query("192.0.2.1", from: peer)?.mapping == second.certified.mapping)
 
         let orphan = node("198.51.100.60")
         let left = SharedSubscription(
-            prefix: IPPrefix(address("192.0.2.1")), endpoint: orphan, local: address("203.0.113.9"), ends: server.now.wallMilliseconds + 100_000)
+            prefix: IPPrefix(address("192.0.2.1")), endpoint: orphan, local: address("203.0.113.9"),
+            ends: server.now.wallMilliseconds + 100_000)
         server.perform(server.core.store(.shared([.subscribed(left)]), now: server.now))
         #expect(server.notified(orphan).map(\.notify.record.mapping) == [second.certified.mapping])
         #expect(server.core.takeNews().isEmpty, "what is taken over is known already")
@@ -70,9 +80,11 @@ struct SharingTests {
         server.advance(.seconds(60))
         server.perform(
             server.core.store(
-                .shared([.subscribed(SharedSubscription(prefix: left.prefix, endpoint: late, local: left.local, ends: left.ends))]), now: server.now))
+                .shared([.subscribed(SharedSubscription(prefix: left.prefix, endpoint: late, local: left.local, ends: left.ends))]
+                ), now: server.now))
         #expect(server.notified(late).isEmpty, "a change of a minute ago was pushed before")
-        server.perform(server.core.store(.changed([StoreChange(mapping: try stored(TestServer.start + 70_000))]), now: server.now))
+        server.perform(
+            server.core.store(.changed([StoreChange(mapping: try stored(TestServer.start + 70_000))]), now: server.now))
         #expect(server.notified(late).count == 1)
     }
 
@@ -81,7 +93,8 @@ struct SharingTests {
         let server = try TestServer()
         server.core.shareNews()
         let own = try server.makeNode("192.0.2.1")
-        #expect(server.update(try own.record(["198.51.100.1"], sequence: TestServer.start), from: node("198.51.100.1"))?.code == .ok)
+        #expect(
+            server.update(try own.record(["198.51.100.1"], sequence: TestServer.start), from: node("198.51.100.1"))?.code == .ok)
         let stranger = try TestNode("203.0.114.7", seed: 9, issuer: try key(201), notBefore: TestServer.start - 1000)
         let record = try stranger.record(["198.51.100.77"], sequence: TestServer.start)
         server.perform(server.core.store(.shared([.remembered(record, isConfirmed: false)]), now: server.now))

@@ -43,6 +43,17 @@ private func outcome(_ body: () throws(ControlError) -> JSONValue) -> Result<JSO
 
 @Suite("The control socket")
 struct ControlTests {
+    @Test("JSON that is nested too deep is refused at once, brackets within strings are not counted")
+    func nesting() throws {
+        let limit = JSONValue.depthMax
+        func nested(_ depth: Int) -> [UInt8] { Array((String(repeating: "[", count: depth) + String(repeating: "]", count: depth)).utf8) }
+        #expect(throws: Never.self) { try JSONValue.parse(nested(limit)) }
+        #expect(throws: ControlError.self) { try JSONValue.parse(nested(limit + 1)) }
+        #expect(throws: ControlError.self) { try JSONValue.parse(nested(30_000)) }
+        let text = "\"" + String(repeating: "[{", count: 100) + "\\\"[\""
+        #expect(try JSONValue.parse(Array(text.utf8)).string?.hasSuffix("\"[") == true)
+    }
+
     @Test("A request gets its answer, at once or later, and the handler knows who asks")
     func answers() throws {
         let path = TemporaryPath()

@@ -39,9 +39,6 @@ struct Queries: ParsableCommand {
         let draw = query.draw(nodes, seed: target.seed)
         let total = threads * sockets
         let pace = rate.map { Pace.rate($0 / Double(total)) } ?? .window(window * query.messages)
-        let begin = Ticks.wall() &+ 50_000_000
-        let countsFrom = begin &+ UInt64(warmUp * 1e9)
-        let end = countsFrom &+ UInt64(target.seconds * 1e9)
         let result = Mutex<(tally: Tally, failure: (any Error)?)>((Tally(), nil))
         let floods = Mutex<[(String, Tally)]>([])
         let command = self
@@ -51,11 +48,15 @@ struct Queries: ParsableCommand {
                 let streams = try (0..<command.sockets).map { number in
                     try QueryStream(
                         QueryStream.Setting(
-                            server: server, messagesPerDatagram: command.query.messages, pace: pace, isDNS: command.dns,
-                            countsFrom: countsFrom, end: end),
+                            server: server, messagesPerDatagram: command.query.messages, pace: pace, isDNS: command.dns),
                         draw: draw, nodes: nodes, offset: (thread * command.sockets + number) * 77_777)
                 }
-                let beside = thread == 0 ? try command.floods(nodes, server, until: end) : []
+                let beside = thread == 0 ? try command.floods(nodes, server) : []
+                // Only now: cookies and floods took their time.
+                let countsFrom = Ticks.wall() &+ UInt64(command.warmUp * 1e9)
+                let end = countsFrom &+ UInt64(command.target.seconds * 1e9)
+                for stream in streams { stream.schedule(countsFrom: countsFrom, end: end) }
+                for flood in beside { flood.stream.schedule(end: end) }
                 Generator.run(streams as [any LoadStream] + beside.map(\.stream))
                 result.withLock { for stream in streams { $0.tally.add(stream.tally) } }
                 floods.withLock { list in
@@ -94,17 +95,17 @@ struct Queries: ParsableCommand {
         if tally.ok == 0 { throw BenchError("no query was answered with ok") }
     }
 
-    private func floods(_ nodes: Nodes, _ server: Endpoint, until end: UInt64) throws -> [(name: String, stream: FloodStream)] {
+    private func floods(_ nodes: Nodes, _ server: Endpoint) throws -> [(name: String, stream: FloodStream)] {
         var result: [(String, FloodStream)] = []
         if let notifies {
-            let flood = try StrangerNotifies(isProven: !unproven).stream(nodes, server, rate: notifies, until: end, seed: target.seed)
+            let flood = try StrangerNotifies(isProven: !unproven).stream(nodes, server, rate: notifies, until: .max, seed: target.seed)
             result.append(("HA Notify flood", flood))
         }
         if let garbage {
             let strangers = try Strangers(isIPv4: server.address.isIPv4, count: 4096)
             let flood = Garbage.make(.mixed, from: strangers, about: nodes, seed: target.seed)
             result.append(
-                ("malformed flood", FloodStream(flood, rate: garbage, until: end, through: try LoadSocket(port: 0), to: server)))
+                ("malformed flood", FloodStream(flood, rate: garbage, until: .max, through: try LoadSocket(port: 0), to: server)))
         }
         return result
     }

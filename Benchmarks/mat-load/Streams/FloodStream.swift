@@ -12,7 +12,7 @@ final class FloodStream: LoadStream {
     private let flood: Flood
     private let server: Endpoint
     private let rate: Double?
-    private let end: UInt64
+    private var end: UInt64
     private let outbox: Outbox
     private let inbox: Inbox
     private var started: UInt64 = 0
@@ -31,6 +31,9 @@ final class FloodStream: LoadStream {
         outbox = Outbox(socket)
         inbox = Inbox(socket, wantsAddresses: false)
     }
+
+    /// Sets when it ends; before the first turn.
+    func schedule(end: UInt64) { self.end = end }
 
     var sent: UInt64 { outbox.sentCount }
     var answered: UInt64 { codes.reduce(0, &+) }

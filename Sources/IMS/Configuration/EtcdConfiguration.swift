@@ -40,9 +40,12 @@ public struct EtcdConfiguration: Hashable, Sendable {
     init(reading section: ConfigurationSection) {
         endpoints = section.list("endpoints", .etcdEndpoint)
         if endpoints.isEmpty, !section.has("endpoints") {
-            section.reject("endpoints", "no member of the etcd cluster is named", "list them, as in endpoints: [10.0.0.1, 10.0.0.2, 10.0.0.3]")
+            section.reject(
+                "endpoints", "no member of the etcd cluster is named",
+                "list them, as in endpoints: [10.0.0.1, 10.0.0.2, 10.0.0.3]")
         } else if endpoints.count > Self.endpointsMax {
-            section.reject("endpoints", "\(endpoints.count) members are more than \(Self.endpointsMax)", "name those that are nearest")
+            section.reject(
+                "endpoints", "\(endpoints.count) members are more than \(Self.endpointsMax)", "name those that are nearest")
         }
         prefix = section.value("prefix", .string, default: prefix)
         if !prefix.hasSuffix("/") { section.reject("prefix", "\(prefix) does not end with /", "write \(prefix)/") }
@@ -53,14 +56,18 @@ public struct EtcdConfiguration: Hashable, Sendable {
         user = section.value("user", .string)
         passwordPath = section.value("password-file", .path)
         if certificatePath != nil, authorityPath == nil {
-            section.reject("certificate", "a certificate without `ca` is of no use", "name the file with the authority's certificate as `ca`")
+            section.reject(
+                "certificate", "a certificate without `ca` is of no use", "name the file with the authority's certificate as `ca`"
+            )
         }
         if (certificatePath == nil) != (keyPath == nil) {
             section.reject(
-                certificatePath == nil ? "key" : "certificate", "`certificate` and `key` belong together", "name both files or none")
+                certificatePath == nil ? "key" : "certificate", "`certificate` and `key` belong together",
+                "name both files or none")
         }
         if (user == nil) != (passwordPath == nil) {
-            section.reject(user == nil ? "password-file" : "user", "`user` and `password-file` belong together", "give both or none")
+            section.reject(
+                user == nil ? "password-file" : "user", "`user` and `password-file` belong together", "give both or none")
         }
     }
 }
@@ -70,9 +77,11 @@ extension ConfigurationKind where Value == EtcdConfiguration.Endpoint {
     static var etcdEndpoint: Self {
         Self { text in
             let rejected = Outcome.rejected(
-                reason: "is not the host and port of a member of etcd", remedy: "write it like 10.0.0.1, etcd1.example.net:2379 or [2001:db8::1]:2379")
+                reason: "is not the host and port of a member of etcd",
+                remedy: "write it like 10.0.0.1, etcd1.example.net:2379 or [2001:db8::1]:2379")
             if text.contains("/") {
-                return .rejected(reason: "has a scheme or path", remedy: "write host:port alone; `ca` says that the connection is encrypted")
+                return .rejected(
+                    reason: "has a scheme or path", remedy: "write host:port alone; `ca` says that the connection is encrypted")
             }
             var host = text
             var port = EtcdConfiguration.Endpoint.defaultPort
@@ -84,7 +93,9 @@ extension ConfigurationKind where Value == EtcdConfiguration.Endpoint {
                     guard parts[1].hasPrefix(":"), let number = UInt16(parts[1].dropFirst()), number > 0 else { return rejected }
                     port = Int(number)
                 }
-            } else if text.split(separator: ":", omittingEmptySubsequences: false).count == 2, let colon = text.firstIndex(of: ":") {
+            } else if text.split(separator: ":", omittingEmptySubsequences: false).count == 2,
+                let colon = text.firstIndex(of: ":")
+            {
                 guard let number = UInt16(text[text.index(after: colon)...]), number > 0 else { return rejected }
                 host = String(text[..<colon])
                 port = Int(number)

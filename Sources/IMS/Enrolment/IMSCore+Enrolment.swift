@@ -62,7 +62,7 @@ extension IMSCore {
         guard let signingKey = configuration.signingKey, certificate.notAfter > certificate.notBefore else { return nil }
         let left = certificate.notAfter > now.wallMilliseconds ? certificate.notAfter - now.wallMilliseconds : 0
         let isOfOldKey =
-            certificate.issuerID != signingKey.publicKey.id && configuration.previousKeys.contains { $0.id == certificate.issuerID }
+            configuration.previousIDs.contains(certificate.issuerID) && certificate.issuerID != signingKey.publicKey.id
         guard isOfOldKey || left < (certificate.notAfter - certificate.notBefore) / 3 else { return nil }
         return issue(certificate.prefix, certificate.nodeKey, configuration.certificateLifetime, now)
     }

@@ -69,7 +69,7 @@ extension IMSCore {
         let certified = try certify(update.record, now)
         if let answer = try compare(certified, request, now) { return answer }
         for locator in record.locators { try checkProof(of: locator, of: record, update.proofs, request, served, now) }
-        try checkRoom(for: record, now)
+        try checkRoom(for: record, served, now)
         do throws(VerificationRefusal) {
             let job = VerificationJob(certified, issuers: issuersToCheck(certified.certificate))
             try verify(job, for: .update(request), source: request.source.address, now)
@@ -88,27 +88,28 @@ extension IMSCore {
                 if case .now(let body) = answer { reply(body, to: request) }
                 return
             }
-            try checkRoom(for: certified.record, now)
+            guard let served = configuration.served(covering: certified.record.prefix) else {
+                throw UpdateRefusal(.notAuthoritative, "no prefix served here covers \(certified.record.prefix)")
+            }
+            try checkRoom(for: certified.record, served, now)
             // Charged only now: an update that does not verify must not use up the HoA's rate.
             _ = updateRates.take(certified.record.prefix, at: now.monotonic)
-            write(certified, request, now)
+            quotas.takeUpdate(served, now.monotonic)
+            write(certified, request, served, now)
         } catch {
             reply(refuse(certified.record.prefix, .whole(certified.certificate), request, error, now), to: request)
         }
     }
 
-    private mutating func write(_ certified: CertifiedMapping, _ request: Request, _ now: Now) {
+    private mutating func write(_ certified: CertifiedMapping, _ request: Request, _ served: ServedPrefix, _ now: Now) {
         let stored = StoredMapping(certified: certified, source: request.source, local: request.local, provenAt: now.wallMilliseconds)
         let renewed = renewed(certified.certificate, now)
         let ticket = newTicket()
-        let prefix = certified.record.prefix
-        let isNew = mappings[prefix] == nil && newestWrites[prefix] == nil
-        let served = configuration.served(covering: prefix)
-        if isNew, let served { quotas.reserve(served.prefix) }
-        if let served { quotas.takeUpdate(served, now.monotonic) }
+        let isNew = mappings[certified.record.prefix] == nil && newestWrites[certified.record.prefix] == nil
+        if isNew { quotas.reserve(served.prefix) }
         writes[ticket] = PendingWrite(
-            mapping: stored, issued: renewed, renewed: renewed, reserved: isNew ? served?.prefix : nil, waiting: [request])
-        newestWrites[prefix] = ticket
+            mapping: stored, issued: renewed, renewed: renewed, reserved: isNew ? served.prefix : nil, waiting: [request])
+        newestWrites[certified.record.prefix] = ticket
         actions.append(.commit(ticket, StoreChange(mapping: stored, issued: renewed)))
     }
 
@@ -211,7 +212,7 @@ extension IMSCore {
     }
 
     /// Whether the store writes, and the bounds.
-    private mutating func checkRoom(for record: MappingRecord, _ now: Now) throws(UpdateRefusal) {
+    private mutating func checkRoom(for record: MappingRecord, _ served: ServedPrefix, _ now: Now) throws(UpdateRefusal) {
         if let refusal = store.refusal { throw UpdateRefusal(.tryLater, refusal.reason, lifetime: refusal.seconds) }
         guard updateRates.allows(record.prefix, at: now.monotonic) else {
             throw UpdateRefusal(
@@ -223,7 +224,7 @@ extension IMSCore {
         guard mappings.contains(record.prefix) || mappings.count < configuration.limits.mappingsMax else {
             throw UpdateRefusal(.tryLater, "the table of \(configuration.limits.mappingsMax) mappings is full", lifetime: 60)
         }
-        if let served = configuration.served(covering: record.prefix), let refusal = quotaRefusal(of: record.prefix, served, now) {
+        if let refusal = quotaRefusal(of: record.prefix, served, now) {
             counters.quotaRefusals += 1
             throw UpdateRefusal(refusal.code, refusal.reason, lifetime: refusal.lifetime)
         }

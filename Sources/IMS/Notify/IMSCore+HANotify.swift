@@ -51,7 +51,7 @@ extension IMSCore {
             return Refusal(code: .notAuthoritative, reason: "no prefix served here covers PEER-HOA \(notify.peerHoA)")
         }
         if store.isLoading {
-            return Refusal(code: .tryLater, reason: StoreState.loadingText, lifetime: StoreState.loadingSeconds)
+            return Refusal(code: .tryLater, reason: store.unknown.text, lifetime: store.unknown.seconds)
         }
         guard let peer = mappings.entry(covering: notify.peerHoA.address), peer.isCurrent(now), !peer.record.isWithdrawal else {
             return Refusal(

@@ -17,8 +17,8 @@ extension IMSCore {
         // The record of a network may be followed by that of a node within it, so it is not the answer yet either.
         if store.isLoading, found?.record.prefixLength != 128 {
             answer.code = .tryLater
-            answer.lifetime = StoreState.loadingSeconds
-            answer.text = StoreState.loadingText
+            answer.lifetime = store.unknown.seconds
+            answer.text = store.unknown.text
             return answer
         }
         guard let entry = found, entry.isCurrent(now) else {
@@ -92,8 +92,8 @@ extension IMSCore {
     private func later(_ answer: HAAnswer) -> HAAnswer {
         var answer = answer
         answer.code = .tryLater
-        answer.lifetime = StoreState.loadingSeconds
-        answer.text = StoreState.loadingText
+        answer.lifetime = store.unknown.seconds
+        answer.text = store.unknown.text
         return answer
     }
 
@@ -114,7 +114,7 @@ extension IMSCore {
             code = .notAuthoritative
         } else if store.isLoading {
             code = .tryLater
-            lifetime = StoreState.loadingSeconds
+            lifetime = store.unknown.seconds
         } else if let entry = mappings.entry(covering: hoa.address), entry.isCurrent(now) {
             moas = entry.record.locators.filter { $0.prefixLength == 128 }.map(\.moa)
             lifetime = UInt32(clamping: (entry.record.expires - now.wallMilliseconds) / 1000)

@@ -21,6 +21,12 @@ struct StoreState: Sendable {
     static let loadingTextStatic: StaticString = "the server has just started and still reads its store"
     static var loadingText: String { loadingTextStatic.description }
 
+    /// What is said of an address that is not known while not all is: in a damaged store it may stand where nothing can be read.
+    var unknown: (text: String, seconds: UInt32) {
+        unavailable == nil
+            ? (Self.loadingText, Self.loadingSeconds) : ("a part of what is registered can't be read at present", Self.unavailableSeconds)
+    }
+
     /// Why nothing can be written now, and when to try again.
     var refusal: (reason: String, seconds: UInt32)? {
         if let unavailable { return ("the store takes no change: \(unavailable)", Self.unavailableSeconds) }

@@ -30,7 +30,13 @@ extension IMSServer {
         let reference = UncheckedReference(self)
         let poster = loop.poster
         verifiers.start { results in
-            poster.post { reference.value?.run { core, now in core.verified(results, now: now) } }
+            poster.post {
+                guard let server = reference.value else { return }
+                // One by one, so that what follows from each is known to come from its own message.
+                for result in results {
+                    server.run(since: server.metrics.verified(result.ticket)) { core, now in core.verified([result], now: now) }
+                }
+            }
         }
     }
 

@@ -56,6 +56,8 @@ public final class MappingStore: MappingStoring {
         /// Why nothing is written.
         var failure: StoreError?
         var isProbing = false
+        /// Whether the reader got to the end, or as far as damage lets it.
+        var isRead = false
         var isCheckpointing = false
         var checkpointAfter: UInt64 = 0
     }
@@ -102,6 +104,7 @@ public final class MappingStore: MappingStoring {
             let reader = try openReader()
             defer { reader.close() }
             try reader.read()
+            thread.async { self.writer.isRead = true }
             guard !reader.damage.isEmpty else { return deliver(.loadEnded) }
             // No loadEnded: what is not known may stand in what could not be read.
             let places = reader.damage.prefix(4).joined(separator: ", ")
@@ -218,6 +221,7 @@ public final class MappingStore: MappingStoring {
             writer.isProbing = false
             deliver(.available)
             if opens { tellSecrets() }
+            if !writer.isRead { readThread.async { self.read() } }
         } catch {
             if error.kind == .damaged || error.description != failure.description { refuse(error) }
             if error.kind == .damaged { writer.isProbing = false } else { probeLater() }

@@ -114,7 +114,8 @@ extension ClusterInstance {
                     actions.append(.deliver(.failed("etcd holds an unreadable certificate of \(prefix)")))
                 }
             case .remembered(let prefix):
-                guard let remembered = ClusterValue.remembered(event.pair.value), remembered.certified.record.prefix == prefix else { continue }
+                guard let remembered = ClusterValue.remembered(event.pair.value), remembered.certified.record.prefix == prefix
+                else { continue }
                 news.append(.remembered(remembered.certified, isConfirmed: remembered.isConfirmed))
             case .cookies: takeSecrets(event.pair)
             case .instance(let id): signOfLife(id, event.pair.value, now)

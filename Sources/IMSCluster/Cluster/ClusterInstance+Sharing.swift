@@ -72,14 +72,16 @@ extension ClusterInstance {
             case .subscribed(let subscription):
                 sharing.add(
                     key(of: subscription.prefix, subscription.endpoint),
-                    .put(ClusterValue.encode(subscriptionEnding: subscription.ends, local: subscription.local)), max: Self.newsMax)
+                    .put(ClusterValue.encode(subscriptionEnding: subscription.ends, local: subscription.local)), max: Self.newsMax
+                )
             case .unsubscribed(let prefix, let endpoint):
                 sharing.add(key(of: prefix, endpoint), .delete, max: Self.newsMax)
             case .remembered(let certified, let isConfirmed):
                 let value = ClusterValue.encode(certified, isConfirmed: isConfirmed)
                 // An equal version replaces one that was not confirmed.
                 let version = ClusterValue.version(certified.version) + [isConfirmed ? 1 : 0]
-                sharing.add(keys.octets(.remembered(certified.record.prefix)), .putIfNewer(value, than: version), max: Self.newsMax)
+                sharing.add(
+                    keys.octets(.remembered(certified.record.prefix)), .putIfNewer(value, than: version), max: Self.newsMax)
             }
         }
         tendSharing(now)
@@ -87,7 +89,9 @@ extension ClusterInstance {
         return actions
     }
 
-    private func key(of prefix: IPPrefix, _ endpoint: Endpoint) -> [UInt8] { keys.octets(.subscription(settings.id, prefix, endpoint)) }
+    private func key(of prefix: IPPrefix, _ endpoint: Endpoint) -> [UInt8] {
+        keys.octets(.subscription(settings.id, prefix, endpoint))
+    }
 
     mutating func tendSharing(_ now: Now) {
         guard link == .up, !isUnavailable, sharing.hasWaiting || adopting != nil, !sharing.isSending else { return }
@@ -100,7 +104,8 @@ extension ClusterInstance {
         let operations = sharing.next(max: Self.operationsMax).map { key, news -> EtcdOperation in
             switch news {
             case .put(let value): .put(EtcdPut(key: key, value: value, lease: lease.id))
-            case .putIfNewer(let value, let version): Self.putIfNewer(EtcdPut(key: key, value: value, lease: lease.id), than: version)
+            case .putIfNewer(let value, let version):
+                Self.putIfNewer(EtcdPut(key: key, value: value, lease: lease.id), than: version)
             case .delete: .delete(key)
             }
         }
@@ -139,9 +144,15 @@ extension ClusterInstance {
     mutating func adoptIfDue(_ now: Now) {
         guard adopting == nil, let echoingSince, echoingSince + Self.silenceMax < now.monotonic, !isClosing else { return }
         let living = peers.filter { !$0.value.isDead(now) }.keys
-        guard living.allSatisfy({ settings.id < $0 }), let dead = peers.filter({ $0.value.isDead(now) }).keys.min() else { return }
+        guard living.allSatisfy({ settings.id < $0 }), let dead = peers.filter({ $0.value.isDead(now) }).keys.min() else {
+            return
+        }
         adopting = dead
-        if let lease = sharing.lease, lease.at + Self.leaseAge > now.monotonic { readSubscriptions(of: dead) } else { tendSharing(now) }
+        if let lease = sharing.lease, lease.at + Self.leaseAge > now.monotonic {
+            readSubscriptions(of: dead)
+        } else {
+            tendSharing(now)
+        }
     }
 
     mutating func readSubscriptions(of dead: InstanceID) {
@@ -165,7 +176,8 @@ extension ClusterInstance {
         var operations: [EtcdOperation] = []
         for pair in response.pairs {
             operations.append(.delete(pair.key))
-            guard case .subscription(_, let prefix, let endpoint) = keys.parse(pair.key), let value = ClusterValue.subscription(pair.value),
+            guard case .subscription(_, let prefix, let endpoint) = keys.parse(pair.key),
+                let value = ClusterValue.subscription(pair.value),
                 value.ends > now.wallMilliseconds
             else { continue }
             operations.append(.put(EtcdPut(key: key(of: prefix, endpoint), value: pair.value, lease: lease.id)))
@@ -184,7 +196,8 @@ extension ClusterInstance {
     mutating func leave(_ now: Now) -> [Action] {
         isClosing = true
         if link == .up {
-            let put = EtcdPut(key: keys.octets(.instance(settings.id)), value: ClusterValue.encode(signOfLife: ClusterValue.lastSignOfLife))
+            let put = EtcdPut(
+                key: keys.octets(.instance(settings.id)), value: ClusterValue.encode(signOfLife: ClusterValue.lastSignOfLife))
             call(.beat(0), .transaction(EtcdTransaction(success: [.put(put)])), within: Self.beatTimeMax)
         }
         defer { actions = [] }

@@ -429,7 +429,8 @@ struct ClusterInstance: Sendable {
             .secret,
             .transaction(
                 EtcdTransaction(
-                    compare: [.modifiedAt(put.key, secretsRevision)], success: [.put(put)], failure: [.range(EtcdRange(key: put.key))])))
+                    compare: [.modifiedAt(put.key, secretsRevision)], success: [.put(put)],
+                    failure: [.range(EtcdRange(key: put.key))])))
         return take()
     }
 

@@ -42,7 +42,9 @@ enum ClusterValue {
             let provenAt = try reader.uint64("proven at")
             guard let source = IPAddress(octets: try reader.bytes(16, "source")) else { return nil }
             let port = try reader.uint16("source port")
-            guard let local = IPAddress(octets: try reader.bytes(16, "local")), let certified = try certified(&reader) else { return nil }
+            guard let local = IPAddress(octets: try reader.bytes(16, "local")), let certified = try certified(&reader) else {
+                return nil
+            }
             return StoredMapping(certified: certified, source: Endpoint(source, port: port), local: local, provenAt: provenAt)
         }
     }

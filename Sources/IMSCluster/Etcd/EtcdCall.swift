@@ -106,7 +106,8 @@ final class EtcdCall: ChannelInboundHandler, @unchecked Sendable {
 
     private func takeMessages() {
         while onEnd != nil, let length = received.getInteger(at: received.readerIndex + 1, as: UInt32.self) {
-            guard received.getInteger(at: received.readerIndex, as: UInt8.self) == 0, length <= UInt32(Self.messageBytesMax) else {
+            guard received.getInteger(at: received.readerIndex, as: UInt8.self) == 0, length <= UInt32(Self.messageBytesMax)
+            else {
                 return finish(EtcdError(.refused, "etcd's answer is compressed or longer than \(Self.messageBytesMax) octets"))
             }
             guard received.readableBytes >= Int(length) + 5 else { return }

@@ -32,7 +32,8 @@ final class EtcdConnection: @unchecked Sendable {
     var token: String?
 
     private init(
-        _ endpoint: EtcdConfiguration.Endpoint, _ channel: any Channel, _ multiplexer: NIOHTTP2Handler.StreamMultiplexer, isSecure: Bool,
+        _ endpoint: EtcdConfiguration.Endpoint, _ channel: any Channel, _ multiplexer: NIOHTTP2Handler.StreamMultiplexer,
+        isSecure: Bool,
         _ failures: FailureKeeper.Reason
     ) {
         self.endpoint = endpoint
@@ -72,7 +73,9 @@ final class EtcdConnection: @unchecked Sendable {
             ).flatMapThrowing { multiplexer in
                 try channel.pipeline.syncOperations.addHandler(FailureKeeper(failures))
                 let result = EtcdConnection(endpoint, channel, multiplexer, isSecure: tls != nil, failures)
-                channel.closeFuture.whenComplete { _ in result.closed("\(endpoint): \(failures.text ?? "the connection was closed")") }
+                channel.closeFuture.whenComplete { _ in
+                    result.closed("\(endpoint): \(failures.text ?? "the connection was closed")")
+                }
                 return result
             }
         }
@@ -99,12 +102,15 @@ final class EtcdConnection: @unchecked Sendable {
     func ask(_ request: EtcdRequest, within time: TimeAmount, answer: @escaping (Result<EtcdResponse, EtcdError>) -> Void) {
         var response: EtcdResponse?
         let call = EtcdCall(
-            method: request.method, authority: endpoint.description, isSecure: isSecure, metadata: metadata, request: request.octets,
+            method: request.method, authority: endpoint.description, isSecure: isSecure, metadata: metadata,
+            request: request.octets,
             isUnary: true,
             onMessage: { response = try? EtcdResponse(to: request, $0) },
             onEnd: { error in
                 if let error { return answer(.failure(self.explain(error))) }
-                answer(response.map { .success($0) } ?? .failure(EtcdError(.refused, "etcd's answer to \(request.method) can't be read")))
+                answer(
+                    response.map { .success($0) }
+                        ?? .failure(EtcdError(.refused, "etcd's answer to \(request.method) can't be read")))
             })
         call.setDeadline(time, on: channel.eventLoop)
         begin(call)

@@ -39,6 +39,9 @@ struct EtcdError: Error, Hashable, Sendable, CustomStringConvertible {
                 default: .refused
                 }
             }
-        self.init(kind, kind == .noSpace ? "etcd's database is full; compact and defragment it, then `etcdctl alarm disarm`" : "etcd: \(message)")
+        self.init(
+            kind,
+            kind == .noSpace
+                ? "etcd's database is full; compact and defragment it, then `etcdctl alarm disarm`" : "etcd: \(message)")
     }
 }

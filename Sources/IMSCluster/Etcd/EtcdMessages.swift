@@ -162,9 +162,13 @@ struct EtcdResponse: Equatable, Sendable {
         case .range: try self.init(range: reader)
         case .transaction: try self.init(transaction: reader)
         case .grantLease:
-            try self.init(reader) { response, field throws(ProtobufReader.Malformed) in if field.number == 2 { response.lease = field.signed } }
+            try self.init(reader) { response, field throws(ProtobufReader.Malformed) in
+                if field.number == 2 { response.lease = field.signed }
+            }
         case .authenticate:
-            try self.init(reader) { response, field throws(ProtobufReader.Malformed) in if field.number == 2 { response.token = field.text } }
+            try self.init(reader) { response, field throws(ProtobufReader.Malformed) in
+                if field.number == 2 { response.token = field.text }
+            }
         }
     }
 

@@ -10,13 +10,43 @@ public enum JSONValue: Hashable, Sendable {
     case array([JSONValue])
     case object([String: JSONValue])
 
-    /// - Throws: `ControlError` if the text is not JSON.
+    /// How deep arrays and objects may stand in each other. Nothing of ours comes near it; the time that Foundation's decoder takes
+    /// grows with the square of the depth and more.
+    public static let depthMax = 32
+
+    /// - Throws: `ControlError` if the text is not JSON, or nested too deep.
     public static func parse(_ bytes: some Collection<UInt8>) throws(ControlError) -> JSONValue {
+        guard depth(bytes) <= depthMax else { throw ControlError("JSON nested deeper than \(depthMax)") }
         do {
             return try JSONDecoder().decode(JSONValue.self, from: Data(bytes))
         } catch {
             throw ControlError("not valid JSON")
         }
+    }
+
+    /// Brackets that are open at the same time, those in strings apart.
+    private static func depth(_ bytes: some Collection<UInt8>) -> Int {
+        var (depth, deepest) = (0, 0)
+        var isInString = false
+        var isEscaped = false
+        for octet in bytes {
+            if isEscaped {
+                isEscaped = false
+                continue
+            }
+            switch octet {
+            case UInt8(ascii: "\\"): isEscaped = isInString
+            case UInt8(ascii: "\""): isInString.toggle()
+            case UInt8(ascii: "["), UInt8(ascii: "{"):
+                if !isInString {
+                    depth += 1
+                    deepest = max(deepest, depth)
+                }
+            case UInt8(ascii: "]"), UInt8(ascii: "}"): if !isInString { depth -= 1 }
+            default: break
+            }
+        }
+        return deepest
     }
 
     /// The value on one line, keys sorted.

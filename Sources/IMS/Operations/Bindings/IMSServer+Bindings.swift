@@ -1,21 +1,26 @@
 import Logging
 import MATSignal
 
+extension IPPrefix {
+    /// As people write it: a single address without its length.
+    var shortText: String { length == 128 ? "\(address)" : "\(self)" }
+}
+
 extension IMSServer {
     /// One line for one change, with what a program may want to filter by as metadata.
     func log(_ change: BindingChange) {
         let level = Logger.Level(rawValue: change.level.rawValue) ?? .info
         guard level >= logger.logLevel else { return }
         var metadata: Logger.Metadata = [
-            "hoa": "\(change.hoa.length == 128 ? "\(change.hoa.address)" : "\(change.hoa)")", "reason": "\(change.reason.rawValue)",
+            "hoa": "\(change.hoa.shortText)", "reason": "\(change.reason.rawValue)",
             "sequence": "\(change.sequence)", "before": "\(Self.places(change.before))", "after": "\(Self.places(change.after))",
         ]
         if let source = change.source { metadata["source"] = "\(source)" }
-        if let by = change.by { metadata["by"] = "\(by)" }
+        if let by = change.by { metadata["by"] = "\(by.shortText)" }
         logger.log(level: level, "mapping \(change.reason.rawValue)", metadata: metadata)
     }
 
     private static func places(_ places: [IPPrefix]) -> String {
-        places.isEmpty ? "none" : places.map { $0.length == 128 ? "\($0.address)" : "\($0)" }.joined(separator: ",")
+        places.isEmpty ? "none" : places.map(\.shortText).joined(separator: ",")
     }
 }

@@ -65,7 +65,7 @@ extension IMSServer {
         for prefix in prefixes {
             do throws(RevocationRefusal) {
                 if let (ticket, actions) = try core.revoke(prefix, isUnknownAllowed: isUnknownAllowed, tombstone: tombstone, now: now) {
-                    perform(actions, since: now.monotonic)
+                    perform(actions)
                     tickets.append(ticket)
                     revoked.append(prefix)
                 } else {
@@ -78,7 +78,7 @@ extension IMSServer {
         whenDurable(tickets) { failures in
             if let failure = failures.first { return respond(.failed("the revocation could not be recorded: \(failure)")) }
             var result: [String: JSONValue] = [
-                "revoked": .array(revoked.map { .text($0) }), "already": .array(already.map { .text($0) }),
+                "revoked": .array(revoked.map { .string($0.shortText) }), "already": .array(already.map { .string($0.shortText) }),
             ]
             if let next { result["next"] = .text(next) }
             respond(.ok(.object(result)))

@@ -110,7 +110,7 @@ extension IMSServer {
             case .refused(let reason): outcome.skip(line.name, reason)
             }
         }
-        perform(core.takeActions(now), since: now.monotonic)
+        perform(core.takeActions(now))
         whenDurable(tickets) { failures in
             for failure in failures { outcome.skip("a record", failure) }
             outcome.taken += tickets.count - failures.count

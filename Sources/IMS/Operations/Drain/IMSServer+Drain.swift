@@ -16,7 +16,8 @@ import MATSignal
 /// the socket and is lost with it, and the nodes' retransmission finds the next server, or this one after its restart.
 enum DrainState {
     case serving
-    case draining(pushes: Set<UInt32>, until: MonotonicTime)
+    /// A push that a newer record replaces meanwhile is waited for in its stead; those to others are not.
+    case draining(pushes: Set<PushKey>, until: MonotonicTime)
     case closing(until: MonotonicTime)
 }
 
@@ -30,7 +31,7 @@ extension IMSServer {
         let now = SystemClock.now().monotonic
         logger.notice("stopping: finishing what is in flight, for at most \(configuration.drainMax.millisecondsSaturated) ms")
         serviceManager.stopping()
-        drainState = .draining(pushes: core.pushSequences, until: now + configuration.drainMax)
+        drainState = .draining(pushes: Set(core.pushes.keys), until: now + configuration.drainMax)
         drainOn()
     }
 
@@ -40,15 +41,15 @@ extension IMSServer {
         case .serving:
             return
         case .draining(let pushes, let until):
-            let left = pushes.intersection(core.pushSequences)
+            let left = pushes.filter { core.pushes[$0] != nil }
             guard left.isEmpty || now >= until else { break }
-            if !left.isEmpty { logger.notice("\(left.count) pushes were not acknowledged in time; subscribers ask again by themselves") }
+            if !left.isEmpty { logger.notice("pushes not acknowledged in time: \(left.count); subscribers ask again by themselves") }
             stopReceiving()
             drainState = .closing(until: now + configuration.drainMax)
             return drainOn()
         case .closing(let until):
             guard core.writesCount == 0 || now >= until else { break }
-            if core.writesCount > 0 { logger.warning("the store did not take \(core.writesCount) changes in time; none of them was acknowledged") }
+            if core.writesCount > 0 { logger.warning("changes that the store did not take in time: \(core.writesCount); none of them was acknowledged") }
             return stop()
         }
         loop.schedule(after: Self.drainInterval) { [weak self] in self?.drainOn() }

@@ -28,11 +28,13 @@ final class IMSMetrics {
     private var mirrors: [Mirror: (counter: Counter, told: UInt64)] = [:]
     private var gauges: [Mirror: Gauge] = [:]
     /// When the message came that led to each change that is being written, and when the store got it.
-    private var writes: [StoreTicket: (received: MonotonicTime, handed: MonotonicTime)] = [:]
+    private var writes: [StoreTicket: (received: MonotonicTime?, handed: MonotonicTime)] = [:]
+    /// When the message came whose signature is being checked.
+    private var checks: [VerificationTicket: MonotonicTime] = [:]
     private var sources: [Source] = []
 
-    /// Writes whose times are kept; those of more are not measured.
-    private static let writesMax = 65_536
+    /// Writes and checks whose times are kept; those of more are not measured.
+    private static let pendingMax = 65_536
 
     private struct Mirror: Hashable {
         var name: String
@@ -55,8 +57,16 @@ final class IMSMetrics {
 
     // MARK: As it happens
 
-    func handed(_ ticket: StoreTicket, receivedAt received: MonotonicTime, _ now: MonotonicTime) {
-        guard writes.count < Self.writesMax else { return }
+    func verifying(_ ticket: VerificationTicket, receivedAt received: MonotonicTime?) {
+        if checks.count < Self.pendingMax { checks[ticket] = received }
+    }
+
+    /// - Returns: when the message came.
+    func verified(_ ticket: VerificationTicket) -> MonotonicTime? { checks.removeValue(forKey: ticket) }
+
+    /// - Parameter received: when the IMS Update came; `nil` for what people asked for.
+    func handed(_ ticket: StoreTicket, receivedAt received: MonotonicTime?, _ now: MonotonicTime) {
+        guard writes.count < Self.pendingMax else { return }
         writes[ticket] = (received, now)
     }
 
@@ -69,7 +79,7 @@ final class IMSMetrics {
             case .durable:
                 guard let write else { break }
                 commits.recordNanoseconds((now - write.handed).nanosecondsSaturated)
-                updates.recordNanoseconds((now - write.received).nanosecondsSaturated)
+                if let received = write.received { updates.recordNanoseconds((now - received).nanosecondsSaturated) }
             case .failed: commitFailures.increment()
             case .outrun: commitsOutrun.increment()
             }
@@ -134,6 +144,7 @@ final class IMSMetrics {
         level("imsd_pushes_pending", core.pushesPendingCount)
         level("imsd_notifies_pending", core.notifiesPendingCount)
         level("imsd_writes_pending", core.writesCount)
+        level("imsd_signature_checks_pending", core.verificationsPendingCount)
         let survey = core.surveyed
         level("imsd_mappings_expired", survey.mappingsExpired)
         level("imsd_mappings_withdrawn", survey.mappingsWithdrawn)
@@ -191,6 +202,7 @@ final class IMSMetrics {
         ("imsd_datagrams_lost_total", "Datagrams lost because the core had too many waiting."),
         ("imsd_mapping_table_bytes", "Memory of the table of mappings."),
         ("imsd_signature_checks_total", "Signature checks."),
+        ("imsd_signature_checks_pending", "Signature checks that wait or are being made."),
         ("imsd_pushes_pending", "MA Notifies that wait for their ack."),
         ("imsd_pushes_unanswered_total", "MA Notifies given up after all tries."),
         ("imsd_notifies_pending", "HA Notifies being worked on."),

@@ -17,6 +17,7 @@ extension IMSConfiguration {
         if port != fresh.port || addresses != fresh.addresses { keys.append("listen") }
         if threads != fresh.threads { keys.append("threads") }
         if storePath != fresh.storePath || etcd != fresh.etcd { keys.append("store") }
+        if verifiersCount != fresh.verifiersCount { keys.append("verifiers") }
         if controlPath != fresh.controlPath { keys.append("control") }
         if controlGroup != fresh.controlGroup { keys.append("control-group") }
         return keys
@@ -30,6 +31,7 @@ extension IMSConfiguration {
         taken.threads = threads
         taken.storePath = storePath
         taken.etcd = etcd
+        taken.verifiersCount = verifiersCount
         taken.controlPath = controlPath
         taken.controlGroup = controlGroup
         return taken

@@ -29,6 +29,7 @@ extension IMSCore {
         }
         if old.draftAnswersPerSecond != new.draftAnswersPerSecond { draftAnswers = RateLimit(perSecond: new.draftAnswersPerSecond) }
         if old.errorAnswersPerSecond != new.errorAnswersPerSecond { errorAnswers = RateLimit(perSecond: new.errorAnswersPerSecond) }
+        if old.draftAnswersPerSecond != new.draftAnswersPerSecond { draftAnswers = RateLimit(perSecond: new.draftAnswersPerSecond) }
         if old.refusalLogsPerSecond != new.refusalLogsPerSecond { refusalLogs = RateLimit(perSecond: new.refusalLogsPerSecond) }
         if old.bindingLogsPerSecond != new.bindingLogsPerSecond { bindingLogs = BindingLogs(perSecond: new.bindingLogsPerSecond) }
         remembered.setBound(new.rememberedMax)

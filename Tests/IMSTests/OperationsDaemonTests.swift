@@ -1,0 +1,306 @@
+import Glibc
+import MATRuntime
+import MATSignal
+import Testing
+
+@testable import IMS
+
+/// imsd as operators treat it: signals, Prometheus, the service manager, the control socket. Loopback only.
+@Suite(
+    "Operating imsd", .serialized,
+    .enabled(if: Daemon.program != nil, "imsd is not beside the test bundle; build it with swift build --product imsd"))
+struct OperationsDaemonTests {
+    private let directory: TemporaryDirectory
+    private let port: UInt16
+    private let httpPort: UInt16
+    private let issuer: SigningKey
+
+    init() throws {
+        directory = try TemporaryDirectory()
+        port = try FreePort.find(SOCK_DGRAM)
+        httpPort = try FreePort.find(SOCK_STREAM)
+        issuer = try key(200)
+        try TextFile.replace("\(directory.path)/ims.key", with: KeyFile.write(issuer), mode: 0o600)
+    }
+
+    private func configure(_ more: String = "", prefixes: [String] = ["192.0.2.0/24"], port: UInt16? = nil) throws {
+        let served = prefixes.map { "  - {prefix: \"\($0)\", mobile-prefixes: [198.51.100.0/24]}" }.joined(separator: "\n")
+        let text = """
+            control: \(directory.path)/control.sock
+            store: \(directory.path)/ims.db
+            signing-key: \(directory.path)/ims.key
+            listen: {port: \(port ?? self.port)}
+            prefixes:
+            \(served)
+            dns: {resolvers: ["127.0.0.1:1"]}
+            \(more)
+            """
+        try TextFile.replace("\(directory.path)/imsd.yaml", with: text, mode: 0o600)
+    }
+
+    private func start(environment: [String] = []) throws -> Daemon {
+        let daemon = try Daemon(
+            ["--config", "\(directory.path)/imsd.yaml"], log: "\(directory.path)/log", environment: environment)
+        try waitUntil("imsd did not start") { (try? control("status"))?["store"]?["isLoading"]?.bool == false }
+        return daemon
+    }
+
+    private func control(_ command: String, _ arguments: [String: JSONValue] = [:]) throws(ControlError) -> JSONValue {
+        try ControlClient.request(path: "\(directory.path)/control.sock", command: command, arguments: arguments, daemon: "imsd")
+    }
+
+    private var log: String { (try? TextFile.read("\(directory.path)/log", octetsMax: 1 << 24)) ?? "" }
+
+    private func waitUntil(_ failure: Comment, _ isDone: () throws -> Bool) throws {
+        for _ in 0..<800 {
+            if try isDone() { return }
+            usleep(25_000)
+        }
+        Issue.record("\(failure): \(log)")
+    }
+
+    /// Registers the network 192.0.2.16/28 at 198.51.100.32/28, which loopback can do.
+    private func network(_ certificate: Certificate, sequence: UInt64, to client: Client) throws -> (code: ResponseCode, record: EnclosedRecord) {
+        let locator = Locator(MobileAddress(address("198.51.100.32")), prefixLength: 124)
+        let record = MappingRecord(
+            hoa: home("192.0.2.16"), prefixLength: 124, sequence: sequence, lifetime: 600, issued: sequence, locators: [locator])
+        let enclosed = EnclosedRecord(mapping: try #require(record.signed(with: try key(1))), certificate: .whole(certificate))
+        return (try client.ask { .imsUpdate(IMSUpdate(cookie: $0, record: enclosed)) }.code, enclosed)
+    }
+
+    private func enrol() throws -> Certificate {
+        let answer = try control(
+            "enrol", ["hoa": "192.0.2.16", "prefixLength": 28, "publicKey": .string(KeyFile.write(try key(1).publicKey))])
+        return try Certificate(octets: try #require(answer["certificate"]?.string.flatMap { Base64.parse($0.utf8) }))
+    }
+
+    private func subscribe(_ client: Client) throws {
+        let answer = try client.ask { .maQuery(MAQuery(cookie: $0, hoa: home("192.0.2.20"), subscribe: 300)) }
+        guard case .maAnswer(let body)? = answer.message?.body else { return #expect(Bool(false), "no MA Answer") }
+        #expect(body.subscribe == 300)
+    }
+
+    // MARK: Reload
+
+    @Test("SIGHUP takes what is new and drops no datagram; what needs a restart is named; a bad file changes nothing")
+    func reload() throws {
+        try configure()
+        let daemon = try start()
+        let client = try Client(port: port)
+        let query: (Cookie) -> SignalMessage.Body = { .maQuery(MAQuery(cookie: $0, hoa: home("192.0.2.20"))) }
+        let cookie = try #require(try client.ask(query).message?.cookie)
+
+        // A window of questions is always on its way while the configuration changes back and forth.
+        var (asked, answered, reloads) = (UInt32(0), 0, 0)
+        for round in 0..<30 {
+            for _ in 0..<32 {
+                asked += 1
+                client.send(SignalMessage(sequence: asked, query(cookie)).octets)
+                if asked % 64 == 16 {
+                    try configure("log-level: \(round % 2 == 0 ? "debug" : "info")", prefixes: ["192.0.2.0/24", "203.0.113.0/24"])
+                    daemon.signal(SIGHUP)
+                    reloads += 1
+                }
+            }
+            for _ in 0..<32 where client.receive(milliseconds: 5000) != nil { answered += 1 }
+        }
+        #expect(answered == Int(asked), "\(Int(asked) - answered) of \(asked) questions were lost in \(reloads) reloads")
+        try waitUntil("the new prefix is not served") { try control("status")["prefixes"]?.array?.count == 2 }
+        #expect(try client.ask { .maQuery(MAQuery(cookie: $0, hoa: home("203.0.113.9"))) }.code == .notFound)
+
+        try configure("log-level: info", port: port &+ 1)
+        daemon.signal(SIGHUP)
+        try waitUntil("what needs a restart is not named") { log.contains("only after a restart: listen") }
+        #expect(try client.ask { .maQuery(MAQuery(cookie: $0, hoa: home("203.0.113.9"))) }.code == .notAuthoritative)
+
+        try TextFile.replace("\(directory.path)/imsd.yaml", with: "prefixes: []\n", mode: 0o600)
+        daemon.signal(SIGHUP)
+        try waitUntil("the mistake is not named") { log.contains("no prefix is served") && log.contains("stays in force") }
+        #expect(try client.ask(query).code == .notFound)
+
+        // Keys: the new one signs from now on, the old one's certificates are replaced.
+        let newer = try key(201)
+        try TextFile.replace("\(directory.path)/new.key", with: KeyFile.write(newer), mode: 0o600)
+        let certificate = try enrol()
+        try configure()
+        let text = try TextFile.read("\(directory.path)/imsd.yaml").replacing("ims.key", with: "new.key")
+        try TextFile.replace(
+            "\(directory.path)/imsd.yaml", with: text + "\nprevious-keys: [\"\(KeyFile.write(issuer.publicKey))\"]\n", mode: 0o600)
+        daemon.signal(SIGHUP)
+        try waitUntil("the new key does not sign") {
+            let uses = try control("status")["keys"]?.array?.compactMap { $0["use"]?.string } ?? []
+            return uses == ["signing", "previous"]
+        }
+        #expect(certificate.isIssued(by: issuer.publicKey))
+        #expect(try enrol().isIssued(by: newer.publicKey))
+        #expect(daemon.kill(SIGTERM) == 0)
+    }
+
+    // MARK: Drain
+
+    @Test("SIGTERM answers what came, waits for pushes no longer than it may, and ends with 0")
+    func drain() throws {
+        try configure("drain: 1s")
+        let daemon = try start()
+        let (node, peer) = (try Client(port: port), try Client(port: port))
+        let certificate = try enrol()
+        let time = SystemClock.now().wallMilliseconds
+        #expect(try network(certificate, sequence: time, to: node).code == .ok)
+        try subscribe(peer)
+        #expect(try network(certificate, sequence: time + 1, to: node).code == .ok)
+        // The push stays unacknowledged.
+        try waitUntil("no push") { try control("status")["pushesPending"]?.int == 1 }
+        daemon.signal(SIGTERM)
+        // It serves while it waits, updates too.
+        #expect(try network(certificate, sequence: time + 2, to: node).code == .ok)
+        #expect(daemon.wait() == 0)
+        #expect(log.contains("stopping: finishing") && log.contains("pushes not acknowledged in time: 1"))
+        #expect(access("\(directory.path)/control.sock", F_OK) != 0)
+
+        // What it acknowledged while stopping is there after the restart.
+        let again = try start()
+        #expect(try control("show", ["hoa": "192.0.2.20"])["sequence"]?.int == Int64(time + 2))
+        #expect(again.kill(SIGTERM) == 0)
+    }
+
+    @Test("A second SIGTERM ends it at once")
+    func secondSignal() throws {
+        try configure("drain: 60s")
+        let daemon = try start()
+        let (node, peer) = (try Client(port: port), try Client(port: port))
+        let certificate = try enrol()
+        let time = SystemClock.now().wallMilliseconds
+        _ = try network(certificate, sequence: time, to: node)
+        try subscribe(peer)
+        #expect(try network(certificate, sequence: time + 1, to: node).code == .ok)
+        let before = SystemClock.now().monotonic
+        daemon.signal(SIGTERM)
+        try waitUntil("it does not begin to stop") { log.contains("stopping: finishing") }
+        #expect(daemon.kill(SIGTERM) == 0)
+        #expect(SystemClock.now().monotonic - before < .seconds(30) && log.contains("stopping at once"))
+    }
+
+    // MARK: Service manager
+
+    @Test("The service manager hears of start, reload and stop")
+    func serviceManager() throws {
+        let manager = try NotifySocket(path: "\(directory.path)/notify.sock")
+        try configure()
+        let daemon = try start(environment: ["NOTIFY_SOCKET=\(directory.path)/notify.sock"])
+        #expect(try #require(manager.next()).hasPrefix("READY=1\nSTATUS=serving 1 prefix "))
+        daemon.signal(SIGHUP)
+        #expect(try #require(manager.next()).hasPrefix("RELOADING=1\nMONOTONIC_USEC="))
+        #expect(try #require(manager.next()).hasPrefix("READY=1"))
+        #expect(daemon.kill(SIGTERM) == 0)
+        #expect(try #require(manager.next()).hasPrefix("STOPPING=1"))
+    }
+
+    // MARK: Metrics
+
+    @Test("Prometheus gets counts, levels and histograms in its format; other requests get their errors")
+    func metrics() throws {
+        try configure("metrics: {listen: \"127.0.0.1:\(httpPort)\"}")
+        let daemon = try start()
+        let client = try Client(port: port)
+        let certificate = try enrol()
+        #expect(try network(certificate, sequence: SystemClock.now().wallMilliseconds, to: client).code == .ok)
+        _ = try client.ask { .maQuery(MAQuery(cookie: $0, hoa: home("192.0.2.20"))) }
+
+        let page = try HTTPReply.get("/metrics", port: httpPort)
+        #expect(page.status == 200 && page.headers["content-type"] == MetricText.contentType)
+        let exposition = try Exposition(page.body)
+        #expect(exposition["imsd_answers_total", ["type": "IMS Update Reply", "code": "ok"]] == 1)
+        #expect((exposition["imsd_answers_total", ["type": "MA Answer", "code": "ok"]] ?? 0) >= 1)
+        #expect(exposition["imsd_mappings"] == 1 && exposition["imsd_prefix_mappings", ["prefix": "192.0.2.0/24"]] == 1)
+        #expect(exposition["imsd_update_duration_seconds_count"] == 1 && exposition["imsd_store_batch_changes_sum"] == 2)
+        #expect(exposition["imsd_update_duration_seconds_bucket", ["le": "+Inf"]] == 1)
+        #expect(exposition["imsd_binding_changes_total", ["reason": "registered"]] == 1)
+        #expect((exposition["process_resident_memory_bytes"] ?? 0) > 1_000_000 && (exposition["process_open_fds"] ?? 0) > 3)
+        #expect(exposition["imsd_store_available"] == 1 && exposition["imsd_certificates_ending"] == 0)
+
+        // Counters only grow, and the control socket tells the same names.
+        _ = try client.ask { .maQuery(MAQuery(cookie: $0, hoa: home("192.0.2.20"))) }
+        let later = try Exposition(try #require(try control("metrics")["text"]?.string))
+        for (series, value) in exposition.values where exposition.types[series.family] == "counter" {
+            #expect((later.values[series] ?? -1) >= value, "\(series)")
+        }
+        #expect(Set(later.types.keys) == Set(exposition.types.keys))
+
+        #expect(try HTTPReply.get("/", port: httpPort).status == 404)
+        #expect(try HTTPReply.get("/metrics", port: httpPort, method: "POST").status == 405)
+        let head = try HTTPReply.get("/metrics", port: httpPort, method: "HEAD")
+        #expect(head.status == 200 && head.body.isEmpty)
+        // What is no HTTP gets an error or nothing, and harms nobody else.
+        #expect(((try? HTTPReply.exchange("rubbish\r\n\r\n", port: httpPort))?.status ?? 400) == 400)
+        #expect(try HTTPReply.get("/metrics?x=1", port: httpPort).status == 200)
+
+        // Switched off, it is gone; imsd goes on.
+        try configure()
+        daemon.signal(SIGHUP)
+        try waitUntil("metrics are still there") { (try? HTTPReply.get("/metrics", port: httpPort)) == nil }
+        #expect(try control("status")["metrics"] == .null)
+        #expect(daemon.kill(SIGTERM) == 0)
+    }
+
+    @Test("An address that is taken is an error at the start, and at a reload leaves all as it was")
+    func metricsAddressTaken() throws {
+        let taken = try Listener()
+        try configure("metrics: {listen: \"127.0.0.1:\(taken.port)\"}")
+        #expect(try Daemon(["--config", "\(directory.path)/imsd.yaml"], log: "\(directory.path)/log").wait() == 1)
+        #expect(log.contains("metrics: can't listen at 127.0.0.1:\(taken.port)"))
+        try configure()
+        let daemon = try start()
+        try configure("metrics: {listen: \"127.0.0.1:\(taken.port)\"}", prefixes: ["192.0.2.0/24", "203.0.113.0/24"])
+        daemon.signal(SIGHUP)
+        try waitUntil("the reload is not refused") { log.contains("stays in force") }
+        #expect(try control("status")["prefixes"]?.array?.count == 1)
+        #expect(daemon.kill(SIGTERM) == 0)
+    }
+
+    // MARK: Revocation, export and import over the control socket
+
+    @Test("A revocation is durable when it is answered, pushed to subscribers, and survives kill -9")
+    func revoke() throws {
+        try configure("log-format: json")
+        var daemon = try start()
+        let (node, peer) = (try Client(port: port), try Client(port: port))
+        let certificate = try enrol()
+        let time = SystemClock.now().wallMilliseconds
+        #expect(try network(certificate, sequence: time, to: node).code == .ok)
+        try subscribe(peer)
+        let answer = try control("revoke", ["prefix": "192.0.2.16/28"])
+        #expect(answer["revoked"]?.array?.compactMap(\.string) == ["192.0.2.16/28"])
+        var pushed: SignedMapping?
+        while pushed == nil, let octets = peer.receive(milliseconds: 5000) {
+            for case .message(let message, _) in SignalDatagram.decode(octets) {
+                if case .maNotify(let notify) = message.body { pushed = notify.record.mapping }
+            }
+        }
+        #expect(pushed?.record.isWithdrawal == true)
+        #expect(daemon.kill(SIGKILL) == -SIGKILL)
+        daemon = try start()
+        #expect(try network(certificate, sequence: time + 1, to: node).code == .authenticationFailed)
+        let shown = try control("show", ["hoa": "192.0.2.20"])
+        #expect(shown["isRevoked"]?.bool == true && shown["updateSource"] == nil)
+        #expect(try control("list", ["state": "revoked"])["mappings"]?.array?.count == 1)
+        #expect(try control("list", ["state": "registered"])["mappings"]?.array?.isEmpty == true)
+        #expect(try control("revoke", ["prefix": "192.0.2.16/28"])["already"]?.array?.count == 1)
+        // Once the mapping is out of the way, the HoA can be given to another key.
+        #expect(try network(try enrol(), sequence: time + 2, to: node).code == .ok)
+
+        // All before now, but not what is younger.
+        let all = try control("revoke", ["before": .number(SystemClock.now().wallMilliseconds + 1000)])
+        #expect(all["revoked"]?.array?.compactMap(\.string) == ["192.0.2.16/28"])
+        #expect(try control("revoke", ["before": .number(time)])["revoked"]?.array?.isEmpty == true)
+        #expect(throws: ControlError.self) { try control("revoke", ["certificate": "0000000000000000"]) }
+        #expect(daemon.kill(SIGTERM) == 0)
+
+        // Every line of the log is an object, and the changes are among them with all that a program may ask.
+        let lines = try log.split(separator: "\n").map { try JSONValue.parse($0.utf8) }
+        let registered = try #require(lines.first { $0["metadata"]?["reason"]?.string == "registered" })
+        #expect(registered["level"]?.string == "info" && registered["metadata"]?["hoa"]?.string == "192.0.2.16/28")
+        #expect(registered["metadata"]?["after"]?.string == "198.51.100.32/28" && registered["metadata"]?["sequence"]?.string == "\(time)")
+        #expect(registered["metadata"]?["source"]?.string?.hasPrefix("127.0.0.1:") == true)
+        #expect(lines.contains { $0["metadata"]?["reason"]?.string == "revoked" })
+    }
+}

@@ -1,0 +1,76 @@
+import IMS
+import MATRuntime
+import MATSignal
+import Testing
+
+@testable import MATCommand
+
+@Suite("What mat prints of operations")
+struct OperationsRenderingTests {
+    private static let status: JSONValue = [
+        "version": "0.1.0", "uptimeSeconds": 60, "port": 6288, "canEnrol": true,
+        "prefixes": [
+            ["prefix": "192.0.2.0/25", "mobilePrefixes": [], "mappings": 2, "mappingsMax": 2],
+            ["prefix": "192.0.2.128/25", "mobilePrefixes": ["198.51.100.0/24"], "mappings": 1, "mappingsMax": nil],
+        ],
+        "keys": [
+            ["id": "e4bd66120dc0c864", "publicKey": "NEW=", "use": "signing", "certificates": 900],
+            ["id": "0011223344556677", "publicKey": "OLD=", "use": "previous", "certificates": 12],
+        ],
+        "certificates": ["endingSoon": 3, "ended": 1, "revoked": 2],
+        "store": ["path": "/var/lib/imsd/ims.db", "lastFailure": nil],
+        "mappings": 3, "mappingsExpired": 1,
+    ]
+
+    @Test("A server's status shows full quotas, what each key is for, and certificates that nobody renews with what to do")
+    func serverStatus() {
+        let text = IMSReport.status(Self.status)
+        for line in [
+            "  192.0.2.0/25  2 mappings of 2  full: more are refused", "  192.0.2.128/25  1 mapping  at 198.51.100.0/24",
+            "  e4bd66120dc0c864  NEW=        signing            900", "  0011223344556677  OLD=        previous            12",
+            "  3 certificates end within 30 days, renewed by nobody, 1 of them have ended", "  2 home addresses revoked",
+        ] { #expect(text.split(separator: "\n").contains { $0 == line }, "\(line) is not in\n\(text)") }
+        #expect(text.contains("remedy: find out why these nodes do not register"))
+    }
+
+    @Test("A node's status tells of a certificate that ends soon, and what to do; and nothing of one that does not")
+    func nodeStatus() {
+        func text(_ endsSoon: Bool) -> String {
+            StatusReport.text([
+                "registered": true,
+                "homes": [["address": "192.0.2.10", "state": "registered", "certificateNotAfter": 1_795_240_150, "certificateEndsSoon": .bool(endsSoon)]],
+            ])
+        }
+        #expect(text(true).contains("valid until 2026-11-21 05:49:10 UTC, and its server has not renewed it"))
+        #expect(text(true).contains("`mat enrol 192.0.2.10` again") && !text(false).contains("renewed"))
+    }
+
+    @Test("What an import skipped is said, thing by thing, and summed up")
+    func transfer() {
+        var outcome = TransferOutcome()
+        outcome.taken = 2
+        outcome.older = 1
+        outcome.skip("the mapping of 192.0.2.1/32", "no prefix served here covers it")
+        #expect(
+            IMSReport.transfer(outcome, isTrial: false) == """
+                skipped the mapping of 192.0.2.1/32: no prefix served here covers it
+                taken 2, held already 0, older than what is held 1, skipped 1
+
+                """)
+        #expect(IMSReport.transfer(TransferOutcome(), isTrial: true) == "nothing would be skipped\n")
+        #expect(TransferOutcome(json: outcome.json) == outcome)
+    }
+
+    @Test("A revoked mapping is shown as such, without the key that was thrown away")
+    func revoked() {
+        let mapping: JSONValue = [
+            "hoa": "192.0.2.10", "locators": [], "isRevoked": true, "isWithdrawn": true, "isExpired": false, "isRegisteredHere": true,
+            "certificate": ["notAfter": 1_795_240_150_000, "nodeKey": "THROWAWAY="],
+        ]
+        let text = IMSReport.mapping(mapping, now: Now(monotonic: .zero, wallMilliseconds: 1_795_240_150_000))
+        #expect(text.contains("state     revoked") || text.contains("state  revoked"), "\(text)")
+        #expect(!text.contains("THROWAWAY") && !text.contains("certificate"))
+        let nothing = IMSReport.revocation(["revoked": [], "already": []])
+        #expect(nothing == "nothing to revoke\n")
+    }
+}

@@ -1,0 +1,54 @@
+import IMTKernel
+import MATSignal
+import MATTesting
+import Testing
+
+/// What an operator does to an IMS, as both ends of a conversation see it.
+@Suite("Operations in many networks") struct OperationsTests {
+    @Test("A revoked node's peer drops the mapping, and no move or message of the node brings it back") func revocation() {
+        for seed in World.seeds.prefix(16) {
+            let world = World(seed: seed)
+            world.start()
+            world.expectConvergence("start")
+            let pair = HomePair(own: world.cn.hoa, peer: world.mn.hoa)
+            #expect(world.imsOfMN.revoke(world.mn.hoa))
+            let isDropped = { world.cn.imt.outbound[pair] == nil && !world.cn.imt.inbound.values.contains(pair) }
+            if !world.network.drive(max: .seconds(180), until: isDropped) { world.fail("the peer keeps the revoked mapping", #_sourceLocation) }
+            // It moves, tells everybody, and registers again and again; a restart of its IMS changes nothing.
+            world.mn.move(to: [world.mnPlaces[1]])
+            world.network.run(for: .seconds(20))
+            world.imsOfMN.crash()
+            world.imsOfMN.restart()
+            world.mn.move(to: [world.mnPlaces[2], world.mnPlaces[1]])
+            world.network.run(for: .seconds(40))
+            if !isDropped() { world.fail("the peer took the revoked node back: \(world.cn.imt.outbound)", #_sourceLocation) }
+            if world.mn.core.isRegistered { world.fail("the revoked node is registered", #_sourceLocation) }
+        }
+    }
+
+    @Test("A rotation of the IMS's key by the book gives each node a new certificate and interrupts nothing") func rotation() {
+        for seed in World.seeds.prefix(10) {
+            let world = World(seed: seed, conditions: seed % 2 == 0 ? NetworkConditions() : nil)
+            world.dns.lifetime = .seconds(60)
+            world.start()
+            world.expectConvergence("start")
+            let (old, new) = (makeKey(201), makeKey(99))
+            // Publish, wait, sign with it, wait, drop the old.
+            world.imsOfMN.sign(with: old, accepting: [new.publicKey])
+            world.imsOfMN.publishKeys()
+            world.network.run(for: .seconds(120))
+            world.imsOfMN.sign(with: new, previous: [old.publicKey])
+            world.network.drive(max: .seconds(900)) { world.mn.keptCertificate?.isIssued(by: new.publicKey) == true }
+            if world.mn.keptCertificate?.isIssued(by: new.publicKey) != true { world.fail("no certificate of the new key", #_sourceLocation) }
+            // The next registration is made under it.
+            world.mn.move(to: [world.mnPlaces[1]])
+            world.expectConvergence("with the new key")
+            world.imsOfMN.sign(with: new)
+            world.imsOfMN.publishKeys()
+            world.network.run(for: .seconds(120))
+            world.mn.move(to: [world.mnPlaces[2]])
+            world.expectConvergence("without the old key")
+            world.expectNothingLost()
+        }
+    }
+}
