@@ -107,3 +107,9 @@ static inline int mat_cores(void) {
     for (size_t i = 0; i < sizeof mask / sizeof *mask; i++) count += __builtin_popcountl(mask[i]);
     return count > 0 ? count : 1;
 }
+
+// MADV_HUGEPAGE is hidden without _GNU_SOURCE; kernel ABI (asm-generic/mman-common.h).
+enum { mat_advice_huge_pages = 14 };
+
+// Swift has no word for "this will be read soon".
+static inline void mat_prefetch(const void *place) { __builtin_prefetch(place, 0, 3); }

@@ -28,7 +28,7 @@ extension IMSServer {
     // MARK: status
 
     private func status() -> JSONValue {
-        let counters = core.counters
+        let counters = totalCounters
         var received: [String: JSONValue] = [:]
         for (type, count) in counters.received { received[type.description] = .number(count) }
         var sent: [String: JSONValue] = [:]
@@ -69,6 +69,12 @@ extension IMSServer {
             "verificationsPending": .number(core.verificationsPendingCount),
             "notifiesPending": .number(core.notifiesPendingCount),
             "pushesPending": .number(core.pushesPendingCount),
+            "threads": .number(queryPath?.threadsCount ?? 0),
+            "mappingOctets": .number(core.mappings.octetsCount),
+            "datagrams": [
+                "received": .number(queryPath?.total(.datagrams) ?? 0), "passedToCore": .number(queryPath?.total(.passedOn) ?? 0),
+                "lostBeforeCore": .number(queryPath?.total(.overflowed) ?? 0),
+            ],
             "counters": [
                 "received": .object(received), "sent": .object(sent), "answered": .object(answered.mapValues { .object($0) }),
                 "malformed": .number(counters.malformed), "unknownTypes": .number(counters.unknownTypes),

@@ -27,8 +27,9 @@ public struct IMSCore: Sendable {
     var surveyResult = SurveyResult()
     var lastSurveyBegan: UInt64?
     var certificatesWarnedAt: MonotonicTime?
-    var mappings = MappingTable()
-    var issued = IssuedCertificates()
+    /// Shared with the threads that answer queries from it; changed here alone. Copies of a core share it.
+    let mappings = MappingTable()
+    var issued: IssuedCertificates
     var remembered: RememberedTable
     var subscriptions: SubscriptionTable
     /// Cookies that other servers and nodes gave us, so that our requests are answered at once.
@@ -106,6 +107,7 @@ public struct IMSCore: Sendable {
         self.clientCookies = clientCookies
         self.random = random
         let limits = configuration.limits
+        issued = IssuedCertificates(mappings: mappings)
         remembered = RememberedTable(entriesMax: limits.rememberedMax)
         subscriptions = SubscriptionTable(perSourceMax: limits.subscriptionsPerSourceMax, totalMax: limits.subscriptionsMax)
         updateRates = RateTable(perSecond: limits.updatesPerSecond, keysMax: limits.ratesMax)
@@ -159,9 +161,9 @@ public struct IMSCore: Sendable {
     /// Takes in what the store holds. Before the first event.
     public mutating func load(mappings stored: [StoredMapping], issued certificates: [Certificate]) {
         for mapping in stored {
-            if mappings[mapping.record.prefix] == nil { countMapping(mapping.record.prefix) }
+            if !mappings.contains(mapping.record.prefix) { countMapping(mapping.record.prefix) }
             mappings.set(mapping)
-            issued.note(mapping.certified.certificate)
+            issued.used(mapping.record.prefix, notBefore: mapping.certified.certificate.notBefore)
         }
         for certificate in certificates { issued.note(certificate) }
     }

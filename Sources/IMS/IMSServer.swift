@@ -3,7 +3,7 @@ import MATDNS
 import MATRuntime
 import MATSignal
 
-/// The shell around `IMSCore`: socket, DNS, store, timers, control socket. It decides nothing; it tells the core what happened
+/// The shell around `IMSCore`: query path, DNS, store, timers, control socket. It decides nothing; it tells the core what happened
 /// and does what the core says.
 public final class IMSServer {
     /// DNS questions at a time. Each inquiry takes two or more and a socket for each; sources have their shares of the inquiries, and
@@ -19,10 +19,9 @@ public final class IMSServer {
     /// The same, if others share it.
     let sharing: (any MappingSharing)?
     let verifiers: VerifierPool
-    var gate: AdmissionGate
     private var resolver: Resolver
     private var lookup: IMSLookup
-    private var sockets: [(address: IPAddress?, socket: UDPSocket)] = []
+    private(set) var queryPath: QueryPath?
     private var control: ControlServer?
     private var wakeup: (time: MonotonicTime, timer: TimerID)?
     /// What people asked for, answered once it is durable; the closure gets why it is not.
@@ -68,7 +67,6 @@ public final class IMSServer {
         core.loadBegins()
         if sharing != nil { core.shareNews() }
         self.core = core
-        gate = AdmissionGate(limits: configuration.limits, key: (.random(in: .min ... .max), .random(in: .min ... .max)))
 
         resolver = Resolver(loop: loop, configuration: Self.resolverConfiguration(configuration))
         lookup = IMSLookup(resolver: resolver)
@@ -104,12 +102,13 @@ public final class IMSServer {
             throw IMSServerError("\(error)")
         }
         do throws(SystemError) {
-            for address in configuration.addresses.isEmpty ? [nil] : configuration.addresses.map(Optional.some) {
-                let socket = try UDPSocket(loop: loop, port: configuration.port, address: address) { [unowned self] octets, source, local in
-                    guard sharing?.freshness.mayAnswer(at: SystemClock.now().monotonic) ?? true else { return }
-                    take(octets, source, local)
-                }
-                sockets.append((address, socket))
+            let queryPath = try QueryPath(
+                core: core, loop: loop, port: configuration.port, addresses: configuration.addresses,
+                threads: configuration.threads ?? QueryPath.coresCount, freshness: sharing?.freshness)
+            self.queryPath = queryPath
+            try queryPath.start { [unowned self] datagram, isPutOff, source, local in
+                guard sharing?.freshness.mayAnswer(at: SystemClock.now().monotonic) ?? true else { return }
+                take(datagram, isPutOff: isPutOff, source, local)
             }
         } catch {
             throw IMSServerError("\(error); is another imsd running?")
@@ -132,7 +131,8 @@ public final class IMSServer {
         removeControlSocket()
         metricsEndpoint?.stop()
         metricsEndpoint = nil
-        sockets = []
+        queryPath?.stop()
+        queryPath = nil
         verifiers.stop()
         store.close()
         loop.stop()
@@ -143,10 +143,8 @@ public final class IMSServer {
         control = nil
     }
 
-    /// Reads no more datagrams; answers can still be sent.
-    func stopReceiving() {
-        for entry in sockets { entry.socket.stopReceiving() }
-    }
+    /// Reads no more datagrams; what was read still gets its answers.
+    func stopReceiving() { queryPath?.stopReceiving() }
 
     /// For the service manager.
     var statusLine: String {
@@ -158,7 +156,10 @@ public final class IMSServer {
     /// - Parameter since: when the message came that this event follows from; `nil` if that is now.
     func run(since: MonotonicTime? = nil, _ event: (inout IMSCore, Now) -> [IMSAction]) {
         let now = SystemClock.now()
-        perform(event(&core, now), since: since ?? now.monotonic)
+        let actions = event(&core, now)
+        // Before anybody is told of what changed.
+        queryPath?.publish(core.queryRules)
+        perform(actions, since: since ?? now.monotonic)
         shareNews()
         scheduleWakeup()
     }
@@ -201,11 +202,10 @@ public final class IMSServer {
     }
 
     private func send(_ octets: [UInt8], from local: IPAddress?, to peer: Endpoint) {
-        let socket = sockets.first { $0.address == local } ?? sockets.first { $0.address.map { $0.isIPv4 == peer.address.isIPv4 } ?? true }
-        guard var failure = socket?.socket.send(octets, from: local, to: peer) else { return }
+        guard var failure = queryPath?.send(octets, from: local, to: peer) else { return }
         if local != nil, failure.isAboutSource {
             // The address of another instance that the peer was served by before: then from any of ours.
-            guard let second = socket?.socket.send(octets, to: peer) else { return }
+            guard let second = queryPath?.send(octets, from: nil, to: peer) else { return }
             failure = second
         }
         // The other side retransmits; what matters is that somebody can see why it has to.
@@ -229,5 +229,12 @@ public final class IMSServer {
         )
     }
 
-    var sendFailuresCount: UInt64 { sendFailures }
+    var sendFailuresCount: UInt64 { sendFailures &+ (queryPath?.total(.sendFailures) ?? 0) }
+
+    /// What the core and the workers have counted.
+    var totalCounters: IMSCounters {
+        var counters = core.counters
+        queryPath?.add(to: &counters)
+        return counters
+    }
 }

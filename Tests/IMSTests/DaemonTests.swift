@@ -55,7 +55,9 @@ final class Daemon {
         return status & 0x7F == 0 ? status >> 8 & 0xFF : -(status & 0x7F)
     }
 
-    func signal(_ signal: Int32) { if pid > 0 { Glibc.kill(pid, signal) } }
+    /// Sends a signal that does not end it.
+    @discardableResult
+    func signal(_ number: Int32) -> Int32 { pid > 0 ? Glibc.kill(pid, number) : -1 }
 
     func kill(_ signal: Int32) -> Int32 {
         self.signal(signal)
@@ -194,6 +196,60 @@ struct DaemonTests {
         #expect(access("\(directory.path)/control.sock", F_OK) != 0)
         let log = try TextFile.read("\(directory.path)/log")
         #expect(log.contains("refused IMS Update of 192.0.2.16/28") && log.contains("stale"))
+    }
+
+    @Test("Both families are answered from the address asked, by every thread, through a reload, and the counts add up", arguments: [1, 3])
+    func threads(count: Int) throws {
+        let configuration = "\(directory.path)/imsd.yaml"
+        try TextFile.replace(configuration, with: try TextFile.read(configuration) + "\nthreads: \(count)\n", mode: 0o600)
+        let daemon = try start()
+        #expect(try control("status")["threads"]?.int == Int64(count))
+        let asked = 60
+        func ask(_ family: Int32, _ hoa: String) throws -> ResponseCode? {
+            // Another port each time, so that the kernel spreads them over the threads.
+            let descriptor = socket(family, Int32(SOCK_DGRAM.rawValue), 0)
+            try #require(descriptor >= 0)
+            defer { close(descriptor) }
+            var patience = timeval(tv_sec: 5, tv_usec: 0)
+            setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
+            // Connected, so that only an answer from the address asked is received.
+            var connected: Int32
+            if family == AF_INET {
+                var peer = sockaddr_in()
+                peer.sin_family = sa_family_t(AF_INET)
+                peer.sin_port = port.bigEndian
+                peer.sin_addr.s_addr = UInt32(0x7F00_0002).bigEndian
+                connected = withUnsafePointer(to: &peer) {
+                    $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
+                }
+            } else {
+                var peer = sockaddr_in6()
+                peer.sin6_family = sa_family_t(AF_INET6)
+                peer.sin6_port = port.bigEndian
+                peer.sin6_addr = IPAddress(high: 0, low: 1).in6
+                connected = withUnsafePointer(to: &peer) {
+                    $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in6>.size)) }
+                }
+            }
+            try #require(connected == 0)
+            let query = SignalMessage(sequence: 7, .maQuery(MAQuery(cookie: Cookie(client: 5), hoa: home(hoa), padding: 100)))
+            _ = send(descriptor, query.octets, query.octets.count, 0)
+            var buffer = [UInt8](repeating: 0, count: 2048)
+            let received = recv(descriptor, &buffer, buffer.count, 0)
+            guard received > 0, case .message(let answer, _)? = SignalDatagram.decode(Array(buffer.prefix(received))).first else { return nil }
+            return answer.code
+        }
+        for number in 0..<asked {
+            let family = number % 2 == 0 ? AF_INET : AF_INET6
+            if number == asked / 2 { #expect(daemon.signal(SIGHUP) == 0) }
+            #expect(try ask(family, "192.0.2.77") == .notFound)
+            #expect(try ask(family, "10.0.0.1") == .notAuthoritative)
+        }
+        let status = try control("status")
+        #expect(status["counters"]?["received"]?["MA Query"]?.int == Int64(2 * asked))
+        #expect(status["counters"]?["answered"]?["MA Answer"]?["not found"]?.int == Int64(asked))
+        #expect(status["datagrams"]?["received"]?.int == Int64(2 * asked) && status["datagrams"]?["passedToCore"]?.int == 0)
+        #expect(daemon.kill(SIGTERM) == 0)
     }
 
     @Test("--check says what is wrong and exits with 78")

@@ -207,7 +207,7 @@ import Testing
 
     @Test("Pages are in order, complete, and without repetition")
     func pages() throws {
-        var table = MappingTable()
+        let table = MappingTable()
         let issuer = try key(200)
         var numbers = Array(UInt64(1)...500)
         numbers.shuffle()

@@ -31,6 +31,7 @@ extension IMSConfiguration {
         let listen = file.section("listen")
         port = listen.value("port", .port, default: port)
         addresses = listen.list("addresses", .address)
+        threads = file.value("threads", .int(in: 1...QueryPath.threadsMax))
         readPrefixes(file)
 
         let dns = file.section("dns")

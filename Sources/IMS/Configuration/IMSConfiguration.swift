@@ -22,6 +22,8 @@ public struct IMSConfiguration: Sendable {
     public var port = SignalPort.ims
     /// Addresses to listen on; all if empty.
     public var addresses: [IPAddress] = []
+    /// Threads that receive and answer, each with a socket of its own; one for each core if `nil`. Changes need a restart.
+    public var threads: Int?
     /// The HoA prefixes served, each in one entry.
     public var served: [ServedPrefix] = []
     /// Resolvers to ask, in order; the system's if empty.

@@ -2,20 +2,47 @@ import MATSignal
 
 /// The newest certificate of each HoA that this IMS knows of: issued here, or first seen with an update. Older ones are no
 /// longer accepted, across restarts too.
+///
+/// Nearly always that is the certificate of the HoA's mapping, which stands in the table; here are only those that are newer than
+/// it, or without a mapping: issued and not used yet.
 struct IssuedCertificates: Sendable {
-    private var newest: [IPPrefix: Certificate] = [:]
+    private let mappings: MappingTable
+    private var unused: [IPPrefix: Certificate] = [:]
 
-    var count: Int { newest.count }
+    init(mappings: MappingTable) { self.mappings = mappings }
 
-    var all: some Sequence<Certificate> { newest.values }
+    /// Certificates that no mapping has brought yet, in no order.
+    var unusedOnes: some Sequence<Certificate> { unused.values }
 
-    /// Up to `count` certificates in the order of their HoAs, those after `after`.
-    func page(after: IPPrefix? = nil, count: Int) -> [Certificate] { firstInOrder(newest, after: after, count: count) { _ in true } }
+    /// Up to `count` of them in the order of their HoAs, those after `after`.
+    func unusedPage(after: IPPrefix? = nil, count: Int) -> [Certificate] {
+        firstInOrder(unused, after: after, count: count) { _ in true }
+    }
 
-    subscript(prefix: IPPrefix) -> Certificate? { newest[prefix] }
+    /// Up to `count` certificates in the order of their HoAs, those after `after`: of all HoAs, with a mapping and without.
+    func page(after: IPPrefix? = nil, count: Int) -> [Certificate] {
+        let ofMappings = mappings.page(after: after, count: count).map(\.certified.certificate)
+        let others = unusedPage(after: after, count: count)
+        guard !others.isEmpty else { return ofMappings }
+        let prefixes = Set(ofMappings.map(\.prefix)).union(others.map(\.prefix))
+        return prefixes.sorted().prefix(count).compactMap { self[$0] }
+    }
+
+    subscript(prefix: IPPrefix) -> Certificate? {
+        guard let certificate = unused[prefix] else { return mappings.certificate(of: prefix) }
+        if let held = mappings.certificateNotBefore(of: prefix), held > certificate.notBefore { return mappings.certificate(of: prefix) }
+        return certificate
+    }
 
     mutating func note(_ certificate: Certificate) {
-        if let known = newest[certificate.prefix], known.notBefore >= certificate.notBefore { return }
-        newest[certificate.prefix] = certificate
+        let prefix = certificate.prefix
+        if let held = mappings.certificateNotBefore(of: prefix), held >= certificate.notBefore { return }
+        if let known = unused[prefix], known.notBefore >= certificate.notBefore { return }
+        unused[prefix] = certificate
+    }
+
+    /// The mapping of this HoA prefix was replaced, with a certificate of that time (Unix, ms): what is not newer need not be kept here.
+    mutating func used(_ prefix: IPPrefix, notBefore: UInt64) {
+        if !unused.isEmpty, let known = unused[prefix], known.notBefore <= notBefore { unused[prefix] = nil }
     }
 }

@@ -33,18 +33,14 @@ extension IMSCore {
     }
 
     static let putOffSeconds: UInt32 = 1
-
-    /// A datagram that the gate let nobody look at.
-    public mutating func noteDroppedAtGate() { counters.droppedAtGate += 1 }
 }
 
 extension IMSServer {
-    /// A datagram from the socket.
-    func take(_ octets: UnsafeRawBufferPointer, _ source: Endpoint, _ local: IPAddress) {
-        switch gate.judge(firstOctet: octets.first, source: source.address, at: SystemClock.now().monotonic) {
-        case .pass: run { core, now in core.received(Array(octets), from: source, to: local, now: now) }
-        case .tryLater: run { core, now in core.putOff(Array(octets), from: source, to: local, now: now) }
-        case .drop: core.noteDroppedAtGate()
+    /// A datagram that a worker's gate let in, or put off.
+    func take(_ datagram: [UInt8], isPutOff: Bool, _ source: Endpoint, _ local: IPAddress) {
+        run { core, now in
+            isPutOff
+                ? core.putOff(datagram, from: source, to: local, now: now) : core.received(datagram, from: source, to: local, now: now)
         }
     }
 }

@@ -221,7 +221,7 @@ extension IMSCore {
         guard writes.count < configuration.limits.writesMax else {
             throw UpdateRefusal(.tryLater, "\(writes.count) writes are waiting for the store", lifetime: 1)
         }
-        guard mappings[record.prefix] != nil || mappings.count < configuration.limits.mappingsMax else {
+        guard mappings.contains(record.prefix) || mappings.count < configuration.limits.mappingsMax else {
             throw UpdateRefusal(.tryLater, "the table of \(configuration.limits.mappingsMax) mappings is full", lifetime: 60)
         }
         if let refusal = quotaRefusal(of: record.prefix, served, now) {

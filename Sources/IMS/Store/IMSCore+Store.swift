@@ -18,7 +18,8 @@ struct StoreState: Sendable {
     /// What LIFETIME says while it loads, and while it can't write; seconds.
     static let loadingSeconds: UInt32 = 1
     static let unavailableSeconds: UInt32 = 5
-    static let loadingText = "the server has just started and still reads its store"
+    static let loadingTextStatic: StaticString = "the server has just started and still reads its store"
+    static var loadingText: String { loadingTextStatic.description }
 
     /// What is said of an address that is not known while not all is: in a damaged store it may stand where nothing can be read.
     var unknown: (text: String, seconds: UInt32) {
@@ -72,8 +73,16 @@ extension IMSCore {
 
     private mutating func load(_ contents: StoreContents, _ now: Now) {
         contents.mappings.forEach { packed in
-            guard let mapping = packed.stored else { return }
-            take(mapping, now)
+            // At a start nobody is to be told of anything, so no value is made of it.
+            if store.isLoading, let facts = packed.wellFormed {
+                let held = mappings.version(of: facts.prefix)
+                guard held.map({ $0 < facts.version }) ?? true else { return }
+                if held == nil { countMapping(facts.prefix) }
+                mappings.set(packed, expires: facts.expires)
+                issued.used(facts.prefix, notBefore: facts.version.notBefore)
+            } else if let mapping = packed.stored {
+                take(mapping, now)
+            }
         }
         for certificate in contents.issued { issued.note(certificate) }
         for name in contents.unreadable { log(.error, "the store holds something unreadable about \(name); it is not served") }
@@ -87,11 +96,12 @@ extension IMSCore {
     /// A mapping that is durable: held from now on and told to those who want to know, unless a newer one is held.
     mutating func take(_ mapping: StoredMapping, _ now: Now) {
         issued.note(mapping.certified.certificate)
-        let held = mappings[mapping.record.prefix]
-        guard held.map({ $0.certified.version < mapping.certified.version }) ?? true else { return }
+        let held = mappings.version(of: mapping.record.prefix)
+        guard held.map({ $0 < mapping.certified.version }) ?? true else { return }
         if held == nil { countMapping(mapping.record.prefix) }
         if !store.isLoading { noteChange(to: mapping, now) }
         mappings.set(mapping)
+        issued.used(mapping.record.prefix, notBefore: mapping.certified.certificate.notBefore)
         // At a start there is nobody to tell yet.
         guard !store.isLoading else { return }
         remembered.remove(mapping.record.prefix)

@@ -2,6 +2,9 @@
 public struct CertificateID: RawRepresentable, Hashable, Sendable {
     public let rawValue: UInt64
     public init(rawValue: UInt64) { self.rawValue = rawValue }
+
+    /// The id of the certificate with this CERTIFICATE value.
+    public init(certificate octets: UnsafeRawBufferPointer) { self.init(rawValue: sha256Prefix(octets)) }
 }
 
 /// What a certificate says, without its proof: enough to check further records with, once it was verified.

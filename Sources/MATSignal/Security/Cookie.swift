@@ -32,7 +32,7 @@ public struct ServerCookie: Hashable, Sendable {
     /// The hash's octets as they stand on the wire, as a big-endian number.
     public let hash: UInt64
 
-    init(head: UInt64, hash: UInt64) {
+    public init(head: UInt64, hash: UInt64) {
         self.head = head
         self.hash = hash
     }
@@ -76,7 +76,7 @@ public struct LocatorProof: Hashable, Sendable {
 
 /// Makes and checks server cookies. All instances of one IMS share the secrets; two are valid at a time, so that they
 /// can be rotated.
-public struct CookieAuthority: Sendable {
+public struct CookieAuthority: Hashable, Sendable {
     /// How old a cookie may be to show that its holder receives at its address (section 6).
     public static let ageMax: Duration = .seconds(3600)
     /// How old one may be as proof of location.
@@ -133,13 +133,8 @@ public struct CookieAuthority: Sendable {
 
     /// Over client cookie 8, version, zeros and time 8, client address 16, client port 2.
     private static func hash(_ secret: SipHash, _ clientCookie: UInt64, _ head: UInt64, _ client: Endpoint) -> UInt64 {
-        var message = SignalWriter(reserving: 34)
-        message.uint64(clientCookie)
-        message.uint64(head)
-        message.address(client.address)
-        message.uint16(client.port)
         // The wire has the reference's output order, which is little-endian.
-        return secret.hash(message.octets).byteSwapped
+        secret.hash(clientCookie, head, client.address.high, client.address.low, client.port).byteSwapped
     }
 }
 

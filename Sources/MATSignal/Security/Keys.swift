@@ -71,5 +71,11 @@ public struct SigningKey: Sendable {
 
 /// The first 8 octets of SHA-256 as a big-endian number: how certificates and keys are named.
 func sha256Prefix(_ octets: [UInt8]) -> UInt64 {
-    SHA256.hash(data: octets).prefix(8).reduce(0) { $0 << 8 | UInt64($1) }
+    octets.withUnsafeBytes { sha256Prefix($0) }
+}
+
+func sha256Prefix(_ octets: UnsafeRawBufferPointer) -> UInt64 {
+    var hasher = SHA256()
+    hasher.update(bufferPointer: octets)
+    return hasher.finalize().withUnsafeBytes { UInt64(bigEndian: $0.loadUnaligned(as: UInt64.self)) }
 }

@@ -1,57 +1,83 @@
 /// SipHash-2-4 with 64-bit output (Aumasson and Bernstein, 2012), which cookies are made with (RFC 9018 section 4.1.4).
 ///
 /// Swift's own `Hasher` is SipHash-1-3 under a key of its own, so it can't serve.
-public struct SipHash: Sendable {
-    private let key: (UInt64, UInt64)
+public struct SipHash: Hashable, Sendable {
+    private let k0, k1: UInt64
+    private var key: (UInt64, UInt64) { (k0, k1) }
 
     /// - Parameter key: 16 octets; `nil` for any other count.
     public init?(key: [UInt8]) {
         guard key.count == 16 else { return nil }
-        self.key = (Self.littleEndian(key[0..<8]), Self.littleEndian(key[8..<16]))
+        (k0, k1) = (Self.littleEndian(key[0..<8]), Self.littleEndian(key[8..<16]))
     }
 
     /// The hash as a number; its octets in little-endian order are the reference's output.
     public func hash(_ message: [UInt8]) -> UInt64 {
-        var v0 = key.0 ^ 0x736f_6d65_7073_6575
-        var v1 = key.1 ^ 0x646f_7261_6e64_6f6d
-        var v2 = key.0 ^ 0x6c79_6765_6e65_7261
-        var v3 = key.1 ^ 0x7465_6462_7974_6573
-
-        func round() {
-            v0 = v0 &+ v1
-            v1 = v1 << 13 | v1 >> 51
-            v1 ^= v0
-            v0 = v0 << 32 | v0 >> 32
-            v2 = v2 &+ v3
-            v3 = v3 << 16 | v3 >> 48
-            v3 ^= v2
-            v0 = v0 &+ v3
-            v3 = v3 << 21 | v3 >> 43
-            v3 ^= v0
-            v2 = v2 &+ v1
-            v1 = v1 << 17 | v1 >> 47
-            v1 ^= v2
-            v2 = v2 << 32 | v2 >> 32
-        }
-
+        var state = State(key)
         var index = 0
         while index + 8 <= message.count {
-            let word = Self.littleEndian(message[index..<index + 8])
+            state.absorb(Self.littleEndian(message[index..<index + 8]))
+            index += 8
+        }
+        // The last block holds what is left over and, in its top octet, the length.
+        state.absorb(Self.littleEndian(message[index...]) | UInt64(truncatingIfNeeded: message.count & 0xFF) << 56)
+        return state.finish()
+    }
+
+    /// The hash of 34 octets, which is what a server cookie is made of, given as they stand in the message: four big-endian words of
+    /// eight and one of two. Allocates nothing.
+    public func hash(_ a: UInt64, _ b: UInt64, _ c: UInt64, _ d: UInt64, _ e: UInt16) -> UInt64 {
+        var state = State(key)
+        state.absorb(a.byteSwapped)
+        state.absorb(b.byteSwapped)
+        state.absorb(c.byteSwapped)
+        state.absorb(d.byteSwapped)
+        state.absorb(UInt64(e.byteSwapped) | 34 << 56)
+        return state.finish()
+    }
+
+    private struct State {
+        var v0, v1, v2, v3: UInt64
+
+        init(_ key: (UInt64, UInt64)) {
+            v0 = key.0 ^ 0x736f_6d65_7073_6575
+            v1 = key.1 ^ 0x646f_7261_6e64_6f6d
+            v2 = key.0 ^ 0x6c79_6765_6e65_7261
+            v3 = key.1 ^ 0x7465_6462_7974_6573
+        }
+
+        @inline(__always)
+        mutating func round() {
+            v0 = v0 &+ v1
+            v1 = v1 &<< 13 | v1 &>> 51
+            v1 ^= v0
+            v0 = v0 &<< 32 | v0 &>> 32
+            v2 = v2 &+ v3
+            v3 = v3 &<< 16 | v3 &>> 48
+            v3 ^= v2
+            v0 = v0 &+ v3
+            v3 = v3 &<< 21 | v3 &>> 43
+            v3 ^= v0
+            v2 = v2 &+ v1
+            v1 = v1 &<< 17 | v1 &>> 47
+            v1 ^= v2
+            v2 = v2 &<< 32 | v2 &>> 32
+        }
+
+        @inline(__always)
+        mutating func absorb(_ word: UInt64) {
             v3 ^= word
             round()
             round()
             v0 ^= word
-            index += 8
         }
-        // The last block holds what is left over and, in its top octet, the length.
-        let last = Self.littleEndian(message[index...]) | UInt64(truncatingIfNeeded: message.count & 0xFF) << 56
-        v3 ^= last
-        round()
-        round()
-        v0 ^= last
-        v2 ^= 0xFF
-        for _ in 0..<4 { round() }
-        return v0 ^ v1 ^ v2 ^ v3
+
+        @inline(__always)
+        mutating func finish() -> UInt64 {
+            v2 ^= 0xFF
+            for _ in 0..<4 { round() }
+            return v0 ^ v1 ^ v2 ^ v3
+        }
     }
 
     private static func littleEndian(_ octets: ArraySlice<UInt8>) -> UInt64 {

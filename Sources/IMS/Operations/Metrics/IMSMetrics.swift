@@ -96,8 +96,14 @@ final class IMSMetrics {
 
     /// Brings everything up to date.
     func collect(_ server: IMSServer, _ now: Now) {
-        collect(server.core)
+        collect(server.core, server.totalCounters)
         set("imsd_send_failures_total", server.sendFailuresCount)
+        if let path = server.queryPath {
+            set("imsd_datagrams_received_total", path.total(.datagrams))
+            set("imsd_datagrams_passed_total", path.total(.passedOn))
+            set("imsd_datagrams_lost_total", path.total(.overflowed))
+        }
+        level("imsd_mapping_table_bytes", server.core.mappings.octetsCount)
         level("imsd_uptime_seconds", (now.monotonic - server.started).components.seconds)
         level("imsd_build_info", 1, [("version", MATVersion.text)])
         level("imsd_store_available", server.core.storeUnavailable == nil ? 1 : 0)
@@ -111,8 +117,7 @@ final class IMSMetrics {
         collectProcess()
     }
 
-    private func collect(_ core: IMSCore) {
-        let counters = core.counters
+    private func collect(_ core: IMSCore, _ counters: IMSCounters) {
         for (type, count) in counters.received { set("imsd_messages_received_total", count, [("type", type.description)]) }
         for (type, count) in counters.sent { set("imsd_requests_sent_total", count, [("type", type.description)]) }
         for (answer, count) in counters.answered {
@@ -192,6 +197,10 @@ final class IMSMetrics {
         ("imsd_unknown_types_total", "Messages of unknown types."),
         ("imsd_dropped_total", "Responses that nobody waited for, and draft messages from where none are allowed."),
         ("imsd_send_failures_total", "Datagrams that the kernel refused to send."),
+        ("imsd_datagrams_received_total", "Datagrams received."),
+        ("imsd_datagrams_passed_total", "Datagrams that a worker handed to the core: what is not a query answered from memory."),
+        ("imsd_datagrams_lost_total", "Datagrams lost because the core had too many waiting."),
+        ("imsd_mapping_table_bytes", "Memory of the table of mappings."),
         ("imsd_signature_checks_total", "Signature checks."),
         ("imsd_signature_checks_pending", "Signature checks that wait or are being made."),
         ("imsd_pushes_pending", "MA Notifies that wait for their ack."),

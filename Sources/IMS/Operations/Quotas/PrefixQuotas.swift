@@ -70,7 +70,7 @@ extension IMSCore {
     /// Counts everything anew: after the prefixes have changed.
     mutating func recountQuotas() {
         quotas.reset(configuration.served)
-        for mapping in mappings.all { countMapping(mapping.record.prefix) }
+        mappings.forEachPrefix { countMapping($0) }
     }
 
     mutating func countMapping(_ prefix: IPPrefix) {

@@ -15,6 +15,7 @@ extension IMSConfiguration {
     func restartKeys(against fresh: IMSConfiguration) -> [String] {
         var keys: [String] = []
         if port != fresh.port || addresses != fresh.addresses { keys.append("listen") }
+        if threads != fresh.threads { keys.append("threads") }
         if storePath != fresh.storePath || etcd != fresh.etcd { keys.append("store") }
         if verifiersCount != fresh.verifiersCount { keys.append("verifiers") }
         if controlPath != fresh.controlPath { keys.append("control") }
@@ -27,6 +28,7 @@ extension IMSConfiguration {
         var taken = fresh
         taken.port = port
         taken.addresses = addresses
+        taken.threads = threads
         taken.storePath = storePath
         taken.etcd = etcd
         taken.verifiersCount = verifiersCount

@@ -36,7 +36,7 @@ extension IMSServer {
         tellKeys(before: core.publicKeys, after: fresh.coreConfiguration(signingKey: key).publicKeys)
         configuration = configuration.taking(fresh)
         core.reconfigure(configuration.coreConfiguration(signingKey: key))
-        gate.setLimits(configuration.limits)
+        queryPath?.publish(core.queryRules)
         logger.notice(
             "the configuration is reloaded",
             metadata: [

@@ -83,7 +83,7 @@ extension IMSCore {
     /// The HoA whose newest certificate has this id; for revoking by it. Looks at everything.
     public func prefix(certifiedBy id: CertificateID) -> IPPrefix? {
         if let mapping = mappings.all.first(where: { $0.certified.certificate.id == id }) { return mapping.record.prefix }
-        return issued.all.first { $0.id == id }?.prefix
+        return issued.unusedOnes.first { $0.id == id }?.prefix
     }
 
     /// Why a certificate that is not the newest is refused, in words for its node's owner.

@@ -24,14 +24,16 @@ struct Survey: Sendable {
     static let warningsMax = 50
 
     enum Part: Sendable {
-        case mappings(after: IPPrefix?)
+        /// The mappings with their HoAs' newest certificates, from a place in the table's own order on.
+        case mappings(from: UInt64)
+        /// The certificates of HoAs without a mapping.
         case certificates(after: IPPrefix?)
     }
 
     /// The Unix time in ms at which this walk began, and the one before: what expired in between expired in this one's time.
     var began: UInt64
     var before: UInt64
-    var part = Part.mappings(after: nil)
+    var part = Part.mappings(from: 0)
     var result = SurveyResult()
     /// Whether this walk's certificates are warned of.
     var warns: Bool
@@ -51,13 +53,17 @@ extension IMSCore {
     public mutating func survey(now: Now) -> (actions: [IMSAction], goesOn: Bool) {
         var survey = self.survey ?? beginSurvey(now)
         switch survey.part {
-        case .mappings(let after):
-            let page = mappings.page(after: after, count: Survey.stepEntries)
-            for mapping in page { look(at: mapping, &survey, now) }
-            survey.part = page.count < Survey.stepEntries ? .certificates(after: nil) : .mappings(after: page.last?.record.prefix)
+        case .mappings(let from):
+            var part: [StoredMapping] = []
+            let next = mappings.walk(from: from, atLeast: Survey.stepEntries) { part.append($0) }
+            for mapping in part {
+                look(at: mapping, &survey, now)
+                look(at: issued[mapping.record.prefix] ?? mapping.certified.certificate, &survey, now)
+            }
+            survey.part = next.map { .mappings(from: $0) } ?? .certificates(after: nil)
         case .certificates(let after):
-            let page = issued.page(after: after, count: Survey.stepEntries)
-            for certificate in page { look(at: certificate, &survey, now) }
+            let page = issued.unusedPage(after: after, count: Survey.stepEntries)
+            for certificate in page where !mappings.contains(certificate.prefix) { look(at: certificate, &survey, now) }
             guard page.count < Survey.stepEntries else {
                 survey.part = .certificates(after: page.last?.prefix)
                 break

@@ -1,0 +1,142 @@
+import MATSignal
+
+/// One mapping in the table's memory, never changed once it is in sight: a head, then the options as they go on the wire.
+///
+/// ```
+///  0  HoA 16 | expires 8 (ms) | proven at 8 (ms) | source 16 | local 16
+/// 64  CERT-ID 8 | source port 2 | octets of MAPPING and SIGNATURE 2 | HoA prefix length 1 | locator count 1 | zero 2
+/// 80  MAPPING 4 + 40 + 20 x n | SIGNATURE 4 + 64 | CERTIFICATE 4 + 140
+/// ```
+/// With one or two locators these are 356 or 376 octets, so 384 in whole cache lines; with eight, 496 in 512. The head's numbers are in the machine's
+/// order, the options in the network's.
+struct MappingBlock {
+    static let headOctets = 80
+    private static let optionOctets = 4
+    static let recordOctetsMin = 40
+    static let locatorOctets = 20
+    static let certificateOptionOctets = optionOctets + Certificate.octetsCount
+    static let signatureOptionOctets = optionOctets + Signature.octetsCount
+
+    let base: UnsafeRawPointer
+
+    init(_ base: UnsafeRawPointer) { self.base = base }
+
+    @inline(__always) private func word(_ offset: Int) -> UInt64 { base.load(fromByteOffset: offset, as: UInt64.self) }
+
+    var hoa: IPAddress { @inline(__always) get { IPAddress(high: word(0), low: word(8)) } }
+    /// Unix time in ms.
+    var expires: UInt64 { @inline(__always) get { word(16) } }
+    /// Unix time in ms.
+    var provenAt: UInt64 { word(24) }
+    var source: Endpoint {
+        Endpoint(IPAddress(high: word(32), low: word(40)), port: base.load(fromByteOffset: 72, as: UInt16.self))
+    }
+    var local: IPAddress { IPAddress(high: word(48), low: word(56)) }
+    var certificateID: UInt64 { @inline(__always) get { word(64) } }
+    /// Octets of the options MAPPING and SIGNATURE; CERTIFICATE follows.
+    var recordOptionsOctets: Int { @inline(__always) get { Int(base.load(fromByteOffset: 74, as: UInt16.self)) } }
+    var prefixLength: UInt8 { @inline(__always) get { base.load(fromByteOffset: 76, as: UInt8.self) } }
+    var locatorsCount: Int { @inline(__always) get { Int(base.load(fromByteOffset: 77, as: UInt8.self)) } }
+    var prefix: IPPrefix { IPPrefix(covering: hoa, length: prefixLength) }
+
+    /// The options as they go on the wire.
+    var options: UnsafeRawPointer { @inline(__always) get { base + Self.headOctets } }
+    var certificateOctets: UnsafeRawPointer { options + recordOptionsOctets + Self.optionOctets }
+
+    @inline(__always)
+    func isOf(_ address: IPAddress, _ length: UInt8) -> Bool {
+        word(8) == address.low && word(0) == address.high && prefixLength == length
+    }
+
+    // MARK: Fields within the options, in the network's order
+
+    @inline(__always)
+    private func bigEndian(_ place: UnsafeRawPointer) -> UInt64 { UInt64(bigEndian: place.loadUnaligned(as: UInt64.self)) }
+
+    private var record: UnsafeRawPointer { options + Self.optionOctets }
+
+    var version: RecordVersion { RecordVersion(notBefore: notBefore, sequence: bigEndian(record + 20)) }
+    /// Of the certificate, Unix time in ms.
+    var notBefore: UInt64 { bigEndian(certificateOctets + 20) }
+
+    /// Whether a locator is exactly this prefix.
+    @inline(__always)
+    func lists(_ address: IPAddress, _ length: UInt8) -> Bool {
+        for index in 0..<locatorsCount {
+            let locator = record + Self.recordOctetsMin + index * Self.locatorOctets
+            if bigEndian(locator + 8) == address.low, bigEndian(locator) == address.high,
+                locator.load(fromByteOffset: 16, as: UInt8.self) == length
+            {
+                return true
+            }
+        }
+        return false
+    }
+
+    func locator(_ index: Int) -> IPPrefix {
+        let locator = record + Self.recordOctetsMin + index * Self.locatorOctets
+        return IPPrefix(
+            covering: IPAddress(high: bigEndian(locator), low: bigEndian(locator + 8)),
+            length: locator.load(fromByteOffset: 16, as: UInt8.self))
+    }
+
+    // MARK: As a value
+
+    /// The mapping as a value. Only what can be decoded is ever put into the table.
+    var stored: StoredMapping? {
+        let recordOctets = recordOptionsOctets - Self.optionOctets - Self.signatureOptionOctets
+        let signature = record + recordOctets + Self.optionOctets
+        return PackedMapping(
+            record: UnsafeRawBufferPointer(start: record, count: recordOctets),
+            signature: UnsafeRawBufferPointer(start: signature, count: Signature.octetsCount),
+            certificate: UnsafeRawBufferPointer(start: certificateOctets, count: Certificate.octetsCount), source: source, local: local,
+            provenAt: provenAt
+        ).stored
+    }
+
+    var certificate: Certificate? {
+        try? Certificate(octets: Array(UnsafeRawBufferPointer(start: certificateOctets, count: Certificate.octetsCount)))
+    }
+
+    // MARK: Making
+
+    /// The units of the arena that a block with a record of so many octets takes.
+    static func units(recordOctets: Int) -> Int {
+        let octets = headOctets + optionOctets + recordOctets + signatureOptionOctets + certificateOptionOctets
+        return (octets + SlabArena.unitOctets - 1) / SlabArena.unitOctets
+    }
+
+    var units: Int { Self.units(recordOctets: recordOptionsOctets - Self.optionOctets - Self.signatureOptionOctets) }
+
+    /// Fills a piece of the arena.
+    static func write(_ mapping: PackedMapping, expires: UInt64, to base: UnsafeMutableRawPointer) {
+        func put(_ word: UInt64, _ offset: Int) { base.storeBytes(of: word, toByteOffset: offset, as: UInt64.self) }
+        put(UInt64(bigEndian: mapping.record.loadUnaligned(as: UInt64.self)), 0)
+        put(UInt64(bigEndian: mapping.record.loadUnaligned(fromByteOffset: 8, as: UInt64.self)), 8)
+        put(expires, 16)
+        put(mapping.provenAt, 24)
+        put(mapping.source.address.high, 32)
+        put(mapping.source.address.low, 40)
+        put(mapping.local.high, 48)
+        put(mapping.local.low, 56)
+        put(CertificateID(certificate: mapping.certificate).rawValue, 64)
+        base.storeBytes(of: mapping.source.port, toByteOffset: 72, as: UInt16.self)
+        let recordOptions = optionOctets + mapping.record.count + signatureOptionOctets
+        base.storeBytes(of: UInt16(truncatingIfNeeded: recordOptions), toByteOffset: 74, as: UInt16.self)
+        base.storeBytes(of: mapping.record[16], toByteOffset: 76, as: UInt8.self)
+        base.storeBytes(
+            of: UInt8(truncatingIfNeeded: (mapping.record.count - recordOctetsMin) / locatorOctets), toByteOffset: 77, as: UInt8.self)
+        base.storeBytes(of: 0, toByteOffset: 78, as: UInt16.self)
+        var place = base + headOctets
+        // All three values are whole words, so that no option has padding.
+        func option(_ kind: OptionKind, _ value: UnsafeRawBufferPointer) {
+            place.storeBytes(of: kind.rawValue.bigEndian, as: UInt16.self)
+            place.storeBytes(of: UInt16(truncatingIfNeeded: value.count).bigEndian, toByteOffset: 2, as: UInt16.self)
+            UnsafeMutableRawBufferPointer(start: place + optionOctets, count: value.count).copyMemory(from: value)
+            place += optionOctets + value.count
+        }
+        option(.mapping, mapping.record)
+        option(.signature, mapping.signature)
+        option(.certificate, mapping.certificate)
+    }
+}

@@ -1,0 +1,94 @@
+import MATSignal
+import Synchronization
+
+/// Look-ups in a `MappingTable` from any thread: no locks, no waiting, no counting of references. What a look-up returns holds until
+/// the reader's `end`.
+struct MappingView: @unchecked Sendable {
+    let forward: SegmentedIndex.View
+    let reverse: SegmentedIndex.View
+    let arena: SlabArena.View
+    let hash: TableHash
+    let homeLengths: PrefixLengthSet.View
+    let locatorLengths: PrefixLengthSet.View
+
+    @inline(__always)
+    func find(_ address: IPAddress, _ length: UInt8) -> MappingBlock? {
+        guard let (_, name) = forward.find(hash.tag(address, length), where: { MappingBlock($0).isOf(address, length) }) else { return nil }
+        return MappingBlock(arena.pointer(name))
+    }
+
+    /// The mapping whose HoA prefix is the longest that covers the address, expired or not.
+    @inline(__always)
+    func block(covering address: IPAddress) -> MappingBlock? {
+        if let block = find(address, 128) { return block }
+        return homeLengths.firstShorter { find(address.masked(to: $0), $0) }
+    }
+
+    /// The mapping that holds the MoA, expired or not.
+    @inline(__always)
+    func block(holding moa: IPAddress) -> MappingBlock? {
+        if let block = owner(moa, 128) { return block }
+        return locatorLengths.firstShorter { owner(moa.masked(to: $0), $0) }
+    }
+
+    @inline(__always)
+    private func owner(_ moa: IPAddress, _ length: UInt8) -> MappingBlock? {
+        guard let (_, name) = reverse.find(hash.tag(moa, length), where: { MappingBlock($0).lists(moa, length) }) else { return nil }
+        return MappingBlock(arena.pointer(name))
+    }
+}
+
+/// The prefix lengths below 128 that are in use: what to try when an address itself is not found. Nearly always none.
+final class PrefixLengthSet {
+    /// A bit for each length.
+    struct View: @unchecked Sendable {
+        fileprivate let words: UnsafeMutablePointer<Atomic<UInt64>>
+
+        /// The first result that there is, from the longest length in use down.
+        @inline(__always)
+        func firstShorter<Result>(_ body: (UInt8) -> Result?) -> Result? {
+            var word = words[1].load(ordering: .sequentiallyConsistent)
+            if word == 0, words[0].load(ordering: .sequentiallyConsistent) == 0 { return nil }
+            for index in stride(from: 1, through: 0, by: -1) {
+                word = words[index].load(ordering: .sequentiallyConsistent)
+                while word != 0 {
+                    let bit = 63 - word.leadingZeroBitCount
+                    word &= ~(1 << UInt64(bit))
+                    if let result = body(UInt8(64 * index + bit)) { return result }
+                }
+            }
+            return nil
+        }
+    }
+
+    let view: View
+    private var counts = [Int](repeating: 0, count: 128)
+
+    init() {
+        view = View(words: .allocate(capacity: 2))
+        for index in 0..<2 { (view.words + index).initialize(to: Atomic(0)) }
+    }
+
+    deinit { view.words.deallocate() }
+
+    /// Before the entry is in sight.
+    func add(_ length: UInt8) {
+        guard length < 128 else { return }
+        counts[Int(length)] += 1
+        publish(length)
+    }
+
+    /// After the entry has gone.
+    func remove(_ length: UInt8) {
+        guard length < 128 else { return }
+        counts[Int(length)] -= 1
+        publish(length)
+    }
+
+    private func publish(_ length: UInt8) {
+        let index = Int(length) / 64
+        let bit = UInt64(1) << UInt64(length % 64)
+        let word = view.words[index].load(ordering: .relaxed)
+        view.words[index].store(counts[Int(length)] > 0 ? word | bit : word & ~bit, ordering: .sequentiallyConsistent)
+    }
+}

@@ -1,0 +1,73 @@
+import MATSignal
+import Synchronization
+
+/// A worker's counts. Only the worker writes them, in memory that no other worker writes to; anyone may read.
+struct QueryCounters: @unchecked Sendable {
+    enum Count: Int, CaseIterable {
+        /// Datagrams received.
+        case datagrams
+        /// Handed to the core.
+        case passedOn
+        /// Lost, because the core had not taken those before.
+        case overflowed
+        /// That the gate let nobody look at.
+        case droppedAtGate
+        /// Held back, because the store may have gone on without this server.
+        case heldBack
+        /// Too long or too short for a message.
+        case malformed
+        /// From sources that can't be answered.
+        case dropped
+        case sendFailures
+        case maQueries
+        case haQueries
+    }
+
+    private static let codesMax = 16
+    private static let maAnswers = Count.allCases.count
+    private static let haAnswers = maAnswers + codesMax
+    private static let words = haAnswers + codesMax
+
+    private let counts: UnsafeMutablePointer<Atomic<UInt64>>
+
+    init() {
+        let raw = UnsafeMutableRawPointer.allocate(byteCount: (Self.words * 8 + 255) / 128 * 128, alignment: 128)
+        counts = raw.bindMemory(to: Atomic<UInt64>.self, capacity: Self.words)
+        for index in 0..<Self.words { (counts + index).initialize(to: Atomic(0)) }
+    }
+
+    func deallocate() { UnsafeMutableRawPointer(counts).deallocate() }
+
+    @inline(__always)
+    private func add(_ number: UInt64, _ index: Int) {
+        // One writer, so no read-modify-write that would lock the line.
+        counts[index].store(counts[index].load(ordering: .relaxed) &+ number, ordering: .relaxed)
+    }
+
+    @inline(__always)
+    func add(_ count: Count, _ number: Int = 1) { add(UInt64(truncatingIfNeeded: number), count.rawValue) }
+
+    @inline(__always)
+    func answered(_ code: UInt8, isHA: Bool) {
+        add(1, (isHA ? Self.haAnswers : Self.maAnswers) + Int(code) % Self.codesMax)
+    }
+
+    subscript(count: Count) -> UInt64 { counts[count.rawValue].load(ordering: .relaxed) }
+
+    /// Adds these to what the core has counted.
+    func add(to counters: inout IMSCounters) {
+        counters.received[.maQuery, default: 0] += self[.maQueries]
+        counters.received[.haQuery, default: 0] += self[.haQueries]
+        counters.malformed += self[.malformed]
+        counters.dropped += self[.dropped]
+        counters.droppedAtGate += self[.droppedAtGate]
+        for (type, first) in [(MessageType.maAnswer, Self.maAnswers), (.haAnswer, Self.haAnswers)] {
+            for code in 0..<Self.codesMax {
+                let count = counts[first + code].load(ordering: .relaxed)
+                guard count > 0 else { continue }
+                let answer = IMSCounters.Answer(type: type, code: ResponseCode(rawValue: UInt8(truncatingIfNeeded: code)))
+                counters.answered[answer, default: 0] += count
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+import Glibc
+import MATRuntime
+import MATSignal
+
+/// All that the server receives comes in here: by workers, one thread and one socket (per address) each. What they do not answer
+/// comes to the core in the loop's thread.
+final class QueryPath {
+    /// Threads that `threads` can ask for.
+    static let threadsMax = 256
+    /// Datagrams of one worker that the core takes before the loop sees to other things.
+    static let datagramsPerTurnMax = 64
+
+    private let loop: EventLoop
+    private let rules: QueryRulesCell
+    private let wakeup: CoreWakeup
+    private let workers: [QueryWorker]
+    private var isReceiving = false
+
+    /// Opens the sockets. Nothing is received before `start`.
+    ///
+    /// - Parameters:
+    ///   - addresses: to listen on; all if empty.
+    ///   - freshness: says when nothing may be answered, if others share the store.
+    init(core: IMSCore, loop: EventLoop, port: UInt16, addresses: [IPAddress], threads: Int, freshness: Freshness?)
+        throws(SystemError)
+    {
+        self.loop = loop
+        rules = QueryRulesCell(core.queryRules, epochs: core.mappings.epochs)
+        wakeup = try CoreWakeup()
+        let places: [IPAddress?] = addresses.isEmpty ? [nil] : addresses
+        // Sockets that share their port would share it with another daemon's as well. One that does not share finds that out.
+        for address in places { _ = try QuerySocket(port: port, address: address, isShared: false) }
+        var workers: [QueryWorker] = []
+        let threads = max(1, min(threads, Self.threadsMax))
+        for _ in 0..<threads {
+            var sockets: [QuerySocket] = []
+            for address in places { sockets.append(try QuerySocket(port: port, address: address, isShared: true)) }
+            workers.append(
+                try QueryWorker(
+                    sockets: sockets, table: core.mappings, rules: rules, wakeup: wakeup, freshness: freshness,
+                    gate: AdmissionGate(
+                        limits: core.configuration.limits, key: (.random(in: .min ... .max), .random(in: .min ... .max)), threads: threads)))
+        }
+        self.workers = workers
+    }
+
+    /// One thread for each core that the process may use.
+    static var coresCount: Int { max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))) }
+
+    var threadsCount: Int { workers.count }
+
+    /// - Parameter received: gets, in the loop's thread, each datagram that is for the core, whether it is only to be put off, its source,
+    ///   and the address it was sent to.
+    func start(_ received: @escaping ([UInt8], Bool, Endpoint, IPAddress) -> Void) throws(SystemError) {
+        try loop.watch(wakeup.descriptor) { [unowned self] in drain(received) }
+        isReceiving = true
+        for worker in workers { try worker.start() }
+    }
+
+    private func drain(_ received: ([UInt8], Bool, Endpoint, IPAddress) -> Void) {
+        wakeup.clear()
+        var hasMore = false
+        for worker in workers {
+            if worker.ring.take(Self.datagramsPerTurnMax, received) { hasMore = true }
+        }
+        // The loop comes back after its other callbacks.
+        if hasMore { wakeup.signal() }
+    }
+
+    /// Tells the workers what has changed; costs a comparison if nothing has.
+    func publish(_ rules: QueryRules) { self.rules.publish(rules) }
+
+    /// Sends by a socket that is bound to the local address, or to all.
+    func send(_ octets: [UInt8], from local: IPAddress?, to peer: Endpoint) -> SystemError? {
+        guard let sockets = workers.first?.sockets else { return nil }
+        let socket =
+            sockets.first { $0.address == local } ?? sockets.first { $0.address.map { $0.isIPv4 == peer.address.isIPv4 } ?? true }
+        return socket?.send(octets, from: local, to: peer)
+    }
+
+    /// Ends the workers, which answer what has arrived, and lets the core have the rest in the loop's next turn. Sending goes on.
+    func stopReceiving() {
+        guard isReceiving else { return }
+        isReceiving = false
+        for worker in workers { worker.stop() }
+        wakeup.signal()
+    }
+
+    /// The last call: what is still on its way to the core is dropped.
+    func stop() {
+        stopReceiving()
+        loop.unwatch(wakeup.descriptor)
+    }
+
+    // MARK: Counts
+
+    /// Over all workers.
+    func total(_ count: QueryCounters.Count) -> UInt64 { workers.reduce(0) { $0 &+ $1.counters[count] } }
+
+    /// Adds what the workers have counted to what the core has.
+    func add(to counters: inout IMSCounters) {
+        for worker in workers { worker.counters.add(to: &counters) }
+    }
+}

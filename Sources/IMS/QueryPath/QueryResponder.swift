@@ -1,0 +1,190 @@
+import CLinux
+import MATSignal
+
+/// Answers queries from the table as `IMSCore` would, octet for octet, in any thread: nothing is allocated, locked or counted by
+/// reference on the way.
+///
+/// ```
+///  datagram ──► decode in place ──► look up all ──► size rule, answer each
+///                    │                  │
+///                    └── not only queries, or with SUBSCRIBE under a valid cookie, or about what only the core knows ──► passed on
+/// ```
+/// A datagram is answered here as a whole or not at all, since the size rule is about whole datagrams. Logic that is here is also in
+/// IMSCore+Queries and IMSCore+Dispatch; `QueryPathTests` compares the two.
+struct QueryResponder {
+    enum Outcome {
+        case answered
+        case passedOn
+    }
+
+    private let table: MappingView
+    private let counters: QueryCounters
+    private let rates: QueryRates
+    private let queries: UnsafeMutablePointer<Query>
+    private var text = AnswerText()
+
+    init(table: MappingView, counters: QueryCounters) {
+        self.table = table
+        self.counters = counters
+        rates = QueryRates()
+        queries = .allocate(capacity: SignalDatagram.messagesMax)
+        queries.initialize(repeating: Query(), count: SignalDatagram.messagesMax)
+    }
+
+    func deallocate() {
+        rates.deallocate()
+        queries.deallocate()
+        text.deallocate()
+    }
+
+    /// The caller is a reader of the table's epochs until it has copied or sent what was written.
+    mutating func answer(
+        _ datagram: UnsafeRawBufferPointer, from source: Endpoint, _ rules: UnsafePointer<QuerySnapshot>, _ now: Now, into writer: inout AnswerWriter
+    ) -> Outcome {
+        let count = QueryDecoder.decode(datagram, into: queries)
+        guard count > 0 else { return .passedOn }
+        if count > 1 { for index in 0..<count { prefetch(queries[index]) } }
+        for index in 0..<count {
+            guard lookUp(&queries[index], source, rules, now) else { return .passedOn }
+        }
+        var sourceIsRegistered: Bool?
+        for index in 0..<count where queries[index].isHA {
+            let isRegistered = sourceIsRegistered ?? isCurrent(table.block(holding: source.address), now)
+            sourceIsRegistered = isRegistered
+            // A mapping that is remembered may be the answer; the core has those.
+            if isRegistered, !queries[index].isCurrent, rules.pointee.hasRemembered { return .passedOn }
+        }
+
+        var answers = Answers(source: source, sourceIsRegistered: sourceIsRegistered ?? false, allowance: datagram.count)
+        for index in 0..<count {
+            let following = count - 1 - index
+            let allowed = max(0, answers.allowance - following * IMSCore.cookieAnswerOctets)
+            counters.add(queries[index].isHA ? .haQueries : .maQueries)
+            write(queries[index], allowed, &answers, rules, now, &writer)
+        }
+        return .answered
+    }
+
+    /// What one datagram's answers have in common.
+    private struct Answers {
+        let source: Endpoint
+        let sourceIsRegistered: Bool
+        /// Octets that may still go to a source that has not proven that it receives there.
+        var allowance: Int
+    }
+
+    // MARK: Looking up
+
+    @inline(__always)
+    private func prefetch(_ query: Query) {
+        let tag = table.hash.tag(query.address, 128)
+        mat_prefetch((query.isHA ? table.reverse : table.forward).firstSlot(tag))
+    }
+
+    @inline(__always)
+    private func isCurrent(_ block: MappingBlock?, _ now: Now) -> Bool {
+        block.map { $0.expires > now.wallMilliseconds } ?? false
+    }
+
+    /// - Returns: whether it can be answered here.
+    @inline(__always)
+    private func lookUp(_ query: inout Query, _ source: Endpoint, _ rules: UnsafePointer<QuerySnapshot>, _ now: Now) -> Bool {
+        if query.hasServerCookie {
+            query.isValidated = rules.pointee.cookies.isValid(query.serverCookie, clientCookie: query.clientCookie, from: source, now: now)
+        }
+        if query.isHA {
+            query.block = table.block(holding: query.address)
+        } else {
+            // A subscription is state, which the core keeps.
+            if query.isValidated, query.subscribe > 0 { return false }
+            query.block = table.block(covering: query.address)
+        }
+        query.isCurrent = isCurrent(query.block, now)
+        return true
+    }
+
+    // MARK: Answering
+
+    /// What an answer consists of beside cookie and address.
+    private struct Content {
+        var code = ResponseCode.ok
+        /// Octets of the block's options.
+        var options = 0
+        var lifetime: UInt32?
+        var hasText = false
+    }
+
+    @inline(__always)
+    private mutating func write(
+        _ query: Query, _ allowed: Int, _ answers: inout Answers, _ rules: UnsafePointer<QuerySnapshot>, _ now: Now, _ writer: inout AnswerWriter
+    ) {
+        let content = query.isHA ? haContent(query, answers, rules, now) : maContent(query, rules)
+        let fresh = rules.pointee.cookies.make(for: answers.source, clientCookie: query.clientCookie, now: now)
+        var cookie: ServerCookie? = fresh
+        var hasText = content.hasText
+        // Header, COOKIE and the address.
+        var octets = 8 + 28 + 20 + content.options + (content.lifetime == nil ? 0 : 8) + (hasText ? text.optionOctets : 0)
+        if !query.isValidated {
+            // The answer whole, without TEXT, and without the server cookie as well.
+            if octets > allowed, hasText {
+                hasText = false
+                octets -= text.optionOctets
+            }
+            if octets > allowed {
+                cookie = nil
+                octets -= 16
+            }
+            if octets > allowed {
+                guard query.octetsCount >= IMSCore.cookieAnswerOctets, allowed >= IMSCore.cookieAnswerOctets else { return }
+                answers.allowance -= IMSCore.cookieAnswerOctets
+                writer.begin(query.isHA ? .haAnswer : .maAnswer, .cookieRequired, query.sequence, octets: IMSCore.cookieAnswerOctets)
+                writer.cookie(query.clientCookie, fresh)
+                counters.answered(ResponseCode.cookieRequired.rawValue, isHA: query.isHA)
+                return
+            }
+            answers.allowance -= octets
+        }
+        writer.begin(query.isHA ? .haAnswer : .maAnswer, content.code, query.sequence, octets: octets)
+        writer.cookie(query.clientCookie, cookie)
+        writer.address(query.isHA ? .moa : .hoa, query.address)
+        if content.options > 0, let block = query.block { writer.options(block.options, content.options) }
+        if let lifetime = content.lifetime { writer.lifetime(lifetime) }
+        if hasText { writer.text(text) }
+        counters.answered(content.code.rawValue, isHA: query.isHA)
+    }
+
+    /// As `IMSCore.answer` to MA Query.
+    @inline(__always)
+    private mutating func maContent(_ query: Query, _ rules: UnsafePointer<QuerySnapshot>) -> Content {
+        guard rules.pointee.serves(query.address) else {
+            text.set("no prefix served here covers ", query.address)
+            return Content(code: .notAuthoritative, hasText: true)
+        }
+        if rules.pointee.isLoading, query.block?.prefixLength != 128 { return later() }
+        guard query.isCurrent, let block = query.block else { return Content(code: .notFound, lifetime: rules.pointee.limits.notFoundSeconds) }
+        let isKnown = query.certificateID == block.certificateID
+        return Content(options: block.recordOptionsOctets + (isKnown ? 0 : MappingBlock.certificateOptionOctets))
+    }
+
+    /// As `IMSCore.answer` to HA Query.
+    private mutating func haContent(_ query: Query, _ answers: Answers, _ rules: UnsafePointer<QuerySnapshot>, _ now: Now) -> Content {
+        guard answers.sourceIsRegistered else {
+            if rules.pointee.isLoading { return later() }
+            text.set("", answers.source.address, " is no locator of a node registered here")
+            return Content(code: .refused, hasText: true)
+        }
+        guard !query.isValidated || rates.take(answers.source.address, perSecond: rules.pointee.limits.queriesPerSecond, at: now.monotonic) else {
+            return Content(code: .tryLater, lifetime: 1)
+        }
+        guard query.isCurrent, let block = query.block else {
+            if rules.pointee.isLoading { return later() }
+            return Content(code: .notFound, lifetime: min(IMSCore.strangerNotFoundSecondsMax, rules.pointee.limits.notFoundSeconds))
+        }
+        return Content(options: block.recordOptionsOctets + MappingBlock.certificateOptionOctets)
+    }
+
+    private mutating func later() -> Content {
+        text.set(StoreState.loadingTextStatic)
+        return Content(code: .tryLater, lifetime: StoreState.loadingSeconds, hasText: true)
+    }
+}

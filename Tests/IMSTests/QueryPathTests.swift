@@ -1,0 +1,264 @@
+import Glibc
+import MATRuntime
+import MATSignal
+import Testing
+
+@testable import IMS
+
+/// The workers' way of answering beside the core's.
+private final class Comparison {
+    let server: TestServer
+    let counters = QueryCounters()
+    private var responder: QueryResponder
+    private let room: UnsafeMutableRawPointer
+    private let lengths: UnsafeMutablePointer<Int32>
+    private(set) var answeredCount = 0
+    private(set) var passedOnCount = 0
+
+    init(_ server: TestServer) {
+        self.server = server
+        responder = QueryResponder(table: server.core.mappings.view, counters: counters)
+        room = .allocate(byteCount: AnswerWriter.datagramsPerRequestMax * AnswerWriter.datagramStride, alignment: 64)
+        lengths = .allocate(capacity: AnswerWriter.datagramsPerRequestMax)
+    }
+
+    deinit {
+        responder.deallocate()
+        room.deallocate()
+        lengths.deallocate()
+        counters.deallocate()
+    }
+
+    /// What a worker would send; `nil` if it passes the datagram on.
+    func answers(_ datagram: [UInt8], from source: Endpoint) -> [[UInt8]]? {
+        let cell = QueryRulesCell(server.core.queryRules, epochs: server.core.mappings.epochs)
+        var writer = AnswerWriter(room, lengths)
+        let outcome = datagram.withUnsafeBytes {
+            responder.answer($0, from: source, cell.view.snapshot, server.now, into: &writer)
+        }
+        guard case .answered = outcome else {
+            passedOnCount += 1
+            return nil
+        }
+        answeredCount += 1
+        return (0..<writer.datagramsCount).map {
+            Array(UnsafeRawBufferPointer(start: room + $0 * AnswerWriter.datagramStride, count: Int(lengths[$0])))
+        }
+    }
+
+    /// Lets both answer.
+    func compare(_ datagram: [UInt8], from source: Endpoint, _ comment: @autoclosure () -> String = "") {
+        guard let fast = answers(datagram, from: source) else { return }
+        server.clear()
+        server.receive(datagram, from: source)
+        #expect(fast == server.raw.map(\.octets), "\(comment()) \(datagram)")
+    }
+}
+
+@Suite("The query path")
+struct QueryPathTests {
+    private let cn = node("198.51.100.77")
+    private let unregistered = node("198.51.100.99")
+
+    /// A server with a node of each family, a mobile network, a withdrawn and an expired mapping.
+    private func populated(limits: IMSLimits = IMSLimits()) throws -> (TestServer, [CertifiedMapping]) {
+        let server = try TestServer(limits: limits)
+        var records: [CertifiedMapping] = []
+        for (hoa, length, moas, lifetime) in [
+            ("192.0.2.1", 128, ["198.51.100.77"], 600), ("192.0.2.2", 128, ["198.51.100.78", "2001:db8:aa::78"], 600),
+            ("2001:db8:10::5", 128, (1...8).map { "2001:db8:bb::\($0)" }, 600), ("192.0.2.9", 128, [], 600),
+            ("192.0.2.10", 128, ["198.51.100.80"], 1), ("2001:db8:10:7::", 64, ["2001:db8:aa:7::"], 600),
+        ] as [(String, UInt8, [String], UInt32)] {
+            let node = try server.makeNode(hoa, prefixLength: length, seed: UInt8(records.count + 1))
+            let record = try node.record(moas, sequence: TestServer.start, lifetime: lifetime)
+            server.core.mappings.set(
+                StoredMapping(
+                    certified: record, source: Endpoint(address(moas.first ?? hoa), port: 6289), local: TestServer.local,
+                    provenAt: TestServer.start))
+            records.append(record)
+        }
+        server.advance(.seconds(10))
+        return (server, records)
+    }
+
+    private static let hoas = [
+        "192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.9", "192.0.2.10", "10.1.2.3", "2001:db8:10::5", "2001:db8:10::6",
+        "2001:db8:10:7::99", "2001:db8:ffff::1",
+    ]
+    private static let moas = [
+        "198.51.100.77", "198.51.100.78", "2001:db8:aa::78", "2001:db8:bb::8", "198.51.100.80", "2001:db8:aa:7::5", "203.0.113.200",
+    ]
+
+    private func body(_ server: TestServer, _ records: [CertifiedMapping], _ source: Endpoint, _ random: inout SeededGenerator)
+        -> SignalMessage.Body
+    {
+        let client = UInt64.random(in: .min ... .max, using: &random)
+        let cookie: Cookie =
+            switch Int.random(in: 0..<5, using: &random) {
+            case 0: Cookie(client: client)
+            case 1: Cookie(client: client, server: ServerCookie(head: 1 << 56 | UInt64(server.now.wallSeconds), hash: 7))
+            default: server.cookie(source, client: client)
+            }
+        if Int.random(in: 0..<3, using: &random) == 0 {
+            let moa = MobileAddress(address(Self.moas.randomElement(using: &random) ?? ""))
+            return .haQuery(HAQuery(cookie: cookie, moa: moa))
+        }
+        let hoa = home(Self.hoas.randomElement(using: &random) ?? "")
+        let known = Bool.random(using: &random) ? records.randomElement(using: &random)?.certificate.id : nil
+        let padding: Int? = Bool.random(using: &random) ? Int.random(in: 0...420, using: &random) : nil
+        let subscribe: UInt32? = Int.random(in: 0..<6, using: &random) == 0 ? UInt32.random(in: 0...300, using: &random) : nil
+        return .maQuery(MAQuery(cookie: cookie, hoa: hoa, certID: known, subscribe: subscribe, padding: padding))
+    }
+
+    @Test("Thousands of random queries, one and many to a datagram, get from a worker what they get from the core, octet for octet", arguments: [false, true])
+    func differential(isLoading: Bool) throws {
+        var limits = IMSLimits()
+        limits.queriesPerSecond = 1_000_000
+        let (server, records) = try populated(limits: limits)
+        if isLoading { server.core.loadBegins() }
+        let comparison = Comparison(server)
+        var random = SeededGenerator(state: 5)
+        let sources = [cn, unregistered, node("2001:db8:bb::3"), node("2001:db8:dd::1"), Endpoint(address("127.0.0.1"), port: 999)]
+        for number in 0..<2000 {
+            let source = sources.randomElement(using: &random) ?? cn
+            var datagram: [UInt8] = []
+            for _ in 0..<(number % 3 == 0 ? Int.random(in: 2...17, using: &random) : 1) {
+                let octets = SignalMessage(
+                    sequence: UInt32.random(in: .min ... .max, using: &random), body(server, records, source, &random)
+                ).octets
+                if datagram.count + octets.count <= SignalDatagram.octetsMax { datagram += octets }
+            }
+            comparison.compare(datagram, from: source, "number \(number)")
+        }
+        #expect(comparison.answeredCount > 1000 && comparison.passedOnCount > 50)
+    }
+
+    @Test("Whatever octets are changed, cut off or added, a worker answers as the core does or leaves it to the core")
+    func mutated() throws {
+        let (server, records) = try populated()
+        let comparison = Comparison(server)
+        var random = SeededGenerator(state: 6)
+        for number in 0..<4000 {
+            // Its own source each time, so that no rate is met.
+            let source = number % 2 == 0 ? node("2001:db8:\(String(number, radix: 16))::1") : cn
+            var datagram: [UInt8] = []
+            for _ in 0..<Int.random(in: 1...3, using: &random) {
+                datagram += SignalMessage(sequence: UInt32(number), body(server, records, source, &random)).octets
+            }
+            for _ in 0..<Int.random(in: 1...3, using: &random) {
+                switch Int.random(in: 0..<8, using: &random) {
+                case 0: datagram.removeLast(min(datagram.count, Int.random(in: 1...40, using: &random)))
+                case 1: datagram += (0..<Int.random(in: 1...12, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }
+                case 2:
+                    // Type, flags, length or the first options' heads: where it hurts most.
+                    let place = [0, 1, 2, 3, 8, 9, 10, 11, 36, 37, 38, 39].randomElement(using: &random) ?? 0
+                    if place < datagram.count { datagram[place] = UInt8.random(in: 0...30, using: &random) }
+                default:
+                    if !datagram.isEmpty {
+                        let place = Int.random(in: 0..<datagram.count, using: &random)
+                        datagram[place] ^= 1 << UInt8.random(in: 0...7, using: &random)
+                    }
+                }
+            }
+            // A mutation may ask for a subscription or spend a rate in the core only; what counts is what is sent.
+            server.advance(.milliseconds(50))
+            comparison.compare(datagram, from: source, "number \(number)")
+        }
+        #expect(comparison.answeredCount > 300)
+    }
+
+    @Test("First queries, short and padded, and a HA Query without a cookie are answered by a worker as by the core")
+    func first() throws {
+        let (server, _) = try populated()
+        let comparison = Comparison(server)
+        let client: UInt64 = 0xa1a2_a3a4_a5a6_a7a8
+        for body in [
+            .maQuery(MAQuery(cookie: Cookie(client: client), hoa: home("192.0.2.1"))),
+            .maQuery(MAQuery(cookie: Cookie(client: client), hoa: home("192.0.2.1"), subscribe: 300, padding: 348)),
+            .haQuery(HAQuery(cookie: Cookie(client: client), moa: MobileAddress(address("198.51.100.78")))),
+        ] as [SignalMessage.Body] {
+            comparison.compare(SignalMessage(sequence: 9, body).octets, from: cn)
+        }
+        #expect(comparison.answeredCount == 3)
+    }
+
+    @Test("SUBSCRIBE under a valid cookie, other messages, and HA Queries that a remembered mapping may answer go to the core")
+    func passedOn() throws {
+        let (server, records) = try populated()
+        let comparison = Comparison(server)
+        func isPassedOn(_ body: SignalMessage.Body, _ source: Endpoint) -> Bool {
+            comparison.answers(SignalMessage(sequence: 1, body).octets, from: source) == nil
+        }
+        let subscribing = MAQuery(cookie: server.cookie(cn), hoa: home("192.0.2.1"), subscribe: 300)
+        #expect(isPassedOn(.maQuery(subscribing), cn))
+        // The same without a valid cookie makes no state, and is answered within its size.
+        #expect(!isPassedOn(.maQuery(MAQuery(cookie: Cookie(client: 1), hoa: home("192.0.2.1"), subscribe: 300)), cn))
+        let record = try #require(records.first)
+        let enclosed = EnclosedRecord(mapping: record.mapping, certificate: .whole(record.certificate))
+        #expect(isPassedOn(.imsUpdate(IMSUpdate(cookie: server.cookie(cn), record: enclosed, proofs: [])), cn))
+
+        let stranger = HAQuery(cookie: server.cookie(cn), moa: MobileAddress(address("203.0.113.200")))
+        #expect(!isPassedOn(.haQuery(stranger), cn))
+        let foreign = try TestNode("10.9.9.9", seed: 77, issuer: try key(201), notBefore: TestServer.start - 1000)
+        server.core.remembered.set(try foreign.record(["203.0.113.200"], sequence: TestServer.start), isConfirmed: true, now: server.now)
+        #expect(isPassedOn(.haQuery(stranger), cn))
+        #expect(try #require(server.whose("203.0.113.200", from: cn)).code == .ok)
+        // Whoever is not registered is refused in any case.
+        #expect(!isPassedOn(.haQuery(HAQuery(cookie: server.cookie(unregistered), moa: stranger.moa)), unregistered))
+    }
+
+    @Test("A worker bounds HA Queries per source and tells to try later; MA Queries it answers without end")
+    func rates() throws {
+        let (server, _) = try populated()
+        let comparison = Comparison(server)
+        let limit = IMSLimits().queriesPerSecond
+        func code(_ sequence: Int) throws -> UInt8 {
+            let query = HAQuery(cookie: server.cookie(cn), moa: MobileAddress(address("198.51.100.78")))
+            let answers = try #require(comparison.answers(SignalMessage(sequence: UInt32(sequence), .haQuery(query)).octets, from: cn))
+            return try #require(answers.first)[1]
+        }
+        for sequence in 0..<limit { #expect(try code(sequence) == ResponseCode.ok.rawValue) }
+        #expect(try code(limit) == ResponseCode.tryLater.rawValue)
+        server.advance(.seconds(1))
+        #expect(try code(limit + 1) == ResponseCode.ok.rawValue)
+    }
+
+    @Test("Rules that change count from the next snapshot on: prefixes, cookie secrets, loading")
+    func rules() throws {
+        let (server, _) = try populated()
+        let comparison = Comparison(server)
+        func code() throws -> ResponseCode {
+            let query = MAQuery(cookie: server.cookie(cn), hoa: home("192.0.2.3"))
+            let answers = try #require(comparison.answers(SignalMessage(sequence: 1, .maQuery(query)).octets, from: cn))
+            return ResponseCode(rawValue: try #require(answers.first)[1])
+        }
+        #expect(try code() == .notFound)
+        server.core.loadBegins()
+        #expect(try code() == .tryLater)
+        _ = server.core.store(.loadEnded, now: server.now)
+        #expect(try code() == .notFound)
+        server.core.reconfigure(
+            IMSCoreConfiguration(served: [ServedPrefix(prefix: prefix("2001:db8:10::/48"))], signingKey: server.issuer))
+        #expect(try code() == .notAuthoritative)
+    }
+
+    @Test("A full ring takes nothing and loses nothing of what it has, in order")
+    func ring() {
+        let ring = DatagramRing()
+        var put = 0
+        for number in 0..<DatagramRing.datagramsMax + 10 {
+            let datagram = [UInt8(number & 0xFF), UInt8(number >> 8)]
+            if datagram.withUnsafeBytes({ ring.put($0, from: Endpoint(address("192.0.2.7"), port: UInt16(number)), to: TestServer.local) }) {
+                put += 1
+            }
+        }
+        #expect(put == DatagramRing.datagramsMax)
+        var next = 0
+        while ring.take(100, { datagram, _, source, local in
+            #expect(datagram == [UInt8(next & 0xFF), UInt8(next >> 8)])
+            #expect(source == Endpoint(address("192.0.2.7"), port: UInt16(next)) && local == TestServer.local)
+            next += 1
+        }) {}
+        #expect(next == DatagramRing.datagramsMax)
+    }
+}
