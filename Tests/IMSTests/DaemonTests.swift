@@ -55,7 +55,9 @@ final class Daemon {
         return status & 0x7F == 0 ? status >> 8 & 0xFF : -(status & 0x7F)
     }
 
-    func signal(_ signal: Int32) { if pid > 0 { Glibc.kill(pid, signal) } }
+    /// Sends a signal that does not end it.
+    @discardableResult
+    func signal(_ number: Int32) -> Int32 { pid > 0 ? Glibc.kill(pid, number) : -1 }
 
     func kill(_ signal: Int32) -> Int32 {
         self.signal(signal)

@@ -40,6 +40,7 @@ struct ClusterSimulation {
         var lost: Int
         var verifierUtilisation: Double
         var workerUtilisation: Double
+        /// Of the records that full commits would take: a store that is asked for little commits all the time, but little at a time.
         var storeUtilisation: Double
     }
 
@@ -90,7 +91,7 @@ struct ClusterSimulation {
         var storeFree = 0.0
         var waiting: [(ready: Double, first: Double)] = []
         var verified = 0.0
-        var committed = 0.0
+        var committed = 0
 
         func commit(until time: Double) {
             while let earliest = waiting.first?.ready {
@@ -99,7 +100,7 @@ struct ClusterSimulation {
                 let count = min(setting.commitRecordsMax, waiting.prefix { $0.ready <= start }.count)
                 let taken = setting.commitSeconds + Double(count) * setting.commitSecondsEach
                 storeFree = start + taken
-                committed += taken
+                committed += count
                 for item in waiting.prefix(count) { latency.record(UInt64(max(0, storeFree - item.first) * 1e9)) }
                 waiting.removeFirst(count)
             }
@@ -136,7 +137,8 @@ struct ClusterSimulation {
         }
         commit(until: .infinity)
         outcome.verifierUtilisation = verified / (setting.seconds * Double(setting.instances * setting.verifierCores))
-        outcome.storeUtilisation = committed / setting.seconds
+        let most = Double(setting.commitRecordsMax) / (setting.commitSeconds + Double(setting.commitRecordsMax) * setting.commitSecondsEach)
+        outcome.storeUtilisation = Double(committed) / setting.seconds / most
     }
 
     private static func poisson(_ rate: Double, _ seconds: Double, _ random: inout SimulationGenerator) -> [Double] {
