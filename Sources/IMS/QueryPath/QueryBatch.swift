@@ -17,6 +17,8 @@ struct QueryBatch {
     private let answerOctets: UnsafeMutableRawPointer
     private let lengths: UnsafeMutablePointer<Int32>
     private var answersCount = 0
+    /// For each received datagram what its first message will look up.
+    let hints: UnsafeMutablePointer<QueryResponder.Hint>
 
     init() {
         received = .allocate(capacity: Self.datagramsMax)
@@ -29,6 +31,8 @@ struct QueryBatch {
         answerVectors = .allocate(capacity: Self.answersMax)
         answerVectors.initialize(repeating: iovec(), count: Self.answersMax)
         answerOctets = .allocate(byteCount: Self.answersMax * AnswerWriter.datagramStride, alignment: 64)
+        hints = .allocate(capacity: Self.datagramsMax)
+        hints.initialize(repeating: QueryResponder.Hint(), count: Self.datagramsMax)
         lengths = .allocate(capacity: AnswerWriter.datagramsPerRequestMax)
         lengths.initialize(repeating: 0, count: AnswerWriter.datagramsPerRequestMax)
     }
@@ -41,6 +45,7 @@ struct QueryBatch {
         answerVectors.deallocate()
         answerOctets.deallocate()
         lengths.deallocate()
+        hints.deallocate()
     }
 
     /// Receives what is there, without waiting.
@@ -54,14 +59,19 @@ struct QueryBatch {
         return max(0, Int(mat_recvmmsg(descriptor, received, UInt32(Self.datagramsMax), Int32(MSG_DONTWAIT))))
     }
 
+    /// The octets alone.
+    @inline(__always)
+    func octets(_ index: Int) -> UnsafeRawBufferPointer {
+        UnsafeRawBufferPointer(
+            start: receivedOctets + index * AnswerWriter.datagramStride, count: min(Int(received[index].length), AnswerWriter.datagramStride))
+    }
+
     /// One received datagram. Longer ones than the protocol's are cut off, but still too long.
     @inline(__always)
     func datagram(_ index: Int) -> (octets: UnsafeRawBufferPointer, source: Endpoint, local: IPAddress) {
         var header = mat_datagram()
         mat_batch_received(received + index, receivedSlots + index, &header)
-        let octets = UnsafeRawBufferPointer(
-            start: receivedOctets + index * AnswerWriter.datagramStride, count: min(Int(received[index].length), AnswerWriter.datagramStride))
-        return (octets, Endpoint(Self.address(header.peer), port: header.peer_port), Self.address(header.local))
+        return (octets(index), Endpoint(Self.address(header.peer), port: header.peer_port), Self.address(header.local))
     }
 
     @inline(__always)

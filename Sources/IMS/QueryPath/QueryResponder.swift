@@ -21,6 +21,7 @@ struct QueryResponder {
     private let counters: QueryCounters
     private let rates: QueryRates
     private let queries: UnsafeMutablePointer<Query>
+    private let hints: UnsafeMutablePointer<Hint>
     private var text = AnswerText()
 
     init(table: MappingView, counters: QueryCounters) {
@@ -29,11 +30,14 @@ struct QueryResponder {
         rates = QueryRates()
         queries = .allocate(capacity: SignalDatagram.messagesMax)
         queries.initialize(repeating: Query(), count: SignalDatagram.messagesMax)
+        hints = .allocate(capacity: SignalDatagram.messagesMax)
+        hints.initialize(repeating: Hint(), count: SignalDatagram.messagesMax)
     }
 
     func deallocate() {
         rates.deallocate()
         queries.deallocate()
+        hints.deallocate()
         text.deallocate()
     }
 
@@ -43,7 +47,10 @@ struct QueryResponder {
     ) -> Outcome {
         let count = QueryDecoder.decode(datagram, into: queries)
         guard count > 0 else { return .passedOn }
-        if count > 1 { for index in 0..<count { prefetch(queries[index]) } }
+        if count > 1 {
+            for index in 0..<count { hints[index] = hint(queries[index].address, isHA: queries[index].isHA) }
+            for index in 0..<count { prefetchBlock(hints[index]) }
+        }
         for index in 0..<count {
             guard lookUp(&queries[index], source, rules, now) else { return .passedOn }
         }
@@ -75,11 +82,47 @@ struct QueryResponder {
 
     // MARK: Looking up
 
-    @inline(__always)
-    private func prefetch(_ query: Query) {
-        let tag = table.hash.tag(query.address, 128)
-        mat_prefetch((query.isHA ? table.reverse : table.forward).firstSlot(tag))
+    // A look-up waits for memory twice: for the slot of the index, and for the block. For the messages of one datagram, and for the
+    // datagrams of one batch, that waiting is done at once: first all slots are asked for, then all blocks, then all is answered.
+
+    /// What is to be looked up soon.
+    struct Hint {
+        var tag: UInt32 = 0
+        var isHA = false
+        var isPresent = false
     }
+
+    @inline(__always)
+    private func hint(_ address: IPAddress, isHA: Bool) -> Hint {
+        let tag = table.hash.tag(address, 128)
+        mat_prefetch((isHA ? table.reverse : table.forward).firstSlot(tag))
+        return Hint(tag: tag, isHA: isHA, isPresent: true)
+    }
+
+    /// Looks only where a query usually has its address, behind COOKIE; what it finds elsewhere costs nothing but time.
+    @inline(__always)
+    func hint(_ datagram: UnsafeRawBufferPointer) -> Hint {
+        guard datagram.count >= 40, let base = datagram.baseAddress else { return Hint() }
+        let type = base.load(as: UInt8.self)
+        let cookie = Int(base.load(fromByteOffset: 11, as: UInt8.self))
+        guard type == MessageType.maQuery.rawValue || type == MessageType.haQuery.rawValue, cookie == 8 || cookie == 24,
+            datagram.count >= 32 + cookie
+        else { return Hint() }
+        let place = base + 16 + cookie
+        let address = IPAddress(
+            high: UInt64(bigEndian: place.loadUnaligned(as: UInt64.self)),
+            low: UInt64(bigEndian: place.loadUnaligned(fromByteOffset: 8, as: UInt64.self)))
+        return hint(address, isHA: type == MessageType.haQuery.rawValue)
+    }
+
+    @inline(__always)
+    func prefetchBlock(_ hint: Hint) {
+        guard hint.isPresent, let block = (hint.isHA ? table.reverse : table.forward).likely(hint.tag) else { return }
+        for line in 0..<Self.blockLines { mat_prefetch(block + line * SlabArena.unitOctets) }
+    }
+
+    /// Of a mapping with one or two locators.
+    private static let blockLines = 6
 
     @inline(__always)
     private func isCurrent(_ block: MappingBlock?, _ now: Now) -> Bool {

@@ -127,6 +127,8 @@ final class QueryWorker: @unchecked Sendable {
             gateRules = snapshot.pointee.number
             gate.setLimits(snapshot.pointee.limits)
         }
+        for index in 0..<count { batch.hints[index] = responder.hint(batch.octets(index)) }
+        for index in 0..<count { responder.prefetchBlock(batch.hints[index]) }
         for index in 0..<count {
             let (octets, source, local) = batch.datagram(index)
             guard source.port != 0, source.address.isUsableUnicast || source.address.isLoopback || source.address.isLinkLocal else {

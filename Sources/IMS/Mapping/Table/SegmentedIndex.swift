@@ -64,6 +64,22 @@ struct SegmentedIndex {
             return UnsafeRawPointer(slots + Int(tag & SegmentedIndex.placeMask))
         }
 
+        /// The piece that is nearly surely the one wanted, without a look at it: for a prefetch.
+        @inline(__always)
+        func likely(_ tag: UInt32) -> UnsafeRawPointer? {
+            let slots = SegmentedIndex.slots(arena.pointer(entry(tag).pointee.load(ordering: .sequentiallyConsistent)))
+            var place = tag & SegmentedIndex.placeMask
+            for _ in 0..<8 {
+                let word = slots[Int(place)].load(ordering: .sequentiallyConsistent)
+                if word == SegmentedIndex.free { return nil }
+                if UInt32(truncatingIfNeeded: word >> 32) == tag, word != SegmentedIndex.removed {
+                    return UnsafeRawPointer(arena.pointer(UInt32(truncatingIfNeeded: word)))
+                }
+                place = (place &+ 1) & SegmentedIndex.placeMask
+            }
+            return nil
+        }
+
         @inline(__always)
         fileprivate func entry(_ tag: UInt32) -> UnsafeMutablePointer<Atomic<UInt32>> {
             let address = directory.pointee.load(ordering: .sequentiallyConsistent)
