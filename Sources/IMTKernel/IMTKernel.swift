@@ -237,9 +237,14 @@ public final class IMTKernel {
         guard addresses.count <= TranslationRuleset.locatorsMax else {
             throw .invalid("set the own MoAs", "\(addresses.count) of them, at most \(TranslationRuleset.locatorsMax)")
         }
+        let new = addresses.filter { address in address.isUsable && !locators.contains { $0.address == address.address && $0.interfaceIndex == address.interfaceIndex } }
         locators = addresses
         reviewReversePath()
         try synchroniseRoutes(readBack: .nothing)
+        for address in new {
+            // Without it the router finds out by itself, if later.
+            do throws(KernelError) { try NeighbourAnnouncement.send(address) } catch { onEvent(.warning("\(error)")) }
+        }
     }
 
     /// Replaces the destinations that are never captured and the sources that are never questioned.

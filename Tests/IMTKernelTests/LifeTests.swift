@@ -30,6 +30,24 @@ struct LifeTests {
         #expect(try picture(net.mn) == before)
     }
 
+    @Test("A router that waits for an IPv6 address is told when it is there, and does not wait for its own next question")
+    func newAddressIsAnnounced() throws {
+        let net = try Topology()
+        try net.start()
+        // What a peer sends to the address that the node had here; nobody answers the router's question for it.
+        nonisolated(unsafe) var output = ""
+        let ping = BackgroundWork { output = try net.router.run("ping -n -c 1 -W 3 2001:db8:2::77") }
+        #expect(eventually { (try? net.router.run("ip -6 neigh show 2001:db8:2::77"))?.contains("INCOMPLETE") == true })
+        try net.mn.namespace.run("ip addr add 2001:db8:2::77/64 dev cell nodad")
+        try net.mn.useLocators(on: ["wlan", "cell"])
+        #expect(eventually { (try? net.router.run("ip -6 neigh show 2001:db8:2::77"))?.contains("lladdr") == true })
+        try ping.wait()
+        let time = try #require(output.firstMatch(of: /time=([0-9.]+) ms/).flatMap { Double($0.1) }, "\(output)")
+        // Asked again after 1 s at the earliest.
+        #expect(time < 900)
+        #expect(net.mn.failures.isEmpty && net.mn.warnings.isEmpty, "\(net.mn.failures) \(net.mn.warnings)")
+    }
+
     @Test("Without its agent a node goes on talking, and the next agent adopts and moves it")
     func crashAndAdopt() throws {
         let net = try Topology()
