@@ -42,15 +42,16 @@ public struct IMSLimits: Hashable, Sendable {
     /// Signature checks waiting for a thread, over all.
     public var verificationsPendingMax = 4096
     /// Signature checks for nodes of other IMSs, over all; each is two signatures, 140 us.
-    public var strangerVerificationsPerSecond = 1000
+    public var strangerVerificationsPerSecond = 500
     /// Answers with code 3 or 10, over all.
     public var errorAnswersPerSecond = 50
     /// Answers to draft queries, over all: they carry no cookie and are longer than the question.
     public var draftAnswersPerSecond = 1000
     /// Datagrams of one source (/64 or IPv4 address), queries apart, that are looked at; more are dropped.
     public var messagesPerSourcePerSecond = 1000
-    /// HA Notifies, MA Notifies and what is no message at all, of all sources together. Beyond it they are told to come later.
-    public var strangerMessagesPerSecond = 20_000
+    /// HA Notifies and MA Notifies of all sources together; `nil`: `AdmissionGate.strangersPerThread` for each worker. Beyond it they are told
+    /// to come later.
+    public var strangerMessagesPerSecond: Int?
     /// HoAs of other IMSs that HA Notifies of one source make us find out about at a time.
     public var inquiriesPerSourceMax = 8
     /// Names of the reverse zone for which it is known who serves them, or being found out.

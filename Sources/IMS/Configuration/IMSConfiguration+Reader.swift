@@ -101,7 +101,8 @@ extension IMSConfiguration {
         number("error-answers-per-second", &limits.errorAnswersPerSecond, rates)
         number("draft-answers-per-second", &limits.draftAnswersPerSecond, rates)
         number("messages-per-source", &limits.messagesPerSourcePerSecond, rates)
-        number("stranger-messages-per-second", &limits.strangerMessagesPerSecond, 1...10_000_000)
+        limits.strangerMessagesPerSecond =
+            section.value("stranger-messages-per-second", .int(in: 1...10_000_000)) ?? limits.strangerMessagesPerSecond
         number("inquiries-per-source", &limits.inquiriesPerSourceMax, 1...65_536)
         number("look-ups", &limits.lookUpsMax, 64...10_000_000)
         number("refusal-logs-per-second", &limits.refusalLogsPerSecond, rates)

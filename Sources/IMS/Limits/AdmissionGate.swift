@@ -1,12 +1,14 @@
 import MATSignal
 
-/// Which datagrams are worth the core's time, told from their first octet and their source before anything is decoded.
+/// Which datagrams are worth the core's time, told from their kind and their source before anything is decoded.
 ///
 /// ```
-///   MA Query, HA Query, answers ────────────────────────────────────────────────────────────────────► pass
-///   IMS Update ───────────────────────────────► share of the source ────────────────────────────────► pass
-///   HA Notify, MA Notify, what is no message ─► share of the source ──► budget of all strangers ────► pass
-///                                                   └─ used up ► drop          └─ used up ► code 7, at a rate of its own
+///   queries, answers, acks ──────────────────────────────────────────────► pass
+///   IMS Update ────────────► share of the source ────────────────────────► pass
+///   HA Notify, MA Notify ──► share of the source ─► budget of strangers ─► pass
+///                                └─ used up ► drop      └─ used up ► code 7, at a rate of its own
+///   draft's form, odd ─────► share of the source ─► a budget each ───────► pass
+///                                └─ used up ► drop      └─ used up ► drop
 /// ```
 /// What a flood may cost is decided here: to say no takes some nanoseconds, no memory and no lock, whatever the datagram holds.
 /// Queries are answered from memory and cost little more than looking at them. Nothing is kept by source: shares are buckets in two
@@ -32,6 +34,12 @@ struct AdmissionGate: Sendable {
     private var nanosecondsPerMessage: Int64
     private var strangers: RateLimit
     private var refusals: RateLimit
+    private var drafts: RateLimit
+    private var odd: RateLimit
+    /// HA and MA Notifies that one worker lets in if nothing is configured: with what they lead to some 3 % of a core.
+    static let strangersPerThread = 1000
+    /// To be told to come later costs less.
+    private static let refusalsPerStranger = 4
 
     /// - Parameters:
     ///   - key: random, so that nobody can aim at another's buckets.
@@ -42,33 +50,39 @@ struct AdmissionGate: Sendable {
         nanosecondsPerMessage = 0
         strangers = RateLimit(perSecond: 1)
         refusals = strangers
+        drafts = strangers
+        odd = strangers
         setLimits(limits)
     }
 
     /// Other limits, from the next datagram on. What sources have taken of their shares stays taken.
     mutating func setLimits(_ limits: IMSLimits) {
         nanosecondsPerMessage = 1_000_000_000 / Int64(max(1, limits.messagesPerSourcePerSecond))
-        let share = max(1, limits.strangerMessagesPerSecond / threads)
-        strangers = RateLimit(perSecond: share, burst: max(1, share / 10))
-        refusals = RateLimit(perSecond: share, burst: max(1, share / 10))
+        let share = limits.strangerMessagesPerSecond.map { max(1, $0 / threads) } ?? Self.strangersPerThread
+        strangers = Self.limit(share)
+        refusals = Self.limit(share * Self.refusalsPerStranger)
+        drafts = Self.limit(max(1, limits.draftAnswersPerSecond / threads))
+        // Twice what is answered: not everything odd gets an answer.
+        odd = Self.limit(max(1, 2 * limits.errorAnswersPerSecond / threads))
     }
 
-    /// - Parameter firstOctet: of the datagram, which is the type of its first message; `nil` if it is empty.
-    mutating func judge(firstOctet: UInt8?, source: IPAddress, at now: MonotonicTime) -> Verdict {
-        guard let firstOctet else { return .drop }
-        switch MessageType(rawValue: firstOctet) {
-        case .maQuery, .haQuery, .imsUpdateReply, .maAnswer, .haNotifyAck, .haAnswer, .maNotifyAck: return .pass
-        case .imsUpdate: return take(source, now) ? .pass : .drop
-        case .haNotify, .maNotify:
-            guard take(source, now) else { return .drop }
+    private static func limit(_ perSecond: Int) -> RateLimit { RateLimit(perSecond: perSecond, burst: max(1, perSecond / 10)) }
+
+    mutating func judge(_ kind: DatagramKind, source: IPAddress, at now: MonotonicTime) -> Verdict {
+        guard kind != .regular else { return .pass }
+        guard takeShare(of: source, at: now) else { return .drop }
+        switch kind {
+        case .regular, .update: return .pass
+        case .notify:
             if strangers.take(at: now) { return .pass }
             return refusals.take(at: now) ? .tryLater : .drop
-        case nil: return take(source, now) && strangers.take(at: now) ? .pass : .drop
+        case .draft: return drafts.take(at: now) ? .pass : .drop
+        case .odd: return odd.take(at: now) ? .pass : .drop
         }
     }
 
     /// Takes from the source's share: up to one second's at once.
-    private mutating func take(_ source: IPAddress, _ now: MonotonicTime) -> Bool {
+    mutating func takeShare(of source: IPAddress, at now: MonotonicTime) -> Bool {
         let hash = hash(source.sourceKey.address)
         let first = Int(truncatingIfNeeded: hash) & (Self.bucketsCount - 1)
         let second = Self.bucketsCount + Int(truncatingIfNeeded: hash >> 32) & (Self.bucketsCount - 1)

@@ -19,14 +19,25 @@ struct QueryCounters: @unchecked Sendable {
         /// From sources that can't be answered.
         case dropped
         case sendFailures
+        /// Told to come later, here or by the core.
+        case putOff
+        /// Requests answered here, by type.
         case maQueries
         case haQueries
+        case updates
+        case haNotifies
+        case maNotifies
     }
 
     private static let codesMax = 16
+    /// Requests that are answered here, where they are counted, and their answers.
+    private static let types: [(request: MessageType, count: Count, answer: MessageType)] = [
+        (.maQuery, .maQueries, .maAnswer), (.haQuery, .haQueries, .haAnswer), (.imsUpdate, .updates, .imsUpdateReply),
+        (.haNotify, .haNotifies, .haNotifyAck), (.maNotify, .maNotifies, .maNotifyAck),
+    ]
     private static let maAnswers = Count.allCases.count
     private static let haAnswers = maAnswers + codesMax
-    private static let words = haAnswers + codesMax
+    private static let words = maAnswers + 5 * codesMax
 
     private let counts: UnsafeMutablePointer<Atomic<UInt64>>
 
@@ -52,20 +63,33 @@ struct QueryCounters: @unchecked Sendable {
         add(1, (isHA ? Self.haAnswers : Self.maAnswers) + Int(code) % Self.codesMax)
     }
 
+    /// A request that is no query was answered with this code.
+    @inline(__always)
+    func refused(_ type: MessageType, _ code: ResponseCode) {
+        let (count, place) =
+            switch type {
+            case .imsUpdate: (Count.updates, 2)
+            case .haNotify: (.haNotifies, 3)
+            default: (.maNotifies, 4)
+            }
+        add(count)
+        add(1, Self.maAnswers + place * Self.codesMax + Int(code.rawValue) % Self.codesMax)
+    }
+
     subscript(count: Count) -> UInt64 { counts[count.rawValue].load(ordering: .relaxed) }
 
     /// Adds these to what the core has counted.
     func add(to counters: inout IMSCounters) {
-        counters.received[.maQuery, default: 0] += self[.maQueries]
-        counters.received[.haQuery, default: 0] += self[.haQueries]
         counters.malformed += self[.malformed]
         counters.dropped += self[.dropped]
         counters.droppedAtGate += self[.droppedAtGate]
-        for (type, first) in [(MessageType.maAnswer, Self.maAnswers), (.haAnswer, Self.haAnswers)] {
+        counters.putOff += self[.putOff]
+        for (place, type) in Self.types.enumerated() {
+            counters.received[type.request, default: 0] += self[type.count]
             for code in 0..<Self.codesMax {
-                let count = counts[first + code].load(ordering: .relaxed)
+                let count = counts[Self.maAnswers + place * Self.codesMax + code].load(ordering: .relaxed)
                 guard count > 0 else { continue }
-                let answer = IMSCounters.Answer(type: type, code: ResponseCode(rawValue: UInt8(truncatingIfNeeded: code)))
+                let answer = IMSCounters.Answer(type: type.answer, code: ResponseCode(rawValue: UInt8(truncatingIfNeeded: code)))
                 counters.answered[answer, default: 0] += count
             }
         }

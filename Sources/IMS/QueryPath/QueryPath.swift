@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import MATRuntime
 import MATSignal
@@ -45,7 +46,7 @@ final class QueryPath {
     }
 
     /// One thread for each core that the process may use.
-    static var coresCount: Int { max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN)))) }
+    static var coresCount: Int { Int(mat_cores()) }
 
     var threadsCount: Int { workers.count }
 

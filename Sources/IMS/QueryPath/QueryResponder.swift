@@ -230,4 +230,39 @@ struct QueryResponder {
         text.set(StoreState.loadingTextStatic)
         return Content(code: .tryLater, lifetime: StoreState.loadingSeconds, hasText: true)
     }
+
+    // MARK: Refusing
+
+    /// Whether the source has proven that it receives there.
+    @inline(__always)
+    func isProven(_ request: RequestHead, _ source: Endpoint, _ rules: UnsafePointer<QuerySnapshot>, _ now: Now) -> Bool {
+        guard let cookie = request.serverCookie else { return false }
+        return rules.pointee.cookies.isValid(cookie, clientCookie: request.clientCookie, from: source, now: now)
+    }
+
+    /// As `IMSCore.answerUnvalidated` does for all but queries: code 9, if the request was as long as that answer.
+    func askForCookie(
+        _ request: RequestHead, _ octetsCount: Int, _ source: Endpoint, _ rules: UnsafePointer<QuerySnapshot>, _ now: Now,
+        into writer: inout AnswerWriter
+    ) {
+        guard octetsCount >= IMSCore.cookieAnswerOctets else { return }
+        let fresh = rules.pointee.cookies.make(for: source, clientCookie: request.clientCookie, now: now)
+        writer.begin(request.type.response, .cookieRequired, request.sequence, octets: IMSCore.cookieAnswerOctets)
+        writer.cookie(request.clientCookie, fresh)
+        counters.refused(request.type, .cookieRequired)
+    }
+
+    /// As `IMSCore.putOff` does for a notify under a valid cookie: code 7, and when to come again.
+    func putOff(
+        _ request: RequestHead, _ source: Endpoint, _ rules: UnsafePointer<QuerySnapshot>, _ now: Now, into writer: inout AnswerWriter
+    ) {
+        let fresh = rules.pointee.cookies.make(for: source, clientCookie: request.clientCookie, now: now)
+        // Header, COOKIE, HOA, LIFETIME.
+        writer.begin(request.type.response, .tryLater, request.sequence, octets: 8 + 28 + 20 + 8)
+        writer.cookie(request.clientCookie, fresh)
+        writer.address(.hoa, request.hoa)
+        writer.lifetime(IMSCore.putOffSeconds)
+        counters.refused(request.type, .tryLater)
+        counters.add(.putOff)
+    }
 }

@@ -4,7 +4,7 @@ import MATRuntime
 import MATSignal
 import Synchronization
 
-/// A thread that receives at sockets of its own, answers queries, and hands everything else to the core.
+/// A thread that receives at sockets of its own, answers queries, refuses what is not worth more, and hands everything else to the core.
 ///
 /// ```
 ///   poll ──► receive up to 64 ──► for each: answer, or into the ring ──► send all answers ──► more there? ──► poll
@@ -145,12 +145,25 @@ final class QueryWorker: @unchecked Sendable {
             case .answered:
                 batch.add(writer, to: index, descriptor, counters)
             case .passedOn:
-                let verdict = gate.judge(firstOctet: octets.first, source: source.address, at: now.monotonic)
-                guard verdict != .drop else {
-                    counters.add(.droppedAtGate)
+                let inspected = DatagramInspector.inspect(octets)
+                if let request = inspected.request, !responder.isProven(request, source, snapshot, now) {
+                    guard gate.takeShare(of: source.address, at: now.monotonic) else {
+                        counters.add(.droppedAtGate)
+                        continue
+                    }
+                    responder.askForCookie(request, octets.count, source, snapshot, now, into: &writer)
+                    batch.add(writer, to: index, descriptor, counters)
                     continue
                 }
-                if ring.put(octets, isPutOff: verdict == .tryLater, from: source, to: local) {
+                let verdict = gate.judge(inspected.kind, source: source.address, at: now.monotonic)
+                guard verdict != .drop else {
+                    counters.add(inspected.kind == .odd ? .malformed : .droppedAtGate)
+                    continue
+                }
+                if verdict == .tryLater, let request = inspected.request {
+                    responder.putOff(request, source, snapshot, now, into: &writer)
+                    batch.add(writer, to: index, descriptor, counters)
+                } else if ring.put(octets, isPutOff: verdict == .tryLater, from: source, to: local) {
                     hasPassedOn = true
                     counters.add(.passedOn)
                 } else {

@@ -12,8 +12,9 @@ extension IMSServer {
 
     private enum Part: String { case mappings, certificates }
 
-    /// `{part?, after?, count?, secrets?}` -> `{lines, next?: {part, after?}}`: mappings first, then certificates without a mapping. What
-    /// changes meanwhile is told as it is when its turn comes.
+    /// `{part?, from?, after?, count?, secrets?}` -> `{lines, next?: {part, from?, after?}}`: mappings first, then certificates without a
+    /// mapping. What changes meanwhile is told as it is when its turn comes. Mappings come in the table's order, a few more than `count`: in
+    /// the order of HoAs each page would look at the whole table, and with millions of mappings hold up all else each time.
     func export(_ arguments: [String: JSONValue]) throws(ControlError) -> JSONValue {
         guard !core.isLoading else { throw ControlError("imsd still reads its store; try again in a moment") }
         let count = Int(clamping: arguments["count"]?.int ?? 1024)
@@ -26,17 +27,17 @@ extension IMSServer {
         var next: [String: JSONValue]?
         switch part {
         case .mappings:
-            if after == nil {
+            guard let from = UInt64(exactly: arguments["from"]?.int ?? 0) else { throw ControlError("\"from\" must be what the page before gave") }
+            if from == 0 {
                 let header = TransferHeader(
                     exportedAt: SystemClock.now().wallMilliseconds, program: "imsd \(MATVersion.text)",
                     prefixes: core.servedPrefixes.map(\.prefix.description))
                 lines.append(.header(header))
                 if arguments["secrets"]?.bool == true { lines += cookieSecrets.map { .secret($0) } }
             }
-            let page = core.mappingsPage(after: after, count: count)
-            lines += page.map { .mapping($0) }
-            next = ["part": .string(page.count < count ? Part.certificates.rawValue : part.rawValue)]
-            if page.count == count, let last = page.last { next?["after"] = .text(last.record.prefix) }
+            let following = core.walkMappings(from: from, atLeast: count) { lines.append(.mapping($0)) }
+            next = ["part": .string(following == nil ? Part.certificates.rawValue : part.rawValue)]
+            if let following { next?["from"] = .int(Int64(clamping: following)) }
         case .certificates:
             let page = core.certificatesPage(after: after, count: count)
             lines += page.certificates.map { .certificate($0) }

@@ -49,9 +49,17 @@ extension IMSCore {
         mappings.page(after: after, count: count, where: isWanted)
     }
 
-    /// Likewise, certificates that no mapping held here has: issued, and not used yet.
+    /// Calls `body` with at least `count` mappings, in an order that changes keep.
+    ///
+    /// - Parameter from: 0 at first, then what was returned before.
+    /// - Returns: from where to go on; `nil` at the end.
+    func walkMappings(from: UInt64, atLeast count: Int, _ body: (StoredMapping) -> Void) -> UInt64? {
+        mappings.walk(from: from, atLeast: count, body)
+    }
+
+    /// Up to `count`, certificates that no mapping held here has: issued, and not used yet.
     func certificatesPage(after: IPPrefix?, count: Int) -> (certificates: [Certificate], last: IPPrefix?) {
-        let page = issued.page(after: after, count: count)
+        let page = issued.unusedPage(after: after, count: count)
         return (
             page.filter { mappings[$0.prefix]?.certified.certificate != $0 }, page.count < count ? nil : page.last?.prefix
         )

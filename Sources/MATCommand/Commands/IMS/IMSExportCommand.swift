@@ -52,7 +52,7 @@ extension IMSCommand {
                     try take(line)
                 }
                 guard let next = answer["next"]?.object else { return }
-                for key in ["part", "after"] { arguments[key] = next[key] ?? .null }
+                for key in ["part", "from", "after"] { arguments[key] = next[key] ?? .null }
             }
         }
     }
