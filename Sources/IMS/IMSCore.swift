@@ -58,6 +58,7 @@ public struct IMSCore: Sendable {
     var queryRates: RateTable<IPPrefix>
     var verificationRates: RateTable<IPPrefix>
     var strangerVerifications: RateLimit
+    var inquiryRate: RateLimit
     var errorAnswers: RateLimit
     var draftAnswers: RateLimit
     var refusalLogs: RateLimit
@@ -116,6 +117,7 @@ public struct IMSCore: Sendable {
         queryRates = RateTable(perSecond: limits.queriesPerSecond, keysMax: limits.ratesMax)
         verificationRates = RateTable(perSecond: limits.verificationsPerSecond, keysMax: limits.ratesMax)
         strangerVerifications = RateLimit(perSecond: limits.strangerVerificationsPerSecond)
+        inquiryRate = RateLimit(perSecond: limits.inquiriesPerSecond)
         errorAnswers = RateLimit(perSecond: limits.errorAnswersPerSecond)
         draftAnswers = RateLimit(perSecond: limits.draftAnswersPerSecond)
         refusalLogs = RateLimit(perSecond: limits.refusalLogsPerSecond)

@@ -54,6 +54,9 @@ public struct IMSLimits: Hashable, Sendable {
     public var strangerMessagesPerSecond: Int?
     /// HoAs of other IMSs that HA Notifies of one source make us find out about at a time.
     public var inquiriesPerSourceMax = 8
+    /// HoAs of other IMSs that HA Notifies of all sources together make us find out about. Each takes a look-up in DNS and a question to
+    /// another server: 250 us of the core's time.
+    public var inquiriesPerSecond = 150
     /// Names of the reverse zone for which it is known who serves them, or being found out.
     public var lookUpsMax = 16_384
     /// Log lines about refusals, over all.

@@ -304,10 +304,31 @@ struct AbuseTests {
         #expect(server.notify("10.0.0.98", about: "192.0.2.1", nil, from: cn)?.code == .tryLater)
     }
 
+    @Test("All strangers together make the server find out about so many HoAs a second, and are told to come later beyond")
+    func inquiryRate() throws {
+        var limits = IMSLimits()
+        limits.notifiesPerSecond = 1_000_000
+        limits.inquiriesPerSecond = 20
+        let (server, _, _) = try registered(limits: limits)
+        func announce(_ count: UInt32, _ first: UInt32) -> Int {
+            (0..<count).map { number -> ResponseCode? in
+                let hoa = HomeAddress(IPAddress(ipv4: 0x0A00_0001 + first + number)).description
+                let source = Endpoint(IPAddress(ipv4: 0xAC10_0001 + first + number), port: SignalPort.node)
+                return server.notify(hoa, about: "192.0.2.1", nil, from: source)?.code
+            }.filter { $0 == .tryLater }.count
+        }
+        #expect(announce(100, 0) == 80 && server.lookUps.count == 20)
+        server.advance(.milliseconds(500))
+        #expect(announce(100, 100) == 90)
+        // What is being found out about already costs nothing more.
+        #expect(server.notify("10.0.0.1", about: "192.0.2.1", nil, from: cn) == nil)
+    }
+
     @Test("What look-ups found is kept in a bounded table, and the oldest that has ended goes")
     func lookUps() throws {
         var limits = IMSLimits()
         limits.notifiesPerSecond = 1_000_000
+        limits.inquiriesPerSecond = 1_000_000
         limits.lookUpsMax = 1000
         let (server, _, _) = try registered(limits: limits)
         for number in 0..<UInt32(3000) {
@@ -386,8 +407,8 @@ struct AbuseTests {
         // Addresses of one /64 are one source.
         #expect(verdicts(.update, 150, at: now) { IPAddress(high: 5, low: UInt64($0)) } == [.pass: 100, .drop: 50])
         #expect(verdicts(.regular, 10_000, at: now) { _ in one } == [.pass: 10_000])
-        // From very many sources: a tenth of a second's worth at once, four times as many told to come later, and no more.
-        #expect(verdicts(.notify, 5000, at: now, many) == [.pass: 100, .tryLater: 400, .drop: 4500])
+        // From very many sources: a tenth of a second's worth at once, as many told to come later, and no more.
+        #expect(verdicts(.notify, 5000, at: now, many) == [.pass: 100, .tryLater: 100, .drop: 4800])
         #expect(verdicts(.odd, 1000, at: now, many) == [.pass: 10, .drop: 990])
         #expect(verdicts(.draft, 1000, at: now, many) == [.pass: 20, .drop: 980])
         // Who is not flooding is not hurt: a source that was never seen has its share.

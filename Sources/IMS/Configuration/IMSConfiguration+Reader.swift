@@ -103,6 +103,9 @@ extension IMSConfiguration {
         number("messages-per-source", &limits.messagesPerSourcePerSecond, rates)
         limits.strangerMessagesPerSecond =
             section.value("stranger-messages-per-second", .int(in: 1...10_000_000)) ?? limits.strangerMessagesPerSecond
+        // What a worker more brings in, a core more can look after.
+        limits.inquiriesPerSecond = section.value(
+            "inquiries-per-second", .int(in: rates), default: limits.inquiriesPerSecond * (threads ?? QueryPath.coresCount))
         number("inquiries-per-source", &limits.inquiriesPerSourceMax, 1...65_536)
         number("look-ups", &limits.lookUpsMax, 64...10_000_000)
         number("refusal-logs-per-second", &limits.refusalLogsPerSecond, rates)

@@ -38,8 +38,8 @@ struct AdmissionGate: Sendable {
     private var odd: RateLimit
     /// HA and MA Notifies that one worker lets in if nothing is configured: with what they lead to some 3 % of a core.
     static let strangersPerThread = 1000
-    /// To be told to come later costs less.
-    private static let refusalsPerStranger = 4
+    /// As many are told to come later: more would cost what is to be saved, and a sender tries again anyway.
+    private static let refusalsPerStranger = 1
 
     /// - Parameters:
     ///   - key: random, so that nobody can aim at another's buckets.

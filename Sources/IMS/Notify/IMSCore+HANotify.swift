@@ -26,10 +26,8 @@ extension IMSCore {
             confirmations[notify.hoa]
             ?? Confirmation(hoa: notify.hoa, isOwn: configuration.served(covering: notify.hoa.address) != nil, now: now.monotonic)
         if !confirmation.isOwn, confirmations[notify.hoa] == nil {
-            guard beginInquiry(of: request.source.address.sourceKey) else {
-                return refuse(
-                    notify, request, .tryLater,
-                    "\(configuration.limits.inquiriesPerSourceMax) HoAs announced by this source are being found out about", lifetime: 1, now)
+            if let reason = beginInquiry(of: request.source.address.sourceKey, now) {
+                return refuse(notify, request, .tryLater, reason, lifetime: 1, now)
             }
             confirmation.inquirer = request.source.address.sourceKey
         }
@@ -104,11 +102,19 @@ extension IMSCore {
     }
 
     /// Finding out about an HoA costs DNS questions and a query to a server of whoever owns the HoA, and takes seconds where those
-    /// keep silent. So no source has more than a few such inquiries going.
-    private mutating func beginInquiry(of source: IPPrefix) -> Bool {
-        guard inquiries[source] ?? 0 < configuration.limits.inquiriesPerSourceMax else { return false }
+    /// keep silent. So no source has more than a few such inquiries going, and all together begin so many a second.
+    ///
+    /// - Returns: why not now; `nil` if it has begun.
+    private mutating func beginInquiry(of source: IPPrefix, _ now: Now) -> String? {
+        let limits = configuration.limits
+        guard inquiries[source] ?? 0 < limits.inquiriesPerSourceMax else {
+            return "\(limits.inquiriesPerSourceMax) HoAs announced by this source are being found out about"
+        }
+        guard inquiryRate.take(at: now.monotonic) else {
+            return "more than \(limits.inquiriesPerSecond) HoAs of other servers announced in a second"
+        }
         inquiries[source, default: 0] += 1
-        return true
+        return nil
     }
 
     mutating func endInquiry(of source: IPPrefix) {

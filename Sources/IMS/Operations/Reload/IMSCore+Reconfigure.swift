@@ -27,7 +27,7 @@ extension IMSCore {
         if old.strangerVerificationsPerSecond != new.strangerVerificationsPerSecond {
             strangerVerifications = RateLimit(perSecond: new.strangerVerificationsPerSecond)
         }
-        if old.draftAnswersPerSecond != new.draftAnswersPerSecond { draftAnswers = RateLimit(perSecond: new.draftAnswersPerSecond) }
+        if old.inquiriesPerSecond != new.inquiriesPerSecond { inquiryRate = RateLimit(perSecond: new.inquiriesPerSecond) }
         if old.errorAnswersPerSecond != new.errorAnswersPerSecond { errorAnswers = RateLimit(perSecond: new.errorAnswersPerSecond) }
         if old.draftAnswersPerSecond != new.draftAnswersPerSecond { draftAnswers = RateLimit(perSecond: new.draftAnswersPerSecond) }
         if old.refusalLogsPerSecond != new.refusalLogsPerSecond { refusalLogs = RateLimit(perSecond: new.refusalLogsPerSecond) }
