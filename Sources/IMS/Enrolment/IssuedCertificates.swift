@@ -34,6 +34,12 @@ struct IssuedCertificates: Sendable {
         return certificate
     }
 
+    /// The certificate of the HoA that is newer than its mapping's, which began then (Unix, ms); `nil` if there is none.
+    func newer(than notBefore: UInt64, of prefix: IPPrefix) -> Certificate? {
+        guard !unused.isEmpty, let certificate = unused[prefix], certificate.notBefore > notBefore else { return nil }
+        return certificate
+    }
+
     mutating func note(_ certificate: Certificate) {
         let prefix = certificate.prefix
         if let held = mappings.certificateNotBefore(of: prefix), held >= certificate.notBefore { return }

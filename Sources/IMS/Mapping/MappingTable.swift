@@ -87,9 +87,14 @@ final class MappingTable: @unchecked Sendable {
     /// - Parameter from: 0 at the beginning, then what the call before returned.
     /// - Returns: from where to go on; `nil` if that was all.
     func walk(from: UInt64, atLeast count: Int, _ body: (StoredMapping) -> Void) -> UInt64? {
-        forward.walk(from: from, atLeast: count) { name in
-            if let stored = MappingBlock(arena.view.pointer(name)).stored { body(stored) }
+        walkBlocks(from: from, atLeast: count) { block in
+            if let stored = block.stored { body(stored) }
         }
+    }
+
+    /// The same without making values, which takes far longer than looking at what stands in memory. The blocks hold during the call.
+    func walkBlocks(from: UInt64, atLeast count: Int, _ body: (MappingBlock) -> Void) -> UInt64? {
+        forward.walk(from: from, atLeast: count) { body(MappingBlock(arena.view.pointer($0))) }
     }
 
     /// Calls `body` with the HoA prefix of each entry, in no order.

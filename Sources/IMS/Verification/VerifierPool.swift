@@ -59,11 +59,12 @@ final class VerifierPool: Sendable {
 
     private func work(_ thread: Int) {
         while true {
-            let turn = state.withLock { state -> ArraySlice<Waiting> in
+            let turn = state.withLock { state -> [Waiting] in
                 // An equal share: with few waiting, no thread takes all of them while another idles.
                 let left = state.waiting.count - state.next
                 let count = min(Self.jobsPerTurnMax, (left + threads.count - 1) / threads.count)
-                let turn = state.waiting[state.next..<state.next + count]
+                // A copy: a slice would share the memory, and the next job to come would have to copy all that wait.
+                let turn = Array(state.waiting[state.next..<state.next + count])
                 state.next += count
                 if state.next == state.waiting.count {
                     state.waiting = []

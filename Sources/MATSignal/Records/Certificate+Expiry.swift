@@ -6,9 +6,12 @@ extension Certificate {
     public static let warningAhead: Duration = .seconds(30 * 86_400)
 
     /// The Unix time in ms from which on people are told: 30 days before the end, or in the last quarter of a shorter life.
-    public var warnsFrom: UInt64 {
+    public var warnsFrom: UInt64 { Self.warnsFrom(notBefore: notBefore, notAfter: notAfter) }
+
+    /// The same of a certificate that is not at hand as a value; Unix times in ms.
+    public static func warnsFrom(notBefore: UInt64, notAfter: UInt64) -> UInt64 {
         let life = notAfter > notBefore ? notAfter - notBefore : 0
-        let ahead = min(UInt64(Self.warningAhead.components.seconds) * 1000, life / 4)
+        let ahead = min(UInt64(warningAhead.components.seconds) * 1000, life / 4)
         return notAfter - min(ahead, notAfter)
     }
 

@@ -59,6 +59,14 @@ struct MappingBlock {
     /// Of the certificate, Unix time in ms.
     var notBefore: UInt64 { bigEndian(certificateOctets + 20) }
 
+    /// Likewise.
+    var notAfter: UInt64 { bigEndian(certificateOctets + 28) }
+    /// The id of the IMS key that signed the certificate.
+    var issuerID: UInt64 { bigEndian(certificateOctets + 68) }
+
+    /// As `StoredMapping.isRevocation`.
+    var isRevocation: Bool { locatorsCount == 0 && source == StoredMapping.tombstoneSource }
+
     /// Whether a locator is exactly this prefix.
     @inline(__always)
     func lists(_ address: IPAddress, _ length: UInt8) -> Bool {

@@ -38,6 +38,8 @@ struct Survey: Sendable {
     /// Whether this walk's certificates are warned of.
     var warns: Bool
     var warned = 0
+    /// Certificates that people are told of when the step ends.
+    var toTell: [CertificateGlance] = []
 }
 
 extension IMSCore {
@@ -54,16 +56,20 @@ extension IMSCore {
         var survey = self.survey ?? beginSurvey(now)
         switch survey.part {
         case .mappings(let from):
-            var part: [StoredMapping] = []
-            let next = mappings.walk(from: from, atLeast: Survey.stepEntries) { part.append($0) }
-            for mapping in part {
-                look(at: mapping, &survey, now)
-                look(at: issued[mapping.record.prefix] ?? mapping.certified.certificate, &survey, now)
+            var expired: [StoredMapping] = []
+            let next = mappings.walkBlocks(from: from, atLeast: Survey.stepEntries) { block in
+                if look(at: block, &survey), let mapping = block.stored { expired.append(mapping) }
+                let certificate = issued.newer(than: block.notBefore, of: block.prefix).map { CertificateGlance($0) }
+                if certificate == nil, block.isRevocation { return }
+                look(at: certificate ?? CertificateGlance(block), &survey, now)
             }
+            tell(&survey, now)
+            for mapping in expired { noteExpiry(of: mapping, now) }
             survey.part = next.map { .mappings(from: $0) } ?? .certificates(after: nil)
         case .certificates(let after):
             let page = issued.unusedPage(after: after, count: Survey.stepEntries)
-            for certificate in page where !mappings.contains(certificate.prefix) { look(at: certificate, &survey, now) }
+            for certificate in page where !mappings.contains(certificate.prefix) { look(at: CertificateGlance(certificate), &survey, now) }
+            tell(&survey, now)
             guard page.count < Survey.stepEntries else {
                 survey.part = .certificates(after: page.last?.prefix)
                 break
@@ -91,38 +97,73 @@ extension IMSCore {
         self.survey = nil
     }
 
-    private mutating func look(at mapping: StoredMapping, _ survey: inout Survey, _ now: Now) {
-        if mapping.isRevocation {
+    /// - Returns: whether it has expired since the walk before.
+    private func look(at block: MappingBlock, _ survey: inout Survey) -> Bool {
+        if block.isRevocation {
             survey.result.revoked += 1
-        } else if mapping.record.isWithdrawal {
+        } else if block.locatorsCount == 0 {
             survey.result.mappingsWithdrawn += 1
-        } else if mapping.record.expires <= survey.began {
+        } else if block.expires <= survey.began {
             survey.result.mappingsExpired += 1
             // Once: a walk's beginning stands for all its moments.
-            if mapping.record.expires > survey.before {
-                note(
-                    BindingChange(
-                        hoa: mapping.record.prefix, reason: .expired, before: mapping.record.locators.map(\.prefix), after: [],
-                        source: mapping.source, sequence: mapping.record.sequence),
-                    now)
-            }
+            return block.expires > survey.before
         }
+        return false
+    }
+
+    private mutating func noteExpiry(of mapping: StoredMapping, _ now: Now) {
+        note(
+            BindingChange(
+                hoa: mapping.record.prefix, reason: .expired, before: mapping.record.locators.map(\.prefix), after: [],
+                source: mapping.source, sequence: mapping.record.sequence),
+            now)
     }
 
     /// The newest certificate of an HoA.
-    private mutating func look(at certificate: Certificate, _ survey: inout Survey, _ now: Now) {
-        if let held = mappings[certificate.prefix], held.isRevocation, held.certified.certificate == certificate { return }
+    private func look(at certificate: CertificateGlance, _ survey: inout Survey, _ now: Now) {
         survey.result.certificatesByKey[certificate.issuerID, default: 0] += 1
-        guard certificate.endsSoon(now) else { return }
+        guard now.wallMilliseconds >= Certificate.warnsFrom(notBefore: certificate.notBefore, notAfter: certificate.notAfter) else { return }
         survey.result.certificatesEnding += 1
-        if certificate.hasEnded(now) { survey.result.certificatesEnded += 1 }
-        guard survey.warns, !certificate.hasEnded(now) else { return }
+        guard now.wallMilliseconds <= certificate.notAfter else {
+            survey.result.certificatesEnded += 1
+            return
+        }
+        guard survey.warns else { return }
         survey.warned += 1
-        guard survey.warned <= Survey.warningsMax else { return }
-        let days = (certificate.notAfter - min(certificate.notAfter, now.wallMilliseconds)) / 86_400_000
-        log(
-            .warning,
-            "the certificate of \(certificate.prefix) ends in \(days) days and was not renewed: its node has not registered since, or this server has no signing key"
-        )
+        if survey.warned <= Survey.warningsMax { survey.toTell.append(certificate) }
+    }
+
+    private mutating func tell(_ survey: inout Survey, _ now: Now) {
+        for certificate in survey.toTell {
+            let days = (certificate.notAfter - min(certificate.notAfter, now.wallMilliseconds)) / 86_400_000
+            log(
+                .warning,
+                "the certificate of \(certificate.prefix) ends in \(days) days and was not renewed: its node has not registered since, or this server has no signing key"
+            )
+        }
+        survey.toTell = []
+    }
+}
+
+/// What the walk wants to know of a certificate.
+struct CertificateGlance: Sendable {
+    var prefix: IPPrefix
+    /// Unix times in ms.
+    var notBefore: UInt64
+    var notAfter: UInt64
+    var issuerID: UInt64
+
+    init(_ certificate: Certificate) {
+        prefix = certificate.prefix
+        notBefore = certificate.notBefore
+        notAfter = certificate.notAfter
+        issuerID = certificate.issuerID
+    }
+
+    init(_ block: MappingBlock) {
+        prefix = block.prefix
+        notBefore = block.notBefore
+        notAfter = block.notAfter
+        issuerID = block.issuerID
     }
 }
