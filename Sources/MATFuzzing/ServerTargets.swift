@@ -50,6 +50,23 @@ extension FuzzTarget {
         try expect(sent <= datagram.count, "\(datagram.count) octets from a stranger were answered with \(sent)")
     }
 
+    /// A worker reads datagrams in place, by arithmetic on pointers, and what it answers itself the core would have answered in the same way.
+    /// `source 1 | datagram`.
+    static let workers = FuzzTarget("workers", "a thread that answers queries, beside the core", octetsMax: 1300) {
+        octets throws(BrokenProperty) in
+        let source = FuzzPopulation.source(octets.first ?? 0)
+        let prepared = try preparedServer()
+        let plain = Array(octets.dropFirst().prefix(SignalDatagram.octetsMax))
+        for datagram in [plain, withCookies(plain, of: source, now: prepared.now)] where datagram.count >= SignalHeader.octetsCount {
+            // In memory of exactly its size, for the address sanitizer.
+            guard case .answered(let answers) = QueryPathProbe(prepared.core).take(datagram, from: source, now: prepared.now) else { continue }
+            var server = prepared
+            try server.receive(datagram, from: source)
+            let expected = server.takeOutcome().sent.map(\.octets)
+            try expect(answers == expected, "\(datagram) was answered \(answers), by the core \(expected)")
+        }
+    }
+
     /// What people with cookies can do: bounds hold, what is sent can be read, and time may pass in between.
     /// `{ source 1 | time 1 | choices 1 | length 2 | choices | datagram }`
     static let clients = FuzzTarget("clients", "an IMS that hears from sources with valid cookies", octetsMax: 4096) {

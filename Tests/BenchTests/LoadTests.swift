@@ -61,6 +61,40 @@ struct LoadTests {
         #expect((malformed.more["octets received"] ?? 0) <= (malformed.more["octets sent"] ?? 0), "\(malformed)")
     }
 
+    @Test("What was asked for elsewhere is asked for again: from a capture, a list and an export")
+    func recorded() throws {
+        let host = try LoadHost(nodes: Int(Self.nodes))
+        defer { host.remove() }
+        let here = host.directory
+        func asked(_ file: String) throws -> LoadHost.Part {
+            try #require(
+                try host.load("queries --recorded \(file) --seconds 0.2 --warm-up 0 --server 192.0.2.1 --json \(here)/load.json", population: false)["queries"])
+        }
+        // Some of the nodes that are asked for do not exist: the recording's answers must be as mixed as the recorded ones.
+        try host.load("population \(here)/more.json --count 800 --key \(here)/ims.key", population: false)
+        try host.shell(
+            """
+            tcpdump -i lo -U -w \(here)/asked.pcap 'udp dst port 6288' & sleep 0.5
+            \(LoadHost.program("mat-load")) queries --population \(here)/more.json --seconds 0.3 --rate 2000 --server 192.0.2.1
+            sleep 0.5; kill %1; wait
+            """)
+        let replayed = try asked("\(here)/asked.pcap")
+        let found = replayed.ok / (replayed.ok + (replayed.codes["not found"] ?? 0))
+        #expect(abs(found - 0.5) < 0.15 && replayed.unanswered == 0, "\(replayed)")
+
+        try "10.0.0.1  # the first\n\n10.0.0.2\n2001:db8::1\n".write(toFile: "\(here)/list", atomically: true, encoding: .utf8)
+        let listed = try asked("\(here)/list")
+        #expect(listed.ok > 0 && listed.codes == ["ok": listed.ok], "\(listed)")
+
+        try host.shell("\(LoadHost.program("mat")) ims export --out \(here)/export.jsonl --control \(here)/control.sock")
+        let exported = try asked("\(here)/export.jsonl")
+        #expect(exported.ok > 0 && exported.codes == ["ok": exported.ok], "\(exported)")
+
+        try "10.0.0.1\nnonsense\n".write(toFile: "\(here)/bad", atomically: true, encoding: .utf8)
+        let failure = #expect(throws: LoadHost.Failure.self) { try asked("\(here)/bad") }
+        #expect(failure?.description.contains("line 2: nonsense is no IP address") == true, "\(String(describing: failure))")
+    }
+
     @Test("Wrong usage is told")
     func usage() throws {
         let program = Process()
@@ -111,7 +145,7 @@ private final class LoadHost {
     /// Why there can be none here; `nil` if there can.
     static let obstacle: String? = {
         if getuid() != 0 { return "network namespaces need root" }
-        for name in ["mat-load", "imsd"] where !exists(name) { return "\(name) is not beside the test bundle; build it" }
+        for name in ["mat-load", "imsd", "mat"] where !exists(name) { return "\(name) is not beside the test bundle; build it" }
         return nil
     }()
 
@@ -184,9 +218,17 @@ private final class LoadHost {
         if population { command += " --population \(nodes ?? directory + "/nodes.json") --json \(directory)/load.json" }
         if key { command += " --server 192.0.2.1 --server6 3fff::1 --key \(directory)/ims.key" }
         try Self.shell(command)
-        guard population else { return [:] }
+        guard population || arguments.contains("--json") else { return [:] }
         let report = try JSONDecoder().decode(Report.self, from: Data(contentsOf: URL(fileURLWithPath: directory + "/load.json")))
         return Dictionary(report.parts.map { ($0.name, $0) }) { first, _ in first }
+    }
+
+    /// In the namespace.
+    @discardableResult
+    func shell(_ command: String) throws -> String {
+        let script = directory + "/command"
+        try command.write(toFile: script, atomically: true, encoding: .utf8)
+        return try Self.shell("ip netns exec \(namespace) bash -m \(script)")
     }
 
     struct Failure: Error, CustomStringConvertible { var description: String }

@@ -10,7 +10,7 @@ struct TargetOptions: ParsableArguments {
     @Option(help: "The server's address.") var server = "127.0.0.1"
     @Option(name: .customLong("server6"), help: "Its IPv6 address, which nodes of IPv6 talk to.") var server6 = "::1"
     @Option(help: "Its port.") var port = SignalPort.ims
-    @Option(help: ArgumentHelp("The nodes: a file that `mat-load population` wrote.", valueName: "file")) var population: String
+    @Option(help: ArgumentHelp("The nodes: a file that `mat-load population` wrote.", valueName: "file")) var population: String?
     @Option(help: "How long, in seconds.") var seconds = 5.0
     @Option(help: "The core to run on.") var core: Int?
     @Option(help: "Draws other random numbers.") var seed: UInt64 = 1
@@ -32,7 +32,10 @@ struct TargetOptions: ParsableArguments {
         return ServerPair(v4: try endpoint(), v6: Endpoint(v6, port: port))
     }
 
-    func nodes() throws -> Nodes { try Nodes(try Population(file: population)) }
+    func nodes() throws -> Nodes {
+        guard let population else { throw BenchError("--population is missing; `mat-load population` writes such a file") }
+        return try Nodes(try Population(file: population))
+    }
 
     /// For the thread that generates; making and signing before it may use all cores.
     func pin() throws {
@@ -64,8 +67,8 @@ struct QueryOptions: ParsableArguments {
         guard (1...SignalDatagram.messagesMax).contains(messages) else { throw ValidationError("--messages wants 1 to 16") }
     }
 
-    func draw(_ nodes: Nodes, seed: UInt64) -> Draw {
-        Draw(Draw.Distribution(distribution) ?? .uniform, of: nodes.count, seed: seed)
+    func asked(_ nodes: Nodes, seed: UInt64) -> Asked {
+        Asked(Draw(Draw.Distribution(distribution) ?? .uniform, of: nodes.count, seed: seed), of: nodes)
     }
 }
 

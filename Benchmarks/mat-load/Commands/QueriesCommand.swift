@@ -10,11 +10,17 @@ struct Queries: ParsableCommand {
         discussion: """
             Without --rate so many queries as --window says are without an answer at any time (closed loop); with it they go out at that \
             rate whatever the server does (open loop), and latencies count from when each was due. With --notifies, --garbage: a flood \
-            beside it, from the same thread.
+            beside it, from the same thread. --recorded asks for what was asked for elsewhere, or for what a server holds, instead of drawing from \
+            a population.
             """)
 
     @OptionGroup var target: TargetOptions
     @OptionGroup var query: QueryOptions
+    @Option(
+        help: ArgumentHelp(
+            "Ask for the HoAs in this file, in its order: one on a line, an export of `mat ims export`, or a capture of `tcpdump -w`.",
+            valueName: "file"))
+    var recorded: String?
     @Option(help: "Messages a second, over all threads.") var rate: Double?
     @Option(help: "Datagrams without an answer at a time, per socket.") var window = 256
     @Option(help: "Sockets, each with a port of its own, per thread.") var sockets = 1
@@ -29,14 +35,16 @@ struct Queries: ParsableCommand {
         guard (1...65_536).contains(window), (1...1024).contains(sockets), (1...64).contains(threads) else {
             throw ValidationError("--window wants 1 to 65536, --sockets 1 to 1024, --threads 1 to 64")
         }
+        if recorded != nil, dns { throw ValidationError("--recorded has no names for --dns") }
         if let rate, rate < 1 { throw ValidationError("--rate wants at least 1") }
         guard warmUp >= 0, warmUp < 60 else { throw ValidationError("--warm-up wants 0 to 60") }
     }
 
     func run() throws {
-        let nodes = try target.nodes()
+        let needsNodes = recorded == nil || notifies != nil || garbage != nil
+        let nodes = needsNodes ? try target.nodes() : nil
         let server = try target.endpoint()
-        let draw = query.draw(nodes, seed: target.seed)
+        let asked = try recorded.map { Asked(try Recording(file: $0)) } ?? query.asked(try target.nodes(), seed: target.seed)
         let total = threads * sockets
         let pace = rate.map { Pace.rate($0 / Double(total)) } ?? .window(window * query.messages)
         let result = Mutex<(tally: Tally, failure: (any Error)?)>((Tally(), nil))
@@ -49,9 +57,9 @@ struct Queries: ParsableCommand {
                     try QueryStream(
                         QueryStream.Setting(
                             server: server, messagesPerDatagram: command.query.messages, pace: pace, isDNS: command.dns),
-                        draw: draw, nodes: nodes, offset: (thread * command.sockets + number) * 77_777)
+                        asked: asked, offset: (thread * command.sockets + number) * 77_777)
                 }
-                let beside = thread == 0 ? try command.floods(nodes, server) : []
+                let beside = thread == 0 ? try nodes.map { try command.floods($0, server) } ?? [] : []
                 // Only now: cookies and floods took their time.
                 let countsFrom = Ticks.wall() &+ UInt64(command.warmUp * 1e9)
                 let end = countsFrom &+ UInt64(command.target.seconds * 1e9)
@@ -86,7 +94,7 @@ struct Queries: ParsableCommand {
         var report = LoadReport(
             command: "queries",
             parameters: [
-                "nodes": "\(nodes.count)", "distribution": query.distribution, "messages": "\(query.messages)",
+                "nodes": nodes.map { "\($0.count)" } ?? "", "recorded": recorded ?? "", "distribution": query.distribution, "messages": "\(query.messages)",
                 "rate": rate.map { "\($0)" } ?? "closed loop", "window": "\(window)", "sockets": "\(total)",
             ])
         report.add("queries", tally, seconds: target.seconds)

@@ -35,7 +35,7 @@ struct Storm: ParsableCommand {
             throw BenchError("only \(population.population.signedCount) of the population's nodes have keys")
         }
         let cookies = Cookies(population, upTo: nodes)
-        let draw = query.draw(population, seed: target.seed)
+        let asked = query.asked(population, seed: target.seed)
         let now = wallMilliseconds()
         let updates = try Updates(
             population, count: nodes, nodesCount: nodes, firstMove: moved, issuer: try issuer.issuer(), cookies: cookies,
@@ -61,7 +61,7 @@ struct Storm: ParsableCommand {
             let stream = try QueryStream(
                 QueryStream.Setting(
                     server: try target.endpoint(), messagesPerDatagram: query.messages, pace: .rate(queries)),
-                draw: draw, nodes: population, offset: 0)
+                asked: asked, offset: 0)
             asking = stream
             streams.append(stream)
         }

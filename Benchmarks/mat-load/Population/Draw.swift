@@ -1,4 +1,5 @@
 import Foundation
+import MATSignal
 
 /// A repeatable generator of random numbers (SplitMix64, Steele, Lea and Flood 2014).
 struct SeededGenerator: RandomNumberGenerator, Sendable {
@@ -68,4 +69,21 @@ struct Draw: Sendable {
     }
 
     private static func divisor(_ a: Int, _ b: Int) -> Int { b == 0 ? a : divisor(b, a % b) }
+}
+
+/// What queries ask for, one after the other, and again from the beginning.
+struct Asked: Sendable {
+    let hoas: [IPAddress]
+    /// Numbers of nodes, for DNS queries; as many.
+    let numbers: [UInt32]
+
+    init(_ draw: Draw, of nodes: Nodes) {
+        hoas = draw.nodes.map { nodes.hoa(Int($0)) }
+        numbers = draw.nodes
+    }
+
+    init(_ recording: Recording) {
+        hoas = recording.hoas
+        numbers = recording.hoas.indices.map { UInt32(truncatingIfNeeded: $0) }
+    }
 }

@@ -33,6 +33,7 @@ final class QueryStream: LoadStream {
     private let inbox: Inbox
     private let picks: UnsafeMutablePointer<IPAddress>
     private let names: UnsafeMutablePointer<UInt64>
+    private let picksCount: Int
     private var nextPick = 0
     /// When the request of each sequence number was due; 0 once it is answered.
     private let slots: UnsafeMutablePointer<UInt64>
@@ -49,18 +50,19 @@ final class QueryStream: LoadStream {
     private(set) var tally = Tally()
     private(set) var isDone = false
 
-    init(_ setting: Setting, draw: Draw, nodes: Nodes, offset: Int) throws {
+    init(_ setting: Setting, asked: Asked, offset: Int) throws {
+        guard let first = asked.hoas.first else { throw BenchError("nothing to ask for") }
         self.setting = setting
         socket = try LoadSocket(connectedTo: setting.server, from: setting.local)
         inbox = Inbox(socket, wantsAddresses: false)
-        picks = .allocate(capacity: Draw.length)
-        names = .allocate(capacity: Draw.length)
-        for (index, node) in draw.nodes.enumerated() {
-            let hoa = nodes.hoa(Int(node))
+        picksCount = asked.hoas.count
+        picks = .allocate(capacity: picksCount)
+        names = .allocate(capacity: picksCount)
+        for (index, hoa) in asked.hoas.enumerated() {
             picks.advanced(by: index).initialize(to: IPAddress(high: hoa.high.bigEndian, low: hoa.low.bigEndian))
-            names.advanced(by: index).initialize(to: DNSName.label(Int(node)))
+            names.advanced(by: index).initialize(to: DNSName.label(Int(asked.numbers[index])))
         }
-        nextPick = offset % Draw.length
+        nextPick = offset % picksCount
         let slotsCount = setting.isDNS ? 1 << 16 : Self.slotsMax
         slots = .allocate(capacity: slotsCount)
         slots.initialize(repeating: 0, count: slotsCount)
@@ -68,7 +70,7 @@ final class QueryStream: LoadStream {
 
         let template =
             setting.isDNS
-            ? DNSName.query : try Self.query(cookieOf: socket, inbox, about: HomeAddress(nodes.hoa(0)), number: UInt64(offset))
+            ? DNSName.query : try Self.query(cookieOf: socket, inbox, about: HomeAddress(first), number: UInt64(offset))
         messageOctets = template.count
         datagramOctets = template.count * setting.messagesPerDatagram
         let buffer = UnsafeMutableRawPointer.allocate(byteCount: datagramOctets * Self.burstMax, alignment: 64)
@@ -178,7 +180,7 @@ final class QueryStream: LoadStream {
             }
             message += messageOctets
             sequence &+= 1
-            pick = (pick + 1) & (Draw.length - 1)
+            pick = pick + 1 == picksCount ? 0 : pick + 1
         }
         nextPick = pick
         nextSequence = sequence

@@ -1,0 +1,50 @@
+import MATSignal
+
+/// A worker without its thread and sockets, for fuzzing: what it makes of one datagram after the other.
+public final class QueryPathProbe {
+    public enum Outcome: Hashable, Sendable {
+        /// Datagrams for the source.
+        case answered([[UInt8]])
+        /// For the core, unless the gate has enough of its kind.
+        case passedOn
+    }
+
+    private var responder: QueryResponder
+    private let counters = QueryCounters()
+    private let room: UnsafeMutableRawPointer
+    private let lengths: UnsafeMutablePointer<Int32>
+    private let rules: QueryRulesCell
+
+    /// - Parameter core: whose table is looked into, and whose rules hold at the moment.
+    public init(_ core: IMSCore) {
+        responder = QueryResponder(table: core.mappings.view, counters: counters)
+        rules = QueryRulesCell(core.queryRules, epochs: core.mappings.epochs)
+        room = .allocate(byteCount: AnswerWriter.datagramsPerRequestMax * AnswerWriter.datagramStride, alignment: 64)
+        lengths = .allocate(capacity: AnswerWriter.datagramsPerRequestMax)
+        lengths.initialize(repeating: 0, count: AnswerWriter.datagramsPerRequestMax)
+    }
+
+    deinit {
+        responder.deallocate()
+        counters.deallocate()
+        room.deallocate()
+        lengths.deallocate()
+    }
+
+    /// - Parameter datagram: at least as long as a header, and no longer than the protocol's: others are dropped before.
+    public func take(_ datagram: [UInt8], from source: Endpoint, now: Now) -> Outcome {
+        var writer = AnswerWriter(room, lengths)
+        let snapshot = rules.view.snapshot
+        let isAnswered = datagram.withUnsafeBytes { octets in
+            if case .answered = responder.answer(octets, from: source, snapshot, now, into: &writer) { return true }
+            guard let request = DatagramInspector.inspect(octets).request, !responder.isProven(request, source, snapshot, now) else { return false }
+            responder.askForCookie(request, octets.count, source, snapshot, now, into: &writer)
+            return true
+        }
+        guard isAnswered else { return .passedOn }
+        return .answered(
+            (0..<writer.datagramsCount).map {
+                Array(UnsafeRawBufferPointer(start: room + $0 * AnswerWriter.datagramStride, count: Int(lengths[$0])))
+            })
+    }
+}
