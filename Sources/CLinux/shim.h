@@ -97,6 +97,10 @@ static inline int mat_peer_uid(int fd, uid_t *uid) {
 #include <malloc.h>
 static inline size_t mat_allocated_octets(void) { struct mallinfo2 m = mallinfo2(); return m.uordblks + m.hblkhd; }
 
+// Lets short sleeps of the calling thread end when they should rather than 50 us later.
+#include <sys/prctl.h>
+static inline void mat_sleep_exactly(void) { prctl(PR_SET_TIMERSLACK, 1000UL, 0UL, 0UL, 0UL); }
+
 // The processors that this process may run on (sched_getaffinity(2)), which glibc declares only with _GNU_SOURCE; 1 if that can't be told.
 #include <sys/syscall.h>
 static inline int mat_cores(void) {
