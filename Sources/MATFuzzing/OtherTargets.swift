@@ -77,7 +77,13 @@ extension FuzzTarget {
         let written = value.write()
         try expect(!written.contains(10), "a value is written on more than one line")
         guard let again = try? JSONValue.parse(written) else { throw BrokenProperty("what was written is not JSON") }
-        try expect(again.write() == written, "a value changes when it is written and read")
+        // A fraction beyond 2^53 is written as 9.223372036854754e+18, which is read as a whole number: as much as can be told of it, but in
+        // other words. From then on nothing changes.
+        let settled = again.write()
+        let once = (try? JSONValue.parse(settled))?.write()
+        try expect(
+            once == settled,
+            "a value changes each time it is written and read: \(String(decoding: settled, as: UTF8.self)) became \(String(decoding: once ?? [], as: UTF8.self))")
     }
 
     static let transfer = FuzzTarget("transfer", "lines of `mat ims export` and `import`", octetsMax: 4096) { octets throws(BrokenProperty) in
