@@ -90,13 +90,13 @@ let package = Package(
 
         // What bounds the rate of IMS Updates, each part by itself (deploy/bench ims).
         .executableTarget(
-            name: "ims-limits", dependencies: ["IMS", "MATRuntime", "MATSignal", arguments], path: "Benchmarks/ims-limits"),
+            name: "ims-limits", dependencies: ["BenchSupport", "IMS", "MATRuntime", "MATSignal", arguments], path: "Benchmarks/ims-limits"),
 
         // Virtual time and a network that loses, duplicates and reorders; shared by the test targets.
         .target(name: "MATTesting", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATNode", "MATSignal"]),
 
         // Everything that reads octets of others, each with what must hold whatever they are; run by deploy/fuzz and by FuzzTests.
-        .target(name: "MATFuzzing", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATNode", "MATRuntime", "MATSignal"]),
+        .target(name: "MATFuzzing", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATNode", "MATRuntime", "MATSignal", "MATTesting"]),
 
         .testTarget(name: "MATSignalTests", dependencies: ["MATSignal"], resources: [.copy("Vectors")]),
         .testTarget(name: "MATRuntimeTests", dependencies: ["CLinux", "MATRuntime", "MATSignal"]),
@@ -105,12 +105,12 @@ let package = Package(
         // What the tests of crashes kill.
         .executableTarget(name: "imt-churn", dependencies: ["IMTKernel", "MATRuntime", "MATSignal"], path: "Tests/IMTChurn"),
         .testTarget(name: "IMSTests", dependencies: ["CLinux", "IMS", "MATTesting"]),
-        .testTarget(name: "IMSClusterTests", dependencies: ["CLinux", "IMS", "IMSCluster", "MATRuntime", "MATSignal"]),
+        .testTarget(name: "IMSClusterTests", dependencies: ["CLinux", "IMS", "IMSCluster", "MATRuntime", "MATSignal", "MATTesting"]),
         .testTarget(name: "MATNodeTests", dependencies: ["CLinux", "IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
         .testTarget(name: "MATProbeTests", dependencies: ["MATProbe"]),
         .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
         .testTarget(name: "MATCommandTests", dependencies: ["IMS", "MATCommand", "MATDNS", "MATRuntime", "MATSignal"]),
-        .testTarget(name: "FuzzTests", dependencies: ["MATFuzzing"], exclude: ["Corpus"]),
+        .testTarget(name: "FuzzTests", dependencies: ["MATFuzzing", "MATTesting"], exclude: ["Corpus"]),
         .testTarget(name: "BenchTests", dependencies: []),
         // Real daemons in real network namespaces (deploy/lab); needs root.
         .testTarget(name: "NamespaceTests", dependencies: ["MATSignal"]),

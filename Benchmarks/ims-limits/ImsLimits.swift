@@ -1,4 +1,5 @@
 import ArgumentParser
+import BenchSupport
 import Dispatch
 import Glibc
 import IMS
@@ -139,7 +140,7 @@ struct Store: ParsableCommand {
             outcomes.take(event)
         }
         loaded.wait()
-        var numbers = Numbers(state: UInt64(waiting))
+        var numbers = SeededGenerator(seed: UInt64(waiting))
         let now = SystemClock.now().wallMilliseconds
         // Made before: only the store is to be measured. As many as could be done in the time.
         let changes = (0..<Int(time * 100_000)).compactMap { step -> StoreChange? in
@@ -190,7 +191,7 @@ struct Store: ParsableCommand {
         guard
             var core = IMSCore(
                 IMSCoreConfiguration(served: [ServedPrefix(prefix: Population.prefix)]), cookieSecrets: [[UInt8](repeating: 1, count: 16)],
-                clientSecret: [UInt8](repeating: 2, count: 16), random: Numbers(state: 1))
+                clientSecret: [UInt8](repeating: 2, count: 16), random: SeededGenerator(seed: 1))
         else { throw ImsLimits.Failure(description: "no core") }
         core.loadBegins()
         let store = try MappingStore(path: path)
@@ -253,7 +254,7 @@ struct Core: ParsableCommand {
         guard
             var core = IMSCore(
                 configuration, cookieSecrets: [[UInt8](repeating: 1, count: 16)], clientSecret: [UInt8](repeating: 2, count: 16),
-                random: Numbers(state: 1))
+                random: SeededGenerator(seed: 1))
         else { throw ImsLimits.Failure(description: "no core") }
         let local = IPAddress(ipv4: 0xCB00_7101)
         var cookies: [Cookie] = []

@@ -1,6 +1,7 @@
 import IMS
 import MATDNS
 import MATSignal
+import MATTesting
 
 /// The people of protocol.md's test vectors, so that the vectors' cookies, certificates and signatures are good here, and what is
 /// mutated from them comes far.
@@ -44,7 +45,7 @@ struct FuzzPopulation: Sendable {
             served: served, signingKey: imsKey, limits: limits, draftSources: IPPrefix("198.51.100.128/25").map { [$0] } ?? [])
         guard
             let core = IMSCore(
-                configuration, cookieSecrets: [cookieSecret], clientSecret: [UInt8](repeating: 8, count: 16), random: SplitMix(seed: 1))
+                configuration, cookieSecrets: [cookieSecret], clientSecret: [UInt8](repeating: 8, count: 16), random: SeededGenerator(seed: 1))
         else { return nil }
         return FuzzServer(core: core, limits: limits, population: self)
     }
@@ -67,18 +68,4 @@ extension FuzzTarget {
     }()
     static var anyCertificate: Certificate { population.certificate }
     static var anySignature: Signature { population.certificate.signature }
-}
-
-/// Numbers that are the same in every run with the same seed: SplitMix64 (Steele, Lea and Flood, 2014).
-public struct SplitMix: RandomNumberGenerator, Sendable {
-    private var state: UInt64
-    public init(seed: UInt64) { state = seed }
-
-    public mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
-    }
 }

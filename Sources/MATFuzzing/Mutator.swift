@@ -1,8 +1,10 @@
+import MATTesting
+
 /// Changes inputs as libFuzzer does, but the same way in every run with the same seed: what CI can afford between real fuzzing.
 public struct Mutator: Sendable {
-    private var random: SplitMix
+    private var random: SeededGenerator
 
-    public init(seed: UInt64) { random = SplitMix(seed: seed) }
+    public init(seed: UInt64) { random = SeededGenerator(seed: seed) }
 
     /// Lengths, counts and times that decoders get wrong.
     private static let oddNumbers: [UInt64] = [0, 1, 3, 4, 7, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFF_FFFF, 0xFFFF_FFFF, .max / 2, .max]

@@ -1,5 +1,6 @@
 import Foundation
 import MATFuzzing
+import MATTesting
 import Testing
 
 /// What fuzzing found and began with, in `Corpus/<target>/`, through the same functions that `deploy/fuzz` calls.
@@ -31,7 +32,7 @@ struct CorpusTests {
     @Test("So is what comes of changing them", arguments: FuzzTarget.all)
     func mutations(target: FuzzTarget) throws {
         let corpus = try Self.corpus(target).map(\.octets)
-        var random = SplitMix(seed: 20_261_121)
+        var random = SeededGenerator(seed: 20_261_121)
         var mutator = Mutator(seed: 4)
         for number in 0..<Self.mutationsCount {
             let octets = mutator.mutate(corpus.randomElement(using: &random) ?? [], with: corpus.randomElement(using: &random) ?? [])

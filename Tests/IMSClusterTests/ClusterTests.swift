@@ -2,6 +2,7 @@ import Foundation
 import IMS
 import MATRuntime
 import MATSignal
+import MATTesting
 import Synchronization
 import Testing
 
@@ -298,7 +299,7 @@ struct ClusterTests {
                 }
             }
 
-            var generator = SeededGenerator(state: seed)
+            var generator = SeededGenerator(seed: seed)
             let end = milliseconds() + Int64(seconds * 1000)
             var rounds: [String] = []
             while milliseconds() < end {
@@ -374,18 +375,5 @@ struct ClusterTests {
             if let median = failovers.isEmpty ? nil : failovers[failovers.count / 2] { #expect(median < 2000, "\(failovers)") }
             #expect(found.updates > nodes.count * 10 && found.reads > 100)
         }
-    }
-}
-
-/// Numbers that are the same in every run with one seed.
-struct SeededGenerator: RandomNumberGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-        // SplitMix64 (Steele, Lea, Flood 2014).
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
     }
 }

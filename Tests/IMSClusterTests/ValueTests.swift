@@ -1,5 +1,6 @@
 import IMS
 import MATSignal
+import MATTesting
 import Testing
 
 @testable import IMSCluster
@@ -85,7 +86,7 @@ struct ValueTests {
 
     @Test("Pages bring every key once, in order, and none is asked for with a long rest behind it")
     func pages() throws {
-        var generator = SeededGenerator(state: 11)
+        var generator = SeededGenerator(seed: 11)
         var all: [[UInt8]] = [.cookies, .format, .instance(InstanceID(number: 1)), .instance(InstanceID(number: 2))].map {
             keys.octets($0)
         }

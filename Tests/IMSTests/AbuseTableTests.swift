@@ -1,4 +1,5 @@
 import MATSignal
+import MATTesting
 import Testing
 
 @testable import IMS
@@ -11,7 +12,7 @@ struct AbuseTableTests {
 
     @Test("The recency table does what a plain list of uses does")
     func recency() {
-        var random = SeededGenerator(state: 7)
+        var random = SeededGenerator(seed: 7)
         var table = RecencyTable<Int, Int>()
         var list: [(key: Int, value: Int)] = []
         for step in 0..<20_000 {
@@ -126,7 +127,7 @@ struct AbuseTableTests {
 
     @Test("A subscription table that is written and emptied at random holds what a plain dictionary holds")
     func subscriptionModel() {
-        var random = SeededGenerator(state: 3)
+        var random = SeededGenerator(seed: 3)
         var table = SubscriptionTable(perSourceMax: 100, totalMax: 10_000)
         var model: Set<[Int]> = []
         for _ in 0..<5000 {

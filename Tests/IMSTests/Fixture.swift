@@ -1,21 +1,9 @@
 import MATDNS
 import MATSignal
+import MATTesting
 import Testing
 
 @testable import IMS
-
-/// Numbers that are the same in every run.
-struct SeededGenerator: RandomNumberGenerator, Sendable {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-        // SplitMix64 (Steele, Lea, Flood 2014).
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
-    }
-}
 
 func address(_ text: String) -> IPAddress { IPAddress(text) ?? .unspecifiedIPv6 }
 func home(_ text: String) -> HomeAddress { HomeAddress(address(text)) }
@@ -83,7 +71,7 @@ final class TestServer {
         core = try #require(
             IMSCore(
                 configuration, cookieSecrets: [[UInt8](repeating: 7, count: 16)], clientSecret: [UInt8](repeating: 8, count: 16),
-                random: SeededGenerator(state: seed)))
+                random: SeededGenerator(seed: seed)))
     }
 
     func makeNode(_ hoa: String, prefixLength: UInt8 = 128, seed: UInt8 = 1) throws -> TestNode {

@@ -1,5 +1,6 @@
 import Glibc
 import MATSignal
+import MATTesting
 import Synchronization
 import Testing
 
@@ -110,7 +111,7 @@ struct MappingTableTests {
         let table = MappingTable()
         var entries: [IPPrefix: StoredMapping] = [:]
         var owners: [IPPrefix: IPPrefix] = [:]
-        var random = SeededGenerator(state: 11)
+        var random = SeededGenerator(seed: 11)
         for step in 1...6000 {
             let hoa = Population.hoa(Int.random(in: 0..<3000, using: &random))
             let prefix = IPPrefix(hoa)
@@ -197,7 +198,7 @@ struct MappingTableTests {
 
     @Test("What decoding refuses is not well-formed, whatever octet is changed")
     func wellFormed() throws {
-        var random = SeededGenerator(state: 12)
+        var random = SeededGenerator(seed: 12)
         var refused = 0
         for number in 0..<3000 {
             var packed = PackedMappings()
@@ -266,7 +267,7 @@ struct MappingTableTests {
             { thread in
                 guard let reader = shared.table.epochs.makeReader() else { return shared.fail("no place for a reader") }
                 var newest = [UInt64](repeating: 0, count: fixed)
-                var random = SeededGenerator(state: UInt64(thread))
+                var random = SeededGenerator(seed: UInt64(thread))
                 var turns = 0
                 while !end.load(ordering: .relaxed) || turns < 10 {
                     turns += 1

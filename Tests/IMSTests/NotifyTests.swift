@@ -1,5 +1,6 @@
 import MATDNS
 import MATSignal
+import MATTesting
 import Testing
 
 @testable import IMS
@@ -381,7 +382,7 @@ struct NotifyTests {
     @Test("Random octets and mutated messages never trap")
     func garbage() throws {
         let (server, node, _) = try make()
-        var generator = SeededGenerator(state: 42)
+        var generator = SeededGenerator(seed: 42)
         let record = try node.record(["198.51.100.7"], sequence: server.now.wallMilliseconds)
         let enclosed = EnclosedRecord(mapping: record.mapping, certificate: .whole(record.certificate))
         let message = SignalMessage(

@@ -1,6 +1,7 @@
 import Glibc
 import MATRuntime
 import MATSignal
+import MATTesting
 import Testing
 
 @testable import IMS
@@ -8,62 +9,32 @@ import Testing
 /// The workers' way of answering beside the core's.
 private final class Comparison {
     let server: TestServer
-    let counters = QueryCounters()
-    private var responder: QueryResponder
-    private let room: UnsafeMutableRawPointer
-    private let lengths: UnsafeMutablePointer<Int32>
+    private let probe: QueryPathProbe
+    var counters: QueryCounters { probe.counters }
     private(set) var answeredCount = 0
     private(set) var passedOnCount = 0
 
     init(_ server: TestServer) {
         self.server = server
-        responder = QueryResponder(table: server.core.mappings.view, counters: counters)
-        room = .allocate(byteCount: AnswerWriter.datagramsPerRequestMax * AnswerWriter.datagramStride, alignment: 64)
-        lengths = .allocate(capacity: AnswerWriter.datagramsPerRequestMax)
-    }
-
-    deinit {
-        responder.deallocate()
-        room.deallocate()
-        lengths.deallocate()
-        counters.deallocate()
+        probe = QueryPathProbe(server.core)
     }
 
     /// What a worker would send; `nil` if it passes the datagram on.
     func answers(_ datagram: [UInt8], from source: Endpoint) -> [[UInt8]]? {
-        let cell = QueryRulesCell(server.core.queryRules, epochs: server.core.mappings.epochs)
-        var writer = AnswerWriter(room, lengths)
-        let outcome = datagram.withUnsafeBytes {
-            responder.answer($0, from: source, cell.view.snapshot, server.now, into: &writer)
-        }
-        if case .passedOn = outcome {
-            let isRefused = datagram.withUnsafeBytes { octets in
-                guard let request = DatagramInspector.inspect(octets).request,
-                    !responder.isProven(request, source, cell.view.snapshot, server.now)
-                else { return false }
-                responder.askForCookie(request, octets.count, source, cell.view.snapshot, server.now, into: &writer)
-                return true
-            }
-            guard isRefused else {
-                passedOnCount += 1
-                return nil
-            }
+        probe.takeRules(of: server.core)
+        guard case .answered(let answers) = probe.take(datagram, from: source, now: server.now) else {
+            passedOnCount += 1
+            return nil
         }
         answeredCount += 1
-        return (0..<writer.datagramsCount).map {
-            Array(UnsafeRawBufferPointer(start: room + $0 * AnswerWriter.datagramStride, count: Int(lengths[$0])))
-        }
+        return answers
     }
 
     /// What a worker tells a notify for which there is no time.
     func putOff(_ datagram: [UInt8], from source: Endpoint) -> [UInt8]? {
-        let cell = QueryRulesCell(server.core.queryRules, epochs: server.core.mappings.epochs)
-        var writer = AnswerWriter(room, lengths)
-        return datagram.withUnsafeBytes { octets in
-            guard let request = DatagramInspector.inspect(octets).request else { return nil }
-            responder.putOff(request, source, cell.view.snapshot, server.now, into: &writer)
-            return Array(UnsafeRawBufferPointer(start: room, count: Int(lengths[0])))
-        }
+        probe.takeRules(of: server.core)
+        guard case .answered(let answers) = probe.putOff(datagram, from: source, now: server.now) else { return nil }
+        return answers.first
     }
 
     /// Lets both answer.
@@ -152,7 +123,7 @@ struct QueryPathTests {
         let (server, records) = try populated(limits: limits)
         if isLoading { server.core.loadBegins() }
         let comparison = Comparison(server)
-        var random = SeededGenerator(state: 5)
+        var random = SeededGenerator(seed: 5)
         let sources = [cn, unregistered, node("2001:db8:bb::3"), node("2001:db8:dd::1"), Endpoint(address("127.0.0.1"), port: 999)]
         for number in 0..<2000 {
             let source = sources.randomElement(using: &random) ?? cn
@@ -172,7 +143,7 @@ struct QueryPathTests {
     func mutated() throws {
         let (server, records) = try populated()
         let comparison = Comparison(server)
-        var random = SeededGenerator(state: 6)
+        var random = SeededGenerator(seed: 6)
         for number in 0..<4000 {
             // Its own source each time, so that no rate is met.
             let source = number % 2 == 0 ? node("2001:db8:\(String(number, radix: 16))::1") : cn
@@ -205,7 +176,7 @@ struct QueryPathTests {
     @Test("What a worker takes for odd is what the core can't read either, and no datagram that is well-formed is held up as such")
     func inspected() throws {
         let (server, records) = try populated()
-        var random = SeededGenerator(state: 11)
+        var random = SeededGenerator(seed: 11)
         var kinds: [DatagramKind: Int] = [:]
         for number in 0..<8000 {
             let source = node("2001:db8:\(String(number, radix: 16))::1")

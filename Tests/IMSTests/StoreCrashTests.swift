@@ -1,6 +1,7 @@
 import Glibc
 import MATRuntime
 import MATSignal
+import MATTesting
 import Testing
 
 @testable import IMS
@@ -166,7 +167,7 @@ struct StoreCrashTests {
     @Test("Killed at any moment: every acknowledged update is there after the restart, and nothing older is served")
     func kill() throws {
         let updater = try Updater(port: port, issuer: issuer)
-        var numbers = SeededGenerator(state: UInt64(port))
+        var numbers = SeededGenerator(seed: UInt64(port))
         for round in 0..<6 {
             let daemon = try start()
             for number in 0..<Updater.networksCount where updater.acknowledged[number] > 0 {

@@ -1,5 +1,6 @@
 import Glibc
 import MATSignal
+import MATTesting
 import Testing
 
 @testable import IMS
@@ -132,7 +133,7 @@ struct StoreDamageTests {
 
     @Test("What the reader takes for whole are exactly the records and certificates that can be decoded")
     func formats() throws {
-        var numbers = SeededGenerator(state: 5)
+        var numbers = SeededGenerator(seed: 5)
         let server = try TestServer()
         let nodes = [try server.makeNode("192.0.2.1"), try server.makeNode("2001:db8:10:100::", prefixLength: 56)]
         let records = [

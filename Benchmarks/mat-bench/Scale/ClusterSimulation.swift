@@ -49,7 +49,7 @@ struct ClusterSimulation {
     let setting: Setting
 
     func run(seed: UInt64) -> Outcome {
-        var random = SimulationGenerator(state: seed)
+        var random = SeededGenerator(seed: seed)
         var updates = LatencyHistogram()
         var outcome = Outcome(
             updates: LatencySummary(updates), queries: LatencySummary(updates), toldToComeLater: 0, lost: 0, verifierUtilisation: 0,
@@ -141,7 +141,7 @@ struct ClusterSimulation {
         outcome.storeUtilisation = Double(committed) / setting.seconds / most
     }
 
-    private static func poisson(_ rate: Double, _ seconds: Double, _ random: inout SimulationGenerator) -> [Double] {
+    private static func poisson(_ rate: Double, _ seconds: Double, _ random: inout SeededGenerator) -> [Double] {
         guard rate > 0 else { return [] }
         var times: [Double] = []
         var time = 0.0
@@ -150,17 +150,5 @@ struct ClusterSimulation {
             if time >= seconds { return times }
             times.append(time)
         }
-    }
-}
-
-/// SplitMix64: the same run for the same seed.
-struct SimulationGenerator: RandomNumberGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ z >> 27) &* 0x94D0_49BB_1331_11EB
-        return z ^ z >> 31
     }
 }

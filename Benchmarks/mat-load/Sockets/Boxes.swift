@@ -16,17 +16,54 @@ private enum PacketInfo {
     static let valueOctets = 20
 }
 
-/// Datagrams on their way out, from any source to any destination.
-final class Outbox {
+/// The memory of as many datagrams as one call takes, all of it zero at first, each datagram's message naming its octets.
+private struct Room {
     static let datagramsMax = 64
     static let octetsMax = 2048
 
+    let messages: UnsafeMutablePointer<mat_message>
+    let vectors: UnsafeMutablePointer<iovec>
+    let names: UnsafeMutablePointer<sockaddr_in6>
+    let controls: UnsafeMutableRawPointer
+    let octets: UnsafeMutableRawPointer
+
+    init() {
+        messages = .allocate(capacity: Self.datagramsMax)
+        vectors = .allocate(capacity: Self.datagramsMax)
+        names = .allocate(capacity: Self.datagramsMax)
+        controls = .allocate(byteCount: Self.datagramsMax * PacketInfo.octetsCount, alignment: 8)
+        octets = .allocate(byteCount: Self.datagramsMax * Self.octetsMax, alignment: 64)
+        names.initialize(repeating: sockaddr_in6(), count: Self.datagramsMax)
+        controls.initializeMemory(as: UInt8.self, repeating: 0, count: Self.datagramsMax * PacketInfo.octetsCount)
+        octets.initializeMemory(as: UInt8.self, repeating: 0, count: Self.datagramsMax * Self.octetsMax)
+        for index in 0..<Self.datagramsMax {
+            vectors[index] = iovec(iov_base: octets + index * Self.octetsMax, iov_len: Self.octetsMax)
+            var message = mat_message()
+            message.header.msg_iov = vectors + index
+            message.header.msg_iovlen = 1
+            messages.advanced(by: index).initialize(to: message)
+        }
+    }
+
+    func deallocate() {
+        messages.deallocate()
+        vectors.deallocate()
+        names.deallocate()
+        controls.deallocate()
+        octets.deallocate()
+    }
+
+    func name(_ index: Int) -> UnsafeMutableRawPointer { UnsafeMutableRawPointer(names + index) }
+    func control(_ index: Int) -> UnsafeMutableRawPointer { controls + index * PacketInfo.octetsCount }
+}
+
+/// Datagrams on their way out, from any source to any destination.
+final class Outbox {
+    static let datagramsMax = Room.datagramsMax
+    static let octetsMax = Room.octetsMax
+
     private let socket: LoadSocket
-    private let messages: UnsafeMutablePointer<mat_message>
-    private let vectors: UnsafeMutablePointer<iovec>
-    private let names: UnsafeMutablePointer<sockaddr_in6>
-    private let controls: UnsafeMutableRawPointer
-    private let octets: UnsafeMutableRawPointer
+    private let room = Room()
     private var count = 0
     /// What the kernel took, and what it refused: no route, no buffer.
     private(set) var sentCount: UInt64 = 0
@@ -35,55 +72,36 @@ final class Outbox {
 
     init(_ socket: LoadSocket) {
         self.socket = socket
-        messages = .allocate(capacity: Self.datagramsMax)
-        vectors = .allocate(capacity: Self.datagramsMax)
-        names = .allocate(capacity: Self.datagramsMax)
-        controls = .allocate(byteCount: Self.datagramsMax * PacketInfo.octetsCount, alignment: 8)
-        octets = .allocate(byteCount: Self.datagramsMax * Self.octetsMax, alignment: 64)
-        controls.initializeMemory(as: UInt8.self, repeating: 0, count: Self.datagramsMax * PacketInfo.octetsCount)
-        octets.initializeMemory(as: UInt8.self, repeating: 0, count: Self.datagramsMax * Self.octetsMax)
         for index in 0..<Self.datagramsMax {
-            vectors[index] = iovec(iov_base: octets + index * Self.octetsMax, iov_len: 0)
-            names[index] = sockaddr_in6()
-            let control = controls + index * PacketInfo.octetsCount
+            let control = room.control(index)
             control.storeBytes(of: PacketInfo.headerOctets + PacketInfo.valueOctets, as: Int.self)
             control.storeBytes(of: PacketInfo.level, toByteOffset: 8, as: Int32.self)
             control.storeBytes(of: PacketInfo.type, toByteOffset: 12, as: Int32.self)
-            var message = mat_message()
-            message.header.msg_iov = vectors + index
-            message.header.msg_iovlen = 1
-            message.header.msg_name = UnsafeMutableRawPointer(names + index)
-            message.header.msg_namelen = socklen_t(MemoryLayout<sockaddr_in6>.size)
-            message.header.msg_control = control
-            message.header.msg_controllen = PacketInfo.octetsCount
-            messages.advanced(by: index).initialize(to: message)
+            room.messages[index].header.msg_name = room.name(index)
+            room.messages[index].header.msg_namelen = socklen_t(MemoryLayout<sockaddr_in6>.size)
+            room.messages[index].header.msg_control = control
+            room.messages[index].header.msg_controllen = PacketInfo.octetsCount
         }
     }
 
-    deinit {
-        messages.deallocate()
-        vectors.deallocate()
-        names.deallocate()
-        controls.deallocate()
-        octets.deallocate()
-    }
+    deinit { room.deallocate() }
 
     /// Adds a datagram that `fill` writes; it returns how many octets it has, at most `octetsMax`.
     func add(from local: IPAddress, to peer: Endpoint, _ fill: (UnsafeMutableRawPointer) -> Int) {
         if count == Self.datagramsMax { flush() }
-        let length = fill(octets + count * Self.octetsMax)
-        vectors[count].iov_len = min(max(0, length), Self.octetsMax)
-        names[count].sin6_family = sa_family_t(AF_INET6)
-        names[count].sin6_port = peer.port.bigEndian
-        names[count].sin6_addr = peer.address.in6
-        (controls + count * PacketInfo.octetsCount + PacketInfo.headerOctets).storeBytes(of: local.in6, as: in6_addr.self)
+        let length = fill(room.octets + count * Self.octetsMax)
+        room.vectors[count].iov_len = min(max(0, length), Self.octetsMax)
+        room.names[count].sin6_family = sa_family_t(AF_INET6)
+        room.names[count].sin6_port = peer.port.bigEndian
+        room.names[count].sin6_addr = peer.address.in6
+        (room.control(count) + PacketInfo.headerOctets).storeBytes(of: local.in6, as: in6_addr.self)
         count += 1
     }
 
     func flush() {
         var first = 0
         while first < count {
-            let sent = Int(mat_sendmmsg(socket.descriptor, messages + first, UInt32(count - first), Int32(MSG_DONTWAIT)))
+            let sent = Int(mat_sendmmsg(socket.descriptor, room.messages + first, UInt32(count - first), Int32(MSG_DONTWAIT)))
             if sent > 0 {
                 first += sent
                 sentCount &+= UInt64(sent)
@@ -103,80 +121,54 @@ final class Outbox {
 
 /// Datagrams that came, with their source and, for a socket that asked for it, the address they came to.
 final class Inbox {
-    static let datagramsMax = 64
-    static let octetsMax = 2048
+    static let datagramsMax = Room.datagramsMax
+    static let octetsMax = Room.octetsMax
 
     private let socket: LoadSocket
-    private let messages: UnsafeMutablePointer<mat_message>
-    private let vectors: UnsafeMutablePointer<iovec>
-    private let names: UnsafeMutablePointer<sockaddr_in6>
-    private let controls: UnsafeMutableRawPointer
-    private let octets: UnsafeMutableRawPointer
+    private let room = Room()
     private let wantsAddresses: Bool
     private var received = 0
 
     init(_ socket: LoadSocket, wantsAddresses: Bool) {
         self.socket = socket
         self.wantsAddresses = wantsAddresses
-        messages = .allocate(capacity: Self.datagramsMax)
-        vectors = .allocate(capacity: Self.datagramsMax)
-        names = .allocate(capacity: Self.datagramsMax)
-        controls = .allocate(byteCount: Self.datagramsMax * PacketInfo.octetsCount, alignment: 8)
-        octets = .allocate(byteCount: Self.datagramsMax * Self.octetsMax, alignment: 64)
+        guard wantsAddresses else { return }
         for index in 0..<Self.datagramsMax {
-            vectors[index] = iovec(iov_base: octets + index * Self.octetsMax, iov_len: Self.octetsMax)
-            var message = mat_message()
-            message.header.msg_iov = vectors + index
-            message.header.msg_iovlen = 1
-            if wantsAddresses {
-                message.header.msg_name = UnsafeMutableRawPointer(names + index)
-                message.header.msg_control = controls + index * PacketInfo.octetsCount
-            }
-            messages.advanced(by: index).initialize(to: message)
+            room.messages[index].header.msg_name = room.name(index)
+            room.messages[index].header.msg_control = room.control(index)
         }
     }
 
-    deinit {
-        messages.deallocate()
-        vectors.deallocate()
-        names.deallocate()
-        controls.deallocate()
-        octets.deallocate()
-    }
+    deinit { room.deallocate() }
 
     /// Takes what has come, without waiting.
     ///
     /// - Returns: how many datagrams; they stay until the next call.
     func receive() -> Int {
         if wantsAddresses {
-            for index in 0..<received {
-                messages[index].header.msg_namelen = socklen_t(MemoryLayout<sockaddr_in6>.size)
-                messages[index].header.msg_controllen = PacketInfo.octetsCount
-            }
-            if received == 0 {
-                for index in 0..<Self.datagramsMax {
-                    messages[index].header.msg_namelen = socklen_t(MemoryLayout<sockaddr_in6>.size)
-                    messages[index].header.msg_controllen = PacketInfo.octetsCount
-                }
+            // What the call before filled in; at first, all.
+            for index in 0..<(received == 0 ? Self.datagramsMax : received) {
+                room.messages[index].header.msg_namelen = socklen_t(MemoryLayout<sockaddr_in6>.size)
+                room.messages[index].header.msg_controllen = PacketInfo.octetsCount
             }
         }
-        received = max(0, Int(mat_recvmmsg(socket.descriptor, messages, UInt32(Self.datagramsMax), Int32(MSG_DONTWAIT))))
+        received = max(0, Int(mat_recvmmsg(socket.descriptor, room.messages, UInt32(Self.datagramsMax), Int32(MSG_DONTWAIT))))
         return received
     }
 
     @inline(__always)
     func datagram(_ index: Int) -> UnsafeRawBufferPointer {
-        UnsafeRawBufferPointer(start: octets + index * Self.octetsMax, count: min(Int(messages[index].length), Self.octetsMax))
+        UnsafeRawBufferPointer(start: room.octets + index * Self.octetsMax, count: min(Int(room.messages[index].length), Self.octetsMax))
     }
 
     func source(_ index: Int) -> Endpoint {
-        Endpoint(IPAddress(names[index].sin6_addr), port: UInt16(bigEndian: names[index].sin6_port))
+        Endpoint(IPAddress(room.names[index].sin6_addr), port: UInt16(bigEndian: room.names[index].sin6_port))
     }
 
     /// The address that the datagram was sent to; `nil` if the kernel did not say.
     func local(_ index: Int) -> IPAddress? {
-        let control = controls + index * PacketInfo.octetsCount
-        guard messages[index].header.msg_controllen >= PacketInfo.headerOctets + PacketInfo.valueOctets,
+        let control = room.control(index)
+        guard room.messages[index].header.msg_controllen >= PacketInfo.headerOctets + PacketInfo.valueOctets,
             control.load(fromByteOffset: 8, as: Int32.self) == PacketInfo.level,
             control.load(fromByteOffset: 12, as: Int32.self) == PacketInfo.type
         else { return nil }

@@ -73,20 +73,3 @@ final class LoadSocket {
         return setsockopt(descriptor, level, option, &value, 4) == 0
     }
 }
-
-/// An AF_INET6 socket address.
-struct SocketName {
-    var name = sockaddr_in6()
-
-    init(_ endpoint: Endpoint) {
-        name.sin6_family = sa_family_t(AF_INET6)
-        name.sin6_port = endpoint.port.bigEndian
-        name.sin6_addr = endpoint.address.in6
-    }
-
-    func use<T>(_ body: (UnsafePointer<sockaddr>, socklen_t) -> T) -> T {
-        withUnsafePointer(to: name) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(MemoryLayout<sockaddr_in6>.size)) }
-        }
-    }
-}

@@ -30,12 +30,12 @@ final class QueryPath {
         wakeup = try CoreWakeup()
         let places: [IPAddress?] = addresses.isEmpty ? [nil] : addresses
         // Sockets that share their port would share it with another daemon's as well. One that does not share finds that out.
-        for address in places { _ = try QuerySocket(port: port, address: address, isShared: false) }
+        for address in places { _ = try BoundSocket(port: port, address: address, options: Self.socketOptions(isShared: false)) }
         var workers: [QueryWorker] = []
         let threads = max(1, min(threads, Self.threadsMax))
         for _ in 0..<threads {
-            var sockets: [QuerySocket] = []
-            for address in places { sockets.append(try QuerySocket(port: port, address: address, isShared: true)) }
+            var sockets: [BoundSocket] = []
+            for address in places { sockets.append(try BoundSocket(port: port, address: address, options: Self.socketOptions(isShared: true))) }
             workers.append(
                 try QueryWorker(
                     sockets: sockets, table: core.mappings, rules: rules, wakeup: wakeup, freshness: freshness,
@@ -43,6 +43,16 @@ final class QueryPath {
                         limits: core.configuration.limits, key: (.random(in: .min ... .max), .random(in: .min ... .max)), threads: threads)))
         }
         self.workers = workers
+    }
+
+    /// Workers share their ports; without sharing, a port must be free, which tells whether another daemon has it.
+    private static func socketOptions(isShared: Bool) -> BoundSocket.Options {
+        var options = BoundSocket.Options()
+        options.isShared = isShared
+        options.waits = true
+        options.receiveBufferBytes = 8 << 20
+        options.exceedsReceiveBound = true
+        return options
     }
 
     /// One thread for each core that the process may use.

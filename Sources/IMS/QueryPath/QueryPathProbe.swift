@@ -10,7 +10,7 @@ public final class QueryPathProbe {
     }
 
     private var responder: QueryResponder
-    private let counters = QueryCounters()
+    let counters = QueryCounters()
     private let room: UnsafeMutableRawPointer
     private let lengths: UnsafeMutablePointer<Int32>
     private let rules: QueryRulesCell
@@ -31,6 +31,9 @@ public final class QueryPathProbe {
         lengths.deallocate()
     }
 
+    /// Takes over what the core's rules are now.
+    public func takeRules(of core: IMSCore) { rules.publish(core.queryRules) }
+
     /// - Parameter datagram: at least as long as a header, and no longer than the protocol's: others are dropped before.
     public func take(_ datagram: [UInt8], from source: Endpoint, now: Now) -> Outcome {
         var writer = AnswerWriter(room, lengths)
@@ -41,10 +44,20 @@ public final class QueryPathProbe {
             responder.askForCookie(request, octets.count, source, snapshot, now, into: &writer)
             return true
         }
-        guard isAnswered else { return .passedOn }
-        return .answered(
-            (0..<writer.datagramsCount).map {
-                Array(UnsafeRawBufferPointer(start: room + $0 * AnswerWriter.datagramStride, count: Int(lengths[$0])))
-            })
+        return isAnswered ? .answered(written(writer)) : .passedOn
+    }
+
+    /// What is told a notify for which there is no time; `passedOn` if the datagram is not just one notify.
+    public func putOff(_ datagram: [UInt8], from source: Endpoint, now: Now) -> Outcome {
+        var writer = AnswerWriter(room, lengths)
+        guard let request = datagram.withUnsafeBytes({ DatagramInspector.inspect($0).request }) else { return .passedOn }
+        responder.putOff(request, source, rules.view.snapshot, now, into: &writer)
+        return .answered(written(writer))
+    }
+
+    private func written(_ writer: AnswerWriter) -> [[UInt8]] {
+        (0..<writer.datagramsCount).map {
+            Array(UnsafeRawBufferPointer(start: room + $0 * AnswerWriter.datagramStride, count: Int(lengths[$0])))
+        }
     }
 }

@@ -14,7 +14,7 @@ import Synchronization
 final class QueryWorker: @unchecked Sendable {
     let counters = QueryCounters()
     let ring = DatagramRing()
-    let sockets: [QuerySocket]
+    let sockets: [BoundSocket]
 
     private let table: MappingTable
     private let rules: QueryRulesCell
@@ -30,7 +30,7 @@ final class QueryWorker: @unchecked Sendable {
     private var thread = pthread_t()
     private var isStarted = false
 
-    init(sockets: [QuerySocket], table: MappingTable, rules: QueryRulesCell, wakeup: CoreWakeup, freshness: Freshness?, gate: AdmissionGate)
+    init(sockets: [BoundSocket], table: MappingTable, rules: QueryRulesCell, wakeup: CoreWakeup, freshness: Freshness?, gate: AdmissionGate)
         throws(SystemError)
     {
         self.sockets = sockets

@@ -22,16 +22,11 @@ enum NeighbourAnnouncement {
         var index = Int32(truncatingIfNeeded: local.interfaceIndex)
         setsockopt(descriptor, 41, 18, &hops, 4)  // SOL_IPV6, IPV6_MULTICAST_HOPS
         setsockopt(descriptor, 41, 17, &index, 4)  // SOL_IPV6, IPV6_MULTICAST_IF
-        var source = sockaddr_in6()
-        source.sin6_family = sa_family_t(AF_INET6)
-        source.sin6_addr = local.address.in6
-        guard call(&source, { Glibc.bind(descriptor, $0, $1) }) == 0 else { throw .system("bind a raw socket", "\(local.address)") }
-        var routers = sockaddr_in6()
-        routers.sin6_family = sa_family_t(AF_INET6)
-        routers.sin6_addr = allRouters.in6
-        routers.sin6_scope_id = local.interfaceIndex
+        let bound = SocketName(Endpoint(local.address, port: 0)).use { Glibc.bind(descriptor, $0, $1) }
+        guard bound == 0 else { throw .system("bind a raw socket", "\(local.address)") }
         let packet = message(local.address, hardware)
-        guard call(&routers, { Int32(truncatingIfNeeded: sendto(descriptor, packet, packet.count, 0, $0, $1)) }) == Int32(packet.count) else {
+        let sent = SocketName(Endpoint(allRouters, port: 0), scope: local.interfaceIndex).use { sendto(descriptor, packet, packet.count, 0, $0, $1) }
+        guard sent == packet.count else {
             throw .system("announce an address", "\(local.address) on \(local.interface)")
         }
     }
@@ -55,11 +50,5 @@ enum NeighbourAnnouncement {
         guard mat_ioctl(descriptor, 0x8927, &request) == 0 else { return nil }  // SIOCGIFHWADDR
         let isEthernet = request[16..<18].elementsEqual(nativeOctets(UInt16(1)))  // ARPHRD_ETHER
         return isEthernet ? Array(request[18..<24]) : nil
-    }
-
-    private static func call(_ address: inout sockaddr_in6, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
-        withUnsafePointer(to: &address) { typed in
-            typed.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(MemoryLayout<sockaddr_in6>.size)) }
-        }
     }
 }

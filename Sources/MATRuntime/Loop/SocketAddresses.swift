@@ -26,3 +26,22 @@ extension IPAddress {
 extension Int {
     var number: Int32 { Int32(truncatingIfNeeded: self) }
 }
+
+/// An AF_INET6 socket address, as system calls want it; IPv4 in mapped form.
+public struct SocketName {
+    private var name = sockaddr_in6()
+
+    /// - Parameter scope: the link of an address that only has a meaning on one.
+    public init(_ endpoint: Endpoint, scope: UInt32 = 0) {
+        name.sin6_family = sa_family_t(AF_INET6)
+        name.sin6_port = endpoint.port.bigEndian
+        name.sin6_addr = endpoint.address.in6
+        name.sin6_scope_id = scope
+    }
+
+    public func use<T>(_ body: (UnsafePointer<sockaddr>, socklen_t) -> T) -> T {
+        withUnsafePointer(to: name) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(MemoryLayout<sockaddr_in6>.size)) }
+        }
+    }
+}

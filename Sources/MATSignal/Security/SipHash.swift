@@ -36,48 +36,17 @@ public struct SipHash: Hashable, Sendable {
         return state.finish()
     }
 
+    /// SipHash-2-4.
     private struct State {
-        var v0, v1, v2, v3: UInt64
+        private var state: SipState
 
-        init(_ key: (UInt64, UInt64)) {
-            v0 = key.0 ^ 0x736f_6d65_7073_6575
-            v1 = key.1 ^ 0x646f_7261_6e64_6f6d
-            v2 = key.0 ^ 0x6c79_6765_6e65_7261
-            v3 = key.1 ^ 0x7465_6462_7974_6573
-        }
+        init(_ key: (UInt64, UInt64)) { state = SipState(key.0, key.1) }
 
         @inline(__always)
-        mutating func round() {
-            v0 = v0 &+ v1
-            v1 = v1 &<< 13 | v1 &>> 51
-            v1 ^= v0
-            v0 = v0 &<< 32 | v0 &>> 32
-            v2 = v2 &+ v3
-            v3 = v3 &<< 16 | v3 &>> 48
-            v3 ^= v2
-            v0 = v0 &+ v3
-            v3 = v3 &<< 21 | v3 &>> 43
-            v3 ^= v0
-            v2 = v2 &+ v1
-            v1 = v1 &<< 17 | v1 &>> 47
-            v1 ^= v2
-            v2 = v2 &<< 32 | v2 &>> 32
-        }
+        mutating func absorb(_ word: UInt64) { state.absorb(word, rounds: 2) }
 
         @inline(__always)
-        mutating func absorb(_ word: UInt64) {
-            v3 ^= word
-            round()
-            round()
-            v0 ^= word
-        }
-
-        @inline(__always)
-        mutating func finish() -> UInt64 {
-            v2 ^= 0xFF
-            for _ in 0..<4 { round() }
-            return v0 ^ v1 ^ v2 ^ v3
-        }
+        mutating func finish() -> UInt64 { state.finish(rounds: 4) }
     }
 
     private static func littleEndian(_ octets: ArraySlice<UInt8>) -> UInt64 {

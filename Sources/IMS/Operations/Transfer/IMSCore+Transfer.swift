@@ -45,7 +45,7 @@ extension IMSCore {
     }
 
     /// Up to `count` mappings in the order of their HoAs, those after `after`.
-    func mappingsPage(after: IPPrefix?, count: Int, where isWanted: (StoredMapping) -> Bool = { _ in true }) -> [StoredMapping] {
+    func mappingsPage(after: IPPrefix?, count: Int, where isWanted: (StoredMapping) -> Bool) -> [StoredMapping] {
         mappings.page(after: after, count: count, where: isWanted)
     }
 
