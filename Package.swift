@@ -1,4 +1,4 @@
-// swift-tools-version: 6.1
+// swift-tools-version: 6.2
 import PackageDescription
 
 // Dependencies point one way: executables -> IMS, MATNode -> IMTKernel, MATDNS -> MATRuntime, MATSignal.
@@ -117,3 +117,10 @@ let package = Package(
     ],
     swiftLanguageModes: [.v6]
 )
+
+// deploy/check and CI set this: a warning ends the build. Whoever builds with a newer compiler, which warns of more, has a build all the same.
+if Context.environment["MAT_STRICT"] != nil {
+    for target in package.targets where target.type != .system {
+        target.swiftSettings = (target.swiftSettings ?? []) + [.treatAllWarnings(as: .error)]
+    }
+}
