@@ -1,0 +1,302 @@
+import Foundation
+import Glibc
+import MATSignal
+
+@testable import IMTKernel
+
+/// One node, and everything beyond its link played by hand:
+///
+///     node  wlan 10.1.0.2/24, 2001:db8:1::2/64 ──── r1 10.1.0.1, 2001:db8:1::1  world
+///
+/// The world answers nothing but the node's questions for neighbours. Packets are put on its end of the link with whatever addresses
+/// they shall have; what comes out there is what the node sent. Each packet under test has hosts of its own (`Party`), so that
+/// hundreds can be under way together and none touches what another left behind in the kernel.
+final class PacketWorld {
+    /// Whom an address outside belongs to.
+    enum Role: UInt8, CaseIterable {
+        case peer = 1
+        /// The locator that packets come from.
+        case locator
+        /// The peer's locator before.
+        case formerLocator
+        /// The HoA of the other that a locator was proven to be.
+        case other
+        case router
+    }
+
+    struct Party: Hashable {
+        var role: Role
+        var index: Int
+    }
+
+    let node: Namespace
+    let world: Namespace
+    let host: Host
+    let isAtHome: Bool
+    private var link: Int32 = -1
+    private var tap: Int32 = -1
+    private var fences: UInt8 = 0
+    private var rawSockets: [(descriptor: Int32, isIPv4: Bool)] = []
+    /// What left the node, network header first, since it was last asked for.
+    private var leftNode: [[UInt8]] = []
+
+    static let nodeHardware: [UInt8] = [2, 0, 0, 0, 0, 2], worldHardware: [UInt8] = [2, 0, 0, 0, 0, 1]
+    private static let homes = [IPAddress("192.0.2.1"), IPAddress("2001:db8:a::1")].compactMap { $0 }
+    private static let moas = [IPAddress("10.1.0.2"), IPAddress("2001:db8:1::2")].compactMap { $0 }
+
+    func moa(_ isIPv4: Bool) -> IPAddress { Self.moas[isIPv4 ? 0 : 1] }
+    func home(_ isIPv4: Bool) -> IPAddress { isAtHome ? moa(isIPv4) : Self.homes[isIPv4 ? 0 : 1] }
+
+    static func address(_ role: Role, _ index: Int, _ isIPv4: Bool) -> IPAddress {
+        // 20.0.0.0/8 and documentation addresses: nothing that any rule treats by itself.
+        isIPv4
+            ? IPAddress(ipv4: 20 << 24 | UInt32(role.rawValue) << 16 | UInt32(index + 1))
+            : IPAddress(high: 0x2001_0db8_1000_0000 | UInt64(role.rawValue) << 16, low: UInt64(index + 1))
+    }
+
+    static func party(_ address: IPAddress) -> Party? {
+        if let v4 = address.ipv4 {
+            guard v4 >> 24 == 20, let role = Role(rawValue: UInt8(v4 >> 16 & 0xFF)) else { return nil }
+            return Party(role: role, index: Int(v4 & 0xFFFF) - 1)
+        }
+        guard address.high >> 32 == 0x2001_0db8, address.high & 0xF000_0000 == 0x1000_0000, let role = Role(rawValue: UInt8(address.high >> 16 & 0xFF))
+        else { return nil }
+        return Party(role: role, index: Int(truncatingIfNeeded: address.low) - 1)
+    }
+
+    init(isAtHome: Bool) throws {
+        self.isAtHome = isAtHome
+        node = try Namespace("node")
+        world = try Namespace("world")
+        host = Host(node)
+        try shell(
+            "ip -n \(node.name) link add wlan address \(Self.text(Self.nodeHardware)) type veth peer name r1 address "
+                + "\(Self.text(Self.worldHardware)) netns \(world.name)")
+        try batch(node, ["link set wlan up"] + addresses("add"))
+        try batch(world, ["link set r1 up", "addr add 10.1.0.1/24 dev r1", "addr add 2001:db8:1::1/64 dev r1 nodad"])
+        try batch(node, routes)
+        // Every answer that the stack would give is to be seen, not one a second.
+        try node.run("sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0 net.ipv4.tcp_invalid_ratelimit=0")
+        _ = node.attempt("sysctl -qw net.ipv4.icmp_msgs_per_sec=1000000 net.ipv4.icmp_msgs_burst=1000000")
+        try openSockets()
+        try host.start(IMTConfiguration(homeAddresses: [home(true), home(false)].map { HomeAddress($0) }))
+        try adoptLocators()
+    }
+
+    deinit {
+        for descriptor in [link, tap] + rawSockets.map(\.descriptor) where descriptor >= 0 { close(descriptor) }
+        host.finish(leaving: false)
+    }
+
+    private static func text(_ hardware: [UInt8]) -> String { hardware.map { String($0, radix: 16) }.joined(separator: ":") }
+    private func addresses(_ verb: String) -> [String] {
+        ["addr \(verb) 10.1.0.2/24 dev wlan", "addr \(verb) 2001:db8:1::2/64 dev wlan" + (verb == "add" ? " nodad" : "")]
+    }
+    private let routes = ["route replace default via 10.1.0.1 dev wlan", "route replace default via 2001:db8:1::1 dev wlan"]
+
+    private func batch(_ namespace: Namespace, _ lines: [String]) throws {
+        try shell("printf '%s\\n' \(lines.map { "'\($0)'" }.joined(separator: " ")) | ip -n \(namespace.name) -batch -")
+    }
+
+    private func openSockets() throws {
+        (link, tap) = try world.inside {
+            // AF_PACKET 17; protocol 0 receives nothing, ETH_P_ALL (3, in network order) everything.
+            (socket(17, Int32(SOCK_DGRAM.rawValue), 0), socket(17, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0x0300))
+        }
+        let protocols: [(Int32, Bool)] = [(6, true), (17, true), (1, true), (6, false), (17, false), (58, false)]
+        rawSockets = try node.inside {
+            protocols.map { (socket($1 ? AF_INET : AF_INET6, TestSocket.raw | Int32(SOCK_NONBLOCK.rawValue), $0), $1) }
+        }
+        for descriptor in [link, tap] + rawSockets.map(\.descriptor) {
+            guard descriptor >= 0 else { throw ShellError(text: "raw socket: \(errno)") }
+            var size: Int32 = 8 << 20
+            setsockopt(descriptor, SOL_SOCKET, 33, &size, 4)  // SO_RCVBUFFORCE
+        }
+    }
+
+    // MARK: The node's address, and in place of the agent
+
+    func removeAddress() throws { try batch(node, addresses("del")) }
+    func restoreAddress() throws { try batch(node, addresses("add") + routes) }
+
+    /// Makes the usable addresses the node's MoAs, and no others.
+    func adoptLocators() throws {
+        let homes = [true: HomeAddress(home(true)), false: HomeAddress(home(false))]
+        try host.ask { kernel in
+            let usable = try kernel.currentLinks().usable
+            try kernel.setOwnLocators(usable)
+            let gone = kernel.tables.model.own.keys.filter { moa in !usable.contains { $0.address == moa.address } }.sorted()
+            try kernel.commit(
+                usable.compactMap { locator in homes[locator.address.isIPv4].map { .setOwn(MobileAddress(locator.address), $0) } }
+                    + gone.map { .removeOwn($0) })
+        }
+    }
+
+    /// Waits until the kernel side, though not the agent, has seen whether the address is there.
+    func awaitLinks(present: Bool) -> Bool {
+        eventually { [true, false].allSatisfy { isIPv4 in host.lastLinks?.usable.contains { $0.address == moa(isIPv4) } == present } }
+    }
+
+    func commit(_ changes: [IMTChange]) throws { try host.ask { try $0.commit(changes) } }
+
+    // MARK: In and out
+
+    func send(_ packet: [UInt8]) throws { try transmit(packet, etherType: packet[0] >> 4 == 4 ? 0x0800 : 0x86DD) }
+
+    private func transmit(_ octets: [UInt8], etherType: Int) throws {
+        let index = try linkIndex()
+        // struct sockaddr_ll: family 2, protocol 2 (network order), interface 4, hardware type 2, packet type 1, length 1, address 8.
+        let destination = nativeOctets(UInt16(17)) + RawPacket.big(etherType) + nativeOctets(index) + [0, 0, 0, 6] + Self.nodeHardware + [0, 0]
+        let sent = destination.withUnsafeBytes { raw in
+            octets.withUnsafeBytes { payload in
+                raw.baseAddress.map {
+                    sendto(link, payload.baseAddress, payload.count, 0, $0.assumingMemoryBound(to: sockaddr.self), socklen_t(raw.count))
+                } ?? -1
+            }
+        }
+        guard sent == octets.count else { throw ShellError(text: "put on the link: \(String(cString: strerror(errno)))") }
+    }
+
+    private var knownLinkIndex: UInt32 = 0
+    private func linkIndex() throws -> UInt32 {
+        if knownLinkIndex == 0 { knownLinkIndex = try world.inside { if_nametoindex("r1") } }
+        return knownLinkIndex
+    }
+
+    /// Returns when the node has done with everything that was sent before: it answers a question for the HoA's hardware address, which passes the same
+    /// queues and no rule of nftables. Sender and receiver must stay on one processor.
+    func fence() throws {
+        fences = fences % 100 + 1
+        let asker: [UInt8] = [10, 1, 0, 100 + fences]
+        // ARP: Ethernet 1, IPv4, lengths 6 and 4, request 1.
+        let question = [0, 1, 8, 0, 6, 4, 0, 1] + Self.worldHardware + asker + [0, 0, 0, 0, 0, 0] + home(true).packetOctets
+        try transmit(question, etherType: 0x0806)
+        let end = Date().addingTimeInterval(5)
+        while Date() < end {
+            var wait = pollfd(fd: tap, events: Int16(POLLIN), revents: 0)
+            guard poll(&wait, 1, 100) > 0 else { continue }
+            if readTap(until: asker) { return }
+        }
+        throw ShellError(text: "the node does not answer for \(home(true))")
+    }
+
+    /// - Returns: whether the answer to this asker has come.
+    private func readTap(until asker: [UInt8]) -> Bool {
+        var buffer = [UInt8](repeating: 0, count: 4096)
+        var address = [UInt8](repeating: 0, count: 20)
+        var isThrough = false
+        while true {
+            var length = socklen_t(address.count)
+            let got = address.withUnsafeMutableBytes { raw in
+                raw.baseAddress.map { recvfrom(tap, &buffer, buffer.count, 0, $0.assumingMemoryBound(to: sockaddr.self), &length) } ?? -1
+            }
+            guard got > 0 else { return isThrough }
+            // PACKET_OUTGOING 4: what we sent ourselves.
+            guard address[10] != 4 else { continue }
+            switch (address[2], address[3]) {
+            case (8, 6): if got >= 28, buffer[7] == 2, Array(buffer[24..<28]) == asker { isThrough = true }
+            case (8, 0), (0x86, 0xDD): leftNode.append(Array(buffer[0..<got]))
+            default: break
+            }
+        }
+    }
+
+    func takeLeft() -> [[UInt8]] {
+        defer { leftNode = [] }
+        return leftNode
+    }
+
+    /// What the node's stack saw: sources, and what is behind the IP header.
+    func takeSeen() -> [(source: IPAddress, transport: [UInt8], isICMP: Bool)] {
+        var seen: [(IPAddress, [UInt8], Bool)] = []
+        var buffer = [UInt8](repeating: 0, count: 4096)
+        for (place, raw) in rawSockets.enumerated() {
+            var storage = sockaddr_in6()
+            while true {
+                var length = socklen_t(MemoryLayout<sockaddr_in6>.size)
+                let got = withUnsafeMutablePointer(to: &storage) { pointer in
+                    pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { recvfrom(raw.descriptor, &buffer, buffer.count, 0, $0, &length) }
+                }
+                guard got > 0 else { break }
+                let source = raw.isIPv4 ? IPAddress(ipv4: UInt32(bigEndian: storage.sin6_flowinfo)) : IPAddress(storage.sin6_addr)
+                let header = raw.isIPv4 ? Int(buffer[0] & 0xF) * 4 : 0
+                if got > header { seen.append((source, Array(buffer[header..<got]), place % 3 == 2)) }
+            }
+        }
+        return seen
+    }
+}
+
+/// An agent that stands still while its thread does.
+final class StandStill {
+    private let gate = DispatchSemaphore(value: 0)
+    private let work: BackgroundWork
+
+    init(_ host: Host) {
+        let (began, gate) = (DispatchSemaphore(value: 0), gate)
+        work = BackgroundWork {
+            try host.ask { _ in
+                began.signal()
+                gate.wait()
+            }
+        }
+        began.wait()
+    }
+
+    func end() throws {
+        gate.signal()
+        try work.wait()
+    }
+}
+
+/// Keeps this thread on one processor, so that what it sends through a link of namespaces stays in order.
+func stayOnOneProcessor(_ number: Int) {
+    typealias SetAffinity = @convention(c) (Int32, Int, UnsafeRawPointer) -> Int32
+    guard let symbol = dlsym(nil, "sched_setaffinity") else { return }
+    var mask = [UInt8](repeating: 0, count: 128)
+    mask[number / 8] = 1 << UInt8(number % 8)
+    _ = unsafeBitCast(symbol, to: SetAffinity.self)(0, mask.count, mask)
+}
+
+extension TestSocket {
+    /// TCP sequence numbers at which both ends of `connected` stand.
+    static let receiveSequence: UInt32 = 1000, sendSequence: UInt32 = 5000
+
+    /// A connection as if it had been opened: by TCP_REPAIR, without a packet.
+    static func connected(in namespace: Namespace, from local: Endpoint, to remote: Endpoint) throws -> TestSocket {
+        let made = try TestSocket(namespace, type: stream, isIPv4: local.address.isIPv4)
+        // linux/tcp.h: REPAIR 19, REPAIR_QUEUE 20 (receive 1, send 2), QUEUE_SEQ 21, REPAIR_WINDOW 29.
+        try made.set(6, 19, 1)
+        try made.bind(local.address, port: local.port)
+        for (queue, sequence) in [(Int32(1), receiveSequence), (2, sendSequence)] {
+            try made.set(6, 20, queue)
+            try made.set(6, 21, Int32(bitPattern: sequence))
+        }
+        try made.connect(remote.address, port: remote.port)
+        // snd_wl1, snd_wnd, max_window, rcv_wnd, rcv_wup
+        try made.set(6, 29, octets: [receiveSequence, 65_535, 65_535, 65_535, receiveSequence].flatMap { nativeOctets($0) })
+        // Off, without a window probe; it takes SO_REUSEADDR (2) with it, and others are to have this port too.
+        try made.set(6, 19, -1)
+        try made.set(SOL_SOCKET, 2, 1)
+        // Nor does a segment wait for the last one's acknowledgement: TCP_NODELAY.
+        try made.set(6, 1, 1)
+        return made
+    }
+
+    /// What the owner would notice now.
+    enum Notice: Equatable { case nothing, data, failure(Int32) }
+    func notice() -> Notice {
+        var buffer = [UInt8](repeating: 0, count: 2048)
+        let got = recv(descriptor, &buffer, buffer.count, Int32(MSG_DONTWAIT))
+        if got > 0 { return .data }
+        return got == 0 || errno == EAGAIN ? .nothing : .failure(errno)
+    }
+
+    /// Sources of all datagrams that wait.
+    func waitingSources() -> [IPAddress] {
+        var sources: [IPAddress] = []
+        setTimeout(seconds: 0.000_001)
+        while let got = try? receiveFrom() { sources.append(got.source.address) }
+        return sources
+    }
+}
