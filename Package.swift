@@ -26,12 +26,14 @@ let package = Package(
         .executable(name: "matd", targets: ["matd"]),
         .executable(name: "mat", targets: ["mat"]),
         .executable(name: "mat-probe", targets: ["mat-probe"]),
-        .executable(name: "mat-bench", targets: ["mat-bench"]),
-        .executable(name: "mat-load", targets: ["mat-load"]),
-        .executable(name: "bare-responder", targets: ["bare-responder"]),
-        .executable(name: "ims-limits", targets: ["ims-limits"]),
         // For the package Fuzz, which builds it with libFuzzer (deploy/fuzz).
         .library(name: "MATFuzzing", targets: ["MATFuzzing"]),
+        // For the package Benchmarks (deploy/bench).
+        .library(name: "CLinux", targets: ["CLinux"]),
+        .library(name: "IMS", targets: ["IMS"]),
+        .library(name: "IMTKernel", targets: ["IMTKernel"]),
+        .library(name: "MATRuntime", targets: ["MATRuntime"]),
+        .library(name: "MATSignal", targets: ["MATSignal"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
@@ -76,22 +78,6 @@ let package = Package(
         .target(name: "MATProbe", dependencies: []),
         .executableTarget(name: "mat-probe", dependencies: ["MATProbe", arguments]),
 
-        // What the benchmarks and the load tool share: namespaces, clocks, histograms, tables.
-        .target(name: "BenchSupport", dependencies: ["CLinux"], path: "Benchmarks/BenchSupport"),
-        // What translation costs, and what a mapping server does, beside what else could be done (deploy/bench).
-        .executableTarget(
-            name: "mat-bench", dependencies: ["BenchSupport", "CLinux", "IMS", "IMTKernel", "MATRuntime", "MATSignal", arguments],
-            path: "Benchmarks/mat-bench"),
-        // Load on a mapping server: queries, updates, floods, storms.
-        .executableTarget(
-            name: "mat-load", dependencies: ["BenchSupport", "CLinux", "IMS", "MATRuntime", "MATSignal", arguments], path: "Benchmarks/mat-load"),
-        // The least that a server of the same messages could do, in C.
-        .executableTarget(name: "bare-responder", path: "Benchmarks/bare-responder"),
-
-        // What bounds the rate of IMS Updates, each part by itself (deploy/bench ims).
-        .executableTarget(
-            name: "ims-limits", dependencies: ["BenchSupport", "IMS", "MATRuntime", "MATSignal", arguments], path: "Benchmarks/ims-limits"),
-
         // Virtual time and a network that loses, duplicates and reorders; shared by the test targets.
         .target(name: "MATTesting", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATNode", "MATSignal"]),
 
@@ -111,7 +97,6 @@ let package = Package(
         .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
         .testTarget(name: "MATCommandTests", dependencies: ["IMS", "MATCommand", "MATDNS", "MATRuntime", "MATSignal"]),
         .testTarget(name: "FuzzTests", dependencies: ["MATFuzzing", "MATTesting"], exclude: ["Corpus"]),
-        .testTarget(name: "BenchTests", dependencies: []),
         // Real daemons in real network namespaces (deploy/lab); needs root.
         .testTarget(name: "NamespaceTests", dependencies: ["MATSignal"]),
     ],

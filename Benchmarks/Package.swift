@@ -1,0 +1,43 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// A package of its own, so that who builds the product builds no benchmark. deploy/bench builds it (release) and runs it;
+// deploy/test builds it beside the product, in the same build directory, and runs its tests.
+
+let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+func mat(_ names: String...) -> [Target.Dependency] { names.map { .product(name: $0, package: "mat") } }
+
+/// mat-bench builds the rulesets that were tried and rejected from the parts that IMTKernel builds its own from, which are visible in the package
+/// `mat` only. Its targets count as that package's; what the package manager calls it is its directory's name.
+let ofProduct: [SwiftSetting] = [
+    .unsafeFlags(["-package-name", (Context.packageDirectory.split(separator: "/").dropLast().last ?? "mat").lowercased()])
+]
+
+let package = Package(
+    name: "mat-benchmarks",
+    dependencies: [
+        .package(name: "mat", path: ".."),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    ],
+    targets: [
+        // What the benchmarks and the load tool share: namespaces, clocks, histograms, tables.
+        .target(name: "BenchSupport", dependencies: mat("CLinux"), path: "BenchSupport", packageAccess: false, swiftSettings: ofProduct),
+        // What translation costs, and what a mapping server does, beside what else could be done.
+        .executableTarget(
+            name: "mat-bench", dependencies: ["BenchSupport", arguments] + mat("CLinux", "IMS", "IMTKernel", "MATRuntime", "MATSignal"), path: "mat-bench",
+            packageAccess: false, swiftSettings: ofProduct),
+        // Load on a mapping server: queries, updates, floods, storms.
+        .executableTarget(
+            name: "mat-load", dependencies: ["BenchSupport", arguments] + mat("CLinux", "IMS", "MATRuntime", "MATSignal"), path: "mat-load",
+            packageAccess: false, swiftSettings: ofProduct),
+        // The least that a server of the same messages could do, in C.
+        .executableTarget(name: "bare-responder", path: "bare-responder"),
+        // What bounds the rate of IMS Updates, each part by itself.
+        .executableTarget(
+            name: "ims-limits", dependencies: ["BenchSupport", arguments] + mat("IMS", "MATRuntime", "MATSignal"), path: "ims-limits",
+            packageAccess: false, swiftSettings: ofProduct),
+
+        .testTarget(name: "BenchTests", dependencies: [], path: "Tests"),
+    ],
+    swiftLanguageModes: [.v6]
+)
