@@ -16,7 +16,10 @@ struct EveryPacketTests {
             violation.socket == SocketState.bound.rawValue && (violation.node.own.isSettled || violation.node.own == .bounced)
         },
         KnownViolation(name: "An own address that went, or is back unheard, is nobody's: packets pass by policy") { violation in
-            !violation.isLeaving && [.gone, .goneUnheard, .backUnheard].contains(violation.node.own)
+            !violation.isLeaving && [.gone, .goneUnheard, .backUnheard, .renumbered].contains(violation.node.own)
+        },
+        KnownViolation(name: "A datagram that is larger than the link is not sent on when source NAT comes") { violation in
+            violation.seen.contains("release a held packet") && violation.seen.contains("too long")
         },
         KnownViolation(name: "An IPv6 socket that remembers its route sends to a HoA without entry") { violation in
             violation.isLeaving && !violation.isIPv4 && [DestinationState.forgotten, .lost].map(\.rawValue).contains(violation.party)
@@ -55,7 +58,7 @@ struct EveryPacketTests {
         }
         for worker in workers { try worker.wait() }
         let (violations, count) = results.withLock { ($0.violations, $0.count) }
-        let expected = states.count * 2 * (2 * ArrivingPacket.all.count + LeavingPacket.all.count)
+        let expected = states.reduce(0) { $0 + 2 * (2 * $1.arrivals.count + LeavingPacket.all.count) }
         print("Every packet: \(count) combinations in \(states.count) states of the node, \(violations.count) violations, \(Int(Date().timeIntervalSince(began))) s")
         #expect(count == expected)
         let unknown = violations.filter { violation in !Self.knownViolations.contains { $0.covers(violation) } }
@@ -68,16 +71,16 @@ struct EveryPacketTests {
     /// Like ones together: a line for each rule and what became of its packets, with the values of each dimension that it was so with.
     static func table(_ violations: [Violation], linesMax: Int = 80) -> String {
         struct Line: Hashable {
-            var expected: String, seen: String, own: OwnAddress, isAtHome: Bool
+            var expected: String, seen: String, own: OwnAddress, place: Place
         }
-        let groups = Dictionary(grouping: violations) { Line(expected: $0.expected, seen: $0.seen, own: $0.node.own, isAtHome: $0.node.isAtHome) }
+        let groups = Dictionary(grouping: violations) { Line(expected: $0.expected, seen: $0.seen, own: $0.node.own, place: $0.node.place) }
         let lines = groups.map { line, found in
             func values(_ all: [String], _ of: (Violation) -> String) -> String {
                 let present = Set(found.map(of))
                 return present.isSuperset(of: all) && all.count > 1 ? "*" : present.sorted().joined(separator: ", ")
             }
             return [
-                line.expected, line.seen, line.isAtHome ? "at home" : "away", line.own.rawValue,
+                line.expected, line.seen, line.place.rawValue, line.own.rawValue,
                 values(AgentState.allCases.map(\.rawValue), \.node.agent.rawValue), values(["IPv4", "IPv6"]) { $0.isIPv4 ? "IPv4" : "IPv6" },
                 values(["first", "again"]) { $0.isRepeated ? "again" : "first" }, values(SourceState.allCases.map(\.rawValue), \.party),
                 values(ArrivingKind.allCases.map(\.rawValue), \.kind), values(SocketState.allCases.map(\.rawValue), \.socket), "\(found.count)",

@@ -14,9 +14,19 @@ enum OwnAddress: String, CaseIterable, Sendable {
     /// The agent knows that it went, and not yet that it is back.
     case backUnheard = "back, unheard"
     case back
+    /// Another has come in its place, of which the agent knows nothing; packets are for that one.
+    case renumbered
 
     /// Whether the node can be expected to work as ever.
     var isSettled: Bool { self == .present || self == .back }
+}
+
+enum Place: String, CaseIterable, Sendable {
+    case away
+    /// The MoA is the HoA.
+    case atHome = "at home"
+    /// The node has two HoAs of each family, each with a MoA on the one link; packets are for the further one.
+    case further = "away, further HoA"
 }
 
 enum AgentState: String, CaseIterable, Sendable {
@@ -30,14 +40,15 @@ enum AgentState: String, CaseIterable, Sendable {
 /// What is the same for all packets that are sent in one go.
 struct NodeState: Hashable, CaseIterable, CustomStringConvertible, Sendable {
     var own: OwnAddress
-    /// Whether the MoA is the HoA.
-    var isAtHome: Bool
+    var place: Place
     var agent: AgentState
 
-    static let allCases: [NodeState] = [false, true].flatMap { isAtHome in
-        OwnAddress.allCases.flatMap { own in AgentState.allCases.map { NodeState(own: own, isAtHome: isAtHome, agent: $0) } }
+    static let allCases: [NodeState] = Place.allCases.flatMap { place in
+        OwnAddress.allCases.flatMap { own in AgentState.allCases.map { NodeState(own: own, place: place, agent: $0) } }
     }
-    var description: String { "\(isAtHome ? "at home" : "away"), address \(own.rawValue), agent \(agent.rawValue)" }
+    var description: String { "\(place.rawValue), address \(own.rawValue), agent \(agent.rawValue)" }
+    /// What may arrive: to an address that is new there is no plain flow yet.
+    var arrivals: [ArrivingPacket] { ArrivingPacket.all.filter { own != .renumbered || $0.socket != .plain } }
 }
 
 /// What became of a packet. The first three are what the stack saw of it.
@@ -221,7 +232,7 @@ struct LeavingPacket: Hashable, CustomStringConvertible, Sendable {
                 ? Expectation("To a peer: translated", .translated)
                 : Expectation("To a peer while the own address is in doubt: translated or held", .translated, .held, .dropped)
         case .plain:
-            node.own.isSettled && (node.agent == .running || node.isAtHome)
+            node.own.isSettled && (node.agent == .running || node.place == .atHome)
                 ? Expectation("To a plain host: from the own MoA", .passed)
                 : Expectation("To a plain host, without address or agent: from the own MoA or not at all", .passed, .held, .dropped)
         case .forgotten, .lost, .unknown:

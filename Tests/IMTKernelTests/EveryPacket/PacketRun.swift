@@ -51,10 +51,10 @@ final class PacketRun {
 
     init(_ state: NodeState) throws {
         self.state = state
-        net = try PacketWorld(isAtHome: state.isAtHome)
+        net = try PacketWorld(state.place)
         var index = 0
         for isIPv4 in [true, false] {
-            for packet in ArrivingPacket.all {
+            for packet in state.arrivals {
                 arriving.append(Arriving(index: index, packet: packet, isIPv4: isIPv4))
                 index += 1
             }
@@ -128,11 +128,13 @@ final class PacketRun {
 
     private func listen(_ isIPv4: Bool) throws {
         for (kind, port, at) in [
-            (SocketState.wildcard, Port.wildcard, nil), (.homesBesideListener, Port.homesBesideListener, nil), (.bound, Port.bound, net.moa(isIPv4)),
+            (SocketState.wildcard, Port.wildcard, nil), (.homesBesideListener, Port.homesBesideListener, nil), (.bound, Port.bound, target(isIPv4)),
         ] as [(SocketState, UInt16, IPAddress?)] {
             for type in [TestSocket.stream, TestSocket.datagram] {
                 let listener = try TestSocket(net.node, type: type, isIPv4: isIPv4)
                 if !isIPv4 { try listener.set(41, 26, 1) }  // IPV6_V6ONLY
+                // IP_FREEBIND, IPV6_FREEBIND: the address may come later.
+                try listener.set(isIPv4 ? 0 : 41, isIPv4 ? 15 : 78, 1)
                 try listener.bind(at ?? (isIPv4 ? .unspecifiedIPv4 : .unspecifiedIPv6), port: port)
                 if type == TestSocket.stream { try listener.listen() }
                 listeners.append((listener, kind, type == TestSocket.stream))
@@ -197,6 +199,7 @@ final class PacketRun {
             let made: TestSocket
             if each.packet.kind == .connectedDatagram {
                 made = try TestSocket(net.node, type: TestSocket.datagram, isIPv4: each.isIPv4)
+                try bindIfFurther(made, each.isIPv4)
                 try made.connect(target.address, port: target.port)
             } else {
                 made = try .connected(in: net.node, from: Endpoint(net.home(each.isIPv4), port: 7300), to: target)
@@ -218,34 +221,40 @@ final class PacketRun {
                 return nil
             }
         }
-        func hear(present: Bool) throws {
-            guard net.awaitLinks(present: present) else { throw ShellError(text: "the kernel side does not see the address \(present ? "come" : "go")") }
+        func hear(_ address: (Bool) -> IPAddress, present: Bool) throws {
+            guard net.awaitLinks(address, present: present) else {
+                throw ShellError(text: "the kernel side does not see \(address(true)) and \(address(false)) \(present ? "come" : "go")")
+            }
         }
         switch state.own {
         case .present: return leaveAgent()
-        case .goneUnheard, .bounced:
+        case .goneUnheard, .bounced, .renumbered:
             let pause = leaveAgent()
             try net.removeAddress()
-            if state.own == .bounced { try net.restoreAddress() }
-            if state.agent == .running { try hear(present: state.own == .bounced) }
+            if state.own == .bounced { try net.addAddress(net.moa) }
+            if state.own == .renumbered { try net.addAddress(net.newAddress) }
+            if state.agent == .running { try hear(target, present: state.own != .goneUnheard) }
             return pause
         case .gone, .backUnheard, .back:
             try net.removeAddress()
-            try hear(present: false)
+            try hear(net.moa, present: false)
             try net.adoptLocators()
             if state.own == .gone { return leaveAgent() }
             if state.own == .backUnheard {
                 let pause = leaveAgent()
-                try net.restoreAddress()
-                if state.agent == .running { try hear(present: true) }
+                try net.addAddress(net.moa)
+                if state.agent == .running { try hear(net.moa, present: true) }
                 return pause
             }
-            try net.restoreAddress()
-            try hear(present: true)
+            try net.addAddress(net.moa)
+            try hear(net.moa, present: true)
             try net.adoptLocators()
             return leaveAgent()
         }
     }
+
+    /// The address that packets arrive at.
+    private func target(_ isIPv4: Bool) -> IPAddress { state.own == .renumbered ? net.newAddress(isIPv4) : net.moa(isIPv4) }
 
     private func discard() {
         _ = net.takeSeen()
@@ -273,7 +282,7 @@ final class PacketRun {
     private func packets(_ each: Arriving) -> [[UInt8]] {
         let (index, kind) = (each.index, each.packet.kind)
         let port = localPort(each.packet.socket)
-        let from = Endpoint(address(.locator, index, each.isIPv4), port: Port.remote), to = Endpoint(net.moa(each.isIPv4), port: port)
+        let from = Endpoint(address(.locator, index, each.isIPv4), port: Port.remote), to = Endpoint(target(each.isIPv4), port: port)
         func segment(_ flags: UInt8, _ payload: [UInt8] = []) -> [[UInt8]] {
             [Packets.tcp(from: from, to: to, flags, sequence: TestSocket.receiveSequence, acknowledging: TestSocket.sendSequence, payload)]
         }
@@ -391,16 +400,24 @@ final class PacketRun {
         case .synchronise:
             let client = try TestSocket(net.node, type: TestSocket.stream | Int32(SOCK_NONBLOCK.rawValue), isIPv4: each.isIPv4)
             clients.append(client)
+            try bindIfFurther(client, each.isIPv4)
             try client.connect(target, port: Port.remote)
         case .datagram, .largeDatagram:
             let sender = try TestSocket(net.node, type: TestSocket.datagram, isIPv4: each.isIPv4)
+            try bindIfFurther(sender, each.isIPv4)
             try sender.send([UInt8](repeating: 1, count: each.packet.kind == .datagram ? 1 : 3000), to: target, port: Port.remote)
         case .echoRequest:
             let asker = try TestSocket(net.node, type: TestSocket.raw, isIPv4: each.isIPv4, protocolNumber: each.isIPv4 ? 1 : 58)
+            try bindIfFurther(asker, each.isIPv4)
             try asker.send(Packets.echo(isRequest: true, 1, from: net.home(each.isIPv4), to: target), to: target, port: 0)
         }
     }
     private var clients: [TestSocket] = []
+
+    /// Sockets that are bound to nothing talk as the first HoA.
+    private func bindIfFurther(_ socket: TestSocket, _ isIPv4: Bool) throws {
+        if state.place == .further { try socket.bind(net.home(isIPv4), port: 0) }
+    }
 
     private func depart(pause: StandStill?) throws {
         var refused: [Int: String] = [:]
@@ -453,7 +470,7 @@ final class PacketRun {
         let arrived = arriving.first { each in parties.contains { $0.index == each.index } }
         let departed = departing.first { each in parties.contains { $0.index == each.index } }
         var leaks: [String] = []
-        if !state.isAtHome, names(packet, net.home(isIPv4)) { leaks.append("own HoA") }
+        if net.hiddenHomes(isIPv4).contains(where: { names(packet, $0) }) { leaks.append("own HoA") }
         // A plain host is called by the address that it has.
         if departed?.packet.destination != .plain, parties.contains(where: { $0.role == .peer || $0.role == .other }) { leaks.append("peer's HoA") }
         guard !leaks.isEmpty else { return }

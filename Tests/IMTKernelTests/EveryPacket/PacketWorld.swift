@@ -8,6 +8,8 @@ import MATSignal
 ///
 ///     node  wlan 10.1.0.2/24, 2001:db8:1::2/64 ──── r1 10.1.0.1, 2001:db8:1::1  world
 ///
+///     of a further HoA also 10.1.0.3, 2001:db8:1::3;  renumbered 10.1.0.4, 2001:db8:1::4
+///
 /// The world answers nothing but the node's questions for neighbours. Packets are put on its end of the link with whatever addresses
 /// they shall have; what comes out there is what the node sent. Each packet under test has hosts of its own (`Party`), so that
 /// hundreds can be under way together and none touches what another left behind in the kernel.
@@ -32,7 +34,7 @@ final class PacketWorld {
     let node: Namespace
     let world: Namespace
     let host: Host
-    let isAtHome: Bool
+    let place: Place
     private var link: Int32 = -1
     private var tap: Int32 = -1
     private var fences: UInt8 = 0
@@ -41,11 +43,29 @@ final class PacketWorld {
     private var leftNode: [[UInt8]] = []
 
     static let nodeHardware: [UInt8] = [2, 0, 0, 0, 0, 2], worldHardware: [UInt8] = [2, 0, 0, 0, 0, 1]
-    private static let homes = [IPAddress("192.0.2.1"), IPAddress("2001:db8:a::1")].compactMap { $0 }
-    private static let moas = [IPAddress("10.1.0.2"), IPAddress("2001:db8:1::2")].compactMap { $0 }
+    private static func address(_ v4: UInt32, _ v6: (UInt64, UInt64), _ isIPv4: Bool) -> IPAddress {
+        isIPv4 ? IPAddress(ipv4: v4) : IPAddress(high: v6.0, low: v6.1)
+    }
+    /// 10.1.0.n, 2001:db8:1::n
+    private static func onLink(_ last: UInt8, _ isIPv4: Bool) -> IPAddress {
+        address(0x0A01_0000 | UInt32(last), (0x2001_0db8_0001_0000, UInt64(last)), isIPv4)
+    }
+    /// 192.0.2.n, 2001:db8:a::n
+    private static func unhomed(_ last: UInt8, _ isIPv4: Bool) -> IPAddress {
+        address(0xC000_0200 | UInt32(last), (0x2001_0db8_000a_0000, UInt64(last)), isIPv4)
+    }
 
-    func moa(_ isIPv4: Bool) -> IPAddress { Self.moas[isIPv4 ? 0 : 1] }
-    func home(_ isIPv4: Bool) -> IPAddress { isAtHome ? moa(isIPv4) : Self.homes[isIPv4 ? 0 : 1] }
+    /// The own MoA and HoA that the packets are about.
+    func moa(_ isIPv4: Bool) -> IPAddress { Self.onLink(place == .further ? 3 : 2, isIPv4) }
+    func home(_ isIPv4: Bool) -> IPAddress { place == .atHome ? moa(isIPv4) : Self.unhomed(place == .further ? 2 : 1, isIPv4) }
+    /// The address that comes when the node is renumbered.
+    func newAddress(_ isIPv4: Bool) -> IPAddress { Self.onLink(4, isIPv4) }
+    /// Each own MoA with its HoA.
+    private func homes(_ isIPv4: Bool) -> [(moa: IPAddress, home: IPAddress)] {
+        (place == .further ? [(Self.onLink(2, isIPv4), Self.unhomed(1, isIPv4))] : []) + [(moa(isIPv4), home(isIPv4))]
+    }
+    /// HoAs that must not be seen outside.
+    func hiddenHomes(_ isIPv4: Bool) -> [IPAddress] { place == .atHome ? [] : homes(isIPv4).map(\.home) }
 
     static func address(_ role: Role, _ index: Int, _ isIPv4: Bool) -> IPAddress {
         // 20.0.0.0/8 and documentation addresses: nothing that any rule treats by itself.
@@ -64,22 +84,22 @@ final class PacketWorld {
         return Party(role: role, index: Int(truncatingIfNeeded: address.low) - 1)
     }
 
-    init(isAtHome: Bool) throws {
-        self.isAtHome = isAtHome
+    init(_ place: Place) throws {
+        self.place = place
         node = try Namespace("node")
         world = try Namespace("world")
         host = Host(node)
         try shell(
             "ip -n \(node.name) link add wlan address \(Self.text(Self.nodeHardware)) type veth peer name r1 address "
                 + "\(Self.text(Self.worldHardware)) netns \(world.name)")
-        try batch(node, ["link set wlan up"] + addresses("add"))
+        try batch(node, ["link set wlan up"] + [true, false].flatMap { isIPv4 in homes(isIPv4).map { line("add", $0.moa) } })
         try batch(world, ["link set r1 up", "addr add 10.1.0.1/24 dev r1", "addr add 2001:db8:1::1/64 dev r1 nodad"])
         try batch(node, routes)
         // Every answer that the stack would give is to be seen, not one a second.
         try node.run("sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0 net.ipv4.tcp_invalid_ratelimit=0")
         _ = node.attempt("sysctl -qw net.ipv4.icmp_msgs_per_sec=1000000 net.ipv4.icmp_msgs_burst=1000000")
         try openSockets()
-        try host.start(IMTConfiguration(homeAddresses: [home(true), home(false)].map { HomeAddress($0) }))
+        try host.start(IMTConfiguration(homeAddresses: [true, false].flatMap { homes($0).map { HomeAddress($0.home) } }))
         try adoptLocators()
     }
 
@@ -89,8 +109,8 @@ final class PacketWorld {
     }
 
     private static func text(_ hardware: [UInt8]) -> String { hardware.map { String($0, radix: 16) }.joined(separator: ":") }
-    private func addresses(_ verb: String) -> [String] {
-        ["addr \(verb) 10.1.0.2/24 dev wlan", "addr \(verb) 2001:db8:1::2/64 dev wlan" + (verb == "add" ? " nodad" : "")]
+    private func line(_ verb: String, _ address: IPAddress) -> String {
+        "addr \(verb) \(address)/\(address.isIPv4 ? 24 : 64) dev wlan" + (verb == "add" && !address.isIPv4 ? " nodad" : "")
     }
     private let routes = ["route replace default via 10.1.0.1 dev wlan", "route replace default via 2001:db8:1::1 dev wlan"]
 
@@ -116,25 +136,27 @@ final class PacketWorld {
 
     // MARK: The node's address, and in place of the agent
 
-    func removeAddress() throws { try batch(node, addresses("del")) }
-    func restoreAddress() throws { try batch(node, addresses("add") + routes) }
+    func removeAddress() throws { try batch(node, [true, false].map { line("del", moa($0)) }) }
+    func addAddress(_ address: (Bool) -> IPAddress) throws { try batch(node, [true, false].map { line("add", address($0)) } + routes) }
 
     /// Makes the usable addresses the node's MoAs, and no others.
     func adoptLocators() throws {
-        let homes = [true: HomeAddress(home(true)), false: HomeAddress(home(false))]
+        let homes = Dictionary(uniqueKeysWithValues: (homes(true) + homes(false)).map { ($0.moa, HomeAddress($0.home)) })
         try host.ask { kernel in
             let usable = try kernel.currentLinks().usable
             try kernel.setOwnLocators(usable)
             let gone = kernel.tables.model.own.keys.filter { moa in !usable.contains { $0.address == moa.address } }.sorted()
             try kernel.commit(
-                usable.compactMap { locator in homes[locator.address.isIPv4].map { .setOwn(MobileAddress(locator.address), $0) } }
+                usable.compactMap { locator in homes[locator.address].map { .setOwn(MobileAddress(locator.address), $0) } }
                     + gone.map { .removeOwn($0) })
         }
     }
 
     /// Waits until the kernel side, though not the agent, has seen whether the address is there.
-    func awaitLinks(present: Bool) -> Bool {
-        eventually { [true, false].allSatisfy { isIPv4 in host.lastLinks?.usable.contains { $0.address == moa(isIPv4) } == present } }
+    func awaitLinks(_ address: (Bool) -> IPAddress, present: Bool) -> Bool {
+        eventually {
+            [true, false].allSatisfy { isIPv4 in (host.lastLinks?.usable.contains { $0.address == address(isIPv4) } ?? false) == present }
+        }
     }
 
     func commit(_ changes: [IMTChange]) throws { try host.ask { try $0.commit(changes) } }
