@@ -22,22 +22,26 @@ struct EveryPacketTests {
             violation.seen.contains("release a held packet") && violation.seen.contains("too long")
         },
         KnownViolation(name: "An IPv6 socket that remembers its route sends to a HoA without entry") { violation in
-            violation.isLeaving && !violation.isIPv4 && [DestinationState.forgotten, .lost].map(\.rawValue).contains(violation.party)
+            violation.isLeaving && !violation.isIPv4
+                && [DestinationState.forgotten, .lost].map(\.rawValue).contains(violation.party)
         },
         KnownViolation(name: "What connection tracking finds invalid leaves from the HoA") { violation in
             violation.isLeaving && violation.party == DestinationState.plain.rawValue
         },
     ]
 
-    @Test("No packet of a mapped conversation meets the wrong party, and no HoA leaves untranslated, whatever the agent knows", .timeLimit(.minutes(3)))
+    @Test(
+        "No packet of a mapped conversation meets the wrong party, and no HoA leaves untranslated, whatever the agent knows",
+        .timeLimit(.minutes(3)))
     func everyPacket() throws {
         let began = Date()
-        let states = NodeState.allCases.filter { state in
-            ProcessInfo.processInfo.environment["PACKET_STATES"].map { "\(state)".contains($0) } ?? true
-        }
-        let next = Mutex(0), results = Mutex((violations: [Violation](), count: 0))
-        // Each in a thread that stays on its processor; the work is mostly waiting for `ip`.
-        let workers = (0..<2).map { number in
+        // A part of the states, for a person who looks for a cause.
+        let part = ProcessInfo.processInfo.environment["PACKET_STATES"]
+        let states = NodeState.allCases.filter { state in part.map { "\(state)".contains($0) } ?? true }
+        let next = Mutex(0)
+        let results = Mutex((violations: [Violation](), count: 0))
+        // Each in a thread that stays on its processor; most of the time is waiting, for `ip` and for what openers wait.
+        let workers = (0..<4).map { number in
             BackgroundWork {
                 stayOnOneProcessor(number % max(1, ProcessInfo.processInfo.processorCount))
                 while true {
@@ -59,11 +63,13 @@ struct EveryPacketTests {
         for worker in workers { try worker.wait() }
         let (violations, count) = results.withLock { ($0.violations, $0.count) }
         let expected = states.reduce(0) { $0 + 2 * (2 * $1.arrivals.count + LeavingPacket.all.count) }
-        print("Every packet: \(count) combinations in \(states.count) states of the node, \(violations.count) violations, \(Int(Date().timeIntervalSince(began))) s")
+        print(
+            "Every packet: \(count) combinations in \(states.count) states of the node, \(violations.count) violations, \(Int(Date().timeIntervalSince(began))) s"
+        )
         #expect(count == expected)
         let unknown = violations.filter { violation in !Self.knownViolations.contains { $0.covers(violation) } }
         #expect(unknown.isEmpty, "\n\(Self.table(unknown))")
-        for known in Self.knownViolations where !violations.contains(where: known.covers) {
+        for known in Self.knownViolations where part == nil && !violations.contains(where: known.covers) {
             Issue.record("\(known.name) is mended: take it off the list of known violations")
         }
     }
@@ -73,7 +79,9 @@ struct EveryPacketTests {
         struct Line: Hashable {
             var expected: String, seen: String, own: OwnAddress, place: Place
         }
-        let groups = Dictionary(grouping: violations) { Line(expected: $0.expected, seen: $0.seen, own: $0.node.own, place: $0.node.place) }
+        let groups = Dictionary(grouping: violations) {
+            Line(expected: $0.expected, seen: $0.seen, own: $0.node.own, place: $0.node.place)
+        }
         let lines = groups.map { line, found in
             func values(_ all: [String], _ of: (Violation) -> String) -> String {
                 let present = Set(found.map(of))
@@ -81,9 +89,12 @@ struct EveryPacketTests {
             }
             return [
                 line.expected, line.seen, line.place.rawValue, line.own.rawValue,
-                values(AgentState.allCases.map(\.rawValue), \.node.agent.rawValue), values(["IPv4", "IPv6"]) { $0.isIPv4 ? "IPv4" : "IPv6" },
-                values(["first", "again"]) { $0.isRepeated ? "again" : "first" }, values(SourceState.allCases.map(\.rawValue), \.party),
-                values(ArrivingKind.allCases.map(\.rawValue), \.kind), values(SocketState.allCases.map(\.rawValue), \.socket), "\(found.count)",
+                values(AgentState.allCases.map(\.rawValue), \.node.agent.rawValue),
+                values(["IPv4", "IPv6"]) { $0.isIPv4 ? "IPv4" : "IPv6" },
+                values(["first", "again"]) { $0.isRepeated ? "again" : "first" },
+                values(SourceState.allCases.map(\.rawValue), \.party),
+                values(ArrivingKind.allCases.map(\.rawValue), \.kind), values(SocketState.allCases.map(\.rawValue), \.socket),
+                "\(found.count)",
             ]
         }.sorted { $0.lexicographicallyPrecedes($1) }
         let titles = ["should be", "was", "home", "own address", "agent", "family", "time", "peer", "packet", "socket", "count"]

@@ -27,6 +27,8 @@ enum Place: String, CaseIterable, Sendable {
     case atHome = "at home"
     /// The node has two HoAs of each family, each with a MoA on the one link; packets are for the further one.
     case further = "away, further HoA"
+    /// The node is a mobile router, and packets are for a host behind it.
+    case network = "mobile network"
 }
 
 enum AgentState: String, CaseIterable, Sendable {
@@ -44,11 +46,16 @@ struct NodeState: Hashable, CaseIterable, CustomStringConvertible, Sendable {
     var agent: AgentState
 
     static let allCases: [NodeState] = Place.allCases.flatMap { place in
-        OwnAddress.allCases.flatMap { own in AgentState.allCases.map { NodeState(own: own, place: place, agent: $0) } }
+        // What a router gets for its network comes to it by routes, whatever the link's address.
+        OwnAddress.allCases.filter { place != .network || $0 != .renumbered }.flatMap { own in
+            AgentState.allCases.map { NodeState(own: own, place: place, agent: $0) }
+        }
     }
     var description: String { "\(place.rawValue), address \(own.rawValue), agent \(agent.rawValue)" }
-    /// What may arrive: to an address that is new there is no plain flow yet.
-    var arrivals: [ArrivingPacket] { ArrivingPacket.all.filter { own != .renumbered || $0.socket != .plain } }
+    /// What may arrive: to an address that is new there is no plain flow yet, and those of a mobile network come to the router's own.
+    var arrivals: [ArrivingPacket] {
+        ArrivingPacket.all.filter { own != .renumbered && place != .network || $0.socket != .plain }
+    }
 }
 
 /// What became of a packet. The first three are what the stack saw of it.
@@ -159,7 +166,9 @@ struct ArrivingPacket: Hashable, CustomStringConvertible, Sendable {
         case .known, .taken:
             return node.own.isSettled
                 ? Expectation("From a known locator: translated", .translated)
-                : Expectation("From a known locator while the own address is in doubt: translated or held, never as it is", .translated, .held, .dropped)
+                : Expectation(
+                    "From a known locator while the own address is in doubt: translated or held, never as it is", .translated,
+                    .held, .dropped)
         case .moved, .forgotten:
             if opens, isRepeated { return Expectation("What opens may pass when its wait is over", .passed, .held, .dropped) }
             // A segment that finds a listener may end a handshake with SYN cookies: the stack may see it, and never answer.
@@ -169,13 +178,16 @@ struct ArrivingPacket: Hashable, CustomStringConvertible, Sendable {
             // At its limit the agent may lack a copy; while the address is in doubt nobody could be asked.
             return node.own.isSettled && !isRepeated
                 ? Expectation("From a stranger: waits for the agent", .held)
-                : Expectation("From a stranger while the own address is in doubt, or again: not seen by the stack", .held, .dropped)
+                : Expectation(
+                    "From a stranger while the own address is in doubt, or again: not seen by the stack", .held, .dropped)
         }
     }
 
     private func ofPlainFlow(_ node: NodeState, _ isRepeated: Bool) -> Expectation? {
         guard socket == .plain, kind != .echoRequest else { return nil }
-        if kind == .reset, isRepeated { return Expectation("Of a plain flow that has ended: never answered", .passed, .translated, .held, .dropped) }
+        if kind == .reset, isRepeated {
+            return Expectation("Of a plain flow that has ended: never answered", .passed, .translated, .held, .dropped)
+        }
         // A piece without ports can't be told to belong to the flow before its source is known.
         if kind.isFragmented { return Expectation("Pieces of a plain flow: as it is, or held", .passed, .held, .dropped) }
         return node.own.isSettled || node.own == .bounced
@@ -185,10 +197,14 @@ struct ArrivingPacket: Hashable, CustomStringConvertible, Sendable {
 
     private func ofError(_ node: NodeState) -> Expectation {
         // The stack answers no error, and one that quotes MoAs concerns no conversation between HoAs.
-        if source == .forgotten { return Expectation("An error about nobody known: never answered", .passed, .muted, .held, .dropped) }
+        if source == .forgotten {
+            return Expectation("An error about nobody known: never answered", .passed, .muted, .held, .dropped)
+        }
         return node.own.isSettled
             ? Expectation("An error about a mapped packet: translated with its quote", .translated)
-            : Expectation("An error about a mapped packet while the own address is in doubt: not answered", .translated, .passed, .muted, .held, .dropped)
+            : Expectation(
+                "An error about a mapped packet while the own address is in doubt: not answered", .translated, .passed, .muted,
+                .held, .dropped)
     }
 }
 
@@ -234,7 +250,8 @@ struct LeavingPacket: Hashable, CustomStringConvertible, Sendable {
         case .plain:
             node.own.isSettled && (node.agent == .running || node.place == .atHome)
                 ? Expectation("To a plain host: from the own MoA", .passed)
-                : Expectation("To a plain host, without address or agent: from the own MoA or not at all", .passed, .held, .dropped)
+                : Expectation(
+                    "To a plain host, without address or agent: from the own MoA or not at all", .passed, .held, .dropped)
         case .forgotten, .lost, .unknown:
             node.own.isSettled && node.agent == .running
                 ? Expectation("To a HoA without entry: waits for the agent", .held)

@@ -83,16 +83,18 @@ final class PacketRun {
 
     // MARK: Parties
 
-    private func address(_ role: PacketWorld.Role, _ index: Int, _ isIPv4: Bool) -> IPAddress { PacketWorld.address(role, index, isIPv4) }
+    private func address(_ role: PacketWorld.Role, _ index: Int, _ isIPv4: Bool) -> IPAddress {
+        PacketWorld.address(role, index, isIPv4)
+    }
 
     private func map(_ role: PacketWorld.Role, _ index: Int, _ isIPv4: Bool, at locator: PacketWorld.Role) -> [IMTChange] {
-        let home = HomePair(own: HomeAddress(net.home(isIPv4)), peer: HomeAddress(address(role, index, isIPv4)))
-        let mobile = MobilePair(own: MobileAddress(net.moa(isIPv4)), peer: MobileAddress(address(locator, index, isIPv4)))
+        let home = HomePair(own: net.entry(isIPv4).home, peer: HomeAddress(address(role, index, isIPv4)))
+        let mobile = MobilePair(own: net.entry(isIPv4).moa, peer: MobileAddress(address(locator, index, isIPv4)))
         return [.setOutbound(home, mobile), .setInbound(peer: mobile.peer, home)]
     }
 
     private func forget(_ index: Int, _ isIPv4: Bool, keepingLocator: Bool) -> [IMTChange] {
-        let own = HomeAddress(net.home(isIPv4))
+        let own = net.entry(isIPv4).home
         let home = HomePair(own: own, peer: HomeAddress(address(.peer, index, isIPv4)))
         let locator = MobileAddress(address(.locator, index, isIPv4))
         return [.removeOutbound(home)] + (keepingLocator ? [] : [.removeInbound(peer: locator, own: own)])
@@ -101,13 +103,16 @@ final class PacketRun {
     /// Sockets and mappings, in the order in which they come about.
     private func prepare() throws {
         try beginPlainFlows()
-        var maps: [IMTChange] = [], losses: [IMTChange] = []
+        var maps: [IMTChange] = []
+        var losses: [IMTChange] = []
         func lose(_ index: Int, _ isIPv4: Bool, toOther: Bool) {
             losses += forget(index, isIPv4, keepingLocator: toOther) + (toOther ? map(.other, index, isIPv4, at: .locator) : [])
         }
         for each in arriving {
             maps += map(.peer, each.index, each.isIPv4, at: each.packet.source == .moved ? .formerLocator : .locator)
-            if each.packet.source == .forgotten || each.packet.source == .taken { lose(each.index, each.isIPv4, toOther: each.packet.source == .taken) }
+            if each.packet.source == .forgotten || each.packet.source == .taken {
+                lose(each.index, each.isIPv4, toOther: each.packet.source == .taken)
+            }
         }
         for each in departing {
             switch each.packet.destination {
@@ -115,7 +120,9 @@ final class PacketRun {
             case .plain: maps.append(.setPlain(address(.peer, each.index, each.isIPv4), lifetime: .seconds(60)))
             case .known, .forgotten, .lost: maps += map(.peer, each.index, each.isIPv4, at: .locator)
             }
-            if each.packet.destination == .forgotten || each.packet.destination == .lost { lose(each.index, each.isIPv4, toOther: each.packet.destination == .lost) }
+            if each.packet.destination == .forgotten || each.packet.destination == .lost {
+                lose(each.index, each.isIPv4, toOther: each.packet.destination == .lost)
+            }
         }
         try net.commit(maps)
         try connectArriving()
@@ -128,10 +135,11 @@ final class PacketRun {
 
     private func listen(_ isIPv4: Bool) throws {
         for (kind, port, at) in [
-            (SocketState.wildcard, Port.wildcard, nil), (.homesBesideListener, Port.homesBesideListener, nil), (.bound, Port.bound, target(isIPv4)),
+            (SocketState.wildcard, Port.wildcard, nil), (.homesBesideListener, Port.homesBesideListener, nil),
+            (.bound, Port.bound, state.place == .network ? net.home(isIPv4) : target(isIPv4)),
         ] as [(SocketState, UInt16, IPAddress?)] {
             for type in [TestSocket.stream, TestSocket.datagram] {
-                let listener = try TestSocket(net.node, type: type, isIPv4: isIPv4)
+                let listener = try TestSocket(net.stack, type: type, isIPv4: isIPv4)
                 if !isIPv4 { try listener.set(41, 26, 1) }  // IPV6_V6ONLY
                 // IP_FREEBIND, IPV6_FREEBIND: the address may come later.
                 try listener.set(isIPv4 ? 0 : 41, isIPv4 ? 15 : 78, 1)
@@ -154,8 +162,8 @@ final class PacketRun {
     }
 
     private func socket(_ isStream: Bool, from local: Endpoint, to remote: Endpoint) throws -> TestSocket {
-        if isStream { return try .connected(in: net.node, from: local, to: remote) }
-        let made = try TestSocket(net.node, type: TestSocket.datagram, isIPv4: local.address.isIPv4)
+        if isStream { return try .connected(in: net.stack, from: local, to: remote) }
+        let made = try TestSocket(net.stack, type: TestSocket.datagram, isIPv4: local.address.isIPv4)
         try made.bind(local.address, port: local.port)
         try made.connect(remote.address, port: remote.port)
         return made
@@ -170,12 +178,13 @@ final class PacketRun {
             let (kind, isIPv4) = (arriving[place].packet.kind, arriving[place].isIPv4)
             let target = address(.locator, arriving[place].index, isIPv4)
             if kind == .echoReply {
-                let asker = try TestSocket(net.node, type: TestSocket.raw, isIPv4: isIPv4, protocolNumber: isIPv4 ? 1 : 58)
+                let asker = try TestSocket(net.stack, type: TestSocket.raw, isIPv4: isIPv4, protocolNumber: isIPv4 ? 1 : 58)
                 try asker.bind(net.moa(isIPv4), port: 0)
                 try asker.send(Packets.echo(isRequest: true, Port.plain, from: net.moa(isIPv4), to: target), to: target, port: 0)
                 continue
             }
-            let made = try socket(kind.isTCP, from: Endpoint(net.moa(isIPv4), port: Port.plain), to: Endpoint(target, port: Port.remote))
+            let made = try socket(
+                kind.isTCP, from: Endpoint(net.moa(isIPv4), port: Port.plain), to: Endpoint(target, port: Port.remote))
             if !kind.isTCP { try made.send([0]) }
             arriving[place].socket = made
         }
@@ -198,11 +207,11 @@ final class PacketRun {
             let target = Endpoint(address(.peer, each.index, each.isIPv4), port: Port.remote)
             let made: TestSocket
             if each.packet.kind == .connectedDatagram {
-                made = try TestSocket(net.node, type: TestSocket.datagram, isIPv4: each.isIPv4)
+                made = try TestSocket(net.stack, type: TestSocket.datagram, isIPv4: each.isIPv4)
                 try bindIfFurther(made, each.isIPv4)
                 try made.connect(target.address, port: target.port)
             } else {
-                made = try .connected(in: net.node, from: Endpoint(net.home(each.isIPv4), port: 7300), to: target)
+                made = try .connected(in: net.stack, from: Endpoint(net.home(each.isIPv4), port: 7300), to: target)
             }
             if each.packet.destination != .plain { try made.send([0]) }
             departing[place].socket = made
@@ -223,7 +232,8 @@ final class PacketRun {
         }
         func hear(_ address: (Bool) -> IPAddress, present: Bool) throws {
             guard net.awaitLinks(address, present: present) else {
-                throw ShellError(text: "the kernel side does not see \(address(true)) and \(address(false)) \(present ? "come" : "go")")
+                throw ShellError(
+                    text: "the kernel side does not see \(address(true)) and \(address(false)) \(present ? "come" : "go")")
             }
         }
         switch state.own {
@@ -231,23 +241,25 @@ final class PacketRun {
         case .goneUnheard, .bounced, .renumbered:
             let pause = leaveAgent()
             try net.removeAddress()
-            if state.own == .bounced { try net.addAddress(net.moa) }
+            if state.own == .bounced { try net.addAddress(net.linkAddress) }
             if state.own == .renumbered { try net.addAddress(net.newAddress) }
-            if state.agent == .running { try hear(target, present: state.own != .goneUnheard) }
+            if state.agent == .running {
+                try hear(state.own == .renumbered ? net.newAddress : net.linkAddress, present: state.own != .goneUnheard)
+            }
             return pause
         case .gone, .backUnheard, .back:
             try net.removeAddress()
-            try hear(net.moa, present: false)
+            try hear(net.linkAddress, present: false)
             try net.adoptLocators()
             if state.own == .gone { return leaveAgent() }
             if state.own == .backUnheard {
                 let pause = leaveAgent()
-                try net.addAddress(net.moa)
-                if state.agent == .running { try hear(net.moa, present: true) }
+                try net.addAddress(net.linkAddress)
+                if state.agent == .running { try hear(net.linkAddress, present: true) }
                 return pause
             }
-            try net.addAddress(net.moa)
-            try hear(net.moa, present: true)
+            try net.addAddress(net.linkAddress)
+            try hear(net.linkAddress, present: true)
             try net.adoptLocators()
             return leaveAgent()
         }
@@ -266,14 +278,16 @@ final class PacketRun {
     private func note(_ packet: ArrivingPacket, _ isIPv4: Bool, _ seen: String, _ expected: String, isRepeated: Bool = false) {
         violations.append(
             Violation(
-                node: state, isIPv4: isIPv4, party: packet.source.rawValue, kind: packet.kind.rawValue, socket: packet.socket.rawValue,
+                node: state, isIPv4: isIPv4, party: packet.source.rawValue, kind: packet.kind.rawValue,
+                socket: packet.socket.rawValue,
                 isRepeated: isRepeated, seen: seen, expected: expected))
     }
 
     private func note(_ packet: LeavingPacket?, _ isIPv4: Bool, _ seen: String, _ expected: String) {
         violations.append(
             Violation(
-                node: state, isIPv4: isIPv4, party: packet?.destination.rawValue ?? "-", kind: packet?.kind.rawValue ?? "-", socket: "",
+                node: state, isIPv4: isIPv4, party: packet?.destination.rawValue ?? "-", kind: packet?.kind.rawValue ?? "-",
+                socket: "",
                 seen: seen, expected: expected))
     }
 
@@ -282,15 +296,21 @@ final class PacketRun {
     private func packets(_ each: Arriving) -> [[UInt8]] {
         let (index, kind) = (each.index, each.packet.kind)
         let port = localPort(each.packet.socket)
-        let from = Endpoint(address(.locator, index, each.isIPv4), port: Port.remote), to = Endpoint(target(each.isIPv4), port: port)
+        let from = Endpoint(address(.locator, index, each.isIPv4), port: Port.remote)
+        let to = Endpoint(target(each.isIPv4), port: port)
         func segment(_ flags: UInt8, _ payload: [UInt8] = []) -> [[UInt8]] {
-            [Packets.tcp(from: from, to: to, flags, sequence: TestSocket.receiveSequence, acknowledging: TestSocket.sendSequence, payload)]
+            [
+                Packets.tcp(
+                    from: from, to: to, flags, sequence: TestSocket.receiveSequence, acknowledging: TestSocket.sendSequence,
+                    payload)
+            ]
         }
         switch kind {
         case .segment: return segment(0x18, [1])
         case .synchronise: return segment(0x02)
         case .reset: return segment(0x04)
-        case .datagram: return [RawPacket.ip(from: from.address, to: to.address, protocolNumber: 17, RawPacket.udp(from: from, to: to, [1]))]
+        case .datagram:
+            return [RawPacket.ip(from: from.address, to: to.address, protocolNumber: 17, RawPacket.udp(from: from, to: to, [1]))]
         case .fragments, .reversedFragments:
             let pieces = Packets.fragments(from: from, to: to, identifier: UInt32(index))
             return kind == .fragments ? pieces : pieces.reversed()
@@ -331,7 +351,9 @@ final class PacketRun {
         for packet in net.takeLeft() {
             guard let layout = PacketLayout(packet) else { continue }
             noteLeak(packet, layout, isRepeated: isRepeated)
-            if let party = PacketWorld.party(layout.destination) { sights[party.index, default: Sight()].answers.append(Packets.name(packet)) }
+            if let party = PacketWorld.party(layout.destination) {
+                sights[party.index, default: Sight()].answers.append(Packets.name(packet))
+            }
         }
         for (socket, kind, isStream) in listeners where !isStream {
             for source in socket.waitingSources() {
@@ -345,7 +367,9 @@ final class PacketRun {
     /// Whose packets the agent has, if it can have any.
     private func copies(isRepeated: Bool, _ sights: [Int: Sight]) -> Set<Int> {
         guard state.agent == .running, !isRepeated else { return [] }
-        let wanted = Set(arriving.filter { $0.packet.expectation(state, isRepeated: false).allowed == [.held] && sights[$0.index] == nil }.map(\.index))
+        let wanted = Set(
+            arriving.filter { $0.packet.expectation(state, isRepeated: false).allowed == [.held] && sights[$0.index] == nil }.map(
+                \.index))
         var got: Set<Int> = []
         _ = eventually(within: 1) {
             for packet in net.host.takeInbound() { if let party = PacketWorld.party(packet.source) { got.insert(party.index) } }
@@ -375,12 +399,15 @@ final class PacketRun {
             wrong = "translated and passed"
         } else if !sight.translatedAs.isSubset(of: [mine]) {
             wrong = "translated as another's"
-        } else if (outcome == .held || outcome == .dropped || outcome == .muted) && (!sight.answers.isEmpty || notice != .nothing || !sight.listeners.isEmpty) {
+        } else if (outcome == .held || outcome == .dropped || outcome == .muted)
+            && (!sight.answers.isEmpty || notice != .nothing || !sight.listeners.isEmpty)
+        {
             wrong = "\(outcome.rawValue), yet the socket \(notice)"
         } else if outcome == .translated, packet.source == .taken, packet.socket != .plain, notice != .nothing {
             wrong = "given to the peer's socket that lost the locator: \(notice)"
         } else if packet.kind.carriesData, !isRepeated, notice != .data,
-            (outcome == .translated && packet.source != .taken && (packet.socket == .homes || packet.socket == .homesBesideListener))
+            (outcome == .translated && packet.source != .taken
+                && (packet.socket == .homes || packet.socket == .homesBesideListener))
                 || (outcome == .passed && packet.socket == .plain)
         {
             wrong = "\(outcome.rawValue), yet the socket \(notice)"
@@ -398,16 +425,16 @@ final class PacketRun {
         case .segment, .connectedDatagram: try each.socket?.send([1])
         case .abort: try each.socket?.abort()
         case .synchronise:
-            let client = try TestSocket(net.node, type: TestSocket.stream | Int32(SOCK_NONBLOCK.rawValue), isIPv4: each.isIPv4)
+            let client = try TestSocket(net.stack, type: TestSocket.stream | Int32(SOCK_NONBLOCK.rawValue), isIPv4: each.isIPv4)
             clients.append(client)
             try bindIfFurther(client, each.isIPv4)
             try client.connect(target, port: Port.remote)
         case .datagram, .largeDatagram:
-            let sender = try TestSocket(net.node, type: TestSocket.datagram, isIPv4: each.isIPv4)
+            let sender = try TestSocket(net.stack, type: TestSocket.datagram, isIPv4: each.isIPv4)
             try bindIfFurther(sender, each.isIPv4)
             try sender.send([UInt8](repeating: 1, count: each.packet.kind == .datagram ? 1 : 3000), to: target, port: Port.remote)
         case .echoRequest:
-            let asker = try TestSocket(net.node, type: TestSocket.raw, isIPv4: each.isIPv4, protocolNumber: each.isIPv4 ? 1 : 58)
+            let asker = try TestSocket(net.stack, type: TestSocket.raw, isIPv4: each.isIPv4, protocolNumber: each.isIPv4 ? 1 : 58)
             try bindIfFurther(asker, each.isIPv4)
             try asker.send(Packets.echo(isRequest: true, 1, from: net.home(each.isIPv4), to: target), to: target, port: 0)
         }
@@ -433,7 +460,9 @@ final class PacketRun {
                 guard let party = PacketWorld.party(layout.destination) else { continue }
                 if party.role == .peer { toHome.insert(party.index) } else { toLocator.insert(party.index) }
             }
-            for packet in net.host.takeOutbound() { if let party = PacketWorld.party(packet.destination) { held.insert(party.index) } }
+            for packet in net.host.takeOutbound() {
+                if let party = PacketWorld.party(packet.destination) { held.insert(party.index) }
+            }
         }
         look()
         if state.agent == .running {
@@ -443,7 +472,8 @@ final class PacketRun {
                 look()
                 return departing.allSatisfy { each in
                     let allowed = each.packet.expectation(state).allowed
-                    return allowed.count > 1 || toLocator.contains(each.index) || toHome.contains(each.index) || held.contains(each.index)
+                    return allowed.count > 1 || toLocator.contains(each.index) || toHome.contains(each.index)
+                        || held.contains(each.index)
                 }
             }
         }
@@ -465,14 +495,17 @@ final class PacketRun {
     /// Whether a HoA is on the wire that must not be: in the header, or in what an error quotes.
     private func noteLeak(_ packet: [UInt8], _ layout: PacketLayout, isRepeated: Bool) {
         let isIPv4 = layout.source.isIPv4
-        let quote = Packets.quote(Array(packet.dropFirst(layout.transportOffset)), isIPv4: isIPv4, protocolNumber: layout.protocolNumber)
+        let quote = Packets.quote(
+            Array(packet.dropFirst(layout.transportOffset)), isIPv4: isIPv4, protocolNumber: layout.protocolNumber)
         let parties = [layout.destination, quote?.source, quote?.destination].compactMap { $0.flatMap(PacketWorld.party) }
         let arrived = arriving.first { each in parties.contains { $0.index == each.index } }
         let departed = departing.first { each in parties.contains { $0.index == each.index } }
         var leaks: [String] = []
         if net.hiddenHomes(isIPv4).contains(where: { names(packet, $0) }) { leaks.append("own HoA") }
         // A plain host is called by the address that it has.
-        if departed?.packet.destination != .plain, parties.contains(where: { $0.role == .peer || $0.role == .other }) { leaks.append("peer's HoA") }
+        if departed?.packet.destination != .plain, parties.contains(where: { $0.role == .peer || $0.role == .other }) {
+            leaks.append("peer's HoA")
+        }
         guard !leaks.isEmpty else { return }
         let seen = "\(leaks.joined(separator: " and ")) on the wire: \(Packets.name(packet))"
         if let arrived {
@@ -498,10 +531,15 @@ extension TestSocket {
 
 /// Packets by hand.
 enum Packets {
-    static func tcp(from: Endpoint, to: Endpoint, _ flags: UInt8, sequence: UInt32, acknowledging: UInt32, _ payload: [UInt8]) -> [UInt8] {
+    static func tcp(from: Endpoint, to: Endpoint, _ flags: UInt8, sequence: UInt32, acknowledging: UInt32, _ payload: [UInt8])
+        -> [UInt8]
+    {
         func word(_ value: UInt32) -> [UInt8] { RawPacket.big(Int(value >> 16)) + RawPacket.big(Int(value & 0xFFFF)) }
         let acknowledged = flags & 0x10 != 0 ? acknowledging : 0
-        let header = RawPacket.big(Int(from.port)) + RawPacket.big(Int(to.port)) + word(sequence) + word(acknowledged) + [0x50, flags, 0xFF, 0xFF, 0, 0, 0, 0]
+        let header =
+            RawPacket.big(Int(from.port)) + RawPacket.big(Int(to.port)) + word(sequence) + word(acknowledged) + [
+                0x50, flags, 0xFF, 0xFF, 0, 0, 0, 0,
+            ]
         let segment = RawPacket.finish(header + payload, checksumAt: 16, protocolNumber: 6, from: from.address, to: to.address)
         return RawPacket.ip(from: from.address, to: to.address, protocolNumber: 6, segment)
     }
@@ -509,14 +547,16 @@ enum Packets {
     static func echo(isRequest: Bool, _ identifier: UInt16, from: IPAddress, to: IPAddress) -> [UInt8] {
         let type: UInt8 = from.isIPv4 ? (isRequest ? 8 : 0) : (isRequest ? 128 : 129)
         return RawPacket.finish(
-            [type, 0, 0, 0] + RawPacket.big(Int(identifier)) + [0, 1, 1, 2, 3, 4], checksumAt: 2, protocolNumber: from.isIPv4 ? 1 : 58, from: from, to: to)
+            [type, 0, 0, 0] + RawPacket.big(Int(identifier)) + [0, 1, 1, 2, 3, 4], checksumAt: 2,
+            protocolNumber: from.isIPv4 ? 1 : 58, from: from, to: to)
     }
 
     static func unreachable(from: IPAddress, about datagram: [UInt8], _ sender: Endpoint, _ target: Endpoint) -> [UInt8] {
         let quote = RawPacket.ip(from: sender.address, to: target.address, protocolNumber: 17, datagram)
         let number: UInt8 = from.isIPv4 ? 1 : 58
         let message = RawPacket.finish(
-            (from.isIPv4 ? [3, 3] : [1, 4]) + [0, 0, 0, 0, 0, 0] + quote, checksumAt: 2, protocolNumber: number, from: from, to: sender.address)
+            (from.isIPv4 ? [3, 3] : [1, 4]) + [0, 0, 0, 0, 0, 0] + quote, checksumAt: 2, protocolNumber: number, from: from,
+            to: sender.address)
         return RawPacket.ip(from: from, to: sender.address, protocolNumber: number, message)
     }
 
@@ -527,19 +567,23 @@ enum Packets {
         return [(0, Array(datagram[..<cut]), true), (cut, Array(datagram[cut...]), false)].map { offset, piece, isMore in
             if from.address.isIPv4 {
                 var packet = RawPacket.ip(from: from.address, to: to.address, protocolNumber: 17, piece)
-                packet.replaceSubrange(4..<8, with: RawPacket.big(Int(identifier & 0xFFFF)) + RawPacket.big(offset / 8 | (isMore ? 0x2000 : 0)))
+                packet.replaceSubrange(
+                    4..<8, with: RawPacket.big(Int(identifier & 0xFFFF)) + RawPacket.big(offset / 8 | (isMore ? 0x2000 : 0)))
                 packet.replaceSubrange(10..<12, with: [0, 0])
-                packet.replaceSubrange(10..<12, with: RawPacket.big(Int(~ChecksumCompletion.fold(ChecksumCompletion.sum(packet[..<20])))))
+                packet.replaceSubrange(
+                    10..<12, with: RawPacket.big(Int(~ChecksumCompletion.fold(ChecksumCompletion.sum(packet[..<20])))))
                 return packet
             }
-            let header: [UInt8] = [17, 0] + RawPacket.big(offset | (isMore ? 1 : 0)) + [0, 0] + RawPacket.big(Int(identifier & 0xFFFF))
+            let header: [UInt8] =
+                [17, 0] + RawPacket.big(offset | (isMore ? 1 : 0)) + [0, 0] + RawPacket.big(Int(identifier & 0xFFFF))
             return RawPacket.ip(from: from.address, to: to.address, protocolNumber: 44, header + piece)
         }
     }
 
     /// Source and destination of the packet that an error quotes; `nil` if it is none.
     static func quote(_ transport: [UInt8], isIPv4: Bool, protocolNumber: UInt8) -> (source: IPAddress, destination: IPAddress)? {
-        guard protocolNumber == (isIPv4 ? 1 : 58), let type = transport.first, isIPv4 ? [3, 11, 12].contains(type) : type < 128 else { return nil }
+        guard protocolNumber == (isIPv4 ? 1 : 58), let type = transport.first, isIPv4 ? [3, 11, 12].contains(type) : type < 128
+        else { return nil }
         // After eight octets of ICMP and the quoted header's own first.
         let (place, width) = isIPv4 ? (8 + 12, 4) : (8 + 8, 16)
         guard transport.count >= place + 2 * width, let source = IPAddress(octets: transport[place..<place + width]),
@@ -550,12 +594,15 @@ enum Packets {
 
     /// What a packet is, for people.
     static func name(_ packet: [UInt8]) -> String {
-        guard let layout = PacketLayout(packet), layout.transportOffset + (layout.protocolNumber == 6 ? 14 : 1) <= packet.count else { return "?" }
+        guard let layout = PacketLayout(packet), layout.transportOffset + (layout.protocolNumber == 6 ? 14 : 1) <= packet.count
+        else { return "?" }
         let first = packet[layout.transportOffset]
         switch layout.protocolNumber {
         case 6:
             let flags = packet[layout.transportOffset + 13]
-            return "TCP " + [(UInt8(2), "SYN"), (4, "RST"), (1, "FIN"), (8, "PSH"), (16, "ACK")].filter { flags & $0.0 != 0 }.map(\.1).joined(separator: "-")
+            return "TCP "
+                + [(UInt8(2), "SYN"), (4, "RST"), (1, "FIN"), (8, "PSH"), (16, "ACK")].filter { flags & $0.0 != 0 }.map(\.1)
+                .joined(separator: "-")
         case 17: return "UDP"
         case 1: return first == 8 ? "echo request" : first == 0 ? "echo reply" : "ICMP \(first)"
         case 58: return first == 128 ? "echo request" : first == 129 ? "echo reply" : "ICMPv6 \(first)"

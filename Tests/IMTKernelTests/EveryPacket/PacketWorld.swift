@@ -9,6 +9,7 @@ import MATSignal
 ///     node  wlan 10.1.0.2/24, 2001:db8:1::2/64 ──── r1 10.1.0.1, 2001:db8:1::1  world
 ///
 ///     of a further HoA also 10.1.0.3, 2001:db8:1::3;  renumbered 10.1.0.4, 2001:db8:1::4
+///     of a mobile network:  a host at 192.0.2.18 in 192.0.2.16/28, on the wire 10.101.0.82; 2001:db8:f000:3::2, 2001:db8:f100:5::2
 ///
 /// The world answers nothing but the node's questions for neighbours. Packets are put on its end of the link with whatever addresses
 /// they shall have; what comes out there is what the node sent. Each packet under test has hosts of its own (`Party`), so that
@@ -33,6 +34,8 @@ final class PacketWorld {
 
     let node: Namespace
     let world: Namespace
+    /// Where the sockets are: the node, or the host behind it.
+    let stack: Namespace
     let host: Host
     let place: Place
     private var link: Int32 = -1
@@ -55,17 +58,54 @@ final class PacketWorld {
         address(0xC000_0200 | UInt32(last), (0x2001_0db8_000a_0000, UInt64(last)), isIPv4)
     }
 
-    /// The own MoA and HoA that the packets are about.
-    func moa(_ isIPv4: Bool) -> IPAddress { Self.onLink(place == .further ? 3 : 2, isIPv4) }
-    func home(_ isIPv4: Bool) -> IPAddress { place == .atHome ? moa(isIPv4) : Self.unhomed(place == .further ? 2 : 1, isIPv4) }
+    private static func homeNetwork(_ last: UInt8, _ isIPv4: Bool) -> IPAddress {
+        address(0xC000_0210 | UInt32(last), (0x2001_0db8_f000_0003, UInt64(last)), isIPv4)
+    }
+    private static func mobileNetwork(_ last: UInt8, _ isIPv4: Bool) -> IPAddress {
+        address(0x0A65_0050 | UInt32(last), (0x2001_0db8_f100_0005, UInt64(last)), isIPv4)
+    }
+    private static func networkLength(_ isIPv4: Bool) -> UInt8 { isIPv4 ? 28 : 64 }
+
+    /// The own MoA that packets are for, and the HoA that sockets have.
+    func moa(_ isIPv4: Bool) -> IPAddress { place == .network ? Self.mobileNetwork(2, isIPv4) : linkAddress(isIPv4) }
+    func home(_ isIPv4: Bool) -> IPAddress {
+        switch place {
+        case .away: Self.unhomed(1, isIPv4)
+        case .atHome: linkAddress(isIPv4)
+        case .further: Self.unhomed(2, isIPv4)
+        case .network: Self.homeNetwork(2, isIPv4)
+        }
+    }
+    /// The address on the link that comes and goes.
+    func linkAddress(_ isIPv4: Bool) -> IPAddress { Self.onLink(place == .further ? 3 : 2, isIPv4) }
+    /// MoA and HoA as the node knows them: of a network, the base addresses.
+    func entry(_ isIPv4: Bool) -> (moa: MobileAddress, home: HomeAddress) {
+        place == .network
+            ? (MobileAddress(Self.mobileNetwork(0, isIPv4)), HomeAddress(Self.homeNetwork(0, isIPv4)))
+            : (MobileAddress(moa(isIPv4)), HomeAddress(home(isIPv4)))
+    }
     /// The address that comes when the node is renumbered.
     func newAddress(_ isIPv4: Bool) -> IPAddress { Self.onLink(4, isIPv4) }
-    /// Each own MoA with its HoA.
-    private func homes(_ isIPv4: Bool) -> [(moa: IPAddress, home: IPAddress)] {
-        (place == .further ? [(Self.onLink(2, isIPv4), Self.unhomed(1, isIPv4))] : []) + [(moa(isIPv4), home(isIPv4))]
+    /// The node's MoAs on the link, each with its HoA.
+    private func homes(_ isIPv4: Bool) -> [(moa: IPAddress, home: HomeAddress)] {
+        (place == .further ? [(Self.onLink(2, isIPv4), HomeAddress(Self.unhomed(1, isIPv4)))] : []) + [
+            (linkAddress(isIPv4), entry(isIPv4).home)
+        ]
     }
     /// HoAs that must not be seen outside.
-    func hiddenHomes(_ isIPv4: Bool) -> [IPAddress] { place == .atHome ? [] : homes(isIPv4).map(\.home) }
+    func hiddenHomes(_ isIPv4: Bool) -> [IPAddress] { place == .atHome ? [] : [home(isIPv4)] + homes(isIPv4).map(\.home.address) }
+
+    private var configuration: IMTConfiguration {
+        var made = IMTConfiguration(homeAddresses: [true, false].flatMap { homes($0).map(\.home) })
+        guard place == .network else { return made }
+        let entries = [true, false].map { ($0, entry($0)) }
+        func prefix(_ address: IPAddress) -> IPPrefix {
+            IPPrefix(covering: address, length: Self.networkLength(address.isIPv4) + (address.isIPv4 ? 96 : 0))
+        }
+        made.homePrefixes = entries.map { prefix($0.1.home.address) }
+        made.mobilePrefixes = entries.map { prefix($0.1.moa.address) }
+        return made
+    }
 
     static func address(_ role: Role, _ index: Int, _ isIPv4: Bool) -> IPAddress {
         // 20.0.0.0/8 and documentation addresses: nothing that any rule treats by itself.
@@ -79,7 +119,8 @@ final class PacketWorld {
             guard v4 >> 24 == 20, let role = Role(rawValue: UInt8(v4 >> 16 & 0xFF)) else { return nil }
             return Party(role: role, index: Int(v4 & 0xFFFF) - 1)
         }
-        guard address.high >> 32 == 0x2001_0db8, address.high & 0xF000_0000 == 0x1000_0000, let role = Role(rawValue: UInt8(address.high >> 16 & 0xFF))
+        guard address.high >> 32 == 0x2001_0db8, address.high & 0xF000_0000 == 0x1000_0000,
+            let role = Role(rawValue: UInt8(address.high >> 16 & 0xFF))
         else { return nil }
         return Party(role: role, index: Int(truncatingIfNeeded: address.low) - 1)
     }
@@ -89,17 +130,21 @@ final class PacketWorld {
         node = try Namespace("node")
         world = try Namespace("world")
         host = Host(node)
+        stack = place == .network ? try Namespace("inner") : node
         try shell(
             "ip -n \(node.name) link add wlan address \(Self.text(Self.nodeHardware)) type veth peer name r1 address "
                 + "\(Self.text(Self.worldHardware)) netns \(world.name)")
         try batch(node, ["link set wlan up"] + [true, false].flatMap { isIPv4 in homes(isIPv4).map { line("add", $0.moa) } })
         try batch(world, ["link set r1 up", "addr add 10.1.0.1/24 dev r1", "addr add 2001:db8:1::1/64 dev r1 nodad"])
         try batch(node, routes)
+        if place == .network { try addNetwork() }
         // Every answer that the stack would give is to be seen, not one a second.
-        try node.run("sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0 net.ipv4.tcp_invalid_ratelimit=0")
-        _ = node.attempt("sysctl -qw net.ipv4.icmp_msgs_per_sec=1000000 net.ipv4.icmp_msgs_burst=1000000")
+        for namespace in place == .network ? [node, stack] : [node] {
+            try namespace.run("sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0 net.ipv4.tcp_invalid_ratelimit=0")
+            _ = namespace.attempt("sysctl -qw net.ipv4.icmp_msgs_per_sec=1000000 net.ipv4.icmp_msgs_burst=1000000")
+        }
         try openSockets()
-        try host.start(IMTConfiguration(homeAddresses: [true, false].flatMap { homes($0).map { HomeAddress($0.home) } }))
+        try host.start(configuration)
         try adoptLocators()
     }
 
@@ -118,13 +163,29 @@ final class PacketWorld {
         try shell("printf '%s\\n' \(lines.map { "'\($0)'" }.joined(separator: " ")) | ip -n \(namespace.name) -batch -")
     }
 
+    private func addNetwork() throws {
+        try shell("ip -n \(node.name) link add lan type veth peer name eth0 netns \(stack.name)")
+        func lines(_ device: String, _ last: UInt8) -> [String] {
+            ["link set \(device) up"]
+                + [true, false].map {
+                    "addr add \(Self.homeNetwork(last, $0))/\(Self.networkLength($0)) dev \(device)" + ($0 ? "" : " nodad")
+                }
+        }
+        try batch(node, lines("lan", 1))
+        try batch(stack, lines("eth0", 2) + [true, false].map { "route add default via \(Self.homeNetwork(1, $0))" })
+        try node.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
+    }
+
     private func openSockets() throws {
         (link, tap) = try world.inside {
             // AF_PACKET 17; protocol 0 receives nothing, ETH_P_ALL (3, in network order) everything.
-            (socket(17, Int32(SOCK_DGRAM.rawValue), 0), socket(17, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0x0300))
+            (
+                socket(17, Int32(SOCK_DGRAM.rawValue), 0),
+                socket(17, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0x0300)
+            )
         }
         let protocols: [(Int32, Bool)] = [(6, true), (17, true), (1, true), (6, false), (17, false), (58, false)]
-        rawSockets = try node.inside {
+        rawSockets = try stack.inside {
             protocols.map { (socket($1 ? AF_INET : AF_INET6, TestSocket.raw | Int32(SOCK_NONBLOCK.rawValue), $0), $1) }
         }
         for descriptor in [link, tap] + rawSockets.map(\.descriptor) {
@@ -136,26 +197,36 @@ final class PacketWorld {
 
     // MARK: The node's address, and in place of the agent
 
-    func removeAddress() throws { try batch(node, [true, false].map { line("del", moa($0)) }) }
-    func addAddress(_ address: (Bool) -> IPAddress) throws { try batch(node, [true, false].map { line("add", address($0)) } + routes) }
+    func removeAddress() throws { try batch(node, [true, false].map { line("del", linkAddress($0)) }) }
+    func addAddress(_ address: (Bool) -> IPAddress) throws {
+        try batch(node, [true, false].map { line("add", address($0)) } + routes)
+    }
 
-    /// Makes the usable addresses the node's MoAs, and no others.
+    /// Makes the usable addresses the node's MoAs, and no others; of a mobile network, its prefix with them.
     func adoptLocators() throws {
-        let homes = Dictionary(uniqueKeysWithValues: (homes(true) + homes(false)).map { ($0.moa, HomeAddress($0.home)) })
+        let homes = Dictionary(uniqueKeysWithValues: (homes(true) + homes(false)).map { ($0.moa, $0.home) })
+        let entries = [true: entry(true), false: entry(false)]
+        let isNetwork = place == .network
         try host.ask { kernel in
-            let usable = try kernel.currentLinks().usable
-            try kernel.setOwnLocators(usable)
-            let gone = kernel.tables.model.own.keys.filter { moa in !usable.contains { $0.address == moa.address } }.sorted()
-            try kernel.commit(
-                usable.compactMap { locator in homes[locator.address].map { .setOwn(MobileAddress(locator.address), $0) } }
-                    + gone.map { .removeOwn($0) })
+            let usable = try kernel.currentLinks().usable.filter { homes[$0.address] != nil }
+            let own = usable.compactMap { locator -> (locator: LocalAddress, home: HomeAddress)? in
+                guard let entry = entries[locator.address.isIPv4] else { return nil }
+                var mine = locator
+                if isNetwork { mine.address = entry.moa.address }
+                return (mine, isNetwork ? entry.home : homes[locator.address] ?? entry.home)
+            }
+            try kernel.setOwnLocators(isNetwork ? usable + own.map(\.locator) : usable)
+            let gone = kernel.tables.model.own.keys.filter { moa in !own.contains { $0.locator.address == moa.address } }.sorted()
+            try kernel.commit(own.map { .setOwn(MobileAddress($0.locator.address), $0.home) } + gone.map { .removeOwn($0) })
         }
     }
 
     /// Waits until the kernel side, though not the agent, has seen whether the address is there.
     func awaitLinks(_ address: (Bool) -> IPAddress, present: Bool) -> Bool {
         eventually {
-            [true, false].allSatisfy { isIPv4 in (host.lastLinks?.usable.contains { $0.address == address(isIPv4) } ?? false) == present }
+            [true, false].allSatisfy { isIPv4 in
+                (host.lastLinks?.usable.contains { $0.address == address(isIPv4) } ?? false) == present
+            }
         }
     }
 
@@ -168,11 +239,14 @@ final class PacketWorld {
     private func transmit(_ octets: [UInt8], etherType: Int) throws {
         let index = try linkIndex()
         // struct sockaddr_ll: family 2, protocol 2 (network order), interface 4, hardware type 2, packet type 1, length 1, address 8.
-        let destination = nativeOctets(UInt16(17)) + RawPacket.big(etherType) + nativeOctets(index) + [0, 0, 0, 6] + Self.nodeHardware + [0, 0]
+        let destination =
+            nativeOctets(UInt16(17)) + RawPacket.big(etherType) + nativeOctets(index) + [0, 0, 0, 6] + Self.nodeHardware + [0, 0]
         let sent = destination.withUnsafeBytes { raw in
             octets.withUnsafeBytes { payload in
                 raw.baseAddress.map {
-                    sendto(link, payload.baseAddress, payload.count, 0, $0.assumingMemoryBound(to: sockaddr.self), socklen_t(raw.count))
+                    sendto(
+                        link, payload.baseAddress, payload.count, 0, $0.assumingMemoryBound(to: sockaddr.self),
+                        socklen_t(raw.count))
                 } ?? -1
             }
         }
@@ -188,10 +262,16 @@ final class PacketWorld {
     /// Returns when the node has done with everything that was sent before: it answers a question for the HoA's hardware address, which passes the same
     /// queues and no rule of nftables. Sender and receiver must stay on one processor.
     func fence() throws {
+        // To a host behind the node, and what that says back, is a queue more at each end.
+        for _ in 0..<(place == .network ? 4 : 1) { try fenceOnce() }
+    }
+
+    private func fenceOnce() throws {
         fences = fences % 100 + 1
         let asker: [UInt8] = [10, 1, 0, 100 + fences]
         // ARP: Ethernet 1, IPv4, lengths 6 and 4, request 1.
-        let question = [0, 1, 8, 0, 6, 4, 0, 1] + Self.worldHardware + asker + [0, 0, 0, 0, 0, 0] + home(true).packetOctets
+        let question =
+            [0, 1, 8, 0, 6, 4, 0, 1] + Self.worldHardware + asker + [0, 0, 0, 0, 0, 0] + entry(true).home.address.packetOctets
         try transmit(question, etherType: 0x0806)
         let end = Date().addingTimeInterval(5)
         while Date() < end {
@@ -199,7 +279,7 @@ final class PacketWorld {
             guard poll(&wait, 1, 100) > 0 else { continue }
             if readTap(until: asker) { return }
         }
-        throw ShellError(text: "the node does not answer for \(home(true))")
+        throw ShellError(text: "the node does not answer for \(entry(true).home)")
     }
 
     /// - Returns: whether the answer to this asker has come.
@@ -210,7 +290,9 @@ final class PacketWorld {
         while true {
             var length = socklen_t(address.count)
             let got = address.withUnsafeMutableBytes { raw in
-                raw.baseAddress.map { recvfrom(tap, &buffer, buffer.count, 0, $0.assumingMemoryBound(to: sockaddr.self), &length) } ?? -1
+                raw.baseAddress.map {
+                    recvfrom(tap, &buffer, buffer.count, 0, $0.assumingMemoryBound(to: sockaddr.self), &length)
+                } ?? -1
             }
             guard got > 0 else { return isThrough }
             // PACKET_OUTGOING 4: what we sent ourselves.
@@ -237,7 +319,9 @@ final class PacketWorld {
             while true {
                 var length = socklen_t(MemoryLayout<sockaddr_in6>.size)
                 let got = withUnsafeMutablePointer(to: &storage) { pointer in
-                    pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { recvfrom(raw.descriptor, &buffer, buffer.count, 0, $0, &length) }
+                    pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                        recvfrom(raw.descriptor, &buffer, buffer.count, 0, $0, &length)
+                    }
                 }
                 guard got > 0 else { break }
                 let source = raw.isIPv4 ? IPAddress(ipv4: UInt32(bigEndian: storage.sin6_flowinfo)) : IPAddress(storage.sin6_addr)
