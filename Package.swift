@@ -25,7 +25,6 @@ let package = Package(
         .executable(name: "imsd", targets: ["imsd"]),
         .executable(name: "matd", targets: ["matd"]),
         .executable(name: "mat", targets: ["mat"]),
-        .executable(name: "mat-probe", targets: ["mat-probe"]),
         // For the package Fuzz, which builds it with libFuzzer (deploy/fuzz).
         .library(name: "MATFuzzing", targets: ["MATFuzzing"]),
         // For the package Benchmarks (deploy/bench).
@@ -74,10 +73,6 @@ let package = Package(
         .target(name: "MATCommand", dependencies: ["IMS", "IMSCluster", "IMTKernel", "MATDNS", "MATRuntime", "MATSignal", arguments]),
         .executableTarget(name: "mat", dependencies: ["MATCommand"]),
 
-        // What applications see of a handover: probe streams, bulk transfers, and the report on both. Knows nothing of MAT.
-        .target(name: "MATProbe", dependencies: []),
-        .executableTarget(name: "mat-probe", dependencies: ["MATProbe", arguments]),
-
         // Virtual time and a network that loses, duplicates and reorders; shared by the test targets.
         .target(name: "MATTesting", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATNode", "MATSignal"]),
 
@@ -93,7 +88,6 @@ let package = Package(
         .testTarget(name: "IMSTests", dependencies: ["CLinux", "IMS", "MATTesting"]),
         .testTarget(name: "IMSClusterTests", dependencies: ["CLinux", "IMS", "IMSCluster", "MATRuntime", "MATSignal", "MATTesting"]),
         .testTarget(name: "MATNodeTests", dependencies: ["CLinux", "IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
-        .testTarget(name: "MATProbeTests", dependencies: ["MATProbe"]),
         .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
         .testTarget(name: "MATCommandTests", dependencies: ["IMS", "MATCommand", "MATDNS", "MATRuntime", "MATSignal"]),
         .testTarget(name: "FuzzTests", dependencies: ["MATFuzzing", "MATTesting"], exclude: ["Corpus"]),

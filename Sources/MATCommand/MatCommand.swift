@@ -17,7 +17,6 @@ public struct MatCommand: ParsableCommand {
                 subcommands: [StatusCommand.self, PeersCommand.self, HandoverCommand.self, LookupCommand.self]),
             CommandGroup(name: "Setting up:", subcommands: [KeygenCommand.self, EnrolCommand.self, ZoneCommand.self]),
             CommandGroup(name: "A mapping server:", subcommands: [IMSCommand.self]),
-            CommandGroup(name: "Trying it out:", subcommands: [LabCommand.self]),
         ])
 
     public init() {}

@@ -22,8 +22,6 @@ struct ParsingTests {
             try MatCommand.parseAsRoot(["lookup", "192.0.2.1", "--resolver", "192.0.2.53", "--resolver", "[::1]:5353"])
                 as? LookupCommand)
         #expect(lookup.resolver.map(\.description) == ["192.0.2.53:53", "[::1]:5353"])
-        let lab = try #require(try MatCommand.parseAsRoot(["lab", "exec", "mn", "ping", "-c", "1", "cn"]) as? LabCommand)
-        #expect(lab.arguments == ["exec", "mn", "ping", "-c", "1", "cn"])
         #expect(try MatCommand.parseAsRoot(["handover", "--auto"]) is HandoverCommand)
         #expect(try MatCommand.parseAsRoot(["ims", "list", "--count", "5"]) is IMSCommand.List)
     }

@@ -161,14 +161,6 @@ final class ProgramTests {
         #expect(json.status == 1)
         #expect(try JSONValue.parse(Array(json.output.utf8))["reachable"] == false)
     }
-
-    @Test("The lab's script is found from a build directory, and its own usage error comes through")
-    func lab() throws {
-        #expect(LabCommand.script(near: "/nowhere/bin/mat") == nil)
-        let names = try mat("lab", "names")
-        #expect(names.status == 0 && names.output.contains("mn"))
-        #expect(try mat("lab", "--help").output.contains("deploy/lab"))
-    }
 }
 
 /// Results handed from the thread that runs programs to the test's.

@@ -32,8 +32,14 @@ final class Lab: @unchecked Sendable {
         for program in ["ip", "nsd", "unbound", "dnsmasq", "udhcpc", "tcpdump", "iperf3"] where find(program) == nil {
             return "\(program) is not installed; deploy/install-packages installs what the lab needs"
         }
+        for program in ["mat", "matd", "imsd", "mat-probe"] where !FileManager.default.isExecutableFile(atPath: built + "/" + program) {
+            return "\(program) is not in \(built); deploy/test builds it"
+        }
         return nil
     }()
+
+    /// Where the product and its tools are built: beside the test bundle.
+    private static let built = URL(fileURLWithPath: CommandLine.arguments[0]).resolvingSymlinksInPath().deletingLastPathComponent().path
 
     private static func find(_ program: String) -> String? {
         ["/usr/sbin/", "/usr/bin/", "/sbin/", "/bin/"].map { $0 + program }.first { FileManager.default.isExecutableFile(atPath: $0) }
@@ -43,8 +49,7 @@ final class Lab: @unchecked Sendable {
         self.name = name
         let sources = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
         script = sources.appendingPathComponent("deploy/lab").path
-        // The daemons stand beside the test bundle.
-        binaries = URL(fileURLWithPath: CommandLine.arguments[0]).resolvingSymlinksInPath().deletingLastPathComponent().path
+        binaries = Self.built
     }
 
     func up() throws {

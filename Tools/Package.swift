@@ -1,0 +1,19 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// What the lab, the demo and the namespace tests run beside the product. A package of its own, so that who builds the product builds no tool;
+// deploy/test and deploy/demo build it into the product's build directory.
+
+let package = Package(
+    name: "mat-tools",
+    products: [.executable(name: "mat-probe", targets: ["mat-probe"])],
+    dependencies: [.package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")],
+    targets: [
+        // What applications see of a handover: probe streams, bulk transfers, and the report on both. Knows nothing of MAT.
+        .target(name: "MATProbe", dependencies: []),
+        .executableTarget(name: "mat-probe", dependencies: ["MATProbe", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
+
+        .testTarget(name: "MATProbeTests", dependencies: ["MATProbe"]),
+    ],
+    swiftLanguageModes: [.v6]
+)
