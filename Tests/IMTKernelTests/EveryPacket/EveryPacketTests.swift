@@ -23,7 +23,7 @@ struct EveryPacketTests {
         },
         KnownViolation(name: "An IPv6 socket that remembers its route sends to a HoA without entry") { violation in
             violation.isLeaving && !violation.isIPv4
-                && [DestinationState.forgotten, .lost].map(\.rawValue).contains(violation.party)
+                && [DestinationState.forgotten, .forgottenAtHome, .lost].map(\.rawValue).contains(violation.party)
         },
         KnownViolation(name: "What connection tracking finds invalid leaves from the HoA") { violation in
             violation.isLeaving && violation.party == DestinationState.plain.rawValue

@@ -94,6 +94,14 @@ enum SourceState: String, CaseIterable, Sendable {
     case forgotten
     /// The address was a peer's, and has since been proven to be another's.
     case taken
+    /// As `known` and `forgotten`, but the peer is at home: its locator is its HoA.
+    case knownAtHome = "known, at home"
+    case forgottenAtHome = "forgotten, at home"
+
+    var isAtHome: Bool { self == .knownAtHome || self == .forgottenAtHome }
+    var isForgotten: Bool { self == .forgotten || self == .forgottenAtHome }
+    /// Nothing is known of it now.
+    var isStranger: Bool { self == .moved || isForgotten }
 }
 
 /// What on this host waits at the port that the packet is for.
@@ -162,25 +170,27 @@ struct ArrivingPacket: Hashable, CustomStringConvertible, Sendable {
     func expectation(_ node: NodeState, isRepeated: Bool) -> Expectation {
         if let plain = ofPlainFlow(node, isRepeated) { return plain }
         if kind.isError { return ofError(node) }
-        switch source {
-        case .known, .taken:
+        guard source.isStranger else {
             return node.own.isSettled
                 ? Expectation("From a known locator: translated", .translated)
                 : Expectation(
                     "From a known locator while the own address is in doubt: translated or held, never as it is", .translated,
                     .held, .dropped)
-        case .moved, .forgotten:
-            if opens, isRepeated { return Expectation("What opens may pass when its wait is over", .passed, .held, .dropped) }
-            // A segment that finds a listener may end a handshake with SYN cookies: the stack may see it, and never answer.
-            if kind.isTCP, kind != .synchronise, socket.listens {
-                return Expectation("A stranger's segment for a listener: never answered", .muted, .held, .dropped)
-            }
-            // At its limit the agent may lack a copy; while the address is in doubt nobody could be asked.
-            return node.own.isSettled && !isRepeated
-                ? Expectation("From a stranger: waits for the agent", .held)
-                : Expectation(
-                    "From a stranger while the own address is in doubt, or again: not seen by the stack", .held, .dropped)
         }
+        if opens, isRepeated { return Expectation("What opens may pass when its wait is over", .passed, .held, .dropped) }
+        // With both ends at home nothing is rewritten, and the connection's own packets can't be told from plain ones.
+        if node.place == .atHome, source.isAtHome, socket == .homes || socket == .homesBesideListener {
+            return Expectation(
+                "Of a connection with a forgotten peer, both at home: given to it, or held", .passed, .held, .dropped)
+        }
+        // A segment that finds a listener may end a handshake with SYN cookies: the stack may see it, and never answer.
+        if kind.isTCP, kind != .synchronise, socket.listens {
+            return Expectation("A stranger's segment for a listener: never answered", .muted, .held, .dropped)
+        }
+        // At its limit the agent may lack a copy; while the address is in doubt nobody could be asked.
+        return node.own.isSettled && !isRepeated
+            ? Expectation("From a stranger: waits for the agent", .held)
+            : Expectation("From a stranger while the own address is in doubt, or again: not seen by the stack", .held, .dropped)
     }
 
     private func ofPlainFlow(_ node: NodeState, _ isRepeated: Bool) -> Expectation? {
@@ -197,7 +207,7 @@ struct ArrivingPacket: Hashable, CustomStringConvertible, Sendable {
 
     private func ofError(_ node: NodeState) -> Expectation {
         // The stack answers no error, and one that quotes MoAs concerns no conversation between HoAs.
-        if source == .forgotten {
+        if source.isForgotten {
             return Expectation("An error about nobody known: never answered", .passed, .muted, .held, .dropped)
         }
         return node.own.isSettled
@@ -221,6 +231,11 @@ enum DestinationState: String, CaseIterable, Sendable {
     case unknown
     /// Found to be no MAT node's.
     case plain
+    /// As `known` and `forgotten`, but the peer is at home: its locator is its HoA.
+    case knownAtHome = "known, at home"
+    case forgottenAtHome = "forgotten, at home"
+
+    var isAtHome: Bool { self == .knownAtHome || self == .forgottenAtHome }
 }
 
 enum LeavingKind: String, CaseIterable, Sendable {
@@ -243,7 +258,7 @@ struct LeavingPacket: Hashable, CustomStringConvertible, Sendable {
     /// `passed`: between the own MoA and the destination as it is.
     func expectation(_ node: NodeState) -> Expectation {
         switch destination {
-        case .known:
+        case .known, .knownAtHome:
             node.own.isSettled
                 ? Expectation("To a peer: translated", .translated)
                 : Expectation("To a peer while the own address is in doubt: translated or held", .translated, .held, .dropped)
@@ -252,7 +267,7 @@ struct LeavingPacket: Hashable, CustomStringConvertible, Sendable {
                 ? Expectation("To a plain host: from the own MoA", .passed)
                 : Expectation(
                     "To a plain host, without address or agent: from the own MoA or not at all", .passed, .held, .dropped)
-        case .forgotten, .lost, .unknown:
+        case .forgotten, .forgottenAtHome, .lost, .unknown:
             node.own.isSettled && node.agent == .running
                 ? Expectation("To a HoA without entry: waits for the agent", .held)
                 : Expectation("To a HoA without entry: never sent", .held, .dropped)

@@ -192,6 +192,9 @@ final class PacketWorld {
             guard descriptor >= 0 else { throw ShellError(text: "raw socket: \(errno)") }
             var size: Int32 = 8 << 20
             setsockopt(descriptor, SOL_SOCKET, 33, &size, 4)  // SO_RCVBUFFORCE
+            var one: Int32 = 1
+            // IPV6_RECVPKTINFO; elsewhere refused.
+            setsockopt(descriptor, 41, 49, &one, 4)
         }
     }
 
@@ -310,26 +313,60 @@ final class PacketWorld {
         return leftNode
     }
 
-    /// What the node's stack saw: sources, and what is behind the IP header.
-    func takeSeen() -> [(source: IPAddress, transport: [UInt8], isICMP: Bool)] {
-        var seen: [(IPAddress, [UInt8], Bool)] = []
+    struct Seen {
+        var source: IPAddress
+        var destination: IPAddress
+        /// What is behind the IP header.
+        var transport: [UInt8]
+        var isICMP: Bool
+    }
+
+    /// What the stack saw.
+    func takeSeen() -> [Seen] {
+        var seen: [Seen] = []
         var buffer = [UInt8](repeating: 0, count: 4096)
         for (place, raw) in rawSockets.enumerated() {
-            var storage = sockaddr_in6()
-            while true {
-                var length = socklen_t(MemoryLayout<sockaddr_in6>.size)
-                let got = withUnsafeMutablePointer(to: &storage) { pointer in
-                    pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                        recvfrom(raw.descriptor, &buffer, buffer.count, 0, $0, &length)
-                    }
-                }
-                guard got > 0 else { break }
-                let source = raw.isIPv4 ? IPAddress(ipv4: UInt32(bigEndian: storage.sin6_flowinfo)) : IPAddress(storage.sin6_addr)
+            while let (count, source, destination) = receive(raw.descriptor, &buffer) {
                 let header = raw.isIPv4 ? Int(buffer[0] & 0xF) * 4 : 0
-                if got > header { seen.append((source, Array(buffer[header..<got]), place % 3 == 2)) }
+                // IPv4's sockets get the header.
+                let ends =
+                    raw.isIPv4 ? (IPAddress(octets: buffer[12..<16]), IPAddress(octets: buffer[16..<20])) : (source, destination)
+                guard count > header, let from = ends.0, let to = ends.1 else { continue }
+                seen.append(Seen(source: from, destination: to, transport: Array(buffer[header..<count]), isICMP: place % 3 == 2))
             }
         }
         return seen
+    }
+
+    /// One packet, and of IPv6 its addresses: the destination is in a control message.
+    private func receive(_ descriptor: Int32, _ buffer: inout [UInt8]) -> (
+        count: Int, source: IPAddress?, destination: IPAddress?
+    )? {
+        var name = [UInt8](repeating: 0, count: MemoryLayout<sockaddr_in6>.size)
+        var control = [UInt8](repeating: 0, count: 128)
+        let got = buffer.withUnsafeMutableBytes { buffer in
+            name.withUnsafeMutableBytes { name in
+                control.withUnsafeMutableBytes { control in
+                    var vector = iovec(iov_base: buffer.baseAddress, iov_len: buffer.count)
+                    return withUnsafeMutablePointer(to: &vector) { vector in
+                        var message = msghdr()
+                        message.msg_name = name.baseAddress
+                        message.msg_namelen = socklen_t(name.count)
+                        message.msg_iov = vector
+                        message.msg_iovlen = 1
+                        message.msg_control = control.baseAddress
+                        message.msg_controllen = control.count
+                        return recvmsg(descriptor, &message, 0)
+                    }
+                }
+            }
+        }
+        guard got > 0 else { return nil }
+        // struct sockaddr_in6: the address at 8. struct cmsghdr: length 8, level 4, type 4; IPV6_PKTINFO begins with the address.
+        return (
+            got, IPAddress(octets: name[8..<24]),
+            control[8] == 41 && control[12] == 50 ? IPAddress(octets: control[16..<32]) : nil
+        )
     }
 }
 
