@@ -24,7 +24,7 @@ final class PacketRun {
     /// Local ports, by what waits there.
     private enum Port {
         static let nothing: UInt16 = 7000, wildcard: UInt16 = 7001, bound: UInt16 = 7002, homesBesideListener: UInt16 = 7003
-        static let homes: UInt16 = 7100, plain: UInt16 = 7200, remote: UInt16 = 9000
+        static let homes: UInt16 = 7100, plain: UInt16 = 7200, old: UInt16 = 7300, remote: UInt16 = 9000
     }
 
     private struct Arriving {
@@ -224,11 +224,20 @@ final class PacketRun {
                 try bindIfFurther(made, each.isIPv4)
                 try made.connect(target.address, port: target.port)
             } else {
-                made = try .connected(in: net.stack, from: Endpoint(net.home(each.isIPv4), port: 7300), to: target)
+                made = try .connected(in: net.stack, from: Endpoint(net.home(each.isIPv4), port: Port.old), to: target)
             }
-            if each.packet.destination != .plain { try made.send([0]) }
             departing[place].socket = made
+            guard each.packet.destination != .plain, each.packet.destination != .unknown else { continue }
+            try made.send([0])
+            guard each.packet.kind != .connectedDatagram else { continue }
+            // Unacknowledged, it would be repeated, and what is sent then would wait for that.
+            let acknowledgement = Packets.tcp(
+                from: Endpoint(address(.locator, each.index, each.isIPv4), port: Port.remote),
+                to: Endpoint(net.moa(each.isIPv4), port: Port.old), 0x10, sequence: TestSocket.receiveSequence,
+                acknowledging: TestSocket.sendSequence + 1, [])
+            try net.send(acknowledgement)
         }
+        try net.fence()
     }
 
     // MARK: The node's state
