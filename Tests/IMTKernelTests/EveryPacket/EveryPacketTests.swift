@@ -69,6 +69,10 @@ struct EveryPacketTests {
         #expect(count == expected)
         let unknown = violations.filter { violation in !Self.knownViolations.contains { $0.covers(violation) } }
         #expect(unknown.isEmpty, "\n\(Self.table(unknown))")
+        for known in Self.knownViolations {
+            let found = violations.filter(known.covers)
+            print("Known: \(known.name) (\(found.count))\n\(Self.table(found, linesMax: 20))")
+        }
         for known in Self.knownViolations where part == nil && !violations.contains(where: known.covers) {
             Issue.record("\(known.name) is mended: take it off the list of known violations")
         }

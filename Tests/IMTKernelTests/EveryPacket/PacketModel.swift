@@ -263,7 +263,8 @@ struct LeavingPacket: Hashable, CustomStringConvertible, Sendable {
                 ? Expectation("To a peer: translated", .translated)
                 : Expectation("To a peer while the own address is in doubt: translated or held", .translated, .held, .dropped)
         case .plain:
-            node.own.isSettled && (node.agent == .running || node.place == .atHome)
+            // A reset of a connection that connection tracking does not know can't be given its address.
+            node.own.isSettled && (node.agent == .running && kind != .abort || node.place == .atHome)
                 ? Expectation("To a plain host: from the own MoA", .passed)
                 : Expectation(
                     "To a plain host, without address or agent: from the own MoA or not at all", .passed, .held, .dropped)

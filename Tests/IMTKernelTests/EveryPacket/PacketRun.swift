@@ -483,6 +483,7 @@ final class PacketRun {
             do { try send(each) } catch { refused[each.index] = "\(error)" }
         }
         try net.fence()
+        let plain = Set(departing.filter { $0.packet.destination == .plain }.map(\.index))
         var (toLocator, toHome, held): (Set<Int>, Set<Int>, Set<Int>) = ([], [], [])
         func look() {
             for packet in net.takeLeft() {
@@ -492,7 +493,10 @@ final class PacketRun {
                 if party.role == .peer { toHome.insert(party.index) } else { toLocator.insert(party.index) }
             }
             for packet in net.host.takeOutbound() {
-                if let party = PacketWorld.party(packet.destination) { held.insert(party.index) }
+                guard let party = PacketWorld.party(packet.destination) else { continue }
+                held.insert(party.index)
+                // In place of the agent, which knows what is plain; refused, it is held.
+                if plain.contains(party.index), state.agent == .running { _ = try? net.host.ask { $0.releaseOutbound(packet) } }
             }
         }
         look()
@@ -504,7 +508,7 @@ final class PacketRun {
                 return departing.allSatisfy { each in
                     let allowed = each.packet.expectation(state).allowed
                     return allowed.count > 1 || toLocator.contains(each.index) || toHome.contains(each.index)
-                        || held.contains(each.index)
+                        || held.contains(each.index) && !plain.contains(each.index)
                 }
             }
         }
