@@ -198,6 +198,10 @@ struct ArrivingPacket: Hashable, CustomStringConvertible, Sendable {
         if kind == .reset, isRepeated {
             return Expectation("Of a plain flow that has ended: never answered", .passed, .translated, .held, .dropped)
         }
+        // Nor is an opening packet taken for a connection's before its source is known.
+        if kind == .synchronise, source.isStranger {
+            return Expectation("Opens anew what a plain flow has: as it is, or held", .passed, .held, .dropped)
+        }
         // A piece without ports can't be told to belong to the flow before its source is known.
         if kind.isFragmented { return Expectation("Pieces of a plain flow: as it is, or held", .passed, .held, .dropped) }
         return node.own.isSettled || node.own == .bounced
