@@ -18,4 +18,10 @@ public enum IMTChange: Hashable, Sendable {
     /// from it pass without a question, until removed or for the time given.
     case setPlain(IPAddress, lifetime: Duration)
     case removePlain(IPAddress)
+    /// Our IMS knows no HoA for the address: what opens a connection from it passes for so long. All else is questioned as ever.
+    case letOpen(IPAddress, lifetime: Duration)
+    /// Whose the address is, is being confirmed: what opens a connection from it waits, for so long at most.
+    case holdOpeners(IPAddress, lifetime: Duration)
+    /// Forgets both.
+    case askAgain(IPAddress)
 }

@@ -91,6 +91,8 @@ struct PlainFlow: Hashable {
     var protocolNumber: UInt8
     var peerPort: UInt16
     var ownPort: UInt16
+    /// TCP: noted by a SYN or FIN only. If it has a connection, that is found by its socket.
+    var isEdge = false
 }
 
 extension PlainFlow {
@@ -108,7 +110,7 @@ extension PlainFlow {
         func port(_ offset: Int) -> UInt16 { UInt16(element[2 * width + offset]) << 8 | UInt16(element[2 * width + offset + 1]) }
         self.init(
             peerHome: HomeAddress(peer), peer: MobileAddress(peer), own: MobileAddress(own), protocolNumber: element[2 * width],
-            peerPort: port(4), ownPort: port(8))
+            peerPort: port(4), ownPort: port(8), isEdge: true)
     }
 
     /// As an element of `peer_flows`.
@@ -117,7 +119,8 @@ extension PlainFlow {
         return SetElement(
             key: peerHome.address.packetOctets + [protocolNumber, 0, 0, 0] + ports,
             data: peer.address.packetOctets + own.address.packetOctets,
-            timeoutMilliseconds: protocolNumber == 6
-                ? TranslationRuleset.plainConnectionMilliseconds : TranslationRuleset.plainFlowMilliseconds)
+            timeoutMilliseconds: protocolNumber != 6
+                ? TranslationRuleset.plainFlowMilliseconds
+                : isEdge ? TranslationRuleset.plainEdgeMilliseconds : TranslationRuleset.plainConnectionMilliseconds)
     }
 }

@@ -54,7 +54,8 @@ extension IMTKernel {
     func held(_ packet: HeldPacket, _ kind: HoldListener.Kind) {
         switch kind {
         case .opener, .held: onEvent(.heldInbound(packet))
-        case .passed: onEvent(.passedInbound(packet))
+        // The reset's destination is the segment's source.
+        case .reset: onEvent(.resetHeld(from: packet.destination, to: packet.source))
         case .forwarded: onEvent(.heldOutbound(packet))
         case .leaving:
             needSourceTranslation(for: packet)

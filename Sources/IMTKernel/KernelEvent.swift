@@ -8,8 +8,9 @@ public enum KernelEvent {
     case heldOutbound(HeldPacket)
     /// A packet arrived from an unknown source and no connected socket claims it. Likewise.
     case heldInbound(HeldPacket)
-    /// Likewise, but it needs no release: it has passed. Its source is to be found out.
-    case passedInbound(HeldPacket)
+    /// A segment from an unknown source found no connection, and the reset that answers it was not sent. Whose the source is, is to be
+    /// found out; there is nothing to release, as the segment will be repeated.
+    case resetHeld(from: IPAddress, to: IPAddress)
     /// Someone else removed something of ours, and it is there again.
     case repaired(String)
     /// What a person should look at, though the agent goes on.

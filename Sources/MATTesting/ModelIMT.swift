@@ -7,6 +7,8 @@ public struct ModelIMT: Sendable {
     public private(set) var own: [MobileAddress: HomeAddress] = [:]
     public private(set) var arrivals: [Arrival: HomeAddress] = [:]
     private var plainUntil: [IPAddress: MonotonicTime] = [:]
+    private var openUntil: [IPAddress: MonotonicTime] = [:]
+    private var openersHeldUntil: [IPAddress: MonotonicTime] = [:]
     /// Changes that a kernel would refuse, or that can't be meant.
     public private(set) var violations: [String] = []
 
@@ -32,6 +34,15 @@ public struct ModelIMT: Sendable {
             case .removeInbound(let moa, let own): arrivals[Arrival(peer: moa, own: own)] = nil
             case .setPlain(let address, let lifetime): plainUntil[address] = now + lifetime
             case .removePlain(let address): plainUntil[address] = nil
+            case .letOpen(let address, let lifetime):
+                openUntil[address] = now + lifetime
+                openersHeldUntil[address] = nil
+            case .holdOpeners(let address, let lifetime):
+                openersHeldUntil[address] = now + lifetime
+                openUntil[address] = nil
+            case .askAgain(let address):
+                openUntil[address] = nil
+                openersHeldUntil[address] = nil
             }
         }
     }
@@ -45,6 +56,11 @@ public struct ModelIMT: Sendable {
     }
 
     public func isPlain(_ address: IPAddress, now: MonotonicTime) -> Bool { plainUntil[address].map { $0 > now } ?? false }
+
+    /// Whether what opens a connection from the address passes without a question.
+    public func letsOpen(_ address: IPAddress, now: MonotonicTime) -> Bool { openUntil[address].map { $0 > now } ?? false }
+    /// Whether it waits until the agent says more.
+    public func holdsOpeners(_ address: IPAddress, now: MonotonicTime) -> Bool { openersHeldUntil[address].map { $0 > now } ?? false }
 
     /// Which pairs of addresses on the wire are translated on arrival, and to whom.
     public var inbound: [MobilePair: HomePair] {

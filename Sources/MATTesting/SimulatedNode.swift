@@ -171,7 +171,7 @@ public final class SimulatedNode: SimulatedHost {
         if let home = imt.home(of: MobilePair(own: MobileAddress(own), peer: MobileAddress(source))) {
             counts[home.peer, default: 0] += 1
             delivered.append(Delivery(packet: packet, from: home.peer, at: network.time))
-        } else if isReleased || imt.isPlain(source, now: network.time) {
+        } else if isReleased || imt.isPlain(source, now: network.time) || packet.kind == .opening && imt.letsOpen(source, now: network.time) {
             deliveredPlain.append(packet)
         } else {
             let flow = Flow(source: source, destination: own)

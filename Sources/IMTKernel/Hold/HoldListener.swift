@@ -9,8 +9,8 @@ final class HoldListener {
         case opener = "opener"
         /// Dropped; only the agent can let it in.
         case held = "held"
-        /// It has passed already. The agent finds out whose it is all the same, but has nothing to let in.
-        case passed = "passed"
+        /// The stack's answer to a segment of an unknown source; dropped for good.
+        case reset = "reset"
         /// On its way through this router; dropped, and goes on when the agent knows how.
         case forwarded = "forwarded"
         /// On its way out, and lacking source NAT; sent anew once that is there.

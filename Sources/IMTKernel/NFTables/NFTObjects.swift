@@ -59,6 +59,7 @@ package struct SetDefinition: Hashable {
     }
 
     package static let mapFlag: UInt32 = 0x8
+    static let timedFlag: UInt32 = 0x10
     static let dynamicFlags: UInt32 = 0x30
     static let dynamicMapFlags: UInt32 = 0x38
 }

@@ -2,28 +2,32 @@ import MATSignal
 
 // What meets packets that are for a MoA of ours, and whose source no peer is known to use.
 //
-//     stranger ── claimed by a connection of this host, ICMP error, link-local, DHCP, known plain ──► passes
-//        │
-//        ├── UDP and SYN for which a socket listens, SYN to a closed port, echo request ──► opening
-//        │        opening    first of its source: a copy to the agent, held; again within 150 ms: likewise
-//        │                   again later, from a source asked about lately, or over the limits ────────────────► passes
-//        ├── other TCP for which a socket listens ──► listening: a copy to the agent; passes, but resets are muted
+//     stranger ── TCP ──► segments ── claimed by a connection of this host ──► passes
+//        │                   ├── SYN ──────────────────────────────────────► opening
+//        │                   ├── for which a socket listens ──► a copy to the agent; passes, but no reset leaves (`edges`)
+//        │                   └── all else: a copy to the agent, held; over the limit dropped
+//        ├── of a flow that is known as plain, ICMP error, link-local, DHCP ──► passes
+//        ├── datagram for which there is a socket, echo request ──► opening
 //        └── all else: a copy to the agent, held; over the limit dropped
 //
-// Why each is safe for a peer that has moved before this host heard of it. What would harm it is an answer of the stack that ends
-// its connection: a reset, or ICMP port unreachable.
-// - An *opener* can't cause either in a conversation that exists. A SYN between MoAs belongs to no connection between HoAs; a
-//   datagram that finds a listening socket is not answered with unreachable; an echo is answered with an echo. So an opener may
-//   pass without an answer of the IMS, and it is held only so that a new conversation begins between HoAs if it can.
-// - A TCP segment that finds only a listening socket is a moved peer's, or the end of a plain client's handshake while the
-//   listener remembers no handshakes (SYN cookies, when it is flooded). The stack can tell and we can't, so it may see it; the
-//   reset that it makes of the former never leaves (`resetOfStranger`). The agent has a copy, which it lets in once translated.
-// - Anything else waits for the agent, and is never shown to the stack before.
-// - Datagrams that answer such a source are not noted as a flow begun here (`strangersAnswers`): when it turns out to be a peer,
-//   its conversation is translated from then on.
+//     opening ── our IMS has just said that it knows no HoA for the source (`not_found`) ──► passing
+//        ├── whose it is, is being asked or confirmed (`waiting`, `confirming`) ──► held; over the limit dropped
+//        ├── asked about lately, and the agent has not said anything: it stands still ──► passing
+//        └── first of its source: held, and asked about; over the limit ──► passing
+//     passing ── the flow is noted as plain, and stays so whatever is learned of its source ──► passes
+//
+// **No socket claims what could begin something.** A socket that is bound to an own address looks the same to a rule whether it is
+// connected (its owner talks to just this source) or only bound (nginx, named and sshd with a listen address): `socket wildcard` is 0 for
+// both. So a SYN is judged before any socket is looked for, and a datagram is claimed by the note of its flow, never by a socket.
+//
+// **No reset leaves that nobody has allowed.** Of a later segment a bound listener can't be told from a connection, and a look at either
+// must cost the fast path nothing. So the segment passes, and what is judged is the stack's answer: a reset that answers a segment has no
+// ACK (RFC 9293, 3.5.2), while one that refuses a connection or that a connection of this host sends has. Without ACK it leaves only if
+// its flow is known as plain (begun here, ended here by a FIN, or passed as plain) or the agent has said so of its destination. Everything
+// else is dropped, and the agent gets a copy: it asks whose the address is, and the segment's repetition is translated.
 //
 // Why the agent's pause harms nobody: the sets are the kernel's own. While it stands still, segments of moved peers are dropped or
-// muted and sent again; openers pass when they are repeated, as after the 100 ms that the agent would let them wait.
+// their resets are; openers pass when they are repeated, one repetition of a SYN (1 s) later.
 //
 // What bounds it: copies per second, each kind by itself, and the sets' sizes. A flood of openers fills their limit, and further
 // ones pass at once: a public server serves on. A flood of anything else is dropped without an answer.
@@ -32,162 +36,215 @@ extension TranslationRuleset {
     /// let them pass likewise.
     static let openersPerSecondMax: UInt64 = 100
     static let openersBurstMax: UInt32 = 200
-    /// Copies of packets that only the agent lets in. Beyond it they are dropped.
+    /// Copies of packets that only the agent lets in, and of openers beside one that waits. Beyond it they are dropped.
     static let heldPerSecondMax: UInt64 = 1000
     static let heldBurstMax: UInt32 = 500
-    /// Copies of what has passed, so that the agent learns of a peer that moved to where a plain client was.
-    static let passedPerSecondMax: UInt64 = 50
-    static let passedBurstMax: UInt32 = 50
-    /// Segments per second that a listening socket may look at.
-    static let listeningPerSecondMax: UInt64 = 20_000
-    static let listeningBurstMax: UInt32 = 5000
+    /// Copies of resets that were not let out.
+    static let resetsPerSecondMax: UInt64 = 50
+    static let resetsBurstMax: UInt32 = 50
+    /// Notes of flows that passed as plain: half of what the sets hold at a time, so that a flood leaves room for flows that begin here.
+    /// A flow without a note is asked about again when its source is.
+    static let passedFlowsPerSecondMax: UInt64 = 90
+    static let passedConnectionsPerSecondMax: UInt64 = 500
+    static let passedBurstMax: UInt32 = 500
 
-    /// A little more than the agent lets openers wait: the repetition of one that it has not decided by then passes.
-    static let waitingMilliseconds: UInt64 = 150
-    /// A source is asked about at most this often (protocol.md section 7: not found is remembered 5 s at most).
+    /// A little more than the agent lets openers wait, and less than what a SYN waits for its repetition (1 s): if the agent stands still
+    /// by then, that passes.
+    static let waitingMilliseconds: UInt64 = 980
+    /// For so long the openers of a source pass of which the agent, having been asked, has said nothing.
     static let latelyMilliseconds: UInt64 = 5000
-    /// For so long a source that opened something before is asked about without its openers' waiting again.
-    static let servedMilliseconds: UInt64 = 300_000
-    /// Longer than what a loaded host puts between a segment and its reset, which it makes at once.
-    static let mutedMilliseconds: UInt64 = 500
+    /// A plain connection of TCP that this host has begun; longer than the usual keep-alive of two hours (RFC 5382, REQ-5).
+    static let plainBegunMilliseconds: UInt64 = 7_440_000
+    /// One that it has ended, or whose SYN passed: a socket is there meanwhile, or lingers for as long (TIME-WAIT).
+    static let plainEdgeMilliseconds: UInt64 = 60_000
 
     // The kernel counts lapsed elements until it collects them, once a second: each bound is what the limits let in until then.
     static let waitingMax: UInt32 = 4096
     static let latelyMax: UInt32 = 16_384
-    static let servedMax: UInt32 = 65_536
-    static let mutedMax: UInt32 = 65_536
+    /// What the agent says of openers: for at most 5 s each, and no more than it may ask about.
+    static let saidMax: UInt32 = 16_384
+    static let plainConnectionsMax: UInt32 = 65_536
 
-    static let waiting = "waiting", lately = "asked_lately", served = "served", muted = "muted"
+    static let waiting = "waiting", lately = "asked_lately", notFound = "not_found", confirming = "confirming"
+    static let plainConnections = "plain_connections"
 
     var strangerSets: [SetDefinition] {
-        [(Self.waiting, 13, Self.waitingMax), (Self.lately, 10, Self.latelyMax), (Self.served, 11, Self.servedMax)].map { name, identifier, size in
-            SetDefinition(
-                name: name, flags: SetDefinition.dynamicFlags, identifier: identifier, keyType: addressType, keyBytes: width, size: size)
-        } + [
-            SetDefinition(
-                name: Self.muted, flags: SetDefinition.dynamicFlags, identifier: 12, keyType: pairType, keyBytes: 2 * width, size: Self.mutedMax)
+        let dynamic = SetDefinition.dynamicFlags, timed = SetDefinition.timedFlag
+        let addresses: [(String, UInt32, UInt32, UInt32)] = [
+            (Self.waiting, dynamic, 13, Self.waitingMax), (Self.lately, dynamic, 10, Self.latelyMax),
+            (Self.notFound, timed, 11, Self.saidMax), (Self.confirming, timed, 14, Self.saidMax),
         ]
+        return addresses.map { name, flags, identifier, size in
+            SetDefinition(name: name, flags: flags, identifier: identifier, keyType: addressType, keyBytes: width, size: size)
+        } + [flows(Self.plainConnections, identifier: 12, size: Self.plainConnectionsMax)]
     }
 
-    var strangerChains: [ChainDefinition] { [stranger, opening, listening] }
+    /// A set of untranslated flows, as their packets come in: addresses, protocol and ports.
+    func flows(_ name: String, identifier: UInt32, size: UInt32) -> SetDefinition {
+        SetDefinition(
+            name: name, flags: SetDefinition.dynamicFlags, identifier: identifier, keyType: pairType << 18 | 12 << 12 | 13 << 6 | 13,
+            keyBytes: 2 * width + 12, size: size)
+    }
+
+    var strangerChains: [ChainDefinition] { [stranger, segments, opening, passing, edges] }
 
     // TCP's flags (RFC 9293): FIN 1, SYN 2, RST 4, ACK 16; those of ECN do not matter.
-    private func hasFlags(_ value: UInt8, of mask: UInt8) -> [Expression] {
-        isProtocol(Self.tcp) + [.load(transport(13, 1), into: r0), .mask(r0, [mask]), .compare(r0, .equal, [value])]
+    private func flags(_ comparison: Comparison, _ value: UInt8, of mask: UInt8) -> [Expression] {
+        [.load(transport(13, 1), into: r0), .mask(r0, [mask]), .compare(r0, comparison, [value])]
     }
-    private var isSYN: [Expression] { hasFlags(0x02, of: 0x16) }
     private var loadSource: [Expression] { [.load(source, into: r0)] }
+    private var accept: [Expression] { [.verdict(.accept)] }
+    private func goTo(_ chain: String) -> [Expression] { [.verdict(.goTo(chain))] }
+    private func isIn(_ set: String) -> [Expression] { loadSource + [.lookup(set: set, key: r0, into: nil)] }
+    /// A later fragment has no ports, and what lies in their place must find no socket.
+    private var hasPorts: [Expression] { [.load(transport(0, 4), into: r0)] }
+    private var isLinkLocal: [Expression] {
+        isIPv4
+            ? [.load(HeaderField(base: .network, offset: 12, length: 2), into: r0), .compare(r0, .equal, [169, 254])]
+            : [
+                .load(HeaderField(base: .network, offset: 8, length: 2), into: r0), .mask(r0, [0xFF, 0xC0]), .compare(r0, .equal, [0xFE, 0x80]),
+            ]
+    }
+    /// The key of the flow that a packet belongs to: as it comes in, and as its answers come in.
+    private var flowIn: [Expression] { [.load(pair, into: r0)] + flowKey(2 * words, portsSent) }
+    private var echoIn: [Expression] { [.load(pair, into: r0)] + flowKey(2 * words, identifier) }
 
     /// For a MoA of ours, and not mapped. The stack never answers such a packet unless it is known to be meant as it is.
     private var stranger: ChainDefinition {
         let dhcp: [UInt8] = isIPv4 ? [0, 67, 0, 68] : [0x02, 0x23, 0x02, 0x22]
-        let linkLocal: [Expression] =
-            isIPv4
-            ? [.load(HeaderField(base: .network, offset: 12, length: 2), into: r0), .compare(r0, .equal, [169, 254])]
-            : [
-                .load(HeaderField(base: .network, offset: 8, length: 2), into: r0), .mask(r0, [0xFF, 0xC0]),
-                .compare(r0, .equal, [0xFE, 0x80]),
-            ]
-        let accept: [Expression] = [.verdict(.accept)]
         let isPlain: [Expression] = [.lookup(set: Self.plainFlows, key: r0, into: nil), .verdict(.accept)]
-        // A later fragment has no ports, and what lies in their place must find no socket.
-        let hasPorts: [Expression] = [.load(transport(0, 4), into: r0)]
         return ChainDefinition(
             name: "stranger", hook: nil,
             rules: [
-                // The answer to an untranslated flow that began here.
-                [.load(pair, into: r0)] + flowKey(2 * words, portsSent) + isPlain,
-                isProtocol(icmp) + isType(echoReply) + [.load(pair, into: r0)] + flowKey(2 * words, identifier) + isPlain,
+                isProtocol(Self.tcp) + goTo("segments"),
+                // Of a flow that began here, or that passed as plain.
+                flowIn + isPlain,
+                isProtocol(icmp) + echoIn + isPlain,
                 // Released by the agent, or from this host to itself.
-                isInterface(.inputName, configuration.deviceName) + accept,
+                isInterface(.inputName, configuration.deviceName) + goTo("passing"),
                 isInterface(.inputName, "lo") + accept,
-                // Where this host's own plain traffic goes (the answers to what left by source NAT find no socket yet), and strangers
-                // found plain while there is no peer that any of them could be.
-                loadSource + [.lookup(set: Self.plainSources, key: r0, into: nil)] + accept,
-                // A socket connected or bound to an address of its own claims it. A listening one is bound to none, mostly, and
-                // must not: it would reset a moved peer's connection.
-                [.socketIsWildcard(into: r0), .compare(r0, .equal, [0])] + accept,
                 // Errors, neighbour and router discovery: all ICMP but echo.
                 isProtocol(icmp) + isType(echoRequest, .notEqual) + isType(echoReply, .notEqual) + accept,
-                linkLocal + accept,
+                isLinkLocal + accept,
                 isProtocol(Self.udp) + [.load(transport(0, 4), into: r0), .compare(r0, .equal, dhcp)] + accept,
                 [.verdict(.jump(Self.alwaysPlainChain))],
-                isSYN + [.verdict(.goTo("opening"))],
-                hasPorts + [.socketIsWildcard(into: r0), .verdict(.goTo("listening"))],
-                // Not looked at by the rules above: a half-open or lingering connection between just these addresses and ports.
-                hasPorts + [.socketIsTransparent(into: r0)] + accept,
-                isProtocol(icmp) + isType(echoRequest) + [.verdict(.goTo("opening"))],
+                // Of use because it ends the rule only if there is no socket at all.
+                isProtocol(Self.udp) + hasPorts + [.socketIsTransparent(into: r0)] + goTo("opening"),
+                isProtocol(icmp) + isType(echoRequest) + goTo("opening"),
+                // From where this host's own plain traffic goes, and strangers found plain while there is no peer that any of them could be.
+                isIn(Self.plainSources) + goTo("passing"),
                 held(.drop),
                 [.verdict(.drop)],
             ])
     }
 
-    private func held(_ verdict: Verdict) -> [Expression] {
+    private func held(_ verdict: Verdict, as kind: HoldListener.Kind = .held) -> [Expression] {
         [
             .limit(packetsPerSecond: Self.heldPerSecondMax, burst: Self.heldBurstMax),
-            .log(group: configuration.nflogGroup, prefix: HoldListener.Kind.held.rawValue), .verdict(verdict),
+            .log(group: configuration.nflogGroup, prefix: kind.rawValue), .verdict(verdict),
         ]
     }
 
-    private var opening: ChainDefinition {
-        let limit = Expression.limit(packetsPerSecond: Self.openersPerSecondMax, burst: Self.openersBurstMax)
-        let hold: [Expression] = [.log(group: configuration.nflogGroup, prefix: HoldListener.Kind.opener.rawValue), .verdict(.drop)]
-        func isIn(_ set: String) -> [Expression] { loadSource + [.lookup(set: set, key: r0, into: nil)] }
-        func note(_ set: String, _ identifier: UInt32, _ milliseconds: UInt64) -> Expression {
-            .update(.add, set: set, setID: identifier, key: r0, data: nil, timeoutMilliseconds: milliseconds)
-        }
-        let noteLately = note(Self.lately, 10, Self.latelyMilliseconds)
-        return ChainDefinition(
-            name: "opening", hook: nil,
+    /// TCP. Of nearly all packets the first rule decides.
+    private var segments: ChainDefinition {
+        ChainDefinition(
+            name: "segments", hook: nil,
             rules: [
-                // Beside one that waits: they wait for the same answer.
-                isIn(Self.waiting) + [limit] + hold,
-                // Asked about, and either found plain or not answered in time.
-                isIn(Self.lately) + [.verdict(.accept)],
-                // It was served before: asked about again, but not held up again.
-                isIn(Self.served) + [
-                    .limit(packetsPerSecond: Self.passedPerSecondMax, burst: Self.passedBurstMax), noteLately,
-                    .log(group: configuration.nflogGroup, prefix: HoldListener.Kind.passed.rawValue),
-                ],
-                isIn(Self.served) + [.verdict(.accept)],
-                // The first. Over the limit, or when a set is full, the rule ends and it passes below.
-                loadSource + [limit, note(Self.waiting, 13, Self.waitingMilliseconds), noteLately],
-                isIn(Self.waiting) + [note(Self.served, 11, Self.servedMilliseconds)],
-                isIn(Self.waiting) + hold,
-                [.verdict(.accept)],
-            ])
-    }
-
-    /// A socket listens for it. Over a limit the rule ends, and a segment is dropped: unmuted it must not reach the stack.
-    private var listening: ChainDefinition {
-        let mute = Expression.update(
-            .renew, set: Self.muted, setID: 12, key: r0, data: nil, timeoutMilliseconds: Self.mutedMilliseconds)
-        let loadPair: [Expression] = [.load(pair, into: r0)]
-        return ChainDefinition(
-            name: "listening", hook: nil,
-            rules: [
-                isProtocol(Self.udp) + [.verdict(.goTo("opening"))],
-                loadPair + [.limit(packetsPerSecond: Self.listeningPerSecondMax, burst: Self.listeningBurstMax), mute],
-                loadPair + [.lookup(set: Self.muted, key: r0, into: nil)] + held(.accept),
-                loadPair + [.lookup(set: Self.muted, key: r0, into: nil), .verdict(.accept)],
+                flags(.notEqual, 0x02, of: 0x16) + [.socketIsWildcard(into: r0), .compare(r0, .equal, [0])] + accept,
+                isInterface(.inputName, configuration.deviceName) + goTo("passing"),
+                isInterface(.inputName, "lo") + accept,
+                isLinkLocal + accept,
+                [.verdict(.jump(Self.alwaysPlainChain))],
+                flags(.equal, 0x02, of: 0x16) + goTo("opening"),
+                // Without a socket that the kernel could find: the answers to what left by source NAT.
+                flowIn + [.lookup(set: Self.plainConnections, key: r0, into: nil)] + accept,
+                isIn(Self.plainSources) + accept,
+                // A socket listens: a moved peer's segment, or the end of a plain client's handshake while the listener remembers no
+                // handshakes (SYN cookies, when it is flooded). The stack can tell and we can't, so it may see it.
+                hasPorts + [.socketIsWildcard(into: r0)] + held(.accept),
+                // Likewise over the limit; and a half-open or lingering connection between just these addresses and ports.
+                hasPorts + [.socketIsTransparent(into: r0)] + accept,
+                held(.drop),
                 [.verdict(.drop)],
             ])
     }
 
-    /// The stack's answer to a segment of a stranger that found a listening socket. A reset that answers a segment has no ACK
-    /// (RFC 9293, 3.5.2: the segment had one); one that refuses a connection, or that a connection of this host sends, has.
-    private var resetOfStranger: [Expression] {
-        hasFlags(0x04, of: 0x14) + [
-            .load(destination, into: r0), .load(source, into: r1), .lookup(set: Self.muted, key: r0, into: nil), .verdict(.drop),
-        ]
+    /// What could begin something. It can't end a conversation that exists: a SYN between MoAs belongs to no connection between HoAs, a
+    /// datagram that finds a socket is not answered with unreachable, an echo is answered with an echo. It is held only so that a new
+    /// conversation begins between HoAs if it can.
+    private var opening: ChainDefinition {
+        func note(_ set: String, _ identifier: UInt32, _ milliseconds: UInt64) -> Expression {
+            .update(.add, set: set, setID: identifier, key: r0, data: nil, timeoutMilliseconds: milliseconds)
+        }
+        return ChainDefinition(
+            name: "opening", hook: nil,
+            rules: [
+                isIn(Self.notFound) + goTo("passing"),
+                // Beside one that waits: all wait for the same answer, in order, or some of a flow would overtake it untranslated.
+                isIn(Self.confirming) + held(.drop, as: .opener),
+                isIn(Self.confirming) + [.verdict(.drop)],
+                isIn(Self.waiting) + held(.drop, as: .opener),
+                isIn(Self.waiting) + [.verdict(.drop)],
+                isIn(Self.lately) + goTo("passing"),
+                // The first. Over the limit, or when a set is full, the rule ends and it passes below.
+                loadSource + [
+                    .limit(packetsPerSecond: Self.openersPerSecondMax, burst: Self.openersBurstMax),
+                    note(Self.waiting, 13, Self.waitingMilliseconds), note(Self.lately, 10, Self.latelyMilliseconds),
+                    .log(group: configuration.nflogGroup, prefix: HoldListener.Kind.opener.rawValue), .verdict(.drop),
+                ],
+                goTo("passing"),
+            ])
     }
 
-    /// What this host sends untranslated to a source that opened something. Noted as flows begun here, datagrams would keep a moved
-    /// peer's conversation untranslated when the peer is known; a plain client's next ones pass without a note.
-    var strangersAnswers: [[Expression]] {
-        [
-            resetOfStranger,
-            isProtocol(Self.udp) + [.load(destination, into: r0), .lookup(set: Self.served, key: r0, into: nil), .verdict(.accept)],
-        ]
+    /// The flow is plain from here on: when its source turns out to be a peer's, the notes become `peer_flows`, and what comes for them is
+    /// not translated (`IMTKernel.keepPlainFlows`). Flows are noted, not addresses: the peer's next one is translated.
+    private var passing: ChainDefinition {
+        func note(_ set: String, _ identifier: UInt32, perSecond: UInt64, _ milliseconds: UInt64) -> [Expression] {
+            [
+                .limit(packetsPerSecond: perSecond, burst: Self.passedBurstMax),
+                .update(.renew, set: set, setID: identifier, key: r0, data: nil, timeoutMilliseconds: milliseconds), .verdict(.accept),
+            ]
+        }
+        let flow = note(Self.plainFlows, 7, perSecond: Self.passedFlowsPerSecondMax, Self.plainFlowMilliseconds)
+        return ChainDefinition(
+            name: "passing", hook: nil,
+            rules: [
+                isProtocol(Self.tcp) + flowIn
+                    + note(Self.plainConnections, 12, perSecond: Self.passedConnectionsPerSecondMax, Self.plainEdgeMilliseconds),
+                isProtocol(Self.tcp) + accept,
+                isProtocol(icmp) + echoIn + flow,
+                isProtocol(icmp) + accept,
+                flowIn + flow,
+                accept,
+            ])
+    }
+
+    // MARK: On the way out
+
+    /// The few segments of TCP that begin or end something, on their way out untranslated from an own MoA.
+    var isEdge: [Expression] { isProtocol(Self.tcp) + flags(.notEqual, 0, of: 0x07) + [.verdict(.jump("edges"))] }
+
+    private var edges: ChainDefinition {
+        let isReset = flags(.equal, 0x04, of: 0x14)
+        let flow: [Expression] = [.load(destination, into: r0), .load(source, into: r1)] + flowKey(2 * words, portsAnswered)
+        func note(_ milliseconds: UInt64) -> [Expression] {
+            flow + [.update(.renew, set: Self.plainConnections, setID: 12, key: r0, data: nil, timeoutMilliseconds: milliseconds)]
+        }
+        let leave: [Expression] = [.verdict(.leave)]
+        return ChainDefinition(
+            name: "edges", hook: nil,
+            rules: [
+                isReset + flow + [.lookup(set: Self.plainConnections, key: r0, into: nil)] + leave,
+                isReset + isInterface(.outputName, "lo") + leave,
+                isReset + [.load(destination, into: r0), .lookup(set: Self.plainSources, key: r0, into: nil)] + leave,
+                isReset + [
+                    .limit(packetsPerSecond: Self.resetsPerSecondMax, burst: Self.resetsBurstMax),
+                    .log(group: configuration.nflogGroup, prefix: HoldListener.Kind.reset.rawValue), .verdict(.drop),
+                ],
+                isReset + [.verdict(.drop)],
+                // What this host begins, and the end of whatever its sockets had: an end that leaves untranslated is a plain connection's.
+                flags(.equal, 0x02, of: 0x12) + note(Self.plainBegunMilliseconds),
+                flags(.notEqual, 0, of: 0x05) + note(Self.plainEdgeMilliseconds),
+            ])
     }
 }

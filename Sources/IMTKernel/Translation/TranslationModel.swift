@@ -76,6 +76,8 @@ struct TranslationModel: Equatable {
             case .removeInbound(let moa, let own): entries[Arrival(peer: moa, own: own)] = nil
             case .setPlain(let address, _): plain.insert(address)
             case .removePlain(let address): plain.remove(address)
+            // They pass by themselves, and the kernel alone keeps them.
+            case .letOpen, .holdOpeners, .askAgain: break
             }
         }
         for (number, count) in uses where count <= 0 {
@@ -197,6 +199,7 @@ struct TouchedKeys {
             case .setInbound(let moa, let home): arrivals.insert(Arrival(peer: moa, own: home.own))
             case .removeInbound(let moa, let own): arrivals.insert(Arrival(peer: moa, own: own))
             case .setPlain(let address, _), .removePlain(let address): addresses.insert(address)
+            case .letOpen, .holdOpeners, .askAgain: break
             }
         }
     }
@@ -212,10 +215,12 @@ extension TranslationModel {
         var numbers = SetDifference(set: TranslationRuleset.paths)
         var owned = SetDifference(set: TranslationRuleset.own)
         var into: [HomeAddress: SetDifference] = [:]
+        var mapped = SetDifference(set: TranslationRuleset.mapped)
         for home in touched?.homes ?? Set(entries.departures.map(\.key)).union(old.entries.departures.map(\.key)) where home.own.isIPv4 == isIPv4 {
             let (before, after) = (old.entries[home], entries[home])
             guard before != after else { continue }
             let key = home.peer.address.packetOctets
+            mapped.note(key: home.own.address.packetOctets + key, old: before.map { _ in [] }, new: after.map { _ in [] })
             if let before { out[before.path, default: SetDifference(out: before.path)].removed.append(SetElement(key: key)) }
             if let after {
                 out[after.path, default: SetDifference(out: after.path)].added.append(SetElement(key: key, data: after.peer.address.packetOctets))
@@ -236,7 +241,7 @@ extension TranslationModel {
                 new: entries[arrival]?.address.packetOctets)
         }
         return out.sorted { $0.key < $1.key }.map(\.value) + into.sorted { $0.key < $1.key }.map(\.value) + [
-            numbers, owned,
+            numbers, owned, mapped,
             SetDifference(TranslationRuleset.plainSources, old.plain, plain, isIPv4, touched?.addresses),
             SetDifference(TranslationRuleset.homes, old.homes, self.homes, isIPv4, nil),
         ]

@@ -41,7 +41,7 @@ struct TranslationRuleset {
     static let pathsMax: UInt32 = 64
     static let plainSourcesMax: UInt32 = 16_384
     static let locatorsMax: UInt32 = 256
-    static let plainFlowsMax: UInt32 = 16_384
+    static let plainFlowsMax: UInt32 = 32_768
     /// How long an untranslated flow that this host began may pause before its answers count as new.
     static let plainFlowMilliseconds: UInt64 = 180_000
     /// Likewise for a peer to whose MoA such a flow began, and for its TCP connections until they end. Longer than the usual
@@ -51,7 +51,7 @@ struct TranslationRuleset {
     /// From an end of a connection's FIN or RST on.
     static let plainEndMilliseconds: UInt64 = 600_000
 
-    static let paths = "paths", own = "own", homes = "homes", plainSources = "plain_sources"
+    static let paths = "paths", own = "own", homes = "homes", mapped = "mapped", plainSources = "plain_sources"
     static let plainPeers = "plain_peers", plainFlows = "plain_flows", peerFlows = "peer_flows"
     static let alwaysPlainChain = "always_plain", sourceNAT = "source_nat"
 
@@ -64,7 +64,9 @@ struct TranslationRuleset {
     }
 
     /// Whether the agent decides what is in a set, rather than packets.
-    static func isDecided(_ set: String) -> Bool { ![plainPeers, plainFlows, peerFlows].contains(set) }
+    static func isDecided(_ set: String) -> Bool {
+        ![plainPeers, plainFlows, peerFlows, plainConnections, waiting, lately, notFound, confirming].contains(set)
+    }
 
     let isIPv4: Bool
     let configuration: IMTConfiguration
@@ -102,14 +104,15 @@ struct TranslationRuleset {
         let addresses = SetDefinition(
             name: Self.homes, flags: 0, identifier: 4, keyType: addressType, keyBytes: width, size: Self.locatorsMax)
         let homes = addresses
+        // Own HoA and peer's of every entry, for rules that only want to know: a look-up in a path's map would count as a packet sent.
+        let mapped = SetDefinition(
+            name: Self.mapped, flags: 0, identifier: 15, keyType: pairType, keyBytes: 2 * width, size: Self.peersMax)
         var plain = addresses
         plain.name = Self.plainSources
         plain.identifier = 5
         plain.size = Self.plainSourcesMax
         // Flows that this host began untranslated, as their answers will look: those to others, by their addresses, ...
-        let flows = SetDefinition(
-            name: Self.plainFlows, flags: SetDefinition.dynamicFlags, identifier: 7,
-            keyType: pairType << 18 | 12 << 12 | 13 << 6 | 13, keyBytes: 2 * width + 12, size: Self.plainFlowsMax)
+        let flows = flows(Self.plainFlows, identifier: 7, size: Self.plainFlowsMax)
         // ... and those to peers' MoAs, by the peers' HoA, with the MoAs that they began between: either side may move meanwhile,
         // and its answers come between other MoAs then.
         let peers = SetDefinition(
@@ -119,7 +122,7 @@ struct TranslationRuleset {
             name: Self.peerFlows, flags: SetDefinition.dynamicMapFlags, identifier: 9,
             keyType: addressType << 18 | 12 << 12 | 13 << 6 | 13, keyBytes: width + 12, dataType: pairType, dataBytes: 2 * width,
             size: Self.plainFlowsMax)
-        return [paths, own, homes, plain, peers, flows, peerFlows] + strangerSets + homeAddresses.enumerated().map { into($1, identifier: 16 + UInt32($0)) }
+        return [paths, own, homes, mapped, plain, peers, flows, peerFlows] + strangerSets + homeAddresses.enumerated().map { into($1, identifier: 16 + UInt32($0)) }
             + familyPaths.map { out($0.number) }
     }
 
@@ -292,9 +295,14 @@ struct TranslationRuleset {
         ChainDefinition(
             name: "hold", hook: .init(type: "filter", number: 3, priority: -310),
             rules: [isInterface(.outputName, configuration.deviceName) + [.noTracking, .verdict(.accept)]]
-                + (needs.sparesTracking
-                    ? familyPaths.map { number, path in leave(by: number, path, ours: source, theirs: destination) + [.noTracking, .verdict(.accept)] }
-                    : []))
+                + (needs.sparesTracking ? isMapped.map { $0 + [.noTracking, .verdict(.accept)] } : []))
+    }
+
+    /// One rule, but for mobile networks, whose hosts are no HoAs with entries of their own.
+    private var isMapped: [[Expression]] {
+        [loadPair + [.lookup(set: Self.mapped, key: r0, into: nil)]]
+            + familyPaths.filter { configuration.network(of: $0.path.own) != nil }
+            .map { number, path in leave(by: number, path, ours: source, theirs: destination) }
     }
 
     /// The chains whose rules name paths: made anew when a path comes, goes or moves.
@@ -373,7 +381,7 @@ struct TranslationRuleset {
         return [number, .load(ports.0, into: Register(registers + 1)), .load(ports.1, into: Register(registers + 2))]
     }
     var portsSent: (HeaderField, HeaderField) { (transport(0, 2), transport(2, 2)) }
-    private var portsAnswered: (HeaderField, HeaderField) { (transport(2, 2), transport(0, 2)) }
+    var portsAnswered: (HeaderField, HeaderField) { (transport(2, 2), transport(0, 2)) }
     /// Echo has an identifier in place of ports.
     var identifier: (HeaderField, HeaderField) { (transport(4, 2), transport(4, 2)) }
 
@@ -386,7 +394,7 @@ struct TranslationRuleset {
         ]
         return ChainDefinition(
             name: "started", hook: nil,
-            rules: strangersAnswers + familyOwn.map { moa, _ in
+            rules: [isEdge] + familyOwn.map { moa, _ in
                 [.load(source, into: r0), .compare(r0, .equal, moa.address.packetOctets), .verdict(.jump(Self.begun(moa)))]
             } + [
                 isProtocol(Self.udp) + key + flowKey(2 * words, portsAnswered) + note,
@@ -547,7 +555,7 @@ struct TranslationRuleset {
             name: Self.sourceNAT, hook: .init(type: "nat", number: 4, priority: 100),
             // Only a connection's first packet comes here, so the look-up hardly counts.
             rules: (needs.exemptsIPsec ? [willBeEncrypted] : [])
-                + familyPaths.map { number, path in leave(by: number, path, ours: source, theirs: destination) + [.verdict(.accept)] }
+                + isMapped.map { $0 + [.verdict(.accept)] }
                 // Between a mobile network's own links nothing changes, nor at home.
                 + homeNetworks.map { isWithin($0, destination, in: r0) + [.verdict(.accept)] }
                 + homeNetworks.filter(isAtHome).map { isWithin($0, source, in: r0) + [.verdict(.accept)] }

@@ -129,7 +129,7 @@ final class TranslationTables {
             model.restore(before, touched)
             throw error
         }
-        return try commit(from: before, touched)
+        return try commit(from: before, touched, changes)
     }
 
     /// Likewise, for a change of anything.
@@ -140,13 +140,14 @@ final class TranslationTables {
     }
 
     private func commit(
-        from before: TranslationModel, _ touched: TouchedKeys?, isSecond: Bool = false
+        from before: TranslationModel, _ touched: TouchedKeys?, _ changes: [IMTChange] = [], isSecond: Bool = false
     ) throws(KernelError) -> String? {
         var batch = NFTBatch(firstSequence: nextSequence)
         for table in families {
             let sets = model.differences(from: before, isIPv4: table.isIPv4, touched: touched)
             carryCounters(sets, before.paths, of: table)
             append(sets, before, of: table, to: &batch)
+            Self.appendOpeners(changes, of: table, to: &batch)
         }
         do throws(KernelError) {
             try send(batch, operation: "commit the address mapping table")
@@ -161,7 +162,7 @@ final class TranslationTables {
             guard !isSecond, error.errno == ENOENT || error.errno == EEXIST || error.errno == EBUSY else { throw error }
             let found = model
             model = wanted
-            _ = try commit(from: found, nil, isSecond: true)
+            _ = try commit(from: found, nil, changes, isSecond: true)
             return "entries of the nftables maps had been changed; put back"
         }
         return nil
@@ -213,6 +214,37 @@ final class TranslationTables {
         for set in sets where !set.added.isEmpty { batch.add(set.added, to: set.set, of: table) }
     }
 
+    /// What is said of openers lapses by itself, so whether an element is there is not known: each is added before it is deleted, and what
+    /// shall be there is added anew, with all its time.
+    private static func appendOpeners(_ changes: [IMTChange], of table: TableDefinition, to batch: inout NFTBatch) {
+        // By address, the latest word: a batch adds and deletes an element in the order in which it says so, and once is enough.
+        var said: [IPAddress: IMTChange] = [:]
+        for change in changes {
+            switch change {
+            case .letOpen(let address, _), .holdOpeners(let address, _), .askAgain(let address): if address.isIPv4 == table.isIPv4 { said[address] = change }
+            default: break
+            }
+        }
+        guard !said.isEmpty else { return }
+        let all = said.keys.sorted().map { SetElement(key: $0.packetOctets, timeoutMilliseconds: 1000) }
+        func element(_ address: IPAddress, _ lifetime: Duration) -> SetElement {
+            SetElement(key: address.packetOctets, timeoutMilliseconds: UInt64(max(1, lifetime.millisecondsSaturated)))
+        }
+        var passing: [SetElement] = [], waiting: [SetElement] = []
+        for (address, change) in said.sorted(by: { $0.key < $1.key }) {
+            switch change {
+            case .letOpen(_, let lifetime): passing.append(element(address, lifetime))
+            case .holdOpeners(_, let lifetime): waiting.append(element(address, lifetime))
+            default: break
+            }
+        }
+        for (set, wanted) in [(TranslationRuleset.notFound, passing), (TranslationRuleset.confirming, waiting), (TranslationRuleset.lately, [])] {
+            batch.add(all, to: set, of: table)
+            batch.delete(all, from: set, of: table)
+            if !wanted.isEmpty { batch.add(wanted, to: set, of: table) }
+        }
+    }
+
     func setAlwaysPlain(_ prefixes: [IPPrefix]) throws(KernelError) {
         var batch = NFTBatch(firstSequence: nextSequence)
         for table in families {
@@ -229,13 +261,16 @@ final class TranslationTables {
 
     // MARK: Plain flows
 
-    /// The flows that this host began untranslated to these addresses, but for TCP, which is known by its sockets.
+    /// The untranslated flows with these addresses that packets have noted: those that this host began, and those that passed as plain. Of
+    /// TCP most are known only by their sockets.
     func plainFlows(to peers: Set<IPAddress>) throws(KernelError) -> [PlainFlow] {
         var found: [PlainFlow] = []
         for table in families where peers.contains(where: { $0.isIPv4 == table.isIPv4 }) {
-            for element in try socket.elements(of: TranslationRuleset.plainFlows, in: table) {
-                guard let flow = PlainFlow(element: element.key, isIPv4: table.isIPv4), peers.contains(flow.peer.address) else { continue }
-                found.append(flow)
+            for set in [TranslationRuleset.plainFlows, TranslationRuleset.plainConnections] {
+                for element in try socket.elements(of: set, in: table) {
+                    guard let flow = PlainFlow(element: element.key, isIPv4: table.isIPv4), peers.contains(flow.peer.address) else { continue }
+                    found.append(flow)
+                }
             }
         }
         return found
@@ -247,7 +282,9 @@ final class TranslationTables {
         for table in families {
             let ours = flows.filter { $0.peer.isIPv4 == table.isIPv4 }
             // By key, as a batch with two data for one key would be refused.
-            let elements = Dictionary(ours.map { ($0.element.key, $0.element) }, uniquingKeysWith: { first, _ in first })
+            let elements = Dictionary(ours.map { ($0.element.key, $0.element) }) {
+                ($0.timeoutMilliseconds ?? .max) < ($1.timeoutMilliseconds ?? .max) ? $1 : $0
+            }
             let known = Set(try socket.elements(of: TranslationRuleset.peerFlows, in: table).map(\.key))
             let peers = Set(ours.map(\.peerHome.address.packetOctets)).map {
                 SetElement(key: $0, timeoutMilliseconds: TranslationRuleset.plainPeerMilliseconds)

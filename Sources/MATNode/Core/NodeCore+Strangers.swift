@@ -6,10 +6,16 @@ import MATSignal
 /// A source that packets are held from.
 struct Stranger: Sendable {
     let started: MonotonicTime
+    /// When what has not been let in by then is dropped, or judged anew.
+    var due: MonotonicTime
     /// The own addresses that it sent to.
     var owns: Set<IPAddress>
     /// Every packet of it so far could be a plain stranger's first.
     var opensConnection: Bool
+    /// When the packets that open connections pass, whatever is known then; `nil` while there are none that wait for that.
+    var openersDue: MonotonicTime?
+    /// They have waited for our IMS long enough: others pass as they come, until it answers.
+    var isWaitOver = false
     /// A packet of it would be answered with a reset if it passed as plain.
     var mayBeReset: Bool
     /// The HoA that our IMS says it is; to be confirmed by that HoA's IMS.
@@ -20,6 +26,8 @@ struct Stranger: Sendable {
     var isNotFound = false
     /// For how long that may be remembered, from when it is settled.
     var plainFor: Duration = .seconds(1)
+    /// The kernel was told that what opens a connection passes.
+    fileprivate(set) var isOpen = false
 
     static let ownsMax = 8
 }
@@ -75,15 +83,8 @@ extension NodeCore {
             letIn(moa, at: own, of: peer)
             return
         }
-        if var stranger = strangers[moa] {
-            if stranger.owns.count < Stranger.ownsMax { stranger.owns.insert(own) }
-            if stranger.isNotFound && opensConnection { emit(.releaseOpeners(from: moa.address, to: own)) }
-            if stranger.opensConnection && !opensConnection && !stranger.isNotFound {
-                stranger.opensConnection = false
-                deadlines.set(.stranger(moa), at: stranger.started + configuration.strangerHoldMax)
-            }
-            stranger.mayBeReset = stranger.mayBeReset || isSegment
-            strangers[moa] = stranger
+        if strangers[moa] != nil {
+            join(moa, at: own, opensConnection, isSegment, now)
             return
         }
         if let until = plainSources[moa], until > now.monotonic, !(isSegment && hasPeers(like: moa)) {
@@ -106,8 +107,10 @@ extension NodeCore {
             emit(.dropInbound(from: moa.address, to: own))
             return
         }
-        strangers[moa] = Stranger(started: now.monotonic, owns: [own], opensConnection: opensConnection, mayBeReset: isSegment)
-        deadlines.set(.stranger(moa), at: now.monotonic + (opensConnection ? configuration.strangerWaitMax : configuration.strangerHoldMax))
+        strangers[moa] = Stranger(
+            started: now.monotonic, due: now.monotonic + configuration.strangerHoldMax, owns: [own],
+            opensConnection: opensConnection, openersDue: opensConnection ? now.monotonic + openersWait() : nil, mayBeReset: isSegment)
+        armStranger(moa)
         // Without a question it waits for a MA Notify.
         guard isAsked, let question else { return }
         counters.strangersAsked += 1
@@ -118,6 +121,36 @@ extension NodeCore {
             suspicions[peer, default: []].insert(moa)
             if !isUnderWay(.queryPeer(peer)) { query(peer, now) }
         }
+    }
+
+    /// Another packet of a stranger that is being found out about.
+    private mutating func join(_ moa: MobileAddress, at own: IPAddress, _ opensConnection: Bool, _ isSegment: Bool, _ now: Now) {
+        guard var stranger = strangers[moa] else { return }
+        if stranger.owns.count < Stranger.ownsMax { stranger.owns.insert(own) }
+        stranger.mayBeReset = stranger.mayBeReset || isSegment
+        stranger.opensConnection = stranger.opensConnection && opensConnection
+        if opensConnection {
+            if stranger.isNotFound || stranger.isWaitOver && stranger.candidate == nil {
+                emit(.releaseOpeners(from: moa.address, to: own))
+            } else if stranger.candidate == nil, stranger.openersDue == nil {
+                // A segment was first, and our IMS is being asked because of it.
+                stranger.openersDue = now.monotonic + openersWait()
+            }
+        }
+        strangers[moa] = stranger
+        armStranger(moa)
+    }
+
+    private mutating func armStranger(_ moa: MobileAddress) {
+        guard let stranger = strangers[moa] else { return }
+        deadlines.set(.stranger(moa), at: min(stranger.due, stranger.openersDue ?? stranger.due))
+    }
+
+    /// Two smoothed round trips to our IMS (section 7): twice what its answer needs, so that one which is a little late is still in time.
+    private func openersWait() -> Duration {
+        let roundTrip = homes.keys.sorted().compactMap { homes[$0]?.servers?.endpoints.first }.compactMap { servers.roundTrip($0.address) }.max()
+        // Not known yet: as for a request's first repetition.
+        return min(configuration.strangerWaitMax, max(configuration.strangerWaitMin, (roundTrip ?? .milliseconds(125)) * 2))
     }
 
     /// Whom to ask about it, and from which address; `nil` while this node is not registered.
@@ -151,8 +184,12 @@ extension NodeCore {
                 return
             }
             setCandidate(hoa, from: strangers[moa]?.candidate, moa)
-            // Its own wait is over; what follows has a bound of its own.
-            deadlines.set(.stranger(moa), at: now.monotonic + configuration.strangerHoldMax)
+            // The wait for our IMS is over; what follows has a bound of its own, for what opens connections too, in the kernel as well.
+            strangers[moa]?.openersDue = nil
+            let due = now.monotonic + configuration.strangerHoldMax
+            strangers[moa]?.due = due
+            armStranger(moa)
+            change(.holdOpeners(moa.address, lifetime: configuration.strangerHoldMax))
             lookUp(hoa, for: .record(PendingRecord(record: OfferedRecord(mapping, under: certificate), hoa: hoa, stranger: moa, ack: nil)), now)
         case .notFound?:
             strangers[moa]?.isNotFound = true
@@ -160,7 +197,7 @@ extension NodeCore {
             settleNotFound(moa, now)
         default:
             if let answer { log(.info, "our IMS does not say whose \(moa) is: \(answer.code)\(answer.text.map { " (\($0.printable))" } ?? "")") }
-            if strangers[moa]?.opensConnection == true { strangerIsPlain(moa, .seconds(1), now) }
+            if strangers[moa]?.opensConnection == true { strangerIsPlain(moa, .seconds(1), now) } else { letOpen(moa, .seconds(1), now) }
         }
     }
 
@@ -173,16 +210,31 @@ extension NodeCore {
             strangerIsPlain(moa, stranger.plainFor, now)
             return
         }
-        notePassed(moa, until: now.monotonic)
-        for own in stranger.owns.sorted() { emit(.releaseOpeners(from: moa.address, to: own)) }
+        letOpen(moa, stranger.plainFor, now)
         let end = stranger.started + configuration.movedPeerWaitMax
+        let latest = stranger.started + configuration.strangerHoldMax
+        strangers[moa]?.openersDue = nil
         if now.monotonic < end {
-            deadlines.set(.stranger(moa), at: end)
+            strangers[moa]?.due = end
+            armStranger(moa)
         } else if mayBeMovedPeer(moa, stranger) || isAskingPeers(stranger) {
-            deadlines.set(.stranger(moa), at: stranger.started + configuration.strangerHoldMax)
+            strangers[moa]?.due = latest
+            armStranger(moa)
         } else {
             strangerIsPlain(moa, stranger.plainFor, now)
         }
+    }
+
+    /// What opens a connection from it passes: what waits now, and what comes while our IMS's answer may be remembered, in the kernel.
+    private mutating func letOpen(_ moa: MobileAddress, _ lifetime: Duration, _ now: Now) {
+        guard let stranger = strangers[moa] else { return }
+        if !stranger.isOpen {
+            strangers[moa]?.isOpen = true
+            notePassed(moa, until: now.monotonic + lifetime)
+            change(.letOpen(moa.address, lifetime: max(lifetime, .seconds(1))))
+            flushChanges()
+        }
+        for own in stranger.owns.sorted() { emit(.releaseOpeners(from: moa.address, to: own)) }
     }
 
     /// Entries of an earlier run tell of peers too, who are being asked for.
@@ -215,6 +267,7 @@ extension NodeCore {
 
     /// Lets packets from it in untranslated, but for those that could end a moved peer's conversation, and remembers that for a moment.
     mutating func strangerIsPlain(_ moa: MobileAddress, _ lifetime: Duration, _ now: Now) {
+        letOpen(moa, lifetime, now)
         guard let stranger = removeStranger(moa) else { return }
         counters.strangersPlain += 1
         notePassed(moa, until: now.monotonic + lifetime)
@@ -248,32 +301,39 @@ extension NodeCore {
     /// A record that lists a MoA clears a remembered not found (section 7).
     mutating func clearPlain(_ record: MappingRecord) {
         let listed = record.isNetwork ? plainSources.keys.filter(record.lists) : record.locators.map(\.moa)
-        for moa in listed where plainSources.removeValue(forKey: moa) != nil { change(.removePlain(moa.address)) }
+        for moa in listed where plainSources.removeValue(forKey: moa) != nil {
+            change(.removePlain(moa.address))
+            change(.askAgain(moa.address))
+        }
     }
 
     mutating func strangerDue(_ moa: MobileAddress, _ now: Now) {
         guard let stranger = strangers[moa] else { return }
-        if stranger.opensConnection, stranger.candidate == nil, !stranger.isNotFound, isUnderWay(.identify(moa)) {
-            // Its first packet passes, but nothing is remembered: the answer is still to come, and what follows waits for it.
+        if let end = stranger.openersDue, end <= now.monotonic {
+            // They pass, and nothing is remembered: the answer is still to come, and what is no opener waits for it.
+            strangers[moa]?.openersDue = nil
+            strangers[moa]?.isWaitOver = true
             for own in stranger.owns.sorted() { emit(.releaseOpeners(from: moa.address, to: own)) }
-            strangers[moa]?.opensConnection = false
-            deadlines.set(.stranger(moa), at: stranger.started + configuration.strangerHoldMax)
-            return
+            if now.monotonic < stranger.due {
+                armStranger(moa)
+                return
+            }
         }
         let hasTimeLeft = now.monotonic < stranger.started + configuration.strangerHoldMax
         if stranger.isNotFound, hasTimeLeft {
             settleNotFound(moa, now)
             return
         }
-        if stranger.isNotFound && !mayBeMovedPeer(moa, stranger) || stranger.opensConnection && stranger.candidate == nil && !hasPeers(like: moa) {
+        if stranger.isNotFound && !mayBeMovedPeer(moa, stranger) {
             strangerIsPlain(moa, stranger.plainFor, now)
             return
         }
-        if stranger.opensConnection, stranger.candidate == nil {
-            for own in stranger.owns.sorted() { emit(.releaseOpeners(from: moa.address, to: own)) }
-        }
+        if stranger.openersDue != nil { for own in stranger.owns.sorted() { emit(.releaseOpeners(from: moa.address, to: own)) } }
         removeStranger(moa)
-        if strangerReports.take(at: now.monotonic) { log(.info, "whose \(moa) is could not be found out; its packets are dropped unanswered") }
+        // Openers that are let in by now have nothing to do with it.
+        if !(stranger.isWaitOver && stranger.opensConnection), strangerReports.take(at: now.monotonic) {
+            log(.info, "whose \(moa) is could not be found out; its packets are dropped unanswered")
+        }
         for own in stranger.owns.sorted() { emit(.dropInbound(from: moa.address, to: own)) }
     }
 }

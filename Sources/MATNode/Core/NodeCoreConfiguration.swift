@@ -35,8 +35,11 @@ public struct NodeCoreConfiguration: Sendable {
     public var pollInterval: Duration = .seconds(30)
     /// A peer without traffic for this long is forgotten; a later packet starts anew.
     public var peerIdleMax: Duration = .seconds(600)
-    /// How long a first packet that opens a connection waits before it passes as plain.
-    public var strangerWaitMax: Duration = .milliseconds(100)
+    /// How long a packet that opens a connection waits for our IMS's answer before it passes as plain: two round trips to that IMS, but
+    /// within these bounds. The upper one is a little less than what the kernel holds it for, and that is less than what a SYN waits for
+    /// its repetition.
+    public var strangerWaitMin: Duration = .milliseconds(100)
+    public var strangerWaitMax: Duration = .milliseconds(950)
     /// How long any other packet from an unknown source waits.
     public var strangerHoldMax: Duration = .seconds(3)
     /// How long a source that our IMS does not know may still turn out to be a peer that moved just now: its MA Notify travels

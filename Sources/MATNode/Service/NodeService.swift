@@ -170,8 +170,8 @@ public final class NodeService {
             let key = InboundKey(source: packet.source, destination: packet.destination, opensConnection: packet.opensConnection)
             heldInbound.hold(packet, for: key, now: SystemClock.now().monotonic)
             identify(packet)
-        case .passedInbound(let packet):
-            identify(packet)
+        case .resetHeld(let source, let own):
+            run { core, now in core.heldInbound(from: source, to: own, opensConnection: false, isSegment: true, now: now) }
         case .repaired(let what):
             repairs += 1
             lastRepair = what

@@ -16,7 +16,7 @@ final class Host: @unchecked Sendable {
     private let lock = NSLock()
     private var outboundHeld: [HeldPacket] = []
     private var inboundHeld: [HeldPacket] = []
-    private var inboundPassed: [HeldPacket] = []
+    private var resetsHeld: [(from: IPAddress, to: IPAddress)] = []
     private var problems: [String] = []
     private var repairs: [String] = []
     private var notices: [String] = []
@@ -62,7 +62,7 @@ final class Host: @unchecked Sendable {
         switch event {
         case .heldOutbound(let packet): outboundHeld.append(packet)
         case .heldInbound(let packet): inboundHeld.append(packet)
-        case .passedInbound(let packet): inboundPassed.append(packet)
+        case .resetHeld(let source, let own): resetsHeld.append((source, own))
         case .failed(let error): problems.append(error.description)
         case .repaired(let text): repairs.append(text)
         case .warning(let text): notices.append(text)
@@ -107,10 +107,10 @@ final class Host: @unchecked Sendable {
     var repaired: [String] { locked { repairs } }
     var warnings: [String] { locked { notices } }
     var lastLinks: LinkSnapshot? { locked { links } }
-    func takePassed() -> [HeldPacket] {
+    func takeResets() -> [(from: IPAddress, to: IPAddress)] {
         locked {
-            defer { inboundPassed = [] }
-            return inboundPassed
+            defer { resetsHeld = [] }
+            return resetsHeld
         }
     }
     func takeOutbound() -> [HeldPacket] {
