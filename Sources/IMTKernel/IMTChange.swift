@@ -15,7 +15,8 @@ public enum IMTChange: Hashable, Sendable {
     case setInbound(peer: MobileAddress, HomePair)
     case removeInbound(peer: MobileAddress, own: HomeAddress)
     /// The address is no MAT node's HoA, as far as is known now: traffic to it leaves by the main routing table, and packets
-    /// from it pass without a question, until removed or for the time given.
+    /// from it pass without a question, until removed or for the time given; but for those that open a connection (`letOpen`): they would
+    /// be plain for their life, and whose the address is may change at any time.
     case setPlain(IPAddress, lifetime: Duration)
     case removePlain(IPAddress)
     /// Our IMS knows no HoA for the address: what opens a connection from it passes for so long. All else is questioned as ever.

@@ -130,8 +130,8 @@ struct PlainBesideMappedTests {
         arguments: Family.both, [false, true])
     func olderThanTheMapping(_ family: Family, serverFirst: Bool) throws {
         let net = try net(mapped: false)
-        try net.mn.ask { try $0.commit([.setPlain(family.far, lifetime: .seconds(60))]) }
-        try net.cn.ask { try $0.commit([.setPlain(family.wlan, lifetime: .seconds(60))]) }
+        try net.mn.ask { try $0.commit([.setPlain(family.far, lifetime: .seconds(60)), .letOpen(family.far, lifetime: .seconds(5))]) }
+        try net.cn.ask { try $0.commit([.setPlain(family.wlan, lifetime: .seconds(60)), .letOpen(family.wlan, lifetime: .seconds(5))]) }
         // One socket for both families, as most servers have it.
         let listener = try TestSocket(net.cn.namespace, type: TestSocket.stream, isIPv4: false)
         try listener.bind(.unspecifiedIPv6, port: 4705)
@@ -172,8 +172,8 @@ struct PlainBesideMappedTests {
         arguments: Family.both, [false, true])
     func unbound(_ family: Family, older: Bool) throws {
         let net = try net(mapped: !older)
-        try net.mn.ask { try $0.commit([.setPlain(family.far, lifetime: .seconds(60))]) }
-        try net.cn.ask { try $0.commit([.setPlain(family.wlan, lifetime: .seconds(60))]) }
+        try net.mn.ask { try $0.commit([.setPlain(family.far, lifetime: .seconds(60)), .letOpen(family.far, lifetime: .seconds(5))]) }
+        try net.cn.ask { try $0.commit([.setPlain(family.wlan, lifetime: .seconds(60)), .letOpen(family.wlan, lifetime: .seconds(5))]) }
         let listener = try TestSocket(net.cn.namespace, TestSocket.stream, family)
         try listener.bind(family.unspecified, port: 4708)
         try listener.listen()

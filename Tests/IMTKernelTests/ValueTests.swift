@@ -36,8 +36,8 @@ struct ValueTests {
             .setOutbound(home, first), .setOutbound(home, second), .setPlain(IPAddress(ipv4: 9), lifetime: .seconds(1)),
         ])
         let added = model.differences(from: TranslationModel(), isIPv4: true)
-        // The entry, what its path is, and the plain address.
-        #expect(added.flatMap(\.added).count == 3 && added.allSatisfy { $0.removed.isEmpty })
+        // The entry, what its path is, that it is mapped, and the plain address.
+        #expect(added.flatMap(\.added).count == 4 && added.allSatisfy { $0.removed.isEmpty })
         var moved = model
         try moved.apply([.setOutbound(home, first), .removeInbound(peer: first.peer, own: home.own), .removePlain(IPAddress(ipv4: 77))])
         let change = moved.differences(from: model, isIPv4: true)

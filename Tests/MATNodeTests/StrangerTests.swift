@@ -15,12 +15,12 @@ import Testing
         }
     }
 
-    private func answer(_ node: NodeHarness, _ code: ResponseCode, _ record: CertifiedMapping? = nil) throws {
+    private func answer(_ node: NodeHarness, _ code: ResponseCode, _ record: CertifiedMapping? = nil, lifetime: UInt32 = 5) throws {
         let query = try node.take(.haQuery)
         guard case .haQuery(let body) = query.message.body else { return }
         node.answer(query, .haAnswer(HAAnswer(
             code: code, cookie: node.cookie(query), moa: body.moa, mapping: record?.mapping, certificate: record?.certificate,
-            lifetime: code == .notFound ? 5 : nil)))
+            lifetime: code == .notFound ? lifetime : nil)))
     }
 
     private let let_in = NodeAction.releaseInbound(from: H.peerFirst, to: H.first)
@@ -84,6 +84,90 @@ import Testing
         hold(node, .segment)
         node.advance(.seconds(1))
         #expect(!node.hasReleased(let_in))
+    }
+
+    @Test("A packet that opens a connection waits two round trips to the IMS, at least 100 ms and less than a SYN's repetition", arguments: [(10, 100), (60, 120), (200, 400), (600, 950)])
+    func openerWait(_ roundTrip: Int, _ wait: Int) throws {
+        let node = try NodeHarness()
+        node.links([H.first])
+        node.foundOwn()
+        // The longest takes more than the update's first repetition.
+        node.advance(.milliseconds(roundTrip))
+        try node.answerUpdate()
+        #expect(node.core.isRegistered)
+        node.clear()
+        hold(node, .opening)
+        node.advance(.milliseconds(wait - 1))
+        #expect(!node.hasReleased(.releaseOpeners(from: H.peerFirst, to: H.first)))
+        node.advance(.milliseconds(2))
+        #expect(node.hasReleased(.releaseOpeners(from: H.peerFirst, to: H.first)))
+    }
+
+    @Test("While a record that lists its source is being confirmed it waits longer, in the kernel too, and is then the peer's")
+    func openerConfirmed() throws {
+        let node = try NodeHarness()
+        try node.register()
+        hold(node, .opening)
+        try answer(node, .ok, node.peerRecord())
+        #expect(node.imt.holdsOpeners(H.peerFirst, now: node.now.monotonic))
+        node.advance(.milliseconds(1500))
+        #expect(!node.hasReleased(let_in) && !node.hasReleased(.releaseOpeners(from: H.peerFirst, to: H.first)))
+        node.foundPeer()
+        try node.answerQuery(node.peerRecord())
+        #expect(node.hasReleased(let_in))
+        #expect(node.imt.inbound == [node.path(H.first, H.peerFirst): node.pair])
+    }
+
+    @Test("Not found is remembered for its lifetime and no longer: the next connection is asked about as the first one was", arguments: [1, 3, 5, 60])
+    func notFoundLapses(_ lifetime: UInt32) throws {
+        let node = try NodeHarness()
+        try node.meet()
+        let stranger = ip("192.0.2.200")
+        hold(node, .opening, from: stranger)
+        try answer(node, .notFound, lifetime: lifetime)
+        #expect(node.imt.letsOpen(stranger, now: node.now.monotonic))
+        let remembered = Duration.seconds(Int64(min(5, lifetime)))
+        node.advance(remembered - .milliseconds(1))
+        #expect(node.imt.letsOpen(stranger, now: node.now.monotonic))
+        node.advance(.milliseconds(2))
+        #expect(!node.imt.letsOpen(stranger, now: node.now.monotonic))
+        node.clear()
+        hold(node, .opening, from: stranger)
+        #expect(node.count(.haQuery) == 1)
+        #expect(!node.hasReleased(.releaseInbound(from: stranger, to: H.first)) && !node.hasReleased(.releaseOpeners(from: stranger, to: H.first)))
+    }
+
+    @Test("Any record that lists a source clears its being not found, and a peer that was forgotten and comes back is asked about")
+    func comesBack() throws {
+        let node = try NodeHarness { $0.peerIdleMax = .seconds(10) }
+        try node.meet()
+        hold(node, .opening, from: H.peerSecond)
+        try answer(node, .notFound)
+        #expect(node.imt.letsOpen(H.peerSecond, now: node.now.monotonic))
+        node.notify(node.peerRecord([H.peerSecond]), from: Endpoint(H.peerSecond, port: SignalPort.node))
+        #expect(!node.imt.letsOpen(H.peerSecond, now: node.now.monotonic))
+        node.advance(.seconds(60))
+        #expect(node.imt.inbound.isEmpty)
+        node.clear()
+        hold(node, .opening, from: H.peerSecond)
+        #expect(node.count(.haQuery) == 1)
+        #expect(!node.hasReleased(.releaseInbound(from: H.peerSecond, to: H.first)))
+    }
+
+    @Test("A packet that opens a connection does not wait longer because a segment of its source came first")
+    func openerBehindSegment() throws {
+        let node = try NodeHarness()
+        try node.meet()
+        hold(node, .segment, from: H.peerSecond)
+        node.advance(.milliseconds(50))
+        hold(node, .opening, from: H.peerSecond)
+        node.advance(.milliseconds(101))
+        #expect(node.hasReleased(.releaseOpeners(from: H.peerSecond, to: H.first)))
+        #expect(!node.hasReleased(.releaseInbound(from: H.peerSecond, to: H.first)))
+        // Until the IMS answers, further ones pass as they come.
+        node.clear()
+        hold(node, .opening, from: H.peerSecond)
+        #expect(node.hasReleased(.releaseOpeners(from: H.peerSecond, to: H.first)))
     }
 
     @Test("Any other packet waits for the answer, at most 3 s, and is dropped without one")

@@ -104,7 +104,8 @@ extension TranslationTables {
     /// - Returns: how many entries about peers had drifted.
     func repairAll(_ wanted: TranslationModel) throws(KernelError) -> Int {
         try resynchronise()
-        let drift = [true, false].flatMap { wanted.differences(from: model, isIPv4: $0) }
+        // What follows from entries is not counted beside them.
+        let drift = [true, false].flatMap { wanted.differences(from: model, isIPv4: $0) }.filter { $0.set != TranslationRuleset.mapped }
             .reduce(0) { sum, set in sum + Set(set.removed.map(\.key) + set.added.map(\.key)).count }
         guard drift > 0 else { return 0 }
         do throws(KernelError) {

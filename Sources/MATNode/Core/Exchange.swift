@@ -31,6 +31,7 @@ struct Exchange: Sendable {
     /// Codes 9 followed; at most two an exchange (section 2).
     var cookiesFollowed = 0
     var sentAt: MonotonicTime?
+    var firstSentAt: MonotonicTime?
     /// The endpoints asked so far: only they may answer.
     var asked: [Endpoint] = []
     /// Whether anything arrived from the server, which tells a silent server from a slow one.

@@ -61,6 +61,7 @@ extension NodeCore {
         exchange.retransmission.tried(at: now.monotonic)
         if exchange.retransmission.tries > 1 { counters.retransmissions += 1 }
         exchange.sentAt = now.monotonic
+        if exchange.firstSentAt == nil { exchange.firstSentAt = now.monotonic }
         var next = exchange.targets[exchange.target]
         // From the third try on the next server is asked in parallel; where there is one only, it is just asked again.
         if exchange.retransmission.tries >= Retransmission.failoverTry, exchange.targets.count > 1 {
@@ -168,6 +169,10 @@ extension NodeCore {
         if let cookie = message.cookie.server { servers.learn(cookie, server: source.address, own: local, now: now.monotonic) }
         if exchange.retransmission.tries == 1, let sent = exchange.sentAt, exchange.cookiesFollowed == 0 {
             servers.learn(roundTrip: now.monotonic - sent, server: source.address)
+        } else if exchange.retransmission.tries == 2, let first = exchange.firstSentAt, exchange.cookiesFollowed == 0, servers.roundTrip(source.address) == nil {
+            // Which of two was answered can't be told; but on a path that takes longer than the first repetition every request would be
+            // repeated, and nothing ever learned. Too much is mended by the next sample, too little would be for ever.
+            servers.learn(roundTrip: now.monotonic - first, server: source.address)
         }
         exchange.isAnswered = true
         exchanges[message.sequence] = exchange

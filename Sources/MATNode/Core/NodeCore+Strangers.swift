@@ -24,8 +24,8 @@ struct Stranger: Sendable {
     fileprivate(set) var suspects: [HomeAddress] = []
     /// Our IMS knows no HoA for it.
     var isNotFound = false
-    /// For how long that may be remembered, from when it is settled.
-    var plainFor: Duration = .seconds(1)
+    /// Until when that may be remembered.
+    var plainUntil = MonotonicTime.zero
     /// The kernel was told that what opens a connection passes.
     fileprivate(set) var isOpen = false
 
@@ -193,11 +193,11 @@ extension NodeCore {
             lookUp(hoa, for: .record(PendingRecord(record: OfferedRecord(mapping, under: certificate), hoa: hoa, stranger: moa, ack: nil)), now)
         case .notFound?:
             strangers[moa]?.isNotFound = true
-            strangers[moa]?.plainFor = .seconds(Int64(min(5, answer?.lifetime ?? 5)))
+            strangers[moa]?.plainUntil = now.monotonic + .seconds(Int64(min(5, answer?.lifetime ?? 5)))
             settleNotFound(moa, now)
         default:
             if let answer { log(.info, "our IMS does not say whose \(moa) is: \(answer.code)\(answer.text.map { " (\($0.printable))" } ?? "")") }
-            if strangers[moa]?.opensConnection == true { strangerIsPlain(moa, .seconds(1), now) } else { letOpen(moa, .seconds(1), now) }
+            if strangers[moa]?.opensConnection == true { strangerIsPlain(moa, until: now.monotonic + .seconds(1), now) } else { letOpen(moa, until: now.monotonic + .seconds(1), now) }
         }
     }
 
@@ -207,10 +207,10 @@ extension NodeCore {
     private mutating func settleNotFound(_ moa: MobileAddress, _ now: Now) {
         guard let stranger = strangers[moa], stranger.isNotFound else { return }
         guard hasPeers(like: moa) else {
-            strangerIsPlain(moa, stranger.plainFor, now)
+            strangerIsPlain(moa, until: stranger.plainUntil, now)
             return
         }
-        letOpen(moa, stranger.plainFor, now)
+        letOpen(moa, until: stranger.plainUntil, now)
         let end = stranger.started + configuration.movedPeerWaitMax
         let latest = stranger.started + configuration.strangerHoldMax
         strangers[moa]?.openersDue = nil
@@ -221,17 +221,17 @@ extension NodeCore {
             strangers[moa]?.due = latest
             armStranger(moa)
         } else {
-            strangerIsPlain(moa, stranger.plainFor, now)
+            strangerIsPlain(moa, until: stranger.plainUntil, now)
         }
     }
 
     /// What opens a connection from it passes: what waits now, and what comes while our IMS's answer may be remembered, in the kernel.
-    private mutating func letOpen(_ moa: MobileAddress, _ lifetime: Duration, _ now: Now) {
+    private mutating func letOpen(_ moa: MobileAddress, until end: MonotonicTime, _ now: Now) {
         guard let stranger = strangers[moa] else { return }
         if !stranger.isOpen {
             strangers[moa]?.isOpen = true
-            notePassed(moa, until: now.monotonic + lifetime)
-            change(.letOpen(moa.address, lifetime: max(lifetime, .seconds(1))))
+            notePassed(moa, until: max(end, now.monotonic))
+            if end > now.monotonic { change(.letOpen(moa.address, lifetime: end - now.monotonic)) }
             flushChanges()
         }
         for own in stranger.owns.sorted() { emit(.releaseOpeners(from: moa.address, to: own)) }
@@ -256,6 +256,7 @@ extension NodeCore {
             log(.info, "our IMS took \(moa) for \(hoa), whose own IMS does not list it")
             setCandidate(nil, from: hoa, moa)
             strangers[moa]?.isNotFound = true
+            strangers[moa]?.plainUntil = now.monotonic + .seconds(1)
             settleNotFound(moa, now)
         }
     }
@@ -266,15 +267,15 @@ extension NodeCore {
     }
 
     /// Lets packets from it in untranslated, but for those that could end a moved peer's conversation, and remembers that for a moment.
-    mutating func strangerIsPlain(_ moa: MobileAddress, _ lifetime: Duration, _ now: Now) {
-        letOpen(moa, lifetime, now)
+    mutating func strangerIsPlain(_ moa: MobileAddress, until end: MonotonicTime, _ now: Now) {
+        letOpen(moa, until: end, now)
         guard let stranger = removeStranger(moa) else { return }
         counters.strangersPlain += 1
-        notePassed(moa, until: now.monotonic + lifetime)
+        notePassed(moa, until: max(end, now.monotonic))
         // While there are peers the kernel is not told: the address as a whole would pass, and if it is a moved peer's after all, its
         // next segment or datagram would be answered by a reset or port unreachable. What may pass then passes here, one by one.
         if !hasPeers(like: moa) {
-            change(.setPlain(moa.address, lifetime: max(lifetime, .seconds(1))))
+            change(.setPlain(moa.address, lifetime: max(end - now.monotonic, .seconds(1))))
             flushChanges()
         }
         for own in stranger.owns.sorted() { emit(.releaseInbound(from: moa.address, to: own)) }
@@ -325,7 +326,7 @@ extension NodeCore {
             return
         }
         if stranger.isNotFound && !mayBeMovedPeer(moa, stranger) {
-            strangerIsPlain(moa, stranger.plainFor, now)
+            strangerIsPlain(moa, until: stranger.plainUntil, now)
             return
         }
         if stranger.openersDue != nil { for own in stranger.owns.sorted() { emit(.releaseOpeners(from: moa.address, to: own)) } }

@@ -7,7 +7,7 @@ import MATProbe
 struct MatProbe: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "mat-probe", abstract: "Measures what applications see of a handover.",
-        subcommands: [Stream.self, TCP.self, Watch.self, Event.self, Report.self])
+        subcommands: [Stream.self, TCP.self, Watch.self, Event.self, Report.self, Delay.self])
 }
 
 /// Which end of a run this process is.
@@ -125,6 +125,37 @@ struct TCP: ParsableCommand {
             if let path = end.log { try log.write(to: path) }
             print(try log.summary())
             if !log.header.isComplete { throw ExitCode(2) }
+        } catch let error as ProbeError {
+            complain(error)
+            throw ExitCode(1)
+        }
+    }
+}
+
+struct Delay: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Pass frames between two interfaces of this namespace, in both directions, each after a time; until ended by a signal.",
+        discussion: "For kernels without netem. The interfaces must have no addresses; `deploy/lab delay` builds such a line into a host's link.")
+
+    @Argument(help: "One interface.")
+    var first: String
+
+    @Argument(help: "The other.")
+    var second: String
+
+    @Argument(help: "Time under way in each direction: 20ms, 500us.")
+    var time: TimeArgument
+
+    func validate() throws {
+        guard time.nanoseconds <= 60 * ProbeClock.perSecond else { throw ValidationError("The time goes up to 60s.") }
+    }
+
+    func run() throws {
+        Interruption.handle()
+        do {
+            let line = try DelayLine(between: first, and: second, delay: time.nanoseconds)
+            line.run()
+            if line.dropped > 0 { complain("\(line.dropped) frames were dropped") }
         } catch let error as ProbeError {
             complain(error)
             throw ExitCode(1)
