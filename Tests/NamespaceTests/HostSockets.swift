@@ -61,10 +61,12 @@ final class HostSocket: @unchecked Sendable {
         return withUnsafePointer(to: &address) { $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(MemoryLayout<sockaddr_in>.size)) } }
     }
 
-    func bindAll(port: UInt16) throws {
+    func bindAll(port: UInt16) throws { try bind(isIPv4 ? "0.0.0.0" : "::", port: port) }
+
+    func bind(_ address: String, port: UInt16) throws {
         var yes: Int32 = 1
         setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, 4)
-        let result = Self.withAddress(isIPv4 ? "0.0.0.0" : "::", port) { bind(descriptor, $0, $1) }
+        let result = Self.withAddress(address, port) { Glibc.bind(descriptor, $0, $1) }
         guard result == 0 else { throw Self.failed("bind to \(port)") }
     }
 
@@ -84,8 +86,20 @@ final class HostSocket: @unchecked Sendable {
         return Array(octets.prefix(count))
     }
 
+    /// Answers each datagram with the octets of the address that it came from, until `endEcho`.
+    func tellSources() {
+        echo { source in
+            source.withMemoryRebound(to: sockaddr_in6.self, capacity: 1) { v6 in
+                if v6.pointee.sin6_family == sa_family_t(AF_INET6) { return withUnsafeBytes(of: v6.pointee.sin6_addr) { Array($0) } }
+                return source.withMemoryRebound(to: sockaddr_in.self, capacity: 1) { v4 in withUnsafeBytes(of: v4.pointee.sin_addr) { Array($0) } }
+            }
+        }
+    }
+
     /// Answers each datagram with itself, until the socket's owner shuts it down.
-    func echo() {
+    func echo() { echo { _ in nil } }
+
+    private func echo(_ answer: @escaping @Sendable (UnsafeMutablePointer<sockaddr>) -> [UInt8]?) {
         let descriptor = dup(descriptor)
         let thread = Thread {
             var octets = [UInt8](repeating: 0, count: 2048)
@@ -97,7 +111,11 @@ final class HostSocket: @unchecked Sendable {
                         let count = recvfrom(descriptor, &octets, octets.count, 0, address, &length)
                         if count < 0 { return errno == EBADF || errno == ENOTCONN }
                         if count == 0 { return true }
-                        sendto(descriptor, &octets, count, 0, address, length)
+                        if let text = answer(address) {
+                            sendto(descriptor, text, text.count, 0, address, length)
+                        } else {
+                            sendto(descriptor, &octets, count, 0, address, length)
+                        }
                         return false
                     }
                 }
@@ -111,7 +129,7 @@ final class HostSocket: @unchecked Sendable {
     /// Ends `echo`: an empty datagram to itself does, since unconnected sockets can't be shut down.
     func endEcho(_ address: String, port: UInt16) {
         let own = isIPv4 ? "127.0.0.1" : "::1"
-        _ = Self.withAddress(own, port) { sendto(descriptor, nil, 0, 0, $0, $1) }
+        _ = Self.withAddress(address.isEmpty ? own : address, port) { sendto(descriptor, nil, 0, 0, $0, $1) }
     }
 }
 

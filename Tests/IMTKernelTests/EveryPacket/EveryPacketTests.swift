@@ -12,9 +12,6 @@ struct EveryPacketTests {
         var covers: @Sendable (Violation) -> Bool
     }
     static let knownViolations: [KnownViolation] = [
-        KnownViolation(name: "A listener that is bound to the MoA is taken for a claim") { violation in
-            violation.socket == SocketState.bound.rawValue && (violation.node.own.isSettled || violation.node.own == .bounced)
-        },
         KnownViolation(name: "An own address that went, or is back unheard, is nobody's: packets pass by policy") { violation in
             !violation.isLeaving && [.gone, .goneUnheard, .backUnheard, .renumbered].contains(violation.node.own)
         },
