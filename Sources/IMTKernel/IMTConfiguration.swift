@@ -36,6 +36,8 @@ public struct IMTConfiguration: Hashable, Sendable {
     public var routingTable: UInt32
     /// The first of 16 rule priorities used; below 32766, so that the rules come before the main table's.
     public var rulePriorityBase: UInt32
+    /// Whether our rules move before those of other programs that would take everything; see `RulePlace`.
+    public var keepsRulesFirst = true
     /// Mark of the agent's own sockets, whose packets are never captured.
     public var mark: UInt32
     /// NFLOG group through which packets from unknown sources arrive; 1...65535 and used by nobody else.
@@ -43,6 +45,9 @@ public struct IMTConfiguration: Hashable, Sendable {
     public var connectionTracking = ConnectionTracking.auto
     /// Whether strict reverse path filtering of the MoAs' links is loosened, or only warned of.
     public var loosensReversePath = false
+
+    /// Between two looks at the routers of a link with several.
+    var routerInterval: Duration = .seconds(10)
 
     public static let alwaysPlainMax = 64
     public static let homeAddressesMax = 64

@@ -76,8 +76,7 @@ extension IMTKernel {
         if let home = tables.model.own[local] { return (local, home) }
         let home = HomeAddress(connection.local.address)
         guard configuration.homeAddresses.contains(home) else { return nil }
-        let routes = linkTables.mainRoutes.filter { $0.kind == .unicast && $0.destination.contains(connection.remote.address) }
-        let chosen = routes.min { ($1.destination.length, $0.priority) < ($0.destination.length, $1.priority) }
+        let chosen = linkTables.best(of: linkTables.main.longestMatch(connection.remote.address) { _ in true })
         let candidates = locators.filter { $0.interfaceIndex == chosen?.interfaceIndex }.map { MobileAddress($0.address) }
         return candidates.first { tables.model.own[$0] == home }.map { ($0, home) }
     }

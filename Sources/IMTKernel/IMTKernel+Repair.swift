@@ -13,7 +13,8 @@ extension IMTKernel {
             loop: loop, protocol: KernelValues.netlinkRoute, name: "rtnetlink events",
             groups: [
                 KernelValues.groupLink, KernelValues.groupIPv4Address, KernelValues.groupIPv4Route, KernelValues.groupIPv6Address,
-                KernelValues.groupIPv6Route, KernelValues.groupIPv4Rule, KernelValues.groupIPv6Rule,
+                KernelValues.groupIPv6Route, KernelValues.groupIPv4Rule, KernelValues.groupIPv6Rule, KernelValues.groupNeighbour,
+                KernelValues.groupNextHop,
             ], ownPort: routes.port
         ) { [unowned self] in heard($0) }
         let ruleset = try NetlinkMonitor<RulesetNews>(
@@ -34,16 +35,23 @@ extension IMTKernel {
         tables.monitor = nil
         policies?.stop()
         policies = nil
-        for timer in [tableRepairTimer, routeRepairTimer].compactMap({ $0 }) { loop.cancel(timer) }
+        for timer in [tableRepairTimer, routeRepairTimer, rulePlaceTimer, mirrorTimer, routerTimer].compactMap({ $0 }) { loop.cancel(timer) }
         tableRepairTimer = nil
         routeRepairTimer = nil
+        rulePlaceTimer = nil
+        mirrorTimer = nil
+        routerTimer = nil
     }
 
     // MARK: Routing
 
     private func heard(_ news: LinkNews) {
-        if news.links || news.lost { linksChanged() }
-        if news.routes || news.lost {
+        hear(news)
+        if news.foreignRules || news.lost { reviewRules() }
+        // What replaced a route in a table without routes of ours took none of them.
+        let tookOurs = !news.replacedTables.isEmpty && installedRoutes.keys.contains { news.replacedTables.contains($0.table) }
+            || news.replacedTables.contains(configuration.routingTable)
+        if news.routes || tookOurs || news.lost {
             let now = SystemClock.now().monotonic
             routeNews = (routeRepairTimer == nil ? now : routeNews?.first ?? now, now)
             repairRoutes()
@@ -114,7 +122,7 @@ extension IMTKernel {
         }
     }
 
-    private func contested(_ what: String, until delay: Duration) {
+    func contested(_ what: String, until delay: Duration) {
         onEvent(
             .warning(
                 "something keeps changing \(what) of this agent: the next repair waits \(max(1, delay.components.seconds)) s; "

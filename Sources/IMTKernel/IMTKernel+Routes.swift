@@ -8,8 +8,13 @@ extension IMTKernel {
         var fresh = LinkTables()
         fresh.links = try routes.links()
         fresh.addresses = try routes.addresses()
-        for isIPv4 in [true, false] { fresh.mainRoutes += try routes.routes(table: KernelValues.tableMain, isIPv4: isIPv4) }
+        fresh.main = try routes.mainTable()
+        fresh.silentRouters = linkTables.silentRouters
+        fresh.prefersTemporary = Set(fresh.links.filter { Self.prefersTemporary($0.value.name) }.keys)
+        fresh.pruneRouters()
+        _ = fresh.apply(try routes.neighbours(among: fresh.contestedRouters))
         linkTables = fresh
+        watchRouters()
     }
 
     // MARK: HoAs
@@ -100,7 +105,7 @@ extension IMTKernel {
     var plan: RoutePlan {
         RoutePlan(
             configuration: configuration, tables: linkTables, locators: locators, deviceIndex: device?.index ?? 0,
-            plain: tables.model.plain, homes: usableHomes, primaries: Array(primaries.values))
+            plain: tables.model.plain, homes: usableHomes, primaries: Array(primaries.values), ruleBase: rulePlace.base)
     }
 
     /// Writes the difference between what should be and what is known to be.
@@ -294,6 +299,11 @@ extension IMTKernel {
         } catch {
             onEvent(.failed(error))
         }
+        announceLinks()
+    }
+
+    /// Tells the agent if anything that it sees of the links changed.
+    func announceLinks() {
         let snapshot = linkTables.snapshot(without: configuration.deviceName)
         guard snapshot != announcedLinks else { return }
         announcedLinks = snapshot

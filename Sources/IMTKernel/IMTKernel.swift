@@ -59,6 +59,13 @@ public final class IMTKernel {
     var thrownPeers = AddressSet()
     var waylessPeers: Set<HomeAddress> = []
     var installedRules: Set<KernelRule> = []
+    /// Where our rules stand among other programs'.
+    public internal(set) var rulePlace: RulePlace
+    var rulePace = RepairPace()
+    var rulePlaceTimer: TimerID?
+    /// Main routes changed, and what follows from it waits for more of the kind.
+    var mirrorTimer: TimerID?
+    var routerTimer: TimerID?
     /// By family (IPv4: true), the own MoA whose default route most peers share; see `RoutePlan`.
     var primaries: [Bool: MobileAddress] = [:]
     /// Peers whose own routes are to be given up for the shared one, when there is time.
@@ -76,6 +83,7 @@ public final class IMTKernel {
         self.loop = loop
         self.configuration = configuration
         self.onEvent = onEvent
+        rulePlace = RulePlace(base: configuration.rulePriorityBase)
         tables = try TranslationTables(configuration: configuration)
         routes = try RouteSocket()
         socketSearch = try? SocketSearch()
@@ -114,6 +122,7 @@ public final class IMTKernel {
         let until = SystemClock.now().monotonic + Self.adoptedPlainLifetime
         for address in model.plain { plainUntil[address] = until }
         armPlainTimer()
+        try placeRules()
         try synchroniseRoutes(readBack: .everything)
         hold = try HoldListener(loop: loop, group: configuration.nflogGroup) { [unowned self] kind, packet in held(packet, kind) }
         try beginWatching()

@@ -19,6 +19,10 @@ struct KernelRoute: Hashable {
     /// 0: the device's.
     var mtu: UInt32 = 0
     var priority: UInt32 = KernelRoute.ownPriority
+    /// What the router says of itself (RFC 4191): 1 high, 0 medium, -1 low. Only read, never written.
+    var preference: Int8 = 0
+    /// The nexthop object that says where it goes, where the kernel tells only that (net.ipv4.nexthop_compat_mode=0); 0: none.
+    var nextHop: UInt32 = 0
 
     /// IPv6 has no priority 0 (it becomes 1024), so both families use this one.
     static let ownPriority: UInt32 = 1024
@@ -92,6 +96,9 @@ struct KernelRoute: Hashable {
             case KernelValues.rtmPreferredSource: route.source = attribute.address
             case KernelValues.rtmMetrics: route.mtu = attribute.nested.first(KernelValues.metricMTU)?.u32 ?? 0
             case KernelValues.rtmMultipath: hops = decodeHops(attribute.value)
+            // ICMPV6_ROUTER_PREF_LOW is 3, HIGH 1; 2 is reserved and counts as medium (RFC 4191 2.1).
+            case KernelValues.rtmPreference: route.preference = attribute.u8 == 1 ? 1 : attribute.u8 == 3 ? -1 : 0
+            case KernelValues.rtmNextHop: route.nextHop = attribute.u32 ?? 0
             // rta_cacheinfo: clntref, lastuse, expires, …
             case KernelValues.rtmCacheInfo:
                 expires = attribute.value.count >= 12 && attribute.value.loadUnaligned(fromByteOffset: 8, as: Int32.self) != 0
@@ -101,14 +108,26 @@ struct KernelRoute: Hashable {
         // A learnt path MTU expires; a copy of it would not.
         if expires { route.mtu = 0 }
         if kind == .throwing { route.interfaceIndex = 0 }
+        if route.interfaceIndex != 0 { route.nextHop = 0 }
         let length = isIPv4 ? min(header[1], 32) + 96 : min(header[1], 128)
         route.destination = IPPrefix(covering: address, length: length)
         if hops.isEmpty { return [(route, header[5])] }
+        route.nextHop = 0
         return hops.map { hop in
             var single = route
             (single.interfaceIndex, single.gateway) = hop
             return (single, header[5])
         }
+    }
+
+    /// The main table's unicast routes in a message; none of another table or kind.
+    static func mainRoutes(of incoming: NetlinkIncoming) -> [KernelRoute] {
+        let header = incoming.payload
+        // A route of a type of service is for packets that ask for it.
+        guard header.count >= headerBytes, header[7] == Kind.unicast.rawValue, header[3] == 0,
+            header.loadUnaligned(fromByteOffset: 8, as: UInt32.self) & KernelValues.routeCloned == 0
+        else { return [] }
+        return decode(incoming).map(\.route).filter { $0.table == KernelValues.tableMain }
     }
 
     /// struct rtnexthop: length 2, flags 1, weight 1, interface index 4; then attributes.

@@ -43,12 +43,28 @@ public struct LocalAddress: Hashable, Sendable {
     public var isUsable: Bool { isGlobalScope && address.isUsableUnicast && linkUp && !isTentative && !dadFailed }
 }
 
+/// A router of a link with several, that does not answer.
+public struct SilentRouter: Hashable, Sendable {
+    public var address: IPAddress
+    public var interface: String
+    /// Which is used in its place; `nil` if none answers.
+    public var instead: IPAddress?
+
+    public init(address: IPAddress, interface: String, instead: IPAddress? = nil) {
+        self.address = address
+        self.interface = interface
+        self.instead = instead
+    }
+}
+
 /// All that may be a MoA, and what leads away from it. Without loopback and the TUN device.
 public struct LinkSnapshot: Hashable, Sendable {
-    /// Sorted by interface index, then address.
+    /// In the system's order: links by their default routes' metrics, and on each link as `AddressRank` says.
     public var addresses: [LocalAddress]
     /// Every gateway of the main table: never a peer's locator.
     public var gateways: [IPAddress]
+    /// Routers that are passed over because they do not answer.
+    public var silentRouters: [SilentRouter] = []
 
     public init(addresses: [LocalAddress] = [], gateways: [IPAddress] = []) {
         self.addresses = addresses

@@ -21,7 +21,7 @@ extension RoutePlan {
     func furtherRules() -> Set<KernelRule> {
         Set(Self.furtherHomes(configuration).map { further in
             KernelRule(
-                isIPv4: further.hoa.isIPv4, priority: configuration.rulePriorityBase + 9, source: configuration.network(of: further.hoa) ?? IPPrefix(further.hoa.address), fromHere: true, table: further.table)
+                isIPv4: further.hoa.isIPv4, priority: (ruleBase ?? configuration.rulePriorityBase) + 9, source: configuration.network(of: further.hoa) ?? IPPrefix(further.hoa.address), fromHere: true, table: further.table)
         })
     }
 

@@ -2,7 +2,7 @@ import MATSignal
 
 /// Which routes and rules the node should have: a value computed from what is known, compared with what is there.
 ///
-///     priority
+///     priority   (where they begin: `RulePlace`)
 ///     base       from MoA                  lookup T(link)   a socket bound to a MoA uses that MoA's link
 ///     base + 1   from MoA with mark        lookup T(link)   likewise the agent's own, where the MoA is a HoA as well
 ///     base + 2   mark                      lookup main      the agent's own sockets are never captured
@@ -18,9 +18,6 @@ import MATSignal
 /// the kernel withdraws one route, not theirs. Others (on the link itself, over another own MoA, over a special route) have a
 /// whole route in the capture table. Plain destinations are thrown by both and follow the main table.
 struct RoutePlan {
-    /// Routes of the main table copied for one link. A host with more is a router, where the rest follows the main table.
-    static let routesPerLinkMax = 1024
-
     var configuration: IMTConfiguration
     var tables: LinkTables
     var locators: [LocalAddress]
@@ -31,6 +28,8 @@ struct RoutePlan {
     var homes: Set<IPAddress>
     /// The own MoA of each family that most peers are reached from.
     var primaries: [MobileAddress] = []
+    /// Where our rules begin, if not where the configuration says.
+    var ruleBase: UInt32?
 
     static func pathTable(_ configuration: IMTConfiguration) -> UInt32 { configuration.routingTable &+ 1 << 23 }
 
@@ -40,7 +39,7 @@ struct RoutePlan {
 
     func rules() -> Set<KernelRule> {
         var rules: Set<KernelRule> = []
-        let base = configuration.rulePriorityBase
+        let base = ruleBase ?? configuration.rulePriorityBase
         for isIPv4 in [true, false] {
             rules.insert(KernelRule(isIPv4: isIPv4, priority: base + 2, mark: configuration.mark, table: KernelValues.tableMain))
             rules.insert(KernelRule(isIPv4: isIPv4, priority: base + 10, fromHere: true, table: configuration.routingTable))
@@ -76,14 +75,13 @@ struct RoutePlan {
         for locator in locators {
             let isIPv4 = locator.address.isIPv4
             guard done.insert(UInt64(locator.interfaceIndex) << 1 | (isIPv4 ? 1 : 0)).inserted else { continue }
-            let over = tables.mainRoutes.filter {
-                $0.isIPv4 == isIPv4 && $0.interfaceIndex == locator.interfaceIndex && $0.kind == .unicast
-                    && !$0.destination.address.isLinkLocal && !$0.destination.address.isMulticast
-            }
-            for var route in over.sorted(by: { $0.destination.length < $1.destination.length }).prefix(Self.routesPerLinkMax) {
+            for (destination, alternatives) in tables.main.byDestination where destination.isIPv4 == isIPv4 {
+                // One of each destination: in a table of its own the kernel would weigh them without what it has learnt in the other.
+                guard var route = tables.best(of: alternatives.filter { $0.interfaceIndex == locator.interfaceIndex }) else { continue }
                 route.table = Self.linkTable(configuration, locator.interfaceIndex)
                 // The source is what the rule matched on.
                 route.source = nil
+                route.preference = 0
                 result.append(route)
             }
         }
@@ -168,31 +166,23 @@ struct RoutePlan {
     }
 
     func defaultRoute(from moa: MobileAddress) -> KernelRoute? {
-        best(from: moa) { $0.destination.familyLength == 0 }
+        tables.best(of: tables.main.defaults(isIPv4: moa.isIPv4).filter(leads(from: moa)))
     }
 
     /// The main table's longest match over the own MoA's link, as the kernel would find it through that link's table.
     private func way(from moa: MobileAddress, to destination: IPAddress) -> KernelRoute? {
-        best(from: moa) { $0.destination.contains(destination) }
+        moa.isIPv4 == destination.isIPv4 ? tables.best(of: tables.main.longestMatch(destination, where: leads(from: moa))) : nil
     }
 
     /// A MoA stays configured when its link goes down, and another link's network has no way back to it: only routes over its
     /// own link count. A MoA that is also a HoA belongs to the host rather than to a link: there the main table decides.
-    private func best(from moa: MobileAddress, _ condition: (KernelRoute) -> Bool) -> KernelRoute? {
+    private func leads(from moa: MobileAddress) -> (KernelRoute) -> Bool {
         let isHome = configuration.homeAddresses.contains { $0.address == moa.address }
-        var found: KernelRoute?
-        for route in tables.mainRoutes where route.isIPv4 == moa.isIPv4 && route.kind == .unicast && condition(route) {
-            guard tables.links[route.interfaceIndex]?.isUp == true, route.interfaceIndex != deviceIndex else { continue }
-            guard isHome || locators.contains(where: { $0.address == moa.address && $0.interfaceIndex == route.interfaceIndex }) || tables.addresses.contains(where: { $0.address == moa.address && $0.interfaceIndex == route.interfaceIndex }) else {
-                continue
-            }
-            guard let known = found else {
-                found = route
-                continue
-            }
-            if (known.destination.length, route.priority) < (route.destination.length, known.priority) { found = route }
+        var links = Set(locators.filter { $0.address == moa.address }.map(\.interfaceIndex))
+        links.formUnion(tables.addresses.filter { $0.address == moa.address }.map(\.interfaceIndex))
+        return { route in
+            tables.links[route.interfaceIndex]?.isUp == true && route.interfaceIndex != deviceIndex && (isHome || links.contains(route.interfaceIndex))
         }
-        return found
     }
 
     func capturedPrefixes(_ isIPv4: Bool) -> [IPPrefix] {

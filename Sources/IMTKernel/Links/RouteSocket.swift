@@ -7,6 +7,16 @@ struct LinkState: Hashable {
     var flags: UInt32
     var isLoopback: Bool { flags & KernelValues.flagLoopback != 0 }
     var isUp: Bool { flags & KernelValues.flagUp != 0 && flags & KernelValues.flagRunning != 0 }
+
+    /// Reads RTM_NEWLINK: ifinfomsg (family 1, pad 1, type 2, index 4, flags 4, change 4), then attributes.
+    static func decode(_ incoming: NetlinkIncoming) -> (index: UInt32, state: LinkState)? {
+        guard incoming.payload.count >= 16 else { return nil }
+        let name = incoming.attributes(after: 16).first(KernelValues.linkName)?.string ?? ""
+        return (
+            incoming.payload.loadUnaligned(fromByteOffset: 4, as: UInt32.self),
+            LinkState(name: name, flags: incoming.payload.loadUnaligned(fromByteOffset: 8, as: UInt32.self))
+        )
+    }
 }
 
 /// An address as rtnetlink describes it.
@@ -16,6 +26,24 @@ struct AddressState: Hashable {
     var prefixLength: UInt8
     var flags: UInt32
     var scope: UInt8
+    /// When it was made, in hundredths of a second since the boot.
+    var created: UInt32 = 0
+
+    /// Reads RTM_NEWADDR: ifaddrmsg (family 1, prefix length 1, flags 1, scope 1, index 4), then attributes.
+    static func decode(_ incoming: NetlinkIncoming) -> AddressState? {
+        let header = incoming.payload
+        guard header.count >= 8 else { return nil }
+        let attributes = incoming.attributes(after: 8)
+        // IFA_ADDRESS is the far end on a point-to-point link; IFA_LOCAL, where present, is ours.
+        let address = attributes.first(KernelValues.addressLocal)?.address ?? attributes.first(KernelValues.addressAddress)?.address
+        guard let address else { return nil }
+        // ifa_cacheinfo: preferred 4, valid 4, created 4, updated 4.
+        let times = attributes.first(KernelValues.addressCacheInfo)?.value
+        return AddressState(
+            address: address, interfaceIndex: header.loadUnaligned(fromByteOffset: 4, as: UInt32.self), prefixLength: header[1],
+            flags: attributes.first(KernelValues.addressFlags)?.u32 ?? UInt32(header[2]), scope: header[3],
+            created: times.flatMap { $0.count >= 12 ? $0.loadUnaligned(fromByteOffset: 8, as: UInt32.self) : nil } ?? 0)
+    }
 }
 
 /// Typed requests to rtnetlink.
@@ -34,38 +62,22 @@ final class RouteSocket {
 
     func links() throws(KernelError) -> [UInt32: LinkState] {
         var result: [UInt32: LinkState] = [:]
-        // ifinfomsg: family 1, pad 1, type 2, index 4, flags 4, change 4.
         try socket.dump(
             type: KernelValues.getLink, operation: "list links", header: [UInt8](repeating: 0, count: 16),
             restart: { result = [:] }
         ) { incoming in
-            guard incoming.payload.count >= 16 else { return }
-            result[incoming.payload.loadUnaligned(fromByteOffset: 4, as: UInt32.self)] = LinkState(
-                name: incoming.attributes(after: 16).first(KernelValues.linkName)?.string ?? "",
-                flags: incoming.payload.loadUnaligned(fromByteOffset: 8, as: UInt32.self))
+            if let link = LinkState.decode(incoming) { result[link.index] = link.state }
         }
         return result
     }
 
     func addresses() throws(KernelError) -> [AddressState] {
         var result: [AddressState] = []
-        // ifaddrmsg: family 1, prefix length 1, flags 1, scope 1, index 4.
         try socket.dump(
             type: KernelValues.getAddress, operation: "list addresses", header: [UInt8](repeating: 0, count: 8),
             restart: { result = [] }
         ) { incoming in
-            let header = incoming.payload
-            guard header.count >= 8 else { return }
-            let attributes = incoming.attributes(after: 8)
-            // IFA_ADDRESS is the far end on a point-to-point link; IFA_LOCAL, where present, is ours.
-            let address =
-                attributes.first(KernelValues.addressLocal)?.address ?? attributes.first(KernelValues.addressAddress)?.address
-            guard let address else { return }
-            result.append(
-                AddressState(
-                    address: address, interfaceIndex: header.loadUnaligned(fromByteOffset: 4, as: UInt32.self),
-                    prefixLength: header[1],
-                    flags: attributes.first(KernelValues.addressFlags)?.u32 ?? UInt32(header[2]), scope: header[3]))
+            if let state = AddressState.decode(incoming) { result.append(state) }
         }
         return result
     }
@@ -89,6 +101,102 @@ final class RouteSocket {
                 if let kind, route.kind != kind { continue }
                 result.append(route)
             }
+        }
+        return result
+    }
+
+    /// The main table, of both families. The kernel filters by table, so that other tables cost nothing.
+    func mainTable() throws(KernelError) -> MainTable {
+        var result = MainTable()
+        var unresolved: [KernelRoute] = []
+        for isIPv4 in [true, false] {
+            let before = (result, unresolved)
+            try socket.dump(
+                type: KernelValues.getRoute, operation: "list routes",
+                header: [KernelValues.family(isIPv4: isIPv4), 0, 0, 0, 0, 0, 0, KernelValues.routeUnicast, 0, 0, 0, 0],
+                attributes: { $0.put(KernelValues.rtmTable, u32: KernelValues.tableMain) }, restart: { (result, unresolved) = before }
+            ) { incoming in
+                for route in KernelRoute.mainRoutes(of: incoming) {
+                    if route.interfaceIndex == 0, route.nextHop != 0 { unresolved.append(route) } else { result.insert(route) }
+                }
+            }
+        }
+        guard !unresolved.isEmpty else { return result }
+        let hops = try nextHops()
+        for route in unresolved {
+            for hop in hops[route.nextHop] ?? [] {
+                var single = route
+                (single.interfaceIndex, single.gateway, single.nextHop) = (hop.interfaceIndex, hop.gateway, 0)
+                result.insert(single)
+            }
+        }
+        return result
+    }
+
+    /// The nexthop objects: by number, where they lead, those of a group one by one.
+    private func nextHops() throws(KernelError) -> [UInt32: [(interfaceIndex: UInt32, gateway: IPAddress?)]] {
+        var single: [UInt32: (interfaceIndex: UInt32, gateway: IPAddress?)] = [:]
+        var groups: [UInt32: [UInt32]] = [:]
+        // nhmsg: family 1, scope 1, protocol 1, reserved 1, flags 4.
+        try socket.dump(
+            type: KernelValues.getNextHop, operation: "list nexthop objects", header: [UInt8](repeating: 0, count: 8),
+            restart: { (single, groups) = ([:], [:]) }
+        ) { incoming in
+            guard incoming.payload.count >= 8, incoming.payload.loadUnaligned(fromByteOffset: 4, as: UInt32.self) & KernelValues.nextHopDead == 0
+            else { return }
+            let attributes = incoming.attributes(after: 8)
+            guard let number = attributes.first(KernelValues.nextHopID)?.u32 else { return }
+            if let group = attributes.first(KernelValues.nextHopGroup)?.value {
+                // struct nexthop_grp: id 4, weight 1, 3 reserved.
+                groups[number] = stride(from: 0, to: group.count - 7, by: 8).map { group.loadUnaligned(fromByteOffset: $0, as: UInt32.self) }
+            } else if let index = attributes.first(KernelValues.nextHopOutput)?.u32 {
+                single[number] = (index, attributes.first(KernelValues.nextHopGateway)?.address)
+            }
+        }
+        return single.mapValues { [$0] }.merging(groups.mapValues { members in members.compactMap { single[$0] } }) { $1 }
+    }
+
+    /// The neighbours' states, as far as they are next hops of interest.
+    func neighbours(among routers: Set<Router>) throws(KernelError) -> [Router: UInt16] {
+        guard !routers.isEmpty else { return [:] }
+        var result: [Router: UInt16] = [:]
+        try socket.dump(
+            type: KernelValues.getNeighbour, operation: "list neighbours", header: [UInt8](repeating: 0, count: Neighbour.headerBytes),
+            restart: { result = [:] }
+        ) { incoming in
+            if let (router, state) = Neighbour.decode(incoming), routers.contains(router) { result[router] = state }
+        }
+        return result
+    }
+
+    /// Has the kernel find out whether routers answer, as a packet to them would: those that it takes to be there (`confirm`) by asking
+    /// them again, others by resolving their addresses. Whatever comes of it is told as a notification.
+    func probe(_ routers: [Router], confirm: Bool) throws(KernelError) {
+        guard !routers.isEmpty else { return }
+        var request = socket.writer()
+        for router in routers {
+            let flags = KernelValues.flagAck | (confirm ? KernelValues.flagReplace : KernelValues.flagCreate)
+            request.append(type: KernelValues.newNeighbour, flags: flags) { message in
+                let state = confirm ? KernelValues.neighbourProbe : 0
+                message.putHeader(
+                    [KernelValues.family(isIPv4: router.address.isIPv4), 0, 0, 0] + nativeOctets(router.interfaceIndex) + nativeOctets(state)
+                        + [confirm ? 0 : KernelValues.neighbourUse, 0])
+                message.put(KernelValues.neighbourDestination, address: router.address)
+            }
+        }
+        // Refused where there is nothing to confirm, which is no matter.
+        _ = try socket.exchange(request, operation: "probe routers")
+    }
+
+    /// Every rule, whoever made it.
+    func foreignRules() throws(KernelError) -> [ForeignRule] {
+        var result: [ForeignRule] = []
+        for isIPv4 in [true, false] {
+            let before = result
+            try socket.dump(
+                type: KernelValues.getRule, operation: "list routing rules",
+                header: [KernelValues.family(isIPv4: isIPv4)] + [UInt8](repeating: 0, count: 11), restart: { result = before }
+            ) { if let rule = ForeignRule.decode($0) { result.append(rule) } }
         }
         return result
     }

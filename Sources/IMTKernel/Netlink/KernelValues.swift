@@ -31,27 +31,45 @@ enum KernelValues {
     static let newAddress: UInt16 = 20, deleteAddress: UInt16 = 21, getAddress: UInt16 = 22
     static let newRoute: UInt16 = 24, deleteRoute: UInt16 = 25, getRoute: UInt16 = 26
     static let newRule: UInt16 = 32, deleteRule: UInt16 = 33, getRule: UInt16 = 34
+    static let newNeighbour: UInt16 = 28, deleteNeighbour: UInt16 = 29, getNeighbour: UInt16 = 30
+    static let newNextHop: UInt16 = 104, deleteNextHop: UInt16 = 105, getNextHop: UInt16 = 106
     static let groupLink: UInt32 = 1, groupIPv4Address: UInt32 = 5, groupIPv4Route: UInt32 = 7
-    static let groupIPv4Rule: UInt32 = 8, groupIPv6Rule: UInt32 = 19
+    static let groupIPv4Rule: UInt32 = 8, groupIPv6Rule: UInt32 = 19, groupNeighbour: UInt32 = 3, groupNextHop: UInt32 = 32
     static let groupIPv6Address: UInt32 = 9, groupIPv6Route: UInt32 = 11
 
     // struct rtmsg and its attributes
     static let rtmDestination: UInt16 = 1, rtmSource: UInt16 = 2, rtmOutput: UInt16 = 4, rtmGateway: UInt16 = 5
     static let rtmPriority: UInt16 = 6, rtmPreferredSource: UInt16 = 7, rtmMetrics: UInt16 = 8, rtmMultipath: UInt16 = 9
     static let rtmCacheInfo: UInt16 = 12, rtmTable: UInt16 = 15, rtmMark: UInt16 = 16, rtmVia: UInt16 = 18
+    static let rtmPreference: UInt16 = 20, rtmNextHop: UInt16 = 30
     static let metricMTU: UInt16 = 2
     static let routeUnicast: UInt8 = 1, routeThrow: UInt8 = 9
     static let scopeUniverse: UInt8 = 0, scopeSite: UInt8 = 200, scopeLink: UInt8 = 253
     static let nextHopDead: UInt32 = 1, nextHopOnLink: UInt32 = 4, nextHopLinkDown: UInt32 = 16, routeCloned: UInt32 = 0x200
-    static let tableMain: UInt32 = 254
+    static let tableMain: UInt32 = 254, tableLocal: UInt32 = 255
     /// rtm_protocol and FRA_PROTOCOL of everything we add: tells our routes and rules from everybody else's, also after a crash.
     /// Unassigned in iproute2's rt_protos.
     static let protocolMAT: UInt8 = 162
 
+    // struct nhmsg (linux/nexthop.h) and its attributes
+    static let nextHopID: UInt16 = 1, nextHopGroup: UInt16 = 2, nextHopOutput: UInt16 = 5, nextHopGateway: UInt16 = 6
+
+    // struct ndmsg (linux/neighbour.h) and its attributes
+    static let neighbourDestination: UInt16 = 1
+    static let neighbourFailed: UInt16 = 0x20, neighbourProbe: UInt16 = 0x10
+    /// NUD_PERMANENT, NOARP, REACHABLE, PROBE, STALE and DELAY: there is an address to send to, and nothing says that nobody answers.
+    static let neighbourValid: UInt16 = 0x80 | 0x40 | 0x02 | 0x10 | 0x04 | 0x08
+    /// NTF_USE: as if a packet had to be sent.
+    static let neighbourUse: UInt8 = 0x01
+
     // struct fib_rule_hdr and its attributes
     static let ruleSource: UInt16 = 2, ruleInputName: UInt16 = 3, rulePriority: UInt16 = 6, ruleMark: UInt16 = 10
     static let ruleTable: UInt16 = 15, ruleMarkMask: UInt16 = 16, ruleProtocol: UInt16 = 21
-    static let ruleActionTable: UInt8 = 1
+    static let ruleTunnel: UInt16 = 12, ruleSuppressLength: UInt16 = 14, ruleOutputName: UInt16 = 17, ruleMasterDevice: UInt16 = 19
+    static let ruleUsers: UInt16 = 20, ruleTransport: UInt16 = 22, ruleSourcePorts: UInt16 = 23, ruleDestinationPorts: UInt16 = 24
+    static let ruleActionTable: UInt8 = 1, ruleActionGoto: UInt8 = 2, ruleActionBlackhole: UInt8 = 6, ruleActionUnreachable: UInt8 = 7
+    static let ruleActionProhibit: UInt8 = 8
+    static let ruleInverted: UInt32 = 0x2
 
     // struct ifinfomsg, ifaddrmsg and their attributes
     static let linkName: UInt16 = 3, linkMTU: UInt16 = 4, linkFamilySpecific: UInt16 = 26
@@ -60,7 +78,9 @@ enum KernelValues {
     /// IFF_POINTOPOINT and IFF_NOARP.
     static let flagsWithoutNeighbours: UInt32 = 0x10 | 0x80
     static let flagUp: UInt32 = 0x1, flagLoopback: UInt32 = 0x8, flagRunning: UInt32 = 0x40
-    static let addressAddress: UInt16 = 1, addressLocal: UInt16 = 2, addressFlags: UInt16 = 8
+    static let addressAddress: UInt16 = 1, addressLocal: UInt16 = 2, addressFlags: UInt16 = 8, addressCacheInfo: UInt16 = 6
+    /// Of IPv4: IFA_F_SECONDARY; of IPv6: IFA_F_TEMPORARY.
+    static let addressSecondary: UInt32 = 0x01
     static let addressNoDAD: UInt32 = 0x02, addressDADFailed: UInt32 = 0x08, addressDeprecated: UInt32 = 0x20
     static let addressTentative: UInt32 = 0x40, addressNoPrefixRoute: UInt32 = 0x200, addressOptimistic: UInt32 = 0x04
 

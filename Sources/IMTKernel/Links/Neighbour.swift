@@ -1,0 +1,19 @@
+import MATSignal
+
+/// What the kernel knows of a neighbour: whether it answers (linux/neighbour.h).
+enum Neighbour {
+    /// ndmsg: family 1, pad 3, interface index 4, state 2, flags 1, type 1.
+    static let headerBytes = 12
+
+    /// Reads RTM_NEWNEIGH.
+    static func decode(_ incoming: NetlinkIncoming) -> (router: Router, state: UInt16)? {
+        let header = incoming.payload
+        guard header.count >= headerBytes, header[0] == KernelValues.familyIPv4 || header[0] == KernelValues.familyIPv6,
+            let address = incoming.attributes(after: headerBytes).first(KernelValues.neighbourDestination)?.address
+        else { return nil }
+        return (
+            Router(interfaceIndex: header.loadUnaligned(fromByteOffset: 4, as: UInt32.self), address: address),
+            header.loadUnaligned(fromByteOffset: 8, as: UInt16.self)
+        )
+    }
+}
