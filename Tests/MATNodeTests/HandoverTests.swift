@@ -57,15 +57,68 @@ import Testing
         #expect(node.count(.maNotify) == 0)
     }
 
-    @Test("With overlap a silent peer's traffic switches after three tries")
-    func overlapSilent() throws {
+    /// Registers at both; the peer answers none of the three MA Notifies.
+    private func unacked() throws -> NodeHarness {
         let node = try overlapping()
         node.answerProofs()
         try node.answerUpdate()
-        node.sent.removeAll { $0.message.type != .maNotify }
-        while node.outbound == node.path(H.first, H.peerFirst), node.now.monotonic < .zero + .seconds(20) { node.advance(.milliseconds(10)) }
+        // The peer's IMS is well, and holds our record.
+        try node.acknowledgeHANotify()
+        node.advance(.seconds(3))
+        #expect(node.count(.maNotify) == 3)
+        return node
+    }
+
+    @Test("With overlap a peer whose agent is silent keeps the old path while that works, and is told again when it shows that it lives")
+    func overlapSilent() throws {
+        let node = try unacked()
+        #expect(node.outbound == node.path(H.first, H.peerFirst))
+        node.clear()
+        // Told again with each poll.
+        node.advance(.seconds(30))
+        #expect(node.count(.maNotify) == 3)
+        #expect(node.outbound == node.path(H.first, H.peerFirst))
+        // Its agent goes on: the locator check of the poll is answered.
+        while node.count(.maQuery, to: H.peerFirst) > 0 { _ = try node.take(.maQuery, to: H.peerFirst) }
+        while node.count(.maQuery, to: H.peerFirst) == 0 { node.advance(.milliseconds(100)) }
+        node.advance(.seconds(1))
+        node.sent.removeAll { $0.message.type == .maNotify }
+        try node.answerCheck()
+        let notify = try node.take(.maNotify)
+        #expect(notify.from == H.second)
+        node.answer(notify, .maNotifyAck(MANotifyAck(code: .ok, cookie: node.cookie(notify), hoa: node.own.hoa)))
         #expect(node.outbound == node.path(H.second, H.peerFirst))
-        #expect(node.sent.filter { $0.message.type == .maNotify }.count == 3)
+    }
+
+    @Test("When the old address goes, a silent peer's traffic leaves from the new one at once: nothing better is left")
+    func overlapSilentThenGone() throws {
+        let node = try unacked()
+        node.links([H.second])
+        #expect(node.outbound == node.path(H.second, H.peerFirst))
+    }
+
+    @Test("A peer whose agent lives, but does not ack, is switched after three tries")
+    func overlapAliveWithoutAck() throws {
+        let node = try overlapping()
+        node.answerProofs()
+        try node.answerUpdate()
+        let notify = try node.take(.maNotify)
+        node.advance(.milliseconds(100))
+        // A MA Notify of its own with our cookie: it is there.
+        let mapping = node.peerRecord(sequence: node.wall + 10)
+        node.notify(mapping, from: node.peerNode)
+        let cookie = try node.takeAck()
+        _ = cookie
+        node.event { core, now in core.traffic([node.peer.hoa: 7], now: now) }
+        while node.outbound == node.path(H.first, H.peerFirst), node.now.monotonic < .zero + .seconds(20) {
+            while let index = node.sent.firstIndex(where: { $0.message.type == .maQuery && $0.to.address == H.peerFirst }) {
+                let query = node.sent.remove(at: index)
+                node.answer(query, .maAnswer(MAAnswer(code: .ok, cookie: Cookie(client: query.message.cookie.client), hoa: node.peer.hoa)))
+            }
+            node.advance(.milliseconds(10))
+        }
+        #expect(node.outbound == node.path(H.second, H.peerFirst))
+        #expect(node.sent.filter { $0.message.type == .maNotify }.count == 2 && notify.from == H.second)
     }
 
     @Test("The old address may go before the IMS has answered: then peers are told at once")

@@ -90,7 +90,11 @@ enum StatusReport {
             return style.bad("dead\(since)\(next)\(failures)")
         case "returning": return "answers again, trusted in \(seconds("trustedInSeconds") ?? "0s")\(failures)"
         case "flapping": return "comes and goes, trusted in \(seconds("trustedInSeconds") ?? "0s")"
-        default: return ""
+        case "refused":
+            return style.bad("not usable: \(locator["reason"]?.string ?? "the IMS refuses it"), tried again in \(seconds("trustedInSeconds") ?? "0s")")
+        default:
+            let notes = [locator["deprecated"]?.bool == true ? "deprecated: used last" : nil, locator["reason"]?.string]
+            return notes.compactMap { $0 }.joined(separator: "; ")
         }
     }
 
@@ -108,8 +112,33 @@ enum StatusReport {
             ])
         }
         let head = style.head("Mobile addresses")
-        return table.isEmpty
+        var lines = table.isEmpty
             ? [head, "  none: no interface has a usable address; see `ip address`, and `interfaces` in matd.yaml"]
             : [head] + table.lines(indent: 2)
+        for unused in status["unusedAddresses"]?.array ?? [] {
+            lines.append("  \(unused["interface"]?.string ?? "?")  \(unused["address"]?.string ?? "?") is not used: \(unused["reason"]?.string ?? "?")")
+        }
+        for router in status["silentRouters"]?.array ?? [] {
+            let instead = router["instead"]?.string.map { "; \($0) is used instead" } ?? ", nor does another"
+            lines.append("  " + style.bad("router \(router["address"]?.string ?? "?") on \(router["interface"]?.string ?? "?") does not answer\(instead)"))
+        }
+        return lines + ruleLines(status, style)
+    }
+
+    /// Other programs' routing rules that want all traffic, and what is made of it.
+    private static func ruleLines(_ status: JSONValue, _ style: TextStyle) -> [String] {
+        func rules(_ key: String) -> [String] { status["routingRules"]?[key]?.array?.compactMap(\.string) ?? [] }
+        var lines: [String] = []
+        if !rules("before").isEmpty {
+            lines += ["", style.bad("Routing rules of another program come before MAT's and take its packets")]
+            lines += rules("before").map { "  \($0)" }
+            lines.append("  remedy: give them a priority above \((status["routingRules"]?["base"]?.int ?? 0) + 16), or set routing-rules: first in matd.yaml")
+        }
+        if !rules("passed").isEmpty {
+            lines += ["", "Another program's routing rules take all traffic but MAT's: connections with peers and signalling do not go its way"]
+            lines += rules("passed").map { "  \($0)" }
+            lines.append("  to have it otherwise, set routing-rules: fixed in matd.yaml")
+        }
+        return lines
     }
 }

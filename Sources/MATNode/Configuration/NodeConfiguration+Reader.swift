@@ -60,6 +60,7 @@ extension NodeConfiguration {
         messagesPerSecond = file.value("messages-per-second", .int(in: 10...100_000), default: messagesPerSecond)
         onStop = file.value("on-stop", ConfigurationKind<OnStop>.word, default: .remove)
         connectionTracking = file.value("connection-tracking", ConfigurationKind<ConnectionTracking>.word, default: .auto)
+        routingRules = file.value("routing-rules", ConfigurationKind<RoutingRules>.word, default: .first)
         reversePath = file.value("reverse-path", ConfigurationKind<ReversePath>.word, default: .warn)
         try file.finish()
     }

@@ -61,6 +61,16 @@ public struct NodeConfiguration: Sendable {
     /// What becomes of strict reverse path filters (`rp_filter` 1) on links that are used side by side.
     public var reversePath = ReversePath.warn
 
+    /// What becomes of other programs' routing rules that take all traffic and come before ours.
+    public var routingRules = RoutingRules.first
+
+    public enum RoutingRules: String, CaseIterable, Sendable {
+        /// Ours move before them.
+        case first
+        /// Ours stay; `mat status` says what is before them.
+        case fixed
+    }
+
     public enum ReversePath: String, CaseIterable, Sendable {
         case warn
         /// Set to loose while `matd` runs.

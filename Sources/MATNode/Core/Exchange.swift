@@ -17,9 +17,13 @@ struct Exchange: Sendable {
         case identify(MobileAddress)
         /// MA Query to a peer's locator.
         case checkLocator(HomeAddress, MobileAddress)
+        /// IMS Update of the record that is registered, from an own address that was refused: does the IMS see that address now?
+        case tryUplink(HomeAddress, MobileAddress)
     }
 
     let sequence: UInt32
+    /// When the first try was sent.
+    let began: MonotonicTime
     let purpose: Purpose
     let type: MessageType
     /// In order of try.
@@ -50,7 +54,7 @@ struct Exchange: Sendable {
     var isPaced: Bool {
         switch purpose {
         case .queryPeer, .notifyServer, .notifyPeer, .checkLocator: true
-        case .register, .prove, .identify: false
+        case .register, .prove, .identify, .tryUplink: false
         }
     }
 }

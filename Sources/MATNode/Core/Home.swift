@@ -32,6 +32,10 @@ struct Home: Sendable {
     /// The version that the IMS acked.
     var registered: RecordVersion?
     var observed: Endpoint?
+    /// The locators of the record that the IMS acked.
+    var registeredPlaces: Set<MobileAddress> = []
+    /// The IMS answered no registration from there, and nothing has shown yet that it lives.
+    var silentOver: MobileAddress?
     /// Locators that could not be proven in time, and are left out of this record.
     var unproven: Set<MobileAddress> = []
     /// Whether our IMS is known to hold our certificate, so that its id is enough.

@@ -34,11 +34,17 @@ public enum NodeLogLevel: Hashable, Sendable {
 public struct OwnLocator: Hashable, Sendable {
     public var moa: MobileAddress
     public var interface: String
+    /// Its network is about to take it away: it works, but is used after all others.
+    public var isDeprecated: Bool
 
-    public init(_ moa: MobileAddress, interface: String) {
+    public init(_ moa: MobileAddress, interface: String, isDeprecated: Bool = false) {
         self.moa = moa
         self.interface = interface
+        self.isDeprecated = isDeprecated
     }
+
+    /// Whether it is this address on the same link, whatever else changed about it.
+    func isSame(as other: OwnLocator) -> Bool { moa == other.moa && interface == other.interface }
 }
 
 /// The IMSs of an HoA, as the DNS gives them, in the order in which they are to be tried.

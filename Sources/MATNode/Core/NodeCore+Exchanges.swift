@@ -14,7 +14,7 @@ extension NodeCore {
         var sequence = UInt32.random(in: .min ... .max, using: &random)
         while exchanges[sequence] != nil { sequence &+= 1 }
         var exchange = Exchange(
-            sequence: sequence, purpose: purpose, type: type, targets: targets, source: source,
+            sequence: sequence, began: now.monotonic, purpose: purpose, type: type, targets: targets, source: source,
             retransmission: Retransmission(type: type, smoothedRTT: servers.roundTrip(targets[0].address), now: now.monotonic))
         if let triesMax { exchange.triesMax = triesMax }
         exchanges[sequence] = exchange
@@ -123,6 +123,9 @@ extension NodeCore {
                 return LocatorProof(locator: moa, client: clientCookies.cookie(server: proof.server, own: moa.address), server: proof.cookie)
             }
             body = .imsUpdate(IMSUpdate(cookie: cookie, record: EnclosedRecord(mapping: mapping.mapping, certificate: reference), proofs: proofs))
+        case .tryUplink(let hoa, _):
+            guard let home = homes[hoa], let mapping = home.mapping else { return nil }
+            body = .imsUpdate(IMSUpdate(cookie: cookie, record: EnclosedRecord(mapping: mapping.mapping, certificate: .whole(home.certificate)), proofs: []))
         case .prove(let hoa, _):
             // The answer is not wanted, only its cookie; the unpadded query gets just that.
             body = .maQuery(MAQuery(cookie: Cookie(client: cookie.client), hoa: hoa))
@@ -202,7 +205,7 @@ extension NodeCore {
 
     private func subjectMatches(_ message: SignalMessage, _ exchange: Exchange) -> Bool {
         switch (message.body, exchange.purpose) {
-        case (.imsUpdateReply, .register): true
+        case (.imsUpdateReply, .register), (.imsUpdateReply, .tryUplink): true
         case (.maAnswer(let answer), .prove(let hoa, _)), (.maAnswer(let answer), .queryPeer(let hoa)), (.maAnswer(let answer), .checkLocator(let hoa, _)):
             answer.hoa == nil || answer.hoa == hoa
         case (.haNotifyAck(let ack), .notifyServer(let peer)):
@@ -219,6 +222,9 @@ extension NodeCore {
             complete(exchange)
             prefer(source, of: hoa)
             registrationAnswered(hoa, reply, now)
+        case (.imsUpdateReply(let reply), .tryUplink(let hoa, let moa)):
+            complete(exchange)
+            uplinkTried(moa, of: hoa, observed: reply.observed, now)
         case (.maAnswer, .prove):
             complete(exchange)
             proofArrived(exchange, now)
@@ -240,7 +246,7 @@ extension NodeCore {
             strangerAnswered(moa, answer, now)
         case (.maNotifyAck(let ack), .notifyPeer(let peer)):
             complete(exchange)
-            peerNotified(peer, ack, now)
+            peerNotified(peer, ack, since: exchange.began, now)
             // Section 7: repeated once with the cookie that the ack brought, which proves our address to the peer.
             if ack.code == .ok, !exchange.hadCookie, message.cookie.server != nil, !isUnderWay(exchange.purpose) {
                 start(exchange.purpose, .maNotify, to: [source], triesMax: 1, now)
@@ -254,7 +260,10 @@ extension NodeCore {
     private mutating func gaveUp(_ exchange: Exchange, _ now: Now) {
         switch exchange.purpose {
         case .register(let hoa):
+            if registrationUnanswered(hoa, from: exchange.source.map(MobileAddress.init), now) { return }
             registrationFailed(hoa, "no answer from \(exchange.targets.map(\.description).joined(separator: ", "))", now)
+        case .tryUplink(let hoa, let moa):
+            uplinkTried(moa, of: hoa, observed: nil, now)
         case .prove:
             proofArrived(exchange, now)
         case .queryPeer(let hoa):
@@ -262,7 +271,7 @@ extension NodeCore {
         case .notifyServer(let peer):
             serverNotified(peer, nil, nil, now)
         case .notifyPeer(let peer):
-            peerNotified(peer, nil, now)
+            peerNotified(peer, nil, since: exchange.began, now)
         case .identify(let moa):
             strangerAnswered(moa, nil, now)
         case .checkLocator(let hoa, let moa):

@@ -8,12 +8,22 @@ extension NodeCore {
     /// Takes over the usable locators, orders them, and hands over if the first of a family changed.
     mutating func adopt(_ locators: [OwnLocator], _ now: Now) {
         let before = ownLocators
-        uplinksChanged(gone: systemLocators.filter { !locators.contains($0) }, new: locators.filter { !systemLocators.contains($0) }, now)
+        uplinksChanged(
+            gone: systemLocators.filter { old in !locators.contains { $0.isSame(as: old) } },
+            new: locators.filter { new in !systemLocators.contains { $0.isSame(as: new) } }, now)
         systemLocators = locators
         ownLocators = ordered(locators)
-        guard ownLocators != before else { return }
         // From a dead address nothing can be sent, no more than from one that is gone; but what still comes there is accepted.
         let dead = Set(ownLocators.map(\.moa).filter { ways.uplinks[$0]?.isDead == true })
+        defer { leftAddresses = dead }
+        guard ownLocators != before else {
+            // It was not the first, and still some peers' traffic left from it.
+            if !dead.isSubset(of: leftAddresses) {
+                for hoa in homes.keys.sorted() { movePaths(of: hoa, gone: dead, isWhole: false, now) }
+                flushChanges()
+            }
+            return
+        }
         let gone = Set(before.map(\.moa)).subtracting(ownLocators.map(\.moa)).union(dead)
         applyOwn()
         for ipv4 in [true, false] {
@@ -76,7 +86,7 @@ extension NodeCore {
             log(.info, "\(hoa) can be reached at \(places)")
         }
         homes[hoa]?.unproven = []
-        homes[hoa]?.failures = 0
+        if ways.uplinks[first]?.isRefused != true { homes[hoa]?.failures = 0 }
         // Peers with a preference of their own switch when they know of an address, whether or not it is the first.
         if isHandover || hasPreferences && homes[hoa]?.registered != nil {
             homes[hoa]?.owesPeers = true
@@ -129,7 +139,7 @@ extension NodeCore {
     /// before the IMS has it. If further locators are still being proven, another record follows when that is done.
     private mutating func tellAtOnce(_ hoa: HomeAddress, _ first: MobileAddress, _ now: Now) {
         if homes[hoa]?.mapping?.record.locators.first?.moa != first {
-            guard var home = homes[hoa], sign(&home, desiredLocators(of: hoa), now) else { return }
+            guard var home = homes[hoa], sign(&home, listedLocators(of: home), now) else { return }
             homes[hoa] = home
             emit(.remember(hoa, sequence: home.lastSequence))
         }
@@ -164,7 +174,9 @@ extension NodeCore {
 
     /// A peer acked our record, refused it, or stayed silent (`nil`) for the three tries of section 7: in each case its
     /// traffic follows.
-    mutating func peerNotified(_ hoa: HomeAddress, _ ack: MANotifyAck?, _ now: Now) {
+    ///
+    /// - Parameter began: when the first of the tries was sent.
+    mutating func peerNotified(_ hoa: HomeAddress, _ ack: MANotifyAck?, since began: MonotonicTime, _ now: Now) {
         guard peers[hoa] != nil else { return }
         if let ack {
             switch ack.code {
@@ -182,8 +194,30 @@ extension NodeCore {
             }
         } else {
             log(peers.count <= Self.peersLoggedMax ? .info : .debug, "peer \(hoa) did not ack our record; it will learn it from our IMS")
+            if keepsPath(hoa, silentSince: began) { return }
         }
         switchPeer(hoa, now)
+    }
+
+    /// Whether a peer whose agent says nothing at all keeps the way that its traffic has. Its kernel goes on accepting from all places that
+    /// the agent had entered, and from no other: while our old address works, staying there is the one way that surely does.
+    /// An agent that lives and has only not acked may be taken to know us by now (section 7: three tries).
+    private func keepsPath(_ hoa: HomeAddress, silentSince began: MonotonicTime) -> Bool {
+        guard let peer = peers[hoa], isBehind(peer) else { return false }
+        return !peer.locators.contains { if case .proven(let at)? = $0.state { at >= began } else { false } }
+    }
+
+    /// Whether the peer's traffic still leaves from an own address that is not its first, and works.
+    func isBehind(_ peer: Peer) -> Bool {
+        guard let own = home(for: peer.hoa), let present = ownPaths[peer.path], present != preferredOwnMoA(for: peer.hoa) else { return false }
+        return desiredLocators(of: own).contains(present) && ways.uplinks[present]?.isDead != true
+    }
+
+    /// A peer that kept its old way is told again: its agent has just given a sign of life, or it is polled anyway.
+    mutating func tellIfBehind(_ hoa: HomeAddress, _ now: Now) {
+        guard let peer = peers[hoa], peer.duties.isEmpty, isBehind(peer), !isUnderWay(.notifyPeer(hoa)), let own = home(for: hoa), homes[own]?.owesPeers == false
+        else { return }
+        tellPeer(hoa, now)
     }
 
     /// Lets a peer's traffic leave from the preferred own address.

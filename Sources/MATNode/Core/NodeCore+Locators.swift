@@ -108,6 +108,7 @@ extension NodeCore {
         let wasBlocked = peers[hoa]?.locators[moa]?.isBlocked ?? false
         peers[hoa]?.locators.update(moa) { $0.state = .proven(at: now.monotonic) }
         deadlines.cancel(.locator(hoa, moa))
+        tellIfBehind(hoa, now)
         guard wasBlocked else { return }
         log(.info, "\(moa) has proved that it is \(hoa) after all")
         applyPeer(hoa, now)

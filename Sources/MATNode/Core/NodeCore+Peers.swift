@@ -225,6 +225,7 @@ extension NodeCore {
         undoIfRefuted(hoa, now)
         if !isUnderWay(.queryPeer(hoa)) { query(hoa, now) }
         if let target = outboundLocator(of: peer) { checkLocator(target, of: hoa, now) }
+        tellIfBehind(hoa, now)
         // A peer that nobody could tell of us takes our packets for a stranger's.
         if !knowsUs(hoa), peer.duties.isEmpty, !isUnderWay(.notifyServer(hoa)), let own = home(for: hoa), homes[own]?.owesPeers == false, let set = knownServers(of: hoa, now) {
             notifyServers(of: hoa, set, now)

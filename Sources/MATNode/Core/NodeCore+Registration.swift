@@ -26,7 +26,7 @@ extension NodeCore {
         // The datagram's source proves itself; each further locator needs a cookie fetched from there.
         var missing: [(MobileAddress, Endpoint)] = []
         // For a network nobody can prove; its IMS's operator vouches.
-        for moa in home.isNetwork ? [] : locators.dropFirst() where !home.unproven.contains(moa) {
+        for moa in home.isNetwork ? [] : locators.dropFirst() where !home.unproven.contains(moa) && ways.uplinks[moa]?.isRefused != true {
             guard let server = servers.endpoints.first(where: { $0.address.isIPv4 == moa.isIPv4 }) else {
                 home.unproven.insert(moa)
                 continue
@@ -56,10 +56,16 @@ extension NodeCore {
         signAndUpdate(hoa, now)
     }
 
+    /// The usable addresses without those that the IMS would not take; the first is listed all the same.
+    func listedLocators(of home: Home) -> [MobileAddress] {
+        let all = desiredLocators(of: home.hoa)
+        return all.filter { $0 == all.first || !home.unproven.contains($0) && ways.uplinks[$0]?.isRefused != true }
+    }
+
     /// Signs the present locators and sends the record to the own IMS.
     private mutating func signAndUpdate(_ hoa: HomeAddress, _ now: Now) {
         guard var home = homes[hoa], let servers = home.servers else { return }
-        let locators = desiredLocators(of: hoa).filter { !home.unproven.contains($0) || $0 == desiredLocators(of: hoa).first }
+        let locators = listedLocators(of: home)
         guard let first = locators.first else { return }
         if warnsOfExpiry(home, now) {
             warnOfExpiry(hoa, now)
@@ -171,11 +177,14 @@ extension NodeCore {
             home.phase = .registered
             home.registered = mapping.version
             home.registeredAt = now.monotonic
+            home.registeredPlaces = Set(mapping.record.locators.map(\.moa))
+            home.silentOver = nil
             home.serverHasCertificate = true
             home.failures = 0
             home.problem = nil
             counters.registrations += 1
             homes[hoa] = home
+            for moa in home.registeredPlaces where ways.uplinks[moa]?.isRefused == true { ways.uplinks[moa]?.state = .sound }
             _ = adopt(reply.certificate, of: hoa, now)
             let places = mapping.record.locators.map(\.moa.description).joined(separator: ", ")
             log(isFirst || !isRenewal || home.owesPeers ? .notice : .debug, "\(hoa) is registered at \(places)")
@@ -212,6 +221,7 @@ extension NodeCore {
                 for server in home.servers?.endpoints ?? [] { servers.forget(server: server.address, own: locator.moa.address) }
             }
             homes[hoa] = home
+            if reply.code == .refused, registrationRefused(hoa, mapping.record, reply, now) { return }
             registrationFailed(hoa, "the IMS refused: \(reply.code)\(reply.text.map { " (\($0.printable))" } ?? "")", now)
         }
     }

@@ -41,7 +41,11 @@ public struct NodeCore {
 
     var homes: [HomeAddress: Home] = [:]
     /// Usable own addresses in order of preference.
-    var ownLocators: [OwnLocator] = []
+    var ownLocators: [OwnLocator] = [] { didSet { places = Self.places(ownLocators) } }
+    /// Those of them that a record has room for, by family (IPv4: true).
+    private(set) var places: [Bool: [MobileAddress]] = [:]
+    /// Own addresses over which nothing answers, whose peers were taken elsewhere.
+    var leftAddresses: Set<MobileAddress> = []
     /// The same in the order in which the system lists them.
     var systemLocators: [OwnLocator] = []
     /// The interface that a person chose with `mat handover`; it goes before the configured order while it is usable.
@@ -241,7 +245,10 @@ public struct NodeCore {
             guard let deadline = deadlines.takeDue(now.monotonic) else { break }
             switch deadline {
             case .exchange(let sequence): exchangeDue(sequence, now)
-            case .registration(let hoa): register(hoa, now)
+            case .registration(let hoa):
+                // What could not be proven then may be provable now.
+                homes[hoa]?.unproven = []
+                registrationDue(hoa, now)
             case .proofs(let hoa): proofsDue(hoa, now)
             case .locator(let hoa, let moa): locatorDue(hoa, moa, now)
             case .destination(let hoa): destinationDue(hoa, now)
@@ -327,7 +334,7 @@ public struct NodeCore {
     func desiredLocators(of hoa: HomeAddress) -> [MobileAddress] {
         let moas = ownMoAs(ipv4: hoa.isIPv4)
         if moas.contains(where: { $0.address == hoa.address }) { return [MobileAddress(hoa.address)] }
-        return Array(moas.prefix(MappingRecord.locatorsMax))
+        return places[hoa.isIPv4] ?? []
     }
 
     /// The own HoA that talks to a peer: the one of its family.

@@ -46,8 +46,10 @@ public struct NodeStatus: Hashable, Sendable {
     public static let peersMax = 1000
     /// An own address as a way out.
     public struct UplinkState: Hashable, Sendable {
-        /// One word: sound, dead, returning, flapping.
+        /// One word: sound, dead, returning, flapping, refused.
         public var state: String
+        /// Why it is not used, or not listed, though the link works.
+        public var reason: String?
         /// Since when nothing answered over it, for `dead` and `returning`.
         public var silentFor: Duration?
         /// Until the next probe of a dead one.
@@ -122,8 +124,24 @@ extension NodeCore {
         case .flapping(let until):
             state.state = "flapping"
             state.trustedIn = max(.zero, until - now.monotonic)
+        case .refused(_, let until, let reason):
+            state.state = "refused"
+            state.reason = reason
+            state.trustedIn = max(.zero, until - now.monotonic)
         }
+        if state.reason == nil { state.reason = reasonUnlisted(moa) }
         return state
+    }
+
+    /// Why a usable address is in no record.
+    private func reasonUnlisted(_ moa: MobileAddress) -> String? {
+        let family = homes.values.filter { $0.hoa.isIPv4 == moa.isIPv4 }
+        if family.isEmpty { return "there is no home address of its family; it serves for signalling only" }
+        guard !family.contains(where: { desiredLocators(of: $0.hoa).contains(moa) }) else {
+            return family.contains { $0.unproven.contains(moa) && desiredLocators(of: $0.hoa).first != moa } ? "not in the record: the IMS did not answer over it" : nil
+        }
+        if family.contains(where: { home in ownLocators.contains { $0.moa.address == home.hoa.address } }) { return "the node is at home, where its home address is enough" }
+        return "not in the record, which has room for \(MappingRecord.locatorsMax)"
     }
 
     /// Whether every HoA is registered: what `mat status --wait` waits for.

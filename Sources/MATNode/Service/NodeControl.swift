@@ -42,6 +42,16 @@ extension NodeService {
             "registered": .bool(core.isRegistered),
             "homes": .array(status.registrations.map { registration($0) }),
             "locators": .array(zip(status.locators, status.uplinks).map { locator($0, $1) }),
+            "unusedAddresses": .array(unusedAddresses.map { unused in
+                .object(["address": .text(unused.address), "interface": .string(unused.interface), "reason": .string(unused.reason)])
+            }),
+            "silentRouters": .array(silentRouters.map { router in
+                .object(["address": .text(router.address), "interface": .string(router.interface), "instead": router.instead.map(JSONValue.text) ?? .null])
+            }),
+            "routingRules": .object([
+                "base": .number(rulePlace.base), "passed": .array(rulePlace.passed.map(JSONValue.string)),
+                "before": .array(rulePlace.before.map(JSONValue.string)),
+            ]),
             "pathsWatched": .number(status.pathsWatched),
             "chosenInterface": status.chosenInterface.map(JSONValue.string) ?? .null,
             "peers": .array(status.peers.map { peer($0, counted) }),
@@ -82,6 +92,8 @@ extension NodeService {
             "address": .text(locator.moa),
             "interface": .string(locator.interface),
             "state": .string(uplink.state),
+            "deprecated": .bool(locator.isDeprecated),
+            "reason": uplink.reason.map(JSONValue.string) ?? .null,
             "silentSeconds": uplink.silentFor.map { .number($0.components.seconds) } ?? .null,
             "nextCheckSeconds": uplink.nextCheckIn.map { .number($0.components.seconds) } ?? .null,
             "trustedInSeconds": uplink.trustedIn.map { .number($0.components.seconds) } ?? .null,

@@ -39,6 +39,10 @@ public final class NodeService {
     private var isPerforming = false
     private(set) var repairs: UInt64 = 0
     private(set) var lastRepair: String?
+    /// Addresses of the host that are no MoAs, and why; routers that are passed over.
+    private(set) var unusedAddresses: [UnusedAddress] = []
+    private(set) var silentRouters: [SilentRouter] = []
+    var rulePlace: RulePlace { kernel.rulePlace }
     /// Called once the service has ended and the kernel's state is removed or left, as configured.
     public var onStopped: () -> Void = {}
 
@@ -89,6 +93,7 @@ public final class NodeService {
         resolver = Resolver(loop: loop, configuration: dns)
         lookup = IMSLookup(resolver: resolver)
         kernelConfiguration.connectionTracking = configuration.connectionTracking
+        kernelConfiguration.keepsRulesFirst = configuration.routingRules == .first
         kernelConfiguration.loosensReversePath = configuration.reversePath == .loosen
         kernelConfiguration.alwaysPlain = Array(dns.servers.map { IPPrefix($0.endpoint.address) }.prefix(IMTConfiguration.alwaysPlainMax))
         var deliver: (KernelEvent) -> Void = { _ in }
@@ -194,16 +199,15 @@ public final class NodeService {
     }
 
     private func take(_ snapshot: LinkSnapshot) {
-        let usable = snapshot.addresses.filter {
-            $0.isUsable && configuration.mayUse(interface: $0.interface) && ($0.hasDefaultRoute || !configuration.needsDefaultRoute)
-        }
+        let (usable, unused) = configuration.sort(snapshot.addresses)
+        (unusedAddresses, silentRouters) = (unused, snapshot.silentRouters)
         let places = configuration.places(of: usable)
         do throws(KernelError) {
             try kernel.setOwnLocators(usable + places.filter { !usable.contains($0) })
         } catch {
             logger.error("\(error)")
         }
-        let locators = places.map { OwnLocator(MobileAddress($0.address), interface: $0.interface) }
+        let locators = places.map { OwnLocator(MobileAddress($0.address), interface: $0.interface, isDeprecated: $0.isDeprecated) }
         let infrastructure = Set(snapshot.gateways).union(resolver.configuration.servers.map(\.endpoint.address))
         if locators != core.systemLocators { resolver.flush() }
         run { core, now in core.linksChanged(locators, infrastructure: infrastructure, now: now) }

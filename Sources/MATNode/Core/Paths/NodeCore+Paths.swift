@@ -19,6 +19,8 @@ extension NodeCore {
             return
         }
         watch(current, of: hoa, until: until, now)
+        // A peer that is silent itself does not tell whether the way out that it kept still works.
+        if isBehind(peer) { for path in serverPaths(over: current.own) { ways.monitor.watch(path, until: until, now: now.monotonic) } }
         // On a detour the better ones are asked whether they are back.
         if ways.detours[hoa]?.isTaken == true {
             for pair in pairs(for: peer).prefix(while: { $0 != current }).prefix(Self.pairsMax) { watch(pair, of: hoa, until: until, now) }
@@ -62,12 +64,12 @@ extension NodeCore {
     func home(of moa: MobileAddress) -> HomeAddress? { homes.keys.sorted().first { desiredLocators(of: $0).contains(moa) } }
 
     /// The other addresses by which the same HoA can be reached.
-    private func others(than own: MobileAddress) -> [MobileAddress] {
+    func others(than own: MobileAddress) -> [MobileAddress] {
         home(of: own).map { desiredLocators(of: $0).filter { $0 != own } } ?? []
     }
 
     /// Something over this address is overdue, or it has just become the preferred one: ask whether anything answers over it, and over the others.
-    private mutating func suspect(_ own: MobileAddress, _ now: Now) {
+    mutating func suspect(_ own: MobileAddress, _ now: Now) {
         let others = others(than: own)
         guard !others.isEmpty else { return }
         let until = now.monotonic + configuration.paths.useMax
@@ -239,6 +241,7 @@ extension NodeCore {
     private mutating func pathAnswered(_ path: PathMonitor.Path, _ now: Now) {
         if let uplink = ways.uplinks[path.own], case .dead(let since) = uplink.state { answersAgain(path.own, uplink, since, now) }
         for other in others(than: path.own) where ways.uplinks[other]?.isDead != true { judge(uplink: other, now) }
+        if path.target.isServer { blameSilence(at: path.own, now) }
         if case .peer(let hoa, _) = path.target { judge(peer: hoa, now) }
     }
 
@@ -290,6 +293,7 @@ extension NodeCore {
     }
 
     private mutating func trustAgain(_ own: MobileAddress, _ uplink: Uplink, _ now: Now) {
+        if uplink.isRefused, tryRefused(own, now) { return }
         if case .returning(let since, _) = uplink.state {
             // Trusted on what it did all the time, not on what it did at first.
             let pause = uplink.history.holdDown(configuration.paths)
@@ -358,7 +362,7 @@ extension NodeCore {
         notePeerUse(hoa, now)
     }
 
-    private func named(_ own: MobileAddress) -> String {
+    func named(_ own: MobileAddress) -> String {
         ownLocators.first { $0.moa == own }.map { "\($0.interface) (\(own))" } ?? "\(own)"
     }
 

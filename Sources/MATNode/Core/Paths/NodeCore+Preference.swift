@@ -3,17 +3,38 @@ import MATSignal
 // Which own address to send from: the node's order, what was said about single peers, and what was found not to work.
 
 extension NodeCore {
-    /// The addresses in the order in which they are to be used: what works first, then the chosen interface, then the configured
-    /// order, then the system's.
+    /// The addresses in the order in which they are to be used: what works first, then the chosen interface, then what is not about to
+    /// be taken away (RFC 6724 5, rule 3), then the configured order, then the system's.
     func ordered(_ locators: [OwnLocator]) -> [OwnLocator] {
-        func rank(_ locator: OwnLocator) -> Int {
-            if locator.interface == chosenInterface { return -1 }
-            return configuration.preferredInterfaces.firstIndex(of: locator.interface) ?? configuration.preferredInterfaces.count
+        func rank(_ locator: OwnLocator) -> (isOther: Int, isDeprecated: Int, place: Int) {
+            (
+                locator.interface == chosenInterface ? 0 : 1, locator.isDeprecated ? 1 : 0,
+                configuration.preferredInterfaces.firstIndex(of: locator.interface) ?? configuration.preferredInterfaces.count
+            )
         }
         return locators.enumerated().sorted { a, b in
-            let (one, other) = (ways.uplinks[a.element.moa]?.rank ?? 0, ways.uplinks[b.element.moa]?.rank ?? 0)
-            return (one, rank(a.element), a.offset) < (other, rank(b.element), b.offset)
+            let (one, other) = (ways.uplinks[a.element.moa] ?? Uplink(), ways.uplinks[b.element.moa] ?? Uplink())
+            guard one.order == other.order else { return one.order < other.order }
+            let (x, y) = (rank(a.element), rank(b.element))
+            return (x.isOther, x.isDeprecated, x.place, a.offset) < (y.isOther, y.isDeprecated, y.place, b.offset)
         }.map(\.element)
+    }
+
+    /// The addresses that a record has room for, by family: the best of each link, then second ones and so on, so that no link's
+    /// many addresses leave another without a place.
+    static func places(_ ordered: [OwnLocator]) -> [Bool: [MobileAddress]] {
+        var result: [Bool: [MobileAddress]] = [:]
+        for isIPv4 in [true, false] {
+            let family = ordered.filter { $0.moa.isIPv4 == isIPv4 }
+            var earlier: [String: Int] = [:]
+            let rounds = family.map { locator in
+                defer { earlier[locator.interface, default: 0] += 1 }
+                return earlier[locator.interface] ?? 0
+            }
+            let chosen = family.indices.sorted { (rounds[$0], $0) < (rounds[$1], $1) }.prefix(MappingRecord.locatorsMax).sorted()
+            result[isIPv4] = chosen.map { family[$0].moa }
+        }
+        return result
     }
 
     /// A person wants this interface to be used first towards one peer; `nil` goes back to what is configured.
@@ -53,8 +74,9 @@ extension NodeCore {
             ownLocators.first { $0.moa == moa }.flatMap { wanted.firstIndex(of: $0.interface) } ?? wanted.count
         }
         return choice.enumerated().sorted { a, b in
-            let (one, other) = (ways.uplinks[a.element]?.rank ?? 0, ways.uplinks[b.element]?.rank ?? 0)
-            return (one, rank(a.element), a.offset) < (other, rank(b.element), b.offset)
+            let (one, other) = (ways.uplinks[a.element] ?? Uplink(), ways.uplinks[b.element] ?? Uplink())
+            guard one.order == other.order else { return one.order < other.order }
+            return (rank(a.element), a.offset) < (rank(b.element), b.offset)
         }.map(\.element)
     }
 

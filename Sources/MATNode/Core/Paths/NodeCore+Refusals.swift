@@ -1,0 +1,128 @@
+import MATSignal
+
+// Own addresses that work, but not as locators: the IMS does not take them, since it sees another address (a translator stands in
+// between) or by its policy, or it answers no registration from them. Whether to use the next best is decided here; it is the same
+// as for an address over which nothing answers at all, only that this one shows itself in the registration alone.
+
+extension NodeCore {
+    /// The IMS refused a record (code 6).
+    ///
+    /// - Returns: whether an own address was found at fault, and another record is on its way.
+    mutating func registrationRefused(_ hoa: HomeAddress, _ record: MappingRecord, _ reply: IMSUpdateReply, _ now: Now) -> Bool {
+        guard let home = homes[hoa], let first = record.locators.first?.moa else { return false }
+        let all = record.locators.map(\.moa)
+        let source = Endpoint(first.address, port: SignalPort.node)
+        let said = reply.text.map { " (\($0.printable))" } ?? ""
+        let culprits: [MobileAddress]
+        var reason = "the IMS refuses it\(said)"
+        if let observed = reply.observed, observed != source {
+            // The record's first locator must be where the datagram came from.
+            culprits = [first]
+            reason = "a translator (NAT) stands before it: the IMS sees \(observed)"
+        } else if all.count == 1 {
+            culprits = [first]
+        } else {
+            // A proof may have been too old: once all are fetched anew. Then it is one of those that were in no accepted record.
+            guard home.failures > 0 else { return false }
+            let suspects = home.isNetwork ? all : Array(all.dropFirst())
+            let fresh = suspects.filter { !home.registeredPlaces.contains($0) }
+            culprits = fresh.isEmpty ? suspects : fresh
+        }
+        for (index, moa) in culprits.enumerated() { refuse(moa, reason, turn: index, now) }
+        // Where all have been refused, the usual pause comes first.
+        guard desiredLocators(of: hoa).contains(where: { isWorthTrying($0) }) else { return false }
+        registrationDue(hoa, now)
+        return true
+    }
+
+    private func isWorthTrying(_ own: MobileAddress) -> Bool { ways.uplinks[own].map { !$0.isRefused && !$0.isDead } ?? true }
+
+    /// Registers from what is the best address now: among several that were refused, it is another each time.
+    mutating func registrationDue(_ hoa: HomeAddress, _ now: Now) {
+        let before = desiredLocators(of: hoa)
+        adopt(systemLocators, now)
+        if desiredLocators(of: hoa) == before { register(hoa, now) }
+    }
+
+    /// The IMS answered no try of a registration.
+    ///
+    /// - Returns: whether the address was found at fault, and another is used.
+    mutating func registrationUnanswered(_ hoa: HomeAddress, from own: MobileAddress?, _ now: Now) -> Bool {
+        guard let own, desiredLocators(of: hoa).first == own, ways.uplinks[own]?.isRefused != true else { return false }
+        if let other = others(than: own).first(where: { answersNow($0, now) && ways.uplinks[$0]?.isRefused != true }) { return leaveUnanswered(own, for: other, of: hoa, now) }
+        // A server that is down says nothing about the way there: whether it answers elsewhere is asked, and told to `blameSilence`.
+        homes[hoa]?.silentOver = own
+        suspect(own, now)
+        runPaths(now)
+        return false
+    }
+
+    private func answersNow(_ own: MobileAddress, _ now: Now) -> Bool {
+        ways.monitor.over(own).contains { $0.key.target.isServer && !$0.value.isSilent && $0.value.answered(within: configuration.paths.interval * 2, at: now.monotonic) }
+    }
+
+    /// An IMS answered over this address: it lives, so what it did not answer over another is that one's fault.
+    mutating func blameSilence(at other: MobileAddress, _ now: Now) {
+        guard let hoa = home(of: other), let own = homes[hoa]?.silentOver, own != other, homes[hoa]?.phase == .pausing, desiredLocators(of: hoa).first == own,
+            ways.uplinks[other]?.isRefused != true
+        else { return }
+        _ = leaveUnanswered(own, for: other, of: hoa, now)
+    }
+
+    private mutating func leaveUnanswered(_ own: MobileAddress, for other: MobileAddress, of hoa: HomeAddress, _ now: Now) -> Bool {
+        homes[hoa]?.silentOver = nil
+        refuse(own, "the IMS answers no registration from it, but does over \(named(other))", turn: 0, now)
+        adopt(systemLocators, now)
+        return desiredLocators(of: hoa).first != own
+    }
+
+    /// - Parameter turn: several that may be at fault are tried again one after another, so that a good one does not share a bad one's fate.
+    private mutating func refuse(_ own: MobileAddress, _ reason: String, turn: Int, _ now: Now) {
+        var uplink = ways.uplinks[own] ?? Uplink()
+        let wasRefused = uplink.isRefused
+        uplink.history.failed(at: now.monotonic, configuration.paths)
+        let pause = uplink.history.holdDown(configuration.paths) * (turn + 1)
+        uplink.state = .refused(since: now.monotonic, until: now.monotonic + pause, reason: reason)
+        ways.uplinks[own] = uplink
+        if !wasRefused { counters.uplinkFailures += 1 }
+        log(wasRefused ? .info : .warning, "\(named(own)) can't be registered: \(reason); it is used last and tried again in \(pause.components.seconds) s")
+    }
+
+    // MARK: Whether it is better now
+
+    /// The hold-down of a refused address is over. While another is registered nothing is risked: the registered record is sent once more, from
+    /// the refused address, and changes nothing (section 7); its answer says which source the IMS saw.
+    ///
+    /// - Returns: whether it is being tried; if not, it is to be taken for sound, for the registration to show.
+    mutating func tryRefused(_ own: MobileAddress, _ now: Now) -> Bool {
+        guard !others(than: own).isEmpty else {
+            delay(own, now)
+            return true
+        }
+        guard let hoa = home(of: own), let home = homes[hoa], home.phase == .registered, let servers = home.servers, desiredLocators(of: hoa).first != own else { return false }
+        let targets = servers.endpoints.filter { $0.address.isIPv4 == own.isIPv4 }
+        guard !targets.isEmpty else { return false }
+        // Whatever becomes of it, not at once again.
+        delay(own, now)
+        start(.tryUplink(hoa, own), .imsUpdate, to: targets, source: own.address, triesMax: Retransmission.failoverTry, now)
+        return true
+    }
+
+    private mutating func delay(_ own: MobileAddress, _ now: Now) {
+        guard var uplink = ways.uplinks[own], case .refused(let since, _, let reason) = uplink.state else { return }
+        uplink.history.failed(at: now.monotonic, configuration.paths)
+        uplink.state = .refused(since: since, until: now.monotonic + uplink.history.holdDown(configuration.paths), reason: reason)
+        ways.uplinks[own] = uplink
+    }
+
+    /// - Parameter observed: where the IMS saw the datagram come from; `nil` if it did not answer.
+    mutating func uplinkTried(_ own: MobileAddress, of hoa: HomeAddress, observed: Endpoint?, _ now: Now) {
+        guard ways.uplinks[own]?.isRefused == true, let observed, observed == Endpoint(own.address, port: SignalPort.node) else { return }
+        ways.uplinks[own]?.state = .sound
+        log(.notice, "the IMS sees \(named(own)) as it is now; it has its place in the order of preference again")
+        let before = desiredLocators(of: hoa)
+        adopt(systemLocators, now)
+        // A standby address gets its place in the record back, too.
+        if desiredLocators(of: hoa) == before { register(hoa, now) }
+    }
+}
