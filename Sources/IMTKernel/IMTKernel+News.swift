@@ -10,8 +10,12 @@ extension IMTKernel {
 
     func hear(_ news: LinkNews) {
         // With an address or link the kernel takes routes away without a word, in IPv4: then all is read.
-        guard !news.lost, !news.nextHops, !linkTables.isNews(news), let routes = linkTables.apply(news.mainRoutes) else {
+        guard !news.lost, !news.nextHops, let routes = linkTables.apply(news.mainRoutes) else {
             linksChanged()
+            return
+        }
+        if linkTables.isNews(news) {
+            linksChanged(mainRoutes: !linkTables.isAdditionOnly(news))
             return
         }
         let routersChanged = linkTables.apply(news.neighbours)

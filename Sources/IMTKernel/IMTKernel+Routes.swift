@@ -4,11 +4,12 @@ import MATSignal
 
 // What follows in the routing tables from the agent's plan and the links' state.
 extension IMTKernel {
-    func readLinks() throws(KernelError) {
+    /// - Parameter mainRoutes: whether the main table may have changed without a word about it.
+    func readLinks(mainRoutes: Bool = true) throws(KernelError) {
         var fresh = LinkTables()
         fresh.links = try routes.links()
         fresh.addresses = try routes.addresses()
-        fresh.main = try routes.mainTable()
+        fresh.main = mainRoutes ? try routes.mainTable() : linkTables.main
         fresh.silentRouters = linkTables.silentRouters
         fresh.prefersTemporary = Set(fresh.links.filter { Self.prefersTemporary($0.value.name) }.keys)
         fresh.pruneRouters()
@@ -273,9 +274,9 @@ extension IMTKernel {
 
     // MARK: Events
 
-    func linksChanged() {
+    func linksChanged(mainRoutes: Bool = true) {
         do throws(KernelError) {
-            try readLinks()
+            try readLinks(mainRoutes: mainRoutes)
             if let device, linkTables.links[device.index] == nil {
                 restoreDevice()
                 return

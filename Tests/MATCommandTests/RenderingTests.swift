@@ -102,6 +102,27 @@ struct RenderingTests {
         #expect(text.contains("none: no interface has a usable address"))
     }
 
+    @Test("Status names every address that is not used and why, routers that are silent, and rules that want everything")
+    func unused() {
+        let status: JSONValue = [
+            "registered": true, "homes": [], "peers": [],
+            "locators": [
+                ["interface": "wwan0", "address": "203.0.113.70", "state": "sound"],
+                ["interface": "wlan0", "address": "203.0.113.9", "state": "refused", "reason": "a translator (NAT) stands before it: the IMS sees 192.0.2.1:7", "trustedInSeconds": 9],
+                ["interface": "wwan0", "address": "203.0.113.71", "state": "sound", "deprecated": true],
+            ],
+            "unusedAddresses": [["interface": "eth0", "address": "10.9.9.9", "reason": "eth0 has no IPv4 default route"]],
+            "silentRouters": [["interface": "wlan0", "address": "fe80::1", "instead": "fe80::2"]],
+            "routingRules": ["base": 6270, "passed": ["6269: not fwmark 51820 lookup 51820"], "before": ["5270: from all lookup 52"]],
+        ]
+        let text = StatusReport.text(status)
+        for line in [
+            "not usable: a translator (NAT) stands before it: the IMS sees 192.0.2.1:7, tried again in 9s", "deprecated: used last",
+            "eth0  10.9.9.9 is not used: eth0 has no IPv4 default route", "router fe80::1 on wlan0 does not answer; fe80::2 is used instead",
+            "6269: not fwmark 51820 lookup 51820", "5270: from all lookup 52", "routing-rules: first", "routing-rules: fixed",
+        ] { #expect(text.contains(line), "\(line)\n\(text)") }
+    }
+
     @Test("Answers of a daemon of another version are shown as far as they are understood")
     func strangeAnswers() {
         for answer in [.null, [:], ["homes": 5, "peers": ["x"], "locators": [1]], .array([]), .string("hello")] as [JSONValue] {

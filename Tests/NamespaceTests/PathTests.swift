@@ -115,6 +115,88 @@ struct PathTests {
         try lab.handOverWithOverlap("mn", to: "wlan")
     }
 
+    @Test("A peer whose agent stands still loses nothing when this node moves with overlap, and follows when the agent goes on")
+    func silentAgent() throws {
+        let lab = try Lab.shared
+        let pings = try Self.families.map { try lab.start("mn", "ping", $0.0, "-D", "-i", "0.05", $0.1) }
+        try lab.wait("cn is reached over wlan0") { try isUsing("mn", "wlan0") && pings.allSatisfy { replies($0.text).count > 5 } }
+        let record = try String(contentsOfFile: "/run/\(lab.name)/cn/matd.pid", encoding: .utf8)
+        let agent = try #require(record.split(separator: " ").first.flatMap { Int32($0) })
+        kill(agent, SIGSTOP)
+        defer { kill(agent, SIGCONT) }
+        try lab.lab("attach", "mn", "cellular")
+        try lab.wait("both uplinks are listed") { try Set(locators("mn").map(\.interface)) == ["wlan0", "wwan0"] && lab.status("mn")["registered"] as? Bool == true }
+        let before = lab.log("mn").count
+        _ = try lab.on("mn", "mat", "handover", "wwan0", "--control", lab.control("mn"))
+        try lab.wait("mn is registered at wwan0 first, and cn has acked nothing") {
+            let news = lab.log("mn").dropFirst(before)
+            return try locators("mn").first?.interface == "wwan0" && Self.families.allSatisfy { news.contains("peer \($0.1) did not ack") }
+        }
+        let counts = pings.map { replies($0.text).count }
+        try lab.wait("traffic goes on") { zip(pings, counts).allSatisfy { replies($0.text).count > $1 + 40 } }
+        kill(agent, SIGCONT)
+        try lab.wait("cn's agent is told again, and traffic follows", seconds: 40) { try isUsing("mn", "wwan0") }
+        for ping in pings {
+            let output = try ping.interrupt()
+            #expect(longestGap(output.text) < 0.5, "\(longestGap(output.text)) s\n\(lab.log("mn"))")
+        }
+        _ = try lab.on("mn", "mat", "handover", "--auto", "--control", lab.control("mn"))
+        try lab.wait("all is back") { try isUsing("mn", "wlan0") }
+        try lab.lab("detach", "mn", "cellular")
+    }
+
+    @Test("A preferred uplink behind a translator is left for a public one, with the reason in mat status, and used again when the translator is gone")
+    func translatedUplink() throws {
+        let lab = try Lab.shared
+        try lab.handOverWithOverlap("mn", to: "cellular")
+        let ping = try lab.start("mn", "ping", "-4", "-D", "-i", "0.05", "198.51.100.20")
+        let translate = "nft 'table ip translate { chain post { type nat hook postrouting priority 100; ip saddr 203.0.113.0/26 ip daddr 203.0.113.132/31 snat to 203.0.113.129; }; }'"
+        #expect(try lab.shell("r", translate).status == 0)
+        _ = try lab.on("mn", "mat", "handover", "--auto", "--control", lab.control("mn"))
+        try lab.lab("attach", "mn", "wlan")
+        func state(_ interface: String) throws -> String? {
+            try (lab.status("mn")["locators"] as? [[String: Any]] ?? []).first { $0["interface"] as? String == interface && ($0["address"] as? String)?.contains(":") == false }?["state"] as? String
+        }
+        try lab.wait("wlan0 is refused, and IPv4 registered at wwan0") {
+            let homes = try lab.status("mn")["homes"] as? [[String: Any]] ?? []
+            let home = homes.first { $0["address"] as? String == "192.0.2.10" }
+            return try state("wlan0") == "refused" && home?["state"] as? String == "registered" && (home?["locators"] as? [String])?.count == 1
+        }
+        let text = try lab.on("mn", "mat", "status", "--control", lab.control("mn")).text
+        #expect(text.contains("a translator (NAT) stands before it") && text.contains("tried again in"), "\(text)")
+        _ = try lab.shell("r", "nft delete table ip translate")
+        try lab.wait("wlan0 is registered and used again", seconds: 30) { try state("wlan0") == "sound" && isUsing("mn", "wlan0") }
+        let output = try ping.interrupt()
+        #expect(longestGap(output.text) < 0.5, "\(longestGap(output.text)) s\n\(lab.log("mn"))")
+        try lab.lab("detach", "mn", "cellular")
+    }
+
+    @Test("A full tunnel's routing rules take plain traffic, and neither connections with peers nor the registration; a link without default route is shown")
+    func fullTunnel() throws {
+        let lab = try Lab.shared
+        try lab.lab("attach", "mn", "cellular")
+        let pings = try Self.families.map { try lab.start("mn", "ping", $0.0, "-D", "-i", "0.05", $0.1) }
+        try lab.wait("cn is reached") { pings.allSatisfy { replies($0.text).count > 5 } }
+        let tunnel = "ip link add wg0 type veth peer name wg1 && ip link set wg0 up && ip link set wg1 up"
+            + ["-4", "-6"].map { " && ip \($0) route add default dev wg0 table 51820 && ip \($0) rule add not fwmark 51820 table 51820 && ip \($0) rule add table main suppress_prefixlength 0" }.joined()
+        #expect(try lab.shell("mn", tunnel).status == 0)
+        #expect(try lab.shell("mn", "ip route del default dev wwan0").status == 0)
+        try lab.wait("status tells of both") {
+            let text = try lab.on("mn", "mat", "status", "--control", lab.control("mn")).text
+            return text.contains("not fwmark 51820 lookup 51820") && text.contains("wwan0 has no IPv4 default route")
+        }
+        _ = try lab.on("mn", "mat", "handover", "wwan0", "--control", lab.control("mn"))
+        _ = try lab.on("mn", "mat", "handover", "--auto", "--control", lab.control("mn"))
+        try lab.wait("the registration goes on") { try isUsing("mn", "wlan0") }
+        #expect(try lab.shell("mn", "ip route get 203.0.113.131").text.contains("dev wg0"), "always plain: the tunnel's")
+        for ping in pings {
+            let output = try ping.interrupt()
+            #expect(longestGap(output.text) < 0.5, "\(longestGap(output.text)) s\n\(lab.log("mn"))")
+        }
+        _ = try lab.shell("mn", "for f in -4 -6; do ip $f rule del not fwmark 51820 table 51820; ip $f rule del table main suppress_prefixlength 0; done; ip link del wg0")
+        try lab.lab("detach", "mn", "cellular")
+    }
+
     @Test("One peer's traffic can be sent over another interface than the rest, by hand, and back")
     func perPeer() throws {
         let lab = try Lab.shared

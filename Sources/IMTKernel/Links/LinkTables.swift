@@ -91,6 +91,11 @@ struct LinkTables: Equatable {
 
     // MARK: What notifications say
 
+    /// Whether nothing but new addresses is told of links and addresses: then the kernel took no routes away.
+    func isAdditionOnly(_ news: LinkNews) -> Bool {
+        !news.addresses.contains(where: \.isRemoval) && !news.links.contains { links[$0.index] != $0.state }
+    }
+
     /// Whether a notification says anything about links and addresses that is not known. The kernel also tells of a router
     /// advertisement that only lengthens a lifetime, and of a radio's every word.
     func isNews(_ news: LinkNews) -> Bool {

@@ -363,7 +363,7 @@ public struct NodeCore {
 /// Counts that never go down, for `mat status`.
 public struct NodeCounters: Hashable, Sendable {
     public var handovers: UInt64 = 0
-    /// Handovers among these, away from an own address over which nothing answered.
+    /// Own addresses that were left because nothing answered over them, or because they could not be registered.
     public var uplinkFailures: UInt64 = 0
     /// Peers' traffic that took another pair of addresses because the usual one was silent.
     public var detours: UInt64 = 0
