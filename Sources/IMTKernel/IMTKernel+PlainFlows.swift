@@ -12,16 +12,22 @@ extension IMTKernel {
     ///
     /// It takes a look at all TCP sockets, for any number of peers at once. Where peers come faster than that, some wait for the
     /// next look; a plain connection to them that speaks first itself is noted by its own packet.
+    ///
+    /// A MoA that passes from one peer to another is never put off: its flows are known, by the HoA that it had, and would be taken for the
+    /// other's from now on. It costs the newcomer a locator check each time.
     func keepPlainFlows(_ changes: [IMTChange]) {
-        for case .setInbound(let moa, let home) in changes
-        where tables.model.inbound(Arrival(peer: moa, own: home.own)) != home.peer
-            && freshPeers.count < TranslationRuleset.arrivalsMax
-        {
+        var isTaken = false
+        for case .setInbound(let moa, let home) in changes {
+            let holder = tables.model.inbound(Arrival(peer: moa, own: home.own))
+            guard holder != home.peer, freshPeers.count < TranslationRuleset.arrivalsMax else { continue }
+            if holder != nil { isTaken = true }
             freshPeers[Arrival(peer: moa, own: home.own)] = home.peer
         }
-        guard !freshPeers.isEmpty, plainSearchTimer == nil else { return }
+        guard !freshPeers.isEmpty, isTaken || plainSearchTimer == nil else { return }
         let now = SystemClock.now().monotonic
-        if now + Self.plainSearchAdvance >= plainSearchAfter {
+        if isTaken || now + Self.plainSearchAdvance >= plainSearchAfter {
+            if let plainSearchTimer { loop.cancel(plainSearchTimer) }
+            plainSearchTimer = nil
             searchPlainFlows()
         } else {
             plainSearchTimer = loop.schedule(at: plainSearchAfter) { [weak self] in

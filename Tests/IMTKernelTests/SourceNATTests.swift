@@ -48,6 +48,23 @@ struct SourceNATTests {
     }
 
     @Test(
+        "A first datagram that is larger than the link waits for source NAT and arrives whole", arguments: Family.both,
+        [1453, 1473, 5000, 60_000])
+    func largeFirst(_ family: Family, count: Int) throws {
+        let net = try plain(family)
+        let tap = try WireTap(net.router)
+        let server = try TestSocket(net.cn.namespace, TestSocket.datagram, family)
+        try server.bind(family.far, port: 4601)
+        let client = try TestSocket(net.mn.namespace, TestSocket.datagram, family)
+        try client.bind(family.own, port: 4602)
+        let data = pattern(count)
+        try client.send(data, to: family.far, port: 4601)
+        let got = try server.receiveFrom()
+        #expect(got.octets == data && got.source.address == family.wlan)
+        try net.expectClean(tap.take())
+    }
+
+    @Test(
         "UDP and ping from the HoA are answered, and a connected socket hears of a closed port and of what doesn't fit",
         arguments: Family.both)
     func udpAndPing(_ family: Family) throws {

@@ -42,21 +42,28 @@ final class RawInjector {
     /// - Parameter home: the HoA with routes of its own that the source is, or is behind. At most `IMTConfiguration.homeAddressesMax` are.
     func send(_ packet: HeldPacket, from home: IPAddress? = nil) throws(KernelError) {
         let socket = if let home { try boundSocket(home) } else { packet.destination.isIPv4 ? v4 : v6 }
-        let sent: Int
-        if packet.destination.isIPv4 {
-            var to = sockaddr_in()
-            to.sin_family = sa_family_t(AF_INET)
-            to.sin_addr.s_addr = (packet.destination.ipv4 ?? 0).bigEndian
-            sent = Self.send(socket, packet.bytes, &to)
-        } else {
-            var to = sockaddr_in6()
-            to.sin6_family = sa_family_t(AF_INET6)
-            to.sin6_addr = packet.destination.in6
-            sent = Self.send(socket, packet.bytes, &to)
+        var sent = Self.send(packet.bytes, to: packet.destination, by: socket)
+        if sent < 0, errno == EMSGSIZE, let pieces = PacketPieces.cut(packet.bytes, identifier: .random(in: 1 ... .max)) {
+            // Any that is not sent leaves the datagram incomplete, as on any way.
+            let counts = pieces.map { Self.send($0, to: packet.destination, by: socket) }
+            if !counts.contains(where: { $0 < 0 }) { sent = packet.bytes.count }
         }
         guard sent == packet.bytes.count else {
             throw .system("release a held packet", "\(packet.source) to \(packet.destination), \(packet.bytes.count) octets")
         }
+    }
+
+    private static func send(_ bytes: [UInt8], to destination: IPAddress, by socket: Int32) -> Int {
+        if destination.isIPv4 {
+            var to = sockaddr_in()
+            to.sin_family = sa_family_t(AF_INET)
+            to.sin_addr.s_addr = (destination.ipv4 ?? 0).bigEndian
+            return send(socket, bytes, &to)
+        }
+        var to = sockaddr_in6()
+        to.sin6_family = sa_family_t(AF_INET6)
+        to.sin6_addr = destination.in6
+        return send(socket, bytes, &to)
     }
 
     private func boundSocket(_ source: IPAddress) throws(KernelError) -> Int32 {

@@ -15,9 +15,6 @@ struct EveryPacketTests {
         KnownViolation(name: "An own address that went, or is back unheard, is nobody's: packets pass by policy") { violation in
             !violation.isLeaving && [.gone, .goneUnheard, .backUnheard, .renumbered].contains(violation.node.own)
         },
-        KnownViolation(name: "A datagram that is larger than the link is not sent on when source NAT comes") { violation in
-            violation.seen.contains("release a held packet") && violation.seen.contains("too long")
-        },
         KnownViolation(name: "An IPv6 socket that remembers its route sends to a HoA without entry") { violation in
             violation.isLeaving && !violation.isIPv4
                 && [DestinationState.forgotten, .forgottenAtHome, .lost].map(\.rawValue).contains(violation.party)

@@ -54,7 +54,11 @@ struct NodeState: Hashable, CaseIterable, CustomStringConvertible, Sendable {
     var description: String { "\(place.rawValue), address \(own.rawValue), agent \(agent.rawValue)" }
     /// What may arrive: to an address that is new there is no plain flow yet, and those of a mobile network come to the router's own.
     var arrivals: [ArrivingPacket] {
-        ArrivingPacket.all.filter { own != .renumbered && place != .network || $0.socket != .plain }
+        ArrivingPacket.all.filter { packet in
+            if packet.socket.isPlain, own == .renumbered || place == .network { return false }
+            // With both ends at home there is no other flow.
+            return packet.socket != .plainLater || place != .atHome || !packet.source.isAtHome
+        }
     }
 }
 
@@ -112,12 +116,15 @@ enum SocketState: String, CaseIterable, Sendable {
     case homesBesideListener = "homes+listener"
     /// Connected to the packet's very source, between MoAs, before that was known as anybody's.
     case plain
+    /// Likewise, but begun when it was a peer's already.
+    case plainLater = "plain, later"
     /// Listening at the own MoA.
     case bound
     /// Listening at every address.
     case wildcard
     case none
 
+    var isPlain: Bool { self == .plain || self == .plainLater }
     var listens: Bool { self == .bound || self == .wildcard || self == .homesBesideListener }
 }
 
@@ -140,8 +147,8 @@ enum ArrivingKind: String, CaseIterable, Sendable {
     var sockets: [SocketState] {
         switch self {
         case .echoRequest: [.none]
-        case .echoReply: [.plain, .none]
-        case .routersError, .hostsError: [.homes, .plain, .none]
+        case .echoReply: [.plain, .plainLater, .none]
+        case .routersError, .hostsError: [.homes, .plain, .plainLater, .none]
         default: SocketState.allCases
         }
     }
@@ -194,7 +201,7 @@ struct ArrivingPacket: Hashable, CustomStringConvertible, Sendable {
     }
 
     private func ofPlainFlow(_ node: NodeState, _ isRepeated: Bool) -> Expectation? {
-        guard socket == .plain, kind != .echoRequest else { return nil }
+        guard socket.isPlain, kind != .echoRequest else { return nil }
         if kind == .reset, isRepeated {
             return Expectation("Of a plain flow that has ended: never answered", .passed, .translated, .held, .dropped)
         }

@@ -105,7 +105,7 @@ final class PacketRun {
 
     /// Sockets and mappings, in the order in which they come about.
     private func prepare() throws {
-        try beginPlainFlows()
+        try beginPlainFlows(.plain)
         var maps: [IMTChange] = []
         var losses: [IMTChange] = []
         func lose(_ role: PacketWorld.Role, _ index: Int, _ isIPv4: Bool, toOther: Bool) {
@@ -135,15 +135,12 @@ final class PacketRun {
         }
         try net.commit(maps)
         try connectArriving()
+        try beginPlainFlows(.plainLater)
         // A connection may be beside a listener that comes later, not the other way round.
         for isIPv4 in [true, false] { try listen(isIPv4) }
         try connectDeparting()
         // By itself: a route that comes makes sockets look for theirs again, one that goes does not always.
         try net.commit(losses)
-        // Plain flows of a locator that has another peer are looked for, at most so often.
-        guard try eventually(within: 10, { try net.host.ask { $0.freshPeers.isEmpty } }) else {
-            throw ShellError(text: "plain flows are not looked for")
-        }
     }
 
     private func listen(_ isIPv4: Bool) throws {
@@ -167,7 +164,7 @@ final class PacketRun {
         switch socket {
         case .homes: Port.homes
         case .homesBesideListener: Port.homesBesideListener
-        case .plain: Port.plain
+        case .plain, .plainLater: Port.plain
         case .bound: Port.bound
         case .wildcard: Port.wildcard
         case .none: Port.nothing
@@ -182,9 +179,9 @@ final class PacketRun {
         return made
     }
 
-    /// What this host began with these addresses while they were nobody's.
-    private func beginPlainFlows() throws {
-        let plain = arriving.indices.filter { arriving[$0].packet.socket == .plain }
+    /// What this host begins with these addresses: while they are nobody's, or when they are a peer's.
+    private func beginPlainFlows(_ socketKind: SocketState) throws {
+        let plain = arriving.indices.filter { arriving[$0].packet.socket == socketKind }
         let addresses = plain.map { address(.locator, arriving[$0].index, arriving[$0].isIPv4) }
         try net.commit(addresses.map { .setPlain($0, lifetime: .seconds(60)) })
         for place in plain {
@@ -198,10 +195,23 @@ final class PacketRun {
             }
             let made = try socket(
                 kind.isTCP, from: Endpoint(net.moa(isIPv4), port: Port.plain), to: Endpoint(target, port: Port.remote))
-            if !kind.isTCP { try made.send([0]) }
+            // One that began just now is known by what it sent.
+            if !kind.isTCP || socketKind == .plainLater { try made.send([0]) }
+            if kind.isTCP, socketKind == .plainLater {
+                try acknowledge(at: Endpoint(net.moa(isIPv4), port: Port.plain), arriving[place].index)
+            }
             arriving[place].socket = made
         }
+        try net.fence()
         try net.commit(addresses.map { .removePlain($0) })
+    }
+
+    /// What a connection has sent so far. Unacknowledged, it would be repeated, and what is sent later would wait for that.
+    private func acknowledge(at local: Endpoint, _ index: Int) throws {
+        try net.send(
+            Packets.tcp(
+                from: Endpoint(address(.locator, index, local.address.isIPv4), port: Port.remote), to: local, 0x10,
+                sequence: TestSocket.receiveSequence, acknowledging: TestSocket.sendSequence + 1, []))
     }
 
     private func connectArriving() throws {
@@ -230,12 +240,7 @@ final class PacketRun {
             guard each.packet.destination != .plain, each.packet.destination != .unknown else { continue }
             try made.send([0])
             guard each.packet.kind != .connectedDatagram else { continue }
-            // Unacknowledged, it would be repeated, and what is sent then would wait for that.
-            let acknowledgement = Packets.tcp(
-                from: Endpoint(address(.locator, each.index, each.isIPv4), port: Port.remote),
-                to: Endpoint(net.moa(each.isIPv4), port: Port.old), 0x10, sequence: TestSocket.receiveSequence,
-                acknowledging: TestSocket.sendSequence + 1, [])
-            try net.send(acknowledgement)
+            try acknowledge(at: Endpoint(net.moa(each.isIPv4), port: Port.old), each.index)
         }
         try net.fence()
     }
@@ -340,7 +345,7 @@ final class PacketRun {
             let message = Packets.echo(isRequest: kind == .echoRequest, port, from: from.address, to: to.address)
             return [RawPacket.ip(from: from.address, to: to.address, protocolNumber: each.isIPv4 ? 1 : 58, message)]
         case .routersError, .hostsError:
-            let isElsewhere = each.packet.source == .moved && each.packet.socket != .plain
+            let isElsewhere = each.packet.source == .moved && !each.packet.socket.isPlain
             let quoted = Endpoint(address(isElsewhere ? .formerLocator : .locator, index, each.isIPv4), port: Port.remote)
             let source = kind == .routersError ? address(.router, index, each.isIPv4) : from.address
             return [Packets.unreachable(from: source, about: RawPacket.udp(from: to, to: quoted, [1]), to, quoted)]
@@ -434,12 +439,12 @@ final class PacketRun {
             wrong = "translated as another's"
         } else if outcome == .held || outcome == .dropped || outcome == .muted, !isSilent {
             wrong = "\(outcome.rawValue), yet the socket \(notice)"
-        } else if outcome == .translated, packet.source == .taken, packet.socket != .plain, notice != .nothing {
+        } else if outcome == .translated, packet.source == .taken, !packet.socket.isPlain, notice != .nothing {
             wrong = "given to the peer's socket that lost the locator: \(notice)"
         } else if packet.kind.carriesData, !isRepeated, notice != .data,
             (outcome == .translated && packet.source != .taken
                 && (packet.socket == .homes || packet.socket == .homesBesideListener))
-                || (outcome == .passed && packet.socket == .plain)
+                || (outcome == .passed && packet.socket.isPlain)
         {
             wrong = "\(outcome.rawValue), yet the socket \(notice)"
         }
