@@ -20,6 +20,8 @@ public final class IMSServer {
     let sharing: (any MappingSharing)?
     let verifiers: VerifierPool
     private var resolver: Resolver
+    /// The system's files that name resolvers, as long as it serves.
+    private var resolverFiles: PathWatch?
     private var lookup: IMSLookup
     private(set) var queryPath: QueryPath?
     private var control: ControlServer?
@@ -76,6 +78,7 @@ public final class IMSServer {
         var dns = configuration.resolvers.isEmpty ? ResolverConfiguration.system() : ResolverConfiguration(servers: configuration.resolvers)
         dns.requireDNSSEC = configuration.requireDNSSEC
         dns.totalTimeout = configuration.dnsTimeout
+        dns.takesSystemPatience = false
         dns.inFlightMax = Self.questionsMax
         return dns
     }
@@ -114,6 +117,10 @@ public final class IMSServer {
             throw IMSServerError("\(error); is another imsd running?")
         }
         try changeMetricsEndpoint(to: configuration.metricsAddress)
+        resolverFiles = PathWatch(loop: loop, paths: [ResolverConfiguration.systemPath, ResolverConfiguration.upstreamPath]) { [unowned self] in
+            guard resolver.followSystem() else { return }
+            logger.notice("DNS servers are now \(resolver.configuration.servers.map(\.endpoint.address.description).joined(separator: ", "))")
+        }
         startVerifiers()
         startStore()
         surveyLater(after: Self.surveyFirst)
@@ -129,6 +136,8 @@ public final class IMSServer {
     /// Ends service. What was acknowledged is durable already.
     public func stop() {
         removeControlSocket()
+        resolverFiles?.stop()
+        resolverFiles = nil
         metricsEndpoint?.stop()
         metricsEndpoint = nil
         queryPath?.stop()

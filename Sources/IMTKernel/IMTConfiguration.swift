@@ -29,6 +29,9 @@ public struct IMTConfiguration: Hashable, Sendable {
     public var traffic: TrafficSelection
     /// Resolvers, IMSs and the like: never captured, and their packets never questioned. At most `alwaysPlainMax`.
     public var alwaysPlain: [IPPrefix]
+    /// Destinations that are no HoAs, as the person who runs the node knows: never captured. Packets from there are questioned like others,
+    /// because a peer may move there. At most `exceptionsMax`.
+    public var exceptions: [IPPrefix] = []
     /// Name of the TUN device: at most 15 octets.
     public var deviceName: String
     /// The routing table that captures; per-link tables are numbered from here by interface index. Over 255, so that it fits no
@@ -50,6 +53,7 @@ public struct IMTConfiguration: Hashable, Sendable {
     var routerInterval: Duration = .seconds(10)
 
     public static let alwaysPlainMax = 64
+    public static let exceptionsMax = 256
     public static let homeAddressesMax = 64
     public static let mobilePrefixesMax = 64
 
@@ -85,6 +89,9 @@ public struct IMTConfiguration: Hashable, Sendable {
         guard nflogGroup != 0 else { throw .invalid(operation, "NFLOG group 0 belongs to the kernel's log") }
         guard alwaysPlain.count <= Self.alwaysPlainMax else {
             throw .invalid(operation, "\(alwaysPlain.count) always-plain prefixes, at most \(Self.alwaysPlainMax)")
+        }
+        guard exceptions.count <= Self.exceptionsMax else {
+            throw .invalid(operation, "\(exceptions.count) prefixes that are never captured, at most \(Self.exceptionsMax)")
         }
         guard homeAddresses.count <= Self.homeAddressesMax else {
             throw .invalid(operation, "\(homeAddresses.count) home addresses, at most \(Self.homeAddressesMax)")

@@ -28,11 +28,13 @@ package enum DNSMessage {
 
     // MARK: Encode
 
-    /// - Parameter edns: without it for servers that don't know EDNS0.
+    /// - Parameters:
+    ///   - edns: without it for servers that don't know EDNS0.
+    ///   - isUnchecked: asks for the answer also if its signatures do not verify (the CD flag, RFC 4035 section 3.2.2).
     /// - Returns: `nil` if libldns is out of memory.
-    package static func encodeQuery(_ question: DNSQuestion, id: UInt16, edns: Bool = true) -> [UInt8]? {
+    package static func encodeQuery(_ question: DNSQuestion, id: UInt16, edns: Bool = true, isUnchecked: Bool = false) -> [UInt8]? {
         guard let packet = LDNSPacket(question: question) else { return nil }
-        return packet.encode(id: id, edns: edns)
+        return packet.encode(id: id, edns: edns, isUnchecked: isUnchecked)
     }
 
     // MARK: Decode
@@ -54,7 +56,7 @@ package enum DNSMessage {
         if octets[2] & 0x02 != 0 { return .truncated }
         let code = octets[3] & 0x0F
         guard code == 0 || code == 3 else { return .serverFailed(.refused(code: code)) }
-        guard let packet = LDNSPacket(decoding: octets) else { return .serverFailed(.bogus("it is malformed")) }
+        guard let packet = LDNSPacket(decoding: octets) else { return .serverFailed(.malformed("it is malformed")) }
         let isAuthenticated = trustsAuthentication && octets[3] & 0x20 != 0
         return read(packet.records(.answer), packet.records(.authority), question, isNameAbsent: code == 3, isAuthenticated, now)
     }
@@ -69,18 +71,18 @@ package enum DNSMessage {
         while true {
             let found = answer.filter { $0.name == name && $0.type == question.type }
             if !found.isEmpty {
-                guard !isNameAbsent else { return .serverFailed(.bogus("it has records of a name it calls absent")) }
+                guard !isNameAbsent else { return .serverFailed(.malformed("it has records of a name it calls absent")) }
                 for record in found { ttl = min(ttl, record.ttl) }
                 return .result(
                     .records(DNSRecords(rdata: found.map(\.rdata), expires: now + ttl, isAuthenticated: isAuthenticated)))
             }
             guard let alias = answer.first(where: { $0.name == name && $0.type == .cname }) else { break }
             var rdata = alias.rdata[...]
-            guard let target = try? DomainName.decode(&rdata) else { return .serverFailed(.bogus("a CNAME is malformed")) }
+            guard let target = try? DomainName.decode(&rdata) else { return .serverFailed(.malformed("a CNAME is malformed")) }
             ttl = min(ttl, alias.ttl)
             name = target
             aliases += 1
-            guard aliases <= aliasesMax else { return .serverFailed(.bogus("its aliases go round or on for too long")) }
+            guard aliases <= aliasesMax else { return .serverFailed(.malformed("its aliases go round or on for too long")) }
         }
         if let soa = authority.first(where: { $0.type == .soa && name.isWithin($0.name) }) {
             let expires = now + min(ttl, soa.ttl, soa.soaMinimum ?? .zero, absenceTTLMax)
@@ -90,7 +92,7 @@ package enum DNSMessage {
         }
         // Without SOA it may be a referral or an alias the server did not follow: neither says that there is nothing.
         guard isNameAbsent || (aliases == 0 && !authority.contains { $0.type == .ns }) else {
-            return .serverFailed(.bogus("it ends in a referral or an unresolved alias"))
+            return .serverFailed(.malformed("it ends in a referral or an unresolved alias"))
         }
         let absence = DNSAbsence(
             isNameAbsent: isNameAbsent && aliases == 0, expires: now + min(ttl, absenceTTLWithoutSOA),
@@ -145,8 +147,9 @@ struct LDNSPacket: ~Copyable {
     deinit { ldns_pkt_free(packet) }
 
     /// The corresponding C function is `ldns_pkt2wire`.
-    func encode(id: UInt16, edns: Bool) -> [UInt8]? {
+    func encode(id: UInt16, edns: Bool, isUnchecked: Bool) -> [UInt8]? {
         ldns_pkt_set_id(packet, id)
+        ldns_pkt_set_cd(packet, isUnchecked ? 1 : 0)
         // Asks for the AD flag without asking for the signatures (RFC 6840 section 5.7).
         ldns_pkt_set_ad(packet, 1)
         ldns_pkt_set_edns_udp_size(packet, edns ? DNSMessage.udpPayloadBytesMax : 0)

@@ -71,15 +71,20 @@ public enum DNSFailure: Error, Hashable, Sendable, CustomStringConvertible {
     case timeout
     /// No server could be reached at all.
     case unreachable
-    /// An error code other than NXDOMAIN: 2 is SERVFAIL, which is also how a validating resolver says "bogus".
+    /// An error code other than NXDOMAIN: 2 is SERVFAIL. A validating resolver's SERVFAIL for what it found forged is `bogus`.
     case refused(code: UInt8)
-    /// An answer that passed for ours but contradicts itself.
-    case bogus(String)
+    /// An answer that passed for ours but is damaged or contradicts itself.
+    case malformed(String)
+    /// A resolver has an answer and refuses to vouch for it: DNSSEC validation failed.
+    case bogus
     /// `requireDNSSEC` is set and the answer is not authenticated.
     case notAuthenticated
     /// More questions in flight than the bound.
     case overloaded
     case noServers
+
+    /// Whether it says that somebody may have tampered with the answer: then nothing may be concluded, not even after a while.
+    public var isDistrust: Bool { self == .bogus || self == .notAuthenticated }
 
     public var description: String {
         switch self {
@@ -87,7 +92,8 @@ public enum DNSFailure: Error, Hashable, Sendable, CustomStringConvertible {
         case .unreachable: "no DNS server is reachable"
         case .refused(2): "the DNS server failed (SERVFAIL)"
         case .refused(let code): "the DNS server refused (code \(code))"
-        case .bogus(let why): "the DNS answer is not usable: \(why)"
+        case .malformed(let why): "the DNS answer is not usable: \(why)"
+        case .bogus: "the DNS answer is bogus: its DNSSEC signatures do not verify"
         case .notAuthenticated: "the DNS answer is not authenticated, and DNSSEC is required"
         case .overloaded: "too many DNS questions at once"
         case .noServers: "no DNS server is configured (see /etc/resolv.conf)"

@@ -52,6 +52,10 @@ private final class IMSLookupTask {
         self.completion = completion
     }
 
+    private static func result(of failure: DNSFailure) -> IMSLookupResult {
+        failure.isDistrust ? .unusable(failure.description) : .failed(failure.description)
+    }
+
     private func finish(_ result: IMSLookupResult) {
         completion?(result)
         completion = nil
@@ -96,8 +100,10 @@ private final class IMSLookupTask {
             takeService(records)
         case (.absent(let first)?, .absent(let second)?):
             finish(.absent(until: min(first.expires, second.expires)))
-        case (.failed(let failure)?, .some), (.absent?, .failed(let failure)?):
-            finish(.failed(failure.description))
+        case (.failed(let first)?, .failed(let second)?):
+            finish(Self.result(of: second.isDistrust ? second : first))
+        case (.failed(let failure)?, .absent?), (.absent?, .failed(let failure)?):
+            finish(Self.result(of: failure))
         case (nil, _), (_, nil):
             break
         }
@@ -115,7 +121,7 @@ private final class IMSLookupTask {
                 mistake = error.description
             }
         }
-        guard !servers.isEmpty else { return finish(.failed(mistake ?? "no IMS record has a port")) }
+        guard !servers.isEmpty else { return finish(.unusable(mistake ?? "no IMS record has a port")) }
         resolveTargets()
     }
 
@@ -131,7 +137,7 @@ private final class IMSLookupTask {
             // RFC 2782: the target "." says that the service is decidedly not available.
             let isRefusal = records.rdata.allSatisfy { $0.count == 7 && $0.last == 0 }
             return finish(
-                isRefusal ? .absent(until: records.expires) : .failed("the SRV records at \(serviceName) are malformed"))
+                isRefusal ? .absent(until: records.expires) : .unusable("the SRV records at \(serviceName) are malformed"))
         }
         openQuestions = 1
         resolver.resolve(DNSQuestion(serviceName, .txt)) { [self] in
@@ -145,12 +151,12 @@ private final class IMSLookupTask {
         case .records(let records):
             note(records.expires, records.isAuthenticated)
             for rdata in records.rdata { add(keys: KeyText.parse(rdata).map { [$0] } ?? []) }
-            if keys.isEmpty { return finish(.failed("no TXT at \(serviceName) has the form ed25519=<base64>")) }
+            if keys.isEmpty { return finish(.unusable("no TXT at \(serviceName) has the form ed25519=<base64>")) }
             resolveTargets()
         case .absent:
-            finish(.failed("there is a SRV at \(serviceName) but no TXT with its key"))
+            finish(.unusable("there is a SRV at \(serviceName) but no TXT with its key"))
         case .failed(let failure):
-            finish(.failed(failure.description))
+            finish(.unusable("there is a SRV at \(serviceName), but its key can't be had: \(failure)"))
         }
     }
 
@@ -212,9 +218,9 @@ private final class IMSLookupTask {
         guard !usable.isEmpty else {
             // Not absence: the address does belong to a MAT node, of which we just can't reach a server.
             let names = servers.map(\.target.description).joined(separator: ", ")
-            return finish(.failed(addressFailure?.description ?? "the IMS \(names) has no address"))
+            return finish(.unusable(addressFailure.map { "the IMS \(names) has no address that can be found: \($0)" } ?? "the IMS \(names) has no address"))
         }
-        if keys.isEmpty { return finish(.failed("no IMS record has a key")) }
+        if keys.isEmpty { return finish(.unusable("no IMS record has a key")) }
         finish(.found(IMSSet(servers: usable, keys: keys, expires: expires, isAuthenticated: isAuthenticated)))
     }
 }

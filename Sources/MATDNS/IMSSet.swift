@@ -72,4 +72,6 @@ public enum IMSLookupResult: Hashable, Sendable {
     case absent(until: MonotonicTime)
     /// Why nothing is known, in words for a log.
     case failed(String)
+    /// The DNS speaks of a mapping server there, or of something that is forged, and what it says can't be used: never a plain destination.
+    case unusable(String)
 }

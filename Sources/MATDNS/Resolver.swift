@@ -8,7 +8,7 @@ import MATSignal
 /// the SOA says, failures for a second, so that a burst of packets to one destination does not become a burst of queries.
 public final class Resolver {
     /// RFC 9520: a failure is not asked again at once.
-    static let failureTTL = Duration.seconds(1)
+    public static let failureTTL = Duration.seconds(1)
 
     /// What happened so far, for `status` and tests.
     public struct Counters: Sendable, Hashable {
@@ -24,11 +24,24 @@ public final class Resolver {
 
     public private(set) var configuration: ResolverConfiguration
     public private(set) var counters = Counters()
+    /// What was heard of each server in use; at most `ResolverConfiguration.serversMax`.
+    public private(set) var states: [ResolverConfiguration.Server: ServerState] = [:]
+    /// The own addresses to ask a server from, the best first; `nil` among them leaves it to the kernel. Asked at each try, since links die
+    /// while a question is out.
+    public var ways: (ResolverConfiguration.Server) -> [IPAddress?] = { _ in [nil] }
     private let loop: EventLoop
     private var cache: ResolverCache
     private var exchanges: [DNSQuestion: (exchange: ResolverExchange, waiters: [(DNSResult) -> Void])] = [:]
     /// Where the next question starts: the server that answered last.
     private var preferredServer = 0
+
+    public struct ServerState: Sendable, Hashable {
+        /// When it last gave a usable answer.
+        public var answered: MonotonicTime?
+        /// Since when it has given none though it was asked.
+        public var failingSince: MonotonicTime?
+        public var failure: DNSFailure?
+    }
 
     public init(loop: EventLoop, configuration: ResolverConfiguration = .system()) {
         self.loop = loop
@@ -56,8 +69,8 @@ public final class Resolver {
         guard exchanges.count < configuration.inFlightMax else { return later(.overloaded, completion) }
         let exchange = ResolverExchange(
             loop: loop, question: question, configuration: configuration, firstServer: preferredServer,
-            count: { [unowned self] in counters[keyPath: $0] += 1 },
-            finished: { [unowned self] in finish(question, $0, server: $1) })
+            ways: { [unowned self] in ways($0) }, count: { [unowned self] in counters[keyPath: $0] += 1 },
+            heard: { [unowned self] in note($0, $1) }, finished: { [unowned self] in finish(question, $0, server: $1) })
         exchanges[question] = (exchange, [completion])
         exchange.start(now)
     }
@@ -68,8 +81,33 @@ public final class Resolver {
         if configuration.followsSystem { configuration.readSystem() }
         cache.removeUnvalidated()
         preferredServer = 0
+        states = states.filter { configuration.servers.contains($0.key) }
         let now = SystemClock.now().monotonic
         for running in exchanges.values { running.exchange.restart(configuration, now) }
+    }
+
+    /// Reads the system's files again, if they are used.
+    /// - Returns: whether they say something else than before; then everything is as after `flush`.
+    public func followSystem() -> Bool {
+        guard configuration.followsSystem else { return false }
+        var fresh = configuration
+        fresh.readSystem()
+        guard fresh != configuration else { return false }
+        flush()
+        return true
+    }
+
+    private func note(_ server: ResolverConfiguration.Server, _ failure: DNSFailure?) {
+        guard configuration.servers.contains(server) else { return }
+        let now = SystemClock.now().monotonic
+        var state = states[server] ?? ServerState()
+        if let failure {
+            state.failingSince = state.failingSince ?? now
+            state.failure = failure
+        } else {
+            state = ServerState(answered: now)
+        }
+        states[server] = state
     }
 
     /// Uses other servers from now on.
@@ -85,7 +123,7 @@ public final class Resolver {
     }
 
     /// - Parameter server: which one the result came from; `nil` for a time-out and its like.
-    private func finish(_ question: DNSQuestion, _ outcome: DNSResult, server: Int?) {
+    private func finish(_ question: DNSQuestion, _ outcome: DNSResult, server: ResolverConfiguration.Server?) {
         guard let ended = exchanges.removeValue(forKey: question) else { return }
         var result = outcome
         let (expires, isAuthenticated): (MonotonicTime?, Bool) =
@@ -95,15 +133,17 @@ public final class Resolver {
             case .failed: (nil, false)
             }
         if expires != nil, configuration.requireDNSSEC, !isAuthenticated { result = .failed(.notAuthenticated) }
-        if case .failed = result { counters.failed += 1 } else if let server { preferredServer = server }
+        if case .failed = result {
+            counters.failed += 1
+        } else if let server, !server.isUpstream, let index = configuration.servers.firstIndex(of: server) {
+            preferredServer = index
+        }
         let now = SystemClock.now().monotonic
-        let isLocal =
-            isAuthenticated
-            && server.map { configuration.servers.indices.contains($0) && configuration.servers[$0].endpoint.address.isLoopback }
-                ?? false
+        let isLocal = isAuthenticated && server?.isLocal ?? false
         if case .failed = result {
             cache.add(result, for: question, until: now + Self.failureTTL, isLocal: false, now: now)
-        } else if let expires {
+        } else if var expires {
+            if case .absent = result { expires = min(expires, now + configuration.absenceKeptMax) }
             cache.add(result, for: question, until: expires, isLocal: isLocal, now: now)
         }
         for waiter in ended.waiters { waiter(result) }

@@ -11,17 +11,31 @@ public struct ResolverConfiguration: Sendable, Hashable {
         public var endpoint: Endpoint
         /// For a link-local server (`fe80::1%wlan0`), the interface it is on.
         public var interface: String?
+        /// Whom a resolver on this host asks itself: asked when that one fails, and never believed to have validated anything.
+        public var isUpstream = false
 
-        public init(_ endpoint: Endpoint, interface: String? = nil) {
+        public init(_ endpoint: Endpoint, interface: String? = nil, isUpstream: Bool = false) {
             self.endpoint = endpoint
             self.interface = interface
+            self.isUpstream = isUpstream
         }
+
+        /// Whether it is a process of this host: what it validated was validated here.
+        public var isLocal: Bool { endpoint.address.isLoopback && !isUpstream }
     }
+
+    public static let systemPath = "/etc/resolv.conf"
+    /// Where systemd-resolved says whom it asks, since /etc/resolv.conf names only itself. Other local resolvers don't say.
+    public static let upstreamPath = "/run/systemd/resolve/resolv.conf"
 
     /// In the order of preference.
     public var servers: [Server]
-    /// Whether these are the system's, to be read again when the network changes.
+    /// Whether these are the system's, to be read again when the files or the network change.
     public var followsSystem = false
+    /// Whether their `timeout` and `attempts` count as well; not where whoever asks has a time of his own.
+    public var takesSystemPatience = true
+    /// `options use-vc`: only over TCP.
+    public var isOverTCP = false
     /// Whether every server's AD flag is believed. If not, only that of a resolver on this host is: the way to any other can
     /// be forged. `options trust-ad` in resolv.conf sets it.
     public var trustsAuthentication = false
@@ -30,14 +44,19 @@ public struct ResolverConfiguration: Sendable, Hashable {
     /// How long the first try waits; doubled when all servers have had theirs.
     public var tryTimeout = Duration.milliseconds(400)
     /// For a question in all, over UDP and TCP.
-    public var totalTimeout = Duration.seconds(5)
+    public var totalTimeout = totalTimeoutDefault
+    static let totalTimeoutDefault = Duration.seconds(5)
     /// Tries per server.
-    public var triesPerServerMax = 3
+    public var triesPerServerMax = triesPerServerDefault
+    static let triesPerServerDefault = 3
     /// Different questions asked at the same time.
     public var inFlightMax = 256
     /// Callers waiting for the answer to one question.
     public var waitersMax = 4096
     public var cacheEntriesMax = 8192
+    /// How long absence is believed without asking again. A node remembers it where it acts on it, and must find out at once when a
+    /// captive portal, which denies everything with long SOA times, has opened.
+    public var absenceKeptMax = Duration.seconds(300)
     /// SO_MARK on every socket, for routing rules that exempt the program's own traffic. Needs CAP_NET_ADMIN.
     public var mark: UInt32?
 
@@ -48,44 +67,90 @@ public struct ResolverConfiguration: Sendable, Hashable {
     public init(servers: [Endpoint]) { self.init(servers: servers.map { Server($0) }) }
 
     /// The system's servers, from resolv.conf. A file that isn't there means a server on this host, as in resolv.conf(5).
-    public static func system(path: String = "/etc/resolv.conf") -> ResolverConfiguration {
+    public static func system(path: String = systemPath, upstreamPath: String = upstreamPath) -> ResolverConfiguration {
         var configuration = ResolverConfiguration(servers: [Server]())
         configuration.followsSystem = true
-        configuration.readSystem(path: path)
+        configuration.readSystem(path: path, upstreamPath: upstreamPath)
         return configuration
     }
 
     /// Reads the servers again and keeps all other settings.
-    mutating func readSystem(path: String = "/etc/resolv.conf") {
-        let (servers, trusts) = Self.parse(resolvConf: Self.contents(path))
-        self.servers = servers
-        trustsAuthentication = trusts
+    mutating func readSystem(path: String = systemPath, upstreamPath: String = upstreamPath) {
+        let file = Self.parse(resolvConf: Self.contents(path))
+        servers = file.servers
+        trustsAuthentication = file.trustsAuthentication
+        isOverTCP = file.isOverTCP
+        if takesSystemPatience {
+            totalTimeout = file.patience ?? Self.totalTimeoutDefault
+            triesPerServerMax = max(Self.triesPerServerDefault, file.attempts ?? 0)
+        }
+        guard servers.allSatisfy(\.isLocal), let text = Self.text(upstreamPath) else { return }
+        for var server in Self.parse(resolvConf: text).servers where !server.isLocal && servers.count < Self.serversMax {
+            server.isUpstream = true
+            servers.append(server)
+        }
     }
 
-    package static func parse(resolvConf text: String) -> (servers: [Server], trustsAuthentication: Bool) {
+    /// What resolv.conf says that matters to questions for whole names; `search` and `ndots` don't.
+    package struct ResolvConf: Hashable, Sendable {
         var servers: [Server] = []
-        var trusts = false
+        var trustsAuthentication = false
+        var isOverTCP = false
+        /// `timeout` times `attempts`, where either is given: for as long a slow server may answer.
+        var patience: Duration?
+        var attempts: Int?
+    }
+
+    /// resolv.conf(5) caps `timeout` at 30 s and `attempts` at 5.
+    private static let timeoutMax = 30, attemptsMax = 5
+    private static let totalTimeoutMax = Duration.seconds(30)
+
+    package static func parse(resolvConf text: String) -> ResolvConf {
+        var file = ResolvConf()
+        var timeout: Int?
         for line in text.split(whereSeparator: \.isNewline) {
             let words = line.prefix { $0 != "#" && $0 != ";" }.split(whereSeparator: \.isWhitespace)
             switch words.first {
             case "nameserver":
-                guard let word = words.dropFirst().first, servers.count < serversMax else { continue }
+                guard let word = words.dropFirst().first, file.servers.count < serversMax else { continue }
                 let parts = word.split(separator: "%", maxSplits: 1)
                 guard let first = parts.first, let address = IPAddress(String(first)) else { continue }
-                servers.append(Server(Endpoint(address, port: 53), interface: parts.dropFirst().first.map(String.init)))
+                let server = Server(Endpoint(address, port: 53), interface: parts.dropFirst().first.map(String.init))
+                if !file.servers.contains(server) { file.servers.append(server) }
             case "options":
-                if words.contains("trust-ad") { trusts = true }
+                for word in words.dropFirst() {
+                    switch word {
+                    case "trust-ad": file.trustsAuthentication = true
+                    case "use-vc": file.isOverTCP = true
+                    default: break
+                    }
+                    timeout = number(word, "timeout:", 1...timeoutMax) ?? timeout
+                    file.attempts = number(word, "attempts:", 1...attemptsMax) ?? file.attempts
+                }
             default:
                 break
             }
         }
-        if servers.isEmpty { servers = [Server(Endpoint(IPAddress(ipv4: 0x7F00_0001), port: 53))] }
-        return (servers, trusts)
+        if timeout != nil || file.attempts != nil {
+            // Both have defaults in resolv.conf(5): 5 s, twice. Our own is no shorter than one of these.
+            let patience = Duration.seconds((timeout ?? 5) * (file.attempts ?? 2))
+            file.patience = min(max(patience, totalTimeoutDefault), totalTimeoutMax)
+        }
+        if file.servers.isEmpty { file.servers = [Server(Endpoint(IPAddress(ipv4: 0x7F00_0001), port: 53))] }
+        return file
     }
 
-    private static func contents(_ path: String) -> String {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { return "" }
+    private static func number(_ word: Substring, _ name: String, _ range: ClosedRange<Int>) -> Int? {
+        guard word.hasPrefix(name), let number = Int(word.dropFirst(name.count)) else { return nil }
+        return min(max(number, range.lowerBound), range.upperBound)
+    }
+
+    private static func contents(_ path: String) -> String { text(path) ?? "" }
+
+    /// `nil` if the file can't be read.
+    private static func text(_ path: String) -> String? {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+        guard descriptor >= 0 else { return nil }
         defer { close(descriptor) }
         var bytes = [UInt8](repeating: 0, count: fileBytesMax)
         let count = read(descriptor, &bytes, bytes.count)

@@ -2,21 +2,26 @@ import Glibc
 import MATRuntime
 import MATSignal
 
-/// One question on its way: tries over the servers in turn until an answer, the last try's end or the total time.
+/// One question on its way: tries over the servers in turn, and over the ways to them, until an answer, the last try's end or the total time.
 ///
 ///     start --> try n over UDP --answer--> finished
 ///                 |  |  |  '--truncated--> the same server over TCP --answer--> finished
 ///                 |  |  '--FORMERR/NOTIMP--> the same server without EDNS0
+///                 |  |--the first SERVFAIL--> the same server without validation --answer--> once more with --SERVFAIL--> bogus
 ///                 |  '--refused, SERVFAIL, malformed--> try n+1 at once
 ///                 '--time-out--> try n+1; the socket of try n stays open for a late answer
 ///
+/// Each round asks all servers, from the first, second, ... of the own addresses that `ways` gives for them: the default route may lead over
+/// a dead link. From the third round on without EDNS0, which some boxes on the way swallow.
 final class ResolverExchange {
     private let loop: EventLoop
     private let question: DNSQuestion
     private var configuration: ResolverConfiguration
     private var firstServer: Int
+    private let ways: (ResolverConfiguration.Server) -> [IPAddress?]
     private let count: (WritableKeyPath<Resolver.Counters, Int>) -> Void
-    private let finished: (DNSResult, Int?) -> Void
+    private let heard: (ResolverConfiguration.Server, DNSFailure?) -> Void
+    private let finished: (DNSResult, ResolverConfiguration.Server?) -> Void
 
     private var sockets: [ResolverSocket] = []
     private var tries = 0
@@ -26,17 +31,38 @@ final class ResolverExchange {
     private var timer: TimerID?
     /// The best reason known for a failure: a server's own words are worth more than a time-out.
     private var failure: DNSFailure?
+    private var suspicion = Suspicion.none
     private var isFinished = false
+
+    /// How far a SERVFAIL has been looked into. "Bogus" and "the zone's servers fail" are one code; but what is only bogus comes when it is
+    /// asked for unchecked.
+    private enum Suspicion {
+        case none
+        case askingUnchecked
+        /// It came. The server may have recovered meanwhile, so it is asked once more as usual.
+        case askingAgain
+        case settled
+    }
+
+    /// How a query is put.
+    private struct Form {
+        var stream: Bool
+        var edns: Bool
+        var isUnchecked = false
+    }
 
     init(
         loop: EventLoop, question: DNSQuestion, configuration: ResolverConfiguration, firstServer: Int,
-        count: @escaping (WritableKeyPath<Resolver.Counters, Int>) -> Void, finished: @escaping (DNSResult, Int?) -> Void
+        ways: @escaping (ResolverConfiguration.Server) -> [IPAddress?], count: @escaping (WritableKeyPath<Resolver.Counters, Int>) -> Void,
+        heard: @escaping (ResolverConfiguration.Server, DNSFailure?) -> Void, finished: @escaping (DNSResult, ResolverConfiguration.Server?) -> Void
     ) {
         self.loop = loop
         self.question = question
         self.configuration = configuration
         self.firstServer = firstServer
+        self.ways = ways
         self.count = count
+        self.heard = heard
         self.finished = finished
     }
 
@@ -55,6 +81,7 @@ final class ResolverExchange {
         tries = 0
         firstServer = 0
         failure = nil
+        suspicion = .none
         nextTry(now)
     }
 
@@ -65,18 +92,26 @@ final class ResolverExchange {
         sockets = []
     }
 
-    private func finish(_ result: DNSResult, _ server: Int?) {
+    private func finish(_ result: DNSResult, _ server: ResolverConfiguration.Server?) {
         guard !isFinished else { return }
         isFinished = true
         stop()
         finished(result, server)
     }
 
+    /// All servers are asked in the order that they are listed in, and whom a local one asks after those that are listed.
+    private func server(_ turn: Int) -> Int {
+        let listed = configuration.servers.prefix { !$0.isUpstream }.count
+        guard listed > 0, turn < listed else { return turn }
+        return (firstServer + turn) % listed
+    }
+
     private func nextTry(_ now: MonotonicTime) {
         if let timer { loop.cancel(timer) }
         timer = nil
         let servers = configuration.servers.count
-        guard servers > 0, tries < servers * max(1, configuration.triesPerServerMax), now < deadline else {
+        let waysMost = configuration.servers.map { ways($0).count }.max() ?? 1
+        guard servers > 0, tries < servers * max(1, configuration.triesPerServerMax, waysMost), now < deadline else {
             // Never from within `start`: the caller has not finished its own bookkeeping then.
             timer = loop.schedule(after: .zero) { [weak self] in
                 guard let self else { return }
@@ -84,54 +119,90 @@ final class ResolverExchange {
             }
             return
         }
-        let server = (firstServer + tries) % servers
-        let wait = configuration.tryTimeout * (1 << min(tries / servers, 8))
+        let round = tries / servers
+        let index = server(tries % servers)
+        let wait = configuration.tryTimeout * (1 << min(round, 8))
         tries += 1
-        ask(server, stream: false, edns: true, wait: wait, now)
+        let target = configuration.servers[index]
+        let own = ways(target)
+        ask(target, from: own.isEmpty ? nil : own[round % own.count], Form(stream: configuration.isOverTCP, edns: round < 2), wait: wait, now)
     }
 
-    private func ask(_ server: Int, stream: Bool, edns: Bool, wait: Duration, _ now: MonotonicTime) {
+    private func ask(_ target: ResolverConfiguration.Server, from own: IPAddress?, _ form: Form, wait: Duration, _ now: MonotonicTime) {
         if let timer { loop.cancel(timer) }
         queries += 1
         let number = queries
         let id = UInt16.random(in: 0 ... .max)
-        guard configuration.servers.indices.contains(server), let query = DNSMessage.encodeQuery(question, id: id, edns: edns)
-        else {
-            return giveUp(number, .bogus("the question can't be encoded"))
+        guard let query = DNSMessage.encodeQuery(question, id: id, edns: form.edns, isUnchecked: form.isUnchecked) else {
+            return giveUp(number, .malformed("the question can't be encoded"))
         }
         count(\.queriesSent)
-        let target = configuration.servers[server]
-        let socket = ResolverSocket(loop: loop, server: target, stream: stream, mark: configuration.mark, query: query) {
+        let socket = ResolverSocket(loop: loop, server: target, from: own, stream: form.stream, mark: configuration.mark, query: query) {
             [weak self] event in
-            self?.handle(event, number, server: server, query: query, stream: stream, edns: edns)
+            self?.handle(event, number, target, from: own, query: query, form)
         }
-        guard let socket else { return giveUp(number, .unreachable) }
+        guard let socket else {
+            heard(target, .unreachable)
+            return giveUp(number, .unreachable)
+        }
         sockets.append(socket)
-        timer = loop.schedule(at: min(now + wait, deadline)) { [weak self] in self?.nextTry(SystemClock.now().monotonic) }
+        timer = loop.schedule(at: min(now + wait, deadline)) { [weak self] in
+            guard let self else { return }
+            heard(target, .timeout)
+            nextTry(SystemClock.now().monotonic)
+        }
     }
 
-    private func handle(_ event: ResolverSocket.Event, _ number: Int, server: Int, query: [UInt8], stream: Bool, edns: Bool) {
+    private func handle(
+        _ event: ResolverSocket.Event, _ number: Int, _ target: ResolverConfiguration.Server, from own: IPAddress?, query: [UInt8], _ form: Form
+    ) {
         guard !isFinished else { return }
-        guard case .message(let octets) = event else { return giveUp(number, .unreachable) }
+        guard case .message(let octets) = event else {
+            heard(target, .unreachable)
+            return giveUp(number, .unreachable)
+        }
         let now = SystemClock.now().monotonic
-        let isLocal = configuration.servers.indices.contains(server) && configuration.servers[server].endpoint.address.isLoopback
         let reading = DNSMessage.decodeAnswer(
-            octets, to: question, query: query, now: now, trustsAuthentication: configuration.trustsAuthentication || isLocal)
+            octets, to: question, query: query, now: now,
+            trustsAuthentication: target.isLocal || configuration.trustsAuthentication && !target.isUpstream)
+        func again(_ change: (inout Form) -> Void, wait: Duration) {
+            var changed = form
+            change(&changed)
+            ask(target, from: own, changed, wait: wait, now)
+        }
         switch reading {
         case .notOurs:
             count(\.notOurs)
             // A stream has one answer to give; a datagram socket may still see the real one.
-            if stream { giveUp(number, .bogus("it does not match the question")) }
+            if form.stream { giveUp(number, .malformed("it does not match the question")) }
         case .truncated:
-            guard !stream else { return giveUp(number, .bogus("it is truncated even over TCP")) }
+            guard !form.stream else { return giveUp(number, .malformed("it is truncated even over TCP")) }
             count(\.overTCP)
-            ask(server, stream: true, edns: edns, wait: configuration.tryTimeout * 4, now)
+            again({ $0.stream = true }, wait: configuration.tryTimeout * 4)
+        case .result where form.isUnchecked:
+            suspicion = .askingAgain
+            again({ $0.isUnchecked = false }, wait: configuration.tryTimeout * 4)
         case .result(let result):
-            finish(result, server)
-        case .serverFailed(.refused(let code)) where edns && (code == 1 || code == 4):
-            ask(server, stream: stream, edns: false, wait: configuration.tryTimeout, now)
+            heard(target, nil)
+            finish(result, target)
+        case .serverFailed(.refused(let code)) where form.edns && (code == 1 || code == 4):
+            again({ $0.edns = false }, wait: configuration.tryTimeout)
         case .serverFailed(let failure):
-            giveUp(number, failure)
+            heard(target, failure)
+            // What comes after its time is not looked into.
+            guard number == queries else { return giveUp(number, failure) }
+            switch suspicion {
+            case .none where failure == .refused(code: 2):
+                suspicion = .askingUnchecked
+                self.failure = failure
+                again({ $0.isUnchecked = true }, wait: configuration.tryTimeout * 2)
+            case .askingAgain where failure == .refused(code: 2):
+                // Another server that does not validate would give what this one warns of.
+                finish(.failed(.bogus), target)
+            case .none, .askingUnchecked, .askingAgain, .settled:
+                suspicion = .settled
+                giveUp(number, failure)
+            }
         }
     }
 

@@ -26,8 +26,10 @@ final class ResolverSocket {
     private var input: [UInt8] = []
 
     /// Connects and sends. `nil` if the kernel refuses at once, as it does without a route.
+    ///
+    /// - Parameter own: the address to send from, whose link it takes; `nil`: the kernel chooses.
     init?(
-        loop: EventLoop, server: ResolverConfiguration.Server, stream: Bool, mark: UInt32?, query: [UInt8],
+        loop: EventLoop, server: ResolverConfiguration.Server, from own: IPAddress?, stream: Bool, mark: UInt32?, query: [UInt8],
         handler: @escaping (Event) -> Void
     ) {
         self.loop = loop
@@ -40,7 +42,7 @@ final class ResolverSocket {
         var mapped: Int32 = 0
         setsockopt(descriptor, Int32(IPPROTO_IPV6), IPV6_V6ONLY, &mapped, 4)
         if var mark { setsockopt(descriptor, SOL_SOCKET, SO_MARK, &mark, 4) }
-        guard connect(to: server), start() else {
+        guard own.map(bind) ?? true, connect(to: server), start() else {
             close()
             return nil
         }
@@ -55,12 +57,25 @@ final class ResolverSocket {
         descriptor = -1
     }
 
-    private func connect(to server: ResolverConfiguration.Server) -> Bool {
+    private func bind(_ own: IPAddress) -> Bool {
+        var name = Self.name(own, port: 0)
+        return withUnsafePointer(to: &name) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { Glibc.bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in6>.size)) }
+        } == 0
+    }
+
+    private static func name(_ address: IPAddress, port: UInt16) -> sockaddr_in6 {
         var name = sockaddr_in6()
         name.sin6_family = sa_family_t(AF_INET6)
-        name.sin6_port = server.endpoint.port.bigEndian
-        withUnsafeMutableBytes(of: &name.sin6_addr) { $0.copyBytes(from: server.endpoint.address.octets) }
-        if let interface = server.interface { name.sin6_scope_id = if_nametoindex(interface) }
+        name.sin6_port = port.bigEndian
+        withUnsafeMutableBytes(of: &name.sin6_addr) { $0.copyBytes(from: address.octets) }
+        return name
+    }
+
+    private func connect(to server: ResolverConfiguration.Server) -> Bool {
+        var name = Self.name(server.endpoint.address, port: server.endpoint.port)
+        // As in getaddrinfo(3), a zone is an interface's name or number.
+        if let interface = server.interface { name.sin6_scope_id = UInt32(interface) ?? if_nametoindex(interface) }
         let result = withUnsafePointer(to: &name) {
             $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
                 Glibc.connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in6>.size))

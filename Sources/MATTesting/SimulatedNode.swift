@@ -234,6 +234,8 @@ public final class SimulatedNode: SimulatedHost {
             for destination in heldOutbound.keys.sorted() where route(to: destination) != nil {
                 for packet in heldOutbound.removeValue(forKey: destination) ?? [] { send(packet, to: destination) }
             }
+        // Nobody asks for names here.
+        case .passNames: break
         case .dropOutbound(let destination): droppedHeld += heldOutbound.removeValue(forKey: destination) ?? []
         case .releaseInbound(let source, let own):
             for packet in heldInbound.removeValue(forKey: Flow(source: source, destination: own)) ?? [] { take(packet, from: source, to: own, isReleased: true) }

@@ -123,6 +123,45 @@ struct RenderingTests {
         ] { #expect(text.contains(line), "\(line)\n\(text)") }
     }
 
+    @Test("DNS servers are shown with their health, and destinations in doubt with the reason and what to do")
+    func names() {
+        var status = Self.status
+        if case .object(var fields) = status {
+            fields["dns"] = [
+                "from": "/etc/resolv.conf",
+                "servers": [
+                    ["address": "203.0.113.131", "answeredSecondsAgo": 3, "failingSeconds": nil],
+                    ["address": "fe80::1%wlan0", "failingSeconds": 90, "failure": "no DNS server answered in time"],
+                ],
+            ]
+            fields["undecided"] = [
+                "count": 21,
+                "destinations": [
+                    ["address": "203.0.113.200", "isPlain": true, "reason": "the DNS server failed (SERVFAIL)", "ageSeconds": 75],
+                    ["address": "192.0.2.99", "isPlain": false, "reason": "no DNS server answered in time", "ageSeconds": 5],
+                ],
+            ]
+            status = .object(fields)
+        }
+        let text = StatusReport.text(status)
+        #expect(text.contains("""
+            DNS servers, from /etc/resolv.conf
+              SERVER
+              203.0.113.131  answered 3s ago
+              fe80::1%wlan0  no DNS server answered in time, for 1m 30s
+
+            """))
+        #expect(text.contains("(21, of which these were used last)"))
+        #expect(text.contains("203.0.113.200  plain      1m 15s  the DNS server failed (SERVFAIL)"))
+        #expect(text.contains("192.0.2.99     waits          5s"))
+        #expect(text.contains("`except` in matd.yaml") && !text.contains("none of them gives answers"))
+        // One alone that is silent is everybody's problem.
+        if case .object(var fields) = status {
+            fields["dns"] = ["from": "/etc/resolv.conf", "servers": [["address": "203.0.113.131", "failingSeconds": 90, "failure": "no DNS server answered in time"]]]
+            #expect(StatusReport.text(.object(fields)).contains("none of them gives answers"))
+        }
+    }
+
     @Test("Answers of a daemon of another version are shown as far as they are understood")
     func strangeAnswers() {
         for answer in [.null, [:], ["homes": 5, "peers": ["x"], "locators": [1]], .array([]), .string("hello")] as [JSONValue] {

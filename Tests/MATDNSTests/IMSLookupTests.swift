@@ -29,7 +29,10 @@ struct IMSLookupTests {
     }
 
     private func isFailure(_ result: IMSLookupResult) -> Bool {
-        if case .failed = result { true } else { false }
+        switch result {
+        case .failed, .unusable: true
+        case .found, .absent: false
+        }
     }
 
     @Test("A hinted record costs no address look-up")

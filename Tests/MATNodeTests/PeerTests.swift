@@ -98,6 +98,9 @@ import Testing
         node.event { core, now in
             core.adopted(outbound: [node.pair: node.path(H.first, H.peerFirst)], inbound: [node.arrival(H.peerFirst): node.pair.peer], now: now)
         }
+        // A DNS that says nothing leaves them as they are: see NamesTests.
+        node.event { core, now in core.lookedUp(node.peer.hoa, .absent(lifetime: .seconds(60)), now: now) }
+        node.clear()
         node.advance(.seconds(61))
         #expect(node.actions.contains(.changeIMT([.removeOutbound(node.pair), .removeInbound(peer: MobileAddress(H.peerFirst), own: node.pair.own)])))
     }

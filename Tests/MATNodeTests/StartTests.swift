@@ -97,17 +97,6 @@ import Testing
         }
     }
 
-    @Test("A failure of the DNS never makes a destination plain")
-    func dnsFailure() throws {
-        let node = try NodeHarness()
-        try node.register()
-        node.event { core, now in core.heldOutbound(to: node.peer.hoa.address, now: now) }
-        node.event { core, now in core.lookedUp(node.peer.hoa, .failed("SERVFAIL"), now: now) }
-        #expect(!node.imt.isPlain(node.peer.hoa.address, now: node.now.monotonic))
-        #expect(node.hasReleased(.dropOutbound(to: node.peer.hoa.address)))
-        #expect(node.hasLogged("SERVFAIL"))
-    }
-
     @Test("Code 2 makes a new destination plain")
     func notFound() throws {
         let node = try asking()

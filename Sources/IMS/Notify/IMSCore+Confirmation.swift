@@ -19,7 +19,7 @@ extension IMSCore {
             verifyOffered(hoa, set, now)
             if let answered = confirmations[hoa]?.answered { takeTruth(answered, hoa, now) }
         case .absent?: abandon(hoa, .upstreamFailed, "DNS has no IMS for \(hoa)", now)
-        case .failed(let reason)?: abandon(hoa, .upstreamFailed, "look-up of the IMS of \(hoa) failed: \(reason)", now)
+        case .failed(let reason)?, .unusable(let reason)?: abandon(hoa, .upstreamFailed, "look-up of the IMS of \(hoa) failed: \(reason)", now)
         }
     }
 

@@ -31,7 +31,7 @@ extension IMSCore {
         switch result {
         case .found(let set): until = min(set.expires, now.monotonic + LookUp.ageMax)
         case .absent(let end): until = min(end, now.monotonic + LookUp.ageMax)
-        case .failed: until = now.monotonic + LookUp.failureAge
+        case .failed, .unusable: until = now.monotonic + LookUp.failureAge
         }
         // Even a record without a lifetime serves those who asked for it.
         lookUps.use(name, .ended(result, until: max(until, now.monotonic + .milliseconds(1))))
@@ -47,7 +47,7 @@ extension IMSCore {
         case nil: return nil
         case .found(let set)?: return .success(set.keys.compactMap(PublicKey.init))
         case .absent?: return .failure(VerificationFailure("DNS has no IMS key at \(certificate.prefix)"))
-        case .failed(let reason)?:
+        case .failed(let reason)?, .unusable(let reason)?:
             return .failure(VerificationFailure("look-up of the IMS keys at \(certificate.prefix) failed: \(reason)"))
         }
     }

@@ -8,6 +8,8 @@ final class RawInjector {
     private let v4: Int32
     /// -1 where IPv6 is switched off.
     private let v6: Int32
+    /// Sockets whose packets are never captured, like the agent's own: by family (IPv4: true), made when needed.
+    private var marked: [Bool: Int32] = [:]
     /// Sockets bound to single HoAs: the route look-up of a given header does not see the source in it.
     private var bound: [IPAddress: Int32] = [:]
 
@@ -36,12 +38,49 @@ final class RawInjector {
     deinit {
         close(v4)
         if v6 >= 0 { close(v6) }
-        for descriptor in bound.values { close(descriptor) }
+        for descriptor in Array(bound.values) + Array(marked.values) { close(descriptor) }
     }
 
     /// - Parameter home: the HoA with routes of its own that the source is, or is behind. At most `IMTConfiguration.homeAddressesMax` are.
     func send(_ packet: HeldPacket, from home: IPAddress? = nil) throws(KernelError) {
         let socket = if let home { try boundSocket(home) } else { packet.destination.isIPv4 ? v4 : v6 }
+        try send(packet, by: socket)
+    }
+
+    /// Sends it past the capture, by the main table.
+    ///
+    /// - Parameters:
+    ///   - mark: of the agent's own packets.
+    ///   - interface: the index of the link to leave by; 0: what the main table prefers.
+    func pass(_ packet: HeldPacket, mark: UInt32, interface: UInt32) throws(KernelError) {
+        let socket = try markedSocket(isIPv4: packet.destination.isIPv4, mark)
+        var index = Int32(bitPattern: interface)
+        // SO_BINDTOIFINDEX is 62. If that link is gone by now, the main table decides.
+        if setsockopt(socket, SOL_SOCKET, 62, &index, 4) != 0 {
+            index = 0
+            setsockopt(socket, SOL_SOCKET, 62, &index, 4)
+        }
+        try send(packet, by: socket)
+    }
+
+    private func markedSocket(isIPv4: Bool, _ mark: UInt32) throws(KernelError) -> Int32 {
+        if let known = marked[isIPv4] { return known }
+        let type = Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
+        let made = socket(isIPv4 ? AF_INET : AF_INET6, type, 255)
+        guard made >= 0 else { throw .system("open a raw socket", isIPv4 ? "IPv4" : "IPv6") }
+        var value = mark
+        guard setsockopt(made, SOL_SOCKET, SO_MARK, &value, 4) == 0 else {
+            let failed = errno
+            close(made)
+            throw .system("mark a raw socket", "\(mark)", errno: failed)
+        }
+        Self.bypassPolicies(
+            made, level: isIPv4 ? 0 : 41, option: isIPv4 ? 17 : 35, family: isIPv4 ? KernelValues.familyIPv4 : KernelValues.familyIPv6)
+        marked[isIPv4] = made
+        return made
+    }
+
+    private func send(_ packet: HeldPacket, by socket: Int32) throws(KernelError) {
         var sent = Self.send(packet.bytes, to: packet.destination, by: socket)
         if sent < 0, errno == EMSGSIZE, let pieces = PacketPieces.cut(packet.bytes, identifier: .random(in: 1 ... .max)) {
             // Any that is not sent leaves the datagram incomplete, as on any way.

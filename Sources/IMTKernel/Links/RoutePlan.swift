@@ -128,10 +128,10 @@ struct RoutePlan {
 
     /// What is never a peer, or not now.
     func exceptions(table: UInt32) -> [KernelRoute] {
+        // The last are behind this router itself.
+        let named = configuration.alwaysPlain + configuration.exceptions + configuration.homePrefixes
         let never = [true, false].filter { isIPv4 in configuration.primaryHome(isIPv4: isIPv4).map { homes.contains($0.address) } ?? false }
-            .flatMap { isIPv4 in Self.neverCaptured(isIPv4) + configuration.alwaysPlain.filter { $0.isIPv4 == isIPv4 }
-                // Behind this router itself.
-                + configuration.homePrefixes.filter { $0.isIPv4 == isIPv4 } }
+            .flatMap { isIPv4 in Self.neverCaptured(isIPv4) + named.filter { $0.isIPv4 == isIPv4 } }
         return (never + plain.map { IPPrefix($0) }).map { KernelRoute(table: table, destination: $0, kind: .throwing) }
     }
 

@@ -24,7 +24,10 @@ struct LookupFindings: Sendable {
         case found(Servers)
         /// Well-formed absence: a plain destination.
         case absent
+        /// Nothing is known.
         case failed(String)
+        /// Bogus, or an IMS without what is needed to use it.
+        case unusable(String)
     }
 
     /// One MA Query and what came of it.
@@ -88,7 +91,13 @@ extension LookupFindings {
                 remedy: "if it should be one, add the lines that `mat zone` writes to the reverse zone of \(name)")
         case .failed(let reason)?:
             return .not(
-                "DNS gives no answer: \(reason)", remedy: "check the resolver, and the delegation of \(name) with `dig +trace`")
+                "DNS gives no answer: \(reason). Nodes that do not know \(hoa) as a peer talk to it plainly after 2 s, and ask again every 30 s",
+                remedy: "try other servers with `--resolver`, and see the delegation of \(name) with `dig +trace`; if it is never a MAT address, list its prefix under `except` in matd.yaml"
+            )
+        case .unusable(let reason)?:
+            return .not(
+                "what DNS says can't be used: \(reason). Packets to \(hoa) wait: it is not taken for a plain address",
+                remedy: "the operator of the zone mends it: compare with the lines of `mat zone`, and check signatures with `delv TYPE65400 \(name)`")
         case .found?: break
         }
         guard let mapping else { return withoutMapping }

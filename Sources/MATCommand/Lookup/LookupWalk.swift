@@ -83,6 +83,9 @@ final class LookupWalk {
         case .failed(let reason):
             findings.dns = .failed(reason)
             finish()
+        case .unusable(let reason):
+            findings.dns = .unusable(reason)
+            finish()
         case .found(let set):
             var generator = SystemRandomNumberGenerator()
             let ordered = set.ordered(using: &generator)

@@ -39,6 +39,7 @@ enum LookupReport {
         case nil: return head
         case .absent?: return head + ["  found      nothing: neither type IMS (TYPE65400) nor SRV at _mat-ims._udp"]
         case .failed(let reason)?: return head + ["  found      " + style.bad("no answer: \(reason)")]
+        case .unusable(let reason)?: return head + ["  found      " + style.bad(reason)]
         case .found(let servers)?:
             var table = TextTable([
                 ("SERVER", .left), ("PRIORITY", .right), ("WEIGHT", .right), ("PORT", .right), ("ADDRESSES", .left),
@@ -156,6 +157,9 @@ extension LookupReport {
         case .absent?: result["result"] = "absent"
         case .failed(let reason)?:
             result["result"] = "failed"
+            result["reason"] = .string(reason)
+        case .unusable(let reason)?:
+            result["result"] = "unusable"
             result["reason"] = .string(reason)
         case .found(let servers)?:
             result["result"] = "found"

@@ -12,6 +12,7 @@ enum StatusReport {
         lines.append("matd is \(facts.joined(separator: ", "))")
         for home in status["homes"]?.array ?? [] { lines += [""] + homeLines(home, style) }
         lines += [""] + locatorLines(status, style)
+        lines += NamesReport.lines(status, style)
         if let waiting = status["resolving"]?.int, waiting > 0 {
             lines += ["", "\(Quantity.count(waiting, "destination")) being looked up"]
         }

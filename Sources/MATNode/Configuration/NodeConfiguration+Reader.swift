@@ -158,6 +158,10 @@ extension NodeConfiguration {
     }
 
     private mutating func readTraffic(_ file: ConfigurationSection) {
+        exceptions = file.list("except", .prefix)
+        if exceptions.count > IMTConfiguration.exceptionsMax {
+            file.reject("except", "\(exceptions.count) prefixes, at most \(IMTConfiguration.exceptionsMax)", "use shorter ones")
+        }
         guard file.has("traffic") else { return }
         if file.isList("traffic") {
             traffic = .prefixes(file.list("traffic", .prefix))

@@ -30,6 +30,8 @@ public struct NodeConfiguration: Sendable {
     public var homes: [Home] = []
     /// Which destinations the node talks to as its HoA.
     public var traffic = TrafficSelection.everything
+    /// Destinations that are no HoAs: never looked up, talked to plainly.
+    public var exceptions: [IPPrefix] = []
     /// Interfaces in order of preference.
     public var preferredInterfaces: [String] = []
     /// Exceptions from that order for some peers.
@@ -78,6 +80,14 @@ public struct NodeConfiguration: Sendable {
     }
 
     public init() {}
+
+    /// What the configuration says are HoAs: the destinations of `traffic`, if they are listed, and of `peers`. A prefix of length 0 names
+    /// nobody.
+    var namedPrefixes: [IPPrefix] {
+        var prefixes = peerPreferences.map(\.prefix)
+        if case .prefixes(let listed) = traffic { prefixes += listed }
+        return prefixes.filter { $0.familyLength > 0 }
+    }
 
     /// Whether an interface's addresses may serve as locators.
     public func mayUse(interface: String) -> Bool {

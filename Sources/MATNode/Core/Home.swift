@@ -44,6 +44,11 @@ struct Home: Sendable {
     var expiryWarnedAt: MonotonicTime?
     var failures = 0
     var problem: String?
+    /// What the DNS does not say, or denies, about this HoA; `nil` if its IMSs are known.
+    var namesProblem: String?
+    var lookUpFailures = 0
+    /// The DNS said that there is none.
+    var isDenied = false
     /// Whether peers must be told when the registration is through.
     var owesPeers = false
     /// Counts what peers must be told of: those who acked the newest have this number (`Peer.knownMove`).
@@ -60,6 +65,8 @@ struct Home: Sendable {
         lastSequence = identity.lastSequence
     }
 
+    /// 1, 2, 4, 8, 10 s between look-ups that found no IMS: a question costs little, and whoever walks through a captive portal waits for it.
+    var lookUpPause: Duration { .seconds(min(10, 1 << min(lookUpFailures, 4))) }
     /// 1, 2, 4 ... 30 s between failed attempts.
     var pause: Duration { .seconds(min(30, 1 << min(failures, 5))) }
 }

@@ -12,6 +12,8 @@ public enum NodeAction: Hashable, Sendable {
     /// Send the held packets to this destination on, after the changes before it.
     case releaseOutbound(to: IPAddress)
     case dropOutbound(to: IPAddress)
+    /// Send on those held packets to this destination that are questions to a DNS server, as if nothing had captured them.
+    case passNames(to: IPAddress)
     /// Send on all held packets to peers that have an entry and a route now: our address changed, for all of them at once.
     case releaseRouted
     /// Let the held packets of this pair of outer addresses in, after the changes before it.
@@ -52,18 +54,24 @@ public struct ServerSet: Hashable, Sendable {
     public var endpoints: [Endpoint]
     public var keys: [PublicKey]
     public var expires: MonotonicTime
+    /// By DNSSEC, on this host: then it holds in any network.
+    public var isValidated: Bool
 
-    public init(endpoints: [Endpoint], keys: [PublicKey], expires: MonotonicTime) {
+    public init(endpoints: [Endpoint], keys: [PublicKey], expires: MonotonicTime, isValidated: Bool = false) {
         self.endpoints = endpoints
         self.keys = keys
         self.expires = expires
+        self.isValidated = isValidated
     }
 }
 
-/// What the DNS says of an HoA. Absence and failure are never mixed: only absence makes a destination plain.
+/// What the DNS says of an HoA. Absence and failure are never mixed: absence makes a destination plain, a failure leaves it in doubt.
 public enum ServerLookup: Hashable, Sendable {
     case found(ServerSet)
     /// No IMS record exists; how long that may be remembered.
     case absent(lifetime: Duration)
+    /// Nothing is known: a time-out, SERVFAIL, refused.
     case failed(String)
+    /// There is something that must not be taken for absence: it is bogus, or names an IMS and no way to it.
+    case unusable(String)
 }

@@ -7,6 +7,12 @@ import MATSignal
 /// A destination that packets are held for.
 struct Destination: Sendable {
     let started: MonotonicTime
+    /// Nobody's packets wait: it is talked to plainly, or was asked for by a name server's name.
+    var isBackground = false
+    /// The DNS names its IMSs.
+    var isFound = false
+    /// Why the DNS has not said anything yet.
+    var failure: String?
     var isAsked = false
     /// Its mapping is in force.
     var isKnown = false
@@ -32,32 +38,108 @@ extension NodeCore {
             if !ownLocators.contains(where: { $0.moa == outbound?.own }) { notePeerUse(hoa, now) }
             return
         }
-        guard destinations[hoa] == nil else { return }
+        if resolveDoubtful(hoa, now) { return }
+        guard destinations[hoa] == nil else {
+            holdFor(hoa, now)
+            return
+        }
         guard destinations.count < configuration.destinationsMax else {
             emit(.dropOutbound(to: hoa.address))
             return
         }
-        destinations[hoa] = Destination(started: now.monotonic)
-        deadlines.set(.destination(hoa), at: now.monotonic + configuration.destinationHoldMax)
+        begin(hoa, isBackground: false, now)
+    }
+
+    /// Begins to find out about a destination.
+    mutating func begin(_ hoa: HomeAddress, isBackground: Bool, _ now: Now) {
+        guard destinations[hoa] == nil, destinations.count < configuration.destinationsMax else { return }
+        destinations[hoa] = Destination(started: now.monotonic, isBackground: isBackground)
+        doubts[hoa]?.asked = now.monotonic
+        doubts[hoa]?.used = now.monotonic
+        deadlines.set(.destination(hoa), at: now.monotonic + patience(for: hoa))
         if let set = serverSet(of: hoa), set.expires > now.monotonic {
+            destinations[hoa]?.isFound = true
             continueResolving(hoa, now)
         } else {
             lookUp(hoa, for: .destination, now)
         }
     }
 
+    /// A packet waits for what was begun for nobody's.
+    private mutating func holdFor(_ hoa: HomeAddress, _ now: Now) {
+        guard destinations[hoa]?.isBackground == true else { return }
+        destinations[hoa]?.isBackground = false
+        if destinations[hoa]?.isFound == false { deadlines.set(.destination(hoa), at: now.monotonic + patience(for: hoa)) }
+    }
+
+    /// How long the DNS may take: then it is plain, or the IMSs that were known before are asked, or nothing can be done.
+    private func patience(for hoa: HomeAddress) -> Duration {
+        mayBePlain(hoa) || serverSet(of: hoa) != nil ? Self.silentNamesMax : configuration.destinationHoldMax
+    }
+
     mutating func destinationLookedUp(_ hoa: HomeAddress, _ result: ServerLookup, _ now: Now) {
-        guard destinations[hoa] != nil else { return }
         switch result {
         case .found:
-            continueResolving(hoa, now)
+            // It is held from now on, until its IMS has answered.
+            if settle(hoa) {
+                change(.removePlain(hoa.address))
+                begin(hoa, isBackground: true, now)
+            }
+            foundServers(hoa, now)
         case .absent(let lifetime):
+            let isAwaited = destinations[hoa] != nil || doubts[hoa] != nil
+            settle(hoa)
+            formerPeers.remove(hoa)
+            guard isAwaited else { return }
             destinationIsPlain(hoa, min(lifetime, .seconds(300)), now)
         case .failed(let reason):
-            // A time-out, SERVFAIL or bogus answer is not absence: treating it so would leak traffic past mobility.
-            log(.warning, "whether \(hoa) is a MAT node can't be found out: \(reason); packets to it are dropped")
-            dropDestination(hoa, now)
+            // Not absence: treating it so at once would leak traffic past mobility.
+            guard destinations[hoa] != nil else {
+                if doubts[hoa] != nil { doubt(hoa, reason, isPlain: doubts[hoa]?.isPlain ?? false, now) }
+                return
+            }
+            undecided(hoa, reason, now)
+        case .unusable(let reason):
+            guard destinations[hoa] != nil || doubts[hoa] != nil else { return }
+            if doubts[hoa]?.isPlain == true { change(.removePlain(hoa.address)) }
+            doubt(hoa, reason, isPlain: false, now)
+            destinations[hoa]?.failure = reason
+            // Not for 2 s: until somebody has mended it.
+            if let started = destinations[hoa]?.started { deadlines.set(.destination(hoa), at: started + configuration.destinationHoldMax) }
+            askAgain(hoa, now)
         }
+    }
+
+    private mutating func foundServers(_ hoa: HomeAddress, _ now: Now) {
+        guard let started = destinations[hoa]?.started, destinations[hoa]?.isFound == false || destinations[hoa]?.isAsked == false else { return }
+        destinations[hoa]?.isFound = true
+        deadlines.cancel(.askAgain(hoa))
+        deadlines.set(.destination(hoa), at: started + configuration.destinationHoldMax)
+        continueResolving(hoa, now)
+    }
+
+    /// The DNS has nothing to say about a destination at the moment.
+    private mutating func undecided(_ hoa: HomeAddress, _ reason: String, _ now: Now) {
+        destinations[hoa]?.failure = reason
+        if mayBePlain(hoa) {
+            // Asked in passing about what is plain meanwhile: again when it is used in 30 s.
+            if let doubt = doubts[hoa], doubt.isPlain, destinations[hoa]?.isBackground == true {
+                self.doubt(hoa, reason, isPlain: true, now)
+                forgetDestination(hoa)
+            } else {
+                askAgain(hoa, now)
+            }
+        } else if serverSet(of: hoa) != nil {
+            // Who was a MAT node is asked where it was served.
+            foundServers(hoa, now)
+        } else {
+            doubt(hoa, reason, isPlain: false, now)
+            askAgain(hoa, now)
+        }
+    }
+
+    private mutating func askAgain(_ hoa: HomeAddress, _ now: Now) {
+        if destinations[hoa] != nil { deadlines.set(.askAgain(hoa), at: now.monotonic + Self.askAgainAfter) }
     }
 
     /// Sends (1) and (2) at once, as soon as there is an own record to enclose and an address to send from.
@@ -107,7 +189,8 @@ extension NodeCore {
 
     private mutating func releaseIfReady(_ hoa: HomeAddress, _ now: Now) {
         guard let destination = destinations[hoa], destination.isKnown, destination.isNotified else { return }
-        forget(hoa)
+        forgetDestination(hoa)
+        formerPeers.remove(hoa)
         counters.destinationsResolved += 1
         log(.debug, "packets to \(hoa) go on after \((now.monotonic - destination.started).millisecondsSaturated) ms")
         if !knowsUs(hoa), !isUnderWay(.notifyServer(hoa)), !isUnderWay(.notifyPeer(hoa)) { tellPeer(hoa, now) }
@@ -121,7 +204,8 @@ extension NodeCore {
     }
 
     mutating func destinationIsPlain(_ hoa: HomeAddress, _ lifetime: Duration, _ now: Now) {
-        forget(hoa)
+        forgetDestination(hoa)
+        rememberAbsence(hoa, until: now.monotonic + max(lifetime, .seconds(1)), now)
         counters.destinationsPlain += 1
         change(.setPlain(hoa.address, lifetime: max(lifetime, .seconds(1))))
         flushChanges()
@@ -130,15 +214,16 @@ extension NodeCore {
 
     mutating func dropDestination(_ hoa: HomeAddress, _ now: Now) {
         guard destinations[hoa] != nil else { return }
-        forget(hoa)
+        forgetDestination(hoa)
         cancel(.queryPeer(hoa))
         cancel(.notifyServer(hoa))
         emit(.dropOutbound(to: hoa.address))
     }
 
-    private mutating func forget(_ hoa: HomeAddress) {
+    mutating func forgetDestination(_ hoa: HomeAddress) {
         destinations[hoa] = nil
         deadlines.cancel(.destination(hoa))
+        deadlines.cancel(.askAgain(hoa))
     }
 
     /// Packets were held for as long as is of use.
@@ -148,6 +233,20 @@ extension NodeCore {
             // Only the Ack is missing: the peer may learn of us by another way.
             destinations[hoa]?.isNotified = true
             releaseIfReady(hoa, now)
+        } else if !destination.isFound, serverSet(of: hoa) != nil {
+            foundServers(hoa, now)
+        } else if !destination.isFound, mayBePlain(hoa), doubts[hoa]?.isPlain != false {
+            // Without an address to ask from it is not the DNS that is silent.
+            guard !ownLocators.isEmpty || now.monotonic - destination.started >= configuration.destinationHoldMax else {
+                deadlines.set(.destination(hoa), at: destination.started + configuration.destinationHoldMax)
+                return
+            }
+            if ownLocators.isEmpty { return dropDestination(hoa, now) }
+            destinationIsDoubtful(hoa, destination.failure ?? "no answer within \(Self.silentNamesMax.components.seconds) s", now)
+        } else if !destination.isFound {
+            if doubts[hoa] == nil { doubt(hoa, destination.failure ?? "no answer of the DNS", isPlain: false, now) }
+            doubts[hoa]?.used = now.monotonic
+            dropDestination(hoa, now)
         } else {
             log(.warning, "\(hoa) could not be resolved within \(configuration.destinationHoldMax.components.seconds) s; packets to it are dropped")
             dropDestination(hoa, now)

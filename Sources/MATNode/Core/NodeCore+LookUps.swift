@@ -43,7 +43,10 @@ extension NodeCore {
     }
 
     mutating func finishLookUp(_ hoa: HomeAddress, _ result: ServerLookup, _ now: Now) {
-        if case .found(let set) = result { keepServers(set, of: hoa) }
+        if case .found(let set) = result {
+            keepServers(set, of: hoa)
+            if absences.removeValue(forKey: hoa) != nil { change(.removePlain(hoa.address)) }
+        }
         for purpose in lookUps.removeValue(forKey: hoa) ?? [] {
             switch purpose {
             case .home: homeLookedUp(hoa, result, now)

@@ -304,9 +304,12 @@ extension NodeCore {
             cancel(.checkLocator(hoa, locator.moa))
         }
         let released = releaseLocators(of: hoa, keepsListed: false)
+        let servers = serverSet(of: hoa)
         peerServers.leave(peer.servers)
         pathless.remove(hoa)
         peers[hoa] = nil
+        // Remembered as what it was: if the DNS is silent when it is called again, it is not plain.
+        if let servers { keepServers(servers, of: hoa) }
         forgetPaths(of: hoa)
         yieldLocators(released, of: hoa, now)
         for purpose in [Exchange.Purpose.queryPeer(hoa), .notifyServer(hoa), .notifyPeer(hoa)] { cancel(purpose) }
@@ -322,7 +325,8 @@ extension NodeCore {
         log(.notice, "\(outbound.count) outbound and \(inbound.count) inbound entries of an earlier run go on working while their peers are asked for")
         staleOutbound = Set(outbound.keys)
         for (arrival, peer) in inbound { staleInbound[HomePair(own: arrival.own, peer: peer), default: []].insert(arrival.peer) }
-        adopting = Set(outbound.keys.map(\.peer)).union(inbound.values).filter { home(for: $0) != nil }.sorted(by: >)
+        formerPeers = Set(outbound.keys.map(\.peer)).union(inbound.values).filter { home(for: $0) != nil }
+        adopting = formerPeers.sorted(by: >)
         deadlines.set(.adoption, at: now.monotonic + Self.adoptionMax)
         goOnAdopting(now)
     }
@@ -338,7 +342,13 @@ extension NodeCore {
     private static let adoptingAtOnceMax = 512
 
     /// What nobody claimed by now belongs to no peer of ours.
-    mutating func adoptionDue() {
+    mutating func adoptionDue(_ now: Now) {
+        // As long as the DNS says nothing about a peer, what an earlier run knew of it goes on.
+        let undecided = Set(staleOutbound.map(\.peer)).union(staleInbound.keys.map(\.peer)).filter { peers[$0] == nil && formerPeers.contains($0) && doubts[$0]?.isPlain == false }
+        guard undecided.isEmpty else {
+            adopting = undecided.sorted(by: >)
+            return goOnAdopting(now)
+        }
         if !staleOutbound.isEmpty || !staleInbound.isEmpty {
             log(.notice, "removing \(staleOutbound.count) outbound and \(staleInbound.count) inbound entries of an earlier run that no peer claims")
         }

@@ -142,6 +142,11 @@ extension NodeCore {
         case .found(let set):
             let isNews = Set(home.servers?.endpoints ?? []) != Set(set.endpoints)
             home.servers = set
+            // What denied us has denied others as well: the network has opened.
+            if home.isDenied { forgetAbsence(now) }
+            home.isDenied = false
+            home.namesProblem = nil
+            home.lookUpFailures = 0
             if isNews { home.serverHasCertificate = false }
             homes[hoa] = home
             if isNews || home.phase == .waiting || home.phase == .pausing {
@@ -149,22 +154,21 @@ extension NodeCore {
                 rememberSequence(hoa)
             }
         case .absent:
-            home.problem = "the DNS has no IMS record for \(hoa); its operator must add the lines that `mat zone` writes"
+            // Never believed for as long as it says: a captive portal denies everything until somebody has signed in.
+            home.isDenied = true
+            retryLookUp(&home, "the DNS has no IMS record for \(hoa); its operator must add the lines that `mat zone` writes", now)
             homes[hoa] = home
-            retryLookUp(hoa, now)
-        case .failed(let reason):
-            home.problem = "looking up the IMS of \(hoa) failed: \(reason)"
+        case .failed(let reason), .unusable(let reason):
+            retryLookUp(&home, "looking up the IMS of \(hoa) failed: \(reason)", now)
             homes[hoa] = home
-            retryLookUp(hoa, now)
         }
     }
 
-    private mutating func retryLookUp(_ hoa: HomeAddress, _ now: Now) {
-        guard var home = homes[hoa] else { return }
-        if home.failures == 0 { log(.warning, home.problem ?? "no IMS") }
-        home.failures += 1
-        homes[hoa] = home
-        deadlines.set(.lookUp(hoa), at: now.monotonic + home.pause)
+    private mutating func retryLookUp(_ home: inout Home, _ problem: String, _ now: Now) {
+        if home.namesProblem != problem { log(.warning, problem) }
+        home.namesProblem = problem
+        deadlines.set(.lookUp(home.hoa), at: now.monotonic + home.lookUpPause)
+        home.lookUpFailures += 1
     }
 
     mutating func registrationAnswered(_ hoa: HomeAddress, _ reply: IMSUpdateReply, _ now: Now) {

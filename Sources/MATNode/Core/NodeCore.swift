@@ -8,7 +8,7 @@ import MATSignal
 /// - links change, a person asks for a handover: `NodeCore+Handover`
 /// - a path is dead though its link is up; preferences: `Paths/NodeCore+Paths`, `NodeCore+Preference`
 /// - the own registration: `NodeCore+Registration`
-/// - a packet to an unknown destination: `NodeCore+Destinations` (paper 4.2 (1)-(5))
+/// - a packet to an unknown destination: `NodeCore+Destinations` (paper 4.2 (1)-(5)); when the DNS is silent: `NodeCore+Names`
 /// - a packet from an unknown source: `NodeCore+Strangers` (paper 4.2 (6), (7))
 /// - a peer's record, its locators, and what the kernel gets of them: `NodeCore+Peers`, `NodeCore+Locators`
 /// - requests, retransmission, cookies: `NodeCore+Exchanges`; requests of others: `NodeCore+Requests`
@@ -20,6 +20,8 @@ public struct NodeCore {
         case proofs(HomeAddress)
         case locator(HomeAddress, MobileAddress)
         case destination(HomeAddress)
+        /// The DNS gave no answer about a destination, and is asked again.
+        case askAgain(HomeAddress)
         case stranger(MobileAddress)
         case lookUp(HomeAddress)
         case adoption
@@ -65,6 +67,15 @@ public struct NodeCore {
     /// Peers with the most packets lately: the ones to ask first when someone may have moved.
     var busiest: [HomeAddress] = []
     var destinations: [HomeAddress: Destination] = [:]
+    /// Destinations about which the DNS gives no answer.
+    var doubts: [HomeAddress: Doubt] = [:]
+    var doubtReports = RateLimit(perSecond: 1, burst: 5)
+    /// Destinations that the DNS says are no HoAs, and until when that is believed.
+    var absences: [HomeAddress: MonotonicTime] = [:]
+    /// Peers of an earlier run, as the kernel's entries tell, that this run has heard nothing of yet.
+    var formerPeers: Set<HomeAddress> = []
+    /// Names are found by a process of this host, whose own questions must not wait for a look-up.
+    var resolvesLocally = false
     var strangers: [MobileAddress: Stranger] = [:]
     /// The budget of HA Query is in two parts, so that a flood of openers leaves some for what only an answer lets in.
     var openerQueries: RateLimit
@@ -163,8 +174,10 @@ public struct NodeCore {
     }
 
     /// A packet from an own HoA to an address that the IMT does not know is held.
-    public mutating func heldOutbound(to destination: IPAddress, now: Now) -> [NodeAction] {
-        resolve(HomeAddress(destination), now)
+    ///
+    /// - Parameter isName: it is a question to a DNS server, as far as its port tells.
+    public mutating func heldOutbound(to destination: IPAddress, isName: Bool = false, now: Now) -> [NodeAction] {
+        if !(isName && passesNames(to: HomeAddress(destination), now)) { resolve(HomeAddress(destination), now) }
         runPaths(now)
         return takeActions()
     }
@@ -252,9 +265,10 @@ public struct NodeCore {
             case .proofs(let hoa): proofsDue(hoa, now)
             case .locator(let hoa, let moa): locatorDue(hoa, moa, now)
             case .destination(let hoa): destinationDue(hoa, now)
+            case .askAgain(let hoa): if destinations[hoa]?.isFound == false { lookUp(hoa, for: .destination, now) }
             case .stranger(let moa): strangerDue(moa, now)
             case .lookUp(let hoa): lookUp(hoa, now)
-            case .adoption: adoptionDue()
+            case .adoption: adoptionDue(now)
             case .adopting: goOnAdopting(now)
             case .backlog: workOff(now)
             case .server(let server): serverDue(server, now)
@@ -382,6 +396,8 @@ public struct NodeCounters: Hashable, Sendable {
     public var strangersPlain: UInt64 = 0
     public var destinationsResolved: UInt64 = 0
     public var destinationsPlain: UInt64 = 0
+    /// Destinations that became plain because the DNS gave no answer.
+    public var destinationsUndecided: UInt64 = 0
 
     public init() {}
 
@@ -403,6 +419,7 @@ public struct NodeCounters: Hashable, Sendable {
         sum.strangersPlain &+= b.strangersPlain
         sum.destinationsResolved &+= b.destinationsResolved
         sum.destinationsPlain &+= b.destinationsPlain
+        sum.destinationsUndecided &+= b.destinationsUndecided
         return sum
     }
 }

@@ -26,6 +26,8 @@ public struct NodeCoreConfiguration: Sendable {
     public var preferredInterfaces: [String] = []
     /// Exceptions from that order for some peers; the longest prefix counts.
     public var peerPreferences: [PeerPreference] = []
+    /// What the configuration says are HoAs: their packets wait for the DNS however long it is silent.
+    public var namedPrefixes: [IPPrefix] = []
     public var paths = PathConfiguration()
     /// Seconds; protocol.md section 4.
     public var lifetime: UInt32 = MappingRecord.lifetimeDefault

@@ -59,6 +59,20 @@ public struct NodeStatus: Hashable, Sendable {
         public var failures: Int
     }
 
+    /// A destination about which the DNS gives no answer.
+    public struct UndecidedState: Hashable, Sendable {
+        public var hoa: HomeAddress
+        /// Talked to plainly meanwhile; otherwise its packets wait.
+        public var isPlain: Bool
+        public var reason: String
+        /// Since its first packet came, and since the DNS was last asked.
+        public var age: Duration
+        public var askedAgo: Duration
+    }
+
+    /// Of those, the ones that a person is shown: the latest used.
+    public static let undecidedMax = 20
+
     public var registrations: [Registration]
     public var locators: [OwnLocator]
     /// In the order of `locators`.
@@ -69,6 +83,9 @@ public struct NodeStatus: Hashable, Sendable {
     public var peers: [PeerState]
     public var peersCount: Int
     public var resolving: Int
+    /// At most `undecidedMax`.
+    public var undecided: [UndecidedState]
+    public var undecidedCount: Int
     public var strangers: Int
     public var counters: NodeCounters
 }
@@ -82,7 +99,7 @@ extension NodeCore {
                 hoa: home.hoa, prefix: home.prefix, locators: home.mapping?.record.locators.map(\.moa) ?? [], servers: home.servers?.endpoints ?? [],
                 phase: "\(home.phase)", age: home.registeredAt.map { now.monotonic - $0 },
                 expiresIn: home.registered.flatMap { _ in home.mapping }.map { .milliseconds(Int64(clamping: $0.record.expires) - Int64(clamping: now.wallMilliseconds)) },
-                certificateNotAfter: home.certificate.notAfter, certificateEndsSoon: home.certificate.endsSoon(now), sequence: home.lastSequence, problem: home.problem)
+                certificateNotAfter: home.certificate.notAfter, certificateEndsSoon: home.certificate.endsSoon(now), sequence: home.lastSequence, problem: home.problem ?? home.namesProblem)
         }
         let states = statePeers().compactMap { peer -> NodeStatus.PeerState? in
             guard let own = home(for: peer.hoa) else { return nil }
@@ -94,9 +111,14 @@ extension NodeCore {
                 refreshedAgo: max(.zero, now.monotonic - peer.refreshed), switches: Int(peer.switches &+ ownPaths.moves(peer.installedPath)),
                 detouredFor: ways.detours[peer.hoa].flatMap { $0.isTaken ? now.monotonic - $0.since : nil }, chosenInterface: ways.chosen[peer.hoa], packets: peer.packets)
         }
+        let undecided = undecidedNow(now)
         return NodeStatus(
             registrations: registrations, locators: ownLocators, uplinks: ownLocators.map { uplinkState($0.moa, now) }, pathsWatched: ways.monitor.paths.count,
-            chosenInterface: chosenInterface, peers: states, peersCount: peers.count, resolving: destinations.count, strangers: strangers.count, counters: counters)
+            chosenInterface: chosenInterface, peers: states, peersCount: peers.count, resolving: destinations.count,
+            undecided: undecided.prefix(NodeStatus.undecidedMax).map { hoa, doubt in
+                NodeStatus.UndecidedState(
+                    hoa: hoa, isPlain: doubt.isPlain, reason: doubt.reason, age: max(.zero, now.monotonic - doubt.since), askedAgo: max(.zero, now.monotonic - doubt.asked))
+            }, undecidedCount: undecided.count, strangers: strangers.count, counters: counters)
     }
 
     /// All peers in order, or those with the latest traffic if they are too many to tell of each.
@@ -105,6 +127,11 @@ extension NodeCore {
         var latest = peers.slots.compactMap { slot in peers[slot].map { (traffic: $0.lastTraffic, slot: slot) } }
         latest.sort { $0.traffic > $1.traffic }
         return latest.prefix(NodeStatus.peersMax).compactMap { peers[$0.slot] }.sorted { $0.hoa < $1.hoa }
+    }
+
+    /// Those in use, the latest first.
+    private func undecidedNow(_ now: Now) -> [(key: HomeAddress, value: Doubt)] {
+        doubts.filter { now.monotonic - $0.value.used < Self.doubtShownFor }.sorted { ($1.value.used, $0.key) < ($0.value.used, $1.key) }
     }
 
     private func uplinkState(_ moa: MobileAddress, _ now: Now) -> NodeStatus.UplinkState {

@@ -47,6 +47,16 @@ struct PeerTable: Sendable {
         (0..<UInt32(chunks.count * Self.cellsPerChunk)).lazy.filter { hasPeer($0) }.map { PeerSlot(number: $0) }
     }
 
+    /// What is known of their IMSs is not believed beyond this time without asking again.
+    mutating func expireServers(by time: MonotonicTime) {
+        let limit = CoarseTime(time)
+        for chunk in chunks.indices {
+            for cell in chunks[chunk].indices where chunks[chunk][cell].peer.map({ $0.serversExpire > limit }) ?? false {
+                chunks[chunk][cell].peer?.serversExpire = limit
+            }
+        }
+    }
+
     private func hasPeer(_ number: UInt32) -> Bool {
         let (chunk, cell) = (Int(number) / Self.cellsPerChunk, Int(number) % Self.cellsPerChunk)
         return cell < chunks[chunk].count && chunks[chunk][cell].peer != nil

@@ -64,6 +64,16 @@ struct HoldQueue<Key: Hashable> {
         return held.filter { now - $0.since <= ageMax }.map(\.packet)
     }
 
+    /// Takes out those of a key that fit, and leaves the others waiting.
+    mutating func take(_ key: Key, now: MonotonicTime, where fits: (HeldPacket) -> Bool) -> [HeldPacket] {
+        let taken = packets[key]?.filter { fits($0.packet) } ?? []
+        guard !taken.isEmpty else { return [] }
+        let left = packets[key]?.filter { !fits($0.packet) } ?? []
+        packets[key] = left.isEmpty ? nil : left
+        count -= taken.count
+        return taken.filter { now - $0.since <= ageMax }.map(\.packet)
+    }
+
     /// Forgets what is too old to be sent on.
     mutating func prune(now: MonotonicTime) {
         for (key, held) in packets {
@@ -81,4 +91,12 @@ struct HoldQueue<Key: Hashable> {
         count -= held.count
         dropped += UInt64(held.count)
     }
+}
+
+extension HeldPacket {
+    /// DNS, and DNS over TLS or QUIC.
+    private static let namePorts: Set<UInt16> = [53, 853]
+
+    /// Whether it is a question to a DNS server, as far as its port tells.
+    var isName: Bool { (protocolNumber == 6 || protocolNumber == 17) && destinationPort.map(Self.namePorts.contains) ?? false }
 }

@@ -57,6 +57,10 @@ extension NodeService {
             "peers": .array(status.peers.map { peer($0, counted) }),
             "peersCount": .number(status.peersCount),
             "resolving": .number(status.resolving),
+            "undecided": .object([
+                "count": .number(status.undecidedCount), "destinations": .array(status.undecided.map(undecided)),
+            ]),
+            "dns": dns(now.monotonic),
             "unknownSources": .number(status.strangers),
             "repairs": .number(repairs),
             "lastRepair": lastRepair.map(JSONValue.string) ?? .null,
@@ -85,6 +89,31 @@ extension NodeService {
             "sequence": .number(home.sequence),
             "problem": home.problem.map(JSONValue.string) ?? .null,
         ])
+    }
+
+    private func undecided(_ state: NodeStatus.UndecidedState) -> JSONValue {
+        .object([
+            "address": .text(state.hoa),
+            "isPlain": .bool(state.isPlain),
+            "reason": .string(state.reason),
+            "ageSeconds": .number(state.age.components.seconds),
+            "askedSecondsAgo": .number(state.askedAgo.components.seconds),
+        ])
+    }
+
+    private func dns(_ now: MonotonicTime) -> JSONValue {
+        let servers = names.resolver.configuration.servers.map { server -> JSONValue in
+            let state = names.resolver.states[server]
+            return .object([
+                "address": .string("\(server.endpoint.address)\(server.interface.map { "%\($0)" } ?? "")"),
+                "port": .number(server.endpoint.port),
+                "isUpstream": .bool(server.isUpstream),
+                "answeredSecondsAgo": state?.answered.map { .number((now - $0).components.seconds) } ?? .null,
+                "failingSeconds": state?.failingSince.map { .number((now - $0).components.seconds) } ?? .null,
+                "failure": state?.failure.map { .text($0) } ?? .null,
+            ])
+        }
+        return .object(["from": .string(names.origin), "servers": .array(servers)])
     }
 
     private func locator(_ locator: OwnLocator, _ uplink: NodeStatus.UplinkState) -> JSONValue {
@@ -144,6 +173,7 @@ extension NodeService {
             "unknownSourcesPlain": .number(counters.strangersPlain),
             "destinationsResolved": .number(counters.destinationsResolved),
             "destinationsPlain": .number(counters.destinationsPlain),
+            "destinationsUndecided": .number(counters.destinationsUndecided),
         ])
     }
 }

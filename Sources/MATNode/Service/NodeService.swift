@@ -26,12 +26,16 @@ public final class NodeService {
     let started = SystemClock.now().monotonic
     private(set) var core: NodeCores
     private let kernel: IMTKernel
-    private let resolver: Resolver
+    let names: NodeNames
     private let lookup: IMSLookup
     private let state: StateDirectory
     private var socket: UDPSocket?
     private var control: ControlServer?
     private var random = SystemRandomNumberGenerator()
+    /// The main table's.
+    private var gateways: [IPAddress] = []
+    /// All of this host's, usable as locators or not.
+    private var ownAddresses: Set<IPAddress> = []
     private var heldOutbound = HoldQueue<OutboundKey>(ageMax: heldAgeMax)
     private var heldInbound = HoldQueue<InboundKey>(ageMax: heldAgeMax)
     private var wakeup: (time: MonotonicTime, timer: TimerID)?
@@ -73,6 +77,7 @@ public final class NodeService {
         coreConfiguration.preferredInterfaces = configuration.preferredInterfaces
         coreConfiguration.peerPreferences = configuration.peerPreferences
         coreConfiguration.paths = configuration.paths
+        coreConfiguration.namedPrefixes = configuration.namedPrefixes
         coreConfiguration.lifetime = configuration.lifetime
         coreConfiguration.pollInterval = configuration.pollInterval
         coreConfiguration.peerIdleMax = configuration.peerIdleMax
@@ -83,19 +88,17 @@ public final class NodeService {
         guard let core = NodeCores(coreConfiguration, random: { SystemRandomNumberGenerator() }) else { throw NodeServiceError("no randomness for the cookie secrets") }
         self.core = core
 
-        var dns = configuration.resolvers.isEmpty ? ResolverConfiguration.system() : ResolverConfiguration(servers: configuration.resolvers)
         var kernelConfiguration = IMTConfiguration(homeAddresses: homes.map(\.hoa), traffic: configuration.traffic)
         kernelConfiguration.homePrefixes = configuration.networks.map(\.prefix)
         // At home the router has the address as its HoA already.
         kernelConfiguration.mobilePrefixes = configuration.networks.flatMap { home in home.mobilePrefixes.values.filter { $0 != home.prefix } }.sorted()
-        dns.mark = kernelConfiguration.mark
-        dns.requireDNSSEC = configuration.requireDNSSEC
-        resolver = Resolver(loop: loop, configuration: dns)
-        lookup = IMSLookup(resolver: resolver)
+        names = NodeNames(loop: loop, configuration, mark: kernelConfiguration.mark)
+        lookup = IMSLookup(resolver: names.resolver)
         kernelConfiguration.connectionTracking = configuration.connectionTracking
         kernelConfiguration.keepsRulesFirst = configuration.routingRules == .first
         kernelConfiguration.loosensReversePath = configuration.reversePath == .loosen
-        kernelConfiguration.alwaysPlain = Array(dns.servers.map { IPPrefix($0.endpoint.address) }.prefix(IMTConfiguration.alwaysPlainMax))
+        kernelConfiguration.alwaysPlain = names.alwaysPlain
+        kernelConfiguration.exceptions = configuration.exceptions
         var deliver: (KernelEvent) -> Void = { _ in }
         do throws(KernelError) {
             kernel = try IMTKernel(loop: loop, configuration: kernelConfiguration) { deliver($0) }
@@ -103,6 +106,9 @@ public final class NodeService {
             throw NodeServiceError("\(error)")
         }
         deliver = { [weak self] in self?.happened($0) }
+        names.resolver.ways = { [unowned self] server in
+            NodeNames.ways(to: server, own: self.core.ownLocators.map(\.moa.address), hasOwnRoute: kernel.hasOwnRoute)
+        }
     }
 
     /// What `matd --check` looks at beyond the configuration's own text: keys and certificates.
@@ -135,10 +141,12 @@ public final class NodeService {
         do throws(KernelError) {
             let adopted = try kernel.start()
             run { core, now in core.adopted(outbound: adopted.outbound, inbound: adopted.inbound, own: adopted.own, now: now) }
+            tellNames()
             take(try kernel.currentLinks())
         } catch {
             throw NodeServiceError("\(error)")
         }
+        names.follow(loop) { [unowned self] in namesChanged() }
         for warning in configuration.forwardingWarnings() { logger.warning("\(warning)") }
         countLater(after: Self.countInterval)
         loop.schedule(after: Self.startTime) { ResidentMemory.forgetStart() }
@@ -149,6 +157,7 @@ public final class NodeService {
     public func stop() {
         control?.stop()
         control = nil
+        names.stop()
         socket = nil
         do throws(KernelError) {
             switch configuration.onStop {
@@ -170,7 +179,7 @@ public final class NodeService {
         case .heldOutbound(let packet):
             let key = OutboundKey(core: core.core(of: packet.source), destination: packet.destination)
             heldOutbound.hold(packet, for: key, now: SystemClock.now().monotonic)
-            run { core, now in core.heldOutbound(from: packet.source, to: packet.destination, now: now) }
+            run { core, now in core.heldOutbound(from: packet.source, to: packet.destination, isName: packet.isName, now: now) }
         case .heldInbound(let packet):
             let key = InboundKey(source: packet.source, destination: packet.destination, opensConnection: packet.opensConnection)
             heldInbound.hold(packet, for: key, now: SystemClock.now().monotonic)
@@ -208,11 +217,46 @@ public final class NodeService {
             logger.error("\(error)")
         }
         let locators = places.map { OwnLocator(MobileAddress($0.address), interface: $0.interface, isDeprecated: $0.isDeprecated) }
-        let infrastructure = Set(snapshot.gateways).union(resolver.configuration.servers.map(\.endpoint.address))
-        if locators != core.systemLocators { resolver.flush() }
-        run { core, now in core.linksChanged(locators, infrastructure: infrastructure, now: now) }
+        gateways = snapshot.gateways
+        let isNews = locators != core.systemLocators
+        let wasLocal = names.isLocal(own: ownAddresses)
+        ownAddresses = Set(snapshot.addresses.map(\.address)).union(configuration.homes.map(\.hoa.address))
+        if isNews {
+            // Some hosts' files change without a word: a new file mounted over the old one.
+            if names.readAgain() { useNames() }
+            names.resolver.flush()
+        }
+        linksChanged(locators)
+        if isNews || names.isLocal(own: ownAddresses) != wasLocal { tellNames() }
         // Routes come back without an event that changes our addresses.
         releaseRouted()
+    }
+
+    private func linksChanged(_ locators: [OwnLocator]) {
+        // What is the network's is no peer's locator.
+        let infrastructure = Set(gateways).union(names.addresses)
+        run { core, now in core.linksChanged(locators, infrastructure: infrastructure, now: now) }
+    }
+
+    /// The DNS servers are others than before.
+    private func namesChanged() {
+        useNames()
+        linksChanged(core.systemLocators)
+        tellNames()
+    }
+
+    private func useNames() {
+        logger.notice("DNS servers of \(names.origin): \(names.resolver.configuration.servers.map(\.endpoint.address.description).joined(separator: ", "))")
+        do throws(KernelError) {
+            try kernel.setAlwaysPlain(names.alwaysPlain)
+        } catch {
+            logger.error("\(error)")
+        }
+    }
+
+    private func tellNames() {
+        let isLocal = names.isLocal(own: ownAddresses)
+        run { core, now in core.namesChanged(isLocal: isLocal, now: now) }
     }
 
     /// Packets of known peers that waited for a route only.
@@ -293,6 +337,11 @@ public final class NodeService {
             releaseRouted()
         case .dropOutbound(let destination):
             _ = heldOutbound.take(OutboundKey(core: step.core, destination: destination), now: now.monotonic)
+        case .passNames(let destination):
+            let link = kernel.hasOwnRoute(to: destination) ? nil : core.ownLocators.first { $0.moa.isIPv4 == destination.isIPv4 }?.interface
+            for packet in heldOutbound.take(OutboundKey(core: step.core, destination: destination), now: now.monotonic, where: \.isName) {
+                kernel.passOutbound(packet, by: link)
+            }
         case .releaseInbound(let source, let own):
             for packet in takeInbound(source, own, [true, false], now) { kernel.releaseInbound(packet) }
         case .releaseOpeners(let source, let own):
@@ -336,10 +385,12 @@ public final class NodeService {
         switch result {
         case .found(let set):
             let servers = ServerSet(
-                endpoints: set.ordered(using: &random).flatMap(\.endpoints), keys: set.keys.compactMap(PublicKey.init), expires: set.expires)
+                endpoints: set.ordered(using: &random).flatMap(\.endpoints), keys: set.keys.compactMap(PublicKey.init), expires: set.expires,
+                isValidated: set.isAuthenticated && names.validatesHere)
             answer = .found(servers)
         case .absent(let until): answer = .absent(lifetime: max(.seconds(1), until - now.monotonic))
         case .failed(let reason): answer = .failed(reason)
+        case .unusable(let reason): answer = .unusable(reason)
         }
         run { cores, now in cores.lookedUp(hoa, answer, core: core, now: now) }
     }

@@ -115,8 +115,12 @@ public struct NodeCores {
     }
 
     /// - Parameter own: the source that the held packet has.
-    public mutating func heldOutbound(from own: IPAddress, to destination: IPAddress, now: Now) -> [Step] {
-        decide(index(home: own)) { $0.heldOutbound(to: destination, now: now) }
+    public mutating func heldOutbound(from own: IPAddress, to destination: IPAddress, isName: Bool = false, now: Now) -> [Step] {
+        decide(index(home: own)) { $0.heldOutbound(to: destination, isName: isName, now: now) }
+    }
+
+    public mutating func namesChanged(isLocal: Bool, now: Now) -> [Step] {
+        decideAll { core, _ in core.namesChanged(isLocal: isLocal, now: now) }
     }
 
     public mutating func heldInbound(
@@ -186,6 +190,8 @@ public struct NodeCores {
             status.peers += other.peers
             status.pathsWatched += other.pathsWatched
             status.resolving += other.resolving
+            status.undecided = Array((status.undecided + other.undecided).prefix(NodeStatus.undecidedMax))
+            status.undecidedCount += other.undecidedCount
             status.strangers += other.strangers
             status.counters = status.counters + other.counters
         }

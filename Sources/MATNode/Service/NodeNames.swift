@@ -1,0 +1,87 @@
+import IMTKernel
+import MATDNS
+import MATRuntime
+import MATSignal
+
+/// Which DNS servers a node uses and knows of: for its own look-ups, and to leave other processes' questions to them alone. Follows the
+/// system's files.
+final class NodeNames {
+    let resolver: Resolver
+    /// From the configuration; empty if the system's are used.
+    private let configured: [Endpoint]
+    /// The system's, which other processes ask, whoever is asked here.
+    private(set) var system: [ResolverConfiguration.Server]
+    private var watch: PathWatch?
+
+    /// - Parameter mark: of the agent's own sockets.
+    init(loop: EventLoop, _ configuration: NodeConfiguration, mark: UInt32) {
+        configured = configuration.resolvers
+        let fromSystem = ResolverConfiguration.system()
+        system = fromSystem.servers
+        var dns = configured.isEmpty ? fromSystem : ResolverConfiguration(servers: configured)
+        dns.mark = mark
+        dns.requireDNSSEC = configuration.requireDNSSEC
+        // The core remembers absence where it acts on it. Here it would outlive a captive portal.
+        dns.absenceKeptMax = Resolver.failureTTL
+        resolver = Resolver(loop: loop, configuration: dns)
+    }
+
+    /// - Parameter changed: the servers are others than before.
+    func follow(_ loop: EventLoop, changed: @escaping () -> Void) {
+        watch = PathWatch(loop: loop, paths: [ResolverConfiguration.systemPath, ResolverConfiguration.upstreamPath]) { [unowned self] in
+            if readAgain() { changed() }
+        }
+        // Whatever happened since they were first read.
+        if readAgain() { changed() }
+    }
+
+    func stop() {
+        watch?.stop()
+        watch = nil
+    }
+
+    /// - Returns: whether there is something new.
+    func readAgain() -> Bool {
+        let before = system
+        system = ResolverConfiguration.system().servers
+        return resolver.followSystem() || system != before
+    }
+
+    /// All that are known, those in use first.
+    var addresses: [IPAddress] {
+        (resolver.configuration.servers + system).map(\.endpoint.address).reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
+    }
+
+    /// Never captured, or a question to one would wait for an answer of it.
+    var alwaysPlain: [IPPrefix] { addresses.prefix(IMTConfiguration.alwaysPlainMax).map { IPPrefix($0) } }
+
+    /// Whether names are found by a process of this host, which asks whom it likes.
+    ///
+    /// - Parameter own: all addresses of this host.
+    func isLocal(own: Set<IPAddress>) -> Bool {
+        resolver.configuration.servers.contains { !$0.isUpstream && ($0.isLocal || own.contains($0.endpoint.address)) }
+    }
+
+    /// Where they are listed, for people.
+    var origin: String { configured.isEmpty ? ResolverConfiguration.systemPath : "`dns` in matd.yaml" }
+
+    /// Whether an answer that is authenticated was validated on this host.
+    var validatesHere: Bool { resolver.configuration.servers.allSatisfy { $0.isLocal || $0.isUpstream } }
+
+    /// The own addresses to ask a server from. A socket that is bound to one takes its link; the main table's default route may lead over
+    /// a link that is up and dead, which only the node's own probes know.
+    ///
+    /// - Parameters:
+    ///   - own: usable, the best first.
+    ///   - hasOwnRoute: the main table knows where the server is, rather than sending it where everything goes.
+    static func ways(to server: ResolverConfiguration.Server, own: [IPAddress], hasOwnRoute: (IPAddress) -> Bool) -> [IPAddress?] {
+        let address = server.endpoint.address
+        // A process of this host; or of a link, which it names itself.
+        guard !address.isLoopback, !address.isLinkLocal, !own.contains(address) else { return [nil] }
+        let usable: [IPAddress?] = own.filter { $0.isIPv4 == address.isIPv4 }.prefix(waysMax).map { $0 }
+        return hasOwnRoute(address) ? [nil] + usable : usable + [nil]
+    }
+
+    /// More own addresses than these are not tried, besides the kernel's choice.
+    static let waysMax = 4
+}
