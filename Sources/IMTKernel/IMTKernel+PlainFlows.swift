@@ -22,6 +22,7 @@ extension IMTKernel {
             guard holder != home.peer, freshPeers.count < TranslationRuleset.arrivalsMax else { continue }
             if holder != nil { isTaken = true }
             freshPeers[Arrival(peer: moa, own: home.own)] = home.peer
+            if tables.model.entries[home] != nil { movedPeers.insert(Arrival(peer: moa, own: home.own)) }
         }
         guard !freshPeers.isEmpty, isTaken || plainSearchTimer == nil else { return }
         let now = SystemClock.now().monotonic
@@ -46,13 +47,18 @@ extension IMTKernel {
     private func searchPlainFlows() {
         let start = SystemClock.now().monotonic
         let fresh = freshPeers
+        let moved = movedPeers
         freshPeers = [:]
+        movedPeers = []
         // If sock_diag is missing or refused, such connections are lost when the peer speaks first: no reason not to map.
         do throws(KernelError) {
             let remotes = Set(fresh.keys.map(\.peer.address))
             let connections = try socketSearch?.connections(to: remotes) ?? []
             var flows: [PlainFlow] = try tables.plainFlows(to: remotes).compactMap { flow in
                 guard let home = tables.model.own[flow.own] else { return nil }
+                // What comes for a listening socket from where a known peer has just moved is the middle of what was translated before,
+                // however it passed meanwhile; where a new peer is, it began as it is.
+                if flow.protocolNumber != 6, moved.contains(Arrival(peer: flow.peer, own: home)) { return nil }
                 return fresh[Arrival(peer: flow.peer, own: home)].map { PlainFlow(flow, of: $0) }
             }
             for each in connections {

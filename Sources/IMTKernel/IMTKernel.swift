@@ -47,6 +47,8 @@ public final class IMTKernel {
     var reportedSearchFailure = false
     /// Mappings that are new, and whose MoAs have not been looked for among this host's plain flows.
     var freshPeers: [Arrival: HomeAddress] = [:]
+    /// Those of them whose peer was known already: it has moved there.
+    var movedPeers: Set<Arrival> = []
     var plainSearchAfter = MonotonicTime.zero
     var plainSearchTimer: TimerID?
     /// HoAs that can be used: on our device or another link.

@@ -195,6 +195,32 @@ struct UnknownSourceTests {
         #expect(net.cn.failures.isEmpty)
     }
 
+    @Test("A moved peer's datagrams for an unconnected server, let by as plain before it was heard of, are its own again when it is", arguments: Family.both, Server.allCases)
+    func movedPeersDatagrams(_ family: Family, _ server: Server) throws {
+        let net = try net(mn: true)
+        let receiver = try receiver(net, family, server, port: 4807)
+        let sender = try TestSocket(net.mn.namespace, TestSocket.datagram, family)
+        try sender.connect(family.far, port: 4807)
+        try sender.send([1])
+        #expect(try receiver.receiveFrom().source.address == family.own)
+        try net.mn.map(family.own, family.far, over: family.cell, family.far)
+        try net.cn.ask { try $0.commit([.letOpen(family.cell, lifetime: .seconds(5))]) }
+        for number in 2...3 {
+            try sender.send([UInt8(number)])
+            let got = try receiver.receiveFrom()
+            #expect(got.octets == [UInt8(number)] && got.source.address == family.cell)
+            try receiver.send([9], to: got.source.address, port: got.source.port)
+            #expect(try sender.receive(1) == [9])
+        }
+        try net.cn.map(family.far, family.own, over: family.far, family.cell)
+        try sender.send([4])
+        let got = try receiver.receiveFrom()
+        #expect(got.octets == [4] && got.source.address == family.own)
+        try receiver.send([9], to: got.source.address, port: got.source.port)
+        #expect(try sender.receive(1) == [9])
+        #expect(net.cn.failures.isEmpty && net.mn.failures.isEmpty)
+    }
+
     @Test("What was found plain is asked about again at the agent's word, or when its time is over; what is being confirmed waits beyond the first second", arguments: Family.both)
     func askedAgain(_ family: Family) throws {
         let net = try net(mn: false)

@@ -126,6 +126,9 @@ extension StrangerTests {
         try restartServer(lab)
         try lab.lab("delay", "ims2", "100")
         defer { _ = try? lab.lab("undelay", "ims2") }
+        let ping = try lab.on("cn", "ping", "-c", "2", "-i", "0.3", "-q", "203.0.113.133").text
+        let fastest = try #require(ping.firstMatch(of: /= (\d+)\./).flatMap { Int($0.1) }, "\(ping)")
+        #expect(fastest >= 200, "the line is no longer than \(fastest) ms")
         // The round trip is learned with the registration's messages.
         try restartServer(lab)
         try withServers(lab, from: 7420) { servers in
