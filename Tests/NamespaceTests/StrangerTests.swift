@@ -59,7 +59,7 @@ struct StrangerTests {
         try body()
     }
 
-    @Test("A plain client of a public server waits once, for a round trip to the IMS, with and without active peers, and later not at all")
+    @Test("A plain client of a public server waits for a round trip to the IMS, at most once in 5 s, with and without active peers")
     func plainClient() throws {
         let lab = try Lab.shared
         func expectSmooth(_ what: String, port: UInt16) throws {
@@ -81,7 +81,7 @@ struct StrangerTests {
         try lab.wait("cn is registered") { (try? lab.status("cn"))?["registered"] as? Bool == true }
         try meet(lab)
         try expectSmooth("active peers", port: 7103)
-        // Not found is remembered for 5 s. After that it is asked about again, but not held up again.
+        // Not found is remembered for 5 s. After that it is asked about again, as the address may be anybody's by then.
         Thread.sleep(forTimeInterval: 6)
         let before = try counter(lab, "unknownSourcesAsked")
         try expectSmooth("active peers, 5 s later", port: 7104)
