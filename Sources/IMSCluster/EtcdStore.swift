@@ -42,6 +42,8 @@ public final class EtcdStore: MappingSharing {
     public func commit(_ ticket: StoreTicket, _ change: StoreChange) { worker.hand(.commit(ticket, change)) }
     public func write(_ secret: CookieSecret) { worker.hand(.secret(secret)) }
     public func share(_ news: [SharedNews]) { worker.hand(.share(news)) }
+    public func serve() { worker.hand(.serve) }
+    public func leave() { worker.hand(.leave) }
 
     public func close() {
         // A second call, or what a server still hands over, finds no thread any more.
@@ -57,6 +59,8 @@ public final class EtcdStore: MappingSharing {
         case commit(StoreTicket, StoreChange)
         case secret(CookieSecret)
         case share([SharedNews])
+        case serve
+        case leave
     }
 
     /// All but `hand` runs in the event loop's thread.
@@ -120,6 +124,8 @@ public final class EtcdStore: MappingSharing {
                 case .commit(let ticket, let change): commits.append((ticket, change))
                 case .secret(let secret): perform(instance.write(secret, now))
                 case .share(let news): perform(instance.share(news, now))
+                case .serve: instance.serves = true
+                case .leave: perform(instance.leave(now))
                 }
             }
             if !commits.isEmpty { perform(instance.commit(commits, now)) }
@@ -145,7 +151,7 @@ public final class EtcdStore: MappingSharing {
             closeBy = now.monotonic + EtcdStore.closeTimeMax
             whenClosed = done
             takeHanded()
-            perform(instance.leave(now))
+            perform(instance.close(now))
         }
 
         private func finishClosing() {
@@ -174,6 +180,7 @@ public final class EtcdStore: MappingSharing {
                     }
                 case .watch(let watch): follow(watch)
                 case .answer(let until): freshness.extend(to: until)
+                case .withholdAnswers(let number): freshness.withhold(number)
                 case .deliver(let event): deliver(event)
                 }
             }

@@ -21,8 +21,11 @@ final class ClusterLab: @unchecked Sendable {
         if getuid() != 0 { return "network namespaces need root" }
         if let missing = EtcdMembers.obstacle { return missing }
         if Program.installed("ip") == nil { return "ip is not installed; deploy/install-packages installs it" }
-        return Program.built("imsd") == nil ? "imsd is not beside the test bundle; build it with swift build" : nil
+        return imsd == nil ? "imsd is not beside the test bundle; build it with swift build" : nil
     }()
+
+    /// MAT_CLUSTER_IMSD names another one, to compare with.
+    static let imsd = ProcessInfo.processInfo.environment["MAT_CLUSTER_IMSD"] ?? Program.built("imsd")
 
     let directory: TemporaryDirectory
     private let name: String
@@ -57,7 +60,7 @@ final class ClusterLab: @unchecked Sendable {
         for number in 2...Self.clientsMax { try ip("-n", "\(name)-c", "address", "add", "10.88.1.\(number)/16", "dev", "eth0") }
         etcd = try EtcdMembers(Self.etcdAddresses, namespaces: (0..<3).map { "\(name)-e\($0)" }, in: directory)
         try TextFile.replace("\(directory.path)/ims.key", with: KeyFile.write(issuer), mode: 0o600)
-        let imsd = try #require(Program.built("imsd"))
+        let imsd = try #require(Self.imsd)
         for index in 0..<3 {
             let endpoints = (0..<3).map { Self.etcdAddresses[(index + $0) % 3] }.joined(separator: ", ")
             let text = """
@@ -111,6 +114,17 @@ final class ClusterLab: @unchecked Sendable {
 
     func status(_ server: Int) -> JSONValue? {
         try? ControlClient.request(path: "\(directory.path)/i\(server).sock", command: "status", daemon: "imsd")
+    }
+
+    /// What a server has logged so far.
+    func log(_ server: Int) -> String { (try? TextFile.read("\(directory.path)/i\(server).log")) ?? "" }
+
+    /// Whether etcd takes writes, to all servers; it goes on to answer reads.
+    func setSpace(_ hasSpace: Bool) -> Bool {
+        Program.run(
+            "/sbin/ip", "netns", "exec", "\(name)-c", Program.installed("curl") ?? "curl", "-sf", "-o", "/dev/null",
+            "http://\(Self.etcdAddresses[0]):2379/v3/maintenance/alarm", "-d",
+            "{\"action\": \"\(hasSpace ? "DEACTIVATE" : "ACTIVATE")\", \"memberID\": 0, \"alarm\": \"NOSPACE\"}") == 0
     }
 
     /// Whether the server has loaded and takes updates.

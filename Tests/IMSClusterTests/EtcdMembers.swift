@@ -64,6 +64,16 @@ final class EtcdMembers: @unchecked Sendable {
 
     var endpoints: [EtcdConfiguration.Endpoint] { members.map { EtcdConfiguration.Endpoint(host: $0.host, port: $0.clientPort) } }
 
+    /// Raises or lifts the alarm "no space" by etcd's gateway, as etcd does itself when its database reaches the quota.
+    ///
+    /// - Parameter action: ACTIVATE or DEACTIVATE.
+    func alarm(_ action: String) -> Bool {
+        guard let curl = Program.installed("curl"), let member = members.first else { return false }
+        return Program.run(
+            curl, "-sf", "-o", "/dev/null", "http://\(member.host):\(member.clientPort)/v3/maintenance/alarm", "-d",
+            "{\"action\": \"\(action)\", \"memberID\": 0, \"alarm\": \"NOSPACE\"}") == 0
+    }
+
     func configuration(startingAt first: Int = 0) -> EtcdConfiguration {
         var configuration = EtcdConfiguration()
         configuration.endpoints = (0..<members.count).map { endpoints[(first + $0) % members.count] }

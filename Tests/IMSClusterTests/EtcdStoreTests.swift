@@ -48,9 +48,11 @@ final class TestInstance: Sendable {
     let store: EtcdStore
     let told = Told()
 
-    init(_ configuration: EtcdConfiguration) throws {
+    /// - Parameter serves: whether it stands for a server, rather than for an import or export.
+    init(_ configuration: EtcdConfiguration, serves: Bool = true) throws {
         store = try EtcdStore(configuration)
         store.start { [told] in told.add($0) }
+        if serves { store.serve() }
     }
 
     func commit(_ number: UInt64, _ change: StoreChange, within seconds: Double = 10) -> StoreOutcome.Result? {
@@ -166,33 +168,72 @@ struct EtcdStoreTests {
         #expect(told == instances[0].told.secrets)
     }
 
-    @Test("An instance that is no more has its subscriptions taken over; remembered mappings reach all")
+    @Test("An instance that is no more has its subscriptions served by one other, which is no import; remembered mappings reach all")
     func takeOver() throws {
         let directory = try TemporaryDirectory()
         let etcd = try EtcdMembers(["127.0.0.1"], in: directory)
         let others = try (0..<2).map { _ in try TestInstance(etcd.configuration()) }
-        let now = SystemClock.now().wallMilliseconds
-        let subscription = SharedSubscription(
-            prefix: IPPrefix(address("192.0.2.1")), endpoint: Endpoint(address("198.51.100.77"), port: 6289),
-            local: address("203.0.113.1"),
-            ends: now + 300_000)
-        let ended = SharedSubscription(
-            prefix: IPPrefix(address("192.0.2.2")), endpoint: Endpoint(address("198.51.100.78"), port: 6289),
-            local: address("203.0.113.1"),
-            ends: now + 300_000)
+        let imports = try (0..<4).map { _ in try TestInstance(etcd.configuration(), serves: false) }
+        func subscription(_ hoa: String, _ subscriber: String) -> SharedSubscription {
+            SharedSubscription(
+                prefix: IPPrefix(address(hoa)), endpoint: Endpoint(address(subscriber), port: 6289), local: address("203.0.113.1"),
+                lasts: .seconds(300))
+        }
+        let (kept, ended) = (subscription("192.0.2.1", "198.51.100.77"), subscription("192.0.2.2", "198.51.100.78"))
         let stranger = try TestNode("192.0.2.99").certified(7)
         do {
             let dying = try TestInstance(etcd.configuration())
             #expect(eventually { dying.told.hasLoaded && others.allSatisfy { $0.told.hasLoaded } })
-            dying.store.share([.subscribed(subscription), .subscribed(ended), .remembered(stranger, isConfirmed: false)])
+            dying.store.share([.subscribed(kept), .subscribed(ended), .remembered(stranger, isConfirmed: false)])
             dying.store.share([.unsubscribed(ended.prefix, ended.endpoint), .remembered(stranger, isConfirmed: true)])
             #expect(eventually { others.allSatisfy { $0.told.shared.contains(.remembered(stranger, isConfirmed: true)) } })
         }
-        #expect(eventually { others.contains { $0.told.shared.contains(.subscribed(subscription)) } })
+        func serves(_ instance: TestInstance, _ subscription: SharedSubscription) -> Bool {
+            instance.told.shared.contains {
+                if case .serve(let served, _) = $0 { served.prefix == subscription.prefix && served.endpoint == subscription.endpoint } else { false }
+            }
+        }
+        let began = milliseconds()
+        #expect(eventually { others.contains { serves($0, kept) } })
+        // It said good-bye, so nobody waited for its silence.
+        #expect(milliseconds() - began < 2000)
         usleep(300_000)
-        let takers = others.filter { $0.told.shared.contains(.subscribed(subscription)) }
-        #expect(takers.count == 1, "one instance takes over, not \(takers.count)")
-        #expect(!others.contains { $0.told.shared.contains(.subscribed(ended)) })
+        #expect(others.filter { serves($0, kept) }.count == 1, "one instance serves")
+        #expect(!(others + imports).contains { serves($0, ended) } && !imports.contains { serves($0, kept) })
+    }
+
+    @Test("While etcd's database is full nobody is declared dead and no subscription changes hands, and it is over by itself")
+    func noSpace() throws {
+        let directory = try TemporaryDirectory()
+        let etcd = try EtcdMembers(["127.0.0.1"], in: directory)
+        let instances = try (0..<3).map { _ in try TestInstance(etcd.configuration()) }
+        #expect(eventually { instances.allSatisfy { $0.told.hasLoaded } })
+        let subscriptions = (1...20).map {
+            SharedSubscription(
+                prefix: IPPrefix(address("192.0.2.1")), endpoint: Endpoint(address("198.51.100.\($0)"), port: 6289),
+                local: address("203.0.113.1"), lasts: .seconds(300))
+        }
+        for (number, instance) in instances.enumerated() {
+            instance.store.share(subscriptions.enumerated().filter { $0.offset % 3 == number }.map { .subscribed($0.element) })
+        }
+        // All hear of all: each of the others is told to leave them to who granted them.
+        #expect(eventually { instances.reduce(0) { $0 + $1.told.shared.count } == 40 })
+        let before = instances.map { $0.told.all.count }
+        #expect(etcd.alarm("ACTIVATE"))
+        #expect(eventually { instances.allSatisfy { !$0.told.isAvailable } })
+        // Longer than silence may last.
+        usleep(6_000_000)
+        for (instance, before) in zip(instances, before) {
+            let since = instance.told.all.dropFirst(before)
+            #expect(since.count == 1, "\(since)")
+            guard case .unavailable(let reason)? = since.first else { continue }
+            #expect(reason.contains("etcd's database is full"))
+        }
+        #expect(etcd.alarm("DEACTIVATE"))
+        #expect(eventually { instances.allSatisfy { $0.told.isAvailable } })
+        #expect(instances[0].commit(1, StoreChange(mapping: try TestNode("192.0.2.1").stored(1))) == .durable)
+        usleep(1_000_000)
+        #expect(instances.reduce(0) { $0 + $1.told.shared.count } == 40, "all live on")
     }
 
     @Test(

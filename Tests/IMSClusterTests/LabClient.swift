@@ -8,7 +8,9 @@ import Testing
 final class LabClient {
     private let descriptor: Int32
     private let servers: [IPAddress]
-    private var current: Int
+    private(set) var current: Int
+    /// Gets MA Notify that comes while an answer is waited for.
+    var onPush: ((SignalMessage, Int) -> Void)?
     private var cookie = Cookie(client: .random(in: .min ... .max))
     private var sequence = UInt32.random(in: .min ... .max)
 
@@ -51,6 +53,19 @@ final class LabClient {
         }
     }
 
+    /// Asks this server and waits for no answer.
+    func fire(at server: Int, _ make: (Cookie) -> SignalMessage.Body) {
+        sequence &+= 1
+        send(SignalMessage(sequence: sequence, make(cookie)).octets, to: server)
+    }
+
+    /// Acknowledges a push.
+    func acknowledge(_ message: SignalMessage, _ notify: MANotify, to server: Int) {
+        let cookie = Cookie(client: notify.cookie.client)
+        let ack = MANotifyAck(code: .ok, cookie: cookie, hoa: notify.record.mapping.record.hoa)
+        send(SignalMessage(sequence: message.sequence, .maNotifyAck(ack)).octets, to: server)
+    }
+
     /// The next message, from one of the servers.
     func receive(within wait: Int64) -> (message: SignalMessage, server: Int)? {
         let end = milliseconds() + wait
@@ -91,6 +106,7 @@ final class LabClient {
             }
             let end = milliseconds() + wait
             while let (message, server) = receive(within: end - milliseconds()) {
+                if message.type == .maNotify { onPush?(message, server) }
                 guard message.sequence == sequence, message.type.isRequest == false else { continue }
                 if message.code == .cookieRequired {
                     cookie.server = message.cookie.server

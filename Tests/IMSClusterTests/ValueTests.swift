@@ -40,8 +40,8 @@ struct ValueTests {
         for (key, text) in all {
             #expect(String(decoding: keys.octets(key), as: UTF8.self) == text)
             #expect(keys.parse(Array(text.utf8)) == key)
-            let isFollowed = keys.octets(key).lexicographicallyPrecedes(keys.followed.end)
-            if case .subscription = key { #expect(!isFollowed) } else { #expect(isFollowed) }
+            #expect(keys.octets(key).lexicographicallyPrecedes(keys.followed.end))
+            #expect(!keys.octets(key).lexicographicallyPrecedes(keys.followed.key))
         }
         for text in [
             "", "/mat/ims/", "/mat/ims/m", "/mat/ims/m/xyz/128", "/mat/ims/m/00000000000000000000ffffc0000210/129", "/other/f",
@@ -62,12 +62,21 @@ struct ValueTests {
         #expect(ClusterValue.mapping(ClusterValue.encode(mapping)) == mapping)
         #expect(ClusterValue.certificate(ClusterValue.encode(node.certificate)) == node.certificate)
         #expect(ClusterValue.secrets(ClusterValue.encode(secrets)) == secrets)
-        #expect(ClusterValue.signOfLife(ClusterValue.encode(signOfLife: 7)) == 7)
+        #expect(ClusterValue.signOfLife(ClusterValue.encode(signOfLife: 7, pushedUpTo: 9)) ?? (0, 0) == (7, 9))
+        // As imsd 0.1.0 writes them.
+        #expect(ClusterValue.signOfLife([1, 0, 0, 0, 0, 0, 0, 0, 7]) ?? (0, 1) == (7, 0))
+        let old: [UInt8] = [1, 0, 0, 0, 0, 0, 0, 0x27, 0x10] + address("10.0.0.1").octets
+        #expect(ClusterValue.subscription(old, now: 7000)?.lasts == .milliseconds(3000))
+        #expect(ClusterValue.subscription(old, now: 70_000)?.lasts == .zero)
         let remembered = try #require(ClusterValue.remembered(ClusterValue.encode(mapping.certified, isConfirmed: true)))
         #expect(remembered.certified == mapping.certified && remembered.isConfirmed)
         let subscription = try #require(
-            ClusterValue.subscription(ClusterValue.encode(subscriptionEnding: 5, local: address("10.0.0.1"))))
-        #expect(subscription.ends == 5 && subscription.local == address("10.0.0.1"))
+            ClusterValue.subscription(
+                ClusterValue.encode(subscriptionEnding: 5000, grantedAt: 2000, local: address("10.0.0.1")), now: 9_000_000))
+        // Whatever the clocks say.
+        #expect(subscription.lasts == .seconds(3) && subscription.local == address("10.0.0.1"))
+        let endless = ClusterValue.encode(subscriptionEnding: .max, grantedAt: 0, local: address("10.0.0.1"))
+        #expect(ClusterValue.subscription(endless, now: 0)?.lasts == .seconds(450))
 
         let octets = ClusterValue.encode(mapping)
         for count in 0..<octets.count {
@@ -98,6 +107,12 @@ struct ValueTests {
             all.append(keys.octets(.mapping(IPPrefix(IPAddress(high: (number / 300) << 61 | 1, low: number)))))
             all.append(keys.octets(.mapping(IPPrefix(IPAddress(high: .max, low: .max - number)))))
             all.append(keys.octets(.remembered(IPPrefix(IPAddress(high: 0, low: number)))))
+            let subscriber = Endpoint(IPAddress(ipv4: UInt32(number)), port: 6289)
+            for instance in [3, .max] as [UInt64] {
+                all.append(
+                    keys.octets(
+                        .subscription(InstanceID(number: instance), IPPrefix(IPAddress(ipv4: 0xC000_0200 + UInt32(number / 3))), subscriber)))
+            }
         }
         all.sort { $0.lexicographicallyPrecedes($1) }
         let limit: UInt64 = 100

@@ -49,13 +49,39 @@ struct StoreEventTests {
         #expect(server.logs.contains { $0.contains("updates are refused") && $0.contains("the disk is full") })
         let next = try node.record(["198.51.100.7"], sequence: server.now.wallMilliseconds + 1)
         let refused = try #require(server.update(next, from: mn))
-        #expect(refused.code == .tryLater && refused.lifetime == 5 && refused.text?.contains("the disk is full; make room") == true)
+        // Why is for the log: it may hold paths, addresses and a library's words.
+        #expect(refused.code == .tryLater && refused.lifetime == 5 && refused.text == StoreState.unavailableText)
         // What it has already is a duplicate, which needs no store; no signature was checked for the other.
         #expect(server.update(record, from: mn)?.code == .ok && server.core.counters.verifications == 1)
         #expect(server.query(hoa, from: mn)?.mapping == record.mapping)
         #expect(server.core.storeUnavailable == "the disk is full; make room")
         server.perform(server.core.store(.available, now: server.now))
         #expect(server.update(next, from: mn)?.code == .ok && server.core.storeUnavailable == nil)
+    }
+
+    @Test("A thousand changes that can't be stored make one log line, and another with their number; nodes get a fixed text")
+    func failuresTogether() throws {
+        let server = try TestServer()
+        server.storesAtOnce = false
+        let reason = "etcd1.example.net:2379: connection reset (errno 104)"
+        var tickets: [StoreTicket] = []
+        for number in 1...200 {
+            let source = IMSTests.node("198.51.100.\(number)")
+            let node = try server.makeNode("192.0.2.\(number)")
+            _ = server.update(try node.record([source.address.description], sequence: server.now.wallMilliseconds), from: source)
+            tickets += server.commits.map(\.ticket)
+            server.commits = []
+        }
+        #expect(tickets.count == 200)
+        server.clear()
+        server.perform(server.core.store(.committed(tickets.map { StoreOutcome($0, .failed(reason)) }), now: server.now))
+        func lines() -> [String] { server.logs.filter { $0.contains("could not take") || $0.contains("takes changes again") } }
+        #expect(lines().count == 1 && lines().first?.contains(reason) == true, "\(lines())")
+        let texts = server.sent.compactMap { if case .imsUpdateReply(let reply) = $0.message.body { reply.text } else { nil } }
+        #expect(texts.count == 200 && Set(texts) == [StoreState.notStoredText])
+        server.perform(server.core.store(.unavailable(reason), now: server.now))
+        server.perform(server.core.store(.available, now: server.now))
+        #expect(lines().count == 2 && lines().last?.contains("199 more changes were not stored meanwhile") == true, "\(lines())")
     }
 
     @Test("What another instance wrote is served and pushed; what is older changes nothing")

@@ -81,7 +81,7 @@ final class StoreListener: Sendable {
                 heard.mappings += contents.mappings.stored.compactMap { $0 }
                 heard.unreadable += contents.unreadable
             case .loadEnded: heard.hasLoaded = true
-            case .changed, .shared: break
+            case .changed, .shared, .caughtUp, .left: break
             case .secrets(let secrets): heard.secrets.append(secrets)
             case .committed(let outcomes): heard.outcomes += outcomes
             case .unavailable(let reason): heard.unavailable.append(reason)

@@ -2,13 +2,10 @@ import MATSignal
 
 // What the instances of one IMS tell one another beside mappings, when they share a store.
 //
-// Every instance holds the remembered mappings of all. A subscription is held by the instance that granted it: each learns of every
-// change and pushes to its own subscribers. When an instance is no more, another is handed its subscriptions.
+// Every instance holds the remembered mappings of all. A subscription is held by the instance that serves it: the one that granted it last,
+// as long as it lives. The store knows all subscriptions of the cluster and tells the core which ones to serve.
 
 extension IMSCore {
-    /// A change of this age or less may not have been pushed by an instance that is no more: its silence has to be noticed first.
-    static let adoptedChangesMilliseconds: UInt64 = 15_000
-
     /// From now on `takeNews` has what others should know.
     public mutating func shareNews() {
         sharesNews = true
@@ -24,28 +21,32 @@ extension IMSCore {
         return news + learned.map { .remembered($0.certified, isConfirmed: $0.isConfirmed) }
     }
 
-    /// A subscription was granted or prolonged. Told anew only when half of what was told has passed.
-    mutating func noteSubscription(_ subscriber: SubscriptionTable.Subscriber, to prefix: IPPrefix, _ now: Now) {
-        guard sharesNews, subscriptions.becomesNews(subscriber.endpoint, of: prefix, now: now.monotonic) else { return }
-        let left = UInt64(max(0, (subscriber.expires - now.monotonic).millisecondsSaturated))
+    /// A subscription was granted or prolonged. Others are told of half as much again as was granted, so that they need not hear of every
+    /// renewal and yet never end it before its time.
+    mutating func noteSubscription(_ endpoint: Endpoint, to prefix: IPPrefix, _ now: Now) {
+        guard sharesNews, let told = subscriptions.becomesNews(endpoint, of: prefix, now: now.monotonic) else { return }
         news.append(
-            .subscribed(
-                SharedSubscription(
-                    prefix: prefix, endpoint: subscriber.endpoint, local: subscriber.local, ends: now.wallMilliseconds &+ left)))
+            .subscribed(SharedSubscription(prefix: prefix, endpoint: endpoint, local: told.local, lasts: told.until - now.monotonic)))
     }
 
+    /// What is no longer held is another instance's, which finds out by itself whether the subscriber answers.
     mutating func endSubscription(_ endpoint: Endpoint, to prefix: IPPrefix) {
-        subscriptions.remove(endpoint, from: prefix)
-        if sharesNews { news.append(.unsubscribed(prefix, endpoint)) }
+        guard subscriptions.remove(endpoint, from: prefix) != nil, sharesNews else { return }
+        news.append(.unsubscribed(prefix, endpoint))
     }
 
-    /// What other instances have told, or one that is no more has left behind.
+    /// What other instances have told, and which subscriptions are this one's to serve.
     mutating func take(_ shared: [SharedNews], _ now: Now) {
         for item in shared {
             switch item {
             case .remembered(let certified, let isConfirmed): take(certified, isConfirmed: isConfirmed, now)
-            case .subscribed(let subscription): adopt(subscription, now)
-            case .unsubscribed(let prefix, let endpoint): subscriptions.remove(endpoint, from: prefix)
+            case .serve(let subscription, let isBehind): serve(subscription, isBehind: isBehind, now)
+            case .leave(let prefix, let endpoint):
+                guard let left = subscriptions.remove(endpoint, from: prefix) else { continue }
+                // A push on its way is repeated until it is acked, as nobody else does that; if it never is, it is no longer ours to judge.
+                pushes[PushKey(peer: endpoint, local: left.local, prefix: prefix)]?.isSubscription = false
+            // Said by a core, never to it.
+            case .subscribed, .unsubscribed: break
             }
         }
     }
@@ -62,16 +63,17 @@ extension IMSCore {
         remembered.set(certified, isConfirmed: isConfirmed, now: now, isNews: false)
     }
 
-    private mutating func adopt(_ subscription: SharedSubscription, _ now: Now) {
-        guard subscription.ends > now.wallMilliseconds else { return }
-        let left = min(subscription.ends - now.wallMilliseconds, UInt64(configuration.limits.subscribeSecondsMax) * 1000)
-        let expires = now.monotonic + .milliseconds(Int64(clamping: left))
-        let subscriber = SubscriptionTable.Subscriber(
-            endpoint: subscription.endpoint, local: subscription.local, expires: expires, toldUntil: expires)
-        guard subscriptions.add(subscriber, to: subscription.prefix, now: now.monotonic) else { return }
-        guard let mapping = mappings[subscription.prefix], mapping.source != subscription.endpoint,
-            mapping.provenAt &+ Self.adoptedChangesMilliseconds > now.wallMilliseconds
-        else { return }
+    private mutating func serve(_ subscription: SharedSubscription, isBehind: Bool, _ now: Now) {
+        guard subscription.lasts > .zero else { return }
+        let longest = SubscriptionTable.told(.seconds(Int(configuration.limits.subscribeSecondsMax)))
+        let expires = now.monotonic + min(subscription.lasts, longest)
+        // Its first renewal here is told, and makes this instance the one that has granted it last.
+        let subscriber = SubscriptionTable.Subscriber(endpoint: subscription.endpoint, local: subscription.local, expires: expires)
+        guard subscriptions.add(subscriber, to: subscription.prefix, now: now.monotonic, isGranted: true) else {
+            logRefusal("can't serve the subscription of \(subscription.endpoint) to \(subscription.prefix): the table is full", now)
+            return
+        }
+        guard isBehind, let mapping = mappings[subscription.prefix], mapping.source != subscription.endpoint else { return }
         push(mapping.certified, to: subscription.endpoint, from: subscription.local, isSubscription: true, now)
     }
 }

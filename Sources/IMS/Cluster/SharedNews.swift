@@ -2,9 +2,15 @@ import MATSignal
 
 /// What the instances of one IMS tell one another beside mappings: what may be lost without harm, and is small.
 public enum SharedNews: Hashable, Sendable {
-    /// This instance pushes to the subscriber from now on; who takes its place needs to know.
+    /// From the core: this instance has granted it, so it lasts at least for so long.
     case subscribed(SharedSubscription)
+    /// From the core: the subscriber wants no more, or does not answer.
     case unsubscribed(IPPrefix, Endpoint)
+    /// To the core: this instance pushes to the subscriber from now on, at least for so long. If `isBehind`, the mapping may have changed
+    /// without a push to this subscriber.
+    case serve(SharedSubscription, isBehind: Bool)
+    /// To the core: another instance pushes to the subscriber from now on.
+    case leave(IPPrefix, Endpoint)
     /// A mapping of another IMS's node that HA Notify or MA Notify brought.
     case remembered(CertifiedMapping, isConfirmed: Bool)
 }
@@ -15,13 +21,13 @@ public struct SharedSubscription: Hashable, Sendable {
     public var endpoint: Endpoint
     /// The address of the server that was asked: perhaps not of this one.
     public var local: IPAddress
-    /// Unix time in ms.
-    public var ends: UInt64
+    /// From now on. No time of day, since the instances' clocks differ.
+    public var lasts: Duration
 
-    public init(prefix: IPPrefix, endpoint: Endpoint, local: IPAddress, ends: UInt64) {
+    public init(prefix: IPPrefix, endpoint: Endpoint, local: IPAddress, lasts: Duration) {
         self.prefix = prefix
         self.endpoint = endpoint
         self.local = local
-        self.ends = ends
+        self.lasts = lasts
     }
 }

@@ -23,7 +23,7 @@ extension IMSCore {
             throw EnrolmentRefusal(
                 "\(prefix) is not within a prefix served here (\(own)); ask the IMS of that prefix, or add it to `prefixes`")
         }
-        if let refusal = store.refusal { throw EnrolmentRefusal("\(refusal.reason); try again later") }
+        if let refusal = store.refusalForOperators { throw EnrolmentRefusal("\(refusal); try again later") }
         guard writes.count < configuration.limits.writesMax else {
             throw EnrolmentRefusal("too many writes are waiting for the store; try again")
         }

@@ -259,13 +259,13 @@ extension IMSCore {
             if write.renewed != nil { counters.certificatesRenewed += 1 }
             for request in write.waiting { reply(.imsUpdateReply(ok(request, write.renewed, now)), to: request) }
         case .failed(let reason):
-            log(.error, "the store could not take a change\(prefix.map { " of \($0)" } ?? ""): \(reason)")
+            if let line = store.noteFailure(of: prefix.map { " of \($0)" } ?? "", reason, now) { log(.error, line) }
             for request in write.waiting {
                 reply(
                     .imsUpdateReply(
                         IMSUpdateReply(
                             code: .tryLater, cookie: freshCookie(request, now), observed: request.source,
-                            lifetime: StoreState.unavailableSeconds, text: "the record could not be stored: \(reason)")),
+                            lifetime: StoreState.unavailableSeconds, text: StoreState.notStoredText)),
                     to: request)
             }
         case .outrun(let current):

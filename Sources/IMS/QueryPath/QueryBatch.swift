@@ -99,6 +99,12 @@ struct QueryBatch {
         if answersCount > Self.answersMax - AnswerWriter.datagramsPerRequestMax { send(descriptor, counters) }
     }
 
+    /// Forgets the answers that were added: what they were made from has become old.
+    mutating func dropAnswers(_ counters: QueryCounters) {
+        counters.add(.heldBack, answersCount)
+        answersCount = 0
+    }
+
     /// Sends all that was added. Waits for room in the socket's buffer: the kernel then tells the senders by their own full queue.
     mutating func send(_ descriptor: Int32, _ counters: QueryCounters) {
         var sent = 0

@@ -189,6 +189,8 @@ final class QueryWorker: @unchecked Sendable {
         }
         // All answers are copies, so sending needs no announcement.
         reader.end()
+        // Asked again, since a stop of this process may have come between the look into the table and now.
+        if let freshness, !freshness.mayAnswer(at: SystemClock.now().monotonic) { batch.dropAnswers(counters) }
         batch.send(descriptor, counters)
         if hasPassedOn { wakeup.signal() }
         return count

@@ -50,7 +50,7 @@ extension IMSCore {
             logRefusal("refused SUBSCRIBE to \(entry.record.prefix) from \(request.source): too many subscriptions", now)
             return nil
         }
-        noteSubscription(subscriber, to: entry.record.prefix, now)
+        noteSubscription(subscriber.endpoint, to: entry.record.prefix, now)
         return granted
     }
 

@@ -12,8 +12,14 @@ import MATSignal
 /// versions could not be compared with what is not known. Without a store that writes, updates are refused and queries answered.
 struct StoreState: Sendable {
     var isLoading = false
-    /// Why no change can be made durable at present.
+    /// Why no change can be made durable at present; for people who run the server.
     var unavailable: String?
+    /// Changes that were not stored since the last log line that says so.
+    private var failuresUnlogged: UInt64 = 0
+    private var failureLoggedAt: MonotonicTime?
+
+    /// Between two log lines about changes that were not stored.
+    static let failureLogInterval: Duration = .seconds(10)
 
     /// What LIFETIME says while it loads, and while it can't write; seconds.
     static let loadingSeconds: UInt32 = 1
@@ -27,10 +33,39 @@ struct StoreState: Sendable {
             ? (Self.loadingText, Self.loadingSeconds) : ("a part of what is registered can't be read at present", Self.unavailableSeconds)
     }
 
-    /// Why nothing can be written now, and when to try again.
+    /// What nodes are told of a store that takes no change. Why is for the log: it may hold paths, addresses and a library's words, which are
+    /// nobody's business.
+    static let unavailableText = "the server's store takes no change at present"
+    static let notStoredText = "the record could not be stored; send it again"
+
+    /// Why nothing can be written now, in words for nodes, and when to try again.
     var refusal: (reason: String, seconds: UInt32)? {
-        if let unavailable { return ("the store takes no change: \(unavailable)", Self.unavailableSeconds) }
+        if unavailable != nil { return (Self.unavailableText, Self.unavailableSeconds) }
         return isLoading ? (Self.loadingText, Self.loadingSeconds) : nil
+    }
+
+    /// The same in words for people who run the server.
+    var refusalForOperators: String? { unavailable.map { "the store takes no change: \($0)" } ?? refusal?.reason }
+
+    /// A change was not stored. Very many fail at once when a store goes away: one line says that it began, others how many there were.
+    ///
+    /// - Returns: the line to log now, if any.
+    mutating func noteFailure(of change: String, _ reason: String, _ now: Now) -> String? {
+        if let last = failureLoggedAt, last + Self.failureLogInterval > now.monotonic {
+            failuresUnlogged += 1
+            return nil
+        }
+        failureLoggedAt = now.monotonic
+        defer { failuresUnlogged = 0 }
+        let others = failuresUnlogged > 0 ? " (and \(failuresUnlogged) more since the last such line)" : ""
+        return "the store could not take a change\(change)\(others): \(reason)"
+    }
+
+    /// - Returns: what is still to be said of changes that were not stored, when the store takes changes again.
+    mutating func endFailures() -> String {
+        failureLoggedAt = nil
+        defer { failuresUnlogged = 0 }
+        return failuresUnlogged > 0 ? "; \(failuresUnlogged) more changes were not stored meanwhile" : ""
     }
 }
 
@@ -63,9 +98,11 @@ extension IMSCore {
             }
             store.unavailable = reason
         case .available:
-            if store.unavailable != nil { log(.notice, "the store takes changes again; updates are accepted") }
+            if store.unavailable != nil { log(.notice, "the store takes changes again; updates are accepted\(store.endFailures())") }
             store.unavailable = nil
         case .shared(let news): take(news, now)
+        // The shell's business.
+        case .caughtUp, .left: break
         case .failed(let text): log(.error, text)
         }
         return takeActions(now)

@@ -24,6 +24,7 @@ extension IMSServer {
         let reference = UncheckedReference(self)
         let poster = loop.poster
         store.start { event in poster.post { reference.value?.take(event) } }
+        sharing?.serve()
     }
 
     func startVerifiers() {
@@ -60,6 +61,8 @@ extension IMSServer {
             rotateCookies(after: secrets)
         case .unavailable(let reason): storeFailure = reason
         case .available: storeFailure = nil
+        case .caughtUp(let number): sharing?.freshness.release(number)
+        case .left: hasLeft()
         default: break
         }
     }

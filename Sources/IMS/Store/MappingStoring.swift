@@ -33,6 +33,13 @@ public protocol MappingSharing: MappingStoring {
     /// Tells the other instances, soon and unless there is trouble. Doesn't block, and nothing is said about what came of it.
     func share(_ news: [SharedNews])
 
+    /// This instance pushes, and may stand in for one that is no more. Before it, it only reads and writes, as an import does.
+    func serve()
+
+    /// Says good-bye to the other instances, which push from now on. `StoreEvent.left` follows when all that was this one's to push has
+    /// been told, or when nobody can be told. Changes and news are taken on until `close`.
+    func leave()
+
     /// Says when answers must be held back because the store may have gone on without this server.
     var freshness: Freshness { get }
 }
@@ -49,11 +56,16 @@ public enum StoreEvent: Sendable {
     case secrets([CookieSecret])
     /// What came of changes; of those of one HoA, in the order in which they were given.
     case committed([StoreOutcome])
-    /// No change can be made durable, for this reason, until `available`. It may come again with another reason.
+    /// No change can be made durable, for this reason, until `available`. It may come again with another reason. The reason is for a person who
+    /// runs the server: it may hold paths, addresses and a library's words, and never goes to a node.
     case unavailable(String)
     case available
-    /// What other instances learned, or what an instance that is no more had to do for its subscribers.
+    /// What other instances learned, and which subscriptions are this one's to serve.
     case shared([SharedNews])
+    /// All that came before this has caught up with the store: `Freshness.release`.
+    case caughtUp(UInt64)
+    /// The other instances know that this one stops; all that it had to push was told before.
+    case left
     /// Something that a person should read, after which all goes on.
     case failed(String)
 }
@@ -62,7 +74,7 @@ public enum StoreEvent: Sendable {
 public struct StoreOutcome: Hashable, Sendable {
     public enum Result: Hashable, Sendable {
         case durable
-        /// Nothing was changed, for this reason.
+        /// Nothing was changed, for this reason; for a person who runs the server, like that of `unavailable`.
         case failed(String)
         /// Nothing was changed, because the store holds this newer (or the same) record: another instance took it.
         case outrun(by: StoredMapping)

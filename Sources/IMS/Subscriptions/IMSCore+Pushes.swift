@@ -56,9 +56,15 @@ extension IMSCore {
     mutating func push(_ certified: CertifiedMapping, to peer: Endpoint, from local: IPAddress, isSubscription: Bool, _ now: Now) {
         let key = PushKey(peer: peer, local: local, prefix: certified.record.prefix)
         var owed = isSubscription
-        if let earlier = pushes.removeValue(forKey: key) {
-            pushKeys[earlier.sequence] = nil
+        if let earlier = pushes[key] {
             owed = owed || earlier.isSubscription
+            if earlier.certified == certified {
+                // It is on its way; its retransmissions go on.
+                pushes[key]?.isSubscription = owed
+                return
+            }
+            pushes[key] = nil
+            pushKeys[earlier.sequence] = nil
         }
         guard pushes.count < configuration.limits.pushesMax else {
             logRefusal("no MA Notify about \(certified.record.prefix) to \(peer): too many are waiting for their ack", now)

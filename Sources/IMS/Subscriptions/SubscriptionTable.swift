@@ -1,6 +1,6 @@
 import MATSignal
 
-/// Who wants to be told of changes of which mapping. Bound to the address that asked; lost at a restart, unless the
+/// Who is to be told by this server of changes of which mapping. Bound to the address that asked; lost at a restart, unless the
 /// store is one that servers share. The nodes' polling makes that good.
 ///
 /// ```
@@ -62,24 +62,30 @@ struct SubscriptionTable: Sendable {
     /// Subscribers of one mapping: each of its changes is pushed to all of them.
     var perMappingMax: Int { max(perSourceMax, totalMax / 4) }
 
-    /// - Parameter prefix: of the mapping.
+    /// The longest grant counts: a later and shorter one ends nothing early.
+    ///
+    /// - Parameters:
+    ///   - prefix: of the mapping.
+    ///   - isGranted: whether a server of this IMS has granted it already, within its bounds: then only the whole table's counts.
     /// - Returns: whether there was room.
-    mutating func add(_ subscriber: Subscriber, to prefix: IPPrefix, now: MonotonicTime) -> Bool {
+    mutating func add(_ subscriber: Subscriber, to prefix: IPPrefix, now: MonotonicTime, isGranted: Bool = false) -> Bool {
         let key = Key(prefix: prefix, endpoint: subscriber.endpoint)
         if var entry = entries[key] {
-            entry.expires = subscriber.expires
+            entry.expires = max(entry.expires, subscriber.expires)
             entries.use(key, entry)
             var subscriber = subscriber
-            subscriber.toldUntil = subscriber.toldUntil ?? lists[prefix]?[entry.place].toldUntil
+            subscriber.expires = entry.expires
+            if let told = lists[prefix]?[entry.place].toldUntil { subscriber.toldUntil = max(told, subscriber.toldUntil ?? told) }
             lists[prefix]?[entry.place] = subscriber
             return true
         }
         makeRoom(now)
         let source = subscriber.endpoint.address.sourceKey
         let ofMapping = SourceOfMapping(prefix: prefix, source: source)
-        guard count < totalMax, lists[prefix]?.count ?? 0 < perMappingMax, countsOfMapping[ofMapping] ?? 0 < perSourceMax,
-            count < totalMax / 2 || countsOfSource[source] ?? 0 < shareMax
-        else { return false }
+        let isWithinShares =
+            lists[prefix]?.count ?? 0 < perMappingMax && countsOfMapping[ofMapping] ?? 0 < perSourceMax
+            && (count < totalMax / 2 || countsOfSource[source] ?? 0 < shareMax)
+        guard count < totalMax, isGranted || isWithinShares else { return false }
         lists[prefix, default: []].append(subscriber)
         entries.use(key, Entry(expires: subscriber.expires, place: (lists[prefix]?.count ?? 1) - 1))
         countsOfMapping[ofMapping, default: 0] += 1
@@ -95,21 +101,26 @@ struct SubscriptionTable: Sendable {
         }
     }
 
-    /// Whether other instances should be told anew, because for them less than half is left. If so, they count as told.
-    mutating func becomesNews(_ endpoint: Endpoint, of prefix: IPPrefix, now: MonotonicTime) -> Bool {
-        guard let place = entries[Key(prefix: prefix, endpoint: endpoint)]?.place, let subscriber = lists[prefix]?[place] else { return false }
-        let left = subscriber.expires - now
-        if let toldUntil = subscriber.toldUntil, (toldUntil - now) * 2 > left { return false }
-        lists[prefix]?[place].toldUntil = subscriber.expires
-        return true
+    /// Of how long other instances are told when so much was granted.
+    static func told(_ granted: Duration) -> Duration { granted + granted / 2 }
+
+    /// - Returns: what other instances should be told now, because they think that it ends before it does; it counts as told.
+    mutating func becomesNews(_ endpoint: Endpoint, of prefix: IPPrefix, now: MonotonicTime) -> (until: MonotonicTime, local: IPAddress)? {
+        guard let place = entries[Key(prefix: prefix, endpoint: endpoint)]?.place, let subscriber = lists[prefix]?[place] else { return nil }
+        if let toldUntil = subscriber.toldUntil, toldUntil >= subscriber.expires { return nil }
+        let until = now + Self.told(subscriber.expires - now)
+        lists[prefix]?[place].toldUntil = until
+        return (until, subscriber.local)
     }
 
     /// In an order that is the same in every run of a simulation.
     func current(of prefix: IPPrefix, now: MonotonicTime) -> [Subscriber] { (lists[prefix] ?? []).filter { $0.expires > now } }
 
-    mutating func remove(_ endpoint: Endpoint, from prefix: IPPrefix) {
+    /// - Returns: what was there.
+    @discardableResult
+    mutating func remove(_ endpoint: Endpoint, from prefix: IPPrefix) -> Subscriber? {
         let key = Key(prefix: prefix, endpoint: endpoint)
-        guard let entry = entries[key], let last = lists[prefix]?.last else { return }
+        guard let entry = entries[key], let last = lists[prefix]?.last, let removed = lists[prefix]?[entry.place] else { return nil }
         entries.remove(key)
         // The last of the list moves into the gap.
         if last.endpoint != endpoint {
@@ -122,6 +133,7 @@ struct SubscriptionTable: Sendable {
         let source = endpoint.address.sourceKey
         Self.decrement(&countsOfMapping, SourceOfMapping(prefix: prefix, source: source))
         Self.decrement(&countsOfSource, source)
+        return removed
     }
 
     private static func decrement<Name: Hashable>(_ counts: inout [Name: Int], _ name: Name) {

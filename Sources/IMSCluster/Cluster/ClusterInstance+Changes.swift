@@ -92,6 +92,10 @@ extension ClusterInstance {
                     outcome = .failed("another server of this IMS has just issued a newer certificate of \(certificate.prefix)")
                 }
             }
+            // Known before the watch tells it: who is then handed a subscriber by an earlier event pushes it.
+            if outcome == .durable, let mapping = waiting.change.mapping {
+                living.subscriptions.noteChange(of: mapping.record.prefix, at: response.revision)
+            }
             outcomes.append(StoreOutcome(waiting.ticket, outcome))
         }
         if !outcomes.isEmpty { actions.append(.deliver(.committed(outcomes))) }

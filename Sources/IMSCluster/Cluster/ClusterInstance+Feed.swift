@@ -17,13 +17,15 @@ extension ClusterInstance {
             // What has come since the watch was lost; the core takes what is newer.
             take(response.pairs.map { EtcdWatchResponse.Event(pair: $0) }, now)
         } else if !response.pairs.isEmpty {
-            actions.append(.deliver(.loaded(contents(response.pairs))))
+            let contents = contents(response.pairs)
+            if !contents.isEmpty { actions.append(.deliver(.loaded(contents))) }
             takeOthers(response.pairs, now)
         }
         if cursor.advance(response.pairs, hasMore: response.hasMore, limit: Self.pageKeysMax) {
             feed = .loading(revision: revision, cursor)
             return readPage()
         }
+        tell(living.finishReading(at: revision, isFirst: !hasLoaded, now.monotonic), now)
         if !hasLoaded {
             hasLoaded = true
             actions.append(.deliver(.loadEnded))
@@ -31,11 +33,12 @@ extension ClusterInstance {
         follow(revision)
     }
 
-    private func contents(_ pairs: [EtcdKeyValue]) -> StoreContents {
+    private mutating func contents(_ pairs: [EtcdKeyValue]) -> StoreContents {
         var contents = StoreContents()
         for pair in pairs {
             switch keys.parse(pair.key) {
             case .mapping(let prefix):
+                living.subscriptions.noteChange(of: prefix, at: pair.modRevision)
                 if !ClusterValue.append(pair.value, to: &contents.mappings) { contents.unreadable.append("\(prefix)") }
             case .certificate(let prefix):
                 if let certificate = ClusterValue.certificate(pair.value), certificate.prefix == prefix {
@@ -71,6 +74,7 @@ extension ClusterInstance {
 
     mutating func watched(_ response: EtcdWatchResponse, _ now: Now) -> [Action] {
         defer { actions = [] }
+        noticeSleep(now)
         guard case .following(let revision) = feed, link == .up else { return actions }
         if response.compactRevision > 0 {
             // Too long away: what happened meanwhile is no longer told step by step.
@@ -82,7 +86,7 @@ extension ClusterInstance {
             drop("etcd cancelled the watch: \(response.cancelReason)", now)
             return actions
         }
-        take(response.events, now)
+        takeOrHold(response.events, now)
         if let last = response.events.last?.pair.modRevision {
             // The rest of a revision that comes in parts is asked for again if the connection breaks between them.
             feed = .following(revision: max(revision, response.isFragment ? last - 1 : last))
@@ -90,24 +94,54 @@ extension ClusterInstance {
         return actions
     }
 
-    /// Tells the core what was written, in order.
+    /// After a stop or a time without etcd, all that happened meanwhile is looked at before any of it is done: if others have declared this
+    /// instance dead, they have pushed what changed before that, too.
+    private mutating func takeOrHold(_ events: [EtcdWatchResponse.Event], _ now: Now) {
+        guard doubt != nil else { return take(events, now) }
+        heldEvents += events
+        let hasCaughtUp = events.contains { event in
+            guard !event.isDelete, keys.parse(event.pair.key) == .instance(settings.id),
+                let sign = ClusterValue.signOfLife(event.pair.value)
+            else { return false }
+            return isAwaited(sign.count)
+        }
+        if hasCaughtUp || heldEvents.count > Self.heldEventsMax { takeHeldEvents(now) }
+    }
+
+    mutating func takeHeldEvents(_ now: Now) {
+        guard !heldEvents.isEmpty else { return }
+        let events = heldEvents
+        heldEvents = []
+        let own = keys.octets(.instance(settings.id))
+        if events.contains(where: { $0.isDelete && $0.pair.key == own }) { wasDeposed(now) }
+        take(events, now)
+    }
+
+    /// Tells the core what was written, in the order of etcd's log: who serves whom as of a change, then the change.
     private mutating func take(_ events: [EtcdWatchResponse.Event], _ now: Now) {
         var changed: [StoreChange] = []
         var news: [SharedNews] = []
+        func handOn(_ instance: inout ClusterInstance) {
+            if !changed.isEmpty { instance.actions.append(.deliver(.changed(changed))) }
+            if !news.isEmpty { instance.actions.append(.deliver(.shared(news))) }
+            changed = []
+            news = []
+        }
         for event in events {
             guard let key = keys.parse(event.pair.key) else { continue }
-            if event.isDelete {
-                if case .instance(let id) = key { peers[id] = nil }
-                continue
-            }
+            let revision = event.pair.modRevision
             switch key {
             case .mapping(let prefix):
+                guard !event.isDelete else { continue }
+                tell(living.ordersSoFar(now.monotonic), now)
+                living.subscriptions.noteChange(of: prefix, at: revision)
                 if let mapping = ClusterValue.mapping(event.pair.value), mapping.record.prefix == prefix {
                     changed.append(StoreChange(mapping: mapping))
                 } else {
                     actions.append(.deliver(.failed("etcd holds something unreadable about \(prefix); it is not served")))
                 }
             case .certificate(let prefix):
+                guard !event.isDelete else { continue }
                 if let certificate = ClusterValue.certificate(event.pair.value), certificate.prefix == prefix {
                     changed.append(StoreChange(issued: certificate))
                 } else {
@@ -117,20 +151,27 @@ extension ClusterInstance {
                 guard let remembered = ClusterValue.remembered(event.pair.value), remembered.certified.record.prefix == prefix
                 else { continue }
                 news.append(.remembered(remembered.certified, isConfirmed: remembered.isConfirmed))
-            case .cookies: takeSecrets(event.pair)
-            case .instance(let id): signOfLife(id, event.pair.value, now)
-            case .format, .subscription: break
+            case .cookies: if !event.isDelete { takeSecrets(event.pair) }
+            case .instance(let id):
+                handOn(&self)
+                signOfLife(id, event, now)
+            case .subscription(let id, let prefix, let endpoint):
+                handOn(&self)
+                living.revision = max(living.revision, revision)
+                let key = ClusterSubscriptions.Key(prefix: prefix, endpoint: endpoint)
+                if event.isDelete {
+                    living.subscriptions.delete(key, of: id)
+                } else if let value = ClusterValue.subscription(event.pair.value, now: now.wallMilliseconds) {
+                    living.subscriptions.put(
+                        key,
+                        SubscriptionGrant(
+                            revision: revision, instance: id, local: value.local, ends: now.monotonic + value.lasts))
+                }
+            case .format: break
             }
         }
-        if !changed.isEmpty { actions.append(.deliver(.changed(changed))) }
-        if !news.isEmpty { actions.append(.deliver(.shared(news))) }
-    }
-
-    private mutating func signOfLife(_ id: InstanceID, _ value: [UInt8], _ now: Now) {
-        guard let count = ClusterValue.signOfLife(value) else { return }
-        guard id != settings.id else { return echoed(count, now) }
-        guard peers[id] != nil || peers.count < Self.peersMax else { return }
-        peers[id] = Peer(seenAt: now.monotonic, hasLeft: count == ClusterValue.lastSignOfLife)
-        if adopting == id, count != ClusterValue.lastSignOfLife { adopting = nil }
+        handOn(&self)
+        tell(living.ordersSoFar(now.monotonic), now)
+        living.handedUpTo = max(living.handedUpTo, events.last?.pair.modRevision ?? 0)
     }
 }

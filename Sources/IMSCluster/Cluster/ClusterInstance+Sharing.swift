@@ -3,8 +3,7 @@ import MATSignal
 
 // Subscriptions and remembered mappings: written as news, with leases, so that what nobody renews goes by itself.
 //
-// Each instance pushes to the subscribers that asked it; others hold nothing of that in memory. When an instance dies, the living one
-// with the lowest id reads its subscriptions, makes them its own, and pushes what changed meanwhile.
+// Each instance writes what it granted under its own name, and takes back only its own or what it knows to be of no use any more.
 
 /// What is waiting to be written, and the lease it is written with.
 struct SharingState: Sendable {
@@ -15,6 +14,10 @@ struct SharingState: Sendable {
     var lease: (id: Int64, at: MonotonicTime)?
     var isGranting = false
     private(set) var droppedCount = 0
+    /// After failures: nothing is written before this time; how many failures there were in a row, and whether a person was told.
+    private(set) var pausedUntil: MonotonicTime = .zero
+    private var failuresCount = 0
+    private var isFailureTold = false
 
     /// What is done to a key.
     enum News: Equatable, Sendable {
@@ -22,6 +25,8 @@ struct SharingState: Sendable {
         /// Only over what is older than this version.
         case putIfNewer([UInt8], than: [UInt8])
         case delete
+        /// Unless it was written again after this revision.
+        case deleteIfAt(Int64)
     }
 
     var isEmpty: Bool { waiting.isEmpty && sending.isEmpty }
@@ -62,6 +67,20 @@ struct SharingState: Sendable {
         lease = nil
         isGranting = false
     }
+
+    /// - Returns: whether it is the first since all was well, so that it should be told.
+    mutating func failed(_ now: MonotonicTime) -> Bool {
+        pausedUntil = now + min(ClusterInstance.newsDelay * (1 << min(failuresCount, 10)), ClusterInstance.newsDelayMax)
+        failuresCount += 1
+        defer { isFailureTold = true }
+        return !isFailureTold
+    }
+
+    mutating func succeeded() {
+        pausedUntil = .zero
+        failuresCount = 0
+        isFailureTold = false
+    }
 }
 
 extension ClusterInstance {
@@ -70,12 +89,20 @@ extension ClusterInstance {
         for item in news {
             switch item {
             case .subscribed(let subscription):
+                let lasts = UInt64(clamping: max(0, subscription.lasts.millisecondsSaturated))
+                let value = ClusterValue.encode(
+                    subscriptionEnding: now.wallMilliseconds &+ lasts, grantedAt: now.wallMilliseconds, local: subscription.local)
                 sharing.add(
-                    key(of: subscription.prefix, subscription.endpoint),
-                    .put(ClusterValue.encode(subscriptionEnding: subscription.ends, local: subscription.local)), max: Self.newsMax
-                )
+                    keys.octets(.subscription(settings.id, subscription.prefix, subscription.endpoint)), .put(value), max: Self.newsMax)
             case .unsubscribed(let prefix, let endpoint):
-                sharing.add(key(of: prefix, endpoint), .delete, max: Self.newsMax)
+                sharing.add(keys.octets(.subscription(settings.id, prefix, endpoint)), .delete, max: Self.newsMax)
+                // Grants of others that this one served. What one of them has granted since then stays.
+                let key = ClusterSubscriptions.Key(prefix: prefix, endpoint: endpoint)
+                for grant in living.subscriptions.grants(of: key) where grant.instance != settings.id {
+                    sharing.add(
+                        keys.octets(.subscription(grant.instance, prefix, endpoint)), .deleteIfAt(grant.revision), max: Self.newsMax)
+                }
+            case .serve, .leave: break
             case .remembered(let certified, let isConfirmed):
                 let value = ClusterValue.encode(certified, isConfirmed: isConfirmed)
                 // An equal version replaces one that was not confirmed.
@@ -89,24 +116,21 @@ extension ClusterInstance {
         return actions
     }
 
-    private func key(of prefix: IPPrefix, _ endpoint: Endpoint) -> [UInt8] {
-        keys.octets(.subscription(settings.id, prefix, endpoint))
-    }
-
     mutating func tendSharing(_ now: Now) {
-        guard link == .up, !isUnavailable, sharing.hasWaiting || adopting != nil, !sharing.isSending else { return }
+        guard link == .up, !isUnavailable, sharing.hasWaiting, !sharing.isSending, sharing.pausedUntil <= now.monotonic else { return }
         guard let lease = sharing.lease, lease.at + Self.leaseAge > now.monotonic else {
             guard !sharing.isGranting else { return }
             sharing.isGranting = true
             return call(.lease, .grantLease(seconds: Self.leaseSeconds))
         }
-        guard sharing.hasWaiting else { return }
         let operations = sharing.next(max: Self.operationsMax).map { key, news -> EtcdOperation in
             switch news {
             case .put(let value): .put(EtcdPut(key: key, value: value, lease: lease.id))
             case .putIfNewer(let value, let version):
                 Self.putIfNewer(EtcdPut(key: key, value: value, lease: lease.id), than: version)
             case .delete: .delete(key)
+            case .deleteIfAt(let revision):
+                .transaction(EtcdTransaction(compare: [.modifiedAt(key, revision)], success: [.delete(key)]))
             }
         }
         call(.news, .transaction(EtcdTransaction(success: operations)))
@@ -115,96 +139,41 @@ extension ClusterInstance {
     mutating func takeLease(_ id: Int64, _ now: Now) {
         sharing.isGranting = false
         sharing.lease = (id, now.monotonic)
-        if let adopting { readSubscriptions(of: adopting) }
         tendSharing(now)
+    }
+
+    mutating func leaseFailed(_ error: EtcdError, _ now: Now) {
+        sharing.leaseFailed()
+        noteSharingFailure(error, now)
     }
 
     mutating func newsSent(_ now: Now) {
         sharing.sent()
+        sharing.succeeded()
         tendSharing(now)
     }
 
     mutating func newsFailed(_ error: EtcdError, _ now: Now) {
+        noteSharingFailure(error, now)
         if error.kind == .refused {
             // The lease is gone, or etcd does not take such a thing: with a new lease once more, and not again.
             let isFirst = sharing.lease.map { $0.at + Self.callTimeMax < now.monotonic } ?? false
             sharing.leaseFailed()
-            guard isFirst else {
-                sharing.sent()
-                actions.append(.deliver(.failed("subscriptions or remembered mappings are not shared: \(error)")))
-                return
-            }
+            guard isFirst else { return sharing.sent() }
         }
         sharing.linkLost()
     }
 
-    // MARK: Taking over
-
-    /// Whether another instance is dead can be told only by who hears itself.
-    mutating func adoptIfDue(_ now: Now) {
-        guard adopting == nil, let echoingSince, echoingSince + Self.silenceMax < now.monotonic, !isClosing else { return }
-        let living = peers.filter { !$0.value.isDead(now) }.keys
-        guard living.allSatisfy({ settings.id < $0 }), let dead = peers.filter({ $0.value.isDead(now) }).keys.min() else {
-            return
-        }
-        adopting = dead
-        if let lease = sharing.lease, lease.at + Self.leaseAge > now.monotonic {
-            readSubscriptions(of: dead)
-        } else {
-            tendSharing(now)
-        }
-    }
-
-    mutating func readSubscriptions(of dead: InstanceID) {
-        guard adopting == dead else { return }
-        let range = keys.subscriptions(of: dead)
-        call(.adoptPage(dead), .range(EtcdRange(key: range.key, end: range.end, limit: UInt64(Self.operationsMax / 2))))
-    }
-
-    /// Moves a page of subscriptions to this instance's name; the next page is what is then first.
-    mutating func adopt(_ dead: InstanceID, _ response: EtcdResponse, _ now: Now) {
-        guard adopting == dead, let lease = sharing.lease else {
-            adopting = nil
-            return
-        }
-        guard !response.pairs.isEmpty else {
-            peers[dead] = nil
-            call(.adoptEnd(dead), .transaction(EtcdTransaction(success: [.delete(keys.octets(.instance(dead)))])))
-            return
-        }
-        var news: [SharedNews] = []
-        var operations: [EtcdOperation] = []
-        for pair in response.pairs {
-            operations.append(.delete(pair.key))
-            guard case .subscription(_, let prefix, let endpoint) = keys.parse(pair.key),
-                let value = ClusterValue.subscription(pair.value),
-                value.ends > now.wallMilliseconds
-            else { continue }
-            operations.append(.put(EtcdPut(key: key(of: prefix, endpoint), value: pair.value, lease: lease.id)))
-            news.append(.subscribed(SharedSubscription(prefix: prefix, endpoint: endpoint, local: value.local, ends: value.ends)))
-        }
-        if !news.isEmpty { actions.append(.deliver(.shared(news))) }
-        call(.adoptMove(dead), .transaction(EtcdTransaction(success: operations)))
+    /// One line when it begins, however often it is tried.
+    private mutating func noteSharingFailure(_ error: EtcdError, _ now: Now) {
+        if error.kind == .noSpace { declareUnavailable(error.description) }
+        let isFirst = sharing.failed(now.monotonic)
+        guard isFirst, error.kind == .refused else { return }
+        actions.append(.deliver(.failed("subscriptions or remembered mappings are not shared: \(error)")))
     }
 
     // MARK: Stopping
 
     /// Whether nothing is on its way any more.
-    var isIdle: Bool { changes.isEmpty && calls.isEmpty && (sharing.isEmpty || link != .up) }
-
-    /// The last sign of life: whoever takes over need not wait for silence.
-    mutating func leave(_ now: Now) -> [Action] {
-        isClosing = true
-        if link == .up {
-            let put = EtcdPut(
-                key: keys.octets(.instance(settings.id)), value: ClusterValue.encode(signOfLife: ClusterValue.lastSignOfLife))
-            call(.beat(0), .transaction(EtcdTransaction(success: [.put(put)])), within: Self.beatTimeMax)
-        }
-        defer { actions = [] }
-        return actions
-    }
-}
-
-extension ClusterInstance.Peer {
-    func isDead(_ now: Now) -> Bool { hasLeft || seenAt + ClusterInstance.silenceMax < now.monotonic }
+    var isIdle: Bool { changes.isEmpty && calls.isEmpty && (link != .up || (sharing.isEmpty && living.farewell != .due)) }
 }

@@ -19,7 +19,7 @@ import MATSignal
 ///
 /// **Signs of life.** Each instance writes its own key every `beatInterval`. The answer shows that etcd has a quorum and takes
 /// writes; that the write comes back through the watch shows that all that was written before has come, too. The others see it as
-/// well: who is silent for `silenceMax` is dead, and the living instance with the lowest id takes its subscriptions over.
+/// well (ClusterInstance+Living).
 struct ClusterInstance: Sendable {
     static let beatInterval: Duration = .milliseconds(500)
     /// How long an answer to a sign of life may take: then another member is asked.
@@ -32,21 +32,34 @@ struct ClusterInstance: Sendable {
     static let changeTimeMax: Duration = .seconds(3)
     /// How long while etcd answers, so that it is only slow: then nodes have given up asking.
     static let busyChangeTimeMax: Duration = .seconds(8)
-    /// How long an instance may be silent before another takes its subscriptions over.
+    /// How long an instance may be silent before it is declared dead. Only time in which the one that judges hears itself counts: so many of
+    /// its own signs of life must have come since the last one of the other.
     static let silenceMax: Duration = .seconds(3)
+    static let silentSignsMax = 6
+    /// How old the last own sign of life may be that came through the watch, for a judgement of others.
+    static let echoAgeMax: Duration = .milliseconds(1500)
+    /// How soon another attempt is made to declare an instance dead.
+    static let deposePause: Duration = .seconds(1)
     /// A cookie secret younger than this is not replaced: every server's clock says at the same time that one is due.
     static let secretAgeMin: UInt64 = 3_600_000
     /// Unless it is from so far ahead that it would not be replaced for long.
     static let secretAheadMax: UInt64 = 300_000
-    /// How soon another connection is tried.
+    /// How soon another connection is tried; doubled each time that all members have been tried in vain.
     static let reconnectDelay: Duration = .milliseconds(100)
+    static let reconnectDelayMax: Duration = .milliseconds(1600)
+    /// How soon subscriptions and remembered mappings are written again after a failure; doubled each time.
+    static let newsDelay: Duration = .milliseconds(200)
+    static let newsDelayMax: Duration = .seconds(10)
     static let callTimeMax: Duration = .seconds(5)
     /// Between two ticks. After more, this process was stopped, and has to hear from etcd before it answers again.
     static let gapMax: Duration = .milliseconds(400)
     /// How long answers may be given without another tick.
     static let answersAllowance: Duration = .milliseconds(500)
-    /// How long answers are held back at most: without etcd they are given from what there is.
+    /// How long answers are held back at most when the connection was lost for longer than this: it answered all the while from what it had.
     static let doubtMax: Duration = .seconds(1)
+    /// How long after this process was stopped: what it has may be of long ago, and other servers know better. But if all were stopped and
+    /// etcd is not there, an old answer is better than none for good.
+    static let sleptDoubtMax: Duration = .seconds(30)
     /// Keys in one page of a read.
     static let pageKeysMax: UInt64 = 2000
     /// Operations in one transaction; etcd takes 128 unless told otherwise.
@@ -55,11 +68,15 @@ struct ClusterInstance: Sendable {
     static let batchesMax = 4
     /// News waiting to be shared: subscriptions and remembered mappings.
     static let newsMax = 65_536
-    /// A new lease is asked for when the one in use has this age; each outlasts the longest subscription by far.
+    /// A new lease is asked for when the one in use has this age. What is left of it then outlasts the longest subscription that is told (450 s).
     static let leaseAge: Duration = .seconds(120)
     static let leaseSeconds: Int64 = 600
     /// Other instances that are known at most, dead ones among them.
     static let peersMax = 64
+    /// Events that are held while in doubt; a bound for a watch that brings much and never what is waited for.
+    static let heldEventsMax = 50_000
+    /// Subscriptions that the core is told in one event to serve or to leave.
+    static let ordersPerEventMax = 256
 
     struct Settings: Sendable {
         var keys: ClusterKeys
@@ -80,6 +97,8 @@ struct ClusterInstance: Sendable {
         case watch(EtcdWatch)
         /// What is in memory may be told until then; it is said again in time.
         case answer(until: MonotonicTime)
+        /// Answers are held back until the event `caughtUp` with this number has got to the core.
+        case withholdAnswers(UInt64)
         /// Tell the IMS.
         case deliver(StoreEvent)
     }
@@ -112,9 +131,7 @@ struct ClusterInstance: Sendable {
         case secret
         case lease
         case news
-        case adoptPage(InstanceID)
-        case adoptMove(InstanceID)
-        case adoptEnd(InstanceID)
+        case depose(InstanceID)
     }
 
     let settings: Settings
@@ -123,6 +140,8 @@ struct ClusterInstance: Sendable {
     var feed = Feed.none
     var hasLoaded = false
     var isClosing = false
+    /// Whether there is a core that pushes.
+    var serves = false
     var calls: [UInt64: Purpose] = [:]
     var actions: [Action] = []
     private var member = 0
@@ -132,37 +151,35 @@ struct ClusterInstance: Sendable {
     var answeredAt: MonotonicTime
     var isUnavailable = false
     var trouble = "etcd was not reached yet"
-    private var beatCount: UInt64 = 0
-    private var nextBeat: MonotonicTime
+    private(set) var beatCount: UInt64 = 0
+    var nextBeat: MonotonicTime
     private var isBeating = false
-    private var echoedCount: UInt64 = 0
+    var echoedCount: UInt64 = 0
     /// When the signs of life were answered that have not come back through the watch.
     var beatsUnechoed: [(count: UInt64, at: MonotonicTime)] = []
-    /// Since when the watch has been bringing our own signs of life without a gap; `nil` while it doesn't.
-    var echoingSince: MonotonicTime?
+    /// When the watch last brought our own sign of life.
+    var echoedAt: MonotonicTime?
 
     private var tickedAt: MonotonicTime
     /// Answers are held back until this time, or until the sign of life with this count has come back.
-    private var doubt: (until: MonotonicTime, count: UInt64)?
+    private(set) var doubt: (until: MonotonicTime, count: UInt64)?
+    /// What the watch brought since then.
+    var heldEvents: [EtcdWatchResponse.Event] = []
+    private var doubtsCount: UInt64 = 0
     private var lostAt: MonotonicTime
+    /// Connections lost or not made since etcd last took a sign of life.
+    private var failedConnections = 0
 
     var changes = ChangeQueue()
     var sharing = SharingState()
-    /// The last sign of life of each other instance.
-    var peers: [InstanceID: Peer] = [:]
-    var adopting: InstanceID?
+    var living: LivingState
     /// The cookie secrets as of a revision of their key.
     private var secrets: [CookieSecret] = []
     private var secretsRevision: Int64 = 0
 
-    struct Peer: Equatable, Sendable {
-        var seenAt: MonotonicTime
-        /// It has said that it stops.
-        var hasLeft = false
-    }
-
     init(_ settings: Settings, now: Now) {
         self.settings = settings
+        living = LivingState(own: settings.id)
         link = .down(until: now.monotonic)
         answeredAt = now.monotonic
         nextBeat = now.monotonic
@@ -174,9 +191,9 @@ struct ClusterInstance: Sendable {
 
     /// Called at least every 100 ms.
     mutating func tick(_ now: Now) -> [Action] {
-        if tickedAt + Self.gapMax < now.monotonic { beginDoubt(now) }
+        noticeSleep(now)
         tickedAt = now.monotonic
-        if let until = doubt?.until, until <= now.monotonic { doubt = nil }
+        if let until = doubt?.until, until <= now.monotonic { endDoubt(now) }
         if doubt == nil { allowAnswers(now) }
         if case .down(let until) = link, until <= now.monotonic {
             link = .connecting
@@ -189,7 +206,7 @@ struct ClusterInstance: Sendable {
                 drop("the watch is silent", now)
             }
             tendSharing(now)
-            adoptIfDue(now)
+            deposeIfDue(now)
         }
         judge(now)
         failOverdueChanges(now)
@@ -218,6 +235,7 @@ struct ClusterInstance: Sendable {
     }
 
     mutating func answered(_ id: UInt64, _ result: Result<EtcdResponse, EtcdError>, _ now: Now) -> [Action] {
+        noticeSleep(now)
         guard let purpose = calls.removeValue(forKey: id) else { return take() }
         switch result {
         case .success(let response): succeeded(purpose, id, response, now)
@@ -235,6 +253,7 @@ struct ClusterInstance: Sendable {
         case .page: takePage(response, now)
         case .beat(let count):
             isBeating = false
+            failedConnections = 0
             writesAgain(now)
             changes.canSend = true
             if count > echoedCount { beatsUnechoed.append((count, now.monotonic)) }
@@ -248,9 +267,8 @@ struct ClusterInstance: Sendable {
             if !response.succeeded { takeSecrets(response.responses.first?.pairs.first) }
         case .lease: takeLease(response.lease, now)
         case .news: newsSent(now)
-        case .adoptPage(let dead): adopt(dead, response, now)
-        case .adoptMove(let dead): readSubscriptions(of: dead)
-        case .adoptEnd: adopting = nil
+        // What came of it is told by the watch, to all at the same place in the log.
+        case .depose: living.isDeposing = false
         }
     }
 
@@ -274,9 +292,9 @@ struct ClusterInstance: Sendable {
             if error.kind == .noSpace || error.kind == .refused { declareUnavailable(error.description) }
         case .changes: break
         case .secret: actions.append(.deliver(.failed("a cookie secret is not shared: \(error)")))
-        case .lease: sharing.leaseFailed()
+        case .lease: leaseFailed(error, now)
         case .news: newsFailed(error, now)
-        case .adoptPage, .adoptMove, .adoptEnd: adopting = nil
+        case .depose: deposeFailed(now)
         }
     }
 
@@ -306,11 +324,13 @@ struct ClusterInstance: Sendable {
         beatsUnechoed = []
         isBeating = false
         // Others may have gone on for long.
-        if lostAt + Self.doubtMax < now.monotonic { beginDoubt(now) }
+        if lostAt + Self.doubtMax < now.monotonic { beginDoubt(for: Self.doubtMax, now) }
         takeSecrets(response.responses.dropFirst().first?.pairs.first)
         switch feed {
         case .none:
+            takeHeldEvents(now)
             feed = .loading(revision: response.revision, PageCursor(keys))
+            living.beginReading(at: response.revision)
             readPage()
         case .loading: readPage()
         case .following(let revision): follow(revision)
@@ -320,24 +340,30 @@ struct ClusterInstance: Sendable {
     }
 
     /// Gives the connection up and tries the next member.
-    mutating func drop(_ reason: String, _ now: Now, wait: Duration = Self.reconnectDelay) {
+    mutating func drop(_ reason: String, _ now: Now, wait: Duration? = nil) {
         actions.append(.disconnect)
         lose(reason, now, wait: wait)
     }
 
-    private mutating func lose(_ reason: String, _ now: Now, wait: Duration = Self.reconnectDelay) {
+    private mutating func lose(_ reason: String, _ now: Now, wait: Duration? = nil) {
         if case .down = link { return }
         trouble = reason
         if link == .up { lostAt = now.monotonic }
-        link = .down(until: now.monotonic + wait)
+        link = .down(until: now.monotonic + (wait ?? reconnectDelay))
+        failedConnections += 1
         member &+= 1
         isBeating = false
-        echoingSince = nil
+        echoedAt = nil
         beatsUnechoed = []
-        adopting = nil
+        living.isDeposing = false
         for (id, purpose) in calls where purpose == .changes { changes.putBack(id) }
         calls = [:]
         sharing.linkLost()
+    }
+
+    private var reconnectDelay: Duration {
+        let rounds = min(failedConnections / max(1, settings.membersCount), 10)
+        return min(Self.reconnectDelay * (1 << rounds), Self.reconnectDelayMax)
     }
 
     mutating func call(_ purpose: Purpose, _ request: EtcdRequest, within time: Duration = Self.callTimeMax) {
@@ -358,12 +384,15 @@ struct ClusterInstance: Sendable {
 
     // MARK: Whether etcd takes writes
 
-    private mutating func beat(_ now: Now) {
-        guard !isBeating, !isClosing, nextBeat <= now.monotonic else { return }
+    mutating func beat(_ now: Now) {
+        guard !isBeating, nextBeat <= now.monotonic else { return }
+        // After good-bye the same again and again, so that nobody takes it for a return, until `close`.
+        guard !isClosing || living.farewell == .due else { return }
         isBeating = true
         nextBeat = now.monotonic + Self.beatInterval
-        beatCount += 1
-        let put = EtcdPut(key: keys.octets(.instance(settings.id)), value: ClusterValue.encode(signOfLife: beatCount))
+        if living.farewell == nil { beatCount += 1 }
+        let put = signOfLife()
+        if living.farewell == .due { living.farewell = .said }
         call(.beat(beatCount), .transaction(EtcdTransaction(success: [.put(put)])), within: Self.beatTimeMax)
     }
 
@@ -386,27 +415,45 @@ struct ClusterInstance: Sendable {
         actions.append(.deliver(.unavailable(reason)))
     }
 
-    /// Our own sign of life has come back through the watch.
+    /// Our own sign of life has come back through the watch, and all that was written before it.
     mutating func echoed(_ count: UInt64, _ now: Now) {
         echoedCount = max(echoedCount, count)
         beatsUnechoed.removeAll { $0.count <= count }
-        if echoingSince == nil { echoingSince = now.monotonic }
-        if let awaited = doubt?.count, count >= awaited {
-            doubt = nil
-            allowAnswers(now)
-        }
+        echoedAt = now.monotonic
+        if isAwaited(count) { endDoubt(now) }
     }
 
     // MARK: Whether answers may be given
 
+    /// Whoever is called first after a stop finds out: the watch's socket may be read before the timer is seen to.
+    mutating func noticeSleep(_ now: Now) {
+        guard tickedAt + Self.gapMax < now.monotonic else { return }
+        tickedAt = now.monotonic
+        // Not etcd was silent.
+        answeredAt = now.monotonic
+        beginDoubt(for: Self.sleptDoubtMax, now)
+    }
+
     /// What was written while we were away has come when a sign of life of now has.
-    private mutating func beginDoubt(_ now: Now) {
+    private mutating func beginDoubt(for time: Duration, _ now: Now) {
         guard hasLoaded else { return }
         // What was due while we were away is not late: it lies in the socket, to be read.
         beatsUnechoed = []
-        doubt = (now.monotonic + Self.doubtMax, beatCount + 1)
+        doubtsCount += 1
+        doubt = (max(now.monotonic + time, doubt?.until ?? .zero), beatCount + 1)
         nextBeat = now.monotonic
+        actions.append(.withholdAnswers(doubtsCount))
     }
+
+    /// The core, which has still to take in what was handed to it, says when answers are given again.
+    private mutating func endDoubt(_ now: Now) {
+        doubt = nil
+        takeHeldEvents(now)
+        actions.append(.deliver(.caughtUp(doubtsCount)))
+        allowAnswers(now)
+    }
+
+    func isAwaited(_ count: UInt64) -> Bool { doubt.map { count >= $0.count } ?? false }
 
     private mutating func allowAnswers(_ now: Now) { actions.append(.answer(until: now.monotonic + Self.answersAllowance)) }
 

@@ -9,10 +9,9 @@ import MATSignal
 ///   k                                    the secrets that cookies are made with
 ///   m/<HoA>/<length>                     a mapping
 ///   r/<HoA>/<length>                     a mapping of another IMS's node that is remembered
-///   s/<instance>/<HoA>/<length>/<port>/<address>    a subscription, and the instance that pushes for it
+///   s/<instance>/<HoA>/<length>/<port>/<address>    a subscription, and the instance that granted it
 /// ```
-/// HoA and address are the 32 hexadecimal digits of their 16 octets. Everything before `s` is followed by every instance; subscriptions
-/// are read only when an instance has died and another one takes its place.
+/// HoA and address are the 32 hexadecimal digits of their 16 octets. Every instance follows all of it.
 struct ClusterKeys: Sendable {
     let prefix: [UInt8]
 
@@ -64,15 +63,8 @@ struct ClusterKeys: Sendable {
         }
     }
 
-    /// What every instance follows: all but the subscriptions.
-    var followed: (key: [UInt8], end: [UInt8]) { (prefix + [UInt8(ascii: "c")], prefix + [UInt8(ascii: "s")]) }
-
-    /// The subscriptions that an instance pushes for.
-    func subscriptions(of id: InstanceID) -> (key: [UInt8], end: [UInt8]) {
-        let start = prefix + "s/\(id)/".utf8
-        // The octet after "/" ends the range.
-        return (start, start.dropLast() + [UInt8(ascii: "/") + 1])
-    }
+    /// What every instance follows.
+    var followed: (key: [UInt8], end: [UInt8]) { (prefix + [UInt8(ascii: "c")], prefix + [UInt8(ascii: "t")]) }
 
     private static func text(_ prefix: IPPrefix) -> String { "\(hex(prefix.address))/\(prefix.length)" }
 

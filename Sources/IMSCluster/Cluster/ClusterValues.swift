@@ -9,8 +9,8 @@ import MATSignal
 ///   remembered    form 1 | not before 8 | sequence 8 | confirmed 1 | certificate 140 | signature 64 | record: the rest
 ///   certificate   form 1 | not before 8 | certificate 140
 ///   cookies       form 1 | { made at 8 | secret 16 } the current one first, at most two
-///   instance      form 1 | count of signs of life 8
-///   subscription  form 1 | ends 8 | local 16
+///   instance      form 1 | count of signs of life 8 | pushed up to revision 8
+///   subscription  form 1 | ends 8 | local 16 | granted at 8
 /// ```
 /// Mapping and certificate begin with their version (protocol.md section 4), so that octets compare as versions do: a transaction's
 /// comparison "the value is less than form | not before | sequence" is true of exactly the older ones, and etcd itself takes no
@@ -21,6 +21,8 @@ enum ClusterValue {
     static let signatureOctets = 64
     static let secretOctets = 16
     static let secretsMax = 2
+    /// No grant is told to last longer (protocol.md section 7: 300 s; half as much again is told).
+    static let subscriptionMillisecondsMax: UInt64 = 450_000
     /// The count of an instance that stops.
     static let lastSignOfLife = UInt64.max
 
@@ -135,28 +137,41 @@ enum ClusterValue {
 
     // MARK: Instance
 
-    static func encode(signOfLife count: UInt64) -> [UInt8] {
+    /// - Parameter pushedUpTo: the revision up to which the instance has handed all changes to its core; 0 while it still reads.
+    static func encode(signOfLife count: UInt64, pushedUpTo: Int64) -> [UInt8] {
         var octets = [form]
         append(count, to: &octets)
+        append(UInt64(bitPattern: pushedUpTo), to: &octets)
         return octets
     }
 
-    static func signOfLife(_ octets: [UInt8]) -> UInt64? {
-        read(octets) { reader throws(SignalError) in try reader.uint64("count") }
+    /// What imsd 0.1.0 writes has no revision; such an instance takes subscriptions over in its own way.
+    static func signOfLife(_ octets: [UInt8]) -> (count: UInt64, pushedUpTo: Int64)? {
+        read(octets) { reader throws(SignalError) in
+            let count = try reader.uint64("count")
+            return (count, reader.isAtEnd ? 0 : Int64(bitPattern: try reader.uint64("pushed up to")))
+        }
     }
 
     // MARK: Subscription
 
-    static func encode(subscriptionEnding ends: UInt64, local: IPAddress) -> [UInt8] {
+    /// Both times by the clock of the instance that writes; others take the time between them.
+    static func encode(subscriptionEnding ends: UInt64, grantedAt: UInt64, local: IPAddress) -> [UInt8] {
         var octets = [form]
         append(ends, to: &octets)
-        return octets + local.octets
+        octets += local.octets
+        append(grantedAt, to: &octets)
+        return octets
     }
 
-    static func subscription(_ octets: [UInt8]) -> (ends: UInt64, local: IPAddress)? {
+    /// - Parameter now: Unix time in ms, for what imsd 0.1.0 writes: only when it ends.
+    static func subscription(_ octets: [UInt8], now: UInt64) -> (lasts: Duration, local: IPAddress)? {
         read(octets) { reader throws(SignalError) in
             let ends = try reader.uint64("ends")
-            return IPAddress(octets: try reader.bytes(16, "local")).map { (ends, $0) }
+            let local = IPAddress(octets: try reader.bytes(16, "local"))
+            let grantedAt = reader.isAtEnd ? now : try reader.uint64("granted at")
+            let lasts = min(ends > grantedAt ? ends - grantedAt : 0, subscriptionMillisecondsMax)
+            return local.map { (.milliseconds(Int64(clamping: lasts)), $0) }
         }
     }
 

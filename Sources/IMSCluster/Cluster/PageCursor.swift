@@ -26,7 +26,7 @@ struct PageCursor: Equatable, Sendable {
         let bound = bound
         if hasMore, let first = pairs.first?.key, let last = pairs.last?.key {
             span = 0
-            if let start = place(first), let stop = place(last), start.kind == stop.kind {
+            if let start = place(first), let stop = place(last), start.head == stop.head {
                 span = max(1, Self.multiplied(stop.number - min(start.number, stop.number), by: 2))
             }
             key = last + [0]
@@ -42,18 +42,19 @@ struct PageCursor: Equatable, Sendable {
     private var bound: [UInt8] {
         guard span > 0, let place = place(key) else { return end }
         let (number, isOver) = place.number.addingReportingOverflow(span)
-        let start = Array(key.prefix(prefixCount)) + [place.kind, UInt8(ascii: "/")]
-        // What begins with the octet behind "/" comes after all keys of this kind.
+        let start = Array(key.prefix(prefixCount)) + place.head
+        // What begins with the octet behind "/" comes after all keys that begin so.
         guard !isOver else { return Array(start.dropLast()) + [UInt8(ascii: "/") + 1] }
         return start + ClusterKeys.hex(number).utf8
     }
 
-    /// The letter and the address of a key, if it has one.
-    private func place(_ key: [UInt8]) -> (kind: UInt8, number: UInt128)? {
+    /// The address of a key, if it has one, and what stands before it: a letter and "/", of subscriptions an instance and "/" as well.
+    private func place(_ key: [UInt8]) -> (head: [UInt8], number: UInt128)? {
         let rest = key.dropFirst(prefixCount)
-        guard rest.count >= 34, let kind = rest.first, rest.dropFirst().first == UInt8(ascii: "/") else { return nil }
-        let digits = String(decoding: rest.dropFirst(2).prefix(32), as: UTF8.self)
-        return ClusterKeys.number(digits).map { (kind, $0) }
+        let headCount = rest.first == UInt8(ascii: "s") ? 19 : 2
+        guard rest.count >= headCount + 32, rest.dropFirst(headCount - 1).first == UInt8(ascii: "/") else { return nil }
+        let digits = String(decoding: rest.dropFirst(headCount).prefix(32), as: UTF8.self)
+        return ClusterKeys.number(digits).map { (Array(rest.prefix(headCount)), $0) }
     }
 
     private static func multiplied(_ number: UInt128, by factor: UInt128) -> UInt128 {

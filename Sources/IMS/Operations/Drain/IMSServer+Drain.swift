@@ -5,8 +5,9 @@ import MATSignal
 /// How a server ends.
 ///
 /// ```
-///             SIGTERM              pushes of that moment acked,         writes durable and answered,
-///                                  or `drain` has passed                or as long again has passed
+///             SIGTERM              other instances know, pushes of      writes durable and answered,
+///                                  that moment are acked,               or as long again has passed
+///                                  or `drain` has passed
 ///   serving ──────────► draining ───────────────────────► closing ──────────────────────────► ended
 ///                          │ SIGTERM again                    │ SIGTERM again
 ///                          └──────────────────────────────────┴─────► ended at once
@@ -16,8 +17,9 @@ import MATSignal
 /// the socket and is lost with it, and the nodes' retransmission finds the next server, or this one after its restart.
 enum DrainState {
     case serving
-    /// A push that a newer record replaces meanwhile is waited for in its stead; those to others are not.
-    case draining(pushes: Set<PushKey>, until: MonotonicTime)
+    /// A push that a newer record replaces meanwhile is waited for in its stead; those to others are not. `hasLeft`: what changes from now on
+    /// is pushed by other instances, if there are any.
+    case draining(pushes: Set<PushKey>, hasLeft: Bool, until: MonotonicTime)
     case closing(until: MonotonicTime)
 }
 
@@ -31,8 +33,15 @@ extension IMSServer {
         let now = SystemClock.now().monotonic
         logger.notice("stopping: finishing what is in flight, for at most \(configuration.drainMax.millisecondsSaturated) ms")
         serviceManager.stopping()
-        drainState = .draining(pushes: Set(core.pushes.keys), until: now + configuration.drainMax)
+        drainState = .draining(pushes: Set(core.pushes.keys), hasLeft: sharing == nil, until: now + configuration.drainMax)
+        sharing?.leave()
         drainOn()
+    }
+
+    /// The store says that other instances push from now on: what is being pushed at this moment is the last.
+    func hasLeft() {
+        guard case .draining(_, _, let until) = drainState else { return }
+        drainState = .draining(pushes: Set(core.pushes.keys), hasLeft: true, until: until)
     }
 
     private func drainOn() {
@@ -40,9 +49,9 @@ extension IMSServer {
         switch drainState {
         case .serving:
             return
-        case .draining(let pushes, let until):
+        case .draining(let pushes, let hasLeft, let until):
             let left = pushes.filter { core.pushes[$0] != nil }
-            guard left.isEmpty || now >= until else { break }
+            guard (left.isEmpty && hasLeft) || now >= until else { break }
             if !left.isEmpty { logger.notice("pushes not acknowledged in time: \(left.count); subscribers ask again by themselves") }
             stopReceiving()
             drainState = .closing(until: now + configuration.drainMax)

@@ -14,7 +14,7 @@ extension IMSCore {
 
     /// Writes the mapping if it is newer than what is held.
     mutating func take(imported mapping: StoredMapping, _ now: Now) -> ImportStep {
-        if let refusal = store.refusal { return .refused(refusal.reason) }
+        if let refusal = store.refusalForOperators { return .refused(refusal) }
         let prefix = mapping.record.prefix
         let newest = newestWrites[prefix].flatMap { writes[$0]?.mapping } ?? mappings[prefix]
         if let newest {
@@ -35,7 +35,7 @@ extension IMSCore {
 
     /// Writes the certificate if it is newer than what is known of its HoA.
     mutating func take(imported certificate: Certificate, _ now: Now) -> ImportStep {
-        if let refusal = store.refusal { return .refused(refusal.reason) }
+        if let refusal = store.refusalForOperators { return .refused(refusal) }
         if let known = issued[certificate.prefix], known.notBefore >= certificate.notBefore { return known == certificate ? .same : .older }
         guard writes.count < configuration.limits.writesMax else { return .refused("too many writes are waiting for the store") }
         let ticket = newTicket()

@@ -64,7 +64,7 @@ public final class StoreSession {
                 unreadable += contents.unreadable
             case .loadEnded: isRead = true
             case .unavailable(let reason), .failed(let reason): throw StoreError(reason)
-            case .changed, .committed, .available, .shared: break
+            case .changed, .committed, .available, .shared, .caughtUp, .left: break
             }
         }
         return unreadable
@@ -117,7 +117,7 @@ public final class StoreSession {
                     }
                 }
             case .unavailable(let reason), .failed(let reason): throw StoreError(reason)
-            case .loaded, .loadEnded, .changed, .secrets, .available, .shared: break
+            case .loaded, .loadEnded, .changed, .secrets, .available, .shared, .caughtUp, .left: break
             }
         }
         return outcome
