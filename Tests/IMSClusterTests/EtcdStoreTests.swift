@@ -188,10 +188,17 @@ struct EtcdStoreTests {
             dying.store.share([.unsubscribed(ended.prefix, ended.endpoint), .remembered(stranger, isConfirmed: true)])
             #expect(eventually { others.allSatisfy { $0.told.shared.contains(.remembered(stranger, isConfirmed: true)) } })
         }
+        /// What it was told last.
         func serves(_ instance: TestInstance, _ subscription: SharedSubscription) -> Bool {
-            instance.told.shared.contains {
-                if case .serve(let served, _) = $0 { served.prefix == subscription.prefix && served.endpoint == subscription.endpoint } else { false }
+            var serves = false
+            for news in instance.told.shared {
+                switch news {
+                case .serve(let served, _) where served.prefix == subscription.prefix && served.endpoint == subscription.endpoint: serves = true
+                case .leave(subscription.prefix, subscription.endpoint): serves = false
+                default: break
+                }
             }
+            return serves
         }
         let began = milliseconds()
         #expect(eventually { others.contains { serves($0, kept) } })
