@@ -43,6 +43,10 @@ public struct IMTConfiguration: Hashable, Sendable {
     public var keepsRulesFirst = true
     /// Mark of the agent's own sockets, whose packets are never captured.
     public var mark: UInt32
+    /// Mark of packets that were held and are on their way again: such a packet is not held a second time.
+    public var releaseMark: UInt32 { mark ^ 1 }
+    /// Whether other programs are kept from changing the tables, where the kernel can do that.
+    public var protectsTables = true
     /// NFLOG group through which packets from unknown sources arrive; 1...65535 and used by nobody else.
     public var nflogGroup: UInt16
     public var connectionTracking = ConnectionTracking.auto
@@ -85,7 +89,7 @@ public struct IMTConfiguration: Hashable, Sendable {
             throw .invalid(
                 operation, "rule priority \(rulePriorityBase) must be between 1 and 32749, before the main table's rule")
         }
-        guard mark != 0 else { throw .invalid(operation, "mark 0 would exempt all traffic") }
+        guard mark > 1 else { throw .invalid(operation, "mark \(mark): 0 would exempt all traffic, and 1 leaves 0 to released packets") }
         guard nflogGroup != 0 else { throw .invalid(operation, "NFLOG group 0 belongs to the kernel's log") }
         guard alwaysPlain.count <= Self.alwaysPlainMax else {
             throw .invalid(operation, "\(alwaysPlain.count) always-plain prefixes, at most \(Self.alwaysPlainMax)")

@@ -31,6 +31,7 @@ extension IMTKernel {
         guard device != nil else { return [] }
         let plan = plan
         var changes: [RouteSocket.Change] = []
+        var leavesShared = false
         for peer in peers {
             let entry = leaving ? nil : Self.pair(of: peer, in: tables.model, configuration).flatMap { usableHomes.contains($0.0.own.address) ? $0 : nil }
             var wanted = entry.flatMap { plan.peerRoute(to: peer, own: $0.0.own, over: $0.1) }
@@ -54,11 +55,21 @@ extension IMTKernel {
             let before = installed ?? installedRoutes.removeValue(forKey: key)
             notePeer(peer, wanted)
             guard wanted != before else { continue }
+            if before?.kind == .throwing, !peer.isIPv4 { leavesShared = true }
             if let wanted { changes.append(.setRoute(wanted)) } else if let before { changes.append(.deleteRoute(before)) }
         }
         guard !changes.isEmpty else { return [] }
-        report(try routes.apply(changes))
+        report(try routes.apply(changes + (leavesShared ? renewals() : [])))
         return changes
+    }
+
+    /// The shared IPv6 route once more. An IPv6 socket keeps the route that it found until that very route changes, and not until a
+    /// better one comes or goes (IPv4's all ask again): sockets of a peer that shares it no more would go on by it, with a HoA
+    /// as destination that nothing translates, or out of another link than the peer's source belongs to.
+    private func renewals() -> [RouteSocket.Change] {
+        let table = RoutePlan.pathTable(configuration)
+        return installedRoutes.values.filter { $0.table == table && !$0.isIPv4 && $0.kind == .unicast }
+            .sorted { ($0.destination.length, $0.priority) < ($1.destination.length, $1.priority) }.map { .setRoute($0) }
     }
 
     /// Looks at all peers' routes again after links or own MoAs changed. Whole routes name a link and come first. The others change only

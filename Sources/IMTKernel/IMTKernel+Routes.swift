@@ -25,6 +25,22 @@ extension IMTKernel {
         Set(configuration.homeAddresses.map(\.address).filter { !linkTables.carries($0, otherThan: configuration.deviceName) })
     }
 
+    /// The addresses of this host, as far as there is room for them.
+    func knownAddresses() -> Set<IPAddress> {
+        // Those just put on our device as well.
+        let all = Set(linkTables.addresses.map(\.address)).union(usableHomes)
+        let most = Int(TranslationRuleset.knownMax)
+        return all.count <= most ? all : Set([true, false].flatMap { isIPv4 in all.filter { $0.isIPv4 == isIPv4 }.sorted().prefix(most) })
+    }
+
+    /// Those of them that the agent has decided about, or need not: a new one is known with `setOwnLocators`.
+    func decidedAddresses() -> Set<IPAddress> {
+        let undecided = Set(linkTables.snapshot(without: configuration.deviceName).addresses.map(\.address)).subtracting(usableHomes)
+        let known = tables.model.addresses
+        // Own MoAs are asked for before, so one that comes and goes makes no work here.
+        return knownAddresses().subtracting(undecided.subtracting(known)).union(tables.model.own.keys.map(\.address).filter(known.contains))
+    }
+
     /// Puts each HoA on our device, also one that another link carries: the stack drops packets that a device without an
     /// address delivers wherever reverse paths are filtered, and that would be every packet that was held (`fib_validate_source`).
     ///
@@ -288,14 +304,8 @@ extension IMTKernel {
                 onEvent(.repaired("\(device.name) had been taken down; brought up again"))
                 try readLinks()
             }
-            let homesBefore = tables.model.homes
             try placeHomes(retire: false)
-            let homes = unhomed()
-            if homes != homesBefore {
-                var wanted = tables.model
-                wanted.homes = homes
-                _ = try tables.commit(wanted)
-            }
+            try tables.setHost(homes: unhomed(), addresses: decidedAddresses())
             try synchroniseRoutes(readBack: .links)
         } catch {
             onEvent(.failed(error))
@@ -362,6 +372,33 @@ extension IMTKernel {
         plainTimer = nil
         guard let next = plainUntil.values.min(), next < .distantFuture else { return }
         plainTimer = loop.schedule(at: next) { [weak self] in self?.expirePlain() }
+    }
+
+    // MARK: Own MoAs that went away
+
+    /// Gives those that went just now their time.
+    func noteRetired() {
+        let now = SystemClock.now().monotonic
+        let retired = Set(tables.model.retired.map(\.moa))
+        retiredUntil = retiredUntil.filter { retired.contains($0.key) }
+        for moa in retired where retiredUntil[moa] == nil { retiredUntil[moa] = now + Self.retiredLifetime }
+        let next = retiredUntil.values.min()
+        if let retiredTimer { loop.cancel(retiredTimer) }
+        retiredTimer = next.map { time in
+            loop.schedule(at: time) { [weak self] in
+                guard let self else { return }
+                retiredTimer = nil
+                let now = SystemClock.now().monotonic
+                let ended = Set(retiredUntil.filter { $0.value <= now }.keys)
+                do throws(KernelError) {
+                    try tables.release(ended)
+                } catch {
+                    for moa in ended { retiredUntil[moa] = now + .seconds(60) }
+                    onEvent(.failed(error))
+                }
+                noteRetired()
+            }
+        }
     }
 
     private func expirePlain() {

@@ -58,8 +58,9 @@ extension IMTKernel {
         case .reset: onEvent(.resetHeld(from: packet.destination, to: packet.source))
         case .forwarded: onEvent(.heldOutbound(packet))
         case .leaving:
+            // On a wrong way, or on its way with a wrong source: to be found out about like any other.
+            guard tables.model.forgotten[packet.destination] == nil, !tables.needs.translatesSources else { return onEvent(.heldOutbound(packet)) }
             needSourceTranslation(for: packet)
-            // Without it the packet would come back, and again.
             if tables.needs.translatesSources { releaseOutbound(packet) }
         }
     }

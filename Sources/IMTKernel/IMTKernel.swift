@@ -1,3 +1,4 @@
+import Glibc
 import MATRuntime
 import MATSignal
 
@@ -13,6 +14,10 @@ import MATSignal
 public final class IMTKernel {
     /// How long plain destinations found by an earlier run are believed.
     public static let adoptedPlainLifetime: Duration = .seconds(60)
+
+    /// For how long packets for an own MoA that went away are still a peer's when it is back: as long as a connection may idle before
+    /// its keep-alive speaks (RFC 5382, REQ-5). Peers hear of a move within a second; one that can't be told sends there until it is.
+    public static let retiredLifetime: Duration = .seconds(7440)
 
     let loop: EventLoop
     let onEvent: (KernelEvent) -> Void
@@ -42,6 +47,9 @@ public final class IMTKernel {
     var locators: [LocalAddress] = []
     var plainUntil: [IPAddress: MonotonicTime] = [:]
     var plainTimer: TimerID?
+    /// When own MoAs that went away are forgotten.
+    var retiredUntil: [MobileAddress: MonotonicTime] = [:]
+    var retiredTimer: TimerID?
     /// `nil` where the kernel has no sock_diag.
     let socketSearch: SocketSearch?
     var reportedSearchFailure = false
@@ -89,7 +97,7 @@ public final class IMTKernel {
         tables = try TranslationTables(configuration: configuration)
         routes = try RouteSocket()
         socketSearch = try? SocketSearch()
-        injector = try RawInjector()
+        injector = try RawInjector(mark: configuration.releaseMark)
     }
 
     // MARK: Start, stop, leave
@@ -113,17 +121,28 @@ public final class IMTKernel {
         let device = try TunnelDevice(name: configuration.deviceName)
         self.device = device
         try routes.configureDevice(index: device.index, name: device.name)
+        try tables.askKernel()
+        if configuration.protectsTables, tables.protection == .none {
+            onEvent(
+                .warning(
+                    "this kernel can't keep others from flushing our tables (Linux 6.9 can): `nft flush ruleset`, which restarting the nftables "
+                        + "service does, ends peers' connections; let firewall scripts flush their own tables only"))
+        }
         if adopting { try tables.adopt() }
         try readLinks()
         try placeHomes(retire: true)
         var model = tables.model
         model.homes = unhomed()
+        // Which of those that are there now are own MoAs is about to be said.
+        model.addresses = decidedAddresses()
+        model.keepOwn(of: Set(configuration.homeAddresses))
         try tables.install(model)
         locators = linkTables.snapshot(without: device.name).addresses.filter { model.own[MobileAddress($0.address)] != nil }
         keepPlainFlowsOfAll()
         let until = SystemClock.now().monotonic + Self.adoptedPlainLifetime
         for address in model.plain { plainUntil[address] = until }
         armPlainTimer()
+        noteRetired()
         try placeRules()
         try synchroniseRoutes(readBack: .everything)
         hold = try HoldListener(loop: loop, group: configuration.nflogGroup) { [unowned self] kind, packet in held(packet, kind) }
@@ -165,6 +184,14 @@ public final class IMTKernel {
         if let failure { throw failure }
     }
 
+    /// Removes what an earlier run has left. The object can't be used afterwards.
+    /// - Throws: that an agent runs, which has to be stopped first.
+    public func removeLeftovers() throws(KernelError) {
+        // Whoever has the device has the rest.
+        if TunnelDevice.exists(configuration.deviceName) { device = try TunnelDevice(name: configuration.deviceName) }
+        try stop()
+    }
+
     /// Lets go of everything and removes nothing: translation, HoAs and sockets live on for the next start. The object can't be
     /// used afterwards.
     public func leave() {
@@ -175,6 +202,8 @@ public final class IMTKernel {
     private func detach() {
         if let plainTimer { loop.cancel(plainTimer) }
         plainTimer = nil
+        if let retiredTimer { loop.cancel(retiredTimer) }
+        retiredTimer = nil
         if let plainSearchTimer { loop.cancel(plainSearchTimer) }
         plainSearchTimer = nil
         if let lateRoutesTimer { loop.cancel(lateRoutesTimer) }
@@ -211,6 +240,7 @@ public final class IMTKernel {
             throw error
         }
         notePlain(changes)
+        noteRetired()
         if !choosePrimaries().isEmpty || touched.moves {
             // After a move nobody stays behind for whom the shared route would have to wait.
             if touched.moves { try writePath() }
@@ -250,6 +280,7 @@ public final class IMTKernel {
         }
         let new = addresses.filter { address in address.isUsable && !locators.contains { $0.address == address.address && $0.interfaceIndex == address.interfaceIndex } }
         locators = addresses
+        try tables.setHost(homes: tables.model.homes, addresses: knownAddresses())
         reviewReversePath()
         try synchroniseRoutes(readBack: .nothing)
         for address in new {
@@ -294,13 +325,21 @@ public final class IMTKernel {
         Self.pair(of: HomeAddress(destination), in: tables.model, configuration) != nil
     }
 
-    /// Sends a held packet again, through translation or source NAT, by the route that exists now. If it still has no entry it
-    /// comes back as held.
-    public func releaseOutbound(_ packet: HeldPacket) {
+    /// Sends a held packet again, through translation or source NAT, by the route that exists now.
+    /// - Returns: `false` if that route leads into our device again (or a firewall refuses it): the packet has to wait on. It is never held a
+    ///   second time by itself, so nothing goes round.
+    @discardableResult
+    public func releaseOutbound(_ packet: HeldPacket) -> Bool {
         if !hasEntry(for: packet.destination) { needSourceTranslation(for: packet) }
         let network = configuration.homePrefixes.first { $0.contains(packet.source) }
         let home = HomeAddress(network?.address ?? packet.source)
-        do throws(KernelError) { try injector.send(packet, from: isFurther(home) ? home.address : nil) } catch { onEvent(.failed(error)) }
+        do throws(KernelError) {
+            try injector.send(packet, from: isFurther(home) ? home.address : nil)
+        } catch {
+            if error.errno == EPERM { return false }
+            onEvent(.failed(error))
+        }
+        return true
     }
 
     /// Delivers a held packet: translated if its MoAs have an entry now, as it is otherwise.

@@ -34,7 +34,7 @@ struct CrashTests {
         let (outbound, inbound) = ([home: mobile], [Arrival(peer: mobile.peer, own: own): home.peer])
         try net.mn.ask { try $0.reconcile(outbound: outbound, inbound: inbound) }
         #expect(try net.mn.ask { try $0.reconcile(outbound: outbound, inbound: inbound) } == 0)
-        #expect(!(try net.mn.namespace.run("nft list ruleset").contains("198.18.")))
+        #expect(!(try net.mn.namespace.run("nft list maps").contains("198.18.")))
         #expect(net.mn.namespace.attempt("sh -c 'ip route show table 6288 | grep -c 198.18'").output.hasPrefix("0"))
         try net.cn.start(Topology.cnConfiguration)
         try net.cn.useLocators(on: "eth0")

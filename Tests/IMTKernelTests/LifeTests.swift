@@ -80,7 +80,7 @@ struct LifeTests {
 
     @Test("A change that meets what others did to the maps is made all the same, and one that can't be made changes nothing")
     func driftedBatch() throws {
-        let net = try Topology()
+        let net = try Topology(protectsTables: false)
         try net.mapBoth()
         let plain = try address("203.0.113.9")
         let pair = HomePair(own: HomeAddress(try address("192.0.2.1")), peer: HomeAddress(try address("198.51.100.1")))
@@ -104,7 +104,7 @@ struct LifeTests {
 
     @Test("A flushed ruleset is put back by itself, and connections go on")
     func flushedRuleset() throws {
-        let net = try Topology()
+        let net = try Topology(protectsTables: false)
         try net.mapBoth()
         let (client, server, _) = try connectTCP(net, to: "198.51.100.1", port: 6001)
         try net.mn.namespace.run("nft flush ruleset")
@@ -162,7 +162,7 @@ struct LifeTests {
 
     @Test("Drift is found and repaired in one step")
     func reconcile() throws {
-        let net = try Topology()
+        let net = try Topology(protectsTables: false)
         try net.mapBoth()
         let (outbound, inbound) = try net.mn.ask { ($0.outbound, $0.inbound) }
         #expect(try net.mn.ask { try $0.reconcile(outbound: outbound, inbound: inbound) } == 0)

@@ -48,7 +48,7 @@ struct RepairTests {
 
     @Test("What others took, broke or added is put right within a second, once, and told; connections go on", arguments: damages)
     func putRight(_ damage: Damage) throws {
-        let net = try Topology()
+        let net = try Topology(protectsTables: false)
         try net.mapBoth()
         let (client, server, _) = try connectTCP(net, to: "198.51.100.1", port: 6100)
         try client.send([1])
@@ -70,7 +70,7 @@ struct RepairTests {
 
     @Test("A network manager that restarts costs no connection, and nothing counts as a repair")
     func networkManager() throws {
-        let net = try Topology()
+        let net = try Topology(protectsTables: false)
         try net.mapBoth()
         let (client, server, _) = try connectTCP(net, to: "198.51.100.1", port: 6101)
         let before = try picture(net.mn)
@@ -88,7 +88,7 @@ struct RepairTests {
 
     @Test("Our own changes are no damage, not even 5,000 entries at once")
     func ownChanges() throws {
-        let net = try Topology()
+        let net = try Topology(protectsTables: false)
         try net.mapBoth()
         let own = HomeAddress(try address("192.0.2.1"))
         let moa = MobileAddress(try address("10.1.0.2"))
@@ -119,7 +119,7 @@ struct RepairTests {
 
     @Test("In a fight the agent gives way ever longer, and says so")
     func contested() throws {
-        let net = try Topology()
+        let net = try Topology(protectsTables: false)
         try net.mapBoth()
         let fight = try CommandInBackground(
             "ip netns exec \(net.mn.namespace.name) sh -c 'while :; do nft delete table ip mat 2>/dev/null; sleep 0.02; done'")

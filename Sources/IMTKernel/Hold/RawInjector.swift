@@ -12,16 +12,26 @@ final class RawInjector {
     private var marked: [Bool: Int32] = [:]
     /// Sockets bound to single HoAs: the route look-up of a given header does not see the source in it.
     private var bound: [IPAddress: Int32] = [:]
+    /// By which our rules know these packets: they are not held again.
+    private let mark: UInt32
 
-    init() throws(KernelError) {
+    init(mark: UInt32) throws(KernelError) {
+        self.mark = mark
         let type = Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
         // IPPROTO_RAW (255) means that the header is given; such a socket receives nothing.
         v4 = socket(AF_INET, type, 255)
         guard v4 >= 0 else { throw .system("open a raw socket", "IPv4") }
         v6 = socket(AF_INET6, type, 255)
+        Self.set(mark, on: v4)
+        if v6 >= 0 { Self.set(mark, on: v6) }
         // A held packet met the host's IPsec policies before it was held. A kernel without IPsec refuses, and needs none of it.
         Self.bypassPolicies(v4, level: 0, option: 17, family: KernelValues.familyIPv4)  // SOL_IP, IP_XFRM_POLICY
         if v6 >= 0 { Self.bypassPolicies(v6, level: 41, option: 35, family: KernelValues.familyIPv6) }  // SOL_IPV6, IPV6_XFRM_POLICY
+    }
+
+    private static func set(_ mark: UInt32, on descriptor: Int32) {
+        var mark = mark
+        setsockopt(descriptor, SOL_SOCKET, SO_MARK, &mark, 4)
     }
 
     /// Gives a socket an IPsec policy of its own: everything leaves as it is.
@@ -127,6 +137,7 @@ final class RawInjector {
             close(made)
             throw .system("bind a raw socket", "\(source)", errno: failed)
         }
+        Self.set(mark, on: made)
         bound[source] = made
         return made
     }

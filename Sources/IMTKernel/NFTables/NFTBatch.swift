@@ -43,7 +43,7 @@ package struct NFTBatch: ~Copyable {
 
     package mutating func add(table: TableDefinition) {
         append(KernelValues.nftNewTable, KernelValues.flagCreate, table, "create", "") { message in
-            if let object = NFTTable(table.name, family: table.family) {
+            if let object = NFTTable(table.name, family: table.family, flags: table.flags) {
                 nftnl_table_nlmsg_build_payload(message, object.pointer)
             }
         }

@@ -69,6 +69,8 @@ package struct TableDefinition: Hashable {
     package var name: String
     package var sets: [SetDefinition]
     package var chains: [ChainDefinition]
+    /// NFT_TABLE_F_*: see `TableProtection`.
+    var flags: UInt32 = 0
     /// NFPROTO_IPV4 2, NFPROTO_IPV6 10: the same numbers as the address families. NFPROTO_NETDEV 5 in an experiment.
     package var family: UInt8
 
@@ -87,9 +89,10 @@ package struct TableDefinition: Hashable {
 struct NFTTable: ~Copyable {
     let pointer: OpaquePointer
 
-    init?(_ name: String, family: UInt8) {
+    init?(_ name: String, family: UInt8, flags: UInt32 = 0) {
         guard let pointer = nftnl_table_alloc() else { return nil }
         self.pointer = pointer
+        if flags != 0 { nftnl_table_set_u32(pointer, UInt16(NFTNL_TABLE_FLAGS.rawValue), flags) }
         nftnl_table_set_str(pointer, UInt16(NFTNL_TABLE_NAME.rawValue), name)
         nftnl_table_set_u32(pointer, UInt16(NFTNL_TABLE_FAMILY.rawValue), UInt32(family))
     }

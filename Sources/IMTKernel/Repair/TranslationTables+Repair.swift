@@ -159,6 +159,10 @@ extension TranslationModel {
         guard let address = IPAddress(octets: key), address.isIPv4 == isIPv4 else { return nil }
         switch set {
         case TranslationRuleset.own: return self.own[MobileAddress(address)].map { SetElement(key: key, data: $0.address.packetOctets) }
+        case TranslationRuleset.retired:
+            return retiredByAddress[MobileAddress(address)].map { SetElement(key: key, data: $0.address.packetOctets) }
+        case TranslationRuleset.known: return addresses.contains(address) ? SetElement(key: key) : nil
+        case TranslationRuleset.forgotten: return forgotten[address] != nil ? SetElement(key: key) : nil
         case TranslationRuleset.homes: return homes.contains(address) ? SetElement(key: key) : nil
         case TranslationRuleset.plainSources: return plain.contains(address) ? SetElement(key: key) : nil
         default: break

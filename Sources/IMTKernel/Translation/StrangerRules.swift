@@ -224,6 +224,14 @@ extension TranslationRuleset {
     /// The few segments of TCP that begin or end something, on their way out untranslated from an own MoA.
     var isEdge: [Expression] { isProtocol(Self.tcp) + flags(.notEqual, 0, of: 0x07) + [.verdict(.jump("edges"))] }
 
+    /// Resets from an address that may be an own MoA, though the agent has not said so: one that went and is back, or is new.
+    var doubtfulResets: [[Expression]] {
+        let isReset = isProtocol(Self.tcp) + flags(.equal, 0x04, of: 0x14)
+        let judge: [Expression] = [.verdict(.jump("edges"))]
+        return [isReset + [.load(source, into: r0), .lookup(set: Self.retired, key: r0, into: r1)] + judge]
+            + (needs.asksRouting ? [isReset + [.load(source, into: r0), .absent(set: Self.known, key: r0)] + isFromLocal + judge] : [])
+    }
+
     private var edges: ChainDefinition {
         let isReset = flags(.equal, 0x04, of: 0x14)
         let flow: [Expression] = [.load(destination, into: r0), .load(source, into: r1)] + flowKey(2 * words, portsAnswered)

@@ -12,6 +12,12 @@ struct Departure: Hashable {
     var peer: MobileAddress
 }
 
+/// An own MoA that went away, and may come back before the agent hears of it.
+struct RetiredLocator: Hashable {
+    var moa: MobileAddress
+    var hoa: HomeAddress
+}
+
 /// What the maps and sets of both families hold, as far as the agent decides it.
 struct TranslationModel: Equatable {
     /// How packets to each peer leave, and whom arriving packets are from.
@@ -19,6 +25,15 @@ struct TranslationModel: Equatable {
     /// To move every peer from one own MoA to another, one path changes its MoA.
     private(set) var paths: [UInt32: DeparturePath] = [:]
     private(set) var own: [MobileAddress: HomeAddress] = [:]
+    /// Own MoAs that went away, the latest last. Peers go on sending there until they have heard, and what comes when the address is
+    /// back is theirs.
+    private(set) var retired: [RetiredLocator] = []
+    /// HoAs that had an entry and have none now: what leaves for them otherwise than into our device is on a wrong way. By the order in
+    /// which they were forgotten.
+    private(set) var forgotten: [IPAddress: UInt64] = [:]
+    private var lastForgotten: UInt64 = 0
+    /// All addresses that this host has, on whatever link.
+    var addresses: Set<IPAddress> = []
     var plain: Set<IPAddress> = []
     /// HoAs that are on no real link: from these, plain traffic needs source NAT.
     var homes: Set<IPAddress> = []
@@ -33,6 +48,8 @@ struct TranslationModel: Equatable {
     }
 
     func inbound(_ arrival: Arrival) -> HomeAddress? { entries[arrival] }
+
+    var retiredByAddress: [MobileAddress: HomeAddress] { Dictionary(retired.map { ($0.moa, $0.hoa) }, uniquingKeysWith: { $1 }) }
 
     /// All entries in the agent's terms. A copy of the whole table: not for what happens often.
     var outbound: [HomePair: MobilePair] {
@@ -61,7 +78,10 @@ struct TranslationModel: Equatable {
                 try Self.check([home.own.isIPv4, home.peer.isIPv4, mobile.own.isIPv4, mobile.peer.isIPv4], "\(home) over \(mobile)")
                 try set(home, mobile)
             case .removeOutbound(let home):
-                if let old = entries[home] { uses[old.path, default: 0] -= 1 }
+                if let old = entries[home] {
+                    uses[old.path, default: 0] -= 1
+                    forget(home.peer.address)
+                }
                 entries[home] = nil
             case .moveOutbound(let from, let to):
                 try Self.check([from.isIPv4, to.isIPv4], "\(from) to \(to)")
@@ -69,12 +89,15 @@ struct TranslationModel: Equatable {
             case .setOwn(let moa, let hoa):
                 try Self.check([moa.isIPv4, hoa.isIPv4], "\(moa) of \(hoa)")
                 own[moa] = hoa
-            case .removeOwn(let moa): own[moa] = nil
+                retired.removeAll { $0.moa == moa }
+            case .removeOwn(let moa): if let hoa = own.removeValue(forKey: moa) { retire(moa, hoa) }
             case .setInbound(let moa, let home):
                 try Self.check([moa.isIPv4, home.own.isIPv4, home.peer.isIPv4], "\(home) from \(moa)")
                 entries[Arrival(peer: moa, own: home.own)] = home.peer
             case .removeInbound(let moa, let own): entries[Arrival(peer: moa, own: own)] = nil
-            case .setPlain(let address, _): plain.insert(address)
+            case .setPlain(let address, _):
+                plain.insert(address)
+                forgotten[address] = nil
             case .removePlain(let address): plain.remove(address)
             // They pass by themselves, and the kernel alone keeps them.
             case .letOpen, .holdOpeners, .askAgain: break
@@ -109,9 +132,39 @@ struct TranslationModel: Equatable {
         }
         paths[number] = path
         entries[home] = Departure(path: number, peer: mobile.peer)
+        forgotten[home.peer.address] = nil
         if let old { uses[old.path, default: 0] -= 1 }
         uses[number, default: 0] += 1
     }
+
+    private mutating func retire(_ moa: MobileAddress, _ hoa: HomeAddress) {
+        retired.removeAll { $0.moa == moa }
+        retired.append(RetiredLocator(moa: moa, hoa: hoa))
+        retired.removeFirst(max(0, retired.count - Int(TranslationRuleset.retiredMax)))
+    }
+
+    /// Gives up retired MoAs.
+    mutating func release(_ moas: Set<MobileAddress>) { retired.removeAll { moas.contains($0.moa) } }
+
+    /// Gives up what is of an earlier configuration's HoAs: nothing of theirs comes back.
+    mutating func keepOwn(of homes: Set<HomeAddress>) {
+        own = own.filter { homes.contains($0.value) }
+        retired.removeAll { !homes.contains($0.hoa) }
+    }
+
+    private mutating func forget(_ peer: IPAddress) {
+        lastForgotten += 1
+        forgotten[peer] = lastForgotten
+    }
+
+    /// HoAs whose place others need, those forgotten first; a sixteenth more at once, so that a full set does not sort at each addition.
+    func forgottenTooMany(adding count: Int) -> Set<IPAddress> {
+        let most = Int(TranslationRuleset.forgottenMax)
+        guard forgotten.count + count > most else { return [] }
+        return Set(forgotten.sorted { $0.value < $1.value }.prefix(forgotten.count + count - most + most / 16).map(\.key))
+    }
+
+    mutating func dropForgotten(_ addresses: Set<IPAddress>) { for address in addresses { forgotten[address] = nil } }
 
     /// One header has one family: a HoA of one and a MoA of the other can't be translated into each other.
     private static func check(_ isIPv4: [Bool], _ what: @autoclosure () -> String) throws(KernelError) {
@@ -132,6 +185,8 @@ extension TranslationModel {
     mutating func note(path: UInt32, _ way: DeparturePath) { paths[path] = way }
     mutating func note(_ arrival: Arrival, _ peer: HomeAddress) { entries[arrival] = peer }
     mutating func note(own moa: MobileAddress, _ hoa: HomeAddress) { own[moa] = hoa }
+    mutating func note(retired moa: MobileAddress, _ hoa: HomeAddress) { retire(moa, hoa) }
+    mutating func note(forgotten peer: IPAddress) { forget(peer) }
 
     /// Gives up entries that nothing can leave by and paths that nothing uses: an earlier version's, or somebody's mistake.
     mutating func dropIncomplete() {
@@ -159,7 +214,9 @@ extension TranslationModel {
         for home in touched.homes { part.entries[home] = entries[home] }
         for arrival in touched.arrivals { part.entries[arrival] = entries[arrival] }
         part.plain = plain.intersection(touched.addresses)
+        part.forgotten = touched.addresses.reduce(into: [:]) { $0[$1] = forgotten[$1] }
         (part.paths, part.uses, part.own, part.homes) = (paths, uses, own, homes)
+        (part.retired, part.addresses) = (retired, addresses)
         return part
     }
 
@@ -167,7 +224,9 @@ extension TranslationModel {
         for home in touched.homes { entries[home] = part.entries[home] }
         for arrival in touched.arrivals { entries[arrival] = part.entries[arrival] }
         plain = plain.subtracting(touched.addresses).union(part.plain)
+        for address in touched.addresses { forgotten[address] = part.forgotten[address] }
         (paths, uses, own, homes) = (part.paths, part.uses, part.own, part.homes)
+        (retired, addresses) = (part.retired, part.addresses)
     }
 }
 
@@ -235,13 +294,22 @@ extension TranslationModel {
         for moa in Set(own.keys).union(old.own.keys) where moa.isIPv4 == isIPv4 {
             owned.note(key: moa.address.packetOctets, old: old.own[moa]?.address.packetOctets, new: own[moa]?.address.packetOctets)
         }
+        var returning = SetDifference(set: TranslationRuleset.retired)
+        let (away, wereAway) = (retiredByAddress, old.retiredByAddress)
+        for moa in Set(away.keys).union(wereAway.keys) where moa.isIPv4 == isIPv4 {
+            returning.note(key: moa.address.packetOctets, old: wereAway[moa]?.address.packetOctets, new: away[moa]?.address.packetOctets)
+        }
         for arrival in touched?.arrivals ?? Set(entries.arrivals.map(\.key)).union(old.entries.arrivals.map(\.key)) where arrival.own.isIPv4 == isIPv4 {
             into[arrival.own, default: SetDifference(into: arrival.own)].note(
                 key: arrival.peer.address.packetOctets, old: old.entries[arrival]?.address.packetOctets,
                 new: entries[arrival]?.address.packetOctets)
         }
         return out.sorted { $0.key < $1.key }.map(\.value) + into.sorted { $0.key < $1.key }.map(\.value) + [
-            numbers, owned, mapped,
+            numbers, owned, mapped, returning,
+            SetDifference(TranslationRuleset.known, old.addresses, addresses, isIPv4, nil),
+            SetDifference(
+                TranslationRuleset.forgotten, { old.forgotten[$0] != nil }, { forgotten[$0] != nil }, isIPv4,
+                touched?.addresses ?? Set(forgotten.keys).union(old.forgotten.keys)),
             SetDifference(TranslationRuleset.plainSources, old.plain, plain, isIPv4, touched?.addresses),
             SetDifference(TranslationRuleset.homes, old.homes, self.homes, isIPv4, nil),
         ]
@@ -259,9 +327,15 @@ extension SetDifference {
     fileprivate init(into own: HomeAddress) { set = TranslationRuleset.into(own) }
 
     fileprivate init(_ name: String, _ old: Set<IPAddress>, _ new: Set<IPAddress>, _ isIPv4: Bool, _ touched: Set<IPAddress>?) {
+        self.init(name, old.contains, new.contains, isIPv4, touched ?? old.union(new))
+    }
+
+    fileprivate init(
+        _ name: String, _ wasIn: (IPAddress) -> Bool, _ isIn: (IPAddress) -> Bool, _ isIPv4: Bool, _ addresses: Set<IPAddress>
+    ) {
         set = name
-        for address in touched ?? old.union(new) where address.isIPv4 == isIPv4 {
-            note(key: address.packetOctets, old: old.contains(address) ? [] : nil, new: new.contains(address) ? [] : nil)
+        for address in addresses where address.isIPv4 == isIPv4 {
+            note(key: address.packetOctets, old: wasIn(address) ? [] : nil, new: isIn(address) ? [] : nil)
         }
     }
 }

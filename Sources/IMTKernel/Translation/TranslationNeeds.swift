@@ -7,4 +7,6 @@ struct TranslationNeeds: Hashable {
     var sparesTracking = false
     /// There are IPsec policies: packets that are still to be encrypted are left alone.
     var exemptsIPsec = false
+    /// The kernel can be asked whether an address is this host's (nft_fib).
+    var asksRouting = false
 }

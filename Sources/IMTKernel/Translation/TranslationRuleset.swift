@@ -30,8 +30,16 @@ import MATSignal
 /// Keys are single addresses, read from the packet, never results of another look-up: they hash fastest (the kernel has a special
 /// case for four octets), and `nft list` (1.0.6) aborts at a look-up of a look-up's result.
 ///
-/// The tables have neither the owner nor the persist flag (kernel 6.9 for the second): an owner's table dies with it on
-/// older kernels, and a killed agent must leave translation working. What others remove is found and put back.
+/// What goes wrong goes into the agent's hands, not to somebody else, whatever the agent knows by then. At either end one more
+/// question is asked of what no rule has taken:
+///
+///     deliver    for an own MoA that went away and is back: translated, as ever           (`retired`, chain `returned`)
+///                for another address that the agent has seen                              (`known`)
+///                for any other that is this host's by now: questioned like an own MoA's   (chain `stranger`)
+///     translate  from a HoA to a HoA whose entry was given up, and not into our device: copied to the agent, dropped (`forgotten`)
+///
+/// Where the kernel can (`TableProtection`), the tables are the agent's own and outlive it: others can't flush them.
+/// Elsewhere what others remove is found and put back.
 struct TranslationRuleset {
     static let tableName = "mat"
     /// Peers' entries; a node's own bound (`NodeCoreConfiguration.peersMax`) lies below it.
@@ -41,6 +49,11 @@ struct TranslationRuleset {
     static let pathsMax: UInt32 = 64
     static let plainSourcesMax: UInt32 = 16_384
     static let locatorsMax: UInt32 = 256
+    /// Own MoAs that went away.
+    static let retiredMax: UInt32 = 64
+    /// This host's addresses, of each family. Those beyond are questioned like MoAs.
+    static let knownMax: UInt32 = 4096
+    static let forgottenMax: UInt32 = 16_384
     static let plainFlowsMax: UInt32 = 32_768
     /// How long an untranslated flow that this host began may pause before its answers count as new.
     static let plainFlowMilliseconds: UInt64 = 180_000
@@ -52,6 +65,7 @@ struct TranslationRuleset {
     static let plainEndMilliseconds: UInt64 = 600_000
 
     static let paths = "paths", own = "own", homes = "homes", mapped = "mapped", plainSources = "plain_sources"
+    static let retired = "retired", known = "known", forgotten = "forgotten"
     static let plainPeers = "plain_peers", plainFlows = "plain_flows", peerFlows = "peer_flows"
     static let alwaysPlainChain = "always_plain", sourceNAT = "source_nat"
 
@@ -75,6 +89,7 @@ struct TranslationRuleset {
     var paths: [UInt32: DeparturePath] = [:]
     /// The own MoAs of all families.
     var own: [MobileAddress: HomeAddress] = [:]
+    var retired: [MobileAddress: HomeAddress] = [:]
 
     /// A family without a HoA has nothing to translate, and its packets meet no hook of ours.
     var isWithoutHome: Bool { homeAddresses.isEmpty }
@@ -107,6 +122,12 @@ struct TranslationRuleset {
         // Own HoA and peer's of every entry, for rules that only want to know: a look-up in a path's map would count as a packet sent.
         let mapped = SetDefinition(
             name: Self.mapped, flags: 0, identifier: 15, keyType: pairType, keyBytes: 2 * width, size: Self.peersMax)
+        var returning = own
+        (returning.name, returning.identifier, returning.size) = (Self.retired, 100, Self.retiredMax)
+        var known = addresses
+        (known.name, known.identifier, known.size) = (Self.known, 101, Self.knownMax)
+        var forgotten = addresses
+        (forgotten.name, forgotten.identifier, forgotten.size) = (Self.forgotten, 102, Self.forgottenMax)
         var plain = addresses
         plain.name = Self.plainSources
         plain.identifier = 5
@@ -122,7 +143,7 @@ struct TranslationRuleset {
             name: Self.peerFlows, flags: SetDefinition.dynamicMapFlags, identifier: 9,
             keyType: addressType << 18 | 12 << 12 | 13 << 6 | 13, keyBytes: width + 12, dataType: pairType, dataBytes: 2 * width,
             size: Self.plainFlowsMax)
-        return [paths, own, homes, mapped, plain, peers, flows, peerFlows] + strangerSets + homeAddresses.enumerated().map { into($1, identifier: 16 + UInt32($0)) }
+        return [paths, own, homes, mapped, returning, known, forgotten, plain, peers, flows, peerFlows] + strangerSets + homeAddresses.enumerated().map { into($1, identifier: 16 + UInt32($0)) }
             + familyPaths.map { out($0.number) }
     }
 
@@ -247,10 +268,31 @@ struct TranslationRuleset {
         homeNetworks.isEmpty ? [:] : own.filter { $0.key.isIPv4 == isIPv4 && configuration.network(of: $0.value) != nil }
     }
 
-    private func moPres(of home: HomeAddress) -> [IPPrefix] {
+    /// MoPres that went away. They are this router's for good, whoever has an address on their link, so nothing more is asked.
+    var retiredNetworks: [MobileAddress: HomeAddress] {
+        homeNetworks.isEmpty ? [:] : retired.filter { $0.key.isIPv4 == isIPv4 && own[$0.key] == nil && configuration.network(of: $0.value) != nil }
+    }
+
+    private func moPres(of home: HomeAddress) -> [IPPrefix] { moPres(of: home, among: networks) }
+
+    private func moPres(of home: HomeAddress, among networks: [MobileAddress: HomeAddress]) -> [IPPrefix] {
         guard let prefix = configuration.network(of: home) else { return [] }
         return networks.filter { $0.value == home }.keys.sorted().map { IPPrefix(covering: $0.address, length: prefix.length) }
     }
+
+    private var retiredMoPres: [Entrance] {
+        homeAddresses.flatMap { home -> [Entrance] in
+            guard let prefix = configuration.network(of: home) else { return [] }
+            return moPres(of: home, among: retiredNetworks).map { Entrance(home: home, network: ($0, prefix)) }
+        }
+    }
+
+    /// The same by own MoAs that went away.
+    private var returning: [Entrance] {
+        homeAddresses.filter { configuration.network(of: $0) == nil }.map { Entrance(home: $0) } + retiredMoPres
+    }
+    /// Errors come to both, and are few.
+    private var allEntrances: [(entrance: Entrance, set: String)] { entrances.map { ($0, Self.own) } + returning.map { ($0, Self.retired) } }
 
     private func isAtHome(_ network: IPPrefix) -> Bool { moPres(of: HomeAddress(network.address)).contains(network) }
     private var homeNetworks: [IPPrefix] { homeAddresses.compactMap { configuration.network(of: $0) } }
@@ -267,7 +309,10 @@ struct TranslationRuleset {
     }
 
     /// The peer's MoA, at `theirs`, becomes its HoA in `first`, and the own MoA, at `ours`, the HoA in the registers after it.
-    private func arrive(at entrance: Entrance, ours: HeaderField, theirs: HeaderField, first: Register = Register(0)) -> [Expression] {
+    /// - Parameter set: the own MoAs that count.
+    private func arrive(
+        at entrance: Entrance, ours: HeaderField, theirs: HeaderField, first: Register = Register(0), among set: String = Self.own
+    ) -> [Expression] {
         let home = entrance.home
         let next = Register(first.index + words)
         if let network = entrance.network {
@@ -275,7 +320,7 @@ struct TranslationRuleset {
                 + load(ours, as: network.home.address, network.home.length, into: next)
         }
         let isOurs: [Expression] = homeAddresses.count > 1 ? [.compare(next, .equal, home.address.packetOctets)] : []
-        return [.load(ours, into: next), .lookup(set: Self.own, key: next, into: next)] + isOurs
+        return [.load(ours, into: next), .lookup(set: set, key: next, into: next)] + isOurs
             + [.load(theirs, into: first), .lookup(set: Self.into(home), key: first, into: first)]
     }
 
@@ -283,7 +328,7 @@ struct TranslationRuleset {
 
     private var chains: [ChainDefinition] {
         guard !homeAddresses.isEmpty else { return [alwaysPlain] }
-        var all = [hold, translate, quotedOut, started, deliver, errors, quotedIn, answers] + strangerChains + [alwaysPlain] + begunChains
+        var all = [hold, heldHere, translate, unhomed, astray, quotedOut, started, deliver, returned, unseen, errors, quotedIn, answers] + strangerChains + [alwaysPlain] + begunChains
         if needs.translatesSources { all.append(snat) }
         if !homeNetworks.isEmpty { all.append(holdForwarded) }
         // Chains are created before the rules that jump to them, so their order here is only for readers of `nft list`.
@@ -294,7 +339,7 @@ struct TranslationRuleset {
     private var hold: ChainDefinition {
         ChainDefinition(
             name: "hold", hook: .init(type: "filter", number: 3, priority: -310),
-            rules: [isInterface(.outputName, configuration.deviceName) + [.noTracking, .verdict(.accept)]]
+            rules: [isInterface(.outputName, configuration.deviceName) + [.verdict(.goTo("held"))]]
                 + (needs.sparesTracking ? isMapped.map { $0 + [.noTracking, .verdict(.accept)] } : []))
     }
 
@@ -305,6 +350,16 @@ struct TranslationRuleset {
             .map { number, path in leave(by: number, path, ours: source, theirs: destination) }
     }
 
+    /// A packet that the agent has released and that comes back would be released again, and again: the kernel's route leads to our device
+    /// though the agent saw another (of two IPv6 routes the kernel leaves the one whose gateway does not answer). Here the agent
+    /// is refused (EPERM), which tells it so.
+    private var heldHere: ChainDefinition {
+        ChainDefinition(name: "held", hook: nil, rules: [isReleased + [.verdict(.drop)], [.noTracking, .verdict(.accept)]])
+    }
+
+    /// Sent by `RawInjector`.
+    private var isReleased: [Expression] { [.meta(.mark, into: r0), .compare(r0, .equal, nativeOctets(configuration.releaseMark))] }
+
     /// The chains whose rules name paths: made anew when a path comes, goes or moves.
     var pathChains: [ChainDefinition] {
         guard !homeAddresses.isEmpty else { return [] }
@@ -312,7 +367,7 @@ struct TranslationRuleset {
     }
 
     /// The chains whose rules name MoPres, besides those.
-    var networkChains: [ChainDefinition] { homeNetworks.isEmpty ? [] : [deliver, errors, holdForwarded] }
+    var networkChains: [ChainDefinition] { homeNetworks.isEmpty ? [] : [deliver, returned, errors, quotedIn, holdForwarded] }
 
     /// After any firewall's own rules: what they refuse is not held. A copy is held rather than the packet, so that connection tracking never
     /// confirms it; it would be known there without the NAT that the released packet may get.
@@ -327,7 +382,8 @@ struct TranslationRuleset {
                 toDevice + [.verdict(.drop)],
             ]
                 // Addresses of a MoPre exist on the wire only. Without this, what nobody takes would go round between the routers.
-                + homeAddresses.flatMap(moPres).filter { !homeNetworks.contains($0) }.map { isWithin($0, destination, in: r0) + [.verdict(.drop)] })
+                + homeAddresses.flatMap { moPres(of: $0) + moPres(of: $0, among: retiredNetworks) }.filter { !homeNetworks.contains($0) }
+                .map { isWithin($0, destination, in: r0) + [.verdict(.drop)] })
     }
 
     private var translate: ChainDefinition {
@@ -341,26 +397,47 @@ struct TranslationRuleset {
                 + familyPaths.map { number, path in
                     leave(by: number, path, ours: source, theirs: destination) + leaves
                         + [.write(pair, from: r0, checksum: outerChecksum), .verdict(.accept)]
-                } + [[.load(source, into: r0), .lookup(set: Self.own, key: r0, into: r1), .verdict(.jump("started"))]]
-                + (needs.translatesSources || configuration.traffic == .nothing ? [] : firstNeed))
+                } + homeAddresses.map { home in isFrom(home) + isForForgotten + isLeaving + [.verdict(.goTo("astray"))] }
+                + [[.load(source, into: r0), .lookup(set: Self.own, key: r0, into: r1), .verdict(.jump("started"))]]
+                + doubtfulResets
+                + (configuration.traffic == .nothing ? [] : [[.load(source, into: r0), .lookup(set: Self.homes, key: r0, into: nil)] + isLeaving + [.verdict(.goTo("unhomed"))]]))
+    }
+
+    private var isLeaving: [Expression] { isInterface(.outputName, configuration.deviceName, .notEqual) + isInterface(.outputName, "lo", .notEqual) }
+    private var isForForgotten: [Expression] { [.load(destination, into: r0), .lookup(set: Self.forgotten, key: r0, into: nil)] }
+    private func isFrom(_ home: HomeAddress) -> [Expression] {
+        if let network = configuration.network(of: home) { return isWithin(network, source, in: r0) }
+        return [.load(source, into: r0), .compare(r0, .equal, home.address.packetOctets)]
+    }
+
+    /// For a HoA whose entry was given up, by a route that a socket has kept from before (IPv6 sockets ask again only when that very
+    /// route changes): the agent finds the peer again and sends its copy. Dropped, which is an error to the sender (EPERM), since
+    /// connection tracking must not confirm a flow that is to be translated. `IMTKernel.writePeers` sees to it that such
+    /// sockets ask again; this is for what nobody thought of.
+    private var astray: ChainDefinition {
+        ChainDefinition(name: "astray", hook: nil, rules: [isReleased + [.verdict(.drop)], copied(as: .leaving), [.verdict(.drop)]])
+    }
+
+    private func copied(as kind: HoldListener.Kind) -> [Expression] {
+        [.limit(packetsPerSecond: Self.heldPerSecondMax, burst: Self.heldBurstMax), .log(group: configuration.nflogGroup, prefix: kind.rawValue)]
     }
 
     /// A packet for IPsec comes here twice: before, and again as ESP or AH. What is inside keeps its HoAs, which the other end's
     /// policies and the encrypted checksum speak of; the outer header alone becomes MoAs.
     private var willBeEncrypted: [Expression] { [.willBeEncrypted(into: r0), .compare(r0, .equal, [1]), .verdict(.accept)] }
 
-    /// A socket that is bound to a HoA talks to somebody plain, and there is no source NAT yet: the agent gets a copy of the packet,
-    /// installs it, and sends the copy. Dropped here, the packet would be an error (EPERM) to its sender; so it goes, between
-    /// addresses that no host accepts from a network (RFC 1122, 3.2.1.3; RFC 4291, 2.5.3).
-    private var firstNeed: [[Expression]] {
-        let unhomed: [Expression] =
-            isInterface(.outputName, configuration.deviceName, .notEqual) + isInterface(.outputName, "lo", .notEqual)
-            + [.load(source, into: r0), .lookup(set: Self.homes, key: r0, into: nil)]
+    /// A packet of a HoA that no network routes, which neither translation nor source NAT has taken. Mostly a socket that is bound to a HoA
+    /// talks to somebody plain, and there is no source NAT yet: the agent gets a copy of the packet, installs it, and sends the copy.
+    /// Dropped here, the packet would be an error (EPERM) to its sender; so it goes, between addresses that no host
+    /// accepts from a network (RFC 1122, 3.2.1.3; RFC 4291, 2.5.3). What the agent itself sends is not copied again.
+    private var unhomed: ChainDefinition {
         let loopback: [UInt8] = isIPv4 ? [127, 0, 0, 1] : [UInt8](repeating: 0, count: 15) + [1]
-        return [
-            unhomed + [.limit(packetsPerSecond: Self.heldPerSecondMax, burst: Self.heldBurstMax), .log(group: configuration.nflogGroup, prefix: HoldListener.Kind.leaving.rawValue)],
-            unhomed + [.immediate(loopback, into: r0), .immediate(loopback, into: r1), .write(pair, from: r0, checksum: outerChecksum)],
-        ]
+        return ChainDefinition(
+            name: "unhomed", hook: nil,
+            rules: [
+                isReleased + [.verdict(.drop)], copied(as: .leaving),
+                [.immediate(loopback, into: r0), .immediate(loopback, into: r1), .write(pair, from: r0, checksum: outerChecksum)],
+            ])
     }
 
     /// An error that this host makes quotes the packet as it was delivered, between HoAs; the peer's network must see MoAs.
@@ -464,14 +541,53 @@ struct TranslationRuleset {
                         .absent(set: Self.plainPeers, key: r0),
                     ] + untracked + [.verdict(.accept)]
                 }
-                + homeAddresses.map { home in
-                    [
-                        .load(destination, into: r0), .compare(r0, .equal, home.address.packetOctets), .load(source, into: r0),
-                        .lookup(set: Self.plainPeers, key: r0, into: nil), .verdict(.goTo("answers")),
-                    ]
-                } + [[.load(destination, into: r0), .lookup(set: Self.own, key: r0, into: r1), .verdict(.goTo("stranger"))]]
+                + flowsToAnswer + [[.load(destination, into: r0), .lookup(set: Self.own, key: r0, into: r1), .verdict(.goTo("stranger"))]]
                 // At home the prefix's packets need no translation, and plain ones no question.
-                + homeAddresses.flatMap(moPres).filter { !homeNetworks.contains($0) }.map { isWithin($0, destination, in: r0) + [.verdict(.goTo("stranger"))] })
+                + homeAddresses.flatMap { moPres(of: $0) }.filter { !homeNetworks.contains($0) }.map { isWithin($0, destination, in: r0) + [.verdict(.goTo("stranger"))] }
+                + retiredMoPres.compactMap { $0.network?.moPre }.map { isWithin($0, destination, in: r0) + [.verdict(.goTo("returned"))] }
+                + [[.load(destination, into: r0), .lookup(set: Self.retired, key: r0, into: r1)] + (needs.asksRouting ? isLocal : []) + [.verdict(.goTo("returned"))]]
+                // The rest is no peer's, or is meant as it is: for this host's other addresses, or to be forwarded.
+                + (needs.asksRouting ? [[.load(destination, into: r0), .lookup(set: Self.known, key: r0, into: nil), .verdict(.accept)], isLocal + [.verdict(.goTo("unseen"))]] : []))
+    }
+
+    /// For an address that the agent has not seen yet, or not decided about. What comes from a peer's MoA was meant for another one: a
+    /// conversation that this is part of is not found here, whatever the stack would find. But for neighbour discovery, which
+    /// says nothing to any conversation.
+    private var unseen: ChainDefinition {
+        ChainDefinition(
+            name: "unseen", hook: nil,
+            rules: [isProtocol(icmp) + isType(echoRequest, .notEqual) + isType(echoReply, .notEqual) + [.verdict(.accept)]]
+                + homeAddresses.flatMap { home -> [[Expression]] in
+                    let isPeer: [Expression] = [.load(source, into: r0), .lookup(set: Self.into(home), key: r0, into: r1)]
+                    return [isPeer + copied(as: .held), isPeer + [.verdict(.drop)]]
+                } + [[.verdict(.goTo("stranger"))]])
+    }
+
+    /// Whether the packet is for an address that this host has now (RTN_LOCAL 2), whatever the agent knows.
+    private var isLocal: [Expression] { [.addressType(of: .destination, into: r0), .compare(r0, .equal, nativeOctets(UInt32(2)))] }
+    var isFromLocal: [Expression] { [.addressType(of: .source, into: r0), .compare(r0, .equal, nativeOctets(UInt32(2)))] }
+
+    /// For an own MoA that went away and is back, or whose HoA stayed on our device (a stationary server's): the agent will hear of
+    /// it in a moment, and peers' packets are here now.
+    private var returned: ChainDefinition {
+        ChainDefinition(
+            name: "returned", hook: nil,
+            rules: returning.map { entrance in
+                arrive(at: entrance, ours: destination, theirs: source, among: Self.retired) + [
+                    .write(pair, from: r0, checksum: arrivingChecksum), .load(source, into: r0),
+                    .absent(set: Self.plainPeers, key: r0),
+                ] + untracked + [.verdict(.accept)]
+            } + flowsToAnswer + homeNetworks.map { isWithin($0, destination, in: r0) + [.verdict(.accept)] } + [[.verdict(.goTo("stranger"))]])
+    }
+
+    /// Translated already, and from a peer to whose MoA a plain flow began.
+    private var flowsToAnswer: [[Expression]] {
+        homeAddresses.map { home in
+            [
+                .load(destination, into: r0), .compare(r0, .equal, home.address.packetOctets), .load(source, into: r0),
+                .lookup(set: Self.plainPeers, key: r0, into: nil), .verdict(.goTo("answers")),
+            ]
+        }
     }
 
     /// From a peer that has a plain flow too, and translated already: if it belongs to that flow, back to the MoAs it began
@@ -501,8 +617,8 @@ struct TranslationRuleset {
                 quote + flowKey(2 * words, quotedPortsAnswered, protocolNumber: quotedProtocol) + isPlain,
                 isQuotedEcho + quote + flowKey(2 * words, quotedIdentifier, protocolNumber: quotedProtocol) + isPlain,
             ]
-                + entrances.map { entrance in
-                    arrive(at: entrance, ours: quotedSource, theirs: quotedDestination) + rewriteQuote + [.verdict(.goTo("quoted_in"))]
+                + allEntrances.map { entrance, set in
+                    arrive(at: entrance, ours: quotedSource, theirs: quotedDestination, among: set) + rewriteQuote + [.verdict(.goTo("quoted_in"))]
                 })
     }
 
@@ -529,8 +645,8 @@ struct TranslationRuleset {
                 key + flowKey(words, quotedPortsAnswered, protocolNumber: quotedProtocol) + restore,
             ]
                 // From the peer itself: both headers.
-                + entrances.map { entrance in
-                    arrive(at: entrance, ours: destination, theirs: source)
+                + allEntrances.map { entrance, set in
+                    arrive(at: entrance, ours: destination, theirs: source, among: set)
                         + [.write(pair, from: r0, checksum: arrivingChecksum), .verdict(.accept)]
                 }
                 // From a router on the way: only the HoA it concerns.
@@ -556,6 +672,8 @@ struct TranslationRuleset {
             // Only a connection's first packet comes here, so the look-up hardly counts.
             rules: (needs.exemptsIPsec ? [willBeEncrypted] : [])
                 + isMapped.map { $0 + [.verdict(.accept)] }
+                // Not by its way, and not with another's name: see `astray`, which a packet must reach as it is.
+                + homeAddresses.map { home in isFrom(home) + isForForgotten + isLeaving + [.verdict(.goTo("astray"))] }
                 // Between a mobile network's own links nothing changes, nor at home.
                 + homeNetworks.map { isWithin($0, destination, in: r0) + [.verdict(.accept)] }
                 + homeNetworks.filter(isAtHome).map { isWithin($0, source, in: r0) + [.verdict(.accept)] }

@@ -13,6 +13,8 @@ final class TranslationTables {
     var needs = TranslationNeeds()
     /// The ruleset's generation just before the tables were last installed as a whole.
     private(set) var installedAfter: UInt32?
+    /// What the kernel can do for us, once asked.
+    var protection = TableProtection.none
     /// Counts of entries that were replaced or removed meanwhile: an element's counter goes with it.
     private var carried: [HomePair: PeerCounters] = [:]
     /// Peers whose counts outlive their entries.
@@ -24,7 +26,8 @@ final class TranslationTables {
     }
 
     func ruleset(_ isIPv4: Bool, _ contents: TranslationModel = TranslationModel()) -> TranslationRuleset {
-        TranslationRuleset(isIPv4: isIPv4, configuration: configuration, needs: needs, paths: contents.paths, own: contents.own)
+        TranslationRuleset(
+            isIPv4: isIPv4, configuration: configuration, needs: needs, paths: contents.paths, own: contents.own, retired: contents.retiredByAddress)
     }
     /// Without what peers bring; enough to name the tables.
     var families: [TableDefinition] { [true, false].map { TableDefinition(isIPv4: $0, name: TranslationRuleset.tableName, sets: [], chains: []) } }
@@ -69,6 +72,13 @@ final class TranslationTables {
                     found.note(own: MobileAddress(moa), HomeAddress(hoa))
                 }
             }
+            for element in try socket.elements(of: TranslationRuleset.retired, in: table) {
+                if let moa = IPAddress(octets: element.key), let hoa = IPAddress(octets: element.data) {
+                    found.note(retired: MobileAddress(moa), HomeAddress(hoa))
+                }
+            }
+            for peer in try addresses(of: TranslationRuleset.forgotten, in: table) { found.note(forgotten: peer) }
+            found.addresses.formUnion(try addresses(of: TranslationRuleset.known, in: table))
             for home in configuration.homeAddresses where home.isIPv4 == table.isIPv4 {
                 for element in try socket.elements(of: TranslationRuleset.into(home), in: table) {
                     guard let moa = IPAddress(octets: element.key), let peer = IPAddress(octets: element.data) else { continue }
@@ -90,10 +100,10 @@ final class TranslationTables {
     func install(_ contents: TranslationModel) throws(KernelError) {
         let generation = try generation()
         var batch = NFTBatch(firstSequence: nextSequence)
-        for table in [true, false].map({ ruleset($0, contents).table }) {
-            // Deleting what does not exist is an error, creating what exists is not.
-            batch.add(table: table)
-            batch.delete(table: table)
+        for var table in [true, false].map({ ruleset($0, contents).table }) {
+            // Deleting what does not exist is an error. What does is another's (EPERM) or nobody's: its flags can't be changed in place.
+            if try socket.exists(table) { batch.delete(table: table) }
+            table.flags = protection.flags
             batch.add(table: table)
             for set in table.sets { batch.add(set: set, to: table) }
             for chain in table.chains { batch.add(chain: chain, to: table) }
@@ -122,8 +132,12 @@ final class TranslationTables {
     /// wanted is made. If they are gone they are installed again. If that is refused too, all is left as it was.
     /// - Returns: what had been changed by others; `nil` for nothing.
     func commit(_ changes: [IMTChange], _ touched: TouchedKeys) throws(KernelError) -> String? {
+        var touched = touched
+        let tooMany = model.forgottenTooMany(adding: touched.homes.count)
+        touched.addresses.formUnion(tooMany)
         let before = model.excerpt(touched)
         do throws(KernelError) {
+            model.dropForgotten(tooMany)
             try model.apply(changes)
         } catch {
             model.restore(before, touched)
@@ -137,6 +151,23 @@ final class TranslationTables {
         let before = model
         model = wanted
         return try commit(from: before, nil)
+    }
+
+    /// Tells what this host has by now, whoever changed it.
+    func setHost(homes: Set<IPAddress>, addresses: Set<IPAddress>) throws(KernelError) {
+        guard homes != model.homes || addresses != model.addresses else { return }
+        try changeFew { $0.homes = homes; $0.addresses = addresses }
+    }
+
+    /// Own MoAs that went away are forgotten.
+    func release(_ moas: Set<MobileAddress>) throws(KernelError) { try changeFew { $0.release(moas) } }
+
+    /// A change of what is few: peers' entries are not looked at.
+    private func changeFew(_ change: (inout TranslationModel) -> Void) throws(KernelError) {
+        let nothing = TouchedKeys([])
+        let before = model.excerpt(nothing)
+        change(&model)
+        _ = try commit(from: before, nothing)
     }
 
     private func commit(
@@ -175,7 +206,8 @@ final class TranslationTables {
         let rules = ruleset(table.isIPv4, model)
         let earlier = ruleset(table.isIPv4, before)
         appendBegun(from: earlier, to: rules, of: table, to: &batch)
-        guard old != new || rules.networks != earlier.networks else {
+        let isSameNetworks = rules.networks == earlier.networks && rules.retiredNetworks == earlier.retiredNetworks
+        guard old != new || !isSameNetworks else {
             Self.append(sets, of: table, to: &batch)
             return
         }
@@ -183,7 +215,7 @@ final class TranslationTables {
         let gone = old.keys.filter { new[$0] == nil }.sorted()
         // The elements of a map that goes need no deletion of their own.
         Self.append(sets.filter { set in !gone.contains { TranslationRuleset.out($0) == set.set } }, of: table, to: &batch)
-        for chain in rules.pathChains + (rules.networks == earlier.networks ? [] : rules.networkChains) { Self.replace(chain, of: table, in: &batch) }
+        for chain in rules.pathChains + (isSameNetworks ? [] : rules.networkChains) { Self.replace(chain, of: table, in: &batch) }
         for number in gone { batch.delete(set: rules.out(number), of: table) }
     }
 

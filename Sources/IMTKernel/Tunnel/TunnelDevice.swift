@@ -54,6 +54,8 @@ final class TunnelDevice {
         mat_ioctl(descriptor, Self.setPersist, UnsafeMutableRawPointer(bitPattern: 1))
     }
 
+    static func exists(_ name: String) -> Bool { if_nametoindex(name) != 0 }
+
     deinit {
         close(descriptor)
         buffer.deallocate()

@@ -12,13 +12,6 @@ struct EveryPacketTests {
         var covers: @Sendable (Violation) -> Bool
     }
     static let knownViolations: [KnownViolation] = [
-        KnownViolation(name: "An own address that went, or is back unheard, is nobody's: packets pass by policy") { violation in
-            !violation.isLeaving && [.gone, .goneUnheard, .backUnheard, .renumbered].contains(violation.node.own)
-        },
-        KnownViolation(name: "An IPv6 socket that remembers its route sends to a HoA without entry") { violation in
-            violation.isLeaving && !violation.isIPv4
-                && [DestinationState.forgotten, .forgottenAtHome, .lost].map(\.rawValue).contains(violation.party)
-        },
         KnownViolation(name: "What connection tracking finds invalid leaves from the HoA") { violation in
             violation.isLeaving && violation.party == DestinationState.plain.rawValue
         },

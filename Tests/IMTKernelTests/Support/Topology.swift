@@ -20,7 +20,11 @@ final class Topology {
     static let cnConfiguration = IMTConfiguration(
         homeAddresses: ["198.51.100.1", "2001:db8:b::1"].compactMap { HomeAddress($0) })
 
-    init() throws {
+    /// Without, others may change the tables, as on kernels before 6.9.
+    let protectsTables: Bool
+
+    init(protectsTables: Bool = true) throws {
+        self.protectsTables = protectsTables
         let mnNamespace = try Namespace("mn")
         let cnNamespace = try Namespace("cn")
         router = try Namespace("r")
@@ -82,6 +86,7 @@ final class Topology {
             (mn, Self.mnConfiguration, ["wlan", "cell"]), (cn, Self.cnConfiguration, ["eth0"]),
         ] {
             if !capture { configuration.traffic = .nothing }
+            configuration.protectsTables = protectsTables
             try host.start(configuration)
             try host.useLocators(on: links)
         }

@@ -44,6 +44,7 @@ extension Expression {
         case .mask: "bitwise"
         case .update: "dynset"
         case .socketIsWildcard, .socketIsTransparent: "socket"
+        case .addressType: "fib"
         case .limit: "limit"
         case .log: "log"
         case .noTracking: "notrack"
@@ -97,6 +98,10 @@ extension Expression {
         case .socketIsTransparent(let register):
             made.set(NFTNL_EXPR_SOCKET_KEY, u32: 0)  // NFT_SOCKET_TRANSPARENT
             made.set(NFTNL_EXPR_SOCKET_DREG, u32: register.number)
+        case .addressType(let end, let register):
+            made.set(NFTNL_EXPR_FIB_RESULT, u32: 3)  // NFT_FIB_RESULT_ADDRTYPE
+            made.set(NFTNL_EXPR_FIB_FLAGS, u32: end.rawValue)
+            made.set(NFTNL_EXPR_FIB_DREG, u32: register.number)
         case .limit(let rate, let burst):
             made.set(NFTNL_EXPR_LIMIT_RATE, u64: rate)
             made.set(NFTNL_EXPR_LIMIT_UNIT, u64: 1)  // per second

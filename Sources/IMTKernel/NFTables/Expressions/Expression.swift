@@ -22,6 +22,8 @@ package enum Expression: Hashable {
     /// Whether that socket may answer for foreign addresses: 1 or 0. Of use because it ends the rule only if there is no socket
     /// at all: a half-open or lingering connection (which `socketIsWildcard` does not look at) is one.
     case socketIsTransparent(into: Register)
+    /// What an address is to this host's routing: a type of rtnetlink's in four octets of the host's order, 2 for an own address.
+    case addressType(of: PacketEnd, into: Register)
     case limit(packetsPerSecond: UInt64, burst: UInt32)
     /// Copies the packet whole to the NFLOG group, with a word on why.
     case log(group: UInt16, prefix: String)
@@ -31,6 +33,12 @@ package enum Expression: Hashable {
     case masquerade
     case counter
     case verdict(Verdict)
+}
+
+/// NFTA_FIB_F_*
+package enum PacketEnd: UInt32 {
+    case source = 1
+    case destination = 2
 }
 
 /// What a packet does to an element (enum nft_dynset_ops).
@@ -78,6 +86,7 @@ package enum ChecksumRepair: Hashable {
 
 package enum MetaKey: UInt32 {
     case protocolNumber = 16  // NFT_META_L4PROTO
+    case mark = 3  // NFT_META_MARK, in the host's order
     case inputName = 6  // NFT_META_IIFNAME
     case outputName = 7  // NFT_META_OIFNAME
 }
