@@ -18,10 +18,22 @@ struct Matd: ParsableCommand {
     @Flag(help: "Check the configuration and the files it names, say what is wrong, and exit.")
     var check = false
 
+    @Flag(help: "Take away what a stopped agent has left in the kernel, and exit. Needs no configuration.")
+    var remove = false
+
     @Option(help: "Log this and what is worse: trace, debug, info, notice, warning or error. Overrides the file.")
     var logLevel: Logger.Level?
 
     func run() throws {
+        if remove {
+            do throws(NodeServiceError) {
+                try NodeService.remove()
+            } catch {
+                complain("\(error)")
+                throw ExitCode(1)
+            }
+            return
+        }
         let configuration: NodeConfiguration
         do throws(ConfigurationError) {
             configuration = try NodeConfiguration(path: config)

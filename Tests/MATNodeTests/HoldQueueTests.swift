@@ -36,6 +36,21 @@ struct HoldQueueTests {
         #expect(taken.filter { $0.protocolNumber == 6 }.count == 239)
     }
 
+    @Test("What was lifted and could not go is put back before what came meanwhile, and is no younger for it")
+    func putBack() throws {
+        var queue = HoldQueue<Int>(ageMax: .seconds(10))
+        for number in 0..<4 { queue.hold(try packet(17, from: 1, number: UInt8(number)), for: 1, now: .zero + .seconds(number)) }
+        let lifted = queue.lift(1, now: .zero + .seconds(4))
+        #expect(lifted.count == 4 && queue.count == 0)
+        queue.hold(try packet(17, from: 1, number: 9), for: 1, now: .zero + .seconds(5))
+        queue.putBack(lifted.dropFirst(), for: 1)
+        #expect(queue.count == 4)
+        // The first of them is eleven seconds old now.
+        #expect(queue.take(1, now: .zero + .seconds(12)).map { $0.bytes[5] } == [2, 3, 9])
+        queue.putBack([], for: 2)
+        #expect(queue.keys.isEmpty && queue.count == 0)
+    }
+
     @Test("What is too old to be of use is not sent on, and all keys together are bounded")
     func bounds() throws {
         var queue = HoldQueue<Int>(ageMax: .seconds(10))

@@ -33,6 +33,24 @@ import Testing
         #expect(holders(assignment, first) == ["192.0.2.9"])
     }
 
+    @Test("An own address that went and comes back is the same home address's, for peers still send there; the latest 64 are remembered")
+    func returning() {
+        var assignment = LocatorAssignment([.init(hoa: first), .init(hoa: second)])
+        assignment.assign([locator("192.0.2.1", "a"), locator("192.0.2.2", "a")])
+        // The second's address is back before the first's.
+        assignment.assign([])
+        assignment.assign([locator("192.0.2.2", "a")])
+        #expect(holders(assignment, second) == ["192.0.2.2"] && holders(assignment, first) == [])
+        assignment.assign([locator("192.0.2.2", "a"), locator("192.0.2.1", "a")])
+        #expect(holders(assignment, first) == ["192.0.2.1"])
+        for number in 1...LocatorAssignment.formerMax {
+            assignment.assign([locator("198.18.0.\(number)", "a")])
+            assignment.assign([])
+        }
+        assignment.assign([locator("192.0.2.2", "a")])
+        #expect(holders(assignment, first) == ["192.0.2.2"], "forgotten: it goes to who has the fewest, as a new one")
+    }
+
     @Test("What `use` names goes there alone; a node at home is at home with its own address")
     func use() {
         var assignment = LocatorAssignment([.init(hoa: first), .init(hoa: second, use: [.interface("b"), .prefix(prefix("192.0.2.128/25"))])])

@@ -61,6 +61,22 @@ final class HostSocket: @unchecked Sendable {
         return withUnsafePointer(to: &address) { $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(MemoryLayout<sockaddr_in>.size)) } }
     }
 
+    private init(adopting descriptor: Int32, isIPv4: Bool) {
+        self.isIPv4 = isIPv4
+        self.descriptor = descriptor
+        setTimeout(3)
+    }
+
+    func listen() throws {
+        guard Glibc.listen(descriptor, 8) == 0 else { throw Self.failed("listen") }
+    }
+
+    func accept() throws -> HostSocket {
+        let accepted = Glibc.accept(descriptor, nil, nil)
+        guard accepted >= 0 else { throw Self.failed("accept") }
+        return HostSocket(adopting: accepted, isIPv4: isIPv4)
+    }
+
     func bindAll(port: UInt16) throws { try bind(isIPv4 ? "0.0.0.0" : "::", port: port) }
 
     func bind(_ address: String, port: UInt16) throws {

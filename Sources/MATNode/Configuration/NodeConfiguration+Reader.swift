@@ -58,7 +58,7 @@ extension NodeConfiguration {
         pollInterval = file.value("poll-interval", .duration(in: .seconds(1) ... .seconds(600)), default: pollInterval)
         peerIdleMax = file.value("peer-idle", .duration(in: .seconds(10) ... .seconds(86_400)), default: peerIdleMax)
         messagesPerSecond = file.value("messages-per-second", .int(in: 10...100_000), default: messagesPerSecond)
-        onStop = file.value("on-stop", ConfigurationKind<OnStop>.word, default: .remove)
+        onStop = file.value("on-stop", ConfigurationKind<OnStop>.word, default: .keep)
         connectionTracking = file.value("connection-tracking", ConfigurationKind<ConnectionTracking>.word, default: .auto)
         routingRules = file.value("routing-rules", ConfigurationKind<RoutingRules>.word, default: .first)
         reversePath = file.value("reverse-path", ConfigurationKind<ReversePath>.word, default: .warn)

@@ -57,7 +57,7 @@ public struct NodeConfiguration: Sendable {
     public var peerIdleMax: Duration = .seconds(600)
     /// To peers and their IMSs, after a move and for polls, on average.
     public var messagesPerSecond = 2000
-    public var onStop = OnStop.remove
+    public var onStop = OnStop.keep
     /// Whether the kernel tracks connections with peers: for a stateful firewall on this host.
     public var connectionTracking = ConnectionTracking.auto
     /// What becomes of strict reverse path filters (`rp_filter` 1) on links that are used side by side.

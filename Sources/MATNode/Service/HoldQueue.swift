@@ -12,14 +12,14 @@ struct HoldQueue<Key: Hashable> {
     /// Of one flow: a full initial window several times over.
     static var packetsPerFlowMax: Int { 64 }
 
-    private struct Held {
+    struct Held {
         let packet: HeldPacket
-        let since: MonotonicTime
+        fileprivate let since: MonotonicTime
 
-        var flow: Flow { Flow(protocolNumber: packet.protocolNumber, sourcePort: packet.sourcePort, destinationPort: packet.destinationPort) }
+        fileprivate var flow: Flow { Flow(protocolNumber: packet.protocolNumber, sourcePort: packet.sourcePort, destinationPort: packet.destinationPort) }
     }
 
-    private struct Flow: Hashable {
+    fileprivate struct Flow: Hashable {
         let protocolNumber: UInt8
         let sourcePort: UInt16?
         let destinationPort: UInt16?
@@ -58,10 +58,20 @@ struct HoldQueue<Key: Hashable> {
     }
 
     /// Takes out the packets of a key that are young enough to be of use.
-    mutating func take(_ key: Key, now: MonotonicTime) -> [HeldPacket] {
+    mutating func take(_ key: Key, now: MonotonicTime) -> [HeldPacket] { lift(key, now: now).map(\.packet) }
+
+    /// Likewise, in a form that can be put back.
+    mutating func lift(_ key: Key, now: MonotonicTime) -> [Held] {
         guard let held = packets.removeValue(forKey: key) else { return [] }
         count -= held.count
-        return held.filter { now - $0.since <= ageMax }.map(\.packet)
+        return held.filter { now - $0.since <= ageMax }
+    }
+
+    /// Packets that were lifted and could not go: before those that came meanwhile, and as old as they are.
+    mutating func putBack(_ held: some Collection<Held>, for key: Key) {
+        guard !held.isEmpty else { return }
+        packets[key, default: []].insert(contentsOf: held, at: 0)
+        count += held.count
     }
 
     /// Takes out those of a key that fit, and leaves the others waiting.

@@ -19,6 +19,8 @@ public final class NodeService {
     private static let idleInterval: Duration = .seconds(10)
     /// How long a packet may wait and still be of use: a TCP segment is sent again long before.
     private static let heldAgeMax: Duration = .seconds(10)
+    /// How long packets wait that the kernel would not let out: twice as long with each try.
+    private static let refusedDelays: ClosedRange<Duration> = .milliseconds(50) ... .milliseconds(1600)
 
     let configuration: NodeConfiguration
     let loop: EventLoop
@@ -38,6 +40,10 @@ public final class NodeService {
     private var ownAddresses: Set<IPAddress> = []
     private var heldOutbound = HoldQueue<OutboundKey>(ageMax: heldAgeMax)
     private var heldInbound = HoldQueue<InboundKey>(ageMax: heldAgeMax)
+    /// Packets that may go and that the kernel refuses: by whom, and how long until the next try.
+    private var refusedKeys: Set<OutboundKey> = []
+    private var refusedDelay = NodeService.refusedDelays.lowerBound
+    private var refusedTimer: TimerID?
     private var wakeup: (time: MonotonicTime, timer: TimerID)?
     private var pending: [NodeCores.Step] = []
     private var isPerforming = false
@@ -153,6 +159,15 @@ public final class NodeService {
         logger.info("matd is up", metadata: ["homes": "\(configuration.homes.map(\.hoa.description).joined(separator: " "))"])
     }
 
+    /// Takes away what an agent that does not run any more has left in the kernel: tables, routes, rules, the device with the HoAs.
+    public static func remove() throws(NodeServiceError) {
+        do {
+            try IMTKernel(loop: try EventLoop(), configuration: IMTConfiguration()) { _ in }.removeLeftovers()
+        } catch {
+            throw NodeServiceError("\(error)")
+        }
+    }
+
     /// Ends service; what the kernel holds goes or stays as configured.
     public func stop() {
         control?.stop()
@@ -262,9 +277,38 @@ public final class NodeService {
     /// Packets of known peers that waited for a route only.
     private func releaseRouted() {
         let now = SystemClock.now().monotonic
-        for key in heldOutbound.keys where hasEntry(key) && canLeave(key) {
-            for packet in heldOutbound.take(key, now: now) { kernel.releaseOutbound(packet) }
+        // Another way may be open now.
+        refusedKeys = []
+        for key in heldOutbound.keys where hasEntry(key) && canLeave(key) { release(key, now) }
+    }
+
+    /// Sends what waits for a destination, in order. What the kernel would hold again waits on, and is tried again later: an IPv6
+    /// route whose gateway does not answer is passed over for the one into our device.
+    private func release(_ key: OutboundKey, _ now: MonotonicTime) {
+        guard !refusedKeys.contains(key) else { return }
+        var rest = heldOutbound.lift(key, now: now)[...]
+        while let next = rest.first, kernel.releaseOutbound(next.packet) { rest = rest.dropFirst() }
+        guard !rest.isEmpty else { return }
+        heldOutbound.putBack(rest, for: key)
+        if refusedKeys.isEmpty, refusedTimer == nil {
+            logger.warning("packets to \(key.destination) wait: the kernel's route to it leads back to the agent, as it does while an IPv6 gateway is silent (ip -6 neighbour), or a firewall refuses them; tried again until it lets them out")
         }
+        refusedKeys.insert(key)
+        guard refusedTimer == nil else { return }
+        refusedTimer = loop.schedule(after: refusedDelay) { [weak self] in self?.releaseRefused() }
+        refusedDelay = min(refusedDelay * 2, Self.refusedDelays.upperBound)
+    }
+
+    private func releaseRefused() {
+        let keys = refusedKeys
+        refusedKeys = []
+        let now = SystemClock.now().monotonic
+        // The timer still counts as running, so that one episode is told of once.
+        for key in keys where canLeave(key) { release(key, now) }
+        refusedTimer = nil
+        guard !refusedKeys.isEmpty else { return refusedDelay = Self.refusedDelays.lowerBound }
+        refusedTimer = loop.schedule(after: refusedDelay) { [weak self] in self?.releaseRefused() }
+        refusedDelay = min(refusedDelay * 2, Self.refusedDelays.upperBound)
     }
 
     private func hasEntry(_ key: OutboundKey) -> Bool {
@@ -332,7 +376,7 @@ public final class NodeService {
             // Without a route they stay held until the links change.
             let key = OutboundKey(core: step.core, destination: destination)
             guard canLeave(key) else { break }
-            for packet in heldOutbound.take(key, now: now.monotonic) { kernel.releaseOutbound(packet) }
+            release(key, now.monotonic)
         case .releaseRouted:
             releaseRouted()
         case .dropOutbound(let destination):

@@ -28,18 +28,33 @@ struct LocatorAssignment: Sendable {
     /// In the order of the configuration.
     let claimants: [Claimant]
     private(set) var holders: [MobileAddress: HomeAddress] = [:]
+    /// Who had addresses that went away, the latest last: peers still send there, so an address that comes back is the same HoA's.
+    private var former: [(moa: MobileAddress, hoa: HomeAddress)] = []
+    /// As many as the kernel side remembers.
+    static let formerMax = 64
 
     init(_ claimants: [Claimant]) { self.claimants = claimants }
 
     /// Assigns what is there now.
     mutating func assign(_ locators: [OwnLocator]) {
         let present = Set(locators.map(\.moa))
+        let gone = holders.filter { !present.contains($0.key) }.sorted { $0.key < $1.key }
+        former.removeAll { past in gone.contains { $0.key == past.moa } }
+        former += gone.map { ($0.key, $0.value) }
+        former.removeFirst(max(0, former.count - Self.formerMax))
         holders = holders.filter { present.contains($0.key) }
         for locator in locators {
             // A node at home: no other HoA can be at that address.
             if claimants.contains(where: { $0.hoa.address == locator.moa.address }) { holders[locator.moa] = HomeAddress(locator.moa.address) }
         }
+        for locator in locators where holders[locator.moa] == nil {
+            if let past = former.last(where: { $0.moa == locator.moa }), mayUse(locator, past.hoa) { holders[locator.moa] = past.hoa }
+        }
         for locator in locators where holders[locator.moa] == nil { holders[locator.moa] = claimant(for: locator, among: locators) }
+    }
+
+    private func mayUse(_ locator: OwnLocator, _ hoa: HomeAddress) -> Bool {
+        claimants.contains { $0.hoa == hoa && ($0.use.isEmpty || $0.use.contains { $0.covers(locator) }) }
     }
 
     private func claimant(for locator: OwnLocator, among locators: [OwnLocator]) -> HomeAddress? {
