@@ -118,8 +118,16 @@ struct PathTests {
     @Test("A peer whose agent stands still loses nothing when this node moves with overlap, and follows when the agent goes on")
     func silentAgent() throws {
         let lab = try Lab.shared
-        let pings = try Self.families.map { try lab.start("mn", "ping", $0.0, "-D", "-i", "0.05", $0.1) }
-        try lab.wait("cn is reached over wlan0") { try isUsing("mn", "wlan0") && pings.allSatisfy { replies($0.text).count > 5 } }
+        // Segments, which the peer's kernel holds when they come from nowhere it knows; an echo request passes.
+        var transfers: [Background] = []
+        for (index, (family, cn)) in Self.families.enumerated() {
+            let port = "\(5420 + index)"
+            _ = try lab.start("cn", "iperf3", "-s", "-p", port)
+            try lab.wait("iperf3 listens") { try lab.shell("cn", "ss -ltn").text.contains(":\(port)") }
+            transfers.append(try lab.start("mn", "iperf3", family, "-c", cn, "-p", port, "-t", "600", "-b", "5M", "-i", "0.5", "--forceflush"))
+        }
+        func intervals(_ transfer: Background) -> Int { transfer.text.matches(of: /\d+\.\d+-\d+\.\d+ +sec/).count }
+        try lab.wait("cn is reached over wlan0") { try isUsing("mn", "wlan0") && transfers.allSatisfy { intervals($0) > 1 } }
         let record = try String(contentsOfFile: "/run/\(lab.name)/cn/matd.pid", encoding: .utf8)
         let agent = try #require(record.split(separator: " ").first.flatMap { Int32($0) })
         kill(agent, SIGSTOP)
@@ -132,13 +140,17 @@ struct PathTests {
             let news = lab.log("mn").dropFirst(before)
             return try locators("mn").first?.interface == "wwan0" && Self.families.allSatisfy { news.contains("peer \($0.1) did not ack") }
         }
-        let counts = pings.map { replies($0.text).count }
-        try lab.wait("traffic goes on") { zip(pings, counts).allSatisfy { replies($0.text).count > $1 + 40 } }
+        let counts = transfers.map(intervals)
+        try lab.wait("three seconds pass") { zip(transfers, counts).allSatisfy { intervals($0) >= $1 + 6 } }
         kill(agent, SIGCONT)
         try lab.wait("cn's agent is told again, and traffic follows", seconds: 40) { try isUsing("mn", "wwan0") }
-        for ping in pings {
-            let output = try ping.interrupt()
-            #expect(longestGap(output.text) < 0.5, "\(longestGap(output.text)) s\n\(lab.log("mn"))")
+        for transfer in transfers {
+            let isRunning = transfer.process.isRunning
+            let output = try transfer.interrupt()
+            #expect(isRunning, "a connection ended: \(output.text)")
+            // Half seconds after the first; one may be a busy machine's.
+            let stalls = output.text.matches(of: /[ ][1-9]\d*\.[05]0-\d+\.[05]0 +sec +0\.00 Bytes/)
+            #expect(stalls.count <= 1, "a connection stood still: \(output.text)\n\(lab.log("mn"))")
         }
         _ = try lab.on("mn", "mat", "handover", "--auto", "--control", lab.control("mn"))
         try lab.wait("all is back") { try isUsing("mn", "wlan0") }
@@ -166,6 +178,8 @@ struct PathTests {
         #expect(text.contains("a translator (NAT) stands before it") && text.contains("tried again in"), "\(text)")
         _ = try lab.shell("r", "nft delete table ip translate")
         try lab.wait("wlan0 is registered and used again", seconds: 30) { try state("wlan0") == "sound" && isUsing("mn", "wlan0") }
+        let count = replies(ping.text).count
+        try lab.wait("traffic goes on") { replies(ping.text).count > count + 10 }
         let output = try ping.interrupt()
         #expect(longestGap(output.text) < 0.5, "\(longestGap(output.text)) s\n\(lab.log("mn"))")
         try lab.lab("detach", "mn", "cellular")
@@ -185,16 +199,21 @@ struct PathTests {
             let text = try lab.on("mn", "mat", "status", "--control", lab.control("mn")).text
             return text.contains("not fwmark 51820 lookup 51820") && text.contains("wwan0 has no IPv4 default route")
         }
-        _ = try lab.on("mn", "mat", "handover", "wwan0", "--control", lab.control("mn"))
-        _ = try lab.on("mn", "mat", "handover", "--auto", "--control", lab.control("mn"))
-        try lab.wait("the registration goes on") { try isUsing("mn", "wlan0") }
+        let counts = pings.map { replies($0.text).count }
+        let registrations = try (lab.status("mn")["counters"] as? [String: Any])?["registrations"] as? Int ?? 0
+        try lab.wait("traffic goes on") { zip(pings, counts).allSatisfy { replies($0.text).count > $1 + 20 } }
+        // A link goes, which is to be registered.
+        try lab.lab("detach", "mn", "cellular")
+        try lab.wait("the registration goes on") {
+            let status = try lab.status("mn")
+            return try isUsing("mn", "wlan0") && (status["counters"] as? [String: Any])?["registrations"] as? Int ?? 0 > registrations
+        }
         #expect(try lab.shell("mn", "ip route get 203.0.113.131").text.contains("dev wg0"), "always plain: the tunnel's")
         for ping in pings {
             let output = try ping.interrupt()
             #expect(longestGap(output.text) < 0.5, "\(longestGap(output.text)) s\n\(lab.log("mn"))")
         }
         _ = try lab.shell("mn", "for f in -4 -6; do ip $f rule del not fwmark 51820 table 51820; ip $f rule del table main suppress_prefixlength 0; done; ip link del wg0")
-        try lab.lab("detach", "mn", "cellular")
     }
 
     @Test("One peer's traffic can be sent over another interface than the rest, by hand, and back")
