@@ -1,4 +1,5 @@
 import IMTKernel
+import MATRuntime
 import MATSignal
 import MATTesting
 import Testing
@@ -337,6 +338,17 @@ import Testing
         node.clear()
         node.event { core, now in core.namesChanged(isLocal: false, now: now) }
         #expect(node.lookUps.isEmpty)
+    }
+
+    @Test("Names are found on this host if a resolver is at a loopback address or at any other of its own")
+    func local() throws {
+        func isLocal(_ resolver: String) throws -> Bool {
+            var configuration = NodeConfiguration()
+            configuration.resolvers = [Endpoint(ip(resolver), port: 53)]
+            return NodeNames(loop: try EventLoop(), configuration, mark: 0).isLocal(own: [ip("192.168.1.1"), ip("2001:db8:a::1")])
+        }
+        for own in ["127.0.0.53", "::1", "192.168.1.1", "2001:db8:a::1"] { #expect(try isLocal(own)) }
+        for other in ["192.168.1.2", "2001:db8:a::2"] { #expect(try !isLocal(other)) }
     }
 
     // MARK: The configuration

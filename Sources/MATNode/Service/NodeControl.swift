@@ -1,4 +1,5 @@
 import IMTKernel
+import MATDNS
 import MATRuntime
 import MATSignal
 
@@ -101,6 +102,15 @@ extension NodeService {
         ])
     }
 
+    /// Of one server, rather than of all that were asked.
+    private static func words(_ failure: DNSFailure) -> String {
+        switch failure {
+        case .timeout: "no answer"
+        case .unreachable: "not reachable"
+        default: failure.description
+        }
+    }
+
     private func dns(_ now: MonotonicTime) -> JSONValue {
         let servers = names.resolver.configuration.servers.map { server -> JSONValue in
             let state = names.resolver.states[server]
@@ -110,7 +120,7 @@ extension NodeService {
                 "isUpstream": .bool(server.isUpstream),
                 "answeredSecondsAgo": state?.answered.map { .number((now - $0).components.seconds) } ?? .null,
                 "failingSeconds": state?.failingSince.map { .number((now - $0).components.seconds) } ?? .null,
-                "failure": state?.failure.map { .text($0) } ?? .null,
+                "failure": state?.failure.map { .string(Self.words($0)) } ?? .null,
             ])
         }
         return .object(["from": .string(names.origin), "servers": .array(servers)])
