@@ -400,7 +400,17 @@ struct TranslationRuleset {
                 } + homeAddresses.map { home in isFrom(home) + isForForgotten + isLeaving + [.verdict(.goTo("astray"))] }
                 + [[.load(source, into: r0), .lookup(set: Self.own, key: r0, into: r1), .verdict(.jump("started"))]]
                 + doubtfulResets
-                + (configuration.traffic == .nothing ? [] : [[.load(source, into: r0), .lookup(set: Self.homes, key: r0, into: nil)] + isLeaving + [.verdict(.goTo("unhomed"))]]))
+                + (configuration.traffic == .nothing ? [] : [[.load(source, into: r0), .lookup(set: Self.homes, key: r0, into: nil)] + isLeaving + [.verdict(.goTo("unhomed"))]])
+                + unknownToTracking)
+    }
+
+    /// A mobile network's packets get the router's address by source NAT, but for those that connection tracking can make nothing of: the
+    /// reset of a connection that it has forgotten, say. Those would leave from home addresses.
+    private var unknownToTracking: [[Expression]] {
+        let isInvalid: [Expression] = [
+            .connectionState(into: r0), .mask(r0, nativeOctets(UInt32(1))), .compare(r0, .notEqual, nativeOctets(UInt32(0))),
+        ]
+        return homeNetworks.filter { !isAtHome($0) }.map { isInvalid + isWithin($0, source, in: r0) + isLeaving + [.verdict(.drop)] }
     }
 
     private var isLeaving: [Expression] { isInterface(.outputName, configuration.deviceName, .notEqual) + isInterface(.outputName, "lo", .notEqual) }

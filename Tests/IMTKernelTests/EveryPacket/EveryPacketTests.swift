@@ -2,6 +2,8 @@ import Foundation
 import Synchronization
 import Testing
 
+@testable import IMTKernel
+
 /// The property that everything else serves, on every combination of what a packet, a socket, the node and the agent can be: see
 /// PacketModel for what is expected, and PacketWorld for how it is watched.
 @Suite("Every packet", .serialized, .enabled(if: kernelTestsImpossible == nil, "skipped: \(kernelTestsImpossible ?? "")"))
@@ -9,12 +11,19 @@ struct EveryPacketTests {
     /// What is known to be wrong, by name. An entry that nothing needs any more is an error too.
     struct KnownViolation: Sendable {
         var name: String
+        /// It takes a race that not every run has.
+        var isRare = false
         var covers: @Sendable (Violation) -> Bool
     }
     static let knownViolations: [KnownViolation] = [
-        KnownViolation(name: "What connection tracking finds invalid leaves from the HoA") { violation in
+        // In the moment when nf_tables brings in connection tracking, before its NAT: such a flow has its place in connection tracking for as
+        // long as it goes on. It concerns who begins several flows to plain hosts together with the very first from a HoA.
+        KnownViolation(
+            name: "Flows that begin while source NAT comes are held, for connection tracking has noted them without", isRare: true
+        ) { violation in
             violation.isLeaving && violation.party == DestinationState.plain.rawValue
-        },
+                && violation.seen.hasPrefix(PacketOutcome.held.rawValue)
+        }
     ]
 
     @Test(
@@ -24,7 +33,11 @@ struct EveryPacketTests {
         let began = Date()
         // A part of the states, for a person who looks for a cause.
         let part = ProcessInfo.processInfo.environment["PACKET_STATES"]
-        let states = NodeState.allCases.filter { state in part.map { "\(state)".contains($0) } ?? true }
+        let isProtected = try PacketWorld(.away).isProtected()
+        if !isProtected { print("Every packet: without flushed rulesets, from which this kernel can't keep tables") }
+        let states = NodeState.allCases.filter { state in
+            (part.map { "\(state)".contains($0) } ?? true) && (isProtected || state.agent != .flushed)
+        }
         let next = Mutex(0)
         let results = Mutex((violations: [Violation](), count: 0))
         // Each in a thread that stays on its processor; most of the time is waiting, for `ip` and for what openers wait.
@@ -60,7 +73,8 @@ struct EveryPacketTests {
             let found = violations.filter(known.covers)
             print("Known: \(known.name) (\(found.count))\n\(Self.table(found, linesMax: 20))")
         }
-        for known in Self.knownViolations where part == nil && !violations.contains(where: known.covers) {
+        for known in Self.knownViolations where part == nil && !known.isRare {
+            if violations.contains(where: known.covers) { continue }
             Issue.record("\(known.name) is mended: take it off the list of known violations")
         }
     }

@@ -37,6 +37,8 @@ enum AgentState: String, CaseIterable, Sendable {
     case stopped
     /// Its process is gone: nobody listens for copies or reads `mat0`.
     case dead
+    /// It stands still, and somebody has flushed the ruleset (`nft flush ruleset`).
+    case flushed = "stopped and flushed"
 }
 
 /// What is the same for all packets that are sent in one go.
@@ -48,7 +50,7 @@ struct NodeState: Hashable, CaseIterable, CustomStringConvertible, Sendable {
     static let allCases: [NodeState] = Place.allCases.flatMap { place in
         // What a router gets for its network comes to it by routes, whatever the link's address.
         OwnAddress.allCases.filter { place != .network || $0 != .renumbered }.flatMap { own in
-            AgentState.allCases.map { NodeState(own: own, place: place, agent: $0) }
+            AgentState.allCases.filter { $0 != .flushed || own == .present }.map { NodeState(own: own, place: place, agent: $0) }
         }
     }
     var description: String { "\(place.rawValue), address \(own.rawValue), agent \(agent.rawValue)" }

@@ -248,10 +248,14 @@ final class PacketRun {
     // MARK: The node's state
 
     private func enterState() throws -> StandStill? {
-        func leaveAgent() -> StandStill? {
+        func leaveAgent() throws -> StandStill? {
             switch state.agent {
             case .running: return nil
             case .stopped: return StandStill(net.host)
+            case .flushed:
+                let pause = StandStill(net.host)
+                try net.node.run("nft flush ruleset")
+                return pause
             case .dead:
                 net.host.finish(leaving: true)
                 return nil
@@ -264,9 +268,9 @@ final class PacketRun {
             }
         }
         switch state.own {
-        case .present: return leaveAgent()
+        case .present: return try leaveAgent()
         case .goneUnheard, .bounced, .renumbered:
-            let pause = leaveAgent()
+            let pause = try leaveAgent()
             try net.removeAddress()
             if state.own == .bounced { try net.addAddress(net.linkAddress) }
             if state.own == .renumbered { try net.addAddress(net.newAddress) }
@@ -278,9 +282,9 @@ final class PacketRun {
             try net.removeAddress()
             try hear(net.linkAddress, present: false)
             try net.adoptLocators()
-            if state.own == .gone { return leaveAgent() }
+            if state.own == .gone { return try leaveAgent() }
             if state.own == .backUnheard {
-                let pause = leaveAgent()
+                let pause = try leaveAgent()
                 try net.addAddress(net.linkAddress)
                 if state.agent == .running { try hear(net.linkAddress, present: true) }
                 return pause
@@ -288,7 +292,7 @@ final class PacketRun {
             try net.addAddress(net.linkAddress)
             try hear(net.linkAddress, present: true)
             try net.adoptLocators()
-            return leaveAgent()
+            return try leaveAgent()
         }
     }
 

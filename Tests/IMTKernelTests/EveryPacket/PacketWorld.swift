@@ -235,6 +235,9 @@ final class PacketWorld {
 
     func commit(_ changes: [IMTChange]) throws { try host.ask { try $0.commit(changes) } }
 
+    /// Whether a flush of the ruleset passes our tables over.
+    func isProtected() throws -> Bool { try host.ask { kernel in kernel.tables.protection == .owned } }
+
     // MARK: In and out
 
     func send(_ packet: [UInt8]) throws { try transmit(packet, etherType: packet[0] >> 4 == 4 ? 0x0800 : 0x86DD) }
