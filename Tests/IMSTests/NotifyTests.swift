@@ -147,6 +147,8 @@ struct NotifyTests {
         let (server, _, _) = try make()
         #expect(server.notify(mnHoA, about: "10.7.7.7", nil, from: mn)?.code == .notAuthoritative)
         #expect(server.notify(mnHoA, about: "192.0.2.99", nil, from: mn)?.code == .notFound)
+        // Limits come before authority: those two counted as well.
+        server.advance(.seconds(1))
         var codes: [ResponseCode?] = []
         for _ in 0..<11 { codes.append(server.notify(mnHoA, about: cnHoA, nil, from: mn)?.code) }
         #expect(codes.dropLast().allSatisfy { $0 == nil } && codes.last == .tryLater)

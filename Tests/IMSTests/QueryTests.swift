@@ -139,9 +139,15 @@ struct QueryTests {
         // An unknown type gets nothing, and what follows it is read all the same.
         server.clear()
         server.receive(
-            [99, 0, 1, 2, 0, 0, 0, 0]
+            [63, 0, 1, 2, 0, 0, 0, 0]
                 + SignalMessage(sequence: 11, .maQuery(MAQuery(cookie: server.cookie(cn), hoa: home("192.0.2.2")))).octets, from: cn)
         #expect(server.sent.map(\.message.code) == [.notFound] && server.core.counters.unknownTypes == 1)
+        // But what begins like an IP packet is none of ours (section 1).
+        server.clear()
+        server.receive(
+            [0x45, 0, 1, 2, 0, 0, 0, 0]
+                + SignalMessage(sequence: 12, .maQuery(MAQuery(cookie: server.cookie(cn), hoa: home("192.0.2.2")))).octets, from: cn)
+        #expect(server.sent.isEmpty)
     }
 
     @Test("Answers to malformed requests are limited in rate")

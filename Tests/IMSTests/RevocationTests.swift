@@ -89,7 +89,10 @@ import Testing
         let fresh = try node.record(["198.51.100.7"], sequence: time + 2)
         #expect(server.update(fresh, from: mn)?.code == .ok)
         #expect(server.query(hoa, from: peer)?.mapping == fresh.mapping)
-        #expect(server.update(old, from: mn)?.code == .authenticationFailed)
+        // Its sequence comes before its certificate (section 2); with a higher one only that is left to refuse.
+        #expect(server.update(old, from: mn)?.code == .stale)
+        let late = CertifiedMapping(mapping: try node.record(["198.51.100.7"], sequence: time + 3).mapping, certificate: old.certificate)
+        #expect(server.update(late, from: mn)?.code == .authenticationFailed)
         // And it can be revoked again.
         #expect(try server.core.revoke(prefix(hoa), now: server.now) != nil)
     }

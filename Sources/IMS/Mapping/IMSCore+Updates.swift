@@ -57,18 +57,26 @@ extension IMSCore {
         return .imsUpdateReply(reply)
     }
 
-    /// All that costs little, and then the signature.
+    /// All that costs little, in the order of section 2, and then the signature.
     private mutating func accept(_ update: IMSUpdate, _ request: Request, _ now: Now) throws(UpdateRefusal) -> Answer {
         let record = update.record.mapping.record
+        try checkLimits(of: record.prefix, now)
         guard let served = configuration.served(covering: record.prefix) else {
             throw UpdateRefusal(.notAuthoritative, "no prefix served here covers \(record.prefix)")
         }
         // What the newest certificate and version are is known only when all is read.
         if store.isLoading, let refusal = store.refusal { throw UpdateRefusal(.tryLater, refusal.reason, lifetime: refusal.seconds) }
+        let certificate = certificate(named: update.record)
+        try checkTimes(record, certificate, now)
         if let answer = repeated(update.record, request, now) { return answer }
-        let certified = try certify(update.record, now)
-        if let answer = try compare(certified, request, now) { return answer }
+        if let certificate {
+            let certified = CertifiedMapping(mapping: update.record.mapping, certificate: certificate)
+            if let answer = try compare(certified, request, now) { return answer }
+        }
         for locator in record.locators { try checkProof(of: locator, of: record, update.proofs, request, served, now) }
+        guard let certificate else { throw UpdateRefusal(.authenticationFailed, "CERT-ID is unknown here; repeat with CERTIFICATE") }
+        let certified = CertifiedMapping(mapping: update.record.mapping, certificate: certificate)
+        try check(certificate, of: record)
         try checkRoom(for: record, served, now)
         do throws(VerificationRefusal) {
             let job = VerificationJob(certified, issuers: issuersToCheck(certified.certificate))
@@ -115,23 +123,30 @@ extension IMSCore {
 
     // MARK: Checks
 
-    /// The record with its certificate, which must be the newest of its HoA, and its times.
-    private func certify(_ enclosed: EnclosedRecord, _ now: Now) throws(UpdateRefusal) -> CertifiedMapping {
-        let record = enclosed.mapping.record
-        let certificate: Certificate
+    /// The certificate that came along or is named; `nil` if the name is unknown here.
+    private func certificate(named enclosed: EnclosedRecord) -> Certificate? {
         switch enclosed.certificate {
-        case .whole(let whole): certificate = whole
+        case .whole(let whole): return whole
         case .id(let id):
-            // The mapping's own certificate may be older than the newest issued; that it is no longer good is said below.
-            let candidates = [issued[record.prefix], mappings[record.prefix]?.certified.certificate].compactMap { $0 }
-            guard let found = candidates.first(where: { $0.id == id }) else {
-                throw UpdateRefusal(.authenticationFailed, "CERT-ID is unknown here; repeat with CERTIFICATE")
-            }
-            certificate = found
+            // The mapping's own certificate may be older than the newest issued; that it is no longer good is said later.
+            let prefix = enclosed.mapping.record.prefix
+            return [issued[prefix], mappings[prefix]?.certified.certificate].compactMap { $0 }.first { $0.id == id }
         }
-        let certified = CertifiedMapping(mapping: enclosed.mapping, certificate: certificate)
+    }
+
+    private func checkTimes(_ record: MappingRecord, _ certificate: Certificate?, _ now: Now) throws(UpdateRefusal) {
         do throws(VerificationFailure) {
-            try certified.checkTimesAndNames(asked: nil, now: now)
+            try record.checkTimes(now)
+            if let certificate { try certificate.key.checkTimes(of: certificate.prefix, now) }
+        } catch {
+            throw UpdateRefusal(.authenticationFailed, error.reason)
+        }
+    }
+
+    /// All of the certificate but its signature: it is for this HoA, its HoA's newest, and signed with a key of this IMS.
+    private func check(_ certificate: Certificate, of record: MappingRecord) throws(UpdateRefusal) {
+        do throws(VerificationFailure) {
+            try record.checkNames(under: certificate.prefix, asked: nil)
         } catch {
             throw UpdateRefusal(.authenticationFailed, error.reason)
         }
@@ -139,7 +154,6 @@ extension IMSCore {
         guard configuration.issuerIDs.contains(certificate.issuerID) else {
             throw UpdateRefusal(.authenticationFailed, "the certificate is signed with a key that is not among this server's")
         }
-        return certified
     }
 
     /// What the held record was registered with, once more: its answer was lost. It is ok also if the certificate was renewed meanwhile
@@ -165,7 +179,8 @@ extension IMSCore {
             }
             return .later
         }
-        guard certified.version > newest.version else {
+        // Records of different keys have no sequence in common: which of the keys counts is a question of certificates, which comes later.
+        guard certified.certificate.nodeKey != newest.certificate.nodeKey || certified.version > newest.version else {
             throw UpdateRefusal(
                 .stale,
                 "the record's sequence \(certified.record.sequence) is not above \(newest.record.sequence), which is held: replayed or late",
@@ -185,39 +200,48 @@ extension IMSCore {
             }
             return
         }
-        guard request.source.port == SignalPort.node else {
-            throw UpdateRefusal(
-                .refused, "locators are proven from port \(SignalPort.node) only, this came from port \(request.source.port)")
-        }
-        if locator.moa.address == request.source.address {
-            // The reply brings a fresh cookie, so all that is missing is a repetition.
-            guard request.isFresh else { throw UpdateRefusal(.cookieRequired, "the cookie is too old to prove the locator \(locator.moa)") }
+        let client = Endpoint(locator.moa.address, port: SignalPort.node)
+        if request.source == client, request.isFresh { return }
+        if let proof = proofs.first(where: { $0.locator == locator.moa }) {
+            guard cookies.isValid(proof.server, clientCookie: proof.client, from: client, now: now, ageMax: CookieAuthority.proofAgeMax) else {
+                throw UpdateRefusal(.refused, "LOCATOR-PROOF of \(locator.moa) is not ours, older than 300 s or not for port \(SignalPort.node)")
+            }
             return
         }
-        let client = Endpoint(locator.moa.address, port: SignalPort.node)
-        for proof in proofs where proof.locator == locator.moa {
-            if cookies.isValid(proof.server, clientCookie: proof.client, from: client, now: now, ageMax: CookieAuthority.proofAgeMax) {
-                return
-            }
-            throw UpdateRefusal(.refused, "LOCATOR-PROOF of \(locator.moa) is not ours or older than 300 s")
+        guard locator.moa.address == request.source.address else {
+            throw UpdateRefusal(.refused, "locator \(locator.moa) is neither the source nor proven; the node does not hold it")
         }
-        throw UpdateRefusal(.refused, "locator \(locator.moa) is neither the source nor proven; the node does not hold it")
+        // The update itself may come from any port, but then its own cookie proves nothing.
+        guard request.source == client else {
+            throw UpdateRefusal(
+                .refused, "locators are proven from port \(SignalPort.node) only, this came from port \(request.source.port) without LOCATOR-PROOF")
+        }
+        // The reply brings a fresh cookie, so all that is missing is a repetition.
+        throw UpdateRefusal(.cookieRequired, "the cookie is too old to prove the locator \(locator.moa)")
     }
 
+    /// What is being written counts as well: it is what will be held.
     private func checkIsNewest(_ certificate: Certificate) throws(UpdateRefusal) {
-        guard let known = issued[certificate.prefix] else { return }
-        if certificate.notBefore < known.notBefore || (certificate.notBefore == known.notBefore && certificate != known) {
-            throw UpdateRefusal(.authenticationFailed, supersededReason(known))
+        let written = newestWrites[certificate.prefix].flatMap { writes[$0]?.mapping?.certified.certificate }
+        for known in [issued[certificate.prefix], written].compactMap({ $0 }) {
+            if certificate.notBefore < known.notBefore || (certificate.notBefore == known.notBefore && certificate != known) {
+                throw UpdateRefusal(.authenticationFailed, supersededReason(known))
+            }
         }
     }
 
-    /// Whether the store writes, and the bounds.
-    private mutating func checkRoom(for record: MappingRecord, _ served: ServedPrefix, _ now: Now) throws(UpdateRefusal) {
-        if let refusal = store.refusal { throw UpdateRefusal(.tryLater, refusal.reason, lifetime: refusal.seconds) }
-        guard updateRates.allows(record.prefix, at: now.monotonic) else {
+    /// What is refused whatever the update says: too many of one HoA.
+    private mutating func checkLimits(of prefix: IPPrefix, _ now: Now) throws(UpdateRefusal) {
+        guard updateRates.allows(prefix, at: now.monotonic) else {
             throw UpdateRefusal(
                 .tryLater, "more than \(configuration.limits.updatesPerSecond) updates of this HoA in a second", lifetime: 1)
         }
+    }
+
+    /// Whether the store writes, and the bounds. Only for what would be written, so that a duplicate has its answer all the same.
+    private mutating func checkRoom(for record: MappingRecord, _ served: ServedPrefix, _ now: Now) throws(UpdateRefusal) {
+        if let refusal = store.refusal { throw UpdateRefusal(.tryLater, refusal.reason, lifetime: refusal.seconds) }
+        try checkLimits(of: record.prefix, now)
         guard writes.count < configuration.limits.writesMax else {
             throw UpdateRefusal(.tryLater, "\(writes.count) writes are waiting for the store", lifetime: 1)
         }

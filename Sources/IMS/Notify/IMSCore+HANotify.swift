@@ -45,17 +45,7 @@ extension IMSCore {
     }
 
     private mutating func refusal(of notify: HANotify, _ request: Request, _ now: Now) -> Refusal? {
-        guard configuration.served(covering: notify.peerHoA.address) != nil else {
-            return Refusal(code: .notAuthoritative, reason: "no prefix served here covers PEER-HOA \(notify.peerHoA)")
-        }
-        if store.isLoading {
-            return Refusal(code: .tryLater, reason: store.unknown.text, lifetime: store.unknown.seconds)
-        }
-        guard let peer = mappings.entry(covering: notify.peerHoA.address), peer.isCurrent(now), !peer.record.isWithdrawal else {
-            return Refusal(
-                code: .notFound, reason: "nothing is registered for PEER-HOA \(notify.peerHoA)",
-                lifetime: configuration.limits.notFoundSeconds)
-        }
+        // In the order of section 2: limits, authority, and then what is known of the correspondent.
         guard notifySourceRates.take(request.source.address.sourceKey, at: now.monotonic) else {
             return Refusal(
                 code: .tryLater, reason: "more than \(configuration.limits.notifiesPerSecond) a second from this source", lifetime: 1)
@@ -66,6 +56,17 @@ extension IMSCore {
         }
         guard notifies.count < configuration.limits.notifiesPendingMax else {
             return Refusal(code: .tryLater, reason: "\(notifies.count) are being worked on", lifetime: 1)
+        }
+        guard configuration.served(covering: notify.peerHoA.address) != nil else {
+            return Refusal(code: .notAuthoritative, reason: "no prefix served here covers PEER-HOA \(notify.peerHoA)")
+        }
+        if store.isLoading {
+            return Refusal(code: .tryLater, reason: store.unknown.text, lifetime: store.unknown.seconds)
+        }
+        guard let peer = mappings.entry(covering: notify.peerHoA.address), peer.isCurrent(now), !peer.record.isWithdrawal else {
+            return Refusal(
+                code: .notFound, reason: "nothing is registered for PEER-HOA \(notify.peerHoA)",
+                lifetime: configuration.limits.notFoundSeconds)
         }
         return nil
     }
@@ -94,9 +95,6 @@ extension IMSCore {
         }
         let certified = CertifiedMapping(mapping: enclosed.mapping, certificate: certificate)
         try certified.checkTimesAndNames(asked: hoa, now: now)
-        guard certified.record.expires > now.wallMilliseconds else {
-            throw VerificationFailure("the record expired at \(certified.record.expires) ms")
-        }
         if let held = remembered.entry(covering: hoa), held.isConfirmed, held.certified.version > certified.version { return nil }
         return certified
     }

@@ -68,7 +68,6 @@ private struct Message {
     private var mappingHoA = IPAddress(high: 0, low: 0)
     /// A bit for each kind of option that was there.
     private var seen: UInt32 = 0
-    private var proofs = 0
     private(set) var head: RequestHead?
 
     init(_ base: UnsafeRawPointer, _ octets: Int) {
@@ -152,8 +151,7 @@ private struct Message {
             case .subscribe, .lifetime:
                 guard count == 4 else { return false }
             case .locatorProof:
-                proofs += 1
-                guard count == 40, proofs <= MappingRecord.locatorsMax, address(place).isUsableUnicast else { return false }
+                guard count == 40, address(place).isUsableUnicast else { return false }
             default:
                 // TEXT. Answers have it, and whether it is UTF-8 is seen when someone reads it.
                 guard !isRequest, count <= 200 else { return false }
@@ -179,8 +177,11 @@ private struct Message {
         for number in 0..<locators {
             let locator = place + 40 + 20 * number
             guard isPrefix(locator), octet(locator + 16) == octet(place + 16), isZero(locator + 18..<locator + 20) else { return false }
+            // None stands twice; there are eight at most.
+            for earlier in 0..<number where address(place + 40 + 20 * earlier) == address(locator) { return false }
             if address(locator) != hoa { isHome = false }
         }
-        return word(place + 28) <= (isHome ? MappingRecord.homeLifetimeMax : MappingRecord.lifetimeMax)
+        let lifetime = word(place + 28)
+        return lifetime > 0 && lifetime <= (isHome ? MappingRecord.homeLifetimeMax : MappingRecord.lifetimeMax)
     }
 }

@@ -168,12 +168,12 @@ struct QueryResponder {
         // Header, COOKIE and the address.
         var octets = 8 + 28 + 20 + content.options + (content.lifetime == nil ? 0 : 8) + (hasText ? text.optionOctets : 0)
         if !query.isValidated {
-            // The answer whole, without TEXT, and without the server cookie as well.
+            // The answer whole, without TEXT, and without the server cookie as well if the request was too short to want one.
             if octets > allowed, hasText {
                 hasText = false
                 octets -= text.optionOctets
             }
-            if octets > allowed {
+            if octets > allowed, query.octetsCount < IMSCore.cookieWantedOctets {
                 cookie = nil
                 octets -= 16
             }
@@ -211,13 +211,13 @@ struct QueryResponder {
 
     /// As `IMSCore.answer` to HA Query.
     private mutating func haContent(_ query: Query, _ answers: Answers, _ rules: UnsafePointer<QuerySnapshot>, _ now: Now) -> Content {
+        guard !query.isValidated || rates.take(answers.source.address, perSecond: rules.pointee.limits.queriesPerSecond, at: now.monotonic) else {
+            return Content(code: .tryLater, lifetime: 1)
+        }
         guard answers.sourceIsRegistered else {
             if rules.pointee.isLoading { return later() }
             text.set("", answers.source.address, " is no locator of a node registered here")
             return Content(code: .refused, hasText: true)
-        }
-        guard !query.isValidated || rates.take(answers.source.address, perSecond: rules.pointee.limits.queriesPerSecond, at: now.monotonic) else {
-            return Content(code: .tryLater, lifetime: 1)
         }
         guard query.isCurrent, let block = query.block else {
             if rules.pointee.isLoading { return later() }

@@ -5,6 +5,8 @@ import MATSignal
 extension IMSCore {
     /// A header and a COOKIE with both halves: the smallest answer, which says "cookie required".
     static let cookieAnswerOctets = 36
+    /// A request of this size wants a server cookie whatever the answer is (section 6): header, COOKIE with both halves, HOA or MOA.
+    static let cookieWantedOctets = 56
 
     mutating func dispatch(_ datagram: [UInt8], _ source: Endpoint, _ local: IPAddress, _ now: Now) {
         // Such a source can't be answered, and only a forger has it.
@@ -91,6 +93,7 @@ extension IMSCore {
         }
         for body in candidates {
             let answer = SignalMessage(sequence: message.sequence, body)
+            if answer.cookie.server == nil, octetsCount >= Self.cookieWantedOctets { break }
             if answer.octets.count <= allowed { return answer }
         }
         guard octetsCount >= Self.cookieAnswerOctets, allowed >= Self.cookieAnswerOctets else { return nil }

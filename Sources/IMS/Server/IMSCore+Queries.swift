@@ -56,18 +56,18 @@ extension IMSCore {
 
     mutating func answer(_ query: HAQuery, _ request: Request, _ now: Now) -> HAAnswer {
         var answer = HAAnswer(code: .ok, cookie: freshCookie(request, now), moa: query.moa)
+        // Only proven sources are charged: a forger must not use up another's rate.
+        guard !request.isValidated || queryRates.take(request.source.address.sourceKey, at: now.monotonic) else {
+            answer.code = .tryLater
+            answer.lifetime = 1
+            return answer
+        }
         // Who holds which MoA is told only to nodes of our own: others could search for people.
         guard mappings.entry(holding: MobileAddress(request.source.address), now: now) != nil else {
             if store.isLoading { return later(answer) }
             answer.code = .refused
             answer.text = "\(request.source.address) is no locator of a node registered here"
             logRefusal("refused HA Query for \(query.moa) from \(request.source): refused (the source is no registered locator)", now)
-            return answer
-        }
-        // Only proven sources are charged: a forger must not use up another's rate.
-        guard !request.isValidated || queryRates.take(request.source.address.sourceKey, at: now.monotonic) else {
-            answer.code = .tryLater
-            answer.lifetime = 1
             return answer
         }
         guard

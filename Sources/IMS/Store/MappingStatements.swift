@@ -15,6 +15,8 @@ final class MappingStatements {
         begin = try RawStatement(database, "BEGIN IMMEDIATE")
         commit = try RawStatement(database, "COMMIT")
         rollback = try RawStatement(database, "ROLLBACK")
+        // As `RecordVersion.isNewer`: of one node key by sequence, else by the certificates' beginnings. Octets count from 1 in SQL.
+        let (keyStart, keyCount) = (Certificate.nodeKeyPlace.lowerBound + 1, Certificate.nodeKeyPlace.count)
         mapping = try RawStatement(
             database,
             """
@@ -22,7 +24,8 @@ final class MappingStatements {
             ON CONFLICT DO UPDATE SET notBefore = excluded.notBefore, sequence = excluded.sequence, record = excluded.record,
                 signature = excluded.signature, certificate = excluded.certificate, source = excluded.source,
                 sourcePort = excluded.sourcePort, local = excluded.local, provenAt = excluded.provenAt
-            WHERE (excluded.notBefore, excluded.sequence) > (notBefore, sequence)
+            WHERE CASE WHEN substr(excluded.certificate, \(keyStart), \(keyCount)) = substr(certificate, \(keyStart), \(keyCount))
+                THEN excluded.sequence > sequence ELSE (excluded.notBefore, excluded.sequence) > (notBefore, sequence) END
             """)
         held = try RawStatement(database, "SELECT \(MappingRow.columns) FROM mapping WHERE hoa = ? AND prefixLength = ?")
         forget = try RawStatement(database, "DELETE FROM mapping WHERE hoa = ? AND prefixLength = ?")

@@ -65,7 +65,7 @@ extension NodeCore {
             }
             return false
         }
-        if offered.version == peer.version {
+        if !(offered.version > peer.version) {
             guard peer.holds(offered) else { return false }
             let isNews = isConfirmed && peer.isProvisional
             if isConfirmed { peer.confirm() }
@@ -121,15 +121,18 @@ extension NodeCore {
                 peerRefused(hoa, "the answer of its IMS has no mapping or no certificate", now)
                 return
             }
-            if !(peers[hoa]?.holds(offered) ?? false) {
-                guard let set = serverSet(of: hoa) else { return }
-                do throws(VerificationFailure) {
+            do throws(VerificationFailure) {
+                if peers[hoa]?.holds(offered) ?? false {
+                    // Verified before, but it may have expired meanwhile.
+                    try offered.checkTimesAndNames(asked: hoa, now: now)
+                } else {
+                    guard let set = serverSet(of: hoa) else { return }
                     try offered.verify(asked: hoa, keys: set.keys, now: now)
-                } catch {
-                    counters.recordsRefused += 1
-                    peerRefused(hoa, "the record that its IMS gave is not believed: \(error)", now)
-                    return
                 }
+            } catch {
+                counters.recordsRefused += 1
+                peerRefused(hoa, "the record that its IMS gave is not believed: \(error)", now)
+                return
             }
             guard peers[hoa] != nil || destinations[hoa] != nil || candidates[hoa]?.contains(where: { offered.record.hoa(at: $0) == hoa }) ?? false else {
                 strangersAreNot(hoa, now)

@@ -107,6 +107,13 @@ extension NodeCore {
             }
             record = OfferedRecord(notify.record.mapping, underKnownOf: known)
         }
+        // In the order of section 2: times, sequence, and the signature last.
+        do throws(VerificationFailure) {
+            try record.checkTimesAndNames(asked: hoa, now: now)
+        } catch {
+            refuseRecord(record, ack, error, now)
+            return
+        }
         let current = peers[hoa]
         if let current {
             if current.holds(record) {
@@ -116,17 +123,10 @@ extension NodeCore {
                 acknowledge(ack, .ok, named, now)
                 return
             }
-            if record.version <= current.version {
+            if !(record.version > current.version) {
                 acknowledge(ack, .stale, named, current: current.mapping, now)
                 return
             }
-        }
-        do throws(VerificationFailure) {
-            try record.checkTimesAndNames(asked: hoa, now: now)
-            try checkNotExpired(record.record, now)
-        } catch {
-            refuseRecord(record, ack, error, now)
-            return
         }
         // Signatures last, and within a budget: for one without cookie a small common one, with cookie one a source.
         guard ack.isVerified || mayCheck(source, hasCookie, isOfInterest: peers[hoa] != nil || isFromOwnServer, now) else {
@@ -143,12 +143,6 @@ extension NodeCore {
             // A look-up for someone who has not shown that he is where he says is more than section 6 allows.
             acknowledge(ack, .cookieRequired, named, now)
         }
-    }
-
-    /// A record that nobody renewed in time says nothing of where its node is now, however well it is signed.
-    private func checkNotExpired(_ record: MappingRecord, _ now: Now) throws(VerificationFailure) {
-        let (end, overflow) = record.expires.addingReportingOverflow(UInt64(CertifiedMapping.clockTolerance.components.seconds) * 1000)
-        guard overflow || end >= now.wallMilliseconds else { throw VerificationFailure("mapping of \(record.hoa) expired at \(record.expires) ms, now is \(now.wallMilliseconds)") }
     }
 
     /// - Parameter isOfInterest: the HoA is in the IMT or the record comes from our own IMS; only then a check without cookie is allowed.

@@ -26,7 +26,7 @@ struct OfferedRecord: Hashable, Sendable {
 
     var record: MappingRecord { mapping.record }
     var hoa: HomeAddress { mapping.record.hoa }
-    var version: RecordVersion { RecordVersion(notBefore: key.notBefore, sequence: mapping.record.sequence) }
+    var version: RecordVersion { RecordVersion(nodeKey: key.nodeKey, notBefore: key.notBefore, sequence: mapping.record.sequence) }
 
     /// Whether its certificate says what the peer's does: then that was verified before.
     func isUnderKnown(of peer: Peer) -> Bool { key == peer.record.key && prefix.length == peer.record.prefixLength }

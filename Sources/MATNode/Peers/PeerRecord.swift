@@ -23,7 +23,7 @@ struct PeerRecord: Hashable, Sendable {
         prefixLength = record.prefixLength
     }
 
-    var version: RecordVersion { RecordVersion(notBefore: key.notBefore, sequence: sequence) }
+    var version: RecordVersion { RecordVersion(nodeKey: key.nodeKey, notBefore: key.notBefore, sequence: sequence) }
 
     /// Unix time in ms.
     var expires: UInt64 { MappingRecord.expires(issued: issued, lifetime: lifetime) }

@@ -90,13 +90,9 @@ extension IPAddress {
         return high >> 57 == 0x7E
     }
 
-    /// Whether the address may stand in an address field of a message: section 2 calls a message with any other malformed.
-    public var isUsableUnicast: Bool {
-        if isUnspecified || isLoopback || isMulticast || isBroadcast || isLinkLocal { return false }
-        // IPv4-compatible and 0/8 addresses name no host either; leaving them out keeps the mapped form unambiguous.
-        if let v4 = ipv4 { return v4 >> 24 != 0 }
-        return high != 0 || low >> 32 != 0
-    }
+    /// Whether the address may stand in an address field of a message: section 2 calls a message with any other malformed, and lists
+    /// them all.
+    public var isUsableUnicast: Bool { !(isUnspecified || isLoopback || isMulticast || isBroadcast || isLinkLocal) }
 }
 
 // MARK: - Text

@@ -26,6 +26,8 @@ public struct CertifiedKey: Hashable, Sendable {
 /// ```
 public struct Certificate: Hashable, Sendable {
     public static let octetsCount = 140
+    /// Where the node key stands in a CERTIFICATE value.
+    public static let nodeKeyPlace = 36..<68
     static let signingContext = Array("MAT certificate v1".utf8)
 
     public let hoa: HomeAddress

@@ -6,7 +6,7 @@
 /// flags               1   zero
 /// locator count       2   0..8; 0 withdraws the mapping
 /// sequence            8   grows by at least 1; max(previous + 1, Unix time in ms)
-/// lifetime            4   seconds
+/// lifetime            4   seconds, not 0
 /// issued              8   Unix time in ms
 /// locators: count x { MoA 16 | prefix length 1 | preference 1 | flags 1 zero | zero 1 }
 /// ```
@@ -88,8 +88,10 @@ public struct MappingRecord: Hashable, Sendable {
             guard locator.prefixLength == prefixLength else {
                 throw .malformed("locator \(locator.moa) has prefix length \(locator.prefixLength), its HoA \(prefixLength)")
             }
+            guard !locators.contains(where: { $0.moa == locator.moa }) else { throw .malformed("MAPPING lists the locator \(locator.moa) twice") }
             locators.append(locator)
         }
+        guard lifetime > 0 else { throw .malformed("MAPPING lifetime is 0 s") }
         let most = isAtHome || isWithdrawal ? Self.homeLifetimeMax : Self.lifetimeMax
         guard lifetime <= most else { throw .malformed("MAPPING lifetime of \(lifetime) s, at most \(most)") }
     }

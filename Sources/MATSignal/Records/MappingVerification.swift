@@ -8,6 +8,7 @@ public struct VerificationFailure: Error, Hashable, Sendable, CustomStringConver
 extension CertifiedMapping {
     /// How far clocks may differ (sections 4 and 5).
     public static let clockTolerance: Duration = .seconds(300)
+    public static let clockToleranceMilliseconds: UInt64 = 300_000
 
     /// All that can be checked without public-key arithmetic. Servers do this first: it costs an attacker's target next
     /// to nothing.
@@ -23,7 +24,8 @@ extension CertifiedMapping {
     public func verify(asked: HomeAddress?, keys: [PublicKey], now: Now) throws(VerificationFailure) {
         try checkTimesAndNames(asked: asked, now: now)
         guard keys.contains(where: certificate.isIssued) else {
-            throw VerificationFailure("certificate for \(certificate.prefix) is not signed by an IMS key that DNS lists for it (\(keys.count) found)")
+            throw VerificationFailure(
+                "certificate for \(certificate.prefix) is not signed by an IMS key that DNS lists for it (\(keys.count) found)")
         }
         try verifySignature()
     }
@@ -39,33 +41,100 @@ extension SignedMapping {
     /// Likewise, under a certificate of which only this is kept.
     ///
     /// - Parameter prefix: the one that the certificate is for.
-    public func checkTimesAndNames(under key: CertifiedKey, of prefix: IPPrefix, asked: HomeAddress?, now: Now) throws(VerificationFailure) {
-        let tolerance = UInt64(CertifiedMapping.clockTolerance.components.seconds) * 1000
-        let latest = now.wallMilliseconds + tolerance
-        guard now.wallMilliseconds > CertifiedMapping.plausibleClockMin else {
-            throw VerificationFailure("the own clock stands at \(now.wallMilliseconds / 1000) s since 1970, before this protocol existed; set it (NTP) first")
-        }
-        guard prefix == record.prefix else {
-            throw VerificationFailure("certificate is for \(prefix), mapping for \(record.prefix)")
-        }
-        if let asked, !record.prefix.contains(asked.address) {
-            throw VerificationFailure("mapping is for \(record.prefix), asked for was \(asked)")
-        }
-        if key.notBefore > latest {
-            throw VerificationFailure("certificate for \(prefix) is not valid before \(key.notBefore) ms, now is \(now.wallMilliseconds)")
-        }
-        let (end, overflow) = key.notAfter.addingReportingOverflow(tolerance)
-        if !overflow, end < now.wallMilliseconds {
-            throw VerificationFailure("certificate for \(prefix) expired at \(key.notAfter) ms, now is \(now.wallMilliseconds)")
-        }
-        if record.issued > latest || record.sequence > latest {
-            throw VerificationFailure("mapping of \(record.hoa) is issued more than 300 s ahead of the own clock")
-        }
+    public func checkTimesAndNames(under key: CertifiedKey, of prefix: IPPrefix, asked: HomeAddress?, now: Now)
+        throws(VerificationFailure)
+    {
+        try record.checkTimes(now)
+        try key.checkTimes(of: prefix, now)
+        try record.checkNames(under: prefix, asked: asked)
     }
 
     public func verifySignature(by key: PublicKey) throws(VerificationFailure) {
         guard key.isValid(signature, over: record.signedOctets) else {
             throw VerificationFailure("signature of the mapping of \(record.hoa) does not fit the certified key")
         }
+    }
+}
+
+extension MappingRecord {
+    /// Section 4, in whatever message the record comes: neither dated nor numbered ahead of the clock, and not long expired; each with 300 s of
+    /// tolerance. Records that a store keeps are exempt, since they mark the version below which nothing is accepted.
+    public func checkTimes(_ now: Now) throws(VerificationFailure) {
+        try now.checkIsPlausible()
+        let latest = now.latestBelieved
+        if issued > latest {
+            throw VerificationFailure(
+                "mapping of \(hoa) is issued \((issued - now.wallMilliseconds) / 1000) s ahead of the own clock, more than 300 s; is a clock wrong?"
+            )
+        }
+        if sequence > latest {
+            throw VerificationFailure(
+                "the sequence of the mapping of \(hoa) is \((sequence - now.wallMilliseconds) / 1000) s ahead of the own clock, more than 300 s; is a clock wrong?"
+            )
+        }
+        if expires.isMoreThanTolerancePast(now) {
+            throw VerificationFailure(
+                "mapping of \(hoa) expired \((now.wallMilliseconds - expires) / 1000) s ago by the own clock; is a clock wrong?")
+        }
+    }
+
+    /// Section 5: certificate and mapping are of one prefix, which covers the HoA that was asked for, and claims no more than the protocol lets
+    /// a certificate say.
+    ///
+    /// - Parameters:
+    ///   - certified: the certificate's prefix.
+    ///   - asked: the HoA that the record is wanted for; `nil` if any will do.
+    public func checkNames(under certified: IPPrefix, asked: HomeAddress?) throws(VerificationFailure) {
+        guard certified == prefix else {
+            throw VerificationFailure("certificate is for \(certified), mapping for \(prefix)")
+        }
+        if let asked, !prefix.contains(asked.address) {
+            throw VerificationFailure("mapping is for \(prefix), asked for was \(asked)")
+        }
+        guard prefix.length >= (prefix.isIPv4 ? Self.prefixLengthMinIPv4 : Self.prefixLengthMinIPv6) else {
+            throw VerificationFailure("\(prefix) is more than one certificate can speak for: at most an IPv4 /8 or an IPv6 /16")
+        }
+    }
+
+    /// Bits of the 16-octet form that a certificate's prefix has at least (section 5).
+    static let prefixLengthMinIPv4: UInt8 = 104
+    static let prefixLengthMinIPv6: UInt8 = 16
+}
+
+extension CertifiedKey {
+    /// The certificate's own times, with 300 s of tolerance.
+    ///
+    /// - Parameter prefix: the one that it is for, for the words.
+    public func checkTimes(of prefix: IPPrefix, _ now: Now) throws(VerificationFailure) {
+        try now.checkIsPlausible()
+        if notBefore > now.latestBelieved {
+            throw VerificationFailure(
+                "certificate for \(prefix) is not valid before \(notBefore) ms, now is \(now.wallMilliseconds); is a clock wrong?"
+            )
+        }
+        if notAfter.isMoreThanTolerancePast(now) {
+            throw VerificationFailure("certificate for \(prefix) expired at \(notAfter) ms, now is \(now.wallMilliseconds)")
+        }
+    }
+}
+
+extension Now {
+    /// The latest time, Unix in ms, that is believed of what others date (sections 4 and 5).
+    public var latestBelieved: UInt64 { wallMilliseconds + CertifiedMapping.clockToleranceMilliseconds }
+
+    fileprivate func checkIsPlausible() throws(VerificationFailure) {
+        guard wallMilliseconds > CertifiedMapping.plausibleClockMin else {
+            throw VerificationFailure(
+                "the own clock stands at \(wallMilliseconds / 1000) s since 1970, before this protocol existed; set it (NTP) first"
+            )
+        }
+    }
+}
+
+extension UInt64 {
+    /// Whether this Unix time in ms lies more than 300 s back.
+    fileprivate func isMoreThanTolerancePast(_ now: Now) -> Bool {
+        let (end, overflow) = addingReportingOverflow(CertifiedMapping.clockToleranceMilliseconds)
+        return !overflow && end < now.wallMilliseconds
     }
 }

@@ -25,7 +25,7 @@ public struct Cookie: Hashable, Sendable {
 
 /// The server's half of a cookie, 16 octets: `version 1 (value 1) | zero 3 | Unix time 4 (s) | SipHash-2-4 8`.
 ///
-/// Opaque to clients: they echo any 16 octets that a server gave them.
+/// Clients echo any 16 octets that a server gave them; of a version that they know they may read the time.
 public struct ServerCookie: Hashable, Sendable {
     /// Version, reserved octets and time, as a big-endian number.
     public let head: UInt64
@@ -35,6 +35,14 @@ public struct ServerCookie: Hashable, Sendable {
     public init(head: UInt64, hash: UInt64) {
         self.head = head
         self.hash = hash
+    }
+
+    /// What version and the reserved octets make of the upper half of `head`.
+    static let version: UInt64 = 1 << 56
+
+    /// When the server made it by its clock, Unix time in ms, whole seconds; `nil` if it is of another version. The field wraps in 2106.
+    public var madeAt: UInt64? {
+        head >> 32 == Self.version >> 32 ? UInt64(UInt32(truncatingIfNeeded: head)) * 1000 : nil
     }
 
     init(decoding reader: inout SignalReader) throws(SignalError) {
@@ -83,7 +91,7 @@ public struct CookieAuthority: Hashable, Sendable {
     public static let proofAgeMax: Duration = .seconds(300)
     /// How far ahead of our clock one may be: the instances' clocks differ.
     public static let aheadMax: Duration = .seconds(300)
-    private static let version: UInt64 = 1 << 56
+    private static let version = ServerCookie.version
 
     private var current: SipHash
     private var previous: SipHash?

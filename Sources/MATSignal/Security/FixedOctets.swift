@@ -9,6 +9,13 @@ struct Octets32: Hashable, Sendable {
         (a, b, c, d) = (bigEndian(octets, 0), bigEndian(octets, 8), bigEndian(octets, 16), bigEndian(octets, 24))
     }
 
+    /// - Returns: `nil` unless there are 32.
+    init?(_ octets: UnsafeRawBufferPointer) {
+        guard octets.count == 32 else { return nil }
+        func word(_ start: Int) -> UInt64 { UInt64(bigEndian: octets.loadUnaligned(fromByteOffset: start, as: UInt64.self)) }
+        (a, b, c, d) = (word(0), word(8), word(16), word(24))
+    }
+
     var octets: [UInt8] { bigEndian([a, b, c, d]) }
 }
 

@@ -30,6 +30,14 @@ public struct PublicKey: Hashable, Sendable {
         self.value = value
     }
 
+    /// The same of octets in place, without an array: a store of a million mappings has as many.
+    ///
+    /// - Returns: `nil` unless there are 32 octets.
+    public init?(_ octets: UnsafeRawBufferPointer) {
+        guard let value = Octets32(octets) else { return nil }
+        self.value = value
+    }
+
     init(decoding reader: inout SignalReader, _ field: String) throws(SignalError) {
         guard let key = PublicKey(try reader.bytes(Self.octetsCount, field)) else { throw .malformed("\(field) has not 32 octets") }
         self = key

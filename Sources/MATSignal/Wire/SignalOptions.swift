@@ -7,8 +7,6 @@
 /// +-------------------------------+-------------------------------+
 /// ```
 struct SignalOptions: Hashable, Sendable {
-    /// A mapping has at most 8 locators, and the datagram's source proves itself.
-    static let locatorProofsMax = 8
     static let textOctetsMax = 200
 
     var cookie: Cookie?
@@ -72,7 +70,7 @@ struct SignalOptions: Hashable, Sendable {
             case .lifetime:
                 lifetime = try body.uint32("LIFETIME")
             case .locatorProof:
-                guard locatorProofs.count < Self.locatorProofsMax else { throw .malformed("more than \(Self.locatorProofsMax) LOCATOR-PROOF options") }
+                // Bounded by the message, which has room for 23; those of no listed locator are never looked at.
                 locatorProofs.append(try LocatorProof(decoding: &body))
             case .text:
                 guard count <= Self.textOctetsMax else { throw .malformed("TEXT of \(count) octets, at most \(Self.textOctetsMax)") }

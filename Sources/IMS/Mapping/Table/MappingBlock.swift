@@ -55,7 +55,12 @@ struct MappingBlock {
 
     private var record: UnsafeRawPointer { options + Self.optionOctets }
 
-    var version: RecordVersion { RecordVersion(notBefore: notBefore, sequence: bigEndian(record + 20)) }
+    /// `nil` only if there are not 32 octets of a key, and there always are.
+    var version: RecordVersion? {
+        let place = Certificate.nodeKeyPlace
+        guard let nodeKey = PublicKey(UnsafeRawBufferPointer(start: certificateOctets + place.lowerBound, count: place.count)) else { return nil }
+        return RecordVersion(nodeKey: nodeKey, notBefore: notBefore, sequence: bigEndian(record + 20))
+    }
     /// Of the certificate, Unix time in ms.
     var notBefore: UInt64 { bigEndian(certificateOctets + 20) }
 

@@ -26,14 +26,18 @@ extension PackedMapping {
             let start = MappingBlock.recordOctetsMin + index * MappingBlock.locatorOctets
             guard let locator = Self.prefix(record, start), locator.length == prefix.length, record[start + 18] == 0, record[start + 19] == 0
             else { return nil }
+            for earlier in 0..<index where Self.prefix(record, MappingBlock.recordOctetsMin + earlier * MappingBlock.locatorOctets) == locator {
+                return nil
+            }
             if locator.address != prefix.address { isAtHome = false }
         }
         let lifetime = UInt32(bigEndian: record.loadUnaligned(fromByteOffset: 28, as: UInt32.self))
         // A withdrawal, without locators, may last as long as a node at home.
-        guard lifetime <= (isAtHome ? MappingRecord.homeLifetimeMax : MappingRecord.lifetimeMax) else { return nil }
+        guard lifetime > 0, lifetime <= (isAtHome ? MappingRecord.homeLifetimeMax : MappingRecord.lifetimeMax) else { return nil }
+        guard let nodeKey = PublicKey(UnsafeRawBufferPointer(rebasing: certificate[Certificate.nodeKeyPlace])) else { return nil }
         return Facts(
             prefix: prefix,
-            version: RecordVersion(notBefore: Self.word(certificate, 20), sequence: Self.word(record, 20)),
+            version: RecordVersion(nodeKey: nodeKey, notBefore: Self.word(certificate, 20), sequence: Self.word(record, 20)),
             expires: MappingRecord.expires(issued: Self.word(record, 32), lifetime: lifetime))
     }
 

@@ -83,7 +83,7 @@ public final class StoreSession {
             case .mapping(let mapping):
                 let prefix = mapping.record.prefix
                 let version = mapping.certified.version
-                if let held = versions[prefix], held >= version {
+                if let held = versions[prefix], !(version > held) {
                     if held == version { outcome.same += 1 } else { outcome.older += 1 }
                 } else if let newest = issued[prefix], mapping.certified.certificate.notBefore < newest {
                     outcome.older += 1
