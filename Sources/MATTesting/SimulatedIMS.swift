@@ -19,7 +19,7 @@ public final class SimulatedIMS: SimulatedHost {
     private var issued: [Certificate] = []
     private var configuration: IMSCoreConfiguration
     private let prefix: IPPrefix
-    private let cookieSecret: [UInt8]
+    private var cookieSecret: [UInt8]
     private let clientSecret: [UInt8]
     private var wakeAt: MonotonicTime?
     private var run = 0
@@ -66,6 +66,15 @@ public final class SimulatedIMS: SimulatedHost {
         isUp = true
         for address in addresses { network.attach(self, at: address) }
         sleep()
+    }
+
+    /// It dies, and comes back with an empty store: no mapping, no certificate, and another secret for cookies.
+    public func loseStore() {
+        crash()
+        durable = [:]
+        issued = []
+        cookieSecret = network.random.octets(16)
+        restart()
     }
 
     // MARK: What its operator does

@@ -27,6 +27,8 @@ public final class SimulatedNode: SimulatedHost {
     public private(set) var keptSequence: UInt64 = 0
     public private(set) var keptCertificate: Certificate?
     public var infrastructure: Set<IPAddress> = []
+    /// How far the machine's wall clock is ahead of the right time; negative: behind.
+    public var clockLead: Duration = .zero
 
     private let configuration: NodeCoreConfiguration
     private var heldOutbound: [IPAddress: [UserPacket]] = [:]
@@ -113,7 +115,7 @@ public final class SimulatedNode: SimulatedHost {
     public func restart() {
         var configuration = configuration
         configuration.homes = configuration.homes.map {
-            HomeIdentity(hoa: $0.hoa, key: $0.key, certificate: keptCertificate ?? $0.certificate, lastSequence: max($0.lastSequence, keptSequence))
+            HomeIdentity(hoa: $0.hoa, key: $0.key, certificate: keptCertificate ?? $0.certificate, lastSequence: keptSequence == 0 ? $0.lastSequence : keptSequence)
         }
         // A daemon makes new secrets at each start.
         configuration.clientSecret = network.random.octets(16)
@@ -195,12 +197,18 @@ public final class SimulatedNode: SimulatedHost {
             if backlog.count < Self.backlogMax { backlog.append(event) }
             return
         }
-        pending += event(&core, network.now)
+        pending += event(&core, now)
         guard !isPerforming else { return }
         isPerforming = true
         while !pending.isEmpty { perform(pending.removeFirst()) }
         isPerforming = false
         sleep()
+    }
+
+    private var now: Now {
+        var now = network.now
+        now.wallMilliseconds = UInt64(max(0, Int64(now.wallMilliseconds) + clockLead.millisecondsSaturated))
+        return now
     }
 
     private func sleep() {
@@ -245,7 +253,7 @@ public final class SimulatedNode: SimulatedHost {
             heldInbound[flow]?.removeAll { $0.kind == .opening }
             for packet in openers { take(packet, from: source, to: own, isReleased: true) }
         case .dropInbound(let source, let own): droppedHeld += heldInbound.removeValue(forKey: Flow(source: source, destination: own)) ?? []
-        case .remember(_, let sequence): keptSequence = max(keptSequence, sequence)
+        case .remember(_, let sequence): keptSequence = sequence
         case .keepCertificate(let certificate): keptCertificate = certificate
         case .log(let level, let text): logs.append("\(network.clock) \(level): \(text)")
         }

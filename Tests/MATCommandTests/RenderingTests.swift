@@ -162,6 +162,21 @@ struct RenderingTests {
         }
     }
 
+    @Test("Each way to be refused for a time or a key has its own remedy, which is the one that helps")
+    func timeRemedies() {
+        for (problem, remedy) in [
+            ("this host's clock is 10 days ahead of its IMS's", "registers by itself"),
+            ("the IMS refused: authentication failed (mapping of 192.0.2.10 expired 900 s ago by the own clock; is a clock wrong?)", "set the wrong one"),
+            ("the IMS has a record of sequence 9, which lies in the future: it was taken while a clock was wrong", "`mat ims revoke 192.0.2.10`"),
+            ("the IMS refused: authentication failed (the certificate is superseded by one of 5 ms)", "`mat enrol HOA --force`"),
+            ("the IMS holds a record of 192.0.2.10 that another key signed: the address was enrolled for another node", "`mat ims show 192.0.2.10`"),
+            ("the IMS refused: authentication failed (signature of the mapping does not fit)", "enrol this node's key again"),
+        ] {
+            let text = Remedy.of(problem, home: "192.0.2.10")
+            #expect(text.contains(remedy.replacing("HOA", with: "192.0.2.10")) || text.contains(remedy), "\(problem): \(text)")
+        }
+    }
+
     @Test("Answers of a daemon of another version are shown as far as they are understood")
     func strangeAnswers() {
         for answer in [.null, [:], ["homes": 5, "peers": ["x"], "locators": [1]], .array([]), .string("hello")] as [JSONValue] {

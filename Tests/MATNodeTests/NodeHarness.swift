@@ -54,7 +54,13 @@ final class NodeHarness {
         start = clock.time
     }
 
-    var now: Now { clock.now }
+    /// How far the machine's wall clock is ahead of the right time.
+    var clockLead: Duration = .zero
+    var now: Now {
+        var now = clock.now
+        now.wallMilliseconds = UInt64(Int64(now.wallMilliseconds) + clockLead.millisecondsSaturated)
+        return now
+    }
     var wall: UInt64 { clock.now.wallMilliseconds }
     var pair: HomePair { HomePair(own: own.hoa, peer: peer.hoa) }
     func arrival(_ peer: IPAddress) -> Arrival { Arrival(peer: MobileAddress(peer), own: pair.own) }

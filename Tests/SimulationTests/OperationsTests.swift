@@ -51,4 +51,40 @@ import Testing
             world.expectNothingLost()
         }
     }
+
+    @Test("After a start with a wrong clock, ahead or behind, setting the clock is enough: the node registers, in each network") func wrongClock() {
+        for (seed, lead) in zip(World.seeds.prefix(8), [601, 86_400, 400 * 86_400, -700, 3600, 10 * 86_400, 601, -86_400] as [Int64]) {
+            let world = World(seed: seed) { $0.isClockConfirmed = false }
+            world.mn.clockLead = .seconds(lead)
+            world.mn.move(to: [world.mnPlaces[0]])
+            world.cn.move(to: [world.cnPlaces[0]])
+            world.network.run(for: .seconds(60))
+            if world.mn.core.isRegistered { world.fail("it registered with a clock \(lead) s off", #_sourceLocation) }
+            let problem = world.mn.core.status(now: world.network.now).registrations.first?.problem ?? ""
+            // In the worst weather the IMS may not have been heard yet.
+            if !problem.contains("this host's clock is"), !problem.contains("no answer") { world.fail("it says \(problem)", #_sourceLocation) }
+            #expect(world.mn.keptSequence == 0)
+            // A crash in between changes nothing.
+            world.mn.crash()
+            world.mn.restart()
+            world.network.run(for: .seconds(10))
+            world.mn.clockLead = .zero
+            if !world.network.drive(max: .seconds(120), until: { world.mn.core.isRegistered }) { world.fail("it does not register", #_sourceLocation) }
+        }
+    }
+
+    @Test("After an IMS lost its store, both ends are registered again within three minutes, without a word from anybody") func lostStore() {
+        for seed in World.seeds.prefix(8) {
+            let world = World(seed: seed, conditions: NetworkConditions())
+            world.mn.move(to: [world.mnPlaces[0]])
+            world.cn.move(to: [world.cn.hoa.address])
+            world.network.drive(max: .seconds(120)) { world.mn.core.isRegistered && world.cn.core.isRegistered }
+            world.network.run(for: .seconds(Int64(seed % 100)))
+            world.imsOfMN.loseStore()
+            world.imsOfCN.loseStore()
+            #expect(world.imsOfCN.durable.isEmpty && world.imsOfMN.durable.isEmpty)
+            let isBack = { !world.imsOfCN.durable.isEmpty && !world.imsOfMN.durable.isEmpty }
+            if !world.network.drive(max: .seconds(180), until: isBack) { world.fail("not registered again", #_sourceLocation) }
+        }
+    }
 }

@@ -27,7 +27,7 @@ final class World {
     private var isTalking = false
 
     /// - Parameter conditions: the network's; what the seed has unless given. Odd seeds speak IPv6.
-    init(seed: UInt64, conditions: NetworkConditions? = nil) {
+    init(seed: UInt64, conditions: NetworkConditions? = nil, adjust: (inout NodeCoreConfiguration) -> Void = { _ in }) {
         self.seed = seed
         network = SimulatedNetwork(seed: seed, conditions: conditions ?? Self.weather(seed))
         let isIPv6 = seed % 2 == 1
@@ -39,8 +39,8 @@ final class World {
         let cnAuthority = TestAuthority(seed: 202)
         imsOfMN = SimulatedIMS(network, dns, addresses: [ip(pick("192.88.1.1", "2001:db8:1::1")), ip(pick("192.88.1.2", "2001:db8:1::2"))], serving: prefix(pick("198.51.100.0/24", "2001:db8:100::/48")), authority: mnAuthority)
         imsOfCN = SimulatedIMS(network, dns, addresses: [ip(pick("192.88.2.1", "2001:db8:2::1"))], serving: prefix(pick("203.0.113.0/24", "2001:db8:200::/48")), authority: cnAuthority)
-        mn = SimulatedNode(network, dns, mnAuthority.enrol(home(pick("198.51.100.1", "2001:db8:100::1")), seed: 11))
-        cn = SimulatedNode(network, dns, cnAuthority.enrol(home(pick("203.0.113.1", "2001:db8:200::1")), seed: 12))
+        mn = SimulatedNode(network, dns, mnAuthority.enrol(home(pick("198.51.100.1", "2001:db8:100::1")), seed: 11), adjust: adjust)
+        cn = SimulatedNode(network, dns, cnAuthority.enrol(home(pick("203.0.113.1", "2001:db8:200::1")), seed: 12), adjust: adjust)
     }
 
     /// Loss 0...40 %, duplication 0...20 %, and latencies that reorder, as the seed has it; every eighth network is perfect.

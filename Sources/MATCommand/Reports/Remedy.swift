@@ -11,8 +11,25 @@ enum Remedy {
             "UDP from port 6289 to port 6288 of these servers must pass, and back; `mat lookup HOA` tries another port"
         ),
         (
+            "this host's clock is",
+            "set this host's clock (`timedatectl set-ntp true`, or `date -s` once); matd then registers by itself within a minute. If this clock is right, the server's is wrong: tell its operator"
+        ),
+        (
+            "taken while a clock was wrong",
+            "if this host's clock is right, have the operator of the IMS run `mat ims revoke HOA` and `mat enrol HOA` again, install the certificate, and restart matd"
+        ),
+        (
+            "that another key signed",
+            "`mat ims show HOA` at the IMS shows whose key has the address now; have its operator enrol this node under another address, or this one again with `mat enrol HOA --force`"
+        ),
+        ("is a clock wrong", "compare this host's clock with the server's, and set the wrong one; matd registers by itself when they agree"),
+        (
+            "superseded",
+            "a newer certificate of this address was issued: install that one here, or have the operator of the IMS enrol this node's key again (`mat enrol HOA --force`), and restart matd"
+        ),
+        (
             "authentication failed",
-            "check this host's clock, then enrol again: the certificate is expired, superseded or for another key"
+            "have the operator of the IMS enrol this node's key again (`mat enrol HOA`), install the certificate, and restart matd"
         ),
         ("not authoritative", "DNS names a server that does not serve this address; `mat lookup HOA` shows which"),
         ("try later", "the server is busy or this node registers too often; matd repeats by itself"),

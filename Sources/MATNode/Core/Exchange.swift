@@ -7,6 +7,10 @@ struct Exchange: Sendable {
         case register(HomeAddress)
         /// MA Query for the own HoA, sent from one MoA to get a cookie as proof of that location.
         case prove(HomeAddress, MobileAddress)
+        /// MA Query for the own HoA, for the time that the own IMS's cookie carries.
+        case readClock(HomeAddress)
+        /// MA Query for the own HoA: whether the own IMS still has our record.
+        case checkSelf(HomeAddress)
         /// MA Query to a peer's IMS: start of communication, poll, and confirmation alike.
         case queryPeer(HomeAddress)
         /// HA Notify to the peer's IMS.
@@ -54,7 +58,7 @@ struct Exchange: Sendable {
     var isPaced: Bool {
         switch purpose {
         case .queryPeer, .notifyServer, .notifyPeer, .checkLocator: true
-        case .register, .prove, .identify, .tryUplink: false
+        case .register, .prove, .identify, .tryUplink, .readClock, .checkSelf: false
         }
     }
 }

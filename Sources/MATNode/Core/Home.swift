@@ -42,6 +42,8 @@ struct Home: Sendable {
     var serverHasCertificate = false
     /// When people were last told that the certificate is about to end.
     var expiryWarnedAt: MonotonicTime?
+    /// When the own IMS was last asked whether it still has our record.
+    var selfCheckedAt: MonotonicTime?
     var failures = 0
     var problem: String?
     /// What the DNS does not say, or denies, about this HoA; `nil` if its IMSs are known.

@@ -171,6 +171,8 @@ extension NodeCore {
         } else {
             let reason = code.map { "\($0)\(text.map { " (\($0))" } ?? "")" } ?? text ?? "no answer"
             log(code == .authenticationFailed || code == .refused ? .warning : .info, "the IMS of \(hoa) did not take our HA Notify: \(reason)")
+            // Nothing registered, or not confirmed by our IMS: if that has lost our record, we are the ones to tell it.
+            if code == .notFound || code == .upstreamFailed, let own = home(for: hoa) { suspectLoss(of: own, now) }
         }
         if destinations[hoa] != nil {
             destinations[hoa]?.isNotified = true

@@ -126,9 +126,11 @@ extension NodeCore {
         case .tryUplink(let hoa, _):
             guard let home = homes[hoa], let mapping = home.mapping else { return nil }
             body = .imsUpdate(IMSUpdate(cookie: cookie, record: EnclosedRecord(mapping: mapping.mapping, certificate: .whole(home.certificate)), proofs: []))
-        case .prove(let hoa, _):
-            // The answer is not wanted, only its cookie; the unpadded query gets just that.
+        case .prove(let hoa, _), .readClock(let hoa):
+            // The answer is not wanted, only its cookie; the unpadded query gets just that of a server that is responsible for the HoA.
             body = .maQuery(MAQuery(cookie: Cookie(client: cookie.client), hoa: hoa))
+        case .checkSelf(let hoa):
+            body = .maQuery(MAQuery(cookie: cookie, hoa: hoa, certID: homes[hoa]?.mapping?.certificate.id))
         case .queryPeer(let hoa):
             let known = peers[hoa]?.record.key.id
             var query = MAQuery(cookie: cookie, hoa: hoa, certID: known, subscribe: Self.subscribeSeconds)
@@ -169,7 +171,10 @@ extension NodeCore {
             return
         }
         servers.noteAnswer(source.address)
-        if let cookie = message.cookie.server { servers.learn(cookie, server: source.address, own: local, now: now.monotonic) }
+        if let cookie = message.cookie.server {
+            noteTime(of: cookie, from: source, to: local, now)
+            servers.learn(cookie, server: source.address, own: local, now: now.monotonic)
+        }
         if exchange.retransmission.tries == 1, let sent = exchange.sentAt, exchange.cookiesFollowed == 0 {
             servers.learn(roundTrip: now.monotonic - sent, server: source.address)
         } else if exchange.retransmission.tries == 2, let first = exchange.firstSentAt, exchange.cookiesFollowed == 0, servers.roundTrip(source.address) == nil {
@@ -184,6 +189,11 @@ extension NodeCore {
             if case .prove = exchange.purpose {
                 complete(exchange)
                 proofArrived(exchange, now)
+                return
+            }
+            if case .readClock(let hoa) = exchange.purpose {
+                complete(exchange)
+                clockRead(hoa, refusal: nil, now)
                 return
             }
             guard exchange.cookiesFollowed < Exchange.cookiesFollowedMax else { return }
@@ -206,7 +216,8 @@ extension NodeCore {
     private func subjectMatches(_ message: SignalMessage, _ exchange: Exchange) -> Bool {
         switch (message.body, exchange.purpose) {
         case (.imsUpdateReply, .register), (.imsUpdateReply, .tryUplink): true
-        case (.maAnswer(let answer), .prove(let hoa, _)), (.maAnswer(let answer), .queryPeer(let hoa)), (.maAnswer(let answer), .checkLocator(let hoa, _)):
+        case (.maAnswer(let answer), .prove(let hoa, _)), (.maAnswer(let answer), .queryPeer(let hoa)), (.maAnswer(let answer), .checkLocator(let hoa, _)),
+            (.maAnswer(let answer), .readClock(let hoa)), (.maAnswer(let answer), .checkSelf(let hoa)):
             answer.hoa == nil || answer.hoa == hoa
         case (.haNotifyAck(let ack), .notifyServer(let peer)):
             ack.hoa == nil || ack.hoa == home(for: peer)
@@ -228,6 +239,12 @@ extension NodeCore {
         case (.maAnswer, .prove):
             complete(exchange)
             proofArrived(exchange, now)
+        case (.maAnswer(let answer), .readClock(let hoa)):
+            complete(exchange)
+            clockRead(hoa, refusal: "the IMS refused: \(answer.code)\(answer.text.map { " (\($0.printable))" } ?? "")", now)
+        case (.maAnswer(let answer), .checkSelf(let hoa)):
+            complete(exchange)
+            selfChecked(hoa, answer, now)
         case (.maAnswer(let answer), .queryPeer(let hoa)):
             complete(exchange)
             peerAnswered(hoa, answer, now)
@@ -266,6 +283,13 @@ extension NodeCore {
             uplinkTried(moa, of: hoa, observed: nil, now)
         case .prove:
             proofArrived(exchange, now)
+        case .readClock(let hoa):
+            // At a start it is this that an address without a way to the IMS leaves unanswered.
+            if registrationUnanswered(hoa, from: exchange.source.map(MobileAddress.init), now) { return }
+            clockRead(hoa, refusal: "no answer from \(exchange.targets.map(\.description).joined(separator: ", "))", now)
+        case .checkSelf:
+            // Its silence is the next update's affair.
+            break
         case .queryPeer(let hoa):
             peerSilent(hoa, now)
         case .notifyServer(let peer):

@@ -190,6 +190,7 @@ extension NodeCore {
                     goBeyond(own, current.record.sequence, now)
                 }
             default:
+                if ack.code == .notFound, let own = home(for: hoa) { suspectLoss(of: own, now) }
                 log(.info, "peer \(hoa) did not take our record: \(ack.code)\(ack.text.map { " (\($0.printable))" } ?? ""); it will learn it from our IMS")
             }
         } else {
@@ -248,7 +249,7 @@ extension NodeCore {
 
     /// Someone has a record of ours that is newer than ours: sign one beyond it.
     private mutating func goBeyond(_ own: HomeAddress, _ sequence: UInt64, _ now: Now) {
-        guard var home = homes[own], sequence >= home.lastSequence, sequence <= Self.sequenceMax(now) else { return }
+        guard var home = homes[own], sequence >= home.lastSequence, let most = clock.sequenceMax(now), sequence < most else { return }
         home.lastSequence = sequence
         home.owesPeers = true
         homes[own] = home

@@ -23,6 +23,8 @@ extension NodeCore {
         }
         // What the DNS said last is used while it is asked again: right after a move it may not be reachable yet.
         if servers.expires <= now.monotonic { lookUp(hoa, for: .home, now) }
+        // Beside the proofs, so that a start takes no round trip more.
+        let isReadingClock = locators.first.map { readClockIfNeeded(hoa, from: $0, servers, now) } ?? false
         // The datagram's source proves itself; each further locator needs a cookie fetched from there.
         var missing: [(MobileAddress, Endpoint)] = []
         // For a network nobody can prove; its IMS's operator vouches.
@@ -38,7 +40,7 @@ extension NodeCore {
         guard missing.isEmpty else {
             // The source's cookie is fetched along with the others: it would be asked for anyway.
             if let first = locators.first, let server = servers.endpoints.first(where: { $0.address.isIPv4 == first.isIPv4 }),
-                self.servers.cookie(server: server.address, own: first.address, now: now.monotonic) == nil
+                !isReadingClock, self.servers.cookie(server: server.address, own: first.address, now: now.monotonic) == nil
             {
                 missing.append((first, server))
             }
@@ -63,10 +65,23 @@ extension NodeCore {
     }
 
     /// Signs the present locators and sends the record to the own IMS.
-    private mutating func signAndUpdate(_ hoa: HomeAddress, _ now: Now) {
+    mutating func signAndUpdate(_ hoa: HomeAddress, _ now: Now) {
         guard var home = homes[hoa], let servers = home.servers else { return }
         let locators = listedLocators(of: home)
         guard let first = locators.first else { return }
+        guard !readClockIfNeeded(hoa, from: first, servers, now) else {
+            home.phase = .proving
+            homes[hoa] = home
+            // An answer to an earlier update would end this attempt.
+            cancel(.register(hoa))
+            return
+        }
+        if let problem = clock.problem(lifetime: lifetime(of: home, locators), now) {
+            // The next attempt reads the IMS's clock anew: it may be that one that was wrong.
+            clock.doubt()
+            registrationFailed(hoa, problem, now)
+            return
+        }
         if warnsOfExpiry(home, now) {
             warnOfExpiry(hoa, now)
             home.expiryWarnedAt = now.monotonic
@@ -89,19 +104,33 @@ extension NodeCore {
         start(.register(hoa), .imsUpdate, to: targets, source: first.address, now)
     }
 
-    /// Makes the next record: sequence = max(previous + 1, Unix time in ms).
-    func sign(_ home: inout Home, _ locators: [MobileAddress], _ now: Now) -> Bool {
-        let atHome = !locators.isEmpty && locators.allSatisfy { $0.address == home.hoa.address }
-        let (next, overflow) = home.lastSequence.addingReportingOverflow(1)
-        guard !overflow else { return false }
+    /// Makes the next record: sequence = max(previous + 1, Unix time in ms), but never more than 300 s ahead of a confirmed clock.
+    ///
+    /// - Returns: whether it was signed.
+    mutating func sign(_ home: inout Home, _ locators: [MobileAddress], _ now: Now) -> Bool {
+        guard let most = clock.sequenceMax(now) else { return false }
+        if home.lastSequence > most {
+            // Signed while a clock was wrong. No IMS with the right time took it; what it holds instead it tells by code 5.
+            let lead = (home.lastSequence - most) / 1000 + 300
+            log(.notice, "\(home.hoa): the sequence kept from before lies \(lead) s in the future, from a time when a clock was wrong; it counts no more")
+            home.lastSequence = 0
+        }
+        let sequence = max(home.lastSequence + 1, now.wallMilliseconds)
+        guard sequence <= most else { return false }
         let record = MappingRecord(
-            hoa: home.hoa, prefixLength: home.certificate.prefixLength, sequence: max(next, now.wallMilliseconds),
-            lifetime: atHome ? configuration.homeLifetime : min(configuration.lifetime, MappingRecord.lifetimeMax), issued: now.wallMilliseconds,
+            hoa: home.hoa, prefixLength: home.certificate.prefixLength, sequence: sequence, lifetime: lifetime(of: home, locators),
+            issued: now.wallMilliseconds,
             locators: locators.enumerated().map { Locator($1, prefixLength: home.certificate.prefixLength, preference: UInt8(clamping: ($0 + 1) * 10)) })
         guard let mapping = record.signed(with: home.key) else { return false }
         home.mapping = CertifiedMapping(mapping: mapping, certificate: home.certificate)
         home.lastSequence = record.sequence
         return true
+    }
+
+    /// Seconds.
+    private func lifetime(of home: Home, _ locators: [MobileAddress]) -> UInt32 {
+        let atHome = !locators.isEmpty && locators.allSatisfy { $0.address == home.hoa.address }
+        return max(1, atHome ? configuration.homeLifetime : min(configuration.lifetime, MappingRecord.lifetimeMax))
     }
 
     mutating func proofArrived(_ exchange: Exchange, _ now: Now) {
@@ -110,12 +139,12 @@ extension NodeCore {
             homes[hoa]?.unproven.insert(moa)
             log(.info, "\(hoa): \(moa) gets no answer from the IMS; registering without it")
         }
-        let waiting = desiredLocators(of: hoa).contains { isUnderWay(.prove(hoa, $0)) }
+        let waiting = desiredLocators(of: hoa).contains { isUnderWay(.prove(hoa, $0)) } || isUnderWay(.readClock(hoa))
         if !waiting {
             deadlines.cancel(.proofs(hoa))
             // Asks for nothing again: what is still missing was found unprovable.
             signAndUpdate(hoa, now)
-            rememberSequence(hoa)
+            rememberSequence(hoa, now)
         }
     }
 
@@ -127,11 +156,13 @@ extension NodeCore {
             homes[hoa]?.unproven.insert(moa)
         }
         signAndUpdate(hoa, now)
-        rememberSequence(hoa)
+        rememberSequence(hoa, now)
     }
 
-    private mutating func rememberSequence(_ hoa: HomeAddress) {
-        if let home = homes[hoa], home.lastSequence > 0 { emit(.remember(hoa, sequence: home.lastSequence)) }
+    /// Keeps the highest sequence across restarts. What was kept before a clock was confirmed is looked at when the next record is signed.
+    mutating func rememberSequence(_ hoa: HomeAddress, _ now: Now) {
+        guard let home = homes[hoa], home.lastSequence > 0, let most = clock.sequenceMax(now), home.lastSequence <= most else { return }
+        emit(.remember(hoa, sequence: home.lastSequence))
     }
 
     // MARK: Answers
@@ -151,7 +182,7 @@ extension NodeCore {
             homes[hoa] = home
             if isNews || home.phase == .waiting || home.phase == .pausing {
                 register(hoa, now)
-                rememberSequence(hoa)
+                rememberSequence(hoa, now)
             }
         case .absent:
             // Never believed for as long as it says: a captive portal denies everything until somebody has signed in.
@@ -192,24 +223,31 @@ extension NodeCore {
             _ = adopt(reply.certificate, of: hoa, now)
             let places = mapping.record.locators.map(\.moa.description).joined(separator: ", ")
             log(isFirst || !isRenewal || home.owesPeers ? .notice : .debug, "\(hoa) is registered at \(places)")
-            deadlines.set(.registration(hoa), at: now.monotonic + .seconds(Int64(mapping.record.lifetime / 2)))
+            deadlines.set(.registration(hoa), at: now.monotonic + refreshInterval(of: mapping, now))
+            selfCheckLater(hoa, now)
             registrationDone(hoa, now)
         case .stale:
             // Another instance of us, or a clock that went back: go past what the server has.
-            let sequence = reply.current?.record.sequence ?? 0
-            guard sequence <= Self.sequenceMax(now) else {
-                registrationFailed(hoa, "the IMS has a record of sequence \(sequence), which lies in the future; is a clock wrong?", now)
+            guard let current = reply.current, (try? CertifiedMapping(mapping: current, certificate: home.certificate).verifySignature()) != nil else {
+                registrationFailed(hoa, "the IMS holds a record of \(hoa) that another key signed: the address was enrolled for another node", now)
                 return
             }
-            home.lastSequence = max(home.lastSequence, sequence)
+            guard let most = clock.sequenceMax(now), current.record.sequence < most else {
+                clock.doubt()
+                registrationFailed(
+                    hoa, "the IMS has a record of sequence \(current.record.sequence), which lies in the future: it was taken while a clock was wrong", now)
+                return
+            }
+            // Section 4: max(enclosed, own, now) + 1.
+            home.lastSequence = max(home.lastSequence, current.record.sequence, min(now.wallMilliseconds, most))
             homes[hoa] = home
             log(.notice, "\(hoa): the IMS has a newer record; signing one beyond it")
             signAndUpdate(hoa, now)
-            rememberSequence(hoa)
+            rememberSequence(hoa, now)
         case .authenticationFailed where adopt(reply.certificate, of: hoa, now):
             // The answer that brought it was lost; it is the one that counts, so the record is signed again under it.
             signAndUpdate(hoa, now)
-            rememberSequence(hoa)
+            rememberSequence(hoa, now)
         case .authenticationFailed where home.serverHasCertificate:
             // The server knows no such CERT-ID: give it the certificate.
             home.serverHasCertificate = false
@@ -220,6 +258,8 @@ extension NodeCore {
             homes[hoa] = home
             deadlines.set(.registration(hoa), at: now.monotonic + .seconds(Int64(min(60, max(1, reply.lifetime ?? 1)))))
         default:
+            // It may be that a clock is wrong, here or there.
+            if reply.code == .authenticationFailed { clock.doubt() }
             // Proofs may have aged on the way; they are fetched anew.
             for locator in mapping.record.locators {
                 for server in home.servers?.endpoints ?? [] { servers.forget(server: server.address, own: locator.moa.address) }
@@ -230,9 +270,15 @@ extension NodeCore {
         }
     }
 
-    /// The highest sequence that receivers believe (section 4). Going beyond it would make our records unacceptable for as long.
-    static func sequenceMax(_ now: Now) -> UInt64 {
-        now.wallMilliseconds + UInt64(CertifiedMapping.clockTolerance.components.seconds) * 1000
+    /// When to register again: at half the record's lifetime, and when the last third of a short certificate's life begins, so that the IMS
+    /// renews it before it ends.
+    private func refreshInterval(of mapping: CertifiedMapping, _ now: Now) -> Duration {
+        let half = Duration.seconds(Int64(mapping.record.lifetime / 2))
+        let certificate = homes[mapping.hoa]?.certificate ?? mapping.certificate
+        let life = certificate.notAfter - min(certificate.notAfter, certificate.notBefore)
+        let renewal = certificate.notAfter - life / 3
+        guard renewal > now.wallMilliseconds else { return half }
+        return min(half, .milliseconds(Int64(clamping: renewal - now.wallMilliseconds)) + .seconds(1))
     }
 
     /// The instance that answered is asked first from now on; the DNS's order holds again when it is asked again.
@@ -257,6 +303,7 @@ extension NodeCore {
         homes[hoa] = home
         deadlines.set(.registration(hoa), at: now.monotonic + home.pause)
         // Peers can believe the record without our IMS; the IMSs follow when it is through.
-        if home.owesPeers, home.mapping != nil { tell(hoa, .tellPeer, now) }
+        // Not of where we were before, which is all there is while no clock is confirmed.
+        if home.owesPeers, let place = home.mapping?.record.locators.first?.moa, place == desiredLocators(of: hoa).first { tell(hoa, .tellPeer, now) }
     }
 }

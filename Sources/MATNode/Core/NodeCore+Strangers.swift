@@ -196,6 +196,8 @@ extension NodeCore {
             strangers[moa]?.plainUntil = now.monotonic + .seconds(Int64(min(5, answer?.lifetime ?? 5)))
             settleNotFound(moa, now)
         default:
+            // It answers its registered nodes only.
+            if answer?.code == .refused, let own = homes.keys.first(where: { $0.isIPv4 == moa.isIPv4 }) { suspectLoss(of: own, now) }
             if let answer { log(.info, "our IMS does not say whose \(moa) is: \(answer.code)\(answer.text.map { " (\($0.printable))" } ?? "")") }
             if strangers[moa]?.opensConnection == true { strangerIsPlain(moa, until: now.monotonic + .seconds(1), now) } else { letOpen(moa, until: now.monotonic + .seconds(1), now) }
         }

@@ -7,7 +7,7 @@ import MATSignal
 /// What happens to it, and where that is handled:
 /// - links change, a person asks for a handover: `NodeCore+Handover`
 /// - a path is dead though its link is up; preferences: `Paths/NodeCore+Paths`, `NodeCore+Preference`
-/// - the own registration: `NodeCore+Registration`
+/// - the own registration: `NodeCore+Registration`; the right time: `Clock/`; whether the IMS still knows us: `NodeCore+SelfCheck`
 /// - a packet to an unknown destination: `NodeCore+Destinations` (paper 4.2 (1)-(5)); when the DNS is silent: `NodeCore+Names`
 /// - a packet from an unknown source: `NodeCore+Strangers` (paper 4.2 (6), (7))
 /// - a peer's record, its locators, and what the kernel gets of them: `NodeCore+Peers`, `NodeCore+Locators`
@@ -18,6 +18,7 @@ public struct NodeCore {
         case exchange(UInt32)
         case registration(HomeAddress)
         case proofs(HomeAddress)
+        case selfCheck(HomeAddress)
         case locator(HomeAddress, MobileAddress)
         case destination(HomeAddress)
         /// The DNS gave no answer about a destination, and is asked again.
@@ -42,6 +43,7 @@ public struct NodeCore {
     var cookieAuthority: CookieAuthority
 
     var homes: [HomeAddress: Home] = [:]
+    var clock: ConfirmedClock
     /// Usable own addresses in order of preference.
     var ownLocators: [OwnLocator] = [] { didSet { places = Self.places(ownLocators) } }
     /// Those of them that a record has room for, by family (IPv4: true).
@@ -139,6 +141,7 @@ public struct NodeCore {
         self.random = random
         clientCookies = client
         cookieAuthority = authority
+        clock = ConfirmedClock(isRightAtStart: configuration.isClockConfirmed)
         ways = PathKnowledge(configuration.paths)
         servers = ServerTable(entriesMax: configuration.serversMax)
         let openers = configuration.strangerQueriesPerSecond * 2 / 3
@@ -263,6 +266,7 @@ public struct NodeCore {
                 homes[hoa]?.unproven = []
                 registrationDue(hoa, now)
             case .proofs(let hoa): proofsDue(hoa, now)
+            case .selfCheck(let hoa): selfCheckDue(hoa, now)
             case .locator(let hoa, let moa): locatorDue(hoa, moa, now)
             case .destination(let hoa): destinationDue(hoa, now)
             case .askAgain(let hoa): if destinations[hoa]?.isFound == false { lookUp(hoa, for: .destination, now) }
@@ -383,6 +387,8 @@ public struct NodeCounters: Hashable, Sendable {
     public var detours: UInt64 = 0
     public var probesSent: UInt64 = 0
     public var registrations: UInt64 = 0
+    /// The own IMS no longer had our record.
+    public var recordsLost: UInt64 = 0
     public var messagesSent: UInt64 = 0
     public var messagesReceived: UInt64 = 0
     public var retransmissions: UInt64 = 0
@@ -408,6 +414,7 @@ public struct NodeCounters: Hashable, Sendable {
         sum.detours &+= b.detours
         sum.probesSent &+= b.probesSent
         sum.registrations &+= b.registrations
+        sum.recordsLost &+= b.recordsLost
         sum.messagesSent &+= b.messagesSent
         sum.messagesReceived &+= b.messagesReceived
         sum.retransmissions &+= b.retransmissions

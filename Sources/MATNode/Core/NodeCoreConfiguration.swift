@@ -67,6 +67,10 @@ public struct NodeCoreConfiguration: Sendable {
     public var checksPerSecondPerSource = 20
     /// HA Queries per second to the own IMS, which grants 100; two thirds for packets that open connections.
     public var strangerQueriesPerSecond = 90
+    /// How often the own IMS is asked whether it still has our record.
+    public var selfCheckInterval: Duration = .seconds(120)
+    /// NTP had confirmed the machine's clock at the start. The daemon says what the kernel says; without it the own IMS's clock is read first.
+    public var isClockConfirmed = true
     /// 16 octets each, made at start.
     public var clientSecret: [UInt8]
     public var cookieSecret: [UInt8]

@@ -171,6 +171,7 @@ extension NodeService {
             "detours": .number(counters.detours),
             "probesSent": .number(counters.probesSent),
             "registrations": .number(counters.registrations),
+            "recordsLost": .number(counters.recordsLost),
             "messagesSent": .number(counters.messagesSent),
             "messagesReceived": .number(counters.messagesReceived),
             "retransmissions": .number(counters.retransmissions),

@@ -80,6 +80,7 @@ public final class NodeService {
         }
         let homes = try HomeFiles.read(configuration, state)
         var coreConfiguration = NodeCoreConfiguration(homes: homes, clientSecret: Self.secret(), cookieSecret: Self.secret())
+        coreConfiguration.isClockConfirmed = SystemClock.isSynchronized
         coreConfiguration.preferredInterfaces = configuration.preferredInterfaces
         coreConfiguration.peerPreferences = configuration.peerPreferences
         coreConfiguration.paths = configuration.paths
@@ -445,6 +446,7 @@ public final class NodeService {
         loop.schedule(after: interval) { [weak self] in
             guard let self, socket != nil else { return }
             let start = SystemClock.now().monotonic
+            if SystemClock.isSynchronized { core.clockIsSynchronized(now: SystemClock.now()) }
             // Without peers nobody counts, and the kernel need not be asked.
             if core.peersCount > 0 { count() }
             heldOutbound.prune(now: start)

@@ -106,6 +106,10 @@ public struct NodeCores {
         "no mobile address is left for \(hoa): the other home addresses of its family have them all, or its `use` fits none"
     }
 
+    public mutating func clockIsSynchronized(now: Now) {
+        for index in cores.indices { cores[index].clockIsSynchronized(now: now) }
+    }
+
     public mutating func prefer(interface: String?, now: Now) -> [Step] {
         decideAll { core, _ in core.prefer(interface: interface, now: now) }
     }

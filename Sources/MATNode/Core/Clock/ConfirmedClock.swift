@@ -1,0 +1,91 @@
+import MATSignal
+
+/// What is known of the right time apart from this machine's own clock, which may be wrong (protocol.md section 4).
+///
+/// ```
+///              a cookie of the own IMS (it carries the IMS's time), or NTP says that the kernel's clock is right
+///  unconfirmed ──────────────────────────────────────────────────────────────────────────────────────────────► confirmed
+///                                          ▲                                                                       │
+///                                          └── doubted: the IMS refused a record (code 1), or the clocks differ ◄──┘
+/// ```
+/// A sequence once signed and stored can never be taken back: nobody accepts a lower one from the same key. So nothing is signed or stored
+/// that lies more than 300 s ahead of a clock that was confirmed since the start. A confirmation is kept as a pair of times and goes on with
+/// the monotonic clock, so that it survives whatever happens to the wall clock.
+struct ConfirmedClock: Sendable {
+    private struct Reading: Sendable {
+        let wall: UInt64
+        let monotonic: MonotonicTime
+
+        /// What that clock shows now, Unix time in ms.
+        func time(_ now: Now) -> UInt64 {
+            let (sum, overflow) = wall.addingReportingOverflow(UInt64(max(0, (now.monotonic - monotonic).millisecondsSaturated)))
+            return overflow ? .max : sum
+        }
+    }
+
+    private var server: Reading?
+    private var synchronized: Reading?
+    /// The IMS disagreed: its clock is to be read again before the next record is signed.
+    private(set) var isDoubted = false
+    /// Told before there was a time to keep with it.
+    private var isRightAtStart: Bool
+
+    /// - Parameter isRightAtStart: NTP had confirmed the machine's clock when the agent started.
+    init(isRightAtStart: Bool) { self.isRightAtStart = isRightAtStart }
+
+    /// NTP says that the machine's clock is right now.
+    mutating func noteSynchronized(_ now: Now) {
+        synchronized = Reading(wall: now.wallMilliseconds, monotonic: now.monotonic)
+    }
+
+    /// The own IMS made this cookie just now.
+    mutating func note(_ cookie: ServerCookie, _ now: Now) {
+        guard let made = cookie.madeAt else { return }
+        server = Reading(wall: made, monotonic: now.monotonic)
+        isDoubted = false
+    }
+
+    mutating func doubt() { isDoubted = true }
+
+    /// Whether the IMS's clock has to be read before a record can be signed.
+    mutating func needsReading(_ now: Now) -> Bool {
+        begin(now)
+        return isDoubted || server == nil && synchronized == nil
+    }
+
+    /// The highest sequence, Unix time in ms, that may be signed or stored; `nil` while no clock is confirmed.
+    mutating func sequenceMax(_ now: Now) -> UInt64? {
+        begin(now)
+        guard let latest = [server, synchronized].compactMap({ $0?.time(now) }).max() else { return nil }
+        let (sum, overflow) = latest.addingReportingOverflow(CertifiedMapping.clockToleranceMilliseconds)
+        return overflow ? .max : sum
+    }
+
+    private mutating func begin(_ now: Now) {
+        guard isRightAtStart else { return }
+        isRightAtStart = false
+        noteSynchronized(now)
+    }
+
+    /// How far the machine's clock is ahead of its IMS's (negative: behind); `nil` until that was read.
+    func lead(_ now: Now) -> Duration? {
+        server.map { .milliseconds(Int64(clamping: now.wallMilliseconds) - Int64(clamping: $0.time(now))) }
+    }
+
+    /// Why no record can be signed now that the IMS would take, in words; `nil` if there is no reason.
+    ///
+    /// - Parameter lifetime: of the record. One that is dated further back is expired when it arrives.
+    func problem(lifetime: UInt32, _ now: Now) -> String? {
+        guard let lead = lead(now) else { return nil }
+        if lead > CertifiedMapping.clockTolerance { return "this host's clock is \(Self.text(lead)) ahead of its IMS's" }
+        if lead < .zero - .seconds(Int64(lifetime)) { return "this host's clock is \(Self.text(.zero - lead)) behind its IMS's" }
+        return nil
+    }
+
+    private static func text(_ duration: Duration) -> String {
+        let seconds = duration.components.seconds
+        if seconds >= 2 * 86_400 { return "\(seconds / 86_400) days" }
+        if seconds >= 2 * 3600 { return "\(seconds / 3600) hours" }
+        return "\(seconds / 60) minutes"
+    }
+}
