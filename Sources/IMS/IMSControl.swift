@@ -61,7 +61,7 @@ extension IMSServer {
                 "path": .string(store.place), "lastFailure": storeFailure.map { .string($0) } ?? .null,
                 "isLoading": .bool(core.isLoading), "unavailable": core.storeUnavailable.map { .string($0) } ?? .null,
             ],
-            "mappings": .number(core.mappingsCount),
+            "mappings": .number(core.mappingsCount), "unseen": .number(core.issued.unseenCount),
             "remembered": .number(core.rememberedCount),
             "rememberedUnconfirmed": .number(core.rememberedUnconfirmedCount),
             "subscriptions": .number(core.subscriptionsCount),
@@ -119,6 +119,7 @@ extension IMSServer {
             result["subscribers"] = .array(core.subscribers(of: hoa, now: now).map { .text($0) })
             return .object(result)
         }
+        if let certificate = core.issued[IPPrefix(hoa.address)] { return Self.describe(unseen: certificate, now) }
         if let remembered = core.rememberedMapping(of: hoa) {
             guard case .object(var result) = Self.describe(remembered.mapping, now) else { return .null }
             result["isConfirmed"] = .bool(remembered.isConfirmed)
@@ -138,18 +139,29 @@ extension IMSServer {
             "sequence": .number(record.sequence), "issued": .number(record.issued), "expires": .number(record.expires),
             "isExpired": .bool(record.expires <= now.wallMilliseconds), "isWithdrawn": .bool(record.isWithdrawal),
             "isRegisteredHere": .bool(stored != nil), "isRevoked": .bool(stored?.isRevocation ?? false),
-            "certificate": [
-                "id": .string(Self.hex(certified.certificate.id.rawValue)), "issuer": .string(Self.hex(certified.certificate.issuerID)),
-                "endsSoon": .bool(certified.certificate.endsSoon(now)),
-                "notBefore": .number(certified.certificate.notBefore), "notAfter": .number(certified.certificate.notAfter),
-                "nodeKey": .string(KeyFile.write(certified.certificate.nodeKey)),
-            ],
+            "certificate": describe(certified.certificate, now),
         ]
         if let stored, !stored.isRevocation {
             result["updateSource"] = .text(stored.source)
         }
         if let stored { result["updatedAt"] = .number(stored.provenAt) }
         return .object(result)
+    }
+
+    private static func describe(_ certificate: Certificate, _ now: Now) -> JSONValue {
+        [
+            "id": .string(hex(certificate.id.rawValue)), "issuer": .string(hex(certificate.issuerID)),
+            "endsSoon": .bool(certificate.endsSoon(now)), "notBefore": .number(certificate.notBefore), "notAfter": .number(certificate.notAfter),
+            "nodeKey": .string(KeyFile.write(certificate.nodeKey)),
+        ]
+    }
+
+    /// An HoA that is enrolled and has never registered: all that is known is its certificate.
+    static func describe(unseen certificate: Certificate, _ now: Now) -> JSONValue {
+        [
+            "hoa": .string(certificate.prefix.shortText), "locators": [], "isUnseen": true, "isExpired": false, "isWithdrawn": false,
+            "isRegisteredHere": false, "isRevoked": false, "certificate": describe(certificate, now),
+        ]
     }
 
     private func homeAddress(_ arguments: [String: JSONValue]) throws(ControlError) -> HomeAddress {
@@ -161,7 +173,7 @@ extension IMSServer {
 
     // MARK: enrol
 
-    /// `{hoa, prefixLength?, publicKey, lifetime?}` -> `{certificate, hoa, prefixLength, notBefore, notAfter, keyID}`; `prefixLength` as
+    /// `{hoa, prefixLength?, publicKey, lifetime?, force?}` -> `{certificate, hoa, prefixLength, notBefore, notAfter, keyID}`; `prefixLength` as
     /// people write it (24 for an IPv4 /24), `lifetime` in seconds, times in Unix milliseconds.
     private func enrol(_ arguments: [String: JSONValue], _ respond: @escaping (ControlResponse) -> Void) throws(ControlError) {
         let hoa = try homeAddress(arguments)
@@ -179,7 +191,7 @@ extension IMSServer {
         do throws(EnrolmentRefusal) {
             let (certificate, ticket, actions) = try core.enrol(
                 hoa, prefixLength: UInt8(clamping: hoa.isIPv4 ? length + 96 : length), key: key, lifetime: seconds.map { .seconds($0) },
-                now: now)
+                isForced: arguments["force"]?.bool ?? false, now: now)
             // Given out only when it is recorded: a certificate nobody remembers could not be superseded.
             awaited[ticket] = { [logger] failure in
                 if let failure { return respond(.failed("the certificate could not be recorded: \(failure)")) }

@@ -175,6 +175,29 @@ final class IMSProgramTests {
         stop()
     }
 
+    @Test("enrol says whom it would throw out, --force does it, and who is enrolled but not seen yet is listed")
+    func enrolment() throws {
+        try start("imsd.yaml")
+        defer { stop() }
+        func enrol(_ home: String, _ seed: UInt8, _ more: String...) throws -> Program.Outcome {
+            let key = try #require(SigningKey(seed: [UInt8](repeating: seed, count: 32))).publicKey
+            return try Program.run(
+                ["enrol", home, "--public-key", KeyFile.write(key), "--control", directory + "/control.sock"] + more)
+        }
+        #expect(try enrol("192.0.2.7", 1, "--lifetime", "2m").status == 0)
+        let refused = try enrol("192.0.2.7", 2)
+        #expect(refused.status == 1 && refused.error.contains("is enrolled for another key since") && refused.error.contains("--force"))
+        #expect(try enrol("192.0.2.0/28", 2).status == 1)
+        #expect(try enrol("192.0.2.0", 2, "--force").error.contains("network address of 192.0.2.0/24"))
+        let list = try mat("list")
+        #expect(list.output.contains("192.0.2.7") && list.output.contains("enrolled, not seen yet"))
+        #expect(try mat("list", "--state", "registered").output == "no mappings\n")
+        #expect(try mat("show", "192.0.2.7").output.contains("enrolled, not seen yet"))
+        #expect(try enrol("192.0.2.7", 2, "--force").status == 0)
+        #expect(try mat("list", "--state", "unseen", "--json").output.contains(KeyFile.write(try #require(SigningKey(seed: [UInt8](repeating: 2, count: 32))).publicKey)))
+        for name in ["ims.db", "ims.db-wal", "ims.db-shm"] { #expect(try TextFile.mode(of: directory + "/" + name) == 0o600, "\(name)") }
+    }
+
     @Test("What is damaged is not touched; what is forged, foreign, older or from the future is skipped, with the reason")
     func checks() throws {
         try start("imsd.yaml")

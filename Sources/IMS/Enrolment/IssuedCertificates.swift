@@ -19,6 +19,14 @@ struct IssuedCertificates: Sendable {
         firstInOrder(unused, after: after, count: count) { _ in true }
     }
 
+    /// Of HoAs that never registered: those among them that are wanted, in the order of their HoAs.
+    func unseenPage(after: IPPrefix? = nil, count: Int, where isWanted: (IPPrefix) -> Bool) -> [Certificate] {
+        firstInOrder(unused, after: after, count: count) { isWanted($0.prefix) && !mappings.contains($0.prefix) }
+    }
+
+    /// HoAs that are enrolled and never registered. Looks at all certificates that were never used.
+    var unseenCount: Int { unused.keys.count { !mappings.contains($0) } }
+
     /// Up to `count` certificates in the order of their HoAs, those after `after`: of all HoAs, with a mapping and without.
     func page(after: IPPrefix? = nil, count: Int) -> [Certificate] {
         let ofMappings = mappings.page(after: after, count: count).map(\.certified.certificate)

@@ -1,5 +1,7 @@
+import CLinux
 import FoundationEssentials
 import GRDB
+import Glibc
 import MATSignal
 
 /// The SQLite file's writing side: schema, secrets, and one transaction per batch of changes. Used by one thread.
@@ -18,6 +20,7 @@ final class MappingDatabase {
     /// Opens the file, makes it if it isn't there, and brings its schema up to date.
     init(path: String) throws(StoreError) {
         self.path = path
+        Self.protect(path)
         do {
             queue = try DatabaseQueue(path: path, configuration: Self.configuration(label: "mapping store"))
             if try !queue.unsafeRead({ try Self.migrator.hasCompletedMigrations($0) }) {
@@ -35,6 +38,22 @@ final class MappingDatabase {
             throw error
         } catch {
             throw StoreError(error, path)
+        }
+    }
+
+    /// Makes the file before SQLite does, or takes from it what others may do with it: it holds the secrets of cookies. Only its owner, and its
+    /// group if somebody allowed that, may read it, whatever the umask of who started imsd. SQLite gives its log and the log's index the
+    /// same mode. What can't be done here, opening will complain about.
+    private static func protect(_ path: String) {
+        let made = mat_open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        if made >= 0 {
+            Glibc.close(made)
+            return
+        }
+        for file in [path, path + "-wal", path + "-shm"] {
+            var status = stat()
+            guard stat(file, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_mode & 0o137 != 0 else { continue }
+            chmod(file, status.st_mode & 0o640)
         }
     }
 

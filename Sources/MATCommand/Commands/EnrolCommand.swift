@@ -7,7 +7,9 @@ struct EnrolCommand: ParsableCommand {
         commandName: "enrol", abstract: "Give a node its home address: prints a certificate for its public key.",
         discussion: """
             To be run where imsd and its signing key are. The text goes into the file that matd.yaml names as the certificate. \
-            A new certificate for a home address replaces the one before: the IMS takes registrations under the newest only.
+            A new certificate for a home address replaces the one before: the IMS takes registrations under the newest only. So an \
+            address that another key has, or that overlaps another's, is refused with a sentence that says whose it is, unless \
+            --force is given. Renewals by the IMS are for as long as the certificate was.
             """)
 
     @Argument(help: "The home address, or a mobile network's home prefix such as 192.0.2.16/28.", transform: reading(.prefix))
@@ -24,6 +26,9 @@ struct EnrolCommand: ParsableCommand {
         transform: reading(.duration(in: .seconds(60) ... .seconds(3650 * 86_400))))
     var lifetime: Duration?
 
+    @Flag(help: "Enrol it even if that takes the address, or a part of it, from a node that has it now.")
+    var force = false
+
     @OptionGroup var control: IMSControl
     @OptionGroup var output: OutputOptions
 
@@ -36,6 +41,7 @@ struct EnrolCommand: ParsableCommand {
             "hoa": .text(home.address), "prefixLength": .number(home.familyLength), "publicKey": .string(KeyFile.write(publicKey)),
         ]
         if let lifetime { arguments["lifetime"] = .number(lifetime.components.seconds) }
+        if force { arguments["force"] = .bool(true) }
         let answer = try control.request("enrol", arguments)
         let certificate = try Self.certificate(in: answer, for: home, publicKey)
         output.print(answer) { _ in KeyFile.write(certificate) }

@@ -42,7 +42,7 @@ enum IMSReport {
         }
         var table = TextTable([("", .left), ("", .right)])
         for (label, key) in [
-            ("mappings", "mappings"), ("  expired", "mappingsExpired"), ("  withdrawn", "mappingsWithdrawn"), ("remembered", "remembered"), ("  unconfirmed", "rememberedUnconfirmed"),
+            ("mappings", "mappings"), ("  expired", "mappingsExpired"), ("  withdrawn", "mappingsWithdrawn"), ("enrolled, not seen yet", "unseen"), ("remembered", "remembered"), ("  unconfirmed", "rememberedUnconfirmed"),
             ("subscriptions", "subscriptions"), ("notifies in progress", "notifiesPending"),
             ("pushes in progress", "pushesPending"),
         ] { table.add([label, number(status[key])]) }
@@ -168,6 +168,7 @@ enum IMSReport {
     }
 
     private static func state(_ mapping: JSONValue) -> String {
+        if mapping["isUnseen"]?.bool == true { return "enrolled, not seen yet" }
         if mapping["isRevoked"]?.bool == true { return "revoked" }
         if mapping["isWithdrawn"]?.bool == true { return "withdrawn" }
         if mapping["isExpired"]?.bool == true { return "expired" }

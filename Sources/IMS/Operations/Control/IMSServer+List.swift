@@ -9,7 +9,7 @@ extension IMSServer {
 
     /// What `list` can be told to show.
     private enum Filter: String, CaseIterable {
-        case all, registered, expired, withdrawn, revoked
+        case all, registered, expired, withdrawn, revoked, unseen
 
         func admits(_ mapping: StoredMapping, _ now: Now) -> Bool {
             switch self {
@@ -18,12 +18,17 @@ extension IMSServer {
             case .expired: !mapping.record.isWithdrawal && !mapping.isCurrent(now)
             case .withdrawn: mapping.record.isWithdrawal && !mapping.isRevocation
             case .revoked: mapping.isRevocation
+            case .unseen: false
             }
         }
+
+        /// Whether HoAs are shown that are enrolled and never registered.
+        var admitsUnseen: Bool { self == .all || self == .unseen }
     }
 
-    /// `{after?, count?, prefix?, state?}` -> `{total, mappings, next?}`: in the order of HoAs, those after `after`; `next` is what to give
-    /// as `after` for the next page. `total` counts all that are held, whatever is shown.
+    /// `{after?, count?, prefix?, state?}` -> `{total, unseen, mappings, next?}`: in the order of HoAs, those after `after`; `next` is what to give
+    /// as `after` for the next page. `total` counts all mappings that are held, `unseen` the HoAs that are enrolled and never registered,
+    /// whatever is shown.
     func list(_ arguments: [String: JSONValue]) throws(ControlError) -> JSONValue {
         let count = arguments["count"]?.int ?? 100
         guard count > 0, count <= Self.listEntriesMax else { throw ControlError("\"count\" must be from 1 to \(Self.listEntriesMax)") }
@@ -35,14 +40,19 @@ extension IMSServer {
         }
         let now = SystemClock.now()
         // One more than is shown tells whether there is a next page.
-        let page = core.mappingsPage(after: after, count: Int(clamping: count) + 1) { mapping in
+        let most = Int(clamping: count) + 1
+        let mappings = core.mappingsPage(after: after, count: filter == .unseen ? 0 : most) { mapping in
             within.map { $0.contains(mapping.record.prefix) } ?? true && filter.admits(mapping, now)
         }
-        let shown = page.prefix(Int(clamping: count))
+        let unseen = core.issued.unseenPage(after: after, count: filter.admitsUnseen ? most : 0) { hoa in within.map { $0.contains(hoa) } ?? true }
+        let page =
+            mappings.map { (prefix: $0.record.prefix, text: Self.describe($0.certified, now, of: $0)) }
+            + unseen.map { (prefix: $0.prefix, text: Self.describe(unseen: $0, now)) }
+        let shown = page.sorted { $0.prefix < $1.prefix }.prefix(Int(clamping: count))
         var result: [String: JSONValue] = [
-            "total": .number(core.mappingsCount), "mappings": .array(shown.map { Self.describe($0.certified, now, of: $0) }),
+            "total": .number(core.mappingsCount), "unseen": .number(core.issued.unseenCount), "mappings": .array(shown.map(\.text)),
         ]
-        if page.count > shown.count, let last = shown.last { result["next"] = .text(last.record.prefix) }
+        if page.count > shown.count, let last = shown.last { result["next"] = .text(last.prefix) }
         return .object(result)
     }
 

@@ -5,14 +5,14 @@ import MATSignal
 extension IMSCommand {
     struct List: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "List the mappings, in the order of their home addresses.",
+            abstract: "List the home addresses: mappings, and those that are enrolled and never registered.",
             discussion: """
                 A page at a time: --after with the last home address shown gives the next. --all goes through all pages; with --json it then \
                 prints one object a line.
                 """)
 
         enum State: String, CaseIterable, ExpressibleByArgument {
-            case all, registered, expired, withdrawn, revoked
+            case all, registered, expired, withdrawn, revoked, unseen
         }
 
         @Option(help: "The most to list at a time.")
