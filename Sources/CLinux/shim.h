@@ -94,6 +94,10 @@ static inline ssize_t mat_send(int fd, const void *buffer, size_t length, const 
     return sendmsg(fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
+// How much of a socket's send buffer is taken by what has not left yet. SIOCOUTQ is a macro of linux/sockios.h.
+#include <linux/sockios.h>
+static inline int mat_octets_waiting(int fd) { int octets = 0; return ioctl(fd, SIOCOUTQ, &octets) == 0 ? octets : 0; }
+
 // Who is at the other end of a Unix socket (SO_PEERCRED).
 static inline int mat_peer_uid(int fd, uid_t *uid) {
     struct mat_ucred credentials; socklen_t length = sizeof credentials;

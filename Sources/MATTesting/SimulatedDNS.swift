@@ -44,8 +44,11 @@ public final class SimulatedDNS {
     }
 
     /// As `matd` is told.
-    public func lookUp(_ hoa: HomeAddress, _ completion: @escaping (ServerLookup) -> Void) {
-        find(IPPrefix(hoa.address)) { [unowned self] outcome in
+    public func lookUp(_ hoa: HomeAddress, _ completion: @escaping (ServerLookup) -> Void) { lookUp(of: IPPrefix(hoa.address), completion) }
+
+    /// Likewise at a prefix's own name.
+    public func lookUp(of prefix: IPPrefix, _ completion: @escaping (ServerLookup) -> Void) {
+        find(prefix) { [unowned self] outcome in
             switch outcome {
             case .zone(let zone):
                 let endpoints = zone.servers.map { Endpoint($0, port: SignalPort.ims) }

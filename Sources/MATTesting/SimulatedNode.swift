@@ -225,13 +225,19 @@ public final class SimulatedNode: SimulatedHost {
 
     private func perform(_ action: NodeAction) {
         switch action {
-        case .send(let octets, let own, let target):
+        case .send(let octets, let own, let target), .sendIfRoom(let octets, let own, let target):
             network.send(SimulatedPacket(from: own, to: target.address, .signal(octets, sourcePort: SignalPort.node, destinationPort: target.port)), by: self)
         case .lookUp(let hoa):
             let run = run
             dns.lookUp(hoa) { [weak self] result in
                 guard let self, self.run == run else { return }
                 decide { core, now in core.lookedUp(hoa, result, now: now) }
+            }
+        case .lookUpKeys(let prefix):
+            let run = run
+            dns.lookUp(of: prefix) { [weak self] result in
+                guard let self, self.run == run else { return }
+                decide { core, now in core.keysLookedUp(prefix, result, now: now) }
             }
         case .changeIMT(let changes): imt.apply(changes, now: network.time)
         case .releaseOutbound(let destination):

@@ -81,7 +81,7 @@ import Testing
         for (place, hoa, code) in [("192.0.2.1", first, ResponseCode.ok), ("192.0.2.2", second, .ok), ("192.0.2.1", second, .notAuthoritative)] {
             let query = SignalMessage(sequence: 5, .maQuery(MAQuery(cookie: Cookie(client: 8), hoa: hoa)))
             let answers = node.received(query.octets, from: Endpoint(ip("203.0.113.9"), port: SignalPort.node), to: ip(place), now: now).compactMap { step -> ResponseCode? in
-                guard case .send(let octets, _, _) = step.action, case .message(let message, _)? = SignalDatagram.decode(octets).first else { return nil }
+                guard case .sendIfRoom(let octets, _, _) = step.action, case .message(let message, _)? = SignalDatagram.decode(octets).first else { return nil }
                 return message.code
             }
             #expect(answers == [code])

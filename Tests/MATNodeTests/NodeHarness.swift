@@ -37,13 +37,20 @@ final class NodeHarness {
     /// Not yet taken by the test.
     var sent: [Sent] = []
     var lookUps: [HomeAddress] = []
+    /// Prefixes whose names are asked for, not yet answered.
+    var keyLookUps: [IPPrefix] = []
+    /// What the DNS gives at any prefix's name, at once; `nil`: nothing yet.
+    var keysOfPrefixes: [PublicKey]?
     /// Everything since the start, in order.
     private(set) var actions: [NodeAction] = []
     private(set) var logs: [String] = []
+    /// Whether whoever is asked at a place says that it is the HoA, there. Off for tests of what happens if not.
+    var answersChecks: Bool
     private let start: MonotonicTime
     private var linked: [IPAddress] = []
 
-    init(adjust: (inout NodeCoreConfiguration) -> Void = { _ in }) throws {
+    init(answersChecks: Bool = true, adjust: (inout NodeCoreConfiguration) -> Void = { _ in }) throws {
+        self.answersChecks = answersChecks
         own = ownAuthority.enrol(home("198.51.100.1"), seed: 11)
         peer = peerAuthority.enrol(home("203.0.113.1"), seed: 12)
         var configuration = NodeCoreConfiguration(
@@ -52,6 +59,7 @@ final class NodeHarness {
         adjust(&configuration)
         core = try #require(NodeCore(configuration, random: SeededGenerator(seed: 1)))
         start = clock.time
+        keysOfPrefixes = [peerAuthority.key.publicKey]
     }
 
     /// How far the machine's wall clock is ahead of the right time.
@@ -73,13 +81,21 @@ final class NodeHarness {
     func event(_ event: (inout NodeCore, Now) -> [NodeAction]) {
         let actions = event(&core, now)
         self.actions += actions
+        var checks: [Sent] = []
+        defer {
+            if answersChecks { for check in checks { confirm(check) } }
+            if let keys = keysOfPrefixes { for prefix in keyLookUps { foundKeys(prefix, keys) } }
+        }
         for action in actions {
             switch action {
-            case .send(let octets, let own, let target):
+            case .send(let octets, let own, let target), .sendIfRoom(let octets, let own, let target):
                 for case .message(let message, let count) in SignalDatagram.decode(octets) {
-                    sent.append(Sent(message: message, octetsCount: count, from: own, to: target, at: (clock.time - start).millisecondsSaturated))
+                    let one = Sent(message: message, octetsCount: count, from: own, to: target, at: (clock.time - start).millisecondsSaturated)
+                    sent.append(one)
+                    if message.type == .maQuery, target.port == SignalPort.node { checks.append(one) }
                 }
             case .lookUp(let hoa): lookUps.append(hoa)
+            case .lookUpKeys(let prefix): keyLookUps.append(prefix)
             case .changeIMT(let changes): imt.apply(changes, now: clock.time)
             case .log(let level, let text): logs.append("\(level): \(text)")
             default: break
@@ -146,6 +162,13 @@ final class NodeHarness {
         event { core, now in core.lookedUp(hoa, .found(set), now: now) }
     }
 
+    /// The DNS gives these keys at a prefix's own name.
+    func foundKeys(_ prefix: IPPrefix, _ keys: [PublicKey]) {
+        keyLookUps.removeAll { $0 == prefix }
+        let set = ServerSet(endpoints: [Endpoint(Self.peerServer, port: SignalPort.ims)], keys: keys, expires: clock.time + .seconds(36_000))
+        event { core, now in core.keysLookedUp(prefix, keys.isEmpty ? .absent(lifetime: .seconds(5)) : .found(set), now: now) }
+    }
+
     func foundOwn() { found(own.hoa, Self.ownServers, ownAuthority) }
     func foundPeer() { found(peer.hoa, [Self.peerServer], peerAuthority) }
 
@@ -186,6 +209,10 @@ final class NodeHarness {
         answer(notify, .haNotifyAck(HANotifyAck(code: code, cookie: cookie(notify), hoa: own.hoa)))
     }
 
+    private func confirm(_ check: Sent) {
+        answer(check, .maAnswer(MAAnswer(code: .ok, cookie: Cookie(client: check.message.cookie.client), hoa: check.query?.hoa)))
+    }
+
     /// The node at this place answers the locator check that is out.
     func answerCheck(at address: IPAddress = peerFirst, _ code: ResponseCode = .ok) throws {
         let query = try take(.maQuery, to: address)
@@ -201,7 +228,7 @@ final class NodeHarness {
         foundPeer()
         try answerQuery(peerRecord(peerAddresses))
         try acknowledgeHANotify()
-        if let place = peerAddresses.first { try answerCheck(at: place) }
+        if !answersChecks { for place in peerAddresses { try answerCheck(at: place) } }
         #expect(imt.outbound[pair] != nil || peerAddresses.isEmpty)
         advance(.milliseconds(10))
         clear()

@@ -12,6 +12,7 @@ import Testing
     private func twoUplinks(adjust: (inout NodeCoreConfiguration) -> Void = { _ in }) throws -> NodeHarness {
         let node = try NodeHarness(adjust: adjust)
         try node.meet(at: [H.first, H.second])
+        node.answersChecks = false
         return node
     }
 

@@ -84,7 +84,6 @@ import Testing
         try node.answerUpdate()
         try node.answerQuery(node.peerRecord([H.peerSecond]))
         try node.acknowledgeHANotify()
-        try node.answerCheck(at: H.peerSecond)
         #expect(node.outbound == node.path(H.first, H.peerSecond))
         #expect(node.actions.contains { if case .changeIMT(let changes) = $0 { changes.contains(.removeInbound(peer: MobileAddress(H.peerFirst), own: node.pair.own)) } else { false } })
         node.clear()

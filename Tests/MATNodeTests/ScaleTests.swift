@@ -161,7 +161,10 @@ import Testing
         let node = try crowd(100)
         node.links([H.second])
         let datagrams = node.actions.compactMap { action -> (octets: [UInt8], to: Endpoint)? in
-            if case .send(let octets, _, let target) = action { (octets, target) } else { nil }
+            switch action {
+            case .send(let octets, _, let target), .sendIfRoom(let octets, _, let target): (octets, target)
+            default: nil
+            }
         }
         let server = Endpoint(IPAddress(ipv4: 0xC058_0000), port: SignalPort.ims)
         let toServer = datagrams.filter { $0.to == server }

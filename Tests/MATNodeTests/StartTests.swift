@@ -51,7 +51,7 @@ import Testing
         try node.acknowledgeHANotify(code)
         #expect(node.hasReleased(.releaseOutbound(to: node.peer.hoa.address)))
         // What the peer's IMS does not tell it, we do.
-        #expect(node.count(.maNotify, to: H.peerFirst) == 1)
+        #expect(node.count(.maNotify, to: H.peerFirst) == 2, "to get acquainted, and for what the IMS did not take")
     }
 
     @Test("HA Notify without success is repeated later, since the peer can't know us")

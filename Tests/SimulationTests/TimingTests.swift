@@ -62,7 +62,9 @@ import Testing
         expectNoLoss(world)
     }
 
-    @Test("A handover without overlap: the other way resumes within 1.5 round trips", arguments: [UInt64(0), 1])
+    /// Nothing goes to a new place before it has proved itself: one round trip more than it takes to hear of it (sections 6 and 11.4). What is for
+    /// it is held meanwhile, not lost.
+    @Test("A handover without overlap: the other way resumes within two round trips", arguments: [UInt64(0), 1])
     func noOverlap(seed: UInt64) {
         let world = talking(seed: seed)
         for place in 1..<8 {
@@ -71,7 +73,7 @@ import Testing
             world.network.run(for: .seconds(2))
             // What was on its way to the old address is lost; packets from the new one are taken as soon as they come.
             #expect(longestGap(world.cn, since: start) <= Self.oneWay + .milliseconds(2))
-            #expect(longestGap(world.mn, since: start) <= Self.roundTrip * 3 / 2 + .milliseconds(2))
+            #expect(longestGap(world.mn, since: start) <= Self.roundTrip * 2 + .milliseconds(2))
             #expect(world.isTrue, "\(world.differences)")
         }
         #expect(world.cn.deliveredPlain.isEmpty && world.mn.deliveredPlain.isEmpty)

@@ -39,6 +39,12 @@ public struct LocalAddress: Hashable, Sendable {
         self.isGlobalScope = isGlobalScope
     }
 
+    /// The addresses that are on the link with it; `nil` if it stands alone there.
+    public var onLink: IPPrefix? {
+        let length = address.isIPv4 ? Int(prefixLength) + 96 : Int(prefixLength)
+        return length < 128 ? IPPrefix(covering: address, length: UInt8(length)) : nil
+    }
+
     /// Whether packets can be sent from it now. Says nothing of whether they arrive.
     public var isUsable: Bool { isGlobalScope && address.isUsableUnicast && linkUp && !isTentative && !dadFailed }
 }

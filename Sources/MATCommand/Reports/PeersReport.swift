@@ -20,7 +20,10 @@ enum PeersReport {
                 number(peer["switches"]), number(peer["packetsOut"]), number(peer["packetsIn"]),
             ])
         }
-        return table.lines(indent: indent, style)
+        let problems = peers.compactMap { peer in
+            peer["problem"]?.string.map { "\(String(repeating: " ", count: indent))\(peer["home"]?.string ?? "?"): \($0)" }
+        }
+        return table.lines(indent: indent, style) + problems
     }
 
     /// A node at home is reached at its home address, which a repetition would hide.

@@ -45,6 +45,10 @@ enum Remedy {
             "no mobile address is left",
             "give this host one more address of the family on some link, or divide those there are with `use` under `home-addresses` in matd.yaml"
         ),
+        (
+            "not of global scope",
+            "if the network routes it to the peers without translation, name its prefix under `routed` in matd.yaml, here and there; else this node needs a network that gives it a global address"
+        ),
         ("could not be signed", "make the key anew with `mat keygen`, and enrol again"),
         ("unsupported", "node and server are of different versions; bring both to the same"),
     ]

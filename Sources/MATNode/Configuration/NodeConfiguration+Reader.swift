@@ -41,6 +41,14 @@ extension NodeConfiguration {
             interfaces.reject("prefer", "\(name) is also ignored", "take it off `ignore`, or off `prefer`")
         }
 
+        routedPrefixes = file.list("routed", .prefix)
+        for prefix in routedPrefixes where prefix.address.scope == .global && prefix.length > 0 {
+            file.reject("routed", "\(prefix) is of global scope, and so routed anyway", "remove it")
+        }
+        if routedPrefixes.count > Self.routedPrefixesMax {
+            file.reject("routed", "\(routedPrefixes.count) prefixes, at most \(Self.routedPrefixesMax)", "use shorter prefixes")
+        }
+
         readHomes(file)
         readPeers(file)
         readPaths(file)

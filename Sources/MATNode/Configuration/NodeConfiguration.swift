@@ -37,6 +37,9 @@ public struct NodeConfiguration: Sendable {
     /// Exceptions from that order for some peers.
     public var peerPreferences: [PeerPreference] = []
     public static let peerPreferencesMax = 1024
+    /// Prefixes of private addresses (RFC 1918, 6598, 4193) that are routed between this node and its peers without translation.
+    public var routedPrefixes: [IPPrefix] = []
+    public static let routedPrefixesMax = 64
     /// How paths are watched, and when a failed one is trusted again.
     public var paths = PathConfiguration()
     /// Interfaces whose addresses are never used as locators. An entry may end in `*`.

@@ -17,6 +17,8 @@ struct Exchange: Sendable {
         case notifyServer(HomeAddress)
         /// MA Notify to the peer itself.
         case notifyPeer(HomeAddress)
+        /// MA Notify to a new peer, for its cookie; see `introduce`.
+        case introduce(HomeAddress)
         /// HA Query to the own IMS.
         case identify(MobileAddress)
         /// MA Query to a peer's locator.
@@ -54,10 +56,18 @@ struct Exchange: Sendable {
 
     static let cookiesFollowedMax = 2
 
+    /// It goes where a record says that its node is, which anybody can write.
+    var isToUnproven: Bool {
+        switch purpose {
+        case .checkLocator, .notifyPeer, .introduce: true
+        case .register, .prove, .queryPeer, .notifyServer, .identify: false
+        }
+    }
+
     /// Whether the rest of the peers' requests must leave room for it. Our own registration and what people wait for go at once.
     var isPaced: Bool {
         switch purpose {
-        case .queryPeer, .notifyServer, .notifyPeer, .checkLocator: true
+        case .queryPeer, .notifyServer, .notifyPeer, .introduce, .checkLocator: true
         case .register, .prove, .identify, .tryUplink, .readClock, .checkSelf: false
         }
     }

@@ -5,8 +5,13 @@ import MATSignal
 public enum NodeAction: Hashable, Sendable {
     /// A datagram, from the given own address.
     case send([UInt8], from: IPAddress, to: Endpoint)
+    /// Likewise, for somebody who has not shown that he is there: only while what waits to leave is little, so that made-up addresses
+    /// of an own link, whose neighbours never answer, can't keep back what is for others.
+    case sendIfRoom([UInt8], from: IPAddress, to: Endpoint)
     /// Find the IMSs of this HoA in the DNS, and tell `NodeCore.lookedUp`.
     case lookUp(HomeAddress)
+    /// Find the IMS keys at this prefix's own name, and tell `NodeCore.keysLookedUp`.
+    case lookUpKeys(IPPrefix)
     /// One kernel transaction.
     case changeIMT([IMTChange])
     /// Send the held packets to this destination on, after the changes before it.
@@ -38,11 +43,14 @@ public struct OwnLocator: Hashable, Sendable {
     public var interface: String
     /// Its network is about to take it away: it works, but is used after all others.
     public var isDeprecated: Bool
+    /// What is on the link with it; `nil` if that isn't known. Routers have addresses there that no route tells.
+    public var link: IPPrefix?
 
-    public init(_ moa: MobileAddress, interface: String, isDeprecated: Bool = false) {
+    public init(_ moa: MobileAddress, interface: String, isDeprecated: Bool = false, link: IPPrefix? = nil) {
         self.moa = moa
         self.interface = interface
         self.isDeprecated = isDeprecated
+        self.link = link
     }
 
     /// Whether it is this address on the same link, whatever else changed about it.

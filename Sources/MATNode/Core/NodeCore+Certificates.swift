@@ -14,9 +14,16 @@ extension NodeCore {
         guard let renewed, let home = homes[hoa], renewed.prefix == home.prefix, renewed.nodeKey == home.key.publicKey,
             renewed.notBefore > home.certificate.notBefore
         else { return false }
-        guard let keys = home.servers?.keys, keys.contains(where: renewed.isIssued) else {
+        let known = home.isNetwork ? keys(of: home.prefix, now) : home.servers?.keys
+        if home.isNetwork, known == nil {
+            // The reply to the next update brings it again.
+            lookUpKeys(of: home.prefix, for: nil, now)
+            return false
+        }
+        guard let keys = known, keys.contains(where: renewed.isIssued) else {
             // The key may be in the DNS since the last look: the operator has rotated it.
             log(.warning, "\(hoa): the IMS sent a renewed certificate that no key in the DNS has signed; looking the keys up anew")
+            if home.isNetwork { lookUpKeys(of: home.prefix, for: nil, now) }
             lookUp(hoa, for: .home, now)
             return false
         }

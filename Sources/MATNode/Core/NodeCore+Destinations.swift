@@ -34,7 +34,7 @@ extension NodeCore {
             // A packet that was on its way to the TUN when the entry was made, or one that has no path at the moment and
             // stays held until there is one.
             let outbound = installedOutbound(of: peer)
-            if outbound != nil { emit(.releaseOutbound(to: hoa.address)) }
+            if outbound != nil { emit(.releaseOutbound(to: hoa.address)) } else { checkRefused(hoa, now) }
             if !ownLocators.contains(where: { $0.moa == outbound?.own }) { notePeerUse(hoa, now) }
             return
         }
@@ -157,8 +157,25 @@ extension NodeCore {
     /// The mapping is in force.
     mutating func destinationAnswered(_ hoa: HomeAddress, _ now: Now) {
         guard destinations[hoa] != nil, peers[hoa] != nil else { return }
+        if destinations[hoa]?.isKnown == false { introduce(hoa, now) }
         destinations[hoa]?.isKnown = true
         releaseIfReady(hoa, now)
+    }
+
+    /// MA Notify to a destination that has just become a peer. Its IMS may not have told it of us yet, so that it refuses; but it gives its
+    /// cookie, under which the second one, ahead of the first packets, proves our place. Otherwise these would wait there for its check of us,
+    /// a round trip after all else.
+    private mutating func introduce(_ hoa: HomeAddress, _ now: Now) {
+        guard let target = signallingTarget(of: hoa), let own = ownMoAs(ipv4: hoa.isIPv4).first?.address else { return }
+        start(.introduce(hoa), .maNotify, to: [target], source: own, triesMax: 1, now)
+    }
+
+    /// The second one, if the first was answered.
+    private mutating func showPlace(to hoa: HomeAddress, _ now: Now) {
+        guard let target = signallingTarget(of: hoa), let own = ownMoAs(ipv4: hoa.isIPv4).first?.address, !isUnderWay(.notifyPeer(hoa)),
+            servers.proof(server: target.address, own: own, now: now.monotonic) != nil
+        else { return }
+        start(.introduce(hoa), .maNotify, to: [target], source: own, triesMax: 1, now)
     }
 
     /// The peer's IMS answered HA Notify with a code, or not at all (`nil`).
@@ -195,7 +212,7 @@ extension NodeCore {
         formerPeers.remove(hoa)
         counters.destinationsResolved += 1
         log(.debug, "packets to \(hoa) go on after \((now.monotonic - destination.started).millisecondsSaturated) ms")
-        if !knowsUs(hoa), !isUnderWay(.notifyServer(hoa)), !isUnderWay(.notifyPeer(hoa)) { tellPeer(hoa, now) }
+        if !knowsUs(hoa), !isUnderWay(.notifyServer(hoa)), !isUnderWay(.notifyPeer(hoa)) { tellPeer(hoa, now) } else { showPlace(to: hoa, now) }
         // The path was kept back with them. Without one they stay held until there is one.
         if let path = peers[hoa]?.installedPath, path != OwnPaths.none {
             flushChanges()

@@ -91,7 +91,7 @@ extension NodeCore {
         exchange.hadCookie = message.cookie.server != nil
         exchanges[sequence] = exchange
         counters.messagesSent += 1
-        post(message.octets, from: own, to: target)
+        post(message.octets, from: own, to: target, needsRoom: exchange.isToUnproven && isStranger(target.address))
     }
 
     /// Repeats everything under way from the addresses that we have now: after a move the old source is no use.
@@ -141,7 +141,7 @@ extension NodeCore {
             guard let own = home(for: peer), let mapping = homes[own]?.mapping else { return nil }
             let record = EnclosedRecord(mapping: mapping.mapping, certificate: .whole(mapping.certificate))
             body = .haNotify(HANotify(cookie: cookie, hoa: own, peerHoA: peer, record: record))
-        case .notifyPeer(let peer):
+        case .notifyPeer(let peer), .introduce(let peer):
             guard let own = home(for: peer), let mapping = homes[own]?.mapping else { return nil }
             let record = EnclosedRecord(mapping: mapping.mapping, certificate: .whole(mapping.certificate))
             body = .maNotify(MANotify(cookie: cookie, record: record))
@@ -171,6 +171,7 @@ extension NodeCore {
             return
         }
         servers.noteAnswer(source.address)
+        heardAt[source.address.isIPv4] = now.monotonic
         if let cookie = message.cookie.server {
             noteTime(of: cookie, from: source, to: local, now)
             servers.learn(cookie, server: source.address, own: local, now: now.monotonic)
@@ -222,7 +223,7 @@ extension NodeCore {
         case (.haNotifyAck(let ack), .notifyServer(let peer)):
             ack.hoa == nil || ack.hoa == home(for: peer)
         case (.haAnswer(let answer), .identify(let moa)): answer.moa == nil || answer.moa == moa
-        case (.maNotifyAck(let ack), .notifyPeer(let peer)): ack.hoa == nil || ack.hoa == home(for: peer)
+        case (.maNotifyAck(let ack), .notifyPeer(let peer)), (.maNotifyAck(let ack), .introduce(let peer)): ack.hoa == nil || ack.hoa == home(for: peer)
         default: false
         }
     }
@@ -268,6 +269,9 @@ extension NodeCore {
             if ack.code == .ok, !exchange.hadCookie, message.cookie.server != nil, !isUnderWay(exchange.purpose) {
                 start(exchange.purpose, .maNotify, to: [source], triesMax: 1, now)
             }
+        case (.maNotifyAck(let ack), .introduce(let peer)):
+            complete(exchange)
+            if ack.code == .ok { noteKnowsUs(peer) }
         default:
             counters.unmatchedDropped += 1
         }
@@ -296,6 +300,8 @@ extension NodeCore {
             serverNotified(peer, nil, nil, now)
         case .notifyPeer(let peer):
             peerNotified(peer, nil, since: exchange.began, now)
+        case .introduce:
+            break
         case .identify(let moa):
             strangerAnswered(moa, nil, now)
         case .checkLocator(let hoa, let moa):

@@ -38,22 +38,27 @@ extension NodeCore {
         }
     }
 
-    /// Looks again at the peers that own these addresses as their locators.
+    /// Looks again at the peers that list these addresses as their locators.
     mutating func reconsider(_ addresses: Set<IPAddress>, _ now: Now) {
         for address in addresses.sorted() {
-            if let owner = peers.owner(of: MobileAddress(address)) { applyPeer(owner, now) }
+            for claimant in peers.claimants(of: MobileAddress(address)) { applyPeer(claimant, now) }
         }
     }
 
-    /// Whether there are own addresses of site scope, by family: only then peers' are used.
-    private static func scopes(_ locators: [OwnLocator]) -> [Bool] {
-        [true, false].map { ipv4 in locators.contains { $0.moa.isIPv4 == ipv4 && $0.moa.address.isSiteScope } }
+    private struct FamilyScope: Hashable {
+        let isIPv4: Bool
+        let scope: AddressScope
     }
 
-    /// Looks again at the peers with locators of site scope.
+    /// Which scopes own addresses have, by family: only of these, peers' are used without being named as routed.
+    private static func scopes(_ locators: [OwnLocator]) -> Set<FamilyScope> {
+        Set(locators.map { FamilyScope(isIPv4: $0.moa.isIPv4, scope: $0.moa.address.scope) }.filter { $0.scope != .global })
+    }
+
+    /// Looks again at the peers with locators of other than global scope.
     mutating func reconsiderScope(_ now: Now) {
         let affected = peers.slots.compactMap { slot in
-            peers[slot].flatMap { peer in peer.locators.contains { $0.moa.address.isSiteScope } ? peer.hoa : nil }
+            peers[slot].flatMap { peer in peer.locators.contains { $0.moa.address.scope != .global } ? peer.hoa : nil }
         }
         for peer in affected { applyPeer(peer, now) }
     }
@@ -163,13 +168,21 @@ extension NodeCore {
     /// MA Notify to where the peer is, or was last; its ack lets its traffic switch.
     mutating func tellPeer(_ hoa: HomeAddress, _ now: Now) {
         guard let peer = peers[hoa] else { return }
-        guard let target = outboundLocator(of: peer) ?? peer.locators.listed.first?.moa, !isOwn(target.address) else {
+        guard let target = signallingTarget(of: hoa) else {
             switchPeer(hoa, now)
             return
         }
         // A peer that only a detour reaches is told by it.
         let source = ways.detours[hoa]?.own == nil ? nil : ownMoA(of: peer)?.address
-        start(.notifyPeer(hoa), .maNotify, to: [Endpoint(signallingAddress(of: target, hoa), port: SignalPort.node)], source: source, triesMax: Retransmission.failoverTry, now)
+        start(.notifyPeer(hoa), .maNotify, to: [target], source: source, triesMax: Retransmission.failoverTry, now)
+    }
+
+    /// Where a peer's agent is written to: signalling may go where packets may not yet.
+    func signallingTarget(of hoa: HomeAddress) -> Endpoint? {
+        guard let peer = peers[hoa],
+            let moa = outboundLocator(of: peer) ?? peer.locators.listed.first(where: { standing($0.moa, of: hoa) != .never })?.moa
+        else { return nil }
+        return Endpoint(signallingAddress(of: moa, hoa), port: SignalPort.node)
     }
 
     /// A peer acked our record, refused it, or stayed silent (`nil`) for the three tries of section 7: in each case its

@@ -1,81 +1,141 @@
 import MATSignal
 
-// Which of a peer's locators may be used (section 6, "Locator check").
+// Which of a peer's locators count (section 6, "Locator check"). How far each is believed is `LocatorState`'s; here is what tells it,
+// and what follows: the check, the claim of another HoA, and what the kernel gets (`applyPeer`).
 
 extension NodeCore {
-    /// Whether the address can be this peer's locator at all: what is checked before use. A conflicting locator is skipped.
-    private func isAcceptable(_ moa: MobileAddress, of hoa: HomeAddress) -> Bool {
-        guard moa.isIPv4 == hoa.isIPv4, !isOwn(moa.address), !infrastructure.contains(moa.address) else { return false }
-        if let owner = peers.owner(of: moa), owner != hoa { return false }
-        if moa.address.isSiteScope, !ownLocators.contains(where: { $0.moa.address.isSiteScope && $0.moa.isIPv4 == moa.isIPv4 }) { return false }
-        return true
+    /// What a notice from an address is worth, beside the check.
+    enum LocatorStanding: Hashable, Sendable {
+        /// A valid MA Notify from there lets its packets in while it is checked.
+        case usual
+        /// Nothing counts before it has proved itself.
+        case checkedFirst
+        /// It can't be a peer's locator here, and is not asked.
+        case never
     }
 
-    /// Enters the peer as owner of its listed locators and gives up those no longer listed.
-    ///
-    /// - Returns: what it gave up. Peers that had to skip these may use them as soon as the kernel has been told; see `yieldLocators`.
-    mutating func claimLocators(of hoa: HomeAddress) -> Set<MobileAddress> {
-        guard let peer = peers[hoa] else { return [] }
-        for locator in peer.locators where !locator.roles.isDisjoint(with: [.listed, .earlier]) && !locator.roles.contains(.claimed) {
-            if peers.owner(of: locator.moa) == nil {
+    /// Where an address stands before anybody has asked it: "checked before use" of section 6.
+    func standing(_ moa: MobileAddress, of hoa: HomeAddress) -> LocatorStanding {
+        guard moa.isIPv4 == hoa.isIPv4, !isOwn(moa.address), !otherOwn.contains(moa.address), isInReach(moa) else { return .never }
+        if infrastructure.contains(moa.address) || ownLocators.contains(where: { $0.link?.contains(moa.address) ?? false }) { return .checkedFirst }
+        if let holder = peers.holder(of: moa), holder != hoa { return .checkedFirst }
+        return peers[hoa]?.locators.has(moa, .guarded) ?? false ? .checkedFirst : .usual
+    }
+
+    /// Whether an address means to us what it means to the peer: it is of global scope, or we are at such addresses ourselves, or the
+    /// configuration says that its prefix is routed from here.
+    func isInReach(_ moa: MobileAddress) -> Bool {
+        switch moa.address.scope {
+        case .global: true
+        case .none: false
+        case let scope:
+            ownLocators.contains { $0.moa.isIPv4 == moa.isIPv4 && $0.moa.address.scope == scope } || isRouted(moa.address)
+        }
+    }
+
+    // MARK: Claims
+
+    /// Lets the peer be found by the places that it lists, and gives up those that it no longer lists.
+    mutating func claimLocators(of hoa: HomeAddress) {
+        for locator in peers[hoa]?.locators ?? PeerLocators() {
+            if locator.roles.isDisjoint(with: [.listed, .earlier]) {
+                if locator.roles.contains(.claimed) { release(locator, of: hoa) }
+            } else if !locator.roles.contains(.claimed) {
                 peers.claim(locator.moa, for: hoa)
-            } else if contested.count < Self.contestedMax || contested[locator.moa] != nil {
-                contested[locator.moa, default: []].insert(hoa)
             }
         }
-        return releaseLocators(of: hoa, keepsListed: true)
     }
 
-    /// Locators listed by several peers that are remembered. Beyond, a peer gets a locator that its owner has given up at its next change.
-    private static let contestedMax = 4096
-
-    /// Gives up the locators that are no longer listed, or all.
-    mutating func releaseLocators(of hoa: HomeAddress, keepsListed: Bool) -> Set<MobileAddress> {
-        var released: Set<MobileAddress> = []
-        for locator in peers[hoa]?.locators ?? PeerLocators() where locator.roles.contains(.claimed) {
-            if !keepsListed || locator.roles.isDisjoint(with: [.listed, .earlier]) { released.insert(locator.moa) }
-        }
-        for moa in released {
-            peers.release(moa, of: hoa)
-            peers[hoa]?.locators.update(moa) { $0.state = nil }
-            deadlines.cancel(.locator(hoa, moa))
-            cancel(.checkLocator(hoa, moa))
-        }
-        return released
+    /// Gives up a place. That it was refused is remembered, or the next record that lists it would make it a new one.
+    private mutating func release(_ locator: PeerLocator, of hoa: HomeAddress) {
+        peers.release(locator.moa, of: hoa)
+        cancel(.checkLocator(hoa, locator.moa))
+        guard !locator.state.isRefused else { return }
+        peers[hoa]?.locators.update(locator.moa) { $0.state = .unchecked }
+        deadlines.cancel(.locator(hoa, locator.moa))
     }
 
-    /// Lets other peers use what one has given up. Only after that one's kernel entries were removed: the new owner's entry
-    /// has the same key.
-    mutating func yieldLocators(_ released: Set<MobileAddress>, of hoa: HomeAddress, _ now: Now) {
-        guard !released.isEmpty, !contested.isEmpty else { return }
-        for moa in released.sorted() {
-            for other in contested.removeValue(forKey: moa)?.sorted() ?? [] where other != hoa { applyPeer(other, now) }
+    mutating func releaseLocators(of hoa: HomeAddress) {
+        for locator in peers[hoa]?.locators ?? PeerLocators() {
+            peers.release(locator.moa, of: hoa)
+            cancel(.checkLocator(hoa, locator.moa))
+            deadlines.cancel(.locator(hoa, locator.moa))
         }
     }
 
-    /// All locators that packets of this peer may come from: those of its record and, while that is provisional, of the one before.
+    /// Notes, before records clear it, which of a record's places an untranslated conversation is known with.
+    func placesOfPlainFlows(_ record: MappingRecord, of hoa: HomeAddress) -> [MobileAddress] {
+        // Whatever passed may still go on, though new packets would be questioned again.
+        record.moas(of: hoa).filter { plainSources[$0] != nil }
+    }
+
+    /// Whether some peer says that it is there and is being asked.
+    func isBeingChecked(_ moa: MobileAddress) -> Bool {
+        peers.claimants(of: moa).contains { peers[$0]?.locators[moa]?.state.isOpen ?? false }
+    }
+
+    // MARK: What counts
+
+    /// All locators that packets of this peer are taken from: those of its record and, while that is provisional, of the one before.
     func acceptedLocators(of peer: Peer) -> Set<MobileAddress> {
-        Set(peer.locators.filter { !$0.roles.isDisjoint(with: [.listed, .earlier]) && isAcceptable($0.moa, of: peer.hoa) }.map(\.moa))
+        Set(peer.locators.filter { $0.roles.contains(.claimed) && $0.state.acceptsPackets && standing($0.moa, of: peer.hoa) != .never }.map(\.moa))
     }
 
-    /// Where to send to: the first locator of the record that may be used.
+    /// Those that packets may be sent to, in the record's order.
+    func provenLocators(of peer: Peer) -> [MobileAddress] {
+        peer.locators.filter { $0.roles.isSuperset(of: [.listed, .claimed]) && $0.state.isProven && standing($0.moa, of: peer.hoa) != .never }.map(\.moa)
+    }
+
+    /// Where to send to: the first locator of the record that is proven.
     func outboundLocator(of peer: Peer) -> MobileAddress? {
-        if let moa = detouredLocator(of: peer), isAcceptable(moa, of: peer.hoa), !(peer.locators[moa]?.isBlocked ?? false) { return moa }
-        return usualLocator(of: peer)
+        let proven = provenLocators(of: peer)
+        if let moa = detouredLocator(of: peer), proven.contains(moa) { return moa }
+        return proven.first
     }
 
     /// Likewise, without regard to paths that were found dead.
-    func usualLocator(of peer: Peer) -> MobileAddress? {
-        peer.locators.first { $0.roles.contains(.listed) && isAcceptable($0.moa, of: peer.hoa) && !$0.isBlocked }?.moa
+    func usualLocator(of peer: Peer) -> MobileAddress? { provenLocators(of: peer).first }
+
+    // MARK: The check
+
+    /// Tells a locator's machine, and sets its clock.
+    ///
+    /// - Returns: whether packets to or from it are treated differently now.
+    @discardableResult
+    private mutating func tell(_ moa: MobileAddress, of hoa: HomeAddress, _ event: LocatorState.Event, _ now: Now) -> Bool {
+        guard var state = peers[hoa]?.locators[moa]?.state else { return false }
+        let before = state
+        state.take(event, now.monotonic)
+        peers[hoa]?.locators.update(moa) { $0.state = state }
+        if let due = state.due { deadlines.set(.locator(hoa, moa), at: due) } else { deadlines.cancel(.locator(hoa, moa)) }
+        if before.acceptsPackets != state.acceptsPackets || before.isProven != state.isProven { return true }
+        // What an earlier run entered stays only while it is asked.
+        return before.isOpen && !state.isOpen && !(staleInbound.isEmpty && staleOutbound.isEmpty)
     }
 
-    /// Starts the check of a locator that is about to be used for the first time.
-    mutating func checkOnFirstUse(_ moa: MobileAddress, of hoa: HomeAddress, _ now: Now) {
-        guard let locator = peers[hoa]?.locators[moa], locator.state == nil else { return }
-        let until = now.monotonic + LocatorState.unprovenUseMax
-        peers[hoa]?.locators.update(moa) { $0.state = .checking(until: until) }
-        deadlines.set(.locator(hoa, moa), at: until)
-        checkLocator(moa, of: hoa, now)
+    /// Asks at all places that the record lists, standby ones too, those that have not been asked since they were learned.
+    mutating func checkLearned(_ hoa: HomeAddress, _ now: Now) {
+        for locator in peers[hoa]?.locators ?? PeerLocators() where locator.roles.contains(.listed) && locator.state == .unchecked {
+            guard standing(locator.moa, of: hoa) != .never, !ownMoAs(ipv4: locator.moa.isIPv4).isEmpty else { continue }
+            tell(locator.moa, of: hoa, .listed, now)
+            checkLocator(locator.moa, of: hoa, now)
+        }
+    }
+
+    /// Asks at all places of the record again: with each poll.
+    mutating func checkListed(_ hoa: HomeAddress, _ now: Now) {
+        for locator in peers[hoa]?.locators ?? PeerLocators() where locator.roles.contains(.listed) && standing(locator.moa, of: hoa) != .never {
+            checkLocator(locator.moa, of: hoa, now)
+        }
+    }
+
+    /// Asks once more at places that were refused, because somebody has packets for the peer or from there: what had failed may work
+    /// again, and its own time would come too late.
+    mutating func checkRefused(_ hoa: HomeAddress, at moa: MobileAddress? = nil, _ now: Now) {
+        for locator in peers[hoa]?.locators ?? PeerLocators() where locator.roles.contains(.listed) && locator.state.isRefused && moa ?? locator.moa == locator.moa {
+            guard !isUnderWay(.checkLocator(hoa, locator.moa)), standing(locator.moa, of: hoa) != .never, rechecks.take(at: now.monotonic) else { continue }
+            checkLocator(locator.moa, of: hoa, now)
+        }
     }
 
     /// MA Query to the locator's port 6289: "are you this HoA, here?".
@@ -88,62 +148,90 @@ extension NodeCore {
     func signallingAddress(of moa: MobileAddress, _ hoa: HomeAddress) -> IPAddress { peers[hoa]?.signallingAddress(of: moa) ?? moa.address }
 
     mutating func locatorAnswered(_ hoa: HomeAddress, _ moa: MobileAddress, _ code: ResponseCode?, _ now: Now) {
-        guard peers[hoa] != nil else { return }
+        guard let peer = peers[hoa] else { return }
         switch code {
         case .ok?:
             prove(moa, of: hoa, now)
         case .notAuthoritative?:
             log(.info, "\(moa) says that it is not \(hoa)")
-            block(moa, of: hoa, now)
+            if tell(moa, of: hoa, .denied, now) { refused(moa, of: hoa, now) }
+            undoIfRefuted(hoa, now)
             // The peer moved, or its address went to another host: its IMS knows.
-            if !isUnderWay(.queryPeer(hoa)) { query(hoa, now) }
+            if peer.lists(moa), !isUnderWay(.queryPeer(hoa)), rechecks.take(at: now.monotonic) { query(hoa, now) }
+            settleClaimed(moa, now)
+        case nil:
+            // While nobody answers us, silence says nothing about this peer.
+            guard hasHeardOthers(like: moa, now) else { break }
+            if tell(moa, of: hoa, .unanswered, now) {
+                log(.info, "\(moa) has not answered \(LocatorState.unansweredMax) times whether it is \(hoa)")
+                refused(moa, of: hoa, now)
+            }
         default:
-            // Silence counts only for a locator that has never answered, when its time is up.
             break
         }
     }
 
-    mutating func prove(_ moa: MobileAddress, of hoa: HomeAddress, _ now: Now) {
-        guard peers[hoa] != nil, peers.owner(of: moa) == hoa else { return }
-        let wasBlocked = peers[hoa]?.locators[moa]?.isBlocked ?? false
-        peers[hoa]?.locators.update(moa) { $0.state = .proven(at: now.monotonic) }
-        deadlines.cancel(.locator(hoa, moa))
-        tellIfBehind(hoa, now)
-        guard wasBlocked else { return }
-        log(.info, "\(moa) has proved that it is \(hoa) after all")
-        applyPeer(hoa, now)
+    /// Whether anybody answered while a check went without an answer.
+    private func hasHeardOthers(like moa: MobileAddress, _ now: Now) -> Bool {
+        heardAt[moa.isIPv4].map { now.monotonic - $0 < .seconds(8) } ?? false
     }
 
-    private mutating func block(_ moa: MobileAddress, of hoa: HomeAddress, _ now: Now) {
-        if peers[hoa]?.locators[moa]?.isBlocked != true {
-            peers[hoa]?.locators.update(moa) { $0.state = .blocked(until: now.monotonic + LocatorState.blockedTime, checks: 0) }
-            deadlines.set(.locator(hoa, moa), at: now.monotonic + .seconds(1))
+    /// The node at this address has shown that it is this HoA, there. Who was taken to be there before is there no more.
+    mutating func prove(_ moa: MobileAddress, of hoa: HomeAddress, _ now: Now) {
+        guard let locator = peers[hoa]?.locators[moa], !locator.roles.isDisjoint(with: [.listed, .earlier]) else { return }
+        if let holder = peers.holder(of: moa), holder != hoa {
+            log(.notice, "\(hoa) has proved that it is at \(moa), where \(holder) was")
+            tell(moa, of: holder, .lost, now)
+            // Out of the kernel's map first: the new entry has the same key.
+            refused(moa, of: holder, now)
+            if !isUnderWay(.queryPeer(holder)) { query(holder, now) }
         }
+        peers.claim(moa, for: hoa, isCertain: true)
+        if locator.state.isRefused { log(.info, "\(moa) has proved that it is \(hoa)") }
+        if tell(moa, of: hoa, .proved, now) { applyPeer(hoa, now) }
+        tellIfBehind(hoa, now)
+    }
+
+    /// A valid MA Notify of this HoA came from this source: its packets count while it is checked, if nobody else is known to be there.
+    mutating func notice(_ hoa: HomeAddress, from source: Endpoint, _ now: Now) {
+        guard source.port == SignalPort.node, let peer = peers[hoa] else { return }
+        var isNews = false
+        for locator in peer.locators where locator.roles.isSuperset(of: [.listed, .claimed]) && peer.signallingAddress(of: locator.moa) == source.address {
+            // What an earlier run took for another peer's may still be that one's.
+            guard standing(locator.moa, of: hoa) == .usual, !staleInbound.contains(where: { $0.key.peer != hoa && $0.value.contains(locator.moa) }) else { continue }
+            isNews = tell(locator.moa, of: hoa, .noticed, now) || isNews
+        }
+        if isNews { applyPeer(hoa, now) }
+    }
+
+    /// A locator counts no more: out of the kernel with it, in both directions.
+    private mutating func refused(_ moa: MobileAddress, of hoa: HomeAddress, _ now: Now) {
         undoIfRefuted(hoa, now)
         applyPeer(hoa, now)
+        settleClaimed(moa, now)
     }
 
-    /// The time of an unproven locator, or of a blocked one, is up.
+    /// The time of an unproven locator, or of a refused one, is up.
     mutating func locatorDue(_ hoa: HomeAddress, _ moa: MobileAddress, _ now: Now) {
+        guard let locator = peers[hoa]?.locators[moa] else { return }
+        if locator.state.isOpen, ownMoAs(ipv4: moa.isIPv4).isEmpty {
+            // Without an address of our own nobody could be asked; the time counts anew when there is one.
+            pathless.insert(hoa)
+            if tell(moa, of: hoa, .stranded, now) { applyPeer(hoa, now) }
+            return
+        }
+        if locator.state.isOpen {
+            log(.warning, "\(moa) did not prove within \(LocatorState.checkMax.components.seconds) s that it is \(hoa); it is not used for \(LocatorState.refusedTime.components.seconds) s unless it does")
+        }
+        tell(moa, of: hoa, .timeUp, now)
         switch peers[hoa]?.locators[moa]?.state {
-        case .checking?:
-            guard !ownMoAs(ipv4: moa.isIPv4).isEmpty else {
-                // Without an address of our own nobody could be asked; the time counts anew when there is one.
-                peers[hoa]?.locators.update(moa) { $0.state = nil }
-                return
-            }
-            log(.warning, "\(moa) did not prove within \(LocatorState.unprovenUseMax.components.seconds) s that it is \(hoa); it is not used for \(LocatorState.blockedTime.components.seconds) s")
-            block(moa, of: hoa, now)
-        case .blocked(let until, _)? where until <= now.monotonic:
-            peers[hoa]?.locators.update(moa) { $0.state = nil }
+        case .refused? where locator.state.isRefused:
+            if locator.roles.contains(.listed), standing(moa, of: hoa) != .never { checkLocator(moa, of: hoa, now) }
+        case .refused?:
+            refused(moa, of: hoa, now)
+        default:
+            // Long enough ago to be new, or to be forgotten.
             applyPeer(hoa, now)
-        case .blocked(let until, let checks)?:
-            peers[hoa]?.locators.update(moa) { $0.state = .blocked(until: until, checks: checks + 1) }
-            let pause = min(LocatorState.recheckMax, .seconds(Int64(1) << Int64(min(checks + 1, 10))))
-            deadlines.set(.locator(hoa, moa), at: min(until, now.monotonic + pause))
-            checkLocator(moa, of: hoa, now)
-        case .proven?, nil:
-            break
         }
     }
 }

@@ -43,12 +43,15 @@ extension NodeCore {
             }
             peers[hoa] = Peer(offered, hoa: hoa, isConfirmed: isConfirmed, now: now.monotonic)
             if let servers = otherServers.removeValue(forKey: hoa) { keepServers(servers, of: hoa) }
+            guardPlaces(offered.record, of: hoa)
             if busiest.count < Self.busiestMax { busiest.append(hoa) }
             clearPlain(offered.record)
             let level: NodeLogLevel = peers.count <= Self.peersLoggedMax ? .notice : .debug
             log(level, "peer \(hoa) is at \(Self.places(offered.record.moas(of: hoa)))\(isConfirmed ? "" : " (not confirmed yet)")")
             pollLater(hoa, now)
             applyPeer(hoa, now)
+            hearEarly(of: hoa, now)
+            reportScope(of: hoa, now)
             return true
         }
         if isConfirmed { peer.refreshed = now.monotonic }
@@ -74,15 +77,18 @@ extension NodeCore {
             if isNews || installedOutbound(of: peer) == nil { applyPeer(hoa, now) }
             return true
         }
-        clearPlain(offered.record)
         let hasMoved = peer.locators.listed.map(\.moa) != offered.record.moas(of: hoa)
         peer.hold(offered, isConfirmed: isConfirmed)
         peers[hoa] = peer
+        guardPlaces(offered.record, of: hoa)
+        clearPlain(offered.record)
         if hasMoved {
             let level: NodeLogLevel = peers.count <= Self.peersLoggedMax ? .notice : .debug
             log(level, "peer \(hoa) is now at \(Self.places(offered.record.moas(of: hoa)))\(isConfirmed ? "" : " (not confirmed yet)")")
         }
         applyPeer(hoa, now)
+        hearEarly(of: hoa, now)
+        if hasMoved { reportScope(of: hoa, now) }
         // It moved before it heard of our move: our MA Notify went to where it was.
         if hasMoved, !knowsUs(hoa), let own = home(for: hoa), homes[own]?.owesPeers == false { tellPeer(hoa, now) }
         return true
@@ -95,7 +101,7 @@ extension NodeCore {
     /// Goes back to the earlier record, only if the locator check failed and the IMS has answered with an older record for 3 s.
     mutating func undoIfRefuted(_ hoa: HomeAddress, _ now: Now) {
         guard let peer = peers[hoa], peer.earlier != nil, let since = peer.contradictedSince, now.monotonic - since >= .seconds(3) else { return }
-        let isUnreachable = peer.locators.listed.allSatisfy { !$0.isProven }
+        let isUnreachable = peer.locators.listed.allSatisfy { !$0.state.isProven }
         if isUnreachable { undo(hoa, "its IMS has an older record and its new place does not answer", now) }
     }
 
@@ -126,8 +132,11 @@ extension NodeCore {
                     // Verified before, but it may have expired meanwhile.
                     try offered.checkTimesAndNames(asked: hoa, now: now)
                 } else {
-                    guard let set = serverSet(of: hoa) else { return }
-                    try offered.verify(asked: hoa, keys: set.keys, now: now)
+                    guard let keys = keys(for: offered, of: hoa, now) else {
+                        if offered.prefix.length < 128 { lookUpKeys(of: offered.prefix, for: .answer(hoa, answer), now) }
+                        return
+                    }
+                    try offered.verify(asked: hoa, keys: keys, now: now)
                 }
             } catch {
                 counters.recordsRefused += 1
@@ -162,6 +171,18 @@ extension NodeCore {
     private mutating func peerRefused(_ hoa: HomeAddress, _ reason: String, _ now: Now) {
         log(.warning, "\(hoa): \(reason)")
         if peers[hoa] == nil { dropDestination(hoa, now) }
+    }
+
+    /// The DNS gave no keys at the name of the prefix that the answer's certificate is for.
+    mutating func keysAreMissing(of prefix: IPPrefix, for hoa: HomeAddress, _ result: ServerLookup, _ now: Now) {
+        let reason: String = switch result {
+        case .failed(let reason), .unusable(let reason): reason
+        case .absent: "there is no IMS record"
+        case .found: "they have expired"
+        }
+        counters.recordsRefused += 1
+        peerRefused(hoa, "the certificate that its IMS gave is for \(prefix), at whose name in the DNS no keys were found: \(reason)", now)
+        settleStrangers(askedFor: hoa, now)
     }
 
     mutating func peerSilent(_ hoa: HomeAddress, _ now: Now) {
@@ -227,7 +248,7 @@ extension NodeCore {
         pollLater(hoa, now)
         undoIfRefuted(hoa, now)
         if !isUnderWay(.queryPeer(hoa)) { query(hoa, now) }
-        if let target = outboundLocator(of: peer) { checkLocator(target, of: hoa, now) }
+        checkListed(hoa, now)
         tellIfBehind(hoa, now)
         // A peer that nobody could tell of us takes our packets for a stranger's.
         if !knowsUs(hoa), peer.duties.isEmpty, !isUnderWay(.notifyServer(hoa)), let own = home(for: hoa), homes[own]?.owesPeers == false, let set = knownServers(of: hoa, now) {
@@ -249,11 +270,11 @@ extension NodeCore {
     /// Brings the kernel's entries for this peer in step with its record, its locators' states and our addresses.
     mutating func applyPeer(_ hoa: HomeAddress, _ now: Now) {
         guard let own = home(for: hoa), peers[hoa] != nil else { return }
-        let released = claimLocators(of: hoa)
+        claimLocators(of: hoa)
         guard var peer = peers[hoa] else { return }
         let ownMoAs = desiredLocators(of: own)
         if ownMoAs.isEmpty {
-            if peer.path == OwnPaths.none { pathless.insert(hoa) }
+            if peer.path == OwnPaths.none || peer.locators.listed.contains(where: { $0.state == .unchecked }) { pathless.insert(hoa) }
         } else if ownPaths[peer.path].map({ !ownMoAs.contains($0) }) ?? true, let first = preferredOwnMoA(for: hoa) {
             peer.path = pathNumber(of: first, own)
         }
@@ -277,9 +298,11 @@ extension NodeCore {
         } else if outbound == nil, before != nil {
             change(.removeOutbound(pair))
         }
-        // Gone with it what an earlier run left of this peer at places where it no longer is.
-        let stale = staleInbound.isEmpty ? [] : staleInbound.removeValue(forKey: pair) ?? []
-        for moa in installed.union(stale).subtracting(accepted).sorted() { change(.removeInbound(peer: moa, own: own)) }
+        // What an earlier run believed of places that are being asked now stays until they have answered or not.
+        let open = Set(peer.locators.filter { $0.roles.contains(.listed) && ($0.state.isOpen || $0.state == .unchecked) && standing($0.moa, of: hoa) != .never }.map(\.moa))
+        let gone = installed.union(giveUpStale(pair, keeping: open)).subtracting(accepted)
+        for moa in gone.sorted() { change(.removeInbound(peer: moa, own: own)) }
+        if target == nil, open.isEmpty, before == nil, staleOutbound.remove(pair) != nil { change(.removeOutbound(pair)) }
         peer.locators.assign(.accepted) { accepted.contains($0.moa) }
         peer.locators.assign(.target) { $0.moa == outbound?.peer }
         peer.locators.prune()
@@ -289,8 +312,7 @@ extension NodeCore {
         peer.installedPath = path
         peers[hoa] = peer
 
-        if let target, ownPaths[peer.path] != nil, !ownMoAs.isEmpty { checkOnFirstUse(target, of: hoa, now) }
-        yieldLocators(released, of: hoa, now)
+        checkLearned(hoa, now)
         releaseKnownStrangers(of: hoa, now)
         if outbound != nil, before == nil {
             flushChanges()
@@ -303,10 +325,8 @@ extension NodeCore {
         if installedOutbound(of: peer) != nil { change(.removeOutbound(HomePair(own: own, peer: hoa))) }
         for locator in peer.locators {
             if locator.roles.contains(.accepted) { change(.removeInbound(peer: locator.moa, own: own)) }
-            deadlines.cancel(.locator(hoa, locator.moa))
-            cancel(.checkLocator(hoa, locator.moa))
         }
-        let released = releaseLocators(of: hoa, keepsListed: false)
+        releaseLocators(of: hoa)
         let servers = serverSet(of: hoa)
         peerServers.leave(peer.servers)
         pathless.remove(hoa)
@@ -314,11 +334,24 @@ extension NodeCore {
         // Remembered as what it was: if the DNS is silent when it is called again, it is not plain.
         if let servers { keepServers(servers, of: hoa) }
         forgetPaths(of: hoa)
-        yieldLocators(released, of: hoa, now)
-        for purpose in [Exchange.Purpose.queryPeer(hoa), .notifyServer(hoa), .notifyPeer(hoa)] { cancel(purpose) }
+        for purpose in [Exchange.Purpose.queryPeer(hoa), .notifyServer(hoa), .notifyPeer(hoa), .introduce(hoa)] { cancel(purpose) }
+    }
+
+    /// Notes with which of the places that a record lists an untranslated conversation is known.
+    private mutating func guardPlaces(_ record: MappingRecord, of hoa: HomeAddress) {
+        for moa in placesOfPlainFlows(record, of: hoa) { peers[hoa]?.locators.update(moa) { $0.roles.insert(.guarded) } }
     }
 
     // MARK: Adoption after a restart
+
+    /// What an earlier run left of this peer, but for some places.
+    private mutating func giveUpStale(_ pair: HomePair, keeping kept: Set<MobileAddress>) -> Set<MobileAddress> {
+        guard let stale = staleInbound.removeValue(forKey: pair) else { return [] }
+        let left = stale.intersection(kept)
+        if !left.isEmpty { staleInbound[pair] = left }
+        // Whoever has proved since that it is there has an entry of the same key.
+        return stale.subtracting(left).filter { moa in peers.holder(of: moa).map { $0 == pair.peer } ?? true }
+    }
 
     /// How long an entry of an earlier run may go on without a peer behind it.
     static let adoptionMax: Duration = .seconds(60)
@@ -356,7 +389,7 @@ extension NodeCore {
             log(.notice, "removing \(staleOutbound.count) outbound and \(staleInbound.count) inbound entries of an earlier run that no peer claims")
         }
         for pair in staleOutbound { change(.removeOutbound(pair)) }
-        for (pair, moas) in staleInbound { for moa in moas { change(.removeInbound(peer: moa, own: pair.own)) } }
+        for (pair, moas) in staleInbound { for moa in moas where peers.holder(of: moa) == nil { change(.removeInbound(peer: moa, own: pair.own)) } }
         staleOutbound = []
         staleInbound = [:]
     }

@@ -221,6 +221,7 @@ extension NodeCore {
             homes[hoa] = home
             for moa in home.registeredPlaces where ways.uplinks[moa]?.isRefused == true { ways.uplinks[moa]?.state = .sound }
             _ = adopt(reply.certificate, of: hoa, now)
+            if isFirst || home.owesPeers, let problem = scopeProblem(of: home) { log(.warning, "\(hoa) is registered, but \(problem)") }
             let places = mapping.record.locators.map(\.moa.description).joined(separator: ", ")
             log(isFirst || !isRenewal || home.owesPeers ? .notice : .debug, "\(hoa) is registered at \(places)")
             deadlines.set(.registration(hoa), at: now.monotonic + refreshInterval(of: mapping, now))

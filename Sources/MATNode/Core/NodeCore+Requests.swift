@@ -20,12 +20,25 @@ struct PendingAck: Hashable, Sendable {
     let local: IPAddress
     /// Whether the sender has shown, by our own valid cookie, that it is at its source address.
     let hasCookie: Bool
+    /// That cookie is recent enough to show that it is there now.
+    let provesPlace: Bool
     /// Of the request: without a cookie the answer must not be longer (section 6).
     let octetsCount: Int
     /// One of several HoAs that one MA Notify concerns answers for all.
     var isSilent = false
     /// The record's signature was good for another HoA that it concerns.
     var isVerified = false
+}
+
+/// A MA Notify that came under our own cookie before anybody told us of its HoA. If the very record turns out to be the peer's, it has shown
+/// where it is: what it sends next need not wait for our check.
+struct EarlyNotice: Hashable, Sendable {
+    let mapping: SignedMapping
+    let source: Endpoint
+    let came: MonotonicTime
+
+    static let countMax = 64
+    static let ageMax: Duration = .seconds(3)
 }
 
 extension NodeCore {
@@ -35,11 +48,13 @@ extension NodeCore {
         counters.messagesReceived += 1
         switch message.body {
         case .maQuery(let query):
-            answerLocatorCheck(query, message.sequence, from: source, to: local)
+            answerLocatorCheck(query, message.sequence, from: source, to: local, now)
         case .maNotify(let notify):
             let hasCookie = cookieAuthority.isValid(notify.cookie, from: source, now: now)
+            let provesPlace = hasCookie && cookieAuthority.isValid(notify.cookie, from: source, now: now, ageMax: CookieAuthority.proofAgeMax)
             let ack = PendingAck(
-                sequence: message.sequence, clientCookie: notify.cookie.client, source: source, local: local, hasCookie: hasCookie, octetsCount: octetsCount)
+                sequence: message.sequence, clientCookie: notify.cookie.client, source: source, local: local, hasCookie: hasCookie, provesPlace: provesPlace,
+                octetsCount: octetsCount)
             take(notify, ack, now)
         default:
             // Requests for servers; a node has no answer.
@@ -49,24 +64,32 @@ extension NodeCore {
 
     /// Code 0 if the HoA is ours and the query came to a locator of our current record, else 4. The answer has the query's
     /// size, so it needs no cookie.
-    private mutating func answerLocatorCheck(_ query: MAQuery, _ sequence: UInt32, from source: Endpoint, to local: IPAddress) {
+    private mutating func answerLocatorCheck(_ query: MAQuery, _ sequence: UInt32, from source: Endpoint, to local: IPAddress, _ now: Now) {
         let isMine = homes.values.first { $0.prefix.contains(query.hoa.address) }.map { home in
             desiredLocators(of: home.hoa).contains(MobileAddress(local)) || home.mapping?.record.lists(MobileAddress(local)) ?? false
         } ?? false
         let answer = MAAnswer(code: isMine ? .ok : .notAuthoritative, cookie: Cookie(client: query.cookie.client), hoa: query.hoa)
-        reply(SignalMessage(sequence: sequence, .maAnswer(answer)), from: local, to: source)
+        reply(SignalMessage(sequence: sequence, .maAnswer(answer)), from: local, to: source, now)
     }
 
-    private mutating func reply(_ message: SignalMessage, from local: IPAddress, to source: Endpoint) {
+    private mutating func reply(_ message: SignalMessage, from local: IPAddress, to source: Endpoint, _ now: Now) {
+        let isStranger = isStranger(source.address)
+        if isStranger, ownLocators.contains(where: { $0.link?.contains(source.address) ?? false }), !linkAnswers.take(at: now.monotonic) {
+            counters.answersWithheld += 1
+            return
+        }
         counters.messagesSent += 1
-        post(message.octets, from: local, to: source)
+        post(message.octets, from: local, to: source, needsRoom: isStranger)
     }
+
+    /// Nobody has ever shown that he is at this address.
+    func isStranger(_ address: IPAddress) -> Bool { !servers.hasAnswered(address) && peers.holder(of: MobileAddress(address)) == nil }
 
     mutating func refuse(_ rejection: SignalDatagram.Rejection, from source: Endpoint, to local: IPAddress, _ now: Now) {
         counters.malformedDropped += 1
         guard let code = rejection.answerCode, let type = rejection.type, let cookie = rejection.cookie, refusals.take(at: now.monotonic) else { return }
         // 20 octets: no request with a cookie is shorter.
-        reply(SignalMessage.refusal(of: type, sequence: rejection.sequence, code: code, cookie: Cookie(client: cookie.client)), from: local, to: source)
+        reply(SignalMessage.refusal(of: type, sequence: rejection.sequence, code: code, cookie: Cookie(client: cookie.client)), from: local, to: source, now)
     }
 
     // MARK: MA Notify
@@ -93,6 +116,7 @@ extension NodeCore {
         let (source, hasCookie) = (ack.source, ack.hasCookie)
         let isFromOwnServer = source.port == SignalPort.ims && homes.values.contains { $0.servers?.endpoints.contains(source) ?? false }
         guard !homes.values.contains(where: { $0.prefix.contains(hoa.address) }), home(for: hoa) != nil, peers[hoa] != nil || destinations[hoa] != nil || isFromOwnServer else {
+            noteEarly(notify.record.mapping, ack, now)
             acknowledge(ack, .refused, named, text: "not a peer of this node", now)
             return
         }
@@ -119,7 +143,7 @@ extension NodeCore {
             if current.holds(record) {
                 // The IMS's own copy confirms a provisional record (section 7).
                 if hasCookie, comesFromServer(of: hoa, source) { adopt(record, for: hoa, isConfirmed: true, now) }
-                proveBySource(hoa, source, hasCookie, now)
+                hear(of: hoa, ack, now)
                 acknowledge(ack, .ok, named, now)
                 return
             }
@@ -135,8 +159,10 @@ extension NodeCore {
         }
         if let current, record.isUnderKnown(of: current) {
             takeVerified(record, for: hoa, ack, keys: nil, now)
-        } else if let set = serverSet(of: hoa), set.expires > now.monotonic {
-            takeVerified(record, for: hoa, ack, keys: set.keys, now)
+        } else if let set = serverSet(of: hoa), set.expires > now.monotonic, let keys = keys(for: record, of: hoa, now) {
+            takeVerified(record, for: hoa, ack, keys: keys, now)
+        } else if hasCookie, let set = serverSet(of: hoa), set.expires > now.monotonic {
+            lookUpKeys(of: record.prefix, for: .record(PendingRecord(record: record, hoa: hoa, stranger: nil, ack: ack)), now)
         } else if hasCookie {
             lookUp(hoa, for: .record(PendingRecord(record: record, hoa: hoa, stranger: nil, ack: ack)), now)
         } else {
@@ -175,7 +201,7 @@ extension NodeCore {
         let isConfirmed = hasCookie && (ack.map { comesFromServer(of: hoa, $0.source) } ?? false)
         adopt(record, for: hoa, isConfirmed: isConfirmed, now)
         if let ack {
-            proveBySource(hoa, ack.source, hasCookie, now)
+            hear(of: hoa, ack, now)
             acknowledge(ack, .ok, record.hoa, now)
         }
         // The peer's IMS is the truth, and we want its pushes (paper (7)).
@@ -199,7 +225,11 @@ extension NodeCore {
             return
         }
         guard pending.stranger != nil else {
-            takeVerified(record, for: pending.hoa, pending.ack, keys: set.keys, now)
+            if let keys = keys(for: record, of: pending.hoa, now) {
+                takeVerified(record, for: pending.hoa, pending.ack, keys: keys, now)
+            } else {
+                lookUpKeys(of: record.prefix, for: .record(pending), now)
+            }
             return
         }
         // For a stranger: what our IMS remembers is a hint; only the HoA's own IMS's answer is entered.
@@ -207,15 +237,43 @@ extension NodeCore {
         if !isUnderWay(.queryPeer(pending.hoa)) { start(.queryPeer(pending.hoa), .maQuery, to: set.endpoints, now) }
     }
 
+    /// The DNS answered about the keys of a network's certificate; `nil` if it gave none.
+    mutating func recordKeysLookedUp(_ pending: PendingRecord, _ keys: [PublicKey]?, _ now: Now) {
+        if let keys {
+            takeVerified(pending.record, for: pending.hoa, pending.ack, keys: keys, now)
+        } else {
+            refuseRecord(pending.record, pending.ack, VerificationFailure("the DNS gives no keys at the name of the certificate's prefix \(pending.record.prefix)"), now)
+        }
+    }
+
     /// Whether the source is an IMS of the HoA.
     private func comesFromServer(of hoa: HomeAddress, _ source: Endpoint) -> Bool {
         serverSet(of: hoa)?.endpoints.contains(source) ?? false
     }
 
-    /// Section 6: a MA Notify from a locator that carries our own valid cookie proves that locator.
-    private mutating func proveBySource(_ hoa: HomeAddress, _ source: Endpoint, _ hasCookie: Bool, _ now: Now) {
-        guard hasCookie, source.port == SignalPort.node, let peer = peers[hoa] else { return }
-        for locator in peer.locators.listed where peer.signallingAddress(of: locator.moa) == source.address { prove(locator.moa, of: hoa, now) }
+    /// Section 6: a valid MA Notify that carries our own cookie proves the locator that it came from; one without lets packets from there
+    /// in while it is checked.
+    private mutating func hear(of hoa: HomeAddress, _ ack: PendingAck, _ now: Now) {
+        guard ack.source.port == SignalPort.node, let peer = peers[hoa] else { return }
+        guard ack.provesPlace else { return notice(hoa, from: ack.source, now) }
+        for locator in peer.locators.listed where peer.signallingAddress(of: locator.moa) == ack.source.address { prove(locator.moa, of: hoa, now) }
+    }
+
+    /// One a source, the newest ones.
+    private mutating func noteEarly(_ mapping: SignedMapping, _ ack: PendingAck, _ now: Now) {
+        guard ack.provesPlace, ack.source.port == SignalPort.node else { return }
+        earlyNotices.removeAll { $0.source == ack.source || now.monotonic - $0.came > EarlyNotice.ageMax }
+        if earlyNotices.count >= EarlyNotice.countMax { earlyNotices.removeFirst() }
+        earlyNotices.append(EarlyNotice(mapping: mapping, source: ack.source, came: now.monotonic))
+    }
+
+    /// A record has come into force: its own node may have shown it already.
+    mutating func hearEarly(of hoa: HomeAddress, _ now: Now) {
+        guard !earlyNotices.isEmpty, let peer = peers[hoa] else { return }
+        let mapping = peer.mapping
+        for early in earlyNotices where early.mapping == mapping && now.monotonic - early.came <= EarlyNotice.ageMax {
+            for locator in peer.locators.listed where peer.signallingAddress(of: locator.moa) == early.source.address { prove(locator.moa, of: hoa, now) }
+        }
     }
 
     private mutating func acknowledge(
@@ -233,6 +291,6 @@ extension NodeCore {
                 message = SignalMessage(sequence: ack.sequence, .maNotifyAck(MANotifyAck(code: .cookieRequired, cookie: cookie, hoa: nil)))
             }
         }
-        reply(message, from: ack.local, to: ack.source)
+        reply(message, from: ack.local, to: ack.source, now)
     }
 }

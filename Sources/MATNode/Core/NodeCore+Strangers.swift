@@ -79,10 +79,11 @@ extension NodeCore {
     }
 
     mutating func identify(_ moa: MobileAddress, at own: IPAddress, _ opensConnection: Bool, _ isSegment: Bool, _ now: Now) {
-        if let owner = peers.owner(of: moa), let peer = peers[owner], peer.locators.has(moa, .accepted) {
+        if let holder = peers.holder(of: moa), let peer = peers[holder], peer.locators.has(moa, .accepted) {
             letIn(moa, at: own, of: peer)
             return
         }
+        for claimant in peers.claimants(of: moa) { checkRefused(claimant, at: moa, now) }
         if strangers[moa] != nil {
             join(moa, at: own, opensConnection, isSegment, now)
             return
@@ -208,6 +209,13 @@ extension NodeCore {
     /// The rest waits for the peers' IMSs' answers, and a moment longer.
     private mutating func settleNotFound(_ moa: MobileAddress, _ now: Now) {
         guard let stranger = strangers[moa], stranger.isNotFound else { return }
+        guard !isBeingChecked(moa) else {
+            // A peer says that it is there, and is being asked: what opens waits for that too.
+            strangers[moa]?.openersDue = nil
+            strangers[moa]?.due = stranger.started + configuration.strangerHoldMax
+            armStranger(moa)
+            return
+        }
         guard hasPeers(like: moa) else {
             strangerIsPlain(moa, until: stranger.plainUntil, now)
             return
@@ -237,6 +245,11 @@ extension NodeCore {
             flushChanges()
         }
         for own in stranger.owns.sorted() { emit(.releaseOpeners(from: moa.address, to: own)) }
+    }
+
+    /// A peer that listed the address is not there: nothing more is waited for.
+    mutating func settleClaimed(_ moa: MobileAddress, _ now: Now) {
+        if !strangers.isEmpty { settleNotFound(moa, now) }
     }
 
     /// Entries of an earlier run tell of peers too, who are being asked for.

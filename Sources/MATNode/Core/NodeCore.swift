@@ -56,16 +56,16 @@ public struct NodeCore {
     var chosenInterface: String?
     /// Which paths work, and what is done about those that don't.
     var ways: PathKnowledge
-    /// Gateways and resolvers: never a peer's locator.
+    /// Gateways and resolvers: a peer's locator only if it proves itself.
     var infrastructure: Set<IPAddress> = []
+    /// What this node's other HoAs have: never a peer's locator.
+    var otherOwn: Set<IPAddress> = []
 
     var peers = PeerTable()
     /// The own addresses that peers' traffic leaves from.
     var ownPaths = OwnPaths()
-    /// Peers that were entered while there was no own address.
+    /// Peers that were entered, or have new places, while there was no own address.
     var pathless: Set<HomeAddress> = []
-    /// Locators that other peers than their owner list too: who may use one when the owner gives it up.
-    var contested: [MobileAddress: Set<HomeAddress>] = [:]
     /// Peers with the most packets lately: the ones to ask first when someone may have moved.
     var busiest: [HomeAddress] = []
     var destinations: [HomeAddress: Destination] = [:]
@@ -102,6 +102,10 @@ public struct NodeCore {
     /// Who waits for the DNS to answer about an HoA.
     var lookUps: [HomeAddress: [LookUpPurpose]] = [:]
 
+    /// The keys at networks' prefixes, and what waits for them.
+    var networkKeys: [IPPrefix: ServerSet] = [:]
+    var keyLookUps: [IPPrefix: [KeyWaiter]] = [:]
+
     var servers: ServerTable
     var exchanges: [UInt32: Exchange] = [:]
     var exchangeByPurpose: [Exchange.Purpose: UInt32] = [:]
@@ -113,6 +117,13 @@ public struct NodeCore {
     var serverQueues: [IPAddress: ServerQueue] = [:]
     var uncookiedChecks: RateLimit
     var sourceChecks: [IPAddress: RateLimit] = [:]
+    /// Answers to strangers on an own link: each may take a neighbour's entry for as long as the kernel looks for him, and it has 1024.
+    var linkAnswers = RateLimit(perSecond: 50)
+    var earlyNotices: [EarlyNotice] = []
+    /// Checks and questions out of turn, that what strangers send can cause.
+    var rechecks = RateLimit(perSecond: 50)
+    /// By family (IPv4: true), when a response last came from anybody.
+    var heardAt: [Bool: MonotonicTime] = [:]
     /// Answers to malformed requests.
     var refusals = RateLimit(perSecond: 10)
     public internal(set) var counters = NodeCounters()
@@ -125,6 +136,7 @@ public struct NodeCore {
     private struct DatagramWay: Hashable {
         let own: IPAddress
         let target: Endpoint
+        let needsRoom: Bool
     }
 
     private struct OpenDatagram {
@@ -156,11 +168,16 @@ public struct NodeCore {
     // MARK: Events
 
     /// The machine's addresses, or which of them work, changed.
-    public mutating func linksChanged(_ locators: [OwnLocator], infrastructure: Set<IPAddress>, now: Now) -> [NodeAction] {
-        let changed = self.infrastructure.symmetricDifference(infrastructure)
+    ///
+    /// - Parameter otherOwn: addresses of this node that serve other HoAs than this core's.
+    public mutating func linksChanged(
+        _ locators: [OwnLocator], infrastructure: Set<IPAddress>, otherOwn: Set<IPAddress> = [], now: Now
+    ) -> [NodeAction] {
+        let changed = self.otherOwn.symmetricDifference(otherOwn)
         self.infrastructure = infrastructure
+        self.otherOwn = otherOwn
         adopt(locators, now)
-        // A gateway or resolver is no peer's locator, and what is none any more may be one.
+        // What is ours is no peer's locator, and what is not any more may be one.
         reconsider(changed, now)
         runPaths(now)
         return takeActions()
@@ -201,6 +218,13 @@ public struct NodeCore {
     /// The DNS answered a `lookUp`.
     public mutating func lookedUp(_ hoa: HomeAddress, _ result: ServerLookup, now: Now) -> [NodeAction] {
         finishLookUp(hoa, result, now)
+        runPaths(now)
+        return takeActions()
+    }
+
+    /// The DNS answered a `lookUpKeys`.
+    public mutating func keysLookedUp(_ prefix: IPPrefix, _ result: ServerLookup, now: Now) -> [NodeAction] {
+        finishKeyLookUp(prefix, result, now)
         runPaths(now)
         return takeActions()
     }
@@ -310,21 +334,33 @@ public struct NodeCore {
 
     /// Sends a message. Several to one place in the same breath share a datagram (section 1). Kernel changes decided in that breath go
     /// first: an answer may come at once.
-    mutating func post(_ octets: [UInt8], from own: IPAddress, to target: Endpoint) {
+    ///
+    /// - Parameter needsRoom: it is for somebody who has not shown that he is there; see `NodeAction.sendIfRoom`.
+    mutating func post(_ octets: [UInt8], from own: IPAddress, to target: Endpoint, needsRoom: Bool = false) {
         flushChanges()
-        let way = DatagramWay(own: own, target: target)
+        func action(_ octets: [UInt8]) -> NodeAction {
+            needsRoom ? .sendIfRoom(octets, from: own, to: target) : .send(octets, from: own, to: target)
+        }
+        let way = DatagramWay(own: own, target: target, needsRoom: needsRoom)
         if let open = openDatagrams[way], open.messages < SignalDatagram.messagesMax, open.octets + octets.count <= SignalDatagram.octetsMax,
-            case .send(var datagram, _, _) = actions[open.action]
+            var datagram = Self.octets(of: actions[open.action])
         {
             // Taken out for the moment, so that appending does not copy.
-            actions[open.action] = .send([], from: own, to: target)
+            actions[open.action] = action([])
             datagram += octets
-            actions[open.action] = .send(datagram, from: own, to: target)
+            actions[open.action] = action(datagram)
             openDatagrams[way]?.messages += 1
             openDatagrams[way]?.octets += octets.count
         } else {
             openDatagrams[way] = OpenDatagram(action: actions.count, messages: 1, octets: octets.count)
-            emit(.send(octets, from: own, to: target))
+            emit(action(octets))
+        }
+    }
+
+    private static func octets(of action: NodeAction) -> [UInt8]? {
+        switch action {
+        case .send(let octets, _, _), .sendIfRoom(let octets, _, _): octets
+        default: nil
         }
     }
 
@@ -396,6 +432,8 @@ public struct NodeCounters: Hashable, Sendable {
     public var unmatchedDropped: UInt64 = 0
     public var draftsDropped: UInt64 = 0
     public var recordsRefused: UInt64 = 0
+    /// Answers to strangers on an own link that were not given, because there were too many.
+    public var answersWithheld: UInt64 = 0
     /// HA Queries begun.
     public var strangersAsked: UInt64 = 0
     public var strangersIdentified: UInt64 = 0
@@ -422,6 +460,7 @@ public struct NodeCounters: Hashable, Sendable {
         sum.unmatchedDropped &+= b.unmatchedDropped
         sum.draftsDropped &+= b.draftsDropped
         sum.recordsRefused &+= b.recordsRefused
+        sum.answersWithheld &+= b.answersWithheld
         sum.strangersIdentified &+= b.strangersIdentified
         sum.strangersPlain &+= b.strangersPlain
         sum.destinationsResolved &+= b.destinationsResolved

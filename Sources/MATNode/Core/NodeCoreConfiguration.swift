@@ -29,6 +29,8 @@ public struct NodeCoreConfiguration: Sendable {
     /// What the configuration says are HoAs: their packets wait for the DNS however long it is silent.
     public var namedPrefixes: [IPPrefix] = []
     public var paths = PathConfiguration()
+    /// Prefixes of other than global scope that are routed from here without translation: peers' locators in them are used.
+    public var routedPrefixes: [IPPrefix] = []
     /// Seconds; protocol.md section 4.
     public var lifetime: UInt32 = MappingRecord.lifetimeDefault
     /// Seconds, while at home, where the location changes least.

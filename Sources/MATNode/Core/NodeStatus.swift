@@ -40,6 +40,8 @@ public struct NodeStatus: Hashable, Sendable {
         /// The interface that a person chose for it.
         public var chosenInterface: String?
         public var packets: UInt64
+        /// Why it has no path, if that is for a person to mend.
+        public var problem: String?
     }
 
     /// A person can't read more, and a program has no use for them all.
@@ -99,7 +101,8 @@ extension NodeCore {
                 hoa: home.hoa, prefix: home.prefix, locators: home.mapping?.record.locators.map(\.moa) ?? [], servers: home.servers?.endpoints ?? [],
                 phase: "\(home.phase)", age: home.registeredAt.map { now.monotonic - $0 },
                 expiresIn: home.registered.flatMap { _ in home.mapping }.map { .milliseconds(Int64(clamping: $0.record.expires) - Int64(clamping: now.wallMilliseconds)) },
-                certificateNotAfter: home.certificate.notAfter, certificateEndsSoon: home.certificate.endsSoon(now), sequence: home.lastSequence, problem: home.problem ?? home.namesProblem)
+                certificateNotAfter: home.certificate.notAfter, certificateEndsSoon: home.certificate.endsSoon(now), sequence: home.lastSequence,
+                problem: home.problem ?? home.namesProblem ?? scopeProblem(of: home))
         }
         let states = statePeers().compactMap { peer -> NodeStatus.PeerState? in
             guard let own = home(for: peer.hoa) else { return nil }
@@ -107,9 +110,9 @@ extension NodeCore {
             let target = outbound?.peer
             return NodeStatus.PeerState(
                 hoa: peer.hoa, ownHoA: own, moa: target, ownMoA: outbound?.own, locators: peer.locators.listed.map(\.moa),
-                isProvisional: peer.isProvisional, isProven: target.flatMap { peer.locators[$0]?.isProven } ?? false, age: max(.zero, now.monotonic - peer.since),
+                isProvisional: peer.isProvisional, isProven: target.flatMap { peer.locators[$0]?.state.isProven } ?? false, age: max(.zero, now.monotonic - peer.since),
                 refreshedAgo: max(.zero, now.monotonic - peer.refreshed), switches: Int(peer.switches &+ ownPaths.moves(peer.installedPath)),
-                detouredFor: ways.detours[peer.hoa].flatMap { $0.isTaken ? now.monotonic - $0.since : nil }, chosenInterface: ways.chosen[peer.hoa], packets: peer.packets)
+                detouredFor: ways.detours[peer.hoa].flatMap { $0.isTaken ? now.monotonic - $0.since : nil }, chosenInterface: ways.chosen[peer.hoa], packets: peer.packets, problem: scopeProblem(of: peer))
         }
         let undecided = undecidedNow(now)
         return NodeStatus(

@@ -139,17 +139,3 @@ struct Peer: Sendable {
         locators.list(held.places(of: hoa), earlier: earlier?.places(of: hoa) ?? [])
     }
 }
-
-/// How far a peer's locator is believed to be the peer's (section 6, "Locator check").
-enum LocatorState: Hashable, Sendable {
-    /// In use while the check runs.
-    case checking(until: MonotonicTime)
-    case proven(at: MonotonicTime)
-    /// The check failed; not to be used again unchecked before then. It goes on being checked, at growing intervals: the path
-    /// may have been at fault and not the peer.
-    case blocked(until: MonotonicTime, checks: Int)
-
-    static let unprovenUseMax: Duration = .seconds(3)
-    static let blockedTime: Duration = .seconds(300)
-    static let recheckMax: Duration = .seconds(30)
-}

@@ -6,7 +6,7 @@ struct OfferedRecord: Hashable, Sendable {
     let mapping: SignedMapping
     let key: CertifiedKey
     /// The prefix that the certificate is for.
-    private let prefix: IPPrefix
+    let prefix: IPPrefix
     /// `nil` if it is the one of the record in force, which was verified with that.
     private let certificate: Certificate?
 

@@ -8,22 +8,25 @@ struct PeerLocator: Hashable, Sendable {
         static let listed = Roles(rawValue: 1)
         /// The record before lists it, while the one in force is provisional.
         static let earlier = Roles(rawValue: 2)
-        /// It is entered as this peer's in the table of owners.
+        /// It is found by this address in the table of peers.
         static let claimed = Roles(rawValue: 4)
         /// The kernel takes packets from there as this peer's.
         static let accepted = Roles(rawValue: 8)
         /// The kernel sends this peer's packets there.
         static let target = Roles(rawValue: 16)
+        /// An untranslated conversation was known with it when the record came: a notice from there does not count.
+        static let guarded = Roles(rawValue: 32)
     }
 
     private enum Belief: UInt8 {
-        case unknown, checking, proven, blocked
+        case unchecked, checking, noticed, proven, refused
     }
 
     let moa: MobileAddress
     private var since: CoarseTime
-    private var belief = Belief.unknown
-    private var checks: UInt8 = 0
+    private var belief = Belief.unchecked
+    /// Checks without an answer.
+    private var count: UInt8 = 0
     /// Lower is preferred.
     var preference: UInt8
     var roles: Roles
@@ -35,34 +38,42 @@ struct PeerLocator: Hashable, Sendable {
         since = CoarseTime(.zero)
     }
 
-    /// How far it is believed; `nil` before its first use.
-    var state: LocatorState? {
+    /// How far it is believed; see there.
+    var state: LocatorState {
         get {
             switch belief {
-            case .unknown: nil
+            case .unchecked: .unchecked
             case .checking: .checking(until: since.time)
-            case .proven: .proven(at: since.time)
-            case .blocked: .blocked(until: since.time, checks: Int(checks))
+            case .noticed: .noticed(until: since.time)
+            case .proven: .proven(at: since.time, unanswered: Int(count))
+            case .refused: .refused(until: since.time, checks: Int(count))
             }
         }
         set {
-            checks = 0
             switch newValue {
-            case nil: belief = .unknown
-            case .checking(let until): (belief, since) = (.checking, CoarseTime(until))
-            case .proven(let at): (belief, since) = (.proven, CoarseTime(at))
-            case .blocked(let until, let count): (belief, since, checks) = (.blocked, CoarseTime(until), UInt8(clamping: count))
+            case .unchecked: (belief, count) = (.unchecked, 0)
+            case .checking(let until): (belief, since, count) = (.checking, CoarseTime(until), 0)
+            case .noticed(let until): (belief, since, count) = (.noticed, CoarseTime(until), 0)
+            case .proven(let at, let unanswered): (belief, since, count) = (.proven, CoarseTime(at), UInt8(clamping: unanswered))
+            case .refused(let until, let checks): (belief, since, count) = (.refused, CoarseTime(until), UInt8(clamping: checks))
             }
         }
     }
+}
 
-    var isBlocked: Bool { belief == .blocked }
-    var isProven: Bool { belief == .proven }
+extension PeerLocator {
+    /// Nothing depends on it.
+    fileprivate var isForgettable: Bool { roles.isSubset(of: .guarded) && !state.isRefused }
+    /// That it was refused is all that is known of it: a later record that lists it again does not make it new.
+    fileprivate var isMemory: Bool { roles.isSubset(of: .guarded) && state.isRefused }
 }
 
 /// A peer's places: those of its record in the record's order, then others that something still depends on. The first stands in
 /// place; most peers have no other.
 struct PeerLocators: RandomAccessCollection, Hashable, Sendable {
+    /// Places that no record lists any more and that are known only because they were refused.
+    static let memoriesMax = 8
+
     private var one: PeerLocator?
     private var more: [PeerLocator] = []
 
@@ -92,6 +103,9 @@ struct PeerLocators: RandomAccessCollection, Hashable, Sendable {
     var listed: [PeerLocator] { filter { $0.roles.contains(.listed) } }
 
     func has(_ moa: MobileAddress, _ role: PeerLocator.Roles) -> Bool { contains { $0.moa == moa && !$0.roles.isDisjoint(with: role) } }
+
+    /// Whether packets from there are taken as this peer's.
+    func holds(_ moa: MobileAddress) -> Bool { contains { $0.moa == moa && $0.roles.contains(.claimed) && $0.state.acceptsPackets } }
 
     /// Changes what is kept of one place, if it is one of this peer's.
     mutating func update(_ moa: MobileAddress, _ change: (inout PeerLocator) -> Void) {
@@ -126,14 +140,14 @@ struct PeerLocators: RandomAccessCollection, Hashable, Sendable {
         for locator in earlier { enter(locator, .earlier) }
         for var other in self where !result.contains(where: { $0.moa == other.moa }) {
             other.roles.subtract([.listed, .earlier])
-            if !other.roles.isEmpty { result.append(other) }
+            if !other.isForgettable, !other.isMemory || result.count(where: \.isMemory) < Self.memoriesMax { result.append(other) }
         }
         self = PeerLocators(result)
     }
 
     /// Forgets places without a role.
     mutating func prune() {
-        guard contains(where: \.roles.isEmpty) else { return }
-        self = PeerLocators(filter { !$0.roles.isEmpty })
+        guard contains(where: \.isForgettable) else { return }
+        self = PeerLocators(filter { !$0.isForgettable })
     }
 }

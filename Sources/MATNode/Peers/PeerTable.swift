@@ -116,14 +116,30 @@ struct PeerTable: Sendable {
 
     // MARK: By locator
 
-    /// Which peer uses a locator.
-    func owner(of moa: MobileAddress) -> HomeAddress? {
-        byLocator.first(hash: SlotIndex.hash(moa)) { peer($0)?.locators.has(moa, .claimed) ?? false }.flatMap { peer($0)?.hoa }
+    /// Peers whose records list one address and that are found by it. Whoever proves to be there is entered all the same.
+    static let claimantsMax = 16
+
+    /// The peer whose packets the address is taken to send; at most one at a time (section 6).
+    func holder(of moa: MobileAddress) -> HomeAddress? {
+        byLocator.first(hash: SlotIndex.hash(moa)) { peer($0)?.locators.holds(moa) ?? false }.flatMap { peer($0)?.hoa }
     }
 
-    /// Makes the peer the owner of one of its places, if nobody is yet.
-    mutating func claim(_ moa: MobileAddress, for hoa: HomeAddress) {
-        guard owner(of: moa) == nil, let number = find(hoa), peer(number)?.locators[moa] != nil else { return }
+    /// All peers that are found by the address, whether or not they have shown that they are there.
+    func claimants(of moa: MobileAddress) -> [HomeAddress] {
+        var found: [HomeAddress] = []
+        _ = byLocator.first(hash: SlotIndex.hash(moa)) { number in
+            if let peer = peer(number), peer.locators.has(moa, .claimed) { found.append(peer.hoa) }
+            return false
+        }
+        return found.sorted()
+    }
+
+    /// Lets the peer be found by one of its places.
+    ///
+    /// - Parameter isCertain: it has shown that it is there; otherwise `claimantsMax` counts.
+    mutating func claim(_ moa: MobileAddress, for hoa: HomeAddress, isCertain: Bool = false) {
+        guard let number = find(hoa), let place = peer(number)?.locators[moa], !place.roles.contains(.claimed) else { return }
+        guard isCertain || claimants(of: moa).count < Self.claimantsMax else { return }
         self[cell: number].peer?.locators.update(moa) { $0.roles.insert(.claimed) }
         byLocator.insert(number, hash: SlotIndex.hash(moa))
     }

@@ -161,12 +161,14 @@ extension NodeService {
             "packetsIn": .number(counted.packetsIn),
             "octetsOut": .number(counted.octetsOut),
             "octetsIn": .number(counted.octetsIn),
+            "problem": peer.problem.map(JSONValue.string) ?? .null,
         ])
     }
 
     private func counters(_ counters: NodeCounters) -> JSONValue {
         .object([
             "handovers": .number(counters.handovers),
+            "answersWithheld": .number(counters.answersWithheld),
             "uplinkFailures": .number(counters.uplinkFailures),
             "detours": .number(counters.detours),
             "probesSent": .number(counters.probesSent),

@@ -85,6 +85,7 @@ public final class NodeService {
         coreConfiguration.peerPreferences = configuration.peerPreferences
         coreConfiguration.paths = configuration.paths
         coreConfiguration.namedPrefixes = configuration.namedPrefixes
+        coreConfiguration.routedPrefixes = configuration.routedPrefixes
         coreConfiguration.lifetime = configuration.lifetime
         coreConfiguration.pollInterval = configuration.pollInterval
         coreConfiguration.peerIdleMax = configuration.peerIdleMax
@@ -232,7 +233,7 @@ public final class NodeService {
         } catch {
             logger.error("\(error)")
         }
-        let locators = places.map { OwnLocator(MobileAddress($0.address), interface: $0.interface, isDeprecated: $0.isDeprecated) }
+        let locators = places.map { OwnLocator(MobileAddress($0.address), interface: $0.interface, isDeprecated: $0.isDeprecated, link: $0.onLink) }
         gateways = snapshot.gateways
         let isNews = locators != core.systemLocators
         let wasLocal = names.isLocal(own: ownAddresses)
@@ -249,8 +250,9 @@ public final class NodeService {
     }
 
     private func linksChanged(_ locators: [OwnLocator]) {
-        // What is the network's is no peer's locator.
-        let infrastructure = Set(gateways).union(names.addresses)
+        // What is the network's is no peer's locator before it proves itself. The system's programs ask the resolvers of its own configuration,
+        // whichever this one asks.
+        let infrastructure = Set(gateways).union(names.addresses).union(ResolverConfiguration.system().servers.map(\.endpoint.address))
         run { core, now in core.linksChanged(locators, infrastructure: infrastructure, now: now) }
     }
 
@@ -365,8 +367,16 @@ public final class NodeService {
         case .send(let octets, let own, let target):
             // Lost is lost: whatever matters is sent again. The reason is for someone who debugs.
             if let error = socket?.send(octets, from: own, to: target) { logger.debug("\(error)") }
+        case .sendIfRoom(let octets, let own, let target):
+            if let error = socket?.sendIfRoom(octets, from: own, to: target) { logger.debug("\(error)") }
         case .lookUp(let hoa):
             lookup.lookup(hoa) { [weak self] result in self?.lookedUp(hoa, result, for: step.core) }
+        case .lookUpKeys(let prefix):
+            lookup.lookup(prefix: prefix) { [weak self] result in
+                guard let self else { return }
+                let answer = servers(result)
+                run { cores, now in cores.keysLookedUp(prefix, answer, core: step.core, now: now) }
+            }
         case .changeIMT(let changes):
             do throws(KernelError) {
                 try kernel.commit(changes)
@@ -424,19 +434,20 @@ public final class NodeService {
         }
     }
 
-    private func lookedUp(_ hoa: HomeAddress, _ result: IMSLookupResult, for core: Int) {
-        let now = SystemClock.now()
-        let answer: ServerLookup
+    private func servers(_ result: IMSLookupResult) -> ServerLookup {
         switch result {
         case .found(let set):
-            let servers = ServerSet(
+            .found(ServerSet(
                 endpoints: set.ordered(using: &random).flatMap(\.endpoints), keys: set.keys.compactMap(PublicKey.init), expires: set.expires,
-                isValidated: set.isAuthenticated && names.validatesHere)
-            answer = .found(servers)
-        case .absent(let until): answer = .absent(lifetime: max(.seconds(1), until - now.monotonic))
-        case .failed(let reason): answer = .failed(reason)
-        case .unusable(let reason): answer = .unusable(reason)
+                isValidated: set.isAuthenticated && names.validatesHere))
+        case .absent(let until): .absent(lifetime: max(.seconds(1), until - SystemClock.now().monotonic))
+        case .failed(let reason): .failed(reason)
+        case .unusable(let reason): .unusable(reason)
         }
+    }
+
+    private func lookedUp(_ hoa: HomeAddress, _ result: IMSLookupResult, for core: Int) {
+        let answer = servers(result)
         run { cores, now in cores.lookedUp(hoa, answer, core: core, now: now) }
     }
 

@@ -61,6 +61,26 @@ public final class BoundSocket: Sendable {
         return sent < 0 ? SystemError("send to \(peer)\(local.map { " from \($0)" } ?? "")") : nil
     }
 
+    /// What part of the send buffer `sendIfRoom` may fill.
+    public static let strangersPart = 4
+
+    /// Sends only while little waits to leave. The kernel keeps what is for a neighbour that it is looking for (up to 3 s if there is none)
+    /// in the sender's buffer, so that a few hundred made-up neighbours a second would leave no room for anybody else.
+    ///
+    /// - Returns: `nil`, or why it was not sent.
+    @discardableResult
+    public func sendIfRoom(_ octets: [UInt8], from local: IPAddress? = nil, to peer: Endpoint) -> SystemError? {
+        guard Int(mat_octets_waiting(descriptor)) * Self.strangersPart < sendBufferBytes else { return SystemError("send to \(peer), a stranger", errno: ENOBUFS) }
+        return send(octets, from: local, to: peer)
+    }
+
+    /// As the kernel counts it.
+    private var sendBufferBytes: Int {
+        var value: Int32 = 0
+        var length = socklen_t(MemoryLayout<Int32>.size)
+        return getsockopt(descriptor, SOL_SOCKET, SO_SNDBUF, &value, &length) == 0 ? Int(value) : .max
+    }
+
     private func set(_ level: Int32, _ option: Int32, _ value: Int32, _ name: String) throws(SystemError) {
         var value = value
         guard setsockopt(descriptor, level, option, &value, 4) == 0 else { throw SystemError("setsockopt \(name)") }

@@ -37,6 +37,12 @@ public final class UDPSocket {
         socket.send(bytes, from: local, to: peer)
     }
 
+    /// As `BoundSocket.sendIfRoom`.
+    @discardableResult
+    public func sendIfRoom(_ bytes: [UInt8], from local: IPAddress? = nil, to peer: Endpoint) -> SystemError? {
+        socket.sendIfRoom(bytes, from: local, to: peer)
+    }
+
     private func receive(_ received: (UnsafeRawBufferPointer, Endpoint, IPAddress) -> Void) {
         withUnsafeTemporaryAllocation(byteCount: Self.receiveBytesMax, alignment: 8) { buffer in
             for _ in 0..<Self.datagramsPerTurnMax {

@@ -58,6 +58,19 @@ public struct IPAddress: Hashable, Sendable, Comparable {
     public static let unspecifiedIPv4 = IPAddress(ipv4: 0)
 }
 
+/// Among whom an address means the same host.
+public enum AddressScope: Hashable, Sendable {
+    case global
+    /// RFC 1918.
+    case privateUse
+    /// RFC 6598: between a provider's translator and its customers.
+    case shared
+    /// RFC 4193, and the prefix of local translators (RFC 8215).
+    case uniqueLocal
+    /// No host's at all, or only on one link or machine.
+    case none
+}
+
 // MARK: - What kind of address it is
 
 extension IPAddress {
@@ -81,13 +94,25 @@ extension IPAddress {
         return high >> 54 == 0x3FA
     }
 
-    /// RFC 1918, RFC 6598 (shared address space) and RFC 4193 (unique local): addresses that mean something only
-    /// within one site. A locator of this kind is used only by nodes that have such locators themselves (section 6).
-    public var isSiteScope: Bool {
+    /// Where the address means the same host to everybody (section 6). An IPv6 address that carries an IPv4 address by 6to4, Teredo or
+    /// NAT64 leads to that host, so its scope is that of the IPv4 address in it.
+    public var scope: AddressScope {
+        if let embedded = embeddedIPv4 { return embedded.scope }
         if let v4 = ipv4 {
-            return v4 >> 24 == 10 || v4 >> 20 == 0xAC1 || v4 >> 16 == 0xC0A8 || v4 >> 22 == 0x191
+            if v4 >> 24 == 10 || v4 >> 20 == 0xAC1 || v4 >> 16 == 0xC0A8 { return .privateUse }
+            if v4 >> 22 == 0x191 { return .shared }
+        } else if high >> 57 == 0x7E || high >> 16 == 0x0064_FF9B_0001 {
+            return .uniqueLocal
         }
-        return high >> 57 == 0x7E
+        return isUsableUnicast ? .global : .none
+    }
+
+    /// The IPv4 address in an address of 6to4 (RFC 3056), Teredo (RFC 4380; the client's, which stands there inverted) or NAT64 (RFC 6052).
+    public var embeddedIPv4: IPAddress? {
+        if high >> 48 == 0x2002 { return IPAddress(ipv4: UInt32(truncatingIfNeeded: high >> 16)) }
+        if high >> 32 == 0x2001_0000 { return IPAddress(ipv4: ~UInt32(truncatingIfNeeded: low)) }
+        if high == 0x0064_FF9B_0000_0000, low >> 32 == 0 { return IPAddress(ipv4: UInt32(truncatingIfNeeded: low)) }
+        return nil
     }
 
     /// Whether the address may stand in an address field of a message: section 2 calls a message with any other malformed, and lists

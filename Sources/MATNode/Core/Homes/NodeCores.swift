@@ -90,7 +90,7 @@ public struct NodeCores {
             // What another of our HoAs has is no peer's.
             let others = locators.filter { owner($0.moa) != index }.map(\.moa.address) + coreOfHome.filter { $0.value != index }.map(\.key.address)
             let own = locators.filter { owner($0.moa) == index }
-            return core.linksChanged(own, infrastructure: infrastructure.union(others), now: now)
+            return core.linksChanged(own, infrastructure: infrastructure, otherOwn: Set(others), now: now)
         }
     }
 
@@ -135,6 +135,10 @@ public struct NodeCores {
 
     public mutating func lookedUp(_ hoa: HomeAddress, _ result: ServerLookup, core: Int, now: Now) -> [Step] {
         decide(core) { $0.lookedUp(hoa, result, now: now) }
+    }
+
+    public mutating func keysLookedUp(_ prefix: IPPrefix, _ result: ServerLookup, core: Int, now: Now) -> [Step] {
+        decide(core) { $0.keysLookedUp(prefix, result, now: now) }
     }
 
     public mutating func received(_ datagram: [UInt8], from source: Endpoint, to local: IPAddress, now: Now) -> [Step] {

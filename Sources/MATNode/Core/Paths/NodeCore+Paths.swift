@@ -42,8 +42,7 @@ extension NodeCore {
 
     /// All pairs of addresses for a peer, the best first: our preference before the peer's, for ours may be a matter of cost.
     private func pairs(for peer: Peer) -> [MobilePair] {
-        let theirs = acceptedLocators(of: peer)
-        let listed = peer.locators.listed.map(\.moa).filter(theirs.contains)
+        let listed = provenLocators(of: peer)
         let record = home(for: peer.hoa).flatMap { homes[$0]?.mapping?.record }
         let ours = ownMoAs(for: peer.hoa)
         return ours.filter { $0 == ours.first || record?.lists($0) ?? false }.flatMap { own in listed.map { MobilePair(own: own, peer: $0) } }
