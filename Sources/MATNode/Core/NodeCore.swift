@@ -117,8 +117,9 @@ public struct NodeCore {
     var serverQueues: [IPAddress: ServerQueue] = [:]
     var uncookiedChecks: RateLimit
     var sourceChecks: [IPAddress: RateLimit] = [:]
-    /// Answers to strangers on an own link: each may take a neighbour's entry for as long as the kernel looks for him, and it has 1024.
-    var linkAnswers = RateLimit(perSecond: 50)
+    /// Answers to strangers on an own link: each may stay in the socket's buffer (768 octets of 208 KiB) and take a neighbour's entry (of 1024)
+    /// for the three seconds that the kernel looks for him. Fewer than fill the part that answers to all strangers share.
+    var linkAnswers = RateLimit(perSecond: 16)
     var earlyNotices: [EarlyNotice] = []
     /// Checks and questions out of turn, that what strangers send can cause.
     var rechecks = RateLimit(perSecond: 50)
