@@ -161,7 +161,7 @@ struct AddressRank: Comparable {
             state.flags & KernelValues.addressDeprecated != 0,
             route?.source.map { $0 != state.address } ?? false,
             isForeign,
-            state.address.isSiteScope || Self.isTransitional(state.address),
+            state.address.scope != .global || Self.isTransitional(state.address),
             state.address.isIPv4 ? isSecondary : isSecondary != prefersTemporary,
             state.flags & KernelValues.addressOptimistic != 0,
         ]

@@ -212,7 +212,8 @@ extension NodeCore {
         guard !isBeingChecked(moa) else {
             // A peer says that it is there, and is being asked: what opens waits for that too.
             strangers[moa]?.openersDue = nil
-            strangers[moa]?.due = stranger.started + configuration.strangerHoldMax
+            let latest = stranger.started + configuration.strangerHoldMax
+            strangers[moa]?.due = latest
             armStranger(moa)
             return
         }

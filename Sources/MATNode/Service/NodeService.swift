@@ -250,9 +250,8 @@ public final class NodeService {
     }
 
     private func linksChanged(_ locators: [OwnLocator]) {
-        // What is the network's is no peer's locator before it proves itself. The system's programs ask the resolvers of its own configuration,
-        // whichever this one asks.
-        let infrastructure = Set(gateways).union(names.addresses).union(ResolverConfiguration.system().servers.map(\.endpoint.address))
+        // What is the network's is no peer's locator before it proves itself.
+        let infrastructure = Set(gateways).union(names.addresses)
         run { core, now in core.linksChanged(locators, infrastructure: infrastructure, now: now) }
     }
 
