@@ -218,7 +218,7 @@ extension NodeCore {
     /// An agent that lives and has only not acked may be taken to know us by now (section 7: three tries).
     private func keepsPath(_ hoa: HomeAddress, silentSince began: MonotonicTime) -> Bool {
         guard let peer = peers[hoa], isBehind(peer) else { return false }
-        return !peer.locators.contains { if case .proven(let at)? = $0.state { at >= began } else { false } }
+        return !peer.locators.contains { if case .proven(let at, _) = $0.state { at >= began } else { false } }
     }
 
     /// Whether the peer's traffic still leaves from an own address that is not its first, and works.
