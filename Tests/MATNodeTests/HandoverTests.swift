@@ -60,6 +60,7 @@ import Testing
     /// Registers at both; the peer answers none of the three MA Notifies.
     private func unacked() throws -> NodeHarness {
         let node = try overlapping()
+        node.answersChecks = false
         node.answerProofs()
         try node.answerUpdate()
         // The peer's IMS is well, and holds our record.

@@ -60,7 +60,7 @@ struct Exchange: Sendable {
     var isToUnproven: Bool {
         switch purpose {
         case .checkLocator, .notifyPeer, .introduce: true
-        case .register, .prove, .queryPeer, .notifyServer, .identify, .tryUplink: false
+        case .register, .prove, .queryPeer, .notifyServer, .identify, .tryUplink, .readClock, .checkSelf: false
         }
     }
 
