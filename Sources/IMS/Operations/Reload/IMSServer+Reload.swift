@@ -27,16 +27,18 @@ extension IMSServer {
             return false
         }
         let restartKeys = configuration.restartKeys(against: fresh)
-        if !restartKeys.isEmpty {
-            logger.warning("changed, but counting only after a restart: \(restartKeys.joined(separator: ", "))")
-        }
+        let keysBefore = core.publicKeys
         if !configuration.hasSameDNS(as: fresh) { changeResolver(to: fresh) }
         let level = logLevel ?? Logger.Level(rawValue: fresh.logLevel) ?? .info
         logger = .imsd(fresh.logFormat, level)
-        tellKeys(before: core.publicKeys, after: fresh.coreConfiguration(signingKey: key).publicKeys)
         configuration = configuration.taking(fresh)
         core.reconfigure(configuration.coreConfiguration(signingKey: key))
         queryPath?.publish(core.queryRules)
+        // Said only now, when it is in force, at the workers too: who reads it in the log and asks must get the new answers.
+        if !restartKeys.isEmpty {
+            logger.warning("changed, but counting only after a restart: \(restartKeys.joined(separator: ", "))")
+        }
+        tellKeys(before: keysBefore, after: core.publicKeys)
         logger.notice(
             "the configuration is reloaded",
             metadata: [
