@@ -37,7 +37,8 @@ public struct IMSLimits: Hashable, Sendable {
     public var notifiesPendingMax = 1000
     /// HA Queries per source.
     public var queriesPerSecond = 100
-    /// Signature checks per source.
+    /// Signature checks per source. Section 6 gives ten times of each budget to an IPv4 address at which several HoAs are registered or
+    /// bound. Nothing can have several yet: a MoA belongs to one HoA at a time, so only section 11's bindings bring such addresses.
     public var verificationsPerSecond = 20
     /// Signature checks waiting for a thread, over all.
     public var verificationsPendingMax = 4096

@@ -25,6 +25,33 @@ import Testing
         #expect(node.imt.outbound == before.0 && node.imt.inbound == before.1, sourceLocation: sourceLocation)
     }
 
+    @Test("Refused records of one moment are told by few lines of the log, however many there are, and all are counted")
+    func bounded() throws {
+        let node = try NodeHarness()
+        try node.meet()
+        for number in 0..<200 as Range<UInt64> {
+            node.notify(node.peer.record([H.peerSecond], sequence: node.wall - 901_000 + number), from: node.peerNode)
+        }
+        #expect(node.core.counters.recordsRefused == 200)
+        #expect(node.logs.count { $0.hasPrefix("warning") && $0.contains("is refused") } == 5, "\(node.logs)")
+        node.clear()
+        node.advance(.seconds(2))
+        for number in 0..<200 as Range<UInt64> {
+            node.notify(node.peer.record([H.peerSecond], sequence: node.wall - 901_000 + number), from: node.peerNode)
+        }
+        #expect(node.logs.count { $0.hasPrefix("warning") && $0.contains("is refused") } == 2)
+    }
+
+    @Test("A locator of the other family in a record without endpoints is skipped, and the others are used")
+    func otherFamily() throws {
+        let node = try NodeHarness()
+        try node.meet()
+        node.notify(node.peerRecord([try #require(IPAddress("2001:db8:77::1")), H.peerSecond]), from: Endpoint(H.peerSecond, port: SignalPort.node))
+        #expect(try node.takeAck().code == .ok)
+        #expect(node.outbound == node.path(H.first, H.peerSecond))
+        #expect(node.imt.inbound.keys.allSatisfy { $0.peer.isIPv4 })
+    }
+
     @Test("A peer's newer record moves its traffic at once; the ack brings a cookie")
     func moves() throws {
         let node = try NodeHarness()

@@ -212,7 +212,8 @@ extension NodeCore {
 
     private mutating func refuseRecord(_ record: OfferedRecord, _ ack: PendingAck?, _ error: VerificationFailure, _ now: Now) {
         counters.recordsRefused += 1
-        log(.warning, "a record of \(record.hoa)\(ack.map { " from \($0.source)" } ?? "") is refused: \(error)")
+        let level: NodeLogLevel = recordReports.take(at: now.monotonic) ? .warning : .debug
+        log(level, "a record of \(record.hoa)\(ack.map { " from \($0.source)" } ?? "") is refused: \(error)")
         if let ack { acknowledge(ack, .authenticationFailed, record.hoa, text: error.reason, now) }
     }
 
@@ -220,7 +221,8 @@ extension NodeCore {
     mutating func recordLookedUp(_ pending: PendingRecord, _ result: ServerLookup, _ now: Now) {
         let record = pending.record
         guard case .found(let set) = result else {
-            log(.info, "a record of \(record.hoa) can't be checked: the DNS gives no IMS for it")
+            let level: NodeLogLevel = recordReports.take(at: now.monotonic) ? .info : .debug
+            log(level, "a record of \(record.hoa) can't be checked: the DNS gives no IMS for it")
             if let ack = pending.ack { acknowledge(ack, .authenticationFailed, record.hoa, text: "no key in the DNS", now) }
             return
         }

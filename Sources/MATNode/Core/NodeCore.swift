@@ -72,6 +72,8 @@ public struct NodeCore {
     /// Destinations about which the DNS gives no answer.
     var doubts: [HomeAddress: Doubt] = [:]
     var doubtReports = RateLimit(perSecond: 1, burst: 5)
+    /// Lines of the log about records that are refused: anybody can send such.
+    var recordReports = RateLimit(perSecond: 1, burst: 5)
     /// Destinations that the DNS says are no HoAs, and until when that is believed.
     var absences: [HomeAddress: MonotonicTime] = [:]
     /// Peers of an earlier run, as the kernel's entries tell, that this run has heard nothing of yet.

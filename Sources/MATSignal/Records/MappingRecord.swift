@@ -123,6 +123,9 @@ public struct MappingRecord: Hashable, Sendable {
 }
 
 /// One place where a node can be reached: `MoA 16 | prefix length 1 | preference 1 | flags 1 zero | zero 1`.
+///
+/// It may be of another family than the HoA: that is not malformed (section 1), but only section 11's endpoints make use of such, so nodes
+/// skip it here.
 public struct Locator: Hashable, Sendable {
     public var moa: MobileAddress
     /// 128, or the mapping's for a mobile network's prefix (MoPre).
