@@ -51,10 +51,14 @@ public struct StoreChange: Hashable, Sendable {
     public var mapping: StoredMapping?
     /// A certificate that was issued, so that no older one is accepted again.
     public var issued: Certificate?
+    /// What the store holds about the HoA under certificates that begin later than this (Unix, ms) gives way, though it is newer: it was
+    /// issued while a clock was wrong. Only a person may say so.
+    public var latest: UInt64?
 
-    public init(mapping: StoredMapping? = nil, issued: Certificate? = nil) {
+    public init(mapping: StoredMapping? = nil, issued: Certificate? = nil, latest: UInt64? = nil) {
         self.mapping = mapping
         self.issued = issued
+        self.latest = latest
     }
 }
 

@@ -191,7 +191,7 @@ extension IMSServer {
         do throws(EnrolmentRefusal) {
             let (certificate, ticket, actions) = try core.enrol(
                 hoa, prefixLength: UInt8(clamping: hoa.isIPv4 ? length + 96 : length), key: key, lifetime: seconds.map { .seconds($0) },
-                isForced: arguments["force"]?.bool ?? false, now: now)
+                isForced: arguments["force"]?.bool ?? false, isClockConfirmed: SystemClock.isSynchronized, now: now)
             // Given out only when it is recorded: a certificate nobody remembers could not be superseded.
             awaited[ticket] = { [logger] failure in
                 if let failure { return respond(.failed("the certificate could not be recorded: \(failure)")) }

@@ -75,6 +75,35 @@ struct EnrolmentTests {
         for fine in ["192.0.2.4", "192.0.2.5", "192.0.2.9"] { #expect(try refusal(small, fine, seed: 1) == nil, "\(fine)") }
     }
 
+    @Test("A certificate from a time when the clock was far ahead is taken back by --force once it is right, and the address works at once", arguments: [false, true])
+    func clockWasAhead(_ isRegistered: Bool) throws {
+        let server = try TestServer()
+        let right = server.now.wallMilliseconds
+        server.now.wallMilliseconds = right + 400 * 86_400_000
+        #expect(try refusal(server, "192.0.2.7", seed: 1) == nil)
+        var node = try server.makeNode("192.0.2.7")
+        node.certificate = try #require(server.core.issued[prefix("192.0.2.7")])
+        if isRegistered {
+            let record = try node.record(["198.51.100.7"], sequence: server.now.wallMilliseconds)
+            #expect(server.update(record, from: mn)?.code == .ok)
+        }
+        server.now.wallMilliseconds = right
+        let refused = try #require(try refusal(server, "192.0.2.7", seed: 1))
+        #expect(refused.contains("begins on 2027-10-26") && refused.contains("clock says 2026-09-21") && refused.contains("--force"))
+        #expect(throws: RevocationRefusal.self) { try server.core.revoke(prefix("192.0.2.7"), now: server.now) }
+        #expect(try refusal(server, "192.0.2.7", seed: 1, isForced: true) == nil)
+        let old = node
+        node.certificate = try #require(server.core.issued[prefix("192.0.2.7")])
+        #expect(node.certificate.notBefore <= right + 1)
+        #expect(server.update(try node.record(["198.51.100.7"], sequence: right), from: mn)?.code == .ok)
+        #expect(server.update(try old.record(["198.51.100.7"], sequence: right + 1), from: mn)?.code == .authenticationFailed)
+        #expect(server.core.mapping(of: node.hoa)?.record.sequence == right)
+        // And all goes on as ever.
+        server.advance(.seconds(1))
+        #expect(try refusal(server, "192.0.2.7", seed: 1) == nil)
+        #expect(try refusal(server, "192.0.2.7", seed: 2) != nil)
+    }
+
     @Test("A revoked or ended certificate keeps nobody from enrolling the address")
     func freedAddresses() throws {
         let server = try TestServer()

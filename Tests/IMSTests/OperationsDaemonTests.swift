@@ -136,6 +136,47 @@ struct OperationsDaemonTests {
         #expect(daemon.kill(SIGTERM) == 0)
     }
 
+    @Test("What was issued and registered while the clock was far ahead is taken back by --force, and stays so over a restart")
+    func clockWasAhead() throws {
+        try configure()
+        let ahead = SystemClock.now().wallMilliseconds + 400 * 86_400_000
+        let hoa = home("192.0.2.16")
+        let wrong = try #require(
+            Certificate(
+                issuing: hoa, prefixLength: 124, nodeKey: key(1).publicKey, notBefore: ahead, notAfter: ahead + 86_400_000, with: issuer))
+        let record = MappingRecord(
+            hoa: hoa, prefixLength: 124, sequence: ahead, lifetime: 600, issued: ahead,
+            locators: [Locator(MobileAddress(address("198.51.100.32")), prefixLength: 124)])
+        let database = try MappingDatabase(path: "\(directory.path)/ims.db")
+        let certified = CertifiedMapping(mapping: try #require(record.signed(with: key(1))), certificate: wrong)
+        let stored = StoredMapping(certified: certified, source: node("198.51.100.33"), local: address("203.0.113.1"), provenAt: ahead)
+        #expect(try database.write([StoreChange(mapping: stored, issued: wrong)]) == [.durable])
+        database.close()
+
+        var daemon = try start()
+        let client = try Client(port: port)
+        var wanted: [String: JSONValue] = [
+            "hoa": "192.0.2.16", "prefixLength": 28, "publicKey": .string(KeyFile.write(try key(1).publicKey)),
+        ]
+        do throws(ControlError) {
+            _ = try control("enrol", wanted)
+            Issue.record("it was enrolled behind a certificate that nobody believes")
+        } catch {
+            #expect(error.description.contains("this host's clock says") && error.description.contains("--force"))
+        }
+        wanted["force"] = true
+        let answer = try control("enrol", wanted)
+        let certificate = try Certificate(octets: try #require(answer["certificate"]?.string.flatMap { Base64.parse($0.utf8) }))
+        let time = SystemClock.now().wallMilliseconds
+        #expect(try network(certificate, sequence: time, to: client).code == .ok)
+        #expect(daemon.kill(SIGTERM) == 0)
+        daemon = try start()
+        #expect(try control("show", ["hoa": "192.0.2.20"])["sequence"]?.int == Int64(time))
+        #expect(try network(certificate, sequence: time + 1, to: client).code == .ok)
+        #expect(try enrol().notBefore <= SystemClock.now().wallMilliseconds)
+        #expect(daemon.kill(SIGTERM) == 0)
+    }
+
     // MARK: Drain
 
     @Test("SIGTERM answers what came, waits for pushes no longer than it may, and ends with 0")

@@ -12,10 +12,13 @@ extension IMSCore {
     ///
     /// - Parameters:
     ///   - lifetime: how long it is valid; the configured time if `nil`.
-    ///   - isForced: whether it may take the HoA, or a part of it, from whoever has it now.
+    ///   - isForced: whether it may take the HoA, or a part of it, from whoever has it now, and take back what was issued while a clock was
+    ///     far ahead.
+    ///   - isClockConfirmed: whether NTP says that the clock is right; for the sentence of a refusal.
     /// - Returns: the certificate, the ticket whose `stored` decides, and what to do.
     public mutating func enrol(
-        _ hoa: HomeAddress, prefixLength: UInt8 = 128, key: PublicKey, lifetime: Duration? = nil, isForced: Bool = false, now: Now
+        _ hoa: HomeAddress, prefixLength: UInt8 = 128, key: PublicKey, lifetime: Duration? = nil, isForced: Bool = false,
+        isClockConfirmed: Bool = false, now: Now
     ) throws(EnrolmentRefusal) -> (certificate: Certificate, ticket: StoreTicket, actions: [IMSAction]) {
         guard hoa.address.isUsableUnicast else { throw EnrolmentRefusal("\(hoa) can't be a home address") }
         guard let prefix = IPPrefix(hoa.address, length: prefixLength), prefixLength > (hoa.isIPv4 ? 96 : 0) else {
@@ -36,11 +39,21 @@ extension IMSCore {
         guard writes.count < configuration.limits.writesMax else {
             throw EnrolmentRefusal("too many writes are waiting for the store; try again")
         }
-        guard let certificate = issue(prefix, key, lifetime ?? configuration.certificateLifetime, now) else {
-            throw EnrolmentRefusal(
-                configuration.signingKey == nil
-                    ? "this server has no signing key; use `mat enrol` where the key is kept"
-                    : "the newest certificate of \(prefix) begins more than 300 s ahead; set the clock")
+        guard let signingKey = configuration.signingKey else {
+            throw EnrolmentRefusal("this server has no signing key; use `mat enrol` where the key is kept")
+        }
+        let lifetime = lifetime ?? configuration.certificateLifetime
+        if let ahead = issued[prefix], ahead.notBefore > now.latestBeginning {
+            guard isForced else {
+                let doubt = isClockConfirmed ? "" : " (NTP does not confirm it)"
+                throw EnrolmentRefusal(
+                    "the newest certificate of \(prefix.shortText) begins on \(Self.date(ahead.notBefore)), and this host's clock says \(Self.date(now.wallMilliseconds))\(doubt): one of them is wrong. If the clock is wrong now, set it; if it was wrong then, --force takes back what was issued then"
+                )
+            }
+            return try enrolInstead(of: prefix, key, lifetime, signingKey, now)
+        }
+        guard let certificate = issue(prefix, key, lifetime, now) else {
+            throw EnrolmentRefusal("the crypto library does not sign; this should not happen")
         }
         let ticket = newTicket()
         writes[ticket] = PendingWrite(mapping: nil, issued: certificate, waiting: [])
@@ -48,15 +61,47 @@ extension IMSCore {
         return (certificate, ticket, takeActions(now))
     }
 
-    /// Not-before grows strictly, so that the newest certificate of an HoA is always the one issued last.
-    func issue(_ prefix: IPPrefix, _ key: PublicKey, _ lifetime: Duration, _ now: Now) -> Certificate? {
-        guard let signingKey = configuration.signingKey else { return nil }
-        guard let notBefore = nextNotBefore(of: prefix, now) else { return nil }
+    /// Issues a certificate in the place of one that begins too far ahead, which nobody believes until then, and which nothing could follow.
+    /// A mapping under such a certificate gives way to a mark that revokes it; the store takes both against its own rule of what is newer.
+    private mutating func enrolInstead(
+        of prefix: IPPrefix, _ key: PublicKey, _ lifetime: Duration, _ signingKey: SigningKey, _ now: Now
+    ) throws(EnrolmentRefusal) -> (certificate: Certificate, ticket: StoreTicket, actions: [IMSAction]) {
+        var mark: StoredMapping?
+        var notBefore = now.wallMilliseconds
+        let held = mappings.certificateNotBefore(of: prefix)
+        if let held, held <= now.latestBeginning { notBefore = max(notBefore, held + 1) }
+        if let held, held > now.latestBeginning {
+            guard let tombstone = tombstone(of: prefix, notBefore: notBefore, signingKey) else {
+                throw EnrolmentRefusal("the crypto library does not sign; this should not happen")
+            }
+            mark = .revocation(tombstone)
+            notBefore += 1
+        }
+        guard let certificate = sign(prefix, key, lifetime, notBefore: notBefore, signingKey) else {
+            throw EnrolmentRefusal("the crypto library does not sign; this should not happen")
+        }
+        let ticket = newTicket()
+        writes[ticket] = PendingWrite(mapping: mark, issued: certificate, waiting: [])
+        if mark != nil { newestWrites[prefix] = ticket }
+        actions.append(.commit(ticket, StoreChange(mapping: mark, issued: certificate, latest: now.latestBeginning)))
+        return (certificate, ticket, takeActions(now))
+    }
+
+    private func sign(
+        _ prefix: IPPrefix, _ key: PublicKey, _ lifetime: Duration, notBefore: UInt64, _ signingKey: SigningKey
+    ) -> Certificate? {
         let notAfter = notBefore + UInt64(max(0, lifetime.millisecondsSaturated))
         return Certificate(
             issuing: HomeAddress(prefix.address), prefixLength: prefix.length, nodeKey: key, notBefore: notBefore,
             notAfter: notAfter,
             with: signingKey)
+    }
+
+    /// Not-before grows strictly, so that the newest certificate of an HoA is always the one issued last.
+    func issue(_ prefix: IPPrefix, _ key: PublicKey, _ lifetime: Duration, _ now: Now) -> Certificate? {
+        guard let signingKey = configuration.signingKey else { return nil }
+        guard let notBefore = nextNotBefore(of: prefix, now) else { return nil }
+        return sign(prefix, key, lifetime, notBefore: notBefore, signingKey)
     }
 
     /// Now, or just after the newest certificate of the HoA; `nil` if that one begins too far ahead for anybody to believe a later one.
@@ -142,6 +187,14 @@ extension IMSCore {
         guard gmtime_r(&time, &parts) != nil else { return "\(milliseconds) ms after 1970" }
         func padded(_ number: Int32) -> String { number < 10 ? "0\(number)" : "\(number)" }
         return "\(1900 + Int(parts.tm_year))-\(padded(parts.tm_mon + 1))-\(padded(parts.tm_mday))"
+    }
+}
+
+extension Now {
+    /// The latest time at which a certificate may begin that anybody believes now; Unix, ms.
+    var latestBeginning: UInt64 {
+        let (sum, overflow) = wallMilliseconds.addingReportingOverflow(CertifiedMapping.clockToleranceMilliseconds)
+        return overflow ? .max : sum
     }
 }
 

@@ -48,10 +48,13 @@ struct IssuedCertificates: Sendable {
         return certificate
     }
 
-    mutating func note(_ certificate: Certificate) {
+    /// - Parameter latest: what is held and begins later (Unix, ms) was issued while a clock was wrong: it gives way to what the store has
+    ///   taken instead.
+    mutating func note(_ certificate: Certificate, latest: UInt64 = .max) {
         let prefix = certificate.prefix
-        if let held = mappings.certificateNotBefore(of: prefix), held >= certificate.notBefore { return }
-        if let known = unused[prefix], known.notBefore >= certificate.notBefore { return }
+        func stays(_ held: UInt64) -> Bool { held >= certificate.notBefore && !(held > latest && certificate.notBefore <= latest) }
+        if let held = mappings.certificateNotBefore(of: prefix), stays(held) { return }
+        if let known = unused[prefix], stays(known.notBefore) { return }
         unused[prefix] = certificate
     }
 

@@ -126,15 +126,20 @@ extension IMSCore {
     }
 
     private mutating func take(_ change: StoreChange, _ now: Now) {
-        if let certificate = change.issued { issued.note(certificate) }
+        if let certificate = change.issued { issued.note(certificate, latest: now.latestBeginning) }
         if let mapping = change.mapping { take(mapping, now) }
     }
 
     /// A mapping that is durable: held from now on and told to those who want to know, unless a newer one is held.
     mutating func take(_ mapping: StoredMapping, _ now: Now) {
-        issued.note(mapping.certified.certificate)
+        let latest = now.latestBeginning
+        issued.note(mapping.certified.certificate, latest: latest)
         let held = mappings.version(of: mapping.record.prefix)
-        guard held.map({ $0 < mapping.certified.version }) ?? true else { return }
+        // What begins too far ahead for anybody to believe it gives way to what the store has taken in its place.
+        func givesWay(_ held: RecordVersion) -> Bool {
+            held < mapping.certified.version || held.notBefore > latest && mapping.certified.version.notBefore <= latest
+        }
+        guard held.map(givesWay) ?? true else { return }
         if held == nil { countMapping(mapping.record.prefix) }
         if !store.isLoading { noteChange(to: mapping, now) }
         mappings.set(mapping)

@@ -10,6 +10,7 @@ final class MappingStatements {
     private let held: RawStatement
     private let forget: RawStatement
     private let issued: RawStatement
+    private let forgetIssued: RawStatement
 
     init(_ database: Database) throws(DatabaseError) {
         begin = try RawStatement(database, "BEGIN IMMEDIATE")
@@ -26,9 +27,11 @@ final class MappingStatements {
                 sourcePort = excluded.sourcePort, local = excluded.local, provenAt = excluded.provenAt
             WHERE CASE WHEN substr(excluded.certificate, \(keyStart), \(keyCount)) = substr(certificate, \(keyStart), \(keyCount))
                 THEN excluded.sequence > sequence ELSE (excluded.notBefore, excluded.sequence) > (notBefore, sequence) END
+                OR notBefore > ?
             """)
         held = try RawStatement(database, "SELECT \(MappingRow.columns) FROM mapping WHERE hoa = ? AND prefixLength = ?")
         forget = try RawStatement(database, "DELETE FROM mapping WHERE hoa = ? AND prefixLength = ?")
+        forgetIssued = try RawStatement(database, "DELETE FROM issued WHERE hoa = ? AND prefixLength = ? AND notBefore > ?")
         issued = try RawStatement(database, "INSERT OR IGNORE INTO issued (hoa, prefixLength, notBefore, certificate) VALUES (?, ?, ?, ?)")
     }
 
@@ -51,19 +54,23 @@ final class MappingStatements {
     }
 
     private func write(_ change: StoreChange) throws -> StoreOutcome.Result {
-        if let certificate = change.issued { try write(certificate) }
+        let latest = change.latest.map { Int64(clamping: $0) } ?? .max
+        if let certificate = change.issued {
+            if latest < .max { try forget(certificate.prefix, after: latest) }
+            try write(certificate)
+        }
         guard let mapping = change.mapping else { return .durable }
-        if try replace(mapping) { return .durable }
+        if try replace(mapping, latest: latest) { return .durable }
         // The file holds something newer than memory does: written by another hand, or not readable at the start. What can be read
         // counts; what can't gives way to what a node has just signed.
         if let held = try held(mapping.record) { return .outrun(by: held) }
         try forget(mapping.record)
-        _ = try replace(mapping)
+        _ = try replace(mapping, latest: latest)
         return .durable
     }
 
     /// - Returns: whether the row was written; it is not if what it holds is as new.
-    private func replace(_ new: StoredMapping) throws -> Bool {
+    private func replace(_ new: StoredMapping, latest: Int64) throws -> Bool {
         let record = new.record
         let certificate = new.certified.certificate
         // All in one block: a record begins with its HoA.
@@ -89,6 +96,7 @@ final class MappingStatements {
             mapping.bind(9, Int64(new.source.port))
             mapping.bind(10, octets: part(certificateEnd + 16..<certificateEnd + 32))
             mapping.bind(11, Int64(bitPattern: new.provenAt))
+            mapping.bind(12, latest)
             try mapping.run()
             return mapping.changesCount > 0
         }
@@ -111,6 +119,15 @@ final class MappingStatements {
             forget.bind(1, octets: hoa)
             forget.bind(2, Int64(record.prefixLength))
             try forget.run()
+        }
+    }
+
+    private func forget(_ prefix: IPPrefix, after latest: Int64) throws {
+        try prefix.address.octets.withUnsafeBytes { hoa in
+            forgetIssued.bind(1, octets: hoa)
+            forgetIssued.bind(2, Int64(prefix.length))
+            forgetIssued.bind(3, latest)
+            try forgetIssued.run()
         }
     }
 

@@ -26,7 +26,10 @@ struct EnrolCommand: ParsableCommand {
         transform: reading(.duration(in: .seconds(60) ... .seconds(3650 * 86_400))))
     var lifetime: Duration?
 
-    @Flag(help: "Enrol it even if that takes the address, or a part of it, from a node that has it now.")
+    @Flag(
+        help:
+            "Enrol it even if that takes the address, or a part of it, from a node that has it now, or takes back what was issued while the clock was far ahead."
+    )
     var force = false
 
     @OptionGroup var control: IMSControl

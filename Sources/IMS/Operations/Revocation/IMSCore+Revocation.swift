@@ -54,13 +54,19 @@ extension IMSCore {
                 "this server has no signing key; give `mat ims revoke` the key with --signing-key, on the machine where it is kept")
         }
         guard let notBefore = nextNotBefore(of: prefix, now) else {
-            throw RevocationRefusal("the newest certificate of \(prefix) begins more than 300 s ahead; set the clock")
+            throw RevocationRefusal(
+                "the newest certificate of \(prefix) begins more than 300 s ahead. If this host's clock is wrong, set it; if it was wrong when that was issued, `mat enrol --force` takes it back, for a key of your own if nobody is to have the address"
+            )
         }
-        let seed = (0..<8).flatMap { _ in withUnsafeBytes(of: randomSequence()) { Array($0) } }
-        guard let tombstone = Tombstone.make(of: prefix, notBefore: notBefore, seed: seed, signedBy: signingKey) else {
+        guard let tombstone = tombstone(of: prefix, notBefore: notBefore, signingKey) else {
             throw RevocationRefusal("the crypto library does not sign; this should not happen")
         }
         return tombstone
+    }
+
+    mutating func tombstone(of prefix: IPPrefix, notBefore: UInt64, _ signingKey: SigningKey) -> CertifiedMapping? {
+        let seed = (0..<8).flatMap { _ in withUnsafeBytes(of: randomSequence()) { Array($0) } }
+        return Tombstone.make(of: prefix, notBefore: notBefore, seed: seed, signedBy: signingKey)
     }
 
     /// One that was made elsewhere is looked at like any record.
