@@ -91,8 +91,8 @@ struct EtcdStoreTests {
         let newer = try node.stored(1001)
         #expect(second.commit(6, StoreChange(mapping: newer)) == .durable)
         #expect(eventually { first.told.changed.last == StoreChange(mapping: newer) })
-        // A newer certificate comes before any sequence.
-        let renewed = try TestNode("192.0.2.1", notBefore: 1_790_000_000_001)
+        // A later certificate of another key comes before any sequence.
+        let renewed = try TestNode("192.0.2.1", seed: 3, notBefore: 1_790_000_000_001)
         #expect(first.commit(7, StoreChange(mapping: try renewed.stored(1))) == .durable)
         #expect(second.commit(8, StoreChange(mapping: try node.stored(2000))) == .outrun(by: try renewed.stored(1)))
         // Of two that issue at once, one must know that it lost.
@@ -106,6 +106,65 @@ struct EtcdStoreTests {
         #expect(Set(third.told.loaded) == [try renewed.stored(1), try other.stored(5)])
         #expect(Set(third.told.issued) == [renewed.certificate, other.certificate])
         #expect(first.told.failures.isEmpty && second.told.failures.isEmpty && third.told.failures.isEmpty)
+    }
+
+    @Test("A renewed certificate lifts no older record in etcd, for mappings and for what is remembered of others' nodes")
+    func renewedCertificate() throws {
+        let directory = try TemporaryDirectory()
+        let etcd = try EtcdMembers(["127.0.0.1"], in: directory)
+        let instances = try (0..<2).map { _ in try TestInstance(etcd.configuration()) }
+        #expect(eventually { instances.allSatisfy { $0.told.hasLoaded } })
+        let first = try TestNode("192.0.2.1")
+        let renewed = try TestNode("192.0.2.1", notBefore: 1_790_000_000_001)
+        let newest = try first.stored(1000)
+        #expect(instances[0].commit(1, StoreChange(mapping: newest)) == .durable)
+        // An instance that lags has not heard of it, and the record is an old one.
+        #expect(instances[1].commit(2, StoreChange(mapping: try renewed.stored(999))) == .outrun(by: newest))
+        let next = try renewed.stored(1001)
+        #expect(instances[1].commit(3, StoreChange(mapping: next)) == .durable)
+        #expect(instances[0].commit(4, StoreChange(mapping: newest)) == .outrun(by: next))
+        // Under the certificate before, yet of a later sequence.
+        #expect(instances[0].commit(5, StoreChange(mapping: try first.stored(1002))) == .durable)
+
+        instances[0].store.share([.remembered(next.certified, isConfirmed: true)])
+        #expect(eventually { instances[1].told.shared.contains(.remembered(next.certified, isConfirmed: true)) })
+        instances[1].store.share([.remembered(try renewed.certified(1000), isConfirmed: true)])
+        let last = try TestNode("192.0.2.1", notBefore: 1_790_000_000_002).certified(1003)
+        let replayed = try TestNode("192.0.2.1", notBefore: 1_790_000_000_003).certified(5)
+        instances[0].store.share([.remembered(last, isConfirmed: false)])
+        #expect(eventually { instances[1].told.shared.contains(.remembered(last, isConfirmed: false)) })
+        instances[1].store.share([.remembered(replayed, isConfirmed: true)])
+        instances[1].store.share([.remembered(last, isConfirmed: true)])
+        #expect(eventually { instances[0].told.shared.contains(.remembered(last, isConfirmed: true)) })
+        #expect(!instances[0].told.shared.contains(.remembered(replayed, isConfirmed: true)))
+    }
+
+    @Test("What was issued while a clock was far ahead gives way at every instance when a person says so, and to nothing else")
+    func takenBack() throws {
+        let directory = try TemporaryDirectory()
+        let etcd = try EtcdMembers(["127.0.0.1"], in: directory)
+        let instances = try (0..<2).map { _ in try TestInstance(etcd.configuration()) }
+        #expect(eventually { instances.allSatisfy { $0.told.hasLoaded } })
+        let latest: UInt64 = 1_790_000_300_000
+        let ahead = try TestNode("192.0.2.1", notBefore: 1_830_000_000_000)
+        let (mark, next) = (try TestNode("192.0.2.1", seed: 7), try TestNode("192.0.2.1", notBefore: 1_790_000_000_001))
+        let wrong = StoreChange(mapping: try ahead.stored(1_830_000_000_000), issued: ahead.certificate)
+        #expect(instances[0].commit(1, wrong) == .durable)
+        #expect(eventually { instances[1].told.changed.contains(StoreChange(issued: ahead.certificate)) })
+        let right = StoreChange(mapping: try mark.stored(1_790_000_000_000), issued: next.certificate)
+        guard case .outrun? = instances[1].commit(2, right) else { return #expect(Bool(false), "it was taken unasked") }
+        var forced = right
+        forced.latest = latest
+        #expect(instances[1].commit(3, forced) == .durable)
+        #expect(eventually { instances[0].told.changed.contains(StoreChange(issued: next.certificate)) })
+        #expect(instances[0].told.changed.contains(StoreChange(mapping: try mark.stored(1_790_000_000_000))))
+        // What is not ahead stands, whatever a person says.
+        let earlier = StoreChange(mapping: try mark.stored(5), issued: mark.certificate, latest: latest)
+        guard case .outrun? = instances[1].commit(4, earlier) else { return #expect(Bool(false), "a version went back") }
+        #expect(instances[1].commit(5, StoreChange(mapping: try next.stored(1_790_000_000_500))) == .durable)
+        let third = try TestInstance(etcd.configuration())
+        #expect(eventually { third.told.hasLoaded })
+        #expect(third.told.loaded == [try next.stored(1_790_000_000_500)] && third.told.issued == [next.certificate])
     }
 
     @Test("A batch of thousands, several of one HoA among them, and a read in many pages")

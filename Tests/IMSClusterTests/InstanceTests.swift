@@ -310,10 +310,47 @@ struct InstanceTests {
         func put(_ mapping: StoredMapping) -> EtcdOperation {
             ClusterInstance.putIfNewer(
                 EtcdPut(key: rig.keys.octets(.mapping(mapping.record.prefix)), value: ClusterValue.encode(mapping)),
-                than: ClusterValue.version(mapping.certified.version))
+                mapping.certified.version)
         }
         #expect(sent == [[put(changes[0]), put(changes[2])], [put(changes[1])], [put(changes[3])]])
         #expect(rig.outcomes.map(\.result) == [.durable, .durable, .durable, .durable])
+    }
+
+    @Test("A record that etcd can't compare is compared here and put over what was read; what was written meanwhile is compared anew")
+    func compareAndPut() throws {
+        var rig = Rig()
+        rig.settle()
+        let (first, renewed) = (try TestNode("192.0.2.1"), try TestNode("192.0.2.1", notBefore: 1_790_000_000_001))
+        let key = ClusterKeys.Key.mapping(IPPrefix(first.hoa.address))
+        func refuse(_ mapping: StoredMapping, at revision: Int64) {
+            let pair = rig.pair(key, ClusterValue.encode(mapping), at: revision)
+            rig.answer { response in
+                var (read, absent, refused) = (EtcdResponse(), EtcdResponse(), EtcdResponse())
+                read.pairs = [pair]
+                absent.responses = [read]
+                refused.responses = [absent]
+                response.responses = [refused]
+            }
+        }
+        func isOver(_ revision: Int64) -> Bool {
+            guard case .transaction(let batch)? = rig.calls.first?.request, case .transaction(let put)? = batch.success.first else { return false }
+            return put.compare == [.modifiedAt(rig.keys.octets(key), revision)]
+        }
+        let later = StoreChange(mapping: try renewed.stored(12))
+        let commits = [
+            (StoreTicket(number: 1), StoreChange(mapping: try renewed.stored(10))), (StoreTicket(number: 2), later),
+        ]
+        rig.perform(rig.instance.commit(commits, rig.now))
+        refuse(try first.stored(9), at: 40)
+        #expect(isOver(40) && rig.outcomes.isEmpty)
+        // Another instance was quicker, with what is older still; then with what is newer.
+        refuse(try first.stored(8), at: 41)
+        #expect(isOver(41) && rig.outcomes.isEmpty)
+        let newer = try first.stored(11)
+        refuse(newer, at: 42)
+        #expect(rig.outcomes == [StoreOutcome(StoreTicket(number: 1), .outrun(by: newer))])
+        refuse(newer, at: 42)
+        #expect(isOver(42), "the change behind it is compared by itself")
     }
 
     @Test("What the watch brings before a sign of life of now is with the core before answers are released")

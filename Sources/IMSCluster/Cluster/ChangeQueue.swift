@@ -7,6 +7,8 @@ struct ChangeQueue: Sendable {
         var ticket: StoreTicket
         var change: StoreChange
         var since: MonotonicTime
+        /// What etcd held about the HoA at this revision was compared with the change's record, and is older.
+        var overRevision: Int64?
     }
 
     private var waiting: [Waiting] = []
@@ -72,8 +74,11 @@ struct ChangeQueue: Sendable {
     }
 
     /// Its answer is lost, so it is asked again, before what came later.
-    mutating func putBack(_ call: UInt64) {
-        let batch = answered(call)
+    mutating func putBack(_ call: UInt64) { putBack(answered(call)) }
+
+    /// Back to where it stood: before all that came later, of its HoA too.
+    mutating func putBack(_ batch: [Waiting]) {
+        guard !batch.isEmpty else { return }
         waiting.replaceSubrange(0..<taken, with: batch)
         taken = 0
     }

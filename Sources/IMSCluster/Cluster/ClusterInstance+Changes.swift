@@ -22,45 +22,73 @@ extension ClusterInstance {
         while changes.batchesCount < Self.batchesMax, changes.batchesCount == 0 || changes.waitingCount >= Self.operationsMax {
             let batch = changes.nextBatch(operationsMax: Self.operationsMax)
             guard !batch.isEmpty else { return }
-            let operations = batch.flatMap { conditionalPuts(of: $0.change) }
+            let operations = batch.flatMap { conditionalPuts(of: $0) }
             let id = callID(.changes, .transaction(EtcdTransaction(success: operations)))
             changes.sent(batch, as: id)
         }
     }
 
-    private func conditionalPuts(of change: StoreChange) -> [EtcdOperation] {
+    private func conditionalPuts(of waiting: ChangeQueue.Waiting) -> [EtcdOperation] {
+        let change = waiting.change
         var operations: [EtcdOperation] = []
         if let mapping = change.mapping {
-            operations.append(
-                Self.putIfNewer(
-                    EtcdPut(key: keys.octets(.mapping(mapping.record.prefix)), value: ClusterValue.encode(mapping)),
-                    than: ClusterValue.version(mapping.certified.version)))
+            let put = EtcdPut(key: keys.octets(.mapping(mapping.record.prefix)), value: ClusterValue.encode(mapping))
+            let ifNewer = waiting.overRevision.map { Self.put(put, over: $0) } ?? Self.putIfNewer(put, mapping.certified.version)
+            operations.append(Self.put(put, overBeginningsAfter: change.latest, else: ifNewer))
         }
         if let certificate = change.issued {
+            let put = EtcdPut(key: keys.octets(.certificate(certificate.prefix)), value: ClusterValue.encode(certificate))
             operations.append(
-                Self.putIfNewer(
-                    EtcdPut(key: keys.octets(.certificate(certificate.prefix)), value: ClusterValue.encode(certificate)),
-                    than: ClusterValue.version(certificate)))
+                Self.put(
+                    put, overBeginningsAfter: change.latest, else: Self.putIfNewer(put, than: ClusterValue.version(certificate))))
         }
         return operations
     }
 
     /// Puts if the key's value sorts before `version`, or if there is none; else reads what is there. A comparison of values fails
     /// for a missing key, hence the second question. Nested, so that one refusal in a batch is nobody else's.
-    static func putIfNewer(_ put: EtcdPut, than version: [UInt8]) -> EtcdOperation {
-        let ifAbsent = EtcdTransaction(
-            compare: [.absent(put.key)], success: [.put(put)], failure: [.range(EtcdRange(key: put.key))])
-        return .transaction(
-            EtcdTransaction(compare: [.less(put.key, than: version)], success: [.put(put)], failure: [.transaction(ifAbsent)]))
+    static func putIfNewer(_ put: EtcdPut, than version: [UInt8]) -> EtcdOperation { putIf([.less(put.key, than: version)], put) }
+
+    /// The same for a record, as far as etcd can compare. Which of two records is newer depends on whether their keys are the same
+    /// (`RecordVersion`), and a value's octets don't say that in their order. But under certificates of one beginning, which is nearly
+    /// always the same certificate, the higher sequence is newer whosever the keys are: that is put at once. All else is read, compared
+    /// here, and put over what was read (`put(_:over:)`): one round trip more, when a node's certificate changes.
+    ///
+    /// - Parameter suffix: what follows the version in the value and counts after it.
+    static func putIfNewer(_ put: EtcdPut, _ version: RecordVersion, suffix: [UInt8] = []) -> EtcdOperation {
+        putIf(
+            [
+                .greater(put.key, than: ClusterValue.beginning(version)),
+                .less(put.key, than: ClusterValue.version(version) + suffix),
+            ], put)
     }
 
-    private enum PutResult {
+    /// Puts over what was written at that revision and compared with; reads if it was written again since.
+    static func put(_ put: EtcdPut, over revision: Int64) -> EtcdOperation { putIf([.modifiedAt(put.key, revision)], put) }
+
+    /// Puts over what begins later than `latest`, which was issued while a clock was wrong; over other things by their own rule.
+    private static func put(_ put: EtcdPut, overBeginningsAfter latest: UInt64?, else ifNewer: EtcdOperation) -> EtcdOperation {
+        guard let latest, latest < .max else { return ifNewer }
+        return .transaction(
+            EtcdTransaction(
+                compare: [.greater(put.key, than: ClusterValue.beginning(latest + 1))], success: [.put(put)], failure: [ifNewer]))
+    }
+
+    private static func putIf(_ compare: [EtcdCompare], _ put: EtcdPut) -> EtcdOperation {
+        let ifAbsent = EtcdTransaction(
+            compare: [.absent(put.key)], success: [.put(put)], failure: [.range(EtcdRange(key: put.key))])
+        return .transaction(EtcdTransaction(compare: compare, success: [.put(put)], failure: [.transaction(ifAbsent)]))
+    }
+
+    enum PutResult {
         case done
         case refused(EtcdKeyValue?)
     }
 
-    private func result(of response: EtcdResponse) -> PutResult {
+    /// - Parameter isOver: whether it was put by `put(_:overBeginningsAfter:else:)` with a time, one level further out.
+    func result(of response: EtcdResponse, isOver: Bool = false) -> PutResult {
         if response.succeeded { return .done }
+        if isOver { return response.responses.first.map { result(of: $0) } ?? .done }
         guard let inner = response.responses.first, !inner.succeeded else { return .done }
         return .refused(inner.responses.first?.pairs.first)
     }
@@ -72,25 +100,38 @@ extension ClusterInstance {
         }
         var results = response.responses[...]
         var outcomes: [StoreOutcome] = []
+        var again: [ChangeQueue.Waiting] = []
         for waiting in batch {
             var outcome = StoreOutcome.Result.durable
+            var overRevision: Int64?
             if let mapping = waiting.change.mapping {
-                if let answer = results.popFirst(), case .refused(let pair) = result(of: answer) {
+                if let answer = results.popFirst(), case .refused(let pair) = result(of: answer, isOver: waiting.change.latest != nil) {
                     let current = pair.flatMap { ClusterValue.mapping($0.value) }
                     // Itself, if it is asked again after its answer was lost.
                     if let current, current.certified != mapping.certified {
-                        outcome = .outrun(by: current)
+                        if mapping.certified.version > current.certified.version {
+                            overRevision = pair?.modRevision
+                        } else {
+                            outcome = .outrun(by: current)
+                        }
                     } else if current == nil {
                         outcome = .failed("what etcd holds about \(mapping.record.prefix) can't be read")
                     }
                 }
             }
             if let certificate = waiting.change.issued {
-                if let answer = results.popFirst(), case .refused(let pair) = result(of: answer), outcome == .durable,
+                if let answer = results.popFirst(), case .refused(let pair) = result(of: answer, isOver: waiting.change.latest != nil), outcome == .durable,
                     pair.flatMap({ ClusterValue.certificate($0.value) }) != certificate
                 {
                     outcome = .failed("another server of this IMS has just issued a newer certificate of \(certificate.prefix)")
                 }
+            }
+            if let overRevision, outcome == .durable {
+                // Should somebody else be quicker, it is compared anew; its time ends with that of other changes.
+                var next = waiting
+                next.overRevision = overRevision
+                again.append(next)
+                continue
             }
             // Known before the watch tells it: who is then handed a subscriber by an earlier event pushes it.
             if outcome == .durable, let mapping = waiting.change.mapping {
@@ -98,6 +139,7 @@ extension ClusterInstance {
             }
             outcomes.append(StoreOutcome(waiting.ticket, outcome))
         }
+        changes.putBack(again)
         if !outcomes.isEmpty { actions.append(.deliver(.committed(outcomes))) }
     }
 

@@ -10,7 +10,7 @@ struct SharingState: Sendable {
     /// By key, so that only the newest of each is written.
     private var waiting: [[UInt8]: News] = [:]
     private var order: [[UInt8]] = []
-    private var sending: [(key: [UInt8], news: News)] = []
+    private(set) var sending: [(key: [UInt8], news: News)] = []
     var lease: (id: Int64, at: MonotonicTime)?
     var isGranting = false
     private(set) var droppedCount = 0
@@ -22,8 +22,8 @@ struct SharingState: Sendable {
     /// What is done to a key.
     enum News: Equatable, Sendable {
         case put([UInt8])
-        /// Only over what is older than this version.
-        case putIfNewer([UInt8], than: [UInt8])
+        /// A remembered mapping, only over an older one; over that of this revision if one was compared with.
+        case remember(CertifiedMapping, isConfirmed: Bool, overRevision: Int64? = nil)
         case delete
         /// Unless it was written again after this revision.
         case deleteIfAt(Int64)
@@ -32,6 +32,7 @@ struct SharingState: Sendable {
     var isEmpty: Bool { waiting.isEmpty && sending.isEmpty }
     var isSending: Bool { !sending.isEmpty }
     var hasWaiting: Bool { !waiting.isEmpty }
+    func isWaiting(_ key: [UInt8]) -> Bool { waiting[key] != nil }
 
     mutating func add(_ key: [UInt8], _ news: News, max: Int) {
         if waiting[key] == nil {
@@ -104,11 +105,9 @@ extension ClusterInstance {
                 }
             case .serve, .leave: break
             case .remembered(let certified, let isConfirmed):
-                let value = ClusterValue.encode(certified, isConfirmed: isConfirmed)
-                // An equal version replaces one that was not confirmed.
-                let version = ClusterValue.version(certified.version) + [isConfirmed ? 1 : 0]
                 sharing.add(
-                    keys.octets(.remembered(certified.record.prefix)), .putIfNewer(value, than: version), max: Self.newsMax)
+                    keys.octets(.remembered(certified.record.prefix)), .remember(certified, isConfirmed: isConfirmed),
+                    max: Self.newsMax)
             }
         }
         tendSharing(now)
@@ -126,8 +125,10 @@ extension ClusterInstance {
         let operations = sharing.next(max: Self.operationsMax).map { key, news -> EtcdOperation in
             switch news {
             case .put(let value): .put(EtcdPut(key: key, value: value, lease: lease.id))
-            case .putIfNewer(let value, let version):
-                Self.putIfNewer(EtcdPut(key: key, value: value, lease: lease.id), than: version)
+            case .remember(let certified, let isConfirmed, let revision):
+                Self.remember(
+                    certified, isConfirmed: isConfirmed, over: revision,
+                    EtcdPut(key: key, value: ClusterValue.encode(certified, isConfirmed: isConfirmed), lease: lease.id))
             case .delete: .delete(key)
             case .deleteIfAt(let revision):
                 .transaction(EtcdTransaction(compare: [.modifiedAt(key, revision)], success: [.delete(key)]))
@@ -147,8 +148,23 @@ extension ClusterInstance {
         noteSharingFailure(error, now)
     }
 
-    mutating func newsSent(_ now: Now) {
+    private static func remember(
+        _ certified: CertifiedMapping, isConfirmed: Bool, over revision: Int64?, _ put: EtcdPut
+    ) -> EtcdOperation {
+        // An equal version replaces one that was not confirmed.
+        revision.map { Self.put(put, over: $0) } ?? putIfNewer(put, certified.version, suffix: [isConfirmed ? 1 : 0])
+    }
+
+    mutating func newsSent(_ response: EtcdResponse, _ now: Now) {
+        // What etcd could not compare is compared here, and tried once more over what was read.
+        let again = zip(sharing.sending, response.responses).compactMap { item, response -> ([UInt8], SharingState.News)? in
+            guard case .remember(let certified, let isConfirmed, nil) = item.news, case .refused(let pair?) = result(of: response),
+                let held = ClusterValue.remembered(pair.value), certified.version > held.certified.version
+            else { return nil }
+            return (item.key, .remember(certified, isConfirmed: isConfirmed, overRevision: pair.modRevision))
+        }
         sharing.sent()
+        for (key, news) in again where !sharing.isWaiting(key) { sharing.add(key, news, max: Self.newsMax) }
         sharing.succeeded()
         tendSharing(now)
     }

@@ -266,7 +266,7 @@ struct ClusterInstance: Sendable {
             // The watch tells all instances of a new one; who was slower takes what is there.
             if !response.succeeded { takeSecrets(response.responses.first?.pairs.first) }
         case .lease: takeLease(response.lease, now)
-        case .news: newsSent(now)
+        case .news: newsSent(response, now)
         // What came of it is told by the watch, to all at the same place in the log.
         case .depose: living.isDeposing = false
         }

@@ -12,9 +12,10 @@ import MATSignal
 ///   instance      form 1 | count of signs of life 8 | pushed up to revision 8
 ///   subscription  form 1 | ends 8 | local 16 | granted at 8
 /// ```
-/// Mapping and certificate begin with their version (protocol.md section 4), so that octets compare as versions do: a transaction's
-/// comparison "the value is less than form | not before | sequence" is true of exactly the older ones, and etcd itself takes no
-/// version back, whoever writes. Times are Unix milliseconds. "Record", "certificate" and "signature" are as on the wire.
+/// Mapping and certificate begin with their version (protocol.md section 4). Among values of one "not before" octets compare as
+/// versions do, and certificates always: a transaction's comparison "the value is less than form | not before | sequence" is true of
+/// exactly the older ones. Records under certificates of different beginnings are compared by who writes (`ClusterInstance.putIfNewer`),
+/// and put over exactly what they were compared with; so no version goes back, whoever writes. Times are Unix milliseconds. "Record", "certificate" and "signature" are as on the wire.
 enum ClusterValue {
     static let form: UInt8 = 1
     static let certificateOctets = 140
@@ -76,6 +77,15 @@ enum ClusterValue {
         var octets = [form]
         append(version.notBefore, to: &octets)
         append(version.sequence, to: &octets)
+        return octets
+    }
+
+    /// What the values of all versions under certificates of this beginning start with.
+    static func beginning(_ version: RecordVersion) -> [UInt8] { beginning(version.notBefore) }
+
+    static func beginning(_ notBefore: UInt64) -> [UInt8] {
+        var octets = [form]
+        append(notBefore, to: &octets)
         return octets
     }
 

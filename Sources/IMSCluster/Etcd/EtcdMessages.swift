@@ -57,11 +57,15 @@ enum EtcdCompare: Equatable, Sendable {
     case absent([UInt8])
     /// There is such a key, and its value sorts before this one octet by octet.
     case less([UInt8], than: [UInt8])
+    /// There is such a key, and its value sorts behind this one; one that begins with it and is longer does.
+    case greater([UInt8], than: [UInt8])
+    /// There is such a key, and its value is this one.
+    case equal([UInt8], to: [UInt8])
     /// It was last written at this revision; 0: there is no such key.
     case modifiedAt([UInt8], Int64)
 
     func encode(into writer: inout ProtobufWriter) {
-        // result 1: EQUAL 0, LESS 2; target 2: CREATE 1, MOD 2, VALUE 3; key 3
+        // result 1: EQUAL 0, GREATER 1, LESS 2; target 2: CREATE 1, MOD 2, VALUE 3; key 3
         switch self {
         case .absent(let key):
             writer.number(2, 1)
@@ -69,6 +73,15 @@ enum EtcdCompare: Equatable, Sendable {
             writer.numberEvenZero(5, 0)
         case .less(let key, let value):
             writer.number(1, 2)
+            writer.number(2, 3)
+            writer.octets(3, key)
+            writer.octets(7, value)
+        case .greater(let key, let value):
+            writer.number(1, 1)
+            writer.number(2, 3)
+            writer.octets(3, key)
+            writer.octets(7, value)
+        case .equal(let key, let value):
             writer.number(2, 3)
             writer.octets(3, key)
             writer.octets(7, value)
