@@ -72,6 +72,8 @@ final class Daemon {
 final class Client {
     let descriptor: Int32
     let port: UInt16
+    /// Of the last question; each has its own, far from what tests number by themselves.
+    private var sequence: UInt32 = 1 << 31
 
     init(port: UInt16) throws {
         self.port = port
@@ -84,10 +86,13 @@ final class Client {
     deinit { close(descriptor) }
 
     /// Sends until there is an answer, and repeats with the cookie that was asked for. OBSERVED holds a loopback address here, which
-    /// makes an IMS Update Reply malformed to our own decoder, so of such there is only the code.
+    /// makes an IMS Update Reply malformed to our own decoder, so of such there is only the code. An answer that comes late, to a question
+    /// before, is not taken for this one's.
     func ask(_ make: (Cookie) -> SignalMessage.Body) throws -> (code: ResponseCode, message: SignalMessage?) {
         var cookie = Cookie(client: 1)
-        for sequence in UInt32(1)...50 {
+        let first = sequence &+ 1
+        for _ in 0..<50 {
+            sequence &+= 1
             let octets = SignalMessage(sequence: sequence, make(cookie)).octets
             var peer = sockaddr_in()
             peer.sin_family = sa_family_t(AF_INET)
@@ -98,15 +103,24 @@ final class Client {
                     sendto(descriptor, octets, octets.count, 0, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
                 }
             }
-            var buffer = [UInt8](repeating: 0, count: 2048)
-            let count = recv(descriptor, &buffer, buffer.count, 0)
-            guard count > SignalHeader.octetsCount else { continue }
-            guard case .message(let answer, _)? = SignalDatagram.decode(Array(buffer.prefix(count))).first else {
+            guard let buffer = receiveAnswer(to: first...sequence) else { continue }
+            guard case .message(let answer, _)? = SignalDatagram.decode(buffer).first else {
                 return (ResponseCode(rawValue: buffer[1]), nil)
             }
             if answer.code == .cookieRequired { cookie = answer.cookie } else { return (answer.code, answer) }
         }
         throw ControlError("imsd did not answer")
+    }
+
+    /// - Returns: `nil` if none comes for a while.
+    private func receiveAnswer(to sequences: ClosedRange<UInt32>) -> [UInt8]? {
+        while true {
+            var buffer = [UInt8](repeating: 0, count: 2048)
+            let count = recv(descriptor, &buffer, buffer.count, 0)
+            guard count > 0 else { return nil }
+            guard count > SignalHeader.octetsCount else { continue }
+            if sequences.contains(buffer[4..<8].reduce(0) { $0 << 8 | UInt32($1) }) { return Array(buffer.prefix(count)) }
+        }
     }
 }
 

@@ -82,6 +82,18 @@ struct OperationsDaemonTests {
 
     // MARK: Reload
 
+    @Test("An answer that comes late is not taken for that to the next question: what tests of reloads rely on under load")
+    func lateAnswer() throws {
+        try configure()
+        let daemon = try start()
+        let client = try Client(port: port)
+        let (here, elsewhere) = (home("192.0.2.20"), home("203.0.113.9"))
+        let cookie = try #require(try client.ask { .maQuery(MAQuery(cookie: $0, hoa: here)) }.message?.cookie)
+        client.send(SignalMessage(sequence: 1, .maQuery(MAQuery(cookie: cookie, hoa: here))).octets)
+        #expect(try client.ask { .maQuery(MAQuery(cookie: $0, hoa: elsewhere)) }.code == .notAuthoritative)
+        #expect(daemon.kill(SIGTERM) == 0)
+    }
+
     @Test("SIGHUP takes what is new and drops no datagram; what needs a restart is named; a bad file changes nothing")
     func reload() throws {
         try configure()
