@@ -62,7 +62,7 @@ public final class SimulatedIMS: SimulatedHost {
 
     public func restart() {
         core = Self.makeCore(configuration, cookieSecret, clientSecret, network)
-        core.load(mappings: Array(durable.values), issued: issued)
+        core.load(mappings: durable.sorted { $0.key < $1.key }.map(\.value), issued: issued)
         isUp = true
         for address in addresses { network.attach(self, at: address) }
         sleep()
@@ -126,6 +126,7 @@ public final class SimulatedIMS: SimulatedHost {
 
     private func perform(_ action: IMSAction) {
         let run = run
+        network.onAction?("\(network.time.nanoseconds) \(addresses[0]) \(action)")
         switch action {
         case .send(let octets, let own, let target):
             // "Any address": the first that works, as the kernel's choice would be.

@@ -79,6 +79,8 @@ public final class SimulatedNetwork {
     public var random: SeededGenerator
     /// Every packet that was sent, before any loss: what a capture at the sender shows.
     public var onSend: ((SimulatedPacket, MonotonicTime) -> Void)?
+    /// What each node's and server's core decided, in order, as text.
+    public var onAction: ((String) -> Void)?
     public private(set) var packetsSent = 0
     public private(set) var packetsLost = 0
 

@@ -224,6 +224,7 @@ public final class SimulatedNode: SimulatedHost {
     }
 
     private func perform(_ action: NodeAction) {
+        network.onAction?("\(network.time.nanoseconds) \(hoa) \(action)")
         switch action {
         case .send(let octets, let own, let target), .sendIfRoom(let octets, let own, let target):
             network.send(SimulatedPacket(from: own, to: target.address, .signal(octets, sourcePort: SignalPort.node, destinationPort: target.port)), by: self)

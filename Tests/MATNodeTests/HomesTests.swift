@@ -5,6 +5,48 @@ import MATTesting
 import Testing
 
 @Suite("Several home addresses") struct HomesTests {
+    @Test("Counters of several cores are added up, every one of them")
+    func counters() {
+        func numbered(_ factor: UInt64) -> NodeCounters {
+            var next: UInt64 = 0
+            return NodeCounters { _ in
+                next += 1
+                return next * factor
+            }
+        }
+        func fields(_ counters: NodeCounters) -> [(label: String, value: UInt64)] {
+            Mirror(reflecting: counters).children.map { ($0.label ?? "", $0.value as? UInt64 ?? .max) }
+        }
+        let sum = fields(numbered(1) + numbered(1000))
+        #expect(sum.count >= 20)
+        for (index, field) in sum.enumerated() { #expect(field.value == UInt64(index + 1) * 1001, "\(field.label)") }
+        #expect(fields(NodeCounters()).allSatisfy { $0.value == 0 })
+    }
+
+    @Test("Bounds are the node's: what the network can make grow is divided among its cores, and nothing else")
+    func bounds() throws {
+        var whole = NodeCoreConfiguration(homes: [], clientSecret: [], cookieSecret: [])
+        whole.paths.probesPerSecond = 100
+        let part = whole.part(of: 4)
+        func numbers(_ value: Any) -> [String: Int] {
+            Dictionary(uniqueKeysWithValues: Mirror(reflecting: value).children.compactMap { child in (child.value as? Int).map { (child.label ?? "", $0) } })
+        }
+        for (before, after) in [(numbers(whole), numbers(part)), (numbers(whole.paths), numbers(part.paths))] {
+            for (name, number) in before where name != "coresCount" { #expect(after[name] == max(1, number / 4), "\(name)") }
+        }
+        #expect(numbers(whole).count >= 13 && numbers(whole.paths).count == 3)
+        #expect(part.pollInterval == whole.pollInterval && part.lifetime == whole.lifetime && part.paths.interval == whole.paths.interval)
+        #expect(numbers(whole.part(of: 1000)).values.allSatisfy { $0 >= 1 })
+
+        let authority = TestAuthority(seed: 201)
+        let identities = [first, second, home("198.51.100.3")].enumerated().map { authority.enrol($1, seed: UInt8(11 + $0)) }
+        whole.homes = identities.map { HomeIdentity(hoa: $0.hoa, key: $0.key, certificate: $0.certificate) }
+        (whole.clientSecret, whole.cookieSecret) = ([UInt8](repeating: 1, count: 16), [UInt8](repeating: 2, count: 16))
+        let cores = try #require(NodeCores(whole) { SeededGenerator(seed: 1) }).cores
+        #expect(cores.map(\.configuration.messagesPerSecond) == [666, 666, 666])
+        #expect(cores[0].share(of: NodeCore.doubtsMax) == 341, "constants too")
+    }
+
     private func locator(_ address: String, _ interface: String) -> OwnLocator { OwnLocator(MobileAddress(ip(address)), interface: interface) }
     private let first = home("198.51.100.1"), second = home("198.51.100.2"), sixth = home("2001:db8:1::1")
 

@@ -243,7 +243,7 @@ import Testing
             node.notify(record, from: node.peerNode)
             let cookie = try node.takeAck().cookie.server
             node.notify(isSame ? record : node.peerRecord(sequence: node.wall + 1), from: node.peerNode, cookie: cookie)
-            #expect(try node.takeAck().code == .refused)
+            #expect(try node.takeAck().code == .notFound)
             #expect(node.imt.inbound.isEmpty)
             // Step (4): the own IMS tells of it.
             node.notify(record, from: node.ownIMS)
@@ -263,7 +263,7 @@ import Testing
         try node.answerQuery(node.peerRecord())
         let first = try node.take(.maNotify, to: H.peerFirst)
         #expect(first.message.cookie.server == nil)
-        node.answer(first, .maNotifyAck(MANotifyAck(code: .refused, cookie: node.cookie(first), hoa: node.own.hoa)))
+        node.answer(first, .maNotifyAck(MANotifyAck(code: .notFound, cookie: node.cookie(first), hoa: node.own.hoa)))
         try node.acknowledgeHANotify()
         let second = try node.take(.maNotify, to: H.peerFirst)
         #expect(second.message.cookie.server != nil)

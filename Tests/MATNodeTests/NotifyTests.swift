@@ -52,6 +52,30 @@ import Testing
         #expect(node.imt.inbound.keys.allSatisfy { $0.peer.isIPv4 })
     }
 
+    @Test("An IMS that was silent when it was to tell a new destination of us is asked again after 2, 4, 8 s, not with the poll after 30 s")
+    func againSoon() throws {
+        let node = try NodeHarness()
+        try node.register()
+        node.event { core, now in core.heldOutbound(to: node.peer.hoa.address, now: now) }
+        node.foundPeer()
+        // Its two tries are over before the mapping comes.
+        node.advance(.milliseconds(800))
+        #expect(node.count(.haNotify) == 2)
+        try node.answerQuery(node.peerRecord())
+        #expect(node.outbound != nil && node.count(.haNotify) == 2)
+        node.clear()
+        node.advance(.milliseconds(2100))
+        #expect(node.count(.haNotify) > 0)
+        node.advance(.seconds(8))
+        node.clear()
+        node.advance(.milliseconds(4100))
+        #expect(node.count(.haNotify) > 0, "and again, since that was in vain too")
+        try node.acknowledgeHANotify()
+        node.clear()
+        node.advance(.seconds(14))
+        #expect(node.count(.haNotify) == 0)
+    }
+
     @Test("A peer's newer record moves its traffic at once; the ack brings a cookie")
     func moves() throws {
         let node = try NodeHarness()
@@ -168,12 +192,12 @@ import Testing
         try expectRefusal(.stale, nil) { node in node.peer.record([H.peerSecond], sequence: VirtualClock.wallAtStart - 5000) }
     }
 
-    @Test("A record for the node's own HoA is refused") func own() throws {
-        try expectRefusal(.refused, nil) { node in node.own.record([H.peerSecond], sequence: node.wall + 1) }
+    @Test("A record for the node's own HoA is not wanted: that is in no IMT") func own() throws {
+        try expectRefusal(.notFound, nil) { node in node.own.record([H.peerSecond], sequence: node.wall + 1) }
     }
 
-    @Test("A record of a foreign HoA with the peer's certificate is refused") func foreign() throws {
-        try expectRefusal(.refused, nil) { node in
+    @Test("A record of an HoA that is neither in the IMT nor being resolved is answered with code 2, whoever's certificate it has") func foreign() throws {
+        try expectRefusal(.notFound, nil) { node in
             TestIdentity(hoa: home("203.0.113.9"), key: node.peer.key, certificate: node.peer.certificate).record([H.peerSecond], sequence: node.wall)
         }
     }
@@ -184,7 +208,7 @@ import Testing
         try node.register()
         let record = node.peerRecord()
         node.notify(record, from: node.peerNode)
-        #expect(try node.takeAck().code == .refused)
+        #expect(try node.takeAck().code == .notFound)
         node.notify(record, from: node.ownIMS)
         let ack = try node.takeAck()
         #expect(ack.code == .cookieRequired && node.lookUps.isEmpty)

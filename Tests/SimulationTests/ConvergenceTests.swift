@@ -17,6 +17,13 @@ import Testing
 
     @Test("at the start of communication") func start() {
         inManyWorlds("start") { _ in }
+        guard !World.isVerbose else { return }
+        // Until both ends know each other, the caller's packets are a plain stranger's to the other end, which itself finds nobody. Three requests have
+        // to get through: to the peer's IMS, from that to its node, and to the caller's IMS; each is repeated for 8 s, and the first, after its
+        // two tries, 2, 4 and 8 s later. So usual networks take a moment, and bad ones what a person waits for a page; none waits for a poll (30 s).
+        #expect(World.time("start", of: 0.95, lossMax: 0.1) <= .seconds(2))
+        #expect(World.time("start", of: 0.95, lossMax: 0.2) <= .seconds(4))
+        #expect(World.time("start", of: 0.95) <= .seconds(12))
     }
 
     @Test("after a handover without overlap") func handover() {

@@ -108,7 +108,7 @@ final class World {
             fail("\(what): not true after \(limit): \(differences.joined(separator: "; "))", sourceLocation)
             return
         }
-        Self.noteTime(what, network.time - began)
+        Self.noteTime(what, network.time - began, in: network.conditions)
         let weather = network.conditions
         network.conditions = NetworkConditions()
         // What is on its way in the bad weather arrives first.
@@ -159,16 +159,22 @@ final class World {
     static let seeds: [UInt64] =
         seedFromEnvironment.map { [$0] } ?? Array(0..<(ProcessInfo.processInfo.environment["MAT_SEEDS"].flatMap { UInt64($0) } ?? 60))
 
-    nonisolated(unsafe) private static var times: [String: [Duration]] = [:]
+    nonisolated(unsafe) private static var times: [String: [(time: Duration, loss: Double)]] = [:]
     private static let lock = NSLock()
 
-    private static func noteTime(_ what: String, _ time: Duration) {
-        lock.withLock { times[what, default: []].append(time) }
+    private static func noteTime(_ what: String, _ time: Duration, in conditions: NetworkConditions) {
+        lock.withLock { times[what, default: []].append((time, conditions.loss)) }
+    }
+
+    /// How long it took in that share of the runs (1: in all), in networks that lose no more than this.
+    static func time(_ what: String, of share: Double = 1, lossMax: Double = 1) -> Duration {
+        let sorted = lock.withLock { times[what] ?? [] }.filter { $0.loss <= lossMax }.map(\.time).sorted()
+        return sorted.dropFirst(min(Int(Double(sorted.count) * share), sorted.count - 1)).first ?? .zero
     }
 
     /// How long convergence took, for people who compare versions.
     static func summary(_ what: String) -> String {
-        let sorted = lock.withLock { times[what] ?? [] }.sorted()
+        let sorted = lock.withLock { times[what] ?? [] }.map(\.time).sorted()
         guard let median = sorted.dropFirst(sorted.count / 2).first, let last = sorted.last else { return "\(what): none" }
         let high = sorted[sorted.count * 95 / 100]
         return "\(what): \(sorted.count) runs, median \(median.millisecondsSaturated) ms, 95 % \(high.millisecondsSaturated) ms, longest \(last.millisecondsSaturated) ms"

@@ -167,10 +167,8 @@ extension IMSCore {
             prefix.contains(inner) && inner != prefix && (enrolled(inner, now).map { $0.nodeKey != key } ?? false)
         }
         mappings.forEachPrefix { if found.count < Self.losersMax, isLoser($0) { found.insert($0) } }
-        for certificate in issued.unusedOnes where found.count < Self.losersMax && isLoser(certificate.prefix) {
-            found.insert(certificate.prefix)
-        }
-        return found.sorted()
+        found.formUnion(issued.unusedPage(count: Self.losersMax, where: isLoser).map(\.prefix))
+        return Array(found.sorted().prefix(Self.losersMax))
     }
 
     private func whereabouts(of prefix: IPPrefix, _ now: Now) -> String {

@@ -11,12 +11,12 @@ struct IssuedCertificates: Sendable {
 
     init(mappings: MappingTable) { self.mappings = mappings }
 
-    /// Certificates that no mapping has brought yet, in no order.
+    /// Certificates that no mapping has brought yet, in no order: to be searched only.
     var unusedOnes: some Sequence<Certificate> { unused.values }
 
-    /// Up to `count` of them in the order of their HoAs, those after `after`.
-    func unusedPage(after: IPPrefix? = nil, count: Int) -> [Certificate] {
-        firstInOrder(unused, after: after, count: count) { _ in true }
+    /// Certificates that no mapping has brought yet: up to `count` of those that are wanted, in the order of their HoAs, those after `after`.
+    func unusedPage(after: IPPrefix? = nil, count: Int, where isWanted: (IPPrefix) -> Bool = { _ in true }) -> [Certificate] {
+        firstInOrder(unused, after: after, count: count) { isWanted($0.prefix) }
     }
 
     /// Of HoAs that never registered: those among them that are wanted, in the order of their HoAs.

@@ -356,7 +356,8 @@ struct ClusterInstance: Sendable {
         echoedAt = nil
         beatsUnechoed = []
         living.isDeposing = false
-        for (id, purpose) in calls where purpose == .changes { changes.putBack(id) }
+        // Each goes to the front, so the oldest, which goes last, ends there.
+        for (id, _) in calls.filter({ $0.value == .changes }).sorted(by: { $0.key > $1.key }) { changes.putBack(id) }
         calls = [:]
         sharing.linkLost()
     }

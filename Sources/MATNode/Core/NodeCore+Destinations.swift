@@ -18,6 +18,8 @@ struct Destination: Sendable {
     var isKnown = false
     /// Its IMS has answered HA Notify, whatever it said, or is not going to.
     var isNotified = false
+    /// It was silent, or could not confirm us yet.
+    var isNotifiedInVain = false
 }
 
 extension NodeCore {
@@ -191,19 +193,27 @@ extension NodeCore {
             // Nothing registered, or not confirmed by our IMS: if that has lost our record, we are the ones to tell it.
             if code == .notFound || code == .upstreamFailed, let own = home(for: hoa) { suspectLoss(of: own, now) }
         }
-        if destinations[hoa] != nil {
+        let isInVain = code == nil || code == .upstreamFailed
+        let isAwaited = destinations[hoa] != nil
+        if isAwaited {
             destinations[hoa]?.isNotified = true
+            destinations[hoa]?.isNotifiedInVain = isInVain
+            // What is in vain is repeated there, once there is a peer to repeat it for.
             releaseIfReady(hoa, now)
         }
         guard code != .ok, let failures = peers[hoa]?.notifyFailures else { return }
         // What the peer does not learn from its IMS it can learn from us.
         if !knowsUs(hoa), !isUnderWay(.notifyPeer(hoa)) { tellPeer(hoa, now) }
-        // A server that was silent or could not confirm us yet is asked again sooner than the next poll.
+        if !isInVain { peers[hoa]?.notifyFailures = failures == .max ? failures : failures + 1 } else if !isAwaited { notifySoonAgain(hoa, now) }
+    }
+
+    /// A server that was silent or could not confirm us yet is asked again sooner than the next poll: until it has told the peer of us, our
+    /// packets are a stranger's there, and its new connections to us find nobody.
+    private mutating func notifySoonAgain(_ hoa: HomeAddress, _ now: Now) {
+        guard let failures = peers[hoa]?.notifyFailures else { return }
         peers[hoa]?.notifyFailures = failures == .max ? failures : failures + 1
-        if code == nil || code == .upstreamFailed {
-            let pause = Duration.seconds(Int64(1) << Int64(min(failures, 9) + 1))
-            if pause < configuration.pollInterval { peers.schedule(hoa, at: now.monotonic + pause) }
-        }
+        let pause = Duration.seconds(Int64(1) << Int64(min(failures, 9) + 1))
+        if pause < configuration.pollInterval { peers.schedule(hoa, at: now.monotonic + pause) }
     }
 
     private mutating func releaseIfReady(_ hoa: HomeAddress, _ now: Now) {
@@ -211,6 +221,7 @@ extension NodeCore {
         forgetDestination(hoa)
         formerPeers.remove(hoa)
         counters.destinationsResolved += 1
+        if destination.isNotifiedInVain { notifySoonAgain(hoa, now) }
         log(.debug, "packets to \(hoa) go on after \((now.monotonic - destination.started).millisecondsSaturated) ms")
         if !knowsUs(hoa), !isUnderWay(.notifyServer(hoa)), !isUnderWay(.notifyPeer(hoa)) { tellPeer(hoa, now) } else { showPlace(to: hoa, now) }
         // The path was kept back with them. Without one they stay held until there is one.

@@ -100,7 +100,8 @@ extension NodeCore {
         // One step, whatever the number of peers, in one transaction with what we accept. Telling them is another matter.
         movePaths(of: hoa, gone: gone, isWhole: !hasOverlap, now)
         flushChanges()
-        for exchange in exchanges.values where exchange.source.map({ gone.contains(MobileAddress($0)) }) ?? false { cancel(exchange.purpose) }
+        let lost = exchanges.filter { $0.value.source.map { gone.contains(MobileAddress($0)) } ?? false }
+        for (_, exchange) in lost.sorted(by: { $0.key < $1.key }) { cancel(exchange.purpose) }
         if !hasOverlap { resendAll(now) }
         register(hoa, now)
         checkNewUplink(first, now)
@@ -109,7 +110,7 @@ extension NodeCore {
         if isHandover && !hasOverlap || isCutShort { tellAtOnce(hoa, first, now) }
         flushChanges()
         if !peers.isEmpty { emit(.releaseRouted) }
-        for destination in destinations.keys where destination.isIPv4 == ipv4 { continueResolving(destination, now) }
+        for destination in destinations.keys.sorted() where destination.isIPv4 == ipv4 { continueResolving(destination, now) }
     }
 
     /// Lets peers' traffic leave from our first address: all of it, or just what left from addresses that are gone or dead. Peers for
@@ -157,7 +158,7 @@ extension NodeCore {
 
     /// Our IMS holds our new record: peers and their IMSs can be told.
     mutating func registrationDone(_ hoa: HomeAddress, _ now: Now) {
-        for destination in destinations.keys where destination.isIPv4 == hoa.isIPv4 { continueResolving(destination, now) }
+        for destination in destinations.keys.sorted() where destination.isIPv4 == hoa.isIPv4 { continueResolving(destination, now) }
         guard homes[hoa]?.owesPeers == true else { return }
         homes[hoa]?.owesPeers = false
         // What they have acked so far was another record.

@@ -33,14 +33,14 @@ extension NodeCore {
             if let waiter, waiting.count < Self.keyWaitersMax, !waiting.contains(waiter) { keyLookUps[prefix]?.append(waiter) }
             return
         }
-        guard keyLookUps.count < Self.keyLookUpsMax else { return }
+        guard keyLookUps.count < share(of: Self.keyLookUpsMax) else { return }
         keyLookUps[prefix] = waiter.map { [$0] } ?? []
         emit(.lookUpKeys(prefix))
     }
 
     mutating func finishKeyLookUp(_ prefix: IPPrefix, _ result: ServerLookup, _ now: Now) {
         if case .found(let set) = result {
-            if networkKeys.count >= Self.networkKeysMax, networkKeys[prefix] == nil,
+            if networkKeys.count >= share(of: Self.networkKeysMax), networkKeys[prefix] == nil,
                 let victim = networkKeys.min(by: { ($0.value.expires, $0.key) < ($1.value.expires, $1.key) })?.key
             {
                 networkKeys[victim] = nil

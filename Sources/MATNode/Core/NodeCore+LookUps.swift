@@ -23,7 +23,7 @@ extension NodeCore {
             lookUps[hoa] = waiters
             return
         }
-        guard lookUps.count < Self.lookUpsMax else { return }
+        guard lookUps.count < share(of: Self.lookUpsMax) else { return }
         lookUps[hoa] = [purpose]
         emit(.lookUp(hoa))
     }

@@ -89,9 +89,9 @@ extension NodeCore {
     /// The DNS gave no answer about a destination, or none in time.
     mutating func doubt(_ hoa: HomeAddress, _ reason: String, isPlain: Bool, _ now: Now) {
         let old = doubts[hoa]
-        if old == nil, doubts.count >= Self.doubtsMax {
+        if old == nil, doubts.count >= share(of: Self.doubtsMax) {
             // Those that were not used for longest, a sixteenth at once, so that a full table does not sort each time.
-            for (victim, _) in doubts.sorted(by: { ($0.value.used, $0.key) < ($1.value.used, $1.key) }).prefix(Self.doubtsMax / 16) { doubts[victim] = nil }
+            for (victim, _) in doubts.sorted(by: { ($0.value.used, $0.key) < ($1.value.used, $1.key) }).prefix(max(1, share(of: Self.doubtsMax) / 16)) { doubts[victim] = nil }
         }
         let since = destinations[hoa]?.started ?? now.monotonic
         doubts[hoa] = Doubt(since: old?.since ?? since, asked: old?.asked ?? since, used: old?.used ?? now.monotonic, reason: reason, isPlain: isPlain)
@@ -164,9 +164,9 @@ extension NodeCore {
     }
 
     mutating func rememberAbsence(_ hoa: HomeAddress, until: MonotonicTime, _ now: Now) {
-        if absences.count >= Self.absencesMax, absences[hoa] == nil {
+        if absences.count >= share(of: Self.absencesMax), absences[hoa] == nil {
             absences = absences.filter { $0.value > now.monotonic }
-            if absences.count >= Self.absencesMax, let first = absences.min(by: { ($0.value, $0.key) < ($1.value, $1.key) })?.key { absences[first] = nil }
+            if absences.count >= share(of: Self.absencesMax), let first = absences.min(by: { ($0.value, $0.key) < ($1.value, $1.key) })?.key { absences[first] = nil }
         }
         absences[hoa] = until
     }

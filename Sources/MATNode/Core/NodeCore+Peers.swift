@@ -20,10 +20,12 @@ extension NodeCore {
             peers[hoa]?.serversExpire = CoarseTime(set.expires)
             return
         }
-        if otherServers.count >= Self.serverSetsMax, otherServers[hoa] == nil {
-            // An HoA that nothing depends on any more goes first; whatever goes is only looked up again.
-            let victim = otherServers.keys.first { destinations[$0] == nil } ?? otherServers.keys.first
-            if let victim { otherServers[victim] = nil }
+        let most = share(of: Self.serverSetsMax)
+        if otherServers.count >= most, otherServers[hoa] == nil {
+            // HoAs that nothing depends on any more go first, and what would expire first; whatever goes is only looked up again. A sixteenth
+            // at once, so that a full table does not sort each time.
+            let victims = otherServers.map { (isAwaited: destinations[$0.key] == nil ? 0 : 1, expires: $0.value.expires, hoa: $0.key) }.sorted { $0 < $1 }
+            for victim in victims.prefix(max(1, most / 16)) { otherServers[victim.hoa] = nil }
         }
         otherServers[hoa] = set
     }
@@ -370,7 +372,7 @@ extension NodeCore {
     /// Asks for the next peers of an earlier run, as many as can be under way at a time. Their minute begins when all have been asked for.
     mutating func goOnAdopting(_ now: Now) {
         guard !adopting.isEmpty else { return }
-        while destinations.count < Self.adoptingAtOnceMax, pace.isOpen(now.monotonic), let peer = adopting.popLast() { resolve(peer, now) }
+        while destinations.count < share(of: Self.adoptingAtOnceMax), pace.isOpen(now.monotonic), let peer = adopting.popLast() { resolve(peer, now) }
         deadlines.set(.adoption, at: now.monotonic + Self.adoptionMax)
         if !adopting.isEmpty { deadlines.set(.adopting, at: max(pace.opens(now.monotonic), now.monotonic + .milliseconds(20))) }
     }
@@ -388,8 +390,10 @@ extension NodeCore {
         if !staleOutbound.isEmpty || !staleInbound.isEmpty {
             log(.notice, "removing \(staleOutbound.count) outbound and \(staleInbound.count) inbound entries of an earlier run that no peer claims")
         }
-        for pair in staleOutbound { change(.removeOutbound(pair)) }
-        for (pair, moas) in staleInbound { for moa in moas where peers.holder(of: moa) == nil { change(.removeInbound(peer: moa, own: pair.own)) } }
+        for pair in staleOutbound.sorted(by: { ($0.own, $0.peer) < ($1.own, $1.peer) }) { change(.removeOutbound(pair)) }
+        for (pair, moas) in staleInbound.sorted(by: { ($0.key.own, $0.key.peer) < ($1.key.own, $1.key.peer) }) {
+            for moa in moas.sorted() where peers.holder(of: moa) == nil { change(.removeInbound(peer: moa, own: pair.own)) }
+        }
         staleOutbound = []
         staleInbound = [:]
     }

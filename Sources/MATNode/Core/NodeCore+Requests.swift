@@ -117,7 +117,8 @@ extension NodeCore {
         let isFromOwnServer = source.port == SignalPort.ims && homes.values.contains { $0.servers?.endpoints.contains(source) ?? false }
         guard !homes.values.contains(where: { $0.prefix.contains(hoa.address) }), home(for: hoa) != nil, peers[hoa] != nil || destinations[hoa] != nil || isFromOwnServer else {
             noteEarly(notify.record.mapping, ack, now)
-            acknowledge(ack, .refused, named, text: "not a peer of this node", now)
+            // Section 7: neither in the IMT nor being resolved.
+            acknowledge(ack, .notFound, named, text: "not a peer of this node", now)
             return
         }
         let record: OfferedRecord
@@ -175,9 +176,9 @@ extension NodeCore {
     private mutating func mayCheck(_ source: Endpoint, _ hasCookie: Bool, isOfInterest: Bool, _ now: Now) -> Bool {
         guard hasCookie else { return isOfInterest && uncookiedChecks.take(at: now.monotonic) }
         let group = source.address.isIPv4 ? source.address : source.address.masked(to: 64)
-        if sourceChecks.count >= Self.sourceChecksMax, sourceChecks[group] == nil {
+        if sourceChecks.count >= share(of: Self.sourceChecksMax), sourceChecks[group] == nil {
             sourceChecks = sourceChecks.filter { !$0.value.isIdle(at: now.monotonic) }
-            if sourceChecks.count >= Self.sourceChecksMax { return false }
+            if sourceChecks.count >= share(of: Self.sourceChecksMax) { return false }
         }
         var limit = sourceChecks[group] ?? RateLimit(perSecond: configuration.checksPerSecondPerSource)
         defer { sourceChecks[group] = limit }
@@ -265,7 +266,7 @@ extension NodeCore {
     private mutating func noteEarly(_ mapping: SignedMapping, _ ack: PendingAck, _ now: Now) {
         guard ack.provesPlace, ack.source.port == SignalPort.node else { return }
         earlyNotices.removeAll { $0.source == ack.source || now.monotonic - $0.came > EarlyNotice.ageMax }
-        if earlyNotices.count >= EarlyNotice.countMax { earlyNotices.removeFirst() }
+        if earlyNotices.count >= share(of: EarlyNotice.countMax) { earlyNotices.removeFirst() }
         earlyNotices.append(EarlyNotice(mapping: mapping, source: ack.source, came: now.monotonic))
     }
 

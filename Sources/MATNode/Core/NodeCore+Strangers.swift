@@ -39,14 +39,19 @@ extension NodeCore {
     static let busiestMax = 64
 
     /// Keeps those with the most packets.
-    static func keepBusiest(_ busy: inout [(packets: UInt64, hoa: HomeAddress)], _ peer: (packets: UInt64, hoa: HomeAddress)) {
+    static func keepBusiest(_ busy: inout [Busy], _ peer: Busy) {
         guard busy.count >= busiestMax else {
             busy.append(peer)
             return
         }
-        guard let least = busy.indices.min(by: { busy[$0].packets < busy[$1].packets }), busy[least].packets < peer.packets else { return }
+        guard let least = busy.indices.max(by: { Self.isBusier(busy[$0], busy[$1]) }), Self.isBusier(peer, busy[least]) else { return }
         busy[least] = peer
     }
+
+    typealias Busy = (packets: UInt64, hoa: HomeAddress)
+
+    /// The order does not depend on the one in which the kernel counts.
+    static func isBusier(_ a: Busy, _ b: Busy) -> Bool { (b.packets, a.hoa) < (a.packets, b.hoa) }
 
     /// The peers that may have moved to a stranger's address, the likeliest first.
     private func suspects(for moa: MobileAddress, _ now: Now) -> [HomeAddress] {
@@ -172,7 +177,9 @@ extension NodeCore {
         plainSources[moa] = max(until, plainSources[moa] ?? until)
         guard plainSources.count > configuration.strangersMax else { return }
         plainSources = plainSources.filter { $0.value > until }
-        while plainSources.count > configuration.strangersMax * 3 / 4 { plainSources.remove(at: plainSources.startIndex) }
+        let excess = plainSources.count - configuration.strangersMax * 3 / 4
+        guard excess > 0 else { return }
+        for (source, _) in plainSources.sorted(by: { ($0.value, $0.key) < ($1.value, $1.key) }).prefix(excess) { plainSources[source] = nil }
     }
 
     /// Our IMS answered HA Query, or not (`nil`).
@@ -317,7 +324,7 @@ extension NodeCore {
 
     /// A record that lists a MoA clears a remembered not found (section 7).
     mutating func clearPlain(_ record: MappingRecord) {
-        let listed = record.isNetwork ? plainSources.keys.filter(record.lists) : record.locators.map(\.moa)
+        let listed = record.isNetwork ? plainSources.keys.filter(record.lists).sorted() : record.locators.map(\.moa)
         for moa in listed where plainSources.removeValue(forKey: moa) != nil {
             change(.removePlain(moa.address))
             change(.askAgain(moa.address))

@@ -119,16 +119,15 @@ public struct NodeCore {
     var serverQueues: [IPAddress: ServerQueue] = [:]
     var uncookiedChecks: RateLimit
     var sourceChecks: [IPAddress: RateLimit] = [:]
-    /// Answers to strangers on an own link: each may stay in the socket's buffer (768 octets of 208 KiB) and take a neighbour's entry (of 1024)
-    /// for the three seconds that the kernel looks for him. Fewer than fill the part that answers to all strangers share.
-    var linkAnswers = RateLimit(perSecond: 16)
+    /// Answers to strangers on an own link.
+    var linkAnswers: RateLimit
     var earlyNotices: [EarlyNotice] = []
     /// Checks and questions out of turn, that what strangers send can cause.
-    var rechecks = RateLimit(perSecond: 50)
+    var rechecks: RateLimit
     /// By family (IPv4: true), when a response last came from anybody.
     var heardAt: [Bool: MonotonicTime] = [:]
     /// Answers to malformed requests.
-    var refusals = RateLimit(perSecond: 10)
+    var refusals: RateLimit
     public internal(set) var counters = NodeCounters()
 
     private var actions: [NodeAction] = []
@@ -159,12 +158,15 @@ public struct NodeCore {
         clock = ConfirmedClock(isRightAtStart: configuration.isClockConfirmed)
         ways = PathKnowledge(configuration.paths)
         servers = ServerTable(entriesMax: configuration.serversMax)
-        let openers = configuration.strangerQueriesPerSecond * 2 / 3
+        let openers = max(1, configuration.strangerQueriesPerSecond * 2 / 3)
         openerQueries = RateLimit(perSecond: openers)
-        strangerQueries = RateLimit(perSecond: configuration.strangerQueriesPerSecond - openers)
+        strangerQueries = RateLimit(perSecond: max(1, configuration.strangerQueriesPerSecond - openers))
         pace = Pace(perSecond: configuration.messagesPerSecond, burst: configuration.messagesBurst)
         pollPace = Pace(perSecond: configuration.pollsPerSecond, burst: configuration.pollsPerSecond)
         uncookiedChecks = RateLimit(perSecond: configuration.uncookiedChecksPerSecond)
+        linkAnswers = RateLimit(perSecond: configuration.linkAnswersPerSecond)
+        rechecks = RateLimit(perSecond: configuration.recheckedPerSecond)
+        refusals = RateLimit(perSecond: configuration.refusalsPerSecond)
         for identity in configuration.homes { homes[identity.hoa] = Home(identity) }
     }
 
@@ -254,7 +256,7 @@ public struct NodeCore {
 
     /// Packets counted so far with each peer, both directions. Told now and then; it keeps used peers alive.
     public mutating func traffic(_ packets: some Sequence<(key: HomeAddress, value: UInt64)>, now: Now) -> [NodeAction] {
-        var busy: [(packets: UInt64, hoa: HomeAddress)] = []
+        var busy: [Busy] = []
         var used: [HomeAddress] = []
         for (hoa, count) in packets {
             guard let before = peers[hoa]?.packets, before != count else { continue }
@@ -263,10 +265,10 @@ public struct NodeCore {
             used.append(hoa)
             Self.keepBusiest(&busy, (count &- before, hoa))
         }
-        if !busy.isEmpty { busiest = busy.map(\.hoa) }
+        if !busy.isEmpty { busiest = busy.sorted(by: Self.isBusier).map(\.hoa) }
         ways.lookedAtTraffic(now.monotonic)
         // More than these are not watched anyway.
-        for hoa in used.count <= configuration.paths.pathsMax ? used : busiest { notePeerUse(hoa, now) }
+        for hoa in used.count <= configuration.paths.pathsMax ? used.sorted() : busiest { notePeerUse(hoa, now) }
         runPaths(now)
         return takeActions()
     }
@@ -381,6 +383,9 @@ public struct NodeCore {
 
     // MARK: Small questions
 
+    /// This core's share of a bound of the whole node.
+    func share(of bound: Int) -> Int { max(1, bound / configuration.coresCount) }
+
     /// Own usable addresses of a family, in order of preference.
     func ownMoAs(ipv4: Bool) -> [MobileAddress] {
         ownLocators.map(\.moa).filter { $0.isIPv4 == ipv4 }
@@ -419,56 +424,58 @@ public struct NodeCore {
 
 /// Counts that never go down, for `mat status`.
 public struct NodeCounters: Hashable, Sendable {
-    public var handovers: UInt64 = 0
+    public var handovers: UInt64
     /// Own addresses that were left because nothing answered over them, or because they could not be registered.
-    public var uplinkFailures: UInt64 = 0
+    public var uplinkFailures: UInt64
     /// Peers' traffic that took another pair of addresses because the usual one was silent.
-    public var detours: UInt64 = 0
-    public var probesSent: UInt64 = 0
-    public var registrations: UInt64 = 0
+    public var detours: UInt64
+    public var probesSent: UInt64
+    public var registrations: UInt64
     /// The own IMS no longer had our record.
-    public var recordsLost: UInt64 = 0
-    public var messagesSent: UInt64 = 0
-    public var messagesReceived: UInt64 = 0
-    public var retransmissions: UInt64 = 0
-    public var malformedDropped: UInt64 = 0
-    public var unmatchedDropped: UInt64 = 0
-    public var draftsDropped: UInt64 = 0
-    public var recordsRefused: UInt64 = 0
+    public var recordsLost: UInt64
+    public var messagesSent: UInt64
+    public var messagesReceived: UInt64
+    public var retransmissions: UInt64
+    public var malformedDropped: UInt64
+    public var unmatchedDropped: UInt64
+    public var draftsDropped: UInt64
+    public var recordsRefused: UInt64
     /// Answers to strangers on an own link that were not given, because there were too many.
-    public var answersWithheld: UInt64 = 0
+    public var answersWithheld: UInt64
     /// HA Queries begun.
-    public var strangersAsked: UInt64 = 0
-    public var strangersIdentified: UInt64 = 0
-    public var strangersPlain: UInt64 = 0
-    public var destinationsResolved: UInt64 = 0
-    public var destinationsPlain: UInt64 = 0
+    public var strangersAsked: UInt64
+    public var strangersIdentified: UInt64
+    public var strangersPlain: UInt64
+    public var destinationsResolved: UInt64
+    public var destinationsPlain: UInt64
     /// Destinations that became plain because the DNS gave no answer.
-    public var destinationsUndecided: UInt64 = 0
+    public var destinationsUndecided: UInt64
 
-    public init() {}
+    public init() { self.init { _ in 0 } }
 
-    static func + (a: NodeCounters, b: NodeCounters) -> NodeCounters {
-        var sum = a
-        sum.handovers &+= b.handovers
-        sum.uplinkFailures &+= b.uplinkFailures
-        sum.detours &+= b.detours
-        sum.probesSent &+= b.probesSent
-        sum.registrations &+= b.registrations
-        sum.recordsLost &+= b.recordsLost
-        sum.messagesSent &+= b.messagesSent
-        sum.messagesReceived &+= b.messagesReceived
-        sum.retransmissions &+= b.retransmissions
-        sum.malformedDropped &+= b.malformedDropped
-        sum.unmatchedDropped &+= b.unmatchedDropped
-        sum.draftsDropped &+= b.draftsDropped
-        sum.recordsRefused &+= b.recordsRefused
-        sum.answersWithheld &+= b.answersWithheld
-        sum.strangersIdentified &+= b.strangersIdentified
-        sum.strangersPlain &+= b.strangersPlain
-        sum.destinationsResolved &+= b.destinationsResolved
-        sum.destinationsPlain &+= b.destinationsPlain
-        sum.destinationsUndecided &+= b.destinationsUndecided
-        return sum
+    /// Each counter gets its value here and nowhere else: one that is forgotten does not compile.
+    init(_ value: (KeyPath<NodeCounters, UInt64>) -> UInt64) {
+        handovers = value(\.handovers)
+        uplinkFailures = value(\.uplinkFailures)
+        detours = value(\.detours)
+        probesSent = value(\.probesSent)
+        registrations = value(\.registrations)
+        recordsLost = value(\.recordsLost)
+        messagesSent = value(\.messagesSent)
+        messagesReceived = value(\.messagesReceived)
+        retransmissions = value(\.retransmissions)
+        malformedDropped = value(\.malformedDropped)
+        unmatchedDropped = value(\.unmatchedDropped)
+        draftsDropped = value(\.draftsDropped)
+        recordsRefused = value(\.recordsRefused)
+        answersWithheld = value(\.answersWithheld)
+        strangersAsked = value(\.strangersAsked)
+        strangersIdentified = value(\.strangersIdentified)
+        strangersPlain = value(\.strangersPlain)
+        destinationsResolved = value(\.destinationsResolved)
+        destinationsPlain = value(\.destinationsPlain)
+        destinationsUndecided = value(\.destinationsUndecided)
     }
+
+    static func + (a: NodeCounters, b: NodeCounters) -> NodeCounters { NodeCounters { a[keyPath: $0] &+ b[keyPath: $0] } }
 }

@@ -69,6 +69,15 @@ public struct NodeCoreConfiguration: Sendable {
     public var checksPerSecondPerSource = 20
     /// HA Queries per second to the own IMS, which grants 100; two thirds for packets that open connections.
     public var strangerQueriesPerSecond = 90
+    /// Answers to strangers on an own link: each may stay in the socket's buffer (768 octets of 208 KiB) and take a neighbour's entry (of 1024)
+    /// for the three seconds that the kernel looks for him. Fewer than fill the part that answers to all strangers share.
+    var linkAnswersPerSecond = 16
+    /// Checks and questions out of turn, that what strangers send can cause.
+    var recheckedPerSecond = 50
+    /// Answers to malformed requests.
+    var refusalsPerSecond = 10
+    /// How many cores share these bounds, and those that are constants.
+    private(set) var coresCount = 1
     /// How often the own IMS is asked whether it still has our record.
     public var selfCheckInterval: Duration = .seconds(120)
     /// NTP had confirmed the machine's clock at the start. The daemon says what the kernel says; without it the own IMS's clock is read first.
@@ -82,4 +91,19 @@ public struct NodeCoreConfiguration: Sendable {
         self.clientSecret = clientSecret
         self.cookieSecret = cookieSecret
     }
+
+    /// What each of so many cores of one node gets: rates and tables are the whole node's, times and everything else are the same for all.
+    func part(of cores: Int) -> NodeCoreConfiguration {
+        var part = self
+        part.coresCount = max(1, cores)
+        for bound in Self.bounds { part[keyPath: bound] = max(1, self[keyPath: bound] / part.coresCount) }
+        return part
+    }
+
+    /// All that the network can make grow. A test finds what is missing here.
+    private static let bounds: [WritableKeyPath<NodeCoreConfiguration, Int> & Sendable] = [
+        \.messagesPerSecond, \.messagesBurst, \.pollsPerSecond, \.peersMax, \.strangersMax, \.destinationsMax, \.serversMax, \.uncookiedChecksPerSecond,
+        \.checksPerSecondPerSource, \.strangerQueriesPerSecond, \.linkAnswersPerSecond, \.recheckedPerSecond, \.refusalsPerSecond, \.paths.probesPerSecond,
+        \.paths.pathsMax, \.paths.detoursMax,
+    ]
 }

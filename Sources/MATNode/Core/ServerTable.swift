@@ -13,13 +13,17 @@ struct ServerTable: Sendable {
         var obtained: MonotonicTime
     }
 
-    private var cookies: [Path: HeldCookie] = [:]
-    private var roundTrips: [IPAddress: SmoothedRTT] = [:]
+    private var cookies: BoundedTable<Path, HeldCookie>
+    private var roundTrips: BoundedTable<IPAddress, SmoothedRTT>
     /// Those that have ever answered: they get all tries of HA Notify, others two (section 7).
-    private var answered: Set<IPAddress> = []
-    private let entriesMax: Int
+    private var answered: BoundedTable<IPAddress, Bool>
 
-    init(entriesMax: Int) { self.entriesMax = entriesMax }
+    /// - Parameter entriesMax: of each kind; the one that was entered first goes.
+    init(entriesMax: Int) {
+        cookies = BoundedTable(max: entriesMax)
+        roundTrips = BoundedTable(max: entriesMax)
+        answered = BoundedTable(max: entriesMax)
+    }
 
     /// A cookie that the server should still accept.
     func cookie(server: IPAddress, own: IPAddress, now: MonotonicTime) -> ServerCookie? {
@@ -40,7 +44,6 @@ struct ServerTable: Sendable {
         let path = Path(server: server, own: own)
         // An echo of what we sent is as old as when we got it.
         if cookies[path]?.server == cookie { return }
-        if cookies.count >= entriesMax, cookies[path] == nil { cookies.remove(at: cookies.startIndex) }
         cookies[path] = HeldCookie(server: cookie, obtained: now)
     }
 
@@ -57,17 +60,17 @@ struct ServerTable: Sendable {
         return nil
     }
 
-    func hasAnswered(_ server: IPAddress) -> Bool { answered.contains(server) }
+    func hasAnswered(_ server: IPAddress) -> Bool { answered[server] != nil }
 
     mutating func noteAnswer(_ server: IPAddress) {
-        if answered.count >= entriesMax, !answered.contains(server) { answered.remove(at: answered.startIndex) }
-        answered.insert(server)
+        if answered[server] == nil { answered[server] = true }
     }
 
     func roundTrip(_ server: IPAddress) -> Duration? { roundTrips[server]?.value }
 
     mutating func learn(roundTrip: Duration, server: IPAddress) {
-        if roundTrips.count >= entriesMax, roundTrips[server] == nil { roundTrips.remove(at: roundTrips.startIndex) }
-        roundTrips[server, default: SmoothedRTT()].add(roundTrip)
+        var smoothed = roundTrips[server] ?? SmoothedRTT()
+        smoothed.add(roundTrip)
+        roundTrips[server] = smoothed
     }
 }

@@ -37,7 +37,7 @@ extension NodeCore {
     mutating func workOff(_ now: Now) {
         gather()
         while !backlog.isEmpty {
-            guard pace.isOpen(now.monotonic), exchanges.count < Backlog.underWayMax else {
+            guard pace.isOpen(now.monotonic), exchanges.count < share(of: Backlog.underWayMax) else {
                 deadlines.set(.backlog, at: max(pace.opens(now.monotonic), now.monotonic + Backlog.tick))
                 return
             }
@@ -91,9 +91,9 @@ extension NodeCore {
     /// Whether an IMS takes another HA Notify now. If it does that one is counted, otherwise its queue is woken when it does.
     private mutating func takesNotify(_ server: IPAddress, _ now: Now) -> Bool {
         if serverQueues[server] == nil {
-            if serverQueues.count >= ServerQueue.queuesMax { serverQueues = serverQueues.filter { !$0.value.isIdle(now.monotonic) } }
+            if serverQueues.count >= share(of: ServerQueue.queuesMax) { serverQueues = serverQueues.filter { !$0.value.isIdle(now.monotonic) } }
             // So many IMSs at once: their own limits have to do.
-            guard serverQueues.count < ServerQueue.queuesMax else { return true }
+            guard serverQueues.count < share(of: ServerQueue.queuesMax) else { return true }
             serverQueues[server] = ServerQueue()
         }
         guard let queue = serverQueues[server], queue.isOpen(now.monotonic) else {

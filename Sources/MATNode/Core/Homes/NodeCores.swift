@@ -38,11 +38,9 @@ public struct NodeCores {
         networks = configuration.homes.map(\.certificate.prefix).filter { $0.length < 128 }
         assignment = LocatorAssignment(configuration.homes.map { LocatorAssignment.Claimant(hoa: $0.hoa, use: $0.use) })
         for (index, group) in groups.enumerated() {
-            var part = configuration
-            part.homes = group
             // Bounds are the node's.
-            part.paths.probesPerSecond = max(1, configuration.paths.probesPerSecond / groups.count)
-            part.peersMax = max(1, configuration.peersMax / groups.count)
+            var part = configuration.part(of: groups.count)
+            part.homes = group
             guard let core = NodeCore(part, random: random()) else { return nil }
             cores.append(core)
             for home in group { coreOfHome[home.hoa] = index }

@@ -111,7 +111,8 @@ extension NodeCore {
     /// What is remembered of addresses that are gone is bounded.
     private mutating func pruneUplinks() {
         let present = Set(systemLocators.map(\.moa))
-        for moa in ways.uplinks.keys where !present.contains(moa) && ways.uplinks.count > Self.uplinksMax { ways.uplinks[moa] = nil }
+        guard ways.uplinks.count > Self.uplinksMax else { return }
+        for moa in ways.uplinks.keys.sorted() where !present.contains(moa) && ways.uplinks.count > Self.uplinksMax { ways.uplinks[moa] = nil }
     }
 
     private static let uplinksMax = 64
@@ -277,7 +278,7 @@ extension NodeCore {
     /// By what a dead address shows that it works again: our servers, or where there are none the peers that it was used for.
     private func recoveryPaths(over own: MobileAddress, servers: [PathMonitor.Path], peers: [PathMonitor.Path]) -> [PathMonitor.Path] {
         let known = Set(serverPaths(over: own)).union(servers)
-        return known.isEmpty ? Array(peers.prefix(Self.serversMax)) : Array(known)
+        return known.isEmpty ? Array(peers.sorted().prefix(Self.serversMax)) : known.sorted()
     }
 
     private mutating func answersAgain(_ own: MobileAddress, _ uplink: Uplink, _ since: MonotonicTime, _ now: Now) {
@@ -335,7 +336,7 @@ extension NodeCore {
         let hoa = peer.hoa
         if ways.detours[hoa] == nil, ways.detours.count >= configuration.paths.detoursMax {
             // Memories go first, then whichever is the oldest.
-            let victim = ways.detours.min { ($0.value.isTaken ? 1 : 0, $0.value.since) < ($1.value.isTaken ? 1 : 0, $1.value.since) }?.key
+            let victim = ways.detours.min { ($0.value.isTaken ? 1 : 0, $0.value.since, $0.key) < ($1.value.isTaken ? 1 : 0, $1.value.since, $1.key) }?.key
             if let victim {
                 ways.detours[victim] = nil
                 applyPeer(victim, now)

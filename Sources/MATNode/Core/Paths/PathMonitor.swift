@@ -13,7 +13,7 @@ import MATSignal
 /// A probe is the protocol's locator check, MA Query {COOKIE, HOA}: 40 octets, the answer no more. Only watched paths are probed:
 /// those in use for as long as they are, and a few that stand for whether the node can be reached at all.
 struct PathMonitor: Sendable {
-    enum Target: Hashable, Sendable {
+    enum Target: Hashable, Comparable, Sendable {
         /// An IMS of ours.
         case server(IPAddress)
         /// A peer at one of its locators.
@@ -29,7 +29,7 @@ struct PathMonitor: Sendable {
         var isServer: Bool { if case .server = self { true } else { false } }
     }
 
-    struct Path: Hashable, Sendable {
+    struct Path: Hashable, Comparable, Sendable {
         var own: MobileAddress
         var target: Target
 
@@ -37,6 +37,8 @@ struct PathMonitor: Sendable {
             self.own = own
             self.target = target
         }
+
+        static func < (a: Path, b: Path) -> Bool { (a.own, a.target) < (b.own, b.target) }
     }
 
     struct State: Hashable, Sendable {
@@ -100,6 +102,7 @@ struct PathMonitor: Sendable {
 
     var next: MonotonicTime? { mutating get { queue.next } }
 
+    /// In no order.
     func over(_ own: MobileAddress) -> [(key: Path, value: State)] { paths.filter { $0.key.own == own } }
 
     // MARK: What to watch
@@ -138,7 +141,7 @@ struct PathMonitor: Sendable {
     mutating func stand(_ standing: Set<Path>, now: MonotonicTime) {
         for path in paths.keys where paths[path]?.isStanding == true && !standing.contains(path) { paths[path]?.isStanding = false }
         guard configuration.isProbing else { return }
-        for path in standing where paths[path]?.isStanding != true {
+        for path in standing.sorted() where paths[path]?.isStanding != true {
             if paths[path] == nil {
                 let first = now + configuration.idleInterval
                 paths[path] = State(watchedUntil: now, next: first)
@@ -204,7 +207,9 @@ struct PathMonitor: Sendable {
     private mutating func note(_ sequence: UInt32, _ path: Path, _ now: MonotonicTime) {
         if outstanding.count >= Self.outstandingCountMax || outstanding.count >= 2 * paths.count + 64 {
             outstanding = outstanding.filter { now - $0.value.sentAt < Self.outstandingMax }
-            if outstanding.count >= Self.outstandingCountMax, let victim = outstanding.keys.first { outstanding[victim] = nil }
+            if outstanding.count >= Self.outstandingCountMax, let victim = outstanding.min(by: { ($0.value.sentAt, $0.key) < ($1.value.sentAt, $1.key) })?.key {
+                outstanding[victim] = nil
+            }
         }
         outstanding[sequence] = (path, now)
     }

@@ -1,0 +1,53 @@
+/// A table of at most so many entries: when it is full, a new one pushes out the one that was entered first, in a few steps however
+/// large it is, and the same one in every run. (A dictionary's first entry depends on the process's hash seed.)
+struct BoundedTable<Key: Hashable & Sendable, Value: Sendable>: Sendable {
+    private struct Entry: Sendable {
+        var value: Value
+        /// Which entering put it here: a key that was removed and entered again stands in `order` twice.
+        let number: UInt64
+    }
+
+    private var entries: [Key: Entry] = [:]
+    /// As they were entered, with those that are gone since.
+    private var order: [(key: Key, number: UInt64)] = []
+    private var first = 0
+    private var entered: UInt64 = 0
+    private let max: Int
+
+    init(max: Int) { self.max = Swift.max(1, max) }
+
+    var count: Int { entries.count }
+
+    subscript(key: Key) -> Value? {
+        get { entries[key]?.value }
+        set {
+            guard let newValue else {
+                entries[key] = nil
+                return
+            }
+            guard entries[key] == nil else {
+                entries[key]?.value = newValue
+                return
+            }
+            while entries.count >= max, dropFirst() {}
+            entered += 1
+            entries[key] = Entry(value: newValue, number: entered)
+            order.append((key, entered))
+            if order.count > 4 * max + 64 { sweep() }
+        }
+    }
+
+    private mutating func dropFirst() -> Bool {
+        guard first < order.count else { return false }
+        let (key, number) = order[first]
+        first += 1
+        if entries[key]?.number == number { entries[key] = nil }
+        return true
+    }
+
+    /// Gives back the room of what is gone.
+    private mutating func sweep() {
+        order = order[first...].filter { entries[$0.key]?.number == $0.number }
+        first = 0
+    }
+}
