@@ -11,8 +11,8 @@ import MATSignal
 ///                 |  '--refused, SERVFAIL, malformed--> try n+1 at once
 ///                 '--time-out--> try n+1; the socket of try n stays open for a late answer
 ///
-/// Each round asks all servers, from the first, second, ... of the own addresses that `ways` gives for them: the default route may lead over
-/// a dead link. From the third round on without EDNS0, which some boxes on the way swallow.
+/// Each round asks all servers, each from the first of the own addresses that `ways` gives for it among those that it was asked from least often:
+/// the default route may lead over a dead link. From the third round on without EDNS0, which some boxes on the way swallow.
 final class ResolverExchange {
     private let loop: EventLoop
     private let question: DNSQuestion
@@ -25,6 +25,8 @@ final class ResolverExchange {
 
     private var sockets: [ResolverSocket] = []
     private var tries = 0
+    /// How often each server was asked over each way. At most servers x ways, both bounded.
+    private var triedWays: [Way: Int] = [:]
     /// Counts queries sent. Only the latest one's failure moves on; an earlier one's comes too late to matter.
     private var queries = 0
     private var deadline = MonotonicTime.zero
@@ -42,6 +44,12 @@ final class ResolverExchange {
         /// It came. The server may have recovered meanwhile, so it is asked once more as usual.
         case askingAgain
         case settled
+    }
+
+    /// By whom, and from which own address; `nil`: the kernel's choice.
+    private struct Way: Hashable {
+        var server: Int
+        var own: IPAddress?
     }
 
     /// How a query is put.
@@ -79,6 +87,7 @@ final class ResolverExchange {
         self.configuration = configuration
         stop()
         tries = 0
+        triedWays = [:]
         firstServer = 0
         failure = nil
         suspicion = .none
@@ -125,7 +134,20 @@ final class ResolverExchange {
         tries += 1
         let target = configuration.servers[index]
         let own = ways(target)
-        ask(target, from: own.isEmpty ? nil : own[round % own.count], Form(stream: configuration.isOverTCP, edns: round < 2), wait: wait, now)
+        ask(target, from: leastTried(own, for: index), Form(stream: configuration.isOverTCP, edns: round < 2), wait: wait, now)
+    }
+
+    /// The best way to a server among those that it was asked over least often. By its place in the list it would be chosen wrongly when the order
+    /// changes between tries: after a failover the dead way, which was first, is second, and it would have both turns.
+    private func leastTried(_ ways: [IPAddress?], for server: Int) -> IPAddress? {
+        var best: Way?
+        for address in ways {
+            let way = Way(server: server, own: address)
+            if best.map({ triedWays[way, default: 0] < triedWays[$0, default: 0] }) ?? true { best = way }
+        }
+        let chosen = best ?? Way(server: server, own: nil)
+        triedWays[chosen, default: 0] += 1
+        return chosen.own
     }
 
     private func ask(_ target: ResolverConfiguration.Server, from own: IPAddress?, _ form: Form, wait: Duration, _ now: MonotonicTime) {

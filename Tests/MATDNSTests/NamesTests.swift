@@ -115,6 +115,23 @@ struct NamesTests {
         #expect(resolver.states[.init(servers[0].endpoint)]?.answered != nil || resolver.states[.init(servers[1].endpoint)]?.answered != nil)
     }
 
+    @Test("A question that was on its way when the first own address died goes over the one that is first now, not once more over the dead one")
+    func failover() throws {
+        let loop = try EventLoop()
+        let address = address
+        let (dead, alive) = (IPAddress(ipv4: 0x7F00_0005), IPAddress(ipv4: 0x7F00_0009))
+        let server = try Picky(loop, alive) { Answer.make($0, answer: [.init(type: .a, rdata: address)]) }
+        let resolver = Resolver(loop: loop, configuration: quick([server.endpoint]))
+        var order = [dead, alive]
+        // Asked twice for each try: how many ways there are, and which.
+        resolver.ways = { _ in
+            if !server.sources.isEmpty { order = [alive, dead] }
+            return order
+        }
+        guard case .records = try resolve(loop, resolver, "a.example", .a) else { Issue.record("no answer"); return }
+        #expect(server.sources == [dead, alive])
+    }
+
     @Test("A silent server is known as failing, with the reason and since when, until it answers")
     func states() throws {
         let loop = try EventLoop()
