@@ -50,6 +50,19 @@ extension IMTKernel {
         }
     }
 
+    /// Has connection tracking forget the flow of a packet that is for source NAT and was refused.
+    /// - Returns: whether there was one.
+    func forgetTracking(of packet: HeldPacket) -> Bool {
+        let isOurs = tables.model.homes.contains(packet.source) || configuration.homePrefixes.contains { $0.contains(packet.source) }
+        guard isOurs, tables.needs.translatesSources, !hasEntry(for: packet.destination) else { return false }
+        do throws(KernelError) { return try trackedFlows.forget(packet) } catch {
+            // Without ctnetlink such a flow waits until connection tracking forgets it by itself.
+            if !reportedTrackingFailure { onEvent(.failed(error)) }
+            reportedTrackingFailure = true
+            return false
+        }
+    }
+
     /// What NFLOG brings.
     func held(_ packet: HeldPacket, _ kind: HoldListener.Kind) {
         switch kind {
@@ -61,7 +74,8 @@ extension IMTKernel {
             // On a wrong way, or on its way with a wrong source: to be found out about like any other.
             guard tables.model.forgotten[packet.destination] == nil, !tables.needs.translatesSources else { return onEvent(.heldOutbound(packet)) }
             needSourceTranslation(for: packet)
-            if tables.needs.translatesSources { releaseOutbound(packet) }
+            guard tables.needs.translatesSources else { return onEvent(.heldOutbound(packet)) }
+            releaseOutbound(packet)
         }
     }
 }

@@ -53,6 +53,8 @@ public final class IMTKernel {
     /// `nil` where the kernel has no sock_diag.
     let socketSearch: SocketSearch?
     var reportedSearchFailure = false
+    let trackedFlows: TrackedFlows
+    var reportedTrackingFailure = false
     /// Mappings that are new, and whose MoAs have not been looked for among this host's plain flows.
     var freshPeers: [Arrival: HomeAddress] = [:]
     /// Those of them whose peer was known already: it has moved there.
@@ -97,6 +99,7 @@ public final class IMTKernel {
         tables = try TranslationTables(configuration: configuration)
         routes = try RouteSocket()
         socketSearch = try? SocketSearch()
+        trackedFlows = try TrackedFlows()
         injector = try RawInjector(mark: configuration.releaseMark)
     }
 
@@ -334,12 +337,25 @@ public final class IMTKernel {
         let network = configuration.homePrefixes.first { $0.contains(packet.source) }
         let home = HomeAddress(network?.address ?? packet.source)
         do throws(KernelError) {
-            try injector.send(packet, from: isFurther(home) ? home.address : nil)
+            let source = isFurther(home) ? home.address : nil
+            if try sends(packet, from: source) { return true }
+            // Source NAT may have passed it over, because its flow is older.
+            guard forgetTracking(of: packet) else { return false }
+            return try sends(packet, from: source)
         } catch {
-            if error.errno == EPERM { return false }
             onEvent(.failed(error))
         }
         return true
+    }
+
+    private func sends(_ packet: HeldPacket, from home: IPAddress?) throws(KernelError) -> Bool {
+        do throws(KernelError) {
+            try injector.send(packet, from: home)
+            return true
+        } catch {
+            guard error.errno == EPERM else { throw error }
+            return false
+        }
     }
 
     /// Delivers a held packet: translated if its MoAs have an entry now, as it is otherwise.

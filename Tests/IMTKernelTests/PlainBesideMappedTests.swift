@@ -166,6 +166,56 @@ struct PlainBesideMappedTests {
         try net.expectClean()
     }
 
+    @Test(
+        "A connection between HoAs may have the ports of one between MoAs that has just ended, whoever begins it",
+        arguments: Family.both.flatMap { family in End.allCases.map { (family, $0) } }, [false, true])
+    func endedPorts(_ which: (Family, End), isPeers: Bool) throws {
+        let (family, end) = which
+        let net = try net()
+        // At the peer a connection from MoA to MoA arrives between HoAs, as all that comes from where a peer is.
+        var listener: TestSocket? = try TestSocket(net.cn.namespace, TestSocket.stream, family)
+        try listener?.bind(family.peer, port: 4710)
+        try listener?.listen()
+        var client: TestSocket? = try TestSocket(net.mn.namespace, TestSocket.stream, family)
+        try client?.bind(family.wlan, port: 4711)
+        try client?.connect(family.far, port: 4710)
+        var server = try listener?.accept()
+        if let client, let server { try talk((client, server)) }
+        func has(_ host: Host, _ state: String) -> Bool {
+            eventually { (try? host.namespace.run("ss -Htan state \(state)").contains(host === net.mn ? ":4711" : ":4710")) ?? false }
+        }
+        switch end {
+        case .closed:
+            client = nil
+            #expect(has(net.cn, "close-wait"))
+            server = nil
+            #expect(has(net.mn, "time-wait"))
+        case .aborted:
+            try client?.abort()
+            #expect(eventually { server?.notice() == .failure(ECONNRESET) })
+        case .abortedByPeer:
+            try server?.abort()
+            #expect(eventually { client?.notice() == .failure(ECONNRESET) })
+        }
+        (client, server) = (nil, nil)
+        let newListener: TestSocket
+        if isPeers {
+            listener = nil
+            newListener = try TestSocket(net.mn.namespace, TestSocket.stream, family)
+            try newListener.bind(family.own, port: 4711)
+            try newListener.listen()
+        } else {
+            newListener = try #require(listener)
+        }
+        let begins = try TestSocket(isPeers ? net.cn.namespace : net.mn.namespace, TestSocket.stream, family)
+        try begins.bind(isPeers ? family.peer : family.own, port: isPeers ? 4710 : 4711)
+        try begins.connect(isPeers ? family.own : family.peer, port: isPeers ? 4711 : 4710)
+        try talk((begins, newListener.accept()))
+        try net.expectClean()
+    }
+
+    enum End: CaseIterable { case closed, aborted, abortedByPeer }
+
     /// Such a socket is bound to the HoA by its route, and source NAT makes that the MoA.
     @Test(
         "A connection to the peer's MoA from a socket bound to nothing, older than the mapping or not, outlives a handover",

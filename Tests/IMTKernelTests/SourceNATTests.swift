@@ -9,8 +9,9 @@ import Testing
 @Suite("Source NAT", .serialized, .enabled(if: kernelTestsImpossible == nil, "skipped: \(kernelTestsImpossible ?? "")"))
 struct SourceNATTests {
     /// mn has found out that cn's MoA is a plain address.
-    private func plain(_ family: Family) throws -> Topology {
+    private func plain(_ family: Family, before start: (Host) throws -> Void = { _ in }) throws -> Topology {
         let net = try Topology()
+        try start(net.mn)
         try net.setOffloads(false)
         try net.unlimitErrors()
         try net.mn.start(Topology.mnConfiguration)
@@ -44,6 +45,39 @@ struct SourceNATTests {
         #expect(try net.cn.namespace.run("ss -Htn state established").contains("\(family.wlan)"))
         // The narrow link's complaint reached the socket behind the NAT.
         #expect(try client.get(family.level, family.mtuOption) == 1300)
+        try net.expectClean(tap.take())
+    }
+
+    @Test(
+        "Where the host's own firewall tracks connections, the very first flow from a HoA to a plain host leaves from the MoA, and is answered",
+        arguments: Family.both)
+    func firstBehindFirewall(_ family: Family) throws {
+        let net = try plain(family) { host in
+            for rule in [
+                "table inet filter", "chain inet filter output '{ type filter hook output priority 0; policy drop; }'",
+                "rule inet filter output meta l4proto icmpv6 accept", "rule inet filter output ct state new,established accept",
+            ] { try host.namespace.run("nft add \(rule)") }
+        }
+        let tap = try WireTap(net.router)
+        let server = try TestSocket(net.cn.namespace, TestSocket.datagram, family)
+        try server.bind(family.far, port: 4605)
+        let listener = try TestSocket(net.cn.namespace, TestSocket.stream, family)
+        try listener.bind(family.far, port: 4606)
+        try listener.listen()
+        let client = try TestSocket(net.mn.namespace, TestSocket.datagram, family)
+        try client.bind(family.own, port: 4607)
+        for octet in [UInt8(1), 2] {
+            try client.send([octet], to: family.far, port: 4605)
+            let got = try server.receiveFrom()
+            #expect(got.octets == [octet] && got.source.address == family.wlan)
+            try server.send([octet, octet], to: got.source.address, port: got.source.port)
+            #expect(try client.receive(2) == [octet, octet])
+        }
+        let connection = try TestSocket(net.mn.namespace, TestSocket.stream, family)
+        try connection.bind(family.own, port: 0)
+        try connection.connect(family.far, port: 4606)
+        try connection.send([3])
+        #expect(try listener.accept().receive(1) == [3])
         try net.expectClean(tap.take())
     }
 

@@ -128,6 +128,8 @@ struct SurvivalTests {
     func unseenAddress(_ family: Family) throws {
         let net = try Topology()
         try net.mapBoth()
+        // What a limit keeps back looks like no answer.
+        try net.unlimitErrors()
         let (seen, unseen) = family.isIPv4 ? ("10.1.0.70", "10.1.0.71") : ("2001:db8:1::70", "2001:db8:1::71")
         func add(_ text: String) throws { try net.mn.namespace.run("\(family.ip) addr add \(text)/\(family.isIPv4 ? "24" : "64") dev wlan \(family.isIPv4 ? "" : "nodad")") }
         try add(seen)
@@ -155,20 +157,21 @@ struct SurvivalTests {
             let own = try address(text)
             return eventually(within: 0.3) { net.mn.takeOutbound().contains { $0.source == own && $0.destination == family.farRouter } }
         }
-        try knock(seen)
-        #expect(try isAnswered(seen), "an address that is no MoA answers")
+        func isAnsweredInTime(_ text: String) throws -> Bool {
+            try eventually {
+                try knock(text)
+                return try isAnswered(text)
+            }
+        }
+        // The first packets may wait for the router to find the address's neighbour.
+        #expect(try isAnsweredInTime(seen), "an address that is no MoA answers")
         try net.mn.ask { _ in
             try add(unseen)
             try knock(unseen)
         }
         #expect(try !isAnswered(unseen))
         try decide()
-        // The stack answers as often as its limits let it.
-        #expect(
-            try eventually {
-                try knock(unseen)
-                return try isAnswered(unseen)
-            }, "decided about, and no MoA")
+        #expect(try isAnsweredInTime(unseen), "decided about, and no MoA")
     }
 
     @Test("Own addresses that went are as many as the kernel side remembers, the latest, and end with their time")

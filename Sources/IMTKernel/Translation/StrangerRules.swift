@@ -98,11 +98,13 @@ extension TranslationRuleset {
     private func isIn(_ set: String) -> [Expression] { loadSource + [.lookup(set: set, key: r0, into: nil)] }
     /// A later fragment has no ports, and what lies in their place must find no socket.
     private var hasPorts: [Expression] { [.load(transport(0, 4), into: r0)] }
-    private var isLinkLocal: [Expression] {
-        isIPv4
-            ? [.load(HeaderField(base: .network, offset: 12, length: 2), into: r0), .compare(r0, .equal, [169, 254])]
+    private var isLinkLocal: [Expression] { isLinkLocal(source) }
+    func isLinkLocal(_ address: HeaderField) -> [Expression] {
+        let start = HeaderField(base: .network, offset: address.offset, length: 2)
+        return isIPv4
+            ? [.load(start, into: r0), .compare(r0, .equal, [169, 254])]
             : [
-                .load(HeaderField(base: .network, offset: 8, length: 2), into: r0), .mask(r0, [0xFF, 0xC0]), .compare(r0, .equal, [0xFE, 0x80]),
+                .load(start, into: r0), .mask(r0, [0xFF, 0xC0]), .compare(r0, .equal, [0xFE, 0x80]),
             ]
     }
     /// The key of the flow that a packet belongs to: as it comes in, and as its answers come in.

@@ -61,12 +61,13 @@ struct TranslationRuleset {
     /// keep-alive of two hours (RFC 5382, REQ-5), because what comes for a forgotten connection would be translated and reset it.
     static let plainPeerMilliseconds: UInt64 = 7_440_000
     static let plainConnectionMilliseconds: UInt64 = 432_000_000
-    /// From an end of a connection's FIN or RST on.
+    /// From an end of a connection's FIN or RST on: it may speak on in the other direction. A connection that begins meanwhile with the same
+    /// ports, between HoAs, ends it (`plain_ends`).
     static let plainEndMilliseconds: UInt64 = 600_000
 
     static let paths = "paths", own = "own", homes = "homes", mapped = "mapped", plainSources = "plain_sources"
     static let retired = "retired", known = "known", forgotten = "forgotten"
-    static let plainPeers = "plain_peers", plainFlows = "plain_flows", peerFlows = "peer_flows"
+    static let plainPeers = "plain_peers", plainFlows = "plain_flows", peerFlows = "peer_flows", plainEnds = "plain_ends"
     static let alwaysPlainChain = "always_plain", sourceNAT = "source_nat"
 
     static func out(_ path: UInt32) -> String { "out\(path)" }
@@ -79,7 +80,7 @@ struct TranslationRuleset {
 
     /// Whether the agent decides what is in a set, rather than packets.
     static func isDecided(_ set: String) -> Bool {
-        ![plainPeers, plainFlows, peerFlows, plainConnections, waiting, lately, notFound, confirming].contains(set)
+        ![plainPeers, plainFlows, peerFlows, plainEnds, plainConnections, waiting, lately, notFound, confirming].contains(set)
     }
 
     let isIPv4: Bool
@@ -101,6 +102,8 @@ struct TranslationRuleset {
     var table: TableDefinition { TableDefinition(isIPv4: isIPv4, name: Self.tableName, sets: sets, chains: chains) }
 
     // MARK: Sets
+
+    private static let plainEndsID: UInt32 = 103
 
     var width: UInt32 { isIPv4 ? 4 : 16 }
     /// nft's type numbers: ipv4_addr 7, ipv6_addr 8, inet_proto 12, inet_service 13, mark 19.
@@ -143,7 +146,11 @@ struct TranslationRuleset {
             name: Self.peerFlows, flags: SetDefinition.dynamicMapFlags, identifier: 9,
             keyType: addressType << 18 | 12 << 12 | 13 << 6 | 13, keyBytes: width + 12, dataType: pairType, dataBytes: 2 * width,
             size: Self.plainFlowsMax)
-        return [paths, own, homes, mapped, returning, known, forgotten, plain, peers, flows, peerFlows] + strangerSets + homeAddresses.enumerated().map { into($1, identifier: 16 + UInt32($0)) }
+        // Those of them that have seen a FIN or RST: their ports may be another connection's by now.
+        let ends = SetDefinition(
+            name: Self.plainEnds, flags: SetDefinition.dynamicFlags, identifier: Self.plainEndsID, keyType: peerFlows.keyType,
+            keyBytes: peerFlows.keyBytes, size: Self.plainFlowsMax)
+        return [paths, own, homes, mapped, returning, known, forgotten, plain, peers, flows, peerFlows, ends] + strangerSets + homeAddresses.enumerated().map { into($1, identifier: 16 + UInt32($0)) }
             + familyPaths.map { out($0.number) }
     }
 
@@ -330,7 +337,7 @@ struct TranslationRuleset {
         guard !homeAddresses.isEmpty else { return [alwaysPlain] }
         var all = [hold, heldHere, translate, unhomed, astray, quotedOut, started, deliver, returned, unseen, errors, quotedIn, answers] + strangerChains + [alwaysPlain] + begunChains
         if needs.translatesSources { all.append(snat) }
-        if !homeNetworks.isEmpty { all.append(holdForwarded) }
+        if !homeNetworks.isEmpty { all += [holdForwarded, unhomedNetwork] }
         // Chains are created before the rules that jump to them, so their order here is only for readers of `nft list`.
         return all
     }
@@ -400,17 +407,25 @@ struct TranslationRuleset {
                 } + homeAddresses.map { home in isFrom(home) + isForForgotten + isLeaving + [.verdict(.goTo("astray"))] }
                 + [[.load(source, into: r0), .lookup(set: Self.own, key: r0, into: r1), .verdict(.jump("started"))]]
                 + doubtfulResets
-                + (configuration.traffic == .nothing ? [] : [[.load(source, into: r0), .lookup(set: Self.homes, key: r0, into: nil)] + isLeaving + [.verdict(.goTo("unhomed"))]])
-                + unknownToTracking)
+                + [[.load(source, into: r0), .lookup(set: Self.homes, key: r0, into: nil)] + isLeaving + [.verdict(.goTo("unhomed"))]]
+                + homeNetworks.filter { !isAtHome($0) }.map { isWithin($0, source, in: r0) + isLeaving + [.verdict(.goTo("unhomed_network"))] })
     }
 
-    /// A mobile network's packets get the router's address by source NAT, but for those that connection tracking can make nothing of: the
-    /// reset of a connection that it has forgotten, say. Those would leave from home addresses.
-    private var unknownToTracking: [[Expression]] {
-        let isInvalid: [Expression] = [
-            .connectionState(into: r0), .mask(r0, nativeOctets(UInt32(1))), .compare(r0, .notEqual, nativeOctets(UInt32(0))),
+    /// A packet from a mobile network that is not at home, which neither translation nor source NAT has taken: there is none (`traffic:
+    /// nothing`), or connection tracking can make nothing of the packet, or has noted its flow before. Between the router's own links, whose
+    /// addresses may be of the home prefix, it is on its way.
+    private var unhomedNetwork: ChainDefinition {
+        let multicast: [UInt8] = isIPv4 ? [0xE0] : [0xFF]
+        let isMulticast: [Expression] = [
+            .load(HeaderField(base: .network, offset: destination.offset, length: 1), into: r0), .mask(r0, multicast), .compare(r0, .equal, multicast),
         ]
-        return homeNetworks.filter { !isAtHome($0) }.map { isInvalid + isWithin($0, source, in: r0) + isLeaving + [.verdict(.drop)] }
+        return ChainDefinition(
+            name: "unhomed_network", hook: nil,
+            rules: homeNetworks.map { isWithin($0, destination, in: r0) + [.verdict(.accept)] } + [
+                // IPv4's broadcast to 255.255.255.255 as well.
+                isMulticast + [.verdict(.accept)], isLinkLocal(destination) + [.verdict(.accept)],
+                isReleased + [.verdict(.drop)], copied(as: .leaving), [.verdict(.drop)],
+            ])
     }
 
     private var isLeaving: [Expression] { isInterface(.outputName, configuration.deviceName, .notEqual) + isInterface(.outputName, "lo", .notEqual) }
@@ -438,6 +453,7 @@ struct TranslationRuleset {
 
     /// A packet of a HoA that no network routes, which neither translation nor source NAT has taken. Mostly a socket that is bound to a HoA
     /// talks to somebody plain, and there is no source NAT yet: the agent gets a copy of the packet, installs it, and sends the copy.
+    /// With `traffic: nothing` there never is: only a peer gets the copy.
     /// Dropped here, the packet would be an error (EPERM) to its sender; so it goes, between addresses that no host
     /// accepts from a network (RFC 1122, 3.2.1.3; RFC 4291, 2.5.3). What the agent itself sends is not copied again.
     private var unhomed: ChainDefinition {
@@ -527,15 +543,23 @@ struct TranslationRuleset {
                     + note(.renew, Self.plainFlowMilliseconds),
                 // A new connection may have an old one's ports, and begin elsewhere.
                 tcp(2) + isPeer + ports + mobile
-                    + [.update(.remove, set: Self.peerFlows, setID: 9, key: r0, data: data, timeoutMilliseconds: 0)],
+                    + [
+                        .update(.remove, set: Self.peerFlows, setID: 9, key: r0, data: data, timeoutMilliseconds: 0),
+                        .update(.remove, set: Self.plainEnds, setID: Self.plainEndsID, key: r0, data: nil, timeoutMilliseconds: 0),
+                    ],
                 tcp(2) + isPeer + ports + note(.renew, Self.plainConnectionMilliseconds),
-                tcp(5) + isPeer + ports + note(.renew, Self.plainEndMilliseconds),
+                tcp(5) + isPeer + ports + note(.renew, Self.plainEndMilliseconds) + [noteEnd(Self.plainEndMilliseconds)],
                 isProtocol(Self.tcp) + isPeer + ports + note(.add, Self.plainConnectionMilliseconds),
                 [
                     .load(source, into: r0), .compare(r0, .notEqual, octets), .immediate(octets, into: r0),
                     .write(source, from: r0, checksum: .none),
                 ],
             ])
+    }
+
+    /// - Parameter milliseconds: as long as the flow is noted, at least.
+    private func noteEnd(_ milliseconds: UInt64) -> Expression {
+        .update(.renew, set: Self.plainEnds, setID: Self.plainEndsID, key: r0, data: nil, timeoutMilliseconds: milliseconds)
     }
 
     private var untracked: [Expression] { needs.sparesTracking ? [.noTracking] : [] }
@@ -606,9 +630,25 @@ struct TranslationRuleset {
         let restore: [Expression] = [
             .lookup(set: Self.peerFlows, key: r0, into: r0), .write(pair, from: r0, checksum: arrivingChecksum), .verdict(.accept),
         ]
+        let key = [.load(source, into: r0)] + flowKey(words, portsSent)
+        let data = Register(words + 3)
+        func isTCP(_ flags: UInt8) -> [Expression] {
+            isProtocol(Self.tcp) + [.load(transport(13, 1), into: r0), .mask(r0, [flags]), .compare(r0, .notEqual, [0])]
+        }
         return ChainDefinition(
             name: "answers", hook: nil,
             rules: [
+                // Flags of RFC 9293: SYN 2, RST 4. A connection that begins, begun by either end, is another than the one that had these
+                // ports and ended: between HoAs, since a new one between MoAs would have said so (`begun`). Only of an ended one: a SYN is
+                // no proof of anything, and must end nothing that lives.
+                isTCP(2) + key + [
+                    .lookup(set: Self.plainEnds, key: r0, into: nil), .load(pair, into: data),
+                    .update(.remove, set: Self.plainEnds, setID: Self.plainEndsID, key: r0, data: nil, timeoutMilliseconds: 0),
+                    .update(.remove, set: Self.peerFlows, setID: 9, key: r0, data: data, timeoutMilliseconds: 0),
+                ],
+                isTCP(4) + key + [
+                    .lookup(set: Self.peerFlows, key: r0, into: data), noteEnd(Self.plainConnectionMilliseconds),
+                ],
                 isProtocol(icmp) + isType(echoReply) + [.load(source, into: r0)] + flowKey(words, identifier) + restore,
                 [.load(source, into: r0)] + flowKey(words, portsSent) + restore,
                 untracked + [.verdict(.accept)],

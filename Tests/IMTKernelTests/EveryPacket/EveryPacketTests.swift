@@ -8,24 +8,6 @@ import Testing
 /// PacketModel for what is expected, and PacketWorld for how it is watched.
 @Suite("Every packet", .serialized, .enabled(if: kernelTestsImpossible == nil, "skipped: \(kernelTestsImpossible ?? "")"))
 struct EveryPacketTests {
-    /// What is known to be wrong, by name. An entry that nothing needs any more is an error too.
-    struct KnownViolation: Sendable {
-        var name: String
-        /// It takes a race that not every run has.
-        var isRare = false
-        var covers: @Sendable (Violation) -> Bool
-    }
-    static let knownViolations: [KnownViolation] = [
-        // In the moment when nf_tables brings in connection tracking, before its NAT: such a flow has its place in connection tracking for as
-        // long as it goes on. It concerns who begins several flows to plain hosts together with the very first from a HoA.
-        KnownViolation(
-            name: "Flows that begin while source NAT comes are held, for connection tracking has noted them without", isRare: true
-        ) { violation in
-            violation.isLeaving && violation.party == DestinationState.plain.rawValue
-                && violation.seen.hasPrefix(PacketOutcome.held.rawValue)
-        }
-    ]
-
     @Test(
         "No packet of a mapped conversation meets the wrong party, and no HoA leaves untranslated, whatever the agent knows",
         .timeLimit(.minutes(3)))
@@ -67,16 +49,7 @@ struct EveryPacketTests {
             "Every packet: \(count) combinations in \(states.count) states of the node, \(violations.count) violations, \(Int(Date().timeIntervalSince(began))) s"
         )
         #expect(count == expected)
-        let unknown = violations.filter { violation in !Self.knownViolations.contains { $0.covers(violation) } }
-        #expect(unknown.isEmpty, "\n\(Self.table(unknown))")
-        for known in Self.knownViolations {
-            let found = violations.filter(known.covers)
-            print("Known: \(known.name) (\(found.count))\n\(Self.table(found, linesMax: 20))")
-        }
-        for known in Self.knownViolations where part == nil && !known.isRare {
-            if violations.contains(where: known.covers) { continue }
-            Issue.record("\(known.name) is mended: take it off the list of known violations")
-        }
+        #expect(violations.isEmpty, "\n\(Self.table(violations))")
     }
 
     /// Like ones together: a line for each rule and what became of its packets, with the values of each dimension that it was so with.

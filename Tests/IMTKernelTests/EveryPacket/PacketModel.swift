@@ -46,14 +46,24 @@ struct NodeState: Hashable, CaseIterable, CustomStringConvertible, Sendable {
     var own: OwnAddress
     var place: Place
     var agent: AgentState
+    /// `traffic: nothing`: no destination is captured, and there is no source NAT.
+    var capturesNothing = false
 
     static let allCases: [NodeState] = Place.allCases.flatMap { place in
         // What a router gets for its network comes to it by routes, whatever the link's address.
         OwnAddress.allCases.filter { place != .network || $0 != .renumbered }.flatMap { own in
             AgentState.allCases.filter { $0 != .flushed || own == .present }.map { NodeState(own: own, place: place, agent: $0) }
         }
+    } + capturingNothing
+    /// At home such a node talks to anybody as it is.
+    private static let capturingNothing: [NodeState] = [Place.away, .further, .network].flatMap { place in
+        [OwnAddress.present, .gone, .bounced, .back].flatMap { own in
+            [AgentState.running, .stopped, .dead].map { NodeState(own: own, place: place, agent: $0, capturesNothing: true) }
+        }
     }
-    var description: String { "\(place.rawValue), address \(own.rawValue), agent \(agent.rawValue)" }
+    var description: String {
+        "\(place.rawValue), address \(own.rawValue), agent \(agent.rawValue)" + (capturesNothing ? ", traffic nothing" : "")
+    }
     /// What may arrive: to an address that is new there is no plain flow yet, and those of a mobile network come to the router's own.
     var arrivals: [ArrivingPacket] {
         ArrivingPacket.all.filter { packet in
@@ -275,6 +285,8 @@ struct LeavingPacket: Hashable, CustomStringConvertible, Sendable {
             node.own.isSettled
                 ? Expectation("To a peer: translated", .translated)
                 : Expectation("To a peer while the own address is in doubt: translated or held", .translated, .held, .dropped)
+        case .plain where node.capturesNothing:
+            Expectation("To a plain host without source NAT: never sent", .held, .dropped)
         case .plain:
             // A reset of a connection that connection tracking does not know can't be given its address.
             node.own.isSettled && (node.agent == .running && kind != .abort || node.place == .atHome)

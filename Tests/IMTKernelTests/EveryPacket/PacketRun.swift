@@ -51,7 +51,7 @@ final class PacketRun {
 
     init(_ state: NodeState) throws {
         self.state = state
-        net = try PacketWorld(state.place)
+        net = try PacketWorld(state.place, capturesNothing: state.capturesNothing)
         var index = 0
         for isIPv4 in [true, false] {
             for packet in state.arrivals {
@@ -481,9 +481,9 @@ final class PacketRun {
     }
     private var clients: [TestSocket] = []
 
-    /// Sockets that are bound to nothing talk as the first HoA.
+    /// Sockets that are bound to nothing talk as the first HoA, or as the MoA if nothing is captured.
     private func bindIfFurther(_ socket: TestSocket, _ isIPv4: Bool) throws {
-        if state.place == .further { try socket.bind(net.home(isIPv4), port: 0) }
+        if state.place == .further || state.capturesNothing { try socket.bind(net.home(isIPv4), port: 0) }
     }
 
     private func depart(pause: StandStill?) throws {

@@ -38,6 +38,7 @@ final class PacketWorld {
     let stack: Namespace
     let host: Host
     let place: Place
+    private let capturesNothing: Bool
     private var link: Int32 = -1
     private var tap: Int32 = -1
     private var fences: UInt8 = 0
@@ -97,6 +98,7 @@ final class PacketWorld {
 
     private var configuration: IMTConfiguration {
         var made = IMTConfiguration(homeAddresses: [true, false].flatMap { homes($0).map(\.home) })
+        if capturesNothing { made.traffic = .nothing }
         guard place == .network else { return made }
         let entries = [true, false].map { ($0, entry($0)) }
         func prefix(_ address: IPAddress) -> IPPrefix {
@@ -125,8 +127,9 @@ final class PacketWorld {
         return Party(role: role, index: Int(truncatingIfNeeded: address.low) - 1)
     }
 
-    init(_ place: Place) throws {
+    init(_ place: Place, capturesNothing: Bool = false) throws {
         self.place = place
+        self.capturesNothing = capturesNothing
         node = try Namespace("node")
         world = try Namespace("world")
         host = Host(node)

@@ -48,7 +48,6 @@ extension Expression {
         case .limit: "limit"
         case .log: "log"
         case .noTracking: "notrack"
-        case .connectionState: "ct"
         case .willBeEncrypted: "rt"
         case .masquerade: "masq"
         case .counter: "counter"
@@ -113,9 +112,6 @@ extension Expression {
             made.set(NFTNL_EXPR_LOG_PREFIX, string: prefix)
             made.set(NFTNL_EXPR_LOG_SNAPLEN, u32: 0xFFFF)
             made.set(NFTNL_EXPR_LOG_QTHRESHOLD, u16: 1)
-        case .connectionState(let register):
-            made.set(NFTNL_EXPR_CT_KEY, u32: 0)  // NFT_CT_STATE
-            made.set(NFTNL_EXPR_CT_DREG, u32: register.number)
         case .willBeEncrypted(let register):
             made.set(NFTNL_EXPR_RT_KEY, u32: 4)  // NFT_RT_XFRM
             made.set(NFTNL_EXPR_RT_DREG, u32: register.number)

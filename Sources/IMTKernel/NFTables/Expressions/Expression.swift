@@ -28,8 +28,6 @@ package enum Expression: Hashable {
     /// Copies the packet whole to the NFLOG group, with a word on why.
     case log(group: UInt16, prefix: String)
     case noTracking
-    /// What connection tracking makes of the packet: bits in the host's order, of which 1 says that it belongs to no connection.
-    case connectionState(into: Register)
     /// Whether an IPsec transformation is still to come for the packet: 1 or 0.
     case willBeEncrypted(into: Register)
     case masquerade
