@@ -189,6 +189,10 @@ struct PathTests {
     func fullTunnel() throws {
         let lab = try Lab.shared
         try lab.lab("attach", "mn", "cellular")
+        // Otherwise the link's end below is no news, and nothing is to be registered.
+        try lab.wait("both uplinks are registered in both families") {
+            try locators("mn").filter { $0.interface == "wwan0" }.count == 2 && lab.status("mn")["registered"] as? Bool == true
+        }
         let pings = try Self.families.map { try lab.start("mn", "ping", $0.0, "-D", "-i", "0.05", $0.1) }
         try lab.wait("cn is reached") { pings.allSatisfy { replies($0.text).count > 5 } }
         let tunnel = "ip link add wg0 type veth peer name wg1 && ip link set wg0 up && ip link set wg1 up"
