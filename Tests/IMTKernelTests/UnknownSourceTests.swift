@@ -158,6 +158,31 @@ struct UnknownSourceTests {
         #expect(net.cn.takeResets().isEmpty)
     }
 
+    @Test("A plain connection to a port that this host publishes by NAT is known as plain for as long as it speaks, not only for the minute after its SYN", arguments: Family.both)
+    func published(_ family: Family) throws {
+        let net = try net(mn: true)
+        try net.cn.ask { try $0.commit([.letOpen(family.farRouter, lifetime: .seconds(5))]) }
+        // No socket has the port that the client's packets name.
+        for command in [
+            "nft add table inet published", "nft add chain inet published pre '{ type nat hook prerouting priority dstnat; }'",
+            "nft add rule inet published pre tcp dport 4891 redirect to :4804",
+        ] { _ = try net.cn.namespace.run(command) }
+        let listener = try listener(net, family, .wildcard, port: 4804)
+        let client = try TestSocket(net.router, TestSocket.stream, family)
+        try client.connect(family.far, port: 4891)
+        let accepted = try listener.accept()
+        for octet: UInt8 in 1...5 {
+            try client.send([octet])
+            #expect(try accepted.receive(1) == [octet])
+            try accepted.send([octet])
+            #expect(try client.receive(1) == [octet])
+        }
+        let notes = try net.cn.namespace.run("nft list set \(family.isIPv4 ? "ip" : "ip6") mat plain_connections")
+        // Of the SYN's minute at most "59s" could be left.
+        #expect(notes.contains(/4891[^,}]*expires \d+m/), "\(notes)")
+        #expect(net.cn.failures.isEmpty)
+    }
+
     @Test("A flow that passed as plain stays plain when its source becomes a peer's, while the next flow is translated", arguments: Family.both, Server.allCases)
     func plainStaysPlain(_ family: Family, _ server: Server) throws {
         let net = try net(mn: false)

@@ -58,12 +58,16 @@ extension TranslationRuleset {
     /// One that it has ended, or whose SYN passed: a socket is there meanwhile, or lingers for as long (TIME-WAIT).
     static let plainEdgeMilliseconds: UInt64 = 60_000
 
+    /// One without a socket, from its last segment on: it belongs to a NAT of this host. Shorter than connection tracking's own time, since a
+    /// busy host's notes must have room; one that is silent for longer needs a keep-alive while there are peers.
+    static let plainTranslatedMilliseconds: UInt64 = 600_000
+
     // The kernel counts lapsed elements until it collects them, once a second: each bound is what the limits let in until then.
     static let waitingMax: UInt32 = 4096
     static let latelyMax: UInt32 = 16_384
     /// What the agent says of openers: for at most 5 s each, and no more than it may ask about.
     static let saidMax: UInt32 = 16_384
-    static let plainConnectionsMax: UInt32 = 65_536
+    static let plainConnectionsMax: UInt32 = 262_144
 
     static let waiting = "waiting", lately = "asked_lately", notFound = "not_found", confirming = "confirming"
     static let plainConnections = "plain_connections"
@@ -158,8 +162,13 @@ extension TranslationRuleset {
                 isLinkLocal + accept,
                 [.verdict(.jump(Self.alwaysPlainChain))],
                 flags(.equal, 0x02, of: 0x16) + goTo("opening"),
-                // Without a socket that the kernel could find: the answers to what left by source NAT.
-                flowIn + [.lookup(set: Self.plainConnections, key: r0, into: nil)] + accept,
+                // Without a socket that the kernel could find under these addresses and ports: the answers to what left by source NAT, and
+                // connections to what this host publishes by destination NAT (a container's port). No socket takes the note's place, so each
+                // segment renews it.
+                flowIn + [
+                    .lookup(set: Self.plainConnections, key: r0, into: nil),
+                    .update(.renew, set: Self.plainConnections, setID: 12, key: r0, data: nil, timeoutMilliseconds: Self.plainTranslatedMilliseconds),
+                ] + accept,
                 isIn(Self.plainSources) + accept,
                 // A socket listens: a moved peer's segment, or the end of a plain client's handshake while the listener remembers no
                 // handshakes (SYN cookies, when it is flooded). The stack can tell and we can't, so it may see it.
