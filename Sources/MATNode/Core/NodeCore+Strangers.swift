@@ -356,7 +356,11 @@ extension NodeCore {
         removeStranger(moa)
         // Openers that are let in by now have nothing to do with it.
         if !(stranger.isWaitOver && stranger.opensConnection), strangerReports.take(at: now.monotonic) {
-            log(.info, "whose \(moa) is could not be found out; its packets are dropped unanswered")
+            log(
+                .info,
+                stranger.isNotFound
+                    ? "\(moa) is no node's for our IMS, but what it sends fits no socket here and may be a moved peer's; it is dropped unanswered while this node has peers"
+                    : "whose \(moa) is could not be found out; its packets are dropped unanswered")
         }
         for own in stranger.owns.sorted() { emit(.dropInbound(from: moa.address, to: own)) }
     }
