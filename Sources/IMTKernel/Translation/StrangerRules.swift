@@ -53,14 +53,11 @@ extension TranslationRuleset {
     static let waitingMilliseconds: UInt64 = 980
     /// For so long the openers of a source pass of which the agent, having been asked, has said nothing.
     static let latelyMilliseconds: UInt64 = 5000
-    /// A plain connection of TCP that this host has begun; longer than the usual keep-alive of two hours (RFC 5382, REQ-5).
+    /// A plain connection of TCP that this host has begun, or that has no socket because a NAT of this host has it, from its last segment on;
+    /// longer than the usual keep-alive of two hours (RFC 5382, REQ-5).
     static let plainBegunMilliseconds: UInt64 = 7_440_000
     /// One that it has ended, or whose SYN passed: a socket is there meanwhile, or lingers for as long (TIME-WAIT).
     static let plainEdgeMilliseconds: UInt64 = 60_000
-
-    /// One without a socket, from its last segment on: it belongs to a NAT of this host. Shorter than connection tracking's own time, since a
-    /// busy host's notes must have room; one that is silent for longer needs a keep-alive while there are peers.
-    static let plainTranslatedMilliseconds: UInt64 = 600_000
 
     // The kernel counts lapsed elements until it collects them, once a second: each bound is what the limits let in until then.
     static let waitingMax: UInt32 = 4096
@@ -167,7 +164,7 @@ extension TranslationRuleset {
                 // segment renews it.
                 flowIn + [
                     .lookup(set: Self.plainConnections, key: r0, into: nil),
-                    .update(.renew, set: Self.plainConnections, setID: 12, key: r0, data: nil, timeoutMilliseconds: Self.plainTranslatedMilliseconds),
+                    .update(.renew, set: Self.plainConnections, setID: 12, key: r0, data: nil, timeoutMilliseconds: Self.plainBegunMilliseconds),
                 ] + accept,
                 isIn(Self.plainSources) + accept,
                 // A socket listens: a moved peer's segment, or the end of a plain client's handshake while the listener remembers no
