@@ -177,9 +177,9 @@ struct UnknownSourceTests {
             try accepted.send([octet])
             #expect(try client.receive(1) == [octet])
         }
-        let notes = try net.cn.namespace.run("nft list set \(family.isIPv4 ? "ip" : "ip6") mat plain_connections")
-        // As for a connection that this host has begun; of the minute after the SYN at most "59s" could be left.
-        #expect(notes.contains(/4891[^,}]*expires 2h\d+m/), "\(notes)")
+        let notes = try net.cn.namespace.run("nft list set \(family.isIPv4 ? "ip" : "ip6") mat published")
+        // Of the SYN's minute at most "59s" could be left.
+        #expect(notes.contains(/4891[^,}]*expires \d+m/), "\(notes)")
         #expect(net.cn.failures.isEmpty)
     }
 

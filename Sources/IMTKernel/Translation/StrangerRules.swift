@@ -53,21 +53,26 @@ extension TranslationRuleset {
     static let waitingMilliseconds: UInt64 = 980
     /// For so long the openers of a source pass of which the agent, having been asked, has said nothing.
     static let latelyMilliseconds: UInt64 = 5000
-    /// A plain connection of TCP that this host has begun, or that has no socket because a NAT of this host has it, from its last segment on;
-    /// longer than the usual keep-alive of two hours (RFC 5382, REQ-5).
+    /// A plain connection of TCP that this host has begun; longer than the usual keep-alive of two hours (RFC 5382, REQ-5).
     static let plainBegunMilliseconds: UInt64 = 7_440_000
     /// One that it has ended, or whose SYN passed: a socket is there meanwhile, or lingers for as long (TIME-WAIT).
     static let plainEdgeMilliseconds: UInt64 = 60_000
+    /// One to a port that this host publishes by NAT, from its last segment on. Shorter than connection tracking's own time, since a busy
+    /// host's notes must have room; one that is silent for longer needs a keep-alive while there are peers.
+    static let publishedMilliseconds: UInt64 = 600_000
 
     // The kernel counts lapsed elements until it collects them, once a second: each bound is what the limits let in until then.
     static let waitingMax: UInt32 = 4096
     static let latelyMax: UInt32 = 16_384
     /// What the agent says of openers: for at most 5 s each, and no more than it may ask about.
     static let saidMax: UInt32 = 16_384
-    static let plainConnectionsMax: UInt32 = 262_144
+    static let plainConnectionsMax: UInt32 = 65_536
+    /// A set of its own, so that whoever fills it (SYNs to closed ports look the same) takes no room from flows that begin here.
+    static let publishedMax: UInt32 = 262_144
 
     static let waiting = "waiting", lately = "asked_lately", notFound = "not_found", confirming = "confirming"
-    static let plainConnections = "plain_connections"
+    static let plainConnections = "plain_connections", published = "published"
+    private static let plainConnectionsID: UInt32 = 12, publishedID: UInt32 = 104
 
     var strangerSets: [SetDefinition] {
         let dynamic = SetDefinition.dynamicFlags, timed = SetDefinition.timedFlag
@@ -77,7 +82,10 @@ extension TranslationRuleset {
         ]
         return addresses.map { name, flags, identifier, size in
             SetDefinition(name: name, flags: flags, identifier: identifier, keyType: addressType, keyBytes: width, size: size)
-        } + [flows(Self.plainConnections, identifier: 12, size: Self.plainConnectionsMax)]
+        } + [
+            flows(Self.plainConnections, identifier: Self.plainConnectionsID, size: Self.plainConnectionsMax),
+            flows(Self.published, identifier: Self.publishedID, size: Self.publishedMax),
+        ]
     }
 
     /// A set of untranslated flows, as their packets come in: addresses, protocol and ports.
@@ -159,12 +167,13 @@ extension TranslationRuleset {
                 isLinkLocal + accept,
                 [.verdict(.jump(Self.alwaysPlainChain))],
                 flags(.equal, 0x02, of: 0x16) + goTo("opening"),
-                // Without a socket that the kernel could find under these addresses and ports: the answers to what left by source NAT, and
-                // connections to what this host publishes by destination NAT (a container's port). No socket takes the note's place, so each
-                // segment renews it.
+                // Without a socket that the kernel could find: the answers to what left by source NAT.
+                flowIn + [.lookup(set: Self.plainConnections, key: r0, into: nil)] + accept,
+                // Likewise a connection to what this host publishes by destination NAT (a container's port). No socket takes the place of its
+                // SYN's note, so each segment renews it.
                 flowIn + [
-                    .lookup(set: Self.plainConnections, key: r0, into: nil),
-                    .update(.renew, set: Self.plainConnections, setID: 12, key: r0, data: nil, timeoutMilliseconds: Self.plainBegunMilliseconds),
+                    .lookup(set: Self.published, key: r0, into: nil),
+                    .update(.renew, set: Self.published, setID: Self.publishedID, key: r0, data: nil, timeoutMilliseconds: Self.publishedMilliseconds),
                 ] + accept,
                 isIn(Self.plainSources) + accept,
                 // A socket listens: a moved peer's segment, or the end of a plain client's handshake while the listener remembers no
@@ -213,12 +222,17 @@ extension TranslationRuleset {
                 .update(.renew, set: set, setID: identifier, key: r0, data: nil, timeoutMilliseconds: milliseconds), .verdict(.accept),
             ]
         }
+        func connection(_ set: String, _ identifier: UInt32) -> [Expression] {
+            note(set, identifier, perSecond: Self.passedConnectionsPerSecondMax, Self.plainEdgeMilliseconds)
+        }
         let flow = note(Self.plainFlows, 7, perSecond: Self.passedFlowsPerSecondMax, Self.plainFlowMilliseconds)
         return ChainDefinition(
             name: "passing", hook: nil,
             rules: [
-                isProtocol(Self.tcp) + flowIn
-                    + note(Self.plainConnections, 12, perSecond: Self.passedConnectionsPerSecondMax, Self.plainEdgeMilliseconds),
+                // For which a socket listens, or for which none does: a NAT's, or soon refused.
+                isProtocol(Self.tcp) + hasPorts + [.socketIsTransparent(into: r0)] + flowIn + connection(Self.plainConnections, Self.plainConnectionsID),
+                isProtocol(Self.tcp) + hasPorts + [.socketIsTransparent(into: r0)] + accept,
+                isProtocol(Self.tcp) + flowIn + connection(Self.published, Self.publishedID),
                 isProtocol(Self.tcp) + accept,
                 isProtocol(icmp) + echoIn + flow,
                 isProtocol(icmp) + accept,
@@ -244,13 +258,14 @@ extension TranslationRuleset {
         let isReset = flags(.equal, 0x04, of: 0x14)
         let flow: [Expression] = [.load(destination, into: r0), .load(source, into: r1)] + flowKey(2 * words, portsAnswered)
         func note(_ milliseconds: UInt64) -> [Expression] {
-            flow + [.update(.renew, set: Self.plainConnections, setID: 12, key: r0, data: nil, timeoutMilliseconds: milliseconds)]
+            flow + [.update(.renew, set: Self.plainConnections, setID: Self.plainConnectionsID, key: r0, data: nil, timeoutMilliseconds: milliseconds)]
         }
         let leave: [Expression] = [.verdict(.leave)]
         return ChainDefinition(
             name: "edges", hook: nil,
             rules: [
                 isReset + flow + [.lookup(set: Self.plainConnections, key: r0, into: nil)] + leave,
+                isReset + flow + [.lookup(set: Self.published, key: r0, into: nil)] + leave,
                 isReset + isInterface(.outputName, "lo") + leave,
                 isReset + [.load(destination, into: r0), .lookup(set: Self.plainSources, key: r0, into: nil)] + leave,
                 isReset + [

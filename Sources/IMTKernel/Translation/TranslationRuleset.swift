@@ -80,7 +80,7 @@ struct TranslationRuleset {
 
     /// Whether the agent decides what is in a set, rather than packets.
     static func isDecided(_ set: String) -> Bool {
-        ![plainPeers, plainFlows, peerFlows, plainEnds, plainConnections, waiting, lately, notFound, confirming].contains(set)
+        ![plainPeers, plainFlows, peerFlows, plainEnds, plainConnections, published, waiting, lately, notFound, confirming].contains(set)
     }
 
     let isIPv4: Bool

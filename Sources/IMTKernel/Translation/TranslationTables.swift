@@ -298,7 +298,7 @@ final class TranslationTables {
     func plainFlows(to peers: Set<IPAddress>) throws(KernelError) -> [PlainFlow] {
         var found: [PlainFlow] = []
         for table in families where peers.contains(where: { $0.isIPv4 == table.isIPv4 }) {
-            for set in [TranslationRuleset.plainFlows, TranslationRuleset.plainConnections] {
+            for set in [TranslationRuleset.plainFlows, TranslationRuleset.plainConnections, TranslationRuleset.published] {
                 for element in try socket.elements(of: set, in: table) {
                     guard let flow = PlainFlow(element: element.key, isIPv4: table.isIPv4), peers.contains(flow.peer.address) else { continue }
                     found.append(flow)
