@@ -100,6 +100,24 @@ import Testing
         #expect(node.imt.outbound[node.pair] != nil && undecided(node).isEmpty)
     }
 
+    @Test("A destination that was plain in doubt is so no more when it calls, whoever the DNS was asked for")
+    func called() throws {
+        let node = try asking()
+        node.advance(.milliseconds(2050))
+        answer(node, .failed("time-out"))
+        #expect(isPlain(node) && undecided(node).count == 1)
+        node.event { core, now in core.heldInbound(from: H.peerFirst, to: H.first, opensConnection: false, isSegment: true, now: now) }
+        let question = try node.take(.haQuery)
+        let record = node.peerRecord()
+        node.answer(question, .haAnswer(HAAnswer(
+            code: .ok, cookie: node.cookie(question), moa: MobileAddress(H.peerFirst), mapping: record.mapping, certificate: record.certificate)))
+        #expect(node.lookUps == [node.peer.hoa])
+        node.foundPeer()
+        #expect(!isPlain(node) && undecided(node).isEmpty)
+        try node.answerQuery(record)
+        #expect(node.imt.outbound[node.pair] != nil)
+    }
+
     @Test("Without any address it is not the DNS that is silent: nothing becomes plain")
     func offline() throws {
         let node = try asking()

@@ -82,11 +82,6 @@ extension NodeCore {
     mutating func destinationLookedUp(_ hoa: HomeAddress, _ result: ServerLookup, _ now: Now) {
         switch result {
         case .found:
-            // It is held from now on, until its IMS has answered.
-            if settle(hoa) {
-                change(.removePlain(hoa.address))
-                begin(hoa, isBackground: true, now)
-            }
             foundServers(hoa, now)
         case .absent(let lifetime):
             let isAwaited = destinations[hoa] != nil || doubts[hoa] != nil

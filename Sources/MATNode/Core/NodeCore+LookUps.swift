@@ -43,11 +43,16 @@ extension NodeCore {
     }
 
     mutating func finishLookUp(_ hoa: HomeAddress, _ result: ServerLookup, _ now: Now) {
+        let purposes = lookUps.removeValue(forKey: hoa) ?? []
         if case .found(let set) = result {
             keepServers(set, of: hoa)
-            if absences.removeValue(forKey: hoa) != nil { change(.removePlain(hoa.address)) }
+            // Whoever asked: what made it plain, an absence or a doubt, counts no more.
+            let wasPlain = settle(hoa)
+            if absences.removeValue(forKey: hoa) != nil || wasPlain { change(.removePlain(hoa.address)) }
+            // Asked for packets to it: it is held from now on, until its IMS has answered.
+            if wasPlain, purposes.contains(.destination) { begin(hoa, isBackground: true, now) }
         }
-        for purpose in lookUps.removeValue(forKey: hoa) ?? [] {
+        for purpose in purposes {
             switch purpose {
             case .home: homeLookedUp(hoa, result, now)
             case .destination: destinationLookedUp(hoa, result, now)

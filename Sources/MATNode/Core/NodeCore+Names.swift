@@ -116,7 +116,7 @@ extension NodeCore {
 
     /// The DNS has spoken.
     ///
-    /// - Returns: whether it was in doubt before.
+    /// - Returns: whether it was plain for lack of an answer.
     @discardableResult
     mutating func settle(_ hoa: HomeAddress) -> Bool {
         guard let doubt = doubts.removeValue(forKey: hoa) else { return false }
