@@ -1,8 +1,9 @@
 import IMTKernel
-import MATNode
 import MATSignal
 import MATTesting
 import Testing
+
+@testable import MATNode
 
 @Suite("Start of communication") struct StartTests {
     typealias H = NodeHarness
@@ -72,6 +73,17 @@ import Testing
         let node = try asking()
         node.advance(.seconds(8))
         #expect(node.count(.haNotify) == 2)
+    }
+
+    @Test("The round trip to an IMS that answers the second try counts from the first, after a move from the first from there")
+    func roundTripAcrossMove() throws {
+        let node = try asking()
+        node.advance(.milliseconds(200))
+        node.links([H.second])
+        node.clear()
+        node.advance(.milliseconds(260))
+        try node.answerQuery(node.peerRecord())
+        #expect(node.core.servers.roundTrip(H.peerServer) == .milliseconds(260))
     }
 
     @Test("The subscription that an answer to a query without cookie can't grant is asked for again with the cookie")

@@ -28,8 +28,8 @@ struct Exchange: Sendable {
     }
 
     let sequence: UInt32
-    /// When the first try was sent.
-    let began: MonotonicTime
+    /// When the first try was sent; after a move the first of those from there.
+    var began: MonotonicTime
     let purpose: Purpose
     let type: MessageType
     /// In order of try.
@@ -40,8 +40,6 @@ struct Exchange: Sendable {
     var retransmission: Retransmission
     /// Codes 9 followed; at most two an exchange (section 2).
     var cookiesFollowed = 0
-    var sentAt: MonotonicTime?
-    var firstSentAt: MonotonicTime?
     /// The endpoints asked so far: only they may answer.
     var asked: [Endpoint] = []
     /// Whether anything arrived from the server, which tells a silent server from a slow one.

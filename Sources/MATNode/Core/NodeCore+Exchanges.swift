@@ -59,9 +59,7 @@ extension NodeCore {
             return
         }
         exchange.retransmission.tried(at: now.monotonic)
-        if exchange.retransmission.tries > 1 { counters.retransmissions += 1 }
-        exchange.sentAt = now.monotonic
-        if exchange.firstSentAt == nil { exchange.firstSentAt = now.monotonic }
+        if exchange.retransmission.tries > 1 { counters.retransmissions += 1 } else { exchange.began = now.monotonic }
         var next = exchange.targets[exchange.target]
         // From the third try on the next server is asked in parallel; where there is one only, it is just asked again.
         if exchange.retransmission.tries >= Retransmission.failoverTry, exchange.targets.count > 1 {
@@ -176,12 +174,11 @@ extension NodeCore {
             noteTime(of: cookie, from: source, to: local, now)
             servers.learn(cookie, server: source.address, own: local, now: now.monotonic)
         }
-        if exchange.retransmission.tries == 1, let sent = exchange.sentAt, exchange.cookiesFollowed == 0 {
-            servers.learn(roundTrip: now.monotonic - sent, server: source.address)
-        } else if exchange.retransmission.tries == 2, let first = exchange.firstSentAt, exchange.cookiesFollowed == 0, servers.roundTrip(source.address) == nil {
-            // Which of two was answered can't be told; but on a path that takes longer than the first repetition every request would be
-            // repeated, and nothing ever learned. Too much is mended by the next sample, too little would be for ever.
-            servers.learn(roundTrip: now.monotonic - first, server: source.address)
+        // Which of two tries was answered can't be told; but on a path that takes longer than the first repetition every request would be
+        // repeated, and nothing ever learned. Too much is mended by the next sample, too little would be for ever.
+        let measured = servers.roundTrip(source.address) == nil ? 1...2 : 1...1
+        if exchange.cookiesFollowed == 0, measured.contains(exchange.retransmission.tries) {
+            servers.learn(roundTrip: now.monotonic - exchange.began, server: source.address)
         }
         exchange.isAnswered = true
         exchanges[message.sequence] = exchange
@@ -199,7 +196,6 @@ extension NodeCore {
             }
             guard exchange.cookiesFollowed < Exchange.cookiesFollowedMax else { return }
             exchange.cookiesFollowed += 1
-            exchange.sentAt = now.monotonic
             exchanges[message.sequence] = exchange
             transmit(message.sequence, to: source, now)
             return
