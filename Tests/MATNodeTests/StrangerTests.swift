@@ -261,6 +261,22 @@ import Testing
         #expect(node.hasReleased(.releaseInbound(from: H.peerSecond, to: H.first)))
     }
 
+    @Test("However many sources were found plain, a record that lists the latest clears that")
+    func clearsLatest() throws {
+        let node = try NodeHarness { $0.strangersMax = 16 }
+        try node.register()
+        let sources = (1...17).map { ip("198.18.1.\($0)") }
+        for source in sources {
+            hold(node, .opening, from: source)
+            try answer(node, .notFound)
+            #expect(node.imt.isPlain(source, now: node.now.monotonic))
+        }
+        node.event { core, now in core.heldOutbound(to: node.peer.hoa.address, now: now) }
+        node.foundPeer()
+        try node.answerQuery(node.peerRecord([sources[16]]))
+        #expect(!node.imt.isPlain(sources[16], now: node.now.monotonic) && node.imt.isPlain(sources[15], now: node.now.monotonic))
+    }
+
     @Test("While there are peers, a segment of a source found plain still waits: it may be a peer that moved there since")
     func plainSegment() throws {
         let node = try NodeHarness()

@@ -230,7 +230,7 @@ extension NodeCore {
 
     mutating func destinationIsPlain(_ hoa: HomeAddress, _ lifetime: Duration, _ now: Now) {
         forgetDestination(hoa)
-        rememberAbsence(hoa, until: now.monotonic + max(lifetime, .seconds(1)), now)
+        rememberAbsence(hoa, until: now.monotonic + max(lifetime, .seconds(1)))
         counters.destinationsPlain += 1
         change(.setPlain(hoa.address, lifetime: max(lifetime, .seconds(1))))
         flushChanges()

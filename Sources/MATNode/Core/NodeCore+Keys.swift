@@ -12,7 +12,7 @@ enum KeyWaiter: Hashable, Sendable {
 }
 
 extension NodeCore {
-    /// Prefixes whose keys are remembered; the one that expires first goes first.
+    /// Prefixes whose keys are remembered; those that expire first go first.
     static let networkKeysMax = 1024
     /// Prefixes asked for at a time, and what waits for each; more is dropped, and its sender repeats it.
     static let keyLookUpsMax = 256
@@ -40,11 +40,7 @@ extension NodeCore {
 
     mutating func finishKeyLookUp(_ prefix: IPPrefix, _ result: ServerLookup, _ now: Now) {
         if case .found(let set) = result {
-            if networkKeys.count >= share(of: Self.networkKeysMax), networkKeys[prefix] == nil,
-                let victim = networkKeys.min(by: { ($0.value.expires, $0.key) < ($1.value.expires, $1.key) })?.key
-            {
-                networkKeys[victim] = nil
-            }
+            networkKeys.makeRoom(for: prefix, max: share(of: Self.networkKeysMax)) { $1.expires }
             // Good for what waits now, whatever the zone says.
             networkKeys[prefix] = ServerSet(endpoints: [], keys: set.keys, expires: max(set.expires, now.monotonic + .seconds(1)))
         }

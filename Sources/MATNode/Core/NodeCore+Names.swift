@@ -89,10 +89,8 @@ extension NodeCore {
     /// The DNS gave no answer about a destination, or none in time.
     mutating func doubt(_ hoa: HomeAddress, _ reason: String, isPlain: Bool, _ now: Now) {
         let old = doubts[hoa]
-        if old == nil, doubts.count >= share(of: Self.doubtsMax) {
-            // Those that were not used for longest, a sixteenth at once, so that a full table does not sort each time.
-            for (victim, _) in doubts.sorted(by: { ($0.value.used, $0.key) < ($1.value.used, $1.key) }).prefix(max(1, share(of: Self.doubtsMax) / 16)) { doubts[victim] = nil }
-        }
+        // Those that were not used for longest.
+        doubts.makeRoom(for: hoa, max: share(of: Self.doubtsMax)) { $1.used }
         let since = destinations[hoa]?.started ?? now.monotonic
         doubts[hoa] = Doubt(since: old?.since ?? since, asked: old?.asked ?? since, used: old?.used ?? now.monotonic, reason: reason, isPlain: isPlain)
         guard old?.isPlain != isPlain else { return }
@@ -163,11 +161,8 @@ extension NodeCore {
         }
     }
 
-    mutating func rememberAbsence(_ hoa: HomeAddress, until: MonotonicTime, _ now: Now) {
-        if absences.count >= share(of: Self.absencesMax), absences[hoa] == nil {
-            absences = absences.filter { $0.value > now.monotonic }
-            if absences.count >= share(of: Self.absencesMax), let first = absences.min(by: { ($0.value, $0.key) < ($1.value, $1.key) })?.key { absences[first] = nil }
-        }
+    mutating func rememberAbsence(_ hoa: HomeAddress, until: MonotonicTime) {
+        absences.makeRoom(for: hoa, max: share(of: Self.absencesMax)) { $1 }
         absences[hoa] = until
     }
 }

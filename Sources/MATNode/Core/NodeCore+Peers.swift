@@ -20,13 +20,8 @@ extension NodeCore {
             peers[hoa]?.serversExpire = CoarseTime(set.expires)
             return
         }
-        let most = share(of: Self.serverSetsMax)
-        if otherServers.count >= most, otherServers[hoa] == nil {
-            // HoAs that nothing depends on any more go first, and what would expire first; whatever goes is only looked up again. A sixteenth
-            // at once, so that a full table does not sort each time.
-            let victims = otherServers.map { (isAwaited: destinations[$0.key] == nil ? 0 : 1, expires: $0.value.expires, hoa: $0.key) }.sorted { $0 < $1 }
-            for victim in victims.prefix(max(1, most / 16)) { otherServers[victim.hoa] = nil }
-        }
+        // HoAs that nothing depends on any more go first, and what would expire first; whatever goes is only looked up again.
+        otherServers.makeRoom(for: hoa, max: share(of: Self.serverSetsMax)) { [destinations] in destinations[$0] == nil ? $1.expires : .distantFuture }
         otherServers[hoa] = set
     }
 

@@ -174,12 +174,8 @@ extension NodeCore {
 
     /// Remembers that something of it went to the stack untranslated.
     private mutating func notePassed(_ moa: MobileAddress, until: MonotonicTime) {
+        plainSources.makeRoom(for: moa, max: configuration.strangersMax) { $1 }
         plainSources[moa] = max(until, plainSources[moa] ?? until)
-        guard plainSources.count > configuration.strangersMax else { return }
-        plainSources = plainSources.filter { $0.value > until }
-        let excess = plainSources.count - configuration.strangersMax * 3 / 4
-        guard excess > 0 else { return }
-        for (source, _) in plainSources.sorted(by: { ($0.value, $0.key) < ($1.value, $1.key) }).prefix(excess) { plainSources[source] = nil }
     }
 
     /// Our IMS answered HA Query, or not (`nil`).
