@@ -181,7 +181,7 @@ extension NodeCore {
     /// Where a peer's agent is written to: signalling may go where packets may not yet.
     func signallingTarget(of hoa: HomeAddress) -> Endpoint? {
         guard let peer = peers[hoa],
-            let moa = outboundLocator(of: peer) ?? peer.locators.listed.first(where: { standing($0.moa, of: hoa) != .never })?.moa
+            let moa = outboundLocator(of: peer) ?? peer.locators.listed.first(where: { canBeLocator($0.moa, of: hoa) })?.moa
         else { return nil }
         return Endpoint(signallingAddress(of: moa, hoa), port: SignalPort.node)
     }

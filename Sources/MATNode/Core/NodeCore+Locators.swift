@@ -4,22 +4,18 @@ import MATSignal
 // and what follows: the check, the claim of another HoA, and what the kernel gets (`applyPeer`).
 
 extension NodeCore {
-    /// What a notice from an address is worth, beside the check.
-    enum LocatorStanding: Hashable, Sendable {
-        /// A valid MA Notify from there lets its packets in while it is checked.
-        case usual
-        /// Nothing counts before it has proved itself.
-        case checkedFirst
-        /// It can't be a peer's locator here, and is not asked.
-        case never
+    /// Whether the address can be a peer's locator here at all; otherwise it is not even asked.
+    func canBeLocator(_ moa: MobileAddress, of hoa: HomeAddress) -> Bool {
+        moa.isIPv4 == hoa.isIPv4 && !isOwn(moa.address) && !otherOwn.contains(moa.address) && isInReach(moa)
     }
 
-    /// Where an address stands before anybody has asked it: "checked before use" of section 6.
-    func standing(_ moa: MobileAddress, of hoa: HomeAddress) -> LocatorStanding {
-        guard moa.isIPv4 == hoa.isIPv4, !isOwn(moa.address), !otherOwn.contains(moa.address), isInReach(moa) else { return .never }
-        if infrastructure.contains(moa.address) || ownLocators.contains(where: { $0.link?.contains(moa.address) ?? false }) { return .checkedFirst }
-        if let holder = peers.holder(of: moa), holder != hoa { return .checkedFirst }
-        return peers[hoa]?.locators.has(moa, .guarded) ?? false ? .checkedFirst : .usual
+    /// Whether a valid MA Notify from there lets the peer's packets in while it is checked; elsewhere nothing counts before it has proved
+    /// itself ("checked before use" of section 6).
+    private func canBeNoticed(_ moa: MobileAddress, of hoa: HomeAddress) -> Bool {
+        guard canBeLocator(moa, of: hoa), !infrastructure.contains(moa.address),
+            !ownLocators.contains(where: { $0.link?.contains(moa.address) ?? false }), peers.holder(of: moa).map({ $0 == hoa }) ?? true
+        else { return false }
+        return !(peers[hoa]?.locators.has(moa, .guarded) ?? false)
     }
 
     /// Whether an address means to us what it means to the peer: it is of global scope, or we are at such addresses ourselves, or the
@@ -78,12 +74,12 @@ extension NodeCore {
 
     /// All locators that packets of this peer are taken from: those of its record and, while that is provisional, of the one before.
     func acceptedLocators(of peer: Peer) -> Set<MobileAddress> {
-        Set(peer.locators.filter { $0.roles.contains(.claimed) && $0.state.acceptsPackets && standing($0.moa, of: peer.hoa) != .never }.map(\.moa))
+        Set(peer.locators.filter { $0.roles.contains(.claimed) && $0.state.acceptsPackets && canBeLocator($0.moa, of: peer.hoa) }.map(\.moa))
     }
 
     /// Those that packets may be sent to, in the record's order.
     func provenLocators(of peer: Peer) -> [MobileAddress] {
-        peer.locators.filter { $0.roles.isSuperset(of: [.listed, .claimed]) && $0.state.isProven && standing($0.moa, of: peer.hoa) != .never }.map(\.moa)
+        peer.locators.filter { $0.roles.isSuperset(of: [.listed, .claimed]) && $0.state.isProven && canBeLocator($0.moa, of: peer.hoa) }.map(\.moa)
     }
 
     /// Where to send to: the first locator of the record that is proven.
@@ -110,13 +106,13 @@ extension NodeCore {
         if let due = state.due { deadlines.set(.locator(hoa, moa), at: due) } else { deadlines.cancel(.locator(hoa, moa)) }
         if before.acceptsPackets != state.acceptsPackets || before.isProven != state.isProven { return true }
         // What an earlier run entered stays only while it is asked.
-        return before.isOpen && !state.isOpen && !(staleInbound.isEmpty && staleOutbound.isEmpty)
+        return before.isOpen && !state.isOpen && hasStale
     }
 
     /// Asks at all places that the record lists, standby ones too, those that have not been asked since they were learned.
     mutating func checkLearned(_ hoa: HomeAddress, _ now: Now) {
         for locator in peers[hoa]?.locators ?? PeerLocators() where locator.roles.contains(.listed) && locator.state == .unchecked {
-            guard standing(locator.moa, of: hoa) != .never, !ownMoAs(ipv4: locator.moa.isIPv4).isEmpty else { continue }
+            guard canBeLocator(locator.moa, of: hoa), !ownMoAs(ipv4: locator.moa.isIPv4).isEmpty else { continue }
             tell(locator.moa, of: hoa, .listed, now)
             checkLocator(locator.moa, of: hoa, now)
         }
@@ -124,7 +120,7 @@ extension NodeCore {
 
     /// Asks at all places of the record again: with each poll.
     mutating func checkListed(_ hoa: HomeAddress, _ now: Now) {
-        for locator in peers[hoa]?.locators ?? PeerLocators() where locator.roles.contains(.listed) && standing(locator.moa, of: hoa) != .never {
+        for locator in peers[hoa]?.locators ?? PeerLocators() where locator.roles.contains(.listed) && canBeLocator(locator.moa, of: hoa) {
             checkLocator(locator.moa, of: hoa, now)
         }
     }
@@ -133,7 +129,7 @@ extension NodeCore {
     /// again, and its own time would come too late.
     mutating func checkRefused(_ hoa: HomeAddress, at moa: MobileAddress? = nil, _ now: Now) {
         for locator in peers[hoa]?.locators ?? PeerLocators() where locator.roles.contains(.listed) && locator.state.isRefused && moa ?? locator.moa == locator.moa {
-            guard !isUnderWay(.checkLocator(hoa, locator.moa)), standing(locator.moa, of: hoa) != .never, rechecks.take(at: now.monotonic) else { continue }
+            guard !isUnderWay(.checkLocator(hoa, locator.moa)), canBeLocator(locator.moa, of: hoa), rechecks.take(at: now.monotonic) else { continue }
             checkLocator(locator.moa, of: hoa, now)
         }
     }
@@ -198,7 +194,7 @@ extension NodeCore {
         var isNews = false
         for locator in peer.locators where locator.roles.isSuperset(of: [.listed, .claimed]) && peer.signallingAddress(of: locator.moa) == source.address {
             // What an earlier run took for another peer's may still be that one's.
-            guard standing(locator.moa, of: hoa) == .usual, !staleInbound.contains(where: { $0.key.peer != hoa && $0.value.contains(locator.moa) }) else { continue }
+            guard canBeNoticed(locator.moa, of: hoa), !staleInbound.contains(where: { $0.key.peer != hoa && $0.value.contains(locator.moa) }) else { continue }
             isNews = tell(locator.moa, of: hoa, .noticed, now) || isNews
         }
         if isNews { applyPeer(hoa, now) }
@@ -226,7 +222,7 @@ extension NodeCore {
         tell(moa, of: hoa, .timeUp, now)
         switch peers[hoa]?.locators[moa]?.state {
         case .refused? where locator.state.isRefused:
-            if locator.roles.contains(.listed), standing(moa, of: hoa) != .never { checkLocator(moa, of: hoa, now) }
+            if locator.roles.contains(.listed), canBeLocator(moa, of: hoa) { checkLocator(moa, of: hoa, now) }
         case .refused?:
             refused(moa, of: hoa, now)
         default:

@@ -296,7 +296,7 @@ extension NodeCore {
             change(.removeOutbound(pair))
         }
         // What an earlier run believed of places that are being asked now stays until they have answered or not.
-        let open = Set(peer.locators.filter { $0.roles.contains(.listed) && ($0.state.isOpen || $0.state == .unchecked) && standing($0.moa, of: hoa) != .never }.map(\.moa))
+        let open = !hasStale ? [] : Set(peer.locators.filter { $0.roles.contains(.listed) && ($0.state.isOpen || $0.state == .unchecked) && canBeLocator($0.moa, of: hoa) }.map(\.moa))
         let gone = installed.union(giveUpStale(pair, keeping: open)).subtracting(accepted)
         for moa in gone.sorted() { change(.removeInbound(peer: moa, own: own)) }
         if target == nil, open.isEmpty, before == nil, staleOutbound.remove(pair) != nil { change(.removeOutbound(pair)) }
@@ -341,6 +341,9 @@ extension NodeCore {
 
     // MARK: Adoption after a restart
 
+    /// Some entries of an earlier run have no peer of this run behind them yet.
+    var hasStale: Bool { !staleOutbound.isEmpty || !staleInbound.isEmpty }
+
     /// What an earlier run left of this peer, but for some places.
     private mutating func giveUpStale(_ pair: HomePair, keeping kept: Set<MobileAddress>) -> Set<MobileAddress> {
         guard let stale = staleInbound.removeValue(forKey: pair) else { return [] }
@@ -382,7 +385,7 @@ extension NodeCore {
             adopting = undecided.sorted(by: >)
             return goOnAdopting(now)
         }
-        if !staleOutbound.isEmpty || !staleInbound.isEmpty {
+        if hasStale {
             log(.notice, "removing \(staleOutbound.count) outbound and \(staleInbound.count) inbound entries of an earlier run that no peer claims")
         }
         for pair in staleOutbound.sorted(by: { ($0.own, $0.peer) < ($1.own, $1.peer) }) { change(.removeOutbound(pair)) }

@@ -258,7 +258,7 @@ extension NodeCore {
 
     /// Entries of an earlier run tell of peers too, who are being asked for.
     private func hasPeers(like moa: MobileAddress) -> Bool {
-        peers.count(isIPv4: moa.isIPv4) > 0 || !staleOutbound.isEmpty || !staleInbound.isEmpty
+        peers.count(isIPv4: moa.isIPv4) > 0 || hasStale
     }
 
     private func isAskingPeers(_ stranger: Stranger) -> Bool { stranger.suspects.contains { isUnderWay(.queryPeer($0)) } }
