@@ -66,6 +66,7 @@ import Testing
         try answer(node, .notFound)
         #expect(node.hasReleased(let_in))
         #expect(node.imt.isPlain(H.peerFirst, now: node.now.monotonic))
+        #expect(node.actions.count { if case .changeIMT = $0 { true } else { false } } == 1)
         node.advance(.milliseconds(5001))
         #expect(!node.imt.isPlain(H.peerFirst, now: node.now.monotonic))
     }

@@ -241,14 +241,17 @@ extension NodeCore {
 
     /// What opens a connection from it passes: what waits now, and what comes while our IMS's answer may be remembered, in the kernel.
     private mutating func letOpen(_ moa: MobileAddress, until end: MonotonicTime, _ now: Now) {
-        guard let stranger = strangers[moa] else { return }
-        if !stranger.isOpen {
-            strangers[moa]?.isOpen = true
-            notePassed(moa, until: max(end, now.monotonic))
-            if end > now.monotonic { change(.letOpen(moa.address, lifetime: end - now.monotonic)) }
-            flushChanges()
-        }
-        for own in stranger.owns.sorted() { emit(.releaseOpeners(from: moa.address, to: own)) }
+        noteOpen(moa, until: end, now)
+        flushChanges()
+        for own in strangers[moa]?.owns.sorted() ?? [] { emit(.releaseOpeners(from: moa.address, to: own)) }
+    }
+
+    /// The same, for the next transaction.
+    private mutating func noteOpen(_ moa: MobileAddress, until end: MonotonicTime, _ now: Now) {
+        guard strangers[moa]?.isOpen == false else { return }
+        strangers[moa]?.isOpen = true
+        notePassed(moa, until: max(end, now.monotonic))
+        if end > now.monotonic { change(.letOpen(moa.address, lifetime: end - now.monotonic)) }
     }
 
     /// A peer that listed the address is not there: nothing more is waited for.
@@ -287,7 +290,8 @@ extension NodeCore {
 
     /// Lets packets from it in untranslated, but for those that could end a moved peer's conversation, and remembers that for a moment.
     mutating func strangerIsPlain(_ moa: MobileAddress, until end: MonotonicTime, _ now: Now) {
-        letOpen(moa, until: end, now)
+        // Both in one transaction, what opens a connection and what does not.
+        noteOpen(moa, until: end, now)
         guard let stranger = removeStranger(moa) else { return }
         counters.strangersPlain += 1
         notePassed(moa, until: max(end, now.monotonic))
@@ -295,8 +299,8 @@ extension NodeCore {
         // next segment or datagram would be answered by a reset or port unreachable. What may pass then passes here, one by one.
         if !hasPeers(like: moa) {
             change(.setPlain(moa.address, lifetime: max(end - now.monotonic, .seconds(1))))
-            flushChanges()
         }
+        flushChanges()
         for own in stranger.owns.sorted() { emit(.releaseInbound(from: moa.address, to: own)) }
     }
 
@@ -328,11 +332,12 @@ extension NodeCore {
     }
 
     mutating func strangerDue(_ moa: MobileAddress, _ now: Now) {
-        guard let stranger = strangers[moa] else { return }
+        guard var stranger = strangers[moa] else { return }
         if let end = stranger.openersDue, end <= now.monotonic {
             // They pass, and nothing is remembered: the answer is still to come, and what is no opener waits for it.
-            strangers[moa]?.openersDue = nil
-            strangers[moa]?.isWaitOver = true
+            stranger.openersDue = nil
+            stranger.isWaitOver = true
+            strangers[moa] = stranger
             for own in stranger.owns.sorted() { emit(.releaseOpeners(from: moa.address, to: own)) }
             if now.monotonic < stranger.due {
                 armStranger(moa)
