@@ -59,12 +59,6 @@ extension NodeCore {
         }
     }
 
-    /// Notes, before records clear it, which of a record's places an untranslated conversation is known with.
-    func placesOfPlainFlows(_ record: MappingRecord, of hoa: HomeAddress) -> [MobileAddress] {
-        // Whatever passed may still go on, though new packets would be questioned again.
-        record.moas(of: hoa).filter { plainSources[$0] != nil }
-    }
-
     /// Whether some peer says that it is there and is being asked.
     func isBeingChecked(_ moa: MobileAddress) -> Bool {
         peers.claimants(of: moa).contains { peers[$0]?.locators[moa]?.state.isOpen ?? false }

@@ -40,9 +40,8 @@ extension NodeCore {
             }
             peers[hoa] = Peer(offered, hoa: hoa, isConfirmed: isConfirmed, now: now.monotonic)
             if let servers = otherServers.removeValue(forKey: hoa) { keepServers(servers, of: hoa) }
-            guardPlaces(offered.record, of: hoa)
+            takeOverPlain(offered.record, of: hoa)
             if busiest.count < Self.busiestMax { busiest.append(hoa) }
-            clearPlain(offered.record)
             let level: NodeLogLevel = peers.count <= Self.peersLoggedMax ? .notice : .debug
             log(level, "peer \(hoa) is at \(Self.places(offered.record.moas(of: hoa)))\(isConfirmed ? "" : " (not confirmed yet)")")
             pollLater(hoa, now)
@@ -77,8 +76,7 @@ extension NodeCore {
         let hasMoved = peer.locators.listed.map(\.moa) != offered.record.moas(of: hoa)
         peer.hold(offered, isConfirmed: isConfirmed)
         peers[hoa] = peer
-        guardPlaces(offered.record, of: hoa)
-        clearPlain(offered.record)
+        takeOverPlain(offered.record, of: hoa)
         if hasMoved {
             let level: NodeLogLevel = peers.count <= Self.peersLoggedMax ? .notice : .debug
             log(level, "peer \(hoa) is now at \(Self.places(offered.record.moas(of: hoa)))\(isConfirmed ? "" : " (not confirmed yet)")")
@@ -334,9 +332,11 @@ extension NodeCore {
         for purpose in [Exchange.Purpose.queryPeer(hoa), .notifyServer(hoa), .notifyPeer(hoa), .introduce(hoa)] { cancel(purpose) }
     }
 
-    /// Notes with which of the places that a record lists an untranslated conversation is known.
-    private mutating func guardPlaces(_ record: MappingRecord, of hoa: HomeAddress) {
-        for moa in placesOfPlainFlows(record, of: hoa) { peers[hoa]?.locators.update(moa) { $0.roles.insert(.guarded) } }
+    /// The places that a record lists are no longer taken for plain hosts'. With which of them an untranslated conversation is known is
+    /// noted before that is forgotten: what passed may still go on, though new packets would be questioned again.
+    private mutating func takeOverPlain(_ record: MappingRecord, of hoa: HomeAddress) {
+        for moa in record.moas(of: hoa) where plainSources[moa] != nil { peers[hoa]?.locators.update(moa) { $0.roles.insert(.guarded) } }
+        clearPlain(record)
     }
 
     // MARK: Adoption after a restart

@@ -258,8 +258,12 @@ extension NodeCore {
     /// in while it is checked.
     private mutating func hear(of hoa: HomeAddress, _ ack: PendingAck, _ now: Now) {
         guard ack.source.port == SignalPort.node, let peer = peers[hoa] else { return }
-        guard ack.provesPlace else { return notice(hoa, from: ack.source, now) }
-        for locator in peer.locators.listed where peer.signallingAddress(of: locator.moa) == ack.source.address { prove(locator.moa, of: hoa, now) }
+        if ack.provesPlace { prove(peer, at: ack.source, now) } else { notice(hoa, from: ack.source, now) }
+    }
+
+    /// The peer's node has shown that it is there.
+    private mutating func prove(_ peer: Peer, at source: Endpoint, _ now: Now) {
+        for locator in peer.locators.listed where peer.signallingAddress(of: locator.moa) == source.address { prove(locator.moa, of: peer.hoa, now) }
     }
 
     /// One a source, the newest ones.
@@ -274,9 +278,7 @@ extension NodeCore {
     mutating func hearEarly(of hoa: HomeAddress, _ now: Now) {
         guard !earlyNotices.isEmpty, let peer = peers[hoa] else { return }
         let mapping = peer.mapping
-        for early in earlyNotices where early.mapping == mapping && now.monotonic - early.came <= EarlyNotice.ageMax {
-            for locator in peer.locators.listed where peer.signallingAddress(of: locator.moa) == early.source.address { prove(locator.moa, of: hoa, now) }
-        }
+        for early in earlyNotices where early.mapping == mapping && now.monotonic - early.came <= EarlyNotice.ageMax { prove(peer, at: early.source, now) }
     }
 
     private mutating func acknowledge(
