@@ -43,7 +43,7 @@ extension IMSCore {
             throw EnrolmentRefusal("this server has no signing key; use `mat enrol` where the key is kept")
         }
         let lifetime = lifetime ?? configuration.certificateLifetime
-        if let ahead = issued[prefix], ahead.notBefore > now.latestBeginning {
+        if let ahead = issued[prefix], ahead.notBefore > now.latestBelieved {
             guard isForced else {
                 let doubt = isClockConfirmed ? "" : " (NTP does not confirm it)"
                 throw EnrolmentRefusal(
@@ -69,8 +69,8 @@ extension IMSCore {
         var mark: StoredMapping?
         var notBefore = now.wallMilliseconds
         let held = mappings.certificateNotBefore(of: prefix)
-        if let held, held <= now.latestBeginning { notBefore = max(notBefore, held + 1) }
-        if let held, held > now.latestBeginning {
+        if let held, held <= now.latestBelieved { notBefore = max(notBefore, held + 1) }
+        if let held, held > now.latestBelieved {
             guard let tombstone = tombstone(of: prefix, notBefore: notBefore, signingKey) else {
                 throw EnrolmentRefusal("the crypto library does not sign; this should not happen")
             }
@@ -83,7 +83,7 @@ extension IMSCore {
         let ticket = newTicket()
         writes[ticket] = PendingWrite(mapping: mark, issued: certificate, waiting: [])
         if mark != nil { newestWrites[prefix] = ticket }
-        actions.append(.commit(ticket, StoreChange(mapping: mark, issued: certificate, latest: now.latestBeginning)))
+        actions.append(.commit(ticket, StoreChange(mapping: mark, issued: certificate, latest: now.latestBelieved)))
         return (certificate, ticket, takeActions(now))
     }
 
@@ -107,9 +107,7 @@ extension IMSCore {
     /// Now, or just after the newest certificate of the HoA; `nil` if that one begins too far ahead for anybody to believe a later one.
     func nextNotBefore(of prefix: IPPrefix, _ now: Now) -> UInt64? {
         guard let newest = issued[prefix] else { return now.wallMilliseconds }
-        guard newest.notBefore < now.wallMilliseconds + UInt64(CertifiedMapping.clockTolerance.components.seconds) * 1000 else {
-            return nil
-        }
+        guard newest.notBefore < now.latestBelieved else { return nil }
         return max(now.wallMilliseconds, newest.notBefore + 1)
     }
 
@@ -185,14 +183,6 @@ extension IMSCore {
         guard gmtime_r(&time, &parts) != nil else { return "\(milliseconds) ms after 1970" }
         func padded(_ number: Int32) -> String { number < 10 ? "0\(number)" : "\(number)" }
         return "\(1900 + Int(parts.tm_year))-\(padded(parts.tm_mon + 1))-\(padded(parts.tm_mday))"
-    }
-}
-
-extension Now {
-    /// The latest time at which a certificate may begin that anybody believes now; Unix, ms.
-    var latestBeginning: UInt64 {
-        let (sum, overflow) = wallMilliseconds.addingReportingOverflow(CertifiedMapping.clockToleranceMilliseconds)
-        return overflow ? .max : sum
     }
 }
 

@@ -278,7 +278,7 @@ extension IMSCore {
         if let reserved = write.reserved { quotas.release(reserved) }
         switch result {
         case .durable:
-            if let certificate = write.issued { issued.note(certificate, latest: now.latestBeginning) }
+            if let certificate = write.issued { issued.note(certificate, latest: now.latestBelieved) }
             if let mapping = write.mapping { take(mapping, now) }
             if write.renewed != nil { counters.certificatesRenewed += 1 }
             for request in write.waiting { reply(.imsUpdateReply(ok(request, write.renewed, now)), to: request) }

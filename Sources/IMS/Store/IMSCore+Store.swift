@@ -126,13 +126,13 @@ extension IMSCore {
     }
 
     private mutating func take(_ change: StoreChange, _ now: Now) {
-        if let certificate = change.issued { issued.note(certificate, latest: now.latestBeginning) }
+        if let certificate = change.issued { issued.note(certificate, latest: now.latestBelieved) }
         if let mapping = change.mapping { take(mapping, now) }
     }
 
     /// A mapping that is durable: held from now on and told to those who want to know, unless a newer one is held.
     mutating func take(_ mapping: StoredMapping, _ now: Now) {
-        let latest = now.latestBeginning
+        let latest = now.latestBelieved
         issued.note(mapping.certified.certificate, latest: latest)
         let held = mappings.version(of: mapping.record.prefix)
         // What begins too far ahead for anybody to believe it gives way to what the store has taken in its place.

@@ -7,8 +7,8 @@ public struct VerificationFailure: Error, Hashable, Sendable, CustomStringConver
 
 extension CertifiedMapping {
     /// How far clocks may differ (sections 4 and 5).
-    public static let clockTolerance: Duration = .seconds(300)
     public static let clockToleranceMilliseconds: UInt64 = 300_000
+    public static let clockTolerance: Duration = .milliseconds(clockToleranceMilliseconds)
 
     /// All that can be checked without public-key arithmetic. Servers do this first: it costs an attacker's target next
     /// to nothing.
@@ -120,7 +120,10 @@ extension CertifiedKey {
 
 extension Now {
     /// The latest time, Unix in ms, that is believed of what others date (sections 4 and 5).
-    public var latestBelieved: UInt64 { wallMilliseconds + CertifiedMapping.clockToleranceMilliseconds }
+    public var latestBelieved: UInt64 {
+        let (sum, overflow) = wallMilliseconds.addingReportingOverflow(CertifiedMapping.clockToleranceMilliseconds)
+        return overflow ? .max : sum
+    }
 
     fileprivate func checkIsPlausible() throws(VerificationFailure) {
         guard wallMilliseconds > CertifiedMapping.plausibleClockMin else {

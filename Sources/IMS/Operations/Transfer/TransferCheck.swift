@@ -20,7 +20,7 @@ public struct TransferCheck: Sendable {
         guard mapping.certified.certificate.prefix == record.prefix else {
             return "its certificate is for \(mapping.certified.certificate.prefix)"
         }
-        let latest = Self.latest(now)
+        let latest = now.latestBelieved
         guard record.issued <= latest, record.sequence <= latest, mapping.provenAt <= latest else {
             return "it is dated more than 300 s ahead of this clock"
         }
@@ -35,7 +35,7 @@ public struct TransferCheck: Sendable {
 
     public func refusal(of certificate: Certificate, now: Now) -> String? {
         guard served.contains(where: { $0.contains(certificate.prefix) }) else { return "no prefix served here covers it" }
-        guard certificate.notBefore <= Self.latest(now) else { return "its certificate begins more than 300 s ahead of this clock" }
+        guard certificate.notBefore <= now.latestBelieved else { return "its certificate begins more than 300 s ahead of this clock" }
         guard keys.contains(where: { $0.id == certificate.issuerID }) else {
             return "its certificate is signed with a key that is not among this server's (public-keys, previous-keys)"
         }
@@ -44,11 +44,7 @@ public struct TransferCheck: Sendable {
     }
 
     public func refusal(of secret: CookieSecret, now: Now) -> String? {
-        secret.madeAt <= Self.latest(now) ? nil : "it is dated more than 300 s ahead of this clock"
-    }
-
-    private static func latest(_ now: Now) -> UInt64 {
-        now.wallMilliseconds + UInt64(CertifiedMapping.clockTolerance.components.seconds) * 1000
+        secret.madeAt <= now.latestBelieved ? nil : "it is dated more than 300 s ahead of this clock"
     }
 }
 
