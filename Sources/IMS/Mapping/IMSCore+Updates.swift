@@ -99,6 +99,7 @@ extension IMSCore {
             guard let served = configuration.served(covering: certified.record.prefix) else {
                 throw UpdateRefusal(.notAuthoritative, "no prefix served here covers \(certified.record.prefix)")
             }
+            try checkLimits(of: certified.record.prefix, now)
             try checkRoom(for: certified.record, served, now)
             // Charged only now: an update that does not verify must not use up the HoA's rate.
             _ = updateRates.take(certified.record.prefix, at: now.monotonic)
@@ -124,7 +125,7 @@ extension IMSCore {
     // MARK: Checks
 
     /// The certificate that came along or is named; `nil` if the name is unknown here.
-    private func certificate(named enclosed: EnclosedRecord) -> Certificate? {
+    func certificate(named enclosed: EnclosedRecord) -> Certificate? {
         switch enclosed.certificate {
         case .whole(let whole): return whole
         case .id(let id):
@@ -241,7 +242,6 @@ extension IMSCore {
     /// Whether the store writes, and the bounds. Only for what would be written, so that a duplicate has its answer all the same.
     private mutating func checkRoom(for record: MappingRecord, _ served: ServedPrefix, _ now: Now) throws(UpdateRefusal) {
         if let refusal = store.refusal { throw UpdateRefusal(.tryLater, refusal.reason, lifetime: refusal.seconds) }
-        try checkLimits(of: record.prefix, now)
         guard writes.count < configuration.limits.writesMax else {
             throw UpdateRefusal(.tryLater, "\(writes.count) writes are waiting for the store", lifetime: 1)
         }

@@ -81,18 +81,9 @@ extension IMSCore {
 
     /// The enclosed record with its certificate; `nil` if a newer record of the HoA is known, because then IMS_MN must decide.
     private func certify(_ enclosed: EnclosedRecord, _ hoa: HomeAddress, _ now: Now) throws(VerificationFailure) -> CertifiedMapping? {
-        let certificate: Certificate
-        switch enclosed.certificate {
-        case .whole(let whole): certificate = whole
-        case .id(let id):
-            let own = [issued[enclosed.mapping.record.prefix], mappings[enclosed.mapping.record.prefix]?.certified.certificate].compactMap {
-                $0
-            }
-            guard let found = remembered.certificate(id, of: hoa) ?? own.first(where: { $0.id == id }) else {
-                throw VerificationFailure("CERT-ID is unknown here; repeat with CERTIFICATE")
-            }
-            certificate = found
-        }
+        var found = certificate(named: enclosed)
+        if found == nil, case .id(let id) = enclosed.certificate { found = remembered.certificate(id, of: hoa) }
+        guard let certificate = found else { throw VerificationFailure("CERT-ID is unknown here; repeat with CERTIFICATE") }
         let certified = CertifiedMapping(mapping: enclosed.mapping, certificate: certificate)
         try certified.checkTimesAndNames(asked: hoa, now: now)
         if let held = remembered.entry(covering: hoa), held.isConfirmed, held.certified.version > certified.version { return nil }
