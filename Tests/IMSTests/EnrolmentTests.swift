@@ -75,6 +75,17 @@ struct EnrolmentTests {
         for fine in ["192.0.2.4", "192.0.2.5", "192.0.2.9"] { #expect(try refusal(small, fine, seed: 1) == nil, "\(fine)") }
     }
 
+    @Test("No certificate is issued for more than nodes and servers believe one can speak for, not even by --force")
+    func widePrefixes() throws {
+        let server = try TestServer(served: [
+            ServedPrefix(prefix: prefix("96.0.0.0/3")), ServedPrefix(prefix: prefix("2000::/3")),
+        ])
+        for wide in ["112.0.0.0/7", "2600::/15"] {
+            #expect(try refusal(server, wide, seed: 1, isForced: true)?.contains("more than one certificate can speak for") == true, "\(wide)")
+        }
+        for fine in ["112.0.0.0/8", "2600::/16"] { #expect(try refusal(server, fine, seed: 1) == nil, "\(fine)") }
+    }
+
     @Test("A certificate from a time when the clock was far ahead is taken back by --force once it is right, and the address works at once", arguments: [false, true])
     func clockWasAhead(_ isRegistered: Bool) throws {
         let server = try TestServer()

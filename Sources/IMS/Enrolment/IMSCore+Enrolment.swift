@@ -24,6 +24,7 @@ extension IMSCore {
         guard let prefix = IPPrefix(hoa.address, length: prefixLength), prefixLength > (hoa.isIPv4 ? 96 : 0) else {
             throw EnrolmentRefusal("\(hoa) does not fit the prefix length")
         }
+        if let refusal = prefix.certificateRefusal { throw EnrolmentRefusal(refusal) }
         guard let served = configuration.served(covering: prefix) else {
             let own = configuration.served.map(\.prefix.description).joined(separator: ", ")
             throw EnrolmentRefusal(

@@ -91,14 +91,16 @@ extension MappingRecord {
         if let asked, !prefix.contains(asked.address) {
             throw VerificationFailure("mapping is for \(prefix), asked for was \(asked)")
         }
-        guard prefix.length >= (prefix.isIPv4 ? Self.prefixLengthMinIPv4 : Self.prefixLengthMinIPv6) else {
-            throw VerificationFailure("\(prefix) is more than one certificate can speak for: at most an IPv4 /8 or an IPv6 /16")
-        }
+        if let refusal = prefix.certificateRefusal { throw VerificationFailure(refusal) }
     }
+}
 
-    /// Bits of the 16-octet form that a certificate's prefix has at least (section 5).
-    static let prefixLengthMinIPv4: UInt8 = 104
-    static let prefixLengthMinIPv6: UInt8 = 16
+extension IPPrefix {
+    /// Why no certificate for this prefix is believed (section 5: 104 bits of the 16-octet form at least in IPv4, 16 in IPv6); `nil` if one
+    /// can be.
+    public var certificateRefusal: String? {
+        length >= (isIPv4 ? 104 : 16) ? nil : "\(self) is more than one certificate can speak for: at most an IPv4 /8 or an IPv6 /16"
+    }
 }
 
 extension CertifiedKey {
