@@ -405,4 +405,28 @@ struct InstanceTests {
         // 30 s; at 100 ms each there were 200.
         #expect((15...40).contains(rig.connects.count), "\(rig.connects.count)")
     }
+
+    @Test("That etcd refuses what is shared is told once, also if something else was wrong before")
+    func refusedNews() throws {
+        var rig = Rig()
+        rig.settle()
+        rig.perform(rig.instance.share([.remembered(try TestNode("192.0.2.1").certified(1), isConfirmed: true)], rig.now))
+        var leases = 0
+        for _ in 0..<100 {
+            rig.advance(.milliseconds(100))
+            while let call = rig.calls.first {
+                // At first there is no leader; then it is found out that this may not be written.
+                if case .grantLease = call.request {
+                    leases += 1
+                    if leases == 1 { rig.fail(.unavailable) } else { rig.fail(.refused) }
+                } else {
+                    rig.answer()
+                }
+            }
+            rig.watched([rig.pair(.instance(Rig.id), Rig.sign(.max - 1), at: 700)])
+        }
+        #expect(leases > 3)
+        let told = rig.events.compactMap { if case .failed(let text) = $0 { text } else { nil } }
+        #expect(told.count == 1 && told[0].contains("not shared"), "\(told)")
+    }
 }

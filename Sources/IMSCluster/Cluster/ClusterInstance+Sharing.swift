@@ -17,7 +17,7 @@ struct SharingState: Sendable {
     /// After failures: nothing is written before this time; how many failures there were in a row, and whether a person was told.
     private(set) var pausedUntil: MonotonicTime = .zero
     private var failuresCount = 0
-    private var isFailureTold = false
+    var isFailureTold = false
 
     /// What is done to a key.
     enum News: Equatable, Sendable {
@@ -69,12 +69,9 @@ struct SharingState: Sendable {
         isGranting = false
     }
 
-    /// - Returns: whether it is the first since all was well, so that it should be told.
-    mutating func failed(_ now: MonotonicTime) -> Bool {
+    mutating func failed(_ now: MonotonicTime) {
         pausedUntil = now + min(ClusterInstance.newsDelay * (1 << min(failuresCount, 10)), ClusterInstance.newsDelayMax)
         failuresCount += 1
-        defer { isFailureTold = true }
-        return !isFailureTold
     }
 
     mutating func succeeded() {
@@ -180,11 +177,12 @@ extension ClusterInstance {
         sharing.linkLost()
     }
 
-    /// One line when it begins, however often it is tried.
+    /// One line when etcd begins to refuse, however often it is tried; what else can be wrong is told of changes as well.
     private mutating func noteSharingFailure(_ error: EtcdError, _ now: Now) {
+        sharing.failed(now.monotonic)
         if error.kind == .noSpace { declareUnavailable(error.description) }
-        let isFirst = sharing.failed(now.monotonic)
-        guard isFirst, error.kind == .refused else { return }
+        guard error.kind == .refused, !sharing.isFailureTold else { return }
+        sharing.isFailureTold = true
         actions.append(.deliver(.failed("subscriptions or remembered mappings are not shared: \(error)")))
     }
 
