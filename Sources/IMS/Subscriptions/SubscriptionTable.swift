@@ -75,7 +75,7 @@ struct SubscriptionTable: Sendable {
             entries.use(key, entry)
             var subscriber = subscriber
             subscriber.expires = entry.expires
-            if let told = lists[prefix]?[entry.place].toldUntil { subscriber.toldUntil = max(told, subscriber.toldUntil ?? told) }
+            subscriber.toldUntil = lists[prefix]?[entry.place].toldUntil
             lists[prefix]?[entry.place] = subscriber
             return true
         }

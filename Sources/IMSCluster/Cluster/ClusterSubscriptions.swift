@@ -67,6 +67,12 @@ struct ClusterSubscriptions: Sendable {
     enum Order: Equatable, Sendable {
         case serve(Key, local: IPAddress, until: MonotonicTime, isBehind: Bool)
         case leave(Key)
+
+        fileprivate var key: Key {
+            switch self {
+            case .serve(let key, _, _, _), .leave(let key): key
+            }
+        }
     }
 
     let own: InstanceID
@@ -78,17 +84,13 @@ struct ClusterSubscriptions: Sendable {
     private var recentTaken = 0
     /// Of changes up to this revision nothing is known.
     private(set) var recentFloor: Int64 = 0
-    private(set) var refusedCount = 0
 
     init(own: InstanceID) { self.own = own }
 
     // MARK: What the log tells
 
     mutating func put(_ key: Key, _ grant: SubscriptionGrant) {
-        guard entries[key] != nil || entries.count < Self.entriesMax else {
-            refusedCount += 1
-            return
-        }
+        guard entries[key] != nil || entries.count < Self.entriesMax else { return }
         var entry = entries[key] ?? Entry()
         if let index = entry.grants.firstIndex(where: { $0.instance == grant.instance }) {
             // The same instance's later word. An instance never grants less, but one that has no memory of what it granted may say so.
@@ -144,8 +146,11 @@ struct ClusterSubscriptions: Sendable {
     ///   - living: who lives as of there.
     ///   - dead: instances of which nobody has served the subscriptions until now, with the revision up to which all was pushed that they had to.
     mutating func orders(_ living: LivingInstances, dead: [InstanceID: Int64] = [:], at revision: Int64, _ now: MonotonicTime) -> [Order] {
-        defer { touched = [] }
-        return touched.sorted(by: Self.isBefore).compactMap { order(for: $0, living, dead, revision, now) }
+        let keys = touched
+        touched = []
+        // Each looks at its own entry only, so the orders are sorted and not the keys: when who lives has changed, all are touched, and most
+        // get none.
+        return keys.compactMap { order(for: $0, living, dead, revision, now) }.sorted { Self.isBefore($0.key, $1.key) }
     }
 
     /// All are looked at: who lives has changed.

@@ -59,8 +59,6 @@ enum EtcdCompare: Equatable, Sendable {
     case less([UInt8], than: [UInt8])
     /// There is such a key, and its value sorts behind this one; one that begins with it and is longer does.
     case greater([UInt8], than: [UInt8])
-    /// There is such a key, and its value is this one.
-    case equal([UInt8], to: [UInt8])
     /// It was last written at this revision; 0: there is no such key.
     case modifiedAt([UInt8], Int64)
 
@@ -78,10 +76,6 @@ enum EtcdCompare: Equatable, Sendable {
             writer.octets(7, value)
         case .greater(let key, let value):
             writer.number(1, 1)
-            writer.number(2, 3)
-            writer.octets(3, key)
-            writer.octets(7, value)
-        case .equal(let key, let value):
             writer.number(2, 3)
             writer.octets(3, key)
             writer.octets(7, value)
