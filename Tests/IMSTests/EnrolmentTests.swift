@@ -75,6 +75,19 @@ struct EnrolmentTests {
         for fine in ["192.0.2.4", "192.0.2.5", "192.0.2.9"] { #expect(try refusal(small, fine, seed: 1) == nil, "\(fine)") }
     }
 
+    @Test("Of very many that a network would overlap the refusal names the first, whatever the table's order")
+    func manyWithin() throws {
+        let server = try TestServer()
+        for number in (129...250).reversed() {
+            let node = try server.makeNode("192.0.2.\(number)")
+            let source = IMSTests.node("198.51.100.\(number)")
+            let update = try node.record([source.address.description], sequence: server.now.wallMilliseconds)
+            #expect(server.update(update, from: source)?.code == .ok)
+        }
+        let refusal = try #require(try refusal(server, "192.0.2.128/25", seed: 9))
+        #expect(refusal.contains("192.0.2.129, one of at least 100 such within it"), "\(refusal)")
+    }
+
     @Test("No certificate is issued for more than nodes and servers believe one can speak for, not even by --force")
     func widePrefixes() throws {
         let server = try TestServer(served: [

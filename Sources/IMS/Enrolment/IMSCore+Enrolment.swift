@@ -161,12 +161,11 @@ extension IMSCore {
 
     /// In the order of their addresses, the first few. Walks through all that is registered: for people's commands only.
     private func enrolledWithin(_ prefix: IPPrefix, _ key: PublicKey, _ now: Now) -> [IPPrefix] {
-        var found: Set<IPPrefix> = []
         let isLoser = { (inner: IPPrefix) in
             prefix.contains(inner) && inner != prefix && (enrolled(inner, now).map { $0.nodeKey != key } ?? false)
         }
-        mappings.forEachPrefix { if found.count < Self.losersMax, isLoser($0) { found.insert($0) } }
-        found.formUnion(issued.unusedPage(count: Self.losersMax, where: isLoser).map(\.prefix))
+        let found = Set(mappings.prefixes(count: Self.losersMax, where: isLoser))
+            .union(issued.unusedPage(count: Self.losersMax, where: isLoser).map(\.prefix))
         return Array(found.sorted().prefix(Self.losersMax))
     }
 

@@ -115,6 +115,15 @@ final class MappingTable: @unchecked Sendable {
     }
 
     private func page(after: IPPrefix?, count: Int, of isWanted: (MappingBlock) -> Bool) -> [StoredMapping] {
+        prefixes(after: after, count: count, of: isWanted).compactMap { self[$0] }
+    }
+
+    /// The first `count` HoA prefixes that are wanted, in order.
+    func prefixes(count: Int, where isWanted: (IPPrefix) -> Bool) -> [IPPrefix] {
+        prefixes(after: nil, count: count) { isWanted($0.prefix) }
+    }
+
+    private func prefixes(after: IPPrefix?, count: Int, of isWanted: (MappingBlock) -> Bool) -> [IPPrefix] {
         guard count > 0 else { return [] }
         var prefixes: [IPPrefix] = []
         var bound: IPPrefix?
@@ -135,7 +144,7 @@ final class MappingTable: @unchecked Sendable {
             }
         }
         prefixes.sort()
-        return prefixes.prefix(count).compactMap { self[$0] }
+        return Array(prefixes.prefix(count))
     }
 
     // MARK: Changing
