@@ -74,9 +74,11 @@ struct StoreEventTests {
         }
         #expect(tickets.count == 200)
         server.clear()
+        let suppressed = server.core.counters.logLinesSuppressed
         server.perform(server.core.store(.committed(tickets.map { StoreOutcome($0, .failed(reason)) }), now: server.now))
         func lines() -> [String] { server.logs.filter { $0.contains("could not take") || $0.contains("takes changes again") } }
         #expect(lines().count == 1 && lines().first?.contains(reason) == true, "\(lines())")
+        #expect(server.core.counters.logLinesSuppressed == suppressed + 199)
         let texts = server.sent.compactMap { if case .imsUpdateReply(let reply) = $0.message.body { reply.text } else { nil } }
         #expect(texts.count == 200 && Set(texts) == [StoreState.notStoredText])
         server.perform(server.core.store(.unavailable(reason), now: server.now))

@@ -283,7 +283,11 @@ extension IMSCore {
             if write.renewed != nil { counters.certificatesRenewed += 1 }
             for request in write.waiting { reply(.imsUpdateReply(ok(request, write.renewed, now)), to: request) }
         case .failed(let reason):
-            if let line = store.noteFailure(of: prefix.map { " of \($0)" } ?? "", reason, now) { log(.error, line) }
+            if let line = store.noteFailure(of: prefix.map { " of \($0)" } ?? "", reason, now) {
+                log(.error, line)
+            } else {
+                counters.logLinesSuppressed += 1
+            }
             for request in write.waiting {
                 reply(
                     .imsUpdateReply(
