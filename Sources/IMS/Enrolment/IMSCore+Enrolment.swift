@@ -1,4 +1,4 @@
-import Glibc
+import MATRuntime
 import MATSignal
 
 /// Why no certificate was issued, for the person who asked.
@@ -178,11 +178,7 @@ extension IMSCore {
 
     /// The day, as people write it, in UTC.
     private static func date(_ milliseconds: UInt64) -> String {
-        var time = time_t(clamping: milliseconds / 1000)
-        var parts = tm()
-        guard gmtime_r(&time, &parts) != nil else { return "\(milliseconds) ms after 1970" }
-        func padded(_ number: Int32) -> String { number < 10 ? "0\(number)" : "\(number)" }
-        return "\(1900 + Int(parts.tm_year))-\(padded(parts.tm_mon + 1))-\(padded(parts.tm_mday))"
+        UTCTime(unixSeconds: Int64(milliseconds / 1000))?.day ?? "\(milliseconds) ms after 1970"
     }
 }
 

@@ -1,4 +1,4 @@
-import Glibc
+import MATRuntime
 
 /// Numbers as people read them.
 enum Quantity {
@@ -26,13 +26,8 @@ enum Quantity {
 
     /// `2026-11-21 05:49:10 UTC`. Records carry any 64 bits, so what no calendar holds is given as a number.
     static func date(unixSeconds: Int64) -> String {
-        var time = time_t(unixSeconds)
-        var parts = tm()
-        // The year 9999.
-        guard unixSeconds < 253_402_300_800, gmtime_r(&time, &parts) != nil else { return "\(unixSeconds) s after 1970" }
-        func two(_ number: Int32) -> String { number < 10 ? "0\(number)" : "\(number)" }
-        let date = "\(1900 + parts.tm_year)-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday))"
-        return "\(date) \(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec)) UTC"
+        guard let time = UTCTime(unixSeconds: unixSeconds) else { return "\(unixSeconds) s after 1970" }
+        return "\(time.day) \(time.clock) UTC"
     }
 
     static func date(unixMilliseconds: UInt64) -> String { date(unixSeconds: Int64(clamping: unixMilliseconds / 1000)) }

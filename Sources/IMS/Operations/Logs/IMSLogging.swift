@@ -65,16 +65,9 @@ public struct JSONLogHandler: LogHandler {
     /// `2026-11-21T05:49:10.123Z`
     private static func timestamp() -> String {
         let milliseconds = SystemClock.now().wallMilliseconds
-        var time = time_t(milliseconds / 1000)
-        var parts = tm()
-        gmtime_r(&time, &parts)
-        func padded(_ number: some BinaryInteger, _ width: Int) -> String {
-            let digits = "\(number)"
-            return String(repeating: "0", count: max(0, width - digits.count)) + digits
-        }
-        let date = "\(1900 + parts.tm_year)-\(padded(parts.tm_mon + 1, 2))-\(padded(parts.tm_mday, 2))"
-        let clock = "\(padded(parts.tm_hour, 2)):\(padded(parts.tm_min, 2)):\(padded(parts.tm_sec, 2))"
-        return "\(date)T\(clock).\(padded(milliseconds % 1000, 3))Z"
+        guard let time = UTCTime(unixSeconds: Int64(milliseconds / 1000)) else { return "\(milliseconds)" }
+        let digits = "\(milliseconds % 1000)"
+        return "\(time.day)T\(time.clock).\(String(repeating: "0", count: 3 - digits.count))\(digits)Z"
     }
 
     /// In one call, so that lines of several threads don't mix. What a full pipe does not take is lost, as logs may be.
