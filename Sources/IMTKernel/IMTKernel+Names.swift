@@ -19,9 +19,6 @@ extension IMTKernel {
     /// Whether the main table knows a way of its own to this address, which is not just where everything goes: a network at a link, or a
     /// tunnel to where this address is.
     public func hasOwnRoute(to address: IPAddress) -> Bool {
-        linkTables.mainRoutes.contains { route in
-            route.kind == .unicast && route.isIPv4 == address.isIPv4 && route.destination.familyLength > 0 && route.destination.contains(address)
-                && linkTables.links[route.interfaceIndex]?.isUp == true
-        }
+        !linkTables.main.longestMatch(address) { $0.destination.familyLength > 0 && linkTables.links[$0.interfaceIndex]?.isUp == true }.isEmpty
     }
 }

@@ -1,5 +1,3 @@
-import CLinux
-import Glibc
 import MATRuntime
 import MATSignal
 
@@ -63,12 +61,8 @@ extension IMTKernel {
 
     /// Whether the system uses a link's temporary addresses before its stable ones (RFC 8981; `use_tempaddr` 2).
     static func prefersTemporary(_ interface: String) -> Bool {
-        let descriptor = mat_open("/proc/sys/net/ipv6/conf/\(interface)/use_tempaddr", O_RDONLY | O_CLOEXEC, 0)
-        guard descriptor >= 0 else { return false }
-        defer { close(descriptor) }
-        var digit: UInt8 = 0
-        // 2 or more; -1 for links that have none.
-        return read(descriptor, &digit, 1) == 1 && (50...57).contains(digit)
+        // -1 for links that have none.
+        setting("ipv6", interface, "use_tempaddr").map { $0 >= 2 } ?? false
     }
 
     // MARK: Other programs' rules

@@ -68,7 +68,11 @@ extension IMTKernel {
     /// as destination that nothing translates, or out of another link than the peer's source belongs to.
     private func renewals() -> [RouteSocket.Change] {
         let table = RoutePlan.pathTable(configuration)
-        return installedRoutes.values.filter { $0.table == table && !$0.isIPv4 && $0.kind == .unicast }
+        let shared = plan.capturedPrefixes(false).flatMap { prefix in
+            // With them come as many exceptions as there are plain destinations: those are not looked through for each peer.
+            RoutePlan.sharedPriorities.compactMap { installedRoutes[KernelRoute.Key(table: table, destination: prefix, priority: $0)] }
+        }
+        return shared.filter { $0.kind == .unicast }
             .sorted { ($0.destination.length, $0.priority) < ($1.destination.length, $1.priority) }.map { .setRoute($0) }
     }
 

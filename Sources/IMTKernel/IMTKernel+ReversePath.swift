@@ -50,8 +50,11 @@ extension IMTKernel {
         reversePath.loosened = [:]
     }
 
-    private static func filter(_ name: String) -> UInt8? {
-        let descriptor = mat_open("/proc/sys/net/ipv4/conf/\(name)/rp_filter", O_RDONLY | O_CLOEXEC, 0)
+    private static func filter(_ name: String) -> UInt8? { setting("ipv4", name, "rp_filter") }
+
+    /// A link's setting of one digit; `nil` if it is something else, or can't be read.
+    static func setting(_ family: String, _ link: String, _ name: String) -> UInt8? {
+        let descriptor = mat_open("/proc/sys/net/\(family)/conf/\(link)/\(name)", O_RDONLY | O_CLOEXEC, 0)
         guard descriptor >= 0 else { return nil }
         defer { close(descriptor) }
         var digit: UInt8 = 0

@@ -35,7 +35,7 @@ extension IMTKernel {
 
     /// Those of them that the agent has decided about, or need not: a new one is known with `setOwnLocators`.
     func decidedAddresses() -> Set<IPAddress> {
-        let undecided = Set(linkTables.snapshot(without: configuration.deviceName).addresses.map(\.address)).subtracting(usableHomes)
+        let undecided = linkTables.realAddresses(without: configuration.deviceName).subtracting(usableHomes)
         let known = tables.model.addresses
         // Own MoAs are asked for before, so one that comes and goes makes no work here.
         return knownAddresses().subtracting(undecided.subtracting(known)).union(tables.model.own.keys.map(\.address).filter(known.contains))
@@ -108,7 +108,7 @@ extension IMTKernel {
 
     private func readRoutes(kind: KernelRoute.Kind?) throws(KernelError) {
         for isIPv4 in [true, false] {
-            for route in try routes.routes(table: nil, isIPv4: isIPv4, kind: kind) {
+            for route in try routes.routes(isIPv4: isIPv4, kind: kind) {
                 let peer = HomeAddress(route.destination.address)
                 if route.table == configuration.routingTable, route.destination.length == 128, Self.pair(of: peer, in: tables.model, configuration) != nil {
                     notePeer(peer, route)

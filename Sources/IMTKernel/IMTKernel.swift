@@ -99,7 +99,7 @@ public final class IMTKernel {
         tables = try TranslationTables(configuration: configuration)
         routes = try RouteSocket()
         socketSearch = try? SocketSearch()
-        trackedFlows = try TrackedFlows()
+        trackedFlows = TrackedFlows(socket: tables.socket)
         injector = try RawInjector(mark: configuration.releaseMark)
     }
 
@@ -177,7 +177,7 @@ public final class IMTKernel {
         }
         attempt { () throws(KernelError) in
             for isIPv4 in [true, false] {
-                _ = try routes.apply(try routes.routes(table: nil, isIPv4: isIPv4).map { .deleteRoute($0) })
+                _ = try routes.apply(try routes.routes(isIPv4: isIPv4).map { .deleteRoute($0) })
             }
         }
         attempt { () throws(KernelError) in try tables.remove() }

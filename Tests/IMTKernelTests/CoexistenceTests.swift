@@ -223,4 +223,36 @@ struct CoexistenceTests {
         #expect(try eventually(within: 1) { try !exempts() })
         #expect(net.mn.failures.isEmpty, "\(net.mn.failures)")
     }
+
+    @Test("A held packet from a further HoA is not put through IPsec policies a second time either")
+    func ipsecOfFurtherHome() throws {
+        let net = try Topology()
+        var configuration = Topology.mnConfiguration
+        configuration.homeAddresses.insert(HomeAddress(try address("192.0.2.9")), at: 0)
+        try net.mn.start(configuration)
+        try net.mn.useLocators(on: "wlan")
+        try net.cn.start(Topology.cnConfiguration)
+        try net.cn.useLocators(on: "eth0")
+        try net.cn.map("198.51.100.1", "192.0.2.1", over: "10.9.0.2", "10.1.0.2")
+        let (own, peer) = (try address("192.0.2.1"), try address("198.51.100.1"))
+        let receiver = try TestSocket(net.cn.namespace, type: TestSocket.datagram, isIPv4: true)
+        try receiver.bind(peer, port: 6205)
+        let sender = try TestSocket(net.mn.namespace, type: TestSocket.datagram, isIPv4: true)
+        try sender.bind(own, port: 0)
+        try sender.send([1], to: peer, port: 6205)
+        var held: [HeldPacket] = []
+        #expect(eventually {
+            held += net.mn.takeOutbound()
+            return !held.isEmpty
+        })
+        guard net.mn.namespace.attempt("ip xfrm policy add src 192.0.2.1 dst 198.51.100.1 dir out tmpl proto esp mode transport").status == 0 else {
+            print("skipped: this kernel has no IPsec")
+            return
+        }
+        try net.mn.map("192.0.2.1", "198.51.100.1", over: "10.1.0.2", "10.9.0.2")
+        let packet = try #require(held.first)
+        try net.mn.ask { $0.releaseOutbound(packet) }
+        #expect(try receiver.receiveFrom().octets == [1])
+        #expect(net.mn.failures.isEmpty, "\(net.mn.failures)")
+    }
 }

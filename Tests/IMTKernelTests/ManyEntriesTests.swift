@@ -93,4 +93,25 @@ import Testing
         #expect(try net.mn.namespace.run("ip route get 198.51.0.7 from 192.0.2.1 ").contains("dev wlan"))
         #expect(try routes() == "\(count)" && net.mn.failures.isEmpty)
     }
+
+    @Test(
+        "What an earlier run left goes in one change of the kernel, also if it is more than what is remembered as forgotten",
+        .enabled(if: kernelTestsImpossible == nil, "skipped: \(kernelTestsImpossible ?? "")"))
+    func unclaimed() throws {
+        let net = try Topology()
+        try net.mn.start(Topology.mnConfiguration)
+        try net.mn.useLocators(on: "wlan", "cell")
+        let changes = Self.changes(0..<Int(TranslationRuleset.forgottenMax) + 100, from: MobileAddress(try address("10.1.0.2")))
+        try net.mn.ask { try $0.commit(changes) }
+        try net.mn.ask { kernel in
+            try kernel.commit(
+                changes.compactMap { change in
+                    guard case .setOutbound(let home, _) = change else { return nil }
+                    return .removeOutbound(home)
+                })
+        }
+        #expect(try net.mn.ask { $0.outbound.isEmpty } && net.mn.failures.isEmpty, "\(net.mn.failures)")
+        #expect(try net.mn.namespace.run("nft list set ip mat forgotten | grep -c 198.51.").trimmingCharacters(in: .whitespacesAndNewlines) != "0")
+        #expect(try net.mn.namespace.run("nft list map ip mat out1 2>&1 || true").contains("No such file"))
+    }
 }

@@ -13,7 +13,7 @@ final class HoldListener {
         case reset = "reset"
         /// On its way through this router; dropped, and goes on when the agent knows how.
         case forwarded = "forwarded"
-        /// On its way out, and lacking source NAT; sent anew once that is there.
+        /// On its way out, and lacking source NAT or the entry that its destination has lost; sent anew once that is there.
         case leaving = "leaving"
     }
 

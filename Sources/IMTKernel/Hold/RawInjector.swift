@@ -1,60 +1,33 @@
-import CLinux
 import Glibc
 import MATRuntime
 import MATSignal
 
 /// Sends packets that carry their own IP header through the output path, as the socket that made them would now.
 final class RawInjector {
-    private let v4: Int32
-    /// -1 where IPv6 is switched off.
-    private let v6: Int32
-    /// Sockets whose packets are never captured, like the agent's own: by family (IPv4: true), made when needed.
-    private var marked: [Bool: Int32] = [:]
-    /// Sockets bound to single HoAs: the route look-up of a given header does not see the source in it.
-    private var bound: [IPAddress: Int32] = [:]
-    /// By which our rules know these packets: they are not held again.
+    /// What tells the sockets apart.
+    private struct Kind: Hashable {
+        var isIPv4: Bool
+        var mark: UInt32
+        /// A HoA with routes of its own: the route look-up of a given header does not see the source in it.
+        var source: IPAddress?
+    }
+
+    /// Made when needed: by family, for released packets and for such as are never captured, and for each further HoA.
+    private var sockets: [Kind: Int32] = [:]
+    /// By which our rules know released packets: they are not held again.
     private let mark: UInt32
 
+    /// - Throws: that the process may not do this.
     init(mark: UInt32) throws(KernelError) {
         self.mark = mark
-        let type = Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
-        // IPPROTO_RAW (255) means that the header is given; such a socket receives nothing.
-        v4 = socket(AF_INET, type, 255)
-        guard v4 >= 0 else { throw .system("open a raw socket", "IPv4") }
-        v6 = socket(AF_INET6, type, 255)
-        Self.set(mark, on: v4)
-        if v6 >= 0 { Self.set(mark, on: v6) }
-        // A held packet met the host's IPsec policies before it was held. A kernel without IPsec refuses, and needs none of it.
-        Self.bypassPolicies(v4, level: 0, option: 17, family: KernelValues.familyIPv4)  // SOL_IP, IP_XFRM_POLICY
-        if v6 >= 0 { Self.bypassPolicies(v6, level: 41, option: 35, family: KernelValues.familyIPv6) }  // SOL_IPV6, IPV6_XFRM_POLICY
+        _ = try socket(Kind(isIPv4: true, mark: mark))
     }
 
-    private static func set(_ mark: UInt32, on descriptor: Int32) {
-        var mark = mark
-        setsockopt(descriptor, SOL_SOCKET, SO_MARK, &mark, 4)
-    }
-
-    /// Gives a socket an IPsec policy of its own: everything leaves as it is.
-    ///
-    /// struct xfrm_userpolicy_info: selector 56, of which the family is at 40; limits 64, current 32, priority 4, index 4; direction,
-    /// action, flags and sharing an octet each; padded to 168.
-    private static func bypassPolicies(_ descriptor: Int32, level: Int32, option: Int32, family: UInt8) {
-        var policy = [UInt8](repeating: 0, count: 168)
-        policy.replaceSubrange(40..<42, with: nativeOctets(UInt16(family)))
-        policy[160] = 1  // XFRM_POLICY_OUT; the action, 0, is XFRM_POLICY_ALLOW
-        setsockopt(descriptor, level, option, policy, socklen_t(policy.count))
-    }
-
-    deinit {
-        close(v4)
-        if v6 >= 0 { close(v6) }
-        for descriptor in Array(bound.values) + Array(marked.values) { close(descriptor) }
-    }
+    deinit { for descriptor in sockets.values { close(descriptor) } }
 
     /// - Parameter home: the HoA with routes of its own that the source is, or is behind. At most `IMTConfiguration.homeAddressesMax` are.
     func send(_ packet: HeldPacket, from home: IPAddress? = nil) throws(KernelError) {
-        let socket = if let home { try boundSocket(home) } else { packet.destination.isIPv4 ? v4 : v6 }
-        try send(packet, by: socket)
+        try send(packet, by: try socket(Kind(isIPv4: packet.destination.isIPv4, mark: mark, source: home)))
     }
 
     /// Sends it past the capture, by the main table.
@@ -63,32 +36,53 @@ final class RawInjector {
     ///   - mark: of the agent's own packets.
     ///   - interface: the index of the link to leave by; 0: what the main table prefers.
     func pass(_ packet: HeldPacket, mark: UInt32, interface: UInt32) throws(KernelError) {
-        let socket = try markedSocket(isIPv4: packet.destination.isIPv4, mark)
-        var index = Int32(bitPattern: interface)
+        let socket = try socket(Kind(isIPv4: packet.destination.isIPv4, mark: mark))
         // SO_BINDTOIFINDEX is 62. If that link is gone by now, the main table decides.
-        if setsockopt(socket, SOL_SOCKET, 62, &index, 4) != 0 {
-            index = 0
-            setsockopt(socket, SOL_SOCKET, 62, &index, 4)
-        }
+        if !Self.set(62, Int32(bitPattern: interface), on: socket) { Self.set(62, 0, on: socket) }
         try send(packet, by: socket)
     }
 
-    private func markedSocket(isIPv4: Bool, _ mark: UInt32) throws(KernelError) -> Int32 {
-        if let known = marked[isIPv4] { return known }
+    // MARK: Sockets
+
+    private func socket(_ kind: Kind) throws(KernelError) -> Int32 {
+        if let known = sockets[kind] { return known }
+        let name = kind.source.map { "\($0)" } ?? (kind.isIPv4 ? "IPv4" : "IPv6")
         let type = Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
-        let made = socket(isIPv4 ? AF_INET : AF_INET6, type, 255)
-        guard made >= 0 else { throw .system("open a raw socket", isIPv4 ? "IPv4" : "IPv6") }
-        var value = mark
-        guard setsockopt(made, SOL_SOCKET, SO_MARK, &value, 4) == 0 else {
-            let failed = errno
+        // IPPROTO_RAW (255) means that the header is given; such a socket receives nothing.
+        let made = Glibc.socket(kind.isIPv4 ? AF_INET : AF_INET6, type, 255)
+        guard made >= 0 else { throw .system("open a raw socket", name) }
+        do throws(KernelError) {
+            guard Self.set(SO_MARK, Int32(bitPattern: kind.mark), on: made) else { throw .system("mark a raw socket", "\(kind.mark)") }
+            if let source = kind.source, Self.use(source, { bind(made, $0, $1) }) != 0 { throw .system("bind a raw socket", name) }
+        } catch {
             close(made)
-            throw .system("mark a raw socket", "\(mark)", errno: failed)
+            throw error
         }
-        Self.bypassPolicies(
-            made, level: isIPv4 ? 0 : 41, option: isIPv4 ? 17 : 35, family: isIPv4 ? KernelValues.familyIPv4 : KernelValues.familyIPv6)
-        marked[isIPv4] = made
+        Self.bypassPolicies(made, isIPv4: kind.isIPv4)
+        sockets[kind] = made
         return made
     }
+
+    @discardableResult
+    private static func set(_ option: Int32, _ value: Int32, on descriptor: Int32) -> Bool {
+        var value = value
+        return setsockopt(descriptor, SOL_SOCKET, option, &value, 4) == 0
+    }
+
+    /// Gives a socket an IPsec policy of its own: everything leaves as it is. A held packet met the host's policies before it was held. A
+    /// kernel without IPsec refuses, and needs none of it.
+    ///
+    /// struct xfrm_userpolicy_info: selector 56, of which the family is at 40; limits 64, current 32, priority 4, index 4; direction,
+    /// action, flags and sharing an octet each; padded to 168.
+    private static func bypassPolicies(_ descriptor: Int32, isIPv4: Bool) {
+        var policy = [UInt8](repeating: 0, count: 168)
+        policy.replaceSubrange(40..<42, with: nativeOctets(UInt16(KernelValues.family(isIPv4: isIPv4))))
+        policy[160] = 1  // XFRM_POLICY_OUT; the action, 0, is XFRM_POLICY_ALLOW
+        // SOL_IP 0, IP_XFRM_POLICY 17; SOL_IPV6 41, IPV6_XFRM_POLICY 35.
+        setsockopt(descriptor, isIPv4 ? 0 : 41, isIPv4 ? 17 : 35, policy, socklen_t(policy.count))
+    }
+
+    // MARK: Sending
 
     private func send(_ packet: HeldPacket, by socket: Int32) throws(KernelError) {
         var sent = Self.send(packet.bytes, to: packet.destination, by: socket)
@@ -103,58 +97,17 @@ final class RawInjector {
     }
 
     private static func send(_ bytes: [UInt8], to destination: IPAddress, by socket: Int32) -> Int {
-        if destination.isIPv4 {
-            var to = sockaddr_in()
-            to.sin_family = sa_family_t(AF_INET)
-            to.sin_addr.s_addr = (destination.ipv4 ?? 0).bigEndian
-            return send(socket, bytes, &to)
-        }
-        var to = sockaddr_in6()
-        to.sin6_family = sa_family_t(AF_INET6)
-        to.sin6_addr = destination.in6
-        return send(socket, bytes, &to)
+        use(destination) { sendto(socket, bytes, bytes.count, 0, $0, $1) }
     }
 
-    private func boundSocket(_ source: IPAddress) throws(KernelError) -> Int32 {
-        if let known = bound[source] { return known }
-        let type = Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
-        let made = socket(source.isIPv4 ? AF_INET : AF_INET6, type, 255)
-        guard made >= 0 else { throw .system("open a raw socket", "\(source)") }
-        var failed: Int32
-        if source.isIPv4 {
-            var address = sockaddr_in()
-            address.sin_family = sa_family_t(AF_INET)
-            address.sin_addr.s_addr = (source.ipv4 ?? 0).bigEndian
-            failed = Self.bind(made, &address)
-        } else {
-            var address = sockaddr_in6()
-            address.sin6_family = sa_family_t(AF_INET6)
-            address.sin6_addr = source.in6
-            failed = Self.bind(made, &address)
-        }
-        guard failed == 0 else {
-            failed = errno
-            close(made)
-            throw .system("bind a raw socket", "\(source)", errno: failed)
-        }
-        Self.set(mark, on: made)
-        bound[source] = made
-        return made
-    }
-
-    private static func bind<Address>(_ descriptor: Int32, _ address: inout Address) -> Int32 {
-        withUnsafePointer(to: &address) { typed in
-            typed.withMemoryRebound(to: sockaddr.self, capacity: 1) { Glibc.bind(descriptor, $0, socklen_t(MemoryLayout<Address>.size)) }
-        }
-    }
-
-    private static func send<Address>(_ descriptor: Int32, _ bytes: [UInt8], _ address: inout Address) -> Int {
-        withUnsafePointer(to: &address) { typed in
-            typed.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer in
-                bytes.withUnsafeBytes {
-                    sendto(descriptor, $0.baseAddress, $0.count, 0, pointer, socklen_t(MemoryLayout<Address>.size))
-                }
-            }
+    /// The address as system calls want it for raw sockets of its family.
+    private static func use<T>(_ address: IPAddress, _ body: (UnsafePointer<sockaddr>, socklen_t) -> T) -> T {
+        guard let value = address.ipv4 else { return SocketName(Endpoint(address, port: 0)).use(body) }
+        var name = sockaddr_in()
+        name.sin_family = sa_family_t(AF_INET)
+        name.sin_addr.s_addr = value.bigEndian
+        return withUnsafePointer(to: name) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
         }
     }
 }

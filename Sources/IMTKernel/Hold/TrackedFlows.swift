@@ -16,9 +16,8 @@ struct TrackedFlows {
     private static let number: UInt16 = 1, sourcePort: UInt16 = 2, destinationPort: UInt16 = 3
     private static let icmp: [UInt16] = [4, 5, 6], icmpv6: [UInt16] = [7, 8, 9]
 
-    private let socket: NetlinkSocket
-
-    init() throws(KernelError) { socket = try NetlinkSocket(protocol: KernelValues.netlinkNetfilter, name: "ctnetlink") }
+    /// Of netfilter, like that of nftables.
+    let socket: NetlinkSocket
 
     /// Forgets the flow of a packet, in whichever direction the packet goes.
     /// - Returns: whether there was one.

@@ -67,7 +67,7 @@ struct LinkTables: Equatable {
         }
         var ranked: [(AddressRank, LocalAddress)] = []
         for state in addresses {
-            guard let link = links[state.interfaceIndex], !link.isLoopback, link.name != deviceName else { continue }
+            guard let link = realLink(of: state, without: deviceName) else { continue }
             let route = best[slot(state.interfaceIndex, state.address.isIPv4)]
             // An optimistic address may be sent from although its duplicates are still being looked for (RFC 4429).
             let tentative = state.flags & KernelValues.addressTentative != 0 && state.flags & KernelValues.addressOptimistic == 0
@@ -82,6 +82,15 @@ struct LinkTables: Equatable {
         }
         result.addresses = ranked.sorted { $0.0 < $1.0 }.map(\.1)
         return result
+    }
+
+    private func realLink(of state: AddressState, without deviceName: String) -> LinkState? {
+        links[state.interfaceIndex].flatMap { $0.isLoopback || $0.name == deviceName ? nil : $0 }
+    }
+
+    /// The addresses that a snapshot tells of.
+    func realAddresses(without deviceName: String) -> Set<IPAddress> {
+        Set(addresses.filter { realLink(of: $0, without: deviceName) != nil }.map(\.address))
     }
 
     /// Whether a link other than our device (loopback included) carries the address.

@@ -103,6 +103,9 @@ struct RoutePlan {
         return result + exceptions(table: configuration.routingTable)
     }
 
+    /// Of the path table's routes that peers share: the way, and the device beneath it.
+    static let sharedPriorities = [KernelRoute.ownPriority, KernelRoute.ownPriority + 1]
+
     /// The path table: for each family the route that most peers share, and the device beneath it for when there is none.
     func pathRoutes() -> [KernelRoute] {
         var result: [KernelRoute] = []
@@ -120,7 +123,7 @@ struct RoutePlan {
                 result.append(
                     KernelRoute(
                         table: table, destination: prefix, interfaceIndex: deviceIndex, source: home.address,
-                        priority: KernelRoute.ownPriority + 1))
+                        priority: Self.sharedPriorities[1]))
             }
         }
         return result.isEmpty ? [] : result + exceptions(table: table)

@@ -82,23 +82,20 @@ final class RouteSocket {
         return result
     }
 
-    /// Routes of one table (`nil`: all of them that are ours).
+    /// All routes that are ours.
     /// - Parameter kind: only such routes; the kernel filters, which matters with a hundred thousand of the other kind.
-    func routes(table: UInt32?, isIPv4: Bool, kind: KernelRoute.Kind? = nil) throws(KernelError) -> [KernelRoute] {
+    func routes(isIPv4: Bool, kind: KernelRoute.Kind? = nil) throws(KernelError) -> [KernelRoute] {
         var result: [KernelRoute] = []
-        let mine: UInt8 = table == nil ? KernelValues.protocolMAT : 0
         try socket.dump(
             type: KernelValues.getRoute, operation: "list routes",
-            header: [KernelValues.family(isIPv4: isIPv4), 0, 0, 0, 0, mine, 0, kind?.rawValue ?? 0, 0, 0, 0, 0],
-            attributes: { if let table { $0.put(KernelValues.rtmTable, u32: table) } }, restart: { result = [] }
+            header: [KernelValues.family(isIPv4: isIPv4), 0, 0, 0, 0, KernelValues.protocolMAT, 0, kind?.rawValue ?? 0, 0, 0, 0, 0],
+            restart: { result = [] }
         ) { incoming in
             let flags = incoming.payload.count >= 12 ? incoming.payload.loadUnaligned(fromByteOffset: 8, as: UInt32.self) : 0
             guard flags & KernelValues.routeCloned == 0 else { return }
             for (route, protocolNumber) in KernelRoute.decode(incoming) {
                 // Kernels that do not filter send everything.
-                if let table, route.table != table { continue }
-                if table == nil, protocolNumber != KernelValues.protocolMAT { continue }
-                if let kind, route.kind != kind { continue }
+                guard protocolNumber == KernelValues.protocolMAT, kind.map({ $0 == route.kind }) ?? true else { continue }
                 result.append(route)
             }
         }
@@ -188,26 +185,17 @@ final class RouteSocket {
         _ = try socket.exchange(request, operation: "probe routers")
     }
 
-    /// Every rule, whoever made it.
-    func foreignRules() throws(KernelError) -> [ForeignRule] {
-        var result: [ForeignRule] = []
+    func foreignRules() throws(KernelError) -> [ForeignRule] { try rules(ForeignRule.decode) }
+    func rules() throws(KernelError) -> Set<KernelRule> { Set(try rules(KernelRule.decode)) }
+
+    private func rules<Rule>(_ decode: (NetlinkIncoming) -> Rule?) throws(KernelError) -> [Rule] {
+        var result: [Rule] = []
         for isIPv4 in [true, false] {
             let before = result
             try socket.dump(
                 type: KernelValues.getRule, operation: "list routing rules",
                 header: [KernelValues.family(isIPv4: isIPv4)] + [UInt8](repeating: 0, count: 11), restart: { result = before }
-            ) { if let rule = ForeignRule.decode($0) { result.append(rule) } }
-        }
-        return result
-    }
-
-    func rules() throws(KernelError) -> Set<KernelRule> {
-        var result: Set<KernelRule> = []
-        for isIPv4 in [true, false] {
-            try socket.dump(
-                type: KernelValues.getRule, operation: "list routing rules",
-                header: [KernelValues.family(isIPv4: isIPv4)] + [UInt8](repeating: 0, count: 11), restart: {}
-            ) { if let rule = KernelRule.decode($0) { result.insert(rule) } }
+            ) { if let rule = decode($0) { result.append(rule) } }
         }
         return result
     }

@@ -11,6 +11,10 @@ package enum KernelReplies {
                 count += NetlinkFailure.decode(message) == nil ? 0 : 1
                 count += KernelRoute.decode(message).count
                 count += KernelRule.decode(message) == nil ? 0 : 1
+                count += ForeignRule.decode(message) == nil ? 0 : 1
+                count += LinkState.decode(message) == nil ? 0 : 1
+                count += AddressState.decode(message) == nil ? 0 : 1
+                count += Neighbour.decode(message) == nil ? 0 : 1
                 count += KernelElement.decodeList(message).count
                 count += SocketSearch.decode(message, isIPv4: true) == nil ? 0 : 1
                 count += SocketSearch.decode(message, isIPv4: false) == nil ? 0 : 1
@@ -26,7 +30,7 @@ package enum KernelReplies {
         return count + (rules.isEmpty ? 0 : 1) + (links.isEmpty ? 0 : 1)
     }
 
-    /// Reads octets as a packet that was held, and finishes its checksum as `HoldListener` does.
+    /// Reads octets as a packet that was held, finishes its checksum as `HoldListener` does, and cuts it up as `RawInjector` may.
     ///
     /// - Returns: what is wrong, `nil` if all is well.
     package static func readPacket(_ octets: [UInt8]) -> String? {
@@ -36,6 +40,9 @@ package enum KernelReplies {
         let after = HeldPacket(finished)
         guard (before == nil) == (after == nil), before?.source == after?.source, before?.destination == after?.destination else {
             return "finishing the checksum changed the packet's header"
+        }
+        for piece in PacketPieces.cut(octets, identifier: 1) ?? [] where piece.count > PacketPieces.octetsMax || HeldPacket(piece) == nil {
+            return "a piece of the packet is no packet that fits"
         }
         return nil
     }

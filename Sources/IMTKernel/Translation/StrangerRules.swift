@@ -95,9 +95,10 @@ extension TranslationRuleset {
             keyBytes: 2 * width + 12, size: size)
     }
 
-    var strangerChains: [ChainDefinition] { [stranger, segments, opening, passing, edges] }
+    var strangerChains: [ChainDefinition] { [stranger, segments, opening, beside, passing, edges] }
 
     // TCP's flags (RFC 9293): FIN 1, SYN 2, RST 4, ACK 16; those of ECN do not matter.
+    func isTCP(withAny flags: UInt8) -> [Expression] { isProtocol(Self.tcp) + self.flags(.notEqual, 0, of: flags) }
     private func flags(_ comparison: Comparison, _ value: UInt8, of mask: UInt8) -> [Expression] {
         [.load(transport(13, 1), into: r0), .mask(r0, [mask]), .compare(r0, comparison, [value])]
     }
@@ -144,16 +145,9 @@ extension TranslationRuleset {
                 isProtocol(icmp) + isType(echoRequest) + goTo("opening"),
                 // From where this host's own plain traffic goes, and strangers found plain while there is no peer that any of them could be.
                 isIn(Self.plainSources) + goTo("passing"),
-                held(.drop),
+                copied(as: .held),
                 [.verdict(.drop)],
             ])
-    }
-
-    private func held(_ verdict: Verdict, as kind: HoldListener.Kind = .held) -> [Expression] {
-        [
-            .limit(packetsPerSecond: Self.heldPerSecondMax, burst: Self.heldBurstMax),
-            .log(group: configuration.nflogGroup, prefix: kind.rawValue), .verdict(verdict),
-        ]
     }
 
     /// TCP. Of nearly all packets the first rule decides.
@@ -178,10 +172,10 @@ extension TranslationRuleset {
                 isIn(Self.plainSources) + accept,
                 // A socket listens: a moved peer's segment, or the end of a plain client's handshake while the listener remembers no
                 // handshakes (SYN cookies, when it is flooded). The stack can tell and we can't, so it may see it.
-                hasPorts + [.socketIsWildcard(into: r0)] + held(.accept),
+                hasPorts + [.socketIsWildcard(into: r0)] + copied(as: .held) + accept,
                 // Likewise over the limit; and a half-open or lingering connection between just these addresses and ports.
                 hasPorts + [.socketIsTransparent(into: r0)] + accept,
-                held(.drop),
+                copied(as: .held),
                 [.verdict(.drop)],
             ])
     }
@@ -198,10 +192,8 @@ extension TranslationRuleset {
             rules: [
                 isIn(Self.notFound) + goTo("passing"),
                 // Beside one that waits: all wait for the same answer, in order, or some of a flow would overtake it untranslated.
-                isIn(Self.confirming) + held(.drop, as: .opener),
-                isIn(Self.confirming) + [.verdict(.drop)],
-                isIn(Self.waiting) + held(.drop, as: .opener),
-                isIn(Self.waiting) + [.verdict(.drop)],
+                isIn(Self.confirming) + goTo("beside"),
+                isIn(Self.waiting) + goTo("beside"),
                 isIn(Self.lately) + goTo("passing"),
                 // The first. Over the limit, or when a set is full, the rule ends and it passes below.
                 loadSource + [
@@ -211,6 +203,10 @@ extension TranslationRuleset {
                 ],
                 goTo("passing"),
             ])
+    }
+
+    private var beside: ChainDefinition {
+        ChainDefinition(name: "beside", hook: nil, rules: [copied(as: .opener), [.verdict(.drop)]])
     }
 
     /// The flow is plain from here on: when its source turns out to be a peer's, the notes become `peer_flows`, and what comes for them is
@@ -244,7 +240,7 @@ extension TranslationRuleset {
     // MARK: On the way out
 
     /// The few segments of TCP that begin or end something, on their way out untranslated from an own MoA.
-    var isEdge: [Expression] { isProtocol(Self.tcp) + flags(.notEqual, 0, of: 0x07) + [.verdict(.jump("edges"))] }
+    var isEdge: [Expression] { isTCP(withAny: 7) + [.verdict(.jump("edges"))] }
 
     /// Resets from an address that may be an own MoA, though the agent has not said so: one that went and is back, or is new.
     var doubtfulResets: [[Expression]] {

@@ -107,6 +107,8 @@ struct TranslationModel: Equatable {
             uses[number] = nil
             paths[number] = nil
         }
+        // A great many at once: what an earlier run left, and no peer claims.
+        dropForgotten(forgottenTooMany(adding: 0))
         let limits: [(Int, UInt32, String)] = [
             (entries.departuresCount, TranslationRuleset.peersMax, "outbound entries"), (entries.arrivalsCount, TranslationRuleset.arrivalsMax, "inbound entries"),
             (plain.count, TranslationRuleset.plainSourcesMax, "plain addresses"), (own.count, TranslationRuleset.locatorsMax, "own MoAs"),
@@ -327,7 +329,7 @@ extension SetDifference {
     fileprivate init(into own: HomeAddress) { set = TranslationRuleset.into(own) }
 
     fileprivate init(_ name: String, _ old: Set<IPAddress>, _ new: Set<IPAddress>, _ isIPv4: Bool, _ touched: Set<IPAddress>?) {
-        self.init(name, old.contains, new.contains, isIPv4, touched ?? old.union(new))
+        self.init(name, old.contains, new.contains, isIPv4, touched ?? (old == new ? [] : old.symmetricDifference(new)))
     }
 
     fileprivate init(

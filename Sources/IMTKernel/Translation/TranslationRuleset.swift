@@ -367,9 +367,10 @@ struct TranslationRuleset {
     /// Sent by `RawInjector`.
     private var isReleased: [Expression] { [.meta(.mark, into: r0), .compare(r0, .equal, nativeOctets(configuration.releaseMark))] }
 
-    /// The chains whose rules name paths: made anew when a path comes, goes or moves.
+    /// The chains whose rules name paths: made anew when a path comes, goes or moves. The last two do so only for mobile networks.
     var pathChains: [ChainDefinition] {
         guard !homeAddresses.isEmpty else { return [] }
+        guard !homeNetworks.isEmpty else { return [translate, quotedOut] }
         return [translate, quotedOut] + (needs.sparesTracking ? [hold] : []) + (needs.translatesSources ? [snat] : [])
     }
 
@@ -383,9 +384,7 @@ struct TranslationRuleset {
         return ChainDefinition(
             name: "hold_forwarded", hook: .init(type: "filter", number: KernelValues.hookForward, priority: 300),
             rules: [
-                toDevice + [
-                    .limit(packetsPerSecond: Self.heldPerSecondMax, burst: Self.heldBurstMax), .log(group: configuration.nflogGroup, prefix: HoldListener.Kind.forwarded.rawValue),
-                ],
+                toDevice + copied(as: .forwarded),
                 toDevice + [.verdict(.drop)],
             ]
                 // Addresses of a MoPre exist on the wire only. Without this, what nobody takes would go round between the routers.
@@ -404,7 +403,7 @@ struct TranslationRuleset {
                 + familyPaths.map { number, path in
                     leave(by: number, path, ours: source, theirs: destination) + leaves
                         + [.write(pair, from: r0, checksum: outerChecksum), .verdict(.accept)]
-                } + homeAddresses.map { home in isFrom(home) + isForForgotten + isLeaving + [.verdict(.goTo("astray"))] }
+                } + strays
                 + [[.load(source, into: r0), .lookup(set: Self.own, key: r0, into: r1), .verdict(.jump("started"))]]
                 + doubtfulResets
                 + [[.load(source, into: r0), .lookup(set: Self.homes, key: r0, into: nil)] + isLeaving + [.verdict(.goTo("unhomed"))]]
@@ -429,10 +428,15 @@ struct TranslationRuleset {
     }
 
     private var isLeaving: [Expression] { isInterface(.outputName, configuration.deviceName, .notEqual) + isInterface(.outputName, "lo", .notEqual) }
-    private var isForForgotten: [Expression] { [.load(destination, into: r0), .lookup(set: Self.forgotten, key: r0, into: nil)] }
     private func isFrom(_ home: HomeAddress) -> [Expression] {
         if let network = configuration.network(of: home) { return isWithin(network, source, in: r0) }
         return [.load(source, into: r0), .compare(r0, .equal, home.address.packetOctets)]
+    }
+
+    private var strays: [[Expression]] {
+        homeAddresses.map { home in
+            isFrom(home) + [.load(destination, into: r0), .lookup(set: Self.forgotten, key: r0, into: nil)] + isLeaving + [.verdict(.goTo("astray"))]
+        }
     }
 
     /// For a HoA whose entry was given up, by a route that a socket has kept from before (IPv6 sockets ask again only when that very
@@ -443,7 +447,8 @@ struct TranslationRuleset {
         ChainDefinition(name: "astray", hook: nil, rules: [isReleased + [.verdict(.drop)], copied(as: .leaving), [.verdict(.drop)]])
     }
 
-    private func copied(as kind: HoldListener.Kind) -> [Expression] {
+    /// A copy to the agent; over the limit the rule ends.
+    func copied(as kind: HoldListener.Kind) -> [Expression] {
         [.limit(packetsPerSecond: Self.heldPerSecondMax, burst: Self.heldBurstMax), .log(group: configuration.nflogGroup, prefix: kind.rawValue)]
     }
 
@@ -531,10 +536,6 @@ struct TranslationRuleset {
             ]
         }
         let ports = flowKey(words, portsAnswered)
-        /// Flags of RFC 9293: FIN 1, SYN 2, RST 4.
-        func tcp(_ flags: UInt8) -> [Expression] {
-            isProtocol(Self.tcp) + [.load(transport(13, 1), into: r0), .mask(r0, [flags]), .compare(r0, .notEqual, [0])]
-        }
         return ChainDefinition(
             name: Self.begun(moa), hook: nil,
             rules: [
@@ -542,13 +543,13 @@ struct TranslationRuleset {
                 isProtocol(icmp) + isType(echoRequest) + isPeer + flowKey(words, identifier)
                     + note(.renew, Self.plainFlowMilliseconds),
                 // A new connection may have an old one's ports, and begin elsewhere.
-                tcp(2) + isPeer + ports + mobile
+                isTCP(withAny: 2) + isPeer + ports + mobile
                     + [
                         .update(.remove, set: Self.peerFlows, setID: 9, key: r0, data: data, timeoutMilliseconds: 0),
                         .update(.remove, set: Self.plainEnds, setID: Self.plainEndsID, key: r0, data: nil, timeoutMilliseconds: 0),
                     ],
-                tcp(2) + isPeer + ports + note(.renew, Self.plainConnectionMilliseconds),
-                tcp(5) + isPeer + ports + note(.renew, Self.plainEndMilliseconds) + [noteEnd(Self.plainEndMilliseconds)],
+                isTCP(withAny: 2) + isPeer + ports + note(.renew, Self.plainConnectionMilliseconds),
+                isTCP(withAny: 5) + isPeer + ports + note(.renew, Self.plainEndMilliseconds) + [noteEnd(Self.plainEndMilliseconds)],
                 isProtocol(Self.tcp) + isPeer + ports + note(.add, Self.plainConnectionMilliseconds),
                 [
                     .load(source, into: r0), .compare(r0, .notEqual, octets), .immediate(octets, into: r0),
@@ -568,20 +569,20 @@ struct TranslationRuleset {
         ChainDefinition(
             name: "deliver", hook: .init(type: "filter", number: 0, priority: -310),
             rules: [isSignalling + [.verdict(.accept)], isError + [.verdict(.jump("errors"))]]
-                + entrances.map { entrance in
-                    // Done, but for the few peers to whose MoA a plain flow began.
-                    arrive(at: entrance, ours: destination, theirs: source) + [
-                        .write(pair, from: r0, checksum: arrivingChecksum), .load(source, into: r0),
-                        .absent(set: Self.plainPeers, key: r0),
-                    ] + untracked + [.verdict(.accept)]
-                }
-                + flowsToAnswer + [[.load(destination, into: r0), .lookup(set: Self.own, key: r0, into: r1), .verdict(.goTo("stranger"))]]
+                + entrances.map { delivered(at: $0) } + flowsToAnswer + [[.load(destination, into: r0), .lookup(set: Self.own, key: r0, into: r1), .verdict(.goTo("stranger"))]]
                 // At home the prefix's packets need no translation, and plain ones no question.
                 + homeAddresses.flatMap { moPres(of: $0) }.filter { !homeNetworks.contains($0) }.map { isWithin($0, destination, in: r0) + [.verdict(.goTo("stranger"))] }
                 + retiredMoPres.compactMap { $0.network?.moPre }.map { isWithin($0, destination, in: r0) + [.verdict(.goTo("returned"))] }
                 + [[.load(destination, into: r0), .lookup(set: Self.retired, key: r0, into: r1)] + (needs.asksRouting ? isLocal : []) + [.verdict(.goTo("returned"))]]
                 // The rest is no peer's, or is meant as it is: for this host's other addresses, or to be forwarded.
                 + (needs.asksRouting ? [[.load(destination, into: r0), .lookup(set: Self.known, key: r0, into: nil), .verdict(.accept)], isLocal + [.verdict(.goTo("unseen"))]] : []))
+    }
+
+    /// A peer's packet, translated. That is all, but for the few peers to whose MoA a plain flow began: for these the rule ends there.
+    private func delivered(at entrance: Entrance, among set: String = Self.own) -> [Expression] {
+        arrive(at: entrance, ours: destination, theirs: source, among: set) + [
+            .write(pair, from: r0, checksum: arrivingChecksum), .load(source, into: r0), .absent(set: Self.plainPeers, key: r0),
+        ] + untracked + [.verdict(.accept)]
     }
 
     /// For an address that the agent has not seen yet, or not decided about. What comes from a peer's MoA was meant for another one: a
@@ -606,12 +607,7 @@ struct TranslationRuleset {
     private var returned: ChainDefinition {
         ChainDefinition(
             name: "returned", hook: nil,
-            rules: returning.map { entrance in
-                arrive(at: entrance, ours: destination, theirs: source, among: Self.retired) + [
-                    .write(pair, from: r0, checksum: arrivingChecksum), .load(source, into: r0),
-                    .absent(set: Self.plainPeers, key: r0),
-                ] + untracked + [.verdict(.accept)]
-            } + flowsToAnswer + homeNetworks.map { isWithin($0, destination, in: r0) + [.verdict(.accept)] } + [[.verdict(.goTo("stranger"))]])
+            rules: returning.map { delivered(at: $0, among: Self.retired) } + flowsToAnswer + homeNetworks.map { isWithin($0, destination, in: r0) + [.verdict(.accept)] } + [[.verdict(.goTo("stranger"))]])
     }
 
     /// Translated already, and from a peer to whose MoA a plain flow began.
@@ -632,25 +628,22 @@ struct TranslationRuleset {
         ]
         let key = [.load(source, into: r0)] + flowKey(words, portsSent)
         let data = Register(words + 3)
-        func isTCP(_ flags: UInt8) -> [Expression] {
-            isProtocol(Self.tcp) + [.load(transport(13, 1), into: r0), .mask(r0, [flags]), .compare(r0, .notEqual, [0])]
-        }
         return ChainDefinition(
             name: "answers", hook: nil,
             rules: [
-                // Flags of RFC 9293: SYN 2, RST 4. A connection that begins, begun by either end, is another than the one that had these
+                // A connection that begins, begun by either end, is another than the one that had these
                 // ports and ended: between HoAs, since a new one between MoAs would have said so (`begun`). Only of an ended one: a SYN is
                 // no proof of anything, and must end nothing that lives.
-                isTCP(2) + key + [
+                isTCP(withAny: 2) + key + [
                     .lookup(set: Self.plainEnds, key: r0, into: nil), .load(pair, into: data),
                     .update(.remove, set: Self.plainEnds, setID: Self.plainEndsID, key: r0, data: nil, timeoutMilliseconds: 0),
                     .update(.remove, set: Self.peerFlows, setID: 9, key: r0, data: data, timeoutMilliseconds: 0),
                 ],
-                isTCP(4) + key + [
+                isTCP(withAny: 4) + key + [
                     .lookup(set: Self.peerFlows, key: r0, into: data), noteEnd(Self.plainConnectionMilliseconds),
                 ],
                 isProtocol(icmp) + isType(echoReply) + [.load(source, into: r0)] + flowKey(words, identifier) + restore,
-                [.load(source, into: r0)] + flowKey(words, portsSent) + restore,
+                key + restore,
                 untracked + [.verdict(.accept)],
             ])
     }
@@ -723,7 +716,7 @@ struct TranslationRuleset {
             rules: (needs.exemptsIPsec ? [willBeEncrypted] : [])
                 + isMapped.map { $0 + [.verdict(.accept)] }
                 // Not by its way, and not with another's name: see `astray`, which a packet must reach as it is.
-                + homeAddresses.map { home in isFrom(home) + isForForgotten + isLeaving + [.verdict(.goTo("astray"))] }
+                + strays
                 // Between a mobile network's own links nothing changes, nor at home.
                 + homeNetworks.map { isWithin($0, destination, in: r0) + [.verdict(.accept)] }
                 + homeNetworks.filter(isAtHome).map { isWithin($0, source, in: r0) + [.verdict(.accept)] }
