@@ -77,24 +77,35 @@ public final class Resolver {
 
     /// Forgets what was not validated on this host, reads the system's servers again if they are used, and sends the questions
     /// in flight anew: to be called when the network changes (protocol.md section 8).
-    public func flush() {
-        if configuration.followsSystem { configuration.readSystem() }
-        cache.removeUnvalidated()
-        preferredServer = 0
-        states = states.filter { configuration.servers.contains($0.key) }
-        let now = SystemClock.now().monotonic
-        for running in exchanges.values { running.exchange.restart(configuration, now) }
+    /// - Returns: whether the system's files say something else than before.
+    @discardableResult
+    public func flush() -> Bool {
+        let isNews = readSystem()
+        forget()
+        return isNews
     }
 
     /// Reads the system's files again, if they are used.
     /// - Returns: whether they say something else than before; then everything is as after `flush`.
     public func followSystem() -> Bool {
-        guard configuration.followsSystem else { return false }
-        var fresh = configuration
-        fresh.readSystem()
-        guard fresh != configuration else { return false }
-        flush()
+        guard readSystem() else { return false }
+        forget()
         return true
+    }
+
+    private func readSystem() -> Bool {
+        guard configuration.followsSystem else { return false }
+        let before = configuration
+        configuration.readSystem()
+        return configuration != before
+    }
+
+    private func forget() {
+        cache.removeUnvalidated()
+        preferredServer = 0
+        states = states.filter { configuration.servers.contains($0.key) }
+        let now = SystemClock.now().monotonic
+        for running in exchanges.values { running.exchange.restart(configuration, now) }
     }
 
     private func note(_ server: ResolverConfiguration.Server, _ failure: DNSFailure?) {

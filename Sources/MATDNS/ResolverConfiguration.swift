@@ -76,7 +76,7 @@ public struct ResolverConfiguration: Sendable, Hashable {
 
     /// Reads the servers again and keeps all other settings.
     mutating func readSystem(path: String = systemPath, upstreamPath: String = upstreamPath) {
-        let file = Self.parse(resolvConf: Self.contents(path))
+        let file = Self.parse(resolvConf: Self.text(path) ?? "")
         servers = file.servers
         trustsAuthentication = file.trustsAuthentication
         isOverTCP = file.isOverTCP
@@ -144,8 +144,6 @@ public struct ResolverConfiguration: Sendable, Hashable {
         guard word.hasPrefix(name), let number = Int(word.dropFirst(name.count)) else { return nil }
         return min(max(number, range.lowerBound), range.upperBound)
     }
-
-    private static func contents(_ path: String) -> String { text(path) ?? "" }
 
     /// `nil` if the file can't be read.
     private static func text(_ path: String) -> String? {

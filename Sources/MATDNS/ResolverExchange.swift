@@ -119,8 +119,8 @@ final class ResolverExchange {
         if let timer { loop.cancel(timer) }
         timer = nil
         let servers = configuration.servers.count
-        let waysMost = configuration.servers.map { ways($0).count }.max() ?? 1
-        guard servers > 0, tries < servers * max(1, configuration.triesPerServerMax, waysMost), now < deadline else {
+        let own = configuration.servers.map(ways)
+        guard servers > 0, tries < servers * max(1, configuration.triesPerServerMax, own.map(\.count).max() ?? 1), now < deadline else {
             // Never from within `start`: the caller has not finished its own bookkeeping then.
             timer = loop.schedule(after: .zero) { [weak self] in
                 guard let self else { return }
@@ -132,9 +132,9 @@ final class ResolverExchange {
         let index = server(tries % servers)
         let wait = configuration.tryTimeout * (1 << min(round, 8))
         tries += 1
-        let target = configuration.servers[index]
-        let own = ways(target)
-        ask(target, from: leastTried(own, for: index), Form(stream: configuration.isOverTCP, edns: round < 2), wait: wait, now)
+        ask(
+            configuration.servers[index], from: leastTried(own[index], for: index), Form(stream: configuration.isOverTCP, edns: round < 2), wait: wait,
+            now)
     }
 
     /// The best way to a server among those that it was asked over least often. By its place in the list it would be chosen wrongly when the order

@@ -58,29 +58,13 @@ final class ResolverSocket {
     }
 
     private func bind(_ own: IPAddress) -> Bool {
-        var name = Self.name(own, port: 0)
-        return withUnsafePointer(to: &name) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { Glibc.bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in6>.size)) }
-        } == 0
-    }
-
-    private static func name(_ address: IPAddress, port: UInt16) -> sockaddr_in6 {
-        var name = sockaddr_in6()
-        name.sin6_family = sa_family_t(AF_INET6)
-        name.sin6_port = port.bigEndian
-        withUnsafeMutableBytes(of: &name.sin6_addr) { $0.copyBytes(from: address.octets) }
-        return name
+        SocketName(Endpoint(own, port: 0)).use { Glibc.bind(descriptor, $0, $1) } == 0
     }
 
     private func connect(to server: ResolverConfiguration.Server) -> Bool {
-        var name = Self.name(server.endpoint.address, port: server.endpoint.port)
         // As in getaddrinfo(3), a zone is an interface's name or number.
-        if let interface = server.interface { name.sin6_scope_id = UInt32(interface) ?? if_nametoindex(interface) }
-        let result = withUnsafePointer(to: &name) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                Glibc.connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in6>.size))
-            }
-        }
+        let scope = server.interface.map { UInt32($0) ?? if_nametoindex($0) } ?? 0
+        let result = SocketName(server.endpoint, scope: scope).use { Glibc.connect(descriptor, $0, $1) }
         return result == 0 || errno == EINPROGRESS
     }
 

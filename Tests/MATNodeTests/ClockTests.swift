@@ -143,6 +143,35 @@ import Testing
         #expect(try #require(try node.take(.imsUpdate).update).record.mapping.record.sequence <= node.wall)
     }
 
+    @Test("A clock that NTP kept right, and that was set ahead before the IMS was ever asked, counts no more: the IMS's is read")
+    func setWrongBeforeTheFirstContact() throws {
+        let node = try NodeHarness()
+        node.links([])
+        node.event { core, now in
+            core.clockIsSynchronized(now: now)
+            return []
+        }
+        node.advance(.seconds(60))
+        node.clockLead = .seconds(86_400)
+        node.links([H.first])
+        node.foundOwn()
+        #expect(node.count(.imsUpdate) == 0 && kept(node).isEmpty)
+        try tellTime(node)
+        #expect(node.count(.imsUpdate) == 0 && kept(node).isEmpty && problem(node).contains("24 hours ahead of its IMS's"))
+        node.clockLead = .zero
+        try goOn(node, seconds: 31)
+        #expect(try #require(try node.take(.imsUpdate).update).record.mapping.record.sequence <= node.wall)
+    }
+
+    @Test("Where no IMS of the locators' family could tell the time, that is what is said, and it is tried again", arguments: [true, false])
+    func noServerOfTheFamily(isConfirmed: Bool) throws {
+        let node = try NodeHarness { $0.isClockConfirmed = isConfirmed }
+        node.links([H.first])
+        node.found(node.own.hoa, [ip("2001:db8::6288")], node.ownAuthority)
+        #expect(problem(node).contains("the IMS has no IPv4 address"))
+        #expect(node.core.status(now: node.now).registrations.first?.phase == "pausing")
+    }
+
     @Test("Code 1 has the IMS's clock read anew before the next try")
     func codeOne() throws {
         let node = try NodeHarness()

@@ -28,7 +28,7 @@ extension NodeCore {
         // The datagram's source proves itself; each further locator needs a cookie fetched from there.
         var missing: [(MobileAddress, Endpoint)] = []
         // For a network nobody can prove; its IMS's operator vouches.
-        for moa in home.isNetwork ? [] : locators.dropFirst() where !home.unproven.contains(moa) && ways.uplinks[moa]?.isRefused != true {
+        for moa in home.isNetwork ? [] : listedLocators(of: home).dropFirst() {
             guard let server = servers.endpoints.first(where: { $0.address.isIPv4 == moa.isIPv4 }) else {
                 home.unproven.insert(moa)
                 continue
@@ -86,7 +86,11 @@ extension NodeCore {
             warnOfExpiry(hoa, now)
             home.expiryWarnedAt = now.monotonic
         }
-        guard sign(&home, locators, now) else {
+        // The primary locator must be the datagram's source, so only servers of its family can be asked. A server of the
+        // other family alone can't check it.
+        let targets = servers.endpoints.filter { $0.address.isIPv4 == first.isIPv4 }
+        // Without one there may be no clock to sign by either, and nothing that the key has to do with.
+        guard sign(&home, locators, now) || targets.isEmpty else {
             home.problem = "the record could not be signed"
             homes[hoa] = home
             log(.error, "\(hoa): signing failed; is the key file intact?")
@@ -94,9 +98,6 @@ extension NodeCore {
         }
         home.phase = .updating
         homes[hoa] = home
-        // The primary locator must be the datagram's source, so only servers of its family can be asked. A server of the
-        // other family alone can't check it.
-        let targets = servers.endpoints.filter { $0.address.isIPv4 == first.isIPv4 }
         guard !targets.isEmpty else {
             registrationFailed(hoa, "the IMS has no \(first.isIPv4 ? "IPv4" : "IPv6") address, which proving \(first) needs", now)
             return
@@ -139,13 +140,16 @@ extension NodeCore {
             homes[hoa]?.unproven.insert(moa)
             log(.info, "\(hoa): \(moa) gets no answer from the IMS; registering without it")
         }
-        let waiting = desiredLocators(of: hoa).contains { isUnderWay(.prove(hoa, $0)) } || isUnderWay(.readClock(hoa))
-        if !waiting {
-            deadlines.cancel(.proofs(hoa))
-            // Asks for nothing again: what is still missing was found unprovable.
-            signAndUpdate(hoa, now)
-            rememberSequence(hoa, now)
-        }
+        signWhenProven(hoa, now)
+    }
+
+    /// Whichever of the proofs and the reading of the clock ends last signs.
+    mutating func signWhenProven(_ hoa: HomeAddress, _ now: Now) {
+        guard !isUnderWay(.readClock(hoa)), !desiredLocators(of: hoa).contains(where: { isUnderWay(.prove(hoa, $0)) }) else { return }
+        deadlines.cancel(.proofs(hoa))
+        // Asks for nothing again: what is still missing was found unprovable.
+        signAndUpdate(hoa, now)
+        rememberSequence(hoa, now)
     }
 
     /// The proofs took too long: registering the locator that works matters more than listing all.

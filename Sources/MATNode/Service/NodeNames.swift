@@ -9,15 +9,15 @@ final class NodeNames {
     let resolver: Resolver
     /// From the configuration; empty if the system's are used.
     private let configured: [Endpoint]
-    /// The system's, which other processes ask, whoever is asked here.
-    private(set) var system: [ResolverConfiguration.Server]
+    /// The system's, which other processes ask, where the configuration names others.
+    private var others: [ResolverConfiguration.Server]
     private var watch: PathWatch?
 
     /// - Parameter mark: of the agent's own sockets.
     init(loop: EventLoop, _ configuration: NodeConfiguration, mark: UInt32) {
         configured = configuration.resolvers
         let fromSystem = ResolverConfiguration.system()
-        system = fromSystem.servers
+        others = configured.isEmpty ? [] : fromSystem.servers
         var dns = configured.isEmpty ? fromSystem : ResolverConfiguration(servers: configured)
         dns.mark = mark
         dns.requireDNSSEC = configuration.requireDNSSEC
@@ -40,16 +40,26 @@ final class NodeNames {
         watch = nil
     }
 
+    /// The network changed: what was learned in the other counts no more, and some hosts' files change without a word, by a new file that
+    /// is mounted over the old one.
+    ///
+    /// - Returns: whether there is something new in the files.
+    func networkChanged() -> Bool { resolver.flush() || readOthers() }
+
     /// - Returns: whether there is something new.
-    func readAgain() -> Bool {
-        let before = system
-        system = ResolverConfiguration.system().servers
-        return resolver.followSystem() || system != before
+    private func readAgain() -> Bool { resolver.followSystem() || readOthers() }
+
+    /// Where the configuration names none, the resolver has read the same files.
+    private func readOthers() -> Bool {
+        guard !configured.isEmpty else { return false }
+        let before = others
+        others = ResolverConfiguration.system().servers
+        return others != before
     }
 
     /// All that are known, those in use first.
     var addresses: [IPAddress] {
-        (resolver.configuration.servers + system).map(\.endpoint.address).reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
+        (resolver.configuration.servers + others).map(\.endpoint.address).reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
     }
 
     /// Never captured, or a question to one would wait for an answer of it.

@@ -238,11 +238,7 @@ public final class NodeService {
         let isNews = locators != core.systemLocators
         let wasLocal = names.isLocal(own: ownAddresses)
         ownAddresses = Set(snapshot.addresses.map(\.address)).union(configuration.homes.map(\.hoa.address))
-        if isNews {
-            // Some hosts' files change without a word: a new file mounted over the old one.
-            if names.readAgain() { useNames() }
-            names.resolver.flush()
-        }
+        if isNews, names.networkChanged() { useNames() }
         linksChanged(locators)
         if isNews || names.isLocal(own: ownAddresses) != wasLocal { tellNames() }
         // Routes come back without an event that changes our addresses.
@@ -296,7 +292,10 @@ public final class NodeService {
             logger.warning("packets to \(key.destination) wait: the kernel's route to it leads back to the agent, as it does while an IPv6 gateway is silent (ip -6 neighbour), or a firewall refuses them; tried again until it lets them out")
         }
         refusedKeys.insert(key)
-        guard refusedTimer == nil else { return }
+        if refusedTimer == nil { tryRefusedLater() }
+    }
+
+    private func tryRefusedLater() {
         refusedTimer = loop.schedule(after: refusedDelay) { [weak self] in self?.releaseRefused() }
         refusedDelay = min(refusedDelay * 2, Self.refusedDelays.upperBound)
     }
@@ -308,9 +307,7 @@ public final class NodeService {
         // The timer still counts as running, so that one episode is told of once.
         for key in keys where canLeave(key) { release(key, now) }
         refusedTimer = nil
-        guard !refusedKeys.isEmpty else { return refusedDelay = Self.refusedDelays.lowerBound }
-        refusedTimer = loop.schedule(after: refusedDelay) { [weak self] in self?.releaseRefused() }
-        refusedDelay = min(refusedDelay * 2, Self.refusedDelays.upperBound)
+        if refusedKeys.isEmpty { refusedDelay = Self.refusedDelays.lowerBound } else { tryRefusedLater() }
     }
 
     private func hasEntry(_ key: OutboundKey) -> Bool {

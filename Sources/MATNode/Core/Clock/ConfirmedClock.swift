@@ -35,6 +35,7 @@ struct ConfirmedClock: Sendable {
 
     /// NTP says that the machine's clock is right now.
     mutating func noteSynchronized(_ now: Now) {
+        isRightAtStart = false
         synchronized = Reading(wall: now.wallMilliseconds, monotonic: now.monotonic)
     }
 
@@ -49,8 +50,9 @@ struct ConfirmedClock: Sendable {
 
     /// Whether the IMS's clock has to be read before a record can be signed.
     mutating func needsReading(_ now: Now) -> Bool {
-        begin(now)
-        return isDoubted || server == nil && synchronized == nil
+        let most = sequenceMax(now)
+        // NTP's word counts for the clock of that time, and not for one that was set ahead since.
+        return isDoubted || server == nil && most.map { now.wallMilliseconds > $0 } ?? true
     }
 
     /// The highest sequence, Unix time in ms, that may be signed or stored; `nil` while no clock is confirmed.
@@ -62,9 +64,7 @@ struct ConfirmedClock: Sendable {
     }
 
     private mutating func begin(_ now: Now) {
-        guard isRightAtStart else { return }
-        isRightAtStart = false
-        noteSynchronized(now)
+        if isRightAtStart { noteSynchronized(now) }
     }
 
     /// How far the machine's clock is ahead of its IMS's (negative: behind); `nil` until that was read.

@@ -34,10 +34,6 @@ extension NodeCore {
             registrationFailed(hoa, refusal ?? "the IMS's answer has no cookie of version 1, by which it tells the time", now)
             return
         }
-        // Further locators may still be on their way to being proven; whichever ends last signs.
-        guard !desiredLocators(of: hoa).contains(where: { isUnderWay(.prove(hoa, $0)) }) else { return }
-        deadlines.cancel(.proofs(hoa))
-        signAndUpdate(hoa, now)
-        rememberSequence(hoa, now)
+        signWhenProven(hoa, now)
     }
 }

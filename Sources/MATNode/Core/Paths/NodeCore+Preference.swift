@@ -13,12 +13,12 @@ extension NodeCore {
             )
         }
         return locators.enumerated().sorted { a, b in
-            let (one, other) = (ways.uplinks[a.element.moa] ?? Uplink(), ways.uplinks[b.element.moa] ?? Uplink())
-            guard one.order == other.order else { return one.order < other.order }
             let (x, y) = (rank(a.element), rank(b.element))
-            return (x.isOther, x.isDeprecated, x.place, a.offset) < (y.isOther, y.isDeprecated, y.place, b.offset)
+            return (order(a.element.moa), x.isOther, x.isDeprecated, x.place, a.offset) < (order(b.element.moa), y.isOther, y.isDeprecated, y.place, b.offset)
         }.map(\.element)
     }
+
+    private func order(_ own: MobileAddress) -> Uplink.Order { (ways.uplinks[own] ?? Uplink()).order }
 
     /// The addresses that a record has room for, by family: the best of each link, then second ones and so on, so that no link's
     /// many addresses leave another without a place.
@@ -74,9 +74,7 @@ extension NodeCore {
             ownLocators.first { $0.moa == moa }.flatMap { wanted.firstIndex(of: $0.interface) } ?? wanted.count
         }
         return choice.enumerated().sorted { a, b in
-            let (one, other) = (ways.uplinks[a.element] ?? Uplink(), ways.uplinks[b.element] ?? Uplink())
-            guard one.order == other.order else { return one.order < other.order }
-            return (rank(a.element), a.offset) < (rank(b.element), b.offset)
+            (order(a.element), rank(a.element), a.offset) < (order(b.element), rank(b.element), b.offset)
         }.map(\.element)
     }
 
