@@ -33,6 +33,7 @@ let package = Package(
         .library(name: "IMTKernel", targets: ["IMTKernel"]),
         .library(name: "MATRuntime", targets: ["MATRuntime"]),
         .library(name: "MATSignal", targets: ["MATSignal"]),
+        .library(name: "SeededRandom", targets: ["SeededRandom"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
@@ -73,11 +74,13 @@ let package = Package(
         .target(name: "MATCommand", dependencies: ["IMS", "IMSCluster", "IMTKernel", "MATDNS", "MATRuntime", "MATSignal", arguments]),
         .executableTarget(name: "mat", dependencies: ["MATCommand"]),
 
+        // Random numbers that a seed repeats, for tests and benchmarks.
+        .target(name: "SeededRandom"),
         // Virtual time and a network that loses, duplicates and reorders; shared by the test targets.
-        .target(name: "MATTesting", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATNode", "MATSignal"]),
+        .target(name: "MATTesting", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATNode", "MATSignal", "SeededRandom"]),
 
         // Everything that reads octets of others, each with what must hold whatever they are; run by deploy/fuzz and by FuzzTests.
-        .target(name: "MATFuzzing", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATNode", "MATRuntime", "MATSignal", "MATTesting"]),
+        .target(name: "MATFuzzing", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATNode", "MATRuntime", "MATSignal", "SeededRandom"]),
 
         .testTarget(name: "MATSignalTests", dependencies: ["MATSignal"], resources: [.copy("Vectors")]),
         .testTarget(name: "MATRuntimeTests", dependencies: ["CLinux", "MATRuntime", "MATSignal"]),
@@ -89,8 +92,8 @@ let package = Package(
         .testTarget(name: "IMSClusterTests", dependencies: ["CLinux", "IMS", "IMSCluster", "MATRuntime", "MATSignal", "MATTesting"]),
         .testTarget(name: "MATNodeTests", dependencies: ["CLinux", "IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
         .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
-        .testTarget(name: "MATCommandTests", dependencies: ["IMS", "MATCommand", "MATDNS", "MATRuntime", "MATSignal"]),
-        .testTarget(name: "FuzzTests", dependencies: ["MATFuzzing", "MATTesting"], exclude: ["Corpus"]),
+        .testTarget(name: "MATCommandTests", dependencies: ["IMS", "MATCommand", "MATDNS", "MATNode", "MATRuntime", "MATSignal"]),
+        .testTarget(name: "FuzzTests", dependencies: ["MATFuzzing", "SeededRandom"], exclude: ["Corpus"]),
         // Real daemons in real network namespaces (deploy/lab); needs root.
         .testTarget(name: "NamespaceTests", dependencies: ["MATSignal"]),
     ],

@@ -1,8 +1,8 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-// A package of its own, so that who builds the product builds no benchmark. deploy/bench builds it (release) and runs it;
-// deploy/test builds it beside the product, in the same build directory, and runs its tests.
+// A package of its own, so that who builds the product builds no benchmark. deploy/build builds it into the product's build directory, for
+// deploy/bench (release), which runs it, and for deploy/test, which runs its tests.
 
 let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 func mat(_ names: String...) -> [Target.Dependency] { names.map { .product(name: $0, package: "mat") } }
@@ -24,20 +24,25 @@ let package = Package(
         .target(name: "BenchSupport", dependencies: mat("CLinux"), path: "BenchSupport", packageAccess: false, swiftSettings: ofProduct),
         // What translation costs, and what a mapping server does, beside what else could be done.
         .executableTarget(
-            name: "mat-bench", dependencies: ["BenchSupport", arguments] + mat("CLinux", "IMS", "IMTKernel", "MATRuntime", "MATSignal"), path: "mat-bench",
+            name: "mat-bench", dependencies: ["BenchSupport", arguments] + mat("CLinux", "IMS", "IMTKernel", "MATRuntime", "MATSignal", "SeededRandom"), path: "mat-bench",
             packageAccess: false, swiftSettings: ofProduct),
         // Load on a mapping server: queries, updates, floods, storms.
         .executableTarget(
-            name: "mat-load", dependencies: ["BenchSupport", arguments] + mat("CLinux", "IMS", "MATRuntime", "MATSignal"), path: "mat-load",
+            name: "mat-load", dependencies: ["BenchSupport", arguments] + mat("CLinux", "IMS", "MATRuntime", "MATSignal", "SeededRandom"), path: "mat-load",
             packageAccess: false, swiftSettings: ofProduct),
         // The least that a server of the same messages could do, in C.
         .executableTarget(name: "bare-responder", path: "bare-responder"),
         // What bounds the rate of IMS Updates, each part by itself.
         .executableTarget(
-            name: "ims-limits", dependencies: ["BenchSupport", arguments] + mat("IMS", "MATRuntime", "MATSignal"), path: "ims-limits",
+            name: "ims-limits", dependencies: [arguments] + mat("IMS", "MATRuntime", "MATSignal", "SeededRandom"), path: "ims-limits",
             packageAccess: false, swiftSettings: ofProduct),
 
         .testTarget(name: "BenchTests", dependencies: [], path: "Tests"),
     ],
     swiftLanguageModes: [.v6]
 )
+
+// As in the product's Package.swift: a warning ends the build where deploy/check or CI asks for it.
+if Context.environment["MAT_STRICT"] != nil {
+    for target in package.targets { target.swiftSettings = (target.swiftSettings ?? []) + [.treatAllWarnings(as: .error)] }
+}

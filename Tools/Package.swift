@@ -2,7 +2,7 @@
 import PackageDescription
 
 // What the lab, the demo and the namespace tests run beside the product. A package of its own, so that who builds the product builds no tool;
-// deploy/test and deploy/demo build it into the product's build directory.
+// deploy/build builds it into the product's build directory, for deploy/test and deploy/demo.
 
 let package = Package(
     name: "mat-tools",
@@ -17,3 +17,8 @@ let package = Package(
     ],
     swiftLanguageModes: [.v6]
 )
+
+// As in the product's Package.swift: a warning ends the build where deploy/check or CI asks for it.
+if Context.environment["MAT_STRICT"] != nil {
+    for target in package.targets { target.swiftSettings = (target.swiftSettings ?? []) + [.treatAllWarnings(as: .error)] }
+}

@@ -1,10 +1,10 @@
 import ArgumentParser
-import BenchSupport
 import Dispatch
 import Glibc
 import IMS
 import MATRuntime
 import MATSignal
+import SeededRandom
 import Synchronization
 
 /// What bounds the rate of IMS Updates, each part by itself: signature checks, the store's group commits, the core's own work;

@@ -1,7 +1,7 @@
 import IMS
 import MATDNS
 import MATSignal
-import MATTesting
+import SeededRandom
 
 /// The people of protocol.md's test vectors, so that the vectors' cookies, certificates and signatures are good here, and what is
 /// mutated from them comes far.

@@ -1,4 +1,4 @@
-import MATTesting
+import SeededRandom
 
 /// Changes inputs as libFuzzer does, but the same way in every run with the same seed: what CI can afford between real fuzzing.
 public struct Mutator: Sendable {

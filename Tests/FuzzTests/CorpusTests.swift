@@ -1,6 +1,6 @@
 import Foundation
 import MATFuzzing
-import MATTesting
+import SeededRandom
 import Testing
 
 /// What fuzzing found and began with, in `Corpus/<target>/`, through the same functions that `deploy/fuzz` calls.

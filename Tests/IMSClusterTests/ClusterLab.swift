@@ -173,3 +173,28 @@ final class ClusterLab: @unchecked Sendable {
         return try #require(result).get()
     }
 }
+
+/// Clients of a lab's servers, each in a thread of its own.
+final class ClusterClients {
+    private let lab: ClusterLab
+    private let complain: @Sendable (any Error) -> Void
+    private var running: [DispatchSemaphore] = []
+
+    /// - Parameter complain: is told what ended a client.
+    init(_ lab: ClusterLab, complain: @escaping @Sendable (any Error) -> Void) {
+        self.lab = lab
+        self.complain = complain
+    }
+
+    func run(_ body: @escaping @Sendable () throws -> Void) {
+        let done = DispatchSemaphore(value: 0)
+        running.append(done)
+        _ = lab.thread { [complain] in
+            defer { done.signal() }
+            do { try body() } catch { complain(error) }
+        }
+    }
+
+    /// Until all have ended by themselves.
+    func wait() { for done in running { done.wait() } }
+}

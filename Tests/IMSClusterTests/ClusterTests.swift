@@ -288,16 +288,8 @@ struct ClusterTests {
         try withLab(nodes: 1) { lab, nodes in
             let mover = nodes[0]
             let log = PushLog()
-            let threads = Mutex<[DispatchSemaphore]>([])
-            func run(_ body: @escaping @Sendable () throws -> Void) {
-                let done = DispatchSemaphore(value: 0)
-                threads.withLock { $0.append(done) }
-                _ = lab.thread {
-                    defer { done.signal() }
-                    do { try body() } catch { log.note { $0.complaints.append("\(error)") } }
-                }
-            }
-            run {
+            let clients = ClusterClients(lab) { error in log.note { $0.complaints.append("\(error)") } }
+            clients.run {
                 let client = try LabClient(mover.source, servers: servers)
                 var sequence = SystemClock.now().wallMilliseconds
                 while !log.isStopped {
@@ -316,7 +308,7 @@ struct ClusterTests {
                 }
             }
             for number in 0..<PushLog.subscribersCount {
-                run {
+                clients.run {
                     let client = try LabClient("10.88.1.\(41 + number)", servers: servers, startingAt: number % 3)
                     func take(_ message: SignalMessage, _ server: Int) {
                         guard case .maNotify(let notify) = message.body else { return }
@@ -376,7 +368,7 @@ struct ClusterTests {
             }
             try phase("quiet at the end") { usleep(1_000_000) }
             log.stop()
-            for done in threads.withLock({ $0 }) { done.wait() }
+            clients.wait()
             for line in log.report { print("pushes: \(line)") }
             print("pushes: log lines of the three servers while etcd was full: \(lines)")
             #expect(log.now.complaints.isEmpty, "\(log.now.complaints)")
@@ -404,24 +396,16 @@ struct ClusterTests {
         print("faults: seed \(seed) (MAT_CLUSTER_SEED), \(Int(seconds)) s (MAT_CLUSTER_MINUTES)")
         try withLab(nodes: 10) { lab, nodes in
             let history = History()
-            let threads = Mutex<[DispatchSemaphore]>([])
-            func run(_ body: @escaping @Sendable () throws -> Void) {
-                let done = DispatchSemaphore(value: 0)
-                threads.withLock { $0.append(done) }
-                _ = lab.thread {
-                    defer { done.signal() }
-                    do { try body() } catch { history.note { $0.violations.append("\(error)") } }
-                }
-            }
+            let clients = ClusterClients(lab) { error in history.note { $0.violations.append("\(error)") } }
             for node in nodes {
-                run {
+                clients.run {
                     try node.write(
                         try LabClient(node.source, servers: servers, startingAt: node.number % 3), history, pause: 50_000)
                 }
             }
             // Readers as nodes are: with one server until it is silent.
             for reader in 0..<4 {
-                run {
+                clients.run {
                     let client = try LabClient("10.88.1.\(20 + reader)", servers: servers, startingAt: reader % 3)
                     var seen: [HomeAddress: UInt64] = [:]
                     var turn = reader
@@ -444,7 +428,7 @@ struct ClusterTests {
             }
             // And one for each server, which asks no other: across its restarts too.
             for server in 0..<3 {
-                run {
+                clients.run {
                     let client = try LabClient("10.88.1.\(30 + server)", servers: servers, startingAt: server)
                     var seen: [HomeAddress: UInt64] = [:]
                     var turn = server
@@ -500,7 +484,7 @@ struct ClusterTests {
                 usleep(500_000)
             }
             history.stop()
-            for done in threads.withLock({ $0 }) { done.wait() }
+            clients.wait()
 
             let found = history.now
             // What was acknowledged is there, at every server; what was only tried may be.

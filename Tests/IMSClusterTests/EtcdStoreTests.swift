@@ -64,6 +64,15 @@ final class TestInstance: Sendable {
     deinit { store.close() }
 }
 
+extension EtcdMembers {
+    /// Servers that have loaded what there is.
+    func instances(_ count: Int, sourceLocation: SourceLocation = #_sourceLocation) throws -> [TestInstance] {
+        let instances = try (0..<count).map { _ in try TestInstance(configuration()) }
+        #expect(eventually { instances.allSatisfy { $0.told.hasLoaded } }, sourceLocation: sourceLocation)
+        return instances
+    }
+}
+
 @Suite(
     "The store on etcd", .serialized,
     .enabled(if: EtcdMembers.obstacle == nil, "etcd is not installed; deploy/install-packages installs it"))
@@ -72,9 +81,8 @@ struct EtcdStoreTests {
     func writeAndFollow() throws {
         let directory = try TemporaryDirectory()
         let etcd = try EtcdMembers(["127.0.0.1"], in: directory)
-        let first = try TestInstance(etcd.configuration())
-        let second = try TestInstance(etcd.configuration())
-        #expect(eventually { first.told.hasLoaded && second.told.hasLoaded })
+        let instances = try etcd.instances(2)
+        let (first, second) = (instances[0], instances[1])
 
         let node = try TestNode("192.0.2.1")
         let other = try TestNode("2001:db8:10::5", seed: 2)
@@ -112,8 +120,7 @@ struct EtcdStoreTests {
     func renewedCertificate() throws {
         let directory = try TemporaryDirectory()
         let etcd = try EtcdMembers(["127.0.0.1"], in: directory)
-        let instances = try (0..<2).map { _ in try TestInstance(etcd.configuration()) }
-        #expect(eventually { instances.allSatisfy { $0.told.hasLoaded } })
+        let instances = try etcd.instances(2)
         let first = try TestNode("192.0.2.1")
         let renewed = try TestNode("192.0.2.1", notBefore: 1_790_000_000_001)
         let newest = try first.stored(1000)
@@ -143,8 +150,7 @@ struct EtcdStoreTests {
     func takenBack() throws {
         let directory = try TemporaryDirectory()
         let etcd = try EtcdMembers(["127.0.0.1"], in: directory)
-        let instances = try (0..<2).map { _ in try TestInstance(etcd.configuration()) }
-        #expect(eventually { instances.allSatisfy { $0.told.hasLoaded } })
+        let instances = try etcd.instances(2)
         let latest: UInt64 = 1_790_000_300_000
         let ahead = try TestNode("192.0.2.1", notBefore: 1_830_000_000_000)
         let (mark, next) = (try TestNode("192.0.2.1", seed: 7), try TestNode("192.0.2.1", notBefore: 1_790_000_000_001))
@@ -204,8 +210,7 @@ struct EtcdStoreTests {
     func secrets() throws {
         let directory = try TemporaryDirectory()
         let etcd = try EtcdMembers(["127.0.0.1"], in: directory)
-        let instances = try (0..<3).map { _ in try TestInstance(etcd.configuration()) }
-        #expect(eventually { instances.allSatisfy { $0.told.hasLoaded } })
+        let instances = try etcd.instances(3)
         func secret(_ number: UInt8, _ madeAt: UInt64) -> CookieSecret {
             CookieSecret(octets: [UInt8](repeating: number, count: 16), madeAt: madeAt)
         }
@@ -272,8 +277,7 @@ struct EtcdStoreTests {
     func noSpace() throws {
         let directory = try TemporaryDirectory()
         let etcd = try EtcdMembers(["127.0.0.1"], in: directory)
-        let instances = try (0..<3).map { _ in try TestInstance(etcd.configuration()) }
-        #expect(eventually { instances.allSatisfy { $0.told.hasLoaded } })
+        let instances = try etcd.instances(3)
         let subscriptions = (1...20).map {
             SharedSubscription(
                 prefix: IPPrefix(address("192.0.2.1")), endpoint: Endpoint(address("198.51.100.\($0)"), port: 6289),

@@ -8,26 +8,18 @@ import Testing
 @Suite(
     "Life of the kernel side", .serialized, .enabled(if: kernelTestsImpossible == nil, "skipped: \(kernelTestsImpossible ?? "")"))
 struct LifeTests {
-    /// Everything of a host that an agent could have touched.
-    private func picture(_ host: Host) throws -> String {
-        try [
-            "ip rule", "ip -6 rule", "ip route show table all", "ip -6 route show table all", "ip -br addr", "ip -br link",
-            "nft list ruleset",
-        ].map { try host.namespace.run($0) }.joined(separator: "--\n")
-    }
-
     @Test("A clean stop leaves no trace, and touches nothing of others")
     func cleanStop() throws {
         let net = try Topology()
         try net.mn.namespace.run("nft add table ip other")
         try net.mn.namespace.run("ip rule add from 10.77.0.0/16 lookup 77 priority 6275")
         try net.mn.namespace.run("ip route add 10.77.0.0/16 via 10.1.0.1 table 6288")
-        let before = try picture(net.mn)
+        let before = try net.mn.picture()
         try net.mapBoth()
         try net.mn.ask { try $0.commit([.setPlain(try address("10.9.0.1"), lifetime: .seconds(60))]) }
-        #expect(try picture(net.mn) != before)
+        #expect(try net.mn.picture() != before)
         net.mn.finish(leaving: false)
-        #expect(try picture(net.mn) == before)
+        #expect(try net.mn.picture() == before)
     }
 
     @Test("A router that waits for an IPv6 address is told when it is there, and does not wait for its own next question")
@@ -75,7 +67,7 @@ struct LifeTests {
         #expect(net.mn.failures.isEmpty, "\(net.mn.failures)")
         let before = net.mn
         before.finish(leaving: false)
-        #expect(!(try picture(before).contains("mat")))
+        #expect(!(try before.picture().contains("mat")))
     }
 
     @Test("A change that meets what others did to the maps is made all the same, and one that can't be made changes nothing")
@@ -223,14 +215,10 @@ struct LifeTests {
     @Test("A stationary server's HoA stays on its link, and it answers plain and mapped clients from it")
     func stationary() throws {
         let net = try Topology()
-        try net.mn.start(Topology.mnConfiguration)
-        let homes = ["10.9.0.2", "2001:db8:9::2"].compactMap { HomeAddress($0) }
-        try net.cn.start(IMTConfiguration(homeAddresses: homes))
-        try net.mn.useLocators(on: "wlan", "cell")
-        try net.cn.useLocators(on: "eth0")
+        try net.startMobile()
+        try net.startAtHome()
         #expect(try net.cn.namespace.run("ip addr show dev eth0").contains("10.9.0.2"))
-        try net.mn.map("192.0.2.1", "10.9.0.2", over: "10.1.0.2", "10.9.0.2")
-        try net.cn.map("10.9.0.2", "192.0.2.1", over: "10.9.0.2", "10.1.0.2")
+        try net.mapAtHome(Family.both[0])
         #expect(net.mn.namespace.attempt("ping -n -c 1 -W 1 10.9.0.2").status == 0)
         #expect(net.cn.namespace.attempt("ping -n -c 1 -W 1 192.0.2.1").status == 0)
         let (client, server, _) = try connectTCP(net, to: "10.9.0.2", port: 6002)

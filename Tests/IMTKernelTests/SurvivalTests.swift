@@ -49,9 +49,42 @@ struct SurvivalTests {
         }
     }
 
-    private func addLink(_ net: Topology, _ family: Family, _ moa: IPAddress, _ device: String, _ gateway: IPAddress, metric: Int) throws {
-        try net.mn.namespace.run("\(family.ip) addr add \(moa)/\(family.isIPv4 ? 24 : 64) dev \(device) \(family.isIPv4 ? "" : "nodad")")
-        _ = net.mn.namespace.attempt("\(family.ip) route add default via \(gateway) dev \(device) metric \(metric)")
+    private func change(_ verb: String, _ host: Host, _ address: IPAddress, _ device: String) throws {
+        let nodad = verb == "add" && !address.isIPv4 ? " nodad" : ""
+        try host.namespace.run("ip addr \(verb) \(address)/\(address.isIPv4 ? 24 : 64) dev \(device)\(nodad)")
+    }
+
+    /// With the default route, for IPv4's went with it.
+    private func addBack(_ host: Host, _ family: Family, _ moa: IPAddress, _ device: String, _ gateway: IPAddress) throws {
+        try change("add", host, moa, device)
+        _ = host.namespace.attempt("\(family.ip) route add default via \(gateway) dev \(device) metric 100")
+    }
+
+    /// What the agent was given until now, that is, until it has a datagram to nobody that was sent after all else.
+    private func heldUntilNow(_ host: Host, _ family: Family) throws -> [HeldPacket] {
+        let nobody = try address(family.isIPv4 ? "203.0.113.99" : "2001:db8:f::99")
+        try TestSocket(host.namespace, TestSocket.datagram, family).send([0], to: nobody, port: 9)
+        var held: [HeldPacket] = []
+        #expect(
+            eventually {
+                held += host.takeOutbound()
+                return held.contains { $0.destination == nobody }
+            })
+        return held.filter { $0.destination != nobody }
+    }
+
+    /// What has left mn over wlan until now, that is, until a datagram that nothing captures has.
+    private func leftUntilNow(_ net: Topology, _ tap: WireTap, _ family: Family) throws -> [[UInt8]] {
+        let last = try TestSocket(net.mn.namespace, TestSocket.datagram, family)
+        last.mark(Topology.mnConfiguration.mark)
+        try last.send([0], to: family.nearRouter, port: 9)
+        var left: [[UInt8]] = []
+        #expect(
+            eventually {
+                left += tap.take()
+                return left.contains { PacketLayout($0).map { $0.protocolNumber == 17 && $0.destination == family.nearRouter } ?? false }
+            })
+        return left
     }
 
     @Test("An own address that went, and is back before the agent hears of it, has its packets translated at once", arguments: Family.both)
@@ -61,13 +94,13 @@ struct SurvivalTests {
         let talk = try Conversation(net, family, from: family.own, to: family.peer, port: 6300)
         try talk.expectAlive(1)
         // The agent has heard that it went: told so, it no longer counts as own.
-        try net.mn.namespace.run("\(family.ip) addr del \(family.wlan)/\(family.isIPv4 ? 24 : 64) dev wlan")
+        try change("del", net.mn, family.wlan, "wlan")
         let moa = MobileAddress(family.wlan)
         try net.mn.ask { try $0.commit([.removeOwn(moa)]) }
         try talk.speak(2)
         // And nobody tells it that it is back.
         try net.mn.ask { kernel in
-            try addLink(net, family, family.wlan, "wlan", family.nearRouter, metric: 100)
+            try addBack(net.mn, family, family.wlan, "wlan", family.nearRouter)
             try talk.speak(3)
             usleep(300_000)
         }
@@ -98,24 +131,19 @@ struct SurvivalTests {
     @Test("A stationary server whose link is gone keeps its HoA on mat0, and peers' packets are translated as before", arguments: Family.both)
     func stationaryWithoutLink(_ family: Family) throws {
         let net = try Topology()
-        try net.mn.start(Topology.mnConfiguration)
-        let homes = ["10.9.0.2", "2001:db8:9::2"].compactMap { HomeAddress($0) }
-        try net.cn.start(IMTConfiguration(homeAddresses: homes))
-        try net.mn.useLocators(on: "wlan", "cell")
-        try net.cn.useLocators(on: "eth0")
-        try net.mn.map(family.own, family.far, over: family.wlan, family.far)
-        try net.cn.map(family.far, family.own, over: family.far, family.wlan)
+        try net.startMobile()
+        try net.startAtHome()
+        try net.mapAtHome(family)
         let talk = try Conversation(net, family, from: family.own, to: family.far, port: 6302)
         try talk.expectAlive(1)
         let moa = MobileAddress(family.far)
-        try net.cn.namespace.run("\(family.ip) addr del \(family.far)/\(family.isIPv4 ? 24 : 64) dev eth0")
+        try change("del", net.cn, family.far, "eth0")
         try net.cn.ask { try $0.commit([.removeOwn(moa)]) }
         // The router still knows the card. What comes is for the server, though it can't answer.
         try talk.client.send([2])
         try talk.near.send([2])
         try net.cn.ask { _ in
-            try net.cn.namespace.run("\(family.ip) addr add \(family.far)/\(family.isIPv4 ? 24 : 64) dev eth0 \(family.isIPv4 ? "" : "nodad")")
-            _ = net.cn.namespace.attempt("\(family.ip) route add default via \(family.farRouter) dev eth0 metric 100")
+            try addBack(net.cn, family, family.far, "eth0", family.farRouter)
             try talk.client.send([3])
             usleep(300_000)
         }
@@ -131,7 +159,7 @@ struct SurvivalTests {
         // What a limit keeps back looks like no answer.
         try net.unlimitErrors()
         let (seen, unseen) = family.isIPv4 ? ("10.1.0.70", "10.1.0.71") : ("2001:db8:1::70", "2001:db8:1::71")
-        func add(_ text: String) throws { try net.mn.namespace.run("\(family.ip) addr add \(text)/\(family.isIPv4 ? "24" : "64") dev wlan \(family.isIPv4 ? "" : "nodad")") }
+        func add(_ text: String) throws { try change("add", net.mn, address(text), "wlan") }
         try add(seen)
         /// In place of the agent: these are no MoAs.
         func decide() throws {
@@ -212,6 +240,13 @@ struct SurvivalTests {
         // Removing what has no entry forgets nothing.
         try model.apply([.removeOutbound(HomePair(own: own, peer: HomeAddress(peers[9001])))])
         #expect(model.forgotten[peers[9001]] == nil)
+        // All at once.
+        let pairs = peers.map { HomePair(own: own, peer: HomeAddress($0)) }
+        try model.apply(pairs.map { .setOutbound($0, way) })
+        #expect(model.forgotten.isEmpty)
+        try model.apply(pairs.map { .removeOutbound($0) })
+        #expect((15_000...Int(TranslationRuleset.forgottenMax)).contains(model.forgotten.count) && model.forgotten[peers[0]] == nil)
+        #expect(peers.suffix(1000).allSatisfy { model.forgotten[$0] != nil })
     }
 
     // MARK: What leaves
@@ -297,9 +332,8 @@ struct SurvivalTests {
             // Released as it is, it does not go round, nor out.
             let released = try net.mn.ask { [held] kernel in held.map { kernel.releaseOutbound($0) } }
             #expect(released.allSatisfy { !$0 })
-            usleep(100_000)
-            #expect(net.mn.takeOutbound().isEmpty)
-            #expect(!tap.take().contains { names($0, family.peer) }, "a HoA on the wire, \(isHomed)")
+            #expect(try heldUntilNow(net.mn, family).isEmpty)
+            #expect(try !leftUntilNow(net, tap, family).contains { names($0, family.peer) }, "a HoA on the wire, \(isHomed)")
             // Found plain, it is what it seems.
             let plain = family.peer
             try net.mn.ask { kernel in
@@ -333,8 +367,7 @@ struct SurvivalTests {
         let packet = try #require(held.first)
         #expect(try net.mn.ask { $0.canLeave(to: family.peer) })
         #expect(try !net.mn.ask { $0.releaseOutbound(packet) })
-        usleep(100_000)
-        #expect(net.mn.takeOutbound().isEmpty, "it came back")
+        #expect(try heldUntilNow(net.mn, family).isEmpty, "it came back")
         let card = try net.router.run("cat /sys/class/net/r1/address").trimmingCharacters(in: .whitespacesAndNewlines)
         try net.mn.namespace.run("ip -6 neigh replace \(family.nearRouter) dev wlan lladdr \(card) nud reachable")
         #expect(try net.mn.ask { $0.releaseOutbound(packet) })
@@ -390,21 +423,17 @@ struct SurvivalTests {
     @Test("What a stopped agent has left is taken away on request, and not while an agent runs")
     func leftovers() throws {
         let net = try Topology()
-        func picture() throws -> String {
-            try ["ip rule", "ip -6 rule", "ip route show table all", "ip -6 route show table all", "ip -br addr", "nft list ruleset"]
-                .map { try net.mn.namespace.run($0) }.joined()
-        }
         func remove() throws {
             try net.mn.namespace.inside { try IMTKernel(loop: try EventLoop(), configuration: IMTConfiguration()) { _ in }.removeLeftovers() }
         }
-        let before = try picture()
+        let before = try net.mn.picture()
         try remove()
-        #expect(try picture() == before)
+        #expect(try net.mn.picture() == before)
         try net.mapBoth()
         #expect(throws: KernelError.self) { try remove() }
         #expect(net.mn.namespace.attempt("ping -n -c 1 -W 1 198.51.100.1").status == 0)
         net.mn.finish(leaving: true)
         try remove()
-        #expect(try picture() == before)
+        #expect(try net.mn.picture() == before)
     }
 }

@@ -8,42 +8,55 @@ import Testing
 /// Packets from addresses that cn does not know, on servers of every kind; see Topology for the drawing. cn is at home: its HoA is its MoA.
 @Suite("Unknown sources", .serialized, .enabled(if: kernelTestsImpossible == nil, "skipped: \(kernelTestsImpossible ?? "")"))
 struct UnknownSourceTests {
-    /// A server that begins nothing with peers: its answers to others leave as they are.
-    private static let atHome = IMTConfiguration(homeAddresses: ["10.9.0.2", "2001:db8:9::2"].compactMap { HomeAddress($0) }, traffic: .nothing)
-
     /// How a server's socket is bound. To a rule of nftables, one that is bound to its address looks like a connected one.
     enum Server: String, CaseIterable, CustomTestStringConvertible {
         case wildcard, bound
         var testDescription: String { rawValue }
         func address(_ family: Family) -> IPAddress { self == .bound ? family.far : family.unspecified }
+
+        func listener(_ net: Topology, _ family: Family, port: UInt16) throws -> TestSocket {
+            let listener = try TestSocket(net.cn.namespace, TestSocket.stream, family)
+            try listener.bind(address(family), port: port)
+            try listener.listen()
+            return listener
+        }
     }
 
-    /// cn at home, and mn, which may be no MAT node.
+    /// cn at home, and mn, which may be no MAT node. cn begins nothing with peers: its answers to others leave as they are.
     private func net(mn: Bool) throws -> Topology {
         let net = try Topology()
-        try net.cn.start(Self.atHome)
-        try net.cn.useLocators(on: "eth0")
+        try net.startAtHome(traffic: .nothing)
         guard mn else { return net }
-        try net.mn.start(Topology.mnConfiguration)
-        try net.mn.useLocators(on: "wlan", "cell")
-        for family in Family.both {
-            try net.mn.map(family.own, family.far, over: family.wlan, family.far)
-            try net.cn.map(family.far, family.own, over: family.far, family.wlan)
-        }
+        try net.startMobile()
+        for family in Family.both { try net.mapAtHome(family) }
         return net
-    }
-
-    private func listener(_ net: Topology, _ family: Family, _ server: Server, port: UInt16) throws -> TestSocket {
-        let listener = try TestSocket(net.cn.namespace, TestSocket.stream, family)
-        try listener.bind(server.address(family), port: port)
-        try listener.listen()
-        return listener
     }
 
     private func receiver(_ net: Topology, _ family: Family, _ server: Server, port: UInt16) throws -> TestSocket {
         let receiver = try TestSocket(net.cn.namespace, TestSocket.datagram, family)
         try receiver.bind(server.address(family), port: port)
         return receiver
+    }
+
+    /// A TCP connection to such a server, from mn if no other host is named, to `target` if that is not the server's port. The server goes on
+    /// listening.
+    private final class Connection {
+        let client: TestSocket, accepted: TestSocket
+        private let listener: TestSocket
+
+        init(_ net: Topology, _ family: Family, _ server: Server, from host: Namespace? = nil, port: UInt16, to target: UInt16? = nil) throws {
+            listener = try server.listener(net, family, port: port)
+            client = try TestSocket(host ?? net.mn.namespace, TestSocket.stream, family)
+            try client.connect(family.far, port: target ?? port)
+            accepted = try listener.accept()
+        }
+    }
+
+    /// A datagram socket of mn's that speaks to such a server.
+    private func sender(_ net: Topology, _ family: Family, port: UInt16) throws -> TestSocket {
+        let sender = try TestSocket(net.mn.namespace, TestSocket.datagram, family)
+        try sender.connect(family.far, port: port)
+        return sender
     }
 
     private func held(_ host: Host, _ count: Int = 1) -> [HeldPacket] {
@@ -62,15 +75,14 @@ struct UnknownSourceTests {
     @Test("The first packet of a stranger waits for its identification, whether the server's socket is bound to its address or to none", arguments: Family.both, Server.allCases)
     func firstWaits(_ family: Family, _ server: Server) throws {
         let net = try net(mn: false)
-        let listener = try listener(net, family, server, port: 4800)
+        let listener = try server.listener(net, family, port: 4800)
         let receiver = try receiver(net, family, server, port: 4800)
         let client = try TestSocket(net.mn.namespace, TestSocket.stream, family)
         let connecting = BackgroundWork { try client.connect(family.far, port: 4800) }
         let syn = held(net.cn)
         #expect(syn.allSatisfy { $0.opensConnection && $0.protocolNumber == 6 })
         // Beside it, from the same source, a datagram waits for the same answer, and the next ones of its flow behind it, in order.
-        let sender = try TestSocket(net.mn.namespace, TestSocket.datagram, family)
-        try sender.connect(family.far, port: 4800)
+        let sender = try sender(net, family, port: 4800)
         for number in 1...20 { try sender.send([UInt8(number)]) }
         let datagrams = held(net.cn, 20)
         #expect(datagrams.allSatisfy { $0.opensConnection && $0.protocolNumber == 17 })
@@ -86,15 +98,12 @@ struct UnknownSourceTests {
     @Test("A moved peer's segment for a server that is bound to its own address is not answered by a reset, and the connection goes on", arguments: Family.both, Server.allCases)
     func movedPeer(_ family: Family, _ server: Server) throws {
         let net = try net(mn: true)
-        let listener = try listener(net, family, server, port: 4801)
-        let client = try TestSocket(net.mn.namespace, TestSocket.stream, family)
-        try client.connect(family.far, port: 4801)
-        let accepted = try listener.accept()
-        try client.send([1])
-        #expect(try accepted.receive(1) == [1])
+        let talk = try Connection(net, family, server, port: 4801)
+        try talk.client.send([1])
+        #expect(try talk.accepted.receive(1) == [1])
         // mn moves; cn has not heard of it.
         try net.mn.map(family.own, family.far, over: family.cell, family.far)
-        try client.send([2])
+        try talk.client.send([2])
         // Of a bound listener the agent hears when the stack wants to answer, of another before.
         var heard: [IPAddress] = []
         #expect(eventually {
@@ -103,37 +112,33 @@ struct UnknownSourceTests {
         })
         #expect(heard.allSatisfy { $0 == family.cell })
         try net.cn.map(family.far, family.own, over: family.far, family.cell)
-        #expect(try accepted.receive(1) == [2])
-        try accepted.send([3])
-        #expect(try client.receive(1) == [3])
+        #expect(try talk.accepted.receive(1) == [2])
+        try talk.accepted.send([3])
+        #expect(try talk.client.receive(1) == [3])
         #expect(net.cn.failures.isEmpty && net.mn.failures.isEmpty)
     }
 
     @Test("A moved peer's segments are not answered by a reset while the agent is dead", arguments: Family.both, Server.allCases)
     func movedPeerOfDeadAgent(_ family: Family, _ server: Server) throws {
         let net = try net(mn: true)
-        let listener = try listener(net, family, server, port: 4802)
-        let client = try TestSocket(net.mn.namespace, TestSocket.stream, family)
-        try client.connect(family.far, port: 4802)
-        let accepted = try listener.accept()
+        let talk = try Connection(net, family, server, port: 4802)
         net.cn.finish(leaving: true)
         try net.mn.map(family.own, family.far, over: family.cell, family.far)
-        try client.send([2])
+        try talk.client.send([2])
         // Sent again twice in that time.
-        client.setTimeout(seconds: 1)
-        let silence = #expect(throws: ShellError.self) { try client.receive(1) }
+        talk.client.setTimeout(seconds: 1)
+        let silence = #expect(throws: ShellError.self) { try talk.client.receive(1) }
         #expect(silence?.text.contains("reset") == false, "\(silence?.text ?? "")")
-        try net.cn.start(Self.atHome)
-        try net.cn.useLocators(on: "eth0")
+        try net.startAtHome(traffic: .nothing)
         try net.cn.map(family.far, family.own, over: family.far, family.cell)
-        #expect(try accepted.receive(1) == [2])
+        #expect(try talk.accepted.receive(1) == [2])
     }
 
     @Test("A plain client's connection that the server has closed is reset when it sends on, and one to a closed port is refused", arguments: Family.both, Server.allCases)
     func plainReset(_ family: Family, _ server: Server) throws {
         let net = try net(mn: true)
         try net.cn.ask { try $0.commit([.letOpen(family.farRouter, lifetime: .seconds(5))]) }
-        let listener = try listener(net, family, server, port: 4803)
+        let listener = try server.listener(net, family, port: 4803)
         let client = try TestSocket(net.router, TestSocket.stream, family)
         try client.connect(family.far, port: 4803)
         do {
@@ -167,15 +172,12 @@ struct UnknownSourceTests {
             "nft add table inet published", "nft add chain inet published pre '{ type nat hook prerouting priority dstnat; }'",
             "nft add rule inet published pre tcp dport 4891 redirect to :4804",
         ] { _ = try net.cn.namespace.run(command) }
-        let listener = try listener(net, family, .wildcard, port: 4804)
-        let client = try TestSocket(net.router, TestSocket.stream, family)
-        try client.connect(family.far, port: 4891)
-        let accepted = try listener.accept()
+        let talk = try Connection(net, family, .wildcard, from: net.router, port: 4804, to: 4891)
         for octet: UInt8 in 1...5 {
-            try client.send([octet])
-            #expect(try accepted.receive(1) == [octet])
-            try accepted.send([octet])
-            #expect(try client.receive(1) == [octet])
+            try talk.client.send([octet])
+            #expect(try talk.accepted.receive(1) == [octet])
+            try talk.accepted.send([octet])
+            #expect(try talk.client.receive(1) == [octet])
         }
         let notes = try net.cn.namespace.run("nft list set \(family.isIPv4 ? "ip" : "ip6") mat published")
         // Of the SYN's minute at most "59s" could be left.
@@ -187,34 +189,28 @@ struct UnknownSourceTests {
     func plainStaysPlain(_ family: Family, _ server: Server) throws {
         let net = try net(mn: false)
         let receiver = try receiver(net, family, server, port: 4804)
-        let listener = try listener(net, family, server, port: 4804)
-        let sender = try TestSocket(net.mn.namespace, TestSocket.datagram, family)
-        try sender.connect(family.far, port: 4804)
+        let sender = try sender(net, family, port: 4804)
         try sender.send([1])
         try release(held(net.cn), on: net.cn)
         #expect(try receiver.receiveFrom().source.address == family.wlan)
         try net.cn.ask { try $0.commit([.letOpen(family.wlan, lifetime: .seconds(5))]) }
-        let client = try TestSocket(net.mn.namespace, TestSocket.stream, family)
-        try client.connect(family.far, port: 4804)
-        let accepted = try listener.accept()
+        let talk = try Connection(net, family, server, port: 4804)
         let name = net.mn.namespace.name
         let pinging = BackgroundWork { try shell("ip netns exec \(name) ping -n -c 10 -i 0.1 -W 1 \(family.far)") }
         try net.cn.map(family.far, family.own, over: family.far, family.wlan)
         // Who speaks first makes no difference.
-        try accepted.send([2])
-        #expect(try client.receive(1) == [2])
+        try talk.accepted.send([2])
+        #expect(try talk.client.receive(1) == [2])
         for number in 3...5 {
             try sender.send([UInt8(number)])
             let got = try receiver.receiveFrom()
             #expect(got.octets == [UInt8(number)] && got.source.address == family.wlan)
             try receiver.send([9], to: got.source.address, port: got.source.port)
             #expect(try sender.receive(1) == [9])
-            try client.send([UInt8(number)])
-            #expect(try accepted.receive(1) == [UInt8(number)])
+            try talk.client.send([UInt8(number)])
+            #expect(try talk.accepted.receive(1) == [UInt8(number)])
         }
-        let next = try TestSocket(net.mn.namespace, TestSocket.datagram, family)
-        try next.connect(family.far, port: 4804)
-        try next.send([6])
+        try self.sender(net, family, port: 4804).send([6])
         #expect(try receiver.receiveFrom().source.address == family.own)
         try pinging.wait()
         #expect(net.cn.failures.isEmpty)
@@ -224,8 +220,7 @@ struct UnknownSourceTests {
     func movedPeersDatagrams(_ family: Family, _ server: Server) throws {
         let net = try net(mn: true)
         let receiver = try receiver(net, family, server, port: 4807)
-        let sender = try TestSocket(net.mn.namespace, TestSocket.datagram, family)
-        try sender.connect(family.far, port: 4807)
+        let sender = try sender(net, family, port: 4807)
         try sender.send([1])
         #expect(try receiver.receiveFrom().source.address == family.own)
         try net.mn.map(family.own, family.far, over: family.cell, family.far)
@@ -250,11 +245,7 @@ struct UnknownSourceTests {
     func askedAgain(_ family: Family) throws {
         let net = try net(mn: false)
         let receiver = try receiver(net, family, .bound, port: 4805)
-        func send() throws {
-            let sender = try TestSocket(net.mn.namespace, TestSocket.datagram, family)
-            try sender.connect(family.far, port: 4805)
-            try sender.send([7])
-        }
+        func send() throws { try sender(net, family, port: 4805).send([7]) }
         func commit(_ change: IMTChange) throws { try net.cn.ask { try $0.commit([change]) } }
         try commit(.letOpen(family.wlan, lifetime: .seconds(60)))
         try send()
@@ -282,7 +273,7 @@ struct UnknownSourceTests {
     @Test("If the agent says nothing, what opens a connection passes within a second, at its first repetition", arguments: Family.both, Server.allCases)
     func silentAgent(_ family: Family, _ server: Server) throws {
         let net = try net(mn: false)
-        let listener = try listener(net, family, server, port: 4806)
+        let listener = try server.listener(net, family, port: 4806)
         let client = try TestSocket(net.mn.namespace, TestSocket.stream, family)
         let start = Date()
         try client.connect(family.far, port: 4806)

@@ -101,6 +101,12 @@ final class Lab: @unchecked Sendable {
 
     // MARK: Nodes
 
+    /// The process of a host's agent.
+    func agent(_ host: String) throws -> pid_t {
+        let record = try String(contentsOfFile: "/run/\(name)/\(host)/matd.pid", encoding: .utf8)
+        return try #require(record.split(separator: " ").first.flatMap { pid_t($0) })
+    }
+
     func control(_ host: String) -> String { "/run/\(name)/\(host)/control.sock" }
     func log(_ host: String, _ program: String = "matd") -> String {
         (try? String(contentsOfFile: "/run/\(name)/\(host)/\(program).log", encoding: .utf8)) ?? ""

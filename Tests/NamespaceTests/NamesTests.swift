@@ -43,12 +43,6 @@ struct NamesTests {
         try body(lab)
     }
 
-    private func milliseconds(_ body: () throws -> Void) rethrows -> Double {
-        let start = Date()
-        try body()
-        return Date().timeIntervalSince(start) * 1000
-    }
-
     @Test("With a resolver on the node itself names resolve, the node registers, and new peers are found", arguments: ["203.0.113.131", "2001:db8:53::131"])
     func localResolver(upstream: String) throws {
         let lab = try Lab.shared

@@ -128,8 +128,7 @@ struct PathTests {
         }
         func intervals(_ transfer: Background) -> Int { transfer.text.matches(of: /\d+\.\d+-\d+\.\d+ +sec/).count }
         try lab.wait("cn is reached over wlan0") { try isUsing("mn", "wlan0") && transfers.allSatisfy { intervals($0) > 1 } }
-        let record = try String(contentsOfFile: "/run/\(lab.name)/cn/matd.pid", encoding: .utf8)
-        let agent = try #require(record.split(separator: " ").first.flatMap { Int32($0) })
+        let agent = try lab.agent("cn")
         kill(agent, SIGSTOP)
         defer { kill(agent, SIGCONT) }
         try lab.lab("attach", "mn", "cellular")

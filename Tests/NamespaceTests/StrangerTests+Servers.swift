@@ -40,14 +40,13 @@ extension StrangerTests {
     /// From the first line of a connection, where an IPv6 address comes as `[2001:0db8:...]`, or from a datagram.
     private func canonical(_ octets: [UInt8]) -> String {
         if octets.count == 4 { return octets.map(String.init).joined(separator: ".") }
-        if octets.count == 16 {
-            var buffer = [CChar](repeating: 0, count: 64)
-            inet_ntop(AF_INET6, octets, &buffer, 64)
-            return String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        }
         let text = String(decoding: octets, as: UTF8.self).trimmingCharacters(in: CharacterSet(charactersIn: "[]\n "))
         var address = in6_addr()
-        guard inet_pton(AF_INET6, text, &address) == 1 else { return text }
+        if octets.count == 16 {
+            withUnsafeMutableBytes(of: &address) { $0.copyBytes(from: octets) }
+        } else if inet_pton(AF_INET6, text, &address) != 1 {
+            return text
+        }
         var buffer = [CChar](repeating: 0, count: 64)
         inet_ntop(AF_INET6, &address, &buffer, 64)
         return String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
@@ -75,6 +74,14 @@ extension StrangerTests {
         }
     }
 
+    /// All connections go on after a move without overlap, and back with.
+    private func surviveMoves(_ lab: Lab, _ connections: [(server: Server, connection: HostSocket)]) throws {
+        try lab.handOverWithoutOverlap("mn", to: "cellular")
+        try echo(connections, 1)
+        try lab.handOverWithOverlap("mn", to: "wlan")
+        try echo(connections, 2)
+    }
+
     /// The CN's agent as newly started, with these lines in its configuration.
     private func restartServer(_ lab: Lab, _ lines: String = "") throws {
         try lab.lab("stop", "cn")
@@ -98,11 +105,7 @@ extension StrangerTests {
             }
             // Not found, which it was, is remembered for 5 s at most.
             try restartServer(lab)
-            let connections = try visit(lab, servers)
-            try lab.handOverWithoutOverlap("mn", to: "cellular")
-            try echo(connections, 1)
-            try lab.handOverWithOverlap("mn", to: "wlan")
-            try echo(connections, 2)
+            try surviveMoves(lab, visit(lab, servers))
         }
     }
 
@@ -146,11 +149,7 @@ extension StrangerTests {
             }
             // And as a stranger to a new agent, with its peers' entries all gone.
             try restartServer(lab)
-            let connections = try visit(lab, servers)
-            try lab.handOverWithoutOverlap("mn", to: "cellular")
-            try echo(connections, 1)
-            try lab.handOverWithOverlap("mn", to: "wlan")
-            try echo(connections, 2)
+            try surviveMoves(lab, visit(lab, servers))
         }
     }
 }

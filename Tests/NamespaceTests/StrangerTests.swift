@@ -17,11 +17,6 @@ struct StrangerTests {
         }
     }
 
-    private func agent(_ lab: Lab, _ host: String = "cn") throws -> pid_t {
-        let text = try String(contentsOfFile: "/run/\(lab.name)/\(host)/matd.pid", encoding: .utf8)
-        return try #require(text.split(separator: " ").first.flatMap { pid_t($0) })
-    }
-
     private func counter(_ lab: Lab, _ name: String) throws -> Int {
         try #require((lab.status("cn")["counters"] as? [String: Any])?[name] as? Int, "no counter \(name)")
     }
@@ -161,7 +156,7 @@ struct StrangerTests {
         try session.check()
         let conversations = try Self.families.map { try Conversation(lab, $0, port: 7210) }
         for conversation in conversations { #expect(try conversation.works(0, seconds: 3)) }
-        let stopped = try agent(lab)
+        let stopped = try lab.agent("cn")
         try serve(lab, 7211) {
             kill(stopped, SIGSTOP)
             defer { kill(stopped, SIGCONT) }
@@ -194,7 +189,7 @@ struct StrangerTests {
         try meet(lab)
         let session = try Session(lab)
         try session.check()
-        let pid = try agent(lab)
+        let pid = try lab.agent("cn")
         func usage() throws -> (seconds: Double, kilobytes: Int) {
             let fields = try String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8).split(separator: ")").last?.split(separator: " ") ?? []
             let status = try String(contentsOfFile: "/proc/\(pid)/status", encoding: .utf8)

@@ -56,15 +56,12 @@ struct WhoIsWhoTests {
 
 /// MA Queries (locator checks) to cn's agent from made-up neighbours of its link, in both families.
 private final class CheckFlood: @unchecked Sendable {
-    private let sockets: [Bool: HostSocket]
+    private let way: MadeUpPackets
     private let done = DispatchSemaphore(value: 0)
     private(set) var sent = 0
 
     init(_ lab: Lab, from host: String) throws {
-        sockets = try [
-            true: HostSocket(lab, host, SOCK_RAW, isIPv4: true, protocolNumber: 255),
-            false: HostSocket(lab, host, SOCK_RAW, isIPv4: false, protocolNumber: 255),
-        ]
+        way = try MadeUpPackets(lab, from: host)
     }
 
     private static func packet(isIPv4: Bool, number: Int) -> [UInt8] {
@@ -74,19 +71,8 @@ private final class CheckFlood: @unchecked Sendable {
         let hoa = isIPv4 ? [UInt8](repeating: 0, count: 10) + [0xFF, 0xFF] + target : target
         // MA Query {COOKIE, HOA}: type 3, code 0, X, 10 words, sequence; kind 2 of 8 octets; kind 3 of 16.
         let message: [UInt8] = [3, 0, 1, 10, 0, 0, high, low, 0, 2, 0, 8, 1, 2, 3, 4, 5, 6, high, low, 0, 3, 0, 16] + hoa
-        var datagram: [UInt8] = [0x18, 0x91, 0x18, 0x91, 0, UInt8(8 + message.count), 0, 0] + message
-        var sum = UInt32(17 + datagram.count)
-        for part in [source, target, datagram] {
-            for index in stride(from: 0, to: part.count, by: 2) { sum += UInt32(part[index]) << 8 | UInt32(part[index + 1]) }
-        }
-        while sum > 0xFFFF { sum = sum & 0xFFFF + sum >> 16 }
-        datagram.replaceSubrange(6..<8, with: [UInt8(~sum >> 8 & 0xFF), UInt8(~sum & 0xFF)])
-        // The kernel fills in IPv4's own checksum.
-        let header: [UInt8] =
-            isIPv4
-            ? [0x45, 0, 0, UInt8(20 + datagram.count), 0, 1, 0, 0, 64, 17, 0, 0] + source + target
-            : [0x60, 0, 0, 0, 0, UInt8(datagram.count), 17, 64] + source + target
-        return header + datagram
+        let datagram: [UInt8] = [0x18, 0x91, 0x18, 0x91, 0, UInt8(8 + message.count), 0, 0] + message
+        return MadeUpPackets.packet(from: source, to: target, protocolNumber: 17, datagram, checksumAt: 6)
     }
 
     func start(perSecond: Int, seconds: Double) {
@@ -98,10 +84,7 @@ private final class CheckFlood: @unchecked Sendable {
                     number += 1
                     let isIPv4 = number % 4 == 0
                     let packet = Self.packet(isIPv4: isIPv4, number: number)
-                    guard let socket = sockets[isIPv4] else { continue }
-                    HostSocket.withAddress(isIPv4 ? "198.51.100.20" : "2001:db8:20::20", 0) { address, length in
-                        if sendto(socket.descriptor, packet, packet.count, 0, address, length) > 0 { sent += 1 }
-                    }
+                    sent += way.send([packet], to: isIPv4 ? "198.51.100.20" : "2001:db8:20::20")
                 }
                 usleep(5000)
             }

@@ -1,5 +1,6 @@
 import BenchSupport
 import Foundation
+import SeededRandom
 
 /// One cluster of IMS instances under load, event by event, with the times that were measured: what utilisation alone does not tell.
 ///

@@ -1,6 +1,6 @@
-import BenchSupport
 import Foundation
 import MATSignal
+import SeededRandom
 
 /// Which nodes are asked for, in which order: drawn ahead of the run, then gone round.
 struct Draw: Sendable {

@@ -1,5 +1,6 @@
 import BenchSupport
 import MATSignal
+import SeededRandom
 
 /// Datagrams that want no answer to go on, from many sources: what a server has to bear beside its work.
 final class FloodStream: LoadStream {

@@ -126,6 +126,14 @@ final class Host: @unchecked Sendable {
         }
     }
 
+    /// Everything of the host that an agent could have touched.
+    func picture() throws -> String {
+        try [
+            "ip rule", "ip -6 rule", "ip route show table all", "ip -6 route show table all", "ip -br addr", "ip -br link",
+            "nft list ruleset",
+        ].map { try namespace.run($0) }.joined(separator: "--\n")
+    }
+
     // MARK: In place of the agent
 
     /// Makes every usable address on these links a MoA of the HoA of its family.

@@ -92,6 +92,26 @@ final class Topology {
         }
     }
 
+    /// Starts cn as a server at home, whose HoAs are its MoAs, and maps nothing.
+    func startAtHome(traffic: TrafficSelection = .everything) throws {
+        var configuration = IMTConfiguration(homeAddresses: ["10.9.0.2", "2001:db8:9::2"].compactMap { HomeAddress($0) })
+        configuration.traffic = traffic
+        try cn.start(configuration)
+        try cn.useLocators(on: "eth0")
+    }
+
+    /// Starts mn beside a server at home.
+    func startMobile() throws {
+        try mn.start(Self.mnConfiguration)
+        try mn.useLocators(on: "wlan", "cell")
+    }
+
+    /// Maps mn and a server at home to each other.
+    func mapAtHome(_ family: Family) throws {
+        try mn.map(family.own, family.far, over: family.wlan, family.far)
+        try cn.map(family.far, family.own, over: family.far, family.wlan)
+    }
+
     /// Packets that a host's stack found damaged so far.
     func checksumErrors(_ host: Host) throws -> Int {
         let text = try host.namespace.run(

@@ -72,7 +72,7 @@ struct Stream: ParsableCommand {
 
     func run() throws {
         Interruption.handle()
-        do {
+        try complaining {
             let log: StreamLog?
             if let peer = end.peer {
                 log = try StreamRun.connect(
@@ -84,9 +84,6 @@ struct Stream: ParsableCommand {
             guard let log else { throw ExitCode(1) }
             if let path = end.log { try log.write(to: path) }
             print(try log.summary())
-        } catch let error as ProbeError {
-            complain(error)
-            throw ExitCode(1)
         }
     }
 }
@@ -112,7 +109,7 @@ struct TCP: ParsableCommand {
 
     func run() throws {
         Interruption.handle()
-        do {
+        try complaining {
             let log: TransferLog?
             if let peer = end.peer {
                 log = try TransferRun.connect(
@@ -125,9 +122,6 @@ struct TCP: ParsableCommand {
             if let path = end.log { try log.write(to: path) }
             print(try log.summary())
             if !log.header.isComplete { throw ExitCode(2) }
-        } catch let error as ProbeError {
-            complain(error)
-            throw ExitCode(1)
         }
     }
 }
@@ -152,14 +146,19 @@ struct Delay: ParsableCommand {
 
     func run() throws {
         Interruption.handle()
-        do {
+        try complaining {
             let line = try DelayLine(between: first, and: second, delay: time.nanoseconds)
             line.run()
             if line.dropped > 0 { complain("\(line.dropped) frames were dropped") }
-        } catch let error as ProbeError {
-            complain(error)
-            throw ExitCode(1)
         }
+    }
+}
+
+/// Runs a command; what went wrong is one line, and exit status 1.
+func complaining(_ body: () throws -> Void) throws {
+    do { try body() } catch let error as ProbeError {
+        complain(error)
+        throw ExitCode(1)
     }
 }
 

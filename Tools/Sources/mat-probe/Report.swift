@@ -11,11 +11,8 @@ struct Watch: ParsableCommand {
 
     func run() throws {
         Interruption.handle()
-        do {
+        try complaining {
             try AddressWatch.run(path: events)
-        } catch let error as ProbeError {
-            complain(error)
-            throw ExitCode(1)
         }
     }
 }
@@ -36,11 +33,8 @@ struct Event: ParsableCommand {
     var expect: ProbeEvent.Expectation?
 
     func run() throws {
-        do {
+        try complaining {
             try ProbeEvent(event: event, text: text, expect: expect).append(to: events)
-        } catch let error as ProbeError {
-            complain(error)
-            throw ExitCode(1)
         }
     }
 }
@@ -67,7 +61,7 @@ struct Report: ParsableCommand {
     var server = "server"
 
     func run() throws {
-        do {
+        try complaining {
             let report = try ProbeReport(directory: directory, client: client, server: server)
             print(report.timeline())
             if let svg {
@@ -79,9 +73,6 @@ struct Report: ParsableCommand {
             let judgements = report.judgements()
             for judgement in judgements { print("\(judgement.held ? "PASS" : "FAIL")  \(judgement.text)") }
             if judgements.contains(where: { !$0.held }) { throw ExitCode(2) }
-        } catch let error as ProbeError {
-            complain(error)
-            throw ExitCode(1)
         }
     }
 }

@@ -1,9 +1,12 @@
-/// Random numbers that are the same in every run with the same seed: SplitMix64 (Steele, Lea and Flood, 2014).
+/// Random numbers that are the same in every run with the same seed: SplitMix64 (Steele, Lea and Flood, 2014). Inlinable, since floods draw from
+/// it for each datagram.
 public struct SeededGenerator: RandomNumberGenerator, Sendable {
-    private var state: UInt64
+    @usableFromInline var state: UInt64
 
+    @inlinable
     public init(seed: UInt64) { state = seed }
 
+    @inlinable
     public mutating func next() -> UInt64 {
         state &+= 0x9E37_79B9_7F4A_7C15
         var z = state
