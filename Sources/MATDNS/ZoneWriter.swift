@@ -94,7 +94,7 @@ private struct OwnerNames {
     /// The prefix's own name, where its certificate is looked up, and wildcards for all in it.
     mutating func add(_ prefix: IPPrefix) {
         add(.reverse(prefix))
-        let bits: UInt8 = prefix.isIPv4 ? 8 : 4
+        let bits = prefix.family.reverseLabelBits
         let spare = (bits - prefix.familyLength % bits) % bits
         // 192.0.0.0/20 is no node of the tree: a wildcard at 0.192 would speak for others, so its sixteen /24 are written.
         let length = prefix.length + spare
@@ -105,7 +105,7 @@ private struct OwnerNames {
 
     /// The name itself, and name and wildcard of every node between it and the prefix.
     mutating func add(existing address: IPAddress, within prefix: IPPrefix) {
-        let step: UInt8 = prefix.isIPv4 ? 8 : 4
+        let step = prefix.family.reverseLabelBits
         var length = prefix.length + (step - prefix.familyLength % step)
         while length < 128 {
             addNode(IPPrefix(covering: address, length: length))

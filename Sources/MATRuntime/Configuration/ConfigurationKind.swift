@@ -125,13 +125,13 @@ extension ConfigurationKind where Value == IPPrefix {
             guard let first = parts.first, let address = IPAddress(first), parts.count == 2 else {
                 return .rejected(reason: "is not a prefix", remedy: "write it as in 192.0.2.0/24 or 2001:db8::/32")
             }
-            let longest: UInt8 = address.isIPv4 ? 32 : 128
+            let longest = address.family.addressBits
             guard let length = UInt8(parts[1]), length <= longest else {
                 return .rejected(
                     reason: "has no valid prefix length", remedy: "write a length from 0 to \(longest) behind the slash")
             }
             // What is left is an address with bits beyond the length, for which we can say what was meant.
-            let meant = IPPrefix(covering: address, length: address.isIPv4 ? length + 96 : length)
+            let meant = IPPrefix(covering: address, length: length + address.family.leadingBits)
             return .rejected(reason: "has bits set beyond the prefix length", remedy: "write \(meant)")
         }
     }

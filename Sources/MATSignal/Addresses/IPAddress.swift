@@ -50,7 +50,7 @@ public struct IPAddress: Hashable, Sendable, Comparable {
     }
 
     /// The octets as they stand in a packet of the address's own family: 4 or 16.
-    public var packetOctets: [UInt8] { isIPv4 ? Array(octets.suffix(4)) : octets }
+    public var packetOctets: [UInt8] { octets.suffix(family.addressOctets) }
 
     public static func < (a: IPAddress, b: IPAddress) -> Bool { (a.high, a.low) < (b.high, b.low) }
 
@@ -140,7 +140,7 @@ extension IPAddress: CustomStringConvertible, LosslessStringConvertible {
     public var description: String {
         var buffer = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
         let octets = packetOctets
-        let family = isIPv4 ? AF_INET : AF_INET6
+        let family = family == .ipv4 ? AF_INET : AF_INET6
         let written = octets.withUnsafeBytes { inet_ntop(family, $0.baseAddress, &buffer, socklen_t(INET6_ADDRSTRLEN)) }
         guard written != nil else { return "invalid" }
         return String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)

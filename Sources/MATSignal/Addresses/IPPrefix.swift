@@ -26,7 +26,7 @@ public struct IPPrefix: Hashable, Sendable, Comparable, CustomStringConvertible,
     public var isIPv4: Bool { address.isIPv4 && length >= 96 }
 
     /// The length as people write it: /24 for IPv4, /64 for IPv6.
-    public var familyLength: UInt8 { isIPv4 ? length - 96 : length }
+    public var familyLength: UInt8 { length - family.leadingBits }
 
     public func contains(_ other: IPAddress) -> Bool { other.masked(to: length) == address }
 
@@ -43,8 +43,8 @@ public struct IPPrefix: Hashable, Sendable, Comparable, CustomStringConvertible,
         case 1:
             self.init(address)
         case 2:
-            guard let given = UInt8(parts[1]), given <= (address.isIPv4 ? 32 : 128) else { return nil }
-            self.init(address, length: address.isIPv4 ? given + 96 : given)
+            guard let given = UInt8(parts[1]), given <= address.family.addressBits else { return nil }
+            self.init(address, length: given + address.family.leadingBits)
         default:
             return nil
         }

@@ -168,7 +168,7 @@ public struct SignedMapping: Hashable, Sendable {
 
 /// Section 1: bits beyond a prefix's length are zero, and IPv4's prefix includes the 96 bits that mark it as IPv4.
 func checkPrefix(_ address: IPAddress, _ length: UInt8, _ field: String) throws(SignalError) {
-    guard IPPrefix(address, length: length) != nil, length > 0, !address.isIPv4 || length > 96 else {
+    guard IPPrefix(address, length: length) != nil, length > address.family.leadingBits else {
         throw .malformed("\(field) \(address) does not fit prefix length \(length)")
     }
 }

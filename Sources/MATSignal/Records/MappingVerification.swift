@@ -99,7 +99,7 @@ extension IPPrefix {
     /// Why no certificate for this prefix is believed (section 5: 104 bits of the 16-octet form at least in IPv4, 16 in IPv6); `nil` if one
     /// can be.
     public var certificateRefusal: String? {
-        length >= (isIPv4 ? 104 : 16) ? nil : "\(self) is more than one certificate can speak for: at most an IPv4 /8 or an IPv6 /16"
+        length >= (family == .ipv4 ? 104 : 16) ? nil : "\(self) is more than one certificate can speak for: at most an IPv4 /8 or an IPv6 /16"
     }
 }
 
