@@ -10,11 +10,14 @@ import Testing
 /// The test's own executable is run again by itself, with another hash seed each time, and writes down every action of every core in order.
 @Suite("The same seed gives the same run") struct SameRunTests {
     private static let logVariable = "MAT_ACTION_LOG"
+    /// Of the run that is written down. With both set by hand, two builds can be compared over many runs.
+    private static let seedVariable = "MAT_ACTION_SEED"
 
     @Test("Every action of every node and server is the same in three processes with different hash seeds")
     func processes() throws {
         if let path = ProcessInfo.processInfo.environment[Self.logVariable] {
-            try Data(Self.actions(seed: 5).joined(separator: "\n").utf8).write(to: URL(fileURLWithPath: path))
+            let seed = ProcessInfo.processInfo.environment[Self.seedVariable].flatMap(UInt64.init) ?? 5
+            try Data(Self.actions(seed: seed).joined(separator: "\n").utf8).write(to: URL(fileURLWithPath: path))
             return
         }
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent("mat-same-run-\(ProcessInfo.processInfo.processIdentifier)")
