@@ -40,8 +40,8 @@ extension NodeCore {
             }
             peers[hoa] = Peer(offered, hoa: hoa, isConfirmed: isConfirmed, now: now.monotonic)
             if let servers = otherServers.removeValue(forKey: hoa) { keepServers(servers, of: hoa) }
-            takeOverPlain(offered.record, of: hoa)
-            if busiest.count < Self.busiestMax { busiest.append(hoa) }
+            takeOverPlain(offered.record, of: hoa, now)
+            busiest.entered(hoa)
             let level: NodeLogLevel = peers.count <= Self.peersLoggedMax ? .notice : .debug
             log(level, "peer \(hoa) is at \(Self.places(offered.record.moas(of: hoa)))\(isConfirmed ? "" : " (not confirmed yet)")")
             pollLater(hoa, now)
@@ -76,7 +76,7 @@ extension NodeCore {
         let hasMoved = peer.locators.listed.map(\.moa) != offered.record.moas(of: hoa)
         peer.hold(offered, isConfirmed: isConfirmed)
         peers[hoa] = peer
-        takeOverPlain(offered.record, of: hoa)
+        takeOverPlain(offered.record, of: hoa, now)
         if hasMoved {
             let level: NodeLogLevel = peers.count <= Self.peersLoggedMax ? .notice : .debug
             log(level, "peer \(hoa) is now at \(Self.places(offered.record.moas(of: hoa)))\(isConfirmed ? "" : " (not confirmed yet)")")
@@ -111,7 +111,7 @@ extension NodeCore {
     // MARK: Answers of the peer's IMS
 
     mutating func peerAnswered(_ hoa: HomeAddress, _ answer: MAAnswer, _ now: Now) {
-        let isWanted = peers[hoa] != nil || destinations[hoa] != nil || candidates[hoa] != nil
+        let isWanted = peers[hoa] != nil || destinations[hoa] != nil || strangers.hasCandidate(hoa)
         guard isWanted else { return }
         switch answer.code {
         case .ok:
@@ -138,7 +138,7 @@ extension NodeCore {
                 peerRefused(hoa, "the record that its IMS gave is not believed: \(error)", now)
                 return
             }
-            guard peers[hoa] != nil || destinations[hoa] != nil || candidates[hoa]?.contains(where: { offered.record.hoa(at: $0) == hoa }) ?? false else {
+            guard peers[hoa] != nil || destinations[hoa] != nil || strangers.named(hoa).contains(where: { offered.record.hoa(at: $0) == hoa }) else {
                 strangersAreNot(hoa, now)
                 return
             }
@@ -334,9 +334,9 @@ extension NodeCore {
 
     /// The places that a record lists are no longer taken for plain hosts'. With which of them an untranslated conversation is known is
     /// noted before that is forgotten: what passed may still go on, though new packets would be questioned again.
-    private mutating func takeOverPlain(_ record: MappingRecord, of hoa: HomeAddress) {
-        for moa in record.moas(of: hoa) where plainSources[moa] != nil { peers[hoa]?.locators.update(moa) { $0.roles.insert(.guarded) } }
-        clearPlain(record)
+    private mutating func takeOverPlain(_ record: MappingRecord, of hoa: HomeAddress, _ now: Now) {
+        for moa in record.moas(of: hoa) where strangers.hasPassed(moa) { peers[hoa]?.locators.update(moa) { $0.roles.insert(.guarded) } }
+        perform(strangers.listed(by: record), now)
     }
 
     // MARK: Adoption after a restart

@@ -22,7 +22,7 @@ extension NodeCore {
     func isRouted(_ address: IPAddress) -> Bool { configuration.routedPrefixes.contains { $0.contains(address) } }
 
     mutating func reportScope(of hoa: HomeAddress, _ now: Now) {
-        guard let peer = peers[hoa], let problem = scopeProblem(of: peer), strangerReports.take(at: now.monotonic) else { return }
+        guard let peer = peers[hoa], let problem = scopeProblem(of: peer), scopeReports.take(at: now.monotonic) else { return }
         log(.warning, "\(hoa): \(problem)")
     }
 }

@@ -66,8 +66,7 @@ public struct NodeCore {
     var ownPaths = OwnPaths()
     /// Peers that were entered, or have new places, while there was no own address.
     var pathless: Set<HomeAddress> = []
-    /// Peers with the most packets lately: the ones to ask first when someone may have moved.
-    var busiest: [HomeAddress] = []
+    var busiest = BusiestPeers()
     var destinations: [HomeAddress: Destination] = [:]
     /// Destinations about which the DNS gives no answer.
     var doubts: [HomeAddress: Doubt] = [:]
@@ -80,17 +79,9 @@ public struct NodeCore {
     var formerPeers: Set<HomeAddress> = []
     /// Names are found by a process of this host, whose own questions must not wait for a look-up.
     var resolvesLocally = false
-    var strangers: [MobileAddress: Stranger] = [:]
-    /// The budget of HA Query is in two parts, so that a flood of openers leaves some for what only an answer lets in.
-    var openerQueries: RateLimit
-    var strangerQueries: RateLimit
-    /// Lines of the log about them.
-    var strangerReports = RateLimit(perSecond: 2)
-    /// Sources of which something passed, and until when they are remembered as plain: a record that lists one clears it.
-    var plainSources: [MobileAddress: MonotonicTime] = [:]
-    /// Strangers by the HoA that our IMS says they are, and by the peers whose IMSs were asked because of them.
-    var candidates: [HomeAddress: Set<MobileAddress>] = [:]
-    var suspicions: [HomeAddress: Set<MobileAddress>] = [:]
+    var strangers: Strangers
+    /// Lines of the log about peers whose locators are of no use here.
+    var scopeReports = RateLimit(perSecond: 2)
     /// IMSs of peers, and of other HoAs that are or were of interest.
     var peerServers = ServerSets()
     var otherServers: [HomeAddress: ServerSet] = [:]
@@ -158,9 +149,7 @@ public struct NodeCore {
         clock = ConfirmedClock(isRightAtStart: configuration.isClockConfirmed)
         ways = PathKnowledge(configuration.paths)
         servers = ServerTable(entriesMax: configuration.serversMax)
-        let openers = max(1, configuration.strangerQueriesPerSecond * 2 / 3)
-        openerQueries = RateLimit(perSecond: openers)
-        strangerQueries = RateLimit(perSecond: max(1, configuration.strangerQueriesPerSecond - openers))
+        strangers = Strangers(configuration)
         pace = Pace(perSecond: configuration.messagesPerSecond, burst: configuration.messagesBurst)
         pollPace = Pace(perSecond: configuration.pollsPerSecond, burst: configuration.pollsPerSecond)
         uncookiedChecks = RateLimit(perSecond: configuration.uncookiedChecksPerSecond)
@@ -216,7 +205,7 @@ public struct NodeCore {
     public mutating func heldInbound(
         from source: IPAddress, to own: IPAddress, opensConnection: Bool, isSegment: Bool = false, now: Now
     ) -> [NodeAction] {
-        identify(MobileAddress(source), at: own, opensConnection, isSegment, now)
+        identify(Strangers.Packet(source: MobileAddress(source), own: own, opensConnection: opensConnection, isSegment: isSegment), now)
         return takeActions()
     }
 
@@ -256,19 +245,19 @@ public struct NodeCore {
 
     /// Packets counted so far with each peer, both directions. Told now and then; it keeps used peers alive.
     public mutating func traffic(_ packets: some Sequence<(key: HomeAddress, value: UInt64)>, now: Now) -> [NodeAction] {
-        var busy: [Busy] = []
+        var busy = BusiestPeers.Count()
         var used: [HomeAddress] = []
         for (hoa, count) in packets {
             guard let before = peers[hoa]?.packets, before != count else { continue }
             peers[hoa]?.packets = count
             peers[hoa]?.lastTraffic = now.monotonic
             used.append(hoa)
-            Self.keepBusiest(&busy, (count &- before, hoa))
+            busy.add(count &- before, of: hoa)
         }
-        if !busy.isEmpty { busiest = busy.sorted(by: Self.isBusier).map(\.hoa) }
+        busiest.replace(by: busy)
         ways.lookedAtTraffic(now.monotonic)
         // More than these are not watched anyway.
-        for hoa in used.count <= configuration.paths.pathsMax ? used.sorted() : busiest { notePeerUse(hoa, now) }
+        for hoa in used.count <= configuration.paths.pathsMax ? used.sorted() : busiest.peers { notePeerUse(hoa, now) }
         runPaths(now)
         return takeActions()
     }
