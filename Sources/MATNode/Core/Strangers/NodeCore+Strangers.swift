@@ -87,7 +87,7 @@ extension NodeCore {
             case .ask(let moa): ask(about: moa, now)
             case .confirm(let hoa, let record, let moa):
                 lookUp(hoa, for: .record(PendingRecord(record: record, hoa: hoa, stranger: moa, ack: nil)), now)
-            case .suspectLoss(let isIPv4): if let own = homes.keys.first(where: { $0.isIPv4 == isIPv4 }) { suspectLoss(of: own, now) }
+            case .suspectLoss(let family): if let own = homes.keys.first(where: { $0.family == family }) { suspectLoss(of: own, now) }
             case .change(let change): self.change(change)
             case .commit: flushChanges()
             case .wake(let moa, let time): deadlines.set(.stranger(moa), at: time)

@@ -39,7 +39,7 @@ struct Strangers: Sendable {
         /// Our IMS says that it is this HoA: its IMS is to be found, and to confirm.
         case confirm(HomeAddress, OfferedRecord, at: MobileAddress)
         /// Our IMS gave no answer as it gives to nodes that are registered there: perhaps it has lost our record.
-        case suspectLoss(isIPv4: Bool)
+        case suspectLoss(AddressFamily)
         case change(IMTChange)
         /// The changes so far go before what follows.
         case commit
@@ -165,7 +165,7 @@ struct Strangers: Sendable {
         default:
             var actions: [Action] = []
             // It answers its registered nodes only.
-            if answer?.code == .refused { actions.append(.suspectLoss(isIPv4: moa.isIPv4)) }
+            if answer?.code == .refused { actions.append(.suspectLoss(moa.family)) }
             if let answer { actions.append(.log(.info, "our IMS does not say whose \(moa) is: \(answer.code)\(answer.text.map { " (\($0.printable))" } ?? "")")) }
             let end = now + .seconds(1)
             let isPlain = strangers[moa]?.sendsOpenersOnly == true
