@@ -30,12 +30,7 @@ extension IMTKernel {
         mirrorTimer = nil
         linkTables.pruneRouters()
         watchRouters()
-        do throws(KernelError) {
-            try synchroniseRoutes(readBack: .nothing)
-        } catch {
-            onEvent(.failed(error))
-        }
-        announceLinks()
+        linksRead()
     }
 
     // MARK: Routers

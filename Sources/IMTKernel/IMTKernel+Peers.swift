@@ -19,6 +19,11 @@ extension IMTKernel {
         wholeRoutes[peer] ?? (thrownPeers.contains(peer.address) ? throwing(peer) : nil)
     }
 
+    private func needsWholeRoute(_ peer: HomeAddress) -> Bool {
+        guard let (home, mobile) = Self.pair(of: peer, in: tables.model, configuration) else { return false }
+        return plan.peerRoute(to: peer, own: home.own, over: mobile)?.kind == .unicast
+    }
+
     private func throwing(_ peer: HomeAddress) -> KernelRoute {
         KernelRoute(table: configuration.routingTable, destination: IPPrefix(peer.address), kind: .throwing)
     }
@@ -79,10 +84,14 @@ extension IMTKernel {
     /// Looks at all peers' routes again after links or own MoAs changed. Whole routes name a link and come first. The others change only
     /// if a special route leads to their MoA now; with many that takes its time, and until then they go by the shared route.
     ///
-    /// - Parameter isCertain: what is installed was just read, and may lack anything.
+    /// - Parameters:
+    ///   - touched: peers whose entries changed as well.
+    ///   - isCertain: what is installed was just read, and may lack anything.
+    ///   - sharing: peers that share the path from now on give up their whole routes later (`leaveLateRoutes`).
     /// - Returns: what had to be written at once.
-    func mirrorPeers(isCertain: Bool) throws(KernelError) -> [RouteSocket.Change] {
-        var changes = try writePeers(Set(wholeRoutes.keys).union(waylessPeers))
+    func mirrorPeers(_ touched: Set<HomeAddress> = [], isCertain: Bool, sharing: Bool = false) throws(KernelError) -> [RouteSocket.Change] {
+        let whole = sharing ? Set(wholeRoutes.keys.filter { needsWholeRoute($0) }) : Set(wholeRoutes.keys)
+        var changes = try writePeers(whole.union(waylessPeers).union(touched))
         if isCertain || tables.model.entries.departuresCount <= Self.peersAtOnce {
             changes += try writePeers(Set(tables.model.entries.departures.map(\.key.peer)))
             let stale = thrownPeers.some(from: 0, .max / 2).members.map { HomeAddress($0) }

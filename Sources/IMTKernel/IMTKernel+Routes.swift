@@ -83,6 +83,13 @@ extension IMTKernel {
     /// - Returns: what had to be written.
     @discardableResult
     func synchroniseRoutes(readBack: ReadBack) throws(KernelError) -> [RouteSocket.Change] {
+        try readInstalled(readBack)
+        if !choosePrimaries().isEmpty { try writePeersApart() }
+        return try writeRoutes() + mirrorPeers(isCertain: readBack == .everything)
+    }
+
+    /// Reads what is there of our routes.
+    private func readInstalled(_ readBack: ReadBack) throws(KernelError) {
         switch readBack {
         case .nothing: break
         case .links:
@@ -98,8 +105,6 @@ extension IMTKernel {
             try readRoutes(kind: nil)
             installedRules = try routes.rules()
         }
-        if !choosePrimaries().isEmpty { try writePeersApart() }
-        return try writeRoutes() + mirrorPeers(isCertain: readBack == .everything)
     }
 
     enum ReadBack {
@@ -284,6 +289,11 @@ extension IMTKernel {
     func pathsChanged() throws(KernelError) {
         try writePeersApart()
         try writePath()
+        try leaveLateRoutes()
+    }
+
+    /// The last of these steps.
+    func leaveLateRoutes() throws(KernelError) {
         lateRoutes = Array(wholeRoutes.keys)
         try writeLateRoutes()
     }
@@ -305,20 +315,30 @@ extension IMTKernel {
                 try readLinks()
             }
             try placeHomes(retire: false)
-            try tables.setHost(homes: unhomed(), addresses: decidedAddresses())
-            try synchroniseRoutes(readBack: .links)
+            try readInstalled(.links)
         } catch {
             onEvent(.failed(error))
         }
-        announceLinks()
+        linksRead()
     }
 
-    /// Tells the agent if anything that it sees of the links changed.
-    func announceLinks() {
+    /// Tells the agent if anything that it sees of the links changed. What follows from them is written by what it commits to say which
+    /// addresses are its MoAs now, or right after it, if there was nothing to say.
+    func linksRead() {
+        linkWritesPending = true
         let snapshot = linkTables.snapshot(without: configuration.deviceName)
-        guard snapshot != announcedLinks else { return }
-        announcedLinks = snapshot
-        onEvent(.links(snapshot))
+        if snapshot != announcedLinks {
+            announcedLinks = snapshot
+            onEvent(.links(snapshot))
+        }
+        guard linkWritesPending else { return }
+        linkWritesPending = false
+        do throws(KernelError) {
+            try tables.setHost(homes: unhomed(), addresses: decidedAddresses())
+            try synchroniseRoutes(readBack: .nothing)
+        } catch {
+            onEvent(.failed(error))
+        }
     }
 
     /// Somebody deleted our device under us, and the HoAs with it: makes it anew, so that sockets bound to them go on.

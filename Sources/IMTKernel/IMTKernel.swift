@@ -45,6 +45,8 @@ public final class IMTKernel {
     var linkTables = LinkTables()
     var announcedLinks: LinkSnapshot?
     var locators: [LocalAddress] = []
+    /// The links changed, and what follows in tables and routes is written together with what the agent decides about it.
+    var linkWritesPending = false
     var plainUntil: [IPAddress: MonotonicTime] = [:]
     var plainTimer: TimerID?
     /// When own MoAs that went away are forgotten.
@@ -222,8 +224,11 @@ public final class IMTKernel {
     /// Applies the changes in one transaction, and the routes that belong to them.
     ///
     /// A peer without a route to its MoA (its link is down) is no error: its traffic is held until there is one.
-    /// - Throws: what the kernel refused. Nothing is applied then, and what is known of the kernel's state has been read anew.
-    public func commit(_ changes: [IMTChange]) throws(KernelError) {
+    /// - Parameter locators: the node's MoAs from now on, so that each is used over its own link; `nil` leaves them. The answer to
+    ///   `KernelEvent.links`: with it, all that follows from the links is written once, as it is to be.
+    /// - Throws: what the kernel refused. Nothing of `changes` is applied then, and what is known of the kernel's state has been read anew.
+    public func commit(_ changes: [IMTChange], locators: [LocalAddress]? = nil) throws(KernelError) {
+        let new = try replaceLocators(locators)
         let changes = roomForPlain(changes) + changes
         let touched = TouchedKeys(changes)
         let peers = Set(touched.homes.map(\.peer))
@@ -234,26 +239,41 @@ public final class IMTKernel {
         }
         keepPlainFlows(changes)
         do throws(KernelError) {
-            if let repaired = try tables.commit(changes, touched) {
+            // The agent has decided about every address that is there.
+            if let repaired = try tables.commit(changes, touched, host: locators.map { _ in (unhomed(), knownAddresses()) }) {
                 keepPlainFlowsOfAll()
                 onEvent(.repaired(repaired))
             }
         } catch {
+            // The links are as they are, whatever became of the changes.
+            if locators != nil { try? tables.setHost(homes: unhomed(), addresses: knownAddresses()) }
             _ = try? synchroniseRoutes(readBack: .everything)
             throw error
         }
         notePlain(changes)
         noteRetired()
-        if !choosePrimaries().isEmpty || touched.moves {
+        try writeRoutes(after: touched, peers, all: locators != nil)
+        announce(new)
+    }
+
+    private func writeRoutes(after touched: TouchedKeys, _ peers: Set<HomeAddress>, all: Bool) throws(KernelError) {
+        let isOther = !choosePrimaries().isEmpty
+        if all {
+            linkWritesPending = false
             // After a move nobody stays behind for whom the shared route would have to wait.
+            if isOther, !touched.moves { try writePeersApart() }
+            try writeRoutes()
+            if touched.moves { try writePeersApart() }
+            _ = try mirrorPeers(peers, isCertain: false, sharing: isOther || touched.moves)
+            if isOther || touched.moves { try leaveLateRoutes() }
+            return
+        }
+        if isOther || touched.moves {
             if touched.moves { try writePath() }
             try pathsChanged()
-            try writePeers(peers)
-            try writeRoutes(to: touched.addresses)
-        } else {
-            try writePeers(peers)
-            try writeRoutes(to: touched.addresses)
         }
+        try writePeers(peers)
+        try writeRoutes(to: touched.addresses)
         if hasFurtherHomes { try writeRoutes() }
     }
 
@@ -276,17 +296,23 @@ public final class IMTKernel {
         }
     }
 
-    /// Tells which addresses are the node's MoAs, so that each is used over its own link.
-    public func setOwnLocators(_ addresses: [LocalAddress]) throws(KernelError) {
+    /// Tells which addresses are the node's MoAs, and changes nothing else.
+    public func setOwnLocators(_ addresses: [LocalAddress]) throws(KernelError) { try commit([], locators: addresses) }
+
+    /// - Returns: those that were not there, or on another link.
+    private func replaceLocators(_ addresses: [LocalAddress]?) throws(KernelError) -> [LocalAddress] {
+        guard let addresses else { return [] }
         guard addresses.count <= TranslationRuleset.locatorsMax else {
             throw .invalid("set the own MoAs", "\(addresses.count) of them, at most \(TranslationRuleset.locatorsMax)")
         }
         let new = addresses.filter { address in address.isUsable && !locators.contains { $0.address == address.address && $0.interfaceIndex == address.interfaceIndex } }
         locators = addresses
-        try tables.setHost(homes: tables.model.homes, addresses: knownAddresses())
         reviewReversePath()
-        try synchroniseRoutes(readBack: .nothing)
-        for address in new {
+        return new
+    }
+
+    private func announce(_ addresses: [LocalAddress]) {
+        for address in addresses {
             // Without it the router finds out by itself, if later.
             do throws(KernelError) { try NeighbourAnnouncement.send(address) } catch { onEvent(.warning("\(error)")) }
         }

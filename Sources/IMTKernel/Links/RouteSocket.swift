@@ -53,6 +53,8 @@ final class RouteSocket {
 
     private let socket: NetlinkSocket
 
+    /// How often something was written.
+    private(set) var transactionsCount = 0
     /// By which the events of our own changes are known.
     var port: UInt32 { socket.port }
 
@@ -228,6 +230,7 @@ final class RouteSocket {
         var refused: [(Change, KernelError)] = []
         var rest = changes[...]
         while !rest.isEmpty {
+            transactionsCount += 1
             let part = Array(rest.prefix(Self.messagesPerSendMax))
             rest = rest.dropFirst(part.count)
             var request = socket.writer()

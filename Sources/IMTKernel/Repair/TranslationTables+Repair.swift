@@ -8,6 +8,7 @@ extension TranslationTables {
     /// generation, which grows by one with each transaction.
     func send(_ batch: consuming NFTBatch, operation: String) throws(KernelError) {
         let sealed = batch.seal()
+        if sealed.eventsCount > 0 { transactionsCount += 1 }
         guard sealed.eventsCount > Self.heardElementsMax, let monitor else {
             try sealed.commit(on: socket, operation: operation)
             return

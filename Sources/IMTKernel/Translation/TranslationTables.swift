@@ -13,6 +13,8 @@ final class TranslationTables {
     var needs = TranslationNeeds()
     /// The ruleset's generation just before the tables were last installed as a whole.
     private(set) var installedAfter: UInt32?
+    /// How often something was written.
+    var transactionsCount = 0
     /// What the kernel can do for us, once asked.
     var protection = TableProtection.none
     /// Counts of entries that were replaced or removed meanwhile: an element's counter goes with it.
@@ -130,8 +132,11 @@ final class TranslationTables {
     ///
     /// If the kernel refuses, somebody may have changed the tables: what they hold is read, and once more the difference to what is
     /// wanted is made. If they are gone they are installed again. If that is refused too, all is left as it was.
+    /// - Parameter host: what this host has by now, whoever changed it.
     /// - Returns: what had been changed by others; `nil` for nothing.
-    func commit(_ changes: [IMTChange], _ touched: TouchedKeys) throws(KernelError) -> String? {
+    func commit(
+        _ changes: [IMTChange], _ touched: TouchedKeys, host: (homes: Set<IPAddress>, addresses: Set<IPAddress>)? = nil
+    ) throws(KernelError) -> String? {
         var touched = touched
         let tooMany = model.forgottenTooMany(adding: touched.homes.count)
         touched.addresses.formUnion(tooMany)
@@ -139,6 +144,7 @@ final class TranslationTables {
         do throws(KernelError) {
             model.dropForgotten(tooMany)
             try model.apply(changes)
+            if let host { (model.homes, model.addresses) = host }
         } catch {
             model.restore(before, touched)
             throw error

@@ -21,6 +21,8 @@ final class Host: @unchecked Sendable {
     private var repairs: [String] = []
     private var notices: [String] = []
     private var links: LinkSnapshot?
+    /// What the agent does at once, in the loop's thread, when links change.
+    var onLinks: ((IMTKernel, LinkSnapshot) -> Void)?
 
     init(_ namespace: Namespace) { self.namespace = namespace }
 
@@ -57,6 +59,7 @@ final class Host: @unchecked Sendable {
     }
 
     private func note(_ event: KernelEvent) {
+        if case .links(let snapshot) = event, let kernel { onLinks?(kernel, snapshot) }
         lock.lock()
         defer { lock.unlock() }
         switch event {

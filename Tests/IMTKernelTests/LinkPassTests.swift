@@ -1,0 +1,67 @@
+import MATSignal
+import Testing
+
+@testable import IMTKernel
+
+/// What one link event writes into the kernel; see Topology for the drawing.
+@Suite(
+    "One link event", .serialized, .enabled(if: kernelTestsImpossible == nil, "skipped: \(kernelTestsImpossible ?? "")"))
+struct LinkPassTests {
+    /// How often something was written.
+    struct Writes: Equatable {
+        var tables: Int
+        var routes: Int
+        init(_ kernel: IMTKernel) { (tables, routes) = (kernel.tables.transactionsCount, kernel.routes.transactionsCount) }
+        init(_ later: Writes, since earlier: Writes) { (tables, routes) = (later.tables - earlier.tables, later.routes - earlier.routes) }
+    }
+
+    /// The IPv4 address in use goes, and the agent lets all leave from the other link.
+    ///
+    /// - Parameter isAnswered: the agent says what it wants when it is told; otherwise, first which addresses are its MoAs and then the rest,
+    ///   after the kernel side has written what it knows by itself.
+    private func lose(isAnswered: Bool) throws -> (writes: Writes, picture: String) {
+        let net = try Topology()
+        try net.mapBoth()
+        let (old, new) = (MobileAddress(try address("10.1.0.2")), MobileAddress(try address("10.2.0.2")))
+        let changes: [IMTChange] = [.removeOwn(old), .moveOutbound(from: old, to: new)]
+        func answer(_ kernel: IMTKernel, _ snapshot: LinkSnapshot) throws { try kernel.commit(changes, locators: snapshot.usable) }
+        nonisolated(unsafe) var problem: (any Error)?
+        if isAnswered {
+            net.mn.onLinks = { kernel, snapshot in
+                do { try answer(kernel, snapshot) } catch { problem = error }
+            }
+        }
+        let namespace = net.mn.namespace
+        let writes = try net.mn.ask { kernel in
+            let before = Writes(kernel)
+            try namespace.run("ip addr del 10.1.0.2/24 dev wlan")
+            // What the monitor has heard is still to come, and is no news then.
+            kernel.linksChanged()
+            if !isAnswered {
+                try kernel.setOwnLocators(try kernel.currentLinks().usable)
+                try kernel.commit(changes)
+            }
+            return Writes(Writes(kernel), since: before)
+        }
+        net.mn.onLinks = nil
+        if let problem { throw problem }
+        // The peer hears of it, and the way is open.
+        try net.cn.map("198.51.100.1", "192.0.2.1", over: "10.9.0.2", "10.2.0.2")
+        let (client, server, _) = try connectTCP(net, to: "198.51.100.1", port: 6001)
+        try client.send([1])
+        #expect(try server.receive(1) == [1])
+        let routes = try namespace.run("ip route show table 6288; ip route show table 8394896; ip rule")
+        #expect(net.mn.failures.isEmpty && net.mn.repaired.isEmpty, "\(net.mn.failures) \(net.mn.repaired)")
+        return (writes, routes)
+    }
+
+    @Test("An agent that answers a link event has tables and routes written once, with the same end")
+    func once() throws {
+        let together = try lose(isAnswered: true)
+        let apart = try lose(isAnswered: false)
+        print("one link event: \(together.writes), in steps: \(apart.writes)")
+        #expect(together.writes.tables == 1)
+        #expect(together.writes.routes < apart.writes.routes)
+        #expect(together.picture == apart.picture)
+    }
+}
