@@ -33,6 +33,7 @@ let package = Package(
         .library(name: "IMTKernel", targets: ["IMTKernel"]),
         .library(name: "MATRuntime", targets: ["MATRuntime"]),
         .library(name: "MATSignal", targets: ["MATSignal"]),
+        .library(name: "MappingMemory", targets: ["MappingMemory"]),
         .library(name: "SeededRandom", targets: ["SeededRandom"]),
     ],
     dependencies: [
@@ -61,23 +62,25 @@ let package = Package(
         .target(name: "MATDNS", dependencies: ["CLDNS", "MATRuntime", "MATSignal"]),
         // nftables, routes, links, TUN, NFLOG: all that touches the kernel.
         .target(name: "IMTKernel", dependencies: ["CNetfilter", "CLinux", "MATRuntime", "MATSignal"]),
+        // The one unsafe module: the table of mappings, which one thread changes while any number of threads look up.
+        .target(name: "MappingMemory", dependencies: ["CLinux", "MATSignal"]),
         .target(
             name: "IMS",
-            dependencies: ["CLinux", "MATDNS", "MATRuntime", "MATSignal", crypto, grdb, sqlite, logging, metrics, yaml] + http),
+            dependencies: ["CLinux", "MATDNS", "MATRuntime", "MATSignal", "MappingMemory", crypto, grdb, sqlite, logging, metrics, yaml] + http),
         // The store that several IMSs share: etcd, over SwiftNIO.
-        .target(name: "IMSCluster", dependencies: ["IMS", "MATRuntime", "MATSignal"] + http2),
+        .target(name: "IMSCluster", dependencies: ["IMS", "MATRuntime", "MATSignal", "MappingMemory"] + http2),
         .target(name: "MATNode", dependencies: ["IMTKernel", "MATDNS", "MATRuntime", "MATSignal", logging, yaml]),
 
         .executableTarget(name: "imsd", dependencies: ["IMS", "IMSCluster", arguments, logging, metrics]),
         .executableTarget(name: "matd", dependencies: ["MATNode", arguments, logging]),
         // The command line, apart from its entry point so that tests can reach it.
-        .target(name: "MATCommand", dependencies: ["IMS", "IMSCluster", "IMTKernel", "MATDNS", "MATRuntime", "MATSignal", arguments]),
+        .target(name: "MATCommand", dependencies: ["IMS", "IMSCluster", "IMTKernel", "MATDNS", "MATRuntime", "MATSignal", "MappingMemory", arguments]),
         .executableTarget(name: "mat", dependencies: ["MATCommand"]),
 
         // Random numbers that a seed repeats, for tests and benchmarks.
         .target(name: "SeededRandom"),
         // Virtual time and a network that loses, duplicates and reorders; shared by the test targets.
-        .target(name: "MATTesting", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATNode", "MATSignal", "SeededRandom"]),
+        .target(name: "MATTesting", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATNode", "MATSignal", "MappingMemory", "SeededRandom"]),
 
         // Everything that reads octets of others, each with what must hold whatever they are; run by deploy/fuzz and by FuzzTests.
         .target(name: "MATFuzzing", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATNode", "MATRuntime", "MATSignal", "SeededRandom"]),
@@ -88,11 +91,11 @@ let package = Package(
         .testTarget(name: "IMTKernelTests", dependencies: ["CLinux", "IMTKernel", "imt-churn"]),
         // What the tests of crashes kill.
         .executableTarget(name: "imt-churn", dependencies: ["IMTKernel", "MATRuntime", "MATSignal"], path: "Tests/IMTChurn"),
-        .testTarget(name: "IMSTests", dependencies: ["CLinux", "IMS", "MATTesting"]),
-        .testTarget(name: "IMSClusterTests", dependencies: ["CLinux", "IMS", "IMSCluster", "MATRuntime", "MATSignal", "MATTesting"]),
+        .testTarget(name: "IMSTests", dependencies: ["CLinux", "IMS", "MATTesting", "MappingMemory"]),
+        .testTarget(name: "IMSClusterTests", dependencies: ["CLinux", "IMS", "IMSCluster", "MATRuntime", "MATSignal", "MATTesting", "MappingMemory"]),
         .testTarget(name: "MATNodeTests", dependencies: ["CLinux", "IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
         .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
-        .testTarget(name: "MATCommandTests", dependencies: ["IMS", "MATCommand", "MATDNS", "MATNode", "MATRuntime", "MATSignal"]),
+        .testTarget(name: "MATCommandTests", dependencies: ["IMS", "MATCommand", "MATDNS", "MATNode", "MATRuntime", "MATSignal", "MappingMemory"]),
         .testTarget(name: "FuzzTests", dependencies: ["MATFuzzing", "SeededRandom"], exclude: ["Corpus"]),
         // Real daemons in real network namespaces (deploy/lab); needs root.
         .testTarget(name: "NamespaceTests", dependencies: ["MATSignal"]),

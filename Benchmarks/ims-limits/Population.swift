@@ -1,5 +1,6 @@
 import IMS
 import MATSignal
+import MappingMemory
 
 /// Made-up nodes: node `n` has the n-th address of 10.0.0.0/8 as its HoA and is at the n-th of 11.0.0.0/8.
 ///

@@ -1,6 +1,7 @@
 import MATDNS
 import MATRuntime
 import MATSignal
+import MappingMemory
 
 // What `mat` and other programs ask over the control socket. Answers are JSON; addresses and keys are text in them.
 

@@ -1,5 +1,6 @@
 import IMS
 import MATSignal
+import MappingMemory
 
 /// A mapping server: the real core, and a store that takes its time. With several addresses it stands for a cluster whose
 /// instances share everything, one of which can be taken down.

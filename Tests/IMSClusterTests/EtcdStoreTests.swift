@@ -2,6 +2,7 @@ import Glibc
 import IMS
 import MATRuntime
 import MATSignal
+import MappingMemory
 import Synchronization
 import Testing
 

@@ -1,6 +1,7 @@
 import IMS
 import MATRuntime
 import MATSignal
+import MappingMemory
 import Testing
 
 func address(_ text: String) -> IPAddress { IPAddress(text) ?? .unspecifiedIPv6 }

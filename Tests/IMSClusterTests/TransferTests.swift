@@ -1,5 +1,6 @@
 import IMS
 import MATSignal
+import MappingMemory
 import Testing
 
 @testable import IMSCluster

@@ -1,6 +1,7 @@
 import IMS
 import MATSignal
 import MATTesting
+import MappingMemory
 import Testing
 
 @testable import IMSCluster

@@ -5,6 +5,7 @@ import Synchronization
 import Testing
 
 @testable import IMS
+@testable import MappingMemory
 
 /// Mappings whose signatures nobody checks: the table does not, and signing 200,000 takes seconds.
 private enum Population {

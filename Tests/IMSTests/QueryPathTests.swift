@@ -2,6 +2,7 @@ import Glibc
 import MATRuntime
 import MATSignal
 import MATTesting
+import MappingMemory
 import Testing
 
 @testable import IMS

@@ -1,5 +1,6 @@
 import MATDNS
 import MATSignal
+import MappingMemory
 import Testing
 
 @testable import IMS

@@ -1,6 +1,7 @@
 import Glibc
 import MATSignal
 import MATTesting
+import MappingMemory
 import Testing
 
 @testable import IMS

@@ -1,4 +1,5 @@
 import MATSignal
+import MappingMemory
 import Testing
 
 @testable import IMS

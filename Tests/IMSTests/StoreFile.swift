@@ -1,5 +1,6 @@
 import Glibc
 import MATSignal
+import MappingMemory
 import Synchronization
 import Testing
 

@@ -1,6 +1,7 @@
 import Glibc
 import MATRuntime
 import MATSignal
+import MappingMemory
 import Synchronization
 import Testing
 

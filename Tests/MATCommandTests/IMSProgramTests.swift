@@ -2,6 +2,7 @@ import Foundation
 import IMS
 import MATRuntime
 import MATSignal
+import MappingMemory
 import Testing
 
 @testable import MATCommand

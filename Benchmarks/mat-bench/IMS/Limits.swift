@@ -4,6 +4,7 @@ import Foundation
 import Glibc
 import IMS
 import MATSignal
+import MappingMemory
 
 /// What the machine allows, measured where updates are: signatures that one core checks, and what the disk makes durable.
 struct Limits {

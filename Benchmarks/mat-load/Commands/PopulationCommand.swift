@@ -3,6 +3,7 @@ import BenchSupport
 import Foundation
 import IMS
 import MATSignal
+import MappingMemory
 
 struct PopulationCommand: ParsableCommand {
     static let configuration = CommandConfiguration(

@@ -1,4 +1,5 @@
 import MATSignal
+import MappingMemory
 
 /// What `IMSCore` wants done. The shell does it, in order, and decides nothing itself.
 public enum IMSAction: Sendable, Equatable {
@@ -24,26 +25,6 @@ public enum IMSLogLevel: String, Sendable, Hashable, CaseIterable {
 public struct StoreTicket: Hashable, Sendable {
     public let number: UInt64
     public init(number: UInt64) { self.number = number }
-}
-
-/// A mapping as an IMS keeps it: as the node signed it, and where it came from.
-public struct StoredMapping: Hashable, Sendable {
-    public var certified: CertifiedMapping
-    /// Where the accepted IMS Update came from: pushes about the node's correspondents go there.
-    public var source: Endpoint
-    /// The server's address that it was sent to: the node, and translators on the way, expect pushes from that one.
-    public var local: IPAddress
-    /// Unix time in ms of the proof of its locators: the newest proof of a MoA holds it.
-    public var provenAt: UInt64
-
-    public init(certified: CertifiedMapping, source: Endpoint, local: IPAddress, provenAt: UInt64) {
-        self.certified = certified
-        self.source = source
-        self.local = local
-        self.provenAt = provenAt
-    }
-
-    public var record: MappingRecord { certified.record }
 }
 
 /// One durable step: all of it or nothing.

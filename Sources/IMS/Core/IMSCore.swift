@@ -1,5 +1,6 @@
 import MATDNS
 import MATSignal
+import MappingMemory
 
 /// An IMS's decisions, without I/O, clock or threads: events and `Now` in, actions out.
 ///

@@ -1,4 +1,5 @@
 import MATSignal
+import MappingMemory
 
 /// One MA Query or HA Query, read in place.
 struct Query {

@@ -1,4 +1,5 @@
 import MATSignal
+import MappingMemory
 
 /// HA Queries per source, in memory of fixed size: each worker's own. The kernel gives all datagrams of one source address and port to
 /// one worker, so a node meets one bucket; a source with many ports could meet one in each worker.

@@ -1,5 +1,6 @@
 import CLinux
 import MATSignal
+import MappingMemory
 
 /// Answers queries from the table as `IMSCore` would, octet for octet, in any thread: nothing is allocated, locked or counted by
 /// reference on the way.

@@ -1,4 +1,5 @@
 import MATSignal
+import MappingMemory
 import Synchronization
 
 /// What answering queries depends on beside the table: the core says it, and each change reaches the workers at once.

@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import MATRuntime
 import MATSignal
+import MappingMemory
 import Synchronization
 
 /// A thread that receives at sockets of its own, answers queries, refuses what is not worth more, and hands everything else to the core.

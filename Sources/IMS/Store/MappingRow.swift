@@ -1,4 +1,5 @@
 import MATSignal
+import MappingMemory
 
 /// A row of table `mapping`, and what makes it worth believing.
 ///

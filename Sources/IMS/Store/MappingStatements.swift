@@ -1,5 +1,6 @@
 import GRDB
 import MATSignal
+import MappingMemory
 
 /// The statements that write changes, prepared once. For the thread of their connection; let go before it is closed.
 final class MappingStatements {

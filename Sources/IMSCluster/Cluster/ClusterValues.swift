@@ -1,5 +1,6 @@
 import IMS
 import MATSignal
+import MappingMemory
 
 // What the cluster's values look like. All begin with an octet that says which form the rest has; numbers are big-endian.
 

@@ -1,5 +1,6 @@
 import MATRuntime
 import MATSignal
+import MappingMemory
 
 /// Why no certificate was issued, for the person who asked.
 public struct EnrolmentRefusal: Error, Hashable, Sendable, CustomStringConvertible {

@@ -1,4 +1,5 @@
 import MATSignal
+import MappingMemory
 
 /// Why nothing was revoked, for the person who asked.
 public struct RevocationRefusal: Error, Hashable, Sendable, CustomStringConvertible {

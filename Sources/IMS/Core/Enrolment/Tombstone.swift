@@ -1,4 +1,5 @@
 import MATSignal
+import MappingMemory
 
 /// What takes the place of a mapping whose certificate is revoked.
 ///
@@ -32,12 +33,6 @@ public enum Tombstone {
 }
 
 extension StoredMapping {
-    /// No node sends from port 0: the mark of what no node registered.
-    static let tombstoneSource = Endpoint(.unspecifiedIPv6, port: 0)
-
-    /// Whether it stands for a revocation, and not for what a node registered.
-    public var isRevocation: Bool { source == Self.tombstoneSource && record.isWithdrawal }
-
     /// - Parameter tombstone: what `Tombstone.make` made.
     static func revocation(_ tombstone: CertifiedMapping) -> StoredMapping {
         StoredMapping(

@@ -1,4 +1,5 @@
 import MATSignal
+import MappingMemory
 
 // HA Notify: this server as IMS_CN (section 7, paper 4.2 and 4.3).
 

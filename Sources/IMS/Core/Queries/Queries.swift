@@ -1,4 +1,5 @@
 import MATSignal
+import MappingMemory
 
 // MA Query, HA Query, and the draft's query: answered from memory.
 

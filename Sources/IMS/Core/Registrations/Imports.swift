@@ -1,4 +1,5 @@
 import MATSignal
+import MappingMemory
 
 // Taking over what another server, or this one before, exported. The caller has checked it (`TransferCheck`).
 

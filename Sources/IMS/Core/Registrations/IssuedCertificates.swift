@@ -1,4 +1,5 @@
 import MATSignal
+import MappingMemory
 
 /// The newest certificate of each HoA that this IMS knows of: issued here, or first seen with an update. Older ones are no
 /// longer accepted, across restarts too.

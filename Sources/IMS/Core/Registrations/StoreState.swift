@@ -1,4 +1,5 @@
 import MATSignal
+import MappingMemory
 
 // What the store tells: what it holds, what other instances wrote, whether it can write.
 

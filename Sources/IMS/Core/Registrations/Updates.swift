@@ -1,4 +1,5 @@
 import MATSignal
+import MappingMemory
 
 // IMS Update: registration and handover (section 7). Checks that cost little come first, the signature last, and nothing is
 // answered with ok before it is durable.

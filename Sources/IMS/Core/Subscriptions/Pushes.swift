@@ -1,4 +1,5 @@
 import MATSignal
+import MappingMemory
 
 // MA Notify that this server sends: to subscribers of a changed mapping, and to nodes of its own about their correspondents.
 

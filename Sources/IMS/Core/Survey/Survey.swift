@@ -1,4 +1,5 @@
 import MATSignal
+import MappingMemory
 
 /// What a look at all mappings and certificates found.
 public struct SurveyResult: Hashable, Sendable {

@@ -1,5 +1,6 @@
 import MATRuntime
 import MATSignal
+import MappingMemory
 
 // Lists of mappings, a page at a time.
 

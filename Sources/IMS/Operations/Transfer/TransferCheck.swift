@@ -1,4 +1,5 @@
 import MATSignal
+import MappingMemory
 
 /// Looks at what is to be imported as if it came from the network: nobody knows through whose hands a file went.
 public struct TransferCheck: Sendable {

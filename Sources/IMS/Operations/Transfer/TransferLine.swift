@@ -1,6 +1,7 @@
 import Crypto
 import MATRuntime
 import MATSignal
+import MappingMemory
 
 /// What is wrong with an exported file, in words that say where.
 public struct TransferError: Error, Hashable, Sendable, CustomStringConvertible {

@@ -2,6 +2,7 @@ import ArgumentParser
 import IMS
 import MATRuntime
 import MATSignal
+import MappingMemory
 
 extension IMSCommand {
     struct Revoke: ParsableCommand {

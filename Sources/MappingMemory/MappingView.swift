@@ -3,50 +3,50 @@ import Synchronization
 
 /// Look-ups in a `MappingTable` from any thread: no locks, no waiting, no counting of references. What a look-up returns holds until
 /// the reader's `end`.
-struct MappingView: @unchecked Sendable {
-    let forward: SegmentedIndex.View
-    let reverse: SegmentedIndex.View
-    let arena: SlabArena.View
-    let hash: TableHash
-    let homeLengths: PrefixLengthSet.View
-    let locatorLengths: PrefixLengthSet.View
+package struct MappingView: @unchecked Sendable {
+    package let forward: SegmentedIndex.View
+    package let reverse: SegmentedIndex.View
+    @usableFromInline let arena: SlabArena.View
+    package let hash: TableHash
+    @usableFromInline let homeLengths: PrefixLengthSet.View
+    @usableFromInline let locatorLengths: PrefixLengthSet.View
 
-    @inline(__always)
-    func find(_ address: IPAddress, _ length: UInt8) -> MappingBlock? {
+    @inlinable @inline(__always)
+    package func find(_ address: IPAddress, _ length: UInt8) -> MappingBlock? {
         guard let (_, name) = forward.find(hash.tag(address, length), where: { MappingBlock($0).isOf(address, length) }) else { return nil }
         return MappingBlock(arena.pointer(name))
     }
 
     /// The mapping whose HoA prefix is the longest that covers the address, expired or not.
-    @inline(__always)
-    func block(covering address: IPAddress) -> MappingBlock? {
+    @inlinable @inline(__always)
+    package func block(covering address: IPAddress) -> MappingBlock? {
         if let block = find(address, 128) { return block }
         return homeLengths.firstShorter { find(address.masked(to: $0), $0) }
     }
 
     /// The mapping that holds the MoA, expired or not.
-    @inline(__always)
-    func block(holding moa: IPAddress) -> MappingBlock? {
+    @inlinable @inline(__always)
+    package func block(holding moa: IPAddress) -> MappingBlock? {
         if let block = owner(moa, 128) { return block }
         return locatorLengths.firstShorter { owner(moa.masked(to: $0), $0) }
     }
 
-    @inline(__always)
-    private func owner(_ moa: IPAddress, _ length: UInt8) -> MappingBlock? {
+    @inlinable @inline(__always)
+    func owner(_ moa: IPAddress, _ length: UInt8) -> MappingBlock? {
         guard let (_, name) = reverse.find(hash.tag(moa, length), where: { MappingBlock($0).lists(moa, length) }) else { return nil }
         return MappingBlock(arena.pointer(name))
     }
 }
 
 /// The prefix lengths below 128 that are in use: what to try when an address itself is not found. Nearly always none.
-final class PrefixLengthSet {
+package final class PrefixLengthSet {
     /// A bit for each length.
-    struct View: @unchecked Sendable {
-        fileprivate let words: UnsafeMutablePointer<Atomic<UInt64>>
+    package struct View: @unchecked Sendable {
+        @usableFromInline let words: UnsafeMutablePointer<Atomic<UInt64>>
 
         /// The first result that there is, from the longest length in use down.
-        @inline(__always)
-        func firstShorter<Result>(_ body: (UInt8) -> Result?) -> Result? {
+        @inlinable @inline(__always)
+        package func firstShorter<Result>(_ body: (UInt8) -> Result?) -> Result? {
             var word = words[1].load(ordering: .sequentiallyConsistent)
             if word == 0, words[0].load(ordering: .sequentiallyConsistent) == 0 { return nil }
             for index in stride(from: 1, through: 0, by: -1) {

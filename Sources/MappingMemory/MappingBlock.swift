@@ -9,72 +9,74 @@ import MATSignal
 /// ```
 /// With one or two locators these are 356 or 376 octets, so 384 in whole cache lines; with eight, 496 in 512. The head's numbers are in the machine's
 /// order, the options in the network's.
-struct MappingBlock {
-    static let headOctets = 80
-    private static let optionOctets = 4
-    static let recordOctetsMin = 40
-    static let locatorOctets = 20
-    static let certificateOptionOctets = optionOctets + Certificate.octetsCount
+package struct MappingBlock {
+    // Computed, since another module reads a stored constant by a call.
+    @inlinable package static var headOctets: Int { 80 }
+    @inlinable package static var optionOctets: Int { 4 }
+    @inlinable package static var recordOctetsMin: Int { 40 }
+    @inlinable package static var locatorOctets: Int { 20 }
+    @inlinable package static var certificateOptionOctets: Int { optionOctets + Certificate.octetsCount }
     static let signatureOptionOctets = optionOctets + Signature.octetsCount
 
-    let base: UnsafeRawPointer
+    @usableFromInline let base: UnsafeRawPointer
 
-    init(_ base: UnsafeRawPointer) { self.base = base }
+    @inlinable @inline(__always)
+    package init(_ base: UnsafeRawPointer) { self.base = base }
 
-    @inline(__always) private func word(_ offset: Int) -> UInt64 { base.load(fromByteOffset: offset, as: UInt64.self) }
+    @inlinable @inline(__always) func word(_ offset: Int) -> UInt64 { base.load(fromByteOffset: offset, as: UInt64.self) }
 
-    var hoa: IPAddress { @inline(__always) get { IPAddress(high: word(0), low: word(8)) } }
+    @inlinable package var hoa: IPAddress { @inline(__always) get { IPAddress(high: word(0), low: word(8)) } }
     /// Unix time in ms.
-    var expires: UInt64 { @inline(__always) get { word(16) } }
+    @inlinable package var expires: UInt64 { @inline(__always) get { word(16) } }
     /// Unix time in ms.
-    var provenAt: UInt64 { word(24) }
-    var source: Endpoint {
+    package var provenAt: UInt64 { word(24) }
+    package var source: Endpoint {
         Endpoint(IPAddress(high: word(32), low: word(40)), port: base.load(fromByteOffset: 72, as: UInt16.self))
     }
-    var local: IPAddress { IPAddress(high: word(48), low: word(56)) }
-    var certificateID: UInt64 { @inline(__always) get { word(64) } }
+    package var local: IPAddress { IPAddress(high: word(48), low: word(56)) }
+    @inlinable package var certificateID: UInt64 { @inline(__always) get { word(64) } }
     /// Octets of the options MAPPING and SIGNATURE; CERTIFICATE follows.
-    var recordOptionsOctets: Int { @inline(__always) get { Int(base.load(fromByteOffset: 74, as: UInt16.self)) } }
-    var prefixLength: UInt8 { @inline(__always) get { base.load(fromByteOffset: 76, as: UInt8.self) } }
-    var locatorsCount: Int { @inline(__always) get { Int(base.load(fromByteOffset: 77, as: UInt8.self)) } }
-    var prefix: IPPrefix { IPPrefix(covering: hoa, length: prefixLength) }
+    @inlinable package var recordOptionsOctets: Int { @inline(__always) get { Int(base.load(fromByteOffset: 74, as: UInt16.self)) } }
+    @inlinable package var prefixLength: UInt8 { @inline(__always) get { base.load(fromByteOffset: 76, as: UInt8.self) } }
+    @inlinable package var locatorsCount: Int { @inline(__always) get { Int(base.load(fromByteOffset: 77, as: UInt8.self)) } }
+    package var prefix: IPPrefix { IPPrefix(covering: hoa, length: prefixLength) }
 
     /// The options as they go on the wire.
-    var options: UnsafeRawPointer { @inline(__always) get { base + Self.headOctets } }
+    @inlinable package var options: UnsafeRawPointer { @inline(__always) get { base + Self.headOctets } }
     var certificateOctets: UnsafeRawPointer { options + recordOptionsOctets + Self.optionOctets }
 
-    @inline(__always)
-    func isOf(_ address: IPAddress, _ length: UInt8) -> Bool {
+    @inlinable @inline(__always)
+    package func isOf(_ address: IPAddress, _ length: UInt8) -> Bool {
         word(8) == address.low && word(0) == address.high && prefixLength == length
     }
 
     // MARK: Fields within the options, in the network's order
 
-    @inline(__always)
-    private func bigEndian(_ place: UnsafeRawPointer) -> UInt64 { UInt64(bigEndian: place.loadUnaligned(as: UInt64.self)) }
+    @inlinable @inline(__always)
+    func bigEndian(_ place: UnsafeRawPointer) -> UInt64 { UInt64(bigEndian: place.loadUnaligned(as: UInt64.self)) }
 
-    private var record: UnsafeRawPointer { options + Self.optionOctets }
+    @inlinable var record: UnsafeRawPointer { options + Self.optionOctets }
 
     /// `nil` only if there are not 32 octets of a key, and there always are.
-    var version: RecordVersion? {
+    package var version: RecordVersion? {
         let place = Certificate.nodeKeyPlace
         guard let nodeKey = PublicKey(UnsafeRawBufferPointer(start: certificateOctets + place.lowerBound, count: place.count)) else { return nil }
         return RecordVersion(nodeKey: nodeKey, notBefore: notBefore, sequence: bigEndian(record + 20))
     }
     /// Of the certificate, Unix time in ms.
-    var notBefore: UInt64 { bigEndian(certificateOctets + 20) }
+    package var notBefore: UInt64 { bigEndian(certificateOctets + 20) }
 
     /// Likewise.
-    var notAfter: UInt64 { bigEndian(certificateOctets + 28) }
+    package var notAfter: UInt64 { bigEndian(certificateOctets + 28) }
     /// The id of the IMS key that signed the certificate.
-    var issuerID: UInt64 { bigEndian(certificateOctets + 68) }
+    package var issuerID: UInt64 { bigEndian(certificateOctets + 68) }
 
     /// As `StoredMapping.isRevocation`.
-    var isRevocation: Bool { locatorsCount == 0 && source == StoredMapping.tombstoneSource }
+    package var isRevocation: Bool { locatorsCount == 0 && source == StoredMapping.tombstoneSource }
 
     /// Whether a locator is exactly this prefix.
-    @inline(__always)
-    func lists(_ address: IPAddress, _ length: UInt8) -> Bool {
+    @inlinable @inline(__always)
+    package func lists(_ address: IPAddress, _ length: UInt8) -> Bool {
         for index in 0..<locatorsCount {
             let locator = record + Self.recordOctetsMin + index * Self.locatorOctets
             if bigEndian(locator + 8) == address.low, bigEndian(locator) == address.high,
@@ -96,7 +98,7 @@ struct MappingBlock {
     // MARK: As a value
 
     /// The mapping as a value. Only what can be decoded is ever put into the table.
-    var stored: StoredMapping? {
+    package var stored: StoredMapping? {
         let recordOctets = recordOptionsOctets - Self.optionOctets - Self.signatureOptionOctets
         let signature = record + recordOctets + Self.optionOctets
         return PackedMapping(
@@ -107,7 +109,7 @@ struct MappingBlock {
         ).stored
     }
 
-    var certificate: Certificate? {
+    package var certificate: Certificate? {
         try? Certificate(octets: Array(UnsafeRawBufferPointer(start: certificateOctets, count: Certificate.octetsCount)))
     }
 

@@ -8,10 +8,10 @@ import MATSignal
 /// ```
 /// Numbers in the machine's own order: this never leaves the process.
 public struct PackedMappings: Sendable {
-    static let headOctetsCount = 48
+    package static let headOctetsCount = 48
     /// The octets of a record without locators, and with as many as there can be.
-    static let recordOctets = 40...40 + 20 * MappingRecord.locatorsMax
-    static let certifiedOctetsCount = Signature.octetsCount + Certificate.octetsCount
+    package static let recordOctets = 40...40 + 20 * MappingRecord.locatorsMax
+    package static let certifiedOctetsCount = Signature.octetsCount + Certificate.octetsCount
 
     private var octets: [UInt8] = []
     public private(set) var count = 0

@@ -2,17 +2,17 @@ import MATSignal
 
 extension PackedMapping {
     /// What a table and its keeper have to know of a mapping.
-    struct Facts {
-        var prefix: IPPrefix
-        var version: RecordVersion
+    package struct Facts {
+        package var prefix: IPPrefix
+        package var version: RecordVersion
         /// Unix time in ms.
-        var expires: UInt64
+        package var expires: UInt64
     }
 
     /// Looks at the octets as decoding would, without making values: a million mappings are read at a start.
     ///
     /// - Returns: `nil` if decoding would fail, or record and certificate are not of the same HoA prefix.
-    var wellFormed: Facts? {
+    package var wellFormed: Facts? {
         guard record.count >= MappingBlock.recordOctetsMin, signature.count == Signature.octetsCount,
             certificate.count == Certificate.octetsCount
         else { return nil }

@@ -13,9 +13,9 @@ import MATSignal
 ///  reverse: MoA, MoPre ──► block        a change makes a new block, puts it where the old one was, and retires that
 /// ```
 /// A mapping with one locator takes 384 octets and two slots of 9 to 18 octets each.
-final class MappingTable: @unchecked Sendable {
-    let epochs = ReaderEpochs()
-    let view: MappingView
+package final class MappingTable: @unchecked Sendable {
+    package let epochs = ReaderEpochs()
+    package let view: MappingView
     private let arena = SlabArena()
     private var forward: SegmentedIndex
     /// One MoA belongs to one HoA: the newest proof holds it.
@@ -24,7 +24,7 @@ final class MappingTable: @unchecked Sendable {
     private let locatorLengths = PrefixLengthSet()
     private let hash = TableHash()
 
-    init() {
+    package init() {
         forward = SegmentedIndex(arena: arena, epochs: epochs)
         reverse = SegmentedIndex(arena: arena, epochs: epochs)
         view = MappingView(
@@ -37,33 +37,33 @@ final class MappingTable: @unchecked Sendable {
         reverse.deallocate()
     }
 
-    var count: Int { forward.count }
+    package var count: Int { forward.count }
 
     /// Octets that it occupies, with what is reserved and not yet used.
-    var octetsCount: Int { arena.octetsCount + forward.directoryOctets + reverse.directoryOctets }
+    package var octetsCount: Int { arena.octetsCount + forward.directoryOctets + reverse.directoryOctets }
 
     // MARK: Looking up
 
     /// The entry of exactly this HoA prefix, expired or not.
-    subscript(prefix: IPPrefix) -> StoredMapping? { view.find(prefix.address, prefix.length)?.stored }
+    package subscript(prefix: IPPrefix) -> StoredMapping? { view.find(prefix.address, prefix.length)?.stored }
 
     /// Whether there is one, without making a value of it.
-    func contains(_ prefix: IPPrefix) -> Bool { view.find(prefix.address, prefix.length) != nil }
+    package func contains(_ prefix: IPPrefix) -> Bool { view.find(prefix.address, prefix.length) != nil }
 
     /// The version of the entry of exactly this HoA prefix.
-    func version(of prefix: IPPrefix) -> RecordVersion? { view.find(prefix.address, prefix.length)?.version }
+    package func version(of prefix: IPPrefix) -> RecordVersion? { view.find(prefix.address, prefix.length)?.version }
 
     /// The certificate of the entry of exactly this HoA prefix.
-    func certificate(of prefix: IPPrefix) -> Certificate? { view.find(prefix.address, prefix.length)?.certificate }
+    package func certificate(of prefix: IPPrefix) -> Certificate? { view.find(prefix.address, prefix.length)?.certificate }
 
     /// When that certificate begins to be valid, Unix time in ms.
-    func certificateNotBefore(of prefix: IPPrefix) -> UInt64? { view.find(prefix.address, prefix.length)?.notBefore }
+    package func certificateNotBefore(of prefix: IPPrefix) -> UInt64? { view.find(prefix.address, prefix.length)?.notBefore }
 
     /// The entry whose HoA prefix is the longest that covers the address, expired or not.
-    func entry(covering address: IPAddress) -> StoredMapping? { view.block(covering: address)?.stored }
+    package func entry(covering address: IPAddress) -> StoredMapping? { view.block(covering: address)?.stored }
 
     /// The entry that holds the MoA, if it is still valid.
-    func entry(holding moa: MobileAddress, now: Now) -> StoredMapping? {
+    package func entry(holding moa: MobileAddress, now: Now) -> StoredMapping? {
         guard let block = view.block(holding: moa.address), block.expires > now.wallMilliseconds else { return nil }
         return block.stored
     }
@@ -71,7 +71,7 @@ final class MappingTable: @unchecked Sendable {
     // MARK: Walking
 
     /// All entries, in no order that means anything. The table must not be changed meanwhile.
-    var all: some Sequence<StoredMapping> {
+    package var all: some Sequence<StoredMapping> {
         sequence(state: (page: [StoredMapping](), next: UInt64?(0))) { [self] state -> StoredMapping? in
             while state.page.isEmpty {
                 guard let from = state.next else { return nil }
@@ -86,31 +86,31 @@ final class MappingTable: @unchecked Sendable {
     ///
     /// - Parameter from: 0 at the beginning, then what the call before returned.
     /// - Returns: from where to go on; `nil` if that was all.
-    func walk(from: UInt64, atLeast count: Int, _ body: (StoredMapping) -> Void) -> UInt64? {
+    package func walk(from: UInt64, atLeast count: Int, _ body: (StoredMapping) -> Void) -> UInt64? {
         walkBlocks(from: from, atLeast: count) { block in
             if let stored = block.stored { body(stored) }
         }
     }
 
     /// The same without making values, which takes far longer than looking at what stands in memory. The blocks hold during the call.
-    func walkBlocks(from: UInt64, atLeast count: Int, _ body: (MappingBlock) -> Void) -> UInt64? {
+    package func walkBlocks(from: UInt64, atLeast count: Int, _ body: (MappingBlock) -> Void) -> UInt64? {
         forward.walk(from: from, atLeast: count) { body(MappingBlock(arena.view.pointer($0))) }
     }
 
     /// Calls `body` with the HoA prefix of each entry, in no order.
-    func forEachPrefix(_ body: (IPPrefix) -> Void) {
+    package func forEachPrefix(_ body: (IPPrefix) -> Void) {
         _ = forward.walk(from: 0, atLeast: .max) { body(MappingBlock(arena.view.pointer($0)).prefix) }
     }
 
     /// In the order of their HoAs, for lists.
-    func sorted() -> [StoredMapping] { page(count: .max) }
+    package func sorted() -> [StoredMapping] { page(count: .max) }
 
     /// Up to `count` entries in the order of their HoAs, those after `after`. Looks at all entries and keeps the names of the first, so
     /// that a page takes a page's memory.
-    func page(after: IPPrefix? = nil, count: Int) -> [StoredMapping] { page(after: after, count: count, of: { _ in true }) }
+    package func page(after: IPPrefix? = nil, count: Int) -> [StoredMapping] { page(after: after, count: count, of: { _ in true }) }
 
     /// The same of those that are wanted.
-    func page(after: IPPrefix? = nil, count: Int, where isWanted: (StoredMapping) -> Bool) -> [StoredMapping] {
+    package func page(after: IPPrefix? = nil, count: Int, where isWanted: (StoredMapping) -> Bool) -> [StoredMapping] {
         page(after: after, count: count, of: { $0.stored.map(isWanted) ?? false })
     }
 
@@ -119,7 +119,7 @@ final class MappingTable: @unchecked Sendable {
     }
 
     /// The first `count` HoA prefixes that are wanted, in order.
-    func prefixes(count: Int, where isWanted: (IPPrefix) -> Bool) -> [IPPrefix] {
+    package func prefixes(count: Int, where isWanted: (IPPrefix) -> Bool) -> [IPPrefix] {
         prefixes(after: nil, count: count) { isWanted($0.prefix) }
     }
 
@@ -150,7 +150,7 @@ final class MappingTable: @unchecked Sendable {
     // MARK: Changing
 
     /// Replaces the entry of the mapping's HoA prefix. The caller has compared versions.
-    func set(_ mapping: StoredMapping) {
+    package func set(_ mapping: StoredMapping) {
         let certificate = mapping.certified.certificate
         mapping.record.octets.withUnsafeBytes { record in
             mapping.certified.mapping.signature.octets.withUnsafeBytes { signature in
@@ -165,7 +165,7 @@ final class MappingTable: @unchecked Sendable {
     }
 
     /// The same of octets that are well-formed (`PackedMapping.wellFormed`), without making a value of them.
-    func set(_ mapping: PackedMapping, expires: UInt64) {
+    package func set(_ mapping: PackedMapping, expires: UInt64) {
         reclaim()
         let name = arena.allocate(units: MappingBlock.units(recordOctets: mapping.record.count))
         MappingBlock.write(mapping, expires: expires, to: arena.view.pointer(name))
@@ -184,7 +184,7 @@ final class MappingTable: @unchecked Sendable {
         epochs.retire(.slab(earlier, units: MappingBlock(arena.view.pointer(earlier)).units))
     }
 
-    func remove(_ prefix: IPPrefix) {
+    package func remove(_ prefix: IPPrefix) {
         reclaim()
         let tag = hash.tag(prefix.address, prefix.length)
         guard let (slot, name) = forward.view.find(tag, where: { MappingBlock($0).isOf(prefix.address, prefix.length) }) else { return }
@@ -231,12 +231,4 @@ final class MappingTable: @unchecked Sendable {
             }
         }
     }
-}
-
-extension StoredMapping {
-    func isCurrent(_ now: Now) -> Bool { record.expires > now.wallMilliseconds }
-}
-
-extension Locator {
-    var prefix: IPPrefix { IPPrefix(covering: moa.address, length: prefixLength) }
 }

@@ -11,20 +11,21 @@ import Synchronization
 /// take its place in the directory when they are complete; so growth costs one division (some 50 us) now and then, and never a halt
 /// of all. Slots are never moved within a segment, since a reader might miss what moves: what removals leave behind goes when the
 /// segment is next made anew.
-struct SegmentedIndex {
-    static let slotsPerSegment = 4096
-    private static let placeMask = UInt32(slotsPerSegment - 1)
-    private static let headOctets = SlabArena.unitOctets
+package struct SegmentedIndex {
+    // Computed, since another module reads a stored constant by a call.
+    @inlinable static var slotsPerSegment: Int { 4096 }
+    @inlinable static var placeMask: UInt32 { UInt32(slotsPerSegment - 1) }
+    @inlinable static var headOctets: Int { SlabArena.unitOctets }
     static let unitsPerSegment = (headOctets + slotsPerSegment * 8) / SlabArena.unitOctets
     /// Slots that are not free; beyond, searches become long.
     private static let usedMax = slotsPerSegment / 8 * 7
     /// Slots in use from which a full segment is divided, and not just made anew without what was removed.
     private static let liveToDivide = slotsPerSegment / 2
     private static let depthMax = 20
-    private static let free: UInt64 = 0
-    private static let removed: UInt64 = 1
+    @inlinable static var free: UInt64 { 0 }
+    @inlinable static var removed: UInt64 { 1 }
 
-    typealias Slot = UnsafeMutablePointer<Atomic<UInt64>>
+    package typealias Slot = UnsafeMutablePointer<Atomic<UInt64>>
 
     /// What stands at the head of a segment; the writer's alone.
     private struct Head {
@@ -34,14 +35,14 @@ struct SegmentedIndex {
     }
 
     /// What readers hold.
-    struct View: @unchecked Sendable {
+    package struct View: @unchecked Sendable {
         /// The directory's address.
-        fileprivate let directory: UnsafeMutablePointer<Atomic<UInt>>
-        fileprivate let arena: SlabArena.View
+        @usableFromInline let directory: UnsafeMutablePointer<Atomic<UInt>>
+        @usableFromInline let arena: SlabArena.View
 
         /// The slot whose piece is the one wanted, and that piece.
-        @inline(__always)
-        func find(_ tag: UInt32, where isWanted: (UnsafeRawPointer) -> Bool) -> (slot: Slot, name: UInt32)? {
+        @inlinable @inline(__always)
+        package func find(_ tag: UInt32, where isWanted: (UnsafeRawPointer) -> Bool) -> (slot: Slot, name: UInt32)? {
             let slots = SegmentedIndex.slots(arena.pointer(entry(tag).pointee.load(ordering: .sequentiallyConsistent)))
             var place = tag & SegmentedIndex.placeMask
             for _ in 0..<SegmentedIndex.slotsPerSegment {
@@ -58,15 +59,15 @@ struct SegmentedIndex {
         }
 
         /// Where a search for this tag begins, for a prefetch.
-        @inline(__always)
-        func firstSlot(_ tag: UInt32) -> UnsafeRawPointer {
+        @inlinable @inline(__always)
+        package func firstSlot(_ tag: UInt32) -> UnsafeRawPointer {
             let slots = SegmentedIndex.slots(arena.pointer(entry(tag).pointee.load(ordering: .sequentiallyConsistent)))
             return UnsafeRawPointer(slots + Int(tag & SegmentedIndex.placeMask))
         }
 
         /// The piece that is nearly surely the one wanted, without a look at it: for a prefetch.
-        @inline(__always)
-        func likely(_ tag: UInt32) -> UnsafeRawPointer? {
+        @inlinable @inline(__always)
+        package func likely(_ tag: UInt32) -> UnsafeRawPointer? {
             let slots = SegmentedIndex.slots(arena.pointer(entry(tag).pointee.load(ordering: .sequentiallyConsistent)))
             var place = tag & SegmentedIndex.placeMask
             for _ in 0..<8 {
@@ -80,8 +81,8 @@ struct SegmentedIndex {
             return nil
         }
 
-        @inline(__always)
-        fileprivate func entry(_ tag: UInt32) -> UnsafeMutablePointer<Atomic<UInt32>> {
+        @inlinable @inline(__always)
+        func entry(_ tag: UInt32) -> UnsafeMutablePointer<Atomic<UInt32>> {
             let address = directory.pointee.load(ordering: .sequentiallyConsistent)
             let head = UnsafeMutablePointer<UInt64>(bitPattern: address).unsafelyUnwrapped
             let entries = UnsafeMutableRawPointer(head + 1).assumingMemoryBound(to: Atomic<UInt32>.self)
@@ -258,8 +259,8 @@ struct SegmentedIndex {
         segment.assumingMemoryBound(to: Head.self)
     }
 
-    @inline(__always)
-    private static func slots(_ segment: UnsafeMutableRawPointer) -> Slot {
+    @inlinable @inline(__always)
+    static func slots(_ segment: UnsafeMutableRawPointer) -> Slot {
         (segment + headOctets).assumingMemoryBound(to: Atomic<UInt64>.self)
     }
 }

@@ -2,17 +2,17 @@ import MATSignal
 
 /// The hash of a table's keys: SipHash-1-3 over address and prefix length, under a key drawn at the start, so that nobody can choose
 /// home addresses or locators that collide.
-struct TableHash: Sendable {
-    private let k0, k1: UInt64
+package struct TableHash: Sendable {
+    @usableFromInline let k0, k1: UInt64
 
-    init() {
+    package init() {
         var generator = SystemRandomNumberGenerator()
         (k0, k1) = (generator.next(), generator.next())
     }
 
     /// 32 bits: the upper ones choose a segment of the index, the lower ones a place in it.
-    @inline(__always)
-    func tag(_ address: IPAddress, _ length: UInt8) -> UInt32 {
+    @inlinable @inline(__always)
+    package func tag(_ address: IPAddress, _ length: UInt8) -> UInt32 {
         var state = SipState(k0, k1)
         state.absorb(address.high, rounds: 1)
         state.absorb(address.low, rounds: 1)

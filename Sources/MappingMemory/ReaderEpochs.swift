@@ -9,11 +9,11 @@ import Synchronization
 /// What was retired under an epoch is free once every reader that has announced one has announced a later one: it then began after
 /// the successor was in sight. Announcing and looking up are sequentially consistent on both sides, so that either the writer sees
 /// the reader or the reader sees what the writer did. Readers announce once for a batch of datagrams, not for each look-up.
-final class ReaderEpochs: @unchecked Sendable {
+package final class ReaderEpochs: @unchecked Sendable {
     static let readersMax = 1024
     /// Each place has two cache lines to itself: processors fetch them in pairs.
     private static let wordsPerPlace = 16
-    private static let idle = UInt64.max
+    @inlinable static var idle: UInt64 { .max }
 
     /// The epoch, then the readers' announcements.
     private let words: UnsafeMutablePointer<Atomic<UInt64>>
@@ -25,25 +25,25 @@ final class ReaderEpochs: @unchecked Sendable {
     private var head = 0
 
     /// What the writer gets back.
-    enum Retired {
+    package enum Retired {
         case slab(UInt32, units: Int)
         case memory(UnsafeMutableRawPointer)
     }
 
     /// One reader's place. Whoever has it begins and ends with it in one thread at a time.
-    struct Reader: @unchecked Sendable {
-        fileprivate let epoch: UnsafeMutablePointer<Atomic<UInt64>>
-        fileprivate let own: UnsafeMutablePointer<Atomic<UInt64>>
+    package struct Reader: @unchecked Sendable {
+        @usableFromInline let epoch: UnsafeMutablePointer<Atomic<UInt64>>
+        @usableFromInline let own: UnsafeMutablePointer<Atomic<UInt64>>
         fileprivate let number: Int
 
-        @inline(__always)
-        func begin() { own.pointee.store(epoch.pointee.load(ordering: .sequentiallyConsistent), ordering: .sequentiallyConsistent) }
+        @inlinable @inline(__always)
+        package func begin() { own.pointee.store(epoch.pointee.load(ordering: .sequentiallyConsistent), ordering: .sequentiallyConsistent) }
 
-        @inline(__always)
-        func end() { own.pointee.store(ReaderEpochs.idle, ordering: .sequentiallyConsistent) }
+        @inlinable @inline(__always)
+        package func end() { own.pointee.store(ReaderEpochs.idle, ordering: .sequentiallyConsistent) }
     }
 
-    init() {
+    package init() {
         let count = (Self.readersMax + 1) * Self.wordsPerPlace
         let raw = UnsafeMutableRawPointer.allocate(byteCount: count * 8, alignment: 128)
         words = raw.bindMemory(to: Atomic<UInt64>.self, capacity: count)
@@ -58,7 +58,7 @@ final class ReaderEpochs: @unchecked Sendable {
     // MARK: Readers
 
     /// A place for one more reader; `nil` if all are taken.
-    func makeReader() -> Reader? {
+    package func makeReader() -> Reader? {
         let number = taken.withLock { taken -> Int? in
             guard let free = (1...Self.readersMax).first(where: { !taken.contains($0) }) else { return nil }
             taken.insert(free)
@@ -69,7 +69,7 @@ final class ReaderEpochs: @unchecked Sendable {
     }
 
     /// Gives the place back; the reader is not used any more.
-    func remove(_ reader: Reader) {
+    package func remove(_ reader: Reader) {
         reader.end()
         taken.withLock { _ = $0.remove(reader.number) }
     }
@@ -77,13 +77,13 @@ final class ReaderEpochs: @unchecked Sendable {
     // MARK: The writer
 
     /// Takes charge of something that is out of sight for readers that begin from now on.
-    func retire(_ item: Retired) {
+    package func retire(_ item: Retired) {
         waiting.append((words.pointee.load(ordering: .relaxed), item))
         words.pointee.wrappingAdd(1, ordering: .sequentiallyConsistent)
     }
 
     /// What is free by now, the oldest first; call until `nil`.
-    func takeFree() -> Retired? {
+    package func takeFree() -> Retired? {
         guard head < waiting.count, waiting[head].epoch < oldestReader() else { return nil }
         let item = waiting[head].item
         head += 1
@@ -95,7 +95,7 @@ final class ReaderEpochs: @unchecked Sendable {
     }
 
     /// Things retired and not yet free.
-    var waitingCount: Int { waiting.count - head }
+    package var waitingCount: Int { waiting.count - head }
 
     private func oldestReader() -> UInt64 {
         var oldest = Self.idle

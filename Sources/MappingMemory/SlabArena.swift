@@ -5,11 +5,11 @@ import Glibc
 ///
 /// A freed piece goes to the list of its size and is given out again for that size only: pieces have few sizes (a mapping of up to
 /// two locators has one, of up to eight two more). Only the writer allocates and frees; readers turn a name into a pointer.
-final class SlabArena {
-    static let unitOctets = 64
+package final class SlabArena {
+    @inlinable package static var unitOctets: Int { 64 }
     /// Two megabytes, aligned: the kernel can back such a chunk by one huge page, which spares most misses of the TLB.
-    static let chunkOctets = 2 << 20
-    static let unitsPerChunk = UInt32(chunkOctets / unitOctets)
+    @inlinable package static var chunkOctets: Int { 2 << 20 }
+    @inlinable static var unitsPerChunk: UInt32 { UInt32(chunkOctets / unitOctets) }
     /// 2^32 units of 64 octets: 256 GB.
     private static let chunksMax = 1 << 17
     /// Names below this stand for nothing.
@@ -20,12 +20,12 @@ final class SlabArena {
     static let unitsMax = 1024
 
     /// A view for readers. Each chunk is entered before any name within it is in sight.
-    struct View: @unchecked Sendable {
-        fileprivate let chunks: UnsafeMutablePointer<UnsafeMutableRawPointer?>
+    package struct View: @unchecked Sendable {
+        @usableFromInline let chunks: UnsafeMutablePointer<UnsafeMutableRawPointer?>
 
         /// The piece of this name, which must be one that was given out.
-        @inline(__always)
-        func pointer(_ name: UInt32) -> UnsafeMutableRawPointer {
+        @inlinable @inline(__always)
+        package func pointer(_ name: UInt32) -> UnsafeMutableRawPointer {
             chunks[Int(name / SlabArena.unitsPerChunk)].unsafelyUnwrapped + Int(name % SlabArena.unitsPerChunk) * SlabArena.unitOctets
         }
     }
