@@ -1,7 +1,7 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-// Dependencies point one way: executables -> IMS, MATNode -> IMTKernel, MATDNS -> MATRuntime, MATSignal.
+// Dependencies point one way: executables -> IMS, MATNode -> IMTKernel, MATDNS -> MATRuntime -> IMTPlan, MATCore -> MATSignal.
 // Each module's place is described in docs/architecture.md.
 
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
@@ -31,6 +31,8 @@ let package = Package(
         .library(name: "CLinux", targets: ["CLinux"]),
         .library(name: "IMS", targets: ["IMS"]),
         .library(name: "IMTKernel", targets: ["IMTKernel"]),
+        .library(name: "IMTPlan", targets: ["IMTPlan"]),
+        .library(name: "MATCore", targets: ["MATCore"]),
         .library(name: "MATRuntime", targets: ["MATRuntime"]),
         .library(name: "MATSignal", targets: ["MATSignal"]),
         .library(name: "MappingMemory", targets: ["MappingMemory"]),
@@ -56,47 +58,51 @@ let package = Package(
 
         // The wire: addresses, messages, options, signatures. No I/O, no clock.
         .target(name: "MATSignal", dependencies: [crypto]),
+        // Values that several cores share: deadlines, rates, bounded tables, what the DNS says of a home address. No I/O, no clock.
+        .target(name: "MATCore", dependencies: ["MATSignal"]),
+        // What the kernel is to hold, as values. No I/O.
+        .target(name: "IMTPlan", dependencies: ["MATCore", "MATSignal"]),
         // What both daemons run on: one epoll loop, sockets, timers, signals, configuration files, the control socket.
-        .target(name: "MATRuntime", dependencies: ["CLinux", "CMemory", "MATSignal", yaml]),
+        .target(name: "MATRuntime", dependencies: ["CLinux", "CMemory", "MATCore", "MATSignal", yaml]),
         // libldns look-ups and zone text, shared by IMS and MATNode.
-        .target(name: "MATDNS", dependencies: ["CLDNS", "MATRuntime", "MATSignal"]),
+        .target(name: "MATDNS", dependencies: ["CLDNS", "MATCore", "MATRuntime", "MATSignal"]),
         // nftables, routes, links, TUN, NFLOG: all that touches the kernel.
-        .target(name: "IMTKernel", dependencies: ["CNetfilter", "CLinux", "MATRuntime", "MATSignal"]),
+        .target(name: "IMTKernel", dependencies: ["CNetfilter", "CLinux", "MATRuntime", "IMTPlan", "MATCore", "MATSignal"]),
         // The one unsafe module: the table of mappings, which one thread changes while any number of threads look up.
         .target(name: "MappingMemory", dependencies: ["CLinux", "MATSignal"]),
         .target(
             name: "IMS",
-            dependencies: ["CLinux", "MATDNS", "MATRuntime", "MATSignal", "MappingMemory", crypto, grdb, sqlite, logging, metrics, yaml] + http),
+            dependencies: ["CLinux", "MATDNS", "MATRuntime", "MATCore", "MATSignal", "MappingMemory", crypto, grdb, sqlite, logging, metrics, yaml] + http),
         // The store that several IMSs share: etcd, over SwiftNIO.
-        .target(name: "IMSCluster", dependencies: ["IMS", "MATRuntime", "MATSignal", "MappingMemory"] + http2),
-        .target(name: "MATNode", dependencies: ["IMTKernel", "MATDNS", "MATRuntime", "MATSignal", logging, yaml]),
+        .target(name: "IMSCluster", dependencies: ["IMS", "MATRuntime", "MATCore", "MATSignal", "MappingMemory"] + http2),
+        .target(name: "MATNode", dependencies: ["IMTKernel", "MATDNS", "MATRuntime", "IMTPlan", "MATCore", "MATSignal", logging, yaml]),
 
         .executableTarget(name: "imsd", dependencies: ["IMS", "IMSCluster", arguments, logging, metrics]),
         .executableTarget(name: "matd", dependencies: ["MATNode", arguments, logging]),
         // The command line, apart from its entry point so that tests can reach it.
-        .target(name: "MATCommand", dependencies: ["IMS", "IMSCluster", "IMTKernel", "MATDNS", "MATRuntime", "MATSignal", "MappingMemory", arguments]),
+        .target(name: "MATCommand", dependencies: ["IMS", "IMSCluster", "IMTKernel", "MATDNS", "MATRuntime", "MATCore", "MATSignal", "MappingMemory", arguments]),
         .executableTarget(name: "mat", dependencies: ["MATCommand"]),
 
         // Random numbers that a seed repeats, for tests and benchmarks.
         .target(name: "SeededRandom"),
         // Virtual time and a network that loses, duplicates and reorders; shared by the test targets.
-        .target(name: "MATTesting", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATNode", "MATSignal", "MappingMemory", "SeededRandom"]),
+        .target(name: "MATTesting", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATNode", "IMTPlan", "MATCore", "MATSignal", "MappingMemory", "SeededRandom"]),
 
         // Everything that reads octets of others, each with what must hold whatever they are; run by deploy/fuzz and by FuzzTests.
-        .target(name: "MATFuzzing", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATNode", "MATRuntime", "MATSignal", "SeededRandom"]),
+        .target(name: "MATFuzzing", dependencies: ["IMS", "IMTKernel", "IMTPlan", "MATCore", "MATDNS", "MATNode", "MATRuntime", "MATSignal", "SeededRandom"]),
 
-        .testTarget(name: "MATSignalTests", dependencies: ["MATSignal"], resources: [.copy("Vectors")]),
-        .testTarget(name: "MATRuntimeTests", dependencies: ["CLinux", "MATRuntime", "MATSignal"]),
-        .testTarget(name: "MATDNSTests", dependencies: ["MATDNS", "MATSignal"]),
-        .testTarget(name: "IMTKernelTests", dependencies: ["CLinux", "IMTKernel", "imt-churn"]),
+        .testTarget(name: "MATSignalTests", dependencies: ["MATCore", "MATSignal"], resources: [.copy("Vectors")]),
+        .testTarget(name: "MATRuntimeTests", dependencies: ["MATCore", "CLinux", "MATRuntime", "MATSignal"]),
+        .testTarget(name: "MATDNSTests", dependencies: ["MATCore", "MATDNS", "MATSignal"]),
+        .testTarget(name: "IMTKernelTests", dependencies: ["IMTPlan", "MATCore", "CLinux", "IMTKernel", "imt-churn"]),
         // What the tests of crashes kill.
-        .executableTarget(name: "imt-churn", dependencies: ["IMTKernel", "MATRuntime", "MATSignal"], path: "Tests/IMTChurn"),
-        .testTarget(name: "IMSTests", dependencies: ["CLinux", "IMS", "MATTesting", "MappingMemory"]),
-        .testTarget(name: "IMSClusterTests", dependencies: ["CLinux", "IMS", "IMSCluster", "MATRuntime", "MATSignal", "MATTesting", "MappingMemory"]),
-        .testTarget(name: "MATNodeTests", dependencies: ["CLinux", "IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
-        .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "MATNode", "MATSignal", "MATTesting"]),
-        .testTarget(name: "MATCommandTests", dependencies: ["IMS", "MATCommand", "MATDNS", "MATNode", "MATRuntime", "MATSignal", "MappingMemory"]),
-        .testTarget(name: "FuzzTests", dependencies: ["MATFuzzing", "SeededRandom"], exclude: ["Corpus"]),
+        .executableTarget(name: "imt-churn", dependencies: ["IMTKernel", "MATRuntime", "IMTPlan", "MATSignal"], path: "Tests/IMTChurn"),
+        .testTarget(name: "IMSTests", dependencies: ["CLinux", "IMS", "MATTesting", "MappingMemory"])"MATCore", ,
+        .testTarget(name: "IMSClusterTests", dependencies: ["CLinux", "IMS", "IMSCluster", "MATRuntime", "MATCore", "MATSignal", "MATTesting", "MappingMemory"]),
+        .testTarget(name: "MATNodeTests", dependencies: ["CLinux", "IMTKernel", "MATNode", "IMTPlan", "MATCore", "MATSignal", "MATTesting"]),
+        .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "MATNode", "IMTPlan", "MATCore", "MATSignal", "MATTesting"]),
+        .testTarget(name: "MATCommandTests", dependencies: ["IMS", "MATCommand", "MATDNS", "MATNode", "MATRuntime", "MATCore", "MATSignal", "MappingMemory"]),
+        .testTarget(name: "FuzzTests", dependencies: ["MATFuzzing", "SeededRandom"], exclude: ["Corpus"])"IMTPlan", "MATCore", ,
         // Real daemons in real network namespaces (deploy/lab); needs root.
         .testTarget(name: "NamespaceTests", dependencies: ["MATSignal"]),
     ],

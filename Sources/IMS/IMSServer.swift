@@ -1,4 +1,5 @@
 import Logging
+import MATCore
 import MATDNS
 import MATRuntime
 import MATSignal

@@ -1,4 +1,5 @@
 import CLDNS
+import MATCore
 import MATSignal
 
 /// Queries and answers as octets. libldns is the codec and nothing else: its objects live within one call here, and what

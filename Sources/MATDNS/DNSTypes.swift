@@ -1,3 +1,4 @@
+import MATCore
 import MATSignal
 
 /// A record type, by number (IANA "DNS parameters").

@@ -1,3 +1,4 @@
+import MATCore
 import MATRuntime
 import MATSignal
 
@@ -40,7 +41,7 @@ private final class IMSLookupTask {
     private var text: DNSResult?
     private var serviceName = DomainName.root
 
-    private var servers: [IMSServer] = []
+    private var servers: [IMSHost] = []
     private var keys: [[UInt8]] = []
     private var expires = MonotonicTime.distantFuture
     private var isAuthenticated = true
@@ -171,7 +172,7 @@ private final class IMSLookupTask {
 
     private func add(_ priority: UInt16, _ weight: UInt16, _ port: UInt16, _ target: DomainName, _ addresses: [IPAddress]) {
         guard port != 0 else { return }
-        servers.append(IMSServer(priority: priority, weight: weight, addresses: [], port: port, target: target))
+        servers.append(IMSHost(priority: priority, weight: weight, addresses: [], port: port, target: target))
         add(addresses: addresses, to: servers.count - 1)
     }
 

@@ -1,3 +1,4 @@
+import MATCore
 import MATSignal
 
 /// One IMS of a reverse name: the RDATA of type IMS (protocol.md section 8).

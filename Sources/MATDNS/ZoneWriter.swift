@@ -1,3 +1,4 @@
+import MATCore
 import MATSignal
 
 /// Writes the zone lines that make an IMS findable for its prefixes, in the form every name server's zone parser takes.

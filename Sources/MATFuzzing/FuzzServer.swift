@@ -1,4 +1,5 @@
 import IMS
+import MATCore
 import MATDNS
 import MATSignal
 
@@ -87,7 +88,7 @@ struct FuzzServer: Sendable {
         case 254: return .failed("SERVFAIL")
         case 253: return .absent(until: now.monotonic + .seconds(5))
         case let number:
-            let server = MATDNS.IMSServer(
+            let server = IMSHost(
                 priority: 0, weight: UInt16(number), addresses: [Self.upstream.address], port: Self.upstream.port, target: .root)
             return .found(IMSSet(servers: [server], keys: [population.imsKey.publicKey.octets], expires: now.monotonic + .seconds(300)))
         }

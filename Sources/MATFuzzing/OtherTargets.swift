@@ -1,5 +1,6 @@
 import IMS
 import IMTKernel
+import MATCore
 import MATDNS
 import MATNode
 import MATRuntime

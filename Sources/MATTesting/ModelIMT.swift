@@ -1,4 +1,5 @@
 import IMTKernel
+import IMTPlan
 import MATSignal
 
 /// What the kernel holds, as far as a node's core decides it: the two maps, the plain addresses, and their meaning for a packet.

@@ -1,3 +1,4 @@
+import MATCore
 import MATDNS
 import MATNode
 import MATSignal
@@ -66,9 +67,9 @@ public final class SimulatedDNS {
             switch outcome {
             case .zone(let zone):
                 // Each server has a priority of its own, so that the order given is the order of trying.
-                let servers = zone.servers.enumerated().compactMap { index, address -> IMSServer? in
+                let servers = zone.servers.enumerated().compactMap { index, address -> IMSHost? in
                     guard let target = DomainName("ims\(index).example.") else { return nil }
-                    return IMSServer(priority: UInt16(clamping: index), weight: 0, addresses: [address], port: SignalPort.ims, target: target)
+                    return IMSHost(priority: UInt16(clamping: index), weight: 0, addresses: [address], port: SignalPort.ims, target: target)
                 }
                 completion(.found(IMSSet(servers: servers, keys: zone.keys.map(\.octets), expires: expires)))
             case .absent: completion(.absent(until: expires))

@@ -1,3 +1,4 @@
+import MATCore
 import MATDNS
 import MATSignal
 import Testing
@@ -268,7 +269,7 @@ struct AbuseTests {
             let record = try foreign.record(["203.0.113.\(number)"], sequence: server.now.wallMilliseconds)
             #expect(server.notify("10.1.0.\(number)", about: "192.0.2.1", record, from: source) == nil)
             let set = IMSSet(
-                servers: [IMSServer(priority: 0, weight: 0, addresses: [address("203.0.113.250")], port: 6288, target: .root)],
+                servers: [IMSHost(priority: 0, weight: 0, addresses: [address("203.0.113.250")], port: 6288, target: .root)],
                 keys: [foreignKey.publicKey.octets], expires: server.now.monotonic + .seconds(300))
             server.perform(server.core.resolved(prefix("10.1.0.\(number)/32"), .found(set), now: server.now))
         }

@@ -1,3 +1,4 @@
+import MATCore
 import MATDNS
 import MATSignal
 import MATTesting
@@ -32,7 +33,7 @@ struct NotifyTests {
 
     private func found(_ server: TestServer, _ key: SigningKey, servers: [Endpoint]? = nil) -> IMSLookupResult {
         let list = (servers ?? [upstream]).enumerated().map {
-            IMSServer(priority: UInt16($0), weight: 0, addresses: [$1.address], port: $1.port, target: .root)
+            IMSHost(priority: UInt16($0), weight: 0, addresses: [$1.address], port: $1.port, target: .root)
         }
         return .found(IMSSet(servers: list, keys: [key.publicKey.octets], expires: server.now.monotonic + .seconds(300)))
     }

@@ -1,4 +1,5 @@
 import Glibc
+import MATCore
 import MATSignal
 import Synchronization
 import Testing

@@ -1,3 +1,4 @@
+import IMTPlan
 import MATSignal
 import Testing
 

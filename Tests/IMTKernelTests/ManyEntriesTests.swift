@@ -1,5 +1,6 @@
 import CLinux
 import Foundation
+import IMTPlan
 import MATSignal
 import Testing
 

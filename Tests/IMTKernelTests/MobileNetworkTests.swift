@@ -1,4 +1,5 @@
 import Foundation
+import IMTPlan
 import MATSignal
 import Testing
 

@@ -1,4 +1,5 @@
 import Foundation
+import IMTPlan
 import MATRuntime
 import MATSignal
 import Testing

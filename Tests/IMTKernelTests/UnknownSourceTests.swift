@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import IMTPlan
 import MATSignal
 import Testing
 

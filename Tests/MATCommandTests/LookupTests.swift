@@ -1,3 +1,4 @@
+import MATCore
 import MATDNS
 import MATRuntime
 import MATSignal
@@ -38,7 +39,7 @@ struct LookupTests {
         let keys = keys ?? [issuer.publicKey]
         var findings = LookupFindings(hoa: hoa, resolvers: [Endpoint(IPAddress(ipv4: 0x7F00_0001), port: 53)], now: now)
         let address = try #require(IPAddress("203.0.113.132"))
-        let server = IMSServer(
+        let server = IMSHost(
             priority: 10, weight: 5, addresses: [address], port: 6288, target: try #require(DomainName("ims1.example")))
         findings.dns = .found(
             .init(form: .record, ordered: [server], keys: keys, isAuthenticated: false, lifetime: .seconds(300)))

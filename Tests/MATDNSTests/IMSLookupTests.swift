@@ -1,4 +1,5 @@
 import Foundation
+import MATCore
 import MATRuntime
 import MATSignal
 import Testing
@@ -98,7 +99,7 @@ struct IMSLookupTests {
             guard case .found(let set) = result else { Issue.record("\(result)"); continue }
             #expect(
                 set.servers == [
-                    IMSServer(priority: 10, weight: 5, addresses: [IPAddress(ipv4: 0xC633_6435)], port: 6288, target: target)
+                    IMSHost(priority: 10, weight: 5, addresses: [IPAddress(ipv4: 0xC633_6435)], port: 6288, target: target)
                 ])
             #expect(set.keys == [key])
         }

@@ -1,4 +1,5 @@
 import Foundation
+import MATCore
 import MATSignal
 import Testing
 
@@ -171,8 +172,8 @@ struct IMSSetTests {
         }
     }
 
-    private func server(_ priority: UInt16, _ weight: UInt16, _ last: UInt32) -> IMSServer {
-        IMSServer(priority: priority, weight: weight, addresses: [IPAddress(ipv4: 0xC000_0200 + last)], port: 6288, target: .root)
+    private func server(_ priority: UInt16, _ weight: UInt16, _ last: UInt32) -> IMSHost {
+        IMSHost(priority: priority, weight: weight, addresses: [IPAddress(ipv4: 0xC000_0200 + last)], port: 6288, target: .root)
     }
 
     @Test("Lower priority comes first whatever the weights, and weights set the share among equals")
@@ -181,7 +182,7 @@ struct IMSSetTests {
             servers: [server(20, 65535, 1), server(10, 30, 2), server(10, 10, 3), server(10, 0, 4)], keys: [],
             expires: .distantFuture)
         var generator = Sequence(state: 42)
-        var first: [IMSServer: Int] = [:]
+        var first: [IMSHost: Int] = [:]
         let rounds = 4000
         for _ in 0..<rounds {
             let order = set.ordered(using: &generator)

@@ -1,4 +1,5 @@
 import Foundation
+import MATCore
 import MATRuntime
 import MATSignal
 import Testing

@@ -1,5 +1,6 @@
 import IMTKernel
 @testable import MATNode
+import IMTPlan
 import MATSignal
 import MATTesting
 import Testing

@@ -1,4 +1,5 @@
 import IMTKernel
+import IMTPlan
 import MATNode
 import MATSignal
 import MATTesting

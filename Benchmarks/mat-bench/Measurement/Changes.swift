@@ -2,6 +2,7 @@ import BenchSupport
 import Foundation
 import Glibc
 import IMTKernel
+import IMTPlan
 import MATSignal
 
 /// One figure about changes of the tables, or about the agent: what, with how many peers, and the values of the rounds.

@@ -1,5 +1,6 @@
 import BenchSupport
 import IMTKernel
+import IMTPlan
 import MATSignal
 
 /// The product: IMTKernel started on both hosts as the agent starts it, and the entries the agent would commit.

@@ -1,4 +1,5 @@
 import BenchSupport
+import MATCore
 import MATSignal
 
 /// The server as nodes of either family reach it.

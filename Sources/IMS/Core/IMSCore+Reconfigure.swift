@@ -1,3 +1,4 @@
+import MATCore
 import MATSignal
 
 // Another configuration while everything goes on.

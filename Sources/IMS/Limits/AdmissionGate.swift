@@ -1,3 +1,4 @@
+import MATCore
 import MATSignal
 
 /// Which datagrams are worth the core's time, told from their kind and their source before anything is decoded.

@@ -1,3 +1,4 @@
+import IMTPlan
 import MATSignal
 
 /// A way out that many peers may share: packets from this HoA leave from this own MoA.

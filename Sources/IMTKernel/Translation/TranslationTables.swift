@@ -1,4 +1,5 @@
 import Glibc
+import IMTPlan
 import MATSignal
 
 /// The two nftables tables and this process's knowledge of what is in them.

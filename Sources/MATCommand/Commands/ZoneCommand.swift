@@ -1,5 +1,6 @@
 import ArgumentParser
 import IMS
+import MATCore
 import MATDNS
 import MATRuntime
 import MATSignal

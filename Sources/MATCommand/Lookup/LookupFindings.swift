@@ -1,3 +1,4 @@
+import MATCore
 import MATDNS
 import MATSignal
 
@@ -13,7 +14,7 @@ struct LookupFindings: Sendable {
     struct Servers: Sendable {
         var form: Form
         /// In the order they are to be tried in.
-        var ordered: [IMSServer]
+        var ordered: [IMSHost]
         var keys: [PublicKey]
         var isAuthenticated: Bool
         /// How long resolvers may keep it, from now.

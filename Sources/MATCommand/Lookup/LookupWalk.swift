@@ -1,4 +1,5 @@
 import IMTKernel
+import MATCore
 import MATDNS
 import MATRuntime
 import MATSignal

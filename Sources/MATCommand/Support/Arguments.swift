@@ -1,4 +1,5 @@
 import ArgumentParser
+import MATCore
 import MATDNS
 import MATRuntime
 import MATSignal

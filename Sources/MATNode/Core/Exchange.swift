@@ -1,3 +1,4 @@
+import MATCore
 import MATSignal
 
 /// A request under way: what it is for, whom it asks, and when it is tried again.

@@ -1,4 +1,5 @@
 import IMTKernel
+import IMTPlan
 import MATSignal
 
 /// What the core wants done. The shell carries actions out in order; each list comes from one event.

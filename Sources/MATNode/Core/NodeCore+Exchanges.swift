@@ -1,3 +1,4 @@
+import MATCore
 import MATSignal
 
 // Requests: sending, retransmission, fail-over along the servers, cookies, and matching of responses.

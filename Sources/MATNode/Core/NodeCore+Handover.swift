@@ -1,4 +1,5 @@
 import IMTKernel
+import MATCore
 import MATSignal
 
 // Movement (paper 4.3): what to do when our own addresses change. With overlap the old address goes on working until each

@@ -1,3 +1,4 @@
+import MATCore
 import MATSignal
 
 // Requests of others: the locator check, and MA Notify from peers and IMSs.

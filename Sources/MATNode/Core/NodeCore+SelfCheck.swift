@@ -1,3 +1,4 @@
+import MATCore
 import MATSignal
 
 // Whether the own IMS still knows us. An IMS that lost its store, or got an old copy of it back, knows nothing of the nodes that registered

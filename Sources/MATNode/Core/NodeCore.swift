@@ -1,4 +1,6 @@
 import IMTKernel
+import IMTPlan
+import MATCore
 import MATSignal
 
 /// All decisions of a node: event and `now` in, actions out. No socket, kernel, clock or file is touched here, so the same

@@ -1,3 +1,4 @@
+import MATCore
 import MATSignal
 
 /// What is known of the servers and nodes that requests go to: the cookie for each pair of server and own address, and

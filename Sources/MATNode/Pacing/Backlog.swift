@@ -1,3 +1,4 @@
+import MATCore
 import MATSignal
 
 /// Who is still to be told of our last moves. With 100,000 peers that takes a minute, at a rate that leaves the link to the users:

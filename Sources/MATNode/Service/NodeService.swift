@@ -1,5 +1,6 @@
 import IMTKernel
 import Logging
+import MATCore
 import MATDNS
 import MATRuntime
 import MATSignal

@@ -1,3 +1,4 @@
+import MATCore
 import MATSignal
 
 /// Names a scheduled timer, for cancelling it.

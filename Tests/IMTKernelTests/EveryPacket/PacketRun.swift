@@ -1,4 +1,5 @@
 import Glibc
+import IMTPlan
 import MATSignal
 
 @testable import IMTKernel

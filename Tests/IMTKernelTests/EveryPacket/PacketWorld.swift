@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import IMTPlan
 import MATSignal
 
 @testable import IMTKernel

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import IMTKernel
+import IMTPlan
 import MATRuntime
 import MATSignal
 

@@ -1,3 +1,4 @@
+import MATCore
 import MATDNS
 import MATSignal
 

@@ -1,3 +1,4 @@
+import MATCore
 import MATSignal
 
 /// Mappings of other IMSs' nodes, learned from HA Notify and kept up to date by MA Notify: by HoA and, for HA Query, by MoA.

@@ -1,3 +1,4 @@
+import MATCore
 import MATSignal
 
 /// How many mappings each served prefix has, and how many updates it may send: so that one customer's nodes can't use up what is

@@ -1,3 +1,4 @@
+import MATCore
 import MATSignal
 
 /// Who is to be told by this server of changes of which mapping. Bound to the address that asked; lost at a restart, unless the

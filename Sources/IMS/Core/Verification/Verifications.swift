@@ -1,3 +1,4 @@
+import MATCore
 import MATSignal
 
 // Signature checks, off the core's thread: what costs 70 us must not hold up what costs one.

@@ -1,3 +1,4 @@
+import MATCore
 import MATSignal
 
 // Own addresses that work, but not as locators: the IMS does not take them, since it sees another address (a translator stands in

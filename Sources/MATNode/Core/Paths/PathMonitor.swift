@@ -1,3 +1,4 @@
+import MATCore
 import MATSignal
 
 /// Which paths answer: a value that says when to probe what, and what follows from answers and their absence. Why a path is

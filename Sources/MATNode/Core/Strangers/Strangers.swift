@@ -1,4 +1,6 @@
 import IMTKernel
+import IMTPlan
+import MATCore
 import MATSignal
 
 /// Unknown sources: those whose packets are held, those that turned out to be plain, and how many questions they may cause.

@@ -5,23 +5,23 @@ import MATSignal
 /// When room is needed, a full bucket is forgotten, which loses nothing. If none is full among those unused for longest, the table
 /// is under attack, and new keys are refused rather than those in use. Either way a key costs a few steps, never a walk through
 /// the table.
-struct RateTable<Key: Hashable & Sendable>: Sendable {
+package struct RateTable<Key: Hashable & Sendable>: Sendable {
     private let rate: Int
     private let keysMax: Int
     private var buckets = RecencyTable<Key, RateLimit>()
 
     /// Buckets looked at to find one that can go. The oldest are the likeliest; one that is still in use goes to the end of the row.
-    static var stepsToRoomMax: Int { 4 }
+    package static var stepsToRoomMax: Int { 4 }
 
-    init(perSecond rate: Int, keysMax: Int) {
+    package init(perSecond rate: Int, keysMax: Int) {
         self.rate = rate
         self.keysMax = max(1, keysMax)
     }
 
-    var count: Int { buckets.count }
+    package var count: Int { buckets.count }
 
     /// Takes a token of the key's bucket if there is one.
-    mutating func take(_ key: Key, at now: MonotonicTime) -> Bool {
+    package mutating func take(_ key: Key, at now: MonotonicTime) -> Bool {
         if var bucket = buckets[key] {
             let isTaken = bucket.take(at: now)
             buckets.use(key, bucket)
@@ -35,18 +35,18 @@ struct RateTable<Key: Hashable & Sendable>: Sendable {
     }
 
     /// Whether `take` would succeed, but for a lack of room.
-    func allows(_ key: Key, at now: MonotonicTime) -> Bool {
+    package func allows(_ key: Key, at now: MonotonicTime) -> Bool {
         var bucket = buckets[key] ?? RateLimit(perSecond: rate)
         return bucket.take(at: now)
     }
 
     /// Looks at some buckets and forgets those that are full.
-    mutating func forgetIdle(at now: MonotonicTime, steps: Int) {
+    package mutating func forgetIdle(at now: MonotonicTime, steps: Int) {
         buckets.sweep(steps: steps) { $1.isIdle(at: now) }
     }
 }
 
 extension IPAddress {
     /// What counts as one source for limits: an IPv4 address, or the /64 that one IPv6 subscriber commonly has to himself.
-    var sourceKey: IPPrefix { IPPrefix(covering: self, length: isIPv4 ? 128 : 64) }
+    package var sourceKey: IPPrefix { IPPrefix(covering: self, length: isIPv4 ? 128 : 64) }
 }

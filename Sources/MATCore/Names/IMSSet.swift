@@ -1,7 +1,7 @@
 import MATSignal
 
 /// One IMS that can be asked: what DNS says of it, with its addresses found.
-public struct IMSServer: Hashable, Sendable {
+public struct IMSHost: Hashable, Sendable {
     public var priority: UInt16
     public var weight: UInt16
     /// Usable unicast addresses, at least one in a set that a look-up made.
@@ -28,7 +28,7 @@ public struct IMSSet: Hashable, Sendable {
     /// Addresses taken of one server.
     public static let addressesPerServerMax = 8
 
-    public var servers: [IMSServer]
+    public var servers: [IMSHost]
     /// Ed25519 public keys, 32 octets each, of all the records together and without duplicates: a cluster's servers share keys.
     public var keys: [[UInt8]]
     /// When the first of the DNS records it was made of runs out.
@@ -36,7 +36,7 @@ public struct IMSSet: Hashable, Sendable {
     /// Whether every record was validated by DNSSEC, as far as a trusted resolver says (AD).
     public var isAuthenticated: Bool
 
-    public init(servers: [IMSServer], keys: [[UInt8]], expires: MonotonicTime, isAuthenticated: Bool = false) {
+    public init(servers: [IMSHost], keys: [[UInt8]], expires: MonotonicTime, isAuthenticated: Bool = false) {
         self.servers = servers
         self.keys = keys
         self.expires = expires
@@ -44,8 +44,8 @@ public struct IMSSet: Hashable, Sendable {
     }
 
     /// The servers in the order to try them: by priority, and at random by weight among equals (RFC 2782).
-    public func ordered(using generator: inout some RandomNumberGenerator) -> [IMSServer] {
-        var result: [IMSServer] = []
+    public func ordered(using generator: inout some RandomNumberGenerator) -> [IMSHost] {
+        var result: [IMSHost] = []
         for (_, group) in Dictionary(grouping: servers, by: \.priority).sorted(by: { $0.key < $1.key }) {
             // Those of weight zero come first, so that the running sum gives them the small chance the RFC asks for.
             var left = group.filter { $0.weight == 0 }.shuffled(using: &generator) + group.filter { $0.weight > 0 }

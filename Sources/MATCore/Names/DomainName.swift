@@ -136,6 +136,6 @@ extension DomainName: Hashable {
 }
 
 /// ASCII letters in lower case, other octets as they are.
-func lowercased(_ octets: some Sequence<UInt8>) -> [UInt8] {
+package func lowercased(_ octets: some Sequence<UInt8>) -> [UInt8] {
     octets.map { (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains($0) ? $0 | 0x20 : $0 }
 }

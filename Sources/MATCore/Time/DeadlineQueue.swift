@@ -1,3 +1,5 @@
+import MATSignal
+
 /// Deadlines by key, at most one a key: setting a key's deadline replaces it. A binary heap with lazy deletion: what was replaced
 /// or cancelled stays until its time, or until there is more of it than of the rest.
 public struct DeadlineQueue<Key: Hashable & Sendable>: Sendable {

@@ -7,7 +7,7 @@
 /// Every step costs the same however full the table is. That matters where a stranger chooses the keys: a search for the oldest
 /// entry, done for each message of a flood, is what the flood is sent for. Iteration is in the order of use and so the same in
 /// every run, which a dictionary's is not.
-struct RecencyTable<Key: Hashable & Sendable, Value: Sendable>: Sendable {
+package struct RecencyTable<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     private struct Node: Sendable {
         var key: Key
         var value: Value
@@ -17,7 +17,7 @@ struct RecencyTable<Key: Hashable & Sendable, Value: Sendable>: Sendable {
 
     private static var none: Int32 { -1 }
     /// What a place in `nodes` can be told with.
-    static var entriesMax: Int { Int(Int32.max) - 1 }
+    package static var entriesMax: Int { Int(Int32.max) - 1 }
 
     private var slots: [Key: Int32] = [:]
     private var nodes: [Node] = []
@@ -26,11 +26,13 @@ struct RecencyTable<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     /// Where the next sweep begins.
     private var hand = 0
 
-    var count: Int { nodes.count }
-    var isEmpty: Bool { nodes.isEmpty }
+    package init() {}
+
+    package var count: Int { nodes.count }
+    package var isEmpty: Bool { nodes.isEmpty }
 
     /// Without counting as a use. Writing changes an entry that is there where it stands, and adds a new one as the newest.
-    subscript(key: Key) -> Value? {
+    package subscript(key: Key) -> Value? {
         get { slots[key].map { nodes[Int($0)].value } }
         set {
             guard let value = newValue else { return remove(key) }
@@ -43,21 +45,21 @@ struct RecencyTable<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     }
 
     /// The entry that has not been used for longest.
-    var oldest: (key: Key, value: Value)? { oldestPlace < 0 ? nil : (nodes[Int(oldestPlace)].key, nodes[Int(oldestPlace)].value) }
+    package var oldest: (key: Key, value: Value)? { oldestPlace < 0 ? nil : (nodes[Int(oldestPlace)].key, nodes[Int(oldestPlace)].value) }
 
     /// Sets the value and makes it the newest.
-    mutating func use(_ key: Key, _ value: Value) {
+    package mutating func use(_ key: Key, _ value: Value) {
         guard let place = slots[key] else { return add(key, value) }
         nodes[Int(place)].value = value
         moveToEnd(place)
     }
 
     /// Makes the entry the newest, if it is there.
-    mutating func use(_ key: Key) {
+    package mutating func use(_ key: Key) {
         if let place = slots[key] { moveToEnd(place) }
     }
 
-    mutating func remove(_ key: Key) {
+    package mutating func remove(_ key: Key) {
         guard let place = slots.removeValue(forKey: key) else { return }
         unlink(place)
         let last = Int32(truncatingIfNeeded: nodes.count - 1)
@@ -72,7 +74,7 @@ struct RecencyTable<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     }
 
     @discardableResult
-    mutating func removeOldest() -> (key: Key, value: Value)? {
+    package mutating func removeOldest() -> (key: Key, value: Value)? {
         guard let oldest else { return nil }
         remove(oldest.key)
         return oldest
@@ -80,12 +82,12 @@ struct RecencyTable<Key: Hashable & Sendable, Value: Sendable>: Sendable {
 
     /// Removes entries that are over among the next `steps`, in the order of their places, which says nothing about their use. Called
     /// now and then, it goes round the whole table in pieces that hold nobody up.
-    mutating func sweep(steps: Int, isOver: (Key, Value) -> Bool) {
+    package mutating func sweep(steps: Int, isOver: (Key, Value) -> Bool) {
         for key in over(steps: steps, isOver) { remove(key) }
     }
 
     /// The same without removing: the keys of the entries that are over.
-    mutating func over(steps: Int, _ isOver: (Key, Value) -> Bool) -> [Key] {
+    package mutating func over(steps: Int, _ isOver: (Key, Value) -> Bool) -> [Key] {
         var keys: [Key] = []
         for _ in 0..<min(steps, count) {
             if hand >= nodes.count { hand = 0 }
@@ -97,7 +99,7 @@ struct RecencyTable<Key: Hashable & Sendable, Value: Sendable>: Sendable {
 
     /// Removes one of the `steps` entries that have not been used for longest, if one of them can go. The others count as used, so
     /// that those that can't go do not stand in the way for ever.
-    mutating func removeOldest(within steps: Int, where canGo: (Key, Value) -> Bool) -> Bool {
+    package mutating func removeOldest(within steps: Int, where canGo: (Key, Value) -> Bool) -> Bool {
         for _ in 0..<min(steps, count) {
             guard let oldest else { return false }
             if canGo(oldest.key, oldest.value) {
@@ -110,7 +112,7 @@ struct RecencyTable<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     }
 
     /// Oldest first.
-    func forEach(_ body: (Key, Value) -> Void) {
+    package func forEach(_ body: (Key, Value) -> Void) {
         var place = oldestPlace
         while place >= 0 {
             body(nodes[Int(place)].key, nodes[Int(place)].value)

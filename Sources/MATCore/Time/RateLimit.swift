@@ -1,3 +1,5 @@
+import MATSignal
+
 /// A token bucket: `rate` per second on average, up to `burst` at once.
 public struct RateLimit: Hashable, Sendable {
     private let nanosecondsPerToken: Int64

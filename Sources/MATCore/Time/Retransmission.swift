@@ -1,9 +1,11 @@
+import MATSignal
+
 /// When a request is sent again (section 7): after 250 ms, or 2 x the smoothed RTT if known (at least 50 ms, HA Notify never
 /// under 250 ms), doubled each time, 5 tries; from the third on the next server is asked in parallel.
 public struct Retransmission: Hashable, Sendable {
     public static let triesMax = 5
-    static let intervalDefault: Duration = .milliseconds(250)
-    static let intervalMin: Duration = .milliseconds(50)
+    package static let intervalDefault: Duration = .milliseconds(250)
+    package static let intervalMin: Duration = .milliseconds(50)
     /// The try from which the next IMS of the DNS set is asked too.
     public static let failoverTry = 3
 

@@ -1,6 +1,6 @@
 /// A table of at most so many entries: when it is full, a new one pushes out the one that was entered first, in a few steps however
 /// large it is, and the same one in every run. (A dictionary's first entry depends on the process's hash seed.)
-struct BoundedTable<Key: Hashable & Sendable, Value: Sendable>: Sendable {
+package struct BoundedTable<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     private struct Entry: Sendable {
         var value: Value
         /// Which entering put it here: a key that was removed and entered again stands in `order` twice.
@@ -14,11 +14,11 @@ struct BoundedTable<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     private var entered: UInt64 = 0
     private let max: Int
 
-    init(max: Int) { self.max = Swift.max(1, max) }
+    package init(max: Int) { self.max = Swift.max(1, max) }
 
-    var count: Int { entries.count }
+    package var count: Int { entries.count }
 
-    subscript(key: Key) -> Value? {
+    package subscript(key: Key) -> Value? {
         get { entries[key]?.value }
         set {
             guard let newValue else {
