@@ -97,12 +97,12 @@ let package = Package(
         .testTarget(name: "IMTKernelTests", dependencies: ["IMTPlan", "MATCore", "CLinux", "IMTKernel", "imt-churn"]),
         // What the tests of crashes kill.
         .executableTarget(name: "imt-churn", dependencies: ["IMTKernel", "MATRuntime", "IMTPlan", "MATSignal"], path: "Tests/IMTChurn"),
-        .testTarget(name: "IMSTests", dependencies: ["CLinux", "IMS", "MATTesting", "MappingMemory"])"MATCore", ,
+        .testTarget(name: "IMSTests", dependencies: ["CLinux", "IMS", "MATCore", "MATTesting", "MappingMemory"]),
         .testTarget(name: "IMSClusterTests", dependencies: ["CLinux", "IMS", "IMSCluster", "MATRuntime", "MATCore", "MATSignal", "MATTesting", "MappingMemory"]),
         .testTarget(name: "MATNodeTests", dependencies: ["CLinux", "IMTKernel", "MATNode", "IMTPlan", "MATCore", "MATSignal", "MATTesting"]),
         .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "MATNode", "IMTPlan", "MATCore", "MATSignal", "MATTesting"]),
         .testTarget(name: "MATCommandTests", dependencies: ["IMS", "MATCommand", "MATDNS", "MATNode", "MATRuntime", "MATCore", "MATSignal", "MappingMemory"]),
-        .testTarget(name: "FuzzTests", dependencies: ["MATFuzzing", "SeededRandom"], exclude: ["Corpus"])"IMTPlan", "MATCore", ,
+        .testTarget(name: "FuzzTests", dependencies: ["IMTPlan", "MATCore", "MATFuzzing", "SeededRandom"], exclude: ["Corpus"]),
         // Real daemons in real network namespaces (deploy/lab); needs root.
         .testTarget(name: "NamespaceTests", dependencies: ["MATSignal"]),
     ],
