@@ -25,14 +25,14 @@ let package = Package(
         .executable(name: "imsd", targets: ["imsd"]),
         .executable(name: "matd", targets: ["matd"]),
         .executable(name: "mat", targets: ["mat"]),
-        // For the package Fuzz, which builds it with libFuzzer (deploy/fuzz).
-        .library(name: "MATFuzzing", targets: ["MATFuzzing"]),
-        // For the package Benchmarks (deploy/bench).
+        // For the packages Benchmarks (deploy/bench) and Fuzz (deploy/fuzz).
         .library(name: "CLinux", targets: ["CLinux"]),
         .library(name: "IMS", targets: ["IMS"]),
         .library(name: "IMTKernel", targets: ["IMTKernel"]),
         .library(name: "IMTPlan", targets: ["IMTPlan"]),
         .library(name: "MATCore", targets: ["MATCore"]),
+        .library(name: "MATDNS", targets: ["MATDNS"]),
+        .library(name: "MATNode", targets: ["MATNode"]),
         .library(name: "MATRuntime", targets: ["MATRuntime"]),
         .library(name: "MATSignal", targets: ["MATSignal"]),
         .library(name: "MappingMemory", targets: ["MappingMemory"]),
@@ -88,9 +88,6 @@ let package = Package(
         // Virtual time and a network that loses, duplicates and reorders; shared by the test targets.
         .target(name: "MATTesting", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATNode", "IMTPlan", "MATCore", "MATSignal", "MappingMemory", "SeededRandom"]),
 
-        // Everything that reads octets of others, each with what must hold whatever they are; run by deploy/fuzz and by FuzzTests.
-        .target(name: "MATFuzzing", dependencies: ["IMS", "IMTKernel", "IMTPlan", "MATCore", "MATDNS", "MATNode", "MATRuntime", "MATSignal", "SeededRandom"]),
-
         .testTarget(name: "MATSignalTests", dependencies: ["MATCore", "MATSignal"], resources: [.copy("Vectors")]),
         .testTarget(name: "MATRuntimeTests", dependencies: ["MATCore", "CLinux", "MATRuntime", "MATSignal"]),
         .testTarget(name: "MATDNSTests", dependencies: ["MATCore", "MATDNS", "MATSignal"]),
@@ -102,7 +99,6 @@ let package = Package(
         .testTarget(name: "MATNodeTests", dependencies: ["CLinux", "IMTKernel", "MATNode", "IMTPlan", "MATCore", "MATSignal", "MATTesting"]),
         .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "MATNode", "IMTPlan", "MATCore", "MATSignal", "MATTesting"]),
         .testTarget(name: "MATCommandTests", dependencies: ["IMS", "MATCommand", "MATDNS", "MATNode", "MATRuntime", "MATCore", "MATSignal", "MappingMemory"]),
-        .testTarget(name: "FuzzTests", dependencies: ["IMTPlan", "MATCore", "MATFuzzing", "SeededRandom"], exclude: ["Corpus"]),
         // Real daemons in real network namespaces (deploy/lab); needs root.
         .testTarget(name: "NamespaceTests", dependencies: ["MATSignal"]),
     ],

@@ -6,7 +6,7 @@ import Testing
 /// What fuzzing found and began with, in `Corpus/<target>/`, through the same functions that `deploy/fuzz` calls.
 @Suite("Fuzz corpora")
 struct CorpusTests {
-    private static let directory = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "Corpus")
+    private static let directory = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().appending(path: "Corpus")
     /// Inputs made of each target's corpus.
     private static let mutationsCount = 1500
 
