@@ -1,4 +1,12 @@
-import Glibc
+import var Glibc.AF_INET
+import var Glibc.AF_INET6
+import var Glibc.INET6_ADDRSTRLEN
+import struct Glibc.in6_addr
+import struct Glibc.in_addr
+// The C library's reader and writer of address text, and nothing else of it: this module does no I/O.
+import func Glibc.inet_ntop
+import func Glibc.inet_pton
+import typealias Glibc.socklen_t
 
 /// An address of either family in its 16-octet form: an IPv6 address, or an IPv4 address as `::ffff:a.b.c.d`
 /// (protocol.md section 1). One representation for both families keeps every table and every message field dual-stack.
