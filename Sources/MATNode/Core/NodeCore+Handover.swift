@@ -101,8 +101,7 @@ extension NodeCore {
         // One step, whatever the number of peers, in one transaction with what we accept. Telling them is another matter.
         movePaths(of: hoa, gone: gone, isWhole: !hasOverlap, now)
         flushChanges()
-        let lost = exchanges.filter { $0.value.source.map { gone.contains(MobileAddress($0)) } ?? false }
-        for (_, exchange) in lost.sorted(by: { $0.key < $1.key }) { cancel(exchange.purpose) }
+        exchanges.cancel(from: gone)
         if !hasOverlap { resendAll(now) }
         register(hoa, now)
         checkNewUplink(first, now)

@@ -163,7 +163,7 @@ extension NodeCore {
 
     /// Whether anybody answered while a check went without an answer.
     private func hasHeardOthers(like moa: MobileAddress, _ now: Now) -> Bool {
-        heardAt[moa.isIPv4].map { now.monotonic - $0 < .seconds(8) } ?? false
+        exchanges.hasHeard(moa.family, within: .seconds(8), now.monotonic)
     }
 
     /// The node at this address has shown that it is this HoA, there. Who was taken to be there before is there no more.

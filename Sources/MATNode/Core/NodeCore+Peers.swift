@@ -227,7 +227,7 @@ extension NodeCore {
         guard let peer = peers[hoa] else { return }
         if !peer.hasPollTurn {
             // Polls are a safety net: they also let what is more urgent go first.
-            let turn = max(pollPace.turn(now.monotonic), pace.turn(now.monotonic))
+            let turn = max(pollPace.turn(now.monotonic), exchanges.turn(now.monotonic))
             if turn > now.monotonic {
                 peers[hoa]?.hasPollTurn = true
                 peers.schedule(hoa, at: turn)
@@ -370,9 +370,9 @@ extension NodeCore {
     /// Asks for the next peers of an earlier run, as many as can be under way at a time. Their minute begins when all have been asked for.
     mutating func goOnAdopting(_ now: Now) {
         guard !adopting.isEmpty else { return }
-        while destinations.count < share(of: Self.adoptingAtOnceMax), pace.isOpen(now.monotonic), let peer = adopting.popLast() { resolve(peer, now) }
+        while destinations.count < share(of: Self.adoptingAtOnceMax), exchanges.isOpen(now.monotonic), let peer = adopting.popLast() { resolve(peer, now) }
         deadlines.set(.adoption, at: now.monotonic + Self.adoptionMax)
-        if !adopting.isEmpty { deadlines.set(.adopting, at: max(pace.opens(now.monotonic), now.monotonic + .milliseconds(20))) }
+        if !adopting.isEmpty { deadlines.set(.adopting, at: max(exchanges.opens(now.monotonic), now.monotonic + .milliseconds(20))) }
     }
 
     private static let adoptingAtOnceMax = 512

@@ -134,9 +134,9 @@ extension NodeCore {
         return max(1, atHome ? configuration.homeLifetime : min(configuration.lifetime, MappingRecord.lifetimeMax))
     }
 
-    mutating func proofArrived(_ exchange: Exchange, _ now: Now) {
-        guard case .prove(let hoa, let moa) = exchange.purpose, homes[hoa]?.phase == .proving else { return }
-        if !exchange.isAnswered, moa != desiredLocators(of: hoa).first {
+    mutating func proofEnded(_ hoa: HomeAddress, _ moa: MobileAddress, isAnswered: Bool, _ now: Now) {
+        guard homes[hoa]?.phase == .proving else { return }
+        if !isAnswered, moa != desiredLocators(of: hoa).first {
             homes[hoa]?.unproven.insert(moa)
             log(.info, "\(hoa): \(moa) gets no answer from the IMS; registering without it")
         }
@@ -266,9 +266,7 @@ extension NodeCore {
             // It may be that a clock is wrong, here or there.
             if reply.code == .authenticationFailed { clock.doubt() }
             // Proofs may have aged on the way; they are fetched anew.
-            for locator in mapping.record.locators {
-                for server in home.servers?.endpoints ?? [] { servers.forget(server: server.address, own: locator.moa.address) }
-            }
+            exchanges.forgetCookies(of: home.servers?.endpoints ?? [], at: mapping.record.locators.map(\.moa))
             homes[hoa] = home
             if reply.code == .refused, registrationRefused(hoa, mapping.record, reply, now) { return }
             registrationFailed(hoa, "the IMS refused: \(reply.code)\(reply.text.map { " (\($0.printable))" } ?? "")", now)

@@ -17,7 +17,6 @@ import MATSignal
 public struct NodeCore {
     /// What a deadline is for.
     enum Deadline: Hashable, Sendable {
-        case exchange(UInt32)
         case registration(HomeAddress)
         case proofs(HomeAddress)
         case selfCheck(HomeAddress)
@@ -41,7 +40,6 @@ public struct NodeCore {
 
     let configuration: NodeCoreConfiguration
     var random: any RandomNumberGenerator
-    let clientCookies: ClientCookies
     var cookieAuthority: CookieAuthority
 
     var homes: [HomeAddress: Home] = [:]
@@ -101,12 +99,9 @@ public struct NodeCore {
     var networkKeys: [IPPrefix: ServerSet] = [:]
     var keyLookUps: [IPPrefix: [KeyWaiter]] = [:]
 
-    var servers: ServerTable
-    var exchanges: [UInt32: Exchange] = [:]
-    var exchangeByPurpose: [Exchange.Purpose: UInt32] = [:]
+    /// Requests under way.
+    var exchanges: Exchanges
     var deadlines = DeadlineQueue<Deadline>()
-    /// What goes to peers and their IMSs, all in all; see `Backlog`.
-    var pace: Pace
     var pollPace: Pace
     var backlog = Backlog()
     var serverQueues: [IPAddress: ServerQueue] = [:]
@@ -117,8 +112,6 @@ public struct NodeCore {
     var earlyNotices: [EarlyNotice] = []
     /// Checks and questions out of turn, that what strangers send can cause.
     var rechecks: RateLimit
-    /// By family (IPv4: true), when a response last came from anybody.
-    var heardAt: [Bool: MonotonicTime] = [:]
     /// Answers to malformed requests.
     var refusals: RateLimit
     public internal(set) var counters = NodeCounters()
@@ -146,13 +139,12 @@ public struct NodeCore {
         else { return nil }
         self.configuration = configuration
         self.random = random
-        clientCookies = client
         cookieAuthority = authority
         clock = ConfirmedClock(isRightAtStart: configuration.isClockConfirmed)
         ways = PathKnowledge(configuration.paths)
-        servers = ServerTable(entriesMax: configuration.serversMax)
+        exchanges = Exchanges(
+            clientCookies: client, serversMax: configuration.serversMax, pace: Pace(perSecond: configuration.messagesPerSecond, burst: configuration.messagesBurst))
         strangers = Strangers(configuration)
-        pace = Pace(perSecond: configuration.messagesPerSecond, burst: configuration.messagesBurst)
         pollPace = Pace(perSecond: configuration.pollsPerSecond, burst: configuration.pollsPerSecond)
         uncookiedChecks = RateLimit(perSecond: configuration.uncookiedChecksPerSecond)
         linkAnswers = RateLimit(perSecond: configuration.linkAnswersPerSecond)
@@ -267,20 +259,22 @@ public struct NodeCore {
     /// When `timerFired` wants to be called next.
     public var nextDeadline: MonotonicTime? {
         mutating get {
-            guard let peer = peers.nextDue else { return deadlines.next }
-            return min(peer, deadlines.next ?? peer)
+            [peers.nextDue, exchanges.nextDue, deadlines.next].compactMap(\.self).min()
         }
     }
 
     public mutating func timerFired(now: Now) -> [NodeAction] {
         while true {
-            if let due = peers.nextDue, due <= deadlines.next ?? due, let hoa = peers.takeDue(now.monotonic) {
+            if let due = peers.nextDue, due <= deadlines.next ?? due, due <= exchanges.nextDue ?? due, let hoa = peers.takeDue(now.monotonic) {
                 peerDue(hoa, now)
+                continue
+            }
+            if let due = exchanges.nextDue, due <= now.monotonic, due <= deadlines.next ?? due {
+                carryOut(exchanges.due(preferred: preferredSources, now.monotonic), now)
                 continue
             }
             guard let deadline = deadlines.takeDue(now.monotonic) else { break }
             switch deadline {
-            case .exchange(let sequence): exchangeDue(sequence, now)
             case .registration(let hoa):
                 // What could not be proven then may be provable now.
                 homes[hoa]?.unproven = []
@@ -373,6 +367,9 @@ public struct NodeCore {
     }
 
     // MARK: Small questions
+
+    /// What is known of whom requests go to.
+    var servers: ServerTable { exchanges.servers }
 
     /// This core's share of a bound of the whole node.
     func share(of bound: Int) -> Int { max(1, bound / configuration.coresCount) }

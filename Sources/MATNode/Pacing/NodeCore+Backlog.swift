@@ -37,8 +37,8 @@ extension NodeCore {
     mutating func workOff(_ now: Now) {
         gather()
         while !backlog.isEmpty {
-            guard pace.isOpen(now.monotonic), exchanges.count < share(of: Backlog.underWayMax) else {
-                deadlines.set(.backlog, at: max(pace.opens(now.monotonic), now.monotonic + Backlog.tick))
+            guard exchanges.isOpen(now.monotonic), exchanges.count < share(of: Backlog.underWayMax) else {
+                deadlines.set(.backlog, at: max(exchanges.opens(now.monotonic), now.monotonic + Backlog.tick))
                 return
             }
             if let slot = backlog.nextToTell() {

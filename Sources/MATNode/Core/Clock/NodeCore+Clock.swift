@@ -18,11 +18,9 @@ extension NodeCore {
         return true
     }
 
-    /// A server's cookie came with a response: if it is the own IMS's and was not only echoed, it tells the time.
-    mutating func noteTime(of cookie: ServerCookie, from source: Endpoint, to local: IPAddress, _ now: Now) {
-        guard servers.cookie(server: source.address, own: local, now: now.monotonic) != cookie,
-            homes.values.contains(where: { $0.servers?.endpoints.contains(source) ?? false })
-        else { return }
+    /// A server's cookie came with a response, and was not only echoed: if it is the own IMS's, it tells the time.
+    mutating func readTime(of cookie: ServerCookie, from source: Endpoint, _ now: Now) {
+        guard homes.values.contains(where: { $0.servers?.endpoints.contains(source) ?? false }) else { return }
         clock.note(cookie, now)
     }
 

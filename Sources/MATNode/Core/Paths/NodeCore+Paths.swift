@@ -178,7 +178,7 @@ extension NodeCore {
         case .peer(let hoa, _): (subject, port) = (hoa, SignalPort.node)
         }
         let target = address(of: path.target)
-        let client = clientCookies.cookie(server: target, own: path.own.address)
+        let client = exchanges.clientCookie(of: target, at: path.own.address)
         let message = SignalMessage(sequence: sequence, .maQuery(MAQuery(cookie: Cookie(client: client), hoa: subject)))
         counters.messagesSent += 1
         counters.probesSent += 1
@@ -198,13 +198,12 @@ extension NodeCore {
     mutating func finishProbe(_ message: SignalMessage, from source: Endpoint, to local: IPAddress, _ now: Now) -> Bool {
         guard let path = ways.monitor.probed(message.sequence), case .maAnswer(let answer) = message.body,
             source == Endpoint(address(of: path.target), port: path.target.isServer ? SignalPort.ims : SignalPort.node), local == path.own.address,
-            message.cookie.client == clientCookies.cookie(server: source.address, own: local)
+            message.cookie.client == exchanges.clientCookie(of: source.address, at: local)
         else { return false }
         switch path.target {
         case .server:
             // Its cookie proves the address in the next registration.
-            if let cookie = message.cookie.server { servers.learn(cookie, server: source.address, own: local, now: now.monotonic) }
-            servers.noteAnswer(source.address)
+            exchanges.learn(message.cookie.server, from: source.address, at: local, now.monotonic)
         case .peer(let hoa, let moa):
             guard answer.hoa == nil || answer.hoa == hoa, peers[hoa] != nil else { return false }
             if message.code == .notAuthoritative {

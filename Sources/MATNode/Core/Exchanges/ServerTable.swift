@@ -63,7 +63,7 @@ struct ServerTable: Sendable {
 
     func hasAnswered(_ server: IPAddress) -> Bool { answered[server] != nil }
 
-    mutating func noteAnswer(_ server: IPAddress) {
+    mutating func answered(_ server: IPAddress) {
         if answered[server] == nil { answered[server] = true }
     }
 

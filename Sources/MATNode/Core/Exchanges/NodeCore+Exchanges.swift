@@ -1,0 +1,184 @@
+import MATCore
+import MATSignal
+
+// Requests: `Exchanges` says when to send which to whom, and which responses answer them. Here is what they say, made of what the node knows at
+// each try, and to whom their answers go.
+
+extension NodeCore {
+    /// Starts a request, or restarts it if one for the same purpose is under way.
+    ///
+    /// - Parameter source: the own address to send from; `nil`: the preferred one.
+    mutating func start(
+        _ purpose: Exchange.Purpose, _ type: MessageType, to targets: [Endpoint], source: IPAddress? = nil, triesMax: Int? = nil, _ now: Now
+    ) {
+        carryOut(
+            exchanges.start(purpose, to: targets, source: source, triesMax: triesMax, preferred: preferredSources, random: &random, now.monotonic), now)
+    }
+
+    mutating func cancel(_ purpose: Exchange.Purpose) { exchanges.cancel(purpose) }
+
+    func isUnderWay(_ purpose: Exchange.Purpose) -> Bool { exchanges.isUnderWay(purpose) }
+
+    /// Repeats everything under way from the addresses that we have now: after a move the old source is no use.
+    mutating func resendAll(_ now: Now) { carryOut(exchanges.startOver(preferred: preferredSources, now.monotonic), now) }
+
+    /// The own address of each family that requests are sent from, unless they name one.
+    var preferredSources: FamilyPair<IPAddress?> { FamilyPair { ownMoAs(ipv4: $0 == .ipv4).first?.address } }
+
+    mutating func carryOut(_ tries: [Exchanges.OnTry], _ now: Now) {
+        for action in tries {
+            switch action {
+            case .send(let transmission): transmit(transmission, now)
+            case .giveUp(let exchange): gaveUp(exchange, now)
+            case .count(let counter): counters[keyPath: counter] += 1
+            }
+        }
+    }
+
+    private mutating func transmit(_ request: Exchanges.Transmission, _ now: Now) {
+        guard let body = body(of: request, now) else { return }
+        counters.messagesSent += 1
+        post(
+            SignalMessage(sequence: request.sequence, body).octets, from: request.own, to: request.target,
+            needsRoom: request.purpose.isToUnproven && isStranger(request.target.address))
+    }
+
+    /// What a request says: at each try anew, for cookie and record may have changed since the last.
+    private func body(of request: Exchanges.Transmission, _ now: Now) -> SignalMessage.Body? {
+        let (cookie, own) = (request.cookie, request.own)
+        switch request.purpose {
+        case .register(let hoa):
+            guard let home = homes[hoa], let mapping = home.mapping else { return nil }
+            let reference: CertificateReference = home.serverHasCertificate ? .id(home.certificate.id) : .whole(home.certificate)
+            let proofs = mapping.record.locators.compactMap { locator -> LocatorProof? in
+                let moa = locator.moa
+                guard moa.address != own, let proof = servers.proof(servers: request.targets, own: moa.address, now: now.monotonic) else { return nil }
+                return LocatorProof(locator: moa, client: exchanges.clientCookie(of: proof.server, at: moa.address), server: proof.cookie)
+            }
+            return .imsUpdate(IMSUpdate(cookie: cookie, record: EnclosedRecord(mapping: mapping.mapping, certificate: reference), proofs: proofs))
+        case .tryUplink(let hoa, _):
+            guard let home = homes[hoa], let mapping = home.mapping else { return nil }
+            return .imsUpdate(IMSUpdate(cookie: cookie, record: EnclosedRecord(mapping: mapping.mapping, certificate: .whole(home.certificate)), proofs: []))
+        case .prove(let hoa, _), .readClock(let hoa), .checkLocator(let hoa, _):
+            // The answer is not wanted, only its cookie; the unpadded query gets just that of a server that is responsible for the HoA. A
+            // locator's node answers without one.
+            return .maQuery(MAQuery(cookie: cookie, hoa: hoa))
+        case .checkSelf(let hoa):
+            return .maQuery(MAQuery(cookie: cookie, hoa: hoa, certID: homes[hoa]?.mapping?.certificate.id))
+        case .queryPeer(let hoa):
+            let known = peers[hoa]?.record.key.id
+            var query = MAQuery(cookie: cookie, hoa: hoa, certID: known, subscribe: Self.subscribeSeconds)
+            // A first query is padded so that its answer fits at once (section 6).
+            if cookie.server == nil { query.padding = Self.firstQueryPadding }
+            return .maQuery(query)
+        case .notifyServer(let peer):
+            guard let own = home(for: peer), let record = enclosedRecord(of: own) else { return nil }
+            return .haNotify(HANotify(cookie: cookie, hoa: own, peerHoA: peer, record: record))
+        case .notifyPeer(let peer), .introduce(let peer):
+            guard let own = home(for: peer), let record = enclosedRecord(of: own) else { return nil }
+            return .maNotify(MANotify(cookie: cookie, record: record))
+        case .identify(let moa):
+            return .haQuery(HAQuery(cookie: cookie, moa: moa))
+        }
+    }
+
+    private func enclosedRecord(of own: HomeAddress) -> EnclosedRecord? {
+        homes[own]?.mapping.map { EnclosedRecord(mapping: $0.mapping, certificate: .whole($0.certificate)) }
+    }
+
+    /// Seconds of subscription asked for: the most that an IMS grants.
+    static let subscribeSeconds: UInt32 = 300
+    /// Makes the first query about 400 octets, the size of the answer with a whole certificate.
+    static let firstQueryPadding = 348
+
+    // MARK: Responses
+
+    mutating func finish(_ message: SignalMessage, from source: Endpoint, to local: IPAddress, _ now: Now) {
+        counters.messagesReceived += 1
+        if finishProbe(message, from: source, to: local, now) { return }
+        let fresh = message.cookie.server.flatMap { exchanges.isFresh($0, from: source.address, at: local, now.monotonic) ? $0 : nil }
+        let own = FamilyPair<HomeAddress?> { family in homes.keys.first { $0.family == family } }
+        let response = exchanges.received(message, from: source, to: local, own: own, preferred: preferredSources, now.monotonic)
+        if case .unmatched = response {
+            counters.unmatchedDropped += 1
+            return
+        }
+        if let fresh { readTime(of: fresh, from: source, now) }
+        switch response {
+        case .unmatched: break
+        case .sendAgain(let tries): carryOut(tries, now)
+        case .ended(let exchange): answered(exchange, message, from: source, now)
+        }
+    }
+
+    private mutating func answered(_ exchange: Exchange, _ message: SignalMessage, from source: Endpoint, _ now: Now) {
+        switch (message.body, exchange.purpose) {
+        case (.imsUpdateReply(let reply), .register(let hoa)):
+            prefer(source, of: hoa)
+            registrationAnswered(hoa, reply, now)
+        case (.imsUpdateReply(let reply), .tryUplink(let hoa, let moa)):
+            uplinkTried(moa, of: hoa, observed: reply.observed, now)
+        case (.maAnswer, .prove(let hoa, let moa)):
+            proofEnded(hoa, moa, isAnswered: true, now)
+        case (.maAnswer(let answer), .readClock(let hoa)):
+            let refusal = answer.code == .cookieRequired ? nil : "the IMS refused: \(answer.code)\(answer.text.map { " (\($0.printable))" } ?? "")"
+            clockRead(hoa, refusal: refusal, now)
+        case (.maAnswer(let answer), .checkSelf(let hoa)):
+            selfChecked(hoa, answer, now)
+        case (.maAnswer(let answer), .queryPeer(let hoa)):
+            peerAnswered(hoa, answer, now)
+            // Section 6: to a request without cookie a server writes nothing down, so the subscription takes another.
+            if answer.code == .ok, answer.subscribe == nil, !exchange.hadCookie, message.cookie.server != nil, peers[hoa] != nil {
+                start(.queryPeer(hoa), .maQuery, to: [source] + exchange.targets.filter { $0 != source }, now)
+            }
+        case (.maAnswer(let answer), .checkLocator(let hoa, let moa)):
+            locatorAnswered(hoa, moa, answer.code, now)
+        case (.haNotifyAck(let ack), .notifyServer(let peer)):
+            serverNotified(peer, ack.code, ack.text?.printable, lifetime: ack.lifetime, now)
+        case (.haAnswer(let answer), .identify(let moa)):
+            strangerAnswered(moa, answer, now)
+        case (.maNotifyAck(let ack), .notifyPeer(let peer)):
+            peerNotified(peer, ack, since: exchange.began, now)
+            // Section 7: repeated once with the cookie that the ack brought, which proves our address to the peer.
+            if ack.code == .ok, !exchange.hadCookie, message.cookie.server != nil, !isUnderWay(exchange.purpose) {
+                start(exchange.purpose, .maNotify, to: [source], triesMax: 1, now)
+            }
+        case (.maNotifyAck(let ack), .introduce(let peer)):
+            if ack.code == .ok { noteKnowsUs(peer) }
+        default:
+            counters.unmatchedDropped += 1
+        }
+    }
+
+    /// All tries of a request are used up.
+    private mutating func gaveUp(_ exchange: Exchange, _ now: Now) {
+        switch exchange.purpose {
+        case .register(let hoa):
+            if registrationUnanswered(hoa, from: exchange.source.map(MobileAddress.init), now) { return }
+            registrationFailed(hoa, "no answer from \(exchange.targets.map(\.description).joined(separator: ", "))", now)
+        case .tryUplink(let hoa, let moa):
+            uplinkTried(moa, of: hoa, observed: nil, now)
+        case .prove(let hoa, let moa):
+            proofEnded(hoa, moa, isAnswered: false, now)
+        case .readClock(let hoa):
+            // At a start it is this that an address without a way to the IMS leaves unanswered.
+            if registrationUnanswered(hoa, from: exchange.source.map(MobileAddress.init), now) { return }
+            clockRead(hoa, refusal: "no answer from \(exchange.targets.map(\.description).joined(separator: ", "))", now)
+        case .checkSelf:
+            // Its silence is the next update's affair.
+            break
+        case .queryPeer(let hoa):
+            peerSilent(hoa, now)
+        case .notifyServer(let peer):
+            serverNotified(peer, nil, nil, now)
+        case .notifyPeer(let peer):
+            peerNotified(peer, nil, since: exchange.began, now)
+        case .introduce:
+            break
+        case .identify(let moa):
+            strangerAnswered(moa, nil, now)
+        case .checkLocator(let hoa, let moa):
+            locatorAnswered(hoa, moa, nil, now)
+        }
+    }
+}
