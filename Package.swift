@@ -68,6 +68,8 @@ let package = Package(
         .target(name: "MATDNS", dependencies: ["CLDNS", "MATCore", "MATRuntime", "MATSignal"]),
         // nftables, routes, links, TUN, NFLOG: all that touches the kernel.
         .target(name: "IMTKernel", dependencies: ["CNetfilter", "CLinux", "MATRuntime", "IMTPlan", "MATCore", "MATSignal"]),
+        // All decisions of a node, as values. No I/O, no clock.
+        .target(name: "NodeCore", dependencies: ["IMTPlan", "MATCore", "MATSignal"]),
         // The one unsafe module: the table of mappings, which one thread changes while any number of threads look up.
         .target(name: "MappingMemory", dependencies: ["CLinux", "MATSignal"]),
         .target(
@@ -75,7 +77,7 @@ let package = Package(
             dependencies: ["CLinux", "MATDNS", "MATRuntime", "MATCore", "MATSignal", "MappingMemory", crypto, grdb, sqlite, logging, metrics, yaml] + http),
         // The store that several IMSs share: etcd, over SwiftNIO.
         .target(name: "IMSCluster", dependencies: ["IMS", "MATRuntime", "MATCore", "MATSignal", "MappingMemory"] + http2),
-        .target(name: "MATNode", dependencies: ["IMTKernel", "MATDNS", "MATRuntime", "IMTPlan", "MATCore", "MATSignal", logging, yaml]),
+        .target(name: "MATNode", dependencies: ["NodeCore", "IMTKernel", "MATDNS", "MATRuntime", "IMTPlan", "MATCore", "MATSignal", logging, yaml]),
 
         .executableTarget(name: "imsd", dependencies: ["IMS", "IMSCluster", arguments, logging, metrics]),
         .executableTarget(name: "matd", dependencies: ["MATNode", arguments, logging]),
@@ -86,7 +88,7 @@ let package = Package(
         // Random numbers that a seed repeats, for tests and benchmarks.
         .target(name: "SeededRandom"),
         // Virtual time and a network that loses, duplicates and reorders; shared by the test targets.
-        .target(name: "MATTesting", dependencies: ["IMS", "IMTKernel", "MATDNS", "MATNode", "IMTPlan", "MATCore", "MATSignal", "MappingMemory", "SeededRandom"]),
+        .target(name: "MATTesting", dependencies: ["IMS", "IMTKernel", "MATDNS", "NodeCore", "IMTPlan", "MATCore", "MATSignal", "MappingMemory", "SeededRandom"]),
 
         .testTarget(name: "MATSignalTests", dependencies: ["MATCore", "MATSignal"], resources: [.copy("Vectors")]),
         .testTarget(name: "MATRuntimeTests", dependencies: ["MATCore", "CLinux", "MATRuntime", "MATSignal"]),
@@ -96,8 +98,9 @@ let package = Package(
         .executableTarget(name: "imt-churn", dependencies: ["IMTKernel", "MATRuntime", "IMTPlan", "MATSignal"], path: "Tests/IMTChurn"),
         .testTarget(name: "IMSTests", dependencies: ["CLinux", "IMS", "MATCore", "MATTesting", "MappingMemory"]),
         .testTarget(name: "IMSClusterTests", dependencies: ["CLinux", "IMS", "IMSCluster", "MATRuntime", "MATCore", "MATSignal", "MATTesting", "MappingMemory"]),
-        .testTarget(name: "MATNodeTests", dependencies: ["CLinux", "IMTKernel", "MATNode", "IMTPlan", "MATCore", "MATSignal", "MATTesting"]),
-        .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "MATNode", "IMTPlan", "MATCore", "MATSignal", "MATTesting"]),
+        .testTarget(name: "NodeCoreTests", dependencies: ["CLinux", "IMTPlan", "MATCore", "MATSignal", "MATTesting", "NodeCore"]),
+        .testTarget(name: "MATNodeTests", dependencies: ["IMTKernel", "MATNode", "MATRuntime", "MATSignal", "MATTesting", "NodeCore"]),
+        .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "NodeCore", "IMTPlan", "MATCore", "MATSignal", "MATTesting"]),
         .testTarget(name: "MATCommandTests", dependencies: ["IMS", "MATCommand", "MATDNS", "MATNode", "MATRuntime", "MATCore", "MATSignal", "MappingMemory"]),
         // Real daemons in real network namespaces (deploy/lab); needs root.
         .testTarget(name: "NamespaceTests", dependencies: ["MATSignal"]),

@@ -1,7 +1,7 @@
 import MATCore
 import MATDNS
-import MATNode
 import MATSignal
+import NodeCore
 
 /// The reverse zones, as both daemons' resolvers would tell of them.
 public final class SimulatedDNS {

@@ -1,6 +1,6 @@
 import IMTKernel
-import MATNode
 import MATSignal
+import NodeCore
 
 /// A node: the real core, and a model of the shell and kernel around it. Applications' packets go through the model IMT as
 /// they would through the kernel's.

@@ -1,7 +1,7 @@
 import IMTKernel
-import MATNode
 import MATSignal
 import MATTesting
+import NodeCore
 import Testing
 
 /// Several nodes of two IMSs that all talk with each other, and move among the same addresses: an address that one leaves is soon

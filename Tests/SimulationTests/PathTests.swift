@@ -1,7 +1,7 @@
 import IMTKernel
-import MATNode
 import MATSignal
 import MATTesting
+import NodeCore
 import Testing
 
 /// Links that are up but dead, between nodes with several addresses each:

@@ -1,7 +1,7 @@
 import Foundation
-import MATNode
 import MATSignal
 import MATTesting
+import NodeCore
 import Testing
 
 /// Dictionaries and sets are walked in another order in every process. What is decided must not depend on it: a seed that shows a fault has to

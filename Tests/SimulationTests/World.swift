@@ -1,7 +1,7 @@
 import Foundation
-import MATNode
 import MATSignal
 import MATTesting
+import NodeCore
 import Testing
 
 /// Two nodes, each with its own IMS, in a network that loses, repeats and reorders:

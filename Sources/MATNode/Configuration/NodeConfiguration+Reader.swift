@@ -1,6 +1,7 @@
 import IMTKernel
 import MATRuntime
 import MATSignal
+import NodeCore
 
 /// The words of `log-level`, which are swift-log's.
 private enum LogLevelWord: String, CaseIterable {

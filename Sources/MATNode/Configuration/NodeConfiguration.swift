@@ -1,5 +1,6 @@
 import IMTKernel
 import MATSignal
+import NodeCore
 
 /// matd's configuration file, as values. `NodeConfiguration+Reader` reads it; matd.yaml(5) describes it.
 public struct NodeConfiguration: Sendable {

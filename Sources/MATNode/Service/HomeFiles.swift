@@ -1,5 +1,6 @@
 import MATRuntime
 import MATSignal
+import NodeCore
 
 /// The files that say who the node is: its private keys and certificates.
 enum HomeFiles {

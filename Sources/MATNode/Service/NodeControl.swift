@@ -2,6 +2,7 @@ import IMTKernel
 import MATDNS
 import MATRuntime
 import MATSignal
+import NodeCore
 
 // The control socket's commands: what `mat status`, `mat peers` and `mat handover` ask.
 

@@ -4,6 +4,7 @@ import MATCore
 import MATDNS
 import MATRuntime
 import MATSignal
+import NodeCore
 
 /// The shell around `NodeCore`: sockets, kernel, DNS, timers and files. It decides nothing; it tells the core what happened
 /// and does what the core says.

@@ -1,0 +1,212 @@
+import IMTPlan
+import MATSignal
+
+/// A node with any number of HoAs: a `NodeCore` for each set of one HoA a family, and the decision which of them an event concerns.
+///
+/// Each core has own addresses of its own (`LocatorAssignment`) and so its own registrations, peers and paths: the same peer may
+/// be reached from two HoAs by two ways, and one HoA's link may die without the other's. What arrives tells by its own address
+/// whom it is for; what is sent, by its HoA. With one HoA of each family there is one core, and nothing here decides anything.
+public struct NodeCores {
+    /// An action, and which core wants it: answers go back there.
+    public struct Step: Hashable, Sendable {
+        public var core: Int
+        public var action: NodeAction
+    }
+
+    public private(set) var cores: [NodeCore] = []
+    private var coreOfHome: [HomeAddress: Int] = [:]
+    /// Mobile networks' home prefixes.
+    private let networks: [IPPrefix]
+    private var assignment: LocatorAssignment
+    /// Usable own addresses in the order in which the system lists them.
+    public private(set) var systemLocators: [OwnLocator] = []
+    /// HoAs that other HoAs of their family left without an address.
+    private var unserved: Set<HomeAddress> = []
+
+    /// - Parameter random: makes a generator for each core.
+    /// - Returns: `nil` if a secret has not 16 octets.
+    public init?(_ configuration: NodeCoreConfiguration, random: () -> any RandomNumberGenerator) {
+        var groups: [[HomeIdentity]] = []
+        for home in configuration.homes {
+            if let group = groups.firstIndex(where: { !$0.contains { $0.hoa.isIPv4 == home.hoa.isIPv4 } }) {
+                groups[group].append(home)
+            } else {
+                groups.append([home])
+            }
+        }
+        if groups.isEmpty { groups = [[]] }
+        networks = configuration.homes.map(\.certificate.prefix).filter { $0.length < 128 }
+        assignment = LocatorAssignment(configuration.homes.map { LocatorAssignment.Claimant(hoa: $0.hoa, use: $0.use) })
+        for (index, group) in groups.enumerated() {
+            // Bounds are the node's.
+            var part = configuration.part(of: groups.count)
+            part.homes = group
+            guard let core = NodeCore(part, random: random()) else { return nil }
+            cores.append(core)
+            for home in group { coreOfHome[home.hoa] = index }
+        }
+    }
+
+    // MARK: Whom it concerns
+
+    /// The core of an own HoA; what belongs to none is the first one's.
+    private func index(home: IPAddress) -> Int {
+        coreOfHome[HomeAddress(home)] ?? networks.first { $0.contains(home) }.flatMap { coreOfHome[HomeAddress($0.address)] } ?? 0
+    }
+
+    private func index(locator: IPAddress) -> Int { holder(of: locator).flatMap { coreOfHome[$0] } ?? 0 }
+
+    /// The own HoA that an own address serves, also one behind a MoPre.
+    private func holder(of locator: IPAddress) -> HomeAddress? {
+        if let holder = assignment.holders[MobileAddress(locator)] { return holder }
+        for network in networks where network.isIPv4 == locator.isIPv4 {
+            let base = MobileAddress(locator.masked(to: network.length))
+            if assignment.holders[base] == HomeAddress(network.address) { return HomeAddress(network.address) }
+        }
+        return nil
+    }
+
+    private mutating func decide(_ index: Int, _ event: (inout NodeCore) -> [NodeAction]) -> [Step] {
+        guard cores.indices.contains(index) else { return [] }
+        return event(&cores[index]).map { Step(core: index, action: $0) }
+    }
+
+    private mutating func decideAll(_ event: (inout NodeCore, Int) -> [NodeAction]) -> [Step] {
+        cores.indices.flatMap { index in event(&cores[index], index).map { Step(core: index, action: $0) } }
+    }
+
+    // MARK: Events, as `NodeCore` has them
+
+    public mutating func linksChanged(_ locators: [OwnLocator], infrastructure: Set<IPAddress>, now: Now) -> [Step] {
+        systemLocators = locators
+        assignment.assign(locators)
+        let news = noteUnserved()
+        let holders = assignment.holders
+        let coreOfHome = coreOfHome
+        func owner(_ moa: MobileAddress) -> Int { holders[moa].flatMap { coreOfHome[$0] } ?? -1 }
+        return news + decideAll { core, index in
+            // What another of our HoAs has is no peer's.
+            let others = locators.filter { owner($0.moa) != index }.map(\.moa.address) + coreOfHome.filter { $0.value != index }.map(\.key.address)
+            let own = locators.filter { owner($0.moa) == index }
+            return core.linksChanged(own, infrastructure: infrastructure, otherOwn: Set(others), now: now)
+        }
+    }
+
+    private mutating func noteUnserved() -> [Step] {
+        let served = Set(assignment.holders.values)
+        let families = Set(systemLocators.map(\.moa.isIPv4))
+        let now = Set(assignment.claimants.map(\.hoa).filter { !served.contains($0) && families.contains($0.isIPv4) })
+        defer { unserved = now }
+        return now.subtracting(unserved).sorted().map { Step(core: index(home: $0.address), action: .log(.warning, Self.problem(of: $0))) }
+    }
+
+    private static func problem(of hoa: HomeAddress) -> String {
+        "no mobile address is left for \(hoa): the other home addresses of its family have them all, or its `use` fits none"
+    }
+
+    public mutating func clockIsSynchronized(now: Now) {
+        for index in cores.indices { cores[index].clockIsSynchronized(now: now) }
+    }
+
+    public mutating func prefer(interface: String?, now: Now) -> [Step] {
+        decideAll { core, _ in core.prefer(interface: interface, now: now) }
+    }
+
+    public mutating func prefer(interface: String?, for peer: HomeAddress, now: Now) -> [Step] {
+        decideAll { core, _ in core.prefer(interface: interface, for: peer, now: now) }
+    }
+
+    /// - Parameter own: the source that the held packet has.
+    public mutating func heldOutbound(from own: IPAddress, to destination: IPAddress, isName: Bool = false, now: Now) -> [Step] {
+        decide(index(home: own)) { $0.heldOutbound(to: destination, isName: isName, now: now) }
+    }
+
+    public mutating func namesChanged(isLocal: Bool, now: Now) -> [Step] {
+        decideAll { core, _ in core.namesChanged(isLocal: isLocal, now: now) }
+    }
+
+    public mutating func heldInbound(
+        from source: IPAddress, to own: IPAddress, opensConnection: Bool, isSegment: Bool = false, now: Now
+    ) -> [Step] {
+        decide(index(locator: own)) { $0.heldInbound(from: source, to: own, opensConnection: opensConnection, isSegment: isSegment, now: now) }
+    }
+
+    public mutating func lookedUp(_ hoa: HomeAddress, _ result: ServerLookup, core: Int, now: Now) -> [Step] {
+        decide(core) { $0.lookedUp(hoa, result, now: now) }
+    }
+
+    public mutating func keysLookedUp(_ prefix: IPPrefix, _ result: ServerLookup, core: Int, now: Now) -> [Step] {
+        decide(core) { $0.keysLookedUp(prefix, result, now: now) }
+    }
+
+    public mutating func received(_ datagram: [UInt8], from source: Endpoint, to local: IPAddress, now: Now) -> [Step] {
+        decide(index(locator: local)) { $0.received(datagram, from: source, to: local, now: now) }
+    }
+
+    /// Packets counted so far with each pair of HoAs, both directions.
+    public mutating func traffic(_ packets: some Sequence<(key: HomePair, value: UInt64)>, now: Now) -> [Step] {
+        // Without a copy where there may be a hundred thousand.
+        guard cores.count > 1 else { return decide(0) { $0.traffic(packets.lazy.map { (key: $0.key.peer, value: $0.value) }, now: now) } }
+        var parts = [[HomeAddress: UInt64]](repeating: [:], count: cores.count)
+        for (pair, count) in packets { parts[index(home: pair.own.address)][pair.peer, default: 0] &+= count }
+        return decideAll { core, index in core.traffic(parts[index].lazy.map { (key: $0.key, value: $0.value) }, now: now) }
+    }
+
+    public var nextDeadline: MonotonicTime? {
+        mutating get { cores.indices.compactMap { cores[$0].nextDeadline }.min() }
+    }
+
+    public mutating func timerFired(now: Now) -> [Step] { decideAll { core, _ in core.timerFired(now: now) } }
+
+    public mutating func adopted(
+        outbound: [HomePair: MobilePair], inbound: [Arrival: HomeAddress], own: [MobileAddress: HomeAddress], now: Now
+    ) -> [Step] {
+        let coreOfHome = coreOfHome
+        func part(_ home: HomeAddress) -> Int { coreOfHome[home] ?? 0 }
+        return decideAll { core, index in
+            core.adopted(
+                outbound: outbound.filter { part($0.key.own) == index }, inbound: inbound.filter { part($0.key.own) == index },
+                own: own.filter { part($0.value) == index }, now: now)
+        }
+    }
+
+    // MARK: What is to be seen
+
+    /// The number of the core that an own HoA belongs to.
+    public func core(of home: IPAddress) -> Int { index(home: home) }
+
+    /// The own HoA of a core's that talks to destinations of this one's family.
+    public func home(of core: Int, like address: IPAddress) -> HomeAddress? {
+        coreOfHome.first { $0.value == core && $0.key.isIPv4 == address.isIPv4 }?.key
+    }
+
+    public var ownLocators: [OwnLocator] { cores.flatMap(\.ownLocators) }
+
+    public var peersCount: Int { cores.reduce(0) { $0 + $1.peersCount } }
+
+    public var isRegistered: Bool { cores.allSatisfy(\.isRegistered) }
+
+    public func status(now: Now) -> NodeStatus {
+        let all = cores.map { $0.status(now: now) }
+        guard var status = all.first else { preconditionFailure("there is always a core") }
+        for other in all.dropFirst() {
+            status.registrations += other.registrations
+            status.locators += other.locators
+            status.uplinks += other.uplinks
+            status.peers += other.peers
+            status.pathsWatched += other.pathsWatched
+            status.resolving += other.resolving
+            status.undecided = Array((status.undecided + other.undecided).prefix(NodeStatus.undecidedMax))
+            status.undecidedCount += other.undecidedCount
+            status.strangers += other.strangers
+            status.counters = status.counters + other.counters
+        }
+        guard all.count > 1 else { return status }
+        status.registrations.sort { $0.hoa < $1.hoa }
+        status.peers.sort { ($0.hoa, $0.ownHoA) < ($1.hoa, $1.ownHoA) }
+        for index in status.registrations.indices where unserved.contains(status.registrations[index].hoa) {
+            status.registrations[index].problem = Self.problem(of: status.registrations[index].hoa)
+        }
+        return status
+    }
+}
