@@ -19,6 +19,7 @@ struct NetlinkWriter: ~Copyable {
     init(firstSequence: UInt32, capacity: Int = 4 * NetlinkWriter.messageBytesMax) {
         self.capacity = max(capacity, Self.messageBytesMax)
         base = .allocate(byteCount: self.capacity, alignment: 16)
+        base.initializeMemory(as: UInt8.self, repeating: 0, count: self.capacity)
         self.firstSequence = firstSequence
         nextSequence = firstSequence
     }
@@ -48,6 +49,7 @@ struct NetlinkWriter: ~Copyable {
         guard count + more > capacity else { return }
         let larger = max(2 * capacity, count + more)
         let fresh = UnsafeMutableRawPointer.allocate(byteCount: larger, alignment: 16)
+        fresh.initializeMemory(as: UInt8.self, repeating: 0, count: larger)
         fresh.copyMemory(from: base, byteCount: count)
         base.deallocate()
         base = fresh
