@@ -60,13 +60,13 @@ let package = Package(
         .target(name: "MATSignal", dependencies: [crypto]),
         // Values that several cores share: deadlines, rates, bounded tables, what the DNS says of a home address. No I/O, no clock.
         .target(name: "MATCore", dependencies: ["MATSignal"]),
-        // What the kernel is to hold, as values. No I/O.
+        // What the kernel is to have, as values: entries, rulesets, routes, and how damage is repaired. No I/O, no clock.
         .target(name: "IMTPlan", dependencies: ["MATCore", "MATSignal"]),
         // What both daemons run on: one epoll loop, sockets, timers, signals, configuration files, the control socket.
         .target(name: "MATRuntime", dependencies: ["CLinux", "CMemory", "MATCore", "MATSignal", yaml]),
         // libldns look-ups and zone text, shared by IMS and MATNode.
         .target(name: "MATDNS", dependencies: ["CLDNS", "MATCore", "MATRuntime", "MATSignal"]),
-        // nftables, routes, links, TUN, NFLOG: all that touches the kernel.
+        // nftables, routes, links, TUN, NFLOG: does what IMTPlan says. All that touches the kernel.
         .target(name: "IMTKernel", dependencies: ["CNetfilter", "CLinux", "MATRuntime", "IMTPlan", "MATCore", "MATSignal"]),
         // All decisions of a node, as values. No I/O, no clock.
         .target(name: "NodeCore", dependencies: ["IMTPlan", "MATCore", "MATSignal"]),
@@ -82,7 +82,7 @@ let package = Package(
         .executableTarget(name: "imsd", dependencies: ["IMS", "IMSCluster", arguments, logging, metrics]),
         .executableTarget(name: "matd", dependencies: ["MATNode", arguments, logging]),
         // The command line, apart from its entry point so that tests can reach it.
-        .target(name: "MATCommand", dependencies: ["IMS", "IMSCluster", "IMTKernel", "MATDNS", "MATRuntime", "MATCore", "MATSignal", "MappingMemory", arguments]),
+        .target(name: "MATCommand", dependencies: ["IMS", "IMSCluster", "IMTKernel", "IMTPlan", "MATDNS", "MATRuntime", "MATCore", "MATSignal", "MappingMemory", arguments]),
         .executableTarget(name: "mat", dependencies: ["MATCommand"]),
 
         // Random numbers that a seed repeats, for tests and benchmarks.
@@ -99,7 +99,7 @@ let package = Package(
         .testTarget(name: "IMSTests", dependencies: ["CLinux", "IMS", "MATCore", "MATTesting", "MappingMemory"]),
         .testTarget(name: "IMSClusterTests", dependencies: ["CLinux", "IMS", "IMSCluster", "MATRuntime", "MATCore", "MATSignal", "MATTesting", "MappingMemory"]),
         .testTarget(name: "NodeCoreTests", dependencies: ["CLinux", "IMTPlan", "MATCore", "MATSignal", "MATTesting", "NodeCore"]),
-        .testTarget(name: "MATNodeTests", dependencies: ["IMTKernel", "MATNode", "MATRuntime", "MATSignal", "MATTesting", "NodeCore"]),
+        .testTarget(name: "MATNodeTests", dependencies: ["IMTKernel", "IMTPlan", "MATNode", "MATRuntime", "MATSignal", "MATTesting", "NodeCore"]),
         .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "NodeCore", "IMTPlan", "MATCore", "MATSignal", "MATTesting"]),
         .testTarget(name: "MATCommandTests", dependencies: ["IMS", "MATCommand", "MATDNS", "MATNode", "MATRuntime", "MATCore", "MATSignal", "MappingMemory"]),
         // Real daemons in real network namespaces (deploy/lab); needs root.

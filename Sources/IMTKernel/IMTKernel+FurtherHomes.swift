@@ -1,3 +1,4 @@
+import IMTPlan
 import MATSignal
 
 // Peers' routes from HoAs beyond the first of their family. There are few such HoAs, so what is done for all peers of the first

@@ -1,3 +1,4 @@
+import IMTPlan
 import MATSignal
 
 // The DNS's packets: those of other processes that must not wait for a look-up, and the way to a resolver.

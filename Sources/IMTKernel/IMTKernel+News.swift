@@ -1,3 +1,4 @@
+import IMTPlan
 import MATRuntime
 import MATSignal
 
@@ -99,19 +100,5 @@ extension IMTKernel {
         } catch {
             onEvent(.failed(error))
         }
-    }
-}
-
-extension RulePlace: CustomStringConvertible {
-    public var description: String {
-        if !before.isEmpty {
-            return "routing rules of another program come before this agent's and take its packets (\(before.joined(separator: "; "))): "
-                + "registration and connections with peers may fail; give that program's rules a priority above \(base + Self.width), or see routing-rules in matd.yaml"
-        }
-        if !passed.isEmpty {
-            return "routing rules of another program take all traffic (\(passed.joined(separator: "; "))): this agent's come before them now, from \(base) on, so that "
-                + "connections with peers and signalling go on over the links themselves and all else goes that program's way; see routing-rules in matd.yaml"
-        }
-        return "no other program's routing rules are in the way any more; this agent's begin at \(base) again"
     }
 }

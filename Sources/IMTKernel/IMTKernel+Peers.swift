@@ -1,3 +1,4 @@
+import IMTPlan
 import MATSignal
 
 // The routes to peers' HoAs. Most say just `throw` (see `RoutePlan`), so nothing is kept of them but that they are there; few have a
@@ -32,10 +33,10 @@ extension IMTKernel {
     /// - Parameter leaving: their entries are about to go, and their routes go first.
     /// - Returns: what had to be written.
     @discardableResult
-    func writePeers(_ peers: some Sequence<HomeAddress>, leaving: Bool = false) throws(KernelError) -> [RouteSocket.Change] {
+    func writePeers(_ peers: some Sequence<HomeAddress>, leaving: Bool = false) throws(KernelError) -> [RoutingChange] {
         guard device != nil else { return [] }
         let plan = plan
-        var changes: [RouteSocket.Change] = []
+        var changes: [RoutingChange] = []
         var leavesShared = false
         for peer in peers {
             let entry = leaving ? nil : Self.pair(of: peer, in: tables.model, configuration).flatMap { usableHomes.contains($0.0.own.address) ? $0 : nil }
@@ -71,7 +72,7 @@ extension IMTKernel {
     /// The shared IPv6 route once more. An IPv6 socket keeps the route that it found until that very route changes, and not until a
     /// better one comes or goes (IPv4's all ask again): sockets of a peer that shares it no more would go on by it, with a HoA
     /// as destination that nothing translates, or out of another link than the peer's source belongs to.
-    private func renewals() -> [RouteSocket.Change] {
+    private func renewals() -> [RoutingChange] {
         let table = RoutePlan.pathTable(configuration)
         let shared = plan.capturedPrefixes(false).flatMap { prefix in
             // With them come as many exceptions as there are plain destinations: those are not looked through for each peer.
@@ -89,7 +90,7 @@ extension IMTKernel {
     ///   - isCertain: what is installed was just read, and may lack anything.
     ///   - sharing: peers that share the path from now on give up their whole routes later (`leaveLateRoutes`).
     /// - Returns: what had to be written at once.
-    func mirrorPeers(_ touched: Set<HomeAddress> = [], isCertain: Bool, sharing: Bool = false) throws(KernelError) -> [RouteSocket.Change] {
+    func mirrorPeers(_ touched: Set<HomeAddress> = [], isCertain: Bool, sharing: Bool = false) throws(KernelError) -> [RoutingChange] {
         let whole = sharing ? Set(wholeRoutes.keys.filter { needsWholeRoute($0) }) : Set(wholeRoutes.keys)
         var changes = try writePeers(whole.union(waylessPeers).union(touched))
         if isCertain || tables.model.entries.departuresCount <= Self.peersAtOnce {

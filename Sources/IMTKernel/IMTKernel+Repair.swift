@@ -1,3 +1,4 @@
+import IMTPlan
 import MATRuntime
 import MATSignal
 

@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import IMTPlan
 
 /// What is known, and was changed, of the links' reverse path filters.
 struct ReversePath {

@@ -53,7 +53,7 @@ extension IMTKernel {
         let homes = configuration.homeAddresses.map(\.address) + configuration.mobilePrefixes.map(\.address)
         let missing = Set(homes).subtracting(present)
         let taken = missing.intersection(usableHomes)
-        var changes: [RouteSocket.Change] = missing.sorted().map { .addAddress($0, interfaceIndex: device.index) }
+        var changes: [RoutingChange] = missing.sorted().map { .addAddress($0, interfaceIndex: device.index) }
         if retire {
             changes += present.subtracting(homes).filter { !$0.isLinkLocal }.map {
                 .deleteAddress($0, interfaceIndex: device.index)
@@ -83,7 +83,7 @@ extension IMTKernel {
     /// - Parameter readBack: which routes the kernel may have withdrawn.
     /// - Returns: what had to be written.
     @discardableResult
-    func synchroniseRoutes(readBack: ReadBack) throws(KernelError) -> [RouteSocket.Change] {
+    func synchroniseRoutes(readBack: ReadBack) throws(KernelError) -> [RoutingChange] {
         try readInstalled(readBack)
         if !choosePrimaries().isEmpty { try writePeersApart() }
         return try writeRoutes() + mirrorPeers(isCertain: readBack == .everything)
@@ -133,7 +133,7 @@ extension IMTKernel {
 
     /// Writes the difference between what should be and what is known to be.
     @discardableResult
-    func writeRoutes() throws(KernelError) -> [RouteSocket.Change] {
+    func writeRoutes() throws(KernelError) -> [RoutingChange] {
         guard device != nil else { return [] }
         let plan = plan
         var wanted: [KernelRoute.Key: KernelRoute] = [:]
@@ -144,7 +144,7 @@ extension IMTKernel {
             wanted[KernelRoute(table: configuration.routingTable, destination: IPPrefix(address), kind: .throwing).key] = nil
         }
         let rules = plan.rules()
-        var changes: [RouteSocket.Change] = []
+        var changes: [RoutingChange] = []
         for (key, route) in wanted where installedRoutes[key] != route { changes.append(.setRoute(route)) }
         // A gateway's route is refused until the route to the gateway is there: the shorter way first.
         changes.sort { Self.order($0) < Self.order($1) }
@@ -163,7 +163,7 @@ extension IMTKernel {
         narrow.plain.formIntersection(addresses)
         var wanted: [KernelRoute.Key: KernelRoute] = [:]
         for route in narrow.captureRoutes() + narrow.pathRoutes() { wanted[route.key] = route }
-        var changes: [RouteSocket.Change] = []
+        var changes: [RoutingChange] = []
         for address in addresses {
             for table in [configuration.routingTable, RoutePlan.pathTable(configuration)] {
                 let key = KernelRoute.Key(table: table, destination: IPPrefix(address), priority: KernelRoute.ownPriority)
@@ -179,7 +179,7 @@ extension IMTKernel {
     func writePath() throws(KernelError) {
         guard device != nil else { return }
         let table = RoutePlan.pathTable(configuration)
-        var changes: [RouteSocket.Change] = []
+        var changes: [RoutingChange] = []
         var wanted: Set<KernelRoute.Key> = []
         for route in plan.pathRoutes() {
             wanted.insert(route.key)
@@ -191,7 +191,7 @@ extension IMTKernel {
 
 
     /// Collects the change that makes the route of this key what is wanted, if it is not so already.
-    private func note(_ wanted: KernelRoute?, at key: KernelRoute.Key, _ changes: inout [RouteSocket.Change]) {
+    private func note(_ wanted: KernelRoute?, at key: KernelRoute.Key, _ changes: inout [RoutingChange]) {
         let installed = installedRoutes[key]
         guard wanted != installed else { return }
         if let wanted {
@@ -201,7 +201,7 @@ extension IMTKernel {
         }
     }
 
-    private func carryOut(_ changes: [RouteSocket.Change]) throws(KernelError) {
+    private func carryOut(_ changes: [RoutingChange]) throws(KernelError) {
         guard !changes.isEmpty else { return }
         for change in changes {
             switch change {
@@ -215,7 +215,7 @@ extension IMTKernel {
 
     /// Makes the changes and notes what is there afterwards.
     private func apply(
-        _ changes: [RouteSocket.Change], leading wanted: [KernelRoute.Key: KernelRoute], _ rules: Set<KernelRule>
+        _ changes: [RoutingChange], leading wanted: [KernelRoute.Key: KernelRoute], _ rules: Set<KernelRule>
     ) throws(KernelError) {
         let refused = try routes.apply(changes)
         installedRoutes = wanted
@@ -223,7 +223,7 @@ extension IMTKernel {
         report(refused)
     }
 
-    func report(_ refused: [(change: RouteSocket.Change, error: KernelError)]) {
+    func report(_ refused: [(change: RoutingChange, error: KernelError)]) {
         for (change, error) in refused {
             switch change {
             case .setRoute(let route):
@@ -239,7 +239,7 @@ extension IMTKernel {
         }
     }
 
-    private static func order(_ change: RouteSocket.Change) -> Int {
+    private static func order(_ change: RoutingChange) -> Int {
         if case .setRoute(let route) = change, route.gateway != nil { return 1 }
         return 0
     }

@@ -1,3 +1,4 @@
+import IMTPlan
 import MATRuntime
 import MATSignal
 
@@ -64,7 +65,7 @@ extension IMTKernel {
     }
 
     /// What NFLOG brings.
-    func held(_ packet: HeldPacket, _ kind: HoldListener.Kind) {
+    func held(_ packet: HeldPacket, _ kind: CopyReason) {
         switch kind {
         case .opener, .held: onEvent(.heldInbound(packet))
         // The reset's destination is the segment's source.

@@ -94,7 +94,7 @@ public final class IMTKernel {
     public init(
         loop: EventLoop, configuration: IMTConfiguration, onEvent: @escaping (KernelEvent) -> Void
     ) throws(KernelError) {
-        try configuration.check()
+        try KernelError.planned { () throws(PlanError) in try configuration.check() }
         self.loop = loop
         self.configuration = configuration
         self.onEvent = onEvent
@@ -335,7 +335,7 @@ public final class IMTKernel {
     @discardableResult
     public func reconcile(outbound: [HomePair: MobilePair], inbound: [Arrival: HomeAddress]) throws(KernelError) -> Int {
         var wanted = tables.model
-        try wanted.replace(outbound: outbound, inbound: inbound)
+        try KernelError.planned { () throws(PlanError) in try wanted.replace(outbound: outbound, inbound: inbound) }
         let drift = try tables.repairAll(wanted)
         try synchroniseRoutes(readBack: .everything)
         return drift

@@ -1,4 +1,5 @@
 import Glibc
+import IMTPlan
 
 /// Something the kernel refused, or could not do, with what a person needs to act on it.
 public struct KernelError: Error, Hashable, Sendable, CustomStringConvertible {
@@ -45,6 +46,11 @@ public struct KernelError: Error, Hashable, Sendable, CustomStringConvertible {
 
     static func invalid(_ operation: String, _ object: String) -> KernelError {
         KernelError(.invalid, operation: operation, object: object)
+    }
+
+    /// Does what plans, and says of what can't be planned what a refusal of the kernel would say.
+    static func planned<T>(_ body: () throws(PlanError) -> T) throws(KernelError) -> T {
+        do throws(PlanError) { return try body() } catch { throw .invalid(error.operation, error.object) }
     }
 
     static func code(of errno: Int32) -> Code {

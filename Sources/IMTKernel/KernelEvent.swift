@@ -1,3 +1,4 @@
+import IMTPlan
 import MATSignal
 
 /// What the kernel side tells the agent, always in the event loop's thread.

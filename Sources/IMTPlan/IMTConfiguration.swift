@@ -54,7 +54,7 @@ public struct IMTConfiguration: Hashable, Sendable {
     public var loosensReversePath = false
 
     /// Between two looks at the routers of a link with several.
-    var routerInterval: Duration = .seconds(10)
+    package var routerInterval: Duration = .seconds(10)
 
     public static let alwaysPlainMax = 64
     public static let exceptionsMax = 256
@@ -77,43 +77,43 @@ public struct IMTConfiguration: Hashable, Sendable {
     }
 
     /// What can't work, found before anything is touched.
-    func check() throws(KernelError) {
+    package func check() throws(PlanError) {
         let operation = "check the kernel configuration"
         guard (1...15).contains(deviceName.utf8.count), !deviceName.contains("/"), !deviceName.contains(" ") else {
-            throw .invalid(operation, "device name \"\(deviceName)\" must be 1 to 15 octets without slash or space")
+            throw PlanError(operation, "device name \"\(deviceName)\" must be 1 to 15 octets without slash or space")
         }
         guard routingTable > 255, routingTable < 1 << 24 else {
-            throw .invalid(operation, "routing table \(routingTable) must be between 256 and 16777215")
+            throw PlanError(operation, "routing table \(routingTable) must be between 256 and 16777215")
         }
         guard rulePriorityBase > 0, rulePriorityBase < 32_750 else {
-            throw .invalid(
+            throw PlanError(
                 operation, "rule priority \(rulePriorityBase) must be between 1 and 32749, before the main table's rule")
         }
-        guard mark > 1 else { throw .invalid(operation, "mark \(mark): 0 would exempt all traffic, and 1 leaves 0 to released packets") }
-        guard nflogGroup != 0 else { throw .invalid(operation, "NFLOG group 0 belongs to the kernel's log") }
+        guard mark > 1 else { throw PlanError(operation, "mark \(mark): 0 would exempt all traffic, and 1 leaves 0 to released packets") }
+        guard nflogGroup != 0 else { throw PlanError(operation, "NFLOG group 0 belongs to the kernel's log") }
         guard alwaysPlain.count <= Self.alwaysPlainMax else {
-            throw .invalid(operation, "\(alwaysPlain.count) always-plain prefixes, at most \(Self.alwaysPlainMax)")
+            throw PlanError(operation, "\(alwaysPlain.count) always-plain prefixes, at most \(Self.alwaysPlainMax)")
         }
         guard exceptions.count <= Self.exceptionsMax else {
-            throw .invalid(operation, "\(exceptions.count) prefixes that are never captured, at most \(Self.exceptionsMax)")
+            throw PlanError(operation, "\(exceptions.count) prefixes that are never captured, at most \(Self.exceptionsMax)")
         }
         guard homeAddresses.count <= Self.homeAddressesMax else {
-            throw .invalid(operation, "\(homeAddresses.count) home addresses, at most \(Self.homeAddressesMax)")
+            throw PlanError(operation, "\(homeAddresses.count) home addresses, at most \(Self.homeAddressesMax)")
         }
         guard mobilePrefixes.count <= Self.mobilePrefixesMax else {
-            throw .invalid(operation, "\(mobilePrefixes.count) mobile prefixes, at most \(Self.mobilePrefixesMax)")
+            throw PlanError(operation, "\(mobilePrefixes.count) mobile prefixes, at most \(Self.mobilePrefixesMax)")
         }
         for prefix in homePrefixes where !homeAddresses.contains(HomeAddress(prefix.address)) {
-            throw .invalid(operation, "the base address of home prefix \(prefix) is not among the home addresses")
+            throw PlanError(operation, "the base address of home prefix \(prefix) is not among the home addresses")
         }
         for home in homeAddresses where !home.address.isUsableUnicast {
-            throw .invalid(operation, "\(home) can't be a home address: it is not a global unicast address")
+            throw PlanError(operation, "\(home) can't be a home address: it is not a global unicast address")
         }
     }
 
     /// The home prefix that a HoA stands for; `nil` if it stands for itself.
-    func network(of home: HomeAddress) -> IPPrefix? { homePrefixes.first { $0.address == home.address && $0.length < 128 } }
+    package func network(of home: HomeAddress) -> IPPrefix? { homePrefixes.first { $0.address == home.address && $0.length < 128 } }
 
     /// The node's HoA of a family that new conversations start from.
-    func primaryHome(isIPv4: Bool) -> HomeAddress? { homeAddresses.first { $0.isIPv4 == isIPv4 } }
+    package func primaryHome(isIPv4: Bool) -> HomeAddress? { homeAddresses.first { $0.isIPv4 == isIPv4 } }
 }

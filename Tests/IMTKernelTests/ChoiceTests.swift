@@ -1,7 +1,7 @@
 import MATSignal
 import Testing
 
-@testable import IMTKernel
+@testable import IMTPlan
 
 /// Which router, which address, which place among rules: the decisions as values, without a kernel.
 @Suite("Choices") struct ChoiceTests {

@@ -3,6 +3,7 @@ import MATSignal
 import Testing
 
 @testable import IMTKernel
+@testable import IMTPlan
 
 /// Other packet filters and translators on the same host; see Topology for the drawing.
 @Suite("Coexistence", .serialized, .enabled(if: kernelTestsImpossible == nil, "skipped: \(kernelTestsImpossible ?? "")"))

@@ -2,7 +2,7 @@ import Foundation
 import MATSignal
 import Testing
 
-@testable import IMTKernel
+@testable import IMTPlan
 
 /// A process (Tests/IMTChurn) is killed at any moment of its transactions; see Topology for the drawing.
 @Suite("Crashes", .serialized, .enabled(if: kernelTestsImpossible == nil, "skipped: \(kernelTestsImpossible ?? "")"))

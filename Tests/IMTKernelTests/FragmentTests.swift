@@ -2,7 +2,7 @@ import Glibc
 import MATSignal
 import Testing
 
-@testable import IMTKernel
+@testable import IMTPlan
 
 /// Packets in pieces, and IPv6 headers between the header and what it carries; see Topology for the drawing.
 @Suite(

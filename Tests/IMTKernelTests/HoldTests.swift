@@ -2,7 +2,7 @@ import Foundation
 import MATSignal
 import Testing
 
-@testable import IMTKernel
+@testable import IMTPlan
 
 /// Packets that wait for the agent; see Topology for the drawing.
 @Suite("Held packets", .serialized, .enabled(if: kernelTestsImpossible == nil, "skipped: \(kernelTestsImpossible ?? "")"))

@@ -3,6 +3,7 @@ import MATSignal
 import Testing
 
 @testable import IMTKernel
+@testable import IMTPlan
 
 /// Start, stop, crash, refusal, and links that come and go; see Topology for the drawing.
 @Suite(

@@ -3,6 +3,7 @@ import MATSignal
 import Testing
 
 @testable import IMTKernel
+@testable import IMTPlan
 
 /// What one link event writes into the kernel; see Topology for the drawing.
 @Suite(

@@ -4,7 +4,7 @@ import IMTPlan
 import MATSignal
 import Testing
 
-@testable import IMTKernel
+@testable import IMTPlan
 
 @Suite("Many entries", .serialized) struct ManyEntriesTests {
     private static let own = HomeAddress(IPAddress(ipv4: 0xC000_0201))

@@ -3,7 +3,7 @@ import IMTPlan
 import MATSignal
 import Testing
 
-@testable import IMTKernel
+@testable import IMTPlan
 
 /// The topology's mn as a mobile router, with a host behind it that knows nothing of MAT:
 ///

@@ -1,7 +1,7 @@
 import MATSignal
 import Testing
 
-@testable import IMTKernel
+@testable import IMTPlan
 
 /// What goes out without waiting for a look-up; see Topology for the drawing.
 @Suite("Names, and destinations that are no HoAs", .serialized, .enabled(if: kernelTestsImpossible == nil, "skipped: \(kernelTestsImpossible ?? "")"))

@@ -2,7 +2,7 @@ import Glibc
 import MATSignal
 import Testing
 
-@testable import IMTKernel
+@testable import IMTPlan
 
 /// Protocols that translation knows nothing of, and those that it must mend; see Topology for the drawing.
 @Suite("Protocols", .serialized, .enabled(if: kernelTestsImpossible == nil, "skipped: \(kernelTestsImpossible ?? "")"))

@@ -5,6 +5,7 @@ import MATSignal
 import Testing
 
 @testable import IMTKernel
+@testable import IMTPlan
 
 /// Other programs change what is ours, on purpose or not; see Topology for the drawing.
 @Suite("Repairs", .serialized, .enabled(if: kernelTestsImpossible == nil, "skipped: \(kernelTestsImpossible ?? "")"))

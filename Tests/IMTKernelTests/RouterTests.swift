@@ -5,6 +5,7 @@ import MATSignal
 import Testing
 
 @testable import IMTKernel
+@testable import IMTPlan
 
 /// Routers, addresses and rules as other programs and the network make them, on the real kernel.
 ///

@@ -5,6 +5,7 @@ import MATSignal
 import Testing
 
 @testable import IMTKernel
+@testable import IMTPlan
 
 /// Whatever the agent knows by then: no packet of a mapped conversation is answered by, or delivered to, the wrong party, and none
 /// leaves with a HoA. The kernel alone sees to that; see Topology for the drawing.

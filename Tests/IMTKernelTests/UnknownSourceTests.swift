@@ -4,7 +4,7 @@ import IMTPlan
 import MATSignal
 import Testing
 
-@testable import IMTKernel
+@testable import IMTPlan
 
 /// Packets from addresses that cn does not know, on servers of every kind; see Topology for the drawing. cn is at home: its HoA is its MoA.
 @Suite("Unknown sources", .serialized, .enabled(if: kernelTestsImpossible == nil, "skipped: \(kernelTestsImpossible ?? "")"))

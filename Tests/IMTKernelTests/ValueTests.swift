@@ -2,6 +2,7 @@ import MATSignal
 import Testing
 
 @testable import IMTKernel
+@testable import IMTPlan
 
 /// What can be said without a kernel.
 @Suite("Values and wire forms")
@@ -138,9 +139,9 @@ struct ValueTests {
 
     @Test("An impossible configuration is refused with its reason")
     func configuration() {
-        #expect(throws: KernelError.self) { try IMTConfiguration(deviceName: "a-name-too-long-for-linux").check() }
-        #expect(throws: KernelError.self) { try IMTConfiguration(routingTable: 254).check() }
-        #expect(throws: KernelError.self) {
+        #expect(throws: PlanError.self) { try IMTConfiguration(deviceName: "a-name-too-long-for-linux").check() }
+        #expect(throws: PlanError.self) { try IMTConfiguration(routingTable: 254).check() }
+        #expect(throws: PlanError.self) {
             try IMTConfiguration(homeAddresses: [HomeAddress(IPAddress(ipv4: 0xE000_0001))]).check()
         }
     }

@@ -1,5 +1,5 @@
 import Foundation
-import IMTKernel
+import IMTPlan
 import MATSignal
 import MATTesting
 import NodeCore

@@ -3,6 +3,7 @@ import CLinux
 import Foundation
 import Glibc
 import IMTKernel
+import IMTPlan
 import MATRuntime
 import MATSignal
 import Synchronization

@@ -1,4 +1,5 @@
 import IMTKernel
+import IMTPlan
 import MATSignal
 
 /// Translations that the product does not use, bare: hooks, look-ups and writes, no more, through the product's own nftables

@@ -1,27 +1,14 @@
+import IMTPlan
 import MATRuntime
 import MATSignal
 
 /// Receives copies of packets (NFLOG), each with the kernel's word on why.
 final class HoldListener {
-    /// What the chains did with a packet that they copied.
-    enum Kind: String {
-        /// Dropped; the agent lets it in, and if it is slow the sender's repetition passes by itself.
-        case opener = "opener"
-        /// Dropped; only the agent can let it in.
-        case held = "held"
-        /// The stack's answer to a segment of an unknown source; dropped for good.
-        case reset = "reset"
-        /// On its way through this router; dropped, and goes on when the agent knows how.
-        case forwarded = "forwarded"
-        /// On its way out, and lacking source NAT or the entry that its destination has lost; sent anew once that is there.
-        case leaving = "leaving"
-    }
-
     private let socket: NetlinkSocket
     private let loop: EventLoop
-    private let onPacket: (Kind, HeldPacket) -> Void
+    private let onPacket: (CopyReason, HeldPacket) -> Void
 
-    init(loop: EventLoop, group: UInt16, onPacket: @escaping (Kind, HeldPacket) -> Void) throws(KernelError) {
+    init(loop: EventLoop, group: UInt16, onPacket: @escaping (CopyReason, HeldPacket) -> Void) throws(KernelError) {
         self.loop = loop
         self.onPacket = onPacket
         socket = try NetlinkSocket(protocol: KernelValues.netlinkNetfilter, name: "NFLOG group \(group)")
@@ -66,7 +53,7 @@ final class HoldListener {
             guard let payload = attributes.first(KernelValues.logPayload)?.octets else { return }
             let word = attributes.first(KernelValues.logPrefix).map { String(decoding: $0.octets.prefix { $0 != 0 }, as: UTF8.self) }
             // Another word is none of ours: somebody else logs to this group.
-            guard let kind = Kind(rawValue: word ?? "") else { return }
+            guard let kind = CopyReason(rawValue: word ?? "") else { return }
             let isOpener: Bool? = kind == .opener ? true : kind == .held ? false : nil
             if let packet = HeldPacket(ChecksumCompletion.complete(payload), isOpener: isOpener) { onPacket(kind, packet) }
         }

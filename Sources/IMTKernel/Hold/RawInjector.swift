@@ -1,4 +1,5 @@
 import Glibc
+import IMTPlan
 import MATRuntime
 import MATSignal
 

@@ -1,4 +1,5 @@
 import Glibc
+import IMTPlan
 import MATSignal
 
 /// Flows as connection tracking knows them, by ctnetlink (linux/netfilter/nfnetlink_conntrack.h).

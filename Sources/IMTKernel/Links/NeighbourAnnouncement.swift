@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import IMTPlan
 import MATRuntime
 import MATSignal
 

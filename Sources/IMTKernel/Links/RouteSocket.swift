@@ -1,50 +1,6 @@
 import Glibc
+import IMTPlan
 import MATSignal
-
-/// A link as rtnetlink describes it.
-struct LinkState: Hashable {
-    var name: String
-    var flags: UInt32
-    var isLoopback: Bool { flags & KernelValues.flagLoopback != 0 }
-    var isUp: Bool { flags & KernelValues.flagUp != 0 && flags & KernelValues.flagRunning != 0 }
-
-    /// Reads RTM_NEWLINK: ifinfomsg (family 1, pad 1, type 2, index 4, flags 4, change 4), then attributes.
-    static func decode(_ incoming: NetlinkIncoming) -> (index: UInt32, state: LinkState)? {
-        guard incoming.payload.count >= 16 else { return nil }
-        let name = incoming.attributes(after: 16).first(KernelValues.linkName)?.string ?? ""
-        return (
-            incoming.payload.loadUnaligned(fromByteOffset: 4, as: UInt32.self),
-            LinkState(name: name, flags: incoming.payload.loadUnaligned(fromByteOffset: 8, as: UInt32.self))
-        )
-    }
-}
-
-/// An address as rtnetlink describes it.
-struct AddressState: Hashable {
-    var address: IPAddress
-    var interfaceIndex: UInt32
-    var prefixLength: UInt8
-    var flags: UInt32
-    var scope: UInt8
-    /// When it was made, in hundredths of a second since the boot.
-    var created: UInt32 = 0
-
-    /// Reads RTM_NEWADDR: ifaddrmsg (family 1, prefix length 1, flags 1, scope 1, index 4), then attributes.
-    static func decode(_ incoming: NetlinkIncoming) -> AddressState? {
-        let header = incoming.payload
-        guard header.count >= 8 else { return nil }
-        let attributes = incoming.attributes(after: 8)
-        // IFA_ADDRESS is the far end on a point-to-point link; IFA_LOCAL, where present, is ours.
-        let address = attributes.first(KernelValues.addressLocal)?.address ?? attributes.first(KernelValues.addressAddress)?.address
-        guard let address else { return nil }
-        // ifa_cacheinfo: preferred 4, valid 4, created 4, updated 4.
-        let times = attributes.first(KernelValues.addressCacheInfo)?.value
-        return AddressState(
-            address: address, interfaceIndex: header.loadUnaligned(fromByteOffset: 4, as: UInt32.self), prefixLength: header[1],
-            flags: attributes.first(KernelValues.addressFlags)?.u32 ?? UInt32(header[2]), scope: header[3],
-            created: times.flatMap { $0.count >= 12 ? $0.loadUnaligned(fromByteOffset: 8, as: UInt32.self) : nil } ?? 0)
-    }
-}
 
 /// Typed requests to rtnetlink.
 final class RouteSocket {
@@ -204,25 +160,7 @@ final class RouteSocket {
 
     // MARK: Writing
 
-    enum Change {
-        case setRoute(KernelRoute)
-        case deleteRoute(KernelRoute)
-        case addRule(KernelRule)
-        case deleteRule(KernelRule)
-        case addAddress(IPAddress, interfaceIndex: UInt32)
-        case deleteAddress(IPAddress, interfaceIndex: UInt32)
-
-        /// What is already so: a route that the kernel itself has withdrawn with its link, a rule that is there.
-        var harmless: Int32 {
-            switch self {
-            case .deleteRoute: ESRCH
-            case .deleteRule: ENOENT
-            case .deleteAddress: EADDRNOTAVAIL
-            case .addRule, .addAddress: EEXIST
-            case .setRoute: 0
-            }
-        }
-    }
+    typealias Change = RoutingChange
 
     /// Makes all changes, each for itself.
     /// - Returns: those refused, with the reason.
@@ -336,15 +274,15 @@ final class RouteSocket {
     }
 }
 
-extension RouteSocket.Change: CustomStringConvertible {
-    var description: String {
+extension RoutingChange {
+    /// What is already so: a route that the kernel itself has withdrawn with its link, a rule that is there.
+    var harmless: Int32 {
         switch self {
-        case .setRoute(let route): "route \(route.destination) in table \(route.table)"
-        case .deleteRoute(let route): "remove route \(route.destination) from table \(route.table)"
-        case .addRule(let rule): "rule \(rule.priority) to table \(rule.table)"
-        case .deleteRule(let rule): "remove rule \(rule.priority) to table \(rule.table)"
-        case .addAddress(let address, _): "address \(address)"
-        case .deleteAddress(let address, _): "remove address \(address)"
+        case .deleteRoute: ESRCH
+        case .deleteRule: ENOENT
+        case .deleteAddress: EADDRNOTAVAIL
+        case .addRule, .addAddress: EEXIST
+        case .setRoute: 0
         }
     }
 }

@@ -1,3 +1,4 @@
+import IMTPlan
 import MATSignal
 
 /// A connection of this host as its socket has it.

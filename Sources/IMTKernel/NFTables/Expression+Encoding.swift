@@ -1,4 +1,5 @@
 import CNetfilter
+import IMTPlan
 
 /// A libnftnl expression with one owner, until a rule or set takes it.
 struct NFTExpression: ~Copyable {

@@ -1,19 +1,6 @@
 import CNetfilter
 import Glibc
-
-/// One element of a set (no data) or map, in packet octets.
-package struct SetElement: Hashable {
-    package var key: [UInt8]
-    package var data: [UInt8]
-    /// In a set with time-outs; `nil` for ever.
-    package var timeoutMilliseconds: UInt64?
-
-    package init(key: [UInt8], data: [UInt8] = [], timeoutMilliseconds: UInt64? = nil) {
-        self.key = key
-        self.data = data
-        self.timeoutMilliseconds = timeoutMilliseconds
-    }
-}
+import IMTPlan
 
 /// A transaction under construction: the kernel applies all of it or nothing.
 ///
@@ -40,6 +27,24 @@ package struct NFTBatch: ~Copyable {
     }
 
     var isEmpty: Bool { labels.isEmpty }
+
+    /// Appends what a plan says, step by step.
+    package mutating func append(_ change: TableChange) {
+        for step in change.steps {
+            switch step {
+            case .addTable: add(table: change.table)
+            case .deleteTable: delete(table: change.table)
+            case .addSet(let set): add(set: set, to: change.table)
+            case .deleteSet(let set): delete(set: set, of: change.table)
+            case .addChain(let chain): add(chain: chain, to: change.table)
+            case .deleteChain(let name): delete(chain: name, of: change.table)
+            case .addRule(let rule, let chain): add(rule: rule, to: chain, of: change.table)
+            case .deleteRules(let chain): deleteRules(of: chain, in: change.table)
+            case .addElements(let elements, let set): add(elements, to: set, of: change.table)
+            case .deleteElements(let elements, let set): delete(elements, from: set, of: change.table)
+            }
+        }
+    }
 
     package mutating func add(table: TableDefinition) {
         append(KernelValues.nftNewTable, KernelValues.flagCreate, table, "create", "") { message in
@@ -159,7 +164,7 @@ package struct SealedBatch: ~Copyable {
     fileprivate let writer: NetlinkWriter
     fileprivate let labels: [NFTBatch.Label]
 
-    var bytes: [UInt8] { Array(writer.bytes) }
+    package var bytes: [UInt8] { Array(writer.bytes) }
     /// Objects and elements, as an estimate of the events that the kernel would make.
     var eventsCount: Int { labels.reduce(0) { $0 + $1.count } }
 

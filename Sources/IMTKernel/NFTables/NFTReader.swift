@@ -1,4 +1,5 @@
 import Glibc
+import IMTPlan
 
 /// An element as the kernel has it.
 struct KernelElement {

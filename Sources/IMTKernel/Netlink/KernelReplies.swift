@@ -1,3 +1,5 @@
+import IMTPlan
+
 /// Reads octets as each kind of answer that this module takes from the kernel, for tests of what happens if they are not what they
 /// should be. What is found is of no interest, only that reading ends.
 package enum KernelReplies {

@@ -1,6 +1,8 @@
-/// The kernel's numbers, in one place: most are anonymous enumerators or macros, which Swift sees as signed integers or not at
+import IMTPlan
+
+/// The numbers of netlink's messages and attributes, in one place: most are anonymous enumerators or macros, which Swift sees as signed integers or not at
 /// all, and each needs its width on the wire. All of them are kernel ABI and never change.
-enum KernelValues {
+extension KernelValues {
     // linux/netlink.h
     static let netlinkRoute: Int32 = 0
     static let netlinkXFRM: Int32 = 6
@@ -44,9 +46,7 @@ enum KernelValues {
     static let rtmPreference: UInt16 = 20, rtmNextHop: UInt16 = 30
     static let metricMTU: UInt16 = 2
     static let routeUnicast: UInt8 = 1, routeThrow: UInt8 = 9
-    static let scopeUniverse: UInt8 = 0, scopeSite: UInt8 = 200, scopeLink: UInt8 = 253
     static let nextHopDead: UInt32 = 1, nextHopOnLink: UInt32 = 4, nextHopLinkDown: UInt32 = 16, routeCloned: UInt32 = 0x200
-    static let tableMain: UInt32 = 254, tableLocal: UInt32 = 255
     /// rtm_protocol and FRA_PROTOCOL of everything we add: tells our routes and rules from everybody else's, also after a crash.
     /// Unassigned in iproute2's rt_protos.
     static let protocolMAT: UInt8 = 162
@@ -56,9 +56,7 @@ enum KernelValues {
 
     // struct ndmsg (linux/neighbour.h) and its attributes
     static let neighbourDestination: UInt16 = 1
-    static let neighbourFailed: UInt16 = 0x20, neighbourProbe: UInt16 = 0x10
-    /// NUD_PERMANENT, NOARP, REACHABLE, PROBE, STALE and DELAY: there is an address to send to, and nothing says that nobody answers.
-    static let neighbourValid: UInt16 = 0x80 | 0x40 | 0x02 | 0x10 | 0x04 | 0x08
+    static let neighbourProbe: UInt16 = 0x10
     /// NTF_USE: as if a packet had to be sent.
     static let neighbourUse: UInt8 = 0x01
 
@@ -67,25 +65,14 @@ enum KernelValues {
     static let ruleTable: UInt16 = 15, ruleMarkMask: UInt16 = 16, ruleProtocol: UInt16 = 21
     static let ruleTunnel: UInt16 = 12, ruleSuppressLength: UInt16 = 14, ruleOutputName: UInt16 = 17, ruleMasterDevice: UInt16 = 19
     static let ruleUsers: UInt16 = 20, ruleTransport: UInt16 = 22, ruleSourcePorts: UInt16 = 23, ruleDestinationPorts: UInt16 = 24
-    static let ruleActionTable: UInt8 = 1, ruleActionGoto: UInt8 = 2, ruleActionBlackhole: UInt8 = 6, ruleActionUnreachable: UInt8 = 7
-    static let ruleActionProhibit: UInt8 = 8
     static let ruleInverted: UInt32 = 0x2
 
     // struct ifinfomsg, ifaddrmsg and their attributes
     static let linkName: UInt16 = 3, linkMTU: UInt16 = 4, linkFamilySpecific: UInt16 = 26
     static let linkInetConfiguration: UInt16 = 1, linkInet6AddressGeneration: UInt16 = 8
     static let configurationReversePath: UInt16 = 8  // IPV4_DEVCONF_RP_FILTER
-    /// IFF_POINTOPOINT and IFF_NOARP.
-    static let flagsWithoutNeighbours: UInt32 = 0x10 | 0x80
-    static let flagUp: UInt32 = 0x1, flagLoopback: UInt32 = 0x8, flagRunning: UInt32 = 0x40
     static let addressAddress: UInt16 = 1, addressLocal: UInt16 = 2, addressFlags: UInt16 = 8, addressCacheInfo: UInt16 = 6
-    /// Of IPv4: IFA_F_SECONDARY; of IPv6: IFA_F_TEMPORARY.
-    static let addressSecondary: UInt32 = 0x01
-    static let addressNoDAD: UInt32 = 0x02, addressDADFailed: UInt32 = 0x08, addressDeprecated: UInt32 = 0x20
-    static let addressTentative: UInt32 = 0x40, addressNoPrefixRoute: UInt32 = 0x200, addressOptimistic: UInt32 = 0x04
-
-    static let familyUnspecified: UInt8 = 0, familyIPv4: UInt8 = 2, familyIPv6: UInt8 = 10
-    static func family(isIPv4: Bool) -> UInt8 { isIPv4 ? familyIPv4 : familyIPv6 }
+    static let addressNoDAD: UInt32 = 0x02, addressNoPrefixRoute: UInt32 = 0x200
 
     // linux/netfilter/nfnetlink.h, nf_tables.h, nfnetlink_log.h
     static let subsystemTables: UInt16 = 10 << 8
@@ -123,7 +110,4 @@ enum KernelValues {
     static let groupPolicies: UInt32 = 4
     static let xfrmNewPolicyCounts: UInt16 = 0x24, xfrmGetPolicyCounts: UInt16 = 0x25
     static let policyCounts: UInt16 = 1
-
-    // linux/netfilter.h: NF_INET_FORWARD
-    static let hookForward: UInt32 = 2
 }

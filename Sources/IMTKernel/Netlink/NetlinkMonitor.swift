@@ -1,3 +1,4 @@
+import IMTPlan
 import MATRuntime
 
 /// What is collected from a burst of netlink events until somebody looks.

@@ -1,4 +1,5 @@
 import Glibc
+import IMTPlan
 import MATSignal
 
 /// One message from the kernel. Nothing in it is trusted to be as long as it says.

@@ -1,6 +1,7 @@
 import CLinux
 import CNetfilter
 import Glibc
+import IMTPlan
 import MATSignal
 
 /// A netlink socket and its descriptor.

@@ -1,4 +1,5 @@
 import CNetfilter
+import IMTPlan
 import MATSignal
 
 typealias NetlinkMessage = UnsafeMutablePointer<nlmsghdr>
@@ -78,9 +79,4 @@ extension UnsafeMutablePointer where Pointee == nlmsghdr {
         body()
         if let nest { mnl_attr_nest_end(self, nest) }
     }
-}
-
-/// Octets of a number as the kernel's structures hold it: in the machine's byte order.
-func nativeOctets<T: FixedWidthInteger>(_ value: T) -> [UInt8] {
-    withUnsafeBytes(of: value) { Array($0) }
 }

@@ -1,3 +1,4 @@
+import IMTPlan
 import MATRuntime
 
 /// Knows whether the host has IPsec policies. Only then do packets meet the rule that leaves alone what is still to be encrypted.

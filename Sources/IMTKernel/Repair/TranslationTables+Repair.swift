@@ -1,3 +1,4 @@
+import IMTPlan
 import MATSignal
 
 extension TranslationTables {
@@ -76,7 +77,7 @@ extension TranslationTables {
 
     /// Whether all sets and chains are there, and each chain has as many rules as it should.
     private func isComplete() throws(KernelError) -> Bool {
-        for table in [true, false].map({ ruleset($0, model).table }) {
+        for table in plan.tables(model) {
             var sets: Set<String> = []
             try socket.dump(
                 type: KernelValues.subsystemTables | KernelValues.nftGetSet, operation: "list sets", header: [table.family, 0, 0, 0],
@@ -126,14 +127,8 @@ extension TranslationTables {
             var found: [[UInt8]: [UInt8]] = [:]
             let keys = elements.map { SetElement(key: $0.key) }
             for element in try socket.elements(keys, of: place.set, in: table) { found[element.key] = element.data }
-            var change = SetDifference(set: place.set)
-            for key in keys.map(\.key) {
-                let wanted = model.element(key, of: place.set, isIPv4: place.isIPv4, homes: configuration.homeAddresses)
-                guard found[key] != wanted?.data else { continue }
-                if found[key] != nil { change.removed.append(SetElement(key: key)) }
-                if let wanted { change.added.append(wanted) }
-                drift += 1
-            }
+            let (change, differing) = plan.correction(of: place.set, keys.map(\.key), found: found, to: model, isIPv4: place.isIPv4)
+            drift += differing
             if !change.removed.isEmpty { batch.delete(change.removed, from: change.set, of: table) }
             if !change.added.isEmpty { batch.add(change.added, to: change.set, of: table) }
         }
@@ -144,36 +139,5 @@ extension TranslationTables {
     private struct Place: Hashable {
         var isIPv4: Bool
         var set: String
-    }
-}
-
-extension TranslationModel {
-    /// The element that a set should have at this key.
-    func element(_ key: [UInt8], of set: String, isIPv4: Bool, homes own: [HomeAddress]) -> SetElement? {
-        if set == TranslationRuleset.paths {
-            return Self.number(key).flatMap { paths[$0] }.flatMap { $0.moa.isIPv4 == isIPv4 ? SetElement(key: key, data: $0.data) : nil }
-        }
-        if set == TranslationRuleset.mapped {
-            guard let own = IPAddress(octets: key.prefix(key.count / 2)), let peer = IPAddress(octets: key.suffix(key.count / 2)) else { return nil }
-            return entries[HomePair(own: HomeAddress(own), peer: HomeAddress(peer))] == nil ? nil : SetElement(key: key)
-        }
-        guard let address = IPAddress(octets: key), address.isIPv4 == isIPv4 else { return nil }
-        switch set {
-        case TranslationRuleset.own: return self.own[MobileAddress(address)].map { SetElement(key: key, data: $0.address.packetOctets) }
-        case TranslationRuleset.retired:
-            return retiredByAddress[MobileAddress(address)].map { SetElement(key: key, data: $0.address.packetOctets) }
-        case TranslationRuleset.known: return addresses.contains(address) ? SetElement(key: key) : nil
-        case TranslationRuleset.forgotten: return forgotten[address] != nil ? SetElement(key: key) : nil
-        case TranslationRuleset.homes: return homes.contains(address) ? SetElement(key: key) : nil
-        case TranslationRuleset.plainSources: return plain.contains(address) ? SetElement(key: key) : nil
-        default: break
-        }
-        if let home = own.first(where: { TranslationRuleset.into($0) == set }) {
-            return entries[Arrival(peer: MobileAddress(address), own: home)].map { SetElement(key: key, data: $0.address.packetOctets) }
-        }
-        guard let (number, path) = paths.first(where: { TranslationRuleset.out($0.key) == set }),
-            let departure = entries[HomePair(own: path.own, peer: HomeAddress(address))], departure.path == number
-        else { return nil }
-        return SetElement(key: key, data: departure.peer.address.packetOctets)
     }
 }

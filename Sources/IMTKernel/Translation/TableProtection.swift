@@ -1,4 +1,5 @@
 import Glibc
+import IMTPlan
 
 /// How far the kernel keeps our tables from others.
 ///

@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import IMTPlan
 
 extension TranslationTables {
     /// Changes the rules to what the host needs now. Maps and their counts stay as they are.
@@ -18,17 +19,7 @@ extension TranslationTables {
     /// Writes the rules of all chains anew, and creates chains that are missing; in one transaction, so no packet sees them away.
     func rewriteRules(removing chain: String? = nil) throws(KernelError) {
         var batch = NFTBatch(firstSequence: nextSequence)
-        for table in [true, false].map({ ruleset($0, model).table }) {
-            for chain in table.chains { batch.add(chain: chain, to: table) }
-            for chain in table.chains {
-                batch.deleteRules(of: chain.name, in: table)
-                for rule in chain.rules { batch.add(rule: rule, to: chain.name, of: table) }
-            }
-            if let chain, !ruleset(table.isIPv4).isWithoutHome {
-                batch.deleteRules(of: chain, in: table)
-                batch.delete(chain: chain, of: table)
-            }
-        }
+        for change in plan.rulesAnew(model, removing: chain) { batch.append(change) }
         try send(batch, operation: "write the rules of the address mapping tables")
     }
 

@@ -8,10 +8,15 @@ final class TranslationTables {
     var port: UInt32 { socket.port }
     /// Hears what others do to the tables, once there is somebody to be told.
     weak var monitor: NetlinkMonitor<RulesetNews>?
-    private(set) var configuration: IMTConfiguration
+    /// What the tables should be.
+    private(set) var plan: TranslationPlan
     /// What the kernel holds, as far as this process knows.
     private(set) var model = TranslationModel()
-    var needs = TranslationNeeds()
+    var needs: TranslationNeeds {
+        get { plan.needs }
+        set { plan.needs = newValue }
+    }
+    var configuration: IMTConfiguration { plan.configuration }
     /// The ruleset's generation just before the tables were last installed as a whole.
     private(set) var installedAfter: UInt32?
     /// How often something was written.
@@ -24,16 +29,11 @@ final class TranslationTables {
     static let carriedMax = 4096
 
     init(configuration: IMTConfiguration) throws(KernelError) {
-        self.configuration = configuration
+        plan = TranslationPlan(configuration)
         socket = try NetlinkSocket(protocol: KernelValues.netlinkNetfilter, name: "nftables")
     }
 
-    func ruleset(_ isIPv4: Bool, _ contents: TranslationModel = TranslationModel()) -> TranslationRuleset {
-        TranslationRuleset(
-            isIPv4: isIPv4, configuration: configuration, needs: needs, paths: contents.paths, own: contents.own, retired: contents.retiredByAddress)
-    }
-    /// Without what peers bring; enough to name the tables.
-    var families: [TableDefinition] { [true, false].map { TableDefinition(isIPv4: $0, name: TranslationRuleset.tableName, sets: [], chains: []) } }
+    var families: [TableDefinition] { plan.families }
 
     // MARK: Start and stop
 
@@ -102,19 +102,10 @@ final class TranslationTables {
     /// an earlier version or a careless hand left there. Packets see the old tables or the new ones, never neither.
     func install(_ contents: TranslationModel) throws(KernelError) {
         let generation = try generation()
+        var replaced: Set<UInt8> = []
+        for table in families where try socket.exists(table) { replaced.insert(table.family) }
         var batch = NFTBatch(firstSequence: nextSequence)
-        for var table in [true, false].map({ ruleset($0, contents).table }) {
-            // Deleting what does not exist is an error. What does is another's (EPERM) or nobody's: its flags can't be changed in place.
-            if try socket.exists(table) { batch.delete(table: table) }
-            table.flags = protection.flags
-            batch.add(table: table)
-            for set in table.sets { batch.add(set: set, to: table) }
-            for chain in table.chains { batch.add(chain: chain, to: table) }
-            for chain in table.chains {
-                for rule in chain.rules { batch.add(rule: rule, to: chain.name, of: table) }
-            }
-            Self.append(contents.differences(from: TranslationModel(), isIPv4: table.isIPv4), of: table, to: &batch)
-        }
+        for change in plan.installation(of: contents, replacing: replaced, flags: protection.flags) { batch.append(change) }
         try send(batch, operation: "install the address mapping tables")
         model = contents
         installedAfter = generation
@@ -144,7 +135,7 @@ final class TranslationTables {
         let before = model.excerpt(touched)
         do throws(KernelError) {
             model.dropForgotten(tooMany)
-            try model.apply(changes)
+            try KernelError.planned { () throws(PlanError) in try model.apply(changes) }
             if let host { (model.homes, model.addresses) = host }
         } catch {
             model.restore(before, touched)
@@ -184,8 +175,7 @@ final class TranslationTables {
         for table in families {
             let sets = model.differences(from: before, isIPv4: table.isIPv4, touched: touched)
             carryCounters(sets, before.paths, of: table)
-            append(sets, before, of: table, to: &batch)
-            Self.appendOpeners(changes, of: table, to: &batch)
+            batch.append(plan.changes(from: before, to: model, sets, of: table, saying: changes))
         }
         do throws(KernelError) {
             try send(batch, operation: "commit the address mapping table")
@@ -206,94 +196,11 @@ final class TranslationTables {
         return nil
     }
 
-    /// New paths get their maps first, then elements move, then the rules name the paths that are, and the others' maps go.
-    private func append(_ sets: [SetDifference], _ before: TranslationModel, of table: TableDefinition, to batch: inout NFTBatch) {
-        let isSame = { (path: DeparturePath) in path.moa.isIPv4 == table.isIPv4 }
-        let (old, new) = (before.paths.filter { isSame($0.value) }, model.paths.filter { isSame($0.value) })
-        let rules = ruleset(table.isIPv4, model)
-        let earlier = ruleset(table.isIPv4, before)
-        appendBegun(from: earlier, to: rules, of: table, to: &batch)
-        let isSameNetworks = rules.networks == earlier.networks && rules.retiredNetworks == earlier.retiredNetworks
-        guard old != new || !isSameNetworks else {
-            Self.append(sets, of: table, to: &batch)
-            return
-        }
-        for number in new.keys.sorted() where old[number] == nil { batch.add(set: rules.out(number), to: table) }
-        let gone = old.keys.filter { new[$0] == nil }.sorted()
-        // The elements of a map that goes need no deletion of their own.
-        Self.append(sets.filter { set in !gone.contains { TranslationRuleset.out($0) == set.set } }, of: table, to: &batch)
-        for chain in rules.pathChains + (isSameNetworks ? [] : rules.networkChains) { Self.replace(chain, of: table, in: &batch) }
-        for number in gone { batch.delete(set: rules.out(number), of: table) }
-    }
-
-    /// The chains of the own MoAs, when one comes or goes.
-    private func appendBegun(
-        from before: TranslationRuleset, to now: TranslationRuleset, of table: TableDefinition, to batch: inout NFTBatch
-    ) {
-        guard before.own != now.own, let started = now.startedChain else { return }
-        let (old, new) = (before.begunChains, now.begunChains)
-        for chain in new where !old.contains(chain) {
-            batch.add(chain: chain, to: table)
-            Self.replace(chain, of: table, in: &batch)
-        }
-        Self.replace(started, of: table, in: &batch)
-        for chain in old where !new.contains(where: { $0.name == chain.name }) {
-            batch.deleteRules(of: chain.name, in: table)
-            batch.delete(chain: chain.name, of: table)
-        }
-    }
-
-    private static func replace(_ chain: ChainDefinition, of table: TableDefinition, in batch: inout NFTBatch) {
-        batch.deleteRules(of: chain.name, in: table)
-        for rule in chain.rules { batch.add(rule: rule, to: chain.name, of: table) }
-    }
-
-    private static func append(_ sets: [SetDifference], of table: TableDefinition, to batch: inout NFTBatch) {
-        for set in sets where !set.removed.isEmpty { batch.delete(set.removed, from: set.set, of: table) }
-        for set in sets where !set.added.isEmpty { batch.add(set.added, to: set.set, of: table) }
-    }
-
-    /// What is said of openers lapses by itself, so whether an element is there is not known: each is added before it is deleted, and what
-    /// shall be there is added anew, with all its time.
-    private static func appendOpeners(_ changes: [IMTChange], of table: TableDefinition, to batch: inout NFTBatch) {
-        // By address, the latest word: a batch adds and deletes an element in the order in which it says so, and once is enough.
-        var said: [IPAddress: IMTChange] = [:]
-        for change in changes {
-            switch change {
-            case .letOpen(let address, _), .holdOpeners(let address, _), .askAgain(let address): if address.isIPv4 == table.isIPv4 { said[address] = change }
-            default: break
-            }
-        }
-        guard !said.isEmpty else { return }
-        let all = said.keys.sorted().map { SetElement(key: $0.packetOctets, timeoutMilliseconds: 1000) }
-        func element(_ address: IPAddress, _ lifetime: Duration) -> SetElement {
-            SetElement(key: address.packetOctets, timeoutMilliseconds: UInt64(max(1, lifetime.millisecondsSaturated)))
-        }
-        var passing: [SetElement] = [], waiting: [SetElement] = []
-        for (address, change) in said.sorted(by: { $0.key < $1.key }) {
-            switch change {
-            case .letOpen(_, let lifetime): passing.append(element(address, lifetime))
-            case .holdOpeners(_, let lifetime): waiting.append(element(address, lifetime))
-            default: break
-            }
-        }
-        for (set, wanted) in [(TranslationRuleset.notFound, passing), (TranslationRuleset.confirming, waiting), (TranslationRuleset.lately, [])] {
-            batch.add(all, to: set, of: table)
-            batch.delete(all, from: set, of: table)
-            if !wanted.isEmpty { batch.add(wanted, to: set, of: table) }
-        }
-    }
-
     func setAlwaysPlain(_ prefixes: [IPPrefix]) throws(KernelError) {
         var batch = NFTBatch(firstSequence: nextSequence)
-        for table in families {
-            batch.deleteRules(of: TranslationRuleset.alwaysPlainChain, in: table)
-            for rule in ruleset(table.isIPv4).alwaysPlainRules(prefixes) {
-                batch.add(rule: rule, to: TranslationRuleset.alwaysPlainChain, of: table)
-            }
-        }
+        for change in plan.alwaysPlain(prefixes) { batch.append(change) }
         try send(batch, operation: "set the addresses that are always plain")
-        configuration.alwaysPlain = prefixes
+        plan.configuration.alwaysPlain = prefixes
     }
 
     var nextSequence: UInt32 { socket.writer().firstSequence }

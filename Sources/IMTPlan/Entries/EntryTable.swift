@@ -1,5 +1,4 @@
 import MATCore
-import MATRuntime
 import MATSignal
 
 /// How packets to each peer leave and whom arriving packets are from: the two large maps, in one table.
@@ -7,7 +6,9 @@ import MATSignal
 /// Nearly always the MoA that a peer's packets go to is one that its packets come from, so one cell of 40 octets is both entries; it
 /// is found by the pair of HoAs and by the arrival. With 100,000 peers that is 62 octets each, where two dictionaries took 270.
 /// Nobody outside sees the cells: there are departures and arrivals.
-struct EntryTable {
+package struct EntryTable {
+
+    package init() {}
     private struct Cell {
         var peer: HomeAddress
         var moa: MobileAddress
@@ -28,12 +29,12 @@ struct EntryTable {
     private var byPair = SlotIndex()
     private var byArrival = SlotIndex()
 
-    var departuresCount: Int { byPair.count }
-    var arrivalsCount: Int { byArrival.count }
+    package var departuresCount: Int { byPair.count }
+    package var arrivalsCount: Int { byArrival.count }
 
     // MARK: Departures
 
-    subscript(home: HomePair) -> Departure? {
+    package subscript(home: HomePair) -> Departure? {
         get { departure(home).map { Departure(path: UInt32(self[cell: $0].path), peer: self[cell: $0].moa) } }
         set { set(home, newValue) }
     }
@@ -67,7 +68,7 @@ struct EntryTable {
 
     // MARK: Arrivals
 
-    subscript(arrival: Arrival) -> HomeAddress? {
+    package subscript(arrival: Arrival) -> HomeAddress? {
         get { self.arrival(arrival).map { self[cell: $0].peer } }
         set { set(arrival, newValue) }
     }
@@ -96,13 +97,13 @@ struct EntryTable {
     // MARK: All of them
 
     /// All departures, in no order that means anything.
-    var departures: some Sequence<(key: HomePair, value: Departure)> {
+    package var departures: some Sequence<(key: HomePair, value: Departure)> {
         chunks.lazy.joined().filter { $0.path != 0 }.map {
             (key: HomePair(own: owns[Int($0.own)], peer: $0.peer), value: Departure(path: UInt32($0.path), peer: $0.moa))
         }
     }
 
-    var arrivals: some Sequence<(key: Arrival, value: HomeAddress)> {
+    package var arrivals: some Sequence<(key: Arrival, value: HomeAddress)> {
         chunks.lazy.joined().filter(\.isArrival).map { (key: Arrival(peer: $0.moa, own: owns[Int($0.own)]), value: $0.peer) }
     }
 
@@ -139,7 +140,7 @@ struct EntryTable {
 }
 
 extension EntryTable: Equatable {
-    static func == (a: EntryTable, b: EntryTable) -> Bool {
+    package static func == (a: EntryTable, b: EntryTable) -> Bool {
         a.departuresCount == b.departuresCount && a.arrivalsCount == b.arrivalsCount && a.departures.allSatisfy { b[$0.key] == $0.value }
             && a.arrivals.allSatisfy { b[$0.key] == $0.value }
     }

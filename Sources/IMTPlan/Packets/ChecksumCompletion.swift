@@ -5,8 +5,8 @@ import MATSignal
 /// A packet from a virtual link, or one put together by receive offload, is copied to us with only the pseudo header's sum in its
 /// checksum field. Given back to the stack as it is, it would count as damaged. A packet whose field is anything else
 /// is left alone: if it is damaged, the stack shall notice.
-enum ChecksumCompletion {
-    static func complete(_ packet: [UInt8]) -> [UInt8] {
+package enum ChecksumCompletion {
+    package static func complete(_ packet: [UInt8]) -> [UInt8] {
         guard let layout = PacketLayout(packet), !layout.isLaterFragment else { return packet }
         let fieldOffset: Int
         switch layout.protocolNumber {
@@ -30,7 +30,7 @@ enum ChecksumCompletion {
         return finished
     }
 
-    static func sum(_ octets: some Collection<UInt8>) -> UInt64 {
+    package static func sum(_ octets: some Collection<UInt8>) -> UInt64 {
         var total: UInt64 = 0
         var isHigh = true
         for octet in octets {
@@ -40,7 +40,7 @@ enum ChecksumCompletion {
         return total
     }
 
-    static func fold(_ total: UInt64) -> UInt16 {
+    package static func fold(_ total: UInt64) -> UInt16 {
         var total = total
         while total > 0xFFFF { total = (total & 0xFFFF) &+ total >> 16 }
         return UInt16(total)

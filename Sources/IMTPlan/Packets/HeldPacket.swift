@@ -16,7 +16,7 @@ public struct HeldPacket: Hashable, Sendable {
     public let destinationPort: UInt16?
 
     /// IPv6 extension headers looked through.
-    static let extensionHeadersMax = 8
+    package static let extensionHeadersMax = 8
 
     /// - Parameter isOpener: what the kernel's rules found out about it, who know the sockets; `nil` to judge by the octets alone.
     /// - Returns: `nil` if it is no IP packet, or shorter than its header says.
@@ -49,16 +49,16 @@ public struct HeldPacket: Hashable, Sendable {
 }
 
 /// Where the parts of an IP packet lie.
-struct PacketLayout {
-    var source: IPAddress
-    var destination: IPAddress
-    var protocolNumber: UInt8
-    var transportOffset: Int
-    var isLaterFragment = false
+package struct PacketLayout {
+    package var source: IPAddress
+    package var destination: IPAddress
+    package var protocolNumber: UInt8
+    package var transportOffset: Int
+    package var isLaterFragment = false
     /// Where the packet ends by its own account; captures may be longer.
-    var end: Int
+    package var end: Int
 
-    init?(_ bytes: [UInt8]) {
+    package init?(_ bytes: [UInt8]) {
         guard let first = bytes.first else { return nil }
         switch first >> 4 {
         case 4:

@@ -4,14 +4,14 @@ import MATSignal
 ///
 /// A held packet was taken before the stack cut it up, or has a narrower way now than it had then; a raw socket that is given the header
 /// refuses it whole (EMSGSIZE).
-enum PacketPieces {
+package enum PacketPieces {
     /// What every link carries in IPv6 (RFC 8200, section 5), and all but a few in IPv4.
-    static let octetsMax = 1280
+    package static let octetsMax = 1280
 
     /// - Parameter identifier: what the pieces are known by; not 0, which an IPv4 stack would replace, in each piece by another.
     /// - Returns: `nil` if it may not be cut up or is cut up already, or has IPv4 options or IPv6 extension headers: no packet that is held
     ///   on its way out has them but by its application's wish.
-    static func cut(_ packet: [UInt8], identifier: UInt32) -> [[UInt8]]? {
+    package static func cut(_ packet: [UInt8], identifier: UInt32) -> [[UInt8]]? {
         guard let layout = PacketLayout(packet), layout.end == packet.count else { return nil }
         return layout.source.isIPv4 ? cutIPv4(packet, UInt16(truncatingIfNeeded: identifier)) : cutIPv6(packet, identifier)
     }

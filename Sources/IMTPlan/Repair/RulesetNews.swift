@@ -1,63 +1,42 @@
 import MATSignal
 
 /// What nftables' events say about where to look.
-struct RulesetNews: NetlinkNews {
+package struct RulesetNews {
     /// An element that another program put into one of our sets, or took out.
-    struct Element: Hashable {
-        var isIPv4: Bool
-        var set: String
-        var key: [UInt8]
+    package struct Element: Hashable {
+        package var isIPv4: Bool
+        package var set: String
+        package var key: [UInt8]
+
+        package init(isIPv4: Bool, set: String, key: [UInt8]) {
+            self.isIPv4 = isIPv4
+            self.set = set
+            self.key = key
+        }
     }
 
     /// More elements than this, and the sets are read as a whole.
-    static let elementsMax = 1024
+    package static let elementsMax = 1024
 
     /// A table, chain or set of ours appeared, changed or went.
-    var structure = false
-    var rules = false
-    var elements: Set<Element> = []
+    package var structure = false
+    package var rules = false
+    package var elements: Set<Element> = []
     /// Tables or chains of others did.
-    var others = false
-    var lost = false
+    package var others = false
+    package var lost = false
     /// Of the last foreign transaction heard of.
-    var generation: UInt32?
+    package var generation: UInt32?
+
+    package init() {}
 
     /// A generation's number alone is no reason to look anywhere.
-    var isEmpty: Bool { !concernsUs && !others }
-    var concernsUs: Bool { structure || rules || !elements.isEmpty || lost }
+    package var isEmpty: Bool { !concernsUs && !others }
+    package var concernsUs: Bool { structure || rules || !elements.isEmpty || lost }
 
-    mutating func note(_ event: NetlinkIncoming) {
-        guard event.type & 0xFF00 == KernelValues.subsystemTables, let family = event.payload.first else { return }
-        let kind = event.type & 0xFF
-        let attributes = event.attributes(after: 4)
-        if kind == KernelValues.nftNewGeneration {
-            generation = attributes.first(KernelValues.generationNumber)?.u32BigEndian ?? generation
-            return
-        }
-        // The table's name is the first attribute of every kind.
-        let isOurs = (family == KernelValues.familyIPv4 || family == KernelValues.familyIPv6)
-            && attributes.first(KernelValues.elementListTable)?.string == TranslationRuleset.tableName
-        switch kind {
-        case KernelValues.nftNewTable, KernelValues.nftDeleteTable, KernelValues.nftNewChain, KernelValues.nftDeleteChain:
-            if isOurs { structure = true } else { others = true }
-        case KernelValues.nftNewSet, KernelValues.nftDeleteSet: if isOurs { structure = true }
-        case KernelValues.nftNewRule, KernelValues.nftDeleteRule: if isOurs { rules = true }
-        case KernelValues.nftNewElement, KernelValues.nftDeleteElement:
-            guard isOurs, !lost, let set = attributes.first(KernelValues.elementListSet)?.string, TranslationRuleset.isDecided(set) else { return }
-            for element in KernelElement.decodeList(event) {
-                guard elements.count < Self.elementsMax else {
-                    lost = true
-                    return
-                }
-                elements.insert(Element(isIPv4: family == KernelValues.familyIPv4, set: set, key: element.key))
-            }
-        default: break
-        }
-    }
+    package mutating func noteLoss() { lost = true }
 
-    mutating func noteLoss() { lost = true }
-
-    mutating func add(_ more: RulesetNews) {
+    package mutating func add(_ more: RulesetNews) {
         structure = structure || more.structure
         rules = rules || more.rules
         others = others || more.others

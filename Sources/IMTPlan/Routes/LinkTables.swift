@@ -2,27 +2,29 @@ import MATSignal
 
 /// Everything rtnetlink says about where this host is. Read as a whole when links or addresses change; routes and neighbours are kept in
 /// step by their notifications.
-struct LinkTables: Equatable {
-    var links: [UInt32: LinkState] = [:]
-    var addresses: [AddressState] = []
+package struct LinkTables: Equatable {
+    package var links: [UInt32: LinkState] = [:]
+    package var addresses: [AddressState] = []
     /// Both families.
-    var main = MainTable()
+    package var main = MainTable()
     /// Routers that did not answer the kernel (NUD_FAILED) and have given no sign of life since. That the kernel forgot one is none.
-    var silentRouters: Set<Router> = []
+    package var silentRouters: Set<Router> = []
     /// Links whose temporary addresses (RFC 8981) go before their stable ones.
-    var prefersTemporary: Set<UInt32> = []
+    package var prefersTemporary: Set<UInt32> = []
 
-    var mainRoutes: [KernelRoute] { main.routes }
+    package init() {}
+
+    package var mainRoutes: [KernelRoute] { main.routes }
 
     // MARK: Which route
 
-    func isSilent(_ route: KernelRoute) -> Bool {
+    package func isSilent(_ route: KernelRoute) -> Bool {
         route.gateway.map { silentRouters.contains(Router(interfaceIndex: route.interfaceIndex, address: $0)) } ?? false
     }
 
     /// Of two routes to one destination, the one that the kernel's own traffic takes: a router that answers before one that does not,
     /// then the metric, then what routers say of themselves (RFC 4191 3.2). The rest only makes it the same each time.
-    func ranksBefore(_ a: KernelRoute, _ b: KernelRoute) -> Bool {
+    package func ranksBefore(_ a: KernelRoute, _ b: KernelRoute) -> Bool {
         let (silentA, silentB) = (isSilent(a), isSilent(b))
         if silentA != silentB { return silentB }
         if a.priority != b.priority { return a.priority < b.priority }
@@ -31,10 +33,10 @@ struct LinkTables: Equatable {
         return (a.interfaceIndex, a.gateway ?? none) < (b.interfaceIndex, b.gateway ?? none)
     }
 
-    func best(of routes: [KernelRoute]) -> KernelRoute? { routes.min(by: ranksBefore) }
+    package func best(of routes: [KernelRoute]) -> KernelRoute? { routes.min(by: ranksBefore) }
 
     /// The routers among which there is a choice: several lead to one destination over one link. Only their silence makes a difference.
-    var contestedRouters: Set<Router> {
+    package var contestedRouters: Set<Router> {
         var result: Set<Router> = []
         for alternatives in main.ambiguous.compactMap({ main.byDestination[$0] }) {
             for route in alternatives {
@@ -50,7 +52,7 @@ struct LinkTables: Equatable {
     // MARK: What others see of it
 
     /// - Parameter deviceName: our own device, which is no link.
-    func snapshot(without deviceName: String) -> LinkSnapshot {
+    package func snapshot(without deviceName: String) -> LinkSnapshot {
         var best: [UInt64: KernelRoute] = [:]
         func slot(_ index: UInt32, _ isIPv4: Bool) -> UInt64 { UInt64(index) << 1 | (isIPv4 ? 1 : 0) }
         for route in main.defaults(isIPv4: true) + main.defaults(isIPv4: false) {
@@ -89,25 +91,25 @@ struct LinkTables: Equatable {
     }
 
     /// The addresses that a snapshot tells of.
-    func realAddresses(without deviceName: String) -> Set<IPAddress> {
+    package func realAddresses(without deviceName: String) -> Set<IPAddress> {
         Set(addresses.filter { realLink(of: $0, without: deviceName) != nil }.map(\.address))
     }
 
     /// Whether a link other than our device (loopback included) carries the address.
-    func carries(_ address: IPAddress, otherThan deviceName: String) -> Bool {
+    package func carries(_ address: IPAddress, otherThan deviceName: String) -> Bool {
         addresses.contains { $0.address == address && links[$0.interfaceIndex].map { $0.name != deviceName } ?? false }
     }
 
     // MARK: What notifications say
 
     /// Whether nothing but new addresses is told of links and addresses: then the kernel took no routes away.
-    func isAdditionOnly(_ news: LinkNews) -> Bool {
+    package func isAdditionOnly(_ news: LinkNews) -> Bool {
         !news.addresses.contains(where: \.isRemoval) && !news.links.contains { links[$0.index] != $0.state }
     }
 
     /// Whether a notification says anything about links and addresses that is not known. The kernel also tells of a router
     /// advertisement that only lengthens a lifetime, and of a radio's every word.
-    func isNews(_ news: LinkNews) -> Bool {
+    package func isNews(_ news: LinkNews) -> Bool {
         news.links.contains { links[$0.index] != $0.state }
             || news.addresses.contains { event in
                 // What went may be back by now, but its routes went with it.
@@ -117,7 +119,7 @@ struct LinkTables: Equatable {
 
     /// Takes over what was heard of the routes.
     /// - Returns: whether anything that is kept changed, and whether a default route did; `nil` if the table must be read.
-    mutating func apply(_ changes: [MainTable.Change]) -> (any: Bool, defaults: Bool)? {
+    package mutating func apply(_ changes: [MainTable.Change]) -> (any: Bool, defaults: Bool)? {
         var result = (any: false, defaults: false)
         for change in changes {
             guard let isNews = main.apply(change) else { return nil }
@@ -130,7 +132,7 @@ struct LinkTables: Equatable {
 
     /// Takes over what was heard of neighbours.
     /// - Returns: whether it makes a difference.
-    mutating func apply(_ states: [Router: UInt16]) -> Bool {
+    package mutating func apply(_ states: [Router: UInt16]) -> Bool {
         guard !states.isEmpty else { return false }
         let before = silentRouters
         for router in contestedRouters {
@@ -145,7 +147,7 @@ struct LinkTables: Equatable {
     }
 
     /// Forgets routers that are none any more.
-    mutating func pruneRouters() {
+    package mutating func pruneRouters() {
         guard !silentRouters.isEmpty else { return }
         silentRouters.formIntersection(contestedRouters)
     }
@@ -157,11 +159,11 @@ struct LinkTables: Equatable {
 /// source that the default route names; in IPv4 the address of the router's own network (as `inet_select_addr` chooses), so that
 /// an address added for something else does not go first; addresses of the scope of most destinations (RFC 6724 5, rules 2 and 6);
 /// temporary or stable ones, as the system says (rule 7); and the oldest, for a new one is no reason to move.
-struct AddressRank: Comparable {
+package struct AddressRank: Comparable {
     private var values: [UInt64]
     private var address: IPAddress
 
-    init(_ state: AddressState, over route: KernelRoute?, prefersTemporary: Bool) {
+    package init(_ state: AddressState, over route: KernelRoute?, prefersTemporary: Bool) {
         let isSecondary = state.flags & KernelValues.addressSecondary != 0
         let length = state.address.isIPv4 ? min(state.prefixLength, 32) + 96 : state.prefixLength
         let isForeign = state.address.isIPv4 && route?.gateway.map { !IPPrefix(covering: state.address, length: length).contains($0) } ?? false
@@ -181,7 +183,7 @@ struct AddressRank: Comparable {
     /// 6to4 and Teredo, whose labels no other destination has (RFC 6724 2.1).
     private static func isTransitional(_ address: IPAddress) -> Bool { address.high >> 48 == 0x2002 || address.high >> 32 == 0x2001_0000 }
 
-    static func < (a: AddressRank, b: AddressRank) -> Bool {
+    package static func < (a: AddressRank, b: AddressRank) -> Bool {
         for (x, y) in zip(a.values, b.values) where x != y { return x < y }
         return a.address < b.address
     }

@@ -1,11 +1,16 @@
 import MATSignal
 
 /// A next hop on a link.
-struct Router: Hashable, Comparable {
-    var interfaceIndex: UInt32
-    var address: IPAddress
+package struct Router: Hashable, Comparable {
+    package var interfaceIndex: UInt32
+    package var address: IPAddress
 
-    static func < (a: Router, b: Router) -> Bool { (a.interfaceIndex, a.address) < (b.interfaceIndex, b.address) }
+    package init(interfaceIndex: UInt32, address: IPAddress) {
+        self.interfaceIndex = interfaceIndex
+        self.address = address
+    }
+
+    package static func < (a: Router, b: Router) -> Bool { (a.interfaceIndex, a.address) < (b.interfaceIndex, b.address) }
 }
 
 /// The unicast routes of the kernel's main table, kept in step by its notifications, so that a change costs what it changes and not a
@@ -13,34 +18,34 @@ struct Router: Hashable, Comparable {
 ///
 /// Two routes to one destination differ by metric, link or next hop, and all of them are kept: of equal metric too (two routers'
 /// advertisements, ECMP). Which of them is used is `LinkTables.ranksBefore`.
-struct MainTable: Equatable {
+package struct MainTable: Equatable {
     /// Routes of a link and family, default routes apart: the shortest prefixes. A host with more is a router, whose peers behind longer ones
     /// are reached by the shorter.
-    static let routesPerLinkMax = 1024
+    package static let routesPerLinkMax = 1024
     /// Routes in all: a host may have many links.
-    static let routesMax = 16_384
+    package static let routesMax = 16_384
 
     private struct Slot: Hashable {
         var interfaceIndex: UInt32
         var isIPv4: Bool
     }
 
-    private(set) var byDestination: [IPPrefix: [KernelRoute]] = [:]
+    package private(set) var byDestination: [IPPrefix: [KernelRoute]] = [:]
     /// Destinations with several routes.
-    private(set) var ambiguous: Set<IPPrefix> = []
+    package private(set) var ambiguous: Set<IPPrefix> = []
     private var counts: [Slot: Int] = [:]
     /// No route kept of a full link is longer than this.
     private var longestKept: [Slot: UInt8] = [:]
     /// How many destinations of a length there are, for the longest match.
     private var lengths: [[Int]] = [[Int](repeating: 0, count: 129), [Int](repeating: 0, count: 129)]
-    private(set) var count = 0
+    package private(set) var count = 0
 
-    init() {}
-    init(_ routes: some Sequence<KernelRoute>) { for route in routes { _ = insert(route) } }
+    package init() {}
+    package init(_ routes: some Sequence<KernelRoute>) { for route in routes { _ = insert(route) } }
 
-    var routes: [KernelRoute] { byDestination.values.flatMap { $0 } }
+    package var routes: [KernelRoute] { byDestination.values.flatMap { $0 } }
     /// Every default route of a family.
-    func defaults(isIPv4: Bool) -> [KernelRoute] { byDestination[KernelRoute.everything(isIPv4: isIPv4)] ?? [] }
+    package func defaults(isIPv4: Bool) -> [KernelRoute] { byDestination[KernelRoute.everything(isIPv4: isIPv4)] ?? [] }
 
     private static func isSame(_ a: KernelRoute, _ b: KernelRoute) -> Bool {
         a.priority == b.priority && a.interfaceIndex == b.interfaceIndex && a.gateway == b.gateway && a.destination == b.destination
@@ -48,7 +53,7 @@ struct MainTable: Equatable {
 
     /// - Returns: whether anything that is kept changed.
     @discardableResult
-    mutating func insert(_ route: KernelRoute) -> Bool {
+    package mutating func insert(_ route: KernelRoute) -> Bool {
         guard route.kind == .unicast, route.interfaceIndex != 0, !route.destination.address.isLinkLocal, !route.destination.address.isMulticast else { return false }
         var alternatives = byDestination[route.destination] ?? []
         if let index = alternatives.firstIndex(where: { Self.isSame($0, route) }) {
@@ -82,7 +87,7 @@ struct MainTable: Equatable {
 
     /// - Returns: whether it was kept.
     @discardableResult
-    mutating func remove(_ route: KernelRoute) -> Bool {
+    package mutating func remove(_ route: KernelRoute) -> Bool {
         guard var alternatives = byDestination[route.destination], let index = alternatives.firstIndex(where: { Self.isSame($0, route) }) else { return false }
         alternatives.remove(at: index)
         byDestination[route.destination] = alternatives.isEmpty ? nil : alternatives
@@ -110,15 +115,21 @@ struct MainTable: Equatable {
     }
 
     /// What a notification says.
-    struct Change: Hashable {
-        var route: KernelRoute
-        var isRemoval: Bool
+    package struct Change: Hashable {
+        package var route: KernelRoute
+        package var isRemoval: Bool
         /// It took the place of another of its destination and metric. Of a multipath route's hops, which come as one each, the first says so.
-        var replaces: Bool
+        package var replaces: Bool
+
+        package init(route: KernelRoute, isRemoval: Bool, replaces: Bool) {
+            self.route = route
+            self.isRemoval = isRemoval
+            self.replaces = replaces
+        }
     }
 
     /// - Returns: whether anything that is kept changed; `nil` if only reading the table tells what is there now.
-    mutating func apply(_ change: Change) -> Bool? {
+    package mutating func apply(_ change: Change) -> Bool? {
         let route = change.route
         // Where it goes stands in a nexthop object that has not been read.
         if route.kind == .unicast, route.interfaceIndex == 0, route.nextHop != 0 { return nil }
@@ -134,7 +145,7 @@ struct MainTable: Equatable {
     // MARK: Looking up
 
     /// The routes of the longest destination that holds the address and has one that fits, as the kernel looks for them.
-    func longestMatch(_ address: IPAddress, where fits: (KernelRoute) -> Bool) -> [KernelRoute] {
+    package func longestMatch(_ address: IPAddress, where fits: (KernelRoute) -> Bool) -> [KernelRoute] {
         let counts = lengths[address.isIPv4 ? 1 : 0]
         for length in stride(from: 128, through: address.isIPv4 ? 96 : 0, by: -1) where counts[length] > 0 {
             let fitting = (byDestination[IPPrefix(covering: address, length: UInt8(length))] ?? []).filter { $0.isIPv4 == address.isIPv4 && fits($0) }

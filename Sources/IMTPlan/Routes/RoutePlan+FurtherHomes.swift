@@ -7,18 +7,18 @@ import MATSignal
 //
 // The same peer can so be reached from two HoAs by two ways.
 extension RoutePlan {
-    static func homeTable(_ configuration: IMTConfiguration, _ index: Int) -> UInt32 {
+    package static func homeTable(_ configuration: IMTConfiguration, _ index: Int) -> UInt32 {
         configuration.routingTable &+ 1 << 22 &+ UInt32(clamping: index)
     }
 
     /// The HoAs that are not the first of their family, with their tables.
-    static func furtherHomes(_ configuration: IMTConfiguration) -> [(table: UInt32, hoa: HomeAddress)] {
+    package static func furtherHomes(_ configuration: IMTConfiguration) -> [(table: UInt32, hoa: HomeAddress)] {
         configuration.homeAddresses.enumerated().compactMap { index, hoa in
             hoa == configuration.primaryHome(isIPv4: hoa.isIPv4) ? nil : (homeTable(configuration, index), hoa)
         }
     }
 
-    func furtherRules() -> Set<KernelRule> {
+    package func furtherRules() -> Set<KernelRule> {
         Set(Self.furtherHomes(configuration).map { further in
             KernelRule(
                 isIPv4: further.hoa.isIPv4, priority: (ruleBase ?? configuration.rulePriorityBase) + 9, source: configuration.network(of: further.hoa) ?? IPPrefix(further.hoa.address), fromHere: true, table: further.table)
@@ -26,7 +26,7 @@ extension RoutePlan {
     }
 
     /// The tables of further HoAs but for the peers' routes.
-    func furtherRoutes() -> [KernelRoute] {
+    package func furtherRoutes() -> [KernelRoute] {
         Self.furtherHomes(configuration).filter { homes.contains($0.hoa.address) }.flatMap { further in
             capturedPrefixes(further.hoa.isIPv4).map {
                 KernelRoute(table: further.table, destination: $0, interfaceIndex: deviceIndex, source: further.hoa.address)
@@ -35,7 +35,7 @@ extension RoutePlan {
     }
 
     /// The way from a further HoA to a peer: never the shared path, which is the first HoA's.
-    func furtherRoute(to peer: HomeAddress, own: HomeAddress, over mobile: MobilePair) -> KernelRoute? {
+    package func furtherRoute(to peer: HomeAddress, own: HomeAddress, over mobile: MobilePair) -> KernelRoute? {
         guard let further = Self.furtherHomes(configuration).first(where: { $0.hoa == own }), homes.contains(own.address),
             var route = peerRoute(to: peer, own: own, over: mobile)
         else { return nil }

@@ -17,27 +17,40 @@ import MATSignal
 /// link, and the path table has the one route: when the node moves, that route changes, not theirs, and when a link goes down
 /// the kernel withdraws one route, not theirs. Others (on the link itself, over another own MoA, over a special route) have a
 /// whole route in the capture table. Plain destinations are thrown by both and follow the main table.
-struct RoutePlan {
-    var configuration: IMTConfiguration
-    var tables: LinkTables
-    var locators: [LocalAddress]
-    var deviceIndex: UInt32
+package struct RoutePlan {
+    package var configuration: IMTConfiguration
+    package var tables: LinkTables
+    package var locators: [LocalAddress]
+    package var deviceIndex: UInt32
     /// Addresses that are known to be plain now.
-    var plain: Set<IPAddress>
+    package var plain: Set<IPAddress>
     /// Families whose HoA can be used.
-    var homes: Set<IPAddress>
+    package var homes: Set<IPAddress>
     /// The own MoA of each family that most peers are reached from.
-    var primaries: [MobileAddress] = []
+    package var primaries: [MobileAddress] = []
     /// Where our rules begin, if not where the configuration says.
-    var ruleBase: UInt32?
+    package var ruleBase: UInt32?
 
-    static func pathTable(_ configuration: IMTConfiguration) -> UInt32 { configuration.routingTable &+ 1 << 23 }
+    package init(
+        configuration: IMTConfiguration, tables: LinkTables, locators: [LocalAddress], deviceIndex: UInt32, plain: Set<IPAddress>, homes: Set<IPAddress>, primaries: [MobileAddress] = [], ruleBase: UInt32? = nil
+    ) {
+        self.configuration = configuration
+        self.tables = tables
+        self.locators = locators
+        self.deviceIndex = deviceIndex
+        self.plain = plain
+        self.homes = homes
+        self.primaries = primaries
+        self.ruleBase = ruleBase
+    }
 
-    static func linkTable(_ configuration: IMTConfiguration, _ interfaceIndex: UInt32) -> UInt32 {
+    package static func pathTable(_ configuration: IMTConfiguration) -> UInt32 { configuration.routingTable &+ 1 << 23 }
+
+    package static func linkTable(_ configuration: IMTConfiguration, _ interfaceIndex: UInt32) -> UInt32 {
         configuration.routingTable &+ interfaceIndex
     }
 
-    func rules() -> Set<KernelRule> {
+    package func rules() -> Set<KernelRule> {
         var rules: Set<KernelRule> = []
         let base = ruleBase ?? configuration.rulePriorityBase
         for isIPv4 in [true, false] {
@@ -69,7 +82,7 @@ struct RoutePlan {
     }
 
     /// The per-link tables: the main table's routes over that link, so that each MoA is used where it belongs.
-    func linkRoutes() -> [KernelRoute] {
+    package func linkRoutes() -> [KernelRoute] {
         var result: [KernelRoute] = []
         var done: Set<UInt64> = []
         for locator in locators {
@@ -89,7 +102,7 @@ struct RoutePlan {
     }
 
     /// The capture table but for the peers' routes.
-    func captureRoutes() -> [KernelRoute] {
+    package func captureRoutes() -> [KernelRoute] {
         var result: [KernelRoute] = []
         for isIPv4 in [true, false] {
             guard let home = configuration.primaryHome(isIPv4: isIPv4), homes.contains(home.address) else { continue }
@@ -104,10 +117,10 @@ struct RoutePlan {
     }
 
     /// Of the path table's routes that peers share: the way, and the device beneath it.
-    static let sharedPriorities = [KernelRoute.ownPriority, KernelRoute.ownPriority + 1]
+    package static let sharedPriorities = [KernelRoute.ownPriority, KernelRoute.ownPriority + 1]
 
     /// The path table: for each family the route that most peers share, and the device beneath it for when there is none.
-    func pathRoutes() -> [KernelRoute] {
+    package func pathRoutes() -> [KernelRoute] {
         var result: [KernelRoute] = []
         let table = Self.pathTable(configuration)
         for isIPv4 in [true, false] {
@@ -130,7 +143,7 @@ struct RoutePlan {
     }
 
     /// What is never a peer, or not now.
-    func exceptions(table: UInt32) -> [KernelRoute] {
+    package func exceptions(table: UInt32) -> [KernelRoute] {
         // The last are behind this router itself.
         let named = configuration.alwaysPlain + configuration.exceptions + configuration.homePrefixes
         let never = [true, false].filter { isIPv4 in configuration.primaryHome(isIPv4: isIPv4).map { homes.contains($0.address) } ?? false }
@@ -143,7 +156,7 @@ struct RoutePlan {
     /// The route to a peer's HoA: what the main table says of the way from the own MoA to the peer's MoA.
     ///
     /// - Returns: `nil` without a way now; the peer's packets then fall into the device and wait.
-    func peerRoute(to peer: HomeAddress, own: HomeAddress, over mobile: MobilePair) -> KernelRoute? {
+    package func peerRoute(to peer: HomeAddress, own: HomeAddress, over mobile: MobilePair) -> KernelRoute? {
         guard let way = way(from: mobile.own, to: mobile.peer.address) else {
             // Between two networks the shared route is gone, and the next one is for these again.
             let isShared = primaries.contains(mobile.own) && own == configuration.primaryHome(isIPv4: own.isIPv4)
@@ -168,7 +181,7 @@ struct RoutePlan {
         route.gateway != nil || (tables.links[route.interfaceIndex]?.flags ?? 0) & KernelValues.flagsWithoutNeighbours != 0
     }
 
-    func defaultRoute(from moa: MobileAddress) -> KernelRoute? {
+    package func defaultRoute(from moa: MobileAddress) -> KernelRoute? {
         tables.best(of: tables.main.defaults(isIPv4: moa.isIPv4).filter(leads(from: moa)))
     }
 
@@ -188,7 +201,7 @@ struct RoutePlan {
         }
     }
 
-    func capturedPrefixes(_ isIPv4: Bool) -> [IPPrefix] {
+    package func capturedPrefixes(_ isIPv4: Bool) -> [IPPrefix] {
         switch configuration.traffic {
         case .everything: [KernelRoute.everything(isIPv4: isIPv4)]
         case .prefixes(let prefixes): prefixes.filter { $0.isIPv4 == isIPv4 }

@@ -1,57 +1,27 @@
 import MATSignal
 
 /// A policy routing rule that another program made, as far as it matters to ours: whether it takes packets that ours should see.
-struct ForeignRule: Hashable {
-    var isIPv4: Bool
-    var priority: UInt32
-    var table: UInt32
-    var action: UInt8
+package struct ForeignRule: Hashable {
+    package var isIPv4: Bool
+    package var priority: UInt32
+    package var table: UInt32
+    package var action: UInt8
     /// It concerns only packets that something singles out: a mark, a user, a port, an address, a link.
-    var isNarrow: Bool
+    package var isNarrow: Bool
     /// The selectors, as a person reads them in `ip rule`.
-    var text: String
+    package var text: String
 
-    /// Reads RTM_NEWRULE. `fib_rule_hdr`: family, destination length, source length, TOS, table, 0, 0, action: an octet each; flags 4.
-    /// - Returns: `nil` for rules of ours.
-    static func decode(_ incoming: NetlinkIncoming) -> ForeignRule? {
-        let header = incoming.payload
-        guard header.count >= KernelRoute.headerBytes, header[0] == KernelValues.familyIPv4 || header[0] == KernelValues.familyIPv6 else { return nil }
-        let isInverted = header.loadUnaligned(fromByteOffset: 8, as: UInt32.self) & KernelValues.ruleInverted != 0
-        var rule = ForeignRule(
-            isIPv4: header[0] == KernelValues.familyIPv4, priority: 0, table: UInt32(header[4]), action: header[7], isNarrow: false, text: "")
-        var selects = header[1] > 0 || header[2] > 0 || header[3] > 0
-        var words: [String] = []
-        var suppress = ""
-        for attribute in incoming.attributes(after: KernelRoute.headerBytes) {
-            switch attribute.type {
-            case KernelValues.ruleProtocol where attribute.u8 == KernelValues.protocolMAT: return nil
-            case KernelValues.rulePriority: rule.priority = attribute.u32 ?? 0
-            case KernelValues.ruleTable: rule.table = attribute.u32 ?? rule.table
-            case KernelValues.ruleMark:
-                guard let mark = attribute.u32, mark != 0 else { continue }
-                selects = true
-                words.append("fwmark \(mark)")
-            case KernelValues.ruleInputName:
-                // Every packet of a local socket comes "from lo".
-                if attribute.string != "lo" { selects = true }
-                words.append("iif \(attribute.string)")
-            case KernelValues.ruleMasterDevice: if attribute.u8 ?? 0 != 0 { selects = true }
-            case KernelValues.ruleOutputName, KernelValues.ruleUsers, KernelValues.ruleTransport, KernelValues.ruleSourcePorts,
-                KernelValues.ruleDestinationPorts, KernelValues.ruleTunnel:
-                selects = true
-            case KernelValues.ruleSuppressLength:
-                guard let length = attribute.u32, length != .max else { continue }
-                suppress = " suppress_prefixlength \(length)"
-            default: break
-            }
-        }
-        rule.isNarrow = selects && !isInverted
-        let selectors = words.isEmpty ? (selects ? "from some" : "from all") : words.joined(separator: " ")
-        rule.text = "\(rule.priority): \(isInverted ? "not " : "")\(selectors) \(rule.verb)\(suppress)"
-        return rule
+    package init(isIPv4: Bool, priority: UInt32, table: UInt32, action: UInt8, isNarrow: Bool, text: String) {
+        self.isIPv4 = isIPv4
+        self.priority = priority
+        self.table = table
+        self.action = action
+        self.isNarrow = isNarrow
+        self.text = text
     }
 
-    private var verb: String {
+    /// What it does with a packet, as `ip rule` says it.
+    package var verb: String {
         switch action {
         case KernelValues.ruleActionGoto: "goto"
         case KernelValues.ruleActionBlackhole: "blackhole"
@@ -64,19 +34,19 @@ struct ForeignRule: Hashable {
     private var isLocal: Bool { action == KernelValues.ruleActionTable && table == KernelValues.tableLocal }
 
     /// Whether packets that are ours to route end here.
-    var takesEverything: Bool {
+    package var takesEverything: Bool {
         !isNarrow && !isLocal
             && [KernelValues.ruleActionTable, KernelValues.ruleActionGoto, KernelValues.ruleActionBlackhole, KernelValues.ruleActionUnreachable, KernelValues.ruleActionProhibit]
                 .contains(action)
     }
 
     /// Somebody wants nothing to leave but what has passed before: not for us to go around.
-    var forbids: Bool {
+    package var forbids: Bool {
         [KernelValues.ruleActionBlackhole, KernelValues.ruleActionUnreachable, KernelValues.ruleActionProhibit].contains(action)
     }
 
     /// After what our rules must stand at all events: own addresses are local.
-    var isLocalTable: Bool { isLocal && !isNarrow }
+    package var isLocalTable: Bool { isLocal && !isNarrow }
 }
 
 /// Where our rules stand among others'.
@@ -93,12 +63,12 @@ public struct RulePlace: Hashable, Sendable {
     /// Those that come before ours all the same, because there is no room, or it is not for us to go around them.
     public var before: [String] = []
 
-    static let width: UInt32 = 16
+    package static let width: UInt32 = 16
 
-    init(base: UInt32) { self.base = base }
+    package init(base: UInt32) { self.base = base }
 
     /// - Parameter keepsFirst: whether other programs' rules are stepped over at all.
-    init(standard: UInt32, among rules: [ForeignRule], keepsFirst: Bool) {
+    package init(standard: UInt32, among rules: [ForeignRule], keepsFirst: Bool) {
         base = standard
         let inTheWay = rules.filter { $0.takesEverything && $0.priority < standard &+ Self.width }
         guard !inTheWay.isEmpty else { return }
@@ -122,5 +92,19 @@ public struct RulePlace: Hashable, Sendable {
         var priority: UInt32
         var text: String
         static func < (a: PrioritisedText, b: PrioritisedText) -> Bool { (a.priority, a.text) < (b.priority, b.text) }
+    }
+}
+
+extension RulePlace: CustomStringConvertible {
+    public var description: String {
+        if !before.isEmpty {
+            return "routing rules of another program come before this agent's and take its packets (\(before.joined(separator: "; "))): "
+                + "registration and connections with peers may fail; give that program's rules a priority above \(base + Self.width), or see routing-rules in matd.yaml"
+        }
+        if !passed.isEmpty {
+            return "routing rules of another program take all traffic (\(passed.joined(separator: "; "))): this agent's come before them now, from \(base) on, so that "
+                + "connections with peers and signalling go on over the links themselves and all else goes that program's way; see routing-rules in matd.yaml"
+        }
+        return "no other program's routing rules are in the way any more; this agent's begin at \(base) again"
     }
 }

@@ -56,7 +56,7 @@ package struct Register: Hashable {
     package let index: UInt32
     package init(_ index: UInt32) { self.index = index }
     /// NFT_REG32_00 is 8.
-    var number: UInt32 { 8 + index }
+    package var number: UInt32 { 8 + index }
 }
 
 package struct HeaderField: Hashable {

@@ -70,15 +70,15 @@ extension TranslationRuleset {
     /// A set of its own, so that whoever fills it (SYNs to closed ports look the same) takes no room from flows that begin here.
     static let publishedMax: UInt32 = 262_144
 
-    static let waiting = "waiting", lately = "asked_lately", notFound = "not_found", confirming = "confirming"
-    static let plainConnections = "plain_connections", published = "published"
-    private static let plainConnectionsID: UInt32 = 12, publishedID: UInt32 = 104
+    package static let waiting = "waiting", lately = "asked_lately", notFound = "not_found", confirming = "confirming"
+    package static let plainConnections = "plain_connections", published = "published"
+    private static let latelyID: UInt32 = 10, notFoundID: UInt32 = 11, plainConnectionsID: UInt32 = 12, waitingID: UInt32 = 13, confirmingID: UInt32 = 14, publishedID: UInt32 = 104
 
     var strangerSets: [SetDefinition] {
         let dynamic = SetDefinition.dynamicFlags, timed = SetDefinition.timedFlag
         let addresses: [(String, UInt32, UInt32, UInt32)] = [
-            (Self.waiting, dynamic, 13, Self.waitingMax), (Self.lately, dynamic, 10, Self.latelyMax),
-            (Self.notFound, timed, 11, Self.saidMax), (Self.confirming, timed, 14, Self.saidMax),
+            (Self.waiting, dynamic, Self.waitingID, Self.waitingMax), (Self.lately, dynamic, Self.latelyID, Self.latelyMax),
+            (Self.notFound, timed, Self.notFoundID, Self.saidMax), (Self.confirming, timed, Self.confirmingID, Self.saidMax),
         ]
         return addresses.map { name, flags, identifier, size in
             SetDefinition(name: name, flags: flags, identifier: identifier, keyType: addressType, keyBytes: width, size: size)
@@ -198,8 +198,8 @@ extension TranslationRuleset {
                 // The first. Over the limit, or when a set is full, the rule ends and it passes below.
                 loadSource + [
                     .limit(packetsPerSecond: Self.openersPerSecondMax, burst: Self.openersBurstMax),
-                    note(Self.waiting, 13, Self.waitingMilliseconds), note(Self.lately, 10, Self.latelyMilliseconds),
-                    .log(group: configuration.nflogGroup, prefix: HoldListener.Kind.opener.rawValue), .verdict(.drop),
+                    note(Self.waiting, Self.waitingID, Self.waitingMilliseconds), note(Self.lately, Self.latelyID, Self.latelyMilliseconds),
+                    .log(group: configuration.nflogGroup, prefix: CopyReason.opener.rawValue), .verdict(.drop),
                 ],
                 goTo("passing"),
             ])
@@ -221,7 +221,7 @@ extension TranslationRuleset {
         func connection(_ set: String, _ identifier: UInt32) -> [Expression] {
             note(set, identifier, perSecond: Self.passedConnectionsPerSecondMax, Self.plainEdgeMilliseconds)
         }
-        let flow = note(Self.plainFlows, 7, perSecond: Self.passedFlowsPerSecondMax, Self.plainFlowMilliseconds)
+        let flow = note(Self.plainFlows, Self.plainFlowsID, perSecond: Self.passedFlowsPerSecondMax, Self.plainFlowMilliseconds)
         return ChainDefinition(
             name: "passing", hook: nil,
             rules: [
@@ -266,7 +266,7 @@ extension TranslationRuleset {
                 isReset + [.load(destination, into: r0), .lookup(set: Self.plainSources, key: r0, into: nil)] + leave,
                 isReset + [
                     .limit(packetsPerSecond: Self.resetsPerSecondMax, burst: Self.resetsBurstMax),
-                    .log(group: configuration.nflogGroup, prefix: HoldListener.Kind.reset.rawValue), .verdict(.drop),
+                    .log(group: configuration.nflogGroup, prefix: CopyReason.reset.rawValue), .verdict(.drop),
                 ],
                 isReset + [.verdict(.drop)],
                 // What this host begins, and the end of whatever its sockets had: an end that leaves untranslated is a plain connection's.

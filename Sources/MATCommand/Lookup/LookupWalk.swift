@@ -1,4 +1,4 @@
-import IMTKernel
+import IMTPlan
 import MATCore
 import MATDNS
 import MATRuntime

@@ -1,4 +1,4 @@
-import IMTKernel
+import IMTPlan
 import MATSignal
 import NodeCore
 

@@ -1,4 +1,4 @@
-import IMTKernel
+import IMTPlan
 import MATSignal
 
 /// Packets that wait for a decision, by whom they wait for. Bounded in number and age; beyond a bound the oldest goes, as

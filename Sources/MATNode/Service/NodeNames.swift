@@ -1,4 +1,4 @@
-import IMTKernel
+import IMTPlan
 import MATDNS
 import MATRuntime
 import MATSignal

@@ -1,4 +1,5 @@
 import IMTKernel
+import IMTPlan
 import Logging
 import MATCore
 import MATDNS

@@ -1,4 +1,4 @@
-import IMTKernel
+import IMTPlan
 import MATSignal
 
 /// An address of this host that is no MoA, and why: whoever wonders where a link has gone finds it in `mat status`.

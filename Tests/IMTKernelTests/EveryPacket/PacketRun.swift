@@ -2,7 +2,7 @@ import Glibc
 import IMTPlan
 import MATSignal
 
-@testable import IMTKernel
+@testable import IMTPlan
 
 /// A packet that met something else than the model says.
 struct Violation: Hashable {

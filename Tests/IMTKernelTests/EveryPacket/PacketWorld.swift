@@ -4,6 +4,7 @@ import IMTPlan
 import MATSignal
 
 @testable import IMTKernel
+@testable import IMTPlan
 
 /// One node, and everything beyond its link played by hand:
 ///

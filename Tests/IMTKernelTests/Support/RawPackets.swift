@@ -3,7 +3,7 @@ import Glibc
 import MATSignal
 import Testing
 
-@testable import IMTKernel
+@testable import IMTPlan
 
 /// Packets built by hand, for what no socket of this kernel would send.
 enum RawPacket {

@@ -1,5 +1,5 @@
 import Glibc
-import IMTKernel
+import IMTPlan
 import MATSignal
 
 /// Two MAT nodes and a router:

@@ -1,0 +1,86 @@
+import MATSignal
+
+// Packets that arrive: for an own MoA, for one that went away and is back, or for an address that the agent has not decided about yet.
+extension TranslationRuleset {
+    // MARK: By which way a packet reaches an own HoA
+
+    /// How packets reach an own HoA: at MoAs of its own, by `own`, or through a MoPre.
+    struct Entrance {
+        var home: HomeAddress
+        var network: (moPre: IPPrefix, home: IPPrefix)?
+    }
+
+    var entrances: [Entrance] {
+        homeAddresses.flatMap { home -> [Entrance] in
+            guard let prefix = configuration.network(of: home) else { return [Entrance(home: home)] }
+            return moPres(of: home).map { Entrance(home: home, network: ($0, prefix)) }
+        }
+    }
+
+    /// The same by own MoAs that went away.
+    var returning: [Entrance] {
+        homeAddresses.filter { configuration.network(of: $0) == nil }.map { Entrance(home: $0) } + retiredMoPres
+    }
+
+    /// Errors come to both, and are few.
+    var allEntrances: [(entrance: Entrance, set: String)] { entrances.map { ($0, Self.own) } + returning.map { ($0, Self.retired) } }
+
+    /// The peer's MoA, at `theirs`, becomes its HoA in `first`, and the own MoA, at `ours`, the HoA in the registers after it.
+    /// - Parameter set: the own MoAs that count.
+    func arrive(
+        at entrance: Entrance, ours: HeaderField, theirs: HeaderField, first: Register = Register(0), among set: String = Self.own
+    ) -> [Expression] {
+        let home = entrance.home
+        let next = Register(first.index + words)
+        if let network = entrance.network {
+            return isWithin(network.moPre, ours, in: next) + [.load(theirs, into: first), .lookup(set: Self.into(home), key: first, into: first)]
+                + load(ours, as: network.home.address, network.home.length, into: next)
+        }
+        let isOurs: [Expression] = homeAddresses.count > 1 ? [.compare(next, .equal, home.address.packetOctets)] : []
+        return [.load(ours, into: next), .lookup(set: set, key: next, into: next)] + isOurs
+            + [.load(theirs, into: first), .lookup(set: Self.into(home), key: first, into: first)]
+    }
+
+    // MARK: Chains
+
+    var deliver: ChainDefinition {
+        ChainDefinition(
+            name: "deliver", hook: .init(type: "filter", number: KernelValues.hookPrerouting, priority: -310),
+            rules: [isSignalling + [.verdict(.accept)], isError + [.verdict(.jump("errors"))]]
+                + entrances.map { delivered(at: $0) } + flowsToAnswer + [[.load(destination, into: r0), .lookup(set: Self.own, key: r0, into: r1), .verdict(.goTo("stranger"))]]
+                // At home the prefix's packets need no translation, and plain ones no question.
+                + homeAddresses.flatMap { moPres(of: $0) }.filter { !homeNetworks.contains($0) }.map { isWithin($0, destination, in: r0) + [.verdict(.goTo("stranger"))] }
+                + retiredMoPres.compactMap { $0.network?.moPre }.map { isWithin($0, destination, in: r0) + [.verdict(.goTo("returned"))] }
+                + [[.load(destination, into: r0), .lookup(set: Self.retired, key: r0, into: r1)] + (needs.asksRouting ? isLocal : []) + [.verdict(.goTo("returned"))]]
+                // The rest is no peer's, or is meant as it is: for this host's other addresses, or to be forwarded.
+                + (needs.asksRouting ? [[.load(destination, into: r0), .lookup(set: Self.known, key: r0, into: nil), .verdict(.accept)], isLocal + [.verdict(.goTo("unseen"))]] : []))
+    }
+
+    /// A peer's packet, translated. That is all, but for the few peers to whose MoA a plain flow began: for these the rule ends there.
+    func delivered(at entrance: Entrance, among set: String = Self.own) -> [Expression] {
+        arrive(at: entrance, ours: destination, theirs: source, among: set) + [
+            .write(pair, from: r0, checksum: arrivingChecksum), .load(source, into: r0), .absent(set: Self.plainPeers, key: r0),
+        ] + untracked + [.verdict(.accept)]
+    }
+
+    /// For an own MoA that went away and is back, or whose HoA stayed on our device (a stationary server's): the agent will hear of
+    /// it in a moment, and peers' packets are here now.
+    var returned: ChainDefinition {
+        ChainDefinition(
+            name: "returned", hook: nil,
+            rules: returning.map { delivered(at: $0, among: Self.retired) } + flowsToAnswer + homeNetworks.map { isWithin($0, destination, in: r0) + [.verdict(.accept)] } + [[.verdict(.goTo("stranger"))]])
+    }
+
+    /// For an address that the agent has not seen yet, or not decided about. What comes from a peer's MoA was meant for another one: a
+    /// conversation that this is part of is not found here, whatever the stack would find. But for neighbour discovery, which
+    /// says nothing to any conversation.
+    var unseen: ChainDefinition {
+        ChainDefinition(
+            name: "unseen", hook: nil,
+            rules: [isProtocol(icmp) + isType(echoRequest, .notEqual) + isType(echoReply, .notEqual) + [.verdict(.accept)]]
+                + homeAddresses.flatMap { home -> [[Expression]] in
+                    let isPeer: [Expression] = [.load(source, into: r0), .lookup(set: Self.into(home), key: r0, into: r1)]
+                    return [isPeer + copied(as: .held), isPeer + [.verdict(.drop)]]
+                } + [[.verdict(.goTo("stranger"))]])
+    }
+}

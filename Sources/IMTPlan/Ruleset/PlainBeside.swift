@@ -1,0 +1,121 @@
+import MATSignal
+
+// Untranslated flows with addresses that are, or become, a peer's MoA: noted when they begin, so that their answers stay as they are.
+extension TranslationRuleset {
+    /// Notes untranslated flows that begin here, so that their answers are neither translated nor held. TCP needs that only
+    /// towards a peer's MoA; otherwise its connected socket claims the answers. UDP and echo have no such socket.
+    var started: ChainDefinition {
+        let key: [Expression] = [.load(destination, into: r0), .load(source, into: r1)]
+        let note: [Expression] = [
+            .update(.renew, set: Self.plainFlows, setID: Self.plainFlowsID, key: r0, data: nil, timeoutMilliseconds: Self.plainFlowMilliseconds)
+        ]
+        return ChainDefinition(
+            name: "started", hook: nil,
+            rules: [isEdge] + familyOwn.map { moa, _ in
+                [.load(source, into: r0), .compare(r0, .equal, moa.address.packetOctets), .verdict(.jump(Self.begun(moa)))]
+            } + [
+                isProtocol(Self.udp) + key + flowKey(2 * words, portsAnswered) + note,
+                isProtocol(icmp) + isType(echoRequest) + key + flowKey(2 * words, identifier) + note,
+            ])
+    }
+
+    /// Flows to peers' MoAs. The key wants the peer's HoA, and a look-up's result can't be a key for `nft list`: so the HoA is
+    /// written over the own MoA for a moment, which is known here without the header. Checksums need no mending meanwhile.
+    func begun(_ moa: MobileAddress, _ home: HomeAddress) -> ChainDefinition {
+        let octets = moa.address.packetOctets
+        let data = Register(words + 3)
+        let isPeer: [Expression] = [
+            .load(destination, into: r0), .lookup(set: Self.into(home), key: r0, into: r0), .write(source, from: r0, checksum: .none),
+            .load(source, into: r0),
+        ]
+        let mobile: [Expression] = [.load(destination, into: data), .immediate(octets, into: Register(data.index + words))]
+        func note(_ change: ElementChange, _ milliseconds: UInt64) -> [Expression] {
+            mobile + [
+                .update(change, set: Self.peerFlows, setID: Self.peerFlowsID, key: r0, data: data, timeoutMilliseconds: milliseconds),
+                .update(
+                    .renew, set: Self.plainPeers, setID: Self.plainPeersID, key: r0, data: nil, timeoutMilliseconds: Self.plainPeerMilliseconds),
+            ]
+        }
+        let ports = flowKey(words, portsAnswered)
+        return ChainDefinition(
+            name: Self.begun(moa), hook: nil,
+            rules: [
+                isProtocol(Self.udp) + isPeer + ports + note(.renew, Self.plainFlowMilliseconds),
+                isProtocol(icmp) + isType(echoRequest) + isPeer + flowKey(words, identifier)
+                    + note(.renew, Self.plainFlowMilliseconds),
+                // A new connection may have an old one's ports, and begin elsewhere.
+                isTCP(withAny: 2) + isPeer + ports + mobile
+                    + [
+                        .update(.remove, set: Self.peerFlows, setID: Self.peerFlowsID, key: r0, data: data, timeoutMilliseconds: 0),
+                        .update(.remove, set: Self.plainEnds, setID: Self.plainEndsID, key: r0, data: nil, timeoutMilliseconds: 0),
+                    ],
+                isTCP(withAny: 2) + isPeer + ports + note(.renew, Self.plainConnectionMilliseconds),
+                isTCP(withAny: 5) + isPeer + ports + note(.renew, Self.plainEndMilliseconds) + [noteEnd(Self.plainEndMilliseconds)],
+                isProtocol(Self.tcp) + isPeer + ports + note(.add, Self.plainConnectionMilliseconds),
+                [
+                    .load(source, into: r0), .compare(r0, .notEqual, octets), .immediate(octets, into: r0),
+                    .write(source, from: r0, checksum: .none),
+                ],
+            ])
+    }
+
+    /// - Parameter milliseconds: as long as the flow is noted, at least.
+    func noteEnd(_ milliseconds: UInt64) -> Expression {
+        .update(.renew, set: Self.plainEnds, setID: Self.plainEndsID, key: r0, data: nil, timeoutMilliseconds: milliseconds)
+    }
+
+    // MARK: Answers
+
+    /// Translated already, and from a peer to whose MoA a plain flow began.
+    var flowsToAnswer: [[Expression]] {
+        homeAddresses.map { home in
+            [
+                .load(destination, into: r0), .compare(r0, .equal, home.address.packetOctets), .load(source, into: r0),
+                .lookup(set: Self.plainPeers, key: r0, into: nil), .verdict(.goTo("answers")),
+            ]
+        }
+    }
+
+    /// From a peer that has a plain flow too, and translated already: if it belongs to that flow, back to the MoAs it began
+    /// between.
+    var answers: ChainDefinition {
+        let restore: [Expression] = [
+            .lookup(set: Self.peerFlows, key: r0, into: r0), .write(pair, from: r0, checksum: arrivingChecksum), .verdict(.accept),
+        ]
+        let key = [.load(source, into: r0)] + flowKey(words, portsSent)
+        let data = Register(words + 3)
+        return ChainDefinition(
+            name: "answers", hook: nil,
+            rules: [
+                // A connection that begins, begun by either end, is another than the one that had these
+                // ports and ended: between HoAs, since a new one between MoAs would have said so (`begun`). Only of an ended one: a SYN is
+                // no proof of anything, and must end nothing that lives.
+                isTCP(withAny: 2) + key + [
+                    .lookup(set: Self.plainEnds, key: r0, into: nil), .load(pair, into: data),
+                    .update(.remove, set: Self.plainEnds, setID: Self.plainEndsID, key: r0, data: nil, timeoutMilliseconds: 0),
+                    .update(.remove, set: Self.peerFlows, setID: Self.peerFlowsID, key: r0, data: data, timeoutMilliseconds: 0),
+                ],
+                isTCP(withAny: 4) + key + [
+                    .lookup(set: Self.peerFlows, key: r0, into: data), noteEnd(Self.plainConnectionMilliseconds),
+                ],
+                isProtocol(icmp) + isType(echoReply) + [.load(source, into: r0)] + flowKey(words, identifier) + restore,
+                key + restore,
+                untracked + [.verdict(.accept)],
+            ])
+    }
+
+    // MARK: Never questioned
+
+    var alwaysPlain: ChainDefinition {
+        ChainDefinition(name: Self.alwaysPlainChain, hook: nil, rules: alwaysPlainRules(configuration.alwaysPlain))
+    }
+
+    /// Rules, not set elements: prefixes overlap and are few.
+    func alwaysPlainRules(_ prefixes: [IPPrefix]) -> [[Expression]] {
+        prefixes.filter { $0.isIPv4 == isIPv4 }.map { prefix in
+            let mask = IPAddress(high: .max, low: .max).masked(to: prefix.length).octets.suffix(Int(width))
+            let partial: [Expression] = prefix.length == 128 ? [] : [.mask(r0, Array(mask))]
+            return [.load(source, into: r0)] + partial + [.compare(r0, .equal, prefix.address.packetOctets), .verdict(.accept)]
+        }
+    }
+}

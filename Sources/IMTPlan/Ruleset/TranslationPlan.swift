@@ -1,0 +1,166 @@
+import MATSignal
+
+/// Which transactions bring the kernel's two tables from one model to another: the steps, table by table.
+///
+///     nothing, or an earlier run's tables  ── installation ──►  all sets, chains, rules and elements, in one transaction
+///     a model, and one with a few changes  ── changes ───────►  the elements that differ; the chains whose rules name what changed
+///     other needs of the host              ── rulesAnew ─────►  the rules of all chains; sets and what they hold stay
+///
+/// It knows nothing of sockets: IMTKernel's `TranslationTables` sends what it says, and tells what the kernel refused.
+package struct TranslationPlan {
+    package var configuration: IMTConfiguration
+    package var needs = TranslationNeeds()
+
+    package init(_ configuration: IMTConfiguration) { self.configuration = configuration }
+
+    package func ruleset(_ isIPv4: Bool, _ contents: TranslationModel = TranslationModel()) -> TranslationRuleset {
+        TranslationRuleset(
+            isIPv4: isIPv4, configuration: configuration, needs: needs, paths: contents.paths, own: contents.own, retired: contents.retiredByAddress)
+    }
+
+    /// Both tables as they are with these contents.
+    package func tables(_ contents: TranslationModel) -> [TableDefinition] { [true, false].map { ruleset($0, contents).table } }
+
+    /// Without what peers bring; enough to name the tables.
+    package var families: [TableDefinition] {
+        [true, false].map { TableDefinition(isIPv4: $0, name: TranslationRuleset.tableName, sets: [], chains: []) }
+    }
+
+    // MARK: All of it
+
+    /// Both tables with all that is in them.
+    ///
+    /// - Parameters:
+    ///   - replacing: the families whose table is there already. Deleting what does not exist is an error; what does is another's (EPERM) or
+    ///     nobody's: its flags can't be changed in place.
+    ///   - flags: see `TableProtection`.
+    package func installation(of contents: TranslationModel, replacing: Set<UInt8>, flags: UInt32) -> [TableChange] {
+        tables(contents).map { table in
+            var change = TableChange(table)
+            change.table.flags = flags
+            if replacing.contains(table.family) { change.steps.append(.deleteTable) }
+            change.steps.append(.addTable)
+            change.steps += table.sets.map { .addSet($0) } + table.chains.map { .addChain($0) }
+            for chain in table.chains { change.addRules(of: chain) }
+            change.apply(contents.differences(from: TranslationModel(), isIPv4: table.isIPv4))
+            return change
+        }
+    }
+
+    /// The rules of all chains, and chains that are missing.
+    ///
+    /// - Parameter chain: one that is not needed any more.
+    package func rulesAnew(_ contents: TranslationModel, removing chain: String? = nil) -> [TableChange] {
+        tables(contents).map { table in
+            var change = TableChange(table)
+            change.steps += table.chains.map { .addChain($0) }
+            for chain in table.chains { change.replaceRules(of: chain) }
+            if let chain, !ruleset(table.isIPv4).isWithoutHome { change.steps += [.deleteRules(of: chain), .deleteChain(chain)] }
+            return change
+        }
+    }
+
+    // MARK: Changes
+
+    /// From a kernel that holds `before` to one that holds `now`, in a family.
+    ///
+    /// - Parameters:
+    ///   - sets: `now.differences(from: before)` of this family.
+    ///   - changes: what is said of openers, which no model knows, since it lapses by itself.
+    package func changes(
+        from before: TranslationModel, to now: TranslationModel, _ sets: [SetDifference], of table: TableDefinition, saying changes: [IMTChange] = []
+    ) -> TableChange {
+        var change = TableChange(table)
+        let isSame = { (path: DeparturePath) in path.moa.isIPv4 == table.isIPv4 }
+        let (old, new) = (before.paths.filter { isSame($0.value) }, now.paths.filter { isSame($0.value) })
+        let (earlier, rules) = (ruleset(table.isIPv4, before), ruleset(table.isIPv4, now))
+        replaceBegun(from: earlier, to: rules, &change)
+        let isSameNetworks = rules.networks == earlier.networks && rules.retiredNetworks == earlier.retiredNetworks
+        if old == new, isSameNetworks {
+            change.apply(sets)
+        } else {
+            // New paths get their maps first, then elements move, then the rules name the paths that are, and the others' maps go.
+            for number in new.keys.sorted() where old[number] == nil { change.steps.append(.addSet(rules.out(number))) }
+            let gone = old.keys.filter { new[$0] == nil }.sorted()
+            change.apply(sets.filter { set in !gone.contains { TranslationRuleset.out($0) == set.set } })
+            for chain in rules.pathChains + (isSameNetworks ? [] : rules.networkChains) { change.replaceRules(of: chain) }
+            change.steps += gone.map { .deleteSet(rules.out($0)) }
+        }
+        sayOpeners(changes, &change)
+        return change
+    }
+
+    /// The chains of the own MoAs, when one comes or goes.
+    private func replaceBegun(from before: TranslationRuleset, to now: TranslationRuleset, _ change: inout TableChange) {
+        guard before.own != now.own, let started = now.startedChain else { return }
+        let (old, new) = (before.begunChains, now.begunChains)
+        for chain in new where !old.contains(chain) {
+            change.steps.append(.addChain(chain))
+            change.replaceRules(of: chain)
+        }
+        change.replaceRules(of: started)
+        for chain in old where !new.contains(where: { $0.name == chain.name }) {
+            change.steps += [.deleteRules(of: chain.name), .deleteChain(chain.name)]
+        }
+    }
+
+    /// What is said of openers lapses by itself, so whether an element is there is not known: each is added before it is deleted, and what
+    /// shall be there is added anew, with all its time.
+    private func sayOpeners(_ changes: [IMTChange], _ change: inout TableChange) {
+        // By address, the latest word: a batch adds and deletes an element in the order in which it says so, and once is enough.
+        var said: [IPAddress: IMTChange] = [:]
+        for each in changes {
+            switch each {
+            case .letOpen(let address, _), .holdOpeners(let address, _), .askAgain(let address): if address.isIPv4 == change.table.isIPv4 { said[address] = each }
+            default: break
+            }
+        }
+        guard !said.isEmpty else { return }
+        let all = said.keys.sorted().map { SetElement(key: $0.packetOctets, timeoutMilliseconds: 1000) }
+        func element(_ address: IPAddress, _ lifetime: Duration) -> SetElement {
+            SetElement(key: address.packetOctets, timeoutMilliseconds: UInt64(max(1, lifetime.millisecondsSaturated)))
+        }
+        var passing: [SetElement] = [], waiting: [SetElement] = []
+        for (address, each) in said.sorted(by: { $0.key < $1.key }) {
+            switch each {
+            case .letOpen(_, let lifetime): passing.append(element(address, lifetime))
+            case .holdOpeners(_, let lifetime): waiting.append(element(address, lifetime))
+            default: break
+            }
+        }
+        for (set, wanted) in [(TranslationRuleset.notFound, passing), (TranslationRuleset.confirming, waiting), (TranslationRuleset.lately, [])] {
+            change.steps += [.addElements(all, to: set), .deleteElements(all, from: set)]
+            if !wanted.isEmpty { change.steps.append(.addElements(wanted, to: set)) }
+        }
+    }
+
+    /// The rules of the addresses that are always plain.
+    package func alwaysPlain(_ prefixes: [IPPrefix]) -> [TableChange] {
+        families.map { table in
+            var change = TableChange(table)
+            change.replaceRules(
+                of: ChainDefinition(name: TranslationRuleset.alwaysPlainChain, hook: nil, rules: ruleset(table.isIPv4).alwaysPlainRules(prefixes)))
+            return change
+        }
+    }
+
+    // MARK: Repair
+
+    /// Compares elements that somebody else touched with what the model wants.
+    ///
+    /// - Parameter found: the elements that are there now, by key.
+    /// - Returns: the correction, and how many elements differed.
+    package func correction(
+        of set: String, _ keys: [[UInt8]], found: [[UInt8]: [UInt8]], to wanted: TranslationModel, isIPv4: Bool
+    ) -> (difference: SetDifference, drift: Int) {
+        var result = (difference: SetDifference(set: set), drift: 0)
+        for key in keys {
+            let wanted = wanted.element(key, of: set, isIPv4: isIPv4, homes: configuration.homeAddresses)
+            guard found[key] != wanted?.data else { continue }
+            if found[key] != nil { result.difference.removed.append(SetElement(key: key)) }
+            if let wanted { result.difference.added.append(wanted) }
+            result.drift += 1
+        }
+        return result
+    }
+}
