@@ -110,7 +110,7 @@ extension NodeCore {
         if isHandover && !hasOverlap || isCutShort { tellAtOnce(hoa, first, now) }
         flushChanges()
         if !peers.isEmpty { emit(.releaseRouted) }
-        for destination in destinations.keys.sorted() where destination.isIPv4 == ipv4 { continueResolving(destination, now) }
+        continueResolving(hoa.family, now)
     }
 
     /// Lets peers' traffic leave from our first address: all of it, or just what left from addresses that are gone or dead. Peers for
@@ -158,81 +158,12 @@ extension NodeCore {
 
     /// Our IMS holds our new record: peers and their IMSs can be told.
     mutating func registrationDone(_ hoa: HomeAddress, _ now: Now) {
-        for destination in destinations.keys.sorted() where destination.isIPv4 == hoa.isIPv4 { continueResolving(destination, now) }
+        continueResolving(hoa.family, now)
         guard homes[hoa]?.owesPeers == true else { return }
         homes[hoa]?.owesPeers = false
         // What they have acked so far was another record.
         homes[hoa]?.move &+= 1
         tell(hoa, [.tellPeer, .tellServer, .subscribe], now)
-    }
-
-    /// MA Notify to where the peer is, or was last; its ack lets its traffic switch.
-    mutating func tellPeer(_ hoa: HomeAddress, _ now: Now) {
-        guard let peer = peers[hoa] else { return }
-        guard let target = signallingTarget(of: hoa) else {
-            switchPeer(hoa, now)
-            return
-        }
-        // A peer that only a detour reaches is told by it.
-        let source = ways.detours[hoa]?.own == nil ? nil : ownMoA(of: peer)?.address
-        start(.notifyPeer(hoa), .maNotify, to: [target], source: source, triesMax: Retransmission.failoverTry, now)
-    }
-
-    /// Where a peer's agent is written to: signalling may go where packets may not yet.
-    func signallingTarget(of hoa: HomeAddress) -> Endpoint? {
-        guard let peer = peers[hoa],
-            let moa = outboundLocator(of: peer) ?? peer.locators.listed.first(where: { canBeLocator($0.moa, of: hoa) })?.moa
-        else { return nil }
-        return Endpoint(signallingAddress(of: moa, hoa), port: SignalPort.node)
-    }
-
-    /// A peer acked our record, refused it, or stayed silent (`nil`) for the three tries of section 7: in each case its
-    /// traffic follows.
-    ///
-    /// - Parameter began: when the first of the tries was sent.
-    mutating func peerNotified(_ hoa: HomeAddress, _ ack: MANotifyAck?, since began: MonotonicTime, _ now: Now) {
-        guard peers[hoa] != nil else { return }
-        if let ack {
-            switch ack.code {
-            case .ok:
-                noteKnowsUs(hoa)
-            case .stale:
-                // Believed only with our own signature: anyone could name a sequence that nothing can go beyond.
-                if let own = home(for: hoa), let current = ack.current, current.record.hoa == own, let home = homes[own],
-                    (try? CertifiedMapping(mapping: current, certificate: home.certificate).verifySignature()) != nil
-                {
-                    goBeyond(own, current.record.sequence, now)
-                }
-            default:
-                if ack.code == .notFound, let own = home(for: hoa) { suspectLoss(of: own, now) }
-                log(.info, "peer \(hoa) did not take our record: \(ack.code)\(ack.text.map { " (\($0.printable))" } ?? ""); it will learn it from our IMS")
-            }
-        } else {
-            log(peers.count <= Self.peersLoggedMax ? .info : .debug, "peer \(hoa) did not ack our record; it will learn it from our IMS")
-            if keepsPath(hoa, silentSince: began) { return }
-        }
-        switchPeer(hoa, now)
-    }
-
-    /// Whether a peer whose agent says nothing at all keeps the way that its traffic has. Its kernel goes on accepting from all places that
-    /// the agent had entered, and from no other: while our old address works, staying there is the one way that surely does.
-    /// An agent that lives and has only not acked may be taken to know us by now (section 7: three tries).
-    private func keepsPath(_ hoa: HomeAddress, silentSince began: MonotonicTime) -> Bool {
-        guard let peer = peers[hoa], isBehind(peer) else { return false }
-        return !peer.locators.contains { if case .proven(let at, _) = $0.state { at >= began } else { false } }
-    }
-
-    /// Whether the peer's traffic still leaves from an own address that is not its first, and works.
-    func isBehind(_ peer: Peer) -> Bool {
-        guard let own = home(for: peer.hoa), let present = ownPaths[peer.path], present != preferredOwnMoA(for: peer.hoa) else { return false }
-        return desiredLocators(of: own).contains(present) && ways.uplinks[present]?.isDead != true
-    }
-
-    /// A peer that kept its old way is told again: its agent has just given a sign of life, or it is polled anyway.
-    mutating func tellIfBehind(_ hoa: HomeAddress, _ now: Now) {
-        guard let peer = peers[hoa], peer.duties.isEmpty, isBehind(peer), !isUnderWay(.notifyPeer(hoa)), let own = home(for: hoa), homes[own]?.owesPeers == false
-        else { return }
-        tellPeer(hoa, now)
     }
 
     /// Lets a peer's traffic leave from the preferred own address.
@@ -262,7 +193,7 @@ extension NodeCore {
     }
 
     /// Someone has a record of ours that is newer than ours: sign one beyond it.
-    private mutating func goBeyond(_ own: HomeAddress, _ sequence: UInt64, _ now: Now) {
+    mutating func signBeyond(_ own: HomeAddress, _ sequence: UInt64, _ now: Now) {
         guard var home = homes[own], sequence >= home.lastSequence, let most = clock.sequenceMax(now), sequence < most else { return }
         home.lastSequence = sequence
         home.owesPeers = true

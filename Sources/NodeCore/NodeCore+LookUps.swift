@@ -46,11 +46,7 @@ extension NodeCore {
         let purposes = lookUps.removeValue(forKey: hoa) ?? []
         if case .found(let set) = result {
             keepServers(set, of: hoa)
-            // Whoever asked: what made it plain, an absence or a doubt, counts no more.
-            let wasPlain = settle(hoa)
-            if absences.removeValue(forKey: hoa) != nil || wasPlain { change(.removePlain(hoa.address)) }
-            // Asked for packets to it: it is held from now on, until its IMS has answered.
-            if wasPlain, purposes.contains(.destination) { begin(hoa, isBackground: true, now) }
+            destinationNamed(hoa, isAwaited: purposes.contains(.destination), now)
         }
         for purpose in purposes {
             switch purpose {

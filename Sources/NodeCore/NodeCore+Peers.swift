@@ -21,7 +21,7 @@ extension NodeCore {
             return
         }
         // HoAs that nothing depends on any more go first, and what would expire first; whatever goes is only looked up again.
-        otherServers.makeRoom(for: hoa, max: share(of: Self.serverSetsMax)) { [destinations] in destinations[$0] == nil ? $1.expires : .distantFuture }
+        otherServers.makeRoom(for: hoa, max: share(of: Self.serverSetsMax)) { [destinations] in !destinations.contains($0) ? $1.expires : .distantFuture }
         otherServers[hoa] = set
     }
 
@@ -111,7 +111,7 @@ extension NodeCore {
     // MARK: Answers of the peer's IMS
 
     mutating func peerAnswered(_ hoa: HomeAddress, _ answer: MAAnswer, _ now: Now) {
-        let isWanted = peers[hoa] != nil || destinations[hoa] != nil || strangers.hasCandidate(hoa)
+        let isWanted = peers[hoa] != nil || destinations.contains(hoa) || strangers.hasCandidate(hoa)
         guard isWanted else { return }
         switch answer.code {
         case .ok:
@@ -138,7 +138,7 @@ extension NodeCore {
                 peerRefused(hoa, "the record that its IMS gave is not believed: \(error)", now)
                 return
             }
-            guard peers[hoa] != nil || destinations[hoa] != nil || strangers.named(hoa).contains(where: { offered.record.hoa(at: $0) == hoa }) else {
+            guard peers[hoa] != nil || destinations.contains(hoa) || strangers.named(hoa).contains(where: { offered.record.hoa(at: $0) == hoa }) else {
                 strangersAreNot(hoa, now)
                 return
             }
@@ -151,7 +151,7 @@ extension NodeCore {
             if let peer = peers[hoa] {
                 // Nothing removes an active peer, but what was only provisional is refuted.
                 if peer.isProvisional { undo(hoa, "its IMS knows no mapping", now) }
-            } else if destinations[hoa] != nil {
+            } else if destinations.contains(hoa) {
                 destinationIsPlain(hoa, .seconds(Int64(min(300, answer.lifetime ?? 5))), now)
             }
             settleStrangers(askedFor: hoa, now)
@@ -181,7 +181,7 @@ extension NodeCore {
     }
 
     mutating func peerSilent(_ hoa: HomeAddress, _ now: Now) {
-        if destinations[hoa] != nil, peers[hoa] == nil {
+        if destinations.contains(hoa), peers[hoa] == nil {
             log(.warning, "no IMS of \(hoa) answers; packets to it are dropped")
             dropDestination(hoa, now)
         } else if peers[hoa] != nil {
@@ -280,7 +280,7 @@ extension NodeCore {
         let ownMoA = ownMoA(of: peer)
         var outbound = target.flatMap { target in ownMoA.map { MobilePair(own: $0, peer: target) } }
         // Packets that are held until its IMS knows of us must not be overtaken by later ones.
-        if destinations[hoa] != nil, before == nil { outbound = nil }
+        if destinations.contains(hoa), before == nil { outbound = nil }
 
         let pair = HomePair(own: own, peer: hoa)
         // Accept first, send after, take away last: within one transaction it is all one, but routes are not part of it.
@@ -361,8 +361,9 @@ extension NodeCore {
         log(.notice, "\(outbound.count) outbound and \(inbound.count) inbound entries of an earlier run go on working while their peers are asked for")
         staleOutbound = Set(outbound.keys)
         for (arrival, peer) in inbound { staleInbound[HomePair(own: arrival.own, peer: peer), default: []].insert(arrival.peer) }
-        formerPeers = Set(outbound.keys.map(\.peer)).union(inbound.values).filter { home(for: $0) != nil }
-        adopting = formerPeers.sorted(by: >)
+        let former = Set(outbound.keys.map(\.peer)).union(inbound.values).filter { home(for: $0) != nil }
+        destinations.remember(former: former)
+        adopting = former.sorted(by: >)
         deadlines.set(.adoption, at: now.monotonic + Self.adoptionMax)
         goOnAdopting(now)
     }
@@ -380,7 +381,7 @@ extension NodeCore {
     /// What nobody claimed by now belongs to no peer of ours.
     mutating func adoptionDue(_ now: Now) {
         // As long as the DNS says nothing about a peer, what an earlier run knew of it goes on.
-        let undecided = Set(staleOutbound.map(\.peer)).union(staleInbound.keys.map(\.peer)).filter { peers[$0] == nil && formerPeers.contains($0) && doubts[$0]?.isPlain == false }
+        let undecided = Set(staleOutbound.map(\.peer)).union(staleInbound.keys.map(\.peer)).filter { peers[$0] == nil && destinations.isUndecidedPeer($0) }
         guard undecided.isEmpty else {
             adopting = undecided.sorted(by: >)
             return goOnAdopting(now)

@@ -103,7 +103,7 @@ extension NodeCore {
             take(notify, for: record.hoa, ack, now)
             return
         }
-        let known = Set(peers.slots.compactMap { peers[$0]?.hoa }).union(destinations.keys).filter { record.prefix.contains($0.address) }
+        let known = Set(peers.slots.compactMap { peers[$0]?.hoa }).union(destinations.all).filter { record.prefix.contains($0.address) }
         var ack = ack
         for hoa in known.isEmpty ? [record.hoa] : known.sorted() {
             take(notify, for: hoa, ack, now)
@@ -116,7 +116,7 @@ extension NodeCore {
         let named = notify.record.mapping.record.hoa
         let (source, hasCookie) = (ack.source, ack.hasCookie)
         let isFromOwnServer = source.port == SignalPort.ims && homes.values.contains { $0.servers?.endpoints.contains(source) ?? false }
-        guard !homes.values.contains(where: { $0.prefix.contains(hoa.address) }), home(for: hoa) != nil, peers[hoa] != nil || destinations[hoa] != nil || isFromOwnServer else {
+        guard !homes.values.contains(where: { $0.prefix.contains(hoa.address) }), home(for: hoa) != nil, peers[hoa] != nil || destinations.contains(hoa) || isFromOwnServer else {
             noteEarly(notify.record.mapping, ack, now)
             // Section 7: neither in the IMT nor being resolved.
             acknowledge(ack, .notFound, named, text: "not a peer of this node", now)
@@ -208,7 +208,7 @@ extension NodeCore {
         }
         // The peer's IMS is the truth, and we want its pushes (paper (7)).
         if !isConfirmed || isNew, !isUnderWay(.queryPeer(hoa)) { query(hoa, now) }
-        if destinations[hoa] != nil { destinationAnswered(hoa, now) }
+        if destinations.contains(hoa) { destinationAnswered(hoa, now) }
         releaseKnownStrangers(of: hoa, now)
     }
 

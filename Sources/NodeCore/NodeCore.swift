@@ -22,7 +22,7 @@ public struct NodeCore {
         case locator(HomeAddress, MobileAddress)
         case destination(HomeAddress)
         /// The DNS gave no answer about a destination, and is asked again.
-        case askAgain(HomeAddress)
+        case destinationLookUp(HomeAddress)
         case stranger(MobileAddress)
         case lookUp(HomeAddress)
         case adoption
@@ -66,18 +66,9 @@ public struct NodeCore {
     /// Peers that were entered, or have new places, while there was no own address.
     var pathless: Set<HomeAddress> = []
     var busiest = BusiestPeers()
-    var destinations: [HomeAddress: Destination] = [:]
-    /// Destinations about which the DNS gives no answer.
-    var doubts: [HomeAddress: Doubt] = [:]
-    var doubtReports = RateLimit(perSecond: 1, burst: 5)
+    var destinations: Destinations
     /// Lines of the log about records that are refused: anybody can send such.
     var recordReports = RateLimit(perSecond: 1, burst: 5)
-    /// Destinations that the DNS says are no HoAs, and until when that is believed.
-    var absences: [HomeAddress: MonotonicTime] = [:]
-    /// Peers of an earlier run, as the kernel's entries tell, that this run has heard nothing of yet.
-    var formerPeers: Set<HomeAddress> = []
-    /// Names are found by a process of this host, whose own questions must not wait for a look-up.
-    var resolvesLocally = false
     var strangers: Strangers
     /// Lines of the log about peers whose locators are of no use here.
     var scopeReports = RateLimit(perSecond: 2)
@@ -103,7 +94,7 @@ public struct NodeCore {
     var deadlines = DeadlineQueue<Deadline>()
     var pollPace: Pace
     var backlog = Backlog()
-    var serverQueues: [IPAddress: ServerQueue] = [:]
+    var notifyQueues: NotifyQueues
     var uncookiedChecks: RateLimit
     var sourceChecks: [IPAddress: RateLimit] = [:]
     /// Answers to strangers on an own link.
@@ -144,6 +135,8 @@ public struct NodeCore {
         exchanges = Exchanges(
             clientCookies: client, serversMax: configuration.serversMax, pace: Pace(perSecond: configuration.messagesPerSecond, burst: configuration.messagesBurst))
         strangers = Strangers(configuration)
+        destinations = Destinations(configuration)
+        notifyQueues = NotifyQueues(countMax: configuration.share(of: NotifyQueues.countMax))
         pollPace = Pace(perSecond: configuration.pollsPerSecond, burst: configuration.pollsPerSecond)
         uncookiedChecks = RateLimit(perSecond: configuration.uncookiedChecksPerSecond)
         linkAnswers = RateLimit(perSecond: configuration.linkAnswersPerSecond)
@@ -282,7 +275,7 @@ public struct NodeCore {
             case .selfCheck(let hoa): selfCheckDue(hoa, now)
             case .locator(let hoa, let moa): locatorDue(hoa, moa, now)
             case .destination(let hoa): destinationDue(hoa, now)
-            case .askAgain(let hoa): if destinations[hoa]?.isFound == false { lookUp(hoa, for: .destination, now) }
+            case .destinationLookUp(let hoa): destinationLookUpDue(hoa, now)
             case .stranger(let moa): strangerDue(moa, now)
             case .lookUp(let hoa): lookUp(hoa, now)
             case .adoption: adoptionDue(now)
@@ -371,7 +364,7 @@ public struct NodeCore {
     var servers: ServerTable { exchanges.servers }
 
     /// This core's share of a bound of the whole node.
-    func share(of bound: Int) -> Int { max(1, bound / configuration.coresCount) }
+    func share(of bound: Int) -> Int { configuration.share(of: bound) }
 
     /// Own usable addresses of a family, in order of preference.
     func ownMoAs(ipv4: Bool) -> [MobileAddress] {

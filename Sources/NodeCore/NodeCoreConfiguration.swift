@@ -100,6 +100,9 @@ public struct NodeCoreConfiguration: Sendable {
         return part
     }
 
+    /// This core's share of a bound of the whole node.
+    func share(of bound: Int) -> Int { max(1, bound / coresCount) }
+
     /// All that the network can make grow. A test finds what is missing here.
     private static let bounds: [WritableKeyPath<NodeCoreConfiguration, Int> & Sendable] = [
         \.messagesPerSecond, \.messagesBurst, \.pollsPerSecond, \.peersMax, \.strangersMax, \.destinationsMax, \.serversMax, \.uncookiedChecksPerSecond,

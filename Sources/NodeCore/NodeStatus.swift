@@ -114,7 +114,7 @@ extension NodeCore {
                 refreshedAgo: max(.zero, now.monotonic - peer.refreshed), switches: Int(peer.switches &+ ownPaths.moves(peer.installedPath)),
                 detouredFor: ways.detours[peer.hoa].flatMap { $0.isTaken ? now.monotonic - $0.since : nil }, chosenInterface: ways.chosen[peer.hoa], packets: peer.packets, problem: scopeProblem(of: peer))
         }
-        let undecided = undecidedNow(now)
+        let undecided = destinations.undecided(now: now.monotonic)
         return NodeStatus(
             registrations: registrations, locators: ownLocators, uplinks: ownLocators.map { uplinkState($0.moa, now) }, pathsWatched: ways.monitor.paths.count,
             chosenInterface: chosenInterface, peers: states, peersCount: peers.count, resolving: destinations.count,
@@ -130,11 +130,6 @@ extension NodeCore {
         var latest = peers.slots.compactMap { slot in peers[slot].map { (traffic: $0.lastTraffic, slot: slot) } }
         latest.sort { $0.traffic > $1.traffic }
         return latest.prefix(NodeStatus.peersMax).compactMap { peers[$0.slot] }.sorted { $0.hoa < $1.hoa }
-    }
-
-    /// Those in use, the latest first.
-    private func undecidedNow(_ now: Now) -> [(key: HomeAddress, value: Doubt)] {
-        doubts.filter { now.monotonic - $0.value.used < Self.doubtShownFor }.sorted { ($1.value.used, $0.key) < ($0.value.used, $1.key) }
     }
 
     private func uplinkState(_ moa: MobileAddress, _ now: Now) -> NodeStatus.UplinkState {

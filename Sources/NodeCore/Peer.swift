@@ -63,6 +63,14 @@ struct Peer: Sendable {
         locators.list(LocatedRecord(offered).places(of: hoa), earlier: [])
     }
 
+    /// HA Notify for it had no success.
+    ///
+    /// - Returns: how long to wait before the next one, if that is to come sooner than its poll: 2, 4, 8 ... 1024 s.
+    mutating func notifyFailed() -> Duration {
+        defer { if notifyFailures < .max { notifyFailures += 1 } }
+        return .seconds(Int64(1) << Int64(min(notifyFailures, 9) + 1))
+    }
+
     // MARK: Times
 
     var refreshed: MonotonicTime {

@@ -45,7 +45,7 @@ import Testing
         (whole.clientSecret, whole.cookieSecret) = ([UInt8](repeating: 1, count: 16), [UInt8](repeating: 2, count: 16))
         let cores = try #require(NodeCores(whole) { SeededGenerator(seed: 1) }).cores
         #expect(cores.map(\.configuration.messagesPerSecond) == [666, 666, 666])
-        #expect(cores[0].share(of: NodeCore.doubtsMax) == 341, "constants too")
+        #expect(cores[0].share(of: DoubtfulNames.countMax) == 341, "constants too")
     }
 
     private func locator(_ address: String, _ interface: String) -> OwnLocator { OwnLocator(MobileAddress(ip(address)), interface: interface) }

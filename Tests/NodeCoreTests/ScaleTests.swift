@@ -29,7 +29,7 @@ import Testing
                 core.keepServers(servers, of: hoa)
                 core.prove(place, of: hoa, now)
                 core.cancel(.checkLocator(hoa, place))
-                core.noteKnowsUs(hoa)
+                core.peerKnowsUs(hoa)
                 return core.traffic([(key: hoa, value: UInt64(index + 1))], now: now)
             }
         }

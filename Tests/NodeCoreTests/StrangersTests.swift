@@ -1,6 +1,7 @@
 import MATTesting
 import Testing
 
+@testable import MATCore
 @testable import MATSignal
 @testable import NodeCore
 

@@ -144,7 +144,7 @@ extension NodeCore {
                 start(exchange.purpose, .maNotify, to: [source], triesMax: 1, now)
             }
         case (.maNotifyAck(let ack), .introduce(let peer)):
-            if ack.code == .ok { noteKnowsUs(peer) }
+            if ack.code == .ok { peerKnowsUs(peer) }
         default:
             counters.unmatchedDropped += 1
         }

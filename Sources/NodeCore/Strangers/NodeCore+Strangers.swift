@@ -1,3 +1,4 @@
+import MATCore
 import MATSignal
 
 // What comes of unknown sources: what `Strangers` is told of them, and what is done about what it says.
