@@ -21,9 +21,5 @@ public struct SignalError: Error, Hashable, Sendable, CustomStringConvertible {
 
     public static func malformed(_ reason: String) -> SignalError { SignalError(.malformed, reason) }
 
-    public static func missing(_ option: OptionKind, in type: MessageType) -> SignalError {
-        .malformed("\(type) without \(option)")
-    }
-
     public var description: String { reason }
 }

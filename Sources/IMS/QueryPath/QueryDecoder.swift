@@ -21,78 +21,51 @@ struct Query {
     var block: MappingBlock?
 }
 
-/// Reads datagrams that hold nothing but MA Queries and HA Queries without anything unusual. Whatever else a datagram holds, even if it
-/// is well-formed, is the core's affair; so this has to know only what the two messages consist of, and may give up at anything.
-enum QueryDecoder {
+/// Reads datagrams that hold nothing but MA Queries and HA Queries, by the grammar that all readers share. Whatever else a datagram holds,
+/// even if it is well-formed, is the core's affair.
+struct QueryDecoder {
+    /// The options that queries are answered by; what is well-formed and means nothing in a query may stand beside them.
+    private static var understood: UInt64 {
+        OptionKind.cookie.bit | OptionKind.hoa.bit | OptionKind.moa.bit | OptionKind.certID.bit | OptionKind.subscribe.bit | OptionKind.pad.bit
+    }
+
+    let table: OptionTable
+
     /// - Returns: how many messages there are; 0 if the datagram is for the core.
-    static func decode(_ datagram: UnsafeRawBufferPointer, into queries: UnsafeMutablePointer<Query>) -> Int {
-        guard let base = datagram.baseAddress, datagram.count <= SignalDatagram.octetsMax else { return 0 }
+    func decode(_ datagram: UnsafeRawBufferPointer, into queries: UnsafeMutablePointer<Query>) -> Int {
+        guard datagram.count <= SignalDatagram.octetsMax else { return 0 }
         var start = 0
         var count = 0
         while start < datagram.count {
-            guard count < SignalDatagram.messagesMax, datagram.count - start >= SignalHeader.octetsCount else { return 0 }
-            let octets = Int(base.load(fromByteOffset: start + 3, as: UInt8.self)) * 4
-            guard octets >= SignalHeader.octetsCount, octets <= datagram.count - start else { return 0 }
-            guard decode(base + start, octets, into: &queries[count]) else { return 0 }
-            start += octets
+            guard count < SignalDatagram.messagesMax else { return 0 }
+            var message = SignalView(datagram, from: start)
+            guard !message.isEmpty, read(&message, into: &queries[count]) else { return 0 }
+            start += message.octetsCount
             count += 1
         }
         return count
     }
 
-    /// All offsets below are checked against `octets` before anything is read there.
     @inline(__always)
-    private static func decode(_ message: UnsafeRawPointer, _ octets: Int, into query: inout Query) -> Bool {
-        let type = message.load(as: UInt8.self)
-        guard type == MessageType.maQuery.rawValue || type == MessageType.haQuery.rawValue,
-            message.load(fromByteOffset: 2, as: UInt8.self) & 1 == 1
+    private func read(_ message: inout SignalView, into query: inout Query) -> Bool {
+        let type = message.typeNumber
+        guard type == MessageType.maQuery.rawValue || type == MessageType.haQuery.rawValue, message.hasOptions, message.read(table) == nil,
+            message.hasOnly(Self.understood), let cookie = message.cookie
         else { return false }
+        let isHA = type == MessageType.haQuery.rawValue
+        guard let address = message.address(isHA ? .moa : .hoa) else { return false }
         query = Query()
-        query.isHA = type == MessageType.haQuery.rawValue
-        query.sequence = UInt32(bigEndian: message.loadUnaligned(fromByteOffset: 4, as: UInt32.self))
-        query.octetsCount = octets
-
-        func word(_ offset: Int) -> UInt64 { UInt64(bigEndian: message.loadUnaligned(fromByteOffset: offset, as: UInt64.self)) }
-
-        // A bit for each kind below 16: none may stand twice.
-        var seen: UInt32 = 0
-        var place = SignalHeader.octetsCount
-        while place < octets {
-            guard octets - place >= 4 else { return false }
-            let kind = UInt16(bigEndian: message.loadUnaligned(fromByteOffset: place, as: UInt16.self))
-            let count = Int(UInt16(bigEndian: message.loadUnaligned(fromByteOffset: place + 2, as: UInt16.self)))
-            place += 4
-            let padded = (count + 3) & ~3
-            guard kind < 16, padded <= octets - place, seen & (1 << UInt32(kind)) == 0 else { return false }
-            seen |= 1 << UInt32(kind)
-            switch kind {
-            case OptionKind.cookie.rawValue:
-                guard count == 8 || count == 24 else { return false }
-                query.clientCookie = word(place)
-                if count == 24 {
-                    query.hasServerCookie = true
-                    query.serverCookie = ServerCookie(head: word(place + 8), hash: word(place + 16))
-                }
-            case OptionKind.hoa.rawValue, OptionKind.moa.rawValue:
-                guard count == 16 else { return false }
-                let address = IPAddress(high: word(place), low: word(place + 8))
-                guard address.isUsableUnicast else { return false }
-                if (kind == OptionKind.moa.rawValue) == query.isHA { query.address = address }
-            case OptionKind.certID.rawValue:
-                guard count == 8 else { return false }
-                query.certificateID = word(place)
-            case OptionKind.subscribe.rawValue:
-                guard count == 4 else { return false }
-                query.subscribe = UInt32(bigEndian: message.loadUnaligned(fromByteOffset: place, as: UInt32.self))
-            case OptionKind.pad.rawValue:
-                for offset in 0..<padded where message.load(fromByteOffset: place + offset, as: UInt8.self) != 0 { return false }
-            default:
-                return false
-            }
-            place += padded
+        query.isHA = isHA
+        query.sequence = message.sequence
+        query.octetsCount = message.octetsCount
+        query.clientCookie = cookie.client
+        if let server = cookie.server {
+            query.hasServerCookie = true
+            query.serverCookie = server
         }
-        let needed = 1 << UInt32(OptionKind.cookie.rawValue)
-            | 1 << UInt32(query.isHA ? OptionKind.moa.rawValue : OptionKind.hoa.rawValue) as UInt32
-        return seen & needed == needed
+        query.address = address
+        query.certificateID = message.uint64(.certID)
+        query.subscribe = message.uint32(.subscribe) ?? 0
+        return true
     }
 }

@@ -16,8 +16,11 @@ public final class QueryPathProbe {
     private let rules: QueryRulesCell
 
     /// - Parameter core: whose table is looked into, and whose rules hold at the moment.
-    public init(_ core: IMSCore) {
-        responder = QueryResponder(table: core.mappings.view, counters: counters)
+    public convenience init(_ core: IMSCore) { self.init(core, options: .standard) }
+
+    /// - Parameter options: the grammar of messages.
+    package init(_ core: IMSCore, options: OptionTable) {
+        responder = QueryResponder(table: core.mappings.view, counters: counters, options: options)
         rules = QueryRulesCell(core.queryRules, epochs: core.mappings.epochs)
         room = .allocate(byteCount: AnswerWriter.datagramsPerRequestMax * AnswerWriter.datagramStride, alignment: 64)
         lengths = .allocate(capacity: AnswerWriter.datagramsPerRequestMax)
@@ -40,7 +43,7 @@ public final class QueryPathProbe {
         let snapshot = rules.view.snapshot
         let isAnswered = datagram.withUnsafeBytes { octets in
             if case .answered = responder.answer(octets, from: source, snapshot, now, into: &writer) { return true }
-            guard let request = DatagramInspector.inspect(octets).request, !responder.isProven(request, source, snapshot, now) else { return false }
+            guard let request = responder.inspect(octets).request, !responder.isProven(request, source, snapshot, now) else { return false }
             responder.askForCookie(request, octets.count, source, snapshot, now, into: &writer)
             return true
         }
@@ -50,7 +53,7 @@ public final class QueryPathProbe {
     /// What is told a notify for which there is no time; `passedOn` if the datagram is not just one notify.
     public func putOff(_ datagram: [UInt8], from source: Endpoint, now: Now) -> Outcome {
         var writer = AnswerWriter(room, lengths)
-        guard let request = datagram.withUnsafeBytes({ DatagramInspector.inspect($0).request }) else { return .passedOn }
+        guard let request = datagram.withUnsafeBytes({ responder.inspect($0).request }) else { return .passedOn }
         responder.putOff(request, source, rules.view.snapshot, now, into: &writer)
         return .answered(written(writer))
     }

@@ -24,9 +24,14 @@ struct QueryResponder {
     private let queries: UnsafeMutablePointer<Query>
     private let hints: UnsafeMutablePointer<Hint>
     private var text = AnswerText()
+    private let decoder: QueryDecoder
+    private let inspector: DatagramInspector
 
-    init(table: MappingView, counters: QueryCounters) {
+    /// - Parameter options: the grammar of messages.
+    init(table: MappingView, counters: QueryCounters, options: OptionTable = .standard) {
         self.table = table
+        decoder = QueryDecoder(table: options)
+        inspector = DatagramInspector(table: options)
         self.counters = counters
         rates = QueryRates()
         queries = .allocate(capacity: SignalDatagram.messagesMax)
@@ -46,7 +51,7 @@ struct QueryResponder {
     mutating func answer(
         _ datagram: UnsafeRawBufferPointer, from source: Endpoint, _ rules: UnsafePointer<QuerySnapshot>, _ now: Now, into writer: inout AnswerWriter
     ) -> Outcome {
-        let count = QueryDecoder.decode(datagram, into: queries)
+        let count = decoder.decode(datagram, into: queries)
         guard count > 0 else { return .passedOn }
         if count > 1 {
             for index in 0..<count { hints[index] = hint(queries[index].address, isHA: queries[index].isHA) }
@@ -233,6 +238,9 @@ struct QueryResponder {
     }
 
     // MARK: Refusing
+
+    /// What a datagram is that can't be answered here.
+    func inspect(_ datagram: UnsafeRawBufferPointer) -> DatagramInspector.Result { inspector.inspect(datagram) }
 
     /// Whether the source has proven that it receives there.
     @inline(__always)

@@ -162,7 +162,7 @@ final class QueryWorker: @unchecked Sendable {
             case .answered:
                 batch.add(writer, to: index, descriptor, counters)
             case .passedOn:
-                let inspected = DatagramInspector.inspect(octets)
+                let inspected = responder.inspect(octets)
                 if let request = inspected.request, !responder.isProven(request, source, snapshot, now) {
                     guard gate.takeShare(of: source.address, at: now.monotonic) else {
                         counters.add(.droppedAtGate)

@@ -10,12 +10,13 @@ public enum CertificateReference: Hashable, Sendable {
         }
     }
 
-    init?(_ options: SignalOptions) throws(SignalError) {
-        switch (options.certificate, options.certID) {
-        case (let certificate?, nil): self = .whole(certificate)
-        case (nil, let id?): self = .id(id)
-        case (nil, nil): return nil
-        case (.some, .some): throw .malformed("both CERTIFICATE and CERT-ID")
+    init?(_ options: SignalOptions) {
+        if let certificate = options.certificate {
+            self = .whole(certificate)
+        } else if let id = options.certID {
+            self = .id(id)
+        } else {
+            return nil
         }
     }
 
@@ -38,9 +39,8 @@ public struct EnclosedRecord: Hashable, Sendable {
     }
 
     /// `nil` if the message has no MAPPING.
-    init?(_ options: SignalOptions, in type: MessageType) throws(SignalError) {
-        guard let mapping = options.mapping else { return nil }
-        guard let certificate = try CertificateReference(options) else { throw .missing(.certificate, in: type) }
+    init?(_ options: SignalOptions) {
+        guard let mapping = options.mapping, let certificate = CertificateReference(options) else { return nil }
         self.init(mapping: mapping, certificate: certificate)
     }
 

@@ -25,10 +25,12 @@ public struct DraftMessage: Hashable, Sendable {
         self.body = body
     }
 
-    init(_ header: SignalHeader, decoding reader: inout SignalReader) throws(SignalError) {
-        code = header.code
-        sequence = header.sequence
-        switch header.type {
+    /// - Parameter view: a message without options.
+    init(_ type: MessageType, _ view: SignalView) throws(SignalError) {
+        code = view.code
+        sequence = view.sequence
+        var reader = SignalReader(view.body)
+        switch type {
         case .maQuery:
             body = .query(HomeAddress(try reader.address("HoA")), timestamp: try reader.uint32("timestamp"))
         case .maAnswer, .imsUpdate:
@@ -37,11 +39,11 @@ public struct DraftMessage: Hashable, Sendable {
             while reader.remaining > 8 { moas.append(MobileAddress(try reader.address("MoA"))) }
             body = .mapping(
                 hoa, moas, timestamp: try reader.uint32("timestamp"), lifetime: try reader.uint32("lifetime"),
-                isUpdate: header.type == .imsUpdate)
+                isUpdate: type == .imsUpdate)
         case .imsUpdateReply:
             body = .updateReply
         default:
-            throw SignalError(.draftBody, "type \(header.typeNumber) has no draft body")
+            throw SignalError(.draftBody, "type \(type.rawValue) has no draft body")
         }
         try reader.finish("draft message")
     }

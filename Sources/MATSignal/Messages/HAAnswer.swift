@@ -23,14 +23,8 @@ public struct HAAnswer: Hashable, Sendable {
         self.text = text
     }
 
-    init(_ code: ResponseCode, _ options: SignalOptions) throws(SignalError) {
-        guard let cookie = options.cookie else { throw .missing(.cookie, in: .haAnswer) }
-        guard options.moa != nil || code.needsOnlyCookie else { throw .missing(.moa, in: .haAnswer) }
-        if code == .ok {
-            guard options.mapping != nil else { throw .missing(.mapping, in: .haAnswer) }
-            guard options.certificate != nil else { throw .missing(.certificate, in: .haAnswer) }
-        }
-        guard options.lifetime != nil || code != .notFound else { throw .missing(.lifetime, in: .haAnswer) }
+    init?(_ code: ResponseCode, _ options: SignalOptions) {
+        guard let cookie = options.cookie else { return nil }
         self.init(
             code: code, cookie: cookie, moa: options.moa, mapping: options.mapping, certificate: options.certificate,
             lifetime: options.lifetime, text: options.text)

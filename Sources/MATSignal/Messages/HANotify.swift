@@ -13,11 +13,9 @@ public struct HANotify: Hashable, Sendable {
         self.record = record
     }
 
-    init(_ options: SignalOptions) throws(SignalError) {
-        guard let cookie = options.cookie else { throw .missing(.cookie, in: .haNotify) }
-        guard let hoa = options.hoa else { throw .missing(.hoa, in: .haNotify) }
-        guard let peerHoA = options.peerHoA else { throw .missing(.peerHoA, in: .haNotify) }
-        self.init(cookie: cookie, hoa: hoa, peerHoA: peerHoA, record: try EnclosedRecord(options, in: .haNotify))
+    init?(_ options: SignalOptions) {
+        guard let cookie = options.cookie, let hoa = options.hoa, let peerHoA = options.peerHoA else { return nil }
+        self.init(cookie: cookie, hoa: hoa, peerHoA: peerHoA, record: EnclosedRecord(options))
     }
 
     var options: SignalOptions {

@@ -16,9 +16,8 @@ public struct HANotifyAck: Hashable, Sendable {
         self.text = text
     }
 
-    init(_ code: ResponseCode, _ options: SignalOptions) throws(SignalError) {
-        guard let cookie = options.cookie else { throw .missing(.cookie, in: .haNotifyAck) }
-        guard options.hoa != nil || code.needsOnlyCookie else { throw .missing(.hoa, in: .haNotifyAck) }
+    init?(_ code: ResponseCode, _ options: SignalOptions) {
+        guard let cookie = options.cookie else { return nil }
         self.init(code: code, cookie: cookie, hoa: options.hoa, lifetime: options.lifetime, text: options.text)
     }
 

@@ -8,9 +8,8 @@ public struct HAQuery: Hashable, Sendable {
         self.moa = moa
     }
 
-    init(_ options: SignalOptions) throws(SignalError) {
-        guard let cookie = options.cookie else { throw .missing(.cookie, in: .haQuery) }
-        guard let moa = options.moa else { throw .missing(.moa, in: .haQuery) }
+    init?(_ options: SignalOptions) {
+        guard let cookie = options.cookie, let moa = options.moa else { return nil }
         self.init(cookie: cookie, moa: moa)
     }
 

@@ -11,9 +11,8 @@ public struct IMSUpdate: Hashable, Sendable {
         self.proofs = proofs
     }
 
-    init(_ options: SignalOptions) throws(SignalError) {
-        guard let cookie = options.cookie else { throw .missing(.cookie, in: .imsUpdate) }
-        guard let record = try EnclosedRecord(options, in: .imsUpdate) else { throw .missing(.mapping, in: .imsUpdate) }
+    init?(_ options: SignalOptions) {
+        guard let cookie = options.cookie, let record = EnclosedRecord(options) else { return nil }
         self.init(cookie: cookie, record: record, proofs: options.locatorProofs)
     }
 

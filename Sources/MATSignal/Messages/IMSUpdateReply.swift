@@ -25,10 +25,8 @@ public struct IMSUpdateReply: Hashable, Sendable {
         self.text = text
     }
 
-    init(_ code: ResponseCode, _ options: SignalOptions) throws(SignalError) {
-        guard let cookie = options.cookie else { throw .missing(.cookie, in: .imsUpdateReply) }
-        guard options.observed != nil || code.needsOnlyCookie else { throw .missing(.observed, in: .imsUpdateReply) }
-        guard options.mapping != nil || code != .stale else { throw .missing(.mapping, in: .imsUpdateReply) }
+    init?(_ code: ResponseCode, _ options: SignalOptions) {
+        guard let cookie = options.cookie else { return nil }
         self.init(
             code: code, cookie: cookie, observed: options.observed, current: options.mapping, certificate: options.certificate,
             lifetime: options.lifetime, text: options.text)

@@ -27,10 +27,8 @@ public struct MAAnswer: Hashable, Sendable {
         self.text = text
     }
 
-    init(_ code: ResponseCode, _ options: SignalOptions) throws(SignalError) {
-        guard let cookie = options.cookie else { throw .missing(.cookie, in: .maAnswer) }
-        guard options.hoa != nil || code.needsOnlyCookie else { throw .missing(.hoa, in: .maAnswer) }
-        guard options.lifetime != nil || code != .notFound else { throw .missing(.lifetime, in: .maAnswer) }
+    init?(_ code: ResponseCode, _ options: SignalOptions) {
+        guard let cookie = options.cookie else { return nil }
         self.init(
             code: code, cookie: cookie, hoa: options.hoa, mapping: options.mapping, certificate: options.certificate,
             subscribe: options.subscribe, lifetime: options.lifetime, text: options.text)

@@ -8,9 +8,8 @@ public struct MANotify: Hashable, Sendable {
         self.record = record
     }
 
-    init(_ options: SignalOptions) throws(SignalError) {
-        guard let cookie = options.cookie else { throw .missing(.cookie, in: .maNotify) }
-        guard let record = try EnclosedRecord(options, in: .maNotify) else { throw .missing(.mapping, in: .maNotify) }
+    init?(_ options: SignalOptions) {
+        guard let cookie = options.cookie, let record = EnclosedRecord(options) else { return nil }
         self.init(cookie: cookie, record: record)
     }
 

@@ -19,9 +19,8 @@ public struct MANotifyAck: Hashable, Sendable {
         self.text = text
     }
 
-    init(_ code: ResponseCode, _ options: SignalOptions) throws(SignalError) {
-        guard let cookie = options.cookie else { throw .missing(.cookie, in: .maNotifyAck) }
-        guard options.hoa != nil || code.needsOnlyCookie else { throw .missing(.hoa, in: .maNotifyAck) }
+    init?(_ code: ResponseCode, _ options: SignalOptions) {
+        guard let cookie = options.cookie else { return nil }
         self.init(code: code, cookie: cookie, hoa: options.hoa, current: options.mapping, lifetime: options.lifetime, text: options.text)
     }
 

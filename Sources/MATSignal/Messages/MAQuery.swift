@@ -17,9 +17,8 @@ public struct MAQuery: Hashable, Sendable {
         self.padding = padding
     }
 
-    init(_ options: SignalOptions) throws(SignalError) {
-        guard let cookie = options.cookie else { throw .missing(.cookie, in: .maQuery) }
-        guard let hoa = options.hoa else { throw .missing(.hoa, in: .maQuery) }
+    init?(_ options: SignalOptions) {
+        guard let cookie = options.cookie, let hoa = options.hoa else { return nil }
         self.init(cookie: cookie, hoa: hoa, certID: options.certID, subscribe: options.subscribe, padding: options.padding)
     }
 

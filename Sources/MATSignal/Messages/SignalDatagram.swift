@@ -30,16 +30,17 @@ public enum SignalDatagram {
         }
 
         /// Of a message whose length is wrong. Its request may still be answered, if type, sequence and cookie stand where they belong.
-        fileprivate init(error: SignalError, headOf octets: [UInt8], _ start: Int) {
-            let end = start + SignalHeader.octetsCount
-            guard octets.count >= end, octets[start + 2] & SignalHeader.optionsFlag != 0, octets[start + 3] >= SignalHeader.octetsCount / 4 else {
+        fileprivate init(error: SignalError, headOf datagram: UnsafeRawBufferPointer, _ start: Int) {
+            let octets = OctetView(datagram).part(start..<max(start, datagram.count))
+            guard octets.count >= SignalHeader.octetsCount, octets.uint8(at: 2) & SignalHeader.optionsFlag != 0,
+                octets.uint8(at: 3) >= SignalHeader.octetsCount / 4
+            else {
                 self.init(error: error, type: nil, sequence: 0, cookie: nil)
                 return
             }
-            let sequence = octets[start + 4..<end].reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
             self.init(
-                error: error, type: MessageType(rawValue: octets[start]), sequence: sequence,
-                cookie: SignalOptions.cookie(salvagedFrom: octets, end..<octets.count))
+                error: error, type: MessageType(rawValue: octets.uint8(at: 0)), sequence: octets.uint32(at: 4),
+                cookie: SignalView.salvagedCookie(octets.part(SignalHeader.octetsCount..<octets.count)))
         }
 
         /// The answer that section 2 wants for it: code 3, or 10 for an unknown critical option; `nil` if it gets none.
@@ -53,7 +54,10 @@ public enum SignalDatagram {
         }
     }
 
-    public static func decode(_ octets: [UInt8]) -> [Part] {
+    public static func decode(_ octets: [UInt8]) -> [Part] { decode(octets, .standard) }
+
+    /// - Parameter table: the grammar; the protocol's unless a test has another.
+    public static func decode(_ octets: [UInt8], _ table: OptionTable) -> [Part] {
         guard octets.count <= octetsMax else {
             let error = SignalError.malformed("datagram of \(octets.count) octets, at most \(octetsMax)")
             return [.rejected(Rejection(error: error, type: nil, sequence: 0, cookie: nil))]
@@ -63,6 +67,10 @@ public enum SignalDatagram {
             let error = SignalError(.unknownType(first), "a datagram that begins with 0x\(String(first, radix: 16)) is not signalling")
             return [.rejected(Rejection(error: error, type: nil, sequence: 0, cookie: nil))]
         }
+        return octets.withUnsafeBytes { decode($0, table) }
+    }
+
+    private static func decode(_ datagram: UnsafeRawBufferPointer, _ table: OptionTable) -> [Part] {
         var parts: [Part] = []
         var start = 0
         repeat {
@@ -70,34 +78,31 @@ public enum SignalDatagram {
                 let error = SignalError.malformed("more than \(messagesMax) messages in a datagram")
                 return parts + [.rejected(Rejection(error: error, type: nil, sequence: 0, cookie: nil))]
             }
-            var headerReader = SignalReader(octets, start..<octets.count)
-            let header: SignalHeader
-            do throws(SignalError) {
-                header = try SignalHeader(decoding: &headerReader)
-            } catch {
-                return parts + [.rejected(Rejection(error: error, headOf: octets, start))]
+            var view = SignalView(datagram, from: start)
+            guard !view.isEmpty else {
+                let error = SignalView.lengthFault(datagram, from: start).error(in: nil, table)
+                return parts + [.rejected(Rejection(error: error, headOf: datagram, start))]
             }
-            let body = start + SignalHeader.octetsCount..<start + header.octetsInMessage
             do throws(SignalError) {
-                parts.append(try decodeBody(header, octets, body))
+                parts.append(try decode(&view, table))
             } catch {
-                let cookie = header.hasOptions ? SignalOptions.cookie(salvagedFrom: octets, body) : nil
-                parts.append(.rejected(Rejection(error: error, type: header.type, sequence: header.sequence, cookie: cookie)))
+                let cookie = view.hasOptions ? view.salvagedCookie : nil
+                parts.append(.rejected(Rejection(error: error, type: view.type, sequence: view.sequence, cookie: cookie)))
                 // An unknown type or option is well-formed: what follows it can be trusted to start where it says.
                 if error.code == .malformed { return parts }
             }
-            start += header.octetsInMessage
-        } while start < octets.count
+            start += view.octetsCount
+        } while start < datagram.count
         return parts
     }
 
-    private static func decodeBody(_ header: SignalHeader, _ octets: [UInt8], _ range: Range<Int>) throws(SignalError) -> Part {
+    private static func decode(_ view: inout SignalView, _ table: OptionTable) throws(SignalError) -> Part {
         // What an unknown type has for a body is not known either, so it can't be malformed.
-        guard header.type != nil else { throw SignalError(.unknownType(header.typeNumber), "type \(header.typeNumber) is unknown") }
-        var reader = SignalReader(octets, range)
-        guard header.hasOptions else { return .draft(try DraftMessage(header, decoding: &reader)) }
-        let options = try SignalOptions(decoding: &reader)
-        return .message(try SignalMessage(header, options), octetsCount: header.octetsInMessage)
+        guard let type = view.type else { throw SignalError(.unknownType(view.typeNumber), "type \(view.typeNumber) is unknown") }
+        guard view.hasOptions else { return .draft(try DraftMessage(type, view)) }
+        if let fault = view.read(table) { throw fault.error(in: type, table) }
+        guard let message = SignalMessage(type, view) else { throw .malformed("\(type) without an option that it consists of") }
+        return .message(message, octetsCount: view.octetsCount)
     }
 
     /// Packs messages into as few datagrams as the limits allow, in order.

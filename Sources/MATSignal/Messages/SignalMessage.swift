@@ -81,22 +81,26 @@ public struct SignalMessage: Hashable, Sendable {
 
     // MARK: Wire
 
-    init(_ header: SignalHeader, _ options: SignalOptions) throws(SignalError) {
-        guard let type = header.type else { throw SignalError(.unknownType(header.typeNumber), "type \(header.typeNumber) is unknown") }
-        let body: Body
-        switch type {
-        case .imsUpdate: body = .imsUpdate(try IMSUpdate(options))
-        case .imsUpdateReply: body = .imsUpdateReply(try IMSUpdateReply(header.code, options))
-        case .maQuery: body = .maQuery(try MAQuery(options))
-        case .maAnswer: body = .maAnswer(try MAAnswer(header.code, options))
-        case .haNotify: body = .haNotify(try HANotify(options))
-        case .haNotifyAck: body = .haNotifyAck(try HANotifyAck(header.code, options))
-        case .haQuery: body = .haQuery(try HAQuery(options))
-        case .haAnswer: body = .haAnswer(try HAAnswer(header.code, options))
-        case .maNotify: body = .maNotify(try MANotify(options))
-        case .maNotifyAck: body = .maNotifyAck(try MANotifyAck(header.code, options))
-        }
-        self.init(sequence: header.sequence, body)
+    /// - Parameter view: a message that was read and found well-formed.
+    /// - Returns: `nil` only if it was read by a table that lets it do without what it consists of.
+    init?(_ type: MessageType, _ view: SignalView) {
+        let options = SignalOptions(view)
+        let code = view.code
+        let body: Body? =
+            switch type {
+            case .imsUpdate: IMSUpdate(options).map(Body.imsUpdate)
+            case .imsUpdateReply: IMSUpdateReply(code, options).map(Body.imsUpdateReply)
+            case .maQuery: MAQuery(options).map(Body.maQuery)
+            case .maAnswer: MAAnswer(code, options).map(Body.maAnswer)
+            case .haNotify: HANotify(options).map(Body.haNotify)
+            case .haNotifyAck: HANotifyAck(code, options).map(Body.haNotifyAck)
+            case .haQuery: HAQuery(options).map(Body.haQuery)
+            case .haAnswer: HAAnswer(code, options).map(Body.haAnswer)
+            case .maNotify: MANotify(options).map(Body.maNotify)
+            case .maNotifyAck: MANotifyAck(code, options).map(Body.maNotifyAck)
+            }
+        guard let body else { return nil }
+        self.init(sequence: view.sequence, body)
     }
 
     public func encode(into writer: inout SignalWriter) {

@@ -1,43 +1,40 @@
 /// What an option holds (section 3).
 public struct OptionKind: RawRepresentable, Hashable, Sendable, CustomStringConvertible {
     public let rawValue: UInt16
-    public init(rawValue: UInt16) { self.rawValue = rawValue }
+    @inlinable public init(rawValue: UInt16) { self.rawValue = rawValue }
 
-    public static let pad = OptionKind(rawValue: 0x0001)
-    public static let cookie = OptionKind(rawValue: 0x0002)
-    public static let hoa = OptionKind(rawValue: 0x0003)
-    public static let moa = OptionKind(rawValue: 0x0004)
-    public static let peerHoA = OptionKind(rawValue: 0x0005)
-    public static let mapping = OptionKind(rawValue: 0x0006)
-    public static let signature = OptionKind(rawValue: 0x0007)
-    public static let certificate = OptionKind(rawValue: 0x0008)
-    public static let lifetime = OptionKind(rawValue: 0x0009)
-    public static let subscribe = OptionKind(rawValue: 0x000A)
-    public static let locatorProof = OptionKind(rawValue: 0x000B)
-    public static let observed = OptionKind(rawValue: 0x000C)
-    public static let certID = OptionKind(rawValue: 0x000D)
-    public static let text = OptionKind(rawValue: 0x000F)
+    @inlinable public static var pad: OptionKind { OptionKind(rawValue: 0x0001) }
+    @inlinable public static var cookie: OptionKind { OptionKind(rawValue: 0x0002) }
+    @inlinable public static var hoa: OptionKind { OptionKind(rawValue: 0x0003) }
+    @inlinable public static var moa: OptionKind { OptionKind(rawValue: 0x0004) }
+    @inlinable public static var peerHoA: OptionKind { OptionKind(rawValue: 0x0005) }
+    @inlinable public static var mapping: OptionKind { OptionKind(rawValue: 0x0006) }
+    @inlinable public static var signature: OptionKind { OptionKind(rawValue: 0x0007) }
+    @inlinable public static var certificate: OptionKind { OptionKind(rawValue: 0x0008) }
+    @inlinable public static var lifetime: OptionKind { OptionKind(rawValue: 0x0009) }
+    @inlinable public static var subscribe: OptionKind { OptionKind(rawValue: 0x000A) }
+    @inlinable public static var locatorProof: OptionKind { OptionKind(rawValue: 0x000B) }
+    @inlinable public static var observed: OptionKind { OptionKind(rawValue: 0x000C) }
+    @inlinable public static var certID: OptionKind { OptionKind(rawValue: 0x000D) }
+    @inlinable public static var text: OptionKind { OptionKind(rawValue: 0x000F) }
 
     /// A receiver that does not know a critical option must not act on the message.
     public var isCritical: Bool { rawValue >= 0x8000 }
 
-    public var description: String {
-        switch self {
-        case .pad: "PAD"
-        case .cookie: "COOKIE"
-        case .hoa: "HOA"
-        case .moa: "MOA"
-        case .peerHoA: "PEER-HOA"
-        case .mapping: "MAPPING"
-        case .signature: "SIGNATURE"
-        case .certificate: "CERTIFICATE"
-        case .lifetime: "LIFETIME"
-        case .subscribe: "SUBSCRIBE"
-        case .locatorProof: "LOCATOR-PROOF"
-        case .observed: "OBSERVED"
-        case .certID: "CERT-ID"
-        case .text: "TEXT"
-        default: "option 0x" + String(rawValue, radix: 16)
-        }
-    }
+    public var description: String { OptionTable.standard.name(self) }
+}
+
+// MARK: Places in a table
+
+extension OptionKind {
+    /// Whether a table has a place for it: the first 32 kinds, and the first 32 critical ones.
+    @inlinable @inline(__always) public var hasSlot: Bool { rawValue & 0x7FE0 == 0 }
+
+    /// Its place in a table, 0..<64.
+    @inlinable @inline(__always) public var slot: Int { Int(rawValue & 0x1F | rawValue >> 10 & 0x20) }
+
+    /// Of what is kept as a set of options.
+    @inlinable @inline(__always) public var bit: UInt64 { 1 << UInt64(rawValue & 0x1F | rawValue >> 10 & 0x20) }
+
+    public init(slot: Int) { self.init(rawValue: UInt16(slot & 0x1F | (slot & 0x20) << 10)) }
 }

@@ -1,5 +1,4 @@
-/// The options of one message (section 3), decoded and checked each for itself. Which of them a message must have is the
-/// message's affair.
+/// The values of one message's options (section 3). What they may be and which of them a message must have, `OptionTable` says.
 ///
 /// ```
 /// +-------------------------------+-------------------------------+
@@ -28,87 +27,24 @@ struct SignalOptions: Hashable, Sendable {
 
     // MARK: Decoding
 
-    init(decoding reader: inout SignalReader) throws(SignalError) {
-        // A bit for each kind: floods of messages come this way, and a set would cost more than all the rest.
-        var seen: UInt32 = 0
-        var unsigned: MappingRecord?
-        var unsupported: OptionKind?
-        while !reader.isAtEnd {
-            let kind = OptionKind(rawValue: try reader.uint16("option kind"))
-            let count = Int(try reader.uint16("length of \(kind)"))
-            var body = try reader.part(count, "\(kind)")
-            try reader.zeros((4 - count % 4) % 4, "padding of \(kind)")
-            if unsigned != nil, kind != .signature { throw .malformed("MAPPING is not followed by its SIGNATURE") }
-
-            switch kind {
-            case .pad:
-                padding = count
-                try body.zeros(count, "PAD")
-            case .cookie:
-                cookie = try Cookie(decoding: &body)
-            case .hoa:
-                hoa = HomeAddress(try body.address("HOA"))
-            case .moa:
-                moa = MobileAddress(try body.address("MOA"))
-            case .peerHoA:
-                peerHoA = HomeAddress(try body.address("PEER-HOA"))
-            case .observed:
-                observed = Endpoint(try body.address("OBSERVED"), port: try body.uint16("OBSERVED port"))
-                try body.zeros(2, "OBSERVED reserved")
-            case .mapping:
-                unsigned = try MappingRecord(decoding: &body)
-            case .signature:
-                guard let record = unsigned else { throw .malformed("SIGNATURE does not follow a MAPPING") }
-                mapping = SignedMapping(record: record, signature: try Signature(decoding: &body))
-                unsigned = nil
-            case .certificate:
-                certificate = try Certificate(decoding: &body)
-            case .certID:
-                certID = CertificateID(rawValue: try body.uint64("CERT-ID"))
-            case .subscribe:
-                subscribe = try body.uint32("SUBSCRIBE")
-            case .lifetime:
-                lifetime = try body.uint32("LIFETIME")
-            case .locatorProof:
-                // Bounded by the message, which has room for 23; those of no listed locator are never looked at.
-                locatorProofs.append(try LocatorProof(decoding: &body))
-            case .text:
-                guard count <= Self.textOctetsMax else { throw .malformed("TEXT of \(count) octets, at most \(Self.textOctetsMax)") }
-                guard let decoded = String(validating: try body.bytes(count, "TEXT"), as: UTF8.self) else { throw .malformed("TEXT is not UTF-8") }
-                text = decoded
-            default:
-                if kind.isCritical { unsupported = unsupported ?? kind }
-                continue
-            }
-            try body.finish("\(kind)")
-            // Section 7 says "per further locator" of LOCATOR-PROOF alone.
-            let bit = UInt32(1) << UInt32(kind.rawValue)
-            if kind != .locatorProof, seen & bit != 0 { throw .malformed("\(kind) stands twice") }
-            seen |= bit
+    /// - Parameter message: one that was read and found well-formed.
+    init(_ message: SignalView) {
+        cookie = message.cookie
+        hoa = message.address(.hoa).map(HomeAddress.init)
+        moa = message.address(.moa).map(MobileAddress.init)
+        peerHoA = message.address(.peerHoA).map(HomeAddress.init)
+        observed = message.value(.observed).map { Endpoint($0.address(at: 0), port: $0.uint16(at: 16)) }
+        if let record = message.mapping, let signature = message.value(.signature).flatMap({ Signature($0.array(0..<$0.count)) }) {
+            mapping = SignedMapping(record: MappingRecord(record), signature: signature)
         }
-        guard unsigned == nil else { throw .malformed("MAPPING is not followed by its SIGNATURE") }
-        // Told after everything else was read, because a malformed message is malformed whatever else it asks for.
-        if let unsupported { throw SignalError(.unsupportedOption(unsupported.rawValue), "critical \(unsupported) is unknown") }
-    }
-
-    /// The cookie of a message that could not be decoded, for the answer that says so: the first COOKIE that can be read.
-    static func cookie(salvagedFrom octets: [UInt8], _ range: Range<Int>) -> Cookie? {
-        var reader = SignalReader(octets, range)
-        do throws(SignalError) {
-            while !reader.isAtEnd {
-                let kind = OptionKind(rawValue: try reader.uint16("kind"))
-                let count = Int(try reader.uint16("length"))
-                var body = try reader.part(count, "value")
-                if kind == .cookie {
-                    let cookie = try Cookie(decoding: &body)
-                    return body.isAtEnd ? cookie : nil
-                }
-                _ = try reader.part((4 - count % 4) % 4, "padding")
-            }
-        } catch {
-            return nil
-        }
-        return nil
+        certificate = message.value(.certificate).flatMap(Certificate.init)
+        certID = message.uint64(.certID).map(CertificateID.init)
+        subscribe = message.uint32(.subscribe)
+        lifetime = message.uint32(.lifetime)
+        // Bounded by the message, which has room for 23; those of no listed locator are never looked at.
+        locatorProofs = message.values(.locatorProof).map(LocatorProof.init)
+        text = message.value(.text).map { String(decoding: $0.octets(0..<$0.count), as: UTF8.self) }
+        padding = message.value(.pad)?.count
     }
 
     // MARK: Encoding

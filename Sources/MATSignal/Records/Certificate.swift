@@ -26,6 +26,8 @@ public struct CertifiedKey: Hashable, Sendable {
 /// ```
 public struct Certificate: Hashable, Sendable {
     public static let octetsCount = 140
+    /// Where there are zeros in a CERTIFICATE value.
+    static let reservedPlace = 17..<20
     /// Where the node key stands in a CERTIFICATE value.
     public static let nodeKeyPlace = 36..<68
     static let signingContext = Array("MAT certificate v1".utf8)
@@ -77,16 +79,18 @@ public struct Certificate: Hashable, Sendable {
 
     // MARK: Wire
 
-    init(decoding reader: inout SignalReader) throws(SignalError) {
-        hoa = HomeAddress(try reader.address("CERTIFICATE HoA"))
-        prefixLength = try reader.uint8("CERTIFICATE prefix length")
-        try checkPrefix(hoa.address, prefixLength, "CERTIFICATE HoA")
-        try reader.zeros(3, "CERTIFICATE reserved")
-        notBefore = try reader.uint64("CERTIFICATE not before")
-        notAfter = try reader.uint64("CERTIFICATE not after")
-        nodeKey = try PublicKey(decoding: &reader, "CERTIFICATE node key")
-        issuerID = try reader.uint64("CERTIFICATE key id")
-        signature = try Signature(decoding: &reader)
+    /// - Parameter value: one that was found well-formed; `nil` if it is not of a certificate's length.
+    init?(_ value: OctetView) {
+        guard value.count == Self.octetsCount, let nodeKey = PublicKey(value.octets(Self.nodeKeyPlace)),
+            let signature = Signature(value.array(Self.octetsCount - Signature.octetsCount..<Self.octetsCount))
+        else { return nil }
+        hoa = HomeAddress(value.address(at: 0))
+        prefixLength = value.uint8(at: 16)
+        notBefore = value.uint64(at: 20)
+        notAfter = value.uint64(at: 28)
+        self.nodeKey = nodeKey
+        issuerID = value.uint64(at: 68)
+        self.signature = signature
     }
 
     func encode(into writer: inout SignalWriter) {
@@ -116,8 +120,12 @@ public struct Certificate: Hashable, Sendable {
 
     /// Reads a stored CERTIFICATE value.
     public init(octets: [UInt8]) throws(SignalError) {
-        var reader = SignalReader(octets)
-        try self.init(decoding: &reader)
-        try reader.finish("CERTIFICATE")
+        let (certificate, fault) = octets.withUnsafeBytes { octets in
+            let view = OctetView(octets)
+            let fault = OptionTable.standard.fault(of: view, as: .certificate)
+            return (fault == nil ? Certificate(view) : nil, fault)
+        }
+        guard let certificate else { throw (fault ?? .wrongLength(.certificate, octets: octets.count)).error(in: nil, .standard) }
+        self = certificate
     }
 }

@@ -71,29 +71,11 @@ public struct MappingRecord: Hashable, Sendable {
 
     // MARK: Wire
 
-    init(decoding reader: inout SignalReader) throws(SignalError) {
-        hoa = HomeAddress(try reader.address("MAPPING HoA"))
-        prefixLength = try reader.uint8("HoA prefix length")
-        try checkPrefix(hoa.address, prefixLength, "MAPPING HoA")
-        try reader.zeros(1, "MAPPING flags")
-        let count = Int(try reader.uint16("locator count"))
-        guard count <= Self.locatorsMax else { throw .malformed("MAPPING of \(count) locators, at most \(Self.locatorsMax)") }
-        sequence = try reader.uint64("MAPPING sequence")
-        lifetime = try reader.uint32("MAPPING lifetime")
-        issued = try reader.uint64("MAPPING issued")
-        locators = []
-        locators.reserveCapacity(count)
-        for _ in 0..<count {
-            let locator = try Locator(decoding: &reader)
-            guard locator.prefixLength == prefixLength else {
-                throw .malformed("locator \(locator.moa) has prefix length \(locator.prefixLength), its HoA \(prefixLength)")
-            }
-            guard !locators.contains(where: { $0.moa == locator.moa }) else { throw .malformed("MAPPING lists the locator \(locator.moa) twice") }
-            locators.append(locator)
-        }
-        guard lifetime > 0 else { throw .malformed("MAPPING lifetime is 0 s") }
-        let most = isAtHome || isWithdrawal ? Self.homeLifetimeMax : Self.lifetimeMax
-        guard lifetime <= most else { throw .malformed("MAPPING lifetime of \(lifetime) s, at most \(most)") }
+    /// - Parameter view: of a value without a fault.
+    init(_ view: MappingRecordView) {
+        self.init(
+            hoa: HomeAddress(view.hoa), prefixLength: view.prefixLength, sequence: view.sequence, lifetime: view.lifetime, issued: view.issued,
+            locators: (0..<min(view.locatorsCount, Self.locatorsMax)).map(view.locator))
     }
 
     func encode(into writer: inout SignalWriter) {
@@ -116,9 +98,13 @@ public struct MappingRecord: Hashable, Sendable {
 
     /// Reads a stored MAPPING value.
     public init(octets: [UInt8]) throws(SignalError) {
-        var reader = SignalReader(octets)
-        try self.init(decoding: &reader)
-        try reader.finish("MAPPING")
+        let (record, fault) = octets.withUnsafeBytes { octets in
+            let view = MappingRecordView(octets)
+            let fault = view.fault
+            return (fault == nil ? MappingRecord(view) : nil, fault)
+        }
+        guard let record else { throw (fault ?? .wrongLength(.mapping, octets: octets.count)).error(in: nil, .standard) }
+        self = record
     }
 }
 
@@ -139,14 +125,6 @@ public struct Locator: Hashable, Sendable {
         self.preference = preference
     }
 
-    init(decoding reader: inout SignalReader) throws(SignalError) {
-        moa = MobileAddress(try reader.address("locator"))
-        prefixLength = try reader.uint8("locator prefix length")
-        try checkPrefix(moa.address, prefixLength, "locator")
-        preference = try reader.uint8("locator preference")
-        try reader.zeros(2, "locator flags")
-    }
-
     func encode(into writer: inout SignalWriter) {
         writer.address(moa.address)
         writer.uint8(prefixLength)
@@ -163,12 +141,5 @@ public struct SignedMapping: Hashable, Sendable {
     public init(record: MappingRecord, signature: Signature) {
         self.record = record
         self.signature = signature
-    }
-}
-
-/// Section 1: bits beyond a prefix's length are zero, and IPv4's prefix includes the 96 bits that mark it as IPv4.
-func checkPrefix(_ address: IPAddress, _ length: UInt8, _ field: String) throws(SignalError) {
-    guard IPPrefix(address, length: length) != nil, length > address.family.leadingBits else {
-        throw .malformed("\(field) \(address) does not fit prefix length \(length)")
     }
 }

@@ -12,11 +12,6 @@ public struct Cookie: Hashable, Sendable {
     }
 
     /// `client cookie 8 | server cookie 0 or 16`
-    init(decoding reader: inout SignalReader) throws(SignalError) {
-        client = try reader.uint64("client cookie")
-        server = reader.isAtEnd ? nil : try ServerCookie(decoding: &reader)
-    }
-
     func encode(into writer: inout SignalWriter) {
         writer.uint64(client)
         server?.encode(into: &writer)
@@ -45,11 +40,6 @@ public struct ServerCookie: Hashable, Sendable {
         head >> 32 == Self.version >> 32 ? UInt64(UInt32(truncatingIfNeeded: head)) * 1000 : nil
     }
 
-    init(decoding reader: inout SignalReader) throws(SignalError) {
-        head = try reader.uint64("server cookie")
-        hash = try reader.uint64("server cookie")
-    }
-
     func encode(into writer: inout SignalWriter) {
         writer.uint64(head)
         writer.uint64(hash)
@@ -69,10 +59,8 @@ public struct LocatorProof: Hashable, Sendable {
     }
 
     /// `MoA 16 | client cookie 8 | server cookie 16`
-    init(decoding reader: inout SignalReader) throws(SignalError) {
-        locator = MobileAddress(try reader.address("LOCATOR-PROOF"))
-        client = try reader.uint64("LOCATOR-PROOF client cookie")
-        server = try ServerCookie(decoding: &reader)
+    init(_ value: OctetView) {
+        self.init(locator: MobileAddress(value.address(at: 0)), client: value.uint64(at: 16), server: value.serverCookie(at: 24))
     }
 
     func encode(into writer: inout SignalWriter) {

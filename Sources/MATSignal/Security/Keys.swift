@@ -11,11 +11,6 @@ public struct Signature: Hashable, Sendable {
         self.value = value
     }
 
-    init(decoding reader: inout SignalReader) throws(SignalError) {
-        guard let signature = Signature(try reader.bytes(Self.octetsCount, "SIGNATURE")) else { throw .malformed("SIGNATURE has not 64 octets") }
-        self = signature
-    }
-
     public var octets: [UInt8] { value.octets }
 }
 
@@ -36,11 +31,6 @@ public struct PublicKey: Hashable, Sendable {
     public init?(_ octets: UnsafeRawBufferPointer) {
         guard let value = Octets32(octets) else { return nil }
         self.value = value
-    }
-
-    init(decoding reader: inout SignalReader, _ field: String) throws(SignalError) {
-        guard let key = PublicKey(try reader.bytes(Self.octetsCount, field)) else { throw .malformed("\(field) has not 32 octets") }
-        self = key
     }
 
     public var octets: [UInt8] { value.octets }

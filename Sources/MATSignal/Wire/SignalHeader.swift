@@ -72,7 +72,7 @@ public struct ResponseCode: RawRepresentable, Hashable, Sendable, CustomStringCo
     }
 }
 
-/// The header of every message, 8 octets.
+/// The header of every message, 8 octets; `SignalView` reads it.
 ///
 /// ```
 ///  0               1               2               3
@@ -82,31 +82,10 @@ public struct ResponseCode: RawRepresentable, Hashable, Sendable, CustomStringCo
 /// |                   Sequence Number (32 bits)                   |   chosen by the requester, echoed
 /// +---------------------------------------------------------------+
 /// ```
-public struct SignalHeader: Hashable, Sendable {
+public enum SignalHeader {
     public static let octetsCount = 8
     /// 255 words.
     public static let messageOctetsMax = 1020
     /// Flag X: the body is a sequence of options. Without it the body is the draft's (section 9).
     static let optionsFlag: UInt8 = 0x01
-
-    public var typeNumber: UInt8
-    public var code: ResponseCode
-    public var hasOptions: Bool
-    /// Octets of the whole message; a multiple of 4.
-    public var octetsInMessage: Int
-    public var sequence: UInt32
-
-    public var type: MessageType? { MessageType(rawValue: typeNumber) }
-
-    init(decoding reader: inout SignalReader) throws(SignalError) {
-        let available = reader.remaining
-        typeNumber = try reader.uint8("type")
-        code = ResponseCode(rawValue: try reader.uint8("code"))
-        hasOptions = try reader.uint8("flags") & Self.optionsFlag != 0
-        octetsInMessage = Int(try reader.uint8("length")) * 4
-        sequence = try reader.uint32("sequence number")
-        guard octetsInMessage >= Self.octetsCount, octetsInMessage <= available else {
-            throw .malformed("header says \(octetsInMessage) octets, \(available) are left")
-        }
-    }
 }

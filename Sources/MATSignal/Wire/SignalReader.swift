@@ -28,13 +28,6 @@ public struct SignalReader {
         return Array(octets[position..<position + count])
     }
 
-    /// A reader of the next `count` octets alone, without a copy of them.
-    public mutating func part(_ count: Int, _ field: @autoclosure () -> String) throws(SignalError) -> SignalReader {
-        guard count >= 0, count <= remaining else { throw short(field(), count) }
-        defer { position += count }
-        return SignalReader(octets, position..<position + count)
-    }
-
     public mutating func uint8(_ field: @autoclosure () -> String) throws(SignalError) -> UInt8 {
         guard remaining >= 1 else { throw short(field(), 1) }
         defer { position += 1 }

@@ -1,0 +1,70 @@
+/// One row of the table of options (protocol.md section 3): what every reader has to know of an option, whatever it makes of it.
+public struct OptionDefinition: Sendable {
+    /// How many octets the value may have.
+    public enum Length: Hashable, Sendable {
+        case exactly(Int)
+        case either(Int, Int)
+        case upTo(Int)
+        /// `from`, and any number of `by` more, `to` at most.
+        case steps(from: Int, by: Int, to: Int)
+        case any
+    }
+
+    /// What the value begins with or is, as far as it can be malformed.
+    public enum Content: Hashable, Sendable {
+        case octets
+        /// An address that a host can have (section 2).
+        case address
+        /// Such an address, and a prefix length that fits it (section 1).
+        case prefix
+        /// Section 4's record.
+        case mapping
+        /// UTF-8.
+        case text
+        /// Nothing but zeros.
+        case zeros
+    }
+
+    public let kind: OptionKind
+    public let name: String
+    public let length: Length
+    public let content: Content
+    /// Reserved octets of the value, to be zero.
+    public let reserved: Range<Int>
+    /// Whether it may stand in a message more than once: section 7 says "per" or "each" of it.
+    public let isRepeatable: Bool
+    /// The option that must stand directly behind it, and nowhere else: a signature is found by what it signs.
+    public let follower: OptionKind?
+
+    public init(
+        _ kind: OptionKind, _ name: String, _ length: Length, _ content: Content = .octets, reserved: Range<Int> = 0..<0, isRepeatable: Bool = false,
+        follower: OptionKind? = nil
+    ) {
+        self.kind = kind
+        self.name = name
+        self.length = length
+        self.content = content
+        self.reserved = reserved
+        self.isRepeatable = isRepeatable
+        self.follower = follower
+    }
+}
+
+/// One row of the table of messages (protocol.md section 7): which options one must have. All others are optional.
+public struct MessageDefinition: Sendable {
+    public let type: MessageType
+    /// Mandatory, in the order in which a missing one is named. A response whose code says that it could not be acted on (3, 9, 10) needs
+    /// only the first.
+    public let needs: [OptionKind]
+    /// What a response with this code needs beside those.
+    public let needsWith: [ResponseCode: [OptionKind]]
+    /// Whether its MAPPING comes with a certificate: CERTIFICATE or CERT-ID, and not both.
+    public let isCertified: Bool
+
+    public init(_ type: MessageType, _ needs: [OptionKind], needsWith: [ResponseCode: [OptionKind]] = [:], isCertified: Bool = false) {
+        self.type = type
+        self.needs = needs
+        self.needsWith = needsWith
+        self.isCertified = isCertified
+    }
+}
