@@ -78,8 +78,8 @@ struct AbuseTests {
         let core = server.core
         return [
             core.mappingsCount, core.rememberedCount, core.subscriptionsCount, core.notifiesPendingCount, core.pushesPendingCount,
-            Int(core.counters.verifications), core.serverCookies.count, core.lookUps.count, core.confirmations.count, core.writes.count,
-            core.notifySourceRates.count, core.notifyPeerRates.count, core.queryRates.count, core.verificationRates.count,
+            Int(core.counters.verifications), core.servers.cookiesCount, core.confirmations.lookUpsCount, core.confirmations.hoasCount, core.writesCount,
+            core.notifyAdmission.ratesCount, core.queries.ratesCount, core.verifications.ratesCount,
         ]
     }
 
@@ -123,7 +123,7 @@ struct AbuseTests {
         }
         #expect(answered["IMS Update"] == [.ok] && answered["MA Query"] == [.ok] && answered["MA Query, unknown HoA"] == [.notFound])
         #expect(answered["MA Query, foreign HoA"] == [.notAuthoritative] && answered["HA Query"] == [.ok])
-        #expect(answered["HA Notify"] == [] && server.core.notifiesPendingCount == 2 && server.core.lookUps.count == 1)
+        #expect(answered["HA Notify"] == [] && server.core.notifiesPendingCount == 2 && server.core.confirmations.lookUpsCount == 1)
         #expect(answered["MA Notify"] == [.notFound] && answered["MA Notify about an own node"] == [.refused])
     }
 
@@ -344,10 +344,10 @@ struct AbuseTests {
             server.perform(
                 server.core.resolved(IPPrefix(hoa.address), .absent(until: server.now.monotonic + .seconds(300)), now: server.now))
         }
-        #expect(server.core.lookUps.count == 1000 && server.core.notifiesPendingCount == 0)
-        #expect(server.core.inquiries.isEmpty && server.core.confirmations.isEmpty)
+        #expect(server.core.confirmations.lookUpsCount == 1000 && server.core.notifiesPendingCount == 0)
+        #expect(!server.core.confirmations.hasInquiries && server.core.confirmations.isEmpty)
         server.advance(.seconds(330))
-        #expect(server.core.lookUps.count == 0)
+        #expect(server.core.confirmations.lookUpsCount == 0)
     }
 
     @Test("Pushes that nobody acknowledges are bounded, end, and take their subscription along")
@@ -379,7 +379,7 @@ struct AbuseTests {
         server.clear()
         let record = try node.record(["198.51.100.7"], sequence: server.now.wallMilliseconds + 1)
         #expect(server.update(record, from: mn)?.code == .ok)
-        #expect(server.core.pushesPendingCount == IMSCore.pushesPerTurnMax)
+        #expect(server.core.pushesPendingCount == Pushes.perTurnMax)
         // A newer record takes over from where the first had come to.
         let newer = try node.record(["198.51.100.7"], sequence: server.now.wallMilliseconds + 2)
         #expect(server.update(newer, from: mn)?.code == .ok)

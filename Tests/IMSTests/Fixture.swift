@@ -126,6 +126,9 @@ final class TestServer {
         now = Now(monotonic: time, wallMilliseconds: base.wallMilliseconds + UInt64(passed))
     }
 
+    /// Whether anything waits to be found out about an HoA, or for its registration.
+    var isFindingOut: Bool { !core.confirmations.isEmpty || !core.ownNotifies.isEmpty }
+
     func clear() { (sent, raw, logs, lookUps) = ([], [], [], []) }
 
     func receive(_ octets: [UInt8], from source: Endpoint) {

@@ -184,7 +184,7 @@ struct NotifyTests {
         _ = server.notify(mnHoA, about: cnHoA, nil, from: mn)
         resolve(server, found(server, foreignKey))
         server.advance(.seconds(30))
-        #expect(acks(server) == [.upstreamFailed] && server.core.notifiesPendingCount == 0 && server.core.confirmations.isEmpty)
+        #expect(acks(server) == [.upstreamFailed] && server.core.notifiesPendingCount == 0 && !server.isFindingOut)
         #expect(server.queries(to: upstream).count == 2)
     }
 
@@ -245,12 +245,12 @@ struct NotifyTests {
         resolve(server, found(server, foreignKey))
         try answer(server, .ok, old)
         #expect(server.core.rememberedMapping(of: home(mnHoA))?.mapping == new)
-        for _ in 0..<8 where !server.core.confirmations.isEmpty {
+        for _ in 0..<8 where server.isFindingOut {
             server.advance(.milliseconds(501))
             try answer(server, .ok, old)
         }
         let held = try #require(server.core.rememberedMapping(of: home(mnHoA)))
-        #expect(held.mapping == old && held.isConfirmed && server.core.confirmations.isEmpty)
+        #expect(held.mapping == old && held.isConfirmed && !server.isFindingOut)
         #expect(server.notified(cn).last?.notify.record.mapping == old.mapping)
     }
 
@@ -274,7 +274,7 @@ struct NotifyTests {
         #expect(server.notify("192.0.2.7", about: cnHoA, record, from: mn)?.code == .ok)
         #expect(server.notified(cn).count == 1 && server.lookUps.isEmpty && server.core.rememberedCount == 1)
         #expect(server.update(record, from: mn)?.code == .ok)
-        #expect(server.core.rememberedCount == 0 && server.core.confirmations.isEmpty)
+        #expect(server.core.rememberedCount == 0 && !server.isFindingOut)
         #expect(server.notify("192.0.2.7", about: cnHoA, nil, from: mn)?.code == .ok)
         #expect(server.notify("192.0.2.7", about: cnHoA, nil, from: node_("198.51.100.66"))?.code == .upstreamFailed)
     }
@@ -290,7 +290,7 @@ struct NotifyTests {
         _ = server.update(registered, from: mn)
         #expect(server.notify("192.0.2.7", about: cnHoA, try node.record(["198.51.100.7"], sequence: time + 1), from: mn)?.code == .ok)
         server.advance(.seconds(4))
-        #expect(server.core.rememberedCount == 0 && server.core.confirmations.isEmpty)
+        #expect(server.core.rememberedCount == 0 && !server.isFindingOut)
         #expect(server.notified(cn).last?.notify.record.mapping == registered.mapping)
     }
 

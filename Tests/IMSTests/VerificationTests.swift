@@ -53,7 +53,8 @@ struct VerificationTests {
         for number in 1...4 {
             server.advance(.milliseconds(1))
             let next = try server.makeNode(hoa).record(["198.51.100.7"], sequence: server.now.wallMilliseconds + UInt64(number))
-            server.core.verificationRates = RateTable(perSecond: 100, keysMax: 10)
+            let limits = server.core.configuration.limits
+            server.core.verifications = Verifications(limits)
             _ = server.update(next, from: mn)
             server.finishChecks()
         }

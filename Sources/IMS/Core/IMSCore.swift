@@ -3,97 +3,50 @@ import MATDNS
 import MATSignal
 import MappingMemory
 
-/// An IMS's decisions, without I/O, clock or threads: events and `Now` in, actions out.
+/// An IMS's decisions, without I/O, clock or threads: events and `Now` in, actions out. This is wiring: machines decide, each for itself.
 ///
 /// ```
-///  datagram ──► dispatch ──► MA Query, HA Query ───────────────► answer from memory
+///  datagram ──► SizeRule ──► Queries ──────────────────────────────────────────────────► answer from memory
+///                  │            └─ SUBSCRIBE ─► SubscriptionTable
+///                  ├──► Updates ──► Verifications ─ verified ─► Registrations ─ stored ─► reply; Pushes to subscribers; OwnNotifies
 ///                  │
-///                  ├──► IMS Update ──► checks ──► verify ─ verified ─► commit ─ stored ─► reply, push to subscribers
-///                  │
-///                  ├──► HA Notify ──► look-up ─ resolved ─► verify ─ verified ─► ack, MA Notify to the CN
-///                  │                     └───► MA Query to IMS_MN ──► confirm or correct
-///                  └──► MA Notify ──► verify ─ verified ─► remember
+///                  ├──► NotifyAdmission ──► OwnNotifies | Confirmations ─► Verifications ─ verified ─► ack, Pushes to the CN; RememberedTable
+///                  │                                        └─ LookUps, UpstreamQueries ─► DNS, IMS_MN
+///                  └──► acks, answers ──► Pushes, Confirmations
 /// ```
-/// Names between dashes are events of their own: what they wait for is done elsewhere.
-/// Everything that grows is bounded by `IMSLimits`. One source of randomness is given from outside, so a simulation with the
-/// same seed runs the same way.
+/// Names between dashes are events of their own: what they wait for is done elsewhere. Machines don't know each other: what they need to know
+/// of the server comes as a `ServerView`, what they want of it they return.
+///
+/// Everything that grows is bounded by `IMSLimits`.
 public struct IMSCore: Sendable {
     var configuration: IMSCoreConfiguration
+    /// Cookies of those who ask here.
     var cookies: CookieAuthority
-    let clientCookies: ClientCookies
-    private var random: any RandomNumberGenerator & Sendable
+    /// Cookies of those whom this server asks.
+    var servers: KnownServers
+    var random: CoreRandom
 
     var store = StoreState()
-    var quotas = PrefixQuotas()
-    var survey: Survey?
-    var surveyResult = SurveyResult()
-    var lastSurveyBegan: UInt64?
-    var certificatesWarnedAt: MonotonicTime?
-    /// Shared with the threads that answer queries from it; changed here alone. Copies of a core share it.
-    let mappings = MappingTable()
-    var issued: IssuedCertificates
+    var registrations: Registrations
+    var updates: Updates
+    var queries: Queries
+    var verifications: Verifications
+    var notifyAdmission: NotifyAdmission
+    var ownNotifies = OwnNotifies()
+    var confirmations: Confirmations
     var remembered: RememberedTable
     var subscriptions: SubscriptionTable
-    /// Cookies that other servers and nodes gave us, so that our requests are answered at once.
-    var serverCookies = RecencyTable<CookiePeer, ServerCookie>()
-
-    var verifications = VerificationTable()
-    var writes: [StoreTicket: PendingWrite] = [:]
-    /// The newest mapping of each HoA that is being written: versions are compared with it, not only with what is durable.
-    var newestWrites: [IPPrefix: StoreTicket] = [:]
-    var pushes: [PushKey: Push] = [:]
-    var pushKeys: [UInt32: PushKey] = [:]
-    /// By changed mapping, who has not been sent it yet.
-    var subscribersToTell: [IPPrefix: ArraySlice<SubscriptionTable.Subscriber>] = [:]
-    var notifies: [NotifyKey: PendingNotify] = [:]
-    var confirmations: [HomeAddress: Confirmation] = [:]
-    var confirmationKeys: [UInt32: HomeAddress] = [:]
-    var lookUps = RecencyTable<IPPrefix, LookUp>()
-    /// HoAs that strangers at one source make us find out about at the moment.
-    var inquiries: [IPPrefix: Int] = [:]
-    /// Servers that have answered us before: those get all tries, others two.
-    var answeredServers = RecencyTable<IPAddress, Bool>()
-
-    var updateRates: RateTable<IPPrefix>
-    var notifySourceRates: RateTable<IPPrefix>
-    var notifyPeerRates: RateTable<HomeAddress>
-    var queryRates: RateTable<IPPrefix>
-    var verificationRates: RateTable<IPPrefix>
-    var strangerVerifications: RateLimit
-    var inquiryRate: RateLimit
-    var errorAnswers: RateLimit
-    var draftAnswers: RateLimit
-    var refusalLogs: RateLimit
+    var pushes: Pushes
+    var sharing = Sharing()
+    var survey = Survey()
+    var rejections: Rejections
+    var refusalLog: RefusalLog
     var bindingLogs: BindingLogs
-    var suppressedLogs: UInt64 = 0
+    var sweep = Sweep()
 
-    var deadlines = DeadlineQueue<Deadline>()
-    public internal(set) var counters = IMSCounters()
-    var actions: [IMSAction] = []
-    /// What other instances should know, if there are any.
-    var news: [SharedNews] = []
-    var sharesNews = false
-    private var lastTicket: UInt64 = 0
-
-    /// Entries of `serverCookies` and `answeredServers`.
-    static let peersMax = 65_536
-    /// How often what has run out is looked for.
-    static let sweepInterval: Duration = .seconds(1)
-    /// Entries of a table looked at in one sweep: a part of a large table, so that nobody waits for it.
-    static func sweepSteps(_ count: Int) -> Int { max(1024, count / 16) }
-
-    /// What a deadline is for.
-    enum Deadline: Hashable, Sendable {
-        case push(PushKey)
-        case pushOn(IPPrefix)
-        case confirmation(HomeAddress)
-        case sweep
-    }
-
-    struct CookiePeer: Hashable, Sendable {
-        var peer: Endpoint
-        var local: IPAddress?
-    }
+    /// Of messages and log lines; machines count what only they see.
+    var counted = IMSCounters()
+    private var actions: [IMSAction] = []
 
     /// - Parameters:
     ///   - cookieSecrets: what server cookies are made with, 16 octets each: the current one, then the one before.
@@ -105,26 +58,28 @@ public struct IMSCore: Sendable {
         guard let secret = cookieSecrets.first, let clientCookies = ClientCookies(secret: clientSecret),
             let cookies = CookieAuthority(secret: secret, previous: cookieSecrets.dropFirst().first)
         else { return nil }
+        let limits = configuration.limits
         self.configuration = configuration
         self.cookies = cookies
-        self.clientCookies = clientCookies
-        self.random = random
-        let limits = configuration.limits
-        issued = IssuedCertificates(mappings: mappings)
+        servers = KnownServers(clientCookies)
+        self.random = CoreRandom(random)
+        registrations = Registrations(configuration)
+        updates = Updates(limits)
+        queries = Queries(limits)
+        verifications = Verifications(limits)
+        notifyAdmission = NotifyAdmission(limits)
+        confirmations = Confirmations(limits)
         remembered = RememberedTable(entriesMax: limits.rememberedMax)
         subscriptions = SubscriptionTable(perSourceMax: limits.subscriptionsPerSourceMax, totalMax: limits.subscriptionsMax)
-        updateRates = RateTable(perSecond: limits.updatesPerSecond, keysMax: limits.ratesMax)
-        notifySourceRates = RateTable(perSecond: limits.notifiesPerSecond, keysMax: limits.ratesMax)
-        notifyPeerRates = RateTable(perSecond: limits.notifiesPerSecond, keysMax: limits.ratesMax)
-        queryRates = RateTable(perSecond: limits.queriesPerSecond, keysMax: limits.ratesMax)
-        verificationRates = RateTable(perSecond: limits.verificationsPerSecond, keysMax: limits.ratesMax)
-        strangerVerifications = RateLimit(perSecond: limits.strangerVerificationsPerSecond)
-        inquiryRate = RateLimit(perSecond: limits.inquiriesPerSecond)
-        errorAnswers = RateLimit(perSecond: limits.errorAnswersPerSecond)
-        draftAnswers = RateLimit(perSecond: limits.draftAnswersPerSecond)
-        refusalLogs = RateLimit(perSecond: limits.refusalLogsPerSecond)
+        pushes = Pushes(pushesMax: limits.pushesMax)
+        rejections = Rejections(perSecond: limits.errorAnswersPerSecond)
+        refusalLog = RefusalLog(perSecond: limits.refusalLogsPerSecond)
         bindingLogs = BindingLogs(perSecond: limits.bindingLogsPerSecond)
-        quotas.reset(configuration.served)
+    }
+
+    /// What machines may know. For one call each: see `ServerView`.
+    var view: ServerView {
+        ServerView(configuration: configuration, store: store, registrations: registrations, remembered: remembered, servers: servers)
     }
 
     // MARK: Events
@@ -135,147 +90,149 @@ public struct IMSCore: Sendable {
         return takeActions(now)
     }
 
+    /// A datagram of notifies came for which there is no time now: each sender that receives at its address is told to come later.
+    /// Nothing is kept of it, and nothing else happens.
+    public mutating func putOff(_ datagram: [UInt8], from source: Endpoint, to local: IPAddress, now: Now) -> [IMSAction] {
+        counted.putOff += 1
+        var answers: [SignalMessage] = []
+        for case .message(let message, _) in SignalDatagram.decode(datagram) where cookies.isValid(message.cookie, from: source, now: now) {
+            if let answer = PutOff.answer(to: message, freshCookie(source, message.cookie.client, now)) { answers.append(answer) }
+        }
+        send(answers, from: local, to: source)
+        return takeActions(now)
+    }
+
     /// The look-up asked for with `IMSAction.lookUp` has ended.
     public mutating func resolved(_ name: IPPrefix, _ result: IMSLookupResult, now: Now) -> [IMSAction] {
-        finishLookUp(name, result, now)
+        perform(confirmations.resolved(name, result, view, &random, now), now)
+        return takeActions(now)
+    }
+
+    /// The checks asked for with `IMSAction.verify` have ended.
+    public mutating func verified(_ results: [VerificationResult], now: Now) -> [IMSAction] {
+        for result in results {
+            guard let ended = verifications.ended(result.ticket) else { continue }
+            for use in ended.waiting { verified(ended.job.certified, for: use, result.failure, now) }
+        }
         return takeActions(now)
     }
 
     /// The write asked for with `IMSAction.commit` is durable, or failed for the given reason.
     public mutating func stored(_ ticket: StoreTicket, failure: String? = nil, now: Now) -> [IMSAction] {
-        finishWrite(ticket, failure.map { .failed($0) } ?? .durable, now)
+        written(ticket, failure.map { .failed($0) } ?? .durable, now)
         return takeActions(now)
     }
 
+    /// The store told something.
+    public mutating func store(_ event: StoreEvent, now: Now) -> [IMSAction] {
+        switch event {
+        case .loaded(let contents): load(contents, now)
+        case .loadEnded: if store.loadEnded() { log(.notice, "all mappings are loaded: \(registrations.count)") }
+        case .changed(let changes):
+            for change in changes {
+                if let certificate = change.issued { registrations.hold(certificate, latest: now.latestBelieved) }
+                if let mapping = change.mapping { hold(mapping, now) }
+            }
+        case .secrets(let secrets):
+            if let newest = secrets.first { cookies.use(newest.octets, previous: secrets.dropFirst().first?.octets) }
+        case .committed(let outcomes): for outcome in outcomes { written(outcome.ticket, outcome.result, now) }
+        case .unavailable(let reason): if let line = store.becameUnavailable(reason) { log(.error, line) }
+        case .available: if let line = store.becameAvailable() { log(.notice, line) }
+        case .shared(let news): for item in news { shared(item, now) }
+        // The shell's business.
+        case .caughtUp, .left: break
+        case .failed(let text): log(.error, text)
+        }
+        return takeActions(now)
+    }
+
+    /// The store will tell what it holds by `StoreEvent.loaded`: until `loadEnded` what is not known is not "not found".
+    public mutating func loadBegins() { store.loadBegins() }
+
+    /// Takes in what a store holds. Before the first event.
+    public mutating func load(mappings stored: [StoredMapping], issued certificates: [Certificate]) {
+        for mapping in stored { registrations.load(mapping, configuration) }
+        for certificate in certificates { registrations.hold(certificate) }
+    }
+
+    /// Takes a new configuration, from the next event on: prefixes, keys, rates, bounds and quotas. Rates that did not change keep what was
+    /// taken from them. What is held stays held, also beyond a smaller bound; it is served as long as a served prefix covers it.
+    public mutating func reconfigure(_ fresh: IMSCoreConfiguration) {
+        let (servedBefore, limits) = (configuration.served, fresh.limits)
+        configuration = fresh
+        updates.reconfigure(limits)
+        queries.reconfigure(limits)
+        verifications.reconfigure(limits)
+        notifyAdmission.reconfigure(limits)
+        confirmations.reconfigure(limits)
+        remembered.setBound(limits.rememberedMax)
+        subscriptions.setBounds(perSourceMax: limits.subscriptionsPerSourceMax, totalMax: limits.subscriptionsMax)
+        pushes.reconfigure(pushesMax: limits.pushesMax)
+        rejections.reconfigure(perSecond: limits.errorAnswersPerSecond)
+        refusalLog.reconfigure(perSecond: limits.refusalLogsPerSecond)
+        bindingLogs.reconfigure(perSecond: limits.bindingLogsPerSecond)
+        if servedBefore != fresh.served { registrations.recount(configuration) }
+    }
+
+    // MARK: Time
+
+    private enum Timer { case pushes, confirmations, ownNotifies, sweep }
+
+    /// The machine whose deadline comes first.
+    private var nextTimer: (time: MonotonicTime, timer: Timer)? {
+        mutating get {
+            let times = [
+                (pushes.nextDeadline, Timer.pushes), (confirmations.nextDeadline, .confirmations), (ownNotifies.nextDeadline, .ownNotifies),
+                (sweep.nextDeadline, .sweep),
+            ]
+            return times.compactMap { time, timer in time.map { ($0, timer) } }.min { $0.0 < $1.0 }
+        }
+    }
+
+    public var nextDeadline: MonotonicTime? { mutating get { nextTimer?.time } }
+
     /// Time has come to `nextDeadline`.
     public mutating func timerFired(now: Now) -> [IMSAction] {
-        while let deadline = deadlines.takeDue(now.monotonic) {
-            switch deadline {
-            case .push(let key): pushIsDue(key, now)
-            case .pushOn(let prefix): pushOnIsDue(prefix, now)
-            case .confirmation(let hoa): confirmationIsDue(hoa, now)
+        while let (time, timer) = nextTimer, time <= now.monotonic {
+            switch timer {
+            case .pushes: pushesDue(now)
+            case .confirmations: perform(confirmations.due(view, now) ?? [], now)
+            case .ownNotifies: perform(ownNotifies.due(view, now) ?? [], now)
             case .sweep: sweep(now)
             }
         }
         return takeActions(now)
     }
 
-    public var nextDeadline: MonotonicTime? { mutating get { deadlines.next } }
-
-    /// Takes in what the store holds. Before the first event.
-    public mutating func load(mappings stored: [StoredMapping], issued certificates: [Certificate]) {
-        for mapping in stored {
-            if !mappings.contains(mapping.record.prefix) { countMapping(mapping.record.prefix) }
-            mappings.set(mapping)
-            issued.used(mapping.record.prefix, notBefore: mapping.certified.certificate.notBefore)
+    private mutating func pushesDue(_ now: Now) {
+        switch pushes.due(now) {
+        case nil: break
+        case .done(let actions)?: perform(actions, now)
+        case .tell(let prefix, let subscribers)?:
+            guard let mapping = registrations[prefix] else { break }
+            perform(pushes.changed(mapping, subscribers: subscribers, &random, now), now)
         }
-        for certificate in certificates { issued.note(certificate) }
-    }
-
-    // MARK: What people ask for
-
-    public var mappingsCount: Int { mappings.count }
-    public var rememberedCount: Int { remembered.count }
-    public var rememberedUnconfirmedCount: Int { remembered.unconfirmedCount }
-    public var subscriptionsCount: Int { subscriptions.count }
-    public var notifiesPendingCount: Int { notifies.count }
-    public var pushesPendingCount: Int { pushes.count }
-    /// Changes that the store has not answered for.
-    public var writesCount: Int { writes.count }
-    public var servedPrefixes: [ServedPrefix] { configuration.served }
-    public var publicKeys: [PublicKey] { configuration.publicKeys }
-    public var canSign: Bool { configuration.signingKey != nil }
-    public func isSigning(_ key: PublicKey) -> Bool { configuration.signingKey?.publicKey == key }
-    public func isPrevious(_ key: PublicKey) -> Bool { configuration.previousKeys.contains(key) }
-    public func mappingsInOrder() -> [StoredMapping] { mappings.sorted() }
-    public func mapping(of hoa: HomeAddress) -> StoredMapping? { mappings.entry(covering: hoa.address) }
-    public func rememberedMapping(of hoa: HomeAddress) -> (mapping: CertifiedMapping, isConfirmed: Bool)? {
-        remembered.entry(covering: hoa).map { ($0.certified, $0.isConfirmed) }
-    }
-    public func subscribers(of hoa: HomeAddress, now: Now) -> [Endpoint] {
-        guard let entry = mappings.entry(covering: hoa.address) else { return [] }
-        return subscriptions.current(of: entry.record.prefix, now: now.monotonic).map(\.endpoint)
-    }
-
-    // MARK: Tools of all procedures
-
-    mutating func newTicket() -> StoreTicket {
-        lastTicket &+= 1
-        return StoreTicket(number: lastTicket)
-    }
-
-    mutating func randomSequence() -> UInt32 { UInt32.random(in: .min ... .max, using: &random) }
-
-    /// The order in which to ask an IMS set's servers.
-    mutating func order(_ set: IMSSet) -> [Endpoint] {
-        var generator = ErasedGenerator(base: random)
-        let endpoints = set.ordered(using: &generator).flatMap(\.endpoints)
-        random = generator.base
-        return endpoints
-    }
-
-    mutating func takeActions(_ now: Now) -> [IMSAction] {
-        if !(remembered.count == 0 && subscriptions.count == 0 && lookUps.isEmpty && ratesCount == 0), !sweepIsSet {
-            sweepIsSet = true
-            deadlines.set(.sweep, at: now.monotonic + Self.sweepInterval)
-        }
-        defer { actions = [] }
-        return actions
-    }
-
-    private var sweepIsSet = false
-    private var ratesCount: Int {
-        updateRates.count + notifySourceRates.count + notifyPeerRates.count + queryRates.count + verificationRates.count
     }
 
     private mutating func sweep(_ now: Now) {
-        sweepIsSet = false
-        remembered.sweep(now, steps: Self.sweepSteps(remembered.count))
-        subscriptions.sweep(now.monotonic, steps: Self.sweepSteps(subscriptions.count))
-        lookUps.sweep(steps: Self.sweepSteps(lookUps.count)) { $1.isOver(now.monotonic) }
-        for keyPath in [\IMSCore.notifySourceRates, \.queryRates, \.verificationRates, \.updateRates] {
-            self[keyPath: keyPath].forgetIdle(at: now.monotonic, steps: Self.sweepSteps(self[keyPath: keyPath].count))
-        }
-        notifyPeerRates.forgetIdle(at: now.monotonic, steps: Self.sweepSteps(notifyPeerRates.count))
+        guard sweep.isDue(now.monotonic) else { return }
+        remembered.sweep(now, steps: Sweep.steps(remembered.count))
+        subscriptions.sweep(now.monotonic, steps: Sweep.steps(subscriptions.count))
+        confirmations.sweep(now.monotonic)
+        notifyAdmission.sweep(now.monotonic)
+        queries.sweep(now.monotonic)
+        verifications.sweep(now.monotonic)
+        updates.sweep(now.monotonic)
     }
 
-    mutating func remember(_ cookie: ServerCookie?, of peer: CookiePeer) {
-        guard let cookie else { return }
-        serverCookies.use(peer, cookie)
-        if serverCookies.count > Self.peersMax { serverCookies.removeOldest() }
+    // MARK: Actions
+
+    mutating func append(_ action: IMSAction) { actions.append(action) }
+
+    mutating func takeActions(_ now: Now) -> [IMSAction] {
+        let rates = updates.ratesCount + notifyAdmission.ratesCount + queries.ratesCount + verifications.ratesCount
+        if rates + remembered.count + subscriptions.count + confirmations.lookUpsCount > 0 { sweep.begin(now.monotonic) }
+        defer { actions = [] }
+        return actions
     }
-
-    mutating func noteAnswer(of server: IPAddress) {
-        answeredServers.use(server, true)
-        if answeredServers.count > Self.peersMax { answeredServers.removeOldest() }
-    }
-
-    func ownCookie(for peer: CookiePeer) -> Cookie {
-        Cookie(client: clientCookies.cookie(server: peer.peer.address, own: peer.local ?? .unspecifiedIPv6), server: serverCookies[peer])
-    }
-
-    // MARK: Logs
-
-    /// What others put into their messages reaches the log as one line of visible characters.
-    mutating func log(_ level: IMSLogLevel, _ message: String) { actions.append(.log(level, message.printable)) }
-
-    /// Says what was refused to whom and why, unless there is a flood of such lines.
-    mutating func logRefusal(_ what: @autoclosure () -> String, _ now: Now) {
-        guard refusalLogs.take(at: now.monotonic) else {
-            suppressedLogs += 1
-            counters.logLinesSuppressed += 1
-            return
-        }
-        if suppressedLogs > 0 {
-            log(.warning, "\(suppressedLogs) more refusals were not logged, because there were too many")
-            suppressedLogs = 0
-        }
-        log(.notice, what())
-    }
-}
-
-/// Lets a generator of unknown type be passed where Swift wants a known one.
-private struct ErasedGenerator: RandomNumberGenerator {
-    var base: any RandomNumberGenerator & Sendable
-    mutating func next() -> UInt64 { base.next() }
 }

@@ -11,7 +11,7 @@ import MappingMemory
 ///                    └── not only queries, or with SUBSCRIBE under a valid cookie, or about what only the core knows ──► passed on
 /// ```
 /// A datagram is answered here as a whole or not at all, since the size rule is about whole datagrams. Logic that is here is also in
-/// IMSCore+Queries and IMSCore+Dispatch; `QueryPathTests` compares the two.
+/// Queries and SizeRule; `QueryPathTests` compares the two.
 struct QueryResponder {
     enum Outcome {
         case answered
@@ -71,7 +71,7 @@ struct QueryResponder {
         var answers = Answers(source: source, sourceIsRegistered: sourceIsRegistered ?? false, allowance: datagram.count)
         for index in 0..<count {
             let following = count - 1 - index
-            let allowed = max(0, answers.allowance - following * IMSCore.cookieAnswerOctets)
+            let allowed = max(0, answers.allowance - following * SizeRule.cookieAnswerOctets)
             counters.add(queries[index].isHA ? .haQueries : .maQueries)
             write(queries[index], allowed, &answers, rules, now, &writer)
         }
@@ -179,14 +179,14 @@ struct QueryResponder {
                 hasText = false
                 octets -= text.optionOctets
             }
-            if octets > allowed, query.octetsCount < IMSCore.cookieWantedOctets {
+            if octets > allowed, query.octetsCount < SizeRule.cookieWantedOctets {
                 cookie = nil
                 octets -= 16
             }
             if octets > allowed {
-                guard query.octetsCount >= IMSCore.cookieAnswerOctets, allowed >= IMSCore.cookieAnswerOctets else { return }
-                answers.allowance -= IMSCore.cookieAnswerOctets
-                writer.begin(query.isHA ? .haAnswer : .maAnswer, .cookieRequired, query.sequence, octets: IMSCore.cookieAnswerOctets)
+                guard query.octetsCount >= SizeRule.cookieAnswerOctets, allowed >= SizeRule.cookieAnswerOctets else { return }
+                answers.allowance -= SizeRule.cookieAnswerOctets
+                writer.begin(query.isHA ? .haAnswer : .maAnswer, .cookieRequired, query.sequence, octets: SizeRule.cookieAnswerOctets)
                 writer.cookie(query.clientCookie, fresh)
                 counters.answered(ResponseCode.cookieRequired.rawValue, isHA: query.isHA)
                 return
@@ -202,7 +202,7 @@ struct QueryResponder {
         counters.answered(content.code.rawValue, isHA: query.isHA)
     }
 
-    /// As `IMSCore.answer` to MA Query.
+    /// As `Queries.answer` to MA Query.
     @inline(__always)
     private mutating func maContent(_ query: Query, _ rules: UnsafePointer<QuerySnapshot>) -> Content {
         guard rules.pointee.serves(query.address) else {
@@ -215,7 +215,7 @@ struct QueryResponder {
         return Content(options: block.recordOptionsOctets + (isKnown ? 0 : MappingBlock.certificateOptionOctets))
     }
 
-    /// As `IMSCore.answer` to HA Query.
+    /// As `Queries.answer` to HA Query.
     private mutating func haContent(_ query: Query, _ answers: Answers, _ rules: UnsafePointer<QuerySnapshot>, _ now: Now) -> Content {
         guard !query.isValidated || rates.take(answers.source.address, perSecond: rules.pointee.limits.queriesPerSecond, at: now.monotonic) else {
             return Content(code: .tryLater, lifetime: 1)
@@ -227,7 +227,7 @@ struct QueryResponder {
         }
         guard query.isCurrent, let block = query.block else {
             if rules.pointee.isLoading { return later() }
-            return Content(code: .notFound, lifetime: min(IMSCore.strangerNotFoundSecondsMax, rules.pointee.limits.notFoundSeconds))
+            return Content(code: .notFound, lifetime: min(Queries.strangerNotFoundSecondsMax, rules.pointee.limits.notFoundSeconds))
         }
         return Content(options: block.recordOptionsOctets + MappingBlock.certificateOptionOctets)
     }
@@ -249,19 +249,19 @@ struct QueryResponder {
         return rules.pointee.cookies.isValid(cookie, clientCookie: request.clientCookie, from: source, now: now)
     }
 
-    /// As `IMSCore.answerUnvalidated` does for all but queries: code 9, if the request was as long as that answer.
+    /// As `SizeRule.answer` does for all but queries: code 9, if the request was as long as that answer.
     func askForCookie(
         _ request: RequestHead, _ octetsCount: Int, _ source: Endpoint, _ rules: UnsafePointer<QuerySnapshot>, _ now: Now,
         into writer: inout AnswerWriter
     ) {
-        guard octetsCount >= IMSCore.cookieAnswerOctets else { return }
+        guard octetsCount >= SizeRule.cookieAnswerOctets else { return }
         let fresh = rules.pointee.cookies.make(for: source, clientCookie: request.clientCookie, now: now)
-        writer.begin(request.type.response, .cookieRequired, request.sequence, octets: IMSCore.cookieAnswerOctets)
+        writer.begin(request.type.response, .cookieRequired, request.sequence, octets: SizeRule.cookieAnswerOctets)
         writer.cookie(request.clientCookie, fresh)
         counters.refused(request.type, .cookieRequired)
     }
 
-    /// As `IMSCore.putOff` does for a notify under a valid cookie: code 7, and when to come again.
+    /// As `PutOff.answer` does for a notify under a valid cookie: code 7, and when to come again.
     func putOff(
         _ request: RequestHead, _ source: Endpoint, _ rules: UnsafePointer<QuerySnapshot>, _ now: Now, into writer: inout AnswerWriter
     ) {
@@ -270,7 +270,7 @@ struct QueryResponder {
         writer.begin(request.type.response, .tryLater, request.sequence, octets: 8 + 28 + 20 + 8)
         writer.cookie(request.clientCookie, fresh)
         writer.address(.hoa, request.hoa)
-        writer.lifetime(IMSCore.putOffSeconds)
+        writer.lifetime(PutOff.seconds)
         counters.refused(request.type, .tryLater)
         counters.add(.putOff)
     }

@@ -6,8 +6,8 @@ import MATSignal
 /// is under attack, and new keys are refused rather than those in use. Either way a key costs a few steps, never a walk through
 /// the table.
 package struct RateTable<Key: Hashable & Sendable>: Sendable {
-    private let rate: Int
-    private let keysMax: Int
+    private var rate: Int
+    private var keysMax: Int
     private var buckets = RecencyTable<Key, RateLimit>()
 
     /// Buckets looked at to find one that can go. The oldest are the likeliest; one that is still in use goes to the end of the row.
@@ -16,6 +16,11 @@ package struct RateTable<Key: Hashable & Sendable>: Sendable {
     package init(perSecond rate: Int, keysMax: Int) {
         self.rate = rate
         self.keysMax = max(1, keysMax)
+    }
+
+    /// Another rate or bound: what was taken is forgotten. If they are what they were, what was taken stays taken.
+    package mutating func reconfigure(perSecond rate: Int, keysMax: Int) {
+        if rate != self.rate || max(1, keysMax) != self.keysMax { self = RateTable(perSecond: rate, keysMax: keysMax) }
     }
 
     package var count: Int { buckets.count }

@@ -2,117 +2,154 @@ import MATCore
 import MATDNS
 import MATSignal
 
-// MA Notify that comes in: news of an HoA that is remembered here, from its IMS or from anyone who holds the signed record.
+/// Which notifies are worked on: what costs little to find out, in the order of section 2.
+///
+/// ```
+///   HA Notify ─► rate of the source, of PEER-HOA ─► room ─► authority ─► the store is read ─► PEER-HOA registered? ─► record ─► taken
+///                            7 │                     7 │         5 │              7 │                    3 │          4, 8 │
+///   MA Notify ─► not of a node here ─► remembered? ─► certificate, times, names ─► newer than what is remembered? ─► taken
+///                        2 │               3 │                 4 │                           0, 6 │
+/// ```
+/// The numbers are the codes of the answers to what is not.
+struct NotifyAdmission: Sendable {
+    private var sourceRates: RateTable<IPPrefix>
+    private var peerRates: RateTable<HomeAddress>
 
-extension IMSCore {
-    mutating func handle(_ notify: MANotify, _ request: Request, _ now: Now) -> Answer {
-        let record = notify.record.mapping.record
-        guard configuration.served(covering: record.prefix) == nil else {
-            return refuse(record, request, .refused, "nodes of this server register by IMS Update only", now)
+    enum OnHANotify: Sendable {
+        case answer(Reply)
+        /// To be worked on. `isOwn`: the notifier's HoA is served here too.
+        case take(PendingNotify, isOwn: Bool)
+    }
+
+    enum OnMANotify: Sendable {
+        case answer(Reply)
+        /// The record is newer than what is remembered; whether it is signed is still to be checked.
+        case take(CertifiedMapping)
+    }
+
+    init(_ limits: IMSLimits) {
+        sourceRates = RateTable(perSecond: limits.notifiesPerSecond, keysMax: limits.ratesMax)
+        peerRates = RateTable(perSecond: limits.notifiesPerSecond, keysMax: limits.ratesMax)
+    }
+
+    mutating func reconfigure(_ limits: IMSLimits) {
+        sourceRates.reconfigure(perSecond: limits.notifiesPerSecond, keysMax: limits.ratesMax)
+        peerRates.reconfigure(perSecond: limits.notifiesPerSecond, keysMax: limits.ratesMax)
+    }
+
+    var ratesCount: Int { sourceRates.count + peerRates.count }
+
+    mutating func sweep(_ now: MonotonicTime) {
+        sourceRates.sweep(now)
+        peerRates.sweep(now)
+    }
+
+    // MARK: HA Notify: this server as IMS_CN (section 7, paper 4.2 and 4.3)
+
+    /// - Parameter pendingCount: notifies that are being worked on.
+    mutating func received(_ notify: HANotify, _ request: Request, pendingCount: Int, _ server: ServerView, _ now: Now) -> OnHANotify {
+        let key = NotifyKey(source: request.source, sequence: request.sequence, hoa: notify.hoa, peerHoA: notify.peerHoA)
+        var pending = PendingNotify(key: key, request: request)
+        if let answer = refusal(of: pending, pendingCount, server, now) { return .answer(answer) }
+        if let enclosed = notify.record {
+            do throws(VerificationFailure) {
+                if let certified = try Self.certify(enclosed, notify.hoa, server, now) { pending.enclosed = .unchecked(certified) }
+            } catch {
+                return .answer(pending.refused(.authenticationFailed, error.reason))
+            }
+            if let record = pending.record?.record, !record.lists(MobileAddress(request.source.address)) {
+                return .answer(pending.refused(.upstreamFailed, "the enclosed record does not list the source \(request.source.address)"))
+            }
         }
-        guard let held = remembered[record.prefix] else {
-            return refuse(record, request, .notFound, "no mapping of \(record.prefix) is remembered here", now)
+        return .take(pending, isOwn: server.configuration.served(covering: notify.hoa.address) != nil)
+    }
+
+    private mutating func refusal(of pending: PendingNotify, _ pendingCount: Int, _ server: ServerView, _ now: Now) -> Reply? {
+        let (peerHoA, limits) = (pending.key.peerHoA, server.limits)
+        guard sourceRates.take(pending.request.source.address.sourceKey, at: now.monotonic) else {
+            return pending.refused(.tryLater, "more than \(limits.notifiesPerSecond) a second from this source", lifetime: 1)
+        }
+        guard peerRates.take(peerHoA, at: now.monotonic) else {
+            return pending.refused(.tryLater, "more than \(limits.notifiesPerSecond) a second for this PEER-HOA", lifetime: 1)
+        }
+        guard pendingCount < limits.notifiesPendingMax else {
+            return pending.refused(.tryLater, "\(pendingCount) are being worked on", lifetime: 1)
+        }
+        guard server.configuration.served(covering: peerHoA.address) != nil else {
+            return pending.refused(.notAuthoritative, "no prefix served here covers PEER-HOA \(peerHoA)")
+        }
+        if server.store.isLoading { return pending.refused(.tryLater, server.store.unknown.text, lifetime: server.store.unknown.seconds) }
+        guard let peer = server.registrations.current(covering: peerHoA.address, now), !peer.record.isWithdrawal else {
+            return pending.refused(.notFound, "nothing is registered for PEER-HOA \(peerHoA)", lifetime: limits.notFoundSeconds)
+        }
+        return nil
+    }
+
+    /// The enclosed record with its certificate; `nil` if a newer record of the HoA is known, because then IMS_MN must decide.
+    private static func certify(
+        _ enclosed: EnclosedRecord, _ hoa: HomeAddress, _ server: ServerView, _ now: Now
+    ) throws(VerificationFailure) -> CertifiedMapping? {
+        var found = server.registrations.certificate(named: enclosed)
+        if found == nil, case .id(let id) = enclosed.certificate { found = server.remembered.certificate(id, of: hoa) }
+        guard let certificate = found else { throw VerificationFailure("CERT-ID is unknown here; repeat with CERTIFICATE") }
+        let certified = CertifiedMapping(mapping: enclosed.mapping, certificate: certificate)
+        try certified.checkTimesAndNames(asked: hoa, now: now)
+        if let held = server.remembered.entry(covering: hoa), held.isConfirmed, held.certified.version > certified.version { return nil }
+        return certified
+    }
+
+    // MARK: MA Notify: news of an HoA that is remembered here, from its IMS or from anyone who holds the signed record
+
+    func received(_ notify: MANotify, _ request: Request, _ server: ServerView, _ now: Now) -> OnMANotify {
+        let record = notify.record.mapping.record
+        func refuse(_ code: ResponseCode, _ reason: String) -> OnMANotify { .answer(Offer.refused(record, request, code, reason)) }
+
+        guard server.configuration.served(covering: record.prefix) == nil else {
+            return refuse(.refused, "nodes of this server register by IMS Update only")
+        }
+        guard let held = server.remembered[record.prefix] else {
+            return refuse(.notFound, "no mapping of \(record.prefix) is remembered here")
         }
         let certificate: Certificate
         switch notify.record.certificate {
         case .whole(let whole): certificate = whole
         case .id(let id) where held.certified.certificate.id == id: certificate = held.certified.certificate
-        case .id: return refuse(record, request, .authenticationFailed, "CERT-ID is unknown here; repeat with CERTIFICATE", now)
+        case .id: return refuse(.authenticationFailed, "CERT-ID is unknown here; repeat with CERTIFICATE")
         }
         let certified = CertifiedMapping(mapping: notify.record.mapping, certificate: certificate)
         do throws(VerificationFailure) {
             try certified.checkTimesAndNames(asked: nil, now: now)
         } catch {
-            return refuse(record, request, .authenticationFailed, error.reason, now)
+            return refuse(.authenticationFailed, error.reason)
         }
-        if certified == held.certified { return .now(ack(request, record.hoa, .ok, now)) }
+        if certified == held.certified { return .answer(Offer.acked(record.hoa, request, .ok)) }
         guard certified.version > held.certified.version else {
-            return .now(ack(request, record.hoa, .stale, current: held.certified.mapping, text: "a newer record is held", now))
+            return .answer(Offer.acked(record.hoa, request, .stale, current: held.certified.mapping, text: "a newer record is held"))
         }
-        var confirmation = confirmations[record.hoa] ?? Confirmation(hoa: record.hoa, isOwn: false, now: now.monotonic)
-        guard confirmation.offered.count < Confirmation.offeredMax else { return .later }
-        confirmation.offered.append((request, certified))
-        confirmations[record.hoa] = confirmation
-        advanceOffer(record.hoa, now)
-        return .later
+        return .take(certified)
+    }
+}
+
+/// A record that came by MA Notify.
+struct Offer: Sendable {
+    var request: Request
+    var certified: CertifiedMapping
+
+    /// Whether it comes from the IMS that serves its HoA.
+    func isFrom(_ set: IMSSet) -> Bool { set.servers.contains { $0.endpoints.contains(request.source) } }
+
+    static func acked(
+        _ hoa: HomeAddress, _ request: Request, _ code: ResponseCode, current: SignedMapping? = nil, lifetime: UInt32? = nil, text: String? = nil
+    ) -> Reply {
+        let ack = MANotifyAck(code: code, cookie: request.cookie, hoa: hoa, current: current, lifetime: lifetime, text: text)
+        return Reply(.maNotifyAck(ack), to: request)
     }
 
-    /// Like `advance`, but an offer from IMS_MN itself needs no question to it.
-    private mutating func advanceOffer(_ hoa: HomeAddress, _ now: Now) {
-        if let confirmation = confirmations[hoa], confirmation.query == nil, confirmation.waiting.isEmpty,
-            case .found(let set)? = lookUp(IPPrefix(hoa.address), for: hoa, now),
-            confirmation.offered.allSatisfy({ offer in set.servers.contains { $0.endpoints.contains(offer.request.source) } })
-        {
-            verifyOffered(hoa, set, now)
-            if confirmations[hoa]?.offered.isEmpty == true { endConfirmation(hoa) }
-            return
-        }
-        advance(hoa, now)
-    }
-
-    mutating func verifyOffered(_ hoa: HomeAddress, _ set: IMSSet, _ now: Now) {
-        guard let offered = confirmations[hoa]?.offered else { return }
-        var left: [(request: Request, certified: CertifiedMapping)] = []
-        for offer in offered {
-            guard let keys = keys(for: offer.certified.certificate, of: hoa, now) else {
-                left.append(offer)
-                continue
-            }
-            let source = offer.request.source
-            switch keys {
-            case .failure(let failure): settle(offer.request, offer.certified.record, .authenticationFailed, failure.reason, now)
-            case .success(let keys):
-                do throws(VerificationRefusal) {
-                    let isFromIMS = set.servers.contains { $0.endpoints.contains(source) }
-                    let job = VerificationJob(offer.certified, issuers: keys)
-                    try verify(job, for: .offer(offer.request, isFromIMS: isFromIMS), source: source.address, now)
-                } catch {
-                    settle(offer.request, offer.certified.record, .tryLater, error.reason, lifetime: error.seconds, now)
-                }
-            }
-        }
-        confirmations[hoa]?.offered = left
-    }
-
-    /// The signature of what came by MA Notify has been checked.
-    mutating func finishOffer(_ certified: CertifiedMapping, _ request: Request, isFromIMS: Bool, _ failure: VerificationFailure?, _ now: Now) {
-        let record = certified.record
-        if let failure { return settle(request, record, .authenticationFailed, failure.reason, now) }
-        if remembered[record.prefix].map({ $0.certified.version < certified.version }) ?? true {
-            noteRemembered(certified, from: request.source, now)
-            remembered.set(certified, isConfirmed: isFromIMS, from: request.source.address, now: now)
-            // IMS_MN's answer may have come before the check ended: it is asked about this record too.
-            if !isFromIMS, confirmations[record.hoa] == nil {
-                confirmations[record.hoa] = Confirmation(hoa: record.hoa, isOwn: false, now: now.monotonic)
-                advance(record.hoa, now)
-            }
-        }
-        acknowledge(request, record.hoa, .ok, now)
-    }
-
-    private mutating func settle(
-        _ request: Request, _ record: MappingRecord, _ code: ResponseCode, _ reason: String, lifetime: UInt32? = nil, _ now: Now
-    ) {
-        guard case .now(let body) = refuse(record, request, code, reason, lifetime: lifetime, now) else { return }
-        reply(body, to: request)
-    }
-
-    mutating func acknowledge(_ request: Request, _ hoa: HomeAddress, _ code: ResponseCode, text: String? = nil, _ now: Now) {
-        reply(ack(request, hoa, code, text: text, now), to: request)
-    }
-
-    private func ack(
-        _ request: Request, _ hoa: HomeAddress, _ code: ResponseCode, current: SignedMapping? = nil, lifetime: UInt32? = nil,
-        text: String? = nil,
-        _ now: Now
-    ) -> SignalMessage.Body {
-        .maNotifyAck(MANotifyAck(code: code, cookie: freshCookie(request, now), hoa: hoa, current: current, lifetime: lifetime, text: text))
-    }
-
-    private mutating func refuse(
-        _ record: MappingRecord, _ request: Request, _ code: ResponseCode, _ reason: String, lifetime: UInt32? = nil, _ now: Now
-    ) -> Answer {
-        logRefusal("refused MA Notify about \(record.prefix) from \(request.source): \(code) (\(reason))", now)
-        return .now(ack(request, record.hoa, code, lifetime: lifetime, text: reason, now))
+    static func refused(
+        _ record: MappingRecord, _ request: Request, _ code: ResponseCode, _ reason: String, lifetime: UInt32? = nil
+    ) -> Reply {
+        var reply = acked(record.hoa, request, code, lifetime: lifetime, text: reason)
+        reply.refusal = Refusal(subject: .maNotify(record.prefix), source: request.source, code: code, reason: reason)
+        return reply
     }
 }

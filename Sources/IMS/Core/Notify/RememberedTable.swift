@@ -1,5 +1,6 @@
 import MATCore
 import MATSignal
+import MappingMemory
 
 /// Mappings of other IMSs' nodes, learned from HA Notify and kept up to date by MA Notify: by HoA and, for HA Query, by MoA.
 ///
@@ -104,6 +105,16 @@ struct RememberedTable: Sendable {
             }
             if owners.updateValue(prefix, forKey: locator.prefix) == nil { ownerLengths.add(locator.prefixLength) }
         }
+    }
+
+    /// Another instance has told of it.
+    mutating func shared(_ certified: CertifiedMapping, isConfirmed: Bool, _ now: Now) {
+        guard certified.record.expires > now.wallMilliseconds else { return }
+        if let held = self[certified.record.prefix] {
+            let isNewer = held.certified.version < certified.version
+            guard isNewer || (held.certified.version == certified.version && isConfirmed && !held.isConfirmed) else { return }
+        }
+        set(certified, isConfirmed: isConfirmed, now: now, isNews: false)
     }
 
     mutating func remove(_ prefix: IPPrefix) {

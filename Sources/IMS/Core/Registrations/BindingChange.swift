@@ -37,87 +37,39 @@ public struct BindingChange: Hashable, Sendable {
     public var level: IMSLogLevel { reason == .refreshed ? .debug : .info }
 }
 
-/// How many changes may be logged, and how many were not.
+/// How many changes of mappings may be logged, and how many were not. Refreshes have a share of their own, so that they can't hide moves.
 struct BindingLogs: Sendable {
     private struct Share: Sendable {
         var rate: RateLimit
         var suppressed: UInt64 = 0
     }
 
+    private var perSecond: Int
     private var shares: [IMSLogLevel: Share]
 
+    enum OnChange: Hashable, Sendable {
+        /// Written, after a line that says how many were not, if there were such.
+        case write(suppressedBefore: UInt64)
+        case suppress
+    }
+
     init(perSecond rate: Int) {
+        perSecond = rate
         shares = [.info: Share(rate: RateLimit(perSecond: rate)), .debug: Share(rate: RateLimit(perSecond: rate))]
     }
 
-    mutating func take(_ level: IMSLogLevel, _ now: MonotonicTime) -> Bool {
-        guard var share = shares[level] else { return true }
-        let isTaken = share.rate.take(at: now)
-        if !isTaken { share.suppressed += 1 }
-        shares[level] = share
-        return isTaken
+    mutating func reconfigure(perSecond: Int) {
+        if perSecond != self.perSecond { self = BindingLogs(perSecond: perSecond) }
     }
 
-    /// How many were suppressed since this was asked last; `nil` for none.
-    mutating func takeSuppressed(_ level: IMSLogLevel) -> UInt64? {
-        guard let count = shares[level]?.suppressed, count > 0 else { return nil }
-        shares[level]?.suppressed = 0
-        return count
-    }
-}
-
-extension IMSCore {
-    /// A mapping is held from now on: says what that changes. Before the table is changed.
-    mutating func noteChange(to mapping: StoredMapping, _ now: Now) {
-        let record = mapping.record
-        let held = mappings[record.prefix]
-        let before = held.flatMap { $0.isCurrent(now) ? $0.record.locators.map(\.prefix) : nil } ?? []
-        let after = record.locators.map(\.prefix)
-        let reason: BindingChange.Reason
-        switch (mapping.isRevocation, record.isWithdrawal) {
-        case (true, _): reason = .revoked
-        case (false, true): reason = .withdrawn
-        case (false, false): reason = before.isEmpty ? .registered : before == after ? .refreshed : .moved
+    mutating func changed(_ level: IMSLogLevel, _ now: MonotonicTime) -> OnChange {
+        guard var share = shares[level] else { return .write(suppressedBefore: 0) }
+        defer { shares[level] = share }
+        guard share.rate.take(at: now) else {
+            share.suppressed += 1
+            return .suppress
         }
-        note(
-            BindingChange(
-                hoa: record.prefix, reason: reason, before: before, after: after, source: mapping.isRevocation ? nil : mapping.source,
-                sequence: record.sequence),
-            now)
-        guard reason != .refreshed else { return }
-        for locator in record.locators where !before.contains(locator.prefix) {
-            guard let other = mappings.entry(holding: locator.moa, now: now), other.record.prefix != record.prefix,
-                other.provenAt <= mapping.provenAt
-            else { continue }
-            note(
-                BindingChange(
-                    hoa: other.record.prefix, reason: .displaced, before: [locator.prefix], after: [], source: mapping.source,
-                    sequence: other.record.sequence, by: record.prefix),
-                now)
-        }
-    }
-
-    /// A mapping of another IMS's node is remembered from now on. Before the table is changed.
-    mutating func noteRemembered(_ certified: CertifiedMapping, from source: Endpoint?, _ now: Now) {
-        let record = certified.record
-        let before = remembered[record.prefix]?.certified.record.locators.map(\.prefix) ?? []
-        let after = record.locators.map(\.prefix)
-        guard before != after else { return }
-        note(
-            BindingChange(hoa: record.prefix, reason: .remembered, before: before, after: after, source: source, sequence: record.sequence),
-            now)
-    }
-
-    /// Counts it, and has it logged unless there are too many; refreshes have a share of their own, so that they can't hide moves.
-    mutating func note(_ change: BindingChange, _ now: Now) {
-        counters.bindingChanges[change.reason, default: 0] += 1
-        guard bindingLogs.take(change.level, now.monotonic) else {
-            counters.logLinesSuppressed += 1
-            return
-        }
-        if let suppressed = bindingLogs.takeSuppressed(change.level) {
-            log(change.level, "\(suppressed) more changes of mappings were not logged, because there were too many")
-        }
-        actions.append(.bindingChanged(change))
+        defer { share.suppressed = 0 }
+        return .write(suppressedBefore: share.suppressed)
     }
 }

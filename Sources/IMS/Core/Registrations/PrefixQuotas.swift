@@ -27,13 +27,31 @@ struct PrefixQuotas: Sendable {
         }
     }
 
-    /// Whether another HoA has a place.
-    func hasRoom(_ served: ServedPrefix) -> Bool {
+    /// Why an update is refused.
+    struct Refusal: Sendable {
+        var code: ResponseCode
+        var reason: String
+        var lifetime: UInt32?
+    }
+
+    /// - Parameter isNew: whether its HoA needs a place that it does not have yet.
+    func refusal(_ served: ServedPrefix, isNew: Bool, _ now: MonotonicTime) -> Refusal? {
+        if isNew, !hasRoom(served) {
+            return Refusal(code: .refused, reason: "the quota of \(served.mappingsMax ?? 0) mappings of \(served.prefix) is used up")
+        }
+        if !allowsUpdate(served, now) {
+            return Refusal(
+                code: .tryLater, reason: "more than \(served.updatesPerSecond) updates of \(served.prefix) in a second", lifetime: 1)
+        }
+        return nil
+    }
+
+    private func hasRoom(_ served: ServedPrefix) -> Bool {
         guard let most = served.mappingsMax, let use = uses[served.prefix] else { return true }
         return use.mappings + use.reserved < most
     }
 
-    func allowsUpdate(_ served: ServedPrefix, _ now: MonotonicTime) -> Bool {
+    private func allowsUpdate(_ served: ServedPrefix, _ now: MonotonicTime) -> Bool {
         guard var rate = uses[served.prefix]?.rate else { return true }
         return rate.take(at: now)
     }
@@ -48,33 +66,7 @@ struct PrefixQuotas: Sendable {
     }
 
     /// A mapping of an HoA that had none is held from now on.
-    mutating func added(_ served: IPPrefix) { uses[served]?.mappings += 1 }
-}
-
-extension IMSCore {
-    /// Why the quotas of its prefix leave no room for this update.
-    func quotaRefusal(of prefix: IPPrefix, _ served: ServedPrefix, _ now: Now) -> (code: ResponseCode, reason: String, lifetime: UInt32?)? {
-        if mappings[prefix] == nil, newestWrites[prefix] == nil, !quotas.hasRoom(served) {
-            return (.refused, "the quota of \(served.mappingsMax ?? 0) mappings of \(served.prefix) is used up", nil)
-        }
-        if !quotas.allowsUpdate(served, now.monotonic) {
-            return (.tryLater, "more than \(served.updatesPerSecond) updates of \(served.prefix) in a second", 1)
-        }
-        return nil
-    }
-
-    /// Mappings held of each served prefix, in the configuration's order.
-    public var mappingsByPrefix: [(prefix: ServedPrefix, count: Int)] {
-        configuration.served.map { ($0, quotas.count(of: $0.prefix)) }
-    }
-
-    /// Counts everything anew: after the prefixes have changed.
-    mutating func recountQuotas() {
-        quotas.reset(configuration.served)
-        mappings.forEachPrefix { countMapping($0) }
-    }
-
-    mutating func countMapping(_ prefix: IPPrefix) {
-        if let served = configuration.served(covering: prefix) { quotas.added(served.prefix) }
+    mutating func added(_ prefix: IPPrefix, _ configuration: IMSCoreConfiguration) {
+        if let served = configuration.served(covering: prefix) { uses[served.prefix]?.mappings += 1 }
     }
 }

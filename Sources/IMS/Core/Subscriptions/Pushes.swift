@@ -2,148 +2,192 @@ import MATCore
 import MATSignal
 import MappingMemory
 
-// MA Notify that this server sends: to subscribers of a changed mapping, and to nodes of its own about their correspondents.
-
 /// One receiver is told of one HoA at a time; a newer record takes the place of the one on its way.
-struct PushKey: Hashable, Sendable {
+package struct PushKey: Hashable, Sendable {
     var peer: Endpoint
     var local: IPAddress
     var prefix: IPPrefix
 }
 
-struct Push: Sendable {
-    var certified: CertifiedMapping
-    var sequence: UInt32
-    var retransmission: Retransmission
-    /// Code 9 answers followed; a receiver that wants a third cookie is not served.
-    var cookiesFollowed = 0
-    /// Whether it is owed to a subscription, which ends if nobody acks.
-    var isSubscription: Bool
-}
+/// MA Notify that this server sends: to subscribers of a changed mapping, and to nodes of its own about their correspondents.
+///
+/// ```
+///                 push                                     ack; "not wanted"; 5 tries without an ack
+///    (nothing) ─────────► on its way, sequence n, due at t ──────────────────────────────────────────► (nothing)
+///                          │ ▲  └─ due ─► sent again               └─► the subscription ends, unless it was an ack
+///                          └─┘  └─ code 9 ─► sent again at once under the cookie that it brought, twice at most
+///               push of another record: begins anew under another sequence number
+///
+///    changed ──► 256 subscribers told ── pause ──► the next 256 ──► ...      a newer record begins again with all
+/// ```
+/// A receiver is owed a push only once, however many reasons there are; if one of them is a subscription, it ends when nobody acks.
+struct Pushes: Sendable {
+    private struct Push: Sendable {
+        var certified: CertifiedMapping
+        var sequence: UInt32
+        var retransmission: Retransmission
+        /// Code 9 answers followed; a receiver that wants a third cookie is not served.
+        var cookiesFollowed = 0
+        /// Whether it is owed to a subscription, which ends if nobody acks.
+        var isSubscription: Bool
+    }
 
-extension IMSCore {
+    private enum Deadline: Hashable, Sendable {
+        case retransmission(PushKey)
+        /// The pause after a part of a mapping's pushes is over.
+        case rest(IPPrefix)
+    }
+
+    private var pushes: [PushKey: Push] = [:]
+    private var keys: [UInt32: PushKey] = [:]
+    /// By changed mapping, who has not been sent it yet.
+    private var rest: [IPPrefix: ArraySlice<SubscriptionTable.Subscriber>] = [:]
+    private var deadlines = DeadlineQueue<Deadline>()
+    private var pushesMax: Int
+
     /// Code 9 answers followed per exchange (section 2).
     static let cookiesFollowedMax = 2
-
     /// Pushes sent at once; the rest of a popular HoA's subscribers come after a pause, in which others get their answers.
-    static let pushesPerTurnMax = 256
-    static let pushPause: Duration = .milliseconds(1)
+    static let perTurnMax = 256
+    static let pause: Duration = .milliseconds(1)
 
-    mutating func pushToSubscribers(of mapping: StoredMapping, _ now: Now) {
-        pushOn(mapping, subscriptions.current(of: mapping.record.prefix, now: now.monotonic)[...], now)
+    enum Action: Sendable {
+        /// One MA Notify with the record and its certificate.
+        case send(CertifiedMapping, PushKey, sequence: UInt32)
+        /// There is no room for it.
+        case drop(PushKey)
+        /// The receiver does not want to know, or does not answer: then `unanswered`.
+        case endSubscription(PushKey)
+        /// All tries were made. `isSubscription`: it was owed to one.
+        case unanswered(PushKey, isSubscription: Bool)
+        /// Its response brought this cookie.
+        case learned(ServerCookie?, of: KnownServers.Peer)
+        /// The receiver answered something that ends the push and is neither ok nor "I know a newer one".
+        case oddAck(PushKey, ResponseCode, text: String?)
     }
 
-    private mutating func pushOn(_ mapping: StoredMapping, _ subscribers: ArraySlice<SubscriptionTable.Subscriber>, _ now: Now) {
-        for subscriber in subscribers.prefix(Self.pushesPerTurnMax) where subscriber.endpoint != mapping.source {
-            push(mapping.certified, to: subscriber.endpoint, from: subscriber.local, isSubscription: true, now)
+    /// What became due.
+    enum OnDue: Sendable {
+        case done([Action])
+        /// The next part of the subscribers is to be told what is held of the mapping by now: `changed`.
+        case tell(IPPrefix, ArraySlice<SubscriptionTable.Subscriber>)
+    }
+
+    init(pushesMax: Int) { self.pushesMax = pushesMax }
+
+    mutating func reconfigure(pushesMax: Int) { self.pushesMax = pushesMax }
+
+    var count: Int { pushes.count }
+    /// Those on their way at the moment.
+    var underWay: some Collection<PushKey> { pushes.keys }
+    func isUnderWay(_ key: PushKey) -> Bool { pushes[key] != nil }
+
+    // MARK: Events
+
+    /// The mapping has changed, or its next subscribers are to be told.
+    mutating func changed(
+        _ mapping: StoredMapping, subscribers: ArraySlice<SubscriptionTable.Subscriber>, _ random: inout CoreRandom, _ now: Now
+    ) -> [Action] {
+        var actions: [Action] = []
+        // Whoever sent the update knows it.
+        for subscriber in subscribers.prefix(Self.perTurnMax) where subscriber.endpoint != mapping.source {
+            actions += push(
+                mapping.certified, to: subscriber.endpoint, from: subscriber.local, isSubscription: true, &random, now)
         }
         let prefix = mapping.record.prefix
-        let rest = subscribers.dropFirst(Self.pushesPerTurnMax)
-        // A newer record begins again with all of them, and takes the place of this one in the list of who is still to be told.
-        subscribersToTell[prefix] = rest.isEmpty ? nil : rest
-        if rest.isEmpty { deadlines.cancel(.pushOn(prefix)) } else { deadlines.set(.pushOn(prefix), at: now.monotonic + Self.pushPause) }
+        let left = subscribers.dropFirst(Self.perTurnMax)
+        rest[prefix] = left.isEmpty ? nil : left
+        if left.isEmpty { deadlines.cancel(.rest(prefix)) } else { deadlines.set(.rest(prefix), at: now.monotonic + Self.pause) }
+        return actions
     }
 
-    /// The pause after a part of a mapping's pushes is over.
-    mutating func pushOnIsDue(_ prefix: IPPrefix, _ now: Now) {
-        guard let rest = subscribersToTell.removeValue(forKey: prefix), let mapping = mappings[prefix] else { return }
-        pushOn(mapping, rest, now)
-    }
-
-    /// Tells the node whose last accepted IMS Update this is about a correspondent.
-    mutating func push(_ certified: CertifiedMapping, toNodeOf own: StoredMapping, _ now: Now) {
-        push(certified, to: own.source, from: own.local, isSubscription: false, now)
-    }
-
-    mutating func push(_ certified: CertifiedMapping, to peer: Endpoint, from local: IPAddress, isSubscription: Bool, _ now: Now) {
+    /// Tells one receiver.
+    mutating func push(
+        _ certified: CertifiedMapping, to peer: Endpoint, from local: IPAddress, isSubscription: Bool, _ random: inout CoreRandom, _ now: Now
+    ) -> [Action] {
         let key = PushKey(peer: peer, local: local, prefix: certified.record.prefix)
-        var owed = isSubscription
+        var isOwed = isSubscription
         if let earlier = pushes[key] {
-            owed = owed || earlier.isSubscription
+            isOwed = isOwed || earlier.isSubscription
             if earlier.certified == certified {
                 // It is on its way; its retransmissions go on.
-                pushes[key]?.isSubscription = owed
-                return
+                pushes[key]?.isSubscription = isOwed
+                return []
             }
             pushes[key] = nil
-            pushKeys[earlier.sequence] = nil
+            keys[earlier.sequence] = nil
         }
-        guard pushes.count < configuration.limits.pushesMax else {
-            logRefusal("no MA Notify about \(certified.record.prefix) to \(peer): too many are waiting for their ack", now)
-            return
-        }
-        let sequence = unusedSequence()
+        guard pushes.count < pushesMax else { return [.drop(key)] }
+        let sequence = random.sequence { keys[$0] != nil }
         pushes[key] = Push(
             certified: certified, sequence: sequence, retransmission: Retransmission(type: .maNotify, now: now.monotonic),
-            isSubscription: owed)
-        pushKeys[sequence] = key
-        transmit(key, now)
+            isSubscription: isOwed)
+        keys[sequence] = key
+        return transmit(key, now)
     }
 
-    /// Sequence numbers are random; one in use is not drawn again.
-    mutating func unusedSequence() -> UInt32 {
-        while true {
-            let sequence = randomSequence()
-            if pushKeys[sequence] == nil, confirmationKeys[sequence] == nil { return sequence }
-        }
-    }
+    /// Another instance pushes to this subscriber from now on. What is on its way is repeated until it is acked, as nobody else does that; if
+    /// it never is, that is no longer for this one to judge.
+    mutating func left(_ key: PushKey) { pushes[key]?.isSubscription = false }
 
-    private mutating func transmit(_ key: PushKey, _ now: Now) {
-        guard var push = pushes[key] else { return }
-        push.retransmission.tried(at: now.monotonic)
-        pushes[key] = push
-        deadlines.set(.push(key), at: push.retransmission.due)
-        sendOnce(push, key)
-    }
-
-    private mutating func sendOnce(_ push: Push, _ key: PushKey) {
-        let cookie = ownCookie(for: CookiePeer(peer: key.peer, local: key.local))
-        let record = EnclosedRecord(mapping: push.certified.mapping, certificate: .whole(push.certified.certificate))
-        send(SignalMessage(sequence: push.sequence, .maNotify(MANotify(cookie: cookie, record: record))), from: key.local, to: key.peer)
-    }
-
-    mutating func pushIsDue(_ key: PushKey, _ now: Now) {
-        guard let push = pushes[key] else { return }
-        guard push.retransmission.isExhausted else { return transmit(key, now) }
-        counters.pushesUnanswered += 1
-        endPush(key)
-        if push.isSubscription {
-            endSubscription(key.peer, to: key.prefix)
-            log(.debug, "\(key.peer) did not acknowledge \(Retransmission.triesMax) pushes about \(key.prefix); its subscription ends")
-        }
-    }
-
-    private mutating func endPush(_ key: PushKey) {
-        guard let push = pushes.removeValue(forKey: key) else { return }
-        pushKeys[push.sequence] = nil
-        deadlines.cancel(.push(key))
-    }
-
-    /// - Returns: whether it belongs to a push of ours.
-    mutating func take(_ ack: MANotifyAck, _ sequence: UInt32, _ source: Endpoint, _ local: IPAddress, _ now: Now) -> Bool {
-        guard let key = pushKeys[sequence], var push = pushes[key], key.peer == source else { return false }
-        let peer = CookiePeer(peer: key.peer, local: key.local)
-        guard ack.cookie.client == ownCookie(for: peer).client else { return false }
-        if let hoa = ack.hoa, !push.certified.record.prefix.contains(hoa.address) { return false }
-        remember(ack.cookie.server, of: peer)
+    /// An MA Notify Ack came.
+    ///
+    /// - Returns: `nil` if it belongs to no push of ours.
+    mutating func acked(_ ack: MANotifyAck, _ sequence: UInt32, from source: Endpoint, _ servers: KnownServers) -> [Action]? {
+        guard let key = keys[sequence], var push = pushes[key], key.peer == source else { return nil }
+        let peer = KnownServers.Peer(endpoint: key.peer, local: key.local)
+        guard servers.isOurs(ack.cookie, from: peer) else { return nil }
+        if let hoa = ack.hoa, !push.certified.record.prefix.contains(hoa.address) { return nil }
+        var actions = [Action.learned(ack.cookie.server, of: peer)]
         switch ack.code {
         case .cookieRequired where ack.cookie.server != nil && push.cookiesFollowed < Self.cookiesFollowedMax:
             push.cookiesFollowed += 1
             pushes[key] = push
-            sendOnce(push, key)
+            actions.append(.send(push.certified, key, sequence: push.sequence))
         case .notFound, .notAuthoritative, .refused:
             // It does not want to know (any more).
-            endPush(key)
-            endSubscription(key.peer, to: key.prefix)
+            end(key)
+            actions.append(.endSubscription(key))
         case .tryLater:
             // The retransmission that is due anyway comes late enough.
             break
         default:
-            endPush(key)
-            if ack.code != .ok, ack.code != .stale {
-                log(.debug, "\(source) answered MA Notify about \(key.prefix) with \(ack.code)\(ack.text.map { ": \($0)" } ?? "")")
-            }
+            end(key)
+            if ack.code != .ok, ack.code != .stale { actions.append(.oddAck(key, ack.code, text: ack.text)) }
         }
-        return true
+        return actions
+    }
+
+    // MARK: Time
+
+    var nextDeadline: MonotonicTime? { mutating get { deadlines.next } }
+
+    /// - Returns: `nil` if nothing is due.
+    mutating func due(_ now: Now) -> OnDue? {
+        switch deadlines.takeDue(now.monotonic) {
+        case nil: return nil
+        case .rest(let prefix)?:
+            guard let left = rest.removeValue(forKey: prefix) else { return .done([]) }
+            return .tell(prefix, left)
+        case .retransmission(let key)?:
+            guard let push = pushes[key] else { return .done([]) }
+            guard push.retransmission.isExhausted else { return .done(transmit(key, now)) }
+            end(key)
+            return .done([.unanswered(key, isSubscription: push.isSubscription)])
+        }
+    }
+
+    private mutating func transmit(_ key: PushKey, _ now: Now) -> [Action] {
+        guard var push = pushes[key] else { return [] }
+        push.retransmission.tried(at: now.monotonic)
+        pushes[key] = push
+        deadlines.set(.retransmission(key), at: push.retransmission.due)
+        return [.send(push.certified, key, sequence: push.sequence)]
+    }
+
+    private mutating func end(_ key: PushKey) {
+        guard let push = pushes.removeValue(forKey: key) else { return }
+        keys[push.sequence] = nil
+        deadlines.cancel(.retransmission(key))
     }
 }

@@ -147,3 +147,15 @@ struct SubscriptionTable: Sendable {
         for key in entries.over(steps: steps, { $1.expires <= now }) { remove(key.endpoint, from: key.prefix) }
     }
 }
+
+extension SubscriptionTable.Subscriber {
+    /// One that this server serves from now on, since another instance granted it and serves it no more. Its first renewal here is told to the
+    /// others, and makes this instance the one that has granted it last.
+    ///
+    /// - Returns: `nil` if its time is over.
+    init?(_ shared: SharedSubscription, _ limits: IMSLimits, _ now: Now) {
+        guard shared.lasts > .zero else { return nil }
+        let longest = SubscriptionTable.told(.seconds(Int(limits.subscribeSecondsMax)))
+        self.init(endpoint: shared.endpoint, local: shared.local, expires: now.monotonic + min(shared.lasts, longest))
+    }
+}

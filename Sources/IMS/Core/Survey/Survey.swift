@@ -16,138 +16,144 @@ public struct SurveyResult: Hashable, Sendable {
     public init() {}
 }
 
-/// A walk through all that is held, in steps: what happens by time alone is noticed here, and counts are taken that would cost too
-/// much to keep with every change.
+/// Walks through all that is held, in steps: what happens by time alone is noticed here, and counts are taken that would cost too much to
+/// keep with every change.
+///
+/// ```
+///             step                                      the table's end                           the end
+///   idle ──────────────► mappings, 4096 in each step ─────────────────► certificates of HoAs ──────────────► idle, with a new result
+///                          with their newest certificates                 without a mapping
+/// ```
+/// People are told of certificates that end soon by one walk in a day.
 struct Survey: Sendable {
     /// Entries looked at in one step.
     static let stepEntries = 4096
     /// Certificates named in the log on one day; the rest are counted.
     static let warningsMax = 50
+    /// How often people are told of the same certificate.
+    static let warningInterval: Duration = .seconds(86_400)
 
-    enum Part: Sendable {
+    private enum Part: Sendable {
         /// The mappings with their HoAs' newest certificates, from a place in the table's own order on.
         case mappings(from: UInt64)
         /// The certificates of HoAs without a mapping.
         case certificates(after: IPPrefix?)
     }
 
-    /// The Unix time in ms at which this walk began, and the one before: what expired in between expired in this one's time.
-    var began: UInt64
-    var before: UInt64
-    var part = Part.mappings(from: 0)
-    var result = SurveyResult()
-    /// Whether this walk's certificates are warned of.
-    var warns: Bool
-    var warned = 0
-    /// Certificates that people are told of when the step ends.
-    var toTell: [CertificateGlance] = []
-}
+    private struct Walk: Sendable {
+        /// The Unix time in ms at which this walk began, and the one before: what expired in between expired in this one's time.
+        var began: UInt64
+        var before: UInt64
+        var part = Part.mappings(from: 0)
+        var result = SurveyResult()
+        /// Whether this walk's certificates are warned of.
+        var warns: Bool
+        var warned = 0
+    }
 
-extension IMSCore {
-    /// How often people are told of the same certificate.
-    static let certificateWarningInterval: Duration = .seconds(86_400)
+    private enum State: Sendable {
+        case idle
+        case walking(Walk)
+    }
 
+    private var state = State.idle
+    /// Unix time in ms.
+    private var lastBegan: UInt64?
+    private var warnedAt: MonotonicTime?
     /// The last whole walk's findings.
-    public var surveyed: SurveyResult { surveyResult }
+    private(set) var result = SurveyResult()
+
+    /// What a step found.
+    struct OnStep: Sendable {
+        /// Warnings for people, in their order.
+        var lines: [String] = []
+        /// Mappings that nobody renewed and that have expired since the walk before.
+        var expired: [StoredMapping] = []
+        /// Whether the walk goes on; otherwise the next one is for the caller to begin.
+        var goesOn = true
+    }
 
     /// Takes the next step of a walk, or the first of the next one.
-    ///
-    /// - Returns: what to do, and whether the walk goes on; otherwise the next one is for the caller to begin.
-    public mutating func survey(now: Now) -> (actions: [IMSAction], goesOn: Bool) {
-        var survey = self.survey ?? beginSurvey(now)
-        switch survey.part {
+    mutating func step(_ registrations: Registrations, _ now: Now) -> OnStep {
+        var walk = walk(now)
+        var step = OnStep()
+        var ending: [CertificateGlance] = []
+        switch walk.part {
         case .mappings(let from):
-            var expired: [StoredMapping] = []
-            let next = mappings.walkBlocks(from: from, atLeast: Survey.stepEntries) { block in
-                if look(at: block, &survey), let mapping = block.stored { expired.append(mapping) }
-                let certificate = issued.newer(than: block.notBefore, of: block.prefix).map { CertificateGlance($0) }
+            let certificates = registrations.certificates
+            let next = registrations.table.walkBlocks(from: from, atLeast: Self.stepEntries) { block in
+                if Self.look(at: block, &walk), let mapping = block.stored { step.expired.append(mapping) }
+                let certificate = certificates.newer(than: block.notBefore, of: block.prefix).map { CertificateGlance($0) }
                 if certificate == nil, block.isRevocation { return }
-                look(at: certificate ?? CertificateGlance(block), &survey, now)
+                let newest = certificate ?? CertificateGlance(block)
+                if Self.look(at: newest, &walk, now) { ending.append(newest) }
             }
-            tell(&survey, now)
-            for mapping in expired { noteExpiry(of: mapping, now) }
-            survey.part = next.map { .mappings(from: $0) } ?? .certificates(after: nil)
+            walk.part = next.map { .mappings(from: $0) } ?? .certificates(after: nil)
         case .certificates(let after):
-            let page = issued.unusedPage(after: after, count: Survey.stepEntries)
-            for certificate in page where !mappings.contains(certificate.prefix) { look(at: CertificateGlance(certificate), &survey, now) }
-            tell(&survey, now)
-            guard page.count < Survey.stepEntries else {
-                survey.part = .certificates(after: page.last?.prefix)
-                break
+            let page = registrations.certificates.unusedPage(after: after, count: Self.stepEntries)
+            for certificate in page where !registrations.table.contains(certificate.prefix) {
+                let glance = CertificateGlance(certificate)
+                if Self.look(at: glance, &walk, now) { ending.append(glance) }
             }
-            endSurvey(survey, now)
-            return (takeActions(now), false)
+            if page.count < Self.stepEntries { step.goesOn = false } else { walk.part = .certificates(after: page.last?.prefix) }
         }
-        self.survey = survey
-        return (takeActions(now), true)
+        step.lines = ending.map { $0.warning(now) }
+        if step.goesOn {
+            state = .walking(walk)
+        } else {
+            if walk.warned > Self.warningsMax {
+                step.lines.append("\(walk.warned - Self.warningsMax) more certificates end within 30 days and were not renewed")
+            }
+            result = walk.result
+            lastBegan = walk.began
+            state = .idle
+        }
+        return step
     }
 
-    private mutating func beginSurvey(_ now: Now) -> Survey {
-        let warns = certificatesWarnedAt.map { now.monotonic - $0 >= Self.certificateWarningInterval } ?? true
-        if warns { certificatesWarnedAt = now.monotonic }
+    /// The walk that is under way, or a new one.
+    private mutating func walk(_ now: Now) -> Walk {
+        if case .walking(let walk) = state { return walk }
+        let warns = warnedAt.map { now.monotonic - $0 >= Self.warningInterval } ?? true
+        if warns { warnedAt = now.monotonic }
         // The first walk looks for nothing that expired before the start.
-        return Survey(began: now.wallMilliseconds, before: lastSurveyBegan ?? now.wallMilliseconds, warns: warns)
-    }
-
-    private mutating func endSurvey(_ survey: Survey, _ now: Now) {
-        if survey.warned > Survey.warningsMax {
-            log(.warning, "\(survey.warned - Survey.warningsMax) more certificates end within 30 days and were not renewed")
-        }
-        surveyResult = survey.result
-        lastSurveyBegan = survey.began
-        self.survey = nil
+        return Walk(began: now.wallMilliseconds, before: lastBegan ?? now.wallMilliseconds, warns: warns)
     }
 
     /// - Returns: whether it has expired since the walk before.
-    private func look(at block: MappingBlock, _ survey: inout Survey) -> Bool {
+    private static func look(at block: MappingBlock, _ walk: inout Walk) -> Bool {
         if block.isRevocation {
-            survey.result.revoked += 1
+            walk.result.revoked += 1
         } else if block.locatorsCount == 0 {
-            survey.result.mappingsWithdrawn += 1
-        } else if block.expires <= survey.began {
-            survey.result.mappingsExpired += 1
+            walk.result.mappingsWithdrawn += 1
+        } else if block.expires <= walk.began {
+            walk.result.mappingsExpired += 1
             // Once: a walk's beginning stands for all its moments.
-            return block.expires > survey.before
+            return block.expires > walk.before
         }
         return false
     }
 
-    private mutating func noteExpiry(of mapping: StoredMapping, _ now: Now) {
-        note(
-            BindingChange(
-                hoa: mapping.record.prefix, reason: .expired, before: mapping.record.locators.map(\.prefix), after: [],
-                source: mapping.source, sequence: mapping.record.sequence),
-            now)
-    }
-
-    /// The newest certificate of an HoA.
-    private func look(at certificate: CertificateGlance, _ survey: inout Survey, _ now: Now) {
-        survey.result.certificatesByKey[certificate.issuerID, default: 0] += 1
-        guard now.wallMilliseconds >= Certificate.warnsFrom(notBefore: certificate.notBefore, notAfter: certificate.notAfter) else { return }
-        survey.result.certificatesEnding += 1
+    /// - Parameter certificate: the newest of an HoA.
+    /// - Returns: whether people are to be told of it.
+    private static func look(at certificate: CertificateGlance, _ walk: inout Walk, _ now: Now) -> Bool {
+        walk.result.certificatesByKey[certificate.issuerID, default: 0] += 1
+        guard now.wallMilliseconds >= Certificate.warnsFrom(notBefore: certificate.notBefore, notAfter: certificate.notAfter) else {
+            return false
+        }
+        walk.result.certificatesEnding += 1
         guard now.wallMilliseconds <= certificate.notAfter else {
-            survey.result.certificatesEnded += 1
-            return
+            walk.result.certificatesEnded += 1
+            return false
         }
-        guard survey.warns else { return }
-        survey.warned += 1
-        if survey.warned <= Survey.warningsMax { survey.toTell.append(certificate) }
-    }
-
-    private mutating func tell(_ survey: inout Survey, _ now: Now) {
-        for certificate in survey.toTell {
-            let days = (certificate.notAfter - min(certificate.notAfter, now.wallMilliseconds)) / 86_400_000
-            log(
-                .warning,
-                "the certificate of \(certificate.prefix) ends in \(days) days and was not renewed: its node has not registered since, or this server has no signing key"
-            )
-        }
-        survey.toTell = []
+        guard walk.warns else { return false }
+        walk.warned += 1
+        return walk.warned <= warningsMax
     }
 }
 
 /// What the walk wants to know of a certificate.
-struct CertificateGlance: Sendable {
+private struct CertificateGlance: Sendable {
     var prefix: IPPrefix
     /// Unix times in ms.
     var notBefore: UInt64
@@ -166,5 +172,11 @@ struct CertificateGlance: Sendable {
         notBefore = block.notBefore
         notAfter = block.notAfter
         issuerID = block.issuerID
+    }
+
+    func warning(_ now: Now) -> String {
+        let days = (notAfter - min(notAfter, now.wallMilliseconds)) / 86_400_000
+        return
+            "the certificate of \(prefix) ends in \(days) days and was not renewed: its node has not registered since, or this server has no signing key"
     }
 }

@@ -91,7 +91,7 @@ extension IMSServer {
         var outcome = checked
         var tickets: [StoreTicket] = []
         for line in lines {
-            let step: IMSCore.ImportStep
+            let step: ImportStep
             switch line {
             case .mapping(let mapping): step = core.take(imported: mapping, now)
             case .certificate(let certificate): step = core.take(imported: certificate, now)

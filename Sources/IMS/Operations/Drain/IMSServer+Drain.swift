@@ -33,7 +33,7 @@ extension IMSServer {
         let now = SystemClock.now().monotonic
         logger.notice("stopping: finishing what is in flight, for at most \(configuration.drainMax.millisecondsSaturated) ms")
         serviceManager.stopping()
-        drainState = .draining(pushes: Set(core.pushes.keys), hasLeft: sharing == nil, until: now + configuration.drainMax)
+        drainState = .draining(pushes: core.pushesUnderWay, hasLeft: sharing == nil, until: now + configuration.drainMax)
         sharing?.leave()
         drainOn()
     }
@@ -41,7 +41,7 @@ extension IMSServer {
     /// The store says that other instances push from now on: what is being pushed at this moment is the last.
     func hasLeft() {
         guard case .draining(_, _, let until) = drainState else { return }
-        drainState = .draining(pushes: Set(core.pushes.keys), hasLeft: true, until: until)
+        drainState = .draining(pushes: core.pushesUnderWay, hasLeft: true, until: until)
     }
 
     private func drainOn() {
@@ -50,7 +50,7 @@ extension IMSServer {
         case .serving:
             return
         case .draining(let pushes, let hasLeft, let until):
-            let left = pushes.filter { core.pushes[$0] != nil }
+            let left = pushes.filter { core.isUnderWay($0) }
             guard (left.isEmpty && hasLeft) || now >= until else { break }
             if !left.isEmpty { logger.notice("pushes not acknowledged in time: \(left.count); subscribers ask again by themselves") }
             stopReceiving()

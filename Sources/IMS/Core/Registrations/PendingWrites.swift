@@ -1,0 +1,61 @@
+import MATSignal
+import MappingMemory
+
+/// A write on its way to the store, and who waits for it.
+struct PendingWrite: Sendable {
+    var mapping: StoredMapping?
+    var issued: Certificate?
+    /// A renewed certificate that the answers bring along.
+    var renewed: Certificate?
+    /// The served prefix in whose quota a place is reserved, since the HoA is new.
+    var reserved: IPPrefix?
+    /// The update itself and duplicates of it that came meanwhile.
+    var waiting: [Request] = []
+
+    /// Duplicates answered at once; more are retransmissions of a client that is being answered anyway.
+    static let waitingMax = 8
+}
+
+/// Changes on their way to the store.
+///
+/// ```
+///              begin                     finish: durable, failed, or outrun by another instance
+///   (nothing) ───────► pending: ticket ──────────────────────────────────────────────────────► (nothing)
+///                        │  ▲
+///                        └──┘ join: a duplicate waits for the same answer
+/// ```
+/// Of one HoA several may be on their way: the store takes them in their order. The newest is what versions are compared with, not only
+/// what is durable.
+struct PendingWrites: Sendable {
+    private var pending: [StoreTicket: PendingWrite] = [:]
+    private var newest: [IPPrefix: StoreTicket] = [:]
+    private var lastTicket: UInt64 = 0
+
+    var count: Int { pending.count }
+
+    /// The write of the HoA's newest mapping.
+    func newestTicket(of prefix: IPPrefix) -> StoreTicket? { newest[prefix] }
+
+    /// The newest mapping of the HoA that is being written.
+    func newestMapping(of prefix: IPPrefix) -> StoredMapping? { newest[prefix].flatMap { pending[$0]?.mapping } }
+
+    mutating func begin(_ write: PendingWrite) -> StoreTicket {
+        lastTicket &+= 1
+        let ticket = StoreTicket(number: lastTicket)
+        pending[ticket] = write
+        if let mapping = write.mapping { newest[mapping.record.prefix] = ticket }
+        return ticket
+    }
+
+    mutating func join(_ ticket: StoreTicket, _ request: Request) {
+        guard let count = pending[ticket]?.waiting.count, count < PendingWrite.waitingMax else { return }
+        pending[ticket]?.waiting.append(request)
+    }
+
+    /// - Returns: `nil` if there is no such write.
+    mutating func finish(_ ticket: StoreTicket) -> PendingWrite? {
+        guard let write = pending.removeValue(forKey: ticket) else { return nil }
+        if let prefix = write.mapping?.record.prefix, newest[prefix] == ticket { newest[prefix] = nil }
+        return write
+    }
+}
