@@ -28,6 +28,7 @@ let package = Package(
         // For the packages Benchmarks (deploy/bench) and Fuzz (deploy/fuzz).
         .library(name: "CLinux", targets: ["CLinux"]),
         .library(name: "IMS", targets: ["IMS"]),
+        .library(name: "IMSCore", targets: ["IMSCore"]),
         .library(name: "IMTKernel", targets: ["IMTKernel"]),
         .library(name: "IMTPlan", targets: ["IMTPlan"]),
         .library(name: "MATCore", targets: ["MATCore"]),
@@ -72,23 +73,25 @@ let package = Package(
         .target(name: "NodeCore", dependencies: ["IMTPlan", "MATCore", "MATSignal"]),
         // The one unsafe module: the table of mappings, which one thread changes while any number of threads look up.
         .target(name: "MappingMemory", dependencies: ["CLinux", "MATSignal"]),
+        // What an IMS decides. No I/O, no clock, no randomness but what is given.
+        .target(name: "IMSCore", dependencies: ["MATCore", "MATSignal", "MappingMemory"]),
         .target(
             name: "IMS",
-            dependencies: ["CLinux", "MATDNS", "MATRuntime", "MATCore", "MATSignal", "MappingMemory", crypto, grdb, sqlite, logging, metrics, yaml] + http),
+            dependencies: ["CLinux", "IMSCore", "MATDNS", "MATRuntime", "MATCore", "MATSignal", "MappingMemory", crypto, grdb, sqlite, logging, metrics, yaml] + http),
         // The store that several IMSs share: etcd, over SwiftNIO.
-        .target(name: "IMSCluster", dependencies: ["IMS", "MATRuntime", "MATCore", "MATSignal", "MappingMemory"] + http2),
+        .target(name: "IMSCluster", dependencies: ["IMS", "IMSCore", "MATRuntime", "MATCore", "MATSignal", "MappingMemory"] + http2),
         .target(name: "MATNode", dependencies: ["NodeCore", "IMTKernel", "MATDNS", "MATRuntime", "IMTPlan", "MATCore", "MATSignal", logging, yaml]),
 
         .executableTarget(name: "imsd", dependencies: ["IMS", "IMSCluster", arguments, logging, metrics]),
         .executableTarget(name: "matd", dependencies: ["MATNode", arguments, logging]),
         // The command line, apart from its entry point so that tests can reach it.
-        .target(name: "MATCommand", dependencies: ["IMS", "IMSCluster", "IMTKernel", "IMTPlan", "MATDNS", "MATRuntime", "MATCore", "MATSignal", "MappingMemory", arguments]),
+        .target(name: "MATCommand", dependencies: ["IMS", "IMSCore", "IMSCluster", "IMTKernel", "IMTPlan", "MATDNS", "MATRuntime", "MATCore", "MATSignal", "MappingMemory", arguments]),
         .executableTarget(name: "mat", dependencies: ["MATCommand"]),
 
         // Random numbers that a seed repeats, for tests and benchmarks.
         .target(name: "SeededRandom"),
         // Virtual time and a network that loses, duplicates and reorders; shared by the test targets.
-        .target(name: "MATTesting", dependencies: ["IMS", "IMTKernel", "MATDNS", "NodeCore", "IMTPlan", "MATCore", "MATSignal", "MappingMemory", "SeededRandom"]),
+        .target(name: "MATTesting", dependencies: ["IMSCore", "IMTKernel", "MATDNS", "NodeCore", "IMTPlan", "MATCore", "MATSignal", "MappingMemory", "SeededRandom"]),
 
         .testTarget(name: "MATSignalTests", dependencies: ["MATCore", "MATSignal"], resources: [.copy("Vectors")]),
         .testTarget(name: "MATRuntimeTests", dependencies: ["MATCore", "CLinux", "MATRuntime", "MATSignal"]),
@@ -96,12 +99,12 @@ let package = Package(
         .testTarget(name: "IMTKernelTests", dependencies: ["IMTPlan", "MATCore", "CLinux", "IMTKernel", "imt-churn"]),
         // What the tests of crashes kill.
         .executableTarget(name: "imt-churn", dependencies: ["IMTKernel", "MATRuntime", "IMTPlan", "MATSignal"], path: "Tests/IMTChurn"),
-        .testTarget(name: "IMSTests", dependencies: ["CLinux", "IMS", "MATCore", "MATTesting", "MappingMemory"]),
-        .testTarget(name: "IMSClusterTests", dependencies: ["CLinux", "IMS", "IMSCluster", "MATRuntime", "MATCore", "MATSignal", "MATTesting", "MappingMemory"]),
+        .testTarget(name: "IMSTests", dependencies: ["CLinux", "IMS", "IMSCore", "MATCore", "MATTesting", "MappingMemory"]),
+        .testTarget(name: "IMSClusterTests", dependencies: ["CLinux", "IMS", "IMSCore", "IMSCluster", "MATRuntime", "MATCore", "MATSignal", "MATTesting", "MappingMemory"]),
         .testTarget(name: "NodeCoreTests", dependencies: ["CLinux", "IMTPlan", "MATCore", "MATSignal", "MATTesting", "NodeCore"]),
         .testTarget(name: "MATNodeTests", dependencies: ["IMTKernel", "IMTPlan", "MATNode", "MATRuntime", "MATSignal", "MATTesting", "NodeCore"]),
         .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "NodeCore", "IMTPlan", "MATCore", "MATSignal", "MATTesting"]),
-        .testTarget(name: "MATCommandTests", dependencies: ["IMS", "MATCommand", "MATDNS", "MATNode", "MATRuntime", "MATCore", "MATSignal", "MappingMemory"]),
+        .testTarget(name: "MATCommandTests", dependencies: ["IMS", "IMSCore", "MATCommand", "MATDNS", "MATNode", "MATRuntime", "MATCore", "MATSignal", "MappingMemory"]),
         // Real daemons in real network namespaces (deploy/lab); needs root.
         .testTarget(name: "NamespaceTests", dependencies: ["MATSignal"]),
     ],

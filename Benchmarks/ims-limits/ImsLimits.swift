@@ -2,6 +2,7 @@ import ArgumentParser
 import Dispatch
 import Glibc
 import IMS
+import IMSCore
 import MATRuntime
 import MATSignal
 import SeededRandom

@@ -1,3 +1,4 @@
+import IMSCore
 import MATCore
 import MATDNS
 import MATRuntime

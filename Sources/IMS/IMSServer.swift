@@ -1,3 +1,4 @@
+import IMSCore
 import Logging
 import MATCore
 import MATDNS

@@ -1,5 +1,6 @@
 import Dispatch
 import IMS
+import IMSCore
 import MATSignal
 import NIOCore
 import NIOPosix

@@ -1,4 +1,4 @@
-import IMS
+import IMSCore
 import MATSignal
 import MappingMemory
 

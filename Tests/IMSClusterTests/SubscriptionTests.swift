@@ -1,4 +1,5 @@
 import IMS
+import IMSCore
 import MATSignal
 import MATTesting
 import Testing

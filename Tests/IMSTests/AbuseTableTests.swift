@@ -4,6 +4,7 @@ import MATTesting
 import Testing
 
 @testable import IMS
+@testable import IMSCore
 
 /// The bounded tables, filled to their bounds and beyond.
 @Suite("Bounded tables")

@@ -4,6 +4,7 @@ import MATSignal
 import Testing
 
 @testable import IMS
+@testable import IMSCore
 
 /// protocol.md section 6, from the attacker's side.
 @Suite("Abuse of a server")

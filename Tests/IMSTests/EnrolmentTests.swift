@@ -3,6 +3,7 @@ import MATSignal
 import Testing
 
 @testable import IMS
+@testable import IMSCore
 
 private let mn = node("198.51.100.7")
 

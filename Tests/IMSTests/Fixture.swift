@@ -4,6 +4,7 @@ import MATTesting
 import Testing
 
 @testable import IMS
+@testable import IMSCore
 
 func address(_ text: String) -> IPAddress { IPAddress(text) ?? .unspecifiedIPv6 }
 func home(_ text: String) -> HomeAddress { HomeAddress(address(text)) }

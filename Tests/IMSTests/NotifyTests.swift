@@ -5,6 +5,7 @@ import MATTesting
 import Testing
 
 @testable import IMS
+@testable import IMSCore
 
 /// ```
 ///   MN 10.1.0.1 at 198.51.100.7      CN 192.0.2.1 at 198.51.100.9

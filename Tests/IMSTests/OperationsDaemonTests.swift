@@ -5,6 +5,7 @@ import MappingMemory
 import Testing
 
 @testable import IMS
+@testable import IMSCore
 
 /// imsd as operators treat it: signals, Prometheus, the service manager, the control socket. Loopback only.
 @Suite(

@@ -3,6 +3,7 @@ import MappingMemory
 import Testing
 
 @testable import IMS
+@testable import IMSCore
 
 @Suite("Keys, quotas, surveys and lists") struct OperationsTests {
     private let hoa = "192.0.2.1"

@@ -6,6 +6,7 @@ import MappingMemory
 import Testing
 
 @testable import IMS
+@testable import IMSCore
 
 /// The workers' way of answering beside the core's.
 private final class Comparison {

@@ -2,6 +2,7 @@ import MATSignal
 import Testing
 
 @testable import IMS
+@testable import IMSCore
 
 @Suite("MA Query, HA Query, and the size rule")
 struct QueryTests {

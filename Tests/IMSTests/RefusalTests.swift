@@ -3,6 +3,7 @@ import MappingMemory
 import Testing
 
 @testable import IMS
+@testable import IMSCore
 
 private let mn = node("198.51.100.7")
 private let cn = node("203.0.113.200")

@@ -3,6 +3,7 @@ import MappingMemory
 import Testing
 
 @testable import IMS
+@testable import IMSCore
 
 @Suite("Revocation") struct RevocationTests {
     private let hoa = "192.0.2.1"

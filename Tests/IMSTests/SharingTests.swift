@@ -4,6 +4,7 @@ import MappingMemory
 import Testing
 
 @testable import IMS
+@testable import IMSCore
 
 @Suite("Several servers of one IMS")
 struct SharingTests {

@@ -5,6 +5,7 @@ import MATTesting
 import Testing
 
 @testable import IMS
+@testable import IMSCore
 
 /// Updates of several mobile networks over loopback, as fast as imsd takes them, and what it acknowledged.
 private final class Updater {

@@ -5,6 +5,7 @@ import MappingMemory
 import Testing
 
 @testable import IMS
+@testable import IMSCore
 
 @Suite("A damaged store")
 struct StoreDamageTests {

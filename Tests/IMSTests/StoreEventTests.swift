@@ -3,6 +3,7 @@ import MappingMemory
 import Testing
 
 @testable import IMS
+@testable import IMSCore
 
 @Suite("What the store tells the server")
 struct StoreEventTests {

@@ -5,6 +5,7 @@ import Synchronization
 import Testing
 
 @testable import IMS
+@testable import IMSCore
 
 /// What tests do to a store's file from outside.
 enum StoreFile {

@@ -6,6 +6,7 @@ import Synchronization
 import Testing
 
 @testable import IMS
+@testable import IMSCore
 
 /// A directory that is removed with everything in it.
 final class TemporaryDirectory {

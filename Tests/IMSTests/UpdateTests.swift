@@ -2,6 +2,7 @@ import MATSignal
 import Testing
 
 @testable import IMS
+@testable import IMSCore
 
 @Suite("IMS Update")
 struct UpdateTests {

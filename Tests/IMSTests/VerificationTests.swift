@@ -5,6 +5,7 @@ import Synchronization
 import Testing
 
 @testable import IMS
+@testable import IMSCore
 
 @Suite("Signature checks off the core's thread")
 struct VerificationTests {

@@ -3,6 +3,7 @@ import CLinux
 import Foundation
 import Glibc
 import IMS
+import IMSCore
 import MATSignal
 import MappingMemory
 

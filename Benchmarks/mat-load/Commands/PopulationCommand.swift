@@ -2,6 +2,7 @@ import ArgumentParser
 import BenchSupport
 import Foundation
 import IMS
+import IMSCore
 import MATSignal
 import MappingMemory
 

@@ -1,4 +1,5 @@
 import IMS
+import IMSCore
 import MATDNS
 import MATSignal
 import SeededRandom

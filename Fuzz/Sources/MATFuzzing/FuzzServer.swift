@@ -1,4 +1,5 @@
 import IMS
+import IMSCore
 import MATCore
 import MATDNS
 import MATSignal

@@ -1,3 +1,4 @@
+import IMSCore
 import MATSignal
 import Synchronization
 

@@ -1,3 +1,4 @@
+import IMSCore
 import MATDNS
 import MATRuntime
 import MATSignal

@@ -1,3 +1,4 @@
+import IMSCore
 import MATSignal
 
 /// What a datagram holds, as far as it matters for who may have the core look at it. The later ones weigh more: a datagram of several

@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import IMSCore
 import MATRuntime
 import MATSignal
 

@@ -1,3 +1,4 @@
+import IMSCore
 import MATSignal
 
 /// A worker without its thread and sockets, for fuzzing: what it makes of one datagram after the other.

@@ -1,4 +1,5 @@
 import CLinux
+import IMSCore
 import MATSignal
 import MappingMemory
 

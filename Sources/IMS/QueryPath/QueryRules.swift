@@ -1,18 +1,7 @@
+import IMSCore
 import MATSignal
 import MappingMemory
 import Synchronization
-
-/// What answering queries depends on beside the table: the core says it, and each change reaches the workers at once.
-struct QueryRules: Equatable, Sendable {
-    var cookies: CookieAuthority
-    /// The HoA prefixes served here, in any order.
-    var served: [ServedPrefix]
-    /// While the store is being read, what is not found may yet come.
-    var isLoading: Bool
-    /// Whether mappings of other IMSs' nodes are remembered, which the core alone looks up.
-    var hasRemembered: Bool
-    var limits: IMSLimits
-}
 
 /// The rules as workers read them: one block of memory, never changed, replaced as a whole.
 struct QuerySnapshot {
@@ -93,14 +82,5 @@ final class QueryRulesCell: @unchecked Sendable {
                 limits: rules.limits, number: number, servedCount: outermost.count,
                 served: UnsafePointer(served)))
         return block
-    }
-}
-
-extension IMSCore {
-    /// What the workers need to know at present.
-    var queryRules: QueryRules {
-        QueryRules(
-            cookies: cookies, served: configuration.served, isLoading: store.isLoading, hasRemembered: remembered.count > 0,
-            limits: configuration.limits)
     }
 }

@@ -1,4 +1,5 @@
 import GRDB
+import IMSCore
 import MATSignal
 
 /// Reads all that the store holds, in the order of its keys and in parts. A connection of its own, so that changes are written

@@ -1,4 +1,5 @@
 import GRDB
+import IMSCore
 import MATSignal
 import MappingMemory
 

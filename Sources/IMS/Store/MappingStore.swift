@@ -1,5 +1,6 @@
 import Dispatch
 import Glibc
+import IMSCore
 import MATSignal
 import Synchronization
 

@@ -52,35 +52,3 @@ public struct StoreError: Error, Hashable, Sendable, CustomStringConvertible {
         self.init("the store \(path): \(error.message ?? "error \(error.resultCode.rawValue)"); \(remedy)", kind: kind)
     }
 }
-
-/// A part of what the store holds, as it is read at a start.
-public struct StoreContents: Sendable {
-    public var mappings = PackedMappings()
-    /// The newest certificate issued of each HoA.
-    public var issued: [Certificate] = []
-    /// Rows that could not be read. They stay in the file; the rest is served.
-    public var unreadable: [String] = []
-    /// Whatever should be let go when this part has been taken in.
-    var lease: (any Sendable)?
-
-    public init() {}
-    public init(mappings: [StoredMapping], issued: [Certificate] = []) {
-        for mapping in mappings { self.mappings.append(mapping) }
-        self.issued = issued
-    }
-
-    public var isEmpty: Bool { mappings.isEmpty && issued.isEmpty && unreadable.isEmpty }
-}
-
-/// A secret that server cookies are made with.
-public struct CookieSecret: Hashable, Sendable {
-    public static let octetsCount = 16
-    public var octets: [UInt8]
-    /// Unix time in ms.
-    public var madeAt: UInt64
-
-    public init(octets: [UInt8], madeAt: UInt64) {
-        self.octets = octets
-        self.madeAt = madeAt
-    }
-}

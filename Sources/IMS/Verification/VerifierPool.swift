@@ -1,5 +1,6 @@
 import CLinux
 import Dispatch
+import IMSCore
 import Synchronization
 
 /// The threads that check signatures. Each takes what waits, a few at a time, and hands the results back together.

@@ -1,4 +1,5 @@
 import IMS
+import IMSCore
 import MATSignal
 
 /// Changes on their way to etcd: waiting, or in a transaction whose answer is awaited.

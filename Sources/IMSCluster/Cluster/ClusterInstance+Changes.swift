@@ -1,4 +1,5 @@
 import IMS
+import IMSCore
 import MATSignal
 
 // Changes: batches of conditional puts, one transaction each, and what came of every single one.

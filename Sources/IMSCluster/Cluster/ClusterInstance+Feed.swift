@@ -1,4 +1,5 @@
 import IMS
+import IMSCore
 import MATSignal
 
 // What all instances hold in memory: read in pages as of one revision, then followed by a watch from there.

@@ -1,4 +1,5 @@
 import IMS
+import IMSCore
 import MATSignal
 
 // Who lives, who serves what, and how an instance comes and goes.

@@ -1,4 +1,5 @@
 import IMS
+import IMSCore
 import MATSignal
 
 // Subscriptions and remembered mappings: written as news, with leases, so that what nobody renews goes by itself.

@@ -1,4 +1,5 @@
 import IMS
+import IMSCore
 import MATSignal
 
 /// One imsd's part in a cluster on etcd: what it asks of etcd and when, and what that means for its IMS. No I/O, no clock: events

@@ -1,10 +1,6 @@
+import IMSCore
 import Logging
 import MATSignal
-
-extension IPPrefix {
-    /// As people write it: a single address without its length.
-    var shortText: String { length == 128 ? "\(address)" : "\(self)" }
-}
 
 extension IMSServer {
     /// One line for one change, with what a program may want to filter by as metadata.

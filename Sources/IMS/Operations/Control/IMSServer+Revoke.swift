@@ -1,3 +1,4 @@
+import IMSCore
 import MATRuntime
 import MATSignal
 

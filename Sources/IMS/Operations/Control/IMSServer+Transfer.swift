@@ -1,4 +1,5 @@
 import Dispatch
+import IMSCore
 import MATRuntime
 import MATSignal
 

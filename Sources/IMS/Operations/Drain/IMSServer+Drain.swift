@@ -1,4 +1,5 @@
 import Glibc
+import IMSCore
 import MATRuntime
 import MATSignal
 

@@ -1,5 +1,6 @@
 import Glibc
 import Logging
+import MATCore
 import MATRuntime
 import MATSignal
 

@@ -1,4 +1,5 @@
 import Crypto
+import IMSCore
 import MATRuntime
 import MATSignal
 import MappingMemory

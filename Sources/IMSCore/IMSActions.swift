@@ -1,0 +1,76 @@
+import MATSignal
+import MappingMemory
+
+/// What `IMSCore` wants done. The shell does it, in order, and decides nothing itself.
+public enum IMSAction: Sendable, Equatable {
+    /// One datagram. `from` is the local address to send from, `nil` if any will do.
+    case send([UInt8], from: IPAddress?, to: Endpoint)
+    /// Find the IMSs at a name of the reverse zone: a host prefix means that HoA's. `IMSCore.resolved` takes the result.
+    case lookUp(IPPrefix)
+    /// Make durable. `IMSCore.stored` is told the outcome; the answers that depend on it wait.
+    case commit(StoreTicket, StoreChange)
+    /// Check signatures, in any thread. `IMSCore.verified` is told the outcome; the answers that depend on it wait.
+    case verify(VerificationTicket, VerificationJob)
+    case log(IMSLogLevel, String)
+    /// Log it, unless there are too many of its kind.
+    case bindingChanged(BindingChange)
+}
+
+/// How much a log line matters, in swift-log's words; the core does not depend on a logging library.
+public enum IMSLogLevel: String, Sendable, Hashable, CaseIterable {
+    case trace, debug, info, notice, warning, error
+}
+
+/// Names a write in progress.
+public struct StoreTicket: Hashable, Sendable {
+    public let number: UInt64
+    public init(number: UInt64) { self.number = number }
+}
+
+/// One durable step: all of it or nothing.
+public struct StoreChange: Hashable, Sendable {
+    public var mapping: StoredMapping?
+    /// A certificate that was issued, so that no older one is accepted again.
+    public var issued: Certificate?
+    /// What the store holds about the HoA under certificates that begin later than this (Unix, ms) gives way, though it is newer: it was
+    /// issued while a clock was wrong. Only a person may say so.
+    public var latest: UInt64?
+
+    public init(mapping: StoredMapping? = nil, issued: Certificate? = nil, latest: UInt64? = nil) {
+        self.mapping = mapping
+        self.issued = issued
+        self.latest = latest
+    }
+}
+
+/// How often which message came and went, and with which code.
+public struct IMSCounters: Hashable, Sendable {
+    public struct Answer: Hashable, Sendable {
+        public var type: MessageType
+        public var code: ResponseCode
+
+        public init(type: MessageType, code: ResponseCode) {
+            self.type = type
+            self.code = code
+        }
+    }
+
+    public var received: [MessageType: UInt64] = [:]
+    public var answered: [Answer: UInt64] = [:]
+    public var sent: [MessageType: UInt64] = [:]
+    /// Datagrams or parts of them that could not be read.
+    public var malformed: UInt64 = 0
+    public var unknownTypes: UInt64 = 0
+    /// Responses that belong to no request of ours, and draft messages from where none are allowed.
+    public var dropped: UInt64 = 0
+    /// Datagrams of notifies that were told to come later, and datagrams that nobody looked at, because there were too many.
+    public var putOff: UInt64 = 0
+    public var droppedAtGate: UInt64 = 0
+    public var verifications: UInt64 = 0
+    public var pushesUnanswered: UInt64 = 0
+    public var logLinesSuppressed: UInt64 = 0
+    /// Updates refused because the quota of their prefix was used up.
+    public var quotaRefusals: UInt64 = 0
+    public var certificatesRenewed: UInt64 = 0
+    public var bindingChanges: [BindingChange.Reason: UInt64] = [:]
+}

@@ -1,0 +1,161 @@
+import MATCore
+import MATSignal
+import MappingMemory
+
+// What people and programs want of a server, and what they ask.
+
+extension IMSCore {
+    /// Issues a certificate: this key may sign mappings for this HoA. It counts once its write is durable.
+    ///
+    /// - Parameters:
+    ///   - lifetime: how long it is valid; the configured time if `nil`.
+    ///   - isForced: whether it may take the HoA, or a part of it, from whoever has it now, and take back what was issued while a clock was
+    ///     far ahead.
+    ///   - isClockConfirmed: whether NTP says that the clock is right; for the sentence of a refusal.
+    /// - Returns: the certificate, the ticket whose `stored` decides, and what to do.
+    public mutating func enrol(
+        _ hoa: HomeAddress, prefixLength: UInt8 = 128, key: PublicKey, lifetime: Duration? = nil, isForced: Bool = false,
+        isClockConfirmed: Bool = false, now: Now
+    ) throws(EnrolmentRefusal) -> (certificate: Certificate, ticket: StoreTicket, actions: [IMSAction]) {
+        let enrolment = Enrolment(
+            hoa: hoa, prefixLength: prefixLength, key: key, lifetime: lifetime, isForced: isForced, isClockConfirmed: isClockConfirmed)
+        let issued = try enrolment.issue(view, &random, now)
+        let ticket = commit(registrations.begin(issued.write, latest: issued.latest, now))
+        return (issued.certificate, ticket, takeActions(now))
+    }
+
+    /// Revokes every certificate of the HoA that there is so far, and withdraws its mapping, as soon as that is durable.
+    ///
+    /// - Parameters:
+    ///   - isUnknownAllowed: whether an HoA of which this server has never heard may be revoked: one whose certificate was issued
+    ///     elsewhere and never used. Otherwise that is taken for a mistyped one.
+    ///   - tombstone: made where the signing key is, if it is not here.
+    /// - Returns: the ticket whose write decides, and what to do; `nil` if it is revoked already.
+    public mutating func revoke(
+        _ prefix: IPPrefix, isUnknownAllowed: Bool = false, tombstone: CertifiedMapping? = nil, now: Now
+    ) throws(RevocationRefusal) -> (ticket: StoreTicket, actions: [IMSAction])? {
+        let revocation = Revocation(prefix: prefix, isUnknownAllowed: isUnknownAllowed, tombstone: tombstone)
+        guard let write = try revocation.revoke(view, &random, now) else { return nil }
+        return (commit(registrations.begin(write, now)), takeActions(now))
+    }
+
+    /// Writes an imported mapping if it is newer than what is held.
+    package mutating func take(imported mapping: StoredMapping, _ now: Now) -> ImportStep { take(view.judge(imported: mapping), now) }
+
+    /// Writes an imported certificate if it is newer than what is known of its HoA.
+    package mutating func take(imported certificate: Certificate, _ now: Now) -> ImportStep { take(view.judge(imported: certificate), now) }
+
+    private mutating func take(_ judgement: OnImport, _ now: Now) -> ImportStep {
+        switch judgement {
+        case .leave(let step): step
+        case .write(let write): .written(commit(registrations.begin(write, now)))
+        }
+    }
+
+    /// Takes the next step of a walk through all that is held, or the first of the next one.
+    ///
+    /// - Returns: what to do, and whether the walk goes on; otherwise the next one is for the caller to begin.
+    public mutating func survey(now: Now) -> (actions: [IMSAction], goesOn: Bool) {
+        let step = survey.step(registrations, now)
+        for line in step.lines { log(.warning, line) }
+        for mapping in step.expired {
+            let change = BindingChange(
+                hoa: mapping.record.prefix, reason: .expired, before: mapping.record.locators.map(\.prefix), after: [],
+                source: mapping.source, sequence: mapping.record.sequence)
+            log(change, now)
+        }
+        return (takeActions(now), step.goesOn)
+    }
+
+    /// From now on `takeNews` has what others should know.
+    public mutating func shareNews() {
+        sharing.begin()
+        remembered.keepsNews = true
+    }
+
+    /// What has been learned since the last call.
+    public mutating func takeNews() -> [SharedNews] {
+        guard sharing.isShared else { return [] }
+        // Nodes of our own are told of by their mappings.
+        let learned = remembered.takeNews().filter { configuration.served(covering: $0.certified.record.prefix) == nil }
+        return sharing.takeNews() + learned.map { .remembered($0.certified, isConfirmed: $0.isConfirmed) }
+    }
+
+    // MARK: Questions
+
+    public var counters: IMSCounters {
+        var counters = counted
+        counters.verifications = verifications.begunCount
+        counters.quotaRefusals = updates.quotaRefusals
+        return counters
+    }
+
+    public var mappingsCount: Int { registrations.count }
+    public var rememberedCount: Int { remembered.count }
+    public var rememberedUnconfirmedCount: Int { remembered.unconfirmedCount }
+    public var subscriptionsCount: Int { subscriptions.count }
+    public var notifiesPendingCount: Int { ownNotifies.count + confirmations.count }
+    public var verificationsPendingCount: Int { verifications.count }
+    public var pushesPendingCount: Int { pushes.count }
+    /// Changes that the store has not answered for.
+    public var writesCount: Int { registrations.writesCount }
+    public var servedPrefixes: [ServedPrefix] { configuration.served }
+    public var publicKeys: [PublicKey] { configuration.publicKeys }
+    public var canSign: Bool { configuration.signingKey != nil }
+    public func isSigning(_ key: PublicKey) -> Bool { configuration.signingKey?.publicKey == key }
+    public func isPrevious(_ key: PublicKey) -> Bool { configuration.previousKeys.contains(key) }
+    public var isLoading: Bool { store.isLoading }
+    /// Why the store takes no change at present.
+    public var storeUnavailable: String? { store.unavailable }
+    /// The last whole survey's findings.
+    public var surveyed: SurveyResult { survey.result }
+
+    public func mappingsInOrder() -> [StoredMapping] { registrations.table.sorted() }
+    public func mapping(of hoa: HomeAddress) -> StoredMapping? { registrations.entry(covering: hoa.address) }
+    public func rememberedMapping(of hoa: HomeAddress) -> (mapping: CertifiedMapping, isConfirmed: Bool)? {
+        remembered.entry(covering: hoa).map { ($0.certified, $0.isConfirmed) }
+    }
+    public func subscribers(of hoa: HomeAddress, now: Now) -> [Endpoint] {
+        guard let entry = registrations.entry(covering: hoa.address) else { return [] }
+        return subscriptions.current(of: entry.record.prefix, now: now.monotonic).map(\.endpoint)
+    }
+
+    /// Mappings held of each served prefix, in the configuration's order.
+    public var mappingsByPrefix: [(prefix: ServedPrefix, count: Int)] {
+        configuration.served.map { ($0, registrations.count(of: $0.prefix)) }
+    }
+
+    /// The HoA whose newest certificate has this id; for revoking by it. Looks at everything.
+    public func prefix(certifiedBy id: CertificateID) -> IPPrefix? { registrations.prefix(certifiedBy: id) }
+
+    /// For the threads that answer queries.
+    package var mappings: MappingTable { registrations.table }
+
+    /// The newest certificate of each HoA.
+    package var issued: IssuedCertificates { registrations.certificates }
+
+    /// Pushes on their way at the moment.
+    package var pushesUnderWay: Set<PushKey> { Set(pushes.underWay) }
+    package func isUnderWay(_ key: PushKey) -> Bool { pushes.isUnderWay(key) }
+
+    /// Up to `count` mappings in the order of their HoAs, those after `after`.
+    package func mappingsPage(after: IPPrefix?, count: Int, where isWanted: (StoredMapping) -> Bool) -> [StoredMapping] {
+        registrations.page(after: after, count: count, where: isWanted)
+    }
+
+    /// Calls `body` with at least `count` mappings, in an order that changes keep.
+    ///
+    /// - Parameter from: 0 at first, then what was returned before.
+    /// - Returns: from where to go on; `nil` at the end.
+    package func walkMappings(from: UInt64, atLeast count: Int, _ body: (StoredMapping) -> Void) -> UInt64? {
+        registrations.table.walk(from: from, atLeast: count, body)
+    }
+
+    /// Up to `count`, certificates that no mapping held here has: issued, and not used yet.
+    package func certificatesPage(after: IPPrefix?, count: Int) -> (certificates: [Certificate], last: IPPrefix?) {
+        let page = issued.unusedPage(after: after, count: count)
+        return (
+            page.filter { registrations[$0.prefix]?.certified.certificate != $0 }, page.count < count ? nil : page.last?.prefix
+        )
+    }
+}

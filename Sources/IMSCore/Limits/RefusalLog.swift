@@ -1,0 +1,34 @@
+import MATCore
+import MATSignal
+
+/// How many log lines about refusals are written: what many are told at once must not fill the disk.
+struct RefusalLog: Sendable {
+    private var perSecond: Int
+    private var rate: RateLimit
+    private var suppressed: UInt64 = 0
+
+    enum OnLine: Hashable, Sendable {
+        /// Written, after a line that says how many were not, if there were such.
+        case write(suppressedBefore: UInt64)
+        case suppress
+    }
+
+    init(perSecond: Int) {
+        self.perSecond = perSecond
+        rate = RateLimit(perSecond: perSecond)
+    }
+
+    mutating func reconfigure(perSecond: Int) {
+        if perSecond != self.perSecond { rate = RateLimit(perSecond: perSecond) }
+        self.perSecond = perSecond
+    }
+
+    mutating func line(_ now: MonotonicTime) -> OnLine {
+        guard rate.take(at: now) else {
+            suppressed += 1
+            return .suppress
+        }
+        defer { suppressed = 0 }
+        return .write(suppressedBefore: suppressed)
+    }
+}

@@ -1,0 +1,80 @@
+import MATCore
+import MATSignal
+import MappingMemory
+
+/// Something happened to the mapping of an HoA, for the log and the counters.
+public struct BindingChange: Hashable, Sendable {
+    public enum Reason: String, Sendable, Hashable, CaseIterable {
+        /// The first mapping of this HoA, or one after a withdrawal, an end or a revocation.
+        case registered
+        /// Other locators than before, or in another order.
+        case moved
+        /// The same locators again, in time.
+        case refreshed
+        /// The node took it back itself.
+        case withdrawn
+        /// Nobody renewed it in time.
+        case expired
+        /// The operator took it back.
+        case revoked
+        /// Another IMS's node, learned from its HA Notify.
+        case remembered
+        /// A locator went to another HoA, which proved it later.
+        case displaced
+    }
+
+    public var hoa: IPPrefix
+    public var reason: Reason
+    public var before: [IPPrefix]
+    public var after: [IPPrefix]
+    /// Where the message came from that brought it; `nil` if none did.
+    public var source: Endpoint?
+    public var sequence: UInt64
+    /// The HoA that has the locator now, if it was displaced.
+    public var by: IPPrefix?
+
+    /// How much its log line matters: what happens twice in a lifetime of every mapping is for those who look for it.
+    public var level: IMSLogLevel { reason == .refreshed ? .debug : .info }
+}
+
+/// How many changes of mappings may be logged, and how many were not. Refreshes have a share of their own, so that they can't hide moves.
+struct BindingLogs: Sendable {
+    private struct Share: Sendable {
+        var rate: RateLimit
+        var suppressed: UInt64 = 0
+    }
+
+    private var perSecond: Int
+    private var shares: [IMSLogLevel: Share]
+
+    enum OnChange: Hashable, Sendable {
+        /// Written, after a line that says how many were not, if there were such.
+        case write(suppressedBefore: UInt64)
+        case suppress
+    }
+
+    init(perSecond rate: Int) {
+        perSecond = rate
+        shares = [.info: Share(rate: RateLimit(perSecond: rate)), .debug: Share(rate: RateLimit(perSecond: rate))]
+    }
+
+    mutating func reconfigure(perSecond: Int) {
+        if perSecond != self.perSecond { self = BindingLogs(perSecond: perSecond) }
+    }
+
+    mutating func changed(_ level: IMSLogLevel, _ now: MonotonicTime) -> OnChange {
+        guard var share = shares[level] else { return .write(suppressedBefore: 0) }
+        defer { shares[level] = share }
+        guard share.rate.take(at: now) else {
+            share.suppressed += 1
+            return .suppress
+        }
+        defer { share.suppressed = 0 }
+        return .write(suppressedBefore: share.suppressed)
+    }
+}
+
+extension IPPrefix {
+    /// As people write it: a single address without its length.
+    package var shortText: String { length == 128 ? "\(address)" : "\(self)" }
+}
