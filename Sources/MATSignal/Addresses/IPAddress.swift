@@ -125,7 +125,14 @@ extension IPAddress {
 
     /// Whether the address may stand in an address field of a message: section 2 calls a message with any other malformed, and lists
     /// them all.
-    public var isUsableUnicast: Bool { !(isUnspecified || isLoopback || isMulticast || isBroadcast || isLinkLocal) }
+    public var isUsableUnicast: Bool {
+        // The query path asks this of every address, so the kinds are not looked at one by one: not unspecified, loopback, multicast,
+        // broadcast or link-local.
+        guard high == 0 else { return high >> 56 != 0xFF && high >> 54 != 0x3FA }
+        guard low >> 32 == 0xFFFF else { return low > 1 }
+        let ipv4 = UInt32(truncatingIfNeeded: low)
+        return ipv4 != 0 && ipv4 >> 24 != 127 && ipv4 >> 28 != 0xE && ipv4 != 0xFFFF_FFFF && ipv4 >> 16 != 0xA9FE
+    }
 }
 
 // MARK: - Text

@@ -9,7 +9,8 @@ public struct OptionTable: @unchecked Sendable {
 
     private struct Content {
         var rules = InlineArray<64, OptionRule>(repeating: OptionRule())
-        /// By type.
+        /// What messages need whatever their code, by type.
+        var needs = InlineArray<16, UInt64>(repeating: 0)
         var messages = InlineArray<16, MessageRule>(repeating: MessageRule())
         var definitions: [OptionDefinition]
         var messageDefinitions: [MessageDefinition]
@@ -25,7 +26,9 @@ public struct OptionTable: @unchecked Sendable {
             content.rules[option.kind.slot] = OptionRule(option, follows: options.contains { $0.follower == option.kind })
         }
         for message in messages where Int(message.type.rawValue) < content.messages.count {
-            content.messages[Int(message.type.rawValue)] = MessageRule(message)
+            let rule = MessageRule(message)
+            content.messages[Int(message.type.rawValue)] = rule
+            content.needs[Int(message.type.rawValue)] = rule.needs
         }
         let memory = UnsafeMutablePointer<Content>.allocate(capacity: 1)
         memory.initialize(to: content)
@@ -40,7 +43,7 @@ public struct OptionTable: @unchecked Sendable {
     @inline(__always)
     func needs(of type: MessageType, _ code: ResponseCode) -> UInt64 {
         let index = Int(type.rawValue) & 15
-        return type.isRequest ? content.pointee.messages[index].needs : content.pointee.messages[index].needs(with: code)
+        return type.isRequest ? content.pointee.needs[index] : content.pointee.messages[index].needs(with: code)
     }
 
     @inline(__always)
@@ -73,7 +76,7 @@ struct OptionRule {
     var reservedStart: UInt8 = 0
     var reservedEnd: UInt8 = 0
     var lengthMin: UInt16 = 0
-    var lengthMax: UInt16 = 0
+    var lengthMax = UInt16.max
     var lengthStep: UInt16 = 1
 
     init() {}

@@ -20,6 +20,13 @@ public struct OctetView {
         return Number(bigEndian: base.unsafelyUnwrapped.loadUnaligned(fromByteOffset: place, as: Number.self))
     }
 
+    /// The same where the caller has shown that the number lies inside.
+    @inline(__always)
+    func known<Number: FixedWidthInteger & BitwiseCopyable>(at place: Int, as type: Number.Type) -> Number {
+        assert(place >= 0 && place <= count - MemoryLayout<Number>.size)
+        return Number(bigEndian: base.unsafelyUnwrapped.loadUnaligned(fromByteOffset: place, as: Number.self))
+    }
+
     @inlinable @inline(__always)
     public func uint8(at place: Int) -> UInt8 { number(at: place, as: UInt8.self) }
 

@@ -60,8 +60,8 @@ public struct SignalView {
         /// An option whose follower must be next.
         var leader: UInt16 = 0
         while place < end {
-            // Lengths are multiples of four, so there is always a whole head.
-            let head = octets.uint32(at: place)
+            // A message's length and all steps in it are multiples of four, so there is a whole head.
+            let head = octets.known(at: place, as: UInt32.self)
             let kind = OptionKind(rawValue: UInt16(truncatingIfNeeded: head >> 16))
             let length = Int(UInt16(truncatingIfNeeded: head))
             let start = place &+ 4
@@ -70,24 +70,25 @@ public struct SignalView {
             guard length & 3 == 0 || octets.isZero(start &+ length..<next) else { return .padding(kind) }
             place = next
             let rule = table.rule(kind)
-            guard rule.traits.contains(.isFollower) == (leader != 0) else {
-                return leader != 0 ? .noFollower(OptionKind(rawValue: leader)) : .noLeader(kind)
-            }
-            guard rule.traits.contains(.isKnown) else {
-                if kind.isCritical, unsupported == 0 { unsupported = kind.rawValue }
-                continue
-            }
             guard rule.allows(UInt16(truncatingIfNeeded: length)) else { return .wrongLength(kind, octets: length) }
             if rule.content == OptionRule.address {
-                let address = octets.address(at: start)
+                let address = IPAddress(high: octets.known(at: start, as: UInt64.self), low: octets.known(at: start &+ 8, as: UInt64.self))
                 guard address.isUsableUnicast else { return .badAddress(kind, address) }
             }
-            if rule.traits.contains(.hasMore),
-                let fault = rule.fault(in: octets, Range(uncheckedBounds: (start, start &+ length)), kind)
-            {
-                return fault
+            // Most options have nothing special.
+            if rule.traits != .isKnown || leader != 0 {
+                guard rule.traits.contains(.isFollower) == (leader != 0) else {
+                    return leader != 0 ? .noFollower(OptionKind(rawValue: leader)) : .noLeader(kind)
+                }
+                guard rule.traits.contains(.isKnown) else {
+                    if kind.isCritical, unsupported == 0 { unsupported = kind.rawValue }
+                    continue
+                }
+                if rule.traits.contains(.hasMore), let fault = rule.fault(in: octets, Range(uncheckedBounds: (start, start &+ length)), kind) {
+                    return fault
+                }
+                leader = rule.traits.contains(.hasFollower) ? kind.rawValue : 0
             }
-            leader = rule.traits.contains(.hasFollower) ? kind.rawValue : 0
             if present & kind.bit == 0 {
                 present |= kind.bit
                 places[kind.slot] = UInt8(truncatingIfNeeded: start / 4)
