@@ -65,27 +65,29 @@ let package = Package(
         .target(name: "IMTPlan", dependencies: ["MATCore", "MATSignal"]),
         // What both daemons run on: one epoll loop, sockets, timers, signals, configuration files, the control socket.
         .target(name: "MATRuntime", dependencies: ["CLinux", "CMemory", "MATCore", "MATSignal", yaml]),
+        // What the daemons and `mat` say to each other: requests, reports and problems as values.
+        .target(name: "MATControl"),
         // libldns look-ups and zone text, shared by IMS and MATNode.
         .target(name: "MATDNS", dependencies: ["CLDNS", "MATCore", "MATRuntime", "MATSignal"]),
         // nftables, routes, links, TUN, NFLOG: does what IMTPlan says. All that touches the kernel.
         .target(name: "IMTKernel", dependencies: ["CNetfilter", "CLinux", "MATRuntime", "IMTPlan", "MATCore", "MATSignal"]),
         // All decisions of a node, as values. No I/O, no clock.
-        .target(name: "NodeCore", dependencies: ["IMTPlan", "MATCore", "MATSignal"]),
+        .target(name: "NodeCore", dependencies: ["IMTPlan", "MATControl", "MATCore", "MATSignal"]),
         // The one unsafe module: the table of mappings, which one thread changes while any number of threads look up.
         .target(name: "MappingMemory", dependencies: ["CLinux", "MATSignal"]),
         // What an IMS decides. No I/O, no clock, no randomness but what is given.
         .target(name: "IMSCore", dependencies: ["MATCore", "MATSignal", "MappingMemory"]),
         .target(
             name: "IMS",
-            dependencies: ["CLinux", "IMSCore", "MATDNS", "MATRuntime", "MATCore", "MATSignal", "MappingMemory", crypto, grdb, sqlite, logging, metrics, yaml] + http),
+            dependencies: ["CLinux", "IMSCore", "MATControl", "MATDNS", "MATRuntime", "MATCore", "MATSignal", "MappingMemory", crypto, grdb, sqlite, logging, metrics, yaml] + http),
         // The store that several IMSs share: etcd, over SwiftNIO.
         .target(name: "IMSCluster", dependencies: ["IMS", "IMSCore", "MATRuntime", "MATCore", "MATSignal", "MappingMemory"] + http2),
-        .target(name: "MATNode", dependencies: ["NodeCore", "IMTKernel", "MATDNS", "MATRuntime", "IMTPlan", "MATCore", "MATSignal", logging, yaml]),
+        .target(name: "MATNode", dependencies: ["NodeCore", "IMTKernel", "MATControl", "MATDNS", "MATRuntime", "IMTPlan", "MATCore", "MATSignal", logging, yaml]),
 
         .executableTarget(name: "imsd", dependencies: ["IMS", "IMSCluster", arguments, logging, metrics]),
         .executableTarget(name: "matd", dependencies: ["MATNode", arguments, logging]),
         // The command line, apart from its entry point so that tests can reach it.
-        .target(name: "MATCommand", dependencies: ["IMS", "IMSCore", "IMSCluster", "IMTKernel", "IMTPlan", "MATDNS", "MATRuntime", "MATCore", "MATSignal", "MappingMemory", arguments]),
+        .target(name: "MATCommand", dependencies: ["IMS", "IMSCore", "IMSCluster", "IMTKernel", "IMTPlan", "MATControl", "MATDNS", "MATRuntime", "MATCore", "MATSignal", "MappingMemory", arguments]),
         .executableTarget(name: "mat", dependencies: ["MATCommand"]),
 
         // Random numbers that a seed repeats, for tests and benchmarks.
@@ -94,6 +96,7 @@ let package = Package(
         .target(name: "MATTesting", dependencies: ["IMSCore", "IMTKernel", "MATDNS", "NodeCore", "IMTPlan", "MATCore", "MATSignal", "MappingMemory", "SeededRandom"]),
 
         .testTarget(name: "MATSignalTests", dependencies: ["MATCore", "MATSignal"], resources: [.copy("Vectors")]),
+        .testTarget(name: "MATControlTests", dependencies: ["MATControl", "MATRuntime"], resources: [.copy("Golden")]),
         .testTarget(name: "MATRuntimeTests", dependencies: ["MATCore", "CLinux", "MATRuntime", "MATSignal"]),
         .testTarget(name: "MATDNSTests", dependencies: ["MATCore", "MATDNS", "MATSignal"]),
         .testTarget(name: "IMTKernelTests", dependencies: ["IMTPlan", "MATCore", "CLinux", "IMTKernel", "imt-churn"]),
@@ -104,7 +107,7 @@ let package = Package(
         .testTarget(name: "NodeCoreTests", dependencies: ["CLinux", "IMTPlan", "MATCore", "MATSignal", "MATTesting", "NodeCore"]),
         .testTarget(name: "MATNodeTests", dependencies: ["IMTKernel", "IMTPlan", "MATNode", "MATRuntime", "MATSignal", "MATTesting", "NodeCore"]),
         .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "NodeCore", "IMTPlan", "MATCore", "MATSignal", "MATTesting"]),
-        .testTarget(name: "MATCommandTests", dependencies: ["IMS", "IMSCore", "MATCommand", "MATDNS", "MATNode", "MATRuntime", "MATCore", "MATSignal", "MappingMemory"]),
+        .testTarget(name: "MATCommandTests", dependencies: ["IMS", "IMSCore", "MATCommand", "MATControl", "MATDNS", "MATNode", "MATRuntime", "MATCore", "MATSignal", "MappingMemory"]),
         // Real daemons in real network namespaces (deploy/lab); needs root.
         .testTarget(name: "NamespaceTests", dependencies: ["MATSignal"]),
     ],

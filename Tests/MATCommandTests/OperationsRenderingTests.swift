@@ -1,4 +1,5 @@
 import IMS
+import MATControl
 import MATRuntime
 import MATSignal
 import Testing
@@ -23,8 +24,8 @@ struct OperationsRenderingTests {
     ]
 
     @Test("A server's status shows full quotas, what each key is for, and certificates that nobody renews with what to do")
-    func serverStatus() {
-        let text = IMSReport.status(Self.status)
+    func serverStatus() throws {
+        let text = IMSText.status(try RenderingTests.report(Self.status, as: IMSStatusReport.self))
         for line in [
             "  192.0.2.0/25  2 mappings of 2  full: more are refused", "  192.0.2.128/25  1 mapping  at 198.51.100.0/24",
             "  e4bd66120dc0c864  NEW=        signing            900", "  0011223344556677  OLD=        previous            12",
@@ -34,15 +35,21 @@ struct OperationsRenderingTests {
     }
 
     @Test("A node's status tells of a certificate that ends soon, and what to do; and nothing of one that does not")
-    func nodeStatus() {
-        func text(_ endsSoon: Bool) -> String {
-            StatusReport.text([
-                "registered": true,
-                "homes": [["address": "192.0.2.10", "state": "registered", "certificateNotAfter": 1_795_240_150, "certificateEndsSoon": .bool(endsSoon)]],
-            ])
+    func nodeStatus() throws {
+        func text(_ endsSoon: Bool) throws -> String {
+            StatusText.text(
+                try RenderingTests.report([
+                    "registered": true,
+                    "homes": [
+                        [
+                            "address": "192.0.2.10", "state": "registered", "certificateNotAfterMilliseconds": 1_795_240_150_000,
+                            "certificateEndsSoon": .bool(endsSoon),
+                        ]
+                    ],
+                ]))
         }
-        #expect(text(true).contains("valid until 2026-11-21 05:49:10 UTC, and its server has not renewed it"))
-        #expect(text(true).contains("`mat enrol 192.0.2.10` again") && !text(false).contains("renewed"))
+        #expect(try text(true).contains("valid until 2026-11-21 05:49:10 UTC, and its server has not renewed it"))
+        #expect(try text(true).contains("`mat enrol 192.0.2.10` again") && !text(false).contains("renewed"))
     }
 
     @Test("What an import skipped is said, thing by thing, and summed up")
@@ -52,25 +59,25 @@ struct OperationsRenderingTests {
         outcome.older = 1
         outcome.skip("the mapping of 192.0.2.1/32", "no prefix served here covers it")
         #expect(
-            IMSReport.transfer(outcome, isTrial: false) == """
+            IMSText.transfer(outcome, isTrial: false) == """
                 skipped the mapping of 192.0.2.1/32: no prefix served here covers it
                 taken 2, held already 0, older than what is held 1, skipped 1
 
                 """)
-        #expect(IMSReport.transfer(TransferOutcome(), isTrial: true) == "nothing would be skipped\n")
-        #expect(TransferOutcome(json: outcome.json) == outcome)
+        #expect(IMSText.transfer(TransferOutcome(), isTrial: true) == "nothing would be skipped\n")
+        #expect(TransferOutcome(outcome.report) == outcome)
     }
 
     @Test("A revoked mapping is shown as such, without the key that was thrown away")
-    func revoked() {
+    func revoked() throws {
         let mapping: JSONValue = [
             "hoa": "192.0.2.10", "locators": [], "isRevoked": true, "isWithdrawn": true, "isExpired": false, "isRegisteredHere": true,
             "certificate": ["notAfter": 1_795_240_150_000, "nodeKey": "THROWAWAY="],
         ]
-        let text = IMSReport.mapping(mapping, now: Now(monotonic: .zero, wallMilliseconds: 1_795_240_150_000))
+        let text = IMSText.mapping(try RenderingTests.report(mapping, as: MappingReport.self), now: Now(monotonic: .zero, wallMilliseconds: 1_795_240_150_000))
         #expect(text.contains("state     revoked") || text.contains("state  revoked"), "\(text)")
         #expect(!text.contains("THROWAWAY") && !text.contains("certificate"))
-        let nothing = IMSReport.revocation(["revoked": [], "already": []])
+        let nothing = IMSText.revocation(RevocationReport())
         #expect(nothing == "nothing to revoke\n")
     }
 }

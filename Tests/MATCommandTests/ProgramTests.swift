@@ -1,5 +1,6 @@
 import Foundation
 import MATDNS
+import MATControl
 import MATRuntime
 import MATSignal
 import Testing
@@ -87,11 +88,12 @@ final class ProgramTests {
     @Test("A daemon's refusal is exit status 1, and its reason is shown")
     func refused() throws {
         let socket = directory + "/control.sock"
+        let status = try RenderingTests.report(RenderingTests.status)
         let loop = try EventLoop()
         let server = try ControlServer(loop: loop, path: socket) { request, respond in
             respond(
                 request.command == "handover"
-                    ? .failed("wlan7 has no usable address; usable now: wlan0") : .ok(RenderingTests.status))
+                    ? .failed("wlan7 has no usable address; usable now: wlan0") : .result(status))
         }
         defer { server.stop() }
         let outcomes = Outcomes()
@@ -108,8 +110,8 @@ final class ProgramTests {
         let results = try outcomes.results.map { try $0.get() }
         #expect(results.map(\.status) == [1, 0, 0, 0])
         #expect(results[0].error == "mat: wlan7 has no usable address; usable now: wlan0\n")
-        #expect(results[1].output == StatusReport.text(RenderingTests.status))
-        #expect(try JSONValue.parse(Array(results[2].output.utf8)) == RenderingTests.status)
+        #expect(results[1].output == StatusText.text(status))
+        #expect(try ControlJSON.decode(NodeReport.self, from: results[2].output.utf8) == status)
     }
 
     @Test("The zone of an imsd.yaml is one that name servers accept")

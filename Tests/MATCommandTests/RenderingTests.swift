@@ -1,3 +1,4 @@
+import MATControl
 import MATRuntime
 import MATSignal
 import Testing
@@ -64,10 +65,15 @@ struct RenderingTests {
         ],
     ]
 
+    /// As `mat` reads what a daemon says.
+    static func report<Report: Decodable>(_ answer: JSONValue, as type: Report.Type = NodeReport.self) throws -> Report {
+        try ControlJSON.decode(type, from: answer.write())
+    }
+
     @Test("The status of a registered node")
-    func registered() {
+    func registered() throws {
         #expect(
-            StatusReport.text(Self.status) == """
+            StatusText.text(try Self.report(Self.status)) == """
                 matd is registered, up 3m 12s, 1 handover
 
                 Home address 192.0.2.10
@@ -89,13 +95,14 @@ struct RenderingTests {
     }
 
     @Test("A node that can't register says why, and what to do")
-    func problem() {
+    func problem() throws {
+        let problem = Problem(.noAnswer, of: "192.0.2.10", "no answer from 203.0.113.132:6288")
         let status: JSONValue = [
             "registered": false,
-            "homes": [["address": "192.0.2.10", "state": "pausing", "problem": "no answer from 203.0.113.132:6288"]],
+            "homes": [["address": "192.0.2.10", "state": "pausing", "problem": .string(problem.text), "remedy": .string(problem.remedy)]],
             "locators": [], "peers": [],
         ]
-        let text = StatusReport.text(status)
+        let text = StatusText.text(try Self.report(status))
         #expect(text.contains("not registered"))
         #expect(text.contains("problem       no answer from 203.0.113.132:6288"))
         #expect(text.contains("`mat lookup 192.0.2.10` tries another port"))
@@ -103,7 +110,7 @@ struct RenderingTests {
     }
 
     @Test("Status names every address that is not used and why, routers that are silent, and rules that want everything")
-    func unused() {
+    func unused() throws {
         let status: JSONValue = [
             "registered": true, "homes": [], "peers": [],
             "locators": [
@@ -115,7 +122,7 @@ struct RenderingTests {
             "silentRouters": [["interface": "wlan0", "address": "fe80::1", "instead": "fe80::2"]],
             "routingRules": ["base": 6270, "passed": ["6269: not fwmark 51820 lookup 51820"], "before": ["5270: from all lookup 52"]],
         ]
-        let text = StatusReport.text(status)
+        let text = StatusText.text(try Self.report(status))
         for line in [
             "not usable: a translator (NAT) stands before it: the IMS sees 192.0.2.1:7, tried again in 9s", "deprecated: used last",
             "eth0  10.9.9.9 is not used: eth0 has no IPv4 default route", "router fe80::1 on wlan0 does not answer; fe80::2 is used instead",
@@ -124,7 +131,7 @@ struct RenderingTests {
     }
 
     @Test("DNS servers are shown with their health, and destinations in doubt with the reason and what to do")
-    func names() {
+    func names() throws {
         var status = Self.status
         if case .object(var fields) = status {
             fields["dns"] = [
@@ -143,7 +150,7 @@ struct RenderingTests {
             ]
             status = .object(fields)
         }
-        let text = StatusReport.text(status)
+        let text = StatusText.text(try Self.report(status))
         #expect(text.contains("""
             DNS servers, from /etc/resolv.conf
               SERVER
@@ -158,55 +165,44 @@ struct RenderingTests {
         // One alone that is silent is everybody's problem.
         if case .object(var fields) = status {
             fields["dns"] = ["from": "/etc/resolv.conf", "servers": [["address": "203.0.113.131", "failingSeconds": 90, "failure": "no DNS server answered in time"]]]
-            #expect(StatusReport.text(.object(fields)).contains("none of them gives answers"))
+            #expect(StatusText.text(try Self.report(.object(fields))).contains("none of them gives answers"))
         }
     }
 
-    @Test("Each way to be refused for a time or a key has its own remedy, which is the one that helps")
-    func timeRemedies() {
-        for (problem, remedy) in [
-            ("this host's clock is 10 days ahead of its IMS's", "registers by itself"),
-            ("the IMS refused: authentication failed (mapping of 192.0.2.10 expired 900 s ago by the own clock; is a clock wrong?)", "set the wrong one"),
-            ("the IMS has a record of sequence 9, which lies in the future: it was taken while a clock was wrong", "`mat ims revoke 192.0.2.10`"),
-            ("the IMS refused: authentication failed (the certificate is superseded by one of 5 ms)", "`mat enrol HOA --force`"),
-            ("the IMS holds a record of 192.0.2.10 that another key signed: the address was enrolled for another node", "`mat ims show 192.0.2.10`"),
-            ("the IMS refused: authentication failed (signature of the mapping does not fit)", "enrol this node's key again"),
-        ] {
-            let text = Remedy.of(problem, home: "192.0.2.10")
-            #expect(text.contains(remedy.replacing("HOA", with: "192.0.2.10")) || text.contains(remedy), "\(problem): \(text)")
+    @Test("Answers of a daemon of another version are shown as far as they are understood, and what is of another kind is said")
+    func strangeAnswers() throws {
+        for answer in [[:], ["homes": [[:]], "peers": [["home": "192.0.2.1"]], "new": 5]] as [JSONValue] {
+            #expect(!StatusText.text(try Self.report(answer)).isEmpty)
+            #expect(!IMSText.status(try Self.report(answer, as: IMSStatusReport.self)).isEmpty)
+            #expect(!IMSText.list(try Self.report(answer, as: MappingListReport.self), now: SystemClock.now()).isEmpty)
+            #expect(!IMSText.mapping(try Self.report(answer, as: MappingReport.self), now: SystemClock.now()).isEmpty)
+            #expect(!PeersText.text(try Self.report(answer, as: PeersReport.self).peers).isEmpty)
+            #expect(!HandoverText.text(try Self.report(answer)).isEmpty)
         }
-    }
-
-    @Test("Answers of a daemon of another version are shown as far as they are understood")
-    func strangeAnswers() {
-        for answer in [.null, [:], ["homes": 5, "peers": ["x"], "locators": [1]], .array([]), .string("hello")] as [JSONValue] {
-            #expect(!StatusReport.text(answer).isEmpty)
-            #expect(!IMSReport.status(answer).isEmpty)
-            #expect(!IMSReport.list(answer, now: SystemClock.now()).isEmpty)
-            #expect(!IMSReport.mapping(answer, now: SystemClock.now()).isEmpty)
-            #expect(!PeersReport.text([answer]).isEmpty)
-            #expect(!HandoverReport.text(answer).isEmpty)
+        for (answer, reason) in [(["homes": 5], "\"homes\""), (["peers": ["x"]], "\"peers[0]\"")] as [(JSONValue, String)] {
+            let error = #expect(throws: ControlError.self) { try Self.report(answer) }
+            #expect(error?.description.contains(reason) == true, "\(error?.description ?? "")")
         }
     }
 
     @Test("A peer without a path, and one that has not proven where it is, can be told from a good one")
-    func peerStates() {
+    func peerStates() throws {
         let lost: JSONValue = ["home": "192.0.2.11", "locator": nil, "confirmed": true, "proven": false]
         let unproven: JSONValue = ["home": "192.0.2.12", "locator": "203.0.113.9", "confirmed": true, "proven": false]
         let provisional: JSONValue = ["home": "192.0.2.13", "locator": "203.0.113.9", "confirmed": false, "proven": true]
-        let text = PeersReport.text([lost, unproven, provisional])
+        let text = PeersText.text(try [lost, unproven, provisional].map { try Self.report($0, as: PeerReport.self) })
         #expect(text.contains("no path") && text.contains("unreachable"))
         #expect(text.contains("unproven") && text.contains("provisional"))
     }
 
     @Test("Colour appears only where it was decided for")
-    func color() {
-        #expect(!StatusReport.text(Self.status).contains("\u{1B}"))
-        #expect(StatusReport.text(Self.status, TextStyle(isColored: true)).contains("\u{1B}[32m"))
+    func color() throws {
+        #expect(!StatusText.text(try Self.report(Self.status)).contains("\u{1B}"))
+        #expect(StatusText.text(try Self.report(Self.status), TextStyle(isColored: true)).contains("\u{1B}[32m"))
     }
 
     @Test("A server's mappings, with those that ended marked")
-    func list() {
+    func list() throws {
         let now = Now(monotonic: .zero, wallMilliseconds: 1_795_240_150_000)
         let answer: JSONValue = [
             "total": 5,
@@ -224,7 +220,7 @@ struct RenderingTests {
             ], "next": "192.0.2.11/32",
         ]
         #expect(
-            IMSReport.list(answer, now: now) == """
+            IMSText.list(try Self.report(answer, as: MappingListReport.self), now: now) == """
                 HOME ADDRESS  AT            STATE       EXPIRES IN  REGISTERED
                 192.0.2.10    203.0.113.10  registered          5m         10s
                 192.0.2.11    home          expired             0s       1d 3h

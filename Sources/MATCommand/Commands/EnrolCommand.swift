@@ -1,4 +1,5 @@
 import ArgumentParser
+import MATControl
 import MATRuntime
 import MATSignal
 
@@ -40,21 +41,17 @@ struct EnrolCommand: ParsableCommand {
     }
 
     func run() throws {
-        var arguments: [String: JSONValue] = [
-            "hoa": .text(home.address), "prefixLength": .number(home.familyLength), "publicKey": .string(KeyFile.write(publicKey)),
-        ]
-        if let lifetime { arguments["lifetime"] = .number(lifetime.components.seconds) }
-        if force { arguments["force"] = .bool(true) }
-        let answer = try control.request("enrol", arguments)
+        let request = EnrolRequest(
+            hoa: "\(home.address)", prefixLength: Int64(home.familyLength), publicKey: KeyFile.write(publicKey),
+            lifetimeSeconds: lifetime?.components.seconds, force: force ? true : nil)
+        let answer = try control.request(.enrol, request, as: EnrolmentReport.self)
         let certificate = try Self.certificate(in: answer, for: home, publicKey)
-        output.print(answer) { _ in KeyFile.write(certificate) }
+        try output.print(answer) { _ in KeyFile.write(certificate) }
     }
 
     /// What is printed goes straight into a file, so it is looked at before.
-    static func certificate(in answer: JSONValue, for home: IPPrefix, _ key: PublicKey) throws(CommandFailure) -> Certificate {
-        guard let octets = answer["certificate"]?.string.flatMap({ Base64.parse($0.utf8) }),
-            let certificate = try? Certificate(octets: octets)
-        else {
+    static func certificate(in answer: EnrolmentReport, for home: IPPrefix, _ key: PublicKey) throws(CommandFailure) -> Certificate {
+        guard let octets = Base64.parse(answer.certificate.utf8), let certificate = try? Certificate(octets: octets) else {
             throw CommandFailure("imsd's answer holds no certificate; are mat and imsd of one version?")
         }
         guard certificate.prefix == home, certificate.nodeKey == key else {

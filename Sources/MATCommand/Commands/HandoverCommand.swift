@@ -1,4 +1,5 @@
 import ArgumentParser
+import MATControl
 import MATRuntime
 import MATSignal
 
@@ -30,10 +31,7 @@ struct HandoverCommand: ParsableCommand {
     }
 
     func run() throws {
-        var arguments: [String: JSONValue] = [:]
-        if let interface { arguments["interface"] = .string(interface) }
-        if let peer { arguments["peer"] = .string(peer) }
-        let status = try control.request("handover", arguments)
-        output.print(status) { _ in peer.map { HandoverReport.text(peer: $0, interface) } ?? HandoverReport.text(status) }
+        let status = try control.request(.handover, HandoverRequest(interface: interface, peer: peer), as: NodeReport.self)
+        try output.print(status) { _ in peer.map { HandoverText.text(peer: $0, interface) } ?? HandoverText.text(status) }
     }
 }

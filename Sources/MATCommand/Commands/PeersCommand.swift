@@ -1,4 +1,5 @@
 import ArgumentParser
+import MATControl
 import MATRuntime
 
 struct PeersCommand: ParsableCommand {
@@ -9,7 +10,7 @@ struct PeersCommand: ParsableCommand {
     @OptionGroup var output: OutputOptions
 
     func run() throws {
-        let answer = try control.request("peers")
-        output.print(answer) { PeersReport.text(answer["peers"]?.array ?? [], $0) }
+        let answer = try control.request(.peers, as: PeersReport.self)
+        try output.print(answer) { PeersText.text(answer.peers, $0) }
     }
 }

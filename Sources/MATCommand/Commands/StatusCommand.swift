@@ -1,5 +1,6 @@
 import ArgumentParser
 import Glibc
+import MATControl
 import MATRuntime
 import MATSignal
 
@@ -21,8 +22,8 @@ struct StatusCommand: ParsableCommand {
 
     func run() throws {
         guard let wait else {
-            let status = try control.request("status")
-            return output.print(status) { StatusReport.text(status, $0) }
+            let status = try report()
+            return try output.print(status) { StatusText.text(status, $0) }
         }
         let deadline = SystemClock.now().monotonic + .milliseconds(Int64(wait * 1000))
         var outcome = request()
@@ -31,23 +32,25 @@ struct StatusCommand: ParsableCommand {
             outcome = request()
         }
         let status = try outcome.get()
-        output.print(status) { StatusReport.text(status, $0) }
+        try output.print(status) { StatusText.text(status, $0) }
         guard Self.isRegistered(outcome) else {
             throw CommandFailure("not registered after \(Quantity.duration(seconds: Int64(wait)))")
         }
     }
 
     /// A daemon that is just being started is waited for as well.
-    private func request() -> Result<JSONValue, CommandFailure> {
+    private func request() -> Result<NodeReport, CommandFailure> {
         do throws(CommandFailure) {
-            return .success(try control.request("status"))
+            return .success(try report())
         } catch {
             return .failure(error)
         }
     }
 
-    private static func isRegistered(_ outcome: Result<JSONValue, CommandFailure>) -> Bool {
+    private func report() throws(CommandFailure) -> NodeReport { try control.request(.status, as: NodeReport.self) }
+
+    private static func isRegistered(_ outcome: Result<NodeReport, CommandFailure>) -> Bool {
         guard case .success(let status) = outcome else { return false }
-        return status["registered"]?.bool ?? false
+        return status.registered
     }
 }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import MATControl
 import MATCore
 import MATDNS
 import MATRuntime
@@ -46,8 +47,13 @@ struct OutputOptions: ParsableArguments {
     var json = false
 
     /// Prints the value itself, or the text made of it.
-    func print(_ value: JSONValue, as text: (TextStyle) -> String) {
-        Swift.print(json ? value.writeIndented() : text(.forStandardOutput), terminator: json ? "\n" : "")
+    func print(_ value: some Encodable, as text: (TextStyle) -> String) throws(CommandFailure) {
+        guard json else { return Swift.print(text(.forStandardOutput), terminator: "") }
+        do throws(ControlError) {
+            Swift.print(try ControlJSON.encodeIndented(value))
+        } catch {
+            throw CommandFailure(error)
+        }
     }
 }
 
@@ -58,11 +64,12 @@ struct NodeControl: ParsableArguments {
     @Option(name: .customLong("control"), help: ArgumentHelp("matd's control socket.", valueName: "path"))
     var path = NodeControl.defaultPath
 
-    func request(_ command: String, _ arguments: [String: JSONValue] = [:], timeout: Duration = .seconds(5))
-        throws(CommandFailure) -> JSONValue
-    {
+    func request<Report: Decodable>(
+        _ command: NodeCommand, _ arguments: some Encodable = NoArguments(), as type: Report.Type, timeout: Duration = .seconds(5)
+    ) throws(CommandFailure) -> Report {
         do throws(ControlError) {
-            return try ControlClient.request(path: path, command: command, arguments: arguments, timeout: timeout, daemon: "matd")
+            return try ControlClient.request(
+                type, path: path, command: command.rawValue, arguments: arguments, timeout: timeout, daemon: "matd")
         } catch {
             throw CommandFailure(error)
         }
@@ -76,11 +83,12 @@ struct IMSControl: ParsableArguments {
     @Option(name: .customLong("control"), help: ArgumentHelp("imsd's control socket.", valueName: "path"))
     var path = IMSControl.defaultPath
 
-    func request(_ command: String, _ arguments: [String: JSONValue] = [:], timeout: Duration = .seconds(10))
-        throws(CommandFailure) -> JSONValue
-    {
+    func request<Report: Decodable>(
+        _ command: IMSCommandName, _ arguments: some Encodable = NoArguments(), as type: Report.Type, timeout: Duration = .seconds(10)
+    ) throws(CommandFailure) -> Report {
         do throws(ControlError) {
-            return try ControlClient.request(path: path, command: command, arguments: arguments, timeout: timeout, daemon: "imsd")
+            return try ControlClient.request(
+                type, path: path, command: command.rawValue, arguments: arguments, timeout: timeout, daemon: "imsd")
         } catch {
             throw CommandFailure(error)
         }

@@ -1,4 +1,5 @@
 import IMTKernel
+import MATControl
 import MATDNS
 import MATRuntime
 import MATSignal
@@ -8,99 +9,81 @@ import NodeCore
 
 extension NodeService {
     func answer(_ request: ControlRequest) -> ControlResponse {
-        switch request.command {
-        case "status":
-            return .ok(status(SystemClock.now()))
-        case "peers":
-            return .ok(peers(SystemClock.now()))
-        case "handover":
-            return handover(request.arguments["interface"]?.string, peer: request.arguments["peer"]?.string)
-        default:
-            return .failed("matd does not know the command \"\(request.command)\"; are mat and matd of one version?")
+        do throws(ControlError) {
+            switch request.command {
+            case NodeCommand.status.rawValue: return .result(report(SystemClock.now()))
+            case NodeCommand.peers.rawValue: return .result(peersReport(SystemClock.now()))
+            case NodeCommand.handover.rawValue: return try handOver(try request.arguments(as: HandoverRequest.self))
+            default: throw ControlError("matd does not know the command \"\(request.command)\"; are mat and matd of one version?")
+            }
+        } catch {
+            return .failed(error.description)
         }
     }
 
-    /// Uses the named interface first; without a name, the configured order again. With a peer, towards that peer only.
-    private func handover(_ interface: String?, peer: String?) -> ControlResponse {
+    private func handOver(_ request: HandoverRequest) throws(ControlError) -> ControlResponse {
+        let interface = request.interface
         if let interface, !core.ownLocators.contains(where: { $0.interface == interface }) {
             let usable = Set(core.ownLocators.map(\.interface)).sorted().joined(separator: ", ")
-            return .failed("\(interface) has no usable address; usable now: \(usable.isEmpty ? "none" : usable)")
+            throw ControlError("\(interface) has no usable address; usable now: \(usable.isEmpty ? "none" : usable)")
         }
-        if let peer {
-            guard let address = IPAddress(peer) else { return .failed("\(peer) is no address") }
+        if let peer = request.peer {
+            guard let address = IPAddress(peer) else { throw ControlError("\(peer) is no address") }
             handOver(to: interface, for: HomeAddress(address))
         } else {
             handOver(to: interface)
         }
-        return .ok(status(SystemClock.now()))
+        return .result(report(SystemClock.now()))
     }
 
-    private func status(_ now: Now) -> JSONValue {
+    private func report(_ now: Now) -> NodeReport {
         let counted = readCounters()
         tell(counted)
         let status = core.status(now: now)
-        return .object([
-            "uptimeSeconds": .number((now.monotonic - started).components.seconds),
-            "registered": .bool(core.isRegistered),
-            "homes": .array(status.registrations.map { registration($0) }),
-            "locators": .array(zip(status.locators, status.uplinks).map { locator($0, $1) }),
-            "unusedAddresses": .array(unusedAddresses.map { unused in
-                .object(["address": .text(unused.address), "interface": .string(unused.interface), "reason": .string(unused.reason)])
-            }),
-            "silentRouters": .array(silentRouters.map { router in
-                .object(["address": .text(router.address), "interface": .string(router.interface), "instead": router.instead.map(JSONValue.text) ?? .null])
-            }),
-            "routingRules": .object([
-                "base": .number(rulePlace.base), "passed": .array(rulePlace.passed.map(JSONValue.string)),
-                "before": .array(rulePlace.before.map(JSONValue.string)),
-            ]),
-            "pathsWatched": .number(status.pathsWatched),
-            "chosenInterface": status.chosenInterface.map(JSONValue.string) ?? .null,
-            "peers": .array(status.peers.map { peer($0, counted) }),
-            "peersCount": .number(status.peersCount),
-            "resolving": .number(status.resolving),
-            "undecided": .object([
-                "count": .number(status.undecidedCount), "destinations": .array(status.undecided.map(undecided)),
-            ]),
-            "dns": dns(now.monotonic),
-            "unknownSources": .number(status.strangers),
-            "repairs": .number(repairs),
-            "lastRepair": lastRepair.map(JSONValue.string) ?? .null,
-            "counters": counters(status.counters),
-        ])
+        return NodeReport(
+            uptimeSeconds: (now.monotonic - started).components.seconds, registered: core.isRegistered,
+            homes: status.registrations.map(HomeReport.init), locators: zip(status.locators, status.uplinks).map(LocatorReport.init),
+            unusedAddresses: unusedAddresses.map { unused in
+                UnusedAddressReport(address: "\(unused.address)", interface: unused.interface, reason: unused.reason)
+            },
+            silentRouters: silentRouters.map { router in
+                SilentRouterReport(address: "\(router.address)", interface: router.interface, instead: router.instead.map { "\($0)" })
+            },
+            routingRules: RoutingRulesReport(base: rulePlace.base, passed: rulePlace.passed, before: rulePlace.before),
+            pathsWatched: status.pathsWatched, chosenInterface: status.chosenInterface, peers: status.peers.map { peer($0, counted) },
+            peersCount: status.peersCount, resolving: status.resolving,
+            undecided: UndecidedReport(count: status.undecidedCount, destinations: status.undecided.map(UndecidedReport.Destination.init)),
+            dns: dns(now.monotonic), unknownSources: status.strangers, repairs: repairs, lastRepair: lastRepair,
+            counters: NodeCountersReport(status.counters))
     }
 
-    private func peers(_ now: Now) -> JSONValue {
+    private func peersReport(_ now: Now) -> MATControl.PeersReport {
         let counted = readCounters()
         tell(counted)
         let status = core.status(now: now)
-        return .object(["peers": .array(status.peers.map { peer($0, counted) }), "peersCount": .number(status.peersCount)])
+        return PeersReport(peers: status.peers.map { peer($0, counted) }, peersCount: status.peersCount)
     }
 
-    private func registration(_ home: NodeStatus.Registration) -> JSONValue {
-        .object([
-            "address": .text(home.hoa),
-            "prefix": home.prefix.length == 128 ? .null : .text(home.prefix),
-            "locators": .array(home.locators.map(JSONValue.text)),
-            "servers": .array(home.servers.map(JSONValue.text)),
-            "state": .string(home.phase),
-            "ageSeconds": home.age.map { .number($0.components.seconds) } ?? .null,
-            "expiresInSeconds": home.expiresIn.map { .number($0.components.seconds) } ?? .null,
-            "certificateNotAfter": .number(home.certificateNotAfter / 1000),
-            "certificateEndsSoon": .bool(home.certificateEndsSoon),
-            "sequence": .number(home.sequence),
-            "problem": home.problem.map(JSONValue.string) ?? .null,
-        ])
+    private func peer(_ peer: NodeStatus.PeerState, _ counters: [HomePair: PeerCounters]) -> PeerReport {
+        let counted = counters[HomePair(own: peer.ownHoA, peer: peer.hoa)] ?? PeerCounters()
+        return PeerReport(
+            home: "\(peer.hoa)", ownHome: "\(peer.ownHoA)", locator: peer.moa.map { "\($0)" }, ownLocator: peer.ownMoA.map { "\($0)" },
+            interface: core.ownLocators.first { $0.moa == peer.ownMoA }?.interface, locators: peer.locators.map { "\($0)" },
+            confirmed: !peer.isProvisional, proven: peer.isProven, ageSeconds: peer.age.components.seconds,
+            refreshedSecondsAgo: peer.refreshedAgo.components.seconds, switches: peer.switches, detourSeconds: peer.detouredFor?.components.seconds,
+            chosenInterface: peer.chosenInterface, packetsOut: counted.packetsOut, packetsIn: counted.packetsIn, octetsOut: counted.octetsOut,
+            octetsIn: counted.octetsIn, problem: peer.problem.map { Problem(of: peer.hoa, $0) })
     }
 
-    private func undecided(_ state: NodeStatus.UndecidedState) -> JSONValue {
-        .object([
-            "address": .text(state.hoa),
-            "isPlain": .bool(state.isPlain),
-            "reason": .string(state.reason),
-            "ageSeconds": .number(state.age.components.seconds),
-            "askedSecondsAgo": .number(state.askedAgo.components.seconds),
-        ])
+    private func dns(_ now: MonotonicTime) -> DNSReport {
+        let servers = names.resolver.configuration.servers.map { server in
+            let state = names.resolver.states[server]
+            return DNSReport.Server(
+                address: "\(server.endpoint.address)\(server.interface.map { "%\($0)" } ?? "")", port: server.endpoint.port,
+                isUpstream: server.isUpstream, answeredSecondsAgo: state?.answered.map { (now - $0).components.seconds },
+                failingSeconds: state?.failingSince.map { (now - $0).components.seconds }, failure: state?.failure.map(Self.words))
+        }
+        return DNSReport(from: names.origin, servers: servers)
     }
 
     /// Of one server, rather than of all that were asked.
@@ -111,83 +94,57 @@ extension NodeService {
         default: failure.description
         }
     }
+}
 
-    private func dns(_ now: MonotonicTime) -> JSONValue {
-        let servers = names.resolver.configuration.servers.map { server -> JSONValue in
-            let state = names.resolver.states[server]
-            return .object([
-                "address": .string("\(server.endpoint.address)\(server.interface.map { "%\($0)" } ?? "")"),
-                "port": .number(server.endpoint.port),
-                "isUpstream": .bool(server.isUpstream),
-                "answeredSecondsAgo": state?.answered.map { .number((now - $0).components.seconds) } ?? .null,
-                "failingSeconds": state?.failingSince.map { .number((now - $0).components.seconds) } ?? .null,
-                "failure": state?.failure.map { .string(Self.words($0)) } ?? .null,
-            ])
-        }
-        return .object(["from": .string(names.origin), "servers": .array(servers)])
+extension HomeReport {
+    init(_ home: NodeStatus.Registration) {
+        self.init(
+            address: "\(home.hoa)", prefix: home.prefix.length == 128 ? nil : "\(home.prefix)", locators: home.locators.map { "\($0)" },
+            servers: home.servers.map { "\($0)" }, state: home.phase, ageSeconds: home.age?.components.seconds,
+            expiresInSeconds: home.expiresIn?.components.seconds, certificateNotAfterMilliseconds: home.certificateNotAfter,
+            certificateEndsSoon: home.certificateEndsSoon, sequence: home.sequence, problem: home.problem.map { Problem(of: home.hoa, $0) })
     }
+}
 
-    private func locator(_ locator: OwnLocator, _ uplink: NodeStatus.UplinkState) -> JSONValue {
-        .object([
-            "address": .text(locator.moa),
-            "interface": .string(locator.interface),
-            "state": .string(uplink.state),
-            "deprecated": .bool(locator.isDeprecated),
-            "reason": uplink.reason.map(JSONValue.string) ?? .null,
-            "silentSeconds": uplink.silentFor.map { .number($0.components.seconds) } ?? .null,
-            "nextCheckSeconds": uplink.nextCheckIn.map { .number($0.components.seconds) } ?? .null,
-            "trustedInSeconds": uplink.trustedIn.map { .number($0.components.seconds) } ?? .null,
-            "failures": .number(uplink.failures),
-        ])
+extension LocatorReport {
+    init(_ locator: OwnLocator, _ uplink: NodeStatus.UplinkState) {
+        self.init(
+            address: "\(locator.moa)", interface: locator.interface, state: uplink.state, deprecated: locator.isDeprecated, reason: uplink.reason,
+            silentSeconds: uplink.silentFor?.components.seconds, nextCheckSeconds: uplink.nextCheckIn?.components.seconds,
+            trustedInSeconds: uplink.trustedIn?.components.seconds, failures: uplink.failures)
     }
+}
 
-    private func peer(_ peer: NodeStatus.PeerState, _ counters: [HomePair: PeerCounters]) -> JSONValue {
-        let counted = counters[HomePair(own: peer.ownHoA, peer: peer.hoa)] ?? PeerCounters()
-        let interface = core.ownLocators.first { $0.moa == peer.ownMoA }?.interface
-        return .object([
-            "home": .text(peer.hoa),
-            "ownHome": .text(peer.ownHoA),
-            "locator": peer.moa.map(JSONValue.text) ?? .null,
-            "ownLocator": peer.ownMoA.map(JSONValue.text) ?? .null,
-            "interface": interface.map(JSONValue.string) ?? .null,
-            "locators": .array(peer.locators.map(JSONValue.text)),
-            "confirmed": .bool(!peer.isProvisional),
-            "proven": .bool(peer.isProven),
-            "ageSeconds": .number(peer.age.components.seconds),
-            "refreshedSecondsAgo": .number(peer.refreshedAgo.components.seconds),
-            "switches": .number(peer.switches),
-            "detourSeconds": peer.detouredFor.map { .number($0.components.seconds) } ?? .null,
-            "chosenInterface": peer.chosenInterface.map(JSONValue.string) ?? .null,
-            "packetsOut": .number(counted.packetsOut),
-            "packetsIn": .number(counted.packetsIn),
-            "octetsOut": .number(counted.octetsOut),
-            "octetsIn": .number(counted.octetsIn),
-            "problem": peer.problem.map(JSONValue.string) ?? .null,
-        ])
+extension UndecidedReport.Destination {
+    init(_ state: NodeStatus.UndecidedState) {
+        self.init(
+            address: "\(state.hoa)", isPlain: state.isPlain, reason: state.reason, ageSeconds: state.age.components.seconds,
+            askedSecondsAgo: state.askedAgo.components.seconds)
     }
+}
 
-    private func counters(_ counters: NodeCounters) -> JSONValue {
-        .object([
-            "handovers": .number(counters.handovers),
-            "answersWithheld": .number(counters.answersWithheld),
-            "uplinkFailures": .number(counters.uplinkFailures),
-            "detours": .number(counters.detours),
-            "probesSent": .number(counters.probesSent),
-            "registrations": .number(counters.registrations),
-            "recordsLost": .number(counters.recordsLost),
-            "messagesSent": .number(counters.messagesSent),
-            "messagesReceived": .number(counters.messagesReceived),
-            "retransmissions": .number(counters.retransmissions),
-            "malformedDropped": .number(counters.malformedDropped),
-            "unmatchedDropped": .number(counters.unmatchedDropped),
-            "draftsDropped": .number(counters.draftsDropped),
-            "recordsRefused": .number(counters.recordsRefused),
-            "unknownSourcesAsked": .number(counters.strangersAsked),
-            "unknownSourcesIdentified": .number(counters.strangersIdentified),
-            "unknownSourcesPlain": .number(counters.strangersPlain),
-            "destinationsResolved": .number(counters.destinationsResolved),
-            "destinationsPlain": .number(counters.destinationsPlain),
-            "destinationsUndecided": .number(counters.destinationsUndecided),
-        ])
+extension NodeCountersReport {
+    init(_ counters: NodeCounters) {
+        self.init()
+        handovers = counters.handovers
+        answersWithheld = counters.answersWithheld
+        uplinkFailures = counters.uplinkFailures
+        detours = counters.detours
+        probesSent = counters.probesSent
+        registrations = counters.registrations
+        recordsLost = counters.recordsLost
+        messagesSent = counters.messagesSent
+        messagesReceived = counters.messagesReceived
+        retransmissions = counters.retransmissions
+        malformedDropped = counters.malformedDropped
+        unmatchedDropped = counters.unmatchedDropped
+        draftsDropped = counters.draftsDropped
+        recordsRefused = counters.recordsRefused
+        unknownSourcesAsked = counters.strangersAsked
+        unknownSourcesIdentified = counters.strangersIdentified
+        unknownSourcesPlain = counters.strangersPlain
+        destinationsResolved = counters.destinationsResolved
+        destinationsPlain = counters.destinationsPlain
+        destinationsUndecided = counters.destinationsUndecided
     }
 }

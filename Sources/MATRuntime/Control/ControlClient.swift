@@ -27,8 +27,42 @@ public enum ControlClient {
         }
         switch response {
         case .ok(let result): return result
+        case .written(let result): return try JSONValue.parse(result)
         case .failed(let reason): throw ControlError(reason)
         }
+    }
+
+    /// The same with requests and results of the command's own types.
+    public static func request<Result: Decodable>(
+        _ type: Result.Type, path: String, command: String, arguments: some Encodable, timeout: Duration = .seconds(5), daemon: String? = nil
+    ) throws(ControlError) -> Result {
+        let daemon = daemon ?? path.split(separator: "/").dropLast().last.map(String.init) ?? "the daemon"
+        let request = try ControlJSON.encode(Request(command: command, arguments: arguments))
+        let response: Response<Result>
+        do throws(ControlError) {
+            let line = try exchange(request, path, daemon, SystemClock.now().monotonic + timeout)
+            do throws(ControlError) {
+                response = try ControlJSON.decode(Response<Result>.self, from: line)
+            } catch {
+                throw ControlError("\(daemon)'s answer to \(command) can't be read: \(error); are mat and \(daemon) of one version?")
+            }
+        } catch {
+            throw ControlError(error.description, isUnreachable: true)
+        }
+        guard response.ok else { throw ControlError(response.error ?? "\(daemon) gave no reason") }
+        guard let result = response.result else { throw ControlError("\(daemon)'s answer to \(command) holds no result") }
+        return result
+    }
+
+    private struct Request<Arguments: Encodable>: Encodable {
+        let command: String
+        let arguments: Arguments
+    }
+
+    private struct Response<Result: Decodable>: Decodable {
+        let ok: Bool
+        let result: Result?
+        let error: String?
     }
 
     private static func exchange(_ line: [UInt8], _ path: String, _ daemon: String, _ deadline: MonotonicTime) throws(ControlError) -> [UInt8] {

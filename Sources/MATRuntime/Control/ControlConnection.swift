@@ -136,9 +136,9 @@ final class ControlConnection {
     // MARK: Responses
 
     private func reply(_ response: ControlResponse) {
-        var line = response.json.write()
+        var line = response.line
         if output.count - written + line.count > Self.responseBytesMax {
-            line = ControlResponse.failed("the answer is longer than \(Self.responseBytesMax) bytes; ask for less").json.write()
+            line = ControlResponse.failed("the answer is longer than \(Self.responseBytesMax) bytes; ask for less").line
         }
         output += line
         output.append(10)

@@ -23,6 +23,11 @@ public struct ControlRequest: Hashable, Sendable {
         self.peerUID = peerUID
     }
 
+    /// The arguments as the command's own type.
+    public func arguments<Arguments: Decodable>(as type: Arguments.Type) throws(ControlError) -> Arguments {
+        try ControlJSON.decode(type, from: JSONValue.object(arguments).write())
+    }
+
     package init(line: some Collection<UInt8>, peerUID: UInt32) throws(ControlError) {
         let value = try JSONValue.parse(line)
         guard let command = value["command"]?.string else { throw ControlError("a request is an object with a \"command\"") }
@@ -37,12 +42,25 @@ public struct ControlRequest: Hashable, Sendable {
 /// One line to the client: `{"ok":true,"result":...}` or `{"ok":false,"error":"..."}`.
 public enum ControlResponse: Hashable, Sendable {
     case ok(JSONValue)
+    /// A result that is written already.
+    case written([UInt8])
     case failed(String)
 
-    var json: JSONValue {
+    /// The answer with this result; the reason, should it not be one that JSON can express.
+    public static func result(_ value: some Encodable) -> ControlResponse {
+        do throws(ControlError) {
+            return .written(try ControlJSON.encode(value))
+        } catch {
+            return .failed(error.description)
+        }
+    }
+
+    /// As it stands on the line.
+    var line: [UInt8] {
         switch self {
-        case .ok(let result): ["ok": true, "result": result]
-        case .failed(let reason): ["ok": false, "error": .string(reason)]
+        case .ok(let result): JSONValue.object(["ok": true, "result": result]).write()
+        case .written(let result): Array(#"{"ok":true,"result":"#.utf8) + result + Array("}".utf8)
+        case .failed(let reason): JSONValue.object(["ok": false, "error": .string(reason)]).write()
         }
     }
 

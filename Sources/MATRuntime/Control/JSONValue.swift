@@ -25,7 +25,7 @@ public enum JSONValue: Hashable, Sendable {
     }
 
     /// Brackets that are open at the same time, those in strings apart.
-    private static func depth(_ bytes: some Collection<UInt8>) -> Int {
+    static func depth(_ bytes: some Collection<UInt8>) -> Int {
         var (depth, deepest) = (0, 0)
         var isInString = false
         var isEscaped = false

@@ -1,4 +1,5 @@
 import IMSCore
+import MATControl
 import MATRuntime
 import MATSignal
 import MappingMemory
@@ -28,44 +29,35 @@ extension IMSServer {
         var admitsUnseen: Bool { self == .all || self == .unseen }
     }
 
-    /// `{after?, count?, prefix?, state?}` -> `{total, unseen, mappings, next?}`: in the order of HoAs, those after `after`; `next` is what to give
-    /// as `after` for the next page. `total` counts all mappings that are held, `unseen` the HoAs that are enrolled and never registered,
-    /// whatever is shown.
-    func list(_ arguments: [String: JSONValue]) throws(ControlError) -> JSONValue {
-        let count = arguments["count"]?.int ?? 100
+    /// In the order of HoAs, those after `after`.
+    func list(_ request: ListRequest) throws(ControlError) -> MappingListReport {
+        let count = request.count ?? 100
         guard count > 0, count <= Self.listEntriesMax else { throw ControlError("\"count\" must be from 1 to \(Self.listEntriesMax)") }
-        let after = try Self.prefix(arguments, "after")
-        let within = try Self.prefix(arguments, "prefix")
-        let word = arguments["state"]?.string ?? Filter.all.rawValue
-        guard let filter = Filter(rawValue: word) else {
+        let after = try Self.prefix(request.after, "after")
+        let within = try Self.prefix(request.prefix, "prefix")
+        guard let filter = Filter(rawValue: request.state ?? Filter.all.rawValue) else {
             throw ControlError("\"state\" must be one of \(Filter.allCases.map(\.rawValue).joined(separator: ", "))")
         }
         let now = SystemClock.now()
         // One more than is shown tells whether there is a next page.
-        let most = Int(clamping: count) + 1
+        let most = count + 1
         let mappings = core.mappingsPage(after: after, count: filter == .unseen ? 0 : most) { mapping in
             within.map { $0.contains(mapping.record.prefix) } ?? true && filter.admits(mapping, now)
         }
         let unseen = core.issued.unseenPage(after: after, count: filter.admitsUnseen ? most : 0) { hoa in within.map { $0.contains(hoa) } ?? true }
         let page =
-            mappings.map { (prefix: $0.record.prefix, text: Self.describe($0.certified, now, of: $0)) }
-            + unseen.map { (prefix: $0.prefix, text: Self.describe(unseen: $0, now)) }
-        let shown = page.sorted { $0.prefix < $1.prefix }.prefix(Int(clamping: count))
-        var result: [String: JSONValue] = [
-            "total": .number(core.mappingsCount), "unseen": .number(core.issued.unseenCount), "mappings": .array(shown.map(\.text)),
-        ]
-        if page.count > shown.count, let last = shown.last { result["next"] = .text(last.prefix) }
-        return .object(result)
+            mappings.map { (prefix: $0.record.prefix, report: MappingReport($0.certified, now, of: $0)) }
+            + unseen.map { (prefix: $0.prefix, report: MappingReport(unseen: $0, now)) }
+        let shown = page.sorted { $0.prefix < $1.prefix }.prefix(count)
+        return MappingListReport(
+            total: core.mappingsCount, unseen: core.issued.unseenCount, mappings: shown.map(\.report),
+            next: page.count > shown.count ? shown.last.map { "\($0.prefix)" } : nil)
     }
 
     /// A prefix, or an address for itself alone; `nil` if it is not given.
-    static func prefix(_ arguments: [String: JSONValue], _ key: String) throws(ControlError) -> IPPrefix? {
-        switch arguments[key] {
-        case nil, .null?: return nil
-        case .string(let text)?:
-            if let prefix = IPPrefix(text) { return prefix }
-            fallthrough
-        default: throw ControlError("\"\(key)\" must be a prefix or an address, such as 192.0.2.0/24")
-        }
+    static func prefix(_ text: String?, _ key: String) throws(ControlError) -> IPPrefix? {
+        guard let text else { return nil }
+        guard let prefix = IPPrefix(text) else { throw ControlError("\"\(key)\" must be a prefix or an address, such as 192.0.2.0/24") }
+        return prefix
     }
 }

@@ -1,4 +1,5 @@
 import IMSCore
+import MATControl
 import MATRuntime
 import MATSignal
 
@@ -10,15 +11,13 @@ extension IMSServer {
     /// HoAs looked at by one request.
     static let revocationsLookedAtMax = 4096
 
-    /// `{prefix, unknown?, tombstone?}` or `{certificate}` (16 hexadecimal digits) -> `{revoked: [HOA], already: [HOA]}`, or
-    /// `{before, within?, after?}` (Unix time in ms) -> the same with `next?`: all whose certificates were issued before then, a
-    /// part with each request. The answer comes when all of it is durable, and then pushes are on their way.
-    func revoke(_ arguments: [String: JSONValue], _ respond: @escaping (ControlResponse) -> Void) throws(ControlError) {
+    /// The answer comes when all of it is durable, and then pushes are on their way.
+    func revoke(_ request: RevokeRequest<JSONValue>, _ respond: @escaping (ControlResponse) -> Void) throws(ControlError) {
         var next: IPPrefix?
         let prefixes: [IPPrefix]
-        if let prefix = try Self.prefix(arguments, "prefix") {
+        if let prefix = try Self.prefix(request.prefix, "prefix") {
             prefixes = [prefix]
-        } else if let text = arguments["certificate"]?.string {
+        } else if let text = request.certificate {
             guard let number = UInt64(text, radix: 16), text.count == 16 else {
                 throw ControlError("\"certificate\" must be the 16 hexadecimal digits that `mat ims show` prints")
             }
@@ -26,14 +25,14 @@ extension IMSServer {
                 throw ControlError("no home address has a certificate \(text) as its newest; older ones are refused already")
             }
             prefixes = [prefix]
-        } else if let before = arguments["before"]?.int.flatMap({ UInt64(exactly: $0) }) {
-            (prefixes, next) = certified(before: before, within: try Self.prefix(arguments, "within"), after: try Self.prefix(arguments, "after"))
+        } else if let before = request.beforeMilliseconds {
+            (prefixes, next) = certified(before: before, within: try Self.prefix(request.within, "within"), after: try Self.prefix(request.after, "after"))
         } else {
             throw ControlError("give \"prefix\", \"certificate\" or \"before\"")
         }
         var tombstone: CertifiedMapping?
-        if let value = arguments["tombstone"] { tombstone = try Self.tombstone(value) }
-        try revoke(prefixes, isUnknownAllowed: arguments["unknown"]?.bool ?? false, tombstone, next, respond)
+        if let value = request.tombstone { tombstone = try Self.tombstone(value) }
+        try revoke(prefixes, isUnknownAllowed: request.unknown ?? false, tombstone, next, respond)
     }
 
     private static func tombstone(_ value: JSONValue) throws(ControlError) -> CertifiedMapping {
@@ -78,11 +77,9 @@ extension IMSServer {
         }
         whenDurable(tickets) { failures in
             if let failure = failures.first { return respond(.failed("the revocation could not be recorded: \(failure)")) }
-            var result: [String: JSONValue] = [
-                "revoked": .array(revoked.map { .string($0.shortText) }), "already": .array(already.map { .string($0.shortText) }),
-            ]
-            if let next { result["next"] = .text(next) }
-            respond(.ok(.object(result)))
+            respond(
+                .result(
+                    RevocationReport(revoked: revoked.map(\.shortText), already: already.map(\.shortText), next: next.map { "\($0)" })))
         }
     }
 

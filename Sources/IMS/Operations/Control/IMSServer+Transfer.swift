@@ -1,5 +1,6 @@
 import Dispatch
 import IMSCore
+import MATControl
 import MATRuntime
 import MATSignal
 
@@ -13,50 +14,47 @@ extension IMSServer {
 
     private enum Part: String { case mappings, certificates }
 
-    /// `{part?, from?, after?, count?, secrets?}` -> `{lines, next?: {part, from?, after?}}`: mappings first, then certificates without a
-    /// mapping. What changes meanwhile is told as it is when its turn comes. Mappings come in the table's order, a few more than `count`: in
-    /// the order of HoAs each page would look at the whole table, and with millions of mappings hold up all else each time.
-    func export(_ arguments: [String: JSONValue]) throws(ControlError) -> JSONValue {
+    /// Mappings first, then certificates without a mapping. What changes meanwhile is told as it is when its turn comes. Mappings come in
+    /// the table's order, a few more than `count`: in the order of HoAs each page would look at the whole table, and with millions of
+    /// mappings hold up all else each time.
+    func export(_ request: ExportRequest) throws(ControlError) -> ExportReport<JSONValue> {
         guard !core.isLoading else { throw ControlError("imsd still reads its store; try again in a moment") }
-        let count = Int(clamping: arguments["count"]?.int ?? 1024)
+        let count = request.count ?? 1024
         guard count > 0, count <= Self.transferLinesMax else { throw ControlError("\"count\" must be from 1 to \(Self.transferLinesMax)") }
-        let after = try Self.prefix(arguments, "after")
-        guard let part = Part(rawValue: arguments["part"]?.string ?? Part.mappings.rawValue) else {
+        let after = try Self.prefix(request.after, "after")
+        guard let part = Part(rawValue: request.part ?? Part.mappings.rawValue) else {
             throw ControlError("\"part\" must be mappings or certificates")
         }
         var lines: [TransferLine] = []
-        var next: [String: JSONValue]?
+        var next: ExportPlace?
         switch part {
         case .mappings:
-            guard let from = UInt64(exactly: arguments["from"]?.int ?? 0) else { throw ControlError("\"from\" must be what the page before gave") }
+            guard let from = UInt64(exactly: request.from ?? 0) else { throw ControlError("\"from\" must be what the page before gave") }
             if from == 0 {
                 let header = TransferHeader(
                     exportedAt: SystemClock.now().wallMilliseconds, program: "imsd \(MATVersion.text)",
                     prefixes: core.servedPrefixes.map(\.prefix.description))
                 lines.append(.header(header))
-                if arguments["secrets"]?.bool == true { lines += cookieSecrets.map { .secret($0) } }
+                if request.secrets == true { lines += cookieSecrets.map { .secret($0) } }
             }
             let following = core.walkMappings(from: from, atLeast: count) { lines.append(.mapping($0)) }
-            next = ["part": .string(following == nil ? Part.certificates.rawValue : part.rawValue)]
-            if let following { next?["from"] = .int(Int64(clamping: following)) }
+            next = ExportPlace(
+                part: following == nil ? Part.certificates.rawValue : part.rawValue, from: following.map { Int64(clamping: $0) })
         case .certificates:
             let page = core.certificatesPage(after: after, count: count)
             lines += page.certificates.map { .certificate($0) }
-            if let last = page.last { next = ["part": .string(part.rawValue), "after": .text(last)] }
+            if let last = page.last { next = ExportPlace(part: part.rawValue, after: "\(last)") }
         }
-        var result: [String: JSONValue] = ["lines": .array(lines.map(\.json))]
-        if let next { result["next"] = .object(next) }
-        return .object(result)
+        return ExportReport(lines: lines.map(\.json), next: next)
     }
 
-    /// `{lines, check?}` -> `{taken, same, older, skipped: [{what, reason}]}`. Everything is checked as if it came from the network; the
-    /// answer comes when what was taken is durable. With `check`, nothing is taken.
-    func `import`(_ arguments: [String: JSONValue], _ respond: @escaping (ControlResponse) -> Void) throws(ControlError) {
-        guard let values = arguments["lines"]?.array, values.count <= Self.transferLinesMax else {
+    /// Everything is checked as if it came from the network; the answer comes when what was taken is durable. With `check`, nothing is taken.
+    func `import`(_ request: ImportRequest<JSONValue>, _ respond: @escaping (ControlResponse) -> Void) throws(ControlError) {
+        guard let values = request.lines, values.count <= Self.transferLinesMax else {
             throw ControlError("\"lines\" must be a list of at most \(Self.transferLinesMax)")
         }
         guard !core.isLoading else { throw ControlError("imsd still reads its store; try again in a moment") }
-        let isTrial = arguments["check"]?.bool ?? false
+        let isTrial = request.check ?? false
         let check = TransferCheck(served: core.servedPrefixes.map(\.prefix), keys: core.publicKeys)
         let now = SystemClock.now()
         let reference = UncheckedReference(self)
@@ -67,7 +65,7 @@ extension IMSServer {
             let checked = Self.check(values, check, now)
             poster.post {
                 guard let server = reference.value else { return respond(.failed("imsd is stopping")) }
-                if isTrial { return respond(.ok(checked.outcome.json)) }
+                if isTrial { return respond(.result(checked.outcome.report)) }
                 server.take(checked.lines, checked.outcome, respond)
             }
         }
@@ -116,7 +114,7 @@ extension IMSServer {
         whenDurable(tickets) { failures in
             for failure in failures { outcome.skip("a record", failure) }
             outcome.taken += tickets.count - failures.count
-            respond(.ok(outcome.json))
+            respond(.result(outcome.report))
         }
     }
 }
@@ -147,19 +145,15 @@ extension TransferLine {
 }
 
 extension TransferOutcome {
-    public var json: JSONValue {
-        [
-            "taken": .number(taken), "same": .number(same), "older": .number(older), "skippedCount": .number(skippedCount),
-            "skipped": .array(skipped.map { ["what": .string($0.what), "reason": .string($0.reason)] }),
-        ]
+    public var report: ImportReport {
+        ImportReport(
+            taken: taken, same: same, older: older, skippedCount: skippedCount,
+            skipped: skipped.map { ImportReport.Skipped(what: $0.what, reason: $0.reason) })
     }
 
-    public init?(json: JSONValue) {
-        guard let taken = json["taken"]?.int, let same = json["same"]?.int, let older = json["older"]?.int,
-            let skipped = json["skippedCount"]?.int
-        else { return nil }
+    public init(_ report: ImportReport) {
         self.init()
-        (self.taken, self.same, self.older, skippedCount) = (Int(clamping: taken), Int(clamping: same), Int(clamping: older), Int(clamping: skipped))
-        self.skipped = (json["skipped"]?.array ?? []).map { Skipped(what: $0["what"]?.string ?? "?", reason: $0["reason"]?.string ?? "?") }
+        (taken, same, older, skippedCount) = (report.taken, report.same, report.older, report.skippedCount)
+        skipped = report.skipped.map { Skipped(what: $0.what, reason: $0.reason) }
     }
 }

@@ -1,4 +1,4 @@
-import MATRuntime
+import MATControl
 
 /// A label and its value.
 public struct MetricLabel: Hashable, Comparable, Sendable {
@@ -99,19 +99,12 @@ public enum MetricText {
 }
 
 extension MetricFamily {
-    /// `{name, help, type, samples: [{name, labels, value}]}`
-    public var json: JSONValue {
-        [
-            "name": .string(name), "help": .string(help), "type": .string(kind.rawValue),
-            "samples": .array(
-                samples.map { sample in
-                    [
-                        "name": .string(name + sample.suffix),
-                        "labels": .object(Dictionary(sample.labels.map { ($0.name, .string($0.value)) }) { first, _ in first }),
-                        "value": sample.value.rounded() == sample.value && abs(sample.value) < 9e15
-                            ? .int(Int64(sample.value)) : .double(sample.value),
-                    ]
-                }),
-        ]
+    public var report: MetricsReport.Family {
+        MetricsReport.Family(
+            name: name, help: help, type: kind.rawValue,
+            samples: samples.map { sample in
+                MetricsReport.Sample(
+                    name: name + sample.suffix, labels: Dictionary(sample.labels.map { ($0.name, $0.value) }) { first, _ in first }, value: sample.value)
+            })
     }
 }

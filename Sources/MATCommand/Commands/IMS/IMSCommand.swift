@@ -1,4 +1,5 @@
 import ArgumentParser
+import MATControl
 import MATRuntime
 import MATSignal
 
@@ -15,8 +16,8 @@ struct IMSCommand: ParsableCommand {
         @OptionGroup var output: OutputOptions
 
         func run() throws {
-            let status = try control.request("status")
-            output.print(status) { IMSReport.status(status, $0) }
+            let status = try control.request(.status, as: IMSStatusReport.self)
+            try output.print(status) { IMSText.status(status, $0) }
         }
     }
 
@@ -30,8 +31,8 @@ struct IMSCommand: ParsableCommand {
         @OptionGroup var output: OutputOptions
 
         func run() throws {
-            let mapping = try control.request("show", ["hoa": .text(hoa)])
-            output.print(mapping) { IMSReport.mapping(mapping, now: SystemClock.now(), $0) }
+            let mapping = try control.request(.show, ShowRequest(hoa: "\(hoa)"), as: MappingReport.self)
+            try output.print(mapping) { IMSText.mapping(mapping, now: SystemClock.now(), $0) }
         }
     }
 
@@ -44,8 +45,8 @@ struct IMSCommand: ParsableCommand {
         @OptionGroup var output: OutputOptions
 
         func run() throws {
-            let answer = try control.request("metrics")
-            output.print(answer["families"] ?? .null) { _ in answer["text"]?.string ?? "" }
+            let metrics = try control.request(.metrics, as: MetricsReport.self)
+            try output.print(metrics.families) { _ in metrics.text }
         }
     }
 }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Glibc
 import IMS
+import MATControl
 import MATRuntime
 import MATSignal
 
@@ -39,10 +40,11 @@ extension IMSCommand {
         }
 
         private func exportFromDaemon(_ take: (TransferLine) throws(CommandFailure) -> Void) throws(CommandFailure) {
-            var arguments: [String: JSONValue] = ["secrets": .bool(secrets)]
+            var place = ExportPlace()
             while true {
-                let answer = try control.request("export", arguments, timeout: .seconds(60))
-                for value in answer["lines"]?.array ?? [] {
+                let answer = try control.request(
+                    .export, ExportRequest(place, secrets: secrets), as: ExportReport<JSONValue>.self, timeout: .seconds(60))
+                for value in answer.lines {
                     let line: TransferLine
                     do throws(TransferError) {
                         line = try TransferLine(json: value)
@@ -51,8 +53,8 @@ extension IMSCommand {
                     }
                     try take(line)
                 }
-                guard let next = answer["next"]?.object else { return }
-                for key in ["part", "from", "after"] { arguments[key] = next[key] ?? .null }
+                guard let next = answer.next else { return }
+                place = next
             }
         }
     }

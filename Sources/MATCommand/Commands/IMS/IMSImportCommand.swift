@@ -1,5 +1,6 @@
 import ArgumentParser
 import IMS
+import MATControl
 import MATRuntime
 import MATSignal
 
@@ -31,21 +32,17 @@ extension IMSCommand {
             let source = try TransferSource(path: file)
             let outcome =
                 if let config { try StoredTransfer(config, control).import(source, isTrial: check) } else { try importIntoDaemon(source) }
-            var json = outcome.json.object ?? [:]
-            json["exportedAt"] = .number(source.header.exportedAt)
-            output.print(.object(json)) { IMSReport.transfer(outcome, isTrial: check, $0) }
+            var report = outcome.report
+            report.exportedAtMilliseconds = source.header.exportedAt
+            try output.print(report) { IMSText.transfer(outcome, isTrial: check, $0) }
             guard outcome.skippedCount == 0 else { throw ExitCode(ExitStatus.failed.rawValue) }
         }
 
         private func importIntoDaemon(_ source: TransferSource) throws(CommandFailure) -> TransferOutcome {
             var sum = TransferOutcome()
             try source.forEachGroup(lines: 1024, octets: Self.requestOctetsMax) { lines throws(CommandFailure) in
-                let arguments: [String: JSONValue] = ["lines": .array(lines.map(\.json)), "check": .bool(check)]
-                let answer = try control.request("import", arguments, timeout: .seconds(60))
-                guard let outcome = TransferOutcome(json: answer) else {
-                    throw CommandFailure("imsd's answer can't be read; are mat and imsd of one version?")
-                }
-                sum += outcome
+                let request = ImportRequest(lines: lines.map(\.json), check: check)
+                sum += TransferOutcome(try control.request(.import, request, as: ImportReport.self, timeout: .seconds(60)))
             }
             return sum
         }

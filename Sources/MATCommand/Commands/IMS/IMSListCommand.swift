@@ -1,4 +1,5 @@
 import ArgumentParser
+import MATControl
 import MATRuntime
 import MATSignal
 
@@ -47,33 +48,30 @@ extension IMSCommand {
             while true {
                 let list = try page(after)
                 if all {
-                    printPart(list, isFirst: isFirst)
+                    try printPart(list, isFirst: isFirst)
                 } else {
-                    output.print(list) { IMSReport.list(list, now: SystemClock.now(), $0) }
+                    try output.print(list) { IMSText.list(list, now: SystemClock.now(), $0) }
                 }
-                guard all, let next = list["next"]?.string else { return }
+                guard all, let next = list.next else { return }
                 after = try Self.cursor(next)
                 isFirst = false
             }
         }
 
-        private func page(_ after: IPPrefix?) throws(CommandFailure) -> JSONValue {
-            var arguments: [String: JSONValue] = [
-                "count": .number(all ? 1000 : count), "state": .string(expired ? State.expired.rawValue : state.rawValue),
-            ]
-            if let after { arguments["after"] = .text(after) }
-            if let prefix { arguments["prefix"] = .text(prefix) }
-            return try control.request("list", arguments)
+        private func page(_ after: IPPrefix?) throws(CommandFailure) -> MappingListReport {
+            let request = ListRequest(
+                after: after.map { "\($0)" }, count: all ? 1000 : count, prefix: prefix.map { "\($0)" },
+                state: expired ? State.expired.rawValue : state.rawValue)
+            return try control.request(.list, request, as: MappingListReport.self)
         }
 
-        private func printPart(_ list: JSONValue, isFirst: Bool) {
+        private func printPart(_ list: MappingListReport, isFirst: Bool) throws {
             if output.json {
-                for mapping in list["mappings"]?.array ?? [] { print(String(decoding: mapping.write(), as: UTF8.self)) }
+                for mapping in list.mappings { print(String(decoding: try ControlJSON.encode(mapping), as: UTF8.self)) }
             } else {
-                var part = list.object ?? [:]
-                part["next"] = nil
-                let text = IMSReport.list(.object(part), now: SystemClock.now(), .forStandardOutput, withHead: isFirst)
-                print(text, terminator: "")
+                var part = list
+                part.next = nil
+                print(IMSText.list(part, now: SystemClock.now(), .forStandardOutput, withHead: isFirst), terminator: "")
             }
         }
 

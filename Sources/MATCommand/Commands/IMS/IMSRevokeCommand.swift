@@ -1,5 +1,6 @@
 import ArgumentParser
 import IMS
+import MATControl
 import MATRuntime
 import MATSignal
 import MappingMemory
@@ -52,34 +53,34 @@ extension IMSCommand {
         }
 
         func run() throws {
-            var sum: (revoked: [JSONValue], already: [JSONValue]) = ([], [])
-            var arguments = try self.arguments()
+            var sum = RevocationReport()
+            var request = try request()
             while true {
-                let answer = try control.request("revoke", arguments, timeout: .seconds(60))
-                sum.revoked += answer["revoked"]?.array ?? []
-                sum.already += answer["already"]?.array ?? []
-                guard let next = answer["next"] else { break }
-                arguments["after"] = next
+                let answer = try control.request(.revoke, request, as: RevocationReport.self, timeout: .seconds(60))
+                sum.revoked += answer.revoked
+                sum.already += answer.already
+                guard let next = answer.next else { break }
+                request.after = next
             }
-            let result: JSONValue = ["revoked": .array(sum.revoked), "already": .array(sum.already)]
-            output.print(result) { IMSReport.revocation(result, $0) }
+            try output.print(sum) { IMSText.revocation(sum, $0) }
         }
 
-        private func arguments() throws(CommandFailure) -> [String: JSONValue] {
-            var arguments: [String: JSONValue] = ["unknown": .bool(unknown)]
-            if let certificate { arguments["certificate"] = .string(certificate) }
-            if let issuedBefore { arguments["before"] = .number(issuedBefore) }
-            if let within { arguments["within"] = .text(within) }
-            guard let home else { return arguments }
-            arguments["prefix"] = .text(home)
+        private func request() throws(CommandFailure) -> RevokeRequest<JSONValue> {
+            var request = RevokeRequest<JSONValue>()
+            request.unknown = unknown
+            request.certificate = certificate
+            request.beforeMilliseconds = issuedBefore
+            request.within = within.map { "\($0)" }
+            guard let home else { return request }
+            request.prefix = "\(home)"
             if let signingKey {
                 let key = try PrivateKeyFile.read(signingKey)
                 guard let tombstone = StoredMapping.revocation(of: home, signedBy: key, now: SystemClock.now()) else {
                     throw CommandFailure("the crypto library does not sign; this should not happen")
                 }
-                arguments["tombstone"] = TransferLine.mapping(tombstone).json
+                request.tombstone = TransferLine.mapping(tombstone).json
             }
-            return arguments
+            return request
         }
     }
 }

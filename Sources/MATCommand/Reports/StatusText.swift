@@ -1,0 +1,129 @@
+import MATControl
+
+/// `mat status` for people, from what matd says.
+enum StatusText {
+    static func text(_ status: NodeReport, _ style: TextStyle = .plain) -> String {
+        var lines: [String] = []
+        let facts = [
+            status.registered ? style.good("registered") : style.bad("not registered"), "up \(Quantity.duration(seconds: status.uptimeSeconds))",
+            Quantity.count(Int64(clamping: status.counters.handovers), "handover"),
+        ]
+        lines.append("matd is \(facts.joined(separator: ", "))")
+        for home in status.homes { lines += [""] + homeLines(home, style) }
+        lines += [""] + locatorLines(status, style)
+        lines += NamesText.lines(status, style)
+        if status.resolving > 0 { lines += ["", "\(Quantity.count(Int64(status.resolving), "destination")) being looked up"] }
+        if status.repairs > 0 {
+            lines += ["", "\(Quantity.count(Int64(clamping: status.repairs), "repair")) to the kernel's tables since the start: something else changes them"]
+            if let last = status.lastRepair { lines.append("  the last: \(last)") }
+        }
+        let peers = status.peers
+        let count = max(status.peersCount, peers.count)
+        lines += ["", style.head(count > peers.count ? "Peers (\(count); here are those with the latest traffic)" : "Peers (\(count))")]
+        lines += peers.isEmpty ? ["  none"] : PeersText.lines(peers, indent: 2)
+        return lines.joined(separator: "\n") + "\n"
+    }
+
+    // MARK: Homes
+
+    private static func homeLines(_ home: HomeReport, _ style: TextStyle) -> [String] {
+        var facts: [(String, String)] = []
+        facts.append(("state", home.state == "registered" ? style.good(registration(home)) : style.bad(unregistered(home.state))))
+        if let problem = home.problem {
+            facts.append(("problem", style.bad(problem)))
+            if let remedy = home.remedy { facts.append(("remedy", remedy)) }
+        }
+        facts.append(("reachable at", list(home.locators) ?? "nowhere yet"))
+        facts.append(("servers", list(home.servers) ?? "none found yet"))
+        // An older matd tells seconds alone.
+        let end = max(home.certificateNotAfterMilliseconds / 1000, home.certificateNotAfter)
+        let text = "valid until \(Quantity.date(unixSeconds: Int64(clamping: end)))"
+        if end == 0 {
+            // Nothing is known of it.
+        } else if home.certificateEndsSoon {
+            facts.append(("certificate", style.bad("\(text), and its server has not renewed it")))
+            facts.append(("remedy", "have the server's operator run `mat enrol \(home.address)` again"))
+        } else {
+            facts.append(("certificate", text))
+        }
+        let width = facts.map(\.0.count).max() ?? 0
+        return [style.head("Home address \(home.address)")]
+            + facts.map { "  \($0.0)\(String(repeating: " ", count: width - $0.0.count))  \($0.1)" }
+    }
+
+    private static func registration(_ home: HomeReport) -> String {
+        let age = home.ageSeconds.map { ", confirmed \(Quantity.duration(seconds: $0)) ago" } ?? ""
+        let left = home.expiresInSeconds.map { ", good for \(Quantity.duration(seconds: $0))" } ?? ""
+        return "registered\(age)\(left)"
+    }
+
+    /// The phases by their names inside matd, and what they mean.
+    private static func unregistered(_ state: String) -> String {
+        switch state {
+        case "waiting": "waiting for a usable mobile address, and for DNS to name a server"
+        case "proving": "showing the server that its mobile addresses are its own"
+        case "updating": "registering"
+        case "pausing": "failed; will try again"
+        default: state
+        }
+    }
+
+    private static func list(_ texts: [String]) -> String? { texts.isEmpty ? nil : texts.joined(separator: ", ") }
+
+    // MARK: Own mobile addresses
+
+    /// What is held against an address; nothing in the usual case.
+    private static func path(_ locator: LocatorReport, _ style: TextStyle) -> String {
+        let failures = locator.failures > 1 ? ", failed \(locator.failures) times lately" : ""
+        let trustedIn = locator.trustedInSeconds.map { Quantity.duration(seconds: $0) } ?? "0s"
+        switch locator.state {
+        case "dead":
+            let since = locator.silentSeconds.map { " since \(Quantity.duration(seconds: $0))" } ?? ""
+            let next = locator.nextCheckSeconds.map { ", checked again in \(Quantity.duration(seconds: $0))" } ?? ""
+            return style.bad("dead\(since)\(next)\(failures)")
+        case "returning": return "answers again, trusted in \(trustedIn)\(failures)"
+        case "flapping": return "comes and goes, trusted in \(trustedIn)"
+        case "refused": return style.bad("not usable: \(locator.reason ?? "the IMS refuses it"), tried again in \(trustedIn)")
+        default: return [locator.deprecated ? "deprecated: used last" : nil, locator.reason].compactMap { $0 }.joined(separator: "; ")
+        }
+    }
+
+    private static func locatorLines(_ status: NodeReport, _ style: TextStyle) -> [String] {
+        let chosen = status.chosenInterface
+        var table = TextTable([("INTERFACE", .left), ("MOBILE ADDRESS", .left), ("", .left), ("", .left)])
+        let preferred = chosen ?? status.locators.first?.interface
+        for locator in status.locators {
+            let isPreferred = locator.interface == preferred
+            table.add([
+                locator.interface, locator.address, isPreferred ? (chosen == nil ? "preferred" : "chosen by `mat handover`") : "",
+                path(locator, style),
+            ])
+        }
+        let head = style.head("Mobile addresses")
+        var lines = table.isEmpty
+            ? [head, "  none: no interface has a usable address; see `ip address`, and `interfaces` in matd.yaml"]
+            : [head] + table.lines(indent: 2)
+        for unused in status.unusedAddresses { lines.append("  \(unused.interface)  \(unused.address) is not used: \(unused.reason)") }
+        for router in status.silentRouters {
+            let instead = router.instead.map { "; \($0) is used instead" } ?? ", nor does another"
+            lines.append("  " + style.bad("router \(router.address) on \(router.interface) does not answer\(instead)"))
+        }
+        return lines + ruleLines(status.routingRules, style)
+    }
+
+    /// Other programs' routing rules that want all traffic, and what is made of it.
+    private static func ruleLines(_ rules: RoutingRulesReport, _ style: TextStyle) -> [String] {
+        var lines: [String] = []
+        if !rules.before.isEmpty {
+            lines += ["", style.bad("Routing rules of another program come before MAT's and take its packets")]
+            lines += rules.before.map { "  \($0)" }
+            lines.append("  remedy: give them a priority above \(rules.base + 16), or set routing-rules: first in matd.yaml")
+        }
+        if !rules.passed.isEmpty {
+            lines += ["", "Another program's routing rules take all traffic but MAT's: connections with peers and signalling do not go its way"]
+            lines += rules.passed.map { "  \($0)" }
+            lines.append("  to have it otherwise, set routing-rules: fixed in matd.yaml")
+        }
+        return lines
+    }
+}

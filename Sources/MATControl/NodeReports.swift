@@ -1,0 +1,317 @@
+// What matd says at its control socket, and `mat ... --json` prints. Keys are an interface: they are added to and never given another
+// meaning. Addresses, prefixes and endpoints are text. Durations are whole seconds and their names say so; a point in time is Unix
+// milliseconds, and its name says so too.
+
+/// What `mat status` asks, and what a handover answers.
+public struct NodeReport: Codable, Hashable, Sendable {
+    public var uptimeSeconds: Int64
+    /// Whether every home address is.
+    public var registered: Bool
+    public var homes: [HomeReport]
+    public var locators: [LocatorReport]
+    public var unusedAddresses: [UnusedAddressReport]
+    public var silentRouters: [SilentRouterReport]
+    public var routingRules: RoutingRulesReport
+    public var pathsWatched: Int
+    /// What a person has chosen for all traffic.
+    @OrNull public var chosenInterface: String?
+    /// Those with the latest traffic, if there are very many.
+    public var peers: [PeerReport]
+    public var peersCount: Int
+    /// Destinations being looked up.
+    public var resolving: Int
+    public var undecided: UndecidedReport
+    @OrNull public var dns: DNSReport?
+    public var unknownSources: Int
+    /// To the kernel's tables, since the start.
+    public var repairs: UInt64
+    @OrNull public var lastRepair: String?
+    public var counters: NodeCountersReport
+
+    public init(
+        uptimeSeconds: Int64, registered: Bool, homes: [HomeReport], locators: [LocatorReport], unusedAddresses: [UnusedAddressReport],
+        silentRouters: [SilentRouterReport], routingRules: RoutingRulesReport, pathsWatched: Int, chosenInterface: String?, peers: [PeerReport],
+        peersCount: Int, resolving: Int, undecided: UndecidedReport, dns: DNSReport?, unknownSources: Int, repairs: UInt64, lastRepair: String?,
+        counters: NodeCountersReport
+    ) {
+        self.uptimeSeconds = uptimeSeconds
+        self.registered = registered
+        self.homes = homes
+        self.locators = locators
+        self.unusedAddresses = unusedAddresses
+        self.silentRouters = silentRouters
+        self.routingRules = routingRules
+        self.pathsWatched = pathsWatched
+        self.chosenInterface = chosenInterface
+        self.peers = peers
+        self.peersCount = peersCount
+        self.resolving = resolving
+        self.undecided = undecided
+        self.dns = dns
+        self.unknownSources = unknownSources
+        self.repairs = repairs
+        self.lastRepair = lastRepair
+        self.counters = counters
+    }
+}
+
+/// What `mat peers` asks.
+public struct PeersReport: Codable, Hashable, Sendable {
+    public var peers: [PeerReport]
+    public var peersCount: Int
+
+    public init(peers: [PeerReport], peersCount: Int) {
+        self.peers = peers
+        self.peersCount = peersCount
+    }
+}
+
+/// A home address of this node's.
+public struct HomeReport: Codable, Hashable, Sendable {
+    public var address: String
+    /// A mobile network's.
+    @OrNull public var prefix: String?
+    /// What is registered, the preferred first.
+    public var locators: [String]
+    public var servers: [String]
+    /// waiting, proving, updating, registered or pausing.
+    public var state: String
+    /// Since its server last acknowledged it.
+    @OrNull public var ageSeconds: Int64?
+    @OrNull public var expiresInSeconds: Int64?
+    public var certificateNotAfterMilliseconds: UInt64
+    /// The same in seconds, under the key that it first had.
+    public var certificateNotAfter: UInt64
+    public var certificateEndsSoon: Bool
+    public var sequence: UInt64
+    /// What is wrong, what to do about it, and a word for programs.
+    @OrNull public var problem: String?
+    @OrNull public var problemCode: Problem.Code?
+    @OrNull public var remedy: String?
+
+    public init(
+        address: String, prefix: String?, locators: [String], servers: [String], state: String, ageSeconds: Int64?, expiresInSeconds: Int64?,
+        certificateNotAfterMilliseconds: UInt64, certificateEndsSoon: Bool, sequence: UInt64, problem: Problem?
+    ) {
+        self.address = address
+        self.prefix = prefix
+        self.locators = locators
+        self.servers = servers
+        self.state = state
+        self.ageSeconds = ageSeconds
+        self.expiresInSeconds = expiresInSeconds
+        self.certificateNotAfterMilliseconds = certificateNotAfterMilliseconds
+        certificateNotAfter = certificateNotAfterMilliseconds / 1000
+        self.certificateEndsSoon = certificateEndsSoon
+        self.sequence = sequence
+        self.problem = problem?.text
+        problemCode = problem?.code
+        remedy = problem?.remedy
+    }
+}
+
+/// A mobile address of this node's.
+public struct LocatorReport: Codable, Hashable, Sendable {
+    public var address: String
+    public var interface: String
+    /// sound, dead, returning, flapping or refused.
+    public var state: String
+    public var deprecated: Bool
+    /// Why it is not used, or not registered.
+    @OrNull public var reason: String?
+    @OrNull public var silentSeconds: Int64?
+    @OrNull public var nextCheckSeconds: Int64?
+    @OrNull public var trustedInSeconds: Int64?
+    public var failures: Int
+
+    public init(
+        address: String, interface: String, state: String, deprecated: Bool, reason: String?, silentSeconds: Int64?, nextCheckSeconds: Int64?,
+        trustedInSeconds: Int64?, failures: Int
+    ) {
+        self.address = address
+        self.interface = interface
+        self.state = state
+        self.deprecated = deprecated
+        self.reason = reason
+        self.silentSeconds = silentSeconds
+        self.nextCheckSeconds = nextCheckSeconds
+        self.trustedInSeconds = trustedInSeconds
+        self.failures = failures
+    }
+}
+
+public struct UnusedAddressReport: Codable, Hashable, Sendable {
+    public var address: String
+    public var interface: String
+    public var reason: String
+
+    public init(address: String, interface: String, reason: String) {
+        self.address = address
+        self.interface = interface
+        self.reason = reason
+    }
+}
+
+/// A router that does not answer.
+public struct SilentRouterReport: Codable, Hashable, Sendable {
+    public var address: String
+    public var interface: String
+    /// The one that is used meanwhile.
+    @OrNull public var instead: String?
+
+    public init(address: String, interface: String, instead: String?) {
+        self.address = address
+        self.interface = interface
+        self.instead = instead
+    }
+}
+
+/// Other programs' routing rules that want all traffic.
+public struct RoutingRulesReport: Codable, Hashable, Sendable {
+    /// The first priority of MAT's own.
+    public var base: UInt32
+    public var passed: [String]
+    public var before: [String]
+
+    public init(base: UInt32, passed: [String], before: [String]) {
+        self.base = base
+        self.passed = passed
+        self.before = before
+    }
+}
+
+public struct PeerReport: Codable, Hashable, Sendable {
+    public var home: String
+    public var ownHome: String
+    /// Where its packets go, and from where; `nil` without a path.
+    @OrNull public var locator: String?
+    @OrNull public var ownLocator: String?
+    @OrNull public var interface: String?
+    public var locators: [String]
+    public var confirmed: Bool
+    public var proven: Bool
+    public var ageSeconds: Int64
+    public var refreshedSecondsAgo: Int64
+    public var switches: Int
+    @OrNull public var detourSeconds: Int64?
+    @OrNull public var chosenInterface: String?
+    public var packetsOut: UInt64
+    public var packetsIn: UInt64
+    public var octetsOut: UInt64
+    public var octetsIn: UInt64
+    @OrNull public var problem: String?
+    @OrNull public var problemCode: Problem.Code?
+
+    public init(
+        home: String, ownHome: String, locator: String?, ownLocator: String?, interface: String?, locators: [String], confirmed: Bool, proven: Bool,
+        ageSeconds: Int64, refreshedSecondsAgo: Int64, switches: Int, detourSeconds: Int64?, chosenInterface: String?, packetsOut: UInt64,
+        packetsIn: UInt64, octetsOut: UInt64, octetsIn: UInt64, problem: Problem?
+    ) {
+        self.home = home
+        self.ownHome = ownHome
+        self.locator = locator
+        self.ownLocator = ownLocator
+        self.interface = interface
+        self.locators = locators
+        self.confirmed = confirmed
+        self.proven = proven
+        self.ageSeconds = ageSeconds
+        self.refreshedSecondsAgo = refreshedSecondsAgo
+        self.switches = switches
+        self.detourSeconds = detourSeconds
+        self.chosenInterface = chosenInterface
+        self.packetsOut = packetsOut
+        self.packetsIn = packetsIn
+        self.octetsOut = octetsOut
+        self.octetsIn = octetsIn
+        self.problem = problem?.text
+        problemCode = problem?.code
+    }
+}
+
+/// Destinations of which DNS does not say whether they are MAT nodes.
+public struct UndecidedReport: Codable, Hashable, Sendable {
+    public struct Destination: Codable, Hashable, Sendable {
+        public var address: String
+        /// Talked to plainly meanwhile; otherwise its packets wait.
+        public var isPlain: Bool
+        public var reason: String
+        public var ageSeconds: Int64
+        public var askedSecondsAgo: Int64
+
+        public init(address: String, isPlain: Bool, reason: String, ageSeconds: Int64, askedSecondsAgo: Int64) {
+            self.address = address
+            self.isPlain = isPlain
+            self.reason = reason
+            self.ageSeconds = ageSeconds
+            self.askedSecondsAgo = askedSecondsAgo
+        }
+    }
+
+    public var count: Int
+    /// Those used last.
+    public var destinations: [Destination]
+
+    public init(count: Int, destinations: [Destination]) {
+        self.count = count
+        self.destinations = destinations
+    }
+}
+
+/// The DNS servers that matd asks.
+public struct DNSReport: Codable, Hashable, Sendable {
+    public struct Server: Codable, Hashable, Sendable {
+        /// With the interface behind a `%`, if it is for that one alone.
+        public var address: String
+        public var port: UInt16
+        /// Whom a local resolver asks.
+        public var isUpstream: Bool
+        @OrNull public var answeredSecondsAgo: Int64?
+        @OrNull public var failingSeconds: Int64?
+        @OrNull public var failure: String?
+
+        public init(address: String, port: UInt16, isUpstream: Bool, answeredSecondsAgo: Int64?, failingSeconds: Int64?, failure: String?) {
+            self.address = address
+            self.port = port
+            self.isUpstream = isUpstream
+            self.answeredSecondsAgo = answeredSecondsAgo
+            self.failingSeconds = failingSeconds
+            self.failure = failure
+        }
+    }
+
+    /// Where they are configured.
+    public var from: String
+    public var servers: [Server]
+
+    public init(from: String, servers: [Server]) {
+        self.from = from
+        self.servers = servers
+    }
+}
+
+/// Counts since the start.
+public struct NodeCountersReport: Codable, Hashable, Sendable {
+    public var handovers: UInt64 = 0
+    public var answersWithheld: UInt64 = 0
+    public var uplinkFailures: UInt64 = 0
+    public var detours: UInt64 = 0
+    public var probesSent: UInt64 = 0
+    public var registrations: UInt64 = 0
+    public var recordsLost: UInt64 = 0
+    public var messagesSent: UInt64 = 0
+    public var messagesReceived: UInt64 = 0
+    public var retransmissions: UInt64 = 0
+    public var malformedDropped: UInt64 = 0
+    public var unmatchedDropped: UInt64 = 0
+    public var draftsDropped: UInt64 = 0
+    public var recordsRefused: UInt64 = 0
+    public var unknownSourcesAsked: UInt64 = 0
+    public var unknownSourcesIdentified: UInt64 = 0
+    public var unknownSourcesPlain: UInt64 = 0
+    public var destinationsResolved: UInt64 = 0
+    public var destinationsPlain: UInt64 = 0
+    public var destinationsUndecided: UInt64 = 0
+
+    public init() {}
+}

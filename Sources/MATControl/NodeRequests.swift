@@ -1,0 +1,26 @@
+/// What can be asked of matd: `{"command":"status"}`, or with `"arguments"`.
+public enum NodeCommand: String, CaseIterable, Sendable {
+    /// -> `NodeReport`
+    case status
+    /// -> `PeersReport`
+    case peers
+    /// `HandoverRequest` -> `NodeReport`
+    case handover
+}
+
+/// Uses the named interface first; without a name, the configured order again. With a peer, towards that peer only.
+public struct HandoverRequest: Codable, Hashable, Sendable {
+    public var interface: String?
+    /// Its home address.
+    public var peer: String?
+
+    public init(interface: String?, peer: String?) {
+        self.interface = interface
+        self.peer = peer
+    }
+}
+
+/// A command that takes no arguments.
+public struct NoArguments: Codable, Hashable, Sendable {
+    public init() {}
+}

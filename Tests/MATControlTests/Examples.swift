@@ -1,0 +1,110 @@
+import MATControl
+
+/// One of each report, with every field told.
+enum Examples {
+    static var node: NodeReport {
+        NodeReport(
+            uptimeSeconds: 192, registered: false, homes: [home, network],
+            locators: [
+                LocatorReport(
+                    address: "203.0.113.10", interface: "wlan0", state: "sound", deprecated: false, reason: nil, silentSeconds: nil,
+                    nextCheckSeconds: nil, trustedInSeconds: nil, failures: 0),
+                LocatorReport(
+                    address: "203.0.113.74", interface: "wwan0", state: "dead", deprecated: true, reason: "nothing answers over it", silentSeconds: 12,
+                    nextCheckSeconds: 3, trustedInSeconds: 40, failures: 2),
+            ],
+            unusedAddresses: [UnusedAddressReport(address: "10.9.9.9", interface: "eth0", reason: "eth0 has no IPv4 default route")],
+            silentRouters: [
+                SilentRouterReport(address: "fe80::1", interface: "wlan0", instead: "fe80::2"),
+                SilentRouterReport(address: "fe80::3", interface: "wlan0", instead: nil),
+            ],
+            routingRules: RoutingRulesReport(base: 6270, passed: ["6269: not fwmark 51820 lookup 51820"], before: ["5270: from all lookup 52"]),
+            pathsWatched: 4, chosenInterface: "wlan0", peers: [peer], peersCount: 1, resolving: 2,
+            undecided: UndecidedReport(
+                count: 1,
+                destinations: [
+                    UndecidedReport.Destination(
+                        address: "203.0.113.200", isPlain: true, reason: "the DNS server failed (SERVFAIL)", ageSeconds: 75, askedSecondsAgo: 5)
+                ]),
+            dns: DNSReport(
+                from: "/etc/resolv.conf",
+                servers: [
+                    DNSReport.Server(
+                        address: "fe80::1%wlan0", port: 53, isUpstream: false, answeredSecondsAgo: 3, failingSeconds: nil, failure: nil),
+                    DNSReport.Server(
+                        address: "203.0.113.131", port: 53, isUpstream: true, answeredSecondsAgo: nil, failingSeconds: 90, failure: "no answer"),
+                ]), unknownSources: 5, repairs: 6, lastRepair: "the table was gone", counters: counters)
+    }
+
+    static var home: HomeReport {
+        HomeReport(
+            address: "192.0.2.10", prefix: nil, locators: ["203.0.113.10"], servers: ["203.0.113.132:6288"], state: "pausing", ageSeconds: nil,
+            expiresInSeconds: nil, certificateNotAfterMilliseconds: 1_795_240_150_123, certificateEndsSoon: true, sequence: 1_790_000_000_000,
+            problem: Problem(.noAnswer, of: "192.0.2.10", "no answer from 203.0.113.132:6288"))
+    }
+
+    static var network: HomeReport {
+        HomeReport(
+            address: "2001:db8:10:7::1", prefix: "2001:db8:10:7::/64", locators: [], servers: [], state: "registered", ageSeconds: 12,
+            expiresInSeconds: 588, certificateNotAfterMilliseconds: 1_795_240_150_000, certificateEndsSoon: false, sequence: 7, problem: nil)
+    }
+
+    static var peer: PeerReport {
+        PeerReport(
+            home: "198.51.100.20", ownHome: "192.0.2.10", locator: nil, ownLocator: nil, interface: nil, locators: ["10.1.1.1"], confirmed: true,
+            proven: false, ageSeconds: 75, refreshedSecondsAgo: 5, switches: 2, detourSeconds: 9, chosenInterface: "wwan0", packetsOut: 1234,
+            packetsIn: 1200, octetsOut: 99_000, octetsIn: 98_000,
+            problem: Problem(.notGlobal, of: "198.51.100.20", "its locator 10.1.1.1 is a private address (RFC 1918) and not of global scope"))
+    }
+
+    static var counters: NodeCountersReport {
+        var counters = NodeCountersReport()
+        counters.handovers = 1
+        counters.messagesSent = 18_446_744_073_709_551_615
+        return counters
+    }
+
+    static var ims: IMSStatusReport {
+        var report = IMSStatusReport()
+        report.version = "0.1.0"
+        report.uptimeSeconds = 60
+        report.port = 6288
+        report.prefixes = [
+            IMSStatusReport.Prefix(
+                prefix: "192.0.2.0/24", mobilePrefixes: ["198.51.100.0/24"], mappings: 2, mappingsMax: nil, updatesPerSecondMax: 1000)
+        ]
+        report.keys = [IMSStatusReport.Key(id: "e4bd66120dc0c864", publicKey: "NEW=", use: "signing", certificates: 900)]
+        report.canEnrol = true
+        report.certificates = IMSStatusReport.Certificates(endingSoon: 3, ended: 1, revoked: 2)
+        report.mappingsExpired = 1
+        report.metrics = "http://127.0.0.1:9100/metrics"
+        report.store = IMSStatusReport.Store(path: "/var/lib/imsd/ims.db", lastFailure: "disk full", isLoading: false, unavailable: nil)
+        report.mappings = 3
+        report.datagrams = IMSStatusReport.Datagrams(received: 10, passedToCore: 4, lostBeforeCore: 0)
+        report.counters.received = ["MA Query": 6]
+        report.counters.answered = ["MA Answer": ["ok": 5, "not found": 1]]
+        return report
+    }
+
+    static var mapping: MappingReport {
+        var report = MappingReport(hoa: "192.0.2.10")
+        report.locators = [MappingReport.Locator(moa: "203.0.113.10", preference: 10)]
+        report.sequence = 1_790_000_000_000
+        report.issuedMilliseconds = 1_790_000_000_000
+        report.expiresMilliseconds = 1_790_000_600_000
+        report.isRegisteredHere = true
+        report.updateSource = "203.0.113.10:6289"
+        report.updatedAtMilliseconds = 1_790_000_000_500
+        report.subscribers = ["198.51.100.20:6289"]
+        report.certificate = MappingReport.Certificate(
+            id: "0011223344556677", issuer: "e4bd66120dc0c864", endsSoon: false, notBeforeMilliseconds: 1_780_000_000_000,
+            notAfterMilliseconds: 1_810_000_000_000, nodeKey: "KEY=")
+        return report
+    }
+
+    static var unseen: MappingReport {
+        var report = MappingReport(hoa: "192.0.2.11")
+        report.isUnseen = true
+        return report
+    }
+}

@@ -1,0 +1,70 @@
+import Foundation
+import MATControl
+import MATRuntime
+import Testing
+
+/// What daemons say and `--json` prints, letter by letter: programs read it. A change here is a change of an interface, for the CHANGELOG.
+@Suite("Reports in JSON")
+struct GoldenTests {
+    private func golden(_ name: String) throws -> String {
+        let file = try #require(Bundle.module.url(forResource: name, withExtension: "json", subdirectory: "Golden"))
+        return try String(contentsOf: file, encoding: .utf8)
+    }
+
+    private func check<Report: Codable & Equatable>(_ report: Report, _ name: String) throws {
+        let text = try ControlJSON.encodeIndented(report)
+        #expect(text + "\n" == (try golden(name)), "\(name)")
+        #expect(try ControlJSON.decode(Report.self, from: text.utf8) == report, "\(name) does not come back")
+    }
+
+    @Test("Each report is written as it always was, and comes back")
+    func reports() throws {
+        try check(Examples.node, "node-status")
+        try check(PeersReport(peers: [Examples.peer], peersCount: 1), "peers")
+        try check(Examples.ims, "ims-status")
+        try check(Examples.mapping, "mapping")
+        try check(MappingListReport(total: 3, unseen: 1, mappings: [Examples.mapping, Examples.unseen], next: "192.0.2.11/32"), "mapping-list")
+        try check(RevocationReport(revoked: ["192.0.2.10"], already: [], next: nil), "revocation")
+        try check(
+            EnrolmentReport(
+                certificate: "CERT=", hoa: "192.0.2.10", prefixLength: 32, notBeforeMilliseconds: 1_780_000_000_000,
+                notAfterMilliseconds: 1_810_000_000_000, keyID: "e4bd66120dc0c864"), "enrolment")
+    }
+
+    @Test("Requests leave out what is not given")
+    func requests() throws {
+        #expect(String(decoding: try ControlJSON.encode(HandoverRequest(interface: "wlan0", peer: nil)), as: UTF8.self) == #"{"interface":"wlan0"}"#)
+        #expect(String(decoding: try ControlJSON.encode(NoArguments()), as: UTF8.self) == "{}")
+        let enrolment = EnrolRequest(hoa: "192.0.2.1", prefixLength: 32, publicKey: "K=", lifetimeSeconds: 60, force: nil)
+        #expect(
+            String(decoding: try ControlJSON.encode(enrolment), as: UTF8.self)
+                == #"{"hoa":"192.0.2.1","lifetime":60,"prefixLength":32,"publicKey":"K="}"#)
+    }
+
+    @Test("What another version leaves out is read as missing, what it adds is passed over, and a value of another kind is named")
+    func versions() throws {
+        let report = try ControlJSON.decode(NodeReport.self, from: #"{"registered":true,"homes":[{"address":"192.0.2.1"}],"new":{"x":1}}"#.utf8)
+        #expect(report.registered && report.homes.first?.address == "192.0.2.1" && report.homes.first?.problem == nil && report.dns == nil)
+        let error = #expect(throws: ControlError.self) { try ControlJSON.decode(NodeReport.self, from: #"{"homes":[{"sequence":"x"}]}"#.utf8) }
+        #expect(error?.description.contains("homes[0].sequence") == true, "\(error?.description ?? "")")
+    }
+
+    @Test("Each problem has a remedy of its own that names the home address where it matters")
+    func remedies() {
+        let codes: [Problem.Code] = [
+            .noIMSRecord, .nameLookUp, .noAnswer, .clockWrong, .recordFromWrongClock, .otherKey, .clocksDisagree, .certificateSuperseded,
+            .authenticationFailed, .notAuthoritative, .tryLater, .refused, .serverLacksFamily, .noMobileAddressLeft, .notGlobal, .notSigned,
+            .unsupported, .other,
+        ]
+        let remedies = codes.map { Problem($0, of: "192.0.2.10", "").remedy }
+        #expect(Set(remedies).count == codes.count)
+        #expect(!remedies.contains { $0.contains("HOA") })
+        for (code, remedy) in [
+            (.clockWrong, "registers by itself"), (.clocksDisagree, "set the wrong one"), (.recordFromWrongClock, "`mat ims revoke 192.0.2.10`"),
+            (.certificateSuperseded, "`mat enrol 192.0.2.10 --force`"), (.otherKey, "`mat ims show 192.0.2.10`"),
+            (.authenticationFailed, "enrol this node's key again"), (.noAnswer, "`mat lookup 192.0.2.10` tries another port"),
+        ] as [(Problem.Code, String)] {
+            #expect(Problem(code, of: "192.0.2.10", "").remedy.contains(remedy))
+        }
+    }
+}
