@@ -113,7 +113,7 @@ public final class IMSServer {
             self.queryPath = queryPath
             try queryPath.start { [unowned self] datagram, isPutOff, source, local in
                 guard sharing?.freshness.mayAnswer(at: SystemClock.now().monotonic) ?? true else { return }
-                take(datagram, isPutOff: isPutOff, source, local)
+                received(datagram, isPutOff: isPutOff, source, local)
             }
         } catch {
             throw IMSServerError("\(error); is another imsd running?")

@@ -19,7 +19,7 @@ extension IMSCore {
             case .message(let message, let octetsCount):
                 counted.received[message.type, default: 0] += 1
                 guard message.type.isRequest else {
-                    if !takeResponse(message, source, local, now) { counted.dropped += 1 }
+                    if !responded(message, source, local, now) { counted.dropped += 1 }
                     continue
                 }
                 let request = request(message, source, local, now)
@@ -155,7 +155,7 @@ extension IMSCore {
     // MARK: Responses
 
     /// - Returns: whether it belongs to a request of ours.
-    private mutating func takeResponse(_ message: SignalMessage, _ source: Endpoint, _ local: IPAddress, _ now: Now) -> Bool {
+    private mutating func responded(_ message: SignalMessage, _ source: Endpoint, _ local: IPAddress, _ now: Now) -> Bool {
         switch message.body {
         case .maAnswer(let answer):
             guard let actions = confirmations.answered(answer, message.sequence, from: source, view, &random, now) else { return false }

@@ -40,12 +40,12 @@ extension IMSCore {
     }
 
     /// Writes an imported mapping if it is newer than what is held.
-    package mutating func take(imported mapping: StoredMapping, _ now: Now) -> ImportStep { take(view.judge(imported: mapping), now) }
+    package mutating func importing(_ mapping: StoredMapping, _ now: Now) -> ImportStep { write(view.judge(imported: mapping), now) }
 
     /// Writes an imported certificate if it is newer than what is known of its HoA.
-    package mutating func take(imported certificate: Certificate, _ now: Now) -> ImportStep { take(view.judge(imported: certificate), now) }
+    package mutating func importing(_ certificate: Certificate, _ now: Now) -> ImportStep { write(view.judge(imported: certificate), now) }
 
-    private mutating func take(_ judgement: OnImport, _ now: Now) -> ImportStep {
+    private mutating func write(_ judgement: OnImport, _ now: Now) -> ImportStep {
         switch judgement {
         case .leave(let step): step
         case .write(let write): .written(commit(registrations.begin(write, now)))
@@ -70,7 +70,7 @@ extension IMSCore {
     /// From now on `takeNews` has what others should know.
     public mutating func shareNews() {
         sharing.begin()
-        remembered.keepsNews = true
+        remembered.keepNews()
     }
 
     /// What has been learned since the last call.

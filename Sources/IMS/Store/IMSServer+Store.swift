@@ -24,7 +24,7 @@ extension IMSServer {
     func startStore() {
         let reference = UncheckedReference(self)
         let poster = loop.poster
-        store.start { event in poster.post { reference.value?.take(event) } }
+        store.start { event in poster.post { reference.value?.stored(event) } }
         sharing?.serve()
     }
 
@@ -42,7 +42,7 @@ extension IMSServer {
         }
     }
 
-    private func take(_ event: StoreEvent) {
+    private func stored(_ event: StoreEvent) {
         run { core, now in core.store(event, now: now) }
         switch event {
         case .committed(let outcomes):

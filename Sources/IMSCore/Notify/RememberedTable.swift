@@ -20,7 +20,7 @@ struct RememberedTable: Sendable {
     }
 
     /// What was learned since `takeNews`, if somebody wants to know. Bounded, since that is asked after every event.
-    var keepsNews = false
+    private var keepsNews = false
     private var news: [(certified: CertifiedMapping, isConfirmed: Bool)] = []
     private var entriesMax: Int
     private var newcomers = RecencyTable<IPPrefix, Entry>()
@@ -74,6 +74,9 @@ struct RememberedTable: Sendable {
         }
         return nil
     }
+
+    /// From now on somebody wants to know what is learned.
+    mutating func keepNews() { keepsNews = true }
 
     mutating func takeNews() -> [(certified: CertifiedMapping, isConfirmed: Bool)] {
         defer { news = [] }

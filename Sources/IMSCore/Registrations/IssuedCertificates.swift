@@ -51,7 +51,7 @@ package struct IssuedCertificates: Sendable {
 
     /// - Parameter latest: what is held and begins later (Unix, ms) was issued while a clock was wrong: it gives way to what the store has
     ///   taken instead.
-    mutating func note(_ certificate: Certificate, latest: UInt64 = .max) {
+    mutating func add(_ certificate: Certificate, latest: UInt64 = .max) {
         let prefix = certificate.prefix
         func stays(_ held: UInt64) -> Bool { held >= certificate.notBefore && !(held > latest && certificate.notBefore <= latest) }
         if let held = mappings.certificateNotBefore(of: prefix), stays(held) { return }
@@ -60,7 +60,7 @@ package struct IssuedCertificates: Sendable {
     }
 
     /// The mapping of this HoA prefix was replaced, with a certificate of that time (Unix, ms): what is not newer need not be kept here.
-    mutating func used(_ prefix: IPPrefix, notBefore: UInt64) {
+    mutating func mappingReplaced(_ prefix: IPPrefix, notBefore: UInt64) {
         if !unused.isEmpty, let known = unused[prefix], known.notBefore <= notBefore { unused[prefix] = nil }
     }
 }

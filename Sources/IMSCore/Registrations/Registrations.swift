@@ -179,21 +179,21 @@ struct Registrations: Sendable {
     mutating func finish(_ ticket: StoreTicket, isDurable: Bool, _ now: Now) -> PendingWrite? {
         guard let write = writes.finish(ticket) else { return nil }
         if let reserved = write.reserved { quotas.release(reserved) }
-        if isDurable, let certificate = write.issued { issued.note(certificate, latest: now.latestBelieved) }
+        if isDurable, let certificate = write.issued { issued.add(certificate, latest: now.latestBelieved) }
         return write
     }
 
     /// A certificate that is durable: no older one of its HoA is accepted any more.
     ///
     /// - Parameter latest: what is held and begins later (Unix, ms) gives way.
-    mutating func hold(_ certificate: Certificate, latest: UInt64 = .max) { issued.note(certificate, latest: latest) }
+    mutating func hold(_ certificate: Certificate, latest: UInt64 = .max) { issued.add(certificate, latest: latest) }
 
     /// A mapping that is durable.
     ///
     /// - Returns: `nil` if a newer one is held, or the same.
     mutating func hold(_ mapping: StoredMapping, _ configuration: IMSCoreConfiguration, _ now: Now) -> OnHeld? {
         let latest = now.latestBelieved
-        issued.note(mapping.certified.certificate, latest: latest)
+        issued.add(mapping.certified.certificate, latest: latest)
         let held = mappings.version(of: mapping.record.prefix)
         // What begins too far ahead for anybody to believe it gives way to what the store has taken in its place.
         func givesWay(_ held: RecordVersion) -> Bool {
@@ -203,7 +203,7 @@ struct Registrations: Sendable {
         if held == nil { quotas.added(mapping.record.prefix, configuration) }
         let changes = changes(by: mapping, now)
         mappings.set(mapping)
-        issued.used(mapping.record.prefix, notBefore: mapping.certified.certificate.notBefore)
+        issued.mappingReplaced(mapping.record.prefix, notBefore: mapping.certified.certificate.notBefore)
         return OnHeld(changes: changes)
     }
 
@@ -213,14 +213,14 @@ struct Registrations: Sendable {
         guard held.map({ $0 < facts.version }) ?? true else { return }
         if held == nil { quotas.added(facts.prefix, configuration) }
         mappings.set(packed, expires: facts.expires)
-        issued.used(facts.prefix, notBefore: facts.version.notBefore)
+        issued.mappingReplaced(facts.prefix, notBefore: facts.version.notBefore)
     }
 
     /// What a store held, before the first event.
     mutating func load(_ mapping: StoredMapping, _ configuration: IMSCoreConfiguration) {
         if !mappings.contains(mapping.record.prefix) { quotas.added(mapping.record.prefix, configuration) }
         mappings.set(mapping)
-        issued.used(mapping.record.prefix, notBefore: mapping.certified.certificate.notBefore)
+        issued.mappingReplaced(mapping.record.prefix, notBefore: mapping.certified.certificate.notBefore)
     }
 
     /// Other prefixes are served: everything is counted anew.

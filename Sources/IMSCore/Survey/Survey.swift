@@ -83,18 +83,18 @@ struct Survey: Sendable {
         case .mappings(let from):
             let certificates = registrations.certificates
             let next = registrations.table.walkBlocks(from: from, atLeast: Self.stepEntries) { block in
-                if Self.look(at: block, &walk), let mapping = block.stored { step.expired.append(mapping) }
+                if Self.count(block, &walk), let mapping = block.stored { step.expired.append(mapping) }
                 let certificate = certificates.newer(than: block.notBefore, of: block.prefix).map { CertificateGlance($0) }
                 if certificate == nil, block.isRevocation { return }
                 let newest = certificate ?? CertificateGlance(block)
-                if Self.look(at: newest, &walk, now) { ending.append(newest) }
+                if Self.count(newest, &walk, now) { ending.append(newest) }
             }
             walk.part = next.map { .mappings(from: $0) } ?? .certificates(after: nil)
         case .certificates(let after):
             let page = registrations.certificates.unusedPage(after: after, count: Self.stepEntries)
             for certificate in page where !registrations.table.contains(certificate.prefix) {
                 let glance = CertificateGlance(certificate)
-                if Self.look(at: glance, &walk, now) { ending.append(glance) }
+                if Self.count(glance, &walk, now) { ending.append(glance) }
             }
             if page.count < Self.stepEntries { step.goesOn = false } else { walk.part = .certificates(after: page.last?.prefix) }
         }
@@ -122,7 +122,7 @@ struct Survey: Sendable {
     }
 
     /// - Returns: whether it has expired since the walk before.
-    private static func look(at block: MappingBlock, _ walk: inout Walk) -> Bool {
+    private static func count(_ block: MappingBlock, _ walk: inout Walk) -> Bool {
         if block.isRevocation {
             walk.result.revoked += 1
         } else if block.locatorsCount == 0 {
@@ -137,7 +137,7 @@ struct Survey: Sendable {
 
     /// - Parameter certificate: the newest of an HoA.
     /// - Returns: whether people are to be told of it.
-    private static func look(at certificate: CertificateGlance, _ walk: inout Walk, _ now: Now) -> Bool {
+    private static func count(_ certificate: CertificateGlance, _ walk: inout Walk, _ now: Now) -> Bool {
         walk.result.certificatesByKey[certificate.issuerID, default: 0] += 1
         guard now.wallMilliseconds >= Certificate.warnsFrom(notBefore: certificate.notBefore, notAfter: certificate.notAfter) else {
             return false

@@ -66,7 +66,7 @@ extension IMSServer {
             poster.post {
                 guard let server = reference.value else { return respond(.failed("imsd is stopping")) }
                 if isTrial { return respond(.result(checked.outcome.report)) }
-                server.take(checked.lines, checked.outcome, respond)
+                server.write(checked.lines, checked.outcome, respond)
             }
         }
     }
@@ -85,15 +85,15 @@ extension IMSServer {
         return (good, outcome)
     }
 
-    private func take(_ lines: [TransferLine], _ checked: TransferOutcome, _ respond: @escaping (ControlResponse) -> Void) {
+    private func write(_ lines: [TransferLine], _ checked: TransferOutcome, _ respond: @escaping (ControlResponse) -> Void) {
         let now = SystemClock.now()
         var outcome = checked
         var tickets: [StoreTicket] = []
         for line in lines {
             let step: ImportStep
             switch line {
-            case .mapping(let mapping): step = core.take(imported: mapping, now)
-            case .certificate(let certificate): step = core.take(imported: certificate, now)
+            case .mapping(let mapping): step = core.importing(mapping, now)
+            case .certificate(let certificate): step = core.importing(certificate, now)
             case .secret(let secret):
                 step = cookieSecrets.contains(secret) ? .same : .older
                 if !cookieSecrets.contains(secret), cookieSecrets.count < 2 || cookieSecrets.contains(where: { $0.madeAt < secret.madeAt }) {
