@@ -57,9 +57,7 @@ extension IMTKernel {
         let isOurs = tables.model.homes.contains(packet.source) || configuration.homePrefixes.contains { $0.contains(packet.source) }
         guard isOurs, tables.needs.translatesSources, !hasEntry(for: packet.destination) else { return false }
         do throws(KernelError) { return try trackedFlows.forget(packet) } catch {
-            // Without ctnetlink such a flow waits until connection tracking forgets it by itself.
-            if !reportedTrackingFailure { onEvent(.failed(error)) }
-            reportedTrackingFailure = true
+            failOnce(error, .tracking)
             return false
         }
     }

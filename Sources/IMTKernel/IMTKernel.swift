@@ -1,5 +1,6 @@
 import Glibc
 import IMTPlan
+import MATCore
 import MATRuntime
 import MATSignal
 
@@ -13,81 +14,49 @@ import MATSignal
 /// Life: `init`, `start()`, then either `stop()`, which leaves no trace, or `leave()` (or a crash), after which
 /// translation goes on and the next `start()` adopts it.
 public final class IMTKernel {
-    /// How long plain destinations found by an earlier run are believed.
-    public static let adoptedPlainLifetime: Duration = .seconds(60)
-
-    /// For how long packets for an own MoA that went away are still a peer's when it is back: as long as a connection may idle before
-    /// its keep-alive speaks (RFC 5382, REQ-5). Peers hear of a move within a second; one that can't be told sends there until it is.
-    public static let retiredLifetime: Duration = .seconds(7440)
-
     let loop: EventLoop
     let onEvent: (KernelEvent) -> Void
     public internal(set) var configuration: IMTConfiguration
 
+    // What talks to the kernel.
     let tables: TranslationTables
     let routes: RouteSocket
     let injector: RawInjector
+    let trackedFlows: TrackedFlows
+    /// `nil` where the kernel has no sock_diag.
+    let socketSearch: SocketSearch?
     var device: TunnelDevice?
     var hold: HoldListener?
     var linkMonitor: NetlinkMonitor<LinkNews>?
     var rulesetMonitor: NetlinkMonitor<RulesetNews>?
-    /// What was heard of our tables and not looked at yet.
-    var tableDamage = RulesetNews()
-    var tablePace = RepairPace()
-    /// When routes were first and last heard to change, since the latest repair.
-    var routeNews: (first: MonotonicTime, last: MonotonicTime)?
-    var routePace = RepairPace()
-    var tableRepairTimer: TimerID?
-    var routeRepairTimer: TimerID?
     /// Watches for IPsec policies; `nil` on kernels without IPsec.
     var policies: PolicyMonitor?
-    var reversePath = ReversePath()
 
+    // What is known, and decides (IMTPlan).
     var linkTables = LinkTables()
     var announcedLinks: LinkSnapshot?
     var locators: [LocalAddress] = []
+    var homes = OwnHomes()
+    var installed = InstalledRoutes()
+    var sharedPaths = SharedPaths()
+    var peerSweep = PeerRouteSweep()
+    var ruleOrder: RuleOrder
+    var tableRepair = TableRepair()
+    var routeRepair = RouteRepair()
+    var reversePaths = ReversePaths()
+    var plainDestinations = PlainDestinations()
+    var retiredAddresses = RetiredAddresses()
+    var plainSearch = PlainSearch()
     /// The links changed, and what follows in tables and routes is written together with what the agent decides about it.
     var linkWritesPending = false
-    var plainUntil: [IPAddress: MonotonicTime] = [:]
-    var plainTimer: TimerID?
-    /// When own MoAs that went away are forgotten.
-    var retiredUntil: [MobileAddress: MonotonicTime] = [:]
-    var retiredTimer: TimerID?
-    /// `nil` where the kernel has no sock_diag.
-    let socketSearch: SocketSearch?
-    var reportedSearchFailure = false
-    let trackedFlows: TrackedFlows
-    var reportedTrackingFailure = false
-    /// Mappings that are new, and whose MoAs have not been looked for among this host's plain flows.
-    var freshPeers: [Arrival: HomeAddress] = [:]
-    /// Those of them whose peer was known already: it has moved there.
-    var movedPeers: Set<Arrival> = []
-    var plainSearchAfter = MonotonicTime.zero
-    var plainSearchTimer: TimerID?
-    /// HoAs that can be used: on our device or another link.
-    var usableHomes: Set<IPAddress> = []
-    var reportedHomes: Set<IPAddress> = []
-    /// What is in the kernel: all routes of ours but the peers'; then the peers that have a whole route, those that the capture table
-    /// throws to the shared one, and those that have an entry and no way.
-    var installedRoutes: [KernelRoute.Key: KernelRoute] = [:]
-    var wholeRoutes: [HomeAddress: KernelRoute] = [:]
-    var thrownPeers = AddressSet()
-    var waylessPeers: Set<HomeAddress> = []
-    var installedRules: Set<KernelRule> = []
+    var reportedFailures: Set<RepeatedFailure> = []
+
+    // What is waited for.
+    var deadlines = DeadlineQueue<KernelDeadline>()
+    var alarm: (time: MonotonicTime, timer: TimerID)?
+
     /// Where our rules stand among other programs'.
-    public internal(set) var rulePlace: RulePlace
-    var rulePace = RepairPace()
-    var rulePlaceTimer: TimerID?
-    /// Main routes changed, and what follows from it waits for more of the kind.
-    var mirrorTimer: TimerID?
-    var routerTimer: TimerID?
-    /// By family (IPv4: true), the own MoA whose default route most peers share; see `RoutePlan`.
-    var primaries: [Bool: MobileAddress] = [:]
-    /// Peers whose own routes are to be given up for the shared one, when there is time.
-    var lateRoutes: [HomeAddress] = []
-    var lateRoutesTimer: TimerID?
-    /// How far all peers' routes have been looked at since links changed.
-    var sweepFrom: Int?
+    public var rulePlace: RulePlace { ruleOrder.place }
 
     /// Opens what is needed to talk to the kernel; changes nothing yet.
     /// - Throws: an impossible configuration, or missing privileges.
@@ -98,7 +67,7 @@ public final class IMTKernel {
         self.loop = loop
         self.configuration = configuration
         self.onEvent = onEvent
-        rulePlace = RulePlace(base: configuration.rulePriorityBase)
+        ruleOrder = RuleOrder(base: configuration.rulePriorityBase)
         tables = try TranslationTables(configuration: configuration)
         routes = try RouteSocket()
         socketSearch = try? SocketSearch()
@@ -145,9 +114,8 @@ public final class IMTKernel {
         try tables.install(model)
         locators = linkTables.snapshot(without: device.name).addresses.filter { model.own[MobileAddress($0.address)] != nil }
         keepPlainFlowsOfAll()
-        let until = SystemClock.now().monotonic + Self.adoptedPlainLifetime
-        for address in model.plain { plainUntil[address] = until }
-        armPlainTimer()
+        plainDestinations.adopt(model.plain, now: SystemClock.now().monotonic)
+        notePlain([])
         noteRetired()
         try placeRules()
         try synchroniseRoutes(readBack: .everything)
@@ -206,14 +174,6 @@ public final class IMTKernel {
     }
 
     private func detach() {
-        if let plainTimer { loop.cancel(plainTimer) }
-        plainTimer = nil
-        if let retiredTimer { loop.cancel(retiredTimer) }
-        retiredTimer = nil
-        if let plainSearchTimer { loop.cancel(plainSearchTimer) }
-        plainSearchTimer = nil
-        if let lateRoutesTimer { loop.cancel(lateRoutesTimer) }
-        lateRoutesTimer = nil
         if let device { loop.unwatch(device.descriptor) }
         hold?.stop()
         hold = nil
@@ -230,7 +190,7 @@ public final class IMTKernel {
     /// - Throws: what the kernel refused. Nothing of `changes` is applied then, and what is known of the kernel's state has been read anew.
     public func commit(_ changes: [IMTChange], locators: [LocalAddress]? = nil) throws(KernelError) {
         let new = try replaceLocators(locators)
-        let changes = roomForPlain(changes) + changes
+        let changes = plainDestinations.evictions(for: changes, plain: tables.model.plain) + changes
         let touched = TouchedKeys(changes)
         let peers = Set(touched.homes.map(\.peer))
         // A removed peer's route goes first, so that its packets fall into the device rather than out of a link as they are.
@@ -258,7 +218,7 @@ public final class IMTKernel {
     }
 
     private func writeRoutes(after touched: TouchedKeys, _ peers: Set<HomeAddress>, all: Bool) throws(KernelError) {
-        let isOther = !choosePrimaries().isEmpty
+        let isOther = chooseSharedPaths()
         if all {
             linkWritesPending = false
             // After a move nobody stays behind for whom the shared route would have to wait.
@@ -266,7 +226,7 @@ public final class IMTKernel {
             try writeRoutes()
             if touched.moves { try writePeersApart() }
             _ = try mirrorPeers(peers, isCertain: false, sharing: isOther || touched.moves)
-            if isOther || touched.moves { try leaveLateRoutes() }
+            if isOther || touched.moves { try leaveSeparateRoutes() }
             return
         }
         if isOther || touched.moves {
@@ -291,7 +251,7 @@ public final class IMTKernel {
         let kept = Set(entries.filter(\.value).keys.map(\.peer))
         let gone = Set(entries.filter { !$0.value }.keys.map(\.peer)).subtracting(kept)
         return gone.filter { peer in
-            guard hasRoute(peer), let own = configuration.primaryHome(isIPv4: peer.isIPv4) else { return false }
+            guard installed.peers.contains(peer), let own = configuration.primaryHome(isIPv4: peer.isIPv4) else { return false }
             let pair = HomePair(own: own, peer: peer)
             return tables.model.entries[pair] == nil || entries[pair] == false
         }
@@ -347,12 +307,12 @@ public final class IMTKernel {
     /// gateway not known yet; a packet released then would come back as held, again and again.
     public func canLeave(to destination: IPAddress) -> Bool {
         let peer = HomeAddress(destination)
-        return hasWay(to: peer) || Self.pair(of: peer, in: tables.model, configuration) == nil
+        return hasWay(to: peer) || tables.model.entry(of: peer, configuration) == nil
     }
 
     /// Whether the address is the HoA of a peer that has an entry.
     public func hasEntry(for destination: IPAddress) -> Bool {
-        Self.pair(of: HomeAddress(destination), in: tables.model, configuration) != nil
+        tables.model.entry(of: HomeAddress(destination), configuration) != nil
     }
 
     /// Sends a held packet again, through translation or source NAT, by the route that exists now.

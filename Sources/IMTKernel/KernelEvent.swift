@@ -26,7 +26,7 @@ public struct AdoptedState: Sendable {
     public var outbound: [HomePair: MobilePair]
     public var inbound: [Arrival: HomeAddress]
     public var own: [MobileAddress: HomeAddress]
-    /// Destinations an earlier run had found plain. They are questioned again after `IMTKernel.adoptedPlainLifetime`.
+    /// Destinations an earlier run had found plain. They are questioned again after `PlainDestinations.adoptedLifetime`.
     public var plain: Set<IPAddress>
 
     public init(

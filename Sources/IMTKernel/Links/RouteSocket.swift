@@ -160,12 +160,10 @@ final class RouteSocket {
 
     // MARK: Writing
 
-    typealias Change = RoutingChange
-
     /// Makes all changes, each for itself.
     /// - Returns: those refused, with the reason.
-    func apply(_ changes: [Change]) throws(KernelError) -> [(change: Change, error: KernelError)] {
-        var refused: [(Change, KernelError)] = []
+    func apply(_ changes: [RoutingChange]) throws(KernelError) -> [(change: RoutingChange, error: KernelError)] {
+        var refused: [(RoutingChange, KernelError)] = []
         var rest = changes[...]
         while !rest.isEmpty {
             transactionsCount += 1
@@ -191,7 +189,7 @@ final class RouteSocket {
         return refused
     }
 
-    private static func append(_ change: Change, to request: inout NetlinkWriter) {
+    static func append(_ change: RoutingChange, to request: inout NetlinkWriter) {
         let ack = KernelValues.flagAck
         switch change {
         case .setRoute(let route):

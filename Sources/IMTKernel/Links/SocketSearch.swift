@@ -1,12 +1,6 @@
 import IMTPlan
 import MATSignal
 
-/// A connection of this host as its socket has it.
-struct TCPConnection: Hashable {
-    var local: Endpoint
-    var remote: Endpoint
-}
-
 /// Asks the kernel for its TCP sockets (sock_diag, linux/inet_diag.h).
 struct SocketSearch {
     /// Connections found at most: what is remembered of plain flows is bounded as well.

@@ -201,6 +201,18 @@ package struct RoutePlan {
         }
     }
 
+    /// The own MoA that an untranslated connection's packets show on the wire: its own address, or what source NAT makes of the HoA, which is
+    /// the address of the link that the main table chooses.
+    package func moa(of connection: TCPConnection, own: [MobileAddress: HomeAddress]) -> (MobileAddress, HomeAddress)? {
+        let local = MobileAddress(connection.local.address)
+        if let home = own[local] { return (local, home) }
+        let home = HomeAddress(connection.local.address)
+        guard configuration.homeAddresses.contains(home) else { return nil }
+        let chosen = tables.best(of: tables.main.longestMatch(connection.remote.address) { _ in true })
+        let candidates = locators.filter { $0.interfaceIndex == chosen?.interfaceIndex }.map { MobileAddress($0.address) }
+        return candidates.first { own[$0] == home }.map { ($0, home) }
+    }
+
     package func capturedPrefixes(_ isIPv4: Bool) -> [IPPrefix] {
         switch configuration.traffic {
         case .everything: [KernelRoute.everything(isIPv4: isIPv4)]

@@ -37,6 +37,9 @@ public struct DeadlineQueue<Key: Hashable & Sendable>: Sendable {
         }
     }
 
+    /// A key's deadline, if it has one.
+    public subscript(key: Key) -> MonotonicTime? { current[key] }
+
     public mutating func cancel(_ key: Key) { current[key] = nil }
 
     /// Removes and returns a key whose deadline has come.

@@ -1,0 +1,201 @@
+import MATSignal
+import Testing
+
+@testable import IMTPlan
+
+private func at(_ seconds: Double) -> MonotonicTime { .zero + .milliseconds(Int64(seconds * 1000)) }
+private func address(_ number: UInt32) -> IPAddress { IPAddress(ipv4: number) }
+private func home(_ number: UInt32) -> HomeAddress { HomeAddress(address(number)) }
+private func moa(_ number: UInt32) -> MobileAddress { MobileAddress(address(number)) }
+
+@Suite("Plain destinations") struct PlainDestinationsTests {
+    @Test("A destination is plain for the time that the agent gave, and a later word counts")
+    func lapses() {
+        var plain = PlainDestinations()
+        plain.committed([.setPlain(address(1), lifetime: .seconds(10)), .setPlain(address(2), lifetime: .seconds(5))], now: at(0))
+        #expect(plain.nextDeadline == at(5) && plain.expired(at(4)).isEmpty)
+        plain.committed([.setPlain(address(2), lifetime: .seconds(30))], now: at(0))
+        #expect(plain.expired(at(10)) == [address(1)])
+        plain.committed([.removePlain(address(1))], now: at(10))
+        #expect(plain.nextDeadline == at(30))
+    }
+
+    @Test("What an earlier run had found is believed for a minute; a destination that can't be removed stays a second longer")
+    func adoptionAndRefusal() {
+        var plain = PlainDestinations()
+        plain.adopt([address(7)], now: at(0))
+        #expect(plain.expired(at(60)) == [address(7)])
+        plain.refused([address(7)], now: at(60))
+        #expect(plain.expired(at(60)).isEmpty && plain.nextDeadline == at(61))
+    }
+
+    @Test("One that never lapses wakes nobody")
+    func forEver() {
+        var plain = PlainDestinations()
+        plain.committed([.setPlain(address(1), lifetime: .seconds(Int64.max))], now: at(1))
+        #expect(plain.nextDeadline == nil)
+    }
+
+    @Test("A full set makes room by those whose time ends first, and more than is needed at once")
+    func evictions() {
+        var plain = PlainDestinations()
+        let most = TranslationRuleset.plainSourcesMax
+        let all = (1...most).map { IMTChange.setPlain(address($0), lifetime: .seconds(Int64($0))) }
+        plain.committed(all, now: at(0))
+        let evicted = plain.evictions(for: [.setPlain(address(most + 1), lifetime: .seconds(1))], plain: Set((1...most).map(address)))
+        #expect(evicted.count == 1 + Int(most) / 16 && evicted.first == .removePlain(address(1)))
+        #expect(plain.evictions(for: [.removePlain(address(1))], plain: Set((1...most).map(address))).isEmpty)
+    }
+}
+
+@Suite("Own MoAs that went away") struct RetiredAddressesTests {
+    @Test("Each has its time from when it went; one that is back has none")
+    func lapses() {
+        var retired = RetiredAddresses()
+        retired.update([moa(1)], now: at(0))
+        retired.update([moa(1), moa(2)], now: at(100))
+        #expect(retired.nextDeadline == at(0) + RetiredAddresses.lifetime)
+        #expect(retired.expired(at(0) + RetiredAddresses.lifetime) == [moa(1)])
+        retired.update([moa(2)], now: at(200))
+        #expect(retired.nextDeadline == at(100) + RetiredAddresses.lifetime)
+        retired.update([], now: at(300))
+        #expect(retired.nextDeadline == nil)
+    }
+
+    @Test("A release that the kernel refuses is tried again after a minute")
+    func refusal() {
+        var retired = RetiredAddresses()
+        retired.update([moa(1)], now: at(0))
+        let end = at(0) + RetiredAddresses.lifetime
+        retired.refused([moa(1)], now: end)
+        retired.update([moa(1)], now: end)
+        #expect(retired.expired(end).isEmpty && retired.nextDeadline == end + .seconds(60))
+    }
+}
+
+@Suite("Search for plain flows") struct PlainSearchTests {
+    private func mapping(_ peer: UInt32, at place: UInt32) -> IMTChange { .setInbound(peer: moa(place), HomePair(own: home(1), peer: home(peer))) }
+
+    @Test("Searches take a twentieth of the time: after a long one the next new peer waits")
+    func share() {
+        var search = PlainSearch()
+        #expect(search.mappings([mapping(10, at: 20)], before: TranslationModel(), now: at(0)) == .search)
+        #expect(search.begin().peers == [Arrival(peer: moa(20), own: home(1)): home(10)])
+        search.ended(from: at(0), to: at(1))
+        #expect(search.mappings([mapping(11, at: 21)], before: TranslationModel(), now: at(2)) == .wait(until: at(20)))
+        #expect(search.mappings([mapping(12, at: 22)], before: TranslationModel(), now: at(3)) == .nothing)
+        #expect(search.begin().peers.count == 2)
+        #expect(search.mappings([mapping(13, at: 23)], before: TranslationModel(), now: at(18)) == .search)
+    }
+
+    @Test("A MoA that passes from one peer to another is searched for at once, and what was known is no news")
+    func taken() throws {
+        var search = PlainSearch()
+        var model = TranslationModel()
+        try model.apply([mapping(10, at: 20)])
+        #expect(search.mappings([mapping(10, at: 20)], before: model, now: at(0)) == .nothing)
+        search.ended(from: at(0), to: at(10))
+        #expect(search.mappings([mapping(11, at: 21)], before: model, now: at(10)) == .wait(until: at(200)))
+        #expect(search.mappings([mapping(12, at: 20)], before: model, now: at(10)) == .search)
+    }
+
+    @Test("A flow keeps its MoAs if its peer is new there; of a peer that has moved only TCP does, and no connection between HoAs")
+    func flows() {
+        let arrivals = [Arrival(peer: moa(20), own: home(1)): home(10), Arrival(peer: moa(21), own: home(1)): home(11)]
+        let wanted = PlainSearch.Wanted(peers: arrivals, moved: [Arrival(peer: moa(21), own: home(1))])
+        func noted(_ peer: UInt32, _ protocolNumber: UInt8) -> PlainFlow {
+            PlainFlow(peerHome: home(peer), peer: moa(peer), own: moa(2), protocolNumber: protocolNumber, peerPort: 1, ownPort: 2)
+        }
+        let connection = TCPConnection(local: Endpoint(address(2), port: 5), remote: Endpoint(address(20), port: 6))
+        let flows = wanted.flows(
+            noted: [noted(20, 17), noted(21, 17), noted(21, 6), noted(22, 6)], connections: [connection], own: [moa(2): home(1)],
+            moaOf: { _ in (moa(2), home(1)) })
+        #expect(flows.map(\.peerHome) == [home(10), home(11), home(10)] && flows.last?.ownPort == 5)
+        let atHome = PlainSearch.Wanted(peers: [Arrival(peer: moa(10), own: home(1)): home(10)], moved: [])
+        let between = TCPConnection(local: Endpoint(address(1), port: 5), remote: Endpoint(address(10), port: 6))
+        #expect(atHome.flows(noted: [], connections: [between], own: [:], moaOf: { _ in (moa(2), home(1)) }).isEmpty)
+    }
+}
+
+@Suite("Repair") struct RepairMachineTests {
+    @Test("Six repairs are prompt, then each waits longer, up to a minute; after two quiet minutes all is forgotten")
+    func pace() {
+        var pace = RepairPace()
+        for _ in 0..<RepairPace.promptMax {
+            #expect(pace.next(at(0)) == at(0))
+            pace.made(at(0))
+        }
+        var delays: [Duration] = []
+        var now = at(0)
+        for _ in 0..<8 {
+            let next = pace.next(now)
+            delays.append(next - now)
+            pace.made(next)
+            now = next
+        }
+        #expect(delays == [1, 2, 4, 8, 16, 32, 60, 60].map { Duration.seconds($0) })
+        #expect(pace.next(now + RepairPace.quiet) == now + RepairPace.quiet)
+    }
+
+    @Test("Damage of the tables that comes while a repair waits is repaired with it")
+    func tables() {
+        var repair = TableRepair()
+        var rules = RulesetNews(), structure = RulesetNews()
+        (rules.rules, structure.structure) = (true, true)
+        for _ in 0..<RepairPace.promptMax {
+            guard case .repair(let damage) = repair.heard(rules, now: at(0)) else { return #expect(Bool(false)) }
+            #expect(damage.rules && !damage.structure)
+            repair.repaired(at(0))
+        }
+        guard case .contested(let time) = repair.heard(rules, now: at(0)) else { return #expect(Bool(false)) }
+        #expect(time == at(1))
+        guard case .nothing = repair.heard(structure, now: at(0.5)) else { return #expect(Bool(false)) }
+        guard case .repair(let damage) = repair.due(time) else { return #expect(Bool(false)) }
+        #expect(damage.rules && damage.structure)
+    }
+
+    @Test("Routes are put back when a flush has ended, or goes on for long, and not while peers' routes change by themselves")
+    func routes() {
+        var repair = RouteRepair()
+        #expect(repair.heard(isSettled: true, now: at(0)) == .wait(until: at(0.03), isContested: false))
+        #expect(repair.heard(isSettled: true, now: at(0.02)) == .nothing)
+        #expect(repair.due(isSettled: true, now: at(0.03)) == .wait(until: at(0.05), isContested: false))
+        #expect(repair.due(isSettled: true, now: at(0.05)) == .repair)
+        #expect(repair.heard(isSettled: true, now: at(1)) == .wait(until: at(1.03), isContested: false))
+        for step in 1...20 { #expect(repair.heard(isSettled: true, now: at(1 + 0.02 * Double(step))) == .nothing) }
+        #expect(repair.due(isSettled: true, now: at(1.4)) == .repair)
+        #expect(repair.heard(isSettled: false, now: at(2)) == .wait(until: at(2.1), isContested: false))
+    }
+
+    @Test("Our rules move before others' at once, and wait when that happens too often")
+    func rules() {
+        func place(_ base: UInt32) -> RulePlace { RulePlace(base: base) }
+        var order = RuleOrder(base: 6270)
+        guard case .unchanged = order.review(place(6270), now: at(0)) else { return #expect(Bool(false)) }
+        for step in 0..<RepairPace.promptMax {
+            guard case .moved = order.review(place(6000 - UInt32(step)), now: at(0)) else { return #expect(Bool(false)) }
+        }
+        var next = place(5000)
+        next.passed = ["5016: from all lookup 7"]
+        guard case .contested(let time) = order.review(next, now: at(0)) else { return #expect(Bool(false)) }
+        // Meanwhile ours stay where they are, and the other's takes what is ours.
+        #expect(time == at(1) && !order.isDue && order.place.base == 5995 && order.place.before == next.passed)
+        order.due()
+        guard case .moved(let moved) = order.review(next, now: time) else { return #expect(Bool(false)) }
+        #expect(moved == next && order.isDue)
+    }
+}
+
+@Suite("Reverse path filters") struct ReversePathsTests {
+    @Test("A strict link is warned of once, or loosened and put back; the higher of its setting and the host's counts")
+    func review() {
+        var paths = ReversePaths()
+        #expect(paths.review("wlan", own: 0, everywhere: 0, loosens: false) == .nothing)
+        #expect(paths.review("wlan", own: 1, everywhere: 2, loosens: false) == .nothing)
+        #expect(paths.review("wlan", own: 0, everywhere: 1, loosens: false) == .warn)
+        #expect(paths.review("wlan", own: 1, everywhere: 0, loosens: false) == .nothing)
+        #expect(paths.review("cell", own: 1, everywhere: 0, loosens: true) == .loosen)
+        paths.loosened(3, before: 1)
+        #expect(paths.restore().map(\.setting) == [1] && paths.restore().isEmpty)
+    }
+}
