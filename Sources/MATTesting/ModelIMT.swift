@@ -26,11 +26,11 @@ public struct ModelIMT: Sendable {
             case .moveOutbound(let from, let to):
                 for (home, mobile) in outbound where mobile.own == from { outbound[home] = MobilePair(own: to, peer: mobile.peer) }
             case .setOwn(let moa, let hoa):
-                if moa.isIPv4 != hoa.isIPv4 { violations.append("\(moa) of \(hoa) mixes IPv4 and IPv6") }
+                if moa.family != hoa.family { violations.append("\(moa) of \(hoa) mixes IPv4 and IPv6") }
                 own[moa] = hoa
             case .removeOwn(let moa): own[moa] = nil
             case .setInbound(let moa, let home):
-                if moa.isIPv4 != home.own.isIPv4 { violations.append("\(home) from \(moa) mixes IPv4 and IPv6") }
+                if moa.family != home.own.family { violations.append("\(home) from \(moa) mixes IPv4 and IPv6") }
                 arrivals[Arrival(peer: moa, own: home.own)] = home.peer
             case .removeInbound(let moa, let own): arrivals[Arrival(peer: moa, own: own)] = nil
             case .setPlain(let address, let lifetime): plainUntil[address] = now + lifetime
@@ -49,8 +49,8 @@ public struct ModelIMT: Sendable {
     }
 
     private mutating func check(_ home: HomePair, _ mobile: MobilePair) {
-        let family = home.own.isIPv4
-        if home.peer.isIPv4 != family || mobile.own.isIPv4 != family || mobile.peer.isIPv4 != family {
+        let family = home.own.family
+        if home.peer.family != family || mobile.own.family != family || mobile.peer.family != family {
             violations.append("\(home) over \(mobile) mixes IPv4 and IPv6")
         }
         if mobile.own == mobile.peer { violations.append("\(home) over \(mobile): a packet to oneself") }

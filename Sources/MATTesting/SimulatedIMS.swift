@@ -131,7 +131,7 @@ public final class SimulatedIMS: SimulatedHost {
         switch action {
         case .send(let octets, let own, let target):
             // "Any address": the first that works, as the kernel's choice would be.
-            guard let source = own ?? addresses.first(where: { network.host(at: $0) === self && $0.isIPv4 == target.address.isIPv4 }) else { return }
+            guard let source = own ?? addresses.first(where: { network.host(at: $0) === self && $0.family == target.family }) else { return }
             network.send(SimulatedPacket(from: source, to: target.address, .signal(octets, sourcePort: SignalPort.ims, destinationPort: target.port)), by: self)
         case .lookUp(let name):
             dns.lookUp(name) { [weak self] result in

@@ -29,6 +29,23 @@ struct GoldenTests {
             EnrolmentReport(
                 certificate: "CERT=", hoa: "192.0.2.10", prefixLength: 32, notBeforeMilliseconds: 1_780_000_000_000,
                 notAfterMilliseconds: 1_810_000_000_000, keyID: "e4bd66120dc0c864"), "enrolment")
+        try check(
+            ImportReport(
+                taken: 2, same: 1, older: 0, skippedCount: 1,
+                skipped: [ImportReport.Skipped(what: "the mapping of 192.0.2.1/32", reason: "no prefix served here covers it")],
+                exportedAtMilliseconds: 1_790_000_000_000), "import")
+        try check(
+            MetricsReport(
+                text: "imsd_answers_total 5\n",
+                families: [
+                    MetricsReport.Family(
+                        name: "imsd_answers_total", help: "Answers sent.", type: "counter",
+                        samples: [
+                            MetricsReport.Sample(name: "imsd_answers_total", labels: ["code": "ok"], value: 5),
+                            MetricsReport.Sample(name: "imsd_answers_total", labels: [:], value: 0.25),
+                            MetricsReport.Sample(name: "imsd_answers_total", labels: [:], value: .infinity),
+                        ])
+                ]), "metrics")
     }
 
     @Test("Requests leave out what is not given")
@@ -39,6 +56,15 @@ struct GoldenTests {
         #expect(
             String(decoding: try ControlJSON.encode(enrolment), as: UTF8.self)
                 == #"{"hoa":"192.0.2.1","lifetime":60,"prefixLength":32,"publicKey":"K="}"#)
+        var revocation = RevokeRequest<String>()
+        revocation.beforeMilliseconds = 1_790_000_000_000
+        #expect(String(decoding: try ControlJSON.encode(revocation), as: UTF8.self) == #"{"before":1790000000000}"#)
+        let part = ExportRequest(ExportPlace(part: "mappings", from: 7), secrets: true)
+        #expect(String(decoding: try ControlJSON.encode(part), as: UTF8.self) == #"{"from":7,"part":"mappings","secrets":true}"#)
+        let export = ExportReport(lines: ["x"], next: ExportPlace(part: "certificates", after: "192.0.2.1/32"))
+        #expect(
+            String(decoding: try ControlJSON.encode(export), as: UTF8.self)
+                == #"{"lines":["x"],"next":{"after":"192.0.2.1/32","part":"certificates"}}"#)
     }
 
     @Test("What another version leaves out is read as missing, what it adds is passed over, and a value of another kind is named")

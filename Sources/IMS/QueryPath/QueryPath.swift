@@ -86,7 +86,7 @@ final class QueryPath {
     func send(_ octets: [UInt8], from local: IPAddress?, to peer: Endpoint) -> SystemError? {
         guard let sockets = workers.first?.sockets else { return nil }
         let socket =
-            sockets.first { $0.address == local } ?? sockets.first { $0.address.map { $0.isIPv4 == peer.address.isIPv4 } ?? true }
+            sockets.first { $0.address == local } ?? sockets.first { $0.address.map { $0.family == peer.family } ?? true }
         return socket?.send(octets, from: local, to: peer)
     }
 

@@ -31,7 +31,7 @@ struct QueryRates: @unchecked Sendable {
     /// Takes a token of the source's bucket if there is one; as `RateLimit.take`.
     func take(_ source: IPAddress, perSecond rate: Int, at now: MonotonicTime) -> Bool {
         // What counts as one source: an IPv4 address, or a /64.
-        let key = source.isIPv4 ? source : source.masked(to: 64)
+        let key = source.family == .ipv4 ? source : source.masked(to: 64)
         let set = buckets + Int(hash.tag(key, 0)) % Self.setsCount * Self.ways
         var place: Int?
         for way in 0..<Self.ways {

@@ -34,7 +34,7 @@ enum MappingRow {
 
     /// Section 1: an address that a host can have, whose bits beyond the prefix are zero; IPv4's prefix includes what marks it as IPv4.
     fileprivate static func fits(_ address: IPAddress, _ length: UInt8) -> Bool {
-        address.isUsableUnicast && length > 0 && IPPrefix(address, length: length) != nil && (!address.isIPv4 || length > 96)
+        address.isUsableUnicast && length > address.family.leadingBits && IPPrefix(address, length: length) != nil
     }
 }
 

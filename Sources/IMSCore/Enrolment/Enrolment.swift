@@ -65,7 +65,7 @@ struct Enrolment: Sendable {
     /// What is enrolled, if it can be.
     private func prefix(_ server: ServerView) throws(EnrolmentRefusal) -> IPPrefix {
         guard hoa.address.isUsableUnicast else { throw EnrolmentRefusal("\(hoa) can't be a home address") }
-        guard let prefix = IPPrefix(hoa.address, length: prefixLength), prefixLength > (hoa.isIPv4 ? 96 : 0) else {
+        guard let prefix = IPPrefix(hoa.address, length: prefixLength), prefixLength > hoa.family.leadingBits else {
             throw EnrolmentRefusal("\(hoa) does not fit the prefix length")
         }
         if let refusal = prefix.certificateRefusal { throw EnrolmentRefusal(refusal) }
@@ -161,10 +161,10 @@ extension IPPrefix {
     func specialName(of inner: IPPrefix) -> String? {
         guard inner.length == 128, length < 127 else { return nil }
         if inner.address == address {
-            return isIPv4 ? "network address" : "address of all routers (the subnet-router anycast address)"
+            return family == .ipv4 ? "network address" : "address of all routers (the subnet-router anycast address)"
         }
         let last = IPAddress(high: address.high, low: address.low | (length >= 64 ? UInt64.max >> UInt64(length - 64) : .max))
-        return isIPv4 && inner.address == last ? "broadcast address" : nil
+        return family == .ipv4 && inner.address == last ? "broadcast address" : nil
     }
 }
 

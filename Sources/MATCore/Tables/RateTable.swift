@@ -53,5 +53,5 @@ package struct RateTable<Key: Hashable & Sendable>: Sendable {
 
 extension IPAddress {
     /// What counts as one source for limits: an IPv4 address, or the /64 that one IPv6 subscriber commonly has to himself.
-    package var sourceKey: IPPrefix { IPPrefix(covering: self, length: isIPv4 ? 128 : 64) }
+    package var sourceKey: IPPrefix { IPPrefix(covering: self, length: family == .ipv4 ? 128 : 64) }
 }
