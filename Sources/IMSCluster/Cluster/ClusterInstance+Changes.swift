@@ -8,9 +8,9 @@ extension ClusterInstance {
     /// What the core wants durable.
     mutating func commit(_ commits: [(StoreTicket, StoreChange)], _ now: Now) -> [Action] {
         for (ticket, change) in commits { changes.add(ticket, change, now: now.monotonic) }
-        if isUnavailable {
+        if availability.isUnavailable {
             // The core refuses by itself once it knows; these had already left.
-            fail(changes.takeOverdue(since: .distantFuture), trouble)
+            fail(changes.takeOverdue(since: .distantFuture), availability.trouble)
         }
         sendChanges(now)
         defer { actions = [] }
@@ -19,7 +19,7 @@ extension ClusterInstance {
 
     /// One transaction at once, more only when they are full: the busier, the larger.
     mutating func sendChanges(_ now: Now) {
-        guard link == .up, !isUnavailable, changes.canSend else { return }
+        guard link.isUp, !availability.isUnavailable, changes.canSend else { return }
         while changes.batchesCount < Self.batchesMax, changes.batchesCount == 0 || changes.waitingCount >= Self.operationsMax {
             let batch = changes.nextBatch(operationsMax: Self.operationsMax)
             guard !batch.isEmpty else { return }
@@ -159,9 +159,9 @@ extension ClusterInstance {
     }
 
     mutating func failOverdueChanges(_ now: Now) {
-        let isAnswering = answeredAt + Self.patience > now.monotonic
+        let isAnswering = availability.isAnswering(now.monotonic)
         let time = isAnswering ? Self.busyChangeTimeMax : Self.changeTimeMax
-        fail(changes.takeOverdue(since: now.monotonic + (.zero - time)), isAnswering ? "etcd is too slow" : trouble)
+        fail(changes.takeOverdue(since: now.monotonic + (.zero - time)), isAnswering ? "etcd is too slow" : availability.trouble)
     }
 
     private mutating func fail(_ changes: [ChangeQueue.Waiting], _ reason: String) {

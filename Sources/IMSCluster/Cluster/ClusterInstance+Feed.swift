@@ -68,7 +68,7 @@ extension ClusterInstance {
 
     mutating func follow(_ revision: Int64) {
         feed = .following(revision: revision)
-        beatsUnechoed = []
+        heartbeat.forgetUnechoed()
         let range = keys.followed
         actions.append(.watch(EtcdWatch(key: range.key, end: range.end, fromRevision: revision + 1)))
     }
@@ -76,7 +76,7 @@ extension ClusterInstance {
     mutating func watched(_ response: EtcdWatchResponse, _ now: Now) -> [Action] {
         defer { actions = [] }
         noticeSleep(now)
-        guard case .following(let revision) = feed, link == .up else { return actions }
+        guard case .following(let revision) = feed, link.isUp else { return actions }
         if response.compactRevision > 0 {
             // Too long away: what happened meanwhile is no longer told step by step.
             drop("etcd has compacted what came after revision \(revision); all is read again", now)
@@ -98,21 +98,19 @@ extension ClusterInstance {
     /// After a stop or a time without etcd, all that happened meanwhile is looked at before any of it is done: if others have declared this
     /// instance dead, they have pushed what changed before that, too.
     private mutating func takeOrHold(_ events: [EtcdWatchResponse.Event], _ now: Now) {
-        guard doubt != nil else { return take(events, now) }
-        heldEvents += events
+        guard doubt.isInDoubt else { return take(events, now) }
+        let hasRoom = doubt.hold(events)
         let hasCaughtUp = events.contains { event in
             guard !event.isDelete, keys.parse(event.pair.key) == .instance(settings.id),
                 let sign = ClusterValue.signOfLife(event.pair.value)
             else { return false }
-            return isAwaited(sign.count)
+            return doubt.isAwaited(sign.count)
         }
-        if hasCaughtUp || heldEvents.count > Self.heldEventsMax { takeHeldEvents(now) }
+        if hasCaughtUp || !hasRoom { releaseHeldEvents(doubt.release(), now) }
     }
 
-    mutating func takeHeldEvents(_ now: Now) {
-        guard !heldEvents.isEmpty else { return }
-        let events = heldEvents
-        heldEvents = []
+    mutating func releaseHeldEvents(_ events: [EtcdWatchResponse.Event], _ now: Now) {
+        guard !events.isEmpty else { return }
         let own = keys.octets(.instance(settings.id))
         if events.contains(where: { $0.isDelete && $0.pair.key == own }) { wasDeposed(now) }
         take(events, now)
@@ -152,7 +150,7 @@ extension ClusterInstance {
                 guard let remembered = ClusterValue.remembered(event.pair.value), remembered.certified.record.prefix == prefix
                 else { continue }
                 news.append(.remembered(remembered.certified, isConfirmed: remembered.isConfirmed))
-            case .cookies: if !event.isDelete { takeSecrets(event.pair) }
+            case .cookies: if !event.isDelete { secretsTold(event.pair) }
             case .instance(let id):
                 handOn(&self)
                 signOfLife(id, event, now)

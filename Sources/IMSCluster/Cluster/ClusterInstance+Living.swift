@@ -132,7 +132,7 @@ extension ClusterInstance {
         let key = keys.octets(.instance(settings.id))
         let value: [UInt8] =
             switch living.farewell {
-            case nil: ClusterValue.encode(signOfLife: beatCount, pushedUpTo: pushedUpTo)
+            case nil: ClusterValue.encode(signOfLife: heartbeat.count, pushedUpTo: pushedUpTo)
             // After `leave` all that was written before it will have been pushed; after `close` alone what the core has had time for.
             case _ where isClosing: ClusterValue.encode(signOfLife: ClusterValue.lastSignOfLife, pushedUpTo: living.ownPushed.first ?? 0)
             case _: ClusterValue.encode(signOfLife: ClusterValue.lastSignOfLife, pushedUpTo: .max)
@@ -192,21 +192,22 @@ extension ClusterInstance {
 
     private mutating func ownSignOfLife(_ count: UInt64, _ pushedUpTo: Int64, _ now: Now) {
         // One that was repeated, with another's death or after good-bye, counts once.
-        if count > echoedCount {
+        let isNews = echoed(count, now)
+        if isNews {
             for id in living.peers.keys { living.peers[id]?.ownSignsSince += 1 }
         }
         let hasLeft = count == ClusterValue.lastSignOfLife
-        if !hasLeft, count > echoedCount { LivingState.note(pushedUpTo, in: &living.ownPushed) }
+        if !hasLeft, isNews { LivingState.note(pushedUpTo, in: &living.ownPushed) }
         changeLiving(settings.id, lives: !hasLeft, isReady: pushedUpTo > 0, pushed: 0, now)
         if hasLeft, !isClosing { actions.append(.deliver(.left)) }
-        echoed(count, now)
+        if doubt.isAwaited(count) { endDoubt(now) }
     }
 
     private mutating func keyDeleted(_ id: InstanceID, _ now: Now) {
         if id == settings.id {
             // Declared dead while alive: back at once, and until then others serve.
             changeLiving(id, lives: false, isReady: false, pushed: 0, now)
-            nextBeat = now.monotonic
+            heartbeat.hurry(now.monotonic)
             return
         }
         let pushed = living.peers.removeValue(forKey: id)?.pushedSafely ?? 0
@@ -228,8 +229,8 @@ extension ClusterInstance {
 
     /// Whether another instance is dead can be told only by who hears itself, through an etcd that takes writes.
     mutating func deposeIfDue(_ now: Now) {
-        guard !living.isDeposing, !isUnavailable, !isClosing, living.farewell == nil, case .following = feed,
-            living.deposePausedUntil <= now.monotonic, let echoedAt, echoedAt + Self.echoAgeMax > now.monotonic,
+        guard !living.isDeposing, !availability.isUnavailable, !isClosing, living.farewell == nil, case .following = feed,
+            living.deposePausedUntil <= now.monotonic, heartbeat.hearsItself(now.monotonic),
             living.instances.ready.contains(settings.id)
         else { return }
         let silent = living.peers.filter { $0.value.isSilent(now) }
@@ -255,12 +256,12 @@ extension ClusterInstance {
     mutating func leave(_ now: Now) -> [Action] {
         defer { actions = [] }
         guard living.farewell == nil else { return actions }
-        guard link == .up, !isUnavailable else {
+        guard link.isUp, !availability.isUnavailable else {
             actions.append(.deliver(.left))
             return actions
         }
         living.farewell = .due
-        nextBeat = now.monotonic
+        heartbeat.hurry(now.monotonic)
         beat(now)
         return actions
     }
@@ -269,8 +270,8 @@ extension ClusterInstance {
     mutating func close(_ now: Now) -> [Action] {
         isClosing = true
         if living.farewell == nil { living.farewell = .due }
-        nextBeat = now.monotonic
-        if link == .up { beat(now) }
+        heartbeat.hurry(now.monotonic)
+        if link.isUp { beat(now) }
         defer { actions = [] }
         return actions
     }

@@ -114,7 +114,7 @@ extension ClusterInstance {
     }
 
     mutating func tendSharing(_ now: Now) {
-        guard link == .up, !isUnavailable, sharing.hasWaiting, !sharing.isSending, sharing.pausedUntil <= now.monotonic else { return }
+        guard link.isUp, !availability.isUnavailable, sharing.hasWaiting, !sharing.isSending, sharing.pausedUntil <= now.monotonic else { return }
         guard let lease = sharing.lease, lease.at + Self.leaseAge > now.monotonic else {
             guard !sharing.isGranting else { return }
             sharing.isGranting = true
@@ -190,5 +190,5 @@ extension ClusterInstance {
     // MARK: Stopping
 
     /// Whether nothing is on its way any more.
-    var isIdle: Bool { changes.isEmpty && calls.isEmpty && (link != .up || (sharing.isEmpty && living.farewell != .due)) }
+    var isIdle: Bool { changes.isEmpty && calls.isEmpty && (!link.isUp || (sharing.isEmpty && living.farewell != .due)) }
 }

@@ -6,8 +6,12 @@ import MATSignal
 /// with `Now` in, actions out.
 ///
 /// ```
-///               connect            authenticate, open             beat unanswered, connection lost
-///   link   down ───────► connecting ───────────────► up ──────────────────────────────────────────► down (next member)
+///   EtcdStore ── tick, connected, answered, watched ──► MemberLink    the connection to one member after the other
+///                                                       Heartbeat     own signs of life, sent and come back
+///                                                       Availability  whether etcd takes writes
+///                                                       Doubt         whether what is in memory may be told
+///                                                       LivingState   who lives, who serves which subscription
+///             ── commit, write, share ────────────────► ChangeQueue, ClusterSecrets, SharingState
 ///
 ///               open           last page                 answered, and each own sign of life comes back through it
 ///   feed   none ────► loading ───────────► following ◄──────────────────────────────────────────►
@@ -17,10 +21,6 @@ import MATSignal
 /// **Nothing goes back.** Every write is a comparison and a put in one transaction (`ClusterValue`), so etcd refuses what is older
 /// than what it holds, from whichever instance. A write whose answer is lost is asked again: if it was done, it finds itself.
 /// Memory is fed in the order of etcd's revisions, and the core takes only what is newer.
-///
-/// **Signs of life.** Each instance writes its own key every `beatInterval`. The answer shows that etcd has a quorum and takes
-/// writes; that the write comes back through the watch shows that all that was written before has come, too. The others see it as
-/// well (ClusterInstance+Living).
 struct ClusterInstance: Sendable {
     static let beatInterval: Duration = .milliseconds(500)
     /// How long an answer to a sign of life may take: then another member is asked.
@@ -106,14 +106,6 @@ struct ClusterInstance: Sendable {
 
     // MARK: State
 
-    enum Link: Equatable, Sendable {
-        case down(until: MonotonicTime)
-        case connecting
-        case authenticating
-        case opening
-        case up
-    }
-
     enum Feed: Equatable, Sendable {
         case none
         /// As of this revision.
@@ -122,70 +114,31 @@ struct ClusterInstance: Sendable {
         case following(revision: Int64)
     }
 
-    /// What a call was made for.
-    enum Purpose: Equatable, Sendable {
-        case authenticate
-        case open
-        case page
-        case beat(UInt64)
-        case changes
-        case secret
-        case lease
-        case news
-        case depose(InstanceID)
-    }
-
     let settings: Settings
     var keys: ClusterKeys { settings.keys }
-    var link: Link
+    var link: MemberLink
+    var availability: Availability
+    var heartbeat: Heartbeat
+    var doubt: Doubt
+    var calls = PendingCalls()
+    var secrets = ClusterSecrets()
+    var changes = ChangeQueue()
+    var sharing = SharingState()
+    var living: LivingState
     var feed = Feed.none
     var hasLoaded = false
     var isClosing = false
     /// Whether there is a core that pushes.
     var serves = false
-    var calls: [UInt64: Purpose] = [:]
     var actions: [Action] = []
-    private var member = 0
-    private var lastCall: UInt64 = 0
-
-    // Whether etcd takes writes.
-    var answeredAt: MonotonicTime
-    var isUnavailable = false
-    var trouble = "etcd was not reached yet"
-    private(set) var beatCount: UInt64 = 0
-    var nextBeat: MonotonicTime
-    private var isBeating = false
-    var echoedCount: UInt64 = 0
-    /// When the signs of life were answered that have not come back through the watch.
-    var beatsUnechoed: [(count: UInt64, at: MonotonicTime)] = []
-    /// When the watch last brought our own sign of life.
-    var echoedAt: MonotonicTime?
-
-    private var tickedAt: MonotonicTime
-    /// Answers are held back until this time, or until the sign of life with this count has come back.
-    private(set) var doubt: (until: MonotonicTime, count: UInt64)?
-    /// What the watch brought since then.
-    var heldEvents: [EtcdWatchResponse.Event] = []
-    private var doubtsCount: UInt64 = 0
-    private var lostAt: MonotonicTime
-    /// Connections lost or not made since etcd last took a sign of life.
-    private var failedConnections = 0
-
-    var changes = ChangeQueue()
-    var sharing = SharingState()
-    var living: LivingState
-    /// The cookie secrets as of a revision of their key.
-    private var secrets: [CookieSecret] = []
-    private var secretsRevision: Int64 = 0
 
     init(_ settings: Settings, now: Now) {
         self.settings = settings
+        link = MemberLink(membersCount: settings.membersCount, now.monotonic)
+        availability = Availability(now.monotonic)
+        heartbeat = Heartbeat(now.monotonic)
+        doubt = Doubt(now.monotonic)
         living = LivingState(own: settings.id)
-        link = .down(until: now.monotonic)
-        answeredAt = now.monotonic
-        nextBeat = now.monotonic
-        tickedAt = now.monotonic
-        lostAt = now.monotonic
     }
 
     // MARK: Events
@@ -193,31 +146,28 @@ struct ClusterInstance: Sendable {
     /// Called at least every 100 ms.
     mutating func tick(_ now: Now) -> [Action] {
         noticeSleep(now)
-        tickedAt = now.monotonic
-        if let until = doubt?.until, until <= now.monotonic { endDoubt(now) }
-        if doubt == nil { allowAnswers(now) }
-        if case .down(let until) = link, until <= now.monotonic {
-            link = .connecting
-            actions.append(.connect(member % max(1, settings.membersCount)))
-        }
-        if link == .up {
+        doubt.ticked(now.monotonic)
+        if doubt.isOver(now.monotonic) { endDoubt(now) }
+        if !doubt.isInDoubt { allowAnswers(now) }
+        if let member = link.connect(now.monotonic) { actions.append(.connect(member)) }
+        if link.isUp {
             beat(now)
             // While pages are read there is no watch yet.
-            if case .following = feed, let first = beatsUnechoed.first, first.at + Self.echoTimeMax < now.monotonic {
+            if case .following = feed, heartbeat.isWatchSilent(now.monotonic) {
                 drop("the watch is silent", now)
             }
             tendSharing(now)
             deposeIfDue(now)
         }
-        judge(now)
+        tell(availability.ticked(now.monotonic))
         failOverdueChanges(now)
         return take()
     }
 
     mutating func connected(_ now: Now) -> [Action] {
-        guard link == .connecting else { return take() }
+        guard link.isConnecting else { return take() }
         if let login = settings.login {
-            link = .authenticating
+            link.authenticate()
             call(.authenticate, .authenticate(user: login.user, password: login.password), within: Self.beatTimeMax)
         } else {
             open()
@@ -231,13 +181,13 @@ struct ClusterInstance: Sendable {
     }
 
     mutating func watchEnded(_ error: EtcdError, _ now: Now) -> [Action] {
-        if case .following = feed, link == .up { drop("the watch ended: \(error)", now) }
+        if case .following = feed, link.isUp { drop("the watch ended: \(error)", now) }
         return take()
     }
 
     mutating func answered(_ id: UInt64, _ result: Result<EtcdResponse, EtcdError>, _ now: Now) -> [Action] {
         noticeSleep(now)
-        guard let purpose = calls.removeValue(forKey: id) else { return take() }
+        guard let purpose = calls.ended(id) else { return take() }
         switch result {
         case .success(let response): succeeded(purpose, id, response, now)
         case .failure(let error): failed(purpose, id, error, now)
@@ -245,7 +195,7 @@ struct ClusterInstance: Sendable {
         return take()
     }
 
-    private mutating func succeeded(_ purpose: Purpose, _ id: UInt64, _ response: EtcdResponse, _ now: Now) {
+    private mutating func succeeded(_ purpose: PendingCalls.Purpose, _ id: UInt64, _ response: EtcdResponse, _ now: Now) {
         switch purpose {
         case .authenticate:
             actions.append(.useToken(response.token))
@@ -253,19 +203,18 @@ struct ClusterInstance: Sendable {
         case .open: opened(response, now)
         case .page: takePage(response, now)
         case .beat(let count):
-            isBeating = false
-            failedConnections = 0
-            writesAgain(now)
+            heartbeat.answered(count, now.monotonic)
+            link.works()
+            tell(availability.answered(now.monotonic))
             changes.canSend = true
-            if count > echoedCount { beatsUnechoed.append((count, now.monotonic)) }
             sendChanges(now)
         case .changes:
-            writesAgain(now)
+            tell(availability.answered(now.monotonic))
             finishChanges(id, response, now)
             sendChanges(now)
         case .secret:
             // The watch tells all instances of a new one; who was slower takes what is there.
-            if !response.succeeded { takeSecrets(response.responses.first?.pairs.first) }
+            if !response.succeeded { secretsTold(response.responses.first?.pairs.first) }
         case .lease: takeLease(response.lease, now)
         case .news: newsSent(response, now)
         // What came of it is told by the watch, to all at the same place in the log.
@@ -273,8 +222,8 @@ struct ClusterInstance: Sendable {
         }
     }
 
-    private mutating func failed(_ purpose: Purpose, _ id: UInt64, _ error: EtcdError, _ now: Now) {
-        trouble = error.description
+    private mutating func failed(_ purpose: PendingCalls.Purpose, _ id: UInt64, _ error: EtcdError, _ now: Now) {
+        availability.failed(error.description)
         if case .changes = purpose { batchFailed(id, error, now) }
         switch error.kind {
         case .unreachable, .unauthenticated: return drop(error.description, now)
@@ -289,7 +238,7 @@ struct ClusterInstance: Sendable {
             open()
         case .page: drop(error.description, now)
         case .beat:
-            isBeating = false
+            heartbeat.failed()
             if error.kind == .noSpace || error.kind == .refused { declareUnavailable(error.description) }
         case .changes: break
         case .secret: actions.append(.deliver(.failed("a cookie secret is not shared: \(error)")))
@@ -302,7 +251,7 @@ struct ClusterInstance: Sendable {
     // MARK: Link
 
     private mutating func open() {
-        link = .opening
+        link.open()
         let format = keys.octets(.format)
         let cookies = EtcdOperation.range(EtcdRange(key: keys.octets(.cookies)))
         call(
@@ -320,16 +269,13 @@ struct ClusterInstance: Sendable {
             declareUnavailable("what is in etcd was written by a newer imsd; install that one")
             return drop("the format is unknown", now, wait: .seconds(5))
         }
-        link = .up
-        nextBeat = now.monotonic
-        beatsUnechoed = []
-        isBeating = false
-        // Others may have gone on for long.
-        if lostAt + Self.doubtMax < now.monotonic { beginDoubt(for: Self.doubtMax, now) }
-        takeSecrets(response.responses.dropFirst().first?.pairs.first)
+        let wasLostForLong = link.opened(now.monotonic)
+        heartbeat.linkUp(now.monotonic)
+        if wasLostForLong { beginDoubt(for: Self.doubtMax, now) }
+        secretsTold(response.responses.dropFirst().first?.pairs.first)
         switch feed {
         case .none:
-            takeHeldEvents(now)
+            releaseHeldEvents(doubt.release(), now)
             feed = .loading(revision: response.revision, PageCursor(keys))
             living.beginReading(at: response.revision)
             readPage()
@@ -347,36 +293,23 @@ struct ClusterInstance: Sendable {
     }
 
     private mutating func lose(_ reason: String, _ now: Now, wait: Duration? = nil) {
-        if case .down = link { return }
-        trouble = reason
-        if link == .up { lostAt = now.monotonic }
-        link = .down(until: now.monotonic + (wait ?? reconnectDelay))
-        failedConnections += 1
-        member &+= 1
-        isBeating = false
-        echoedAt = nil
-        beatsUnechoed = []
+        guard link.lost(wait: wait, now.monotonic) else { return }
+        availability.failed(reason)
+        heartbeat.linkLost()
         living.isDeposing = false
         // Each goes to the front, so the oldest, which goes last, ends there.
-        for (id, _) in calls.filter({ $0.value == .changes }).sorted(by: { $0.key > $1.key }) { changes.putBack(id) }
-        calls = [:]
+        for call in calls.linkLost() { changes.putBack(call) }
         sharing.linkLost()
     }
 
-    private var reconnectDelay: Duration {
-        let rounds = min(failedConnections / max(1, settings.membersCount), 10)
-        return min(Self.reconnectDelay * (1 << rounds), Self.reconnectDelayMax)
-    }
-
-    mutating func call(_ purpose: Purpose, _ request: EtcdRequest, within time: Duration = Self.callTimeMax) {
+    mutating func call(_ purpose: PendingCalls.Purpose, _ request: EtcdRequest, within time: Duration = Self.callTimeMax) {
         _ = callID(purpose, request, within: time)
     }
 
-    mutating func callID(_ purpose: Purpose, _ request: EtcdRequest, within time: Duration = Self.callTimeMax) -> UInt64 {
-        lastCall &+= 1
-        calls[lastCall] = purpose
-        actions.append(.call(lastCall, request, within: time))
-        return lastCall
+    mutating func callID(_ purpose: PendingCalls.Purpose, _ request: EtcdRequest, within time: Duration = Self.callTimeMax) -> UInt64 {
+        let call = calls.begin(purpose)
+        actions.append(.call(call, request, within: time))
+        return call
     }
 
     private mutating func take() -> [Action] {
@@ -387,126 +320,66 @@ struct ClusterInstance: Sendable {
     // MARK: Whether etcd takes writes
 
     mutating func beat(_ now: Now) {
-        guard !isBeating, nextBeat <= now.monotonic else { return }
-        // After good-bye the same again and again, so that nobody takes it for a return, until `close`.
-        guard !isClosing || living.farewell == .due else { return }
-        isBeating = true
-        nextBeat = now.monotonic + Self.beatInterval
-        if living.farewell == nil { beatCount += 1 }
+        // After good-bye the same again and again, until `close`.
+        guard heartbeat.isDue(now.monotonic), !isClosing || living.farewell == .due else { return }
+        let count = heartbeat.send(isFarewell: living.farewell != nil, now.monotonic)
         let put = signOfLife()
         if living.farewell == .due { living.farewell = .said }
-        call(.beat(beatCount), .transaction(EtcdTransaction(success: [.put(put)])), within: Self.beatTimeMax)
+        call(.beat(count), .transaction(EtcdTransaction(success: [.put(put)])), within: Self.beatTimeMax)
     }
 
-    private mutating func writesAgain(_ now: Now) {
-        answeredAt = now.monotonic
-        guard isUnavailable else { return }
-        isUnavailable = false
-        actions.append(.deliver(.available))
-    }
+    mutating func declareUnavailable(_ reason: String) { tell(availability.refused(reason)) }
 
-    /// A single slow answer is no trouble yet.
-    private mutating func judge(_ now: Now) {
-        guard !isUnavailable, answeredAt + Self.patience < now.monotonic else { return }
-        declareUnavailable(trouble)
-    }
-
-    mutating func declareUnavailable(_ reason: String) {
-        guard !isUnavailable else { return }
-        isUnavailable = true
-        actions.append(.deliver(.unavailable(reason)))
+    private mutating func tell(_ event: StoreEvent?) {
+        if let event { actions.append(.deliver(event)) }
     }
 
     /// Our own sign of life has come back through the watch, and all that was written before it.
-    mutating func echoed(_ count: UInt64, _ now: Now) {
-        echoedCount = max(echoedCount, count)
-        beatsUnechoed.removeAll { $0.count <= count }
-        echoedAt = now.monotonic
-        if isAwaited(count) { endDoubt(now) }
-    }
+    ///
+    /// - Returns: whether it is news.
+    mutating func echoed(_ count: UInt64, _ now: Now) -> Bool { heartbeat.echoed(count, now.monotonic) }
 
     // MARK: Whether answers may be given
 
-    /// Whoever is called first after a stop finds out: the watch's socket may be read before the timer is seen to.
     mutating func noticeSleep(_ now: Now) {
-        guard tickedAt + Self.gapMax < now.monotonic else { return }
-        tickedAt = now.monotonic
-        // Not etcd was silent.
-        answeredAt = now.monotonic
+        guard doubt.hasSlept(now.monotonic) else { return }
+        availability.slept(now.monotonic)
         beginDoubt(for: Self.sleptDoubtMax, now)
     }
 
-    /// What was written while we were away has come when a sign of life of now has.
     private mutating func beginDoubt(for time: Duration, _ now: Now) {
         guard hasLoaded else { return }
         // What was due while we were away is not late: it lies in the socket, to be read.
-        beatsUnechoed = []
-        doubtsCount += 1
-        doubt = (max(now.monotonic + time, doubt?.until ?? .zero), beatCount + 1)
-        nextBeat = now.monotonic
-        actions.append(.withholdAnswers(doubtsCount))
+        heartbeat.forgetUnechoed()
+        heartbeat.hurry(now.monotonic)
+        actions.append(.withholdAnswers(doubt.begin(for: time, awaiting: heartbeat.count + 1, now.monotonic)))
     }
 
     /// The core, which has still to take in what was handed to it, says when answers are given again.
-    private mutating func endDoubt(_ now: Now) {
-        doubt = nil
-        takeHeldEvents(now)
-        actions.append(.deliver(.caughtUp(doubtsCount)))
+    mutating func endDoubt(_ now: Now) {
+        let held = doubt.release()
+        let number = doubt.end()
+        releaseHeldEvents(held, now)
+        actions.append(.deliver(.caughtUp(number)))
         allowAnswers(now)
     }
-
-    func isAwaited(_ count: UInt64) -> Bool { doubt.map { count >= $0.count } ?? false }
 
     private mutating func allowAnswers(_ now: Now) { actions.append(.answer(until: now.monotonic + Self.answersAllowance)) }
 
     // MARK: Cookie secrets
 
-    /// Asks to make cookies with this secret from now on. One instance rotates: if another has just done so, it stays at that.
+    /// Asks to make cookies with this secret from now on.
     mutating func write(_ secret: CookieSecret, _ now: Now) -> [Action] {
-        guard link == .up else {
-            actions.append(.deliver(.failed("a cookie secret is not shared: \(trouble)")))
+        guard link.isUp else {
+            actions.append(.deliver(.failed("a cookie secret is not shared: \(availability.trouble)")))
             return take()
         }
-        if let newest = secrets.first, secret.madeAt < newest.madeAt &+ Self.secretAgeMin,
-            newest.madeAt < now.wallMilliseconds &+ Self.secretAheadMax
-        {
-            actions.append(.deliver(.secrets(secrets)))
-            return take()
+        switch secrets.write(secret, key: keys.octets(.cookies), now) {
+        case .put(let transaction): call(.secret, .transaction(transaction))
+        case .keep(let newest): actions.append(.deliver(.secrets(newest)))
         }
-        let put = EtcdPut(key: keys.octets(.cookies), value: ClusterValue.encode([secret] + secrets))
-        call(
-            .secret,
-            .transaction(
-                EtcdTransaction(
-                    compare: [.modifiedAt(put.key, secretsRevision)], success: [.put(put)],
-                    failure: [.range(EtcdRange(key: put.key))])))
         return take()
     }
 
-    mutating func takeSecrets(_ pair: EtcdKeyValue?) {
-        guard let pair else {
-            if secretsRevision == 0 { actions.append(.deliver(.secrets([]))) }
-            return
-        }
-        guard pair.modRevision > secretsRevision else { return }
-        secretsRevision = pair.modRevision
-        guard let secrets = ClusterValue.secrets(pair.value), !secrets.isEmpty else {
-            // Nobody can use these; whoever is first makes new ones.
-            actions.append(.deliver(.failed("the cookie secrets in etcd can't be read and are replaced")))
-            actions.append(.deliver(.secrets([])))
-            return
-        }
-        self.secrets = secrets
-        actions.append(.deliver(.secrets(secrets)))
-    }
-}
-
-extension ClusterInstance.Purpose {
-    /// Whether nothing works without it, so that a refusal means to try another member.
-    fileprivate var isVital: Bool {
-        switch self {
-        case .authenticate, .open, .page, .beat: true
-        default: false
-        }
-    }
+    mutating func secretsTold(_ pair: EtcdKeyValue?) { actions += secrets.told(pair).map { .deliver($0) } }
 }
