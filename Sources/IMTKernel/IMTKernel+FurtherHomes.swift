@@ -15,12 +15,12 @@ extension IMTKernel {
         guard hasFurtherHomes else { return [] }
         return tables.model.entries.departures.compactMap { pair, _ in
             guard isFurther(pair.own) else { return nil }
-            return tables.model.outbound(pair).flatMap { plan.furtherRoute(to: pair.peer, own: pair.own, over: $0) }
+            return tables.model.way(pair).flatMap { plan.furtherRoute(to: pair.peer, own: pair.own, over: $0) }
         }
     }
 
     private func furtherRoute(of pair: HomePair) -> KernelRoute? {
-        tables.model.outbound(pair).flatMap { plan.furtherRoute(to: pair.peer, own: pair.own, over: $0) }
+        tables.model.way(pair).flatMap { plan.furtherRoute(to: pair.peer, own: pair.own, over: $0) }
     }
 
     /// Whether a packet from one own HoA to this address would leave now.

@@ -5,8 +5,8 @@ import MATSignal
 // The routes to peers' HoAs. What a route should be follows from the entry and the links, and is worked out when it may have changed.
 extension IMTKernel {
     private func needsSeparateRoute(_ peer: HomeAddress) -> Bool {
-        guard let (home, mobile) = tables.model.entry(of: peer, configuration) else { return false }
-        return plan.peerRoute(to: peer, own: home.own, over: mobile)?.kind == .unicast
+        guard let (home, way) = tables.model.entry(of: peer, configuration) else { return false }
+        return plan.peerRoute(to: peer, own: home.own, over: way)?.kind == .unicast
     }
 
     /// Makes the routes to these peers what the main table says of the way to their MoAs.

@@ -2,9 +2,9 @@ import MATSignal
 
 /// One change of what the kernel translates, routes or lets pass. A list of them is committed as one transaction.
 public enum IMTChange: Hashable, Sendable {
-    /// Packets between the two HoAs leave between the two MoAs; adds or replaces. The route to the peer's HoA that
-    /// mirrors the way from the own MoA to the peer's MoA comes with it. All four addresses are of one family.
-    case setOutbound(HomePair, MobilePair)
+    /// Packets between the two HoAs leave as the carriage says; adds or replaces. The route to the peer's HoA that mirrors the way from the
+    /// carriage's own address to its destination comes with it. All addresses are of one family.
+    case setOutbound(HomePair, Carriage)
     case removeOutbound(HomePair)
     /// Whatever left from one own MoA now leaves from the other, routes included: one step, whatever the number of peers.
     case moveOutbound(from: MobileAddress, to: MobileAddress)

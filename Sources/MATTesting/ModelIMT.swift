@@ -19,9 +19,12 @@ public struct ModelIMT: Sendable {
     public mutating func apply(_ changes: [IMTChange], now: MonotonicTime) {
         for change in changes {
             switch change {
-            case .setOutbound(let home, let mobile):
-                check(home, mobile)
-                outbound[home] = mobile
+            case .setOutbound(let home, let carriage):
+                switch carriage.way {
+                case .rewritten(let mobile):
+                    check(home, mobile)
+                    outbound[home] = mobile
+                }
             case .removeOutbound(let home): outbound[home] = nil
             case .moveOutbound(let from, let to):
                 for (home, mobile) in outbound where mobile.own == from { outbound[home] = MobilePair(own: to, peer: mobile.peer) }

@@ -287,7 +287,7 @@ extension NodeCore {
         let installed = Set(peer.locators.filter { $0.roles.contains(.accepted) }.map(\.moa))
         for moa in accepted.subtracting(installed).sorted() { change(.setInbound(peer: moa, pair)) }
         if let outbound, outbound != before {
-            change(.setOutbound(pair, outbound))
+            change(.setOutbound(pair, .rewritten(outbound, because: outbound.own == ownPaths[peer.path] ? .preferred : .detour)))
             staleOutbound.remove(pair)
             if before != nil { peer.switches &+= 1 }
         } else if outbound == nil, before != nil {

@@ -20,7 +20,7 @@ while true {
     var changes: [IMTChange] = [.removeInbound(peer: MobileAddress(old), own: own)]
     for number in 0..<10_000 {
         let home = HomePair(own: own, peer: HomeAddress(IPAddress(ipv4: 0xC612_0000 + UInt32(number))))
-        changes.append(.setOutbound(home, MobilePair(own: moa, peer: MobileAddress(new))))
+        changes.append(.setOutbound(home, .rewritten(MobilePair(own: moa, peer: MobileAddress(new)))))
         if number == 0 { changes.append(.setInbound(peer: MobileAddress(new), home)) }
     }
     try kernel.commit(changes)

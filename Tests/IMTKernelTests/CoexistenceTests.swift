@@ -213,7 +213,7 @@ struct CoexistenceTests {
             return !held.isEmpty
         })
         try net.mn.namespace.run("ip xfrm policy add src 192.0.2.1 dst 198.51.100.1 dir out tmpl proto esp mode transport")
-        try net.mn.ask { try $0.commit([.setOutbound(pair, mobile)]) }
+        try net.mn.ask { try $0.commit([.setOutbound(pair, .rewritten(mobile))]) }
         try? sender.send([2], to: peer, port: 6203)
         let packet = try #require(held.first)
         try net.mn.ask { $0.releaseOutbound(packet) }

@@ -82,7 +82,7 @@ struct LifeTests {
         try net.mn.ask { kernel in
             // Within one turn of the loop, before the notification is read: replacing is refused, for there is nothing to delete.
             try namespace.run("nft 'delete element ip mat out1 { 198.51.100.1 }'")
-            try kernel.commit([.setPlain(plain, lifetime: .seconds(60)), .setOutbound(pair, moved)])
+            try kernel.commit([.setPlain(plain, lifetime: .seconds(60)), .setOutbound(pair, .rewritten(moved))])
         }
         #expect(net.mn.repaired.contains { $0.contains("entries") }, "\(net.mn.repaired)")
         let listed = try net.mn.namespace.run("nft list ruleset")
@@ -90,7 +90,7 @@ struct LifeTests {
         let mixed = MobilePair(own: MobileAddress(try address("2001:db8:1::2")), peer: MobileAddress(try address("10.9.0.2")))
         let other = try address("203.0.113.10")
         #expect(throws: KernelError.self) {
-            try net.mn.ask { try $0.commit([.setPlain(other, lifetime: .seconds(60)), .setOutbound(pair, mixed)]) }
+            try net.mn.ask { try $0.commit([.setPlain(other, lifetime: .seconds(60)), .setOutbound(pair, .rewritten(mixed))]) }
         }
         #expect(!(try net.mn.namespace.run("nft list ruleset").contains("203.0.113.10")))
     }

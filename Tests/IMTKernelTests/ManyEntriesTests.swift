@@ -13,7 +13,7 @@ import Testing
         range.flatMap { index -> [IMTChange] in
             let home = HomePair(own: own, peer: HomeAddress(IPAddress(ipv4: 0xC633_0000 + UInt32(index))))
             let mobile = MobilePair(own: moa, peer: MobileAddress(IPAddress(ipv4: 0x0B00_0000 + UInt32(index))))
-            return [.setOutbound(home, mobile), .setInbound(peer: mobile.peer, home)]
+            return [.setOutbound(home, .rewritten(mobile)), .setInbound(peer: mobile.peer, home)]
         }
     }
 

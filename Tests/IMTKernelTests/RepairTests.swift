@@ -98,7 +98,7 @@ struct RepairTests {
         for number in 0..<5_000 {
             let home = HomePair(own: own, peer: HomeAddress(IPAddress(ipv4: 0xC612_0000 + UInt32(number))))
             let peer = MobileAddress(IPAddress(ipv4: 0x0A09_1000 + UInt32(number)))
-            changes += [.setOutbound(home, MobilePair(own: moa, peer: peer)), .setInbound(peer: peer, home)]
+            changes += [.setOutbound(home, .rewritten(MobilePair(own: moa, peer: peer))), .setInbound(peer: peer, home)]
         }
         let batch = changes
         try net.mn.ask { try $0.commit(batch) }

@@ -232,18 +232,18 @@ struct SurvivalTests {
             let pair = HomePair(own: own, peer: HomeAddress(peer))
             let tooMany = model.forgottenTooMany(adding: 1)
             model.dropForgotten(tooMany)
-            try model.apply([.setOutbound(pair, way), .removeOutbound(pair)])
+            try model.apply([.setOutbound(pair, .rewritten(way)), .removeOutbound(pair)])
         }
         #expect(model.forgotten.count <= Int(TranslationRuleset.forgottenMax))
         #expect(model.forgotten[peers[0]] == nil && peers.suffix(1000).allSatisfy { model.forgotten[$0] != nil })
-        try model.apply([.setOutbound(HomePair(own: own, peer: HomeAddress(peers[9000])), way), .setPlain(peers[9001], lifetime: .seconds(1))])
+        try model.apply([.setOutbound(HomePair(own: own, peer: HomeAddress(peers[9000])), .rewritten(way)), .setPlain(peers[9001], lifetime: .seconds(1))])
         #expect(model.forgotten[peers[9000]] == nil && model.forgotten[peers[9001]] == nil)
         // Removing what has no entry forgets nothing.
         try model.apply([.removeOutbound(HomePair(own: own, peer: HomeAddress(peers[9001])))])
         #expect(model.forgotten[peers[9001]] == nil)
         // All at once.
         let pairs = peers.map { HomePair(own: own, peer: HomeAddress($0)) }
-        try model.apply(pairs.map { .setOutbound($0, way) })
+        try model.apply(pairs.map { .setOutbound($0, .rewritten(way)) })
         #expect(model.forgotten.isEmpty)
         try model.apply(pairs.map { .removeOutbound($0) })
         #expect((15_000...Int(TranslationRuleset.forgottenMax)).contains(model.forgotten.count) && model.forgotten[peers[0]] == nil)
@@ -290,7 +290,7 @@ struct SurvivalTests {
                     let text = family.isIPv4 ? "203.0.113.\(number)" : "2001:db8:f::\(number)"
                     return .setOutbound(
                         HomePair(own: HomeAddress(family.own), peer: HomeAddress(try address(text))),
-                        MobilePair(own: MobileAddress(family.wlan), peer: MobileAddress(family.far)))
+                        .rewritten(MobilePair(own: MobileAddress(family.wlan), peer: MobileAddress(family.far))))
                 })
         }
         let talk = try Conversation(net, family, from: family.own, to: family.peer, port: 6311)

@@ -35,8 +35,8 @@ extension GoldenScenario {
     static let nodeHomes: Set<IPAddress> = [own.own.address, own6.own.address]
     static let peers: [IMTChange] = [
         .setOwn(wlan, own.own), .setOwn(wlan6, own6.own),
-        .setOutbound(own, MobilePair(own: wlan, peer: peer)), .setInbound(peer: peer, own),
-        .setOutbound(own6, MobilePair(own: wlan6, peer: peer6)), .setInbound(peer: peer6, own6),
+        .setOutbound(own, .rewritten(MobilePair(own: wlan, peer: peer))), .setInbound(peer: peer, own),
+        .setOutbound(own6, .rewritten(MobilePair(own: wlan6, peer: peer6))), .setInbound(peer: peer6, own6),
         .setPlain(address("192.88.99.9"), lifetime: .seconds(60)), .setPlain(address("2001:db8:ffff::9"), lifetime: .seconds(60)),
     ]
     static let today = TranslationNeeds(asksRouting: true)
@@ -58,15 +58,15 @@ extension GoldenScenario {
             GoldenScenario(name: "nft-add-table.a-kernel-without-fib", configuration: node, contents: peers, homes: nodeHomes),
             GoldenScenario(
                 name: "nft-add-table.two-moas-and-one-that-went-away", configuration: node, needs: today,
-                contents: peers + [.setOwn(cell, own.own), .setOutbound(other, MobilePair(own: cell, peer: otherPeer)), .removeOwn(wlan)], homes: nodeHomes),
+                contents: peers + [.setOwn(cell, own.own), .setOutbound(other, .rewritten(MobilePair(own: cell, peer: otherPeer))), .removeOwn(wlan)], homes: nodeHomes),
             GoldenScenario(
                 name: "nft-add-table.two-hoas-of-a-family", configuration: second, needs: today,
-                contents: peers + [.setOwn(cell, home("192.0.2.77")), .setOutbound(HomePair(own: home("192.0.2.77"), peer: home("203.0.113.7")), MobilePair(own: cell, peer: otherPeer))],
+                contents: peers + [.setOwn(cell, home("192.0.2.77")), .setOutbound(HomePair(own: home("192.0.2.77"), peer: home("203.0.113.7")), .rewritten(MobilePair(own: cell, peer: otherPeer)))],
                 homes: nodeHomes),
             GoldenScenario(name: "nft-add-table.a-mobile-network-away", configuration: router, needs: routing, contents: away, homes: [router.homeAddresses[0].address]),
             GoldenScenario(
                 name: "nft-add-table.a-mobile-network-at-home", configuration: router, needs: routing,
-                contents: [.setOwn(moa("192.0.2.0"), home("192.0.2.0")), .setOutbound(network, MobilePair(own: moa("192.0.2.0"), peer: peer)), .setInbound(peer: peer, network)]),
+                contents: [.setOwn(moa("192.0.2.0"), home("192.0.2.0")), .setOutbound(network, .rewritten(MobilePair(own: moa("192.0.2.0"), peer: peer))), .setInbound(peer: peer, network)]),
             GoldenScenario(name: "nft-add-table.always-plain", configuration: careful, needs: today, homes: nodeHomes),
             GoldenScenario(name: "nft-add-table.no-hoa", configuration: IMTConfiguration()),
         ]
@@ -82,7 +82,7 @@ extension GoldenScenario {
         return configuration
     }
     static let away: [IMTChange] = [
-        .setOwn(moa("10.20.30.0"), network.own), .setOutbound(network, MobilePair(own: moa("10.20.30.0"), peer: peer)), .setInbound(peer: peer, network),
+        .setOwn(moa("10.20.30.0"), network.own), .setOutbound(network, .rewritten(MobilePair(own: moa("10.20.30.0"), peer: peer))), .setInbound(peer: peer, network),
     ]
 
     static var changes: [GoldenScenario] {
@@ -90,13 +90,13 @@ extension GoldenScenario {
             GoldenScenario(name: name, configuration: node, needs: today, contents: peers, homes: nodeHomes, changes: changes)
         }
         return [
-            change("nft-add-element.a-peer", [.setOutbound(other, MobilePair(own: wlan, peer: otherPeer)), .setInbound(peer: otherPeer, other)]),
+            change("nft-add-element.a-peer", [.setOutbound(other, .rewritten(MobilePair(own: wlan, peer: otherPeer))), .setInbound(peer: otherPeer, other)]),
             change("nft-delete-element.a-peer", [.removeOutbound(own), .removeInbound(peer: peer, own: own.own)]),
-            change("nft-replace-element.a-peer-moved", [.setOutbound(own, MobilePair(own: wlan, peer: otherPeer)), .setInbound(peer: otherPeer, own)]),
+            change("nft-replace-element.a-peer-moved", [.setOutbound(own, .rewritten(MobilePair(own: wlan, peer: otherPeer))), .setInbound(peer: otherPeer, own)]),
             change("nft-add-chain.another-moa", [.setOwn(cell, own.own)]),
             change("nft-replace-rule.this-host-moved", [.setOwn(cell, own.own), .moveOutbound(from: wlan, to: cell), .removeOwn(wlan)]),
-            change("nft-add-map.a-path-of-its-own", [.setOwn(cell, own.own), .setOutbound(other, MobilePair(own: cell, peer: otherPeer))]),
-            change("nft-delete-map.the-last-peer-of-a-path", [.setOutbound(own, MobilePair(own: cell, peer: peer))]),
+            change("nft-add-map.a-path-of-its-own", [.setOwn(cell, own.own), .setOutbound(other, .rewritten(MobilePair(own: cell, peer: otherPeer)))]),
+            change("nft-delete-map.the-last-peer-of-a-path", [.setOutbound(own, .rewritten(MobilePair(own: cell, peer: peer)))]),
             change("nft-add-element.a-plain-address", [.setPlain(address("203.0.113.200"), lifetime: .seconds(30)), .removePlain(address("192.88.99.9"))]),
             change("nft-add-element.openers-of-an-unknown-source", [.letOpen(address("203.0.113.5"), lifetime: .seconds(5))]),
             change("nft-add-element.openers-wait", [.holdOpeners(address("2001:db8:c::5"), lifetime: .milliseconds(900))]),
@@ -161,7 +161,7 @@ struct GoldenRoutes {
         }
         let further = home77(node)
         func way(_ pair: HomePair, _ own: MobileAddress, _ peer: MobileAddress) -> [KernelRoute] {
-            [node.peerRoute(to: pair.peer, own: pair.own, over: MobilePair(own: own, peer: peer))].compactMap { $0 }
+            [node.peerRoute(to: pair.peer, own: pair.own, over: .rewritten(MobilePair(own: own, peer: peer)))].compactMap { $0 }
         }
         return [
             GoldenRoutes(name: "ip-rule-add.two-links", changes: sorted(node.rules())),

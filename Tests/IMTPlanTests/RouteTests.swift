@@ -22,9 +22,9 @@ import Testing
     func peers() throws {
         let third = HomePair(own: own.own, peer: GoldenScenario.home("203.0.113.9"))
         let model = try model([
-            .setOutbound(own, MobilePair(own: wlan, peer: GoldenScenario.peer)),
-            .setOutbound(GoldenScenario.other, MobilePair(own: cell, peer: GoldenScenario.otherPeer)),
-            .setOutbound(third, MobilePair(own: GoldenScenario.moa("10.7.0.2"), peer: GoldenScenario.otherPeer)),
+            .setOutbound(own, .rewritten(MobilePair(own: wlan, peer: GoldenScenario.peer))),
+            .setOutbound(GoldenScenario.other, .rewritten(MobilePair(own: cell, peer: GoldenScenario.otherPeer))),
+            .setOutbound(third, .rewritten(MobilePair(own: GoldenScenario.moa("10.7.0.2"), peer: GoldenScenario.otherPeer))),
         ])
         let plan = GoldenRoutes.plan(GoldenScenario.node)
         var installed = InstalledRoutes()
@@ -41,8 +41,8 @@ import Testing
     @Test("With a link go its peers' routes, not those that share the path; a route that was refused is written again")
     func losses() throws {
         let model = try model([
-            .setOutbound(own, MobilePair(own: wlan, peer: GoldenScenario.peer)),
-            .setOutbound(GoldenScenario.other, MobilePair(own: cell, peer: GoldenScenario.otherPeer)),
+            .setOutbound(own, .rewritten(MobilePair(own: wlan, peer: GoldenScenario.peer))),
+            .setOutbound(GoldenScenario.other, .rewritten(MobilePair(own: cell, peer: GoldenScenario.otherPeer))),
         ])
         let plan = GoldenRoutes.plan(GoldenScenario.node)
         var installed = InstalledRoutes()
@@ -60,7 +60,7 @@ import Testing
         let plan = GoldenRoutes.plan(GoldenScenario.node)
         var installed = InstalledRoutes()
         _ = installed.changes(to: plan, further: [])
-        let model = try model([.setOutbound(own6, MobilePair(own: GoldenScenario.wlan6, peer: GoldenScenario.peer6))])
+        let model = try model([.setOutbound(own6, .rewritten(MobilePair(own: GoldenScenario.wlan6, peer: GoldenScenario.peer6)))])
         #expect(installed.changes(of: [own6.peer], to: plan, model).count == 1)
         let left = installed.changes(of: [own6.peer], to: plan, model, leaving: true)
         #expect(left.count == 3 && routes(left).allSatisfy { $0.table == RoutePlan.pathTable(plan.configuration) && $0.destination.familyLength == 0 })
@@ -90,7 +90,7 @@ import Testing
         let address = own.peer.address
         plan.plain.insert(address)
         #expect(routes(installed.changes(to: plan, of: [address])).map(\.table) == [6288, RoutePlan.pathTable(plan.configuration)])
-        var model = try model([.setOutbound(own, MobilePair(own: wlan, peer: GoldenScenario.peer))])
+        var model = try model([.setOutbound(own, .rewritten(MobilePair(own: wlan, peer: GoldenScenario.peer)))])
         model.plain = [address]
         // The same route, noted as the peer's.
         #expect(installed.changes(of: [own.peer], to: plan, model).isEmpty && installed.peers.isShared(own.peer))

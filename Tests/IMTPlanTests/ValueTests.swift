@@ -13,18 +13,18 @@ struct PlanValueTests {
         let first = MobilePair(own: MobileAddress(IPAddress(ipv4: 3)), peer: MobileAddress(IPAddress(ipv4: 4)))
         let second = MobilePair(own: MobileAddress(IPAddress(ipv4: 5)), peer: MobileAddress(IPAddress(ipv4: 4)))
         try model.apply([
-            .setOutbound(home, first), .setOutbound(home, second), .setPlain(IPAddress(ipv4: 9), lifetime: .seconds(1)),
+            .setOutbound(home, .rewritten(first)), .setOutbound(home, .rewritten(second)), .setPlain(IPAddress(ipv4: 9), lifetime: .seconds(1)),
         ])
         let added = model.differences(from: TranslationModel(), isIPv4: true)
         // The entry, what its path is, that it is mapped, and the plain address.
         #expect(added.flatMap(\.added).count == 4 && added.allSatisfy { $0.removed.isEmpty })
         var moved = model
-        try moved.apply([.setOutbound(home, first), .removeInbound(peer: first.peer, own: home.own), .removePlain(IPAddress(ipv4: 77))])
+        try moved.apply([.setOutbound(home, .rewritten(first)), .removeInbound(peer: first.peer, own: home.own), .removePlain(IPAddress(ipv4: 77))])
         let change = moved.differences(from: model, isIPv4: true)
         // Another path, and neither it nor the old one was in use by anybody else.
         #expect(change.flatMap(\.added).count == 2 && change.flatMap(\.removed).count == 2)
         var many = model
-        try many.apply((10..<50).map { .setOutbound(HomePair(own: home.own, peer: HomeAddress(IPAddress(ipv4: $0))), second) })
+        try many.apply((10..<50).map { .setOutbound(HomePair(own: home.own, peer: HomeAddress(IPAddress(ipv4: $0))), .rewritten(second)) })
         var elsewhere = many
         try elsewhere.apply([.moveOutbound(from: second.own, to: first.own)])
         let step = elsewhere.differences(from: many, isIPv4: true)

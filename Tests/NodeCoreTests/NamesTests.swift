@@ -193,7 +193,7 @@ import Testing
         node.event { core, now in
             core.adopted(outbound: [node.pair: node.path(H.first, H.peerFirst)], inbound: [node.arrival(H.peerFirst): node.peer.hoa], own: [MobileAddress(H.first): node.own.hoa], now: now)
         }
-        node.event { core, _ in [.changeIMT([.setOutbound(node.pair, node.path(H.first, H.peerFirst))])] }
+        node.event { core, _ in [.changeIMT([.setOutbound(node.pair, .rewritten(node.path(H.first, H.peerFirst)))])] }
         for _ in 0..<20 {
             if node.lookUps.contains(node.peer.hoa) { answer(node, .failed("time-out")) }
             node.advance(.seconds(10))

@@ -83,7 +83,7 @@ private final class KernelSubject: MemorySubject {
                 (start..<min(start + 100, peers + 1)).flatMap { number -> [IMTChange] in
                     let pair = HomePair(own: own, peer: HomeAddress(Plan.peerHoA(true, number)))
                     let peer = MobileAddress(Plan.peerMoA(true, number))
-                    return [.setOutbound(pair, MobilePair(own: moa, peer: peer)), .setInbound(peer: peer, pair)]
+                    return [.setOutbound(pair, .rewritten(MobilePair(own: moa, peer: peer))), .setInbound(peer: peer, pair)]
                 })
         }
     }

@@ -51,7 +51,7 @@ struct Changes {
             try kernel.commit([.setOwn(first, own), .setOwn(second, own)])
 
             let entries = (1...max(1, peers)).flatMap { number -> [IMTChange] in
-                [.setOutbound(pair(number), MobilePair(own: first, peer: moa(number))), .setInbound(peer: moa(number), pair(number))]
+                [.setOutbound(pair(number), .rewritten(MobilePair(own: first, peer: moa(number)))), .setInbound(peer: moa(number), pair(number))]
             }
             let fill = try time(entries) / 1e6
 
@@ -67,7 +67,7 @@ struct Changes {
                     let number = done + 1
                     let (from, to) = toOther ? (moa(number), other[done]) : (other[done], moa(number))
                     try kernel.commit([
-                        .setOutbound(pair(number), MobilePair(own: first, peer: to)), .setInbound(peer: to, pair(number)),
+                        .setOutbound(pair(number), .rewritten(MobilePair(own: first, peer: to))), .setInbound(peer: to, pair(number)),
                         .removeInbound(peer: from, own: own),
                     ])
                     done += 1
@@ -86,7 +86,7 @@ struct Changes {
             for round in 0..<rounds {
                 let to = round % 2 == 0 ? second : first
                 singly.append(
-                    try time((1...max(1, peers)).map { .setOutbound(pair($0), MobilePair(own: to, peer: moa($0))) }) / 1e6)
+                    try time((1...max(1, peers)).map { .setOutbound(pair($0), .rewritten(MobilePair(own: to, peer: moa($0)))) }) / 1e6)
             }
             return [
                 ChangeFigure(name: "fill the tables, one transaction", unit: "ms", peers: peers, values: [fill]),
@@ -105,7 +105,7 @@ struct Changes {
         try kernel.commit(
             (0..<done).flatMap { index -> [IMTChange] in
                 [
-                    .setOutbound(pair(index + 1), MobilePair(own: own, peer: moa(index + 1))),
+                    .setOutbound(pair(index + 1), .rewritten(MobilePair(own: own, peer: moa(index + 1)))),
                     .setInbound(peer: moa(index + 1), pair(index + 1)), .removeInbound(peer: other[index], own: home),
                 ]
             })

@@ -62,7 +62,7 @@ final class Ours: Installed {
         var changes: [IMTChange] = [.setOwn(MobileAddress(moa), HomeAddress(own))]
         func add(_ home: IPAddress, _ mobile: IPAddress) {
             let pair = HomePair(own: HomeAddress(own), peer: HomeAddress(home))
-            changes.append(.setOutbound(pair, MobilePair(own: MobileAddress(moa), peer: MobileAddress(mobile))))
+            changes.append(.setOutbound(pair, .rewritten(MobilePair(own: MobileAddress(moa), peer: MobileAddress(mobile)))))
             changes.append(.setInbound(peer: MobileAddress(mobile), pair))
         }
         if plain { changes.append(.setPlain(peerMoA, lifetime: .seconds(3600))) } else { add(peer, peerMoA) }

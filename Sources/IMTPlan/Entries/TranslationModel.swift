@@ -65,6 +65,9 @@ package struct TranslationModel: Equatable {
         return MobilePair(own: path.moa, peer: departure.peer)
     }
 
+    /// How packets of an entry get to the peer.
+    package func way(_ home: HomePair) -> Carriage.Way? { outbound(home).map { .rewritten($0) } }
+
     package func inbound(_ arrival: Arrival) -> HomeAddress? { entries[arrival] }
 
     package var retiredByAddress: [MobileAddress: HomeAddress] { Dictionary(retired.map { ($0.moa, $0.hoa) }, uniquingKeysWith: { $1 }) }
@@ -92,9 +95,12 @@ package struct TranslationModel: Equatable {
     package mutating func apply(_ changes: [IMTChange]) throws(PlanError) {
         for change in changes {
             switch change {
-            case .setOutbound(let home, let mobile):
-                try Self.check([home.own.isIPv4, home.peer.isIPv4, mobile.own.isIPv4, mobile.peer.isIPv4], "\(home) over \(mobile)")
-                try set(home, mobile)
+            case .setOutbound(let home, let carriage):
+                switch carriage.way {
+                case .rewritten(let mobile):
+                    try Self.check([home.own.isIPv4, home.peer.isIPv4, mobile.own.isIPv4, mobile.peer.isIPv4], "\(home) over \(mobile)")
+                    try set(home, mobile)
+                }
             case .removeOutbound(let home):
                 if let old = entries[home] {
                     uses[old.path, default: 0] -= 1
@@ -220,7 +226,7 @@ extension TranslationModel {
         for arrival in entries.arrivals.compactMap({ inbound[$0.key] == nil ? $0.key : nil }) { entries[arrival] = nil }
         for (arrival, peer) in inbound { entries[arrival] = peer }
         let gone = entries.departures.compactMap { outbound[$0.key] == nil ? $0.key : nil }
-        try apply(gone.map { .removeOutbound($0) } + outbound.map { .setOutbound($0.key, $0.value) })
+        try apply(gone.map { .removeOutbound($0) } + outbound.map { .setOutbound($0.key, .rewritten($0.value)) })
     }
 }
 

@@ -153,27 +153,26 @@ package struct RoutePlan {
 
     // MARK: The way to a peer
 
-    /// The route to a peer's HoA: what the main table says of the way from the own MoA to the peer's MoA.
+    /// The route to a peer's HoA: what the main table says of the way from the carriage's own address to its destination.
     ///
     /// - Returns: `nil` without a way now; the peer's packets then fall into the device and wait.
-    package func peerRoute(to peer: HomeAddress, own: HomeAddress, over mobile: MobilePair) -> KernelRoute? {
-        guard let way = way(from: mobile.own, to: mobile.peer.address) else {
-            // Between two networks the shared route is gone, and the next one is for these again.
-            let isShared = primaries.contains(mobile.own) && own == configuration.primaryHome(isIPv4: own.isIPv4)
+    package func peerRoute(to peer: HomeAddress, own: HomeAddress, over carriage: Carriage.Way) -> KernelRoute? {
+        let throwing = KernelRoute(table: configuration.routingTable, destination: IPPrefix(peer.address), kind: .throwing)
+        var isShared: Bool {
+            primaries.contains(carriage.own) && own == configuration.primaryHome(isIPv4: own.isIPv4)
                 && capturedPrefixes(own.isIPv4).contains { $0.contains(peer.address) }
-            return isShared ? KernelRoute(table: configuration.routingTable, destination: IPPrefix(peer.address), kind: .throwing) : nil
         }
-        if way.destination.familyLength == 0, isWithoutNeighbours(way), primaries.contains(mobile.own), own == configuration.primaryHome(isIPv4: own.isIPv4),
-            capturedPrefixes(own.isIPv4).contains(where: { $0.contains(peer.address) })
-        {
-            return KernelRoute(table: configuration.routingTable, destination: IPPrefix(peer.address), kind: .throwing)
+        guard let way = way(from: carriage.own, to: carriage.destination) else {
+            // Between two networks the shared route is gone, and the next one is for these again.
+            return isShared ? throwing : nil
         }
+        if way.destination.familyLength == 0, isWithoutNeighbours(way), isShared { return throwing }
         // A peer on the link itself has no gateway, but its neighbour entry is its MoA's: a released packet has its next hop
         // fixed before translation (FLOWI_FLAG_KNOWN_NH of raw sockets), and nobody answers for the HoA on that link.
-        let neighbour = mobile.peer.address == peer.address ? nil : mobile.peer.address
+        let neighbour = carriage.destination == peer.address ? nil : carriage.destination
         return KernelRoute(
             table: configuration.routingTable, destination: IPPrefix(peer.address), gateway: way.gateway ?? neighbour,
-            interfaceIndex: way.interfaceIndex, source: own.address, mtu: way.mtu)
+            interfaceIndex: way.interfaceIndex, source: own.address, mtu: carriage.mtu(over: way.mtu))
     }
 
     /// Whether the next hop is the same for every destination: a gateway, or a link without neighbours (a modem's).

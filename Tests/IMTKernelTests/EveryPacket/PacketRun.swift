@@ -91,7 +91,7 @@ final class PacketRun {
     private func map(_ role: PacketWorld.Role, _ index: Int, _ isIPv4: Bool, at locator: PacketWorld.Role) -> [IMTChange] {
         let home = HomePair(own: net.entry(isIPv4).home, peer: HomeAddress(address(role, index, isIPv4)))
         let mobile = MobilePair(own: net.entry(isIPv4).moa, peer: MobileAddress(address(locator, index, isIPv4)))
-        return [.setOutbound(home, mobile), .setInbound(peer: mobile.peer, home)]
+        return [.setOutbound(home, .rewritten(mobile)), .setInbound(peer: mobile.peer, home)]
     }
 
     /// Whose address is the peer's HoA.

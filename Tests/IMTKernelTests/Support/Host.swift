@@ -159,7 +159,7 @@ final class Host: @unchecked Sendable {
     func map(_ own: String, _ peer: String, over ownMoA: String, _ peerMoA: String, inbound: [(String, String)] = []) throws {
         let home = HomePair(own: HomeAddress(try address(own)), peer: HomeAddress(try address(peer)))
         let mobile = MobilePair(own: MobileAddress(try address(ownMoA)), peer: MobileAddress(try address(peerMoA)))
-        var changes: [IMTChange] = [.setOutbound(home, mobile), .setOwn(mobile.own, home.own), .setInbound(peer: mobile.peer, home)]
+        var changes: [IMTChange] = [.setOutbound(home, .rewritten(mobile)), .setOwn(mobile.own, home.own), .setInbound(peer: mobile.peer, home)]
         for (other, peerOther) in inbound {
             changes.append(.setOwn(MobileAddress(try address(other)), home.own))
             changes.append(.setInbound(peer: MobileAddress(try address(peerOther)), home))
