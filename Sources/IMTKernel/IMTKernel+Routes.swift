@@ -233,8 +233,7 @@ extension IMTKernel {
 
     // MARK: What lapses
 
-    func notePlain(_ changes: [IMTChange]) {
-        plainDestinations.committed(changes, now: SystemClock.now().monotonic)
+    func awaitPlain() {
         wait(for: .plainDestinations, until: plainDestinations.nextDeadline)
     }
 
@@ -244,12 +243,12 @@ extension IMTKernel {
             try commit(expired.map { .removePlain($0) })
         } catch {
             plainDestinations.refused(expired, now: now)
-            wait(for: .plainDestinations, until: plainDestinations.nextDeadline)
+            awaitPlain()
             onEvent(.failed(error))
         }
     }
 
-    func noteRetired() {
+    func awaitRetired() {
         retiredAddresses.update(tables.model.retired.map(\.moa), now: SystemClock.now().monotonic)
         wait(for: .retiredAddresses, until: retiredAddresses.nextDeadline)
     }
@@ -262,6 +261,6 @@ extension IMTKernel {
             retiredAddresses.refused(ended, now: now)
             onEvent(.failed(error))
         }
-        noteRetired()
+        awaitRetired()
     }
 }

@@ -2,39 +2,15 @@ import IMTPlan
 import MATRuntime
 import MATSignal
 
-// Connection tracking and IPsec: what other software on the host makes of mapped packets.
-//
-// The kernel tracks connections as soon as any table asks for it, and then those of every packet. Mapped packets need it only for a
-// host firewall that asks for their state; so without one they are kept out of it, and our own source NAT is not even installed
-// before there is a packet that it is for.
+// Connection tracking and IPsec: what other software on the host makes of mapped packets. What follows from it is `TranslationNeeds`'s.
 extension IMTKernel {
     /// Looks who else filters on this host, and makes the tables fit.
     func reviewTracking() {
         do throws(KernelError) {
-            var needs = tables.needs
-            needs.exemptsIPsec = try policies?.exist() ?? false
-            switch configuration.connectionTracking {
-            case .always: needs.translatesSources = configuration.traffic != .nothing
-            case .auto, .never: break
-            }
-            // Forwarded packets go out by the main table once their destination is known as plain, and do not ask first.
-            if !configuration.homePrefixes.isEmpty { needs.translatesSources = configuration.traffic != .nothing }
-            needs.sparesTracking = try sparesTracking(needs)
-            try tables.set(needs: needs)
+            let hasPolicies = try policies?.exist() ?? false
+            try tables.set(needs: tables.needs.reviewed(configuration, othersFilter: try tables.othersFilter(), hasPolicies: hasPolicies))
         } catch {
             onEvent(.failed(error))
-        }
-    }
-
-    private func sparesTracking(_ needs: TranslationNeeds) throws(KernelError) -> Bool {
-        // Without source NAT of ours and rules of others nobody has asked the kernel to track anything, and there is nothing to be
-        // spared from.
-        let othersFilter = try tables.othersFilter()
-        return switch configuration.connectionTracking {
-        case .always: false
-        case .never: needs.translatesSources || othersFilter
-        // Of forwarded packets those that leave would be tracked all the same, and the answers not.
-        case .auto: needs.translatesSources && !othersFilter && configuration.homePrefixes.isEmpty
         }
     }
 
@@ -42,10 +18,7 @@ extension IMTKernel {
     func needSourceTranslation(for packet: HeldPacket) {
         guard configuration.traffic != .nothing, !tables.needs.translatesSources, tables.model.homes.contains(packet.source) else { return }
         do throws(KernelError) {
-            var needs = tables.needs
-            needs.translatesSources = true
-            needs.sparesTracking = try sparesTracking(needs)
-            try tables.set(needs: needs)
+            try tables.set(needs: tables.needs.translatingSources(configuration, othersFilter: try tables.othersFilter()))
         } catch {
             onEvent(.failed(error))
         }

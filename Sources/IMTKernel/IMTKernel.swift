@@ -115,8 +115,8 @@ public final class IMTKernel {
         locators = linkTables.snapshot(without: device.name).addresses.filter { model.own[MobileAddress($0.address)] != nil }
         keepPlainFlowsOfAll()
         plainDestinations.adopt(model.plain, now: SystemClock.now().monotonic)
-        notePlain([])
-        noteRetired()
+        awaitPlain()
+        awaitRetired()
         try placeRules()
         try synchroniseRoutes(readBack: .everything)
         hold = try HoldListener(loop: loop, group: configuration.nflogGroup) { [unowned self] kind, packet in held(packet, kind) }
@@ -211,8 +211,9 @@ public final class IMTKernel {
             _ = try? synchroniseRoutes(readBack: .everything)
             throw error
         }
-        notePlain(changes)
-        noteRetired()
+        plainDestinations.committed(changes, now: SystemClock.now().monotonic)
+        awaitPlain()
+        awaitRetired()
         try writeRoutes(after: touched, peers, all: locators != nil)
         announce(new)
     }

@@ -199,3 +199,29 @@ private func moa(_ number: UInt32) -> MobileAddress { MobileAddress(address(numb
         #expect(paths.restore().map(\.setting) == [1] && paths.restore().isEmpty)
     }
 }
+
+@Suite("What the host asks of the tables") struct TranslationNeedsTests {
+    @Test(
+        "Mapped packets are kept out of connection tracking unless somebody asks for their state",
+        arguments: [
+            (ConnectionTracking.auto, false, false, false), (.auto, true, false, true), (.auto, true, true, false), (.always, true, false, false),
+            (.never, false, false, false), (.never, false, true, true), (.never, true, false, true),
+        ])
+    func tracking(_ tracking: ConnectionTracking, _ translates: Bool, _ othersFilter: Bool, _ spares: Bool) {
+        var configuration = GoldenScenario.node
+        configuration.connectionTracking = tracking
+        let needs = TranslationNeeds(translatesSources: translates).reviewed(configuration, othersFilter: othersFilter, hasPolicies: true)
+        #expect(needs.sparesTracking == spares && needs.exemptsIPsec)
+        // Source NAT comes with its first packet, or at once where all is to be tracked.
+        #expect(needs.translatesSources == (translates || tracking == .always))
+        #expect(TranslationNeeds().translatingSources(configuration, othersFilter: othersFilter).translatesSources)
+    }
+
+    @Test("A mobile network has source NAT from the start, and nobody has it without traffic from HoAs")
+    func networks() {
+        var configuration = GoldenScenario.router
+        #expect(TranslationNeeds().reviewed(configuration, othersFilter: false, hasPolicies: false) == TranslationNeeds(translatesSources: true))
+        configuration.traffic = .nothing
+        #expect(!TranslationNeeds().reviewed(configuration, othersFilter: false, hasPolicies: false).translatesSources)
+    }
+}

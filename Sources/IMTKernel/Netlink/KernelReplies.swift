@@ -25,8 +25,8 @@ package enum KernelReplies {
                     count += attribute.address == nil ? 0 : 1
                     for nested in attribute.nested { count += nested.u64BigEndian == nil ? 0 : 1 }
                 }
-                rules.note(message)
-                links.note(message)
+                rules.add(message)
+                links.add(message)
             }
         }
         return count + (rules.isEmpty ? 0 : 1) + (links.isEmpty ? 0 : 1)

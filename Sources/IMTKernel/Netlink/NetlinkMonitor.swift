@@ -5,9 +5,9 @@ import MATRuntime
 protocol NetlinkNews {
     init()
     var isEmpty: Bool { get }
-    mutating func note(_ event: NetlinkIncoming)
+    mutating func add(_ event: NetlinkIncoming)
     /// The kernel had to drop events (ENOBUFS): anything may have changed.
-    mutating func noteLoss()
+    mutating func addLoss()
 }
 
 /// Hears the events of netlink groups and says "look again", once for a burst: one DHCP lease makes several, a flushed ruleset
@@ -50,19 +50,19 @@ final class NetlinkMonitor<News: NetlinkNews> {
     func resume() { for group in groups { socket.listen(true, to: group) } }
 
     /// As if the kernel had said that it dropped events.
-    func lookAtEverything() {
-        news.noteLoss()
+    func assumeLoss() {
+        news.addLoss()
         announce()
     }
 
     private func readable() {
         do {
             _ = try socket.drain(operation: "receive \(name)") { event in
-                if event.port == 0 || event.port != ownPort { news.note(event) }
+                if event.port == 0 || event.port != ownPort { news.add(event) }
             }
         } catch {
             // Events were lost, or the socket is in a state that reading the whole again gets us out of.
-            news.noteLoss()
+            news.addLoss()
         }
         if !news.isEmpty { announce() }
     }

@@ -2,9 +2,9 @@ import IMTPlan
 import MATSignal
 
 extension LinkNews: NetlinkNews {
-    mutating func note(_ event: NetlinkIncoming) {
+    mutating func add(_ event: NetlinkIncoming) {
         switch event.type {
-        case KernelValues.newRoute, KernelValues.deleteRoute: noteRoute(event)
+        case KernelValues.newRoute, KernelValues.deleteRoute: addRoute(event)
         case KernelValues.newRule, KernelValues.deleteRule:
             if KernelRule.decode(event) != nil { routes = true } else { foreignRules = true }
         case KernelValues.newLink, KernelValues.deleteLink:
@@ -18,10 +18,10 @@ extension LinkNews: NetlinkNews {
         case KernelValues.newNextHop, KernelValues.deleteNextHop: nextHops = true
         default: break
         }
-        if max(links.count, addresses.count, mainRoutes.count, neighbours.count) > Self.eventsMax { noteLoss() }
+        if max(links.count, addresses.count, mainRoutes.count, neighbours.count) > Self.eventsMax { addLoss() }
     }
 
-    private mutating func noteRoute(_ event: NetlinkIncoming) {
+    private mutating func addRoute(_ event: NetlinkIncoming) {
         guard event.payload.count >= KernelRoute.headerBytes else { return }
         let named = event.attributes(after: KernelRoute.headerBytes).first(KernelValues.rtmTable)?.u32
         let table = named ?? UInt32(event.payload[4])

@@ -5,8 +5,8 @@ import MATRuntime
 final class PolicyMonitor {
     private struct News: NetlinkNews {
         var isEmpty = true
-        mutating func note(_ event: NetlinkIncoming) { isEmpty = false }
-        mutating func noteLoss() { isEmpty = false }
+        mutating func add(_ event: NetlinkIncoming) { isEmpty = false }
+        mutating func addLoss() { isEmpty = false }
     }
 
     private let socket: NetlinkSocket

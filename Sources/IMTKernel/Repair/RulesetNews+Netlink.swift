@@ -2,7 +2,7 @@ import IMTPlan
 import MATSignal
 
 extension RulesetNews: NetlinkNews {
-    mutating func note(_ event: NetlinkIncoming) {
+    mutating func add(_ event: NetlinkIncoming) {
         guard event.type & 0xFF00 == KernelValues.subsystemTables, let family = event.payload.first else { return }
         let kind = event.type & 0xFF
         let attributes = event.attributes(after: 4)

@@ -20,10 +20,10 @@ extension TranslationTables {
         do throws(KernelError) {
             try sealed.commit(on: socket, operation: operation)
         } catch {
-            monitor.lookAtEverything()
+            monitor.assumeLoss()
             throw error
         }
-        if try generation() &- before != 1 { monitor.lookAtEverything() }
+        if try generation() &- before != 1 { monitor.assumeLoss() }
     }
 
     func generation() throws(KernelError) -> UInt32 {

@@ -64,28 +64,28 @@ final class TranslationTables {
         for table in families {
             for element in try socket.elements(of: TranslationRuleset.paths, in: table) {
                 guard let number = TranslationModel.number(element.key), let path = DeparturePath(data: element.data) else { continue }
-                found.note(path: number, path)
+                found.insert(path: number, path)
                 for element in try socket.elements(of: TranslationRuleset.out(number), in: table) {
                     guard let peer = IPAddress(octets: element.key), let moa = IPAddress(octets: element.data) else { continue }
-                    found.note(HomePair(own: path.own, peer: HomeAddress(peer)), Departure(path: number, peer: MobileAddress(moa)))
+                    found.insert(HomePair(own: path.own, peer: HomeAddress(peer)), Departure(path: number, peer: MobileAddress(moa)))
                 }
             }
             for element in try socket.elements(of: TranslationRuleset.own, in: table) {
                 if let moa = IPAddress(octets: element.key), let hoa = IPAddress(octets: element.data) {
-                    found.note(own: MobileAddress(moa), HomeAddress(hoa))
+                    found.insert(own: MobileAddress(moa), HomeAddress(hoa))
                 }
             }
             for element in try socket.elements(of: TranslationRuleset.retired, in: table) {
                 if let moa = IPAddress(octets: element.key), let hoa = IPAddress(octets: element.data) {
-                    found.note(retired: MobileAddress(moa), HomeAddress(hoa))
+                    found.insert(retired: MobileAddress(moa), HomeAddress(hoa))
                 }
             }
-            for peer in try addresses(of: TranslationRuleset.forgotten, in: table) { found.note(forgotten: peer) }
+            for peer in try addresses(of: TranslationRuleset.forgotten, in: table) { found.insert(forgotten: peer) }
             found.addresses.formUnion(try addresses(of: TranslationRuleset.known, in: table))
             for home in configuration.homeAddresses where home.isIPv4 == table.isIPv4 {
                 for element in try socket.elements(of: TranslationRuleset.into(home), in: table) {
                     guard let moa = IPAddress(octets: element.key), let peer = IPAddress(octets: element.data) else { continue }
-                    found.note(Arrival(peer: MobileAddress(moa), own: home), HomeAddress(peer))
+                    found.insert(Arrival(peer: MobileAddress(moa), own: home), HomeAddress(peer))
                 }
             }
             found.plain.formUnion(try addresses(of: TranslationRuleset.plainSources, in: table))

@@ -61,7 +61,7 @@ package struct EntryTable {
         let same = byArrival.first(hash: SlotIndex.hash(Arrival(peer: moa, own: home.own))) {
             self[cell: $0].own == own && self[cell: $0].moa == moa && self[cell: $0].peer == home.peer && self[cell: $0].path == 0
         }
-        let slot = same ?? take(Cell(peer: home.peer, moa: moa, own: own))
+        let slot = same ?? place(Cell(peer: home.peer, moa: moa, own: own))
         self[cell: slot].path = UInt16(clamping: new.path)
         byPair.insert(slot, hash: hash)
     }
@@ -89,7 +89,7 @@ package struct EntryTable {
         guard let peer else { return }
         let own = number(arrival.own)
         let same = departure(HomePair(own: arrival.own, peer: peer)).flatMap { self[cell: $0].moa == arrival.peer ? $0 : nil }
-        let slot = same ?? take(Cell(peer: peer, moa: arrival.peer, own: own))
+        let slot = same ?? place(Cell(peer: peer, moa: arrival.peer, own: own))
         self[cell: slot].isArrival = true
         byArrival.insert(slot, hash: hash)
     }
@@ -114,7 +114,7 @@ package struct EntryTable {
         _modify { yield &chunks[Int(slot) / Self.cellsPerChunk][Int(slot) % Self.cellsPerChunk] }
     }
 
-    private mutating func take(_ cell: Cell) -> UInt32 {
+    private mutating func place(_ cell: Cell) -> UInt32 {
         if let slot = free.popLast() {
             self[cell: slot] = cell
             return slot

@@ -57,7 +57,7 @@ extension TranslationModel {
             let (before, after) = (old.entries[home], entries[home])
             guard before != after else { continue }
             let key = home.peer.address.packetOctets
-            mapped.note(key: home.own.address.packetOctets + key, old: before.map { _ in [] }, new: after.map { _ in [] })
+            mapped.change(key: home.own.address.packetOctets + key, old: before.map { _ in [] }, new: after.map { _ in [] })
             if let before { out[before.path, default: SetDifference(out: before.path)].removed.append(SetElement(key: key)) }
             if let after {
                 out[after.path, default: SetDifference(out: after.path)].added.append(SetElement(key: key, data: after.peer.address.packetOctets))
@@ -65,20 +65,20 @@ extension TranslationModel {
         }
         for number in Set(paths.keys).union(old.paths.keys).sorted() {
             let (before, after) = (old.paths[number], paths[number])
-            numbers.note(
+            numbers.change(
                 key: Self.octets(number), old: before.flatMap { $0.moa.isIPv4 == isIPv4 ? $0.data : nil },
                 new: after.flatMap { $0.moa.isIPv4 == isIPv4 ? $0.data : nil })
         }
         for moa in Set(own.keys).union(old.own.keys).sorted() where moa.isIPv4 == isIPv4 {
-            owned.note(key: moa.address.packetOctets, old: old.own[moa]?.address.packetOctets, new: own[moa]?.address.packetOctets)
+            owned.change(key: moa.address.packetOctets, old: old.own[moa]?.address.packetOctets, new: own[moa]?.address.packetOctets)
         }
         var returning = SetDifference(set: TranslationRuleset.retired)
         let (away, wereAway) = (retiredByAddress, old.retiredByAddress)
         for moa in Set(away.keys).union(wereAway.keys).sorted() where moa.isIPv4 == isIPv4 {
-            returning.note(key: moa.address.packetOctets, old: wereAway[moa]?.address.packetOctets, new: away[moa]?.address.packetOctets)
+            returning.change(key: moa.address.packetOctets, old: wereAway[moa]?.address.packetOctets, new: away[moa]?.address.packetOctets)
         }
         for arrival in touched?.arrivals ?? allArrivals(old) where arrival.own.isIPv4 == isIPv4 {
-            into[arrival.own, default: SetDifference(into: arrival.own)].note(
+            into[arrival.own, default: SetDifference(into: arrival.own)].change(
                 key: arrival.peer.address.packetOctets, old: old.entries[arrival]?.address.packetOctets,
                 new: entries[arrival]?.address.packetOctets)
         }
@@ -104,7 +104,7 @@ extension TranslationModel {
 }
 
 extension SetDifference {
-    fileprivate mutating func note(key: [UInt8], old: [UInt8]?, new: [UInt8]?) {
+    fileprivate mutating func change(key: [UInt8], old: [UInt8]?, new: [UInt8]?) {
         guard old != new else { return }
         if old != nil { removed.append(SetElement(key: key)) }
         if let new { added.append(SetElement(key: key, data: new)) }
@@ -122,7 +122,7 @@ extension SetDifference {
     ) {
         set = name
         for address in addresses.filter({ $0.isIPv4 == isIPv4 }).sorted() {
-            note(key: address.packetOctets, old: wasIn(address) ? [] : nil, new: isIn(address) ? [] : nil)
+            change(key: address.packetOctets, old: wasIn(address) ? [] : nil, new: isIn(address) ? [] : nil)
         }
     }
 }

@@ -203,16 +203,16 @@ package struct TranslationModel: Equatable {
 // MARK: - As read from the kernel
 
 extension TranslationModel {
-    package mutating func note(_ home: HomePair, _ departure: Departure) {
+    package mutating func insert(_ home: HomePair, _ departure: Departure) {
         if let old = entries[home] { uses[old.path, default: 0] -= 1 }
         entries[home] = departure
         uses[departure.path, default: 0] += 1
     }
-    package mutating func note(path: UInt32, _ way: DeparturePath) { paths[path] = way }
-    package mutating func note(_ arrival: Arrival, _ peer: HomeAddress) { entries[arrival] = peer }
-    package mutating func note(own moa: MobileAddress, _ hoa: HomeAddress) { own[moa] = hoa }
-    package mutating func note(retired moa: MobileAddress, _ hoa: HomeAddress) { retire(moa, hoa) }
-    package mutating func note(forgotten peer: IPAddress) { forget(peer) }
+    package mutating func insert(path: UInt32, _ way: DeparturePath) { paths[path] = way }
+    package mutating func insert(_ arrival: Arrival, _ peer: HomeAddress) { entries[arrival] = peer }
+    package mutating func insert(own moa: MobileAddress, _ hoa: HomeAddress) { own[moa] = hoa }
+    package mutating func insert(retired moa: MobileAddress, _ hoa: HomeAddress) { retire(moa, hoa) }
+    package mutating func insert(forgotten peer: IPAddress) { forget(peer) }
 
     /// Gives up entries that nothing can leave by and paths that nothing uses: an earlier version's, or somebody's mistake.
     package mutating func dropIncomplete() {

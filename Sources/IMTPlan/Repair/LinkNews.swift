@@ -49,7 +49,7 @@ package struct LinkNews {
             && !nextHops && !lost
     }
 
-    package mutating func noteLoss() {
+    package mutating func addLoss() {
         self = LinkNews()
         lost = true
     }

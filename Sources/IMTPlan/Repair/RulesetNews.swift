@@ -34,7 +34,7 @@ package struct RulesetNews {
     package var isEmpty: Bool { !concernsUs && !others }
     package var concernsUs: Bool { structure || rules || !elements.isEmpty || lost }
 
-    package mutating func noteLoss() { lost = true }
+    package mutating func addLoss() { lost = true }
 
     package mutating func add(_ more: RulesetNews) {
         structure = structure || more.structure

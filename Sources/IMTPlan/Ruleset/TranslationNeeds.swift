@@ -17,3 +17,41 @@ package struct TranslationNeeds: Hashable {
         self.asksRouting = asksRouting
     }
 }
+
+// The kernel tracks connections as soon as any table asks for it, and then those of every packet. Mapped packets need it only for a
+// host firewall that asks for their state; so without one they are kept out of it, and our own source NAT is not even installed
+// before there is a packet that it is for.
+extension TranslationNeeds {
+    /// What the host asks of the tables now.
+    ///
+    /// - Parameters:
+    ///   - othersFilter: whether another program filters or translates packets of ours.
+    ///   - hasPolicies: whether there are IPsec policies.
+    package func reviewed(_ configuration: IMTConfiguration, othersFilter: Bool, hasPolicies: Bool) -> TranslationNeeds {
+        var needs = self
+        needs.exemptsIPsec = hasPolicies
+        // Forwarded packets go out by the main table once their destination is known as plain, and do not ask first.
+        if configuration.connectionTracking == .always || !configuration.homePrefixes.isEmpty { needs.translatesSources = configuration.traffic != .nothing }
+        needs.sparesTracking = needs.spares(configuration, othersFilter)
+        return needs
+    }
+
+    /// A packet from a HoA goes to somebody plain: source NAT is needed from now on.
+    package func translatingSources(_ configuration: IMTConfiguration, othersFilter: Bool) -> TranslationNeeds {
+        var needs = self
+        needs.translatesSources = true
+        needs.sparesTracking = needs.spares(configuration, othersFilter)
+        return needs
+    }
+
+    private func spares(_ configuration: IMTConfiguration, _ othersFilter: Bool) -> Bool {
+        // Without source NAT of ours and rules of others nobody has asked the kernel to track anything, and there is nothing to be
+        // spared from.
+        switch configuration.connectionTracking {
+        case .always: false
+        case .never: translatesSources || othersFilter
+        // Of forwarded packets those that leave would be tracked all the same, and the answers not.
+        case .auto: translatesSources && !othersFilter && configuration.homePrefixes.isEmpty
+        }
+    }
+}
