@@ -99,6 +99,7 @@ let package = Package(
         .testTarget(name: "MATControlTests", dependencies: ["MATControl", "MATRuntime"], resources: [.copy("Golden")]),
         .testTarget(name: "MATRuntimeTests", dependencies: ["MATCore", "CLinux", "MATRuntime", "MATSignal"]),
         .testTarget(name: "MATDNSTests", dependencies: ["MATCore", "MATDNS", "MATSignal"]),
+        .testTarget(name: "MATCoreTests", dependencies: ["MATCore", "MATSignal"]),
         .testTarget(name: "IMTPlanTests", dependencies: ["IMTKernel", "IMTPlan", "MATCore", "MATSignal"], resources: [.copy("Golden")]),
         .testTarget(name: "IMTKernelTests", dependencies: ["IMTPlan", "MATCore", "CLinux", "IMTKernel", "imt-churn"]),
         // What the tests of crashes kill.

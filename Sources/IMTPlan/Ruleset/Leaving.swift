@@ -70,7 +70,7 @@ extension TranslationRuleset {
 
     /// For a HoA whose entry was given up, by a route that a socket has kept from before (IPv6 sockets ask again only when that very
     /// route changes): the agent finds the peer again and sends its copy. Dropped, which is an error to the sender (EPERM), since
-    /// connection tracking must not confirm a flow that is to be translated. `IMTKernel.writePeers` sees to it that such
+    /// connection tracking must not confirm a flow that is to be translated. `InstalledRoutes.renewals` sees to it that such
     /// sockets ask again; this is for what nobody thought of.
     var astray: ChainDefinition {
         ChainDefinition(name: "astray", hook: nil, rules: [isReleased + [.verdict(.drop)], copied(as: .leaving), [.verdict(.drop)]])

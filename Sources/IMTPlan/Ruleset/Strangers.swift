@@ -210,7 +210,7 @@ extension TranslationRuleset {
     }
 
     /// The flow is plain from here on: when its source turns out to be a peer's, the notes become `peer_flows`, and what comes for them is
-    /// not translated (`IMTKernel.keepPlainFlows`). Flows are noted, not addresses: the peer's next one is translated.
+    /// not translated (`PlainSearch`). Flows are noted, not addresses: the peer's next one is translated.
     private var passing: ChainDefinition {
         func note(_ set: String, _ identifier: UInt32, perSecond: UInt64, _ milliseconds: UInt64) -> [Expression] {
             [
