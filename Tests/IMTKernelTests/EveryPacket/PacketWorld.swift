@@ -231,11 +231,14 @@ final class PacketWorld {
 
     /// Waits until the kernel side, though not the agent, has seen whether the address is there.
     func awaitLinks(_ address: (Bool) -> IPAddress, present: Bool) -> Bool {
-        eventually {
+        let isSeen = eventually {
             [true, false].allSatisfy { isIPv4 in
                 (host.lastLinks?.usable.contains { $0.address == address(isIPv4) } ?? false) == present
             }
         }
+        // What follows from the links alone is written right after they are told: done when its thread does something else.
+        _ = try? host.ask { _ in }
+        return isSeen
     }
 
     func commit(_ changes: [IMTChange]) throws { try host.ask { try $0.commit(changes) } }
