@@ -1,4 +1,3 @@
-import IMTPlan
 import MATSignal
 
 /// A way out that many peers may share: packets from this HoA leave from this own MoA.
