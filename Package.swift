@@ -93,7 +93,7 @@ let package = Package(
         // Random numbers that a seed repeats, for tests and benchmarks.
         .target(name: "SeededRandom"),
         // Virtual time and a network that loses, duplicates and reorders; shared by the test targets.
-        .target(name: "MATTesting", dependencies: ["IMSCore", "IMTKernel", "MATDNS", "NodeCore", "IMTPlan", "MATCore", "MATSignal", "MappingMemory", "SeededRandom"]),
+        .target(name: "MATTesting", dependencies: ["IMSCore", "MATDNS", "MATNode", "NodeCore", "IMTPlan", "MATCore", "MATSignal", "MappingMemory", "SeededRandom"]),
 
         .testTarget(name: "MATSignalTests", dependencies: ["MATCore", "MATSignal"], resources: [.copy("Vectors")]),
         .testTarget(name: "MATControlTests", dependencies: ["MATControl", "MATRuntime"], resources: [.copy("Golden")]),

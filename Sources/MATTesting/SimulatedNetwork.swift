@@ -19,26 +19,6 @@ public struct SimulatedPacket: Sendable {
     }
 }
 
-/// A packet of an application, told by its number; the addresses on the way are those of its `SimulatedPacket`.
-public struct UserPacket: Hashable, Sendable {
-    public enum Kind: Hashable, Sendable {
-        /// A SYN or an echo request.
-        case opening
-        /// Of a TCP connection that exists.
-        case segment
-        /// UDP, of which nothing can be said.
-        case datagram
-    }
-
-    public var number: Int
-    public var kind: Kind
-
-    public init(_ number: Int, _ kind: Kind = .segment) {
-        self.number = number
-        self.kind = kind
-    }
-}
-
 /// Something with addresses in the network.
 public protocol SimulatedHost: AnyObject {
     func receive(_ packet: SimulatedPacket)

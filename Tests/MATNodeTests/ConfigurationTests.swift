@@ -53,9 +53,9 @@ import Testing
         let usable = [("192.0.2.10", "wlan0"), ("192.0.2.11", "wlan0"), ("192.0.2.12", "wwan0"), ("2001:db8::10", "wlan0")].map {
             LocalAddress(address: ip($0.0), interface: $0.1, interfaceIndex: 3, prefixLength: 24)
         }
-        #expect(configuration.places(of: usable).map(\.address) == ["198.18.1.32", "2001:db8::10"].map(ip))
+        #expect(configuration.addressRules.places(of: usable).map(\.address) == ["198.18.1.32", "2001:db8::10"].map(ip))
         configuration.homes.append(homeEntry("203.0.113.5", [:]))
-        #expect(configuration.places(of: Array(usable.prefix(1))).map(\.address) == ["192.0.2.10", "198.18.1.32"].map(ip))
-        #expect(configuration.places(of: []).isEmpty)
+        #expect(configuration.addressRules.places(of: Array(usable.prefix(1))).map(\.address) == ["192.0.2.10", "198.18.1.32"].map(ip))
+        #expect(configuration.addressRules.places(of: []).isEmpty)
     }
 }

@@ -1,6 +1,7 @@
 import MATRuntime
 import MATSignal
 import MATTesting
+import NodeCore
 import Testing
 
 @testable import MATNode
@@ -12,7 +13,7 @@ import Testing
         func isLocal(_ resolver: String) throws -> Bool {
             var configuration = NodeConfiguration()
             configuration.resolvers = [Endpoint(ip(resolver), port: 53)]
-            return NodeNames(loop: try EventLoop(), configuration, mark: 0).isLocal(own: [ip("192.168.1.1"), ip("2001:db8:a::1")])
+            return NodeNames(loop: try EventLoop(), configuration, mark: 0).servers.isLocal(own: [ip("192.168.1.1"), ip("2001:db8:a::1")])
         }
         for own in ["127.0.0.53", "::1", "192.168.1.1", "2001:db8:a::1"] { #expect(try isLocal(own)) }
         for other in ["192.168.1.2", "2001:db8:a::2"] { #expect(try !isLocal(other)) }

@@ -95,8 +95,6 @@ public struct NodeConfiguration: Sendable {
 
     /// Whether an interface's addresses may serve as locators.
     public func mayUse(interface: String) -> Bool {
-        !ignoredInterfaces.contains { pattern in
-            pattern.hasSuffix("*") ? interface.hasPrefix(pattern.dropLast()) : interface == pattern
-        }
+        addressRules.mayUse(interface: interface)
     }
 }

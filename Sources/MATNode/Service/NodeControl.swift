@@ -1,4 +1,5 @@
 import IMTKernel
+import IMTPlan
 import MATControl
 import MATDNS
 import MATRuntime
@@ -8,6 +9,10 @@ import NodeCore
 // The control socket's commands: what `mat status`, `mat peers` and `mat handover` ask.
 
 extension NodeService {
+    private var core: NodeCores { shell.node.cores }
+    private var names: NodeNames { environment.names }
+    private var rulePlace: RulePlace { environment.kernel.rulePlace }
+
     func answer(_ request: ControlRequest) -> ControlResponse {
         do throws(ControlError) {
             switch request.command {
@@ -29,24 +34,24 @@ extension NodeService {
         }
         if let peer = request.peer {
             guard let address = IPAddress(peer) else { throw ControlError("\(peer) is no address") }
-            handOver(to: interface, for: HomeAddress(address))
+            shell.run { node, now in node.prefer(interface: interface, for: HomeAddress(address), now: now) }
         } else {
-            handOver(to: interface)
+            shell.run { node, now in node.prefer(interface: interface, now: now) }
         }
         return .result(report(SystemClock.now()))
     }
 
     private func report(_ now: Now) -> NodeReport {
-        let counted = readCounters()
-        tell(counted)
+        let counted = environment.counters()
+        shell.tell(counted.mapValues(\.packets))
         let status = core.status(now: now)
         return NodeReport(
             uptimeSeconds: (now.monotonic - started).components.seconds, registered: core.isRegistered,
             homes: status.registrations.map(HomeReport.init), locators: zip(status.locators, status.uplinks).map(LocatorReport.init),
-            unusedAddresses: unusedAddresses.map { unused in
+            unusedAddresses: shell.node.addresses.unused.map { unused in
                 UnusedAddressReport(address: "\(unused.address)", interface: unused.interface, reason: unused.reason)
             },
-            silentRouters: silentRouters.map { router in
+            silentRouters: shell.node.addresses.silentRouters.map { router in
                 SilentRouterReport(address: "\(router.address)", interface: router.interface, instead: router.instead.map { "\($0)" })
             },
             routingRules: RoutingRulesReport(base: rulePlace.base, passed: rulePlace.passed, before: rulePlace.before),
@@ -58,8 +63,8 @@ extension NodeService {
     }
 
     private func peersReport(_ now: Now) -> MATControl.PeersReport {
-        let counted = readCounters()
-        tell(counted)
+        let counted = environment.counters()
+        shell.tell(counted.mapValues(\.packets))
         let status = core.status(now: now)
         return PeersReport(peers: status.peers.map { peer($0, counted) }, peersCount: status.peersCount)
     }

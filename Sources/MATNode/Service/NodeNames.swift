@@ -2,6 +2,7 @@ import IMTPlan
 import MATDNS
 import MATRuntime
 import MATSignal
+import NodeCore
 
 /// Which DNS servers a node uses and knows of: for its own look-ups, and to leave other processes' questions to them alone. Follows the
 /// system's files.
@@ -57,19 +58,10 @@ final class NodeNames {
         return others != before
     }
 
-    /// All that are known, those in use first.
-    var addresses: [IPAddress] {
-        (resolver.configuration.servers + others).map(\.endpoint.address).reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
-    }
-
-    /// Never captured, or a question to one would wait for an answer of it.
-    var alwaysPlain: [IPPrefix] { addresses.prefix(IMTConfiguration.alwaysPlainMax).map { IPPrefix($0) } }
-
-    /// Whether names are found by a process of this host, which asks whom it likes.
-    ///
-    /// - Parameter own: all addresses of this host.
-    func isLocal(own: Set<IPAddress>) -> Bool {
-        resolver.configuration.servers.contains { !$0.isUpstream && ($0.isLocal || own.contains($0.endpoint.address)) }
+    /// All that are known.
+    var servers: NameServers {
+        let inUse = resolver.configuration.servers.map { NameServers.Server($0.endpoint.address, isLocal: $0.isLocal, isUpstream: $0.isUpstream) }
+        return NameServers(origin: origin, inUse: inUse, others: others.map(\.endpoint.address))
     }
 
     /// Where they are listed, for people.

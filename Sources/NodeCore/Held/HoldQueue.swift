@@ -1,10 +1,13 @@
 import IMTPlan
+import MATCore
 import MATSignal
 
 /// Packets that wait for a decision, by whom they wait for. Bounded in number and age; beyond a bound the oldest goes, as
 /// in any queue of a network, but of the flow that has the most: a stream of datagrams must not push out the one segment
 /// whose retransmission brings a TCP connection back after a handover.
-struct HoldQueue<Key: Hashable> {
+///
+/// Walks go by time and by key: the same packets give the same drops in every process.
+struct HoldQueue<Key: Hashable & Comparable> {
     /// Of all keys together: protocol.md section 7 allows 4,096 held packets.
     static var packetsMax: Int { 4096 }
     /// Of one key, all flows together.
@@ -33,7 +36,8 @@ struct HoldQueue<Key: Hashable> {
 
     init(ageMax: Duration) { self.ageMax = ageMax }
 
-    var keys: [Key] { Array(packets.keys) }
+    /// In order.
+    var keys: [Key] { packets.keys.sorted() }
 
     mutating func hold(_ packet: HeldPacket, for key: Key, now: MonotonicTime) {
         let held = Held(packet: packet, since: now)
@@ -41,13 +45,20 @@ struct HoldQueue<Key: Hashable> {
         if ofFlow >= Self.packetsPerFlowMax {
             dropOldest(of: held.flow, key)
         } else if packets[key]?.count ?? 0 >= Self.packetsPerKeyMax {
-            let counts = Dictionary(grouping: packets[key] ?? [], by: \.flow).mapValues(\.count)
-            if let largest = counts.max(by: { $0.value < $1.value }) { dropOldest(of: largest.key, key) }
+            if let largest = largestFlow(of: key) { dropOldest(of: largest, key) }
         } else if count >= Self.packetsMax {
             dropOldestKey()
         }
         packets[key, default: []].append(held)
         count += 1
+    }
+
+    /// Of equal ones the one that has waited longest.
+    private func largestFlow(of key: Key) -> Flow? {
+        let held = packets[key] ?? []
+        let counts = held.reduce(into: [Flow: Int]()) { $0[$1.flow, default: 0] += 1 }
+        let most = counts.values.max()
+        return held.first { counts[$0.flow] == most }?.flow
     }
 
     private mutating func dropOldest(of flow: Flow, _ key: Key) {
@@ -96,17 +107,10 @@ struct HoldQueue<Key: Hashable> {
     }
 
     private mutating func dropOldestKey() {
-        guard let (key, held) = packets.min(by: { ($0.value.first?.since ?? .distantFuture) < ($1.value.first?.since ?? .distantFuture) }) else { return }
+        func age(_ entry: (key: Key, value: [Held])) -> (MonotonicTime, Key) { (entry.value.first?.since ?? .distantFuture, entry.key) }
+        guard let (key, held) = packets.min(by: { age($0) < age($1) }) else { return }
         packets[key] = nil
         count -= held.count
         dropped += UInt64(held.count)
     }
-}
-
-extension HeldPacket {
-    /// DNS, and DNS over TLS or QUIC.
-    private static let namePorts: Set<UInt16> = [53, 853]
-
-    /// Whether it is a question to a DNS server, as far as its port tells.
-    var isName: Bool { (protocolNumber == 6 || protocolNumber == 17) && destinationPort.map(Self.namePorts.contains) ?? false }
 }

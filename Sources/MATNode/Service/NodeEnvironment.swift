@@ -1,0 +1,54 @@
+import IMTKernel
+import IMTPlan
+import MATCore
+import MATSignal
+import NodeCore
+
+/// What a node's shell stands on: a machine (`SystemEnvironment`), or a simulation of one. It decides nothing. What fails is its own to tell, in the
+/// log: the node finds out from what does not happen.
+package protocol NodeEnvironment: AnyObject {
+    // MARK: Time
+
+    var now: Now { get }
+    /// Whether NTP keeps the wall clock right.
+    var isClockSynchronized: Bool { get }
+    /// Has `NodeShell.timerFired` called at that time, instead of at one that was given for this timer before; `nil`: not at all.
+    func set(_ timer: NodeTimer, at time: MonotonicTime?)
+
+    // MARK: Network
+
+    /// - Parameter ifRoom: only while what waits to leave is little.
+    func send(_ datagram: [UInt8], from own: IPAddress, to target: Endpoint, ifRoom: Bool)
+    /// Calls back once, perhaps before it returns.
+    func lookUp(_ hoa: HomeAddress, _ completion: @escaping (ServerLookup) -> Void)
+    func lookUpKeys(_ prefix: IPPrefix, _ completion: @escaping (ServerLookup) -> Void)
+    /// Forgets what was learned of names in another network, and reads who answers for them now.
+    ///
+    /// - Returns: whether these are others than before.
+    func readNames() -> (servers: NameServers, areOthers: Bool)
+
+    // MARK: Kernel
+
+    func commit(_ changes: [IMTChange], linkAddresses: [LocalAddress]?)
+    func setAlwaysPlain(_ prefixes: [IPPrefix])
+    /// Sends what is held on, in order, until the kernel refuses one.
+    func release(_ offer: HeldOffer, from home: HomeAddress?) -> HeldExit
+    func pass(_ packets: [HeldPacket], to destination: IPAddress, by interface: String?)
+    func deliver(_ packets: [HeldPacket])
+    /// How many packets of each peer were translated so far, both directions.
+    func packetCounts() -> [HomePair: UInt64]
+
+    // MARK: Files
+
+    func keep(sequence: UInt64, of hoa: HomeAddress)
+    func keep(_ certificate: Certificate)
+    func log(_ level: NodeLogLevel, _ text: String)
+}
+
+/// A shell's timers.
+package enum NodeTimer: Hashable, Sendable, CaseIterable {
+    /// The node's next deadline.
+    case deadline
+    /// The next reading of the kernel's packet counts.
+    case counts
+}

@@ -1,0 +1,123 @@
+import IMTKernel
+import IMTPlan
+import MATCore
+import MATSignal
+import NodeCore
+
+/// Tells a `Node` what happens and does what it says, in order. The same in the daemon and in the simulation, over a `NodeEnvironment`.
+package final class NodeShell {
+    /// How often the kernel's packet counts are read at most: which peers are in use decides whose paths are watched.
+    private static let countInterval: Duration = .seconds(1)
+    /// How much longer than a reading took it must be to the next: one half per cent of the time is spent on it, however many peers there are.
+    private static let countRest = 200
+    /// The longest that is still of use to tell idle peers.
+    private static let countIntervalMax: Duration = .seconds(300)
+    /// While there are no peers.
+    private static let idleInterval: Duration = .seconds(10)
+
+    package private(set) var node: Node
+    private unowned let environment: any NodeEnvironment
+    /// Sees each action before it is done.
+    package var onAction: ((ShellAction) -> Void)?
+    private var pending: [ShellAction] = []
+    private var isPerforming = false
+    private var wakeup: MonotonicTime?
+
+    package init(_ node: Node, over environment: any NodeEnvironment) {
+        self.node = node
+        self.environment = environment
+    }
+
+    /// Begins with what the kernel has of an earlier run, and the links as they are.
+    package func start(_ adopted: AdoptedState, _ links: LinkSnapshot) {
+        run { node, now in node.adopted(adopted, now: now) }
+        run { node, now in node.linksChanged(links, now: now) }
+        environment.set(.counts, at: environment.now.monotonic + Self.countInterval)
+    }
+
+    package func stop() {
+        for timer in NodeTimer.allCases { environment.set(timer, at: nil) }
+    }
+
+    /// Lets the node decide and carries out what it says. A decision that is taken while another's actions are carried out (the DNS cache
+    /// answers at once) has its actions done after those.
+    package func run(_ decide: (inout Node, Now) -> [ShellAction]) {
+        pending += decide(&node, environment.now)
+        guard !isPerforming else { return }
+        isPerforming = true
+        var index = 0
+        while index < pending.count {
+            perform(pending[index])
+            index += 1
+        }
+        pending.removeAll(keepingCapacity: pending.capacity < 4096)
+        isPerforming = false
+        sleepUntilDeadline()
+    }
+
+    private func sleepUntilDeadline() {
+        let next = node.nextDeadline
+        guard next != wakeup else { return }
+        wakeup = next
+        environment.set(.deadline, at: next)
+    }
+
+    package func timerFired(_ timer: NodeTimer) {
+        switch timer {
+        case .deadline:
+            wakeup = nil
+            run { node, now in node.timerFired(now: now) }
+        case .counts: countPeriodically()
+        }
+    }
+
+    private func perform(_ action: ShellAction) {
+        onAction?(action)
+        switch action {
+        case .send(let octets, let own, let target): environment.send(octets, from: own, to: target, ifRoom: false)
+        case .sendIfRoom(let octets, let own, let target): environment.send(octets, from: own, to: target, ifRoom: true)
+        case .lookUp(let hoa, let core):
+            environment.lookUp(hoa) { [weak self] result in
+                self?.run { node, now in node.lookedUp(hoa, result, core: core, now: now) }
+            }
+        case .lookUpKeys(let prefix, let core):
+            environment.lookUpKeys(prefix) { [weak self] result in
+                self?.run { node, now in node.keysLookedUp(prefix, result, core: core, now: now) }
+            }
+        case .readNames:
+            let (servers, areOthers) = environment.readNames()
+            run { node, now in node.namesRead(servers, areOthers: areOthers, now: now) }
+        case .changeIMT(let changes, let linkAddresses): environment.commit(changes, linkAddresses: linkAddresses)
+        case .setAlwaysPlain(let prefixes): environment.setAlwaysPlain(prefixes)
+        case .release(let offer, let home):
+            let exit = environment.release(offer, from: home)
+            run { node, now in node.exited(offer.destination, exit, now: now) }
+        case .pass(let packets, let destination, let interface): environment.pass(packets, to: destination, by: interface)
+        case .deliver(let packets): environment.deliver(packets)
+        case .remember(let hoa, let sequence): environment.keep(sequence: sequence, of: hoa)
+        case .keepCertificate(let certificate): environment.keep(certificate)
+        case .log(let level, let text): environment.log(level, text)
+        }
+    }
+
+    // MARK: Counting
+
+    private func countPeriodically() {
+        let start = environment.now.monotonic
+        let isSynchronized = environment.isClockSynchronized
+        run { node, now in
+            node.timePassed(isClockSynchronized: isSynchronized, now: now)
+            return []
+        }
+        // Without peers nobody counts, and the kernel need not be asked.
+        if node.cores.peersCount > 0 { tell(environment.packetCounts()) }
+        let took = environment.now.monotonic - start
+        let interval = node.cores.peersCount == 0 ? Self.idleInterval : min(Self.countIntervalMax, max(Self.countInterval, took * Self.countRest))
+        environment.set(.counts, at: environment.now.monotonic + interval)
+    }
+
+    /// Tells how many packets each peer's entries have translated, so that idle peers can be told from used ones.
+    package func tell(_ counts: [HomePair: UInt64]) {
+        run { node, now in node.traffic(counts, now: now) }
+    }
+}

@@ -1,0 +1,185 @@
+import IMTKernel
+import IMTPlan
+import Logging
+import MATCore
+import MATDNS
+import MATRuntime
+import MATSignal
+import NodeCore
+
+/// The machine that a node's shell runs on: kernel, socket, resolver, files, clock and log.
+final class SystemEnvironment: NodeEnvironment {
+    let kernel: IMTKernel
+    let names: NodeNames
+    private let loop: EventLoop
+    private let logger: Logger
+    private let state: StateDirectory
+    private let lookup: IMSLookup
+    private var socket: UDPSocket?
+    private var timers: [NodeTimer: TimerID] = [:]
+    private var random = SystemRandomNumberGenerator()
+    /// Who is told.
+    weak var shell: NodeShell?
+
+    init(loop: EventLoop, logger: Logger, kernel: IMTKernel, names: NodeNames, state: StateDirectory) {
+        self.loop = loop
+        self.logger = logger
+        self.kernel = kernel
+        self.names = names
+        self.state = state
+        lookup = IMSLookup(resolver: names.resolver)
+        names.resolver.ways = { [unowned self] server in
+            let own = shell?.node.cores.ownLocators.map(\.moa.address) ?? []
+            return NodeNames.ways(to: server, own: own, hasOwnRoute: kernel.hasOwnRoute)
+        }
+    }
+
+    // MARK: Time
+
+    var now: Now { SystemClock.now() }
+    var isClockSynchronized: Bool { SystemClock.isSynchronized }
+
+    func set(_ timer: NodeTimer, at time: MonotonicTime?) {
+        if let old = timers.removeValue(forKey: timer) { loop.cancel(old) }
+        guard let time else { return }
+        timers[timer] = loop.schedule(at: time) { [unowned self] in
+            timers[timer] = nil
+            shell?.timerFired(timer)
+        }
+    }
+
+    // MARK: Network
+
+    func openSocket() throws(SystemError) {
+        var options = UDPSocket.Options()
+        options.mark = kernel.configuration.mark
+        socket = try UDPSocket(loop: loop, port: SignalPort.node, options: options) { [unowned self] octets, source, local in
+            let datagram = Array(octets)
+            shell?.run { node, now in node.received(datagram, from: source, to: local, now: now) }
+        }
+    }
+
+    func closeSocket() { socket = nil }
+
+    func send(_ datagram: [UInt8], from own: IPAddress, to target: Endpoint, ifRoom: Bool) {
+        guard let socket else { return }
+        // Lost is lost: whatever matters is sent again. The reason is for someone who debugs.
+        if let error = ifRoom ? socket.sendIfRoom(datagram, from: own, to: target) : socket.send(datagram, from: own, to: target) {
+            logger.debug("\(error)")
+        }
+    }
+
+    func lookUp(_ hoa: HomeAddress, _ completion: @escaping (ServerLookup) -> Void) {
+        lookup.lookup(hoa) { [weak self] result in
+            if let self { completion(servers(result)) }
+        }
+    }
+
+    func lookUpKeys(_ prefix: IPPrefix, _ completion: @escaping (ServerLookup) -> Void) {
+        lookup.lookup(prefix: prefix) { [weak self] result in
+            if let self { completion(servers(result)) }
+        }
+    }
+
+    private func servers(_ result: IMSLookupResult) -> ServerLookup {
+        switch result {
+        case .found(let set):
+            .found(ServerSet(
+                endpoints: set.ordered(using: &random).flatMap(\.endpoints), keys: set.keys.compactMap(PublicKey.init), expires: set.expires,
+                isValidated: set.isAuthenticated && names.validatesHere))
+        case .absent(let until): .absent(lifetime: max(.seconds(1), until - SystemClock.now().monotonic))
+        case .failed(let reason): .failed(reason)
+        case .unusable(let reason): .unusable(reason)
+        }
+    }
+
+    func readNames() -> (servers: NameServers, areOthers: Bool) {
+        let areOthers = names.networkChanged()
+        return (names.servers, areOthers)
+    }
+
+    // MARK: Kernel
+
+    func commit(_ changes: [IMTChange], linkAddresses: [LocalAddress]?) {
+        attempt { () throws(KernelError) in try kernel.commit(changes, locators: linkAddresses) }
+    }
+
+    func setAlwaysPlain(_ prefixes: [IPPrefix]) {
+        attempt { () throws(KernelError) in try kernel.setAlwaysPlain(Array(prefixes.prefix(IMTConfiguration.alwaysPlainMax))) }
+    }
+
+    private func attempt(_ change: () throws(KernelError) -> Void) {
+        do throws(KernelError) {
+            try change()
+        } catch {
+            logger.error("\(error)")
+        }
+    }
+
+    func release(_ offer: HeldOffer, from home: HomeAddress?) -> HeldExit {
+        let destination = offer.destination.address
+        if offer.needsEntry {
+            guard let home, kernel.hasEntry(from: home, for: destination) else { return .noEntry }
+        }
+        // An IPv6 route whose gateway does not answer is passed over for the one into our device: what the kernel would hold again is refused.
+        let canLeave = home.map { kernel.canLeave(from: $0, to: destination) } ?? kernel.canLeave(to: destination)
+        guard canLeave else { return .noWay }
+        return .sent(offer.packets.firstIndex { !kernel.releaseOutbound($0) } ?? offer.packets.count)
+    }
+
+    func pass(_ packets: [HeldPacket], to destination: IPAddress, by interface: String?) {
+        let link = kernel.hasOwnRoute(to: destination) ? nil : interface
+        for packet in packets { kernel.passOutbound(packet, by: link) }
+    }
+
+    func deliver(_ packets: [HeldPacket]) {
+        for packet in packets { kernel.releaseInbound(packet) }
+    }
+
+    func packetCounts() -> [HomePair: UInt64] { counters().mapValues(\.packets) }
+
+    /// Empty if the kernel does not tell.
+    func counters() -> [HomePair: PeerCounters] {
+        do throws(KernelError) {
+            return try kernel.peerCounters()
+        } catch {
+            logger.warning("\(error)")
+            return [:]
+        }
+    }
+
+    // MARK: Files
+
+    func keep(sequence: UInt64, of hoa: HomeAddress) {
+        do throws(SystemError) {
+            try state.keep(sequence, of: hoa)
+        } catch {
+            logger.error("the sequence of \(hoa) can't be kept: \(error)")
+        }
+    }
+
+    func keep(_ certificate: Certificate) {
+        do throws(SystemError) {
+            try HomeFiles.keep(certificate, in: state)
+        } catch {
+            logger.error("the renewed certificate of \(certificate.hoa) can't be kept: \(error)")
+        }
+    }
+
+    func log(_ level: NodeLogLevel, _ text: String) { logger.log(level: Self.level(level), "\(text)") }
+
+    private static func level(_ level: NodeLogLevel) -> Logger.Level {
+        switch level {
+        case .debug: .debug
+        case .info: .info
+        case .notice: .notice
+        case .warning: .warning
+        case .error: .error
+        }
+    }
+}
+
+extension PeerCounters {
+    /// Of both directions.
+    var packets: UInt64 { packetsIn &+ packetsOut }
+}

@@ -1,0 +1,200 @@
+import IMTPlan
+import MATCore
+import MATSignal
+
+/// A node as one value: its cores, the packets that wait for them, and what it knows of its links. Events in, actions out:
+///
+/// ```
+///   links ──► OwnAddresses ──► (names read anew?) ──► NodeCores ──► one transaction, then messages, then packets
+///   a packet ──► Held, NodeCores ──► ... release ──► Held ──► offer ──► the kernel ──► exited ──► Held
+///   datagrams, answers of the DNS, time ──► NodeCores
+/// ```
+/// Here nothing is decided but how these fit together; `NodeShell` does what is said.
+package struct Node {
+    package private(set) var cores: NodeCores
+    private var held = Held()
+    package private(set) var addresses: OwnAddresses
+    private var names: NameServers
+    private var links = Links.settled
+
+    private enum Links {
+        case settled
+        /// They are others, and what follows waits for the names to be read.
+        case awaitNames
+    }
+
+    package init(_ cores: NodeCores, _ rules: AddressRules, names: NameServers) {
+        self.cores = cores
+        self.names = names
+        addresses = OwnAddresses(rules)
+    }
+
+    // MARK: Start, links, names
+
+    /// What the kernel had of an earlier run.
+    package mutating func adopted(_ state: AdoptedState, now: Now) -> [ShellAction] {
+        let steps = cores.adopted(outbound: state.outbound, inbound: state.inbound, own: state.own, now: now)
+        return actions(steps + cores.namesChanged(isLocal: isResolvingLocally, now: now), now)
+    }
+
+    private var isResolvingLocally: Bool { names.isLocal(own: addresses.all) }
+
+    /// Links, their addresses or the routes that lead away from them changed.
+    package mutating func linksChanged(_ snapshot: LinkSnapshot, now: Now) -> [ShellAction] {
+        let wasLocal = isResolvingLocally
+        if addresses.update(snapshot) { links = .awaitNames }
+        if case .awaitNames = links { return [.readNames] }
+        return decide(isLinkEvent: true, tellsNames: isResolvingLocally != wasLocal, now)
+    }
+
+    /// Who answers for names was read anew: because it was asked for, or because the files changed.
+    ///
+    /// - Parameter areOthers: than those before.
+    package mutating func namesRead(_ names: NameServers, areOthers: Bool, now: Now) -> [ShellAction] {
+        self.names = names
+        switch links {
+        case .settled: return areOthers ? decide(hasOtherServers: true, tellsNames: true, now) : []
+        case .awaitNames:
+            links = .settled
+            return decide(isLinkEvent: true, hasOtherServers: areOthers, tellsNames: true, now)
+        }
+    }
+
+    /// The one decision about the links as they are: the kernel gets all that follows in one transaction, before anything is sent, and packets
+    /// are let out once, at the end.
+    private mutating func decide(isLinkEvent: Bool = false, hasOtherServers: Bool = false, tellsNames: Bool, _ now: Now) -> [ShellAction] {
+        // What is the network's is no peer's locator before it proves itself.
+        let infrastructure = Set(addresses.gateways).union(names.addresses)
+        var steps = cores.linksChanged(addresses.locators, infrastructure: infrastructure, now: now)
+        if tellsNames { steps += cores.namesChanged(isLocal: isResolvingLocally, now: now) }
+        var changes: [IMTChange] = []
+        steps.removeAll { step in
+            switch step.action {
+            case .changeIMT(let some): changes += some
+            // Routes come back without an event that changes our addresses, so it is done each time.
+            case .releaseRouted: break
+            default: return false
+            }
+            return true
+        }
+        var actions: [ShellAction] = []
+        if isLinkEvent || !changes.isEmpty { actions.append(.changeIMT(changes, linkAddresses: isLinkEvent ? addresses.linkAddresses : nil)) }
+        if hasOtherServers {
+            let list = names.inUse.map(\.address.description).joined(separator: ", ")
+            actions += [.log(.notice, "DNS servers of \(names.origin): \(list)"), .setAlwaysPlain(names.alwaysPlain)]
+        }
+        return actions + self.actions(steps, now) + offers(held.releaseRouted(now: now.monotonic))
+    }
+
+    // MARK: Packets
+
+    /// A local packet found no IMT entry.
+    package mutating func heldOutbound(_ packet: HeldPacket, now: Now) -> [ShellAction] {
+        held.hold(packet, for: HeldDestination(core: cores.core(of: packet.source), address: packet.destination), now: now.monotonic)
+        return actions(cores.heldOutbound(from: packet.source, to: packet.destination, isName: packet.isName, now: now), now)
+    }
+
+    /// A packet arrived from an unknown source.
+    package mutating func heldInbound(_ packet: HeldPacket, now: Now) -> [ShellAction] {
+        held.hold(inbound: packet, now: now.monotonic)
+        return actions(
+            cores.heldInbound(
+                from: packet.source, to: packet.destination, opensConnection: packet.opensConnection, isSegment: packet.isSegment, now: now), now)
+    }
+
+    /// A segment from an unknown source found no connection, and its reset was not sent.
+    package mutating func resetHeld(from source: IPAddress, to own: IPAddress, now: Now) -> [ShellAction] {
+        actions(cores.heldInbound(from: source, to: own, opensConnection: false, isSegment: true, now: now), now)
+    }
+
+    /// What became of packets that were to be released.
+    package mutating func exited(_ destination: HeldDestination, _ exit: HeldExit, now: Now) -> [ShellAction] {
+        guard held.exited(destination, exit, now: now.monotonic) else { return [] }
+        return [
+            .log(
+                .warning,
+                "packets to \(destination.address) wait: the kernel's route to it leads back to the agent, as it does while an IPv6 gateway is silent (ip -6 neighbour), or a firewall refuses them; tried again until it lets them out")
+        ]
+    }
+
+    // MARK: Everything else
+
+    package mutating func prefer(interface: String?, now: Now) -> [ShellAction] { actions(cores.prefer(interface: interface, now: now), now) }
+
+    package mutating func prefer(interface: String?, for peer: HomeAddress, now: Now) -> [ShellAction] {
+        actions(cores.prefer(interface: interface, for: peer, now: now), now)
+    }
+
+    package mutating func lookedUp(_ hoa: HomeAddress, _ result: ServerLookup, core: Int, now: Now) -> [ShellAction] {
+        actions(cores.lookedUp(hoa, result, core: core, now: now), now)
+    }
+
+    package mutating func keysLookedUp(_ prefix: IPPrefix, _ result: ServerLookup, core: Int, now: Now) -> [ShellAction] {
+        actions(cores.keysLookedUp(prefix, result, core: core, now: now), now)
+    }
+
+    package mutating func received(_ datagram: [UInt8], from source: Endpoint, to local: IPAddress, now: Now) -> [ShellAction] {
+        actions(cores.received(datagram, from: source, to: local, now: now), now)
+    }
+
+    /// Packets counted so far with each pair of HoAs, both directions.
+    package mutating func traffic(_ packets: some Sequence<(key: HomePair, value: UInt64)>, now: Now) -> [ShellAction] {
+        actions(cores.traffic(packets, now: now), now)
+    }
+
+    /// Told now and then: what has waited for too long goes.
+    ///
+    /// - Parameter isClockSynchronized: as the kernel says.
+    package mutating func timePassed(isClockSynchronized: Bool, now: Now) {
+        if isClockSynchronized { cores.clockIsSynchronized(now: now) }
+        held.prune(now: now.monotonic)
+    }
+
+    /// When `timerFired` wants to be called next.
+    package var nextDeadline: MonotonicTime? {
+        mutating get { [cores.nextDeadline, held.nextDeadline].compactMap { $0 }.min() }
+    }
+
+    package mutating func timerFired(now: Now) -> [ShellAction] {
+        let offers = offers(held.retry(now: now.monotonic))
+        return actions(cores.timerFired(now: now), now) + offers
+    }
+
+    // MARK: What the cores want
+
+    private func offers(_ offers: [HeldOffer]) -> [ShellAction] {
+        offers.map { .release($0, from: cores.home(of: $0.destination.core, like: $0.destination.address)) }
+    }
+
+    private mutating func actions(_ steps: [NodeCores.Step], _ now: Now) -> [ShellAction] { steps.flatMap { actions($0, now) } }
+
+    private mutating func actions(_ step: NodeCores.Step, _ now: Now) -> [ShellAction] {
+        func destination(_ address: IPAddress) -> HeldDestination { HeldDestination(core: step.core, address: address) }
+        func delivery(_ packets: [HeldPacket]) -> [ShellAction] { packets.isEmpty ? [] : [.deliver(packets)] }
+        let time = now.monotonic
+        switch step.action {
+        case .send(let octets, let own, let target): return [.send(octets, from: own, to: target)]
+        case .sendIfRoom(let octets, let own, let target): return [.sendIfRoom(octets, from: own, to: target)]
+        case .lookUp(let hoa): return [.lookUp(hoa, core: step.core)]
+        case .lookUpKeys(let prefix): return [.lookUpKeys(prefix, core: step.core)]
+        case .changeIMT(let changes): return [.changeIMT(changes, linkAddresses: nil)]
+        case .releaseOutbound(let address): return offers(held.release(destination(address), now: time).map { [$0] } ?? [])
+        case .releaseRouted: return offers(held.releaseRouted(now: time))
+        case .dropOutbound(let address):
+            held.drop(destination(address), now: time)
+            return []
+        case .passNames(let address):
+            let packets = held.removeNames(destination(address), now: time)
+            let link = cores.ownLocators.first { $0.moa.isIPv4 == address.isIPv4 }?.interface
+            return packets.isEmpty ? [] : [.pass(packets, to: address, by: link)]
+        case .releaseInbound(let source, let own): return delivery(held.remove(from: source, to: own, now: time))
+        case .releaseOpeners(let source, let own): return delivery(held.remove(from: source, to: own, openersOnly: true, now: time))
+        case .dropInbound(let source, let own):
+            _ = held.remove(from: source, to: own, now: time)
+            return []
+        case .remember(let hoa, let sequence): return [.remember(hoa, sequence: sequence)]
+        case .keepCertificate(let certificate): return [.keepCertificate(certificate)]
+        case .log(let level, let text): return [.log(level, text)]
+        }
+    }
+}

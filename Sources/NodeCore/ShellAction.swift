@@ -1,0 +1,32 @@
+import IMTPlan
+import MATCore
+import MATSignal
+
+/// What a node wants its shell to do. The shell does it in order, asks nothing, and says what became of it where that is written here.
+package enum ShellAction: Hashable, Sendable {
+    /// A datagram, from the given own address.
+    case send([UInt8], from: IPAddress, to: Endpoint)
+    /// Likewise, only while what waits to leave is little; see `NodeAction.sendIfRoom`.
+    case sendIfRoom([UInt8], from: IPAddress, to: Endpoint)
+    /// Find the IMSs of this HoA in the DNS for a core, and tell `Node.lookedUp`.
+    case lookUp(HomeAddress, core: Int)
+    /// Find the IMS keys at this prefix's own name for a core, and tell `Node.keysLookedUp`.
+    case lookUpKeys(IPPrefix, core: Int)
+    /// The network is another: forget what was learned of names in the one before, read who answers for them now, and tell `Node.namesRead`.
+    case readNames
+    /// One kernel transaction, with the addresses of links that are the node's from now on, if they may be others than before.
+    case changeIMT([IMTChange], linkAddresses: [LocalAddress]?)
+    /// Destinations that are never captured, and sources that are never questioned.
+    case setAlwaysPlain([IPPrefix])
+    /// Send these on by the route that they have now, as packets of this own HoA, and tell `Node.exited`.
+    case release(HeldOffer, from: HomeAddress?)
+    /// Send these on as if nothing had captured them: by the main table's route, if it has one of its own, or else out of this link.
+    case pass([HeldPacket], to: IPAddress, by: String?)
+    /// Let these in.
+    case deliver([HeldPacket])
+    /// Keep the highest sequence signed for this HoA across restarts.
+    case remember(HomeAddress, sequence: UInt64)
+    /// Keep a renewed certificate.
+    case keepCertificate(Certificate)
+    case log(NodeLogLevel, String)
+}
