@@ -8,9 +8,12 @@ extension IMSCore {
     // MARK: Signatures
 
     /// - Returns: why it is not checked; `nil` if it is.
-    mutating func verify(_ job: VerificationJob, for use: VerificationUse, source: IPAddress?, _ now: Now) -> VerificationRefusal? {
+    mutating func verify(_ job: VerificationJob, for use: VerificationUse, source: IPAddress?, _ now: Now) -> VerificationRefusal?
+    {
         do throws(VerificationRefusal) {
-            if case .begin(let ticket) = try verifications.wanted(job, for: use, source: source, now) { append(.verify(ticket, job)) }
+            if case .begin(let ticket) = try verifications.wanted(job, for: use, source: source, now) {
+                append(.verify(ticket, job))
+            }
             return nil
         } catch {
             return error
@@ -35,7 +38,9 @@ extension IMSCore {
     }
 
     /// There is no time for a check that a notify wants.
-    private mutating func unchecked(_ certified: CertifiedMapping, for use: VerificationUse, _ refusal: VerificationRefusal, _ now: Now) {
+    private mutating func unchecked(
+        _ certified: CertifiedMapping, for use: VerificationUse, _ refusal: VerificationRefusal, _ now: Now
+    ) {
         switch use {
         // Answered where it came in.
         case .update: break
@@ -116,7 +121,8 @@ extension IMSCore {
                 let after = record.locators.map(\.prefix)
                 if before != after {
                     let change = BindingChange(
-                        hoa: record.prefix, reason: .remembered, before: before, after: after, source: endpoint, sequence: record.sequence)
+                        hoa: record.prefix, reason: .remembered, before: before, after: after, source: endpoint,
+                        sequence: record.sequence)
                     log(change, now)
                 }
                 remembered.set(certified, isConfirmed: isConfirmed, from: source, now: now)
@@ -136,7 +142,8 @@ extension IMSCore {
     private mutating func ask(_ hoa: HomeAddress, _ peer: Endpoint, _ sequence: UInt32) {
         let query = MAQuery(
             cookie: servers.cookie(for: KnownServers.Peer(endpoint: peer, local: nil)), hoa: hoa,
-            certID: remembered.entry(covering: hoa)?.certified.certificate.id, subscribe: configuration.limits.subscribeSecondsMax)
+            certID: remembered.entry(covering: hoa)?.certified.certificate.id, subscribe: configuration.limits.subscribeSecondsMax
+        )
         send(SignalMessage(sequence: sequence, .maQuery(query)), from: nil, to: peer)
     }
 
@@ -148,7 +155,9 @@ extension IMSCore {
             case .send(let certified, let key, let sequence):
                 let cookie = servers.cookie(for: KnownServers.Peer(endpoint: key.peer, local: key.local))
                 let record = EnclosedRecord(mapping: certified.mapping, certificate: .whole(certified.certificate))
-                send(SignalMessage(sequence: sequence, .maNotify(MANotify(cookie: cookie, record: record))), from: key.local, to: key.peer)
+                send(
+                    SignalMessage(sequence: sequence, .maNotify(MANotify(cookie: cookie, record: record))), from: key.local,
+                    to: key.peer)
             case .drop(let key):
                 logRefusal("no MA Notify about \(key.prefix) to \(key.peer): too many are waiting for their ack", now)
             case .endSubscription(let key): endSubscription(key.peer, key.prefix)
@@ -156,7 +165,10 @@ extension IMSCore {
                 counted.pushesUnanswered += 1
                 guard isSubscription else { break }
                 endSubscription(key.peer, key.prefix)
-                log(.debug, "\(key.peer) did not acknowledge \(Retransmission.triesMax) pushes about \(key.prefix); its subscription ends")
+                log(
+                    .debug,
+                    "\(key.peer) did not acknowledge \(Retransmission.triesMax) pushes about \(key.prefix); its subscription ends"
+                )
             case .learned(let cookie, let peer): servers.learned(cookie, of: peer)
             case .oddAck(let key, let code, let text):
                 log(.debug, "\(key.peer) answered MA Notify about \(key.prefix) with \(code)\(text.map { ": \($0)" } ?? "")")
@@ -169,7 +181,8 @@ extension IMSCore {
     mutating func granted(_ endpoint: Endpoint, _ prefix: IPPrefix, _ now: Now) {
         guard sharing.isShared, let told = subscriptions.becomesNews(endpoint, of: prefix, now: now.monotonic) else { return }
         sharing.learned(
-            .subscribed(SharedSubscription(prefix: prefix, endpoint: endpoint, local: told.local, lasts: told.until - now.monotonic)))
+            .subscribed(
+                SharedSubscription(prefix: prefix, endpoint: endpoint, local: told.local, lasts: told.until - now.monotonic)))
     }
 
     /// What is no longer held is another instance's, which finds out by itself whether the subscriber answers.
@@ -226,7 +239,9 @@ extension IMSCore {
         switch bindingLogs.changed(change.level, now.monotonic) {
         case .suppress: counted.logLinesSuppressed += 1
         case .write(let suppressed):
-            if suppressed > 0 { log(change.level, "\(suppressed) more changes of mappings were not logged, because there were too many") }
+            if suppressed > 0 {
+                log(change.level, "\(suppressed) more changes of mappings were not logged, because there were too many")
+            }
             append(.bindingChanged(change))
         }
     }

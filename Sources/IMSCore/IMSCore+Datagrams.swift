@@ -28,7 +28,8 @@ extension IMSCore {
                 } else {
                     let body = answerFromMemory(message, request, now)?.under(freshCookie(source, request.clientCookie, now))
                     let answer = SizeRule.answer(
-                        to: message, octetsCount: octetsCount, body, freshCookie(source, request.clientCookie, now), allowed: allowed)
+                        to: message, octetsCount: octetsCount, body, freshCookie(source, request.clientCookie, now),
+                        allowed: allowed)
                     guard let answer else { continue }
                     sizeRule.answered(answer)
                     answers.append(answer)
@@ -158,7 +159,9 @@ extension IMSCore {
     private mutating func responded(_ message: SignalMessage, _ source: Endpoint, _ local: IPAddress, _ now: Now) -> Bool {
         switch message.body {
         case .maAnswer(let answer):
-            guard let actions = confirmations.answered(answer, message.sequence, from: source, view, &random, now) else { return false }
+            guard let actions = confirmations.answered(answer, message.sequence, from: source, view, &random, now) else {
+                return false
+            }
             perform(actions, now)
         case .maNotifyAck(let ack):
             guard let actions = pushes.acked(ack, message.sequence, from: source, servers) else { return false }

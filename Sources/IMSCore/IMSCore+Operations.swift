@@ -18,7 +18,8 @@ extension IMSCore {
         isClockConfirmed: Bool = false, now: Now
     ) throws(EnrolmentRefusal) -> (certificate: Certificate, ticket: StoreTicket, actions: [IMSAction]) {
         let enrolment = Enrolment(
-            hoa: hoa, prefixLength: prefixLength, key: key, lifetime: lifetime, isForced: isForced, isClockConfirmed: isClockConfirmed)
+            hoa: hoa, prefixLength: prefixLength, key: key, lifetime: lifetime, isForced: isForced,
+            isClockConfirmed: isClockConfirmed)
         let issued = try enrolment.issue(view, &random, now)
         let ticket = commit(registrations.begin(issued.write, latest: issued.latest, now))
         return (issued.certificate, ticket, takeActions(now))
@@ -40,10 +41,14 @@ extension IMSCore {
     }
 
     /// Writes an imported mapping if it is newer than what is held.
-    package mutating func importing(_ mapping: StoredMapping, _ now: Now) -> ImportStep { write(view.judge(imported: mapping), now) }
+    package mutating func importing(_ mapping: StoredMapping, _ now: Now) -> ImportStep {
+        write(view.judge(imported: mapping), now)
+    }
 
     /// Writes an imported certificate if it is newer than what is known of its HoA.
-    package mutating func importing(_ certificate: Certificate, _ now: Now) -> ImportStep { write(view.judge(imported: certificate), now) }
+    package mutating func importing(_ certificate: Certificate, _ now: Now) -> ImportStep {
+        write(view.judge(imported: certificate), now)
+    }
 
     private mutating func write(_ judgement: OnImport, _ now: Now) -> ImportStep {
         switch judgement {

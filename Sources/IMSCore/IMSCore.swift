@@ -52,7 +52,8 @@ public struct IMSCore: Sendable {
     ///   - clientSecret: what our own requests' cookies are made with, 16 octets.
     /// - Returns: `nil` if a secret has not 16 octets.
     public init?(
-        _ configuration: IMSCoreConfiguration, cookieSecrets: [[UInt8]], clientSecret: [UInt8], random: any RandomNumberGenerator & Sendable
+        _ configuration: IMSCoreConfiguration, cookieSecrets: [[UInt8]], clientSecret: [UInt8],
+        random: any RandomNumberGenerator & Sendable
     ) {
         guard let secret = cookieSecrets.first, let clientCookies = ClientCookies(secret: clientSecret),
             let cookies = CookieAuthority(secret: secret, previous: cookieSecrets.dropFirst().first)
@@ -78,7 +79,8 @@ public struct IMSCore: Sendable {
 
     /// What machines may know. For one call each: see `ServerView`.
     var view: ServerView {
-        ServerView(configuration: configuration, store: store, registrations: registrations, remembered: remembered, servers: servers)
+        ServerView(
+            configuration: configuration, store: store, registrations: registrations, remembered: remembered, servers: servers)
     }
 
     // MARK: Events
@@ -94,7 +96,8 @@ public struct IMSCore: Sendable {
     public mutating func putOff(_ datagram: [UInt8], from source: Endpoint, to local: IPAddress, now: Now) -> [IMSAction] {
         counted.putOff += 1
         var answers: [SignalMessage] = []
-        for case .message(let message, _) in SignalDatagram.decode(datagram) where cookies.isValid(message.cookie, from: source, now: now) {
+        for case .message(let message, _) in SignalDatagram.decode(datagram)
+        where cookies.isValid(message.cookie, from: source, now: now) {
             if let answer = PutOff.answer(to: message, freshCookie(source, message.cookie.client, now)) { answers.append(answer) }
         }
         send(answers, from: local, to: source)
@@ -181,7 +184,8 @@ public struct IMSCore: Sendable {
     private var nextTimer: (time: MonotonicTime, timer: Timer)? {
         mutating get {
             let times = [
-                (pushes.nextDeadline, Timer.pushes), (confirmations.nextDeadline, .confirmations), (ownNotifies.nextDeadline, .ownNotifies),
+                (pushes.nextDeadline, Timer.pushes), (confirmations.nextDeadline, .confirmations),
+                (ownNotifies.nextDeadline, .ownNotifies),
                 (sweep.nextDeadline, .sweep),
             ]
             return times.compactMap { time, timer in time.map { ($0, timer) } }.min { $0.0 < $1.0 }

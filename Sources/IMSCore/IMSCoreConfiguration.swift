@@ -140,7 +140,9 @@ private struct ServedIndex: Sendable {
     private var lengths = PrefixLengths()
 
     init(_ served: [ServedPrefix]) {
-        for (place, each) in served.enumerated() where places.updateValue(place, forKey: each.prefix) == nil { lengths.add(each.prefix.length) }
+        for (place, each) in served.enumerated() where places.updateValue(place, forKey: each.prefix) == nil {
+            lengths.add(each.prefix.length)
+        }
     }
 
     func place(covering prefix: IPPrefix) -> Int? {

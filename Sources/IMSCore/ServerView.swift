@@ -16,6 +16,7 @@ struct ServerView: Sendable {
     /// The keys that an own node's certificate has to be checked with; `nil` if it has been, as that of an accepted record.
     func issuersToCheck(_ certificate: Certificate) -> [PublicKey]? {
         // A key may have been taken from the configuration since.
-        registrations.isBelieved(certificate) && configuration.issuerIDs.contains(certificate.issuerID) ? nil : configuration.publicKeys
+        registrations.isBelieved(certificate) && configuration.issuerIDs.contains(certificate.issuerID)
+            ? nil : configuration.publicKeys
     }
 }

@@ -12,7 +12,9 @@ struct NotifyMachinesTests {
     private let record = Sample.other.record([ip("198.51.100.7")], sequence: Sample.wall)
     private var name: IPPrefix { IPPrefix(hoa.address) }
 
-    private func pending(_ certified: CertifiedMapping?, of hoa: HomeAddress, from source: String = "198.51.100.7") -> PendingNotify {
+    private func pending(_ certified: CertifiedMapping?, of hoa: HomeAddress, from source: String = "198.51.100.7")
+        -> PendingNotify
+    {
         let request = Sample.request(.haNotify, from: source)
         let key = NotifyKey(source: request.source, sequence: request.sequence, hoa: hoa, peerHoA: Sample.own.hoa)
         return PendingNotify(key: key, request: request, enclosed: certified.map { .unchecked($0) } ?? .none)
@@ -56,7 +58,9 @@ struct NotifyMachinesTests {
             var outcome = queries.begin(hoa, servers, known, &random, Sample.now())
             while case .ask(let targets, _) = outcome {
                 result.append(targets.count)
-                guard let next = queries.nextDeadline, let due = queries.due(known, Now(monotonic: next, wallMilliseconds: Sample.wall)) else { break }
+                guard let next = queries.nextDeadline,
+                    let due = queries.due(known, Now(monotonic: next, wallMilliseconds: Sample.wall))
+                else { break }
                 outcome = due.outcome
             }
             return result
@@ -72,13 +76,20 @@ struct NotifyMachinesTests {
         var (queries, random) = (UpstreamQueries(), Sample.random())
         let known = Sample.servers()
         let server = Endpoint(ip("203.0.113.1"), port: SignalPort.ims)
-        guard case .ask(_, let sequence) = queries.begin(hoa, [server], known, &random, Sample.now()) else { throw UnexpectedEnd() }
+        guard case .ask(_, let sequence) = queries.begin(hoa, [server], known, &random, Sample.now()) else {
+            throw UnexpectedEnd()
+        }
         let cookie = Cookie(client: known.cookie(for: KnownServers.Peer(endpoint: server, local: nil)).client)
         let answer = MAAnswer(code: .notFound, cookie: cookie, hoa: hoa)
         #expect(queries.answered(answer, sequence &+ 1, from: server, known) == nil)
         #expect(queries.answered(answer, sequence, from: Endpoint(ip("203.0.113.2"), port: SignalPort.ims), known) == nil)
-        #expect(queries.answered(MAAnswer(code: .notFound, cookie: Cookie(client: cookie.client ^ 1), hoa: hoa), sequence, from: server, known) == nil)
-        #expect(queries.answered(MAAnswer(code: .notFound, cookie: cookie, hoa: home("10.9.9.9")), sequence, from: server, known) == nil)
+        #expect(
+            queries.answered(
+                MAAnswer(code: .notFound, cookie: Cookie(client: cookie.client ^ 1), hoa: hoa), sequence, from: server, known)
+                == nil)
+        #expect(
+            queries.answered(MAAnswer(code: .notFound, cookie: cookie, hoa: home("10.9.9.9")), sequence, from: server, known)
+                == nil)
         #expect(queries.answered(answer, sequence, from: server, known)?.hoa == hoa)
         queries.end(hoa)
         #expect(queries.answered(answer, sequence, from: server, known) == nil && queries.nextDeadline == nil)
@@ -99,7 +110,9 @@ struct NotifyMachinesTests {
     func confirmation() throws {
         var (confirmations, random) = (Confirmations(IMSLimits()), Sample.random())
         let (view, now) = (Sample.view(), Sample.now())
-        guard case .work(let first) = confirmations.notified(pending(record, of: hoa), view, &random, now) else { throw UnexpectedEnd() }
+        guard case .work(let first) = confirmations.notified(pending(record, of: hoa), view, &random, now) else {
+            throw UnexpectedEnd()
+        }
         #expect(first.count == 1 && confirmations.count == 1)
         let found = confirmations.resolved(name, .found(Sample.set()), view, &random, now)
         var sequence: UInt32?
@@ -111,7 +124,9 @@ struct NotifyMachinesTests {
         #expect(checks == 1)
         let key = pending(record, of: hoa).key
         let held = confirmations.verified(key, nil, view)
-        #expect(codes(held) == [.ok] && held.contains { if case .remember(record, isConfirmed: false, _, _) = $0 { true } else { false } })
+        #expect(
+            codes(held) == [.ok]
+                && held.contains { if case .remember(record, isConfirmed: false, _, _) = $0 { true } else { false } })
         // IMS_MN.
         let remembering = Sample.view(remembering: [(record, isConfirmed: false)])
         let server = Endpoint(ip("203.0.113.99"), port: SignalPort.ims)
@@ -132,20 +147,25 @@ struct NotifyMachinesTests {
         let (view, now) = (Sample.view(), Sample.now())
         _ = confirmations.notified(pending(record, of: hoa), view, &random, now)
         _ = confirmations.resolved(name, .found(Sample.set()), view, &random, now)
-        #expect(codes(confirmations.unchecked(pending(record, of: hoa).key, VerificationRefusal(reason: "too many"))) == [.tryLater])
+        #expect(
+            codes(confirmations.unchecked(pending(record, of: hoa).key, VerificationRefusal(reason: "too many"))) == [.tryLater])
         _ = confirmations.notified(pending(nil, of: hoa), view, &random, now)
         var last: [ResponseCode] = []
-        while let next = confirmations.nextDeadline, let actions = confirmations.due(view, Now(monotonic: next, wallMilliseconds: Sample.wall)) {
+        while let next = confirmations.nextDeadline,
+            let actions = confirmations.due(view, Now(monotonic: next, wallMilliseconds: Sample.wall))
+        {
             last += codes(actions)
         }
         #expect(last == [.upstreamFailed] && confirmations.isEmpty && confirmations.count == 0)
         let absent = home("10.0.0.9")
         _ = confirmations.notified(pending(nil, of: absent), view, &random, now)
-        #expect(codes(confirmations.resolved(IPPrefix(absent.address), .failed("SERVFAIL"), view, &random, now)) == [.upstreamFailed])
+        #expect(
+            codes(confirmations.resolved(IPPrefix(absent.address), .failed("SERVFAIL"), view, &random, now)) == [.upstreamFailed])
         #expect(!confirmations.hasInquiries)
     }
 
-    @Test("An own notifier ahead of its update is believed for three seconds; without the update those who were told are corrected")
+    @Test(
+        "An own notifier ahead of its update is believed for three seconds; without the update those who were told are corrected")
     func ownNotifies() {
         let registered = Sample.stored(Sample.own.record([ip("198.51.100.1")], sequence: Sample.wall))
         let ahead = Sample.own.record([ip("198.51.100.7")], sequence: Sample.wall + 1)

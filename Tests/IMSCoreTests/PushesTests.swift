@@ -16,7 +16,9 @@ struct PushesTests {
         actions.compactMap { if case .send(_, _, let sequence) = $0 { sequence } else { nil } }
     }
 
-    private func push(_ pushes: inout Pushes, _ certified: CertifiedMapping, isSubscription: Bool = true, _ random: inout CoreRandom) -> [UInt32] {
+    private func push(
+        _ pushes: inout Pushes, _ certified: CertifiedMapping, isSubscription: Bool = true, _ random: inout CoreRandom
+    ) -> [UInt32] {
         sequences(pushes.push(certified, to: peer, from: Sample.local, isSubscription: isSubscription, &random, Sample.now()))
     }
 
@@ -33,7 +35,9 @@ struct PushesTests {
         #expect(sent.count == 1 && push(&pushes, first, &random).isEmpty && pushes.count == 1)
         let newer = push(&pushes, second, &random)
         #expect(newer.count == 1 && newer != sent && pushes.count == 1)
-        #expect(pushes.acked(ack(.ok, Sample.servers()), sent[0], from: peer, Sample.servers()) == nil, "nobody waits for that any more")
+        #expect(
+            pushes.acked(ack(.ok, Sample.servers()), sent[0], from: peer, Sample.servers()) == nil,
+            "nobody waits for that any more")
     }
 
     @Test("An ack ends it if it comes from the receiver and repeats our cookie, and nothing else does")
@@ -44,7 +48,8 @@ struct PushesTests {
         var forged = ack(.ok, servers)
         forged.cookie.client ^= 1
         #expect(pushes.acked(forged, sequence, from: peer, servers) == nil)
-        #expect(pushes.acked(ack(.ok, servers), sequence, from: Endpoint(ip("198.51.100.51"), port: SignalPort.node), servers) == nil)
+        #expect(
+            pushes.acked(ack(.ok, servers), sequence, from: Endpoint(ip("198.51.100.51"), port: SignalPort.node), servers) == nil)
         #expect(pushes.acked(ack(.ok, servers), sequence, from: peer, servers) != nil && pushes.count == 0)
         #expect(pushes.nextDeadline == nil)
     }
@@ -69,7 +74,9 @@ struct PushesTests {
         _ = push(&pushes, first, &random)
         pushes.left(PushKey(peer: peer, local: Sample.local, prefix: first.record.prefix))
         var ended: Bool?
-        while let next = pushes.nextDeadline, case .done(let actions)? = pushes.due(Now(monotonic: next, wallMilliseconds: Sample.wall)) {
+        while let next = pushes.nextDeadline,
+            case .done(let actions)? = pushes.due(Now(monotonic: next, wallMilliseconds: Sample.wall))
+        {
             for case .unanswered(_, let isSubscription) in actions { ended = isSubscription }
         }
         #expect(ended == false)

@@ -68,6 +68,7 @@ struct RegistrationsTests {
         #expect(store.failed("", "full", Sample.now(.seconds(11)))?.contains("and 3 more since") == true)
         #expect(store.becameUnavailable("full") != nil && store.becameUnavailable("full") == nil && store.refusal != nil)
         #expect(store.failed("", "full", Sample.now(.seconds(12))) == nil)
-        #expect(store.becameAvailable()?.contains("1 more changes") == true && store.becameAvailable() == nil && store.refusal == nil)
+        #expect(
+            store.becameAvailable()?.contains("1 more changes") == true && store.becameAvailable() == nil && store.refusal == nil)
     }
 }

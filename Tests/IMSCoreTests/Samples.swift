@@ -32,7 +32,9 @@ enum Sample {
     }
 
     static func servers() -> KnownServers {
-        guard let cookies = ClientCookies(secret: [UInt8](repeating: 8, count: 16)) else { preconditionFailure("16 octets are a secret") }
+        guard let cookies = ClientCookies(secret: [UInt8](repeating: 8, count: 16)) else {
+            preconditionFailure("16 octets are a secret")
+        }
         return KnownServers(cookies)
     }
 
@@ -42,14 +44,17 @@ enum Sample {
     }
 
     /// A server that serves 192.0.2.0/24, as machines see it.
-    static func view(holding mappings: [StoredMapping] = [], remembering: [(CertifiedMapping, isConfirmed: Bool)] = []) -> ServerView {
+    static func view(holding mappings: [StoredMapping] = [], remembering: [(CertifiedMapping, isConfirmed: Bool)] = [])
+        -> ServerView
+    {
         let configuration = configuration()
         var registrations = Registrations(configuration)
         for mapping in mappings { _ = registrations.hold(mapping, configuration, now()) }
         var remembered = RememberedTable(entriesMax: 100)
         for (certified, isConfirmed) in remembering { remembered.set(certified, isConfirmed: isConfirmed, now: now()) }
         return ServerView(
-            configuration: configuration, store: StoreState(), registrations: registrations, remembered: remembered, servers: servers())
+            configuration: configuration, store: StoreState(), registrations: registrations, remembered: remembered,
+            servers: servers())
     }
 
     /// One server of other people's, and the key that `authority` signs with.

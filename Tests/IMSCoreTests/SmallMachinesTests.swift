@@ -60,7 +60,11 @@ struct SmallMachinesTests {
             VerificationJob(Sample.other.record([ip("198.51.100.7")], sequence: Sample.wall + UInt64(number)), issuers: [])
         }
         func want(_ job: VerificationJob, _ use: VerificationUse) throws(VerificationRefusal) -> VerificationTicket? {
-            if case .begin(let ticket) = try verifications.wanted(job, for: use, source: nil, Sample.now()) { ticket } else { nil }
+            if case .begin(let ticket) = try verifications.wanted(job, for: use, source: nil, Sample.now()) {
+                ticket
+            } else {
+                nil
+            }
         }
         let update = VerificationUse.update(Sample.request(.imsUpdate, from: "198.51.100.7"))
         let truth = VerificationUse.truth(Sample.other.hoa)
@@ -90,7 +94,8 @@ struct SmallMachinesTests {
         #expect(withoutText.octets.count <= 60 && withoutText.code == .notAuthoritative)
         rule.answered(withoutText)
         #expect(rule.next(parts[1]) == datagram.count - withoutText.octets.count)
-        let least = SizeRule.answer(to: query(1), octetsCount: query(1).octets.count, long, cookie, allowed: SizeRule.cookieAnswerOctets)
+        let least = SizeRule.answer(
+            to: query(1), octetsCount: query(1).octets.count, long, cookie, allowed: SizeRule.cookieAnswerOctets)
         #expect(least?.code == .cookieRequired && least?.octets.count == SizeRule.cookieAnswerOctets)
         #expect(SizeRule.answer(to: query(1), octetsCount: query(1).octets.count, long, cookie, allowed: 35) == nil)
     }
@@ -114,11 +119,13 @@ struct SmallMachinesTests {
         #expect(survey.result.certificatesByKey == [Sample.authority.key.publicKey.id: 1])
     }
 
-    @Test("Dates are the calendar's", arguments: [
-        (0, "1970-01-01", "00:00:00"), (951_782_400, "2000-02-29", "00:00:00"), (1_790_000_000, "2026-09-21", "14:13:20"),
-        (4_107_542_399, "2100-02-28", "23:59:59"), (4_107_542_400, "2100-03-01", "00:00:00"), (-1, "1969-12-31", "23:59:59"),
-        (253_402_300_799, "9999-12-31", "23:59:59"),
-    ] as [(Int64, String, String)])
+    @Test(
+        "Dates are the calendar's",
+        arguments: [
+            (0, "1970-01-01", "00:00:00"), (951_782_400, "2000-02-29", "00:00:00"), (1_790_000_000, "2026-09-21", "14:13:20"),
+            (4_107_542_399, "2100-02-28", "23:59:59"), (4_107_542_400, "2100-03-01", "00:00:00"), (-1, "1969-12-31", "23:59:59"),
+            (253_402_300_799, "9999-12-31", "23:59:59"),
+        ] as [(Int64, String, String)])
     func dates(seconds: Int64, day: String, clock: String) {
         #expect(UTCTime(unixSeconds: seconds)?.day == day && UTCTime(unixSeconds: seconds)?.clock == clock)
         #expect(UTCTime(unixSeconds: 253_402_300_800) == nil && UTCTime(unixSeconds: .min) == nil)

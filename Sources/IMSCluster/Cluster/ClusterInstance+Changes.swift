@@ -87,7 +87,7 @@ extension ClusterInstance {
     }
 
     /// - Parameter isOver: whether it was put by `put(_:overBeginningsAfter:else:)` with a time, one level further out.
-    func result(of response: EtcdResponse, isOver: Bool = false) -> PutResult {
+    static func result(of response: EtcdResponse, isOver: Bool = false) -> PutResult {
         if response.succeeded { return .done }
         if isOver { return response.responses.first.map { result(of: $0) } ?? .done }
         guard let inner = response.responses.first, !inner.succeeded else { return .done }
@@ -106,7 +106,7 @@ extension ClusterInstance {
             var outcome = StoreOutcome.Result.durable
             var overRevision: Int64?
             if let mapping = waiting.change.mapping {
-                if let answer = results.popFirst(), case .refused(let pair) = result(of: answer, isOver: waiting.change.latest != nil) {
+                if let answer = results.popFirst(), case .refused(let pair) = Self.result(of: answer, isOver: waiting.change.latest != nil) {
                     let current = pair.flatMap { ClusterValue.mapping($0.value) }
                     // Itself, if it is asked again after its answer was lost.
                     if let current, current.certified != mapping.certified {
@@ -121,7 +121,7 @@ extension ClusterInstance {
                 }
             }
             if let certificate = waiting.change.issued {
-                if let answer = results.popFirst(), case .refused(let pair) = result(of: answer, isOver: waiting.change.latest != nil), outcome == .durable,
+                if let answer = results.popFirst(), case .refused(let pair) = Self.result(of: answer, isOver: waiting.change.latest != nil), outcome == .durable,
                     pair.flatMap({ ClusterValue.certificate($0.value) }) != certificate
                 {
                     outcome = .failed("another server of this IMS has just issued a newer certificate of \(certificate.prefix)")
@@ -136,7 +136,7 @@ extension ClusterInstance {
             }
             // Known before the watch tells it: who is then handed a subscriber by an earlier event pushes it.
             if outcome == .durable, let mapping = waiting.change.mapping {
-                living.subscriptions.noteChange(of: mapping.record.prefix, at: response.revision)
+                living.changed(mapping.record.prefix, at: response.revision)
             }
             outcomes.append(StoreOutcome(waiting.ticket, outcome))
         }

@@ -39,7 +39,7 @@ extension ClusterInstance {
         for pair in pairs {
             switch keys.parse(pair.key) {
             case .mapping(let prefix):
-                living.subscriptions.noteChange(of: prefix, at: pair.modRevision)
+                living.changed(prefix, at: pair.modRevision)
                 if !ClusterValue.append(pair.value, to: &contents.mappings) { contents.unreadable.append("\(prefix)") }
             case .certificate(let prefix):
                 if let certificate = ClusterValue.certificate(pair.value), certificate.prefix == prefix {
@@ -112,7 +112,7 @@ extension ClusterInstance {
     mutating func releaseHeldEvents(_ events: [EtcdWatchResponse.Event], _ now: Now) {
         guard !events.isEmpty else { return }
         let own = keys.octets(.instance(settings.id))
-        if events.contains(where: { $0.isDelete && $0.pair.key == own }) { wasDeposed(now) }
+        if events.contains(where: { $0.isDelete && $0.pair.key == own }) { tell(living.died(settings.id, now.monotonic), now) }
         take(events, now)
     }
 
@@ -133,7 +133,7 @@ extension ClusterInstance {
             case .mapping(let prefix):
                 guard !event.isDelete else { continue }
                 tell(living.ordersSoFar(now.monotonic), now)
-                living.subscriptions.noteChange(of: prefix, at: revision)
+                living.changed(prefix, at: revision)
                 if let mapping = ClusterValue.mapping(event.pair.value), mapping.record.prefix == prefix {
                     changed.append(StoreChange(mapping: mapping))
                 } else {
@@ -156,21 +156,21 @@ extension ClusterInstance {
                 signOfLife(id, event, now)
             case .subscription(let id, let prefix, let endpoint):
                 handOn(&self)
-                living.revision = max(living.revision, revision)
-                let key = ClusterSubscriptions.Key(prefix: prefix, endpoint: endpoint)
-                if event.isDelete {
-                    living.subscriptions.delete(key, of: id)
-                } else if let value = ClusterValue.subscription(event.pair.value, now: now.wallMilliseconds) {
-                    living.subscriptions.put(
-                        key,
-                        SubscriptionGrant(
-                            revision: revision, instance: id, local: value.local, ends: now.monotonic + value.lasts))
+                let value = event.isDelete ? nil : ClusterValue.subscription(event.pair.value, now: now.wallMilliseconds)
+                // What can't be read changes nothing.
+                guard event.isDelete || value != nil else {
+                    living.advance(to: revision)
+                    continue
                 }
+                let grant = value.map {
+                    SubscriptionGrant(revision: revision, instance: id, local: $0.local, ends: now.monotonic + $0.lasts)
+                }
+                living.subscribed(ClusterSubscriptions.Key(prefix: prefix, endpoint: endpoint), of: id, grant, at: revision)
             case .format: break
             }
         }
         handOn(&self)
         tell(living.ordersSoFar(now.monotonic), now)
-        living.handedUpTo = max(living.handedUpTo, events.last?.pair.modRevision ?? 0)
+        living.handed(upTo: events.last?.pair.modRevision ?? 0)
     }
 }

@@ -215,10 +215,10 @@ struct ClusterInstance: Sendable {
         case .secret:
             // The watch tells all instances of a new one; who was slower takes what is there.
             if !response.succeeded { secretsTold(response.responses.first?.pairs.first) }
-        case .lease: takeLease(response.lease, now)
+        case .lease: leased(response.lease, now)
         case .news: newsSent(response, now)
         // What came of it is told by the watch, to all at the same place in the log.
-        case .depose: living.isDeposing = false
+        case .depose: living.depositionEnded()
         }
     }
 
@@ -244,7 +244,7 @@ struct ClusterInstance: Sendable {
         case .secret: actions.append(.deliver(.failed("a cookie secret is not shared: \(error)")))
         case .lease: leaseFailed(error, now)
         case .news: newsFailed(error, now)
-        case .depose: deposeFailed(now)
+        case .depose: living.depositionFailed(now.monotonic)
         }
     }
 
@@ -296,7 +296,7 @@ struct ClusterInstance: Sendable {
         guard link.lost(wait: wait, now.monotonic) else { return }
         availability.failed(reason)
         heartbeat.linkLost()
-        living.isDeposing = false
+        living.depositionEnded()
         // Each goes to the front, so the oldest, which goes last, ends there.
         for call in calls.linkLost() { changes.putBack(call) }
         sharing.linkLost()
@@ -321,10 +321,10 @@ struct ClusterInstance: Sendable {
 
     mutating func beat(_ now: Now) {
         // After good-bye the same again and again, until `close`.
-        guard heartbeat.isDue(now.monotonic), !isClosing || living.farewell == .due else { return }
-        let count = heartbeat.send(isFarewell: living.farewell != nil, now.monotonic)
+        guard heartbeat.isDue(now.monotonic), !isClosing || living.isFarewellDue else { return }
+        let count = heartbeat.send(isFarewell: living.isLeaving, now.monotonic)
         let put = signOfLife()
-        if living.farewell == .due { living.farewell = .said }
+        living.signed()
         call(.beat(count), .transaction(EtcdTransaction(success: [.put(put)])), within: Self.beatTimeMax)
     }
 
@@ -333,11 +333,6 @@ struct ClusterInstance: Sendable {
     private mutating func tell(_ event: StoreEvent?) {
         if let event { actions.append(.deliver(event)) }
     }
-
-    /// Our own sign of life has come back through the watch, and all that was written before it.
-    ///
-    /// - Returns: whether it is news.
-    mutating func echoed(_ count: UInt64, _ now: Now) -> Bool { heartbeat.echoed(count, now.monotonic) }
 
     // MARK: Whether answers may be given
 

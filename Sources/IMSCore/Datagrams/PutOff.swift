@@ -11,11 +11,13 @@ package enum PutOff {
         switch message.body {
         case .haNotify(let notify):
             SignalMessage(
-                sequence: message.sequence, .haNotifyAck(HANotifyAck(code: .tryLater, cookie: cookie, hoa: notify.hoa, lifetime: seconds)))
+                sequence: message.sequence,
+                .haNotifyAck(HANotifyAck(code: .tryLater, cookie: cookie, hoa: notify.hoa, lifetime: seconds)))
         case .maNotify(let notify):
             SignalMessage(
                 sequence: message.sequence,
-                .maNotifyAck(MANotifyAck(code: .tryLater, cookie: cookie, hoa: notify.record.mapping.record.hoa, lifetime: seconds)))
+                .maNotifyAck(
+                    MANotifyAck(code: .tryLater, cookie: cookie, hoa: notify.record.mapping.record.hoa, lifetime: seconds)))
         default: nil
         }
     }

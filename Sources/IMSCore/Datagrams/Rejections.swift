@@ -28,14 +28,18 @@ struct Rejections: Sendable {
     mutating func rejected(
         _ rejection: SignalDatagram.Rejection, from source: Endpoint, _ cookies: CookieAuthority, allowed: Int, _ now: Now
     ) -> OnRejection? {
-        guard let code = rejection.answerCode, let type = rejection.type, let cookie = rejection.cookie, rate.take(at: now.monotonic) else {
+        guard let code = rejection.answerCode, let type = rejection.type, let cookie = rejection.cookie,
+            rate.take(at: now.monotonic)
+        else {
             return nil
         }
         let isValidated = cookies.isValid(cookie, from: source, now: now)
         let fresh = Cookie(client: cookie.client, server: cookies.make(for: source, clientCookie: cookie.client, now: now))
         var result = OnRejection(line: "refused \(type) from \(source): \(code) (\(rejection.error))")
         // TEXT tells a person what was wrong; it goes first if there is no room.
-        for (cookie, text) in [(fresh, rejection.error.reason), (fresh, nil), (Cookie(client: cookie.client), nil)] as [(Cookie, String?)] {
+        for (cookie, text) in [(fresh, rejection.error.reason), (fresh, nil), (Cookie(client: cookie.client), nil)]
+            as [(Cookie, String?)]
+        {
             let answer = SignalMessage.refusal(of: type, sequence: rejection.sequence, code: code, cookie: cookie, text: text)
             guard isValidated || answer.octets.count <= allowed else { continue }
             result.answer = answer

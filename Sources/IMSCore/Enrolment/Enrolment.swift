@@ -90,7 +90,8 @@ struct Enrolment: Sendable {
         let held = server.registrations.certificateNotBefore(of: prefix)
         if let held, held <= now.latestBelieved { notBefore = max(notBefore, held + 1) }
         if let held, held > now.latestBelieved {
-            guard let tombstone = Tombstone.make(of: prefix, notBefore: notBefore, seed: random.seed(), signedBy: signingKey) else {
+            guard let tombstone = Tombstone.make(of: prefix, notBefore: notBefore, seed: random.seed(), signedBy: signingKey)
+            else {
                 throw EnrolmentRefusal("the crypto library does not sign; this should not happen")
             }
             mark = .revocation(tombstone)
@@ -100,7 +101,8 @@ struct Enrolment: Sendable {
         guard let certificate = signingKey.certify(prefix, key, lifetime, notBefore: notBefore) else {
             throw EnrolmentRefusal("the crypto library does not sign; this should not happen")
         }
-        return Issued(certificate: certificate, write: PendingWrite(mapping: mark, issued: certificate), latest: now.latestBelieved)
+        return Issued(
+            certificate: certificate, write: PendingWrite(mapping: mark, issued: certificate), latest: now.latestBelieved)
     }
 }
 
@@ -132,7 +134,9 @@ extension ServerView {
 
     /// The newest certificate of exactly this prefix, if it is still good for anything.
     private func enrolled(_ prefix: IPPrefix, _ now: Now) -> Certificate? {
-        guard let certificate = registrations.certificates[prefix], certificate.notAfter > now.wallMilliseconds else { return nil }
+        guard let certificate = registrations.certificates[prefix], certificate.notAfter > now.wallMilliseconds else {
+            return nil
+        }
         if let mapping = registrations[prefix], mapping.isRevocation, mapping.certified.certificate == certificate { return nil }
         return certificate
     }

@@ -37,7 +37,8 @@ extension SigningKey {
     func certify(_ prefix: IPPrefix, _ key: PublicKey, _ lifetime: Duration, notBefore: UInt64) -> Certificate? {
         let notAfter = notBefore + UInt64(max(0, lifetime.millisecondsSaturated))
         return Certificate(
-            issuing: HomeAddress(prefix.address), prefixLength: prefix.length, nodeKey: key, notBefore: notBefore, notAfter: notAfter,
+            issuing: HomeAddress(prefix.address), prefixLength: prefix.length, nodeKey: key, notBefore: notBefore,
+            notAfter: notAfter,
             with: self)
     }
 }

@@ -33,7 +33,8 @@ struct Revocation: Sendable {
             if let covering = registrations.entry(covering: prefix.address), covering.record.prefixLength < prefix.length {
                 throw RevocationRefusal("\(prefix) belongs to the network \(covering.record.prefix); revoke that")
             }
-            throw RevocationRefusal("nothing is known of \(prefix); if a certificate issued elsewhere is to be revoked, say so with --unknown")
+            throw RevocationRefusal(
+                "nothing is known of \(prefix); if a certificate issued elsewhere is to be revoked, say so with --unknown")
         }
         if let newest = registrations.newest(of: prefix), newest.isRevocation,
             registrations.certificates[prefix].map({ $0.notBefore <= newest.certified.certificate.notBefore }) ?? true
@@ -52,10 +53,13 @@ struct Revocation: Sendable {
         return PendingWrite(mapping: .revocation(made), issued: made.certificate)
     }
 
-    private func makeTombstone(_ server: ServerView, _ random: inout CoreRandom, _ now: Now) throws(RevocationRefusal) -> CertifiedMapping {
+    private func makeTombstone(_ server: ServerView, _ random: inout CoreRandom, _ now: Now) throws(RevocationRefusal)
+        -> CertifiedMapping
+    {
         guard let signingKey = server.configuration.signingKey else {
             throw RevocationRefusal(
-                "this server has no signing key; give `mat ims revoke` the key with --signing-key, on the machine where it is kept")
+                "this server has no signing key; give `mat ims revoke` the key with --signing-key, on the machine where it is kept"
+            )
         }
         guard let notBefore = server.nextNotBefore(of: prefix, now) else {
             throw RevocationRefusal(
@@ -69,7 +73,9 @@ struct Revocation: Sendable {
     }
 
     /// One that was made elsewhere is looked at like any record.
-    private func check(_ tombstone: CertifiedMapping, _ server: ServerView, _ now: Now) throws(RevocationRefusal) -> CertifiedMapping {
+    private func check(_ tombstone: CertifiedMapping, _ server: ServerView, _ now: Now) throws(RevocationRefusal)
+        -> CertifiedMapping
+    {
         guard tombstone.record.prefix == prefix, tombstone.record.isWithdrawal else {
             throw RevocationRefusal("the record that was sent is no withdrawal of \(prefix)")
         }
@@ -80,7 +86,8 @@ struct Revocation: Sendable {
         }
         let known = [server.registrations.certificates[prefix]?.notBefore, server.registrations.certificateNotBefore(of: prefix)]
         if let newest = known.compactMap({ $0 }).max(), tombstone.certificate.notBefore <= newest {
-            throw RevocationRefusal("the record that was sent is older than the newest certificate of \(prefix), of \(newest) ms; is a clock wrong?")
+            throw RevocationRefusal(
+                "the record that was sent is older than the newest certificate of \(prefix), of \(newest) ms; is a clock wrong?")
         }
         return tombstone
     }

@@ -18,14 +18,17 @@ public enum Tombstone {
     ///   - notBefore: later than that of every certificate of the HoA so far.
     ///   - seed: 32 random octets, used for nothing else.
     /// - Returns: `nil` if the seed has another length, or the crypto library fails.
-    public static func make(of prefix: IPPrefix, notBefore: UInt64, seed: [UInt8], signedBy issuer: SigningKey) -> CertifiedMapping? {
+    public static func make(of prefix: IPPrefix, notBefore: UInt64, seed: [UInt8], signedBy issuer: SigningKey)
+        -> CertifiedMapping?
+    {
         let end = notBefore.addingReportingOverflow(UInt64(lifetime) * 1000)
         guard let key = SigningKey(seed: seed), !end.overflow,
             let certificate = Certificate(
                 issuing: HomeAddress(prefix.address), prefixLength: prefix.length, nodeKey: key.publicKey, notBefore: notBefore,
                 notAfter: end.partialValue, with: issuer),
             let mapping = MappingRecord(
-                hoa: HomeAddress(prefix.address), prefixLength: prefix.length, sequence: notBefore, lifetime: lifetime, issued: notBefore,
+                hoa: HomeAddress(prefix.address), prefixLength: prefix.length, sequence: notBefore, lifetime: lifetime,
+                issued: notBefore,
                 locators: []
             ).signed(with: key)
         else { return nil }

@@ -118,7 +118,8 @@ struct Confirmations: Sendable {
     ///
     /// - Returns: `nil` if it answers no query of ours.
     mutating func answered(
-        _ answer: MAAnswer, _ sequence: UInt32, from source: Endpoint, _ server: ServerView, _ random: inout CoreRandom, _ now: Now
+        _ answer: MAAnswer, _ sequence: UInt32, from source: Endpoint, _ server: ServerView, _ random: inout CoreRandom,
+        _ now: Now
     ) -> [NotifyAction]? {
         guard let query = queries.answered(answer, sequence, from: source, server.servers) else { return nil }
         let hoa = query.hoa
@@ -164,7 +165,8 @@ struct Confirmations: Sendable {
 
     /// The signature of what came by MA Notify has been checked.
     mutating func verified(
-        _ offer: Offer, isFromIMS: Bool, _ failure: VerificationFailure?, _ server: ServerView, _ random: inout CoreRandom, _ now: Now
+        _ offer: Offer, isFromIMS: Bool, _ failure: VerificationFailure?, _ server: ServerView, _ random: inout CoreRandom,
+        _ now: Now
     ) -> [NotifyAction] {
         let (certified, source) = (offer.certified, offer.request.source)
         let record = certified.record
@@ -183,7 +185,8 @@ struct Confirmations: Sendable {
 
     /// The signature of IMS_MN's answer has been checked.
     mutating func verified(
-        truth: CertifiedMapping, of hoa: HomeAddress, _ failure: VerificationFailure?, _ server: ServerView, _ random: inout CoreRandom, _ now: Now
+        truth: CertifiedMapping, of hoa: HomeAddress, _ failure: VerificationFailure?, _ server: ServerView,
+        _ random: inout CoreRandom, _ now: Now
     ) -> [NotifyAction] {
         // A later answer, or the end of the confirmation, may have come before.
         guard confirmations[hoa]?.answered == truth else { return [] }
@@ -268,7 +271,9 @@ struct Confirmations: Sendable {
         }
     }
 
-    private mutating func beginQuery(_ hoa: HomeAddress, _ set: IMSSet, _ server: ServerView, _ random: inout CoreRandom, _ now: Now) {
+    private mutating func beginQuery(
+        _ hoa: HomeAddress, _ set: IMSSet, _ server: ServerView, _ random: inout CoreRandom, _ now: Now
+    ) {
         let servers = set.ordered(using: &random).flatMap(\.endpoints)
         guard !servers.isEmpty else { return abandon(hoa, "the IMS of \(hoa) has no address") }
         asked(hoa, queries.begin(hoa, servers, server.servers, &random, now))
@@ -310,10 +315,12 @@ struct Confirmations: Sendable {
             switch keys(for: offer.certified.certificate, of: hoa, server, now) {
             case nil: left.append(offer)
             case .failure(let failure)?:
-                actions.append(.reply(Offer.refused(offer.certified.record, offer.request, .authenticationFailed, failure.reason)))
+                actions.append(
+                    .reply(Offer.refused(offer.certified.record, offer.request, .authenticationFailed, failure.reason)))
             case .success(let keys)?:
                 let use = VerificationUse.offer(offer.request, isFromIMS: offer.isFrom(set))
-                actions.append(.verify(VerificationJob(offer.certified, issuers: keys), use, source: offer.request.source.address))
+                actions.append(
+                    .verify(VerificationJob(offer.certified, issuers: keys), use, source: offer.request.source.address))
             }
         }
         confirmations[hoa]?.offered = left
@@ -370,7 +377,8 @@ struct Confirmations: Sendable {
     private mutating func decide(_ key: NotifyKey, _ truth: CertifiedMapping?) {
         guard let truth else { return refuse(key, .upstreamFailed, "the IMS of \(key.hoa) has nothing registered for it") }
         guard truth.record.lists(MobileAddress(key.source.address)) else {
-            return refuse(key, .upstreamFailed, "the record at the IMS of \(key.hoa) does not list the source \(key.source.address)")
+            return refuse(
+                key, .upstreamFailed, "the record at the IMS of \(key.hoa) does not list the source \(key.source.address)")
         }
         accept(key, truth)
     }
@@ -379,7 +387,9 @@ struct Confirmations: Sendable {
     private mutating func abandon(_ hoa: HomeAddress, _ reason: String) {
         guard let confirmation = end(hoa) else { return }
         for key in confirmation.waiting { refuse(key, .upstreamFailed, reason) }
-        for offer in confirmation.offered { actions.append(.reply(Offer.acked(hoa, offer.request, .upstreamFailed, text: reason))) }
+        for offer in confirmation.offered {
+            actions.append(.reply(Offer.acked(hoa, offer.request, .upstreamFailed, text: reason)))
+        }
         if confirmation.waiting.isEmpty { actions.append(.logRefusal("could not confirm \(hoa) with its IMS: \(reason)")) }
     }
 

@@ -46,18 +46,23 @@ struct NotifyAdmission: Sendable {
     // MARK: HA Notify: this server as IMS_CN (section 7, paper 4.2 and 4.3)
 
     /// - Parameter pendingCount: notifies that are being worked on.
-    mutating func received(_ notify: HANotify, _ request: Request, pendingCount: Int, _ server: ServerView, _ now: Now) -> OnHANotify {
+    mutating func received(_ notify: HANotify, _ request: Request, pendingCount: Int, _ server: ServerView, _ now: Now)
+        -> OnHANotify
+    {
         let key = NotifyKey(source: request.source, sequence: request.sequence, hoa: notify.hoa, peerHoA: notify.peerHoA)
         var pending = PendingNotify(key: key, request: request)
         if let answer = refusal(of: pending, pendingCount, server, now) { return .answer(answer) }
         if let enclosed = notify.record {
             do throws(VerificationFailure) {
-                if let certified = try Self.certify(enclosed, notify.hoa, server, now) { pending.enclosed = .unchecked(certified) }
+                if let certified = try Self.certify(enclosed, notify.hoa, server, now) {
+                    pending.enclosed = .unchecked(certified)
+                }
             } catch {
                 return .answer(pending.refused(.authenticationFailed, error.reason))
             }
             if let record = pending.record?.record, !record.lists(MobileAddress(request.source.address)) {
-                return .answer(pending.refused(.upstreamFailed, "the enclosed record does not list the source \(request.source.address)"))
+                return .answer(
+                    pending.refused(.upstreamFailed, "the enclosed record does not list the source \(request.source.address)"))
             }
         }
         return .take(pending, isOwn: server.configuration.served(covering: notify.hoa.address) != nil)
@@ -77,7 +82,9 @@ struct NotifyAdmission: Sendable {
         guard server.configuration.served(covering: peerHoA.address) != nil else {
             return pending.refused(.notAuthoritative, "no prefix served here covers PEER-HOA \(peerHoA)")
         }
-        if server.store.isLoading { return pending.refused(.tryLater, server.store.unknown.text, lifetime: server.store.unknown.seconds) }
+        if server.store.isLoading {
+            return pending.refused(.tryLater, server.store.unknown.text, lifetime: server.store.unknown.seconds)
+        }
         guard let peer = server.registrations.current(covering: peerHoA.address, now), !peer.record.isWithdrawal else {
             return pending.refused(.notFound, "nothing is registered for PEER-HOA \(peerHoA)", lifetime: limits.notFoundSeconds)
         }
@@ -93,7 +100,9 @@ struct NotifyAdmission: Sendable {
         guard let certificate = found else { throw VerificationFailure("CERT-ID is unknown here; repeat with CERTIFICATE") }
         let certified = CertifiedMapping(mapping: enclosed.mapping, certificate: certificate)
         try certified.checkTimesAndNames(asked: hoa, now: now)
-        if let held = server.remembered.entry(covering: hoa), held.isConfirmed, held.certified.version > certified.version { return nil }
+        if let held = server.remembered.entry(covering: hoa), held.isConfirmed, held.certified.version > certified.version {
+            return nil
+        }
         return certified
     }
 
@@ -101,7 +110,9 @@ struct NotifyAdmission: Sendable {
 
     func received(_ notify: MANotify, _ request: Request, _ server: ServerView, _ now: Now) -> OnMANotify {
         let record = notify.record.mapping.record
-        func refuse(_ code: ResponseCode, _ reason: String) -> OnMANotify { .answer(Offer.refused(record, request, code, reason)) }
+        func refuse(_ code: ResponseCode, _ reason: String) -> OnMANotify {
+            .answer(Offer.refused(record, request, code, reason))
+        }
 
         guard server.configuration.served(covering: record.prefix) == nil else {
             return refuse(.refused, "nodes of this server register by IMS Update only")
@@ -123,7 +134,8 @@ struct NotifyAdmission: Sendable {
         }
         if certified == held.certified { return .answer(Offer.acked(record.hoa, request, .ok)) }
         guard certified.version > held.certified.version else {
-            return .answer(Offer.acked(record.hoa, request, .stale, current: held.certified.mapping, text: "a newer record is held"))
+            return .answer(
+                Offer.acked(record.hoa, request, .stale, current: held.certified.mapping, text: "a newer record is held"))
         }
         return .take(certified)
     }
@@ -138,7 +150,8 @@ struct Offer: Sendable {
     func isFrom(_ set: IMSSet) -> Bool { set.servers.contains { $0.endpoints.contains(request.source) } }
 
     static func acked(
-        _ hoa: HomeAddress, _ request: Request, _ code: ResponseCode, current: SignedMapping? = nil, lifetime: UInt32? = nil, text: String? = nil
+        _ hoa: HomeAddress, _ request: Request, _ code: ResponseCode, current: SignedMapping? = nil, lifetime: UInt32? = nil,
+        text: String? = nil
     ) -> Reply {
         let ack = MANotifyAck(code: code, cookie: request.cookie, hoa: hoa, current: current, lifetime: lifetime, text: text)
         return Reply(.maNotifyAck(ack), to: request)

@@ -45,7 +45,8 @@ struct OwnNotifies: Sendable {
     }
 
     /// The signature of what was enclosed has been checked. Its update may have been stored before, which settled it.
-    mutating func verified(_ key: NotifyKey, _ failure: VerificationFailure?, _ server: ServerView, _ now: Now) -> [NotifyAction] {
+    mutating func verified(_ key: NotifyKey, _ failure: VerificationFailure?, _ server: ServerView, _ now: Now) -> [NotifyAction]
+    {
         guard let enclosed = notifies[key]?.record else { return [] }
         notifies[key]?.checkEnds()
         var actions: [NotifyAction] = []
@@ -54,21 +55,26 @@ struct OwnNotifies: Sendable {
             actions += refuse(key, .authenticationFailed, failure.reason)
         } else if stored.map({ $0.version < enclosed.version }) ?? true {
             actions.append(.remember(enclosed, isConfirmed: false, from: key.source.address, by: key.source))
-            if let count = announcements[key.hoa]?.told.count, count < Self.toldMax { announcements[key.hoa]?.told.insert(key.peerHoA) }
+            if let count = announcements[key.hoa]?.told.count, count < Self.toldMax {
+                announcements[key.hoa]?.told.insert(key.peerHoA)
+            }
             actions += accept(key, enclosed)
         }
         return actions + settle(key.hoa, server, now)
     }
 
     /// There is no time to check the signature of what was enclosed.
-    mutating func unchecked(_ key: NotifyKey, _ refusal: VerificationRefusal, _ server: ServerView, _ now: Now) -> [NotifyAction] {
+    mutating func unchecked(_ key: NotifyKey, _ refusal: VerificationRefusal, _ server: ServerView, _ now: Now) -> [NotifyAction]
+    {
         refuse(key, .tryLater, refusal.reason, lifetime: refusal.seconds) + settle(key.hoa, server, now)
     }
 
     /// A registration has become durable: what waited for it is settled.
     mutating func registered(_ mapping: StoredMapping, _ server: ServerView, _ now: Now) -> [NotifyAction] {
         let prefix = mapping.record.prefix
-        let hoas = prefix.length == 128 ? [HomeAddress(prefix.address)] : announcements.keys.filter { prefix.contains($0.address) }.sorted()
+        let hoas =
+            prefix.length == 128
+            ? [HomeAddress(prefix.address)] : announcements.keys.filter { prefix.contains($0.address) }.sorted()
         var actions: [NotifyAction] = []
         for hoa in hoas where announcements[hoa] != nil {
             announcements[hoa]?.told = []
@@ -98,7 +104,9 @@ struct OwnNotifies: Sendable {
             guard let pending = notifies[key] else { continue }
             if let enclosed = pending.record, stored.map({ $0.version < enclosed.version }) ?? true {
                 if pending.isBeingChecked { continue }
-                if let newest = registrations.certificates[enclosed.record.prefix], enclosed.certificate.notBefore < newest.notBefore {
+                if let newest = registrations.certificates[enclosed.record.prefix],
+                    enclosed.certificate.notBefore < newest.notBefore
+                {
                     actions += refuse(key, .authenticationFailed, registrations.supersededReason(newest))
                     continue
                 }
@@ -110,7 +118,9 @@ struct OwnNotifies: Sendable {
             } else if !isBeingWritten {
                 actions += refuse(
                     key, .upstreamFailed,
-                    stored == nil ? "\(hoa) is not registered here" : "the registered record does not list the source \(key.source.address)")
+                    stored == nil
+                        ? "\(hoa) is not registered here" : "the registered record does not list the source \(key.source.address)"
+                )
             }
         }
         announcement.waiting.removeAll { notifies[$0] == nil }
@@ -131,7 +141,9 @@ struct OwnNotifies: Sendable {
         for key in announcement.waiting {
             actions += refuse(key, .upstreamFailed, "\(hoa) has no registration that lists \(key.source.address)")
         }
-        guard !announcement.told.isEmpty, let hint = server.remembered.entry(covering: hoa), !hint.isConfirmed else { return actions }
+        guard !announcement.told.isEmpty, let hint = server.remembered.entry(covering: hoa), !hint.isConfirmed else {
+            return actions
+        }
         actions.append(.forget(hint.certified.record.prefix))
         actions.append(.log("\(hoa) announced a record that it did not register; it is forgotten"))
         guard let stored = server.registrations.current(covering: hoa.address, now) else { return actions }
@@ -142,7 +154,9 @@ struct OwnNotifies: Sendable {
         notifies.removeValue(forKey: key).map { [.reply($0.accepted), .tell(key.peerHoA, certified)] } ?? []
     }
 
-    private mutating func refuse(_ key: NotifyKey, _ code: ResponseCode, _ reason: String, lifetime: UInt32? = nil) -> [NotifyAction] {
+    private mutating func refuse(_ key: NotifyKey, _ code: ResponseCode, _ reason: String, lifetime: UInt32? = nil)
+        -> [NotifyAction]
+    {
         notifies.removeValue(forKey: key).map { [.reply($0.refused(code, reason, lifetime: lifetime))] } ?? []
     }
 }

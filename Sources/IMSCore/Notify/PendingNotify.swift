@@ -48,7 +48,8 @@ struct PendingNotify: Sendable {
 
     func refused(_ code: ResponseCode, _ reason: String, lifetime: UInt32? = nil) -> Reply {
         Reply(
-            .haNotifyAck(HANotifyAck(code: code, cookie: request.cookie, hoa: key.hoa, lifetime: lifetime, text: reason)), to: request,
+            .haNotifyAck(HANotifyAck(code: code, cookie: request.cookie, hoa: key.hoa, lifetime: lifetime, text: reason)),
+            to: request,
             refusal: Refusal(subject: .haNotify(key.hoa, about: key.peerHoA), source: request.source, code: code, reason: reason))
     }
 }

@@ -87,7 +87,9 @@ struct RememberedTable: Sendable {
     ///   - source: the address at which its node has shown to receive, if it has. A locator without that proof does not take the
     ///     MoA from an entry that IMS_MN has confirmed: a record may list what is another's.
     ///   - isNews: whether other instances should hear of it.
-    mutating func set(_ certified: CertifiedMapping, isConfirmed: Bool, from source: IPAddress? = nil, now: Now, isNews: Bool = true) {
+    mutating func set(
+        _ certified: CertifiedMapping, isConfirmed: Bool, from source: IPAddress? = nil, now: Now, isNews: Bool = true
+    ) {
         let prefix = certified.record.prefix
         if keepsNews, isNews, self[prefix].map({ $0.certified != certified || $0.isConfirmed != isConfirmed }) ?? true {
             news.append((certified, isConfirmed))

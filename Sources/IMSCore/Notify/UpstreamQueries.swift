@@ -23,7 +23,9 @@ struct UpstreamQueries: Sendable {
         /// Whom to ask in the try that begins: one server at first, from the third try on the next one too.
         func targets(_ known: KnownServers) -> [Endpoint] {
             if retransmission.isExhausted { return [] }
-            let askable = servers.filter { known.hasAnswered($0.address) || (tries[$0] ?? 0) < UpstreamQueries.triesToStrangerMax }
+            let askable = servers.filter {
+                known.hasAnswered($0.address) || (tries[$0] ?? 0) < UpstreamQueries.triesToStrangerMax
+            }
             let isLate = retransmission.tries + 1 >= Retransmission.failoverTry
             return Array(askable.prefix(isLate ? 2 : 1))
         }
@@ -54,9 +56,12 @@ struct UpstreamQueries: Sendable {
     /// Whether IMS_MN of the HoA is being asked.
     func isAsking(_ hoa: HomeAddress) -> Bool { queries[hoa] != nil }
 
-    mutating func begin(_ hoa: HomeAddress, _ servers: [Endpoint], _ known: KnownServers, _ random: inout CoreRandom, _ now: Now) -> OnTry {
+    mutating func begin(_ hoa: HomeAddress, _ servers: [Endpoint], _ known: KnownServers, _ random: inout CoreRandom, _ now: Now)
+        -> OnTry
+    {
         let sequence = random.sequence { hoas[$0] != nil }
-        queries[hoa] = Query(sequence: sequence, servers: servers, retransmission: Retransmission(type: .maQuery, now: now.monotonic))
+        queries[hoa] = Query(
+            sequence: sequence, servers: servers, retransmission: Retransmission(type: .maQuery, now: now.monotonic))
         hoas[sequence] = hoa
         return tryNow(hoa, known, now)
     }
@@ -86,7 +91,8 @@ struct UpstreamQueries: Sendable {
             known.isOurs(answer.cookie, from: KnownServers.Peer(endpoint: source, local: nil))
         else { return nil }
         if let answered = answer.hoa, answered != hoa { return nil }
-        let follows = answer.code == .cookieRequired && answer.cookie.server != nil && query.cookiesFollowed < Self.cookiesFollowedMax
+        let follows =
+            answer.code == .cookieRequired && answer.cookie.server != nil && query.cookiesFollowed < Self.cookiesFollowedMax
         if follows { queries[hoa]?.cookiesFollowed += 1 }
         return OnAnswer(hoa: hoa, isCookieFollowed: follows)
     }

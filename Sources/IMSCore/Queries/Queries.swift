@@ -81,7 +81,8 @@ package struct Queries: Sendable {
         if query.certID != entry.certified.certificate.id { answer.certificate = entry.certified.certificate }
         var result = OnMAQuery(answer: answer)
         if let asked = query.subscribe, asked > 0, request.isValidated, mayBeTold(request.source, served, server, now) {
-            result.subscription = SubscriptionWish(prefix: entry.record.prefix, seconds: min(asked, server.limits.subscribeSecondsMax))
+            result.subscription = SubscriptionWish(
+                prefix: entry.record.prefix, seconds: min(asked, server.limits.subscribeSecondsMax))
         }
         return result
     }
@@ -112,7 +113,8 @@ package struct Queries: Sendable {
             return OnHAQuery(
                 answer: answer,
                 refusal: Refusal(
-                    subject: .haQuery(query.moa), source: request.source, code: .refused, reason: "the source is no registered locator"))
+                    subject: .haQuery(query.moa), source: request.source, code: .refused,
+                    reason: "the source is no registered locator"))
         }
         let own = server.registrations.entry(holding: query.moa, now: now)?.certified
         let remembered = own == nil ? server.remembered.entry(holding: query.moa, now: now)?.certified : nil
@@ -143,7 +145,8 @@ package struct Queries: Sendable {
     ///
     /// - Returns: `nil` if it is not answered.
     mutating func answer(_ draft: DraftMessage, _ source: Endpoint, _ server: ServerView, _ now: Now) -> DraftMessage? {
-        guard case .query(let hoa, _) = draft.body, server.configuration.draftSources.contains(where: { $0.contains(source.address) }),
+        guard case .query(let hoa, _) = draft.body,
+            server.configuration.draftSources.contains(where: { $0.contains(source.address) }),
             drafts.take(at: now.monotonic)
         else { return nil }
         var code = ResponseCode.ok

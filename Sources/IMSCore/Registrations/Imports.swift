@@ -28,7 +28,9 @@ extension ServerView {
             if newest.certified == mapping.certified { return .leave(.same) }
             guard newest.certified.version < mapping.certified.version else { return .leave(.older) }
         }
-        if let known = registrations.certificates[prefix], mapping.certified.certificate.notBefore < known.notBefore { return .leave(.older) }
+        if let known = registrations.certificates[prefix], mapping.certified.certificate.notBefore < known.notBefore {
+            return .leave(.older)
+        }
         guard registrations.hasRoomForWrite(limits) else { return .leave(.refused("too many writes are waiting for the store")) }
         guard newest != nil || registrations.count < limits.mappingsMax else {
             return .leave(.refused("the table of \(limits.mappingsMax) mappings is full"))

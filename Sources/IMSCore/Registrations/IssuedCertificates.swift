@@ -16,7 +16,9 @@ package struct IssuedCertificates: Sendable {
     var unusedOnes: some Sequence<Certificate> { unused.values }
 
     /// Certificates that no mapping has brought yet: up to `count` of those that are wanted, in the order of their HoAs, those after `after`.
-    package func unusedPage(after: IPPrefix? = nil, count: Int, where isWanted: (IPPrefix) -> Bool = { _ in true }) -> [Certificate] {
+    package func unusedPage(after: IPPrefix? = nil, count: Int, where isWanted: (IPPrefix) -> Bool = { _ in true })
+        -> [Certificate]
+    {
         firstInOrder(unused, after: after, count: count) { isWanted($0.prefix) }
     }
 
@@ -39,7 +41,9 @@ package struct IssuedCertificates: Sendable {
 
     package subscript(prefix: IPPrefix) -> Certificate? {
         guard let certificate = unused[prefix] else { return mappings.certificate(of: prefix) }
-        if let held = mappings.certificateNotBefore(of: prefix), held > certificate.notBefore { return mappings.certificate(of: prefix) }
+        if let held = mappings.certificateNotBefore(of: prefix), held > certificate.notBefore {
+            return mappings.certificate(of: prefix)
+        }
         return certificate
     }
 
@@ -53,7 +57,9 @@ package struct IssuedCertificates: Sendable {
     ///   taken instead.
     mutating func add(_ certificate: Certificate, latest: UInt64 = .max) {
         let prefix = certificate.prefix
-        func stays(_ held: UInt64) -> Bool { held >= certificate.notBefore && !(held > latest && certificate.notBefore <= latest) }
+        func stays(_ held: UInt64) -> Bool {
+            held >= certificate.notBefore && !(held > latest && certificate.notBefore <= latest)
+        }
         if let held = mappings.certificateNotBefore(of: prefix), stays(held) { return }
         if let known = unused[prefix], stays(known.notBefore) { return }
         unused[prefix] = certificate

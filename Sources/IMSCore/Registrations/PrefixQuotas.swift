@@ -37,11 +37,13 @@ struct PrefixQuotas: Sendable {
     /// - Parameter isNew: whether its HoA needs a place that it does not have yet.
     func refusal(_ served: ServedPrefix, isNew: Bool, _ now: MonotonicTime) -> Refusal? {
         if isNew, !hasRoom(served) {
-            return Refusal(code: .refused, reason: "the quota of \(served.mappingsMax ?? 0) mappings of \(served.prefix) is used up")
+            return Refusal(
+                code: .refused, reason: "the quota of \(served.mappingsMax ?? 0) mappings of \(served.prefix) is used up")
         }
         if !allowsUpdate(served, now) {
             return Refusal(
-                code: .tryLater, reason: "more than \(served.updatesPerSecond) updates of \(served.prefix) in a second", lifetime: 1)
+                code: .tryLater, reason: "more than \(served.updatesPerSecond) updates of \(served.prefix) in a second",
+                lifetime: 1)
         }
         return nil
     }

@@ -101,7 +101,8 @@ struct Registrations: Sendable {
     /// Why a certificate that is not the newest is refused, in words for its node's owner.
     func supersededReason(_ known: Certificate) -> String {
         if let held = mappings[known.prefix], held.isRevocation, held.certified.certificate == known {
-            return "the certificate was revoked at \(known.notBefore) ms; the operator of this server must enrol \(known.prefix) anew"
+            return
+                "the certificate was revoked at \(known.notBefore) ms; the operator of this server must enrol \(known.prefix) anew"
         }
         return "the certificate is superseded by one of \(known.notBefore) ms"
     }
@@ -112,7 +113,9 @@ struct Registrations: Sendable {
         switch reference {
         case .whole(let old): return old.nodeKey == newest.nodeKey ? newest : nil
         case .id(let id):
-            guard let old = mappings[prefix]?.certified.certificate, old.id == id, old.nodeKey == newest.nodeKey else { return nil }
+            guard let old = mappings[prefix]?.certified.certificate, old.id == id, old.nodeKey == newest.nodeKey else {
+                return nil
+            }
             return newest
         }
     }
@@ -127,7 +130,9 @@ struct Registrations: Sendable {
     func hasRoomForWrite(_ limits: IMSLimits) -> Bool { writes.count < limits.writesMax }
 
     /// Whether the table takes this HoA prefix.
-    func hasRoom(for prefix: IPPrefix, _ limits: IMSLimits) -> Bool { mappings.contains(prefix) || mappings.count < limits.mappingsMax }
+    func hasRoom(for prefix: IPPrefix, _ limits: IMSLimits) -> Bool {
+        mappings.contains(prefix) || mappings.count < limits.mappingsMax
+    }
 
     /// Why the quotas of its prefix leave no room for an update of this HoA prefix.
     func quotaRefusal(of prefix: IPPrefix, _ served: ServedPrefix, _ now: Now) -> PrefixQuotas.Refusal? {
@@ -142,7 +147,9 @@ struct Registrations: Sendable {
     }
 
     /// The first `count` HoA prefixes that are wanted, in order.
-    func prefixes(count: Int, where isWanted: (IPPrefix) -> Bool) -> [IPPrefix] { mappings.prefixes(count: count, where: isWanted) }
+    func prefixes(count: Int, where isWanted: (IPPrefix) -> Bool) -> [IPPrefix] {
+        mappings.prefixes(count: count, where: isWanted)
+    }
 
     /// The HoA whose newest certificate has this id. Looks at everything.
     func prefix(certifiedBy id: CertificateID) -> IPPrefix? {
@@ -157,7 +164,8 @@ struct Registrations: Sendable {
     /// - Parameters:
     ///   - served: of an update; others are not counted.
     ///   - latest: what the store holds under certificates that begin later than this (Unix, ms) gives way.
-    mutating func begin(_ write: PendingWrite, ofUpdateTo served: ServedPrefix? = nil, latest: UInt64? = nil, _ now: Now) -> Write {
+    mutating func begin(_ write: PendingWrite, ofUpdateTo served: ServedPrefix? = nil, latest: UInt64? = nil, _ now: Now) -> Write
+    {
         var write = write
         if let served {
             quotas.takeUpdate(served, now.monotonic)
@@ -243,7 +251,8 @@ struct Registrations: Sendable {
         }
         var changes = [
             BindingChange(
-                hoa: record.prefix, reason: reason, before: before, after: after, source: mapping.isRevocation ? nil : mapping.source,
+                hoa: record.prefix, reason: reason, before: before, after: after,
+                source: mapping.isRevocation ? nil : mapping.source,
                 sequence: record.sequence)
         ]
         guard reason != .refreshed else { return changes }

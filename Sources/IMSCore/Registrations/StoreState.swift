@@ -30,7 +30,8 @@ package struct StoreState: Sendable {
     /// What is said of an address that is not known while not all is: in a damaged store it may stand where nothing can be read.
     var unknown: (text: String, seconds: UInt32) {
         unavailable == nil
-            ? (Self.loadingText, Self.loadingSeconds) : ("a part of what is registered can't be read at present", Self.unavailableSeconds)
+            ? (Self.loadingText, Self.loadingSeconds)
+            : ("a part of what is registered can't be read at present", Self.unavailableSeconds)
     }
 
     /// What nodes are told of a store that takes no change. Why is for the log: it may hold paths, addresses and a library's words, which are

@@ -63,12 +63,16 @@ struct Updates: Sendable {
 
     init(_ limits: IMSLimits) { rates = RateTable(perSecond: limits.updatesPerSecond, keysMax: limits.ratesMax) }
 
-    mutating func reconfigure(_ limits: IMSLimits) { rates.reconfigure(perSecond: limits.updatesPerSecond, keysMax: limits.ratesMax) }
+    mutating func reconfigure(_ limits: IMSLimits) {
+        rates.reconfigure(perSecond: limits.updatesPerSecond, keysMax: limits.ratesMax)
+    }
 
     // MARK: Events
 
     /// An update came under a valid cookie.
-    mutating func received(_ update: IMSUpdate, _ request: Request, _ server: ServerView, _ cookies: CookieAuthority, _ now: Now) -> OnUpdate {
+    mutating func received(_ update: IMSUpdate, _ request: Request, _ server: ServerView, _ cookies: CookieAuthority, _ now: Now)
+        -> OnUpdate
+    {
         do throws(UpdateRefusal) {
             return try accept(update, request, server, cookies, now)
         } catch {
@@ -77,7 +81,9 @@ struct Updates: Sendable {
     }
 
     /// There is no time to check its signature.
-    mutating func unchecked(_ certified: CertifiedMapping, _ request: Request, _ refusal: VerificationRefusal, _ server: ServerView) -> Reply {
+    mutating func unchecked(
+        _ certified: CertifiedMapping, _ request: Request, _ refusal: VerificationRefusal, _ server: ServerView
+    ) -> Reply {
         let refusal = UpdateRefusal(.tryLater, refusal.reason, lifetime: refusal.seconds)
         return refuse(certified.record.prefix, .whole(certified.certificate), request, refusal, server)
     }
@@ -102,7 +108,8 @@ struct Updates: Sendable {
             try checkRoom(for: certified.record, served, server, now)
             // Charged only now: an update that does not verify must not use up the HoA's rate.
             _ = rates.take(prefix, at: now.monotonic)
-            let stored = StoredMapping(certified: certified, source: request.source, local: request.local, provenAt: now.wallMilliseconds)
+            let stored = StoredMapping(
+                certified: certified, source: request.source, local: request.local, provenAt: now.wallMilliseconds)
             let renewed = server.renewed(certified.certificate, now)
             return .write(PendingWrite(mapping: stored, issued: renewed, renewed: renewed, waiting: [request]), served)
         } catch {
@@ -134,7 +141,9 @@ struct Updates: Sendable {
     }
 
     private static func ok(_ request: Request, _ renewed: Certificate?) -> Reply {
-        Reply(.imsUpdateReply(IMSUpdateReply(code: .ok, cookie: request.cookie, observed: request.source, certificate: renewed)), to: request)
+        Reply(
+            .imsUpdateReply(IMSUpdateReply(code: .ok, cookie: request.cookie, observed: request.source, certificate: renewed)),
+            to: request)
     }
 
     // MARK: Time
@@ -170,7 +179,9 @@ struct Updates: Sendable {
             }
         }
         for locator in record.locators { try checkProof(of: locator, update.proofs, request, served, cookies, now) }
-        guard let certificate else { throw UpdateRefusal(.authenticationFailed, "CERT-ID is unknown here; repeat with CERTIFICATE") }
+        guard let certificate else {
+            throw UpdateRefusal(.authenticationFailed, "CERT-ID is unknown here; repeat with CERTIFICATE")
+        }
         try check(certificate, of: record, server)
         try checkRoom(for: record, served, server, now)
         let certified = CertifiedMapping(mapping: update.record.mapping, certificate: certificate)
@@ -178,12 +189,14 @@ struct Updates: Sendable {
     }
 
     private mutating func refuse(
-        _ prefix: IPPrefix, _ certificate: CertificateReference, _ request: Request, _ refusal: UpdateRefusal, _ server: ServerView
+        _ prefix: IPPrefix, _ certificate: CertificateReference, _ request: Request, _ refusal: UpdateRefusal,
+        _ server: ServerView
     ) -> Reply {
         if refusal.isQuota { quotaRefusals += 1 }
         let line = Refusal(subject: .update(prefix), source: request.source, code: refusal.code, reason: refusal.reason)
         if refusal.code == .cookieRequired {
-            return Reply(.imsUpdateReply(IMSUpdateReply(code: .cookieRequired, cookie: request.cookie)), to: request, refusal: line)
+            return Reply(
+                .imsUpdateReply(IMSUpdateReply(code: .cookieRequired, cookie: request.cookie)), to: request, refusal: line)
         }
         var reply = IMSUpdateReply(
             code: refusal.code, cookie: request.cookie, observed: request.source, current: refusal.current,
@@ -223,7 +236,9 @@ struct Updates: Sendable {
     /// meanwhile (the lost answer brought the new one), which would not be so for any other record under the old one.
     private func isRepeated(_ enclosed: EnclosedRecord, _ server: ServerView) -> Bool {
         let prefix = enclosed.mapping.record.prefix
-        guard !server.registrations.isBeingWritten(prefix), let held = server.registrations[prefix]?.certified else { return false }
+        guard !server.registrations.isBeingWritten(prefix), let held = server.registrations[prefix]?.certified else {
+            return false
+        }
         return held.mapping == enclosed.mapping && held.certificate.id == enclosed.certificate.id
     }
 
@@ -246,20 +261,26 @@ struct Updates: Sendable {
 
     /// Section 6: the node must have shown that it receives at the locator, within 300 s and from the node port.
     private func checkProof(
-        of locator: Locator, _ proofs: [LocatorProof], _ request: Request, _ served: ServedPrefix, _ cookies: CookieAuthority, _ now: Now
+        of locator: Locator, _ proofs: [LocatorProof], _ request: Request, _ served: ServedPrefix, _ cookies: CookieAuthority,
+        _ now: Now
     ) throws(UpdateRefusal) {
         guard locator.prefixLength == 128 else {
             // Nobody can prove a whole network by a datagram from it, so the operator vouches for it.
             guard served.mobilePrefixes.contains(where: { $0.contains(locator.prefix) }) else {
-                throw UpdateRefusal(.refused, "\(locator.prefix) is not among the mobile prefixes configured for \(served.prefix)")
+                throw UpdateRefusal(
+                    .refused, "\(locator.prefix) is not among the mobile prefixes configured for \(served.prefix)")
             }
             return
         }
         let client = Endpoint(locator.moa.address, port: SignalPort.node)
         if request.source == client, request.isFresh { return }
         if let proof = proofs.first(where: { $0.locator == locator.moa }) {
-            guard cookies.isValid(proof.server, clientCookie: proof.client, from: client, now: now, ageMax: CookieAuthority.proofAgeMax) else {
-                throw UpdateRefusal(.refused, "LOCATOR-PROOF of \(locator.moa) is not ours, older than 300 s or not for port \(SignalPort.node)")
+            guard
+                cookies.isValid(
+                    proof.server, clientCookie: proof.client, from: client, now: now, ageMax: CookieAuthority.proofAgeMax)
+            else {
+                throw UpdateRefusal(
+                    .refused, "LOCATOR-PROOF of \(locator.moa) is not ours, older than 300 s or not for port \(SignalPort.node)")
             }
             return
         }
@@ -269,7 +290,9 @@ struct Updates: Sendable {
         // The update itself may come from any port, but then its own cookie proves nothing.
         guard request.source == client else {
             throw UpdateRefusal(
-                .refused, "locators are proven from port \(SignalPort.node) only, this came from port \(request.source.port) without LOCATOR-PROOF")
+                .refused,
+                "locators are proven from port \(SignalPort.node) only, this came from port \(request.source.port) without LOCATOR-PROOF"
+            )
         }
         // The reply brings a fresh cookie, so all that is missing is a repetition.
         throw UpdateRefusal(.cookieRequired, "the cookie is too old to prove the locator \(locator.moa)")
@@ -278,12 +301,15 @@ struct Updates: Sendable {
     /// What is refused whatever the update says: too many of one HoA.
     private func checkRate(of prefix: IPPrefix, _ server: ServerView, _ now: Now) throws(UpdateRefusal) {
         guard rates.allows(prefix, at: now.monotonic) else {
-            throw UpdateRefusal(.tryLater, "more than \(server.limits.updatesPerSecond) updates of this HoA in a second", lifetime: 1)
+            throw UpdateRefusal(
+                .tryLater, "more than \(server.limits.updatesPerSecond) updates of this HoA in a second", lifetime: 1)
         }
     }
 
     /// Whether the store writes, and the bounds. Only for what would be written, so that a duplicate has its answer all the same.
-    private func checkRoom(for record: MappingRecord, _ served: ServedPrefix, _ server: ServerView, _ now: Now) throws(UpdateRefusal) {
+    private func checkRoom(for record: MappingRecord, _ served: ServedPrefix, _ server: ServerView, _ now: Now)
+        throws(UpdateRefusal)
+    {
         if let refusal = server.store.refusal { throw UpdateRefusal(.tryLater, refusal.reason, lifetime: refusal.seconds) }
         guard server.registrations.hasRoomForWrite(server.limits) else {
             throw UpdateRefusal(.tryLater, "\(server.registrations.writesCount) writes are waiting for the store", lifetime: 1)

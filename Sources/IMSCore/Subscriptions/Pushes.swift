@@ -103,7 +103,8 @@ struct Pushes: Sendable {
 
     /// Tells one receiver.
     mutating func push(
-        _ certified: CertifiedMapping, to peer: Endpoint, from local: IPAddress, isSubscription: Bool, _ random: inout CoreRandom, _ now: Now
+        _ certified: CertifiedMapping, to peer: Endpoint, from local: IPAddress, isSubscription: Bool, _ random: inout CoreRandom,
+        _ now: Now
     ) -> [Action] {
         let key = PushKey(peer: peer, local: local, prefix: certified.record.prefix)
         var isOwed = isSubscription

@@ -106,8 +106,12 @@ struct SubscriptionTable: Sendable {
     static func told(_ granted: Duration) -> Duration { granted + granted / 2 }
 
     /// - Returns: what other instances should be told now, because they think that it ends before it does; it counts as told.
-    mutating func becomesNews(_ endpoint: Endpoint, of prefix: IPPrefix, now: MonotonicTime) -> (until: MonotonicTime, local: IPAddress)? {
-        guard let place = entries[Key(prefix: prefix, endpoint: endpoint)]?.place, let subscriber = lists[prefix]?[place] else { return nil }
+    mutating func becomesNews(_ endpoint: Endpoint, of prefix: IPPrefix, now: MonotonicTime) -> (
+        until: MonotonicTime, local: IPAddress
+    )? {
+        guard let place = entries[Key(prefix: prefix, endpoint: endpoint)]?.place, let subscriber = lists[prefix]?[place] else {
+            return nil
+        }
         if let toldUntil = subscriber.toldUntil, toldUntil >= subscriber.expires { return nil }
         let until = now + Self.told(subscriber.expires - now)
         lists[prefix]?[place].toldUntil = until
@@ -121,7 +125,9 @@ struct SubscriptionTable: Sendable {
     @discardableResult
     mutating func remove(_ endpoint: Endpoint, from prefix: IPPrefix) -> Subscriber? {
         let key = Key(prefix: prefix, endpoint: endpoint)
-        guard let entry = entries[key], let last = lists[prefix]?.last, let removed = lists[prefix]?[entry.place] else { return nil }
+        guard let entry = entries[key], let last = lists[prefix]?.last, let removed = lists[prefix]?[entry.place] else {
+            return nil
+        }
         entries.remove(key)
         // The last of the list moves into the gap.
         if last.endpoint != endpoint {

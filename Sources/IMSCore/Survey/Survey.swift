@@ -139,7 +139,8 @@ struct Survey: Sendable {
     /// - Returns: whether people are to be told of it.
     private static func count(_ certificate: CertificateGlance, _ walk: inout Walk, _ now: Now) -> Bool {
         walk.result.certificatesByKey[certificate.issuerID, default: 0] += 1
-        guard now.wallMilliseconds >= Certificate.warnsFrom(notBefore: certificate.notBefore, notAfter: certificate.notAfter) else {
+        guard now.wallMilliseconds >= Certificate.warnsFrom(notBefore: certificate.notBefore, notAfter: certificate.notAfter)
+        else {
             return false
         }
         walk.result.certificatesEnding += 1

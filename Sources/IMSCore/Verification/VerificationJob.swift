@@ -24,7 +24,8 @@ public struct VerificationJob: Hashable, Sendable {
         let certificate = certified.certificate
         if let issuers, !issuers.contains(where: certificate.isIssued) {
             return VerificationFailure(
-                "certificate for \(certificate.prefix) is not signed by an IMS key that DNS lists for it (\(issuers.count) found)")
+                "certificate for \(certificate.prefix) is not signed by an IMS key that DNS lists for it (\(issuers.count) found)"
+            )
         }
         do throws(VerificationFailure) {
             try certified.verifySignature()

@@ -78,7 +78,9 @@ struct Verifications: Sendable {
     /// A check is wanted.
     ///
     /// - Parameter source: whose budget pays for it; `nil` for what this server asked for itself.
-    mutating func wanted(_ job: VerificationJob, for use: VerificationUse, source: IPAddress?, _ now: Now) throws(VerificationRefusal) -> OnWanted {
+    mutating func wanted(_ job: VerificationJob, for use: VerificationUse, source: IPAddress?, _ now: Now)
+        throws(VerificationRefusal) -> OnWanted
+    {
         if let ticket = ticket(of: job) {
             guard let count = pending[ticket]?.waiting.count, count < Pending.waitingMax else {
                 throw VerificationRefusal(reason: "this record is being checked for \(Pending.waitingMax) others")
