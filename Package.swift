@@ -18,6 +18,8 @@ let http2: [Target.Dependency] = [
     .product(name: "NIOSSL", package: "swift-nio-ssl"),
 ]
 let yaml: Target.Dependency = .product(name: "Yams", package: "Yams")
+// For tests only, which is why it is a package of its own: who builds the product does not build it.
+let namespaces: Target.Dependency = .product(name: "Namespaces", package: "mat-namespaces")
 
 let package = Package(
     name: "mat",
@@ -25,7 +27,7 @@ let package = Package(
         .executable(name: "imsd", targets: ["imsd"]),
         .executable(name: "matd", targets: ["matd"]),
         .executable(name: "mat", targets: ["mat"]),
-        // For the packages Benchmarks (deploy/bench) and Fuzz (deploy/fuzz).
+        // For the packages Benchmarks (deploy/bench), Fuzz (deploy/fuzz) and Tools (deploy/lab).
         .library(name: "CLinux", targets: ["CLinux"]),
         .library(name: "IMS", targets: ["IMS"]),
         .library(name: "IMSCore", targets: ["IMSCore"]),
@@ -40,6 +42,7 @@ let package = Package(
         .library(name: "SeededRandom", targets: ["SeededRandom"]),
     ],
     dependencies: [
+        .package(name: "mat-namespaces", path: "Tools/Namespaces"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
@@ -101,18 +104,18 @@ let package = Package(
         .testTarget(name: "MATDNSTests", dependencies: ["MATCore", "MATDNS", "MATSignal"]),
         .testTarget(name: "MATCoreTests", dependencies: ["MATCore", "MATSignal"]),
         .testTarget(name: "IMTPlanTests", dependencies: ["IMTKernel", "IMTPlan", "MATCore", "MATSignal"], resources: [.copy("Golden")]),
-        .testTarget(name: "IMTKernelTests", dependencies: ["IMTPlan", "MATCore", "CLinux", "IMTKernel", "imt-churn"]),
+        .testTarget(name: "IMTKernelTests", dependencies: ["IMTPlan", "MATCore", "CLinux", "IMTKernel", "imt-churn", namespaces]),
         // What the tests of crashes kill.
         .executableTarget(name: "imt-churn", dependencies: ["IMTKernel", "MATRuntime", "IMTPlan", "MATSignal"], path: "Tests/IMTChurn"),
         .testTarget(name: "IMSCoreTests", dependencies: ["IMSCore", "MATCore", "MATSignal", "MATTesting", "MappingMemory", "SeededRandom"]),
         .testTarget(name: "IMSTests", dependencies: ["CLinux", "IMS", "IMSCore", "MATCore", "MATTesting", "MappingMemory"]),
-        .testTarget(name: "IMSClusterTests", dependencies: ["CLinux", "IMS", "IMSCore", "IMSCluster", "MATRuntime", "MATCore", "MATSignal", "MATTesting", "MappingMemory"]),
+        .testTarget(name: "IMSClusterTests", dependencies: ["IMS", "IMSCore", "IMSCluster", "MATRuntime", "MATCore", "MATSignal", "MATTesting", "MappingMemory", namespaces]),
         .testTarget(name: "NodeCoreTests", dependencies: ["CLinux", "IMTPlan", "MATCore", "MATSignal", "MATTesting", "NodeCore"]),
         .testTarget(name: "MATNodeTests", dependencies: ["IMTKernel", "IMTPlan", "MATNode", "MATRuntime", "MATSignal", "MATTesting", "NodeCore"]),
         .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "NodeCore", "IMTPlan", "MATCore", "MATSignal", "MATTesting"]),
         .testTarget(name: "MATCommandTests", dependencies: ["IMS", "IMSCore", "MATCommand", "MATControl", "MATDNS", "MATNode", "MATRuntime", "MATCore", "MATSignal", "MappingMemory"]),
         // Real daemons in real network namespaces (deploy/lab); needs root.
-        .testTarget(name: "NamespaceTests", dependencies: ["MATSignal"]),
+        .testTarget(name: "NamespaceTests", dependencies: ["MATSignal", namespaces]),
     ],
     swiftLanguageModes: [.v6]
 )

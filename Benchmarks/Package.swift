@@ -5,6 +5,7 @@ import PackageDescription
 // deploy/bench (release), which runs it, and for deploy/test, which runs its tests.
 
 let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+let namespaces: Target.Dependency = .product(name: "Namespaces", package: "mat-namespaces")
 func mat(_ names: String...) -> [Target.Dependency] { names.map { .product(name: $0, package: "mat") } }
 
 /// mat-bench builds the rulesets that were tried and rejected from the parts that IMTKernel builds its own from, which are visible in the package
@@ -17,14 +18,15 @@ let package = Package(
     name: "mat-benchmarks",
     dependencies: [
         .package(name: "mat", path: ".."),
+        .package(name: "mat-namespaces", path: "../Tools/Namespaces"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     ],
     targets: [
-        // What the benchmarks and the load tool share: namespaces, clocks, histograms, tables.
-        .target(name: "BenchSupport", dependencies: mat("CLinux"), path: "BenchSupport", packageAccess: false, swiftSettings: ofProduct),
+        // What the benchmarks and the load tool share: hosts, clocks, histograms, tables.
+        .target(name: "BenchSupport", dependencies: [namespaces] + mat("CLinux"), path: "BenchSupport", packageAccess: false, swiftSettings: ofProduct),
         // What translation costs, and what a mapping server does, beside what else could be done.
         .executableTarget(
-            name: "mat-bench", dependencies: ["BenchSupport", arguments] + mat("CLinux", "IMS", "IMSCore", "IMTKernel", "MATRuntime", "IMTPlan", "MATCore", "MATSignal", "MappingMemory", "SeededRandom"), path: "mat-bench",
+            name: "mat-bench", dependencies: ["BenchSupport", arguments, namespaces] + mat("CLinux", "IMS", "IMSCore", "IMTKernel", "MATRuntime", "IMTPlan", "MATCore", "MATSignal", "MappingMemory", "SeededRandom"), path: "mat-bench",
             packageAccess: false, swiftSettings: ofProduct),
         // Load on a mapping server: queries, updates, floods, storms.
         .executableTarget(
@@ -37,7 +39,7 @@ let package = Package(
             name: "ims-limits", dependencies: [arguments] + mat("IMS", "IMSCore", "MATCore", "MATRuntime", "MATSignal", "MappingMemory", "SeededRandom"), path: "ims-limits",
             packageAccess: false, swiftSettings: ofProduct),
 
-        .testTarget(name: "BenchTests", dependencies: [], path: "Tests"),
+        .testTarget(name: "BenchTests", dependencies: [namespaces], path: "Tests"),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -1,19 +1,26 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-// What the lab, the demo and the namespace tests run beside the product. A package of its own, so that who builds the product builds no tool;
-// deploy/build builds it into the product's build directory, for deploy/test and deploy/demo.
+// What tries the product out: the lab, and what the demo and the namespace tests run in it. A package of its own, so that who builds the product
+// builds no tool; deploy/build builds it into the product's build directory, for deploy/test and deploy/demo.
+
+let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+let namespaces: Target.Dependency = .product(name: "Namespaces", package: "mat-namespaces")
 
 let package = Package(
     name: "mat-tools",
     products: [.executable(name: "mat-probe", targets: ["mat-probe"])],
-    dependencies: [.package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")],
+    dependencies: [
+        .package(name: "mat-namespaces", path: "Namespaces"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    ],
     targets: [
         // What applications see of a handover: probe streams, bulk transfers, and the report on both. Knows nothing of MAT.
         .target(name: "MATProbe", dependencies: []),
-        .executableTarget(name: "mat-probe", dependencies: ["MATProbe", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
+        .executableTarget(name: "mat-probe", dependencies: ["MATProbe", arguments]),
 
         .testTarget(name: "MATProbeTests", dependencies: ["MATProbe"]),
+        .testTarget(name: "NamespacesTests", dependencies: [namespaces]),
     ],
     swiftLanguageModes: [.v6]
 )

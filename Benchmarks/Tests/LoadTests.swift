@@ -1,4 +1,5 @@
 import Foundation
+import Namespaces
 import Testing
 
 /// mat-load against a real imsd in a network namespace of its own: that what it says is so, not how fast anything is.
@@ -91,19 +92,13 @@ struct LoadTests {
         #expect(exported.ok > 0 && exported.codes == ["ok": exported.ok], "\(exported)")
 
         try "10.0.0.1\nnonsense\n".write(toFile: "\(here)/bad", atomically: true, encoding: .utf8)
-        let failure = #expect(throws: LoadHost.Failure.self) { try asked("\(here)/bad") }
+        let failure = #expect(throws: ShellError.self) { try asked("\(here)/bad") }
         #expect(failure?.description.contains("line 2: nonsense is no IP address") == true, "\(String(describing: failure))")
     }
 
     @Test("Wrong usage is told")
     func usage() throws {
-        let program = Process()
-        program.executableURL = URL(fileURLWithPath: LoadHost.program("mat-load"))
-        program.arguments = ["queries", "--population", "/nonexistent", "--messages", "17"]
-        program.standardError = FileHandle.nullDevice
-        try program.run()
-        program.waitUntilExit()
-        #expect(program.terminationStatus == 64)
+        #expect(try runCommand([LoadHost.program("mat-load"), "queries", "--population", "/nonexistent", "--messages", "17"]).status == 64)
     }
 }
 
@@ -113,7 +108,7 @@ struct ScaleTests {
     func scale() throws {
         let file = "/tmp/mat-scale-test-\(getpid()).json"
         defer { unlink(file) }
-        _ = try LoadHost.shell("\(LoadHost.program("mat-bench")) scale --nodes 1e7 --seconds 2 --etcd-puts 5000 --json \(file)")
+        _ = try shell("\(LoadHost.program("mat-bench")) scale --nodes 1e7 --seconds 2 --etcd-puts 5000 --json \(file)")
         let object = try #require(try JSONSerialization.jsonObject(with: Data(contentsOf: URL(fileURLWithPath: file))) as? [String: Any])
         let lines = try #require(object["lines"] as? [[String: Any]])
         let updates = lines.first { $0["name"] as? String == "IMS Updates" }?["value"] as? Double
@@ -150,12 +145,12 @@ private final class LoadHost {
     }()
 
     let directory: String
-    private let namespace: String
-    private let daemon = Process()
+    private let namespace: Namespace
+    private var daemon: Child?
 
     init(nodes: Int) throws {
-        namespace = "mat-load-\(getpid())-\(UInt16.random(in: .min ... .max))"
-        directory = "/tmp/\(namespace)"
+        namespace = try Namespace("mat-load-\(getpid())-\(UInt16.random(in: .min ... .max))")
+        directory = "/tmp/\(namespace.name)"
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: false)
         do {
             try start(nodes)
@@ -166,16 +161,14 @@ private final class LoadHost {
     }
 
     private func start(_ nodes: Int) throws {
-        try Self.shell("ip netns add \(namespace)")
-        let commands = [
-            "link set lo up", "addr add 192.0.2.1/32 dev lo", "addr add 3fff::1/128 dev lo", "route add local 10.128.0.0/9 dev lo",
-            "route add local 172.16.0.0/12 dev lo", "-6 route add local 2001:db8:8000::/33 dev lo",
-        ]
-        for command in commands { try Self.shell("ip -n \(namespace) \(command)") }
+        try namespace.ipBatch([
+            "addr add 192.0.2.1/32 dev lo", "addr add 3fff::1/128 dev lo", "route add local 10.128.0.0/9 dev lo",
+            "route add local 172.16.0.0/12 dev lo", "route add local 2001:db8:8000::/33 dev lo",
+        ])
         let seed = Data((0..<32).map { _ in UInt8.random(in: .min ... .max) }).base64EncodedString()
         let key = "mat-ed25519-private: \(seed)\n"
         _ = FileManager.default.createFile(atPath: directory + "/ims.key", contents: Data(key.utf8), attributes: [.posixPermissions: 0o600])
-        try Self.shell(
+        try Namespaces.shell(
             "\(Self.program("mat-load")) population \(directory)/nodes.json --count \(nodes) --key \(directory)/ims.key "
                 + "--store \(directory)/ims.db --server 192.0.2.1")
         let text = """
@@ -190,10 +183,10 @@ private final class LoadHost {
 
             """
         try text.write(toFile: directory + "/imsd.yaml", atomically: true, encoding: .utf8)
-        daemon.executableURL = URL(fileURLWithPath: "/bin/sh")
-        daemon.arguments = ["-c", "exec ip netns exec \(namespace) \(Self.program("imsd")) --config \(directory)/imsd.yaml 2>\(directory)/log"]
-        daemon.standardInput = FileHandle.nullDevice
-        try daemon.run()
+        let daemon = try Child(
+            ["ip", "netns", "exec", namespace.name, Self.program("imsd"), "--config", "\(directory)/imsd.yaml"],
+            output: .file(directory + "/log"))
+        self.daemon = daemon
         for _ in 0..<400 {
             if access(directory + "/control.sock", F_OK) == 0 { return }
             guard daemon.isRunning else { break }
@@ -203,21 +196,17 @@ private final class LoadHost {
     }
 
     func remove() {
-        if daemon.isRunning {
-            kill(daemon.processIdentifier, SIGKILL)
-            daemon.waitUntilExit()
-        }
-        _ = try? Self.shell("ip netns del \(namespace)")
+        daemon?.end()
         try? FileManager.default.removeItem(atPath: directory)
     }
 
     /// - Parameter nodes: another population than the server's.
     @discardableResult
     func load(_ arguments: String, key: Bool = false, nodes: String? = nil, population: Bool = true) throws -> [String: Part] {
-        var command = "ip netns exec \(namespace) \(Self.program("mat-load")) \(arguments)"
+        var command = "\(Self.program("mat-load")) \(arguments)"
         if population { command += " --population \(nodes ?? directory + "/nodes.json") --json \(directory)/load.json" }
         if key { command += " --server 192.0.2.1 --server6 3fff::1 --key \(directory)/ims.key" }
-        try Self.shell(command)
+        try namespace.run(command)
         guard population || arguments.contains("--json") else { return [:] }
         let report = try JSONDecoder().decode(Report.self, from: Data(contentsOf: URL(fileURLWithPath: directory + "/load.json")))
         return Dictionary(report.parts.map { ($0.name, $0) }) { first, _ in first }
@@ -228,23 +217,8 @@ private final class LoadHost {
     func shell(_ command: String) throws -> String {
         let script = directory + "/command"
         try command.write(toFile: script, atomically: true, encoding: .utf8)
-        return try Self.shell("ip netns exec \(namespace) bash -m \(script)")
+        return try namespace.run("bash -m \(script)")
     }
 
     struct Failure: Error, CustomStringConvertible { var description: String }
-
-    @discardableResult
-    static func shell(_ command: String) throws -> String {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/bin/sh")
-        process.arguments = ["-c", "{ \(command)\n} 2>&1"]
-        process.standardInput = FileHandle.nullDevice
-        let output = Pipe()
-        process.standardOutput = output
-        try process.run()
-        let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-        process.waitUntilExit()
-        guard process.terminationStatus == 0 else { throw Failure(description: "\(command): exit \(process.terminationStatus): \(text)") }
-        return text
-    }
 }

@@ -2,6 +2,7 @@ import ArgumentParser
 import BenchSupport
 import Foundation
 import Glibc
+import Namespaces
 
 @main
 struct MatBench: ParsableCommand {
@@ -63,10 +64,10 @@ struct DataPlane: ParsableCommand {
 
     func run() throws {
         guard getuid() == 0 else { throw BenchError("run as root: network namespaces need it") }
-        Cleanup.shared.watchSignals()
+        CleanUp.shared.watchSignals()
         let cores = try Cores(measured: core)
         try cores.pinToOthers()
-        defer { Cleanup.shared.run() }
+        defer { CleanUp.shared.run() }
         let network = try BenchNetwork()
         let samples = measureTraffic(network, cores)
         var changes: [ChangeFigure] = []

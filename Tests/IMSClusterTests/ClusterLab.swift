@@ -1,8 +1,8 @@
-import CLinux
 import Foundation
 import IMS
 import MATRuntime
 import MATSignal
+import Namespaces
 import Testing
 
 /// Three etcd members and three imsd, each in a network namespace of its own, and clients in another.
@@ -29,6 +29,7 @@ final class ClusterLab: @unchecked Sendable {
 
     let directory: TemporaryDirectory
     private let name: String
+    private var namespaces: [Namespace] = []
     private var etcd: EtcdMembers?
     /// Of etcd.
     var members: [EtcdMembers.Member] { etcd?.members ?? [] }
@@ -43,21 +44,18 @@ final class ClusterLab: @unchecked Sendable {
         directory = try TemporaryDirectory()
         name = "mc\(getpid())"
         issuer = try #require(SigningKey(seed: [UInt8](repeating: 200, count: 32)))
-        try ip("netns", "add", "\(name)-hub")
-        try ip("-n", "\(name)-hub", "link", "add", "br0", "type", "bridge")
-        try ip("-n", "\(name)-hub", "link", "set", "br0", "up")
+        let hub = try Namespace("\(name)-hub")
+        namespaces = [hub]
+        try hub.ipBatch(["link add br0 type bridge", "link set br0 up"])
         let addresses = Self.etcdAddresses + Self.serverAddresses + ["10.88.1.1"]
         for (host, address) in zip(Self.hosts, addresses) {
-            try ip("netns", "add", "\(name)-\(host)")
-            try ip(
-                "-n", "\(name)-hub", "link", "add", "l-\(host)", "type", "veth", "peer", "name", "eth0", "netns",
-                "\(name)-\(host)")
-            try ip("-n", "\(name)-hub", "link", "set", "l-\(host)", "master", "br0", "up")
-            try ip("-n", "\(name)-\(host)", "address", "add", "\(address)/16", "dev", "eth0")
-            try ip("-n", "\(name)-\(host)", "link", "set", "eth0", "up")
-            try ip("-n", "\(name)-\(host)", "link", "set", "lo", "up")
+            let namespace = try Namespace("\(name)-\(host)")
+            namespaces.append(namespace)
+            try hub.connect("l-\(host)", to: namespace, "eth0")
+            try hub.ipBatch(["link set l-\(host) master br0"])
+            let clients = host == "c" ? (2...Self.clientsMax).map { "10.88.1.\($0)/16" } : []
+            try namespace.add(["\(address)/16"] + clients, dev: "eth0")
         }
-        for number in 2...Self.clientsMax { try ip("-n", "\(name)-c", "address", "add", "10.88.1.\(number)/16", "dev", "eth0") }
         etcd = try EtcdMembers(Self.etcdAddresses, namespaces: (0..<3).map { "\(name)-e\($0)" }, in: directory)
         try TextFile.replace("\(directory.path)/ims.key", with: KeyFile.write(issuer), mode: 0o600)
         let imsd = try #require(Self.imsd)
@@ -93,15 +91,7 @@ final class ClusterLab: @unchecked Sendable {
             member.program.signal(SIGCONT)
             member.program.end()
         }
-        for host in Self.hosts + ["hub"] { Program.run("/sbin/ip", "netns", "delete", "\(name)-\(host)") }
-    }
-
-    private func ip(_ arguments: String...) throws {
-        let program = Program("/sbin/ip", arguments, log: "\(directory.path)/ip.log")
-        try program.start()
-        let status = program.wait()
-        try #require(
-            status == 0, "ip \(arguments.joined(separator: " ")): \((try? TextFile.read("\(directory.path)/ip.log")) ?? "")")
+        namespaces = []
     }
 
     // MARK: Faults
@@ -147,12 +137,10 @@ final class ClusterLab: @unchecked Sendable {
 
     /// Runs `body` in a thread inside the clients' namespace.
     func thread(_ body: @escaping @Sendable () -> Void) -> Thread {
-        let path = "/run/netns/\(name)-c"
+        let clients = "\(name)-c"
         let thread = Thread {
-            let namespace = open(path, O_RDONLY | O_CLOEXEC)
-            defer { close(namespace) }
-            guard namespace >= 0, mat_enter_network_namespace(namespace) == 0 else {
-                Issue.record("\(path) can't be entered: error \(errno)")
+            do { try Namespace.enter(clients) } catch {
+                Issue.record(error)
                 return
             }
             body()

@@ -1,44 +1,35 @@
 import Foundation
 import Glibc
 import MATRuntime
+import Namespaces
 import Testing
 
-/// A program that a test runs, killed at the latest when the test forgets it.
+/// A program that a test runs, killed at the latest when the test forgets it, and that it may start again.
 final class Program: @unchecked Sendable {
-    let path: String
-    private let arguments: [String]
+    private let command: [String]
     private let log: String
-    private(set) var pid: pid_t = 0
+    private var child: Child?
 
     /// - Parameter namespace: the network namespace that it runs in.
     init(_ path: String, _ arguments: [String], log: String, namespace: String? = nil) {
-        self.path = namespace == nil ? path : "/sbin/ip"
-        self.arguments = namespace.map { ["netns", "exec", $0, path] + arguments } ?? arguments
+        command = (namespace.map { ["/sbin/ip", "netns", "exec", $0] } ?? []) + [path] + arguments
         self.log = log
     }
 
     func start() throws {
-        try #require(pid == 0)
-        var actions = posix_spawn_file_actions_t()
-        posix_spawn_file_actions_init(&actions)
-        defer { posix_spawn_file_actions_destroy(&actions) }
-        posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0)
-        posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, log, O_WRONLY | O_CREAT | O_APPEND, 0o600)
-        posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO)
-        var strings: [UnsafeMutablePointer<CChar>?] = ([path] + arguments).map { strdup($0) } + [nil]
-        defer { for string in strings { free(string) } }
-        try #require(posix_spawn(&pid, path, &actions, nil, &strings, environ) == 0, "\(path) could not be started")
+        try #require(child == nil)
+        child = try Child(command, output: .file(log))
     }
 
     /// Sends a signal that does not end it.
     func signal(_ number: Int32) {
-        guard pid > 0 else { return }
-        kill(pid, number)
+        child?.signal(number)
         // A thread that runs on another core goes on until it next enters the kernel.
         if number == SIGSTOP { _ = eventually { !self.hasRunningThread } }
     }
 
     private var hasRunningThread: Bool {
+        guard let pid = child?.pid else { return false }
         let tasks = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/task")) ?? []
         return tasks.contains { task in
             // The state follows the name, which may itself hold a bracket.
@@ -52,21 +43,16 @@ final class Program: @unchecked Sendable {
     /// - Returns: the exit status, or minus the signal that ended it.
     @discardableResult
     func end(_ number: Int32 = SIGKILL) -> Int32 {
-        guard pid > 0 else { return 0 }
-        kill(pid, number)
-        var status: Int32 = 0
-        waitpid(pid, &status, 0)
-        pid = 0
-        return status & 0x7F == 0 ? status >> 8 & 0xFF : -(status & 0x7F)
+        defer { child = nil }
+        return child?.end(number) ?? 0
     }
 
-    deinit { end() }
-
     /// Waits until it ends by itself.
+    ///
+    /// - Returns: the exit status, or minus the signal that ended it; -1 if it runs too long or not at all.
     func wait() -> Int32 {
-        var status: Int32 = 0
-        guard pid > 0, waitpid(pid, &status, 0) == pid else { return -1 }
-        pid = 0
+        guard let child, let status = child.wait(within: 120) else { return -1 }
+        self.child = nil
         return status
     }
 

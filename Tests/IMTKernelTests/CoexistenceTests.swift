@@ -1,3 +1,4 @@
+import Namespaces
 import Foundation
 import MATSignal
 import Testing
@@ -131,7 +132,7 @@ struct CoexistenceTests {
     func container() throws {
         guard Self.canRun(["iptables-nft"]) else { return }
         let net = try Topology()
-        let box = try Namespace("box")
+        let box = try Namespace.host("box")
         let host = net.cn.namespace
         try shell("ip -n \(host.name) link add docker0 type veth peer name eth0 netns \(box.name)")
         for (namespace, device, last) in [(host.name, "docker0", 1), (box.name, "eth0", 2)] {

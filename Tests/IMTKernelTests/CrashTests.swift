@@ -1,3 +1,4 @@
+import Namespaces
 import Foundation
 import MATSignal
 import Testing
@@ -15,7 +16,7 @@ struct CrashTests {
         try #require(FileManager.default.isExecutableFile(atPath: program), "\(program) is not built")
         var random = SystemRandomNumberGenerator()
         for _ in 0..<4 {
-            let churn = try CommandInBackground("ip netns exec \(net.mn.namespace.name) \(program)")
+            let churn = try Child(shell: "ip netns exec \(net.mn.namespace.name) \(program)")
             // Long enough for the first transaction to be on its way, mostly; each takes some 50 to 500 ms.
             #expect(eventually(within: 20) { net.mn.namespace.attempt("ip rule | grep -q 6280").status == 0 })
             usleep(UInt32.random(in: 0...900_000, using: &random))

@@ -1,3 +1,4 @@
+import Namespaces
 import Glibc
 import MATSignal
 import Testing
@@ -34,13 +35,13 @@ struct ErrorTests {
         let client = try TestSocket(net.mn.namespace, TestSocket.stream, family)
         // Takes a second: the first error arrives while the socket is still busy sending, between veth ends.
         let failed = #expect(throws: ShellError.self) { try client.connect(family.peer, port: 4000) }
-        #expect(failed?.text.contains("No route to host") == true, "\(failed?.text ?? "")")
+        #expect(failed?.description.contains("No route to host") == true, "\(failed?.description ?? "")")
         let asker = try TestSocket(net.mn.namespace, TestSocket.datagram, family)
         try asker.set(family.level, family.receiveErrorOption, 1)
         try asker.connect(family.peer, port: 4000)
         try asker.send([1])
         let told = #expect(throws: ShellError.self) { try asker.receive(1) }
-        #expect(told?.text.contains("No route to host") == true, "\(told?.text ?? "")")
+        #expect(told?.description.contains("No route to host") == true, "\(told?.description ?? "")")
         try net.expectClean(tap.take())
     }
 
@@ -57,7 +58,7 @@ struct ErrorTests {
                 try asker.send([1])
                 _ = try asker.receive(1)
             }
-            #expect(refused?.text.contains("refused") == true, "\(refused?.text ?? "")")
+            #expect(refused?.description.contains("refused") == true, "\(refused?.description ?? "")")
         }
         for type in [TestSocket.datagram, TestSocket.stream] {
             try ask(net.mn, family.peer, type: type)
@@ -145,7 +146,7 @@ struct ErrorTests {
                 try asker.send([1])
                 _ = try asker.receive(1)
             }
-            #expect(refused?.text.contains("refused") == true, "\(refused?.text ?? "")")
+            #expect(refused?.description.contains("refused") == true, "\(refused?.description ?? "")")
         }
         let errors = try TestSocket(net.mn.namespace, TestSocket.raw, family, protocolNumber: family.icmp)
         for protocolNumber in [UInt8(17), UInt8(family.icmp)] {

@@ -1,3 +1,4 @@
+import Namespaces
 import Glibc
 import MATSignal
 import Testing
@@ -96,7 +97,7 @@ struct FragmentTests {
             try sender.connect(family.peer, port: 4303)
             try sender.send([1])
             let refused = #expect(throws: ShellError.self) { try sender.receive(1) }
-            #expect(refused?.text.contains("refused") == true, "\(refused?.text ?? "")")
+            #expect(refused?.description.contains("refused") == true, "\(refused?.description ?? "")")
 
             let listener = try TestSocket(net.cn.namespace, TestSocket.stream, family)
             try listener.bind(family.peer, port: 4304)
@@ -133,7 +134,7 @@ struct FragmentTests {
                 from: family.nearRouter, to: family.wlan, protocolNumber: next, header + [58, 0, 1, 4, 0, 0, 0, 0] + error)
             try RawPacket.inject(packet, in: net.router)
             let refused = #expect(throws: ShellError.self) { try asker.receive(1) }
-            #expect(refused?.text.contains("refused") == true, "\(refused?.text ?? "")")
+            #expect(refused?.description.contains("refused") == true, "\(refused?.description ?? "")")
         }
         try net.expectClean()
     }

@@ -1,3 +1,4 @@
+import Namespaces
 import Foundation
 import MATSignal
 import Testing
@@ -157,7 +158,7 @@ struct HoldTests {
         try client.connect(try address("10.9.0.2"), port: 5999)
         try client.send([1])
         let silence = #expect(throws: ShellError.self) { try client.receive(1) }
-        #expect(silence?.text.contains("refused") == false)
+        #expect(silence?.description.contains("refused") == false)
         #expect(net.cn.takeInbound().count == 1)
     }
 

@@ -1,3 +1,4 @@
+import Namespaces
 import Foundation
 import IMTPlan
 import MATSignal
@@ -66,7 +67,7 @@ struct MobileNetworkTests {
                 try asker.connect(asked, port: 4999)
                 try asker.send([1])
                 let refused = #expect(throws: ShellError.self) { try asker.receive(1) }
-                #expect(refused?.text.contains("refused") == true, "\(asked): \(refused?.text ?? "")")
+                #expect(refused?.description.contains("refused") == true, "\(asked): \(refused?.description ?? "")")
             }
         }
         #expect(try net.checksumErrors() == 0)
@@ -150,7 +151,7 @@ final class MobileTopology {
 
     init(_ length4: UInt8, _ length6: UInt8) throws {
         base = try Topology()
-        inner = try Namespace("inner")
+        inner = try Namespace.host("inner")
         v4 = try MobileFamily(ipv4: length4)
         v6 = try MobileFamily(ipv6: length6)
         let mn = base.mn.namespace

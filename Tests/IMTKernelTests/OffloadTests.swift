@@ -1,3 +1,4 @@
+import Namespaces
 import Glibc
 import MATSignal
 import Testing
@@ -123,7 +124,7 @@ struct OffloadTests {
         try asker.connect(family.own, port: 4505)
         try asker.send(pattern(300))
         let refused = #expect(throws: ShellError.self) { try asker.receive(1) }
-        #expect(refused?.text.contains("refused") == true, "\(refused?.text ?? "")")
+        #expect(refused?.description.contains("refused") == true, "\(refused?.description ?? "")")
         try net.expectClean()
     }
 }

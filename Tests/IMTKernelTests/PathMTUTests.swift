@@ -1,3 +1,4 @@
+import Namespaces
 import Glibc
 import MATSignal
 import Testing
@@ -114,7 +115,7 @@ struct PathMTUTests {
         #expect(eventually { (try? sender.get(family.level, family.mtuOption)) == 1300 })
         #expect(try sender.get(SOL_SOCKET, SO_ERROR) == EMSGSIZE)
         let tooLong = #expect(throws: ShellError.self) { try sender.send(pattern(1301 - headers)) }
-        #expect(tooLong?.text.contains("too long") == true, "\(tooLong?.text ?? "")")
+        #expect(tooLong?.description.contains("too long") == true, "\(tooLong?.description ?? "")")
         let fitting = pattern(1300 - headers)
         try sender.send(fitting)
         #expect(try receiver.receiveFrom().octets == fitting)

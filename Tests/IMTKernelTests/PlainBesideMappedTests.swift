@@ -1,3 +1,4 @@
+import Namespaces
 import Glibc
 import MATSignal
 import Testing
@@ -121,7 +122,7 @@ struct PlainBesideMappedTests {
         try asker.connect(moas.to, port: 4799)
         try asker.send([1])
         let refused = #expect(throws: ShellError.self) { try asker.receive(1) }
-        #expect(refused?.text.contains("refused") == true, "\(refused?.text ?? "")")
+        #expect(refused?.description.contains("refused") == true, "\(refused?.description ?? "")")
         try net.expectClean()
     }
 

@@ -1,3 +1,4 @@
+import Namespaces
 import Foundation
 import IMTPlan
 import MATRuntime
@@ -123,8 +124,8 @@ struct RepairTests {
     func contested() throws {
         let net = try Topology(protectsTables: false)
         try net.mapBoth()
-        let fight = try CommandInBackground(
-            "ip netns exec \(net.mn.namespace.name) sh -c 'while :; do nft delete table ip mat 2>/dev/null; sleep 0.02; done'")
+        let fight = try Child(
+            shell: "ip netns exec \(net.mn.namespace.name) sh -c 'while :; do nft delete table ip mat 2>/dev/null; sleep 0.02; done'")
         #expect(eventually(within: 5) { !net.mn.warnings.isEmpty })
         sleep(2)
         fight.end()

@@ -1,3 +1,4 @@
+import Namespaces
 import Foundation
 import Glibc
 import MATRuntime
@@ -21,10 +22,10 @@ struct RouterTests {
         let routers: [Namespace]
 
         init() throws {
-            let mnNamespace = try Namespace("mn")
+            let mnNamespace = try Namespace.host("mn")
             mn = Host(mnNamespace)
-            sw = try Namespace("sw")
-            routers = [try Namespace("r1"), try Namespace("r2")]
+            sw = try Namespace.host("sw")
+            routers = [try Namespace.host("r1"), try Namespace.host("r2")]
             try sw.run("ip link add br0 type bridge forward_delay 0")
             try sw.run("ip link set br0 up")
             for (index, host) in ([mnNamespace] + routers).enumerated() {
@@ -69,10 +70,10 @@ struct RouterTests {
                 setsockopt(descriptor, 41, 18, &hops, 4)
                 let scope = if_nametoindex("wlan")
                 let source = try #require(IPAddress(index == 0 ? "fe80::1" : "fe80::3"))
-                guard SocketName(Endpoint(source, port: 0), scope: scope).use({ Glibc.bind(descriptor, $0, $1) }) == 0 else { throw ShellError(text: "bind: \(errno)") }
+                guard SocketName(Endpoint(source, port: 0), scope: scope).use({ Glibc.bind(descriptor, $0, $1) }) == 0 else { throw ShellError("bind: \(errno)") }
                 let all = try #require(IPAddress("ff02::1"))
                 let sent = SocketName(Endpoint(all, port: 0), scope: scope).use { sendto(descriptor, advertisement, advertisement.count, 0, $0, $1) }
-                guard sent == advertisement.count else { throw ShellError(text: "send: \(errno)") }
+                guard sent == advertisement.count else { throw ShellError("send: \(errno)") }
             }
         }
 
@@ -251,8 +252,8 @@ struct RouterTests {
         try net.mn.namespace.run("ip route add default via 10.1.0.1 dev wlan metric 100")
         try net.start()
         // Adds its rule anew, before whatever is first, as fast as it can.
-        let fight = try CommandInBackground(
-            "ip netns exec \(net.mn.namespace.name) sh -c 'while :; do ip rule add lookup 51820; sleep 0.05; done'")
+        let fight = try Child(
+            shell: "ip netns exec \(net.mn.namespace.name) sh -c 'while :; do ip rule add lookup 51820; sleep 0.05; done'")
         #expect(eventually(within: 10) { net.mn.warnings.contains { $0.contains("keeps changing the order of routing rules") } })
         let moved = net.mn.warnings.count { $0.contains("come before them now") }
         #expect(moved <= RepairPace.promptMax + 1, "\(moved)")

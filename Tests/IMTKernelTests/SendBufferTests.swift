@@ -1,5 +1,6 @@
 import MATRuntime
 import MATSignal
+import Namespaces
 import Testing
 
 /// What is for neighbours that are not there stays in the sender's buffer while the kernel looks for them.
@@ -11,7 +12,7 @@ import Testing
 struct SendBufferTests {
     @Test("Datagrams for a thousand neighbours that are not there leave room for others, if they are sent as a stranger's", arguments: [true, false])
     func room(isIPv4: Bool) throws {
-        let (a, b) = (try Namespace("a"), try Namespace("b"))
+        let (a, b) = (try Namespace.host("a"), try Namespace.host("b"))
         try shell("ip -n \(a.name) link add a0 type veth peer name b0 netns \(b.name)")
         for (host, link, number) in [(a, "a0", 1), (b, "b0", 2)] {
             try shell("ip -n \(host.name) link set \(link) up")

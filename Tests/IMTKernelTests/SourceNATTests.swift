@@ -1,3 +1,4 @@
+import Namespaces
 import Glibc
 import MATSignal
 import Testing
@@ -122,7 +123,7 @@ struct SourceNATTests {
         try client.connect(family.far, port: 4603)
         try client.send([1])
         let refused = #expect(throws: ShellError.self) { try client.receive(1) }
-        #expect(refused?.text.contains("refused") == true, "\(refused?.text ?? "")")
+        #expect(refused?.description.contains("refused") == true, "\(refused?.description ?? "")")
 
         try narrow(net)
         try client.set(family.level, family.mtuDiscoverOption, 2)
@@ -149,7 +150,7 @@ struct SourceNATTests {
         let refused = try TestSocket(net.mn.namespace, TestSocket.stream, family)
         try refused.bind(family.own, port: 0)
         let failed = #expect(throws: ShellError.self) { try refused.connect(family.far, port: 4604) }
-        #expect(failed?.text.contains("refused") == true, "\(failed?.text ?? "")")
+        #expect(failed?.description.contains("refused") == true, "\(failed?.description ?? "")")
         try net.expectClean()
     }
 

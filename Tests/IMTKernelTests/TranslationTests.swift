@@ -1,3 +1,4 @@
+import Namespaces
 import Foundation
 import MATSignal
 import Testing
@@ -34,8 +35,8 @@ struct TranslationTests {
         try net.mapBoth()
         let capture = "/tmp/\(net.router.name).txt"
         defer { try? FileManager.default.removeItem(atPath: capture) }
-        let dump = try CommandInBackground(
-            "ip netns exec \(net.router.name) tcpdump -n -l -i r9 'tcp or udp' > \(capture) 2>/dev/null")
+        let dump = try Child(
+            shell: "ip netns exec \(net.router.name) tcpdump -n -l -i r9 'tcp or udp' > \(capture) 2>/dev/null")
         usleep(400_000)
         for (own, peer) in Self.peers {
             let (client, server, _) = try connectTCP(net, to: peer, port: 4000)
@@ -137,7 +138,7 @@ struct TranslationTests {
             try asker.connect(target, port: 4999)
             try asker.send([1])
             let refused = #expect(throws: ShellError.self) { try asker.receive(1) }
-            #expect(refused?.text.contains("refused") == true, "\(refused?.text ?? "")")
+            #expect(refused?.description.contains("refused") == true, "\(refused?.description ?? "")")
         }
         #expect(try net.checksumErrors(net.mn) == 0)
     }

@@ -1,3 +1,4 @@
+import Namespaces
 import Foundation
 import Glibc
 import IMTPlan
@@ -129,7 +130,7 @@ struct UnknownSourceTests {
         // Sent again twice in that time.
         talk.client.setTimeout(seconds: 1)
         let silence = #expect(throws: ShellError.self) { try talk.client.receive(1) }
-        #expect(silence?.text.contains("reset") == false, "\(silence?.text ?? "")")
+        #expect(silence?.description.contains("reset") == false, "\(silence?.description ?? "")")
         try net.startAtHome(traffic: .nothing)
         try net.cn.map(family.far, family.own, over: family.far, family.cell)
         #expect(try talk.accepted.receive(1) == [2])
@@ -157,10 +158,10 @@ struct UnknownSourceTests {
                 return false
             }
         }
-        #expect(reset?.text.contains("Broken pipe") == true || reset?.text.contains("reset") == true, "\(reset?.text ?? "")")
+        #expect(reset?.description.contains("Broken pipe") == true || reset?.description.contains("reset") == true, "\(reset?.description ?? "")")
         let second = try TestSocket(net.router, TestSocket.stream, family)
         let refused = #expect(throws: ShellError.self) { try second.connect(family.far, port: 4899) }
-        #expect(refused?.text.contains("refused") == true, "\(refused?.text ?? "")")
+        #expect(refused?.description.contains("refused") == true, "\(refused?.description ?? "")")
         #expect(net.cn.takeResets().isEmpty)
     }
 

@@ -104,6 +104,6 @@ struct FurtherHomesTests {
             let counts = try #require(output.text.firstMatch(of: /(\d+) packets transmitted, (\d+) received/))
             #expect((Int(counts.1) ?? 0) - (Int(counts.2) ?? 0) <= 2 && (Int(counts.1) ?? 0) > 20, "\(output.text)\n\(lab.log("mn"))")
         }
-        for client in clients { #expect(client.process.isRunning, "\(client.text)") }
+        for client in clients { #expect(client.isRunning, "\(client.text)") }
     }
 }

@@ -61,7 +61,7 @@ struct HandoverTests {
             #expect((Int(lost.1) ?? 0) > 500)
         }
         for transfer in transfers {
-            let running = transfer.process.isRunning
+            let running = transfer.isRunning
             let output = try transfer.interrupt()
             #expect(running, "a connection ended: \(output.text)")
             // Whole seconds: the interrupted last one may well be empty.
@@ -168,9 +168,9 @@ final class Session {
 
     func end() throws {
         for client in clients {
-            #expect(client.process.isRunning, "the session ended: \(client.text)")
-            client.process.terminate()
+            #expect(client.isRunning, "the session ended: \(client.text)")
+            client.terminate()
         }
-        server.process.terminate()
+        server.terminate()
     }
 }

@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import Namespaces
 
 /// A socket that lives in one of the lab's hosts, used from the test's own process: `connect` and answers can be timed without a
 /// program's start between.
@@ -10,7 +11,7 @@ final class HostSocket: @unchecked Sendable {
     /// - Parameter type: `SOCK_STREAM`, `SOCK_DGRAM` or `SOCK_RAW`.
     init(_ lab: Lab, _ host: String, _ type: __socket_type, isIPv4: Bool, protocolNumber: Int32 = 0) throws {
         self.isIPv4 = isIPv4
-        descriptor = try Self.inside("/run/netns/\(lab.name)-\(host)") {
+        descriptor = try Namespace.inside("\(lab.name)-\(host)") {
             socket(isIPv4 ? AF_INET : AF_INET6, Int32(type.rawValue) | Int32(SOCK_CLOEXEC.rawValue), protocolNumber)
         }
         guard descriptor >= 0 else { throw Self.failed("socket") }
@@ -22,25 +23,6 @@ final class HostSocket: @unchecked Sendable {
     func setTimeout(_ seconds: Double) {
         var time = timeval(tv_sec: Int(seconds), tv_usec: Int(seconds.truncatingRemainder(dividingBy: 1) * 1e6))
         for option in [SO_RCVTIMEO, SO_SNDTIMEO] { setsockopt(descriptor, SOL_SOCKET, option, &time, socklen_t(MemoryLayout<timeval>.size)) }
-    }
-
-    /// A thread enters the namespace, and what it makes stays there.
-    private static func inside(_ path: String, _ body: @escaping @Sendable () -> Int32) throws -> Int32 {
-        nonisolated(unsafe) var result: Int32 = -1
-        let done = DispatchSemaphore(value: 0)
-        let thread = Thread {
-            defer { done.signal() }
-            let namespace = open(path, O_RDONLY | O_CLOEXEC)
-            guard namespace >= 0 else { return }
-            defer { close(namespace) }
-            // setns() is declared only with _GNU_SOURCE, which Swift's Glibc module does not define.
-            typealias SetNS = @convention(c) (Int32, Int32) -> Int32
-            guard let symbol = dlsym(nil, "setns"), unsafeBitCast(symbol, to: SetNS.self)(namespace, 0x4000_0000) == 0 else { return }
-            result = body()
-        }
-        thread.start()
-        done.wait()
-        return result
     }
 
     static func failed(_ what: String) -> Lab.Failure { Lab.Failure(description: "\(what): \(String(cString: strerror(errno)))") }

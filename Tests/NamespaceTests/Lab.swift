@@ -1,7 +1,8 @@
 import Foundation
+import Namespaces
 import Testing
 
-/// A lab of its own for one suite: `deploy/lab` with real daemons in network namespaces (the topology is drawn there).
+/// A lab of its own for one suite: `deploy/lab` with real daemons in network namespaces (Tools/Sources/MATLab/SmallInternet.swift draws it).
 /// Everything that it starts ends with it, also when a test fails.
 final class Lab: @unchecked Sendable {
     @TaskLocal static var current: Lab?
@@ -24,7 +25,7 @@ final class Lab: @unchecked Sendable {
     let script: String
     let binaries: String
     private let lock = NSLock()
-    private var running: [Process] = []
+    private var running: [Background] = []
 
     /// Why no lab can be built here; `nil` if one can.
     static let obstacle: String? = {
@@ -32,7 +33,7 @@ final class Lab: @unchecked Sendable {
         for program in ["ip", "nsd", "unbound", "dnsmasq", "udhcpc", "tcpdump", "iperf3"] where find(program) == nil {
             return "\(program) is not installed; deploy/install-packages installs what the lab needs"
         }
-        for program in ["mat", "matd", "imsd", "mat-probe"] where !FileManager.default.isExecutableFile(atPath: built + "/" + program) {
+        for program in ["mat", "matd", "imsd", "mat-lab", "mat-probe"] where !FileManager.default.isExecutableFile(atPath: built + "/" + program) {
             return "\(program) is not in \(built); deploy/test builds it"
         }
         return nil
@@ -59,7 +60,7 @@ final class Lab: @unchecked Sendable {
 
     func down() {
         lock.withLock {
-            for process in running where process.isRunning { process.terminate() }
+            for process in running { process.terminate() }
             running = []
         }
         _ = try? run([script, "--name", name, "down"], seconds: 60)
@@ -90,7 +91,7 @@ final class Lab: @unchecked Sendable {
     /// A command on a host that goes on in the background until it ends or the lab does.
     func start(_ host: String, _ command: String...) throws -> Background {
         let background = try Background(inside(host) + command)
-        lock.withLock { running.append(background.process) }
+        lock.withLock { running.append(background) }
         return background
     }
 
@@ -163,50 +164,35 @@ final class Lab: @unchecked Sendable {
 }
 
 /// A process whose output is collected while it runs.
-final class Background: @unchecked Sendable {
-    let process = Process()
-    private let output: URL
+final class Background: Sendable {
+    private let child: Child
+    private let output: String
 
     init(_ command: [String]) throws {
-        output = FileManager.default.temporaryDirectory.appendingPathComponent("mat-test-\(UUID().uuidString)")
-        guard FileManager.default.createFile(atPath: output.path, contents: nil) else { throw Lab.Failure(description: "no room for \(output.path)") }
-        let handle = try FileHandle(forWritingTo: output)
-        process.executableURL = URL(fileURLWithPath: command[0])
-        process.arguments = Array(command.dropFirst())
-        process.standardOutput = handle
-        process.standardError = handle
-        process.standardInput = FileHandle.nullDevice
-        // The test runner's threads may block signals, and a child inherits that: SIGTERM and SIGINT must reach it.
-        var none = sigset_t()
-        var before = sigset_t()
-        sigemptyset(&none)
-        pthread_sigmask(SIG_SETMASK, &none, &before)
-        defer { pthread_sigmask(SIG_SETMASK, &before, nil) }
-        try process.run()
-        try handle.close()
+        output = FileManager.default.temporaryDirectory.appendingPathComponent("mat-test-\(UUID().uuidString)").path
+        child = try Child(command, output: .file(output))
     }
 
-    deinit { try? FileManager.default.removeItem(at: output) }
+    deinit { unlink(output) }
 
-    var text: String { (try? String(contentsOf: output, encoding: .utf8)) ?? "" }
+    var text: String { (try? String(contentsOfFile: output, encoding: .utf8)) ?? "" }
+    var isRunning: Bool { child.isRunning }
 
     /// Waits for the end; a process that takes longer is ended.
     func wait(seconds: Double) throws -> Lab.Output {
-        let deadline = Date().addingTimeInterval(seconds)
-        while process.isRunning {
-            if Date() > deadline {
-                kill(process.processIdentifier, SIGKILL)
-                process.waitUntilExit()
-                throw Lab.Failure(description: "\(process.arguments?.joined(separator: " ") ?? "") took over \(seconds) s:\n\(text)")
-            }
-            Thread.sleep(forTimeInterval: 0.01)
+        guard let status = child.wait(within: seconds) else {
+            child.end()
+            throw Lab.Failure(description: "\(child.command.joined(separator: " ")) took over \(seconds) s:\n\(text)")
         }
-        return Lab.Output(status: process.terminationStatus, text: text)
+        return Lab.Output(status: status, text: text)
     }
+
+    /// Asks it to end (SIGTERM).
+    func terminate() { child.signal(SIGTERM) }
 
     /// Ends it as a person at the keyboard would (SIGINT), so that it prints its summary.
     func interrupt() throws -> Lab.Output {
-        kill(process.processIdentifier, SIGINT)
+        child.signal(SIGINT)
         return try wait(seconds: 10)
     }
 }

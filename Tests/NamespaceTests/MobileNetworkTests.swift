@@ -42,7 +42,7 @@ struct MobileNetworkTests {
             #expect((Int(counts.1) ?? 0) - (Int(counts.2) ?? 0) <= 1 && (Int(counts.1) ?? 0) > 100, "\(output.text)")
         }
         for transfer in transfers {
-            let isRunning = transfer.process.isRunning
+            let isRunning = transfer.isRunning
             let output = try transfer.interrupt()
             #expect(isRunning, "a connection ended: \(output.text)")
             let stalls = output.text.matches(of: /\n\[ +\d+\] +[1-9]\d*\.00-\d+\.00 +sec +0\.00 Bytes/)

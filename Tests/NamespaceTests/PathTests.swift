@@ -78,7 +78,7 @@ struct PathTests {
             #expect(gap <= 0.5, "going back is a handover with overlap: \(gap) s")
         }
         for transfer in transfers {
-            let isRunning = transfer.process.isRunning
+            let isRunning = transfer.isRunning
             let output = try transfer.interrupt()
             #expect(isRunning, "a connection ended: \(output.text)")
         }
@@ -144,7 +144,7 @@ struct PathTests {
         kill(agent, SIGCONT)
         try lab.wait("cn's agent is told again, and traffic follows", seconds: 40) { try isUsing("mn", "wwan0") }
         for transfer in transfers {
-            let isRunning = transfer.process.isRunning
+            let isRunning = transfer.isRunning
             let output = try transfer.interrupt()
             #expect(isRunning, "a connection ended: \(output.text)")
             // Half seconds after the first; one may be a busy machine's.

@@ -14,7 +14,7 @@ extension StrangerTests {
         var processes: [Background] = []
         var sockets: [(socket: HostSocket, address: String, port: UInt16)] = []
         defer {
-            for each in processes { each.process.terminate() }
+            for each in processes { each.terminate() }
             for each in sockets { each.socket.endEcho(each.address, port: each.port) }
         }
         var servers: [Server] = []

@@ -48,7 +48,7 @@ struct StrangerTests {
         udp.echo()
         defer {
             udp.endEcho("::1", port: port)
-            tcp.process.terminate()
+            tcp.terminate()
         }
         try lab.wait("the server listens") { try lab.shell("cn", "ss -ltn").text.contains(":\(port)") }
         try body()

@@ -1,6 +1,7 @@
 import BenchSupport
 import Foundation
 import Glibc
+import Namespaces
 
 /// Three instances over three members of etcd, all on this machine: updates through one instance, queries beside them, and what etcd's own
 /// benchmark says of the same members. Members and idle instances share both cores with the load, which a real cluster would not.
@@ -39,7 +40,7 @@ struct ClusterMeasurement {
 
         let nodesCount = min(Self.nodesMax, plan.mappings)
         let nodes = "\(host.directory)/cluster-nodes.json"
-        try shell("\(host.programs)/mat-load population \(nodes) --count \(nodesCount) --key \(host.keyPath)")
+        try shell("\(host.programs)/mat-load population \(nodes) --count \(nodesCount) --key \(host.keyPath)", within: IMSHost.commandSecondsMax)
         var instances: [RunningIMS] = []
         defer { for instance in instances { instance.end() } }
         for number in 0..<count {

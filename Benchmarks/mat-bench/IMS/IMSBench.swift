@@ -2,6 +2,7 @@ import ArgumentParser
 import BenchSupport
 import Foundation
 import Glibc
+import Namespaces
 
 /// The mapping server, beside what else answers, and beside what the machine allows.
 struct IMSBenchmark: ParsableCommand {
@@ -63,10 +64,10 @@ struct IMSBenchmark: ParsableCommand {
 
     func run() throws {
         guard getuid() == 0 else { throw BenchError("run as root: network namespaces need it") }
-        Cleanup.shared.watchSignals()
+        CleanUp.shared.watchSignals()
         let own = URL(fileURLWithPath: try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe"))
         let cores = try Cores(measured: loadCore)
-        defer { Cleanup.shared.run() }
+        defer { CleanUp.shared.run() }
         let host = try IMSHost(
             programs: own.deletingLastPathComponent().path, serverCore: serverCore, loadCore: cores.measured, directory: directory)
         var figures = IMSFigures()

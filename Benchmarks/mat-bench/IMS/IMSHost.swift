@@ -3,6 +3,7 @@ import Foundation
 import Glibc
 import MATRuntime
 import MATSignal
+import Namespaces
 
 /// A network namespace with servers on one core and load on another, and a directory for what they keep.
 ///
@@ -16,8 +17,10 @@ import MATSignal
 final class IMSHost {
     static let server = "192.0.2.1"
     static let server6 = "3fff::1"
+    /// For one command: a large population takes minutes.
+    static let commandSecondsMax = 3600.0
 
-    let namespace: BenchNamespace
+    let namespace: Namespace
     let directory: String
     let programs: String
     let serverCore: Int
@@ -33,9 +36,9 @@ final class IMSHost {
         self.directory = (directory ?? "/var/tmp") + "/mat-bench-\(getpid())"
         // SIGKILL is the only end that leaves it behind; the name then says whose it was.
         try FileManager.default.createDirectory(atPath: self.directory, withIntermediateDirectories: true)
-        Cleanup.shared.lastCommand = "rm -rf \(self.directory)"
-        BenchNamespace.removeStale()
-        namespace = try BenchNamespace("ims")
+        CleanUp.shared.lastCommand = "rm -rf \(self.directory)"
+        Namespace.removeStaleBenches()
+        namespace = try Namespace.bench("ims")
         for (address, length) in [(Self.server, 32), (Self.server6, 128)] { try namespace.ip("addr add \(address)/\(length) dev lo") }
         for prefix in ["10.128.0.0/9", "172.16.0.0/12"] { try namespace.ip("route add local \(prefix) dev lo") }
         for prefix in ["2001:db8:8000::/33", "2001:db8:4000::/34"] { try namespace.ip("-6 route add local \(prefix) dev lo") }
@@ -56,7 +59,7 @@ final class IMSHost {
         if access(file, F_OK) != 0 {
             try shell(
                 "\(programs)/mat-load population \(file) --count \(count) --signed \(min(signed, count)) --key \(keyPath) --store \(store) "
-                    + "--server \(Self.server)")
+                    + "--server \(Self.server)", within: Self.commandSecondsMax)
         }
         return (file, store)
     }
@@ -69,7 +72,7 @@ final class IMSHost {
         unlink(file)
         try namespace.run(
             "nice -n -10 \(programs)/mat-load \(arguments) --server \(Self.server) --core \(loadCore) --json \(file)"
-                + (key ? " --server6 \(Self.server6) --key \(keyPath)" : ""))
+                + (key ? " --server6 \(Self.server6) --key \(keyPath)" : ""), within: Self.commandSecondsMax)
         let report = try JSONDecoder().decode(LoadFile.self, from: try Data(contentsOf: URL(fileURLWithPath: file)))
         return Dictionary(report.parts.map { ($0.name, $0) }) { first, _ in first }
     }

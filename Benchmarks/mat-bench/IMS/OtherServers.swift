@@ -1,6 +1,7 @@
 import BenchSupport
 import Foundation
 import MATSignal
+import Namespaces
 
 /// Something that answers queries at a port: imsd, and what it is compared with.
 struct AnsweringServer {
@@ -23,7 +24,10 @@ extension IMSHost {
     /// A zone `bench.` with an A record for each node.
     func zone(_ nodes: String, _ count: Int) throws -> String {
         let file = "\(directory)/bench-\(count).zone"
-        if access(file, F_OK) != 0 { try shell("\(programs)/mat-load population \(nodes).unused --count \(count) --key \(keyPath) --zone \(file)") }
+        if access(file, F_OK) != 0 {
+            let command = "\(programs)/mat-load population \(nodes).unused --count \(count) --key \(keyPath) --zone \(file)"
+            try shell(command, within: Self.commandSecondsMax)
+        }
         return file
     }
 

@@ -1,6 +1,7 @@
 import BenchSupport
 import Glibc
 import MATSignal
+import Namespaces
 
 /// Measures cases in rounds.
 struct Runner {
@@ -83,14 +84,14 @@ struct Runner {
         (1...max(1, item.peers - 1)).map { address(item.isIPv4, $0) }
     }
 
-    private func unconnected(on host: BenchNamespace, _ local: IPAddress) throws -> BenchSocket {
+    private func unconnected(on host: Namespace, _ local: IPAddress) throws -> BenchSocket {
         try host.enter()
         let socket = try BenchSocket(local, stream: false)
         try socket.bind(local, port: port)
         return socket
     }
 
-    private func socket(on host: BenchNamespace, _ end: Endpoints) throws -> BenchSocket {
+    private func socket(on host: Namespace, _ end: Endpoints) throws -> BenchSocket {
         try host.enter()
         let socket = try BenchSocket(end.local, stream: false)
         try socket.bind(end.local, port: port)

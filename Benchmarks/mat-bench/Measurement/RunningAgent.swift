@@ -1,6 +1,7 @@
 import BenchSupport
 import Foundation
 import Glibc
+import Namespaces
 
 /// The real `matd`, registered and with peers, in a lab of its own (deploy/lab): what it holds and uses while nothing happens.
 struct RunningAgent {
@@ -21,13 +22,13 @@ struct RunningAgent {
 
     /// - Returns: resident memory, and the share of one core over `seconds`, of mn's agent with one peer in each family.
     func run() throws -> [ChangeFigure] {
-        for needed in ["mat", "matd", "imsd"] where access("\(programs)/\(needed)", X_OK) != 0 {
+        for needed in ["mat", "matd", "imsd", "mat-lab"] where access("\(programs)/\(needed)", X_OK) != 0 {
             throw BenchError("\(programs)/\(needed) is not built")
         }
-        Cleanup.shared.lastCommand = "\(script) --name \(name) down"
+        CleanUp.shared.lastCommand = "\(script) --name \(name) down"
         defer {
             _ = try? shell("\(script) --name \(name) down")
-            Cleanup.shared.lastCommand = nil
+            CleanUp.shared.lastCommand = nil
         }
         try shell("\(script) --name \(name) --bin \(programs) up")
         for peer in ["198.51.100.20", "2001:db8:20::20"] { try shell("ip netns exec \(name)-mn ping -c 3 -i 0.2 -W 3 \(peer)") }

@@ -1,6 +1,7 @@
 import BenchSupport
 import Glibc
 import MATSignal
+import Namespaces
 
 /// Two hosts and a router, and the addresses of as many peers as wanted behind CN:
 ///
@@ -15,25 +16,22 @@ import MATSignal
 final class BenchNetwork {
     static let peersMax = 1_000_000
 
-    let mn: BenchNamespace
-    let cn: BenchNamespace
-    let router: BenchNamespace
+    let mn: Namespace
+    let cn: Namespace
+    let router: Namespace
 
     init() throws {
-        BenchNamespace.removeStale()
-        mn = try BenchNamespace("mn")
-        cn = try BenchNamespace("cn")
-        router = try BenchNamespace("router")
-        try router.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
+        Namespace.removeStaleBenches()
+        mn = try Namespace.bench("mn")
+        cn = try Namespace.bench("cn")
+        router = try Namespace.bench("router")
+        try router.forward()
         for (host, number) in [(mn, 1), (cn, 2)] {
-            try host.ip("link add eth0 type veth peer name r\(number) netns \(router.name)")
+            try host.connect("eth0", to: router, "r\(number)")
             for (end, device, last) in [(host, "eth0", 2), (router, "r\(number)", 1)] {
-                try end.ip("link set \(device) up")
-                try end.ip("addr add 10.71.\(number).\(last)/24 dev \(device)")
-                try end.ip("addr add 2001:db8:71:\(number)::\(last)/64 dev \(device) nodad")
+                try end.add(["10.71.\(number).\(last)/24", "2001:db8:71:\(number)::\(last)/64"], dev: device)
             }
-            try host.ip("route add default via 10.71.\(number).1 dev eth0")
-            try host.ip("-6 route add default via 2001:db8:71:\(number)::1 dev eth0")
+            for gateway in ["10.71.\(number).1", "2001:db8:71:\(number)::1"] { try host.addDefaultRoute(via: gateway, dev: "eth0") }
         }
         try router.ip("route add 10.128.0.0/10 via 10.71.2.2")
         try router.ip("-6 route add 2001:db8:d::/96 via 2001:db8:71:2::2")

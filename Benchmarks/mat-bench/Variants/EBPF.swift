@@ -1,6 +1,7 @@
 import BenchSupport
 import Glibc
 import MATSignal
+import Namespaces
 
 /// How the eBPF data plane hangs in the kernel, and what of nftables is there beside it.
 enum EBPFKind: String, CaseIterable {
@@ -58,7 +59,7 @@ final class EBPF: Installed {
         }
     }
 
-    private var hosts: [(BenchNamespace, IPAddress, IPAddress, IPAddress, IPAddress, Int)] {
+    private var hosts: [(Namespace, IPAddress, IPAddress, IPAddress, IPAddress, Int)] {
         let mn = (home: Plan.mnHoA(isIPv4), mobile: Plan.mnMoA(isIPv4))
         let cn = (home: Plan.cnHoA(isIPv4), mobile: Plan.cnMoA(isIPv4))
         return [

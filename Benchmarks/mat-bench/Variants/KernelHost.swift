@@ -6,6 +6,7 @@ import IMTKernel
 import IMTPlan
 import MATRuntime
 import MATSignal
+import Namespaces
 import Synchronization
 
 /// A thread that runs work in one namespace, on chosen cores, and hands the outcome back.
@@ -34,7 +35,7 @@ final class KernelHost: @unchecked Sendable {
     private var kernel: IMTKernel?
     private let problems = Mutex<[String]>([])
 
-    init(_ host: BenchNamespace, _ cores: Cores, _ configuration: IMTConfiguration) throws {
+    init(_ host: Namespace, _ cores: Cores, _ configuration: IMTConfiguration) throws {
         let started = DispatchSemaphore(value: 0)
         nonisolated(unsafe) var failure: (any Error)?
         let thread = Thread { [self] in

@@ -2,6 +2,7 @@ import BenchSupport
 import IMTKernel
 import IMTPlan
 import MATSignal
+import Namespaces
 
 /// The product: IMTKernel started on both hosts as the agent starts it, and the entries the agent would commit.
 final class Ours: Installed {
@@ -41,7 +42,7 @@ final class Ours: Installed {
     }
 
     private static func start(
-        _ host: BenchNamespace, _ cores: Cores, own: (Bool) -> IPAddress, at moa: (Bool) -> IPAddress
+        _ host: Namespace, _ cores: Cores, own: (Bool) -> IPAddress, at moa: (Bool) -> IPAddress
     ) throws -> KernelHost {
         let homes = [HomeAddress(own(true)), HomeAddress(own(false))]
         let kernel = try KernelHost(host, cores, IMTConfiguration(homeAddresses: homes))

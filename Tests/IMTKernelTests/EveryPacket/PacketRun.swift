@@ -1,3 +1,4 @@
+import Namespaces
 import Glibc
 import IMTPlan
 import MATSignal
@@ -265,7 +266,7 @@ final class PacketRun {
         func hear(_ address: (Bool) -> IPAddress, present: Bool) throws {
             guard net.awaitLinks(address, present: present) else {
                 throw ShellError(
-                    text: "the kernel side does not see \(address(true)) and \(address(false)) \(present ? "come" : "go")")
+                    "the kernel side does not see \(address(true)) and \(address(false)) \(present ? "come" : "go")")
             }
         }
         switch state.own {
@@ -569,7 +570,7 @@ extension TestSocket {
         var nowhere = sockaddr()
         nowhere.sa_family = sa_family_t(AF_UNSPEC)
         guard Glibc.connect(descriptor, &nowhere, socklen_t(MemoryLayout<sockaddr>.size)) == 0 else {
-            throw ShellError(text: "abort: \(String(cString: strerror(errno)))")
+            throw ShellError("abort: \(String(cString: strerror(errno)))")
         }
     }
 }

@@ -1,3 +1,4 @@
+import Namespaces
 import Foundation
 import Glibc
 import IMTPlan
@@ -132,10 +133,10 @@ final class PacketWorld {
     init(_ place: Place, capturesNothing: Bool = false) throws {
         self.place = place
         self.capturesNothing = capturesNothing
-        node = try Namespace("node")
-        world = try Namespace("world")
+        node = try Namespace.host("node")
+        world = try Namespace.host("world")
         host = Host(node)
-        stack = place == .network ? try Namespace("inner") : node
+        stack = place == .network ? try Namespace.host("inner") : node
         try shell(
             "ip -n \(node.name) link add wlan address \(Self.text(Self.nodeHardware)) type veth peer name r1 address "
                 + "\(Self.text(Self.worldHardware)) netns \(world.name)")
@@ -194,7 +195,7 @@ final class PacketWorld {
             protocols.map { (socket($1 ? AF_INET : AF_INET6, TestSocket.raw | Int32(SOCK_NONBLOCK.rawValue), $0), $1) }
         }
         for descriptor in [link, tap] + rawSockets.map(\.descriptor) {
-            guard descriptor >= 0 else { throw ShellError(text: "raw socket: \(errno)") }
+            guard descriptor >= 0 else { throw ShellError("raw socket: \(errno)") }
             var size: Int32 = 8 << 20
             setsockopt(descriptor, SOL_SOCKET, 33, &size, 4)  // SO_RCVBUFFORCE
             var one: Int32 = 1
@@ -264,7 +265,7 @@ final class PacketWorld {
                 } ?? -1
             }
         }
-        guard sent == octets.count else { throw ShellError(text: "put on the link: \(String(cString: strerror(errno)))") }
+        guard sent == octets.count else { throw ShellError("put on the link: \(String(cString: strerror(errno)))") }
     }
 
     private var knownLinkIndex: UInt32 = 0
@@ -293,7 +294,7 @@ final class PacketWorld {
             guard poll(&wait, 1, 100) > 0 else { continue }
             if readTap(until: asker) { return }
         }
-        throw ShellError(text: "the node does not answer for \(entry(true).home)")
+        throw ShellError("the node does not answer for \(entry(true).home)")
     }
 
     /// - Returns: whether the answer to this asker has come.

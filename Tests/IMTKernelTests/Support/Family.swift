@@ -1,4 +1,5 @@
 import MATSignal
+import Namespaces
 import Testing
 
 /// The addresses of Topology's drawing in one family, for tests that say the same of both.

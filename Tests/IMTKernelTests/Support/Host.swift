@@ -4,12 +4,13 @@ import IMTKernel
 import IMTPlan
 import MATRuntime
 import MATSignal
+import Namespaces
 
 /// A host in a namespace that runs the product's kernel side in a thread and event loop of its own, and in place of the agent
 /// does what the test says.
 final class Host: @unchecked Sendable {
     let namespace: Namespace
-    private var thread: NamespaceThread?
+    private var thread: JoinableThread?
     private var poster: Poster?
     // Both belong to the loop's thread.
     private var loop: EventLoop?
@@ -31,10 +32,10 @@ final class Host: @unchecked Sendable {
     func start(_ configuration: IMTConfiguration) throws -> AdoptedState {
         let started = DispatchSemaphore(value: 0)
         nonisolated(unsafe) var outcome: Result<AdoptedState, any Error>?
-        let path = "/run/netns/\(namespace.name)"
-        thread = NamespaceThread { [self] in
+        let name = namespace.name
+        thread = JoinableThread { [self] in
             do {
-                try enterNamespace(path)
+                try Namespace.enter(name)
                 let loop = try EventLoop()
                 let kernel = try IMTKernel(loop: loop, configuration: configuration) { [unowned self] in note($0) }
                 outcome = .success(try kernel.start())
@@ -51,7 +52,7 @@ final class Host: @unchecked Sendable {
             self.loop = nil
         }
         started.wait()
-        guard let outcome else { throw ShellError(text: "no outcome") }
+        guard let outcome else { throw ShellError("no outcome") }
         do { return try outcome.get() } catch {
             thread?.join()
             thread = nil
@@ -77,7 +78,7 @@ final class Host: @unchecked Sendable {
     /// Runs `body` with the kernel in its thread.
     @discardableResult
     func ask<T>(_ body: @escaping (IMTKernel) throws -> T) throws -> T {
-        guard let poster else { throw ShellError(text: "not started") }
+        guard let poster else { throw ShellError("not started") }
         let done = DispatchSemaphore(value: 0)
         nonisolated(unsafe) var result: Result<T, any Error>?
         nonisolated(unsafe) let work = body
@@ -86,7 +87,7 @@ final class Host: @unchecked Sendable {
             done.signal()
         }
         done.wait()
-        guard let result else { throw ShellError(text: "the kernel side is gone") }
+        guard let result else { throw ShellError("the kernel side is gone") }
         return try result.get()
     }
 
@@ -170,7 +171,7 @@ final class Host: @unchecked Sendable {
 }
 
 func address(_ text: String) throws -> IPAddress {
-    guard let address = IPAddress(text) else { throw ShellError(text: "\(text) is no address") }
+    guard let address = IPAddress(text) else { throw ShellError("\(text) is no address") }
     return address
 }
 

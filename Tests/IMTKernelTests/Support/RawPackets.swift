@@ -1,3 +1,4 @@
+import Namespaces
 import CLinux
 import Glibc
 import MATSignal
@@ -98,7 +99,7 @@ final class WireTap {
     init(_ namespace: Namespace) throws {
         // AF_PACKET 17, ETH_P_ALL 3 in network order: all protocols, link header removed.
         descriptor = try namespace.inside { socket(17, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_NONBLOCK.rawValue), 0x0300) }
-        guard descriptor >= 0 else { throw ShellError(text: "packet socket: \(errno)") }
+        guard descriptor >= 0 else { throw ShellError("packet socket: \(errno)") }
         var size: Int32 = 32 << 20
         // SO_RCVBUFFORCE: a bulk transfer passes before the test looks.
         setsockopt(descriptor, SOL_SOCKET, 33, &size, 4)
@@ -149,7 +150,7 @@ extension Topology {
                 }
                 return 0
             }
-            guard refused == 0 else { throw ShellError(text: "offloads of \(devices): errno \(refused)") }
+            guard refused == 0 else { throw ShellError("offloads of \(devices): errno \(refused)") }
         }
     }
 

@@ -1,6 +1,7 @@
 import Glibc
 import MATRuntime
 import MATSignal
+import Namespaces
 
 /// A blocking socket with deadlines, made in a namespace and usable from any thread.
 final class TestSocket: @unchecked Sendable {
@@ -8,7 +9,7 @@ final class TestSocket: @unchecked Sendable {
 
     init(_ namespace: Namespace, type: Int32, isIPv4: Bool, protocolNumber: Int32 = 0) throws {
         descriptor = try namespace.inside { socket(isIPv4 ? AF_INET : AF_INET6, type, protocolNumber) }
-        guard descriptor >= 0 else { throw ShellError(text: "socket: \(errno)") }
+        guard descriptor >= 0 else { throw ShellError("socket: \(errno)") }
         setTimeout(seconds: 5)
     }
 
@@ -136,7 +137,7 @@ final class TestSocket: @unchecked Sendable {
         return (Array(buffer[0..<got]), Endpoint(IPAddress(ipv4: v4), port: UInt16(bigEndian: storage.sin6_port)))
     }
 
-    private func failed(_ what: String) -> ShellError { ShellError(text: "\(what): \(String(cString: strerror(errno)))") }
+    private func failed(_ what: String) -> ShellError { ShellError("\(what): \(String(cString: strerror(errno)))") }
 }
 
 /// A TCP connection from mn to cn between the given addresses; both ends.

@@ -1,6 +1,7 @@
 import Glibc
 import IMTPlan
 import MATSignal
+import Namespaces
 
 /// Two MAT nodes and a router:
 ///
@@ -25,15 +26,15 @@ final class Topology {
 
     init(protectsTables: Bool = true) throws {
         self.protectsTables = protectsTables
-        let mnNamespace = try Namespace("mn")
-        let cnNamespace = try Namespace("cn")
-        router = try Namespace("r")
+        let mnNamespace = try Namespace.host("mn")
+        let cnNamespace = try Namespace.host("cn")
+        router = try Namespace.host("r")
         mn = Host(mnNamespace)
         cn = Host(cnNamespace)
         try link(mnNamespace, "wlan", "r1", 1)
         try link(mnNamespace, "cell", "r2", 2)
         try link(cnNamespace, "eth0", "r9", 9)
-        try router.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
+        try router.forward()
         try defaultRoute(mnNamespace, "wlan", 1, metric: 100)
         try defaultRoute(mnNamespace, "cell", 2, metric: 200)
         try defaultRoute(cnNamespace, "eth0", 9, metric: 100)
@@ -45,18 +46,15 @@ final class Topology {
         cn.finish(leaving: false)
     }
 
-    private func link(_ host: Namespace, _ name: String, _ far: String, _ number: Int) throws {
-        try shell("ip -n \(host.name) link add \(name) type veth peer name \(far) netns \(router.name)")
-        for (namespace, device, last) in [(host, name, 2), (router, far, 1)] {
-            try shell("ip -n \(namespace.name) link set \(device) up")
-            try shell("ip -n \(namespace.name) addr add 10.\(number).0.\(last)/24 dev \(device)")
-            try shell("ip -n \(namespace.name) addr add 2001:db8:\(number)::\(last)/64 dev \(device) nodad")
+    private func link(_ host: Namespace, _ device: String, _ far: String, _ number: Int) throws {
+        try host.connect(device, to: router, far)
+        for (namespace, device, last) in [(host, device, 2), (router, far, 1)] {
+            try namespace.add(["10.\(number).0.\(last)/24", "2001:db8:\(number)::\(last)/64"], dev: device)
         }
     }
 
     private func defaultRoute(_ host: Namespace, _ device: String, _ number: Int, metric: Int) throws {
-        try shell("ip -n \(host.name) route add default via 10.\(number).0.1 dev \(device) metric \(metric)")
-        try shell("ip -n \(host.name) -6 route add default via 2001:db8:\(number)::1 dev \(device) metric \(metric)")
+        for gateway in ["10.\(number).0.1", "2001:db8:\(number)::1"] { try host.addDefaultRoute(via: gateway, dev: device, metric: metric) }
     }
 
     /// Starts both nodes and maps each to the other.
