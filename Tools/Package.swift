@@ -4,13 +4,15 @@ import PackageDescription
 // What tries the product out: the lab, and what the demo and the namespace tests run in it. A package of its own, so that who builds the product
 // builds no tool; deploy/build builds it into the product's build directory, for deploy/test and deploy/demo.
 
+func mat(_ names: String...) -> [Target.Dependency] { names.map { .product(name: $0, package: "mat") } }
 let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 let namespaces: Target.Dependency = .product(name: "Namespaces", package: "mat-namespaces")
 
 let package = Package(
     name: "mat-tools",
-    products: [.executable(name: "mat-probe", targets: ["mat-probe"])],
+    products: [.executable(name: "mat-lab", targets: ["mat-lab"]), .executable(name: "mat-probe", targets: ["mat-probe"])],
     dependencies: [
+        .package(name: "mat", path: ".."),
         .package(name: "mat-namespaces", path: "Namespaces"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     ],
@@ -18,8 +20,12 @@ let package = Package(
         // What applications see of a handover: probe streams, bulk transfers, and the report on both. Knows nothing of MAT.
         .target(name: "MATProbe", dependencies: []),
         .executableTarget(name: "mat-probe", dependencies: ["MATProbe", arguments]),
+        // A small internet: a topology as a value, and the namespaces, names and daemons that it stands for.
+        .target(name: "MATLab", dependencies: [namespaces] + mat("MATCore", "MATDNS", "MATSignal")),
+        .executableTarget(name: "mat-lab", dependencies: ["MATLab", namespaces, arguments]),
 
         .testTarget(name: "MATProbeTests", dependencies: ["MATProbe"]),
+        .testTarget(name: "MATLabTests", dependencies: ["MATLab", namespaces] + mat("MATCore", "MATDNS", "MATSignal")),
         .testTarget(name: "NamespacesTests", dependencies: [namespaces]),
     ],
     swiftLanguageModes: [.v6]

@@ -1,0 +1,217 @@
+import FoundationEssentials
+import Glibc
+import MATSignal
+import Namespaces
+
+/// The MAT daemons of the lab's hosts: their keys, certificates and configurations, and their processes.
+public struct Daemons {
+    private static let registrationSeconds = 20
+    private static let startSeconds = 10.0
+
+    private let lab: Lab
+    private var topology: Topology { lab.topology }
+
+    public init(lab: Lab) { self.lab = lab }
+
+    // MARK: Configurations
+
+    /// Makes the servers' keys and configurations.
+    ///
+    /// - Returns: what the zones say of each.
+    func prepareServers() throws -> [ZoneFiles.Server] {
+        var servers: [ZoneFiles.Server] = []
+        for host in topology.hosts {
+            guard case .imsd(let served) = host.program else { continue }
+            let directory = lab.directory(host.name)
+            try FileManager.default.createDirectory(atPath: "\(directory)/store", withIntermediateDirectories: true)
+            let key = try makeKey("\(directory)/ims.key")
+            try Self.server(served, directory: directory, resolver: resolver).write(toFile: "\(directory)/imsd.yaml", atomically: false, encoding: .utf8)
+            servers.append(ZoneFiles.Server(host: host.name, prefixes: served.compactMap { IPPrefix($0.prefix) }, keys: [key]))
+        }
+        return servers
+    }
+
+    private var resolver: String { topology.addresses(topology.resolver).first ?? "" }
+
+    static func server(_ served: [Topology.ServedPrefix], directory: String, resolver: String) -> String {
+        var lines = ["control: \(directory)/control.sock", "store: \(directory)/store/ims.db", "signing-key: \(directory)/ims.key", "prefixes:"]
+        for prefix in served {
+            lines.append("  - prefix: \"\(prefix.prefix)\"")
+            if !prefix.mobile.isEmpty { lines.append("    mobile-prefixes: [\(prefix.mobile.map { "\"\($0)\"" }.joined(separator: ", "))]") }
+        }
+        lines += ["dns:", "  resolvers: [\(resolver)]", "log-level: debug"]
+        return lines.joined(separator: "\n") + "\n"
+    }
+
+    /// Makes a node's key, has it certified by its IMS, which must run, and writes its configuration.
+    private func prepare(_ host: Topology.Host, _ node: Topology.Node) throws {
+        let directory = lab.directory(host.name)
+        try FileManager.default.createDirectory(atPath: "\(directory)/state", withIntermediateDirectories: true)
+        let key = try makeKey("\(directory)/node.key")
+        for home in node.networks.isEmpty ? host.plainAddresses : node.networks.map(\.home) {
+            let certificate = try mat(["enrol", "--control", "\(lab.directory(node.server))/control.sock", home, "--public-key", KeyFile.write(key)])
+            try certificate.write(toFile: Self.certificate(home, directory), atomically: false, encoding: .utf8)
+        }
+        let devices = topology.accessNetworks.map(\.access.device)
+        try Self.node(host, node, directory: directory, resolver: resolver, devices: devices)
+            .write(toFile: "\(directory)/matd.yaml", atomically: false, encoding: .utf8)
+    }
+
+    private static func certificate(_ home: String, _ directory: String) -> String { "\(directory)/\(home.prefix { $0 != "/" }).certificate" }
+
+    static func node(_ host: Topology.Host, _ node: Topology.Node, directory: String, resolver: String, devices: [String]) -> String {
+        var lines = ["home-addresses:"]
+        let keys = { (home: String) in ["    key: \(directory)/node.key", "    certificate: \"\(certificate(home, directory))\""] }
+        if node.networks.isEmpty {
+            for home in host.plainAddresses { lines += ["  - address: \"\(home)\""] + keys(home) }
+        }
+        for network in node.networks {
+            lines += ["  - prefix: \"\(network.home)\""] + keys(network.home) + ["    mobile-prefixes:"]
+            for place in network.places { lines += ["      - interface: \(place.device)", "        prefix: \"\(place.prefix)\""] }
+        }
+        lines += ["traffic: \(node.traffic)", "interfaces:", "  prefer: [\(devices.joined(separator: ", "))]", "  ignore: []"]
+        lines += ["paths:", "  hold-down: 3s", "dns:", "  resolvers: [\(resolver)]"]
+        lines += ["control: \(directory)/control.sock", "state: \(directory)/state", "log-level: debug"]
+        return lines.joined(separator: "\n") + "\n"
+    }
+
+    /// `mat keygen` writes the private key and says the public one.
+    private func makeKey(_ file: String) throws -> PublicKey {
+        let text = try mat(["keygen", "--out", file])
+        guard let key = KeyFile.parsePublicKey(String(text.prefix { !$0.isWhitespace })) else { throw LabError("mat keygen printed no public key: \(text)") }
+        return key
+    }
+
+    private func mat(_ arguments: [String], within seconds: Double = 30) throws -> String {
+        try Interruption.check()
+        let result = try runCommand([try lab.program("mat")] + arguments, within: seconds)
+        guard result.status == 0 else { throw LabError("mat \(arguments.joined(separator: " ")): \(result.output)") }
+        return result.output
+    }
+
+    // MARK: Processes
+
+    /// Servers first, which the nodes are enrolled at; until every node is registered.
+    func startAll() throws {
+        let servers = topology.hosts.filter { $0.daemon == "imsd" }
+        for host in servers { try launch(host) }
+        for host in servers { try waitUntilItAnswers(host) }
+        var nodes: [Topology.Host] = []
+        for host in topology.hosts {
+            guard case .matd(let node) = host.program else { continue }
+            try prepare(host, node)
+            try launch(host)
+            nodes.append(host)
+        }
+        for host in nodes { try waitUntilItAnswers(host) }
+        for host in nodes {
+            do {
+                let seconds = Self.registrationSeconds
+                _ = try mat(["status", "--control", control(host), "--wait", "\(seconds)"], within: Double(seconds) + 10)
+            } catch {
+                try Interruption.check()
+                throw LabError("\(host.name) did not register within \(Self.registrationSeconds) s; see \(log(host))")
+            }
+        }
+    }
+
+    public func start(_ name: String) throws {
+        let host = try topology.host(name)
+        try launch(host)
+        try waitUntilItAnswers(host)
+    }
+
+    private func launch(_ host: Topology.Host) throws {
+        let program = try daemon(host)
+        if lab.process(host.name, program).pid != nil { throw LabError("\(program) of \(host.name) runs already") }
+        try lab.start(host.name, program, [try lab.program(program), "--config", "\(lab.directory(host.name))/\(program).yaml"])
+    }
+
+    private func waitUntilItAnswers(_ host: Topology.Host) throws {
+        let program = try daemon(host)
+        let question = program == "imsd" ? ["ims", "status"] : ["status"]
+        let deadline = monotonicSeconds() + Self.startSeconds
+        while monotonicSeconds() < deadline {
+            try Interruption.check()
+            if try runCommand([try lab.program("mat")] + question + ["--control", control(host)], within: 10).status == 0 { return }
+            guard lab.process(host.name, program).pid != nil else {
+                let text = (try? String(contentsOfFile: log(host), encoding: .utf8)) ?? ""
+                throw LabError("\(program) of \(host.name) ended: \(text.split(separator: "\n").suffix(3).joined(separator: "\n"))")
+            }
+            usleep(20_000)
+        }
+        throw LabError("\(program) of \(host.name) does not answer; see \(log(host))")
+    }
+
+    /// Ends a daemon for good. What an ended agent has left would hold packets for it; one that is killed leaves all as it is.
+    public func stop(_ name: String, _ signal: Int32 = SIGTERM) throws {
+        try end(name, signal)
+        if signal != SIGKILL, try daemon(try topology.host(name)) == "matd" {
+            let result = try runCommand(["ip", "netns", "exec", lab.namespace(name), try lab.program("matd"), "--remove"], within: 30)
+            guard result.status == 0 else { throw LabError("matd --remove on \(name): \(result.output)") }
+        }
+    }
+
+    public func restart(_ name: String) throws {
+        try end(name, SIGTERM)
+        try start(name)
+    }
+
+    private func end(_ name: String, _ signal: Int32) throws {
+        RecordedProcess.end([lab.process(name, try daemon(try topology.host(name)))], signal)
+    }
+
+    private func daemon(_ host: Topology.Host) throws(LabError) -> String {
+        guard let program = host.daemon else { throw LabError("\(host.name) has no MAT daemon") }
+        return program
+    }
+
+    private func control(_ host: Topology.Host) -> String { "\(lab.directory(host.name))/control.sock" }
+    private func log(_ host: Topology.Host) -> String { "\(lab.directory(host.name))/\(host.daemon ?? "").log" }
+
+    // MARK: Handover
+
+    /// Takes a mobile host to another network.
+    ///
+    /// - Parameter withOverlap: the new network comes before the old one goes, or after.
+    public func move(_ name: String, to network: String, withOverlap: Bool) throws {
+        let host = try topology.mobile(name)
+        let device = try topology.access(network).access.device
+        guard lab.stands else { throw LabError("no lab \"\(lab.name)\" stands") }
+        let plugs = AccessNetworks(lab: lab)
+        let others = topology.accessNetworks.map(\.network.name).filter { $0 != network }
+        if !withOverlap { for other in others { try plugs.detach(name, other) } }
+        try plugs.attach(name, network)
+        try lab.wait("\(name) has its addresses on \(device)", seconds: 10) { try Interface.isConfigured(device, in: lab.namespace(name)) }
+        if lab.process(name, "matd").pid != nil {
+            _ = try mat(["handover", device, "--control", control(host)])
+            try lab.wait("the traffic of \(name) goes over \(device)", seconds: 10) { try hasMoved(host, device) }
+            // What is under way to the old address still arrives there.
+            if withOverlap { usleep(500_000) }
+        }
+        if withOverlap { for other in others { try plugs.detach(name, other) } }
+    }
+
+    /// As much of `mat status --json` as a handover's end is seen from.
+    private struct NodeStatus: Decodable {
+        struct Peer: Decodable {
+            var locator: String?
+            var interface: String?
+        }
+        struct Locator: Decodable {
+            var address: String
+            var interface: String
+        }
+        var registered: Bool
+        var peers: [Peer]
+        var locators: [Locator]
+    }
+
+    /// The node's agent is registered, sends to every peer over the interface, and has an address of each family there.
+    private func hasMoved(_ host: Topology.Host, _ device: String) throws -> Bool {
+        let result = try runCommand([try lab.program("mat"), "status", "--json", "--control", control(host)], within: 10)
+        guard result.status == 0, let status = try? JSONDecoder().decode(NodeStatus.self, from: Data(result.output.utf8)) else { return false }
+        return status.registered && status.peers.allSatisfy { $0.locator == nil || $0.interface == device }
+            && Set(status.locators.filter { $0.interface == device }.map { $0.address.contains(":") }).count == 2
+    }
+}

@@ -1,0 +1,177 @@
+import FoundationEssentials
+import Glibc
+import Namespaces
+
+/// A topology that stands, or is to stand, under a name: namespaces NAME-HOST, and a directory /run/NAME with the hosts' files, logs and
+/// process ids. It outlives the program that builds it; whoever knows the name can go on with it.
+public struct Lab {
+    public let name: String
+    public let topology: Topology
+    /// Where mat, matd, imsd and mat-probe are; `nil` if nowhere.
+    public let programs: String?
+
+    /// - Parameter programs: those that it was built with if `nil`.
+    public init(name: String, topology: Topology = .smallInternet, programs: String?) throws(LabError) {
+        let isValid = (1...16).contains(name.utf8.count) && name.utf8.allSatisfy { (97...122).contains($0) || (48...57).contains($0) }
+        guard isValid, name.utf8.first.map({ $0 >= 97 }) == true else {
+            throw LabError("\"\(name)\" is no name for a lab: lower-case letters and digits")
+        }
+        self.name = name
+        self.topology = topology
+        let recorded = try? String(contentsOfFile: "/run/\(name)/bin", encoding: .utf8)
+        self.programs = programs ?? recorded.map { String($0.prefix { $0 != "\n" }) }
+    }
+
+    // MARK: Places
+
+    var run: String { "/run/\(name)" }
+    func directory(_ host: String) -> String { "\(run)/\(host)" }
+    /// Says that a directory in /run is a lab's. Other programs keep theirs there too, and a lab may be given any name.
+    private var mark: String { "\(run)/.mat-lab" }
+    func namespace(_ host: String) -> String { "\(name)-\(host)" }
+    /// Beside the hosts: where delayed links pass through (`DelayedLinks`).
+    static let line = "line"
+
+    public var stands: Bool { topology.names.contains { Namespace.exists(namespace($0)) } }
+
+    /// The PATH of what runs on hosts. Without programs there is no directory to add; an empty one would mean the current directory.
+    private var path: String { (programs.map { "\($0):" } ?? "") + (ProcessInfo.processInfo.environment["PATH"] ?? "/usr/sbin:/usr/bin:/sbin:/bin") }
+
+    func program(_ name: String) throws(LabError) -> String {
+        guard let programs else { throw LabError("no built \(name); run `deploy/build \(name)` first, or give --bin DIR") }
+        return "\(programs)/\(name)"
+    }
+
+    /// A command in a host's namespace, with its /etc/resolv.conf.
+    public func command(on host: String, _ command: [String]) -> [String] {
+        ["ip", "netns", "exec", namespace(host), "env", "PATH=\(path)"] + command
+    }
+
+    func process(_ host: String, _ label: String) -> RecordedProcess { RecordedProcess(file: "\(directory(host))/\(label).pid") }
+
+    func start(_ host: String, _ label: String, _ command: [String]) throws {
+        try FileManager.default.createDirectory(atPath: directory(host), withIntermediateDirectories: true)
+        try RecordedProcess.start(command, in: namespace(host), log: "\(directory(host))/\(label).log", file: process(host, label).file)
+    }
+
+    /// All of a host that have a file.
+    func processes(_ host: String) -> [(label: String, process: RecordedProcess)] {
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: directory(host))) ?? []
+        return names.sorted().filter { $0.hasSuffix(".pid") }.map { name in
+            let label = String(name.dropLast(4))
+            return (label, process(host, label))
+        }
+    }
+
+    // MARK: Up and down
+
+    /// Builds the lab and starts everything, or everything but matd and imsd. What stands half when something fails is taken down again.
+    public func up(startsDaemons: Bool) throws {
+        if stands { throw LabError("a lab \"\(name)\" stands already; `deploy/lab --name \(name) down` removes it") }
+        if access(run, F_OK) == 0, access(mark, F_OK) != 0 { throw LabError("\(run) exists and is not a lab's; choose another --name") }
+        for program in ["nsd", "nsd-checkzone", "unbound", "dnsmasq", "udhcpc"] where Self.installed(program) == nil {
+            throw LabError("\(program) is missing; deploy/install-packages installs what the lab needs")
+        }
+        if startsDaemons { _ = try program("matd") }
+        do {
+            try build(startsDaemons: startsDaemons)
+        } catch {
+            let kept = keepLogs()
+            down()
+            throw LabError("\(error)\nlab: up failed; it was taken down" + (kept.map { "\nlab: logs are in \($0)" } ?? ""))
+        }
+    }
+
+    private func build(startsDaemons: Bool) throws {
+        try FileManager.default.createDirectory(atPath: run, withIntermediateDirectories: true)
+        try "".write(toFile: mark, atomically: false, encoding: .utf8)
+        if let programs { try "\(programs)\n".write(toFile: "\(run)/bin", atomically: false, encoding: .utf8) }
+        try buildNetwork()
+        let access = AccessNetworks(lab: self)
+        try access.start()
+        let daemons = Daemons(lab: self)
+        // Without daemons the zones name their servers all the same, if `mat` is there to make their keys.
+        let servers = programs == nil ? [] : try daemons.prepareServers()
+        try NameServers(lab: self).start(servers)
+        for host in topology.mobile { if let first = topology.accessNetworks.first { try access.attach(host.name, first.network.name) } }
+        if startsDaemons { try daemons.startAll() }
+    }
+
+    private func buildNetwork() throws {
+        try Namespace.make(topology.names.map(namespace))
+        let plan = NetworkPlan(topology, namespace: namespace)
+        let resolvers = topology.addresses(topology.resolver).map { "nameserver \($0)\n" }.joined()
+        for host in topology.names {
+            try Interruption.check()
+            // What `ip netns exec` puts in the place of the machine's own.
+            let etc = "/etc/netns/\(namespace(host))"
+            for directory in [etc, directory(host)] { try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true) }
+            let search = "search \(topology.domain)".dropLast()
+            try "\(resolvers)\(search)\n".write(toFile: "\(etc)/resolv.conf", atomically: false, encoding: .utf8)
+            try Namespace.set(NetworkPlan.settings, in: namespace(host))
+        }
+        for host in plan.routers { try Namespace.set(NetworkPlan.routerSettings, in: namespace(host)) }
+        for step in plan.steps {
+            try Interruption.check()
+            try Namespace.ipBatch(step.lines, in: step.host.map(namespace))
+        }
+    }
+
+    /// A copy of everything that the hosts wrote.
+    private func keepLogs() -> String? {
+        let kept = "/tmp/\(name)-logs.\(getpid())"
+        return (try? FileManager.default.copyItem(atPath: run, toPath: kept)) == nil ? nil : kept
+    }
+
+    /// Ends and removes everything of it; nothing happens if there is none.
+    public func down() {
+        Interruption.ignore()
+        let hosts = topology.names + [Self.line]
+        if access(mark, F_OK) == 0 {
+            let all = hosts.flatMap { processes($0) }
+            // The daemons first: they tell others that they go.
+            RecordedProcess.end(all.filter { ["matd", "imsd"].contains($0.label) }.map(\.process))
+            RecordedProcess.end(all.filter { !["matd", "imsd"].contains($0.label) }.map(\.process))
+        }
+        for host in hosts {
+            let namespace = namespace(host)
+            if Namespace.exists(namespace) {
+                // Whatever else a person or test left running in the lab's namespaces, found by namespace, not by name.
+                for pid in Namespace.processes(in: namespace) { kill(pid, SIGKILL) }
+                Namespace.remove(namespace)
+            }
+            try? FileManager.default.removeItem(atPath: "/etc/netns/\(namespace)")
+        }
+        rmdir("/etc/netns")
+        // Last, so that what an interrupted `down` left is still known as a lab's.
+        if access(mark, F_OK) == 0 { try? FileManager.default.removeItem(atPath: run) }
+    }
+
+    // MARK: Looking
+
+    /// What runs and where the nodes are, a line a host.
+    public func status() throws -> [String] {
+        guard stands else { throw LabError("no lab \"\(name)\" stands") }
+        return try topology.names.map { host in
+            let running = processes(host).filter { $0.process.pid != nil }.map(\.label).joined(separator: " ")
+            let addresses = try Interface.all(in: namespace(host)).flatMap(\.globalAddresses).joined(separator: " ")
+            return Self.padded(host, 9) + " " + Self.padded(running, 30) + " " + addresses
+        }
+    }
+
+    private static func padded(_ text: String, _ width: Int) -> String { text + String(repeating: " ", count: max(0, width - text.count)) }
+
+    /// Waits until something holds.
+    func wait(_ what: String, seconds: Double, until holds: () throws -> Bool) throws {
+        let deadline = monotonicSeconds() + seconds
+        while try !holds() {
+            guard monotonicSeconds() < deadline else { throw LabError("did not happen in time: \(what)") }
+            try Interruption.check()
+            usleep(20_000)
+        }
+    }
+
+    static func installed(_ program: String) -> String? {
+        ["/usr/sbin/", "/usr/bin/", "/sbin/", "/bin/"].map { $0 + program }.first { access($0, X_OK) == 0 }
+    }
+}

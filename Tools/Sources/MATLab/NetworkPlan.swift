@@ -1,0 +1,88 @@
+/// What the kernel is told to build a topology: `ip` commands by namespace, in order, and settings. Pure: tests read it.
+struct NetworkPlan {
+    /// In which host's namespace a command is given; `nil` for those that join two.
+    struct Step: Equatable {
+        var host: String?
+        var lines: [String]
+    }
+
+    private let topology: Topology
+    /// The namespace of a host.
+    private let namespace: (String) -> String
+
+    init(_ topology: Topology, namespace: @escaping (String) -> String) {
+        self.topology = topology
+        self.namespace = namespace
+    }
+
+    /// Of every host: addresses count at once, and routers are asked for without waiting.
+    static let settings = [
+        "net.ipv6.conf.all.disable_ipv6": "0", "net.ipv6.conf.default.dad_transmits": "0",
+        "net.ipv6.conf.default.router_solicitation_delay": "0", "net.ipv6.conf.default.use_tempaddr": "0",
+    ]
+    static let routerSettings = ["net.ipv4.ip_forward": "1", "net.ipv6.conf.all.forwarding": "1"]
+
+    /// Hosts that forward: the router, and those that others are behind.
+    var routers: [String] {
+        [topology.router]
+            + topology.hosts.compactMap { host in
+                if case .behind(let gateway, _, _) = host.link { gateway } else { nil }
+            }
+    }
+
+    /// Bridges before links, links before addresses, addresses before routes.
+    var steps: [Step] {
+        var bridges: [String] = []
+        var links: [String] = []
+        var onRouter: [String] = []
+        var onHosts: [Step] = []
+        for network in topology.networks {
+            bridges.append("link add \(network.name) type bridge stp_state 0 forward_delay 0 mcast_snooping 0")
+            bridges.append("link set \(network.name) up")
+            bridges += network.router.map { "address add \($0) dev \(network.name)" }
+        }
+        for host in topology.hosts {
+            switch host.link {
+            case .none: break
+            case .network(let name):
+                links.append(link(host.name, "eth0", topology.router, host.name))
+                onRouter += ["link set \(host.name) up", "link set \(host.name) master \(name)"]
+                let gateway = topology.networks.first { $0.name == name }?.router ?? []
+                onHosts.append(settle(host, gateway: gateway))
+            case .point(let gateway):
+                links.append(link(host.name, "eth0", topology.router, host.name))
+                onRouter.append("link set \(host.name) up")
+                onRouter += gateway.map { address($0, host.name) }
+                onHosts.append(settle(host, gateway: gateway))
+            case .mobile:
+                for (network, access) in topology.accessNetworks {
+                    let port = topology.port(host.name, network.name)
+                    links.append(link(host.name, access.device, topology.router, port))
+                    onRouter.append("link set \(port) master \(network.name)")
+                }
+            case .behind(let other, let device, let gateway):
+                links.append(link(other, device, host.name, "eth0"))
+                onHosts.append(Step(host: other, lines: ["link set \(device) up"] + gateway.map { address($0, device) }))
+                onHosts.append(settle(host, gateway: gateway))
+            }
+        }
+        let routes = topology.routes.map { "route add \($0)" }
+        return [Step(host: topology.router, lines: bridges), Step(host: nil, lines: links), Step(host: topology.router, lines: onRouter + routes)] + onHosts
+    }
+
+    private func link(_ host: String, _ device: String, _ other: String, _ otherDevice: String) -> String {
+        "link add \(device) netns \(namespace(host)) type veth peer name \(otherDevice) netns \(namespace(other))"
+    }
+
+    /// Fixed addresses on eth0 and default routes.
+    private func settle(_ host: Topology.Host, gateway: [String]) -> Step {
+        Step(
+            host: host.name,
+            lines: ["link set eth0 up"] + host.addresses.map { address($0, "eth0") }
+                + gateway.map { "route add default via \($0.prefix { $0 != "/" })" })
+    }
+
+    private func address(_ text: String, _ device: String) -> String {
+        "address add \(text) dev \(device)" + (text.contains(":") ? " nodad" : "")
+    }
+}

@@ -1,0 +1,205 @@
+import MATCore
+import MATDNS
+import MATSignal
+
+/// A small internet, as a value: one router, networks on it, hosts with links to it, and what runs on them. `Lab` builds it of network
+/// namespaces, one a host.
+///
+/// Addresses stand with their lengths where an interface gets them (`203.0.113.1/26`), IPv4 first where both families are listed.
+public struct Topology: Sendable {
+    /// The host that routes. The networks are bridges on it.
+    public var router = "r"
+    public var networks: [Network] = []
+    /// Others than those that follow from its addresses, as `ip route` has them.
+    public var routes: [String] = []
+    public var hosts: [Host] = []
+    /// The zone of the hosts' names.
+    public var domain: DomainName
+    public var reverseZones: [DomainName] = []
+    /// Of names: the zones' server, and whom everybody asks.
+    public var nameServer = "ns"
+    public var resolver = "resolver"
+
+    public init(domain: DomainName) { self.domain = domain }
+
+    public struct Network: Sendable {
+        public var name: String
+        /// The router's addresses in it.
+        public var router: [String]
+        /// Of a network that nodes come to and go from.
+        public var access: Access?
+
+        public init(_ name: String, router: [String], access: Access? = nil) {
+            self.name = name
+            self.router = router
+            self.access = access
+        }
+    }
+
+    /// How nodes are linked to a network, and what they get there by DHCP and by router advertisements.
+    public struct Access: Sendable {
+        /// The node's interface.
+        public var device: String
+        /// Of its default route.
+        public var metric: Int
+        public var first: String
+        public var last: String
+        public var mask: String
+        public var advertised: String
+
+        public init(device: String, metric: Int, first: String, last: String, mask: String, advertised: String) {
+            self.device = device
+            self.metric = metric
+            self.first = first
+            self.last = last
+            self.mask = mask
+            self.advertised = advertised
+        }
+    }
+
+    public struct Host: Sendable {
+        public var name: String
+        public var link: Link
+        /// What its name stands for in DNS. On a fixed link these are its interface's addresses, with their lengths.
+        public var addresses: [String]
+        public var program: Program?
+
+        public init(_ name: String, _ link: Link, _ addresses: [String] = [], _ program: Program? = nil) {
+            self.name = name
+            self.link = link
+            self.addresses = addresses
+            self.program = program
+        }
+
+        /// The addresses without lengths.
+        var plainAddresses: [String] { addresses.map { String($0.prefix { $0 != "/" }) } }
+    }
+
+    public enum Link: Sendable {
+        /// The router itself.
+        case none
+        /// `eth0`, in a network of the router's.
+        case network(String)
+        /// `eth0`, to the router alone, with the router's addresses on the link.
+        case point(router: [String])
+        /// An interface in each access network, unplugged at first. Addresses come by DHCP and from router advertisements, or are those
+        /// that stand here by network's name.
+        case mobile(fixed: [String: [String]])
+        /// `eth0`, to another host, with that one's interface and addresses on the link.
+        case behind(String, device: String, gateway: [String])
+    }
+
+    public enum Program: Sendable {
+        case dnsmasq
+        case nsd
+        case unbound
+        case imsd([ServedPrefix])
+        case matd(Node)
+    }
+
+    /// A home prefix that an imsd serves, and where its mobile networks' prefixes may lie.
+    public struct ServedPrefix: Sendable {
+        public var prefix: String
+        public var mobile: [String]
+
+        public init(_ prefix: String, mobile: [String] = []) {
+            self.prefix = prefix
+            self.mobile = mobile
+        }
+    }
+
+    /// A matd's part.
+    public struct Node: Sendable {
+        /// The host of its IMS.
+        public var server: String
+        /// What of its traffic is mapped, in matd.yaml's words.
+        public var traffic: String
+        /// Of a mobile router: home prefixes, and for each, by interface, the prefix that is routed to it there. A node that has none has
+        /// its host's addresses as HoAs.
+        public var networks: [MobileNetwork]
+
+        public init(server: String, traffic: String = "everything", networks: [MobileNetwork] = []) {
+            self.server = server
+            self.traffic = traffic
+            self.networks = networks
+        }
+    }
+
+    public struct MobileNetwork: Sendable {
+        public var home: String
+        public var places: [(device: String, prefix: String)]
+
+        public init(_ home: String, _ places: [(device: String, prefix: String)]) {
+            self.home = home
+            self.places = places
+        }
+    }
+}
+
+// MARK: Looking things up
+
+extension Topology {
+    public var names: [String] { hosts.map(\.name) }
+
+    public func host(_ name: String) throws(LabError) -> Host {
+        guard let host = hosts.first(where: { $0.name == name }) else {
+            throw LabError("no host \"\(name)\"; there are: \(names.joined(separator: " "))")
+        }
+        return host
+    }
+
+    /// Hosts that are plugged in and out.
+    public var mobile: [Host] { hosts.filter { if case .mobile = $0.link { true } else { false } } }
+
+    public func mobile(_ name: String) throws(LabError) -> Host {
+        guard let host = mobile.first(where: { $0.name == name }) else {
+            throw LabError("\(name) is not mobile; these are: \(mobile.map(\.name).joined(separator: " "))")
+        }
+        return host
+    }
+
+    /// Networks that mobile hosts are plugged into.
+    public var accessNetworks: [(network: Network, access: Access)] { networks.compactMap { network in network.access.map { (network, $0) } } }
+
+    public func access(_ name: String) throws(LabError) -> (network: Network, access: Access) {
+        guard let found = accessNetworks.first(where: { $0.network.name == name }) else {
+            throw LabError("no network \"\(name)\": \(accessNetworks.map(\.network.name).joined(separator: " or "))")
+        }
+        return found
+    }
+
+    /// The router's interfaces of a host's links.
+    func ports(_ host: Host) -> [String] {
+        switch host.link {
+        case .network, .point: [host.name]
+        case .mobile: accessNetworks.map { port(host.name, $0.network.name) }
+        case .none, .behind: []
+        }
+    }
+
+    func port(_ host: String, _ network: String) -> String { "\(host)-\(network)" }
+
+    /// The addresses of a host that others send to, without lengths.
+    func addresses(_ name: String) -> [String] { hosts.first { $0.name == name }?.plainAddresses ?? [] }
+
+    /// Hosts with a name in DNS.
+    var named: [Host] { hosts.filter { !$0.addresses.isEmpty } }
+    func domainName(_ host: String) -> String { "\(host).\(domain)" }
+}
+
+extension Topology.Host {
+    /// The MAT daemon that runs on it.
+    public var daemon: String? {
+        switch program {
+        case .imsd: "imsd"
+        case .matd: "matd"
+        case .dnsmasq, .nsd, .unbound, nil: nil
+        }
+    }
+}
+
+/// Why the lab did not do what it was told to, for who told it.
+public struct LabError: Error, CustomStringConvertible, Equatable {
+    public var description: String
+    public init(_ description: String) { self.description = description }
+}
