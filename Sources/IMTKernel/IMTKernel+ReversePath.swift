@@ -6,7 +6,7 @@ import IMTPlan
 extension IMTKernel {
     /// Warns of strict filters on the MoAs' links, or loosens them, as configured. IPv6 has no such filter.
     func reviewReversePath() {
-        let links = Dictionary(locators.filter { $0.address.isIPv4 }.map { ($0.interfaceIndex, $0.interface) }, uniquingKeysWith: { $1 })
+        let links = Dictionary(locators.filter { $0.address.family == .ipv4 }.map { ($0.interfaceIndex, $0.interface) }, uniquingKeysWith: { $1 })
         guard links.count > 1 else { return }
         let everywhere = Self.filter("all") ?? 0
         for (index, name) in links.sorted(by: { $0.key < $1.key }) {

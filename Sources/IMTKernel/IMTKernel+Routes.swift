@@ -31,7 +31,7 @@ extension IMTKernel {
         // Those just put on our device as well.
         let all = Set(linkTables.addresses.map(\.address)).union(homes.usable)
         let most = Int(TranslationRuleset.knownMax)
-        return all.count <= most ? all : Set([true, false].flatMap { isIPv4 in all.filter { $0.isIPv4 == isIPv4 }.sorted().prefix(most) })
+        return all.count <= most ? all : Set(AddressFamily.allCases.flatMap { family in all.filter { $0.family == family }.sorted().prefix(most) })
     }
 
     /// Those of them that the agent has decided about, or need not: a new one is known with `setOwnLocators`.
@@ -53,7 +53,7 @@ extension IMTKernel {
         }
         let (newlyRefused, putBack) = homes.placed(configuration, present: present, refused: refused.keys.sorted())
         for address in newlyRefused {
-            let hint = address.isIPv4 ? "" : " (is IPv6 disabled on this host? see net.ipv6.conf.all.disable_ipv6)"
+            let hint = address.family == .ipv4 ? "" : " (is IPv6 disabled on this host? see net.ipv6.conf.all.disable_ipv6)"
             onEvent(
                 .failed(
                     KernelError(
@@ -97,8 +97,8 @@ extension IMTKernel {
 
     private func readRoutes(kind: KernelRoute.Kind?) throws(KernelError) {
         let plan = plan
-        for isIPv4 in [true, false] {
-            for route in try routes.routes(isIPv4: isIPv4, kind: kind) { installed.found(route, in: plan, tables.model) }
+        for family in AddressFamily.allCases {
+            for route in try routes.routes(family: family, kind: kind) { installed.found(route, in: plan, tables.model) }
         }
     }
 

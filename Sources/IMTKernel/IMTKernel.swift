@@ -147,8 +147,8 @@ public final class IMTKernel {
             _ = try routes.apply(found.map { .deleteRule($0) })
         }
         attempt { () throws(KernelError) in
-            for isIPv4 in [true, false] {
-                _ = try routes.apply(try routes.routes(isIPv4: isIPv4).map { .deleteRoute($0) })
+            for family in AddressFamily.allCases {
+                _ = try routes.apply(try routes.routes(family: family).map { .deleteRoute($0) })
             }
         }
         attempt { () throws(KernelError) in try tables.remove() }
@@ -252,7 +252,7 @@ public final class IMTKernel {
         let kept = Set(entries.filter(\.value).keys.map(\.peer))
         let gone = Set(entries.filter { !$0.value }.keys.map(\.peer)).subtracting(kept)
         return gone.filter { peer in
-            guard installed.peers.contains(peer), let own = configuration.primaryHome(isIPv4: peer.isIPv4) else { return false }
+            guard installed.peers.contains(peer), let own = configuration.primaryHome(family: peer.family) else { return false }
             let pair = HomePair(own: own, peer: peer)
             return tables.model.entries[pair] == nil || entries[pair] == false
         }

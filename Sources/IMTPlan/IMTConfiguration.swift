@@ -115,5 +115,5 @@ public struct IMTConfiguration: Hashable, Sendable {
     package func network(of home: HomeAddress) -> IPPrefix? { homePrefixes.first { $0.address == home.address && $0.length < 128 } }
 
     /// The node's HoA of a family that new conversations start from.
-    package func primaryHome(isIPv4: Bool) -> HomeAddress? { homeAddresses.first { $0.isIPv4 == isIPv4 } }
+    package func primaryHome(family: AddressFamily) -> HomeAddress? { homeAddresses.first { $0.family == family } }
 }

@@ -1,9 +1,16 @@
+import MATSignal
+
 /// The kernel's numbers that a plan needs, with the header that each is from. They are kernel ABI and never change. Those of messages and
 /// their attributes stand in IMTKernel, which alone writes and reads them.
 package enum KernelValues {
     // linux/socket.h: AF_INET, AF_INET6; the same as NFPROTO_IPV4 and NFPROTO_IPV6 of linux/netfilter.h
     package static let familyIPv4: UInt8 = 2, familyIPv6: UInt8 = 10
-    package static func family(isIPv4: Bool) -> UInt8 { isIPv4 ? familyIPv4 : familyIPv6 }
+    package static func family(_ family: AddressFamily) -> UInt8 { family == .ipv4 ? familyIPv4 : familyIPv6 }
+
+    /// The family that the kernel means by this number; `nil` for one of others.
+    package static func addressFamily(_ number: UInt8) -> AddressFamily? {
+        number == familyIPv4 ? .ipv4 : number == familyIPv6 ? .ipv6 : nil
+    }
 
     // linux/rtnetlink.h: RT_TABLE_*, RT_SCOPE_*
     package static let tableMain: UInt32 = 254, tableLocal: UInt32 = 255

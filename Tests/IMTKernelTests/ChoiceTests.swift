@@ -5,7 +5,7 @@ import Testing
 
 /// Which router, which address, which place among rules: the decisions as values, without a kernel.
 @Suite("Choices") struct ChoiceTests {
-    private static let everything4 = KernelRoute.everything(isIPv4: true), everything6 = KernelRoute.everything(isIPv4: false)
+    private static let everything4 = KernelRoute.everything(family: .ipv4), everything6 = KernelRoute.everything(family: .ipv6)
 
     private func route(
         _ destination: String, via gateway: String?, dev index: UInt32 = 2, metric: UInt32 = 100, preference: Int8 = 0, source: String? = nil
@@ -39,10 +39,10 @@ import Testing
         #expect(result2)
         let result3 = table.insert(try route("0.0.0.0/0", via: "10.0.0.2"))
         #expect(!result3)
-        #expect(table.defaults(isIPv4: true).count == 2)
+        #expect(table.defaults(family: .ipv4).count == 2)
         let result4 = table.apply(change(try route("0.0.0.0/0", via: "10.0.0.1"), removal: true))
         #expect(result4 == true)
-        #expect(table.defaults(isIPv4: true).map(\.gateway) == [try address("10.0.0.2")])
+        #expect(table.defaults(family: .ipv4).map(\.gateway) == [try address("10.0.0.2")])
         let result5 = table.apply(change(try route("0.0.0.0/0", via: "10.0.0.1"), removal: true))
         #expect(result5 == false)
     }
@@ -52,7 +52,7 @@ import Testing
         var table = MainTable([try route("0.0.0.0/0", via: "10.0.0.1"), try route("0.0.0.0/0", via: "10.0.0.9", metric: 200)])
         let result6 = table.apply(change(try route("0.0.0.0/0", via: "10.0.0.2"), replaces: true))
         #expect(result6 == true)
-        #expect(Set(table.defaults(isIPv4: true).map(\.gateway)) == [try address("10.0.0.2"), try address("10.0.0.9")])
+        #expect(Set(table.defaults(family: .ipv4).map(\.gateway)) == [try address("10.0.0.2"), try address("10.0.0.9")])
         let result7 = table.insert(try route("0.0.0.0/0", via: "10.0.0.3"))
         #expect(result7)
         let result8 = table.apply(change(try route("0.0.0.0/0", via: "10.0.0.4"), replaces: true))
@@ -130,7 +130,7 @@ import Testing
         for order in [routes, routes.reversed()] {
             var tables = tables(order)
             _ = tables.apply(Dictionary(uniqueKeysWithValues: try each.silent.map { (Router(interfaceIndex: 2, address: try address($0)), KernelValues.neighbourFailed) }))
-            #expect(tables.best(of: tables.main.defaults(isIPv4: routes[0].isIPv4))?.gateway == routes[0].gateway)
+            #expect(tables.best(of: tables.main.defaults(family: routes[0].family))?.gateway == routes[0].gateway)
             #expect(tables.snapshot(without: "mat0").silentRouters.count == each.silent.count)
         }
     }
@@ -147,7 +147,7 @@ import Testing
         #expect(!result17, "no router")
         let result18 = tables.apply([first: 0x04])
         #expect(result18, "stale: it has just sent an advertisement")
-        #expect(tables.best(of: tables.main.defaults(isIPv4: false))?.gateway == first.address)
+        #expect(tables.best(of: tables.main.defaults(family: .ipv6))?.gateway == first.address)
     }
 
     @Test("A router without another on its link is never passed over, and one that is none any more is forgotten")
@@ -243,7 +243,7 @@ import Testing
     // MARK: Which place among rules
 
     private func rule(_ priority: UInt32, table: UInt32 = 51820, narrow: Bool = false, action: UInt8 = KernelValues.ruleActionTable) -> ForeignRule {
-        ForeignRule(isIPv4: true, priority: priority, table: table, action: action, isNarrow: narrow, text: "\(priority)")
+        ForeignRule(family: .ipv4, priority: priority, table: table, action: action, isNarrow: narrow, text: "\(priority)")
     }
     private var system: [ForeignRule] { [rule(0, table: KernelValues.tableLocal), rule(32766, table: KernelValues.tableMain), rule(32767, table: 253)] }
     private func place(_ rules: [ForeignRule], keepsFirst: Bool = true) -> RulePlace { RulePlace(standard: 6270, among: system + rules, keepsFirst: keepsFirst) }

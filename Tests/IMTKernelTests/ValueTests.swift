@@ -10,7 +10,7 @@ struct ValueTests {
     @Test("Elements of a transaction have the octets that the kernel's attributes prescribe")
     func elementOctets() throws {
         // nft 'add element ip t out { 192.0.2.1 . 198.51.100.1 : 10.1.0.2 . 10.9.0.2 }', without nft's padding.
-        let table = TableDefinition(isIPv4: true, name: "t", sets: [], chains: [])
+        let table = TableDefinition(family: .ipv4, name: "t", sets: [], chains: [])
         var batch = NFTBatch(firstSequence: 7)
         let key: [UInt8] = [192, 0, 2, 1, 198, 51, 100, 1]
         batch.add([SetElement(key: key, data: [10, 1, 0, 2, 10, 9, 0, 2])], to: "out", of: table)
@@ -41,7 +41,7 @@ struct ValueTests {
                         _ = KernelRoute.decode(incoming)
                         _ = KernelRule.decode(incoming)
                         _ = KernelElement.decodeList(incoming)
-                        for isIPv4 in [true, false] { _ = SocketSearch.decode(incoming, isIPv4: isIPv4) }
+                        for isIPv4 in [true, false] { _ = SocketSearch.decode(incoming, family: isIPv4 ? .ipv4 : .ipv6) }
                     }
                 }
             }

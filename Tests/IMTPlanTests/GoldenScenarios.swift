@@ -153,11 +153,11 @@ struct GoldenRoutes {
     static var all: [GoldenRoutes] {
         let node = plan(GoldenScenario.node)
         func sorted(_ routes: [KernelRoute]) -> [RoutingChange] {
-            routes.sorted { ($0.table, $0.isIPv4 ? 0 : 1, $0.destination.length, $0.destination.address, $0.priority) < ($1.table, $1.isIPv4 ? 0 : 1, $1.destination.length, $1.destination.address, $1.priority) }
+            routes.sorted { ($0.table, $0.family, $0.destination.length, $0.destination.address, $0.priority) < ($1.table, $1.family, $1.destination.length, $1.destination.address, $1.priority) }
                 .map { .setRoute($0) }
         }
         func sorted(_ rules: Set<KernelRule>) -> [RoutingChange] {
-            rules.sorted { ($0.priority, $0.isIPv4 ? 0 : 1, $0.source?.address ?? .unspecifiedIPv4, $0.table) < ($1.priority, $1.isIPv4 ? 0 : 1, $1.source?.address ?? .unspecifiedIPv4, $1.table) }.map { .addRule($0) }
+            rules.sorted { ($0.priority, $0.family, $0.source?.address ?? .unspecifiedIPv4, $0.table) < ($1.priority, $1.family, $1.source?.address ?? .unspecifiedIPv4, $1.table) }.map { .addRule($0) }
         }
         let further = home77(node)
         func way(_ pair: HomePair, _ own: MobileAddress, _ peer: MobileAddress) -> [KernelRoute] {
@@ -182,7 +182,7 @@ struct GoldenRoutes {
                 name: "ip-route-del-ip-rule-del-ip-address.what-else",
                 changes: [
                     .deleteRoute(KernelRoute(table: 6288, destination: GoldenScenario.prefix("198.51.100.1/32"), kind: .throwing)),
-                    .deleteRule(KernelRule(isIPv4: false, priority: 6272, mark: 0x6288, table: KernelValues.tableMain)),
+                    .deleteRule(KernelRule(family: .ipv6, priority: 6272, mark: 0x6288, table: KernelValues.tableMain)),
                     .addAddress(GoldenScenario.own.own.address, interfaceIndex: 9), .addAddress(GoldenScenario.own6.own.address, interfaceIndex: 9),
                     .deleteAddress(GoldenScenario.own6.own.address, interfaceIndex: 9),
                     .setRoute(KernelRoute(table: 6290, destination: GoldenScenario.prefix("0.0.0.0/0"), gateway: GoldenScenario.address("fe80::1"), interfaceIndex: 2)),

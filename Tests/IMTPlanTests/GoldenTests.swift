@@ -25,7 +25,7 @@ import Testing
             var changed = model
             try changed.apply(changes)
             for table in plan.families {
-                let sets = changed.differences(from: model, isIPv4: table.isIPv4, touched: touched)
+                let sets = changed.differences(from: model, family: table.family, touched: touched)
                 batch.append(plan.changes(from: model, to: changed, sets, of: table, saying: changes))
             }
         } else {

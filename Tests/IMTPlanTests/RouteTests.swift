@@ -138,7 +138,7 @@ import Testing
 
 @Suite("The place of our rules") struct RulePlaceTests {
     private func rule(_ priority: UInt32, table: UInt32 = 51820, action: UInt8 = KernelValues.ruleActionTable, isNarrow: Bool = false) -> ForeignRule {
-        ForeignRule(isIPv4: true, priority: priority, table: table, action: action, isNarrow: isNarrow, text: "\(priority): test")
+        ForeignRule(family: .ipv4, priority: priority, table: table, action: action, isNarrow: isNarrow, text: "\(priority): test")
     }
     private var local: ForeignRule { rule(0, table: KernelValues.tableLocal) }
 
@@ -170,7 +170,7 @@ import Testing
     func rank() {
         var tables = LinkTables()
         tables.main = MainTable([route("0.0.0.0/0", 100, via: "10.1.0.1"), route("0.0.0.0/0", 200, via: "10.1.0.9")])
-        let all = tables.main.defaults(isIPv4: true)
+        let all = tables.main.defaults(family: .ipv4)
         #expect(tables.best(of: all)?.priority == 100)
         #expect(tables.contestedRouters.count == 2)
         let makesDifference = tables.apply([Router(interfaceIndex: 2, address: GoldenScenario.address("10.1.0.1")): KernelValues.neighbourFailed])

@@ -15,21 +15,21 @@ struct PlanValueTests {
         try model.apply([
             .setOutbound(home, .rewritten(first)), .setOutbound(home, .rewritten(second)), .setPlain(IPAddress(ipv4: 9), lifetime: .seconds(1)),
         ])
-        let added = model.differences(from: TranslationModel(), isIPv4: true)
+        let added = model.differences(from: TranslationModel(), family: .ipv4)
         // The entry, what its path is, that it is mapped, and the plain address.
         #expect(added.flatMap(\.added).count == 4 && added.allSatisfy { $0.removed.isEmpty })
         var moved = model
         try moved.apply([.setOutbound(home, .rewritten(first)), .removeInbound(peer: first.peer, own: home.own), .removePlain(IPAddress(ipv4: 77))])
-        let change = moved.differences(from: model, isIPv4: true)
+        let change = moved.differences(from: model, family: .ipv4)
         // Another path, and neither it nor the old one was in use by anybody else.
         #expect(change.flatMap(\.added).count == 2 && change.flatMap(\.removed).count == 2)
         var many = model
         try many.apply((10..<50).map { .setOutbound(HomePair(own: home.own, peer: HomeAddress(IPAddress(ipv4: $0))), .rewritten(second)) })
         var elsewhere = many
         try elsewhere.apply([.moveOutbound(from: second.own, to: first.own)])
-        let step = elsewhere.differences(from: many, isIPv4: true)
+        let step = elsewhere.differences(from: many, family: .ipv4)
         #expect(step.flatMap(\.added).count == 1 && elsewhere.outbound.values.allSatisfy { $0.own == first.own })
-        #expect(moved.differences(from: model, isIPv4: false).allSatisfy { $0.added.isEmpty && $0.removed.isEmpty })
+        #expect(moved.differences(from: model, family: .ipv6).allSatisfy { $0.added.isEmpty && $0.removed.isEmpty })
     }
 
     @Test("What the kernel remembers of a path reads back to it")
@@ -43,11 +43,11 @@ struct PlanValueTests {
     func plainFlow() throws {
         // 10.9.0.2 . 10.1.0.2 . udp . 53 . 4000
         let noted: [UInt8] = [10, 9, 0, 2, 10, 1, 0, 2, 17, 0, 0, 0, 0, 53, 0, 0, 0x0F, 0xA0, 0, 0]
-        var flow = try #require(PlainFlow(element: noted, isIPv4: true))
+        var flow = try #require(PlainFlow(element: noted, family: .ipv4))
         flow.peerHome = HomeAddress(IPAddress(ipv4: 0xC633_6401))
         #expect(flow.element.key == [198, 51, 100, 1, 17, 0, 0, 0, 0, 53, 0, 0, 0x0F, 0xA0, 0, 0])
         #expect(flow.element.data == [10, 9, 0, 2, 10, 1, 0, 2])
-        for length in 0..<noted.count { #expect(PlainFlow(element: Array(noted.prefix(length)), isIPv4: true) == nil) }
+        for length in 0..<noted.count { #expect(PlainFlow(element: Array(noted.prefix(length)), family: .ipv4) == nil) }
     }
 
     /// 10.0.0.1:1000 -> 10.0.0.2:2000, TCP, flags as given.
@@ -110,8 +110,8 @@ struct PlanValueTests {
             locators: [moa, other],
             deviceIndex: 9, plain: [], homes: [home.address])
         let rules = plan.rules()
-        #expect(rules.contains(KernelRule(isIPv4: true, priority: 6270, source: IPPrefix(other.address), table: 6293)))
-        #expect(rules.contains(KernelRule(isIPv4: true, priority: 6282, source: IPPrefix(moa.address), table: 6292)))
+        #expect(rules.contains(KernelRule(family: .ipv4, priority: 6270, source: IPPrefix(other.address), table: 6293)))
+        #expect(rules.contains(KernelRule(family: .ipv4, priority: 6282, source: IPPrefix(moa.address), table: 6292)))
         #expect(!rules.contains { $0.priority == 6270 && $0.source == IPPrefix(moa.address) })
         #expect(!plan.captureRoutes().contains { $0.interfaceIndex == 9 })
     }

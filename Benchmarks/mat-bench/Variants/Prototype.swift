@@ -167,8 +167,8 @@ struct PrototypeTable {
             ChainDefinition(name: "translate", hook: .init(type: "filter", number: 4, priority: 310), rules: out),
             ChainDefinition(name: "deliver", hook: .init(type: "filter", number: 0, priority: -310), rules: into),
         ]
-        var table = TableDefinition(isIPv4: isIPv4, name: Prototype.tableName, sets: sets, chains: chains)
-        if kind == .netdev { table.family = 5 }
+        var table = TableDefinition(family: isIPv4 ? .ipv4 : .ipv6, name: Prototype.tableName, sets: sets, chains: chains)
+        if kind == .netdev { table.nfProtocol = 5 }
         let socket = try NetlinkSocket.nftables()
         var batch = NFTBatch(firstSequence: socket.nextSequence)
         if kind != .netdev { batch.add(table: table) }

@@ -7,7 +7,7 @@ import MATSignal
 final class RawInjector {
     /// What tells the sockets apart.
     private struct Kind: Hashable {
-        var isIPv4: Bool
+        var family: AddressFamily
         var mark: UInt32
         /// A HoA with routes of its own: the route look-up of a given header does not see the source in it.
         var source: IPAddress?
@@ -21,14 +21,14 @@ final class RawInjector {
     /// - Throws: that the process may not do this.
     init(mark: UInt32) throws(KernelError) {
         self.mark = mark
-        _ = try socket(Kind(isIPv4: true, mark: mark))
+        _ = try socket(Kind(family: .ipv4, mark: mark))
     }
 
     deinit { for descriptor in sockets.values { close(descriptor) } }
 
     /// - Parameter home: the HoA with routes of its own that the source is, or is behind. At most `IMTConfiguration.homeAddressesMax` are.
     func send(_ packet: HeldPacket, from home: IPAddress? = nil) throws(KernelError) {
-        try send(packet, by: try socket(Kind(isIPv4: packet.destination.isIPv4, mark: mark, source: home)))
+        try send(packet, by: try socket(Kind(family: packet.destination.family, mark: mark, source: home)))
     }
 
     /// Sends it past the capture, by the main table.
@@ -37,7 +37,7 @@ final class RawInjector {
     ///   - mark: of the agent's own packets.
     ///   - interface: the index of the link to leave by; 0: what the main table prefers.
     func pass(_ packet: HeldPacket, mark: UInt32, interface: UInt32) throws(KernelError) {
-        let socket = try socket(Kind(isIPv4: packet.destination.isIPv4, mark: mark))
+        let socket = try socket(Kind(family: packet.destination.family, mark: mark))
         // SO_BINDTOIFINDEX is 62. If that link is gone by now, the main table decides.
         if !Self.set(62, Int32(bitPattern: interface), on: socket) { Self.set(62, 0, on: socket) }
         try send(packet, by: socket)
@@ -47,10 +47,10 @@ final class RawInjector {
 
     private func socket(_ kind: Kind) throws(KernelError) -> Int32 {
         if let known = sockets[kind] { return known }
-        let name = kind.source.map { "\($0)" } ?? (kind.isIPv4 ? "IPv4" : "IPv6")
+        let name = kind.source.map { "\($0)" } ?? kind.family.description
         let type = Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
         // IPPROTO_RAW (255) means that the header is given; such a socket receives nothing.
-        let made = Glibc.socket(kind.isIPv4 ? AF_INET : AF_INET6, type, 255)
+        let made = Glibc.socket(kind.family == .ipv4 ? AF_INET : AF_INET6, type, 255)
         guard made >= 0 else { throw .system("open a raw socket", name) }
         do throws(KernelError) {
             guard Self.set(SO_MARK, Int32(bitPattern: kind.mark), on: made) else { throw .system("mark a raw socket", "\(kind.mark)") }
@@ -59,7 +59,7 @@ final class RawInjector {
             close(made)
             throw error
         }
-        Self.bypassPolicies(made, isIPv4: kind.isIPv4)
+        Self.bypassPolicies(made, family: kind.family)
         sockets[kind] = made
         return made
     }
@@ -75,12 +75,12 @@ final class RawInjector {
     ///
     /// struct xfrm_userpolicy_info: selector 56, of which the family is at 40; limits 64, current 32, priority 4, index 4; direction,
     /// action, flags and sharing an octet each; padded to 168.
-    private static func bypassPolicies(_ descriptor: Int32, isIPv4: Bool) {
+    private static func bypassPolicies(_ descriptor: Int32, family: AddressFamily) {
         var policy = [UInt8](repeating: 0, count: 168)
-        policy.replaceSubrange(40..<42, with: nativeOctets(UInt16(KernelValues.family(isIPv4: isIPv4))))
+        policy.replaceSubrange(40..<42, with: nativeOctets(UInt16(KernelValues.family(family))))
         policy[160] = 1  // XFRM_POLICY_OUT; the action, 0, is XFRM_POLICY_ALLOW
         // SOL_IP 0, IP_XFRM_POLICY 17; SOL_IPV6 41, IPV6_XFRM_POLICY 35.
-        setsockopt(descriptor, isIPv4 ? 0 : 41, isIPv4 ? 17 : 35, policy, socklen_t(policy.count))
+        setsockopt(descriptor, family == .ipv4 ? 0 : 41, family == .ipv4 ? 17 : 35, policy, socklen_t(policy.count))
     }
 
     // MARK: Sending

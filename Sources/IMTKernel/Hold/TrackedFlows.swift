@@ -23,16 +23,16 @@ struct TrackedFlows {
     /// Forgets the flow of a packet, in whichever direction the packet goes.
     /// - Returns: whether there was one.
     func forget(_ packet: HeldPacket) throws(KernelError) -> Bool {
-        let isIPv4 = packet.source.isIPv4
+        let family = packet.source.family
         let operation = "forget a flow that is tracked without source NAT"
         var request = socket.writer()
         // Never without a tuple, which would mean all flows of the host.
         request.append(type: Self.delete, flags: KernelValues.flagAck) { message in
-            message.putHeader([KernelValues.family(isIPv4: isIPv4), 0, 0, 0])
+            message.putHeader([KernelValues.family(family), 0, 0, 0])
             message.putNested(Self.original) {
                 message.putNested(Self.addresses) {
-                    message.put(isIPv4 ? 1 : 3, address: packet.source)
-                    message.put(isIPv4 ? 2 : 4, address: packet.destination)
+                    message.put(family == .ipv4 ? 1 : 3, address: packet.source)
+                    message.put(family == .ipv4 ? 2 : 4, address: packet.destination)
                 }
                 message.putNested(Self.transport) { Self.putTransport(of: packet, into: message) }
             }

@@ -5,10 +5,10 @@ extension ForeignRule {
     /// - Returns: `nil` for rules of ours.
     static func decode(_ incoming: NetlinkIncoming) -> ForeignRule? {
         let header = incoming.payload
-        guard header.count >= KernelRoute.headerBytes, header[0] == KernelValues.familyIPv4 || header[0] == KernelValues.familyIPv6 else { return nil }
+        guard header.count >= KernelRoute.headerBytes, let family = KernelValues.addressFamily(header[0]) else { return nil }
         let isInverted = header.loadUnaligned(fromByteOffset: 8, as: UInt32.self) & KernelValues.ruleInverted != 0
         var rule = ForeignRule(
-            isIPv4: header[0] == KernelValues.familyIPv4, priority: 0, table: UInt32(header[4]), action: header[7], isNarrow: false, text: "")
+            family: family, priority: 0, table: UInt32(header[4]), action: header[7], isNarrow: false, text: "")
         var selects = header[1] > 0 || header[2] > 0 || header[3] > 0
         var words: [String] = []
         var suppress = ""

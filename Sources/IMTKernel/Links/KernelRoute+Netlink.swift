@@ -8,25 +8,25 @@ extension KernelRoute {
     static let headerBytes = 12
 
     func encode(into message: NetlinkMessage) {
-        let scope = kind == .unicast && gateway == nil && isIPv4 ? KernelValues.scopeLink : KernelValues.scopeUniverse
+        let scope = kind == .unicast && gateway == nil && family == .ipv4 ? KernelValues.scopeLink : KernelValues.scopeUniverse
         // The gateway was reachable when the main table learnt it; our tables lack the connected route that would prove it again.
         let flags: UInt32 = gateway == nil ? 0 : KernelValues.nextHopOnLink
         message.putHeader(
             [
-                KernelValues.family(isIPv4: isIPv4), destination.familyLength, 0, 0, table < 256 ? UInt8(table) : 0,
+                KernelValues.family(family), destination.familyLength, 0, 0, table < 256 ? UInt8(table) : 0,
                 KernelValues.protocolMAT, scope, kind.rawValue,
             ] + nativeOctets(flags))
         if destination.familyLength > 0 { message.put(KernelValues.rtmDestination, address: destination.address) }
         message.put(KernelValues.rtmTable, u32: table)
         message.put(KernelValues.rtmPriority, u32: priority)
         if let gateway {
-            if gateway.isIPv4 == isIPv4 {
+            if gateway.family == family {
                 message.put(KernelValues.rtmGateway, address: gateway)
             } else {
                 // RTA_VIA: an IPv4 route over an IPv6 next hop (RFC 8950).
                 message.put(
                     KernelValues.rtmVia,
-                    octets: nativeOctets(UInt16(KernelValues.family(isIPv4: gateway.isIPv4))) + gateway.packetOctets)
+                    octets: nativeOctets(UInt16(KernelValues.family(gateway.family))) + gateway.packetOctets)
             }
         }
         if kind == .unicast, interfaceIndex != 0 { message.put(KernelValues.rtmOutput, u32: interfaceIndex) }
@@ -39,12 +39,11 @@ extension KernelRoute {
     static func decode(_ incoming: NetlinkIncoming) -> [(route: KernelRoute, protocolNumber: UInt8)] {
         let header = incoming.payload
         guard header.count >= headerBytes, let kind = Kind(rawValue: header[7]) else { return [] }
-        let isIPv4 = header[0] == KernelValues.familyIPv4
-        guard isIPv4 || header[0] == KernelValues.familyIPv6 else { return [] }
+        guard let family = KernelValues.addressFamily(header[0]) else { return [] }
         let flags = header.loadUnaligned(fromByteOffset: 8, as: UInt32.self)
         guard flags & KernelValues.nextHopDead == 0 else { return [] }
-        var address = isIPv4 ? IPAddress.unspecifiedIPv4 : IPAddress.unspecifiedIPv6
-        var route = KernelRoute(table: UInt32(header[4]), destination: everything(isIPv4: isIPv4), kind: kind)
+        var address = family == .ipv4 ? IPAddress.unspecifiedIPv4 : IPAddress.unspecifiedIPv6
+        var route = KernelRoute(table: UInt32(header[4]), destination: everything(family: family), kind: kind)
         route.priority = 0
         var hops: [(UInt32, IPAddress?)] = []
         var expires = false
@@ -72,7 +71,7 @@ extension KernelRoute {
         if expires { route.mtu = 0 }
         if kind == .throwing { route.interfaceIndex = 0 }
         if route.interfaceIndex != 0 { route.nextHop = 0 }
-        let length = isIPv4 ? min(header[1], 32) + 96 : min(header[1], 128)
+        let length = min(header[1], family.addressBits) + family.leadingBits
         route.destination = IPPrefix(covering: address, length: length)
         if hops.isEmpty { return [(route, header[5])] }
         route.nextHop = 0
@@ -117,7 +116,7 @@ extension KernelRule {
         let length = source?.familyLength ?? 0
         message.putHeader(
             [
-                KernelValues.family(isIPv4: isIPv4), 0, length, 0, table < 256 ? UInt8(table) : 0, 0, 0,
+                KernelValues.family(family), 0, length, 0, table < 256 ? UInt8(table) : 0, 0, 0,
                 KernelValues.ruleActionTable, 0, 0, 0, 0,
             ])
         message.put(KernelValues.rulePriority, u32: priority)
@@ -135,15 +134,14 @@ extension KernelRule {
     static func decode(_ incoming: NetlinkIncoming) -> KernelRule? {
         let header = incoming.payload
         guard header.count >= KernelRoute.headerBytes else { return nil }
-        let isIPv4 = header[0] == KernelValues.familyIPv4
-        guard isIPv4 || header[0] == KernelValues.familyIPv6 else { return nil }
-        var rule = KernelRule(isIPv4: isIPv4, priority: 0, table: UInt32(header[4]))
+        guard let family = KernelValues.addressFamily(header[0]) else { return nil }
+        var rule = KernelRule(family: family, priority: 0, table: UInt32(header[4]))
         var ours = false
         for attribute in incoming.attributes(after: KernelRoute.headerBytes) {
             switch attribute.type {
             case KernelValues.rulePriority: rule.priority = attribute.u32 ?? 0
             case KernelValues.ruleTable: rule.table = attribute.u32 ?? rule.table
-            case KernelValues.ruleSource: rule.source = attribute.address.map { IPPrefix(covering: $0, length: isIPv4 ? min(header[2], 32) + 96 : header[2]) }
+            case KernelValues.ruleSource: rule.source = attribute.address.map { IPPrefix(covering: $0, length: min(header[2], family.addressBits) + family.leadingBits) }
             case KernelValues.ruleMark: rule.mark = attribute.u32
             case KernelValues.ruleInputName: rule.fromHere = attribute.string == "lo"
             case KernelValues.ruleProtocol: ours = attribute.u8 == KernelValues.protocolMAT

@@ -13,7 +13,7 @@ import MATSignal
 enum NeighbourAnnouncement {
     /// Sends one unsolicited neighbour advertisement to all routers of the link. Links without Ethernet addresses need none.
     static func send(_ local: LocalAddress) throws(KernelError) {
-        guard !local.address.isIPv4, let hardware = try hardwareAddress(of: local) else { return }
+        guard local.address.family == .ipv6, let hardware = try hardwareAddress(of: local) else { return }
         let type = Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
         let descriptor = socket(AF_INET6, type, 58)  // IPPROTO_ICMPV6: the kernel fills in the checksum
         guard descriptor >= 0 else { throw .system("open a raw socket", "ICMPv6") }

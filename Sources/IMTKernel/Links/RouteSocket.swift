@@ -42,11 +42,11 @@ final class RouteSocket {
 
     /// All routes that are ours.
     /// - Parameter kind: only such routes; the kernel filters, which matters with a hundred thousand of the other kind.
-    func routes(isIPv4: Bool, kind: KernelRoute.Kind? = nil) throws(KernelError) -> [KernelRoute] {
+    func routes(family: AddressFamily, kind: KernelRoute.Kind? = nil) throws(KernelError) -> [KernelRoute] {
         var result: [KernelRoute] = []
         try socket.dump(
             type: KernelValues.getRoute, operation: "list routes",
-            header: [KernelValues.family(isIPv4: isIPv4), 0, 0, 0, 0, KernelValues.protocolMAT, 0, kind?.rawValue ?? 0, 0, 0, 0, 0],
+            header: [KernelValues.family(family), 0, 0, 0, 0, KernelValues.protocolMAT, 0, kind?.rawValue ?? 0, 0, 0, 0, 0],
             restart: { result = [] }
         ) { incoming in
             let flags = incoming.payload.count >= 12 ? incoming.payload.loadUnaligned(fromByteOffset: 8, as: UInt32.self) : 0
@@ -64,11 +64,11 @@ final class RouteSocket {
     func mainTable() throws(KernelError) -> MainTable {
         var result = MainTable()
         var unresolved: [KernelRoute] = []
-        for isIPv4 in [true, false] {
+        for family in AddressFamily.allCases {
             let before = (result, unresolved)
             try socket.dump(
                 type: KernelValues.getRoute, operation: "list routes",
-                header: [KernelValues.family(isIPv4: isIPv4), 0, 0, 0, 0, 0, 0, KernelValues.routeUnicast, 0, 0, 0, 0],
+                header: [KernelValues.family(family), 0, 0, 0, 0, 0, 0, KernelValues.routeUnicast, 0, 0, 0, 0],
                 attributes: { $0.put(KernelValues.rtmTable, u32: KernelValues.tableMain) }, restart: { (result, unresolved) = before }
             ) { incoming in
                 for route in KernelRoute.mainRoutes(of: incoming) {
@@ -134,7 +134,7 @@ final class RouteSocket {
             request.append(type: KernelValues.newNeighbour, flags: flags) { message in
                 let state = confirm ? KernelValues.neighbourProbe : 0
                 message.putHeader(
-                    [KernelValues.family(isIPv4: router.address.isIPv4), 0, 0, 0] + nativeOctets(router.interfaceIndex) + nativeOctets(state)
+                    [KernelValues.family(router.address.family), 0, 0, 0] + nativeOctets(router.interfaceIndex) + nativeOctets(state)
                         + [confirm ? 0 : KernelValues.neighbourUse, 0])
                 message.put(KernelValues.neighbourDestination, address: router.address)
             }
@@ -148,11 +148,11 @@ final class RouteSocket {
 
     private func rules<Rule>(_ decode: (NetlinkIncoming) -> Rule?) throws(KernelError) -> [Rule] {
         var result: [Rule] = []
-        for isIPv4 in [true, false] {
+        for family in AddressFamily.allCases {
             let before = result
             try socket.dump(
                 type: KernelValues.getRule, operation: "list routing rules",
-                header: [KernelValues.family(isIPv4: isIPv4)] + [UInt8](repeating: 0, count: 11), restart: { result = before }
+                header: [KernelValues.family(family)] + [UInt8](repeating: 0, count: 11), restart: { result = before }
             ) { if let rule = decode($0) { result.append(rule) } }
         }
         return result
@@ -215,7 +215,7 @@ final class RouteSocket {
 
     /// A host address that brings no route and waits for no duplicate: nobody shares the device.
     private static func encode(_ address: IPAddress, _ index: UInt32, into message: NetlinkMessage) {
-        message.putHeader([KernelValues.family(isIPv4: address.isIPv4), address.isIPv4 ? 32 : 128, 0, 0] + nativeOctets(index))
+        message.putHeader([KernelValues.family(address.family), address.family.addressBits, 0, 0] + nativeOctets(index))
         message.put(KernelValues.addressLocal, address: address)
         message.put(KernelValues.addressAddress, address: address)
         message.put(KernelValues.addressFlags, u32: KernelValues.addressNoDAD | KernelValues.addressNoPrefixRoute)

@@ -16,16 +16,16 @@ struct SocketSearch {
     func connections(to remotes: Set<IPAddress>) throws(KernelError) -> [TCPConnection] {
         var found: [TCPConnection] = []
         // IPv6 sockets also speak IPv4, with mapped addresses.
-        let families = remotes.contains { $0.isIPv4 } ? [true, false] : [false]
-        for isIPv4 in families {
+        let families = remotes.contains { $0.family == .ipv4 } ? AddressFamily.allCases : [.ipv6]
+        for family in families {
             // inet_diag_req_v2: family 1, protocol 1, extensions 1, pad 1, states 4, then inet_diag_sockid, here empty.
             let header =
-                [KernelValues.family(isIPv4: isIPv4), 6, 0, 0] + nativeOctets(Self.states) + [UInt8](repeating: 0, count: 48)
+                [KernelValues.family(family), 6, 0, 0] + nativeOctets(Self.states) + [UInt8](repeating: 0, count: 48)
             let before = found
             try socket.dump(
                 type: KernelValues.socketsByFamily, operation: "list TCP sockets", header: header, restart: { found = before }
             ) { incoming in
-                guard found.count < Self.connectionsMax, let each = Self.decode(incoming, isIPv4: isIPv4) else { return }
+                guard found.count < Self.connectionsMax, let each = Self.decode(incoming, family: family) else { return }
                 if remotes.contains(each.remote.address) { found.append(each) }
             }
         }
@@ -34,13 +34,13 @@ struct SocketSearch {
 
     /// inet_diag_msg: family 1, state 1, timer 1, retransmissions 1, then inet_diag_sockid: ports 2 and 2 in network order,
     /// addresses 16 and 16 of which IPv4 uses the first four.
-    static func decode(_ incoming: NetlinkIncoming, isIPv4: Bool) -> TCPConnection? {
+    static func decode(_ incoming: NetlinkIncoming, family: AddressFamily) -> TCPConnection? {
         let payload = incoming.payload
         guard incoming.type == KernelValues.socketsByFamily, payload.count >= 40 else { return nil }
         func endpoint(_ port: Int, _ address: Int) -> Endpoint? {
-            let octets = Array(payload[address..<address + (isIPv4 ? 4 : 16)])
+            let octets = Array(payload[address..<address + family.addressOctets])
             // ::ffff:0:0/96 (RFC 4291, 2.5.5.2).
-            let isMapped = !isIPv4 && octets.prefix(12).elementsEqual([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF])
+            let isMapped = family == .ipv6 && octets.prefix(12).elementsEqual([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF])
             guard let address = IPAddress(octets: isMapped ? octets.suffix(4) : octets[...]) else { return nil }
             return Endpoint(address, port: UInt16(payload[port]) << 8 | UInt16(payload[port + 1]))
         }

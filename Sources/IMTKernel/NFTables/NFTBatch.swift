@@ -48,7 +48,7 @@ package struct NFTBatch: ~Copyable {
 
     package mutating func add(table: TableDefinition) {
         append(KernelValues.nftNewTable, KernelValues.flagCreate, table, "create", "") { message in
-            if let object = NFTTable(table.name, family: table.family, flags: table.flags) {
+            if let object = NFTTable(table.name, family: table.nfProtocol, flags: table.flags) {
                 nftnl_table_nlmsg_build_payload(message, object.pointer)
             }
         }
@@ -56,7 +56,7 @@ package struct NFTBatch: ~Copyable {
 
     package mutating func delete(table: TableDefinition) {
         append(KernelValues.nftDeleteTable, 0, table, "delete", "") { message in
-            if let object = NFTTable(table.name, family: table.family) {
+            if let object = NFTTable(table.name, family: table.nfProtocol) {
                 nftnl_table_nlmsg_build_payload(message, object.pointer)
             }
         }
@@ -64,7 +64,7 @@ package struct NFTBatch: ~Copyable {
 
     package mutating func add(set: SetDefinition, to table: TableDefinition) {
         append(KernelValues.nftNewSet, KernelValues.flagCreate, table, "create", set.name) { message in
-            if let object = NFTSet(set, table: table.name, family: table.family) {
+            if let object = NFTSet(set, table: table.name, family: table.nfProtocol) {
                 nftnl_set_nlmsg_build_payload(message, object.pointer)
             }
         }
@@ -72,7 +72,7 @@ package struct NFTBatch: ~Copyable {
 
     package mutating func delete(set: SetDefinition, of table: TableDefinition) {
         append(KernelValues.nftDeleteSet, 0, table, "delete", set.name) { message in
-            if let object = NFTSet(set, table: table.name, family: table.family) {
+            if let object = NFTSet(set, table: table.name, family: table.nfProtocol) {
                 nftnl_set_nlmsg_build_payload(message, object.pointer)
             }
         }
@@ -80,7 +80,7 @@ package struct NFTBatch: ~Copyable {
 
     package mutating func add(chain: ChainDefinition, to table: TableDefinition) {
         append(KernelValues.nftNewChain, KernelValues.flagCreate, table, "create chain", chain.name) { message in
-            if let object = NFTChain(chain, table: table.name, family: table.family) {
+            if let object = NFTChain(chain, table: table.name, family: table.nfProtocol) {
                 nftnl_chain_nlmsg_build_payload(message, object.pointer)
             }
         }
@@ -90,7 +90,7 @@ package struct NFTBatch: ~Copyable {
     package mutating func delete(chain: String, of table: TableDefinition) {
         append(KernelValues.nftDeleteChain, 0, table, "delete chain", chain) { message in
             let definition = ChainDefinition(name: chain, hook: nil, rules: [])
-            if let object = NFTChain(definition, table: table.name, family: table.family) {
+            if let object = NFTChain(definition, table: table.name, family: table.nfProtocol) {
                 nftnl_chain_nlmsg_build_payload(message, object.pointer)
             }
         }
@@ -98,7 +98,7 @@ package struct NFTBatch: ~Copyable {
 
     package mutating func add(rule: [Expression], to chain: String, of table: TableDefinition) {
         append(KernelValues.nftNewRule, KernelValues.flagCreate | 0x800, table, "add rule to", chain) { message in
-            if let object = NFTRule(rule, chain: chain, table: table.name, family: table.family) {
+            if let object = NFTRule(rule, chain: chain, table: table.name, family: table.nfProtocol) {
                 nftnl_rule_nlmsg_build_payload(message, object.pointer)
             }
         }
@@ -106,7 +106,7 @@ package struct NFTBatch: ~Copyable {
 
     mutating func deleteRules(of chain: String, in table: TableDefinition) {
         append(KernelValues.nftDeleteRule, 0, table, "clear chain", chain) { message in
-            if let object = NFTRule([], chain: chain, table: table.name, family: table.family) {
+            if let object = NFTRule([], chain: chain, table: table.name, family: table.nfProtocol) {
                 nftnl_rule_nlmsg_build_payload(message, object.pointer)
             }
         }
@@ -143,7 +143,7 @@ package struct NFTBatch: ~Copyable {
         let sequence = writer.append(
             type: KernelValues.subsystemTables | type, flags: flags | KernelValues.flagAck, bytesMax: bytesMax
         ) { message in
-            message.putHeader([table.family, 0, 0, 0])  // nfgenmsg: family, version, resource
+            message.putHeader([table.nfProtocol, 0, 0, 0])  // nfgenmsg: family, version, resource
             body(message)
         }
         labels.append(Label(sequence: sequence, verb: verb, table: table.title, object: object, count: count))

@@ -15,7 +15,7 @@ extension NetlinkSocket {
         var found = false
         try dump(
             type: KernelValues.subsystemTables | KernelValues.nftGetTable, operation: "list tables",
-            header: [table.family, 0, 0, 0], restart: { found = false }
+            header: [table.nfProtocol, 0, 0, 0], restart: { found = false }
         ) { incoming in
             if incoming.attributes(after: 4).first(1)?.string == table.name { found = true }
         }
@@ -27,7 +27,7 @@ extension NetlinkSocket {
         var result: [KernelElement] = []
         try dump(
             type: KernelValues.subsystemTables | KernelValues.nftGetElement, operation: "read \(table.title), \(set)",
-            header: [table.family, 0, 0, 0],
+            header: [table.nfProtocol, 0, 0, 0],
             attributes: { message in
                 message.put(KernelValues.elementListTable, string: table.name)
                 message.put(KernelValues.elementListSet, string: set)
@@ -45,7 +45,7 @@ extension NetlinkSocket {
         for element in wanted {
             request.append(type: KernelValues.subsystemTables | KernelValues.nftGetElement, flags: KernelValues.flagAck) {
                 message in
-                message.putHeader([table.family, 0, 0, 0])
+                message.putHeader([table.nfProtocol, 0, 0, 0])
                 message.putElements([SetElement(key: element.key)], set: set, table: table.name)
             }
         }

@@ -18,8 +18,8 @@ package enum KernelReplies {
                 count += AddressState.decode(message) == nil ? 0 : 1
                 count += Neighbour.decode(message) == nil ? 0 : 1
                 count += KernelElement.decodeList(message).count
-                count += SocketSearch.decode(message, isIPv4: true) == nil ? 0 : 1
-                count += SocketSearch.decode(message, isIPv4: false) == nil ? 0 : 1
+                count += SocketSearch.decode(message, family: .ipv4) == nil ? 0 : 1
+                count += SocketSearch.decode(message, family: .ipv6) == nil ? 0 : 1
                 for attribute in message.attributes(after: 4) {
                     count += attribute.string.isEmpty ? 0 : 1
                     count += attribute.address == nil ? 0 : 1

@@ -25,7 +25,7 @@ extension RulesetNews: NetlinkNews {
                     lost = true
                     return
                 }
-                elements.insert(Element(isIPv4: family == KernelValues.familyIPv4, set: set, key: element.key))
+                elements.insert(Element(family: family == KernelValues.familyIPv4 ? .ipv4 : .ipv6, set: set, key: element.key))
             }
         default: break
         }

@@ -80,7 +80,7 @@ extension TranslationTables {
         for table in plan.tables(model) {
             var sets: Set<String> = []
             try socket.dump(
-                type: KernelValues.subsystemTables | KernelValues.nftGetSet, operation: "list sets", header: [table.family, 0, 0, 0],
+                type: KernelValues.subsystemTables | KernelValues.nftGetSet, operation: "list sets", header: [table.nfProtocol, 0, 0, 0],
                 attributes: { $0.put(KernelValues.elementListTable, string: table.name) }, restart: { sets = [] }
             ) { incoming in
                 let attributes = incoming.attributes(after: 4)
@@ -90,7 +90,7 @@ extension TranslationTables {
             guard sets == Set(table.sets.map(\.name)) else { return false }
             var rules: [String: Int] = [:]
             try socket.dump(
-                type: KernelValues.subsystemTables | KernelValues.nftGetRule, operation: "list rules", header: [table.family, 0, 0, 0],
+                type: KernelValues.subsystemTables | KernelValues.nftGetRule, operation: "list rules", header: [table.nfProtocol, 0, 0, 0],
                 attributes: { $0.put(KernelValues.ruleTableName, string: table.name) }, restart: { rules = [:] }
             ) { incoming in
                 let attributes = incoming.attributes(after: 4)
@@ -107,7 +107,7 @@ extension TranslationTables {
     func repairAll(_ wanted: TranslationModel) throws(KernelError) -> Int {
         try resynchronise()
         // What follows from entries is not counted beside them.
-        let drift = [true, false].flatMap { wanted.differences(from: model, isIPv4: $0) }.filter { $0.set != TranslationRuleset.mapped }
+        let drift = AddressFamily.allCases.flatMap { wanted.differences(from: model, family: $0) }.filter { $0.set != TranslationRuleset.mapped }
             .reduce(0) { sum, set in sum + Set(set.removed.map(\.key) + set.added.map(\.key)).count }
         guard drift > 0 else { return 0 }
         do throws(KernelError) {
@@ -122,12 +122,12 @@ extension TranslationTables {
     private func repair(_ touched: Set<RulesetNews.Element>) throws(KernelError) -> Int {
         var drift = 0
         var batch = NFTBatch(firstSequence: nextSequence)
-        for (place, elements) in Dictionary(grouping: touched, by: { Place(isIPv4: $0.isIPv4, set: $0.set) }) {
-            guard let table = families.first(where: { $0.isIPv4 == place.isIPv4 }) else { continue }
+        for (place, elements) in Dictionary(grouping: touched, by: { Place(family: $0.family, set: $0.set) }) {
+            guard let table = families.first(where: { $0.family == place.family }) else { continue }
             var found: [[UInt8]: [UInt8]] = [:]
             let keys = elements.map { SetElement(key: $0.key) }
             for element in try socket.elements(keys, of: place.set, in: table) { found[element.key] = element.data }
-            let (change, differing) = plan.correction(of: place.set, keys.map(\.key), found: found, to: model, isIPv4: place.isIPv4)
+            let (change, differing) = plan.correction(of: place.set, keys.map(\.key), found: found, to: model, family: place.family)
             drift += differing
             if !change.removed.isEmpty { batch.delete(change.removed, from: change.set, of: table) }
             if !change.added.isEmpty { batch.add(change.added, to: change.set, of: table) }
@@ -137,7 +137,7 @@ extension TranslationTables {
     }
 
     private struct Place: Hashable {
-        var isIPv4: Bool
+        var family: AddressFamily
         var set: String
     }
 }

@@ -1,5 +1,6 @@
 import Glibc
 import IMTPlan
+import MATSignal
 
 /// How far the kernel keeps our tables from others.
 ///
@@ -28,8 +29,8 @@ extension TranslationTables {
     }
 
     private func works(flags: UInt32, _ rule: [Expression]) throws(KernelError) -> Bool {
-        for isIPv4 in [true, false] {
-            var table = TableDefinition(isIPv4: isIPv4, name: Self.trialName, sets: [], chains: [])
+        for family in AddressFamily.allCases {
+            var table = TableDefinition(family: family, name: Self.trialName, sets: [], chains: [])
             table.flags = flags
             let chain = ChainDefinition(name: "trial", hook: .init(type: "filter", number: 0, priority: -310), rules: [])
             var batch = NFTBatch(firstSequence: nextSequence)

@@ -82,7 +82,7 @@ final class TranslationTables {
             }
             for peer in try addresses(of: TranslationRuleset.forgotten, in: table) { found.insert(forgotten: peer) }
             found.addresses.formUnion(try addresses(of: TranslationRuleset.known, in: table))
-            for home in configuration.homeAddresses where home.isIPv4 == table.isIPv4 {
+            for home in configuration.homeAddresses where home.family == table.family {
                 for element in try socket.elements(of: TranslationRuleset.into(home), in: table) {
                     guard let moa = IPAddress(octets: element.key), let peer = IPAddress(octets: element.data) else { continue }
                     found.insert(Arrival(peer: MobileAddress(moa), own: home), HomeAddress(peer))
@@ -102,7 +102,7 @@ final class TranslationTables {
     /// an earlier version or a careless hand left there. Packets see the old tables or the new ones, never neither.
     func install(_ contents: TranslationModel) throws(KernelError) {
         let generation = try generation()
-        var replaced: Set<UInt8> = []
+        var replaced: Set<AddressFamily> = []
         for table in families where try socket.exists(table) { replaced.insert(table.family) }
         var batch = NFTBatch(firstSequence: nextSequence)
         for change in plan.installation(of: contents, replacing: replaced, flags: protection.flags) { batch.append(change) }
@@ -173,7 +173,7 @@ final class TranslationTables {
     ) throws(KernelError) -> String? {
         var batch = NFTBatch(firstSequence: nextSequence)
         for table in families {
-            let sets = model.differences(from: before, isIPv4: table.isIPv4, touched: touched)
+            let sets = model.differences(from: before, family: table.family, touched: touched)
             carryCounters(sets, before.paths, of: table)
             batch.append(plan.changes(from: before, to: model, sets, of: table, saying: changes))
         }
@@ -211,10 +211,10 @@ final class TranslationTables {
     /// TCP most are known only by their sockets.
     func plainFlows(to peers: Set<IPAddress>) throws(KernelError) -> [PlainFlow] {
         var found: [PlainFlow] = []
-        for table in families where peers.contains(where: { $0.isIPv4 == table.isIPv4 }) {
+        for table in families where peers.contains(where: { $0.family == table.family }) {
             for set in [TranslationRuleset.plainFlows, TranslationRuleset.plainConnections, TranslationRuleset.published] {
                 for element in try socket.elements(of: set, in: table) {
-                    guard let flow = PlainFlow(element: element.key, isIPv4: table.isIPv4), peers.contains(flow.peer.address) else { continue }
+                    guard let flow = PlainFlow(element: element.key, family: table.family), peers.contains(flow.peer.address) else { continue }
                     found.append(flow)
                 }
             }
@@ -226,7 +226,7 @@ final class TranslationTables {
     func remember(_ flows: [PlainFlow]) throws(KernelError) {
         guard !flows.isEmpty, try exist() else { return }
         for table in families {
-            let ours = flows.filter { $0.peer.isIPv4 == table.isIPv4 }
+            let ours = flows.filter { $0.peer.family == table.family }
             // By key, as a batch with two data for one key would be refused.
             let elements = Dictionary(ours.map { ($0.element.key, $0.element) }) {
                 ($0.timeoutMilliseconds ?? .max) < ($1.timeoutMilliseconds ?? .max) ? $1 : $0
@@ -249,10 +249,10 @@ final class TranslationTables {
     func counters() throws(KernelError) -> [HomePair: PeerCounters] {
         var result = carried
         for table in families {
-            for (number, path) in model.paths where path.moa.isIPv4 == table.isIPv4 {
+            for (number, path) in model.paths where path.moa.family == table.family {
                 for element in try socket.elements(of: TranslationRuleset.out(number), in: table) { Self.add(out: element, path.own, to: &result) }
             }
-            for home in configuration.homeAddresses where home.isIPv4 == table.isIPv4 {
+            for home in configuration.homeAddresses where home.family == table.family {
                 for element in try socket.elements(of: TranslationRuleset.into(home), in: table) { Self.add(into: element, home, to: &result) }
             }
         }

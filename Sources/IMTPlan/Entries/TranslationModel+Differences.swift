@@ -47,13 +47,13 @@ extension TranslationModel {
     /// kernel has no other way, and no packet sees it missing.
     ///
     /// - Parameter touched: the only peers and plain addresses that may differ; `nil` if any may.
-    package func differences(from old: TranslationModel, isIPv4: Bool, touched: TouchedKeys? = nil) -> [SetDifference] {
+    package func differences(from old: TranslationModel, family: AddressFamily, touched: TouchedKeys? = nil) -> [SetDifference] {
         var out: [UInt32: SetDifference] = [:]
         var numbers = SetDifference(set: TranslationRuleset.paths)
         var owned = SetDifference(set: TranslationRuleset.own)
         var into: [HomeAddress: SetDifference] = [:]
         var mapped = SetDifference(set: TranslationRuleset.mapped)
-        for home in touched?.homes ?? allHomes(old) where home.own.isIPv4 == isIPv4 {
+        for home in touched?.homes ?? allHomes(old) where home.own.family == family {
             let (before, after) = (old.entries[home], entries[home])
             guard before != after else { continue }
             let key = home.peer.address.packetOctets
@@ -66,30 +66,30 @@ extension TranslationModel {
         for number in Set(paths.keys).union(old.paths.keys).sorted() {
             let (before, after) = (old.paths[number], paths[number])
             numbers.change(
-                key: Self.octets(number), old: before.flatMap { $0.moa.isIPv4 == isIPv4 ? $0.data : nil },
-                new: after.flatMap { $0.moa.isIPv4 == isIPv4 ? $0.data : nil })
+                key: Self.octets(number), old: before.flatMap { $0.moa.family == family ? $0.data : nil },
+                new: after.flatMap { $0.moa.family == family ? $0.data : nil })
         }
-        for moa in Set(own.keys).union(old.own.keys).sorted() where moa.isIPv4 == isIPv4 {
+        for moa in Set(own.keys).union(old.own.keys).sorted() where moa.family == family {
             owned.change(key: moa.address.packetOctets, old: old.own[moa]?.address.packetOctets, new: own[moa]?.address.packetOctets)
         }
         var returning = SetDifference(set: TranslationRuleset.retired)
         let (away, wereAway) = (retiredByAddress, old.retiredByAddress)
-        for moa in Set(away.keys).union(wereAway.keys).sorted() where moa.isIPv4 == isIPv4 {
+        for moa in Set(away.keys).union(wereAway.keys).sorted() where moa.family == family {
             returning.change(key: moa.address.packetOctets, old: wereAway[moa]?.address.packetOctets, new: away[moa]?.address.packetOctets)
         }
-        for arrival in touched?.arrivals ?? allArrivals(old) where arrival.own.isIPv4 == isIPv4 {
+        for arrival in touched?.arrivals ?? allArrivals(old) where arrival.own.family == family {
             into[arrival.own, default: SetDifference(into: arrival.own)].change(
                 key: arrival.peer.address.packetOctets, old: old.entries[arrival]?.address.packetOctets,
                 new: entries[arrival]?.address.packetOctets)
         }
         return out.sorted { $0.key < $1.key }.map(\.value) + into.sorted { $0.key < $1.key }.map(\.value) + [
             numbers, owned, mapped, returning,
-            SetDifference(TranslationRuleset.known, old.addresses, addresses, isIPv4, nil),
+            SetDifference(TranslationRuleset.known, old.addresses, addresses, family, nil),
             SetDifference(
-                TranslationRuleset.forgotten, { old.forgotten[$0] != nil }, { forgotten[$0] != nil }, isIPv4,
+                TranslationRuleset.forgotten, { old.forgotten[$0] != nil }, { forgotten[$0] != nil }, family,
                 touched?.addresses ?? Set(forgotten.keys).union(old.forgotten.keys)),
-            SetDifference(TranslationRuleset.plainSources, old.plain, plain, isIPv4, touched?.addresses),
-            SetDifference(TranslationRuleset.homes, old.homes, self.homes, isIPv4, nil),
+            SetDifference(TranslationRuleset.plainSources, old.plain, plain, family, touched?.addresses),
+            SetDifference(TranslationRuleset.homes, old.homes, self.homes, family, nil),
         ]
     }
 
@@ -113,15 +113,15 @@ extension SetDifference {
     fileprivate init(out path: UInt32) { set = TranslationRuleset.out(path) }
     fileprivate init(into own: HomeAddress) { set = TranslationRuleset.into(own) }
 
-    fileprivate init(_ name: String, _ old: Set<IPAddress>, _ new: Set<IPAddress>, _ isIPv4: Bool, _ touched: Set<IPAddress>?) {
-        self.init(name, old.contains, new.contains, isIPv4, touched ?? (old == new ? [] : old.symmetricDifference(new)))
+    fileprivate init(_ name: String, _ old: Set<IPAddress>, _ new: Set<IPAddress>, _ family: AddressFamily, _ touched: Set<IPAddress>?) {
+        self.init(name, old.contains, new.contains, family, touched ?? (old == new ? [] : old.symmetricDifference(new)))
     }
 
     fileprivate init(
-        _ name: String, _ wasIn: (IPAddress) -> Bool, _ isIn: (IPAddress) -> Bool, _ isIPv4: Bool, _ addresses: Set<IPAddress>
+        _ name: String, _ wasIn: (IPAddress) -> Bool, _ isIn: (IPAddress) -> Bool, _ family: AddressFamily, _ addresses: Set<IPAddress>
     ) {
         set = name
-        for address in addresses.filter({ $0.isIPv4 == isIPv4 }).sorted() {
+        for address in addresses.filter({ $0.family == family }).sorted() {
             change(key: address.packetOctets, old: wasIn(address) ? [] : nil, new: isIn(address) ? [] : nil)
         }
     }

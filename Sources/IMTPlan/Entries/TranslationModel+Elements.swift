@@ -23,15 +23,15 @@ extension TranslationModel {
 
 extension TranslationModel {
     /// The element that a set should have at this key.
-    package func element(_ key: [UInt8], of set: String, isIPv4: Bool, homes own: [HomeAddress]) -> SetElement? {
+    package func element(_ key: [UInt8], of set: String, family: AddressFamily, homes own: [HomeAddress]) -> SetElement? {
         if set == TranslationRuleset.paths {
-            return Self.number(key).flatMap { paths[$0] }.flatMap { $0.moa.isIPv4 == isIPv4 ? SetElement(key: key, data: $0.data) : nil }
+            return Self.number(key).flatMap { paths[$0] }.flatMap { $0.moa.family == family ? SetElement(key: key, data: $0.data) : nil }
         }
         if set == TranslationRuleset.mapped {
             guard let own = IPAddress(octets: key.prefix(key.count / 2)), let peer = IPAddress(octets: key.suffix(key.count / 2)) else { return nil }
             return entries[HomePair(own: HomeAddress(own), peer: HomeAddress(peer))] == nil ? nil : SetElement(key: key)
         }
-        guard let address = IPAddress(octets: key), address.isIPv4 == isIPv4 else { return nil }
+        guard let address = IPAddress(octets: key), address.family == family else { return nil }
         switch set {
         case TranslationRuleset.own: return self.own[MobileAddress(address)].map { SetElement(key: key, data: $0.address.packetOctets) }
         case TranslationRuleset.retired:

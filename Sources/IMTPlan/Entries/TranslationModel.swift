@@ -97,7 +97,7 @@ package struct TranslationModel: Equatable {
             case .setOutbound(let home, let carriage):
                 switch carriage.way {
                 case .rewritten(let mobile):
-                    try Self.check([home.own.isIPv4, home.peer.isIPv4, mobile.own.isIPv4, mobile.peer.isIPv4], "\(home) over \(mobile)")
+                    try Self.check([home.own.family, home.peer.family, mobile.own.family, mobile.peer.family], "\(home) over \(mobile)")
                     try set(home, mobile)
                 }
             case .removeOutbound(let home):
@@ -107,15 +107,15 @@ package struct TranslationModel: Equatable {
                 }
                 entries[home] = nil
             case .moveOutbound(let from, let to):
-                try Self.check([from.isIPv4, to.isIPv4], "\(from) to \(to)")
+                try Self.check([from.family, to.family], "\(from) to \(to)")
                 for (number, path) in paths where path.moa == from { paths[number]?.moa = to }
             case .setOwn(let moa, let hoa):
-                try Self.check([moa.isIPv4, hoa.isIPv4], "\(moa) of \(hoa)")
+                try Self.check([moa.family, hoa.family], "\(moa) of \(hoa)")
                 own[moa] = hoa
                 retired.removeAll { $0.moa == moa }
             case .removeOwn(let moa): if let hoa = own.removeValue(forKey: moa) { retire(moa, hoa) }
             case .setInbound(let moa, let home):
-                try Self.check([moa.isIPv4, home.own.isIPv4, home.peer.isIPv4], "\(home) from \(moa)")
+                try Self.check([moa.family, home.own.family, home.peer.family], "\(home) from \(moa)")
                 entries[Arrival(peer: moa, own: home.own)] = home.peer
             case .removeInbound(let moa, let own): entries[Arrival(peer: moa, own: own)] = nil
             case .setPlain(let address, _):
@@ -192,8 +192,8 @@ package struct TranslationModel: Equatable {
     package mutating func dropForgotten(_ addresses: Set<IPAddress>) { for address in addresses { forgotten[address] = nil } }
 
     /// One header has one family: a HoA of one and a MoA of the other can't be translated into each other.
-    private static func check(_ isIPv4: [Bool], _ what: @autoclosure () -> String) throws(PlanError) {
-        if isIPv4.contains(true), isIPv4.contains(false) {
+    private static func check(_ families: [AddressFamily], _ what: @autoclosure () -> String) throws(PlanError) {
+        if families.contains(.ipv4), families.contains(.ipv6) {
             throw PlanError("commit the address mapping table", "\(what()) mixes IPv4 and IPv6")
         }
     }

@@ -13,7 +13,7 @@ package enum PacketPieces {
     ///   on its way out has them but by its application's wish.
     package static func cut(_ packet: [UInt8], identifier: UInt32) -> [[UInt8]]? {
         guard let layout = PacketLayout(packet), layout.end == packet.count else { return nil }
-        return layout.source.isIPv4 ? cutIPv4(packet, UInt16(truncatingIfNeeded: identifier)) : cutIPv6(packet, identifier)
+        return layout.source.family == .ipv4 ? cutIPv4(packet, UInt16(truncatingIfNeeded: identifier)) : cutIPv6(packet, identifier)
     }
 
     private static func cutIPv4(_ packet: [UInt8], _ identifier: UInt16) -> [[UInt8]]? {

@@ -31,8 +31,8 @@ extension PlainFlow {
     }
 
     /// An element of `plain_flows`: MoAs, protocol and ports, each in registers of four octets. Its peer has no HoA there.
-    package init?(element: [UInt8], isIPv4: Bool) {
-        let width = isIPv4 ? 4 : 16
+    package init?(element: [UInt8], family: AddressFamily) {
+        let width = family.addressOctets
         guard element.count == 2 * width + 12, let peer = IPAddress(octets: element[0..<width]),
             let own = IPAddress(octets: element[width..<2 * width])
         else { return nil }

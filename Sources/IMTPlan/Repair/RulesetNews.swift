@@ -4,12 +4,12 @@ import MATSignal
 package struct RulesetNews {
     /// An element that another program put into one of our sets, or took out.
     package struct Element: Hashable {
-        package var isIPv4: Bool
+        package var family: AddressFamily
         package var set: String
         package var key: [UInt8]
 
-        package init(isIPv4: Bool, set: String, key: [UInt8]) {
-            self.isIPv4 = isIPv4
+        package init(family: AddressFamily, set: String, key: [UInt8]) {
+            self.family = family
             self.set = set
             self.key = key
         }

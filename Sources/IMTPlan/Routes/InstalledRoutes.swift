@@ -144,7 +144,7 @@ package struct InstalledRoutes {
             let before = installed ?? routes.removeValue(forKey: throwing.key)
             peers.set(peer, wanted)
             guard wanted != before else { continue }
-            if before?.kind == .throwing, !peer.isIPv4 { leavesShared = true }
+            if before?.kind == .throwing, peer.family == .ipv6 { leavesShared = true }
             if let wanted { changes.append(.setRoute(wanted)) } else if let before { changes.append(.deleteRoute(before)) }
         }
         return leavesShared ? changes + renewals(plan) : changes
@@ -155,7 +155,7 @@ package struct InstalledRoutes {
     /// as destination that nothing translates, or out of another link than the peer's source belongs to.
     private func renewals(_ plan: RoutePlan) -> [RoutingChange] {
         let table = RoutePlan.pathTable(plan.configuration)
-        let shared = plan.capturedPrefixes(false).flatMap { prefix in
+        let shared = plan.capturedPrefixes(.ipv6).flatMap { prefix in
             // With them come as many exceptions as there are plain destinations: those are not looked through for each peer.
             RoutePlan.sharedPriorities.compactMap { routes[KernelRoute.Key(table: table, destination: prefix, priority: $0)] }
         }
@@ -177,7 +177,7 @@ extension KernelRoute {
 extension KernelRule: Comparable {
     package static func < (a: KernelRule, b: KernelRule) -> Bool {
         let (sourceA, sourceB) = (a.source?.address ?? .unspecifiedIPv6, b.source?.address ?? .unspecifiedIPv6)
-        let (familyA, familyB) = (a.isIPv4 ? 0 : 1, b.isIPv4 ? 0 : 1)
+        let (familyA, familyB) = (a.family == .ipv4 ? 0 : 1, b.family == .ipv4 ? 0 : 1)
         return (a.priority, familyA, a.table, sourceA, a.mark ?? 0) < (b.priority, familyB, b.table, sourceB, b.mark ?? 0)
     }
 }
@@ -185,7 +185,7 @@ extension KernelRule: Comparable {
 extension TranslationModel {
     /// The entry by which packets to this HoA leave from the primary own HoA; further ones have tables of their own.
     package func entry(of peer: HomeAddress, _ configuration: IMTConfiguration) -> (home: HomePair, way: Carriage.Way)? {
-        guard let own = configuration.primaryHome(isIPv4: peer.isIPv4) else { return nil }
+        guard let own = configuration.primaryHome(family: peer.family) else { return nil }
         let pair = HomePair(own: own, peer: peer)
         return way(pair).map { (pair, $0) }
     }

@@ -41,7 +41,7 @@ package struct KernelRoute: Hashable {
     /// IPv6 has no priority 0 (it becomes 1024), so both families use this one.
     package static let ownPriority: UInt32 = 1024
 
-    package var isIPv4: Bool { destination.isIPv4 }
+    package var family: AddressFamily { destination.family }
 
     /// What makes the kernel call two routes the same, so that one replaces the other.
     package struct Key: Hashable {
@@ -57,14 +57,14 @@ package struct KernelRoute: Hashable {
     }
     package var key: Key { Key(table: table, destination: destination, priority: priority) }
 
-    package static func everything(isIPv4: Bool) -> IPPrefix {
-        isIPv4 ? IPPrefix(covering: .unspecifiedIPv4, length: 96) : IPPrefix(covering: .unspecifiedIPv6, length: 0)
+    package static func everything(family: AddressFamily) -> IPPrefix {
+        IPPrefix(covering: family == .ipv4 ? .unspecifiedIPv4 : .unspecifiedIPv6, length: family.leadingBits)
     }
 }
 
 /// A policy routing rule of ours.
 package struct KernelRule: Hashable {
-    package var isIPv4: Bool
+    package var family: AddressFamily
     package var priority: UInt32
     /// Packets from these addresses.
     package var source: IPPrefix?
@@ -74,8 +74,8 @@ package struct KernelRule: Hashable {
     package var fromHere = false
     package var table: UInt32
 
-    package init(isIPv4: Bool, priority: UInt32, source: IPPrefix? = nil, mark: UInt32? = nil, fromHere: Bool = false, table: UInt32) {
-        self.isIPv4 = isIPv4
+    package init(family: AddressFamily, priority: UInt32, source: IPPrefix? = nil, mark: UInt32? = nil, fromHere: Bool = false, table: UInt32) {
+        self.family = family
         self.priority = priority
         self.source = source
         self.mark = mark

@@ -41,7 +41,7 @@ public struct LocalAddress: Hashable, Sendable {
 
     /// The addresses that are on the link with it; `nil` if it stands alone there.
     public var onLink: IPPrefix? {
-        let length = address.isIPv4 ? Int(prefixLength) + 96 : Int(prefixLength)
+        let length = Int(prefixLength) + Int(address.family.leadingBits)
         return length < 128 ? IPPrefix(covering: address, length: UInt8(length)) : nil
     }
 

@@ -54,9 +54,9 @@ package struct LinkTables: Equatable {
     /// - Parameter deviceName: our own device, which is no link.
     package func snapshot(without deviceName: String) -> LinkSnapshot {
         var best: [UInt64: KernelRoute] = [:]
-        func slot(_ index: UInt32, _ isIPv4: Bool) -> UInt64 { UInt64(index) << 1 | (isIPv4 ? 1 : 0) }
-        for route in main.defaults(isIPv4: true) + main.defaults(isIPv4: false) {
-            let slot = slot(route.interfaceIndex, route.isIPv4)
+        func slot(_ index: UInt32, _ family: AddressFamily) -> UInt64 { UInt64(index) << 1 | (family == .ipv4 ? 1 : 0) }
+        for route in main.defaults(family: .ipv4) + main.defaults(family: .ipv6) {
+            let slot = slot(route.interfaceIndex, route.family)
             if let known = best[slot], !ranksBefore(route, known) { continue }
             best[slot] = route
         }
@@ -64,13 +64,13 @@ package struct LinkTables: Equatable {
         let contested = contestedRouters
         for router in silentRouters.intersection(contested).sorted() {
             guard let name = links[router.interfaceIndex]?.name else { continue }
-            let instead = best[slot(router.interfaceIndex, router.address.isIPv4)]?.gateway
+            let instead = best[slot(router.interfaceIndex, router.address.family)]?.gateway
             result.silentRouters.append(SilentRouter(address: router.address, interface: name, instead: instead == router.address ? nil : instead))
         }
         var ranked: [(AddressRank, LocalAddress)] = []
         for state in addresses {
             guard let link = realLink(of: state, without: deviceName) else { continue }
-            let route = best[slot(state.interfaceIndex, state.address.isIPv4)]
+            let route = best[slot(state.interfaceIndex, state.address.family)]
             // An optimistic address may be sent from although its duplicates are still being looked for (RFC 4429).
             let tentative = state.flags & KernelValues.addressTentative != 0 && state.flags & KernelValues.addressOptimistic == 0
             let address = LocalAddress(
@@ -165,15 +165,15 @@ package struct AddressRank: Comparable {
 
     package init(_ state: AddressState, over route: KernelRoute?, prefersTemporary: Bool) {
         let isSecondary = state.flags & KernelValues.addressSecondary != 0
-        let length = state.address.isIPv4 ? min(state.prefixLength, 32) + 96 : state.prefixLength
-        let isForeign = state.address.isIPv4 && route?.gateway.map { !IPPrefix(covering: state.address, length: length).contains($0) } ?? false
+        let length = min(state.prefixLength, state.address.family.addressBits) + state.address.family.leadingBits
+        let isForeign = state.address.family == .ipv4 && route?.gateway.map { !IPPrefix(covering: state.address, length: length).contains($0) } ?? false
         let conditions = [
             route == nil,
             state.flags & KernelValues.addressDeprecated != 0,
             route?.source.map { $0 != state.address } ?? false,
             isForeign,
             state.address.scope != .global || Self.isTransitional(state.address),
-            state.address.isIPv4 ? isSecondary : isSecondary != prefersTemporary,
+            state.address.family == .ipv4 ? isSecondary : isSecondary != prefersTemporary,
             state.flags & KernelValues.addressOptimistic != 0,
         ]
         values = [UInt64(route?.priority ?? .max), UInt64(state.interfaceIndex)] + conditions.map { $0 ? 1 : 0 } + [UInt64(state.created)]

@@ -27,7 +27,7 @@ package struct MainTable: Equatable {
 
     private struct Slot: Hashable {
         var interfaceIndex: UInt32
-        var isIPv4: Bool
+        var family: AddressFamily
     }
 
     package private(set) var byDestination: [IPPrefix: [KernelRoute]] = [:]
@@ -37,7 +37,7 @@ package struct MainTable: Equatable {
     /// No route kept of a full link is longer than this.
     private var longestKept: [Slot: UInt8] = [:]
     /// How many destinations of a length there are, for the longest match.
-    private var lengths: [[Int]] = [[Int](repeating: 0, count: 129), [Int](repeating: 0, count: 129)]
+    private var lengths = FamilyPair(both: [Int](repeating: 0, count: 129))
     package private(set) var count = 0
 
     package init() {}
@@ -45,7 +45,7 @@ package struct MainTable: Equatable {
 
     package var routes: [KernelRoute] { byDestination.values.flatMap { $0 } }
     /// Every default route of a family.
-    package func defaults(isIPv4: Bool) -> [KernelRoute] { byDestination[KernelRoute.everything(isIPv4: isIPv4)] ?? [] }
+    package func defaults(family: AddressFamily) -> [KernelRoute] { byDestination[KernelRoute.everything(family: family)] ?? [] }
 
     private static func isSame(_ a: KernelRoute, _ b: KernelRoute) -> Bool {
         a.priority == b.priority && a.interfaceIndex == b.interfaceIndex && a.gateway == b.gateway && a.destination == b.destination
@@ -62,7 +62,7 @@ package struct MainTable: Equatable {
             byDestination[route.destination] = alternatives
             return true
         }
-        let slot = Slot(interfaceIndex: route.interfaceIndex, isIPv4: route.isIPv4)
+        let slot = Slot(interfaceIndex: route.interfaceIndex, family: route.family)
         if route.destination.familyLength > 0 {
             if (counts[slot] ?? 0) >= Self.routesPerLinkMax {
                 // A longer one makes room; among equals who was first stays.
@@ -74,7 +74,7 @@ package struct MainTable: Equatable {
             }
         }
         guard count < Self.routesMax else { return false }
-        if alternatives.isEmpty { lengths[route.isIPv4 ? 1 : 0][Int(route.destination.length)] += 1 }
+        if alternatives.isEmpty { lengths[route.family][Int(route.destination.length)] += 1 }
         if route.destination.familyLength > 0 {
             counts[slot, default: 0] += 1
             longestKept[slot] = max(longestKept[slot] ?? 0, route.destination.length)
@@ -92,10 +92,10 @@ package struct MainTable: Equatable {
         alternatives.remove(at: index)
         byDestination[route.destination] = alternatives.isEmpty ? nil : alternatives
         if alternatives.count < 2 { ambiguous.remove(route.destination) }
-        if alternatives.isEmpty { lengths[route.isIPv4 ? 1 : 0][Int(route.destination.length)] -= 1 }
+        if alternatives.isEmpty { lengths[route.family][Int(route.destination.length)] -= 1 }
         count -= 1
         guard route.destination.familyLength > 0 else { return true }
-        let slot = Slot(interfaceIndex: route.interfaceIndex, isIPv4: route.isIPv4)
+        let slot = Slot(interfaceIndex: route.interfaceIndex, family: route.family)
         counts[slot] = counts[slot].flatMap { $0 > 1 ? $0 - 1 : nil }
         return true
     }
@@ -103,7 +103,7 @@ package struct MainTable: Equatable {
     private func longest(in slot: Slot) -> KernelRoute? {
         var found: KernelRoute?
         for alternatives in byDestination.values {
-            for route in alternatives where route.interfaceIndex == slot.interfaceIndex && route.isIPv4 == slot.isIPv4 && route.destination.familyLength > 0 {
+            for route in alternatives where route.interfaceIndex == slot.interfaceIndex && route.family == slot.family && route.destination.familyLength > 0 {
                 guard let known = found else {
                     found = route
                     continue
@@ -146,9 +146,9 @@ package struct MainTable: Equatable {
 
     /// The routes of the longest destination that holds the address and has one that fits, as the kernel looks for them.
     package func longestMatch(_ address: IPAddress, where fits: (KernelRoute) -> Bool) -> [KernelRoute] {
-        let counts = lengths[address.isIPv4 ? 1 : 0]
-        for length in stride(from: 128, through: address.isIPv4 ? 96 : 0, by: -1) where counts[length] > 0 {
-            let fitting = (byDestination[IPPrefix(covering: address, length: UInt8(length))] ?? []).filter { $0.isIPv4 == address.isIPv4 && fits($0) }
+        let counts = lengths[address.family]
+        for length in stride(from: 128, through: Int(address.family.leadingBits), by: -1) where counts[length] > 0 {
+            let fitting = (byDestination[IPPrefix(covering: address, length: UInt8(length))] ?? []).filter { $0.family == address.family && fits($0) }
             if !fitting.isEmpty { return fitting }
         }
         return []

@@ -14,23 +14,23 @@ extension RoutePlan {
     /// The HoAs that are not the first of their family, with their tables.
     package static func furtherHomes(_ configuration: IMTConfiguration) -> [(table: UInt32, hoa: HomeAddress)] {
         configuration.homeAddresses.enumerated().compactMap { index, hoa in
-            hoa == configuration.primaryHome(isIPv4: hoa.isIPv4) ? nil : (homeTable(configuration, index), hoa)
+            hoa == configuration.primaryHome(family: hoa.family) ? nil : (homeTable(configuration, index), hoa)
         }
     }
 
     package func furtherRules() -> Set<KernelRule> {
         Set(Self.furtherHomes(configuration).map { further in
             KernelRule(
-                isIPv4: further.hoa.isIPv4, priority: (ruleBase ?? configuration.rulePriorityBase) + 9, source: configuration.network(of: further.hoa) ?? IPPrefix(further.hoa.address), fromHere: true, table: further.table)
+                family: further.hoa.family, priority: (ruleBase ?? configuration.rulePriorityBase) + 9, source: configuration.network(of: further.hoa) ?? IPPrefix(further.hoa.address), fromHere: true, table: further.table)
         })
     }
 
     /// The tables of further HoAs but for the peers' routes.
     package func furtherRoutes() -> [KernelRoute] {
         Self.furtherHomes(configuration).filter { homes.contains($0.hoa.address) }.flatMap { further in
-            capturedPrefixes(further.hoa.isIPv4).map {
+            capturedPrefixes(further.hoa.family).map {
                 KernelRoute(table: further.table, destination: $0, interfaceIndex: deviceIndex, source: further.hoa.address)
-            } + exceptions(table: further.table).filter { $0.isIPv4 == further.hoa.isIPv4 }
+            } + exceptions(table: further.table).filter { $0.family == further.hoa.family }
         }
     }
 

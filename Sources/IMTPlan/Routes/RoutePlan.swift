@@ -53,20 +53,20 @@ package struct RoutePlan {
     package func rules() -> Set<KernelRule> {
         var rules: Set<KernelRule> = []
         let base = ruleBase ?? configuration.rulePriorityBase
-        for isIPv4 in [true, false] {
-            rules.insert(KernelRule(isIPv4: isIPv4, priority: base + 2, mark: configuration.mark, table: KernelValues.tableMain))
-            rules.insert(KernelRule(isIPv4: isIPv4, priority: base + 10, fromHere: true, table: configuration.routingTable))
-            rules.insert(KernelRule(isIPv4: isIPv4, priority: base + 11, fromHere: true, table: Self.pathTable(configuration)))
+        for family in AddressFamily.allCases {
+            rules.insert(KernelRule(family: family, priority: base + 2, mark: configuration.mark, table: KernelValues.tableMain))
+            rules.insert(KernelRule(family: family, priority: base + 10, fromHere: true, table: configuration.routingTable))
+            rules.insert(KernelRule(family: family, priority: base + 11, fromHere: true, table: Self.pathTable(configuration)))
         }
         for prefix in configuration.homePrefixes {
             let further = Self.furtherHomes(configuration).first { $0.hoa.address == prefix.address }?.table
-            rules.insert(KernelRule(isIPv4: prefix.isIPv4, priority: base + 13, source: prefix, table: further ?? configuration.routingTable))
-            if further == nil { rules.insert(KernelRule(isIPv4: prefix.isIPv4, priority: base + 14, source: prefix, table: Self.pathTable(configuration))) }
+            rules.insert(KernelRule(family: prefix.family, priority: base + 13, source: prefix, table: further ?? configuration.routingTable))
+            if further == nil { rules.insert(KernelRule(family: prefix.family, priority: base + 14, source: prefix, table: Self.pathTable(configuration))) }
         }
         let homeAddresses = Set(configuration.homeAddresses.map(\.address))
         for locator in locators {
             let table = Self.linkTable(configuration, locator.interfaceIndex)
-            let rule = KernelRule(isIPv4: locator.address.isIPv4, priority: base, source: IPPrefix(locator.address), table: table)
+            let rule = KernelRule(family: locator.address.family, priority: base, source: IPPrefix(locator.address), table: table)
             guard homeAddresses.contains(locator.address) else {
                 rules.insert(rule)
                 continue
@@ -86,9 +86,9 @@ package struct RoutePlan {
         var result: [KernelRoute] = []
         var done: Set<UInt64> = []
         for locator in locators {
-            let isIPv4 = locator.address.isIPv4
-            guard done.insert(UInt64(locator.interfaceIndex) << 1 | (isIPv4 ? 1 : 0)).inserted else { continue }
-            for (destination, alternatives) in tables.main.byDestination where destination.isIPv4 == isIPv4 {
+            let family = locator.address.family
+            guard done.insert(UInt64(locator.interfaceIndex) << 1 | (family == .ipv4 ? 1 : 0)).inserted else { continue }
+            for (destination, alternatives) in tables.main.byDestination where destination.family == family {
                 // One of each destination: in a table of its own the kernel would weigh them without what it has learnt in the other.
                 guard var route = tables.best(of: alternatives.filter { $0.interfaceIndex == locator.interfaceIndex }) else { continue }
                 route.table = Self.linkTable(configuration, locator.interfaceIndex)
@@ -104,9 +104,9 @@ package struct RoutePlan {
     /// The capture table but for the peers' routes.
     package func captureRoutes() -> [KernelRoute] {
         var result: [KernelRoute] = []
-        for isIPv4 in [true, false] {
-            guard let home = configuration.primaryHome(isIPv4: isIPv4), homes.contains(home.address) else { continue }
-            for prefix in capturedPrefixes(isIPv4) {
+        for family in AddressFamily.allCases {
+            guard let home = configuration.primaryHome(family: family), homes.contains(home.address) else { continue }
+            for prefix in capturedPrefixes(family) {
                 result.append(
                     KernelRoute(
                         table: configuration.routingTable, destination: prefix, interfaceIndex: deviceIndex, source: home.address)
@@ -123,10 +123,10 @@ package struct RoutePlan {
     package func pathRoutes() -> [KernelRoute] {
         var result: [KernelRoute] = []
         let table = Self.pathTable(configuration)
-        for isIPv4 in [true, false] {
-            guard let home = configuration.primaryHome(isIPv4: isIPv4), homes.contains(home.address) else { continue }
-            let way = primaries.first { $0.isIPv4 == isIPv4 }.flatMap { defaultRoute(from: $0) }
-            for prefix in capturedPrefixes(isIPv4) {
+        for family in AddressFamily.allCases {
+            guard let home = configuration.primaryHome(family: family), homes.contains(home.address) else { continue }
+            let way = primaries.first { $0.family == family }.flatMap { defaultRoute(from: $0) }
+            for prefix in capturedPrefixes(family) {
                 if let way {
                     result.append(
                         KernelRoute(
@@ -146,8 +146,8 @@ package struct RoutePlan {
     package func exceptions(table: UInt32) -> [KernelRoute] {
         // The last are behind this router itself.
         let named = configuration.alwaysPlain + configuration.exceptions + configuration.homePrefixes
-        let never = [true, false].filter { isIPv4 in configuration.primaryHome(isIPv4: isIPv4).map { homes.contains($0.address) } ?? false }
-            .flatMap { isIPv4 in Self.neverCaptured(isIPv4) + named.filter { $0.isIPv4 == isIPv4 } }
+        let never = AddressFamily.allCases.filter { family in configuration.primaryHome(family: family).map { homes.contains($0.address) } ?? false }
+            .flatMap { family in Self.neverCaptured(family) + named.filter { $0.family == family } }
         return (never + plain.map { IPPrefix($0) }).map { KernelRoute(table: table, destination: $0, kind: .throwing) }
     }
 
@@ -159,8 +159,8 @@ package struct RoutePlan {
     package func peerRoute(to peer: HomeAddress, own: HomeAddress, over carriage: Carriage.Way) -> KernelRoute? {
         let throwing = KernelRoute(table: configuration.routingTable, destination: IPPrefix(peer.address), kind: .throwing)
         var isShared: Bool {
-            primaries.contains(carriage.own) && own == configuration.primaryHome(isIPv4: own.isIPv4)
-                && capturedPrefixes(own.isIPv4).contains { $0.contains(peer.address) }
+            primaries.contains(carriage.own) && own == configuration.primaryHome(family: own.family)
+                && capturedPrefixes(own.family).contains { $0.contains(peer.address) }
         }
         guard let way = way(from: carriage.own, to: carriage.destination) else {
             // Between two networks the shared route is gone, and the next one is for these again.
@@ -181,12 +181,12 @@ package struct RoutePlan {
     }
 
     package func defaultRoute(from moa: MobileAddress) -> KernelRoute? {
-        tables.best(of: tables.main.defaults(isIPv4: moa.isIPv4).filter(leads(from: moa)))
+        tables.best(of: tables.main.defaults(family: moa.family).filter(leads(from: moa)))
     }
 
     /// The main table's longest match over the own MoA's link, as the kernel would find it through that link's table.
     private func way(from moa: MobileAddress, to destination: IPAddress) -> KernelRoute? {
-        moa.isIPv4 == destination.isIPv4 ? tables.best(of: tables.main.longestMatch(destination, where: leads(from: moa))) : nil
+        moa.family == destination.family ? tables.best(of: tables.main.longestMatch(destination, where: leads(from: moa))) : nil
     }
 
     /// A MoA stays configured when its link goes down, and another link's network has no way back to it: only routes over its
@@ -212,18 +212,18 @@ package struct RoutePlan {
         return candidates.first { own[$0] == home }.map { ($0, home) }
     }
 
-    package func capturedPrefixes(_ isIPv4: Bool) -> [IPPrefix] {
+    package func capturedPrefixes(_ family: AddressFamily) -> [IPPrefix] {
         switch configuration.traffic {
-        case .everything: [KernelRoute.everything(isIPv4: isIPv4)]
-        case .prefixes(let prefixes): prefixes.filter { $0.isIPv4 == isIPv4 }
+        case .everything: [KernelRoute.everything(family: family)]
+        case .prefixes(let prefixes): prefixes.filter { $0.family == family }
         case .nothing: []
         }
     }
 
     /// Destinations of the link or the host itself.
-    private static func neverCaptured(_ isIPv4: Bool) -> [IPPrefix] {
+    private static func neverCaptured(_ family: AddressFamily) -> [IPPrefix] {
         let texts =
-            isIPv4
+            family == .ipv4
             ? ["224.0.0.0/4", "169.254.0.0/16", "127.0.0.0/8", "255.255.255.255/32"] : ["ff00::/8", "fe80::/10", "::1/128"]
         return texts.compactMap { IPPrefix($0) }
     }

@@ -2,7 +2,7 @@ import MATSignal
 
 /// A policy routing rule that another program made, as far as it matters to ours: whether it takes packets that ours should see.
 package struct ForeignRule: Hashable {
-    package var isIPv4: Bool
+    package var family: AddressFamily
     package var priority: UInt32
     package var table: UInt32
     package var action: UInt8
@@ -11,8 +11,8 @@ package struct ForeignRule: Hashable {
     /// The selectors, as a person reads them in `ip rule`.
     package var text: String
 
-    package init(isIPv4: Bool, priority: UInt32, table: UInt32, action: UInt8, isNarrow: Bool, text: String) {
-        self.isIPv4 = isIPv4
+    package init(family: AddressFamily, priority: UInt32, table: UInt32, action: UInt8, isNarrow: Bool, text: String) {
+        self.family = family
         self.priority = priority
         self.table = table
         self.action = action

@@ -9,11 +9,11 @@ extension TranslationRuleset {
     var quotedSource: HeaderField { HeaderField(base: .transport, offset: 8 + source.offset, length: width) }
 
     var quotedDestination: HeaderField { HeaderField(base: .transport, offset: 8 + destination.offset, length: width) }
-    var quotedProtocol: HeaderField { HeaderField(base: .transport, offset: isIPv4 ? 17 : 14, length: 1) }
-    var quotedPorts: UInt32 { isIPv4 ? 28 : 48 }
+    var quotedProtocol: HeaderField { HeaderField(base: .transport, offset: family == .ipv4 ? 17 : 14, length: 1) }
+    var quotedPorts: UInt32 { family == .ipv4 ? 28 : 48 }
 
     /// IPv4: the quoted header's own checksum; what changes in both cancels out in the ICMP checksum. ICMPv6 covers the quote.
-    var quotedChecksum: ChecksumRepair { .internet(offset: isIPv4 ? 18 : 2, pseudoHeader: false) }
+    var quotedChecksum: ChecksumRepair { .internet(offset: family == .ipv4 ? 18 : 2, pseudoHeader: false) }
 
     var quotedPortsAnswered: (HeaderField, HeaderField) { (transport(quotedPorts + 2, 2), transport(quotedPorts, 2)) }
     var quotedIdentifier: (HeaderField, HeaderField) { (transport(quotedPorts + 4, 2), transport(quotedPorts + 4, 2)) }

@@ -5,21 +5,21 @@ extension TranslationRuleset {
     // MARK: Header fields
 
     /// Source and destination are adjacent in both families' headers, so a pair is one load and one write.
-    var pair: HeaderField { HeaderField(base: .network, offset: isIPv4 ? 12 : 8, length: 2 * width) }
+    var pair: HeaderField { HeaderField(base: .network, offset: family == .ipv4 ? 12 : 8, length: 2 * width) }
 
-    var source: HeaderField { HeaderField(base: .network, offset: isIPv4 ? 12 : 8, length: width) }
-    var destination: HeaderField { HeaderField(base: .network, offset: isIPv4 ? 16 : 24, length: width) }
+    var source: HeaderField { HeaderField(base: .network, offset: family == .ipv4 ? 12 : 8, length: width) }
+    var destination: HeaderField { HeaderField(base: .network, offset: family == .ipv4 ? 16 : 24, length: width) }
 
     func transport(_ offset: UInt32, _ length: UInt32) -> HeaderField {
         HeaderField(base: .transport, offset: offset, length: length)
     }
 
-    var outerChecksum: ChecksumRepair { isIPv4 ? .internet(offset: 10, pseudoHeader: true) : .pseudoHeader }
+    var outerChecksum: ChecksumRepair { family == .ipv4 ? .internet(offset: 10, pseudoHeader: true) : .pseudoHeader }
 
     /// For packets that come in. A card or tunnel may have summed them up already (CHECKSUM_COMPLETE), and the kernel changes that
     /// sum as if the header summed up to the same as before. IPv4's does, by its own checksum; in IPv6 the flow label's last
     /// 16 bits, which have no use any more, are made to absorb the change. Otherwise the stack drops the packet as damaged.
-    var arrivingChecksum: ChecksumRepair { .internet(offset: isIPv4 ? 10 : 2, pseudoHeader: true) }
+    var arrivingChecksum: ChecksumRepair { .internet(offset: family == .ipv4 ? 10 : 2, pseudoHeader: true) }
 
     // MARK: Registers: an address takes one (IPv4) or four (IPv6)
 
@@ -33,9 +33,9 @@ extension TranslationRuleset {
     // MARK: Questions
 
     static let udp: [UInt8] = [17], tcp: [UInt8] = [6]
-    var icmp: [UInt8] { isIPv4 ? [1] : [58] }
-    var echoRequest: [UInt8] { isIPv4 ? [8] : [128] }
-    var echoReply: [UInt8] { isIPv4 ? [0] : [129] }
+    var icmp: [UInt8] { family == .ipv4 ? [1] : [58] }
+    var echoRequest: [UInt8] { family == .ipv4 ? [8] : [128] }
+    var echoReply: [UInt8] { family == .ipv4 ? [0] : [129] }
 
     func isProtocol(_ number: [UInt8]) -> [Expression] {
         [.meta(.protocolNumber, into: r0), .compare(r0, .equal, number)]
@@ -49,8 +49,8 @@ extension TranslationRuleset {
     var isError: [Expression] {
         // IPv4: the header's own octet, which is loaded without a call. IPv6: behind extension headers too.
         let isICMP: [Expression] =
-            isIPv4 ? [.load(HeaderField(base: .network, offset: 9, length: 1), into: r0), .compare(r0, .equal, icmp)] : isProtocol(icmp)
-        return isICMP + (isIPv4 ? isType([0], .notEqual) + isType([8], .notEqual) : isType([128], .less))
+            family == .ipv4 ? [.load(HeaderField(base: .network, offset: 9, length: 1), into: r0), .compare(r0, .equal, icmp)] : isProtocol(icmp)
+        return isICMP + (family == .ipv4 ? isType([0], .notEqual) + isType([8], .notEqual) : isType([128], .less))
     }
 
     func isInterface(
@@ -75,7 +75,7 @@ extension TranslationRuleset {
     /// Loads source and destination into `r0` and `r1`.
     var loadPair: [Expression] {
         // Two loads of four octets are faster than one of eight: the kernel runs them without a call.
-        isIPv4 ? [.load(source, into: r0), .load(destination, into: r1)] : [.load(pair, into: r0)]
+        family == .ipv4 ? [.load(source, into: r0), .load(destination, into: r1)] : [.load(pair, into: r0)]
     }
 
     /// Whether the packet is for an address that this host has now (RTN_LOCAL 2), whatever the agent knows.

@@ -82,7 +82,7 @@ extension TranslationRuleset {
     /// Dropped here, the packet would be an error (EPERM) to its sender; so it goes, between addresses that no host
     /// accepts from a network (RFC 1122, 3.2.1.3; RFC 4291, 2.5.3). What the agent itself sends is not copied again.
     var unhomed: ChainDefinition {
-        let loopback: [UInt8] = isIPv4 ? [127, 0, 0, 1] : [UInt8](repeating: 0, count: 15) + [1]
+        let loopback: [UInt8] = family == .ipv4 ? [127, 0, 0, 1] : [UInt8](repeating: 0, count: 15) + [1]
         return ChainDefinition(
             name: "unhomed", hook: nil,
             rules: [

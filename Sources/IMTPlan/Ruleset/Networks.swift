@@ -5,12 +5,12 @@ import MATSignal
 extension TranslationRuleset {
     /// The MoPres in use, each with the base address of its home prefix.
     var networks: [MobileAddress: HomeAddress] {
-        homeNetworks.isEmpty ? [:] : own.filter { $0.key.isIPv4 == isIPv4 && configuration.network(of: $0.value) != nil }
+        homeNetworks.isEmpty ? [:] : own.filter { $0.key.family == family && configuration.network(of: $0.value) != nil }
     }
 
     /// MoPres that went away. They are this router's for good, whoever has an address on their link, so nothing more is asked.
     var retiredNetworks: [MobileAddress: HomeAddress] {
-        homeNetworks.isEmpty ? [:] : retired.filter { $0.key.isIPv4 == isIPv4 && own[$0.key] == nil && configuration.network(of: $0.value) != nil }
+        homeNetworks.isEmpty ? [:] : retired.filter { $0.key.family == family && own[$0.key] == nil && configuration.network(of: $0.value) != nil }
     }
 
     func moPres(of home: HomeAddress) -> [IPPrefix] { moPres(of: home, among: networks) }
@@ -51,7 +51,7 @@ extension TranslationRuleset {
     /// nothing`), or connection tracking can make nothing of the packet, or has noted its flow before. Between the router's own links, whose
     /// addresses may be of the home prefix, it is on its way.
     var unhomedNetwork: ChainDefinition {
-        let multicast: [UInt8] = isIPv4 ? [0xE0] : [0xFF]
+        let multicast: [UInt8] = family == .ipv4 ? [0xE0] : [0xFF]
         let isMulticast: [Expression] = [
             .load(HeaderField(base: .network, offset: destination.offset, length: 1), into: r0), .mask(r0, multicast), .compare(r0, .equal, multicast),
         ]

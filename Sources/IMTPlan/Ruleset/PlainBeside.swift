@@ -112,7 +112,7 @@ extension TranslationRuleset {
 
     /// Rules, not set elements: prefixes overlap and are few.
     func alwaysPlainRules(_ prefixes: [IPPrefix]) -> [[Expression]] {
-        prefixes.filter { $0.isIPv4 == isIPv4 }.map { prefix in
+        prefixes.filter { $0.family == family }.map { prefix in
             let mask = IPAddress(high: .max, low: .max).masked(to: prefix.length).octets.suffix(Int(width))
             let partial: [Expression] = prefix.length == 128 ? [] : [.mask(r0, Array(mask))]
             return [.load(source, into: r0)] + partial + [.compare(r0, .equal, prefix.address.packetOctets), .verdict(.accept)]

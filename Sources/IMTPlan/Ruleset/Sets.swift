@@ -61,10 +61,10 @@ extension TranslationRuleset {
     // By which the steps that change a set name it, beside its name: the kernel wants both.
     static let plainPeersID: UInt32 = 6, plainFlowsID: UInt32 = 7, peerFlowsID: UInt32 = 9, plainEndsID: UInt32 = 103
 
-    var width: UInt32 { isIPv4 ? 4 : 16 }
+    var width: UInt32 { UInt32(family.addressOctets) }
 
     /// nft's type numbers: ipv4_addr 7, ipv6_addr 8, inet_proto 12, inet_service 13, mark 19.
-    var addressType: UInt32 { isIPv4 ? 7 : 8 }
+    var addressType: UInt32 { family == .ipv4 ? 7 : 8 }
 
     var markType: UInt32 { 19 }
     var pairType: UInt32 { addressType << 6 | addressType }

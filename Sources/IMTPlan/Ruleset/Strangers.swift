@@ -111,7 +111,7 @@ extension TranslationRuleset {
     private var isLinkLocal: [Expression] { isLinkLocal(source) }
     func isLinkLocal(_ address: HeaderField) -> [Expression] {
         let start = HeaderField(base: .network, offset: address.offset, length: 2)
-        return isIPv4
+        return family == .ipv4
             ? [.load(start, into: r0), .compare(r0, .equal, [169, 254])]
             : [
                 .load(start, into: r0), .mask(r0, [0xFF, 0xC0]), .compare(r0, .equal, [0xFE, 0x80]),
@@ -123,7 +123,7 @@ extension TranslationRuleset {
 
     /// For a MoA of ours, and not mapped. The stack never answers such a packet unless it is known to be meant as it is.
     private var stranger: ChainDefinition {
-        let dhcp: [UInt8] = isIPv4 ? [0, 67, 0, 68] : [0x02, 0x23, 0x02, 0x22]
+        let dhcp: [UInt8] = family == .ipv4 ? [0, 67, 0, 68] : [0x02, 0x23, 0x02, 0x22]
         let isPlain: [Expression] = [.lookup(set: Self.plainFlows, key: r0, into: nil), .verdict(.accept)]
         return ChainDefinition(
             name: "stranger", hook: nil,

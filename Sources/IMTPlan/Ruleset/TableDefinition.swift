@@ -1,3 +1,5 @@
+import MATSignal
+
 /// What a table consists of, as values. `NFTBatch` (IMTKernel) turns them into messages.
 package struct ChainDefinition: Hashable {
     /// Where a chain hangs; `nil` for one that is only jumped to.
@@ -63,24 +65,24 @@ package struct SetDefinition: Hashable {
 }
 
 package struct TableDefinition: Hashable {
-    package var isIPv4: Bool
+    package var family: AddressFamily
     package var name: String
     package var sets: [SetDefinition]
     package var chains: [ChainDefinition]
     /// NFT_TABLE_F_*: see `TableProtection`.
     package var flags: UInt32 = 0
     /// NFPROTO_IPV4 2, NFPROTO_IPV6 10: the same numbers as the address families. NFPROTO_NETDEV 5 in an experiment.
-    package var family: UInt8
+    package var nfProtocol: UInt8
 
-    package init(isIPv4: Bool, name: String, sets: [SetDefinition], chains: [ChainDefinition]) {
-        self.isIPv4 = isIPv4
+    package init(family: AddressFamily, name: String, sets: [SetDefinition], chains: [ChainDefinition]) {
+        self.family = family
         self.name = name
         self.sets = sets
         self.chains = chains
-        family = KernelValues.family(isIPv4: isIPv4)
+        nfProtocol = KernelValues.family(family)
     }
 
-    package var title: String { "table \(isIPv4 ? "ip" : "ip6") \(name)" }
+    package var title: String { "table \(family == .ipv4 ? "ip" : "ip6") \(name)" }
 }
 
 /// One element of a set (no data) or map, in packet octets.

@@ -13,17 +13,17 @@ package struct TranslationPlan {
 
     package init(_ configuration: IMTConfiguration) { self.configuration = configuration }
 
-    package func ruleset(_ isIPv4: Bool, _ contents: TranslationModel = TranslationModel()) -> TranslationRuleset {
+    package func ruleset(_ family: AddressFamily, _ contents: TranslationModel = TranslationModel()) -> TranslationRuleset {
         TranslationRuleset(
-            isIPv4: isIPv4, configuration: configuration, needs: needs, paths: contents.paths, own: contents.own, retired: contents.retiredByAddress)
+            family: family, configuration: configuration, needs: needs, paths: contents.paths, own: contents.own, retired: contents.retiredByAddress)
     }
 
     /// Both tables as they are with these contents.
-    package func tables(_ contents: TranslationModel) -> [TableDefinition] { [true, false].map { ruleset($0, contents).table } }
+    package func tables(_ contents: TranslationModel) -> [TableDefinition] { AddressFamily.allCases.map { ruleset($0, contents).table } }
 
     /// Without what peers bring; enough to name the tables.
     package var families: [TableDefinition] {
-        [true, false].map { TableDefinition(isIPv4: $0, name: TranslationRuleset.tableName, sets: [], chains: []) }
+        AddressFamily.allCases.map { TableDefinition(family: $0, name: TranslationRuleset.tableName, sets: [], chains: []) }
     }
 
     // MARK: All of it
@@ -34,7 +34,7 @@ package struct TranslationPlan {
     ///   - replacing: the families whose table is there already. Deleting what does not exist is an error; what does is another's (EPERM) or
     ///     nobody's: its flags can't be changed in place.
     ///   - flags: see `TableProtection`.
-    package func installation(of contents: TranslationModel, replacing: Set<UInt8>, flags: UInt32) -> [TableChange] {
+    package func installation(of contents: TranslationModel, replacing: Set<AddressFamily>, flags: UInt32) -> [TableChange] {
         tables(contents).map { table in
             var change = TableChange(table)
             change.table.flags = flags
@@ -42,7 +42,7 @@ package struct TranslationPlan {
             change.steps.append(.addTable)
             change.steps += table.sets.map { .addSet($0) } + table.chains.map { .addChain($0) }
             for chain in table.chains { change.addRules(of: chain) }
-            change.apply(contents.differences(from: TranslationModel(), isIPv4: table.isIPv4))
+            change.apply(contents.differences(from: TranslationModel(), family: table.family))
             return change
         }
     }
@@ -55,7 +55,7 @@ package struct TranslationPlan {
             var change = TableChange(table)
             change.steps += table.chains.map { .addChain($0) }
             for chain in table.chains { change.replaceRules(of: chain) }
-            if let chain, !ruleset(table.isIPv4).isWithoutHome { change.steps += [.deleteRules(of: chain), .deleteChain(chain)] }
+            if let chain, !ruleset(table.family).isWithoutHome { change.steps += [.deleteRules(of: chain), .deleteChain(chain)] }
             return change
         }
     }
@@ -71,9 +71,9 @@ package struct TranslationPlan {
         from before: TranslationModel, to now: TranslationModel, _ sets: [SetDifference], of table: TableDefinition, saying changes: [IMTChange] = []
     ) -> TableChange {
         var change = TableChange(table)
-        let isSame = { (path: DeparturePath) in path.moa.isIPv4 == table.isIPv4 }
+        let isSame = { (path: DeparturePath) in path.moa.family == table.family }
         let (old, new) = (before.paths.filter { isSame($0.value) }, now.paths.filter { isSame($0.value) })
-        let (earlier, rules) = (ruleset(table.isIPv4, before), ruleset(table.isIPv4, now))
+        let (earlier, rules) = (ruleset(table.family, before), ruleset(table.family, now))
         replaceBegun(from: earlier, to: rules, &change)
         let isSameNetworks = rules.networks == earlier.networks && rules.retiredNetworks == earlier.retiredNetworks
         if old == new, isSameNetworks {
@@ -111,7 +111,7 @@ package struct TranslationPlan {
         var said: [IPAddress: IMTChange] = [:]
         for each in changes {
             switch each {
-            case .letOpen(let address, _), .holdOpeners(let address, _), .askAgain(let address): if address.isIPv4 == change.table.isIPv4 { said[address] = each }
+            case .letOpen(let address, _), .holdOpeners(let address, _), .askAgain(let address): if address.family == change.table.family { said[address] = each }
             default: break
             }
         }
@@ -139,7 +139,7 @@ package struct TranslationPlan {
         families.map { table in
             var change = TableChange(table)
             change.replaceRules(
-                of: ChainDefinition(name: TranslationRuleset.alwaysPlainChain, hook: nil, rules: ruleset(table.isIPv4).alwaysPlainRules(prefixes)))
+                of: ChainDefinition(name: TranslationRuleset.alwaysPlainChain, hook: nil, rules: ruleset(table.family).alwaysPlainRules(prefixes)))
             return change
         }
     }
@@ -151,11 +151,11 @@ package struct TranslationPlan {
     /// - Parameter found: the elements that are there now, by key.
     /// - Returns: the correction, and how many elements differed.
     package func correction(
-        of set: String, _ keys: [[UInt8]], found: [[UInt8]: [UInt8]], to wanted: TranslationModel, isIPv4: Bool
+        of set: String, _ keys: [[UInt8]], found: [[UInt8]: [UInt8]], to wanted: TranslationModel, family: AddressFamily
     ) -> (difference: SetDifference, drift: Int) {
         var result = (difference: SetDifference(set: set), drift: 0)
         for key in keys {
-            let wanted = wanted.element(key, of: set, isIPv4: isIPv4, homes: configuration.homeAddresses)
+            let wanted = wanted.element(key, of: set, family: family, homes: configuration.homeAddresses)
             guard found[key] != wanted?.data else { continue }
             if found[key] != nil { result.difference.removed.append(SetElement(key: key)) }
             if let wanted { result.difference.added.append(wanted) }

@@ -44,7 +44,7 @@ import MATSignal
 /// Where the kernel can (`TableProtection`), the tables are the agent's own and outlive it: others can't flush them.
 /// Elsewhere what others remove is found and put back.
 package struct TranslationRuleset {
-    let isIPv4: Bool
+    let family: AddressFamily
     let configuration: IMTConfiguration
     var needs = TranslationNeeds()
     /// By number, all families'.
@@ -55,12 +55,12 @@ package struct TranslationRuleset {
 
     /// A family without a HoA has nothing to translate, and its packets meet no hook of ours.
     var isWithoutHome: Bool { homeAddresses.isEmpty }
-    var homeAddresses: [HomeAddress] { configuration.homeAddresses.filter { $0.isIPv4 == isIPv4 } }
+    var homeAddresses: [HomeAddress] { configuration.homeAddresses.filter { $0.family == family } }
     var familyPaths: [(number: UInt32, path: DeparturePath)] {
-        paths.filter { $0.value.moa.isIPv4 == isIPv4 }.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
+        paths.filter { $0.value.moa.family == family }.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
     }
 
-    package var table: TableDefinition { TableDefinition(isIPv4: isIPv4, name: Self.tableName, sets: sets, chains: chains) }
+    package var table: TableDefinition { TableDefinition(family: family, name: Self.tableName, sets: sets, chains: chains) }
 
     // MARK: Chains
 
@@ -84,7 +84,7 @@ package struct TranslationRuleset {
     var networkChains: [ChainDefinition] { homeNetworks.isEmpty ? [] : [deliver, returned, errors, quotedIn, holdForwarded] }
 
     var familyOwn: [(MobileAddress, HomeAddress)] {
-        own.filter { $0.key.isIPv4 == isIPv4 && homeAddresses.contains($0.value) }.sorted { $0.key.address < $1.key.address }
+        own.filter { $0.key.family == family && homeAddresses.contains($0.value) }.sorted { $0.key.address < $1.key.address }
             .map { ($0.key, $0.value) }
     }
     /// One for each own MoA: made anew when one comes or goes.
