@@ -35,7 +35,7 @@ extension NodeCore {
             }
             guard self.servers.proof(servers: servers.endpoints, own: moa.address, now: now.monotonic) == nil else { continue }
             // Over a dead link no proof will come: it is not waited for.
-            if ways.uplinks[moa]?.isDead == true { home.unproven.insert(moa) } else { missing.append((moa, server)) }
+            if uplinks.isDead(moa) { home.unproven.insert(moa) } else { missing.append((moa, server)) }
         }
         guard missing.isEmpty else {
             // The source's cookie is fetched along with the others: it would be asked for anyway.
@@ -61,7 +61,7 @@ extension NodeCore {
     /// The usable addresses without those that the IMS would not take; the first is listed all the same.
     func listedLocators(of home: Home) -> [MobileAddress] {
         let all = desiredLocators(of: home.hoa)
-        return all.filter { $0 == all.first || !home.unproven.contains($0) && ways.uplinks[$0]?.isRefused != true }
+        return all.filter { $0 == all.first || !home.unproven.contains($0) && !uplinks.isRefused($0) }
     }
 
     /// Signs the present locators and sends the record to the own IMS.
@@ -223,7 +223,7 @@ extension NodeCore {
             home.problem = nil
             counters.registrations += 1
             homes[hoa] = home
-            for moa in home.registeredPlaces where ways.uplinks[moa]?.isRefused == true { ways.uplinks[moa]?.state = .sound }
+            for moa in home.registeredPlaces { uplinks.accept(moa) }
             _ = adopt(reply.certificate, of: hoa, now)
             if isFirst || home.owesPeers, let problem = scopeProblem(of: home) { log(.warning, "\(hoa) is registered, but \(problem)") }
             let places = mapping.record.locators.map(\.moa.description).joined(separator: ", ")

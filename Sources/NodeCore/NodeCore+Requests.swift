@@ -31,17 +31,6 @@ struct PendingAck: Hashable, Sendable {
     var isVerified = false
 }
 
-/// A MA Notify that came under our own cookie before anybody told us of its HoA. If the very record turns out to be the peer's, it has shown
-/// where it is: what it sends next need not wait for our check.
-struct EarlyNotice: Hashable, Sendable {
-    let mapping: SignedMapping
-    let source: Endpoint
-    let came: MonotonicTime
-
-    static let countMax = 64
-    static let ageMax: Duration = .seconds(3)
-}
-
 extension NodeCore {
     static let sourceChecksMax = 4096
 
@@ -75,7 +64,7 @@ extension NodeCore {
 
     private mutating func reply(_ message: SignalMessage, from local: IPAddress, to source: Endpoint, _ now: Now) {
         let isStranger = isStranger(source.address)
-        if isStranger, ownLocators.contains(where: { $0.link?.contains(source.address) ?? false }), !linkAnswers.take(at: now.monotonic) {
+        if isStranger, addresses.isNeighbour(source.address), !linkAnswers.take(at: now.monotonic) {
             counters.answersWithheld += 1
             return
         }
@@ -117,7 +106,7 @@ extension NodeCore {
         let (source, hasCookie) = (ack.source, ack.hasCookie)
         let isFromOwnServer = source.port == SignalPort.ims && homes.values.contains { $0.servers?.endpoints.contains(source) ?? false }
         guard !homes.values.contains(where: { $0.prefix.contains(hoa.address) }), home(for: hoa) != nil, peers[hoa] != nil || destinations.contains(hoa) || isFromOwnServer else {
-            noteEarly(notify.record.mapping, ack, now)
+            if ack.provesPlace, ack.source.port == SignalPort.node { earlyNotices.enter(notify.record.mapping, from: ack.source, now: now.monotonic) }
             // Section 7: neither in the IMT nor being resolved.
             acknowledge(ack, .notFound, named, text: "not a peer of this node", now)
             return
@@ -267,19 +256,10 @@ extension NodeCore {
         for locator in peer.locators.listed where peer.signallingAddress(of: locator.moa) == source.address { prove(locator.moa, of: peer.hoa, now) }
     }
 
-    /// One a source, the newest ones.
-    private mutating func noteEarly(_ mapping: SignedMapping, _ ack: PendingAck, _ now: Now) {
-        guard ack.provesPlace, ack.source.port == SignalPort.node else { return }
-        earlyNotices.removeAll { $0.source == ack.source || now.monotonic - $0.came > EarlyNotice.ageMax }
-        if earlyNotices.count >= share(of: EarlyNotice.countMax) { earlyNotices.removeFirst() }
-        earlyNotices.append(EarlyNotice(mapping: mapping, source: ack.source, came: now.monotonic))
-    }
-
     /// A record has come into force: its own node may have shown it already.
     mutating func hearEarly(of hoa: HomeAddress, _ now: Now) {
         guard !earlyNotices.isEmpty, let peer = peers[hoa] else { return }
-        let mapping = peer.mapping
-        for early in earlyNotices where early.mapping == mapping && now.monotonic - early.came <= EarlyNotice.ageMax { prove(peer, at: early.source, now) }
+        for source in earlyNotices.sources(of: peer.mapping, now: now.monotonic) { prove(peer, at: source, now) }
     }
 
     private mutating func acknowledge(

@@ -6,13 +6,13 @@ import MATSignal
 /// code runs in a simulated network with virtual time and in the daemon.
 ///
 /// What happens to it, and where that is handled:
-/// - links change, a person asks for a handover: `NodeCore+Handover`
-/// - a path is dead though its link is up; preferences: `Paths/NodeCore+Paths`, `NodeCore+Preference`
+/// - links change, a person asks for a handover: `OwnAddresses/`
+/// - a path is dead though its link is up; preferences: `Paths/`
 /// - the own registration: `NodeCore+Registration`; the right time: `Clock/`; whether the IMS still knows us: `NodeCore+SelfCheck`
-/// - a packet to an unknown destination: `NodeCore+Destinations` (paper 4.2 (1)-(5)); when the DNS is silent: `NodeCore+Names`
-/// - a packet from an unknown source: `NodeCore+Strangers` (paper 4.2 (6), (7))
-/// - a peer's record, its locators, and what the kernel gets of them: `NodeCore+Peers`, `NodeCore+Locators`
-/// - requests, retransmission, cookies: `NodeCore+Exchanges`; requests of others: `NodeCore+Requests`
+/// - a packet to an unknown destination (paper 4.2 (1)-(5)), also when the DNS is silent: `Destinations/`
+/// - a packet from an unknown source (paper 4.2 (6), (7)): `Strangers/`
+/// - a peer's record, its locators, and what the kernel gets of them: `Peers/`; who is told of a move: `Announcing/`
+/// - requests, retransmission, cookies: `Exchanges/`; requests of others: `NodeCore+Requests`
 public struct NodeCore {
     /// What a deadline is for.
     enum Deadline: Hashable, Sendable {
@@ -43,22 +43,14 @@ public struct NodeCore {
 
     var homes: [HomeAddress: Home] = [:]
     var clock: ConfirmedClock
-    /// Usable own addresses in order of preference.
-    var ownLocators: [OwnLocator] = [] { didSet { places = Self.places(ownLocators) } }
-    /// Those of them that a record has room for, by family (IPv4: true).
-    private(set) var places: [Bool: [MobileAddress]] = [:]
-    /// Own addresses over which nothing answers, whose peers were taken elsewhere.
-    var leftAddresses: Set<MobileAddress> = []
-    /// The same in the order in which the system lists them.
-    var systemLocators: [OwnLocator] = []
-    /// The interface that a person chose with `mat handover`; it goes before the configured order while it is usable.
-    var chosenInterface: String?
+    /// Our own addresses, and which of them the kernel knows.
+    var addresses: OwnAddresses
+    var entered = EnteredAddresses()
     /// Which paths work, and what is done about those that don't.
-    var ways: PathKnowledge
-    /// Gateways and resolvers: a peer's locator only if it proves itself.
-    var infrastructure: Set<IPAddress> = []
-    /// What this node's other HoAs have: never a peer's locator.
-    var otherOwn: Set<IPAddress> = []
+    var uplinks: Uplinks
+    var monitor: PathMonitor
+    var detours: Detours
+    var preferences: Preferences
 
     var peers = PeerTable()
     /// The own addresses that peers' traffic leaves from.
@@ -72,16 +64,9 @@ public struct NodeCore {
     var strangers: Strangers
     /// Lines of the log about peers whose locators are of no use here.
     var scopeReports = RateLimit(perSecond: 2)
-    /// IMSs of peers, and of other HoAs that are or were of interest.
-    var peerServers = ServerSets()
-    var otherServers: [HomeAddress: ServerSet] = [:]
-    /// Kernel entries of an earlier run that no peer of this run stands behind yet.
-    var staleOutbound: Set<HomePair> = []
-    var staleInbound: [HomePair: Set<MobileAddress>] = [:]
-    /// Peers of an earlier run that are still to be asked for.
-    var adopting: [HomeAddress] = []
-    /// The kernel's own MoAs, each with the HoA that packets to it are for.
-    var installedOwn: [MobileAddress: HomeAddress] = [:]
+    var knownServers: KnownServers
+    var adoption = Adoption()
+    var polls: PollTimes
     /// Who waits for the DNS to answer about an HoA.
     var lookUps: [HomeAddress: [LookUpPurpose]] = [:]
 
@@ -92,14 +77,13 @@ public struct NodeCore {
     /// Requests under way.
     var exchanges: Exchanges
     var deadlines = DeadlineQueue<Deadline>()
-    var pollPace: Pace
     var backlog = Backlog()
     var notifyQueues: NotifyQueues
     var uncookiedChecks: RateLimit
     var sourceChecks: [IPAddress: RateLimit] = [:]
     /// Answers to strangers on an own link.
     var linkAnswers: RateLimit
-    var earlyNotices: [EarlyNotice] = []
+    var earlyNotices: EarlyNotices
     /// Checks and questions out of turn, that what strangers send can cause.
     var rechecks: RateLimit
     /// Answers to malformed requests.
@@ -131,13 +115,19 @@ public struct NodeCore {
         self.random = random
         cookieAuthority = authority
         clock = ConfirmedClock(isRightAtStart: configuration.isClockConfirmed)
-        ways = PathKnowledge(configuration.paths)
         exchanges = Exchanges(
             clientCookies: client, serversMax: configuration.serversMax, pace: Pace(perSecond: configuration.messagesPerSecond, burst: configuration.messagesBurst))
+        addresses = OwnAddresses(configuration)
+        uplinks = Uplinks(configuration.paths)
+        monitor = PathMonitor(configuration.paths)
+        detours = Detours(configuration.paths)
+        preferences = Preferences(configuration)
         strangers = Strangers(configuration)
         destinations = Destinations(configuration)
         notifyQueues = NotifyQueues(countMax: configuration.share(of: NotifyQueues.countMax))
-        pollPace = Pace(perSecond: configuration.pollsPerSecond, burst: configuration.pollsPerSecond)
+        polls = PollTimes(configuration)
+        knownServers = KnownServers(othersMax: configuration.share(of: KnownServers.othersMax))
+        earlyNotices = EarlyNotices(countMax: configuration.share(of: EarlyNotices.countMax))
         uncookiedChecks = RateLimit(perSecond: configuration.uncookiedChecksPerSecond)
         linkAnswers = RateLimit(perSecond: configuration.linkAnswersPerSecond)
         rechecks = RateLimit(perSecond: configuration.recheckedPerSecond)
@@ -153,10 +143,8 @@ public struct NodeCore {
     public mutating func linksChanged(
         _ locators: [OwnLocator], infrastructure: Set<IPAddress>, otherOwn: Set<IPAddress> = [], now: Now
     ) -> [NodeAction] {
-        let changed = self.otherOwn.symmetricDifference(otherOwn)
-        self.infrastructure = infrastructure
-        self.otherOwn = otherOwn
-        adopt(locators, now)
+        let changed = addresses.surround(infrastructure: infrastructure, others: otherOwn)
+        arrange(locators, now)
         // What is ours is no peer's locator, and what is not any more may be one.
         reconsider(changed, now)
         runPaths(now)
@@ -165,10 +153,10 @@ public struct NodeCore {
 
     /// A person wants this interface to be used first; `nil` goes back to the configured order.
     public mutating func prefer(interface: String?, now: Now) -> [NodeAction] {
-        chosenInterface = interface
+        addresses.choose(interface: interface)
         if let interface { trust(interface: interface, now) }
         log(.notice, interface.map { "handover to \($0) asked for" } ?? "the configured order of interfaces is used again")
-        adopt(systemLocators, now)
+        arrangeAgain(now)
         runPaths(now)
         return takeActions()
     }
@@ -241,7 +229,7 @@ public struct NodeCore {
             busy.add(count &- before, of: hoa)
         }
         busiest.replace(by: busy)
-        ways.lookedAtTraffic(now.monotonic)
+        monitor.trafficCounted(now: now.monotonic)
         // More than these are not watched anyway.
         for hoa in used.count <= configuration.paths.pathsMax ? used.sorted() : busiest.peers { notePeerUse(hoa, now) }
         runPaths(now)
@@ -294,7 +282,7 @@ public struct NodeCore {
     public mutating func adopted(
         outbound: [HomePair: MobilePair], inbound: [Arrival: HomeAddress], own: [MobileAddress: HomeAddress] = [:], now: Now
     ) -> [NodeAction] {
-        installedOwn = own
+        entered.adopt(own)
         adoptEntries(outbound, inbound, now)
         return takeActions()
     }
@@ -366,18 +354,14 @@ public struct NodeCore {
     /// This core's share of a bound of the whole node.
     func share(of bound: Int) -> Int { configuration.share(of: bound) }
 
-    /// Own usable addresses of a family, in order of preference.
-    func ownMoAs(ipv4: Bool) -> [MobileAddress] {
-        ownLocators.map(\.moa).filter { $0.isIPv4 == ipv4 }
-    }
+    /// Usable own addresses in order of preference.
+    var ownLocators: [OwnLocator] { addresses.ordered }
 
-    /// The locators that a record of this HoA is to list: the HoA alone when it is an address of a link (the node is at
-    /// home), otherwise the usable addresses of its family.
-    func desiredLocators(of hoa: HomeAddress) -> [MobileAddress] {
-        let moas = ownMoAs(ipv4: hoa.isIPv4)
-        if moas.contains(where: { $0.address == hoa.address }) { return [MobileAddress(hoa.address)] }
-        return places[hoa.isIPv4] ?? []
-    }
+    /// Own usable addresses of a family, in order of preference.
+    func ownMoAs(ipv4: Bool) -> [MobileAddress] { addresses.of(ipv4 ? .ipv4 : .ipv6) }
+
+    /// The locators that a record of this HoA is to list.
+    func desiredLocators(of hoa: HomeAddress) -> [MobileAddress] { addresses.places(of: hoa) }
 
     /// The own HoA that talks to a peer: the one of its family.
     func home(for peer: HomeAddress) -> HomeAddress? {
@@ -391,7 +375,7 @@ public struct NodeCore {
 
     /// Whether the kernel has been told to take packets to this address for an own HoA's.
     func isReachable(at address: IPAddress) -> Bool {
-        installedOwn.contains { covers($0.key, homes[$0.value]?.prefix.length ?? 128, address) }
+        entered.covers(address) { homes[$0]?.prefix.length ?? 128 }
     }
 
     private func covers(_ moa: MobileAddress, _ length: UInt8, _ address: IPAddress) -> Bool {

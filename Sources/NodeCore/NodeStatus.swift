@@ -112,12 +112,12 @@ extension NodeCore {
                 hoa: peer.hoa, ownHoA: own, moa: target, ownMoA: outbound?.own, locators: peer.locators.listed.map(\.moa),
                 isProvisional: peer.isProvisional, isProven: target.flatMap { peer.locators[$0]?.state.isProven } ?? false, age: max(.zero, now.monotonic - peer.since),
                 refreshedAgo: max(.zero, now.monotonic - peer.refreshed), switches: Int(peer.switches &+ ownPaths.moves(peer.installedPath)),
-                detouredFor: ways.detours[peer.hoa].flatMap { $0.isTaken ? now.monotonic - $0.since : nil }, chosenInterface: ways.chosen[peer.hoa], packets: peer.packets, problem: scopeProblem(of: peer))
+                detouredFor: detours[peer.hoa].flatMap { $0.isTaken ? now.monotonic - $0.since : nil }, chosenInterface: preferences.chosenInterface(for: peer.hoa), packets: peer.packets, problem: scopeProblem(of: peer))
         }
         let undecided = destinations.undecided(now: now.monotonic)
         return NodeStatus(
-            registrations: registrations, locators: ownLocators, uplinks: ownLocators.map { uplinkState($0.moa, now) }, pathsWatched: ways.monitor.paths.count,
-            chosenInterface: chosenInterface, peers: states, peersCount: peers.count, resolving: destinations.count,
+            registrations: registrations, locators: ownLocators, uplinks: ownLocators.map { uplinkState($0.moa, now) }, pathsWatched: monitor.paths.count,
+            chosenInterface: addresses.chosenInterface, peers: states, peersCount: peers.count, resolving: destinations.count,
             undecided: undecided.prefix(NodeStatus.undecidedMax).map { hoa, doubt in
                 NodeStatus.UndecidedState(
                     hoa: hoa, isPlain: doubt.isPlain, reason: doubt.reason, age: max(.zero, now.monotonic - doubt.since), askedAgo: max(.zero, now.monotonic - doubt.asked))
@@ -133,15 +133,13 @@ extension NodeCore {
     }
 
     private func uplinkState(_ moa: MobileAddress, _ now: Now) -> NodeStatus.UplinkState {
-        let uplink = ways.uplinks[moa] ?? Uplink()
-        let failures = uplink.history.isForgotten(at: now.monotonic, configuration.paths) ? 0 : uplink.history.failures
-        var state = NodeStatus.UplinkState(state: "sound", failures: failures)
-        switch uplink.state {
+        var state = NodeStatus.UplinkState(state: "sound", failures: uplinks.failures(of: moa, now: now.monotonic))
+        switch uplinks[moa].state {
         case .sound: break
         case .dead(let since):
             state.state = "dead"
             state.silentFor = now.monotonic - since
-            state.nextCheckIn = ways.monitor.over(moa).filter { $0.value.watchedUntil > now.monotonic }.map { max(.zero, $0.value.next - now.monotonic) }.min()
+            state.nextCheckIn = monitor.over(moa).filter { $0.value.watchedUntil > now.monotonic }.map { max(.zero, $0.value.next - now.monotonic) }.min()
         case .returning(let since, let until):
             state.state = "returning"
             state.silentFor = now.monotonic - since

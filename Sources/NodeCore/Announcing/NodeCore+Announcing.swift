@@ -59,7 +59,7 @@ extension NodeCore {
             return
         }
         // A peer that only a detour reaches is told by it.
-        let source = ways.detours[hoa]?.own == nil ? nil : ownMoA(of: peer)?.address
+        let source = detours[hoa]?.own == nil ? nil : ownMoA(of: peer)?.address
         start(.notifyPeer(hoa), .maNotify, to: [target], source: source, triesMax: Retransmission.failoverTry, now)
     }
 
@@ -110,7 +110,7 @@ extension NodeCore {
     /// Whether the peer's traffic still leaves from an own address that is not its first, and works.
     func isBehind(_ peer: Peer) -> Bool {
         guard let own = home(for: peer.hoa), let present = ownPaths[peer.path], present != preferredOwnMoA(for: peer.hoa) else { return false }
-        return desiredLocators(of: own).contains(present) && ways.uplinks[present]?.isDead != true
+        return desiredLocators(of: own).contains(present) && !uplinks.isDead(present)
     }
 
     /// A peer that kept its old way is told again: its agent has just given a sign of life, or it is polled anyway.

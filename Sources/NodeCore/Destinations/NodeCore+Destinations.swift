@@ -88,7 +88,7 @@ extension NodeCore {
 
     /// Known IMSs are used until they are known anew: right after a move the DNS may not be reachable yet. Absence is forgotten.
     private mutating func forgetNames(_ now: Now) {
-        for (hoa, set) in otherServers where !set.isValidated { otherServers[hoa]?.expires = min(set.expires, now.monotonic) }
+        knownServers.expire(now: now.monotonic)
         for hoa in homes.keys { if let set = homes[hoa]?.servers, !set.isValidated { homes[hoa]?.servers?.expires = min(set.expires, now.monotonic) } }
         // Not all at the moment at which most is to be done.
         peers.expireServers(by: now.monotonic + configuration.pollInterval / 2)

@@ -30,10 +30,15 @@ struct FailureHistory: Hashable, Sendable {
 /// within a minute on, the link must stay for a hold-down before it is preferred again.
 struct LinkFlaps: Sendable {
     struct Link: Hashable, Comparable, Sendable {
-        var interface: String
-        var isIPv4: Bool
+        let interface: String
+        let family: AddressFamily
 
-        static func < (a: Link, b: Link) -> Bool { (a.interface, a.isIPv4 ? 0 : 1) < (b.interface, b.isIPv4 ? 0 : 1) }
+        init(_ locator: OwnLocator) {
+            interface = locator.interface
+            family = locator.moa.family
+        }
+
+        static func < (a: Link, b: Link) -> Bool { (a.interface, a.family) < (b.interface, b.family) }
     }
 
     static let window: Duration = .seconds(60)

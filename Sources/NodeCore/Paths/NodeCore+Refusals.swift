@@ -36,12 +36,12 @@ extension NodeCore {
         return true
     }
 
-    private func isWorthTrying(_ own: MobileAddress) -> Bool { ways.uplinks[own].map { !$0.isRefused && !$0.isDead } ?? true }
+    private func isWorthTrying(_ own: MobileAddress) -> Bool { !uplinks.isRefused(own) && !uplinks.isDead(own) }
 
     /// Registers from what is the best address now: among several that were refused, it is another each time.
     mutating func registrationDue(_ hoa: HomeAddress, _ now: Now) {
         let before = desiredLocators(of: hoa)
-        adopt(systemLocators, now)
+        arrangeAgain(now)
         if desiredLocators(of: hoa) == before { register(hoa, now) }
     }
 
@@ -49,8 +49,8 @@ extension NodeCore {
     ///
     /// - Returns: whether the address was found at fault, and another is used.
     mutating func registrationUnanswered(_ hoa: HomeAddress, from own: MobileAddress?, _ now: Now) -> Bool {
-        guard let own, desiredLocators(of: hoa).first == own, ways.uplinks[own]?.isRefused != true else { return false }
-        if let other = others(than: own).first(where: { answersNow($0, now) && ways.uplinks[$0]?.isRefused != true }) { return leaveUnanswered(own, for: other, of: hoa, now) }
+        guard let own, desiredLocators(of: hoa).first == own, !uplinks.isRefused(own) else { return false }
+        if let other = others(than: own).first(where: { answersNow($0, now) && !uplinks.isRefused($0) }) { return leaveUnanswered(own, for: other, of: hoa, now) }
         // A server that is down says nothing about the way there: whether it answers elsewhere is asked, and told to `blameSilence`.
         homes[hoa]?.silentOver = own
         suspect(own, now)
@@ -59,34 +59,29 @@ extension NodeCore {
     }
 
     private func answersNow(_ own: MobileAddress, _ now: Now) -> Bool {
-        ways.monitor.over(own).contains { $0.key.target.isServer && !$0.value.isSilent && $0.value.answered(within: configuration.paths.interval * 2, at: now.monotonic) }
+        monitor.over(own).contains { $0.key.target.isServer && !$0.value.isSilent && $0.value.answered(within: configuration.paths.interval * 2, at: now.monotonic) }
     }
 
     /// An IMS answered over this address: it lives, so what it did not answer over another is that one's fault.
     mutating func blameSilence(at other: MobileAddress, _ now: Now) {
         guard let hoa = home(of: other), let own = homes[hoa]?.silentOver, own != other, homes[hoa]?.phase == .pausing, desiredLocators(of: hoa).first == own,
-            ways.uplinks[other]?.isRefused != true
+            !uplinks.isRefused(other)
         else { return }
         _ = leaveUnanswered(own, for: other, of: hoa, now)
     }
 
     private mutating func leaveUnanswered(_ own: MobileAddress, for other: MobileAddress, of hoa: HomeAddress, _ now: Now) -> Bool {
         homes[hoa]?.silentOver = nil
-        refuse(own, "the IMS answers no registration from it, but does over \(named(other))", turn: 0, now)
-        adopt(systemLocators, now)
+        refuse(own, "the IMS answers no registration from it, but does over \(addresses.named(other))", turn: 0, now)
+        arrangeAgain(now)
         return desiredLocators(of: hoa).first != own
     }
 
     /// - Parameter turn: several that may be at fault are tried again one after another, so that a good one does not share a bad one's fate.
     private mutating func refuse(_ own: MobileAddress, _ reason: String, turn: Int, _ now: Now) {
-        var uplink = ways.uplinks[own] ?? Uplink()
-        let wasRefused = uplink.isRefused
-        uplink.history.failed(at: now.monotonic, configuration.paths)
-        let pause = uplink.history.holdDown(configuration.paths) * (turn + 1)
-        uplink.state = .refused(since: now.monotonic, until: now.monotonic + pause, reason: reason)
-        ways.uplinks[own] = uplink
+        let (wasRefused, pause) = uplinks.refuse(own, reason, turn: turn, now: now.monotonic)
         if !wasRefused { counters.uplinkFailures += 1 }
-        log(wasRefused ? .info : .warning, "\(named(own)) can't be registered: \(reason); it is used last and tried again in \(pause.components.seconds) s")
+        log(wasRefused ? .info : .warning, "\(addresses.named(own)) can't be registered: \(reason); it is used last and tried again in \(pause.components.seconds) s")
     }
 
     // MARK: Whether it is better now
@@ -97,32 +92,24 @@ extension NodeCore {
     /// - Returns: whether it is being tried; if not, it is to be taken for sound, for the registration to show.
     mutating func tryRefused(_ own: MobileAddress, _ now: Now) -> Bool {
         guard !others(than: own).isEmpty else {
-            delay(own, now)
+            uplinks.postponeTrial(of: own, now: now.monotonic)
             return true
         }
         guard let hoa = home(of: own), let home = homes[hoa], home.phase == .registered, let servers = home.servers, desiredLocators(of: hoa).first != own else { return false }
         let targets = servers.endpoints.filter { $0.address.isIPv4 == own.isIPv4 }
         guard !targets.isEmpty else { return false }
         // Whatever becomes of it, not at once again.
-        delay(own, now)
+        uplinks.postponeTrial(of: own, now: now.monotonic)
         start(.tryUplink(hoa, own), .imsUpdate, to: targets, source: own.address, triesMax: Retransmission.failoverTry, now)
         return true
     }
 
-    private mutating func delay(_ own: MobileAddress, _ now: Now) {
-        guard var uplink = ways.uplinks[own], case .refused(let since, _, let reason) = uplink.state else { return }
-        uplink.history.failed(at: now.monotonic, configuration.paths)
-        uplink.state = .refused(since: since, until: now.monotonic + uplink.history.holdDown(configuration.paths), reason: reason)
-        ways.uplinks[own] = uplink
-    }
-
     /// - Parameter observed: where the IMS saw the datagram come from; `nil` if it did not answer.
     mutating func uplinkTried(_ own: MobileAddress, of hoa: HomeAddress, observed: Endpoint?, _ now: Now) {
-        guard ways.uplinks[own]?.isRefused == true, let observed, observed == Endpoint(own.address, port: SignalPort.node) else { return }
-        ways.uplinks[own]?.state = .sound
-        log(.notice, "the IMS sees \(named(own)) as it is now; it has its place in the order of preference again")
+        guard let observed, observed == Endpoint(own.address, port: SignalPort.node), uplinks.accept(own) else { return }
+        log(.notice, "the IMS sees \(addresses.named(own)) as it is now; it has its place in the order of preference again")
         let before = desiredLocators(of: hoa)
-        adopt(systemLocators, now)
+        arrangeAgain(now)
         // A standby address gets its place in the record back, too.
         if desiredLocators(of: hoa) == before { register(hoa, now) }
     }

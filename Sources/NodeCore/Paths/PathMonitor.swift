@@ -94,6 +94,11 @@ struct PathMonitor: Sendable {
     private var outstanding: [UInt32: (path: Path, sentAt: MonotonicTime)] = [:]
     private var tokens: RateLimit
 
+    /// Between the last two looks at which peers are in use, which is longer the more peers there are.
+    private var lookInterval: Duration = .zero
+    private var lastLook: MonotonicTime?
+    private static let lookIntervalMax: Duration = .seconds(60)
+
     init(_ configuration: PathConfiguration) {
         self.configuration = configuration
         tokens = RateLimit(perSecond: configuration.probesPerSecond)
@@ -107,6 +112,15 @@ struct PathMonitor: Sendable {
     func over(_ own: MobileAddress) -> [(key: Path, value: State)] { paths.filter { $0.key.own == own } }
 
     // MARK: What to watch
+
+    /// All peers' packets were counted.
+    mutating func trafficCounted(now: MonotonicTime) {
+        if let lastLook { lookInterval = min(now - lastLook, Self.lookIntervalMax) }
+        lastLook = now
+    }
+
+    /// Until when a peer that is in use now is watched: until the next look at least, or a rarely looked at peer would not be for most of the time.
+    func useEnd(now: MonotonicTime) -> MonotonicTime { now + max(configuration.useMax, lookInterval * 2) }
 
     /// Probes a path at the usual interval until then, beginning now.
     ///

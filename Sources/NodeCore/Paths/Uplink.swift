@@ -58,39 +58,3 @@ struct Uplink: Hashable, Sendable {
         }
     }
 }
-
-/// A peer that is reached by another pair of addresses than the usual, because the usual does not answer. Each half is `nil`
-/// where it is the usual one, so that the detour follows handovers as far as it can.
-struct Detour: Hashable, Sendable {
-    var own: MobileAddress?
-    var moa: MobileAddress?
-    var since: MonotonicTime
-    var history = FailureHistory()
-
-    /// Without one there is only the memory of failures.
-    var isTaken: Bool { own != nil || moa != nil }
-}
-
-/// All that a node knows and remembers of paths.
-struct PathKnowledge: Sendable {
-    var monitor: PathMonitor
-    var uplinks: [MobileAddress: Uplink] = [:]
-    var flaps = LinkFlaps()
-    var detours: [HomeAddress: Detour] = [:]
-    /// The interface that a person chose for a peer.
-    var chosen: [HomeAddress: String] = [:]
-
-    /// Between the last two looks at who is in use, which is longer the more peers there are.
-    private(set) var lookInterval: Duration = .zero
-    private var lastLook: MonotonicTime?
-
-    static let chosenMax = 1024
-    private static let lookIntervalMax: Duration = .seconds(60)
-
-    mutating func lookedAtTraffic(_ now: MonotonicTime) {
-        if let lastLook { lookInterval = min(now - lastLook, Self.lookIntervalMax) }
-        lastLook = now
-    }
-
-    init(_ configuration: PathConfiguration) { monitor = PathMonitor(configuration) }
-}

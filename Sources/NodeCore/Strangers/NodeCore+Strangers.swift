@@ -49,7 +49,7 @@ extension NodeCore {
     private func surroundings(of moa: MobileAddress) -> Strangers.Surroundings {
         Strangers.Surroundings(
             // Entries of an earlier run tell of peers too, who are being asked for.
-            hasPeers: peers.count(isIPv4: moa.isIPv4) > 0 || hasStale, isBeingChecked: isBeingChecked(moa),
+            hasPeers: peers.count(isIPv4: moa.isIPv4) > 0 || adoption.hasEntries, isBeingChecked: isBeingChecked(moa),
             isAskingSuspects: strangers.suspects(of: moa).contains { isUnderWay(.queryPeer($0)) })
     }
 

@@ -8,18 +8,16 @@ extension NodeCore {
     func scopeProblem(of home: Home) -> String? {
         let moas = desiredLocators(of: home.hoa)
         guard let first = moas.first, let servers = home.servers?.endpoints.filter({ $0.address.isIPv4 == first.isIPv4 }), !servers.isEmpty else { return nil }
-        guard moas.allSatisfy({ $0.address.scope != .global && !isRouted($0.address) }), servers.allSatisfy({ $0.address.scope == .global }) else { return nil }
+        guard moas.allSatisfy({ $0.address.scope != .global && !addresses.isRouted($0.address) }), servers.allSatisfy({ $0.address.scope == .global }) else { return nil }
         return "\(first) is \(first.address.scope) and not of global scope: peers outside of it do not take it for a locator"
     }
 
     /// Why nothing is sent to a peer: none of its places means the same host here.
     func scopeProblem(of peer: Peer) -> String? {
         let moas = peer.locators.listed.map(\.moa)
-        guard let first = moas.first(where: { $0.isIPv4 == peer.hoa.isIPv4 }), moas.allSatisfy({ !isInReach($0) }) else { return nil }
+        guard let first = moas.first(where: { $0.isIPv4 == peer.hoa.isIPv4 }), moas.allSatisfy({ !addresses.isInReach($0) }) else { return nil }
         return "its locator \(first) is \(first.address.scope) and not of global scope: it is not used from here unless `routed` in matd.yaml names its prefix"
     }
-
-    func isRouted(_ address: IPAddress) -> Bool { configuration.routedPrefixes.contains { $0.contains(address) } }
 
     mutating func reportScope(of hoa: HomeAddress, _ now: Now) {
         guard let peer = peers[hoa], let problem = scopeProblem(of: peer), scopeReports.take(at: now.monotonic) else { return }

@@ -14,24 +14,51 @@ struct Peer: Sendable {
         static let subscribe = Duties(rawValue: 4)
     }
 
-    /// A record that its IMS has not confirmed, and what there was before.
-    private final class Doubt: Sendable {
-        let earlier: LocatedRecord?
+    /// How far the record in force is confirmed:
+    ///
+    /// ```
+    ///          MA Notify brings it                its IMS has the same
+    ///   ──────────────────────────► provisional ───────────────────────► confirmed ◄── its IMS brings it
+    ///                                  │    ▲                               │
+    ///                                  │    └── MA Notify brings a newer ───┘
+    ///       its IMS has an older one:  │
+    ///       contradicted since then    └─► back to the earlier record, if the new places do not answer either
+    /// ```
+    private enum Standing: Sendable {
+        case confirmed
+        /// With what there is to go back to, if anything.
+        case provisional(Fallback?)
+    }
+
+    /// The record before a provisional one, and since when the IMS answers with an older one.
+    private final class Fallback: Sendable {
+        let record: LocatedRecord
         let contradictedSince: MonotonicTime?
 
-        init(_ earlier: LocatedRecord?, _ contradictedSince: MonotonicTime?) {
-            self.earlier = earlier
+        init(_ record: LocatedRecord, contradictedSince: MonotonicTime? = nil) {
+            self.record = record
             self.contradictedSince = contradictedSince
         }
+    }
+
+    /// What a verified record means to a peer.
+    enum Offered: Equatable, Sendable {
+        /// It is in force now.
+        case newer(hasMoved: Bool)
+        /// It is in force already.
+        case same(isNewlyConfirmed: Bool)
+        /// It is older than the one in force.
+        case older(contradicts: Bool)
+        /// Another record of the same version.
+        case conflicting
     }
 
     let hoa: HomeAddress
     /// The record in force; its locators are the listed ones of `locators`, which say where this very HoA is: behind a mobile
     /// router, its own address in each MoPre.
     private(set) var record: PeerRecord
-    /// The record in force is not confirmed by the peer's IMS.
-    private(set) var isProvisional: Bool
-    /// The kernel has an entry for its packets, which leave by the own address of this number in `NodeCore.ownPaths`; 0 for none.
+    private var standing: Standing
+    /// The kernel has an entry for its packets, which leave by the own address of this number in `OwnPaths`; 0 for none.
     var installedPath: UInt8 = 0
     /// The own address that its packets are to leave from, by the same numbers; 0 until there is one.
     var path: UInt8 = 0
@@ -41,13 +68,12 @@ struct Peer: Sendable {
     /// It has its turn to be polled.
     var hasPollTurn = false
     var locators = PeerLocators()
-    private var doubt: Doubt?
     var packets: UInt64 = 0
     /// When an answer of its IMS last came.
     private var refreshedAt: CoarseTime
     private var lastTrafficAt: CoarseTime
     private var sinceAt: CoarseTime
-    /// Its IMSs, by number in `NodeCore.peerServers`, and when the DNS is to be asked again.
+    /// Its IMSs, by number in `KnownServers`, and when the DNS is to be asked again.
     var servers: UInt32 = ServerSets.none
     var serversExpire = CoarseTime(.zero)
     /// Which of our moves the peer, or its IMS for it, has acked; compared with `Home.move`.
@@ -58,7 +84,7 @@ struct Peer: Sendable {
     init(_ offered: OfferedRecord, hoa: HomeAddress, isConfirmed: Bool, now: MonotonicTime) {
         self.hoa = hoa
         record = PeerRecord(offered)
-        isProvisional = !isConfirmed
+        standing = isConfirmed ? .confirmed : .provisional(nil)
         (refreshedAt, lastTrafficAt, sinceAt) = (CoarseTime(now), CoarseTime(now), CoarseTime(now))
         locators.list(LocatedRecord(offered).places(of: hoa), earlier: [])
     }
@@ -109,41 +135,62 @@ struct Peer: Sendable {
     /// Whether this very record is in force.
     func holds(_ offered: OfferedRecord) -> Bool { PeerRecord(offered) == record && offered.record.locators == listed }
 
+    /// The record in force is not confirmed by the peer's IMS.
+    var isProvisional: Bool { if case .provisional = standing { true } else { false } }
+
+    private var fallback: Fallback? { if case .provisional(let fallback) = standing { fallback } else { nil } }
+
     /// What was in force before a provisional record, to go back to.
-    var earlier: LocatedRecord? { doubt?.earlier }
+    var earlier: LocatedRecord? { fallback?.record }
 
     /// Since when the IMS answers with an older record than the provisional one.
-    var contradictedSince: MonotonicTime? { doubt?.contradictedSince }
+    var contradictedSince: MonotonicTime? { fallback?.contradictedSince }
 
-    /// Puts a newer record in force. If it is not confirmed, the last confirmed one is kept to go back to.
-    mutating func hold(_ offered: OfferedRecord, isConfirmed: Bool) {
-        let before = isProvisional ? earlier : LocatedRecord(record, at: listed)
-        set(LocatedRecord(offered), isProvisional: !isConfirmed, earlier: isConfirmed ? nil : before)
-    }
-
-    /// Its IMS has the same record.
-    mutating func confirm() {
-        guard isProvisional || doubt != nil else { return }
-        set(LocatedRecord(record, at: listed), isProvisional: false, earlier: nil)
+    /// Somebody has a record of this peer, and it was verified.
+    ///
+    /// - Parameter isConfirmed: it came from the peer's IMS; otherwise it is provisional (section 7, "MA Notify").
+    mutating func offer(_ offered: OfferedRecord, isConfirmed: Bool, now: MonotonicTime) -> Offered {
+        if offered.version > version {
+            let hasMoved = locators.listed.map(\.moa) != offered.record.moas(of: hoa)
+            // The last confirmed one is kept to go back to.
+            let before = isProvisional ? earlier : LocatedRecord(record, at: listed)
+            set(LocatedRecord(offered), isConfirmed ? .confirmed : .provisional(before.map { Fallback($0) }))
+            if isConfirmed { refreshed = now }
+            return .newer(hasMoved: hasMoved)
+        }
+        guard offered.version < version || holds(offered) else { return .conflicting }
+        if isConfirmed { refreshed = now }
+        let isNews = isConfirmed && isProvisional
+        if offered.version < version {
+            if isNews { contradict(by: offered, now) }
+            return .older(contradicts: isNews)
+        }
+        if isNews { set(LocatedRecord(record, at: listed), .confirmed) }
+        return .same(isNewlyConfirmed: isNews)
     }
 
     /// Its IMS has an older record. The newest of those is the best to go back to.
-    mutating func contradict(by offered: OfferedRecord, now: MonotonicTime) {
+    private mutating func contradict(by offered: OfferedRecord, _ now: MonotonicTime) {
         let older = earlier.flatMap { $0.version < offered.version ? nil : $0 } ?? LocatedRecord(offered)
-        doubt = Doubt(older, contradictedSince ?? now)
-        locators.list(LocatedRecord(record, at: listed).places(of: hoa), earlier: older.places(of: hoa))
+        set(LocatedRecord(record, at: listed), .provisional(Fallback(older, contradictedSince: contradictedSince ?? now)))
     }
+
+    /// Whether there is reason to go back to the earlier record: the IMS has answered with an older one for 3 s, and no place of this one answers.
+    func isRefuted(now: MonotonicTime) -> Bool {
+        guard let since = contradictedSince, now - since >= Self.contradictionMin else { return false }
+        return locators.listed.allSatisfy { !$0.state.isProven }
+    }
+
+    private static let contradictionMin: Duration = .seconds(3)
 
     /// Goes back to the earlier record.
     mutating func undo() {
-        guard let earlier else { return }
-        set(earlier, isProvisional: false, earlier: nil)
+        if let earlier { set(earlier, .confirmed) }
     }
 
-    private mutating func set(_ held: LocatedRecord, isProvisional: Bool, earlier: LocatedRecord?) {
+    private mutating func set(_ held: LocatedRecord, _ standing: Standing) {
         record = held.record
-        self.isProvisional = isProvisional
-        doubt = earlier.map { Doubt($0, nil) }
+        self.standing = standing
         locators.list(held.places(of: hoa), earlier: earlier?.places(of: hoa) ?? [])
     }
 }

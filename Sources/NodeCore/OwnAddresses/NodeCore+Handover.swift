@@ -2,58 +2,51 @@ import IMTPlan
 import MATCore
 import MATSignal
 
-// Movement (paper 4.3): what to do when our own addresses change. With overlap the old address goes on working until each
-// peer has acked the new one; without, everything happens at once from the new address.
+// Movement (paper 4.3): what follows when our own addresses change. `OwnAddresses` says what changed, and whether the old address goes on
+// working until each peer has acked the new one; then peers' traffic, the own registration and what is under way follow, in this order.
 
 extension NodeCore {
-    /// Takes over the usable locators, orders them, and hands over if the first of a family changed.
-    mutating func adopt(_ locators: [OwnLocator], _ now: Now) {
-        let before = ownLocators
-        uplinksChanged(
-            gone: systemLocators.filter { old in !locators.contains { $0.isSame(as: old) } },
-            new: locators.filter { new in !systemLocators.contains { $0.isSame(as: new) } }, now)
-        systemLocators = locators
-        ownLocators = ordered(locators)
-        // From a dead address nothing can be sent, no more than from one that is gone; but what still comes there is accepted.
-        let dead = Set(ownLocators.map(\.moa).filter { ways.uplinks[$0]?.isDead == true })
-        defer { leftAddresses = dead }
-        guard ownLocators != before else {
-            // It was not the first, and still some peers' traffic left from it.
-            if !dead.isSubset(of: leftAddresses) {
-                for hoa in homes.keys.sorted() { movePaths(of: hoa, gone: dead, isWhole: false, now) }
-                flushChanges()
+    /// Takes over the usable addresses, and hands over if the first of a family changed.
+    mutating func arrange(_ locators: [OwnLocator], _ now: Now) {
+        let news = uplinks.linksChanged(from: addresses.system, to: locators, now: now.monotonic)
+        monitor.forget { news.gone.contains($0.own) }
+        for (locator, pause) in news.flapping {
+            log(.notice, "\(locator.interface) comes and goes: \(locator.moa) is preferred only after it has stayed for \(pause.components.seconds) s")
+        }
+        switch addresses.arrange(locators, uplinks) {
+        case .same:
+            break
+        case .left(let dead):
+            for hoa in homes.keys.sorted() { movePaths(of: hoa, gone: dead, isWhole: false, now) }
+            flushChanges()
+        case .changed(let change):
+            enterOwnAddresses()
+            for family in AddressFamily.allCases {
+                if let move = change.move(family), let hoa = homes.keys.first(where: { $0.family == family }) { self.move(hoa, move, now) }
             }
-            return
-        }
-        let gone = Set(before.map(\.moa)).subtracting(ownLocators.map(\.moa)).union(dead)
-        applyOwn()
-        for ipv4 in [true, false] {
-            let old = before.map(\.moa).filter { $0.isIPv4 == ipv4 }
-            let new = ownMoAs(ipv4: ipv4)
-            if old != new { moved(ipv4: ipv4, from: old, to: new, gone: gone, now) }
-        }
-        // An own address is no peer's locator.
-        reconsider(Set(before.map(\.moa.address)).symmetricDifference(ownLocators.map(\.moa.address)), now)
-        if Self.scopes(before) != Self.scopes(ownLocators) {
-            if peers.count <= Backlog.atOnceMax { reconsiderScope(now) } else { deadlines.set(.scope, at: now.monotonic) }
+            reconsider(change.addresses, now)
+            if change.hasOtherScopes {
+                if peers.count <= Backlog.atOnceMax { reconsiderScope(now) } else { deadlines.set(.scope, at: now.monotonic) }
+            }
         }
     }
 
-    /// Looks again at the peers that list these addresses as their locators.
+    /// The same addresses: which of them work, or what people prefer, is another matter than before.
+    mutating func arrangeAgain(_ now: Now) { arrange(addresses.system, now) }
+
+    /// A person chose this interface: what was held against its addresses counts no more.
+    mutating func trust(interface: String, _ now: Now) {
+        for locator in addresses.system where locator.interface == interface {
+            endRecovery(of: locator.moa, now)
+            uplinks.trust(locator.moa)
+        }
+    }
+
+    /// Looks again at the peers that list these addresses as their locators: an own address is none.
     mutating func reconsider(_ addresses: Set<IPAddress>, _ now: Now) {
         for address in addresses.sorted() {
             for claimant in peers.claimants(of: MobileAddress(address)) { applyPeer(claimant, now) }
         }
-    }
-
-    private struct FamilyScope: Hashable {
-        let isIPv4: Bool
-        let scope: AddressScope
-    }
-
-    /// Which scopes own addresses have, by family: only of these, peers' are used without being named as routed.
-    private static func scopes(_ locators: [OwnLocator]) -> Set<FamilyScope> {
-        Set(locators.map { FamilyScope(isIPv4: $0.moa.isIPv4, scope: $0.moa.address.scope) }.filter { $0.scope != .global })
     }
 
     /// Looks again at the peers with locators of other than global scope.
@@ -65,49 +58,47 @@ extension NodeCore {
     }
 
     /// Tells the kernel which addresses are ours to be reached at, and as whom.
-    private mutating func applyOwn() {
+    private mutating func enterOwnAddresses() {
         var wanted: [MobileAddress: HomeAddress] = [:]
         for hoa in homes.keys { for moa in desiredLocators(of: hoa) { wanted[moa] = hoa } }
-        for (moa, hoa) in wanted.sorted(by: { $0.key < $1.key }) where installedOwn[moa] != hoa { change(.setOwn(moa, hoa)) }
-        for moa in installedOwn.keys.sorted() where wanted[moa] == nil { change(.removeOwn(moa)) }
-        installedOwn = wanted
+        for change in entered.replace(by: wanted) { self.change(change) }
     }
 
-    private mutating func moved(ipv4: Bool, from old: [MobileAddress], to new: [MobileAddress], gone: Set<MobileAddress>, _ now: Now) {
-        guard let hoa = homes.keys.first(where: { $0.isIPv4 == ipv4 }) else { return }
-        let places = new.map(\.description).joined(separator: ", ")
-        guard let first = new.first else {
+    private mutating func move(_ hoa: HomeAddress, _ move: OwnAddresses.Move, _ now: Now) {
+        let places = move.to.map(\.description).joined(separator: ", ")
+        guard let first = move.first else {
             log(.warning, "\(hoa) has no usable address now; packets are held until there is one")
             // Their entries stay: without a link to leave by, packets fall back into the agent's hands, and the next address
             // takes all entries over in one step.
             homes[hoa]?.phase = .waiting
             return
         }
-        let isHandover = old.first != first && !(old.isEmpty && homes[hoa]?.registered == nil)
-        let hasOverlap = old.first.map { !gone.contains($0) } ?? false
+        let isHandover = move.isHandover(wasRegistered: homes[hoa]?.registered != nil)
         if isHandover {
             counters.handovers += 1
-            log(.notice, "handover of \(hoa): \(old.first?.description ?? "nowhere") -> \(first)\(hasOverlap ? " with overlap" : " without overlap") (\(places))")
+            let overlap = move.hasOverlap ? "with overlap" : "without overlap"
+            log(.notice, "handover of \(hoa): \(move.from.first?.description ?? "nowhere") -> \(first) \(overlap) (\(places))")
         } else {
             log(.info, "\(hoa) can be reached at \(places)")
         }
         homes[hoa]?.unproven = []
-        if ways.uplinks[first]?.isRefused != true { homes[hoa]?.failures = 0 }
+        if !uplinks.isRefused(first) { homes[hoa]?.failures = 0 }
         // Peers with a preference of their own switch when they know of an address, whether or not it is the first.
-        if isHandover || hasPreferences && homes[hoa]?.registered != nil {
+        if isHandover || !preferences.isEmpty && homes[hoa]?.registered != nil {
             homes[hoa]?.owesPeers = true
             homes[hoa]?.move &+= 1
         }
         // One step, whatever the number of peers, in one transaction with what we accept. Telling them is another matter.
-        movePaths(of: hoa, gone: gone, isWhole: !hasOverlap, now)
+        movePaths(of: hoa, gone: move.gone, isWhole: !move.hasOverlap, now)
         flushChanges()
-        exchanges.cancel(from: gone)
-        if !hasOverlap { resendAll(now) }
+        exchanges.cancel(from: move.gone)
+        if !move.hasOverlap { resendAll(now) }
         register(hoa, now)
-        checkNewUplink(first, now)
+        // Whether anything answers there is asked at once rather than when packets were lost.
+        suspect(first, now)
         // The overlap may end before our IMS or the peers have answered.
-        let isCutShort = homes[hoa]?.owesPeers == true && gone.contains { ways.uplinks[$0]?.isDead != true }
-        if isHandover && !hasOverlap || isCutShort { tellAtOnce(hoa, first, now) }
+        let isCutShort = homes[hoa]?.owesPeers == true && move.gone.contains { !uplinks.isDead($0) }
+        if isHandover && !move.hasOverlap || isCutShort { tellAtOnce(hoa, first, now) }
         flushChanges()
         if !peers.isEmpty { emit(.releaseRouted) }
         continueResolving(hoa.family, now)
@@ -118,7 +109,7 @@ extension NodeCore {
     private mutating func movePaths(of hoa: HomeAddress, gone: Set<MobileAddress>, isWhole: Bool, _ now: Now) {
         let usable = desiredLocators(of: hoa)
         guard let first = usable.first else { return }
-        let hasExceptions = hasPreferences || !ways.detours.isEmpty
+        let hasExceptions = !preferences.isEmpty || !detours.isEmpty
         var moved: Set<UInt8> = []
         for moa in ownPaths.addresses(of: hoa).sorted() where moa != first {
             guard gone.contains(moa) || !usable.contains(moa) || isWhole && !hasExceptions else { continue }
@@ -132,7 +123,7 @@ extension NodeCore {
         guard hasExceptions else { return }
         for slot in Array(peers.slots) {
             guard let peer = peers[slot], home(for: peer.hoa) == hoa else { continue }
-            guard ways.detours[peer.hoa] != nil || isWhole || moved.contains(peer.path) else { continue }
+            guard detours[peer.hoa] != nil || isWhole || moved.contains(peer.path) else { continue }
             if isWhole || moved.contains(peer.path), let own = preferredOwnMoA(for: peer.hoa), ownPaths[peer.path] != own {
                 let path = pathNumber(of: own, hoa)
                 peers[peer.hoa]?.path = path
@@ -166,6 +157,17 @@ extension NodeCore {
         tell(hoa, [.tellPeer, .tellServer, .subscribe], now)
     }
 
+    /// Someone has a record of ours that is newer than ours: sign one beyond it.
+    mutating func signBeyond(_ own: HomeAddress, _ sequence: UInt64, _ now: Now) {
+        guard var home = homes[own], sequence >= home.lastSequence, let most = clock.sequenceMax(now), sequence < most else { return }
+        home.lastSequence = sequence
+        home.owesPeers = true
+        homes[own] = home
+        register(own, now)
+    }
+
+    // MARK: Peers' own addresses
+
     /// Lets a peer's traffic leave from the preferred own address.
     mutating func switchPeer(_ hoa: HomeAddress, _ now: Now) {
         guard let peer = peers[hoa], let own = home(for: hoa), let first = preferredOwnMoA(for: hoa), ownPaths[peer.path] != first else { return }
@@ -190,14 +192,5 @@ extension NodeCore {
     func installedOutbound(of peer: Peer) -> MobilePair? {
         guard let own = ownPaths[peer.installedPath], let target = peer.locators.first(where: { $0.roles.contains(.target) }) else { return nil }
         return MobilePair(own: own, peer: target.moa)
-    }
-
-    /// Someone has a record of ours that is newer than ours: sign one beyond it.
-    mutating func signBeyond(_ own: HomeAddress, _ sequence: UInt64, _ now: Now) {
-        guard var home = homes[own], sequence >= home.lastSequence, let most = clock.sequenceMax(now), sequence < most else { return }
-        home.lastSequence = sequence
-        home.owesPeers = true
-        homes[own] = home
-        register(own, now)
     }
 }

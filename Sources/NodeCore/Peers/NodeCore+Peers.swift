@@ -1,28 +1,20 @@
 import IMTPlan
 import MATSignal
 
-// Peers' records: taking them over, confirming and undoing them, and keeping the kernel's entries in step.
+// Peers: what a record of one means to it (`Peer.offer`), what its IMS answers, when it is polled (`PollTimes`), which entries the kernel is to
+// have of it (`PeerEntries`), and what an earlier run left (`Adoption`).
 
 extension NodeCore {
-    static let serverSetsMax = 8192
-
     /// The IMSs of an HoA, as far as the DNS was asked; perhaps expired.
-    func serverSet(of hoa: HomeAddress) -> ServerSet? {
-        guard let peer = peers[hoa], let content = peerServers[peer.servers] else { return otherServers[hoa] }
-        return ServerSet(endpoints: content.endpoints, keys: content.keys, expires: peer.serversExpire.time)
-    }
+    func serverSet(of hoa: HomeAddress) -> ServerSet? { knownServers.servers(of: hoa, peers[hoa]) }
 
     mutating func keepServers(_ set: ServerSet, of hoa: HomeAddress) {
-        if let peer = peers[hoa] {
-            let number = peerServers.enter(ServerSets.Content(endpoints: set.endpoints, keys: set.keys))
-            peerServers.leave(peer.servers)
-            peers[hoa]?.servers = number
-            peers[hoa]?.serversExpire = CoarseTime(set.expires)
-            return
+        if var peer = peers[hoa] {
+            knownServers.keep(set, of: &peer)
+            peers[hoa] = peer
+        } else {
+            knownServers.keep(set, of: hoa) { [destinations] in destinations.contains($0) }
         }
-        // HoAs that nothing depends on any more go first, and what would expire first; whatever goes is only looked up again.
-        otherServers.makeRoom(for: hoa, max: share(of: Self.serverSetsMax)) { [destinations] in !destinations.contains($0) ? $1.expires : .distantFuture }
-        otherServers[hoa] = set
     }
 
     // MARK: Records
@@ -33,59 +25,55 @@ extension NodeCore {
     /// - Returns: whether the record is in force now.
     @discardableResult
     mutating func adopt(_ offered: OfferedRecord, for hoa: HomeAddress, isConfirmed: Bool, _ now: Now) -> Bool {
-        guard var peer = peers[hoa] else {
-            guard peers.count < configuration.peersMax else {
-                log(.warning, "the IMT is full (\(configuration.peersMax) peers); \(hoa) is not entered")
-                return false
-            }
-            peers[hoa] = Peer(offered, hoa: hoa, isConfirmed: isConfirmed, now: now.monotonic)
-            if let servers = otherServers.removeValue(forKey: hoa) { keepServers(servers, of: hoa) }
+        guard var peer = peers[hoa] else { return enter(offered, for: hoa, isConfirmed: isConfirmed, now) }
+        let meaning = peer.offer(offered, isConfirmed: isConfirmed, now: now.monotonic)
+        // Of a conflicting record nothing was taken over.
+        if meaning != .conflicting { peers[hoa] = peer }
+        switch meaning {
+        case .conflicting, .older(contradicts: false):
+            return false
+        case .older(contradicts: true):
+            // Its update may be on the way; asked again soon, the IMS confirms the new record or refutes it.
+            peers.schedule(hoa, at: now.monotonic + .seconds(1))
+            undoIfRefuted(hoa, now)
+            if !(peers[hoa]?.holds(offered) ?? true) { applyPeer(hoa, now) }
+            return false
+        case .same(let isNewlyConfirmed):
+            // A poll that finds nothing new costs the kernel's entries no look.
+            if isNewlyConfirmed || installedOutbound(of: peer) == nil { applyPeer(hoa, now) }
+            return true
+        case .newer(let hasMoved):
             takeOverPlain(offered.record, of: hoa, now)
-            busiest.entered(hoa)
-            let level: NodeLogLevel = peers.count <= Self.peersLoggedMax ? .notice : .debug
-            log(level, "peer \(hoa) is at \(Self.places(offered.record.moas(of: hoa)))\(isConfirmed ? "" : " (not confirmed yet)")")
-            pollLater(hoa, now)
+            if hasMoved {
+                let level: NodeLogLevel = peers.count <= Self.peersLoggedMax ? .notice : .debug
+                log(level, "peer \(hoa) is now at \(Self.places(offered.record.moas(of: hoa)))\(isConfirmed ? "" : " (not confirmed yet)")")
+            }
             applyPeer(hoa, now)
             hearEarly(of: hoa, now)
-            reportScope(of: hoa, now)
+            if hasMoved { reportScope(of: hoa, now) }
+            // It moved before it heard of our move: our MA Notify went to where it was.
+            if hasMoved, !knowsUs(hoa), let own = home(for: hoa), homes[own]?.owesPeers == false { tellPeer(hoa, now) }
             return true
         }
-        if isConfirmed { peer.refreshed = now.monotonic }
-        if offered.version < peer.version {
-            if isConfirmed, peer.isProvisional {
-                peer.contradict(by: offered, now: now.monotonic)
-                peers[hoa] = peer
-                // Its update may be on the way; asked again soon, the IMS confirms the new record or refutes it.
-                peers.schedule(hoa, at: now.monotonic + .seconds(1))
-                undoIfRefuted(hoa, now)
-                if !(peers[hoa]?.holds(offered) ?? true) { applyPeer(hoa, now) }
-            } else {
-                peers[hoa] = peer
-            }
+    }
+
+    /// A new peer.
+    private mutating func enter(_ offered: OfferedRecord, for hoa: HomeAddress, isConfirmed: Bool, _ now: Now) -> Bool {
+        guard peers.count < configuration.peersMax else {
+            log(.warning, "the IMT is full (\(configuration.peersMax) peers); \(hoa) is not entered")
             return false
         }
-        if !(offered.version > peer.version) {
-            guard peer.holds(offered) else { return false }
-            let isNews = isConfirmed && peer.isProvisional
-            if isConfirmed { peer.confirm() }
-            peers[hoa] = peer
-            // A poll that finds nothing new costs the kernel's entries no look.
-            if isNews || installedOutbound(of: peer) == nil { applyPeer(hoa, now) }
-            return true
-        }
-        let hasMoved = peer.locators.listed.map(\.moa) != offered.record.moas(of: hoa)
-        peer.hold(offered, isConfirmed: isConfirmed)
+        var peer = Peer(offered, hoa: hoa, isConfirmed: isConfirmed, now: now.monotonic)
+        knownServers.enter(&peer)
         peers[hoa] = peer
         takeOverPlain(offered.record, of: hoa, now)
-        if hasMoved {
-            let level: NodeLogLevel = peers.count <= Self.peersLoggedMax ? .notice : .debug
-            log(level, "peer \(hoa) is now at \(Self.places(offered.record.moas(of: hoa)))\(isConfirmed ? "" : " (not confirmed yet)")")
-        }
+        busiest.entered(hoa)
+        let level: NodeLogLevel = peers.count <= Self.peersLoggedMax ? .notice : .debug
+        log(level, "peer \(hoa) is at \(Self.places(offered.record.moas(of: hoa)))\(isConfirmed ? "" : " (not confirmed yet)")")
+        pollLater(hoa, now)
         applyPeer(hoa, now)
         hearEarly(of: hoa, now)
-        if hasMoved { reportScope(of: hoa, now) }
-        // It moved before it heard of our move: our MA Notify went to where it was.
-        if hasMoved, !knowsUs(hoa), let own = home(for: hoa), homes[own]?.owesPeers == false { tellPeer(hoa, now) }
+        reportScope(of: hoa, now)
         return true
     }
 
@@ -93,11 +81,8 @@ extension NodeCore {
         moas.isEmpty ? "no place (it withdrew its mapping)" : moas.map(\.description).joined(separator: ", ")
     }
 
-    /// Goes back to the earlier record, only if the locator check failed and the IMS has answered with an older record for 3 s.
     mutating func undoIfRefuted(_ hoa: HomeAddress, _ now: Now) {
-        guard let peer = peers[hoa], peer.earlier != nil, let since = peer.contradictedSince, now.monotonic - since >= .seconds(3) else { return }
-        let isUnreachable = peer.locators.listed.allSatisfy { !$0.state.isProven }
-        if isUnreachable { undo(hoa, "its IMS has an older record and its new place does not answer", now) }
+        if peers[hoa]?.isRefuted(now: now.monotonic) ?? false { undo(hoa, "its IMS has an older record and its new place does not answer", now) }
     }
 
     /// Goes back to the earlier record, if there is one.
@@ -201,33 +186,16 @@ extension NodeCore {
 
     // MARK: Polling
 
-    /// The next poll: in the configured time, or as soon as all peers can be polled in turn, and before the record expires if that is
-    /// sooner. With so many peers that they must wait, one without packets lately waits twice as long.
     private mutating func pollLater(_ hoa: HomeAddress, _ now: Now) {
-        var interval = configuration.pollInterval
-        let turns = Duration.seconds(peers.count / max(1, configuration.pollsPerSecond))
-        if turns > interval {
-            let isQuiet = peers[hoa].map { now.monotonic - $0.lastTraffic > turns } ?? false
-            interval = isQuiet ? turns * 2 : turns
-        }
-        if let record = peers[hoa]?.record, record.expires > now.wallMilliseconds {
-            let left = Duration.milliseconds(Int64(clamping: record.expires - now.wallMilliseconds))
-            interval = min(interval, max(left - Self.pollMargin, Self.pollMin))
-        }
-        if let peer = peers[hoa], peer.contradictedSince != nil { interval = min(interval, .seconds(1)) }
-        peers.schedule(hoa, at: now.monotonic + interval)
+        if let peer = peers[hoa] { peers.schedule(hoa, at: now.monotonic + polls.interval(for: peer, among: peers.count, now)) }
     }
-
-    /// How long before a record expires its IMS is asked for the next.
-    private static let pollMargin: Duration = .seconds(10)
-    private static let pollMin: Duration = .seconds(5)
 
     /// The peer's poll is due: forget it if it is unused, otherwise ask its IMS and check its locator again.
     mutating func peerDue(_ hoa: HomeAddress, _ now: Now) {
         guard let peer = peers[hoa] else { return }
         if !peer.hasPollTurn {
             // Polls are a safety net: they also let what is more urgent go first.
-            let turn = max(pollPace.turn(now.monotonic), exchanges.turn(now.monotonic))
+            let turn = max(polls.turn(now.monotonic), exchanges.turn(now.monotonic))
             if turn > now.monotonic {
                 peers[hoa]?.hasPollTurn = true
                 peers.schedule(hoa, at: turn)
@@ -276,28 +244,25 @@ extension NodeCore {
         pruneDetour(of: peer)
         let accepted = acceptedLocators(of: peer)
         let target = outboundLocator(of: peer)
-        let before = installedOutbound(of: peer)
+        let before = PeerEntries(inbound: Set(peer.locators.filter { $0.roles.contains(.accepted) }.map(\.moa)), outbound: installedOutbound(of: peer))
         let ownMoA = ownMoA(of: peer)
         var outbound = target.flatMap { target in ownMoA.map { MobilePair(own: $0, peer: target) } }
         // Packets that are held until its IMS knows of us must not be overtaken by later ones.
-        if destinations.contains(hoa), before == nil { outbound = nil }
+        if destinations.contains(hoa), before.outbound == nil { outbound = nil }
 
         let pair = HomePair(own: own, peer: hoa)
-        // Accept first, send after, take away last: within one transaction it is all one, but routes are not part of it.
-        let installed = Set(peer.locators.filter { $0.roles.contains(.accepted) }.map(\.moa))
-        for moa in accepted.subtracting(installed).sorted() { change(.setInbound(peer: moa, pair)) }
-        if let outbound, outbound != before {
-            change(.setOutbound(pair, .rewritten(outbound, because: outbound.own == ownPaths[peer.path] ? .preferred : .detour)))
-            staleOutbound.remove(pair)
-            if before != nil { peer.switches &+= 1 }
-        } else if outbound == nil, before != nil {
-            change(.removeOutbound(pair))
-        }
         // What an earlier run believed of places that are being asked now stays until they have answered or not.
-        let open = !hasStale ? [] : Set(peer.locators.filter { $0.roles.contains(.listed) && ($0.state.isOpen || $0.state == .unchecked) && canBeLocator($0.moa, of: hoa) }.map(\.moa))
-        let gone = installed.union(giveUpStale(pair, keeping: open)).subtracting(accepted)
-        for moa in gone.sorted() { change(.removeInbound(peer: moa, own: own)) }
-        if target == nil, open.isEmpty, before == nil, staleOutbound.remove(pair) != nil { change(.removeOutbound(pair)) }
+        let open = !adoption.hasEntries ? [] : Set(peer.locators.filter { $0.roles.contains(.listed) && ($0.state.isOpen || $0.state == .unchecked) && canBeLocator($0.moa, of: hoa) }.map(\.moa))
+        // Whoever has proved since that it is there has an entry of the same key.
+        let stale = adoption.giveUpInbound(pair, keeping: open).filter { moa in peers.holder(of: moa).map { $0 == hoa } ?? true }
+        var isOutboundStale = false
+        if outbound.map({ $0 != before.outbound }) ?? (target == nil && open.isEmpty && before.outbound == nil) {
+            isOutboundStale = adoption.claimOutbound(pair)
+        }
+        let entries = PeerEntries(inbound: accepted, outbound: outbound)
+        let reason: Carriage.Reason = outbound?.own == ownPaths[peer.path] ? .preferred : .detour
+        for change in entries.changes(from: before, of: pair, because: reason, stale: stale, isOutboundStale: isOutboundStale) { self.change(change) }
+        if let outbound, let earlier = before.outbound, outbound != earlier { peer.switches &+= 1 }
         peer.locators.assign(.accepted) { accepted.contains($0.moa) }
         peer.locators.assign(.target) { $0.moa == outbound?.peer }
         peer.locators.prune()
@@ -309,7 +274,7 @@ extension NodeCore {
 
         checkLearned(hoa, now)
         releaseKnownStrangers(of: hoa, now)
-        if outbound != nil, before == nil {
+        if outbound != nil, before.outbound == nil {
             flushChanges()
             emit(.releaseOutbound(to: hoa.address))
         }
@@ -322,12 +287,9 @@ extension NodeCore {
             if locator.roles.contains(.accepted) { change(.removeInbound(peer: locator.moa, own: own)) }
         }
         releaseLocators(of: hoa)
-        let servers = serverSet(of: hoa)
-        peerServers.leave(peer.servers)
         pathless.remove(hoa)
         peers[hoa] = nil
-        // Remembered as what it was: if the DNS is silent when it is called again, it is not plain.
-        if let servers { keepServers(servers, of: hoa) }
+        knownServers.leave(peer) { [destinations] in destinations.contains($0) }
         forgetPaths(of: hoa)
         for purpose in [Exchange.Purpose.queryPeer(hoa), .notifyServer(hoa), .notifyPeer(hoa), .introduce(hoa)] { cancel(purpose) }
     }
@@ -341,59 +303,37 @@ extension NodeCore {
 
     // MARK: Adoption after a restart
 
-    /// Some entries of an earlier run have no peer of this run behind them yet.
-    var hasStale: Bool { !staleOutbound.isEmpty || !staleInbound.isEmpty }
-
-    /// What an earlier run left of this peer, but for some places.
-    private mutating func giveUpStale(_ pair: HomePair, keeping kept: Set<MobileAddress>) -> Set<MobileAddress> {
-        guard let stale = staleInbound.removeValue(forKey: pair) else { return [] }
-        let left = stale.intersection(kept)
-        if !left.isEmpty { staleInbound[pair] = left }
-        // Whoever has proved since that it is there has an entry of the same key.
-        return stale.subtracting(left).filter { moa in peers.holder(of: moa).map { $0 == pair.peer } ?? true }
-    }
-
-    /// How long an entry of an earlier run may go on without a peer behind it.
-    static let adoptionMax: Duration = .seconds(60)
-
     mutating func adoptEntries(_ outbound: [HomePair: MobilePair], _ inbound: [Arrival: HomeAddress], _ now: Now) {
         guard !outbound.isEmpty || !inbound.isEmpty else { return }
         log(.notice, "\(outbound.count) outbound and \(inbound.count) inbound entries of an earlier run go on working while their peers are asked for")
-        staleOutbound = Set(outbound.keys)
-        for (arrival, peer) in inbound { staleInbound[HomePair(own: arrival.own, peer: peer), default: []].insert(arrival.peer) }
-        let former = Set(outbound.keys.map(\.peer)).union(inbound.values).filter { home(for: $0) != nil }
+        adoption.begin(outbound: outbound.keys, inbound: inbound)
+        let former = adoption.peers.filter { home(for: $0) != nil }
         destinations.remember(former: former)
-        adopting = former.sorted(by: >)
-        deadlines.set(.adoption, at: now.monotonic + Self.adoptionMax)
+        adoption.ask(for: former)
+        deadlines.set(.adoption, at: now.monotonic + Adoption.timeMax)
         goOnAdopting(now)
     }
 
     /// Asks for the next peers of an earlier run, as many as can be under way at a time. Their minute begins when all have been asked for.
     mutating func goOnAdopting(_ now: Now) {
-        guard !adopting.isEmpty else { return }
-        while destinations.count < share(of: Self.adoptingAtOnceMax), exchanges.isOpen(now.monotonic), let peer = adopting.popLast() { resolve(peer, now) }
-        deadlines.set(.adoption, at: now.monotonic + Self.adoptionMax)
-        if !adopting.isEmpty { deadlines.set(.adopting, at: max(exchanges.opens(now.monotonic), now.monotonic + .milliseconds(20))) }
+        guard adoption.isAsking else { return }
+        while destinations.count < share(of: Adoption.atOnceMax), exchanges.isOpen(now.monotonic), let peer = adoption.next() { resolve(peer, now) }
+        deadlines.set(.adoption, at: now.monotonic + Adoption.timeMax)
+        if adoption.isAsking { deadlines.set(.adopting, at: max(exchanges.opens(now.monotonic), now.monotonic + Adoption.tick)) }
     }
 
-    private static let adoptingAtOnceMax = 512
-
-    /// What nobody claimed by now belongs to no peer of ours.
+    /// Their time is up.
     mutating func adoptionDue(_ now: Now) {
         // As long as the DNS says nothing about a peer, what an earlier run knew of it goes on.
-        let undecided = Set(staleOutbound.map(\.peer)).union(staleInbound.keys.map(\.peer)).filter { peers[$0] == nil && destinations.isUndecidedPeer($0) }
+        let undecided = adoption.peers.filter { peers[$0] == nil && destinations.isUndecidedPeer($0) }
         guard undecided.isEmpty else {
-            adopting = undecided.sorted(by: >)
+            adoption.ask(for: undecided)
             return goOnAdopting(now)
         }
-        if hasStale {
-            log(.notice, "removing \(staleOutbound.count) outbound and \(staleInbound.count) inbound entries of an earlier run that no peer claims")
+        if adoption.hasEntries {
+            let counts = adoption.counts
+            log(.notice, "removing \(counts.outbound) outbound and \(counts.inbound) inbound entries of an earlier run that no peer claims")
         }
-        for pair in staleOutbound.sorted(by: { ($0.own, $0.peer) < ($1.own, $1.peer) }) { change(.removeOutbound(pair)) }
-        for (pair, moas) in staleInbound.sorted(by: { ($0.key.own, $0.key.peer) < ($1.key.own, $1.key.peer) }) {
-            for moa in moas.sorted() where peers.holder(of: moa) == nil { change(.removeInbound(peer: moa, own: pair.own)) }
-        }
-        staleOutbound = []
-        staleInbound = [:]
+        for change in adoption.end(isHeld: { [peers] in peers.holder(of: $0) != nil }) { self.change(change) }
     }
 }

@@ -6,27 +6,16 @@ import MATSignal
 extension NodeCore {
     /// Whether the address can be a peer's locator here at all; otherwise it is not even asked.
     func canBeLocator(_ moa: MobileAddress, of hoa: HomeAddress) -> Bool {
-        moa.isIPv4 == hoa.isIPv4 && !isOwn(moa.address) && !otherOwn.contains(moa.address) && isInReach(moa)
+        moa.isIPv4 == hoa.isIPv4 && !isOwn(moa.address) && !addresses.isOthers(moa.address) && addresses.isInReach(moa)
     }
 
     /// Whether a valid MA Notify from there lets the peer's packets in while it is checked; elsewhere nothing counts before it has proved
     /// itself ("checked before use" of section 6).
     private func canBeNoticed(_ moa: MobileAddress, of hoa: HomeAddress) -> Bool {
-        guard canBeLocator(moa, of: hoa), !infrastructure.contains(moa.address),
-            !ownLocators.contains(where: { $0.link?.contains(moa.address) ?? false }), peers.holder(of: moa).map({ $0 == hoa }) ?? true
+        guard canBeLocator(moa, of: hoa), !addresses.infrastructure.contains(moa.address), !addresses.isNeighbour(moa.address),
+            peers.holder(of: moa).map({ $0 == hoa }) ?? true
         else { return false }
         return !(peers[hoa]?.locators.has(moa, .guarded) ?? false)
-    }
-
-    /// Whether an address means to us what it means to the peer: it is of global scope, or we are at such addresses ourselves, or the
-    /// configuration says that its prefix is routed from here.
-    func isInReach(_ moa: MobileAddress) -> Bool {
-        switch moa.address.scope {
-        case .global: true
-        case .none: false
-        case let scope:
-            ownLocators.contains { $0.moa.isIPv4 == moa.isIPv4 && $0.moa.address.scope == scope } || isRouted(moa.address)
-        }
     }
 
     // MARK: Claims
@@ -100,7 +89,7 @@ extension NodeCore {
         if let due = state.due { deadlines.set(.locator(hoa, moa), at: due) } else { deadlines.cancel(.locator(hoa, moa)) }
         if before.acceptsPackets != state.acceptsPackets || before.isProven != state.isProven { return true }
         // What an earlier run entered stays only while it is asked.
-        return before.isOpen && !state.isOpen && hasStale
+        return before.isOpen && !state.isOpen && adoption.hasEntries
     }
 
     /// Asks at all places that the record lists, standby ones too, those that have not been asked since they were learned.
@@ -188,7 +177,7 @@ extension NodeCore {
         var isNews = false
         for locator in peer.locators where locator.roles.isSuperset(of: [.listed, .claimed]) && peer.signallingAddress(of: locator.moa) == source.address {
             // What an earlier run took for another peer's may still be that one's.
-            guard canBeNoticed(locator.moa, of: hoa), !staleInbound.contains(where: { $0.key.peer != hoa && $0.value.contains(locator.moa) }) else { continue }
+            guard canBeNoticed(locator.moa, of: hoa), !adoption.isOthers(locator.moa, than: hoa) else { continue }
             isNews = tell(locator.moa, of: hoa, .noticed, now) || isNews
         }
         if isNews { applyPeer(hoa, now) }

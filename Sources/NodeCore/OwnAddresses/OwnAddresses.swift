@@ -1,0 +1,184 @@
+import MATSignal
+
+/// The addresses that networks gave this node, in the order in which they are to be used, and what follows when they change.
+///
+/// ```
+///   the links' addresses ──► in order of preference ──► places of a record, by family
+///                               ▲        ▲
+///    which of them work         │        │  interfaces: the one that a person chose, then those configured
+///    (`Uplinks`) ───────────────┘        └────────────────────────────────────────────
+/// ```
+struct OwnAddresses: Sendable {
+    /// What a new arrangement means.
+    enum Arranged: Equatable, Sendable {
+        /// The addresses and their order are the same.
+        case same
+        /// The same, but these, which were not the first, do not work any more: some peers' traffic left from them.
+        case left(Set<MobileAddress>)
+        case changed(Change)
+    }
+
+    struct Change: Equatable, Sendable {
+        let before: [OwnLocator]
+        let after: [OwnLocator]
+        /// From these nothing can be sent any more: they are gone or dead. What still comes to a dead one is accepted.
+        let gone: Set<MobileAddress>
+
+        /// Addresses that have become ours, or are ours no more: peers that list them are concerned.
+        var addresses: Set<IPAddress> { Set(before.map(\.moa.address)).symmetricDifference(after.map(\.moa.address)) }
+
+        /// Which scopes own addresses have, by family, is another matter than before: only of these, peers' are used without being named as routed.
+        var hasOtherScopes: Bool { Self.scopes(before) != Self.scopes(after) }
+
+        private struct FamilyScope: Hashable {
+            let family: AddressFamily
+            let scope: AddressScope
+        }
+
+        private static func scopes(_ locators: [OwnLocator]) -> Set<FamilyScope> {
+            Set(locators.map { FamilyScope(family: $0.moa.family, scope: $0.moa.address.scope) }.filter { $0.scope != .global })
+        }
+
+        /// What it means for the own HoA of a family; `nil` if nothing.
+        func move(_ family: AddressFamily) -> Move? {
+            let (old, new) = (before.map(\.moa).filter { $0.family == family }, after.map(\.moa).filter { $0.family == family })
+            return old == new ? nil : Move(from: old, to: new, gone: gone)
+        }
+    }
+
+    /// The usable addresses of one family changed. With overlap the old address goes on working until each peer has acked the new one;
+    /// without, everything happens at once from the new address.
+    struct Move: Equatable, Sendable {
+        let from: [MobileAddress]
+        let to: [MobileAddress]
+        let gone: Set<MobileAddress>
+
+        /// The address to use from now on; `nil` if there is none.
+        var first: MobileAddress? { to.first }
+        /// Whether the address that was used before still works.
+        var hasOverlap: Bool { from.first.map { !gone.contains($0) } ?? false }
+
+        /// Whether peers are to be told. The first address after a start is news for nobody.
+        func isHandover(wasRegistered: Bool) -> Bool { from.first != first && !(from.isEmpty && !wasRegistered) }
+    }
+
+    private let preferredInterfaces: [String]
+    private let routedPrefixes: [IPPrefix]
+
+    /// The addresses in the order in which the system lists them.
+    private(set) var system: [OwnLocator] = []
+    /// The same in order of preference.
+    private(set) var ordered: [OwnLocator] = []
+    /// Those of them that a record has room for.
+    private var places = FamilyPair<[MobileAddress]>(both: [])
+    /// Those over which nothing answers, whose peers were taken elsewhere.
+    private var left: Set<MobileAddress> = []
+    /// The interface that a person chose with `mat handover`; it goes before the configured order while it is usable.
+    private(set) var chosenInterface: String?
+    /// Gateways and resolvers: a peer's locator only if it proves itself.
+    private(set) var infrastructure: Set<IPAddress> = []
+    /// What this node's other HoAs have: never a peer's locator.
+    private var others: Set<IPAddress> = []
+
+    init(_ configuration: NodeCoreConfiguration) {
+        preferredInterfaces = configuration.preferredInterfaces
+        routedPrefixes = configuration.routedPrefixes
+    }
+
+    // MARK: Questions
+
+    var isEmpty: Bool { ordered.isEmpty }
+
+    /// Usable addresses of a family, in order of preference.
+    func of(_ family: AddressFamily) -> [MobileAddress] { ordered.map(\.moa).filter { $0.family == family } }
+
+    /// The locators that a record of this own HoA is to list: the HoA alone when it is an address of a link (the node is at
+    /// home), otherwise the usable addresses of its family.
+    func places(of hoa: HomeAddress) -> [MobileAddress] {
+        if ordered.contains(where: { $0.moa.address == hoa.address }) { return [MobileAddress(hoa.address)] }
+        return places[hoa.family]
+    }
+
+    func interface(of moa: MobileAddress) -> String? { ordered.first { $0.moa == moa }?.interface }
+
+    /// The address as people know it.
+    func named(_ moa: MobileAddress) -> String { interface(of: moa).map { "\($0) (\(moa))" } ?? "\(moa)" }
+
+    /// All addresses of the link that this one is of.
+    func siblings(of moa: MobileAddress) -> [MobileAddress] {
+        interface(of: moa).map { interface in ordered.filter { $0.interface == interface }.map(\.moa) } ?? []
+    }
+
+    /// Whether another of this node's HoAs has it.
+    func isOthers(_ address: IPAddress) -> Bool { others.contains(address) }
+
+    /// Whether it is on a link with us.
+    func isNeighbour(_ address: IPAddress) -> Bool { ordered.contains { $0.link?.contains(address) ?? false } }
+
+    /// Whether an address means to us what it means to the peer: it is of global scope, or we are at such addresses ourselves, or the
+    /// configuration says that its prefix is routed from here.
+    func isInReach(_ moa: MobileAddress) -> Bool {
+        switch moa.address.scope {
+        case .global: true
+        case .none: false
+        case let scope: ordered.contains { $0.moa.family == moa.family && $0.moa.address.scope == scope } || isRouted(moa.address)
+        }
+    }
+
+    func isRouted(_ address: IPAddress) -> Bool { routedPrefixes.contains { $0.contains(address) } }
+
+    // MARK: Events
+
+    /// A person wants this interface to be used first; `nil` goes back to the configured order. It counts with the next arrangement.
+    mutating func choose(interface: String?) { chosenInterface = interface }
+
+    /// What is around: gateways and resolvers, and the addresses of this node's other HoAs.
+    ///
+    /// - Returns: the addresses that have become, or are no longer, our other HoAs'.
+    mutating func surround(infrastructure: Set<IPAddress>, others: Set<IPAddress>) -> Set<IPAddress> {
+        self.infrastructure = infrastructure
+        defer { self.others = others }
+        return self.others.symmetricDifference(others)
+    }
+
+    /// Takes over the usable addresses and puts them in order.
+    mutating func arrange(_ locators: [OwnLocator], _ uplinks: Uplinks) -> Arranged {
+        let before = ordered
+        system = locators
+        ordered = inOrder(locators, uplinks)
+        // From a dead address nothing can be sent, no more than from one that is gone; but what still comes there is accepted.
+        let dead = Set(ordered.map(\.moa).filter(uplinks.isDead))
+        defer { left = dead }
+        guard ordered != before else { return dead.isSubset(of: left) ? .same : .left(dead) }
+        places = FamilyPair { family in Self.places(ordered.filter { $0.moa.family == family }) }
+        return .changed(Change(before: before, after: ordered, gone: Set(before.map(\.moa)).subtracting(ordered.map(\.moa)).union(dead)))
+    }
+
+    /// What works first, then the chosen interface, then what is not about to be taken away (RFC 6724 5, rule 3), then the configured order,
+    /// then the system's.
+    private func inOrder(_ locators: [OwnLocator], _ uplinks: Uplinks) -> [OwnLocator] {
+        func rank(_ locator: OwnLocator) -> (isOther: Int, isDeprecated: Int, place: Int) {
+            (
+                locator.interface == chosenInterface ? 0 : 1, locator.isDeprecated ? 1 : 0,
+                preferredInterfaces.firstIndex(of: locator.interface) ?? preferredInterfaces.count
+            )
+        }
+        return locators.enumerated().sorted { a, b in
+            let (x, y) = (rank(a.element), rank(b.element))
+            return (uplinks.order(a.element.moa), x.isOther, x.isDeprecated, x.place, a.offset)
+                < (uplinks.order(b.element.moa), y.isOther, y.isDeprecated, y.place, b.offset)
+        }.map(\.element)
+    }
+
+    /// The addresses of a family that a record has room for: the best of each link, then second ones and so on, so that no link's
+    /// many addresses leave another without a place.
+    private static func places(_ family: [OwnLocator]) -> [MobileAddress] {
+        var earlier: [String: Int] = [:]
+        let rounds = family.map { locator in
+            defer { earlier[locator.interface, default: 0] += 1 }
+            return earlier[locator.interface] ?? 0
+        }
+        let chosen = family.indices.sorted { (rounds[$0], $0) < (rounds[$1], $1) }.prefix(MappingRecord.locatorsMax).sorted()
+        return chosen.map { family[$0].moa }
+    }
+}
