@@ -2,8 +2,8 @@ import MATTesting
 import Testing
 
 @testable import MATCore
-@testable import NodeCore
 @testable import MATSignal
+@testable import NodeCore
 
 @Suite("Telling peers of a move") struct AnnouncingTests {
     private func time(_ milliseconds: Int64) -> MonotonicTime { .zero + .milliseconds(milliseconds) }

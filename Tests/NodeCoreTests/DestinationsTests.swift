@@ -2,8 +2,8 @@ import MATTesting
 import Testing
 
 @testable import MATCore
-@testable import NodeCore
 @testable import MATSignal
+@testable import NodeCore
 
 @Suite("The table of unknown destinations") struct DestinationsTests {
     typealias Action = Destinations.Action

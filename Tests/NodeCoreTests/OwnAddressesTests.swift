@@ -2,12 +2,13 @@ import MATTesting
 import Testing
 
 @testable import MATCore
-@testable import NodeCore
 @testable import MATSignal
+@testable import NodeCore
 
 @Suite("Own addresses and what works of them") struct OwnAddressesTests {
     private let own: HomeAddress = home("198.51.100.1")
-    private let (first, second): (MobileAddress, MobileAddress) = (moa("192.0.2.10"), moa("192.0.3.10"))
+    private let first: MobileAddress = moa("192.0.2.10")
+    private let second: MobileAddress = moa("192.0.3.10")
     private let server = PathMonitor.Target.server(ip("192.88.1.1"))
 
     private func configuration(_ adjust: (inout NodeCoreConfiguration) -> Void = { _ in }) -> NodeCoreConfiguration {
@@ -148,8 +149,8 @@ import Testing
     @Test("A refused address is used last and tried ever later; several refused ones after one another")
     func refused() {
         var uplinks = Uplinks(PathConfiguration())
-        #expect(uplinks.refuse(first, "no", turn: 0, now: time(0)) == (false, .seconds(10)))
-        #expect(uplinks.refuse(second, "no", turn: 1, now: time(0)) == (false, .seconds(20)))
+        let refusals = [first, second].enumerated().map { uplinks.refuse($1, "no", turn: $0, now: time(0)) }
+        #expect(refusals.map(\.wasRefused) == [false, false] && refusals.map(\.pause) == [.seconds(10), .seconds(20)])
         #expect(uplinks.order(moa("192.0.4.1")) < uplinks.order(first))
         #expect(uplinks.trial(first, monitor(answering: []), now: time(10_000)) == .refused)
         uplinks.postponeTrial(of: first, now: time(10_000))
