@@ -6,7 +6,7 @@ import MATSignal
 /// code runs in a simulated network with virtual time and in the daemon.
 ///
 /// What happens to it, and where that is handled:
-/// - links change, a person asks for a handover: `OwnAddresses/`
+/// - links change, a person asks for a handover: `Handover/`
 /// - a path is dead though its link is up; preferences: `Paths/`
 /// - the own registration: `NodeCore+Registration`; the right time: `Clock/`; whether the IMS still knows us: `NodeCore+SelfCheck`
 /// - a packet to an unknown destination (paper 4.2 (1)-(5)), also when the DNS is silent: `Destinations/`
@@ -44,7 +44,7 @@ public struct NodeCore {
     var homes: [HomeAddress: Home] = [:]
     var clock: ConfirmedClock
     /// Our own addresses, and which of them the kernel knows.
-    var addresses: OwnAddresses
+    var addresses: UsableAddresses
     var entered = EnteredAddresses()
     /// Which paths work, and what is done about those that don't.
     var uplinks: Uplinks
@@ -117,7 +117,7 @@ public struct NodeCore {
         clock = ConfirmedClock(isRightAtStart: configuration.isClockConfirmed)
         exchanges = Exchanges(
             clientCookies: client, serversMax: configuration.serversMax, pace: Pace(perSecond: configuration.messagesPerSecond, burst: configuration.messagesBurst))
-        addresses = OwnAddresses(configuration)
+        addresses = UsableAddresses(configuration)
         uplinks = Uplinks(configuration.paths)
         monitor = PathMonitor(configuration.paths)
         detours = Detours(configuration.paths)

@@ -8,7 +8,7 @@ import MATSignal
 ///    which of them work         │        │  interfaces: the one that a person chose, then those configured
 ///    (`Uplinks`) ───────────────┘        └────────────────────────────────────────────
 /// ```
-struct OwnAddresses: Sendable {
+struct UsableAddresses: Sendable {
     /// What a new arrangement means.
     enum Arranged: Equatable, Sendable {
         /// The addresses and their order are the same.

@@ -5,7 +5,7 @@ import Testing
 @testable import MATSignal
 @testable import NodeCore
 
-@Suite("Own addresses and what works of them") struct OwnAddressesTests {
+@Suite("Own addresses and what works of them") struct UsableAddressesTests {
     private let own: HomeAddress = home("198.51.100.1")
     private let first: MobileAddress = moa("192.0.2.10")
     private let second: MobileAddress = moa("192.0.3.10")
@@ -40,7 +40,7 @@ import Testing
 
     @Test("The chosen interface goes before the configured order, what is about to be taken away behind both, and the system's order decides the rest")
     func order() {
-        var addresses = OwnAddresses(configuration { $0.preferredInterfaces = ["b", "c"] })
+        var addresses = UsableAddresses(configuration { $0.preferredInterfaces = ["b", "c"] })
         let uplinks = Uplinks(PathConfiguration())
         let locators = ["a", "b", "c", "d"].enumerated().map { locator(moa("192.0.2.\($0 + 1)"), $1) } + [locator(moa("192.0.2.9"), "b", isDeprecated: true)]
         _ = addresses.arrange(locators, uplinks)
@@ -52,7 +52,7 @@ import Testing
 
     @Test("A record has room for eight, and no link's many addresses take another's place")
     func room() {
-        var addresses = OwnAddresses(configuration())
+        var addresses = UsableAddresses(configuration())
         let many = (1...12).map { locator(moa("192.0.2.\($0)"), "a") }
         _ = addresses.arrange(many + [locator(second, "b")], Uplinks(PathConfiguration()))
         #expect(addresses.places(of: own).count == MappingRecord.locatorsMax && addresses.places(of: own).contains(second))
@@ -60,7 +60,7 @@ import Testing
 
     @Test("At home the home address is enough")
     func atHome() {
-        var addresses = OwnAddresses(configuration())
+        var addresses = UsableAddresses(configuration())
         _ = addresses.arrange([locator(first, "a"), locator(MobileAddress(own.address), "b")], Uplinks(PathConfiguration()))
         #expect(addresses.places(of: own) == [MobileAddress(own.address)])
     }
@@ -69,9 +69,9 @@ import Testing
 
     @Test("The first address after a start is no handover; another is, with overlap as long as the old one works")
     func moves() throws {
-        var addresses = OwnAddresses(configuration())
+        var addresses = UsableAddresses(configuration())
         let uplinks = Uplinks(PathConfiguration())
-        func change(_ locators: [OwnLocator]) throws -> OwnAddresses.Move {
+        func change(_ locators: [OwnLocator]) throws -> UsableAddresses.Move {
             guard case .changed(let change) = addresses.arrange(locators, uplinks) else { throw Unexpected() }
             #expect(change.move(.ipv6) == nil)
             return try #require(change.move(.ipv4))
@@ -91,7 +91,7 @@ import Testing
 
     @Test("What dies without being first is left all the same, once")
     func left() {
-        var addresses = OwnAddresses(configuration())
+        var addresses = UsableAddresses(configuration())
         var uplinks = Uplinks(PathConfiguration())
         let locators = [locator(first, "a"), locator(second, "b")]
         _ = addresses.arrange(locators, uplinks)
@@ -102,7 +102,7 @@ import Testing
 
     @Test("Private addresses are in reach where we have such ourselves, or where they are routed")
     func reach() {
-        var addresses = OwnAddresses(configuration { $0.routedPrefixes = [prefix("10.0.0.0/8")] })
+        var addresses = UsableAddresses(configuration { $0.routedPrefixes = [prefix("10.0.0.0/8")] })
         #expect(addresses.isInReach(moa("198.18.0.1")) && addresses.isInReach(moa("10.1.1.1")) && !addresses.isInReach(moa("192.168.1.1")))
         guard case .changed(let change) = addresses.arrange([locator(moa("192.168.7.7"), "a")], Uplinks(PathConfiguration())) else {
             Issue.record("nothing changed")
@@ -225,7 +225,7 @@ import Testing
         var preferences = Preferences(configuration)
         #expect(preferences.interfaces(for: peer) == ["a"] && preferences.interfaces(for: home("203.0.113.9")) == ["b"])
         #expect(preferences.choose("b", for: peer) && preferences.interfaces(for: peer) == ["b"])
-        var addresses = OwnAddresses(configuration)
+        var addresses = UsableAddresses(configuration)
         let uplinks = Uplinks(PathConfiguration())
         _ = addresses.arrange([locator(first, "a"), locator(second, "b")], uplinks)
         let record = MappingRecord(hoa: own, sequence: 1, lifetime: 600, issued: 1, locators: [Locator(first), Locator(second)])

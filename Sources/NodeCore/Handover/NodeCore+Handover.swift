@@ -2,7 +2,7 @@ import IMTPlan
 import MATCore
 import MATSignal
 
-// Movement (paper 4.3): what follows when our own addresses change. `OwnAddresses` says what changed, and whether the old address goes on
+// Movement (paper 4.3): what follows when our own addresses change. `UsableAddresses` says what changed, and whether the old address goes on
 // working until each peer has acked the new one; then peers' traffic, the own registration and what is under way follow, in this order.
 
 extension NodeCore {
@@ -64,7 +64,7 @@ extension NodeCore {
         for change in entered.replace(by: wanted) { self.change(change) }
     }
 
-    private mutating func move(_ hoa: HomeAddress, _ move: OwnAddresses.Move, _ now: Now) {
+    private mutating func move(_ hoa: HomeAddress, _ move: UsableAddresses.Move, _ now: Now) {
         let places = move.to.map(\.description).joined(separator: ", ")
         guard let first = move.first else {
             log(.warning, "\(hoa) has no usable address now; packets are held until there is one")
