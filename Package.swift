@@ -80,14 +80,16 @@ let package = Package(
         .target(name: "MappingMemory", dependencies: ["CLinux", "MATSignal"]),
         // What an IMS decides. No I/O, no clock, no randomness but what is given.
         .target(name: "IMSCore", dependencies: ["MATCore", "MATSignal", "MappingMemory"]),
+        // What servers share: batches of datagrams, workers, who is let in, metrics, logs.
+        .target(name: "MATServer", dependencies: ["CLinux", "MATCore", "MATRuntime", "MATSignal", logging, metrics] + http),
         .target(
             name: "IMS",
-            dependencies: ["CLinux", "IMSCore", "MATControl", "MATDNS", "MATRuntime", "MATCore", "MATSignal", "MappingMemory", crypto, grdb, sqlite, logging, metrics, yaml] + http),
+            dependencies: ["CLinux", "IMSCore", "MATControl", "MATDNS", "MATRuntime", "MATCore", "MATServer", "MATSignal", "MappingMemory", crypto, grdb, sqlite, logging, metrics, yaml]),
         // The store that several IMSs share: etcd, over SwiftNIO.
         .target(name: "IMSCluster", dependencies: ["IMS", "IMSCore", "MATRuntime", "MATCore", "MATSignal", "MappingMemory"] + http2),
         .target(name: "MATNode", dependencies: ["NodeCore", "IMTKernel", "MATControl", "MATDNS", "MATRuntime", "IMTPlan", "MATCore", "MATSignal", logging, yaml]),
 
-        .executableTarget(name: "imsd", dependencies: ["IMS", "IMSCluster", arguments, logging, metrics]),
+        .executableTarget(name: "imsd", dependencies: ["IMS", "IMSCluster", "MATServer", arguments, logging, metrics]),
         .executableTarget(name: "matd", dependencies: ["MATNode", arguments, logging]),
         // The command line, apart from its entry point so that tests can reach it.
         .target(name: "MATCommand", dependencies: ["IMS", "IMSCore", "IMSCluster", "IMTKernel", "IMTPlan", "MATControl", "MATDNS", "MATRuntime", "MATCore", "MATSignal", "MappingMemory", arguments]),
@@ -108,7 +110,9 @@ let package = Package(
         // What the tests of crashes kill.
         .executableTarget(name: "imt-churn", dependencies: ["IMTKernel", "MATRuntime", "IMTPlan", "MATSignal"], path: "Tests/IMTChurn"),
         .testTarget(name: "IMSCoreTests", dependencies: ["IMSCore", "MATCore", "MATSignal", "MATTesting", "MappingMemory", "SeededRandom"]),
-        .testTarget(name: "IMSTests", dependencies: ["CLinux", "IMS", "IMSCore", "MATCore", "MATTesting", "MappingMemory"]),
+        .testTarget(name: "MappingMemoryTests", dependencies: ["MATSignal", "MappingMemory", "SeededRandom"]),
+        .testTarget(name: "MATServerTests", dependencies: ["CLinux", "MATCore", "MATRuntime", "MATServer", "MATSignal"]),
+        .testTarget(name: "IMSTests", dependencies: ["CLinux", "IMS", "IMSCore", "MATCore", "MATServer", "MATTesting", "MappingMemory"]),
         .testTarget(name: "IMSClusterTests", dependencies: ["IMS", "IMSCore", "IMSCluster", "MATRuntime", "MATCore", "MATSignal", "MATTesting", "MappingMemory", namespaces]),
         .testTarget(name: "NodeCoreTests", dependencies: ["CLinux", "IMTPlan", "MATCore", "MATSignal", "MATTesting", "NodeCore"]),
         .testTarget(name: "MATNodeTests", dependencies: ["IMTKernel", "IMTPlan", "MATNode", "MATRuntime", "MATSignal", "MATTesting", "NodeCore"]),

@@ -3,6 +3,7 @@ import MATCore
 import MATControl
 import MATDNS
 import MATRuntime
+import MATServer
 import MATSignal
 import MappingMemory
 

@@ -3,6 +3,7 @@ import Logging
 import MATCore
 import MATDNS
 import MATRuntime
+import MATServer
 import MATSignal
 
 /// The shell around `IMSCore`: query path, DNS, store, timers, control socket. It decides nothing; it tells the core what happened

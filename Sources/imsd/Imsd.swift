@@ -4,6 +4,7 @@ import IMS
 import IMSCluster
 import Logging
 import MATRuntime
+import MATServer
 import Metrics
 
 /// The mapping server: keeps where the nodes of its home address prefixes are, and tells who asks.
@@ -42,7 +43,7 @@ struct Imsd: ParsableCommand {
             print("\(config) is fine.")
             return
         }
-        let logger = Logger.imsd(configuration.logFormat, logLevel ?? Logger.Level(rawValue: configuration.logLevel) ?? .info)
+        let logger = Logger.daemon("imsd", configuration.logFormat, logLevel ?? Logger.Level(rawValue: configuration.logLevel) ?? .info)
         let metrics = MetricsRegistry()
         MetricsSystem.bootstrap(metrics)
         do {

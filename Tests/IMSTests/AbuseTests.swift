@@ -393,44 +393,6 @@ struct AbuseTests {
         }
     }
 
-    @Test("The gate: a source has its share, strangers together theirs, and so has what can't be read; queries and answers need none of it")
-    func gate() {
-        var limits = IMSLimits()
-        limits.messagesPerSourcePerSecond = 100
-        limits.strangerMessagesPerSecond = 1000
-        limits.errorAnswersPerSecond = 50
-        limits.draftAnswersPerSecond = 200
-        var gate = AdmissionGate(limits: limits, key: (3, 4))
-        let now = MonotonicTime(nanoseconds: 1_000_000_000)
-        func verdicts(_ kind: DatagramKind, _ count: Int, at time: MonotonicTime, _ source: (Int) -> IPAddress) -> [AdmissionGate.Verdict: Int] {
-            var result: [AdmissionGate.Verdict: Int] = [:]
-            for number in 0..<count { result[gate.judge(kind, source: source(number), at: time), default: 0] += 1 }
-            return result
-        }
-        let one = address("198.51.100.7")
-        let many: (Int) -> IPAddress = { IPAddress(high: 0x2001_0db8_0000_0000 | UInt64($0), low: 1) }
-        #expect(verdicts(.update, 150, at: now) { _ in one } == [.pass: 100, .drop: 50])
-        // Addresses of one /64 are one source.
-        #expect(verdicts(.update, 150, at: now) { IPAddress(high: 5, low: UInt64($0)) } == [.pass: 100, .drop: 50])
-        #expect(verdicts(.regular, 10_000, at: now) { _ in one } == [.pass: 10_000])
-        // From very many sources: a tenth of a second's worth at once, as many told to come later, and no more.
-        #expect(verdicts(.notify, 5000, at: now, many) == [.pass: 100, .tryLater: 100, .drop: 4800])
-        #expect(verdicts(.odd, 1000, at: now, many) == [.pass: 10, .drop: 990])
-        #expect(verdicts(.draft, 1000, at: now, many) == [.pass: 20, .drop: 980])
-        // Who is not flooding is not hurt: a source that was never seen has its share.
-        let later = now + .milliseconds(100)
-        #expect(verdicts(.notify, 50, at: later) { _ in address("203.0.113.200") } == [.pass: 50])
-        // Nor do ten thousand sources, each within its share, take it from others.
-        let refused = verdicts(.update, 10_000, at: later, many)[.drop] ?? 0
-        #expect(refused < 10)
-        // Without a word in the configuration the budget grows with the workers.
-        limits.strangerMessagesPerSecond = nil
-        for threads in [1, 4] {
-            gate = AdmissionGate(limits: limits, key: (3, 4), threads: threads)
-            #expect(verdicts(.notify, 5000, at: now, many)[.pass] == AdmissionGate.strangersPerThread / 10)
-        }
-    }
-
     @Test("Notifies that are put off are told when to come again if their source is there, and nothing else happens")
     func putOff() throws {
         let (server, _, _) = try registered()

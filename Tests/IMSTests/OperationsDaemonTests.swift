@@ -1,5 +1,6 @@
 import Glibc
 import MATRuntime
+import MATServer
 import MATSignal
 import MappingMemory
 import Testing

@@ -1,5 +1,6 @@
 import Glibc
 import MATRuntime
+import MATServer
 import MATSignal
 import MATTesting
 import MappingMemory
@@ -363,25 +364,5 @@ struct QueryPathTests {
         server.core.reconfigure(
             IMSCoreConfiguration(served: [ServedPrefix(prefix: prefix("2001:db8:10::/48"))], signingKey: server.issuer))
         #expect(try code() == .notAuthoritative)
-    }
-
-    @Test("A full ring takes nothing and loses nothing of what it has, in order")
-    func ring() {
-        let ring = DatagramRing()
-        var put = 0
-        for number in 0..<DatagramRing.datagramsMax + 10 {
-            let datagram = [UInt8(number & 0xFF), UInt8(number >> 8)]
-            if datagram.withUnsafeBytes({ ring.put($0, from: Endpoint(address("192.0.2.7"), port: UInt16(number)), to: TestServer.local) }) {
-                put += 1
-            }
-        }
-        #expect(put == DatagramRing.datagramsMax)
-        var next = 0
-        while ring.take(100, { datagram, _, source, local in
-            #expect(datagram == [UInt8(next & 0xFF), UInt8(next >> 8)])
-            #expect(source == Endpoint(address("192.0.2.7"), port: UInt16(next)) && local == TestServer.local)
-            next += 1
-        }) {}
-        #expect(next == DatagramRing.datagramsMax)
     }
 }

@@ -1,5 +1,6 @@
 import IMSCore
 import MATRuntime
+import MATServer
 import MATSignal
 
 extension IMSConfiguration {
@@ -46,7 +47,7 @@ extension IMSConfiguration {
         certificateLifetime = file.value(
             "certificate-lifetime", .duration(in: .seconds(3600) ... .seconds(3650 * 86_400)), default: certificateLifetime)
         logLevel = file.value("log-level", ConfigurationKind<IMSLogLevel>.word, default: .info).rawValue
-        logFormat = file.value("log-format", ConfigurationKind<IMSLogFormat>.word, default: logFormat)
+        logFormat = file.value("log-format", ConfigurationKind<LogFormat>.word, default: logFormat)
         metricsAddress = file.section("metrics").value("listen", .endpoint(defaultPort: Self.metricsPort))
         drainMax = file.value("drain", .duration(in: .zero ... .seconds(60)), default: drainMax)
         try file.finish()

@@ -1,6 +1,7 @@
 import IMSCore
 import MATDNS
 import MATRuntime
+import MATServer
 import MATSignal
 
 /// What `imsd` reads from its configuration file. Each property's text is also the file's documentation.
@@ -40,7 +41,7 @@ public struct IMSConfiguration: Sendable {
     public var certificateLifetime: Duration = .seconds(365 * 86_400)
     /// One of swift-log's words.
     public var logLevel = "info"
-    public var logFormat = IMSLogFormat.text
+    public var logFormat = LogFormat.text
     /// Where Prometheus may read; nowhere if `nil`.
     public var metricsAddress: Endpoint?
     /// How long pushes under way may take when the server ends.

@@ -1,10 +1,9 @@
 import Glibc
+import MATServer
 import MATSignal
 
 /// Writes answers into memory given beforehand, packed into datagrams as `SignalDatagram.pack` does.
 struct AnswerWriter {
-    /// Room for one datagram, whole cache lines.
-    static let datagramStride = 1280
     /// The datagrams that answers to one may need: sixteen answers, of which at least two go into each.
     static let datagramsPerRequestMax = 8
 
@@ -31,7 +30,7 @@ struct AnswerWriter {
         if datagramsCount == 0 || messagesCount == SignalDatagram.messagesMax
             || Int(lengths[datagramsCount - 1]) + octets > SignalDatagram.octetsMax
         {
-            place = base + datagramsCount * Self.datagramStride
+            place = base + datagramsCount * DatagramBatch.octetsPerDatagram
             lengths[datagramsCount] = 0
             datagramsCount += 1
             messagesCount = 0

@@ -1,21 +1,6 @@
 import IMSCore
+import MATServer
 import MATSignal
-
-/// What a datagram holds, as far as it matters for who may have the core look at it. The later ones weigh more: a datagram of several
-/// messages is of the kind of its heaviest.
-enum DatagramKind: UInt8, Comparable, Sendable {
-    /// Queries, answers and acks.
-    case regular
-    case update
-    /// HA Notify, MA Notify: strangers send these too, and each may cost a signature check, a look-up, a question to another server.
-    case notify
-    /// A message of the draft's form.
-    case draft
-    /// What can't be read, or is of an unknown type, or has an option that must be known and is not.
-    case odd
-
-    static func < (a: DatagramKind, b: DatagramKind) -> Bool { a.rawValue < b.rawValue }
-}
 
 /// A request that is alone in its datagram and is no query, read in place.
 struct RequestHead {

@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import IMSCore
 import MATRuntime
+import MATServer
 import MATSignal
 
 /// All that the server receives comes in here: by workers, one thread and one socket (per address) each. What they do not answer
@@ -14,9 +15,15 @@ final class QueryPath {
 
     private let loop: EventLoop
     private let rules: QueryRulesCell
-    private let wakeup: CoreWakeup
-    private let workers: [QueryWorker]
+    private let wakeup: LoopWakeup
+    private let workers: [Worker]
     private var isReceiving = false
+
+    /// A thread with its sockets, and what it does.
+    private struct Worker {
+        let thread: DatagramWorker
+        let queries: QueryWorker
+    }
 
     /// Opens the sockets. Nothing is received before `start`.
     ///
@@ -28,20 +35,20 @@ final class QueryPath {
     {
         self.loop = loop
         rules = QueryRulesCell(core.queryRules, epochs: core.mappings.epochs)
-        wakeup = try CoreWakeup()
+        wakeup = try LoopWakeup()
         let places: [IPAddress?] = addresses.isEmpty ? [nil] : addresses
         // Sockets that share their port would share it with another daemon's as well. One that does not share finds that out.
         for address in places { _ = try BoundSocket(port: port, address: address, options: Self.socketOptions(isShared: false)) }
-        var workers: [QueryWorker] = []
+        var workers: [Worker] = []
         let threads = max(1, min(threads, Self.threadsMax))
         for _ in 0..<threads {
             var sockets: [BoundSocket] = []
             for address in places { sockets.append(try BoundSocket(port: port, address: address, options: Self.socketOptions(isShared: true))) }
-            workers.append(
-                try QueryWorker(
-                    sockets: sockets, table: core.mappings, rules: rules, wakeup: wakeup, freshness: freshness,
-                    gate: AdmissionGate(
-                        limits: core.configuration.limits, key: (.random(in: .min ... .max), .random(in: .min ... .max)), threads: threads)))
+            let queries = QueryWorker(
+                table: core.mappings, rules: rules, wakeup: wakeup, freshness: freshness,
+                gate: AdmissionGate(
+                    limits: core.configuration.limits.admission, key: (.random(in: .min ... .max), .random(in: .min ... .max)), threads: threads))
+            workers.append(Worker(thread: try DatagramWorker(sockets: sockets, service: queries), queries: queries))
         }
         self.workers = workers
     }
@@ -66,14 +73,14 @@ final class QueryPath {
     func start(_ received: @escaping ([UInt8], Bool, Endpoint, IPAddress) -> Void) throws(SystemError) {
         try loop.watch(wakeup.descriptor) { [unowned self] in drain(received) }
         isReceiving = true
-        for worker in workers { try worker.start() }
+        for worker in workers { try worker.thread.start() }
     }
 
     private func drain(_ received: ([UInt8], Bool, Endpoint, IPAddress) -> Void) {
         wakeup.clear()
         var hasMore = false
         for worker in workers {
-            if worker.ring.take(Self.datagramsPerTurnMax, received) { hasMore = true }
+            if worker.queries.ring.take(Self.datagramsPerTurnMax, received) { hasMore = true }
         }
         // The loop comes back after its other callbacks.
         if hasMore { wakeup.signal() }
@@ -84,7 +91,7 @@ final class QueryPath {
 
     /// Sends by a socket that is bound to the local address, or to all.
     func send(_ octets: [UInt8], from local: IPAddress?, to peer: Endpoint) -> SystemError? {
-        guard let sockets = workers.first?.sockets else { return nil }
+        guard let sockets = workers.first?.thread.sockets else { return nil }
         let socket =
             sockets.first { $0.address == local } ?? sockets.first { $0.address.map { $0.family == peer.family } ?? true }
         return socket?.send(octets, from: local, to: peer)
@@ -94,7 +101,7 @@ final class QueryPath {
     func stopReceiving() {
         guard isReceiving else { return }
         isReceiving = false
-        for worker in workers { worker.stop() }
+        for worker in workers { worker.thread.stop() }
         wakeup.signal()
     }
 
@@ -107,10 +114,19 @@ final class QueryPath {
     // MARK: Counts
 
     /// Over all workers.
-    func total(_ count: QueryCounters.Count) -> UInt64 { workers.reduce(0) { $0 &+ $1.counters[count] } }
+    func total(_ count: QueryCounters.Count) -> UInt64 { workers.reduce(0) { $0 &+ $1.queries.counters[count] } }
 
     /// Adds what the workers have counted to what the core has.
     func add(to counters: inout IMSCounters) {
-        for worker in workers { worker.counters.add(to: &counters) }
+        for worker in workers { worker.queries.counters.add(to: &counters) }
+    }
+}
+
+extension IMSLimits {
+    /// What a worker's gate lets in. Of odd datagrams twice what is answered: not everything odd gets an answer.
+    var admission: AdmissionLimits {
+        AdmissionLimits(
+            perSourcePerSecond: messagesPerSourcePerSecond, strangersPerSecond: strangerMessagesPerSecond,
+            draftsPerSecond: draftAnswersPerSecond, oddPerSecond: 2 * errorAnswersPerSecond)
     }
 }

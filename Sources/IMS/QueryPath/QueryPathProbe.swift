@@ -1,4 +1,5 @@
 import IMSCore
+import MATServer
 import MATSignal
 
 /// A worker without its thread and sockets, for fuzzing: what it makes of one datagram after the other.
@@ -23,7 +24,7 @@ public final class QueryPathProbe {
     package init(_ core: IMSCore, options: OptionTable) {
         responder = QueryResponder(table: core.mappings.view, counters: counters, options: options)
         rules = QueryRulesCell(core.queryRules, epochs: core.mappings.epochs)
-        room = .allocate(byteCount: AnswerWriter.datagramsPerRequestMax * AnswerWriter.datagramStride, alignment: 64)
+        room = .allocate(byteCount: AnswerWriter.datagramsPerRequestMax * DatagramBatch.octetsPerDatagram, alignment: 64)
         lengths = .allocate(capacity: AnswerWriter.datagramsPerRequestMax)
         lengths.initialize(repeating: 0, count: AnswerWriter.datagramsPerRequestMax)
     }
@@ -61,7 +62,7 @@ public final class QueryPathProbe {
 
     private func written(_ writer: AnswerWriter) -> [[UInt8]] {
         (0..<writer.datagramsCount).map {
-            Array(UnsafeRawBufferPointer(start: room + $0 * AnswerWriter.datagramStride, count: Int(lengths[$0])))
+            Array(UnsafeRawBufferPointer(start: room + $0 * DatagramBatch.octetsPerDatagram, count: Int(lengths[$0])))
         }
     }
 }

@@ -1,6 +1,7 @@
 import Glibc
 import IMSCore
 import MATRuntime
+import MATServer
 import MATSignal
 import Metrics
 

@@ -1,4 +1,5 @@
 import MATRuntime
+import MATServer
 import MATSignal
 
 // Who may read the metrics: Prometheus over HTTP, and people over the control socket.
@@ -17,12 +18,16 @@ extension IMSServer {
         if let address {
             let reference = UncheckedReference(self)
             let poster = loop.poster
-            fresh = try MetricsEndpoint(address: address) { respond in
-                poster.post {
-                    guard let server = reference.value else { return }
-                    // Taken in the loop's thread, where the numbers are; written in that thread too, since a page takes well below a millisecond.
-                    respond(MetricText.write(server.metricFamilies()))
+            do throws(MetricsEndpointError) {
+                fresh = try MetricsEndpoint(address: address, program: "imsd") { respond in
+                    poster.post {
+                        guard let server = reference.value else { return }
+                        // Taken in the loop's thread, where the numbers are; written in that thread too, since a page takes well below a millisecond.
+                        respond(MetricText.write(server.metricFamilies()))
+                    }
                 }
+            } catch {
+                throw IMSServerError("\(error)")
             }
         }
         metricsEndpoint?.stop()

@@ -2,6 +2,7 @@ import IMSCore
 import Logging
 import MATDNS
 import MATRuntime
+import MATServer
 import MATSignal
 
 // Reading the configuration anew while datagrams come and go: no socket is closed, nothing waits.
@@ -31,7 +32,7 @@ extension IMSServer {
         let keysBefore = core.publicKeys
         if !configuration.hasSameDNS(as: fresh) { changeResolver(to: fresh) }
         let level = logLevel ?? Logger.Level(rawValue: fresh.logLevel) ?? .info
-        logger = .imsd(fresh.logFormat, level)
+        logger = .daemon("imsd", fresh.logFormat, level)
         configuration = configuration.taking(fresh)
         core.reconfigure(configuration.coreConfiguration(signingKey: key))
         queryPath?.publish(core.queryRules)

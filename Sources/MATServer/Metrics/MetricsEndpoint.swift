@@ -4,6 +4,11 @@ import NIOHTTP1
 import NIOPosix
 import Synchronization
 
+/// The metrics can't be told.
+public struct MetricsEndpointError: Error, CustomStringConvertible {
+    public let description: String
+}
+
 /// `GET /metrics` over HTTP/1.1, on a thread of its own.
 ///
 /// A scrape asks the rest of the program for the page and waits for it; whoever reads slowly or not at all holds up nothing but this
@@ -28,8 +33,10 @@ public final class MetricsEndpoint: Sendable {
 
     /// Listens. Blocks until that is done or refused; for the start of a program, and the reading of a new configuration.
     ///
-    /// - Parameter address: port 0 lets the kernel choose.
-    public init(address: Endpoint, page: @escaping Page) throws(IMSServerError) {
+    /// - Parameters:
+    ///   - address: port 0 lets the kernel choose.
+    ///   - program: who is too busy, when the page does not come in time.
+    public init(address: Endpoint, program: String, page: @escaping Page) throws(MetricsEndpointError) {
         let count = ConnectionsCount()
         connectionsCount = count
         group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
@@ -42,14 +49,15 @@ public final class MetricsEndpoint: Sendable {
                     channel.closeFuture.whenComplete { _ in count.leave() }
                     try channel.pipeline.syncOperations.addHandler(IdleStateHandler(allTimeout: Self.idleMax))
                     try channel.pipeline.syncOperations.configureHTTPServerPipeline(withErrorHandling: true)
-                    try channel.pipeline.syncOperations.addHandler(MetricsHandler(page))
+                    try channel.pipeline.syncOperations.addHandler(MetricsHandler(program, page))
                 }
             }
         do {
             channel = try bootstrap.bind(host: "\(address.address)", port: Int(address.port)).wait()
         } catch {
             try? group.syncShutdownGracefully()
-            throw IMSServerError("metrics: can't listen at \(address): \(error); is something else there? Name another address at metrics: listen:")
+            throw MetricsEndpointError(
+                description: "metrics: can't listen at \(address): \(error); is something else there? Name another address at metrics: listen:")
         }
     }
 
@@ -79,13 +87,17 @@ private final class MetricsHandler: ChannelInboundHandler {
     typealias InboundIn = HTTPServerRequestPart
     typealias OutboundOut = HTTPServerResponsePart
 
+    private let program: String
     private let page: MetricsEndpoint.Page
     private var request: HTTPRequestHead?
     /// Counts requests, so that a page that comes too late is recognised.
     private var number: UInt64 = 0
     private var isWaiting = false
 
-    init(_ page: @escaping MetricsEndpoint.Page) { self.page = page }
+    init(_ program: String, _ page: @escaping MetricsEndpoint.Page) {
+        self.program = program
+        self.page = page
+    }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         switch Self.unwrapInboundIn(data) {
@@ -118,7 +130,7 @@ private final class MetricsHandler: ChannelInboundHandler {
     private func finish(_ request: HTTPRequestHead, _ expected: UInt64, _ text: String?, _ context: ChannelHandlerContext) {
         guard isWaiting, number == expected, context.channel.isActive else { return }
         isWaiting = false
-        guard let text else { return respond(request, .serviceUnavailable, "imsd is too busy to tell\n", context) }
+        guard let text else { return respond(request, .serviceUnavailable, "\(program) is too busy to tell\n", context) }
         respond(request, .ok, text, type: MetricText.contentType, context)
     }
 

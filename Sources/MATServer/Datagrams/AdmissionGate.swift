@@ -2,6 +2,40 @@ import IMSCore
 import MATCore
 import MATSignal
 
+/// What a datagram holds, as far as it matters for who may have the core look at it. The later ones weigh more: a datagram of several
+/// messages is of the kind of its heaviest.
+package enum DatagramKind: UInt8, Comparable, Sendable {
+    /// Queries, answers and acks.
+    case regular
+    case update
+    /// HA Notify, MA Notify: strangers send these too, and each may cost a signature check, a look-up, a question to another server.
+    case notify
+    /// A message of the draft's form.
+    case draft
+    /// What can't be read, or is of an unknown type, or has an option that must be known and is not.
+    case odd
+
+    @inlinable package static func < (a: DatagramKind, b: DatagramKind) -> Bool { a.rawValue < b.rawValue }
+}
+
+/// Datagrams a second that a gate lets in.
+package struct AdmissionLimits: Hashable, Sendable {
+    /// All but queries, of one source.
+    package var perSourcePerSecond: Int
+    /// Notifies of all sources together, divided among the workers; `nil`: `AdmissionGate.strangersPerThread` for each worker.
+    package var strangersPerSecond: Int?
+    /// Of the draft's form, of all sources together, divided among the workers; likewise what is odd.
+    package var draftsPerSecond: Int
+    package var oddPerSecond: Int
+
+    package init(perSourcePerSecond: Int, strangersPerSecond: Int?, draftsPerSecond: Int, oddPerSecond: Int) {
+        self.perSourcePerSecond = perSourcePerSecond
+        self.strangersPerSecond = strangersPerSecond
+        self.draftsPerSecond = draftsPerSecond
+        self.oddPerSecond = oddPerSecond
+    }
+}
+
 /// Which datagrams are worth the core's time, told from their kind and their source before anything is decoded.
 ///
 /// ```
@@ -18,8 +52,8 @@ import MATSignal
 /// 2002), so that sources which meet in one row hardly meet in the other too.
 ///
 /// One belongs to one thread, with its part of the budget.
-struct AdmissionGate: Sendable {
-    enum Verdict: Sendable, Hashable {
+package struct AdmissionGate: Sendable {
+    package enum Verdict: Sendable, Hashable {
         case pass
         /// Worth an answer that says when to come again, if its cookie is good.
         case tryLater
@@ -27,7 +61,7 @@ struct AdmissionGate: Sendable {
     }
 
     /// Of each row; a power of two. Twice 64 KB stay in a processor's cache.
-    static let bucketsCount = 8192
+    package static let bucketsCount = 8192
 
     /// When each bucket will be full again, nanoseconds of the monotonic clock: the first row, then the second.
     private var fullAt = [Int64](repeating: 0, count: 2 * bucketsCount)
@@ -39,14 +73,14 @@ struct AdmissionGate: Sendable {
     private var drafts: RateLimit
     private var odd: RateLimit
     /// HA and MA Notifies that one worker lets in if nothing is configured: with what they lead to some 3 % of a core.
-    static let strangersPerThread = 1000
+    package static let strangersPerThread = 1000
     /// As many are told to come later: more would cost what is to be saved, and a sender tries again anyway.
     private static let refusalsPerStranger = 1
 
     /// - Parameters:
     ///   - key: random, so that nobody can aim at another's buckets.
     ///   - threads: how many share the budget of all.
-    init(limits: IMSLimits, key: (UInt64, UInt64), threads: Int = 1) {
+    package init(limits: AdmissionLimits, key: (UInt64, UInt64), threads: Int = 1) {
         self.key = key
         self.threads = max(1, threads)
         nanosecondsPerMessage = 0
@@ -58,19 +92,18 @@ struct AdmissionGate: Sendable {
     }
 
     /// Other limits, from the next datagram on. What sources have taken of their shares stays taken.
-    mutating func setLimits(_ limits: IMSLimits) {
-        nanosecondsPerMessage = 1_000_000_000 / Int64(max(1, limits.messagesPerSourcePerSecond))
-        let share = limits.strangerMessagesPerSecond.map { max(1, $0 / threads) } ?? Self.strangersPerThread
+    package mutating func setLimits(_ limits: AdmissionLimits) {
+        nanosecondsPerMessage = 1_000_000_000 / Int64(max(1, limits.perSourcePerSecond))
+        let share = limits.strangersPerSecond.map { max(1, $0 / threads) } ?? Self.strangersPerThread
         strangers = Self.limit(share)
         refusals = Self.limit(share * Self.refusalsPerStranger)
-        drafts = Self.limit(max(1, limits.draftAnswersPerSecond / threads))
-        // Twice what is answered: not everything odd gets an answer.
-        odd = Self.limit(max(1, 2 * limits.errorAnswersPerSecond / threads))
+        drafts = Self.limit(max(1, limits.draftsPerSecond / threads))
+        odd = Self.limit(max(1, limits.oddPerSecond / threads))
     }
 
     private static func limit(_ perSecond: Int) -> RateLimit { RateLimit(perSecond: perSecond, burst: max(1, perSecond / 10)) }
 
-    mutating func judge(_ kind: DatagramKind, source: IPAddress, at now: MonotonicTime) -> Verdict {
+    package mutating func judge(_ kind: DatagramKind, source: IPAddress, at now: MonotonicTime) -> Verdict {
         guard kind != .regular else { return .pass }
         guard takeShare(of: source, at: now) else { return .drop }
         switch kind {
@@ -84,7 +117,7 @@ struct AdmissionGate: Sendable {
     }
 
     /// Takes from the source's share: up to one second's at once.
-    mutating func takeShare(of source: IPAddress, at now: MonotonicTime) -> Bool {
+    package mutating func takeShare(of source: IPAddress, at now: MonotonicTime) -> Bool {
         let hash = hash(source.sourceKey.address)
         let first = Int(truncatingIfNeeded: hash) & (Self.bucketsCount - 1)
         let second = Self.bucketsCount + Int(truncatingIfNeeded: hash >> 32) & (Self.bucketsCount - 1)

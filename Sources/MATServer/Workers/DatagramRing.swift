@@ -7,9 +7,9 @@ import Synchronization
 /// ```
 ///   put ──► │ t │   │   │ ... │ h ──► take        head, tail: numbers that only grow; place = number mod count
 /// ```
-final class DatagramRing: @unchecked Sendable {
+package final class DatagramRing: @unchecked Sendable {
     /// Datagrams waiting for the core. A core that takes 50,000 a second empties it in 20 ms.
-    static let datagramsMax = 1024
+    package static let datagramsMax = 1024
     private static let headOctets = 48
     private static let stride = 1280
 
@@ -18,7 +18,7 @@ final class DatagramRing: @unchecked Sendable {
     private let numbers: UnsafeMutablePointer<Atomic<UInt64>>
     private static let tailIndex = 32
 
-    init() {
+    package init() {
         slots = .allocate(byteCount: Self.datagramsMax * Self.stride, alignment: 64)
         let raw = UnsafeMutableRawPointer.allocate(byteCount: 512, alignment: 128)
         numbers = raw.bindMemory(to: Atomic<UInt64>.self, capacity: 64)
@@ -32,7 +32,7 @@ final class DatagramRing: @unchecked Sendable {
 
     /// - Parameter isPutOff: whether the core has only to say that it has no time for it.
     /// - Returns: whether there was room. Longer datagrams than the protocol's are not for this.
-    func put(_ datagram: UnsafeRawBufferPointer, isPutOff: Bool = false, from source: Endpoint, to local: IPAddress) -> Bool {
+    package func put(_ datagram: UnsafeRawBufferPointer, isPutOff: Bool = false, from source: Endpoint, to local: IPAddress) -> Bool {
         let head = numbers[0].load(ordering: .acquiring)
         let tail = numbers[Self.tailIndex].load(ordering: .relaxed)
         guard tail &- head < UInt64(Self.datagramsMax), datagram.count <= SignalDatagram.octetsMax, let octets = datagram.baseAddress else {
@@ -54,7 +54,7 @@ final class DatagramRing: @unchecked Sendable {
     /// Calls `body` with up to `count` datagrams, the oldest first.
     ///
     /// - Returns: whether there are more.
-    func take(_ count: Int, _ body: ([UInt8], Bool, Endpoint, IPAddress) -> Void) -> Bool {
+    package func take(_ count: Int, _ body: ([UInt8], Bool, Endpoint, IPAddress) -> Void) -> Bool {
         for _ in 0..<count {
             let head = numbers[0].load(ordering: .relaxed)
             guard head != numbers[Self.tailIndex].load(ordering: .acquiring) else { return false }

@@ -1,79 +1,16 @@
 import Glibc
 import MATSignal
-import MATTesting
+import SeededRandom
 import Synchronization
 import Testing
 
-@testable import IMS
 @testable import MappingMemory
-
-/// Mappings whose signatures nobody checks: the table does not, and signing 200,000 takes seconds.
-private enum Population {
-    static let signature = Signature([UInt8](repeating: 0x5A, count: 64))
-
-    static func hoa(_ number: Int) -> IPAddress { IPAddress(high: 0x2001_0db8_0010_0000, low: UInt64(number) + 1) }
-    static func moa(_ number: Int) -> IPAddress { IPAddress(high: 0x2001_0db8_00aa_0000, low: UInt64(number) + 1) }
-
-    static func mapping(
-        _ hoa: IPAddress, length: UInt8 = 128, at moas: [IPAddress], sequence: UInt64 = 1, provenAt: UInt64 = 1,
-        certificate template: Certificate
-    ) throws -> StoredMapping {
-        var octets = template.octets
-        octets.replaceSubrange(0..<16, with: hoa.octets)
-        octets[16] = length
-        let record = MappingRecord(
-            hoa: HomeAddress(hoa), prefixLength: length, sequence: sequence, lifetime: 600, issued: sequence,
-            locators: moas.map { Locator(MobileAddress($0), prefixLength: length) })
-        let certified = CertifiedMapping(
-            mapping: SignedMapping(record: record, signature: try #require(signature)), certificate: try Certificate(octets: octets))
-        return StoredMapping(
-            certified: certified, source: Endpoint(moas.first ?? hoa, port: 6289), local: address("203.0.113.1"), provenAt: provenAt)
-    }
-}
-
-/// One mapping's octets, of which parts are replaced for each of very many.
-private struct Stamp {
-    private var record: [UInt8]
-    private var certificate: [UInt8]
-    private let signature = [UInt8](repeating: 0x5A, count: 64)
-
-    init(_ mapping: StoredMapping) {
-        record = mapping.record.octets
-        certificate = mapping.certified.certificate.octets
-    }
-
-    /// Puts the mapping of this number, with one locator, into the table as the store's octets.
-    @discardableResult
-    mutating func put(_ number: Int, into table: MappingTable) -> Bool {
-        func store(_ address: IPAddress, _ octets: inout [UInt8], _ offset: Int) {
-            octets.withUnsafeMutableBytes {
-                $0.storeBytes(of: address.high.bigEndian, toByteOffset: offset, as: UInt64.self)
-                $0.storeBytes(of: address.low.bigEndian, toByteOffset: offset + 8, as: UInt64.self)
-            }
-        }
-        store(Population.hoa(number), &record, 0)
-        store(Population.moa(number), &record, 40)
-        store(Population.hoa(number), &certificate, 0)
-        return record.withUnsafeBytes { record in
-            signature.withUnsafeBytes { signature in
-                certificate.withUnsafeBytes { certificate in
-                    let packed = PackedMapping(
-                        record: record, signature: signature, certificate: certificate,
-                        source: Endpoint(Population.moa(number), port: 6289), local: address("203.0.113.1"), provenAt: 1)
-                    guard let facts = packed.wellFormed else { return false }
-                    table.set(packed, expires: facts.expires)
-                    return true
-                }
-            }
-        }
-    }
-}
 
 @Suite("The table of mappings")
 struct MappingTableTests {
     private let template: Certificate
 
-    init() throws { template = try TestNode("2001:db8:10::1", seed: 1, issuer: try key(200), notBefore: TestServer.start).certificate }
+    init() throws { template = try Population.certificate() }
 
     private func mapping(
         _ hoa: IPAddress, length: UInt8 = 128, at moas: [IPAddress], sequence: UInt64 = 1, provenAt: UInt64 = 1
@@ -317,28 +254,4 @@ struct MappingTableTests {
         #expect(looked.load(ordering: .relaxed) > 0)
         #expect(table.epochs.waitingCount < 20_000)
     }
-}
-
-/// Runs `body` in so many threads, and `writer` in this one.
-private func withThreads(_ count: Int, _ body: @escaping @Sendable (Int) -> Void, _ writer: () -> Void) {
-    final class Start: Sendable {
-        let number: Int
-        let body: @Sendable (Int) -> Void
-        init(_ number: Int, _ body: @escaping @Sendable (Int) -> Void) { (self.number, self.body) = (number, body) }
-    }
-    var threads: [pthread_t] = []
-    for number in 0..<count {
-        var thread = pthread_t()
-        let made = pthread_create(
-            &thread, nil,
-            { context in
-                guard let context else { return nil }
-                let start = Unmanaged<Start>.fromOpaque(context).takeRetainedValue()
-                start.body(start.number)
-                return nil
-            }, Unmanaged.passRetained(Start(number, body)).toOpaque())
-        if made == 0 { threads.append(thread) }
-    }
-    writer()
-    for thread in threads { pthread_join(thread, nil) }
 }

@@ -1,6 +1,6 @@
 import CLinux
 import Glibc
-import MATSignal
+import MATRuntime
 
 /// Tells the service manager that started this process how it fares (sd_notify(3)): one datagram to the socket that NOTIFY_SOCKET
 /// names. Without that variable, as when started by hand, nothing happens.

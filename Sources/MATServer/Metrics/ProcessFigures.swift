@@ -3,14 +3,14 @@ import MATRuntime
 import MATSignal
 
 /// What the kernel says of this process.
-struct ProcessFigures {
-    var residentOctets: UInt64 = 0
-    var virtualOctets: UInt64 = 0
-    var openDescriptors = 0
-    var threads = 0
-    var cpuSeconds: UInt64 = 0
+package struct ProcessFigures {
+    package var residentOctets: UInt64 = 0
+    package var virtualOctets: UInt64 = 0
+    package var openDescriptors = 0
+    package var threads = 0
+    package var cpuSeconds: UInt64 = 0
     /// Unix time in seconds.
-    var startedAt: UInt64 = 0
+    package var startedAt: UInt64 = 0
 
     /// Fields of /proc/self/stat behind the command's name (proc(5)), counted from there: state is 0.
     private enum Field {
@@ -19,7 +19,7 @@ struct ProcessFigures {
     }
 
     /// Costs some tens of microseconds.
-    static func now() -> ProcessFigures {
+    package static func now() -> ProcessFigures {
         var figures = ProcessFigures()
         let page = UInt64(max(1, sysconf(Int32(_SC_PAGESIZE))))
         let memory = ((try? TextFile.read("/proc/self/statm")) ?? "").split(separator: " ").compactMap { UInt64($0) }

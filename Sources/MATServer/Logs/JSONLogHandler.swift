@@ -5,7 +5,7 @@ import MATRuntime
 import MATSignal
 
 /// How log lines look.
-public enum IMSLogFormat: String, Sendable, Hashable, CaseIterable {
+public enum LogFormat: String, Sendable, Hashable, CaseIterable {
     /// One line for people: time, level, metadata, message.
     case text
     /// One JSON object a line, for programs: `time`, `level`, `label`, `message`, `metadata`.
@@ -13,12 +13,12 @@ public enum IMSLogFormat: String, Sendable, Hashable, CaseIterable {
 }
 
 extension Logger {
-    /// The daemon's logger, to standard error.
-    public static func imsd(_ format: IMSLogFormat, _ level: Level) -> Logger {
+    /// A daemon's logger, to standard error.
+    public static func daemon(_ name: String, _ format: LogFormat, _ level: Level) -> Logger {
         var logger: Logger
         switch format {
-        case .text: logger = Logger(label: "imsd") { StreamLogHandler.standardError(label: $0) }
-        case .json: logger = Logger(label: "imsd") { JSONLogHandler(label: $0, write: JSONLogHandler.writeToStandardError) }
+        case .text: logger = Logger(label: name) { StreamLogHandler.standardError(label: $0) }
+        case .json: logger = Logger(label: name) { JSONLogHandler(label: $0, write: JSONLogHandler.writeToStandardError) }
         }
         logger.logLevel = level
         return logger
