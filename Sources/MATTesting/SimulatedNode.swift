@@ -93,7 +93,7 @@ public final class SimulatedNode: SimulatedHost {
     private var links: LinkSnapshot {
         let addresses = locators.enumerated().map { index, locator in
             LocalAddress(
-                address: locator.moa.address, interface: locator.interface, interfaceIndex: UInt32(index + 1), prefixLength: locator.moa.isIPv4 ? 32 : 128,
+                address: locator.moa.address, interface: locator.interface, interfaceIndex: UInt32(index + 1), prefixLength: locator.moa.family.addressBits,
                 hasDefaultRoute: true)
         }
         return LinkSnapshot(addresses: addresses, gateways: infrastructure.sorted())

@@ -33,7 +33,7 @@ extension UserPacket {
         }
         transport += withUnsafeBytes(of: UInt64(number).bigEndian) { Array($0) }
         let protocolNumber: UInt8 = kind == .datagram ? 17 : 6
-        let octets = source.isIPv4 ? ipv4(transport, protocolNumber, source, destination) : ipv6(transport, protocolNumber, source, destination)
+        let octets = source.family == .ipv4 ? ipv4(transport, protocolNumber, source, destination) : ipv6(transport, protocolNumber, source, destination)
         guard let packet = HeldPacket(octets) else { preconditionFailure("the header says what there is") }
         return packet
     }

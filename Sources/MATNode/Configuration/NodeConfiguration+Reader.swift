@@ -120,7 +120,7 @@ extension NodeConfiguration {
         var places: [String: IPPrefix] = [:]
         for entry in entries {
             guard let interface = entry.required("interface", .string), let place = entry.required("prefix", .prefix) else { continue }
-            guard place.isIPv4 == prefix.isIPv4, place.length == prefix.length, place.address.isUsableUnicast else {
+            guard place.family == prefix.family, place.length == prefix.length, place.address.isUsableUnicast else {
                 entry.reject("prefix", "\(place) does not fit the home prefix \(prefix)", "both must be of one family and equally long")
                 continue
             }

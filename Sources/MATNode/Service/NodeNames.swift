@@ -80,7 +80,7 @@ final class NodeNames {
         let address = server.endpoint.address
         // A process of this host; or of a link, which it names itself.
         guard !address.isLoopback, !address.isLinkLocal, !own.contains(address) else { return [nil] }
-        let usable: [IPAddress?] = own.filter { $0.isIPv4 == address.isIPv4 }.prefix(waysMax).map { $0 }
+        let usable: [IPAddress?] = own.filter { $0.family == address.family }.prefix(waysMax).map { $0 }
         return hasOwnRoute(address) ? [nil] + usable : usable + [nil]
     }
 
