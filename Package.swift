@@ -18,6 +18,9 @@ let http2: [Target.Dependency] = [
     .product(name: "NIOSSL", package: "swift-nio-ssl"),
 ]
 let yaml: Target.Dependency = .product(name: "Yams", package: "Yams")
+// Heaps and deques.
+let heap: Target.Dependency = .product(name: "HeapModule", package: "swift-collections")
+let deque: Target.Dependency = .product(name: "DequeModule", package: "swift-collections")
 // For tests only, which is why it is a package of its own: who builds the product does not build it.
 let namespaces: Target.Dependency = .product(name: "Namespaces", package: "mat-namespaces")
 
@@ -43,6 +46,7 @@ let package = Package(
     ],
     dependencies: [
         .package(name: "mat-namespaces", path: "Tools/Namespaces"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
@@ -63,7 +67,7 @@ let package = Package(
         // The wire: addresses, messages, options, signatures. No I/O, no clock.
         .target(name: "MATSignal", dependencies: [crypto]),
         // Values that several cores share: deadlines, rates, bounded tables, what the DNS says of a home address. No I/O, no clock.
-        .target(name: "MATCore", dependencies: ["MATSignal"]),
+        .target(name: "MATCore", dependencies: ["MATSignal", heap, deque]),
         // What the kernel is to have, as values: entries, rulesets, routes, and how damage is repaired. No I/O, no clock.
         .target(name: "IMTPlan", dependencies: ["MATCore", "MATSignal"]),
         // What both daemons run on: one epoll loop, sockets, timers, signals, configuration files, the control socket.
@@ -79,14 +83,14 @@ let package = Package(
         // The one unsafe module: the table of mappings, which one thread changes while any number of threads look up.
         .target(name: "MappingMemory", dependencies: ["CLinux", "MATSignal"]),
         // What an IMS decides. No I/O, no clock, no randomness but what is given.
-        .target(name: "IMSCore", dependencies: ["MATCore", "MATSignal", "MappingMemory"]),
+        .target(name: "IMSCore", dependencies: ["MATCore", "MATSignal", "MappingMemory", heap]),
         // What servers share: batches of datagrams, workers, who is let in, metrics, logs.
         .target(name: "MATServer", dependencies: ["CLinux", "MATCore", "MATRuntime", "MATSignal", logging, metrics] + http),
         .target(
             name: "IMS",
-            dependencies: ["CLinux", "IMSCore", "MATControl", "MATDNS", "MATRuntime", "MATCore", "MATServer", "MATSignal", "MappingMemory", crypto, grdb, sqlite, logging, metrics, yaml]),
+            dependencies: ["CLinux", "IMSCore", "MATControl", "MATDNS", "MATRuntime", "MATCore", "MATServer", "MATSignal", "MappingMemory", deque, crypto, grdb, sqlite, logging, metrics, yaml]),
         // The store that several IMSs share: etcd, over SwiftNIO.
-        .target(name: "IMSCluster", dependencies: ["IMS", "IMSCore", "MATRuntime", "MATCore", "MATSignal", "MappingMemory"] + http2),
+        .target(name: "IMSCluster", dependencies: ["IMS", "IMSCore", "MATRuntime", "MATCore", "MATSignal", "MappingMemory", deque] + http2),
         .target(name: "MATNode", dependencies: ["NodeCore", "IMTKernel", "MATControl", "MATDNS", "MATRuntime", "IMTPlan", "MATCore", "MATSignal", logging, yaml]),
 
         .executableTarget(name: "imsd", dependencies: ["IMS", "IMSCluster", "MATServer", arguments, logging, metrics]),
@@ -98,7 +102,7 @@ let package = Package(
         // Random numbers that a seed repeats, for tests and benchmarks.
         .target(name: "SeededRandom"),
         // Virtual time and a network that loses, duplicates and reorders; shared by the test targets.
-        .target(name: "MATTesting", dependencies: ["IMSCore", "MATDNS", "MATNode", "NodeCore", "IMTPlan", "MATCore", "MATSignal", "MappingMemory", "SeededRandom"]),
+        .target(name: "MATTesting", dependencies: ["IMSCore", "MATDNS", "MATNode", "NodeCore", "IMTPlan", "MATCore", "MATSignal", "MappingMemory", "SeededRandom", heap]),
 
         .testTarget(name: "MATSignalTests", dependencies: ["MATCore", "MATSignal"], resources: [.copy("Vectors")]),
         .testTarget(name: "MATControlTests", dependencies: ["MATControl", "MATRuntime"], resources: [.copy("Golden")]),

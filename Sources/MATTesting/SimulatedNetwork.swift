@@ -1,3 +1,4 @@
+import HeapModule
 import MATSignal
 
 /// What travels between addresses.
@@ -162,42 +163,26 @@ public final class SimulatedNetwork {
 
 /// Events by time, and by the order in which they were added among equals.
 private struct EventQueue {
-    private struct Event {
+    private struct Event: Comparable {
         let time: MonotonicTime
         let order: UInt64
         let action: () -> Void
 
-        func isBefore(_ other: Event) -> Bool { (time, order) < (other.time, other.order) }
+        static func < (a: Event, b: Event) -> Bool { (a.time, a.order) < (b.time, b.order) }
+        static func == (a: Event, b: Event) -> Bool { a.order == b.order }
     }
 
-    private var heap: [Event] = []
+    private var heap = Heap<Event>()
     private var added: UInt64 = 0
 
-    var next: MonotonicTime? { heap.first?.time }
+    var next: MonotonicTime? { heap.min?.time }
 
     mutating func add(_ time: MonotonicTime, _ action: @escaping () -> Void) {
         added += 1
-        heap.append(Event(time: time, order: added, action: action))
-        var child = heap.count - 1
-        while child > 0, heap[child].isBefore(heap[(child - 1) / 2]) {
-            heap.swapAt(child, (child - 1) / 2)
-            child = (child - 1) / 2
-        }
+        heap.insert(Event(time: time, order: added, action: action))
     }
 
-    mutating func takeFirst() -> (() -> Void)? {
-        guard let first = heap.first else { return nil }
-        heap.swapAt(0, heap.count - 1)
-        heap.removeLast()
-        var parent = 0
-        while true {
-            var smallest = parent
-            for child in [2 * parent + 1, 2 * parent + 2] where child < heap.count && heap[child].isBefore(heap[smallest]) { smallest = child }
-            if smallest == parent { return first.action }
-            heap.swapAt(parent, smallest)
-            parent = smallest
-        }
-    }
+    mutating func takeFirst() -> (() -> Void)? { heap.popMin()?.action }
 }
 
 extension VirtualClock: CustomStringConvertible {

@@ -1,4 +1,5 @@
 import CLinux
+import DequeModule
 import Dispatch
 import IMSCore
 import Synchronization
@@ -15,9 +16,8 @@ final class VerifierPool: Sendable {
     }
 
     private struct State {
-        /// Bounded by the core (`IMSLimits.verificationsPendingMax`). Taken from `next` on.
-        var waiting: [Waiting] = []
-        var next = 0
+        /// Bounded by the core (`IMSLimits.verificationsPendingMax`).
+        var waiting: Deque<Waiting> = []
         /// The threads that have nothing to do.
         var idle: [Int]
         var deliver: @Sendable ([VerificationResult]) -> Void = { _ in }
@@ -53,7 +53,6 @@ final class VerifierPool: Sendable {
         state.withLock { state in
             state.deliver = { _ in }
             state.waiting = []
-            state.next = 0
         }
         for thread in threads { thread.sync {} }
     }
@@ -62,18 +61,11 @@ final class VerifierPool: Sendable {
         while true {
             let turn = state.withLock { state -> [Waiting] in
                 // An equal share: with few waiting, no thread takes all of them while another idles.
-                let left = state.waiting.count - state.next
-                let count = min(Self.jobsPerTurnMax, (left + threads.count - 1) / threads.count)
-                // A copy: a slice would share the memory, and the next job to come would have to copy all that wait.
-                let turn = Array(state.waiting[state.next..<state.next + count])
-                state.next += count
-                if state.next == state.waiting.count {
-                    state.waiting = []
-                    state.next = 0
-                } else if state.next >= 1024 {
-                    state.waiting.removeFirst(state.next)
-                    state.next = 0
-                }
+                let count = min(Self.jobsPerTurnMax, (state.waiting.count + threads.count - 1) / threads.count)
+                let turn = Array(state.waiting.prefix(count))
+                state.waiting.removeFirst(count)
+                // The room that a burst needed is given back.
+                if state.waiting.isEmpty { state.waiting = [] }
                 if turn.isEmpty { state.idle.append(thread) }
                 return turn
             }

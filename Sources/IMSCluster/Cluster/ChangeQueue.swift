@@ -1,3 +1,4 @@
+import DequeModule
 import IMS
 import IMSCore
 import MATSignal
@@ -12,9 +13,7 @@ struct ChangeQueue: Sendable {
         var overRevision: Int64?
     }
 
-    private var waiting: [Waiting] = []
-    /// How many of `waiting`'s first are gone; they are cut off now and then.
-    private var taken = 0
+    private var waiting: Deque<Waiting> = []
     private var batches: [UInt64: [Waiting]] = [:]
     /// HoAs with a change in a transaction: the next of the same one waits, since a transaction may put a key once.
     private var inFlight: Set<IPPrefix> = []
@@ -22,7 +21,7 @@ struct ChangeQueue: Sendable {
     /// Whether transactions may be sent: not between an answer that there is no leader and the next good one.
     var canSend = true
 
-    var waitingCount: Int { waiting.count - taken }
+    var waitingCount: Int { waiting.count }
     var batchesCount: Int { batches.count }
     var isEmpty: Bool { waitingCount == 0 && batches.isEmpty }
 
@@ -36,10 +35,9 @@ struct ChangeQueue: Sendable {
         var skipped: [Waiting] = []
         var touched = inFlight
         var operations = 0
-        while taken < waiting.count {
-            let next = waiting[taken]
+        while let next = waiting.first {
             guard operations + next.change.operationsCount <= operationsMax, skipped.count < operationsMax else { break }
-            taken += 1
+            waiting.removeFirst()
             let prefixes = next.change.prefixes
             if prefixes.contains(where: { touched.contains($0) }) {
                 skipped.append(next)
@@ -50,16 +48,7 @@ struct ChangeQueue: Sendable {
             // Behind one that was skipped, others of its HoA are skipped too.
             touched.formUnion(prefixes)
         }
-        if !skipped.isEmpty {
-            waiting.replaceSubrange(0..<taken, with: skipped)
-            taken = 0
-        } else if taken == waiting.count {
-            waiting.removeAll(keepingCapacity: true)
-            taken = 0
-        } else if taken > 4096 {
-            waiting.removeSubrange(0..<taken)
-            taken = 0
-        }
+        waiting.prepend(contentsOf: skipped)
         return batch
     }
 
@@ -79,20 +68,16 @@ struct ChangeQueue: Sendable {
 
     /// Back to where it stood: before all that came later, of its HoA too.
     mutating func putBack(_ batch: [Waiting]) {
-        guard !batch.isEmpty else { return }
-        waiting.replaceSubrange(0..<taken, with: batch)
-        taken = 0
+        waiting.prepend(contentsOf: batch)
     }
 
     /// Takes out what has waited since before `time`.
     mutating func takeOverdue(since time: MonotonicTime) -> [Waiting] {
         // Those put back are the oldest and stand first, so a look at the first is enough most of the time.
-        guard taken < waiting.count, waiting[taken].since < time else { return [] }
-        let rest = waiting[taken...]
-        let overdue = rest.filter { $0.since < time }
-        waiting = rest.filter { $0.since >= time }
-        taken = 0
-        return overdue
+        guard let first = waiting.first, first.since < time else { return [] }
+        let overdue = waiting.filter { $0.since < time }
+        waiting = Deque(waiting.filter { $0.since >= time })
+        return Array(overdue)
     }
 }
 

@@ -1,3 +1,4 @@
+import DequeModule
 import IMS
 import MATSignal
 
@@ -80,8 +81,7 @@ struct ClusterSubscriptions: Sendable {
     private var touched: Set<Key> = []
     /// At which revision mappings changed last, and those before in the order of their changes.
     private var recent: [IPPrefix: Int64] = [:]
-    private var recentOrder: [(prefix: IPPrefix, revision: Int64)] = []
-    private var recentTaken = 0
+    private var recentOrder: Deque<(prefix: IPPrefix, revision: Int64)> = []
     /// Of changes up to this revision nothing is known.
     private(set) var recentFloor: Int64 = 0
 
@@ -114,15 +114,9 @@ struct ClusterSubscriptions: Sendable {
         guard revision > recentFloor, revision > recent[prefix] ?? 0 else { return }
         recent[prefix] = revision
         recentOrder.append((prefix, revision))
-        while recentOrder.count - recentTaken > Self.recentMax {
-            let oldest = recentOrder[recentTaken]
-            recentTaken += 1
+        while recentOrder.count > Self.recentMax, let oldest = recentOrder.popFirst() {
             recentFloor = max(recentFloor, oldest.revision)
             if recent[oldest.prefix] == oldest.revision { recent[oldest.prefix] = nil }
-        }
-        if recentTaken > Self.recentMax {
-            recentOrder.removeFirst(recentTaken)
-            recentTaken = 0
         }
     }
 

@@ -1,3 +1,4 @@
+import DequeModule
 import MATSignal
 
 /// Subscriptions and remembered mappings on their way to etcd: written as news, with leases, so that what nobody renews goes by itself.
@@ -35,7 +36,7 @@ struct SharingState: Sendable {
     }
 
     private var waiting: [[UInt8]: News] = [:]
-    private var order: [[UInt8]] = []
+    private var order: Deque<[UInt8]> = []
     private var sending: [Item] = []
     private var lease = Lease.none
     /// After failures: nothing is written before this time; how many failures there were in a row, and whether a person was told.

@@ -1,3 +1,5 @@
+import DequeModule
+
 /// A table of at most so many entries: when it is full, a new one pushes out the one that was entered first, in a few steps however
 /// large it is, and the same one in every run. (A dictionary's first entry depends on the process's hash seed.)
 package struct BoundedTable<Key: Hashable & Sendable, Value: Sendable>: Sendable {
@@ -9,8 +11,7 @@ package struct BoundedTable<Key: Hashable & Sendable, Value: Sendable>: Sendable
 
     private var entries: [Key: Entry] = [:]
     /// As they were entered, with those that are gone since.
-    private var order: [(key: Key, number: UInt64)] = []
-    private var first = 0
+    private var order: Deque<(key: Key, number: UInt64)> = []
     private var entered: UInt64 = 0
     private let max: Int
 
@@ -38,16 +39,13 @@ package struct BoundedTable<Key: Hashable & Sendable, Value: Sendable>: Sendable
     }
 
     private mutating func dropFirst() -> Bool {
-        guard first < order.count else { return false }
-        let (key, number) = order[first]
-        first += 1
+        guard let (key, number) = order.popFirst() else { return false }
         if entries[key]?.number == number { entries[key] = nil }
         return true
     }
 
     /// Gives back the room of what is gone.
     private mutating func sweep() {
-        order = order[first...].filter { entries[$0.key]?.number == $0.number }
-        first = 0
+        order = Deque(order.filter { entries[$0.key]?.number == $0.number })
     }
 }

@@ -1,9 +1,18 @@
+import HeapModule
 import MATSignal
 
-/// Deadlines by key, at most one a key: setting a key's deadline replaces it. A binary heap with lazy deletion: what was replaced
-/// or cancelled stays until its time, or until there is more of it than of the rest.
+/// Deadlines by key, at most one a key: setting a key's deadline replaces it. A heap with lazy deletion: what was replaced or
+/// cancelled stays until its time, or until there is more of it than of the rest.
 public struct DeadlineQueue<Key: Hashable & Sendable>: Sendable {
-    private var heap: [(time: MonotonicTime, key: Key)] = []
+    private struct Entry: Comparable, Sendable {
+        let time: MonotonicTime
+        let key: Key
+
+        static func < (a: Entry, b: Entry) -> Bool { a.time < b.time }
+        static func == (a: Entry, b: Entry) -> Bool { a.time == b.time }
+    }
+
+    private var heap = Heap<Entry>()
     private var current: [Key: MonotonicTime] = [:]
 
     public init() {}
@@ -12,15 +21,14 @@ public struct DeadlineQueue<Key: Hashable & Sendable>: Sendable {
     public var next: MonotonicTime? {
         mutating get {
             dropStale()
-            return heap.first?.time
+            return heap.min?.time
         }
     }
 
     public mutating func set(_ key: Key, at time: MonotonicTime) {
         guard current[key] != time else { return }
         current[key] = time
-        heap.append((time, key))
-        siftUp(heap.count - 1)
+        heap.insert(Entry(time: time, key: key))
         if heap.count > Self.staleMin, heap.count > 3 * current.count { sweep() }
     }
 
@@ -29,12 +37,7 @@ public struct DeadlineQueue<Key: Hashable & Sendable>: Sendable {
 
     /// Rids the heap of what no longer counts, and of its room.
     private mutating func sweep() {
-        let old = heap
-        heap = []
-        for entry in old where current[entry.key] == entry.time {
-            heap.append(entry)
-            siftUp(heap.count - 1)
-        }
+        heap = Heap(heap.unordered.filter { current[$0.key] == $0.time })
     }
 
     /// A key's deadline, if it has one.
@@ -45,34 +48,13 @@ public struct DeadlineQueue<Key: Hashable & Sendable>: Sendable {
     /// Removes and returns a key whose deadline has come.
     public mutating func takeDue(_ now: MonotonicTime) -> Key? {
         dropStale()
-        guard let first = heap.first, first.time <= now else { return nil }
-        removeFirst()
+        guard let first = heap.min, first.time <= now else { return nil }
+        heap.removeMin()
         current[first.key] = nil
         return first.key
     }
 
     private mutating func dropStale() {
-        while let first = heap.first, current[first.key] != first.time { removeFirst() }
-    }
-
-    private mutating func siftUp(_ start: Int) {
-        var child = start
-        while child > 0, heap[child].time < heap[(child - 1) / 2].time {
-            heap.swapAt(child, (child - 1) / 2)
-            child = (child - 1) / 2
-        }
-    }
-
-    private mutating func removeFirst() {
-        heap.swapAt(0, heap.count - 1)
-        heap.removeLast()
-        var parent = 0
-        while true {
-            var smallest = parent
-            for child in [2 * parent + 1, 2 * parent + 2] where child < heap.count && heap[child].time < heap[smallest].time { smallest = child }
-            if smallest == parent { return }
-            heap.swapAt(parent, smallest)
-            parent = smallest
-        }
+        while let first = heap.min, current[first.key] != first.time { heap.removeMin() }
     }
 }
