@@ -21,6 +21,8 @@ let yaml: Target.Dependency = .product(name: "Yams", package: "Yams")
 // Heaps and deques.
 let heap: Target.Dependency = .product(name: "HeapModule", package: "swift-collections")
 let deque: Target.Dependency = .product(name: "DequeModule", package: "swift-collections")
+// etcd's messages.
+let protobuf: Target.Dependency = .product(name: "SwiftProtobuf", package: "swift-protobuf")
 // For tests only, which is why it is a package of its own: who builds the product does not build it.
 let namespaces: Target.Dependency = .product(name: "Namespaces", package: "mat-namespaces")
 
@@ -54,6 +56,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/apple/swift-nio-http2", from: "1.46.0"),
         .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
+        .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     ],
@@ -90,7 +93,9 @@ let package = Package(
             name: "IMS",
             dependencies: ["CLinux", "IMSCore", "MATControl", "MATDNS", "MATRuntime", "MATCore", "MATServer", "MATSignal", "MappingMemory", deque, crypto, grdb, sqlite, logging, metrics, yaml]),
         // The store that several IMSs share: etcd, over SwiftNIO.
-        .target(name: "IMSCluster", dependencies: ["IMS", "IMSCore", "MATRuntime", "MATCore", "MATSignal", "MappingMemory", deque] + http2),
+        .target(
+            name: "IMSCluster", dependencies: ["IMS", "IMSCore", "MATRuntime", "MATCore", "MATSignal", "MappingMemory", deque, protobuf] + http2,
+            exclude: ["Etcd/etcd.proto"]),
         .target(name: "MATNode", dependencies: ["NodeCore", "IMTKernel", "MATControl", "MATDNS", "MATRuntime", "IMTPlan", "MATCore", "MATSignal", logging, yaml]),
 
         .executableTarget(name: "imsd", dependencies: ["IMS", "IMSCluster", "MATServer", arguments, logging, metrics]),

@@ -126,7 +126,7 @@ final class EtcdConnection: @unchecked Sendable {
             // A member that is cut off from the others then ends the watch instead of keeping silent.
             metadata: metadata + [("hasleader", "true")], request: watch.octets, isUnary: false,
             onMessage: { message in
-                do throws(ProtobufReader.Malformed) {
+                do {
                     onResponse(try EtcdWatchResponse(message))
                 } catch {
                     call?.finish(EtcdError(.refused, "what etcd's watch tells can't be read"))
