@@ -5,6 +5,7 @@ import PackageDescription
 // deploy/bench (release), which runs it, and for deploy/test, which runs its tests.
 
 let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+let histogram: Target.Dependency = .product(name: "Histogram", package: "hdrhistogram-swift")
 let namespaces: Target.Dependency = .product(name: "Namespaces", package: "mat-namespaces")
 func mat(_ names: String...) -> [Target.Dependency] { names.map { .product(name: $0, package: "mat") } }
 
@@ -20,10 +21,11 @@ let package = Package(
         .package(name: "mat", path: ".."),
         .package(name: "mat-namespaces", path: "../Tools/Namespaces"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
     ],
     targets: [
         // What the benchmarks and the load tool share: hosts, clocks, histograms, tables.
-        .target(name: "BenchSupport", dependencies: [namespaces] + mat("CLinux"), path: "BenchSupport", packageAccess: false, swiftSettings: ofProduct),
+        .target(name: "BenchSupport", dependencies: [namespaces, histogram] + mat("CLinux"), path: "BenchSupport", packageAccess: false, swiftSettings: ofProduct),
         // What translation costs, and what a mapping server does, beside what else could be done.
         .executableTarget(
             name: "mat-bench", dependencies: ["BenchSupport", arguments, namespaces] + mat("CLinux", "IMS", "IMSCore", "IMTKernel", "MATRuntime", "IMTPlan", "MATCore", "MATSignal", "MappingMemory", "SeededRandom"), path: "mat-bench",
