@@ -4,7 +4,8 @@
 ///   slots:   key ──► place in `nodes`
 ///   nodes:   oldest ⇄ … ⇄ newest      a list within an array; a removal moves the last node into the gap
 /// ```
-/// Every step costs the same however full the table is. That matters where a stranger chooses the keys: a search for the oldest
+/// Every step costs the same however full the table is; in an ordered dictionary of swift-collections, to remove the oldest entry, or to make
+/// one the newest, would move all that stand behind it. That matters where a stranger chooses the keys: a search for the oldest
 /// entry, done for each message of a flood, is what the flood is sent for. Iteration is in the order of use and so the same in
 /// every run, which a dictionary's is not.
 package struct RecencyTable<Key: Hashable & Sendable, Value: Sendable>: Sendable {

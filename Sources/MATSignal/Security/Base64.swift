@@ -1,4 +1,5 @@
-/// RFC 4648 base64 with padding: keys and certificates in files, DNS and commands.
+/// RFC 4648 base64 with padding: keys and certificates in files, DNS and commands. Not Foundation's: this module imports nothing that does
+/// I/O, and a text that is not in the one canonical form (bits behind the last octet) is refused here.
 public enum Base64 {
     private static let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
 
