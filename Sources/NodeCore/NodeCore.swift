@@ -16,15 +16,11 @@ import MATSignal
 public struct NodeCore {
     /// What a deadline is for.
     enum Deadline: Hashable, Sendable {
-        case registration(HomeAddress)
-        case proofs(HomeAddress)
-        case selfCheck(HomeAddress)
         case locator(HomeAddress, MobileAddress)
         case destination(HomeAddress)
         /// The DNS gave no answer about a destination, and is asked again.
         case destinationLookUp(HomeAddress)
         case stranger(MobileAddress)
-        case lookUp(HomeAddress)
         case adoption
         /// Asking for the peers of an earlier run goes on.
         case adopting
@@ -39,7 +35,6 @@ public struct NodeCore {
 
     let configuration: NodeCoreConfiguration
     var random: any RandomNumberGenerator
-    var cookieAuthority: CookieAuthority
 
     var homes: [HomeAddress: Home] = [:]
     var clock: ConfirmedClock
@@ -59,8 +54,6 @@ public struct NodeCore {
     var pathless: Set<HomeAddress> = []
     var busiest = BusiestPeers()
     var destinations: Destinations
-    /// Lines of the log about records that are refused: anybody can send such.
-    var recordReports = RateLimit(perSecond: 1, burst: 5)
     var strangers: Strangers
     /// Lines of the log about peers whose locators are of no use here.
     var scopeReports = RateLimit(perSecond: 2)
@@ -68,26 +61,19 @@ public struct NodeCore {
     var adoption = Adoption()
     var polls: PollTimes
     /// Who waits for the DNS to answer about an HoA.
-    var lookUps: [HomeAddress: [LookUpPurpose]] = [:]
-
+    var lookUps: LookUps
     /// The keys at networks' prefixes, and what waits for them.
-    var networkKeys: [IPPrefix: ServerSet] = [:]
-    var keyLookUps: [IPPrefix: [KeyWaiter]] = [:]
+    var networkKeys: NetworkKeys
 
     /// Requests under way.
     var exchanges: Exchanges
     var deadlines = DeadlineQueue<Deadline>()
     var backlog = Backlog()
     var notifyQueues: NotifyQueues
-    var uncookiedChecks: RateLimit
-    var sourceChecks: [IPAddress: RateLimit] = [:]
-    /// Answers to strangers on an own link.
-    var linkAnswers: RateLimit
-    var earlyNotices: EarlyNotices
+    /// Requests of others.
+    var requests: Requests
     /// Checks and questions out of turn, that what strangers send can cause.
     var rechecks: RateLimit
-    /// Answers to malformed requests.
-    var refusals: RateLimit
     public internal(set) var counters = NodeCounters()
 
     private var actions: [NodeAction] = []
@@ -113,7 +99,6 @@ public struct NodeCore {
         else { return nil }
         self.configuration = configuration
         self.random = random
-        cookieAuthority = authority
         clock = ConfirmedClock(isRightAtStart: configuration.isClockConfirmed)
         exchanges = Exchanges(
             clientCookies: client, serversMax: configuration.serversMax, pace: Pace(perSecond: configuration.messagesPerSecond, burst: configuration.messagesBurst))
@@ -127,12 +112,11 @@ public struct NodeCore {
         notifyQueues = NotifyQueues(countMax: configuration.share(of: NotifyQueues.countMax))
         polls = PollTimes(configuration)
         knownServers = KnownServers(othersMax: configuration.share(of: KnownServers.othersMax))
-        earlyNotices = EarlyNotices(countMax: configuration.share(of: EarlyNotices.countMax))
-        uncookiedChecks = RateLimit(perSecond: configuration.uncookiedChecksPerSecond)
-        linkAnswers = RateLimit(perSecond: configuration.linkAnswersPerSecond)
+        lookUps = LookUps(askedMax: configuration.share(of: LookUps.askedMax))
+        networkKeys = NetworkKeys(knownMax: configuration.share(of: NetworkKeys.knownMax), askedMax: configuration.share(of: NetworkKeys.askedMax))
+        requests = Requests(cookies: authority, configuration)
         rechecks = RateLimit(perSecond: configuration.recheckedPerSecond)
-        refusals = RateLimit(perSecond: configuration.refusalsPerSecond)
-        for identity in configuration.homes { homes[identity.hoa] = Home(identity) }
+        for identity in configuration.homes { homes[identity.hoa] = Home(identity, configuration) }
     }
 
     // MARK: Events
@@ -239,33 +223,31 @@ public struct NodeCore {
     /// When `timerFired` wants to be called next.
     public var nextDeadline: MonotonicTime? {
         mutating get {
-            [peers.nextDue, exchanges.nextDue, deadlines.next].compactMap(\.self).min()
+            [peers.nextDue, exchanges.nextDue, nextHomeDue, deadlines.next].compactMap(\.self).min()
         }
     }
 
     public mutating func timerFired(now: Now) -> [NodeAction] {
         while true {
-            if let due = peers.nextDue, due <= deadlines.next ?? due, due <= exchanges.nextDue ?? due, let hoa = peers.takeDue(now.monotonic) {
+            guard let due = nextDeadline, due <= now.monotonic else { break }
+            if peers.nextDue == due, let hoa = peers.takeDue(now.monotonic) {
                 peerDue(hoa, now)
                 continue
             }
-            if let due = exchanges.nextDue, due <= now.monotonic, due <= deadlines.next ?? due {
-                carryOut(exchanges.due(preferred: preferredSources, now.monotonic), now)
+            if exchanges.nextDue == due {
+                perform(exchanges.due(preferred: preferredSources, now.monotonic), now)
+                continue
+            }
+            if nextHomeDue == due {
+                homeDue(now)
                 continue
             }
             guard let deadline = deadlines.takeDue(now.monotonic) else { break }
             switch deadline {
-            case .registration(let hoa):
-                // What could not be proven then may be provable now.
-                homes[hoa]?.unproven = []
-                registrationDue(hoa, now)
-            case .proofs(let hoa): proofsDue(hoa, now)
-            case .selfCheck(let hoa): selfCheckDue(hoa, now)
             case .locator(let hoa, let moa): locatorDue(hoa, moa, now)
             case .destination(let hoa): destinationDue(hoa, now)
             case .destinationLookUp(let hoa): destinationLookUpDue(hoa, now)
             case .stranger(let moa): strangerDue(moa, now)
-            case .lookUp(let hoa): lookUp(hoa, now)
             case .adoption: adoptionDue(now)
             case .adopting: goOnAdopting(now)
             case .backlog: workOff(now)

@@ -99,10 +99,11 @@ extension NodeCore {
         let registrations = homes.values.sorted { $0.hoa < $1.hoa }.map { home in
             NodeStatus.Registration(
                 hoa: home.hoa, prefix: home.prefix, locators: home.mapping?.record.locators.map(\.moa) ?? [], servers: home.servers?.endpoints ?? [],
-                phase: "\(home.phase)", age: home.registeredAt.map { now.monotonic - $0 },
-                expiresIn: home.registered.flatMap { _ in home.mapping }.map { .milliseconds(Int64(clamping: $0.record.expires) - Int64(clamping: now.wallMilliseconds)) },
-                certificateNotAfter: home.certificate.notAfter, certificateEndsSoon: home.certificate.endsSoon(now), sequence: home.lastSequence,
-                problem: home.problem ?? home.namesProblem ?? scopeProblem(of: home))
+                phase: home.registration.stage.rawValue, age: (home.registration.acked?.at).map { now.monotonic - $0 },
+                expiresIn: home.registration.acked.flatMap { _ in home.mapping }.map { .milliseconds(Int64(clamping: $0.record.expires) - Int64(clamping: now.wallMilliseconds)) },
+                certificateNotAfter: home.registration.certificate.current.notAfter, certificateEndsSoon: home.registration.certificate.current.endsSoon(now),
+                sequence: home.registration.signer.sequence,
+                problem: home.registration.problem(at: desiredLocators(of: home.hoa)))
         }
         let states = statePeers().compactMap { peer -> NodeStatus.PeerState? in
             guard let own = home(for: peer.hoa) else { return nil }
@@ -161,12 +162,12 @@ extension NodeCore {
         let family = homes.values.filter { $0.hoa.isIPv4 == moa.isIPv4 }
         if family.isEmpty { return "there is no home address of its family; it serves for signalling only" }
         guard !family.contains(where: { desiredLocators(of: $0.hoa).contains(moa) }) else {
-            return family.contains { $0.unproven.contains(moa) && desiredLocators(of: $0.hoa).first != moa } ? "not in the record: the IMS did not answer over it" : nil
+            return family.contains { $0.registration.unproven.contains(moa) && desiredLocators(of: $0.hoa).first != moa } ? "not in the record: the IMS did not answer over it" : nil
         }
         if family.contains(where: { home in ownLocators.contains { $0.moa.address == home.hoa.address } }) { return "the node is at home, where its home address is enough" }
         return "not in the record, which has room for \(MappingRecord.locatorsMax)"
     }
 
     /// Whether every HoA is registered: what `mat status --wait` waits for.
-    public var isRegistered: Bool { homes.values.allSatisfy { $0.phase == .registered } }
+    public var isRegistered: Bool { homes.values.allSatisfy(\.registration.isRegistered) }
 }

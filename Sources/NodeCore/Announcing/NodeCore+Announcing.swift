@@ -83,10 +83,10 @@ extension NodeCore {
                 peerKnowsUs(hoa)
             case .stale:
                 // Believed only with our own signature: anyone could name a sequence that nothing can go beyond.
-                if let own = home(for: hoa), let current = ack.current, current.record.hoa == own, let home = homes[own],
-                    (try? CertifiedMapping(mapping: current, certificate: home.certificate).verifySignature()) != nil
+                if let own = home(for: hoa), let current = ack.current, current.record.hoa == own, let certificate = homes[own]?.registration.certificate.current,
+                    (try? CertifiedMapping(mapping: current, certificate: certificate).verifySignature()) != nil
                 {
-                    signBeyond(own, current.record.sequence, now)
+                    goBeyond(own, current.record.sequence, now)
                 }
             default:
                 if ack.code == .notFound, let own = home(for: hoa) { suspectLoss(of: own, now) }
@@ -115,7 +115,7 @@ extension NodeCore {
 
     /// A peer that kept its old way is told again: its agent has just given a sign of life, or it is polled anyway.
     mutating func tellIfBehind(_ hoa: HomeAddress, _ now: Now) {
-        guard let peer = peers[hoa], peer.duties.isEmpty, isBehind(peer), !isUnderWay(.notifyPeer(hoa)), let own = home(for: hoa), homes[own]?.owesPeers == false
+        guard let peer = peers[hoa], peer.duties.isEmpty, isBehind(peer), !isUnderWay(.notifyPeer(hoa)), let own = home(for: hoa), homes[own]?.announcement.isOwed == false
         else { return }
         tellPeer(hoa, now)
     }
@@ -212,12 +212,12 @@ extension NodeCore {
     /// Whether the peer, or its IMS for it, has acked our newest record.
     func knowsUs(_ hoa: HomeAddress) -> Bool {
         guard let peer = peers[hoa], let own = home(for: hoa) else { return false }
-        return peer.knownMove == homes[own]?.move
+        return peer.knownMove == homes[own]?.announcement.number
     }
 
     /// The peer, or its IMS for it, has acked our newest record.
     mutating func peerKnowsUs(_ hoa: HomeAddress) {
-        guard let own = home(for: hoa), let move = homes[own]?.move else { return }
+        guard let own = home(for: hoa), let move = homes[own]?.announcement.number else { return }
         peers[hoa]?.knownMove = move
         peers[hoa]?.notifyFailures = 0
     }

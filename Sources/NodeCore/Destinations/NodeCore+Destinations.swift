@@ -76,12 +76,7 @@ extension NodeCore {
         destinations.namesChanged(isLocal: isLocal)
         forgetNames(now)
         guard !ownLocators.isEmpty else { return endEvent() }
-        for hoa in homes.keys.sorted() where homes[hoa]?.servers.map({ $0.expires <= now.monotonic }) ?? true {
-            // Whatever pause it was in.
-            deadlines.cancel(.lookUp(hoa))
-            homes[hoa]?.lookUpFailures = 0
-            lookUp(hoa, for: .home, now)
-        }
+        homeNamesChanged(now)
         for hoa in destinations.unnamed { lookUp(hoa, for: .destination, now) }
         return endEvent()
     }
@@ -89,7 +84,7 @@ extension NodeCore {
     /// Known IMSs are used until they are known anew: right after a move the DNS may not be reachable yet. Absence is forgotten.
     private mutating func forgetNames(_ now: Now) {
         knownServers.expire(now: now.monotonic)
-        for hoa in homes.keys { if let set = homes[hoa]?.servers, !set.isValidated { homes[hoa]?.servers?.expires = min(set.expires, now.monotonic) } }
+        for hoa in homes.keys { homes[hoa]?.registration.leaveNetwork(now.monotonic) }
         // Not all at the moment at which most is to be done.
         peers.expireServers(by: now.monotonic + configuration.pollInterval / 2)
         forgetAbsence(now)

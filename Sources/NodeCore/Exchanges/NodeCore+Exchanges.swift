@@ -11,7 +11,7 @@ extension NodeCore {
     mutating func start(
         _ purpose: Exchange.Purpose, _ type: MessageType, to targets: [Endpoint], source: IPAddress? = nil, triesMax: Int? = nil, _ now: Now
     ) {
-        carryOut(
+        perform(
             exchanges.start(purpose, to: targets, source: source, triesMax: triesMax, preferred: preferredSources, random: &random, now.monotonic), now)
     }
 
@@ -20,12 +20,12 @@ extension NodeCore {
     func isUnderWay(_ purpose: Exchange.Purpose) -> Bool { exchanges.isUnderWay(purpose) }
 
     /// Repeats everything under way from the addresses that we have now: after a move the old source is no use.
-    mutating func resendAll(_ now: Now) { carryOut(exchanges.startOver(preferred: preferredSources, now.monotonic), now) }
+    mutating func resendAll(_ now: Now) { perform(exchanges.startOver(preferred: preferredSources, now.monotonic), now) }
 
     /// The own address of each family that requests are sent from, unless they name one.
     var preferredSources: FamilyPair<IPAddress?> { FamilyPair { ownMoAs(ipv4: $0 == .ipv4).first?.address } }
 
-    mutating func carryOut(_ tries: [Exchanges.OnTry], _ now: Now) {
+    mutating func perform(_ tries: [Exchanges.OnTry], _ now: Now) {
         for action in tries {
             switch action {
             case .send(let transmission): transmit(transmission, now)
@@ -49,7 +49,8 @@ extension NodeCore {
         switch request.purpose {
         case .register(let hoa):
             guard let home = homes[hoa], let mapping = home.mapping else { return nil }
-            let reference: CertificateReference = home.serverHasCertificate ? .id(home.certificate.id) : .whole(home.certificate)
+            let certificate = home.registration.certificate
+            let reference: CertificateReference = certificate.isAtServer ? .id(certificate.current.id) : .whole(certificate.current)
             let proofs = mapping.record.locators.compactMap { locator -> LocatorProof? in
                 let moa = locator.moa
                 guard moa.address != own, let proof = servers.proof(servers: request.targets, own: moa.address, now: now.monotonic) else { return nil }
@@ -58,7 +59,7 @@ extension NodeCore {
             return .imsUpdate(IMSUpdate(cookie: cookie, record: EnclosedRecord(mapping: mapping.mapping, certificate: reference), proofs: proofs))
         case .tryUplink(let hoa, _):
             guard let home = homes[hoa], let mapping = home.mapping else { return nil }
-            return .imsUpdate(IMSUpdate(cookie: cookie, record: EnclosedRecord(mapping: mapping.mapping, certificate: .whole(home.certificate)), proofs: []))
+            return .imsUpdate(IMSUpdate(cookie: cookie, record: EnclosedRecord(mapping: mapping.mapping, certificate: .whole(home.registration.certificate.current)), proofs: []))
         case .prove(let hoa, _), .readClock(let hoa), .checkLocator(let hoa, _):
             // The answer is not wanted, only its cookie; the unpadded query gets just that of a server that is responsible for the HoA. A
             // locator's node answers without one.
@@ -106,7 +107,7 @@ extension NodeCore {
         if let fresh { readTime(of: fresh, from: source, now) }
         switch response {
         case .unmatched: break
-        case .sendAgain(let tries): carryOut(tries, now)
+        case .sendAgain(let tries): perform(tries, now)
         case .ended(let exchange): answered(exchange, message, from: source, now)
         }
     }
@@ -114,8 +115,7 @@ extension NodeCore {
     private mutating func answered(_ exchange: Exchange, _ message: SignalMessage, from source: Endpoint, _ now: Now) {
         switch (message.body, exchange.purpose) {
         case (.imsUpdateReply(let reply), .register(let hoa)):
-            prefer(source, of: hoa)
-            registrationAnswered(hoa, reply, now)
+            registrationAnswered(hoa, reply, from: source, now)
         case (.imsUpdateReply(let reply), .tryUplink(let hoa, let moa)):
             uplinkTried(moa, of: hoa, observed: reply.observed, now)
         case (.maAnswer, .prove(let hoa, let moa)):
@@ -150,20 +150,28 @@ extension NodeCore {
         }
     }
 
+    /// The address that may be at fault if the IMS answers no registration from it: the one that comes first, unless that was found before.
+    private func suspected(_ own: MobileAddress?, of hoa: HomeAddress) -> MobileAddress? {
+        own.flatMap { desiredLocators(of: hoa).first == $0 && !uplinks.isRefused($0) ? $0 : nil }
+    }
+
     /// All tries of a request are used up.
     private mutating func gaveUp(_ exchange: Exchange, _ now: Now) {
         switch exchange.purpose {
         case .register(let hoa):
-            if registrationUnanswered(hoa, from: exchange.source.map(MobileAddress.init), now) { return }
-            registrationFailed(hoa, "no answer from \(exchange.targets.map(\.description).joined(separator: ", "))", now)
+            let own = exchange.source.map(MobileAddress.init)
+            if registrationUnanswered(hoa, from: own, now) { return }
+            registrationFailed(hoa, "no answer from \(exchange.targets.map(\.description).joined(separator: ", "))", silentOver: suspected(own, of: hoa), now)
         case .tryUplink(let hoa, let moa):
             uplinkTried(moa, of: hoa, observed: nil, now)
         case .prove(let hoa, let moa):
             proofEnded(hoa, moa, isAnswered: false, now)
         case .readClock(let hoa):
             // At a start it is this that an address without a way to the IMS leaves unanswered.
-            if registrationUnanswered(hoa, from: exchange.source.map(MobileAddress.init), now) { return }
-            clockRead(hoa, refusal: "no answer from \(exchange.targets.map(\.description).joined(separator: ", "))", now)
+            let own = exchange.source.map(MobileAddress.init)
+            if registrationUnanswered(hoa, from: own, now) { return }
+            let refusal = "no answer from \(exchange.targets.map(\.description).joined(separator: ", "))"
+            clockRead(hoa, refusal: refusal, silentOver: suspected(own, of: hoa), now)
         case .checkSelf:
             // Its silence is the next update's affair.
             break

@@ -70,10 +70,10 @@ extension NodeCore {
             log(.warning, "\(hoa) has no usable address now; packets are held until there is one")
             // Their entries stay: without a link to leave by, packets fall back into the agent's hands, and the next address
             // takes all entries over in one step.
-            homes[hoa]?.phase = .waiting
+            homes[hoa]?.registration.stranded()
             return
         }
-        let isHandover = move.isHandover(wasRegistered: homes[hoa]?.registered != nil)
+        let isHandover = move.isHandover(wasRegistered: homes[hoa]?.isKnown == true)
         if isHandover {
             counters.handovers += 1
             let overlap = move.hasOverlap ? "with overlap" : "without overlap"
@@ -81,13 +81,9 @@ extension NodeCore {
         } else {
             log(.info, "\(hoa) can be reached at \(places)")
         }
-        homes[hoa]?.unproven = []
-        if !uplinks.isRefused(first) { homes[hoa]?.failures = 0 }
+        homes[hoa]?.registration.moved(isSound: !uplinks.isRefused(first))
         // Peers with a preference of their own switch when they know of an address, whether or not it is the first.
-        if isHandover || !preferences.isEmpty && homes[hoa]?.registered != nil {
-            homes[hoa]?.owesPeers = true
-            homes[hoa]?.move &+= 1
-        }
+        if isHandover || !preferences.isEmpty && homes[hoa]?.isKnown == true { homes[hoa]?.announcement.moved() }
         // One step, whatever the number of peers, in one transaction with what we accept. Telling them is another matter.
         movePaths(of: hoa, gone: move.gone, isWhole: !move.hasOverlap, now)
         flushChanges()
@@ -97,7 +93,7 @@ extension NodeCore {
         // Whether anything answers there is asked at once rather than when packets were lost.
         suspect(first, now)
         // The overlap may end before our IMS or the peers have answered.
-        let isCutShort = homes[hoa]?.owesPeers == true && move.gone.contains { !uplinks.isDead($0) }
+        let isCutShort = homes[hoa]?.announcement.isOwed == true && move.gone.contains { !uplinks.isDead($0) }
         if isHandover && !move.hasOverlap || isCutShort { tellAtOnce(hoa, first, now) }
         flushChanges()
         if !peers.isEmpty { emit(.releaseRouted) }
@@ -135,25 +131,10 @@ extension NodeCore {
     /// Nothing works any more from the old address, so nothing is waited for: peers get a record from the new address at once,
     /// before the IMS has it. If further locators are still being proven, another record follows when that is done.
     private mutating func tellAtOnce(_ hoa: HomeAddress, _ first: MobileAddress, _ now: Now) {
-        if homes[hoa]?.mapping?.record.locators.first?.moa != first {
-            guard var home = homes[hoa], sign(&home, listedLocators(of: home), now) else { return }
-            homes[hoa] = home
-            emit(.remember(hoa, sequence: home.lastSequence))
-        }
-        let willSignAgain = homes[hoa]?.phase != .updating
-        homes[hoa]?.owesPeers = willSignAgain
-        // What they have acked so far was another record.
-        homes[hoa]?.move &+= 1
-        tell(hoa, [.tellPeer, .tellServer, .subscribe], now)
-    }
-
-    /// Our IMS holds our new record: peers and their IMSs can be told.
-    mutating func registrationDone(_ hoa: HomeAddress, _ now: Now) {
-        continueResolving(hoa.family, now)
-        guard homes[hoa]?.owesPeers == true else { return }
-        homes[hoa]?.owesPeers = false
-        // What they have acked so far was another record.
-        homes[hoa]?.move &+= 1
+        if homes[hoa]?.mapping?.record.locators.first?.moa != first, !signAtOnce(hoa, now) { return }
+        // If further locators are still being proven, another record follows.
+        let isLast = homes[hoa]?.registration.stage == .updating
+        homes[hoa]?.announcement.told(again: !isLast)
         tell(hoa, [.tellPeer, .tellServer, .subscribe], now)
     }
 

@@ -24,9 +24,9 @@ extension NodeCore {
             culprits = [first]
         } else {
             // A proof may have been too old: once all are fetched anew. Then it is one of those that were in no accepted record.
-            guard home.failures > 0 else { return false }
+            guard home.registration.failures > 0 else { return false }
             let suspects = home.isNetwork ? all : Array(all.dropFirst())
-            let fresh = suspects.filter { !home.registeredPlaces.contains($0) }
+            let fresh = suspects.filter { home.registration.acked?.places.contains($0) != true }
             culprits = fresh.isEmpty ? suspects : fresh
         }
         for (index, moa) in culprits.enumerated() { refuse(moa, reason, turn: index, now) }
@@ -52,7 +52,6 @@ extension NodeCore {
         guard let own, desiredLocators(of: hoa).first == own, !uplinks.isRefused(own) else { return false }
         if let other = others(than: own).first(where: { answersNow($0, now) && !uplinks.isRefused($0) }) { return leaveUnanswered(own, for: other, of: hoa, now) }
         // A server that is down says nothing about the way there: whether it answers elsewhere is asked, and told to `blameSilence`.
-        homes[hoa]?.silentOver = own
         suspect(own, now)
         runPaths(now)
         return false
@@ -64,14 +63,14 @@ extension NodeCore {
 
     /// An IMS answered over this address: it lives, so what it did not answer over another is that one's fault.
     mutating func blameSilence(at other: MobileAddress, _ now: Now) {
-        guard let hoa = home(of: other), let own = homes[hoa]?.silentOver, own != other, homes[hoa]?.phase == .pausing, desiredLocators(of: hoa).first == own,
+        guard let hoa = home(of: other), let own = homes[hoa]?.registration.silentOver, own != other, desiredLocators(of: hoa).first == own,
             !uplinks.isRefused(other)
         else { return }
         _ = leaveUnanswered(own, for: other, of: hoa, now)
     }
 
     private mutating func leaveUnanswered(_ own: MobileAddress, for other: MobileAddress, of hoa: HomeAddress, _ now: Now) -> Bool {
-        homes[hoa]?.silentOver = nil
+        homes[hoa]?.registration.silenceIsExplained()
         refuse(own, "the IMS answers no registration from it, but does over \(addresses.named(other))", turn: 0, now)
         arrangeAgain(now)
         return desiredLocators(of: hoa).first != own
@@ -95,7 +94,7 @@ extension NodeCore {
             uplinks.postponeTrial(of: own, now: now.monotonic)
             return true
         }
-        guard let hoa = home(of: own), let home = homes[hoa], home.phase == .registered, let servers = home.servers, desiredLocators(of: hoa).first != own else { return false }
+        guard let hoa = home(of: own), let home = homes[hoa], home.registration.isRegistered, let servers = home.servers, desiredLocators(of: hoa).first != own else { return false }
         let targets = servers.endpoints.filter { $0.address.isIPv4 == own.isIPv4 }
         guard !targets.isEmpty else { return false }
         // Whatever becomes of it, not at once again.

@@ -52,7 +52,7 @@ extension NodeCore {
             hearEarly(of: hoa, now)
             if hasMoved { reportScope(of: hoa, now) }
             // It moved before it heard of our move: our MA Notify went to where it was.
-            if hasMoved, !knowsUs(hoa), let own = home(for: hoa), homes[own]?.owesPeers == false { tellPeer(hoa, now) }
+            if hasMoved, !knowsUs(hoa), let own = home(for: hoa), homes[own]?.announcement.isOwed == false { tellPeer(hoa, now) }
             return true
         }
     }
@@ -214,7 +214,7 @@ extension NodeCore {
         checkListed(hoa, now)
         tellIfBehind(hoa, now)
         // A peer that nobody could tell of us takes our packets for a stranger's.
-        if !knowsUs(hoa), peer.duties.isEmpty, !isUnderWay(.notifyServer(hoa)), let own = home(for: hoa), homes[own]?.owesPeers == false, let set = knownServers(of: hoa, now) {
+        if !knowsUs(hoa), peer.duties.isEmpty, !isUnderWay(.notifyServer(hoa)), let own = home(for: hoa), homes[own]?.announcement.isOwed == false, let set = knownServers(of: hoa, now) {
             notifyServers(of: hoa, set, now)
         }
     }

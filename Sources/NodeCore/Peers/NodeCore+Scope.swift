@@ -4,14 +4,6 @@ import MATSignal
 // between them without translation, which only people know. Whoever can't use them is told so, at both ends.
 
 extension NodeCore {
-    /// Why peers elsewhere can't reach a HoA that is registered: all its addresses of the family are private, its IMS's are not.
-    func scopeProblem(of home: Home) -> String? {
-        let moas = desiredLocators(of: home.hoa)
-        guard let first = moas.first, let servers = home.servers?.endpoints.filter({ $0.address.isIPv4 == first.isIPv4 }), !servers.isEmpty else { return nil }
-        guard moas.allSatisfy({ $0.address.scope != .global && !addresses.isRouted($0.address) }), servers.allSatisfy({ $0.address.scope == .global }) else { return nil }
-        return "\(first) is \(first.address.scope) and not of global scope: peers outside of it do not take it for a locator"
-    }
-
     /// Why nothing is sent to a peer: none of its places means the same host here.
     func scopeProblem(of peer: Peer) -> String? {
         let moas = peer.locators.listed.map(\.moa)

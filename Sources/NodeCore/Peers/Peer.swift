@@ -76,7 +76,7 @@ struct Peer: Sendable {
     /// Its IMSs, by number in `KnownServers`, and when the DNS is to be asked again.
     var servers: UInt32 = ServerSets.none
     var serversExpire = CoarseTime(.zero)
-    /// Which of our moves the peer, or its IMS for it, has acked; compared with `Home.move`.
+    /// Which of our moves the peer, or its IMS for it, has acked; compared with `Announcement.number`.
     var knownMove: UInt32 = 0
     /// Moves of either side that its traffic followed one by one; see `OwnPaths` for those of all together.
     var switches: UInt32 = 0

@@ -62,7 +62,7 @@ extension NodeCore {
 
     /// Whom to ask about it, and from which address; `nil` while this node is not registered.
     private func question(about moa: MobileAddress) -> (servers: [Endpoint], source: IPAddress?)? {
-        guard let hoa = homes.keys.first(where: { $0.isIPv4 == moa.isIPv4 }), let home = homes[hoa], home.registered != nil, let set = home.servers,
+        guard let hoa = homes.keys.first(where: { $0.isIPv4 == moa.isIPv4 }), let home = homes[hoa], home.isKnown, let set = home.servers,
             let source = desiredLocators(of: hoa).first
         else { return nil }
         let targets = set.endpoints.filter { $0.address.isIPv4 == source.isIPv4 }

@@ -23,10 +23,30 @@ struct ConfirmedClock: Sendable {
         }
     }
 
+    /// What it says at a moment.
+    struct Outlook: Hashable, Sendable {
+        /// The highest sequence, Unix time in ms, that may be signed or stored; `nil` while no clock is confirmed.
+        let sequenceMax: UInt64?
+        /// Whether the IMS's clock has to be read before a record can be signed.
+        let needsReading: Bool
+        /// How far the machine's clock is ahead of its IMS's (negative: behind); `nil` until that was read.
+        let lead: Duration?
+
+        /// Why no record can be signed now that the IMS would take, in words; `nil` if there is no reason.
+        ///
+        /// - Parameter lifetime: of the record, in seconds. One that is dated further back is expired when it arrives.
+        func problem(lifetime: UInt32) -> String? {
+            guard let lead else { return nil }
+            if lead > CertifiedMapping.clockTolerance { return "this host's clock is \(ConfirmedClock.text(lead)) ahead of its IMS's" }
+            if lead < .zero - .seconds(Int64(lifetime)) { return "this host's clock is \(ConfirmedClock.text(.zero - lead)) behind its IMS's" }
+            return nil
+        }
+    }
+
     private var server: Reading?
-    private var synchronized: Reading?
+    private var kernel: Reading?
     /// The IMS disagreed: its clock is to be read again before the next record is signed.
-    private(set) var isDoubted = false
+    private var isDoubted = false
     /// Told before there was a time to keep with it.
     private var isRightAtStart: Bool
 
@@ -34,13 +54,13 @@ struct ConfirmedClock: Sendable {
     init(isRightAtStart: Bool) { self.isRightAtStart = isRightAtStart }
 
     /// NTP says that the machine's clock is right now.
-    mutating func noteSynchronized(_ now: Now) {
+    mutating func synchronized(_ now: Now) {
         isRightAtStart = false
-        synchronized = Reading(wall: now.wallMilliseconds, monotonic: now.monotonic)
+        kernel = Reading(wall: now.wallMilliseconds, monotonic: now.monotonic)
     }
 
     /// The own IMS made this cookie just now.
-    mutating func note(_ cookie: ServerCookie, _ now: Now) {
+    mutating func read(_ cookie: ServerCookie, _ now: Now) {
         guard let made = cookie.madeAt else { return }
         server = Reading(wall: made, monotonic: now.monotonic)
         isDoubted = false
@@ -48,41 +68,22 @@ struct ConfirmedClock: Sendable {
 
     mutating func doubt() { isDoubted = true }
 
-    /// Whether the IMS's clock has to be read before a record can be signed.
-    mutating func needsReading(_ now: Now) -> Bool {
-        let most = sequenceMax(now)
-        // NTP's word counts for the clock of that time, and not for one that was set ahead since.
-        return isDoubted || server == nil && most.map { now.wallMilliseconds > $0 } ?? true
+    /// What it says now.
+    mutating func outlook(_ now: Now) -> Outlook {
+        if isRightAtStart { synchronized(now) }
+        let latest = [server, kernel].compactMap { $0?.time(now) }.max()
+        let most = latest.map { time in
+            let (sum, overflow) = time.addingReportingOverflow(CertifiedMapping.clockToleranceMilliseconds)
+            return overflow ? .max : sum
+        }
+        return Outlook(
+            sequenceMax: most,
+            // NTP's word counts for the clock of that time, and not for one that was set ahead since.
+            needsReading: isDoubted || server == nil && most.map { now.wallMilliseconds > $0 } ?? true,
+            lead: server.map { .milliseconds(Int64(clamping: now.wallMilliseconds) - Int64(clamping: $0.time(now))) })
     }
 
-    /// The highest sequence, Unix time in ms, that may be signed or stored; `nil` while no clock is confirmed.
-    mutating func sequenceMax(_ now: Now) -> UInt64? {
-        begin(now)
-        guard let latest = [server, synchronized].compactMap({ $0?.time(now) }).max() else { return nil }
-        let (sum, overflow) = latest.addingReportingOverflow(CertifiedMapping.clockToleranceMilliseconds)
-        return overflow ? .max : sum
-    }
-
-    private mutating func begin(_ now: Now) {
-        if isRightAtStart { noteSynchronized(now) }
-    }
-
-    /// How far the machine's clock is ahead of its IMS's (negative: behind); `nil` until that was read.
-    func lead(_ now: Now) -> Duration? {
-        server.map { .milliseconds(Int64(clamping: now.wallMilliseconds) - Int64(clamping: $0.time(now))) }
-    }
-
-    /// Why no record can be signed now that the IMS would take, in words; `nil` if there is no reason.
-    ///
-    /// - Parameter lifetime: of the record. One that is dated further back is expired when it arrives.
-    func problem(lifetime: UInt32, _ now: Now) -> String? {
-        guard let lead = lead(now) else { return nil }
-        if lead > CertifiedMapping.clockTolerance { return "this host's clock is \(Self.text(lead)) ahead of its IMS's" }
-        if lead < .zero - .seconds(Int64(lifetime)) { return "this host's clock is \(Self.text(.zero - lead)) behind its IMS's" }
-        return nil
-    }
-
-    private static func text(_ duration: Duration) -> String {
+    fileprivate static func text(_ duration: Duration) -> String {
         let seconds = duration.components.seconds
         if seconds >= 2 * 86_400 { return "\(seconds / 86_400) days" }
         if seconds >= 2 * 3600 { return "\(seconds / 3600) hours" }
