@@ -5,14 +5,15 @@ import MATSignal
 /// All decisions of a node: event and `now` in, actions out. No socket, kernel, clock or file is touched here, so the same
 /// code runs in a simulated network with virtual time and in the daemon.
 ///
-/// What happens to it, and where that is handled:
-/// - links change, a person asks for a handover: `Handover/`
-/// - a path is dead though its link is up; preferences: `Paths/`
-/// - the own registration: `NodeCore+Registration`; the right time: `Clock/`; whether the IMS still knows us: `NodeCore+SelfCheck`
-/// - a packet to an unknown destination (paper 4.2 (1)-(5)), also when the DNS is silent: `Destinations/`
-/// - a packet from an unknown source (paper 4.2 (6), (7)): `Strangers/`
-/// - a peer's record, its locators, and what the kernel gets of them: `Peers/`; who is told of a move: `Announcing/`
-/// - requests, retransmission, cookies: `Exchanges/`; requests of others: `NodeCore+Requests`
+/// Each concern is a value with state of its own (quinn-proto's `Connection` is the model). An event goes to those that it concerns; they answer
+/// with actions, which the extension of this type in the same folder carries out: on another value, or as `Effects`.
+/// - `Registration/`: the own registration with its parts, the right time, whether the IMS still knows us
+/// - `Exchanges/`: requests under way, cookies, who may answer; `Requests/`: requests of others
+/// - `LookUps/`: questions to the DNS
+/// - `Destinations/`: packets to unknown destinations (paper 4.2 (1)-(5)), also while the DNS is silent
+/// - `Strangers/`: packets from unknown sources (paper 4.2 (6), (7))
+/// - `Peers/`: peers' records and locators, and what the kernel gets of them; `Announcing/`: telling them of our moves
+/// - `Handover/`: our own addresses; links change, a person asks for a handover; `Paths/`: dead paths, preferences
 public struct NodeCore {
     /// What a deadline is for.
     enum Deadline: Hashable, Sendable {
@@ -75,23 +76,8 @@ public struct NodeCore {
     /// Checks and questions out of turn, that what strangers send can cause.
     var rechecks: RateLimit
     public internal(set) var counters = NodeCounters()
-
-    private var actions: [NodeAction] = []
-    private var changes: [IMTChange] = []
-    /// Datagrams among the actions that have room for more messages.
-    private var openDatagrams: [DatagramWay: OpenDatagram] = [:]
-
-    private struct DatagramWay: Hashable {
-        let own: IPAddress
-        let target: Endpoint
-        let needsRoom: Bool
-    }
-
-    private struct OpenDatagram {
-        let action: Int
-        var messages: Int
-        var octets: Int
-    }
+    /// What the present event wants done.
+    private var effects = Effects()
 
     /// - Returns: `nil` if a secret has not 16 octets.
     public init?(_ configuration: NodeCoreConfiguration, random: any RandomNumberGenerator) {
@@ -132,7 +118,7 @@ public struct NodeCore {
         // What is ours is no peer's locator, and what is not any more may be one.
         reconsider(changed, now)
         runPaths(now)
-        return takeActions()
+        return endEvent()
     }
 
     /// A person wants this interface to be used first; `nil` goes back to the configured order.
@@ -142,7 +128,7 @@ public struct NodeCore {
         log(.notice, interface.map { "handover to \($0) asked for" } ?? "the configured order of interfaces is used again")
         arrangeAgain(now)
         runPaths(now)
-        return takeActions()
+        return endEvent()
     }
 
     /// A packet from an own HoA to an address that the IMT does not know is held.
@@ -151,7 +137,7 @@ public struct NodeCore {
     public mutating func heldOutbound(to destination: IPAddress, isName: Bool = false, now: Now) -> [NodeAction] {
         if !(isName && passesNames(to: HomeAddress(destination), now)) { resolve(HomeAddress(destination), now) }
         runPaths(now)
-        return takeActions()
+        return endEvent()
     }
 
     /// A packet from an unknown source to one of the own MoAs is held.
@@ -164,21 +150,21 @@ public struct NodeCore {
         from source: IPAddress, to own: IPAddress, opensConnection: Bool, isSegment: Bool = false, now: Now
     ) -> [NodeAction] {
         identify(Strangers.Packet(source: MobileAddress(source), own: own, opensConnection: opensConnection, isSegment: isSegment), now)
-        return takeActions()
+        return endEvent()
     }
 
     /// The DNS answered a `lookUp`.
     public mutating func lookedUp(_ hoa: HomeAddress, _ result: ServerLookup, now: Now) -> [NodeAction] {
         finishLookUp(hoa, result, now)
         runPaths(now)
-        return takeActions()
+        return endEvent()
     }
 
     /// The DNS answered a `lookUpKeys`.
     public mutating func keysLookedUp(_ prefix: IPPrefix, _ result: ServerLookup, now: Now) -> [NodeAction] {
         finishKeyLookUp(prefix, result, now)
         runPaths(now)
-        return takeActions()
+        return endEvent()
     }
 
     /// A datagram came from `source` to the own address `local`.
@@ -198,7 +184,7 @@ public struct NodeCore {
                 counters.draftsDropped += 1
             }
         }
-        return takeActions()
+        return endEvent()
     }
 
     /// Packets counted so far with each peer, both directions. Told now and then; it keeps used peers alive.
@@ -217,7 +203,7 @@ public struct NodeCore {
         // More than these are not watched anyway.
         for hoa in used.count <= configuration.paths.pathsMax ? used.sorted() : busiest.peers { notePeerUse(hoa, now) }
         runPaths(now)
-        return takeActions()
+        return endEvent()
     }
 
     /// When `timerFired` wants to be called next.
@@ -256,7 +242,7 @@ public struct NodeCore {
             case .paths: pathsDue(now)
             }
         }
-        return takeActions()
+        return endEvent()
     }
 
     /// Entries that an earlier run left in the kernel and that no peer of this run stands behind: traffic flows through
@@ -266,162 +252,24 @@ public struct NodeCore {
     ) -> [NodeAction] {
         entered.adopt(own)
         adoptEntries(outbound, inbound, now)
-        return takeActions()
+        return endEvent()
     }
 
-    // MARK: Collecting actions
+    // MARK: What is to be done
 
-    mutating func emit(_ action: NodeAction) { actions.append(action) }
+    mutating func emit(_ action: NodeAction) { effects.add(action) }
 
-    mutating func change(_ change: IMTChange) { changes.append(change) }
+    mutating func change(_ change: IMTChange) { effects.change(change) }
+
+    mutating func log(_ level: NodeLogLevel, _ text: String) { effects.add(.log(level, text)) }
 
     /// Puts the kernel changes so far before what is emitted next.
-    mutating func flushChanges() {
-        guard !changes.isEmpty else { return }
-        actions.append(.changeIMT(changes))
-        changes = []
-        // An answer to what goes earlier could come before the change.
-        openDatagrams = [:]
-    }
+    mutating func flushChanges() { effects.commit() }
 
-    /// Sends a message. Several to one place in the same breath share a datagram (section 1). Kernel changes decided in that breath go
-    /// first: an answer may come at once.
-    ///
     /// - Parameter needsRoom: it is for somebody who has not shown that he is there; see `NodeAction.sendIfRoom`.
     mutating func post(_ octets: [UInt8], from own: IPAddress, to target: Endpoint, needsRoom: Bool = false) {
-        flushChanges()
-        func action(_ octets: [UInt8]) -> NodeAction {
-            needsRoom ? .sendIfRoom(octets, from: own, to: target) : .send(octets, from: own, to: target)
-        }
-        let way = DatagramWay(own: own, target: target, needsRoom: needsRoom)
-        if let open = openDatagrams[way], open.messages < SignalDatagram.messagesMax, open.octets + octets.count <= SignalDatagram.octetsMax,
-            var datagram = Self.octets(of: actions[open.action])
-        {
-            // Taken out for the moment, so that appending does not copy.
-            actions[open.action] = action([])
-            datagram += octets
-            actions[open.action] = action(datagram)
-            openDatagrams[way]?.messages += 1
-            openDatagrams[way]?.octets += octets.count
-        } else {
-            openDatagrams[way] = OpenDatagram(action: actions.count, messages: 1, octets: octets.count)
-            emit(action(octets))
-        }
+        effects.send(octets, from: own, to: target, needsRoom: needsRoom)
     }
 
-    private static func octets(of action: NodeAction) -> [UInt8]? {
-        switch action {
-        case .send(let octets, _, _), .sendIfRoom(let octets, _, _): octets
-        default: nil
-        }
-    }
-
-    mutating func log(_ level: NodeLogLevel, _ text: String) { actions.append(.log(level, text)) }
-
-    /// Ends an event whose handling lies in another file.
-    mutating func endEvent() -> [NodeAction] { takeActions() }
-
-    private mutating func takeActions() -> [NodeAction] {
-        flushChanges()
-        openDatagrams = [:]
-        defer { actions = [] }
-        return actions
-    }
-
-    // MARK: Small questions
-
-    /// What is known of whom requests go to.
-    var servers: ServerTable { exchanges.servers }
-
-    /// This core's share of a bound of the whole node.
-    func share(of bound: Int) -> Int { configuration.share(of: bound) }
-
-    /// Usable own addresses in order of preference.
-    var ownLocators: [OwnLocator] { addresses.ordered }
-
-    /// Own usable addresses of a family, in order of preference.
-    func ownMoAs(ipv4: Bool) -> [MobileAddress] { addresses.of(ipv4 ? .ipv4 : .ipv6) }
-
-    /// The locators that a record of this HoA is to list.
-    func desiredLocators(of hoa: HomeAddress) -> [MobileAddress] { addresses.places(of: hoa) }
-
-    /// The own HoA that talks to a peer: the one of its family.
-    func home(for peer: HomeAddress) -> HomeAddress? {
-        homes.keys.first { $0.isIPv4 == peer.isIPv4 }
-    }
-
-    func isOwn(_ address: IPAddress) -> Bool {
-        homes.values.contains { $0.prefix.contains(address) }
-            || ownLocators.contains { covers($0.moa, homeLength(isIPv4: $0.moa.isIPv4), address) }
-    }
-
-    /// Whether the kernel has been told to take packets to this address for an own HoA's.
-    func isReachable(at address: IPAddress) -> Bool {
-        entered.covers(address) { homes[$0]?.prefix.length ?? 128 }
-    }
-
-    private func covers(_ moa: MobileAddress, _ length: UInt8, _ address: IPAddress) -> Bool {
-        IPPrefix(covering: moa.address, length: length).contains(address)
-    }
-
-    /// The prefix length of the own HoA of a family, and so that of the locators.
-    private func homeLength(isIPv4: Bool) -> UInt8 { homes.values.first { $0.hoa.isIPv4 == isIPv4 }?.prefix.length ?? 128 }
-}
-
-/// Counts that never go down, for `mat status`.
-public struct NodeCounters: Hashable, Sendable {
-    public var handovers: UInt64
-    /// Own addresses that were left because nothing answered over them, or because they could not be registered.
-    public var uplinkFailures: UInt64
-    /// Peers' traffic that took another pair of addresses because the usual one was silent.
-    public var detours: UInt64
-    public var probesSent: UInt64
-    public var registrations: UInt64
-    /// The own IMS no longer had our record.
-    public var recordsLost: UInt64
-    public var messagesSent: UInt64
-    public var messagesReceived: UInt64
-    public var retransmissions: UInt64
-    public var malformedDropped: UInt64
-    public var unmatchedDropped: UInt64
-    public var draftsDropped: UInt64
-    public var recordsRefused: UInt64
-    /// Answers to strangers on an own link that were not given, because there were too many.
-    public var answersWithheld: UInt64
-    /// HA Queries begun.
-    public var strangersAsked: UInt64
-    public var strangersIdentified: UInt64
-    public var strangersPlain: UInt64
-    public var destinationsResolved: UInt64
-    public var destinationsPlain: UInt64
-    /// Destinations that became plain because the DNS gave no answer.
-    public var destinationsUndecided: UInt64
-
-    public init() { self.init { _ in 0 } }
-
-    /// Each counter gets its value here and nowhere else: one that is forgotten does not compile.
-    init(_ value: (KeyPath<NodeCounters, UInt64>) -> UInt64) {
-        handovers = value(\.handovers)
-        uplinkFailures = value(\.uplinkFailures)
-        detours = value(\.detours)
-        probesSent = value(\.probesSent)
-        registrations = value(\.registrations)
-        recordsLost = value(\.recordsLost)
-        messagesSent = value(\.messagesSent)
-        messagesReceived = value(\.messagesReceived)
-        retransmissions = value(\.retransmissions)
-        malformedDropped = value(\.malformedDropped)
-        unmatchedDropped = value(\.unmatchedDropped)
-        draftsDropped = value(\.draftsDropped)
-        recordsRefused = value(\.recordsRefused)
-        answersWithheld = value(\.answersWithheld)
-        strangersAsked = value(\.strangersAsked)
-        strangersIdentified = value(\.strangersIdentified)
-        strangersPlain = value(\.strangersPlain)
-        destinationsResolved = value(\.destinationsResolved)
-        destinationsPlain = value(\.destinationsPlain)
-        destinationsUndecided = value(\.destinationsUndecided)
-    }
-
-    static func + (a: NodeCounters, b: NodeCounters) -> NodeCounters { NodeCounters { a[keyPath: $0] &+ b[keyPath: $0] } }
+    mutating func endEvent() -> [NodeAction] { effects.end() }
 }

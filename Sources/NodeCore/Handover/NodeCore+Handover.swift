@@ -138,15 +138,6 @@ extension NodeCore {
         tell(hoa, [.tellPeer, .tellServer, .subscribe], now)
     }
 
-    /// Someone has a record of ours that is newer than ours: sign one beyond it.
-    mutating func signBeyond(_ own: HomeAddress, _ sequence: UInt64, _ now: Now) {
-        guard var home = homes[own], sequence >= home.lastSequence, let most = clock.sequenceMax(now), sequence < most else { return }
-        home.lastSequence = sequence
-        home.owesPeers = true
-        homes[own] = home
-        register(own, now)
-    }
-
     // MARK: Peers' own addresses
 
     /// Lets a peer's traffic leave from the preferred own address.

@@ -168,7 +168,7 @@ import Testing
     func certificates() {
         let key = identity.key.publicKey
         let end = now.wallMilliseconds + 3_600_000
-        var certificate = HomeCertificate(Self.authority.certify(identity.hoa, key, notBefore: now.wallMilliseconds - 1000, notAfter: end))
+        var certificate = HomeCertificate(Self.authority.certify(identity.hoa, key, notBefore: now.wallMilliseconds - 30 * 86_400_000, notAfter: end))
         var later = now
         #expect(certificate.warning(later) != nil && certificate.warning(later) == nil)
         later.monotonic = later.monotonic + .seconds(86_400)

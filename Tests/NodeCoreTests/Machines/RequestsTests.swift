@@ -60,9 +60,9 @@ import Testing
 
     @Test("An expired record is refused before its signature is looked at")
     mutating func expired() throws {
-        let old = identity.record([source.address], sequence: wall + 1, lifetime: 10, issued: wall - 60_000)
+        let old = identity.record([source.address], sequence: wall + 1, lifetime: 10, issued: wall - 600_000)
         let (notify, ack) = try notify(old)
-        guard case .refuse = requests.judge(notify, ack, about: subject(identity.record([source.address], sequence: wall - 60_000)), now) else {
+        guard case .refuse = requests.judge(notify, ack, about: subject(identity.record([source.address], sequence: wall - 600_000)), now) else {
             Issue.record("it has expired")
             return
         }

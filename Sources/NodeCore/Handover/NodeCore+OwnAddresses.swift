@@ -1,0 +1,43 @@
+import MATCore
+import MATSignal
+
+// What is asked of the own addresses and HoAs everywhere.
+
+extension NodeCore {
+    /// What is known of whom requests go to.
+    var servers: ServerTable { exchanges.servers }
+
+    /// This core's share of a bound of the whole node.
+    func share(of bound: Int) -> Int { configuration.share(of: bound) }
+
+    /// Usable own addresses in order of preference.
+    var ownLocators: [OwnLocator] { addresses.ordered }
+
+    /// Own usable addresses of a family, in order of preference.
+    func ownMoAs(ipv4: Bool) -> [MobileAddress] { addresses.of(ipv4 ? .ipv4 : .ipv6) }
+
+    /// The locators that a record of this HoA is to list.
+    func desiredLocators(of hoa: HomeAddress) -> [MobileAddress] { addresses.places(of: hoa) }
+
+    /// The own HoA that talks to a peer: the one of its family.
+    func home(for peer: HomeAddress) -> HomeAddress? {
+        homes.keys.first { $0.isIPv4 == peer.isIPv4 }
+    }
+
+    func isOwn(_ address: IPAddress) -> Bool {
+        homes.values.contains { $0.prefix.contains(address) }
+            || ownLocators.contains { covers($0.moa, homeLength(isIPv4: $0.moa.isIPv4), address) }
+    }
+
+    /// Whether the kernel has been told to take packets to this address for an own HoA's.
+    func isReachable(at address: IPAddress) -> Bool {
+        entered.covers(address) { homes[$0]?.prefix.length ?? 128 }
+    }
+
+    private func covers(_ moa: MobileAddress, _ length: UInt8, _ address: IPAddress) -> Bool {
+        IPPrefix(covering: moa.address, length: length).contains(address)
+    }
+
+    /// The prefix length of the own HoA of a family, and so that of the locators.
+    private func homeLength(isIPv4: Bool) -> UInt8 { homes.values.first { $0.hoa.isIPv4 == isIPv4 }?.prefix.length ?? 128 }
+}
