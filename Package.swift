@@ -91,23 +91,35 @@ let package = Package(
         .target(name: "MATServer", dependencies: ["CLinux", "MATCore", "MATRuntime", "MATSignal", logging, metrics] + http),
         .target(
             name: "IMS",
-            dependencies: ["CLinux", "IMSCore", "MATControl", "MATDNS", "MATRuntime", "MATCore", "MATServer", "MATSignal", "MappingMemory", deque, crypto, grdb, sqlite, logging, metrics, yaml]),
+            dependencies: [
+                "CLinux", "IMSCore", "MATControl", "MATDNS", "MATRuntime", "MATCore", "MATServer", "MATSignal", "MappingMemory", deque, crypto, grdb,
+                sqlite, logging, metrics, yaml,
+            ]),
         // The store that several IMSs share: etcd, over SwiftNIO.
         .target(
             name: "IMSCluster", dependencies: ["IMS", "IMSCore", "MATRuntime", "MATCore", "MATSignal", "MappingMemory", deque, protobuf] + http2,
             exclude: ["Etcd/etcd.proto"]),
-        .target(name: "MATNode", dependencies: ["NodeCore", "IMTKernel", "MATControl", "MATDNS", "MATRuntime", "IMTPlan", "MATCore", "MATSignal", logging, yaml]),
+        .target(
+            name: "MATNode",
+            dependencies: ["NodeCore", "IMTKernel", "MATControl", "MATDNS", "MATRuntime", "IMTPlan", "MATCore", "MATSignal", logging, yaml]),
 
         .executableTarget(name: "imsd", dependencies: ["IMS", "IMSCluster", "MATServer", arguments, logging, metrics]),
         .executableTarget(name: "matd", dependencies: ["MATNode", arguments, logging]),
         // The command line, apart from its entry point so that tests can reach it.
-        .target(name: "MATCommand", dependencies: ["IMS", "IMSCore", "IMSCluster", "IMTKernel", "IMTPlan", "MATControl", "MATDNS", "MATRuntime", "MATCore", "MATSignal", "MappingMemory", arguments]),
+        .target(
+            name: "MATCommand",
+            dependencies: [
+                "IMS", "IMSCore", "IMSCluster", "IMTKernel", "IMTPlan", "MATControl", "MATDNS", "MATRuntime", "MATCore", "MATSignal", "MappingMemory",
+                arguments,
+            ]),
         .executableTarget(name: "mat", dependencies: ["MATCommand"]),
 
         // Random numbers that a seed repeats, for tests and benchmarks.
         .target(name: "SeededRandom"),
         // Virtual time and a network that loses, duplicates and reorders; shared by the test targets.
-        .target(name: "MATTesting", dependencies: ["IMSCore", "MATDNS", "MATNode", "NodeCore", "IMTPlan", "MATCore", "MATSignal", "MappingMemory", "SeededRandom", heap]),
+        .target(
+            name: "MATTesting",
+            dependencies: ["IMSCore", "MATDNS", "MATNode", "NodeCore", "IMTPlan", "MATCore", "MATSignal", "MappingMemory", "SeededRandom", heap]),
 
         .testTarget(name: "MATSignalTests", dependencies: ["MATCore", "MATSignal"], resources: [.copy("Vectors")]),
         .testTarget(name: "MATControlTests", dependencies: ["MATControl", "MATRuntime"], resources: [.copy("Golden")]),
@@ -122,11 +134,15 @@ let package = Package(
         .testTarget(name: "MappingMemoryTests", dependencies: ["MATSignal", "MappingMemory", "SeededRandom"]),
         .testTarget(name: "MATServerTests", dependencies: ["CLinux", "MATCore", "MATRuntime", "MATServer", "MATSignal"]),
         .testTarget(name: "IMSTests", dependencies: ["CLinux", "IMS", "IMSCore", "MATCore", "MATServer", "MATTesting", "MappingMemory"]),
-        .testTarget(name: "IMSClusterTests", dependencies: ["IMS", "IMSCore", "IMSCluster", "MATRuntime", "MATCore", "MATSignal", "MATTesting", "MappingMemory", namespaces]),
+        .testTarget(
+            name: "IMSClusterTests",
+            dependencies: ["IMS", "IMSCore", "IMSCluster", "MATRuntime", "MATCore", "MATSignal", "MATTesting", "MappingMemory", namespaces]),
         .testTarget(name: "NodeCoreTests", dependencies: ["CLinux", "IMTPlan", "MATCore", "MATSignal", "MATTesting", "NodeCore"]),
         .testTarget(name: "MATNodeTests", dependencies: ["IMTKernel", "IMTPlan", "MATNode", "MATRuntime", "MATSignal", "MATTesting", "NodeCore"]),
         .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "NodeCore", "IMTPlan", "MATCore", "MATSignal", "MATTesting"]),
-        .testTarget(name: "MATCommandTests", dependencies: ["IMS", "IMSCore", "MATCommand", "MATControl", "MATDNS", "MATNode", "MATRuntime", "MATCore", "MATSignal", "MappingMemory"]),
+        .testTarget(
+            name: "MATCommandTests",
+            dependencies: ["IMS", "IMSCore", "MATCommand", "MATControl", "MATDNS", "MATNode", "MATRuntime", "MATCore", "MATSignal", "MappingMemory"]),
         // Real daemons in real network namespaces (deploy/lab); needs root.
         .testTarget(name: "NamespaceTests", dependencies: ["MATSignal", namespaces]),
     ],

@@ -25,20 +25,29 @@ let package = Package(
     ],
     targets: [
         // What the benchmarks and the load tool share: hosts, clocks, histograms, tables.
-        .target(name: "BenchSupport", dependencies: [namespaces, histogram] + mat("CLinux"), path: "BenchSupport", packageAccess: false, swiftSettings: ofProduct),
+        .target(
+            name: "BenchSupport", dependencies: [namespaces, histogram] + mat("CLinux"), path: "BenchSupport", packageAccess: false,
+            swiftSettings: ofProduct),
         // What translation costs, and what a mapping server does, beside what else could be done.
         .executableTarget(
-            name: "mat-bench", dependencies: ["BenchSupport", arguments, namespaces] + mat("CLinux", "IMS", "IMSCore", "IMTKernel", "MATRuntime", "IMTPlan", "MATCore", "MATSignal", "MappingMemory", "SeededRandom"), path: "mat-bench",
+            name: "mat-bench",
+            dependencies: ["BenchSupport", arguments, namespaces]
+                + mat("CLinux", "IMS", "IMSCore", "IMTKernel", "MATRuntime", "IMTPlan", "MATCore", "MATSignal", "MappingMemory", "SeededRandom"),
+            path: "mat-bench",
             packageAccess: false, swiftSettings: ofProduct),
         // Load on a mapping server: queries, updates, floods, storms.
         .executableTarget(
-            name: "mat-load", dependencies: ["BenchSupport", arguments] + mat("CLinux", "IMS", "IMSCore", "MATRuntime", "MATCore", "MATSignal", "MappingMemory", "SeededRandom"), path: "mat-load",
+            name: "mat-load",
+            dependencies: ["BenchSupport", arguments]
+                + mat("CLinux", "IMS", "IMSCore", "MATRuntime", "MATCore", "MATSignal", "MappingMemory", "SeededRandom"), path: "mat-load",
             packageAccess: false, swiftSettings: ofProduct),
         // The least that a server of the same messages could do, in C.
         .executableTarget(name: "bare-responder", path: "bare-responder"),
         // What bounds the rate of IMS Updates, each part by itself.
         .executableTarget(
-            name: "ims-limits", dependencies: [arguments] + mat("IMS", "IMSCore", "MATCore", "MATRuntime", "MATSignal", "MappingMemory", "SeededRandom"), path: "ims-limits",
+            name: "ims-limits",
+            dependencies: [arguments] + mat("IMS", "IMSCore", "MATCore", "MATRuntime", "MATSignal", "MappingMemory", "SeededRandom"),
+            path: "ims-limits",
             packageAccess: false, swiftSettings: ofProduct),
 
         .testTarget(name: "BenchTests", dependencies: [namespaces], path: "Tests"),

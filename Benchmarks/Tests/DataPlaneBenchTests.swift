@@ -70,7 +70,8 @@ private struct BenchProgram {
     static let obstacle: String? = {
         if getuid() != 0 { return "network namespaces need root" }
         if !FileManager.default.isExecutableFile(atPath: path) { return "mat-bench is not beside the test bundle; build it" }
-        for program in ["ip", "nft"] where !["/usr/sbin/", "/usr/bin/", "/sbin/", "/bin/"].contains(where: {
+        for program in ["ip", "nft"]
+        where !["/usr/sbin/", "/usr/bin/", "/sbin/", "/bin/"].contains(where: {
             FileManager.default.isExecutableFile(atPath: $0 + program)
         }) {
             return "\(program) is not installed; deploy/install-packages installs it"

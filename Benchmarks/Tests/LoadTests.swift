@@ -69,7 +69,8 @@ struct LoadTests {
         let here = host.directory
         func asked(_ file: String) throws -> LoadHost.Part {
             try #require(
-                try host.load("queries --recorded \(file) --seconds 0.2 --warm-up 0 --server 192.0.2.1 --json \(here)/load.json", population: false)["queries"])
+                try host.load("queries --recorded \(file) --seconds 0.2 --warm-up 0 --server 192.0.2.1 --json \(here)/load.json", population: false)[
+                    "queries"])
         }
         // Some of the nodes that are asked for do not exist: the recording's answers must be as mixed as the recorded ones.
         try host.load("population \(here)/more.json --count 800 --key \(here)/ims.key", population: false)

@@ -72,7 +72,8 @@ struct Verify: ParsableCommand {
         }
         guard failures.load(ordering: .relaxed) == 0 else { throw ImsLimits.Failure(description: "a good signature was refused") }
         let all = Double(threads * checks)
-        print(#"{"what":"verify","threads":\#(threads),"perSecond":\#(Int(all / taken.seconds)),"perProcessorSecond":\#(Int(all / taken.processor))}"#)
+        print(
+            #"{"what":"verify","threads":\#(threads),"perSecond":\#(Int(all / taken.seconds)),"perProcessorSecond":\#(Int(all / taken.processor))}"#)
     }
 }
 

@@ -1,6 +1,6 @@
 import IMSCore
-import MATCore
 import MATControl
+import MATCore
 import MATDNS
 import MATRuntime
 import MATServer

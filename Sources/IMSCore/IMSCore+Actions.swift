@@ -8,8 +8,7 @@ extension IMSCore {
     // MARK: Signatures
 
     /// - Returns: why it is not checked; `nil` if it is.
-    mutating func verify(_ job: VerificationJob, for use: VerificationUse, source: IPAddress?, _ now: Now) -> VerificationRefusal?
-    {
+    mutating func verify(_ job: VerificationJob, for use: VerificationUse, source: IPAddress?, _ now: Now) -> VerificationRefusal? {
         do throws(VerificationRefusal) {
             if case .begin(let ticket) = try verifications.wanted(job, for: use, source: source, now) {
                 append(.verify(ticket, job))

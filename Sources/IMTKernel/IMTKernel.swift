@@ -267,7 +267,9 @@ public final class IMTKernel {
         guard addresses.count <= TranslationRuleset.locatorsMax else {
             throw .invalid("set the own MoAs", "\(addresses.count) of them, at most \(TranslationRuleset.locatorsMax)")
         }
-        let new = addresses.filter { address in address.isUsable && !locators.contains { $0.address == address.address && $0.interfaceIndex == address.interfaceIndex } }
+        let new = addresses.filter { address in
+            address.isUsable && !locators.contains { $0.address == address.address && $0.interfaceIndex == address.interfaceIndex }
+        }
         locators = addresses
         reviewReversePath()
         return new

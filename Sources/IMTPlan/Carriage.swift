@@ -52,7 +52,9 @@ public struct Carriage: Hashable, Sendable {
         self.reason = reason
     }
 
-    public static func rewritten(_ mobile: MobilePair, because reason: Reason = .preferred) -> Carriage { Carriage(.rewritten(mobile), because: reason) }
+    public static func rewritten(_ mobile: MobilePair, because reason: Reason = .preferred) -> Carriage {
+        Carriage(.rewritten(mobile), because: reason)
+    }
 }
 
 extension Carriage.Way: CustomStringConvertible {

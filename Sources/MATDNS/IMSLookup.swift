@@ -219,7 +219,8 @@ private final class IMSLookupTask {
         guard !usable.isEmpty else {
             // Not absence: the address does belong to a MAT node, of which we just can't reach a server.
             let names = servers.map(\.target.description).joined(separator: ", ")
-            return finish(.unusable(addressFailure.map { "the IMS \(names) has no address that can be found: \($0)" } ?? "the IMS \(names) has no address"))
+            return finish(
+                .unusable(addressFailure.map { "the IMS \(names) has no address that can be found: \($0)" } ?? "the IMS \(names) has no address"))
         }
         if keys.isEmpty { return finish(.unusable("no IMS record has a key")) }
         finish(.found(IMSSet(servers: usable, keys: keys, expires: expires, isAuthenticated: isAuthenticated)))

@@ -133,7 +133,8 @@ final class ResolverExchange {
         let wait = configuration.tryTimeout * (1 << min(round, 8))
         tries += 1
         ask(
-            configuration.servers[index], from: leastTried(own[index], for: index), Form(stream: configuration.isOverTCP, edns: round < 2), wait: wait,
+            configuration.servers[index], from: leastTried(own[index], for: index), Form(stream: configuration.isOverTCP, edns: round < 2),
+            wait: wait,
             now)
     }
 

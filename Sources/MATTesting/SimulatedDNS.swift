@@ -39,7 +39,9 @@ public final class SimulatedDNS {
         let hasFailed = network.random.chance(failure)
         network.after(hasFailed ? .seconds(2) : latency) { [unowned self] in
             if hasFailed { return completion(.failed) }
-            guard let zone = zones.filter({ $0.key.contains(name) }).max(by: { $0.key.length < $1.key.length })?.value else { return completion(.absent) }
+            guard let zone = zones.filter({ $0.key.contains(name) }).max(by: { $0.key.length < $1.key.length })?.value else {
+                return completion(.absent)
+            }
             completion(.zone(zone))
         }
     }

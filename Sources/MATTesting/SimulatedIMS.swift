@@ -39,9 +39,12 @@ public final class SimulatedIMS: SimulatedHost {
         dns.zones[prefix] = SimulatedDNS.Zone(servers: addresses, keys: [authority.key.publicKey])
     }
 
-    private static func makeCore(_ configuration: IMSCoreConfiguration, _ cookieSecret: [UInt8], _ clientSecret: [UInt8], _ network: SimulatedNetwork) -> IMSCore {
-        guard let core = IMSCore(
-            configuration, cookieSecrets: [cookieSecret], clientSecret: clientSecret, random: SeededGenerator(seed: network.random.next()))
+    private static func makeCore(_ configuration: IMSCoreConfiguration, _ cookieSecret: [UInt8], _ clientSecret: [UInt8], _ network: SimulatedNetwork)
+        -> IMSCore
+    {
+        guard
+            let core = IMSCore(
+                configuration, cookieSecrets: [cookieSecret], clientSecret: clientSecret, random: SeededGenerator(seed: network.random.next()))
         else { preconditionFailure("secrets have 16 octets") }
         return core
     }
@@ -132,7 +135,9 @@ public final class SimulatedIMS: SimulatedHost {
         case .send(let octets, let own, let target):
             // "Any address": the first that works, as the kernel's choice would be.
             guard let source = own ?? addresses.first(where: { network.host(at: $0) === self && $0.family == target.family }) else { return }
-            network.send(SimulatedPacket(from: source, to: target.address, .signal(octets, sourcePort: SignalPort.ims, destinationPort: target.port)), by: self)
+            network.send(
+                SimulatedPacket(from: source, to: target.address, .signal(octets, sourcePort: SignalPort.ims, destinationPort: target.port)), by: self
+            )
         case .lookUp(let name):
             dns.lookUp(name) { [weak self] result in
                 guard let self, self.run == run else { return }

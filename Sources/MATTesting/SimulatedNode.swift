@@ -48,7 +48,8 @@ public final class SimulatedNode: SimulatedHost {
         public var at: MonotonicTime
     }
 
-    public init(_ network: SimulatedNetwork, _ dns: SimulatedDNS, _ identity: TestIdentity, adjust: (inout NodeCoreConfiguration) -> Void = { _ in }) {
+    public init(_ network: SimulatedNetwork, _ dns: SimulatedDNS, _ identity: TestIdentity, adjust: (inout NodeCoreConfiguration) -> Void = { _ in })
+    {
         self.network = network
         self.dns = dns
         hoa = identity.hoa
@@ -63,7 +64,9 @@ public final class SimulatedNode: SimulatedHost {
     /// A new agent, which finds what the kernel has.
     private func begin(_ configuration: NodeCoreConfiguration) {
         let network = network
-        guard let cores = NodeCores(configuration, random: { SeededGenerator(seed: network.random.next()) }) else { preconditionFailure("secrets have 16 octets") }
+        guard let cores = NodeCores(configuration, random: { SeededGenerator(seed: network.random.next()) }) else {
+            preconditionFailure("secrets have 16 octets")
+        }
         let rules = AddressRules(homes: configuration.homes.map { AddressRules.Home(hoa: $0.hoa, prefix: $0.certificate.prefix) })
         let shell = NodeShell(Node(cores, rules, names: NameServers()), over: self)
         let hoa = hoa
@@ -93,7 +96,8 @@ public final class SimulatedNode: SimulatedHost {
     private var links: LinkSnapshot {
         let addresses = locators.enumerated().map { index, locator in
             LocalAddress(
-                address: locator.moa.address, interface: locator.interface, interfaceIndex: UInt32(index + 1), prefixLength: locator.moa.family.addressBits,
+                address: locator.moa.address, interface: locator.interface, interfaceIndex: UInt32(index + 1),
+                prefixLength: locator.moa.family.addressBits,
                 hasDefaultRoute: true)
         }
         return LinkSnapshot(addresses: addresses, gateways: infrastructure.sorted())
@@ -117,7 +121,9 @@ public final class SimulatedNode: SimulatedHost {
     public func restart() {
         var configuration = configuration
         configuration.homes = configuration.homes.map {
-            HomeIdentity(hoa: $0.hoa, key: $0.key, certificate: keptCertificate ?? $0.certificate, lastSequence: keptSequence == 0 ? $0.lastSequence : keptSequence)
+            HomeIdentity(
+                hoa: $0.hoa, key: $0.key, certificate: keptCertificate ?? $0.certificate,
+                lastSequence: keptSequence == 0 ? $0.lastSequence : keptSequence)
         }
         // A daemon makes new secrets at each start.
         configuration.clientSecret = network.random.octets(16)
@@ -227,7 +233,8 @@ extension SimulatedNode: NodeEnvironment {
     }
 
     package func send(_ datagram: [UInt8], from own: IPAddress, to target: Endpoint, ifRoom: Bool) {
-        network.send(SimulatedPacket(from: own, to: target.address, .signal(datagram, sourcePort: SignalPort.node, destinationPort: target.port)), by: self)
+        network.send(
+            SimulatedPacket(from: own, to: target.address, .signal(datagram, sourcePort: SignalPort.node, destinationPort: target.port)), by: self)
     }
 
     package func lookUp(_ hoa: HomeAddress, _ completion: @escaping (ServerLookup) -> Void) { lookUp(IPPrefix(hoa.address), completion) }
@@ -268,7 +275,9 @@ extension SimulatedNode: NodeEnvironment {
         for packet in packets { arrive(UserPacket(packet), from: packet.source, to: packet.destination, isReleased: true) }
     }
 
-    package func packetCounts() -> [HomePair: UInt64] { Dictionary(uniqueKeysWithValues: counts.map { (HomePair(own: hoa, peer: $0.key), $0.value) }) }
+    package func packetCounts() -> [HomePair: UInt64] {
+        Dictionary(uniqueKeysWithValues: counts.map { (HomePair(own: hoa, peer: $0.key), $0.value) })
+    }
 
     package func keep(sequence: UInt64, of hoa: HomeAddress) { keptSequence = sequence }
 

@@ -7,7 +7,9 @@ public struct TestAuthority: Sendable {
     /// - Parameter seed: another seed makes another key, the same the same.
     public init(seed: UInt8) { key = makeKey(seed) }
 
-    public func certify(_ hoa: HomeAddress, _ node: PublicKey, notBefore: UInt64 = VirtualClock.wallAtStart - 1000, notAfter: UInt64? = nil) -> Certificate {
+    public func certify(_ hoa: HomeAddress, _ node: PublicKey, notBefore: UInt64 = VirtualClock.wallAtStart - 1000, notAfter: UInt64? = nil)
+        -> Certificate
+    {
         let end = notAfter ?? notBefore + 365 * 86_400_000
         guard let certificate = Certificate(issuing: hoa, nodeKey: node, notBefore: notBefore, notAfter: end, with: key) else {
             preconditionFailure("the crypto library does not sign")

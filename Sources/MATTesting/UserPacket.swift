@@ -29,18 +29,21 @@ extension UserPacket {
         var transport: [UInt8] = []
         if kind != .datagram {
             // Ports 1000 and 2000, sequence and acknowledgement, 20 octets of header, SYN or ACK, window, checksum, urgent pointer.
-            transport = [3, 232, 7, 208] + [UInt8](repeating: 0, count: 8) + [0x50, kind == .opening ? 0x02 : 0x10] + [UInt8](repeating: 0, count: 6)
+            transport =
+                [3, 232, 7, 208] + [UInt8](repeating: 0, count: 8) + [0x50, kind == .opening ? 0x02 : 0x10] + [UInt8](repeating: 0, count: 6)
         }
         transport += withUnsafeBytes(of: UInt64(number).bigEndian) { Array($0) }
         let protocolNumber: UInt8 = kind == .datagram ? 17 : 6
-        let octets = source.family == .ipv4 ? ipv4(transport, protocolNumber, source, destination) : ipv6(transport, protocolNumber, source, destination)
+        let octets =
+            source.family == .ipv4 ? ipv4(transport, protocolNumber, source, destination) : ipv6(transport, protocolNumber, source, destination)
         guard let packet = HeldPacket(octets) else { preconditionFailure("the header says what there is") }
         return packet
     }
 
     private func ipv4(_ transport: [UInt8], _ protocolNumber: UInt8, _ source: IPAddress, _ destination: IPAddress) -> [UInt8] {
         // Behind the first 64 octets, if it is a fragment.
-        [0x45, 0, 0, UInt8(20 + transport.count), 0, 0, 0, kind == .datagram ? 8 : 0, 64, protocolNumber, 0, 0] + source.packetOctets + destination.packetOctets
+        [0x45, 0, 0, UInt8(20 + transport.count), 0, 0, 0, kind == .datagram ? 8 : 0, 64, protocolNumber, 0, 0] + source.packetOctets
+            + destination.packetOctets
             + transport
     }
 

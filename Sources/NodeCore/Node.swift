@@ -113,7 +113,8 @@ package struct Node {
         return [
             .log(
                 .warning,
-                "packets to \(destination.address) wait: the kernel's route to it leads back to the agent, as it does while an IPv6 gateway is silent (ip -6 neighbour), or a firewall refuses them; tried again until it lets them out")
+                "packets to \(destination.address) wait: the kernel's route to it leads back to the agent, as it does while an IPv6 gateway is silent (ip -6 neighbour), or a firewall refuses them; tried again until it lets them out"
+            )
         ]
     }
 

@@ -87,7 +87,8 @@ public struct NodeCore {
         self.random = random
         clock = ConfirmedClock(isRightAtStart: configuration.isClockConfirmed)
         exchanges = Exchanges(
-            clientCookies: client, serversMax: configuration.serversMax, pace: Pace(perSecond: configuration.messagesPerSecond, burst: configuration.messagesBurst))
+            clientCookies: client, serversMax: configuration.serversMax,
+            pace: Pace(perSecond: configuration.messagesPerSecond, burst: configuration.messagesBurst))
         addresses = UsableAddresses(configuration)
         uplinks = Uplinks(configuration.paths)
         monitor = PathMonitor(configuration.paths)

@@ -105,8 +105,10 @@ public struct NodeCoreConfiguration: Sendable {
 
     /// All that the network can make grow. A test finds what is missing here.
     private static let bounds: [WritableKeyPath<NodeCoreConfiguration, Int> & Sendable] = [
-        \.messagesPerSecond, \.messagesBurst, \.pollsPerSecond, \.peersMax, \.strangersMax, \.destinationsMax, \.serversMax, \.uncookiedChecksPerSecond,
-        \.checksPerSecondPerSource, \.strangerQueriesPerSecond, \.linkAnswersPerSecond, \.recheckedPerSecond, \.refusalsPerSecond, \.paths.probesPerSecond,
+        \.messagesPerSecond, \.messagesBurst, \.pollsPerSecond, \.peersMax, \.strangersMax, \.destinationsMax, \.serversMax,
+        \.uncookiedChecksPerSecond,
+        \.checksPerSecondPerSource, \.strangerQueriesPerSecond, \.linkAnswersPerSecond, \.recheckedPerSecond, \.refusalsPerSecond,
+        \.paths.probesPerSecond,
         \.paths.pathsMax, \.paths.detoursMax,
     ]
 }

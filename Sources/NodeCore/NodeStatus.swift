@@ -100,8 +100,11 @@ extension NodeCore {
             NodeStatus.Registration(
                 hoa: home.hoa, prefix: home.prefix, locators: home.mapping?.record.locators.map(\.moa) ?? [], servers: home.servers?.endpoints ?? [],
                 phase: home.registration.stage.rawValue, age: (home.registration.acked?.at).map { now.monotonic - $0 },
-                expiresIn: home.registration.acked.flatMap { _ in home.mapping }.map { .milliseconds(Int64(clamping: $0.record.expires) - Int64(clamping: now.wallMilliseconds)) },
-                certificateNotAfter: home.registration.certificate.current.notAfter, certificateEndsSoon: home.registration.certificate.current.endsSoon(now),
+                expiresIn: home.registration.acked.flatMap { _ in home.mapping }.map {
+                    .milliseconds(Int64(clamping: $0.record.expires) - Int64(clamping: now.wallMilliseconds))
+                },
+                certificateNotAfter: home.registration.certificate.current.notAfter,
+                certificateEndsSoon: home.registration.certificate.current.endsSoon(now),
                 sequence: home.registration.signer.sequence,
                 problem: home.registration.problem(at: desiredLocators(of: home.hoa)))
         }
@@ -111,17 +114,21 @@ extension NodeCore {
             let target = outbound?.peer
             return NodeStatus.PeerState(
                 hoa: peer.hoa, ownHoA: own, moa: target, ownMoA: outbound?.own, locators: peer.locators.listed.map(\.moa),
-                isProvisional: peer.isProvisional, isProven: target.flatMap { peer.locators[$0]?.state.isProven } ?? false, age: max(.zero, now.monotonic - peer.since),
+                isProvisional: peer.isProvisional, isProven: target.flatMap { peer.locators[$0]?.state.isProven } ?? false,
+                age: max(.zero, now.monotonic - peer.since),
                 refreshedAgo: max(.zero, now.monotonic - peer.refreshed), switches: Int(peer.switches &+ ownPaths.moves(peer.installedPath)),
-                detouredFor: detours[peer.hoa].flatMap { $0.isTaken ? now.monotonic - $0.since : nil }, chosenInterface: preferences.chosenInterface(for: peer.hoa), packets: peer.packets, problem: scopeProblem(of: peer))
+                detouredFor: detours[peer.hoa].flatMap { $0.isTaken ? now.monotonic - $0.since : nil },
+                chosenInterface: preferences.chosenInterface(for: peer.hoa), packets: peer.packets, problem: scopeProblem(of: peer))
         }
         let undecided = destinations.undecided(now: now.monotonic)
         return NodeStatus(
-            registrations: registrations, locators: ownLocators, uplinks: ownLocators.map { uplinkState($0.moa, now) }, pathsWatched: monitor.paths.count,
+            registrations: registrations, locators: ownLocators, uplinks: ownLocators.map { uplinkState($0.moa, now) },
+            pathsWatched: monitor.paths.count,
             chosenInterface: addresses.chosenInterface, peers: states, peersCount: peers.count, resolving: destinations.count,
             undecided: undecided.prefix(NodeStatus.undecidedMax).map { hoa, doubt in
                 NodeStatus.UndecidedState(
-                    hoa: hoa, isPlain: doubt.isPlain, reason: doubt.reason, age: max(.zero, now.monotonic - doubt.since), askedAgo: max(.zero, now.monotonic - doubt.asked))
+                    hoa: hoa, isPlain: doubt.isPlain, reason: doubt.reason, age: max(.zero, now.monotonic - doubt.since),
+                    askedAgo: max(.zero, now.monotonic - doubt.asked))
             }, undecidedCount: undecided.count, strangers: strangers.count, counters: counters)
     }
 
@@ -140,7 +147,8 @@ extension NodeCore {
         case .dead(let since):
             state.state = "dead"
             state.silentFor = now.monotonic - since
-            state.nextCheckIn = monitor.over(moa).filter { $0.value.watchedUntil > now.monotonic }.map { max(.zero, $0.value.next - now.monotonic) }.min()
+            state.nextCheckIn = monitor.over(moa).filter { $0.value.watchedUntil > now.monotonic }.map { max(.zero, $0.value.next - now.monotonic) }
+                .min()
         case .returning(let since, let until):
             state.state = "returning"
             state.silentFor = now.monotonic - since
@@ -162,9 +170,12 @@ extension NodeCore {
         let family = homes.values.filter { $0.hoa.isIPv4 == moa.isIPv4 }
         if family.isEmpty { return "there is no home address of its family; it serves for signalling only" }
         guard !family.contains(where: { desiredLocators(of: $0.hoa).contains(moa) }) else {
-            return family.contains { $0.registration.unproven.contains(moa) && desiredLocators(of: $0.hoa).first != moa } ? "not in the record: the IMS did not answer over it" : nil
+            return family.contains { $0.registration.unproven.contains(moa) && desiredLocators(of: $0.hoa).first != moa }
+                ? "not in the record: the IMS did not answer over it" : nil
         }
-        if family.contains(where: { home in ownLocators.contains { $0.moa.address == home.hoa.address } }) { return "the node is at home, where its home address is enough" }
+        if family.contains(where: { home in ownLocators.contains { $0.moa.address == home.hoa.address } }) {
+            return "the node is at home, where its home address is enough"
+        }
         return "not in the record, which has room for \(MappingRecord.locatorsMax)"
     }
 

@@ -208,7 +208,8 @@ struct AbuseTableTests {
 
     @Test("Served prefixes are found among thousands, the longest first")
     func served() {
-        let served = (0..<4000).map { ServedPrefix(prefix: IPPrefix(covering: IPAddress(ipv4: 0x0A00_0000 + UInt32($0) << 8), length: 120)) }
+        let served =
+            (0..<4000).map { ServedPrefix(prefix: IPPrefix(covering: IPAddress(ipv4: 0x0A00_0000 + UInt32($0) << 8), length: 120)) }
             + [ServedPrefix(prefix: prefix("10.0.0.0/8")), ServedPrefix(prefix: prefix("2001:db8::/32"))]
         var configuration = IMSCoreConfiguration(served: served)
         #expect(configuration.served(covering: address("10.1.2.3"))?.prefix == prefix("10.1.2.0/24"))

@@ -40,7 +40,10 @@ struct AbuseTests {
             ("MA Query, unknown HoA", .maQuery(MAQuery(cookie: cookie, hoa: home("192.0.2.77")))),
             ("MA Query, foreign HoA", .maQuery(MAQuery(cookie: cookie, hoa: home("10.9.9.9")))),
             ("HA Notify", .haNotify(HANotify(cookie: cookie, hoa: home("10.1.0.1"), peerHoA: home("192.0.2.1")))),
-            ("HA Notify with record", .haNotify(HANotify(cookie: cookie, hoa: home("10.1.0.1"), peerHoA: home("192.0.2.1"), record: enclosed(foreign)))),
+            (
+                "HA Notify with record",
+                .haNotify(HANotify(cookie: cookie, hoa: home("10.1.0.1"), peerHoA: home("192.0.2.1"), record: enclosed(foreign)))
+            ),
             ("HA Query", .haQuery(HAQuery(cookie: cookie, moa: MobileAddress(address("198.51.100.7"))))),
             ("MA Notify", .maNotify(MANotify(cookie: cookie, record: enclosed(foreign)))),
             ("MA Notify about an own node", .maNotify(MANotify(cookie: cookie, record: enclosed(own)))),
@@ -70,7 +73,9 @@ struct AbuseTests {
         result.append(with([0x70, 1, 0, 4, 1, 2, 3, 4]))
         result.append(with([0, 1, 0, 200] + [UInt8](repeating: 0, count: 200)))
         result.append(with([0, 1, 0, 200] + [UInt8](repeating: 9, count: 200)))
-        for count in 2...16 where octets.count * count <= SignalDatagram.octetsMax { result.append(Array(repeating: octets, count: count).flatMap { $0 }) }
+        for count in 2...16 where octets.count * count <= SignalDatagram.octetsMax {
+            result.append(Array(repeating: octets, count: count).flatMap { $0 })
+        }
         result.append(octets + [UInt8](repeating: 0, count: 7))
         return result
     }
@@ -79,7 +84,8 @@ struct AbuseTests {
         let core = server.core
         return [
             core.mappingsCount, core.rememberedCount, core.subscriptionsCount, core.notifiesPendingCount, core.pushesPendingCount,
-            Int(core.counters.verifications), core.servers.cookiesCount, core.confirmations.lookUpsCount, core.confirmations.hoasCount, core.writesCount,
+            Int(core.counters.verifications), core.servers.cookiesCount, core.confirmations.lookUpsCount, core.confirmations.hoasCount,
+            core.writesCount,
             core.notifyAdmission.ratesCount, core.queries.ratesCount, core.verifications.ratesCount,
         ]
     }
@@ -93,7 +99,9 @@ struct AbuseTests {
         let sources = [mn, Endpoint(cn.address, port: 4000), node("2001:db8:77::1")]
         let before = state(server)
         var datagrams = 0
-        for cookie in [Cookie(client: 5), Cookie(client: 5, server: server.core.cookies.make(for: node("203.0.113.99"), clientCookie: 5, now: server.now))] {
+        for cookie in [
+            Cookie(client: 5), Cookie(client: 5, server: server.core.cookies.make(for: node("203.0.113.99"), clientCookie: 5, now: server.now)),
+        ] {
             for (name, octets) in try requests(server, cookie) {
                 for variant in variants(octets) {
                     for source in sources {
@@ -154,7 +162,8 @@ struct AbuseTests {
     func cookieForms() throws {
         let (server, _, _) = try registered()
         let good = SignalMessage(
-            sequence: 1, .haNotify(HANotify(cookie: server.cookie(cn), hoa: home("192.0.2.1"), peerHoA: home("192.0.2.1")))).octets
+            sequence: 1, .haNotify(HANotify(cookie: server.cookie(cn), hoa: home("192.0.2.1"), peerHoA: home("192.0.2.1")))
+        ).octets
         for place in 12..<36 {
             for bit in UInt8(0)..<8 {
                 var bad = good
@@ -427,7 +436,8 @@ struct AbuseTests {
         let (server, _, _) = try registered()
         for number in 0..<2000 {
             _ = server.query("192.0.2.1", from: Endpoint(cn.address, port: UInt16(1000 + number)), subscribe: 300)
-            server.receive(SignalMessage(sequence: 1, .maQuery(MAQuery(cookie: server.cookie(cn), hoa: home("192.0.2.1")))).octets + [9, 9, 9, 9], from: cn)
+            server.receive(
+                SignalMessage(sequence: 1, .maQuery(MAQuery(cookie: server.cookie(cn), hoa: home("192.0.2.1")))).octets + [9, 9, 9, 9], from: cn)
             _ = server.whose("198.51.100.7", from: node("203.0.113.44"))
         }
         #expect(server.logs.count <= server.core.configuration.limits.refusalLogsPerSecond + 1)

@@ -64,7 +64,6 @@ final class Daemon {
         return wait()
     }
 
-
     deinit { _ = kill(SIGKILL) }
 }
 

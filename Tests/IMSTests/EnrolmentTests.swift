@@ -100,7 +100,9 @@ struct EnrolmentTests {
         for fine in ["112.0.0.0/8", "2600::/16"] { #expect(try refusal(server, fine, seed: 1) == nil, "\(fine)") }
     }
 
-    @Test("A certificate from a time when the clock was far ahead is taken back by --force once it is right, and the address works at once", arguments: [false, true])
+    @Test(
+        "A certificate from a time when the clock was far ahead is taken back by --force once it is right, and the address works at once",
+        arguments: [false, true])
     func clockWasAhead(_ isRegistered: Bool) throws {
         let server = try TestServer()
         let right = server.now.wallMilliseconds

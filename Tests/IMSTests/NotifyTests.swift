@@ -277,10 +277,10 @@ struct NotifyTests {
         #expect(server.update(record, from: mn)?.code == .ok)
         #expect(server.core.rememberedCount == 0 && !server.isFindingOut)
         #expect(server.notify("192.0.2.7", about: cnHoA, nil, from: mn)?.code == .ok)
-        #expect(server.notify("192.0.2.7", about: cnHoA, nil, from: node_("198.51.100.66"))?.code == .upstreamFailed)
+        #expect(server.notify("192.0.2.7", about: cnHoA, nil, from: endpoint("198.51.100.66"))?.code == .upstreamFailed)
     }
 
-    private func node_(_ text: String) -> Endpoint { IMSTests.node(text) }
+    private func endpoint(_ text: String) -> Endpoint { IMSTests.node(text) }
 
     @Test("An announced record that is never registered is taken back")
     func ownNeverRegistered() throws {

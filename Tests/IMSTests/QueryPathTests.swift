@@ -119,7 +119,9 @@ struct QueryPathTests {
         return .maQuery(MAQuery(cookie: cookie, hoa: hoa, certID: known, subscribe: subscribe, padding: padding))
     }
 
-    @Test("Thousands of random queries, one and many to a datagram, get from a worker what they get from the core, octet for octet", arguments: [false, true])
+    @Test(
+        "Thousands of random queries, one and many to a datagram, get from a worker what they get from the core, octet for octet",
+        arguments: [false, true])
     func differential(isLoading: Bool) throws {
         var limits = IMSLimits()
         limits.queriesPerSecond = 1_000_000
@@ -258,7 +260,8 @@ struct QueryPathTests {
             // It may mean something to the core.
             #expect(comparison.answers(datagram, from: cn) == nil)
         }
-        for options in [[0, 0x1E, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8], [0x80, 3, 0, 0], [0, 0x1E, 0, 4, 1, 2, 3, 4, 0, 0x1E, 0, 4, 1, 2, 3, 4]] as [[UInt8]] {
+        for options in [[0, 0x1E, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8], [0x80, 3, 0, 0], [0, 0x1E, 0, 4, 1, 2, 3, 4, 0, 0x1E, 0, 4, 1, 2, 3, 4]] as [[UInt8]]
+        {
             #expect(kind(query(server, options)) == .odd)
             #expect(comparison.answers(query(server, options), from: cn) == nil)
         }

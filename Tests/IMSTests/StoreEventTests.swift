@@ -98,7 +98,8 @@ struct StoreEventTests {
         let subscriber = IMSTests.node("198.51.100.99")
         server.perform(server.core.store(.changed([StoreChange(mapping: stored(first, server))]), now: server.now))
         #expect(server.query(hoa, from: subscriber, subscribe: 300)?.subscribe == 300)
-        server.perform(server.core.store(.changed([StoreChange(mapping: stored(second, server)), StoreChange(mapping: stored(first, server))]), now: server.now))
+        server.perform(
+            server.core.store(.changed([StoreChange(mapping: stored(second, server)), StoreChange(mapping: stored(first, server))]), now: server.now))
         #expect(server.query(hoa, from: mn)?.mapping == second.mapping)
         #expect(server.notified(subscriber).map(\.notify.record.mapping) == [second.mapping])
         let newer = try TestNode(hoa, seed: 1, issuer: server.issuer, notBefore: time)

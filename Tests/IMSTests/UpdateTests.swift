@@ -92,14 +92,14 @@ struct UpdateTests {
         #expect(reply?.current == second.mapping)
         #expect(server.update(second, from: mn)?.code == .ok)
         // Withdrawn is an answer, not an absence.
-        let answer = try #require(server.query(hoa, from: node_(9)))
+        let answer = try #require(server.query(hoa, from: endpoint(9)))
         #expect(answer.code == .ok && answer.mapping == second.mapping)
         // The same sequence with other content is no duplicate.
         let forked = try node.record(["198.51.100.7"], sequence: time + 1)
         expectRefusal(server, server.update(forked, from: mn), .stale, log: "replayed or late", keeps: second)
     }
 
-    private func node_(_ last: Int) -> Endpoint { node("198.51.100.\(last)") }
+    private func endpoint(_ last: Int) -> Endpoint { node("198.51.100.\(last)") }
 
     @Test("A duplicate from elsewhere does not move where pushes go")
     func duplicateKeepsSource() throws {
@@ -107,7 +107,7 @@ struct UpdateTests {
         let node = try server.makeNode(hoa)
         let record = try node.record(["198.51.100.7"], sequence: server.now.wallMilliseconds)
         _ = server.update(record, from: mn)
-        #expect(server.update(record, from: node_(66))?.code == .ok)
+        #expect(server.update(record, from: endpoint(66))?.code == .ok)
         #expect(server.core.mapping(of: home(hoa))?.source == mn)
     }
 

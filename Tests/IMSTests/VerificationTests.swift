@@ -125,7 +125,8 @@ struct VerificationTests {
     func shared() throws {
         let server = try TestServer()
         let cn = try server.makeNode("192.0.2.9", seed: 9)
-        #expect(server.update(try cn.record(["198.51.100.9"], sequence: server.now.wallMilliseconds), from: IMSTests.node("198.51.100.9"))?.code == .ok)
+        #expect(
+            server.update(try cn.record(["198.51.100.9"], sequence: server.now.wallMilliseconds), from: IMSTests.node("198.51.100.9"))?.code == .ok)
         server.verifiesAtOnce = false
         let record = try server.makeNode(hoa).record(["198.51.100.7"], sequence: server.now.wallMilliseconds)
         let before = server.core.counters.verifications

@@ -129,7 +129,10 @@ import Testing
         let routes = try each.routes.map { try route(destination, via: $0.0, metric: $0.1, preference: $0.2) }
         for order in [routes, routes.reversed()] {
             var tables = tables(order)
-            _ = tables.apply(Dictionary(uniqueKeysWithValues: try each.silent.map { (Router(interfaceIndex: 2, address: try address($0)), KernelValues.neighbourFailed) }))
+            _ = tables.apply(
+                Dictionary(
+                    uniqueKeysWithValues: try each.silent.map { (Router(interfaceIndex: 2, address: try address($0)), KernelValues.neighbourFailed) })
+            )
             #expect(tables.best(of: tables.main.defaults(family: routes[0].family))?.gateway == routes[0].gateway)
             #expect(tables.snapshot(without: "mat0").silentRouters.count == each.silent.count)
         }
@@ -173,7 +176,8 @@ import Testing
         for (silent, expected) in [([], "fe80::1"), (["fe80::1"], "fe80::2")] {
             tables.silentRouters = Set(try silent.map { Router(interfaceIndex: 2, address: try address($0)) })
             let plan = RoutePlan(
-                configuration: IMTConfiguration(homeAddresses: [home]), tables: tables, locators: [local], deviceIndex: 9, plain: [], homes: [home.address],
+                configuration: IMTConfiguration(homeAddresses: [home]), tables: tables, locators: [local], deviceIndex: 9, plain: [],
+                homes: [home.address],
                 primaries: [moa])
             #expect(plan.linkRoutes().map(\.gateway) == [try address(expected)])
             #expect(plan.pathRoutes().first { $0.destination.length == 0 && $0.interfaceIndex == 2 }?.gateway == (try address(expected)))
@@ -209,7 +213,9 @@ import Testing
             addresses: [("2001:db8:1::9", 64, 2, 0, 50), ("2001:db8:1::1", 64, 2, 0x20, 1), ("2001:db8:1::2", 64, 2, 0x20, 2)]),
         AddressCase(
             name: "global before unique local, 6to4 and Teredo (RFC 6724 rule 6)",
-            addresses: [("2001:db8:1::9", 64, 2, 0, 9), ("fd00::1", 64, 2, 0, 1), ("2002:c000:201::1", 64, 2, 0, 2), ("2001:0:c000:201::1", 64, 2, 0, 3)]),
+            addresses: [
+                ("2001:db8:1::9", 64, 2, 0, 9), ("fd00::1", 64, 2, 0, 1), ("2002:c000:201::1", 64, 2, 0, 2), ("2001:0:c000:201::1", 64, 2, 0, 3),
+            ]),
         AddressCase(
             name: "stable before temporary where the system does not prefer them (use_tempaddr 1)",
             addresses: [("2001:db8:1::9", 64, 2, 0, 5), ("2001:db8:1::5", 64, 2, 0x01, 6)]),
@@ -230,10 +236,13 @@ import Testing
 
     @Test("Of several addresses", arguments: addressCases)
     func addresses(_ each: AddressCase) throws {
-        var tables = tables(try each.routes.map { try route($0.0.contains(":") ? "::/0" : "0.0.0.0/0", via: $0.0, dev: $0.1, metric: $0.2, source: $0.3) })
+        var tables = tables(
+            try each.routes.map { try route($0.0.contains(":") ? "::/0" : "0.0.0.0/0", via: $0.0, dev: $0.1, metric: $0.2, source: $0.3) })
         tables.links[4] = LinkState(name: "eth0", flags: 0x41)
         if each.prefersTemporary { tables.prefersTemporary = [2] }
-        let states = try each.addresses.map { AddressState(address: try address($0.0), interfaceIndex: $0.2, prefixLength: $0.1, flags: $0.3, scope: 0, created: $0.4) }
+        let states = try each.addresses.map {
+            AddressState(address: try address($0.0), interfaceIndex: $0.2, prefixLength: $0.1, flags: $0.3, scope: 0, created: $0.4)
+        }
         for order in [states, states.reversed()] {
             tables.addresses = order
             #expect(tables.snapshot(without: "mat0").addresses.map(\.address.description) == each.addresses.map(\.0))
@@ -245,8 +254,12 @@ import Testing
     private func rule(_ priority: UInt32, table: UInt32 = 51820, narrow: Bool = false, action: UInt8 = KernelValues.ruleActionTable) -> ForeignRule {
         ForeignRule(family: .ipv4, priority: priority, table: table, action: action, isNarrow: narrow, text: "\(priority)")
     }
-    private var system: [ForeignRule] { [rule(0, table: KernelValues.tableLocal), rule(32766, table: KernelValues.tableMain), rule(32767, table: 253)] }
-    private func place(_ rules: [ForeignRule], keepsFirst: Bool = true) -> RulePlace { RulePlace(standard: 6270, among: system + rules, keepsFirst: keepsFirst) }
+    private var system: [ForeignRule] {
+        [rule(0, table: KernelValues.tableLocal), rule(32766, table: KernelValues.tableMain), rule(32767, table: 253)]
+    }
+    private func place(_ rules: [ForeignRule], keepsFirst: Bool = true) -> RulePlace {
+        RulePlace(standard: 6270, among: system + rules, keepsFirst: keepsFirst)
+    }
 
     @Test("Among the system's own rules, and those after ours, ours stand where the configuration says")
     func usual() {
@@ -277,7 +290,7 @@ import Testing
     func noRoom() {
         let forbidding = place([rule(6000, action: KernelValues.ruleActionUnreachable), rule(6269)])
         #expect(forbidding.base == 6253 && forbidding.before == ["6000"] && forbidding.passed == ["6269"])
-        #expect(place([rule(5)]) .base == 6270)
+        #expect(place([rule(5)]).base == 6270)
         #expect(place([rule(5)]).before == ["5"])
         let movedLocal = RulePlace(standard: 6270, among: [rule(100, table: KernelValues.tableLocal), rule(50), rule(200)], keepsFirst: true)
         #expect(movedLocal.base == 184 && movedLocal.before == ["50"] && movedLocal.passed == ["200"])

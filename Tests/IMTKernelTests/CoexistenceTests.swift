@@ -1,6 +1,6 @@
-import Namespaces
 import Foundation
 import MATSignal
+import Namespaces
 import Testing
 
 @testable import IMTKernel
@@ -59,7 +59,9 @@ struct CoexistenceTests {
         let net = try Topology()
         for host in [net.mn, net.cn] { for command in firewall.commands { try host.namespace.run(command) } }
         try net.mapBoth()
-        for (own, peer, newMoA, peerMoA) in [("192.0.2.1", "198.51.100.1", "10.2.0.2", "10.9.0.2"), ("2001:db8:a::1", "2001:db8:b::1", "2001:db8:2::2", "2001:db8:9::2")] {
+        for (own, peer, newMoA, peerMoA) in [
+            ("192.0.2.1", "198.51.100.1", "10.2.0.2", "10.9.0.2"), ("2001:db8:a::1", "2001:db8:b::1", "2001:db8:2::2", "2001:db8:9::2"),
+        ] {
             let (client, server, _) = try connectTCP(net, to: peer, port: 6200)
             try client.send([1])
             #expect(try server.receive(1) == [1])
@@ -144,7 +146,8 @@ struct CoexistenceTests {
         for rule in [
             "-t nat -A PREROUTING -m addrtype --dst-type LOCAL -p tcp --dport 8080 -j DNAT --to-destination 172.18.0.2:80",
             "-t nat -A POSTROUTING -s 172.18.0.0/16 ! -o docker0 -j MASQUERADE", "-P FORWARD DROP",
-            "-A FORWARD -o docker0 -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT", "-A FORWARD -d 172.18.0.2 -o docker0 -p tcp --dport 80 -j ACCEPT",
+            "-A FORWARD -o docker0 -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT",
+            "-A FORWARD -d 172.18.0.2 -o docker0 -p tcp --dport 80 -j ACCEPT",
             "-A FORWARD -i docker0 ! -o docker0 -j ACCEPT",
         ] { try host.run("iptables-nft \(rule)") }
         try net.mapBoth()
@@ -173,7 +176,8 @@ struct CoexistenceTests {
         for host in [net.mn, net.cn] { try host.namespace.run("sh -c '\(strict)'") }
         try net.mapBoth()
         #expect(net.mn.namespace.attempt("ping -n -c 1 -W 1 198.51.100.1").status == 0)
-        #expect(net.cn.warnings.isEmpty && net.mn.warnings.count == 2 && net.mn.warnings.allSatisfy { $0.contains("rp_filter=2") }, "\(net.mn.warnings)")
+        #expect(
+            net.cn.warnings.isEmpty && net.mn.warnings.count == 2 && net.mn.warnings.allSatisfy { $0.contains("rp_filter=2") }, "\(net.mn.warnings)")
         // In a handover with overlap: the peer sends to the new MoA already, this end still from the old one.
         try net.cn.map("198.51.100.1", "192.0.2.1", over: "10.9.0.2", "10.2.0.2")
         #expect(net.mn.namespace.attempt("ping -n -c 1 -W 0.3 198.51.100.1").status != 0)
@@ -209,10 +213,11 @@ struct CoexistenceTests {
         try net.mn.ask { try $0.commit([.removeOutbound(pair)]) }
         try sender.send([1], to: peer, port: 6203)
         var held: [HeldPacket] = []
-        #expect(eventually {
-            held += net.mn.takeOutbound()
-            return !held.isEmpty
-        })
+        #expect(
+            eventually {
+                held += net.mn.takeOutbound()
+                return !held.isEmpty
+            })
         try net.mn.namespace.run("ip xfrm policy add src 192.0.2.1 dst 198.51.100.1 dir out tmpl proto esp mode transport")
         try net.mn.ask { try $0.commit([.setOutbound(pair, .rewritten(mobile))]) }
         try? sender.send([2], to: peer, port: 6203)
@@ -243,10 +248,11 @@ struct CoexistenceTests {
         try sender.bind(own, port: 0)
         try sender.send([1], to: peer, port: 6205)
         var held: [HeldPacket] = []
-        #expect(eventually {
-            held += net.mn.takeOutbound()
-            return !held.isEmpty
-        })
+        #expect(
+            eventually {
+                held += net.mn.takeOutbound()
+                return !held.isEmpty
+            })
         guard net.mn.namespace.attempt("ip xfrm policy add src 192.0.2.1 dst 198.51.100.1 dir out tmpl proto esp mode transport").status == 0 else {
             print("skipped: this kernel has no IPsec")
             return

@@ -1,6 +1,6 @@
-import Namespaces
 import Foundation
 import MATSignal
+import Namespaces
 import Testing
 
 @testable import IMTPlan

@@ -230,7 +230,9 @@ struct LifeTests {
         try sender.send([1], to: try address("203.0.113.5"), port: 1)
         #expect(eventually { net.cn.takeOutbound().contains { $0.destination.description == "203.0.113.5" } })
         // A plain client: known plain, it is answered directly.
-        try net.cn.ask { try $0.commit([.setPlain(try address("10.9.0.1"), lifetime: .seconds(9)), .letOpen(try address("10.9.0.1"), lifetime: .seconds(5))]) }
+        try net.cn.ask {
+            try $0.commit([.setPlain(try address("10.9.0.1"), lifetime: .seconds(9)), .letOpen(try address("10.9.0.1"), lifetime: .seconds(5))])
+        }
         #expect(net.router.attempt("ping -n -c 1 -W 1 10.9.0.2").status == 0)
     }
 

@@ -73,7 +73,9 @@ import Testing
         let (first, second) = (MobileAddress(try address("10.1.0.2")), MobileAddress(try address("10.2.0.2")))
         let count = 10_000
         try net.mn.ask { try $0.commit(Self.changes(0..<count, from: first)) }
-        let routes = { try net.mn.namespace.run("ip route show table 6288 | grep -c '^throw 198\\.51\\.'").trimmingCharacters(in: .whitespacesAndNewlines) }
+        let routes = {
+            try net.mn.namespace.run("ip route show table 6288 | grep -c '^throw 198\\.51\\.'").trimmingCharacters(in: .whitespacesAndNewlines)
+        }
         #expect(try routes() == "\(count)")
         let took = try net.mn.ask { kernel in
             let start = ContinuousClock.now

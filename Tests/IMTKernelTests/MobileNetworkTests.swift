@@ -1,7 +1,7 @@
-import Namespaces
 import Foundation
 import IMTPlan
 import MATSignal
+import Namespaces
 import Testing
 
 @testable import IMTPlan
@@ -44,7 +44,9 @@ struct MobileNetworkTests {
         #expect(net.base.mn.failures.isEmpty && net.base.cn.failures.isEmpty, "\(net.base.mn.failures) \(net.base.cn.failures)")
     }
 
-    @Test("Errors reach the hosts behind the router, and those that they make the peer: a narrower path and closed ports", arguments: [(27, 61)] as [(UInt8, UInt8)])
+    @Test(
+        "Errors reach the hosts behind the router, and those that they make the peer: a narrower path and closed ports",
+        arguments: [(27, 61)] as [(UInt8, UInt8)])
     func errors(lengths: (UInt8, UInt8)) throws {
         let net = try MobileTopology(lengths.0, lengths.1)
         try shell("ip -n \(net.base.router.name) link set r9 mtu 1300")
@@ -80,7 +82,10 @@ struct MobileNetworkTests {
             let asker = try TestSocket(net.inner, type: TestSocket.datagram, isIPv4: family.peer.isIPv4)
             try asker.send([1, 2, 3], to: family.peer, port: 4102)
             var packets: [HeldPacket] = []
-            #expect(eventually { packets += net.base.mn.takeOutbound(); return packets.contains { $0.source == family.host } })
+            #expect(
+                eventually {
+                    packets += net.base.mn.takeOutbound(); return packets.contains { $0.source == family.host }
+                })
             let receiver = try TestSocket(net.base.cn.namespace, type: TestSocket.datagram, isIPv4: family.peer.isIPv4)
             try receiver.bind(family.peer, port: 4102)
             try net.map(family, over: 0)
@@ -134,7 +139,9 @@ struct MobileFamily {
 
     init(ipv6 length: UInt8) throws {
         let step: UInt64 = 1 << (64 - UInt64(length))
-        func prefix(_ base: UInt64, _ number: UInt64) -> IPPrefix { IPPrefix(covering: IPAddress(high: base + number * step, low: 0), length: length) }
+        func prefix(_ base: UInt64, _ number: UInt64) -> IPPrefix {
+            IPPrefix(covering: IPAddress(high: base + number * step, low: 0), length: length)
+        }
         home = prefix(0x2001_0db8_f000_0000, 3)
         places = [prefix(0x2001_0db8_f100_0000, 5), prefix(0x2001_0db8_f200_0000, 6)]
         lan = IPAddress(high: home.address.high, low: 0x1_0000_0000_0001)
@@ -201,7 +208,8 @@ final class MobileTopology {
         try base.mn.map(
             "\(family.home.address)", "\(family.peer)", over: "\(family.places[place].address)", "\(family.peerMoA)")
         try base.cn.map(
-            "\(family.peer)", "\(family.host)", over: "\(family.peerMoA)", "\(address(at: place))", inbound: [("\(family.peerMoA)", "\(address(at: 1 - place))")])
+            "\(family.peer)", "\(family.host)", over: "\(family.peerMoA)", "\(address(at: place))",
+            inbound: [("\(family.peerMoA)", "\(address(at: 1 - place))")])
     }
 
     func checksumErrors() throws -> Int {

@@ -27,7 +27,10 @@ struct NamesTests {
             let client = try TestSocket(net.mn.namespace, type: TestSocket.datagram, isIPv4: target.isIPv4)
             try client.send([1], to: target, port: 53)
             var held: [HeldPacket] = []
-            #expect(eventually { held += net.mn.takeOutbound(); return !held.isEmpty })
+            #expect(
+                eventually {
+                    held += net.mn.takeOutbound(); return !held.isEmpty
+                })
             let packet = try #require(held.first)
             try net.mn.ask { $0.passOutbound(packet, by: link) }
             let asked = try listener.receiveFrom()

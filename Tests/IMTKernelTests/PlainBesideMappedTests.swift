@@ -1,6 +1,6 @@
-import Namespaces
 import Glibc
 import MATSignal
+import Namespaces
 import Testing
 
 @testable import IMTKernel

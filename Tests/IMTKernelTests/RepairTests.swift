@@ -1,8 +1,8 @@
-import Namespaces
 import Foundation
 import IMTPlan
 import MATRuntime
 import MATSignal
+import Namespaces
 import Testing
 
 @testable import IMTKernel
@@ -14,10 +14,15 @@ struct RepairTests {
     /// What is ours in the kernel, as people see it. Counters and the elements that packets bring are left out.
     private func picture(_ host: Host) throws -> String {
         let ruleset = try host.namespace.run("nft -s list ruleset | sed 's/counter packets [0-9]* bytes [0-9]*//g' | grep -v 'timeout 3m expires'")
-        let rest = try ["ip rule", "ip -6 rule", "ip route show table all proto 162", "ip -6 route show table all proto 162", "ip -br addr show dev mat0"]
-            .map { line in try host.namespace.run(line).split(separator: "\n").sorted().joined(separator: "\n") }
+        let rest = try [
+            "ip rule", "ip -6 rule", "ip route show table all proto 162", "ip -6 route show table all proto 162", "ip -br addr show dev mat0",
+        ]
+        .map { line in try host.namespace.run(line).split(separator: "\n").sorted().joined(separator: "\n") }
         // Elements come in no order.
-        return (ruleset.split(separator: "\n").map { $0.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }.sorted().joined(separator: ",") } + rest)
+        return
+            (ruleset.split(separator: "\n").map {
+                $0.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }.sorted().joined(separator: ",")
+            } + rest)
             .joined(separator: "\n")
     }
 

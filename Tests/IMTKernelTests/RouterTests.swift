@@ -1,8 +1,8 @@
-import Namespaces
 import Foundation
 import Glibc
 import MATRuntime
 import MATSignal
+import Namespaces
 import Testing
 
 @testable import IMTKernel
@@ -38,8 +38,10 @@ struct RouterTests {
                 try router.run("ip addr add 10.1.0.\(last)/24 dev wlan")
                 try router.run("ip addr add fe80::\(last)/64 dev wlan nodad")
                 try router.run("sysctl -qw net.ipv6.conf.all.forwarding=1")
-                try router.run("nft 'add table inet c; add chain inet c p { type filter hook prerouting priority 0; }; add counter inet c peer; "
-                    + "add rule inet c p ip daddr 10.9.0.2 counter name peer drop; add rule inet c p ip6 daddr 2001:db8:9::2 counter name peer drop'")
+                try router.run(
+                    "nft 'add table inet c; add chain inet c p { type filter hook prerouting priority 0; }; add counter inet c peer; "
+                        + "add rule inet c p ip daddr 10.9.0.2 counter name peer drop; add rule inet c p ip6 daddr 2001:db8:9::2 counter name peer drop'"
+                )
             }
             try mnNamespace.run("ip addr add 10.1.0.2/24 dev wlan")
         }
@@ -54,13 +56,16 @@ struct RouterTests {
             try mn.useLocators(on: "wlan")
         }
 
-        func map(_ own: String, _ peer: String, over moa: String) throws { try mn.map(own, peer, over: moa, own.contains(":") ? "2001:db8:9::2" : "10.9.0.2") }
+        func map(_ own: String, _ peer: String, over moa: String) throws {
+            try mn.map(own, peer, over: moa, own.contains(":") ? "2001:db8:9::2" : "10.9.0.2")
+        }
 
         /// A router advertisement (RFC 4861 4.2): a prefix for addresses, and what the router says of itself.
         func advertise(_ index: Int, preference: UInt8, prefix: [UInt8]? = nil, lifetime: UInt16 = 1800) throws {
             let mac = try routers[index].run("cat /sys/class/net/wlan/address").trimmingCharacters(in: .whitespacesAndNewlines)
                 .split(separator: ":").compactMap { UInt8($0, radix: 16) }
-            var packet: [UInt8] = [134, 0, 0, 0, 64, preference << 3, UInt8(lifetime >> 8), UInt8(lifetime & 255)] + [UInt8](repeating: 0, count: 8) + [1, 1] + mac
+            var packet: [UInt8] =
+                [134, 0, 0, 0, 64, preference << 3, UInt8(lifetime >> 8), UInt8(lifetime & 255)] + [UInt8](repeating: 0, count: 8) + [1, 1] + mac
             if let prefix { packet += [3, 4, 64, 0xC0, 0, 0, 0x0E, 0x10, 0, 0, 0x07, 0x08, 0, 0, 0, 0] + prefix + [UInt8](repeating: 0, count: 8) }
             let advertisement = packet
             try routers[index].inside {
@@ -70,7 +75,9 @@ struct RouterTests {
                 setsockopt(descriptor, 41, 18, &hops, 4)
                 let scope = if_nametoindex("wlan")
                 let source = try #require(IPAddress(index == 0 ? "fe80::1" : "fe80::3"))
-                guard SocketName(Endpoint(source, port: 0), scope: scope).use({ Glibc.bind(descriptor, $0, $1) }) == 0 else { throw ShellError("bind: \(errno)") }
+                guard SocketName(Endpoint(source, port: 0), scope: scope).use({ Glibc.bind(descriptor, $0, $1) }) == 0 else {
+                    throw ShellError("bind: \(errno)")
+                }
                 let all = try #require(IPAddress("ff02::1"))
                 let sent = SocketName(Endpoint(all, port: 0), scope: scope).use { sendto(descriptor, advertisement, advertisement.count, 0, $0, $1) }
                 guard sent == advertisement.count else { throw ShellError("send: \(errno)") }
@@ -110,7 +117,8 @@ struct RouterTests {
         let died = Date()
         #expect(try eventually(within: 20) { try net.goesBy(1, "2001:db8:b::1") }, "\(net.mn.namespace.attempt("ip -6 neigh").output)")
         print("another router was used after \(Date().timeIntervalSince(died)) s")
-        #expect(net.mn.lastLinks?.silentRouters == [SilentRouter(address: try address("fe80::1"), interface: "wlan", instead: try address("fe80::3"))])
+        #expect(
+            net.mn.lastLinks?.silentRouters == [SilentRouter(address: try address("fe80::1"), interface: "wlan", instead: try address("fe80::3"))])
         // Signalling is bound to the MoA: it goes the same way.
         #expect(try net.mn.namespace.run("ip -6 route get 2001:db8:77::1 from \(moa.address) mark 0x6288").contains("via fe80::3"))
 
@@ -128,7 +136,9 @@ struct RouterTests {
         var testDescription: String { name }
     }
     static let pairs = [
-        Pair(name: "two routes of equal metric", commands: ["ip route add default via 10.1.0.1 dev wlan metric 100", "ip route append default via 10.1.0.3 dev wlan metric 100"]),
+        Pair(
+            name: "two routes of equal metric",
+            commands: ["ip route add default via 10.1.0.1 dev wlan metric 100", "ip route append default via 10.1.0.3 dev wlan metric 100"]),
         Pair(name: "one multipath route", commands: ["ip route add default metric 100 nexthop via 10.1.0.1 dev wlan nexthop via 10.1.0.3 dev wlan"]),
         Pair(
             name: "a group of nexthop objects, of which the route names only the number",
@@ -159,10 +169,15 @@ struct RouterTests {
         try net.mn.namespace.run("ip route add default via 10.1.0.1 dev wlan metric 100")
         try net.start()
         try net.map("192.0.2.1", "198.51.100.1", over: "10.1.0.2")
-        func isInStep() throws -> Bool { try net.mn.ask { kernel in kernel.linkTables.main.byDestination.mapValues(Set.init) == (try kernel.routes.mainTable()).byDestination.mapValues(Set.init) } }
+        func isInStep() throws -> Bool {
+            try net.mn.ask { kernel in
+                kernel.linkTables.main.byDestination.mapValues(Set.init) == (try kernel.routes.mainTable()).byDestination.mapValues(Set.init)
+            }
+        }
         for (command, router) in [
             ("ip route replace default via 10.1.0.3 dev wlan metric 100", 1), ("ip route add default via 10.1.0.1 dev wlan metric 50", 0),
-            ("ip route del default metric 50", 1), ("ip route add 10.9.0.0/24 via 10.1.0.1 dev wlan", 0), ("ip route change 10.9.0.0/24 via 10.1.0.3 dev wlan", 1),
+            ("ip route del default metric 50", 1), ("ip route add 10.9.0.0/24 via 10.1.0.1 dev wlan", 0),
+            ("ip route change 10.9.0.0/24 via 10.1.0.3 dev wlan", 1),
             ("ip route append 10.9.0.0/24 via 10.1.0.1 dev wlan", 0), ("ip route flush 10.9.0.0/24", 1),
         ] {
             try net.mn.namespace.run(command)
@@ -204,11 +219,14 @@ struct RouterTests {
 
     /// What `wg-quick up` does with the host's routing, for an interface that swallows all (a veth whose far end is nobody).
     private static let wgQuick = [
-        "ip link add wg0 type veth peer name wg1", "ip link set wg0 up", "ip link set wg1 up", "ip addr add 10.64.0.2/32 dev wg0", "ip route add default dev wg0 table 51820",
+        "ip link add wg0 type veth peer name wg1", "ip link set wg0 up", "ip link set wg1 up", "ip addr add 10.64.0.2/32 dev wg0",
+        "ip route add default dev wg0 table 51820",
         "ip -4 rule add not fwmark 51820 table 51820", "ip -4 rule add table main suppress_prefixlength 0",
     ]
 
-    @Test("Rules such as wg-quick's, added later, land before ours: ours step before them, plain traffic goes their way, and all is as before when they go")
+    @Test(
+        "Rules such as wg-quick's, added later, land before ours: ours step before them, plain traffic goes their way, and all is as before when they go"
+    )
     func wireguardRules() throws {
         let net = try Net()
         try net.mn.namespace.run("ip route add default via 10.1.0.1 dev wlan metric 100")
@@ -271,7 +289,8 @@ struct RouterTests {
         try net.mn.namespace.run("ip route add default via 10.1.0.1 dev wlan metric 100")
         func batch(_ verb: String, _ range: Range<Int>) throws {
             let path = FileManager.default.temporaryDirectory.appendingPathComponent("routes-\(getpid())-\(UUID().uuidString)").path
-            try range.map { "route \(verb) 100.\(64 + $0 / 65536).\($0 / 256 % 256).\($0 % 256)/32 via 10.1.0.1 dev wlan\n" }.joined().write(toFile: path, atomically: true, encoding: .utf8)
+            try range.map { "route \(verb) 100.\(64 + $0 / 65536).\($0 / 256 % 256).\($0 % 256)/32 via 10.1.0.1 dev wlan\n" }.joined().write(
+                toFile: path, atomically: true, encoding: .utf8)
             defer { unlink(path) }
             try net.mn.namespace.run("ip -batch \(path)")
         }

@@ -19,7 +19,9 @@ struct SendBufferTests {
             try shell("ip -n \(host.name) address add 192.0.2.\(number)/24 dev \(link)")
             try shell("ip -n \(host.name) address add 2001:db8::\(number)/64 dev \(link) nodad")
         }
-        func address(_ number: Int) throws -> IPAddress { try #require(IPAddress(isIPv4 ? "192.0.2.\(number % 250 + 3)" : "2001:db8::1:\(String(number, radix: 16))")) }
+        func address(_ number: Int) throws -> IPAddress {
+            try #require(IPAddress(isIPv4 ? "192.0.2.\(number % 250 + 3)" : "2001:db8::1:\(String(number, radix: 16))"))
+        }
         let there = Endpoint(try #require(IPAddress(isIPv4 ? "192.0.2.2" : "2001:db8::2")), port: 6289)
         for isStranger in [true, false] {
             let socket = try a.inside { try BoundSocket(port: isStranger ? 6289 : 6290, address: nil, options: BoundSocket.Options()) }

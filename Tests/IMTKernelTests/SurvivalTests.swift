@@ -38,7 +38,7 @@ struct SurvivalTests {
                 #expect(
                     try eventually {
                         try from.send([number])
-                        do { return try to.receive(1) == [number] } catch where errno == EAGAIN { return false }
+                        do { return try to.receive(1) == [number] } catch  where errno == EAGAIN { return false }
                     })
             }
         }
@@ -153,7 +153,9 @@ struct SurvivalTests {
         try talk.expectAlive(4)
     }
 
-    @Test("To an address that the agent has not seen yet no segment is reset and no datagram refused; other addresses are answered as ever", arguments: Family.both)
+    @Test(
+        "To an address that the agent has not seen yet no segment is reset and no datagram refused; other addresses are answered as ever",
+        arguments: Family.both)
     func unseenAddress(_ family: Family) throws {
         let net = try Topology()
         try net.mapBoth()
@@ -176,7 +178,8 @@ struct SurvivalTests {
                     header.offset == 0
                     ? header.element + [0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0x10, 0, 0, 0, 0, 0] : header.element + [0, 12, 0, 0, 1, 2, 3, 4]
                 let number: UInt8 = header.offset == 0 ? 6 : 17
-                let body = RawPacket.finish(transport, checksumAt: header.offset == 0 ? 16 : 6, protocolNumber: number, from: family.farRouter, to: own)
+                let body = RawPacket.finish(
+                    transport, checksumAt: header.offset == 0 ? 16 : 6, protocolNumber: number, from: family.farRouter, to: own)
                 try RawPacket.inject(RawPacket.ip(from: family.farRouter, to: own, protocolNumber: number, body), in: net.router, bound: true)
             }
             usleep(200_000)
@@ -236,7 +239,9 @@ struct SurvivalTests {
         }
         #expect(model.forgotten.count <= Int(TranslationRuleset.forgottenMax))
         #expect(model.forgotten[peers[0]] == nil && peers.suffix(1000).allSatisfy { model.forgotten[$0] != nil })
-        try model.apply([.setOutbound(HomePair(own: own, peer: HomeAddress(peers[9000])), .rewritten(way)), .setPlain(peers[9001], lifetime: .seconds(1))])
+        try model.apply([
+            .setOutbound(HomePair(own: own, peer: HomeAddress(peers[9000])), .rewritten(way)), .setPlain(peers[9001], lifetime: .seconds(1)),
+        ])
         #expect(model.forgotten[peers[9000]] == nil && model.forgotten[peers[9001]] == nil)
         // Removing what has no entry forgets nothing.
         try model.apply([.removeOutbound(HomePair(own: own, peer: HomeAddress(peers[9001])))])
@@ -252,7 +257,9 @@ struct SurvivalTests {
 
     // MARK: What leaves
 
-    @Test("A socket that kept its route is held when its peer is forgotten: nothing leaves for a HoA, and it goes on when the peer is back", arguments: Family.both)
+    @Test(
+        "A socket that kept its route is held when its peer is forgotten: nothing leaves for a HoA, and it goes on when the peer is back",
+        arguments: Family.both)
     func forgottenPeer(_ family: Family) throws {
         let net = try Topology()
         try net.mapBoth()
@@ -381,7 +388,9 @@ struct SurvivalTests {
     func flushPassesOver() throws {
         let net = try Topology()
         try net.mapBoth()
-        guard try net.mn.ask({ $0.tables.protection }) == .owned else { return print("skipped: this kernel has no tables that outlive their owner (Linux 6.9)") }
+        guard try net.mn.ask({ $0.tables.protection }) == .owned else {
+            return print("skipped: this kernel has no tables that outlive their owner (Linux 6.9)")
+        }
         let talks = try Family.both.map { try Conversation(net, $0, from: $0.own, to: $0.peer, port: $0.isIPv4 ? 6320 : 6322) }
         for talk in talks { try talk.expectAlive(1) }
         for host in [net.mn, net.cn] {

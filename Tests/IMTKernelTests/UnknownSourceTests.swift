@@ -1,8 +1,8 @@
-import Namespaces
 import Foundation
 import Glibc
 import IMTPlan
 import MATSignal
+import Namespaces
 import Testing
 
 @testable import IMTPlan
@@ -63,10 +63,11 @@ struct UnknownSourceTests {
 
     private func held(_ host: Host, _ count: Int = 1) -> [HeldPacket] {
         var held: [HeldPacket] = []
-        #expect(eventually {
-            held += host.takeInbound()
-            return held.count >= count
-        }, "\(held.count) of \(count) held")
+        #expect(
+            eventually {
+                held += host.takeInbound()
+                return held.count >= count
+            }, "\(held.count) of \(count) held")
         return held
     }
 
@@ -74,7 +75,9 @@ struct UnknownSourceTests {
         try host.ask { kernel in for packet in packets { kernel.releaseInbound(packet) } }
     }
 
-    @Test("The first packet of a stranger waits for its identification, whether the server's socket is bound to its address or to none", arguments: Family.both, Server.allCases)
+    @Test(
+        "The first packet of a stranger waits for its identification, whether the server's socket is bound to its address or to none",
+        arguments: Family.both, Server.allCases)
     func firstWaits(_ family: Family, _ server: Server) throws {
         let net = try net(mn: false)
         let listener = try server.listener(net, family, port: 4800)
@@ -97,7 +100,9 @@ struct UnknownSourceTests {
         #expect(net.cn.failures.isEmpty)
     }
 
-    @Test("A moved peer's segment for a server that is bound to its own address is not answered by a reset, and the connection goes on", arguments: Family.both, Server.allCases)
+    @Test(
+        "A moved peer's segment for a server that is bound to its own address is not answered by a reset, and the connection goes on",
+        arguments: Family.both, Server.allCases)
     func movedPeer(_ family: Family, _ server: Server) throws {
         let net = try net(mn: true)
         let talk = try Connection(net, family, server, port: 4801)
@@ -108,10 +113,11 @@ struct UnknownSourceTests {
         try talk.client.send([2])
         // Of a bound listener the agent hears when the stack wants to answer, of another before.
         var heard: [IPAddress] = []
-        #expect(eventually {
-            heard += net.cn.takeResets().map(\.from) + net.cn.takeInbound().map(\.source)
-            return heard.contains(family.cell)
-        })
+        #expect(
+            eventually {
+                heard += net.cn.takeResets().map(\.from) + net.cn.takeInbound().map(\.source)
+                return heard.contains(family.cell)
+            })
         #expect(heard.allSatisfy { $0 == family.cell })
         try net.cn.map(family.far, family.own, over: family.far, family.cell)
         #expect(try talk.accepted.receive(1) == [2])
@@ -136,7 +142,9 @@ struct UnknownSourceTests {
         #expect(try talk.accepted.receive(1) == [2])
     }
 
-    @Test("A plain client's connection that the server has closed is reset when it sends on, and one to a closed port is refused", arguments: Family.both, Server.allCases)
+    @Test(
+        "A plain client's connection that the server has closed is reset when it sends on, and one to a closed port is refused",
+        arguments: Family.both, Server.allCases)
     func plainReset(_ family: Family, _ server: Server) throws {
         let net = try net(mn: true)
         try net.cn.ask { try $0.commit([.letOpen(family.farRouter, lifetime: .seconds(5))]) }
@@ -165,7 +173,9 @@ struct UnknownSourceTests {
         #expect(net.cn.takeResets().isEmpty)
     }
 
-    @Test("A plain connection to a port that this host publishes by NAT is known as plain for as long as it speaks, not only for the minute after its SYN", arguments: Family.both)
+    @Test(
+        "A plain connection to a port that this host publishes by NAT is known as plain for as long as it speaks, not only for the minute after its SYN",
+        arguments: Family.both)
     func published(_ family: Family) throws {
         let net = try net(mn: true)
         try net.cn.ask { try $0.commit([.letOpen(family.farRouter, lifetime: .seconds(5))]) }
@@ -187,7 +197,9 @@ struct UnknownSourceTests {
         #expect(net.cn.failures.isEmpty)
     }
 
-    @Test("A flow that passed as plain stays plain when its source becomes a peer's, while the next flow is translated", arguments: Family.both, Server.allCases)
+    @Test(
+        "A flow that passed as plain stays plain when its source becomes a peer's, while the next flow is translated", arguments: Family.both,
+        Server.allCases)
     func plainStaysPlain(_ family: Family, _ server: Server) throws {
         let net = try net(mn: false)
         let receiver = try receiver(net, family, server, port: 4804)
@@ -218,7 +230,9 @@ struct UnknownSourceTests {
         #expect(net.cn.failures.isEmpty)
     }
 
-    @Test("A moved peer's datagrams for an unconnected server, let by as plain before it was heard of, are its own again when it is", arguments: Family.both, Server.allCases)
+    @Test(
+        "A moved peer's datagrams for an unconnected server, let by as plain before it was heard of, are its own again when it is",
+        arguments: Family.both, Server.allCases)
     func movedPeersDatagrams(_ family: Family, _ server: Server) throws {
         let net = try net(mn: true)
         let receiver = try receiver(net, family, server, port: 4807)
@@ -243,7 +257,9 @@ struct UnknownSourceTests {
         #expect(net.cn.failures.isEmpty && net.mn.failures.isEmpty)
     }
 
-    @Test("What was found plain is asked about again at the agent's word, or when its time is over; what is being confirmed waits beyond the first second", arguments: Family.both)
+    @Test(
+        "What was found plain is asked about again at the agent's word, or when its time is over; what is being confirmed waits beyond the first second",
+        arguments: Family.both)
     func askedAgain(_ family: Family) throws {
         let net = try net(mn: false)
         let receiver = try receiver(net, family, .bound, port: 4805)
@@ -258,21 +274,26 @@ struct UnknownSourceTests {
         try commit(.letOpen(family.wlan, lifetime: .milliseconds(300)))
         try send()
         #expect(try receiver.receiveFrom().octets == [7])
-        #expect(try eventually {
-            try send()
-            return !net.cn.takeInbound().isEmpty
-        }, "the memory of not found did not end")
+        #expect(
+            try eventually {
+                try send()
+                return !net.cn.takeInbound().isEmpty
+            }, "the memory of not found did not end")
         try commit(.holdOpeners(family.wlan, lifetime: .seconds(3)))
         usleep(1_200_000)
         while !net.cn.takeInbound().isEmpty {}
         try send()
         _ = held(net.cn)
         // A word that is said of what the kernel does not remember is no error.
-        for change in [IMTChange.askAgain(family.cell), .askAgain(family.cell), .letOpen(family.cell, lifetime: .seconds(1)), .letOpen(family.cell, lifetime: .seconds(2))] { try commit(change) }
+        for change in [
+            IMTChange.askAgain(family.cell), .askAgain(family.cell), .letOpen(family.cell, lifetime: .seconds(1)),
+            .letOpen(family.cell, lifetime: .seconds(2)),
+        ] { try commit(change) }
         #expect(net.cn.failures.isEmpty)
     }
 
-    @Test("If the agent says nothing, what opens a connection passes within a second, at its first repetition", arguments: Family.both, Server.allCases)
+    @Test(
+        "If the agent says nothing, what opens a connection passes within a second, at its first repetition", arguments: Family.both, Server.allCases)
     func silentAgent(_ family: Family, _ server: Server) throws {
         let net = try net(mn: false)
         let listener = try server.listener(net, family, port: 4806)
@@ -291,10 +312,11 @@ struct UnknownSourceTests {
         let plain = try TestSocket(net.mn.namespace, TestSocket.datagram, family)
         try plain.send([1], to: family.farRouter, port: 9)
         var asked: [HeldPacket] = []
-        #expect(eventually {
-            asked += net.mn.takeOutbound()
-            return !asked.isEmpty
-        })
+        #expect(
+            eventually {
+                asked += net.mn.takeOutbound()
+                return !asked.isEmpty
+            })
         let packets = asked
         try net.mn.ask { kernel in
             try kernel.commit([.setPlain(family.farRouter, lifetime: .seconds(60))])

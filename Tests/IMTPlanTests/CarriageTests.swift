@@ -28,7 +28,8 @@ import Testing
     func route() {
         let plan = GoldenRoutes.plan(GoldenScenario.node)
         let route = plan.peerRoute(
-            to: GoldenScenario.other.peer, own: GoldenScenario.own.own, over: .rewritten(MobilePair(own: GoldenScenario.cell, peer: GoldenScenario.moa("10.2.0.77"))))
+            to: GoldenScenario.other.peer, own: GoldenScenario.own.own,
+            over: .rewritten(MobilePair(own: GoldenScenario.cell, peer: GoldenScenario.moa("10.2.0.77"))))
         #expect(route?.interfaceIndex == 3 && route?.mtu == 1400 && route?.gateway == GoldenScenario.address("10.2.0.77"))
     }
 }

@@ -50,23 +50,37 @@ extension GoldenScenario {
         careful.alwaysPlain = [prefix("10.9.9.0/24"), prefix("192.168.7.1/32"), prefix("2001:db8:53::/48")]
         careful.exceptions = [prefix("172.16.0.0/12")]
         return [
-            GoldenScenario(name: "nft-add-table.first-start", configuration: node, needs: today, homes: nodeHomes, addresses: [wlan.address, wlan6.address]),
-            GoldenScenario(name: "nft-add-table.a-peer-of-each-family", configuration: node, needs: today, contents: peers, homes: nodeHomes, addresses: [wlan.address, wlan6.address]),
+            GoldenScenario(
+                name: "nft-add-table.first-start", configuration: node, needs: today, homes: nodeHomes, addresses: [wlan.address, wlan6.address]),
+            GoldenScenario(
+                name: "nft-add-table.a-peer-of-each-family", configuration: node, needs: today, contents: peers, homes: nodeHomes,
+                addresses: [wlan.address, wlan6.address]),
             GoldenScenario(
                 name: "nft-add-table.source-nat-ipsec-and-no-tracking", configuration: node,
-                needs: TranslationNeeds(translatesSources: true, sparesTracking: true, exemptsIPsec: true, asksRouting: true), contents: peers, homes: nodeHomes),
+                needs: TranslationNeeds(translatesSources: true, sparesTracking: true, exemptsIPsec: true, asksRouting: true), contents: peers,
+                homes: nodeHomes),
             GoldenScenario(name: "nft-add-table.a-kernel-without-fib", configuration: node, contents: peers, homes: nodeHomes),
             GoldenScenario(
                 name: "nft-add-table.two-moas-and-one-that-went-away", configuration: node, needs: today,
-                contents: peers + [.setOwn(cell, own.own), .setOutbound(other, .rewritten(MobilePair(own: cell, peer: otherPeer))), .removeOwn(wlan)], homes: nodeHomes),
+                contents: peers + [
+                    .setOwn(cell, own.own), .setOutbound(other, .rewritten(MobilePair(own: cell, peer: otherPeer))), .removeOwn(wlan),
+                ], homes: nodeHomes),
             GoldenScenario(
                 name: "nft-add-table.two-hoas-of-a-family", configuration: second, needs: today,
-                contents: peers + [.setOwn(cell, home("192.0.2.77")), .setOutbound(HomePair(own: home("192.0.2.77"), peer: home("203.0.113.7")), .rewritten(MobilePair(own: cell, peer: otherPeer)))],
+                contents: peers + [
+                    .setOwn(cell, home("192.0.2.77")),
+                    .setOutbound(HomePair(own: home("192.0.2.77"), peer: home("203.0.113.7")), .rewritten(MobilePair(own: cell, peer: otherPeer))),
+                ],
                 homes: nodeHomes),
-            GoldenScenario(name: "nft-add-table.a-mobile-network-away", configuration: router, needs: routing, contents: away, homes: [router.homeAddresses[0].address]),
+            GoldenScenario(
+                name: "nft-add-table.a-mobile-network-away", configuration: router, needs: routing, contents: away,
+                homes: [router.homeAddresses[0].address]),
             GoldenScenario(
                 name: "nft-add-table.a-mobile-network-at-home", configuration: router, needs: routing,
-                contents: [.setOwn(moa("192.0.2.0"), home("192.0.2.0")), .setOutbound(network, .rewritten(MobilePair(own: moa("192.0.2.0"), peer: peer))), .setInbound(peer: peer, network)]),
+                contents: [
+                    .setOwn(moa("192.0.2.0"), home("192.0.2.0")), .setOutbound(network, .rewritten(MobilePair(own: moa("192.0.2.0"), peer: peer))),
+                    .setInbound(peer: peer, network),
+                ]),
             GoldenScenario(name: "nft-add-table.always-plain", configuration: careful, needs: today, homes: nodeHomes),
             GoldenScenario(name: "nft-add-table.no-hoa", configuration: IMTConfiguration()),
         ]
@@ -82,7 +96,8 @@ extension GoldenScenario {
         return configuration
     }
     static let away: [IMTChange] = [
-        .setOwn(moa("10.20.30.0"), network.own), .setOutbound(network, .rewritten(MobilePair(own: moa("10.20.30.0"), peer: peer))), .setInbound(peer: peer, network),
+        .setOwn(moa("10.20.30.0"), network.own), .setOutbound(network, .rewritten(MobilePair(own: moa("10.20.30.0"), peer: peer))),
+        .setInbound(peer: peer, network),
     ]
 
     static var changes: [GoldenScenario] {
@@ -90,20 +105,31 @@ extension GoldenScenario {
             GoldenScenario(name: name, configuration: node, needs: today, contents: peers, homes: nodeHomes, changes: changes)
         }
         return [
-            change("nft-add-element.a-peer", [.setOutbound(other, .rewritten(MobilePair(own: wlan, peer: otherPeer))), .setInbound(peer: otherPeer, other)]),
+            change(
+                "nft-add-element.a-peer",
+                [.setOutbound(other, .rewritten(MobilePair(own: wlan, peer: otherPeer))), .setInbound(peer: otherPeer, other)]),
             change("nft-delete-element.a-peer", [.removeOutbound(own), .removeInbound(peer: peer, own: own.own)]),
-            change("nft-replace-element.a-peer-moved", [.setOutbound(own, .rewritten(MobilePair(own: wlan, peer: otherPeer))), .setInbound(peer: otherPeer, own)]),
+            change(
+                "nft-replace-element.a-peer-moved",
+                [.setOutbound(own, .rewritten(MobilePair(own: wlan, peer: otherPeer))), .setInbound(peer: otherPeer, own)]),
             change("nft-add-chain.another-moa", [.setOwn(cell, own.own)]),
             change("nft-replace-rule.this-host-moved", [.setOwn(cell, own.own), .moveOutbound(from: wlan, to: cell), .removeOwn(wlan)]),
-            change("nft-add-map.a-path-of-its-own", [.setOwn(cell, own.own), .setOutbound(other, .rewritten(MobilePair(own: cell, peer: otherPeer)))]),
+            change(
+                "nft-add-map.a-path-of-its-own", [.setOwn(cell, own.own), .setOutbound(other, .rewritten(MobilePair(own: cell, peer: otherPeer)))]),
             change("nft-delete-map.the-last-peer-of-a-path", [.setOutbound(own, .rewritten(MobilePair(own: cell, peer: peer)))]),
-            change("nft-add-element.a-plain-address", [.setPlain(address("203.0.113.200"), lifetime: .seconds(30)), .removePlain(address("192.88.99.9"))]),
+            change(
+                "nft-add-element.a-plain-address",
+                [.setPlain(address("203.0.113.200"), lifetime: .seconds(30)), .removePlain(address("192.88.99.9"))]),
             change("nft-add-element.openers-of-an-unknown-source", [.letOpen(address("203.0.113.5"), lifetime: .seconds(5))]),
             change("nft-add-element.openers-wait", [.holdOpeners(address("2001:db8:c::5"), lifetime: .milliseconds(900))]),
             change("nft-delete-element.openers-are-asked-again", [.askAgain(address("203.0.113.5"))]),
             GoldenScenario(
-                name: "nft-replace-rule.a-mobile-network-moved", configuration: router, needs: routing, contents: away, homes: [router.homeAddresses[0].address],
-                changes: [.setOwn(moa("10.20.40.0"), network.own), .moveOutbound(from: moa("10.20.30.0"), to: moa("10.20.40.0")), .removeOwn(moa("10.20.30.0"))]),
+                name: "nft-replace-rule.a-mobile-network-moved", configuration: router, needs: routing, contents: away,
+                homes: [router.homeAddresses[0].address],
+                changes: [
+                    .setOwn(moa("10.20.40.0"), network.own), .moveOutbound(from: moa("10.20.30.0"), to: moa("10.20.40.0")),
+                    .removeOwn(moa("10.20.30.0")),
+                ]),
         ]
     }
 
@@ -121,16 +147,25 @@ struct GoldenRoutes {
     static let links: LinkTables = {
         var tables = LinkTables()
         tables.links = [
-            2: LinkState(name: "wlan", flags: KernelValues.flagUp | KernelValues.flagRunning), 3: LinkState(name: "cell", flags: KernelValues.flagUp | KernelValues.flagRunning),
+            2: LinkState(name: "wlan", flags: KernelValues.flagUp | KernelValues.flagRunning),
+            3: LinkState(name: "cell", flags: KernelValues.flagUp | KernelValues.flagRunning),
             9: LinkState(name: "mat0", flags: KernelValues.flagUp | KernelValues.flagRunning),
         ]
         for (index, number) in [(UInt32(2), 1), (3, 2)] {
-            tables.addresses.append(AddressState(address: GoldenScenario.address("10.\(number).0.2"), interfaceIndex: index, prefixLength: 24, flags: 0x80, scope: 0))
-            tables.addresses.append(AddressState(address: GoldenScenario.address("2001:db8:\(number)::2"), interfaceIndex: index, prefixLength: 64, flags: 0x80, scope: 0))
-            for (everything, link, gateway) in [("0.0.0.0/0", "10.\(number).0.0/24", "10.\(number).0.1"), ("::/0", "2001:db8:\(number)::/64", "2001:db8:\(number)::1")] {
+            tables.addresses.append(
+                AddressState(address: GoldenScenario.address("10.\(number).0.2"), interfaceIndex: index, prefixLength: 24, flags: 0x80, scope: 0))
+            tables.addresses.append(
+                AddressState(address: GoldenScenario.address("2001:db8:\(number)::2"), interfaceIndex: index, prefixLength: 64, flags: 0x80, scope: 0)
+            )
+            for (everything, link, gateway) in [
+                ("0.0.0.0/0", "10.\(number).0.0/24", "10.\(number).0.1"), ("::/0", "2001:db8:\(number)::/64", "2001:db8:\(number)::1"),
+            ] {
                 tables.main.insert(
-                    KernelRoute(table: KernelValues.tableMain, destination: GoldenScenario.prefix(everything), gateway: GoldenScenario.address(gateway), interfaceIndex: index, priority: index * 100))
-                var direct = KernelRoute(table: KernelValues.tableMain, destination: GoldenScenario.prefix(link), interfaceIndex: index, priority: index * 100)
+                    KernelRoute(
+                        table: KernelValues.tableMain, destination: GoldenScenario.prefix(everything), gateway: GoldenScenario.address(gateway),
+                        interfaceIndex: index, priority: index * 100))
+                var direct = KernelRoute(
+                    table: KernelValues.tableMain, destination: GoldenScenario.prefix(link), interfaceIndex: index, priority: index * 100)
                 direct.mtu = index == 3 ? 1400 : 0
                 tables.main.insert(direct)
             }
@@ -146,18 +181,27 @@ struct GoldenRoutes {
 
     static func plan(_ configuration: IMTConfiguration, homes: Set<IPAddress> = GoldenScenario.nodeHomes) -> RoutePlan {
         RoutePlan(
-            configuration: configuration, tables: links, locators: locators, deviceIndex: 9, plain: [GoldenScenario.address("192.88.99.9")], homes: homes,
+            configuration: configuration, tables: links, locators: locators, deviceIndex: 9, plain: [GoldenScenario.address("192.88.99.9")],
+            homes: homes,
             primaries: [GoldenScenario.wlan, GoldenScenario.wlan6])
     }
 
     static var all: [GoldenRoutes] {
         let node = plan(GoldenScenario.node)
         func sorted(_ routes: [KernelRoute]) -> [RoutingChange] {
-            routes.sorted { ($0.table, $0.family, $0.destination.length, $0.destination.address, $0.priority) < ($1.table, $1.family, $1.destination.length, $1.destination.address, $1.priority) }
-                .map { .setRoute($0) }
+            routes.sorted {
+                ($0.table, $0.family, $0.destination.length, $0.destination.address, $0.priority) < (
+                    $1.table, $1.family, $1.destination.length, $1.destination.address, $1.priority
+                )
+            }
+            .map { .setRoute($0) }
         }
         func sorted(_ rules: Set<KernelRule>) -> [RoutingChange] {
-            rules.sorted { ($0.priority, $0.family, $0.source?.address ?? .unspecifiedIPv4, $0.table) < ($1.priority, $1.family, $1.source?.address ?? .unspecifiedIPv4, $1.table) }.map { .addRule($0) }
+            rules.sorted {
+                ($0.priority, $0.family, $0.source?.address ?? .unspecifiedIPv4, $0.table) < (
+                    $1.priority, $1.family, $1.source?.address ?? .unspecifiedIPv4, $1.table
+                )
+            }.map { .addRule($0) }
         }
         let further = home77(node)
         func way(_ pair: HomePair, _ own: MobileAddress, _ peer: MobileAddress) -> [KernelRoute] {
@@ -166,7 +210,9 @@ struct GoldenRoutes {
         return [
             GoldenRoutes(name: "ip-rule-add.two-links", changes: sorted(node.rules())),
             GoldenRoutes(name: "ip-rule-add.two-hoas-of-a-family-one-of-them-a-moa", changes: sorted(further.rules())),
-            GoldenRoutes(name: "ip-rule-add.a-mobile-network", changes: sorted(plan(GoldenScenario.router, homes: [GoldenScenario.network.own.address]).rules())),
+            GoldenRoutes(
+                name: "ip-rule-add.a-mobile-network",
+                changes: sorted(plan(GoldenScenario.router, homes: [GoldenScenario.network.own.address]).rules())),
             GoldenRoutes(name: "ip-route-replace.link-tables", changes: sorted(node.linkRoutes())),
             GoldenRoutes(name: "ip-route-replace.capture-table", changes: sorted(node.captureRoutes())),
             GoldenRoutes(name: "ip-route-replace.path-table", changes: sorted(node.pathRoutes())),
@@ -174,10 +220,15 @@ struct GoldenRoutes {
             GoldenRoutes(
                 name: "ip-route-replace.peers",
                 changes: sorted(
-                    way(GoldenScenario.own, GoldenScenario.wlan, GoldenScenario.peer) + way(GoldenScenario.other, GoldenScenario.cell, GoldenScenario.otherPeer)
+                    way(GoldenScenario.own, GoldenScenario.wlan, GoldenScenario.peer)
+                        + way(GoldenScenario.other, GoldenScenario.cell, GoldenScenario.otherPeer)
                         + way(GoldenScenario.own6, GoldenScenario.wlan6, GoldenScenario.peer6)
-                        + way(HomePair(own: GoldenScenario.own.own, peer: GoldenScenario.home("203.0.113.9")), GoldenScenario.cell, GoldenScenario.moa("10.2.0.77"))
-                        + way(HomePair(own: GoldenScenario.own6.own, peer: GoldenScenario.home("2001:db8:b::9")), GoldenScenario.wlan6, GoldenScenario.moa("2001:db8:1::77")))),
+                        + way(
+                            HomePair(own: GoldenScenario.own.own, peer: GoldenScenario.home("203.0.113.9")), GoldenScenario.cell,
+                            GoldenScenario.moa("10.2.0.77"))
+                        + way(
+                            HomePair(own: GoldenScenario.own6.own, peer: GoldenScenario.home("2001:db8:b::9")), GoldenScenario.wlan6,
+                            GoldenScenario.moa("2001:db8:1::77")))),
             GoldenRoutes(
                 name: "ip-route-del-ip-rule-del-ip-address.what-else",
                 changes: [
@@ -185,7 +236,10 @@ struct GoldenRoutes {
                     .deleteRule(KernelRule(family: .ipv6, priority: 6272, mark: 0x6288, table: KernelValues.tableMain)),
                     .addAddress(GoldenScenario.own.own.address, interfaceIndex: 9), .addAddress(GoldenScenario.own6.own.address, interfaceIndex: 9),
                     .deleteAddress(GoldenScenario.own6.own.address, interfaceIndex: 9),
-                    .setRoute(KernelRoute(table: 6290, destination: GoldenScenario.prefix("0.0.0.0/0"), gateway: GoldenScenario.address("fe80::1"), interfaceIndex: 2)),
+                    .setRoute(
+                        KernelRoute(
+                            table: 6290, destination: GoldenScenario.prefix("0.0.0.0/0"), gateway: GoldenScenario.address("fe80::1"),
+                            interfaceIndex: 2)),
                 ]),
         ]
     }

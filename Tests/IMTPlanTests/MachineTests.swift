@@ -140,7 +140,8 @@ private func moa(_ number: UInt32) -> MobileAddress { MobileAddress(address(numb
     @Test("Damage of the tables that comes while a repair waits is repaired with it")
     func tables() {
         var repair = TableRepair()
-        var rules = RulesetNews(), structure = RulesetNews()
+        var rules = RulesetNews()
+        var structure = RulesetNews()
         (rules.rules, structure.structure) = (true, true)
         for _ in 0..<RepairPace.promptMax {
             guard case .repair(let damage) = repair.heard(rules, now: at(0)) else { return #expect(Bool(false)) }

@@ -31,11 +31,15 @@ import Testing
         let changes = installed.changes(of: [own.peer, GoldenScenario.other.peer, third.peer], to: plan, model)
         #expect(routes(changes).map(\.kind) == [.throwing, .unicast])
         #expect(routes(changes).last?.gateway == GoldenScenario.address("10.2.0.1"))
-        #expect(installed.peers.isShared(own.peer) && installed.peers.isSeparate(GoldenScenario.other.peer) && installed.peers.withoutWay == [third.peer])
+        #expect(
+            installed.peers.isShared(own.peer) && installed.peers.isSeparate(GoldenScenario.other.peer) && installed.peers.withoutWay == [third.peer])
         // Nothing is written twice.
         #expect(installed.changes(of: [own.peer, GoldenScenario.other.peer, third.peer], to: plan, model).isEmpty)
         // What leaves goes first, and says so.
-        #expect(installed.changes(of: [own.peer], to: plan, model, leaving: true) == [.deleteRoute(KernelRoute(table: 6288, destination: IPPrefix(own.peer.address), kind: .throwing))])
+        #expect(
+            installed.changes(of: [own.peer], to: plan, model, leaving: true) == [
+                .deleteRoute(KernelRoute(table: 6288, destination: IPPrefix(own.peer.address), kind: .throwing))
+            ])
     }
 
     @Test("With a link go its peers' routes, not those that share the path; a route that was refused is written again")
@@ -63,7 +67,8 @@ import Testing
         let model = try model([.setOutbound(own6, .rewritten(MobilePair(own: GoldenScenario.wlan6, peer: GoldenScenario.peer6)))])
         #expect(installed.changes(of: [own6.peer], to: plan, model).count == 1)
         let left = installed.changes(of: [own6.peer], to: plan, model, leaving: true)
-        #expect(left.count == 3 && routes(left).allSatisfy { $0.table == RoutePlan.pathTable(plan.configuration) && $0.destination.familyLength == 0 })
+        #expect(
+            left.count == 3 && routes(left).allSatisfy { $0.table == RoutePlan.pathTable(plan.configuration) && $0.destination.familyLength == 0 })
     }
 
     @Test("All is written once, in the same order each time, gateways after the links that lead to them, and what is not wanted goes")
@@ -79,7 +84,17 @@ import Testing
         var narrower = plan
         narrower.locators.removeLast()
         let gone = installed.changes(to: narrower, further: [])
-        #expect(!gone.isEmpty && gone.allSatisfy { if case .deleteRoute(let route) = $0 { route.table == 6291 } else if case .deleteRule(let rule) = $0 { rule.table == 6291 } else { false } })
+        #expect(
+            !gone.isEmpty
+                && gone.allSatisfy {
+                    if case .deleteRoute(let route) = $0 {
+                        route.table == 6291
+                    } else if case .deleteRule(let rule) = $0 {
+                        rule.table == 6291
+                    } else {
+                        false
+                    }
+                })
     }
 
     @Test("A plain address has its exceptions in both tables; a peer's route stands in place of one")
@@ -137,7 +152,8 @@ import Testing
 }
 
 @Suite("The place of our rules") struct RulePlaceTests {
-    private func rule(_ priority: UInt32, table: UInt32 = 51820, action: UInt8 = KernelValues.ruleActionTable, isNarrow: Bool = false) -> ForeignRule {
+    private func rule(_ priority: UInt32, table: UInt32 = 51820, action: UInt8 = KernelValues.ruleActionTable, isNarrow: Bool = false) -> ForeignRule
+    {
         ForeignRule(family: .ipv4, priority: priority, table: table, action: action, isNarrow: isNarrow, text: "\(priority): test")
     }
     private var local: ForeignRule { rule(0, table: KernelValues.tableLocal) }
@@ -162,7 +178,8 @@ import Testing
 @Suite("The main table") struct MainTableTests {
     private func route(_ prefix: String, _ priority: UInt32, via gateway: String? = nil, on link: UInt32 = 2) -> KernelRoute {
         KernelRoute(
-            table: KernelValues.tableMain, destination: GoldenScenario.prefix(prefix), gateway: gateway.map(GoldenScenario.address), interfaceIndex: link,
+            table: KernelValues.tableMain, destination: GoldenScenario.prefix(prefix), gateway: gateway.map(GoldenScenario.address),
+            interfaceIndex: link,
             priority: priority)
     }
 
@@ -180,9 +197,12 @@ import Testing
 
     @Test("The longest destination that fits is found, and a replacement that says too little asks for reading")
     func lookUp() {
-        var table = MainTable([route("0.0.0.0/0", 100, via: "10.1.0.1"), route("10.9.0.0/16", 100, via: "10.1.0.7"), route("10.9.3.0/24", 100, on: 3)])
+        var table = MainTable([
+            route("0.0.0.0/0", 100, via: "10.1.0.1"), route("10.9.0.0/16", 100, via: "10.1.0.7"), route("10.9.3.0/24", 100, on: 3),
+        ])
         #expect(table.longestMatch(GoldenScenario.address("10.9.3.4")) { _ in true }.map(\.interfaceIndex) == [3])
-        #expect(table.longestMatch(GoldenScenario.address("10.9.3.4")) { $0.interfaceIndex == 2 }.map(\.gateway) == [GoldenScenario.address("10.1.0.7")])
+        #expect(
+            table.longestMatch(GoldenScenario.address("10.9.3.4")) { $0.interfaceIndex == 2 }.map(\.gateway) == [GoldenScenario.address("10.1.0.7")])
         table.insert(route("10.9.0.0/16", 100, via: "10.1.0.8"))
         #expect(table.ambiguous == [GoldenScenario.prefix("10.9.0.0/16")])
         #expect(table.apply(MainTable.Change(route: route("10.9.0.0/16", 100, via: "10.1.0.3"), isRemoval: false, replaces: true)) == nil)
@@ -192,7 +212,8 @@ import Testing
     func bound() {
         var table = MainTable()
         for number in 0..<MainTable.routesPerLinkMax {
-            table.insert(KernelRoute(table: 254, destination: IPPrefix(covering: IPAddress(ipv4: UInt32(number) << 8), length: 120), interfaceIndex: 2))
+            table.insert(
+                KernelRoute(table: 254, destination: IPPrefix(covering: IPAddress(ipv4: UInt32(number) << 8), length: 120), interfaceIndex: 2))
         }
         let short = KernelRoute(table: 254, destination: IPPrefix(covering: IPAddress(ipv4: 0xF000_0000), length: 104), interfaceIndex: 2)
         let isShortKept = table.insert(short)

@@ -195,7 +195,9 @@ final class IMSProgramTests {
         #expect(try mat("list", "--state", "registered").output == "no mappings\n")
         #expect(try mat("show", "192.0.2.7").output.contains("enrolled, not seen yet"))
         #expect(try enrol("192.0.2.7", 2, "--force").status == 0)
-        #expect(try mat("list", "--state", "unseen", "--json").output.contains(KeyFile.write(try #require(SigningKey(seed: [UInt8](repeating: 2, count: 32))).publicKey)))
+        #expect(
+            try mat("list", "--state", "unseen", "--json").output.contains(
+                KeyFile.write(try #require(SigningKey(seed: [UInt8](repeating: 2, count: 32))).publicKey)))
         for name in ["ims.db", "ims.db-wal", "ims.db-shm"] { #expect(try TextFile.mode(of: directory + "/" + name) == 0o600, "\(name)") }
     }
 

@@ -74,7 +74,8 @@ struct OperationsRenderingTests {
             "hoa": "192.0.2.10", "locators": [], "isRevoked": true, "isWithdrawn": true, "isExpired": false, "isRegisteredHere": true,
             "certificate": ["notAfter": 1_795_240_150_000, "nodeKey": "THROWAWAY="],
         ]
-        let text = IMSText.mapping(try RenderingTests.report(mapping, as: MappingReport.self), now: Now(monotonic: .zero, wallMilliseconds: 1_795_240_150_000))
+        let text = IMSText.mapping(
+            try RenderingTests.report(mapping, as: MappingReport.self), now: Now(monotonic: .zero, wallMilliseconds: 1_795_240_150_000))
         #expect(text.contains("state     revoked") || text.contains("state  revoked"), "\(text)")
         #expect(!text.contains("THROWAWAY") && !text.contains("certificate"))
         let nothing = IMSText.revocation(RevocationReport())

@@ -1,6 +1,6 @@
 import Foundation
-import MATDNS
 import MATControl
+import MATDNS
 import MATRuntime
 import MATSignal
 import Testing

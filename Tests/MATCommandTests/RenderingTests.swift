@@ -115,7 +115,10 @@ struct RenderingTests {
             "registered": true, "homes": [], "peers": [],
             "locators": [
                 ["interface": "wwan0", "address": "203.0.113.70", "state": "sound"],
-                ["interface": "wlan0", "address": "203.0.113.9", "state": "refused", "reason": "a translator (NAT) stands before it: the IMS sees 192.0.2.1:7", "trustedInSeconds": 9],
+                [
+                    "interface": "wlan0", "address": "203.0.113.9", "state": "refused",
+                    "reason": "a translator (NAT) stands before it: the IMS sees 192.0.2.1:7", "trustedInSeconds": 9,
+                ],
                 ["interface": "wwan0", "address": "203.0.113.71", "state": "sound", "deprecated": true],
             ],
             "unusedAddresses": [["interface": "eth0", "address": "10.9.9.9", "reason": "eth0 has no IPv4 default route"]],
@@ -151,20 +154,25 @@ struct RenderingTests {
             status = .object(fields)
         }
         let text = StatusText.text(try Self.report(status))
-        #expect(text.contains("""
-            DNS servers, from /etc/resolv.conf
-              SERVER
-              203.0.113.131  answered 3s ago
-              fe80::1%wlan0  no DNS server answered in time, for 1m 30s
+        #expect(
+            text.contains(
+                """
+                DNS servers, from /etc/resolv.conf
+                  SERVER
+                  203.0.113.131  answered 3s ago
+                  fe80::1%wlan0  no DNS server answered in time, for 1m 30s
 
-            """))
+                """))
         #expect(text.contains("(21, of which these were used last)"))
         #expect(text.contains("203.0.113.200  plain      1m 15s  the DNS server failed (SERVFAIL)"))
         #expect(text.contains("192.0.2.99     waits          5s"))
         #expect(text.contains("`except` in matd.yaml") && !text.contains("none of them gives answers"))
         // One alone that is silent is everybody's problem.
         if case .object(var fields) = status {
-            fields["dns"] = ["from": "/etc/resolv.conf", "servers": [["address": "203.0.113.131", "failingSeconds": 90, "failure": "no DNS server answered in time"]]]
+            fields["dns"] = [
+                "from": "/etc/resolv.conf",
+                "servers": [["address": "203.0.113.131", "failingSeconds": 90, "failure": "no DNS server answered in time"]],
+            ]
             #expect(StatusText.text(try Self.report(.object(fields))).contains("none of them gives answers"))
         }
     }

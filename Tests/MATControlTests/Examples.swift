@@ -10,7 +10,8 @@ enum Examples {
                     address: "203.0.113.10", interface: "wlan0", state: "sound", deprecated: false, reason: nil, silentSeconds: nil,
                     nextCheckSeconds: nil, trustedInSeconds: nil, failures: 0),
                 LocatorReport(
-                    address: "203.0.113.74", interface: "wwan0", state: "dead", deprecated: true, reason: "nothing answers over it", silentSeconds: 12,
+                    address: "203.0.113.74", interface: "wwan0", state: "dead", deprecated: true, reason: "nothing answers over it",
+                    silentSeconds: 12,
                     nextCheckSeconds: 3, trustedInSeconds: 40, failures: 2),
             ],
             unusedAddresses: [UnusedAddressReport(address: "10.9.9.9", interface: "eth0", reason: "eth0 has no IPv4 default route")],

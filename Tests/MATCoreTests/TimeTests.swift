@@ -26,7 +26,9 @@ private func at(_ milliseconds: Int64) -> MonotonicTime { .zero + .milliseconds(
         queue.set(2, at: at(5))
         queue.set(3, at: at(1))
         queue.cancel(3)
-        let first = queue.takeDue(at(20)), second = queue.takeDue(at(20)), next = queue.next
+        let first = queue.takeDue(at(20))
+        let second = queue.takeDue(at(20))
+        let next = queue.next
         #expect(first == 2 && second == nil && next == at(50))
     }
 
@@ -70,7 +72,9 @@ private func at(_ milliseconds: Int64) -> MonotonicTime { .zero + .milliseconds(
         var granted: [Bool] = []
         for _ in 0..<4 { granted.append(limit.take(at: at(0))) }
         #expect(granted == [true, true, true, false] && !limit.isIdle(at: at(299)) && limit.isIdle(at: at(300)))
-        let early = limit.take(at: at(99)), later = limit.take(at: at(100)), again = limit.take(at: at(100))
+        let early = limit.take(at: at(99))
+        let later = limit.take(at: at(100))
+        let again = limit.take(at: at(100))
         #expect(!early && later && !again)
     }
 
@@ -78,7 +82,8 @@ private func at(_ milliseconds: Int64) -> MonotonicTime { .zero + .milliseconds(
     func tries() {
         var requests = [
             Retransmission(type: .maQuery, now: at(0)), Retransmission(type: .maQuery, smoothedRTT: .milliseconds(40), now: at(0)),
-            Retransmission(type: .maQuery, smoothedRTT: .milliseconds(3), now: at(0)), Retransmission(type: .haNotify, smoothedRTT: .milliseconds(3), now: at(0)),
+            Retransmission(type: .maQuery, smoothedRTT: .milliseconds(3), now: at(0)),
+            Retransmission(type: .haNotify, smoothedRTT: .milliseconds(3), now: at(0)),
         ]
         var pauses: [[Int64]] = []
         for index in requests.indices {

@@ -157,7 +157,11 @@ struct NamesTests {
         let address = address
         var isClosed = true
         let portal = try FakeServer(loop) { query, _ in
-            [isClosed ? Answer.make(query, code: 3, authority: [Answer.soa(ttl: 86_400, minimum: 3600)]) : Answer.make(query, answer: [.init(type: .a, rdata: address)])]
+            [
+                isClosed
+                    ? Answer.make(query, code: 3, authority: [Answer.soa(ttl: 86_400, minimum: 3600)])
+                    : Answer.make(query, answer: [.init(type: .a, rdata: address)])
+            ]
         }
         var configuration = quick([portal.endpoint])
         configuration.absenceKeptMax = .milliseconds(200)

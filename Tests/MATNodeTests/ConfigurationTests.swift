@@ -13,7 +13,8 @@ import Testing
     func listedTraffic() throws {
         let home = "home-addresses:\n  - {address: 192.0.2.10, key: /k, certificate: /c}\n"
         let listed = try NodeConfiguration(
-            parsing: home + "traffic: [198.51.100.0/24]\nexcept: [203.0.113.0/24, '2001:db8:99::/64']\npeers:\n  - {address: 203.0.113.7, prefer: [wlan0]}\n  - {address: '::/0', prefer: [wlan0]}\n",
+            parsing: home
+                + "traffic: [198.51.100.0/24]\nexcept: [203.0.113.0/24, '2001:db8:99::/64']\npeers:\n  - {address: 203.0.113.7, prefer: [wlan0]}\n  - {address: '::/0', prefer: [wlan0]}\n",
             file: "matd.yaml")
         #expect(listed.exceptions.map(\.description) == ["203.0.113.0/24", "2001:db8:99::/64"])
         #expect(Set(listed.namedPrefixes.map(\.description)) == ["198.51.100.0/24", "203.0.113.7/32"])
@@ -29,7 +30,8 @@ import Testing
             try Data("home-addresses:\n  - {address: 192.0.2.10, key: /k, certificate: /c}\n\(text)".utf8).write(to: file)
             return try NodeConfiguration(path: file.path)
         }
-        let configuration = try read("""
+        let configuration = try read(
+            """
             peers:
               - {address: 198.51.100.0/24, prefer: [wwan0, wlan0]}
             paths: {interval: 500ms, idle-interval: 2m, hold-down: 5s, hold-down-max: 1m}
@@ -37,7 +39,10 @@ import Testing
         #expect(configuration.peerPreferences == [PeerPreference(prefix("198.51.100.0/24"), interfaces: ["wwan0", "wlan0"])])
         #expect(configuration.paths.interval == .milliseconds(500) && configuration.paths.idleInterval == .seconds(120))
         #expect(configuration.paths.holdDown == .seconds(5) && configuration.paths.holdDownMax == .seconds(60) && configuration.paths.isProbing)
-        for wrong in ["paths: {interval: 1ms}", "paths: {hold-down: 20s, hold-down-max: 10s}", "peers: [{address: 192.0.2.1, prefer: [docker0]}]", "peers: [{address: 192.0.2.1}]"] {
+        for wrong in [
+            "paths: {interval: 1ms}", "paths: {hold-down: 20s, hold-down-max: 10s}", "peers: [{address: 192.0.2.1, prefer: [docker0]}]",
+            "peers: [{address: 192.0.2.1}]",
+        ] {
             #expect(throws: (any Error).self) { try read(wrong) }
         }
     }
@@ -47,7 +52,8 @@ import Testing
         var configuration = NodeConfiguration()
         func homeEntry(_ prefix: String, _ places: [String: IPPrefix]) -> NodeConfiguration.Home {
             let prefix = MATTesting.prefix(prefix)
-            return NodeConfiguration.Home(hoa: HomeAddress(prefix.address), prefix: prefix, mobilePrefixes: places, keyPath: "/k", certificatePath: "/c")
+            return NodeConfiguration.Home(
+                hoa: HomeAddress(prefix.address), prefix: prefix, mobilePrefixes: places, keyPath: "/k", certificatePath: "/c")
         }
         configuration.homes = [homeEntry("198.51.100.16/28", ["wlan0": MATTesting.prefix("198.18.1.32/28")])]
         let usable = [("192.0.2.10", "wlan0"), ("192.0.2.11", "wlan0"), ("192.0.2.12", "wwan0"), ("2001:db8::10", "wlan0")].map {

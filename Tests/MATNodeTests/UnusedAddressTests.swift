@@ -19,14 +19,17 @@ import Testing
         var configuration = NodeConfiguration()
         configuration.ignoredInterfaces = ["docker*"]
         let (usable, unused) = configuration.addressRules.sort([
-            address("192.0.2.1"), address("192.0.2.2") { $0.hasDefaultRoute = false }, address("192.0.2.3") { $0.dadFailed = true }, address("192.0.2.4") { $0.isTentative = true },
-            address("192.0.2.5") { $0.linkUp = false }, address("172.17.0.1", "docker0"), address("fe80::1"), address("192.0.2.6") { $0.isGlobalScope = false },
+            address("192.0.2.1"), address("192.0.2.2") { $0.hasDefaultRoute = false }, address("192.0.2.3") { $0.dadFailed = true },
+            address("192.0.2.4") { $0.isTentative = true },
+            address("192.0.2.5") { $0.linkUp = false }, address("172.17.0.1", "docker0"), address("fe80::1"),
+            address("192.0.2.6") { $0.isGlobalScope = false },
             address("192.0.2.7") { $0.isDeprecated = true },
         ])
         #expect(usable.map(\.address) == [ip("192.0.2.1"), ip("192.0.2.7")])
-        #expect(unused.map { $0.reason.split(separator: " ").prefix(3).joined(separator: " ") } == [
-            "wlan0 has no", "another host on", "whether another host", "wlan0 is down", "interfaces: ignore in", "it is valid",
-        ])
+        #expect(
+            unused.map { $0.reason.split(separator: " ").prefix(3).joined(separator: " ") } == [
+                "wlan0 has no", "another host on", "whether another host", "wlan0 is down", "interfaces: ignore in", "it is valid",
+            ])
         configuration.needsDefaultRoute = false
         #expect(configuration.addressRules.sort([address("192.0.2.2") { $0.hasDefaultRoute = false }]).unused.isEmpty)
     }

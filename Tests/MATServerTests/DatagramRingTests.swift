@@ -21,11 +21,14 @@ struct DatagramRingTests {
         }
         #expect(put == DatagramRing.datagramsMax)
         var next = 0
-        while ring.take(100, { datagram, _, source, local in
-            #expect(datagram == [UInt8(next & 0xFF), UInt8(next >> 8)])
-            #expect(source == Endpoint(address("192.0.2.7"), port: UInt16(next)) && local == local)
-            next += 1
-        }) {}
+        while ring.take(
+            100,
+            { datagram, _, source, local in
+                #expect(datagram == [UInt8(next & 0xFF), UInt8(next >> 8)])
+                #expect(source == Endpoint(address("192.0.2.7"), port: UInt16(next)) && local == local)
+                next += 1
+            })
+        {}
         #expect(next == DatagramRing.datagramsMax)
     }
 
@@ -56,7 +59,10 @@ struct DatagramRingTests {
             for number in 0..<count {
                 // As long as its number says, and full of it.
                 let datagram = [UInt8](repeating: UInt8(truncatingIfNeeded: number), count: 1 + number % 700)
-                while !datagram.withUnsafeBytes({ ring.put($0, isPutOff: number % 3 == 0, from: Endpoint(source.address, port: UInt16(truncatingIfNeeded: number)), to: source.address) }) {
+                while !datagram.withUnsafeBytes({
+                    ring.put(
+                        $0, isPutOff: number % 3 == 0, from: Endpoint(source.address, port: UInt16(truncatingIfNeeded: number)), to: source.address)
+                }) {
                     refused += 1
                     sched_yield()
                 }
@@ -67,7 +73,9 @@ struct DatagramRingTests {
         while next < count {
             _ = ring.take(64) { datagram, isPutOff, from, _ in
                 let isWhole = datagram.count == 1 + next % 700 && datagram.allSatisfy { $0 == UInt8(truncatingIfNeeded: next) }
-                if !isWhole || isPutOff != (next % 3 == 0) || from.port != UInt16(truncatingIfNeeded: next) { Issue.record("\(next) is torn or out of order") }
+                if !isWhole || isPutOff != (next % 3 == 0) || from.port != UInt16(truncatingIfNeeded: next) {
+                    Issue.record("\(next) is torn or out of order")
+                }
                 next += 1
             }
         }

@@ -97,10 +97,13 @@ struct DatagramWorkerTests {
         wakeup.clear()
         #expect(poll(&polled, 1, 0) == 0)
         var passed = 0
-        while echo.ring.take(10, { datagram, _, source, local in
-            #expect(datagram.first == 0 && source.address == here && local == here)
-            passed += 1
-        }) {}
+        while echo.ring.take(
+            10,
+            { datagram, _, source, local in
+                #expect(datagram.first == 0 && source.address == here && local == here)
+                passed += 1
+            })
+        {}
         #expect(passed == 50)
     }
 

@@ -32,7 +32,9 @@ struct MalformedMessageTests {
         #expect(rejection(message(hoa))?.answerCode == nil, "without a cookie there is no answer")
     }
 
-    @Test("Addresses that name no host are malformed", arguments: ["0.0.0.0", "224.0.0.1", "255.255.255.255", "127.0.0.1", "169.254.1.1", "::", "::1", "fe80::1", "ff02::1"])
+    @Test(
+        "Addresses that name no host are malformed",
+        arguments: ["0.0.0.0", "224.0.0.1", "255.255.255.255", "127.0.0.1", "169.254.1.1", "::", "::1", "fe80::1", "ff02::1"])
     func badAddresses(text: String) throws {
         let address = try #require(IPAddress(text))
         #expect(rejection(message(cookie, [0, 3, 0, 16] + address.octets))?.answerCode == .malformed)

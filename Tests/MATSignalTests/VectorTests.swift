@@ -75,7 +75,9 @@ struct VectorTests {
         }
     }
 
-    @Test("Every single-octet corruption is rejected or decodes to something that encodes to the corrupt octets", arguments: Vectors.shared.messageNames)
+    @Test(
+        "Every single-octet corruption is rejected or decodes to something that encodes to the corrupt octets", arguments: Vectors.shared.messageNames
+    )
     func corruptions(name: String) throws {
         let octets = try vectors.named(name)
         // Every bit flip, zero and 0xFF: what makes lengths, counts and reserved fields wrong in all their ways.
@@ -159,7 +161,10 @@ struct VectorTests {
         #expect(!authority.isValid(update.cookie, from: Endpoint(second.address, port: SignalPort.node), now: now))
         let proof = try #require(update.proofs.first)
         #expect(proof.locator == second)
-        #expect(authority.isValid(proof.server, clientCookie: proof.client, from: Endpoint(second.address, port: SignalPort.node), now: now, ageMax: CookieAuthority.proofAgeMax))
+        #expect(
+            authority.isValid(
+                proof.server, clientCookie: proof.client, from: Endpoint(second.address, port: SignalPort.node), now: now,
+                ageMax: CookieAuthority.proofAgeMax))
         #expect(authority.make(for: source, clientCookie: update.cookie.client, now: now) == update.cookie.server)
 
         guard case .imsUpdate(let known) = try self.message("\(family).imsUpdate.certKnown").body else { return }

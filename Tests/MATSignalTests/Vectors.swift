@@ -34,7 +34,10 @@ struct Vectors: Sendable {
     /// What no test here runs yet, by the section that it belongs to. Each name must be listed once there is a vector of it, so that a new
     /// vector is either run or named here with its reason; `VectorTests.notRunYet` compares, and prints what is left.
     static let notRunYet: [(reason: String, covers: @Sendable (String) -> Bool)] = [
-        ("section 11, encapsulated and relayed paths: a later issue", { $0.hasPrefix("path") && !$0.contains(".join") || $0 == "dns.ims.rdata.withRelay" }),
+        (
+            "section 11, encapsulated and relayed paths: a later issue",
+            { $0.hasPrefix("path") && !$0.contains(".join") || $0 == "dns.ims.rdata.withRelay" }
+        ),
         ("section 12, joining: a later issue", { $0.hasPrefix("path") && $0.contains(".join") || $0 == "join.token.text" }),
     ]
 

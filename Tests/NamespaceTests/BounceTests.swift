@@ -28,7 +28,9 @@ struct BounceTests {
             #expect(isAlive, "\(what), round \(round): \(traffic.report)\n\(lab.log("mn").suffix(1500))\n--- cn\n\(lab.log("cn").suffix(1500))")
             if !isAlive || !traffic.ends.isEmpty { break }
         }
-        print("\(what): \(rounds) rounds in \(Int(Date().timeIntervalSince(began))) s, ended: \(traffic.ends.count), \(traffic.report)\(control.map { "; without MAT: \($0.report)" } ?? "")")
+        print(
+            "\(what): \(rounds) rounds in \(Int(Date().timeIntervalSince(began))) s, ended: \(traffic.ends.count), \(traffic.report)\(control.map { "; without MAT: \($0.report)" } ?? "")"
+        )
         #expect(traffic.ends.isEmpty, "\(traffic.ends)")
         if let control { #expect(control.ends.isEmpty, "without MAT: \(control.ends)") }
     }
@@ -51,18 +53,23 @@ struct BounceTests {
         let lab = try Lab.shared
         try survive("address away and back", rounds: 40, withPlain: true, lab) { round in
             // Both addresses with their routes, as a DHCP client and the kernel have set them.
-            let read = "d=wlan0; a4=$(ip -4 -o addr show dev $d scope global | awk '{print $4}'); a6=$(ip -6 -o addr show dev $d scope global | awk '{print $4; exit}');"
+            let read =
+                "d=wlan0; a4=$(ip -4 -o addr show dev $d scope global | awk '{print $4}'); a6=$(ip -6 -o addr show dev $d scope global | awk '{print $4; exit}');"
                 + " g4=$(ip -4 route show default dev $d | awk '{print $3; exit}'); g6=$(ip -6 route show default dev $d | awk '{print $3; exit}');"
                 + " m4=$(ip -4 route show default dev $d | sed -n 's/.*metric \\([0-9]*\\).*/\\1/p' | head -1);"
             let pause = [0.011, 0.021, 0.05, 0.3][round % 4]
-            let back = "ip -4 addr replace $a4 dev $d; ip -4 route replace default via $g4 dev $d ${m4:+metric $m4}; ip -6 addr replace $a6 dev $d nodad;"
+            let back =
+                "ip -4 addr replace $a4 dev $d; ip -4 route replace default via $g4 dev $d ${m4:+metric $m4}; ip -6 addr replace $a6 dev $d nodad;"
                 + " ip -6 route show default dev $d | grep -q . || ip -6 route add default via $g6 dev $d metric 1024 2>&1 | grep -v exists; true;"
             switch round % 8 {
             case 0..<4: try script(lab, "mn", "\(read) ip -4 addr del $a4 dev $d; ip -6 addr del $a6 dev $d; sleep \(pause); \(back)")
             case 4, 5: try script(lab, "mn", "\(read) ip link set $d down; sleep \(pause); ip link set $d up; \(back)")
-            case 6: try script(lab, "mn", "\(read) ip link set $d down; ip link set $d name wlan9; ip link set wlan9 name $d; ip link set $d up; \(back)")
+            case 6:
+                try script(lab, "mn", "\(read) ip link set $d down; ip link set $d name wlan9; ip link set wlan9 name $d; ip link set $d up; \(back)")
             // One after the other, as two programs do.
-            default: try script(lab, "mn", "\(read) ip -4 addr flush dev $d scope global; \(back) sleep 0.02; ip -6 addr del $a6 dev $d; sleep 0.02; \(back)")
+            default:
+                try script(
+                    lab, "mn", "\(read) ip -4 addr flush dev $d scope global; \(back) sleep 0.02; ip -6 addr del $a6 dev $d; sleep 0.02; \(back)")
             }
         }
     }
@@ -77,7 +84,8 @@ struct BounceTests {
             try script(
                 lab, "mn",
                 "d=\(device); a=$(ip -4 -o addr show dev $d scope global | awk '{print $4}'); r=$(ip -4 route show dev $d | grep -v 'scope link' | sed 's/ linkdown//');"
-                    + "ip addr del $a dev $d; ip addr add $a dev $d; echo \"$r\" | while read -r line; do [ -z \"$line\" ] || ip route replace $line dev $d; done")
+                    + "ip addr del $a dev $d; ip addr add $a dev $d; echo \"$r\" | while read -r line; do [ -z \"$line\" ] || ip route replace $line dev $d; done"
+            )
         }
     }
 
@@ -85,9 +93,11 @@ struct BounceTests {
     func serverNetwork() throws {
         let lab = try Lab.shared
         try survive("server's network", rounds: 8, lab) { round in
-            let read = "d=$(ip -o route get 203.0.113.200 from 198.51.100.20 | sed -n 's/.* dev \\([^ ]*\\).*/\\1/p'); a4=$(ip -4 -o addr show dev $d scope global | awk '{print $4; exit}');"
+            let read =
+                "d=$(ip -o route get 203.0.113.200 from 198.51.100.20 | sed -n 's/.* dev \\([^ ]*\\).*/\\1/p'); a4=$(ip -4 -o addr show dev $d scope global | awk '{print $4; exit}');"
                 + " a6=$(ip -6 -o addr show dev $d scope global | awk '{print $4; exit}'); g4=$(ip -4 route show default dev $d | awk '{print $3; exit}'); g6=$(ip -6 route show default dev $d | awk '{print $3; exit}');"
-            let back = "ip -4 addr replace $a4 dev $d; ip -4 route replace default via $g4 dev $d; ip -6 addr replace $a6 dev $d nodad; ip -6 route replace default via $g6 dev $d;"
+            let back =
+                "ip -4 addr replace $a4 dev $d; ip -4 route replace default via $g4 dev $d; ip -6 addr replace $a6 dev $d nodad; ip -6 route replace default via $g6 dev $d;"
             if round.isMultiple(of: 2) {
                 try script(lab, "cn", "\(read) ip -4 addr del $a4 dev $d; ip -6 addr del $a6 dev $d; sleep 0.3; \(back)")
             } else {

@@ -66,7 +66,8 @@ final class Flood: @unchecked Sendable {
 
     private static func packet(_ kind: Kind, isIPv4: Bool, number: Int, port: UInt16) -> [UInt8] {
         let (high, middle, low) = (UInt8(number >> 16 & 0xFF), UInt8(number >> 8 & 0xFF), UInt8(number & 0xFF))
-        let source: [UInt8] = isIPv4 ? [10, 64 | high, middle, low] : [0x20, 0x01, 0x0D, 0xB8, 0xFF, 0xFF] + [UInt8](repeating: 0, count: 7) + [high, middle, low]
+        let source: [UInt8] =
+            isIPv4 ? [10, 64 | high, middle, low] : [0x20, 0x01, 0x0D, 0xB8, 0xFF, 0xFF] + [UInt8](repeating: 0, count: 7) + [high, middle, low]
         let target: [UInt8] = isIPv4 ? [198, 51, 100, 20] : [0x20, 0x01, 0x0D, 0xB8, 0, 0x20] + [UInt8](repeating: 0, count: 9) + [0x20]
         let ports: [UInt8] = [UInt8(1 + number % 200), low, UInt8(port >> 8), UInt8(port & 0xFF)]
         let transport: [UInt8]

@@ -32,17 +32,21 @@ struct FurtherHomesTests {
     /// Each home address has its own place on this interface, and nothing else first.
     private func places(_ lab: Lab, _ interface: String) throws -> [String: String]? {
         let status = try lab.status("mn")
-        let here = Set((status["locators"] as? [[String: Any]] ?? []).filter { $0["interface"] as? String == interface }.compactMap { $0["address"] as? String })
+        let here = Set(
+            (status["locators"] as? [[String: Any]] ?? []).filter { $0["interface"] as? String == interface }.compactMap { $0["address"] as? String })
         var result: [String: String] = [:]
         for home in status["homes"] as? [[String: Any]] ?? [] {
-            guard home["state"] as? String == "registered", let hoa = home["address"] as? String, let first = (home["locators"] as? [String])?.first, here.contains(first)
+            guard home["state"] as? String == "registered", let hoa = home["address"] as? String, let first = (home["locators"] as? [String])?.first,
+                here.contains(first)
             else { return nil }
             result[hoa] = first
         }
         return result.count == 4 && Set(result.values).count == 4 ? result : nil
     }
 
-    @Test("Programs bound to a second home address of a family talk from it, and go on through a handover; without an address for it, the status says so")
+    @Test(
+        "Programs bound to a second home address of a family talk from it, and go on through a handover; without an address for it, the status says so"
+    )
     func bound() throws {
         let lab = try Lab.shared
         try configure(lab)
@@ -77,7 +81,9 @@ struct FurtherHomesTests {
                 let handle = try FileHandle(forWritingTo: inputs.appendingPathComponent(Self.further[index].0))
                 try handle.write(contentsOf: Data("\(line)\n".utf8))
                 try handle.close()
-                try lab.wait("\(line) is echoed to \(Self.further[index].1) (\(client.text))\n\(lab.log("mn"))", seconds: 5) { client.text.contains("\(line)\n") }
+                try lab.wait("\(line) is echoed to \(Self.further[index].1) (\(client.text))\n\(lab.log("mn"))", seconds: 5) {
+                    client.text.contains("\(line)\n")
+                }
             }
         }
         try say("before")
@@ -90,7 +96,9 @@ struct FurtherHomesTests {
         for (_, hoa, _, _) in Self.further { #expect(seen.contains(hoa), "the CN sees the second home address: \(seen)") }
 
         try lab.lab("attach", "mn", "cellular")
-        try lab.wait("wwan0 is configured") { try lab.shell("mn", "ip -4 address show dev wwan0; ip -6 address show dev wwan0 scope global").text.contains("2001:db8:b:") }
+        try lab.wait("wwan0 is configured") {
+            try lab.shell("mn", "ip -4 address show dev wwan0; ip -6 address show dev wwan0 scope global").text.contains("2001:db8:b:")
+        }
         try addresses(lab, "wwan0", "203.0.113.125", "2001:db8:b::99")
         let output = try lab.on("mn", "mat", "handover", "wwan0", "--control", lab.control("mn"))
         #expect(output.status == 0, "\(output.text)")

@@ -43,8 +43,10 @@ struct HandoverTests {
             _ = try lab.start("cn", "iperf3", "-s", "-p", "\(5300 + index)")
             _ = try lab.start("cn", "iperf3", "-s", "-p", "\(5310 + index)")
             try lab.wait("iperf3 listens") { try lab.shell("cn", "ss -ltn").text.contains(":\(5310 + index)") }
-            transfers.append(try lab.start("mn", "iperf3", family, "-c", cn, "-p", "\(5300 + index)", "-t", "600", "-b", "20M", "-i", "1", "--forceflush"))
-            transfers.append(try lab.start("mn", "iperf3", family, "-c", cn, "-p", "\(5310 + index)", "-t", "600", "-b", "5M", "-R", "-i", "1", "--forceflush"))
+            transfers.append(
+                try lab.start("mn", "iperf3", family, "-c", cn, "-p", "\(5300 + index)", "-t", "600", "-b", "20M", "-i", "1", "--forceflush"))
+            transfers.append(
+                try lab.start("mn", "iperf3", family, "-c", cn, "-p", "\(5310 + index)", "-t", "600", "-b", "5M", "-R", "-i", "1", "--forceflush"))
             pings.append(try lab.start("mn", "ping", family, "-i", "0.01", "-q", cn))
             pings.append(try lab.start("cn", "ping", family, "-i", "0.01", "-q", mn))
         }
@@ -82,7 +84,11 @@ struct HandoverTests {
             let log = "/run/\(lab.name)/probe\(family)"
             ends.append(("mn -> cn \(family)", try lab.start("cn", "mat-probe", "stream", "--listen", port, family, "--log", log + "-cn.log")))
             try lab.wait("mat-probe listens") { try lab.shell("cn", "ss -lun").text.contains(":\(port)") }
-            ends.append(("cn -> mn \(family)", try lab.start("mn", "mat-probe", "stream", "--connect", cn, port, family, "--seconds", "14", "--log", log + "-mn.log")))
+            ends.append(
+                (
+                    "cn -> mn \(family)",
+                    try lab.start("mn", "mat-probe", "stream", "--connect", cn, port, family, "--seconds", "14", "--log", log + "-mn.log")
+                ))
         }
         for round in 0..<4 { try lab.handOverWithOverlap("mn", to: round.isMultiple(of: 2) ? "cellular" : "wlan") }
         for (direction, end) in ends {

@@ -86,7 +86,9 @@ final class Lab: @unchecked Sendable {
         try run(inside(host) + ["/bin/bash", "-c", line], seconds: seconds)
     }
 
-    private func inside(_ host: String) -> [String] { ["/usr/sbin/ip", "netns", "exec", "\(name)-\(host)", "/usr/bin/env", "PATH=\(binaries):/usr/sbin:/usr/bin:/sbin:/bin"] }
+    private func inside(_ host: String) -> [String] {
+        ["/usr/sbin/ip", "netns", "exec", "\(name)-\(host)", "/usr/bin/env", "PATH=\(binaries):/usr/sbin:/usr/bin:/sbin:/bin"]
+    }
 
     /// A command on a host that goes on in the background until it ends or the lab does.
     func start(_ host: String, _ command: String...) throws -> Background {

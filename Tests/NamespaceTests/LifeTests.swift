@@ -6,7 +6,10 @@ import Testing
 struct LifeTests {
     private func state(_ host: String) throws -> String {
         // Addresses' remaining lifetimes change by themselves; so do neighbours.
-        try Lab.shared.shell(host, "nft list ruleset; ip rule; ip -6 rule; ip route show table all; ip -6 route show table all | sed 's/expires [0-9]*sec//'; ip -br link | awk '{print $1}'").text
+        try Lab.shared.shell(
+            host,
+            "nft list ruleset; ip rule; ip -6 rule; ip route show table all; ip -6 route show table all | sed 's/expires [0-9]*sec//'; ip -br link | awk '{print $1}'"
+        ).text
     }
 
     @Test("A clean stop of matd leaves no trace, and a start brings all back")
@@ -17,7 +20,9 @@ struct LifeTests {
             #expect(running.contains("mat0"))
             try lab.lab("stop", host)
             let stopped = try state(host)
-            for trace in ["mat0", "table ip mat", "table ip6 mat", "6288", "192.0.2."] { #expect(!stopped.contains(trace), "\(trace) is left:\n\(stopped)") }
+            for trace in ["mat0", "table ip mat", "table ip6 mat", "6288", "192.0.2."] {
+                #expect(!stopped.contains(trace), "\(trace) is left:\n\(stopped)")
+            }
             try lab.lab("start", host)
             try lab.wait("\(host) is registered again") { try lab.status(host)["registered"] as? Bool == true }
         }

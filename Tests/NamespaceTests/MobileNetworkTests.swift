@@ -29,8 +29,10 @@ struct MobileNetworkTests {
                 _ = try lab.start(host, "iperf3", "-s", "-p", "\(port)")
                 try lab.wait("iperf3 listens") { try lab.shell(host, "ss -ltn").text.contains(":\(port)") }
             }
-            transfers.append(try lab.start("inner", "iperf3", family, "-c", cn, "-p", "\(5400 + index)", "-t", "600", "-b", "10M", "-i", "1", "--forceflush"))
-            transfers.append(try lab.start("cn", "iperf3", family, "-c", inner, "-p", "\(5410 + index)", "-t", "600", "-b", "10M", "-i", "1", "--forceflush"))
+            transfers.append(
+                try lab.start("inner", "iperf3", family, "-c", cn, "-p", "\(5400 + index)", "-t", "600", "-b", "10M", "-i", "1", "--forceflush"))
+            transfers.append(
+                try lab.start("cn", "iperf3", family, "-c", inner, "-p", "\(5410 + index)", "-t", "600", "-b", "10M", "-i", "1", "--forceflush"))
             pings.append(try lab.start("inner", "ping", family, "-i", "0.02", "-q", cn))
             pings.append(try lab.start("cn", "ping", family, "-i", "0.02", "-q", inner))
         }

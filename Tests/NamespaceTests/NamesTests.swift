@@ -37,13 +37,16 @@ struct NamesTests {
 
     private func whileSilent(_ body: (Lab) throws -> Void) throws {
         let lab = try Lab.shared
-        let output = try lab.shell("r", "nft 'table inet silence { chain f { type filter hook forward priority 0; udp dport 53 drop; tcp dport 53 drop; }; }'")
+        let output = try lab.shell(
+            "r", "nft 'table inet silence { chain f { type filter hook forward priority 0; udp dport 53 drop; tcp dport 53 drop; }; }'")
         #expect(output.status == 0, "\(output.text)")
         defer { _ = try? lab.shell("r", "nft delete table inet silence") }
         try body(lab)
     }
 
-    @Test("With a resolver on the node itself names resolve, the node registers, and new peers are found", arguments: ["203.0.113.131", "2001:db8:53::131"])
+    @Test(
+        "With a resolver on the node itself names resolve, the node registers, and new peers are found",
+        arguments: ["203.0.113.131", "2001:db8:53::131"])
     func localResolver(upstream: String) throws {
         let lab = try Lab.shared
         let stub = try lab.start(
@@ -74,7 +77,9 @@ struct NamesTests {
     func lateFile() throws {
         let lab = try Lab.shared
         try restart(resolvConf: "")
-        try lab.wait("mn has asked nobody in vain") { try (lab.status("mn")["homes"] as? [[String: Any]] ?? []).contains { ($0["problem"] as? String)?.contains("looking up") == true } }
+        try lab.wait("mn has asked nobody in vain") {
+            try (lab.status("mn")["homes"] as? [[String: Any]] ?? []).contains { ($0["problem"] as? String)?.contains("looking up") == true }
+        }
         Thread.sleep(forTimeInterval: 1)
         #expect(try !isRegistered())
         try write(Self.remote)
@@ -84,7 +89,9 @@ struct NamesTests {
         #expect(dig.text.contains("203.0.113.200"), "\(dig.text)")
     }
 
-    @Test("While the DNS is silent a plain destination is reached after 2 s, once, and shown; one that the configuration names as MAT waits; peers go on")
+    @Test(
+        "While the DNS is silent a plain destination is reached after 2 s, once, and shown; one that the configuration names as MAT waits; peers go on"
+    )
     func silentDNS() throws {
         let lab = try Lab.shared
         try restart(resolvConf: Self.remote)
@@ -123,7 +130,9 @@ struct NamesTests {
         try lab.wait("cn is a peer") { try !lab.peers("mn").isEmpty }
         try lab.lab("block", "mn", "wlan")
         defer { _ = try? lab.lab("unblock", "mn", "wlan") }
-        try lab.wait("all goes over wwan0", seconds: 8) { try (lab.status("mn")["locators"] as? [[String: Any]] ?? []).first?["interface"] as? String == "wwan0" }
+        try lab.wait("all goes over wwan0", seconds: 8) {
+            try (lab.status("mn")["locators"] as? [[String: Any]] ?? []).first?["interface"] as? String == "wwan0"
+        }
         // The main table still sends everything to the dead router.
         #expect(try lab.shell("mn", "ip route get 203.0.113.131 mark 0x6288").text.contains("wlan0"))
         // Plain, which it would be after 2 s, nobody would answer: no network routes this address.

@@ -53,7 +53,8 @@ struct PathTests {
             transfers.append(try lab.start("mn", "iperf3", family, "-c", cn, "-p", port, "-t", "600", "-b", "5M", "-i", "1", "--forceflush"))
         }
         try lab.wait("the second uplink is registered, and all run") {
-            try lab.status("mn")["registered"] as? Bool == true && Set(locators("mn").map(\.interface)) == ["wlan0", "wwan0"] && isUsing("mn", "wlan0")
+            try lab.status("mn")["registered"] as? Bool == true && Set(locators("mn").map(\.interface)) == ["wlan0", "wwan0"]
+                && isUsing("mn", "wlan0")
                 && transfers.allSatisfy { $0.text.contains("sec") }
         }
         Thread.sleep(forTimeInterval: 1)
@@ -93,8 +94,9 @@ struct PathTests {
         try lab.lab("attach", "mn2", "cellular")
         let pings = try [("-4", "192.0.2.11"), ("-6", "2001:db8:10::11")].map { try lab.start("mn", "ping", $0.0, "-D", "-i", "0.05", $0.1) }
         func interfaces(_ node: String, _ key: String) throws -> Set<String> {
-            try Set(lab.peers(node).filter { ["192.0.2.10", "192.0.2.11", "2001:db8:10::10", "2001:db8:10::11"].contains($0["home"] as? String ?? "") }
-                .compactMap { $0[key] as? String })
+            try Set(
+                lab.peers(node).filter { ["192.0.2.10", "192.0.2.11", "2001:db8:10::10", "2001:db8:10::11"].contains($0["home"] as? String ?? "") }
+                    .compactMap { $0[key] as? String })
         }
         try lab.wait("both know each other's places, mn2 at wlan0 first") {
             try Set(locators("mn2").map(\.interface)) == ["wlan0", "wwan0"] && lab.status("mn2")["registered"] as? Bool == true
@@ -102,8 +104,11 @@ struct PathTests {
         }
         Thread.sleep(forTimeInterval: 1.5)
         let usual = try interfaces("mn", "locator")
-        let block = "nft add table inet cut; nft add chain inet cut forward '{ type filter hook forward priority 0; }';"
-            + usual.map { "nft add rule inet cut forward \($0.contains(":") ? "ip6" : "ip") daddr \($0) drop; nft add rule inet cut forward \($0.contains(":") ? "ip6" : "ip") saddr \($0) meta l4proto != udp drop; nft add rule inet cut forward \($0.contains(":") ? "ip6" : "ip") saddr \($0) udp dport 6289 drop" }.joined(separator: ";")
+        let block =
+            "nft add table inet cut; nft add chain inet cut forward '{ type filter hook forward priority 0; }';"
+            + usual.map {
+                "nft add rule inet cut forward \($0.contains(":") ? "ip6" : "ip") daddr \($0) drop; nft add rule inet cut forward \($0.contains(":") ? "ip6" : "ip") saddr \($0) meta l4proto != udp drop; nft add rule inet cut forward \($0.contains(":") ? "ip6" : "ip") saddr \($0) udp dport 6289 drop"
+            }.joined(separator: ";")
         #expect(try lab.shell("r", block).status == 0)
         try lab.wait("mn sends to the other places", seconds: 5) { try interfaces("mn", "locator").isDisjoint(with: usual) }
         Thread.sleep(forTimeInterval: 1)
@@ -132,7 +137,9 @@ struct PathTests {
         kill(agent, SIGSTOP)
         defer { kill(agent, SIGCONT) }
         try lab.lab("attach", "mn", "cellular")
-        try lab.wait("both uplinks are listed") { try Set(locators("mn").map(\.interface)) == ["wlan0", "wwan0"] && lab.status("mn")["registered"] as? Bool == true }
+        try lab.wait("both uplinks are listed") {
+            try Set(locators("mn").map(\.interface)) == ["wlan0", "wwan0"] && lab.status("mn")["registered"] as? Bool == true
+        }
         let before = lab.log("mn").count
         _ = try lab.on("mn", "mat", "handover", "wwan0", "--control", lab.control("mn"))
         try lab.wait("mn is registered at wwan0 first, and cn has acked nothing") {
@@ -156,17 +163,21 @@ struct PathTests {
         try lab.lab("detach", "mn", "cellular")
     }
 
-    @Test("A preferred uplink behind a translator is left for a public one, with the reason in mat status, and used again when the translator is gone")
+    @Test(
+        "A preferred uplink behind a translator is left for a public one, with the reason in mat status, and used again when the translator is gone")
     func translatedUplink() throws {
         let lab = try Lab.shared
         try lab.handOverWithOverlap("mn", to: "cellular")
         let ping = try lab.start("mn", "ping", "-4", "-D", "-i", "0.05", "198.51.100.20")
-        let translate = "nft 'table ip translate { chain post { type nat hook postrouting priority 100; ip saddr 203.0.113.0/26 ip daddr 203.0.113.132/31 snat to 203.0.113.129; }; }'"
+        let translate =
+            "nft 'table ip translate { chain post { type nat hook postrouting priority 100; ip saddr 203.0.113.0/26 ip daddr 203.0.113.132/31 snat to 203.0.113.129; }; }'"
         #expect(try lab.shell("r", translate).status == 0)
         _ = try lab.on("mn", "mat", "handover", "--auto", "--control", lab.control("mn"))
         try lab.lab("attach", "mn", "wlan")
         func state(_ interface: String) throws -> String? {
-            try (lab.status("mn")["locators"] as? [[String: Any]] ?? []).first { $0["interface"] as? String == interface && ($0["address"] as? String)?.contains(":") == false }?["state"] as? String
+            try (lab.status("mn")["locators"] as? [[String: Any]] ?? []).first {
+                $0["interface"] as? String == interface && ($0["address"] as? String)?.contains(":") == false
+            }?["state"] as? String
         }
         try lab.wait("wlan0 is refused, and IPv4 registered at wwan0") {
             let homes = try lab.status("mn")["homes"] as? [[String: Any]] ?? []
@@ -184,7 +195,9 @@ struct PathTests {
         try lab.lab("detach", "mn", "cellular")
     }
 
-    @Test("A full tunnel's routing rules take plain traffic, and neither connections with peers nor the registration; a link without default route is shown")
+    @Test(
+        "A full tunnel's routing rules take plain traffic, and neither connections with peers nor the registration; a link without default route is shown"
+    )
     func fullTunnel() throws {
         let lab = try Lab.shared
         try lab.lab("attach", "mn", "cellular")
@@ -194,8 +207,11 @@ struct PathTests {
         }
         let pings = try Self.families.map { try lab.start("mn", "ping", $0.0, "-D", "-i", "0.05", $0.1) }
         try lab.wait("cn is reached") { pings.allSatisfy { replies($0.text).count > 5 } }
-        let tunnel = "ip link add wg0 type veth peer name wg1 && ip link set wg0 up && ip link set wg1 up"
-            + ["-4", "-6"].map { " && ip \($0) route add default dev wg0 table 51820 && ip \($0) rule add not fwmark 51820 table 51820 && ip \($0) rule add table main suppress_prefixlength 0" }.joined()
+        let tunnel =
+            "ip link add wg0 type veth peer name wg1 && ip link set wg0 up && ip link set wg1 up"
+            + ["-4", "-6"].map {
+                " && ip \($0) route add default dev wg0 table 51820 && ip \($0) rule add not fwmark 51820 table 51820 && ip \($0) rule add table main suppress_prefixlength 0"
+            }.joined()
         #expect(try lab.shell("mn", tunnel).status == 0)
         #expect(try lab.shell("mn", "ip route del default dev wwan0").status == 0)
         try lab.wait("status tells of both") {
@@ -216,7 +232,10 @@ struct PathTests {
             let output = try ping.interrupt()
             #expect(longestGap(output.text) < 0.5, "\(longestGap(output.text)) s\n\(lab.log("mn"))")
         }
-        _ = try lab.shell("mn", "for f in -4 -6; do ip $f rule del not fwmark 51820 table 51820; ip $f rule del table main suppress_prefixlength 0; done; ip link del wg0")
+        _ = try lab.shell(
+            "mn",
+            "for f in -4 -6; do ip $f rule del not fwmark 51820 table 51820; ip $f rule del table main suppress_prefixlength 0; done; ip link del wg0"
+        )
     }
 
     @Test("One peer's traffic can be sent over another interface than the rest, by hand, and back")
@@ -225,7 +244,9 @@ struct PathTests {
         try lab.lab("attach", "mn", "cellular")
         for name in ["cn", "plain"] { _ = try lab.on("mn", "ping", "-4", "-c", "1", "-W", "2", "\(name).mat.example") }
         _ = try lab.on("mn", "ping", "-4", "-c", "1", "-W", "2", "mn2.mat.example")
-        try lab.wait("the second uplink is registered") { try Set(locators("mn").map(\.interface)) == ["wlan0", "wwan0"] && lab.status("mn")["registered"] as? Bool == true }
+        try lab.wait("the second uplink is registered") {
+            try Set(locators("mn").map(\.interface)) == ["wlan0", "wwan0"] && lab.status("mn")["registered"] as? Bool == true
+        }
         func interface(_ peer: String) throws -> String? { try lab.peers("mn").first { $0["home"] as? String == peer }?["interface"] as? String }
         let ping = try lab.start("mn", "ping", "-4", "-i", "0.05", "-q", "198.51.100.20")
         Thread.sleep(forTimeInterval: 0.5)

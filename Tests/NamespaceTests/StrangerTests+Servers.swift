@@ -22,7 +22,8 @@ extension StrangerTests {
             for isBound in [true, false] {
                 let (number, family) = (port + UInt16(servers.count), isIPv4 ? "4" : "6")
                 let bind = isBound ? ",bind=\(isIPv4 ? cn : "[\(cn)]")" : ",bind=\(isIPv4 ? "0.0.0.0" : "[::]")"
-                processes.append(try lab.start("cn", "socat", "TCP\(family)-LISTEN:\(number)\(bind),reuseaddr,fork", "SYSTEM:echo $SOCAT_PEERADDR; exec cat"))
+                processes.append(
+                    try lab.start("cn", "socat", "TCP\(family)-LISTEN:\(number)\(bind),reuseaddr,fork", "SYSTEM:echo $SOCAT_PEERADDR; exec cat"))
                 let socket = try HostSocket(lab, "cn", SOCK_DGRAM, isIPv4: isIPv4)
                 if isBound { try socket.bind(cn, port: number) } else { try socket.bindAll(port: number) }
                 socket.tellSources()
@@ -93,14 +94,18 @@ extension StrangerTests {
         try lab.wait("cn is registered") { try lab.status("cn")["registered"] as? Bool == true }
     }
 
-    @Test("The first connection of a mobile node to a server that is bound to its address is between home addresses, as to any, and goes on after moves")
+    @Test(
+        "The first connection of a mobile node to a server that is bound to its address is between home addresses, as to any, and goes on after moves"
+    )
     func boundServers() throws {
         let lab = try Lab.shared
         try withServers(lab, from: 7400) { servers in
             // The address is known as a plain client's: it has pinged the server by its MoA.
             try restartServer(lab)
             for (isIPv4, cn, _) in Self.families {
-                let source = try lab.shell("mn", "ip -o \(isIPv4 ? "-4" : "-6") address show dev wlan0 scope global | awk '{ split($4, a, \"/\"); print a[1] }'").text
+                let source = try lab.shell(
+                    "mn", "ip -o \(isIPv4 ? "-4" : "-6") address show dev wlan0 scope global | awk '{ split($4, a, \"/\"); print a[1] }'"
+                ).text
                 _ = try lab.on("mn", "ping", "-n", "-c", "1", "-W", "1", "-I", source.trimmingCharacters(in: .whitespacesAndNewlines), cn)
             }
             // Not found, which it was, is remembered for 5 s at most.

@@ -88,7 +88,9 @@ struct StrangerTests {
         let rules = types.flatMap { type in
             ["ip", "ip6"].map { "meta nfproto \($0 == "ip" ? "ipv4" : "ipv6") udp dport { 6288, 6289 } @th,64,8 \(type) counter drop" }
         }
-        let lines = ["add table inet lose", "add chain inet lose forward { type filter hook forward priority 0; }"] + rules.map { "add rule inet lose forward \($0)" }
+        let lines =
+            ["add table inet lose", "add chain inet lose forward { type filter hook forward priority 0; }"]
+            + rules.map { "add rule inet lose forward \($0)" }
         let made = try lab.shell("r", "nft '\(lines.joined(separator: "; "))'")
         guard made.status == 0 else { throw Lab.Failure(description: made.text) }
         defer { _ = try? lab.shell("r", "nft delete table inet lose") }
@@ -121,7 +123,7 @@ struct StrangerTests {
                     do {
                         while try to.receive() != [number] {}
                         arrived = true
-                    } catch where errno == EAGAIN || errno == EWOULDBLOCK {}
+                    } catch  where errno == EAGAIN || errno == EWOULDBLOCK {}
                 }
                 if !arrived { return false }
             }
@@ -221,7 +223,9 @@ struct StrangerTests {
             flood.wait()
             let seconds = Date().timeIntervalSince(began)
             let (after, askedAfter) = (try usage(), try counter(lab, "unknownSourcesAsked"))
-            print("flood: \(flood.sent) packets; matd: \(after.seconds - before.seconds) s of CPU in \(seconds) s, \(before.kilobytes) -> \(after.kilobytes) kB, \(askedAfter - asked) asked")
+            print(
+                "flood: \(flood.sent) packets; matd: \(after.seconds - before.seconds) s of CPU in \(seconds) s, \(before.kilobytes) -> \(after.kilobytes) kB, \(askedAfter - asked) asked"
+            )
             #expect(flood.sent > 50_000)
             #expect(Double(askedAfter - asked) <= 90 * (seconds + 1) + 1)
             #expect(after.kilobytes < before.kilobytes + 30_000)

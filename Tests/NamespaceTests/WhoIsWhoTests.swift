@@ -22,7 +22,9 @@ struct WhoIsWhoTests {
         let flood = try CheckFlood(lab, from: "r")
         flood.start(perSecond: 400, seconds: 6)
         // Until the buffer would be full: the kernel looks for each neighbour for three seconds.
-        try lab.wait("answers are withheld") { ((try lab.status("cn")["counters"] as? [String: Any])?["answersWithheld"] as? Int ?? 0) > before + 300 }
+        try lab.wait("answers are withheld") {
+            ((try lab.status("cn")["counters"] as? [String: Any])?["answersWithheld"] as? Int ?? 0) > before + 300
+        }
         // A destination that nobody has asked about: its IMS must be asked, and it must be checked.
         let output = try ping(lab, "cn", "192.0.2.11", count: 2)
         #expect(output.text.contains(" 0% packet loss"), "\(output.text)")
@@ -66,7 +68,8 @@ private final class CheckFlood: @unchecked Sendable {
 
     private static func packet(isIPv4: Bool, number: Int) -> [UInt8] {
         let (high, low) = (UInt8(number >> 8 & 0xFF), UInt8(number & 0xFF))
-        let source: [UInt8] = isIPv4 ? [198, 51, 100, UInt8(30 + number % 90)] : [0x20, 0x01, 0x0D, 0xB8, 0, 0x20] + [UInt8](repeating: 0, count: 7) + [1, high, low]
+        let source: [UInt8] =
+            isIPv4 ? [198, 51, 100, UInt8(30 + number % 90)] : [0x20, 0x01, 0x0D, 0xB8, 0, 0x20] + [UInt8](repeating: 0, count: 7) + [1, high, low]
         let target: [UInt8] = isIPv4 ? [198, 51, 100, 20] : [0x20, 0x01, 0x0D, 0xB8, 0, 0x20] + [UInt8](repeating: 0, count: 9) + [0x20]
         let hoa = isIPv4 ? [UInt8](repeating: 0, count: 10) + [0xFF, 0xFF] + target : target
         // MA Query {COOKIE, HOA}: type 3, code 0, X, 10 words, sequence; kind 2 of 8 octets; kind 3 of 16.

@@ -16,7 +16,9 @@ struct WireTests {
         Thread.sleep(forTimeInterval: 1.5)
         _ = try tcpdump.interrupt()
         let arguments = fields.flatMap { ["-e", $0] }.joined(separator: " ")
-        let output = try lab.shell("r", "reordercap \(file) \(file).sorted >/dev/null && tshark -n -r \(file).sorted -T fields -E separator=';' \(arguments) 2>/dev/null", seconds: 60)
+        let output = try lab.shell(
+            "r", "reordercap \(file) \(file).sorted >/dev/null && tshark -n -r \(file).sorted -T fields -E separator=';' \(arguments) 2>/dev/null",
+            seconds: 60)
         return output.text.split(separator: "\n").map { $0.split(separator: ";", omittingEmptySubsequences: false).map(String.init) }
     }
 
@@ -25,7 +27,9 @@ struct WireTests {
         let lab = try Lab.shared
         // Known to each other first, so that the capture holds user data only.
         for family in ["-4", "-6"] { _ = try lab.on("mn", "ping", family, "-c", "1", "cn.mat.example") }
-        let packets = try capture("icmp or icmp6 and ip6[40] >= 128 and ip6[40] <= 129", fields: ["ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "ip.len", "ipv6.plen"]) {
+        let packets = try capture(
+            "icmp or icmp6 and ip6[40] >= 128 and ip6[40] <= 129", fields: ["ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "ip.len", "ipv6.plen"]
+        ) {
             for family in ["-4", "-6"] {
                 let ping = try lab.on("mn", "ping", family, "-c", "5", "-i", "0.1", "-s", "100", "cn.mat.example")
                 #expect(ping.text.contains(" 0% packet loss"), "\(ping.text)")
@@ -78,7 +82,8 @@ struct WireTests {
     private func expectOrder(_ wanted: [(MessageType, String, String)], in seen: [Seen]) {
         var rest = seen[...]
         for (type, source, destination) in wanted {
-            guard let index = rest.firstIndex(where: { $0.type == type && $0.code == 0 && $0.source == source && $0.destination == destination }) else {
+            guard let index = rest.firstIndex(where: { $0.type == type && $0.code == 0 && $0.source == source && $0.destination == destination })
+            else {
                 Issue.record("no \(type) \(source) -> \(destination) after that in:\n\(seen.map(\.description).joined(separator: "\n"))")
                 return
             }

@@ -68,7 +68,9 @@ import Testing
         #expect(queues.next(for: server, now: time(250)) == peers[9] && queues.due(server, now: time(250)) == nil)
     }
 
-    @Test("After code 7 an IMS is left alone for as long as it says, 60 s at most, and without a time for 2 s", arguments: [(nil, 2), (7, 7), (9000, 60)] as [(UInt32?, Int64)])
+    @Test(
+        "After code 7 an IMS is left alone for as long as it says, 60 s at most, and without a time for 2 s",
+        arguments: [(nil, 2), (7, 7), (9000, 60)] as [(UInt32?, Int64)])
     func pauses(_ lifetime: UInt32?, _ seconds: Int64) {
         var queues = NotifyQueues(countMax: 10)
         let (server, peer) = (ip("192.88.2.1"), home("203.0.113.1"))
@@ -121,7 +123,8 @@ import Testing
 
 /// Peers as their IMSs tell of them.
 enum Peers {
-    static func peer(_ hoa: HomeAddress, at places: [IPAddress] = [ip("198.18.0.10")], sequence: UInt64 = 1, isConfirmed: Bool = true) throws -> Peer {
+    static func peer(_ hoa: HomeAddress, at places: [IPAddress] = [ip("198.18.0.10")], sequence: UInt64 = 1, isConfirmed: Bool = true) throws -> Peer
+    {
         Peer(try offered(hoa, at: places, sequence: sequence), hoa: hoa, isConfirmed: isConfirmed, now: .zero)
     }
 

@@ -31,7 +31,8 @@ import Testing
         #expect(destinations.hold(hoa, online, now: time(0)) == [.wake(hoa, at: time(2000)), .lookUp(hoa)])
         #expect(destinations.hold(hoa, online, now: time(1)) == [])
         let set = ServerSet(endpoints: [], keys: [], expires: time(9999))
-        #expect(destinations.lookedUp(hoa, .found(set), served, now: time(20)) == [.stopWakingToLookUp(hoa), .wake(hoa, at: time(10_000)), .ask(hoa)])
+        #expect(
+            destinations.lookedUp(hoa, .found(set), served, now: time(20)) == [.stopWakingToLookUp(hoa), .wake(hoa, at: time(10_000)), .ask(hoa)])
         #expect(destinations.answered(hoa, now: time(40)) == [.introduce(hoa)])
         #expect(
             destinations.notified(hoa, inVain: false, now: time(60)) == [

@@ -233,7 +233,8 @@ import Testing
         try node.meet()
         node.links([H.second])
         let notify = try node.take(.maNotify)
-        let forged = TestIdentity(hoa: node.own.hoa, key: makeKey(77), certificate: node.own.certificate).record([H.first], sequence: node.wall + 5000)
+        let forged = TestIdentity(hoa: node.own.hoa, key: makeKey(77), certificate: node.own.certificate).record(
+            [H.first], sequence: node.wall + 5000)
         node.clear()
         node.answer(notify, .maNotifyAck(MANotifyAck(code: .stale, cookie: node.cookie(notify), hoa: node.own.hoa, current: forged.mapping)))
         #expect(node.count(.imsUpdate) == 0)

@@ -30,7 +30,9 @@ import Testing
         whole.paths.probesPerSecond = 100
         let part = whole.part(of: 4)
         func numbers(_ value: Any) -> [String: Int] {
-            Dictionary(uniqueKeysWithValues: Mirror(reflecting: value).children.compactMap { child in (child.value as? Int).map { (child.label ?? "", $0) } })
+            Dictionary(
+                uniqueKeysWithValues: Mirror(reflecting: value).children.compactMap { child in (child.value as? Int).map { (child.label ?? "", $0) } }
+            )
         }
         for (before, after) in [(numbers(whole), numbers(part)), (numbers(whole.paths), numbers(part.paths))] {
             for (name, number) in before where name != "coresCount" { #expect(after[name] == max(1, number / 4), "\(name)") }
@@ -58,7 +60,10 @@ import Testing
     @Test("On each link the i-th address goes to the i-th home address of its family")
     func inOrder() {
         var assignment = LocatorAssignment([.init(hoa: first), .init(hoa: second), .init(hoa: sixth)])
-        assignment.assign([locator("192.0.2.1", "a"), locator("192.0.2.2", "a"), locator("192.0.2.65", "b"), locator("192.0.2.66", "b"), locator("2001:db8:2::1", "a"), locator("2001:db8:2::2", "a")])
+        assignment.assign([
+            locator("192.0.2.1", "a"), locator("192.0.2.2", "a"), locator("192.0.2.65", "b"), locator("192.0.2.66", "b"),
+            locator("2001:db8:2::1", "a"), locator("2001:db8:2::2", "a"),
+        ])
         #expect(holders(assignment, first) == ["192.0.2.1", "192.0.2.65"])
         #expect(holders(assignment, second) == ["192.0.2.2", "192.0.2.66"])
         #expect(holders(assignment, sixth) == ["2001:db8:2::1", "2001:db8:2::2"])
@@ -109,7 +114,8 @@ import Testing
         let authority = TestAuthority(seed: 201)
         let identities = [(first, UInt8(11)), (second, 12)].map { authority.enrol($0.0, seed: $0.1) }
         let configuration = NodeCoreConfiguration(
-            homes: identities.map { HomeIdentity(hoa: $0.hoa, key: $0.key, certificate: $0.certificate) }, clientSecret: [UInt8](repeating: 1, count: 16),
+            homes: identities.map { HomeIdentity(hoa: $0.hoa, key: $0.key, certificate: $0.certificate) },
+            clientSecret: [UInt8](repeating: 1, count: 16),
             cookieSecret: [UInt8](repeating: 2, count: 16))
         var node = try #require(NodeCores(configuration, random: { SeededGenerator(seed: 1) }))
         let now = VirtualClock().now
@@ -123,8 +129,11 @@ import Testing
         // A locator check is answered for the HoA that is there, and not for the other.
         for (place, hoa, code) in [("192.0.2.1", first, ResponseCode.ok), ("192.0.2.2", second, .ok), ("192.0.2.1", second, .notAuthoritative)] {
             let query = SignalMessage(sequence: 5, .maQuery(MAQuery(cookie: Cookie(client: 8), hoa: hoa)))
-            let answers = node.received(query.octets, from: Endpoint(ip("203.0.113.9"), port: SignalPort.node), to: ip(place), now: now).compactMap { step -> ResponseCode? in
-                guard case .sendIfRoom(let octets, _, _) = step.action, case .message(let message, _)? = SignalDatagram.decode(octets).first else { return nil }
+            let answers = node.received(query.octets, from: Endpoint(ip("203.0.113.9"), port: SignalPort.node), to: ip(place), now: now).compactMap {
+                step -> ResponseCode? in
+                guard case .sendIfRoom(let octets, _, _) = step.action, case .message(let message, _)? = SignalDatagram.decode(octets).first else {
+                    return nil
+                }
                 return message.code
             }
             #expect(answers == [code])

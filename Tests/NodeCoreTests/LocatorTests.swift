@@ -7,9 +7,12 @@ import Testing
 @Suite("Locator check") struct LocatorTests {
     typealias H = NodeHarness
 
-    @Test("A node says of its own locators that they are its own, and of nothing else", arguments: [
-        ("198.51.100.1", "192.0.2.10", ResponseCode.ok), ("198.51.100.2", "192.0.2.10", .notAuthoritative), ("198.51.100.1", "192.0.2.99", .notAuthoritative),
-    ])
+    @Test(
+        "A node says of its own locators that they are its own, and of nothing else",
+        arguments: [
+            ("198.51.100.1", "192.0.2.10", ResponseCode.ok), ("198.51.100.2", "192.0.2.10", .notAuthoritative),
+            ("198.51.100.1", "192.0.2.99", .notAuthoritative),
+        ])
     func answers(hoa: String, local: String, code: ResponseCode) throws {
         let node = try NodeHarness()
         try node.register()
@@ -38,15 +41,19 @@ import Testing
         node.found(other.hoa, [H.peerServer], node.peerAuthority)
         let query = try node.take(.maQuery, to: H.peerServer)
         let record = other.record(places, sequence: node.wall)
-        node.answer(query, .maAnswer(MAAnswer(
-            code: .ok, cookie: node.cookie(query), hoa: other.hoa, mapping: record.mapping, certificate: record.certificate, subscribe: 300)))
+        node.answer(
+            query,
+            .maAnswer(
+                MAAnswer(
+                    code: .ok, cookie: node.cookie(query), hoa: other.hoa, mapping: record.mapping, certificate: record.certificate, subscribe: 300)))
         try node.acknowledgeHANotify()
         return other
     }
 
     /// The check of this HoA that is out at the place.
     private func answerCheck(_ node: NodeHarness, of hoa: HomeAddress, at place: IPAddress = H.peerFirst, _ code: ResponseCode = .ok) throws {
-        let index = try #require(node.sent.firstIndex { $0.query?.hoa == hoa && $0.to == Endpoint(place, port: SignalPort.node) }, "\(hoa) was not asked for at \(place)")
+        let index = try #require(
+            node.sent.firstIndex { $0.query?.hoa == hoa && $0.to == Endpoint(place, port: SignalPort.node) }, "\(hoa) was not asked for at \(place)")
         let query = node.sent.remove(at: index)
         node.answer(query, .maAnswer(MAAnswer(code: code, cookie: Cookie(client: query.message.cookie.client), hoa: hoa)))
     }
@@ -58,7 +65,9 @@ import Testing
         let node = try checking(at: [H.peerFirst, H.peerSecond])
         for place in [H.peerFirst, H.peerSecond] {
             let query = try node.take(.maQuery, to: place)
-            #expect(query.octetsCount == 40 && query.to.port == SignalPort.node && query.query?.hoa == node.peer.hoa && query.message.cookie.server == nil)
+            #expect(
+                query.octetsCount == 40 && query.to.port == SignalPort.node && query.query?.hoa == node.peer.hoa && query.message.cookie.server == nil
+            )
         }
     }
 
@@ -204,7 +213,9 @@ import Testing
 
     @Test("A notice counts for the very address that it came from, and from its port 6289")
     func noticedElsewhere() throws {
-        for source in [Endpoint(H.peerFirst, port: SignalPort.node), Endpoint(H.peerSecond, port: 5000), Endpoint(H.peerServer, port: SignalPort.ims)] {
+        for source in [
+            Endpoint(H.peerFirst, port: SignalPort.node), Endpoint(H.peerSecond, port: 5000), Endpoint(H.peerServer, port: SignalPort.ims),
+        ] {
             let node = try checking()
             try node.answerCheck()
             node.notify(node.peerRecord([H.peerSecond]), from: source)
@@ -212,7 +223,9 @@ import Testing
         }
     }
 
-    @Test("No notice counts where another peer is, where an untranslated conversation goes on, at a next hop or a resolver, or elsewhere on an own link")
+    @Test(
+        "No notice counts where another peer is, where an untranslated conversation goes on, at a next hop or a resolver, or elsewhere on an own link"
+    )
     func noticedInVain() throws {
         for place in ["198.18.0.20", "198.18.0.21", "192.0.2.1", "192.88.9.9", "192.0.2.77"].map(ip) {
             let node = try checking()
@@ -273,15 +286,18 @@ import Testing
 
     // MARK: Keys
 
-    @Test("A network's certificate is believed under keys at its own name, never under those at a name of one address in it", arguments: [true, false])
+    @Test(
+        "A network's certificate is believed under keys at its own name, never under those at a name of one address in it", arguments: [true, false])
     func keysOfNetworks(isNamed: Bool) throws {
         let node = try NodeHarness()
         try node.register()
         let key = makeKey(31)
         let start = VirtualClock.wallAtStart - 1000
         // The IMS at the name of one address certifies a key for the whole network around it.
-        let certificate = try #require(Certificate(
-            issuing: home("203.0.113.0"), prefixLength: 120, nodeKey: key.publicKey, notBefore: start, notAfter: start + 86_400_000, with: node.peerAuthority.key))
+        let certificate = try #require(
+            Certificate(
+                issuing: home("203.0.113.0"), prefixLength: 120, nodeKey: key.publicKey, notBefore: start, notAfter: start + 86_400_000,
+                with: node.peerAuthority.key))
         let network = MappingRecord(
             hoa: home("203.0.113.0"), prefixLength: 120, sequence: node.wall, lifetime: 600, issued: node.wall,
             locators: [Locator(moa("198.18.3.0"), prefixLength: 120)])
@@ -303,8 +319,10 @@ import Testing
         try node.meet()
         let key = makeKey(31)
         let start = node.wall
-        let certificate = try #require(Certificate(
-            issuing: home("203.0.113.0"), prefixLength: 120, nodeKey: key.publicKey, notBefore: start, notAfter: start + 86_400_000, with: node.peerAuthority.key))
+        let certificate = try #require(
+            Certificate(
+                issuing: home("203.0.113.0"), prefixLength: 120, nodeKey: key.publicKey, notBefore: start, notAfter: start + 86_400_000,
+                with: node.peerAuthority.key))
         let network = MappingRecord(
             hoa: home("203.0.113.0"), prefixLength: 120, sequence: node.wall + 1, lifetime: 600, issued: node.wall,
             locators: [Locator(moa("198.18.3.0"), prefixLength: 120)])
@@ -388,8 +406,12 @@ import Testing
             node.found(other.hoa, [H.peerServer], node.peerAuthority)
             let query = try node.take(.maQuery, to: H.peerServer)
             let record = other.record([H.peerFirst], sequence: node.wall)
-            node.answer(query, .maAnswer(MAAnswer(
-                code: .ok, cookie: node.cookie(query), hoa: other.hoa, mapping: record.mapping, certificate: record.certificate, subscribe: 300)))
+            node.answer(
+                query,
+                .maAnswer(
+                    MAAnswer(
+                        code: .ok, cookie: node.cookie(query), hoa: other.hoa, mapping: record.mapping, certificate: record.certificate,
+                        subscribe: 300)))
             node.advance(.milliseconds(200))
         }
         let hoa = try #require(last?.hoa)
@@ -409,7 +431,9 @@ import Testing
             try node.answerUpdate()
             try node.answerQuery(node.peerRecord())
             try node.acknowledgeHANotify()
-            func isRemoved(_ change: IMTChange) -> Bool { node.actions.contains { if case .changeIMT(let changes) = $0 { changes.contains(change) } else { false } } }
+            func isRemoved(_ change: IMTChange) -> Bool {
+                node.actions.contains { if case .changeIMT(let changes) = $0 { changes.contains(change) } else { false } }
+            }
             let (inbound, outbound) = (IMTChange.removeInbound(peer: MobileAddress(H.peerFirst), own: pair.own), IMTChange.removeOutbound(pair))
             #expect(!isRemoved(inbound) && !isRemoved(outbound))
             try node.answerCheck(code)
@@ -419,7 +443,9 @@ import Testing
 
     // MARK: Scope
 
-    @Test("Own addresses and addresses of other sites are never a peer's locator, nor asked", arguments: ["192.0.2.10", "10.0.0.5", "192.168.1.9", "100.64.3.4", "198.51.100.1"])
+    @Test(
+        "Own addresses and addresses of other sites are never a peer's locator, nor asked",
+        arguments: ["192.0.2.10", "10.0.0.5", "192.168.1.9", "100.64.3.4", "198.51.100.1"])
     func skipped(address: String) throws {
         let node = try checking(at: [ip(address), H.peerFirst])
         #expect(node.sent.allSatisfy { $0.to.address != ip(address) })
@@ -451,7 +477,9 @@ import Testing
         #expect(node.outbound == node.path(ip("10.0.0.4"), ip("10.1.0.5")))
     }
 
-    @Test("A private address is used where its prefix is named as routed, and otherwise refused with a sentence", arguments: ["10.8.0.5", "100.64.0.5"], [true, false])
+    @Test(
+        "A private address is used where its prefix is named as routed, and otherwise refused with a sentence",
+        arguments: ["10.8.0.5", "100.64.0.5"], [true, false])
     func routed(address: String, isNamed: Bool) throws {
         let node = try NodeHarness { if isNamed { $0.routedPrefixes = [prefix("10.0.0.0/8"), prefix("100.64.0.0/10")] } }
         try node.register()

@@ -17,15 +17,18 @@ import Testing
         init(_ text: String, _ authority: TestAuthority) throws {
             prefix = MATTesting.prefix(text)
             let start = VirtualClock.wallAtStart - 1000
-            certificate = try #require(Certificate(
-                issuing: HomeAddress(prefix.address), prefixLength: prefix.length, nodeKey: key.publicKey, notBefore: start, notAfter: start + 86_400_000,
-                with: authority.key))
+            certificate = try #require(
+                Certificate(
+                    issuing: HomeAddress(prefix.address), prefixLength: prefix.length, nodeKey: key.publicKey, notBefore: start,
+                    notAfter: start + 86_400_000,
+                    with: authority.key))
         }
 
         func record(_ places: [IPAddress], sequence: UInt64) throws -> CertifiedMapping {
             let locators = places.map { Locator(MobileAddress($0), prefixLength: prefix.length) }
             let record = MappingRecord(
-                hoa: HomeAddress(prefix.address), prefixLength: prefix.length, sequence: sequence, lifetime: 600, issued: sequence, locators: locators)
+                hoa: HomeAddress(prefix.address), prefixLength: prefix.length, sequence: sequence, lifetime: 600, issued: sequence, locators: locators
+            )
             return CertifiedMapping(mapping: try #require(record.signed(with: key)), certificate: certificate)
         }
     }
@@ -38,8 +41,11 @@ import Testing
         node.event { core, now in core.heldOutbound(to: host.address, now: now) }
         if node.lookUps.contains(host) { node.found(host, [H.peerServer], node.peerAuthority) }
         let query = try node.take(.maQuery, to: H.peerServer)
-        node.answer(query, .maAnswer(MAAnswer(
-            code: .ok, cookie: node.cookie(query), hoa: host, mapping: record.mapping, certificate: record.certificate, subscribe: 300)))
+        node.answer(
+            query,
+            .maAnswer(
+                MAAnswer(
+                    code: .ok, cookie: node.cookie(query), hoa: host, mapping: record.mapping, certificate: record.certificate, subscribe: 300)))
         try node.acknowledgeHANotify()
     }
 
@@ -85,14 +91,20 @@ import Testing
         let source = ip("198.18.1.37")
         node.event { core, now in core.heldInbound(from: source, to: H.first, opensConnection: false, isSegment: true, now: now) }
         let query = try node.take(.haQuery)
-        node.answer(query, .haAnswer(HAAnswer(
-            code: .ok, cookie: node.cookie(query), moa: MobileAddress(source), mapping: record.mapping, certificate: record.certificate)))
+        node.answer(
+            query,
+            .haAnswer(
+                HAAnswer(
+                    code: .ok, cookie: node.cookie(query), moa: MobileAddress(source), mapping: record.mapping, certificate: record.certificate)))
         let host = home("203.0.113.21")
         #expect(node.lookUps == [host] && node.imt.arrivals.isEmpty)
         node.found(host, [H.peerServer], node.peerAuthority)
         let confirm = try node.take(.maQuery, to: H.peerServer)
-        node.answer(confirm, .maAnswer(MAAnswer(
-            code: .ok, cookie: node.cookie(confirm), hoa: host, mapping: record.mapping, certificate: record.certificate, subscribe: 300)))
+        node.answer(
+            confirm,
+            .maAnswer(
+                MAAnswer(
+                    code: .ok, cookie: node.cookie(confirm), hoa: host, mapping: record.mapping, certificate: record.certificate, subscribe: 300)))
         #expect(node.imt.arrivals[node.arrival(source)] == host)
         #expect(node.hasReleased(.releaseInbound(from: source, to: H.first)))
     }

@@ -50,7 +50,8 @@ import Testing
         #expect(node.core.status(now: node.now).counters.destinationsUndecided == 1)
     }
 
-    @Test("A DNS that is silent altogether costs a new destination 2 s, once: later packets go on at once, and it is asked again every 30 s while used")
+    @Test(
+        "A DNS that is silent altogether costs a new destination 2 s, once: later packets go on at once, and it is asked again every 30 s while used")
     func silent() throws {
         let node = try asking()
         node.advance(.milliseconds(2050))
@@ -108,8 +109,12 @@ import Testing
         node.event { core, now in core.heldInbound(from: H.peerFirst, to: H.first, opensConnection: false, isSegment: true, now: now) }
         let question = try node.take(.haQuery)
         let record = node.peerRecord()
-        node.answer(question, .haAnswer(HAAnswer(
-            code: .ok, cookie: node.cookie(question), moa: MobileAddress(H.peerFirst), mapping: record.mapping, certificate: record.certificate)))
+        node.answer(
+            question,
+            .haAnswer(
+                HAAnswer(
+                    code: .ok, cookie: node.cookie(question), moa: MobileAddress(H.peerFirst), mapping: record.mapping,
+                    certificate: record.certificate)))
         #expect(node.lookUps == [node.peer.hoa])
         node.foundPeer()
         #expect(!isPlain(node) && undecided(node).isEmpty)
@@ -191,7 +196,9 @@ import Testing
         let node = try NodeHarness()
         try node.register()
         node.event { core, now in
-            core.adopted(outbound: [node.pair: node.path(H.first, H.peerFirst)], inbound: [node.arrival(H.peerFirst): node.peer.hoa], own: [MobileAddress(H.first): node.own.hoa], now: now)
+            core.adopted(
+                outbound: [node.pair: node.path(H.first, H.peerFirst)], inbound: [node.arrival(H.peerFirst): node.peer.hoa],
+                own: [MobileAddress(H.first): node.own.hoa], now: now)
         }
         node.event { core, _ in [.changeIMT([.setOutbound(node.pair, .rewritten(node.path(H.first, H.peerFirst)))])] }
         for _ in 0..<20 {
@@ -262,7 +269,9 @@ import Testing
 
     // MARK: The own HoA
 
-    @Test("An own HoA that a captive portal denies is asked for again after 1, 2, 4, 8, 10, 10 s, whatever the answer says, and registers when it opens")
+    @Test(
+        "An own HoA that a captive portal denies is asked for again after 1, 2, 4, 8, 10, 10 s, whatever the answer says, and registers when it opens"
+    )
     func portal() throws {
         let node = try NodeHarness()
         node.links([H.first])
@@ -349,7 +358,8 @@ import Testing
         node.links([H.first])
         node.lookUps = []
         let set = ServerSet(
-            endpoints: H.ownServers.map { Endpoint($0, port: SignalPort.ims) }, keys: [node.ownAuthority.key.publicKey], expires: node.now.monotonic + .seconds(3600),
+            endpoints: H.ownServers.map { Endpoint($0, port: SignalPort.ims) }, keys: [node.ownAuthority.key.publicKey],
+            expires: node.now.monotonic + .seconds(3600),
             isValidated: true)
         node.event { core, now in core.lookedUp(node.own.hoa, .found(set), now: now) }
         node.clear()

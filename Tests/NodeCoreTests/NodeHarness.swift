@@ -175,8 +175,11 @@ final class NodeHarness {
     func answerUpdate(_ code: ResponseCode = .ok, current: SignedMapping? = nil, lifetime: UInt32? = nil, certificate: Certificate? = nil) throws {
         let update = try take(.imsUpdate)
         let observed = Endpoint(update.from, port: SignalPort.node)
-        answer(update, .imsUpdateReply(IMSUpdateReply(
-            code: code, cookie: cookie(update), observed: observed, current: current, certificate: certificate, lifetime: lifetime)))
+        answer(
+            update,
+            .imsUpdateReply(
+                IMSUpdateReply(
+                    code: code, cookie: cookie(update), observed: observed, current: current, certificate: certificate, lifetime: lifetime)))
     }
 
     /// Answers the cookie-fetching queries that are out.
@@ -200,8 +203,12 @@ final class NodeHarness {
     /// The peer's IMS answers the query that is out.
     func answerQuery(_ mapping: CertifiedMapping, subscribe: UInt32? = 300) throws {
         let query = try take(.maQuery, to: Self.peerServer)
-        answer(query, .maAnswer(MAAnswer(
-            code: .ok, cookie: cookie(query), hoa: peer.hoa, mapping: mapping.mapping, certificate: mapping.certificate, subscribe: subscribe)))
+        answer(
+            query,
+            .maAnswer(
+                MAAnswer(
+                    code: .ok, cookie: cookie(query), hoa: peer.hoa, mapping: mapping.mapping, certificate: mapping.certificate, subscribe: subscribe)
+            ))
     }
 
     func acknowledgeHANotify(_ code: ResponseCode = .ok) throws {
@@ -219,7 +226,9 @@ final class NodeHarness {
         answer(query, .maAnswer(MAAnswer(code: code, cookie: Cookie(client: query.message.cookie.client), hoa: peer.hoa)))
     }
 
-    func peerRecord(_ addresses: [IPAddress] = [peerFirst], sequence: UInt64? = nil) -> CertifiedMapping { peer.record(addresses, sequence: sequence ?? wall) }
+    func peerRecord(_ addresses: [IPAddress] = [peerFirst], sequence: UInt64? = nil) -> CertifiedMapping {
+        peer.record(addresses, sequence: sequence ?? wall)
+    }
 
     /// Registers, and enters the peer at its first place.
     func meet(at addresses: [IPAddress] = [first], peerAt peerAddresses: [IPAddress] = [peerFirst]) throws {
@@ -239,7 +248,9 @@ final class NodeHarness {
     /// - Parameter cookie: a server cookie of this node, as an earlier ack gave.
     func notify(_ mapping: CertifiedMapping, from source: Endpoint, to local: IPAddress = first, cookie: ServerCookie? = nil, sequence: UInt32 = 77) {
         let record = EnclosedRecord(mapping: mapping.mapping, certificate: .whole(mapping.certificate))
-        deliver(SignalMessage(sequence: sequence, .maNotify(MANotify(cookie: Cookie(client: 5, server: cookie), record: record))), from: source, to: local)
+        deliver(
+            SignalMessage(sequence: sequence, .maNotify(MANotify(cookie: Cookie(client: 5, server: cookie), record: record))), from: source, to: local
+        )
     }
 
     func takeAck() throws -> MANotifyAck {

@@ -18,7 +18,8 @@ import Testing
             let identity = authority.enrol(hoa, seed: UInt8(11 + index))
             return HomeIdentity(hoa: hoa, key: identity.key, certificate: identity.certificate)
         }
-        let configuration = NodeCoreConfiguration(homes: homes, clientSecret: [UInt8](repeating: 1, count: 16), cookieSecret: [UInt8](repeating: 2, count: 16))
+        let configuration = NodeCoreConfiguration(
+            homes: homes, clientSecret: [UInt8](repeating: 1, count: 16), cookieSecret: [UInt8](repeating: 2, count: 16))
         let cores = try #require(NodeCores(configuration) { SeededGenerator(seed: 1) })
         let rules = AddressRules(homes: homes.map { AddressRules.Home(hoa: $0.hoa, prefix: $0.certificate.prefix) })
         node = Node(cores, rules, names: NameServers())
@@ -27,7 +28,8 @@ import Testing
     private func links(_ addresses: [String]) -> LinkSnapshot {
         LinkSnapshot(
             addresses: addresses.enumerated().map { index, address in
-                LocalAddress(address: ip(address), interface: "if\(index)", interfaceIndex: UInt32(index + 1), prefixLength: 24, hasDefaultRoute: true)
+                LocalAddress(
+                    address: ip(address), interface: "if\(index)", interfaceIndex: UInt32(index + 1), prefixLength: 24, hasDefaultRoute: true)
             }, gateways: [ip("192.0.2.1")])
     }
 
@@ -91,7 +93,9 @@ import Testing
         #expect(hold(1, to: destination).contains(.lookUp(destination, core: 0)))
         #expect(!hold(2, to: destination).contains { if case .release = $0 { true } else { false } })
         let actions = node.lookedUp(destination, .absent(lifetime: .seconds(60)), core: 0, now: now)
-        let plain = actions.firstIndex { if case .changeIMT(let changes, nil) = $0 { changes.contains(.setPlain(destination.address, lifetime: .seconds(60))) } else { false } }
+        let plain = actions.firstIndex {
+            if case .changeIMT(let changes, nil) = $0 { changes.contains(.setPlain(destination.address, lifetime: .seconds(60))) } else { false }
+        }
         let release = try #require(actions.firstIndex { if case .release = $0 { true } else { false } })
         #expect(plain.map { $0 < release } ?? false)
         guard case .release(let offer, let own) = actions[release] else { return }
@@ -100,7 +104,9 @@ import Testing
         var later = now
         later.monotonic = now.monotonic + .milliseconds(50)
         #expect(node.nextDeadline.map { $0 <= later.monotonic } ?? false)
-        let again = node.timerFired(now: later).compactMap { if case .release(let offer, _) = $0 { offer.packets.map { UserPacket($0).number } } else { nil } }
+        let again = node.timerFired(now: later).compactMap {
+            if case .release(let offer, _) = $0 { offer.packets.map { UserPacket($0).number } } else { nil }
+        }
         #expect(again == [[2]])
     }
 }

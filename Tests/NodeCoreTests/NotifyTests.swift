@@ -10,7 +10,8 @@ import Testing
 
     /// Delivers a record and expects that nothing changes.
     private func expectRefusal(
-        _ code: ResponseCode, _ reason: String?, of record: (NodeHarness) throws -> CertifiedMapping, sourceLocation: SourceLocation = #_sourceLocation
+        _ code: ResponseCode, _ reason: String?, of record: (NodeHarness) throws -> CertifiedMapping,
+        sourceLocation: SourceLocation = #_sourceLocation
     ) throws {
         let node = try NodeHarness()
         try node.meet()
@@ -185,7 +186,9 @@ import Testing
     }
 
     @Test("A record from the future is refused") func future() throws {
-        try expectRefusal(.authenticationFailed, "ahead of the own clock") { node in node.peer.record([H.peerSecond], sequence: node.wall + 301_000, issued: node.wall) }
+        try expectRefusal(.authenticationFailed, "ahead of the own clock") { node in
+            node.peer.record([H.peerSecond], sequence: node.wall + 301_000, issued: node.wall)
+        }
     }
 
     @Test("A replayed record is stale") func replay() throws {
@@ -196,7 +199,9 @@ import Testing
         try expectRefusal(.notFound, nil) { node in node.own.record([H.peerSecond], sequence: node.wall + 1) }
     }
 
-    @Test("A record of an HoA that is neither in the IMT nor being resolved is answered with code 2, whoever's certificate it has") func foreign() throws {
+    @Test("A record of an HoA that is neither in the IMT nor being resolved is answered with code 2, whoever's certificate it has") func foreign()
+        throws
+    {
         try expectRefusal(.notFound, nil) { node in
             TestIdentity(hoa: home("203.0.113.9"), key: node.peer.key, certificate: node.peer.certificate).record([H.peerSecond], sequence: node.wall)
         }
@@ -228,7 +233,8 @@ import Testing
         var codes: [ResponseCode: Int] = [:]
         for number in 0..<60 {
             node.notify(
-                TestIdentity(hoa: node.peer.hoa, key: makeKey(99), certificate: node.peer.certificate).record([H.peerSecond], sequence: node.wall + 1 + UInt64(number)),
+                TestIdentity(hoa: node.peer.hoa, key: makeKey(99), certificate: node.peer.certificate).record(
+                    [H.peerSecond], sequence: node.wall + 1 + UInt64(number)),
                 from: node.peerNode, sequence: UInt32(number))
             codes[try node.takeAck().code, default: 0] += 1
         }
@@ -244,7 +250,8 @@ import Testing
         var codes: [ResponseCode: Int] = [:]
         for number in 0..<30 {
             node.notify(
-                TestIdentity(hoa: node.peer.hoa, key: makeKey(99), certificate: node.peer.certificate).record([H.peerSecond], sequence: node.wall + 1 + UInt64(number)),
+                TestIdentity(hoa: node.peer.hoa, key: makeKey(99), certificate: node.peer.certificate).record(
+                    [H.peerSecond], sequence: node.wall + 1 + UInt64(number)),
                 from: node.peerNode, cookie: cookie, sequence: UInt32(number))
             codes[try node.takeAck().code, default: 0] += 1
         }

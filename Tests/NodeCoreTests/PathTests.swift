@@ -134,7 +134,12 @@ import Testing
         var number: UInt32 = 0
         var now = MonotonicTime.zero
         while now < .zero + .seconds(10) {
-            for event in monitor.due(now: now, sequence: { number += 1; return number }) { if case .probe = event { probes += 1 } }
+            for event in monitor.due(
+                now: now,
+                sequence: {
+                    number += 1; return number
+                })
+            { if case .probe = event { probes += 1 } }
             now = now + .milliseconds(20)
         }
         #expect(probes <= 11 * configuration.probesPerSecond && probes >= 9 * configuration.probesPerSecond, "\(probes)")

@@ -85,7 +85,14 @@ import Testing
         try node.answerQuery(node.peerRecord([H.peerSecond]))
         try node.acknowledgeHANotify()
         #expect(node.outbound == node.path(H.first, H.peerSecond))
-        #expect(node.actions.contains { if case .changeIMT(let changes) = $0 { changes.contains(.removeInbound(peer: MobileAddress(H.peerFirst), own: node.pair.own)) } else { false } })
+        #expect(
+            node.actions.contains {
+                if case .changeIMT(let changes) = $0 {
+                    changes.contains(.removeInbound(peer: MobileAddress(H.peerFirst), own: node.pair.own))
+                } else {
+                    false
+                }
+            })
         node.clear()
         node.advance(.seconds(61))
         #expect(!node.actions.contains { if case .changeIMT(let changes) = $0 { changes.contains(.removeOutbound(node.pair)) } else { false } })
@@ -101,6 +108,7 @@ import Testing
         node.event { core, now in core.lookedUp(node.peer.hoa, .absent(lifetime: .seconds(60)), now: now) }
         node.clear()
         node.advance(.seconds(61))
-        #expect(node.actions.contains(.changeIMT([.removeOutbound(node.pair), .removeInbound(peer: MobileAddress(H.peerFirst), own: node.pair.own)])))
+        #expect(
+            node.actions.contains(.changeIMT([.removeOutbound(node.pair), .removeInbound(peer: MobileAddress(H.peerFirst), own: node.pair.own)])))
     }
 }

@@ -155,7 +155,8 @@ import Testing
         // A second one keeps the last that was confirmed.
         #expect(peer.offer(try Peers.offered(hoa, at: [second.address], sequence: 6), isConfirmed: false, now: time(0)) == .newer(hasMoved: false))
         #expect(peer.earlier?.version.sequence == 1)
-        #expect(peer.offer(try Peers.offered(hoa, at: [second.address], sequence: 6), isConfirmed: true, now: time(0)) == .same(isNewlyConfirmed: true))
+        #expect(
+            peer.offer(try Peers.offered(hoa, at: [second.address], sequence: 6), isConfirmed: true, now: time(0)) == .same(isNewlyConfirmed: true))
         #expect(!peer.isProvisional && peer.earlier == nil && !peer.lists(first))
     }
 
@@ -190,11 +191,18 @@ import Testing
         let after = PeerEntries(inbound: [second], outbound: path("192.0.2.10", second))
         #expect(
             after.changes(from: before, of: pair, because: .preferred, stale: [], isOutboundStale: false) == [
-                .setInbound(peer: second, pair), .setOutbound(pair, .rewritten(path("192.0.2.10", second), because: .preferred)), .removeInbound(peer: first, own: own),
+                .setInbound(peer: second, pair), .setOutbound(pair, .rewritten(path("192.0.2.10", second), because: .preferred)),
+                .removeInbound(peer: first, own: own),
             ])
         #expect(after.changes(from: after, of: pair, because: .preferred, stale: [second], isOutboundStale: true).isEmpty)
-        #expect(PeerEntries().changes(from: before, of: pair, because: .preferred, stale: [], isOutboundStale: false) == [.removeOutbound(pair), .removeInbound(peer: first, own: own)])
-        #expect(PeerEntries().changes(from: PeerEntries(), of: pair, because: .preferred, stale: [first], isOutboundStale: true) == [.removeInbound(peer: first, own: own), .removeOutbound(pair)])
+        #expect(
+            PeerEntries().changes(from: before, of: pair, because: .preferred, stale: [], isOutboundStale: false) == [
+                .removeOutbound(pair), .removeInbound(peer: first, own: own),
+            ])
+        #expect(
+            PeerEntries().changes(from: PeerEntries(), of: pair, because: .preferred, stale: [first], isOutboundStale: true) == [
+                .removeInbound(peer: first, own: own), .removeOutbound(pair),
+            ])
     }
 
     @Test("A peer is polled in the configured time, sooner if its record expires, and later if there are too many")
@@ -209,7 +217,9 @@ import Testing
         }
         #expect(interval(1, at: 0) == .seconds(30))
         #expect(interval(1, at: 570) == .milliseconds(20_001) && interval(1, at: 590) == .seconds(5))
-        #expect(interval(1000, at: 0) == .seconds(100) && interval(1000, at: 400) == .milliseconds(190_001), "without packets for that long, twice as long")
+        #expect(
+            interval(1000, at: 0) == .seconds(100) && interval(1000, at: 400) == .milliseconds(190_001),
+            "without packets for that long, twice as long")
     }
 
     @Test("Of notices that came too early the newest of each source counts, for 3 s")

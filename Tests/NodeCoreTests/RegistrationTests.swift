@@ -17,7 +17,10 @@ import Testing
         let record = try #require(update.update?.record)
         #expect(record.mapping.record.locators.map(\.moa.address) == [H.first])
         #expect(record.certificate == .whole(node.own.certificate))
-        #expect(node.actions.contains { if case .remember(let hoa, let sequence) = $0 { hoa == node.own.hoa && sequence == record.mapping.record.sequence } else { false } })
+        #expect(
+            node.actions.contains {
+                if case .remember(let hoa, let sequence) = $0 { hoa == node.own.hoa && sequence == record.mapping.record.sequence } else { false }
+            })
         #expect(!node.core.isRegistered)
         node.answer(update, .imsUpdateReply(IMSUpdateReply(code: .ok, cookie: node.cookie(update), observed: Endpoint(H.first, port: 6289))))
         #expect(node.core.isRegistered)
@@ -205,12 +208,14 @@ import Testing
         node.foundOwn()
         let update = try node.take(.imsUpdate)
         let good = SignalMessage(
-            sequence: update.message.sequence, .imsUpdateReply(IMSUpdateReply(code: .ok, cookie: node.cookie(update), observed: Endpoint(H.first, port: 6289))))
+            sequence: update.message.sequence,
+            .imsUpdateReply(IMSUpdateReply(code: .ok, cookie: node.cookie(update), observed: Endpoint(H.first, port: 6289))))
         var wrongSequence = good
         wrongSequence.sequence &+= 1
         var stranger = node.cookie(update)
         stranger.client ^= 1
-        let wrongCookie = SignalMessage(sequence: good.sequence, .imsUpdateReply(IMSUpdateReply(code: .ok, cookie: stranger, observed: Endpoint(H.first, port: 6289))))
+        let wrongCookie = SignalMessage(
+            sequence: good.sequence, .imsUpdateReply(IMSUpdateReply(code: .ok, cookie: stranger, observed: Endpoint(H.first, port: 6289))))
         let wrongType = SignalMessage(sequence: good.sequence, .maAnswer(MAAnswer(code: .ok, cookie: node.cookie(update), hoa: node.own.hoa)))
         node.deliver(good, from: Endpoint(ip("192.88.9.9"), port: 6288), to: H.first)
         node.deliver(good, from: Endpoint(H.ownServers[0], port: 6289), to: H.first)

@@ -23,7 +23,8 @@ import Testing
             let offered = OfferedRecord(mapping, under: node.peer.certificate)
             let server = IPAddress(ipv4: 0xC058_0000 + UInt32(index / perServer))
             let servers = ServerSet(
-                endpoints: [Endpoint(server, port: SignalPort.ims)], keys: [node.peerAuthority.key.publicKey], expires: node.now.monotonic + .seconds(36_000))
+                endpoints: [Endpoint(server, port: SignalPort.ims)], keys: [node.peerAuthority.key.publicKey],
+                expires: node.now.monotonic + .seconds(36_000))
             node.quietly { core, now in
                 core.adopt(offered, for: hoa, isConfirmed: true, now)
                 core.keepServers(servers, of: hoa)
@@ -182,7 +183,10 @@ import Testing
         var known: Set<UInt32> = []
         for second in 0..<200 {
             node.advance(.seconds(1))
-            let polls = node.sent.filter { $0.to.port == SignalPort.ims && $0.message.type == .maQuery && $0.query?.hoa != node.own.hoa && known.insert($0.message.sequence).inserted }
+            let polls = node.sent.filter {
+                $0.to.port == SignalPort.ims && $0.message.type == .maQuery && $0.query?.hoa != node.own.hoa
+                    && known.insert($0.message.sequence).inserted
+            }
             polled.formUnion(polls.compactMap { $0.query?.hoa })
             #expect(polls.count <= (second == 0 ? 2 : 1) * rate + rate)
             node.sent = []

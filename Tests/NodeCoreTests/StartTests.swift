@@ -123,7 +123,8 @@ import Testing
         let forger = TestAuthority(seed: 99)
         let records = [
             forger.enrol(home("203.0.113.1"), seed: 12).record([H.peerFirst], sequence: VirtualClock.wallAtStart),
-            TestIdentity(hoa: home("203.0.113.1"), key: makeKey(99), certificate: try asking().peer.certificate).record([H.peerFirst], sequence: VirtualClock.wallAtStart),
+            TestIdentity(hoa: home("203.0.113.1"), key: makeKey(99), certificate: try asking().peer.certificate).record(
+                [H.peerFirst], sequence: VirtualClock.wallAtStart),
             try asking().peerAuthority.enrol(home("203.0.113.2"), seed: 12).record([H.peerFirst], sequence: VirtualClock.wallAtStart),
         ]
         for record in records {

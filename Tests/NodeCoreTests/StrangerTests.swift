@@ -18,12 +18,15 @@ import Testing
     private func answer(_ node: NodeHarness, _ code: ResponseCode, _ record: CertifiedMapping? = nil, lifetime: UInt32 = 5) throws {
         let query = try node.take(.haQuery)
         guard case .haQuery(let body) = query.message.body else { return }
-        node.answer(query, .haAnswer(HAAnswer(
-            code: code, cookie: node.cookie(query), moa: body.moa, mapping: record?.mapping, certificate: record?.certificate,
-            lifetime: code == .notFound ? lifetime : nil)))
+        node.answer(
+            query,
+            .haAnswer(
+                HAAnswer(
+                    code: code, cookie: node.cookie(query), moa: body.moa, mapping: record?.mapping, certificate: record?.certificate,
+                    lifetime: code == .notFound ? lifetime : nil)))
     }
 
-    private let let_in = NodeAction.releaseInbound(from: H.peerFirst, to: H.first)
+    private let release = NodeAction.releaseInbound(from: H.peerFirst, to: H.first)
     private let drop = NodeAction.dropInbound(from: H.peerFirst, to: H.first)
 
     @Test("The own IMS names it, the DNS finds that HoA's IMS, and only that one's confirmation enters it")
@@ -43,7 +46,7 @@ import Testing
         #expect(second.imt.inbound.isEmpty)
         try second.answerQuery(record)
         #expect(second.imt.inbound == [second.path(H.first, H.peerFirst): second.pair])
-        #expect(second.hasReleased(let_in))
+        #expect(second.hasReleased(release))
     }
 
     @Test("A record of its IMS that does not list the source enters nothing")
@@ -62,9 +65,9 @@ import Testing
         let node = try NodeHarness()
         try node.register()
         hold(node, .opening)
-        #expect(!node.hasReleased(let_in))
+        #expect(!node.hasReleased(release))
         try answer(node, .notFound)
-        #expect(node.hasReleased(let_in))
+        #expect(node.hasReleased(release))
         #expect(node.imt.isPlain(H.peerFirst, now: node.now.monotonic))
         #expect(node.actions.count { if case .changeIMT = $0 { true } else { false } } == 1)
         node.advance(.milliseconds(5001))
@@ -77,17 +80,19 @@ import Testing
         try node.register()
         hold(node, .opening)
         node.advance(.milliseconds(99))
-        #expect(!node.hasReleased(let_in))
+        #expect(!node.hasReleased(release))
         node.advance(.milliseconds(2))
-        #expect(node.hasReleased(.releaseOpeners(from: H.peerFirst, to: H.first)) && !node.hasReleased(let_in))
+        #expect(node.hasReleased(.releaseOpeners(from: H.peerFirst, to: H.first)) && !node.hasReleased(release))
         #expect(!node.imt.isPlain(H.peerFirst, now: node.now.monotonic))
         node.clear()
         hold(node, .segment)
         node.advance(.seconds(1))
-        #expect(!node.hasReleased(let_in))
+        #expect(!node.hasReleased(release))
     }
 
-    @Test("A packet that opens a connection waits two round trips to the IMS, at least 100 ms and less than a SYN's repetition", arguments: [(10, 100), (60, 120), (200, 400), (600, 950)])
+    @Test(
+        "A packet that opens a connection waits two round trips to the IMS, at least 100 ms and less than a SYN's repetition",
+        arguments: [(10, 100), (60, 120), (200, 400), (600, 950)])
     func openerWait(_ roundTrip: Int, _ wait: Int) throws {
         let node = try NodeHarness()
         node.links([H.first])
@@ -112,14 +117,15 @@ import Testing
         try answer(node, .ok, node.peerRecord())
         #expect(node.imt.holdsOpeners(H.peerFirst, now: node.now.monotonic))
         node.advance(.milliseconds(1500))
-        #expect(!node.hasReleased(let_in) && !node.hasReleased(.releaseOpeners(from: H.peerFirst, to: H.first)))
+        #expect(!node.hasReleased(release) && !node.hasReleased(.releaseOpeners(from: H.peerFirst, to: H.first)))
         node.foundPeer()
         try node.answerQuery(node.peerRecord())
-        #expect(node.hasReleased(let_in))
+        #expect(node.hasReleased(release))
         #expect(node.imt.inbound == [node.path(H.first, H.peerFirst): node.pair])
     }
 
-    @Test("Not found is remembered for its lifetime and no longer: the next connection is asked about as the first one was", arguments: [1, 3, 5, 60])
+    @Test(
+        "Not found is remembered for its lifetime and no longer: the next connection is asked about as the first one was", arguments: [1, 3, 5, 60])
     func notFoundLapses(_ lifetime: UInt32) throws {
         let node = try NodeHarness()
         try node.meet()
@@ -177,9 +183,9 @@ import Testing
         try node.register()
         hold(node, .datagram)
         node.advance(.milliseconds(2900))
-        #expect(!node.hasReleased(let_in) && !node.hasReleased(drop))
+        #expect(!node.hasReleased(release) && !node.hasReleased(drop))
         node.advance(.milliseconds(200))
-        #expect(node.hasReleased(drop) && !node.hasReleased(let_in))
+        #expect(node.hasReleased(drop) && !node.hasReleased(release))
     }
 
     @Test("On not found others wait for the answers of the peers' IMSs: one of the peers may have moved")
@@ -338,6 +344,6 @@ import Testing
         let node = try NodeHarness()
         node.links([H.first])
         hold(node, .opening)
-        #expect(node.hasReleased(let_in))
+        #expect(node.hasReleased(release))
     }
 }

@@ -20,8 +20,12 @@ import Testing
         return Strangers(configuration)
     }
 
-    private func opener(_ source: MobileAddress) -> Strangers.Packet { Strangers.Packet(source: source, own: own, opensConnection: true, isSegment: false) }
-    private func segment(_ source: MobileAddress) -> Strangers.Packet { Strangers.Packet(source: source, own: own, opensConnection: false, isSegment: true) }
+    private func opener(_ source: MobileAddress) -> Strangers.Packet {
+        Strangers.Packet(source: source, own: own, opensConnection: true, isSegment: false)
+    }
+    private func segment(_ source: MobileAddress) -> Strangers.Packet {
+        Strangers.Packet(source: source, own: own, opensConnection: false, isSegment: true)
+    }
 
     private func time(_ milliseconds: Int64) -> MonotonicTime { .zero + .milliseconds(milliseconds) }
 
@@ -105,7 +109,10 @@ import Testing
         strangers.suspect([peer], of: source)
         #expect(strangers.waiting(for: peer) == [source] && strangers.suspects(of: source) == [peer])
         let opened: [Action] = [.commit, .passOpeners(source, to: own)]
-        #expect(notFound(&strangers, among, at: 10) == [.change(.letOpen(source.address, lifetime: .seconds(5)))] + opened + [.wake(source, at: time(300))])
+        #expect(
+            notFound(&strangers, among, at: 10) == [.change(.letOpen(source.address, lifetime: .seconds(5)))] + opened + [
+                .wake(source, at: time(300))
+            ])
         // What may be a peer's is kept as long as anything.
         #expect(strangers.due(source, among, now: time(300)) == opened + [.wake(source, at: time(3000))])
         let last = strangers.due(source, among, now: time(3000))
@@ -131,7 +138,9 @@ import Testing
         let answer = HAAnswer(
             code: .ok, cookie: Cookie(client: 1), moa: source, mapping: record.signed(with: identity.key), certificate: identity.certificate)
         let actions = strangers.answered(source, answer, among, now: time(10))
-        #expect(actions.first == .wake(source, at: time(3010)) && actions.dropFirst().first == .change(.holdOpeners(source.address, lifetime: .seconds(3))))
+        #expect(
+            actions.first == .wake(source, at: time(3010))
+                && actions.dropFirst().first == .change(.holdOpeners(source.address, lifetime: .seconds(3))))
         #expect(strangers.hasCandidate(peer) && strangers.named(peer) == [source])
         // Openers wait with the rest now.
         #expect(hold(&strangers, opener(source), at: 20) == [.wake(source, at: time(3010))])

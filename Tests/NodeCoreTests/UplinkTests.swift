@@ -54,7 +54,9 @@ import Testing
         let node = try NodeHarness()
         try node.meet(at: [H.first, H.second])
         node.event { core, now in
-            core.linksChanged([OwnLocator(MobileAddress(H.first), interface: "if0", isDeprecated: true), OwnLocator(MobileAddress(H.second), interface: "if1")], infrastructure: [], now: now)
+            core.linksChanged(
+                [OwnLocator(MobileAddress(H.first), interface: "if0", isDeprecated: true), OwnLocator(MobileAddress(H.second), interface: "if1")],
+                infrastructure: [], now: now)
         }
         #expect(node.core.ownLocatorsInOrder == [H.second, H.first])
         #expect(node.hasLogged("with overlap"))
@@ -67,7 +69,8 @@ import Testing
     /// Delivers a reply in which the IMS says what source it saw.
     private func answerUpdate(_ node: NodeHarness, _ code: ResponseCode, observed: IPAddress? = nil, port: UInt16 = 6289) throws -> [IPAddress] {
         let update = try node.take(.imsUpdate)
-        node.answer(update, .imsUpdateReply(IMSUpdateReply(code: code, cookie: node.cookie(update), observed: Endpoint(observed ?? update.from, port: port))))
+        node.answer(
+            update, .imsUpdateReply(IMSUpdateReply(code: code, cookie: node.cookie(update), observed: Endpoint(observed ?? update.from, port: port))))
         return update.update?.record.mapping.record.locators.map(\.moa.address) ?? []
     }
 
@@ -128,7 +131,10 @@ import Testing
         node.answerProofs()
         _ = try answerUpdate(node, .ok)
         #expect(node.outbound == node.path(H.second, H.peerFirst))
-        #expect(node.sent.filter { $0.message.type == .maNotify }.allSatisfy { $0.notify?.record.mapping.record.locators.map(\.moa.address) == [H.second] })
+        #expect(
+            node.sent.filter { $0.message.type == .maNotify }.allSatisfy {
+                $0.notify?.record.mapping.record.locators.map(\.moa.address) == [H.second]
+            })
     }
 
     @Test("A further uplink behind a translator does not keep the first from being registered")
@@ -155,7 +161,8 @@ import Testing
             while node.count(.imsUpdate) == 0 { node.advance(.milliseconds(100)); node.answerProofs() }
             let update = try node.take(.imsUpdate)
             sources.append(update.from)
-            node.answer(update, .imsUpdateReply(IMSUpdateReply(code: .refused, cookie: node.cookie(update), observed: Endpoint(ip("203.0.113.98"), port: 7))))
+            node.answer(
+                update, .imsUpdateReply(IMSUpdateReply(code: .refused, cookie: node.cookie(update), observed: Endpoint(ip("203.0.113.98"), port: 7))))
         }
         #expect(sources.contains(H.first) && sources.contains(H.second))
         #expect(node.now.monotonic - .zero > .seconds(20), "not all at once")
@@ -189,7 +196,8 @@ import Testing
                 if sent.message.type == .maQuery {
                     node.answer(sent, .maAnswer(MAAnswer(code: .ok, cookie: node.cookie(sent), hoa: sent.query?.hoa)))
                 } else if sent.message.type == .imsUpdate {
-                    node.answer(sent, .imsUpdateReply(IMSUpdateReply(code: .ok, cookie: node.cookie(sent), observed: Endpoint(sent.from, port: 6289))))
+                    node.answer(
+                        sent, .imsUpdateReply(IMSUpdateReply(code: .ok, cookie: node.cookie(sent), observed: Endpoint(sent.from, port: 6289))))
                 }
             }
             node.sent = []

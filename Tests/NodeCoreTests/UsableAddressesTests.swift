@@ -29,7 +29,12 @@ import Testing
         for own in [first, second] { monitor.watch(PathMonitor.Path(own, server), until: .distantFuture, now: .zero) }
         var sequence: UInt32 = 0
         while let next = monitor.next, next <= time(end) {
-            for case .probe(let path, let number) in monitor.due(now: next, sequence: { sequence += 1; return sequence }) where answering.contains(path.own) {
+            for case .probe(let path, let number) in monitor.due(
+                now: next,
+                sequence: {
+                    sequence += 1; return sequence
+                }) where answering.contains(path.own)
+            {
                 monitor.answered(number, now: next + .milliseconds(10))
             }
         }
@@ -38,11 +43,13 @@ import Testing
 
     // MARK: Order and places
 
-    @Test("The chosen interface goes before the configured order, what is about to be taken away behind both, and the system's order decides the rest")
+    @Test(
+        "The chosen interface goes before the configured order, what is about to be taken away behind both, and the system's order decides the rest")
     func order() {
         var addresses = UsableAddresses(configuration { $0.preferredInterfaces = ["b", "c"] })
         let uplinks = Uplinks(PathConfiguration())
-        let locators = ["a", "b", "c", "d"].enumerated().map { locator(moa("192.0.2.\($0 + 1)"), $1) } + [locator(moa("192.0.2.9"), "b", isDeprecated: true)]
+        let locators =
+            ["a", "b", "c", "d"].enumerated().map { locator(moa("192.0.2.\($0 + 1)"), $1) } + [locator(moa("192.0.2.9"), "b", isDeprecated: true)]
         _ = addresses.arrange(locators, uplinks)
         #expect(addresses.ordered.map(\.interface) == ["b", "c", "a", "d", "b"])
         addresses.choose(interface: "d")
@@ -95,7 +102,8 @@ import Testing
         var uplinks = Uplinks(PathConfiguration())
         let locators = [locator(first, "a"), locator(second, "b")]
         _ = addresses.arrange(locators, uplinks)
-        #expect(uplinks.judge(second, servers: [PathMonitor.Path(second, server)], others: [first], monitor(answering: [first]), now: time(3000)) != nil)
+        #expect(
+            uplinks.judge(second, servers: [PathMonitor.Path(second, server)], others: [first], monitor(answering: [first]), now: time(3000)) != nil)
         #expect(addresses.arrange(locators, uplinks) == .left([second]))
         #expect(addresses.arrange(locators, uplinks) == .same)
     }
@@ -128,7 +136,8 @@ import Testing
     func dead() {
         for (answering, isDead) in [(Set([second]), true), ([], false), ([first], false)] {
             var uplinks = Uplinks(PathConfiguration())
-            let death = uplinks.judge(first, servers: [PathMonitor.Path(first, server)], others: [second], monitor(answering: answering), now: time(3000))
+            let death = uplinks.judge(
+                first, servers: [PathMonitor.Path(first, server)], others: [second], monitor(answering: answering), now: time(3000))
             #expect(death?.better == (isDead ? second : nil) && uplinks.isDead(first) == isDead)
             #expect(death.map(\.recovery) == (isDead ? [PathMonitor.Path(first, server)] : nil))
         }
@@ -181,7 +190,12 @@ import Testing
         for own in [first, second] { monitor.watch(PathMonitor.Path(own, .peer(peer, moa("198.18.0.10"))), until: .distantFuture, now: .zero) }
         var sequence: UInt32 = 0
         while let next = monitor.next, next <= time(end) {
-            for case .probe(let path, let number) in monitor.due(now: next, sequence: { sequence += 1; return sequence }) where answering.contains(path.own) {
+            for case .probe(let path, let number) in monitor.due(
+                now: next,
+                sequence: {
+                    sequence += 1; return sequence
+                }) where answering.contains(path.own)
+            {
                 monitor.answered(number, now: next)
             }
         }
@@ -192,13 +206,17 @@ import Testing
     func detour() {
         var detours = Detours(PathConfiguration())
         let pairs = [pair(first), pair(second)]
-        #expect(detours.choose(for: peer, among: pairs, instead: pairs[0], peerMonitor(answering: [first, second], until: 3000), now: time(3000)) == nil)
+        #expect(
+            detours.choose(for: peer, among: pairs, instead: pairs[0], peerMonitor(answering: [first, second], until: 3000), now: time(3000)) == nil)
         let silent = detours.choose(for: peer, among: pairs, instead: pairs[0], peerMonitor(answering: [second], until: 3000), now: time(3000))
         #expect(silent == Detours.Choice(pair: pairs[1], isFailure: true))
         detours.take(own: second, moa: nil, by: peer, isFailure: true, now: time(3000))
         #expect(detours.isTaken(by: peer))
-        #expect(detours.choose(for: peer, among: pairs, instead: pairs[1], peerMonitor(answering: [first, second], until: 9000), now: time(9000)) == nil, "not yet")
-        let back = detours.choose(for: peer, among: pairs, instead: pairs[1], peerMonitor(answering: [first, second], until: 12_000), now: time(12_000))
+        #expect(
+            detours.choose(for: peer, among: pairs, instead: pairs[1], peerMonitor(answering: [first, second], until: 9000), now: time(9000)) == nil,
+            "not yet")
+        let back = detours.choose(
+            for: peer, among: pairs, instead: pairs[1], peerMonitor(answering: [first, second], until: 12_000), now: time(12_000))
         #expect(back == Detours.Choice(pair: pairs[0], isFailure: false))
         detours.prune(peer, own: { $0 != second }, moa: { _ in true })
         #expect(!detours.isTaken(by: peer) && detours[peer] != nil, "the memory of the failure stays")
@@ -220,7 +238,9 @@ import Testing
     @Test("A person's choice for a peer goes before the configuration's longest prefix, and that before the node's order")
     func preferences() {
         let configuration = configuration {
-            $0.peerPreferences = [PeerPreference(prefix("203.0.113.0/24"), interfaces: ["b"]), PeerPreference(prefix("203.0.113.1/32"), interfaces: ["a"])]
+            $0.peerPreferences = [
+                PeerPreference(prefix("203.0.113.0/24"), interfaces: ["b"]), PeerPreference(prefix("203.0.113.1/32"), interfaces: ["a"]),
+            ]
         }
         var preferences = Preferences(configuration)
         #expect(preferences.interfaces(for: peer) == ["a"] && preferences.interfaces(for: home("203.0.113.9")) == ["b"])
@@ -230,7 +250,9 @@ import Testing
         _ = addresses.arrange([locator(first, "a"), locator(second, "b")], uplinks)
         let record = MappingRecord(hoa: own, sequence: 1, lifetime: 600, issued: 1, locators: [Locator(first), Locator(second)])
         #expect(preferences.addresses(for: peer, among: [first, second], listedIn: record, addresses, uplinks) == [second, first])
-        #expect(preferences.addresses(for: peer, among: [first, second], listedIn: nil, addresses, uplinks) == [first], "a peer accepts what the record lists")
+        #expect(
+            preferences.addresses(for: peer, among: [first, second], listedIn: nil, addresses, uplinks) == [first],
+            "a peer accepts what the record lists")
         #expect(!preferences.choose(nil, for: peer) && preferences.interfaces(for: peer) == ["a"])
     }
 }

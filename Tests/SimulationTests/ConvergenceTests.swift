@@ -186,7 +186,9 @@ private final class FloodSource: SimulatedHost {
             world.network.attach(self, at: source)
             // Openers, which may pass, and datagrams; segments would be counted as a mapped flow's.
             if let target = world.cn.locators.first?.moa.address {
-                world.network.send(SimulatedPacket(from: source, to: target, .user(UserPacket(9_000_000 + number, number % 2 == 0 ? .opening : .datagram))), by: self)
+                world.network.send(
+                    SimulatedPacket(from: source, to: target, .user(UserPacket(9_000_000 + number, number % 2 == 0 ? .opening : .datagram))), by: self
+                )
             }
             world.network.detach(source)
         }

@@ -76,7 +76,8 @@ import Testing
                 node.delivered.compactMap { delivery in
                     let (from, to) = (delivery.packet.number / 10 % 10, delivery.packet.number % 10)
                     guard to != index || nodes[from].hoa != delivery.from else { return nil }
-                    return "\(delivery.at.nanoseconds / 1_000_000) ms: \(node.hoa) took a packet from \(nodes[from].hoa) to \(nodes[to].hoa) for one from \(delivery.from)"
+                    return
+                        "\(delivery.at.nanoseconds / 1_000_000) ms: \(node.hoa) took a packet from \(nodes[from].hoa) to \(nodes[to].hoa) for one from \(delivery.from)"
                 }
             }
         }

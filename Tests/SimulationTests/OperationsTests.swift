@@ -69,7 +69,9 @@ import Testing
             world.mn.restart()
             world.network.run(for: .seconds(10))
             world.mn.clockLead = .zero
-            if !world.network.drive(max: .seconds(120), until: { world.mn.core.isRegistered }) { world.fail("it does not register", #_sourceLocation) }
+            if !world.network.drive(max: .seconds(120), until: { world.mn.core.isRegistered }) {
+                world.fail("it does not register", #_sourceLocation)
+            }
         }
     }
 

@@ -43,7 +43,8 @@ import Testing
         }
 
         var isPreferred: Bool {
-            isPreferred(world.mn, world.cn, world.mnPlaces[0], world.cnPlaces[0]) && isPreferred(world.cn, world.mn, world.cnPlaces[0], world.mnPlaces[0])
+            isPreferred(world.mn, world.cn, world.mnPlaces[0], world.cnPlaces[0])
+                && isPreferred(world.cn, world.mn, world.cnPlaces[0], world.mnPlaces[0])
         }
 
         var story: String {
@@ -154,17 +155,24 @@ import Testing
         var pauses: [Duration] = []
         for _ in 0..<4 {
             trial.dead = [world.mnPlaces[0]]
-            #expect(world.network.drive(max: .seconds(5)) { world.mn.core.status(now: world.network.now).locators.first?.moa.address == world.mnPlaces[1] })
+            #expect(
+                world.network.drive(max: .seconds(5)) {
+                    world.mn.core.status(now: world.network.now).locators.first?.moa.address == world.mnPlaces[1]
+                })
             trial.dead = []
             let healed = world.network.time
             #expect(world.network.drive(max: .seconds(400)) { trial.isPreferred }, "\(trial.story)")
             pauses.append(world.network.time - healed)
             world.network.run(for: .seconds(3))
         }
-        for (index, least) in [10, 20, 40, 80].enumerated() { #expect(pauses[index] >= .seconds(least) && pauses[index] <= .seconds(least + 15), "\(pauses)") }
+        for (index, least) in [10, 20, 40, 80].enumerated() {
+            #expect(pauses[index] >= .seconds(least) && pauses[index] <= .seconds(least + 15), "\(pauses)")
+        }
     }
 
-    @Test("With links dying at random traffic goes on within 3 s while some pair works, never swings faster than the hold-down, and ends on the best path")
+    @Test(
+        "With links dying at random traffic goes on within 3 s while some pair works, never swings faster than the hold-down, and ends on the best path"
+    )
     func random() {
         for seed in World.seeds.prefix(10) {
             let trial = Trial(seed: seed, mnPlaces: 3, cnPlaces: 2)
@@ -183,7 +191,8 @@ import Testing
                 for node in [world.mn, world.cn] {
                     let gap = trial.longestGap(node, since: start)
                     if gap > .milliseconds(3300) {
-                        world.fail("\(node.hoa) heard nothing for \(gap) since \(start.nanoseconds / 1_000_000) ms, with \(dead) dead", #_sourceLocation)
+                        world.fail(
+                            "\(node.hoa) heard nothing for \(gap) since \(start.nanoseconds / 1_000_000) ms, with \(dead) dead", #_sourceLocation)
                     }
                 }
             }
@@ -196,8 +205,10 @@ import Testing
                 for text in ["has its place", "its traffic goes back"] {
                     let returns = node.logs.filter { $0.contains(text) }
                     for place in world.mnPlaces.prefix(3) + world.cnPlaces.prefix(2) {
-                        let times = returns.filter { $0.contains("\(place)") && (text != "its traffic goes back" || $0.contains("-> \(place) again")) }
-                            .compactMap { Int($0.split(separator: " ").first ?? "") }
+                        let times = returns.filter {
+                            $0.contains("\(place)") && (text != "its traffic goes back" || $0.contains("-> \(place) again"))
+                        }
+                        .compactMap { Int($0.split(separator: " ").first ?? "") }
                         for (one, next) in zip(times, times.dropFirst()) where next - one < 10_000 {
                             world.fail("\(node.hoa) swings: back at \(place) after \(next - one) ms", #_sourceLocation)
                         }

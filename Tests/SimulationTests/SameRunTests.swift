@@ -30,7 +30,9 @@ import Testing
         #expect(logs[0].count > 5000, "only \(logs[0].count) actions")
         for other in logs.dropFirst() where other != logs[0] {
             let place = zip(logs[0], other).enumerated().first { $1.0 != $1.1 }
-            Issue.record("of \(logs[0].count) and \(other.count) actions, these are the first that differ: \(place.map { "\($0.offset): \($0.element)" } ?? "one goes on")")
+            Issue.record(
+                "of \(logs[0].count) and \(other.count) actions, these are the first that differ: \(place.map { "\($0.offset): \($0.element)" } ?? "one goes on")"
+            )
         }
     }
 
@@ -58,14 +60,16 @@ import Testing
     /// A network in which much happens at once: a node that talks to twelve others and to plain hosts, moves, stays without address, loses paths,
     /// and starts anew, with tables so small that they are always full.
     static func actions(seed: UInt64) -> [String] {
-        let network = SimulatedNetwork(seed: seed, conditions: NetworkConditions(latency: .milliseconds(2) ... .milliseconds(40), loss: 0.1, duplication: 0.05))
+        let network = SimulatedNetwork(
+            seed: seed, conditions: NetworkConditions(latency: .milliseconds(2) ... .milliseconds(40), loss: 0.1, duplication: 0.05))
         var lines: [String] = []
         network.onAction = { lines.append(shortened($0)) }
         let dns = SimulatedDNS(network)
         let authorities = [TestAuthority(seed: 201), TestAuthority(seed: 202)]
         let servers = [
             SimulatedIMS(network, dns, addresses: [ip("192.88.1.1")], serving: prefix("198.51.100.0/24"), authority: authorities[0]),
-            SimulatedIMS(network, dns, addresses: [ip("192.88.2.1"), ip("192.88.2.2")], serving: prefix("203.0.113.0/24"), authority: authorities[1]),
+            SimulatedIMS(
+                network, dns, addresses: [ip("192.88.2.1"), ip("192.88.2.2")], serving: prefix("203.0.113.0/24"), authority: authorities[1]),
         ]
         let mn = SimulatedNode(network, dns, authorities[0].enrol(home("198.51.100.1"), seed: 11)) { configuration in
             configuration.serversMax = 6

@@ -9,7 +9,7 @@ import Testing
 
     /// Two nodes that exchange a packet a millisecond.
     private func talking(seed: UInt64) -> World {
-        let world = World(seed: seed, conditions: NetworkConditions(latency: Self.oneWay ... Self.oneWay))
+        let world = World(seed: seed, conditions: NetworkConditions(latency: Self.oneWay...Self.oneWay))
         world.interval = .milliseconds(1)
         world.start()
         world.network.run(for: .seconds(2))
@@ -24,7 +24,7 @@ import Testing
 
     @Test("The first packets wait for DNS and IMSs, four round trips in all, and go in order without loss", arguments: [UInt64(0), 1])
     func start(seed: UInt64) {
-        let world = World(seed: seed, conditions: NetworkConditions(latency: Self.oneWay ... Self.oneWay))
+        let world = World(seed: seed, conditions: NetworkConditions(latency: Self.oneWay...Self.oneWay))
         // An agent holds 64 packets.
         world.interval = .milliseconds(2)
         world.mn.move(to: [world.mnPlaces[0]])
@@ -93,7 +93,7 @@ import Testing
 
     @Test("A stationary node at home is reached without translation of its own address", arguments: [UInt64(0), 1])
     func atHome(seed: UInt64) {
-        let world = World(seed: seed, conditions: NetworkConditions(latency: Self.oneWay ... Self.oneWay))
+        let world = World(seed: seed, conditions: NetworkConditions(latency: Self.oneWay...Self.oneWay))
         world.mn.move(to: [world.mnPlaces[0]])
         world.cn.move(to: [world.cn.hoa.address])
         world.network.run(for: .seconds(2))

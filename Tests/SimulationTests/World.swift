@@ -37,8 +37,12 @@ final class World {
         dns = SimulatedDNS(network)
         let mnAuthority = TestAuthority(seed: 201)
         let cnAuthority = TestAuthority(seed: 202)
-        imsOfMN = SimulatedIMS(network, dns, addresses: [ip(pick("192.88.1.1", "2001:db8:1::1")), ip(pick("192.88.1.2", "2001:db8:1::2"))], serving: prefix(pick("198.51.100.0/24", "2001:db8:100::/48")), authority: mnAuthority)
-        imsOfCN = SimulatedIMS(network, dns, addresses: [ip(pick("192.88.2.1", "2001:db8:2::1"))], serving: prefix(pick("203.0.113.0/24", "2001:db8:200::/48")), authority: cnAuthority)
+        imsOfMN = SimulatedIMS(
+            network, dns, addresses: [ip(pick("192.88.1.1", "2001:db8:1::1")), ip(pick("192.88.1.2", "2001:db8:1::2"))],
+            serving: prefix(pick("198.51.100.0/24", "2001:db8:100::/48")), authority: mnAuthority)
+        imsOfCN = SimulatedIMS(
+            network, dns, addresses: [ip(pick("192.88.2.1", "2001:db8:2::1"))], serving: prefix(pick("203.0.113.0/24", "2001:db8:200::/48")),
+            authority: cnAuthority)
         mn = SimulatedNode(network, dns, mnAuthority.enrol(home(pick("198.51.100.1", "2001:db8:100::1")), seed: 11), adjust: adjust)
         cn = SimulatedNode(network, dns, cnAuthority.enrol(home(pick("203.0.113.1", "2001:db8:200::1")), seed: 12), adjust: adjust)
     }
@@ -49,7 +53,8 @@ final class World {
         guard seed % 8 != 0 else { return NetworkConditions() }
         let slow = Duration.milliseconds(Int.random(in: 5...120, using: &random))
         return NetworkConditions(
-            latency: .milliseconds(1) ... slow, loss: Double.random(in: 0...0.4, using: &random), duplication: Double.random(in: 0...0.2, using: &random))
+            latency: .milliseconds(1)...slow, loss: Double.random(in: 0...0.4, using: &random),
+            duplication: Double.random(in: 0...0.2, using: &random))
     }
 
     // MARK: What nodes do
@@ -177,6 +182,7 @@ final class World {
         let sorted = lock.withLock { times[what] ?? [] }.map(\.time).sorted()
         guard let median = sorted.dropFirst(sorted.count / 2).first, let last = sorted.last else { return "\(what): none" }
         let high = sorted[sorted.count * 95 / 100]
-        return "\(what): \(sorted.count) runs, median \(median.millisecondsSaturated) ms, 95 % \(high.millisecondsSaturated) ms, longest \(last.millisecondsSaturated) ms"
+        return
+            "\(what): \(sorted.count) runs, median \(median.millisecondsSaturated) ms, 95 % \(high.millisecondsSaturated) ms, longest \(last.millisecondsSaturated) ms"
     }
 }

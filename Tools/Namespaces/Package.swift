@@ -17,5 +17,7 @@ let package = Package(
 
 // As in the product's Package.swift: a warning ends the build where deploy/check or CI asks for it.
 if Context.environment["MAT_STRICT"] != nil {
-    for target in package.targets where target.type != .system { target.swiftSettings = (target.swiftSettings ?? []) + [.treatAllWarnings(as: .error)] }
+    for target in package.targets where target.type != .system {
+        target.swiftSettings = (target.swiftSettings ?? []) + [.treatAllWarnings(as: .error)]
+    }
 }

@@ -42,7 +42,8 @@ struct QueryMeasurement {
             for item in Self.cases {
                 let shift = round % servers.count
                 for server in servers[shift...] + servers[..<shift] where item.isDNS || !server.isDNS {
-                    let common = "queries --population \(nodes) --port \(server.port) --seconds \(plan.seconds) \(item.arguments)\(server.isDNS ? " --dns" : "")"
+                    let common =
+                        "queries --population \(nodes) --port \(server.port) --seconds \(plan.seconds) \(item.arguments)\(server.isDNS ? " --dns" : "")"
                     guard let full = try host.load(common)["queries"] else { throw BenchError("no figures") }
                     figures.add("queries", "\(server.title), \(item.title)", full.perSecond, "1/s")
                     let half = max(100, full.perSecond / 2)

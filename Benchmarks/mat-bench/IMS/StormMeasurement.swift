@@ -27,7 +27,9 @@ struct StormMeasurement {
             figures.add("storm", "queries answered", 100 * queries.answered / max(1, queries.sent), "%")
             figures.add("storm", "queries, p50", queries.microseconds.p50 / 1000, "ms")
             figures.add("storm", "queries, p99", queries.microseconds.p99 / 1000, "ms")
-            figures.add("storm", "subscriptions granted", 100 * (pushes.more["subscriptions granted"] ?? 0) / max(1, pushes.more["subscriptions wanted"] ?? 0), "%")
+            figures.add(
+                "storm", "subscriptions granted",
+                100 * (pushes.more["subscriptions granted"] ?? 0) / max(1, pushes.more["subscriptions wanted"] ?? 0), "%")
             figures.add("storm", "pushes delivered", 100 * pushes.ok / max(1, pushes.sent), "%")
             figures.add("storm", "pushes delivered within 1 s of the handover", 100 * (pushes.more["within 1 s"] ?? 0) / max(1, pushes.sent), "%")
             figures.add("storm", "pushes, p99", pushes.microseconds.p99 / 1000, "ms")
@@ -65,7 +67,9 @@ struct BreakMeasurement {
         var silent = 0.0
         for (step, factor) in Self.factors.enumerated() where broken.count < Self.brokenMax {
             let rate = max(50, full.perSecond * factor)
-            guard let part = try host.load("\(common) --moved \(step * 8 + 4) --rate \(rate)", key: true)["updates"] else { throw BenchError("no figures") }
+            guard let part = try host.load("\(common) --moved \(step * 8 + 4) --rate \(rate)", key: true)["updates"] else {
+                throw BenchError("no figures")
+            }
             let name = "offered \(number(factor, 1)) x that"
             let later = part.codes["try later"] ?? 0
             figures.add("breaking", "\(name): acked", part.perSecond, "1/s")

@@ -59,7 +59,10 @@ struct ScaleBenchmark: ParsableCommand {
         var needs = TextTable(["for \(number(nodes, 0)) nodes", "", "unit", "from"])
         needs.rows = model.lines.map { [$0.name, number($0.value, $0.value >= 100 ? 0 : 1), $0.unit, $0.how] }
         var one = TextTable(
-            ["a crowd moves within \(number(setting.burstSeconds, 0)) s", "updates p50 ms", "p99", "p99.9", "queries p99 us", "told to come later", "lost", "signatures", "store", "queries"])
+            [
+                "a crowd moves within \(number(setting.burstSeconds, 0)) s", "updates p50 ms", "p99", "p99.9", "queries p99 us", "told to come later",
+                "lost", "signatures", "store", "queries",
+            ])
         for (burst, outcome) in zip(Self.bursts, outcomes) {
             one.rows.append(
                 [burst == 0 ? "nobody" : "\(burst) nodes"]
@@ -72,7 +75,9 @@ struct ScaleBenchmark: ParsableCommand {
             "Of a node's handovers \(number(together * 100, 2)) % fall together with one of a given peer (within the 99th percentile and 100 ms of "
             + "network, either way); then both ends find each other by asking the servers anew."
         for line in needs.lines + [""] + one.lines + ["", remark] { print(line) }
-        if let markdown { try (needs.markdown + "\n" + one.markdown + "\n" + remark + "\n").write(toFile: markdown, atomically: true, encoding: .utf8) }
+        if let markdown {
+            try (needs.markdown + "\n" + one.markdown + "\n" + remark + "\n").write(toFile: markdown, atomically: true, encoding: .utf8)
+        }
         if let json {
             let encoder = JSONEncoder()
             encoder.outputFormatting = [.prettyPrinted, .sortedKeys]

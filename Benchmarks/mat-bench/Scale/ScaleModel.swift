@@ -63,16 +63,22 @@ struct ScaleModel: Codable {
             Line(name: "MA Queries", value: queries / 1e6, unit: "M/s", how: "\(number(polls / 1e6, 1)) M/s of them polls of active peers"),
             Line(name: "HA Notifies", value: notifies / 1e6, unit: "M/s", how: "one per handover and active peer"),
             Line(name: "MA Notifies (pushes)", value: pushes / 1e6, unit: "M/s", how: "peers, their servers, and what those pass on"),
-            Line(name: "cores for queries", value: queryCores, unit: "", how: "\(number(queriesPerCore, 0))/s a core, used to \(number(utilisation * 100, 0)) %"),
+            Line(
+                name: "cores for queries", value: queryCores, unit: "",
+                how: "\(number(queriesPerCore, 0))/s a core, used to \(number(utilisation * 100, 0)) %"),
             Line(name: "cores for signatures", value: verificationCores, unit: "", how: "\(number(verificationsPerCore, 0))/s a core, likewise"),
             Line(name: "etcd clusters", value: clusters, unit: "", how: "\(number(etcdPutsPerSecond, 0)) updates/s each, likewise"),
             Line(name: "nodes of one cluster", value: nodes / clusters / 1e6, unit: "M", how: ""),
-            Line(name: "servers (imsd)", value: servers, unit: "", how: "of \(number(coresPerServer, 0)) cores; at least \(number(instancesPerCluster, 0)) to a cluster"),
+            Line(
+                name: "servers (imsd)", value: servers, unit: "",
+                how: "of \(number(coresPerServer, 0)) cores; at least \(number(instancesPerCluster, 0)) to a cluster"),
             Line(name: "memory of one server", value: nodes / clusters * 512 / 1e9, unit: "GB", how: "all mappings of its cluster, 512 octets each"),
             Line(name: "network, all servers", value: gigabits, unit: "Gb/s", how: "both directions, IPv6"),
             Line(name: "network, one server", value: gigabits / servers, unit: "Gb/s", how: ""),
             Line(name: "DNS, resolvers", value: newPeers / 1e6, unit: "M/s", how: "one per new peer"),
-            Line(name: "DNS, authoritative", value: newPeers * dnsMissShare / 1e6, unit: "M/s", how: "\(number(dnsMissShare * 100, 0)) % of them; zones of prefixes, that do not change when nodes move"),
+            Line(
+                name: "DNS, authoritative", value: newPeers * dnsMissShare / 1e6, unit: "M/s",
+                how: "\(number(dnsMissShare * 100, 0)) % of them; zones of prefixes, that do not change when nodes move"),
         ]
     }
 }

@@ -117,8 +117,14 @@ struct PrototypeTable {
         case .hooks: return ([], [], [])
         case .fixed:
             return (
-                [[.load(source, into: r0), .compare(r0, .equal, home.own), .immediate(mobile.own, into: r0), .immediate(mobile.peer, into: r1)] + write],
-                [[.load(source, into: r0), .compare(r0, .equal, mobile.peer), .immediate(home.peer, into: r0), .immediate(home.own, into: r1)] + write], []
+                [
+                    [.load(source, into: r0), .compare(r0, .equal, home.own), .immediate(mobile.own, into: r0), .immediate(mobile.peer, into: r1)]
+                        + write
+                ],
+                [
+                    [.load(source, into: r0), .compare(r0, .equal, mobile.peer), .immediate(home.peer, into: r0), .immediate(home.own, into: r1)]
+                        + write
+                ], []
             )
         case .pairs, .counted, .neutral, .netdev:
             return (

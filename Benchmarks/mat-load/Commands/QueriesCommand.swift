@@ -95,7 +95,8 @@ struct Queries: ParsableCommand {
         var report = LoadReport(
             command: "queries",
             parameters: [
-                "nodes": nodes.map { "\($0.count)" } ?? "", "recorded": recorded ?? "", "distribution": query.distribution, "messages": "\(query.messages)",
+                "nodes": nodes.map { "\($0.count)" } ?? "", "recorded": recorded ?? "", "distribution": query.distribution,
+                "messages": "\(query.messages)",
                 "rate": rate.map { "\($0)" } ?? "closed loop", "window": "\(window)", "sockets": "\(total)",
             ])
         report.add("queries", tally, seconds: target.seconds)

@@ -33,7 +33,9 @@ struct Recording: Sendable {
     }
 
     private static func queries(of capture: CaptureFile, _ file: String) throws -> [IPAddress] {
-        guard capture.isKnownLink else { throw BenchError("\(file) is a capture of a kind of link that mat-load does not know (\(capture.linkType))") }
+        guard capture.isKnownLink else {
+            throw BenchError("\(file) is a capture of a kind of link that mat-load does not know (\(capture.linkType))")
+        }
         var result: [IPAddress] = []
         capture.forEachDatagram { datagram in
             guard result.count < countMax else { return }

@@ -55,7 +55,8 @@ struct LoadReport: Codable {
             let codes = part.codes.merging(part.interim.map { ("\($0.key), followed", $0.value) }) { $0 + $1 }
             more.append(
                 "\(part.name): "
-                    + (codes.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" } + part.more.sorted { $0.key < $1.key }.map { "\($0.key) \(number($0.value, 1))" })
+                    + (codes.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }
+                    + part.more.sorted { $0.key < $1.key }.map { "\($0.key) \(number($0.value, 1))" })
                     .joined(separator: ", "))
         }
         return table.lines + more

@@ -175,7 +175,8 @@ final class Exchanges: LoadStream {
             states[request].later += 1
             // No retransmission is due meanwhile.
             states[request].tries = 0
-            let seconds = message.option(.lifetime).flatMap { $0.count == 4 ? $0 : nil }
+            let seconds =
+                message.option(.lifetime).flatMap { $0.count == 4 ? $0 : nil }
                 .map { UInt64(UInt32(bigEndian: $0.loadUnaligned(as: UInt32.self))) } ?? 1
             return later.add(request, at: now &+ min(5, max(1, seconds)) * 1_000_000_000)
         }

@@ -84,7 +84,8 @@ extension FuzzTarget {
         let once = (try? JSONValue.parse(settled))?.write()
         try expect(
             once == settled,
-            "a value changes each time it is written and read: \(String(decoding: settled, as: UTF8.self)) became \(String(decoding: once ?? [], as: UTF8.self))")
+            "a value changes each time it is written and read: \(String(decoding: settled, as: UTF8.self)) became \(String(decoding: once ?? [], as: UTF8.self))"
+        )
     }
 
     static let transfer = FuzzTarget("transfer", "lines of `mat ims export` and `import`", octetsMax: 4096) { octets throws(BrokenProperty) in

@@ -69,7 +69,8 @@ final class QueryWorker: DatagramServing, @unchecked Sendable {
     ///
     /// - Returns: the datagrams received.
     private func serve(
-        _ descriptor: Int32, _ batch: inout DatagramBatch, _ responder: inout QueryResponder, _ gate: inout AdmissionGate, _ reader: ReaderEpochs.Reader
+        _ descriptor: Int32, _ batch: inout DatagramBatch, _ responder: inout QueryResponder, _ gate: inout AdmissionGate,
+        _ reader: ReaderEpochs.Reader
     ) -> Int {
         let received = batch.receive(descriptor)
         guard received > 0 else { return 0 }

@@ -129,7 +129,7 @@ public final class MappingStore: MappingStoring {
         }
         do throws(StoreError) {
             return try MappingReader(path: place, isAlone: false, deliver: deliver)
-        } catch where error.kind == .passing {
+        } catch  where error.kind == .passing {
             return try MappingReader(path: place, isAlone: true, deliver: deliver)
         }
     }

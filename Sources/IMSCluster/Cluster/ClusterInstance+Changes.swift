@@ -121,7 +121,8 @@ extension ClusterInstance {
                 }
             }
             if let certificate = waiting.change.issued {
-                if let answer = results.popFirst(), case .refused(let pair) = Self.result(of: answer, isOver: waiting.change.latest != nil), outcome == .durable,
+                if let answer = results.popFirst(), case .refused(let pair) = Self.result(of: answer, isOver: waiting.change.latest != nil),
+                    outcome == .durable,
                     pair.flatMap({ ClusterValue.certificate($0.value) }) != certificate
                 {
                     outcome = .failed("another server of this IMS has just issued a newer certificate of \(certificate.prefix)")

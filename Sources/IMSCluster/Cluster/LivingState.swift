@@ -123,8 +123,7 @@ struct LivingState: Sendable {
     mutating func changed(_ prefix: IPPrefix, at revision: Int64) { subscriptions.noteChange(of: prefix, at: revision) }
 
     /// A subscription was granted, or its key is gone: then `nil`.
-    mutating func subscribed(_ key: ClusterSubscriptions.Key, of id: InstanceID, _ grant: SubscriptionGrant?, at revision: Int64)
-    {
+    mutating func subscribed(_ key: ClusterSubscriptions.Key, of id: InstanceID, _ grant: SubscriptionGrant?, at revision: Int64) {
         self.revision = max(self.revision, revision)
         if let grant { subscriptions.put(key, grant) } else { subscriptions.delete(key, of: id) }
     }

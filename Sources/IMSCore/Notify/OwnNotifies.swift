@@ -45,8 +45,7 @@ struct OwnNotifies: Sendable {
     }
 
     /// The signature of what was enclosed has been checked. Its update may have been stored before, which settled it.
-    mutating func verified(_ key: NotifyKey, _ failure: VerificationFailure?, _ server: ServerView, _ now: Now) -> [NotifyAction]
-    {
+    mutating func verified(_ key: NotifyKey, _ failure: VerificationFailure?, _ server: ServerView, _ now: Now) -> [NotifyAction] {
         guard let enclosed = notifies[key]?.record else { return [] }
         notifies[key]?.checkEnds()
         var actions: [NotifyAction] = []
@@ -64,8 +63,7 @@ struct OwnNotifies: Sendable {
     }
 
     /// There is no time to check the signature of what was enclosed.
-    mutating func unchecked(_ key: NotifyKey, _ refusal: VerificationRefusal, _ server: ServerView, _ now: Now) -> [NotifyAction]
-    {
+    mutating func unchecked(_ key: NotifyKey, _ refusal: VerificationRefusal, _ server: ServerView, _ now: Now) -> [NotifyAction] {
         refuse(key, .tryLater, refusal.reason, lifetime: refusal.seconds) + settle(key.hoa, server, now)
     }
 

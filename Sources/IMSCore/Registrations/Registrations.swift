@@ -164,8 +164,7 @@ struct Registrations: Sendable {
     /// - Parameters:
     ///   - served: of an update; others are not counted.
     ///   - latest: what the store holds under certificates that begin later than this (Unix, ms) gives way.
-    mutating func begin(_ write: PendingWrite, ofUpdateTo served: ServedPrefix? = nil, latest: UInt64? = nil, _ now: Now) -> Write
-    {
+    mutating func begin(_ write: PendingWrite, ofUpdateTo served: ServedPrefix? = nil, latest: UInt64? = nil, _ now: Now) -> Write {
         var write = write
         if let served {
             quotas.takeUpdate(served, now.monotonic)

@@ -141,7 +141,8 @@ extension KernelRule {
             switch attribute.type {
             case KernelValues.rulePriority: rule.priority = attribute.u32 ?? 0
             case KernelValues.ruleTable: rule.table = attribute.u32 ?? rule.table
-            case KernelValues.ruleSource: rule.source = attribute.address.map { IPPrefix(covering: $0, length: min(header[2], family.addressBits) + family.leadingBits) }
+            case KernelValues.ruleSource:
+                rule.source = attribute.address.map { IPPrefix(covering: $0, length: min(header[2], family.addressBits) + family.leadingBits) }
             case KernelValues.ruleMark: rule.mark = attribute.u32
             case KernelValues.ruleInputName: rule.fromHere = attribute.string == "lo"
             case KernelValues.ruleProtocol: ours = attribute.u8 == KernelValues.protocolMAT

@@ -11,7 +11,8 @@ extension RulesetNews: NetlinkNews {
             return
         }
         // The table's name is the first attribute of every kind.
-        let isOurs = (family == KernelValues.familyIPv4 || family == KernelValues.familyIPv6)
+        let isOurs =
+            (family == KernelValues.familyIPv4 || family == KernelValues.familyIPv6)
             && attributes.first(KernelValues.elementListTable)?.string == TranslationRuleset.tableName
         switch kind {
         case KernelValues.nftNewTable, KernelValues.nftDeleteTable, KernelValues.nftNewChain, KernelValues.nftDeleteChain:

@@ -154,7 +154,9 @@ final class TranslationTables {
     /// Tells what this host has by now, whoever changed it.
     func setHost(homes: Set<IPAddress>, addresses: Set<IPAddress>) throws(KernelError) {
         guard homes != model.homes || addresses != model.addresses else { return }
-        try changeFew { $0.homes = homes; $0.addresses = addresses }
+        try changeFew {
+            $0.homes = homes; $0.addresses = addresses
+        }
     }
 
     /// Own MoAs that went away are forgotten.

@@ -133,7 +133,8 @@ package struct TranslationModel: Equatable {
         // A great many at once: what an earlier run left, and no peer claims.
         dropForgotten(forgottenTooMany(adding: 0))
         let limits: [(Int, UInt32, String)] = [
-            (entries.departuresCount, TranslationRuleset.peersMax, "outbound entries"), (entries.arrivalsCount, TranslationRuleset.arrivalsMax, "inbound entries"),
+            (entries.departuresCount, TranslationRuleset.peersMax, "outbound entries"),
+            (entries.arrivalsCount, TranslationRuleset.arrivalsMax, "inbound entries"),
             (plain.count, TranslationRuleset.plainSourcesMax, "plain addresses"), (own.count, TranslationRuleset.locatorsMax, "own MoAs"),
         ]
         for (count, most, what) in limits where count > most {

@@ -24,7 +24,8 @@ package struct KernelRoute: Hashable {
     package var nextHop: UInt32 = 0
 
     package init(
-        table: UInt32, destination: IPPrefix, kind: Kind = .unicast, gateway: IPAddress? = nil, interfaceIndex: UInt32 = 0, source: IPAddress? = nil, mtu: UInt32 = 0, priority: UInt32 = KernelRoute.ownPriority, preference: Int8 = 0, nextHop: UInt32 = 0
+        table: UInt32, destination: IPPrefix, kind: Kind = .unicast, gateway: IPAddress? = nil, interfaceIndex: UInt32 = 0, source: IPAddress? = nil,
+        mtu: UInt32 = 0, priority: UInt32 = KernelRoute.ownPriority, preference: Int8 = 0, nextHop: UInt32 = 0
     ) {
         self.table = table
         self.destination = destination

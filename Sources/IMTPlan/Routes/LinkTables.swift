@@ -166,7 +166,8 @@ package struct AddressRank: Comparable {
     package init(_ state: AddressState, over route: KernelRoute?, prefersTemporary: Bool) {
         let isSecondary = state.flags & KernelValues.addressSecondary != 0
         let length = min(state.prefixLength, state.address.family.addressBits) + state.address.family.leadingBits
-        let isForeign = state.address.family == .ipv4 && route?.gateway.map { !IPPrefix(covering: state.address, length: length).contains($0) } ?? false
+        let isForeign =
+            state.address.family == .ipv4 && route?.gateway.map { !IPPrefix(covering: state.address, length: length).contains($0) } ?? false
         let conditions = [
             route == nil,
             state.flags & KernelValues.addressDeprecated != 0,

@@ -54,7 +54,9 @@ package struct MainTable: Equatable {
     /// - Returns: whether anything that is kept changed.
     @discardableResult
     package mutating func insert(_ route: KernelRoute) -> Bool {
-        guard route.kind == .unicast, route.interfaceIndex != 0, !route.destination.address.isLinkLocal, !route.destination.address.isMulticast else { return false }
+        guard route.kind == .unicast, route.interfaceIndex != 0, !route.destination.address.isLinkLocal, !route.destination.address.isMulticast else {
+            return false
+        }
         var alternatives = byDestination[route.destination] ?? []
         if let index = alternatives.firstIndex(where: { Self.isSame($0, route) }) {
             guard alternatives[index] != route else { return false }
@@ -88,7 +90,9 @@ package struct MainTable: Equatable {
     /// - Returns: whether it was kept.
     @discardableResult
     package mutating func remove(_ route: KernelRoute) -> Bool {
-        guard var alternatives = byDestination[route.destination], let index = alternatives.firstIndex(where: { Self.isSame($0, route) }) else { return false }
+        guard var alternatives = byDestination[route.destination], let index = alternatives.firstIndex(where: { Self.isSame($0, route) }) else {
+            return false
+        }
         alternatives.remove(at: index)
         byDestination[route.destination] = alternatives.isEmpty ? nil : alternatives
         if alternatives.count < 2 { ambiguous.remove(route.destination) }
@@ -103,7 +107,8 @@ package struct MainTable: Equatable {
     private func longest(in slot: Slot) -> KernelRoute? {
         var found: KernelRoute?
         for alternatives in byDestination.values {
-            for route in alternatives where route.interfaceIndex == slot.interfaceIndex && route.family == slot.family && route.destination.familyLength > 0 {
+            for route in alternatives
+            where route.interfaceIndex == slot.interfaceIndex && route.family == slot.family && route.destination.familyLength > 0 {
                 guard let known = found else {
                     found = route
                     continue

@@ -19,10 +19,12 @@ extension RoutePlan {
     }
 
     package func furtherRules() -> Set<KernelRule> {
-        Set(Self.furtherHomes(configuration).map { further in
-            KernelRule(
-                family: further.hoa.family, priority: (ruleBase ?? configuration.rulePriorityBase) + 9, source: configuration.network(of: further.hoa) ?? IPPrefix(further.hoa.address), fromHere: true, table: further.table)
-        })
+        Set(
+            Self.furtherHomes(configuration).map { further in
+                KernelRule(
+                    family: further.hoa.family, priority: (ruleBase ?? configuration.rulePriorityBase) + 9,
+                    source: configuration.network(of: further.hoa) ?? IPPrefix(further.hoa.address), fromHere: true, table: further.table)
+            })
     }
 
     /// The tables of further HoAs but for the peers' routes.

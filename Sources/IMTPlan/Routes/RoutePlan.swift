@@ -32,7 +32,8 @@ package struct RoutePlan {
     package var ruleBase: UInt32?
 
     package init(
-        configuration: IMTConfiguration, tables: LinkTables, locators: [LocalAddress], deviceIndex: UInt32, plain: Set<IPAddress>, homes: Set<IPAddress>, primaries: [MobileAddress] = [], ruleBase: UInt32? = nil
+        configuration: IMTConfiguration, tables: LinkTables, locators: [LocalAddress], deviceIndex: UInt32, plain: Set<IPAddress>,
+        homes: Set<IPAddress>, primaries: [MobileAddress] = [], ruleBase: UInt32? = nil
     ) {
         self.configuration = configuration
         self.tables = tables
@@ -61,7 +62,9 @@ package struct RoutePlan {
         for prefix in configuration.homePrefixes {
             let further = Self.furtherHomes(configuration).first { $0.hoa.address == prefix.address }?.table
             rules.insert(KernelRule(family: prefix.family, priority: base + 13, source: prefix, table: further ?? configuration.routingTable))
-            if further == nil { rules.insert(KernelRule(family: prefix.family, priority: base + 14, source: prefix, table: Self.pathTable(configuration))) }
+            if further == nil {
+                rules.insert(KernelRule(family: prefix.family, priority: base + 14, source: prefix, table: Self.pathTable(configuration)))
+            }
         }
         let homeAddresses = Set(configuration.homeAddresses.map(\.address))
         for locator in locators {
@@ -196,7 +199,8 @@ package struct RoutePlan {
         var links = Set(locators.filter { $0.address == moa.address }.map(\.interfaceIndex))
         links.formUnion(tables.addresses.filter { $0.address == moa.address }.map(\.interfaceIndex))
         return { route in
-            tables.links[route.interfaceIndex]?.isUp == true && route.interfaceIndex != deviceIndex && (isHome || links.contains(route.interfaceIndex))
+            tables.links[route.interfaceIndex]?.isUp == true && route.interfaceIndex != deviceIndex
+                && (isHome || links.contains(route.interfaceIndex))
         }
     }
 

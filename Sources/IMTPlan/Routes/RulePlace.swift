@@ -36,8 +36,11 @@ package struct ForeignRule: Hashable {
     /// Whether packets that are ours to route end here.
     package var takesEverything: Bool {
         !isNarrow && !isLocal
-            && [KernelValues.ruleActionTable, KernelValues.ruleActionGoto, KernelValues.ruleActionBlackhole, KernelValues.ruleActionUnreachable, KernelValues.ruleActionProhibit]
-                .contains(action)
+            && [
+                KernelValues.ruleActionTable, KernelValues.ruleActionGoto, KernelValues.ruleActionBlackhole, KernelValues.ruleActionUnreachable,
+                KernelValues.ruleActionProhibit,
+            ]
+            .contains(action)
     }
 
     /// Somebody wants nothing to leave but what has passed before: not for us to go around.
@@ -102,7 +105,8 @@ extension RulePlace: CustomStringConvertible {
                 + "registration and connections with peers may fail; give that program's rules a priority above \(base + Self.width), or see routing-rules in matd.yaml"
         }
         if !passed.isEmpty {
-            return "routing rules of another program take all traffic (\(passed.joined(separator: "; "))): this agent's come before them now, from \(base) on, so that "
+            return
+                "routing rules of another program take all traffic (\(passed.joined(separator: "; "))): this agent's come before them now, from \(base) on, so that "
                 + "connections with peers and signalling go on over the links themselves and all else goes that program's way; see routing-rules in matd.yaml"
         }
         return "no other program's routing rules are in the way any more; this agent's begin at \(base) again"

@@ -47,13 +47,25 @@ extension TranslationRuleset {
         ChainDefinition(
             name: "deliver", hook: .init(type: "filter", number: KernelValues.hookPrerouting, priority: -310),
             rules: [isSignalling + [.verdict(.accept)], isError + [.verdict(.jump("errors"))]]
-                + entrances.map { delivered(at: $0) } + flowsToAnswer + [[.load(destination, into: r0), .lookup(set: Self.own, key: r0, into: r1), .verdict(.goTo("stranger"))]]
+                + entrances.map { delivered(at: $0) } + flowsToAnswer + [
+                    [.load(destination, into: r0), .lookup(set: Self.own, key: r0, into: r1), .verdict(.goTo("stranger"))]
+                ]
                 // At home the prefix's packets need no translation, and plain ones no question.
-                + homeAddresses.flatMap { moPres(of: $0) }.filter { !homeNetworks.contains($0) }.map { isWithin($0, destination, in: r0) + [.verdict(.goTo("stranger"))] }
+                + homeAddresses.flatMap { moPres(of: $0) }.filter { !homeNetworks.contains($0) }.map {
+                    isWithin($0, destination, in: r0) + [.verdict(.goTo("stranger"))]
+                }
                 + retiredMoPres.compactMap { $0.network?.moPre }.map { isWithin($0, destination, in: r0) + [.verdict(.goTo("returned"))] }
-                + [[.load(destination, into: r0), .lookup(set: Self.retired, key: r0, into: r1)] + (needs.asksRouting ? isLocal : []) + [.verdict(.goTo("returned"))]]
+                + [
+                    [.load(destination, into: r0), .lookup(set: Self.retired, key: r0, into: r1)] + (needs.asksRouting ? isLocal : []) + [
+                        .verdict(.goTo("returned"))
+                    ]
+                ]
                 // The rest is no peer's, or is meant as it is: for this host's other addresses, or to be forwarded.
-                + (needs.asksRouting ? [[.load(destination, into: r0), .lookup(set: Self.known, key: r0, into: nil), .verdict(.accept)], isLocal + [.verdict(.goTo("unseen"))]] : []))
+                + (needs.asksRouting
+                    ? [
+                        [.load(destination, into: r0), .lookup(set: Self.known, key: r0, into: nil), .verdict(.accept)],
+                        isLocal + [.verdict(.goTo("unseen"))],
+                    ] : []))
     }
 
     /// A peer's packet, translated. That is all, but for the few peers to whose MoA a plain flow began: for these the rule ends there.
@@ -68,7 +80,8 @@ extension TranslationRuleset {
     var returned: ChainDefinition {
         ChainDefinition(
             name: "returned", hook: nil,
-            rules: returning.map { delivered(at: $0, among: Self.retired) } + flowsToAnswer + homeNetworks.map { isWithin($0, destination, in: r0) + [.verdict(.accept)] } + [[.verdict(.goTo("stranger"))]])
+            rules: returning.map { delivered(at: $0, among: Self.retired) } + flowsToAnswer
+                + homeNetworks.map { isWithin($0, destination, in: r0) + [.verdict(.accept)] } + [[.verdict(.goTo("stranger"))]])
     }
 
     /// For an address that the agent has not seen yet, or not decided about. What comes from a peer's MoA was meant for another one: a

@@ -105,10 +105,10 @@ extension TranslationRuleset {
                 + homeNetworks.map { isWithin($0, destination, in: r0) + [.verdict(.accept)] }
                 + homeNetworks.filter(isAtHome).map { isWithin($0, source, in: r0) + [.verdict(.accept)] }
                 + [
-                isInterface(.outputName, configuration.deviceName, .notEqual) + [
-                    .load(source, into: r0), .lookup(set: Self.homes, key: r0, into: nil), .masquerade,
-                ],
-            ]
+                    isInterface(.outputName, configuration.deviceName, .notEqual) + [
+                        .load(source, into: r0), .lookup(set: Self.homes, key: r0, into: nil), .masquerade,
+                    ]
+                ]
                 + homeNetworks.map { prefix in
                     isInterface(.outputName, configuration.deviceName, .notEqual) + isWithin(prefix, source, in: r0) + [.masquerade]
                 })

@@ -53,7 +53,8 @@ extension TranslationRuleset {
     var unhomedNetwork: ChainDefinition {
         let multicast: [UInt8] = family == .ipv4 ? [0xE0] : [0xFF]
         let isMulticast: [Expression] = [
-            .load(HeaderField(base: .network, offset: destination.offset, length: 1), into: r0), .mask(r0, multicast), .compare(r0, .equal, multicast),
+            .load(HeaderField(base: .network, offset: destination.offset, length: 1), into: r0), .mask(r0, multicast),
+            .compare(r0, .equal, multicast),
         ]
         return ChainDefinition(
             name: "unhomed_network", hook: nil,

@@ -11,12 +11,13 @@ extension TranslationRuleset {
         ]
         return ChainDefinition(
             name: "started", hook: nil,
-            rules: [isEdge] + familyOwn.map { moa, _ in
-                [.load(source, into: r0), .compare(r0, .equal, moa.address.packetOctets), .verdict(.jump(Self.begun(moa)))]
-            } + [
-                isProtocol(Self.udp) + key + flowKey(2 * words, portsAnswered) + note,
-                isProtocol(icmp) + isType(echoRequest) + key + flowKey(2 * words, identifier) + note,
-            ])
+            rules: [isEdge]
+                + familyOwn.map { moa, _ in
+                    [.load(source, into: r0), .compare(r0, .equal, moa.address.packetOctets), .verdict(.jump(Self.begun(moa)))]
+                } + [
+                    isProtocol(Self.udp) + key + flowKey(2 * words, portsAnswered) + note,
+                    isProtocol(icmp) + isType(echoRequest) + key + flowKey(2 * words, identifier) + note,
+                ])
     }
 
     /// Flows to peers' MoAs. The key wants the peer's HoA, and a look-up's result can't be a key for `nft list`: so the HoA is

@@ -108,7 +108,8 @@ extension TranslationRuleset {
         let ends = SetDefinition(
             name: Self.plainEnds, flags: SetDefinition.dynamicFlags, identifier: Self.plainEndsID, keyType: peerFlows.keyType,
             keyBytes: peerFlows.keyBytes, size: Self.plainFlowsMax)
-        return [paths, own, homes, mapped, returning, known, forgotten, plain, peers, flows, peerFlows, ends] + strangerSets + homeAddresses.enumerated().map { into($1, identifier: 16 + UInt32($0)) }
+        return [paths, own, homes, mapped, returning, known, forgotten, plain, peers, flows, peerFlows, ends] + strangerSets
+            + homeAddresses.enumerated().map { into($1, identifier: 16 + UInt32($0)) }
             + familyPaths.map { out($0.number) }
     }
 

@@ -72,10 +72,12 @@ extension TranslationRuleset {
 
     package static let waiting = "waiting", lately = "asked_lately", notFound = "not_found", confirming = "confirming"
     package static let plainConnections = "plain_connections", published = "published"
-    private static let latelyID: UInt32 = 10, notFoundID: UInt32 = 11, plainConnectionsID: UInt32 = 12, waitingID: UInt32 = 13, confirmingID: UInt32 = 14, publishedID: UInt32 = 104
+    private static let latelyID: UInt32 = 10, notFoundID: UInt32 = 11, plainConnectionsID: UInt32 = 12, waitingID: UInt32 = 13,
+        confirmingID: UInt32 = 14, publishedID: UInt32 = 104
 
     var strangerSets: [SetDefinition] {
-        let dynamic = SetDefinition.dynamicFlags, timed = SetDefinition.timedFlag
+        let dynamic = SetDefinition.dynamicFlags
+        let timed = SetDefinition.timedFlag
         let addresses: [(String, UInt32, UInt32, UInt32)] = [
             (Self.waiting, dynamic, Self.waitingID, Self.waitingMax), (Self.lately, dynamic, Self.latelyID, Self.latelyMax),
             (Self.notFound, timed, Self.notFoundID, Self.saidMax), (Self.confirming, timed, Self.confirmingID, Self.saidMax),
@@ -167,7 +169,8 @@ extension TranslationRuleset {
                 // SYN's note, so each segment renews it.
                 flowIn + [
                     .lookup(set: Self.published, key: r0, into: nil),
-                    .update(.renew, set: Self.published, setID: Self.publishedID, key: r0, data: nil, timeoutMilliseconds: Self.publishedMilliseconds),
+                    .update(
+                        .renew, set: Self.published, setID: Self.publishedID, key: r0, data: nil, timeoutMilliseconds: Self.publishedMilliseconds),
                 ] + accept,
                 isIn(Self.plainSources) + accept,
                 // A socket listens: a moved peer's segment, or the end of a plain client's handshake while the listener remembers no
@@ -226,7 +229,8 @@ extension TranslationRuleset {
             name: "passing", hook: nil,
             rules: [
                 // For which a socket listens, or for which none does: a NAT's, or soon refused.
-                isProtocol(Self.tcp) + hasPorts + [.socketIsTransparent(into: r0)] + flowIn + connection(Self.plainConnections, Self.plainConnectionsID),
+                isProtocol(Self.tcp) + hasPorts + [.socketIsTransparent(into: r0)] + flowIn
+                    + connection(Self.plainConnections, Self.plainConnectionsID),
                 isProtocol(Self.tcp) + hasPorts + [.socketIsTransparent(into: r0)] + accept,
                 isProtocol(Self.tcp) + flowIn + connection(Self.published, Self.publishedID),
                 isProtocol(Self.tcp) + accept,
@@ -254,7 +258,9 @@ extension TranslationRuleset {
         let isReset = flags(.equal, 0x04, of: 0x14)
         let flow: [Expression] = [.load(destination, into: r0), .load(source, into: r1)] + flowKey(2 * words, portsAnswered)
         func note(_ milliseconds: UInt64) -> [Expression] {
-            flow + [.update(.renew, set: Self.plainConnections, setID: Self.plainConnectionsID, key: r0, data: nil, timeoutMilliseconds: milliseconds)]
+            flow + [
+                .update(.renew, set: Self.plainConnections, setID: Self.plainConnectionsID, key: r0, data: nil, timeoutMilliseconds: milliseconds)
+            ]
         }
         let leave: [Expression] = [.verdict(.leave)]
         return ChainDefinition(

@@ -31,7 +31,9 @@ extension TranslationNeeds {
         var needs = self
         needs.exemptsIPsec = hasPolicies
         // Forwarded packets go out by the main table once their destination is known as plain, and do not ask first.
-        if configuration.connectionTracking == .always || !configuration.homePrefixes.isEmpty { needs.translatesSources = configuration.traffic != .nothing }
+        if configuration.connectionTracking == .always || !configuration.homePrefixes.isEmpty {
+            needs.translatesSources = configuration.traffic != .nothing
+        }
         needs.sparesTracking = needs.spares(configuration, othersFilter)
         return needs
     }

@@ -111,7 +111,8 @@ package struct TranslationPlan {
         var said: [IPAddress: IMTChange] = [:]
         for each in changes {
             switch each {
-            case .letOpen(let address, _), .holdOpeners(let address, _), .askAgain(let address): if address.family == change.table.family { said[address] = each }
+            case .letOpen(let address, _), .holdOpeners(let address, _), .askAgain(let address):
+                if address.family == change.table.family { said[address] = each }
             default: break
             }
         }
@@ -120,7 +121,8 @@ package struct TranslationPlan {
         func element(_ address: IPAddress, _ lifetime: Duration) -> SetElement {
             SetElement(key: address.packetOctets, timeoutMilliseconds: UInt64(max(1, lifetime.millisecondsSaturated)))
         }
-        var passing: [SetElement] = [], waiting: [SetElement] = []
+        var passing: [SetElement] = []
+        var waiting: [SetElement] = []
         for (address, each) in said.sorted(by: { $0.key < $1.key }) {
             switch each {
             case .letOpen(_, let lifetime): passing.append(element(address, lifetime))

@@ -66,7 +66,9 @@ package struct TranslationRuleset {
 
     var chains: [ChainDefinition] {
         guard !homeAddresses.isEmpty else { return [alwaysPlain] }
-        var all = [hold, heldHere, translate, unhomed, astray, quotedOut, started, deliver, returned, unseen, errors, quotedIn, answers] + strangerChains + [alwaysPlain] + begunChains
+        var all =
+            [hold, heldHere, translate, unhomed, astray, quotedOut, started, deliver, returned, unseen, errors, quotedIn, answers] + strangerChains
+            + [alwaysPlain] + begunChains
         if needs.translatesSources { all.append(snat) }
         if !homeNetworks.isEmpty { all += [holdForwarded, unhomedNetwork] }
         // Chains are created before the rules that jump to them, so their order here is only for readers of `nft list`.

@@ -93,7 +93,8 @@ extension LookupFindings {
         case .failed(let reason)?:
             return .not(
                 "DNS gives no answer: \(reason). Nodes that do not know \(hoa) as a peer talk to it plainly after 2 s, and ask again every 30 s",
-                remedy: "try other servers with `--resolver`, and see the delegation of \(name) with `dig +trace`; if it is never a MAT address, list its prefix under `except` in matd.yaml"
+                remedy:
+                    "try other servers with `--resolver`, and see the delegation of \(name) with `dig +trace`; if it is never a MAT address, list its prefix under `except` in matd.yaml"
             )
         case .unusable(let reason)?:
             return .not(

@@ -14,7 +14,10 @@ enum StatusText {
         lines += NamesText.lines(status, style)
         if status.resolving > 0 { lines += ["", "\(Quantity.count(Int64(status.resolving), "destination")) being looked up"] }
         if status.repairs > 0 {
-            lines += ["", "\(Quantity.count(Int64(clamping: status.repairs), "repair")) to the kernel's tables since the start: something else changes them"]
+            lines += [
+                "",
+                "\(Quantity.count(Int64(clamping: status.repairs), "repair")) to the kernel's tables since the start: something else changes them",
+            ]
             if let last = status.lastRepair { lines.append("  the last: \(last)") }
         }
         let peers = status.peers
@@ -100,7 +103,8 @@ enum StatusText {
             ])
         }
         let head = style.head("Mobile addresses")
-        var lines = table.isEmpty
+        var lines =
+            table.isEmpty
             ? [head, "  none: no interface has a usable address; see `ip address`, and `interfaces` in matd.yaml"]
             : [head] + table.lines(indent: 2)
         for unused in status.unusedAddresses { lines.append("  \(unused.interface)  \(unused.address) is not used: \(unused.reason)") }

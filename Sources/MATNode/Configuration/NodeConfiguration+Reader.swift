@@ -62,7 +62,8 @@ extension NodeConfiguration {
         controlGroup = file.value("control-group", .string)
         statePath = file.value("state", .path, default: statePath)
         logLevel = file.value("log-level", ConfigurationKind<LogLevelWord>.word, default: .info).rawValue
-        let seconds = file.value("lifetime", .duration(in: .seconds(Self.lifetimeMin) ... .seconds(Int(MappingRecord.lifetimeMax))), default: .seconds(Int(lifetime)))
+        let seconds = file.value(
+            "lifetime", .duration(in: .seconds(Self.lifetimeMin) ... .seconds(Int(MappingRecord.lifetimeMax))), default: .seconds(Int(lifetime)))
         lifetime = UInt32(clamping: seconds.components.seconds)
         pollInterval = file.value("poll-interval", .duration(in: .seconds(1) ... .seconds(600)), default: pollInterval)
         peerIdleMax = file.value("peer-idle", .duration(in: .seconds(10) ... .seconds(86_400)), default: peerIdleMax)
@@ -86,7 +87,8 @@ extension NodeConfiguration {
             // An interface's name never parses as an address.
             let use = uses.map { text in IPPrefix(text).map(LocatorAssignment.Use.prefix) ?? .interface(text) }
             for case .interface(let name) in use where name.contains("/") || name.contains(":") || name.utf8.count > 15 {
-                section.reject("use", "\(name) is neither an interface nor a prefix", "write an interface such as wlan0, or a prefix such as 203.0.113.0/24")
+                section.reject(
+                    "use", "\(name) is neither an interface nor a prefix", "write an interface such as wlan0, or a prefix such as 203.0.113.0/24")
             }
             if network != nil, !use.isEmpty { section.reject("use", "a mobile network has its `mobile-prefixes` only", "remove it") }
             homes.append(
@@ -105,13 +107,15 @@ extension NodeConfiguration {
         let entries = section.sections("mobile-prefixes")
         guard let prefix = section.value("prefix", .prefix) else {
             if !entries.isEmpty, !section.has("prefix") {
-                section.reject("mobile-prefixes", "a single home address has none", "give the mobile network's home prefix as `prefix` instead of `address`")
+                section.reject(
+                    "mobile-prefixes", "a single home address has none", "give the mobile network's home prefix as `prefix` instead of `address`")
             }
             return nil
         }
         if section.has("address") {
             _ = section.value("address", .homeAddress)
-            section.reject("address", "there is a `prefix` too", "remove one: the router of a mobile network is reached at the prefix's first address")
+            section.reject(
+                "address", "there is a `prefix` too", "remove one: the router of a mobile network is reached at the prefix's first address")
         }
         guard prefix.address.isUsableUnicast, prefix.length <= 126, prefix.familyLength > 0 else {
             section.reject("prefix", "\(prefix) can't be a mobile network's home prefix", "give a unicast prefix of at least four addresses")
@@ -126,12 +130,19 @@ extension NodeConfiguration {
             }
             if !mayUse(interface: interface) { entry.reject("interface", "\(interface) is ignored by `interfaces`", "take it off `ignore`") }
             if places[interface] != nil { entry.reject("interface", "\(interface) has a mobile prefix already", "remove one of the two") }
-            if places.values.contains(place) { entry.reject("prefix", "\(place) belongs to another interface already", "each network routes a prefix of its own") }
+            if places.values.contains(place) {
+                entry.reject("prefix", "\(place) belongs to another interface already", "each network routes a prefix of its own")
+            }
             places[interface] = place
         }
-        if entries.isEmpty { section.reject("mobile-prefixes", "a mobile network needs at least one", "list each `interface` with the `prefix` that the network there routes to it") }
+        if entries.isEmpty {
+            section.reject(
+                "mobile-prefixes", "a mobile network needs at least one",
+                "list each `interface` with the `prefix` that the network there routes to it")
+        }
         if entries.count > IMTConfiguration.mobilePrefixesMax {
-            section.reject("mobile-prefixes", "\(entries.count) entries, at most \(IMTConfiguration.mobilePrefixesMax)", "remove those that are not used")
+            section.reject(
+                "mobile-prefixes", "\(entries.count) entries, at most \(IMTConfiguration.mobilePrefixesMax)", "remove those that are not used")
         }
         return (prefix, places)
     }
@@ -160,7 +171,8 @@ extension NodeConfiguration {
         paths.interval = section.value("interval", .duration(in: .milliseconds(250) ... .seconds(60)), default: paths.interval)
         paths.idleInterval = section.value("idle-interval", .duration(in: .seconds(5) ... .seconds(3600)), default: paths.idleInterval)
         paths.holdDown = section.value("hold-down", .duration(in: .seconds(1) ... .seconds(600)), default: paths.holdDown)
-        paths.holdDownMax = section.value("hold-down-max", .duration(in: .seconds(1) ... .seconds(3600)), default: max(paths.holdDownMax, paths.holdDown))
+        paths.holdDownMax = section.value(
+            "hold-down-max", .duration(in: .seconds(1) ... .seconds(3600)), default: max(paths.holdDownMax, paths.holdDown))
         if paths.holdDownMax < paths.holdDown {
             section.reject("hold-down-max", "it is shorter than `hold-down`", "give at least the time of `hold-down`")
         }

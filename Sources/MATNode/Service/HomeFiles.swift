@@ -13,7 +13,8 @@ enum HomeFiles {
             let key = try readKey(home.keyPath)
             var certificate = try readCertificate(home.certificatePath)
             // The IMS may have renewed it since it was enrolled.
-            if let state, let kept = try? readCertificate(state.certificatePath(home.hoa)), kept.prefix == certificate.prefix, kept.nodeKey == key.publicKey,
+            if let state, let kept = try? readCertificate(state.certificatePath(home.hoa)), kept.prefix == certificate.prefix,
+                kept.nodeKey == key.publicKey,
                 kept.notBefore > certificate.notBefore
             {
                 certificate = kept
@@ -24,7 +25,8 @@ enum HomeFiles {
             }
             guard certificate.nodeKey == key.publicKey else {
                 throw NodeServiceError(
-                    "\(home.certificatePath) certifies another key than \(home.keyPath) holds; enrol this node again with the public key that `mat keygen --show` prints")
+                    "\(home.certificatePath) certifies another key than \(home.keyPath) holds; enrol this node again with the public key that `mat keygen --show` prints"
+                )
             }
             var identity = HomeIdentity(hoa: home.hoa, key: key, certificate: certificate, lastSequence: state?.sequence(of: home.hoa) ?? 0)
             identity.use = home.use

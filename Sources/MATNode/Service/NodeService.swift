@@ -56,7 +56,8 @@ public final class NodeService {
         var kernelConfiguration = IMTConfiguration(homeAddresses: homes.map(\.hoa), traffic: configuration.traffic)
         kernelConfiguration.homePrefixes = configuration.networks.map(\.prefix)
         // At home the router has the address as its HoA already.
-        kernelConfiguration.mobilePrefixes = configuration.networks.flatMap { home in home.mobilePrefixes.values.filter { $0 != home.prefix } }.sorted()
+        kernelConfiguration.mobilePrefixes = configuration.networks.flatMap { home in home.mobilePrefixes.values.filter { $0 != home.prefix } }
+            .sorted()
         let names = NodeNames(loop: loop, configuration, mark: kernelConfiguration.mark)
         kernelConfiguration.connectionTracking = configuration.connectionTracking
         kernelConfiguration.keepsRulesFirst = configuration.routingRules == .first
@@ -86,7 +87,8 @@ public final class NodeService {
 
     public func start() throws(NodeServiceError) {
         do throws(ControlError) {
-            control = try ControlServer(loop: loop, path: configuration.controlPath, allowedGroup: configuration.controlGroup) { [unowned self] request, respond in
+            control = try ControlServer(loop: loop, path: configuration.controlPath, allowedGroup: configuration.controlGroup) {
+                [unowned self] request, respond in
                 respond(answer(request))
             }
         } catch {

@@ -84,9 +84,10 @@ final class SystemEnvironment: NodeEnvironment {
     private func servers(_ result: IMSLookupResult) -> ServerLookup {
         switch result {
         case .found(let set):
-            .found(ServerSet(
-                endpoints: set.ordered(using: &random).flatMap(\.endpoints), keys: set.keys.compactMap(PublicKey.init), expires: set.expires,
-                isValidated: set.isAuthenticated && names.validatesHere))
+            .found(
+                ServerSet(
+                    endpoints: set.ordered(using: &random).flatMap(\.endpoints), keys: set.keys.compactMap(PublicKey.init), expires: set.expires,
+                    isValidated: set.isAuthenticated && names.validatesHere))
         case .absent(let until): .absent(lifetime: max(.seconds(1), until - SystemClock.now().monotonic))
         case .failed(let reason): .failed(reason)
         case .unusable(let reason): .unusable(reason)

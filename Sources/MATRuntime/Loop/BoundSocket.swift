@@ -70,7 +70,9 @@ public final class BoundSocket: Sendable {
     /// - Returns: `nil`, or why it was not sent.
     @discardableResult
     public func sendIfRoom(_ octets: [UInt8], from local: IPAddress? = nil, to peer: Endpoint) -> SystemError? {
-        guard Int(mat_octets_waiting(descriptor)) * Self.strangersPart < sendBufferBytes else { return SystemError("send to \(peer), a stranger", errno: ENOBUFS) }
+        guard Int(mat_octets_waiting(descriptor)) * Self.strangersPart < sendBufferBytes else {
+            return SystemError("send to \(peer), a stranger", errno: ENOBUFS)
+        }
         return send(octets, from: local, to: peer)
     }
 

@@ -104,7 +104,8 @@ extension MetricFamily {
             name: name, help: help, type: kind.rawValue,
             samples: samples.map { sample in
                 MetricsReport.Sample(
-                    name: name + sample.suffix, labels: Dictionary(sample.labels.map { ($0.name, $0.value) }) { first, _ in first }, value: sample.value)
+                    name: name + sample.suffix, labels: Dictionary(sample.labels.map { ($0.name, $0.value) }) { first, _ in first },
+                    value: sample.value)
             })
     }
 }

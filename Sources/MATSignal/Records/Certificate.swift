@@ -46,7 +46,9 @@ public struct Certificate: Hashable, Sendable {
     /// Makes and signs a certificate.
     ///
     /// - Returns: `nil` only if the crypto library fails.
-    public init?(issuing hoa: HomeAddress, prefixLength: UInt8 = 128, nodeKey: PublicKey, notBefore: UInt64, notAfter: UInt64, with issuer: SigningKey) {
+    public init?(
+        issuing hoa: HomeAddress, prefixLength: UInt8 = 128, nodeKey: PublicKey, notBefore: UInt64, notAfter: UInt64, with issuer: SigningKey
+    ) {
         self.hoa = hoa
         self.prefixLength = prefixLength
         self.notBefore = notBefore

@@ -20,7 +20,9 @@ extension NodeCore {
         var entries: [Backlog.Entry] = []
         for slot in peers.slots {
             guard let peer = peers[slot], let own = home(for: peer.hoa) else { continue }
-            if gathered[own] != nil || !peer.duties.isEmpty { entries.append(Backlog.Entry(slot: slot, hoa: peer.hoa, lastTraffic: peer.lastTraffic)) }
+            if gathered[own] != nil || !peer.duties.isEmpty {
+                entries.append(Backlog.Entry(slot: slot, hoa: peer.hoa, lastTraffic: peer.lastTraffic))
+            }
         }
         for hoa in entries.map(\.hoa) {
             guard let own = home(for: hoa), var duties = gathered[own] else { continue }
@@ -34,7 +36,9 @@ extension NodeCore {
     /// Goes on telling peers, as far as the pace lets it now.
     mutating func workOff(_ now: Now) {
         gather()
-        while let step = backlog.next(opens: exchanges.opens(now.monotonic), isFull: exchanges.count >= share(of: Backlog.underWayMax), now: now.monotonic) {
+        while let step = backlog.next(
+            opens: exchanges.opens(now.monotonic), isFull: exchanges.count >= share(of: Backlog.underWayMax), now: now.monotonic)
+        {
             switch step {
             case .tellPeer(let slot):
                 guard let peer = peers[slot], peer.duties.contains(.tellPeer) else { continue }
@@ -83,14 +87,17 @@ extension NodeCore {
                 peerKnowsUs(hoa)
             case .stale:
                 // Believed only with our own signature: anyone could name a sequence that nothing can go beyond.
-                if let own = home(for: hoa), let current = ack.current, current.record.hoa == own, let certificate = homes[own]?.registration.certificate.current,
+                if let own = home(for: hoa), let current = ack.current, current.record.hoa == own,
+                    let certificate = homes[own]?.registration.certificate.current,
                     (try? CertifiedMapping(mapping: current, certificate: certificate).verifySignature()) != nil
                 {
                     goBeyond(own, current.record.sequence, now)
                 }
             default:
                 if ack.code == .notFound, let own = home(for: hoa) { suspectLoss(of: own, now) }
-                log(.info, "peer \(hoa) did not take our record: \(ack.code)\(ack.text.map { " (\($0.printable))" } ?? ""); it will learn it from our IMS")
+                log(
+                    .info,
+                    "peer \(hoa) did not take our record: \(ack.code)\(ack.text.map { " (\($0.printable))" } ?? ""); it will learn it from our IMS")
             }
         } else {
             log(peers.count <= Self.peersLoggedMax ? .info : .debug, "peer \(hoa) did not ack our record; it will learn it from our IMS")
@@ -115,7 +122,8 @@ extension NodeCore {
 
     /// A peer that kept its old way is told again: its agent has just given a sign of life, or it is polled anyway.
     mutating func tellIfBehind(_ hoa: HomeAddress, _ now: Now) {
-        guard let peer = peers[hoa], peer.duties.isEmpty, isBehind(peer), !isUnderWay(.notifyPeer(hoa)), let own = home(for: hoa), homes[own]?.announcement.isOwed == false
+        guard let peer = peers[hoa], peer.duties.isEmpty, isBehind(peer), !isUnderWay(.notifyPeer(hoa)), let own = home(for: hoa),
+            homes[own]?.announcement.isOwed == false
         else { return }
         tellPeer(hoa, now)
     }

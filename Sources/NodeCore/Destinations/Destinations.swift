@@ -321,7 +321,9 @@ struct Destinations: Sendable {
         }
         if around.hasServers { return find(hoa, around) }
         if mayBePlain(hoa, around), doubts[hoa]?.isPlain != false {
-            if around.hasAddress { return passUndecided(hoa, destination.failure ?? "no answer within \(Self.silentNamesMax.components.seconds) s", now) }
+            if around.hasAddress {
+                return passUndecided(hoa, destination.failure ?? "no answer within \(Self.silentNamesMax.components.seconds) s", now)
+            }
             // Without an address to ask from it is not the DNS that is silent.
             return now - destination.started < holdMax ? [.wake(hoa, at: destination.started + holdMax)] : drop(hoa)
         }

@@ -64,7 +64,9 @@ extension NodeCore {
 
     mutating func dropDestination(_ hoa: HomeAddress, _ now: Now) { perform(destinations.drop(hoa), now) }
 
-    mutating func destinationDue(_ hoa: HomeAddress, _ now: Now) { perform(destinations.due(hoa, surroundings(of: hoa, now), now: now.monotonic), now) }
+    mutating func destinationDue(_ hoa: HomeAddress, _ now: Now) {
+        perform(destinations.due(hoa, surroundings(of: hoa, now), now: now.monotonic), now)
+    }
 
     mutating func destinationLookUpDue(_ hoa: HomeAddress, _ now: Now) { perform(destinations.lookUpDue(hoa), now) }
 

@@ -87,12 +87,14 @@ struct Exchange: Sendable {
         func fits(_ body: SignalMessage.Body, own: FamilyPair<HomeAddress?>) -> Bool {
             switch (body, self) {
             case (.imsUpdateReply, .register), (.imsUpdateReply, .tryUplink): true
-            case (.maAnswer(let answer), .prove(let hoa, _)), (.maAnswer(let answer), .queryPeer(let hoa)), (.maAnswer(let answer), .checkLocator(let hoa, _)),
+            case (.maAnswer(let answer), .prove(let hoa, _)), (.maAnswer(let answer), .queryPeer(let hoa)),
+                (.maAnswer(let answer), .checkLocator(let hoa, _)),
                 (.maAnswer(let answer), .readClock(let hoa)), (.maAnswer(let answer), .checkSelf(let hoa)):
                 answer.hoa == nil || answer.hoa == hoa
             case (.haNotifyAck(let ack), .notifyServer(let peer)): ack.hoa == nil || ack.hoa == own[peer.family]
             case (.haAnswer(let answer), .identify(let moa)): answer.moa == nil || answer.moa == moa
-            case (.maNotifyAck(let ack), .notifyPeer(let peer)), (.maNotifyAck(let ack), .introduce(let peer)): ack.hoa == nil || ack.hoa == own[peer.family]
+            case (.maNotifyAck(let ack), .notifyPeer(let peer)), (.maNotifyAck(let ack), .introduce(let peer)):
+                ack.hoa == nil || ack.hoa == own[peer.family]
             default: false
             }
         }
@@ -129,7 +131,8 @@ struct Exchange: Sendable {
 
     /// - Parameter targets: at least one.
     init(
-        _ purpose: Purpose, sequence: UInt32, to targets: [Endpoint], from source: IPAddress?, triesMax: Int, smoothedRTT: Duration?, now: MonotonicTime
+        _ purpose: Purpose, sequence: UInt32, to targets: [Endpoint], from source: IPAddress?, triesMax: Int, smoothedRTT: Duration?,
+        now: MonotonicTime
     ) {
         self.sequence = sequence
         self.purpose = purpose

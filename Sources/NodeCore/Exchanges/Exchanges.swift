@@ -153,14 +153,17 @@ struct Exchanges: Sendable {
     ///
     /// - Parameter own: our own HoA of each family.
     mutating func received(
-        _ message: SignalMessage, from source: Endpoint, to local: IPAddress, own: FamilyPair<HomeAddress?>, preferred: FamilyPair<IPAddress?>, _ now: MonotonicTime
+        _ message: SignalMessage, from source: Endpoint, to local: IPAddress, own: FamilyPair<HomeAddress?>, preferred: FamilyPair<IPAddress?>,
+        _ now: MonotonicTime
     ) -> OnResponse {
         guard var exchange = exchanges[message.sequence], exchange.purpose.type.response == message.type, exchange.mayAnswer(source),
             message.cookie.client == clientCookie(of: source.address, at: local), exchange.purpose.fits(message.body, own: own)
         else { return .unmatched }
         heardAt[source.family] = now
         learn(message.cookie.server, from: source.address, at: local, now)
-        if let sample = exchange.roundTrip(isFirst: servers.roundTrip(source.address) == nil, now) { servers.learn(roundTrip: sample, server: source.address) }
+        if let sample = exchange.roundTrip(isFirst: servers.roundTrip(source.address) == nil, now) {
+            servers.learn(roundTrip: sample, server: source.address)
+        }
         guard message.code == .cookieRequired, !exchange.purpose.wantsCookieOnly else {
             cancel(exchange.purpose)
             return .ended(exchange)

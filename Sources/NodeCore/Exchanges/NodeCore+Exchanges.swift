@@ -12,7 +12,8 @@ extension NodeCore {
         _ purpose: Exchange.Purpose, _ type: MessageType, to targets: [Endpoint], source: IPAddress? = nil, triesMax: Int? = nil, _ now: Now
     ) {
         perform(
-            exchanges.start(purpose, to: targets, source: source, triesMax: triesMax, preferred: preferredSources, random: &random, now.monotonic), now)
+            exchanges.start(purpose, to: targets, source: source, triesMax: triesMax, preferred: preferredSources, random: &random, now.monotonic),
+            now)
     }
 
     mutating func cancel(_ purpose: Exchange.Purpose) { exchanges.cancel(purpose) }
@@ -53,13 +54,18 @@ extension NodeCore {
             let reference: CertificateReference = certificate.isAtServer ? .id(certificate.current.id) : .whole(certificate.current)
             let proofs = mapping.record.locators.compactMap { locator -> LocatorProof? in
                 let moa = locator.moa
-                guard moa.address != own, let proof = servers.proof(servers: request.targets, own: moa.address, now: now.monotonic) else { return nil }
+                guard moa.address != own, let proof = servers.proof(servers: request.targets, own: moa.address, now: now.monotonic) else {
+                    return nil
+                }
                 return LocatorProof(locator: moa, client: exchanges.clientCookie(of: proof.server, at: moa.address), server: proof.cookie)
             }
             return .imsUpdate(IMSUpdate(cookie: cookie, record: EnclosedRecord(mapping: mapping.mapping, certificate: reference), proofs: proofs))
         case .tryUplink(let hoa, _):
             guard let home = homes[hoa], let mapping = home.mapping else { return nil }
-            return .imsUpdate(IMSUpdate(cookie: cookie, record: EnclosedRecord(mapping: mapping.mapping, certificate: .whole(home.registration.certificate.current)), proofs: []))
+            return .imsUpdate(
+                IMSUpdate(
+                    cookie: cookie, record: EnclosedRecord(mapping: mapping.mapping, certificate: .whole(home.registration.certificate.current)),
+                    proofs: []))
         case .prove(let hoa, _), .readClock(let hoa), .checkLocator(let hoa, _):
             // The answer is not wanted, only its cookie; the unpadded query gets just that of a server that is responsible for the HoA. A
             // locator's node answers without one.
@@ -161,7 +167,8 @@ extension NodeCore {
         case .register(let hoa):
             let own = exchange.source.map(MobileAddress.init)
             if registrationUnanswered(hoa, from: own, now) { return }
-            registrationFailed(hoa, "no answer from \(exchange.targets.map(\.description).joined(separator: ", "))", silentOver: suspected(own, of: hoa), now)
+            registrationFailed(
+                hoa, "no answer from \(exchange.targets.map(\.description).joined(separator: ", "))", silentOver: suspected(own, of: hoa), now)
         case .tryUplink(let hoa, let moa):
             uplinkTried(moa, of: hoa, observed: nil, now)
         case .prove(let hoa, let moa):

@@ -11,7 +11,9 @@ extension NodeCore {
         let news = uplinks.linksChanged(from: addresses.system, to: locators, now: now.monotonic)
         monitor.forget { news.gone.contains($0.own) }
         for (locator, pause) in news.flapping {
-            log(.notice, "\(locator.interface) comes and goes: \(locator.moa) is preferred only after it has stayed for \(pause.components.seconds) s")
+            log(
+                .notice, "\(locator.interface) comes and goes: \(locator.moa) is preferred only after it has stayed for \(pause.components.seconds) s"
+            )
         }
         switch addresses.arrange(locators, uplinks) {
         case .same:

@@ -19,7 +19,9 @@ struct HoldQueue<Key: Hashable & Comparable> {
         let packet: HeldPacket
         fileprivate let since: MonotonicTime
 
-        fileprivate var flow: Flow { Flow(protocolNumber: packet.protocolNumber, sourcePort: packet.sourcePort, destinationPort: packet.destinationPort) }
+        fileprivate var flow: Flow {
+            Flow(protocolNumber: packet.protocolNumber, sourcePort: packet.sourcePort, destinationPort: packet.destinationPort)
+        }
     }
 
     fileprivate struct Flow: Hashable {

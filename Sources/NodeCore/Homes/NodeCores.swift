@@ -84,12 +84,14 @@ public struct NodeCores {
         let holders = assignment.holders
         let coreOfHome = coreOfHome
         func owner(_ moa: MobileAddress) -> Int { holders[moa].flatMap { coreOfHome[$0] } ?? -1 }
-        return news + decideAll { core, index in
-            // What another of our HoAs has is no peer's.
-            let others = locators.filter { owner($0.moa) != index }.map(\.moa.address) + coreOfHome.filter { $0.value != index }.map(\.key.address)
-            let own = locators.filter { owner($0.moa) == index }
-            return core.linksChanged(own, infrastructure: infrastructure, otherOwn: Set(others), now: now)
-        }
+        return news
+            + decideAll { core, index in
+                // What another of our HoAs has is no peer's.
+                let others =
+                    locators.filter { owner($0.moa) != index }.map(\.moa.address) + coreOfHome.filter { $0.value != index }.map(\.key.address)
+                let own = locators.filter { owner($0.moa) == index }
+                return core.linksChanged(own, infrastructure: infrastructure, otherOwn: Set(others), now: now)
+            }
     }
 
     private mutating func noteUnserved() -> [Step] {

@@ -66,7 +66,8 @@ package struct AddressRules: Sendable {
         if address.isTentative { return "whether another host has this address is being found out (tentative)" }
         if !address.isUsable { return "it is valid on its link only" }
         if !address.hasDefaultRoute, needsDefaultRoute {
-            return "\(interface) has no \(address.address.isIPv4 ? "IPv4" : "IPv6") default route; if its network needs none, set interfaces: need-default-route: false in matd.yaml"
+            return
+                "\(interface) has no \(address.address.isIPv4 ? "IPv4" : "IPv6") default route; if its network needs none, set interfaces: need-default-route: false in matd.yaml"
         }
         if count >= Self.addressesPerLinkMax { return "\(interface) has more than \(Self.addressesPerLinkMax) addresses" }
         return nil

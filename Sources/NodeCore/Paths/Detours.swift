@@ -31,7 +31,8 @@ struct Detours: Sendable {
     ///   - pairs: all pairs of addresses for it, the best first.
     ///   - current: the one that is used.
     /// - Returns: `nil` if that is to go on.
-    func choose(for peer: HomeAddress, among pairs: [MobilePair], instead current: MobilePair, _ monitor: PathMonitor, now: MonotonicTime) -> Choice? {
+    func choose(for peer: HomeAddress, among pairs: [MobilePair], instead current: MobilePair, _ monitor: PathMonitor, now: MonotonicTime) -> Choice?
+    {
         func state(_ pair: MobilePair) -> PathMonitor.State? { monitor[PathMonitor.Path(pair.own, .peer(peer, pair.peer))] }
         let silentSince = state(current)?.silentSince
         guard silentSince != nil || isTaken(by: peer) else { return nil }

@@ -54,7 +54,9 @@ extension NodeCore {
     /// Our IMSs, as probes of an own address.
     private func serverPaths(over own: MobileAddress) -> [PathMonitor.Path] {
         guard let home = home(of: own), let servers = homes[home]?.servers else { return [] }
-        return servers.endpoints.filter { $0.address.isIPv4 == own.isIPv4 }.prefix(Uplinks.recoveryMax).map { PathMonitor.Path(own, .server($0.address)) }
+        return servers.endpoints.filter { $0.address.isIPv4 == own.isIPv4 }.prefix(Uplinks.recoveryMax).map {
+            PathMonitor.Path(own, .server($0.address))
+        }
     }
 
     /// The own HoA that an own address belongs to.
@@ -196,7 +198,8 @@ extension NodeCore {
         if let (silence, pause) = uplinks.answered(path.own, now: now.monotonic) {
             log(
                 .notice,
-                "\(addresses.named(path.own)) answers again after \(silence.components.seconds) s; preferred again if it does so for \(pause.components.seconds) s")
+                "\(addresses.named(path.own)) answers again after \(silence.components.seconds) s; preferred again if it does so for \(pause.components.seconds) s"
+            )
             arrangeAgain(now)
         }
         for other in others(than: path.own) where !uplinks.isDead(other) { judge(uplink: other, now) }
@@ -207,7 +210,9 @@ extension NodeCore {
     private mutating func judge(uplink own: MobileAddress, _ now: Now) {
         guard let death = uplinks.judge(own, servers: serverPaths(over: own), others: others(than: own), monitor, now: now.monotonic) else { return }
         counters.uplinkFailures += 1
-        log(.warning, "\(addresses.named(own)) is up but dead: nothing answers over it, but something over \(addresses.named(death.better)); it is used last")
+        log(
+            .warning,
+            "\(addresses.named(own)) is up but dead: nothing answers over it, but something over \(addresses.named(death.better)); it is used last")
         for path in death.recovery { monitor.watch(path, until: .distantFuture, now: now.monotonic) }
         arrangeAgain(now)
     }
@@ -239,7 +244,8 @@ extension NodeCore {
         if let victim = detours.makeRoom(for: hoa) { applyPeer(victim, now) }
         let isUsualOwn = pair.own == preferredOwnMoA(for: hoa)
         detours.take(
-            own: isUsualOwn ? nil : pair.own, moa: pair.peer == usualLocator(of: peer) ? nil : pair.peer, by: hoa, isFailure: choice.isFailure, now: now.monotonic)
+            own: isUsualOwn ? nil : pair.own, moa: pair.peer == usualLocator(of: peer) ? nil : pair.peer, by: hoa, isFailure: choice.isFailure,
+            now: now.monotonic)
         if choice.isFailure {
             counters.detours += 1
             log(.warning, "\(hoa) does not answer by \(current.own) -> \(current.peer); its traffic goes by \(pair.own) -> \(pair.peer)")
@@ -258,7 +264,9 @@ extension NodeCore {
 
     /// The own address that this peer's traffic leaves from.
     func ownMoA(of peer: Peer) -> MobileAddress? {
-        guard let own = detours[peer.hoa]?.own, let home = home(for: peer.hoa), desiredLocators(of: home).contains(own) else { return ownPaths[peer.path] }
+        guard let own = detours[peer.hoa]?.own, let home = home(for: peer.hoa), desiredLocators(of: home).contains(own) else {
+            return ownPaths[peer.path]
+        }
         return own
     }
 

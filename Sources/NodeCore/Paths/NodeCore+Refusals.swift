@@ -50,7 +50,9 @@ extension NodeCore {
     /// - Returns: whether the address was found at fault, and another is used.
     mutating func registrationUnanswered(_ hoa: HomeAddress, from own: MobileAddress?, _ now: Now) -> Bool {
         guard let own, desiredLocators(of: hoa).first == own, !uplinks.isRefused(own) else { return false }
-        if let other = others(than: own).first(where: { answersNow($0, now) && !uplinks.isRefused($0) }) { return leaveUnanswered(own, for: other, of: hoa, now) }
+        if let other = others(than: own).first(where: { answersNow($0, now) && !uplinks.isRefused($0) }) {
+            return leaveUnanswered(own, for: other, of: hoa, now)
+        }
         // A server that is down says nothing about the way there: whether it answers elsewhere is asked, and told to `blameSilence`.
         suspect(own, now)
         runPaths(now)
@@ -58,7 +60,9 @@ extension NodeCore {
     }
 
     private func answersNow(_ own: MobileAddress, _ now: Now) -> Bool {
-        monitor.over(own).contains { $0.key.target.isServer && !$0.value.isSilent && $0.value.answered(within: configuration.paths.interval * 2, at: now.monotonic) }
+        monitor.over(own).contains {
+            $0.key.target.isServer && !$0.value.isSilent && $0.value.answered(within: configuration.paths.interval * 2, at: now.monotonic)
+        }
     }
 
     /// An IMS answered over this address: it lives, so what it did not answer over another is that one's fault.
@@ -80,7 +84,9 @@ extension NodeCore {
     private mutating func refuse(_ own: MobileAddress, _ reason: String, turn: Int, _ now: Now) {
         let (wasRefused, pause) = uplinks.refuse(own, reason, turn: turn, now: now.monotonic)
         if !wasRefused { counters.uplinkFailures += 1 }
-        log(wasRefused ? .info : .warning, "\(addresses.named(own)) can't be registered: \(reason); it is used last and tried again in \(pause.components.seconds) s")
+        log(
+            wasRefused ? .info : .warning,
+            "\(addresses.named(own)) can't be registered: \(reason); it is used last and tried again in \(pause.components.seconds) s")
     }
 
     // MARK: Whether it is better now
@@ -94,7 +100,9 @@ extension NodeCore {
             uplinks.postponeTrial(of: own, now: now.monotonic)
             return true
         }
-        guard let hoa = home(of: own), let home = homes[hoa], home.registration.isRegistered, let servers = home.servers, desiredLocators(of: hoa).first != own else { return false }
+        guard let hoa = home(of: own), let home = homes[hoa], home.registration.isRegistered, let servers = home.servers,
+            desiredLocators(of: hoa).first != own
+        else { return false }
         let targets = servers.endpoints.filter { $0.address.isIPv4 == own.isIPv4 }
         guard !targets.isEmpty else { return false }
         // Whatever becomes of it, not at once again.

@@ -222,7 +222,9 @@ struct PathMonitor: Sendable {
     private mutating func note(_ sequence: UInt32, _ path: Path, _ now: MonotonicTime) {
         if outstanding.count >= Self.outstandingCountMax || outstanding.count >= 2 * paths.count + 64 {
             outstanding = outstanding.filter { now - $0.value.sentAt < Self.outstandingMax }
-            if outstanding.count >= Self.outstandingCountMax, let victim = outstanding.min(by: { ($0.value.sentAt, $0.key) < ($1.value.sentAt, $1.key) })?.key {
+            if outstanding.count >= Self.outstandingCountMax,
+                let victim = outstanding.min(by: { ($0.value.sentAt, $0.key) < ($1.value.sentAt, $1.key) })?.key
+            {
                 outstanding[victim] = nil
             }
         }

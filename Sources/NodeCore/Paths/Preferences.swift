@@ -37,7 +37,9 @@ struct Preferences: Sendable {
     /// What does not work comes last all the same, and only what our record lists is a choice: others the peer does not accept.
     ///
     /// - Parameter places: the own addresses of its family, in the node's order.
-    func addresses(for peer: HomeAddress, among places: [MobileAddress], listedIn record: MappingRecord?, _ own: UsableAddresses, _ uplinks: Uplinks) -> [MobileAddress] {
+    func addresses(for peer: HomeAddress, among places: [MobileAddress], listedIn record: MappingRecord?, _ own: UsableAddresses, _ uplinks: Uplinks)
+        -> [MobileAddress]
+    {
         let wanted = isEmpty ? [] : interfaces(for: peer)
         guard !wanted.isEmpty, places.count > 1 else { return places }
         let choice = places.filter { $0 == places.first || record?.lists($0) ?? false }

@@ -97,13 +97,17 @@ struct Uplinks: Sendable {
     ///   - servers: our IMSs, as probes of it.
     ///   - others: the other addresses by which the same HoA can be reached.
     /// - Returns: `nil` if nothing is held against it, or it is dead already.
-    mutating func judge(_ own: MobileAddress, servers: [PathMonitor.Path], others: [MobileAddress], _ monitor: PathMonitor, now: MonotonicTime) -> Death? {
+    mutating func judge(_ own: MobileAddress, servers: [PathMonitor.Path], others: [MobileAddress], _ monitor: PathMonitor, now: MonotonicTime)
+        -> Death?
+    {
         guard !isDead(own) else { return nil }
         let over = monitor.over(own)
         guard over.contains(where: { $0.value.isSilent }), !over.contains(where: { $0.value.answered(within: PathMonitor.silenceMin, at: now) })
         else { return nil }
         let probed = over.filter { $0.key.target.isServer }
-        guard servers.isEmpty || probed.contains(where: { $0.value.isSilent }), !probed.contains(where: { $0.value.askedSince != nil }) else { return nil }
+        guard servers.isEmpty || probed.contains(where: { $0.value.isSilent }), !probed.contains(where: { $0.value.askedSince != nil }) else {
+            return nil
+        }
         // Something that is silent here answers there, and has done so since: what was not asked here proves nothing.
         let better = others.first { other in
             over.contains { path, state in
@@ -139,7 +143,9 @@ struct Uplinks: Sendable {
             return .refused
         case .returning(let since, _):
             let pause = uplink.history.holdDown(configuration)
-            let answering = monitor.over(own).filter { $0.value.answered(within: configuration.interval * 2, at: now) }.compactMap(\.value.answeringSince).min()
+            let answering = monitor.over(own).filter { $0.value.answered(within: configuration.interval * 2, at: now) }.compactMap(
+                \.value.answeringSince
+            ).min()
             if let answering, now - answering >= pause {
                 uplinks[own]?.state = .sound
                 return .passed(wasDead: true)

@@ -35,7 +35,9 @@ struct BusiestPeers: Sendable {
                 entries.append(entry)
                 return
             }
-            guard let least = entries.indices.max(by: { Self.isBusier(entries[$0], entries[$1]) }), Self.isBusier(entry, entries[least]) else { return }
+            guard let least = entries.indices.max(by: { Self.isBusier(entries[$0], entries[$1]) }), Self.isBusier(entry, entries[least]) else {
+                return
+            }
             entries[least] = entry
         }
 

@@ -109,7 +109,8 @@ enum LocatorState: Hashable, Sendable {
         case (.denied, _), (.lost, .proven), (.lost, .noticed), (.timeUp, .checking), (.timeUp, .noticed):
             self = .refused(until: now + Self.refusedTime, checks: 0)
         case (.unanswered, .proven(let at, let unanswered)):
-            self = unanswered + 1 < Self.unansweredMax ? .proven(at: at, unanswered: unanswered + 1) : .refused(until: now + Self.refusedTime, checks: 0)
+            self =
+                unanswered + 1 < Self.unansweredMax ? .proven(at: at, unanswered: unanswered + 1) : .refused(until: now + Self.refusedTime, checks: 0)
         case (.timeUp, .refused(let until, let checks)):
             self = until <= now ? .unchecked : .refused(until: until, checks: checks + 1)
         case (.listed, _), (.stranded, _), (.noticed, _), (.lost, _), (.unanswered, _), (.timeUp, _):

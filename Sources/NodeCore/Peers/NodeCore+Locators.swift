@@ -111,7 +111,8 @@ extension NodeCore {
     /// Asks once more at places that were refused, because somebody has packets for the peer or from there: what had failed may work
     /// again, and its own time would come too late.
     mutating func checkRefused(_ hoa: HomeAddress, at moa: MobileAddress? = nil, _ now: Now) {
-        for locator in peers[hoa]?.locators ?? PeerLocators() where locator.roles.contains(.listed) && locator.state.isRefused && moa ?? locator.moa == locator.moa {
+        for locator in peers[hoa]?.locators ?? PeerLocators()
+        where locator.roles.contains(.listed) && locator.state.isRefused && moa ?? locator.moa == locator.moa {
             guard !isUnderWay(.checkLocator(hoa, locator.moa)), canBeLocator(locator.moa, of: hoa), rechecks.take(at: now.monotonic) else { continue }
             checkLocator(locator.moa, of: hoa, now)
         }
@@ -175,7 +176,8 @@ extension NodeCore {
     mutating func notice(_ hoa: HomeAddress, from source: Endpoint, _ now: Now) {
         guard source.port == SignalPort.node, let peer = peers[hoa] else { return }
         var isNews = false
-        for locator in peer.locators where locator.roles.isSuperset(of: [.listed, .claimed]) && peer.signallingAddress(of: locator.moa) == source.address {
+        for locator in peer.locators
+        where locator.roles.isSuperset(of: [.listed, .claimed]) && peer.signallingAddress(of: locator.moa) == source.address {
             // What an earlier run took for another peer's may still be that one's.
             guard canBeNoticed(locator.moa, of: hoa), !adoption.isOthers(locator.moa, than: hoa) else { continue }
             isNews = tell(locator.moa, of: hoa, .noticed, now) || isNews
@@ -200,7 +202,10 @@ extension NodeCore {
             return
         }
         if locator.state.isOpen {
-            log(.warning, "\(moa) did not prove within \(LocatorState.checkMax.components.seconds) s that it is \(hoa); it is not used for \(LocatorState.refusedTime.components.seconds) s unless it does")
+            log(
+                .warning,
+                "\(moa) did not prove within \(LocatorState.checkMax.components.seconds) s that it is \(hoa); it is not used for \(LocatorState.refusedTime.components.seconds) s unless it does"
+            )
         }
         tell(moa, of: hoa, .timeUp, now)
         switch peers[hoa]?.locators[moa]?.state {

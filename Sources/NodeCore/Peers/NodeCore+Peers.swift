@@ -123,7 +123,8 @@ extension NodeCore {
                 peerRefused(hoa, "the record that its IMS gave is not believed: \(error)", now)
                 return
             }
-            guard peers[hoa] != nil || destinations.contains(hoa) || strangers.named(hoa).contains(where: { offered.record.hoa(at: $0) == hoa }) else {
+            guard peers[hoa] != nil || destinations.contains(hoa) || strangers.named(hoa).contains(where: { offered.record.hoa(at: $0) == hoa })
+            else {
                 strangersAreNot(hoa, now)
                 return
             }
@@ -155,11 +156,12 @@ extension NodeCore {
 
     /// The DNS gave no keys at the name of the prefix that the answer's certificate is for.
     mutating func keysAreMissing(of prefix: IPPrefix, for hoa: HomeAddress, _ result: ServerLookup, _ now: Now) {
-        let reason: String = switch result {
-        case .failed(let reason), .unusable(let reason): reason
-        case .absent: "there is no IMS record"
-        case .found: "they have expired"
-        }
+        let reason: String =
+            switch result {
+            case .failed(let reason), .unusable(let reason): reason
+            case .absent: "there is no IMS record"
+            case .found: "they have expired"
+            }
         counters.recordsRefused += 1
         peerRefused(hoa, "the certificate that its IMS gave is for \(prefix), at whose name in the DNS no keys were found: \(reason)", now)
         settleStrangers(askedFor: hoa, now)
@@ -214,7 +216,9 @@ extension NodeCore {
         checkListed(hoa, now)
         tellIfBehind(hoa, now)
         // A peer that nobody could tell of us takes our packets for a stranger's.
-        if !knowsUs(hoa), peer.duties.isEmpty, !isUnderWay(.notifyServer(hoa)), let own = home(for: hoa), homes[own]?.announcement.isOwed == false, let set = knownServers(of: hoa, now) {
+        if !knowsUs(hoa), peer.duties.isEmpty, !isUnderWay(.notifyServer(hoa)), let own = home(for: hoa), homes[own]?.announcement.isOwed == false,
+            let set = knownServers(of: hoa, now)
+        {
             notifyServers(of: hoa, set, now)
         }
     }
@@ -244,7 +248,8 @@ extension NodeCore {
         pruneDetour(of: peer)
         let accepted = acceptedLocators(of: peer)
         let target = outboundLocator(of: peer)
-        let before = PeerEntries(inbound: Set(peer.locators.filter { $0.roles.contains(.accepted) }.map(\.moa)), outbound: installedOutbound(of: peer))
+        let before = PeerEntries(
+            inbound: Set(peer.locators.filter { $0.roles.contains(.accepted) }.map(\.moa)), outbound: installedOutbound(of: peer))
         let ownMoA = ownMoA(of: peer)
         var outbound = target.flatMap { target in ownMoA.map { MobilePair(own: $0, peer: target) } }
         // Packets that are held until its IMS knows of us must not be overtaken by later ones.
@@ -252,7 +257,12 @@ extension NodeCore {
 
         let pair = HomePair(own: own, peer: hoa)
         // What an earlier run believed of places that are being asked now stays until they have answered or not.
-        let open = !adoption.hasEntries ? [] : Set(peer.locators.filter { $0.roles.contains(.listed) && ($0.state.isOpen || $0.state == .unchecked) && canBeLocator($0.moa, of: hoa) }.map(\.moa))
+        let open =
+            !adoption.hasEntries
+            ? []
+            : Set(
+                peer.locators.filter { $0.roles.contains(.listed) && ($0.state.isOpen || $0.state == .unchecked) && canBeLocator($0.moa, of: hoa) }
+                    .map(\.moa))
         // Whoever has proved since that it is there has an entry of the same key.
         let stale = adoption.giveUpInbound(pair, keeping: open).filter { moa in peers.holder(of: moa).map { $0 == hoa } ?? true }
         var isOutboundStale = false
@@ -305,7 +315,9 @@ extension NodeCore {
 
     mutating func adoptEntries(_ outbound: [HomePair: MobilePair], _ inbound: [Arrival: HomeAddress], _ now: Now) {
         guard !outbound.isEmpty || !inbound.isEmpty else { return }
-        log(.notice, "\(outbound.count) outbound and \(inbound.count) inbound entries of an earlier run go on working while their peers are asked for")
+        log(
+            .notice, "\(outbound.count) outbound and \(inbound.count) inbound entries of an earlier run go on working while their peers are asked for"
+        )
         adoption.begin(outbound: outbound.keys, inbound: inbound)
         let former = adoption.peers.filter { home(for: $0) != nil }
         destinations.remember(former: former)

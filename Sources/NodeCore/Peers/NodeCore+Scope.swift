@@ -8,7 +8,8 @@ extension NodeCore {
     func scopeProblem(of peer: Peer) -> String? {
         let moas = peer.locators.listed.map(\.moa)
         guard let first = moas.first(where: { $0.isIPv4 == peer.hoa.isIPv4 }), moas.allSatisfy({ !addresses.isInReach($0) }) else { return nil }
-        return "its locator \(first) is \(first.address.scope) and not of global scope: it is not used from here unless `routed` in matd.yaml names its prefix"
+        return
+            "its locator \(first) is \(first.address.scope) and not of global scope: it is not used from here unless `routed` in matd.yaml names its prefix"
     }
 
     mutating func reportScope(of hoa: HomeAddress, _ now: Now) {

@@ -31,7 +31,8 @@ struct PeerRecord: Hashable, Sendable {
     /// The record as its node signed it.
     func mapping(of hoa: HomeAddress, at locators: [Locator]) -> SignedMapping {
         let record = MappingRecord(
-            hoa: HomeAddress(hoa.address.masked(to: prefixLength)), prefixLength: prefixLength, sequence: sequence, lifetime: lifetime, issued: issued,
+            hoa: HomeAddress(hoa.address.masked(to: prefixLength)), prefixLength: prefixLength, sequence: sequence, lifetime: lifetime,
+            issued: issued,
             locators: locators)
         return SignedMapping(record: record, signature: signature)
     }

@@ -32,7 +32,9 @@ struct HomeCertificate: Sendable {
     ///
     /// - Parameter keys: of the DNS, at the certificate's name; `nil` if they are not known.
     mutating func renew(_ renewed: Certificate?, keys: [PublicKey]?) -> OnRenewal {
-        guard let renewed, renewed.prefix == current.prefix, renewed.nodeKey == current.nodeKey, renewed.notBefore > current.notBefore else { return .none }
+        guard let renewed, renewed.prefix == current.prefix, renewed.nodeKey == current.nodeKey, renewed.notBefore > current.notBefore else {
+            return .none
+        }
         guard let keys else { return .keysNeeded }
         guard keys.contains(where: renewed.isIssued) else { return .notIssued }
         current = renewed
@@ -48,6 +50,9 @@ struct HomeCertificate: Sendable {
         let remedy = "have the operator of the IMS enrol it again (`mat enrol`), or find out why the IMS does not renew it"
         let hoa = current.hoa
         if current.hasEnded(now) { return (.error, "the certificate of \(hoa) has ended; \(remedy)") }
-        return (.warning, "the certificate of \(hoa) ends in \((current.notAfter - now.wallMilliseconds) / 86_400_000) days and was not renewed; \(remedy)")
+        return (
+            .warning,
+            "the certificate of \(hoa) ends in \((current.notAfter - now.wallMilliseconds) / 86_400_000) days and was not renewed; \(remedy)"
+        )
     }
 }

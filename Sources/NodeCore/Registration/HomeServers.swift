@@ -55,7 +55,8 @@ struct HomeServers: Sendable {
     mutating func notFound(_ problem: String, isDenied: Bool, _ now: MonotonicTime) -> Bool {
         let old = trouble
         let failures = old?.failures ?? 0
-        trouble = Trouble(problem: problem, failures: failures + 1, isDenied: isDenied || old?.isDenied ?? false, retryAt: now + Self.pause(after: failures))
+        trouble = Trouble(
+            problem: problem, failures: failures + 1, isDenied: isDenied || old?.isDenied ?? false, retryAt: now + Self.pause(after: failures))
         return old?.problem != problem
     }
 

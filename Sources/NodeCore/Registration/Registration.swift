@@ -145,7 +145,9 @@ struct Registration: Sendable {
 
     /// Why peers elsewhere can't reach it: all its addresses are private, its IMS's are not (section 6).
     private func scopeProblem(at locators: [MobileAddress]) -> String? {
-        guard let first = locators.first, let servers = servers.set?.endpoints.filter({ $0.family == first.family }), !servers.isEmpty else { return nil }
+        guard let first = locators.first, let servers = servers.set?.endpoints.filter({ $0.family == first.family }), !servers.isEmpty else {
+            return nil
+        }
         let isPrivate = locators.allSatisfy { moa in moa.address.scope != .global && !routedPrefixes.contains { $0.contains(moa.address) } }
         guard isPrivate, servers.allSatisfy({ $0.address.scope == .global }) else { return nil }
         return "\(first) is \(first.address.scope) and not of global scope: peers outside of it do not take it for a locator"
@@ -278,7 +280,11 @@ struct Registration: Sendable {
         case .signedAnew(let lead):
             return (
                 true,
-                [.log(.notice, "\(hoa): the sequence kept from before lies \(lead) s in the future, from a time when a clock was wrong; it counts no more")]
+                [
+                    .log(
+                        .notice,
+                        "\(hoa): the sequence kept from before lies \(lead) s in the future, from a time when a clock was wrong; it counts no more")
+                ]
             )
         }
     }
@@ -424,7 +430,9 @@ struct Registration: Sendable {
         }
     }
 
-    private mutating func accepted(_ mapping: CertifiedMapping, _ reply: IMSUpdateReply, owesPeers: Bool, _ around: Surroundings, _ now: Now) -> [Action] {
+    private mutating func accepted(_ mapping: CertifiedMapping, _ reply: IMSUpdateReply, owesPeers: Bool, _ around: Surroundings, _ now: Now)
+        -> [Action]
+    {
         let isNews = acked == nil || failure != nil && stage != .registered || owesPeers
         let warnsOfScope = acked == nil || owesPeers
         phase = .registered

@@ -41,7 +41,9 @@ extension NodeCore {
     private mutating func acknowledge(
         _ ack: PendingAck, _ code: ResponseCode, _ hoa: HomeAddress, current: SignedMapping? = nil, text: String? = nil, _ now: Now
     ) {
-        if let answer = requests.acknowledgement(ack, code, hoa, current: current, text: text, now) { reply(answer, from: ack.local, to: ack.source, now) }
+        if let answer = requests.acknowledgement(ack, code, hoa, current: current, text: text, now) {
+            reply(answer, from: ack.local, to: ack.source, now)
+        }
     }
 
     /// Nobody has ever shown that he is at this address.
@@ -156,7 +158,9 @@ extension NodeCore {
         if let keys {
             enterIfGood(pending.record, for: pending.hoa, pending.ack, keys: keys, now)
         } else {
-            refuseRecord(pending.record, pending.ack, VerificationFailure("the DNS gives no keys at the name of the certificate's prefix \(pending.record.prefix)"), now)
+            refuseRecord(
+                pending.record, pending.ack,
+                VerificationFailure("the DNS gives no keys at the name of the certificate's prefix \(pending.record.prefix)"), now)
         }
     }
 

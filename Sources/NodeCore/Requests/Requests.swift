@@ -72,7 +72,9 @@ struct Requests: Sendable {
     /// Code 0 if the HoA is ours and the query came to a locator of our current record, else 4. The answer has the query's
     /// size, so it needs no cookie.
     static func locatorAnswer(_ query: MAQuery, _ sequence: UInt32, isHere: Bool) -> SignalMessage {
-        SignalMessage(sequence: sequence, .maAnswer(MAAnswer(code: isHere ? .ok : .notAuthoritative, cookie: Cookie(client: query.cookie.client), hoa: query.hoa)))
+        SignalMessage(
+            sequence: sequence,
+            .maAnswer(MAAnswer(code: isHere ? .ok : .notAuthoritative, cookie: Cookie(client: query.cookie.client), hoa: query.hoa)))
     }
 
     /// What a malformed request is answered with: 20 octets, as no request with a cookie is shorter.
@@ -112,7 +114,8 @@ struct Requests: Sendable {
         let hasCookie = cookies.isValid(notify.cookie, from: source, now: now)
         return PendingAck(
             sequence: sequence, clientCookie: notify.cookie.client, source: source, local: local, hasCookie: hasCookie,
-            provesPlace: hasCookie && cookies.isValid(notify.cookie, from: source, now: now, ageMax: CookieAuthority.proofAgeMax), octetsCount: octetsCount)
+            provesPlace: hasCookie && cookies.isValid(notify.cookie, from: source, now: now, ageMax: CookieAuthority.proofAgeMax),
+            octetsCount: octetsCount)
     }
 
     mutating func judge(_ notify: MANotify, _ ack: PendingAck, about subject: Subject, _ now: Now) -> OnNotify {

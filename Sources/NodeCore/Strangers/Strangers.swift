@@ -161,13 +161,16 @@ struct Strangers: Sendable {
                 .change(.holdOpeners(moa.address, lifetime: holdMax)), .confirm(hoa, OfferedRecord(mapping, under: certificate), at: moa),
             ]
         case .notFound?:
-            setAnswer(.notFound(plainUntil: now + .seconds(Int64(min(Self.notFoundSecondsMax, answer?.lifetime ?? Self.notFoundSecondsMax)))), of: moa)
+            setAnswer(
+                .notFound(plainUntil: now + .seconds(Int64(min(Self.notFoundSecondsMax, answer?.lifetime ?? Self.notFoundSecondsMax)))), of: moa)
             return settle(moa, around, now: now)
         default:
             var actions: [Action] = []
             // It answers its registered nodes only.
             if answer?.code == .refused { actions.append(.suspectLoss(moa.family)) }
-            if let answer { actions.append(.log(.info, "our IMS does not say whose \(moa) is: \(answer.code)\(answer.text.map { " (\($0.printable))" } ?? "")")) }
+            if let answer {
+                actions.append(.log(.info, "our IMS does not say whose \(moa) is: \(answer.code)\(answer.text.map { " (\($0.printable))" } ?? "")"))
+            }
             let end = now + .seconds(1)
             let isPlain = strangers[moa]?.sendsOpenersOnly == true
             return actions + (isPlain ? pass(moa, until: end, around, now) : passOpeners(moa, until: end, now))
@@ -272,11 +275,12 @@ struct Strangers: Sendable {
         actions.append(.stopWaiting(moa))
         // Openers that are let in by now have nothing to do with it.
         if !(stranger.openers == .passing && stranger.sendsOpenersOnly), reports.take(at: now) {
-            actions.append(.log(
-                .info,
-                isNotFound
-                    ? "\(moa) is no node's for our IMS, but what it sends fits no socket here and may be a moved peer's; it is dropped unanswered while this node has peers"
-                    : "whose \(moa) is could not be found out; its packets are dropped unanswered"))
+            actions.append(
+                .log(
+                    .info,
+                    isNotFound
+                        ? "\(moa) is no node's for our IMS, but what it sends fits no socket here and may be a moved peer's; it is dropped unanswered while this node has peers"
+                        : "whose \(moa) is could not be found out; its packets are dropped unanswered"))
         }
         return actions + stranger.owns.sorted().map { .drop(moa, to: $0) }
     }

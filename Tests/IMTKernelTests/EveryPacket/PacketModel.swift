@@ -49,12 +49,13 @@ struct NodeState: Hashable, CaseIterable, CustomStringConvertible, Sendable {
     /// `traffic: nothing`: no destination is captured, and there is no source NAT.
     var capturesNothing = false
 
-    static let allCases: [NodeState] = Place.allCases.flatMap { place in
-        // What a router gets for its network comes to it by routes, whatever the link's address.
-        OwnAddress.allCases.filter { place != .network || $0 != .renumbered }.flatMap { own in
-            AgentState.allCases.filter { $0 != .flushed || own == .present }.map { NodeState(own: own, place: place, agent: $0) }
-        }
-    } + capturingNothing
+    static let allCases: [NodeState] =
+        Place.allCases.flatMap { place in
+            // What a router gets for its network comes to it by routes, whatever the link's address.
+            OwnAddress.allCases.filter { place != .network || $0 != .renumbered }.flatMap { own in
+                AgentState.allCases.filter { $0 != .flushed || own == .present }.map { NodeState(own: own, place: place, agent: $0) }
+            }
+        } + capturingNothing
     /// At home such a node talks to anybody as it is.
     private static let capturingNothing: [NodeState] = [Place.away, .further, .network].flatMap { place in
         [OwnAddress.present, .gone, .bounced, .back].flatMap { own in

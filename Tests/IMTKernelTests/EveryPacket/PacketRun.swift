@@ -1,7 +1,7 @@
-import Namespaces
 import Glibc
 import IMTPlan
 import MATSignal
+import Namespaces
 
 @testable import IMTPlan
 

@@ -1,8 +1,8 @@
-import Namespaces
 import Foundation
 import Glibc
 import IMTPlan
 import MATSignal
+import Namespaces
 
 @testable import IMTKernel
 @testable import IMTPlan

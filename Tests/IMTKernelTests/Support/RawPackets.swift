@@ -1,7 +1,7 @@
-import Namespaces
 import CLinux
 import Glibc
 import MATSignal
+import Namespaces
 import Testing
 
 @testable import IMTPlan

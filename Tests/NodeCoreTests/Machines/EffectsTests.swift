@@ -17,10 +17,11 @@ import Testing
         for _ in 0..<3 { effects.send(half, from: own, to: target, needsRoom: false) }
         effects.send([2], from: ip("192.0.2.11"), to: target, needsRoom: false)
         effects.send([3], from: own, to: target, needsRoom: true)
-        #expect(effects.end() == [
-            .send(half + half, from: own, to: target), .send(half, from: own, to: target), .send([2], from: ip("192.0.2.11"), to: target),
-            .sendIfRoom([3], from: own, to: target),
-        ])
+        #expect(
+            effects.end() == [
+                .send(half + half, from: own, to: target), .send(half, from: own, to: target), .send([2], from: ip("192.0.2.11"), to: target),
+                .sendIfRoom([3], from: own, to: target),
+            ])
     }
 
     @Test("Kernel changes go before what may be answered, in one transaction; nothing joins a datagram before them")
@@ -32,9 +33,11 @@ import Testing
         effects.add(.log(.info, "in between"))
         effects.send([2], from: own, to: target, needsRoom: false)
         effects.change(change)
-        #expect(effects.end() == [
-            .send([1], from: own, to: target), .log(.info, "in between"), .changeIMT([change, change]), .send([2], from: own, to: target), .changeIMT([change]),
-        ])
+        #expect(
+            effects.end() == [
+                .send([1], from: own, to: target), .log(.info, "in between"), .changeIMT([change, change]), .send([2], from: own, to: target),
+                .changeIMT([change]),
+            ])
         #expect(effects.end() == [])
     }
 }

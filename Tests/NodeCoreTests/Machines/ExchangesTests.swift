@@ -36,9 +36,12 @@ import Testing
         return exchanges.due(preferred: preferred, now)
     }
 
-    private func answer(_ request: Exchanges.Transmission, _ code: ResponseCode = .ok, server: ServerCookie? = nil, hoa: HomeAddress? = nil) -> SignalMessage {
+    private func answer(_ request: Exchanges.Transmission, _ code: ResponseCode = .ok, server: ServerCookie? = nil, hoa: HomeAddress? = nil)
+        -> SignalMessage
+    {
         SignalMessage(
-            sequence: request.sequence, .maAnswer(MAAnswer(code: code, cookie: Cookie(client: request.cookie.client, server: server), hoa: hoa ?? self.hoa)))
+            sequence: request.sequence,
+            .maAnswer(MAAnswer(code: code, cookie: Cookie(client: request.cookie.client, server: server), hoa: hoa ?? self.hoa)))
     }
 
     private mutating func receive(_ message: SignalMessage, from source: Endpoint) -> Exchanges.OnResponse {
@@ -53,7 +56,11 @@ import Testing
         var targets = [start(.queryPeer(hoa), to: servers).map(\.target)]
         while exchanges.isUnderWay(.queryPeer(hoa)) {
             let actions = try next()
-            if case .giveUp(let exchange)? = actions.first { #expect(exchange.purpose == .queryPeer(hoa)) } else { targets.append(sent(actions).map(\.target)) }
+            if case .giveUp(let exchange)? = actions.first {
+                #expect(exchange.purpose == .queryPeer(hoa))
+            } else {
+                targets.append(sent(actions).map(\.target))
+            }
         }
         #expect(targets == [[servers[0]], [servers[0]], servers, [servers[1], servers[0]], servers])
         let next = exchanges.nextDue
@@ -82,7 +89,8 @@ import Testing
         #expect(isUnmatched(receive(answer(request, hoa: home("203.0.113.9")), from: servers[0])))
         let forged = SignalMessage(sequence: request.sequence, .maAnswer(MAAnswer(code: .ok, cookie: Cookie(client: 1), hoa: hoa)))
         #expect(isUnmatched(receive(forged, from: servers[0])))
-        let other = SignalMessage(sequence: request.sequence, .haAnswer(HAAnswer(code: .notFound, cookie: Cookie(client: request.cookie.client), moa: nil)))
+        let other = SignalMessage(
+            sequence: request.sequence, .haAnswer(HAAnswer(code: .notFound, cookie: Cookie(client: request.cookie.client), moa: nil)))
         #expect(isUnmatched(receive(other, from: servers[0])))
         #expect(!exchanges.hasHeard(.ipv4, within: .seconds(8), now))
         #expect(ended(receive(answer(request), from: servers[0]))?.purpose == .queryPeer(hoa))

@@ -32,7 +32,9 @@ import Testing
         return registration.lookedUp(.found(set), around, now)
     }
 
-    private mutating func reply(_ code: ResponseCode, lifetime: UInt32? = nil, current: SignedMapping? = nil, _ around: Registration.Surroundings) -> [Registration.Action] {
+    private mutating func reply(_ code: ResponseCode, lifetime: UInt32? = nil, current: SignedMapping? = nil, _ around: Registration.Surroundings)
+        -> [Registration.Action]
+    {
         let observed = Endpoint(first.address, port: SignalPort.node)
         let reply = IMSUpdateReply(code: code, cookie: Cookie(client: 1), observed: observed, current: current, certificate: nil, lifetime: lifetime)
         return registration.answered(reply, from: server, owesPeers: false, around, now)

@@ -33,7 +33,8 @@ import Testing
     private func subject(_ peer: CertifiedMapping? = nil, isBeingResolved: Bool = false, isFromItsServer: Bool = false) -> Requests.Subject {
         let peer = peer.map { Peer(OfferedRecord($0.mapping, under: $0.certificate), hoa: identity.hoa, isConfirmed: true, now: now.monotonic) }
         return Requests.Subject(
-            hoa: identity.hoa, peer: peer, isNoPeer: false, isBeingResolved: isBeingResolved, isFromItsServer: isFromItsServer, isFromOwnServer: false)
+            hoa: identity.hoa, peer: peer, isNoPeer: false, isBeingResolved: isBeingResolved, isFromItsServer: isFromItsServer, isFromOwnServer: false
+        )
     }
 
     private mutating func code(_ mapping: CertifiedMapping, withCookie: Bool = false, _ subject: Requests.Subject) throws -> ResponseCode? {

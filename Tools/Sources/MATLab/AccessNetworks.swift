@@ -14,7 +14,8 @@ public struct AccessNetworks {
 
     func start() throws {
         let file = "\(lab.directory(topology.router))/dnsmasq.conf"
-        try Self.serverConfiguration(topology, leases: "\(lab.directory(topology.router))/leases").write(toFile: file, atomically: false, encoding: .utf8)
+        try Self.serverConfiguration(topology, leases: "\(lab.directory(topology.router))/leases").write(
+            toFile: file, atomically: false, encoding: .utf8)
         try lab.start(topology.router, "dnsmasq", ["dnsmasq", "--keep-in-foreground", "--log-facility=-", "--conf-file=\(file)", "--pid-file="])
         try Self.clientScript(topology).write(toFile: clientScript, atomically: false, encoding: .utf8)
         chmod(clientScript, 0o755)

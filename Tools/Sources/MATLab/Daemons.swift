@@ -25,7 +25,8 @@ public struct Daemons {
             let directory = lab.directory(host.name)
             try FileManager.default.createDirectory(atPath: "\(directory)/store", withIntermediateDirectories: true)
             let key = try makeKey("\(directory)/ims.key")
-            try Self.server(served, directory: directory, resolver: resolver).write(toFile: "\(directory)/imsd.yaml", atomically: false, encoding: .utf8)
+            try Self.server(served, directory: directory, resolver: resolver).write(
+                toFile: "\(directory)/imsd.yaml", atomically: false, encoding: .utf8)
             servers.append(ZoneFiles.Server(host: host.name, prefixes: served.compactMap { IPPrefix($0.prefix) }, keys: [key]))
         }
         return servers
@@ -78,7 +79,9 @@ public struct Daemons {
     /// `mat keygen` writes the private key and says the public one.
     private func makeKey(_ file: String) throws -> PublicKey {
         let text = try mat(["keygen", "--out", file])
-        guard let key = KeyFile.parsePublicKey(String(text.prefix { !$0.isWhitespace })) else { throw LabError("mat keygen printed no public key: \(text)") }
+        guard let key = KeyFile.parsePublicKey(String(text.prefix { !$0.isWhitespace })) else {
+            throw LabError("mat keygen printed no public key: \(text)")
+        }
         return key
     }
 

@@ -17,7 +17,12 @@ struct Interface: Decodable {
     var master: String?
     /// Of the hardware.
     var address: String?
-    var addr_info: [Address]
+    var addresses: [Address]
+
+    private enum CodingKeys: String, CodingKey {
+        case ifname, flags, master, address
+        case addresses = "addr_info"
+    }
 
     static func all(in namespace: String) throws -> [Interface] { try read(namespace, ["address", "show"]) }
 
@@ -33,7 +38,7 @@ struct Interface: Decodable {
     }
 
     var isUp: Bool { flags.contains("UP") }
-    var global: [Address] { addr_info.filter { $0.scope == "global" } }
+    var global: [Address] { addresses.filter { $0.scope == "global" } }
     /// With their lengths.
     var globalAddresses: [String] { global.map { "\($0.local)/\($0.prefixlen)" } }
 
@@ -52,13 +57,16 @@ struct Interface: Decodable {
     /// A port of a bridge that passes frames.
     static func forwards(_ device: String, in namespace: String) throws -> Bool {
         struct Port: Decodable {
-            struct Info: Decodable { var info_slave_data: Data? }
+            struct Info: Decodable {
+                var slave: Data?
+                private enum CodingKeys: String, CodingKey { case slave = "info_slave_data" }
+            }
             struct Data: Decodable { var state: String? }
             var operstate: String
             var linkinfo: Info?
         }
         let port = try JSON.read([Port].self, namespace, ["-details", "link", "show", "dev", device]).first
-        return port?.operstate == "UP" && port?.linkinfo?.info_slave_data?.state == "forwarding"
+        return port?.operstate == "UP" && port?.linkinfo?.slave?.state == "forwarding"
     }
 
     private enum JSON {

@@ -67,7 +67,8 @@ struct NetworkPlan {
             }
         }
         let routes = topology.routes.map { "route add \($0)" }
-        return [Step(host: topology.router, lines: bridges), Step(host: nil, lines: links), Step(host: topology.router, lines: onRouter + routes)] + onHosts
+        return [Step(host: topology.router, lines: bridges), Step(host: nil, lines: links), Step(host: topology.router, lines: onRouter + routes)]
+            + onHosts
     }
 
     private func link(_ host: String, _ device: String, _ other: String, _ otherDevice: String) -> String {

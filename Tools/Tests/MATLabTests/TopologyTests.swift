@@ -89,7 +89,9 @@ struct ZoneFilesTests {
         let forward = try #require(zones["mat.example"])
         #expect(forward.contains("cn.mat.example. A 198.51.100.20\n") && forward.contains("cn.mat.example. AAAA 2001:db8:20::20\n"))
         #expect(zones["100.51.198.in-addr.arpa"]?.contains("\n20.100.51.198.in-addr.arpa. PTR cn.mat.example.\n") == true)
-        #expect(zones["8.b.d.0.1.0.0.2.ip6.arpa"]?.contains("\n0.7.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.f.f.0.1.0.0.8.b.d.0.1.0.0.2.ip6.arpa. PTR inner.") == true)
+        #expect(
+            zones["8.b.d.0.1.0.0.2.ip6.arpa"]?.contains("\n0.7.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.f.f.0.1.0.0.8.b.d.0.1.0.0.2.ip6.arpa. PTR inner.")
+                == true)
         #expect(!forward.contains("mr.mat.example"))
     }
 
@@ -151,7 +153,9 @@ struct DaemonConfigurationTests {
     @Test("The access networks' server and client know both networks")
     func access() {
         let server = AccessNetworks.serverConfiguration(.smallInternet, leases: "/run/x/leases")
-        #expect(server.contains("dhcp-range=203.0.113.10,203.0.113.60,255.255.255.192,1h\n") && server.contains("dhcp-range=2001:db8:b::,ra-only,64,1h\n"))
+        #expect(
+            server.contains("dhcp-range=203.0.113.10,203.0.113.60,255.255.255.192,1h\n") && server.contains("dhcp-range=2001:db8:b::,ra-only,64,1h\n")
+        )
         #expect(AccessNetworks.clientScript(.smallInternet).contains("case $interface in wlan0) metric=100;; wwan0) metric=200;; esac\n"))
     }
 }

@@ -26,7 +26,8 @@ extension IMSServer {
             }
             prefixes = [prefix]
         } else if let before = request.beforeMilliseconds {
-            (prefixes, next) = certified(before: before, within: try Self.prefix(request.within, "within"), after: try Self.prefix(request.after, "after"))
+            (prefixes, next) = certified(
+                before: before, within: try Self.prefix(request.within, "within"), after: try Self.prefix(request.after, "after"))
         } else {
             throw ControlError("give \"prefix\", \"certificate\" or \"before\"")
         }

@@ -59,7 +59,9 @@ extension IMSServer {
             return drainOn()
         case .closing(let until):
             guard core.writesCount == 0 || now >= until else { break }
-            if core.writesCount > 0 { logger.warning("changes that the store did not take in time: \(core.writesCount); none of them was acknowledged") }
+            if core.writesCount > 0 {
+                logger.warning("changes that the store did not take in time: \(core.writesCount); none of them was acknowledged")
+            }
             return stop()
         }
         loop.schedule(after: Self.drainInterval) { [weak self] in self?.drainOn() }

@@ -101,7 +101,8 @@ public struct Chart {
         }
         for value in [1.0, 10, 100, 1000] { gridLine(height(value), fixed(value, 0)) }
         let limit = height(ProbeReport.overlapGapMillisecondsMax)
-        body += "<line x1=\"\(fixed(Self.left, 1))\" x2=\"\(fixed(Self.width - Self.right, 1))\" y1=\"\(fixed(limit, 1))\" y2=\"\(fixed(limit, 1))\" stroke=\"#b00020\" stroke-dasharray=\"6 4\"/>\n"
+        body +=
+            "<line x1=\"\(fixed(Self.left, 1))\" x2=\"\(fixed(Self.width - Self.right, 1))\" y1=\"\(fixed(limit, 1))\" y2=\"\(fixed(limit, 1))\" stroke=\"#b00020\" stroke-dasharray=\"6 4\"/>\n"
         text(Self.width - Self.right - 4, limit - 4, "20 ms: limit with overlap", anchor: "end", colour: "#b00020", size: 11)
         let bins = Int(plotWidth)
         for direction in directions {
@@ -121,7 +122,8 @@ public struct Chart {
             let foot = y + Self.panelHeight - 8 - Double(row) * 11
             for column in Set(report.losses(direction).map { Int(x($0)) }).sorted() {
                 let at = Double(column)
-                body += "<path d=\"M\(fixed(at - 3, 1)) \(fixed(foot - 3, 1))l6 6m0 -6l-6 6\" stroke=\"\(Self.colours[direction.family] ?? "#000")\" stroke-width=\"1.5\"/>\n"
+                body +=
+                    "<path d=\"M\(fixed(at - 3, 1)) \(fixed(foot - 3, 1))l6 6m0 -6l-6 6\" stroke=\"\(Self.colours[direction.family] ?? "#000")\" stroke-width=\"1.5\"/>\n"
             }
         }
     }
@@ -134,7 +136,8 @@ public struct Chart {
             let from = x(phase.begin.time)
             let to = phase.until == .max ? Self.width - Self.right : x(phase.until)
             let colour = phase.begin.expect == .interruption ? "#fdf1e3" : "#eef5ea"
-            body += "<rect x=\"\(fixed(from, 1))\" y=\"\(fixed(Self.headHeight, 1))\" width=\"\(fixed(max(0, to - from), 1))\" height=\"\(fixed(bottom - Self.headHeight, 1))\" fill=\"\(colour)\"/>\n"
+            body +=
+                "<rect x=\"\(fixed(from, 1))\" y=\"\(fixed(Self.headHeight, 1))\" width=\"\(fixed(max(0, to - from), 1))\" height=\"\(fixed(bottom - Self.headHeight, 1))\" fill=\"\(colour)\"/>\n"
             if to - from > 120 { text((from + to) / 2, Self.headHeight - 44, phase.begin.text, anchor: "middle", colour: "#444444", size: 12) }
         }
     }
@@ -150,7 +153,8 @@ public struct Chart {
             let badge = places[row]
             rowEnds[row] = badge
             let y = Self.headHeight - 10 - Double(row) * 13
-            body += "<line x1=\"\(fixed(at, 1))\" x2=\"\(fixed(at, 1))\" y1=\"\(fixed(y + 6, 1))\" y2=\"\(fixed(bottom, 1))\" stroke=\"#555555\" stroke-width=\"0.8\" stroke-dasharray=\"2 3\"/>\n"
+            body +=
+                "<line x1=\"\(fixed(at, 1))\" x2=\"\(fixed(at, 1))\" y1=\"\(fixed(y + 6, 1))\" y2=\"\(fixed(bottom, 1))\" stroke=\"#555555\" stroke-width=\"0.8\" stroke-dasharray=\"2 3\"/>\n"
             body += "<rect x=\"\(fixed(badge - 8.5, 1))\" y=\"\(fixed(y - 6, 1))\" width=\"17\" height=\"12\" rx=\"5\" fill=\"#333333\"/>\n"
             text(badge, y + 3.6, "\(index + 1)", anchor: "middle", colour: "#ffffff", size: 10)
             let column = index < half ? 0.0 : 1
@@ -165,7 +169,8 @@ public struct Chart {
         text(Self.left, 30, title, anchor: "start", colour: "#111111", size: 19, isBold: true)
         var at = Self.left
         for family in [AddressFamily.ipv4, .ipv6] {
-            body += "<line x1=\"\(fixed(at, 1))\" x2=\"\(fixed(at + 26, 1))\" y1=\"50\" y2=\"50\" stroke=\"\(Self.colours[family] ?? "#000")\" stroke-width=\"3\"/>\n"
+            body +=
+                "<line x1=\"\(fixed(at, 1))\" x2=\"\(fixed(at + 26, 1))\" y1=\"50\" y2=\"50\" stroke=\"\(Self.colours[family] ?? "#000")\" stroke-width=\"3\"/>\n"
             text(at + 32, 54.5, family.title, anchor: "start", colour: "#111111", size: 13)
             at += 92
         }
@@ -185,7 +190,8 @@ public struct Chart {
             var value = 0.0
             while value <= span {
                 let at = Self.left + value / span * plotWidth
-                body += "<line x1=\"\(fixed(at, 1))\" x2=\"\(fixed(at, 1))\" y1=\"\(fixed(bottom, 1))\" y2=\"\(fixed(bottom + 5, 1))\" stroke=\"#333333\"/>\n"
+                body +=
+                    "<line x1=\"\(fixed(at, 1))\" x2=\"\(fixed(at, 1))\" y1=\"\(fixed(bottom, 1))\" y2=\"\(fixed(bottom + 5, 1))\" stroke=\"#333333\"/>\n"
                 text(at, bottom + 18, fixed(value, step < 1 ? 1 : 0), anchor: "middle", colour: "#333333", size: 12)
                 value += step
             }
@@ -195,27 +201,32 @@ public struct Chart {
 
     private mutating func frame(_ panel: Int, _ title: String) {
         let y = top(panel)
-        body += "<rect x=\"\(fixed(Self.left, 1))\" y=\"\(fixed(y, 1))\" width=\"\(fixed(plotWidth, 1))\" height=\"\(fixed(Self.panelHeight, 1))\" fill=\"none\" stroke=\"#333333\"/>\n"
+        body +=
+            "<rect x=\"\(fixed(Self.left, 1))\" y=\"\(fixed(y, 1))\" width=\"\(fixed(plotWidth, 1))\" height=\"\(fixed(Self.panelHeight, 1))\" fill=\"none\" stroke=\"#333333\"/>\n"
         let middle = y + Self.panelHeight / 2
         let parts = title.split(separator: ",", maxSplits: 1).map { String($0.drop { $0 == " " }) }
         for (index, part) in parts.enumerated() {
             let at = 18.0 + Double(index) * 17
-            body += "<text transform=\"translate(\(fixed(at, 1)) \(fixed(middle, 1))) rotate(-90)\" text-anchor=\"middle\" fill=\"#111111\" font-size=\"12.5\">\(escaped(part))</text>\n"
+            body +=
+                "<text transform=\"translate(\(fixed(at, 1)) \(fixed(middle, 1))) rotate(-90)\" text-anchor=\"middle\" fill=\"#111111\" font-size=\"12.5\">\(escaped(part))</text>\n"
         }
     }
 
     private mutating func gridLine(_ y: Double, _ label: String) {
-        body += "<line x1=\"\(fixed(Self.left, 1))\" x2=\"\(fixed(Self.width - Self.right, 1))\" y1=\"\(fixed(y, 1))\" y2=\"\(fixed(y, 1))\" stroke=\"#cccccc\" stroke-width=\"0.7\"/>\n"
+        body +=
+            "<line x1=\"\(fixed(Self.left, 1))\" x2=\"\(fixed(Self.width - Self.right, 1))\" y1=\"\(fixed(y, 1))\" y2=\"\(fixed(y, 1))\" stroke=\"#cccccc\" stroke-width=\"0.7\"/>\n"
         text(Self.left - 6, y + 4, label, anchor: "end", colour: "#333333", size: 12)
     }
 
     private mutating func line(_ points: [String], _ family: AddressFamily) {
         guard !points.isEmpty else { return }
-        body += "<polyline points=\"\(points.joined(separator: " "))\" fill=\"none\" stroke=\"\(Self.colours[family] ?? "#000")\" stroke-width=\"1.6\" stroke-opacity=\"0.9\" stroke-linejoin=\"round\"/>\n"
+        body +=
+            "<polyline points=\"\(points.joined(separator: " "))\" fill=\"none\" stroke=\"\(Self.colours[family] ?? "#000")\" stroke-width=\"1.6\" stroke-opacity=\"0.9\" stroke-linejoin=\"round\"/>\n"
     }
 
     private mutating func text(_ x: Double, _ y: Double, _ content: String, anchor: String, colour: String, size: Double, isBold: Bool = false) {
-        body += "<text x=\"\(fixed(x, 1))\" y=\"\(fixed(y, 1))\" text-anchor=\"\(anchor)\" fill=\"\(colour)\" font-size=\"\(fixed(size, 1))\"\(isBold ? " font-weight=\"bold\"" : "")>\(escaped(content))</text>\n"
+        body +=
+            "<text x=\"\(fixed(x, 1))\" y=\"\(fixed(y, 1))\" text-anchor=\"\(anchor)\" fill=\"\(colour)\" font-size=\"\(fixed(size, 1))\"\(isBold ? " font-weight=\"bold\"" : "")>\(escaped(content))</text>\n"
     }
 
     private func escaped(_ text: String) -> String {

@@ -32,7 +32,9 @@ extension ProbeReport {
         lines += told.map { ($0.time, $0.text) }
         var text = "      time  what happened\n"
         for line in lines.sorted(by: { $0.time < $1.time }) { text += padded(fixed(seconds(line.time), 3) + " s", 10) + "  \(line.text)\n" }
-        if gapLines.count > told.count { text += "            and \(gapLines.count - told.count) shorter gaps over \(fixed(Self.toldGapMilliseconds, 0)) ms\n" }
+        if gapLines.count > told.count {
+            text += "            and \(gapLines.count - told.count) shorter gaps over \(fixed(Self.toldGapMilliseconds, 0)) ms\n"
+        }
         return text + "\n" + tables()
     }
 
