@@ -149,6 +149,17 @@ let package = Package(
     swiftLanguageModes: [.v6]
 )
 
+// deploy/check threads builds what several threads use at once, with its tests, and nothing else, since the thread sanitizer compiles
+// everything anew.
+if Context.environment["MAT_THREADS"] != nil {
+    let shared: Set = [
+        "CLinux", "CMemory", "MATSignal", "MATCore", "MATRuntime", "MappingMemory", "MATServer", "SeededRandom", "MappingMemoryTests",
+        "MATServerTests", "MATRuntimeTests",
+    ]
+    package.products = []
+    package.targets.removeAll { !shared.contains($0.name) }
+}
+
 // deploy/check and CI set this: a warning ends the build. Whoever builds with a newer compiler, which warns of more, has a build all the same.
 if Context.environment["MAT_STRICT"] != nil {
     for target in package.targets where target.type != .system {
