@@ -78,17 +78,17 @@ let package = Package(
         // What the daemons and `mat` say to each other: requests, reports and problems as values.
         .target(name: "MATControl"),
         // libldns look-ups and zone text, shared by IMS and MATNode.
-        .target(name: "MATDNS", dependencies: ["CLDNS", "MATCore", "MATRuntime", "MATSignal"]),
+        .target(name: "MATDNS", dependencies: ["CLDNS", "CLinux", "MATCore", "MATRuntime", "MATSignal"]),
         // nftables, routes, links, TUN, NFLOG: does what IMTPlan says. All that touches the kernel.
         .target(name: "IMTKernel", dependencies: ["CNetfilter", "CLinux", "MATRuntime", "IMTPlan", "MATCore", "MATSignal"]),
         // All decisions of a node, as values. No I/O, no clock.
-        .target(name: "NodeCore", dependencies: ["IMTPlan", "MATControl", "MATCore", "MATSignal"]),
+        .target(name: "NodeCore", dependencies: ["IMTPlan", "MATCore", "MATSignal"]),
         // The one unsafe module: the table of mappings, which one thread changes while any number of threads look up.
         .target(name: "MappingMemory", dependencies: ["CLinux", "MATSignal"]),
         // What an IMS decides. No I/O, no clock, no randomness but what is given.
         .target(name: "IMSCore", dependencies: ["MATCore", "MATSignal", "MappingMemory", heap]),
         // What servers share: batches of datagrams, workers, who is let in, metrics, logs.
-        .target(name: "MATServer", dependencies: ["CLinux", "MATCore", "MATRuntime", "MATSignal", logging, metrics] + http),
+        .target(name: "MATServer", dependencies: ["CLinux", "MATControl", "MATCore", "MATRuntime", "MATSignal", logging, metrics] + http),
         .target(
             name: "IMS",
             dependencies: [
@@ -103,8 +103,8 @@ let package = Package(
             name: "MATNode",
             dependencies: ["NodeCore", "IMTKernel", "MATControl", "MATDNS", "MATRuntime", "IMTPlan", "MATCore", "MATSignal", logging, yaml]),
 
-        .executableTarget(name: "imsd", dependencies: ["IMS", "IMSCluster", "MATServer", arguments, logging, metrics]),
-        .executableTarget(name: "matd", dependencies: ["MATNode", arguments, logging]),
+        .executableTarget(name: "imsd", dependencies: ["IMS", "IMSCluster", "MATRuntime", "MATServer", arguments, logging, metrics]),
+        .executableTarget(name: "matd", dependencies: ["MATNode", "MATRuntime", arguments, logging]),
         // The command line, apart from its entry point so that tests can reach it.
         .target(
             name: "MATCommand",
@@ -124,16 +124,20 @@ let package = Package(
         .testTarget(name: "MATSignalTests", dependencies: ["MATCore", "MATSignal"], resources: [.copy("Vectors")]),
         .testTarget(name: "MATControlTests", dependencies: ["MATControl", "MATRuntime"], resources: [.copy("Golden")]),
         .testTarget(name: "MATRuntimeTests", dependencies: ["MATCore", "CLinux", "MATRuntime", "MATSignal"]),
-        .testTarget(name: "MATDNSTests", dependencies: ["MATCore", "MATDNS", "MATSignal"]),
+        .testTarget(name: "MATDNSTests", dependencies: ["MATCore", "MATDNS", "MATRuntime", "MATSignal"]),
         .testTarget(name: "MATCoreTests", dependencies: ["MATCore", "MATSignal"]),
         .testTarget(name: "IMTPlanTests", dependencies: ["IMTKernel", "IMTPlan", "MATCore", "MATSignal"], resources: [.copy("Golden")]),
-        .testTarget(name: "IMTKernelTests", dependencies: ["IMTPlan", "MATCore", "CLinux", "IMTKernel", "imt-churn", namespaces]),
+        .testTarget(name: "IMTKernelTests", dependencies: ["IMTPlan", "MATRuntime", "MATSignal", "CLinux", "IMTKernel", "imt-churn", namespaces]),
         // What the tests of crashes kill.
         .executableTarget(name: "imt-churn", dependencies: ["IMTKernel", "MATRuntime", "IMTPlan", "MATSignal"], path: "Tests/IMTChurn"),
         .testTarget(name: "IMSCoreTests", dependencies: ["IMSCore", "MATCore", "MATSignal", "MATTesting", "MappingMemory", "SeededRandom"]),
         .testTarget(name: "MappingMemoryTests", dependencies: ["MATSignal", "MappingMemory", "SeededRandom"]),
         .testTarget(name: "MATServerTests", dependencies: ["CLinux", "MATCore", "MATRuntime", "MATServer", "MATSignal"]),
-        .testTarget(name: "IMSTests", dependencies: ["CLinux", "IMS", "IMSCore", "MATCore", "MATServer", "MATTesting", "MappingMemory"]),
+        .testTarget(
+            name: "IMSTests",
+            dependencies: [
+                "IMS", "IMSCore", "MATCore", "MATDNS", "MATRuntime", "MATServer", "MATSignal", "MATTesting", "MappingMemory",
+            ]),
         .testTarget(
             name: "IMSClusterTests",
             dependencies: ["IMS", "IMSCore", "IMSCluster", "MATRuntime", "MATCore", "MATSignal", "MATTesting", "MappingMemory", namespaces]),
@@ -153,7 +157,7 @@ let package = Package(
 // everything anew.
 if Context.environment["MAT_THREADS"] != nil {
     let shared: Set = [
-        "CLinux", "CMemory", "MATSignal", "MATCore", "MATRuntime", "MappingMemory", "MATServer", "SeededRandom", "MappingMemoryTests",
+        "CLinux", "CMemory", "MATSignal", "MATControl", "MATCore", "MATRuntime", "MappingMemory", "MATServer", "SeededRandom", "MappingMemoryTests",
         "MATServerTests", "MATRuntimeTests",
     ]
     package.products = []
