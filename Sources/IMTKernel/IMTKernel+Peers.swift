@@ -4,7 +4,7 @@ import MATSignal
 
 // The routes to peers' HoAs. What a route should be follows from the entry and the links, and is worked out when it may have changed.
 extension IMTKernel {
-    private func needsSeparateRoute(_ peer: HomeAddress) -> Bool {
+    private func needsSeparateRoute(_ peer: HomeAddress, _ plan: RoutePlan) -> Bool {
         guard let (home, way) = tables.model.entry(of: peer, configuration) else { return false }
         return plan.peerRoute(to: peer, own: home.own, over: way)?.kind == .unicast
     }
@@ -29,7 +29,9 @@ extension IMTKernel {
     ///   - sharing: peers that share the path from now on give up their separate routes later (`leaveSeparateRoutes`).
     /// - Returns: what had to be written at once.
     func mirrorPeers(_ touched: Set<HomeAddress> = [], isCertain: Bool, sharing: Bool = false) throws(KernelError) -> [RoutingChange] {
-        let separate = sharing ? installed.peers.separatePeers.filter { needsSeparateRoute($0) } : installed.peers.separatePeers
+        // Made once, not for each peer.
+        let plan = plan
+        let separate = sharing ? installed.peers.separatePeers.filter { needsSeparateRoute($0, plan) } : installed.peers.separatePeers
         var changes = try writePeers(installed.peers.withoutWay.union(touched).union(separate).sorted())
         if isCertain || tables.model.entries.departuresCount <= PeerRouteSweep.portion {
             changes += try writePeers(tables.model.entries.departures.map(\.key.peer))

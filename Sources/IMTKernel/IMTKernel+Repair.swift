@@ -40,7 +40,9 @@ extension IMTKernel {
         hear(news)
         if news.foreignRules || news.lost { reviewRules() }
         // What replaced a route in a table without routes of ours took none of them.
-        let tookOurs = !news.replacedTables.isEmpty && !news.replacedTables.isDisjoint(with: installed.tables.union([configuration.routingTable]))
+        let tookOurs =
+            !news.replacedTables.isEmpty
+            && (news.replacedTables.contains(configuration.routingTable) || installed.hasRoutes(in: news.replacedTables))
         if news.routes || tookOurs || news.lost {
             let now = SystemClock.now().monotonic
             repairRoutes(routeRepair.heard(isSettled: peerSweep.isSettled, now: now), now)

@@ -34,7 +34,7 @@ extension IMTKernel {
         return all.count <= most ? all : Set(AddressFamily.allCases.flatMap { family in all.filter { $0.family == family }.sorted().prefix(most) })
     }
 
-    /// Those of them that the agent has decided about, or need not: a new one is known with `setOwnLocators`.
+    /// Those of them that the agent has decided about, or need not: a new one is known with `commit(_:locators:)`.
     func decidedAddresses() -> Set<IPAddress> {
         let undecided = linkTables.realAddresses(without: configuration.deviceName).subtracting(homes.usable)
         let known = tables.model.addresses
@@ -200,6 +200,12 @@ extension IMTKernel {
         let snapshot = linkTables.snapshot(without: configuration.deviceName)
         if snapshot != announcedLinks {
             announcedLinks = snapshot
+            // Not left to the agent's answer: until then packets of a HoA that lost its link would leave under its name.
+            do throws(KernelError) {
+                try tables.setHost(homes: unhomed(), addresses: tables.model.addresses)
+            } catch {
+                onEvent(.failed(error))
+            }
             onEvent(.links(snapshot))
         }
         guard linkWritesPending else { return }

@@ -189,7 +189,13 @@ public final class IMTKernel {
     ///   `KernelEvent.links`: with it, all that follows from the links is written once, as it is to be.
     /// - Throws: what the kernel refused. Nothing of `changes` is applied then, and what is known of the kernel's state has been read anew.
     public func commit(_ changes: [IMTChange], locators: [LocalAddress]? = nil) throws(KernelError) {
-        let new = try replaceLocators(locators)
+        var locators = locators
+        if let count = locators?.count, count > TranslationRuleset.locatorsMax {
+            // The changes go on all the same, and `linksRead` writes what follows from the links.
+            onEvent(.failed(.invalid("set the own MoAs", "\(count) of them, at most \(TranslationRuleset.locatorsMax)")))
+            locators = nil
+        }
+        let new = replaceLocators(locators)
         let changes = plainDestinations.evictions(for: changes, plain: tables.model.plain) + changes
         let touched = TouchedKeys(changes)
         let peers = Set(touched.homes.map(\.peer))
@@ -199,6 +205,12 @@ public final class IMTKernel {
             try writePeers(leaving, leaving: true)
         }
         keepPlainFlows(changes)
+        if locators != nil, touched.moves || !touched.homes.isEmpty {
+            // What leaves by a link that is no longer its source's waits in our device until tables and routes both say where it goes: with the
+            // tables alone changed, it would leave the old link under the new one's address.
+            try writePath()
+            try writePeers(installed.peers.separatePeers)
+        }
         do throws(KernelError) {
             // The agent has decided about every address that is there.
             if let repaired = try tables.commit(changes, touched, host: locators.map { _ in (unhomed(), knownAddresses()) }) {
@@ -209,6 +221,7 @@ public final class IMTKernel {
             // The links are as they are, whatever became of the changes.
             if locators != nil { try? tables.setHost(homes: unhomed(), addresses: knownAddresses()) }
             _ = try? synchroniseRoutes(readBack: .everything)
+            announce(new)
             throw error
         }
         plainDestinations.committed(changes, now: SystemClock.now().monotonic)
@@ -221,13 +234,13 @@ public final class IMTKernel {
     private func writeRoutes(after touched: TouchedKeys, _ peers: Set<HomeAddress>, all: Bool) throws(KernelError) {
         let isOther = chooseSharedPaths()
         if all {
-            linkWritesPending = false
             // After a move nobody stays behind for whom the shared route would have to wait.
             if isOther, !touched.moves { try writePeersApart() }
             try writeRoutes()
             if touched.moves { try writePeersApart() }
             _ = try mirrorPeers(peers, isCertain: false, sharing: isOther || touched.moves)
             if isOther || touched.moves { try leaveSeparateRoutes() }
+            linkWritesPending = false
             return
         }
         if isOther || touched.moves {
@@ -262,11 +275,8 @@ public final class IMTKernel {
     public func setOwnLocators(_ addresses: [LocalAddress]) throws(KernelError) { try commit([], locators: addresses) }
 
     /// - Returns: those that were not there, or on another link.
-    private func replaceLocators(_ addresses: [LocalAddress]?) throws(KernelError) -> [LocalAddress] {
+    private func replaceLocators(_ addresses: [LocalAddress]?) -> [LocalAddress] {
         guard let addresses else { return [] }
-        guard addresses.count <= TranslationRuleset.locatorsMax else {
-            throw .invalid("set the own MoAs", "\(addresses.count) of them, at most \(TranslationRuleset.locatorsMax)")
-        }
         let new = addresses.filter { address in
             address.isUsable && !locators.contains { $0.address == address.address && $0.interfaceIndex == address.interfaceIndex }
         }

@@ -57,6 +57,37 @@ struct LinkPassTests {
         return (writes, routes)
     }
 
+    @Test(
+        "When the address in use goes and its link stays, nothing leaves that link under the next address: the way is closed before the tables change"
+    )
+    func closedInBetween() throws {
+        let net = try Topology()
+        try net.mapBoth()
+        let namespace = net.mn.namespace
+        // The kernel takes routes away by itself only with a link's last address.
+        try namespace.run("ip addr add 10.77.0.9/24 dev wlan")
+        _ = try net.mn.ask { $0.linksChanged() }
+        let (old, new) = (MobileAddress(try address("10.1.0.2")), MobileAddress(try address("10.2.0.2")))
+        nonisolated(unsafe) var seen: [String] = []
+        nonisolated(unsafe) var problem: (any Error)?
+        net.mn.onLinks = { kernel, snapshot in
+            kernel.tables.onTransaction = { seen.append((try? namespace.run("ip route show table 8394896; ip route show table 6288")) ?? "") }
+            defer { kernel.tables.onTransaction = nil }
+            do { try kernel.commit([.removeOwn(old), .moveOutbound(from: old, to: new)], locators: snapshot.usable) } catch { problem = error }
+        }
+        let before = try namespace.run("ip route show table 8394896")
+        #expect(before.contains("dev wlan"))
+        try net.mn.ask { kernel in
+            try namespace.run("ip addr del 10.1.0.2/24 dev wlan")
+            kernel.linksChanged()
+        }
+        net.mn.onLinks = nil
+        if let problem { throw problem }
+        #expect(!seen.isEmpty && seen.allSatisfy { !$0.contains("dev wlan") }, "\(seen)")
+        #expect(try namespace.run("ip route show table 8394896").contains("dev cell"))
+        #expect(net.mn.failures.isEmpty, "\(net.mn.failures)")
+    }
+
     @Test("An agent that answers a link event has tables and routes written once, with the same end")
     func once() throws {
         let together = try lose(isAnswered: true)

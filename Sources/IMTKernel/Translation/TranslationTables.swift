@@ -20,7 +20,9 @@ final class TranslationTables {
     /// The ruleset's generation just before the tables were last installed as a whole.
     private(set) var installedAfter: UInt32?
     /// How often something was written.
-    var transactionsCount = 0
+    var transactionsCount = 0 { didSet { onTransaction?() } }
+    /// For tests: something is about to be written.
+    var onTransaction: (() -> Void)?
     /// What the kernel can do for us, once asked.
     var protection = TableProtection.none
     /// Counts of entries that were replaced or removed meanwhile: an element's counter goes with it.

@@ -10,7 +10,7 @@ package struct InstalledRoutes {
 
     package init() {}
 
-    package var tables: Set<UInt32> { Set(routes.keys.map(\.table)) }
+    package func hasRoutes(in tables: Set<UInt32>) -> Bool { routes.keys.contains { tables.contains($0.table) } }
 
     // MARK: Reading
 
