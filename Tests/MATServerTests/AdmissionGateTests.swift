@@ -64,6 +64,17 @@ struct AdmissionGateTests {
         #expect(other)
     }
 
+    @Test("Rules that change for another reason than limits give nobody a new budget")
+    func equalLimits() {
+        let limits = AdmissionLimits(perSourcePerSecond: 1000, strangersPerSecond: 10, draftsPerSecond: 10, oddPerSecond: 10)
+        var gate = AdmissionGate(limits: limits, key: (7, 8))
+        let now = MonotonicTime(nanoseconds: 1_000_000_000)
+        func judge() -> AdmissionGate.Verdict { gate.judge(.notify, source: address("203.0.113.200"), at: now) }
+        #expect([judge(), judge(), judge()] == [.pass, .tryLater, .drop])
+        gate.setLimits(limits)
+        #expect(judge() == .drop)
+    }
+
     @Test("A share comes back by itself: after a second of silence all of it")
     func share() {
         var gate = AdmissionGate(

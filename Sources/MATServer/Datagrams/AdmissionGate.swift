@@ -66,6 +66,7 @@ package struct AdmissionGate: Sendable {
     private var fullAt = [Int64](repeating: 0, count: 2 * bucketsCount)
     private let key: (UInt64, UInt64)
     private let threads: Int
+    private var limits: AdmissionLimits?
     private var nanosecondsPerMessage: Int64
     private var strangers: RateLimit
     private var refusals: RateLimit
@@ -92,6 +93,9 @@ package struct AdmissionGate: Sendable {
 
     /// Other limits, from the next datagram on. What sources have taken of their shares stays taken.
     package mutating func setLimits(_ limits: AdmissionLimits) {
+        // The rules change for many reasons (a new cookie secret, the store's end of loading); none of them fills the budgets again.
+        guard limits != self.limits else { return }
+        self.limits = limits
         nanosecondsPerMessage = 1_000_000_000 / Int64(max(1, limits.perSourcePerSecond))
         let share = limits.strangersPerSecond.map { max(1, $0 / threads) } ?? Self.strangersPerThread
         strangers = Self.limit(share)
