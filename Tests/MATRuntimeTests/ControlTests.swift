@@ -137,6 +137,26 @@ struct ControlTests {
         }
     }
 
+    @Test("A daemon of another version, whose answer can't be read, is there all the same")
+    func otherVersion() throws {
+        struct Report: Decodable, Sendable { var uptime: Int }
+        let path = TemporaryPath()
+        let loop = try EventLoop()
+        let server = try ControlServer(loop: loop, path: path.socket) { _, respond in respond(.ok(["uptime": "long"])) }
+        defer { server.stop() }
+        let socket = path.socket
+        let failure = try serve(loop) { () -> ControlError? in
+            do throws(ControlError) {
+                _ = try ControlClient.request(Report.self, path: socket, command: "status", arguments: [String: Int](), daemon: "matd")
+                return nil
+            } catch {
+                return error
+            }
+        }
+        let error = try #require(failure ?? nil)
+        #expect(!error.isUnreachable && error.description.contains("of one version"), "\(error)")
+    }
+
     @Test("A daemon that doesn't answer in time is reported, and its late answer harms nobody")
     func timeout() throws {
         let path = TemporaryPath()

@@ -38,16 +38,17 @@ public enum ControlClient {
     ) throws(ControlError) -> Result {
         let daemon = daemon ?? path.split(separator: "/").dropLast().last.map(String.init) ?? "the daemon"
         let request = try ControlJSON.encode(Request(command: command, arguments: arguments))
-        let response: Response<Result>
+        let line: [UInt8]
         do throws(ControlError) {
-            let line = try exchange(request, path, daemon, SystemClock.now().monotonic + timeout)
-            do throws(ControlError) {
-                response = try ControlJSON.decode(Response<Result>.self, from: line)
-            } catch {
-                throw ControlError("\(daemon)'s answer to \(command) can't be read: \(error); are mat and \(daemon) of one version?")
-            }
+            line = try exchange(request, path, daemon, SystemClock.now().monotonic + timeout)
         } catch {
             throw ControlError(error.description, isUnreachable: true)
+        }
+        let response: Response<Result>
+        do throws(ControlError) {
+            response = try ControlJSON.decode(Response<Result>.self, from: line)
+        } catch {
+            throw ControlError("\(daemon)'s answer to \(command) can't be read: \(error); are mat and \(daemon) of one version?")
         }
         guard response.ok else { throw ControlError(response.error ?? "\(daemon) gave no reason") }
         guard let result = response.result else { throw ControlError("\(daemon)'s answer to \(command) holds no result") }
