@@ -7,11 +7,15 @@ import PackageDescription
 
 func mat(_ names: String...) -> [Target.Dependency] { names.map { .product(name: $0, package: "mat") } }
 
+/// What may not stand in an identifier is `_` to the package manager.
+let productName = String(
+    (Context.packageDirectory.split(separator: "/").dropLast().last ?? "mat").lowercased().enumerated().map { place, character in
+        character == "_" || character.isLetter || character.isNumber && place > 0 ? character : "_"
+    })
+
 /// The decoders are visible in the package `mat` only. Its targets count as that package's; what the package manager calls it is its directory's
 /// name.
-let ofProduct: [SwiftSetting] = [
-    .unsafeFlags(["-package-name", (Context.packageDirectory.split(separator: "/").dropLast().last ?? "mat").lowercased()])
-]
+let ofProduct: [SwiftSetting] = [.unsafeFlags(["-package-name", productName])]
 
 let package = Package(
     name: "mat-fuzz",
