@@ -66,9 +66,17 @@ public final class Child: Sendable {
         var started: pid_t = 0
         let failure = posix_spawnp(&started, program, &actions, &attributes, &strings, environ)
         guard failure == 0 else { throw ShellError("\(program) can't be started: \(String(cString: strerror(failure)))") }
+        // Without a handle nobody would hear of its end.
+        let opened = namespaces_open_process(started)
+        guard opened >= 0 else {
+            let reason = String(cString: strerror(errno))
+            kill(started, SIGKILL)
+            waitpid(started, nil, 0)
+            throw ShellError("\(program) was started and ended again: there is no handle of its process: \(reason)")
+        }
         pid = started
         self.command = command
-        handle = namespaces_open_process(started)
+        handle = opened
         endsWithValue = !inNewSession
     }
 
