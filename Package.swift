@@ -97,7 +97,7 @@ let package = Package(
             ]),
         // The store that several IMSs share: etcd, over SwiftNIO.
         .target(
-            name: "IMSCluster", dependencies: ["IMS", "IMSCore", "MATRuntime", "MATCore", "MATSignal", "MappingMemory", deque, protobuf] + http2,
+            name: "IMSCluster", dependencies: ["IMS", "IMSCore", "MATRuntime", "MATSignal", "MappingMemory", deque, protobuf] + http2,
             exclude: ["Etcd/etcd.proto"]),
         .target(
             name: "MATNode",
@@ -109,7 +109,7 @@ let package = Package(
         .target(
             name: "MATCommand",
             dependencies: [
-                "IMS", "IMSCore", "IMSCluster", "IMTKernel", "IMTPlan", "MATControl", "MATDNS", "MATRuntime", "MATCore", "MATSignal", "MappingMemory",
+                "IMS", "IMSCore", "IMSCluster", "IMTPlan", "MATControl", "MATDNS", "MATRuntime", "MATCore", "MATSignal", "MappingMemory",
                 arguments,
             ]),
         .executableTarget(name: "mat", dependencies: ["MATCommand"]),
@@ -121,18 +121,18 @@ let package = Package(
             name: "MATTesting",
             dependencies: ["IMSCore", "MATDNS", "MATNode", "NodeCore", "IMTPlan", "MATCore", "MATSignal", "MappingMemory", "SeededRandom", heap]),
 
-        .testTarget(name: "MATSignalTests", dependencies: ["MATCore", "MATSignal"], resources: [.copy("Vectors")]),
+        .testTarget(name: "MATSignalTests", dependencies: ["MATSignal"], resources: [.copy("Vectors")]),
         .testTarget(name: "MATControlTests", dependencies: ["MATControl", "MATRuntime"], resources: [.copy("Golden")]),
-        .testTarget(name: "MATRuntimeTests", dependencies: ["MATCore", "CLinux", "MATRuntime", "MATSignal"]),
+        .testTarget(name: "MATRuntimeTests", dependencies: ["MATRuntime", "MATSignal"]),
         .testTarget(name: "MATDNSTests", dependencies: ["MATCore", "MATDNS", "MATRuntime", "MATSignal"]),
         .testTarget(name: "MATCoreTests", dependencies: ["MATCore", "MATSignal"]),
-        .testTarget(name: "IMTPlanTests", dependencies: ["IMTKernel", "IMTPlan", "MATCore", "MATSignal"], resources: [.copy("Golden")]),
+        .testTarget(name: "IMTPlanTests", dependencies: ["IMTKernel", "IMTPlan", "MATSignal"], resources: [.copy("Golden")]),
         .testTarget(name: "IMTKernelTests", dependencies: ["IMTPlan", "MATRuntime", "MATSignal", "CLinux", "IMTKernel", "imt-churn", namespaces]),
         // What the tests of crashes kill.
         .executableTarget(name: "imt-churn", dependencies: ["IMTKernel", "MATRuntime", "IMTPlan", "MATSignal"], path: "Tests/IMTChurn"),
         .testTarget(name: "IMSCoreTests", dependencies: ["IMSCore", "MATCore", "MATSignal", "MATTesting", "MappingMemory", "SeededRandom"]),
         .testTarget(name: "MappingMemoryTests", dependencies: ["MATSignal", "MappingMemory", "SeededRandom"]),
-        .testTarget(name: "MATServerTests", dependencies: ["CLinux", "MATCore", "MATRuntime", "MATServer", "MATSignal"]),
+        .testTarget(name: "MATServerTests", dependencies: ["CLinux", "MATRuntime", "MATServer", "MATSignal"]),
         .testTarget(
             name: "IMSTests",
             dependencies: [
@@ -142,7 +142,7 @@ let package = Package(
             name: "IMSClusterTests",
             dependencies: ["IMS", "IMSCore", "IMSCluster", "MATRuntime", "MATCore", "MATSignal", "MATTesting", "MappingMemory", namespaces]),
         .testTarget(name: "NodeCoreTests", dependencies: ["CLinux", "IMTPlan", "MATCore", "MATSignal", "MATTesting", "NodeCore"]),
-        .testTarget(name: "MATNodeTests", dependencies: ["IMTKernel", "IMTPlan", "MATNode", "MATRuntime", "MATSignal", "MATTesting", "NodeCore"]),
+        .testTarget(name: "MATNodeTests", dependencies: ["IMTPlan", "MATNode", "MATRuntime", "MATSignal", "MATTesting", "NodeCore"]),
         .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "NodeCore", "IMTPlan", "MATCore", "MATSignal", "MATTesting"]),
         .testTarget(
             name: "MATCommandTests",

@@ -71,20 +71,20 @@ extension IMSServer {
     private func countersReport() -> IMSStatusReport.Counters {
         let counters = totalCounters
         var report = IMSStatusReport.Counters()
-        for (type, count) in counters.received { report.received[type.description] = UInt64(count) }
-        for (type, count) in counters.sent { report.sent[type.description] = UInt64(count) }
+        for (type, count) in counters.received { report.received[type.description] = count }
+        for (type, count) in counters.sent { report.sent[type.description] = count }
         for (answer, count) in counters.answered {
-            report.answered[answer.type.description, default: [:]][answer.code.description] = UInt64(count)
+            report.answered[answer.type.description, default: [:]][answer.code.description] = count
         }
-        report.malformed = UInt64(counters.malformed)
-        report.unknownTypes = UInt64(counters.unknownTypes)
-        report.dropped = UInt64(counters.dropped)
-        report.putOff = UInt64(counters.putOff)
-        report.droppedAtGate = UInt64(counters.droppedAtGate)
-        report.verifications = UInt64(counters.verifications)
-        report.pushesUnanswered = UInt64(counters.pushesUnanswered)
-        report.logLinesSuppressed = UInt64(counters.logLinesSuppressed)
-        report.sendFailures = UInt64(sendFailuresCount)
+        report.malformed = counters.malformed
+        report.unknownTypes = counters.unknownTypes
+        report.dropped = counters.dropped
+        report.putOff = counters.putOff
+        report.droppedAtGate = counters.droppedAtGate
+        report.verifications = counters.verifications
+        report.pushesUnanswered = counters.pushesUnanswered
+        report.logLinesSuppressed = counters.logLinesSuppressed
+        report.sendFailures = sendFailuresCount
         return report
     }
 

@@ -84,7 +84,7 @@ extension IMSCore {
         remembered.remove(prefix)
         let subscribers = subscriptions.current(of: prefix, now: now.monotonic)
         perform(pushes.changed(mapping, subscribers: subscribers[...], &random, now), now)
-        perform(ownNotifies.registered(mapping, view, now), now)
+        if !ownNotifies.isEmpty { perform(ownNotifies.registered(mapping, view, now), now) }
     }
 
     mutating func load(_ contents: StoreContents, _ now: Now) {

@@ -26,10 +26,9 @@ extension IMSCore {
                 if request.isValidated {
                     if let reply = handle(message, request, now) { answers.append(stamped(reply, now)) }
                 } else {
-                    let body = answerFromMemory(message, request, now)?.under(freshCookie(source, request.clientCookie, now))
-                    let answer = SizeRule.answer(
-                        to: message, octetsCount: octetsCount, body, freshCookie(source, request.clientCookie, now),
-                        allowed: allowed)
+                    let fresh = freshCookie(source, request.clientCookie, now)
+                    let body = answerFromMemory(message, request, now)?.under(fresh)
+                    let answer = SizeRule.answer(to: message, octetsCount: octetsCount, body, fresh, allowed: allowed)
                     guard let answer else { continue }
                     sizeRule.answered(answer)
                     answers.append(answer)

@@ -39,7 +39,7 @@ public struct IMSCore: Sendable {
     var sharing = Sharing()
     var survey = Survey()
     var rejections: Rejections
-    var refusalLog: RefusalLog
+    var refusalLog: LimitedLog
     var bindingLogs: BindingLogs
     var sweep = Sweep()
 
@@ -73,7 +73,7 @@ public struct IMSCore: Sendable {
         subscriptions = SubscriptionTable(perSourceMax: limits.subscriptionsPerSourceMax, totalMax: limits.subscriptionsMax)
         pushes = Pushes(pushesMax: limits.pushesMax)
         rejections = Rejections(perSecond: limits.errorAnswersPerSecond)
-        refusalLog = RefusalLog(perSecond: limits.refusalLogsPerSecond)
+        refusalLog = LimitedLog(perSecond: limits.refusalLogsPerSecond)
         bindingLogs = BindingLogs(perSecond: limits.bindingLogsPerSecond)
     }
 
@@ -183,12 +183,15 @@ public struct IMSCore: Sendable {
     /// The machine whose deadline comes first.
     private var nextTimer: (time: MonotonicTime, timer: Timer)? {
         mutating get {
-            let times = [
-                (pushes.nextDeadline, Timer.pushes), (confirmations.nextDeadline, .confirmations),
-                (ownNotifies.nextDeadline, .ownNotifies),
-                (sweep.nextDeadline, .sweep),
-            ]
-            return times.compactMap { time, timer in time.map { ($0, timer) } }.min { $0.0 < $1.0 }
+            var next: (time: MonotonicTime, timer: Timer)?
+            func consider(_ time: MonotonicTime?, _ timer: Timer) {
+                if let time, next.map({ time < $0.time }) ?? true { next = (time, timer) }
+            }
+            consider(pushes.nextDeadline, .pushes)
+            consider(confirmations.nextDeadline, .confirmations)
+            consider(ownNotifies.nextDeadline, .ownNotifies)
+            consider(sweep.nextDeadline, .sweep)
+            return next
         }
     }
 

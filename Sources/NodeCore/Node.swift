@@ -153,7 +153,7 @@ package struct Node {
 
     /// When `timerFired` wants to be called next.
     package var nextDeadline: MonotonicTime? {
-        mutating get { [cores.nextDeadline, held.nextDeadline].compactMap { $0 }.min() }
+        mutating get { cores.nextDeadline.earlier(held.nextDeadline) }
     }
 
     package mutating func timerFired(now: Now) -> [ShellAction] {

@@ -210,7 +210,7 @@ public struct NodeCore {
     /// When `timerFired` wants to be called next.
     public var nextDeadline: MonotonicTime? {
         mutating get {
-            [peers.nextDue, exchanges.nextDue, nextHomeDue, deadlines.next].compactMap(\.self).min()
+            peers.nextDue.earlier(exchanges.nextDue).earlier(nextHomeDue).earlier(deadlines.next)
         }
     }
 

@@ -10,7 +10,7 @@ import Testing
 struct SmallMachinesTests {
     @Test("Log lines beyond the rate are counted, and the next that is written says how many there were")
     func refusalLog() {
-        var log = RefusalLog(perSecond: 2)
+        var log = LimitedLog(perSecond: 2)
         let start = Sample.now().monotonic
         #expect([log.line(start), log.line(start)] == [.write(suppressedBefore: 0), .write(suppressedBefore: 0)])
         for _ in 0..<5 { #expect(log.line(start) == .suppress) }

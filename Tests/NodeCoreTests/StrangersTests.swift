@@ -30,7 +30,7 @@ import Testing
     private func time(_ milliseconds: Int64) -> MonotonicTime { .zero + .milliseconds(milliseconds) }
 
     private func hold(_ strangers: inout Strangers, _ packet: Strangers.Packet, canAsk: Bool = true, at milliseconds: Int64 = 0) -> [Action] {
-        strangers.hold(packet, canAsk: canAsk, openersWait: .milliseconds(100), among, now: time(milliseconds))
+        strangers.hold(packet, canAsk: canAsk, openersWait: .milliseconds(100), hasPeers: among.hasPeers, now: time(milliseconds))
     }
 
     private func notFound(_ strangers: inout Strangers, _ around: Strangers.Surroundings, at milliseconds: Int64) -> [Action] {

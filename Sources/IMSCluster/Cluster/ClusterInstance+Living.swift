@@ -69,7 +69,7 @@ extension ClusterInstance {
         else { return }
         let key = keys.octets(.instance(dead.id))
         call(
-            .depose(dead.id),
+            .depose,
             .transaction(EtcdTransaction(compare: [.modifiedAt(key, dead.revision)], success: [.put(signOfLife()), .delete(key)])))
     }
 

@@ -270,7 +270,7 @@ struct ClusterInstance: Sendable {
             return drop("the format is unknown", now, wait: .seconds(5))
         }
         let wasLostForLong = link.opened(now.monotonic)
-        heartbeat.linkUp(now.monotonic)
+        heartbeat.hurry(now.monotonic)
         if wasLostForLong { beginDoubt(for: Self.doubtMax, now) }
         secretsTold(response.responses.dropFirst().first?.pairs.first)
         switch feed {

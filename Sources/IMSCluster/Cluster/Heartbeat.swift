@@ -43,12 +43,6 @@ struct Heartbeat: Sendable {
     /// The next one is due at once.
     mutating func hurry(_ now: MonotonicTime) { next = now }
 
-    mutating func linkUp(_ now: MonotonicTime) {
-        isSending = false
-        unechoed = []
-        next = now
-    }
-
     mutating func linkLost() {
         isSending = false
         unechoed = []

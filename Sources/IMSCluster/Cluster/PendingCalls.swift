@@ -9,7 +9,7 @@ struct PendingCalls: Sendable {
         case secret
         case lease
         case news
-        case depose(InstanceID)
+        case depose
 
         /// Whether nothing works without it, so that a refusal means to try another member.
         var isVital: Bool {

@@ -4,17 +4,10 @@ import MATSignal
 /// Answers to requests that can't be read, as many as are good for finding out what is wrong.
 struct Rejections: Sendable {
     private var rate: RateLimit
-    private var perSecond: Int
 
-    init(perSecond: Int) {
-        self.perSecond = perSecond
-        rate = RateLimit(perSecond: perSecond)
-    }
+    init(perSecond: Int) { rate = RateLimit(perSecond: perSecond) }
 
-    mutating func reconfigure(perSecond: Int) {
-        if perSecond != self.perSecond { rate = RateLimit(perSecond: perSecond) }
-        self.perSecond = perSecond
-    }
+    mutating func reconfigure(perSecond: Int) { rate.reconfigure(perSecond: perSecond) }
 
     /// What is to be said of a part of a datagram.
     struct OnRejection: Sendable {

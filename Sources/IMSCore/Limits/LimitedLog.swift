@@ -1,9 +1,9 @@
 import MATCore
 import MATSignal
 
-/// How many log lines about refusals are written: what many are told at once must not fill the disk.
-struct RefusalLog: Sendable {
-    private var perSecond: Int
+/// How many log lines of a kind are written: what many are told at once must not fill the disk. Those left out are counted, and told before the
+/// next one that is written.
+struct LimitedLog: Sendable {
     private var rate: RateLimit
     private var suppressed: UInt64 = 0
 
@@ -13,15 +13,9 @@ struct RefusalLog: Sendable {
         case suppress
     }
 
-    init(perSecond: Int) {
-        self.perSecond = perSecond
-        rate = RateLimit(perSecond: perSecond)
-    }
+    init(perSecond: Int) { rate = RateLimit(perSecond: perSecond) }
 
-    mutating func reconfigure(perSecond: Int) {
-        if perSecond != self.perSecond { rate = RateLimit(perSecond: perSecond) }
-        self.perSecond = perSecond
-    }
+    mutating func reconfigure(perSecond: Int) { rate.reconfigure(perSecond: perSecond) }
 
     mutating func line(_ now: MonotonicTime) -> OnLine {
         guard rate.take(at: now) else {

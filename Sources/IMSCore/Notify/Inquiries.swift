@@ -7,17 +7,10 @@ struct Inquiries: Sendable {
     /// By source, HoAs that strangers there make us find out about at the moment.
     private var counts: [IPPrefix: Int] = [:]
     private var rate: RateLimit
-    private var perSecond: Int
 
-    init(perSecond: Int) {
-        self.perSecond = perSecond
-        rate = RateLimit(perSecond: perSecond)
-    }
+    init(perSecond: Int) { rate = RateLimit(perSecond: perSecond) }
 
-    mutating func reconfigure(perSecond: Int) {
-        if perSecond != self.perSecond { rate = RateLimit(perSecond: perSecond) }
-        self.perSecond = perSecond
-    }
+    mutating func reconfigure(perSecond: Int) { rate.reconfigure(perSecond: perSecond) }
 
     var isEmpty: Bool { counts.isEmpty }
 

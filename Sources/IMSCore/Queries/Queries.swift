@@ -15,7 +15,6 @@ import MappingMemory
 package struct Queries: Sendable {
     private var rates: RateTable<IPPrefix>
     private var drafts: RateLimit
-    private var draftsPerSecond: Int
 
     /// The most that a HA Answer's "not found" may be remembered (section 7), seconds.
     package static let strangerNotFoundSecondsMax: UInt32 = 5
@@ -42,14 +41,12 @@ package struct Queries: Sendable {
 
     init(_ limits: IMSLimits) {
         rates = RateTable(perSecond: limits.queriesPerSecond, keysMax: limits.ratesMax)
-        draftsPerSecond = limits.draftAnswersPerSecond
-        drafts = RateLimit(perSecond: draftsPerSecond)
+        drafts = RateLimit(perSecond: limits.draftAnswersPerSecond)
     }
 
     mutating func reconfigure(_ limits: IMSLimits) {
         rates.reconfigure(perSecond: limits.queriesPerSecond, keysMax: limits.ratesMax)
-        if limits.draftAnswersPerSecond != draftsPerSecond { drafts = RateLimit(perSecond: limits.draftAnswersPerSecond) }
-        draftsPerSecond = limits.draftAnswersPerSecond
+        drafts.reconfigure(perSecond: limits.draftAnswersPerSecond)
     }
 
     var ratesCount: Int { rates.count }

@@ -39,38 +39,16 @@ public struct BindingChange: Hashable, Sendable {
 
 /// How many changes of mappings may be logged, and how many were not. Refreshes have a share of their own, so that they can't hide moves.
 struct BindingLogs: Sendable {
-    private struct Share: Sendable {
-        var rate: RateLimit
-        var suppressed: UInt64 = 0
-    }
+    private var shares: [IMSLogLevel: LimitedLog]
 
-    private var perSecond: Int
-    private var shares: [IMSLogLevel: Share]
-
-    enum OnChange: Hashable, Sendable {
-        /// Written, after a line that says how many were not, if there were such.
-        case write(suppressedBefore: UInt64)
-        case suppress
-    }
-
-    init(perSecond rate: Int) {
-        perSecond = rate
-        shares = [.info: Share(rate: RateLimit(perSecond: rate)), .debug: Share(rate: RateLimit(perSecond: rate))]
-    }
+    init(perSecond: Int) { shares = [.info: LimitedLog(perSecond: perSecond), .debug: LimitedLog(perSecond: perSecond)] }
 
     mutating func reconfigure(perSecond: Int) {
-        if perSecond != self.perSecond { self = BindingLogs(perSecond: perSecond) }
+        for level in shares.keys { shares[level]?.reconfigure(perSecond: perSecond) }
     }
 
-    mutating func changed(_ level: IMSLogLevel, _ now: MonotonicTime) -> OnChange {
-        guard var share = shares[level] else { return .write(suppressedBefore: 0) }
-        defer { shares[level] = share }
-        guard share.rate.take(at: now) else {
-            share.suppressed += 1
-            return .suppress
-        }
-        defer { share.suppressed = 0 }
-        return .write(suppressedBefore: share.suppressed)
+    mutating func changed(_ level: IMSLogLevel, _ now: MonotonicTime) -> LimitedLog.OnLine {
+        shares[level]?.line(now) ?? .write(suppressedBefore: 0)
     }
 }
 

@@ -121,7 +121,7 @@ struct Registrations: Sendable {
     }
 
     /// Whether the HoA prefix needs a place of its own in its prefix's quota.
-    private func isNew(_ prefix: IPPrefix) -> Bool { mappings[prefix] == nil && !isBeingWritten(prefix) }
+    private func isNew(_ prefix: IPPrefix) -> Bool { !mappings.contains(prefix) && !isBeingWritten(prefix) }
 
     /// Mappings held of the served prefix.
     func count(of served: IPPrefix) -> Int { quotas.count(of: served) }

@@ -67,9 +67,7 @@ struct Verifications: Sendable {
 
     mutating func reconfigure(_ fresh: IMSLimits) {
         rates.reconfigure(perSecond: fresh.verificationsPerSecond, keysMax: fresh.ratesMax)
-        if fresh.strangerVerificationsPerSecond != limits.strangerVerificationsPerSecond {
-            strangers = RateLimit(perSecond: fresh.strangerVerificationsPerSecond)
-        }
+        strangers.reconfigure(perSecond: fresh.strangerVerificationsPerSecond)
         limits = fresh
     }
 

@@ -1,6 +1,14 @@
 import HeapModule
 import MATSignal
 
+extension Optional<MonotonicTime> {
+    /// The earlier of two times, each of which may be none.
+    package func earlier(_ other: MonotonicTime?) -> MonotonicTime? {
+        guard let self, let other else { return self ?? other }
+        return Swift.min(self, other)
+    }
+}
+
 /// Deadlines by key, at most one a key: setting a key's deadline replaces it. A heap with lazy deletion: what was replaced or
 /// cancelled stays until its time, or until there is more of it than of the rest.
 public struct DeadlineQueue<Key: Hashable & Sendable>: Sendable {

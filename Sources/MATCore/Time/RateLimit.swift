@@ -13,6 +13,12 @@ public struct RateLimit: Hashable, Sendable {
         self.burst = Int64(max(1, burst ?? rate))
     }
 
+    /// Another rate from now on, with a full bucket. If it is what it was, what was taken stays taken.
+    package mutating func reconfigure(perSecond rate: Int) {
+        let fresh = RateLimit(perSecond: rate)
+        if fresh.nanosecondsPerToken != nanosecondsPerToken || fresh.burst != burst { self = fresh }
+    }
+
     /// Takes a token if there is one.
     public mutating func take(at now: MonotonicTime) -> Bool {
         let from = max(fullAt, now)

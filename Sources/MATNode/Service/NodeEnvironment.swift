@@ -1,4 +1,3 @@
-import IMTKernel
 import IMTPlan
 import MATCore
 import MATSignal

@@ -1,4 +1,3 @@
-import IMTPlan
 import MATDNS
 import MATRuntime
 import MATSignal

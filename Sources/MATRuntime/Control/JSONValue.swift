@@ -52,11 +52,6 @@ public enum JSONValue: Hashable, Sendable {
     /// The value on one line, keys sorted.
     public func write() -> [UInt8] { encoded([.sortedKeys, .withoutEscapingSlashes]) }
 
-    /// The value for people: indented, keys sorted, no line end behind it.
-    public func writeIndented() -> String {
-        String(decoding: encoded([.sortedKeys, .withoutEscapingSlashes, .prettyPrinted]), as: UTF8.self)
-    }
-
     private func encoded(_ formatting: JSONEncoder.OutputFormatting) -> [UInt8] {
         let encoder = JSONEncoder()
         encoder.outputFormatting = formatting

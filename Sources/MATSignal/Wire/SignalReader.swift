@@ -18,8 +18,6 @@ public struct SignalReader {
 
     public var remaining: Int { end - position }
     public var isAtEnd: Bool { position == end }
-    /// The index of the next octet in the array that this reader was made of.
-    public var offset: Int { position }
 
     /// The next `count` octets, named `field` in the error.
     public mutating func bytes(_ count: Int, _ field: @autoclosure () -> String) throws(SignalError) -> [UInt8] {
@@ -53,15 +51,6 @@ public struct SignalReader {
             throw .malformed("\(field()) is \(address), which no host can have here (unspecified, multicast, broadcast, loopback or link-local)")
         }
         return address
-    }
-
-    /// `count` octets that the protocol wants to be zero.
-    public mutating func zeros(_ count: Int, _ field: @autoclosure () -> String) throws(SignalError) {
-        guard count <= remaining else { throw short(field(), count) }
-        for index in position..<position + count where octets[index] != 0 {
-            throw .malformed("\(field()) is not zero")
-        }
-        position += count
     }
 
     /// Refuses octets behind the last field: what we can't read we must not pass on.

@@ -64,7 +64,7 @@ extension NodeCore {
         }
         // A peer that only a detour reaches is told by it.
         let source = detours[hoa]?.own == nil ? nil : ownMoA(of: peer)?.address
-        start(.notifyPeer(hoa), .maNotify, to: [target], source: source, triesMax: Retransmission.failoverTry, now)
+        start(.notifyPeer(hoa), to: [target], source: source, triesMax: Retransmission.failoverTry, now)
     }
 
     /// Where a peer's agent is written to: signalling may go where packets may not yet.
@@ -141,7 +141,7 @@ extension NodeCore {
             return
         }
         if duties.contains(.tellServer) { notifyServers(of: peer.hoa, servers, now) }
-        if duties.contains(.subscribe) { start(.queryPeer(peer.hoa), .maQuery, to: servers.endpoints, now) }
+        if duties.contains(.subscribe) { start(.queryPeer(peer.hoa), to: servers.endpoints, now) }
     }
 
     /// HA Notify, from a locator that our record lists: an IMS_CN believes a notifier only at such a source (section 7 (3)). An IMS
@@ -158,7 +158,7 @@ extension NodeCore {
         }
         switch notifyQueues.admit(peer, to: server, now: now.monotonic) {
         case .now:
-            start(.notifyServer(peer), .haNotify, to: targets, now)
+            start(.notifyServer(peer), to: targets, now)
             return true
         case .later(let time):
             deadlines.set(.server(server), at: time)

@@ -62,15 +62,15 @@ struct NotifyQueues: Sendable {
             if queues.count >= countMax { queues = queues.filter { !$0.value.isIdle(now) } }
             // So many IMSs at once: their own limits have to do.
             guard queues.count < countMax else { return .now }
+            queues[server] = Queue()
         }
-        var queue = queues[server] ?? Queue()
-        defer { queues[server] = queue }
-        let opens = queue.opens(now)
+        let opens = queues[server]?.opens(now) ?? now
         guard opens <= now else {
-            queue.append(peer)
+            // Where it stands: a copy would take all that wait along.
+            queues[server]?.append(peer)
             return .later(opens)
         }
-        _ = queue.pace.turn(now)
+        _ = queues[server]?.pace.turn(now)
         return .now
     }
 
@@ -91,11 +91,10 @@ struct NotifyQueues: Sendable {
     /// - Parameter lifetime: seconds.
     /// - Returns: when that is; `nil` if there is no queue for it.
     mutating func pause(_ server: IPAddress, for lifetime: UInt32?, then peer: HomeAddress, now: MonotonicTime) -> MonotonicTime? {
-        guard var queue = queues[server] else { return nil }
+        guard let before = queues[server]?.pausedUntil else { return nil }
         let end = now + (lifetime.map { min(Self.pauseMax, .seconds(Int64(max(1, $0)))) } ?? Self.pauseDefault)
-        queue.pausedUntil = max(queue.pausedUntil, end)
-        queue.append(peer)
-        queues[server] = queue
+        queues[server]?.pausedUntil = max(before, end)
+        queues[server]?.append(peer)
         return end
     }
 }

@@ -283,6 +283,8 @@ struct Destinations: Sendable {
     /// It is no HoA: plain for as long as that may be believed.
     mutating func absent(_ hoa: HomeAddress, for lifetime: Duration, now: MonotonicTime) -> [Action] {
         let time = max(lifetime, .seconds(1))
+        // What has run out goes first, or what is still believed would have to.
+        if absences.count >= absencesMax, absences[hoa] == nil { absences = absences.filter { $0.value > now } }
         absences.makeRoom(for: hoa, max: absencesMax) { $1 }
         absences[hoa] = now + time
         return forget(hoa) + [.count(\.destinationsPlain), .change(.setPlain(hoa.address, lifetime: time)), .pass(hoa)]

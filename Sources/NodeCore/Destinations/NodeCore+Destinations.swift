@@ -137,7 +137,7 @@ extension NodeCore {
     /// Sends (1) and (2) of paper 4.2 at once.
     private mutating func askServers(ofDestination hoa: HomeAddress, _ now: Now) {
         guard let set = serverSet(of: hoa) else { return }
-        start(.queryPeer(hoa), .maQuery, to: set.endpoints, now)
+        start(.queryPeer(hoa), to: set.endpoints, now)
         if !notifyServers(of: hoa, set, now) { destinations.notificationDelayed(hoa) }
     }
 
@@ -146,7 +146,7 @@ extension NodeCore {
     /// a round trip after all else.
     private mutating func introduce(_ hoa: HomeAddress, _ now: Now) {
         guard let target = signallingTarget(of: hoa), let own = ownMoAs(ipv4: hoa.isIPv4).first?.address else { return }
-        start(.introduce(hoa), .maNotify, to: [target], source: own, triesMax: 1, now)
+        start(.introduce(hoa), to: [target], source: own, triesMax: 1, now)
     }
 
     /// The second one, if the first was answered.
@@ -154,7 +154,7 @@ extension NodeCore {
         guard let target = signallingTarget(of: hoa), let own = ownMoAs(ipv4: hoa.isIPv4).first?.address, !isUnderWay(.notifyPeer(hoa)),
             servers.proof(server: target.address, own: own, now: now.monotonic) != nil
         else { return }
-        start(.introduce(hoa), .maNotify, to: [target], source: own, triesMax: 1, now)
+        start(.introduce(hoa), to: [target], source: own, triesMax: 1, now)
     }
 
     /// Communication begins: its packets go on.

@@ -9,7 +9,7 @@ extension NodeCore {
     ///
     /// - Parameter source: the own address to send from; `nil`: the preferred one.
     mutating func start(
-        _ purpose: Exchange.Purpose, _ type: MessageType, to targets: [Endpoint], source: IPAddress? = nil, triesMax: Int? = nil, _ now: Now
+        _ purpose: Exchange.Purpose, to targets: [Endpoint], source: IPAddress? = nil, triesMax: Int? = nil, _ now: Now
     ) {
         perform(
             exchanges.start(purpose, to: targets, source: source, triesMax: triesMax, preferred: preferredSources, random: &random, now.monotonic),
@@ -24,7 +24,7 @@ extension NodeCore {
     mutating func resendAll(_ now: Now) { perform(exchanges.startOver(preferred: preferredSources, now.monotonic), now) }
 
     /// The own address of each family that requests are sent from, unless they name one.
-    var preferredSources: FamilyPair<IPAddress?> { FamilyPair { ownMoAs(ipv4: $0 == .ipv4).first?.address } }
+    var preferredSources: FamilyPair<IPAddress?> { FamilyPair { family in addresses.ordered.first { $0.moa.family == family }?.moa.address } }
 
     mutating func perform(_ tries: [Exchanges.OnTry], _ now: Now) {
         for action in tries {
@@ -104,7 +104,7 @@ extension NodeCore {
         counters.messagesReceived += 1
         if finishProbe(message, from: source, to: local, now) { return }
         let fresh = message.cookie.server.flatMap { exchanges.isFresh($0, from: source.address, at: local, now.monotonic) ? $0 : nil }
-        let own = FamilyPair<HomeAddress?> { family in homes.keys.first { $0.family == family } }
+        let own = FamilyPair<HomeAddress?> { home(in: $0) }
         let response = exchanges.received(message, from: source, to: local, own: own, preferred: preferredSources, now.monotonic)
         if case .unmatched = response {
             counters.unmatchedDropped += 1
@@ -135,7 +135,7 @@ extension NodeCore {
             peerAnswered(hoa, answer, now)
             // Section 6: to a request without cookie a server writes nothing down, so the subscription takes another.
             if answer.code == .ok, answer.subscribe == nil, !exchange.hadCookie, message.cookie.server != nil, peers[hoa] != nil {
-                start(.queryPeer(hoa), .maQuery, to: [source] + exchange.targets.filter { $0 != source }, now)
+                start(.queryPeer(hoa), to: [source] + exchange.targets.filter { $0 != source }, now)
             }
         case (.maAnswer(let answer), .checkLocator(let hoa, let moa)):
             locatorAnswered(hoa, moa, answer.code, now)
@@ -147,7 +147,7 @@ extension NodeCore {
             peerNotified(peer, ack, since: exchange.began, now)
             // Section 7: repeated once with the cookie that the ack brought, which proves our address to the peer.
             if ack.code == .ok, !exchange.hadCookie, message.cookie.server != nil, !isUnderWay(exchange.purpose) {
-                start(exchange.purpose, .maNotify, to: [source], triesMax: 1, now)
+                start(exchange.purpose, to: [source], triesMax: 1, now)
             }
         case (.maNotifyAck(let ack), .introduce(let peer)):
             if ack.code == .ok { peerKnowsUs(peer) }

@@ -24,7 +24,7 @@ extension NodeCore {
         case .changed(let change):
             enterOwnAddresses()
             for family in AddressFamily.allCases {
-                if let move = change.move(family), let hoa = homes.keys.first(where: { $0.family == family }) { self.move(hoa, move, now) }
+                if let move = change.move(family), let hoa = home(in: family) { self.move(hoa, move, now) }
             }
             reconsider(change.addresses, now)
             if change.hasOtherScopes {

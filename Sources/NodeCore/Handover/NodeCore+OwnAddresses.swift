@@ -20,9 +20,9 @@ extension NodeCore {
     func desiredLocators(of hoa: HomeAddress) -> [MobileAddress] { addresses.places(of: hoa) }
 
     /// The own HoA that talks to a peer: the one of its family.
-    func home(for peer: HomeAddress) -> HomeAddress? {
-        homes.keys.first { $0.isIPv4 == peer.isIPv4 }
-    }
+    func home(for peer: HomeAddress) -> HomeAddress? { home(in: peer.family) }
+
+    func home(in family: AddressFamily) -> HomeAddress? { homes.keys.first { $0.family == family } }
 
     func isOwn(_ address: IPAddress) -> Bool {
         homes.values.contains { $0.prefix.contains(address) }

@@ -106,12 +106,12 @@ struct Held {
 
     private mutating func endRound(_ destination: HeldDestination?, _ now: MonotonicTime) {
         guard case .underWay(var open, let delay) = retries else { return }
+        // Given up for the moment: while it stands there too, changing it copies it.
+        retries = .none
         if let destination { open.remove(destination) }
         if !open.isEmpty {
             retries = .underWay(open, delay: delay)
-        } else if refused.isEmpty {
-            retries = .none
-        } else {
+        } else if !refused.isEmpty {
             schedule(after: delay, now)
         }
     }

@@ -32,8 +32,6 @@ struct HoldQueue<Key: Hashable & Comparable> {
 
     private var packets: [Key: [Held]] = [:]
     private(set) var count = 0
-    /// Packets that went because of a bound.
-    private(set) var dropped: UInt64 = 0
     private let ageMax: Duration
 
     init(ageMax: Duration) { self.ageMax = ageMax }
@@ -67,7 +65,6 @@ struct HoldQueue<Key: Hashable & Comparable> {
         guard let index = packets[key]?.firstIndex(where: { $0.flow == flow }) else { return }
         packets[key]?.remove(at: index)
         count -= 1
-        dropped += 1
     }
 
     /// Takes out the packets of a key that are young enough to be of use.
@@ -103,7 +100,6 @@ struct HoldQueue<Key: Hashable & Comparable> {
             let young = held.filter { now - $0.since <= ageMax }
             guard young.count < held.count else { continue }
             count -= held.count - young.count
-            dropped += UInt64(held.count - young.count)
             packets[key] = young.isEmpty ? nil : young
         }
     }
@@ -113,6 +109,5 @@ struct HoldQueue<Key: Hashable & Comparable> {
         guard let (key, held) = packets.min(by: { age($0) < age($1) }) else { return }
         packets[key] = nil
         count -= held.count
-        dropped += UInt64(held.count)
     }
 }

@@ -18,8 +18,6 @@ public struct NodeCores {
     /// Mobile networks' home prefixes.
     private let networks: [IPPrefix]
     private var assignment: LocatorAssignment
-    /// Usable own addresses in the order in which the system lists them.
-    public private(set) var systemLocators: [OwnLocator] = []
     /// HoAs that other HoAs of their family left without an address.
     private var unserved: Set<HomeAddress> = []
 
@@ -78,9 +76,8 @@ public struct NodeCores {
     // MARK: Events, as `NodeCore` has them
 
     public mutating func linksChanged(_ locators: [OwnLocator], infrastructure: Set<IPAddress>, now: Now) -> [Step] {
-        systemLocators = locators
         assignment.assign(locators)
-        let news = noteUnserved()
+        let news = noteUnserved(among: locators)
         let holders = assignment.holders
         let coreOfHome = coreOfHome
         func owner(_ moa: MobileAddress) -> Int { holders[moa].flatMap { coreOfHome[$0] } ?? -1 }
@@ -94,9 +91,9 @@ public struct NodeCores {
             }
     }
 
-    private mutating func noteUnserved() -> [Step] {
+    private mutating func noteUnserved(among locators: [OwnLocator]) -> [Step] {
         let served = Set(assignment.holders.values)
-        let families = Set(systemLocators.map(\.moa.isIPv4))
+        let families = Set(locators.map(\.moa.isIPv4))
         let now = Set(assignment.claimants.map(\.hoa).filter { !served.contains($0) && families.contains($0.isIPv4) })
         defer { unserved = now }
         return now.subtracting(unserved).sorted().map { Step(core: index(home: $0.address), action: .log(.warning, Self.problem(of: $0))) }

@@ -112,7 +112,7 @@ extension NodeCore {
     }
 
     private mutating func scheduleTrust(_ now: Now) {
-        guard let next = [monitor.next, uplinks.nextTrial].compactMap({ $0 }).min() else {
+        guard let next = monitor.next.earlier(uplinks.nextTrial) else {
             deadlines.cancel(.paths)
             return
         }

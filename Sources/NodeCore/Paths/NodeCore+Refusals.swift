@@ -107,7 +107,7 @@ extension NodeCore {
         guard !targets.isEmpty else { return false }
         // Whatever becomes of it, not at once again.
         uplinks.postponeTrial(of: own, now: now.monotonic)
-        start(.tryUplink(hoa, own), .imsUpdate, to: targets, source: own.address, triesMax: Retransmission.failoverTry, now)
+        start(.tryUplink(hoa, own), to: targets, source: own.address, triesMax: Retransmission.failoverTry, now)
         return true
     }
 

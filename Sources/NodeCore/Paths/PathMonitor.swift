@@ -20,13 +20,6 @@ struct PathMonitor: Sendable {
         /// A peer at one of its locators.
         case peer(HomeAddress, MobileAddress)
 
-        var address: IPAddress {
-            switch self {
-            case .server(let address): address
-            case .peer(_, let moa): moa.address
-            }
-        }
-
         var isServer: Bool { if case .server = self { true } else { false } }
     }
 

@@ -121,7 +121,7 @@ extension NodeCore {
     /// MA Query to the locator's port 6289: "are you this HoA, here?".
     mutating func checkLocator(_ moa: MobileAddress, of hoa: HomeAddress, _ now: Now) {
         guard !isUnderWay(.checkLocator(hoa, moa)) else { return }
-        start(.checkLocator(hoa, moa), .maQuery, to: [Endpoint(signallingAddress(of: moa, hoa), port: SignalPort.node)], now)
+        start(.checkLocator(hoa, moa), to: [Endpoint(signallingAddress(of: moa, hoa), port: SignalPort.node)], now)
     }
 
     /// Where the node that answers for a peer's locator listens.

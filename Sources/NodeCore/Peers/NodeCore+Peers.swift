@@ -182,7 +182,7 @@ extension NodeCore {
 
     mutating func peerLookedUp(_ hoa: HomeAddress, _ result: ServerLookup, _ now: Now) {
         guard peers[hoa] != nil, case .found(let set) = result else { return }
-        start(.queryPeer(hoa), .maQuery, to: set.endpoints, now)
+        start(.queryPeer(hoa), to: set.endpoints, now)
         if !knowsUs(hoa) { notifyServers(of: hoa, set, now) }
     }
 
@@ -226,7 +226,7 @@ extension NodeCore {
     /// Asks the peer's IMS, looking it up first if it is not known (any more).
     mutating func query(_ hoa: HomeAddress, _ now: Now) {
         if let set = knownServers(of: hoa, now) {
-            start(.queryPeer(hoa), .maQuery, to: set.endpoints, now)
+            start(.queryPeer(hoa), to: set.endpoints, now)
         } else {
             lookUp(hoa, for: .peer, now)
         }

@@ -26,11 +26,11 @@ extension NodeCore {
         case .lookUpServers: lookUp(hoa, for: .home, now)
         case .lookUpKeys(let prefix): lookUpKeys(of: prefix, for: nil, now)
         case .prove(let moa, let server):
-            if !isUnderWay(.prove(hoa, moa)) { start(.prove(hoa, moa), .maQuery, to: [server], source: moa.address, triesMax: 2, now) }
+            if !isUnderWay(.prove(hoa, moa)) { start(.prove(hoa, moa), to: [server], source: moa.address, triesMax: 2, now) }
         case .readClock(let servers, let moa):
-            if !isUnderWay(.readClock(hoa)) { start(.readClock(hoa), .maQuery, to: servers, source: moa.address, now) }
+            if !isUnderWay(.readClock(hoa)) { start(.readClock(hoa), to: servers, source: moa.address, now) }
         case .stopProving(let moa): cancel(.prove(hoa, moa))
-        case .update(let servers, let moa): start(.register(hoa), .imsUpdate, to: servers, source: moa.address, now)
+        case .update(let servers, let moa): start(.register(hoa), to: servers, source: moa.address, now)
         case .stopUpdating: cancel(.register(hoa))
         case .refused(let record, let reply, let reason):
             if !registrationRefused(hoa, record, reply, now) { registrationFailed(hoa, reason, now) }
@@ -100,7 +100,7 @@ extension NodeCore {
     // MARK: Time
 
     /// When something of an own HoA is due next.
-    var nextHomeDue: MonotonicTime? { homes.values.compactMap(\.registration.nextDue).min() }
+    var nextHomeDue: MonotonicTime? { homes.values.reduce(nil) { $0.earlier($1.registration.nextDue) } }
 
     mutating func homeDue(_ now: Now) {
         for hoa in homes.keys.sorted() {
@@ -145,7 +145,7 @@ extension NodeCore {
         let isBusy = isUnderWay(.checkSelf(hoa)) || isUnderWay(.register(hoa))
         let locators = desiredLocators(of: hoa)
         guard let question = homes[hoa]?.registration.checkSelf(at: locators, isBusy: isBusy, now.monotonic) else { return }
-        start(.checkSelf(hoa), .maQuery, to: question.servers, source: question.source.address, triesMax: Retransmission.failoverTry, now)
+        start(.checkSelf(hoa), to: question.servers, source: question.source.address, triesMax: Retransmission.failoverTry, now)
     }
 
     mutating func selfChecked(_ hoa: HomeAddress, _ answer: MAAnswer, _ now: Now) {

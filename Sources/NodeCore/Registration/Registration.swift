@@ -40,7 +40,6 @@ struct Registration: Sendable {
 
     /// What the IMS acked last.
     struct Acked: Hashable, Sendable {
-        let version: RecordVersion
         let at: MonotonicTime
         /// The locators of that record.
         let places: Set<MobileAddress>
@@ -334,7 +333,7 @@ struct Registration: Sendable {
         case selfCheck
     }
 
-    var nextDue: MonotonicTime? { [due, servers.retryAt, selfCheck.due].compactMap(\.self).min() }
+    var nextDue: MonotonicTime? { due.earlier(servers.retryAt).earlier(selfCheck.due) }
 
     /// What is due, the earliest first.
     mutating func takeDue(_ now: MonotonicTime) -> Due? {
@@ -436,7 +435,7 @@ struct Registration: Sendable {
         let isNews = acked == nil || failure != nil && stage != .registered || owesPeers
         let warnsOfScope = acked == nil || owesPeers
         phase = .registered
-        acked = Acked(version: mapping.version, at: now.monotonic, places: Set(mapping.record.locators.map(\.moa)))
+        acked = Acked(at: now.monotonic, places: Set(mapping.record.locators.map(\.moa)))
         certificate.serverHasIt(true)
         failures = 0
         failure = nil

@@ -150,7 +150,7 @@ extension NodeCore {
         }
         // For a stranger: what our IMS remembers is a hint; only the HoA's own IMS's answer is entered.
         releaseKnownStrangers(of: pending.hoa, now)
-        if !isUnderWay(.queryPeer(pending.hoa)) { start(.queryPeer(pending.hoa), .maQuery, to: set.endpoints, now) }
+        if !isUnderWay(.queryPeer(pending.hoa)) { start(.queryPeer(pending.hoa), to: set.endpoints, now) }
     }
 
     /// The DNS answered about the keys of a network's certificate; `nil` if it gave none.

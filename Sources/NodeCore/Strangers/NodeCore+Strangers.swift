@@ -14,7 +14,10 @@ extension NodeCore {
         }
         for claimant in peers.claimants(of: moa) { checkRefused(claimant, at: moa, now) }
         perform(
-            strangers.hold(packet, canAsk: question(about: moa) != nil, openersWait: openersWait(), surroundings(of: moa), now: now.monotonic), now)
+            strangers.hold(
+                packet, canAsk: !strangers.contains(moa) && question(about: moa) != nil, openersWait: packet.opensConnection ? openersWait() : .zero,
+                hasPeers: hasPeers(like: moa), now: now.monotonic),
+            now)
     }
 
     mutating func strangerAnswered(_ moa: MobileAddress, _ answer: HAAnswer?, _ now: Now) {
@@ -46,10 +49,12 @@ extension NodeCore {
 
     // MARK: What Strangers asks for
 
+    /// Entries of an earlier run tell of peers too, who are being asked for.
+    private func hasPeers(like moa: MobileAddress) -> Bool { peers.count(isIPv4: moa.isIPv4) > 0 || adoption.hasEntries }
+
     private func surroundings(of moa: MobileAddress) -> Strangers.Surroundings {
         Strangers.Surroundings(
-            // Entries of an earlier run tell of peers too, who are being asked for.
-            hasPeers: peers.count(isIPv4: moa.isIPv4) > 0 || adoption.hasEntries, isBeingChecked: isBeingChecked(moa),
+            hasPeers: hasPeers(like: moa), isBeingChecked: isBeingChecked(moa),
             isAskingSuspects: strangers.suspects(of: moa).contains { isUnderWay(.queryPeer($0)) })
     }
 
@@ -62,7 +67,7 @@ extension NodeCore {
 
     /// Whom to ask about it, and from which address; `nil` while this node is not registered.
     private func question(about moa: MobileAddress) -> (servers: [Endpoint], source: IPAddress?)? {
-        guard let hoa = homes.keys.first(where: { $0.isIPv4 == moa.isIPv4 }), let home = homes[hoa], home.isKnown, let set = home.servers,
+        guard let hoa = home(in: moa.family), let home = homes[hoa], home.isKnown, let set = home.servers,
             let source = desiredLocators(of: hoa).first
         else { return nil }
         let targets = set.endpoints.filter { $0.address.isIPv4 == source.isIPv4 }
@@ -88,7 +93,7 @@ extension NodeCore {
             case .ask(let moa): ask(about: moa, now)
             case .confirm(let hoa, let record, let moa):
                 lookUp(hoa, for: .record(PendingRecord(record: record, hoa: hoa, stranger: moa, ack: nil)), now)
-            case .suspectLoss(let family): if let own = homes.keys.first(where: { $0.family == family }) { suspectLoss(of: own, now) }
+            case .suspectLoss(let family): if let own = home(in: family) { suspectLoss(of: own, now) }
             case .change(let change): self.change(change)
             case .commit: flushChanges()
             case .wake(let moa, let time): deadlines.set(.stranger(moa), at: time)
@@ -104,7 +109,7 @@ extension NodeCore {
     /// Our IMS is asked whose it is, and the peers' that may have moved there whether they have.
     private mutating func ask(about moa: MobileAddress, _ now: Now) {
         guard let question = question(about: moa) else { return }
-        start(.identify(moa), .haQuery, to: question.servers, source: question.source, now)
+        start(.identify(moa), to: question.servers, source: question.source, now)
         let suspects = suspects(for: moa, now)
         strangers.suspect(suspects, of: moa)
         for peer in suspects where !isUnderWay(.queryPeer(peer)) { query(peer, now) }

@@ -82,6 +82,7 @@ struct Strangers: Sendable {
 
     var count: Int { strangers.count }
     var isEmpty: Bool { strangers.isEmpty }
+    func contains(_ moa: MobileAddress) -> Bool { strangers[moa] != nil }
 
     /// Whether our IMS says of some stranger that it is this HoA.
     func hasCandidate(_ hoa: HomeAddress) -> Bool { candidates[hoa] != nil }
@@ -104,10 +105,11 @@ struct Strangers: Sendable {
     /// - Parameters:
     ///   - canAsk: our IMS would answer: this node is registered there.
     ///   - openersWait: how long what opens a connection waits for that answer.
-    mutating func hold(_ packet: Packet, canAsk: Bool, openersWait: Duration, _ around: Surroundings, now: MonotonicTime) -> [Action] {
+    ///   - hasPeers: as `Surroundings.hasPeers`, which is all that counts here: what else they tell would be worked out for each packet of a flood.
+    mutating func hold(_ packet: Packet, canAsk: Bool, openersWait: Duration, hasPeers: Bool, now: MonotonicTime) -> [Action] {
         let moa = packet.source
         if strangers[moa] != nil { return join(packet, openersWait: openersWait, now) }
-        if let until = plainSources[moa], until > now, !(packet.isSegment && around.hasPeers) {
+        if let until = plainSources[moa], until > now, !(packet.isSegment && hasPeers) {
             // The kernel still asks about packets that the stack would answer.
             return [.pass(moa, to: packet.own)]
         }
