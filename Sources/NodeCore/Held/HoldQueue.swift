@@ -6,8 +6,8 @@ import MATSignal
 /// in any queue of a network, but of the flow that has the most: a stream of datagrams must not push out the one segment
 /// whose retransmission brings a TCP connection back after a handover.
 ///
-/// Walks go by time and by key: the same packets give the same drops in every process.
-struct HoldQueue<Key: Hashable & Comparable> {
+/// The same packets give the same drops in every process.
+struct HoldQueue<Key: Hashable & Comparable & Sendable> {
     /// Of all keys together: protocol.md section 7 allows 4,096 held packets.
     static var packetsMax: Int { 4096 }
     /// Of one key, all flows together.
@@ -31,6 +31,8 @@ struct HoldQueue<Key: Hashable & Comparable> {
     }
 
     private var packets: [Key: [Held]] = [:]
+    /// Since when the oldest packet of each key has waited: found by a search, it would cost each packet of a flood a walk through all keys.
+    private var ages = DeadlineQueue<Key>()
     private(set) var count = 0
     private let ageMax: Duration
 
@@ -50,7 +52,12 @@ struct HoldQueue<Key: Hashable & Comparable> {
             dropOldestKey()
         }
         packets[key, default: []].append(held)
+        setAge(of: key)
         count += 1
+    }
+
+    private mutating func setAge(of key: Key) {
+        if let oldest = packets[key]?.first { ages.set(key, at: oldest.since) } else { ages.cancel(key) }
     }
 
     /// Of equal ones the one that has waited longest.
@@ -64,6 +71,7 @@ struct HoldQueue<Key: Hashable & Comparable> {
     private mutating func dropOldest(of flow: Flow, _ key: Key) {
         guard let index = packets[key]?.firstIndex(where: { $0.flow == flow }) else { return }
         packets[key]?.remove(at: index)
+        setAge(of: key)
         count -= 1
     }
 
@@ -73,6 +81,7 @@ struct HoldQueue<Key: Hashable & Comparable> {
     /// Likewise, in a form that can be put back.
     mutating func lift(_ key: Key, now: MonotonicTime) -> [Held] {
         guard let held = packets.removeValue(forKey: key) else { return [] }
+        setAge(of: key)
         count -= held.count
         return held.filter { now - $0.since <= ageMax }
     }
@@ -81,6 +90,7 @@ struct HoldQueue<Key: Hashable & Comparable> {
     mutating func putBack(_ held: some Collection<Held>, for key: Key) {
         guard !held.isEmpty else { return }
         packets[key, default: []].insert(contentsOf: held, at: 0)
+        setAge(of: key)
         count += held.count
     }
 
@@ -90,24 +100,25 @@ struct HoldQueue<Key: Hashable & Comparable> {
         guard !taken.isEmpty else { return [] }
         let left = packets[key]?.filter { !fits($0.packet) } ?? []
         packets[key] = left.isEmpty ? nil : left
+        setAge(of: key)
         count -= taken.count
         return taken.filter { now - $0.since <= ageMax }.map(\.packet)
     }
 
     /// Forgets what is too old to be sent on.
     mutating func prune(now: MonotonicTime) {
-        for (key, held) in packets {
+        for key in keys {
+            guard let held = packets[key] else { continue }
             let young = held.filter { now - $0.since <= ageMax }
             guard young.count < held.count else { continue }
             count -= held.count - young.count
             packets[key] = young.isEmpty ? nil : young
+            setAge(of: key)
         }
     }
 
     private mutating func dropOldestKey() {
-        func age(_ entry: (key: Key, value: [Held])) -> (MonotonicTime, Key) { (entry.value.first?.since ?? .distantFuture, entry.key) }
-        guard let (key, held) = packets.min(by: { age($0) < age($1) }) else { return }
-        packets[key] = nil
+        guard let key = ages.takeDue(.distantFuture), let held = packets.removeValue(forKey: key) else { return }
         count -= held.count
     }
 }
