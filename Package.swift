@@ -82,7 +82,7 @@ let package = Package(
         // nftables, routes, links, TUN, NFLOG: does what IMTPlan says. All that touches the kernel.
         .target(name: "IMTKernel", dependencies: ["CNetfilter", "CLinux", "MATRuntime", "IMTPlan", "MATCore", "MATSignal"]),
         // All decisions of a node, as values. No I/O, no clock.
-        .target(name: "NodeCore", dependencies: ["IMTPlan", "MATCore", "MATSignal"]),
+        .target(name: "NodeCore", dependencies: ["IMTPlan", "MATControl", "MATCore", "MATSignal"]),
         // The one unsafe module: the table of mappings, which one thread changes while any number of threads look up.
         .target(name: "MappingMemory", dependencies: ["CLinux", "MATSignal"]),
         // What an IMS decides. No I/O, no clock, no randomness but what is given.
@@ -141,7 +141,7 @@ let package = Package(
         .testTarget(
             name: "IMSClusterTests",
             dependencies: ["IMS", "IMSCore", "IMSCluster", "MATRuntime", "MATCore", "MATSignal", "MATTesting", "MappingMemory", namespaces]),
-        .testTarget(name: "NodeCoreTests", dependencies: ["CLinux", "IMTPlan", "MATCore", "MATSignal", "MATTesting", "NodeCore"]),
+        .testTarget(name: "NodeCoreTests", dependencies: ["CLinux", "IMTPlan", "MATControl", "MATCore", "MATSignal", "MATTesting", "NodeCore"]),
         .testTarget(name: "MATNodeTests", dependencies: ["IMTPlan", "MATNode", "MATRuntime", "MATSignal", "MATTesting", "NodeCore"]),
         .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "NodeCore", "IMTPlan", "MATCore", "MATSignal", "MATTesting"]),
         .testTarget(

@@ -1,3 +1,4 @@
+import MATControl
 import MATSignal
 
 /// What a person or program is shown of a node's state.
@@ -18,7 +19,7 @@ public struct NodeStatus: Hashable, Sendable {
         /// It ends soon, or has ended, and the IMS has not renewed it.
         public var certificateEndsSoon: Bool
         public var sequence: UInt64
-        public var problem: String?
+        public var problem: Problem?
     }
 
     public struct PeerState: Hashable, Sendable {
@@ -41,7 +42,7 @@ public struct NodeStatus: Hashable, Sendable {
         public var chosenInterface: String?
         public var packets: UInt64
         /// Why it has no path, if that is for a person to mend.
-        public var problem: String?
+        public var problem: Problem?
     }
 
     /// A person can't read more, and a program has no use for them all.

@@ -44,7 +44,7 @@ import Testing
         node.actions.compactMap { if case .remember(_, let sequence) = $0 { sequence } else { nil } }
     }
 
-    private func problem(_ node: NodeHarness) -> String { node.core.status(now: node.now).registrations.first?.problem ?? "" }
+    private func problem(_ node: NodeHarness) -> String { node.core.status(now: node.now).registrations.first?.problem?.text ?? "" }
 
     @Test("Before the first record is signed the IMS's clock is read off its cookie, which saves the round trip of code 9")
     func readsClock() throws {

@@ -489,7 +489,7 @@ import Testing
         try node.acknowledgeHANotify()
         #expect(node.outbound == (isNamed ? node.path(H.first, ip(address)) : nil))
         let problem = node.core.status(now: node.now).peers.first?.problem
-        #expect((problem?.contains("`routed` in matd.yaml") ?? false) == !isNamed)
+        #expect((problem?.text.contains("`routed` in matd.yaml") ?? false) == !isNamed)
         #expect(node.hasLogged("`routed` in matd.yaml") == !isNamed)
     }
 
@@ -497,6 +497,6 @@ import Testing
     func routedOwn(isNamed: Bool) throws {
         let node = try NodeHarness { if isNamed { $0.routedPrefixes = [prefix("10.0.0.0/8")] } }
         try node.register(at: [ip("10.8.0.5")])
-        #expect((node.core.status(now: node.now).registrations.first?.problem?.contains("not of global scope") ?? false) == !isNamed)
+        #expect((node.core.status(now: node.now).registrations.first?.problem?.text.contains("not of global scope") ?? false) == !isNamed)
     }
 }

@@ -286,7 +286,7 @@ import Testing
             pauses.append((node.now.monotonic - last).components.seconds)
         }
         #expect(pauses == [1, 2, 4, 8, 10, 10])
-        #expect(node.core.status(now: node.now).registrations.first?.problem?.contains("no IMS record") == true)
+        #expect(node.core.status(now: node.now).registrations.first?.problem?.text.contains("no IMS record") == true)
         node.foundOwn()
         node.answerProofs()
         try node.answerUpdate()
@@ -313,7 +313,7 @@ import Testing
         try node.register()
         node.event { core, now in core.namesChanged(isLocal: false, now: now) }
         node.event { core, now in core.lookedUp(node.own.hoa, .failed("SERVFAIL"), now: now) }
-        #expect(node.core.isRegistered && node.core.status(now: node.now).registrations.first?.problem?.contains("SERVFAIL") == true)
+        #expect(node.core.isRegistered && node.core.status(now: node.now).registrations.first?.problem?.text.contains("SERVFAIL") == true)
         node.advance(.milliseconds(1100))
         node.foundOwn()
         #expect(node.core.status(now: node.now).registrations.first?.problem == nil)

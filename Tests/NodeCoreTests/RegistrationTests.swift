@@ -149,7 +149,7 @@ import Testing
         node.foundOwn()
         node.advance(.seconds(60))
         #expect(node.count(.imsUpdate) > 15)
-        #expect(node.core.status(now: node.now).registrations.first?.problem?.contains("no answer") == true)
+        #expect(node.core.status(now: node.now).registrations.first?.problem?.text.contains("no answer") == true)
         #expect(node.logs.filter { $0.contains("could not be registered") }.count == 1)
     }
 

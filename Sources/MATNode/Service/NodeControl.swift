@@ -77,7 +77,7 @@ extension NodeService {
             confirmed: !peer.isProvisional, proven: peer.isProven, ageSeconds: peer.age.components.seconds,
             refreshedSecondsAgo: peer.refreshedAgo.components.seconds, switches: peer.switches, detourSeconds: peer.detouredFor?.components.seconds,
             chosenInterface: peer.chosenInterface, packetsOut: counted.packetsOut, packetsIn: counted.packetsIn, octetsOut: counted.octetsOut,
-            octetsIn: counted.octetsIn, problem: peer.problem.map { Problem(of: peer.hoa, $0) })
+            octetsIn: counted.octetsIn, problem: peer.problem)
     }
 
     private func dns(_ now: MonotonicTime) -> DNSReport {
@@ -107,7 +107,7 @@ extension HomeReport {
             address: "\(home.hoa)", prefix: home.prefix.length == 128 ? nil : "\(home.prefix)", locators: home.locators.map { "\($0)" },
             servers: home.servers.map { "\($0)" }, state: home.phase, ageSeconds: home.age?.components.seconds,
             expiresInSeconds: home.expiresIn?.components.seconds, certificateNotAfterMilliseconds: home.certificateNotAfter,
-            certificateEndsSoon: home.certificateEndsSoon, sequence: home.sequence, problem: home.problem.map { Problem(of: home.hoa, $0) })
+            certificateEndsSoon: home.certificateEndsSoon, sequence: home.sequence, problem: home.problem)
     }
 }
 

@@ -1,3 +1,4 @@
+import MATControl
 import MATCore
 import MATSignal
 
@@ -127,7 +128,7 @@ extension NodeCore {
         case (.maAnswer, .prove(let hoa, let moa)):
             proofEnded(hoa, moa, isAnswered: true, now)
         case (.maAnswer(let answer), .readClock(let hoa)):
-            let refusal = answer.code == .cookieRequired ? nil : "the IMS refused: \(answer.code)\(answer.text.map { " (\($0.printable))" } ?? "")"
+            let refusal = answer.code == .cookieRequired ? nil : Problem(refusal: answer.code, answer.text, of: hoa)
             clockRead(hoa, refusal: refusal, now)
         case (.maAnswer(let answer), .checkSelf(let hoa)):
             selfChecked(hoa, answer, now)
@@ -167,8 +168,7 @@ extension NodeCore {
         case .register(let hoa):
             let own = exchange.source.map(MobileAddress.init)
             if registrationUnanswered(hoa, from: own, now) { return }
-            registrationFailed(
-                hoa, "no answer from \(exchange.targets.map(\.description).joined(separator: ", "))", silentOver: suspected(own, of: hoa), now)
+            registrationFailed(hoa, .noAnswer(to: hoa, from: exchange.targets), silentOver: suspected(own, of: hoa), now)
         case .tryUplink(let hoa, let moa):
             uplinkTried(moa, of: hoa, observed: nil, now)
         case .prove(let hoa, let moa):
@@ -177,8 +177,7 @@ extension NodeCore {
             // At a start it is this that an address without a way to the IMS leaves unanswered.
             let own = exchange.source.map(MobileAddress.init)
             if registrationUnanswered(hoa, from: own, now) { return }
-            let refusal = "no answer from \(exchange.targets.map(\.description).joined(separator: ", "))"
-            clockRead(hoa, refusal: refusal, silentOver: suspected(own, of: hoa), now)
+            clockRead(hoa, refusal: .noAnswer(to: hoa, from: exchange.targets), silentOver: suspected(own, of: hoa), now)
         case .checkSelf:
             // Its silence is the next update's affair.
             break

@@ -1,4 +1,5 @@
 import IMTPlan
+import MATControl
 import MATSignal
 
 /// A node with any number of HoAs: a `NodeCore` for each set of one HoA a family, and the decision which of them an event concerns.
@@ -96,11 +97,13 @@ public struct NodeCores {
         let families = Set(locators.map(\.moa.isIPv4))
         let now = Set(assignment.claimants.map(\.hoa).filter { !served.contains($0) && families.contains($0.isIPv4) })
         defer { unserved = now }
-        return now.subtracting(unserved).sorted().map { Step(core: index(home: $0.address), action: .log(.warning, Self.problem(of: $0))) }
+        return now.subtracting(unserved).sorted().map { Step(core: index(home: $0.address), action: .log(.warning, Self.problem(of: $0).text)) }
     }
 
-    private static func problem(of hoa: HomeAddress) -> String {
-        "no mobile address is left for \(hoa): the other home addresses of its family have them all, or its `use` fits none"
+    private static func problem(of hoa: HomeAddress) -> Problem {
+        Problem(
+            .noMobileAddressLeft, of: hoa,
+            "no mobile address is left for \(hoa): the other home addresses of its family have them all, or its `use` fits none")
     }
 
     public mutating func clockIsSynchronized(now: Now) {

@@ -1,3 +1,4 @@
+import MATControl
 import MATSignal
 
 // Private addresses as locators (section 6): they mean the same host to both ends only within one site, or where their prefix is routed
@@ -5,11 +6,12 @@ import MATSignal
 
 extension NodeCore {
     /// Why nothing is sent to a peer: none of its places means the same host here.
-    func scopeProblem(of peer: Peer) -> String? {
+    func scopeProblem(of peer: Peer) -> Problem? {
         let moas = peer.locators.listed.map(\.moa)
         guard let first = moas.first(where: { $0.isIPv4 == peer.hoa.isIPv4 }), moas.allSatisfy({ !addresses.isInReach($0) }) else { return nil }
-        return
+        let text =
             "its locator \(first) is \(first.address.scope) and not of global scope: it is not used from here unless `routed` in matd.yaml names its prefix"
+        return Problem(.notGlobal, of: peer.hoa, text)
     }
 
     mutating func reportScope(of hoa: HomeAddress, _ now: Now) {

@@ -1,3 +1,4 @@
+import MATControl
 import MATCore
 import MATSignal
 
@@ -12,7 +13,7 @@ import MATSignal
 /// ```
 struct HomeServers: Sendable {
     private struct Trouble: Sendable {
-        var problem: String
+        var problem: Problem
         var failures: Int
         /// The DNS said that there is none. A captive portal denies everything until somebody has signed in, so it is never believed for as
         /// long as it says.
@@ -34,7 +35,7 @@ struct HomeServers: Sendable {
     }
 
     /// What the DNS does not say, or denies; `nil` if nothing is wrong.
-    var problem: String? { trouble?.problem }
+    var problem: Problem? { trouble?.problem }
     var retryAt: MonotonicTime? { trouble?.retryAt }
 
     func isExpired(_ now: MonotonicTime) -> Bool { set.map { $0.expires <= now } ?? true }
@@ -52,7 +53,7 @@ struct HomeServers: Sendable {
     /// The DNS gave none.
     ///
     /// - Returns: whether people have not been told of this problem.
-    mutating func notFound(_ problem: String, isDenied: Bool, _ now: MonotonicTime) -> Bool {
+    mutating func notFound(_ problem: Problem, isDenied: Bool, _ now: MonotonicTime) -> Bool {
         let old = trouble
         let failures = old?.failures ?? 0
         trouble = Trouble(

@@ -1,3 +1,4 @@
+import MATControl
 import MATCore
 import MATSignal
 
@@ -32,8 +33,8 @@ extension NodeCore {
         case .stopProving(let moa): cancel(.prove(hoa, moa))
         case .update(let servers, let moa): start(.register(hoa), to: servers, source: moa.address, now)
         case .stopUpdating: cancel(.register(hoa))
-        case .refused(let record, let reply, let reason):
-            if !registrationRefused(hoa, record, reply, now) { registrationFailed(hoa, reason, now) }
+        case .refused(let record, let reply, let problem):
+            if !registrationRefused(hoa, record, reply, now) { registrationFailed(hoa, problem, now) }
         case .registered: registered(hoa, now)
         case .tellPeers: if homes[hoa]?.announcement.isOwed == true { tell(hoa, .tellPeer, now) }
         case .doubtClock: clock.doubt()
@@ -48,8 +49,8 @@ extension NodeCore {
     /// Registers the HoA's present locators; called at start, when they change, and at half the lifetime.
     mutating func register(_ hoa: HomeAddress, _ now: Now) { inform(hoa, now) { $0.begin($1, now) } }
 
-    mutating func registrationFailed(_ hoa: HomeAddress, _ reason: String, silentOver: MobileAddress? = nil, _ now: Now) {
-        inform(hoa, now) { $0.failed(reason, silentOver: silentOver, $1, now) }
+    mutating func registrationFailed(_ hoa: HomeAddress, _ problem: Problem, silentOver: MobileAddress? = nil, _ now: Now) {
+        inform(hoa, now) { $0.failed(problem, silentOver: silentOver, $1, now) }
     }
 
     mutating func homeLookedUp(_ hoa: HomeAddress, _ result: ServerLookup, _ now: Now) { inform(hoa, now) { $0.lookedUp(result, $1, now) } }
@@ -58,7 +59,7 @@ extension NodeCore {
         inform(hoa, now) { $0.proofEnded(of: moa, isAnswered: isAnswered, $1, now) }
     }
 
-    mutating func clockRead(_ hoa: HomeAddress, refusal: String?, silentOver: MobileAddress? = nil, _ now: Now) {
+    mutating func clockRead(_ hoa: HomeAddress, refusal: Problem?, silentOver: MobileAddress? = nil, _ now: Now) {
         inform(hoa, now) { $0.clockRead(refusal: refusal, silentOver: silentOver, $1, now) }
     }
 

@@ -1,3 +1,4 @@
+import MATControl
 import MATCore
 import MATSignal
 
@@ -71,7 +72,7 @@ struct Registration: Sendable {
         /// An answer to an earlier update would end this attempt.
         case stopUpdating
         /// The IMS refused the record (code 6): an own address may be at fault. If none is, `failed` is to be told.
-        case refused(MappingRecord, IMSUpdateReply, reason: String)
+        case refused(MappingRecord, IMSUpdateReply, Problem)
         /// The IMS acked the newest record.
         case registered
         /// Peers can believe the record without our IMS; the IMSs follow when it is through.
@@ -103,7 +104,7 @@ struct Registration: Sendable {
     /// Locators that could not be proven in time, and are left out of this record.
     private(set) var unproven: Set<MobileAddress> = []
     private(set) var failures = 0
-    private var failure: String?
+    private var failure: Problem?
     /// While proving: when that has taken too long. Otherwise: when to register again.
     private var due: MonotonicTime?
 
@@ -137,19 +138,20 @@ struct Registration: Sendable {
         around.locators.filter { $0 == around.locators.first || !unproven.contains($0) && !around.refused.contains($0) }
     }
 
-    /// What is wrong, in words for people.
+    /// What is wrong.
     ///
     /// - Parameter locators: those that a record is to list.
-    func problem(at locators: [MobileAddress]) -> String? { failure ?? servers.problem ?? scopeProblem(at: locators) }
+    func problem(at locators: [MobileAddress]) -> Problem? { failure ?? servers.problem ?? scopeProblem(at: locators) }
 
     /// Why peers elsewhere can't reach it: all its addresses are private, its IMS's are not (section 6).
-    private func scopeProblem(at locators: [MobileAddress]) -> String? {
+    private func scopeProblem(at locators: [MobileAddress]) -> Problem? {
         guard let first = locators.first, let servers = servers.set?.endpoints.filter({ $0.family == first.family }), !servers.isEmpty else {
             return nil
         }
         let isPrivate = locators.allSatisfy { moa in moa.address.scope != .global && !routedPrefixes.contains { $0.contains(moa.address) } }
         guard isPrivate, servers.allSatisfy({ $0.address.scope == .global }) else { return nil }
-        return "\(first) is \(first.address.scope) and not of global scope: peers outside of it do not take it for a locator"
+        let text = "\(first) is \(first.address.scope) and not of global scope: peers outside of it do not take it for a locator"
+        return Problem(.notGlobal, of: hoa, text)
     }
 
     // MARK: An attempt
@@ -213,11 +215,11 @@ struct Registration: Sendable {
     /// The IMS's clock was read, or it did not answer.
     ///
     /// - Parameter silentOver: it answered no try from there.
-    mutating func clockRead(refusal: String?, silentOver: MobileAddress?, _ around: Surroundings, _ now: Now) -> [Action] {
+    mutating func clockRead(refusal: Problem?, silentOver: MobileAddress?, _ around: Surroundings, _ now: Now) -> [Action] {
         guard case .proving(let awaited, _) = phase else { return [] }
         guard !around.clock.needsReading else {
-            let reason = refusal ?? "the IMS's answer has no cookie of version 1, by which it tells the time"
-            return failed(reason, silentOver: silentOver, around, now)
+            let problem = refusal ?? Problem(.other, of: hoa, "the IMS's answer has no cookie of version 1, by which it tells the time")
+            return failed(problem, silentOver: silentOver, around, now)
         }
         phase = .proving(awaited: awaited, readsClock: false)
         return updateWhenProven(around, now)
@@ -250,7 +252,7 @@ struct Registration: Sendable {
         }
         if let problem = around.clock.problem(lifetime: lifetime(at: locators)) {
             // The next attempt reads the IMS's clock anew: it may be that one that was wrong.
-            return [.doubtClock] + failed(problem, around, now)
+            return [.doubtClock] + failed(Problem(.clockWrong, of: hoa, problem), around, now)
         }
         var actions = certificate.warning(now).map { [Action.log($0, $1)] } ?? []
         // The primary locator must be the datagram's source, so only servers of its family can be asked. A server of the
@@ -260,12 +262,13 @@ struct Registration: Sendable {
         actions += signing.actions
         // Without one there may be no clock to sign by either, and nothing that the key has to do with.
         guard signing.isDone || targets.isEmpty else {
-            failure = "the record could not be signed"
+            failure = Problem(.notSigned, of: hoa, "the record could not be signed")
             return actions + [.log(.error, "\(hoa): signing failed; is the key file intact?")]
         }
         phase = .updating
         guard !targets.isEmpty else {
-            return actions + failed("the IMS has no \(first.family) address, which proving \(first) needs", around, now)
+            let problem = Problem(.serverLacksFamily, of: hoa, "the IMS has no \(first.family) address, which proving \(first) needs")
+            return actions + failed(problem, around, now)
         }
         return actions + [.update(at: targets, from: first)]
     }
@@ -381,14 +384,15 @@ struct Registration: Sendable {
             guard found.isNews || stage == .waiting || stage == .pausing else { return opened }
             return opened + begin(around, now) + remember(around)
         case .absent:
-            return notFound("the DNS has no IMS record for \(hoa); its operator must add the lines that `mat zone` writes", isDenied: true, now)
+            let text = "the DNS has no IMS record for \(hoa); its operator must add the lines that `mat zone` writes"
+            return notFound(Problem(.noIMSRecord, of: hoa, text), isDenied: true, now)
         case .failed(let reason), .unusable(let reason):
-            return notFound("looking up the IMS of \(hoa) failed: \(reason)", isDenied: false, now)
+            return notFound(Problem(.nameLookUp, of: hoa, "looking up the IMS of \(hoa) failed: \(reason)"), isDenied: false, now)
         }
     }
 
-    private mutating func notFound(_ problem: String, isDenied: Bool, _ now: Now) -> [Action] {
-        servers.notFound(problem, isDenied: isDenied, now.monotonic) ? [.log(.warning, problem)] : []
+    private mutating func notFound(_ problem: Problem, isDenied: Bool, _ now: Now) -> [Action] {
+        servers.notFound(problem, isDenied: isDenied, now.monotonic) ? [.log(.warning, problem.text)] : []
     }
 
     /// The network or the resolvers changed.
@@ -421,7 +425,7 @@ struct Registration: Sendable {
             certificate.serverHasIt(false)
             return renewal.actions + update(around, now)
         case .tryLater:
-            pause("the IMS asks to try later\(reply.text.map { ": \($0.printable)" } ?? "")")
+            pause(Problem(.tryLater, of: hoa, "the IMS asks to try later\(reply.text.map { ": \($0.printable)" } ?? "")"))
             due = now.monotonic + .seconds(Int64(min(60, max(1, reply.lifetime ?? 1))))
             return []
         default:
@@ -450,11 +454,12 @@ struct Registration: Sendable {
     /// Another instance of us, or a clock that went back: go past what the server has.
     private mutating func outrun(by current: SignedMapping?, _ around: Surroundings, _ now: Now) -> [Action] {
         guard let current, (try? CertifiedMapping(mapping: current, certificate: certificate.current).verifySignature()) != nil else {
-            return failed("the IMS holds a record of \(hoa) that another key signed: the address was enrolled for another node", around, now)
+            let text = "the IMS holds a record of \(hoa) that another key signed: the address was enrolled for another node"
+            return failed(Problem(.otherKey, of: hoa, text), around, now)
         }
         guard let most = around.clock.sequenceMax, current.record.sequence < most else {
-            let reason = "the IMS has a record of sequence \(current.record.sequence), which lies in the future: it was taken while a clock was wrong"
-            return [.doubtClock] + failed(reason, around, now)
+            let text = "the IMS has a record of sequence \(current.record.sequence), which lies in the future: it was taken while a clock was wrong"
+            return [.doubtClock] + failed(Problem(.recordFromWrongClock, of: hoa, text), around, now)
         }
         // Section 4: max(enclosed, own, now) + 1.
         signer.goBeyond(max(current.record.sequence, min(now.wallMilliseconds, most)))
@@ -462,18 +467,18 @@ struct Registration: Sendable {
     }
 
     private mutating func refused(_ mapping: CertifiedMapping, _ reply: IMSUpdateReply, _ around: Surroundings, _ now: Now) -> [Action] {
-        let reason = "the IMS refused: \(reply.code)\(reply.text.map { " (\($0.printable))" } ?? "")"
+        let problem = Problem(refusal: reply.code, reply.text, of: hoa)
         let aged = Action.forgetCookies(servers.set?.endpoints ?? [], at: mapping.record.locators.map(\.moa))
-        return [aged] + (reply.code == .refused ? [.refused(mapping.record, reply, reason: reason)] : failed(reason, around, now))
+        return [aged] + (reply.code == .refused ? [.refused(mapping.record, reply, problem)] : failed(problem, around, now))
     }
 
     /// The attempt failed; the next one comes by timer.
     ///
     /// - Parameter silentOver: the IMS answered no try of it from there.
-    mutating func failed(_ reason: String, silentOver: MobileAddress? = nil, _ around: Surroundings, _ now: Now) -> [Action] {
-        let isNews = failure != reason
-        let told = Action.log(.warning, "\(hoa) could not be registered: \(reason); trying again in \(retryPause.components.seconds) s")
-        pause(reason, silentOver: silentOver)
+    mutating func failed(_ problem: Problem, silentOver: MobileAddress? = nil, _ around: Surroundings, _ now: Now) -> [Action] {
+        let isNews = failure != problem
+        pause(problem, silentOver: silentOver)
+        let told = Action.log(.warning, "\(hoa) could not be registered: \(problem); trying again in \(retryPause.components.seconds) s")
         unproven = []
         due = now.monotonic + retryPause
         // Not of where we were before, which is all there is while no clock is confirmed.
@@ -481,13 +486,13 @@ struct Registration: Sendable {
         return (isNews ? [told] : []) + (isOfHere ? [.tellPeers] : [])
     }
 
-    private mutating func pause(_ problem: String, silentOver: MobileAddress? = nil) {
+    private mutating func pause(_ problem: Problem, silentOver: MobileAddress? = nil) {
         phase = .pausing(silentOver: silentOver)
         failure = problem
         failures += 1
     }
 
-    /// 1, 2, 4 ... 30 s between failed attempts.
+    /// 2, 4, 8 ... 30 s between failed attempts.
     private var retryPause: Duration { .seconds(min(30, 1 << min(failures, 5))) }
 
     /// When to register again: at half the record's lifetime, and when the last third of a short certificate's life begins, so that the IMS
