@@ -186,7 +186,7 @@ package struct Node {
             return []
         case .passNames(let address):
             let packets = held.removeNames(destination(address), now: time)
-            let link = cores.ownLocators.first { $0.moa.isIPv4 == address.isIPv4 }?.interface
+            let link = cores.ownLocators.first { $0.moa.family == address.family }?.interface
             return packets.isEmpty ? [] : [.pass(packets, to: address, by: link)]
         case .releaseInbound(let source, let own): return delivery(held.remove(from: source, to: own, now: time))
         case .releaseOpeners(let source, let own): return delivery(held.remove(from: source, to: own, openersOnly: true, now: time))

@@ -168,7 +168,7 @@ extension NodeCore {
 
     /// Why a usable address is in no record.
     private func reasonUnlisted(_ moa: MobileAddress) -> String? {
-        let family = homes.values.filter { $0.hoa.isIPv4 == moa.isIPv4 }
+        let family = homes.values.filter { $0.hoa.family == moa.family }
         if family.isEmpty { return "there is no home address of its family; it serves for signalling only" }
         guard !family.contains(where: { desiredLocators(of: $0.hoa).contains(moa) }) else {
             return family.contains { $0.registration.unproven.contains(moa) && desiredLocators(of: $0.hoa).first != moa }

@@ -24,7 +24,7 @@ import Testing
         for hoa in hoas { table[hoa] = try Peers.peer(hoa) }
         let v6: HomeAddress = home("2001:db8::1")
         table[v6] = try Peers.peer(v6, at: [ip("2001:db8:1::1")])
-        #expect(table.count == 201 && table.count(isIPv4: true) == 200 && table.count(isIPv4: false) == 1)
+        #expect(table.count == 201 && table.count(of: .ipv4) == 200 && table.count(of: .ipv6) == 1)
         let slot = try #require(table.slot(of: hoas[99]))
         #expect(table[slot]?.hoa == hoas[99])
         table[hoas[99]] = nil

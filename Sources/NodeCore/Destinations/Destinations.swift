@@ -95,7 +95,7 @@ struct Destinations: Sendable {
 
     /// Whether it may be talked to plainly while the DNS says nothing: not what the configuration calls a MAT node, nor what was one.
     private func mayBePlain(_ hoa: HomeAddress, _ around: Surroundings) -> Bool {
-        !namedPrefixes.contains { $0.isIPv4 == hoa.isIPv4 && $0.contains(hoa.address) } && !former.contains(hoa) && !around.hasServers
+        !namedPrefixes.contains { $0.family == hoa.family && $0.contains(hoa.address) } && !former.contains(hoa) && !around.hasServers
     }
 
     /// How long the DNS may take: then it is plain, or the IMSs that were known before are asked, or nothing can be done.

@@ -14,7 +14,7 @@ extension NodeCore {
     var ownLocators: [OwnLocator] { addresses.ordered }
 
     /// Own usable addresses of a family, in order of preference.
-    func ownMoAs(ipv4: Bool) -> [MobileAddress] { addresses.of(ipv4 ? .ipv4 : .ipv6) }
+    func ownMoAs(_ family: AddressFamily) -> [MobileAddress] { addresses.of(family) }
 
     /// The locators that a record of this HoA is to list.
     func desiredLocators(of hoa: HomeAddress) -> [MobileAddress] { addresses.places(of: hoa) }
@@ -26,7 +26,7 @@ extension NodeCore {
 
     func isOwn(_ address: IPAddress) -> Bool {
         homes.values.contains { $0.prefix.contains(address) }
-            || ownLocators.contains { covers($0.moa, homeLength(isIPv4: $0.moa.isIPv4), address) }
+            || ownLocators.contains { covers($0.moa, homeLength(of: $0.moa.family), address) }
     }
 
     /// Whether the kernel has been told to take packets to this address for an own HoA's.
@@ -39,5 +39,5 @@ extension NodeCore {
     }
 
     /// The prefix length of the own HoA of a family, and so that of the locators.
-    private func homeLength(isIPv4: Bool) -> UInt8 { homes.values.first { $0.hoa.isIPv4 == isIPv4 }?.prefix.length ?? 128 }
+    private func homeLength(of family: AddressFamily) -> UInt8 { homes.values.first { $0.hoa.family == family }?.prefix.length ?? 128 }
 }

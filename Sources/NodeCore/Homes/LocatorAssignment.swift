@@ -58,11 +58,11 @@ package struct LocatorAssignment: Sendable {
     }
 
     private func claimant(for locator: OwnLocator, among locators: [OwnLocator]) -> HomeAddress? {
-        let family = claimants.filter { $0.hoa.isIPv4 == locator.moa.isIPv4 }
+        let family = claimants.filter { $0.hoa.family == locator.moa.family }
         let named = family.filter { $0.use.contains { $0.covers(locator) } }
         let able = named.isEmpty ? family.filter(\.use.isEmpty) : named
         func held(_ hoa: HomeAddress) -> Int {
-            locators.count { $0.interface == locator.interface && $0.moa.isIPv4 == locator.moa.isIPv4 && holders[$0.moa] == hoa }
+            locators.count { $0.interface == locator.interface && $0.moa.family == locator.moa.family && holders[$0.moa] == hoa }
         }
         return able.enumerated().min { (held($0.element.hoa), $0.offset) < (held($1.element.hoa), $1.offset) }?.element.hoa
     }

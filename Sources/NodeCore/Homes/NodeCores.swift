@@ -27,7 +27,7 @@ public struct NodeCores {
     public init?(_ configuration: NodeCoreConfiguration, random: () -> any RandomNumberGenerator) {
         var groups: [[HomeIdentity]] = []
         for home in configuration.homes {
-            if let group = groups.firstIndex(where: { !$0.contains { $0.hoa.isIPv4 == home.hoa.isIPv4 } }) {
+            if let group = groups.firstIndex(where: { !$0.contains { $0.hoa.family == home.hoa.family } }) {
                 groups[group].append(home)
             } else {
                 groups.append([home])
@@ -58,7 +58,7 @@ public struct NodeCores {
     /// The own HoA that an own address serves, also one behind a MoPre.
     private func holder(of locator: IPAddress) -> HomeAddress? {
         if let holder = assignment.holders[MobileAddress(locator)] { return holder }
-        for network in networks where network.isIPv4 == locator.isIPv4 {
+        for network in networks where network.family == locator.family {
             let base = MobileAddress(locator.masked(to: network.length))
             if assignment.holders[base] == HomeAddress(network.address) { return HomeAddress(network.address) }
         }
@@ -94,8 +94,8 @@ public struct NodeCores {
 
     private mutating func noteUnserved(among locators: [OwnLocator]) -> [Step] {
         let served = Set(assignment.holders.values)
-        let families = Set(locators.map(\.moa.isIPv4))
-        let now = Set(assignment.claimants.map(\.hoa).filter { !served.contains($0) && families.contains($0.isIPv4) })
+        let families = Set(locators.map(\.moa.family))
+        let now = Set(assignment.claimants.map(\.hoa).filter { !served.contains($0) && families.contains($0.family) })
         defer { unserved = now }
         return now.subtracting(unserved).sorted().map { Step(core: index(home: $0.address), action: .log(.warning, Self.problem(of: $0).text)) }
     }
@@ -179,7 +179,7 @@ public struct NodeCores {
 
     /// The own HoA of a core's that talks to destinations of this one's family.
     public func home(of core: Int, like address: IPAddress) -> HomeAddress? {
-        coreOfHome.first { $0.value == core && $0.key.isIPv4 == address.isIPv4 }?.key
+        coreOfHome.first { $0.value == core && $0.key.family == address.family }?.key
     }
 
     public var ownLocators: [OwnLocator] { cores.flatMap(\.ownLocators) }

@@ -48,7 +48,7 @@ package struct AddressRules: Sendable {
         var usable: [LocalAddress] = []
         var unused: [UnusedAddress] = []
         for address in addresses where !address.address.isLinkLocal {
-            let count = usable.count { $0.interfaceIndex == address.interfaceIndex && $0.address.isIPv4 == address.address.isIPv4 }
+            let count = usable.count { $0.interfaceIndex == address.interfaceIndex && $0.address.family == address.address.family }
             guard let reason = reasonAgainst(address, among: count) else {
                 usable.append(address)
                 continue
@@ -67,7 +67,7 @@ package struct AddressRules: Sendable {
         if !address.isUsable { return "it is valid on its link only" }
         if !address.hasDefaultRoute, needsDefaultRoute {
             return
-                "\(interface) has no \(address.address.isIPv4 ? "IPv4" : "IPv6") default route; if its network needs none, set interfaces: need-default-route: false in matd.yaml"
+                "\(interface) has no \(address.address.family) default route; if its network needs none, set interfaces: need-default-route: false in matd.yaml"
         }
         if count >= Self.addressesPerLinkMax { return "\(interface) has more than \(Self.addressesPerLinkMax) addresses" }
         return nil
@@ -78,7 +78,7 @@ package struct AddressRules: Sendable {
     package func places(of usable: [LocalAddress]) -> [LocalAddress] {
         var places: [LocalAddress] = []
         for address in usable {
-            let family = homes.filter { $0.hoa.isIPv4 == address.address.isIPv4 }
+            let family = homes.filter { $0.hoa.family == address.address.family }
             // No home of a family: its addresses serve for asking servers.
             if family.isEmpty || family.contains(where: { $0.prefix.length == 128 }) { places.append(address) }
             // An interface with several addresses has one MoPre all the same.
@@ -88,7 +88,7 @@ package struct AddressRules: Sendable {
                 else { continue }
                 var place = address
                 place.address = prefix.address
-                place.prefixLength = prefix.isIPv4 ? 32 : 128
+                place.prefixLength = prefix.family.addressBits
                 places.append(place)
             }
         }

@@ -54,7 +54,7 @@ extension NodeCore {
     /// Our IMSs, as probes of an own address.
     private func serverPaths(over own: MobileAddress) -> [PathMonitor.Path] {
         guard let home = home(of: own), let servers = homes[home]?.servers else { return [] }
-        return servers.endpoints.filter { $0.address.isIPv4 == own.isIPv4 }.prefix(Uplinks.recoveryMax).map {
+        return servers.endpoints.filter { $0.family == own.family }.prefix(Uplinks.recoveryMax).map {
             PathMonitor.Path(own, .server($0.address))
         }
     }

@@ -103,7 +103,7 @@ extension NodeCore {
         guard let hoa = home(of: own), let home = homes[hoa], home.registration.isRegistered, let servers = home.servers,
             desiredLocators(of: hoa).first != own
         else { return false }
-        let targets = servers.endpoints.filter { $0.address.isIPv4 == own.isIPv4 }
+        let targets = servers.endpoints.filter { $0.family == own.family }
         guard !targets.isEmpty else { return false }
         // Whatever becomes of it, not at once again.
         uplinks.postponeTrial(of: own, now: now.monotonic)

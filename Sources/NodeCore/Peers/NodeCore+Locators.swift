@@ -6,7 +6,7 @@ import MATSignal
 extension NodeCore {
     /// Whether the address can be a peer's locator here at all; otherwise it is not even asked.
     func canBeLocator(_ moa: MobileAddress, of hoa: HomeAddress) -> Bool {
-        moa.isIPv4 == hoa.isIPv4 && !isOwn(moa.address) && !addresses.isOthers(moa.address) && addresses.isInReach(moa)
+        moa.family == hoa.family && !isOwn(moa.address) && !addresses.isOthers(moa.address) && addresses.isInReach(moa)
     }
 
     /// Whether a valid MA Notify from there lets the peer's packets in while it is checked; elsewhere nothing counts before it has proved
@@ -95,7 +95,7 @@ extension NodeCore {
     /// Asks at all places that the record lists, standby ones too, those that have not been asked since they were learned.
     mutating func checkLearned(_ hoa: HomeAddress, _ now: Now) {
         for locator in peers[hoa]?.locators ?? PeerLocators() where locator.roles.contains(.listed) && locator.state == .unchecked {
-            guard canBeLocator(locator.moa, of: hoa), !ownMoAs(ipv4: locator.moa.isIPv4).isEmpty else { continue }
+            guard canBeLocator(locator.moa, of: hoa), !ownMoAs(locator.moa.family).isEmpty else { continue }
             tell(locator.moa, of: hoa, .listed, now)
             checkLocator(locator.moa, of: hoa, now)
         }
@@ -195,7 +195,7 @@ extension NodeCore {
     /// The time of an unproven locator, or of a refused one, is up.
     mutating func locatorDue(_ hoa: HomeAddress, _ moa: MobileAddress, _ now: Now) {
         guard let locator = peers[hoa]?.locators[moa] else { return }
-        if locator.state.isOpen, ownMoAs(ipv4: moa.isIPv4).isEmpty {
+        if locator.state.isOpen, ownMoAs(moa.family).isEmpty {
             // Without an address of our own nobody could be asked; the time counts anew when there is one.
             pathless.insert(hoa)
             if tell(moa, of: hoa, .stranded, now) { applyPeer(hoa, now) }

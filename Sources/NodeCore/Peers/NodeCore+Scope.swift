@@ -8,7 +8,7 @@ extension NodeCore {
     /// Why nothing is sent to a peer: none of its places means the same host here.
     func scopeProblem(of peer: Peer) -> Problem? {
         let moas = peer.locators.listed.map(\.moa)
-        guard let first = moas.first(where: { $0.isIPv4 == peer.hoa.isIPv4 }), moas.allSatisfy({ !addresses.isInReach($0) }) else { return nil }
+        guard let first = moas.first(where: { $0.family == peer.hoa.family }), moas.allSatisfy({ !addresses.isInReach($0) }) else { return nil }
         let text =
             "its locator \(first) is \(first.address.scope) and not of global scope: it is not used from here unless `routed` in matd.yaml names its prefix"
         return Problem(.notGlobal, of: peer.hoa, text)

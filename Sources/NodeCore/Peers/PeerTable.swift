@@ -28,7 +28,7 @@ struct PeerTable: Sendable {
     private var byLocator = SlotIndex()
     /// A heap of slots, the one due first on top.
     private var schedule: [UInt32] = []
-    private var countIPv4 = 0
+    private var counts = FamilyPair(ipv4: 0, ipv6: 0)
 
     // MARK: By slot
 
@@ -66,7 +66,7 @@ struct PeerTable: Sendable {
 
     var count: Int { byHoA.count }
     var isEmpty: Bool { byHoA.count == 0 }
-    func count(isIPv4: Bool) -> Int { isIPv4 ? countIPv4 : count - countIPv4 }
+    func count(of family: AddressFamily) -> Int { counts[family] }
 
     func slot(of hoa: HomeAddress) -> PeerSlot? { find(hoa).map { PeerSlot(number: $0) } }
 
@@ -104,14 +104,14 @@ struct PeerTable: Sendable {
             chunks[chunks.count - 1].append(Cell(peer: peer))
         }
         byHoA.insert(number, hash: SlotIndex.hash(peer.hoa))
-        if peer.hoa.isIPv4 { countIPv4 += 1 }
+        counts[peer.hoa.family] += 1
     }
 
     private mutating func vacate(_ number: UInt32, _ hoa: HomeAddress) {
         unschedule(number)
         byHoA.remove(number, hash: SlotIndex.hash(hoa))
         free.append(number)
-        if hoa.isIPv4 { countIPv4 -= 1 }
+        counts[hoa.family] -= 1
     }
 
     // MARK: By locator

@@ -153,7 +153,7 @@ struct Requests: Sendable {
     private mutating func mayCheck(_ ack: PendingAck, isOfInterest: Bool, _ now: MonotonicTime) -> Bool {
         guard ack.hasCookie else { return isOfInterest && uncookiedChecks.take(at: now) }
         let address = ack.source.address
-        let group = address.isIPv4 ? address : address.masked(to: 64)
+        let group = address.family == .ipv4 ? address : address.masked(to: 64)
         if sourceChecks.count >= sourcesMax, sourceChecks[group] == nil {
             sourceChecks = sourceChecks.filter { !$0.value.isIdle(at: now) }
             if sourceChecks.count >= sourcesMax { return false }

@@ -50,7 +50,7 @@ extension NodeCore {
     // MARK: What Strangers asks for
 
     /// Entries of an earlier run tell of peers too, who are being asked for.
-    private func hasPeers(like moa: MobileAddress) -> Bool { peers.count(isIPv4: moa.isIPv4) > 0 || adoption.hasEntries }
+    private func hasPeers(like moa: MobileAddress) -> Bool { peers.count(of: moa.family) > 0 || adoption.hasEntries }
 
     private func surroundings(of moa: MobileAddress) -> Strangers.Surroundings {
         Strangers.Surroundings(
@@ -70,14 +70,14 @@ extension NodeCore {
         guard let hoa = home(in: moa.family), let home = homes[hoa], home.isKnown, let set = home.servers,
             let source = desiredLocators(of: hoa).first
         else { return nil }
-        let targets = set.endpoints.filter { $0.address.isIPv4 == source.isIPv4 }
+        let targets = set.endpoints.filter { $0.family == source.family }
         return targets.isEmpty ? (set.endpoints, nil) : (targets, source.address)
     }
 
     /// The peers that may have moved to a stranger's address, the likeliest first.
     private func suspects(for moa: MobileAddress, _ now: Now) -> [HomeAddress] {
         let some = peers.count <= BusiestPeers.countMax ? peers.slots.compactMap { peers[$0] } : busiest.peers.compactMap { peers[$0] }
-        return some.filter { $0.hoa.isIPv4 == moa.isIPv4 && now.monotonic - $0.refreshed > .seconds(1) }
+        return some.filter { $0.hoa.family == moa.family && now.monotonic - $0.refreshed > .seconds(1) }
             .sorted { ($1.lastTraffic, $0.hoa) < ($0.lastTraffic, $1.hoa) }.prefix(BusiestPeers.askedMax).map(\.hoa)
     }
 
