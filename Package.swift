@@ -69,7 +69,7 @@ let package = Package(
 
         // The wire: addresses, messages, options, signatures. No I/O, no clock.
         .target(name: "MATSignal", dependencies: [crypto]),
-        // Values that several cores share: deadlines, rates, bounded tables, what the DNS says of a home address. No I/O, no clock.
+        // Values that several cores share: deadlines, rates, bounded tables, bindings, what the DNS says of a home address. No I/O, no clock.
         .target(name: "MATCore", dependencies: ["MATSignal", heap, deque]),
         // What the kernel is to have, as values: entries, rulesets, routes, and how damage is repaired. No I/O, no clock.
         .target(name: "IMTPlan", dependencies: ["MATCore", "MATSignal"]),

@@ -1,3 +1,4 @@
+import MATCore
 import MATSignal
 
 /// A prefix of home addresses that this IMS is authoritative for.
