@@ -103,7 +103,7 @@ final class ClusterLab: @unchecked Sendable {
     // MARK: Looking
 
     func status(_ server: Int) -> JSONValue? {
-        try? ControlClient.request(path: "\(directory.path)/i\(server).sock", command: "status", daemon: "imsd")
+        try? ControlClient.request(JSONValue.self, path: "\(directory.path)/i\(server).sock", command: "status", daemon: "imsd")
     }
 
     /// What a server has logged so far.
@@ -125,8 +125,8 @@ final class ClusterLab: @unchecked Sendable {
 
     func enrol(_ hoa: String, _ key: SigningKey) throws -> Certificate {
         let answer = try ControlClient.request(
-            path: "\(directory.path)/i0.sock", command: "enrol",
-            arguments: ["hoa": .string(hoa), "publicKey": .string(KeyFile.write(key.publicKey))], daemon: "imsd")
+            JSONValue.self, path: "\(directory.path)/i0.sock", command: "enrol",
+            arguments: ["hoa": hoa, "publicKey": KeyFile.write(key.publicKey)], daemon: "imsd")
         return try Certificate(octets: try #require(answer["certificate"]?.string.flatMap { Base64.parse($0.utf8) }))
     }
 

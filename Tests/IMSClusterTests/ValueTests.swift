@@ -171,6 +171,19 @@ struct ValueTests {
         #expect(ClusterValue.encode(mapping) == octets, "and imsd 0.1.0 reads what this one writes")
     }
 
+    @Test("An answer that is none of etcd's is refused with its cause, who gave it, to what, and what to look at")
+    func unreadableAnswer() {
+        let request = EtcdRequest.range(EtcdRange(key: [1], end: [2], limit: 1))
+        let answer: [UInt8] = [0xFF, 0xFF]
+        #expect {
+            try EtcdResponse(to: request, answer)
+        } throws: { cause in
+            let error = EtcdError.unreadable(request.method, of: "10.0.0.1:2379", answer, cause)
+            return error.kind == .refused && "\(error)".hasPrefix("the answer of 10.0.0.1:2379 to \(request.method), 2 octets, can't be read (")
+                && "\(error)".contains("alformed") && "\(error)".hasSuffix("is it etcd's client port, and etcd 3.4 or newer?")
+        }
+    }
+
     @Test("Protocol buffers: vectors written by protoc, and no octets that trap")
     func protobuf() throws {
         // printf 'key: "k" range_end: "l" limit: 300 revision: 7' | protoc --encode=etcdserverpb.RangeRequest rpc.proto | xxd -p

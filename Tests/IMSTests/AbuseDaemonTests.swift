@@ -38,7 +38,7 @@ struct AbuseDaemonTests {
     }
 
     private func control(_ command: String, _ arguments: [String: JSONValue] = [:]) throws(ControlError) -> JSONValue {
-        try ControlClient.request(path: "\(directory.path)/control.sock", command: command, arguments: arguments, daemon: "imsd")
+        try ControlClient.request(JSONValue.self, path: "\(directory.path)/control.sock", command: command, arguments: arguments, daemon: "imsd")
     }
 
     private func start() throws -> Daemon {

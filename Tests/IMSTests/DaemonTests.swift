@@ -159,7 +159,7 @@ struct DaemonTests {
     }
 
     private func control(_ command: String, _ arguments: [String: JSONValue] = [:]) throws(ControlError) -> JSONValue {
-        try ControlClient.request(path: "\(directory.path)/control.sock", command: command, arguments: arguments, daemon: "imsd")
+        try ControlClient.request(JSONValue.self, path: "\(directory.path)/control.sock", command: command, arguments: arguments, daemon: "imsd")
     }
 
     @Test("Enrol, register, query, kill -9, start again: nothing is lost, nothing goes back, cookies stay valid")

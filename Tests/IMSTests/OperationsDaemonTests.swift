@@ -49,7 +49,7 @@ struct OperationsDaemonTests {
     }
 
     private func control(_ command: String, _ arguments: [String: JSONValue] = [:]) throws(ControlError) -> JSONValue {
-        try ControlClient.request(path: "\(directory.path)/control.sock", command: command, arguments: arguments, daemon: "imsd")
+        try ControlClient.request(JSONValue.self, path: "\(directory.path)/control.sock", command: command, arguments: arguments, daemon: "imsd")
     }
 
     private var log: String { (try? TextFile.read("\(directory.path)/log", octetsMax: 1 << 24)) ?? "" }

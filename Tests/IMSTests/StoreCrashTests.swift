@@ -152,7 +152,7 @@ struct StoreCrashTests {
     }
 
     private func status() -> JSONValue? {
-        try? ControlClient.request(path: "\(directory.path)/control.sock", command: "status", arguments: [:], daemon: "imsd")
+        try? ControlClient.request(JSONValue.self, path: "\(directory.path)/control.sock", command: "status", daemon: "imsd")
     }
 
     private func start(wrapper: [String] = []) throws -> Daemon {

@@ -57,7 +57,7 @@ final class IMSProgramTests {
         try process.run()
         daemon = process
         for _ in 0..<400 {
-            let status = try? ControlClient.request(path: directory + "/control.sock", command: "status", daemon: "imsd")
+            let status = try? ControlClient.request(JSONValue.self, path: directory + "/control.sock", command: "status", daemon: "imsd")
             if status?["store"]?["isLoading"]?.bool == false { return }
             usleep(25_000)
         }

@@ -37,6 +37,11 @@ private final class TemporaryPath {
     }
 }
 
+private struct Echo: Encodable {
+    let echo: JSONValue?
+    let uid: UInt32
+}
+
 private func outcome(_ body: () throws(ControlError) -> JSONValue) -> Result<JSONValue, ControlError> {
     do throws(ControlError) { return .success(try body()) } catch { return .failure(error) }
 }
@@ -54,14 +59,34 @@ struct ControlTests {
         #expect(try JSONValue.parse(Array(text.utf8)).string?.hasSuffix("\"[") == true)
     }
 
+    @Test(
+        "A text that is no JSON is refused with the place where it stops being so",
+        arguments: [
+            (#"{"command":"#, "it ends after octet 11, where a value must follow"), ("{x}", "octet 2 is x, where a key in quotes must stand"),
+            ("[1 2]", "octet 4 is 2, where a comma or ] must stand"), (#"{"a":1}}"#, "octet 8 is }, where the end must stand"),
+            (#"["\q"]"#, "octet 4 is q, where one of \"\\/bfnrtu must stand"), ("[01]", "octet 3 is 1, where a comma or ] must stand"),
+            ("[nul]", "octet 5 is ], where null must stand"), ("[\"a\tb\"]", "octet 4 is of value 9"), ("", "it ends after octet 0"),
+        ])
+    func faults(text: String, reason: String) {
+        #expect { try JSONValue.parse(Array(text.utf8)) } throws: { "\($0)".hasPrefix("not valid JSON: \(reason)") }
+    }
+
+    @Test("Every cut through a text that is JSON is found, and the text itself is in order")
+    func cuts() {
+        let text = Array(#"{"a":[1,-2.5e+3,true,false,null,"ü\u00e4\n\"/"],"b":{},"c":[],"d":0}"#.utf8)
+        #expect(JSONFault.find(in: text) == nil)
+        for count in text.indices { #expect(JSONFault.find(in: text.prefix(count))?.found == nil, "cut at \(count)") }
+        for count in text.indices { #expect(JSONFault.find(in: text.prefix(count)) != nil, "cut at \(count)") }
+    }
+
     @Test("A request gets its answer, at once or later, and the handler knows who asks")
     func answers() throws {
         let path = TemporaryPath()
         let loop = try EventLoop()
         let server = try ControlServer(loop: loop, path: path.socket) { request, respond in
             switch request.command {
-            case "now": respond(.ok(["echo": .object(request.arguments), "uid": .number(request.peerUID)]))
-            case "later": loop.schedule(after: .milliseconds(30)) { respond(.ok("done")) }
+            case "now": respond(.result(Echo(echo: try? request.arguments(as: JSONValue.self), uid: request.peerUID)))
+            case "later": loop.schedule(after: .milliseconds(30)) { respond(.result("done")) }
             default: respond(.failed("unknown command \(request.command); try status"))
             }
         }
@@ -70,7 +95,8 @@ struct ControlTests {
         let results = try serve(loop) {
             ["now", "later", "nonsense"].map { command in
                 outcome { () throws(ControlError) in
-                    try ControlClient.request(path: socket, command: command, arguments: ["a": [1, 2.5, nil, true, "ü\n\"/"]])
+                    try ControlClient.request(
+                        JSONValue.self, path: socket, command: command, arguments: ["a": [1, 2.5, nil, true, "ü\n\"/"]] as JSONValue)
                 }
             }
         }
@@ -133,7 +159,7 @@ struct ControlTests {
                 "matd isn't running (no socket at /nowhere/matd/control.sock); start it with systemctl start matd",
                 isUnreachable: true)
         ) {
-            try ControlClient.request(path: "/nowhere/matd/control.sock", command: "status")
+            try ControlClient.request(JSONValue.self, path: "/nowhere/matd/control.sock", command: "status")
         }
     }
 
@@ -142,7 +168,7 @@ struct ControlTests {
         struct Report: Decodable, Sendable { var uptime: Int }
         let path = TemporaryPath()
         let loop = try EventLoop()
-        let server = try ControlServer(loop: loop, path: path.socket) { _, respond in respond(.ok(["uptime": "long"])) }
+        let server = try ControlServer(loop: loop, path: path.socket) { _, respond in respond(.result(["uptime": "long"])) }
         defer { server.stop() }
         let socket = path.socket
         let failure = try serve(loop) { () -> ControlError? in
@@ -166,8 +192,8 @@ struct ControlTests {
             if request.command == "slow" {
                 late = respond
             } else {
-                late?(.ok("too late"))
-                respond(.ok("fine"))
+                late?(.result("too late"))
+                respond(.result("fine"))
             }
         }
         defer { server.stop() }
@@ -175,9 +201,9 @@ struct ControlTests {
         let results = try serve(loop) {
             [
                 outcome { () throws(ControlError) in
-                    try ControlClient.request(path: socket, command: "slow", timeout: .milliseconds(50), daemon: "matd")
+                    try ControlClient.request(JSONValue.self, path: socket, command: "slow", timeout: .milliseconds(50), daemon: "matd")
                 },
-                outcome { () throws(ControlError) in try ControlClient.request(path: socket, command: "quick") },
+                outcome { () throws(ControlError) in try ControlClient.request(JSONValue.self, path: socket, command: "quick") },
             ]
         }
         #expect(results == [.failure(ControlError("matd didn't answer in time", isUnreachable: true)), .success("fine")])
@@ -189,7 +215,13 @@ struct ControlTests {
         let loop = try EventLoop()
         let big = JSONValue.string(String(repeating: "x", count: 4 << 20))
         let server = try ControlServer(loop: loop, path: path.socket) { request, respond in
-            respond(.ok(request.command == "big" ? big : "fine"))
+            guard request.command != "a" else {
+                do throws(ControlError) { _ = try request.arguments(as: [String: JSONValue].self) } catch {
+                    return respond(.failed(error.description))
+                }
+                return respond(.result("fine"))
+            }
+            respond(.result(request.command == "big" ? big : "fine"))
         }
         defer { server.stop() }
         let socket = path.socket
@@ -223,15 +255,17 @@ struct ControlTests {
             texts.append(raw("{\"command\":\"a\"}\n\n{\"command\":\"b\"}\n").1)
             texts.append(raw(String(repeating: "y", count: 100_000)).1)
             texts.append("\(raw("{\"command\":\"big\"}\n").1.utf8.count)")
-            let after = outcome { () throws(ControlError) in try ControlClient.request(path: socket, command: "quick") }
+            let after = outcome { () throws(ControlError) in try ControlClient.request(JSONValue.self, path: socket, command: "quick") }
             texts.append("\(after == .success("fine"))")
             return texts
         }
+        let remedy = #"it is a line such as {"command":"status"}"#
+        func failure(_ reason: String) -> String { String(decoding: ControlResponse.failed(reason).line, as: UTF8.self) + "\n" }
         #expect(
             results == [
-                "{\"error\":\"not valid JSON\",\"ok\":false}\n",
-                "{\"error\":\"a request is an object with a \\\"command\\\"\",\"ok\":false}\n",
-                "{\"error\":\"\\\"arguments\\\" must be an object\",\"ok\":false}\n",
+                failure("the request can't be read: not valid JSON: octet 1 is g, where a value must stand; \(remedy)"),
+                failure("the request can't be read: \"command\" is no string; \(remedy)"),
+                failure("the arguments of a can't be read: \"arguments\" is no object; are both programs of one version?"),
                 "{\"ok\":true,\"result\":\"fine\"}\n{\"ok\":true,\"result\":\"fine\"}\n",
                 "{\"error\":\"the request is longer than 65536 bytes\",\"ok\":false}\n",
                 "\((4 << 20) + 24)",
@@ -243,7 +277,7 @@ struct ControlTests {
     func fullHouse() throws {
         let path = TemporaryPath()
         let loop = try EventLoop()
-        let server = try ControlServer(loop: loop, path: path.socket) { _, respond in respond(.ok("fine")) }
+        let server = try ControlServer(loop: loop, path: path.socket) { _, respond in respond(.result("fine")) }
         defer { server.stop() }
         let socket = path.socket
         let result = try serve(loop) {
@@ -254,7 +288,7 @@ struct ControlTests {
                 idle.append(descriptor)
             }
             defer { for descriptor in idle { close(descriptor) } }
-            return outcome { () throws(ControlError) in try ControlClient.request(path: socket, command: "status") }
+            return outcome { () throws(ControlError) in try ControlClient.request(JSONValue.self, path: socket, command: "status") }
         }
         #expect(result == .success("fine"))
     }

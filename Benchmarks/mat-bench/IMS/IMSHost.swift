@@ -147,7 +147,7 @@ final class RunningIMS {
     }
 
     func status() throws -> JSONValue {
-        try ControlClient.request(path: "\(host.directory)/\(name).sock", command: "status", daemon: "imsd")
+        try ControlClient.request(JSONValue.self, path: "\(host.directory)/\(name).sock", command: "status", daemon: "imsd")
     }
 
     /// Resident memory without pages of files, octets.

@@ -72,8 +72,8 @@ extension FuzzTarget {
 
     static let control = FuzzTarget("control", "requests and responses of the control socket", octetsMax: 4096) {
         octets throws(BrokenProperty) in
-        _ = try? ControlRequest(line: octets, peerUID: 0)
-        _ = try? ControlResponse(line: octets)
+        if let request = try? ControlRequest(line: octets, peerUID: 0) { _ = try? request.arguments(as: JSONValue.self) }
+        _ = try? ControlJSON.decode(ControlAnswer<JSONValue>.self, from: octets)
         guard let value = try? JSONValue.parse(octets) else { return }
         let written = value.write()
         try expect(!written.contains(10), "a value is written on more than one line")

@@ -100,18 +100,15 @@ final class EtcdConnection: @unchecked Sendable {
 
     /// Asks once; `answer` is called once.
     func ask(_ request: EtcdRequest, within time: TimeAmount, answer: @escaping (Result<EtcdResponse, EtcdError>) -> Void) {
-        var response: EtcdResponse?
+        var response = Result<EtcdResponse, EtcdError>.failure(EtcdError(.refused, "etcd ended \(request.method) without an answer"))
         let call = EtcdCall(
             method: request.method, authority: endpoint.description, isSecure: isSecure, metadata: metadata,
             request: request.octets,
             isUnary: true,
-            onMessage: { response = try? EtcdResponse(to: request, $0) },
-            onEnd: { error in
-                if let error { return answer(.failure(self.explain(error))) }
-                answer(
-                    response.map { .success($0) }
-                        ?? .failure(EtcdError(.refused, "etcd's answer to \(request.method) can't be read")))
-            })
+            onMessage: { message in
+                response = Result { try EtcdResponse(to: request, message) }.mapError { .unreadable(request.method, of: self.endpoint, message, $0) }
+            },
+            onEnd: { error in answer(error.map { .failure(self.explain($0)) } ?? response) })
         call.setDeadline(time, on: channel.eventLoop)
         begin(call)
     }
@@ -129,7 +126,7 @@ final class EtcdConnection: @unchecked Sendable {
                 do {
                     onResponse(try EtcdWatchResponse(message))
                 } catch {
-                    call?.finish(EtcdError(.refused, "what etcd's watch tells can't be read"))
+                    call?.finish(.unreadable(EtcdWatch.method, of: self.endpoint, message, error))
                 }
             },
             onEnd: { error in

@@ -23,6 +23,16 @@ struct EtcdError: Error, Hashable, Sendable, CustomStringConvertible {
         self.description = description
     }
 
+    /// An answer that is none to this request.
+    static func unreadable(
+        _ method: String, of server: some CustomStringConvertible, _ message: [UInt8], _ cause: any Error
+    ) -> EtcdError {
+        EtcdError(
+            .refused,
+            "the answer of \(server) to \(method), \(message.count) octets, can't be read (\(cause)); is it etcd's client port, and etcd 3.4 or newer?"
+        )
+    }
+
     /// From a gRPC status (https://grpc.github.io/grpc/core/md_doc_statuscodes.html) and etcd's message beside it.
     init(status: Int, message: String) {
         let kind: Kind =

@@ -17,7 +17,7 @@ struct StoredTransfer {
         // A cluster's servers see what is written; one with a file would neither see it, nor be seen writing.
         guard configuration.etcd == nil else { return }
         for path in Set([configuration.controlPath, control.path]) {
-            guard (try? ControlClient.request(path: path, command: "status", timeout: .seconds(2), daemon: "imsd")) == nil else {
+            guard (try? ControlClient.request(JSONValue.self, path: path, command: "status", timeout: .seconds(2), daemon: "imsd")) == nil else {
                 throw CommandFailure("imsd is running (it answers at \(path)): leave out --config, or stop it first")
             }
         }

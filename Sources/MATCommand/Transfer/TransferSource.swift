@@ -59,7 +59,7 @@ struct TransferSource {
         do throws(TransferError) {
             return try TransferLine(parsing: octets)
         } catch {
-            throw CommandFailure("\(path):\(number): \(error)")
+            throw CommandFailure("\(path):\(number): \(error); if the file was changed or damaged, export again")
         }
     }
 

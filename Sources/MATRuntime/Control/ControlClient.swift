@@ -6,35 +6,22 @@ public enum ControlClient {
     /// The longest response line taken.
     static let responseBytesMax = 64 << 20
 
+    private struct Request<Arguments: Encodable>: Encodable {
+        let command: String
+        let arguments: Arguments
+    }
+
     /// Sends one request and waits for its answer.
     ///
     /// - Parameters:
+    ///   - type: what the command's result is decoded as.
     ///   - daemon: the program behind the socket, for messages; by default the name of the socket's directory.
     ///   - timeout: for the whole exchange.
     /// - Throws: why there is no result, in words for the user: the daemon isn't running, the user may not ask, the daemon
     ///   refused, or took too long.
-    public static func request(
-        path: String, command: String, arguments: [String: JSONValue] = [:], timeout: Duration = .seconds(5),
+    public static func request<Result: Decodable, Arguments: Encodable>(
+        _ type: Result.Type, path: String, command: String, arguments: Arguments = [String: JSONValue](), timeout: Duration = .seconds(5),
         daemon: String? = nil
-    ) throws(ControlError) -> JSONValue {
-        let daemon = daemon ?? path.split(separator: "/").dropLast().last.map(String.init) ?? "the daemon"
-        let request: JSONValue = ["command": .string(command), "arguments": .object(arguments)]
-        let response: ControlResponse
-        do throws(ControlError) {
-            response = try ControlResponse(line: try exchange(request.write(), path, daemon, SystemClock.now().monotonic + timeout))
-        } catch {
-            throw ControlError(error.description, isUnreachable: true)
-        }
-        switch response {
-        case .ok(let result): return result
-        case .written(let result): return try JSONValue.parse(result)
-        case .failed(let reason): throw ControlError(reason)
-        }
-    }
-
-    /// The same with requests and results of the command's own types.
-    public static func request<Result: Decodable>(
-        _ type: Result.Type, path: String, command: String, arguments: some Encodable, timeout: Duration = .seconds(5), daemon: String? = nil
     ) throws(ControlError) -> Result {
         let daemon = daemon ?? path.split(separator: "/").dropLast().last.map(String.init) ?? "the daemon"
         let request = try ControlJSON.encode(Request(command: command, arguments: arguments))
@@ -44,26 +31,19 @@ public enum ControlClient {
         } catch {
             throw ControlError(error.description, isUnreachable: true)
         }
-        let response: Response<Result>
+        let answer: ControlAnswer<Result>
         do throws(ControlError) {
-            response = try ControlJSON.decode(Response<Result>.self, from: line)
+            answer = try ControlJSON.decode(ControlAnswer<Result>.self, from: line)
         } catch {
             throw ControlError("\(daemon)'s answer to \(command) can't be read: \(error); are mat and \(daemon) of one version?")
         }
-        guard response.ok else { throw ControlError(response.error ?? "\(daemon) gave no reason") }
-        guard let result = response.result else { throw ControlError("\(daemon)'s answer to \(command) holds no result") }
+        guard answer.ok else {
+            throw ControlError(answer.error ?? "\(daemon) refused \(command) and gave no reason; see journalctl -u \(daemon)")
+        }
+        guard let result = answer.result else {
+            throw ControlError("\(daemon)'s answer to \(command) holds no result; are mat and \(daemon) of one version?")
+        }
         return result
-    }
-
-    private struct Request<Arguments: Encodable>: Encodable {
-        let command: String
-        let arguments: Arguments
-    }
-
-    private struct Response<Result: Decodable>: Decodable {
-        let ok: Bool
-        let result: Result?
-        let error: String?
     }
 
     private static func exchange(_ line: [UInt8], _ path: String, _ daemon: String, _ deadline: MonotonicTime) throws(ControlError) -> [UInt8] {
@@ -143,7 +123,9 @@ public enum ControlClient {
             if count > 0 {
                 if let end = chunk[..<count].firstIndex(of: 10) { return line + chunk[..<end] }
                 line += chunk[..<count]
-                guard line.count <= responseBytesMax else { throw ControlError("\(daemon)'s answer is too long") }
+                guard line.count <= responseBytesMax else {
+                    throw ControlError("\(daemon)'s answer is longer than \(responseBytesMax) octets; ask for less")
+                }
             } else if count == 0 {
                 throw ControlError("\(daemon) closed the connection without an answer; see journalctl -u \(daemon)")
             } else if errno == EAGAIN {

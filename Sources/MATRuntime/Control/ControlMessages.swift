@@ -10,39 +10,40 @@ public struct ControlError: Error, Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-/// One line from a client: `{"command":"status","arguments":{...}}`.
+/// One line from a client: `{"command":"status","arguments":{...}}`. Arguments stay as they came until the command says which type they are.
 public struct ControlRequest: Hashable, Sendable {
-    public var command: String
-    public var arguments: [String: JSONValue]
-    /// Who asks, as the kernel knows it (SO_PEERCRED). Commands that change something may look at it.
-    public var peerUID: UInt32
+    private struct Head: Decodable { let command: String }
+    private struct Body<Arguments: Decodable>: Decodable { let arguments: Arguments? }
 
-    public init(command: String, arguments: [String: JSONValue] = [:], peerUID: UInt32) {
-        self.command = command
-        self.arguments = arguments
+    public let command: String
+    /// Who asks, as the kernel knows it (SO_PEERCRED). Commands that change something may look at it.
+    public let peerUID: UInt32
+    private let line: [UInt8]
+
+    package init(line: [UInt8], peerUID: UInt32) throws(ControlError) {
+        do throws(ControlError) {
+            command = try ControlJSON.decode(Head.self, from: line).command
+        } catch {
+            throw ControlError(#"the request can't be read: \#(error); it is a line such as {"command":"status"}"#)
+        }
+        self.line = line
         self.peerUID = peerUID
     }
 
-    /// The arguments as the command's own type.
+    /// The arguments as the command's own type; those of a request without any are an object without members.
     public func arguments<Arguments: Decodable>(as type: Arguments.Type) throws(ControlError) -> Arguments {
-        try ControlJSON.decode(type, from: JSONValue.object(arguments).write())
-    }
-
-    package init(line: some Collection<UInt8>, peerUID: UInt32) throws(ControlError) {
-        let value = try JSONValue.parse(line)
-        guard let command = value["command"]?.string else { throw ControlError("a request is an object with a \"command\"") }
-        switch value["arguments"] {
-        case nil, .null?: self.init(command: command, peerUID: peerUID)
-        case .object(let arguments)?: self.init(command: command, arguments: arguments, peerUID: peerUID)
-        default: throw ControlError("\"arguments\" must be an object")
+        do throws(ControlError) {
+            if let arguments = try ControlJSON.decode(Body<Arguments>.self, from: line).arguments { return arguments }
+            return try ControlJSON.decode(type, from: Array("{}".utf8))
+        } catch {
+            throw ControlError("the arguments of \(command) can't be read: \(error); are both programs of one version?")
         }
     }
 }
 
 /// One line to the client: `{"ok":true,"result":...}` or `{"ok":false,"error":"..."}`.
 public enum ControlResponse: Hashable, Sendable {
-    case ok(JSONValue)
-    /// A result that is written already.
+    /// A result as JSON.
     case written([UInt8])
     case failed(String)
 
@@ -58,18 +59,15 @@ public enum ControlResponse: Hashable, Sendable {
     /// As it stands on the line.
     var line: [UInt8] {
         switch self {
-        case .ok(let result): JSONValue.object(["ok": true, "result": result]).write()
         case .written(let result): Array(#"{"ok":true,"result":"#.utf8) + result + Array("}".utf8)
         case .failed(let reason): JSONValue.object(["ok": false, "error": .string(reason)]).write()
         }
     }
+}
 
-    package init(line: some Collection<UInt8>) throws(ControlError) {
-        let value = try JSONValue.parse(line)
-        switch value["ok"]?.bool {
-        case true?: self = .ok(value["result"] ?? .null)
-        case false?: self = .failed(value["error"]?.string ?? "the daemon gave no reason")
-        case nil: throw ControlError("the daemon's answer is not one of this protocol")
-        }
-    }
+/// A response as the client reads it.
+package struct ControlAnswer<Result: Decodable>: Decodable {
+    package let ok: Bool
+    package let result: Result?
+    package let error: String?
 }

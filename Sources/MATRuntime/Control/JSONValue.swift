@@ -14,14 +14,9 @@ public enum JSONValue: Hashable, Sendable {
     /// grows with the square of the depth and more.
     public static let depthMax = 32
 
-    /// - Throws: `ControlError` if the text is not JSON, or nested too deep.
+    /// - Throws: where the text is no JSON, or that it is nested too deep.
     public static func parse(_ bytes: some Collection<UInt8>) throws(ControlError) -> JSONValue {
-        guard depth(bytes) <= depthMax else { throw ControlError("JSON nested deeper than \(depthMax)") }
-        do {
-            return try JSONDecoder().decode(JSONValue.self, from: Data(bytes))
-        } catch {
-            throw ControlError("not valid JSON")
-        }
+        try ControlJSON.decode(JSONValue.self, from: bytes)
     }
 
     /// Brackets that are open at the same time, those in strings apart.

@@ -39,9 +39,7 @@ public enum TransferLine: Sendable, Hashable {
         case "header": self = .header(try TransferHeader(value))
         case "trailer": self = .trailer(try TransferTrailer(value))
         case "secret": self = .secret(try Self.secret(value))
-        case "certificate":
-            guard let certificate = Self.certificate(value["certificate"]) else { throw TransferError("its certificate can't be read") }
-            self = .certificate(certificate)
+        case "certificate": self = .certificate(try Self.certificate(value))
         case "mapping": self = .mapping(try Self.mapping(value))
         default: throw TransferError("\"\(kind)\" is none of header, mapping, certificate, secret and trailer")
         }
@@ -79,31 +77,68 @@ public enum TransferLine: Sendable, Hashable {
 
     // MARK: Parts
 
-    private static func octets(_ value: JSONValue?) -> [UInt8]? { value?.string.flatMap { Base64.parse($0.utf8) } }
+    private static func octets(_ value: JSONValue, _ key: String) throws(TransferError) -> [UInt8] {
+        let text = try Self.text(value, key)
+        guard let octets = Base64.parse(text.utf8) else { throw TransferError("\"\(key)\" is no base64") }
+        return octets
+    }
 
-    private static func certificate(_ value: JSONValue?) -> Certificate? { octets(value).flatMap { try? Certificate(octets: $0) } }
+    private static func text(_ value: JSONValue, _ key: String) throws(TransferError) -> String {
+        guard let text = value[key]?.string else { throw TransferError("\"\(key)\" is missing, or no string") }
+        return text
+    }
+
+    private static func number<Number: FixedWidthInteger>(_ value: JSONValue, _ key: String) throws(TransferError) -> Number {
+        guard let number = value[key]?.int.flatMap({ Number(exactly: $0) }) else {
+            throw TransferError("\"\(key)\" is missing, or no whole number from \(max(0, Number.min)) to \(Number.max)")
+        }
+        return number
+    }
+
+    private static func address(_ value: JSONValue, _ key: String) throws(TransferError) -> IPAddress {
+        let text = try Self.text(value, key)
+        guard let address = IPAddress(text) else { throw TransferError("\"\(key)\" is \(text), which is no address") }
+        return address
+    }
+
+    /// What the octets under a key stand for, or what is wrong with them.
+    private static func decode<Value>(
+        _ value: JSONValue, _ key: String, _ decode: ([UInt8]) throws(SignalError) -> Value
+    ) throws(TransferError) -> Value {
+        let octets = try octets(value, key)
+        do throws(SignalError) {
+            return try decode(octets)
+        } catch {
+            throw TransferError("\"\(key)\" can't be read: \(error)")
+        }
+    }
+
+    private static func certificate(_ value: JSONValue) throws(TransferError) -> Certificate {
+        try decode(value, "certificate") { octets throws(SignalError) in try Certificate(octets: octets) }
+    }
 
     private static func secret(_ value: JSONValue) throws(TransferError) -> CookieSecret {
-        guard let octets = octets(value["octets"]), octets.count == CookieSecret.octetsCount,
-            let madeAt = value["madeAt"]?.int.flatMap({ UInt64(exactly: $0) })
-        else { throw TransferError("its cookie secret can't be read") }
-        return CookieSecret(octets: octets, madeAt: madeAt)
+        let octets = try octets(value, "octets")
+        guard octets.count == CookieSecret.octetsCount else {
+            throw TransferError("\"octets\" are \(octets.count), and a cookie secret has \(CookieSecret.octetsCount)")
+        }
+        return CookieSecret(octets: octets, madeAt: try number(value, "madeAt"))
     }
 
     private static func mapping(_ value: JSONValue) throws(TransferError) -> StoredMapping {
-        guard let record = octets(value["record"]).flatMap({ try? MappingRecord(octets: $0) }) else {
-            throw TransferError("its record can't be read")
+        let record = try decode(value, "record") { octets throws(SignalError) in try MappingRecord(octets: octets) }
+        do throws(TransferError) {
+            let octets = try octets(value, "signature")
+            guard let signature = Signature(octets) else {
+                throw TransferError("\"signature\" has \(octets.count) octets, and not \(Signature.octetsCount)")
+            }
+            return StoredMapping(
+                certified: CertifiedMapping(mapping: SignedMapping(record: record, signature: signature), certificate: try certificate(value)),
+                source: Endpoint(try address(value, "source"), port: try number(value, "sourcePort")), local: try address(value, "local"),
+                provenAt: try number(value, "provenAt"))
+        } catch {
+            throw TransferError("the mapping of \(record.prefix): \(error)")
         }
-        guard let signature = octets(value["signature"]).flatMap({ Signature($0) }), let certificate = certificate(value["certificate"]) else {
-            throw TransferError("the signature or certificate of \(record.prefix) can't be read")
-        }
-        guard let source = value["source"]?.string.flatMap({ IPAddress($0) }),
-            let port = value["sourcePort"]?.int.flatMap({ UInt16(exactly: $0) }),
-            let local = value["local"]?.string.flatMap({ IPAddress($0) }), let provenAt = value["provenAt"]?.int.flatMap({ UInt64(exactly: $0) })
-        else { throw TransferError("the source of \(record.prefix) can't be read") }
-        return StoredMapping(
-            certified: CertifiedMapping(mapping: SignedMapping(record: record, signature: signature), certificate: certificate),
-            source: Endpoint(source, port: port), local: local, provenAt: provenAt)
     }
 }
 
@@ -156,7 +191,7 @@ public struct TransferTrailer: Sendable, Hashable {
     init(_ value: JSONValue) throws(TransferError) {
         func count(_ key: String) throws(TransferError) -> Int {
             guard let number = value[key]?.int.flatMap({ Int(exactly: $0) }), number >= 0 else {
-                throw TransferError("its count of \(key) can't be read")
+                throw TransferError("the trailer's \"\(key)\" is missing, or no count")
             }
             return number
         }
@@ -164,7 +199,7 @@ public struct TransferTrailer: Sendable, Hashable {
         mappings = try count("mappings")
         certificates = try count("certificates")
         secrets = try count("secrets")
-        guard let sum = value["sha256"]?.string else { throw TransferError("its checksum can't be read") }
+        guard let sum = value["sha256"]?.string else { throw TransferError("the trailer's \"sha256\" is missing") }
         sha256 = sum
     }
 

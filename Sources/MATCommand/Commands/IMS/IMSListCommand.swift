@@ -76,7 +76,9 @@ extension IMSCommand {
         }
 
         private static func cursor(_ text: String) throws(CommandFailure) -> IPPrefix {
-            guard let prefix = IPPrefix(text) else { throw CommandFailure("imsd's answer can't be read; are mat and imsd of one version?") }
+            guard let prefix = IPPrefix(text) else {
+                throw CommandFailure("imsd's list goes on behind \"\(text)\", which is no prefix; are mat and imsd of one version?")
+            }
             return prefix
         }
     }
