@@ -5,8 +5,8 @@ import MATSignal
 // The routes to peers' HoAs. What a route should be follows from the entry and the links, and is worked out when it may have changed.
 extension IMTKernel {
     private func needsSeparateRoute(_ peer: HomeAddress, _ plan: RoutePlan) -> Bool {
-        guard let (home, way) = tables.model.entry(of: peer, configuration) else { return false }
-        return plan.peerRoute(to: peer, own: home.own, over: way)?.kind == .unicast
+        guard let (home, carriage) = tables.model.entry(of: peer, configuration) else { return false }
+        return plan.peerRoute(to: peer, own: home.own, over: carriage)?.kind == .unicast
     }
 
     /// Makes the routes to these peers what the main table says of the way to their MoAs.
@@ -34,7 +34,7 @@ extension IMTKernel {
         let separate = sharing ? installed.peers.separatePeers.filter { needsSeparateRoute($0, plan) } : installed.peers.separatePeers
         var changes = try writePeers(installed.peers.withoutWay.union(touched).union(separate).sorted())
         if isCertain || tables.model.entries.departuresCount <= PeerRouteSweep.portion {
-            changes += try writePeers(tables.model.entries.departures.map(\.key.peer))
+            changes += try writePeers(tables.model.pairs.map(\.peer))
             changes += try writePeers(installed.peers.sharedPeers.filter { tables.model.entry(of: $0, configuration) == nil })
         } else {
             peerSweep.sweep()

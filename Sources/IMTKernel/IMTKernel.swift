@@ -89,7 +89,7 @@ public final class IMTKernel {
         }
         return AdoptedState(
             adopted: adopted, outbound: tables.model.outbound, inbound: tables.model.inbound, own: tables.model.own,
-            plain: tables.model.plain)
+            encapsulated: tables.encapsulatedBefore, plain: tables.model.plain)
     }
 
     private func begin(adopting: Bool) throws(KernelError) {
@@ -252,12 +252,12 @@ public final class IMTKernel {
         if hasFurtherHomes { try writeRoutes() }
     }
 
-    /// Peers that have an entry now and won't have one after these changes.
+    /// Peers that have an entry in the tables now and won't have one after these changes.
     private func leavingPeers(_ changes: [IMTChange]) -> Set<HomeAddress> {
         var entries: [HomePair: Bool] = [:]
         for change in changes {
             switch change {
-            case .setOutbound(let home, _): entries[home] = true
+            case .setOutbound(let home, let carriage): entries[home] = carriage.way.endpoints == nil
             case .removeOutbound(let home): entries[home] = false
             default: break
             }

@@ -7,17 +7,20 @@ public struct AdoptedState: Sendable {
     public var outbound: [HomePair: MobilePair]
     public var inbound: [Arrival: HomeAddress]
     public var own: [MobileAddress: HomeAddress]
+    /// Pairs whose packets an earlier run encapsulated. Where to, only it knew: nothing of them leaves until a way is found anew.
+    public var encapsulated: Set<HomePair>
     /// Destinations an earlier run had found plain. They are questioned again after `PlainDestinations.adoptedLifetime`.
     public var plain: Set<IPAddress>
 
     public init(
         adopted: Bool, outbound: [HomePair: MobilePair] = [:], inbound: [Arrival: HomeAddress] = [:],
-        own: [MobileAddress: HomeAddress] = [:], plain: Set<IPAddress> = []
+        own: [MobileAddress: HomeAddress] = [:], encapsulated: Set<HomePair> = [], plain: Set<IPAddress> = []
     ) {
         self.adopted = adopted
         self.outbound = outbound
         self.inbound = inbound
         self.own = own
+        self.encapsulated = encapsulated
         self.plain = plain
     }
 }

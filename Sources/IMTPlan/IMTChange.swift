@@ -3,7 +3,8 @@ import MATSignal
 /// One change of what the kernel translates, routes or lets pass. A list of them is committed as one transaction.
 public enum IMTChange: Hashable, Sendable {
     /// Packets between the two HoAs leave as the carriage says; adds or replaces. The route to the peer's HoA that mirrors the way from the
-    /// carriage's own address to its destination comes with it. All addresses are of one family.
+    /// carriage's own address to its destination comes with it, or one into our device, where packets are encapsulated. The HoAs are of
+    /// one family; so are the addresses of the network, of the same one unless packets are encapsulated.
     case setOutbound(HomePair, Carriage)
     case removeOutbound(HomePair)
     /// Whatever left from one own MoA now leaves from the other, routes included: one step, whatever the number of peers.
@@ -14,6 +15,9 @@ public enum IMTChange: Hashable, Sendable {
     /// Packets that arrive from this MoA at any MoA of the pair's own HoA are the pair's peer's; adds or replaces.
     case setInbound(peer: MobileAddress, HomePair)
     case removeInbound(peer: MobileAddress, own: HomeAddress)
+    /// Encapsulated packets from the pair's peer to its own HoA are taken if they come from one of these endpoints (protocol.md section
+    /// 11.2); replaces those of before, and none at all makes the peer unknown. At most `EncapsulationTable.endpointsMax`.
+    case accept(HomePair, from: [Endpoint])
     /// The address is no MAT node's HoA, as far as is known now: traffic to it leaves by the main routing table, and packets
     /// from it pass without a question, until removed or for the time given; but for those that open a connection (`letOpen`): they would
     /// be plain for their life, and whose the address is may change at any time.

@@ -4,6 +4,10 @@ import MATSignal
 /// What the kernel holds, as far as a node's core decides it: the two maps, the plain addresses, and their meaning for a packet.
 public struct ModelIMT: Sendable {
     public private(set) var outbound: [HomePair: MobilePair] = [:]
+    /// How packets leave that are not rewritten.
+    public private(set) var encapsulated: [HomePair: Carriage.Way] = [:]
+    /// From where encapsulated packets of a peer are taken.
+    public private(set) var accepted: [HomePair: [Endpoint]] = [:]
     public private(set) var own: [MobileAddress: HomeAddress] = [:]
     public private(set) var arrivals: [Arrival: HomeAddress] = [:]
     private var plainUntil: [IPAddress: MonotonicTime] = [:]
@@ -23,10 +27,16 @@ public struct ModelIMT: Sendable {
                 case .rewritten(let mobile):
                     check(home, mobile)
                     outbound[home] = mobile
+                    encapsulated[home] = nil
+                case .encapsulated(let own, let far), .relayed(let own, let far):
+                    if own.address.family != far.address.family { violations.append("\(home) over \(carriage.way) mixes IPv4 and IPv6") }
+                    encapsulated[home] = carriage.way
+                    outbound[home] = nil
                 }
-            case .removeOutbound(let home): outbound[home] = nil
+            case .removeOutbound(let home): (outbound[home], encapsulated[home]) = (nil, nil)
             case .moveOutbound(let from, let to):
                 for (home, mobile) in outbound where mobile.own == from { outbound[home] = MobilePair(own: to, peer: mobile.peer) }
+                for (home, way) in encapsulated where way.own == from { encapsulated[home] = way.leaving(from: to) }
             case .setOwn(let moa, let hoa):
                 if moa.family != hoa.family { violations.append("\(moa) of \(hoa) mixes IPv4 and IPv6") }
                 own[moa] = hoa
@@ -35,6 +45,7 @@ public struct ModelIMT: Sendable {
                 if moa.family != home.own.family { violations.append("\(home) from \(moa) mixes IPv4 and IPv6") }
                 arrivals[Arrival(peer: moa, own: home.own)] = home.peer
             case .removeInbound(let moa, let own): arrivals[Arrival(peer: moa, own: own)] = nil
+            case .accept(let home, let endpoints): accepted[home] = endpoints.isEmpty ? nil : endpoints
             case .setPlain(let address, let lifetime): plainUntil[address] = now + lifetime
             case .removePlain(let address): plainUntil[address] = nil
             case .letOpen(let address, let lifetime):

@@ -31,6 +31,13 @@ extension GoldenScenario {
     static let wlan = moa("10.1.0.2"), cell = moa("10.2.0.2"), peer = moa("10.9.0.2"), otherPeer = moa("10.8.0.2")
     static let wlan6 = moa("2001:db8:1::2"), cell6 = moa("2001:db8:2::2"), peer6 = moa("2001:db8:9::2")
 
+    static let other6 = HomePair(own: home("2001:db8:a::1"), peer: home("2001:db8:c::7"))
+    static let datagrams = Carriage(
+        .encapsulated(own: Endpoint(wlan.address, port: 6289), peer: Endpoint(otherPeer.address, port: 40_001)), largest: 1372)
+    static let datagrams6 = Carriage(.relayed(own: Endpoint(wlan6.address, port: 6289), relay: Endpoint(address("2001:db8:7::7"), port: 6290)))
+    static let rewritten = Carriage.rewritten(MobilePair(own: wlan, peer: otherPeer))
+    static let rewritten6 = Carriage.rewritten(MobilePair(own: wlan6, peer: moa("2001:db8:8::2")))
+
     static let node = IMTConfiguration(homeAddresses: [own.own, own6.own])
     static let nodeHomes: Set<IPAddress> = [own.own.address, own6.own.address]
     static let peers: [IMTChange] = [
@@ -120,6 +127,17 @@ extension GoldenScenario {
             change(
                 "nft-add-element.a-plain-address",
                 [.setPlain(address("203.0.113.200"), lifetime: .seconds(30)), .removePlain(address("192.88.99.9"))]),
+            change(
+                "nft-add-element.a-peer-in-datagrams",
+                [.setOutbound(other, datagrams), .setOutbound(other6, datagrams6), .accept(other, from: [Endpoint(otherPeer.address, port: 40_001)])]),
+            GoldenScenario(
+                name: "nft-replace-element.a-peer-is-encapsulated-from-now-on", configuration: node, needs: today,
+                contents: peers + [.setOutbound(other, rewritten), .setOutbound(other6, rewritten6)], homes: nodeHomes,
+                changes: [.setOutbound(other, datagrams6), .setOutbound(other6, datagrams)]),
+            GoldenScenario(
+                name: "nft-replace-element.a-peer-is-rewritten-from-now-on", configuration: node, needs: today,
+                contents: peers + [.setOutbound(other, datagrams), .setOutbound(other6, datagrams6)], homes: nodeHomes,
+                changes: [.setOutbound(other, rewritten), .removeOutbound(other6)]),
             change("nft-add-element.openers-of-an-unknown-source", [.letOpen(address("203.0.113.5"), lifetime: .seconds(5))]),
             change("nft-add-element.openers-wait", [.holdOpeners(address("2001:db8:c::5"), lifetime: .milliseconds(900))]),
             change("nft-delete-element.openers-are-asked-again", [.askAgain(address("203.0.113.5"))]),
@@ -207,6 +225,9 @@ struct GoldenRoutes {
         func way(_ pair: HomePair, _ own: MobileAddress, _ peer: MobileAddress) -> [KernelRoute] {
             [node.peerRoute(to: pair.peer, own: pair.own, over: .rewritten(MobilePair(own: own, peer: peer)))].compactMap { $0 }
         }
+        func way(_ pair: HomePair, _ carriage: Carriage) -> [KernelRoute] {
+            [node.peerRoute(to: pair.peer, own: pair.own, over: carriage)].compactMap { $0 }
+        }
         return [
             GoldenRoutes(name: "ip-rule-add.two-links", changes: sorted(node.rules())),
             GoldenRoutes(name: "ip-rule-add.two-hoas-of-a-family-one-of-them-a-moa", changes: sorted(further.rules())),
@@ -229,6 +250,19 @@ struct GoldenRoutes {
                         + way(
                             HomePair(own: GoldenScenario.own6.own, peer: GoldenScenario.home("2001:db8:b::9")), GoldenScenario.wlan6,
                             GoldenScenario.moa("2001:db8:1::77")))),
+            GoldenRoutes(
+                name: "ip-route-replace.peers-in-datagrams",
+                changes: sorted(
+                    way(GoldenScenario.other, GoldenScenario.datagrams) + way(GoldenScenario.other6, GoldenScenario.datagrams6)
+                        // Of the other family, and over a link whose own limit is lower.
+                        + way(GoldenScenario.own, GoldenScenario.datagrams6)
+                        + way(
+                            GoldenScenario.own6,
+                            Carriage(
+                                .encapsulated(
+                                    own: Endpoint(GoldenScenario.cell.address, port: 6289),
+                                    peer: Endpoint(GoldenScenario.address("10.2.0.77"), port: 6289)),
+                                largest: 1472)))),
             GoldenRoutes(
                 name: "ip-route-del-ip-rule-del-ip-address.what-else",
                 changes: [

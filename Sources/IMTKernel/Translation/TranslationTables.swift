@@ -12,6 +12,8 @@ final class TranslationTables {
     private(set) var plan: TranslationPlan
     /// What the kernel holds, as far as this process knows.
     private(set) var model = TranslationModel()
+    /// Whose packets an earlier run encapsulated.
+    private(set) var encapsulatedBefore: Set<HomePair> = []
     var needs: TranslationNeeds {
         get { plan.needs }
         set { plan.needs = newValue }
@@ -55,13 +57,16 @@ final class TranslationTables {
         try resynchronise()
         carried = try counters()
         model.dropIncomplete()
+        encapsulatedBefore = model.forgetEncapsulated()
         needs.translatesSources = try translatesSourcesNow()
     }
 
     /// Reads what the kernel holds.
-    func resynchronise() throws(KernelError) { model = try read() }
+    ///
+    /// - Parameter before: what the model held before a change that was refused.
+    func resynchronise(before: TranslationModel? = nil) throws(KernelError) { model = try read(before) }
 
-    private func read() throws(KernelError) -> TranslationModel {
+    private func read(_ before: TranslationModel?) throws(KernelError) -> TranslationModel {
         var found = TranslationModel()
         for table in families {
             for element in try socket.elements(of: TranslationRuleset.paths, in: table) {
@@ -83,6 +88,10 @@ final class TranslationTables {
                 }
             }
             for peer in try addresses(of: TranslationRuleset.forgotten, in: table) { found.insert(forgotten: peer) }
+            for element in try socket.elements(of: TranslationRuleset.encapsulated, in: table) {
+                guard let pair = TranslationModel.pair(element.key) else { continue }
+                found.insert(encapsulated: pair, before?.encapsulated[pair] ?? model.encapsulated[pair])
+            }
             found.addresses.formUnion(try addresses(of: TranslationRuleset.known, in: table))
             for home in configuration.homeAddresses where home.family == table.family {
                 for element in try socket.elements(of: TranslationRuleset.into(home), in: table) {
@@ -189,7 +198,7 @@ final class TranslationTables {
                 return "the nftables tables had been removed; installed again"
             }
             let wanted = model
-            try resynchronise()
+            try resynchronise(before: before)
             // Out of memory, over a set's size: nothing to do with others.
             guard !isSecond, error.errno == ENOENT || error.errno == EEXIST || error.errno == EBUSY else { throw error }
             let found = model

@@ -36,7 +36,7 @@ package struct TouchedKeys {
             case .setInbound(let moa, let home): insert(Arrival(peer: moa, own: home.own))
             case .removeInbound(let moa, let own): insert(Arrival(peer: moa, own: own))
             case .setPlain(let address, _), .removePlain(let address): addresses.insert(address)
-            case .letOpen, .holdOpeners, .askAgain: break
+            case .accept, .letOpen, .holdOpeners, .askAgain: break
             }
         }
     }
@@ -53,10 +53,13 @@ extension TranslationModel {
         var owned = SetDifference(set: TranslationRuleset.own)
         var into: [HomeAddress: SetDifference] = [:]
         var mapped = SetDifference(set: TranslationRuleset.mapped)
+        var inDatagrams = SetDifference(set: TranslationRuleset.encapsulated)
         for home in touched?.homes ?? allHomes(old) where home.own.family == family {
             let (before, after) = (old.entries[home], entries[home])
-            guard before != after else { continue }
             let key = home.peer.address.packetOctets
+            let (was, isNow) = (old.encapsulated[home] != nil, encapsulated[home] != nil)
+            if was != isNow { inDatagrams.change(key: home.own.address.packetOctets + key, old: was ? [] : nil, new: isNow ? [] : nil) }
+            guard before != after else { continue }
             mapped.change(key: home.own.address.packetOctets + key, old: before.map { _ in [] }, new: after.map { _ in [] })
             if let before { out[before.path, default: SetDifference(out: before.path)].removed.append(SetElement(key: key)) }
             if let after {
@@ -83,7 +86,7 @@ extension TranslationModel {
                 new: entries[arrival]?.address.packetOctets)
         }
         return out.sorted { $0.key < $1.key }.map(\.value) + into.sorted { $0.key < $1.key }.map(\.value) + [
-            numbers, owned, mapped, returning,
+            numbers, owned, mapped, inDatagrams, returning,
             SetDifference(TranslationRuleset.known, old.addresses, addresses, family, nil),
             SetDifference(
                 TranslationRuleset.forgotten, { old.forgotten[$0] != nil }, { forgotten[$0] != nil }, family,
@@ -95,7 +98,10 @@ extension TranslationModel {
 
     /// Of this model and the other one, each once: in an order that is the same each time, without sorting the many.
     private func allHomes(_ old: TranslationModel) -> [HomePair] {
-        entries.departures.map(\.key) + old.entries.departures.lazy.map(\.key).filter { entries[$0] == nil }
+        let now = entries.departures.map(\.key) + old.entries.departures.lazy.map(\.key).filter { entries[$0] == nil }
+        guard !encapsulated.isEmpty || !old.encapsulated.isEmpty else { return now }
+        let others = Set(encapsulated.keys).union(old.encapsulated.keys).filter { entries[$0] == nil && old.entries[$0] == nil }
+        return now + others.sorted { ($0.own, $0.peer) < ($1.own, $1.peer) }
     }
 
     private func allArrivals(_ old: TranslationModel) -> [Arrival] {

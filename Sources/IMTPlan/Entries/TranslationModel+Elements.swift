@@ -19,6 +19,12 @@ extension TranslationModel {
         guard octets.count == 4 else { return nil }
         return octets.reduce(0) { $0 << 8 | UInt32($1) }
     }
+
+    /// The own HoA and the peer's that a key is made of.
+    package static func pair(_ key: [UInt8]) -> HomePair? {
+        guard let own = IPAddress(octets: key.prefix(key.count / 2)), let peer = IPAddress(octets: key.suffix(key.count / 2)) else { return nil }
+        return HomePair(own: HomeAddress(own), peer: HomeAddress(peer))
+    }
 }
 
 extension TranslationModel {
@@ -27,10 +33,8 @@ extension TranslationModel {
         if set == TranslationRuleset.paths {
             return Self.number(key).flatMap { paths[$0] }.flatMap { $0.moa.family == family ? SetElement(key: key, data: $0.data) : nil }
         }
-        if set == TranslationRuleset.mapped {
-            guard let own = IPAddress(octets: key.prefix(key.count / 2)), let peer = IPAddress(octets: key.suffix(key.count / 2)) else { return nil }
-            return entries[HomePair(own: HomeAddress(own), peer: HomeAddress(peer))] == nil ? nil : SetElement(key: key)
-        }
+        if set == TranslationRuleset.mapped { return Self.pair(key).flatMap { entries[$0] == nil ? nil : SetElement(key: key) } }
+        if set == TranslationRuleset.encapsulated { return Self.pair(key).flatMap { encapsulated[$0] == nil ? nil : SetElement(key: key) } }
         guard let address = IPAddress(octets: key), address.family == family else { return nil }
         switch set {
         case TranslationRuleset.own: return self.own[MobileAddress(address)].map { SetElement(key: key, data: $0.address.packetOctets) }

@@ -39,6 +39,8 @@ package struct TranslationModel: Equatable {
     package private(set) var entries = EntryTable()
     /// To move every peer from one own MoA to another, one path changes its MoA.
     package private(set) var paths: [UInt32: DeparturePath] = [:]
+    /// How packets leave that are not rewritten. The kernel gets only the pairs: their packets are let into our device as they are.
+    package private(set) var encapsulated: [HomePair: Carriage] = [:]
     package private(set) var own: [MobileAddress: HomeAddress] = [:]
     /// Own MoAs that went away, the latest last. Peers go on sending there until they have heard, and what comes when the address is
     /// back is theirs.
@@ -65,7 +67,12 @@ package struct TranslationModel: Equatable {
     }
 
     /// How packets of an entry get to the peer.
-    package func way(_ home: HomePair) -> Carriage.Way? { outbound(home).map { .rewritten($0) } }
+    package func carriage(_ home: HomePair) -> Carriage? { encapsulated[home] ?? outbound(home).map { .rewritten($0) } }
+
+    package func hasEntry(_ home: HomePair) -> Bool { entries[home] != nil || encapsulated[home] != nil }
+
+    /// All pairs that have an entry of either kind, each once, in no order that means anything.
+    package var pairs: [HomePair] { entries.departures.map(\.key) + encapsulated.keys }
 
     package func inbound(_ arrival: Arrival) -> HomeAddress? { entries[arrival] }
 
@@ -99,16 +106,24 @@ package struct TranslationModel: Equatable {
                 case .rewritten(let mobile):
                     try Self.check([home.own.family, home.peer.family, mobile.own.family, mobile.peer.family], "\(home) over \(mobile)")
                     try set(home, mobile)
+                    encapsulated[home] = nil
+                case .encapsulated(let own, let far), .relayed(let own, let far):
+                    try Self.check([home.own.family, home.peer.family], "\(home)")
+                    try Self.check([own.address.family, far.address.family], "\(home) over \(carriage.way)")
+                    removeEntry(home)
+                    encapsulated[home] = carriage
+                    forgotten[home.peer.address] = nil
                 }
             case .removeOutbound(let home):
-                if let old = entries[home] {
-                    uses[old.path, default: 0] -= 1
-                    forget(home.peer.address)
-                }
-                entries[home] = nil
+                if hasEntry(home) { forget(home.peer.address) }
+                removeEntry(home)
+                encapsulated[home] = nil
             case .moveOutbound(let from, let to):
                 try Self.check([from.family, to.family], "\(from) to \(to)")
                 for (number, path) in paths where path.moa == from { paths[number]?.moa = to }
+                for (home, carriage) in encapsulated where carriage.way.own == from {
+                    encapsulated[home]?.way = carriage.way.leaving(from: to)
+                }
             case .setOwn(let moa, let hoa):
                 try Self.check([moa.family, hoa.family], "\(moa) of \(hoa)")
                 own[moa] = hoa
@@ -122,6 +137,8 @@ package struct TranslationModel: Equatable {
                 plain.insert(address)
                 forgotten[address] = nil
             case .removePlain(let address): plain.remove(address)
+            // No rule or route: what comes in datagrams is looked at by `EncapsulationTable` alone.
+            case .accept(let home, let endpoints): try EncapsulationTable.check(home, endpoints)
             // They pass by themselves, and the kernel alone keeps them.
             case .letOpen, .holdOpeners, .askAgain: break
             }
@@ -134,6 +151,7 @@ package struct TranslationModel: Equatable {
         dropForgotten(forgottenTooMany(adding: 0))
         let limits: [(Int, UInt32, String)] = [
             (entries.departuresCount, TranslationRuleset.peersMax, "outbound entries"),
+            (encapsulated.count, TranslationRuleset.encapsulatedMax, "encapsulated peers"),
             (entries.arrivalsCount, TranslationRuleset.arrivalsMax, "inbound entries"),
             (plain.count, TranslationRuleset.plainSourcesMax, "plain addresses"), (own.count, TranslationRuleset.locatorsMax, "own MoAs"),
         ]
@@ -161,6 +179,11 @@ package struct TranslationModel: Equatable {
         forgotten[home.peer.address] = nil
         if let old { uses[old.path, default: 0] -= 1 }
         uses[number, default: 0] += 1
+    }
+
+    private mutating func removeEntry(_ home: HomePair) {
+        if let old = entries[home] { uses[old.path, default: 0] -= 1 }
+        entries[home] = nil
     }
 
     private mutating func retire(_ moa: MobileAddress, _ hoa: HomeAddress) {
@@ -213,6 +236,19 @@ extension TranslationModel {
     package mutating func insert(own moa: MobileAddress, _ hoa: HomeAddress) { own[moa] = hoa }
     package mutating func insert(retired moa: MobileAddress, _ hoa: HomeAddress) { retire(moa, hoa) }
     package mutating func insert(forgotten peer: IPAddress) { forget(peer) }
+    /// - Parameter carriage: as this process knows it; `nil` if it does not, and then no packet finds a way.
+    package mutating func insert(encapsulated home: HomePair, _ carriage: Carriage?) {
+        let nowhere = Endpoint(.unspecifiedIPv6, port: 0)
+        encapsulated[home] = carriage ?? Carriage(.encapsulated(own: nowhere, peer: nowhere))
+    }
+
+    /// Where an earlier run sent encapsulated packets, nobody knows any more: what leaves for these peers is held until their way is found anew.
+    /// - Returns: their pairs.
+    package mutating func forgetEncapsulated() -> Set<HomePair> {
+        for home in encapsulated.keys { forget(home.peer.address) }
+        defer { encapsulated = [:] }
+        return Set(encapsulated.keys)
+    }
 
     /// Gives up entries that nothing can leave by and paths that nothing uses: an earlier version's, or somebody's mistake.
     package mutating func dropIncomplete() {
@@ -239,6 +275,8 @@ extension TranslationModel {
         var part = TranslationModel()
         for home in touched.homes { part.entries[home] = entries[home] }
         for arrival in touched.arrivals { part.entries[arrival] = entries[arrival] }
+        // An exchanged own MoA may be any of theirs.
+        part.encapsulated = touched.moves ? encapsulated : encapsulated.isEmpty ? [:] : encapsulated(of: touched.homes)
         part.plain = plain.intersection(touched.addresses)
         part.forgotten = touched.addresses.reduce(into: [:]) { $0[$1] = forgotten[$1] }
         (part.paths, part.uses, part.own, part.homes) = (paths, uses, own, homes)
@@ -246,9 +284,14 @@ extension TranslationModel {
         return part
     }
 
+    private func encapsulated(of homes: [HomePair]) -> [HomePair: Carriage] {
+        homes.reduce(into: [:]) { $0[$1] = encapsulated[$1] }
+    }
+
     package mutating func restore(_ part: TranslationModel, _ touched: TouchedKeys) {
         for home in touched.homes { entries[home] = part.entries[home] }
         for arrival in touched.arrivals { entries[arrival] = part.entries[arrival] }
+        if touched.moves { encapsulated = part.encapsulated } else { for home in touched.homes { encapsulated[home] = part.encapsulated[home] } }
         plain = plain.subtracting(touched.addresses).union(part.plain)
         for address in touched.addresses { forgotten[address] = part.forgotten[address] }
         (paths, uses, own, homes) = (part.paths, part.uses, part.own, part.homes)

@@ -123,7 +123,7 @@ package struct InstalledRoutes {
         var leavesShared = false
         for peer in wantedPeers {
             let entry = leaving ? nil : model.entry(of: peer, plan.configuration).flatMap { plan.homes.contains($0.home.own.address) ? $0 : nil }
-            var wanted = entry.flatMap { plan.peerRoute(to: peer, own: $0.home.own, over: $0.way) }
+            var wanted = entry.flatMap { plan.peerRoute(to: peer, own: $0.home.own, over: $0.carriage) }
             peers.setWithoutWay(peer, entry != nil && wanted == nil)
             let installed = peers.route(to: peer, table: table)
             let throwing = KernelRoute(table: table, destination: IPPrefix(peer.address), kind: .throwing)
@@ -184,9 +184,9 @@ extension KernelRule: Comparable {
 
 extension TranslationModel {
     /// The entry by which packets to this HoA leave from the primary own HoA; further ones have tables of their own.
-    package func entry(of peer: HomeAddress, _ configuration: IMTConfiguration) -> (home: HomePair, way: Carriage.Way)? {
+    package func entry(of peer: HomeAddress, _ configuration: IMTConfiguration) -> (home: HomePair, carriage: Carriage)? {
         guard let own = configuration.primaryHome(family: peer.family) else { return nil }
         let pair = HomePair(own: own, peer: peer)
-        return way(pair).map { (pair, $0) }
+        return carriage(pair).map { (pair, $0) }
     }
 }

@@ -37,7 +37,7 @@ extension RoutePlan {
     }
 
     /// The way from a further HoA to a peer: never the shared path, which is the first HoA's.
-    package func furtherRoute(to peer: HomeAddress, own: HomeAddress, over carriage: Carriage.Way) -> KernelRoute? {
+    package func furtherRoute(to peer: HomeAddress, own: HomeAddress, over carriage: Carriage) -> KernelRoute? {
         guard let further = Self.furtherHomes(configuration).first(where: { $0.hoa == own }), homes.contains(own.address),
             var route = peerRoute(to: peer, own: own, over: carriage)
         else { return nil }

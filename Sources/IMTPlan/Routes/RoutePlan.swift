@@ -156,10 +156,21 @@ package struct RoutePlan {
 
     // MARK: The way to a peer
 
-    /// The route to a peer's HoA: what the main table says of the way from the carriage's own address to its destination.
+    /// The route to a peer's HoA: what the main table says of the way from the carriage's own address to its destination. What is
+    /// encapsulated goes into the device instead, as far as there is that way.
     ///
     /// - Returns: `nil` without a way now; the peer's packets then fall into the device and wait.
-    package func peerRoute(to peer: HomeAddress, own: HomeAddress, over carriage: Carriage.Way) -> KernelRoute? {
+    package func peerRoute(to peer: HomeAddress, own: HomeAddress, over carriage: Carriage) -> KernelRoute? {
+        let (way, limit) = (carriage.way, carriage.mtu(over:))
+        guard way.endpoints != nil else { return mirroredRoute(to: peer, own: own, over: way) }
+        return self.way(from: way.own, to: way.destination).map { outer in
+            KernelRoute(
+                table: configuration.routingTable, destination: IPPrefix(peer.address), interfaceIndex: deviceIndex, source: own.address,
+                mtu: limit(outer.mtu))
+        }
+    }
+
+    private func mirroredRoute(to peer: HomeAddress, own: HomeAddress, over carriage: Carriage.Way) -> KernelRoute? {
         let throwing = KernelRoute(table: configuration.routingTable, destination: IPPrefix(peer.address), kind: .throwing)
         var isShared: Bool {
             primaries.contains(carriage.own) && own == configuration.primaryHome(family: own.family)
@@ -175,7 +186,7 @@ package struct RoutePlan {
         let neighbour = carriage.destination == peer.address ? nil : carriage.destination
         return KernelRoute(
             table: configuration.routingTable, destination: IPPrefix(peer.address), gateway: way.gateway ?? neighbour,
-            interfaceIndex: way.interfaceIndex, source: own.address, mtu: carriage.mtu(over: way.mtu))
+            interfaceIndex: way.interfaceIndex, source: own.address, mtu: way.mtu)
     }
 
     /// Whether the next hop is the same for every destination: a gateway, or a link without neighbours (a modem's).

@@ -20,8 +20,22 @@ extension TranslationRuleset {
     /// A packet that the agent has released and that comes back would be released again, and again: the kernel's route leads to our device
     /// though the agent saw another (of two IPv6 routes the kernel leaves the one whose gateway does not answer). Here the agent
     /// is refused (EPERM), which tells it so.
+    ///
+    /// What is encapsulated goes into our device as well, and is not held there. It is tracked like anything that leaves: a firewall that asks
+    /// for the state of its answers finds it.
     var heldHere: ChainDefinition {
-        ChainDefinition(name: "held", hook: nil, rules: [isReleased + [.verdict(.drop)], [.noTracking, .verdict(.accept)]])
+        ChainDefinition(
+            name: "held", hook: nil,
+            rules: isEncapsulated.map { $0 + [.verdict(.accept)] } + [isReleased + [.verdict(.drop)], [.noTracking, .verdict(.accept)]])
+    }
+
+    /// One rule, but for mobile networks, of whose hosts each is the network to the set.
+    var isEncapsulated: [[Expression]] {
+        [loadPair + [.lookup(set: Self.encapsulated, key: r0, into: nil)]] + homeNetworks.map(isEncapsulated)
+    }
+
+    func isEncapsulated(from network: IPPrefix) -> [Expression] {
+        isWithin(network, source, in: r0) + [.load(destination, into: r1), .lookup(set: Self.encapsulated, key: r0, into: nil)]
     }
 
     var translate: ChainDefinition {

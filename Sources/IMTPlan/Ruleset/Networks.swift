@@ -38,7 +38,7 @@ extension TranslationRuleset {
         let toDevice = isInterface(.outputName, configuration.deviceName)
         return ChainDefinition(
             name: "hold_forwarded", hook: .init(type: "filter", number: KernelValues.hookForward, priority: 300),
-            rules: [
+            rules: homeNetworks.map { toDevice + isEncapsulated(from: $0) + [.verdict(.accept)] } + [
                 toDevice + copied(as: .forwarded),
                 toDevice + [.verdict(.drop)],
             ]

@@ -7,6 +7,9 @@ extension TranslationRuleset {
     /// Peers' entries; a node's own bound (`NodeCoreConfiguration.peersMax`) lies below it.
     static let peersMax: UInt32 = 131_072
 
+    /// Peers whose packets are encapsulated.
+    static let encapsulatedMax: UInt32 = peersMax
+
     /// A peer may have several MoAs, and packets from all of them are accepted.
     package static let arrivalsMax: UInt32 = 262_144
 
@@ -36,7 +39,7 @@ extension TranslationRuleset {
     /// ports, between HoAs, ends it (`plain_ends`).
     static let plainEndMilliseconds: UInt64 = 600_000
 
-    package static let paths = "paths", own = "own", homes = "homes", mapped = "mapped", plainSources = "plain_sources"
+    package static let paths = "paths", own = "own", homes = "homes", mapped = "mapped", encapsulated = "encapsulated", plainSources = "plain_sources"
     package static let retired = "retired", known = "known", forgotten = "forgotten"
     package static let plainPeers = "plain_peers", plainFlows = "plain_flows", peerFlows = "peer_flows", plainEnds = "plain_ends"
     package static let alwaysPlainChain = "always_plain", sourceNAT = "source_nat"
@@ -83,6 +86,11 @@ extension TranslationRuleset {
         // Own HoA and peer's of every entry, for rules that only want to know: a look-up in a path's map would count as a packet sent.
         let mapped = SetDefinition(
             name: Self.mapped, flags: 0, identifier: 15, keyType: pairType, keyBytes: 2 * width, size: Self.peersMax)
+        // Likewise of the peers whose packets go into our device to be encapsulated. Dynamic, so that it takes room as it grows: most nodes
+        // have none.
+        let encapsulated = SetDefinition(
+            name: Self.encapsulated, flags: SetDefinition.growingFlag, identifier: 105, keyType: pairType, keyBytes: 2 * width,
+            size: Self.encapsulatedMax)
         var returning = own
         (returning.name, returning.identifier, returning.size) = (Self.retired, 100, Self.retiredMax)
         var known = addresses
@@ -108,7 +116,7 @@ extension TranslationRuleset {
         let ends = SetDefinition(
             name: Self.plainEnds, flags: SetDefinition.dynamicFlags, identifier: Self.plainEndsID, keyType: peerFlows.keyType,
             keyBytes: peerFlows.keyBytes, size: Self.plainFlowsMax)
-        return [paths, own, homes, mapped, returning, known, forgotten, plain, peers, flows, peerFlows, ends] + strangerSets
+        return [paths, own, homes, mapped, encapsulated, returning, known, forgotten, plain, peers, flows, peerFlows, ends] + strangerSets
             + homeAddresses.enumerated().map { into($1, identifier: 16 + UInt32($0)) }
             + familyPaths.map { out($0.number) }
     }

@@ -119,6 +119,10 @@ extension TranslationRuleset {
                 .load(start, into: r0), .mask(r0, [0xFF, 0xC0]), .compare(r0, .equal, [0xFE, 0x80]),
             ]
     }
+    /// From a peer, in a datagram: taken out of it by the agent, which knows whose it is. Asked for only at home, where the HoA is a MoA too.
+    private var isDecapsulated: [Expression] {
+        [.load(destination, into: r0), .load(source, into: r1), .lookup(set: Self.encapsulated, key: r0, into: nil)]
+    }
     /// The key of the flow that a packet belongs to: as it comes in, and as its answers come in.
     private var flowIn: [Expression] { [.load(pair, into: r0)] + flowKey(2 * words, portsSent) }
     private var echoIn: [Expression] { [.load(pair, into: r0)] + flowKey(2 * words, identifier) }
@@ -135,6 +139,7 @@ extension TranslationRuleset {
                 flowIn + isPlain,
                 isProtocol(icmp) + echoIn + isPlain,
                 // Released by the agent, or from this host to itself.
+                isInterface(.inputName, configuration.deviceName) + isDecapsulated + accept,
                 isInterface(.inputName, configuration.deviceName) + goTo("passing"),
                 isInterface(.inputName, "lo") + accept,
                 // Errors, neighbour and router discovery: all ICMP but echo.
@@ -158,6 +163,7 @@ extension TranslationRuleset {
             name: "segments", hook: nil,
             rules: [
                 flags(.notEqual, 0x02, of: 0x16) + [.socketIsWildcard(into: r0), .compare(r0, .equal, [0])] + accept,
+                isInterface(.inputName, configuration.deviceName) + isDecapsulated + accept,
                 isInterface(.inputName, configuration.deviceName) + goTo("passing"),
                 isInterface(.inputName, "lo") + accept,
                 isLinkLocal + accept,

@@ -60,6 +60,7 @@ package struct SetDefinition: Hashable {
 
     package static let mapFlag: UInt32 = 0x8
     package static let timedFlag: UInt32 = 0x10
+    package static let growingFlag: UInt32 = 0x20
     package static let dynamicFlags: UInt32 = 0x30
     package static let dynamicMapFlags: UInt32 = 0x38
 }
