@@ -84,7 +84,7 @@ let package = Package(
         // All decisions of a node, as values. No I/O, no clock.
         .target(name: "NodeCore", dependencies: ["IMTPlan", "MATControl", "MATCore", "MATSignal"]),
         // The one unsafe module: the table of mappings, which one thread changes while any number of threads look up.
-        .target(name: "MappingMemory", dependencies: ["CLinux", "MATSignal"]),
+        .target(name: "MappingMemory", dependencies: ["CLinux", "MATSignal"], swiftSettings: [.strictMemorySafety()]),
         // What an IMS decides. No I/O, no clock, no randomness but what is given.
         .target(name: "IMSCore", dependencies: ["MATCore", "MATSignal", "MappingMemory", heap]),
         // What servers share: batches of datagrams, workers, who is let in, metrics, logs.

@@ -71,6 +71,8 @@ public struct IMSCounters: Hashable, Sendable {
     public var logLinesSuppressed: UInt64 = 0
     /// Updates refused because the quota of their prefix was used up.
     public var quotaRefusals: UInt64 = 0
+    /// Updates refused, and durable mappings not held, because the system gave no memory.
+    public var memoryRefusals: UInt64 = 0
     public var certificatesRenewed: UInt64 = 0
     public var bindingChanges: [BindingChange.Reason: UInt64] = [:]
 }

@@ -62,21 +62,54 @@ extension IMSCore {
     /// The store has answered for a change.
     mutating func written(_ ticket: StoreTicket, _ result: StoreOutcome.Result, _ now: Now) {
         guard let write = registrations.finish(ticket, isDurable: result == .durable, now) else { return }
+        var isHeld = true
         switch result {
         case .durable:
-            if let mapping = write.mapping { hold(mapping, now) }
+            if let mapping = write.mapping { isHeld = hold(mapping, now) }
             if write.renewed != nil { counted.certificatesRenewed += 1 }
         case .failed(let reason):
             let name = write.mapping.map { " of \($0.record.prefix)" } ?? ""
             if let line = store.failed(name, reason, now) { log(.error, line) } else { counted.logLinesSuppressed += 1 }
-        case .outrun(let current): hold(current, now)
+        case .outrun(let current): isHeld = hold(current, now)
         }
-        for reply in Updates.answers(to: write, result) { send(reply, now) }
+        for reply in Updates.answers(to: write, result, isHeld: isHeld) { send(reply, now) }
     }
 
     /// A mapping that is durable: held from now on and told to those who want to know, unless a newer one is held.
-    mutating func hold(_ mapping: StoredMapping, _ now: Now) {
-        guard let held = registrations.hold(mapping, configuration, now) else { return }
+    ///
+    /// - Returns: whether it, or a newer one, is held.
+    @discardableResult
+    mutating func hold(_ mapping: StoredMapping, _ now: Now) -> Bool {
+        do throws(MemoryRefusal) {
+            let held = try registrations.hold(mapping, configuration, now)
+            isHeld(mapping)
+            if let held { tell(of: mapping, held, now) }
+            return true
+        } catch {
+            isUnheld(mapping, error, now)
+            return false
+        }
+    }
+
+    /// There is no memory for a mapping that is durable.
+    private mutating func isUnheld(_ mapping: StoredMapping, _ refusal: MemoryRefusal, _ now: Now) {
+        counted.memoryRefusals += 1
+        if let line = unheld.refused(mapping, refusal, now) { log(.error, line) } else { counted.logLinesSuppressed += 1 }
+        store.unheld(unheld.count)
+    }
+
+    private mutating func isHeld(_ mapping: StoredMapping) {
+        guard unheld.count > 0 else { return }
+        if let line = unheld.held(mapping.record.prefix, mapping.certified.version) { log(.notice, line) }
+        store.unheld(unheld.count)
+    }
+
+    /// There may be memory again.
+    mutating func retryUnheld(_ now: Now) {
+        for mapping in unheld.due(now.monotonic) ?? [] { guard hold(mapping, now) else { break } }
+    }
+
+    private mutating func tell(of mapping: StoredMapping, _ held: Registrations.OnHeld, _ now: Now) {
         // At a start there is nobody to tell yet.
         guard !store.isLoading else { return }
         for change in held.changes { log(change, now) }
@@ -91,7 +124,11 @@ extension IMSCore {
         contents.mappings.forEach { packed in
             // At a start nobody is to be told of anything, so no value is made of it.
             if store.isLoading, let facts = packed.wellFormed {
-                registrations.load(packed, facts, configuration)
+                do throws(MemoryRefusal) {
+                    try registrations.load(packed, facts, configuration)
+                } catch {
+                    if let mapping = packed.stored { isUnheld(mapping, error, now) }
+                }
             } else if let mapping = packed.stored {
                 hold(mapping, now)
             }

@@ -92,10 +92,13 @@ extension IMSCore {
         var counters = counted
         counters.verifications = verifications.begunCount
         counters.quotaRefusals = updates.quotaRefusals
+        counters.memoryRefusals = counted.memoryRefusals + updates.memoryRefusals
         return counters
     }
 
     public var mappingsCount: Int { registrations.count }
+    /// Mappings that are durable and not served, because the system gave no memory for them.
+    public var unheldCount: Int { unheld.count }
     public var rememberedCount: Int { remembered.count }
     public var rememberedUnconfirmedCount: Int { remembered.unconfirmedCount }
     public var subscriptionsCount: Int { subscriptions.count }

@@ -27,6 +27,7 @@ public struct IMSCore: Sendable {
 
     var store = StoreState()
     var registrations: Registrations
+    var unheld = UnheldMappings()
     var updates: Updates
     var queries: Queries
     var verifications: Verifications
@@ -129,7 +130,7 @@ public struct IMSCore: Sendable {
     public mutating func store(_ event: StoreEvent, now: Now) -> [IMSAction] {
         switch event {
         case .loaded(let contents): load(contents, now)
-        case .loadEnded: if store.loadEnded() { log(.notice, "all mappings are loaded: \(registrations.count)") }
+        case .loadEnded: loadEnded()
         case .changed(let changes):
             for change in changes {
                 if let certificate = change.issued { registrations.hold(certificate, latest: now.latestBelieved) }
@@ -152,8 +153,10 @@ public struct IMSCore: Sendable {
     public mutating func loadBegins() { store.loadBegins() }
 
     /// Takes in what a store holds. Before the first event.
-    public mutating func load(mappings stored: [StoredMapping], issued certificates: [Certificate]) {
-        for mapping in stored { registrations.load(mapping, configuration) }
+    ///
+    /// - Throws: `MemoryRefusal` if there is no memory for all of it.
+    package mutating func load(mappings stored: [StoredMapping], issued certificates: [Certificate]) throws(MemoryRefusal) {
+        for mapping in stored { try registrations.load(mapping, configuration) }
         for certificate in certificates { registrations.hold(certificate) }
     }
 
@@ -178,7 +181,7 @@ public struct IMSCore: Sendable {
 
     // MARK: Time
 
-    private enum Timer { case pushes, confirmations, ownNotifies, sweep }
+    private enum Timer { case pushes, confirmations, ownNotifies, unheld, sweep }
 
     /// The machine whose deadline comes first.
     private var nextTimer: (time: MonotonicTime, timer: Timer)? {
@@ -190,6 +193,7 @@ public struct IMSCore: Sendable {
             consider(pushes.nextDeadline, .pushes)
             consider(confirmations.nextDeadline, .confirmations)
             consider(ownNotifies.nextDeadline, .ownNotifies)
+            consider(unheld.nextDeadline, .unheld)
             consider(sweep.nextDeadline, .sweep)
             return next
         }
@@ -204,10 +208,21 @@ public struct IMSCore: Sendable {
             case .pushes: pushesDue(now)
             case .confirmations: perform(confirmations.due(view, now) ?? [], now)
             case .ownNotifies: perform(ownNotifies.due(view, now) ?? [], now)
+            case .unheld: retryUnheld(now)
             case .sweep: sweep(now)
             }
         }
         return takeActions(now)
+    }
+
+    private mutating func loadEnded() {
+        guard store.loadEnded() else { return }
+        let table = registrations.table
+        if let line = unheld.loadEnded(heldCount: table.count, octetsCount: table.octetsCount) {
+            log(.error, line)
+        } else {
+            log(.notice, "all mappings are loaded: \(registrations.count)")
+        }
     }
 
     private mutating func pushesDue(_ now: Now) {

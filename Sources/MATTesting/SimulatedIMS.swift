@@ -66,7 +66,11 @@ public final class SimulatedIMS: SimulatedHost {
 
     public func restart() {
         core = Self.makeCore(configuration, cookieSecret, clientSecret, network)
-        core.load(mappings: durable.sorted { $0.key < $1.key }.map(\.value), issued: issued)
+        do throws(MemoryRefusal) {
+            try core.load(mappings: durable.sorted { $0.key < $1.key }.map(\.value), issued: issued)
+        } catch {
+            preconditionFailure("no memory for a simulation: \(error)")
+        }
         isUp = true
         for address in addresses { network.attach(self, at: address) }
         sleep()

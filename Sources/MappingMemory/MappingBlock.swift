@@ -1,5 +1,15 @@
 import MATSignal
 
+// What lies where: see the drawing below; a block is a piece of the arena of `units(recordOctets:)`.
+//
+// Invariants:
+// - `write` fills all of it before its name is anywhere; from then on nobody changes it until the arena has it back.
+// - Who has a `MappingBlock` is the table's writer, or a reader between `begin` and `end` (`ReaderEpochs`).
+// - Its two counts are of one record, that of a `PackedMapping`, whose lengths were checked.
+//
+// Why `unsafe` is right here: a block is a piece of the arena of `units(recordOctets:)`, filled by `write` before anybody else sees it. All
+// offsets are those that `write` wrote at, or follow from counts that it wrote; so all of them lie within the piece.
+
 /// One mapping in the table's memory, never changed once it is in sight: a head, then the options as they go on the wire.
 ///
 /// ```
@@ -9,6 +19,7 @@ import MATSignal
 /// ```
 /// With one or two locators these are 356 or 376 octets, so 384 in whole cache lines; with eight, 496 in 512. The head's numbers are in the machine's
 /// order, the options in the network's.
+@safe
 package struct MappingBlock {
     // Computed, since another module reads a stored constant by a call.
     @inlinable package static var headOctets: Int { 80 }
@@ -21,9 +32,9 @@ package struct MappingBlock {
     @usableFromInline let base: UnsafeRawPointer
 
     @inlinable @inline(__always)
-    package init(_ base: UnsafeRawPointer) { self.base = base }
+    package init(_ base: UnsafeRawPointer) { unsafe self.base = base }
 
-    @inlinable @inline(__always) func word(_ offset: Int) -> UInt64 { base.load(fromByteOffset: offset, as: UInt64.self) }
+    @inlinable @inline(__always) func word(_ offset: Int) -> UInt64 { unsafe base.load(fromByteOffset: offset, as: UInt64.self) }
 
     @inlinable package var hoa: IPAddress { @inline(__always) get { IPAddress(high: word(0), low: word(8)) } }
     /// Unix time in ms.
@@ -31,19 +42,19 @@ package struct MappingBlock {
     /// Unix time in ms.
     package var provenAt: UInt64 { word(24) }
     package var source: Endpoint {
-        Endpoint(IPAddress(high: word(32), low: word(40)), port: base.load(fromByteOffset: 72, as: UInt16.self))
+        Endpoint(IPAddress(high: word(32), low: word(40)), port: unsafe base.load(fromByteOffset: 72, as: UInt16.self))
     }
     package var local: IPAddress { IPAddress(high: word(48), low: word(56)) }
     @inlinable package var certificateID: UInt64 { @inline(__always) get { word(64) } }
     /// Octets of the options MAPPING and SIGNATURE; CERTIFICATE follows.
-    @inlinable package var recordOptionsOctets: Int { @inline(__always) get { Int(base.load(fromByteOffset: 74, as: UInt16.self)) } }
-    @inlinable package var prefixLength: UInt8 { @inline(__always) get { base.load(fromByteOffset: 76, as: UInt8.self) } }
-    @inlinable package var locatorsCount: Int { @inline(__always) get { Int(base.load(fromByteOffset: 77, as: UInt8.self)) } }
+    @inlinable package var recordOptionsOctets: Int { @inline(__always) get { Int(unsafe base.load(fromByteOffset: 74, as: UInt16.self)) } }
+    @inlinable package var prefixLength: UInt8 { @inline(__always) get { unsafe base.load(fromByteOffset: 76, as: UInt8.self) } }
+    @inlinable package var locatorsCount: Int { @inline(__always) get { Int(unsafe base.load(fromByteOffset: 77, as: UInt8.self)) } }
     package var prefix: IPPrefix { IPPrefix(covering: hoa, length: prefixLength) }
 
     /// The options as they go on the wire.
-    @inlinable package var options: UnsafeRawPointer { @inline(__always) get { base + Self.headOctets } }
-    var certificateOctets: UnsafeRawPointer { options + recordOptionsOctets + Self.optionOctets }
+    @inlinable package var options: UnsafeRawPointer { @inline(__always) get { unsafe base + Self.headOctets } }
+    var certificateOctets: UnsafeRawPointer { unsafe options + recordOptionsOctets + Self.optionOctets }
 
     @inlinable @inline(__always)
     package func isOf(_ address: IPAddress, _ length: UInt8) -> Bool {
@@ -53,23 +64,25 @@ package struct MappingBlock {
     // MARK: Fields within the options, in the network's order
 
     @inlinable @inline(__always)
-    func bigEndian(_ place: UnsafeRawPointer) -> UInt64 { UInt64(bigEndian: place.loadUnaligned(as: UInt64.self)) }
+    func bigEndian(_ place: UnsafeRawPointer) -> UInt64 { UInt64(bigEndian: unsafe place.loadUnaligned(as: UInt64.self)) }
 
-    @inlinable var record: UnsafeRawPointer { options + Self.optionOctets }
+    @inlinable var record: UnsafeRawPointer { unsafe options + Self.optionOctets }
 
     /// `nil` only if there are not 32 octets of a key, and there always are.
     package var version: RecordVersion? {
         let place = Certificate.nodeKeyPlace
-        guard let nodeKey = PublicKey(UnsafeRawBufferPointer(start: certificateOctets + place.lowerBound, count: place.count)) else { return nil }
-        return RecordVersion(nodeKey: nodeKey, notBefore: notBefore, sequence: bigEndian(record + 20))
+        guard let nodeKey = unsafe PublicKey(UnsafeRawBufferPointer(start: certificateOctets + place.lowerBound, count: place.count)) else {
+            return nil
+        }
+        return RecordVersion(nodeKey: nodeKey, notBefore: notBefore, sequence: unsafe bigEndian(record + 20))
     }
     /// Of the certificate, Unix time in ms.
-    package var notBefore: UInt64 { bigEndian(certificateOctets + 20) }
+    package var notBefore: UInt64 { unsafe bigEndian(certificateOctets + 20) }
 
     /// Likewise.
-    package var notAfter: UInt64 { bigEndian(certificateOctets + 28) }
+    package var notAfter: UInt64 { unsafe bigEndian(certificateOctets + 28) }
     /// The id of the IMS key that signed the certificate.
-    package var issuerID: UInt64 { bigEndian(certificateOctets + 68) }
+    package var issuerID: UInt64 { unsafe bigEndian(certificateOctets + 68) }
 
     /// As `StoredMapping.isRevocation`.
     package var isRevocation: Bool { locatorsCount == 0 && source == StoredMapping.tombstoneSource }
@@ -78,9 +91,9 @@ package struct MappingBlock {
     @inlinable @inline(__always)
     package func lists(_ address: IPAddress, _ length: UInt8) -> Bool {
         for index in 0..<locatorsCount {
-            let locator = record + Self.recordOctetsMin + index * Self.locatorOctets
-            if bigEndian(locator + 8) == address.low, bigEndian(locator) == address.high,
-                locator.load(fromByteOffset: 16, as: UInt8.self) == length
+            let locator = unsafe record + Self.recordOctetsMin + index * Self.locatorOctets
+            if unsafe bigEndian(locator + 8) == address.low, unsafe bigEndian(locator) == address.high,
+                unsafe locator.load(fromByteOffset: 16, as: UInt8.self) == length
             {
                 return true
             }
@@ -89,10 +102,10 @@ package struct MappingBlock {
     }
 
     func locator(_ index: Int) -> IPPrefix {
-        let locator = record + Self.recordOctetsMin + index * Self.locatorOctets
+        let locator = unsafe record + Self.recordOctetsMin + index * Self.locatorOctets
         return IPPrefix(
-            covering: IPAddress(high: bigEndian(locator), low: bigEndian(locator + 8)),
-            length: locator.load(fromByteOffset: 16, as: UInt8.self))
+            covering: unsafe IPAddress(high: bigEndian(locator), low: bigEndian(locator + 8)),
+            length: unsafe locator.load(fromByteOffset: 16, as: UInt8.self))
     }
 
     // MARK: As a value
@@ -100,17 +113,17 @@ package struct MappingBlock {
     /// The mapping as a value. Only what can be decoded is ever put into the table.
     package var stored: StoredMapping? {
         let recordOctets = recordOptionsOctets - Self.optionOctets - Self.signatureOptionOctets
-        let signature = record + recordOctets + Self.optionOctets
-        return PackedMapping(
+        let signature = unsafe record + recordOctets + Self.optionOctets
+        return unsafe PackedMapping(
             record: UnsafeRawBufferPointer(start: record, count: recordOctets),
             signature: UnsafeRawBufferPointer(start: signature, count: Signature.octetsCount),
             certificate: UnsafeRawBufferPointer(start: certificateOctets, count: Certificate.octetsCount), source: source, local: local,
             provenAt: provenAt
-        ).stored
+        )?.stored
     }
 
     package var certificate: Certificate? {
-        try? Certificate(octets: Array(UnsafeRawBufferPointer(start: certificateOctets, count: Certificate.octetsCount)))
+        try? Certificate(octets: unsafe Array(UnsafeRawBufferPointer(start: certificateOctets, count: Certificate.octetsCount)))
     }
 
     // MARK: Making
@@ -125,33 +138,33 @@ package struct MappingBlock {
 
     /// Fills a piece of the arena.
     static func write(_ mapping: PackedMapping, expires: UInt64, to base: UnsafeMutableRawPointer) {
-        func put(_ word: UInt64, _ offset: Int) { base.storeBytes(of: word, toByteOffset: offset, as: UInt64.self) }
-        put(UInt64(bigEndian: mapping.record.loadUnaligned(as: UInt64.self)), 0)
-        put(UInt64(bigEndian: mapping.record.loadUnaligned(fromByteOffset: 8, as: UInt64.self)), 8)
+        func put(_ word: UInt64, _ offset: Int) { unsafe base.storeBytes(of: word, toByteOffset: offset, as: UInt64.self) }
+        put(UInt64(bigEndian: unsafe mapping.record.loadUnaligned(as: UInt64.self)), 0)
+        put(UInt64(bigEndian: unsafe mapping.record.loadUnaligned(fromByteOffset: 8, as: UInt64.self)), 8)
         put(expires, 16)
         put(mapping.provenAt, 24)
         put(mapping.source.address.high, 32)
         put(mapping.source.address.low, 40)
         put(mapping.local.high, 48)
         put(mapping.local.low, 56)
-        put(CertificateID(certificate: mapping.certificate).rawValue, 64)
-        base.storeBytes(of: mapping.source.port, toByteOffset: 72, as: UInt16.self)
-        let recordOptions = optionOctets + mapping.record.count + signatureOptionOctets
-        base.storeBytes(of: UInt16(truncatingIfNeeded: recordOptions), toByteOffset: 74, as: UInt16.self)
-        base.storeBytes(of: mapping.record[16], toByteOffset: 76, as: UInt8.self)
-        base.storeBytes(
-            of: UInt8(truncatingIfNeeded: (mapping.record.count - recordOctetsMin) / locatorOctets), toByteOffset: 77, as: UInt8.self)
-        base.storeBytes(of: 0, toByteOffset: 78, as: UInt16.self)
-        var place = base + headOctets
+        put(unsafe CertificateID(certificate: mapping.certificate).rawValue, 64)
+        unsafe base.storeBytes(of: mapping.source.port, toByteOffset: 72, as: UInt16.self)
+        let recordOptions = optionOctets + mapping.recordCount + signatureOptionOctets
+        unsafe base.storeBytes(of: UInt16(truncatingIfNeeded: recordOptions), toByteOffset: 74, as: UInt16.self)
+        unsafe base.storeBytes(of: mapping.record[16], toByteOffset: 76, as: UInt8.self)
+        unsafe base.storeBytes(
+            of: UInt8(truncatingIfNeeded: (mapping.recordCount - recordOctetsMin) / locatorOctets), toByteOffset: 77, as: UInt8.self)
+        unsafe base.storeBytes(of: 0, toByteOffset: 78, as: UInt16.self)
+        var place = unsafe base + headOctets
         // All three values are whole words, so that no option has padding.
         func option(_ kind: OptionKind, _ value: UnsafeRawBufferPointer) {
-            place.storeBytes(of: kind.rawValue.bigEndian, as: UInt16.self)
-            place.storeBytes(of: UInt16(truncatingIfNeeded: value.count).bigEndian, toByteOffset: 2, as: UInt16.self)
-            UnsafeMutableRawBufferPointer(start: place + optionOctets, count: value.count).copyMemory(from: value)
-            place += optionOctets + value.count
+            unsafe place.storeBytes(of: kind.rawValue.bigEndian, as: UInt16.self)
+            unsafe place.storeBytes(of: UInt16(truncatingIfNeeded: value.count).bigEndian, toByteOffset: 2, as: UInt16.self)
+            unsafe UnsafeMutableRawBufferPointer(start: place + optionOctets, count: value.count).copyMemory(from: value)
+            unsafe place += optionOctets + value.count
         }
-        option(.mapping, mapping.record)
-        option(.signature, mapping.signature)
-        option(.certificate, mapping.certificate)
+        unsafe option(.mapping, mapping.record)
+        unsafe option(.signature, mapping.signature)
+        unsafe option(.certificate, mapping.certificate)
     }
 }

@@ -1,5 +1,21 @@
 import MATSignal
 
+// What lies where:
+//   arena:            blocks (`MappingBlock`) and the segments of both indexes, under names of 32 bits
+//   forward, reverse: their directories, in memory of the heap; names of blocks by HoA prefix and by MoA or MoPre
+//   homeLengths, locatorLengths: two words each, a bit for each prefix length in use
+//
+// Invariants:
+// - One thread changes; it is also the only one that calls anything here but `view` and `epochs`.
+// - A block is whole before the index names it, and never changed afterwards. A change makes a new block, puts its name where the old
+//   one's was, and retires the old one; `reclaim` frees it when no reader can have it (`ReaderEpochs`).
+// - Each entry of `forward` names the one block of its HoA prefix; each entry of `reverse` names a block that lists the locator.
+// - Room is made first: from the first store that readers can see, nothing that a change does can fail. What is refused before that
+//   leaves all entries as they were; at most a segment was divided, which nobody notices.
+//
+// Why `unsafe` is right here: names come from the index, so they are those of blocks that are not freed; the octets of a `PackedMapping`
+// hold during the call, and are as long as `write` takes them for (`PackedMapping.init`).
+
 /// Mappings by HoA with longest-prefix match, and the way back from a MoA.
 ///
 /// It holds what nodes registered here, including withdrawn and expired mappings: those are the marks below which no version is
@@ -14,9 +30,11 @@ import MATSignal
 /// ```
 /// A mapping with one locator takes 384 octets and two slots of 9 to 18 octets each.
 package final class MappingTable: @unchecked Sendable {
-    package let epochs = ReaderEpochs()
+    package let epochs: ReaderEpochs
     package let view: MappingView
-    private let arena = SlabArena()
+    /// Where all memory of the table comes from, and of whatever else its readers look at.
+    package let memory: TableMemory
+    private let arena: SlabArena
     private var forward: SegmentedIndex
     /// One MoA belongs to one HoA: the newest proof holds it.
     private var reverse: SegmentedIndex
@@ -24,9 +42,13 @@ package final class MappingTable: @unchecked Sendable {
     private let locatorLengths = PrefixLengthSet()
     private let hash = TableHash()
 
-    package init() {
-        forward = SegmentedIndex(arena: arena, epochs: epochs)
-        reverse = SegmentedIndex(arena: arena, epochs: epochs)
+    /// - Parameter memory: without enough for an empty table the process ends.
+    package init(memory: TableMemory = TableMemory()) {
+        self.memory = memory
+        epochs = ReaderEpochs(memory: memory)
+        arena = SlabArena(memory: memory)
+        forward = SegmentedIndex(arena: arena, epochs: epochs, memory: memory)
+        reverse = SegmentedIndex(arena: arena, epochs: epochs, memory: memory)
         view = MappingView(
             forward: forward.view, reverse: reverse.view, arena: arena.view, hash: hash, homeLengths: homeLengths.view,
             locatorLengths: locatorLengths.view)
@@ -94,12 +116,12 @@ package final class MappingTable: @unchecked Sendable {
 
     /// The same without making values, which takes far longer than looking at what stands in memory. The blocks hold during the call.
     package func walkBlocks(from: UInt64, atLeast count: Int, _ body: (MappingBlock) -> Void) -> UInt64? {
-        forward.walk(from: from, atLeast: count) { body(MappingBlock(arena.view.pointer($0))) }
+        forward.walk(from: from, atLeast: count) { body(block($0)) }
     }
 
     /// Calls `body` with the HoA prefix of each entry, in no order.
     package func forEachPrefix(_ body: (IPPrefix) -> Void) {
-        _ = forward.walk(from: 0, atLeast: .max) { body(MappingBlock(arena.view.pointer($0)).prefix) }
+        _ = forward.walk(from: 0, atLeast: .max) { body(block($0).prefix) }
     }
 
     /// In the order of their HoAs, for lists.
@@ -131,7 +153,7 @@ package final class MappingTable: @unchecked Sendable {
         var from: UInt64? = 0
         while let start = from {
             from = forward.walk(from: start, atLeast: 1) { name in
-                let block = MappingBlock(arena.view.pointer(name))
+                let block = self.block(name)
                 let prefix = block.prefix
                 if let after, prefix <= after { return }
                 if let bound, prefix >= bound { return }
@@ -149,86 +171,126 @@ package final class MappingTable: @unchecked Sendable {
 
     // MARK: Changing
 
+    /// Things that one change retires at most: a block, and for its HoA and each locator a segment and a directory.
+    private static let retiredPerChangeMax = 1 + 2 * (1 + MappingRecord.locatorsMax)
+
+    /// Sees to it that so many further mappings can be set of which each has as many locators as this one: takes memory ahead. What can be made
+    /// durable only once is to be accepted only after this. Directories apart, which double at a time and are not taken ahead.
+    ///
+    /// - Throws: why they can't; nothing has changed.
+    package func reserve(_ count: Int, recordOctets: Int) throws(MemoryRefusal) {
+        reclaim()
+        try epochs.reserve(Self.retiredPerChangeMax)
+        guard
+            arena.reserve(
+                count, units: MappingBlock.units(recordOctets: recordOctets), 2 * SegmentedIndex.segments(for: count),
+                units: SegmentedIndex.unitsPerSegment)
+        else { throw .system(octets: memory.refusedOctets) }
+    }
+
     /// Replaces the entry of the mapping's HoA prefix. The caller has compared versions.
-    package func set(_ mapping: StoredMapping) {
-        let certificate = mapping.certified.certificate
-        mapping.record.octets.withUnsafeBytes { record in
-            mapping.certified.mapping.signature.octets.withUnsafeBytes { signature in
-                certificate.octets.withUnsafeBytes { octets in
-                    set(
-                        PackedMapping(
-                            record: record, signature: signature, certificate: octets, source: mapping.source, local: mapping.local,
-                            provenAt: mapping.provenAt), expires: mapping.record.expires)
-                }
-            }
-        }
+    ///
+    /// - Throws: if there is no memory for it; nothing has changed.
+    package func set(_ mapping: StoredMapping) throws(MemoryRefusal) {
+        let expires = mapping.record.expires
+        let outcome = mapping.withPacked { packed in Result { () throws(MemoryRefusal) in try set(packed, expires: expires) } }
+        try outcome.get()
     }
 
     /// The same of octets that are well-formed (`PackedMapping.wellFormed`), without making a value of them.
-    package func set(_ mapping: PackedMapping, expires: UInt64) {
+    package func set(_ mapping: PackedMapping, expires: UInt64) throws(MemoryRefusal) {
         reclaim()
-        let name = arena.allocate(units: MappingBlock.units(recordOctets: mapping.record.count))
-        MappingBlock.write(mapping, expires: expires, to: arena.view.pointer(name))
-        let block = MappingBlock(arena.view.pointer(name))
+        try epochs.reserve(Self.retiredPerChangeMax)
+        guard let name = arena.allocate(units: MappingBlock.units(recordOctets: mapping.recordCount)) else {
+            throw .system(octets: memory.refusedOctets)
+        }
+        unsafe MappingBlock.write(mapping, expires: expires, to: arena.view.pointer(name))
+        let block = self.block(name)
         let tag = hash.tag(block.hoa, block.prefixLength)
-        let found = forward.view.find(tag) { MappingBlock($0).isOf(block.hoa, block.prefixLength) }
-        if let found {
-            forward.replace(found.slot, with: name, tag: tag)
+        let found = unsafe forward.view.find(tag) { unsafe MappingBlock($0).isOf(block.hoa, block.prefixLength) }
+        guard unsafe (found != nil || forward.makeRoom(tag)) && makeRoomForLocators(of: block) else {
+            arena.deallocate(name, units: block.units)
+            throw .system(octets: memory.refusedOctets)
+        }
+        // From here on nothing fails.
+        if let found = unsafe found {
+            unsafe forward.replace(found.slot, with: name, tag: tag)
         } else {
             homeLengths.add(block.prefixLength)
             forward.insert(name, tag: tag)
         }
         for index in 0..<block.locatorsCount { own(block.locator(index), name, block) }
-        guard let earlier = found?.name else { return }
+        guard let earlier = unsafe found?.name else { return }
         release(earlier)
-        epochs.retire(.slab(earlier, units: MappingBlock(arena.view.pointer(earlier)).units))
+        epochs.retire(.slab(earlier, units: self.block(earlier).units))
     }
 
-    package func remove(_ prefix: IPPrefix) {
+    /// - Returns: whether there is room for those of its locators that nobody holds yet.
+    private func makeRoomForLocators(of block: MappingBlock) -> Bool {
+        for index in 0..<block.locatorsCount {
+            let locator = block.locator(index)
+            let tag = hash.tag(locator.address, locator.length)
+            guard reverse.hasRoom(tag) || isHeld(locator, tag) || reverse.makeRoom(tag) else { return false }
+        }
+        return true
+    }
+
+    private func isHeld(_ locator: IPPrefix, _ tag: UInt32) -> Bool {
+        unsafe reverse.view.find(tag, where: { unsafe MappingBlock($0).lists(locator.address, locator.length) }) != nil
+    }
+
+    /// - Throws: if the memory of what is removed can't be noted for when its readers are gone; nothing has changed.
+    package func remove(_ prefix: IPPrefix) throws(MemoryRefusal) {
         reclaim()
+        try epochs.reserve(Self.retiredPerChangeMax)
         let tag = hash.tag(prefix.address, prefix.length)
-        guard let (slot, name) = forward.view.find(tag, where: { MappingBlock($0).isOf(prefix.address, prefix.length) }) else { return }
-        forward.remove(slot, tag: tag)
+        guard let (slot, name) = unsafe forward.view.find(tag, where: { unsafe MappingBlock($0).isOf(prefix.address, prefix.length) }) else { return }
+        unsafe forward.remove(slot, tag: tag)
         homeLengths.remove(prefix.length)
         release(name)
-        epochs.retire(.slab(name, units: MappingBlock(arena.view.pointer(name)).units))
+        epochs.retire(.slab(name, units: block(name).units))
     }
 
     /// Lets the block hold the locator, unless another HoA's has a newer proof.
     private func own(_ locator: IPPrefix, _ name: UInt32, _ block: MappingBlock) {
         let tag = hash.tag(locator.address, locator.length)
-        guard let (slot, holder) = reverse.view.find(tag, where: { MappingBlock($0).lists(locator.address, locator.length) }) else {
+        guard let (slot, holder) = unsafe reverse.view.find(tag, where: { unsafe MappingBlock($0).lists(locator.address, locator.length) }) else {
             locatorLengths.add(locator.length)
             reverse.insert(name, tag: tag)
             return
         }
-        let other = MappingBlock(arena.view.pointer(holder))
+        let other = self.block(holder)
         // At a start entries come in any order, so the time of the proof decides and not the order.
         guard other.isOf(block.hoa, block.prefixLength) || other.provenAt <= block.provenAt else { return }
-        reverse.replace(slot, with: name, tag: tag)
+        unsafe reverse.replace(slot, with: name, tag: tag)
     }
 
     /// Takes away the locators that this block still holds.
     private func release(_ name: UInt32) {
-        let block = MappingBlock(arena.view.pointer(name))
+        let block = self.block(name)
         for index in 0..<block.locatorsCount {
             let locator = block.locator(index)
             let tag = hash.tag(locator.address, locator.length)
-            guard let (slot, holder) = reverse.view.find(tag, where: { MappingBlock($0).lists(locator.address, locator.length) }),
+            guard let (slot, holder) = unsafe reverse.view.find(tag, where: { unsafe MappingBlock($0).lists(locator.address, locator.length) }),
                 holder == name
             else { continue }
-            reverse.remove(slot, tag: tag)
+            unsafe reverse.remove(slot, tag: tag)
             locatorLengths.remove(locator.length)
         }
     }
 
     /// Takes back what no reader can see any more: all of it here, so that the table grows no more than its readers are slow.
     private func reclaim() {
-        while let item = epochs.takeFree() {
-            switch item {
-            case .slab(let name, let units): arena.deallocate(name, units: units)
-            case .memory(let memory): memory.deallocate()
-            }
+        while let item = epochs.takeFree() { free(item) }
+    }
+
+    private func free(_ item: ReaderEpochs.Retired) {
+        switch item {
+        case .slab(let name, let units): arena.deallocate(name, units: units)
+        case .memory(let piece): unsafe memory.free(piece)
         }
     }
+
+    /// The block of a name that the index has.
+    private func block(_ name: UInt32) -> MappingBlock { unsafe MappingBlock(arena.view.pointer(name)) }
 }

@@ -1,8 +1,19 @@
 import MATSignal
 import Synchronization
 
+// What lies where: nothing of its own but two words of prefix lengths each, a bit for each length; the rest is the table's and the indexes'.
+//
+// Invariants:
+// - Any thread looks up, each under a reader of the table's epochs; nothing here writes but `PrefixLengthSet`, for the writer alone.
+// - A bit is set before the first entry of its length is in sight, and cleared after the last one has gone: a reader may look in vain, and
+//   never misses one.
+//
+// Why `unsafe` is right here: the index compares a block with what is looked for before it returns its name, and a block that the index
+// names is not freed before the reader's `end`. The words of a set of lengths are two, for the life of the set, which its table holds.
+
 /// Look-ups in a `MappingTable` from any thread: no locks, no waiting, no counting of references. What a look-up returns holds until
 /// the reader's `end`.
+@safe
 package struct MappingView: @unchecked Sendable {
     package let forward: SegmentedIndex.View
     package let reverse: SegmentedIndex.View
@@ -13,8 +24,10 @@ package struct MappingView: @unchecked Sendable {
 
     @inlinable @inline(__always)
     package func find(_ address: IPAddress, _ length: UInt8) -> MappingBlock? {
-        guard let (_, name) = forward.find(hash.tag(address, length), where: { MappingBlock($0).isOf(address, length) }) else { return nil }
-        return MappingBlock(arena.pointer(name))
+        guard let (_, name) = unsafe forward.find(hash.tag(address, length), where: { unsafe MappingBlock($0).isOf(address, length) }) else {
+            return nil
+        }
+        return unsafe MappingBlock(arena.pointer(name))
     }
 
     /// The mapping whose HoA prefix is the longest that covers the address, expired or not.
@@ -33,24 +46,26 @@ package struct MappingView: @unchecked Sendable {
 
     @inlinable @inline(__always)
     func owner(_ moa: IPAddress, _ length: UInt8) -> MappingBlock? {
-        guard let (_, name) = reverse.find(hash.tag(moa, length), where: { MappingBlock($0).lists(moa, length) }) else { return nil }
-        return MappingBlock(arena.pointer(name))
+        guard let (_, name) = unsafe reverse.find(hash.tag(moa, length), where: { unsafe MappingBlock($0).lists(moa, length) }) else { return nil }
+        return unsafe MappingBlock(arena.pointer(name))
     }
 }
 
 /// The prefix lengths below 128 that are in use: what to try when an address itself is not found. Nearly always none.
+@safe
 package final class PrefixLengthSet {
     /// A bit for each length.
+    @safe
     package struct View: @unchecked Sendable {
         @usableFromInline let words: UnsafeMutablePointer<Atomic<UInt64>>
 
         /// The first result that there is, from the longest length in use down.
         @inlinable @inline(__always)
         package func firstShorter<Result>(_ body: (UInt8) -> Result?) -> Result? {
-            var word = words[1].load(ordering: .sequentiallyConsistent)
-            if word == 0, words[0].load(ordering: .sequentiallyConsistent) == 0 { return nil }
+            var word = unsafe words[1].load(ordering: .sequentiallyConsistent)
+            if word == 0, unsafe words[0].load(ordering: .sequentiallyConsistent) == 0 { return nil }
             for index in stride(from: 1, through: 0, by: -1) {
-                word = words[index].load(ordering: .sequentiallyConsistent)
+                word = unsafe words[index].load(ordering: .sequentiallyConsistent)
                 while word != 0 {
                     let bit = 63 - word.leadingZeroBitCount
                     word &= ~(1 << UInt64(bit))
@@ -65,11 +80,11 @@ package final class PrefixLengthSet {
     private var counts = [Int](repeating: 0, count: 128)
 
     init() {
-        view = View(words: .allocate(capacity: 2))
-        for index in 0..<2 { (view.words + index).initialize(to: Atomic(0)) }
+        view = unsafe View(words: .allocate(capacity: 2))
+        for index in 0..<2 { unsafe (view.words + index).initialize(to: Atomic(0)) }
     }
 
-    deinit { view.words.deallocate() }
+    deinit { unsafe view.words.deallocate() }
 
     /// Before the entry is in sight.
     func add(_ length: UInt8) {
@@ -88,7 +103,7 @@ package final class PrefixLengthSet {
     private func publish(_ length: UInt8) {
         let index = Int(length) / 64
         let bit = UInt64(1) << UInt64(length % 64)
-        let word = view.words[index].load(ordering: .relaxed)
-        view.words[index].store(counts[Int(length)] > 0 ? word | bit : word & ~bit, ordering: .sequentiallyConsistent)
+        let word = unsafe view.words[index].load(ordering: .relaxed)
+        unsafe view.words[index].store(counts[Int(length)] > 0 ? word | bit : word & ~bit, ordering: .sequentiallyConsistent)
     }
 }

@@ -1,5 +1,21 @@
 import Synchronization
 
+// What lies where:
+//   cell:      the directory's address; readers load it first
+//   directory: its depth (8 octets), then 2^depth names of segments (4 octets each); in memory of the heap
+//   segment:   a head of one cache line (depth, live, used; the writer's alone), then 4096 slots of 8 octets; a piece of the arena
+//
+// Invariants:
+// - Of each segment and directory only the writer changes what is not atomic, and before readers can reach it.
+// - A slot is one word: free, removed, or a tag and the name of a piece that is whole. A free slot ends every search for the tags
+//   before it, so a slot that was used never becomes free again; each segment keeps at least one free slot.
+// - A reader looks at atomic words only, and at the depth of a directory, which never changes.
+// - The directory has 2^depth entries, and each segment of depth d stands in 2^(depth - d) of them side by side.
+// - What readers could reach and no longer can is retired, never freed.
+//
+// Why `unsafe` is right here: segments are pieces of the arena of `unitsPerSegment`, so all `slotsPerSegment` slots behind the head are
+// within; an entry is found by the upper `depth` bits of a tag, so it is one of the directory's.
+
 /// Finds pieces of an arena by a hash: a directory of segments of equal size (extendible hashing), open addressing within each.
 ///
 /// ```
@@ -11,6 +27,7 @@ import Synchronization
 /// take its place in the directory when they are complete; so growth costs one division (some 50 us) now and then, and never a halt
 /// of all. Slots are never moved within a segment, since a reader might miss what moves: what removals leave behind goes when the
 /// segment is next made anew.
+@safe
 package struct SegmentedIndex {
     // Computed, since another module reads a stored constant by a call.
     @inlinable static var slotsPerSegment: Int { 4096 }
@@ -18,7 +35,7 @@ package struct SegmentedIndex {
     @inlinable static var headOctets: Int { SlabArena.unitOctets }
     static let unitsPerSegment = (headOctets + slotsPerSegment * 8) / SlabArena.unitOctets
     /// Slots that are not free; beyond, searches become long.
-    private static let usedMax = slotsPerSegment / 8 * 7
+    static let usedMax = slotsPerSegment / 8 * 7
     /// Slots in use from which a full segment is divided, and not just made anew without what was removed.
     private static let liveToDivide = slotsPerSegment / 2
     private static let depthMax = 20
@@ -35,6 +52,7 @@ package struct SegmentedIndex {
     }
 
     /// What readers hold.
+    @safe
     package struct View: @unchecked Sendable {
         /// The directory's address.
         @usableFromInline let directory: UnsafeMutablePointer<Atomic<UInt>>
@@ -43,15 +61,15 @@ package struct SegmentedIndex {
         /// The slot whose piece is the one wanted, and that piece.
         @inlinable @inline(__always)
         package func find(_ tag: UInt32, where isWanted: (UnsafeRawPointer) -> Bool) -> (slot: Slot, name: UInt32)? {
-            let slots = SegmentedIndex.slots(arena.pointer(entry(tag).pointee.load(ordering: .sequentiallyConsistent)))
+            let slots = unsafe SegmentedIndex.slots(arena.pointer(entry(tag).pointee.load(ordering: .sequentiallyConsistent)))
             var place = tag & SegmentedIndex.placeMask
             for _ in 0..<SegmentedIndex.slotsPerSegment {
-                let slot = slots + Int(place)
-                let word = slot.pointee.load(ordering: .sequentiallyConsistent)
+                let slot = unsafe slots + Int(place)
+                let word = unsafe slot.pointee.load(ordering: .sequentiallyConsistent)
                 if word == SegmentedIndex.free { return nil }
                 if UInt32(truncatingIfNeeded: word >> 32) == tag, word != SegmentedIndex.removed {
                     let name = UInt32(truncatingIfNeeded: word)
-                    if isWanted(UnsafeRawPointer(arena.pointer(name))) { return (slot, name) }
+                    if unsafe isWanted(UnsafeRawPointer(arena.pointer(name))) { return unsafe (slot, name) }
                 }
                 place = (place &+ 1) & SegmentedIndex.placeMask
             }
@@ -61,20 +79,20 @@ package struct SegmentedIndex {
         /// Where a search for this tag begins, for a prefetch.
         @inlinable @inline(__always)
         package func firstSlot(_ tag: UInt32) -> UnsafeRawPointer {
-            let slots = SegmentedIndex.slots(arena.pointer(entry(tag).pointee.load(ordering: .sequentiallyConsistent)))
-            return UnsafeRawPointer(slots + Int(tag & SegmentedIndex.placeMask))
+            let slots = unsafe SegmentedIndex.slots(arena.pointer(entry(tag).pointee.load(ordering: .sequentiallyConsistent)))
+            return unsafe UnsafeRawPointer(slots + Int(tag & SegmentedIndex.placeMask))
         }
 
         /// The piece that is nearly surely the one wanted, without a look at it: for a prefetch.
         @inlinable @inline(__always)
         package func likely(_ tag: UInt32) -> UnsafeRawPointer? {
-            let slots = SegmentedIndex.slots(arena.pointer(entry(tag).pointee.load(ordering: .sequentiallyConsistent)))
+            let slots = unsafe SegmentedIndex.slots(arena.pointer(entry(tag).pointee.load(ordering: .sequentiallyConsistent)))
             var place = tag & SegmentedIndex.placeMask
             for _ in 0..<8 {
-                let word = slots[Int(place)].load(ordering: .sequentiallyConsistent)
+                let word = unsafe slots[Int(place)].load(ordering: .sequentiallyConsistent)
                 if word == SegmentedIndex.free { return nil }
                 if UInt32(truncatingIfNeeded: word >> 32) == tag, word != SegmentedIndex.removed {
-                    return UnsafeRawPointer(arena.pointer(UInt32(truncatingIfNeeded: word)))
+                    return unsafe UnsafeRawPointer(arena.pointer(UInt32(truncatingIfNeeded: word)))
                 }
                 place = (place &+ 1) & SegmentedIndex.placeMask
             }
@@ -83,36 +101,39 @@ package struct SegmentedIndex {
 
         @inlinable @inline(__always)
         func entry(_ tag: UInt32) -> UnsafeMutablePointer<Atomic<UInt32>> {
-            let address = directory.pointee.load(ordering: .sequentiallyConsistent)
-            let head = UnsafeMutablePointer<UInt64>(bitPattern: address).unsafelyUnwrapped
-            let entries = UnsafeMutableRawPointer(head + 1).assumingMemoryBound(to: Atomic<UInt32>.self)
-            return entries + Int(UInt64(tag) &>> (32 &- head.pointee))
+            let address = unsafe directory.pointee.load(ordering: .sequentiallyConsistent)
+            let head = unsafe UnsafeMutablePointer<UInt64>(bitPattern: address).unsafelyUnwrapped
+            let entries = unsafe UnsafeMutableRawPointer(head + 1).assumingMemoryBound(to: Atomic<UInt32>.self)
+            return unsafe entries + Int(UInt64(tag) &>> (32 &- head.pointee))
         }
     }
 
     let view: View
     private let arena: SlabArena
     private let epochs: ReaderEpochs
+    private let memory: TableMemory
     private(set) var count = 0
     private var depth = 0
-    private(set) var segmentsCount = 0
+    private var directory: TableMemory.Piece
 
-    init(arena: SlabArena, epochs: ReaderEpochs) {
+    init(arena: SlabArena, epochs: ReaderEpochs, memory: TableMemory) {
         self.arena = arena
         self.epochs = epochs
+        self.memory = memory
+        guard let first = Self.makeSegment(depth: 0, arena), let directory = unsafe Self.makeDirectory(depth: 0, memory) else {
+            fatalError("the system gives no memory for an empty table of mappings; see the limits of this process (ulimit -v)")
+        }
+        unsafe self.directory = directory
+        unsafe Self.entries(directory.start)[0].store(first, ordering: .relaxed)
         let cell = UnsafeMutablePointer<Atomic<UInt>>.allocate(capacity: 1)
-        cell.initialize(to: Atomic(0))
-        view = View(directory: cell, arena: arena.view)
-        let first = makeSegment(depth: 0)
-        let directory = Self.makeDirectory(depth: 0)
-        Self.entries(directory)[0].store(first, ordering: .relaxed)
-        cell.pointee.store(UInt(bitPattern: directory), ordering: .releasing)
+        unsafe cell.initialize(to: Atomic(UInt(bitPattern: directory.start)))
+        view = unsafe View(directory: cell, arena: arena.view)
     }
 
     /// Gives up what does not belong to the arena. The last call, when there are no readers.
     func deallocate() {
-        UnsafeMutableRawPointer(bitPattern: view.directory.pointee.load(ordering: .relaxed))?.deallocate()
-        view.directory.deallocate()
+        unsafe memory.free(directory)
+        unsafe view.directory.deallocate()
     }
 
     /// Octets outside of the arena.
@@ -120,36 +141,58 @@ package struct SegmentedIndex {
 
     // MARK: Changes
 
-    /// Enters a piece whose like is not here.
+    /// Pieces that one change may insert, whatever their tags: the locators of a mapping.
+    static let insertsMax = 8
+    /// Slots that stay free when memory is short, so that whatever one change inserts finds room.
+    private static let slack = 2 * insertsMax
+
+    /// Whether a piece with this tag can be inserted without a division.
+    @inline(__always)
+    func hasRoom(_ tag: UInt32) -> Bool { used(tag) < Self.usedMax }
+
+    /// Sees to it that a piece with this tag can be inserted, and `insertsMax` in all before the next call. Without memory for a division a
+    /// segment fills beyond what makes for short searches, up to the last few slots.
+    ///
+    /// - Returns: whether there is room. At most two things are retired.
+    mutating func makeRoom(_ tag: UInt32) -> Bool {
+        if hasRoom(tag) { return true }
+        divide(tag)
+        return used(tag) < Self.slotsPerSegment - Self.slack
+    }
+
+    /// Segments that so many insertions may take at most, divisions of two at a time.
+    static func segments(for count: Int) -> Int { 2 + 2 * (count / (usedMax - liveToDivide)) }
+
+    private func used(_ tag: UInt32) -> Int { Int(unsafe Self.head(segment(tag)).pointee.used) }
+
+    private func segment(_ tag: UInt32) -> UnsafeMutableRawPointer { unsafe arena.view.pointer(view.entry(tag).pointee.load(ordering: .relaxed)) }
+
+    /// Enters a piece whose like is not here. `makeRoom` has seen to it.
     mutating func insert(_ name: UInt32, tag: UInt32) {
-        var segment = arena.view.pointer(view.entry(tag).pointee.load(ordering: .relaxed))
-        if Int(Self.head(segment).pointee.used) >= Self.usedMax {
-            makeRoom(tag)
-            segment = arena.view.pointer(view.entry(tag).pointee.load(ordering: .relaxed))
-        }
-        let slots = Self.slots(segment)
+        let segment = unsafe segment(tag)
+        let slots = unsafe Self.slots(segment)
         var place = tag & Self.placeMask
         while true {
-            let word = slots[Int(place)].load(ordering: .relaxed)
+            let word = unsafe slots[Int(place)].load(ordering: .relaxed)
             if word == Self.free || word == Self.removed {
-                if word == Self.free { Self.head(segment).pointee.used += 1 }
+                if word == Self.free { unsafe Self.head(segment).pointee.used += 1 }
                 break
             }
             place = (place &+ 1) & Self.placeMask
         }
-        slots[Int(place)].store(UInt64(tag) << 32 | UInt64(name), ordering: .sequentiallyConsistent)
-        Self.head(segment).pointee.live += 1
+        unsafe slots[Int(place)].store(UInt64(tag) << 32 | UInt64(name), ordering: .sequentiallyConsistent)
+        unsafe Self.head(segment).pointee.live += 1
         count += 1
     }
 
     /// Puts another piece of equal key into the slot: readers find one or the other, never none.
     func replace(_ slot: Slot, with name: UInt32, tag: UInt32) {
-        slot.pointee.store(UInt64(tag) << 32 | UInt64(name), ordering: .sequentiallyConsistent)
+        unsafe slot.pointee.store(UInt64(tag) << 32 | UInt64(name), ordering: .sequentiallyConsistent)
     }
 
     mutating func remove(_ slot: Slot, tag: UInt32) {
-        slot.pointee.store(Self.removed, ordering: .sequentiallyConsistent)
-        Self.head(arena.view.pointer(view.entry(tag).pointee.load(ordering: .relaxed))).pointee.live -= 1
+        unsafe slot.pointee.store(Self.removed, ordering: .sequentiallyConsistent)
+        unsafe Self.head(segment(tag)).pointee.live -= 1
         count -= 1
     }
 
@@ -164,14 +207,14 @@ package struct SegmentedIndex {
         var from = from
         var seen = 0
         while from < 1 << 32 {
-            let segment = arena.view.pointer(view.entry(UInt32(truncatingIfNeeded: from)).pointee.load(ordering: .relaxed))
-            let slots = Self.slots(segment)
+            let segment = unsafe segment(UInt32(truncatingIfNeeded: from))
+            let slots = unsafe Self.slots(segment)
             for place in 0..<Self.slotsPerSegment {
-                let word = slots[place].load(ordering: .relaxed)
+                let word = unsafe slots[place].load(ordering: .relaxed)
                 if word != Self.free, word != Self.removed { body(UInt32(truncatingIfNeeded: word)) }
             }
-            seen += Int(Self.head(segment).pointee.live)
-            let span = UInt64(1) << (32 - UInt64(Self.head(segment).pointee.depth))
+            seen += Int(unsafe Self.head(segment).pointee.live)
+            let span = UInt64(1) << (32 - UInt64(unsafe Self.head(segment).pointee.depth))
             from = (from / span + 1) * span
             if seen >= atLeast { break }
         }
@@ -180,87 +223,94 @@ package struct SegmentedIndex {
 
     // MARK: Growth
 
-    /// Divides the segment of this tag, or makes it anew if it is full of what was removed.
-    private mutating func makeRoom(_ tag: UInt32) {
-        let old = view.entry(tag).pointee.load(ordering: .relaxed)
-        let head = Self.head(arena.view.pointer(old)).pointee
+    /// Divides the segment of this tag, or makes it anew if it is full of what was removed. All memory comes first, so that a lack of it
+    /// changes nothing.
+    ///
+    private mutating func divide(_ tag: UInt32) {
+        let old = unsafe view.entry(tag).pointee.load(ordering: .relaxed)
+        let head = unsafe Self.head(arena.view.pointer(old)).pointee
         let divides = Int(head.live) >= Self.liveToDivide && head.depth < Self.depthMax
-        if divides, Int(head.depth) == depth { doubleDirectory() }
         let newDepth = head.depth + (divides ? 1 : 0)
-        let lower = makeSegment(depth: newDepth)
-        let upper = divides ? makeSegment(depth: newDepth) : lower
-        let slots = Self.slots(arena.view.pointer(old))
+        guard let lower = Self.makeSegment(depth: newDepth, arena) else { return }
+        guard let upper = divides ? Self.makeSegment(depth: newDepth, arena) : lower else {
+            arena.deallocate(lower, units: Self.unitsPerSegment)
+            return
+        }
+        guard !divides || Int(head.depth) < depth || doubleDirectory() else {
+            // Of a segment that is divided there are two.
+            arena.deallocate(lower, units: Self.unitsPerSegment)
+            arena.deallocate(upper, units: Self.unitsPerSegment)
+            return
+        }
+        let slots = unsafe Self.slots(arena.view.pointer(old))
         for place in 0..<Self.slotsPerSegment {
-            let word = slots[place].load(ordering: .relaxed)
+            let word = unsafe slots[place].load(ordering: .relaxed)
             guard word != Self.free, word != Self.removed else { continue }
             let isUpper = divides && UInt32(truncatingIfNeeded: word >> 32) >> (32 - newDepth) & 1 == 1
-            Self.place(word, in: arena.view.pointer(isUpper ? upper : lower))
+            unsafe Self.place(word, in: arena.view.pointer(isUpper ? upper : lower))
         }
         // All entries that named the old segment name a new one; they stand side by side.
-        let entries = Self.entries(currentDirectory)
+        let entries = unsafe Self.entries(directory.start)
         let span = 1 << (depth - Int(head.depth))
         let first = Int(UInt64(tag) >> UInt64(32 - depth)) / span * span
         for index in 0..<span {
-            entries[first + index].store(divides && index >= span / 2 ? upper : lower, ordering: .sequentiallyConsistent)
+            unsafe entries[first + index].store(divides && index >= span / 2 ? upper : lower, ordering: .sequentiallyConsistent)
         }
-        segmentsCount -= 1
         epochs.retire(.slab(old, units: Self.unitsPerSegment))
     }
 
     private static func place(_ word: UInt64, in segment: UnsafeMutableRawPointer) {
-        let slots = slots(segment)
+        let slots = unsafe slots(segment)
         var place = UInt32(truncatingIfNeeded: word >> 32) & placeMask
-        while slots[Int(place)].load(ordering: .relaxed) != free { place = (place &+ 1) & placeMask }
-        slots[Int(place)].store(word, ordering: .relaxed)
-        head(segment).pointee.live += 1
-        head(segment).pointee.used += 1
+        while unsafe slots[Int(place)].load(ordering: .relaxed) != free { place = (place &+ 1) & placeMask }
+        unsafe slots[Int(place)].store(word, ordering: .relaxed)
+        unsafe head(segment).pointee.live += 1
+        unsafe head(segment).pointee.used += 1
     }
 
-    private mutating func doubleDirectory() {
-        let old = currentDirectory
-        let new = Self.makeDirectory(depth: depth + 1)
+    /// - Returns: whether there was memory.
+    private mutating func doubleDirectory() -> Bool {
+        guard let new = unsafe Self.makeDirectory(depth: depth + 1, memory) else { return false }
+        let old = unsafe directory
         for index in 0..<1 << depth {
-            let name = Self.entries(old)[index].load(ordering: .relaxed)
-            Self.entries(new)[2 * index].store(name, ordering: .relaxed)
-            Self.entries(new)[2 * index + 1].store(name, ordering: .relaxed)
+            let name = unsafe Self.entries(old.start)[index].load(ordering: .relaxed)
+            unsafe Self.entries(new.start)[2 * index].store(name, ordering: .relaxed)
+            unsafe Self.entries(new.start)[2 * index + 1].store(name, ordering: .relaxed)
         }
         depth += 1
-        view.directory.pointee.store(UInt(bitPattern: new), ordering: .sequentiallyConsistent)
-        epochs.retire(.memory(old))
+        unsafe directory = new
+        unsafe view.directory.pointee.store(UInt(bitPattern: new.start), ordering: .sequentiallyConsistent)
+        unsafe epochs.retire(.memory(old))
+        return true
     }
 
-    private mutating func makeSegment(depth: UInt32) -> UInt32 {
-        let name = arena.allocate(units: Self.unitsPerSegment)
-        let segment = arena.view.pointer(name)
-        segment.bindMemory(to: Head.self, capacity: 1).initialize(to: Head(depth: depth, live: 0, used: 0))
-        let slots = (segment + Self.headOctets).bindMemory(to: Atomic<UInt64>.self, capacity: Self.slotsPerSegment)
-        for place in 0..<Self.slotsPerSegment { (slots + place).initialize(to: Atomic(Self.free)) }
-        segmentsCount += 1
+    private static func makeSegment(depth: UInt32, _ arena: SlabArena) -> UInt32? {
+        guard let name = arena.allocate(units: unitsPerSegment) else { return nil }
+        let segment = unsafe arena.view.pointer(name)
+        unsafe segment.bindMemory(to: Head.self, capacity: 1).initialize(to: Head(depth: depth, live: 0, used: 0))
+        let slots = unsafe (segment + headOctets).bindMemory(to: Atomic<UInt64>.self, capacity: slotsPerSegment)
+        for place in 0..<slotsPerSegment { unsafe (slots + place).initialize(to: Atomic(free)) }
         return name
     }
 
-    private static func makeDirectory(depth: Int) -> UnsafeMutableRawPointer {
-        let directory = UnsafeMutableRawPointer.allocate(byteCount: 8 + 4 << depth, alignment: 64)
-        directory.storeBytes(of: UInt64(depth), as: UInt64.self)
-        let entries = (directory + 8).bindMemory(to: Atomic<UInt32>.self, capacity: 1 << depth)
-        for index in 0..<1 << depth { (entries + index).initialize(to: Atomic(0)) }
-        return directory
-    }
-
-    private var currentDirectory: UnsafeMutableRawPointer {
-        UnsafeMutableRawPointer(bitPattern: view.directory.pointee.load(ordering: .relaxed)).unsafelyUnwrapped
+    private static func makeDirectory(depth: Int, _ memory: TableMemory) -> TableMemory.Piece? {
+        guard let piece = unsafe memory.allocate(8 + 4 << depth) else { return nil }
+        unsafe piece.start.storeBytes(of: UInt64(depth), as: UInt64.self)
+        let entries = unsafe (piece.start + 8).bindMemory(to: Atomic<UInt32>.self, capacity: 1 << depth)
+        for index in 0..<1 << depth { unsafe (entries + index).initialize(to: Atomic(0)) }
+        return unsafe piece
     }
 
     private static func entries(_ directory: UnsafeMutableRawPointer) -> UnsafeMutablePointer<Atomic<UInt32>> {
-        (directory + 8).assumingMemoryBound(to: Atomic<UInt32>.self)
+        unsafe (directory + 8).assumingMemoryBound(to: Atomic<UInt32>.self)
     }
 
     private static func head(_ segment: UnsafeMutableRawPointer) -> UnsafeMutablePointer<Head> {
-        segment.assumingMemoryBound(to: Head.self)
+        unsafe segment.assumingMemoryBound(to: Head.self)
     }
 
     @inlinable @inline(__always)
     static func slots(_ segment: UnsafeMutableRawPointer) -> Slot {
-        (segment + headOctets).assumingMemoryBound(to: Atomic<UInt64>.self)
+        unsafe (segment + headOctets).assumingMemoryBound(to: Atomic<UInt64>.self)
     }
 }

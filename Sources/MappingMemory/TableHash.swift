@@ -1,5 +1,7 @@
 import MATSignal
 
+// Invariants: the key is drawn once and never changes, so any thread may hash, and equal keys have equal hashes. No memory is touched here.
+
 /// The hash of a table's keys: SipHash-1-3 over address and prefix length, under a key drawn at the start, so that nobody can choose
 /// home addresses or locators that collide.
 package struct TableHash: Sendable {

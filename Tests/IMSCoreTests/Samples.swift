@@ -49,7 +49,7 @@ enum Sample {
     {
         let configuration = configuration()
         var registrations = Registrations(configuration)
-        for mapping in mappings { _ = registrations.hold(mapping, configuration, now()) }
+        for mapping in mappings { _ = try? registrations.hold(mapping, configuration, now()) }
         var remembered = RememberedTable(entriesMax: 100)
         for (certified, isConfirmed) in remembering { remembered.set(certified, isConfirmed: isConfirmed, now: now()) }
         return ServerView(

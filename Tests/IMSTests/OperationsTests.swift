@@ -89,7 +89,7 @@ import Testing
         #expect(try register("192.0.2.3", 3, sequence: time)?.code == .ok)
         #expect(try register("192.0.2.4", 4, sequence: time)?.code == .refused)
         let restarted = try TestServer(served: [more])
-        restarted.core.load(mappings: server.core.mappingsInOrder(), issued: [])
+        try restarted.core.load(mappings: server.core.mappingsInOrder(), issued: [])
         #expect(restarted.core.mappingsByPrefix.map(\.count) == [3])
     }
 
@@ -141,7 +141,7 @@ import Testing
             try TestNode("192.0.2.2", seed: 1, issuer: server.issuer, notBefore: time - 334 * day, notAfter: time + 31 * day).certificate,
             try TestNode("192.0.2.3", seed: 1, issuer: server.issuer, notBefore: time - day, notAfter: time + 2 * day).certificate,
         ]
-        server.core.load(mappings: [], issued: certificates)
+        try server.core.load(mappings: [], issued: certificates)
         surveyAll(server)
         #expect(server.core.surveyed.certificatesEnding == 1)
         #expect(server.core.surveyed.certificatesByKey == [server.issuer.publicKey.id: 3])
@@ -216,7 +216,7 @@ import Testing
         for number in numbers {
             let text = "2001:db8:10::\(String(number, radix: 16))"
             let node = try TestNode(text, seed: 1, issuer: issuer, notBefore: TestServer.start)
-            table.set(
+            try table.set(
                 StoredMapping(
                     certified: try node.record([], sequence: TestServer.start), source: mn, local: TestServer.local, provenAt: TestServer.start))
         }

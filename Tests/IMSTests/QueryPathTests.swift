@@ -65,7 +65,7 @@ struct QueryPathTests {
         ] as [(String, UInt8, [String], UInt32)] {
             let node = try server.makeNode(hoa, prefixLength: length, seed: UInt8(records.count + 1))
             let record = try node.record(moas, sequence: TestServer.start, lifetime: lifetime)
-            server.core.mappings.set(
+            try server.core.mappings.set(
                 StoredMapping(
                     certified: record, source: Endpoint(address(moas.first ?? hoa), port: 6289), local: TestServer.local,
                     provenAt: TestServer.start))

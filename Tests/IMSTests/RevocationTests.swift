@@ -71,7 +71,7 @@ import Testing
         #expect(try server.core.revoke(prefix(hoa), now: server.now) == nil)
 
         let restarted = try TestServer()
-        restarted.core.load(mappings: server.core.mappingsInOrder(), issued: [])
+        try restarted.core.load(mappings: server.core.mappingsInOrder(), issued: [])
         let reply = restarted.update(try node.record(["198.51.100.7"], sequence: time + 9), from: mn)
         #expect(reply?.code == .authenticationFailed && reply?.text?.contains("revoked") == true)
         #expect(try restarted.core.revoke(prefix(hoa), now: restarted.now) == nil)

@@ -264,7 +264,7 @@ struct UpdateTests {
         _ = server.update(try node.record(["198.51.100.7"], sequence: time + 5), from: mn)
         let stored = server.core.mappingsInOrder()
         let restarted = try TestServer()
-        restarted.core.load(mappings: stored, issued: [])
+        try restarted.core.load(mappings: stored, issued: [])
         #expect(restarted.update(try node.record(["198.51.100.7"], sequence: time + 4), from: mn)?.code == .stale)
         #expect(restarted.core.mapping(of: home(hoa))?.source == mn)
         #expect(restarted.query(hoa, from: mn)?.code == .ok)

@@ -25,20 +25,20 @@ struct MappingTableTests {
         let table = MappingTable()
         for count in 0...MappingRecord.locatorsMax {
             let one = try mapping(Population.hoa(count), at: (0..<count).map { Population.moa(100 * count + $0) })
-            table.set(one)
+            try table.set(one)
             #expect(table[one.record.prefix] == one && table.entry(covering: Population.hoa(count)) == one)
             for locator in one.record.locators { #expect(table.entry(holding: locator.moa, now: now) == one) }
         }
         let network = try mapping(address("2001:db8:10:5::"), length: 64, at: [address("2001:db8:aa:7::")])
-        table.set(network)
+        try table.set(network)
         #expect(table.entry(covering: address("2001:db8:10:5::99")) == network)
         #expect(table.entry(holding: MobileAddress(address("2001:db8:aa:7::3")), now: now) == network)
         let inner = try mapping(address("2001:db8:10:5::99"), at: [address("2001:db8:aa:7::3")])
-        table.set(inner)
+        try table.set(inner)
         #expect(table.entry(covering: address("2001:db8:10:5::99")) == inner)
         #expect(table.entry(covering: address("2001:db8:10:5::98")) == network)
         #expect(table.entry(holding: MobileAddress(address("2001:db8:aa:7::3")), now: now) == inner)
-        table.remove(network.record.prefix)
+        try table.remove(network.record.prefix)
         #expect(table.entry(covering: address("2001:db8:10:5::98")) == nil)
         #expect(table.entry(holding: MobileAddress(address("2001:db8:aa:7::4")), now: now) == nil)
         #expect(table.count == MappingRecord.locatorsMax + 2)
@@ -54,7 +54,7 @@ struct MappingTableTests {
             let hoa = Population.hoa(Int.random(in: 0..<3000, using: &random))
             let prefix = IPPrefix(hoa)
             if Int.random(in: 0..<10, using: &random) == 0 {
-                table.remove(prefix)
+                try table.remove(prefix)
                 for (moa, owner) in owners where owner == prefix && (entries[prefix]?.record.lists(MobileAddress(moa.address)) ?? false) {
                     owners[moa] = nil
                 }
@@ -65,7 +65,7 @@ struct MappingTableTests {
                     .sorted().map(Population.moa)
                 let proven = UInt64.random(in: 0..<100, using: &random)
                 let one = try mapping(hoa, at: moas, sequence: UInt64(step), provenAt: proven)
-                table.set(one)
+                try table.set(one)
                 for locator in entries[prefix]?.record.locators ?? [] where owners[locator.prefix] == prefix { owners[locator.prefix] = nil }
                 entries[prefix] = one
                 for locator in one.record.locators {
@@ -174,10 +174,10 @@ struct MappingTableTests {
     @Test("Handovers without end take no more room than their number at a time")
     func churn() throws {
         let table = MappingTable()
-        for number in 0..<1000 { table.set(try mapping(Population.hoa(number), at: [Population.moa(number)])) }
+        for number in 0..<1000 { try table.set(try mapping(Population.hoa(number), at: [Population.moa(number)])) }
         let before = table.octetsCount
         for step in 1000..<13_000 {
-            table.set(try mapping(Population.hoa(step % 1000), at: [Population.moa(step)], sequence: UInt64(step), provenAt: UInt64(step)))
+            try table.set(try mapping(Population.hoa(step % 1000), at: [Population.moa(step)], sequence: UInt64(step), provenAt: UInt64(step)))
         }
         #expect(table.count == 1000 && table.octetsCount <= before + 2 * SlabArena.chunkOctets)
         #expect(table.view.block(holding: Population.moa(12_999)) != nil && table.view.block(holding: Population.moa(11_999)) == nil)
@@ -188,7 +188,7 @@ struct MappingTableTests {
         let table = MappingTable()
         let template = template
         let fixed = 500
-        for number in 0..<fixed { table.set(try mapping(Population.hoa(number), at: [Population.moa(number)])) }
+        for number in 0..<fixed { try table.set(try mapping(Population.hoa(number), at: [Population.moa(number)])) }
         let end = Atomic<Bool>(false)
         let looked = Atomic<Int>(0)
         struct Wrong: Error {}
@@ -243,9 +243,13 @@ struct MappingTableTests {
                             provenAt: UInt64(step), certificate: template),
                         let other = try? Population.mapping(Population.hoa(10_000 + step), at: [], certificate: template)
                     else { return shared.fail("no mapping was made") }
-                    table.set(one)
-                    table.set(other)
-                    if step % 3 == 0 { table.remove(IPPrefix(Population.hoa(10_000 + step - 1))) }
+                    do throws(MemoryRefusal) {
+                        try table.set(one)
+                        try table.set(other)
+                        if step % 3 == 0 { try table.remove(IPPrefix(Population.hoa(10_000 + step - 1))) }
+                    } catch {
+                        shared.fail("\(error)")
+                    }
                 }
                 end.store(true, ordering: .relaxed)
             })

@@ -52,6 +52,8 @@ struct Stamp {
     }
 
     /// Puts the mapping of this number, with one locator, into the table as the store's octets.
+    ///
+    /// - Returns: whether it is well-formed and the table had memory for it.
     @discardableResult
     mutating func put(_ number: Int, into table: MappingTable) -> Bool {
         func store(_ address: IPAddress, _ octets: inout [UInt8], _ offset: Int) {
@@ -66,12 +68,18 @@ struct Stamp {
         return record.withUnsafeBytes { record in
             signature.withUnsafeBytes { signature in
                 certificate.withUnsafeBytes { certificate in
-                    let packed = PackedMapping(
-                        record: record, signature: signature, certificate: certificate,
-                        source: Endpoint(Population.moa(number), port: 6289), local: Population.server, provenAt: 1)
-                    guard let facts = packed.wellFormed else { return false }
-                    table.set(packed, expires: facts.expires)
-                    return true
+                    guard
+                        let packed = PackedMapping(
+                            record: record, signature: signature, certificate: certificate,
+                            source: Endpoint(Population.moa(number), port: 6289), local: Population.server, provenAt: 1),
+                        let facts = packed.wellFormed
+                    else { return false }
+                    do throws(MemoryRefusal) {
+                        try table.set(packed, expires: facts.expires)
+                        return true
+                    } catch {
+                        return false
+                    }
                 }
             }
         }

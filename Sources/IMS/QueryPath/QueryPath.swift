@@ -4,6 +4,7 @@ import IMSCore
 import MATRuntime
 import MATServer
 import MATSignal
+import MappingMemory
 
 /// All that the server receives comes in here: by workers, one thread and one socket (per address) each. What they do not answer
 /// comes to the core in the loop's thread.
@@ -34,7 +35,11 @@ final class QueryPath {
         throws(SystemError)
     {
         self.loop = loop
-        rules = QueryRulesCell(core.queryRules, epochs: core.mappings.epochs)
+        do throws(MemoryRefusal) {
+            rules = try QueryRulesCell(core.queryRules, table: core.mappings)
+        } catch {
+            throw SystemError("memory for the rules of queries", errno: ENOMEM)
+        }
         wakeup = try LoopWakeup()
         let places: [IPAddress?] = addresses.isEmpty ? [nil] : addresses
         // Sockets that share their port would share it with another daemon's as well. One that does not share finds that out.

@@ -1,6 +1,7 @@
 import IMSCore
 import MATServer
 import MATSignal
+import MappingMemory
 
 /// A worker without its thread and sockets, for fuzzing: what it makes of one datagram after the other.
 public final class QueryPathProbe {
@@ -23,7 +24,11 @@ public final class QueryPathProbe {
     /// - Parameter options: the grammar of messages.
     package init(_ core: IMSCore, options: OptionTable) {
         responder = QueryResponder(table: core.mappings.view, counters: counters, options: options)
-        rules = QueryRulesCell(core.queryRules, epochs: core.mappings.epochs)
+        do throws(MemoryRefusal) {
+            rules = try QueryRulesCell(core.queryRules, table: core.mappings)
+        } catch {
+            preconditionFailure("no memory for a test: \(error)")
+        }
         room = .allocate(byteCount: AnswerWriter.datagramsPerRequestMax * DatagramBatch.octetsPerDatagram, alignment: 64)
         lengths = .allocate(capacity: AnswerWriter.datagramsPerRequestMax)
         lengths.initialize(repeating: 0, count: AnswerWriter.datagramsPerRequestMax)

@@ -210,7 +210,7 @@ struct QueryResponder {
             text.set("no prefix served here covers ", query.address)
             return Content(code: .notAuthoritative, hasText: true)
         }
-        if rules.pointee.isLoading, query.block?.prefixLength != 128 { return later() }
+        if rules.pointee.isIncomplete, query.block?.prefixLength != 128 { return later(rules) }
         guard query.isCurrent, let block = query.block else { return Content(code: .notFound, lifetime: rules.pointee.limits.notFoundSeconds) }
         let isKnown = query.certificateID == block.certificateID
         return Content(options: block.recordOptionsOctets + (isKnown ? 0 : MappingBlock.certificateOptionOctets))
@@ -222,20 +222,22 @@ struct QueryResponder {
             return Content(code: .tryLater, lifetime: 1)
         }
         guard answers.sourceIsRegistered else {
-            if rules.pointee.isLoading { return later() }
+            if rules.pointee.isIncomplete { return later(rules) }
             text.set("", answers.source.address, " is no locator of a node registered here")
             return Content(code: .refused, hasText: true)
         }
         guard query.isCurrent, let block = query.block else {
-            if rules.pointee.isLoading { return later() }
+            if rules.pointee.isIncomplete { return later(rules) }
             return Content(code: .notFound, lifetime: min(Queries.strangerNotFoundSecondsMax, rules.pointee.limits.notFoundSeconds))
         }
         return Content(options: block.recordOptionsOctets + MappingBlock.certificateOptionOctets)
     }
 
-    private mutating func later() -> Content {
-        text.set(StoreState.loadingTextStatic)
-        return Content(code: .tryLater, lifetime: StoreState.loadingSeconds, hasText: true)
+    /// As `StoreState.unknown`.
+    private mutating func later(_ rules: UnsafePointer<QuerySnapshot>) -> Content {
+        let isForLong = rules.pointee.isUnknownForLong
+        text.set(isForLong ? StoreState.partTextStatic : StoreState.loadingTextStatic)
+        return Content(code: .tryLater, lifetime: isForLong ? StoreState.unavailableSeconds : StoreState.loadingSeconds, hasText: true)
     }
 
     // MARK: Refusing

@@ -6,7 +6,8 @@ import Synchronization
 /// The rules as workers read them: one block of memory, never changed, replaced as a whole.
 struct QuerySnapshot {
     let cookies: CookieAuthority
-    let isLoading: Bool
+    let isIncomplete: Bool
+    let isUnknownForLong: Bool
     let hasRemembered: Bool
     let limits: IMSLimits
     /// Another one in each snapshot.
@@ -31,7 +32,9 @@ struct QuerySnapshot {
 /// The place where workers find the newest rules. The core's thread puts them there.
 final class QueryRulesCell: @unchecked Sendable {
     private let cell: UnsafeMutablePointer<Atomic<UInt>>
-    private let epochs: ReaderEpochs
+    private let table: MappingTable
+    /// What workers look at now.
+    private var block: TableMemory.Piece
     private(set) var current: QueryRules
     private var number: UInt64 = 1
 
@@ -47,40 +50,57 @@ final class QueryRulesCell: @unchecked Sendable {
 
     var view: View { View(cell: cell) }
 
-    init(_ rules: QueryRules, epochs: ReaderEpochs) {
-        self.epochs = epochs
+    /// - Parameter table: whose readers read the rules as well, and whose memory they stand in.
+    init(_ rules: QueryRules, table: MappingTable) throws(MemoryRefusal) {
+        self.table = table
         current = rules
+        block = try Self.make(rules, number, table.memory)
         cell = .allocate(capacity: 1)
-        cell.initialize(to: Atomic(UInt(bitPattern: Self.make(rules, number))))
+        cell.initialize(to: Atomic(UInt(bitPattern: block.start)))
     }
 
     deinit {
-        UnsafeMutableRawPointer(bitPattern: cell.pointee.load(ordering: .relaxed))?.deallocate()
+        table.memory.free(block)
         cell.deallocate()
     }
 
-    /// Makes the rules count from each worker's next batch on.
-    func publish(_ rules: QueryRules) {
-        guard rules != current else { return }
-        current = rules
-        number += 1
-        let old = cell.pointee.exchange(UInt(bitPattern: Self.make(rules, number)), ordering: .sequentiallyConsistent)
-        if let old = UnsafeMutableRawPointer(bitPattern: old) { epochs.retire(.memory(old)) }
+    /// Makes the rules count from each worker's next batch on. Without memory for them the ones before count on until the next call, which
+    /// comes after the core's next event.
+    ///
+    /// - Returns: whether they count.
+    @discardableResult
+    func publish(_ rules: QueryRules) -> Bool {
+        guard rules != current else { return true }
+        do throws(MemoryRefusal) {
+            try table.epochs.reserve(1)
+            let new = try Self.make(rules, number + 1, table.memory)
+            cell.pointee.store(UInt(bitPattern: new.start), ordering: .sequentiallyConsistent)
+            table.epochs.retire(.memory(block))
+            block = new
+            current = rules
+            number += 1
+            return true
+        } catch {
+            return false
+        }
     }
 
-    private static func make(_ rules: QueryRules, _ number: UInt64) -> UnsafeMutableRawPointer {
+    private static func make(_ rules: QueryRules, _ number: UInt64, _ memory: TableMemory) throws(MemoryRefusal) -> TableMemory.Piece {
         var outermost: [IPPrefix] = []
         for prefix in rules.served.map(\.prefix).sorted() where !(outermost.last?.contains(prefix) ?? false) { outermost.append(prefix) }
         let head = MemoryLayout<QuerySnapshot>.stride
-        let block = UnsafeMutableRawPointer.allocate(
-            byteCount: head + outermost.count * MemoryLayout<IPPrefix>.stride, alignment: 64)
+        guard let piece = memory.allocate(head + outermost.count * MemoryLayout<IPPrefix>.stride) else {
+            throw .system(octets: memory.refusedOctets)
+        }
+        let block = piece.start
         let served = (block + head).bindMemory(to: IPPrefix.self, capacity: outermost.count)
         for (index, prefix) in outermost.enumerated() { (served + index).initialize(to: prefix) }
         block.bindMemory(to: QuerySnapshot.self, capacity: 1).initialize(
             to: QuerySnapshot(
-                cookies: rules.cookies, isLoading: rules.isLoading, hasRemembered: rules.hasRemembered,
+                cookies: rules.cookies, isIncomplete: rules.isIncomplete, isUnknownForLong: rules.isUnknownForLong,
+                hasRemembered: rules.hasRemembered,
                 limits: rules.limits, number: number, servedCount: outermost.count,
                 served: UnsafePointer(served)))
-        return block
+        return piece
     }
 }

@@ -94,6 +94,9 @@ struct Enrolment: Sendable {
             else {
                 throw EnrolmentRefusal("the crypto library does not sign; this should not happen")
             }
+            if let refusal = server.registrations.memoryRefusal(for: tombstone.record) {
+                throw EnrolmentRefusal("no memory for the mark that revokes what was issued then: \(refusal)")
+            }
             mark = .revocation(tombstone)
             notBefore += 1
         }

@@ -50,6 +50,7 @@ struct Revocation: Sendable {
         } else {
             made = try makeTombstone(server, &random, now)
         }
+        if let refusal = registrations.memoryRefusal(for: made.record) { throw RevocationRefusal("no memory for the mark: \(refusal)") }
         return PendingWrite(mapping: .revocation(made), issued: made.certificate)
     }
 

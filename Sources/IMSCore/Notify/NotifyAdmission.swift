@@ -82,7 +82,7 @@ struct NotifyAdmission: Sendable {
         guard server.configuration.served(covering: peerHoA.address) != nil else {
             return pending.refused(.notAuthoritative, "no prefix served here covers PEER-HOA \(peerHoA)")
         }
-        if server.store.isLoading {
+        if server.store.isIncomplete {
             return pending.refused(.tryLater, server.store.unknown.text, lifetime: server.store.unknown.seconds)
         }
         guard let peer = server.registrations.current(covering: peerHoA.address, now), !peer.record.isWithdrawal else {

@@ -63,7 +63,7 @@ package struct Queries: Sendable {
         }
         let found = server.registrations.entry(covering: query.hoa.address)
         // The record of a network may be followed by that of a node within it, so it is not the answer yet either.
-        if server.store.isLoading, found?.record.prefixLength != 128 {
+        if server.store.isIncomplete, found?.record.prefixLength != 128 {
             answer.code = .tryLater
             answer.lifetime = server.store.unknown.seconds
             answer.text = server.store.unknown.text
@@ -104,7 +104,7 @@ package struct Queries: Sendable {
         }
         // Who holds which MoA is told only to nodes of our own: others could search for people.
         guard server.registrations.entry(holding: MobileAddress(request.source.address), now: now) != nil else {
-            if server.store.isLoading { return later(answer, server) }
+            if server.store.isIncomplete { return later(answer, server) }
             answer.code = .refused
             answer.text = "\(request.source.address) is no locator of a node registered here"
             return OnHAQuery(
@@ -116,7 +116,7 @@ package struct Queries: Sendable {
         let own = server.registrations.entry(holding: query.moa, now: now)?.certified
         let remembered = own == nil ? server.remembered.entry(holding: query.moa, now: now)?.certified : nil
         guard let found = own ?? remembered else {
-            if server.store.isLoading { return later(answer, server) }
+            if server.store.isIncomplete { return later(answer, server) }
             answer.code = .notFound
             answer.lifetime = min(Self.strangerNotFoundSecondsMax, server.limits.notFoundSeconds)
             return OnHAQuery(answer: answer)
@@ -151,7 +151,7 @@ package struct Queries: Sendable {
         var lifetime: UInt32 = 0
         if server.configuration.served(covering: hoa.address) == nil {
             code = .notAuthoritative
-        } else if server.store.isLoading {
+        } else if server.store.isIncomplete {
             code = .tryLater
             lifetime = server.store.unknown.seconds
         } else if let entry = server.registrations.current(covering: hoa.address, now) {

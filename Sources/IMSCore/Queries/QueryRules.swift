@@ -5,8 +5,10 @@ package struct QueryRules: Equatable, Sendable {
     package var cookies: CookieAuthority
     /// The HoA prefixes served here, in any order.
     package var served: [ServedPrefix]
-    /// While the store is being read, what is not found may yet come.
-    package var isLoading: Bool
+    /// Whether what is not found may be registered all the same: the store is being read, or not all of it is held.
+    package var isIncomplete: Bool
+    /// Whether that may last, which the answer says.
+    package var isUnknownForLong: Bool
     /// Whether mappings of other IMSs' nodes are remembered, which the core alone looks up.
     package var hasRemembered: Bool
     package var limits: IMSLimits
@@ -16,7 +18,7 @@ extension IMSCore {
     /// What the workers need to know at present.
     package var queryRules: QueryRules {
         QueryRules(
-            cookies: cookies, served: configuration.served, isLoading: store.isLoading, hasRemembered: remembered.count > 0,
-            limits: configuration.limits)
+            cookies: cookies, served: configuration.served, isIncomplete: store.isIncomplete,
+            isUnknownForLong: store.isUnknownForLong, hasRemembered: remembered.count > 0, limits: configuration.limits)
     }
 }

@@ -35,6 +35,7 @@ extension ServerView {
         guard newest != nil || registrations.count < limits.mappingsMax else {
             return .leave(.refused("the table of \(limits.mappingsMax) mappings is full"))
         }
+        if let refusal = registrations.memoryRefusal(for: mapping.record) { return .leave(.refused("no memory for it: \(refusal)")) }
         return .write(PendingWrite(mapping: mapping))
     }
 

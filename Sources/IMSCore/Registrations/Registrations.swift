@@ -134,6 +134,18 @@ struct Registrations: Sendable {
         mappings.contains(prefix) || mappings.count < limits.mappingsMax
     }
 
+    /// Why there is no memory to hold this record beside all that is on its way to the store; `nil` if there is. Takes it ahead: what becomes
+    /// durable must be held, so whatever is to be written is asked for here before.
+    func memoryRefusal(for record: MappingRecord) -> MemoryRefusal? {
+        do throws(MemoryRefusal) {
+            try mappings.reserve(
+                writes.count + 1, recordOctets: MappingBlock.recordOctetsMin + record.locators.count * MappingBlock.locatorOctets)
+            return nil
+        } catch {
+            return error
+        }
+    }
+
     /// Why the quotas of its prefix leave no room for an update of this HoA prefix.
     func quotaRefusal(of prefix: IPPrefix, _ served: ServedPrefix, _ now: Now) -> PrefixQuotas.Refusal? {
         quotas.refusal(served, isNew: isNew(prefix), now.monotonic)
@@ -198,7 +210,8 @@ struct Registrations: Sendable {
     /// A mapping that is durable.
     ///
     /// - Returns: `nil` if a newer one is held, or the same.
-    mutating func hold(_ mapping: StoredMapping, _ configuration: IMSCoreConfiguration, _ now: Now) -> OnHeld? {
+    /// - Throws: if there is no memory for it; what was held is held.
+    mutating func hold(_ mapping: StoredMapping, _ configuration: IMSCoreConfiguration, _ now: Now) throws(MemoryRefusal) -> OnHeld? {
         let latest = now.latestBelieved
         issued.add(mapping.certified.certificate, latest: latest)
         let held = mappings.version(of: mapping.record.prefix)
@@ -207,26 +220,27 @@ struct Registrations: Sendable {
             held < mapping.certified.version || held.notBefore > latest && mapping.certified.version.notBefore <= latest
         }
         guard held.map(givesWay) ?? true else { return nil }
-        if held == nil { quotas.added(mapping.record.prefix, configuration) }
         let changes = changes(by: mapping, now)
-        mappings.set(mapping)
+        try mappings.set(mapping)
+        if held == nil { quotas.added(mapping.record.prefix, configuration) }
         issued.mappingReplaced(mapping.record.prefix, notBefore: mapping.certified.certificate.notBefore)
         return OnHeld(changes: changes)
     }
 
     /// What the store held at the start, as octets: no value is made of it.
-    mutating func load(_ packed: PackedMapping, _ facts: PackedMapping.Facts, _ configuration: IMSCoreConfiguration) {
+    mutating func load(_ packed: PackedMapping, _ facts: PackedMapping.Facts, _ configuration: IMSCoreConfiguration) throws(MemoryRefusal) {
         let held = mappings.version(of: facts.prefix)
         guard held.map({ $0 < facts.version }) ?? true else { return }
+        try mappings.set(packed, expires: facts.expires)
         if held == nil { quotas.added(facts.prefix, configuration) }
-        mappings.set(packed, expires: facts.expires)
         issued.mappingReplaced(facts.prefix, notBefore: facts.version.notBefore)
     }
 
     /// What a store held, before the first event.
-    mutating func load(_ mapping: StoredMapping, _ configuration: IMSCoreConfiguration) {
-        if !mappings.contains(mapping.record.prefix) { quotas.added(mapping.record.prefix, configuration) }
-        mappings.set(mapping)
+    mutating func load(_ mapping: StoredMapping, _ configuration: IMSCoreConfiguration) throws(MemoryRefusal) {
+        let isNew = !mappings.contains(mapping.record.prefix)
+        try mappings.set(mapping)
+        if isNew { quotas.added(mapping.record.prefix, configuration) }
         issued.mappingReplaced(mapping.record.prefix, notBefore: mapping.certified.certificate.notBefore)
     }
 

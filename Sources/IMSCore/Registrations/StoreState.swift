@@ -12,6 +12,8 @@ import MappingMemory
 /// versions could not be compared with what is not known. Without a store that writes, updates are refused and queries answered.
 package struct StoreState: Sendable {
     private(set) var isLoading = false
+    /// Whether something durable is not held, for want of memory.
+    private(set) var isPartlyHeld = false
     /// Why no change can be made durable at present; for people who run the server.
     private(set) var unavailable: String?
     /// Changes that were not stored since the last log line that says so.
@@ -23,21 +25,28 @@ package struct StoreState: Sendable {
 
     /// What LIFETIME says while it loads, and while it can't write; seconds.
     package static let loadingSeconds: UInt32 = 1
-    static let unavailableSeconds: UInt32 = 5
+    package static let unavailableSeconds: UInt32 = 5
     package static let loadingTextStatic: StaticString = "the server has just started and still reads its store"
     static var loadingText: String { loadingTextStatic.description }
+    package static let partTextStatic: StaticString = "a part of what is registered can't be read at present"
 
-    /// What is said of an address that is not known while not all is: in a damaged store it may stand where nothing can be read.
+    /// Whether what is not known may be registered all the same: the answer is "try later".
+    var isIncomplete: Bool { isLoading || isPartlyHeld }
+
+    /// Whether what is not known may stay so for a while: in a damaged store it may stand where nothing can be read.
+    var isUnknownForLong: Bool { unavailable != nil || isPartlyHeld }
+
+    /// What is said of an address that is not known while `isIncomplete`.
     var unknown: (text: String, seconds: UInt32) {
-        unavailable == nil
-            ? (Self.loadingText, Self.loadingSeconds)
-            : ("a part of what is registered can't be read at present", Self.unavailableSeconds)
+        isUnknownForLong ? (Self.partTextStatic.description, Self.unavailableSeconds) : (Self.loadingText, Self.loadingSeconds)
     }
 
     /// What nodes are told of a store that takes no change. Why is for the log: it may hold paths, addresses and a library's words, which are
     /// nobody's business.
     static let unavailableText = "the server's store takes no change at present"
     static let notStoredText = "the record could not be stored; send it again"
+    static let notHeldText = "the server has no memory for the record at present; send it again"
+    static let noMemoryText = "the server has no memory for more at present"
 
     /// Why nothing can be written now, in words for nodes, and when to try again.
     var refusal: (reason: String, seconds: UInt32)? {
@@ -58,6 +67,9 @@ package struct StoreState: Sendable {
         defer { isLoading = false }
         return isLoading
     }
+
+    /// Mappings that are durable and not held, for want of memory.
+    mutating func unheld(_ count: Int) { isPartlyHeld = count > 0 }
 
     mutating func becameUnavailable(_ reason: String) -> String? {
         defer { unavailable = reason }

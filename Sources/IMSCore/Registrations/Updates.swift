@@ -39,8 +39,9 @@ struct Updates: Sendable {
         var reason: String
         var current: SignedMapping?
         var lifetime: UInt32?
-        /// Whether the quota of its prefix is the reason.
+        /// Whether the quota of its prefix is the reason, or a lack of memory.
         var isQuota = false
+        var isMemory = false
 
         init(_ code: ResponseCode, _ reason: String, current: SignedMapping? = nil, lifetime: UInt32? = nil) {
             self.code = code
@@ -60,6 +61,8 @@ struct Updates: Sendable {
 
     /// Updates refused because the quota of their prefix was used up.
     private(set) var quotaRefusals: UInt64 = 0
+    /// Updates refused because there was no memory to hold them.
+    private(set) var memoryRefusals: UInt64 = 0
 
     init(_ limits: IMSLimits) { rates = RateTable(perSecond: limits.updatesPerSecond, keysMax: limits.ratesMax) }
 
@@ -106,6 +109,7 @@ struct Updates: Sendable {
             }
             try checkRate(of: prefix, server, now)
             try checkRoom(for: certified.record, served, server, now)
+            try checkMemory(for: certified.record, server)
             // Charged only now: an update that does not verify must not use up the HoA's rate.
             _ = rates.take(prefix, at: now.monotonic)
             let stored = StoredMapping(
@@ -118,19 +122,17 @@ struct Updates: Sendable {
     }
 
     /// The store has answered: what those are told who wait for the write.
-    static func answers(to write: PendingWrite, _ result: StoreOutcome.Result) -> [Reply] {
+    ///
+    /// - Parameter isHeld: whether there was memory for what is durable now. Without, the node sends it again; it is ok when it is held.
+    static func answers(to write: PendingWrite, _ result: StoreOutcome.Result, isHeld: Bool = true) -> [Reply] {
         switch result {
-        case .durable: return write.waiting.map { ok($0, write.renewed) }
-        case .failed:
-            return write.waiting.map { request in
-                let body = IMSUpdateReply(
-                    code: .tryLater, cookie: request.cookie, observed: request.source, lifetime: StoreState.unavailableSeconds,
-                    text: StoreState.notStoredText)
-                return Reply(.imsUpdateReply(body), to: request)
-            }
+        case .durable: return write.waiting.map { isHeld ? ok($0, write.renewed) : later($0, StoreState.notHeldText) }
+        case .failed: return write.waiting.map { later($0, StoreState.notStoredText) }
         case .outrun(let current):
             // The same update, sent to two instances, is a duplicate at the slower one.
-            if let mapping = write.mapping, mapping.certified == current.certified { return write.waiting.map { ok($0, nil) } }
+            if let mapping = write.mapping, mapping.certified == current.certified {
+                return write.waiting.map { isHeld ? ok($0, nil) : later($0, StoreState.notHeldText) }
+            }
             return write.waiting.map { request in
                 let body = IMSUpdateReply(
                     code: .stale, cookie: request.cookie, observed: request.source, current: current.certified.mapping,
@@ -138,6 +140,12 @@ struct Updates: Sendable {
                 return Reply(.imsUpdateReply(body), to: request)
             }
         }
+    }
+
+    private static func later(_ request: Request, _ text: String) -> Reply {
+        let body = IMSUpdateReply(
+            code: .tryLater, cookie: request.cookie, observed: request.source, lifetime: StoreState.unavailableSeconds, text: text)
+        return Reply(.imsUpdateReply(body), to: request)
     }
 
     private static func ok(_ request: Request, _ renewed: Certificate?) -> Reply {
@@ -184,6 +192,7 @@ struct Updates: Sendable {
         }
         try check(certificate, of: record, server)
         try checkRoom(for: record, served, server, now)
+        try checkMemory(for: record, server)
         let certified = CertifiedMapping(mapping: update.record.mapping, certificate: certificate)
         return .verify(VerificationJob(certified, issuers: server.issuersToCheck(certificate)))
     }
@@ -193,6 +202,7 @@ struct Updates: Sendable {
         _ server: ServerView
     ) -> Reply {
         if refusal.isQuota { quotaRefusals += 1 }
+        if refusal.isMemory { memoryRefusals += 1 }
         let line = Refusal(subject: .update(prefix), source: request.source, code: refusal.code, reason: refusal.reason)
         if refusal.code == .cookieRequired {
             return Reply(
@@ -304,6 +314,14 @@ struct Updates: Sendable {
             throw UpdateRefusal(
                 .tryLater, "more than \(server.limits.updatesPerSecond) updates of this HoA in a second", lifetime: 1)
         }
+    }
+
+    /// What is durable must be held, so without memory for it nothing is written. Who runs the server reads why in the log.
+    private func checkMemory(for record: MappingRecord, _ server: ServerView) throws(UpdateRefusal) {
+        guard server.registrations.memoryRefusal(for: record) != nil else { return }
+        var error = UpdateRefusal(.tryLater, StoreState.noMemoryText, lifetime: StoreState.unavailableSeconds)
+        error.isMemory = true
+        throw error
     }
 
     /// Whether the store writes, and the bounds. Only for what would be written, so that a duplicate has its answer all the same.

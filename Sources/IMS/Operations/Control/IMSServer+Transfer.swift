@@ -19,6 +19,12 @@ extension IMSServer {
     /// mappings hold up all else each time.
     func export(_ request: ExportRequest) throws(ControlError) -> ExportReport<JSONValue> {
         guard !core.isLoading else { throw ControlError("imsd still reads its store; try again in a moment") }
+        // An export that lacks something must not look like a whole one.
+        guard core.unheldCount == 0 else {
+            throw ControlError(
+                "\(core.unheldCount) mappings of the store are missing here, for want of memory: give imsd more and start it anew, or stop it and export with --config"
+            )
+        }
         let count = request.count ?? 1024
         guard count > 0, count <= Self.transferLinesMax else { throw ControlError("\"count\" must be from 1 to \(Self.transferLinesMax)") }
         let after = try Self.prefix(request.after, "after")

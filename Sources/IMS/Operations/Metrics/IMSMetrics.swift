@@ -136,10 +136,12 @@ final class IMSMetrics {
         set("imsd_pushes_unanswered_total", counters.pushesUnanswered)
         set("imsd_log_lines_suppressed_total", counters.logLinesSuppressed)
         set("imsd_quota_refusals_total", counters.quotaRefusals)
+        set("imsd_memory_refusals_total", counters.memoryRefusals)
         set("imsd_certificates_renewed_total", counters.certificatesRenewed)
 
         level("imsd_mappings", core.mappingsCount)
         for (served, count) in core.mappingsByPrefix { level("imsd_prefix_mappings", count, [("prefix", served.prefix.description)]) }
+        level("imsd_mappings_unserved", core.unheldCount)
         level("imsd_remembered", core.rememberedCount)
         level("imsd_remembered_unconfirmed", core.rememberedUnconfirmedCount)
         level("imsd_subscriptions", core.subscriptionsCount)
@@ -215,6 +217,7 @@ final class IMSMetrics {
         ("imsd_store_loading", "1 while the store is still being read."),
         ("imsd_mappings", "Mappings held, withdrawn and expired ones included."),
         ("imsd_prefix_mappings", "Mappings held of each served prefix."),
+        ("imsd_mappings_unserved", "Stored mappings that are not served, because the system gave no memory for them."),
         ("imsd_mappings_expired", "Mappings that nobody renewed in time; counted once a minute."),
         ("imsd_mappings_withdrawn", "Mappings that their nodes withdrew; counted once a minute."),
         ("imsd_revoked", "Home addresses that are revoked; counted once a minute."),
@@ -222,6 +225,7 @@ final class IMSMetrics {
         ("imsd_remembered_unconfirmed", "Those of them that their own server has not confirmed."),
         ("imsd_subscriptions", "Subscriptions."),
         ("imsd_binding_changes_total", "Changes of mappings, by reason."),
+        ("imsd_memory_refusals_total", "Updates refused, and stored mappings not served, because the system gave no memory."),
         ("imsd_quota_refusals_total", "Updates refused because the quota of their prefix was used up."),
         ("imsd_certificates", "Newest certificates of home addresses, by the id of the key that signed them; counted once a minute."),
         ("imsd_certificates_ending", "Certificates that end within 30 days and were not renewed; counted once a minute."),
