@@ -7,6 +7,8 @@ import Namespaces
 public struct Daemons {
     private static let registrationSeconds = 20
     private static let startSeconds = 10.0
+    /// For how long both networks are there, where an agent may not find its way over the new one.
+    private static let patienceSeconds = 2.0
 
     private let lab: Lab
     private var topology: Topology { lab.topology }
@@ -53,7 +55,7 @@ public struct Daemons {
             let certificate = try mat(["enrol", "--control", "\(lab.directory(node.server))/control.sock", home, "--public-key", KeyFile.write(key)])
             try certificate.write(toFile: Self.certificate(home, directory), atomically: false, encoding: .utf8)
         }
-        let devices = topology.accessNetworks.map(\.access.device)
+        let devices = topology.devices.map(\.device)
         try Self.node(host, node, directory: directory, resolver: resolver, devices: devices)
             .write(toFile: "\(directory)/matd.yaml", atomically: false, encoding: .utf8)
     }
@@ -176,23 +178,36 @@ public struct Daemons {
 
     /// Takes a mobile host to another network.
     ///
-    /// - Parameter withOverlap: the new network comes before the old one goes, or after.
-    public func move(_ name: String, to network: String, withOverlap: Bool) throws {
+    /// - Parameters:
+    ///   - device: the host's interface, if not the one that the network is entered by. One that is in another network leaves that first.
+    ///   - withOverlap: the new network comes before what the other interfaces are in goes, or after.
+    public func move(_ name: String, to network: String, over device: String? = nil, withOverlap: Bool) throws {
         let host = try topology.mobile(name)
-        let device = try topology.access(network).access.device
+        let (network, access) = try topology.access(network)
+        let device = try device.map(topology.device) ?? access.device
         guard lab.stands else { throw LabError("no lab \"\(lab.name)\" stands") }
         let plugs = AccessNetworks(lab: lab)
-        let others = topology.accessNetworks.map(\.network.name).filter { $0 != network }
-        if !withOverlap { for other in others { try plugs.detach(name, other) } }
-        try plugs.attach(name, network)
-        try lab.wait("\(name) has its addresses on \(device)", seconds: 10) { try Interface.isConfigured(device, in: lab.namespace(name)) }
+        // Takes a moment, in which the host would be nowhere.
+        try Gateways(lab: lab).build(network)
+        let others = topology.devices.map(\.device).filter { $0 != device }
+        if !withOverlap { for other in others { try plugs.detach(name, device: other) } }
+        try plugs.attach(name, network.name, over: device)
+        try lab.wait("\(name) has its addresses on \(device)", seconds: 10) {
+            try Interface.isConfigured(device, access.families, in: lab.namespace(name))
+        }
         if lab.process(name, "matd").pid != nil {
             _ = try mat(["handover", device, "--control", control(host)])
-            try lab.wait("the traffic of \(name) goes over \(device)", seconds: 10) { try hasMoved(host, device) }
+            if network.gateway == nil {
+                try lab.wait("the traffic of \(name) goes over \(device)", seconds: 10) { try hasMoved(host, device, access.families.count) }
+            } else {
+                // Whether the agent gets anywhere from behind the gateway is what people go there to see.
+                let deadline = monotonicSeconds() + Self.patienceSeconds
+                while try !hasMoved(host, device, access.families.count), monotonicSeconds() < deadline { usleep(20_000) }
+            }
             // What is under way to the old address still arrives there.
             if withOverlap { usleep(500_000) }
         }
-        if withOverlap { for other in others { try plugs.detach(name, other) } }
+        if withOverlap { for other in others { try plugs.detach(name, device: other) } }
     }
 
     /// As much of `mat status --json` as a handover's end is seen from.
@@ -210,11 +225,11 @@ public struct Daemons {
         var locators: [Locator]
     }
 
-    /// The node's agent is registered, sends to every peer over the interface, and has an address of each family there.
-    private func hasMoved(_ host: Topology.Host, _ device: String) throws -> Bool {
+    /// The node's agent is registered, sends to every peer over the interface, and has addresses of so many families there.
+    private func hasMoved(_ host: Topology.Host, _ device: String, _ families: Int) throws -> Bool {
         let result = try runCommand([try lab.program("mat"), "status", "--json", "--control", control(host)], within: 10)
         guard result.status == 0, let status = try? JSONDecoder().decode(NodeStatus.self, from: Data(result.output.utf8)) else { return false }
         return status.registered && status.peers.allSatisfy { $0.locator == nil || $0.interface == device }
-            && Set(status.locators.filter { $0.interface == device }.map { $0.address.contains(":") }).count == 2
+            && Set(status.locators.filter { $0.interface == device }.map { $0.address.contains(":") }).count >= families
     }
 }

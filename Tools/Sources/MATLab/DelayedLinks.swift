@@ -12,14 +12,13 @@ import Namespaces
 /// ```
 public struct DelayedLinks {
     private let lab: Lab
-    private var router: String { lab.namespace(lab.topology.router) }
     private var line: String { lab.namespace(Lab.line) }
 
     public init(lab: Lab) { self.lab = lab }
 
     /// - Parameter milliseconds: that all which a host sends and gets is under way for longer, each way.
     public func delay(_ host: String, milliseconds: Int) throws {
-        let ports = lab.topology.ports(try lab.topology.host(host))
+        let ports = try places(host)
         guard !ports.isEmpty else { throw LabError("\(host) has no link of its own to the router") }
         guard lab.programs != nil else { throw LabError("no built mat-probe; run `deploy/build mat-probe` first, or give --bin DIR") }
         try undelay(host)
@@ -27,32 +26,44 @@ public struct DelayedLinks {
             try Namespace.make([line])
             try Namespace.set(["net.ipv6.conf.all.disable_ipv6": "1", "net.ipv6.conf.default.disable_ipv6": "1"], in: line)
         }
-        for port in ports {
+        for (port, network, router) in ports {
             let end = try Interface.named(port, in: router)
-            try Namespace.ipBatch(["link set \(port) netns \(line)"], in: router)
+            try Namespace.ipBatch(["link set dev \(port) netns \(line)"], in: router)
             try Namespace.ipBatch(["link add \(port) address \(end.address ?? "") netns \(router) type veth peer name \(port).r netns \(line)"])
-            try Namespace.ipBatch(["link set \(port) up", "link set \(port).r up"], in: line)
-            try settle(port, as: end)
+            try Namespace.ipBatch(["link set dev \(port) up", "link set dev \(port).r up"], in: line)
+            try settle(port, as: end, in: router, network)
             try lab.start(Lab.line, "delay-\(port)", [try lab.program("mat-probe"), "delay", port, "\(port).r", "\(milliseconds)ms"])
         }
     }
 
     public func undelay(_ host: String) throws {
-        for port in lab.topology.ports(try lab.topology.host(host)) {
+        for (port, network, router) in try places(host) {
             let process = lab.process(Lab.line, "delay-\(port)")
             guard access(process.file, F_OK) == 0 else { continue }
             RecordedProcess.end([process])
             let end = try Interface.named(port, in: router)
             try Namespace.ipBatch(["link delete \(port)"], in: router)
-            try Namespace.ipBatch(["link set \(port) netns \(router)"], in: line)
-            try settle(port, as: end)
+            try Namespace.ipBatch(["link set dev \(port) netns \(router)"], in: line)
+            try settle(port, as: end, in: router, network)
         }
     }
 
-    /// Gives a port what another had: its place in a bridge, whether it is up, and its addresses.
-    private func settle(_ port: String, as end: Interface) throws {
-        var lines = end.master.map { ["link set \(port) master \($0)"] } ?? []
-        lines.append("link set \(port) \(end.isUp ? "up" : "down")")
+    /// The router's ends of a host's links: for a mobile host's, where they are plugged in.
+    private func places(_ host: String) throws -> [(port: String, network: Topology.Network?, router: String)] {
+        let topology = lab.topology
+        guard topology.mobile.contains(where: { $0.name == host }) else {
+            return try topology.ports(host).map { ($0, nil, lab.namespace(topology.router)) }
+        }
+        return try topology.devices.map { device, _ in
+            let network = try AccessNetworks(lab: lab).network(host, device)
+            return (topology.port(host, device: device), network, lab.namespace(topology.router(of: network)))
+        }
+    }
+
+    /// Gives a port what another had: its place in a network, whether it is up, and its addresses.
+    private func settle(_ port: String, as end: Interface, in router: String, _ network: Topology.Network?) throws {
+        var lines = network?.join(port) ?? end.master.map { ["link set dev \(port) master \($0)"] } ?? []
+        lines.append("link set dev \(port) \(end.isUp ? "up" : "down")")
         lines += end.globalAddresses.map { "address add \($0) dev \(port)" + ($0.contains(":") ? " nodad" : "") }
         try Namespace.ipBatch(lines, in: router)
     }

@@ -42,10 +42,10 @@ struct Interface: Decodable {
     /// With their lengths.
     var globalAddresses: [String] { global.map { "\($0.local)/\($0.prefixlen)" } }
 
-    /// Has an address that counts and a default route, in both families.
-    static func isConfigured(_ device: String, in namespace: String) throws -> Bool {
+    /// Has an address that counts and a default route, in each of these families.
+    static func isConfigured(_ device: String, _ families: [String], in namespace: String) throws -> Bool {
         let addresses = try named(device, in: namespace).global.filter { $0.tentative != true }
-        for (family, option) in [("inet", "-4"), ("inet6", "-6")] {
+        for (family, option) in [("inet", "-4"), ("inet6", "-6")] where families.contains(family) {
             guard addresses.contains(where: { $0.family == family }) else { return false }
             if try JSON.read([Route].self, namespace, [option, "route", "show", "default", "dev", device]).isEmpty { return false }
         }

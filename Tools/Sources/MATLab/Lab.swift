@@ -4,7 +4,7 @@ import Namespaces
 
 /// A topology that stands, or is to stand, under a name: namespaces NAME-HOST, and a directory /run/NAME with the hosts' files, logs and
 /// process ids. It outlives the program that builds it; whoever knows the name can go on with it.
-public struct Lab {
+public struct Lab: Sendable {
     public let name: String
     public let topology: Topology
     /// Where mat, matd, imsd and mat-probe are; `nil` if nowhere.
@@ -100,21 +100,24 @@ public struct Lab {
     private func buildNetwork() throws {
         try Namespace.make(topology.names.map(namespace))
         let plan = NetworkPlan(topology, namespace: namespace)
-        let resolvers = topology.addresses(topology.resolver).map { "nameserver \($0)\n" }.joined()
-        for host in topology.names {
-            try Interruption.check()
-            // What `ip netns exec` puts in the place of the machine's own.
-            let etc = "/etc/netns/\(namespace(host))"
-            for directory in [etc, directory(host)] { try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true) }
-            let search = "search \(topology.domain)".dropLast()
-            try "\(resolvers)\(search)\n".write(toFile: "\(etc)/resolv.conf", atomically: false, encoding: .utf8)
-            try Namespace.set(NetworkPlan.settings, in: namespace(host))
-        }
+        for host in topology.names { try settle(host, NetworkPlan.settings) }
         for host in plan.routers { try Namespace.set(NetworkPlan.routerSettings, in: namespace(host)) }
         for step in plan.steps {
             try Interruption.check()
             try Namespace.ipBatch(step.lines, in: step.host.map(namespace))
         }
+    }
+
+    /// What every host has: a directory, the lab's resolver, settings.
+    func settle(_ host: String, _ settings: [String: String]) throws {
+        try Interruption.check()
+        // What `ip netns exec` puts in the place of the machine's own.
+        let etc = "/etc/netns/\(namespace(host))"
+        for directory in [etc, directory(host)] { try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true) }
+        let resolvers = topology.addresses(topology.resolver).map { "nameserver \($0)\n" }.joined()
+        let search = "search \(topology.domain)".dropLast()
+        try "\(resolvers)\(search)\n".write(toFile: "\(etc)/resolv.conf", atomically: false, encoding: .utf8)
+        try Namespace.set(settings, in: namespace(host))
     }
 
     /// A copy of everything that the hosts wrote.
@@ -126,25 +129,28 @@ public struct Lab {
     /// Ends and removes everything of it; nothing happens if there is none.
     public func down() {
         Interruption.ignore()
-        let hosts = topology.names + [Self.line]
+        let hosts = topology.names + topology.gateways.map(\.network.name) + [Self.line]
         if access(mark, F_OK) == 0 {
             let all = hosts.flatMap { processes($0) }
             // The daemons first: they tell others that they go.
             RecordedProcess.end(all.filter { ["matd", "imsd"].contains($0.label) }.map(\.process))
             RecordedProcess.end(all.filter { !["matd", "imsd"].contains($0.label) }.map(\.process))
         }
-        for host in hosts {
-            let namespace = namespace(host)
-            if Namespace.exists(namespace) {
-                // Whatever else a person or test left running in the lab's namespaces, found by namespace, not by name.
-                for pid in Namespace.processes(in: namespace) { kill(pid, SIGKILL) }
-                Namespace.remove(namespace)
-            }
-            try? FileManager.default.removeItem(atPath: "/etc/netns/\(namespace)")
-        }
+        for host in hosts { remove(host) }
         rmdir("/etc/netns")
         // Last, so that what an interrupted `down` left is still known as a lab's.
         if access(mark, F_OK) == 0 { try? FileManager.default.removeItem(atPath: run) }
+    }
+
+    /// Takes away a host's namespace, with all that runs in it.
+    func remove(_ host: String) {
+        let namespace = namespace(host)
+        if Namespace.exists(namespace) {
+            // Whatever else a person or test left running there, found by namespace, not by name.
+            for pid in Namespace.processes(in: namespace) { kill(pid, SIGKILL) }
+            Namespace.remove(namespace)
+        }
+        try? FileManager.default.removeItem(atPath: "/etc/netns/\(namespace)")
     }
 
     // MARK: Looking
@@ -152,7 +158,8 @@ public struct Lab {
     /// What runs and where the nodes are, a line a host.
     public func status() throws -> [String] {
         guard stands else { throw LabError("no lab \"\(name)\" stands") }
-        return try topology.names.map { host in
+        let gateways = topology.gateways.map(\.network.name).filter { Namespace.exists(namespace($0)) }
+        return try (topology.names + gateways).map { host in
             let running = processes(host).filter { $0.process.pid != nil }.map(\.label).joined(separator: " ")
             let addresses = try Interface.all(in: namespace(host)).flatMap(\.globalAddresses).joined(separator: " ")
             return Self.padded(host, 9) + " " + Self.padded(running, 30) + " " + addresses

@@ -36,8 +36,8 @@ struct NetworkPlan {
         var links: [String] = []
         var onRouter: [String] = []
         var onHosts: [Step] = []
-        for network in topology.networks {
-            bridges.append("link add \(network.name) type bridge stp_state 0 forward_delay 0 mcast_snooping 0")
+        for network in topology.networks where network.gateway == nil {
+            bridges.append(Self.bridge(network.name))
             bridges.append("link set \(network.name) up")
             bridges += network.router.map { "address add \($0) dev \(network.name)" }
         }
@@ -52,17 +52,17 @@ struct NetworkPlan {
             case .point(let gateway):
                 links.append(link(host.name, "eth0", topology.router, host.name))
                 onRouter.append("link set \(host.name) up")
-                onRouter += gateway.map { address($0, host.name) }
+                onRouter += gateway.map { Self.address($0, host.name) }
                 onHosts.append(settle(host, gateway: gateway))
             case .mobile:
-                for (network, access) in topology.accessNetworks {
-                    let port = topology.port(host.name, network.name)
-                    links.append(link(host.name, access.device, topology.router, port))
-                    onRouter.append("link set \(port) master \(network.name)")
+                for (device, network) in topology.devices {
+                    let port = topology.port(host.name, device: device)
+                    links.append(link(host.name, device, topology.router, port))
+                    onRouter.append("link set \(port) master \(network)")
                 }
             case .behind(let other, let device, let gateway):
                 links.append(link(other, device, host.name, "eth0"))
-                onHosts.append(Step(host: other, lines: ["link set \(device) up"] + gateway.map { address($0, device) }))
+                onHosts.append(Step(host: other, lines: ["link set \(device) up"] + gateway.map { Self.address($0, device) }))
                 onHosts.append(settle(host, gateway: gateway))
             }
         }
@@ -70,6 +70,8 @@ struct NetworkPlan {
         return [Step(host: topology.router, lines: bridges), Step(host: nil, lines: links), Step(host: topology.router, lines: onRouter + routes)]
             + onHosts
     }
+
+    static func bridge(_ name: String) -> String { "link add \(name) type bridge stp_state 0 forward_delay 0 mcast_snooping 0" }
 
     private func link(_ host: String, _ device: String, _ other: String, _ otherDevice: String) -> String {
         "link add \(device) netns \(namespace(host)) type veth peer name \(otherDevice) netns \(namespace(other))"
@@ -79,11 +81,11 @@ struct NetworkPlan {
     private func settle(_ host: Topology.Host, gateway: [String]) -> Step {
         Step(
             host: host.name,
-            lines: ["link set eth0 up"] + host.addresses.map { address($0, "eth0") }
+            lines: ["link set eth0 up"] + host.addresses.map { Self.address($0, "eth0") }
                 + gateway.map { "route add default via \($0.prefix { $0 != "/" })" })
     }
 
-    private func address(_ text: String, _ device: String) -> String {
+    static func address(_ text: String, _ device: String) -> String {
         "address add \(text) dev \(device)" + (text.contains(":") ? " nodad" : "")
     }
 }

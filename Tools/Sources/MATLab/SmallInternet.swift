@@ -10,6 +10,8 @@ extension Topology {
     ///        +------ wwan0 --|--+                 +-- ims1      203.0.113.132  imsd for 192.0.2.0/24, 2001:db8:10::/48
     ///        mn2 --- wlan0 --+  | cellular        +-- ims2      203.0.113.133  imsd for 198.51.100.0/24, 2001:db8:20::/64
     ///        +------ wwan0 -----+                 |
+    ///                        |  |                 +-- relay      203.0.113.134  hosts for relays, and nothing on them yet
+    ///                        |  |                 +-- relay2     203.0.113.135
     ///                        |  |                 | 203.0.113.128/26, 2001:db8:53::/64
     ///       203.0.113.0/26   |  | 203.0.113.64/26 |
     ///       2001:db8:a::/64  r--+-----------------+---- cn     198.51.100.20, 2001:db8:20::20   HoA and MoA at once
@@ -22,23 +24,28 @@ extension Topology {
     /// mr, plugged in like these, is a mobile router (home prefixes 192.0.2.64/28, 2001:db8:10:ff00::/56), and inner a host behind it
     /// without MAT: 192.0.2.70, 2001:db8:10:ff01::70. To mr, wlan routes 198.18.1.16/28 and 2001:db8:a1:100::/56, cellular
     /// 198.18.2.16/28 and 2001:db8:b1:100::/56. mr has fixed addresses, as a router that a prefix is routed to has.
+    ///
+    /// Networks behind NATs and firewalls are in `everydayNetworks`.
     public static let smallInternet: Topology = {
         var internet = Topology(domain: DomainName("mat.example.") ?? .root)
-        internet.reverseZones = ["2.0.192.in-addr.arpa.", "100.51.198.in-addr.arpa.", "113.0.203.in-addr.arpa.", "8.b.d.0.1.0.0.2.ip6.arpa."]
-            .compactMap { DomainName($0) }
+        internet.reverseZones = [
+            "2.0.192.in-addr.arpa.", "100.51.198.in-addr.arpa.", "113.0.203.in-addr.arpa.", "19.198.in-addr.arpa.", "8.b.d.0.1.0.0.2.ip6.arpa.",
+        ]
+        .compactMap { DomainName($0) }
         internet.networks = [
             Network(
                 "wlan", router: ["203.0.113.1/26", "2001:db8:a::1/64"],
                 access: Access(
-                    device: "wlan0", metric: 100, first: "203.0.113.10", last: "203.0.113.60", mask: "255.255.255.192",
-                    advertised: "2001:db8:a::")),
+                    device: "wlan0", metric: 100, pool: Pool("203.0.113.10", "203.0.113.60", mask: "255.255.255.192"),
+                    advertised: "2001:db8:a::"), summary: "open, global addresses"),
             Network(
                 "cellular", router: ["203.0.113.65/26", "2001:db8:b::1/64"],
                 access: Access(
-                    device: "wwan0", metric: 200, first: "203.0.113.74", last: "203.0.113.124", mask: "255.255.255.192",
-                    advertised: "2001:db8:b::")),
+                    device: "wwan0", metric: 200, pool: Pool("203.0.113.74", "203.0.113.124", mask: "255.255.255.192"),
+                    advertised: "2001:db8:b::"), summary: "open, global addresses"),
             Network("infra", router: ["203.0.113.129/26", "2001:db8:53::1/64"]),
         ]
+        internet.networks += everydayNetworks
         internet.routes = [
             "198.18.1.16/28 via 203.0.113.5", "2001:db8:a1:100::/56 via 2001:db8:a::5",
             "198.18.2.16/28 via 203.0.113.69", "2001:db8:b1:100::/56 via 2001:db8:b::5",
@@ -56,6 +63,8 @@ extension Topology {
             Host(
                 "ims2", .network("infra"), ["203.0.113.133/26", "2001:db8:53::133/64"],
                 .imsd([ServedPrefix("198.51.100.0/24"), ServedPrefix("2001:db8:20::/64")])),
+            Host("relay", .network("infra"), ["203.0.113.134/26", "2001:db8:53::134/64"]),
+            Host("relay2", .network("infra"), ["203.0.113.135/26", "2001:db8:53::135/64"]),
             Host(
                 "cn", .point(router: ["198.51.100.1/25", "2001:db8:20::1/64"]), ["198.51.100.20/25", "2001:db8:20::20/64"],
                 .matd(Node(server: "ims2", traffic: "[\"192.0.2.0/24\", \"2001:db8:10::/48\"]"))),

@@ -3,11 +3,11 @@ import MATDNS
 import MATSignal
 
 /// A small internet, as a value: one router, networks on it, hosts with links to it, and what runs on them. `Lab` builds it of network
-/// namespaces, one a host.
+/// namespaces, one a host; networks behind gateways of their own when a host is first plugged in there.
 ///
 /// Addresses stand with their lengths where an interface gets them (`203.0.113.1/26`), IPv4 first where both families are listed.
 public struct Topology: Sendable {
-    /// The host that routes. The networks are bridges on it.
+    /// The host that routes. Networks without a gateway are bridges on it.
     public var router = "r"
     public var networks: [Network] = []
     /// Others than those that follow from its addresses, as `ip route` has them.
@@ -24,15 +24,21 @@ public struct Topology: Sendable {
 
     public struct Network: Sendable {
         public var name: String
-        /// The router's addresses in it.
+        /// The addresses in it of who routes for it: the router, or its gateway.
         public var router: [String]
         /// Of a network that nodes come to and go from.
         public var access: Access?
+        /// Who routes for it in the router's place.
+        public var gateway: Gateway?
+        /// What a person needs to know before going there.
+        public var summary: String
 
-        public init(_ name: String, router: [String], access: Access? = nil) {
+        public init(_ name: String, router: [String], access: Access? = nil, gateway: Gateway? = nil, summary: String = "") {
             self.name = name
             self.router = router
             self.access = access
+            self.gateway = gateway
+            self.summary = summary
         }
     }
 
@@ -42,18 +48,32 @@ public struct Topology: Sendable {
         public var device: String
         /// Of its default route.
         public var metric: Int
+        /// IPv4 addresses; `nil` where there are none.
+        public var pool: Pool?
+        /// The IPv6 prefix; `nil` where there is none.
+        public var advertised: String?
+
+        public init(device: String, metric: Int, pool: Pool? = nil, advertised: String? = nil) {
+            self.device = device
+            self.metric = metric
+            self.pool = pool
+            self.advertised = advertised
+        }
+
+        /// The families that a host gets addresses of, as `ip` has them.
+        var families: [String] { (pool == nil ? [] : ["inet"]) + (advertised == nil ? [] : ["inet6"]) }
+    }
+
+    /// What DHCP gives away.
+    public struct Pool: Sendable {
         public var first: String
         public var last: String
         public var mask: String
-        public var advertised: String
 
-        public init(device: String, metric: Int, first: String, last: String, mask: String, advertised: String) {
-            self.device = device
-            self.metric = metric
+        public init(_ first: String, _ last: String, mask: String) {
             self.first = first
             self.last = last
             self.mask = mask
-            self.advertised = advertised
         }
     }
 
@@ -82,8 +102,8 @@ public struct Topology: Sendable {
         case network(String)
         /// `eth0`, to the router alone, with the router's addresses on the link.
         case point(router: [String])
-        /// An interface in each access network, unplugged at first. Addresses come by DHCP and from router advertisements, or are those
-        /// that stand here by network's name.
+        /// An interface of each kind that access networks have (`devices`), unplugged at first. Addresses come by DHCP and from router
+        /// advertisements, or are those that stand here by network's name.
         case mobile(fixed: [String: [String]])
         /// `eth0`, to another host, with that one's interface and addresses on the link.
         case behind(String, device: String, gateway: [String])
@@ -163,21 +183,52 @@ extension Topology {
 
     public func access(_ name: String) throws(LabError) -> (network: Network, access: Access) {
         guard let found = accessNetworks.first(where: { $0.network.name == name }) else {
-            throw LabError("no network \"\(name)\": \(accessNetworks.map(\.network.name).joined(separator: " or "))")
+            throw LabError("no network \"\(name)\"; there are: \(accessNetworks.map(\.network.name).joined(separator: " "))")
         }
         return found
     }
 
-    /// The router's interfaces of a host's links.
-    func ports(_ host: Host) -> [String] {
-        switch host.link {
-        case .network, .point: [host.name]
-        case .mobile: accessNetworks.map { port(host.name, $0.network.name) }
-        case .none, .behind: []
+    /// The interfaces of a mobile host, each with the first network that is entered by it.
+    public var devices: [(device: String, network: String)] {
+        accessNetworks.reduce(into: []) { devices, next in
+            if !devices.contains(where: { $0.device == next.access.device }) { devices.append((next.access.device, next.network.name)) }
         }
     }
 
-    func port(_ host: String, _ network: String) -> String { "\(host)-\(network)" }
+    func device(_ name: String) throws(LabError) -> String {
+        guard devices.contains(where: { $0.device == name }) else {
+            throw LabError("no interface \"\(name)\"; mobile hosts have: \(devices.map(\.device).joined(separator: " "))")
+        }
+        return name
+    }
+
+    public var gateways: [(network: Network, gateway: Gateway)] { networks.compactMap { network in network.gateway.map { (network, $0) } } }
+
+    /// The host that routes for a network: the router, or the gateway, which has the network's name.
+    func router(of network: Network) -> String { network.gateway == nil ? router : network.name }
+
+    /// Everything that has a namespace: the hosts, and the gateways once they are built.
+    public func place(_ name: String) throws(LabError) -> String {
+        if gateways.contains(where: { $0.network.name == name }) { return name }
+        return try host(name).name
+    }
+
+    /// The other ends of a host's or gateway's links.
+    func ports(_ name: String) throws(LabError) -> [String] {
+        if let (network, gateway) = gateways.first(where: { $0.network.name == name }) {
+            if case .router = gateway.upstream { return [network.name] }
+            return []
+        }
+        let host = try host(name)
+        switch host.link {
+        case .network, .point: return [host.name]
+        case .mobile: return devices.map { port(host.name, device: $0.device) }
+        case .none, .behind: return []
+        }
+    }
+
+    /// The other end of a mobile host's interface. It is named for the first network that is entered by the interface, wherever it is plugged in.
+    func port(_ host: String, device: String) -> String { "\(host)-\(devices.first { $0.device == device }?.network ?? device)" }
 
     /// The addresses of a host that others send to, without lengths.
     func addresses(_ name: String) -> [String] { hosts.first { $0.name == name }?.plainAddresses ?? [] }

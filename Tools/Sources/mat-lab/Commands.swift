@@ -50,6 +50,16 @@ struct Names: ParsableCommand {
     func run() throws { for name in Topology.smallInternet.names { print(name) } }
 }
 
+struct Networks: ParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "The networks that mobile nodes can be plugged into.")
+
+    func run() throws {
+        for (network, access) in Topology.smallInternet.accessNetworks {
+            print([network.name, access.device, network.summary].joined(separator: "\t"))
+        }
+    }
+}
+
 // MARK: On hosts
 
 struct Shell: ParsableCommand {
@@ -61,7 +71,7 @@ struct Shell: ParsableCommand {
     func run() throws {
         try complaining {
             let lab = try root.lab()
-            let name = try lab.topology.host(host).name
+            let name = try lab.topology.place(host)
             complain("shell on \(name); exit leaves it\n")
             try become(lab.command(on: name, [getenv("SHELL").map { String(cString: $0) } ?? "/bin/bash"]))
         }
@@ -78,7 +88,7 @@ struct Exec: ParsableCommand {
     func run() throws {
         try complaining {
             let lab = try root.lab()
-            try become(lab.command(on: try lab.topology.host(host).name, command))
+            try become(lab.command(on: try lab.topology.place(host), command))
         }
     }
 }
@@ -95,7 +105,12 @@ private func become(_ command: [String]) throws(LabError) {
 /// A mobile host and an access network.
 struct PlugArguments: ParsableArguments {
     @Argument(help: "mn, mn2 or mr.") var node: String
-    @Argument(help: "wlan or cellular.") var network: String
+    @Argument(help: "One of `lab networks`.") var network: String
+}
+
+/// By which of its interfaces a host enters a network.
+struct OverArgument: ParsableArguments {
+    @Option(help: ArgumentHelp("The interface, if not the one that the network is usually entered by.", valueName: "device")) var over: String?
 }
 
 struct Attach: ParsableCommand {
@@ -103,8 +118,9 @@ struct Attach: ParsableCommand {
 
     @ParentCommand var root: MatLab
     @OptionGroup var plug: PlugArguments
+    @OptionGroup var device: OverArgument
 
-    func run() throws { try complaining { try AccessNetworks(lab: root.lab()).attach(plug.node, plug.network) } }
+    func run() throws { try complaining { try AccessNetworks(lab: root.lab()).attach(plug.node, plug.network, over: device.over) } }
 }
 
 struct Detach: ParsableCommand {
@@ -166,11 +182,12 @@ struct Move: ParsableCommand {
 
     @ParentCommand var root: MatLab
     @OptionGroup var plug: PlugArguments
+    @OptionGroup var device: OverArgument
     @Flag(name: .customLong("no-overlap"), help: "The old network goes first.")
     var withoutOverlap = false
 
     func run() throws {
-        try complaining { try Daemons(lab: root.lab()).move(plug.node, to: plug.network, withOverlap: !withoutOverlap) }
+        try complaining { try Daemons(lab: root.lab()).move(plug.node, to: plug.network, over: device.over, withOverlap: !withoutOverlap) }
     }
 }
 

@@ -9,11 +9,13 @@ struct MatLab: ParsableCommand {
         commandName: "lab", abstract: "A small internet in network namespaces, for trying MAT out and for its tests.",
         discussion: """
             mn and mn2 are mobile, mr is a mobile router with the host inner behind it; cn and plain are stationary. ims1 and ims2 are mapping \
-            servers, ns and resolver answer for names, r routes. Tools/Sources/MATLab/SmallInternet.swift draws it.
+            servers, relay and relay2 are there for relays, ns and resolver answer for names, r routes. Tools/Sources/MATLab/SmallInternet.swift \
+            draws it. `networks` lists where mobile nodes can go: networks behind NATs and firewalls are built when a node first goes there, each \
+            with a gateway, which is a host of the network's name.
             """,
         subcommands: [
-            Up.self, Down.self, Status.self, Names.self, Shell.self, Exec.self, Attach.self, Detach.self, Block.self, Unblock.self, Delay.self,
-            Undelay.self, Move.self, Start.self, Stop.self, Restart.self,
+            Up.self, Down.self, Status.self, Names.self, Networks.self, Shell.self, Exec.self, Attach.self, Detach.self, Block.self, Unblock.self,
+            Delay.self, Undelay.self, Move.self, Start.self, Stop.self, Restart.self,
         ])
 
     @Option(help: ArgumentHelp("Prefix of the namespaces, so that several labs can stand side by side.", valueName: "name"))

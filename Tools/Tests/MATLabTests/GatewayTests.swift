@@ -1,0 +1,197 @@
+import Glibc
+import MATSignal
+import Namespaces
+import Testing
+
+@testable import MATLab
+
+/// A lab without daemons for one suite.
+struct LabTrait: SuiteTrait, TestScoping {
+    @TaskLocal static var current: Lab?
+
+    static let obstacle: String? = {
+        if getuid() != 0 { return "network namespaces need root" }
+        for program in ["ip", "nft", "nsd", "unbound", "dnsmasq", "udhcpc", "conntrack"] where Lab.installed(program) == nil {
+            return "\(program) is not installed; deploy/install-packages installs what the lab needs"
+        }
+        return nil
+    }()
+
+    func provideScope(for test: Test, testCase: Test.Case?, performing function: @Sendable () async throws -> Void) async throws {
+        let lab = try Lab(name: "gw\(getpid() % 100_000)", topology: Self.topology, programs: nil)
+        try lab.up(startsDaemons: false)
+        do { try await Self.$current.withValue(lab) { try await function() } } catch {
+            lab.down()
+            throw error
+        }
+        lab.down()
+        #expect(!Namespace.names().contains { $0.hasPrefix("\(lab.name)-") })
+    }
+
+    /// The lab's own, and one whose flows end within a test.
+    private static var topology: Topology {
+        var topology = Topology.smallInternet
+        guard var quick = topology.networks.first(where: { $0.name == "home" }) else { return topology }
+        quick.name = "quick"
+        quick.gateway?.ipv4 = .translated(Translation(unansweredSeconds: 1, answeredSeconds: 2))
+        quick.gateway?.outside = ["198.19.200.2/25"]
+        quick.gateway?.upstream = .router(["198.19.200.1/25"])
+        topology.networks.append(quick)
+        return topology
+    }
+}
+
+@Suite("Networks as most people have them", .serialized, .enabled(if: LabTrait.obstacle == nil, "\(LabTrait.obstacle ?? "")"), LabTrait())
+struct GatewayTests {
+    private var lab: Lab { get throws { try #require(LabTrait.current) } }
+
+    /// Takes a host to a network, and to no other.
+    private func settle(_ host: String, in network: String) throws { try Daemons(lab: lab).move(host, to: network, withOverlap: false) }
+
+    @Test(
+        "A translator maps and filters as its name says",
+        arguments: [
+            ("home", Translation.Mapping.endpointIndependent, Translation.Filtering.addressAndPortDependent),
+            ("carrier", .endpointIndependent, .addressAndPortDependent), ("double", .endpointIndependent, .addressAndPortDependent),
+            ("symmetric", .addressAndPortDependent, .addressAndPortDependent),
+        ])
+    func translators(network: String, mapping: Translation.Mapping, filtering: Translation.Filtering) throws {
+        try settle("mn", in: network)
+        let behaviour = try TranslatorBehaviour(lab, host: "mn")
+        #expect(try behaviour.filtering() == filtering)
+        #expect(try behaviour.mapping() == mapping)
+        let gateways = try lab.topology.gateways
+        let outside = try #require(gateways.first { $0.network.name == (network == "double" ? "carrier" : network) }?.gateway.outside.first)
+        #expect(try behaviour.outer()?.address.description == String(outside.prefix { $0 != "/" }))
+    }
+
+    @Test("Behind Linux two hosts with the same port are one endpoint to different servers, and two to the same")
+    func samePort() throws {
+        try settle("mn", in: "home")
+        try settle("mn2", in: "home")
+        let (first, second) = (try TranslatorBehaviour(lab, host: "mn", port: 6289), try TranslatorBehaviour(lab, host: "mn2", port: 6289))
+        let one = try #require(try first.outer())
+        #expect(one.port == 6289)
+        let other = try #require(try second.outer(at: first))
+        #expect(other.address == one.address && other.port != 6289)
+        // A flow that is there keeps its endpoint, also towards others.
+        #expect(try second.outer() == other)
+        #expect(try first.outerAtAnotherHost() == one)
+        #expect(try TranslatorBehaviour(lab, host: "mn", port: 6290).outer()?.port == 6290)
+        #expect(try TranslatorBehaviour(lab, host: "mn2", port: 6290).outer()?.port == 6290)
+    }
+
+    @Test("A carrier gives each subscriber ports of its own block, a home behind it as well")
+    func blocks() throws {
+        try settle("mn", in: "carrier")
+        try settle("mn2", in: "double")
+        let blocks = try ["mn", "mn2"].map { host in
+            let ports = try (0..<8).map { _ in Int(try #require(try TranslatorBehaviour(lab, host: host).outer()).port) }
+            let block = Set(ports.map { ($0 - 16_384) / 512 })
+            #expect(block.count == 1 && ports.allSatisfy { $0 >= 16_384 }, "\(ports)")
+            return block
+        }
+        #expect(blocks[0] != blocks[1])
+    }
+
+    @Test("Homes have the same addresses inside, and others outside")
+    func twins() throws {
+        try settle("mn", in: "home")
+        try settle("mn2", in: "twin")
+        let inner = try ["mn", "mn2"].map { try #require(try Interface.named("wlan0", in: lab.namespace($0)).globalAddresses.first) }
+        #expect(inner.allSatisfy { $0.hasPrefix("192.168.1.") })
+        #expect(try TranslatorBehaviour(lab, host: "mn").outer()?.address != TranslatorBehaviour(lab, host: "mn2").outer()?.address)
+    }
+
+    @Test("A firewall lets in what was asked for, in both families", arguments: [AddressFamily.ipv4, .ipv6])
+    func firewall(family: AddressFamily) throws {
+        try settle("mn", in: "firewall")
+        let behaviour = try TranslatorBehaviour(lab, host: "mn", family: family)
+        #expect(try behaviour.filtering() == .addressAndPortDependent)
+        let own = try Interface.named("wlan0", in: lab.namespace("mn")).global.map(\.local)
+        #expect(own.contains(try #require(try behaviour.outer()).address.description))
+    }
+
+    @Test("Clients of one network reach one another, but not where they are isolated", arguments: [("home", true), ("cafe", false)])
+    func isolation(network: String, reach: Bool) throws {
+        for host in ["mn", "mn2"] { try settle(host, in: network) }
+        let (one, other) = (try DatagramSocket(in: lab.namespace("mn")), try DatagramSocket(in: lab.namespace("mn2")))
+        let address = try Interface.named("wlan0", in: lab.namespace("mn2")).global.compactMap { IPAddress($0.local) }.first
+        #expect(TranslatorBehaviour.passes(from: one, to: Endpoint(try #require(address), port: other.port), other) == reach)
+        #expect(try TranslatorBehaviour(lab, host: "mn").outer() != nil)
+    }
+
+    @Test("A flow is forgotten after its time without packets: sooner if it was never answered")
+    func timeouts() throws {
+        try settle("mn", in: "quick")
+        let answered = try TranslatorBehaviour(lab, host: "mn")
+        let one = try #require(try answered.outer())
+        // Linux takes a flow for a stream only 2 s after it began.
+        let begin = monotonicSeconds()
+        while monotonicSeconds() < begin + 2.3 {
+            #expect(answered.isReached(at: one))
+            #expect(try answered.outer() == one)
+            usleep(200_000)
+        }
+        let unanswered = try TranslatorBehaviour(lab, host: "mn")
+        let other = try #require(try unanswered.outer())
+        let silent = monotonicSeconds()
+        sleepUntil(silent + 1.3)
+        #expect(answered.isReached(at: one))
+        #expect(!unanswered.isReached(at: other))
+        sleepUntil(monotonicSeconds() + 2.3)
+        #expect(!answered.isReached(at: one))
+    }
+
+    /// The time itself is what is tried.
+    private func sleepUntil(_ time: Double) { usleep(UInt32(max(0, time - monotonicSeconds()) * 1e6)) }
+
+    @Test("Where UDP is not let through, names and TCP still work")
+    func noUDP() throws {
+        try settle("mn", in: "narrow")
+        #expect(try TranslatorBehaviour(lab, host: "mn").outer() == nil)
+        let lab = try lab
+        let host = lab.namespace("mn")
+        #expect(shellStatus("ip netns exec \(host) dig +short +time=2 plain.mat.example A").output == "203.0.113.200\n")
+        let listener = try Child(["ip", "netns", "exec", lab.namespace("plain"), "socat", "-u", "OPEN:/etc/hostname", "TCP-LISTEN:7000,reuseaddr"])
+        defer { listener.end() }
+        let connected = shellStatus("ip netns exec \(host) socat -u TCP:203.0.113.200:7000,retry=20,interval=0.1,connect-timeout=5 -")
+        #expect(connected.status == 0 && !connected.output.isEmpty)
+    }
+
+    @Test("An interface is in one network at a time, also by another than the usual one, and the host's other interfaces stay")
+    func interfaces() throws {
+        let lab = try lab
+        let plugs = AccessNetworks(lab: lab)
+        try settle("mn", in: "wlan")
+        try plugs.attach("mn", "home", over: "wwan0")
+        try lab.wait("mn has an address", seconds: 10) { try Interface.isConfigured("wwan0", ["inet"], in: lab.namespace("mn")) }
+        #expect(try Interface.isConfigured("wlan0", ["inet", "inet6"], in: lab.namespace("mn")))
+        try plugs.attach("mn", "home2")
+        try lab.wait("mn has an address", seconds: 10) { try Interface.isConfigured("wlan0", ["inet"], in: lab.namespace("mn")) }
+        let addresses = try Interface.all(in: lab.namespace("mn")).flatMap(\.globalAddresses)
+        #expect(addresses.count == 2 && addresses.contains { $0.hasPrefix("192.168.1.") } && addresses.contains { $0.hasPrefix("192.168.2.") })
+        #expect(throws: LabError("mn is not in wlan")) { try plugs.detach("mn", "wlan") }
+        try settle("mn", in: "cellular")
+        #expect(
+            try Interface.all(in: lab.namespace("mn")).flatMap(\.globalAddresses).allSatisfy {
+                $0.hasPrefix("203.0.113.") || $0.hasPrefix("2001:db8:b:")
+            })
+    }
+
+    @Test("A gateway that does not come up leaves nothing, and says why")
+    func halfBuilt() throws {
+        let lab = try lab
+        var topology = lab.topology
+        topology.networks.append(
+            Topology.Network(
+                "broken", router: ["192.168.99.1/24"], access: Topology.Access(device: "wlan0", metric: 100),
+                gateway: Gateway(outside: ["no address"], upstream: .router(["198.19.99.1/25"]), ipv4: .guarded)))
+        let other = try Lab(name: lab.name, topology: topology, programs: nil)
+        let network = try topology.access("broken").network
+        let error = #expect(throws: LabError.self) { try Gateways(lab: other).build(network) }
+        #expect(error?.description.contains("the network broken was taken down again") == true)
+        #expect(!Namespace.exists(other.namespace("broken")))
+        #expect(throws: LabError.self) { try Interface.named("broken", in: other.namespace("r")) }
+    }
+}
