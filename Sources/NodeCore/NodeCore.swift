@@ -15,25 +15,6 @@ import MATSignal
 /// - `Peers/`: peers' records and locators, and what the kernel gets of them; `Announcing/`: telling them of our moves
 /// - `Handover/`: our own addresses; links change, a person asks for a handover; `Paths/`: dead paths, preferences
 public struct NodeCore {
-    /// What a deadline is for.
-    enum Deadline: Hashable, Sendable {
-        case locator(HomeAddress, MobileAddress)
-        case destination(HomeAddress)
-        /// The DNS gave no answer about a destination, and is asked again.
-        case destinationLookUp(HomeAddress)
-        case stranger(MobileAddress)
-        case adoption
-        /// Asking for the peers of an earlier run goes on.
-        case adopting
-        /// Telling peers of a move goes on.
-        case backlog
-        /// An IMS takes HA Notifies again.
-        case server(IPAddress)
-        /// Peers whose locators may or may not be used since our own scope changed.
-        case scope
-        case paths
-    }
-
     let configuration: NodeCoreConfiguration
     var random: any RandomNumberGenerator
 
@@ -45,22 +26,20 @@ public struct NodeCore {
     /// Which paths work, and what is done about those that don't.
     var uplinks: Uplinks
     var monitor: PathMonitor
-    var detours: Detours
     var preferences: Preferences
 
     var peers = PeerTable()
-    /// The own addresses that peers' traffic leaves from.
-    var ownPaths = OwnPaths()
-    /// Peers that were entered, or have new places, while there was no own address.
-    var pathless: Set<HomeAddress> = []
+    /// Who is one, and by which record.
+    var records: PeerRecords
+    /// Which of them is at which address.
+    var locatorChecks: LocatorChecks
+    /// By which pair of addresses each is reached.
+    var paths: PeerPaths
     var busiest = BusiestPeers()
     var destinations: Destinations
     var strangers: Strangers
-    /// Lines of the log about peers whose locators are of no use here.
-    var scopeReports = RateLimit(perSecond: 2)
     var knownServers: KnownServers
     var adoption = Adoption()
-    var polls: PollTimes
     /// Who waits for the DNS to answer about an HoA.
     var lookUps: LookUps
     /// The keys at networks' prefixes, and what waits for them.
@@ -70,11 +49,9 @@ public struct NodeCore {
     var exchanges: Exchanges
     var deadlines = DeadlineQueue<Deadline>()
     var backlog = Backlog()
-    var notifyQueues: NotifyQueues
+    var announcing: Announcing
     /// Requests of others.
     var requests: Requests
-    /// Checks and questions out of turn, that what strangers send can cause.
-    var rechecks: RateLimit
     public internal(set) var counters = NodeCounters()
     /// What the present event wants done.
     private var effects = Effects()
@@ -92,17 +69,17 @@ public struct NodeCore {
         addresses = UsableAddresses(configuration)
         uplinks = Uplinks(configuration.paths)
         monitor = PathMonitor(configuration.paths)
-        detours = Detours(configuration.paths)
+        locatorChecks = LocatorChecks(configuration)
+        paths = PeerPaths(configuration.paths)
         preferences = Preferences(configuration)
         strangers = Strangers(configuration)
         destinations = Destinations(configuration)
-        notifyQueues = NotifyQueues(countMax: configuration.share(of: NotifyQueues.countMax))
-        polls = PollTimes(configuration)
+        announcing = Announcing(configuration)
+        records = PeerRecords(configuration)
         knownServers = KnownServers(othersMax: configuration.share(of: KnownServers.othersMax))
         lookUps = LookUps(askedMax: configuration.share(of: LookUps.askedMax))
         networkKeys = NetworkKeys(knownMax: configuration.share(of: NetworkKeys.knownMax), askedMax: configuration.share(of: NetworkKeys.askedMax))
         requests = Requests(cookies: authority, configuration)
-        rechecks = RateLimit(perSecond: configuration.recheckedPerSecond)
         for identity in configuration.homes { homes[identity.hoa] = Home(identity, configuration) }
     }
 
@@ -190,59 +167,11 @@ public struct NodeCore {
 
     /// Packets counted so far with each peer, both directions. Told now and then; it keeps used peers alive.
     public mutating func traffic(_ packets: some Sequence<(key: HomeAddress, value: UInt64)>, now: Now) -> [NodeAction] {
-        var busy = BusiestPeers.Count()
-        var used: [HomeAddress] = []
-        for (hoa, count) in packets {
-            guard let before = peers[hoa]?.packets, before != count else { continue }
-            peers[hoa]?.packets = count
-            peers[hoa]?.lastTraffic = now.monotonic
-            used.append(hoa)
-            busy.add(count &- before, of: hoa)
-        }
-        busiest.replace(by: busy)
+        let used = busiest.counted(packets, in: &peers, now: now.monotonic)
         monitor.trafficCounted(now: now.monotonic)
         // More than these are not watched anyway.
         for hoa in used.count <= configuration.paths.pathsMax ? used.sorted() : busiest.peers { notePeerUse(hoa, now) }
         runPaths(now)
-        return endEvent()
-    }
-
-    /// When `timerFired` wants to be called next.
-    public var nextDeadline: MonotonicTime? {
-        mutating get {
-            peers.nextDue.earlier(exchanges.nextDue).earlier(nextHomeDue).earlier(deadlines.next)
-        }
-    }
-
-    public mutating func timerFired(now: Now) -> [NodeAction] {
-        while true {
-            guard let due = nextDeadline, due <= now.monotonic else { break }
-            if peers.nextDue == due, let hoa = peers.takeDue(now.monotonic) {
-                peerDue(hoa, now)
-                continue
-            }
-            if exchanges.nextDue == due {
-                perform(exchanges.due(preferred: preferredSources, now.monotonic), now)
-                continue
-            }
-            if nextHomeDue == due {
-                homeDue(now)
-                continue
-            }
-            guard let deadline = deadlines.takeDue(now.monotonic) else { break }
-            switch deadline {
-            case .locator(let hoa, let moa): locatorDue(hoa, moa, now)
-            case .destination(let hoa): destinationDue(hoa, now)
-            case .destinationLookUp(let hoa): destinationLookUpDue(hoa, now)
-            case .stranger(let moa): strangerDue(moa, now)
-            case .adoption: adoptionDue(now)
-            case .adopting: goOnAdopting(now)
-            case .backlog: workOff(now)
-            case .server(let server): serverDue(server, now)
-            case .scope: reconsiderScope(now)
-            case .paths: pathsDue(now)
-            }
-        }
         return endEvent()
     }
 

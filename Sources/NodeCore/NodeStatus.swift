@@ -111,15 +111,15 @@ extension NodeCore {
         }
         let states = statePeers().compactMap { peer -> NodeStatus.PeerState? in
             guard let own = home(for: peer.hoa) else { return nil }
-            let outbound = installedOutbound(of: peer)
+            let outbound = paths.installed(of: peer)
             let target = outbound?.peer
             return NodeStatus.PeerState(
                 hoa: peer.hoa, ownHoA: own, moa: target, ownMoA: outbound?.own, locators: peer.locators.listed.map(\.moa),
                 isProvisional: peer.isProvisional, isProven: target.flatMap { peer.locators[$0]?.state.isProven } ?? false,
                 age: max(.zero, now.monotonic - peer.since),
-                refreshedAgo: max(.zero, now.monotonic - peer.refreshed), switches: Int(peer.switches &+ ownPaths.moves(peer.installedPath)),
-                detouredFor: detours[peer.hoa].flatMap { $0.isTaken ? now.monotonic - $0.since : nil },
-                chosenInterface: preferences.chosenInterface(for: peer.hoa), packets: peer.packets, problem: scopeProblem(of: peer))
+                refreshedAgo: max(.zero, now.monotonic - peer.refreshed), switches: paths.switches(of: peer),
+                detouredFor: paths.detourSince(peer.hoa).map { now.monotonic - $0 },
+                chosenInterface: preferences.chosenInterface(for: peer.hoa), packets: peer.packets, problem: addresses.scopeProblem(of: peer))
         }
         let undecided = destinations.undecided(now: now.monotonic)
         return NodeStatus(

@@ -8,49 +8,61 @@ import Testing
 @Suite("Telling peers of a move") struct AnnouncingTests {
     private func time(_ milliseconds: Int64) -> MonotonicTime { .zero + .milliseconds(milliseconds) }
 
-    /// Places in the table of peers, which only the table makes.
-    private func slots(_ count: Int) throws -> [(slot: PeerSlot, hoa: HomeAddress)] {
+    private let hoas = (1...3).map { home("203.0.113.\($0)") }
+    private let moves = FamilyPair<UInt32>(ipv4: 2, ipv6: 2)
+
+    /// Peers of one family, with their last traffic at these times.
+    private func peers(_ traffic: Int64...) throws -> PeerTable {
         var table = PeerTable()
-        return try (1...count).map { index in
-            let hoa = home("203.0.113.\(index)")
-            table[hoa] = try Peers.peer(hoa)
-            return (try #require(table.slot(of: hoa)), hoa)
+        for (hoa, last) in zip(hoas, traffic) {
+            table.enter(try Peers.peer(hoa))
+            table.update(hoa) { _ = $0.counted(UInt64(last) + 1, now: time(last)) }
         }
+        return table
+    }
+
+    private func rest(_ backlog: inout Backlog, _ peers: inout PeerTable) -> [Backlog.Step] {
+        var steps: [Backlog.Step] = []
+        while let step = backlog.next(in: &peers, moves: moves, opens: .zero, isFull: false, now: time(0)) { steps.append(step) }
+        return steps
     }
 
     @Test("Peers are told in the order of their last traffic, all of them before the first IMS is asked")
     func order() throws {
-        let peers = try slots(3)
-        var backlog = Backlog()
-        backlog.begin(zip(peers, [10, 30, 30]).map { Backlog.Entry(slot: $0.slot, hoa: $0.hoa, lastTraffic: time($1)) })
-        var steps: [Backlog.Step] = []
-        while let step = backlog.next(opens: .zero, isFull: false, now: time(0)) { steps.append(step) }
-        let order = [1, 2, 0].map { peers[$0].slot }
-        #expect(steps == order.map { .tellPeer($0) } + order.map { .askServers($0) })
-        #expect(backlog.next(opens: .zero, isFull: false, now: time(0)) == nil)
+        var (peers, backlog) = (try peers(1000, 3000, 3000), Backlog())
+        backlog.add([.tellPeer, .tellServer], in: .ipv4)
+        backlog.add(.subscribe, in: .ipv4)
+        let order = [1, 2, 0].map { hoas[$0] }
+        #expect(
+            rest(&backlog, &peers) == order.map { .tellPeer($0) } + order.map { .askServers($0, [.tellServer, .subscribe]) },
+            "what two moves want is done once")
+        #expect(rest(&backlog, &peers).isEmpty)
     }
 
     @Test("The work pauses while the pace is closed or too much is under way, and goes on where it was")
     func pause() throws {
-        let peers = try slots(2)
-        var backlog = Backlog()
-        backlog.begin(peers.map { Backlog.Entry(slot: $0.slot, hoa: $0.hoa, lastTraffic: time(0)) })
-        #expect(backlog.next(opens: time(40), isFull: false, now: time(0)) == .pause(until: time(40)))
-        #expect(backlog.next(opens: time(0), isFull: true, now: time(0)) == .pause(until: time(0) + Backlog.tick))
-        #expect(backlog.next(opens: time(0), isFull: false, now: time(0)) == .tellPeer(peers[0].slot))
-        #expect(backlog.next(opens: time(40), isFull: false, now: time(0)) == .pause(until: time(40)))
-        #expect(backlog.next(opens: time(40), isFull: false, now: time(40)) == .tellPeer(peers[1].slot))
+        var (peers, backlog) = (try peers(0, 0), Backlog())
+        backlog.add(.tellPeer, in: .ipv4)
+        func next(opens: Int64, isFull: Bool = false, at now: Int64 = 0) -> Backlog.Step? {
+            backlog.next(in: &peers, moves: moves, opens: time(opens), isFull: isFull, now: time(now))
+        }
+        #expect(next(opens: 40) == .pause(until: time(40)))
+        #expect(next(opens: 0, isFull: true) == .pause(until: time(0) + Backlog.tick))
+        #expect(next(opens: 0) == .tellPeer(hoas[0]) && next(opens: 40) == .pause(until: time(40)))
+        #expect(next(opens: 40, at: 40) == .tellPeer(hoas[1]))
     }
 
-    @Test("What two moves want of one HoA's peers is gathered once")
-    func gather() {
-        var backlog = Backlog()
-        #expect(backlog.gather() == nil)
-        let own = home("198.51.100.1")
-        backlog.add(.tellPeer, of: own)
-        backlog.add([.tellServer, .subscribe], of: own)
-        #expect(backlog.gather() == [own: [.tellPeer, .tellServer, .subscribe]])
-        #expect(backlog.gather() == nil)
+    @Test("Who is gone, knows our move, or talks to another of our HoAs is passed over; what is still owed is not forgotten by a second move")
+    func passedOver() throws {
+        var (peers, backlog) = (try peers(0, 0, 0), Backlog())
+        let v6: HomeAddress = home("2001:db8::1")
+        peers.enter(try Peers.peer(v6, at: [ip("2001:db8:1::1")]))
+        peers.update(hoas[0]) { $0.tell { $0.acked(2) } }
+        backlog.add([.tellPeer, .subscribe], in: .ipv4)
+        #expect(backlog.next(in: &peers, moves: moves, opens: .zero, isFull: false, now: time(0)) == .tellPeer(hoas[1]))
+        peers.remove(hoas[2])
+        backlog.add(.tellPeer, in: .ipv6)
+        #expect(rest(&backlog, &peers) == [.tellPeer(v6)] + [hoas[0], hoas[1]].map { .askServers($0, .subscribe) })
     }
 
     @Test("An IMS gets eight HA Notifies at once and eight a second; the others wait in order")
@@ -113,11 +125,26 @@ import Testing
     }
 
     @Test("HA Notify for one peer is repeated after 2, 4, 8 s and so on, never more than 1024")
-    func failures() throws {
-        var peer = try Peers.peer(home("203.0.113.1"))
-        #expect((0..<12).map { _ in peer.notifyFailed() } == [2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 1024, 1024].map { .seconds($0) })
-        for _ in 0..<300 { _ = peer.notifyFailed() }
-        #expect(peer.notifyFailures == .max)
+    func failures() {
+        var telling = Telling()
+        #expect((0..<12).map { _ in telling.failed() } == [2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 1024, 1024].map { .seconds($0) })
+        for _ in 0..<300 { _ = telling.failed() }
+        #expect(telling.failed() == .seconds(1024))
+        telling.acked(2)
+        #expect(telling.failed() == .seconds(2), "who has acked starts anew")
+    }
+
+    @Test("Who has acked our last record has only its subscription to be renewed, and each duty is done once")
+    func duties() {
+        var telling = Telling()
+        telling.owe([.tellPeer, .tellServer, .subscribe], of: 2)
+        #expect(!telling.knows(2) && telling.begin(.tellPeer) == .tellPeer && telling.begin(.tellPeer) == [])
+        #expect(telling.begin([.tellServer, .subscribe]) == [.tellServer, .subscribe] && telling.duties == [])
+        telling.acked(2)
+        telling.owe([.tellPeer, .tellServer, .subscribe], of: 2)
+        #expect(telling.knows(2) && !telling.knows(3) && telling.duties == .subscribe)
+        telling.owe(.tellPeer, of: 3)
+        #expect(telling.duties == [.tellPeer, .subscribe], "what an earlier move owed is still owed")
     }
 }
 

@@ -21,16 +21,16 @@ import Testing
     func table() throws {
         var table = PeerTable()
         let hoas = (1...200).map { home("203.0.113.\($0)") }
-        for hoa in hoas { table[hoa] = try Peers.peer(hoa) }
+        for hoa in hoas { table.enter(try Peers.peer(hoa)) }
         let v6: HomeAddress = home("2001:db8::1")
-        table[v6] = try Peers.peer(v6, at: [ip("2001:db8:1::1")])
+        table.enter(try Peers.peer(v6, at: [ip("2001:db8:1::1")]))
         #expect(table.count == 201 && table.count(of: .ipv4) == 200 && table.count(of: .ipv6) == 1)
         let slot = try #require(table.slot(of: hoas[99]))
         #expect(table[slot]?.hoa == hoas[99])
-        table[hoas[99]] = nil
+        table.remove(hoas[99])
         #expect(table[slot] == nil && table.slot(of: hoas[99]) == nil && table.count == 200)
         let next: HomeAddress = home("198.18.77.1")
-        table[next] = try Peers.peer(next)
+        table.enter(try Peers.peer(next))
         #expect(table.slot(of: next) == slot && table[slot]?.hoa == next)
         #expect(Set(table.slots.compactMap { table[$0]?.hoa }) == Set(hoas).subtracting([hoas[99]]).union([next, v6]))
     }
@@ -40,12 +40,12 @@ import Testing
         var table = PeerTable()
         let hoas = (1...20).map { home("203.0.113.\($0)") }
         for hoa in hoas {
-            table[hoa] = try Peers.peer(hoa)
+            table.enter(try Peers.peer(hoa))
             table.claim(first, for: hoa)
         }
         #expect(table.claimants(of: first) == Array(hoas.prefix(PeerTable.claimantsMax)) && table.holder(of: first) == nil)
         table.claim(first, for: hoas[19], isCertain: true)
-        table[hoas[19]]?.locators.update(first) { $0.state = .proven(at: .zero, unanswered: 0) }
+        table.update(hoas[19]) { _ = $0.hear(.proved, at: first, now: .zero) }
         #expect(table.holder(of: first) == hoas[19] && table.claimants(of: first).contains(hoas[19]))
         table.release(first, of: hoas[19])
         #expect(table.holder(of: first) == nil && table.claimants(of: first).count == PeerTable.claimantsMax)
@@ -58,12 +58,12 @@ import Testing
         var table = PeerTable()
         let hoas = (1...50).map { home("203.0.113.\($0)") }
         for (index, hoa) in hoas.enumerated() {
-            table[hoa] = try Peers.peer(hoa)
+            table.enter(try Peers.peer(hoa))
             table.schedule(hoa, at: time(Int64((index * 37) % 50)))
         }
         table.schedule(hoas[7], at: time(1000))
         table.schedule(hoas[9], at: .zero)
-        table[hoas[20]] = nil
+        table.remove(hoas[20])
         #expect(table.nextDue == time(0))
         var order: [HomeAddress] = []
         var times: [MonotonicTime] = []
@@ -128,8 +128,10 @@ import Testing
     func knownServers() throws {
         var known = KnownServers(othersMax: 2)
         known.keep(set(1, expires: time(100_000)), of: hoa) { _ in false }
-        var peer = try Peers.peer(hoa)
-        known.enter(&peer)
+        var table = PeerTable()
+        table.enter(try Peers.peer(hoa))
+        known.enter(hoa, in: &table)
+        var peer = try #require(table[hoa])
         #expect(known.servers(of: hoa, peer)?.endpoints == content(1).endpoints && known.servers(of: hoa, nil) == nil)
         known.keep(set(2, expires: time(200_000)), of: &peer)
         #expect(known.servers(of: hoa, peer)?.endpoints == content(2).endpoints)
@@ -169,7 +171,7 @@ import Testing
         #expect(peer.offer(older, isConfirmed: true, now: time(1000)) == .older(contradicts: true))
         #expect(peer.offer(older, isConfirmed: true, now: time(2000)) == .older(contradicts: true) && peer.contradictedSince == time(1000))
         #expect(!peer.isRefuted(now: time(3999)) && peer.isRefuted(now: time(4000)))
-        peer.locators.update(second) { $0.state = .proven(at: .zero, unanswered: 0) }
+        _ = peer.hear(.proved, at: second, now: .zero)
         #expect(!peer.isRefuted(now: time(4000)))
         peer.undo()
         #expect(!peer.isProvisional && peer.version.sequence == 3 && peer.lists(first))

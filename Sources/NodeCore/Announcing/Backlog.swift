@@ -9,18 +9,11 @@ import MATSignal
 ///            second pass: HA Notify to its IMS, ◄─────┘
 ///                         MA Query with SUBSCRIBE        HA Notifies to one IMS: as many a second as it takes, see `NotifyQueues`
 /// ```
-/// What is to be done stands in each peer (`Peer.duties`); here is only in which order. A second move before the end gathers anew.
+/// What is to be done stands in each peer (`Telling`); here is only in which order. A second move before the end gathers anew.
 struct Backlog: Sendable {
-    /// A peer that is to be told.
-    struct Entry: Sendable {
-        let slot: PeerSlot
-        let hoa: HomeAddress
-        let lastTraffic: MonotonicTime
-    }
-
     enum Step: Hashable, Sendable {
-        case tellPeer(PeerSlot)
-        case askServers(PeerSlot)
+        case tellPeer(HomeAddress)
+        case askServers(HomeAddress, Telling.Duties)
         /// Nothing more before this time.
         case pause(until: MonotonicTime)
     }
@@ -32,45 +25,63 @@ struct Backlog: Sendable {
     /// Requests under way, at which new ones wait for answers or time-outs: bounds memory where nobody answers.
     static let underWayMax = 4096
 
-    /// Own HoAs whose peers are to be told, not gathered yet.
-    private var gathering: [HomeAddress: Peer.Duties] = [:]
+    /// What all peers of a family are to be told, not gathered yet.
+    private var gathering = FamilyPair<Telling.Duties>(both: [])
     private var order: [PeerSlot] = []
     private var told = 0
     private var asked = 0
 
-    /// All peers of an own HoA have these duties.
-    mutating func add(_ duties: Peer.Duties, of own: HomeAddress) { gathering[own, default: []].formUnion(duties) }
+    /// All peers of a family, which the own HoA of that family talks to, have these duties.
+    mutating func add(_ duties: Telling.Duties, in family: AddressFamily) { gathering[family].formUnion(duties) }
 
-    /// What the peers of each own HoA are to be given to do before the work goes on; `nil` if nothing was added.
-    mutating func gather() -> [HomeAddress: Peer.Duties]? {
-        guard !gathering.isEmpty else { return nil }
-        defer { gathering = [:] }
-        return gathering
+    /// Gives peers what they are to be told, and puts all that are still owed something in order, those with the latest traffic first: they are the
+    /// ones who miss us.
+    private mutating func gather(in peers: inout PeerTable, _ moves: FamilyPair<UInt32>) {
+        guard gathering != FamilyPair(both: []) else { return }
+        var entries: [(slot: PeerSlot, hoa: HomeAddress, lastTraffic: MonotonicTime)] = []
+        for slot in peers.slots {
+            guard let peer = peers[slot], !gathering[peer.hoa.family].isEmpty || !peer.telling.duties.isEmpty else { continue }
+            entries.append((slot, peer.hoa, peer.lastTraffic))
+        }
+        for entry in entries where !gathering[entry.hoa.family].isEmpty {
+            let (duties, move) = (gathering[entry.hoa.family], moves[entry.hoa.family])
+            peers.update(entry.hoa) { $0.tell { $0.owe(duties, of: move) } }
+        }
+        gathering = FamilyPair(both: [])
+        entries.sort { ($1.lastTraffic, $0.hoa) < ($0.lastTraffic, $1.hoa) }
+        begin(entries.map(\.slot))
     }
 
-    /// Starts over with these, those with the latest traffic first: they are the ones who miss us.
-    mutating func begin(_ entries: [Entry]) {
-        order = entries.sorted { ($1.lastTraffic, $0.hoa) < ($0.lastTraffic, $1.hoa) }.map(\.slot)
+    private mutating func begin(_ order: [PeerSlot]) {
+        self.order = order
         (told, asked) = (0, 0)
     }
 
     /// What is to be done next; `nil` when all is done, and all memory of it given back.
     ///
     /// - Parameters:
+    ///   - moves: the numbers of our last moves, by family; see `Announcement`.
     ///   - opens: when the pace lets the next message go.
     ///   - isFull: as many requests are under way as may be.
-    mutating func next(opens: MonotonicTime, isFull: Bool, now: MonotonicTime) -> Step? {
+    mutating func next(in peers: inout PeerTable, moves: FamilyPair<UInt32>, opens: MonotonicTime, isFull: Bool, now: MonotonicTime) -> Step? {
+        gather(in: &peers, moves)
         guard !order.isEmpty else { return nil }
         guard opens <= now, !isFull else { return .pause(until: max(opens, now + Self.tick)) }
-        if told < order.count {
+        while told < order.count {
             defer { told += 1 }
-            return .tellPeer(order[told])
+            if let hoa = peers[order[told]]?.hoa, begin(.tellPeer, of: hoa, in: &peers) != [] { return .tellPeer(hoa) }
         }
-        if asked < order.count {
+        while asked < order.count {
             defer { asked += 1 }
-            return .askServers(order[asked])
+            guard let hoa = peers[order[asked]]?.hoa else { continue }
+            let duties = begin([.tellServer, .subscribe], of: hoa, in: &peers)
+            if !duties.isEmpty { return .askServers(hoa, duties) }
         }
         begin([])
         return nil
+    }
+
+    private func begin(_ duties: Telling.Duties, of hoa: HomeAddress, in peers: inout PeerTable) -> Telling.Duties {
+        peers.update(hoa) { $0.tell { $0.begin(duties) } } ?? []
     }
 }

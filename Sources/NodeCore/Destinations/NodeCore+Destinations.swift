@@ -19,7 +19,7 @@ extension NodeCore {
         if let peer = peers[hoa] {
             // A packet that was on its way to the TUN when the entry was made, or one that has no path at the moment and
             // stays held until there is one.
-            let outbound = installedOutbound(of: peer)
+            let outbound = paths.installed(of: peer)
             if outbound != nil { emit(.releaseOutbound(to: hoa.address)) } else { checkRefused(hoa, now) }
             if !ownLocators.contains(where: { $0.moa == outbound?.own }) { notePeerUse(hoa, now) }
             return
@@ -163,7 +163,7 @@ extension NodeCore {
         log(.debug, "packets to \(hoa) go on after \(duration.millisecondsSaturated) ms")
         if !knowsUs(hoa), !isUnderWay(.notifyServer(hoa)), !isUnderWay(.notifyPeer(hoa)) { tellPeer(hoa, now) } else { showPlace(to: hoa, now) }
         // The path was kept back with them. Without one they stay held until there is one.
-        if let path = peers[hoa]?.installedPath, path != OwnPaths.none {
+        if let peer = peers[hoa], paths.installed(of: peer) != nil {
             flushChanges()
             emit(.releaseOutbound(to: hoa.address))
         } else {

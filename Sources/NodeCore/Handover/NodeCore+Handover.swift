@@ -102,31 +102,16 @@ extension NodeCore {
         continueResolving(hoa.family, now)
     }
 
-    /// Lets peers' traffic leave from our first address: all of it, or just what left from addresses that are gone or dead. Peers for
-    /// whom something else was said, or was found to work, are looked at one by one.
+    /// Lets peers' traffic leave from our first address: all of it, or just what left from addresses that are gone or dead.
     private mutating func movePaths(of hoa: HomeAddress, gone: Set<MobileAddress>, isWhole: Bool, _ now: Now) {
         let usable = desiredLocators(of: hoa)
-        guard let first = usable.first else { return }
-        let hasExceptions = !preferences.isEmpty || !detours.isEmpty
-        var moved: Set<UInt8> = []
-        for moa in ownPaths.addresses(of: hoa).sorted() where moa != first {
-            guard gone.contains(moa) || !usable.contains(moa) || isWhole && !hasExceptions else { continue }
-            moved.formUnion(ownPaths.numbers(of: moa, hoa))
-            change(.moveOutbound(from: moa, to: first))
-            ownPaths.move(moa, to: first, of: hoa)
-        }
-        let entering = pathless.filter { home(for: $0) == hoa }
-        pathless.subtract(entering)
-        for peer in entering.sorted() { applyPeer(peer, now) }
-        guard hasExceptions else { return }
-        for slot in Array(peers.slots) {
-            guard let peer = peers[slot], home(for: peer.hoa) == hoa else { continue }
-            guard detours[peer.hoa] != nil || isWhole || moved.contains(peer.path) else { continue }
-            if isWhole || moved.contains(peer.path), let own = preferredOwnMoA(for: peer.hoa), ownPaths[peer.path] != own {
-                let path = pathNumber(of: own, hoa)
-                peers[peer.hoa]?.path = path
-            }
-            applyPeer(peer.hoa, now)
+        guard !usable.isEmpty else { return }
+        let moved = paths.move(hoa, to: usable, gone: gone, isWhole: isWhole, hasPreferences: !preferences.isEmpty)
+        for change in moved.changes { self.change(change) }
+        for peer in moved.waiting { applyPeer(peer, now) }
+        for (peer, isFollowing) in paths.exceptions(from: moved, of: hoa, isWhole: isWhole, hasPreferences: !preferences.isEmpty, peers) {
+            if isFollowing, let side = ownSide(for: peer) { _ = paths.prefer(peer, in: &peers, side) }
+            applyPeer(peer, now)
         }
     }
 
@@ -144,27 +129,8 @@ extension NodeCore {
 
     /// Lets a peer's traffic leave from the preferred own address.
     mutating func switchPeer(_ hoa: HomeAddress, _ now: Now) {
-        guard let peer = peers[hoa], let own = home(for: hoa), let first = preferredOwnMoA(for: hoa), ownPaths[peer.path] != first else { return }
-        let path = pathNumber(of: first, own)
-        peers[hoa]?.path = path
+        guard let side = ownSide(for: hoa), let first = paths.prefer(hoa, in: &peers, side) else { return }
         applyPeer(hoa, now)
-        log(peers.count <= Self.peersLoggedMax ? .info : .debug, "traffic to \(hoa) leaves from \(first)")
-    }
-
-    /// With more peers than this, what happens to each alone is no news for the log.
-    static let peersLoggedMax = 256
-
-    /// The number by which peers know an own address that their traffic leaves from.
-    mutating func pathNumber(of moa: MobileAddress, _ own: HomeAddress) -> UInt8 {
-        let peers = peers
-        return ownPaths.number(of: moa, own) {
-            Set(peers.slots.flatMap { slot in peers[slot].map { [$0.path, $0.installedPath] } ?? [] })
-        }
-    }
-
-    /// Where the kernel sends the peer's packets, and from where; `nil` if it has no entry.
-    func installedOutbound(of peer: Peer) -> MobilePair? {
-        guard let own = ownPaths[peer.installedPath], let target = peer.locators.first(where: { $0.roles.contains(.target) }) else { return nil }
-        return MobilePair(own: own, peer: target.moa)
+        log(peers.count <= PeerRecords.loggedMax ? .info : .debug, "traffic to \(hoa) leaves from \(first)")
     }
 }

@@ -24,20 +24,10 @@ extension NodeCore {
 
     func home(in family: AddressFamily) -> HomeAddress? { homes.keys.first { $0.family == family } }
 
-    func isOwn(_ address: IPAddress) -> Bool {
-        homes.values.contains { $0.prefix.contains(address) }
-            || ownLocators.contains { covers($0.moa, homeLength(of: $0.moa.family), address) }
-    }
+    func isOwn(_ address: IPAddress) -> Bool { addresses.isOwn(address) }
 
     /// Whether the kernel has been told to take packets to this address for an own HoA's.
     func isReachable(at address: IPAddress) -> Bool {
         entered.covers(address) { homes[$0]?.prefix.length ?? 128 }
     }
-
-    private func covers(_ moa: MobileAddress, _ length: UInt8, _ address: IPAddress) -> Bool {
-        IPPrefix(covering: moa.address, length: length).contains(address)
-    }
-
-    /// The prefix length of the own HoA of a family, and so that of the locators.
-    private func homeLength(of family: AddressFamily) -> UInt8 { homes.values.first { $0.hoa.family == family }?.prefix.length ?? 128 }
 }

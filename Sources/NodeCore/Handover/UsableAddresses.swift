@@ -64,6 +64,8 @@ struct UsableAddresses: Sendable {
 
     private let preferredInterfaces: [String]
     private let routedPrefixes: [IPPrefix]
+    /// What the own HoAs speak for: each its own address, or a mobile network's home prefix.
+    private let homePrefixes: FamilyPair<IPPrefix?>
 
     /// The addresses in the order in which the system lists them.
     private(set) var system: [OwnLocator] = []
@@ -83,6 +85,7 @@ struct UsableAddresses: Sendable {
     init(_ configuration: NodeCoreConfiguration) {
         preferredInterfaces = configuration.preferredInterfaces
         routedPrefixes = configuration.routedPrefixes
+        homePrefixes = FamilyPair { family in configuration.homes.first { $0.hoa.family == family }?.certificate.prefix }
     }
 
     // MARK: Questions
@@ -91,6 +94,9 @@ struct UsableAddresses: Sendable {
 
     /// Usable addresses of a family, in order of preference.
     func of(_ family: AddressFamily) -> [MobileAddress] { ordered.map(\.moa).filter { $0.family == family } }
+
+    /// Whether there is one of this family.
+    func has(_ family: AddressFamily) -> Bool { ordered.contains { $0.moa.family == family } }
 
     /// The locators that a record of this own HoA is to list: the HoA alone when it is an address of a link (the node is at
     /// home), otherwise the usable addresses of its family.
@@ -112,6 +118,14 @@ struct UsableAddresses: Sendable {
     /// Whether another of this node's HoAs has it.
     func isOthers(_ address: IPAddress) -> Bool { others.contains(address) }
 
+    /// Whether it is ours: an own HoA's or address's, or behind one if that is a mobile network's.
+    func isOwn(_ address: IPAddress) -> Bool {
+        homePrefixes.values.contains { $0?.contains(address) ?? false }
+            || ordered.contains { locator in
+                IPPrefix(covering: locator.moa.address, length: homePrefixes[locator.moa.family]?.length ?? 128).contains(address)
+            }
+    }
+
     /// Whether it is on a link with us.
     func isNeighbour(_ address: IPAddress) -> Bool { ordered.contains { $0.link?.contains(address) ?? false } }
 
@@ -123,6 +137,17 @@ struct UsableAddresses: Sendable {
         case .none: false
         case let scope: ordered.contains { $0.moa.family == moa.family && $0.moa.address.scope == scope } || isRouted(moa.address)
         }
+    }
+
+    /// Whether the address can be a peer's locator here at all; otherwise it is not even asked.
+    func canBeLocator(_ moa: MobileAddress, of hoa: HomeAddress) -> Bool {
+        moa.family == hoa.family && !isOwn(moa.address) && !isOthers(moa.address) && isInReach(moa)
+    }
+
+    /// Whether a valid MA Notify from there lets the peer's packets in while it is checked; elsewhere nothing counts before it has proved
+    /// itself ("checked before use" of protocol.md section 6).
+    func canBeNoticed(_ moa: MobileAddress, of hoa: HomeAddress) -> Bool {
+        canBeLocator(moa, of: hoa) && !infrastructure.contains(moa.address) && !isNeighbour(moa.address)
     }
 
     func isRouted(_ address: IPAddress) -> Bool { routedPrefixes.contains { $0.contains(address) } }

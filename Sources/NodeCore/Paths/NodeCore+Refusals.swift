@@ -10,25 +10,10 @@ extension NodeCore {
     ///
     /// - Returns: whether an own address was found at fault, and another record is on its way.
     mutating func registrationRefused(_ hoa: HomeAddress, _ record: MappingRecord, _ reply: IMSUpdateReply, _ now: Now) -> Bool {
-        guard let home = homes[hoa], let first = record.locators.first?.moa else { return false }
-        let all = record.locators.map(\.moa)
-        let source = Endpoint(first.address, port: SignalPort.node)
-        let said = reply.text.map { " (\($0.printable))" } ?? ""
-        let culprits: [MobileAddress]
-        var reason = "the IMS refuses it\(said)"
-        if let observed = reply.observed, observed != source {
-            // The record's first locator must be where the datagram came from.
-            culprits = [first]
-            reason = "a translator (NAT) stands before it: the IMS sees \(observed)"
-        } else if all.count == 1 {
-            culprits = [first]
-        } else {
-            // A proof may have been too old: once all are fetched anew. Then it is one of those that were in no accepted record.
-            guard home.registration.failures > 0 else { return false }
-            let suspects = home.isNetwork ? all : Array(all.dropFirst())
-            let fresh = suspects.filter { home.registration.acked?.places.contains($0) != true }
-            culprits = fresh.isEmpty ? suspects : fresh
-        }
+        guard let registration = homes[hoa]?.registration,
+            let (culprits, reason) = Uplinks.culprits(
+                in: record, reply, accepted: registration.acked?.places ?? [], hasFailedBefore: registration.failures > 0)
+        else { return false }
         for (index, moa) in culprits.enumerated() { refuse(moa, reason, turn: index, now) }
         // Where all have been refused, the usual pause comes first.
         guard desiredLocators(of: hoa).contains(where: { isWorthTrying($0) }) else { return false }

@@ -160,6 +160,30 @@ struct Uplinks: Sendable {
 
     // MARK: The own IMS
 
+    /// Which own addresses the IMS's refusal of a record (code 6) speaks against, and why.
+    ///
+    /// - Parameters:
+    ///   - accepted: the addresses in the last record that the IMS took.
+    ///   - hasFailedBefore: another try did not help either.
+    /// - Returns: `nil` if it may be none: a proof may have been too old, and all are fetched anew.
+    static func culprits(
+        in record: MappingRecord, _ reply: IMSUpdateReply, accepted: Set<MobileAddress>, hasFailedBefore: Bool
+    ) -> (addresses: [MobileAddress], reason: String)? {
+        let all = record.locators.map(\.moa)
+        guard let first = all.first else { return nil }
+        if let observed = reply.observed, observed != Endpoint(first.address, port: SignalPort.node) {
+            // The record's first locator must be where the datagram came from.
+            return ([first], "a translator (NAT) stands before it: the IMS sees \(observed)")
+        }
+        let reason = "the IMS refuses it\(reply.text.map { " (\($0.printable))" } ?? "")"
+        if all.count == 1 { return ([first], reason) }
+        guard hasFailedBefore else { return nil }
+        // It is one of those that were in no accepted record. A mobile network's first locator is proved like the others.
+        let suspects = record.isNetwork ? all : Array(all.dropFirst())
+        let fresh = suspects.filter { !accepted.contains($0) }
+        return (fresh.isEmpty ? suspects : fresh, reason)
+    }
+
     /// The own IMS does not take it as a locator, or answers no registration from it.
     ///
     /// - Parameter turn: several that may be at fault are tried again one after another, so that a good one does not share a bad one's fate.

@@ -15,6 +15,22 @@ struct BusiestPeers: Sendable {
         if peers.count < Self.countMax { peers.append(hoa) }
     }
 
+    /// The kernel counted the packets of all peers, both directions.
+    ///
+    /// - Returns: those with packets since.
+    mutating func counted(_ packets: some Sequence<(key: HomeAddress, value: UInt64)>, in peers: inout PeerTable, now: MonotonicTime) -> [HomeAddress]
+    {
+        var busy = Count()
+        var used: [HomeAddress] = []
+        for (hoa, count) in packets {
+            guard case let new?? = peers.update(hoa, { $0.counted(count, now: now) }) else { continue }
+            used.append(hoa)
+            busy.add(new, of: hoa)
+        }
+        replace(by: busy)
+        return used
+    }
+
     /// The packets of all peers were counted. While there were none, those of before count.
     mutating func replace(by count: Count) {
         guard !count.isEmpty else { return }

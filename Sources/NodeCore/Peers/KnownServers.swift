@@ -23,8 +23,14 @@ struct KnownServers: Sendable {
     mutating func keep(_ set: ServerSet, of peer: inout Peer) {
         let number = ofPeers.enter(ServerSets.Content(endpoints: set.endpoints, keys: set.keys))
         ofPeers.leave(peer.servers)
-        peer.servers = number
-        peer.serversExpire = CoarseTime(set.expires)
+        peer.isServed(by: number, until: set.expires)
+    }
+
+    /// The DNS named those of an HoA.
+    ///
+    /// - Parameter isAwaited: packets wait for it.
+    mutating func keep(_ set: ServerSet, of hoa: HomeAddress, in peers: inout PeerTable, isAwaited: (HomeAddress) -> Bool) {
+        if peers.update(hoa, { keep(set, of: &$0) }) == nil { keep(set, of: hoa, isAwaited: isAwaited) }
     }
 
     /// The DNS named those of an HoA that is no peer.
@@ -37,8 +43,8 @@ struct KnownServers: Sendable {
     }
 
     /// The HoA has become a peer.
-    mutating func enter(_ peer: inout Peer) {
-        if let set = others.removeValue(forKey: peer.hoa) { keep(set, of: &peer) }
+    mutating func enter(_ hoa: HomeAddress, in peers: inout PeerTable) {
+        if let set = others.removeValue(forKey: hoa) { peers.update(hoa) { keep(set, of: &$0) } }
     }
 
     /// It is a peer no more, but remembered as what it was: if the DNS is silent when it is called again, it is not plain.

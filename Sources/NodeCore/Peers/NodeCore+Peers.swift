@@ -1,128 +1,53 @@
 import IMTPlan
 import MATSignal
 
-// Peers: what a record of one means to it (`Peer.offer`), what its IMS answers, when it is polled (`PollTimes`), which entries the kernel is to
-// have of it (`PeerEntries`), and what an earlier run left (`Adoption`).
+// Peers: what `PeerRecords` and `PeerPaths` are told of them, and what is done of what they say; what an earlier run left (`Adoption`).
 
 extension NodeCore {
     /// The IMSs of an HoA, as far as the DNS was asked; perhaps expired.
     func serverSet(of hoa: HomeAddress) -> ServerSet? { knownServers.servers(of: hoa, peers[hoa]) }
 
     mutating func keepServers(_ set: ServerSet, of hoa: HomeAddress) {
-        if var peer = peers[hoa] {
-            knownServers.keep(set, of: &peer)
-            peers[hoa] = peer
-        } else {
-            knownServers.keep(set, of: hoa) { [destinations] in destinations.contains($0) }
-        }
+        knownServers.keep(set, of: hoa, in: &peers) { [destinations] in destinations.contains($0) }
     }
 
     // MARK: Records
 
-    /// Takes over a verified record of a peer, if it is newer than what is in force.
+    /// Takes over a verified record of a peer.
     ///
-    /// - Parameter isConfirmed: it came from the peer's IMS; otherwise it is provisional (section 7, "MA Notify").
-    /// - Returns: whether the record is in force now.
-    @discardableResult
-    mutating func adopt(_ offered: OfferedRecord, for hoa: HomeAddress, isConfirmed: Bool, _ now: Now) -> Bool {
-        guard var peer = peers[hoa] else { return enter(offered, for: hoa, isConfirmed: isConfirmed, now) }
-        let meaning = peer.offer(offered, isConfirmed: isConfirmed, now: now.monotonic)
-        // Of a conflicting record nothing was taken over.
-        if meaning != .conflicting { peers[hoa] = peer }
-        switch meaning {
-        case .conflicting, .older(contradicts: false):
-            return false
-        case .older(contradicts: true):
-            // Its update may be on the way; asked again soon, the IMS confirms the new record or refutes it.
-            peers.schedule(hoa, at: now.monotonic + .seconds(1))
-            undoIfRefuted(hoa, now)
-            if !(peers[hoa]?.holds(offered) ?? true) { applyPeer(hoa, now) }
-            return false
-        case .same(let isNewlyConfirmed):
-            // A poll that finds nothing new costs the kernel's entries no look.
-            if isNewlyConfirmed || installedOutbound(of: peer) == nil { applyPeer(hoa, now) }
-            return true
-        case .newer(let hasMoved):
-            takeOverPlain(offered.record, of: hoa, now)
-            if hasMoved {
-                let level: NodeLogLevel = peers.count <= Self.peersLoggedMax ? .notice : .debug
-                log(level, "peer \(hoa) is now at \(Self.places(offered.record.moas(of: hoa)))\(isConfirmed ? "" : " (not confirmed yet)")")
+    /// - Parameter isConfirmed: it came from the peer's IMS.
+    mutating func adopt(_ offered: OfferedRecord, for hoa: HomeAddress, isConfirmed: Bool, _ now: Now) {
+        let hasPath = peers[hoa].flatMap { paths.installed(of: $0) } != nil
+        perform(
+            records.offer(
+                offered, for: hoa, isConfirmed: isConfirmed, hasPath: hasPath, hasPassed: { [strangers] in strangers.hasPassed($0) }, in: &peers,
+                addresses, now: now), now)
+    }
+
+    /// A place of the record in force does not answer, or time has passed.
+    mutating func undoIfRefuted(_ hoa: HomeAddress, _ now: Now) { perform(records.doubt(hoa, in: &peers, now: now.monotonic), now) }
+
+    private mutating func perform(_ actions: [PeerRecords.Action], _ now: Now) {
+        for action in actions {
+            switch action {
+            case .entered(let hoa):
+                knownServers.enter(hoa, in: &peers)
+                busiest.entered(hoa)
+            case .listed(let record): perform(strangers.listed(by: record), now)
+            case .arrange(let hoa): applyPeer(hoa, now)
+            case .hearEarly(let hoa): hearEarly(of: hoa, now)
+            case .tellAgain(let hoa): if isUntold(hoa) { tellPeer(hoa, now) }
+            case .log(let level, let text): log(level, text)
             }
-            applyPeer(hoa, now)
-            hearEarly(of: hoa, now)
-            if hasMoved { reportScope(of: hoa, now) }
-            // It moved before it heard of our move: our MA Notify went to where it was.
-            if hasMoved, !knowsUs(hoa), let own = home(for: hoa), homes[own]?.announcement.isOwed == false { tellPeer(hoa, now) }
-            return true
         }
-    }
-
-    /// A new peer.
-    private mutating func enter(_ offered: OfferedRecord, for hoa: HomeAddress, isConfirmed: Bool, _ now: Now) -> Bool {
-        guard peers.count < configuration.peersMax else {
-            log(.warning, "the IMT is full (\(configuration.peersMax) peers); \(hoa) is not entered")
-            return false
-        }
-        var peer = Peer(offered, hoa: hoa, isConfirmed: isConfirmed, now: now.monotonic)
-        knownServers.enter(&peer)
-        peers[hoa] = peer
-        takeOverPlain(offered.record, of: hoa, now)
-        busiest.entered(hoa)
-        let level: NodeLogLevel = peers.count <= Self.peersLoggedMax ? .notice : .debug
-        log(level, "peer \(hoa) is at \(Self.places(offered.record.moas(of: hoa)))\(isConfirmed ? "" : " (not confirmed yet)")")
-        pollLater(hoa, now)
-        applyPeer(hoa, now)
-        hearEarly(of: hoa, now)
-        reportScope(of: hoa, now)
-        return true
-    }
-
-    private static func places(_ moas: [MobileAddress]) -> String {
-        moas.isEmpty ? "no place (it withdrew its mapping)" : moas.map(\.description).joined(separator: ", ")
-    }
-
-    mutating func undoIfRefuted(_ hoa: HomeAddress, _ now: Now) {
-        if peers[hoa]?.isRefuted(now: now.monotonic) ?? false { undo(hoa, "its IMS has an older record and its new place does not answer", now) }
-    }
-
-    /// Goes back to the earlier record, if there is one.
-    mutating func undo(_ hoa: HomeAddress, _ reason: String, _ now: Now) {
-        guard let earlier = peers[hoa]?.earlier else { return }
-        log(.warning, "peer \(hoa): going back to \(Self.places(earlier.places(of: hoa).map(\.moa))): \(reason)")
-        peers[hoa]?.undo()
-        applyPeer(hoa, now)
     }
 
     // MARK: Answers of the peer's IMS
 
     mutating func peerAnswered(_ hoa: HomeAddress, _ answer: MAAnswer, _ now: Now) {
-        let isWanted = peers[hoa] != nil || destinations.contains(hoa) || strangers.hasCandidate(hoa)
-        guard isWanted else { return }
-        switch answer.code {
-        case .ok:
-            let offered = answer.mapping.flatMap { mapping in
-                answer.certificate.map { OfferedRecord(mapping, under: $0) } ?? peers[hoa].map { OfferedRecord(mapping, underKnownOf: $0) }
-            }
-            guard let offered else {
-                peerRefused(hoa, "the answer of its IMS has no mapping or no certificate", now)
-                return
-            }
-            do throws(VerificationFailure) {
-                if peers[hoa]?.holds(offered) ?? false {
-                    // Verified before, but it may have expired meanwhile.
-                    try offered.checkTimesAndNames(asked: hoa, now: now)
-                } else {
-                    guard let keys = keys(for: offered, of: hoa, now) else {
-                        if offered.prefix.length < 128 { lookUpKeys(of: offered.prefix, for: .answer(hoa, answer), now) }
-                        return
-                    }
-                    try offered.verify(asked: hoa, keys: keys, now: now)
-                }
-            } catch {
-                counters.recordsRefused += 1
-                peerRefused(hoa, "the record that its IMS gave is not believed: \(error)", now)
-                return
-            }
+        guard peers[hoa] != nil || destinations.contains(hoa) || strangers.hasCandidate(hoa) else { return }
+        switch PeerRecords.judge(answer, about: hoa, peers[hoa], keys: { self.keys(for: $0, of: hoa, now) }, now: now) {
+        case .believed(let offered):
             guard peers[hoa] != nil || destinations.contains(hoa) || strangers.named(hoa).contains(where: { offered.record.hoa(at: $0) == hoa })
             else {
                 strangersAreNot(hoa, now)
@@ -132,20 +57,20 @@ extension NodeCore {
             destinationAnswered(hoa, now)
             releaseKnownStrangers(of: hoa, now)
             settleStrangers(askedFor: hoa, now)
-        case .notFound:
+        case .keysNeeded(let prefix):
+            if prefix.length < 128 { lookUpKeys(of: prefix, for: .answer(hoa, answer), now) }
+        case .unbelieved(let reason):
+            counters.recordsRefused += 1
+            peerRefused(hoa, reason, now)
+        case .absent(let time):
             strangersAreNot(hoa, now)
-            if let peer = peers[hoa] {
-                // Nothing removes an active peer, but what was only provisional is refuted.
-                if peer.isProvisional { undo(hoa, "its IMS knows no mapping", now) }
-            } else if destinations.contains(hoa) {
-                destinationIsPlain(hoa, .seconds(Int64(min(300, answer.lifetime ?? 5))), now)
-            }
+            // Nothing removes an active peer, but what was only provisional is refuted.
+            perform(records.undo(hoa, "its IMS knows no mapping", in: &peers), now)
+            if peers[hoa] == nil, destinations.contains(hoa) { destinationIsPlain(hoa, time, now) }
             settleStrangers(askedFor: hoa, now)
-        case .authenticationFailed:
-            if let peer = peers[hoa], peer.isProvisional { undo(hoa, "its IMS refuses it", now) }
-            peerRefused(hoa, "its IMS answers \(answer.code)\(answer.text.map { " (\($0.printable))" } ?? "")", now)
-        default:
-            peerRefused(hoa, "its IMS answers \(answer.code)\(answer.text.map { " (\($0.printable))" } ?? "")", now)
+        case .refused(let reason, let isDenial):
+            if isDenial { perform(records.undo(hoa, "its IMS refuses it", in: &peers), now) }
+            peerRefused(hoa, reason, now)
         }
     }
 
@@ -168,14 +93,11 @@ extension NodeCore {
     }
 
     mutating func peerSilent(_ hoa: HomeAddress, _ now: Now) {
-        if destinations.contains(hoa), peers[hoa] == nil {
+        if peers[hoa] != nil {
+            perform(records.silent(hoa, in: &peers, now: now.monotonic), now)
+        } else if destinations.contains(hoa) {
             log(.warning, "no IMS of \(hoa) answers; packets to it are dropped")
             dropDestination(hoa, now)
-        } else if peers[hoa] != nil {
-            log(.info, "no IMS of peer \(hoa) answers; what is known stays in force")
-            undoIfRefuted(hoa, now)
-            // A record that waits for its confirmation does not wait for the next poll.
-            if peers[hoa]?.isProvisional == true { peers.schedule(hoa, at: now.monotonic + min(configuration.pollInterval, .seconds(2))) }
         }
         settleStrangers(askedFor: hoa, now)
     }
@@ -188,38 +110,23 @@ extension NodeCore {
 
     // MARK: Polling
 
-    private mutating func pollLater(_ hoa: HomeAddress, _ now: Now) {
-        if let peer = peers[hoa] { peers.schedule(hoa, at: now.monotonic + polls.interval(for: peer, among: peers.count, now)) }
-    }
-
-    /// The peer's poll is due: forget it if it is unused, otherwise ask its IMS and check its locator again.
     mutating func peerDue(_ hoa: HomeAddress, _ now: Now) {
-        guard let peer = peers[hoa] else { return }
-        if !peer.hasPollTurn {
-            // Polls are a safety net: they also let what is more urgent go first.
-            let turn = max(polls.turn(now.monotonic), exchanges.turn(now.monotonic))
-            if turn > now.monotonic {
-                peers[hoa]?.hasPollTurn = true
-                peers.schedule(hoa, at: turn)
-                return
-            }
-        }
-        peers[hoa]?.hasPollTurn = false
-        guard now.monotonic - peer.lastTraffic < configuration.peerIdleMax else {
+        let turn = peers[hoa]?.hasPollTurn == false ? exchanges.turn(now.monotonic) : now.monotonic
+        switch records.due(hoa, in: &peers, turn: turn, now: now) {
+        case .wait:
+            break
+        case .forget:
             log(.info, "peer \(hoa) is forgotten: no packet for \(configuration.peerIdleMax.components.seconds) s")
             removePeer(hoa, now)
-            return
-        }
-        pollLater(hoa, now)
-        undoIfRefuted(hoa, now)
-        if !isUnderWay(.queryPeer(hoa)) { query(hoa, now) }
-        checkListed(hoa, now)
-        tellIfBehind(hoa, now)
-        // A peer that nobody could tell of us takes our packets for a stranger's.
-        if !knowsUs(hoa), peer.duties.isEmpty, !isUnderWay(.notifyServer(hoa)), let own = home(for: hoa), homes[own]?.announcement.isOwed == false,
-            let set = knownServers(of: hoa, now)
-        {
-            notifyServers(of: hoa, set, now)
+        case .poll:
+            undoIfRefuted(hoa, now)
+            if !isUnderWay(.queryPeer(hoa)) { query(hoa, now) }
+            checkListed(hoa, now)
+            tellIfBehind(hoa, now)
+            // A peer that nobody could tell of us takes our packets for a stranger's.
+            if isUntold(hoa), peers[hoa]?.telling.duties == [], !isUnderWay(.notifyServer(hoa)), let set = knownServers(of: hoa, now) {
+                notifyServers(of: hoa, set, now)
+            }
         }
     }
 
@@ -234,57 +141,24 @@ extension NodeCore {
 
     // MARK: The kernel
 
+    /// What the node itself has for a peer.
+    func ownSide(for peer: HomeAddress) -> PeerPaths.OwnSide? {
+        guard let own = home(for: peer) else { return nil }
+        let (places, record) = (desiredLocators(of: own), homes[own]?.mapping?.record)
+        return PeerPaths.OwnSide(
+            home: own, places: places, preferred: preferences.addresses(for: peer, among: places, listedIn: record, addresses, uplinks),
+            record: record)
+    }
+
     /// Brings the kernel's entries for this peer in step with its record, its locators' states and our addresses.
     mutating func applyPeer(_ hoa: HomeAddress, _ now: Now) {
-        guard let own = home(for: hoa), peers[hoa] != nil else { return }
-        claimLocators(of: hoa)
-        guard var peer = peers[hoa] else { return }
-        let ownMoAs = desiredLocators(of: own)
-        if ownMoAs.isEmpty {
-            if peer.path == OwnPaths.none || peer.locators.listed.contains(where: { $0.state == .unchecked }) { pathless.insert(hoa) }
-        } else if ownPaths[peer.path].map({ !ownMoAs.contains($0) }) ?? true, let first = preferredOwnMoA(for: hoa) {
-            peer.path = pathNumber(of: first, own)
-        }
-        pruneDetour(of: peer)
-        let accepted = acceptedLocators(of: peer)
-        let target = outboundLocator(of: peer)
-        let before = PeerEntries(
-            inbound: Set(peer.locators.filter { $0.roles.contains(.accepted) }.map(\.moa)), outbound: installedOutbound(of: peer))
-        let ownMoA = ownMoA(of: peer)
-        var outbound = target.flatMap { target in ownMoA.map { MobilePair(own: $0, peer: target) } }
-        // Packets that are held until its IMS knows of us must not be overtaken by later ones.
-        if destinations.contains(hoa), before.outbound == nil { outbound = nil }
-
-        let pair = HomePair(own: own, peer: hoa)
-        // What an earlier run believed of places that are being asked now stays until they have answered or not.
-        let open =
-            !adoption.hasEntries
-            ? []
-            : Set(
-                peer.locators.filter { $0.roles.contains(.listed) && ($0.state.isOpen || $0.state == .unchecked) && canBeLocator($0.moa, of: hoa) }
-                    .map(\.moa))
-        // Whoever has proved since that it is there has an entry of the same key.
-        let stale = adoption.giveUpInbound(pair, keeping: open).filter { moa in peers.holder(of: moa).map { $0 == hoa } ?? true }
-        var isOutboundStale = false
-        if outbound.map({ $0 != before.outbound }) ?? (target == nil && open.isEmpty && before.outbound == nil) {
-            isOutboundStale = adoption.claimOutbound(pair)
-        }
-        let entries = PeerEntries(inbound: accepted, outbound: outbound)
-        let reason: Carriage.Reason = outbound?.own == ownPaths[peer.path] ? .preferred : .detour
-        for change in entries.changes(from: before, of: pair, because: reason, stale: stale, isOutboundStale: isOutboundStale) { self.change(change) }
-        if let outbound, let earlier = before.outbound, outbound != earlier { peer.switches &+= 1 }
-        peer.locators.assign(.accepted) { accepted.contains($0.moa) }
-        peer.locators.assign(.target) { $0.moa == outbound?.peer }
-        peer.locators.prune()
-        let path = outbound.map { $0.own == ownPaths[peer.path] ? peer.path : pathNumber(of: $0.own, own) } ?? OwnPaths.none
-        // What the number counts for all its peers counts from now on.
-        peer.switches = peer.switches &+ ownPaths.moves(peer.installedPath) &- ownPaths.moves(path)
-        peer.installedPath = path
-        peers[hoa] = peer
-
+        guard peers[hoa] != nil, let side = ownSide(for: hoa) else { return }
+        claimLocators(of: hoa, now)
+        let arranged = paths.arrange(hoa, in: &peers, side, addresses, &adoption, isKeptBack: destinations.contains(hoa))
+        for change in arranged.changes { self.change(change) }
         checkLearned(hoa, now)
         releaseKnownStrangers(of: hoa, now)
-        if outbound != nil, before.outbound == nil {
+        if arranged.hasOpened {
             flushChanges()
             emit(.releaseOutbound(to: hoa.address))
         }
@@ -292,23 +166,12 @@ extension NodeCore {
 
     mutating func removePeer(_ hoa: HomeAddress, _ now: Now) {
         guard let peer = peers[hoa], let own = home(for: hoa) else { return }
-        if installedOutbound(of: peer) != nil { change(.removeOutbound(HomePair(own: own, peer: hoa))) }
-        for locator in peer.locators {
-            if locator.roles.contains(.accepted) { change(.removeInbound(peer: locator.moa, own: own)) }
-        }
-        releaseLocators(of: hoa)
-        pathless.remove(hoa)
-        peers[hoa] = nil
+        for change in paths.remove(peer, home: own) { self.change(change) }
+        releaseLocators(of: hoa, now)
+        peers.remove(hoa)
         knownServers.leave(peer) { [destinations] in destinations.contains($0) }
-        forgetPaths(of: hoa)
+        monitor.forget { if case .peer(hoa, _) = $0.target { true } else { false } }
         for purpose in [Exchange.Purpose.queryPeer(hoa), .notifyServer(hoa), .notifyPeer(hoa), .introduce(hoa)] { cancel(purpose) }
-    }
-
-    /// The places that a record lists are no longer taken for plain hosts'. With which of them an untranslated conversation is known is
-    /// noted before that is forgotten: what passed may still go on, though new packets would be questioned again.
-    private mutating func takeOverPlain(_ record: MappingRecord, of hoa: HomeAddress, _ now: Now) {
-        for moa in record.moas(of: hoa) where strangers.hasPassed(moa) { peers[hoa]?.locators.update(moa) { $0.roles.insert(.guarded) } }
-        perform(strangers.listed(by: record), now)
     }
 
     // MARK: Adoption after a restart

@@ -3,17 +3,6 @@ import MATSignal
 /// A correspondent: its mapping, how far that is believed, and what the kernel has of it. There may be 100,000 of them, so
 /// everything that most peers don't have, or that follows from something else, stands elsewhere: about 240 octets are left.
 struct Peer: Sendable {
-    /// What is still to be done to tell of our last move; see `Backlog`.
-    struct Duties: OptionSet, Hashable, Sendable {
-        let rawValue: UInt8
-        /// MA Notify to the peer itself.
-        static let tellPeer = Duties(rawValue: 1)
-        /// HA Notify to its IMS.
-        static let tellServer = Duties(rawValue: 2)
-        /// MA Query with SUBSCRIBE from the new address.
-        static let subscribe = Duties(rawValue: 4)
-    }
-
     /// How far the record in force is confirmed:
     ///
     /// ```
@@ -59,27 +48,24 @@ struct Peer: Sendable {
     private(set) var record: PeerRecord
     private var standing: Standing
     /// The kernel has an entry for its packets, which leave by the own address of this number in `OwnPaths`; 0 for none.
-    var installedPath: UInt8 = 0
+    private(set) var installedPath = OwnPaths.none
     /// The own address that its packets are to leave from, by the same numbers; 0 until there is one.
-    var path: UInt8 = 0
-    var duties: Duties = []
-    /// HA Notifies without success since our last move: the next one comes the later the more there were.
-    var notifyFailures: UInt8 = 0
+    private(set) var path = OwnPaths.none
+    /// Whether it knows of our last move.
+    private(set) var telling = Telling()
     /// It has its turn to be polled.
-    var hasPollTurn = false
-    var locators = PeerLocators()
-    var packets: UInt64 = 0
-    /// When an answer of its IMS last came.
+    private(set) var hasPollTurn = false
+    private(set) var locators = PeerLocators()
+    /// Exchanged with it so far, as the kernel counts them.
+    private(set) var packets: UInt64 = 0
     private var refreshedAt: CoarseTime
     private var lastTrafficAt: CoarseTime
     private var sinceAt: CoarseTime
     /// Its IMSs, by number in `KnownServers`, and when the DNS is to be asked again.
-    var servers: UInt32 = ServerSets.none
-    var serversExpire = CoarseTime(.zero)
-    /// Which of our moves the peer, or its IMS for it, has acked; compared with `Announcement.number`.
-    var knownMove: UInt32 = 0
+    private(set) var servers = ServerSets.none
+    private(set) var serversExpire = CoarseTime(.zero)
     /// Moves of either side that its traffic followed one by one; see `OwnPaths` for those of all together.
-    var switches: UInt32 = 0
+    private(set) var switches: UInt32 = 0
 
     init(_ offered: OfferedRecord, hoa: HomeAddress, isConfirmed: Bool, now: MonotonicTime) {
         self.hoa = hoa
@@ -89,27 +75,110 @@ struct Peer: Sendable {
         locators.list(LocatedRecord(offered).places(of: hoa), earlier: [])
     }
 
-    /// HA Notify for it had no success.
-    ///
-    /// - Returns: how long to wait before the next one, if that is to come sooner than its poll: 2, 4, 8 ... 1024 s.
-    mutating func notifyFailed() -> Duration {
-        defer { if notifyFailures < .max { notifyFailures += 1 } }
-        return .seconds(Int64(1) << Int64(min(notifyFailures, 9) + 1))
-    }
+    /// Changes it where it stands.
+    mutating func apply<Result>(_ change: (inout Peer) -> Result) -> Result { change(&self) }
 
     // MARK: Times
 
-    var refreshed: MonotonicTime {
-        get { refreshedAt.time }
-        set { refreshedAt = CoarseTime(newValue) }
-    }
+    /// When an answer of its IMS last came.
+    var refreshed: MonotonicTime { refreshedAt.time }
 
-    var lastTraffic: MonotonicTime {
-        get { lastTrafficAt.time }
-        set { lastTrafficAt = CoarseTime(newValue) }
-    }
+    var lastTraffic: MonotonicTime { lastTrafficAt.time }
 
+    /// When it was entered.
     var since: MonotonicTime { sinceAt.time }
+
+    /// The kernel has counted so many packets exchanged with it, both directions.
+    ///
+    /// - Returns: how many are new; `nil` if none.
+    mutating func counted(_ count: UInt64, now: MonotonicTime) -> UInt64? {
+        guard count != packets else { return nil }
+        defer { (packets, lastTrafficAt) = (count, CoarseTime(now)) }
+        return count &- packets
+    }
+
+    mutating func givePollTurn() { hasPollTurn = true }
+
+    mutating func usePollTurn() { hasPollTurn = false }
+
+    // MARK: Our moves
+
+    /// Tells the machine that says whether it knows of our last move; see there.
+    mutating func tell<Result>(_ change: (inout Telling) -> Result) -> Result { change(&telling) }
+
+    // MARK: IMSs
+
+    /// The DNS names these, by number in `ServerSets`, until then.
+    mutating func isServed(by number: UInt32, until time: MonotonicTime) { (servers, serversExpire) = (number, CoarseTime(time)) }
+
+    /// What is known of its IMSs is not believed beyond this time without asking again.
+    mutating func expireServers(by time: MonotonicTime) { serversExpire = min(serversExpire, CoarseTime(time)) }
+
+    // MARK: Locators
+
+    /// Tells the machine of one of its locators; see there.
+    ///
+    /// - Returns: what it was and what it is now; `nil` if that is none of its locators.
+    mutating func hear(_ event: LocatorState.Event, at moa: MobileAddress, now: MonotonicTime) -> (before: LocatorState, after: LocatorState)? {
+        guard let before = locators[moa]?.state else { return nil }
+        var after = before
+        after.take(event, now)
+        locators.update(moa) { $0.state = after }
+        return (before, after)
+    }
+
+    /// It is found by this address in the table of peers, or no more.
+    mutating func claim(_ moa: MobileAddress, _ isClaimed: Bool) {
+        locators.update(moa) { if isClaimed { $0.roles.insert(.claimed) } else { $0.roles.remove(.claimed) } }
+    }
+
+    /// What is known of an address that it no longer lists is forgotten, unless it was refused: a record that lists it again must not make it new.
+    ///
+    /// - Returns: whether it was.
+    mutating func forget(_ moa: MobileAddress) -> Bool {
+        guard let state = locators[moa]?.state, !state.isRefused else { return false }
+        locators.update(moa) { $0.state = .unchecked }
+        return true
+    }
+
+    /// An untranslated conversation is known with this address.
+    mutating func guardPlace(_ moa: MobileAddress) { locators.update(moa) { $0.roles.insert(.guarded) } }
+
+    /// Those that packets are taken from: those of its record and, while that is provisional, of the one before.
+    func accepted(_ isUsable: (MobileAddress) -> Bool) -> Set<MobileAddress> {
+        Set(locators.filter { $0.roles.contains(.claimed) && $0.state.acceptsPackets && isUsable($0.moa) }.map(\.moa))
+    }
+
+    /// Those that packets may be sent to, in the record's order.
+    func proven(_ isUsable: (MobileAddress) -> Bool) -> [MobileAddress] {
+        locators.filter { $0.roles.isSuperset(of: [.listed, .claimed]) && $0.state.isProven && isUsable($0.moa) }.map(\.moa)
+    }
+
+    // MARK: The kernel's entries
+
+    /// Packets to it are to leave by the own address of this number.
+    mutating func leave(by path: UInt8) { self.path = path }
+
+    /// Where the kernel sends its packets.
+    var target: MobileAddress? { locators.first { $0.roles.contains(.target) }?.moa }
+
+    /// Where the kernel takes packets from as this peer's.
+    var arrivals: Set<MobileAddress> { Set(locators.filter { $0.roles.contains(.accepted) }.map(\.moa)) }
+
+    /// The kernel has these entries of it now.
+    ///
+    /// - Parameters:
+    ///   - path: the number of the own address that its packets leave from.
+    ///   - moves: how often an own address of a number came to mean another; see `OwnPaths`.
+    mutating func install(_ entries: PeerEntries, by path: UInt8, moves: (UInt8) -> UInt32, hasSwitched: Bool) {
+        if hasSwitched { switches &+= 1 }
+        locators.assign(.accepted) { entries.inbound.contains($0.moa) }
+        locators.assign(.target) { $0.moa == entries.outbound?.peer }
+        locators.prune()
+        // What the number counts for all its peers counts from now on.
+        switches = switches &+ moves(installedPath) &- moves(path)
+        installedPath = path
+    }
 
     // MARK: Record
 
@@ -155,11 +224,11 @@ struct Peer: Sendable {
             // The last confirmed one is kept to go back to.
             let before = isProvisional ? earlier : LocatedRecord(record, at: listed)
             set(LocatedRecord(offered), isConfirmed ? .confirmed : .provisional(before.map { Fallback($0) }))
-            if isConfirmed { refreshed = now }
+            if isConfirmed { refreshedAt = CoarseTime(now) }
             return .newer(hasMoved: hasMoved)
         }
         guard offered.version < version || holds(offered) else { return .conflicting }
-        if isConfirmed { refreshed = now }
+        if isConfirmed { refreshedAt = CoarseTime(now) }
         let isNews = isConfirmed && isProvisional
         if offered.version < version {
             if isNews { contradict(by: offered, now) }

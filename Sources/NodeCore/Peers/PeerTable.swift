@@ -52,7 +52,7 @@ struct PeerTable: Sendable {
         let limit = CoarseTime(time)
         for chunk in chunks.indices {
             for cell in chunks[chunk].indices where chunks[chunk][cell].peer.map({ $0.serversExpire > limit }) ?? false {
-                chunks[chunk][cell].peer?.serversExpire = limit
+                chunks[chunk][cell].peer?.expireServers(by: time)
             }
         }
     }
@@ -74,22 +74,17 @@ struct PeerTable: Sendable {
         byHoA.first(hash: SlotIndex.hash(hoa)) { chunks[Int($0) / Self.cellsPerChunk][Int($0) % Self.cellsPerChunk].peer?.hoa == hoa }
     }
 
-    /// Peers come and go by this: setting what was not there enters it, setting `nil` removes it. A peer gives up its locators first.
-    subscript(hoa: HomeAddress) -> Peer? {
-        get { find(hoa).flatMap { peer($0) } }
-        _modify {
-            if let number = find(hoa) {
-                yield &self[cell: number].peer
-                if peer(number) == nil { vacate(number, hoa) }
-            } else {
-                var entering: Peer?
-                yield &entering
-                if let entering { enter(entering) }
-            }
-        }
+    subscript(hoa: HomeAddress) -> Peer? { find(hoa).flatMap { peer($0) } }
+
+    /// Changes a peer where it stands, if it is there.
+    @discardableResult
+    mutating func update<Result>(_ hoa: HomeAddress, _ change: (inout Peer) -> Result) -> Result? {
+        find(hoa).flatMap { self[cell: $0].peer?.apply(change) }
     }
 
-    private mutating func enter(_ peer: Peer) {
+    /// A new peer.
+    mutating func enter(_ peer: Peer) {
+        guard find(peer.hoa) == nil else { return }
         let number: UInt32
         if let reused = free.popLast() {
             number = reused
@@ -107,7 +102,10 @@ struct PeerTable: Sendable {
         counts[peer.hoa.family] += 1
     }
 
-    private mutating func vacate(_ number: UInt32, _ hoa: HomeAddress) {
+    /// A peer is one no more. It gives up its locators first.
+    mutating func remove(_ hoa: HomeAddress) {
+        guard let number = find(hoa) else { return }
+        self[cell: number].peer = nil
         unschedule(number)
         byHoA.remove(number, hash: SlotIndex.hash(hoa))
         free.append(number)
@@ -140,14 +138,14 @@ struct PeerTable: Sendable {
     mutating func claim(_ moa: MobileAddress, for hoa: HomeAddress, isCertain: Bool = false) {
         guard let number = find(hoa), let place = peer(number)?.locators[moa], !place.roles.contains(.claimed) else { return }
         guard isCertain || claimants(of: moa).count < Self.claimantsMax else { return }
-        self[cell: number].peer?.locators.update(moa) { $0.roles.insert(.claimed) }
+        self[cell: number].peer?.claim(moa, true)
         byLocator.insert(number, hash: SlotIndex.hash(moa))
     }
 
     mutating func release(_ moa: MobileAddress, of hoa: HomeAddress) {
         guard let number = find(hoa), peer(number)?.locators.has(moa, .claimed) ?? false else { return }
         byLocator.remove(number, hash: SlotIndex.hash(moa))
-        self[cell: number].peer?.locators.update(moa) { $0.roles.remove(.claimed) }
+        self[cell: number].peer?.claim(moa, false)
     }
 
     // MARK: By time

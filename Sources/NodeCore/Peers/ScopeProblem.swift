@@ -4,19 +4,14 @@ import MATSignal
 // Private addresses as locators (section 6): they mean the same host to both ends only within one site, or where their prefix is routed
 // between them without translation, which only people know. Whoever can't use them is told so, at both ends.
 
-extension NodeCore {
+extension UsableAddresses {
     /// Why nothing is sent to a peer: none of its places means the same host here.
     func scopeProblem(of peer: Peer) -> Problem? {
         let moas = peer.locators.listed.map(\.moa)
-        guard let first = moas.first(where: { $0.family == peer.hoa.family }), moas.allSatisfy({ !addresses.isInReach($0) }) else { return nil }
+        guard let first = moas.first(where: { $0.family == peer.hoa.family }), moas.allSatisfy({ !isInReach($0) }) else { return nil }
         let text =
             "its locator \(first) is \(first.address.scope) and not of global scope: it is not used from here unless `routed` in matd.yaml names its prefix"
         return Problem(.notGlobal, of: peer.hoa, text)
-    }
-
-    mutating func reportScope(of hoa: HomeAddress, _ now: Now) {
-        guard let peer = peers[hoa], let problem = scopeProblem(of: peer), scopeReports.take(at: now.monotonic) else { return }
-        log(.warning, "\(hoa): \(problem)")
     }
 }
 

@@ -1,0 +1,64 @@
+import MATCore
+import MATSignal
+
+// Time: which deadlines a node has, and whose each is.
+
+extension NodeCore {
+    /// What a deadline is for.
+    enum Deadline: Hashable, Sendable {
+        case locator(HomeAddress, MobileAddress)
+        case destination(HomeAddress)
+        /// The DNS gave no answer about a destination, and is asked again.
+        case destinationLookUp(HomeAddress)
+        case stranger(MobileAddress)
+        case adoption
+        /// Asking for the peers of an earlier run goes on.
+        case adopting
+        /// Telling peers of a move goes on.
+        case backlog
+        /// An IMS takes HA Notifies again.
+        case server(IPAddress)
+        /// Peers whose locators may or may not be used since our own scope changed.
+        case scope
+        case paths
+    }
+
+    /// When `timerFired` wants to be called next.
+    public var nextDeadline: MonotonicTime? {
+        mutating get {
+            peers.nextDue.earlier(exchanges.nextDue).earlier(nextHomeDue).earlier(deadlines.next)
+        }
+    }
+
+    public mutating func timerFired(now: Now) -> [NodeAction] {
+        while let due = nextDeadline, due <= now.monotonic {
+            if peers.nextDue == due, let hoa = peers.takeDue(now.monotonic) {
+                peerDue(hoa, now)
+            } else if exchanges.nextDue == due {
+                perform(exchanges.due(preferred: preferredSources, now.monotonic), now)
+            } else if nextHomeDue == due {
+                homeDue(now)
+            } else if let deadline = deadlines.takeDue(now.monotonic) {
+                self.due(deadline, now)
+            } else {
+                break
+            }
+        }
+        return endEvent()
+    }
+
+    private mutating func due(_ deadline: Deadline, _ now: Now) {
+        switch deadline {
+        case .locator(let hoa, let moa): locatorDue(hoa, moa, now)
+        case .destination(let hoa): destinationDue(hoa, now)
+        case .destinationLookUp(let hoa): destinationLookUpDue(hoa, now)
+        case .stranger(let moa): strangerDue(moa, now)
+        case .adoption: adoptionDue(now)
+        case .adopting: goOnAdopting(now)
+        case .backlog: workOff(now)
+        case .server(let server): serverDue(server, now)
+        case .scope: reconsiderScope(now)
+        case .paths: pathsDue(now)
+        }
+    }
+}
