@@ -88,7 +88,7 @@ let package = Package(
         // What an IMS decides. No I/O, no clock, no randomness but what is given.
         .target(name: "IMSCore", dependencies: ["MATCore", "MATSignal", "MappingMemory", heap]),
         // What servers share: batches of datagrams, workers, who is let in, metrics, logs.
-        .target(name: "MATServer", dependencies: ["CLinux", "MATControl", "MATCore", "MATRuntime", "MATSignal", logging, metrics] + http),
+        .target(name: "MATServer", dependencies: ["CLinux", "MATControl", "MATCore", "MATRuntime", "MATSignal", deque, logging, metrics] + http),
         .target(
             name: "IMS",
             dependencies: [

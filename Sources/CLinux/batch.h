@@ -42,6 +42,46 @@ static inline void mat_batch_answers(
     m->header.msg_flags = 0;
 }
 
+// The traffic class (DSCP and ECN) that a message came with; 0 if the kernel was not asked to tell.
+static inline int mat_batch_traffic_class(struct mat_message *m) {
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&m->header); c; c = CMSG_NXTHDR(&m->header, c)) {
+        if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) return *(unsigned char *)CMSG_DATA(c);
+        if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS) {
+            int class;
+            memcpy(&class, CMSG_DATA(c), sizeof class);
+            return class & 0xFF;
+        }
+    }
+    return 0;
+}
+
+// Makes a message that sends the octets, from where they lie, from one address to another.
+static inline void mat_batch_forwards(
+    struct mat_message *m, struct mat_slot *s, const void *octets, size_t length, const struct mat_datagram *d, int traffic_class) {
+    struct mat_in6_pktinfo info;
+    memset(&s->name, 0, sizeof s->name);
+    s->name.sin6_family = AF_INET6; s->name.sin6_addr = d->peer; s->name.sin6_port = htons(d->peer_port);
+    s->iov.iov_base = (void *)octets; s->iov.iov_len = length;
+    m->header.msg_name = &s->name; m->header.msg_namelen = sizeof s->name;
+    m->header.msg_iov = &s->iov; m->header.msg_iovlen = 1;
+    m->header.msg_control = s->control; m->header.msg_controllen = CMSG_SPACE(sizeof info);
+    m->header.msg_flags = 0;
+    struct cmsghdr *c = CMSG_FIRSTHDR(&m->header);
+    memset(&info, 0, sizeof info);
+    info.ipi6_addr = d->local;
+    c->cmsg_level = IPPROTO_IPV6; c->cmsg_type = IPV6_PKTINFO; c->cmsg_len = CMSG_LEN(sizeof info);
+    memcpy(CMSG_DATA(c), &info, sizeof info);
+    if (traffic_class == 0) return;
+    // The second control message has no more room than this: MAT_CONTROL_BYTES.
+    m->header.msg_controllen += CMSG_SPACE(sizeof traffic_class);
+    c = (struct cmsghdr *)(s->control + CMSG_SPACE(sizeof info));
+    int is_ipv4 = IN6_IS_ADDR_V4MAPPED(&d->peer);
+    c->cmsg_level = is_ipv4 ? IPPROTO_IP : IPPROTO_IPV6; c->cmsg_type = is_ipv4 ? IP_TOS : IPV6_TCLASS;
+    c->cmsg_len = CMSG_LEN(sizeof traffic_class);
+    memcpy(CMSG_DATA(c), &traffic_class, sizeof traffic_class);
+}
+_Static_assert(CMSG_SPACE(sizeof(struct mat_in6_pktinfo)) + CMSG_SPACE(sizeof(int)) <= MAT_CONTROL_BYTES, "room for address and traffic class");
+
 // The kernel's limit net.core.rmem_max, unless the daemon may go beyond it (SO_RCVBUFFORCE, which needs CAP_NET_ADMIN).
 static inline void mat_receive_buffer(int fd, int octets) {
     if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &octets, sizeof octets) != 0)

@@ -137,15 +137,3 @@ extension ConfigurationKind where Value == String {
         }
     }
 }
-
-extension ConfigurationKind where Value == PublicKey {
-    /// Base64 of an Ed25519 public key, as `mat keygen` prints it.
-    static var publicKey: Self {
-        Self { text in
-            guard let key = KeyFile.parsePublicKey(text) else {
-                return .rejected(reason: "is not the base64 of a 32-octet public key", remedy: "copy it from the comment in the key file")
-            }
-            return .value(key)
-        }
-    }
-}

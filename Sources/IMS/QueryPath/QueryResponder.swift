@@ -1,5 +1,6 @@
 import CLinux
 import IMSCore
+import MATCore
 import MATSignal
 import MappingMemory
 

@@ -30,17 +30,6 @@ extension ConfigurationKind where Value == DomainName {
     }
 }
 
-extension ConfigurationKind where Value == PublicKey {
-    static var publicKey: Self {
-        Self { text in
-            guard let key = KeyFile.parsePublicKey(text) else {
-                return .rejected(reason: "is not a public key", remedy: "give the 44 characters that `mat keygen` prints")
-            }
-            return .value(key)
-        }
-    }
-}
-
 /// `--json`, which every command that shows something has.
 struct OutputOptions: ParsableArguments {
     @Flag(help: "Print JSON, for programs.")

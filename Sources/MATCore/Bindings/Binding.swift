@@ -56,6 +56,8 @@ package struct Binding: Hashable, Sendable {
 /// A binding as a server writes it down: its times are of the clock on the wall, since the other one begins anew with the machine.
 package struct SavedBinding: Hashable, Sendable {
     package var prefix: IPPrefix
+    /// Of a visitor: the id of the IMS key that certified it.
+    package var issuer: UInt64?
     package var endpoint: Endpoint
     package var local: Endpoint
     /// Unix times in ms.
@@ -67,10 +69,11 @@ package struct SavedBinding: Hashable, Sendable {
     package var clientCookie: UInt64
 
     package init(
-        prefix: IPPrefix, endpoint: Endpoint, local: Endpoint, until: UInt64, signedAt: UInt64, certificateNotAfter: UInt64,
-        lifetimeSeconds: UInt32, cookieTime: UInt32, clientCookie: UInt64
+        prefix: IPPrefix, issuer: UInt64? = nil, endpoint: Endpoint, local: Endpoint, until: UInt64, signedAt: UInt64,
+        certificateNotAfter: UInt64, lifetimeSeconds: UInt32, cookieTime: UInt32, clientCookie: UInt64
     ) {
         self.prefix = prefix
+        self.issuer = issuer
         self.endpoint = endpoint
         self.local = local
         self.until = until
@@ -88,9 +91,12 @@ package struct SavedBinding: Hashable, Sendable {
             let (sum, overflow) = now.wallMilliseconds.addingReportingOverflow(ahead.magnitude)
             return overflow ? .max : sum
         }
+        var issuer: UInt64?
+        if case .visitor(let id) = binding.holder { issuer = id }
         self.init(
-            prefix: binding.prefix, endpoint: binding.endpoint, local: binding.local, until: wall(binding.until), signedAt: wall(binding.signedAt),
-            certificateNotAfter: wall(binding.certifiedUntil), lifetimeSeconds: UInt32(clamping: binding.lifetime.components.seconds),
+            prefix: binding.prefix, issuer: issuer, endpoint: binding.endpoint, local: binding.local, until: wall(binding.until),
+            signedAt: wall(binding.signedAt), certificateNotAfter: wall(binding.certifiedUntil),
+            lifetimeSeconds: UInt32(clamping: binding.lifetime.components.seconds),
             cookieTime: binding.cookieTime, clientCookie: binding.clientCookie)
     }
 

@@ -19,6 +19,11 @@ package struct BoundedTable<Key: Hashable & Sendable, Value: Sendable>: Sendable
 
     package var count: Int { entries.count }
 
+    /// As they were entered.
+    package var all: [(key: Key, value: Value)] {
+        order.compactMap { key, number in entries[key].flatMap { $0.number == number ? (key, $0.value) : nil } }
+    }
+
     package subscript(key: Key) -> Value? {
         get { entries[key]?.value }
         set {

@@ -160,6 +160,18 @@ extension ConfigurationKind where Value == Endpoint {
     }
 }
 
+extension ConfigurationKind where Value == PublicKey {
+    /// Base64 of an Ed25519 public key, 32 octets, as `mat keygen` prints it.
+    public static var publicKey: Self {
+        Self { text in
+            guard let key = KeyFile.parsePublicKey(text) else {
+                return .rejected(reason: "is not a public key", remedy: "give the 44 characters that `mat keygen` prints")
+            }
+            return .value(key)
+        }
+    }
+}
+
 extension ConfigurationKind where Value: RawRepresentable & CaseIterable, Value.RawValue == String {
     /// One of an enum's words.
     public static var word: Self {

@@ -16,6 +16,9 @@ public final class BoundSocket: Sendable {
         public var receiveBufferBytes: Int32 = 1 << 20
         /// Whether more than the system's bound is asked for, which who has CAP_NET_ADMIN gets.
         public var exceedsReceiveBound = false
+        /// For what others sent, passed on (protocol.md section 11.2): received datagrams tell their traffic class, and none is sent in
+        /// fragments, nor on the word of an ICMP error held back as too large.
+        public var forwards = false
 
         public init() {}
     }
@@ -39,6 +42,13 @@ public final class BoundSocket: Sendable {
         }
         if options.isShared { try set(SOL_SOCKET, SO_REUSEPORT, 1, "SO_REUSEPORT") }
         if let mark = options.mark { try set(SOL_SOCKET, SO_MARK, Int32(bitPattern: mark), "SO_MARK") }
+        if options.forwards {
+            try set(IPPROTO_IP.number, IP_RECVTOS, 1, "IP_RECVTOS")
+            try set(IPPROTO_IPV6.number, IPV6_RECVTCLASS, 1, "IPV6_RECVTCLASS")
+            try set(IPPROTO_IP.number, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE, "IP_MTU_DISCOVER")
+            try set(IPPROTO_IPV6.number, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE, "IPV6_MTU_DISCOVER")
+            try set(IPPROTO_IPV6.number, IPV6_DONTFRAG, 1, "IPV6_DONTFRAG")
+        }
         let bound = SocketName(Endpoint(address ?? .unspecifiedIPv6, port: port)).use { bind(descriptor, $0, $1) }
         guard bound == 0 else { throw SystemError("bind to UDP port \(port)\(address.map { " at \($0)" } ?? "")") }
     }

@@ -29,14 +29,17 @@ package protocol DatagramServing: AnyObject {
 package final class DatagramWorker: @unchecked Sendable {
     package let sockets: [BoundSocket]
     private let service: any DatagramServing
+    private let rests: Bool
     /// Readable when the worker is to end.
     private let ending: Int32
     private var thread = pthread_t()
     private var isStarted = false
 
-    package init(sockets: [BoundSocket], service: any DatagramServing) throws(SystemError) {
+    /// - Parameter rests: whether datagrams that come fast and one by one may wait a moment for others, to be served together.
+    package init(sockets: [BoundSocket], service: any DatagramServing, rests: Bool = true) throws(SystemError) {
         self.sockets = sockets
         self.service = service
+        self.rests = rests
         ending = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
         guard ending >= 0 else { throw SystemError("eventfd") }
     }
@@ -102,7 +105,7 @@ package final class DatagramWorker: @unchecked Sendable {
             }
             if isEnding, received == 0 { break }
             let now = SystemClock.now().monotonic
-            if received < Self.restBelow, now - before < Self.restWithin {
+            if rests, received < Self.restBelow, now - before < Self.restWithin {
                 var rest = timespec(tv_sec: 0, tv_nsec: Self.restNanoseconds)
                 nanosleep(&rest, nil)
             }

@@ -17,7 +17,7 @@ package struct SizeRule: Sendable {
     private var allowance: Int
     private var requestsToCome: Int
 
-    init(_ datagram: [UInt8], _ parts: [SignalDatagram.Part]) {
+    package init(_ datagram: [UInt8], _ parts: [SignalDatagram.Part]) {
         allowance = datagram.count
         requestsToCome = parts.reduce(0) { $0 + ($1.isRequest ? 1 : 0) }
     }
@@ -25,19 +25,19 @@ package struct SizeRule: Sendable {
     /// The next part is looked at.
     ///
     /// - Returns: how many octets its answer may have.
-    mutating func next(_ part: SignalDatagram.Part) -> Int {
+    package mutating func next(_ part: SignalDatagram.Part) -> Int {
         if part.isRequest { requestsToCome -= 1 }
         return max(0, allowance - requestsToCome * Self.cookieAnswerOctets)
     }
 
-    mutating func answered(_ answer: SignalMessage) { allowance -= answer.octets.count }
+    package mutating func answered(_ answer: SignalMessage) { allowance -= answer.octets.count }
 
     /// What is said to a request without a valid cookie.
     ///
     /// - Parameters:
     ///   - body: the answer from memory, if there is one.
     ///   - cookie: a fresh one for the source.
-    static func answer(
+    package static func answer(
         to message: SignalMessage, octetsCount: Int, _ body: SignalMessage.Body?, _ cookie: Cookie, allowed: Int
     ) -> SignalMessage? {
         for body in body.map(smaller) ?? [] {

@@ -1,24 +1,23 @@
-import MATCore
 import MATSignal
 
 /// Answers to requests that can't be read, as many as are good for finding out what is wrong.
-struct Rejections: Sendable {
+package struct Rejections: Sendable {
     private var rate: RateLimit
 
-    init(perSecond: Int) { rate = RateLimit(perSecond: perSecond) }
+    package init(perSecond: Int) { rate = RateLimit(perSecond: perSecond) }
 
-    mutating func reconfigure(perSecond: Int) { rate.reconfigure(perSecond: perSecond) }
+    package mutating func reconfigure(perSecond: Int) { rate.reconfigure(perSecond: perSecond) }
 
     /// What is to be said of a part of a datagram.
-    struct OnRejection: Sendable {
+    package struct OnRejection: Sendable {
         /// `nil` if it does not fit.
-        var answer: SignalMessage?
-        var line: String
+        package var answer: SignalMessage?
+        package var line: String
     }
 
     /// - Parameter allowed: how many octets may go to a source that is not validated.
     /// - Returns: `nil` if it is not worth an answer.
-    mutating func rejected(
+    package mutating func rejected(
         _ rejection: SignalDatagram.Rejection, from source: Endpoint, _ cookies: CookieAuthority, allowed: Int, _ now: Now
     ) -> OnRejection? {
         guard let code = rejection.answerCode, let type = rejection.type, let cookie = rejection.cookie,
