@@ -250,7 +250,10 @@ import Testing
         #expect(adoption.claimOutbound(pair) && !adoption.claimOutbound(pair))
         #expect(adoption.giveUpInbound(pair, keeping: [second]) == [first])
         #expect(adoption.giveUpInbound(pair, keeping: [second]) == [])
-        #expect(adoption.end { _ in false } == [.removeOutbound(other), .removeInbound(peer: second, own: own)])
-        #expect(!adoption.hasEntries && adoption.end { _ in false }.isEmpty)
+        #expect(adoption.due(isUndecided: { $0 == other.peer }, isHeld: { _ in false }) == .goOn && adoption.next() == other.peer)
+        #expect(
+            adoption.due(isUndecided: { _ in false }, isHeld: { _ in false })
+                == .end([.removeOutbound(other), .removeInbound(peer: second, own: own)]))
+        #expect(!adoption.hasEntries && adoption.due(isUndecided: { _ in true }, isHeld: { _ in false }) == .end([]))
     }
 }

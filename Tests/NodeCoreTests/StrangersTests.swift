@@ -174,4 +174,21 @@ import Testing
         #expect(results[0] == results[1] && results[0].count == BusiestPeers.countMax)
         #expect(results[0].first == home("203.0.113.49"))
     }
+
+    @Test("Suspected of having moved are the peers with the latest traffic whose IMS has not just answered, eight at most")
+    func suspects() throws {
+        var table = PeerTable()
+        let hoas = (1...10).map { home("203.0.113.\($0)") }
+        for (index, hoa) in hoas.enumerated() {
+            table.enter(try Peers.peer(hoa))
+            let traffic = time(Int64(index / 2) * 1000)
+            table.update(hoa) { _ = $0.counted(1, now: traffic) }
+        }
+        let moved: MobileAddress = moa("198.18.0.77")
+        let busiest = BusiestPeers()
+        #expect(busiest.suspects(for: moved, in: table, now: time(1000)).isEmpty, "their IMSs have just answered")
+        #expect(busiest.suspects(for: moa("2001:db8::77"), in: table, now: time(9000)).isEmpty)
+        let order = [8, 9, 6, 7, 4, 5, 2, 3].map { hoas[$0] }
+        #expect(busiest.suspects(for: moved, in: table, now: time(9000)) == order)
+    }
 }

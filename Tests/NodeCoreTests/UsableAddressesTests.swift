@@ -241,6 +241,17 @@ import Testing
         #expect(culprits(all, accepted: Set(all), again: true) == [second, third])
     }
 
+    @Test("An address stands in for one from which no registration is answered only if an IMS answers over it now, and it was not refused")
+    func standIn() {
+        var uplinks = Uplinks(PathConfiguration())
+        let monitor = monitor(answering: [second])
+        #expect(uplinks.standIn(among: [first, second], monitor, now: time(3000)) == second)
+        #expect(uplinks.standIn(among: [first], monitor, now: time(3000)) == nil)
+        #expect(uplinks.standIn(among: [second], monitor, now: time(60_000)) == nil, "that was long ago")
+        _ = uplinks.refuse(second, "the IMS refuses it", turn: 0, now: time(3000))
+        #expect(uplinks.standIn(among: [first, second], monitor, now: time(3000)) == nil)
+    }
+
     @Test("Where there is no room a memory goes before a detour that is in use")
     func detoursMax() {
         var configuration = PathConfiguration()

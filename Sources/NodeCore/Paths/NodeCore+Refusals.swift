@@ -35,19 +35,13 @@ extension NodeCore {
     /// - Returns: whether the address was found at fault, and another is used.
     mutating func registrationUnanswered(_ hoa: HomeAddress, from own: MobileAddress?, _ now: Now) -> Bool {
         guard let own, desiredLocators(of: hoa).first == own, !uplinks.isRefused(own) else { return false }
-        if let other = others(than: own).first(where: { answersNow($0, now) && !uplinks.isRefused($0) }) {
+        if let other = uplinks.standIn(among: others(than: own), monitor, now: now.monotonic) {
             return leaveUnanswered(own, for: other, of: hoa, now)
         }
         // A server that is down says nothing about the way there: whether it answers elsewhere is asked, and told to `blameSilence`.
         suspect(own, now)
         runPaths(now)
         return false
-    }
-
-    private func answersNow(_ own: MobileAddress, _ now: Now) -> Bool {
-        monitor.over(own).contains {
-            $0.key.target.isServer && !$0.value.isSilent && $0.value.answered(within: configuration.paths.interval * 2, at: now.monotonic)
-        }
     }
 
     /// An IMS answered over this address: it lives, so what it did not answer over another is that one's fault.

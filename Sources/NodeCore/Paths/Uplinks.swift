@@ -198,6 +198,16 @@ struct Uplinks: Sendable {
         return (wasRefused, pause)
     }
 
+    /// The address to register from when the IMS answers no try from another: one over which an IMS of ours answers now.
+    func standIn(among others: [MobileAddress], _ monitor: PathMonitor, now: MonotonicTime) -> MobileAddress? {
+        others.first { other in
+            !isRefused(other)
+                && monitor.over(other).contains {
+                    $0.key.target.isServer && !$0.value.isSilent && $0.value.answered(within: configuration.interval * 2, at: now)
+                }
+        }
+    }
+
     /// Not tried again at once, whatever becomes of this try.
     mutating func postponeTrial(of own: MobileAddress, now: MonotonicTime) {
         guard var uplink = uplinks[own], case .refused(let since, _, let reason) = uplink.state else { return }

@@ -17,6 +17,14 @@ struct Adoption: Sendable {
     /// How often the asking goes on.
     static let tick: Duration = .milliseconds(20)
 
+    /// What the end of their minute brings.
+    enum OnDue: Equatable, Sendable {
+        /// The DNS says nothing about some of their peers, which are asked for again; what the earlier run knew of them goes on.
+        case goOn
+        /// What nobody has claimed is removed.
+        case end([IMTChange])
+    }
+
     /// Kernel entries that no peer of this run stands behind yet.
     private var outbound: Set<HomePair> = []
     private var inbound: [HomePair: Set<MobileAddress>] = [:]
@@ -61,16 +69,22 @@ struct Adoption: Sendable {
         return places.subtracting(left)
     }
 
-    /// What nobody has claimed by now belongs to no peer of ours.
+    /// Their time is up. What nobody has claimed by now belongs to no peer of ours.
     ///
-    /// - Parameter isHeld: somebody has proved since that he is there, and has an entry of the same key.
-    /// - Returns: what removes it.
-    mutating func end(isHeld: (MobileAddress) -> Bool) -> [IMTChange] {
+    /// - Parameters:
+    ///   - isUndecided: the DNS says nothing about this one, which is no peer of this run.
+    ///   - isHeld: somebody has proved since that he is there, and has an entry of the same key.
+    mutating func due(isUndecided: (HomeAddress) -> Bool, isHeld: (MobileAddress) -> Bool) -> OnDue {
+        let undecided = peers.filter(isUndecided)
+        guard undecided.isEmpty else {
+            ask(for: undecided)
+            return .goOn
+        }
         var changes = outbound.sorted { ($0.own, $0.peer) < ($1.own, $1.peer) }.map { IMTChange.removeOutbound($0) }
         for (pair, places) in inbound.sorted(by: { ($0.key.own, $0.key.peer) < ($1.key.own, $1.key.peer) }) {
             changes += places.sorted().filter { !isHeld($0) }.map { .removeInbound(peer: $0, own: pair.own) }
         }
         (outbound, inbound) = ([], [:])
-        return changes
+        return .end(changes)
     }
 }

@@ -37,6 +37,13 @@ struct BusiestPeers: Sendable {
         peers = count.inOrder
     }
 
+    /// The peers that may have moved to a stranger's address, the likeliest first: those whose IMS has not answered within the last second.
+    func suspects(for moa: MobileAddress, in table: PeerTable, now: MonotonicTime) -> [HomeAddress] {
+        let some = table.count <= Self.countMax ? table.slots.compactMap { table[$0] } : peers.compactMap { table[$0] }
+        return some.filter { $0.hoa.family == moa.family && now - $0.refreshed > .seconds(1) }
+            .sorted { ($1.lastTraffic, $0.hoa) < ($0.lastTraffic, $1.hoa) }.prefix(Self.askedMax).map(\.hoa)
+    }
+
     /// A walk over all peers, of which only the busiest are kept.
     struct Count {
         private typealias Entry = (packets: UInt64, hoa: HomeAddress)

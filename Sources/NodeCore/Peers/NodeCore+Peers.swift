@@ -199,16 +199,18 @@ extension NodeCore {
 
     /// Their time is up.
     mutating func adoptionDue(_ now: Now) {
-        // As long as the DNS says nothing about a peer, what an earlier run knew of it goes on.
-        let undecided = adoption.peers.filter { peers[$0] == nil && destinations.isUndecidedPeer($0) }
-        guard undecided.isEmpty else {
-            adoption.ask(for: undecided)
-            return goOnAdopting(now)
+        let counts = adoption.counts
+        let outcome = adoption.due(
+            isUndecided: { [peers, destinations] in peers[$0] == nil && destinations.isUndecidedPeer($0) },
+            isHeld: { [peers] in peers.holder(of: $0) != nil })
+        switch outcome {
+        case .goOn:
+            goOnAdopting(now)
+        case .end(let changes):
+            if counts != (0, 0) {
+                log(.notice, "removing \(counts.outbound) outbound and \(counts.inbound) inbound entries of an earlier run that no peer claims")
+            }
+            for change in changes { self.change(change) }
         }
-        if adoption.hasEntries {
-            let counts = adoption.counts
-            log(.notice, "removing \(counts.outbound) outbound and \(counts.inbound) inbound entries of an earlier run that no peer claims")
-        }
-        for change in adoption.end(isHeld: { [peers] in peers.holder(of: $0) != nil }) { self.change(change) }
     }
 }

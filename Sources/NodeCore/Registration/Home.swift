@@ -19,7 +19,7 @@ struct Home: Sendable {
     var isKnown: Bool { registration.acked != nil }
 }
 
-/// What peers are to be told of our moves. Those who acked the newest have its number (`Peer.knownMove`).
+/// What peers are to be told of our moves. Those who acked the newest have its number (`Telling`).
 struct Announcement: Hashable, Sendable {
     /// Peers are to be told when the registration is through.
     private(set) var isOwed = false

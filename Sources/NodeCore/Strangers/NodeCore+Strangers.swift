@@ -74,13 +74,6 @@ extension NodeCore {
         return targets.isEmpty ? (set.endpoints, nil) : (targets, source.address)
     }
 
-    /// The peers that may have moved to a stranger's address, the likeliest first.
-    private func suspects(for moa: MobileAddress, _ now: Now) -> [HomeAddress] {
-        let some = peers.count <= BusiestPeers.countMax ? peers.slots.compactMap { peers[$0] } : busiest.peers.compactMap { peers[$0] }
-        return some.filter { $0.hoa.family == moa.family && now.monotonic - $0.refreshed > .seconds(1) }
-            .sorted { ($1.lastTraffic, $0.hoa) < ($0.lastTraffic, $1.hoa) }.prefix(BusiestPeers.askedMax).map(\.hoa)
-    }
-
     // MARK: What Strangers wants done
 
     mutating func perform(_ actions: [Strangers.Action], _ now: Now) {
@@ -110,7 +103,7 @@ extension NodeCore {
     private mutating func ask(about moa: MobileAddress, _ now: Now) {
         guard let question = question(about: moa) else { return }
         start(.identify(moa), to: question.servers, source: question.source, now)
-        let suspects = suspects(for: moa, now)
+        let suspects = busiest.suspects(for: moa, in: peers, now: now.monotonic)
         strangers.suspect(suspects, of: moa)
         for peer in suspects where !isUnderWay(.queryPeer(peer)) { query(peer, now) }
     }
