@@ -17,6 +17,10 @@ extension IMSCore {
             let allowed = sizeRule.next(part)
             switch part {
             case .message(let message, let octetsCount):
+                guard isServed(message.type) else {
+                    counted.unknownTypes += 1
+                    continue
+                }
                 counted.received[message.type, default: 0] += 1
                 guard message.type.isRequest else {
                     if !responded(message, source, local, now) { counted.dropped += 1 }
@@ -43,6 +47,14 @@ extension IMSCore {
         send(answers, from: local, to: source)
     }
 
+    /// Bindings (section 11.3) are not held here yet, and paths are nodes' affair: such messages are treated like those of unknown types.
+    private func isServed(_ type: MessageType) -> Bool {
+        switch type {
+        case .bind, .bindAck, .pathProbe, .pathAnswer: false
+        default: true
+        }
+    }
+
     private func request(_ message: SignalMessage, _ source: Endpoint, _ local: IPAddress, _ now: Now) -> Request {
         let cookie = message.cookie
         let isValidated = cookies.isValid(cookie, from: source, now: now)
@@ -66,7 +78,7 @@ extension IMSCore {
                 perform(confirmations.offered(Offer(request: request, certified: certified), view, &random, now), now)
                 return nil
             }
-        case .imsUpdateReply, .maAnswer, .haNotifyAck, .haAnswer, .maNotifyAck: return nil
+        case .imsUpdateReply, .maAnswer, .haNotifyAck, .haAnswer, .maNotifyAck, .bind, .bindAck, .pathProbe, .pathAnswer: return nil
         }
     }
 

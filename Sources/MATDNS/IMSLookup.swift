@@ -43,6 +43,7 @@ private final class IMSLookupTask {
 
     private var servers: [IMSHost] = []
     private var keys: [[UInt8]] = []
+    private var relays: [RelayHost] = []
     private var expires = MonotonicTime.distantFuture
     private var isAuthenticated = true
     private var openQuestions = 0
@@ -117,6 +118,7 @@ private final class IMSLookupTask {
             do throws(DNSError) {
                 let record = try IMSRecord.decode(rdata)
                 add(keys: record.keys)
+                add(relays: record.relays)
                 add(record.priority, record.weight, record.port, record.target, record.addresses)
             } catch {
                 mistake = error.description
@@ -168,6 +170,13 @@ private final class IMSLookupTask {
 
     private func add(keys new: [[UInt8]]) {
         for key in new where !keys.contains(key) && keys.count < IMSRecord.keysMax { keys.append(key) }
+    }
+
+    private func add(relays new: [RelayHost]) {
+        for relay in new where relays.count < IMSSet.relaysMax {
+            let usable = RelayHost(relay.endpoints.filter { $0.address.isUsableUnicast && $0.port != 0 })
+            if !usable.endpoints.isEmpty, !relays.contains(usable) { relays.append(usable) }
+        }
     }
 
     private func add(_ priority: UInt16, _ weight: UInt16, _ port: UInt16, _ target: DomainName, _ addresses: [IPAddress]) {
@@ -223,7 +232,7 @@ private final class IMSLookupTask {
                 .unusable(addressFailure.map { "the IMS \(names) has no address that can be found: \($0)" } ?? "the IMS \(names) has no address"))
         }
         if keys.isEmpty { return finish(.unusable("no IMS record has a key")) }
-        finish(.found(IMSSet(servers: usable, keys: keys, expires: expires, isAuthenticated: isAuthenticated)))
+        finish(.found(IMSSet(servers: usable, keys: keys, relays: relays, expires: expires, isAuthenticated: isAuthenticated)))
     }
 }
 

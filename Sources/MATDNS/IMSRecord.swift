@@ -11,9 +11,14 @@ public struct IMSRecord: Hashable, Sendable {
     public static let keysMax = 16
     /// Addresses in one record.
     public static let addressesMax = 16
+    /// Relays in one record.
+    public static let relaysMax = 8
 
     private static let keyParameter: UInt16 = 1
     private static let addressesParameter: UInt16 = 2
+    private static let relayParameter: UInt16 = 3
+    /// An address and a port.
+    private static let endpointOctets = 18
 
     /// Lower values are tried first.
     public var priority: UInt16
@@ -25,10 +30,12 @@ public struct IMSRecord: Hashable, Sendable {
     public var keys: [[UInt8]]
     /// Addresses of the target: a hint that saves the look-up.
     public var addresses: [IPAddress]
+    /// Relays that serve the HoAs.
+    public var relays: [RelayHost]
 
     public init(
         priority: UInt16 = 10, weight: UInt16 = 5, port: UInt16 = SignalPort.ims, target: DomainName, keys: [[UInt8]],
-        addresses: [IPAddress] = []
+        addresses: [IPAddress] = [], relays: [RelayHost] = []
     ) {
         self.priority = priority
         self.weight = weight
@@ -36,12 +43,14 @@ public struct IMSRecord: Hashable, Sendable {
         self.target = target
         self.keys = keys
         self.addresses = addresses
+        self.relays = relays
     }
 
     // MARK: Wire
     //
     // priority 2 | weight 2 | port 2 | target: uncompressed wire-format domain name | parameters: { key 2 | length 2 | value }
-    // parameter 1: an Ed25519 public key, 32 octets, repeatable     parameter 2: addresses, 16 octets each     others are skipped
+    // parameter 1: an Ed25519 public key, 32 octets, repeatable     parameter 2: addresses, 16 octets each
+    // parameter 3: a relay, address 16 and port 2 for each of its addresses, repeatable                        others are skipped
 
     /// - Throws: if anything is cut off, a known parameter has a length it can't have, or there is more of it than the bounds
     ///   allow.
@@ -80,6 +89,15 @@ public struct IMSRecord: Hashable, Sendable {
             put(UInt16(clamping: 16 * held.count))
             for address in held { rdata += address.octets }
         }
+        for relay in relays.prefix(Self.relaysMax) where !relay.endpoints.isEmpty {
+            let held = relay.endpoints.prefix(RelayHost.endpointsMax)
+            put(Self.relayParameter)
+            put(UInt16(clamping: Self.endpointOctets * held.count))
+            for endpoint in held {
+                rdata += endpoint.address.octets
+                put(endpoint.port)
+            }
+        }
         return rdata
     }
 
@@ -101,9 +119,28 @@ public struct IMSRecord: Hashable, Sendable {
             for start in stride(from: value.startIndex, to: value.endIndex, by: 16) {
                 if let address = IPAddress(octets: value[start..<start + 16]) { addresses.append(address) }
             }
+        case Self.relayParameter:
+            relays.append(try Self.relay(value))
+            guard relays.count <= Self.relaysMax else { throw DNSError("an IMS record has more than \(Self.relaysMax) relays") }
         default:
             break
         }
+    }
+
+    private static func relay(_ value: ArraySlice<UInt8>) throws(DNSError) -> RelayHost {
+        guard !value.isEmpty, value.count % endpointOctets == 0 else {
+            throw DNSError("a relay of an IMS record has \(value.count) octets, not a multiple of \(endpointOctets)")
+        }
+        guard value.count / endpointOctets <= RelayHost.endpointsMax else {
+            throw DNSError("a relay of an IMS record has more than \(RelayHost.endpointsMax) addresses")
+        }
+        var relay = RelayHost([])
+        var rest = value
+        while let address = IPAddress(octets: rest.prefix(16)) {
+            rest = rest.dropFirst(16)
+            relay.endpoints.append(Endpoint(address, port: try takeNumber(&rest, "a relay's port")))
+        }
+        return relay
     }
 
     private static func takeNumber(_ rest: inout ArraySlice<UInt8>, _ what: String) throws(DNSError) -> UInt16 {

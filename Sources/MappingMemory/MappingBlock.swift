@@ -14,18 +14,17 @@ import MATSignal
 ///
 /// ```
 ///  0  HoA 16 | expires 8 (ms) | proven at 8 (ms) | source 16 | local 16
-/// 64  CERT-ID 8 | source port 2 | octets of MAPPING and SIGNATURE 2 | HoA prefix length 1 | locator count 1 | zero 2
-/// 80  MAPPING 4 + 40 + 20 x n | SIGNATURE 4 + 64 | CERTIFICATE 4 + 140
+/// 64  CERT-ID 8 | source port 2 | octets of MAPPING and SIGNATURE 2 | HoA prefix length 1 | locators: count 1, octets of each 1 | zero 1
+/// 80  MAPPING 4 + 40 + 20 or 24 x n | SIGNATURE 4 + 64 | CERTIFICATE 4 + 140
 /// ```
-/// With one or two locators these are 356 or 376 octets, so 384 in whole cache lines; with eight, 496 in 512. The head's numbers are in the machine's
-/// order, the options in the network's.
+/// With one or two locators these are 356 or 376 octets, so 384 in whole cache lines; with eight, 496 in 512, or 528 in 576. The head's
+/// numbers are in the machine's order, the options in the network's.
 @safe
 package struct MappingBlock {
     // Computed, since another module reads a stored constant by a call.
     @inlinable package static var headOctets: Int { 80 }
     @inlinable package static var optionOctets: Int { 4 }
     @inlinable package static var recordOctetsMin: Int { 40 }
-    @inlinable package static var locatorOctets: Int { 20 }
     @inlinable package static var certificateOptionOctets: Int { optionOctets + Certificate.octetsCount }
     static let signatureOptionOctets = optionOctets + Signature.octetsCount
 
@@ -49,7 +48,10 @@ package struct MappingBlock {
     /// Octets of the options MAPPING and SIGNATURE; CERTIFICATE follows.
     @inlinable package var recordOptionsOctets: Int { @inline(__always) get { Int(unsafe base.load(fromByteOffset: 74, as: UInt16.self)) } }
     @inlinable package var prefixLength: UInt8 { @inline(__always) get { unsafe base.load(fromByteOffset: 76, as: UInt8.self) } }
+    /// Locators of any kind.
     @inlinable package var locatorsCount: Int { @inline(__always) get { Int(unsafe base.load(fromByteOffset: 77, as: UInt8.self)) } }
+    /// Octets of each of them.
+    @inlinable var locatorOctets: Int { @inline(__always) get { Int(unsafe base.load(fromByteOffset: 78, as: UInt8.self)) } }
     package var prefix: IPPrefix { IPPrefix(covering: hoa, length: prefixLength) }
 
     /// The options as they go on the wire.
@@ -87,13 +89,13 @@ package struct MappingBlock {
     /// As `StoredMapping.isRevocation`.
     package var isRevocation: Bool { locatorsCount == 0 && source == StoredMapping.tombstoneSource }
 
-    /// Whether a locator is exactly this prefix.
+    /// Whether a MoA or MoPre is exactly this prefix.
     @inlinable @inline(__always)
     package func lists(_ address: IPAddress, _ length: UInt8) -> Bool {
         for index in 0..<locatorsCount {
-            let locator = unsafe record + Self.recordOctetsMin + index * Self.locatorOctets
+            let locator = unsafe record + Self.recordOctetsMin + index * locatorOctets
             if unsafe bigEndian(locator + 8) == address.low, unsafe bigEndian(locator) == address.high,
-                unsafe locator.load(fromByteOffset: 16, as: UInt8.self) == length
+                unsafe locator.load(fromByteOffset: 16, as: UInt8.self) == length, unsafe isMoA(locator)
             {
                 return true
             }
@@ -101,8 +103,14 @@ package struct MappingBlock {
         return false
     }
 
-    func locator(_ index: Int) -> IPPrefix {
-        let locator = unsafe record + Self.recordOctetsMin + index * Self.locatorOctets
+    /// Endpoints and relays say of what kind they are where other locators have a zero; only MoAs lead back to their HoA (section 11.1).
+    @inlinable @inline(__always)
+    func isMoA(_ locator: UnsafeRawPointer) -> Bool { unsafe locator.load(fromByteOffset: 18, as: UInt8.self) == 0 }
+
+    /// The MoA or MoPre at this place of the record's list; `nil` if another kind of locator stands there.
+    func locator(_ index: Int) -> IPPrefix? {
+        let locator = unsafe record + Self.recordOctetsMin + index * locatorOctets
+        guard unsafe isMoA(locator) else { return nil }
         return IPPrefix(
             covering: unsafe IPAddress(high: bigEndian(locator), low: bigEndian(locator + 8)),
             length: unsafe locator.load(fromByteOffset: 16, as: UInt8.self))
@@ -152,9 +160,12 @@ package struct MappingBlock {
         let recordOptions = optionOctets + mapping.recordCount + signatureOptionOctets
         unsafe base.storeBytes(of: UInt16(truncatingIfNeeded: recordOptions), toByteOffset: 74, as: UInt16.self)
         unsafe base.storeBytes(of: mapping.record[16], toByteOffset: 76, as: UInt8.self)
+        // As many as the record has octets for, so that none lies outside whatever it says.
+        let locatorOctets = unsafe MappingRecordView(mapping.record).locatorOctets
         unsafe base.storeBytes(
             of: UInt8(truncatingIfNeeded: (mapping.recordCount - recordOctetsMin) / locatorOctets), toByteOffset: 77, as: UInt8.self)
-        unsafe base.storeBytes(of: 0, toByteOffset: 78, as: UInt16.self)
+        unsafe base.storeBytes(of: UInt8(truncatingIfNeeded: locatorOctets), toByteOffset: 78, as: UInt8.self)
+        unsafe base.storeBytes(of: 0, toByteOffset: 79, as: UInt8.self)
         var place = unsafe base + headOctets
         // All three values are whole words, so that no option has padding.
         func option(_ kind: OptionKind, _ value: UnsafeRawBufferPointer) {

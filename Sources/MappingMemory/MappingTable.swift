@@ -219,7 +219,9 @@ package final class MappingTable: @unchecked Sendable {
             homeLengths.add(block.prefixLength)
             forward.insert(name, tag: tag)
         }
-        for index in 0..<block.locatorsCount { own(block.locator(index), name, block) }
+        for index in 0..<block.locatorsCount {
+            if let locator = block.locator(index) { own(locator, name, block) }
+        }
         guard let earlier = unsafe found?.name else { return }
         release(earlier)
         epochs.retire(.slab(earlier, units: self.block(earlier).units))
@@ -228,7 +230,7 @@ package final class MappingTable: @unchecked Sendable {
     /// - Returns: whether there is room for those of its locators that nobody holds yet.
     private func makeRoomForLocators(of block: MappingBlock) -> Bool {
         for index in 0..<block.locatorsCount {
-            let locator = block.locator(index)
+            guard let locator = block.locator(index) else { continue }
             let tag = hash.tag(locator.address, locator.length)
             guard reverse.hasRoom(tag) || isHeld(locator, tag) || reverse.makeRoom(tag) else { return false }
         }
@@ -269,7 +271,7 @@ package final class MappingTable: @unchecked Sendable {
     private func release(_ name: UInt32) {
         let block = self.block(name)
         for index in 0..<block.locatorsCount {
-            let locator = block.locator(index)
+            guard let locator = block.locator(index) else { continue }
             let tag = hash.tag(locator.address, locator.length)
             guard let (slot, holder) = unsafe reverse.view.find(tag, where: { unsafe MappingBlock($0).lists(locator.address, locator.length) }),
                 holder == name

@@ -17,7 +17,7 @@ import MATSignal
 public struct PackedMappings: Sendable {
     package static let headOctetsCount = 48
     /// The octets of a record without locators, and with as many as there can be.
-    package static let recordOctets = 40...40 + 20 * MappingRecord.locatorsMax
+    package static let recordOctets = MappingRecordView.headOctets...MappingRecordView.octetsMax
     package static let certifiedOctetsCount = Signature.octetsCount + Certificate.octetsCount
 
     private var octets: [UInt8] = []

@@ -31,22 +31,30 @@ struct IMSRecordTests {
         #expect(hinted.addresses.map(\.description) == ["198.51.100.53", "2001:db8:53::1"])
         #expect(hinted.keys == record.keys)
         #expect(hinted.encode() == longer)
+
+        let relayed = try Self.vector("dns.ims.rdata.withRelay")
+        let withRelay = try IMSRecord.decode(relayed)
+        #expect(withRelay.relays.map { $0.endpoints.map(\.description) } == [["203.0.113.53:6290"]])
+        #expect(withRelay.keys == record.keys && withRelay.addresses.isEmpty)
+        #expect(withRelay.encode() == relayed)
     }
 
     @Test("Every truncation is rejected, except between two parameters, where a shorter record ends")
     func truncations() throws {
-        let rdata = try Self.vector("dns.ims.rdata.withAddresses")
-        let boundaries = [24, 60, rdata.count]
-        for count in 0..<rdata.count {
-            let record = try? IMSRecord.decode(Array(rdata.prefix(count)))
-            #expect((record != nil) == boundaries.contains(count), "\(count) octets")
+        for name in ["dns.ims.rdata.withAddresses", "dns.ims.rdata.withRelay"] {
+            let rdata = try Self.vector(name)
+            let boundaries = [24, 60, rdata.count]
+            for count in 0..<rdata.count {
+                let record = try? IMSRecord.decode(Array(rdata.prefix(count)))
+                #expect((record != nil) == boundaries.contains(count), "\(name): \(count) octets")
+            }
         }
     }
 
     @Test("Any single corrupted octet decodes to something or is refused, but never traps")
     func corruptions() throws {
         var decoded = 0
-        for name in ["dns.ims.rdata", "dns.ims.rdata.withAddresses"] {
+        for name in ["dns.ims.rdata", "dns.ims.rdata.withAddresses", "dns.ims.rdata.withRelay"] {
             let rdata = try Self.vector(name)
             for index in rdata.indices {
                 for value in UInt8.min...UInt8.max {
@@ -71,6 +79,30 @@ struct IMSRecordTests {
         let key: [UInt8] = [0, 1, 0, 32] + [UInt8](repeating: 7, count: 32)
         #expect(throws: DNSError.self) { try IMSRecord.decode(rdata + (0..<IMSRecord.keysMax).flatMap { _ in key }) }
         #expect(try IMSRecord.decode(rdata + key).keys.count == 2)
+    }
+
+    @Test("Each parameter 3 is one relay with all its addresses; wrong lengths and endless lists are refused")
+    func relays() throws {
+        let rdata = try Self.vector("dns.ims.rdata")
+        func endpoint(_ text: String, _ port: UInt16) throws -> Endpoint { Endpoint(try #require(IPAddress(text)), port: port) }
+        var record = try IMSRecord.decode(rdata)
+        record.relays = [
+            RelayHost([try endpoint("203.0.113.53", 6290), try endpoint("2001:db8:53::53", 6290)]), RelayHost([try endpoint("203.0.113.54", 7000)]),
+        ]
+        let octets = record.encode()
+        #expect(octets.count == rdata.count + 4 + 36 + 4 + 18)
+        #expect(Array(octets[rdata.count..<rdata.count + 4]) == [0, 3, 0, 36])
+        #expect(try IMSRecord.decode(octets) == record)
+        func parameter(octets count: Int) -> [UInt8] { [0, 3, UInt8(count >> 8), UInt8(count & 0xFF)] + [UInt8](repeating: 1, count: count) }
+        for count in [0, 16, 17, 19, 20, 35] {
+            #expect(throws: DNSError.self, "\(count) octets") { try IMSRecord.decode(rdata + parameter(octets: count)) }
+        }
+        let most = 18 * RelayHost.endpointsMax
+        #expect(try IMSRecord.decode(rdata + parameter(octets: most)).relays.first?.endpoints.count == RelayHost.endpointsMax)
+        #expect(throws: DNSError.self) { try IMSRecord.decode(rdata + parameter(octets: most + 18)) }
+        let many = (0..<IMSRecord.relaysMax).flatMap { _ in parameter(octets: 18) }
+        #expect(try IMSRecord.decode(rdata + many).relays.count == IMSRecord.relaysMax)
+        #expect(throws: DNSError.self) { try IMSRecord.decode(rdata + many + parameter(octets: 18)) }
     }
 }
 

@@ -38,30 +38,16 @@ enum MappingRow {
     }
 }
 
-/// The fields of a MAPPING value that the store needs, if the value is whole (protocol.md section 4).
+/// The fields of a MAPPING value that the store needs, if the value is whole (protocol.md sections 4 and 11.1).
 struct RecordHead {
     let hoa: IPAddress
     let prefixLength: UInt8
     let sequence: UInt64
 
     init?(_ octets: UnsafeRawBufferPointer) {
-        let locatorsStart = PackedMappings.recordOctets.lowerBound
-        guard PackedMappings.recordOctets.contains(octets.count), (octets.count - locatorsStart) % 20 == 0 else { return nil }
-        hoa = IPAddress(high: octets.bigEndian(0), low: octets.bigEndian(8))
-        prefixLength = octets[16]
-        sequence = octets.bigEndian(20)
-        let lifetime = octets.loadUnaligned(fromByteOffset: 28, as: UInt32.self).bigEndian
-        guard MappingRow.fits(hoa, prefixLength), octets[17] == 0, octets[18] == 0,
-            Int(octets[19]) == (octets.count - locatorsStart) / 20
-        else { return nil }
-        var isAtHome = true
-        for start in stride(from: locatorsStart, to: octets.count, by: 20) {
-            let moa = IPAddress(high: octets.bigEndian(start), low: octets.bigEndian(start + 8))
-            guard octets[start + 16] == prefixLength, MappingRow.fits(moa, prefixLength), octets[start + 18] == 0, octets[start + 19] == 0
-            else { return nil }
-            isAtHome = isAtHome && moa == hoa
-        }
-        guard lifetime <= (isAtHome ? MappingRecord.homeLifetimeMax : MappingRecord.lifetimeMax) else { return nil }
+        let record = MappingRecordView(octets)
+        guard record.fault == nil else { return nil }
+        (hoa, prefixLength, sequence) = (record.hoa, record.prefixLength, record.sequence)
     }
 }
 

@@ -75,7 +75,13 @@ extension SignalMessage.Body {
         case .maNotifyAck(var ack):
             ack.cookie = cookie
             return .maNotifyAck(ack)
-        case .imsUpdate, .maQuery, .haNotify, .haQuery, .maNotify: return self
+        case .bindAck(var ack):
+            ack.cookie = cookie
+            return .bindAck(ack)
+        case .pathAnswer(var answer):
+            answer.cookie = cookie
+            return .pathAnswer(answer)
+        case .imsUpdate, .maQuery, .haNotify, .haQuery, .maNotify, .bind, .pathProbe: return self
         }
     }
 }

@@ -138,8 +138,7 @@ struct Registrations: Sendable {
     /// durable must be held, so whatever is to be written is asked for here before.
     func memoryRefusal(for record: MappingRecord) -> MemoryRefusal? {
         do throws(MemoryRefusal) {
-            try mappings.reserve(
-                writes.count + 1, recordOctets: MappingBlock.recordOctetsMin + record.locators.count * MappingBlock.locatorOctets)
+            try mappings.reserve(writes.count + 1, recordOctets: record.octetsCount)
             return nil
         } catch {
             return error

@@ -186,6 +186,8 @@ struct Updates: Sendable {
             case .beingWritten(let ticket): return .join(ticket)
             }
         }
+        // Until their proofs are checked, no endpoint is believed.
+        guard !record.hasKinds else { throw UpdateRefusal(.refused, "this server takes no records with endpoints or relays yet") }
         for locator in record.locators { try checkProof(of: locator, update.proofs, request, served, cookies, now) }
         guard let certificate else {
             throw UpdateRefusal(.authenticationFailed, "CERT-ID is unknown here; repeat with CERTIFICATE")

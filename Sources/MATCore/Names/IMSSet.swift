@@ -27,18 +27,23 @@ public struct IMSSet: Hashable, Sendable {
     public static let serversMax = 16
     /// Addresses taken of one server.
     public static let addressesPerServerMax = 8
+    /// Relays taken from one name; more are ignored.
+    public static let relaysMax = 8
 
     public var servers: [IMSHost]
     /// Ed25519 public keys, 32 octets each, of all the records together and without duplicates: a cluster's servers share keys.
     public var keys: [[UInt8]]
+    /// Relays that serve the HoA, of all the records together and without duplicates; each has an address that a host can have.
+    public var relays: [RelayHost]
     /// When the first of the DNS records it was made of runs out.
     public var expires: MonotonicTime
     /// Whether every record was validated by DNSSEC, as far as a trusted resolver says (AD).
     public var isAuthenticated: Bool
 
-    public init(servers: [IMSHost], keys: [[UInt8]], expires: MonotonicTime, isAuthenticated: Bool = false) {
+    public init(servers: [IMSHost], keys: [[UInt8]], relays: [RelayHost] = [], expires: MonotonicTime, isAuthenticated: Bool = false) {
         self.servers = servers
         self.keys = keys
+        self.relays = relays
         self.expires = expires
         self.isAuthenticated = isAuthenticated
     }

@@ -11,10 +11,12 @@ public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
     public var description: String { address.family == .ipv4 ? "\(address):\(port)" : "[\(address)]:\(port)" }
 }
 
-/// The ports of protocol.md section 1. Datagrams with both ports in this set are never translated.
+/// The ports of protocol.md section 1.
 public enum SignalPort {
     /// Where an IMS listens and sends from.
     public static let ims: UInt16 = 6288
     /// Where a node listens and sends from.
     public static let node: UInt16 = 6289
+    /// Where a relay listens and sends from (section 11).
+    public static let relay: UInt16 = 6290
 }

@@ -5,17 +5,20 @@ public struct HANotify: Hashable, Sendable {
     public var peerHoA: HomeAddress
     /// The notifier's own signed record, which saves IMS_CN a query before it can act.
     public var record: EnclosedRecord?
+    /// The notifier's own word for where it is, if its source is not listed at the servers of its HoA (section 11.3).
+    public var signature: Signature?
 
-    public init(cookie: Cookie, hoa: HomeAddress, peerHoA: HomeAddress, record: EnclosedRecord? = nil) {
+    public init(cookie: Cookie, hoa: HomeAddress, peerHoA: HomeAddress, record: EnclosedRecord? = nil, signature: Signature? = nil) {
         self.cookie = cookie
         self.hoa = hoa
         self.peerHoA = peerHoA
         self.record = record
+        self.signature = signature
     }
 
     init?(_ options: SignalOptions) {
         guard let cookie = options.cookie, let hoa = options.hoa, let peerHoA = options.peerHoA else { return nil }
-        self.init(cookie: cookie, hoa: hoa, peerHoA: peerHoA, record: EnclosedRecord(options))
+        self.init(cookie: cookie, hoa: hoa, peerHoA: peerHoA, record: EnclosedRecord(options), signature: options.pathSignature)
     }
 
     var options: SignalOptions {
@@ -24,6 +27,7 @@ public struct HANotify: Hashable, Sendable {
         options.hoa = hoa
         options.peerHoA = peerHoA
         record?.add(to: &options)
+        options.pathSignature = signature
         return options
     }
 }

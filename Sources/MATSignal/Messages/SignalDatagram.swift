@@ -54,11 +54,12 @@ public enum SignalDatagram {
         }
     }
 
-    public static func decode(_ octets: [UInt8]) -> [Part] { decode(octets, .standard) }
-
-    /// - Parameter table: the grammar; the protocol's unless a test has another.
-    public static func decode(_ octets: [UInt8], _ table: OptionTable) -> [Part] {
-        guard octets.count <= octetsMax else {
+    /// - Parameters:
+    ///   - table: the grammar; the protocol's unless a test has another.
+    ///   - isInPath: whether it came inside an encapsulated packet; zero octets behind its messages are then no messages, but fill the packet
+    ///     to see whether one so large arrives (section 11.2).
+    public static func decode(_ octets: [UInt8], _ table: OptionTable = .standard, isInPath: Bool = false) -> [Part] {
+        guard octets.count <= octetsMax || isInPath else {
             let error = SignalError.malformed("datagram of \(octets.count) octets, at most \(octetsMax)")
             return [.rejected(Rejection(error: error, type: nil, sequence: 0, cookie: nil))]
         }
@@ -67,10 +68,10 @@ public enum SignalDatagram {
             let error = SignalError(.unknownType(first), "a datagram that begins with 0x\(String(first, radix: 16)) is not signalling")
             return [.rejected(Rejection(error: error, type: nil, sequence: 0, cookie: nil))]
         }
-        return octets.withUnsafeBytes { decode($0, table) }
+        return octets.withUnsafeBytes { decode($0, table, isInPath: isInPath) }
     }
 
-    private static func decode(_ datagram: UnsafeRawBufferPointer, _ table: OptionTable) -> [Part] {
+    private static func decode(_ datagram: UnsafeRawBufferPointer, _ table: OptionTable, isInPath: Bool) -> [Part] {
         var parts: [Part] = []
         var start = 0
         repeat {
@@ -92,6 +93,7 @@ public enum SignalDatagram {
                 if error.code == .malformed { return parts }
             }
             start += view.octetsCount
+            if isInPath, OctetView(datagram).isZero(start..<datagram.count) { break }
         } while start < datagram.count
         return parts
     }
@@ -103,6 +105,12 @@ public enum SignalDatagram {
         if let fault = view.read(table) { throw fault.error(in: type, table) }
         guard let message = SignalMessage(type, view) else { throw .malformed("\(type) without an option that it consists of") }
         return .message(message, octetsCount: view.octetsCount)
+    }
+
+    /// An in-path message that fills a payload of so many octets; of its own size if that is larger.
+    public static func fill(_ octetsCount: Int, with message: SignalMessage) -> [UInt8] {
+        let octets = message.octets
+        return octets + [UInt8](repeating: 0, count: max(0, octetsCount - octets.count))
     }
 
     /// Packs messages into as few datagrams as the limits allow, in order.

@@ -11,6 +11,10 @@ public struct SignalMessage: Hashable, Sendable {
         case haAnswer(HAAnswer)
         case maNotify(MANotify)
         case maNotifyAck(MANotifyAck)
+        case bind(Bind)
+        case bindAck(BindAck)
+        case pathProbe(PathProbe)
+        case pathAnswer(PathAnswer)
     }
 
     public var sequence: UInt32
@@ -33,6 +37,10 @@ public struct SignalMessage: Hashable, Sendable {
         case .haAnswer: .haAnswer
         case .maNotify: .maNotify
         case .maNotifyAck: .maNotifyAck
+        case .bind: .bind
+        case .bindAck: .bindAck
+        case .pathProbe: .pathProbe
+        case .pathAnswer: .pathAnswer
         }
     }
 
@@ -44,7 +52,9 @@ public struct SignalMessage: Hashable, Sendable {
         case .haNotifyAck(let ack): ack.code
         case .haAnswer(let answer): answer.code
         case .maNotifyAck(let ack): ack.code
-        case .imsUpdate, .maQuery, .haNotify, .haQuery, .maNotify: .ok
+        case .bindAck(let ack): ack.code
+        case .pathAnswer(let answer): answer.code
+        case .imsUpdate, .maQuery, .haNotify, .haQuery, .maNotify, .bind, .pathProbe: .ok
         }
     }
 
@@ -61,6 +71,10 @@ public struct SignalMessage: Hashable, Sendable {
         case .haAnswer(let m): m.cookie
         case .maNotify(let m): m.cookie
         case .maNotifyAck(let m): m.cookie
+        case .bind(let m): m.cookie
+        case .bindAck(let m): m.cookie
+        case .pathProbe(let m): m.cookie
+        case .pathAnswer(let m): m.cookie
         }
     }
 
@@ -76,6 +90,10 @@ public struct SignalMessage: Hashable, Sendable {
         case .haAnswer(let m): m.options
         case .maNotify(let m): m.options
         case .maNotifyAck(let m): m.options
+        case .bind(let m): m.options
+        case .bindAck(let m): m.options
+        case .pathProbe(let m): m.options
+        case .pathAnswer(let m): m.options
         }
     }
 
@@ -98,6 +116,10 @@ public struct SignalMessage: Hashable, Sendable {
             case .haAnswer: HAAnswer(code, options).map(Body.haAnswer)
             case .maNotify: MANotify(options).map(Body.maNotify)
             case .maNotifyAck: MANotifyAck(code, options).map(Body.maNotifyAck)
+            case .bind: Bind(options).map(Body.bind)
+            case .bindAck: BindAck(code, options).map(Body.bindAck)
+            case .pathProbe: PathProbe(options).map(Body.pathProbe)
+            case .pathAnswer: PathAnswer(code, options).map(Body.pathAnswer)
             }
         guard let body else { return nil }
         self.init(sequence: view.sequence, body)
@@ -120,14 +142,27 @@ public struct SignalMessage: Hashable, Sendable {
         return writer.octets
     }
 
+    /// The padding with which a message that has none comes to this size; `nil` if it is as large without.
+    func padding(toOctets count: Int) -> Int? {
+        let optionHead = 4
+        let padding = count - octets.count - optionHead
+        return padding >= 0 ? padding : nil
+    }
+
     /// A response that says only a code: malformed, cookie required, unsupported.
-    public static func refusal(of type: MessageType, sequence: UInt32, code: ResponseCode, cookie: Cookie, text: String? = nil) -> SignalMessage {
+    ///
+    /// - Parameter observed: the source of the request, which Bind and Path Probe are told also with "cookie required" (section 6).
+    public static func refusal(
+        of type: MessageType, sequence: UInt32, code: ResponseCode, cookie: Cookie, observed: Endpoint? = nil, text: String? = nil
+    ) -> SignalMessage {
         let body: Body
         switch type.response {
         case .imsUpdateReply: body = .imsUpdateReply(IMSUpdateReply(code: code, cookie: cookie, text: text))
         case .maAnswer: body = .maAnswer(MAAnswer(code: code, cookie: cookie, hoa: nil, text: text))
         case .haNotifyAck: body = .haNotifyAck(HANotifyAck(code: code, cookie: cookie, hoa: nil, text: text))
         case .haAnswer: body = .haAnswer(HAAnswer(code: code, cookie: cookie, moa: nil, text: text))
+        case .bindAck: body = .bindAck(BindAck(code: code, cookie: cookie, observed: observed, text: text))
+        case .pathAnswer: body = .pathAnswer(PathAnswer(code: code, cookie: cookie, hoa: nil, observed: observed, text: text))
         default: body = .maNotifyAck(MANotifyAck(code: code, cookie: cookie, hoa: nil, text: text))
         }
         return SignalMessage(sequence: sequence, body)

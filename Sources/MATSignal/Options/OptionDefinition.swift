@@ -17,6 +17,10 @@ public struct OptionDefinition: Sendable {
         case address
         /// Such an address, and a prefix length that fits it (section 1).
         case prefix
+        /// Such an address and a port under the client cookie (section 11): what they are shows once COOKIE is read.
+        case maskedEndpoint
+        /// Section 11's candidates, each of which begins with an address.
+        case candidates
         /// Section 4's record.
         case mapping
         /// UTF-8.
@@ -50,7 +54,7 @@ public struct OptionDefinition: Sendable {
     }
 }
 
-/// One row of the table of messages (protocol.md section 7): which options one must have. All others are optional.
+/// One row of the table of messages (protocol.md sections 7 and 11): which options one must have. All others are optional.
 public struct MessageDefinition: Sendable {
     public let type: MessageType
     /// Mandatory, in the order in which a missing one is named. A response whose code says that it could not be acted on (3, 9, 10) needs
@@ -58,13 +62,19 @@ public struct MessageDefinition: Sendable {
     public let needs: [OptionKind]
     /// What a response with this code needs beside those.
     public let needsWith: [ResponseCode: [OptionKind]]
-    /// Whether its MAPPING comes with a certificate: CERTIFICATE or CERT-ID, and not both.
-    public let isCertified: Bool
+    /// What it must have beside an option that it need not have; in a response only with code ok.
+    public let needsBeside: [OptionKind: [OptionKind]]
+    /// The option that comes with a certificate if it is there: CERTIFICATE or CERT-ID, and not both.
+    public let certified: OptionKind?
 
-    public init(_ type: MessageType, _ needs: [OptionKind], needsWith: [ResponseCode: [OptionKind]] = [:], isCertified: Bool = false) {
+    public init(
+        _ type: MessageType, _ needs: [OptionKind], needsWith: [ResponseCode: [OptionKind]] = [:], needsBeside: [OptionKind: [OptionKind]] = [:],
+        certified: OptionKind? = nil
+    ) {
         self.type = type
         self.needs = needs
         self.needsWith = needsWith
-        self.isCertified = isCertified
+        self.needsBeside = needsBeside
+        self.certified = certified
     }
 }

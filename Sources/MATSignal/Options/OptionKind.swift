@@ -1,4 +1,4 @@
-/// What an option holds (section 3).
+/// What an option holds (sections 3 and 11).
 public struct OptionKind: RawRepresentable, Hashable, Sendable, CustomStringConvertible {
     public let rawValue: UInt16
     @inlinable public init(rawValue: UInt16) { self.rawValue = rawValue }
@@ -17,6 +17,12 @@ public struct OptionKind: RawRepresentable, Hashable, Sendable, CustomStringConv
     @inlinable public static var observed: OptionKind { OptionKind(rawValue: 0x000C) }
     @inlinable public static var certID: OptionKind { OptionKind(rawValue: 0x000D) }
     @inlinable public static var text: OptionKind { OptionKind(rawValue: 0x000F) }
+    @inlinable public static var xObserved: OptionKind { OptionKind(rawValue: 0x0010) }
+    @inlinable public static var challenge: OptionKind { OptionKind(rawValue: 0x0011) }
+    @inlinable public static var pathSignature: OptionKind { OptionKind(rawValue: 0x0012) }
+    @inlinable public static var candidates: OptionKind { OptionKind(rawValue: 0x0013) }
+    @inlinable public static var role: OptionKind { OptionKind(rawValue: 0x0014) }
+    @inlinable public static var endpointProof: OptionKind { OptionKind(rawValue: 0x0015) }
 
     /// A receiver that does not know a critical option must not act on the message.
     public var isCritical: Bool { rawValue >= 0x8000 }

@@ -1,5 +1,5 @@
 extension OptionTable {
-    /// The tables of protocol.md: options of section 3, messages of section 7. A new option begins as a row here.
+    /// The tables of protocol.md: options of sections 3 and 11, messages of sections 7 and 11. A new option begins as a row here.
     public static let standard = OptionTable(standardOptions, standardMessages)
 
     public static let standardOptions: [OptionDefinition] = [
@@ -10,10 +10,8 @@ extension OptionTable {
         OptionDefinition(.peerHoA, "PEER-HOA", .exactly(16), .address),
         OptionDefinition(
             .mapping, "MAPPING",
-            .steps(
-                from: MappingRecordView.headOctets, by: MappingRecordView.locatorOctets,
-                to: MappingRecordView.headOctets + MappingRecord.locatorsMax * MappingRecordView.locatorOctets),
-            .mapping, follower: .signature),
+            // Locators of either size; whether they fill the value, their count says.
+            .steps(from: MappingRecordView.headOctets, by: 4, to: MappingRecordView.octetsMax), .mapping, follower: .signature),
         OptionDefinition(.signature, "SIGNATURE", .exactly(Signature.octetsCount)),
         OptionDefinition(.certificate, "CERTIFICATE", .exactly(Certificate.octetsCount), .prefix, reserved: Certificate.reservedPlace),
         OptionDefinition(.lifetime, "LIFETIME", .exactly(4)),
@@ -22,18 +20,32 @@ extension OptionTable {
         OptionDefinition(.observed, "OBSERVED", .exactly(20), .address, reserved: 18..<20),
         OptionDefinition(.certID, "CERT-ID", .exactly(8)),
         OptionDefinition(.text, "TEXT", .upTo(SignalOptions.textOctetsMax), .text),
+        OptionDefinition(.xObserved, "XOBSERVED", .exactly(XObserved.octetsCount), .maskedEndpoint, reserved: 18..<20),
+        OptionDefinition(.challenge, "CHALLENGE", .exactly(Challenge.octetsCount)),
+        OptionDefinition(.pathSignature, "PATH-SIGNATURE", .exactly(Signature.octetsCount)),
+        OptionDefinition(
+            .candidates, "CANDIDATES",
+            .steps(from: Candidate.octetsCount, by: Candidate.octetsCount, to: Candidate.octetsCount * Candidate.countMax), .candidates),
+        OptionDefinition(.role, "ROLE", .exactly(4)),
+        OptionDefinition(.endpointProof, "ENDPOINT-PROOF", .exactly(44), .address, reserved: 18..<20, isRepeatable: true),
     ]
 
     public static let standardMessages: [MessageDefinition] = [
-        MessageDefinition(.imsUpdate, [.cookie, .mapping], isCertified: true),
+        MessageDefinition(.imsUpdate, [.cookie, .mapping], certified: .mapping),
         MessageDefinition(.imsUpdateReply, [.cookie, .observed], needsWith: [.stale: [.mapping]]),
         MessageDefinition(.maQuery, [.cookie, .hoa]),
         MessageDefinition(.maAnswer, [.cookie, .hoa], needsWith: [.notFound: [.lifetime]]),
-        MessageDefinition(.haNotify, [.cookie, .hoa, .peerHoA], isCertified: true),
+        MessageDefinition(.haNotify, [.cookie, .hoa, .peerHoA], certified: .mapping),
         MessageDefinition(.haNotifyAck, [.cookie, .hoa]),
         MessageDefinition(.haQuery, [.cookie, .moa]),
         MessageDefinition(.haAnswer, [.cookie, .moa], needsWith: [.ok: [.mapping, .certificate], .notFound: [.lifetime]]),
-        MessageDefinition(.maNotify, [.cookie, .mapping], isCertified: true),
+        MessageDefinition(.maNotify, [.cookie, .mapping], certified: .mapping),
         MessageDefinition(.maNotifyAck, [.cookie, .hoa]),
+        // Without HOA it asks, with a signature it binds, without one it refreshes.
+        MessageDefinition(.bind, [.cookie], needsBeside: [.pathSignature: [.hoa, .lifetime]], certified: .pathSignature),
+        MessageDefinition(.bindAck, [.cookie, .xObserved], needsBeside: [.hoa: [.lifetime, .role]]),
+        // Without CHALLENGE they travel in-path, where they are a sign and no proof.
+        MessageDefinition(.pathProbe, [.cookie, .hoa, .peerHoA], needsBeside: [.pathSignature: [.challenge]], certified: .pathSignature),
+        MessageDefinition(.pathAnswer, [.cookie, .hoa], needsBeside: [.pathSignature: [.xObserved]]),
     ]
 }

@@ -11,6 +11,8 @@ public struct OptionTable: @unchecked Sendable {
         var rules = InlineArray<64, OptionRule>(repeating: OptionRule())
         /// What messages need whatever their code, by type.
         var needs = InlineArray<16, UInt64>(repeating: 0)
+        /// The options that ask for others beside them, by type: nearly always none is there.
+        var asking = InlineArray<16, UInt64>(repeating: 0)
         var messages = InlineArray<16, MessageRule>(repeating: MessageRule())
         var definitions: [OptionDefinition]
         var messageDefinitions: [MessageDefinition]
@@ -29,6 +31,7 @@ public struct OptionTable: @unchecked Sendable {
             let rule = MessageRule(message)
             content.messages[Int(message.type.rawValue)] = rule
             content.needs[Int(message.type.rawValue)] = rule.needs
+            content.asking[Int(message.type.rawValue)] = rule.asking
         }
         let memory = UnsafeMutablePointer<Content>.allocate(capacity: 1)
         memory.initialize(to: content)
@@ -46,8 +49,11 @@ public struct OptionTable: @unchecked Sendable {
         return type.isRequest ? content.pointee.needs[index] : content.pointee.messages[index].needs(with: code)
     }
 
+    /// The options of a message that ask for others beside them.
     @inline(__always)
-    func isCertified(_ type: MessageType) -> Bool { content.pointee.messages[Int(type.rawValue) & 15].isCertified }
+    func asking(of type: MessageType) -> UInt64 { content.pointee.asking[Int(type.rawValue) & 15] }
+
+    func rule(of type: MessageType) -> MessageRule { content.pointee.messages[Int(type.rawValue) & 15] }
 
     // MARK: For people and for what is rare
 
@@ -106,6 +112,8 @@ struct OptionRule {
     static let mapping: UInt8 = 3
     static let text: UInt8 = 4
     static let zeros: UInt8 = 5
+    static let maskedEndpoint: UInt8 = 6
+    static let candidates: UInt8 = 7
 
     private static func number(_ content: OptionDefinition.Content) -> UInt8 {
         switch content {
@@ -115,6 +123,8 @@ struct OptionRule {
         case .mapping: mapping
         case .text: text
         case .zeros: zeros
+        case .maskedEndpoint: maskedEndpoint
+        case .candidates: candidates
         }
     }
 
@@ -128,19 +138,26 @@ struct OptionRule {
 /// Which options must be in a message: a bit for each slot of the table.
 struct MessageRule {
     private(set) var needs: UInt64 = 0
-    private(set) var isCertified = false
+    /// The option that comes with a certificate.
+    private(set) var certified: UInt64 = 0
     private var needsWhateverCode: UInt64 = 0
     private var needsWith = InlineArray<4, (code: ResponseCode, needs: UInt64)>(repeating: (.ok, 0))
+    private var needsBeside = InlineArray<2, (option: UInt64, needs: UInt64)>(repeating: (0, 0))
 
     init() {}
 
     init(_ message: MessageDefinition) {
         needs = Self.set(message.needs)
-        isCertified = message.isCertified
+        certified = message.certified?.bit ?? 0
         needsWhateverCode = Self.set(message.needs.prefix(1))
         precondition(message.needsWith.count <= needsWith.count, "room for \(needsWith.count) codes")
         for (index, row) in message.needsWith.enumerated() { needsWith[index] = (row.key, Self.set(row.value)) }
+        precondition(message.needsBeside.count <= needsBeside.count, "room for \(needsBeside.count) options")
+        for (index, row) in message.needsBeside.enumerated() { needsBeside[index] = (row.key.bit, Self.set(row.value)) }
     }
+
+    /// All options that ask for others.
+    var asking: UInt64 { needsBeside.indices.reduce(certified) { $0 | needsBeside[$1].option } }
 
     private static func set(_ kinds: some Sequence<OptionKind>) -> UInt64 { kinds.reduce(0) { $0 | $1.bit } }
 
@@ -151,5 +168,10 @@ struct MessageRule {
         var all = needs
         for index in needsWith.indices where needsWith[index].code == code { all |= needsWith[index].needs }
         return all
+    }
+
+    /// What is needed beside these options.
+    func needs(beside present: UInt64) -> UInt64 {
+        needsBeside.indices.reduce(0) { needsBeside[$1].option & present != 0 ? $0 | needsBeside[$1].needs : $0 }
     }
 }

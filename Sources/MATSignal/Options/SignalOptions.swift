@@ -1,4 +1,4 @@
-/// The values of one message's options (section 3). What they may be and which of them a message must have, `OptionTable` says.
+/// The values of one message's options (sections 3 and 11). What they may be and which of them a message must have, `OptionTable` says.
 ///
 /// ```
 /// +-------------------------------+-------------------------------+
@@ -13,12 +13,19 @@ struct SignalOptions: Hashable, Sendable {
     var moa: MobileAddress?
     var peerHoA: HomeAddress?
     var observed: Endpoint?
+    /// XOBSERVED, which the client cookie masks on the wire.
+    var observedMasked: Endpoint?
+    var challenge: Challenge?
+    var candidates: [Candidate] = []
     var mapping: SignedMapping?
     var certificate: Certificate?
     var certID: CertificateID?
+    var pathSignature: Signature?
     var subscribe: UInt32?
     var lifetime: UInt32?
+    var role: ServerRole?
     var locatorProofs: [LocatorProof] = []
+    var endpointProofs: [EndpointProof] = []
     var text: String?
     /// Octets of the PAD option's value.
     var padding: Int?
@@ -34,15 +41,24 @@ struct SignalOptions: Hashable, Sendable {
         moa = message.address(.moa).map(MobileAddress.init)
         peerHoA = message.address(.peerHoA).map(HomeAddress.init)
         observed = message.value(.observed).map { Endpoint($0.address(at: 0), port: $0.uint16(at: 16)) }
+        if let cookie { observedMasked = message.value(.xObserved).map { XObserved($0).endpoint(under: cookie.client) } }
+        challenge = message.value(.challenge).map(Challenge.init)
+        candidates =
+            message.value(.candidates).map { value in
+                stride(from: 0, to: value.count, by: Candidate.octetsCount).map { Candidate(value, at: $0) }
+            } ?? []
         if let record = message.mapping, let signature = message.value(.signature).flatMap({ Signature($0.array(0..<$0.count)) }) {
             mapping = SignedMapping(record: MappingRecord(record), signature: signature)
         }
         certificate = message.value(.certificate).flatMap(Certificate.init)
         certID = message.uint64(.certID).map(CertificateID.init)
+        pathSignature = message.value(.pathSignature).flatMap { Signature($0.array(0..<$0.count)) }
         subscribe = message.uint32(.subscribe)
         lifetime = message.uint32(.lifetime)
+        role = message.uint32(.role).map(ServerRole.init)
         // Bounded by the message, which has room for 23; those of no listed locator are never looked at.
         locatorProofs = message.values(.locatorProof).map(LocatorProof.init)
+        endpointProofs = message.values(.endpointProof).map(EndpointProof.init)
         text = message.value(.text).map { String(decoding: $0.octets(0..<$0.count), as: UTF8.self) }
         padding = message.value(.pad)?.count
     }
@@ -62,15 +78,23 @@ struct SignalOptions: Hashable, Sendable {
                 $0.zeros(2)
             }
         }
+        if let observedMasked, let cookie { option(.xObserved, &writer, XObserved(observedMasked, under: cookie.client).encode) }
+        if let challenge { option(.challenge, &writer, challenge.encode) }
+        if !candidates.isEmpty {
+            option(.candidates, &writer) { for candidate in candidates.prefix(Candidate.countMax) { candidate.encode(into: &$0) } }
+        }
         if let mapping {
             option(.mapping, &writer, mapping.record.encode)
             option(.signature, &writer) { $0.bytes(mapping.signature.octets) }
         }
         if let certificate { option(.certificate, &writer, certificate.encode) }
         if let certID { option(.certID, &writer) { $0.uint64(certID.rawValue) } }
+        if let pathSignature { option(.pathSignature, &writer) { $0.bytes(pathSignature.octets) } }
         if let subscribe { option(.subscribe, &writer) { $0.uint32(subscribe) } }
         if let lifetime { option(.lifetime, &writer) { $0.uint32(lifetime) } }
+        if let role { option(.role, &writer) { $0.uint32(role.rawValue) } }
         for proof in locatorProofs { option(.locatorProof, &writer, proof.encode) }
+        for proof in endpointProofs { option(.endpointProof, &writer, proof.encode) }
         if let text { option(.text, &writer) { $0.bytes(Self.cut(text)) } }
         if let padding { option(.pad, &writer) { $0.zeros(padding) } }
     }

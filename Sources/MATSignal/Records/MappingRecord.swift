@@ -1,17 +1,24 @@
-/// Where a node is: the value of a MAPPING option (section 4).
+/// Where a node is: the value of a MAPPING option (sections 4 and 11.1).
 ///
 /// ```
 /// HoA                16
 /// HoA prefix length   1   128 for one node; shorter for a mobile network's home prefix
-/// flags               1   zero
+/// flags               1   bit 0: E
 /// locator count       2   0..8; 0 withdraws the mapping
 /// sequence            8   grows by at least 1; max(previous + 1, Unix time in ms)
 /// lifetime            4   seconds, not 0
 /// issued              8   Unix time in ms
 /// locators: count x { MoA 16 | prefix length 1 | preference 1 | flags 1 zero | zero 1 }
+///     or, with E,   { address 16 | prefix length 1 | preference 1 | kind 1 | zero 1 | port 2 | zero 2 }
 /// ```
+/// E stands where there is another locator than MoAs, and only there; so what is listed decides of it.
 public struct MappingRecord: Hashable, Sendable {
+    /// Of all kinds together.
     public static let locatorsMax = 8
+    /// Locators that are relays.
+    public static let relaysMax = 4
+    /// Flag E: locators have kinds.
+    static let kindsFlag: UInt8 = 0x01
     /// Seconds: what a node asks for unless configured otherwise.
     public static let lifetimeDefault: UInt32 = 600
     /// Seconds: the most for a record whose locators are networks' addresses.
@@ -27,20 +34,25 @@ public struct MappingRecord: Hashable, Sendable {
     public var lifetime: UInt32
     /// Unix time in ms.
     public var issued: UInt64
-    /// In order of preference, the first being where the node wants its packets.
-    public var locators: [Locator]
+    /// Locators of all kinds in order of preference, the first being where the node wants its packets.
+    public var places: [Place]
 
     public init(hoa: HomeAddress, prefixLength: UInt8 = 128, sequence: UInt64, lifetime: UInt32, issued: UInt64, locators: [Locator]) {
+        self.init(
+            hoa: hoa, prefixLength: prefixLength, sequence: sequence, lifetime: lifetime, issued: issued, places: locators.map(Place.moa))
+    }
+
+    public init(hoa: HomeAddress, prefixLength: UInt8 = 128, sequence: UInt64, lifetime: UInt32, issued: UInt64, places: [Place]) {
         self.hoa = hoa
         self.prefixLength = prefixLength
         self.sequence = sequence
         self.lifetime = lifetime
         self.issued = issued
-        self.locators = locators
+        self.places = places
     }
 
     public var prefix: IPPrefix { IPPrefix(covering: hoa.address, length: prefixLength) }
-    public var isWithdrawal: Bool { locators.isEmpty }
+    public var isWithdrawal: Bool { places.isEmpty }
     /// Unix time in ms. Saturates, as both fields come from the network.
     public var expires: UInt64 { Self.expires(issued: issued, lifetime: lifetime) }
 
@@ -49,7 +61,9 @@ public struct MappingRecord: Hashable, Sendable {
         return overflow ? .max : sum
     }
     /// Whether every locator is the HoA itself: the node is at home.
-    public var isAtHome: Bool { !locators.isEmpty && locators.allSatisfy { $0.moa.address == hoa.address } }
+    public var isAtHome: Bool {
+        !places.isEmpty && places.allSatisfy { if case .moa(let locator) = $0 { locator.moa.address == hoa.address } else { false } }
+    }
 
     public func lists(_ moa: MobileAddress) -> Bool {
         locators.contains { IPPrefix(covering: $0.moa.address, length: $0.prefixLength).contains(moa.address) }
@@ -75,18 +89,23 @@ public struct MappingRecord: Hashable, Sendable {
     init(_ view: MappingRecordView) {
         self.init(
             hoa: HomeAddress(view.hoa), prefixLength: view.prefixLength, sequence: view.sequence, lifetime: view.lifetime, issued: view.issued,
-            locators: (0..<min(view.locatorsCount, Self.locatorsMax)).map(view.locator))
+            places: (0..<min(view.locatorsCount, Self.locatorsMax)).map(view.place))
     }
 
     func encode(into writer: inout SignalWriter) {
         writer.address(hoa.address)
         writer.uint8(prefixLength)
-        writer.uint8(0)
-        writer.uint16(UInt16(truncatingIfNeeded: locators.count))
+        writer.uint8(hasKinds ? Self.kindsFlag : 0)
+        writer.uint16(UInt16(truncatingIfNeeded: places.count))
         writer.uint64(sequence)
         writer.uint32(lifetime)
         writer.uint64(issued)
-        for locator in locators { locator.encode(into: &writer) }
+        for place in places { place.encode(into: &writer, withKind: hasKinds) }
+    }
+
+    /// How many octets the MAPPING value has.
+    public var octetsCount: Int {
+        MappingRecordView.headOctets + places.count * (hasKinds ? MappingRecordView.placeOctets : MappingRecordView.moaOctets)
     }
 
     /// The MAPPING value as it travels and is stored.
@@ -105,31 +124,6 @@ public struct MappingRecord: Hashable, Sendable {
         }
         guard let record else { throw (fault ?? .wrongLength(.mapping, octets: octets.count)).error(in: nil, .standard) }
         self = record
-    }
-}
-
-/// One place where a node can be reached: `MoA 16 | prefix length 1 | preference 1 | flags 1 zero | zero 1`.
-///
-/// It may be of another family than the HoA: that is not malformed (section 1), but only section 11's endpoints make use of such, so nodes
-/// skip it here.
-public struct Locator: Hashable, Sendable {
-    public var moa: MobileAddress
-    /// 128, or the mapping's for a mobile network's prefix (MoPre).
-    public var prefixLength: UInt8
-    /// Lower is preferred.
-    public var preference: UInt8
-
-    public init(_ moa: MobileAddress, prefixLength: UInt8 = 128, preference: UInt8 = 0) {
-        self.moa = moa
-        self.prefixLength = prefixLength
-        self.preference = preference
-    }
-
-    func encode(into writer: inout SignalWriter) {
-        writer.address(moa.address)
-        writer.uint8(prefixLength)
-        writer.uint8(preference)
-        writer.zeros(2)
     }
 }
 

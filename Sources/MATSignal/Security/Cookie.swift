@@ -70,6 +70,33 @@ public struct LocatorProof: Hashable, Sendable {
     }
 }
 
+/// The value of an ENDPOINT-PROOF option (section 11): likewise for an endpoint, a cookie that a query or Bind sent from there obtained.
+public struct EndpointProof: Hashable, Sendable {
+    public var endpoint: Endpoint
+    public var client: UInt64
+    public var server: ServerCookie
+
+    public init(endpoint: Endpoint, client: UInt64, server: ServerCookie) {
+        self.endpoint = endpoint
+        self.client = client
+        self.server = server
+    }
+
+    /// `address 16 | port 2 | zero 2 | client cookie 8 | server cookie 16`
+    init(_ value: OctetView) {
+        self.init(
+            endpoint: Endpoint(value.address(at: 0), port: value.uint16(at: 16)), client: value.uint64(at: 20), server: value.serverCookie(at: 28))
+    }
+
+    func encode(into writer: inout SignalWriter) {
+        writer.address(endpoint.address)
+        writer.uint16(endpoint.port)
+        writer.zeros(2)
+        writer.uint64(client)
+        server.encode(into: &writer)
+    }
+}
+
 /// Makes and checks server cookies. All instances of one IMS share the secrets; two are valid at a time, so that they
 /// can be rotated.
 public struct CookieAuthority: Hashable, Sendable {

@@ -10,6 +10,12 @@ extension OptionRule {
             if let fault = MappingRecordView(octets.part(range)).fault { return fault }
         case Self.text:
             guard octets.isText(range) else { return .notText }
+        case Self.candidates:
+            for place in stride(from: range.lowerBound, to: range.upperBound, by: Candidate.octetsCount) {
+                let address = octets.address(at: place)
+                guard address.isUsableUnicast else { return .badAddress(kind, address) }
+                guard octets.uint8(at: place &+ 19) == 0 else { return .notZero(kind) }
+            }
         default:
             break
         }

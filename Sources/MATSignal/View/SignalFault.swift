@@ -22,9 +22,15 @@ public enum SignalFault: Hashable, Sendable {
 
     // MAPPING
     case locatorsCount(Int)
+    case locatorsLength(octets: Int, count: Int, each: Int)
     case badLocator(IPAddress)
-    case locatorPrefix(IPAddress, length: UInt8, hoaLength: UInt8)
+    case locatorPrefix(IPAddress, length: UInt8, wanted: UInt8)
     case locatorTwice(IPAddress)
+    case locatorPort(IPAddress, port: UInt16)
+    /// Flag E without anything that asks for it.
+    case onlyMoAs
+    case relaysCount(Int)
+    case relayPreferred(IPAddress)
     case lifetime(UInt32, max: UInt32)
 
     /// In words.
@@ -53,9 +59,16 @@ public enum SignalFault: Hashable, Sendable {
         case .noLeader(let kind): "\(table.name(kind)) does not follow a \(Self.leader(kind, table))"
         case .unsupported(let kind): "critical \(table.name(kind)) is unknown"
         case .locatorsCount(let count): "MAPPING of \(count) locators, at most \(MappingRecord.locatorsMax)"
+        case .locatorsLength(let octets, let count, let each):
+            "MAPPING of \(octets) octets, not \(MappingRecordView.headOctets) and \(count) times \(each)"
         case .badLocator(let address): Self.badAddress("locator", address)
-        case .locatorPrefix(let moa, let length, let hoaLength): "locator \(moa) has prefix length \(length), its HoA \(hoaLength)"
+        case .locatorPrefix(let moa, let length, let wanted): "locator \(moa) does not fit prefix length \(length), which has to be \(wanted)"
         case .locatorTwice(let moa): "MAPPING lists the locator \(moa) twice"
+        case .locatorPort(let address, 0): "the endpoint or relay \(address) has port 0"
+        case .locatorPort(let moa, let port): "locator \(moa) has port \(port), which only endpoints and relays have"
+        case .onlyMoAs: "MAPPING has flag E, and lists neither endpoints nor relays"
+        case .relaysCount(let count): "MAPPING lists \(count) relays, at most \(MappingRecord.relaysMax)"
+        case .relayPreferred(let address): "MAPPING prefers the relay \(address) to a locator that is none, or equally"
         case .lifetime(0, _): "MAPPING lifetime is 0 s"
         case .lifetime(let seconds, let most): "MAPPING lifetime of \(seconds) s, at most \(most)"
         }

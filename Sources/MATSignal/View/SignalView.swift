@@ -97,6 +97,7 @@ public struct SignalView {
             }
         }
         if leader != 0 { return .noFollower(OptionKind(rawValue: leader)) }
+        if has(.xObserved), let fault = maskedEndpointFault { return fault }
         // Told after everything else was read, because a malformed message is malformed whatever else it asks for.
         if unsupported != 0 { return .unsupported(OptionKind(rawValue: unsupported)) }
         return missing(table)
@@ -107,9 +108,25 @@ public struct SignalView {
         guard let type else { return nil }
         let missing = table.needs(of: type, code) & ~present
         guard missing == 0 else { return .missing(OptionKind(slot: missing.trailingZeroBitCount)) }
-        guard has(.mapping), table.isCertified(type) else { return nil }
+        guard present & table.asking(of: type) != 0 else { return nil }
+        return self.missing(beside: table.rule(of: type), type)
+    }
+
+    /// - Parameter rule: of this type of message, with an option in the message that asks for others.
+    private func missing(beside rule: MessageRule, _ type: MessageType) -> SignalFault? {
+        if type.isRequest || code == .ok {
+            let missing = rule.needs(beside: present) & ~present
+            guard missing == 0 else { return .missing(OptionKind(slot: missing.trailingZeroBitCount)) }
+        }
+        guard present & rule.certified != 0 else { return nil }
         if has(.certificate) { return has(.certID) ? .twoCertificates : nil }
         return has(.certID) ? nil : .missing(.certificate)
+    }
+
+    /// COOKIE may stand behind XOBSERVED, so it is known only at the end what that says. Without COOKIE the message is malformed anyway.
+    private var maskedEndpointFault: SignalFault? {
+        guard let cookie, let address = value(.xObserved).map({ XObserved($0).endpoint(under: cookie.client).address }) else { return nil }
+        return address.isUsableUnicast ? nil : .badAddress(.xObserved, address)
     }
 
     // MARK: Values

@@ -10,6 +10,10 @@ public enum MessageType: UInt8, Hashable, Sendable, CaseIterable, CustomStringCo
     case haAnswer = 8
     case maNotify = 9
     case maNotifyAck = 10
+    case bind = 11
+    case bindAck = 12
+    case pathProbe = 13
+    case pathAnswer = 14
 
     /// Requests have odd types, and each response is its request's type plus one.
     public var isRequest: Bool { rawValue % 2 == 1 }
@@ -29,6 +33,10 @@ public enum MessageType: UInt8, Hashable, Sendable, CaseIterable, CustomStringCo
         case .haAnswer: "HA Answer"
         case .maNotify: "MA Notify"
         case .maNotifyAck: "MA Notify Ack"
+        case .bind: "Bind"
+        case .bindAck: "Bind Ack"
+        case .pathProbe: "Path Probe"
+        case .pathAnswer: "Path Answer"
         }
     }
 }
