@@ -14,7 +14,7 @@ public struct MatCommand: ParsableCommand {
         groupedSubcommands: [
             CommandGroup(
                 name: "This node:",
-                subcommands: [StatusCommand.self, PeersCommand.self, HandoverCommand.self, LookupCommand.self]),
+                subcommands: [StatusCommand.self, PeersCommand.self, WhyCommand.self, HandoverCommand.self, LookupCommand.self]),
             CommandGroup(name: "Setting up:", subcommands: [KeygenCommand.self, EnrolCommand.self, ZoneCommand.self]),
             CommandGroup(name: "A mapping server:", subcommands: [IMSCommand.self]),
         ])

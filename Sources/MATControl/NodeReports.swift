@@ -123,10 +123,12 @@ public struct LocatorReport: Codable, Hashable, Sendable {
     @OrNull public var nextCheckSeconds: Int64?
     @OrNull public var trustedInSeconds: Int64?
     public var failures: Int
+    /// A translator or firewall before it.
+    @OrNull public var translation: TranslationReport?
 
     public init(
         address: String, interface: String, state: String, deprecated: Bool, reason: String?, silentSeconds: Int64?, nextCheckSeconds: Int64?,
-        trustedInSeconds: Int64?, failures: Int
+        trustedInSeconds: Int64?, failures: Int, translation: TranslationReport? = nil
     ) {
         self.address = address
         self.interface = interface
@@ -137,6 +139,28 @@ public struct LocatorReport: Codable, Hashable, Sendable {
         self.nextCheckSeconds = nextCheckSeconds
         self.trustedInSeconds = trustedInSeconds
         self.failures = failures
+        self.translation = translation
+    }
+}
+
+/// What stands before an own mobile address.
+public struct TranslationReport: Codable, Hashable, Sendable {
+    public enum Mapping: String, Codable, Hashable, Sendable {
+        /// One server was asked.
+        case unknown
+        case endpointIndependent = "endpoint-independent"
+        case endpointDependent = "endpoint-dependent"
+    }
+
+    /// Where others see the address; `nil`: it is filtered, not translated.
+    @OrNull public var seen: String?
+    @OrNull public var mapping: Mapping?
+    public var text: String
+
+    public init(seen: String?, mapping: Mapping?, text: String) {
+        self.seen = seen
+        self.mapping = mapping
+        self.text = text
     }
 }
 
@@ -181,8 +205,17 @@ public struct RoutingRulesReport: Codable, Hashable, Sendable {
 }
 
 public struct PeerReport: Codable, Hashable, Sendable {
+    public enum Path: String, Codable, Hashable, Sendable {
+        /// Addresses are rewritten; packets keep their size.
+        case direct
+        /// Packets travel whole in datagrams between endpoints.
+        case encapsulated
+    }
+
     public var home: String
     public var ownHome: String
+    /// How its packets go.
+    @OrNull public var path: Path?
     /// Where its packets go, and from where; `nil` without a path.
     @OrNull public var locator: String?
     @OrNull public var ownLocator: String?
@@ -203,12 +236,14 @@ public struct PeerReport: Codable, Hashable, Sendable {
     @OrNull public var problemCode: Problem.Code?
 
     public init(
-        home: String, ownHome: String, locator: String?, ownLocator: String?, interface: String?, locators: [String], confirmed: Bool, proven: Bool,
+        home: String, ownHome: String, path: Path?, locator: String?, ownLocator: String?, interface: String?, locators: [String], confirmed: Bool,
+        proven: Bool,
         ageSeconds: Int64, refreshedSecondsAgo: Int64, switches: Int, detourSeconds: Int64?, chosenInterface: String?, packetsOut: UInt64,
         packetsIn: UInt64, octetsOut: UInt64, octetsIn: UInt64, problem: Problem?
     ) {
         self.home = home
         self.ownHome = ownHome
+        self.path = path
         self.locator = locator
         self.ownLocator = ownLocator
         self.interface = interface
@@ -314,4 +349,44 @@ public struct NodeCountersReport: Codable, Hashable, Sendable {
     public var destinationsUndecided: UInt64 = 0
 
     public init() {}
+}
+
+/// What `mat why` asks.
+public struct WhyReport: Codable, Hashable, Sendable {
+    /// A way that packets take, or could.
+    public struct Candidate: Codable, Hashable, Sendable {
+        public var path: PeerReport.Path
+        public var to: String
+        @OrNull public var from: String?
+        public var used: Bool
+        /// What was found out about it last, in words.
+        public var state: String
+        /// What would make it work.
+        @OrNull public var remedy: String?
+
+        public init(path: PeerReport.Path, to: String, from: String?, used: Bool, state: String, remedy: String?) {
+            self.path = path
+            self.to = to
+            self.from = from
+            self.used = used
+            self.state = state
+            self.remedy = remedy
+        }
+    }
+
+    public var peer: String
+    public var ownHome: String
+    /// Best first.
+    public var candidates: [Candidate]
+    /// What stands before the own addresses, a sentence for each.
+    public var translations: [String]
+    @OrNull public var problem: String?
+
+    public init(peer: String, ownHome: String, candidates: [Candidate], translations: [String], problem: String?) {
+        self.peer = peer
+        self.ownHome = ownHome
+        self.candidates = candidates
+        self.translations = translations
+        self.problem = problem
+    }
 }

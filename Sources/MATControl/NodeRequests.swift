@@ -6,6 +6,16 @@ public enum NodeCommand: String, CaseIterable, Sendable {
     case peers
     /// `HandoverRequest` -> `NodeReport`
     case handover
+    /// `WhyRequest` -> `WhyReport`
+    case why
+}
+
+/// How packets to a peer go, and why not otherwise.
+public struct WhyRequest: Codable, Hashable, Sendable {
+    /// Its home address.
+    public var peer: String
+
+    public init(peer: String) { self.peer = peer }
 }
 
 /// Uses the named interface first; without a name, the configured order again. With a peer, towards that peer only.

@@ -7,6 +7,21 @@ public struct SimulatedPacket: Sendable {
         /// A signalling datagram, between these ports.
         case signal([UInt8], sourcePort: UInt16, destinationPort: UInt16)
         case user(UserPacket)
+        /// A packet between HoAs in a datagram between endpoints.
+        case encapsulated(InnerPacket, sourcePort: UInt16, destinationPort: UInt16)
+    }
+
+    /// What travels in a datagram (protocol.md section 11.2).
+    public struct InnerPacket: Sendable {
+        public var source: IPAddress
+        public var destination: IPAddress
+        public var packet: UserPacket
+
+        public init(from source: IPAddress, to destination: IPAddress, _ packet: UserPacket) {
+            self.source = source
+            self.destination = destination
+            self.packet = packet
+        }
     }
 
     public var source: IPAddress
@@ -66,6 +81,8 @@ public final class SimulatedNetwork {
     public private(set) var packetsLost = 0
 
     private var hosts: [IPAddress: any SimulatedHost] = [:]
+    /// What stands before addresses.
+    private var translators: [(prefix: IPPrefix, translator: SimulatedTranslator)] = []
     private var queue = EventQueue()
     private var eventsCount = 0
 
@@ -90,9 +107,20 @@ public final class SimulatedNetwork {
     // MARK: Hosts
 
     /// Gives the host an address, taking it from whoever had it.
-    public func attach(_ host: any SimulatedHost, at address: IPAddress) { hosts[address] = host }
+    public func attach(_ host: any SimulatedHost, at address: IPAddress) {
+        hosts[address] = host
+        translator(before: address)?.enter(host, at: address)
+    }
 
-    public func detach(_ address: IPAddress) { hosts[address] = nil }
+    public func detach(_ address: IPAddress) {
+        hosts[address] = nil
+        translator(before: address)?.leave(address)
+    }
+
+    /// Puts a translator or firewall before these addresses.
+    public func put(_ translator: SimulatedTranslator, before prefix: IPPrefix) { translators.append((prefix, translator)) }
+
+    private func translator(before address: IPAddress) -> SimulatedTranslator? { translators.first { $0.prefix.contains(address) }?.translator }
 
     public func host(at address: IPAddress) -> (any SimulatedHost)? { hosts[address] }
 
@@ -103,6 +131,16 @@ public final class SimulatedNetwork {
         guard hosts[packet.source] === host else { return }
         packetsSent += 1
         onSend?(packet, time)
+        let packet: SimulatedPacket? =
+            if let translator = translator(before: packet.source), translator !== self.translator(before: packet.destination) {
+                translator.translate(packet, now: time)
+            } else {
+                packet
+            }
+        guard let packet else {
+            packetsLost += 1
+            return
+        }
         let conditions = linkConditions[Link(packet.source, packet.destination)] ?? conditions
         let copies = random.chance(conditions.duplication) ? 2 : 1
         for _ in 0..<copies {
@@ -110,8 +148,16 @@ public final class SimulatedNetwork {
                 packetsLost += 1
                 continue
             }
-            after(draw(conditions.latency)) { [unowned self] in hosts[packet.destination]?.receive(packet) }
+            after(draw(conditions.latency)) { [unowned self] in arrive(packet) }
         }
+    }
+
+    private func arrive(_ packet: SimulatedPacket) {
+        if let translator = translator(before: packet.destination), translator !== self.translator(before: packet.source) {
+            // An address that is translated is nowhere for others.
+            guard translator.address == nil, translator.admits(packet) else { return }
+        }
+        hosts[packet.destination]?.receive(packet)
     }
 
     private func draw(_ range: ClosedRange<Duration>) -> Duration {

@@ -22,6 +22,8 @@ public final class SimulatedNode: SimulatedHost {
     public private(set) var delivered: [Delivery] = []
     /// Packets that came in without translation.
     public private(set) var deliveredPlain: [UserPacket] = []
+    /// Encapsulated packets from endpoints that are no known peer's.
+    public private(set) var encapsulatedDropped = 0
     public private(set) var logs: [String] = []
     public private(set) var keptSequence: UInt64 = 0
     public private(set) var keptCertificate: Certificate?
@@ -156,6 +158,9 @@ public final class SimulatedNode: SimulatedHost {
             tell { shell in shell.run { node, now in node.received(octets, from: source, to: packet.destination, now: now) } }
         case .user(let user):
             arrive(user, from: packet.source, to: packet.destination, isReleased: false)
+        case .encapsulated(let inner, let sourcePort, let destinationPort):
+            guard destinationPort == SignalPort.node, inner.destination == hoa.address else { return }
+            arrive(inner, from: Endpoint(packet.source, port: sourcePort))
         }
     }
 
@@ -179,6 +184,13 @@ public final class SimulatedNode: SimulatedHost {
             guard locators.contains(where: { $0.moa == mobile.own }) else { return false }
             counts[HomeAddress(destination), default: 0] += 1
             transmit(packet, from: mobile.own.address, to: mobile.peer.address)
+        } else if case .encapsulated(let own, let peer) = imt.encapsulated[pair(destination)] {
+            guard locators.contains(where: { $0.moa.address == own.address }) else { return false }
+            counts[HomeAddress(destination), default: 0] += 1
+            let inner = SimulatedPacket.InnerPacket(from: hoa.address, to: destination, packet)
+            network.send(
+                SimulatedPacket(from: own.address, to: peer.address, .encapsulated(inner, sourcePort: own.port, destinationPort: peer.port)),
+                by: self)
         } else if imt.isPlain(destination, now: network.time) {
             if let own = locators.first?.moa.address { transmit(packet, from: own, to: destination) }
         } else {
@@ -189,6 +201,16 @@ public final class SimulatedNode: SimulatedHost {
 
     private func transmit(_ packet: UserPacket, from own: IPAddress, to peer: IPAddress) {
         network.send(SimulatedPacket(from: own, to: peer, .user(packet)), by: self)
+    }
+
+    /// An encapsulated packet is the peer's if it comes from an endpoint of the peer's.
+    private func arrive(_ inner: SimulatedPacket.InnerPacket, from endpoint: Endpoint) {
+        guard imt.accepted[pair(inner.source)]?.contains(endpoint) ?? false else {
+            encapsulatedDropped += 1
+            return
+        }
+        counts[HomeAddress(inner.source), default: 0] += 1
+        delivered.append(Delivery(packet: inner.packet, from: HomeAddress(inner.source), at: network.time))
     }
 
     private func arrive(_ packet: UserPacket, from source: IPAddress, to own: IPAddress, isReleased: Bool) {
@@ -260,6 +282,8 @@ extension SimulatedNode: NodeEnvironment {
         let destination = offer.destination.address
         if let mobile = imt.outbound[pair(destination)] {
             guard locators.contains(where: { $0.moa == mobile.own }) else { return .noWay }
+        } else if let way = imt.encapsulated[pair(destination)] {
+            guard locators.contains(where: { $0.moa == way.own }) else { return .noWay }
         } else if offer.needsEntry {
             return .noEntry
         }

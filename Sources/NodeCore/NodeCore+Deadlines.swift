@@ -21,12 +21,14 @@ extension NodeCore {
         /// Peers whose locators may or may not be used since our own scope changed.
         case scope
         case paths
+        /// Something of the bindings at own servers.
+        case bindings
     }
 
     /// When `timerFired` wants to be called next.
     public var nextDeadline: MonotonicTime? {
         mutating get {
-            peers.nextDue.earlier(exchanges.nextDue).earlier(nextHomeDue).earlier(deadlines.next)
+            peers.nextDue.earlier(exchanges.nextDue).earlier(nextHomeDue).earlier(deadlines.next).earlier(peerEndpoints.nextDue)
         }
     }
 
@@ -38,6 +40,8 @@ extension NodeCore {
                 perform(exchanges.due(preferred: preferredSources, now.monotonic), now)
             } else if nextHomeDue == due {
                 homeDue(now)
+            } else if peerEndpoints.nextDue == due, let hoa = peerEndpoints.takeDue(now.monotonic) {
+                endpointsDue(of: hoa, now)
             } else if let deadline = deadlines.takeDue(now.monotonic) {
                 self.due(deadline, now)
             } else {
@@ -59,6 +63,7 @@ extension NodeCore {
         case .server(let server): serverDue(server, now)
         case .scope: reconsiderScope(now)
         case .paths: pathsDue(now)
+        case .bindings: perform(bindings.takeDue(now.monotonic), now)
         }
     }
 }

@@ -13,6 +13,7 @@ import MATSignal
 /// - `Destinations/`: packets to unknown destinations (paper 4.2 (1)-(5)), also while the DNS is silent
 /// - `Strangers/`: packets from unknown sources (paper 4.2 (6), (7))
 /// - `Peers/`: peers' records and locators, and what the kernel gets of them; `Announcing/`: telling them of our moves
+/// - `Carriages/`: what lies before our addresses, bindings, and peers' endpoints: packets that travel encapsulated
 /// - `Handover/`: our own addresses; links change, a person asks for a handover; `Paths/`: dead paths, preferences
 public struct NodeCore {
     let configuration: NodeCoreConfiguration
@@ -23,6 +24,9 @@ public struct NodeCore {
     /// Our own addresses, and which of them the kernel knows.
     var addresses: UsableAddresses
     var entered = EnteredAddresses()
+    /// What lies before them, and the bindings that open it.
+    var ownEndpoints = OwnEndpoints()
+    var bindings = OwnBindings()
     /// Which paths work, and what is done about those that don't.
     var uplinks: Uplinks
     var monitor: PathMonitor
@@ -35,6 +39,8 @@ public struct NodeCore {
     var locatorChecks: LocatorChecks
     /// By which pair of addresses each is reached.
     var paths: PeerPaths
+    /// Ways to peers that are not rewritten.
+    var peerEndpoints: EndpointTable
     var busiest = BusiestPeers()
     var destinations: Destinations
     var strangers: Strangers
@@ -71,6 +77,7 @@ public struct NodeCore {
         monitor = PathMonitor(configuration.paths)
         locatorChecks = LocatorChecks(configuration)
         paths = PeerPaths(configuration.paths)
+        peerEndpoints = EndpointTable(peersMax: configuration.share(of: EndpointTable.peersMax))
         preferences = Preferences(configuration)
         strangers = Strangers(configuration)
         destinations = Destinations(configuration)
@@ -114,6 +121,7 @@ public struct NodeCore {
     /// - Parameter isName: it is a question to a DNS server, as far as its port tells.
     public mutating func heldOutbound(to destination: IPAddress, isName: Bool = false, now: Now) -> [NodeAction] {
         if !(isName && passesNames(to: HomeAddress(destination), now)) { resolve(HomeAddress(destination), now) }
+        useEndpoints(of: HomeAddress(destination), now)
         runPaths(now)
         return endEvent()
     }
@@ -168,6 +176,7 @@ public struct NodeCore {
     /// Packets counted so far with each peer, both directions. Told now and then; it keeps used peers alive.
     public mutating func traffic(_ packets: some Sequence<(key: HomeAddress, value: UInt64)>, now: Now) -> [NodeAction] {
         let used = busiest.counted(packets, in: &peers, now: now.monotonic)
+        if !peerEndpoints.isEmpty { for hoa in used.sorted() { useEndpoints(of: hoa, now) } }
         monitor.trafficCounted(now: now.monotonic)
         // More than these are not watched anyway.
         for hoa in used.count <= configuration.paths.pathsMax ? used.sorted() : busiest.peers { notePeerUse(hoa, now) }

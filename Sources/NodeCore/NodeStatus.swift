@@ -7,7 +7,8 @@ public struct NodeStatus: Hashable, Sendable {
         public var hoa: HomeAddress
         /// The home prefix; of the HoA alone unless it is a mobile network's.
         public var prefix: IPPrefix
-        public var locators: [MobileAddress]
+        /// What its record lists, as people know it.
+        public var locators: [String]
         public var servers: [Endpoint]
         /// One word: waiting, proving, updating, registered, pausing.
         public var phase: String
@@ -28,7 +29,10 @@ public struct NodeStatus: Hashable, Sendable {
         /// Where its packets go, and from where; `nil` without a path.
         public var moa: MobileAddress?
         public var ownMoA: MobileAddress?
-        public var locators: [MobileAddress]
+        /// Where encapsulated packets go; `nil` if they are rewritten.
+        public var endpoint: Endpoint?
+        /// What its record lists, as people know it.
+        public var locators: [String]
         public var isProvisional: Bool
         public var isProven: Bool
         /// Since the peer was entered.
@@ -60,6 +64,8 @@ public struct NodeStatus: Hashable, Sendable {
         /// Until one that works again has its place in the order back.
         public var trustedIn: Duration?
         public var failures: Int
+        /// What stands before it.
+        public var translation: OwnTranslation?
     }
 
     /// A destination about which the DNS gives no answer.
@@ -99,7 +105,7 @@ extension NodeCore {
     public func status(now: Now) -> NodeStatus {
         let registrations = homes.values.sorted { $0.hoa < $1.hoa }.map { home in
             NodeStatus.Registration(
-                hoa: home.hoa, prefix: home.prefix, locators: home.mapping?.record.locators.map(\.moa) ?? [], servers: home.servers?.endpoints ?? [],
+                hoa: home.hoa, prefix: home.prefix, locators: home.mapping?.record.places.map(\.named) ?? [], servers: home.servers?.endpoints ?? [],
                 phase: home.registration.stage.rawValue, age: (home.registration.acked?.at).map { now.monotonic - $0 },
                 expiresIn: home.registration.acked.flatMap { _ in home.mapping }.map {
                     .milliseconds(Int64(clamping: $0.record.expires) - Int64(clamping: now.wallMilliseconds))
@@ -113,9 +119,11 @@ extension NodeCore {
             guard let own = home(for: peer.hoa) else { return nil }
             let outbound = paths.installed(of: peer)
             let target = outbound?.peer
+            let way = outbound == nil ? peerEndpoints[peer.hoa]?.installed : nil
             return NodeStatus.PeerState(
-                hoa: peer.hoa, ownHoA: own, moa: target, ownMoA: outbound?.own, locators: peer.locators.listed.map(\.moa),
-                isProvisional: peer.isProvisional, isProven: target.flatMap { peer.locators[$0]?.state.isProven } ?? false,
+                hoa: peer.hoa, ownHoA: own, moa: target, ownMoA: outbound?.own ?? way.map { MobileAddress($0.own) }, endpoint: way?.endpoint,
+                locators: peer.record.places(at: peer.listed).map(\.named), isProvisional: peer.isProvisional,
+                isProven: way != nil || target.flatMap { peer.locators[$0]?.state.isProven } ?? false,
                 age: max(.zero, now.monotonic - peer.since),
                 refreshedAgo: max(.zero, now.monotonic - peer.refreshed), switches: paths.switches(of: peer),
                 detouredFor: paths.detourSince(peer.hoa).map { now.monotonic - $0 },
@@ -142,7 +150,8 @@ extension NodeCore {
     }
 
     private func uplinkState(_ moa: MobileAddress, _ now: Now) -> NodeStatus.UplinkState {
-        var state = NodeStatus.UplinkState(state: "sound", failures: uplinks.failures(of: moa, now: now.monotonic))
+        var state = NodeStatus.UplinkState(
+            state: "sound", failures: uplinks.failures(of: moa, now: now.monotonic), translation: ownEndpoints.translation(of: moa))
         switch uplinks[moa].state {
         case .sound: break
         case .dead(let since):

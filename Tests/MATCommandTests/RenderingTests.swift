@@ -203,6 +203,26 @@ struct RenderingTests {
         #expect(text.contains("unproven") && text.contains("provisional"))
     }
 
+    @Test("A peer whose packets travel encapsulated is shown so, and mat why says why and what would change it")
+    func why() throws {
+        let peer: JSONValue = ["home": "192.0.2.11", "locator": "203.0.113.9:6289", "path": "encapsulated", "confirmed": true, "proven": true]
+        #expect(PeersText.text([try Self.report(peer, as: PeerReport.self)]).contains("encapsulated"))
+        let why: JSONValue = [
+            "peer": "192.0.2.11", "ownHome": "192.0.2.10", "translations": ["10.0.0.5 is translated by 198.51.100.7, mapping endpoint-independent"],
+            "candidates": [
+                ["path": "direct", "to": "203.0.113.9:6289", "used": false, "state": "does not pass", "remedy": "a global address"],
+                ["path": "encapsulated", "to": "203.0.113.9:6289", "from": "10.0.0.5", "used": true, "state": "proven 12 s ago"],
+            ],
+        ]
+        let text = WhyText.text(try Self.report(why, as: WhyReport.self))
+        #expect(text.hasPrefix("192.0.2.11: encapsulated, to 203.0.113.9:6289 from 10.0.0.5\n  10.0.0.5 is translated"))
+        #expect(text.contains("proven 12 s ago") && text.hasSuffix("a better path would need:\n    a global address\n"))
+        let none: JSONValue = [
+            "peer": "192.0.2.11", "ownHome": "192.0.2.10", "translations": [], "candidates": [], "problem": "no conversation with it",
+        ]
+        #expect(WhyText.text(try Self.report(none, as: WhyReport.self)) == "192.0.2.11: no path\n  no conversation with it\n")
+    }
+
     @Test("Colour appears only where it was decided for")
     func color() throws {
         #expect(!StatusText.text(try Self.report(Self.status)).contains("\u{1B}"))

@@ -12,7 +12,10 @@ enum Examples {
                 LocatorReport(
                     address: "203.0.113.74", interface: "wwan0", state: "dead", deprecated: true, reason: "nothing answers over it",
                     silentSeconds: 12,
-                    nextCheckSeconds: 3, trustedInSeconds: 40, failures: 2),
+                    nextCheckSeconds: 3, trustedInSeconds: 40, failures: 2,
+                    translation: TranslationReport(
+                        seen: "198.51.100.7:40001", mapping: .endpointIndependent,
+                        text: "translated by 198.51.100.7, mapping endpoint-independent")),
             ],
             unusedAddresses: [UnusedAddressReport(address: "10.9.9.9", interface: "eth0", reason: "eth0 has no IPv4 default route")],
             silentRouters: [
@@ -50,9 +53,23 @@ enum Examples {
             expiresInSeconds: 588, certificateNotAfterMilliseconds: 1_795_240_150_000, certificateEndsSoon: false, sequence: 7, problem: nil)
     }
 
+    static var why: WhyReport {
+        WhyReport(
+            peer: "198.51.100.20", ownHome: "192.0.2.10",
+            candidates: [
+                WhyReport.Candidate(
+                    path: .direct, to: "203.0.113.20:6289", from: "10.0.0.5", used: false,
+                    state: "our 10.0.0.5 is translated by 198.51.100.7: rewritten packets do not pass in the middle of a connection",
+                    remedy: "use a network that gives this host a global address"),
+                WhyReport.Candidate(
+                    path: .encapsulated, to: "203.0.113.20:6289", from: "10.0.0.5", used: true, state: "proven 12 s ago", remedy: nil),
+            ], translations: ["10.0.0.5 is translated by 198.51.100.7, mapping endpoint-independent"], problem: nil)
+    }
+
     static var peer: PeerReport {
         PeerReport(
-            home: "198.51.100.20", ownHome: "192.0.2.10", locator: nil, ownLocator: nil, interface: nil, locators: ["10.1.1.1"], confirmed: true,
+            home: "198.51.100.20", ownHome: "192.0.2.10", path: nil, locator: nil, ownLocator: nil, interface: nil, locators: ["10.1.1.1"],
+            confirmed: true,
             proven: false, ageSeconds: 75, refreshedSecondsAgo: 5, switches: 2, detourSeconds: 9, chosenInterface: "wwan0", packetsOut: 1234,
             packetsIn: 1200, octetsOut: 99_000, octetsIn: 98_000,
             problem: Problem(.notGlobal, of: "198.51.100.20", "its locator 10.1.1.1 is a private address (RFC 1918) and not of global scope"))

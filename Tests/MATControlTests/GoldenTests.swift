@@ -21,6 +21,7 @@ struct GoldenTests {
     func reports() throws {
         try check(Examples.node, "node-status")
         try check(PeersReport(peers: [Examples.peer], peersCount: 1), "peers")
+        try check(Examples.why, "why")
         try check(Examples.ims, "ims-status")
         try check(Examples.mapping, "mapping")
         try check(MappingListReport(total: 3, unseen: 1, mappings: [Examples.mapping, Examples.unseen], next: "192.0.2.11/32"), "mapping-list")

@@ -225,12 +225,9 @@ import Testing
     @Test("A refused record speaks against its first address if that is translated or alone, else, the second time, against new ones")
     func culprits() {
         let third = moa("192.0.4.10")
-        func record(_ places: [MobileAddress]) -> MappingRecord {
-            MappingRecord(hoa: own, sequence: 1, lifetime: 600, issued: 1, locators: places.map { Locator($0) })
-        }
         func culprits(_ places: [MobileAddress], observed: Endpoint? = nil, accepted: Set<MobileAddress> = [], again: Bool) -> [MobileAddress]? {
             let reply = IMSUpdateReply(code: .authenticationFailed, cookie: Cookie(client: 1), observed: observed)
-            return Uplinks.culprits(in: record(places), reply, accepted: accepted, hasFailedBefore: again)?.addresses
+            return Uplinks.culprits(among: places, isNetwork: false, reply, accepted: accepted, hasFailedBefore: again)?.addresses
         }
         let all = [first, second, third]
         #expect(culprits(all, observed: Endpoint(ip("203.0.113.99"), port: 4000), again: false) == [first])

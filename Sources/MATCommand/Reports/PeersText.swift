@@ -35,6 +35,7 @@ enum PeersText {
     private static func state(_ peer: PeerReport) -> String {
         guard peer.locator != nil else { return "unreachable" }
         if !peer.confirmed { return "provisional" }
+        if peer.path == .encapsulated { return "encapsulated" }
         if let time = peer.detourSeconds { return "detour for \(Quantity.duration(seconds: time))" }
         return peer.proven ? "ok" : "unproven"
     }

@@ -87,7 +87,9 @@ enum StatusText {
         case "returning": return "answers again, trusted in \(trustedIn)\(failures)"
         case "flapping": return "comes and goes, trusted in \(trustedIn)"
         case "refused": return style.bad("not usable: \(locator.reason ?? "the IMS refuses it"), tried again in \(trustedIn)")
-        default: return [locator.deprecated ? "deprecated: used last" : nil, locator.reason].compactMap { $0 }.joined(separator: "; ")
+        default:
+            return [locator.translation?.text, locator.deprecated ? "deprecated: used last" : nil, locator.reason].compactMap { $0 }
+                .joined(separator: "; ")
         }
     }
 

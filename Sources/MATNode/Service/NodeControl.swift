@@ -18,6 +18,7 @@ extension NodeService {
             switch request.command {
             case NodeCommand.status.rawValue: return .result(report(SystemClock.now()))
             case NodeCommand.peers.rawValue: return .result(peersReport(SystemClock.now()))
+            case NodeCommand.why.rawValue: return .result(try explain(try request.arguments(as: WhyRequest.self), SystemClock.now()))
             case NodeCommand.handover.rawValue: return try handOver(try request.arguments(as: HandoverRequest.self))
             default: throw ControlError("matd does not know the command \"\(request.command)\"; are mat and matd of one version?")
             }
@@ -39,6 +40,14 @@ extension NodeService {
             shell.run { node, now in node.prefer(interface: interface, now: now) }
         }
         return .result(report(SystemClock.now()))
+    }
+
+    private func explain(_ request: WhyRequest, _ now: Now) throws(ControlError) -> WhyReport {
+        guard let peer = IPAddress(request.peer) else { throw ControlError("\(request.peer) is no address") }
+        guard let explanation = core.explain(HomeAddress(peer), now: now) else {
+            throw ControlError("this node has no home address of the family of \(peer)")
+        }
+        return WhyReport(explanation)
     }
 
     private func report(_ now: Now) -> NodeReport {
@@ -72,8 +81,9 @@ extension NodeService {
     private func peer(_ peer: NodeStatus.PeerState, _ counters: [HomePair: PeerCounters]) -> PeerReport {
         let counted = counters[HomePair(own: peer.ownHoA, peer: peer.hoa)] ?? PeerCounters()
         return PeerReport(
-            home: "\(peer.hoa)", ownHome: "\(peer.ownHoA)", locator: peer.moa.map { "\($0)" }, ownLocator: peer.ownMoA.map { "\($0)" },
-            interface: core.ownLocators.first { $0.moa == peer.ownMoA }?.interface, locators: peer.locators.map { "\($0)" },
+            home: "\(peer.hoa)", ownHome: "\(peer.ownHoA)", path: peer.endpoint != nil ? .encapsulated : peer.moa != nil ? .direct : nil,
+            locator: peer.endpoint.map { "\($0)" } ?? peer.moa.map { "\($0)" }, ownLocator: peer.ownMoA.map { "\($0)" },
+            interface: core.ownLocators.first { $0.moa == peer.ownMoA }?.interface, locators: peer.locators,
             confirmed: !peer.isProvisional, proven: peer.isProven, ageSeconds: peer.age.components.seconds,
             refreshedSecondsAgo: peer.refreshedAgo.components.seconds, switches: peer.switches, detourSeconds: peer.detouredFor?.components.seconds,
             chosenInterface: peer.chosenInterface, packetsOut: counted.packetsOut, packetsIn: counted.packetsIn, octetsOut: counted.octetsOut,
@@ -104,7 +114,7 @@ extension NodeService {
 extension HomeReport {
     init(_ home: NodeStatus.Registration) {
         self.init(
-            address: "\(home.hoa)", prefix: home.prefix.length == 128 ? nil : "\(home.prefix)", locators: home.locators.map { "\($0)" },
+            address: "\(home.hoa)", prefix: home.prefix.length == 128 ? nil : "\(home.prefix)", locators: home.locators,
             servers: home.servers.map { "\($0)" }, state: home.phase, ageSeconds: home.age?.components.seconds,
             expiresInSeconds: home.expiresIn?.components.seconds, certificateNotAfterMilliseconds: home.certificateNotAfter,
             certificateEndsSoon: home.certificateEndsSoon, sequence: home.sequence, problem: home.problem)
@@ -116,7 +126,33 @@ extension LocatorReport {
         self.init(
             address: "\(locator.moa)", interface: locator.interface, state: uplink.state, deprecated: locator.isDeprecated, reason: uplink.reason,
             silentSeconds: uplink.silentFor?.components.seconds, nextCheckSeconds: uplink.nextCheckIn?.components.seconds,
-            trustedInSeconds: uplink.trustedIn?.components.seconds, failures: uplink.failures)
+            trustedInSeconds: uplink.trustedIn?.components.seconds, failures: uplink.failures,
+            translation: uplink.translation.map { translation in
+                TranslationReport(
+                    seen: translation.seen.map { "\($0)" }, mapping: translation.mapping.map(TranslationReport.Mapping.init), text: translation.text)
+            })
+    }
+}
+
+extension WhyReport {
+    init(_ explanation: PathExplanation) {
+        self.init(
+            peer: "\(explanation.peer)", ownHome: "\(explanation.own)",
+            candidates: explanation.candidates.map { candidate in
+                WhyReport.Candidate(
+                    path: candidate.kind == .direct ? .direct : .encapsulated, to: "\(candidate.place)", from: candidate.own.map { "\($0)" },
+                    used: candidate.isUsed, state: candidate.state, remedy: candidate.remedy)
+            }, translations: explanation.translations.map { "\($0.moa) is \($0.text)" }, problem: explanation.problem)
+    }
+}
+
+extension TranslationReport.Mapping {
+    init(_ mapping: Translation.Mapping) {
+        switch mapping {
+        case .unknown: self = .unknown
+        case .endpointIndependent: self = .endpointIndependent
+        case .endpointDependent: self = .endpointDependent
+        }
     }
 }
 

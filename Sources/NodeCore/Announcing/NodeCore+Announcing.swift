@@ -47,7 +47,10 @@ extension NodeCore {
     }
 
     /// Where a peer's agent is written to: signalling may go where packets may not yet.
-    func signallingTarget(of hoa: HomeAddress) -> Endpoint? { peers[hoa].flatMap { paths.signallingTarget(of: $0, addresses) } }
+    func signallingTarget(of hoa: HomeAddress) -> Endpoint? {
+        peers[hoa].flatMap { paths.signallingTarget(of: $0, addresses) }
+            ?? peerEndpoints[hoa].flatMap { $0.installed?.endpoint ?? $0.endpoints.first }
+    }
 
     mutating func peerNotified(_ hoa: HomeAddress, _ ack: MANotifyAck?, since began: MonotonicTime, _ now: Now) {
         guard let own = announcing(for: hoa), let peer = peers[hoa] else { return }

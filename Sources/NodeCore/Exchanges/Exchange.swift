@@ -37,6 +37,11 @@ struct Exchange: Sendable {
         case checkLocator(HomeAddress, MobileAddress)
         /// IMS Update of the record that is registered, from an own address that was refused: does the IMS see that address now?
         case tryUplink(HomeAddress, MobileAddress)
+        /// Bind without HoA: where does this server see this own MoA?
+        case observe(OwnEndpoints.Question)
+        /// Bind at an own server, signed; and its refresh.
+        case bind(OwnBindings.Key)
+        case refresh(OwnBindings.Key)
 
         var type: MessageType {
             switch self {
@@ -45,6 +50,7 @@ struct Exchange: Sendable {
             case .notifyServer: .haNotify
             case .notifyPeer, .introduce: .maNotify
             case .identify: .haQuery
+            case .observe, .bind, .refresh: .bind
             }
         }
 
@@ -52,8 +58,8 @@ struct Exchange: Sendable {
         /// receiver needs none.
         var carriesCookie: Bool {
             switch self {
-            case .prove, .readClock, .checkLocator: false
-            case .register, .tryUplink, .checkSelf, .queryPeer, .notifyServer, .notifyPeer, .introduce, .identify: true
+            case .prove, .readClock, .checkLocator, .observe: false
+            case .register, .tryUplink, .checkSelf, .queryPeer, .notifyServer, .notifyPeer, .introduce, .identify, .bind, .refresh: true
             }
         }
 
@@ -61,7 +67,9 @@ struct Exchange: Sendable {
         var wantsCookieOnly: Bool {
             switch self {
             case .prove, .readClock: true
-            case .register, .tryUplink, .checkSelf, .queryPeer, .notifyServer, .notifyPeer, .introduce, .identify, .checkLocator: false
+            case .register, .tryUplink, .checkSelf, .queryPeer, .notifyServer, .notifyPeer, .introduce, .identify, .checkLocator, .observe, .bind,
+                .refresh:
+                false
             }
         }
 
@@ -69,7 +77,7 @@ struct Exchange: Sendable {
         var isToUnproven: Bool {
             switch self {
             case .checkLocator, .notifyPeer, .introduce: true
-            case .register, .prove, .queryPeer, .notifyServer, .identify, .tryUplink, .readClock, .checkSelf: false
+            case .register, .prove, .queryPeer, .notifyServer, .identify, .tryUplink, .readClock, .checkSelf, .observe, .bind, .refresh: false
             }
         }
 
@@ -77,7 +85,7 @@ struct Exchange: Sendable {
         var isPaced: Bool {
             switch self {
             case .queryPeer, .notifyServer, .notifyPeer, .introduce, .checkLocator: true
-            case .register, .prove, .identify, .tryUplink, .readClock, .checkSelf: false
+            case .register, .prove, .identify, .tryUplink, .readClock, .checkSelf, .observe, .bind, .refresh: false
             }
         }
 
@@ -95,6 +103,8 @@ struct Exchange: Sendable {
             case (.haAnswer(let answer), .identify(let moa)): answer.moa == nil || answer.moa == moa
             case (.maNotifyAck(let ack), .notifyPeer(let peer)), (.maNotifyAck(let ack), .introduce(let peer)):
                 ack.hoa == nil || ack.hoa == own[peer.family]
+            case (.bindAck(let ack), .observe): ack.granted == nil
+            case (.bindAck(let ack), .bind(let key)), (.bindAck(let ack), .refresh(let key)): ack.granted.map { $0.hoa == key.hoa } ?? true
             default: false
             }
         }

@@ -53,14 +53,17 @@ extension NodeCore {
             guard let home = homes[hoa], let mapping = home.mapping else { return nil }
             let certificate = home.registration.certificate
             let reference: CertificateReference = certificate.isAtServer ? .id(certificate.current.id) : .whole(certificate.current)
-            let proofs = mapping.record.locators.compactMap { locator -> LocatorProof? in
-                let moa = locator.moa
-                guard moa.address != own, let proof = servers.proof(servers: request.targets, own: moa.address, now: now.monotonic) else {
-                    return nil
+            var update = IMSUpdate(cookie: cookie, record: EnclosedRecord(mapping: mapping.mapping, certificate: reference))
+            for (moa, place) in zip(home.registration.signer.places, mapping.record.places) where moa.address != own {
+                guard let proof = servers.proof(servers: request.targets, own: moa.address, now: now.monotonic) else { continue }
+                let client = exchanges.clientCookie(of: proof.server, at: moa.address)
+                switch place {
+                case .moa: update.proofs.append(LocatorProof(locator: moa, client: client, server: proof.cookie))
+                case .endpoint(let endpoint, _): update.endpointProofs.append(EndpointProof(endpoint: endpoint, client: client, server: proof.cookie))
+                case .relay, .unknown: break
                 }
-                return LocatorProof(locator: moa, client: exchanges.clientCookie(of: proof.server, at: moa.address), server: proof.cookie)
             }
-            return .imsUpdate(IMSUpdate(cookie: cookie, record: EnclosedRecord(mapping: mapping.mapping, certificate: reference), proofs: proofs))
+            return .imsUpdate(update)
         case .tryUplink(let hoa, _):
             guard let home = homes[hoa], let mapping = home.mapping else { return nil }
             return .imsUpdate(
@@ -87,6 +90,12 @@ extension NodeCore {
             return .maNotify(MANotify(cookie: cookie, record: record))
         case .identify(let moa):
             return .haQuery(HAQuery(cookie: cookie, moa: moa))
+        case .observe:
+            return .bind(.padded(cookie: cookie, .ask))
+        case .bind(let key):
+            return .bind(bindRequest(of: key, to: request.target, cookie))
+        case .refresh(let key):
+            return .bind(.padded(cookie: cookie, .refresh(key.hoa)))
         }
     }
 
@@ -103,6 +112,7 @@ extension NodeCore {
 
     mutating func finish(_ message: SignalMessage, from source: Endpoint, to local: IPAddress, _ now: Now) {
         counters.messagesReceived += 1
+        if case .pathAnswer(let answer) = message.body { return pathAnswered(answer, message.sequence, from: source, to: local, now) }
         if finishProbe(message, from: source, to: local, now) { return }
         let fresh = message.cookie.server.flatMap { exchanges.isFresh($0, from: source.address, at: local, now.monotonic) ? $0 : nil }
         let own = FamilyPair<HomeAddress?> { home(in: $0) }
@@ -152,6 +162,10 @@ extension NodeCore {
             }
         case (.maNotifyAck(let ack), .introduce(let peer)):
             if ack.code == .ok { peerKnowsUs(peer) }
+        case (.bindAck(let ack), .observe(let question)):
+            observed(question, ack, now)
+        case (.bindAck(let ack), .bind(let key)), (.bindAck(let ack), .refresh(let key)):
+            bindingAnswered(key, ack, now)
         default:
             counters.unmatchedDropped += 1
         }
@@ -193,6 +207,10 @@ extension NodeCore {
             strangerAnswered(moa, nil, now)
         case .checkLocator(let hoa, let moa):
             locatorAnswered(hoa, moa, nil, now)
+        case .observe(let question):
+            observationMissing(question, now)
+        case .bind(let key), .refresh(let key):
+            perform(bindings.silent(key, now.monotonic), now)
         }
     }
 }

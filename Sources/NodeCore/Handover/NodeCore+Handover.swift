@@ -22,10 +22,12 @@ extension NodeCore {
             for hoa in homes.keys.sorted() { movePaths(of: hoa, gone: dead, isWhole: false, now) }
             flushChanges()
         case .changed(let change):
+            ownEndpoints.keep(addresses.ordered.map(\.moa))
             enterOwnAddresses()
             for family in AddressFamily.allCases {
                 if let move = change.move(family), let hoa = home(in: family) { self.move(hoa, move, now) }
             }
+            if change.hasOtherFirst { probeAnew(now) }
             reconsider(change.addresses, now)
             if change.hasOtherScopes {
                 if peers.count <= Backlog.atOnceMax { reconsiderScope(now) } else { deadlines.set(.scope, at: now.monotonic) }
@@ -105,11 +107,16 @@ extension NodeCore {
     /// Lets peers' traffic leave from our first address: all of it, or just what left from addresses that are gone or dead.
     private mutating func movePaths(of hoa: HomeAddress, gone: Set<MobileAddress>, isWhole: Bool, _ now: Now) {
         let usable = desiredLocators(of: hoa)
-        guard !usable.isEmpty else { return }
-        let moved = paths.move(hoa, to: usable, gone: gone, isWhole: isWhole, hasPreferences: !preferences.isEmpty)
-        for change in moved.changes { self.change(change) }
+        guard let first = usable.first else { return }
+        let isClosed = !isOpen(first)
+        let hasPreferences = !preferences.isEmpty || isClosed
+        let moved = paths.move(hoa, to: usable, gone: gone, isWhole: isWhole, hasPreferences: hasPreferences, isClosed: isClosed)
+        for change in moved.changes {
+            self.change(change)
+            if case .moveOutbound(let from, let to) = change { peerEndpoints.installedMoved(from: from, to: to) }
+        }
         for peer in moved.waiting { applyPeer(peer, now) }
-        for (peer, isFollowing) in paths.exceptions(from: moved, of: hoa, isWhole: isWhole, hasPreferences: !preferences.isEmpty, peers) {
+        for (peer, isFollowing) in paths.exceptions(from: moved, of: hoa, isWhole: isWhole, hasPreferences: hasPreferences, peers) {
             if isFollowing, let side = ownSide(for: peer) { _ = paths.prefer(peer, in: &peers, side) }
             applyPeer(peer, now)
         }
@@ -117,8 +124,10 @@ extension NodeCore {
 
     /// Nothing works any more from the old address, so nothing is waited for: peers get a record from the new address at once,
     /// before the IMS has it. If further locators are still being proven, another record follows when that is done.
-    private mutating func tellAtOnce(_ hoa: HomeAddress, _ first: MobileAddress, _ now: Now) {
-        if homes[hoa]?.mapping?.record.locators.first?.moa != first, !signAtOnce(hoa, now) { return }
+    mutating func tellAtOnce(_ hoa: HomeAddress, _ first: MobileAddress, _ now: Now) {
+        // Before an own server has said where it is seen, there is no record to tell of.
+        guard ownEndpoints.listing(of: first, servers: homes[hoa]?.servers?.endpoints ?? []) != .awaited else { return }
+        if homes[hoa]?.registration.signer.places.first != first, !signAtOnce(hoa, now) { return }
         // If further locators are still being proven, another record follows.
         let isLast = homes[hoa]?.registration.stage == .updating
         homes[hoa]?.announcement.told(again: !isLast)
@@ -129,7 +138,7 @@ extension NodeCore {
 
     /// Lets a peer's traffic leave from the preferred own address.
     mutating func switchPeer(_ hoa: HomeAddress, _ now: Now) {
-        guard let side = ownSide(for: hoa), let first = paths.prefer(hoa, in: &peers, side) else { return }
+        guard let side = ownSide(for: hoa), !waitsForEndpoint(hoa, side), let first = paths.prefer(hoa, in: &peers, side) else { return }
         applyPeer(hoa, now)
         log(peers.count <= PeerRecords.loggedMax ? .info : .debug, "traffic to \(hoa) leaves from \(first)")
     }

@@ -30,6 +30,13 @@ struct UsableAddresses: Sendable {
         /// Which scopes own addresses have, by family, is another matter than before: only of these, peers' are used without being named as routed.
         var hasOtherScopes: Bool { Self.scopes(before) != Self.scopes(after) }
 
+        /// What is sent leaves from another address of some family.
+        var hasOtherFirst: Bool {
+            AddressFamily.allCases.contains { family in
+                before.first { $0.moa.family == family }?.moa != after.first { $0.moa.family == family }?.moa
+            }
+        }
+
         private struct FamilyScope: Hashable {
             let family: AddressFamily
             let scope: AddressScope

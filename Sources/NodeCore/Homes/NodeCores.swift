@@ -186,6 +186,12 @@ public struct NodeCores {
 
     public var peersCount: Int { cores.reduce(0) { $0 + $1.peersCount } }
 
+    /// Why packets to a peer go as they go; of the core that talks to it.
+    public func explain(_ peer: HomeAddress, now: Now) -> PathExplanation? {
+        let all = cores.compactMap { $0.explain(peer, now: now) }
+        return all.first { !$0.candidates.isEmpty } ?? all.first
+    }
+
     public var isRegistered: Bool { cores.allSatisfy(\.isRegistered) }
 
     public func status(now: Now) -> NodeStatus {

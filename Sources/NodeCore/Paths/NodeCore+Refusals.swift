@@ -9,10 +9,11 @@ extension NodeCore {
     /// The IMS refused a record (code 6).
     ///
     /// - Returns: whether an own address was found at fault, and another record is on its way.
-    mutating func registrationRefused(_ hoa: HomeAddress, _ record: MappingRecord, _ reply: IMSUpdateReply, _ now: Now) -> Bool {
+    mutating func registrationRefused(_ hoa: HomeAddress, _ places: [MobileAddress], _ reply: IMSUpdateReply, _ now: Now) -> Bool {
         guard let registration = homes[hoa]?.registration,
             let (culprits, reason) = Uplinks.culprits(
-                in: record, reply, accepted: registration.acked?.places ?? [], hasFailedBefore: registration.failures > 0)
+                among: places, isNetwork: registration.isNetwork, reply, accepted: registration.acked?.places ?? [],
+                hasFailedBefore: registration.failures > 0)
         else { return false }
         for (index, moa) in culprits.enumerated() { refuse(moa, reason, turn: index, now) }
         // Where all have been refused, the usual pause comes first.

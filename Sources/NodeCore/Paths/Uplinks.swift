@@ -167,9 +167,8 @@ struct Uplinks: Sendable {
     ///   - hasFailedBefore: another try did not help either.
     /// - Returns: `nil` if it may be none: a proof may have been too old, and all are fetched anew.
     static func culprits(
-        in record: MappingRecord, _ reply: IMSUpdateReply, accepted: Set<MobileAddress>, hasFailedBefore: Bool
+        among all: [MobileAddress], isNetwork: Bool, _ reply: IMSUpdateReply, accepted: Set<MobileAddress>, hasFailedBefore: Bool
     ) -> (addresses: [MobileAddress], reason: String)? {
-        let all = record.locators.map(\.moa)
         guard let first = all.first else { return nil }
         if let observed = reply.observed, observed != Endpoint(first.address, port: SignalPort.node) {
             // The record's first locator must be where the datagram came from.
@@ -179,7 +178,7 @@ struct Uplinks: Sendable {
         if all.count == 1 { return ([first], reason) }
         guard hasFailedBefore else { return nil }
         // It is one of those that were in no accepted record. A mobile network's first locator is proved like the others.
-        let suspects = record.isNetwork ? all : Array(all.dropFirst())
+        let suspects = isNetwork ? all : Array(all.dropFirst())
         let fresh = suspects.filter { !accepted.contains($0) }
         return (fresh.isEmpty ? suspects : fresh, reason)
     }

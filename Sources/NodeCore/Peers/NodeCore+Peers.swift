@@ -147,18 +147,22 @@ extension NodeCore {
         let (places, record) = (desiredLocators(of: own), homes[own]?.mapping?.record)
         return PeerPaths.OwnSide(
             home: own, places: places, preferred: preferences.addresses(for: peer, among: places, listedIn: record, addresses, uplinks),
-            record: record)
+            record: record, closed: Set(places.filter { !isOpen($0) }))
     }
 
     /// Brings the kernel's entries for this peer in step with its record, its locators' states and our addresses.
     mutating func applyPeer(_ hoa: HomeAddress, _ now: Now) {
         guard peers[hoa] != nil, let side = ownSide(for: hoa) else { return }
         claimLocators(of: hoa, now)
+        listEndpoints(of: hoa, now)
+        if isReachedByEndpoint(hoa, side) { _ = paths.prefer(hoa, in: &peers, side) }
         let arranged = paths.arrange(hoa, in: &peers, side, addresses, &adoption, isKeptBack: destinations.contains(hoa))
         for change in arranged.changes { self.change(change) }
+        let isRewritten = peers[hoa].flatMap { paths.installed(of: $0) } != nil
+        let hasOpened = applyEndpoints(of: hoa, isRewritten: isRewritten, now)
         checkLearned(hoa, now)
         releaseKnownStrangers(of: hoa, now)
-        if arranged.hasOpened {
+        if arranged.hasOpened || hasOpened {
             flushChanges()
             emit(.releaseOutbound(to: hoa.address))
         }
@@ -166,6 +170,7 @@ extension NodeCore {
 
     mutating func removePeer(_ hoa: HomeAddress, _ now: Now) {
         guard let peer = peers[hoa], let own = home(for: hoa) else { return }
+        removeEndpoints(of: hoa)
         for change in paths.remove(peer, home: own) { self.change(change) }
         releaseLocators(of: hoa, now)
         peers.remove(hoa)

@@ -220,7 +220,7 @@ struct Peer: Sendable {
     /// - Parameter isConfirmed: it came from the peer's IMS; otherwise it is provisional (section 7, "MA Notify").
     mutating func offer(_ offered: OfferedRecord, isConfirmed: Bool, now: MonotonicTime) -> Offered {
         if offered.version > version {
-            let hasMoved = locators.listed.map(\.moa) != offered.record.moas(of: hoa)
+            let hasMoved = locators.listed.map(\.moa) != offered.record.moas(of: hoa) || record.endpoints != offered.record.endpoints
             // The last confirmed one is kept to go back to.
             let before = isProvisional ? earlier : LocatedRecord(record, at: listed)
             set(LocatedRecord(offered), isConfirmed ? .confirmed : .provisional(before.map { Fallback($0) }))

@@ -24,6 +24,8 @@ struct PeerPaths: Sendable {
         let preferred: [MobileAddress]
         /// The newest record of the own HoA: from what it does not list the peer accepts nothing.
         let record: MappingRecord?
+        /// Own addresses before which a translator or firewall stands: rewritten packets do not pass there.
+        var closed: Set<MobileAddress> = []
     }
 
     /// What became of a peer's entries.
@@ -91,7 +93,7 @@ struct PeerPaths: Sendable {
 
     /// The path that its packets are to take.
     func current(of peer: Peer, _ side: OwnSide, _ addresses: UsableAddresses) -> MobilePair? {
-        guard let own = departure(of: peer, side), let moa = target(of: peer, addresses) else { return nil }
+        guard let own = departure(of: peer, side), !side.closed.contains(own), let moa = target(of: peer, addresses) else { return nil }
         return MobilePair(own: own, peer: moa)
     }
 
@@ -104,7 +106,7 @@ struct PeerPaths: Sendable {
     /// All paths to it, the best first.
     func all(to peer: Peer, _ side: OwnSide, _ addresses: UsableAddresses) -> [MobilePair] {
         let proven = proven(peer, addresses)
-        return side.preferred.filter { $0 == side.preferred.first || side.record?.lists($0) ?? false }
+        return side.preferred.filter { !side.closed.contains($0) && ($0 == side.preferred.first || side.record?.lists($0) ?? false) }
             .flatMap { own in proven.map { MobilePair(own: own, peer: $0) } }
     }
 
@@ -222,16 +224,17 @@ struct PeerPaths: Sendable {
     ///
     /// - Parameters:
     ///   - isWhole: nothing works any more from the addresses of before.
-    ///   - hasPreferences: people said of some peers which interfaces to use.
+    ///   - hasPreferences: people said of some peers which interfaces to use, or the first address is closed: then the peers' entries go one by one.
+    ///   - isClosed: rewritten packets do not pass at the first address.
     mutating func move(
-        _ home: HomeAddress, to places: [MobileAddress], gone: Set<MobileAddress>, isWhole: Bool, hasPreferences: Bool
+        _ home: HomeAddress, to places: [MobileAddress], gone: Set<MobileAddress>, isWhole: Bool, hasPreferences: Bool, isClosed: Bool = false
     ) -> Moved {
         guard let first = places.first else { return Moved() }
         var moved = Moved()
         for moa in own.addresses(of: home).sorted() where moa != first {
             guard gone.contains(moa) || !places.contains(moa) || isWhole && !hasExceptions(hasPreferences) else { continue }
             moved.numbers.formUnion(own.numbers(of: moa, home))
-            moved.changes.append(.moveOutbound(from: moa, to: first))
+            if !isClosed { moved.changes.append(.moveOutbound(from: moa, to: first)) }
             own.move(moa, to: first, of: home)
         }
         moved.waiting = pathless.filter { $0.family == home.family }.sorted()

@@ -12,6 +12,8 @@ struct PeerRecord: Hashable, Sendable {
     /// Seconds from `issued`.
     let lifetime: UInt32
     let prefixLength: UInt8
+    /// All that it lists, if it lists more than MoAs: few peers' do.
+    private let kinds: [MappingRecord.Place]
 
     init(_ offered: OfferedRecord) {
         let record = offered.record
@@ -21,9 +23,20 @@ struct PeerRecord: Hashable, Sendable {
         key = offered.key
         lifetime = record.lifetime
         prefixLength = record.prefixLength
+        kinds = record.hasKinds ? record.places : []
     }
 
     var version: RecordVersion { RecordVersion(nodeKey: key.nodeKey, notBefore: key.notBefore, sequence: sequence) }
+
+    var isNetwork: Bool { prefixLength < 128 }
+
+    /// What it lists, of all kinds in its order.
+    ///
+    /// - Parameter locators: the MoAs among it.
+    func places(at locators: [Locator]) -> [MappingRecord.Place] { kinds.isEmpty ? locators.map(MappingRecord.Place.moa) : kinds }
+
+    /// Where it receives encapsulated packets, beside the MoAs.
+    var endpoints: [Endpoint] { kinds.compactMap { if case .endpoint(let endpoint, _) = $0 { endpoint } else { nil } } }
 
     /// Unix time in ms.
     var expires: UInt64 { MappingRecord.expires(issued: issued, lifetime: lifetime) }
@@ -32,8 +45,7 @@ struct PeerRecord: Hashable, Sendable {
     func mapping(of hoa: HomeAddress, at locators: [Locator]) -> SignedMapping {
         let record = MappingRecord(
             hoa: HomeAddress(hoa.address.masked(to: prefixLength)), prefixLength: prefixLength, sequence: sequence, lifetime: lifetime,
-            issued: issued,
-            locators: locators)
+            issued: issued, places: places(at: locators))
         return SignedMapping(record: record, signature: signature)
     }
 }

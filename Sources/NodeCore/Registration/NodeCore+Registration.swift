@@ -11,7 +11,7 @@ extension NodeCore {
         return Registration.Surroundings(
             locators: locators, dead: Set(locators.filter(uplinks.isDead)),
             refused: Set(locators.filter(uplinks.isRefused)), cookies: exchanges.servers, clock: clock.outlook(now),
-            networkKeys: homes[hoa].flatMap { $0.isNetwork ? networkKeys.keys(of: $0.prefix, now.monotonic) : nil })
+            networkKeys: homes[hoa].flatMap { $0.isNetwork ? networkKeys.keys(of: $0.prefix, now.monotonic) : nil }, endpoints: ownEndpoints)
     }
 
     private mutating func inform(
@@ -28,13 +28,17 @@ extension NodeCore {
         case .lookUpKeys(let prefix): lookUpKeys(of: prefix, for: nil, now)
         case .prove(let moa, let server):
             if !isUnderWay(.prove(hoa, moa)) { start(.prove(hoa, moa), to: [server], source: moa.address, triesMax: 2, now) }
+        case .observe(let moas, let servers): observe(moas, for: hoa, at: servers, now)
         case .readClock(let servers, let moa):
             if !isUnderWay(.readClock(hoa)) { start(.readClock(hoa), to: servers, source: moa.address, now) }
         case .stopProving(let moa): cancel(.prove(hoa, moa))
-        case .update(let servers, let moa): start(.register(hoa), to: servers, source: moa.address, now)
+        case .update(let servers, let moa):
+            start(.register(hoa), to: servers, source: moa.address, now)
+            // In the same datagram: a server binds only whom it knows.
+            holdBindings(now)
         case .stopUpdating: cancel(.register(hoa))
-        case .refused(let record, let reply, let problem):
-            if !registrationRefused(hoa, record, reply, now) { registrationFailed(hoa, problem, now) }
+        case .refused(let places, let reply, let problem):
+            if !registrationRefused(hoa, places, reply, now) { registrationFailed(hoa, problem, now) }
         case .registered: registered(hoa, now)
         case .tellPeers: if homes[hoa]?.announcement.isOwed == true { tell(hoa, .tellPeer, now) }
         case .doubtClock: clock.doubt()
@@ -57,6 +61,10 @@ extension NodeCore {
 
     mutating func proofEnded(_ hoa: HomeAddress, _ moa: MobileAddress, isAnswered: Bool, _ now: Now) {
         inform(hoa, now) { $0.proofEnded(of: moa, isAnswered: isAnswered, $1, now) }
+    }
+
+    mutating func observationEnded(_ moa: MobileAddress, _ now: Now) {
+        for hoa in homes.keys.sorted() { inform(hoa, now) { $0.observationEnded(of: moa, $1, now) } }
     }
 
     mutating func clockRead(_ hoa: HomeAddress, refusal: Problem?, silentOver: MobileAddress? = nil, _ now: Now) {

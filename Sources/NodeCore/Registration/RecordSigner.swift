@@ -18,6 +18,8 @@ struct RecordSigner: Sendable {
     /// The highest that was signed, or that someone has of us.
     private(set) var sequence: UInt64
     private(set) var mapping: CertifiedMapping?
+    /// The own MoAs that it speaks of, in its order: listed themselves, or by the endpoint that others see.
+    private(set) var places: [MobileAddress] = []
 
     init(_ key: SigningKey, lastSequence: UInt64) {
         self.key = key
@@ -27,10 +29,12 @@ struct RecordSigner: Sendable {
     /// Makes the next record: sequence = max(previous + 1, Unix time in ms).
     ///
     /// - Parameters:
+    ///   - listing: how the record says where each of them is.
     ///   - lifetime: in seconds.
     ///   - sequenceMax: that the confirmed clock allows; `nil` while there is none.
     mutating func sign(
-        _ locators: [MobileAddress], of hoa: HomeAddress, under certificate: Certificate, lifetime: UInt32, sequenceMax: UInt64?, _ now: Now
+        _ locators: [MobileAddress], listing: (MobileAddress) -> OwnEndpoints.Listing = { _ in .moa }, of hoa: HomeAddress,
+        under certificate: Certificate, lifetime: UInt32, sequenceMax: UInt64?, _ now: Now
     ) -> OnSign {
         guard let most = sequenceMax else { return .notSigned }
         var outcome = OnSign.signed
@@ -42,13 +46,31 @@ struct RecordSigner: Sendable {
         let next = max(sequence + 1, now.wallMilliseconds)
         guard next <= most else { return .notSigned }
         let length = certificate.prefixLength
+        let listed = Self.listed(locators, listing, length: length)
         let record = MappingRecord(
-            hoa: hoa, prefixLength: length, sequence: next, lifetime: lifetime, issued: now.wallMilliseconds,
-            locators: locators.enumerated().map { Locator($1, prefixLength: length, preference: UInt8(clamping: ($0 + 1) * 10)) })
+            hoa: hoa, prefixLength: length, sequence: next, lifetime: lifetime, issued: now.wallMilliseconds, places: listed.map(\.place))
         guard let signed = record.signed(with: key) else { return .notSigned }
+        places = listed.map(\.moa)
         mapping = CertifiedMapping(mapping: signed, certificate: certificate)
         sequence = next
         return outcome
+    }
+
+    /// What the record says of each MoA. Beside endpoints it lists no address that only a site knows (protocol.md section 11.1).
+    private static func listed(
+        _ locators: [MobileAddress], _ listing: (MobileAddress) -> OwnEndpoints.Listing, length: UInt8
+    ) -> [(moa: MobileAddress, place: MappingRecord.Place)] {
+        let listings = locators.map { (moa: $0, listing: listing($0)) }
+        let hasEndpoints = listings.contains { if case .endpoint = $0.listing { true } else { false } }
+        return listings.enumerated().compactMap { index, entry in
+            let preference = UInt8(clamping: (index + 1) * 10)
+            switch entry.listing {
+            case .endpoint(let endpoint): return (entry.moa, .endpoint(endpoint, preference: preference))
+            case .moa, .awaited:
+                guard !hasEndpoints || entry.moa.address.scope == .global else { return nil }
+                return (entry.moa, .moa(Locator(entry.moa, prefixLength: length, preference: preference)))
+            }
+        }
     }
 
     /// Somebody has this sequence of ours: the next one goes beyond it.

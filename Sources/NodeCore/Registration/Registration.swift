@@ -20,8 +20,8 @@ struct Registration: Sendable {
     private enum Phase: Sendable {
         /// No usable locator, or the own IMS is not known yet.
         case waiting
-        /// Cookies are being fetched from the locators that the record is to list, and the IMS's clock is read.
-        case proving(awaited: Set<MobileAddress>, readsClock: Bool)
+        /// Cookies are being fetched from the locators that the record is to list, others are seen first, and the IMS's clock is read.
+        case proving(awaited: Set<MobileAddress>, unseen: Set<MobileAddress>, readsClock: Bool)
         case updating
         case registered
         /// The last attempt failed; the next comes by timer. The IMS answered no try of it from `silentOver`, and nothing has shown yet that it
@@ -57,6 +57,8 @@ struct Registration: Sendable {
         let clock: ConfirmedClock.Outlook
         /// The IMS keys at a network's own name, if they are known.
         let networkKeys: [PublicKey]?
+        /// What lies before the own addresses.
+        let endpoints: OwnEndpoints
     }
 
     enum Action: Sendable {
@@ -65,6 +67,8 @@ struct Registration: Sendable {
         case lookUpKeys(IPPrefix)
         /// A cookie is to be fetched from this locator; likewise the IMS's time. Unless that is under way.
         case prove(MobileAddress, at: Endpoint)
+        /// The IMSs are to say where they see these addresses.
+        case observe([MobileAddress], at: [Endpoint])
         case readClock(at: [Endpoint], from: MobileAddress)
         case stopProving(MobileAddress)
         /// The newest record is to be sent.
@@ -72,7 +76,7 @@ struct Registration: Sendable {
         /// An answer to an earlier update would end this attempt.
         case stopUpdating
         /// The IMS refused the record (code 6): an own address may be at fault. If none is, `failed` is to be told.
-        case refused(MappingRecord, IMSUpdateReply, Problem)
+        case refused([MobileAddress], IMSUpdateReply, Problem)
         /// The IMS acked the newest record.
         case registered
         /// Peers can believe the record without our IMS; the IMSs follow when it is through.
@@ -183,14 +187,17 @@ struct Registration: Sendable {
             // Over a dead link no proof will come: it is not waited for.
             if around.dead.contains(moa) { unproven.insert(moa) } else { missing.append((moa, server)) }
         }
-        guard !missing.isEmpty else { return actions + update(around, now) }
+        // An address that others don't know is listed as they see it. Those that must be seen first are waited for.
+        let unseen = isNetwork ? [] : listed(around).filter { around.endpoints.listing(of: $0, servers: set.endpoints) == .awaited }
+        if !isNetwork { actions.append(.observe(listed(around), at: set.endpoints)) }
+        guard !missing.isEmpty || !unseen.isEmpty else { return actions + update(around, now) }
         // The source's cookie is fetched along with the others: it would be asked for anyway.
         if let server = set.endpoints.first(where: { $0.family == first.family }), reading.isEmpty,
             around.cookies.cookie(server: server.address, own: first.address, now: now.monotonic) == nil
         {
             missing.append((first, server))
         }
-        phase = .proving(awaited: Set(missing.map(\.moa)), readsClock: !reading.isEmpty)
+        phase = .proving(awaited: Set(missing.map(\.moa)), unseen: Set(unseen), readsClock: !reading.isEmpty)
         due = now.monotonic + proofWaitMax
         return actions + [.stopUpdating] + missing.map { .prove($0.moa, at: $0.server) }
     }
@@ -204,30 +211,39 @@ struct Registration: Sendable {
 
     /// A cookie came from one of the own addresses, or did not.
     mutating func proofEnded(of moa: MobileAddress, isAnswered: Bool, _ around: Surroundings, _ now: Now) -> [Action] {
-        guard case .proving(var awaited, let readsClock) = phase else { return [] }
+        guard case .proving(var awaited, let unseen, let readsClock) = phase else { return [] }
         awaited.remove(moa)
-        phase = .proving(awaited: awaited, readsClock: readsClock)
+        phase = .proving(awaited: awaited, unseen: unseen, readsClock: readsClock)
         guard !isAnswered, moa != around.locators.first else { return updateWhenProven(around, now) }
         unproven.insert(moa)
         return [.log(.info, "\(hoa): \(moa) gets no answer from the IMS; registering without it")] + updateWhenProven(around, now)
+    }
+
+    /// The servers said where they see an own address, or did not.
+    mutating func observationEnded(of moa: MobileAddress, _ around: Surroundings, _ now: Now) -> [Action] {
+        guard case .proving(let awaited, var unseen, let readsClock) = phase, unseen.remove(moa) != nil else { return [] }
+        phase = .proving(awaited: awaited, unseen: unseen, readsClock: readsClock)
+        return updateWhenProven(around, now)
     }
 
     /// The IMS's clock was read, or it did not answer.
     ///
     /// - Parameter silentOver: it answered no try from there.
     mutating func clockRead(refusal: Problem?, silentOver: MobileAddress?, _ around: Surroundings, _ now: Now) -> [Action] {
-        guard case .proving(let awaited, _) = phase else { return [] }
+        guard case .proving(let awaited, let unseen, _) = phase else { return [] }
         guard !around.clock.needsReading else {
             let problem = refusal ?? Problem(.other, of: hoa, "the IMS's answer has no cookie of version 1, by which it tells the time")
             return failed(problem, silentOver: silentOver, around, now)
         }
-        phase = .proving(awaited: awaited, readsClock: false)
+        phase = .proving(awaited: awaited, unseen: unseen, readsClock: false)
         return updateWhenProven(around, now)
     }
 
     /// Whichever of the proofs and the reading of the clock ends last signs.
     private mutating func updateWhenProven(_ around: Surroundings, _ now: Now) -> [Action] {
-        guard case .proving(let awaited, false) = phase, awaited.isDisjoint(with: around.locators) else { return [] }
+        guard case .proving(let awaited, let unseen, false) = phase, awaited.isDisjoint(with: around.locators),
+            unseen.isDisjoint(with: around.locators)
+        else { return [] }
         due = nil
         // Asks for nothing again: what is still missing was found unprovable.
         return update(around, now) + remember(around)
@@ -235,7 +251,7 @@ struct Registration: Sendable {
 
     /// The proofs took too long: registering the locator that works matters more than listing all.
     mutating func proofsDue(_ around: Surroundings, _ now: Now) -> [Action] {
-        guard case .proving(let awaited, _) = phase else { return [] }
+        guard case .proving(let awaited, _, _) = phase else { return [] }
         let late = around.locators.filter(awaited.contains)
         unproven.formUnion(late)
         return late.map { .stopProving($0) } + update(around, now) + remember(around)
@@ -247,7 +263,7 @@ struct Registration: Sendable {
         guard let set = servers.set, let first = locators.first else { return [] }
         let reading = readClock(from: first, set, around)
         guard reading.isEmpty else {
-            phase = .proving(awaited: [], readsClock: true)
+            phase = .proving(awaited: [], unseen: [], readsClock: true)
             return reading + [.stopUpdating]
         }
         if let problem = around.clock.problem(lifetime: lifetime(at: locators)) {
@@ -274,8 +290,10 @@ struct Registration: Sendable {
     }
 
     private mutating func sign(_ locators: [MobileAddress], _ around: Surroundings, _ now: Now) -> (isDone: Bool, actions: [Action]) {
+        let servers = isNetwork ? [] : servers.set?.endpoints ?? []
         let outcome = signer.sign(
-            locators, of: hoa, under: certificate.current, lifetime: lifetime(at: locators), sequenceMax: around.clock.sequenceMax, now)
+            locators, listing: { around.endpoints.listing(of: $0, servers: servers) }, of: hoa, under: certificate.current,
+            lifetime: lifetime(at: locators), sequenceMax: around.clock.sequenceMax, now)
         switch outcome {
         case .signed: return (true, [])
         case .notSigned: return (false, [])
@@ -439,13 +457,13 @@ struct Registration: Sendable {
         let isNews = acked == nil || failure != nil && stage != .registered || owesPeers
         let warnsOfScope = acked == nil || owesPeers
         phase = .registered
-        acked = Acked(at: now.monotonic, places: Set(mapping.record.locators.map(\.moa)))
+        acked = Acked(at: now.monotonic, places: Set(signer.places))
         certificate.serverHasIt(true)
         failures = 0
         failure = nil
         var actions = renew(reply.certificate, around, now).actions
         if warnsOfScope, let problem = scopeProblem(at: around.locators) { actions.append(.log(.warning, "\(hoa) is registered, but \(problem)")) }
-        let places = mapping.record.locators.map(\.moa.description).joined(separator: ", ")
+        let places = mapping.record.places.map(\.named).joined(separator: ", ")
         actions.append(.log(isNews ? .notice : .debug, "\(hoa) is registered at \(places)"))
         due = now.monotonic + refreshInterval(of: mapping, now)
         return actions + [.registered]
@@ -468,8 +486,8 @@ struct Registration: Sendable {
 
     private mutating func refused(_ mapping: CertifiedMapping, _ reply: IMSUpdateReply, _ around: Surroundings, _ now: Now) -> [Action] {
         let problem = Problem(refusal: reply.code, reply.text, of: hoa)
-        let aged = Action.forgetCookies(servers.set?.endpoints ?? [], at: mapping.record.locators.map(\.moa))
-        return [aged] + (reply.code == .refused ? [.refused(mapping.record, reply, problem)] : failed(problem, around, now))
+        let aged = Action.forgetCookies(servers.set?.endpoints ?? [], at: signer.places)
+        return [aged] + (reply.code == .refused ? [.refused(signer.places, reply, problem)] : failed(problem, around, now))
     }
 
     /// The attempt failed; the next one comes by timer.
@@ -482,7 +500,7 @@ struct Registration: Sendable {
         unproven = []
         due = now.monotonic + retryPause
         // Not of where we were before, which is all there is while no clock is confirmed.
-        let isOfHere = mapping?.record.locators.first.map { $0.moa == around.locators.first } ?? false
+        let isOfHere = signer.places.first.map { $0 == around.locators.first } ?? false
         return (isNews ? [told] : []) + (isOfHere ? [.tellPeers] : [])
     }
 

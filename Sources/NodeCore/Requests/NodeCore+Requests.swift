@@ -10,6 +10,8 @@ extension NodeCore {
             reply(Requests.locatorAnswer(query, message.sequence, isHere: isHere(query.hoa, at: MobileAddress(local))), from: local, to: source, now)
         case .maNotify(let notify):
             notified(notify, requests.sender(of: notify, message.sequence, octetsCount, from: source, to: local, now), now)
+        case .pathProbe(let probe):
+            probed(probe, message.sequence, octetsCount, from: source, to: local, now)
         default:
             // Requests for servers; a node has no answer.
             counters.unmatchedDropped += 1
@@ -28,7 +30,7 @@ extension NodeCore {
         } ?? false
     }
 
-    private mutating func reply(_ message: SignalMessage, from local: IPAddress, to source: Endpoint, _ now: Now) {
+    mutating func reply(_ message: SignalMessage, from local: IPAddress, to source: Endpoint, _ now: Now) {
         let isStranger = isStranger(source.address)
         if isStranger, addresses.isNeighbour(source.address), !requests.answersOnLink(now.monotonic) {
             counters.answersWithheld += 1

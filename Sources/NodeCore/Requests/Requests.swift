@@ -51,6 +51,8 @@ struct Requests: Sendable {
     private var sourceChecks: [IPAddress: RateLimit] = [:]
     /// Answers to strangers on an own link.
     private var linkAnswers: RateLimit
+    /// Path Answers to who has not shown where it is.
+    private var probeAnswers = RateLimit(perSecond: 50)
     /// Answers to malformed requests.
     private var refusals: RateLimit
     private var earlyNotices: EarlyNotices
@@ -152,7 +154,10 @@ struct Requests: Sendable {
     /// - Parameter isOfInterest: the HoA is in the IMT or the record comes from our own IMS; only then a check without cookie is allowed.
     private mutating func mayCheck(_ ack: PendingAck, isOfInterest: Bool, _ now: MonotonicTime) -> Bool {
         guard ack.hasCookie else { return isOfInterest && uncookiedChecks.take(at: now) }
-        let address = ack.source.address
+        return mayCheck(ack.source.address, now)
+    }
+
+    private mutating func mayCheck(_ address: IPAddress, _ now: MonotonicTime) -> Bool {
         let group = address.family == .ipv4 ? address : address.masked(to: 64)
         if sourceChecks.count >= sourcesMax, sourceChecks[group] == nil {
             sourceChecks = sourceChecks.filter { !$0.value.isIdle(at: now) }
@@ -160,6 +165,29 @@ struct Requests: Sendable {
         }
         return sourceChecks[group, default: RateLimit(perSecond: checksPerSecondPerSource)].take(at: now)
     }
+
+    // MARK: Path Probes
+
+    /// What a peer at this endpoint is to sign.
+    ///
+    /// - Parameter client: random.
+    func challenge(for endpoint: Endpoint, client: UInt64, _ now: Now) -> Challenge { cookies.challenge(for: endpoint, client: client, now: now) }
+
+    /// Our cookie for who sends from there.
+    func freshCookie(for source: Endpoint, clientCookie: UInt64, _ now: Now) -> Cookie {
+        Cookie(client: clientCookie, server: cookies.make(for: source, clientCookie: clientCookie, now: now))
+    }
+
+    /// Whether the cookie shows that its sender receives at its source, now.
+    func provesPlace(_ cookie: Cookie, from source: Endpoint, _ now: Now) -> Bool {
+        cookies.isValid(cookie, from: source, now: now, ageMax: CookieAuthority.proofAgeMax)
+    }
+
+    /// Whether one more signature is checked for this source, which has shown where it is.
+    mutating func mayVerify(for source: IPAddress, _ now: MonotonicTime) -> Bool { mayCheck(source, now) }
+
+    /// Whether one more probe is answered whose sender has not shown where it is.
+    mutating func answersProbes(_ now: MonotonicTime) -> Bool { probeAnswers.take(at: now) }
 
     // MARK: Early notices
 

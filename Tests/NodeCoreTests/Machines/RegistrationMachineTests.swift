@@ -25,7 +25,8 @@ import Testing
     private func around(_ locators: [MobileAddress], dead: Set<MobileAddress> = [], isClockConfirmed: Bool = true) -> Registration.Surroundings {
         var clock = ConfirmedClock(isRightAtStart: isClockConfirmed)
         return Registration.Surroundings(
-            locators: locators, dead: dead, refused: [], cookies: ServerTable(entriesMax: 8), clock: clock.outlook(now), networkKeys: nil)
+            locators: locators, dead: dead, refused: [], cookies: ServerTable(entriesMax: 8), clock: clock.outlook(now), networkKeys: nil,
+            endpoints: OwnEndpoints())
     }
 
     private mutating func found(_ around: Registration.Surroundings) -> [Registration.Action] {

@@ -1,0 +1,148 @@
+import MATCore
+import MATSignal
+
+/// How far one endpoint of a peer is believed: a place where it receives signalling and encapsulated packets (protocol.md section 11.4).
+///
+/// ```
+///              packets for the peer, a move,                     PATH-SIGNATURE: its Answer to our
+///              it probes us, a new record                        challenge, or a Probe under our cookie
+///   unproven ─────────────────────────────► probing ─────────────────────────────────────────────► proven ◄─┐
+///      ▲                                     ▲  │  the last probe stayed unanswered                  │  │   │ likewise
+///      │ without packets            60, 120, │  │                                                    │  └───┘
+///      │                         ... 600 s   │  ▼                                                    │
+///      └──────────────────────────────────── resting                                                 │
+///      └─────────────────────────────────────────────────────────────────────────────────────────────┘
+///                                          no proof for 120 s; it is renewed at half while packets go there
+/// ```
+/// No user data goes to an endpoint that is not proven.
+enum EndpointState: Hashable, Sendable {
+    /// Probes that belong together.
+    struct Series: Hashable, Sendable {
+        let began: MonotonicTime
+        /// Probes so far.
+        fileprivate(set) var sent = 0
+        /// An earlier proof, which holds while it is renewed.
+        let proof: MonotonicTime?
+        /// Series in a row before this one that nobody answered.
+        let failures: Int
+
+        /// When the next probe goes, or the series ends.
+        var next: MonotonicTime {
+            began + (sent < EndpointState.probeTimes.count ? EndpointState.probeTimes[sent] : EndpointState.seriesMax)
+        }
+    }
+
+    case unproven
+    case probing(Series)
+    /// - Parameter next: when it is to be renewed, or has run out.
+    case proven(at: MonotonicTime, next: MonotonicTime)
+    case resting(until: MonotonicTime, failures: Int)
+
+    /// When the probes of a series go, after its beginning (section 11.4, "Both behind translators").
+    static let probeTimes: [Duration] = [0, 50, 100, 200, 400, 800, 1600].map { .milliseconds($0) }
+    /// When a series ends, if nothing is heard.
+    static let seriesMax: Duration = .milliseconds(2600)
+    static let proofLifetime: Duration = .seconds(120)
+    static let restMin: Duration = .seconds(60)
+    static let restMax: Duration = .seconds(600)
+
+    var isProven: Bool {
+        switch self {
+        case .proven: true
+        case .probing(let series): series.proof != nil
+        case .unproven, .resting: false
+        }
+    }
+
+    var isProbing: Bool { if case .probing = self { true } else { false } }
+
+    /// The last probe began a series.
+    var isFirstOfSeries: Bool { if case .probing(let series) = self { series.sent == 1 } else { false } }
+
+    /// When `takeDue` is to be told.
+    var due: MonotonicTime? {
+        switch self {
+        case .unproven: nil
+        case .probing(let series): series.next
+        case .proven(_, let next): next
+        case .resting(let until, _): until
+        }
+    }
+
+    /// What has become due.
+    enum OnDue: Hashable, Sendable {
+        case nothing
+        case probe
+        /// It is not proven any more.
+        case lost
+    }
+
+    /// There is a reason to find out now whether it can be reached, whatever was found before.
+    mutating func begin(_ now: MonotonicTime) {
+        switch self {
+        case .unproven, .resting: self = .probing(Series(began: now, proof: nil, failures: 0))
+        case .probing, .proven: break
+        }
+    }
+
+    /// It is to be proven again: an own address changed, or nothing is heard from there.
+    ///
+    /// - Parameter keepsProof: packets go there meanwhile, if they did.
+    mutating func beginAnew(keepsProof: Bool, _ now: MonotonicTime) {
+        let proof: MonotonicTime? =
+            switch self {
+            case .proven(let at, _): at
+            case .probing(let series): series.proof
+            case .unproven, .resting: nil
+            }
+        self = .probing(Series(began: now, proof: keepsProof ? proof : nil, failures: 0))
+    }
+
+    /// No proof holds any more.
+    mutating func end() {
+        if isProven { self = .unproven }
+    }
+
+    /// - Returns: whether it was not proven before.
+    mutating func proved(_ now: MonotonicTime) -> Bool {
+        let isNews = !isProven
+        self = .proven(at: now, next: now + Self.proofLifetime / 2)
+        return isNews
+    }
+
+    /// - Parameter isUsed: packets go there, or would.
+    mutating func takeDue(isUsed: Bool, _ now: MonotonicTime) -> OnDue {
+        guard let due, due <= now else { return .nothing }
+        switch self {
+        case .unproven:
+            return .nothing
+        case .probing(var series):
+            guard series.sent < Self.probeTimes.count else {
+                let pause = min(Self.restMax, Self.restMin * (1 << min(series.failures, 4)))
+                self = .resting(until: now + pause, failures: series.failures + 1)
+                return series.proof == nil ? .nothing : .lost
+            }
+            series.sent += 1
+            self = .probing(series)
+            return .probe
+        case .proven(let at, _):
+            if isUsed {
+                self = .probing(Series(began: now, proof: at, failures: 0))
+                return takeDue(isUsed: true, now)
+            }
+            guard now - at < Self.proofLifetime else {
+                self = .unproven
+                return .lost
+            }
+            self = .proven(at: at, next: at + Self.proofLifetime)
+            return .nothing
+        case .resting(_, let failures):
+            guard isUsed else {
+                self = .unproven
+                return .nothing
+            }
+            self = .probing(Series(began: now, proof: nil, failures: failures))
+            return takeDue(isUsed: true, now)
+        }
+    }
+}

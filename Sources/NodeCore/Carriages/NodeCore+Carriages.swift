@@ -1,0 +1,228 @@
+import IMTPlan
+import MATCore
+import MATSignal
+
+// Encapsulated paths to peers: which endpoints are probed, what answers to probes say, and what the kernel gets of it.
+
+extension NodeCore {
+    // MARK: What a record lists
+
+    /// Whether rewritten packets pass at an own MoA: it is listed as it is.
+    func isOpen(_ moa: MobileAddress) -> Bool {
+        ownEndpoints.listing(of: moa, servers: home(in: moa.family).flatMap { homes[$0]?.servers?.endpoints } ?? []) == .moa
+    }
+
+    private func isOpen(_ family: AddressFamily) -> Bool { addresses.of(family).first.map(isOpen) ?? true }
+
+    /// The peer's packets can travel encapsulated from the address that is the first for it, where rewritten ones don't pass.
+    func isReachedByEndpoint(_ hoa: HomeAddress, _ side: PeerPaths.OwnSide) -> Bool {
+        guard let first = side.preferred.first, side.closed.contains(first) else { return false }
+        return peerEndpoints[hoa]?.way(usableAddresses.contains)?.own == first.address
+    }
+
+    /// Nothing is known yet of how the peer's packets could go from the address that is the first for it, and they have another way.
+    func waitsForEndpoint(_ hoa: HomeAddress, _ side: PeerPaths.OwnSide) -> Bool {
+        guard let first = side.preferred.first, side.closed.contains(first), !isReachedByEndpoint(hoa, side), let peer = peers[hoa] else {
+            return false
+        }
+        return paths.current(of: peer, side, addresses) != nil
+    }
+
+    private var usableAddresses: Set<IPAddress> { Set(addresses.ordered.map(\.moa).filter { !uplinks.isDead($0) }.map(\.address)) }
+
+    /// The endpoints at which a peer may receive encapsulated packets: those that it lists, and its MoAs, if rewriting can't be all there is.
+    private func endpoints(of peer: Peer) -> [Endpoint] {
+        let places = peer.record.places(at: peer.listed)
+        guard !isOpen(peer.hoa.family) || places.contains(where: { if case .endpoint = $0 { true } else { false } }) else { return [] }
+        return places.compactMap { place in
+            switch place {
+            case .endpoint(let endpoint, _): isProbeable(endpoint.address) ? endpoint : nil
+            case .moa(let locator):
+                isProbeable(locator.moa.address) && !peer.record.isNetwork ? Endpoint(locator.moa.address, port: SignalPort.node) : nil
+            case .relay, .unknown: nil
+            }
+        }
+    }
+
+    /// Others' addresses that mean to us what they mean to them, and are not ours.
+    private func isProbeable(_ address: IPAddress) -> Bool {
+        !isOwn(address) && !addresses.isOthers(address) && addresses.isInReach(MobileAddress(address)) && !addresses.infrastructure.contains(address)
+    }
+
+    /// Brings a peer's paths in step with its record and our addresses.
+    mutating func listEndpoints(of hoa: HomeAddress, _ now: Now) {
+        guard let peer = peers[hoa] else { return }
+        let listed = endpoints(of: peer)
+        guard !listed.isEmpty || peerEndpoints[hoa] != nil else { return }
+        let isAwaited = destinations.contains(hoa)
+        let actions = peerEndpoints.enter(hoa) { paths in
+            paths.list(listed, now.monotonic) + (isAwaited ? paths.use(now.monotonic) : [])
+        }
+        // What carries the packets is looked at right after this anyway.
+        perform(actions.filter { $0 != .choose }, of: hoa, now)
+    }
+
+    /// Packets go to a peer, or come from it.
+    mutating func useEndpoints(of hoa: HomeAddress, _ now: Now) {
+        guard peerEndpoints[hoa] != nil else { return }
+        perform(peerEndpoints.tell(hoa) { $0.use(now.monotonic) }, of: hoa, now)
+    }
+
+    /// Our addresses, or what lies before them, are others: what peers there are is found out from where we are now.
+    mutating func probeAnew(_ now: Now) {
+        let usable = usableAddresses
+        for hoa in peerEndpoints.hoas { perform(peerEndpoints.tell(hoa) { $0.moved(isUsable: usable.contains, now.monotonic) }, of: hoa, now) }
+    }
+
+    mutating func endpointsDue(of hoa: HomeAddress, _ now: Now) { perform(peerEndpoints.tell(hoa) { $0.takeDue(now.monotonic) }, of: hoa, now) }
+
+    private mutating func perform(_ actions: [PeerEndpoints.Action], of hoa: HomeAddress, _ now: Now) {
+        for action in actions {
+            switch action {
+            case .probe(let endpoint, let asked): probe(hoa, at: endpoint, asked, now)
+            case .choose: applyPeer(hoa, now)
+            }
+        }
+    }
+
+    // MARK: Our probes
+
+    private mutating func probe(_ hoa: HomeAddress, at endpoint: Endpoint, _ asked: PeerEndpoints.Asked?, _ now: Now) {
+        guard let own = home(for: hoa), let source = preferredSources[endpoint.family], let home = homes[own] else { return }
+        let asked = asked ?? newSeries(to: hoa, at: endpoint, now)
+        let cookie = Cookie(client: exchanges.clientCookie(of: endpoint.address, at: source), server: peerEndpoints[hoa]?.cookie(at: endpoint))
+        var proof: PathProof?
+        if let given = Challenge(cookie), let certificate = home.mapping?.certificate,
+            let signature = PathStatement(.pathProbe, by: own, to: hoa.address, at: endpoint, cookie: given).signed(
+                with: home.registration.signer.key)
+        {
+            proof = PathProof(certificate: .id(certificate.id), signature: signature)
+        }
+        counters.messagesSent += 1
+        let probe = PathProbe.padded(cookie: cookie, hoa: hoa, peerHoA: own, challenge: asked.challenge, proof: proof)
+        post(
+            SignalMessage(sequence: asked.sequence, .pathProbe(probe)).octets, from: source, to: endpoint,
+            needsRoom: isStranger(endpoint.address))
+    }
+
+    private mutating func newSeries(to hoa: HomeAddress, at endpoint: Endpoint, _ now: Now) -> PeerEndpoints.Asked {
+        var sequence = UInt32.random(in: .min ... .max, using: &random)
+        while peerEndpoints.peer(asked: sequence) != nil { sequence &+= 1 }
+        let asked = PeerEndpoints.Asked(
+            sequence: sequence, challenge: requests.challenge(for: endpoint, client: UInt64.random(in: .min ... .max, using: &random), now))
+        _ = peerEndpoints.tell(hoa) { paths in
+            paths.began(endpoint, asked)
+            return []
+        }
+        return asked
+    }
+
+    /// The peer answered one.
+    mutating func pathAnswered(_ answer: PathAnswer, _ sequence: UInt32, from source: Endpoint, to local: IPAddress, _ now: Now) {
+        guard let hoa = peerEndpoints.peer(asked: sequence), let asked = peerEndpoints[hoa]?.asked(at: source), asked.sequence == sequence,
+            let peer = peers[hoa],
+            let own = home(for: hoa), answer.cookie.client == exchanges.clientCookie(of: source.address, at: local),
+            answer.hoa.map({ $0 == hoa }) ?? true
+        else {
+            counters.unmatchedDropped += 1
+            return
+        }
+        // The signature says where the datagram was sent to: to us, as the peer sees us.
+        if answer.code == .ok, let signature = answer.signature, let seen = answer.observed, ownEndpoints.isOwn(seen),
+            PathStatement(.pathAnswer, by: hoa, to: own.address, at: seen, cookie: asked.challenge).isSigned(signature, by: peer.record.key.nodeKey)
+        {
+            perform(peerEndpoints.tell(hoa) { $0.proved(source, from: local, now.monotonic) }, of: hoa, now)
+        }
+        if let cookie = answer.cookie.server {
+            perform(peerEndpoints.tell(hoa) { $0.gaveCookie(cookie, seenAs: answer.observed, at: source) }, of: hoa, now)
+        }
+    }
+
+    // MARK: Others' probes
+
+    /// A peer wants to know whether we receive where it sent this (section 11.4, "Probing").
+    mutating func probed(
+        _ probe: PathProbe, _ sequence: UInt32, _ octetsCount: Int, from source: Endpoint, to local: IPAddress, _ now: Now
+    ) {
+        guard let challenge = probe.challenge, let home = homes[probe.hoa], home.hoa.family == probe.peerHoA.family, probe.peerHoA != probe.hoa else {
+            counters.unmatchedDropped += 1
+            return
+        }
+        let hoa = probe.peerHoA
+        let fresh = requests.freshCookie(for: source, clientCookie: probe.cookie.client, now)
+        let proves = requests.provesPlace(probe.cookie, from: source, now)
+        if proves, let given = Challenge(probe.cookie), let proof = probe.proof, let peer = peers[hoa], proof.certificate.id == peer.record.key.id,
+            requests.mayVerify(for: source.address, now.monotonic),
+            destinations(of: hoa, at: source, local).contains(where: {
+                PathStatement(.pathProbe, by: hoa, to: home.hoa.address, at: $0, cookie: given).isSigned(proof.signature, by: peer.record.key.nodeKey)
+            })
+        {
+            perform(peerEndpoints.enter(hoa) { $0.proved(source, from: local, now.monotonic) }, of: hoa, now)
+        }
+        let isKnown = peerEndpoints[hoa].map { $0.sources.contains(source) } ?? false || peers[hoa].map { lists($0, source) } ?? false
+        guard isKnown, proves || requests.answersProbes(now.monotonic),
+            let signature = PathStatement(.pathAnswer, by: home.hoa, to: hoa.address, at: source, cookie: challenge)
+                .signed(with: home.registration.signer.key)
+        else {
+            guard octetsCount >= PathProbe.octetsMin else { return }
+            let refusal = SignalMessage.refusal(of: .pathProbe, sequence: sequence, code: .cookieRequired, cookie: fresh, observed: source)
+            return reply(refusal, from: local, to: source, now)
+        }
+        reply(
+            SignalMessage(
+                sequence: sequence, .pathAnswer(PathAnswer(code: .ok, cookie: fresh, hoa: home.hoa, observed: source, signature: signature))),
+            from: local, to: source, now)
+        perform(peerEndpoints.tell(hoa) { $0.probed(from: source, now.monotonic) }, of: hoa, now)
+    }
+
+    private func lists(_ peer: Peer, _ endpoint: Endpoint) -> Bool { peer.mapping.record.lists(endpoint) }
+
+    /// Where a peer may have sent what came to us: our own address, what our servers see of it, and what the peer itself sees.
+    private func destinations(of hoa: HomeAddress, at source: Endpoint, _ local: IPAddress) -> [Endpoint] {
+        let own = Endpoint(local, port: SignalPort.node)
+        let seen = ownEndpoints[MobileAddress(local)].endpoint
+        let seenByPeer = peerEndpoints[hoa]?.seenAs(at: source).flatMap { ownEndpoints.isOwn($0) ? $0 : nil }
+        return [own, seen, seenByPeer].compactMap { $0 }.reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
+    }
+
+    // MARK: The kernel
+
+    /// Brings what the kernel does for a peer's encapsulated packets in step with its paths.
+    ///
+    /// - Parameter isRewritten: there is an entry for it, which goes before.
+    /// - Returns: whether its packets have a way now that had none before.
+    mutating func applyEndpoints(of hoa: HomeAddress, isRewritten: Bool, _ now: Now) -> Bool {
+        guard let known = peerEndpoints[hoa], let own = home(for: hoa) else { return false }
+        let pair = HomePair(own: own, peer: hoa)
+        let usable = usableAddresses
+        // Packets that are held until its IMS knows of us must not be overtaken by later ones.
+        let isHeld = destinations.contains(hoa) && known.installed == nil
+        let way = isRewritten || isHeld ? nil : known.way(usable.contains)
+        let sources = known.sources
+        guard way != known.installed || sources != known.installedSources else { return false }
+        if sources != known.installedSources { change(.accept(pair, from: sources)) }
+        if way != known.installed {
+            if let way {
+                change(.setOutbound(pair, Carriage(.encapsulated(own: Endpoint(way.own, port: SignalPort.node), peer: way.endpoint))))
+            } else if !isRewritten {
+                change(.removeOutbound(pair))
+            }
+            let level: NodeLogLevel = peers.count <= PeerRecords.loggedMax ? .info : .debug
+            if let way { log(level, "packets to \(hoa) go encapsulated, from \(way.own) to \(way.endpoint)") }
+        }
+        _ = peerEndpoints.tell(hoa) { paths in
+            paths.install(way, sources: sources)
+            return []
+        }
+        return way != nil && known.installed == nil
+    }
+
+    /// A peer is forgotten.
+    mutating func removeEndpoints(of hoa: HomeAddress) {
+        guard let known = peerEndpoints[hoa], let own = home(for: hoa) else { return }
+        let pair = HomePair(own: own, peer: hoa)
+        if known.installed != nil { change(.removeOutbound(pair)) }
+        if !known.installedSources.isEmpty { change(.accept(pair, from: [])) }
+        peerEndpoints.remove(hoa)
+    }
+}

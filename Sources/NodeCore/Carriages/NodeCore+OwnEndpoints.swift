@@ -1,0 +1,103 @@
+import MATCore
+import MATSignal
+
+// What lies before our own addresses, and the bindings that let others in: asked of the own servers, listed in the record, kept open.
+
+extension NodeCore {
+    /// Asks the own servers where they see these addresses, unless they have said so of late.
+    mutating func observe(_ moas: [MobileAddress], for hoa: HomeAddress, at servers: [Endpoint], _ now: Now) {
+        for question in ownEndpoints.ask(moas, servers: servers, now.monotonic) {
+            start(.observe(question), to: [question.server], source: question.moa.address, triesMax: Retransmission.failoverTry, now)
+        }
+    }
+
+    /// An own server said where it sees an own MoA.
+    mutating func observed(_ question: OwnEndpoints.Question, _ ack: BindAck, _ now: Now) {
+        guard ack.code == .ok || ack.code == .cookieRequired, let seen = ack.observed else { return observationEnded(question.moa, now) }
+        if ownEndpoints.observed(question.moa, at: seen, by: question.server) { endpointChanged(question.moa, now) }
+        observationEnded(question.moa, now)
+    }
+
+    /// No answer came.
+    mutating func observationMissing(_ question: OwnEndpoints.Question, _ now: Now) {
+        if ownEndpoints.silent(question) { carryAnew(question.moa.family, now) }
+        observationEnded(question.moa, now)
+    }
+
+    /// Others reach an own MoA in another way than was thought: its record says so, and its peers' packets take other ways.
+    private mutating func endpointChanged(_ moa: MobileAddress, _ now: Now) {
+        if let hoa = home(in: moa.family), desiredLocators(of: hoa).contains(moa) {
+            if let translation = ownEndpoints.translation(of: moa) {
+                log(
+                    .notice, "\(moa) is \(translation.text); \(hoa) is reached at \(translation.seen ?? Endpoint(moa.address, port: SignalPort.node))"
+                )
+            } else {
+                log(.info, "nothing stands before \(moa)")
+            }
+            holdBindings(now)
+            // Peers need not wait for the IMS to know of a move.
+            if homes[hoa]?.announcement.isOwed == true, desiredLocators(of: hoa).first == moa { tellAtOnce(hoa, moa, now) }
+            // What awaits this very answer signs by itself.
+            if homes[hoa]?.registration.stage == .updating || homes[hoa]?.registration.isRegistered == true {
+                homes[hoa]?.announcement.owe()
+                register(hoa, now)
+            }
+        }
+        carryAnew(moa.family, now)
+        probeAnew(now)
+    }
+
+    /// How packets of a family leave may be another matter for each peer.
+    private mutating func carryAnew(_ family: AddressFamily, _ now: Now) {
+        for peer in peers.slots.compactMap({ peers[$0]?.hoa }).filter({ $0.family == family }).sorted() { applyPeer(peer, now) }
+    }
+
+    // MARK: Bindings
+
+    /// Holds the bindings that the present addresses need, and no others: at two targets of the IMS, from the first MoA of each family that
+    /// is translated or filtered (section 11.3).
+    mutating func holdBindings(_ now: Now) {
+        var needed: [OwnBindings.Key: MobileAddress] = [:]
+        for (hoa, home) in homes {
+            guard let moa = desiredLocators(of: hoa).first, ownEndpoints[moa].endpoint != nil, let servers = home.servers else { continue }
+            for server in servers.endpoints.filter({ $0.family == moa.family }).prefix(OwnBindings.targetsMax) {
+                needed[OwnBindings.Key(hoa: hoa, server: server)] = moa
+            }
+        }
+        perform(bindings.need(needed), now)
+    }
+
+    mutating func perform(_ actions: [OwnBindings.Action], _ now: Now) {
+        for action in actions {
+            switch action {
+            case .bind(let key, let moa): start(.bind(key), to: [key.server], source: moa.address, now)
+            case .refresh(let key, let moa): start(.refresh(key), to: [key.server], source: moa.address, now)
+            case .stop(let key):
+                cancel(.bind(key))
+                cancel(.refresh(key))
+            case .moved(let key, let moa):
+                log(.notice, "\(moa) is seen elsewhere by \(key.server) than before: what translates it has changed")
+            }
+        }
+        if let due = bindings.due { deadlines.set(.bindings, at: due) } else { deadlines.cancel(.bindings) }
+    }
+
+    /// What a Bind says. Without the server's cookie it gets that first.
+    func bindRequest(of key: OwnBindings.Key, to server: Endpoint, _ cookie: Cookie) -> Bind {
+        guard let given = Challenge(cookie), let home = homes[key.hoa] else { return .padded(cookie: cookie, .refresh(key.hoa)) }
+        let statement = PathStatement(.bind, by: key.hoa, to: server.address, at: server, cookie: given)
+        let certificate = home.registration.certificate
+        let reference: CertificateReference = certificate.isAtServer ? .id(certificate.current.id) : .whole(certificate.current)
+        guard let signature = statement.signed(with: home.registration.signer.key) else { return .padded(cookie: cookie, .refresh(key.hoa)) }
+        return Bind(cookie: cookie, .bind(key.hoa, PathProof(certificate: reference, signature: signature), lifetime: OwnBindings.lifetime))
+    }
+
+    mutating func bindingAnswered(_ key: OwnBindings.Key, _ ack: BindAck, _ now: Now) {
+        let actions = bindings.answered(
+            key, ack.code, seen: ack.observed, granted: ack.granted?.lifetime, random: &random, now.monotonic)
+        if let seen = ack.observed, let moa = bindings.source(of: key), ownEndpoints.observed(moa, at: seen, by: key.server) {
+            endpointChanged(moa, now)
+        }
+        perform(actions, now)
+    }
+}

@@ -1,0 +1,183 @@
+import MATCore
+import MATSignal
+
+/// The bindings that this node holds at its own servers, so that what they send reaches it through translators and firewalls
+/// (protocol.md section 11.3).
+///
+/// ```
+///             the MoA is translated or filtered             Bind Ack, code 0                 refresh due
+///   (none) ────────────────────────────────────► binding ──────────────────────► bound ─────────────────► refreshing
+///                                                  ▲  │ no answer, refused        ▲ ▲   Bind Ack, code 0     │  │
+///                                                  │  ▼                           │ └────────────────────────┘  │ code 2, 9,
+///                                          waiting for its next try               │ 500 s after the signature:  │ another MoA
+///                                                  ▲                              └── signed again ◄────────────┘
+///                                                  └────────────────────────────────────────────── no answer
+/// ```
+/// A binding is of one HoA at one server. It stands while some own MoA needs it.
+struct OwnBindings: Sendable {
+    struct Key: Hashable, Comparable, Sendable {
+        let hoa: HomeAddress
+        let server: Endpoint
+
+        static func < (a: Key, b: Key) -> Bool {
+            (a.hoa, a.server.address, a.server.port) < (b.hoa, b.server.address, b.server.port)
+        }
+    }
+
+    enum Action: Hashable, Sendable {
+        /// A Bind with signature is to go from this MoA.
+        case bind(Key, from: MobileAddress)
+        case refresh(Key, from: MobileAddress)
+        case stop(Key)
+        /// It was seen at another endpoint than before: that is a handover.
+        case moved(Key, MobileAddress)
+    }
+
+    private enum State: Sendable {
+        /// - Parameter last: where the server saw us before.
+        case binding(last: Endpoint?)
+        case bound(seen: Endpoint, signedAt: MonotonicTime, next: MonotonicTime)
+        case refreshing(seen: Endpoint, signedAt: MonotonicTime)
+        case waiting(until: MonotonicTime)
+    }
+
+    private struct Binding: Sendable {
+        let moa: MobileAddress
+        var state = State.binding(last: nil)
+        var failures = 0
+    }
+
+    /// Targets of an IMS at which a HoA is bound.
+    static let targetsMax = 2
+    /// Asked for, in seconds.
+    static let lifetime: UInt32 = 120
+    /// Between refreshes, less up to a tenth.
+    static let refreshInterval: Duration = .seconds(25)
+    /// How long a signature lets a binding be refreshed without another one is 600 s (section 11.3).
+    static let signatureMax: Duration = .seconds(500)
+
+    private var bindings: [Key: Binding] = [:]
+
+    // MARK: Questions
+
+    /// When something is due.
+    var due: MonotonicTime? {
+        bindings.values.reduce(nil) { due, binding in
+            switch binding.state {
+            case .binding, .refreshing: due
+            case .bound(_, _, let next): due.earlier(next)
+            case .waiting(let until): due.earlier(until)
+            }
+        }
+    }
+
+    /// Whether the server holds one.
+    func isBound(_ key: Key) -> Bool {
+        switch bindings[key]?.state {
+        case .bound, .refreshing: true
+        case .binding, .waiting, nil: false
+        }
+    }
+
+    var count: Int { bindings.count }
+
+    /// The own MoA that a binding is held from.
+    func source(of key: Key) -> MobileAddress? { bindings[key]?.moa }
+
+    /// Those that are held, in order.
+    var held: [Key] { bindings.keys.filter(isBound).sorted() }
+
+    // MARK: Events
+
+    /// These bindings are needed now, each from this MoA; others are not.
+    mutating func need(_ needed: [Key: MobileAddress]) -> [Action] {
+        var actions: [Action] = []
+        for key in bindings.keys.sorted() where needed[key] == nil {
+            bindings[key] = nil
+            actions.append(.stop(key))
+        }
+        for (key, moa) in needed.sorted(by: { $0.key < $1.key }) where bindings[key]?.moa != moa {
+            bindings[key] = Binding(moa: moa)
+            actions.append(.bind(key, from: moa))
+        }
+        return actions
+    }
+
+    /// The server granted it, or refreshed it.
+    ///
+    /// - Parameters:
+    ///   - seen: where it sees us.
+    ///   - granted: seconds; `nil` or 0: refused.
+    mutating func answered(
+        _ key: Key, _ code: ResponseCode, seen: Endpoint?, granted: UInt32?, random: inout any RandomNumberGenerator, _ now: MonotonicTime
+    ) -> [Action] {
+        guard var binding = bindings[key] else { return [] }
+        var last: Endpoint?
+        var signedAt = now
+        var isHeld = false
+        switch binding.state {
+        case .binding(let endpoint): last = endpoint
+        case .waiting: break
+        case .bound(let endpoint, let time, _), .refreshing(let endpoint, let time): (last, signedAt, isHeld) = (endpoint, time, true)
+        }
+        guard code == .ok, let seen, let granted, granted > 0 else {
+            // A server that no longer knows the binding gets it anew at once.
+            guard isHeld, code == .notFound || code == .cookieRequired else { return fail(key, now) }
+            binding.state = .binding(last: last)
+            bindings[key] = binding
+            return [.bind(key, from: binding.moa)]
+        }
+        let interval = min(Self.refreshInterval, .seconds(Int64(granted)) / 3)
+        let part = Int64.random(in: 0...100, using: &random)
+        let next = now + (interval - interval * part / 1000)
+        binding.state = .bound(seen: seen, signedAt: signedAt, next: next)
+        binding.failures = 0
+        bindings[key] = binding
+        guard let last, last != seen else { return [] }
+        return [.moved(key, binding.moa)]
+    }
+
+    /// The server answered no try.
+    mutating func silent(_ key: Key, _ now: MonotonicTime) -> [Action] { fail(key, now) }
+
+    private mutating func fail(_ key: Key, _ now: MonotonicTime) -> [Action] {
+        guard var binding = bindings[key] else { return [] }
+        binding.state = .waiting(until: now + .seconds(Int64(min(30, 1 << min(binding.failures, 5)))))
+        binding.failures += 1
+        bindings[key] = binding
+        return []
+    }
+
+    /// Something else shows that the server may not know where we are: it is told at once.
+    mutating func doubt(_ now: MonotonicTime) -> [Action] {
+        for key in bindings.keys.sorted() {
+            if case .bound(let seen, let signedAt, _) = bindings[key]?.state {
+                bindings[key]?.state = .bound(seen: seen, signedAt: signedAt, next: now)
+            }
+        }
+        return takeDue(now)
+    }
+
+    mutating func takeDue(_ now: MonotonicTime) -> [Action] {
+        var actions: [Action] = []
+        for key in bindings.keys.sorted() {
+            guard let binding = bindings[key] else { continue }
+            switch binding.state {
+            case .binding, .refreshing: break
+            case .waiting(let until) where until <= now:
+                bindings[key]?.state = .binding(last: nil)
+                actions.append(.bind(key, from: binding.moa))
+            case .bound(let seen, let signedAt, let next) where next <= now:
+                if now - signedAt >= Self.signatureMax {
+                    bindings[key]?.state = .binding(last: seen)
+                    actions.append(.bind(key, from: binding.moa))
+                } else {
+                    bindings[key]?.state = .refreshing(seen: seen, signedAt: signedAt)
+                    actions.append(.refresh(key, from: binding.moa))
+                }
+            case .waiting, .bound: break
+            }
+        }
+        return actions
+    }
+}

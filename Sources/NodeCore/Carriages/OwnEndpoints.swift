@@ -1,0 +1,119 @@
+import MATCore
+import MATSignal
+
+extension MappingRecord.Place {
+    /// As people know it.
+    var named: String {
+        switch self {
+        case .moa(let locator): "\(locator.moa)"
+        case .endpoint(let endpoint, _): "\(endpoint)"
+        case .relay(let relay, _): "relay \(relay)"
+        case .unknown(let place): "a place of kind \(place.kind)"
+        }
+    }
+}
+
+/// What lies before the own MoAs, and whom to ask about it (protocol.md section 11.3, "Ask").
+///
+/// ```
+///   a MoA becomes ours ──► asked about at the own servers ──► each answer ──► its `Translation`
+///                                     ▲                          │
+///                                     └──── every 5 minutes ◄────┘
+/// ```
+struct OwnEndpoints: Sendable {
+    /// How a record lists an own MoA.
+    enum Listing: Hashable, Sendable {
+        /// As it is: kind 0.
+        case moa
+        /// Others see it there, or it receives only what answers: kind 1.
+        case endpoint(Endpoint)
+        /// It is not global while the servers are, and none of them has said yet where it sees it.
+        case awaited
+    }
+
+    struct Question: Hashable, Sendable {
+        let moa: MobileAddress
+        let server: Endpoint
+    }
+
+    /// Own MoAs that are asked about; others are taken for what their scope says.
+    static let addressesMax = 32
+    /// Servers asked for each: one address of each target and family, at most so many (section 11.3).
+    static let serversMax = 4
+    /// How long an answer holds where no binding keeps it fresh.
+    static let answerLifetime: Duration = .seconds(300)
+
+    private var translations: [MobileAddress: Translation] = [:]
+    private var askedAt: [Question: MonotonicTime] = [:]
+    /// No server has answered about them, as those of an earlier version don't.
+    private var unanswered: Set<MobileAddress> = []
+
+    // MARK: Questions
+
+    subscript(moa: MobileAddress) -> Translation { translations[moa] ?? Translation(moa) }
+
+    /// Whether packets from anywhere arrive there, so that rewriting works.
+    func isOpen(_ moa: MobileAddress) -> Bool { verdictIsKnown(moa) ? self[moa].isOpen : true }
+
+    private func verdictIsKnown(_ moa: MobileAddress) -> Bool { self[moa].verdict != .unknown }
+
+    /// - Parameter servers: those of its HoA.
+    func listing(of moa: MobileAddress, servers: [Endpoint]) -> Listing {
+        let translation = self[moa]
+        if let endpoint = translation.endpoint { return .endpoint(endpoint) }
+        guard translation.verdict == .unknown, moa.address.scope != .global, !unanswered.contains(moa) else { return .moa }
+        return servers.contains { $0.address.scope == .global } ? .awaited : .moa
+    }
+
+    /// Whether a PATH-SIGNATURE for us may say that its datagram goes there.
+    func isOwn(_ endpoint: Endpoint) -> Bool {
+        translations.values.contains { $0.isOwn(endpoint) }
+            || endpoint.port == SignalPort.node && translations[MobileAddress(endpoint.address)] != nil
+    }
+
+    /// MoAs that are translated or filtered.
+    var closed: [MobileAddress] { translations.filter { $0.value.endpoint != nil }.keys.sorted() }
+
+    // MARK: Events
+
+    /// These are our MoAs now.
+    mutating func keep(_ moas: [MobileAddress]) {
+        let kept = Set(moas.prefix(Self.addressesMax))
+        translations = translations.filter { kept.contains($0.key) }
+        for moa in kept where translations[moa] == nil { translations[moa] = Translation(moa) }
+        askedAt = askedAt.filter { kept.contains($0.key.moa) }
+        unanswered.formIntersection(kept)
+    }
+
+    /// What is to be asked now, of these servers.
+    mutating func ask(_ moas: [MobileAddress], servers: [Endpoint], _ now: MonotonicTime) -> [Question] {
+        var questions: [Question] = []
+        for moa in moas where translations[moa] != nil {
+            for server in servers.filter({ $0.family == moa.family }).prefix(Self.serversMax) {
+                let question = Question(moa: moa, server: server)
+                if let asked = askedAt[question], now - asked < Self.answerLifetime { continue }
+                askedAt[question] = now
+                questions.append(question)
+            }
+        }
+        return questions
+    }
+
+    /// A question stayed unanswered: it may be asked again.
+    ///
+    /// - Returns: whether the MoA is taken for what it is now.
+    mutating func silent(_ question: Question) -> Bool {
+        askedAt[question] = nil
+        guard self[question.moa].verdict == .unknown, !askedAt.keys.contains(where: { $0.moa == question.moa }) else { return false }
+        return unanswered.insert(question.moa).inserted
+    }
+
+    /// - Returns: whether others reach the MoA in another way than was thought: what a record lists, and how packets go, is to be looked at again.
+    mutating func observed(_ moa: MobileAddress, at seen: Endpoint, by server: Endpoint) -> Bool {
+        guard var translation = translations[moa] else { return false }
+        let (endpoint, wasOpen) = (translation.endpoint, translation.isOpen)
+        _ = translation.observed(seen, by: server)
+        translations[moa] = translation
+        return translation.endpoint != endpoint || translation.isOpen != wasOpen
+    }
+}

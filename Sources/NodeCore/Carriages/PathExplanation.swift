@@ -1,0 +1,129 @@
+import MATCore
+import MATSignal
+
+/// How packets to a peer go and why not otherwise: what `mat why` shows.
+public struct PathExplanation: Hashable, Sendable {
+    public enum Kind: String, Hashable, Sendable {
+        /// Addresses are rewritten; nothing is added.
+        case direct
+        /// Packets travel whole, in datagrams between endpoints.
+        case encapsulated
+    }
+
+    /// A way that both ends allow, or would.
+    public struct Candidate: Hashable, Sendable {
+        public var kind: Kind
+        public var place: Endpoint
+        /// The own address that it leaves from.
+        public var own: IPAddress?
+        public var isUsed: Bool
+        /// What was found out about it last, in words.
+        public var state: String
+        /// What would make it work; `nil` if it does, or if nobody knows.
+        public var remedy: String?
+    }
+
+    public var peer: HomeAddress
+    public var own: HomeAddress
+    /// Best first.
+    public var candidates: [Candidate]
+    /// What stands before the own addresses, those where something does.
+    public var translations: [OwnTranslation]
+    /// Why there is none of the candidates, or nothing is known of the peer.
+    public var problem: String?
+}
+
+/// An own MoA that others do not see as it is, or can't reach out of the blue.
+public struct OwnTranslation: Hashable, Sendable {
+    public var moa: MobileAddress
+    /// Where others see it; `nil`: it is filtered, not translated.
+    public var seen: Endpoint?
+    public var mapping: Translation.Mapping?
+
+    /// As people read it.
+    public var text: String {
+        guard let seen else { return "behind a firewall that lets in only what answers" }
+        switch mapping {
+        case .endpointIndependent?: return "translated by \(seen.address), mapping endpoint-independent"
+        case .endpointDependent?: return "translated by \(seen.address), mapping endpoint-dependent"
+        case .unknown?, nil: return "translated by \(seen.address), mapping not known: one server was asked"
+        }
+    }
+}
+
+extension OwnEndpoints {
+    /// What stands before the MoA; `nil` if nothing does, as far as is known.
+    func translation(of moa: MobileAddress) -> OwnTranslation? {
+        switch self[moa].verdict {
+        case .unknown, .open: nil
+        case .filtered: OwnTranslation(moa: moa, seen: nil, mapping: nil)
+        case .translated(let seen, let mapping): OwnTranslation(moa: moa, seen: seen, mapping: mapping)
+        }
+    }
+}
+
+extension EndpointState {
+    /// What was found out last.
+    func text(_ now: MonotonicTime) -> String {
+        switch self {
+        case .unproven: "not tried: there are no packets for it"
+        case .probing(let series): series.proof == nil ? "being probed, \(series.sent) without an answer so far" : "proven, being renewed"
+        case .proven(let at, _): "proven \((now - at).components.seconds) s ago"
+        case .resting(let until, let failures):
+            "no answer to \(failures == 1 ? "a series" : "\(failures) series") of probes; tried again in \(max(0, (until - now).components.seconds)) s while there are packets"
+        }
+    }
+}
+
+extension LocatorState {
+    fileprivate func text(_ now: MonotonicTime) -> String {
+        switch self {
+        case .unchecked: "not checked yet"
+        case .checking, .noticed: "being checked"
+        case .proven(let at, let unanswered):
+            unanswered == 0 ? "answered \((now - at).components.seconds) s ago" : "silent for \(unanswered) checks, answered before"
+        case .refused: "does not answer checks, or says that it is another"
+        }
+    }
+}
+
+extension NodeCore {
+    /// Why packets to a peer go as they go.
+    public func explain(_ peer: HomeAddress, now: Now) -> PathExplanation? {
+        guard let own = home(for: peer) else { return nil }
+        var result = PathExplanation(
+            peer: peer, own: own, candidates: [], translations: desiredLocators(of: own).compactMap(ownEndpoints.translation), problem: nil)
+        guard let known = peers[peer] else {
+            result.problem =
+                destinations.contains(peer)
+                ? "it is being looked up; its packets wait" : "no conversation with it: packets to it have not been seen lately, or it is no MAT node"
+            return result
+        }
+        let installed = peerEndpoints[peer]?.installed
+        let ownMoA = desiredLocators(of: own).first
+        for locator in known.locators.listed {
+            let isUsed = installed == nil && locator.roles.contains(.target)
+            var candidate = PathExplanation.Candidate(
+                kind: .direct, place: Endpoint(locator.moa.address, port: SignalPort.node), own: ownMoA?.address, isUsed: isUsed,
+                state: locator.state.text(now.monotonic), remedy: nil)
+            if let ownMoA, let translation = ownEndpoints.translation(of: ownMoA) {
+                candidate.state = "our \(ownMoA) is \(translation.text): rewritten packets do not pass in the middle of a connection"
+                candidate.remedy = "use a network that gives this host a global address"
+            }
+            result.candidates.append(candidate)
+        }
+        for endpoint in peerEndpoints[peer]?.endpoints ?? [] {
+            let state = peerEndpoints[peer]?.state(of: endpoint) ?? .unproven
+            var remedy: String?
+            if case .resting = state {
+                remedy = "a relay, or a rule in the router before one of both that forwards UDP port \(SignalPort.node)"
+            }
+            result.candidates.append(
+                PathExplanation.Candidate(
+                    kind: .encapsulated, place: endpoint, own: installed?.endpoint == endpoint ? installed?.own : nil,
+                    isUsed: installed?.endpoint == endpoint, state: state.text(now.monotonic), remedy: remedy))
+        }
+        if result.candidates.isEmpty { result.problem = "its record lists no place that can be reached from here" }
+        return result
+    }
+}

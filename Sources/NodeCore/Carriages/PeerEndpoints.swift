@@ -1,0 +1,218 @@
+import MATCore
+import MATSignal
+
+/// The ways to one peer that rewriting can't take: the endpoints at which it receives encapsulated packets, how far each is believed, and which of
+/// them carries its packets (protocol.md section 11.4).
+///
+/// ```
+///   its record ──► listed ──┐
+///                           ├──► each an `EndpointState`: probed, proven ──► the first proven one carries its packets
+///   its probes ──► learned ─┘         (a learned one goes first: its packets come from there)
+/// ```
+/// A learned endpoint is forgotten when its proof has run out; a listed one when the record in force no longer lists it. Without packets all
+/// proofs end after 25 s: by then a translator or firewall may have forgotten the flow.
+struct PeerEndpoints: Sendable {
+    /// What is to be done.
+    enum Action: Hashable, Sendable {
+        /// A Path Probe is to go there, with what the series asks; `nil`: the first of a series, which asks anew.
+        case probe(Endpoint, Asked?)
+        /// Another endpoint may carry the packets now.
+        case choose
+    }
+
+    /// What all probes of a series have in common, since an answer may take longer than the next probe.
+    struct Asked: Hashable, Sendable {
+        let sequence: UInt32
+        /// What the peer is to sign.
+        let challenge: Challenge
+    }
+
+    /// A way that packets may take.
+    struct Way: Hashable, Sendable {
+        let own: IPAddress
+        let endpoint: Endpoint
+    }
+
+    private struct Place: Sendable {
+        let endpoint: Endpoint
+        var isListed: Bool
+        var state = EndpointState.unproven
+        /// The own address that it was proven from.
+        var own: IPAddress?
+        /// What the peer gave us there, to be signed: it shows who is asked that we receive where we send from.
+        var cookie: ServerCookie?
+        var asked: Asked?
+        /// Where the peer sees us, who asks from there.
+        var seenAs: Endpoint?
+        /// When a valid message last came from there.
+        var heardAt: MonotonicTime?
+    }
+
+    /// Endpoints that a peer showed by its probes, beside those of its record.
+    static let learnedMax = 4
+    /// How long proofs last after the last packet.
+    static let idleMax: Duration = .seconds(25)
+
+    private var places: [Place] = []
+    /// When there were packets for or from the peer, or one of us began to probe.
+    private var activeAt: MonotonicTime?
+    /// What the kernel was told.
+    private(set) var installed: Way?
+    private(set) var installedSources: [Endpoint] = []
+
+    // MARK: Questions
+
+    var isEmpty: Bool { places.isEmpty && installed == nil && installedSources.isEmpty }
+    var endpoints: [Endpoint] { places.map(\.endpoint) }
+    /// The sequences of its series.
+    var sequences: [UInt32] { places.compactMap(\.asked?.sequence) }
+
+    /// Endpoints from which encapsulated packets are the peer's: those of its record, and those that it has proven (section 11.2); in order.
+    var sources: [Endpoint] {
+        places.filter { $0.isListed || $0.state.isProven }.map(\.endpoint).sorted { ($0.address, $0.port) < ($1.address, $1.port) }
+    }
+
+    var due: MonotonicTime? {
+        let idle = places.contains { $0.state.isProven } ? activeAt.map { $0 + Self.idleMax } : nil
+        return places.reduce(idle) { $0.earlier($1.state.due) }
+    }
+
+    /// How its packets go: to where it has shown itself before what it lists.
+    ///
+    /// - Parameter isUsable: an own address can be sent from.
+    func way(_ isUsable: (IPAddress) -> Bool) -> Way? {
+        let ways = places.compactMap { place in
+            place.state.isProven
+                ? place.own.flatMap { isUsable($0) ? (way: Way(own: $0, endpoint: place.endpoint), isListed: place.isListed) : nil } : nil
+        }
+        return (ways.first { !$0.isListed } ?? ways.first)?.way
+    }
+
+    private func place(_ endpoint: Endpoint) -> Place? { places.first { $0.endpoint == endpoint } }
+
+    func state(of endpoint: Endpoint) -> EndpointState? { place(endpoint)?.state }
+    func cookie(at endpoint: Endpoint) -> ServerCookie? { place(endpoint)?.cookie }
+    func asked(at endpoint: Endpoint) -> Asked? { place(endpoint)?.asked }
+    /// Where the peer says that it sees us from there.
+    func seenAs(at endpoint: Endpoint) -> Endpoint? { place(endpoint)?.seenAs }
+    func isProven(_ endpoint: Endpoint) -> Bool { place(endpoint)?.state.isProven ?? false }
+
+    func isActive(_ now: MonotonicTime) -> Bool { activeAt.map { now - $0 < Self.idleMax } ?? false }
+
+    // MARK: Events
+
+    /// A record is in force that lists these, in order.
+    mutating func list(_ endpoints: [Endpoint], _ now: MonotonicTime) -> [Action] {
+        guard endpoints != places.filter(\.isListed).map(\.endpoint) else { return [] }
+        let listed = endpoints.map { endpoint in
+            var place = place(endpoint) ?? Place(endpoint: endpoint, isListed: true)
+            place.isListed = true
+            return place
+        }
+        // A newer record ends trust in what it does not list any more; where the peer has shown itself without having listed it, it may be.
+        places = listed + places.filter { !$0.isListed && !endpoints.contains($0.endpoint) }
+        return [.choose] + (isActive(now) ? begin(now) : [])
+    }
+
+    /// There are packets for the peer, or from it.
+    mutating func use(_ now: MonotonicTime) -> [Action] {
+        let wasActive = isActive(now)
+        activeAt = now
+        // What rests has its own time, unless traffic begins anew.
+        return wasActive && !places.contains { $0.state == .unproven } ? [] : begin(now, restsToo: !wasActive)
+    }
+
+    private mutating func begin(_ now: MonotonicTime, restsToo: Bool = true) -> [Action] {
+        activeAt = activeAt ?? now
+        for index in places.indices where restsToo || places[index].state == .unproven { places[index].state.begin(now) }
+        return takeDue(now)
+    }
+
+    /// Our own addresses changed: everything is probed from the new one. What was proven from an old one that still works goes on meanwhile.
+    mutating func moved(isUsable: (IPAddress) -> Bool, _ now: MonotonicTime) -> [Action] {
+        guard isActive(now) else {
+            for index in places.indices { (places[index].state, places[index].cookie) = (.unproven, nil) }
+            return [.choose]
+        }
+        for index in places.indices {
+            // The cookie was made for the address before.
+            places[index].cookie = nil
+            places[index].state.beginAnew(keepsProof: places[index].own.map(isUsable) ?? false, now)
+        }
+        return [.choose] + takeDue(now)
+    }
+
+    /// The peer's signature shows that it receives at this endpoint what we send from this own address.
+    mutating func proved(_ endpoint: Endpoint, from own: IPAddress, _ now: MonotonicTime) -> [Action] {
+        if !isActive(now) { activeAt = now }
+        if let index = places.firstIndex(where: { $0.endpoint == endpoint }) {
+            let isElsewhere = places[index].own != own
+            (places[index].heardAt, places[index].own) = (now, own)
+            return places[index].state.proved(now) || isElsewhere ? [.choose] : []
+        }
+        let learned = places.filter { !$0.isListed }
+        if learned.count >= Self.learnedMax, let oldest = learned.min(by: { ($0.heardAt ?? now) < ($1.heardAt ?? now) }) {
+            places.removeAll { $0.endpoint == oldest.endpoint }
+        }
+        var place = Place(endpoint: endpoint, isListed: false)
+        (place.heardAt, place.own) = (now, own)
+        _ = place.state.proved(now)
+        places.insert(place, at: 0)
+        return [.choose]
+    }
+
+    /// The peer probed us from this endpoint of its record without showing more: it is probed back.
+    mutating func probed(from endpoint: Endpoint, _ now: MonotonicTime) -> [Action] {
+        guard let index = places.firstIndex(where: { $0.endpoint == endpoint }), !places[index].state.isProven, !places[index].state.isProbing
+        else { return [] }
+        if !isActive(now) { activeAt = now }
+        places[index].state.begin(now)
+        return takeDue(now)
+    }
+
+    /// The peer gave us its cookie for where we are, and said where it sees us.
+    ///
+    /// - Returns: a probe that signs it, if the peer waits for one.
+    mutating func gaveCookie(_ cookie: ServerCookie, seenAs seen: Endpoint?, at endpoint: Endpoint) -> [Action] {
+        guard let index = places.firstIndex(where: { $0.endpoint == endpoint }) else { return [] }
+        if let seen { places[index].seenAs = seen }
+        guard places[index].cookie != cookie else { return [] }
+        let isFirst = places[index].cookie == nil
+        places[index].cookie = cookie
+        // Later ones are good for the next series.
+        guard isFirst, let asked = places[index].asked else { return [] }
+        return [.probe(endpoint, asked)]
+    }
+
+    /// What a series of probes asks.
+    mutating func began(_ endpoint: Endpoint, _ asked: Asked) {
+        if let index = places.firstIndex(where: { $0.endpoint == endpoint }) { places[index].asked = asked }
+    }
+
+    mutating func install(_ way: Way?, sources: [Endpoint]) { (installed, installedSources) = (way, sources) }
+
+    mutating func installedMoved(from: IPAddress, to: IPAddress) {
+        if let way = installed, way.own == from { installed = Way(own: to, endpoint: way.endpoint) }
+    }
+
+    /// The time of some endpoint has come.
+    mutating func takeDue(_ now: MonotonicTime) -> [Action] {
+        var actions: [Action] = []
+        let isActive = isActive(now)
+        if !isActive, places.contains(where: { $0.state.isProven }) {
+            for index in places.indices { places[index].state.end() }
+            actions.append(.choose)
+        }
+        for index in places.indices {
+            switch places[index].state.takeDue(isUsed: isActive, now) {
+            case .nothing: break
+            case .probe:
+                if places[index].state.isFirstOfSeries { places[index].asked = nil }
+                actions.append(.probe(places[index].endpoint, places[index].asked))
+            case .lost: actions.append(.choose)
+            }
+        }
+        places.removeAll { !$0.isListed && !$0.state.isProven && !$0.state.isProbing }
+        return actions
+    }
+}

@@ -1,0 +1,147 @@
+import MATCore
+import MATSignal
+
+/// What lies between one of the own MoAs and other networks, as the own servers see it (protocol.md sections 11.1 and 11.3, "Ask").
+///
+/// ```
+///   unknown ──── an own server sees address and port as they are ────► open ────────────────────────┐
+///      │                                                                ▲ │ the IMS's check of a new   │ a server sees
+///      │ it sees another address or port                    the check   │ │ record did not come in 3 s │ others
+///      ▼                                                    came late   │ ▼                            │
+///   translated ◄── another server sees yet another: its                 filtered ─────────────────────┤
+///      ▲           mapping depends on the destination                                                 │
+///      └──────────────────────────────────────────────────────────────────────────────────────────────┘
+/// ```
+/// A MoA that is translated or filtered is no locator that others could send to out of the blue: its record lists an endpoint (kind 1), and
+/// packets go encapsulated.
+public struct Translation: Sendable {
+    /// How the translator chooses the endpoint that others see.
+    public enum Mapping: Hashable, Sendable {
+        /// One server was asked.
+        case unknown
+        /// Two servers see the same endpoint.
+        case endpointIndependent
+        /// Two servers see different ones: only the IMS's is known, and others are reached when they are probed.
+        case endpointDependent
+    }
+
+    enum Verdict: Hashable, Sendable {
+        /// No own server has said anything; a global address is taken for open until one does.
+        case unknown
+        case open
+        case translated(as: Endpoint, Mapping)
+        case filtered
+    }
+
+    /// What one server saw. A server is known by its address and port.
+    private struct Observation: Sendable {
+        let server: Endpoint
+        let seen: Endpoint
+    }
+
+    /// Servers remembered: four targets of the IMS and four relays (section 11.3).
+    static let serversMax = 8
+    /// How long the IMS's locator check of a new record may take (section 11.1).
+    static let checkMax: Duration = .seconds(3)
+
+    /// Whether the locator check of the IMS reaches this MoA.
+    private enum Reach: Sendable {
+        case untested
+        case awaited(until: MonotonicTime)
+        case reached
+        case notReached
+    }
+
+    /// Where the own socket is bound.
+    let local: Endpoint
+    private var observations: [Observation] = []
+    private var reach = Reach.untested
+
+    init(_ moa: MobileAddress) { local = Endpoint(moa.address, port: SignalPort.node) }
+
+    // MARK: Questions
+
+    var verdict: Verdict {
+        guard let first = observations.first else { return .unknown }
+        // Any server that sees another endpoint has a translator before it. Those that see the same one may stand inside.
+        guard let other = observations.first(where: { $0.seen != local }) else {
+            if case .notReached = reach { return .filtered }
+            return .open
+        }
+        let seen = first.seen != local ? first.seen : other.seen
+        guard observations.count > 1 else { return .translated(as: seen, .unknown) }
+        return .translated(as: seen, observations.allSatisfy { $0.seen == seen } ? .endpointIndependent : .endpointDependent)
+    }
+
+    /// Whether packets from anywhere arrive, as far as is known.
+    var isOpen: Bool {
+        switch verdict {
+        case .unknown: local.address.scope == .global
+        case .open: true
+        case .translated, .filtered: false
+        }
+    }
+
+    /// What the record lists in place of the MoA; `nil` if it lists the MoA itself, or if nothing is known yet.
+    var endpoint: Endpoint? {
+        switch verdict {
+        case .unknown, .open: nil
+        case .translated(let endpoint, _): endpoint
+        case .filtered: local
+        }
+    }
+
+    /// The endpoints at which a PATH-SIGNATURE for us may say that its datagram arrives (section 11).
+    ///
+    /// Where the mapping depends on the destination, others see other ports: only the address counts.
+    func isOwn(_ endpoint: Endpoint) -> Bool {
+        if endpoint == local { return true }
+        if case .translated(_, .endpointDependent) = verdict { return observations.contains { $0.seen.address == endpoint.address } }
+        return observations.contains { $0.seen == endpoint }
+    }
+
+    var observationsCount: Int { observations.count }
+
+    /// When `timeUp` is to be told.
+    var due: MonotonicTime? { if case .awaited(let until) = reach { until } else { nil } }
+
+    // MARK: Events
+
+    /// An own server said where it sees us.
+    ///
+    /// - Returns: whether the verdict is another one.
+    mutating func observed(_ seen: Endpoint, by server: Endpoint) -> Bool {
+        let before = verdict
+        if let index = observations.firstIndex(where: { $0.server == server }) {
+            // What others saw before the translator changed says nothing any more.
+            if observations[index].seen != seen { observations = [Observation(server: server, seen: seen)] }
+        } else if observations.count < Self.serversMax {
+            observations.append(Observation(server: server, seen: seen))
+        }
+        return verdict != before
+    }
+
+    /// The IMS took a record that lists this MoA, and checks whether it can be reached.
+    mutating func awaitCheck(_ now: MonotonicTime) {
+        if case .untested = reach { reach = .awaited(until: now + Self.checkMax) }
+    }
+
+    /// A locator check came from an own server, from an endpoint that nothing was sent to.
+    ///
+    /// - Returns: whether the verdict is another one.
+    mutating func checked() -> Bool {
+        let before = verdict
+        reach = .reached
+        return verdict != before
+    }
+
+    /// The check did not come.
+    ///
+    /// - Returns: whether the verdict is another one.
+    mutating func timeUp(_ now: MonotonicTime) -> Bool {
+        guard case .awaited(let until) = reach, until <= now else { return false }
+        let before = verdict
+        reach = .notReached
+        return verdict != before
+    }
+}

@@ -1,0 +1,102 @@
+import MATCore
+import MATSignal
+import MATTesting
+import SeededRandom
+import Testing
+
+@testable import NodeCore
+
+@Suite("Bindings at the own servers") struct OwnBindingsTests {
+    private let hoa = home("198.51.100.1")
+    private let moa = MobileAddress(ip("10.1.2.3"))
+    private let server = Endpoint(ip("192.88.1.1"), port: SignalPort.ims)
+    private let seen = Endpoint(ip("203.0.113.7"), port: 40_000)
+    private let start = VirtualClock().time
+    private var key: OwnBindings.Key { OwnBindings.Key(hoa: hoa, server: server) }
+
+    private func bound() -> OwnBindings {
+        var bindings = OwnBindings()
+        let actions1 = bindings.need([key: moa])
+        #expect(actions1 == [.bind(key, from: moa)])
+        #expect(!bindings.isBound(key))
+        let actions2 = answer(&bindings, .ok, seen, at: start)
+        #expect(actions2 == [])
+        #expect(bindings.isBound(key))
+        return bindings
+    }
+
+    private func answer(_ bindings: inout OwnBindings, _ code: ResponseCode, _ seen: Endpoint?, granted: UInt32 = 120, at now: MonotonicTime)
+        -> [OwnBindings.Action]
+    {
+        var random: any RandomNumberGenerator = SeededGenerator(seed: 1)
+        return bindings.answered(key, code, seen: seen, granted: granted, random: &random, now)
+    }
+
+    @Test("A binding is refreshed every 25 s, less up to a tenth, and signed anew in time")
+    func refreshes() throws {
+        var bindings = bound()
+        var signed: [Int64] = []
+        var now = start
+        for _ in 0..<60 {
+            let due = try #require(bindings.due)
+            #expect((.milliseconds(22_500) ... .seconds(25)).contains(due - now))
+            now = due
+            let actions = bindings.takeDue(now)
+            if actions == [.bind(key, from: moa)] {
+                signed.append((now - start).millisecondsSaturated / 1000)
+            } else {
+                #expect(actions == [.refresh(key, from: moa)])
+            }
+            #expect(bindings.due == nil)
+            _ = answer(&bindings, .ok, seen, at: now)
+        }
+        let times = [0] + signed
+        #expect(zip(times, times.dropFirst()).allSatisfy { $1 - $0 <= 600 } && signed.count >= 2)
+    }
+
+    @Test("A server that forgot it gets it again at once; one that refuses is asked after 1, 2, 4 s")
+    func forgotten() {
+        var bindings = bound()
+        _ = bindings.takeDue(start + .seconds(25))
+        let actions3 = answer(&bindings, .notFound, seen, at: start + .seconds(25))
+        #expect(actions3 == [.bind(key, from: moa)])
+        #expect(!bindings.isBound(key))
+        var pauses: [Int64] = []
+        var now = start + .seconds(25)
+        for _ in 0..<3 {
+            let actions4 = answer(&bindings, .notFound, seen, at: now)
+            #expect(actions4 == [])
+            pauses.append(((bindings.due ?? now) - now).millisecondsSaturated / 1000)
+            now = bindings.due ?? now
+            let actions5 = bindings.takeDue(now)
+            #expect(actions5 == [.bind(key, from: moa)])
+        }
+        #expect(pauses == [1, 2, 4])
+    }
+
+    @Test("To be seen elsewhere than before is told, also when it was signed anew meanwhile")
+    func rebound() {
+        var bindings = bound()
+        _ = bindings.takeDue(start + .seconds(25))
+        let other = Endpoint(seen.address, port: 1)
+        let actions6 = answer(&bindings, .ok, other, at: start + .seconds(25))
+        #expect(actions6 == [.moved(key, moa)])
+        _ = bindings.doubt(start + .seconds(26))
+        _ = answer(&bindings, .notFound, nil, at: start + .seconds(26))
+        let actions7 = answer(&bindings, .ok, seen, at: start + .seconds(27))
+        #expect(actions7 == [.moved(key, moa)])
+    }
+
+    @Test("What is not needed any more ends; another MoA binds anew")
+    func needs() {
+        var bindings = bound()
+        let other = MobileAddress(ip("10.1.2.4"))
+        let actions8 = bindings.need([key: moa])
+        #expect(actions8 == [])
+        let actions9 = bindings.need([key: other])
+        #expect(actions9 == [.bind(key, from: other)])
+        let actions10 = bindings.need([:])
+        #expect(actions10 == [.stop(key)])
+        #expect(bindings.count == 0 && bindings.due == nil)
+    }
+}

@@ -1,0 +1,100 @@
+import MATSignal
+import MATTesting
+import Testing
+
+@testable import NodeCore
+
+@Suite("What lies before an own address") struct TranslationTests {
+    private let moa = MobileAddress(ip("192.0.2.10"))
+    private let own = Endpoint(ip("192.0.2.10"), port: SignalPort.node)
+    private let outside = Endpoint(ip("198.51.100.7"), port: 40_000)
+    private let other = Endpoint(ip("198.51.100.7"), port: 40_001)
+    private let first = Endpoint(ip("192.88.1.1"), port: SignalPort.ims)
+    private let second = Endpoint(ip("192.88.2.1"), port: SignalPort.ims)
+    private let start = VirtualClock().time
+
+    @Test("A global address is taken for open until a server says otherwise, a private one is not")
+    func unasked() {
+        #expect(Translation(moa).isOpen)
+        #expect(!Translation(MobileAddress(ip("10.1.2.3"))).isOpen)
+        #expect(!Translation(MobileAddress(ip("100.64.0.9"))).isOpen)
+        #expect(!Translation(MobileAddress(ip("fd00::9"))).isOpen)
+        #expect(Translation(moa).endpoint == nil)
+    }
+
+    @Test("A private address that the own server sees as it is has nothing before it")
+    func privateButOpen() {
+        let local = ip("10.1.2.3")
+        var translation = Translation(MobileAddress(local))
+        let isNews1 = translation.observed(Endpoint(local, port: SignalPort.node), by: first)
+        #expect(isNews1)
+        #expect(translation.verdict == .open && translation.isOpen && translation.endpoint == nil)
+    }
+
+    @Test("Two servers tell how a translator maps: by the endpoint alone, or by the destination too")
+    func mapping() {
+        var translation = Translation(moa)
+        let isNews = translation.observed(outside, by: first)
+        #expect(isNews && translation.verdict == .translated(as: outside, .unknown))
+        var dependent = translation
+        _ = translation.observed(outside, by: second)
+        #expect(translation.verdict == .translated(as: outside, .endpointIndependent))
+        let again = translation.observed(outside, by: second)
+        #expect(!again)
+        _ = dependent.observed(other, by: second)
+        #expect(dependent.verdict == .translated(as: outside, .endpointDependent))
+        #expect(dependent.endpoint == outside)
+    }
+
+    @Test("A server that sees another endpoint than before outdates what all saw")
+    func changed() {
+        var translation = Translation(moa)
+        _ = translation.observed(outside, by: first)
+        _ = translation.observed(outside, by: second)
+        let isNews = translation.observed(other, by: second)
+        #expect(isNews && translation.verdict == .translated(as: other, .unknown))
+    }
+
+    @Test("A server on the inside, which sees the address itself, does not make it open")
+    func insideServer() {
+        var translation = Translation(moa)
+        _ = translation.observed(own, by: first)
+        _ = translation.observed(outside, by: second)
+        #expect(translation.endpoint == outside && !translation.isOpen)
+    }
+
+    @Test("A signature may name the own address, what servers saw, and, where the mapping depends on the destination, any port")
+    func ownEndpoints() {
+        var translation = Translation(moa)
+        _ = translation.observed(outside, by: first)
+        #expect(translation.isOwn(own) && translation.isOwn(outside) && !translation.isOwn(other))
+        _ = translation.observed(other, by: second)
+        #expect(translation.isOwn(Endpoint(outside.address, port: 1)))
+        #expect(!translation.isOwn(first))
+    }
+
+    @Test("An address whose check by the IMS does not come is filtered, until one comes")
+    func filtered() {
+        var translation = Translation(moa)
+        _ = translation.observed(own, by: first)
+        translation.awaitCheck(start)
+        #expect(translation.due == start + .seconds(3))
+        let isNews6 = translation.timeUp(start + .seconds(2))
+        #expect(!isNews6 && translation.isOpen)
+        let isNews7 = translation.timeUp(start + .seconds(3))
+        #expect(isNews7)
+        #expect(translation.verdict == .filtered && translation.endpoint == own && translation.due == nil)
+        let isNews8 = translation.checked()
+        #expect(isNews8 && translation.isOpen)
+        translation.awaitCheck(start + .seconds(9))
+        #expect(translation.due == nil)
+    }
+
+    @Test("No number of servers makes it grow without bound")
+    func bound() {
+        var translation = Translation(moa)
+        _ = translation.observed(outside, by: first)
+        for port in 1...100 { _ = translation.observed(other, by: Endpoint(ip("192.88.9.9"), port: UInt16(port))) }
+        #expect(translation.observationsCount == Translation.serversMax)
+    }
+}

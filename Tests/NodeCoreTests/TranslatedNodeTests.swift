@@ -1,0 +1,119 @@
+import MATSignal
+import MATTesting
+import Testing
+
+@testable import NodeCore
+
+/// A node whose mobile address others see as another one.
+@Suite("A node behind a translator") struct TranslatedNodeTests {
+    private static let inside = ip("10.1.2.3")
+    private let seen = Endpoint(ip("192.0.2.100"), port: 40_001)
+
+    /// The own servers answer where they see the node.
+    private func observe(_ node: NodeHarness, seen: Endpoint) {
+        while let index = node.sent.firstIndex(where: \.isAsk) {
+            let ask = node.sent.remove(at: index)
+            node.answer(ask, .bindAck(BindAck(code: .ok, cookie: node.cookie(ask), observed: seen)))
+        }
+    }
+
+    private func registered() throws -> NodeHarness {
+        let node = try NodeHarness()
+        node.ignoresAsks = false
+        node.links([Self.inside])
+        node.foundOwn()
+        observe(node, seen: seen)
+        node.answerProofs()
+        return node
+    }
+
+    @Test("It asks each of its servers where it is seen, and registers at the endpoint that they see")
+    func registration() throws {
+        let node = try NodeHarness()
+        node.ignoresAsks = false
+        node.links([Self.inside])
+        node.foundOwn()
+        #expect(node.count(.imsUpdate) == 0)
+        #expect(node.count(.bind) == 2)
+        observe(node, seen: seen)
+        node.answerProofs()
+        let update = try node.take(.imsUpdate)
+        guard case .imsUpdate(let body) = update.message.body else { return }
+        #expect(body.record.mapping.record.places == [.endpoint(seen, preference: 10)])
+    }
+
+    @Test("It binds at two of its servers when it registers, in the same datagram, signed with its key")
+    func binding() throws {
+        let node = try registered()
+        let update = try node.take(.imsUpdate)
+        var binds = [try node.take(.bind), try node.take(.bind)]
+        #expect(binds.contains { $0.to == update.to && $0.at == update.at })
+        // The one that had not answered yet when the other's answer was enough gives its cookie first.
+        if let index = binds.firstIndex(where: { $0.message.cookie.server == nil }) {
+            let bind = binds.remove(at: index)
+            node.answer(bind, .bindAck(BindAck(code: .cookieRequired, cookie: node.cookie(bind), observed: seen)))
+            binds.append(try node.take(.bind))
+        }
+        for bind in binds {
+            guard case .bind(let body) = bind.message.body, case .bind(let hoa, let proof, let lifetime) = body.wish,
+                let given = Challenge(body.cookie)
+            else {
+                Issue.record("not signed")
+                continue
+            }
+            #expect(hoa == node.own.hoa && lifetime == 120)
+            let statement = PathStatement(.bind, by: hoa, to: bind.to.address, at: bind.to, cookie: given)
+            #expect(statement.isSigned(proof.signature, by: node.own.key.publicKey))
+        }
+    }
+
+    @Test("A server that does not say where it sees the node delays its registration by 400 ms at most")
+    func silence() throws {
+        let node = try NodeHarness()
+        node.ignoresAsks = false
+        node.links([Self.inside])
+        node.foundOwn()
+        node.answerProofs()
+        node.advance(.milliseconds(399))
+        #expect(node.count(.imsUpdate) == 0, "\(node.sent.map { ($0.message.type, $0.at) }) \(node.logs)")
+        node.advance(.milliseconds(1))
+        #expect(node.count(.imsUpdate) == 1)
+    }
+
+    @Test("To be seen elsewhere is a move: the record says so at once")
+    func rebound() throws {
+        let node = try registered()
+        try node.answerUpdate()
+        while node.count(.bind) > 0, let bind = try? node.take(.bind) {
+            let grant = BindAck.Grant(node.own.hoa, lifetime: 120, role: [])
+            node.answer(bind, .bindAck(BindAck(code: .ok, cookie: node.cookie(bind), observed: seen, granted: grant)))
+        }
+        node.clear()
+        while node.count(.bind) == 0, node.now.monotonic.nanoseconds < 60_000_000_000 { node.advance(.milliseconds(50)) }
+        let refresh = try node.take(.bind)
+        guard case .bind(let body) = refresh.message.body, case .refresh(node.own.hoa) = body.wish else {
+            Issue.record("not a refresh: \(refresh.message)")
+            return
+        }
+        #expect(refresh.octetsCount == Bind.octetsMin)
+        let moved = Endpoint(seen.address, port: 50_000)
+        let grant = BindAck.Grant(node.own.hoa, lifetime: 120, role: [])
+        node.answer(refresh, .bindAck(BindAck(code: .ok, cookie: node.cookie(refresh), observed: moved, granted: grant)))
+        let update = try node.take(.imsUpdate)
+        guard case .imsUpdate(let body) = update.message.body else { return }
+        #expect(body.record.mapping.record.endpoints == [moved])
+    }
+
+    @Test("An open address asks too, and is listed as it is")
+    func open() throws {
+        let node = try NodeHarness()
+        node.ignoresAsks = false
+        node.links([NodeHarness.first])
+        node.foundOwn()
+        #expect(node.count(.imsUpdate) == 1)
+        observe(node, seen: Endpoint(NodeHarness.first, port: SignalPort.node))
+        node.answerProofs()
+        try node.answerUpdate()
+        #expect(node.core.isRegistered && node.count(.bind) == 0 && node.count(.imsUpdate) == 0)
+    }
+}
