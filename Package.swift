@@ -32,6 +32,7 @@ let package = Package(
         .executable(name: "imsd", targets: ["imsd"]),
         .executable(name: "matd", targets: ["matd"]),
         .executable(name: "mat", targets: ["mat"]),
+        .executable(name: "mat-relay", targets: ["mat-relay"]),
         // For the packages Benchmarks (deploy/bench), Fuzz (deploy/fuzz) and Tools (deploy/lab).
         .library(name: "CLinux", targets: ["CLinux"]),
         .library(name: "IMS", targets: ["IMS"]),
@@ -87,6 +88,8 @@ let package = Package(
         .target(name: "MappingMemory", dependencies: ["CLinux", "MATSignal"], swiftSettings: [.strictMemorySafety()]),
         // What an IMS decides. No I/O, no clock, no randomness but what is given.
         .target(name: "IMSCore", dependencies: ["MATCore", "MATSignal", "MappingMemory", heap]),
+        // What a relay decides. No I/O, no clock, no randomness but what is given.
+        .target(name: "RelayCore", dependencies: ["MATCore", "MATSignal"]),
         // What servers share: batches of datagrams, workers, who is let in, metrics, logs.
         .target(name: "MATServer", dependencies: ["CLinux", "MATControl", "MATCore", "MATRuntime", "MATSignal", deque, logging, metrics] + http),
         .target(
@@ -103,7 +106,11 @@ let package = Package(
             name: "MATNode",
             dependencies: ["NodeCore", "IMTKernel", "MATControl", "MATDNS", "MATRuntime", "IMTPlan", "MATCore", "MATSignal", logging, yaml]),
 
+        .target(
+            name: "MATRelay", dependencies: ["CLinux", "MATCore", "MATDNS", "MATRuntime", "MATServer", "MATSignal", "RelayCore", logging, metrics]),
+
         .executableTarget(name: "imsd", dependencies: ["IMS", "IMSCluster", "MATRuntime", "MATServer", arguments, logging, metrics]),
+        .executableTarget(name: "mat-relay", dependencies: ["MATRelay", "MATRuntime", "MATServer", arguments, logging, metrics]),
         .executableTarget(name: "matd", dependencies: ["MATNode", "MATRuntime", arguments, logging]),
         // The command line, apart from its entry point so that tests can reach it.
         .target(
@@ -131,6 +138,10 @@ let package = Package(
         // What the tests of crashes kill.
         .executableTarget(name: "imt-churn", dependencies: ["IMTKernel", "MATRuntime", "IMTPlan", "MATSignal"], path: "Tests/IMTChurn"),
         .testTarget(name: "IMSCoreTests", dependencies: ["IMSCore", "MATCore", "MATSignal", "MATTesting", "MappingMemory", "SeededRandom"]),
+        .testTarget(name: "RelayCoreTests", dependencies: ["MATCore", "MATSignal", "MATTesting", "RelayCore"]),
+        .testTarget(
+            name: "MATRelayTests",
+            dependencies: ["MATCore", "MATRelay", "MATRuntime", "MATSignal", "MATTesting", "RelayCore", "mat-relay", namespaces]),
         .testTarget(name: "MappingMemoryTests", dependencies: ["MATSignal", "MappingMemory", "SeededRandom"]),
         .testTarget(name: "MATServerTests", dependencies: ["CLinux", "MATRuntime", "MATServer", "MATSignal"]),
         .testTarget(
@@ -146,7 +157,9 @@ let package = Package(
         .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "NodeCore", "IMTPlan", "MATCore", "MATSignal", "MATTesting"]),
         .testTarget(
             name: "MATCommandTests",
-            dependencies: ["IMS", "IMSCore", "MATCommand", "MATControl", "MATDNS", "MATNode", "MATRuntime", "MATCore", "MATSignal", "MappingMemory"]),
+            dependencies: [
+                "IMS", "IMSCore", "MATCommand", "MATControl", "MATDNS", "MATNode", "MATRelay", "MATRuntime", "MATCore", "MATSignal", "MappingMemory",
+            ]),
         // Real daemons in real network namespaces (deploy/lab); needs root.
         .testTarget(name: "NamespaceTests", dependencies: ["MATSignal", namespaces]),
     ],

@@ -1,6 +1,7 @@
 import Foundation
 import IMS
 import MATNode
+import MATRelay
 import Testing
 
 /// The example configurations say that what is commented out shows the default.
@@ -48,5 +49,14 @@ struct ExampleTests {
         #expect(whole.contains(quota))
         let expected = try IMSConfiguration(parsing: asItIs, file: "as it is")
         #expect("\(try IMSConfiguration(parsing: whole.replacing(quota, with: ""), file: "whole"))" == "\(expected)")
+    }
+
+    @Test("What mat-relay.yaml.example shows commented out is the default, where that is not the number of processors or half of another")
+    func relay() throws {
+        let (asItIs, whole) = try texts(
+            "mat-relay", without: ["metrics", "threads", "state", "month", "visitors-rate", "visitor-bindings"])
+        #expect(whole.contains("\n  rate: 20Mbit") && whole.contains("\ndrain: 0s") && whole.contains("\n    refuse-visitors: false"))
+        let expected = try RelayConfiguration(parsing: asItIs, file: "as it is")
+        #expect("\(try RelayConfiguration(parsing: whole, file: "whole"))" == "\(expected)")
     }
 }

@@ -1,0 +1,91 @@
+import MATCore
+import MATRuntime
+import MATServer
+import MATSignal
+import RelayCore
+
+/// What a relay tells Prometheus.
+final class RelayMetrics {
+    let registry: MetricsRegistry
+    private let mirror: MetricsMirror
+
+    init(_ registry: MetricsRegistry) {
+        self.registry = registry
+        mirror = MetricsMirror(registry)
+        for (name, help) in Self.texts + MetricsMirror.processTexts { registry.describe(name, help) }
+    }
+
+    /// What of the core is told.
+    struct CoreFigures: Sendable {
+        var counters: RelayCounters
+        var bindings: Int
+        var visitors: Int
+        var checksPending: Int
+
+        init(_ core: RelayCore) {
+            counters = core.counters
+            bindings = core.bindingsCount
+            visitors = core.visitorsCount
+            checksPending = core.checksPendingCount
+        }
+    }
+
+    /// Brings everything up to date.
+    func collect(_ core: CoreFigures, _ path: ForwardPath?, sendFailures: UInt64, uptimeSeconds: Int64) {
+        let counters = core.counters
+        for (code, count) in counters.answered.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
+            mirror.set("mat_relay_answers_total", count, [("code", code.description)])
+        }
+        mirror.set("mat_relay_asks_total", counters.asks)
+        mirror.set("mat_relay_binds_total", counters.binds)
+        mirror.set("mat_relay_refreshes_total", counters.refreshes)
+        mirror.set("mat_relay_moves_total", counters.moves)
+        mirror.set("mat_relay_malformed_total", counters.malformed)
+        mirror.set("mat_relay_dropped_total", counters.dropped)
+        mirror.set("mat_relay_look_ups_total", counters.lookUps)
+        mirror.set("mat_relay_signature_checks_total", counters.checks)
+        mirror.set("mat_relay_log_lines_suppressed_total", counters.logLinesSuppressed)
+        mirror.set("mat_relay_packets_forwarded_total", counters.packetsForwarded)
+        mirror.set("mat_relay_octets_forwarded_total", counters.octetsForwarded)
+        // Reasons that did not occur yet are shown as well: a rate of what appears from nothing can't be taken.
+        for reason in DropReason.allCases { mirror.set("mat_relay_packets_dropped_total", counters[reason], [("reason", reason.description)]) }
+        if let path {
+            mirror.set("mat_relay_datagrams_received_total", path.total(.datagrams))
+            mirror.set("mat_relay_signalling_received_total", path.total(.signalling))
+            mirror.set("mat_relay_signalling_lost_total", path.total(.overflowed))
+            mirror.set("mat_relay_send_failures_total", path.total(.sendFailures) &+ sendFailures)
+        }
+        mirror.level("mat_relay_bindings", core.bindings)
+        mirror.level("mat_relay_visitors", core.visitors)
+        mirror.level("mat_relay_signature_checks_pending", core.checksPending)
+        mirror.level("mat_relay_uptime_seconds", uptimeSeconds)
+        mirror.level("mat_relay_build_info", 1, [("version", MATVersion.text)])
+        mirror.process()
+    }
+
+    /// Names and meanings, as the manual lists them.
+    private static let texts: [(String, String)] = [
+        ("mat_relay_build_info", "Always 1; the version is in the label."),
+        ("mat_relay_uptime_seconds", "Time since the start."),
+        ("mat_relay_datagrams_received_total", "Datagrams received."),
+        ("mat_relay_packets_forwarded_total", "Packets forwarded."),
+        ("mat_relay_octets_forwarded_total", "Octets of forwarded packets."),
+        ("mat_relay_packets_dropped_total", "Packets not forwarded, by reason."),
+        ("mat_relay_send_failures_total", "Datagrams that the kernel refused to send, or had no room for."),
+        ("mat_relay_signalling_received_total", "Datagrams of signalling that a worker handed on."),
+        ("mat_relay_signalling_lost_total", "Datagrams of signalling lost because too many were waiting."),
+        ("mat_relay_bindings", "Nodes bound."),
+        ("mat_relay_visitors", "Those of them that are visitors."),
+        ("mat_relay_asks_total", "Binds that only ask what they are seen as."),
+        ("mat_relay_binds_total", "Bindings granted."),
+        ("mat_relay_refreshes_total", "Bindings refreshed."),
+        ("mat_relay_moves_total", "Bindings that moved to another endpoint."),
+        ("mat_relay_answers_total", "Bind Acks sent, by code."),
+        ("mat_relay_malformed_total", "Datagrams of signalling, or parts of them, that could not be read."),
+        ("mat_relay_dropped_total", "Signalling that a relay has nothing to do with."),
+        ("mat_relay_look_ups_total", "Look-ups of IMS keys."),
+        ("mat_relay_signature_checks_total", "Signature checks."),
+        ("mat_relay_signature_checks_pending", "Signature checks that wait or are being made."),
+        ("mat_relay_log_lines_suppressed_total", "Log lines left out because there were too many."),
+    ]
+}

@@ -1,0 +1,349 @@
+import Dispatch
+import Glibc
+import Logging
+import MATCore
+import MATDNS
+import MATRuntime
+import MATServer
+import MATSignal
+import RelayCore
+
+/// The shell around `RelayCore`: workers, DNS, signature checks, timers, the file with the state. It decides nothing; it tells the core what happened
+/// and does what the core says.
+///
+/// ```
+///  workers, one a core   ForwardWorker: packets ──► RelayCore.forward, under a lock ──► sendmmsg
+///                                       signalling ──► DatagramRing ──► the loop's thread: RelayCore.received ──► actions
+/// ```
+public final class RelayService {
+    /// DNS questions at a time.
+    private static let questionsMax = 1024
+    /// How often the core ends what is over.
+    private static let tickInterval = Duration.seconds(1)
+    /// How often the machine's own addresses are looked at, and changed bindings are written down.
+    private static let slowInterval = Duration.seconds(10)
+    /// How often cookies are made with another secret.
+    private static let secretInterval = Duration.seconds(12 * 3600)
+    private static let secretOctets = 16
+
+    private enum Life {
+        case serving
+        /// Nodes are told to go elsewhere; packets are forwarded on.
+        case draining
+        case ended
+    }
+
+    private var configuration: RelayConfiguration
+    private let loop: EventLoop
+    private var logger: Logger
+    private let started = SystemClock.now().monotonic
+    private let core: SharedCore
+    private let checks: JobPool<(BindTicket, BindCheck), (BindTicket, VerificationFailure?)>
+    private var resolver: Resolver
+    /// The system's files that name resolvers.
+    private var resolverFiles: PathWatch?
+    private var lookup: IMSLookup
+    private var path: ForwardPath?
+    private var sendFailures: UInt64 = 0
+    private let metrics: RelayMetrics
+    private var metricsEndpoint: MetricsEndpoint?
+    private var metricsListening: Endpoint?
+    private let serviceManager = ServiceManager()
+    private var life = Life.serving
+    /// The current one first.
+    private var secrets: [[UInt8]]
+    private let stateWriter = DispatchQueue(label: "relay state")
+    /// How much had been counted of what the state tells when it was last written.
+    private var writtenChanges: UInt64 = 0
+    private var isWritingState = false
+    private var nextWrite = MonotonicTime.zero
+
+    /// Reads the state of an earlier run. Nothing is answered before `start`.
+    public init(
+        configuration: RelayConfiguration, loop: EventLoop, logger: Logger, metrics: MetricsRegistry = MetricsRegistry()
+    ) throws(RelayError) {
+        self.configuration = configuration
+        self.loop = loop
+        self.logger = logger
+        self.metrics = RelayMetrics(metrics)
+        let state = Self.readState(configuration, logger)
+        secrets = state?.secrets ?? []
+        if secrets.isEmpty { secrets = [Self.randomSecret()] }
+        guard var core = RelayCore(configuration.core, cookieSecret: secrets[0], previousSecret: secrets.dropFirst().first) else {
+            throw RelayError("a cookie secret is not of \(Self.secretOctets) octets")
+        }
+        core.ownAddresses = LocalAddresses.now()
+        if let state {
+            let count = core.restore(state.saved, now: SystemClock.now())
+            logger.notice("bindings of the run before that are still good: \(count) of \(state.saved.bindings.count)")
+        }
+        self.core = SharedCore(core)
+        checks = JobPool(label: "verifier", threads: configuration.verifiersCount) { ticket, check in (ticket, check.run()) }
+        resolver = Resolver(loop: loop, configuration: Self.resolverConfiguration(configuration))
+        lookup = IMSLookup(resolver: resolver)
+    }
+
+    private static func resolverConfiguration(_ configuration: RelayConfiguration) -> ResolverConfiguration {
+        var dns = configuration.resolvers.isEmpty ? ResolverConfiguration.system() : ResolverConfiguration(servers: configuration.resolvers)
+        dns.requireDNSSEC = configuration.requireDNSSEC
+        dns.totalTimeout = configuration.dnsTimeout
+        dns.takesSystemPatience = false
+        dns.inFlightMax = questionsMax
+        return dns
+    }
+
+    private static func randomSecret() -> [UInt8] { (0..<secretOctets).map { _ in UInt8.random(in: .min ... .max) } }
+
+    // MARK: Life
+
+    public func start() throws(RelayError) {
+        do throws(SystemError) {
+            let path = try ForwardPath(
+                core: core, loop: loop, port: configuration.port, addresses: configuration.addresses,
+                threads: configuration.threads ?? ForwardPath.coresCount)
+            self.path = path
+            try path.start { [unowned self] datagram, source, local in
+                let local = Endpoint(local, port: configuration.port)
+                run { core, now in core.received(datagram, from: source, to: local, now: now) }
+            }
+        } catch {
+            throw RelayError("\(error); is another mat-relay running?")
+        }
+        try changeMetricsEndpoint(to: configuration.metricsAddress)
+        resolverFiles = PathWatch(loop: loop, paths: [ResolverConfiguration.systemPath, ResolverConfiguration.upstreamPath]) { [unowned self] in
+            guard resolver.followSystem() else { return }
+            logger.notice("DNS servers are now \(resolver.configuration.servers.map(\.endpoint.address.description).joined(separator: ", "))")
+        }
+        let reference = UncheckedReference(self)
+        let poster = loop.poster
+        checks.start { outcomes in
+            poster.post {
+                for (ticket, failure) in outcomes { reference.value?.run { core, now in core.checked(ticket, failure, now: now) } }
+            }
+        }
+        repeating(Self.tickInterval) { service in service.run { core, now in core.tick(now: now) } }
+        repeating(Self.slowInterval) { service in
+            let addresses = LocalAddresses.now()
+            service.core.use { $0.ownAddresses = addresses }
+            service.writeStateIfChanged()
+        }
+        repeating(Self.secretInterval) { service in
+            let secret = Self.randomSecret()
+            service.secrets = [secret] + service.secrets.prefix(1)
+            service.core.use { $0.rotate(to: secret) }
+        }
+        serviceManager.ready(status: statusLine)
+        logger.notice(
+            "mat-relay is up",
+            metadata: [
+                "port": "\(configuration.port)",
+                "residents": "\(configuration.core.residents.map(\.prefix.description).joined(separator: " "))",
+                "visitors": "\(configuration.core.takesVisitors)",
+            ])
+    }
+
+    private func repeating(_ interval: Duration, _ body: @escaping (RelayService) -> Void) {
+        loop.schedule(after: interval) { [weak self] in
+            guard let self, case .serving = life else { return }
+            body(self)
+            repeating(interval, body)
+        }
+    }
+
+    /// Begins to end service; the second call ends it at once.
+    public func drain() {
+        guard case .serving = life, configuration.drain > .zero else { return stop() }
+        life = .draining
+        serviceManager.stopping()
+        logger.notice("stopping: nodes are told to go elsewhere, and packets forwarded on for \(configuration.drain.components.seconds) s")
+        core.use { $0.drain() }
+        loop.schedule(after: configuration.drain) { [weak self] in self?.stop() }
+    }
+
+    /// Ends service: forwards what has arrived, writes the state down.
+    public func stop() {
+        if case .ended = life { return }
+        life = .ended
+        serviceManager.stopping()
+        path?.stop()
+        path = nil
+        checks.stop()
+        writeState()
+        stateWriter.sync {}
+        resolverFiles?.stop()
+        resolverFiles = nil
+        metricsEndpoint?.stop()
+        metricsEndpoint = nil
+        logger.notice("mat-relay has ended")
+        loop.stop()
+    }
+
+    /// For the service manager.
+    private var statusLine: String {
+        let count = configuration.core.residents.count
+        return "relaying for \(count) prefix\(count == 1 ? "" : "es") at port \(configuration.port)"
+    }
+
+    // MARK: Events and actions
+
+    private func run(_ event: (inout RelayCore, Now) -> [RelayAction]) {
+        let now = SystemClock.now()
+        perform(core.use { core in event(&core, now) })
+    }
+
+    private func perform(_ actions: [RelayAction]) {
+        for action in actions {
+            switch action {
+            case .send(let octets, let local, let peer):
+                // The other side retransmits; what matters is that somebody can see why it has to.
+                guard let failure = path?.send(octets, from: local.address, to: peer) else { break }
+                sendFailures += 1
+                logger.debug("\(failure)")
+            case .lookUp(let name):
+                let reference = UncheckedReference(self)
+                let poster = loop.poster
+                // Posted, since a cached answer comes before the look-up call returns.
+                let completion: (IMSLookupResult) -> Void = { result in
+                    poster.post { reference.value?.run { core, now in core.resolved(name, result, now: now) } }
+                }
+                if name.length == 128 {
+                    lookup.lookup(HomeAddress(name.address), completion: completion)
+                } else {
+                    lookup.lookup(prefix: name, completion: completion)
+                }
+            case .check(let ticket, let check): checks.add((ticket, check))
+            case .log(let level, let message): logger.log(level: Logger.Level(rawValue: level.rawValue) ?? .info, "\(message)")
+            }
+        }
+    }
+
+    /// Carries the service through closures that run in the loop's thread but have to be Sendable to get there.
+    private final class UncheckedReference: @unchecked Sendable {
+        weak var value: RelayService?
+        init(_ value: RelayService?) { self.value = value }
+    }
+
+    // MARK: The state
+
+    private static func readState(_ configuration: RelayConfiguration, _ logger: Logger) -> RelayStateFile.Contents? {
+        guard let path = configuration.statePath else { return nil }
+        let text: String
+        do throws(SystemError) {
+            text = try TextFile.read(path, octetsMax: RelayStateFile.octetsMax)
+        } catch {
+            if error.errno != ENOENT { logger.error("state: \(error); nodes have to bind anew") }
+            return nil
+        }
+        guard let (contents, unreadable) = RelayStateFile.parse(text) else {
+            logger.error("state: \(path) is not a relay's state; nodes have to bind anew, and it will be written over")
+            return nil
+        }
+        if unreadable > 0 { logger.warning("state: \(unreadable) lines of \(path) can't be read, and are left out") }
+        return contents
+    }
+
+    private func writeStateIfChanged() {
+        let now = SystemClock.now().monotonic
+        guard configuration.statePath != nil, !isWritingState, now >= nextWrite else { return }
+        let changes = core.use { $0.counters.binds &+ $0.counters.refreshes &+ $0.counters.packetsForwarded }
+        guard changes != writtenChanges else { return }
+        writtenChanges = changes
+        isWritingState = true
+        let reference = UncheckedReference(self)
+        let poster = loop.poster
+        writeState { ended in
+            poster.post {
+                reference.value?.isWritingState = false
+                // A large table is written less often, so that this takes a twentieth of a processor at most.
+                let pause = Duration.nanoseconds(20 * (ended - now).nanosecondsSaturated)
+                reference.value?.nextWrite = ended + pause
+            }
+        }
+    }
+
+    /// In another thread, since the disk may take its time.
+    ///
+    /// - Parameter completion: gets the time, in that thread.
+    private func writeState(_ completion: @escaping @Sendable (MonotonicTime) -> Void = { _ in }) {
+        guard let path = configuration.statePath else { return }
+        let now = SystemClock.now()
+        // A copy costs moments; workers would wait for the lock while lines are made of 100,000 bindings.
+        let copy = core.use { $0 }
+        let (secrets, logger) = (secrets, logger)
+        stateWriter.async {
+            let contents = RelayStateFile.Contents(secrets: secrets, saved: copy.saved(now: now))
+            do throws(SystemError) {
+                try TextFile.replace(path, with: RelayStateFile.write(contents), mode: 0o600)
+            } catch {
+                logger.error("state: \(error); after a restart nodes have to bind anew")
+            }
+            completion(SystemClock.now().monotonic)
+        }
+    }
+
+    // MARK: Metrics
+
+    private func changeMetricsEndpoint(to address: Endpoint?) throws(RelayError) {
+        guard address != metricsListening else { return }
+        var fresh: MetricsEndpoint?
+        if let address {
+            let reference = UncheckedReference(self)
+            let poster = loop.poster
+            do throws(MetricsEndpointError) {
+                fresh = try MetricsEndpoint(address: address, program: "mat-relay") { respond in
+                    poster.post {
+                        guard let service = reference.value else { return }
+                        respond(MetricText.write(service.metricFamilies()))
+                    }
+                }
+            } catch {
+                throw RelayError("\(error)")
+            }
+        }
+        metricsEndpoint?.stop()
+        metricsEndpoint = fresh
+        metricsListening = address
+        if let fresh, let address { logger.notice("metrics at http://\(Endpoint(address.address, port: fresh.port))/metrics") }
+    }
+
+    private func metricFamilies() -> [MetricFamily] {
+        let uptime = (SystemClock.now().monotonic - started).components.seconds
+        metrics.collect(core.use { RelayMetrics.CoreFigures($0) }, path, sendFailures: sendFailures, uptimeSeconds: uptime)
+        return metrics.registry.families()
+    }
+
+    // MARK: Reload
+
+    /// Takes from the file what can change while the relay runs, all of it or nothing; what can't is named in the log. A file with a mistake
+    /// leaves everything as it was.
+    ///
+    /// - Parameter logLevel: what the command line wants instead of the file.
+    public func reload(path: String, logLevel: Logger.Level? = nil) {
+        serviceManager.reloading()
+        defer { serviceManager.ready(status: statusLine) }
+        let fresh: RelayConfiguration
+        do {
+            fresh = try RelayConfiguration(path: path)
+            // The only step that needs something from outside, so it comes first: after it nothing can fail.
+            try changeMetricsEndpoint(to: fresh.metricsAddress)
+        } catch {
+            logger.error("the configuration is not reloaded, and the one before stays in force:\n\(error)")
+            return
+        }
+        let restartKeys = configuration.restartKeys(against: fresh)
+        if !configuration.hasSameDNS(as: fresh) {
+            let retired = (resolver, lookup)
+            loop.schedule(after: configuration.dnsTimeout + configuration.dnsTimeout) { withExtendedLifetime(retired) {} }
+            resolver = Resolver(loop: loop, configuration: Self.resolverConfiguration(fresh))
+            lookup = IMSLookup(resolver: resolver)
+        }
+        logger = .daemon("mat-relay", fresh.logFormat, logLevel ?? Logger.Level(rawValue: fresh.logLevel) ?? .info)
+        configuration = configuration.taking(fresh)
+        let taken = configuration.core
+        run { core, now in core.reconfigure(taken, now: now) }
+        if !restartKeys.isEmpty { logger.warning("changed, but counting only after a restart: \(restartKeys.joined(separator: ", "))") }
+        logger.notice(
+            "the configuration is reloaded",
+            metadata: ["residents": "\(taken.residents.map(\.prefix.description).joined(separator: " "))", "visitors": "\(taken.takesVisitors)"])
+    }
+}

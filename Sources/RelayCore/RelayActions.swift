@@ -1,0 +1,87 @@
+import MATCore
+import MATSignal
+
+/// What `RelayCore` wants done. The shell does it, in order, and decides nothing itself.
+public enum RelayAction: Hashable, Sendable {
+    /// One datagram, from this address and port of the relay.
+    case send([UInt8], from: Endpoint, to: Endpoint)
+    /// Find the IMS keys at a name of the reverse zone: a host prefix means that HoA's. `RelayCore.resolved` takes the result.
+    case lookUp(IPPrefix)
+    /// Check signatures, in any thread. `RelayCore.checked` is told the outcome.
+    case check(BindTicket, BindCheck)
+    case log(RelayLogLevel, String)
+}
+
+/// How much a log line matters, in swift-log's words; the core does not depend on a logging library.
+public enum RelayLogLevel: String, Sendable, Hashable, CaseIterable {
+    case debug, info, notice, warning
+}
+
+/// What happens to an encapsulated packet.
+public enum Forwarding: Hashable, Sendable {
+    /// Its payload goes unchanged from there to there.
+    case forward(from: Endpoint, to: Endpoint)
+    case drop(DropReason)
+}
+
+/// Why a packet is not forwarded. The raw values are places in the counters.
+public enum DropReason: Int, Hashable, Sendable, CaseIterable, CustomStringConvertible {
+    /// Not one whole IP packet, or a source that can't be answered.
+    case malformed
+    /// Nobody is bound at the outer source.
+    case unboundSource
+    /// Who is bound there is not the inner source.
+    case foreignSource
+    case unknownDestination
+    /// It would go back to where it came from.
+    case ownDestination
+    /// Neither end is a resident, or the resident does not want visitors.
+    case noResident
+    case visitorRefused
+    case sourceRate
+    case destinationRate
+    case visitorsRate
+    case relayRate
+    case quota
+
+    public var description: String {
+        switch self {
+        case .malformed: "malformed"
+        case .unboundSource: "unbound source"
+        case .foreignSource: "foreign source"
+        case .unknownDestination: "unknown destination"
+        case .ownDestination: "own destination"
+        case .noResident: "no resident"
+        case .visitorRefused: "visitor refused"
+        case .sourceRate: "rate of the source"
+        case .destinationRate: "rate of the destination"
+        case .visitorsRate: "rate of visitors"
+        case .relayRate: "rate of the relay"
+        case .quota: "monthly quota"
+        }
+    }
+}
+
+public struct RelayCounters: Hashable, Sendable {
+    /// Bind Acks by code.
+    public var answered: [ResponseCode: UInt64] = [:]
+    public var asks: UInt64 = 0
+    public var binds: UInt64 = 0
+    public var refreshes: UInt64 = 0
+    public var moves: UInt64 = 0
+    /// Datagrams of signalling, or parts of them, that could not be read.
+    public var malformed: UInt64 = 0
+    /// Signalling that a relay has nothing to do with.
+    public var dropped: UInt64 = 0
+    public var lookUps: UInt64 = 0
+    public var checks: UInt64 = 0
+    public var logLinesSuppressed: UInt64 = 0
+    public var packetsForwarded: UInt64 = 0
+    public var octetsForwarded: UInt64 = 0
+    /// By `DropReason.rawValue`.
+    public var packetsDropped = ContiguousArray<UInt64>(repeating: 0, count: DropReason.allCases.count)
+
+    public init() {}
+
+    public subscript(reason: DropReason) -> UInt64 { packetsDropped[reason.rawValue] }
+}
