@@ -8,7 +8,7 @@ import Namespaces
 struct MatBench: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "mat-bench", abstract: "Measures what MAT costs, beside what else could be done.",
-        subcommands: [DataPlane.self, IMSBenchmark.self, ScaleBenchmark.self, MemoryOf.self])
+        subcommands: [DataPlane.self, PathsBenchmark.self, IMSBenchmark.self, ScaleBenchmark.self, MemoryOf.self])
 }
 
 struct DataPlane: ParsableCommand {

@@ -22,6 +22,8 @@ static inline int mat_pin_thread(unsigned long cores) {
     return (int)syscall(SYS_sched_setaffinity, 0, sizeof cores, &cores) < 0 ? -1 : 0;
 }
 
+static inline int mat_thread_id(void) { return (int)syscall(SYS_gettid); }
+
 // fcntl() is variadic as well.
 static inline int mat_set_nonblocking(int fd) { return fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); }
 

@@ -19,7 +19,7 @@ extension IMTKernel {
         }
     }
 
-    private func furtherRoute(of pair: HomePair) -> KernelRoute? {
+    func furtherRoute(of pair: HomePair) -> KernelRoute? {
         tables.model.carriage(pair).flatMap { plan.furtherRoute(to: pair.peer, own: pair.own, over: $0) }
     }
 

@@ -17,6 +17,7 @@ extension IMTKernel {
         guard device != nil else { return [] }
         let changes = installed.changes(of: peers, to: plan, tables.model, leaving: leaving)
         try carryOut(changes)
+        if !leaving { linksKnown(of: peers) }
         return changes
     }
 

@@ -121,6 +121,7 @@ extension IMTKernel {
             installed = before
             throw error
         }
+        linksKnownOfFurtherHomes()
         return changes
     }
 

@@ -25,7 +25,9 @@ public final class IMTKernel {
     let trackedFlows: TrackedFlows
     /// `nil` where the kernel has no sock_diag.
     let socketSearch: SocketSearch?
-    var device: TunnelDevice?
+    /// What travels in datagrams.
+    let encapsulator: Encapsulator
+    var device: TunnelDevice? { didSet { encapsulator.device = device } }
     var hold: HoldListener?
     var linkMonitor: NetlinkMonitor<LinkNews>?
     var rulesetMonitor: NetlinkMonitor<RulesetNews>?
@@ -73,6 +75,8 @@ public final class IMTKernel {
         socketSearch = try? SocketSearch()
         trackedFlows = TrackedFlows(socket: tables.socket)
         injector = try RawInjector(mark: configuration.releaseMark)
+        encapsulator = Encapsulator(loop: loop, configuration: configuration, onEvent: onEvent)
+        encapsulator.onStall = { [unowned self] in deviceWaits($0) }
     }
 
     // MARK: Start, stop, leave
@@ -177,6 +181,7 @@ public final class IMTKernel {
         if let device { loop.unwatch(device.descriptor) }
         hold?.stop()
         hold = nil
+        encapsulator.stop()
         endWatching()
     }
 
@@ -224,6 +229,7 @@ public final class IMTKernel {
             announce(new)
             throw error
         }
+        encapsulator.apply(changes)
         plainDestinations.committed(changes, now: SystemClock.now().monotonic)
         awaitPlain()
         awaitRetired()
@@ -364,22 +370,13 @@ public final class IMTKernel {
         do throws(KernelError) { try device.deliver(packet.bytes) } catch { onEvent(.failed(error)) }
     }
 
-    private func readDevice() {
-        let alive = device?.readPackets { bytes in
-            // The kernel's own noise (listener reports, router solicitations) is multicast; nobody waits for an answer.
-            guard let packet = HeldPacket(bytes), !packet.destination.isMulticast, !packet.destination.isBroadcast else { return }
-            onEvent(.heldOutbound(packet))
-        }
-        if alive == false { restoreDevice() }
-    }
-
     // MARK: Reading
 
     /// What was translated per peer, counted by the kernel, also while no agent ran.
     public func peerCounters() throws(KernelError) -> [HomePair: PeerCounters] {
         // Asked for every few seconds: as good a moment as any for what sends no notification (iptables-legacy).
         reviewTracking()
-        return try tables.counters()
+        return try tables.counters().merging(encapsulator.counters(), uniquingKeysWith: +)
     }
 
     /// The links and addresses now.

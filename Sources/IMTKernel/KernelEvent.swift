@@ -12,6 +12,11 @@ public enum KernelEvent {
     /// A segment from an unknown source found no connection, and the reset that answers it was not sent. Whose the source is, is to be
     /// found out; there is nothing to release, as the segment will be repeated.
     case resetHeld(from: IPAddress, to: IPAddress)
+    /// A packet for an own HoA came in a datagram from an endpoint that its sender is not known at, or from somebody who is not known at all, to
+    /// this own endpoint. To be released as `heldInbound`, or dropped by forgetting it.
+    case heldEncapsulated(HeldPacket, from: Endpoint, to: Endpoint)
+    /// The network said something of a datagram that was sent, whatever it carried.
+    case datagramError(DatagramError)
     /// Someone else removed something of ours, and it is there again.
     case repaired(String)
     /// What a person should look at, though the agent goes on.

@@ -153,6 +153,11 @@ import Testing
         for (source, destination) in [("192.0.2.1", "203.0.113.7"), ("192.0.2.2", "198.51.100.1"), ("10.1.0.2", "198.51.100.1")] {
             #expect(table.departure(from: G.address(source), to: G.address(destination)) == nil)
         }
+        // While its link is gone it is held, also what is remembered.
+        for isThere in [false, true] {
+            table.setLink(G.own, isThere)
+            #expect(table.departure(from: G.own.own.address, to: G.own.peer.address) == (isThere ? slot : nil))
+        }
         table.apply([.removeOutbound(G.own)])
         #expect(table.departure(from: G.own.own.address, to: G.own.peer.address) == nil)
     }
@@ -226,5 +231,176 @@ import Testing
                 #expect(CongestionNotice.outer(of: given) == given)
             }
         }
+    }
+
+    // MARK: Segments and sums
+
+    /// A packet of TCP or UDP with right sums, or with the pseudo header's alone.
+    private static func packet(
+        _ family: AddressFamily, tcp: Bool, _ data: [UInt8], sequence: UInt32 = 1000, flags: UInt8 = 0x10, unfinished: Bool = false
+    ) -> [UInt8] {
+        let pair = family == .ipv4 ? G.own : G.own6
+        func big(_ value: Int) -> [UInt8] { [UInt8(truncatingIfNeeded: value >> 8), UInt8(truncatingIfNeeded: value)] }
+        let transport: [UInt8] =
+            tcp
+            ? [0x12, 0x34, 0x00, 0x50] + big(Int(sequence >> 16)) + big(Int(sequence & 0xFFFF)) + [0, 0, 0, 9, 0x80, flags, 1, 0, 0, 0, 0, 0]
+                + [1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2]
+            : [0x12, 0x34, 0x00, 0x50] + big(8 + data.count) + [0, 0]
+        let addresses = pair.own.address.packetOctets + pair.peer.address.packetOctets
+        var header: [UInt8] =
+            family == .ipv4
+            ? [0x45, 0] + big(20 + transport.count + data.count) + [0x11, 0x11, 0x40, 0, 64, tcp ? 6 : 17, 0, 0] + addresses
+            : [0x60, 0, 0, 0] + big(transport.count + data.count) + [tcp ? 6 : 17, 64] + addresses
+        if family == .ipv4 { header.replaceSubrange(10..<12, with: big(Int(~ChecksumCompletion.fold(ChecksumCompletion.sum(header))))) }
+        let pseudo = ChecksumCompletion.sum(addresses) + (tcp ? 6 : 17) + UInt64(transport.count + data.count)
+        let field = header.count + (tcp ? 16 : 6)
+        var packet = header + transport + data
+        packet.replaceSubrange(field..<field + 2, with: big(Int(ChecksumCompletion.fold(pseudo))))
+        return unfinished ? packet : ChecksumCompletion.complete(packet)
+    }
+
+    private static func offload(_ family: AddressFamily, tcp: Bool, each: Int) -> OffloadHeader {
+        var header = OffloadHeader()
+        if each > 0 { header.segments = tcp ? (family == .ipv4 ? .tcpIPv4 : .tcpIPv6) : .udp }
+        header.segmentOctets = UInt16(each)
+        header.unfinished = (family == .ipv4 ? 20 : 40, tcp ? 16 : 6)
+        return header
+    }
+
+    private static func segments(_ packet: [UInt8], _ header: OffloadHeader, room: Int = 70_000) -> [[UInt8]]? {
+        var room = [UInt8](repeating: 0xEE, count: room)
+        let written = packet.withUnsafeBytes { from in room.withUnsafeMutableBytes { PacketSegments.write(from, header, into: $0) } }
+        return written.map { written in
+            stride(from: 0, to: written.octets, by: max(1, written.each)).map { Array(room[$0..<min($0 + written.each, written.octets)]) }
+        }
+    }
+
+    @Test(
+        "What the stack hands over as one is cut into whole packets with right sums", arguments: [AddressFamily.ipv4, .ipv6], [true, false])
+    func cut(_ family: AddressFamily, tcp: Bool) throws {
+        let data = (0..<5005).map { UInt8(truncatingIfNeeded: $0 &* 31) }
+        let packet = Self.packet(family, tcp: tcp, data, flags: 0x99, unfinished: true)
+        let found = try #require(Self.segments(packet, Self.offload(family, tcp: tcp, each: 1200)))
+        let wanted = stride(from: 0, to: data.count, by: 1200).enumerated().map { index, start in
+            let isLast = start + 1200 >= data.count
+            // CWR and PSH, FIN: first and last.
+            let flags: UInt8 = 0x10 | (index == 0 ? 0x80 : 0) | (isLast ? 0x09 : 0)
+            var one = Self.packet(
+                family, tcp: tcp, Array(data[start..<min(start + 1200, data.count)]), sequence: 1000 + UInt32(start), flags: flags)
+            if family == .ipv4 {
+                one[5] = 0x11 + UInt8(index)
+                one.replaceSubrange(10..<12, with: [0, 0])
+                let sum = ~ChecksumCompletion.fold(ChecksumCompletion.sum(one.prefix(20)))
+                one.replaceSubrange(10..<12, with: [UInt8(sum >> 8), UInt8(sum & 0xFF)])
+            }
+            return one
+        }
+        #expect(found == wanted)
+        // One that is not cut.
+        let small = Self.packet(family, tcp: tcp, [1, 2, 3], unfinished: true)
+        #expect(Self.segments(small, Self.offload(family, tcp: tcp, each: 0)) == [ChecksumCompletion.complete(small)])
+        #expect(Self.segments(small, Self.offload(family, tcp: tcp, each: 1200)) == [ChecksumCompletion.complete(small)])
+        #expect(Self.segments(packet, Self.offload(family, tcp: tcp, each: 1200), room: 5100) == nil)
+    }
+
+    @Test("No header of the stack, however wrong, is more than refused or misread")
+    func wrongOffloads() {
+        let packet = Self.packet(.ipv4, tcp: true, [UInt8](repeating: 7, count: 300), unfinished: true)
+        for count in [0, 1, 19, 20, 39, 51, 52, 53, packet.count] {
+            for start in [UInt16(0), 20, 40, 300, 65_535] {
+                for each in [UInt16(0), 1, 7, 65_535] {
+                    for kind in [OffloadHeader.Segments.none, .tcpIPv4, .tcpIPv6, .udp] {
+                        var header = OffloadHeader()
+                        (header.segments, header.segmentOctets, header.unfinished) = (kind, each, (start, 16))
+                        _ = Self.segments(Array(packet.prefix(count)), header)
+                    }
+                }
+            }
+        }
+        let octets: [UInt8] = [1, 4, 0, 0, 0xB0, 4, 40, 0, 16, 0]
+        let header = octets.withUnsafeBytes { OffloadHeader($0) }
+        #expect(header?.segments == .tcpIPv6 && header?.segmentOctets == 1200 && header?.unfinished?.start == 40 && header?.unfinished?.field == 16)
+        var written = [UInt8](repeating: 0, count: 10)
+        written.withUnsafeMutableBytes { header?.encode(into: $0) }
+        #expect(written == octets)
+        #expect([UInt8](repeating: 3, count: 10).withUnsafeBytes { OffloadHeader($0) } == nil)
+    }
+
+    /// What becomes of packets that come one after the other: what the stack gets, and how it is told to take it.
+    private static func joined(_ packets: [[UInt8]], datagrams: Bool = true) -> [(octets: [UInt8], header: OffloadHeader)] {
+        var join = PacketJoin(joinsDatagrams: datagrams)
+        var result: [(octets: [UInt8], header: OffloadHeader)] = []
+        var first: UnsafeMutableRawBufferPointer?
+        var rest: [UInt8] = []
+        func end() {
+            guard let done = first else { return }
+            let header = join.finish()
+            result.append((Array(done) + rest, header))
+            done.deallocate()
+            (first, rest) = (nil, [])
+        }
+        for packet in packets {
+            if first != nil, let data = packet.withUnsafeBytes({ join.joins($0) }) {
+                rest += packet[data...]
+                continue
+            }
+            end()
+            let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: packet.count, alignment: 8)
+            copy.copyBytes(from: packet)
+            join.begin(copy)
+            first = copy
+        }
+        end()
+        return result
+    }
+
+    @Test("Packets of one flow are joined, and cut again they are the same", arguments: [AddressFamily.ipv4, .ipv6], [true, false])
+    func join(_ family: AddressFamily, tcp: Bool) throws {
+        let data = (0..<4500).map { UInt8(truncatingIfNeeded: $0 &* 13) }
+        let whole = Self.packet(family, tcp: tcp, data, flags: 0x18, unfinished: true)
+        let pieces = try #require(Self.segments(whole, Self.offload(family, tcp: tcp, each: 1000)))
+        let found = Self.joined(pieces)
+        #expect(found.count == 1)
+        let one = try #require(found.first)
+        var expected = Self.offload(family, tcp: tcp, each: 1000)
+        expected.headerOctets = UInt16(whole.count - data.count)
+        #expect(one.header == expected && one.octets == whole)
+        #expect(Self.segments(one.octets, one.header) == pieces)
+        // After a shorter one, or PSH, another begins.
+        #expect(Self.joined(pieces + pieces).map(\.octets) == [whole, whole])
+        #expect(Self.joined(pieces, datagrams: false).count == (tcp ? 1 : pieces.count))
+    }
+
+    @Test("What does not go on where the last one ended is handed over by itself, unchanged", arguments: [AddressFamily.ipv4, .ipv6])
+    func notJoined(_ family: AddressFamily) {
+        let data = [UInt8](repeating: 5, count: 1000)
+        func tcp(_ sequence: UInt32, flags: UInt8 = 0x10, _ change: (inout [UInt8]) -> Void = { _ in }) -> [UInt8] {
+            var packet = Self.packet(family, tcp: true, data, sequence: sequence, flags: flags)
+            change(&packet)
+            return packet
+        }
+        let start = family == .ipv4 ? 20 : 40
+        let first = tcp(1000)
+        #expect(Self.joined([first, tcp(2000), tcp(3000)]).count == 1)
+        let others: [[UInt8]] = [
+            tcp(1000), tcp(2001), tcp(2000, flags: 0x11), tcp(2000, flags: 0x12), tcp(2000, flags: 0x14), tcp(2000, flags: 0x50),
+            // A wrong sum; another window, port, option, traffic class, hop limit.
+            tcp(2000) { $0[start + 40] ^= 1 }, tcp(2000) { $0[start + 15] ^= 1 }, tcp(2000) { $0[start + 1] ^= 1 }, tcp(2000) { $0[start + 30] ^= 1 },
+            tcp(2000) { $0[family == .ipv4 ? 1 : 0] ^= family == .ipv4 ? 2 : 1 }, tcp(2000) { $0[family == .ipv4 ? 8 : 7] ^= 1 },
+            Self.packet(family, tcp: true, data + [1], sequence: 2000), Self.packet(family, tcp: true, [], sequence: 2000),
+            Self.packet(family, tcp: false, data),
+        ]
+        for (index, other) in others.enumerated() {
+            let found = Self.joined([first, other])
+            #expect(found.map(\.octets) == [first, other], "\(index)")
+            #expect(found.allSatisfy { $0.header == OffloadHeader() }, "\(index)")
+        }
+        // The first one's own sum counts too.
+        var damaged = first
+        damaged[start + 40] ^= 1
+        #expect(Self.joined([damaged, tcp(2000)]).map(\.octets) == [damaged, tcp(2000)])
+        // No more than fit.
+        let many = (0..<100).map { tcp(1000 + UInt32($0) * 1000) }
+        #expect(Self.joined(many).allSatisfy { $0.octets.count <= 0xFFFF } && Self.joined(many).count == 2)
     }
 }

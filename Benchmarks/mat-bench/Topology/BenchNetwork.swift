@@ -1,4 +1,5 @@
 import BenchSupport
+import CLinux
 import Glibc
 import MATSignal
 import Namespaces
@@ -39,6 +40,61 @@ final class BenchNetwork {
         try cn.ip("route add local 10.128.0.0/10 dev lo")
         try cn.ip("-6 route add local 2001:db8:d::/96 dev lo")
     }
+
+    /// Makes the router a translator between the hosts, as a home's router is: CN sees all of MN's flows from the router's address, and
+    /// nothing gets to MN that has not been asked for.
+    func translate() throws {
+        for table in ["ip", "ip6"] {
+            try router.run(
+                "nft -f -",
+                input: """
+                    table \(table) bench_translator {
+                        chain post { type nat hook postrouting priority 100; oifname "r2" masquerade; }
+                        chain forward {
+                            type filter hook forward priority 0; policy drop;
+                            ct state established,related accept
+                            iifname "r1" accept
+                            meta l4proto icmpv6 accept
+                        }
+                    }
+
+                    """)
+        }
+    }
+
+    /// Whether the hosts' links leave checksums and segments to the card, as a virtual link does, or packets are made in software, as large as a
+    /// wire takes them.
+    func setOffloads(_ isOn: Bool) throws {
+        for host in [mn, cn] {
+            let refused: Int32 = try host.inside {
+                let descriptor = socket(AF_INET, Int32(SOCK_DGRAM.rawValue), 0)
+                defer { close(descriptor) }
+                // linux/ethtool.h: transmit checksums, scatter-gather, TSO, GSO. Segmentation needs scatter-gather, so that goes last or comes first.
+                let commands: [UInt32] = [0x17, 0x19, 0x1F, 0x24]
+                for command in isOn ? commands : commands.reversed() {
+                    guard Self.ethtool(descriptor, "eth0", command, isOn ? 1 : 0) == 0 else { return errno }
+                }
+                return 0
+            }
+            guard refused == 0 else { throw BenchError("set the offloads of \(host.name): errno \(refused)") }
+        }
+    }
+
+    /// SIOCETHTOOL: struct ifreq with a pointer to struct ethtool_value, a command and a number.
+    private static func ethtool(_ descriptor: Int32, _ device: String, _ command: UInt32, _ value: UInt32) -> Int32 {
+        var numbers = (command, value)
+        return withUnsafeMutableBytes(of: &numbers) { data in
+            var request = ifreq()
+            withUnsafeMutableBytes(of: &request) { raw in
+                for (offset, octet) in device.utf8.prefix(15).enumerated() { raw[offset] = octet }
+                raw.storeBytes(of: UInt(bitPattern: data.baseAddress), toByteOffset: 16, as: UInt.self)
+            }
+            return mat_ioctl(descriptor, 0x8946, &request)
+        }
+    }
+
+    /// As CN sees MN.
+    static func translated(_ isIPv4: Bool) -> IPAddress { Plan.address(isIPv4 ? "10.71.2.1" : "2001:db8:71:2::1") }
 }
 
 /// The addresses above.

@@ -34,14 +34,18 @@ final class KernelHost: @unchecked Sendable {
     private var loop: EventLoop?
     private var kernel: IMTKernel?
     private let problems = Mutex<[String]>([])
+    /// Of the loop's thread, for what it has used.
+    private let thread = Mutex<Int>(0)
 
-    init(_ host: Namespace, _ cores: Cores, _ configuration: IMTConfiguration) throws {
+    /// - Parameter isMeasured: whether the agent carries packets itself, so that its time counts.
+    init(_ host: Namespace, _ cores: Cores, _ configuration: IMTConfiguration, isMeasured: Bool = false) throws {
         let started = DispatchSemaphore(value: 0)
         nonisolated(unsafe) var failure: (any Error)?
         let thread = Thread { [self] in
             do {
-                try cores.pinToOthers()
+                if isMeasured { try cores.pinToMeasured() } else { try cores.pinToOthers() }
                 yieldToNobody()
+                self.thread.withLock { $0 = Int(mat_thread_id()) }
                 try host.enter()
                 let loop = try EventLoop()
                 let kernel = try IMTKernel(loop: loop, configuration: configuration) { [unowned self] in note($0) }
@@ -69,7 +73,7 @@ final class KernelHost: @unchecked Sendable {
         switch event {
         case .failed(let error): problems.withLock { $0.append(error.description) }
         case .repaired(let what), .warning(let what): problems.withLock { $0.append(what) }
-        case .heldOutbound, .heldInbound, .resetHeld, .links: break
+        case .heldOutbound, .heldInbound, .heldEncapsulated, .datagramError, .resetHeld, .links: break
         }
     }
 
@@ -92,6 +96,12 @@ final class KernelHost: @unchecked Sendable {
     /// What went wrong by itself: a figure measured beside it would mean nothing.
     func check() throws {
         if let first = problems.withLock({ $0.first }) { throw BenchError("IMTKernel: \(first)") }
+    }
+
+    /// Processor time of the loop's thread so far, ns: the first number of its schedstat.
+    func processorNanoseconds() -> Double {
+        let text = try? String(contentsOfFile: "/proc/self/task/\(thread.withLock { $0 })/schedstat", encoding: .utf8)
+        return text?.split(separator: " ").first.flatMap { Double($0) } ?? 0
     }
 
     /// A clean stop: removes all that was added.

@@ -56,7 +56,9 @@ enum Others {
     }
 
     /// Debian's userspace WireGuard, both processes on the measured core like everything else.
-    static func wireguard(_ network: BenchNetwork, _ cores: Cores, isIPv4: Bool) throws -> any Installed {
+    ///
+    /// - Parameter seen: where CN sees MN, if not at its own address.
+    static func wireguard(_ network: BenchNetwork, _ cores: Cores, isIPv4: Bool, seen: IPAddress? = nil) throws -> any Installed {
         let ends = tunnelEnds(isIPv4)
         let processes = Processes()
         let undo = {
@@ -70,7 +72,7 @@ enum Others {
             let keys = try [network.mn, network.cn].map { _ in try shell("wg genkey").trimmingCharacters(in: .whitespacesAndNewlines) }
             let publicKeys = try keys.map { try shell("wg pubkey", input: $0).trimmingCharacters(in: .whitespacesAndNewlines) }
             let hosts = [
-                (network.mn, Plan.cnMoA(isIPv4), ends.mn.local, 0), (network.cn, Plan.mnMoA(isIPv4), ends.cn.local, 1),
+                (network.mn, Plan.cnMoA(isIPv4), ends.mn.local, 0), (network.cn, seen ?? Plan.mnMoA(isIPv4), ends.cn.local, 1),
             ]
             for (host, far, address, index) in hosts {
                 // The name is the host's, yet the control socket in /var/run/wireguard is everybody's.

@@ -1,19 +1,26 @@
 import CLinux
 import Glibc
+import IMTPlan
 import MATSignal
 
-/// The TUN device that carries the HoAs and catches what has no IMT entry yet.
+/// The TUN device that carries the HoAs, catches what has no IMT entry yet, and gives the agent what it encapsulates.
+///
+/// Packets come with what is left to be done about them (`OffloadHeader`): the stack hands over up to 64 KiB of one connection at a time, and
+/// takes as much.
 ///
 /// It is made persistent at once: if the agent is killed, device, HoAs and sockets bound to them stay, and its successor
 /// attaches to the same device.
 final class TunnelDevice {
-    /// Packets are copied whole; a device without segmentation offload gives none over its MTU, and the most is an IP packet's.
+    /// The most is an IP packet's.
     static let packetBytesMax = 65_536
     /// Packets taken per turn of the event loop; more wait for the next.
     static let packetsPerTurnMax = 64
     let descriptor: Int32
     let name: String
     let index: UInt32
+    /// Whether the stack hands over, and takes, datagrams that are several (Linux 6.2).
+    let joinsDatagrams: Bool
+    private let header = UnsafeMutableRawBufferPointer.allocate(byteCount: OffloadHeader.octets, alignment: 2)
     private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: TunnelDevice.packetBytesMax, alignment: 16)
 
     // linux/if_tun.h; _IOW macros are invisible to Swift.
@@ -21,6 +28,10 @@ final class TunnelDevice {
     private static let setPersist: UInt = 0x4004_54CB
     private static let flagTun: Int16 = 0x0001
     private static let flagNoPacketInformation: Int16 = 0x1000
+    private static let flagOffloadHeader: Int16 = 0x4000
+    private static let setOffload: UInt = 0x4004_54D0
+    // TUN_F_CSUM, TSO4, TSO6; USO4 and USO6. Without TUN_F_TSO_ECN the stack itself cuts up what has TCP's CWR.
+    private static let offloads: UInt = 0x01 | 0x02 | 0x04, datagramOffloads: UInt = 0x20 | 0x40
 
     init(name: String) throws(KernelError) {
         self.name = name
@@ -28,6 +39,7 @@ final class TunnelDevice {
         guard descriptor >= 0 else {
             let reason = errno
             buffer.deallocate()
+            header.deallocate()
             throw KernelError(
                 reason == ENOENT ? .unsupported : KernelError.code(of: reason), operation: "open /dev/net/tun",
                 object: "device \(name); load the kernel module tun, or allow the device to the service", errno: reason)
@@ -36,12 +48,13 @@ final class TunnelDevice {
         withUnsafeMutableBytes(of: &request) { raw in
             // ifr_name is the first field, 16 octets; ifr_flags follows.
             for (offset, octet) in name.utf8.prefix(15).enumerated() { raw[offset] = octet }
-            raw.storeBytes(of: Self.flagTun | Self.flagNoPacketInformation, toByteOffset: 16, as: Int16.self)
+            raw.storeBytes(of: Self.flagTun | Self.flagNoPacketInformation | Self.flagOffloadHeader, toByteOffset: 16, as: Int16.self)
         }
         guard mat_ioctl(descriptor, Self.setInterface, &request) == 0 else {
             let reason = errno
             close(descriptor)
             buffer.deallocate()
+            header.deallocate()
             let object =
                 switch reason {
                 case EBUSY: "\(name) is in use by another process; is another agent running?"
@@ -52,6 +65,10 @@ final class TunnelDevice {
         }
         index = if_nametoindex(name)
         mat_ioctl(descriptor, Self.setPersist, UnsafeMutableRawPointer(bitPattern: 1))
+        let all = Self.offloads | Self.datagramOffloads
+        joinsDatagrams = mat_ioctl(descriptor, Self.setOffload, UnsafeMutableRawPointer(bitPattern: all)) == 0
+        // A kernel that refuses these as well cuts up and sums up by itself.
+        if !joinsDatagrams { mat_ioctl(descriptor, Self.setOffload, UnsafeMutableRawPointer(bitPattern: Self.offloads)) }
     }
 
     static func exists(_ name: String) -> Bool { if_nametoindex(name) != 0 }
@@ -59,25 +76,32 @@ final class TunnelDevice {
     deinit {
         close(descriptor)
         buffer.deallocate()
+        header.deallocate()
     }
 
     /// Lets the device vanish with its descriptor, and its addresses and routes with it.
     func forget() { mat_ioctl(descriptor, Self.setPersist, nil) }
 
-    /// Calls `body` for each waiting packet.
+    /// Calls `body` for each waiting packet, until it says that there is no room for more.
     /// - Returns: whether the device still exists.
-    func readPackets(_ body: (UnsafeRawBufferPointer) -> Void) -> Bool {
+    func readPackets(_ body: (OffloadHeader, UnsafeRawBufferPointer) -> Bool) -> Bool {
         for _ in 0..<Self.packetsPerTurnMax {
-            let count = read(descriptor, buffer.baseAddress, buffer.count)
+            let count = mat_read_two(descriptor, header.baseAddress, header.count, buffer.baseAddress, buffer.count)
             guard count > 0 else { return errno == EAGAIN || errno == EINTR }
-            body(UnsafeRawBufferPointer(rebasing: buffer[0..<count]))
+            guard count > header.count, let offload = OffloadHeader(UnsafeRawBufferPointer(header)) else { continue }
+            guard body(offload, UnsafeRawBufferPointer(rebasing: buffer[0..<count - header.count])) else { return true }
         }
         return true
     }
 
     /// Gives a packet to the stack as if it had arrived on the device.
     func deliver(_ packet: [UInt8]) throws(KernelError) {
-        let written = packet.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
-        guard written == packet.count else { throw .system("release a held packet", "\(name), \(packet.count) octets") }
+        let octets = [UInt8](repeating: 0, count: OffloadHeader.octets) + packet
+        let written = octets.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
+        guard written == octets.count else { throw .system("release a held packet", "\(name), \(packet.count) octets") }
     }
+
+    /// Likewise a packet whose parts lie in several places, the first of them an `OffloadHeader`.
+    /// - Returns: whether the stack took it.
+    func write(_ parts: UnsafeMutablePointer<iovec>, _ count: Int) -> Bool { mat_write_many(descriptor, parts, Int32(count)) > 0 }
 }

@@ -22,6 +22,8 @@ package struct EncapsulationTable {
         package fileprivate(set) var endpoints: (own: Endpoint, far: Endpoint)?
         /// The path is narrower than what every path has to carry: datagrams are cut up on their way out.
         package fileprivate(set) var isCutUp = false
+        /// The own endpoint's link leads to the far one now; meanwhile another link would take its datagrams, and its network drop them.
+        package fileprivate(set) var hasLink = true
         fileprivate(set) var accepted: [Endpoint] = []
         /// In octets of the inner packets.
         package var packetsOut: UInt64 = 0, octetsOut: UInt64 = 0, packetsIn: UInt64 = 0, octetsIn: UInt64 = 0
@@ -62,7 +64,7 @@ package struct EncapsulationTable {
 
     /// A peer by the number that an answer named.
     package subscript(slot: Int) -> Peer {
-        get { slots[slot] }
+        _read { yield slots[slot] }
         _modify { yield &slots[slot] }
     }
 
@@ -74,7 +76,8 @@ package struct EncapsulationTable {
     /// The peer whose datagrams a packet leaves in; `nil` if it is to be held.
     package mutating func departure(from source: IPAddress, to destination: IPAddress) -> Int? {
         if let last = lastOut, last.destination == destination, last.source == source { return last.slot }
-        guard let own = home(of: source), let slot = slot(of: HomePair(own: own, peer: HomeAddress(destination))), slots[slot].endpoints != nil
+        guard let own = home(of: source), let slot = slot(of: HomePair(own: own, peer: HomeAddress(destination))), slots[slot].endpoints != nil,
+            slots[slot].hasLink
         else { return nil }
         lastOut = (source, destination, slot)
         return slot
@@ -95,7 +98,8 @@ package struct EncapsulationTable {
         return networks.first { $0.contains(address) }.map { HomeAddress($0.address) }
     }
 
-    private func slot(of pair: HomePair) -> Int? {
+    /// A peer's number.
+    package func slot(of pair: HomePair) -> Int? {
         index.first(hash: SlotIndex.hash(pair)) { slots[Int($0)].pair == pair }.map { Int($0) }
     }
 
@@ -135,6 +139,13 @@ package struct EncapsulationTable {
             }
         }
         (lastOut, lastIn) = (nil, nil)
+    }
+
+    /// Links came or went: whether a peer's packets leave now, or are held.
+    package mutating func setLink(_ pair: HomePair, _ isThere: Bool) {
+        guard let slot = slot(of: pair), slots[slot].hasLink != isThere else { return }
+        slots[slot].hasLink = isThere
+        lastOut = nil
     }
 
     private mutating func removeWay(_ pair: HomePair) {

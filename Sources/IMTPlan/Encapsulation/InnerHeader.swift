@@ -31,6 +31,20 @@ package struct InnerHeader: Equatable {
         // An address of one family in the other's header would be taken for it.
         guard family == .ipv4 || (source.family == .ipv6 && destination.family == .ipv6) else { return nil }
     }
+
+    /// Gives a packet another traffic class. An IPv4 header's sum changes with it and is not made anew: a wrong one stays wrong.
+    package static func setTrafficClass(_ new: UInt8, in packet: UnsafeMutableRawBufferPointer) {
+        let old = UnsafeRawBufferPointer(packet).number(at: 0)
+        guard old >> 12 == 4 else {
+            packet.put(old & 0xF00F | UInt16(new) << 4, at: 0)
+            return
+        }
+        packet[1] = new
+        // RFC 1624: the inverted sum, less the old word, more the new one.
+        var sum = InternetSum()
+        for word in [~UnsafeRawBufferPointer(packet).number(at: 10), ~old, old & 0xFF00 | UInt16(new)] { sum.add(word) }
+        packet.put(~sum.folded, at: 10)
+    }
 }
 
 extension UnsafeRawBufferPointer {

@@ -72,6 +72,13 @@ extension TranslationRuleset {
         ] + isProtocol(Self.udp)
     }
 
+    /// UDP from or to port 6289, which is the agent's on every address, whatever the other end's port is.
+    func isNodePort(_ field: HeaderField) -> [Expression] {
+        isProtocol(Self.udp) + [
+            .load(field, into: r0), .compare(r0, .equal, [UInt8(SignalPort.node >> 8), UInt8(truncatingIfNeeded: SignalPort.node)]),
+        ]
+    }
+
     /// Loads source and destination into `r0` and `r1`.
     var loadPair: [Expression] {
         // Two loads of four octets are faster than one of eight: the kernel runs them without a call.

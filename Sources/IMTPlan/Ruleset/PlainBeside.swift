@@ -11,7 +11,8 @@ extension TranslationRuleset {
         ]
         return ChainDefinition(
             name: "started", hook: nil,
-            rules: [isEdge]
+            // The agent's own datagrams, to whatever port: no flow that an application began.
+            rules: [isNodePort(transport(0, 2)) + [.verdict(.accept)], isEdge]
                 + familyOwn.map { moa, _ in
                     [.load(source, into: r0), .compare(r0, .equal, moa.address.packetOctets), .verdict(.jump(Self.begun(moa)))]
                 } + [

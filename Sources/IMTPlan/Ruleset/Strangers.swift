@@ -135,6 +135,8 @@ extension TranslationRuleset {
             name: "stranger", hook: nil,
             rules: [
                 isProtocol(Self.tcp) + goTo("segments"),
+                // Signalling, and packets in datagrams, of a node behind a translator, which gives it another port.
+                isNodePort(transport(2, 2)) + accept,
                 // Of a flow that began here, or that passed as plain.
                 flowIn + isPlain,
                 isProtocol(icmp) + echoIn + isPlain,

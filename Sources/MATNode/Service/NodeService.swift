@@ -149,6 +149,8 @@ public final class NodeService {
         case .heldOutbound(let packet): shell.run { node, now in node.heldOutbound(packet, now: now) }
         case .heldInbound(let packet): shell.run { node, now in node.heldInbound(packet, now: now) }
         case .resetHeld(let source, let own): shell.run { node, now in node.resetHeld(from: source, to: own, now: now) }
+        // No path is encapsulated by this node yet, so nobody is told.
+        case .heldEncapsulated, .datagramError: break
         case .repaired(let what):
             repairs += 1
             lastRepair = what

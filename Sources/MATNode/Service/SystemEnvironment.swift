@@ -15,7 +15,7 @@ final class SystemEnvironment: NodeEnvironment {
     private let logger: Logger
     private let state: StateDirectory
     private let lookup: IMSLookup
-    private var socket: UDPSocket?
+    private var socket: EndpointSocket?
     private var timers: [NodeTimer: TimerID] = [:]
     private var random = SystemRandomNumberGenerator()
     /// Who is told.
@@ -51,15 +51,16 @@ final class SystemEnvironment: NodeEnvironment {
     // MARK: Network
 
     func openSocket() throws(SystemError) {
-        var options = UDPSocket.Options()
-        options.mark = kernel.configuration.mark
-        socket = try UDPSocket(loop: loop, port: SignalPort.node, options: options) { [unowned self] octets, source, local in
+        socket = try kernel.openEndpoint(port: SignalPort.node) { [unowned self] octets, source, local in
             let datagram = Array(octets)
             shell?.run { node, now in node.received(datagram, from: source, to: local, now: now) }
         }
     }
 
-    func closeSocket() { socket = nil }
+    func closeSocket() {
+        socket = nil
+        kernel.closeEndpoint(port: SignalPort.node)
+    }
 
     func send(_ datagram: [UInt8], from own: IPAddress, to target: Endpoint, ifRoom: Bool) {
         guard let socket else { return }

@@ -18,6 +18,8 @@ final class Host: @unchecked Sendable {
     private let lock = NSLock()
     private var outboundHeld: [HeldPacket] = []
     private var inboundHeld: [HeldPacket] = []
+    private var encapsulatedHeld: [(packet: HeldPacket, from: Endpoint, to: Endpoint)] = []
+    private var errors: [DatagramError] = []
     private var resetsHeld: [(from: IPAddress, to: IPAddress)] = []
     private var problems: [String] = []
     private var repairs: [String] = []
@@ -68,6 +70,8 @@ final class Host: @unchecked Sendable {
         case .heldOutbound(let packet): outboundHeld.append(packet)
         case .heldInbound(let packet): inboundHeld.append(packet)
         case .resetHeld(let source, let own): resetsHeld.append((source, own))
+        case .heldEncapsulated(let packet, let from, let to): encapsulatedHeld.append((packet, from, to))
+        case .datagramError(let error): errors.append(error)
         case .failed(let error): problems.append(error.description)
         case .repaired(let text): repairs.append(text)
         case .warning(let text): notices.append(text)
@@ -124,6 +128,13 @@ final class Host: @unchecked Sendable {
             return outboundHeld
         }
     }
+    func takeEncapsulated() -> [(packet: HeldPacket, from: Endpoint, to: Endpoint)] {
+        locked {
+            defer { encapsulatedHeld = [] }
+            return encapsulatedHeld
+        }
+    }
+    var datagramErrors: [DatagramError] { locked { errors } }
     func takeInbound() -> [HeldPacket] {
         locked {
             defer { inboundHeld = [] }

@@ -1,0 +1,166 @@
+import CLinux
+import Glibc
+import MATRuntime
+import MATSignal
+
+/// A UDP port of the node, which signalling and encapsulated packets share, so that one binding of a translator serves both (protocol.md
+/// section 11).
+///
+///     first octet   below 0x40   signalling: to the agent
+///                   any other    a packet, or nothing: to the encapsulator
+///
+/// What the network says of datagrams that were sent (ICMP, also through a translator) is read as well.
+public final class EndpointSocket {
+    /// Datagrams of the protocol have at most 1232 octets.
+    private static let signallingOctetsMax = 2048
+    /// Errors read per turn of the loop.
+    private static let errorsPerTurnMax = 16
+    /// So that what is to leave does not have to wait for each burst; the kernel takes room as it needs it.
+    private static let sendBufferOctets: Int32 = 4 << 20
+    /// Of a packet that an error quotes; more is not looked at.
+    private static let quoteOctetsMax = 576
+
+    public let port: UInt16
+    private let socket: BoundSocket
+    private let loop: EventLoop
+    private let batch = ArrivalBatch()
+    /// Whether the sender cuts datagrams up where the path is known to be narrow. Signalling always may be; full packets are lost instead, so that
+    /// it is found out what passes.
+    private var cutsUp = true
+
+    var descriptor: Int32 { socket.descriptor }
+
+    // Set once by the encapsulator.
+    var onPacket: (ArrivalBatch.Datagram) -> Void = { _ in }
+    var onArrivalsEnd: () -> Void = {}
+    var onError: (DatagramError) -> Void = { _ in }
+
+    /// - Parameter received: what is signalling (valid during the call), its source, and the local address that it was sent to.
+    init(loop: EventLoop, port: UInt16, options: BoundSocket.Options, received: @escaping (UnsafeRawBufferPointer, Endpoint, IPAddress) -> Void)
+        throws(SystemError)
+    {
+        socket = try BoundSocket(port: port, address: nil, options: options)
+        self.port = port
+        self.loop = loop
+        mat_send_buffer(socket.descriptor, Self.sendBufferOctets)
+        // Each is wanted but not vital: a kernel without the one or the other goes without joined datagrams, marks, or errors.
+        for (level, option, value) in [
+            (mat_level_ip, mat_ip_ttl, Int32(64)), (mat_level_ipv6, mat_ipv6_hops, 64), (mat_level_ip, mat_ip_recvtos, 1),
+            (mat_level_ipv6, mat_ipv6_recvtclass, 1), (mat_level_ip, mat_ip_recverr, 1), (mat_level_ipv6, mat_ipv6_recverr, 1),
+            (mat_level_udp, mat_udp_gro, 1),
+        ] { set(level, option, value) }
+        try loop.watch(socket.descriptor) { [unowned self] in readable(received) }
+    }
+
+    /// Leaves what arrives from now on; the socket goes with this object.
+    func stop() { loop.unwatch(socket.descriptor) }
+
+    deinit { loop.unwatch(socket.descriptor) }
+
+    private func set(_ level: some BinaryInteger, _ option: some BinaryInteger, _ value: Int32) {
+        var value = value
+        setsockopt(socket.descriptor, Int32(level), Int32(option), &value, 4)
+    }
+
+    // MARK: Signalling
+
+    /// As `BoundSocket.send`.
+    @discardableResult
+    public func send(_ octets: [UInt8], from local: IPAddress? = nil, to peer: Endpoint) -> SystemError? {
+        // The first try may tell of an error that another datagram met (IP_RECVERR); it is not sent then.
+        socket.send(octets, from: local, to: peer) == nil ? nil : socket.send(octets, from: local, to: peer)
+    }
+
+    /// As `BoundSocket.sendIfRoom`.
+    @discardableResult
+    public func sendIfRoom(_ octets: [UInt8], from local: IPAddress? = nil, to peer: Endpoint) -> SystemError? {
+        socket.sendIfRoom(octets, from: local, to: peer) == nil ? nil : socket.sendIfRoom(octets, from: local, to: peer)
+    }
+
+    // MARK: Packets
+
+    /// Sends messages whose datagrams may, or may not, be cut up on their way out.
+    /// - Returns: how many were sent; below 0 for an error about the first, of which `errno` says more.
+    func send(_ messages: UnsafeMutablePointer<mat_message>, _ count: Int, cutUp: Bool) -> Int {
+        if !cutUp { setCutting(false) }
+        defer { if !cutUp { setCutting(true) } }
+        var sent = Int(mat_sendmmsg(descriptor, messages, UInt32(count), Int32(MSG_DONTWAIT)))
+        // Likewise.
+        if sent < 0, errno != EAGAIN { sent = Int(mat_sendmmsg(descriptor, messages, UInt32(count), Int32(MSG_DONTWAIT))) }
+        let reason = errno
+        defer { errno = reason }
+        return sent
+    }
+
+    private func setCutting(_ isOn: Bool) {
+        guard isOn != cutsUp else { return }
+        cutsUp = isOn
+        let value = Int32(isOn ? mat_pmtu_want : mat_pmtu_probe)
+        set(mat_level_ip, mat_ip_mtu_discover, value)
+        set(mat_level_ipv6, mat_ipv6_mtu_discover, value)
+    }
+
+    private func readable(_ received: (UnsafeRawBufferPointer, Endpoint, IPAddress) -> Void) {
+        readErrors()
+        _ = batch.receive(descriptor) { datagram in
+            if let first = datagram.octets.first, first >= 0x40 {
+                onPacket(datagram)
+            } else if datagram.octets.count <= Self.signallingOctetsMax {
+                received(UnsafeRawBufferPointer(datagram.octets), datagram.source, datagram.local)
+            }
+        }
+        onArrivalsEnd()
+    }
+
+    private func readErrors() {
+        withUnsafeTemporaryAllocation(byteCount: Self.quoteOctetsMax, alignment: 8) { buffer in
+            for _ in 0..<Self.errorsPerTurnMax {
+                var said = mat_datagram_error()
+                let count = mat_receive_error(descriptor, buffer.baseAddress, buffer.count, &said)
+                guard count >= 0 else { return }
+                let quote = UnsafeRawBufferPointer(rebasing: buffer[0..<min(count, buffer.count)])
+                onError(DatagramError(said, quote, port: port))
+            }
+        }
+    }
+}
+
+/// What the network, or this host, said of a datagram of ours. Anybody on its path, or who guesses its ports, can say so: a reason to look, and
+/// no more.
+public struct DatagramError: Hashable, Sendable {
+    /// The own port that it left from, and where it was to go.
+    public var port: UInt16
+    public var far: Endpoint
+    /// As `errno`: EMSGSIZE for one that was too large, ECONNREFUSED where nobody listens, EHOSTUNREACH, ENETUNREACH, EACCES.
+    public var reason: Int32
+    /// Of EMSGSIZE: what would pass, in octets with the outer IP header; 0 if it was not said.
+    public var largest: UInt32
+    /// The HoAs of the packet in it, own first, if enough of it is quoted; `nil` for signalling.
+    public var pair: HomePair?
+
+    public var isTooLarge: Bool { reason == EMSGSIZE }
+}
+
+extension DatagramError {
+    fileprivate init(_ said: mat_datagram_error, _ quote: UnsafeRawBufferPointer, port: UInt16) {
+        self.port = port
+        far = Endpoint(IPAddress(said.far), port: said.far_port)
+        reason = Int32(truncatingIfNeeded: said.error)
+        largest = reason == EMSGSIZE ? said.information : 0
+        pair = Self.pair(quote)
+    }
+
+    private static func pair(_ quote: UnsafeRawBufferPointer) -> HomePair? {
+        func pair(_ start: Int, _ octets: Int) -> HomePair? {
+            guard quote.count >= start + 2 * octets, let own = IPAddress(octets: quote[start..<start + octets]),
+                let peer = IPAddress(octets: quote[start + octets..<start + 2 * octets])
+            else { return nil }
+            return HomePair(own: HomeAddress(own), peer: HomeAddress(peer))
+        }
+        switch quote.first.map({ $0 >> 4 }) {
+        case 4: return pair(12, 4)
+        case 6: return pair(8, 16)
+        default: return nil
+        }
+    }
+}
