@@ -26,4 +26,10 @@ package struct Cores {
 }
 
 /// Others' work on this thread's core waits for it as far as an ordinary process may ask for that.
-package func yieldToNobody() { setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, -20) }
+package func yieldToNobody() {
+    setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, -20)
+    // Where sessions have equal shares (sched_autogroup), a thread's priority counts within its own session only.
+    guard let file = fopen("/proc/self/autogroup", "w") else { return }
+    fputs("-20", file)
+    fclose(file)
+}

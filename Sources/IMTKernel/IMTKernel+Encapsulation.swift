@@ -56,9 +56,9 @@ extension IMTKernel {
     /// The socket that packets are to leave by takes no more: they wait in the device's queue, as on any link that is slower than the stack.
     func deviceWaits(_ waits: Bool) {
         guard let device else { return }
-        if waits {
-            loop.unwatch(device.descriptor)
-        } else {
+        // One that was made anew meanwhile is watched already.
+        loop.unwatch(device.descriptor)
+        if !waits {
             do throws(KernelError) { try watchDevice(device) } catch { onEvent(.failed(error)) }
         }
     }

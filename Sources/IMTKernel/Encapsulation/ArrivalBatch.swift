@@ -25,6 +25,8 @@ final class ArrivalBatch {
     private let messages: UnsafeMutablePointer<mat_message>
     private let slots: UnsafeMutablePointer<mat_carrier_slot>
     private let octets: UnsafeMutableRawPointer
+    /// Messages before this one were used by the last call, which left its lengths in them.
+    private var usedCount = ArrivalBatch.messagesMax
 
     init() {
         messages = .allocate(capacity: Self.messagesMax)
@@ -43,10 +45,12 @@ final class ArrivalBatch {
     /// Takes what is there, without waiting, and calls `body` for each datagram, in order.
     /// - Returns: how many messages there were; below 0 for an error, of which `errno` says more.
     func receive(_ descriptor: Int32, _ body: (Datagram) -> Void) -> Int {
-        for index in 0..<Self.messagesMax {
+        for index in 0..<usedCount {
             mat_carrier_receives(messages + index, slots + index, octets + index * Self.octetsEach, Self.octetsEach)
         }
         let count = Int(mat_recvmmsg(descriptor, messages, UInt32(Self.messagesMax), Int32(MSG_DONTWAIT)))
+        // The last one tried may have been written to as well.
+        usedCount = min(Self.messagesMax, max(0, count) + 1)
         guard count > 0 else { return count }
         for index in 0..<count {
             var header = mat_carrier()

@@ -139,11 +139,12 @@ struct DepartureBatch: ~Copyable {
             let count = endpoint.send(headers, end - sentCount, cutUp: way.isCutUp)
             if count > 0 {
                 sentCount += count
-            } else if errno == EAGAIN || errno == ENOBUFS {
+            } else if errno == EAGAIN {
                 return .full(endpoint)
             } else {
                 let reason = errno
-                guard messages[sentCount].segments > 1, sendApart(messages[sentCount], by: endpoint) else {
+                // The link's queue has dropped it (ENOBUFS): its sender hears of that as of any loss.
+                guard reason != ENOBUFS, messages[sentCount].segments > 1, sendApart(messages[sentCount], by: endpoint) else {
                     giveUp(reason, failed)
                     continue
                 }

@@ -13,6 +13,8 @@ import MATSignal
 public final class EndpointSocket {
     /// Datagrams of the protocol have at most 1232 octets.
     private static let signallingOctetsMax = 2048
+    /// Turns of the loop with datagrams before errors are looked for.
+    private static let turnsBetweenErrorsMax = 16
     /// Errors read per turn of the loop.
     private static let errorsPerTurnMax = 16
     /// So that what is to leave does not have to wait for each burst; the kernel takes room as it needs it.
@@ -25,8 +27,9 @@ public final class EndpointSocket {
     private let loop: EventLoop
     private let batch = ArrivalBatch()
     /// Whether the sender cuts datagrams up where the path is known to be narrow. Signalling always may be; full packets are lost instead, so that
-    /// it is found out what passes.
+    /// it is found out what passes. The socket stays as its last datagram wanted it: most are of one kind for long.
     private var cutsUp = true
+    private var turnsCount = 0
 
     var descriptor: Int32 { socket.descriptor }
 
@@ -67,14 +70,16 @@ public final class EndpointSocket {
     /// As `BoundSocket.send`.
     @discardableResult
     public func send(_ octets: [UInt8], from local: IPAddress? = nil, to peer: Endpoint) -> SystemError? {
+        setCutting(true)
         // The first try may tell of an error that another datagram met (IP_RECVERR); it is not sent then.
-        socket.send(octets, from: local, to: peer) == nil ? nil : socket.send(octets, from: local, to: peer)
+        return socket.send(octets, from: local, to: peer) == nil ? nil : socket.send(octets, from: local, to: peer)
     }
 
     /// As `BoundSocket.sendIfRoom`.
     @discardableResult
     public func sendIfRoom(_ octets: [UInt8], from local: IPAddress? = nil, to peer: Endpoint) -> SystemError? {
-        socket.sendIfRoom(octets, from: local, to: peer) == nil ? nil : socket.sendIfRoom(octets, from: local, to: peer)
+        setCutting(true)
+        return socket.sendIfRoom(octets, from: local, to: peer) == nil ? nil : socket.sendIfRoom(octets, from: local, to: peer)
     }
 
     // MARK: Packets
@@ -82,14 +87,10 @@ public final class EndpointSocket {
     /// Sends messages whose datagrams may, or may not, be cut up on their way out.
     /// - Returns: how many were sent; below 0 for an error about the first, of which `errno` says more.
     func send(_ messages: UnsafeMutablePointer<mat_message>, _ count: Int, cutUp: Bool) -> Int {
-        if !cutUp { setCutting(false) }
-        defer { if !cutUp { setCutting(true) } }
-        var sent = Int(mat_sendmmsg(descriptor, messages, UInt32(count), Int32(MSG_DONTWAIT)))
-        // Likewise.
-        if sent < 0, errno != EAGAIN { sent = Int(mat_sendmmsg(descriptor, messages, UInt32(count), Int32(MSG_DONTWAIT))) }
-        let reason = errno
-        defer { errno = reason }
-        return sent
+        setCutting(cutUp)
+        let sent = Int(mat_sendmmsg(descriptor, messages, UInt32(count), Int32(MSG_DONTWAIT)))
+        // Likewise; but what a full queue has taken or dropped is not for a second try.
+        return sent < 0 && errno != EAGAIN && errno != ENOBUFS ? Int(mat_sendmmsg(descriptor, messages, UInt32(count), Int32(MSG_DONTWAIT))) : sent
     }
 
     private func setCutting(_ isOn: Bool) {
@@ -101,8 +102,7 @@ public final class EndpointSocket {
     }
 
     private func readable(_ received: (UnsafeRawBufferPointer, Endpoint, IPAddress) -> Void) {
-        readErrors()
-        _ = batch.receive(descriptor) { datagram in
+        let count = batch.receive(descriptor) { datagram in
             if let first = datagram.octets.first, first >= 0x40 {
                 onPacket(datagram)
             } else if datagram.octets.count <= Self.signallingOctetsMax {
@@ -110,6 +110,11 @@ public final class EndpointSocket {
             }
         }
         onArrivalsEnd()
+        // An error wakes the loop like a datagram, for as long as it is not read; beside many datagrams it is looked for now and then.
+        turnsCount += 1
+        guard count <= 0 || turnsCount >= Self.turnsBetweenErrorsMax else { return }
+        turnsCount = 0
+        readErrors()
     }
 
     private func readErrors() {
