@@ -230,14 +230,18 @@ public final class IMTKernel {
             throw error
         }
         encapsulator.apply(changes)
+        configuration.alwaysPlain = tables.configuration.alwaysPlain
         plainDestinations.committed(changes, now: SystemClock.now().monotonic)
         awaitPlain()
         awaitRetired()
-        try writeRoutes(after: touched, peers, all: locators != nil)
+        try writeRoutes(after: touched, peers, all: locators != nil, hasOtherRoutes: hasFurtherHomes || changes.alwaysPlain != nil)
         announce(new)
     }
 
-    private func writeRoutes(after touched: TouchedKeys, _ peers: Set<HomeAddress>, all: Bool) throws(KernelError) {
+    /// - Parameters:
+    ///   - all: what follows from the links is still to be written.
+    ///   - hasOtherRoutes: routes that belong to no peer and no plain address may be others.
+    private func writeRoutes(after touched: TouchedKeys, _ peers: Set<HomeAddress>, all: Bool, hasOtherRoutes: Bool) throws(KernelError) {
         let isOther = chooseSharedPaths()
         if all {
             // After a move nobody stays behind for whom the shared route would have to wait.
@@ -255,7 +259,7 @@ public final class IMTKernel {
         }
         try writePeers(peers)
         try writeRoutes(to: touched.addresses)
-        if hasFurtherHomes { try writeRoutes() }
+        if hasOtherRoutes { try writeRoutes() }
     }
 
     /// Peers that have an entry in the tables now and won't have one after these changes.
@@ -296,17 +300,6 @@ public final class IMTKernel {
             // Without it the router finds out by itself, if later.
             do throws(KernelError) { try NeighbourAnnouncement.send(address) } catch { onEvent(.warning("\(error)")) }
         }
-    }
-
-    /// Replaces the destinations that are never captured and the sources that are never questioned.
-    public func setAlwaysPlain(_ prefixes: [IPPrefix]) throws(KernelError) {
-        guard prefixes.count <= IMTConfiguration.alwaysPlainMax else {
-            throw .invalid(
-                "set the addresses that are always plain", "\(prefixes.count), at most \(IMTConfiguration.alwaysPlainMax)")
-        }
-        try tables.setAlwaysPlain(prefixes)
-        configuration.alwaysPlain = prefixes
-        try writeRoutes()
     }
 
     /// Reads the kernel's maps back and makes them what the agent expects, in one transaction.

@@ -29,4 +29,15 @@ public enum IMTChange: Hashable, Sendable {
     case holdOpeners(IPAddress, lifetime: Duration)
     /// Forgets both.
     case askAgain(IPAddress)
+    /// Replaces the destinations that are never captured and the sources that are never questioned: resolvers, IMSs and the like. At most
+    /// `IMTConfiguration.alwaysPlainMax`.
+    case setAlwaysPlain([IPPrefix])
+}
+
+extension [IMTChange] {
+    /// What is always plain after these changes, if they say so.
+    package var alwaysPlain: [IPPrefix]? {
+        for case .setAlwaysPlain(let prefixes) in reversed() { return prefixes }
+        return nil
+    }
 }

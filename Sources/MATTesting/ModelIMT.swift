@@ -57,6 +57,8 @@ public struct ModelIMT: Sendable {
             case .askAgain(let address):
                 openUntil[address] = nil
                 openersHeldUntil[address] = nil
+            // Nothing is captured here that a node has not asked for.
+            case .setAlwaysPlain: break
             }
         }
     }

@@ -1,5 +1,4 @@
 import IMTPlan
-import MATCore
 import MATNode
 import MATSignal
 import NodeCore
@@ -275,8 +274,6 @@ extension SimulatedNode: NodeEnvironment {
     package func readNames() -> (servers: NameServers, areOthers: Bool) { (NameServers(), false) }
 
     package func commit(_ changes: [IMTChange], linkAddresses: [LocalAddress]?) { imt.apply(changes, now: network.time) }
-
-    package func setAlwaysPlain(_ prefixes: [IPPrefix]) {}
 
     package func release(_ offer: HeldOffer, from home: HomeAddress?) -> HeldExit {
         let destination = offer.destination.address

@@ -78,10 +78,11 @@ package struct Node {
             return true
         }
         var actions: [ShellAction] = []
+        if hasOtherServers { changes.append(.setAlwaysPlain(names.alwaysPlain)) }
         if isLinkEvent || !changes.isEmpty { actions.append(.changeIMT(changes, linkAddresses: isLinkEvent ? addresses.linkAddresses : nil)) }
         if hasOtherServers {
             let list = names.inUse.map(\.address.description).joined(separator: ", ")
-            actions += [.log(.notice, "DNS servers of \(names.origin): \(list)"), .setAlwaysPlain(names.alwaysPlain)]
+            actions.append(.log(.notice, "DNS servers of \(names.origin): \(list)"))
         }
         return actions + self.actions(steps, now) + offers(held.releaseRouted(now: now.monotonic))
     }

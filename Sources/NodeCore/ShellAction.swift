@@ -16,8 +16,6 @@ package enum ShellAction: Hashable, Sendable {
     case readNames
     /// One kernel transaction, with the addresses of links that are the node's from now on, if they may be others than before.
     case changeIMT([IMTChange], linkAddresses: [LocalAddress]?)
-    /// Destinations that are never captured, and sources that are never questioned.
-    case setAlwaysPlain([IPPrefix])
     /// Send these on by the route that they have now, as packets of this own HoA, and tell `Node.exited`.
     case release(HeldOffer, from: HomeAddress?)
     /// Send these on as if nothing had captured them: by the main table's route, if it has one of its own, or else out of this link.

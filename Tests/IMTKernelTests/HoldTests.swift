@@ -185,7 +185,7 @@ struct HoldTests {
     func alwaysPlain() throws {
         let net = try unmapped()
         let prefixes = ["10.9.0.0/24", "2001:db8:9::/64"].compactMap { IPPrefix($0) }
-        try net.mn.ask { try $0.setAlwaysPlain(prefixes) }
+        try net.mn.ask { try $0.commit([.setAlwaysPlain(prefixes)]) }
         for (to, moa) in [("10.9.0.1", "10.1.0.2"), ("2001:db8:9::1", "2001:db8:1::2")] {
             let target = try address(to)
             let client = try TestSocket(net.mn.namespace, type: TestSocket.datagram, isIPv4: target.isIPv4)

@@ -19,13 +19,16 @@ struct LinkPassTests {
 
     /// The IPv4 address in use goes, and the agent lets all leave from the other link.
     ///
-    /// - Parameter isAnswered: the agent says what it wants when it is told; otherwise, first which addresses are its MoAs and then the rest,
-    ///   after the kernel side has written what it knows by itself.
-    private func lose(isAnswered: Bool) throws -> (writes: Writes, picture: String) {
+    /// - Parameters:
+    ///   - isAnswered: the agent says what it wants when it is told; otherwise, first which addresses are its MoAs and then the rest, after
+    ///     the kernel side has written what it knows by itself.
+    ///   - resolver: a DNS server that the other link brought.
+    private func lose(isAnswered: Bool, resolver: String? = nil) throws -> (writes: Writes, picture: String) {
         let net = try Topology()
         try net.mapBoth()
         let (old, new) = (MobileAddress(try address("10.1.0.2")), MobileAddress(try address("10.2.0.2")))
-        let changes: [IMTChange] = [.removeOwn(old), .moveOutbound(from: old, to: new)]
+        let resolvers = try resolver.map { [IPPrefix(try address($0))] }
+        let changes: [IMTChange] = [.removeOwn(old), .moveOutbound(from: old, to: new)] + (resolvers.map { [.setAlwaysPlain($0)] } ?? [])
         func answer(_ kernel: IMTKernel, _ snapshot: LinkSnapshot) throws { try kernel.commit(changes, locators: snapshot.usable) }
         nonisolated(unsafe) var problem: (any Error)?
         if isAnswered {
@@ -54,6 +57,7 @@ struct LinkPassTests {
         #expect(try server.receive(1) == [1])
         let routes = try namespace.run("ip route show table 6288; ip route show table 8394896; ip rule")
         #expect(net.mn.failures.isEmpty && net.mn.repaired.isEmpty, "\(net.mn.failures) \(net.mn.repaired)")
+        if let resolver { #expect(try namespace.run("nft list chain ip mat always_plain").contains(resolver)) }
         return (writes, routes)
     }
 
@@ -96,5 +100,14 @@ struct LinkPassTests {
         #expect(together.writes.tables == 1)
         #expect(together.writes.routes < apart.writes.routes)
         #expect(together.picture == apart.picture)
+    }
+
+    @Test("DNS servers that a link event brought are written with it, and make no transaction more")
+    func withServers() throws {
+        let (without, with) = (try lose(isAnswered: true), try lose(isAnswered: true, resolver: "10.2.0.53"))
+        print("one link event: \(without.writes), with other DNS servers: \(with.writes)")
+        #expect(with.writes.tables == 1)
+        #expect(with.writes.routes == without.writes.routes)
+        #expect(with.picture.contains("10.2.0.53"))
     }
 }

@@ -138,6 +138,7 @@ extension GoldenScenario {
                 name: "nft-replace-element.a-peer-is-rewritten-from-now-on", configuration: node, needs: today,
                 contents: peers + [.setOutbound(other, datagrams), .setOutbound(other6, datagrams6)], homes: nodeHomes,
                 changes: [.setOutbound(other, rewritten), .removeOutbound(other6)]),
+            change("nft-replace-rule.addresses-that-are-always-plain", [.setAlwaysPlain([prefix("10.9.9.9/32"), prefix("2001:db8:53::/48")])]),
             change("nft-add-element.openers-of-an-unknown-source", [.letOpen(address("203.0.113.5"), lifetime: .seconds(5))]),
             change("nft-add-element.openers-wait", [.holdOpeners(address("2001:db8:c::5"), lifetime: .milliseconds(900))]),
             change("nft-delete-element.openers-are-asked-again", [.askAgain(address("203.0.113.5"))]),

@@ -1,5 +1,4 @@
 import IMTPlan
-import MATCore
 import MATSignal
 import MATTesting
 import Testing
@@ -75,15 +74,21 @@ import Testing
         #expect(addresses?.map(\.address) == [ip("192.0.2.10")] && !actions.contains(.readNames))
     }
 
-    @Test("DNS servers that are others are told to the kernel after what the links brought")
+    @Test("DNS servers that are others are told to the kernel with what the links brought, in the one transaction")
     mutating func servers() {
         #expect(node.linksChanged(links(["192.0.2.10"]), now: now) == [.readNames])
         let names = NameServers(origin: "here", inUse: [.init(ip("192.0.2.53"))], others: [ip("192.0.2.54"), ip("192.0.2.53")])
         let actions = node.namesRead(names, areOthers: true, now: now)
-        let place = actions.firstIndex(of: .setAlwaysPlain([IPPrefix(ip("192.0.2.53")), IPPrefix(ip("192.0.2.54"))]))
-        #expect(place.map { $0 > 0 } ?? false, "\(actions.prefix(3))")
+        let commits = actions.compactMap { if case .changeIMT(let changes, _) = $0 { changes } else { nil } }
+        #expect(commits.count == 1)
+        let expected: [IMTChange] = [
+            .setOwn(MobileAddress(ip("192.0.2.10")), Self.home4), .setAlwaysPlain([IPPrefix(ip("192.0.2.53")), IPPrefix(ip("192.0.2.54"))]),
+        ]
+        #expect(expected.allSatisfy { commits.first?.contains($0) == true }, "\(commits)")
         #expect(actions.contains(.log(.notice, "DNS servers of here: 192.0.2.53")))
         #expect(node.namesRead(names, areOthers: false, now: now).isEmpty, "nobody waits for them")
+        let alone = node.namesRead(NameServers(origin: "here", inUse: [.init(ip("192.0.2.55"))]), areOthers: true, now: now)
+        #expect(alone.first == .changeIMT([.setAlwaysPlain([IPPrefix(ip("192.0.2.55"))])], linkAddresses: nil), "\(alone.prefix(2))")
     }
 
     @Test("Packets to an unknown destination stay in the node until the kernel takes them")

@@ -152,7 +152,14 @@ final class TranslationTables {
             model.restore(before, touched)
             throw error
         }
-        return try commit(from: before, touched, changes)
+        let plainBefore = plan.configuration.alwaysPlain
+        if let prefixes = changes.alwaysPlain { plan.configuration.alwaysPlain = prefixes }
+        do throws(KernelError) {
+            return try commit(from: before, touched, changes)
+        } catch {
+            plan.configuration.alwaysPlain = plainBefore
+            throw error
+        }
     }
 
     /// Likewise, for a change of anything.
@@ -207,13 +214,6 @@ final class TranslationTables {
             return "entries of the nftables maps had been changed; put back"
         }
         return nil
-    }
-
-    func setAlwaysPlain(_ prefixes: [IPPrefix]) throws(KernelError) {
-        var batch = NFTBatch(firstSequence: nextSequence)
-        for change in plan.alwaysPlain(prefixes) { batch.append(change) }
-        try send(batch, operation: "set the addresses that are always plain")
-        plan.configuration.alwaysPlain = prefixes
     }
 
     var nextSequence: UInt32 { socket.writer().firstSequence }

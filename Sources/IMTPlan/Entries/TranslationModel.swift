@@ -141,6 +141,12 @@ package struct TranslationModel: Equatable {
             case .accept(let home, let endpoints): try EncapsulationTable.check(home, endpoints)
             // They pass by themselves, and the kernel alone keeps them.
             case .letOpen, .holdOpeners, .askAgain: break
+            // They stand in the rules, by the configuration.
+            case .setAlwaysPlain(let prefixes):
+                guard prefixes.count <= IMTConfiguration.alwaysPlainMax else {
+                    throw PlanError(
+                        "commit the address mapping table", "more than \(IMTConfiguration.alwaysPlainMax) addresses that are always plain")
+                }
             }
         }
         for (number, count) in uses where count <= 0 {

@@ -108,16 +108,14 @@ extension TranslationRuleset {
 
     // MARK: Never questioned
 
-    var alwaysPlain: ChainDefinition {
-        ChainDefinition(name: Self.alwaysPlainChain, hook: nil, rules: alwaysPlainRules(configuration.alwaysPlain))
-    }
-
     /// Rules, not set elements: prefixes overlap and are few.
-    func alwaysPlainRules(_ prefixes: [IPPrefix]) -> [[Expression]] {
-        prefixes.filter { $0.family == family }.map { prefix in
-            let mask = IPAddress(high: .max, low: .max).masked(to: prefix.length).octets.suffix(Int(width))
-            let partial: [Expression] = prefix.length == 128 ? [] : [.mask(r0, Array(mask))]
-            return [.load(source, into: r0)] + partial + [.compare(r0, .equal, prefix.address.packetOctets), .verdict(.accept)]
-        }
+    var alwaysPlain: ChainDefinition {
+        ChainDefinition(
+            name: Self.alwaysPlainChain, hook: nil,
+            rules: configuration.alwaysPlain.filter { $0.family == family }.map { prefix in
+                let mask = IPAddress(high: .max, low: .max).masked(to: prefix.length).octets.suffix(Int(width))
+                let partial: [Expression] = prefix.length == 128 ? [] : [.mask(r0, Array(mask))]
+                return [.load(source, into: r0)] + partial + [.compare(r0, .equal, prefix.address.packetOctets), .verdict(.accept)]
+            })
     }
 }

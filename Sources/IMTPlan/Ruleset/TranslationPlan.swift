@@ -66,7 +66,7 @@ package struct TranslationPlan {
     ///
     /// - Parameters:
     ///   - sets: `now.differences(from: before)` of this family.
-    ///   - changes: what is said of openers, which no model knows, since it lapses by itself.
+    ///   - changes: what is said of openers, which no model knows, since it lapses by itself, and what is always plain.
     package func changes(
         from before: TranslationModel, to now: TranslationModel, _ sets: [SetDifference], of table: TableDefinition, saying changes: [IMTChange] = []
     ) -> TableChange {
@@ -85,6 +85,11 @@ package struct TranslationPlan {
             change.apply(sets.filter { set in !gone.contains { TranslationRuleset.out($0) == set.set } })
             for chain in rules.pathChains + (isSameNetworks ? [] : rules.networkChains) { change.replaceRules(of: chain) }
             change.steps += gone.map { .deleteSet(rules.out($0)) }
+        }
+        if let prefixes = changes.alwaysPlain {
+            var later = self
+            later.configuration.alwaysPlain = prefixes
+            change.replaceRules(of: later.ruleset(table.family).alwaysPlain)
         }
         sayOpeners(changes, &change)
         return change
@@ -133,16 +138,6 @@ package struct TranslationPlan {
         for (set, wanted) in [(TranslationRuleset.notFound, passing), (TranslationRuleset.confirming, waiting), (TranslationRuleset.lately, [])] {
             change.steps += [.addElements(all, to: set), .deleteElements(all, from: set)]
             if !wanted.isEmpty { change.steps.append(.addElements(wanted, to: set)) }
-        }
-    }
-
-    /// The rules of the addresses that are always plain.
-    package func alwaysPlain(_ prefixes: [IPPrefix]) -> [TableChange] {
-        families.map { table in
-            var change = TableChange(table)
-            change.replaceRules(
-                of: ChainDefinition(name: TranslationRuleset.alwaysPlainChain, hook: nil, rules: ruleset(table.family).alwaysPlainRules(prefixes)))
-            return change
         }
     }
 

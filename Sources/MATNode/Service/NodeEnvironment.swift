@@ -1,5 +1,4 @@
 import IMTPlan
-import MATCore
 import MATSignal
 import NodeCore
 
@@ -29,7 +28,6 @@ package protocol NodeEnvironment: AnyObject {
     // MARK: Kernel
 
     func commit(_ changes: [IMTChange], linkAddresses: [LocalAddress]?)
-    func setAlwaysPlain(_ prefixes: [IPPrefix])
     /// Sends what is held on, in order, until the kernel refuses one.
     func release(_ offer: HeldOffer, from home: HomeAddress?) -> HeldExit
     func pass(_ packets: [HeldPacket], to destination: IPAddress, by interface: String?)

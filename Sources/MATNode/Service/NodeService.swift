@@ -1,7 +1,6 @@
 import IMTKernel
 import IMTPlan
 import Logging
-import MATCore
 import MATRuntime
 import MATSignal
 import NodeCore
@@ -62,7 +61,7 @@ public final class NodeService {
         kernelConfiguration.connectionTracking = configuration.connectionTracking
         kernelConfiguration.keepsRulesFirst = configuration.routingRules == .first
         kernelConfiguration.loosensReversePath = configuration.reversePath == .loosen
-        kernelConfiguration.alwaysPlain = Array(names.servers.alwaysPlain.prefix(IMTConfiguration.alwaysPlainMax))
+        kernelConfiguration.alwaysPlain = names.servers.alwaysPlain
         kernelConfiguration.exceptions = configuration.exceptions
         var deliver: (KernelEvent) -> Void = { _ in }
         do throws(KernelError) {

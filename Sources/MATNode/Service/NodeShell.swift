@@ -1,5 +1,4 @@
 import IMTPlan
-import MATCore
 import MATSignal
 import NodeCore
 
@@ -87,7 +86,6 @@ package final class NodeShell {
             let (servers, areOthers) = environment.readNames()
             run { node, now in node.namesRead(servers, areOthers: areOthers, now: now) }
         case .changeIMT(let changes, let linkAddresses): environment.commit(changes, linkAddresses: linkAddresses)
-        case .setAlwaysPlain(let prefixes): environment.setAlwaysPlain(prefixes)
         case .release(let offer, let home):
             let exit = environment.release(offer, from: home)
             run { node, now in node.exited(offer.destination, exit, now: now) }

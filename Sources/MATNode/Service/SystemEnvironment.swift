@@ -103,16 +103,8 @@ final class SystemEnvironment: NodeEnvironment {
     // MARK: Kernel
 
     func commit(_ changes: [IMTChange], linkAddresses: [LocalAddress]?) {
-        attempt { () throws(KernelError) in try kernel.commit(changes, locators: linkAddresses) }
-    }
-
-    func setAlwaysPlain(_ prefixes: [IPPrefix]) {
-        attempt { () throws(KernelError) in try kernel.setAlwaysPlain(Array(prefixes.prefix(IMTConfiguration.alwaysPlainMax))) }
-    }
-
-    private func attempt(_ change: () throws(KernelError) -> Void) {
         do throws(KernelError) {
-            try change()
+            try kernel.commit(changes, locators: linkAddresses)
         } catch {
             logger.error("\(error)")
         }

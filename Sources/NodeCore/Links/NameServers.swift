@@ -37,7 +37,7 @@ package struct NameServers: Hashable, Sendable {
     }
 
     /// Never captured, or a question to one would wait for an answer of it. Those that matter most come first.
-    package var alwaysPlain: [IPPrefix] { addresses.map { IPPrefix($0) } }
+    package var alwaysPlain: [IPPrefix] { addresses.prefix(IMTConfiguration.alwaysPlainMax).map { IPPrefix($0) } }
 
     /// Whether names are found by a process of this host, which asks whom it likes.
     ///
