@@ -110,10 +110,10 @@ public final class EtcdStore: MappingSharing {
                 return items.count == 1
             }
             // A burst costs one wake-up.
-            if isFirst { loop.execute { self.takeHanded() } }
+            if isFirst { loop.execute { self.performHanded() } }
         }
 
-        private func takeHanded() {
+        private func performHanded() {
             let items = handed.withLock { items in
                 defer { items = [] }
                 return items
@@ -151,7 +151,7 @@ public final class EtcdStore: MappingSharing {
             let now = SystemClock.now()
             closeBy = now.monotonic + EtcdStore.closeTimeMax
             whenClosed = done
-            takeHanded()
+            performHanded()
             perform(instance.close(now))
         }
 

@@ -33,6 +33,51 @@ struct MachineTests {
         #expect(link.connect(now + ClusterInstance.reconnectDelay) != nil)
     }
 
+    @Test("The feed reads in pages as of one revision and follows from there; each connection goes on where the last one was")
+    func feed() throws {
+        let keys = ClusterKeys(prefix: "/test/")
+        var feed = Feed(keys)
+        let first = EtcdRange(key: keys.followed.key, end: keys.followed.end, limit: ClusterInstance.pageKeysMax, revision: 100)
+        #expect(feed.opened(at: 100) == .begin(first) && feed.isReading)
+        #expect(feed.opened(at: 105) == .goOn(first), "as of the same revision")
+        #expect(feed.watched(EtcdWatchResponse()) == nil, "nothing is followed yet")
+        var page = EtcdResponse()
+        page.pairs = [EtcdKeyValue(key: keys.octets(.cookies), modRevision: 90, value: [])]
+        page.hasMore = true
+        guard case .next(let second)? = feed.pageEnded(page) else { throw Unexpected(what: "no second page") }
+        #expect(second.revision == 100 && second.key == keys.octets(.cookies) + [0] && feed.opened(at: 106) == .goOn(second))
+        func watch(from revision: Int64) -> EtcdWatch { EtcdWatch(key: keys.followed.key, end: keys.followed.end, fromRevision: revision) }
+        #expect(feed.pageEnded(EtcdResponse()) == .ended(revision: 100, isFirst: true, watch(from: 101)) && feed.hasLoaded)
+        #expect(feed.pageEnded(EtcdResponse()) == nil, "nobody asked for it")
+
+        var part = EtcdWatchResponse()
+        part.events = [EtcdWatchResponse.Event(pair: EtcdKeyValue(key: [], modRevision: 110, value: []))]
+        part.isFragment = true
+        #expect(feed.watched(part) == .events && feed.opened(at: 120) == .follow(watch(from: 110)), "the rest of 110 has not come")
+        part.isFragment = false
+        #expect(feed.watched(part) == .events && feed.opened(at: 120) == .follow(watch(from: 111)))
+        var end = EtcdWatchResponse()
+        (end.isCanceled, end.cancelReason) = (true, "no leader")
+        #expect(feed.watched(end) == .cancelled("no leader") && feed.isFollowing)
+    }
+
+    @Test("A feed whose revision etcd has compacted reads all anew, while it reads as while it follows")
+    func compactedFeed() throws {
+        var feed = Feed(ClusterKeys(prefix: "/test/"))
+        _ = feed.opened(at: 100)
+        feed.readingCompacted()
+        guard case .begin(let anew) = feed.opened(at: 200) else { throw Unexpected(what: "it goes on") }
+        #expect(anew.revision == 200)
+        #expect(feed.pageEnded(EtcdResponse()).map { if case .ended(200, true, _) = $0 { true } else { false } } == true)
+        feed.readingCompacted()
+        #expect(feed.isFollowing, "nothing is read any more")
+        var gone = EtcdWatchResponse()
+        gone.compactRevision = 300
+        #expect(feed.watched(gone) == .compacted(after: 200))
+        guard case .begin = feed.opened(at: 400) else { throw Unexpected(what: "it goes on") }
+        #expect(feed.pageEnded(EtcdResponse()).map { if case .ended(400, false, _) = $0 { true } else { false } } == true, "read before")
+    }
+
     @Test("A sign of life that was answered and does not come back tells that the watch is silent; the link's end forgets it")
     func heartbeat() {
         var heartbeat = Heartbeat(start)

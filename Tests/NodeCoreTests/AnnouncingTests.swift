@@ -6,8 +6,6 @@ import Testing
 @testable import NodeCore
 
 @Suite("Telling peers of a move") struct AnnouncingTests {
-    private func time(_ milliseconds: Int64) -> MonotonicTime { .zero + .milliseconds(milliseconds) }
-
     private let hoas = (1...3).map { home("203.0.113.\($0)") }
     private let moves = FamilyPair<UInt32>(ipv4: 2, ipv6: 2)
 

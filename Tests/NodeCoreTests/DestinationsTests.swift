@@ -1,7 +1,6 @@
 import MATTesting
 import Testing
 
-@testable import MATCore
 @testable import MATSignal
 @testable import NodeCore
 
@@ -18,8 +17,6 @@ import Testing
         adjust(&configuration)
         return Destinations(configuration)
     }
-
-    private func time(_ milliseconds: Int64) -> MonotonicTime { .zero + .milliseconds(milliseconds) }
 
     private func isLogged(_ actions: [Action], _ text: String) -> Bool {
         actions.contains { if case .log(_, let line) = $0 { line.contains(text) } else { false } }

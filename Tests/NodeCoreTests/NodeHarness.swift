@@ -1,8 +1,10 @@
-import IMTPlan
 import MATSignal
 import MATTesting
 import NodeCore
 import Testing
+
+/// A point in virtual time.
+func time(_ milliseconds: Int64) -> MonotonicTime { .zero + .milliseconds(milliseconds) }
 
 /// A node's core alone, in virtual time, with a test that plays everyone else: DNS, servers, peers and kernel.
 ///

@@ -2,7 +2,6 @@ import IMTPlan
 import MATTesting
 import Testing
 
-@testable import MATCore
 @testable import MATSignal
 @testable import NodeCore
 
@@ -12,8 +11,6 @@ import Testing
     private let first: MobileAddress = moa("198.18.0.10")
     private let second: MobileAddress = moa("198.18.0.11")
     private var pair: HomePair { HomePair(own: own, peer: hoa) }
-
-    private func time(_ milliseconds: Int64) -> MonotonicTime { .zero + .milliseconds(milliseconds) }
 
     // MARK: The table
 

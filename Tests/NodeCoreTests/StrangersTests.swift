@@ -1,7 +1,6 @@
 import MATTesting
 import Testing
 
-@testable import MATCore
 @testable import MATSignal
 @testable import NodeCore
 
@@ -26,8 +25,6 @@ import Testing
     private func segment(_ source: MobileAddress) -> Strangers.Packet {
         Strangers.Packet(source: source, own: own, opensConnection: false, isSegment: true)
     }
-
-    private func time(_ milliseconds: Int64) -> MonotonicTime { .zero + .milliseconds(milliseconds) }
 
     private func hold(_ strangers: inout Strangers, _ packet: Strangers.Packet, canAsk: Bool = true, at milliseconds: Int64 = 0) -> [Action] {
         strangers.hold(packet, canAsk: canAsk, openersWait: .milliseconds(100), hasPeers: among.hasPeers, now: time(milliseconds))

@@ -1,7 +1,6 @@
 import MATTesting
 import Testing
 
-@testable import MATCore
 @testable import MATSignal
 @testable import NodeCore
 
@@ -20,8 +19,6 @@ import Testing
     private func locator(_ moa: MobileAddress, _ interface: String, isDeprecated: Bool = false) -> OwnLocator {
         OwnLocator(moa, interface: interface, isDeprecated: isDeprecated)
     }
-
-    private func time(_ milliseconds: Int64) -> MonotonicTime { .zero + .milliseconds(milliseconds) }
 
     /// A monitor of one target over both addresses, which answers over those given.
     private func monitor(answering: Set<MobileAddress>, until end: Int64 = 3000) -> PathMonitor {

@@ -1,5 +1,4 @@
 import DequeModule
-import IMS
 import IMSCore
 import MATSignal
 

@@ -1,4 +1,3 @@
-import IMS
 import IMSCore
 import MATSignal
 
@@ -13,8 +12,7 @@ extension ClusterInstance {
             fail(changes.takeOverdue(since: .distantFuture), availability.trouble)
         }
         sendChanges(now)
-        defer { actions = [] }
-        return actions
+        return takeActions()
     }
 
     /// One transaction at once, more only when they are full: the busier, the larger.

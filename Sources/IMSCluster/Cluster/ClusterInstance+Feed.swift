@@ -1,37 +1,29 @@
-import IMS
 import IMSCore
 import MATSignal
 
-// What all instances hold in memory: read in pages as of one revision, then followed by a watch from there.
+// What all instances hold in memory, as `Feed` has it come.
 
 extension ClusterInstance {
     // MARK: Reading
 
-    mutating func readPage() {
-        guard case .loading(let revision, let cursor) = feed else { return }
-        call(.page, .range(cursor.range(limit: Self.pageKeysMax, revision: revision)))
-    }
-
-    mutating func takePage(_ response: EtcdResponse, _ now: Now) {
-        guard case .loading(let revision, var cursor) = feed else { return }
-        if hasLoaded {
+    mutating func pageRead(_ response: EtcdResponse, _ now: Now) {
+        guard feed.isReading else { return }
+        if feed.hasLoaded {
             // What has come since the watch was lost; the core takes what is newer.
-            take(response.pairs.map { EtcdWatchResponse.Event(pair: $0) }, now)
+            apply(response.pairs.map { EtcdWatchResponse.Event(pair: $0) }, now)
         } else if !response.pairs.isEmpty {
             let contents = contents(response.pairs)
             if !contents.isEmpty { actions.append(.deliver(.loaded(contents))) }
-            takeOthers(response.pairs, now)
+            applyOthers(response.pairs, now)
         }
-        if cursor.advance(response.pairs, hasMore: response.hasMore, limit: Self.pageKeysMax) {
-            feed = .loading(revision: revision, cursor)
-            return readPage()
+        switch feed.pageEnded(response) {
+        case .next(let page)?: call(.page, .range(page))
+        case .ended(let revision, let isFirst, let watch)?:
+            tell(living.finishReading(at: revision, isFirst: isFirst, now.monotonic), now)
+            if isFirst { actions.append(.deliver(.loadEnded)) }
+            follow(watch)
+        case nil: break
         }
-        tell(living.finishReading(at: revision, isFirst: !hasLoaded, now.monotonic), now)
-        if !hasLoaded {
-            hasLoaded = true
-            actions.append(.deliver(.loadEnded))
-        }
-        follow(revision)
     }
 
     private mutating func contents(_ pairs: [EtcdKeyValue]) -> StoreContents {
@@ -54,51 +46,39 @@ extension ClusterInstance {
     }
 
     /// At a start the mappings go on undecoded, all else as it would come through the watch.
-    private mutating func takeOthers(_ pairs: [EtcdKeyValue], _ now: Now) {
+    private mutating func applyOthers(_ pairs: [EtcdKeyValue], _ now: Now) {
         let others = pairs.filter { pair in
             switch keys.parse(pair.key) {
             case .mapping, .certificate, nil: false
             default: true
             }
         }
-        take(others.map { EtcdWatchResponse.Event(pair: $0) }, now)
+        apply(others.map { EtcdWatchResponse.Event(pair: $0) }, now)
     }
 
     // MARK: Following
 
-    mutating func follow(_ revision: Int64) {
-        feed = .following(revision: revision)
+    mutating func follow(_ watch: EtcdWatch) {
         heartbeat.forgetUnechoed()
-        let range = keys.followed
-        actions.append(.watch(EtcdWatch(key: range.key, end: range.end, fromRevision: revision + 1)))
+        actions.append(.watch(watch))
     }
 
     mutating func watched(_ response: EtcdWatchResponse, _ now: Now) -> [Action] {
-        defer { actions = [] }
         noticeSleep(now)
-        guard case .following(let revision) = feed, link.isUp else { return actions }
-        if response.compactRevision > 0 {
-            // Too long away: what happened meanwhile is no longer told step by step.
-            drop("etcd has compacted what came after revision \(revision); all is read again", now)
-            feed = .none
-            return actions
+        guard link.isUp else { return takeActions() }
+        switch feed.watched(response) {
+        case .events?: applyOrHold(response.events, now)
+        case .compacted(let revision)?: drop("etcd has compacted what came after revision \(revision); all is read again", now)
+        case .cancelled(let reason)?: drop("etcd cancelled the watch: \(reason)", now)
+        case nil: break
         }
-        guard !response.isCanceled else {
-            drop("etcd cancelled the watch: \(response.cancelReason)", now)
-            return actions
-        }
-        takeOrHold(response.events, now)
-        if let last = response.events.last?.pair.modRevision {
-            // The rest of a revision that comes in parts is asked for again if the connection breaks between them.
-            feed = .following(revision: max(revision, response.isFragment ? last - 1 : last))
-        }
-        return actions
+        return takeActions()
     }
 
     /// After a stop or a time without etcd, all that happened meanwhile is looked at before any of it is done: if others have declared this
     /// instance dead, they have pushed what changed before that, too.
-    private mutating func takeOrHold(_ events: [EtcdWatchResponse.Event], _ now: Now) {
-        guard doubt.isInDoubt else { return take(events, now) }
+    private mutating func applyOrHold(_ events: [EtcdWatchResponse.Event], _ now: Now) {
+        guard doubt.isInDoubt else { return apply(events, now) }
         let hasRoom = doubt.hold(events)
         let hasCaughtUp = events.contains { event in
             guard !event.isDelete, keys.parse(event.pair.key) == .instance(settings.id),
@@ -113,11 +93,11 @@ extension ClusterInstance {
         guard !events.isEmpty else { return }
         let own = keys.octets(.instance(settings.id))
         if events.contains(where: { $0.isDelete && $0.pair.key == own }) { tell(living.died(settings.id, now.monotonic), now) }
-        take(events, now)
+        apply(events, now)
     }
 
     /// Tells the core what was written, in the order of etcd's log: who serves whom as of a change, then the change.
-    private mutating func take(_ events: [EtcdWatchResponse.Event], _ now: Now) {
+    private mutating func apply(_ events: [EtcdWatchResponse.Event], _ now: Now) {
         var changed: [StoreChange] = []
         var news: [SharedNews] = []
         func handOn(_ instance: inout ClusterInstance) {

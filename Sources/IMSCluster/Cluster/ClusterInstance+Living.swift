@@ -1,4 +1,3 @@
-import IMS
 import IMSCore
 import MATSignal
 
@@ -7,11 +6,9 @@ import MATSignal
 extension ClusterInstance {
     /// What one sign of life says.
     func signOfLife() -> EtcdPut {
-        var isHandingOn = false
-        if serves, hasLoaded, case .following = feed { isHandingOn = true }
+        let isHandingOn = serves && feed.hasLoaded && feed.isFollowing
         return EtcdPut(
-            key: keys.octets(.instance(settings.id)),
-            value: living.sign(heartbeat.count, isHandingOn: isHandingOn, isClosing: isClosing))
+            key: keys.octets(.instance(settings.id)), value: living.sign(heartbeat.count, isHandingOn: isHandingOn, isClosing: isClosing))
     }
 
     /// Tells the core whom to serve. Many at once come in pieces, so that answers go out between them.
@@ -64,7 +61,7 @@ extension ClusterInstance {
 
     /// Whether another instance is dead can be told only by who hears itself, through an etcd that takes writes.
     mutating func deposeIfDue(_ now: Now) {
-        guard !availability.isUnavailable, !isClosing, case .following = feed, heartbeat.hearsItself(now.monotonic),
+        guard !availability.isUnavailable, !isClosing, feed.isFollowing, heartbeat.hearsItself(now.monotonic),
             let dead = living.nextDeposition(now.monotonic)
         else { return }
         let key = keys.octets(.instance(dead.id))
@@ -77,16 +74,15 @@ extension ClusterInstance {
 
     /// Says good-bye, and goes on: others push what changes from then on.
     mutating func leave(_ now: Now) -> [Action] {
-        defer { actions = [] }
-        guard !living.isLeaving else { return actions }
+        guard !living.isLeaving else { return takeActions() }
         guard link.isUp, !availability.isUnavailable else {
             actions.append(.deliver(.left))
-            return actions
+            return takeActions()
         }
         living.leave()
         heartbeat.hurry(now.monotonic)
         beat(now)
-        return actions
+        return takeActions()
     }
 
     /// The end: what waits is still written, and good-bye is said if it was not. Whoever takes over need not wait for silence.
@@ -95,7 +91,6 @@ extension ClusterInstance {
         living.leave()
         heartbeat.hurry(now.monotonic)
         if link.isUp { beat(now) }
-        defer { actions = [] }
-        return actions
+        return takeActions()
     }
 }

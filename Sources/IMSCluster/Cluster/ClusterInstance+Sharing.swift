@@ -1,4 +1,3 @@
-import IMS
 import IMSCore
 import MATSignal
 
@@ -30,8 +29,7 @@ extension ClusterInstance {
             }
         }
         tendSharing(now)
-        defer { actions = [] }
-        return actions
+        return takeActions()
     }
 
     mutating func tendSharing(_ now: Now) {

@@ -1,4 +1,3 @@
-import IMS
 import IMSCore
 import MATSignal
 
@@ -10,13 +9,9 @@ import MATSignal
 ///                                                       Heartbeat     own signs of life, sent and come back
 ///                                                       Availability  whether etcd takes writes
 ///                                                       Doubt         whether what is in memory may be told
+///                                                       Feed          what is in etcd, read once and then followed
 ///                                                       LivingState   who lives, who serves which subscription
 ///             ── commit, write, share ────────────────► ChangeQueue, ClusterSecrets, SharingState
-///
-///               open           last page                 answered, and each own sign of life comes back through it
-///   feed   none ────► loading ───────────► following ◄──────────────────────────────────────────►
-///                        ▲                     │ what follows is compacted
-///                        └─────────────────────┘
 /// ```
 /// **Nothing goes back.** Every write is a comparison and a put in one transaction (`ClusterValue`), so etcd refuses what is older
 /// than what it holds, from whichever instance. A write whose answer is lost is asked again: if it was done, it finds itself.
@@ -106,14 +101,6 @@ struct ClusterInstance: Sendable {
 
     // MARK: State
 
-    enum Feed: Equatable, Sendable {
-        case none
-        /// As of this revision.
-        case loading(revision: Int64, PageCursor)
-        /// All up to this revision has come.
-        case following(revision: Int64)
-    }
-
     let settings: Settings
     var keys: ClusterKeys { settings.keys }
     var link: MemberLink
@@ -125,8 +112,7 @@ struct ClusterInstance: Sendable {
     var changes = ChangeQueue()
     var sharing = SharingState()
     var living: LivingState
-    var feed = Feed.none
-    var hasLoaded = false
+    var feed: Feed
     var isClosing = false
     /// Whether there is a core that pushes.
     var serves = false
@@ -139,6 +125,7 @@ struct ClusterInstance: Sendable {
         heartbeat = Heartbeat(now.monotonic)
         doubt = Doubt(now.monotonic)
         living = LivingState(own: settings.id)
+        feed = Feed(settings.keys)
     }
 
     // MARK: Events
@@ -153,46 +140,44 @@ struct ClusterInstance: Sendable {
         if link.isUp {
             beat(now)
             // While pages are read there is no watch yet.
-            if case .following = feed, heartbeat.isWatchSilent(now.monotonic) {
-                drop("the watch is silent", now)
-            }
+            if feed.isFollowing, heartbeat.isWatchSilent(now.monotonic) { drop("the watch is silent", now) }
             tendSharing(now)
             deposeIfDue(now)
         }
         tell(availability.ticked(now.monotonic))
         failOverdueChanges(now)
-        return take()
+        return takeActions()
     }
 
     mutating func connected(_ now: Now) -> [Action] {
-        guard link.isConnecting else { return take() }
+        guard link.isConnecting else { return takeActions() }
         if let login = settings.login {
             link.authenticate()
             call(.authenticate, .authenticate(user: login.user, password: login.password), within: Self.beatTimeMax)
         } else {
             open()
         }
-        return take()
+        return takeActions()
     }
 
     mutating func disconnected(_ reason: String, _ now: Now) -> [Action] {
         lose(reason, now)
-        return take()
+        return takeActions()
     }
 
     mutating func watchEnded(_ error: EtcdError, _ now: Now) -> [Action] {
-        if case .following = feed, link.isUp { drop("the watch ended: \(error)", now) }
-        return take()
+        if feed.isFollowing, link.isUp { drop("the watch ended: \(error)", now) }
+        return takeActions()
     }
 
     mutating func answered(_ id: UInt64, _ result: Result<EtcdResponse, EtcdError>, _ now: Now) -> [Action] {
         noticeSleep(now)
-        guard let purpose = calls.ended(id) else { return take() }
+        guard let purpose = calls.ended(id) else { return takeActions() }
         switch result {
         case .success(let response): succeeded(purpose, id, response, now)
         case .failure(let error): failed(purpose, id, error, now)
         }
-        return take()
+        return takeActions()
     }
 
     private mutating func succeeded(_ purpose: PendingCalls.Purpose, _ id: UInt64, _ response: EtcdResponse, _ now: Now) {
@@ -201,7 +186,7 @@ struct ClusterInstance: Sendable {
             actions.append(.useToken(response.token))
             open()
         case .open: opened(response, now)
-        case .page: takePage(response, now)
+        case .page: pageRead(response, now)
         case .beat(let count):
             heartbeat.answered(count, now.monotonic)
             link.works()
@@ -234,7 +219,7 @@ struct ClusterInstance: Sendable {
         case .authenticate, .open: drop(error.description, now)
         case .page where error.kind == .compacted:
             // It took longer than etcd keeps old revisions: read again from the start, as it is now.
-            feed = .none
+            feed.readingCompacted()
             open()
         case .page: drop(error.description, now)
         case .beat:
@@ -273,14 +258,13 @@ struct ClusterInstance: Sendable {
         heartbeat.hurry(now.monotonic)
         if wasLostForLong { beginDoubt(for: Self.doubtMax, now) }
         secretsTold(response.responses.dropFirst().first?.pairs.first)
-        switch feed {
-        case .none:
+        switch feed.opened(at: response.revision) {
+        case .begin(let page):
             releaseHeldEvents(doubt.release(), now)
-            feed = .loading(revision: response.revision, PageCursor(keys))
             living.beginReading(at: response.revision)
-            readPage()
-        case .loading: readPage()
-        case .following(let revision): follow(revision)
+            call(.page, .range(page))
+        case .goOn(let page): call(.page, .range(page))
+        case .follow(let watch): follow(watch)
         }
         beat(now)
         sendChanges(now)
@@ -312,7 +296,8 @@ struct ClusterInstance: Sendable {
         return call
     }
 
-    private mutating func take() -> [Action] {
+    /// What the event that ends here wants done.
+    mutating func takeActions() -> [Action] {
         defer { actions = [] }
         return actions
     }
@@ -343,7 +328,7 @@ struct ClusterInstance: Sendable {
     }
 
     private mutating func beginDoubt(for time: Duration, _ now: Now) {
-        guard hasLoaded else { return }
+        guard feed.hasLoaded else { return }
         // What was due while we were away is not late: it lies in the socket, to be read.
         heartbeat.forgetUnechoed()
         heartbeat.hurry(now.monotonic)
@@ -367,13 +352,13 @@ struct ClusterInstance: Sendable {
     mutating func write(_ secret: CookieSecret, _ now: Now) -> [Action] {
         guard link.isUp else {
             actions.append(.deliver(.failed("a cookie secret is not shared: \(availability.trouble)")))
-            return take()
+            return takeActions()
         }
         switch secrets.write(secret, key: keys.octets(.cookies), now) {
         case .put(let transaction): call(.secret, .transaction(transaction))
         case .keep(let newest): actions.append(.deliver(.secrets(newest)))
         }
-        return take()
+        return takeActions()
     }
 
     mutating func secretsTold(_ pair: EtcdKeyValue?) { actions += secrets.told(pair).map { .deliver($0) } }

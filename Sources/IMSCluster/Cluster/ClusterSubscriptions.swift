@@ -1,5 +1,4 @@
 import DequeModule
-import IMS
 import MATSignal
 
 // The subscriptions of the cluster, as one value that every instance works out for itself from what etcd's log tells.
@@ -110,7 +109,7 @@ struct ClusterSubscriptions: Sendable {
     }
 
     /// A mapping changed; told also of own changes, whose answer may come before the log does.
-    mutating func noteChange(of prefix: IPPrefix, at revision: Int64) {
+    mutating func changed(_ prefix: IPPrefix, at revision: Int64) {
         guard revision > recentFloor, revision > recent[prefix] ?? 0 else { return }
         recent[prefix] = revision
         recentOrder.append((prefix, revision))

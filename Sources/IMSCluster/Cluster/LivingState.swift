@@ -1,4 +1,3 @@
-import IMSCore
 import MATSignal
 
 /// Who lives, who serves which subscription, and how an instance comes and goes, as etcd's log tells it.
@@ -120,7 +119,7 @@ struct LivingState: Sendable {
     mutating func handed(upTo revision: Int64) { handedUpTo = max(handedUpTo, revision) }
 
     /// A mapping has changed.
-    mutating func changed(_ prefix: IPPrefix, at revision: Int64) { subscriptions.noteChange(of: prefix, at: revision) }
+    mutating func changed(_ prefix: IPPrefix, at revision: Int64) { subscriptions.changed(prefix, at: revision) }
 
     /// A subscription was granted, or its key is gone: then `nil`.
     mutating func subscribed(_ key: ClusterSubscriptions.Key, of id: InstanceID, _ grant: SubscriptionGrant?, at revision: Int64) {

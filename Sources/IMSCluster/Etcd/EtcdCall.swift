@@ -91,7 +91,7 @@ final class EtcdCall: ChannelInboundHandler, @unchecked Sendable {
         case .data(let payload):
             guard case .byteBuffer(var bytes) = payload.data else { return }
             received.writeBuffer(&bytes)
-            takeMessages()
+            readMessages()
         default: break
         }
     }
@@ -104,7 +104,7 @@ final class EtcdCall: ChannelInboundHandler, @unchecked Sendable {
         finish(EtcdError(.unreachable, "the connection to etcd failed: \(error)"))
     }
 
-    private func takeMessages() {
+    private func readMessages() {
         while onEnd != nil, let length = received.getInteger(at: received.readerIndex + 1, as: UInt32.self) {
             guard received.getInteger(at: received.readerIndex, as: UInt8.self) == 0, length <= UInt32(Self.messageBytesMax)
             else {

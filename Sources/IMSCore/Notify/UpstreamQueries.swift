@@ -37,8 +37,6 @@ struct UpstreamQueries: Sendable {
 
     /// Tries to a server that has never answered (section 7).
     static let triesToStrangerMax = 2
-    /// Code 9 answers followed per exchange (section 2).
-    static let cookiesFollowedMax = 2
 
     enum OnTry: Sendable {
         case ask([Endpoint], sequence: UInt32)
@@ -92,7 +90,7 @@ struct UpstreamQueries: Sendable {
         else { return nil }
         if let answered = answer.hoa, answered != hoa { return nil }
         let follows =
-            answer.code == .cookieRequired && answer.cookie.server != nil && query.cookiesFollowed < Self.cookiesFollowedMax
+            answer.code == .cookieRequired && answer.cookie.server != nil && query.cookiesFollowed < Retransmission.cookiesFollowedMax
         if follows { queries[hoa]?.cookiesFollowed += 1 }
         return OnAnswer(hoa: hoa, isCookieFollowed: follows)
     }

@@ -45,8 +45,6 @@ struct Pushes: Sendable {
     private var deadlines = DeadlineQueue<Deadline>()
     private var pushesMax: Int
 
-    /// Code 9 answers followed per exchange (section 2).
-    static let cookiesFollowedMax = 2
     /// Pushes sent at once; the rest of a popular HoA's subscribers come after a pause, in which others get their answers.
     static let perTurnMax = 256
     static let pause: Duration = .milliseconds(1)
@@ -141,7 +139,7 @@ struct Pushes: Sendable {
         if let hoa = ack.hoa, !push.certified.record.prefix.contains(hoa.address) { return nil }
         var actions = [Action.learned(ack.cookie.server, of: peer)]
         switch ack.code {
-        case .cookieRequired where ack.cookie.server != nil && push.cookiesFollowed < Self.cookiesFollowedMax:
+        case .cookieRequired where ack.cookie.server != nil && push.cookiesFollowed < Retransmission.cookiesFollowedMax:
             push.cookiesFollowed += 1
             pushes[key] = push
             actions.append(.send(push.certified, key, sequence: push.sequence))

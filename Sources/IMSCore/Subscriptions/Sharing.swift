@@ -1,5 +1,3 @@
-import MATSignal
-
 /// What the other instances of this IMS should know, beside mappings, when several share a store.
 ///
 /// Every instance holds the remembered mappings of all. A subscription is held by the instance that serves it: the one that granted it last,

@@ -8,6 +8,8 @@ public struct Retransmission: Hashable, Sendable {
     package static let intervalMin: Duration = .milliseconds(50)
     /// The try from which the next IMS of the DNS set is asked too.
     public static let failoverTry = 3
+    /// How often a request is sent again at once with the cookie of an answer of code 9 (protocol.md section 2).
+    package static let cookiesFollowedMax = 2
 
     /// Tries made so far.
     public private(set) var tries = 0

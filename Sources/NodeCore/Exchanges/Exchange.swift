@@ -136,9 +136,6 @@ struct Exchange: Sendable {
     /// The endpoints asked so far: only they may answer.
     private var asked: [Endpoint] = []
 
-    /// Codes 9 followed; at most two an exchange (section 2).
-    private static let cookiesFollowedMax = 2
-
     /// - Parameter targets: at least one.
     init(
         _ purpose: Purpose, sequence: UInt32, to targets: [Endpoint], from source: IPAddress?, triesMax: Int, smoothedRTT: Duration?,
@@ -208,7 +205,7 @@ struct Exchange: Sendable {
     ///
     /// - Returns: whether to send it again with that.
     mutating func followsCookie() -> Bool {
-        guard cookiesFollowed < Self.cookiesFollowedMax else { return false }
+        guard cookiesFollowed < Retransmission.cookiesFollowedMax else { return false }
         cookiesFollowed += 1
         return true
     }

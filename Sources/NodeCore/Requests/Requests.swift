@@ -44,11 +44,9 @@ struct Requests: Sendable {
     private static let sourcesMax = 4096
 
     private let cookies: CookieAuthority
-    private let sourcesMax: Int
-    private let checksPerSecondPerSource: Int
     /// Signature checks for senders without cookie, and with one for each source.
     private var uncookiedChecks: RateLimit
-    private var sourceChecks: [IPAddress: RateLimit] = [:]
+    private var sourceChecks: RateTable<IPPrefix>
     /// Answers to strangers on an own link.
     private var linkAnswers: RateLimit
     /// Path Answers to who has not shown where it is.
@@ -61,8 +59,7 @@ struct Requests: Sendable {
 
     init(cookies: CookieAuthority, _ configuration: NodeCoreConfiguration) {
         self.cookies = cookies
-        sourcesMax = configuration.share(of: Self.sourcesMax)
-        checksPerSecondPerSource = configuration.checksPerSecondPerSource
+        sourceChecks = RateTable(perSecond: configuration.checksPerSecondPerSource, keysMax: configuration.share(of: Self.sourcesMax))
         earlyNotices = EarlyNotices(countMax: configuration.share(of: EarlyNotices.countMax))
         uncookiedChecks = RateLimit(perSecond: configuration.uncookiedChecksPerSecond)
         linkAnswers = RateLimit(perSecond: configuration.linkAnswersPerSecond)
@@ -154,16 +151,7 @@ struct Requests: Sendable {
     /// - Parameter isOfInterest: the HoA is in the IMT or the record comes from our own IMS; only then a check without cookie is allowed.
     private mutating func mayCheck(_ ack: PendingAck, isOfInterest: Bool, _ now: MonotonicTime) -> Bool {
         guard ack.hasCookie else { return isOfInterest && uncookiedChecks.take(at: now) }
-        return mayCheck(ack.source.address, now)
-    }
-
-    private mutating func mayCheck(_ address: IPAddress, _ now: MonotonicTime) -> Bool {
-        let group = address.family == .ipv4 ? address : address.masked(to: 64)
-        if sourceChecks.count >= sourcesMax, sourceChecks[group] == nil {
-            sourceChecks = sourceChecks.filter { !$0.value.isIdle(at: now) }
-            if sourceChecks.count >= sourcesMax { return false }
-        }
-        return sourceChecks[group, default: RateLimit(perSecond: checksPerSecondPerSource)].take(at: now)
+        return mayVerify(for: ack.source.address, now)
     }
 
     // MARK: Path Probes
@@ -184,7 +172,7 @@ struct Requests: Sendable {
     }
 
     /// Whether one more signature is checked for this source, which has shown where it is.
-    mutating func mayVerify(for source: IPAddress, _ now: MonotonicTime) -> Bool { mayCheck(source, now) }
+    mutating func mayVerify(for source: IPAddress, _ now: MonotonicTime) -> Bool { sourceChecks.take(source.sourceKey, at: now) }
 
     /// Whether one more probe is answered whose sender has not shown where it is.
     mutating func answersProbes(_ now: MonotonicTime) -> Bool { probeAnswers.take(at: now) }
