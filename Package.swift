@@ -39,6 +39,7 @@ let package = Package(
         .library(name: "IMSCore", targets: ["IMSCore"]),
         .library(name: "IMTKernel", targets: ["IMTKernel"]),
         .library(name: "IMTPlan", targets: ["IMTPlan"]),
+        .library(name: "MATControl", targets: ["MATControl"]),
         .library(name: "MATCore", targets: ["MATCore"]),
         .library(name: "MATDNS", targets: ["MATDNS"]),
         .library(name: "MATNode", targets: ["MATNode"]),
@@ -96,7 +97,7 @@ let package = Package(
             name: "IMS",
             dependencies: [
                 "CLinux", "IMSCore", "MATControl", "MATDNS", "MATRuntime", "MATCore", "MATServer", "MATSignal", "MappingMemory", deque, crypto, grdb,
-                sqlite, logging, metrics, yaml,
+                sqlite, logging, metrics,
             ]),
         // The store that several IMSs share: etcd, over SwiftNIO.
         .target(
@@ -104,7 +105,7 @@ let package = Package(
             exclude: ["Etcd/etcd.proto"]),
         .target(
             name: "MATNode",
-            dependencies: ["NodeCore", "IMTKernel", "MATControl", "MATDNS", "MATRuntime", "IMTPlan", "MATCore", "MATSignal", logging, yaml]),
+            dependencies: ["NodeCore", "IMTKernel", "MATControl", "MATDNS", "MATRuntime", "IMTPlan", "MATCore", "MATSignal", logging]),
 
         .target(
             name: "MATRelay", dependencies: ["CLinux", "MATCore", "MATDNS", "MATRuntime", "MATServer", "MATSignal", "RelayCore", logging, metrics]),
@@ -116,7 +117,7 @@ let package = Package(
         .target(
             name: "MATCommand",
             dependencies: [
-                "IMS", "IMSCore", "IMSCluster", "IMTPlan", "MATControl", "MATDNS", "MATRuntime", "MATCore", "MATSignal", "MappingMemory",
+                "IMS", "IMSCluster", "IMTPlan", "MATControl", "MATDNS", "MATRuntime", "MATCore", "MATSignal", "MappingMemory",
                 arguments,
             ]),
         .executableTarget(name: "mat", dependencies: ["MATCommand"]),
@@ -126,7 +127,7 @@ let package = Package(
         // Virtual time and a network that loses, duplicates and reorders; shared by the test targets.
         .target(
             name: "MATTesting",
-            dependencies: ["IMSCore", "MATDNS", "MATNode", "NodeCore", "IMTPlan", "MATCore", "MATSignal", "MappingMemory", "SeededRandom", heap]),
+            dependencies: ["IMSCore", "MATNode", "NodeCore", "IMTPlan", "MATCore", "MATSignal", "MappingMemory", "SeededRandom", heap]),
 
         .testTarget(name: "MATSignalTests", dependencies: ["MATSignal"], resources: [.copy("Vectors")]),
         .testTarget(name: "MATControlTests", dependencies: ["MATControl", "MATRuntime"], resources: [.copy("Golden")]),
@@ -147,19 +148,17 @@ let package = Package(
         .testTarget(
             name: "IMSTests",
             dependencies: [
-                "IMS", "IMSCore", "MATCore", "MATDNS", "MATRuntime", "MATServer", "MATSignal", "MATTesting", "MappingMemory",
+                "IMS", "IMSCore", "MATCore", "MATRuntime", "MATServer", "MATSignal", "MATTesting", "MappingMemory",
             ]),
         .testTarget(
             name: "IMSClusterTests",
-            dependencies: ["IMS", "IMSCore", "IMSCluster", "MATRuntime", "MATCore", "MATSignal", "MATTesting", "MappingMemory", namespaces]),
+            dependencies: ["IMS", "IMSCore", "IMSCluster", "MATRuntime", "MATSignal", "MATTesting", "MappingMemory", namespaces]),
         .testTarget(name: "NodeCoreTests", dependencies: ["CLinux", "IMTPlan", "MATControl", "MATCore", "MATSignal", "MATTesting", "NodeCore"]),
         .testTarget(name: "MATNodeTests", dependencies: ["IMTPlan", "MATNode", "MATRuntime", "MATSignal", "MATTesting", "NodeCore"]),
-        .testTarget(name: "SimulationTests", dependencies: ["IMTKernel", "NodeCore", "IMTPlan", "MATCore", "MATSignal", "MATTesting"]),
+        .testTarget(name: "SimulationTests", dependencies: ["NodeCore", "MATSignal", "MATTesting"]),
         .testTarget(
             name: "MATCommandTests",
-            dependencies: [
-                "IMS", "IMSCore", "MATCommand", "MATControl", "MATDNS", "MATNode", "MATRelay", "MATRuntime", "MATCore", "MATSignal", "MappingMemory",
-            ]),
+            dependencies: ["IMS", "MATCommand", "MATControl", "MATNode", "MATRelay", "MATRuntime", "MATCore", "MATSignal", "MappingMemory"]),
         // Real daemons in real network namespaces (deploy/lab); needs root.
         .testTarget(name: "NamespaceTests", dependencies: ["MATSignal", namespaces]),
     ],

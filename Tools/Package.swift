@@ -21,7 +21,7 @@ let package = Package(
         .target(name: "MATProbe", dependencies: []),
         .executableTarget(name: "mat-probe", dependencies: ["MATProbe", arguments]),
         // A small internet: a topology as a value, and the namespaces, names and daemons that it stands for.
-        .target(name: "MATLab", dependencies: [namespaces] + mat("MATCore", "MATDNS", "MATSignal")),
+        .target(name: "MATLab", dependencies: [namespaces] + mat("MATControl", "MATCore", "MATDNS", "MATSignal")),
         .executableTarget(name: "mat-lab", dependencies: ["MATLab", namespaces, arguments]),
 
         .testTarget(name: "MATProbeTests", dependencies: ["MATProbe"]),

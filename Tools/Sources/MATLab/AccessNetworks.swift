@@ -76,7 +76,7 @@ public struct AccessNetworks {
             try lab.wait("the link of \(host) to \(network.name) carries frames", seconds: 5) { try Interface.forwards(port, in: router) }
             let gateways = network.router.map { $0.prefix { $0 != "/" } }
             let lines =
-                addresses.map { "address replace \($0) dev \(device)" + ($0.contains(":") ? " nodad" : "") }
+                addresses.map { Namespace.addressLine($0, dev: device, replaces: true) }
                 + gateways.map { "route replace default via \($0) dev \(device) metric \(access.metric)" }
             try Namespace.ipBatch(lines, in: namespace)
             return

@@ -1,5 +1,6 @@
 import FoundationEssentials
 import Glibc
+import MATControl
 import MATSignal
 import Namespaces
 
@@ -210,25 +211,10 @@ public struct Daemons {
         if withOverlap { for other in others { try plugs.detach(name, device: other) } }
     }
 
-    /// As much of `mat status --json` as a handover's end is seen from.
-    private struct NodeStatus: Decodable {
-        struct Peer: Decodable {
-            var locator: String?
-            var interface: String?
-        }
-        struct Locator: Decodable {
-            var address: String
-            var interface: String
-        }
-        var registered: Bool
-        var peers: [Peer]
-        var locators: [Locator]
-    }
-
     /// The node's agent is registered, sends to every peer over the interface, and has addresses of so many families there.
     private func hasMoved(_ host: Topology.Host, _ device: String, _ families: Int) throws -> Bool {
         let result = try runCommand([try lab.program("mat"), "status", "--json", "--control", control(host)], within: 10)
-        guard result.status == 0, let status = try? JSONDecoder().decode(NodeStatus.self, from: Data(result.output.utf8)) else { return false }
+        guard result.status == 0, let status = try? JSONDecoder().decode(NodeReport.self, from: Data(result.output.utf8)) else { return false }
         return status.registered && status.peers.allSatisfy { $0.locator == nil || $0.interface == device }
             && Set(status.locators.filter { $0.interface == device }.map { $0.address.contains(":") }).count >= families
     }

@@ -64,7 +64,7 @@ public struct DelayedLinks {
     private func settle(_ port: String, as end: Interface, in router: String, _ network: Topology.Network?) throws {
         var lines = network?.join(port) ?? end.master.map { ["link set dev \(port) master \($0)"] } ?? []
         lines.append("link set dev \(port) \(end.isUp ? "up" : "down")")
-        lines += end.globalAddresses.map { "address add \($0) dev \(port)" + ($0.contains(":") ? " nodad" : "") }
+        lines += end.globalAddresses.map { Namespace.addressLine($0, dev: port) }
         try Namespace.ipBatch(lines, in: router)
     }
 }

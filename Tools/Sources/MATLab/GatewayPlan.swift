@@ -1,4 +1,5 @@
 import MATSignal
+import Namespaces
 
 /// What the kernel of a gateway is told: `ip` commands, settings, rules. Pure: tests read it.
 struct GatewayPlan {
@@ -23,7 +24,7 @@ struct GatewayPlan {
 
     var settings: [String: String] {
         var settings = NetworkPlan.settings
-        settings.merge(NetworkPlan.routerSettings) { $1 }
+        settings.merge(Namespace.forwarding) { $1 }
         if case .translated(let translation) = gateway.ipv4 {
             settings["net.netfilter.nf_conntrack_udp_timeout"] = "\(translation.unansweredSeconds)"
             settings["net.netfilter.nf_conntrack_udp_timeout_stream"] = "\(translation.answeredSeconds)"

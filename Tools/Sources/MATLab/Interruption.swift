@@ -1,4 +1,3 @@
-import Glibc
 import Namespaces
 import Synchronization
 
@@ -12,31 +11,16 @@ public enum Interruption {
         return number == 0 ? nil : number
     }
 
-    private static var signals: sigset_t {
-        var set = sigset_t()
-        sigemptyset(&set)
-        for number in [SIGINT, SIGTERM, SIGHUP] { sigaddset(&set, number) }
-        return set
-    }
-
     /// To be called before any other thread is begun, so that all of them have these signals blocked.
     public static func watch() {
         ignore()
         _ = JoinableThread {
-            var set = signals
-            var number: Int32 = 0
-            while true {
-                sigwait(&set, &number)
-                taken.store(number, ordering: .relaxed)
-            }
+            while true { taken.store(EndingSignals.wait(), ordering: .relaxed) }
         }
     }
 
     /// Nobody ends this thread from now on.
-    public static func ignore() {
-        var set = signals
-        pthread_sigmask(SIG_BLOCK, &set, nil)
-    }
+    public static func ignore() { EndingSignals.block() }
 
     static func check() throws(LabError) {
         if let signal { throw LabError("interrupted by signal \(signal)") }

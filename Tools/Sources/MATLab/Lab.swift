@@ -101,7 +101,7 @@ public struct Lab: Sendable {
         try Namespace.make(topology.names.map(namespace))
         let plan = NetworkPlan(topology, namespace: namespace)
         for host in topology.names { try settle(host, NetworkPlan.settings) }
-        for host in plan.routers { try Namespace.set(NetworkPlan.routerSettings, in: namespace(host)) }
+        for host in plan.routers { try Namespace.set(Namespace.forwarding, in: namespace(host)) }
         for step in plan.steps {
             try Interruption.check()
             try Namespace.ipBatch(step.lines, in: step.host.map(namespace))

@@ -1,3 +1,5 @@
+import Namespaces
+
 /// What the kernel is told to build a topology: `ip` commands by namespace, in order, and settings. Pure: tests read it.
 struct NetworkPlan {
     /// In which host's namespace a command is given; `nil` for those that join two.
@@ -20,7 +22,6 @@ struct NetworkPlan {
         "net.ipv6.conf.all.disable_ipv6": "0", "net.ipv6.conf.default.dad_transmits": "0",
         "net.ipv6.conf.default.router_solicitation_delay": "0", "net.ipv6.conf.default.use_tempaddr": "0",
     ]
-    static let routerSettings = ["net.ipv4.ip_forward": "1", "net.ipv6.conf.all.forwarding": "1"]
 
     /// Hosts that forward: the router, and those that others are behind.
     var routers: [String] {
@@ -85,7 +86,5 @@ struct NetworkPlan {
                 + gateway.map { "route add default via \($0.prefix { $0 != "/" })" })
     }
 
-    static func address(_ text: String, _ device: String) -> String {
-        "address add \(text) dev \(device)" + (text.contains(":") ? " nodad" : "")
-    }
+    static func address(_ text: String, _ device: String) -> String { Namespace.addressLine(text, dev: device) }
 }

@@ -34,24 +34,14 @@ public final class CleanUp: Sendable {
     /// SIGINT, SIGTERM and SIGHUP are taken by a thread of their own, which tidies up and ends the process with 128 and the signal. To be
     /// called before any other thread is begun, so that all of them have these signals blocked.
     public func watchSignals() {
-        var set = Self.signals
-        pthread_sigmask(SIG_BLOCK, &set, nil)
+        EndingSignals.block()
         _ = JoinableThread {
-            var set = Self.signals
-            var taken: Int32 = 0
-            sigwait(&set, &taken)
+            let taken = EndingSignals.wait()
             self.state.withLock { $0.isEnding = true }
             self.tidy()
             self.removeLate()
             _exit(128 + taken)
         }
-    }
-
-    private static var signals: sigset_t {
-        var set = sigset_t()
-        sigemptyset(&set)
-        for number in [SIGINT, SIGTERM, SIGHUP] { sigaddset(&set, number) }
-        return set
     }
 
     /// A command that was making a namespace when the signal came ends after it was looked for.

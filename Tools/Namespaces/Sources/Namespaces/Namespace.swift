@@ -42,7 +42,7 @@ public final class Namespace: Sendable {
     public func set(_ settings: [String: String]) throws(ShellError) { try Self.set(settings, in: name) }
 
     /// Makes the host a router, in both families.
-    public func forward() throws(ShellError) { try set(["net.ipv4.ip_forward": "1", "net.ipv6.conf.all.forwarding": "1"]) }
+    public func forward() throws(ShellError) { try set(Self.forwarding) }
 
     /// A shell command in the namespace.
     @discardableResult
@@ -73,7 +73,7 @@ public final class Namespace: Sendable {
 
     /// Addresses with their lengths, usable at once.
     public func add(_ addresses: [String], dev device: String) throws(ShellError) {
-        try ipBatch(addresses.map { "addr add \($0) dev \(device)" + ($0.contains(":") ? " nodad" : "") })
+        try ipBatch(addresses.map { Self.addressLine($0, dev: device) })
     }
 }
 
@@ -81,6 +81,14 @@ public final class Namespace: Sendable {
 
 /// For namespaces that outlive the program that makes them.
 extension Namespace {
+    /// The settings of a host that forwards.
+    public static let forwarding = ["net.ipv4.ip_forward": "1", "net.ipv6.conf.all.forwarding": "1"]
+
+    /// The line for `ipBatch` that gives a device an address with its length, usable at once.
+    public static func addressLine(_ address: String, dev device: String, replaces: Bool = false) -> String {
+        "address \(replaces ? "replace" : "add") \(address) dev \(device)" + (address.contains(":") ? " nodad" : "")
+    }
+
     public static func path(_ name: String) -> String { "/run/netns/\(name)" }
     public static func exists(_ name: String) -> Bool { access(path(name), F_OK) == 0 }
 
