@@ -36,21 +36,21 @@ let package = Package(
         .executableTarget(
             name: "mat-bench",
             dependencies: ["BenchSupport", arguments, namespaces]
-                + mat("CLinux", "IMS", "IMSCore", "IMTKernel", "MATRuntime", "IMTPlan", "MATCore", "MATSignal", "MappingMemory", "SeededRandom"),
+                + mat("CLinux", "IMS", "IMSCore", "IMTKernel", "MATRuntime", "IMTPlan", "MATSignal", "MappingMemory", "SeededRandom"),
             path: "mat-bench",
             packageAccess: false, swiftSettings: ofProduct),
         // Load on a mapping server: queries, updates, floods, storms.
         .executableTarget(
             name: "mat-load",
             dependencies: ["BenchSupport", arguments]
-                + mat("CLinux", "IMS", "IMSCore", "MATRuntime", "MATCore", "MATSignal", "MappingMemory", "SeededRandom"), path: "mat-load",
+                + mat("CLinux", "IMS", "IMSCore", "MATRuntime", "MATSignal", "MappingMemory", "SeededRandom"), path: "mat-load",
             packageAccess: false, swiftSettings: ofProduct),
         // The least that a server of the same messages could do, in C.
         .executableTarget(name: "bare-responder", path: "bare-responder"),
         // What bounds the rate of IMS Updates, each part by itself.
         .executableTarget(
             name: "ims-limits",
-            dependencies: [arguments] + mat("IMS", "IMSCore", "MATCore", "MATRuntime", "MATSignal", "MappingMemory", "SeededRandom"),
+            dependencies: [arguments] + mat("IMS", "IMSCore", "MATRuntime", "MATSignal", "MappingMemory", "SeededRandom"),
             path: "ims-limits",
             packageAccess: false, swiftSettings: ofProduct),
 

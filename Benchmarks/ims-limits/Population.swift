@@ -1,4 +1,3 @@
-import IMS
 import MATSignal
 import MappingMemory
 

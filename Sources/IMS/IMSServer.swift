@@ -81,7 +81,7 @@ public final class IMSServer {
         var dns = configuration.resolvers.isEmpty ? ResolverConfiguration.system() : ResolverConfiguration(servers: configuration.resolvers)
         dns.requireDNSSEC = configuration.requireDNSSEC
         dns.totalTimeout = configuration.dnsTimeout
-        dns.takesSystemPatience = false
+        dns.usesSystemTimeouts = false
         dns.inFlightMax = Self.questionsMax
         return dns
     }

@@ -1,6 +1,5 @@
 import Glibc
 import IMS
-import MATSignal
 import NIOSSL
 
 import struct MATRuntime.SystemError

@@ -1,5 +1,4 @@
 import IMTPlan
-import MATRuntime
 import MATSignal
 
 // Connection tracking and IPsec: what other software on the host makes of mapped packets. What follows from it is `TranslationNeeds`'s.

@@ -1,5 +1,4 @@
 import MATCore
-import MATRuntime
 import MATSignal
 
 /// Finds the IMSs of a home address in DNS (protocol.md section 8): type IMS at the reverse name, or SRV and TXT below it, then
@@ -79,7 +78,7 @@ private final class IMSLookupTask {
         }
     }
 
-    /// Records settle it, and so does a name that isn't there at all: then there is nothing below it either.
+    /// Records of type IMS need no second form; and where the name itself is absent, there is nothing below it either.
     private var isRecordConclusive: Bool {
         switch record {
         case .records?: true
@@ -94,12 +93,12 @@ private final class IMSLookupTask {
         guard completion != nil, openQuestions == 0, servers.isEmpty else { return }
         switch (record, service) {
         case (.records(let records)?, _):
-            takeRecords(records)
+            recordsFound(records)
         case (.absent(let absence)?, _) where absence.isNameAbsent:
             finish(.absent(until: absence.expires))
         case (.absent?, .records(let records)?), (.failed?, .records(let records)?):
             // A server that chokes on unknown types may still serve the other form.
-            takeService(records)
+            serviceFound(records)
         case (.absent(let first)?, .absent(let second)?):
             finish(.absent(until: min(first.expires, second.expires)))
         case (.failed(let first)?, .failed(let second)?):
@@ -111,8 +110,8 @@ private final class IMSLookupTask {
         }
     }
 
-    private func takeRecords(_ records: DNSRecords) {
-        note(records.expires, records.isAuthenticated)
+    private func recordsFound(_ records: DNSRecords) {
+        addValidity(of: records)
         var mistake: String?
         for rdata in records.rdata.prefix(IMSSet.serversMax) {
             do throws(DNSError) {
@@ -128,8 +127,8 @@ private final class IMSLookupTask {
         resolveTargets()
     }
 
-    private func takeService(_ records: DNSRecords) {
-        note(records.expires, records.isAuthenticated)
+    private func serviceFound(_ records: DNSRecords) {
+        addValidity(of: records)
         for rdata in records.rdata.prefix(IMSSet.serversMax) {
             var name = rdata.dropFirst(6)
             guard rdata.count > 6, let target = try? DomainName.decode(&name), name.isEmpty, target != .root else { continue }
@@ -145,14 +144,14 @@ private final class IMSLookupTask {
         openQuestions = 1
         resolver.resolve(DNSQuestion(serviceName, .txt)) { [self] in
             openQuestions = 0
-            takeText($0)
+            keysFound($0)
         }
     }
 
-    private func takeText(_ result: DNSResult) {
+    private func keysFound(_ result: DNSResult) {
         switch result {
         case .records(let records):
-            note(records.expires, records.isAuthenticated)
+            addValidity(of: records)
             for rdata in records.rdata { add(keys: KeyText.parse(rdata).map { [$0] } ?? []) }
             if keys.isEmpty { return finish(.unusable("no TXT at \(serviceName) has the form ed25519=<base64>")) }
             resolveTargets()
@@ -163,9 +162,10 @@ private final class IMSLookupTask {
         }
     }
 
-    private func note(_ expires: MonotonicTime, _ isAuthenticated: Bool) {
-        self.expires = min(self.expires, expires)
-        self.isAuthenticated = self.isAuthenticated && isAuthenticated
+    /// What is found counts until the first of its records runs out, and is authenticated if all of them are.
+    private func addValidity(of records: DNSRecords) {
+        expires = min(expires, records.expires)
+        isAuthenticated = isAuthenticated && records.isAuthenticated
     }
 
     private func add(keys new: [[UInt8]]) {
@@ -203,7 +203,7 @@ private final class IMSLookupTask {
         for index in unhinted {
             for type in [DNSType.a, .aaaa] {
                 resolver.resolve(DNSQuestion(servers[index].target, type)) { [self] in
-                    takeAddresses($0, index)
+                    addressesFound($0, index)
                     openQuestions -= 1
                     if openQuestions == 0 { complete() }
                 }
@@ -211,10 +211,10 @@ private final class IMSLookupTask {
         }
     }
 
-    private func takeAddresses(_ result: DNSResult, _ index: Int) {
+    private func addressesFound(_ result: DNSResult, _ index: Int) {
         switch result {
         case .records(let records):
-            note(records.expires, records.isAuthenticated)
+            addValidity(of: records)
             add(addresses: records.rdata.compactMap { IPAddress(octets: $0) }, to: index)
         case .absent:
             break

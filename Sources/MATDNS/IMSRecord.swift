@@ -56,14 +56,14 @@ public struct IMSRecord: Hashable, Sendable {
     ///   allow.
     public static func decode(_ rdata: [UInt8]) throws(DNSError) -> IMSRecord {
         var rest = rdata[...]
-        let priority = try takeNumber(&rest, "the priority")
-        let weight = try takeNumber(&rest, "the weight")
-        let port = try takeNumber(&rest, "the port")
+        let priority = try readNumber(&rest, "the priority")
+        let weight = try readNumber(&rest, "the weight")
+        let port = try readNumber(&rest, "the port")
         let target = try DomainName.decode(&rest)
         var record = IMSRecord(priority: priority, weight: weight, port: port, target: target, keys: [])
         while !rest.isEmpty {
-            let key = try takeNumber(&rest, "a parameter's key")
-            let length = Int(try takeNumber(&rest, "a parameter's length"))
+            let key = try readNumber(&rest, "a parameter's key")
+            let length = Int(try readNumber(&rest, "a parameter's length"))
             guard rest.count >= length else { throw DNSError("parameter \(key) of an IMS record is cut off") }
             try record.add(key, rest.prefix(length))
             rest = rest.dropFirst(length)
@@ -138,12 +138,12 @@ public struct IMSRecord: Hashable, Sendable {
         var rest = value
         while let address = IPAddress(octets: rest.prefix(16)) {
             rest = rest.dropFirst(16)
-            relay.endpoints.append(Endpoint(address, port: try takeNumber(&rest, "a relay's port")))
+            relay.endpoints.append(Endpoint(address, port: try readNumber(&rest, "a relay's port")))
         }
         return relay
     }
 
-    private static func takeNumber(_ rest: inout ArraySlice<UInt8>, _ what: String) throws(DNSError) -> UInt16 {
+    private static func readNumber(_ rest: inout ArraySlice<UInt8>, _ what: String) throws(DNSError) -> UInt16 {
         guard let high = rest.popFirst(), let low = rest.popFirst() else { throw DNSError("\(what) of an IMS record is cut off") }
         return UInt16(high) << 8 | UInt16(low)
     }

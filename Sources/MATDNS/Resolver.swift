@@ -70,7 +70,7 @@ public final class Resolver {
         let exchange = ResolverExchange(
             loop: loop, question: question, configuration: configuration, firstServer: preferredServer,
             ways: { [unowned self] in ways($0) }, count: { [unowned self] in counters[keyPath: $0] += 1 },
-            heard: { [unowned self] in note($0, $1) }, finished: { [unowned self] in finish(question, $0, server: $1) })
+            heard: { [unowned self] in updateState(of: $0, $1) }, finished: { [unowned self] in finish(question, $0, server: $1) })
         exchanges[question] = (exchange, [completion])
         exchange.start(now)
     }
@@ -108,7 +108,8 @@ public final class Resolver {
         for running in exchanges.values { running.exchange.restart(configuration, now) }
     }
 
-    private func note(_ server: ResolverConfiguration.Server, _ failure: DNSFailure?) {
+    /// - Parameter failure: `nil` for a usable answer.
+    private func updateState(of server: ResolverConfiguration.Server, _ failure: DNSFailure?) {
         guard configuration.servers.contains(server) else { return }
         let now = SystemClock.now().monotonic
         var state = states[server] ?? ServerState()

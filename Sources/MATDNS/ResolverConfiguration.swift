@@ -11,7 +11,7 @@ public struct ResolverConfiguration: Sendable, Hashable {
         public var endpoint: Endpoint
         /// For a link-local server (`fe80::1%wlan0`), the interface it is on.
         public var interface: String?
-        /// Whom a resolver on this host asks itself: asked when that one fails, and never believed to have validated anything.
+        /// A server to which a resolver on this host forwards: asked when that one fails, and never believed to have validated anything.
         public var isUpstream = false
 
         public init(_ endpoint: Endpoint, interface: String? = nil, isUpstream: Bool = false) {
@@ -25,15 +25,15 @@ public struct ResolverConfiguration: Sendable, Hashable {
     }
 
     public static let systemPath = "/etc/resolv.conf"
-    /// Where systemd-resolved says whom it asks, since /etc/resolv.conf names only itself. Other local resolvers don't say.
+    /// The servers to which systemd-resolved forwards, since /etc/resolv.conf names only itself. Other local resolvers have no such file.
     public static let upstreamPath = "/run/systemd/resolve/resolv.conf"
 
     /// In the order of preference.
     public var servers: [Server]
     /// Whether these are the system's, to be read again when the files or the network change.
     public var followsSystem = false
-    /// Whether their `timeout` and `attempts` count as well; not where whoever asks has a time of his own.
-    public var takesSystemPatience = true
+    /// Whether the files' `timeout` and `attempts` apply; not where the caller has to be done by a time of its own.
+    public var usesSystemTimeouts = true
     /// `options use-vc`: only over TCP.
     public var isOverTCP = false
     /// Whether every server's AD flag is believed. If not, only that of a resolver on this host is: the way to any other can
@@ -80,7 +80,7 @@ public struct ResolverConfiguration: Sendable, Hashable {
         servers = file.servers
         trustsAuthentication = file.trustsAuthentication
         isOverTCP = file.isOverTCP
-        if takesSystemPatience {
+        if usesSystemTimeouts {
             totalTimeout = file.patience ?? Self.totalTimeoutDefault
             triesPerServerMax = max(Self.triesPerServerDefault, file.attempts ?? 0)
         }

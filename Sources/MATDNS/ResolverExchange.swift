@@ -36,8 +36,8 @@ final class ResolverExchange {
     private var suspicion = Suspicion.none
     private var isFinished = false
 
-    /// How far a SERVFAIL has been looked into. "Bogus" and "the zone's servers fail" are one code; but what is only bogus comes when it is
-    /// asked for unchecked.
+    /// What is known of a SERVFAIL's cause. "Bogus" and "the zone's servers fail" are one code; but bogus data is answered to a query
+    /// that asks for it unchecked (the CD flag).
     private enum Suspicion {
         case none
         case askingUnchecked
@@ -108,7 +108,7 @@ final class ResolverExchange {
         finished(result, server)
     }
 
-    /// All servers are asked in the order that they are listed in, and whom a local one asks after those that are listed.
+    /// Servers are asked in the order of their list, and the upstream servers of a local one after those that are listed.
     private func server(_ turn: Int) -> Int {
         let listed = configuration.servers.prefix { !$0.isUpstream }.count
         guard listed > 0, turn < listed else { return turn }
@@ -212,7 +212,7 @@ final class ResolverExchange {
             again({ $0.edns = false }, wait: configuration.tryTimeout)
         case .serverFailed(let failure):
             heard(target, failure)
-            // What comes after its time is not looked into.
+            // The cause of a failure that came too late does not matter any more.
             guard number == queries else { return giveUp(number, failure) }
             switch suspicion {
             case .none where failure == .refused(code: 2):

@@ -1,5 +1,4 @@
 import Foundation
-import IMS
 import MATRuntime
 import MATSignal
 import Namespaces

@@ -1,5 +1,4 @@
 import Foundation
-import IMS
 import MATRuntime
 import MATSignal
 import MATTesting
@@ -24,7 +23,7 @@ final class History: Sendable {
 
     private let state = Mutex(State())
     var now: State { state.withLock { $0 } }
-    func note(_ change: (inout sending State) -> Void) { state.withLock { change(&$0) } }
+    func update(_ change: (inout sending State) -> Void) { state.withLock { change(&$0) } }
 
     private let stopped = Mutex(false)
     var isStopped: Bool { stopped.withLock { $0 } }
@@ -62,7 +61,7 @@ struct LabNode: Sendable {
         while !history.isStopped {
             sequence = max(sequence + 1, SystemClock.now().wallMilliseconds)
             let body = try update(sequence)
-            history.note { $0.tried[hoa] = sequence }
+            history.update { $0.tried[hoa] = sequence }
             let began = milliseconds()
             // An election may end when the next fault has begun.
             let isServerFault = history.now.isServerFault
@@ -70,10 +69,10 @@ struct LabNode: Sendable {
             attempts: while !history.isStopped {
                 let answer = client.ask(body)
                 switch answer?.message.code {
-                case nil: history.note { $0.unanswered += 1 }
+                case nil: history.update { $0.unanswered += 1 }
                 case .ok?:
                     let took = milliseconds() - began
-                    history.note {
+                    history.update {
                         $0.acked[hoa] = sequence
                         $0.updates += 1
                         // Two tries without an answer, and then one from another server.
@@ -82,12 +81,12 @@ struct LabNode: Sendable {
                     }
                     break attempts
                 case .tryLater?:
-                    history.note { $0.refused += 1 }
+                    history.update { $0.refused += 1 }
                     isFirstTry = false
                     usleep(100_000)
                 case let code?:
                     let text = "\(hoa) was refused \(sequence): \(code) \(String(describing: answer?.message.body))"
-                    history.note { $0.violations.append(text) }
+                    history.update { $0.violations.append(text) }
                     break attempts
                 }
             }
@@ -288,14 +287,14 @@ struct ClusterTests {
         try withLab(nodes: 1) { lab, nodes in
             let mover = nodes[0]
             let log = PushLog()
-            let clients = ClusterClients(lab) { error in log.note { $0.complaints.append("\(error)") } }
+            let clients = ClusterClients(lab) { error in log.update { $0.complaints.append("\(error)") } }
             clients.run {
                 let client = try LabClient(mover.source, servers: servers)
                 var sequence = SystemClock.now().wallMilliseconds
                 while !log.isStopped {
                     sequence = max(sequence + 1, SystemClock.now().wallMilliseconds)
                     let body = try mover.update(sequence)
-                    log.note { $0.tried = sequence }
+                    log.update { $0.tried = sequence }
                     while !log.isStopped {
                         let code = client.ask(body)?.message.code
                         if code == .ok {
@@ -322,7 +321,7 @@ struct ClusterTests {
                         if milliseconds() >= nextPoll, nextPoll == 0 || number % 3 != 0 {
                             let answer = client.ask { .maQuery(MAQuery(cookie: $0, hoa: mover.hoa, subscribe: 300)) }
                             guard case .maAnswer(let body)? = answer?.message.body, body.code == .ok else { continue }
-                            if body.subscribe != nil, nextPoll == 0 { log.note { $0.subscribed += 1 } }
+                            if body.subscribe != nil, nextPoll == 0 { log.update { $0.subscribed += 1 } }
                             nextPoll = milliseconds() + 3000
                         }
                         if let (message, server) = client.receive(within: 20) { take(message, server) }
@@ -396,7 +395,7 @@ struct ClusterTests {
         print("faults: seed \(seed) (MAT_CLUSTER_SEED), \(Int(seconds)) s (MAT_CLUSTER_MINUTES)")
         try withLab(nodes: 10) { lab, nodes in
             let history = History()
-            let clients = ClusterClients(lab) { error in history.note { $0.violations.append("\(error)") } }
+            let clients = ClusterClients(lab) { error in history.update { $0.violations.append("\(error)") } }
             for node in nodes {
                 clients.run {
                     try node.write(
@@ -413,7 +412,7 @@ struct ClusterTests {
                         turn += 1
                         let hoa = nodes[turn % nodes.count].hoa
                         if let (sequence, server) = client.read(hoa) {
-                            history.note {
+                            history.update {
                                 $0.reads += 1
                                 if let before = seen[hoa], before > sequence {
                                     $0.violations.append(
@@ -436,7 +435,7 @@ struct ClusterTests {
                         turn += 1
                         let hoa = nodes[turn % nodes.count].hoa
                         if let (sequence, _) = client.read(hoa, only: server) {
-                            history.note {
+                            history.update {
                                 $0.reads += 1
                                 if let before = seen[hoa], before > sequence {
                                     $0.violations.append("server \(server) went back from \(before) to \(sequence) of \(hoa)")
@@ -457,7 +456,7 @@ struct ClusterTests {
                 let isServer = Bool.random(using: &generator)
                 let program = isServer ? lab.servers[victim] : lab.members[victim].program
                 let host = isServer ? "i\(victim)" : "e\(victim)"
-                history.note { $0.isServerFault = isServer }
+                history.update { $0.isServerFault = isServer }
                 let duration = UInt32.random(in: 300_000...2_500_000, using: &generator)
                 switch Int.random(in: 0..<3, using: &generator) {
                 case 0:
@@ -478,7 +477,7 @@ struct ClusterTests {
                 }
                 // One fault at a time: the next when all is well again.
                 if !eventually(within: 30, { (0..<3).allSatisfy { lab.isWell($0) } }) {
-                    history.note { $0.violations.append("30 s after \"\(rounds.last ?? "")\" all is not well") }
+                    history.update { $0.violations.append("30 s after \"\(rounds.last ?? "")\" all is not well") }
                     break
                 }
                 usleep(500_000)

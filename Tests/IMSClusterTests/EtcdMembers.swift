@@ -1,6 +1,5 @@
 import Glibc
 import IMS
-import MATRuntime
 import Testing
 
 /// Members of an etcd cluster, on loopback addresses or in network namespaces. Their data is in a temporary directory, on tmpfs if

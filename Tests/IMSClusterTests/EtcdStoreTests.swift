@@ -1,7 +1,6 @@
 import Glibc
 import IMS
 import IMSCore
-import MATRuntime
 import MATSignal
 import MappingMemory
 import Synchronization

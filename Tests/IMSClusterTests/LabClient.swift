@@ -1,5 +1,4 @@
 import Glibc
-import MATRuntime
 import MATSignal
 import Testing
 

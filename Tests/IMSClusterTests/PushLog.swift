@@ -27,15 +27,15 @@ final class PushLog: Sendable {
     private let state = Mutex(State())
     private let stopped = Mutex(false)
     var now: State { state.withLock { $0 } }
-    func note(_ change: (inout sending State) -> Void) { state.withLock { change(&$0) } }
+    func update(_ change: (inout sending State) -> Void) { state.withLock { change(&$0) } }
     var isStopped: Bool { stopped.withLock { $0 } }
     func stop() { stopped.withLock { $0 = true } }
 
-    func begin(_ phase: String) { note { $0.phases.append(phase) } }
-    func acknowledged(_ sequence: UInt64) { note { $0.acked.append((sequence, milliseconds(), $0.phases.count - 1)) } }
+    func begin(_ phase: String) { update { $0.phases.append(phase) } }
+    func acknowledged(_ sequence: UInt64) { update { $0.acked.append((sequence, milliseconds(), $0.phases.count - 1)) } }
 
     func pushed(_ sequence: UInt64, to subscriber: Int, by server: Int) {
-        note {
+        update {
             if $0.pushed[subscriber][sequence] == nil {
                 $0.pushed[subscriber][sequence] = Pushed(at: milliseconds(), servers: [server])
             } else {

@@ -1,5 +1,3 @@
-import IMS
-import MATRuntime
 import MATSignal
 import MappingMemory
 import Testing

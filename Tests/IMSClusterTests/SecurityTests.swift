@@ -2,7 +2,6 @@ import Glibc
 import IMS
 import IMSCore
 import MATRuntime
-import MATSignal
 import Testing
 
 @testable import IMSCluster

@@ -1,4 +1,3 @@
-import IMS
 import IMSCore
 import MATSignal
 import MATTesting

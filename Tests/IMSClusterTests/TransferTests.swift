@@ -1,6 +1,5 @@
 import IMS
 import IMSCore
-import MATSignal
 import MappingMemory
 import Testing
 

@@ -1,7 +1,6 @@
 import MATCore
 import MATSignal
 import MATTesting
-import MappingMemory
 import Testing
 
 @testable import IMSCore

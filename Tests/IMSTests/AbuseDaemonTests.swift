@@ -3,8 +3,6 @@ import MATRuntime
 import MATSignal
 import Testing
 
-@testable import IMS
-
 /// protocol.md section 6 measured at a running imsd: octets on the wire, questions at its resolver, and what it says of itself.
 @Suite(
     "Abuse of imsd as a process", .serialized,

@@ -3,7 +3,6 @@ import MATSignal
 import MATTesting
 import Testing
 
-@testable import IMS
 @testable import IMSCore
 
 /// The bounded tables, filled to their bounds and beyond.

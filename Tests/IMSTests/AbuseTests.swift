@@ -1,9 +1,7 @@
 import MATCore
-import MATDNS
 import MATSignal
 import Testing
 
-@testable import IMS
 @testable import IMSCore
 
 /// protocol.md section 6, from the attacker's side.

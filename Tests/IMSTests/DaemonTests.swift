@@ -3,8 +3,6 @@ import MATRuntime
 import MATSignal
 import Testing
 
-@testable import IMS
-
 /// A running imsd, killed at the latest when the test forgets it.
 final class Daemon {
     private(set) var pid: pid_t = 0

@@ -1,9 +1,7 @@
-import MATDNS
 import MATSignal
 import MATTesting
 import Testing
 
-@testable import IMS
 @testable import IMSCore
 
 func address(_ text: String) -> IPAddress { IPAddress(text) ?? .unspecifiedIPv6 }

@@ -1,5 +1,4 @@
 import Glibc
-import MATSignal
 import Testing
 
 /// A UDP socket on loopback that counts what it sends and gets.

@@ -1,10 +1,8 @@
 import MATCore
-import MATDNS
 import MATSignal
 import MATTesting
 import Testing
 
-@testable import IMS
 @testable import IMSCore
 
 /// ```

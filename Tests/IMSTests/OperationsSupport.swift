@@ -1,9 +1,6 @@
 import Glibc
 import MATRuntime
-import MATSignal
 import Testing
-
-@testable import IMS
 
 /// A port that nobody uses, as the kernel says.
 enum FreePort {

@@ -2,7 +2,6 @@ import MATSignal
 import MappingMemory
 import Testing
 
-@testable import IMS
 @testable import IMSCore
 
 @Suite("Keys, quotas, surveys and lists") struct OperationsTests {

@@ -1,5 +1,4 @@
 import Glibc
-import MATRuntime
 import MATServer
 import MATSignal
 import MATTesting

@@ -1,9 +1,7 @@
-import MATDNS
 import MATSignal
 import MappingMemory
 import Testing
 
-@testable import IMS
 @testable import IMSCore
 
 @Suite("Several servers of one IMS")

@@ -63,7 +63,7 @@ struct StoreDamageTests {
         let listener = StoreListener()
         let store = try MappingStore(path: path)
         defer { store.close() }
-        store.start { listener.take($0) }
+        store.start { listener.receive($0) }
         listener.wait("unavailable") { !$0.unavailable.isEmpty }
         let heard = listener.heard
         #expect(heard.mappings.count > 1900 && !heard.hasLoaded)
@@ -82,7 +82,7 @@ struct StoreDamageTests {
         close(descriptor)
         let listener = StoreListener()
         let store = try MappingStore(path: path)
-        store.start { listener.take($0) }
+        store.start { listener.receive($0) }
         listener.wait("unavailable") { !$0.unavailable.isEmpty }
         #expect(listener.heard.unavailable.last?.contains("restore it from a backup") == true && !listener.heard.hasLoaded)
         store.close()
@@ -95,7 +95,7 @@ struct StoreDamageTests {
         let listener = StoreListener()
         let store = try MappingStore(path: path)
         defer { store.close() }
-        store.start { listener.take($0) }
+        store.start { listener.receive($0) }
         listener.wait("the end of loading") { $0.hasLoaded }
         // All leaves but the first pages, which hold the schema and are in the cache.
         let size = StoreFile.size(path)
@@ -189,7 +189,7 @@ struct StoreDamageTests {
         let listener = StoreListener()
         let store = try MappingStore(path: path)
         defer { store.close() }
-        store.start { listener.take($0) }
+        store.start { listener.receive($0) }
         listener.wait("the end of loading") { $0.hasLoaded }
         // SQLite's own bound stands for the disk's: the error is the same.
         store.limitPages(to: 1)

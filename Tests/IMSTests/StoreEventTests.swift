@@ -2,7 +2,6 @@ import MATSignal
 import MappingMemory
 import Testing
 
-@testable import IMS
 @testable import IMSCore
 
 @Suite("What the store tells the server")

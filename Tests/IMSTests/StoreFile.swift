@@ -76,7 +76,7 @@ final class StoreListener: Sendable {
     private let state = Mutex(Heard())
     var heard: Heard { state.withLock { $0 } }
 
-    func take(_ event: StoreEvent) {
+    func receive(_ event: StoreEvent) {
         state.withLock { heard in
             switch event {
             case .loaded(let contents):

@@ -1,5 +1,4 @@
 import MATRuntime
-import MATSignal
 import MappingMemory
 import Testing
 

@@ -1,7 +1,6 @@
 import MATSignal
 import Testing
 
-@testable import IMS
 @testable import IMSCore
 
 @Suite("IMS Update")

@@ -1,5 +1,4 @@
 import Glibc
-import MATCore
 import MATSignal
 import Synchronization
 import Testing

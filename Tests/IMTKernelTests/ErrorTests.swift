@@ -3,8 +3,6 @@ import MATSignal
 import Namespaces
 import Testing
 
-@testable import IMTKernel
-
 /// ICMP errors: who makes them, whom they reach, and whom they name; see Topology for the drawing.
 @Suite("Errors", .serialized, .enabled(if: kernelTestsImpossible == nil, "skipped: \(kernelTestsImpossible ?? "")"))
 struct ErrorTests {

@@ -3,8 +3,6 @@ import MATSignal
 import Namespaces
 import Testing
 
-@testable import IMTKernel
-
 /// Packets whose checksum or cutting up is left to the card; see Topology for the drawing.
 @Suite("Offloads", .serialized, .enabled(if: kernelTestsImpossible == nil, "skipped: \(kernelTestsImpossible ?? "")"))
 struct OffloadTests {

@@ -3,8 +3,6 @@ import MATSignal
 import Namespaces
 import Testing
 
-@testable import IMTKernel
-
 /// Paths narrower than the links at their ends; see Topology for the drawing.
 @Suite("Path MTU", .serialized, .enabled(if: kernelTestsImpossible == nil, "skipped: \(kernelTestsImpossible ?? "")"))
 struct PathMTUTests {

@@ -1,5 +1,4 @@
 import MATCore
-import MATDNS
 import MATRuntime
 import MATSignal
 import Testing

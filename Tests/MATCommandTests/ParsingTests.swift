@@ -1,4 +1,3 @@
-import MATRuntime
 import MATSignal
 import Testing
 

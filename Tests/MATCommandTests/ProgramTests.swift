@@ -1,6 +1,5 @@
 import Foundation
 import MATControl
-import MATDNS
 import MATRuntime
 import MATSignal
 import Testing

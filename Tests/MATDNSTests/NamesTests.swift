@@ -65,13 +65,13 @@ struct NamesTests {
         let unbound = try startUnbound(
             ["113.0.203.in-addr.arpa.", "100.51.198.in-addr.arpa.", "2.0.192.in-addr.arpa."], at: nsd.endpoint, in: files, anchors: [anchor])
         let loop = try EventLoop()
-        func look(_ address: String) throws -> IMSLookupResult {
+        func lookUp(_ address: String) throws -> IMSLookupResult {
             try lookup(loop, IMSLookup(resolver: Resolver(loop: loop, configuration: ResolverConfiguration(servers: [unbound.endpoint]))), address)
         }
-        guard case .absent = try look("203.0.113.9") else { Issue.record("absent expected"); return }
-        guard case .unusable(let why) = try look("198.51.100.9") else { Issue.record("unusable expected"); return }
+        guard case .absent = try lookUp("203.0.113.9") else { Issue.record("absent expected"); return }
+        guard case .unusable(let why) = try lookUp("198.51.100.9") else { Issue.record("unusable expected"); return }
         #expect(why.contains("bogus"))
-        guard case .failed(let reason) = try look("192.0.2.9") else { Issue.record("failed expected"); return }
+        guard case .failed(let reason) = try lookUp("192.0.2.9") else { Issue.record("failed expected"); return }
         #expect(reason.contains("SERVFAIL"))
     }
 

@@ -1,5 +1,4 @@
 import IMTPlan
-import MATSignal
 import MATTesting
 import NodeCore
 import Testing

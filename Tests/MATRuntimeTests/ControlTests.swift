@@ -1,5 +1,4 @@
 import Foundation
-import MATSignal
 import Synchronization
 import Testing
 

@@ -1,5 +1,4 @@
 import Foundation
-import MATSignal
 import Testing
 
 @testable import MATRuntime

@@ -1,5 +1,4 @@
 import Foundation
-import MATSignal
 import Testing
 
 /// The published vectors of protocol.md, as octets by name.

@@ -1,4 +1,3 @@
-import IMTPlan
 import MATSignal
 import MATTesting
 import NodeCore

@@ -1,5 +1,4 @@
 import IMTPlan
-import MATCore
 import MATSignal
 import MATTesting
 import Testing

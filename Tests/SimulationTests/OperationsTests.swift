@@ -1,4 +1,3 @@
-import IMTKernel
 import MATSignal
 import MATTesting
 import Testing

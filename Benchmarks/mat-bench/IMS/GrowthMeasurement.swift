@@ -1,4 +1,3 @@
-import BenchSupport
 import Foundation
 
 /// How every cost grows with the number of mappings: memory, start, queries, updates.

@@ -1,6 +1,5 @@
 import BenchSupport
 import Foundation
-import MATSignal
 import Namespaces
 
 /// Something that answers queries at a port: imsd, and what it is compared with.

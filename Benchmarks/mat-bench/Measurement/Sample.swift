@@ -1,5 +1,3 @@
-import BenchSupport
-
 /// The figures a case can have.
 enum Figure: String, Codable, CaseIterable {
     /// Small datagrams delivered, 1/s.

@@ -1,7 +1,6 @@
 import BenchSupport
 import CLinux
 import Glibc
-import MATSignal
 
 /// One TCP connection as fast as one core carries it: the thread writes as much as the connection takes, then reads as much
 /// as has arrived at the other host.

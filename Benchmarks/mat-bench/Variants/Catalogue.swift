@@ -1,5 +1,4 @@
 import BenchSupport
-import MATSignal
 
 /// Every variant by name, and what it takes to put it in place.
 struct Catalogue {

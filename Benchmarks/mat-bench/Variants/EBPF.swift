@@ -1,4 +1,3 @@
-import BenchSupport
 import Glibc
 import MATSignal
 import Namespaces

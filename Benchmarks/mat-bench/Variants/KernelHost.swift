@@ -5,7 +5,6 @@ import Glibc
 import IMTKernel
 import IMTPlan
 import MATRuntime
-import MATSignal
 import Namespaces
 import Synchronization
 

@@ -1,7 +1,6 @@
 import ArgumentParser
 import BenchSupport
 import Foundation
-import MATCore
 import MATSignal
 import Synchronization
 

@@ -1,7 +1,6 @@
 import BenchSupport
 import Foundation
 import IMS
-import IMSCore
 import MATSignal
 
 /// HoAs that somebody asked for, or that a server holds, in the order in which they stand in a file:

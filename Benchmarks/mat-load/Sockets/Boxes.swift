@@ -1,4 +1,3 @@
-import BenchSupport
 import CLinux
 import Glibc
 import MATRuntime

@@ -1,5 +1,4 @@
 import BenchSupport
-import MATCore
 import MATSignal
 
 /// The server as nodes of either family reach it.

@@ -1,7 +1,6 @@
 import BenchSupport
 import CLinux
 import Glibc
-import MATCore
 import MATSignal
 
 /// MA Queries, or DNS queries for as many names, over connected sockets: what has to keep up with a server's fastest path, and therefore

@@ -1,5 +1,4 @@
 import BenchSupport
-import MATCore
 import MATSignal
 
 /// One kind of load. The generator's thread gives each its turn over and over: to send what is due and to take what has come.

@@ -1,6 +1,4 @@
-import IMS
 import IMSCore
-import MATDNS
 import MATSignal
 import SeededRandom
 

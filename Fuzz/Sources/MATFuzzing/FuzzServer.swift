@@ -1,7 +1,5 @@
-import IMS
 import IMSCore
 import MATCore
-import MATDNS
 import MATSignal
 
 /// An IMS core with everything that it asks for done at once, as the input says, and watched for what it must never do.

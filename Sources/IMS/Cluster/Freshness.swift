@@ -1,4 +1,3 @@
-import IMSCore
 import MATSignal
 import Synchronization
 

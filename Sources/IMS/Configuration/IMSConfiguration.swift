@@ -1,6 +1,4 @@
 import IMSCore
-import MATDNS
-import MATRuntime
 import MATServer
 import MATSignal
 

@@ -1,4 +1,3 @@
-import IMSCore
 import MATServer
 import MATSignal
 

@@ -3,7 +3,6 @@ import FoundationEssentials
 import GRDB
 import Glibc
 import IMSCore
-import MATSignal
 
 /// The SQLite file's writing side: schema, secrets, and one transaction per batch of changes. Used by one thread.
 ///

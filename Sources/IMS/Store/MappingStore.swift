@@ -1,7 +1,6 @@
 import Dispatch
 import Glibc
 import IMSCore
-import MATSignal
 import Synchronization
 
 /// The store of a single server, an SQLite file.

@@ -1,6 +1,4 @@
 import IMSCore
-import MATSignal
-import MappingMemory
 
 /// Where mappings are durable: a file of this server (`MappingStore`), or a cluster that several instances of one IMS share.
 ///

@@ -1,7 +1,5 @@
 import GRDB
 import Glibc
-import MATSignal
-import MappingMemory
 
 /// Why the store can't be used or did not take a change, in words that say what to do.
 public struct StoreError: Error, Hashable, Sendable, CustomStringConvertible {

@@ -1,4 +1,3 @@
-import MATCore
 import MATSignal
 
 // What certificates this server signs, and when. Not-before grows strictly, so that the newest certificate of an HoA is always the one

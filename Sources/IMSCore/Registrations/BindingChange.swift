@@ -1,6 +1,4 @@
-import MATCore
 import MATSignal
-import MappingMemory
 
 /// Something happened to the mapping of an HoA, for the log and the counters.
 public struct BindingChange: Hashable, Sendable {

@@ -1,6 +1,4 @@
-import MATCore
 import MATSignal
-import MappingMemory
 
 /// What this server knows of its store.
 ///

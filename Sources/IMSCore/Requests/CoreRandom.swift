@@ -1,5 +1,3 @@
-import MATSignal
-
 /// The one source of randomness, given from outside: a simulation with the same seed runs the same way.
 struct CoreRandom: RandomNumberGenerator, Sendable {
     private var base: any RandomNumberGenerator & Sendable

@@ -1,4 +1,3 @@
-import MATCore
 import MATSignal
 import MappingMemory
 

@@ -1,6 +1,5 @@
 import IMTPlan
 import MATRuntime
-import MATSignal
 
 /// Receives copies of packets (NFLOG), each with the kernel's word on why.
 final class HoldListener {

@@ -1,5 +1,4 @@
 import IMTPlan
-import MATSignal
 
 extension LinkState {
     /// Reads RTM_NEWLINK: ifinfomsg (family 1, pad 1, type 2, index 4, flags 4, change 4), then attributes.

@@ -1,5 +1,4 @@
 import IMTPlan
-import MATSignal
 
 /// What the kernel knows of a neighbour: whether it answers (linux/neighbour.h).
 enum Neighbour {

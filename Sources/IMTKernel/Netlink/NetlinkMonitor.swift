@@ -1,4 +1,3 @@
-import IMTPlan
 import MATRuntime
 
 /// What is collected from a burst of netlink events until somebody looks.

@@ -2,7 +2,6 @@ import CLinux
 import CNetfilter
 import Glibc
 import IMTPlan
-import MATSignal
 
 /// A netlink socket and its descriptor.
 ///

@@ -1,5 +1,4 @@
 import IMTPlan
-import MATSignal
 
 extension LinkNews: NetlinkNews {
     mutating func add(_ event: NetlinkIncoming) {

@@ -1,5 +1,3 @@
-import MATSignal
-
 /// What rtnetlink's events say. Each is judged by what it says before anything is read: a host may have a hundred thousand routes, of which
 /// some change all the time, and a link a thousand neighbours.
 package struct LinkNews {

@@ -1,6 +1,5 @@
 import ArgumentParser
 import MATControl
-import MATRuntime
 import MATSignal
 
 struct HandoverCommand: ParsableCommand {

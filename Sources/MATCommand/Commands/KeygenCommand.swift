@@ -1,6 +1,5 @@
 import ArgumentParser
 import Glibc
-import MATRuntime
 import MATSignal
 
 struct KeygenCommand: ParsableCommand {

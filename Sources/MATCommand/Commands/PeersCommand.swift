@@ -1,6 +1,5 @@
 import ArgumentParser
 import MATControl
-import MATRuntime
 
 struct PeersCommand: ParsableCommand {
     static let configuration = CommandConfiguration(

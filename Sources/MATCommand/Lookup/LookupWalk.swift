@@ -8,8 +8,6 @@ import MATSignal
 final class LookupWalk {
     /// Tries per server: as many as a node makes before it asks the next one too.
     static let triesMax = Retransmission.failoverTry
-    /// Cookies followed in one exchange (protocol.md section 2).
-    static let cookiesMax = 2
 
     private let loop: EventLoop
     private var findings: LookupFindings
@@ -117,22 +115,23 @@ final class LookupWalk {
 
     private func send() {
         guard let query, let server = servers.first else { return }
-        guard retransmission.tries < Self.triesMax else { return give(up: .silent) }
+        guard retransmission.tries < Self.triesMax else { return giveUp(.silent) }
         sentAt = SystemClock.now().monotonic
         retransmission.tried(at: sentAt)
         if let error = socket?.send(SignalMessage(sequence: sequence, .maQuery(query)).octets, to: server) {
-            return give(up: .unsendable("\(error)"))
+            return giveUp(.unsendable("\(error)"))
         }
         timer = loop.schedule(at: retransmission.due) { [self] in send() }
     }
 
-    private func give(up outcome: LookupFindings.Query.Outcome) {
-        note(outcome)
+    private func giveUp(_ outcome: LookupFindings.Query.Outcome) {
+        end(outcome)
         servers = servers.dropFirst()
         askNext()
     }
 
-    private func note(_ outcome: LookupFindings.Query.Outcome) {
+    /// The query in progress is over.
+    private func end(_ outcome: LookupFindings.Query.Outcome) {
         guard let server = servers.first else { return }
         findings.queries.append(.init(server: server, sequence: sequence, tries: retransmission.tries, outcome: outcome))
         if let timer { loop.cancel(timer) }
@@ -149,15 +148,15 @@ final class LookupWalk {
                 answer.cookie.client == query.cookie.client,
                 answer.hoa == nil || answer.hoa == findings.hoa
             else { continue }
-            return take(answer)
+            return answered(answer)
         }
     }
 
-    private func take(_ answer: MAAnswer) {
+    private func answered(_ answer: MAAnswer) {
         let now = SystemClock.now()
-        note(.answered(answer.code, rtt: now.monotonic - sentAt, text: answer.text))
+        end(.answered(answer.code, rtt: now.monotonic - sentAt, text: answer.text))
         switch answer.code {
-        case .cookieRequired where cookiesFollowed < Self.cookiesMax && answer.cookie.server != nil:
+        case .cookieRequired where cookiesFollowed < Retransmission.cookiesFollowedMax && answer.cookie.server != nil:
             cookiesFollowed += 1
             ask(with: answer.cookie)
         case .ok:

@@ -1,6 +1,5 @@
 import IMS
 import MATControl
-import MATRuntime
 import MATSignal
 
 /// `mat ims` for people, from what imsd says.

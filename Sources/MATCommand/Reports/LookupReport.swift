@@ -1,4 +1,3 @@
-import MATDNS
 import MATRuntime
 import MATSignal
 

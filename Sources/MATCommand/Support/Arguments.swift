@@ -1,7 +1,6 @@
 import ArgumentParser
 import MATControl
 import MATCore
-import MATDNS
 import MATRuntime
 import MATSignal
 

@@ -1,5 +1,4 @@
 import MATCore
-import MATRuntime
 
 /// Numbers as people read them.
 enum Quantity {

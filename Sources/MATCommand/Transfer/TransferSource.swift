@@ -1,6 +1,5 @@
 import Glibc
 import IMS
-import MATRuntime
 
 /// An exported file: looked at whole before anything of it is used, since a file that was cut off or changed must not be half imported.
 struct TransferSource {

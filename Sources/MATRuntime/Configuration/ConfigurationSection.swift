@@ -59,7 +59,7 @@ public final class ConfigurationSection {
 
     /// The value, or `nil` if the key is absent or its value was rejected.
     public func value<T>(_ key: String, _ kind: ConfigurationKind<T>) -> T? {
-        guard let entry = take(key) else { return nil }
+        guard let entry = entry(for: key) else { return nil }
         return read(entry.node, path: path(of: key), line: entry.line, kind)
     }
 
@@ -103,7 +103,7 @@ public final class ConfigurationSection {
 
     /// The section under a key. Absent, it is returned empty, so that all its defaults apply.
     public func section(_ key: String) -> ConfigurationSection {
-        let entry = take(key)
+        let entry = entry(for: key)
         var mapping: Node.Mapping?
         switch entry?.node {
         case .mapping(let found)?: mapping = found
@@ -159,7 +159,8 @@ public final class ConfigurationSection {
 
     // MARK: Nodes
 
-    private func take(_ key: String) -> Entry? {
+    /// Counts as reading the key.
+    private func entry(for key: String) -> Entry? {
         asked.insert(key)
         return entries[key]
     }
@@ -202,7 +203,7 @@ public final class ConfigurationSection {
     }
 
     private func nodes(_ key: String, example: String) -> [Node] {
-        guard let entry = take(key), !isEmptyScalar(entry.node) else { return [] }
+        guard let entry = entry(for: key), !isEmptyScalar(entry.node) else { return [] }
         guard case .sequence(let sequence) = entry.node else {
             reject(key, "a list is expected", "write each entry on a line of its own as \(example)")
             return []

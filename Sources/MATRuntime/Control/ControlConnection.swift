@@ -85,9 +85,9 @@ final class ControlConnection {
         work()
     }
 
-    /// Takes lines as long as they can be answered at once. `self` stays alive through the caller's reference.
+    /// Answers the lines that have come, until one is not answered at once. `self` stays alive through the caller's reference.
     private func work() {
-        // Taken off the input once for all lines: a client may send thousands of empty ones.
+        // Lines are removed from the input once, at the end: a client may send thousands of empty ones.
         var start = 0
         while !isAnswering, descriptor >= 0, let end = input[start...].firstIndex(of: 10) {
             let line = Array(input[start..<end])

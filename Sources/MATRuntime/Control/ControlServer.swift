@@ -5,9 +5,10 @@ import Glibc
 ///
 /// Who may connect is decided by the socket's mode (0660) and group alone. A handler answers at once or later, from the
 /// loop's thread; a client has one request in work at a time, further lines wait. Nothing a client does or fails to do
-/// holds up the loop: input and output are bounded, and a full house lets its longest idle client go.
+/// holds up the loop: input and output are bounded, and when all places are taken, the longest connected client without a request in work is
+/// disconnected for a new one.
 public final class ControlServer {
-    /// Connected clients. People and scripts, not load.
+    /// Clients connected at a time: people and scripts, not load.
     public static let clientsMax = 32
     /// Accepted connections per turn of the loop.
     static let acceptsPerTurnMax = 8
@@ -142,7 +143,9 @@ public final class ControlServer {
         }
     }
 
-    /// Lets the longest connected client go that isn't waiting for an answer, if the house is full.
+    /// Disconnects the longest connected client that isn't waiting for an answer, if all places are taken.
+    ///
+    /// - Returns: whether there is a place.
     private func makeRoom() -> Bool {
         guard clients.count >= Self.clientsMax else { return true }
         guard let idle = clients.filter({ $0.value.isIdle }).min(by: { $0.key < $1.key }) else { return false }

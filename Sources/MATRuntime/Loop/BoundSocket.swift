@@ -14,7 +14,7 @@ public final class BoundSocket: Sendable {
         public var mark: UInt32?
         /// Bytes asked for; the kernel gives what it allows.
         public var receiveBufferBytes: Int32 = 1 << 20
-        /// Whether more than the system's bound is asked for, which who has CAP_NET_ADMIN gets.
+        /// Whether to exceed the system's bound (net.core.rmem_max), which takes CAP_NET_ADMIN.
         public var exceedsReceiveBound = false
         /// For what others sent, passed on (protocol.md section 11.2): received datagrams tell their traffic class, and none is sent in
         /// fragments, nor on the word of an ICMP error held back as too large.
@@ -71,7 +71,7 @@ public final class BoundSocket: Sendable {
         return sent < 0 ? SystemError("send to \(peer)\(local.map { " from \($0)" } ?? "")") : nil
     }
 
-    /// What part of the send buffer `sendIfRoom` may fill.
+    /// `sendIfRoom` may fill one part in so many of the send buffer.
     public static let strangersPart = 4
 
     /// Sends only while little waits to leave. The kernel keeps what is for a neighbour that it is looking for (up to 3 s if there is none)

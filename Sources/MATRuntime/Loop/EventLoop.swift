@@ -84,7 +84,7 @@ public final class EventLoop {
 
     // MARK: Other threads
 
-    /// What another thread may hold of this loop: it can hand work to it, nothing else.
+    /// For other threads, which can hand work to this loop and do nothing else with it.
     public var poster: Poster { Poster(queue: posts) }
 
     private func runPosts() {

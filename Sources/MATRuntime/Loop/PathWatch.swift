@@ -1,5 +1,4 @@
 import Glibc
-import MATSignal
 
 /// Follows what paths lead to: a file that is written, replaced by renaming another over it, or reached by symbolic links, any of which may
 /// come, go or point elsewhere.
@@ -7,9 +6,9 @@ import MATSignal
 /// Directories are watched, since a rename changes nothing in the file that was there; and files themselves, since one that is mounted over
 /// another (in containers and network namespaces) is in a directory that nobody names.
 public final class PathWatch {
-    /// Writers do several things one after the other; one look is enough for them.
+    /// Writers do several things one after the other; they are told as one change.
     static let settleTime = Duration.milliseconds(50)
-    /// How often the owner looks where the kernel has no watches left (fs.inotify.max_user_instances).
+    /// Between two checks where the kernel has no watches left (fs.inotify.max_user_instances).
     static let pollInterval = Duration.seconds(5)
     /// Links followed from one path; Linux itself follows 40.
     static let linksMax = 8
@@ -21,7 +20,7 @@ public final class PathWatch {
     private var watches: Set<Int32> = []
     private var timer: TimerID?
 
-    /// - Parameter changed: something may have changed; it is called in the loop's thread, and looks for itself.
+    /// - Parameter changed: something may have changed; called in the loop's thread, to compare for itself.
     public init(loop: EventLoop, paths: [String], changed: @escaping () -> Void) {
         self.loop = loop
         self.paths = paths

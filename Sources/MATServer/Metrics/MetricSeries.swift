@@ -1,4 +1,4 @@
-import CoreMetrics
+import Metrics
 import Synchronization
 
 // The three kinds of series behind swift-metrics' instruments.

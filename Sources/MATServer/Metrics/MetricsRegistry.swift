@@ -1,4 +1,4 @@
-import CoreMetrics
+import Metrics
 import Synchronization
 
 /// What swift-metrics counts into, and what Prometheus reads: a back end for `MetricsSystem.bootstrap`.

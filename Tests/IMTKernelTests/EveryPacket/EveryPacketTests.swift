@@ -2,8 +2,6 @@ import Foundation
 import Synchronization
 import Testing
 
-@testable import IMTKernel
-
 /// The property that everything else serves, on every combination of what a packet, a socket, the node and the agent can be: see
 /// PacketModel for what is expected, and PacketWorld for how it is watched.
 @Suite("Every packet", .serialized, .enabled(if: kernelTestsImpossible == nil, "skipped: \(kernelTestsImpossible ?? "")"))

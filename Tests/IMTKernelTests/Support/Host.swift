@@ -39,7 +39,7 @@ final class Host: @unchecked Sendable {
             do {
                 try Namespace.enter(name)
                 let loop = try EventLoop()
-                let kernel = try IMTKernel(loop: loop, configuration: configuration) { [unowned self] in note($0) }
+                let kernel = try IMTKernel(loop: loop, configuration: configuration) { [unowned self] in happened($0) }
                 outcome = .success(try kernel.start())
                 self.loop = loop
                 self.kernel = kernel
@@ -62,7 +62,7 @@ final class Host: @unchecked Sendable {
         }
     }
 
-    private func note(_ event: KernelEvent) {
+    private func happened(_ event: KernelEvent) {
         if case .links(let snapshot) = event, let kernel { onLinks?(kernel, snapshot) }
         lock.lock()
         defer { lock.unlock() }

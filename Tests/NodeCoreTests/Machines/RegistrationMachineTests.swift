@@ -1,5 +1,4 @@
 import MATControl
-import MATCore
 import MATSignal
 import MATTesting
 import Testing

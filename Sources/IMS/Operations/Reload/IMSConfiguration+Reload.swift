@@ -1,5 +1,4 @@
 import IMSCore
-import MATRuntime
 import MATSignal
 
 // What a running server can take from a changed file, and what it can't.

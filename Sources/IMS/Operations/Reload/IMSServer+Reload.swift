@@ -1,7 +1,5 @@
 import IMSCore
 import Logging
-import MATDNS
-import MATRuntime
 import MATServer
 import MATSignal
 

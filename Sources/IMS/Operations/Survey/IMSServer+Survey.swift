@@ -1,6 +1,5 @@
 import IMSCore
 import MATRuntime
-import MATSignal
 
 // When the core's walks through all that is held take place.
 

@@ -3,7 +3,6 @@ import Glibc
 import IMS
 import MATControl
 import MATRuntime
-import MATSignal
 
 extension IMSCommand {
     struct Export: ParsableCommand {

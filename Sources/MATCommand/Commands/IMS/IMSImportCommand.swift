@@ -1,8 +1,6 @@
 import ArgumentParser
 import IMS
 import MATControl
-import MATRuntime
-import MATSignal
 
 extension IMSCommand {
     struct Import: ParsableCommand {
