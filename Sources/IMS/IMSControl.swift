@@ -12,17 +12,19 @@ import MappingMemory
 extension IMSServer {
     func answer(_ request: ControlRequest, _ respond: @escaping (ControlResponse) -> Void) {
         do throws(ControlError) {
-            switch request.command {
-            case "status": respond(.result(status()))
-            case "list": respond(.result(try list(try request.arguments(as: ListRequest.self))))
-            case "show": respond(.result(try show(try request.arguments(as: ShowRequest.self))))
-            case "zone": respond(.result(try zone(try request.arguments(as: ZoneRequest.self))))
-            case "enrol": try enrol(try request.arguments(as: EnrolRequest.self), respond)
-            case "revoke": try revoke(try request.arguments(as: RevokeRequest<JSONValue>.self), respond)
-            case "export": respond(.result(try export(try request.arguments(as: ExportRequest.self))))
-            case "import": try `import`(try request.arguments(as: ImportRequest<JSONValue>.self), respond)
-            case "metrics": respond(.result(metricsReport()))
-            default: throw ControlError("imsd knows no command \"\(request.command)\"; are mat and imsd of one version?")
+            guard let command = IMSCommandName(rawValue: request.command) else {
+                throw ControlError("imsd knows no command \"\(request.command)\"; are mat and imsd of one version?")
+            }
+            switch command {
+            case .status: respond(.result(status()))
+            case .list: respond(.result(try list(try request.arguments(as: ListRequest.self))))
+            case .show: respond(.result(try show(try request.arguments(as: ShowRequest.self))))
+            case .zone: respond(.result(try zone(try request.arguments(as: ZoneRequest.self))))
+            case .enrol: try enrol(try request.arguments(as: EnrolRequest.self), respond)
+            case .revoke: try revoke(try request.arguments(as: RevokeRequest<JSONValue>.self), respond)
+            case .export: respond(.result(try export(try request.arguments(as: ExportRequest.self))))
+            case .import: try `import`(try request.arguments(as: ImportRequest<JSONValue>.self), respond)
+            case .metrics: respond(.result(metricsReport()))
             }
         } catch {
             respond(.failed(error.description))

@@ -1,3 +1,5 @@
+import MATSignal
+
 /// The kernel's numbers that a plan needs, with the header that each is from. They are kernel ABI and never change. Those of messages and
 /// their attributes stand in IMTKernel, which alone writes and reads them.
 package enum KernelValues {

@@ -7,7 +7,7 @@ import Testing
 
 private let mn = node("198.51.100.7")
 
-/// Whom an enrolment would throw out, and what a certificate may become.
+/// Which enrolments are refused because another node would lose its address, and how certificates are renewed.
 @Suite("Enrolment")
 struct EnrolmentTests {
     private func refusal(

@@ -2,7 +2,7 @@ import Glibc
 import MATRuntime
 import Testing
 
-/// A port that nobody uses, as the kernel says.
+/// A port that the kernel says is free.
 enum FreePort {
     static func find(_ type: __socket_type) throws -> UInt16 {
         let descriptor = socket(AF_INET, Int32(type.rawValue), 0)
@@ -27,7 +27,7 @@ enum FreePort {
     }
 }
 
-/// Somebody else at a TCP port.
+/// A foreign server at a TCP port.
 final class Listener {
     private let descriptor: Int32
     let port: UInt16
@@ -42,7 +42,7 @@ final class Listener {
     deinit { close(descriptor) }
 }
 
-/// What systemd gives to the services that it starts.
+/// The notify socket that systemd gives to the services that it starts.
 final class NotifySocket {
     private let descriptor: Int32
 
@@ -69,7 +69,7 @@ final class NotifySocket {
     }
 }
 
-/// One HTTP exchange, by hand: what a client sees, not what a library makes of it.
+/// One HTTP exchange over a plain socket: a client's octets, without a library's interpretation.
 struct HTTPReply {
     var status: Int
     var headers: [String: String]

@@ -160,7 +160,7 @@ struct QueryPathTests {
                 case 0: datagram.removeLast(min(datagram.count, Int.random(in: 1...40, using: &random)))
                 case 1: datagram += (0..<Int.random(in: 1...12, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }
                 case 2:
-                    // Type, flags, length or the first options' heads: where it hurts most.
+                    // Type, flags, length or the first options' heads, which steer the parser most.
                     let place = [0, 1, 2, 3, 8, 9, 10, 11, 36, 37, 38, 39].randomElement(using: &random) ?? 0
                     if place < datagram.count { datagram[place] = UInt8.random(in: 0...30, using: &random) }
                 default:
@@ -217,7 +217,7 @@ struct QueryPathTests {
                     expected == .odd && kind == .draft || kind == .odd && hasText, "number \(number): \(kind), not \(expected): \(datagram)")
             }
         }
-        // The test has seen enough of each.
+        // Enough mutations of each outcome were tried for the test to mean something.
         #expect([.regular, .update, .notify, .odd].allSatisfy { kinds[$0] ?? 0 > 300 }, "\(kinds)")
     }
 
@@ -329,7 +329,7 @@ struct QueryPathTests {
         server.core.remembered.set(try foreign.record(["203.0.113.200"], sequence: TestServer.start), isConfirmed: true, now: server.now)
         #expect(isPassedOn(.haQuery(stranger), cn))
         #expect(try #require(server.whose("203.0.113.200", from: cn)).code == .ok)
-        // Whoever is not registered is refused in any case.
+        // A node that is not registered is refused in any case.
         #expect(!isPassedOn(.haQuery(HAQuery(cookie: server.cookie(unregistered), moa: stranger.moa)), unregistered))
     }
 

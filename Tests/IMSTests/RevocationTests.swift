@@ -30,7 +30,7 @@ import Testing
         #expect(pushed.record.isWithdrawal && pushed.certificate.notBefore > node.certificate.notBefore)
         #expect(pushed.certificate.nodeKey != node.key.publicKey)
 
-        // Whoever asks gets the same.
+        // A query is answered with the same record.
         let answer = try #require(server.query(hoa, from: IMSTests.node("198.51.100.10")))
         #expect(answer.code == .ok && answer.mapping == pushed.mapping && answer.certificate == certificate)
 
@@ -41,7 +41,7 @@ import Testing
             if !byID { #expect(reply.text?.contains("revoked") == true, "\(reply.text ?? "")") }
         }
         #expect(server.core.counters.bindingChanges[.revoked] == 1)
-        // Its MoA is nobody's now.
+        // No HoA is found by its MoA any more.
         #expect(server.core.mapping(of: home(hoa))?.isRevocation == true)
     }
 
@@ -95,7 +95,7 @@ import Testing
         #expect(server.update(old, from: mn)?.code == .stale)
         let late = CertifiedMapping(mapping: try node.record(["198.51.100.7"], sequence: time + 3).mapping, certificate: old.certificate)
         #expect(server.update(late, from: mn)?.code == .authenticationFailed)
-        // And it can be revoked again.
+        // The new certificate can be revoked as well.
         #expect(try server.core.revoke(prefix(hoa), now: server.now) != nil)
     }
 

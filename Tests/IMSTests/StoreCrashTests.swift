@@ -84,8 +84,8 @@ private final class Updater {
         }
     }
 
-    /// Takes in what has come, until nothing comes for so long.
-    func takeAnswers(patience milliseconds: Int32) {
+    /// Receives answers until none has come for so long.
+    func receiveAnswers(patience milliseconds: Int32) {
         while let octets = receive(within: milliseconds) {
             let number = octets[4..<8].reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
             guard octets[0] == MessageType.imsUpdateReply.rawValue, let update = sent.removeValue(forKey: number) else { continue }
@@ -177,24 +177,24 @@ struct StoreCrashTests {
             }
             // The first brings the cookie.
             try updater.sendAll()
-            updater.takeAnswers(patience: 200)
+            updater.receiveAnswers(patience: 200)
             let bursts = Int.random(in: 3...20, using: &numbers)
             for _ in 0..<bursts {
                 try updater.sendAll()
-                updater.takeAnswers(patience: 5)
+                updater.receiveAnswers(patience: 5)
             }
             if round % 2 == 0 {
                 // In the middle of a burst; answers that had left count.
                 try updater.sendAll()
                 usleep(UInt32.random(in: 0...4000, using: &numbers))
                 #expect(daemon.kill(SIGKILL) == -SIGKILL)
-                updater.takeAnswers(patience: 50)
+                updater.receiveAnswers(patience: 50)
             } else {
                 // What a power failure right after an answer would find, as far as that can be had without one: the files as they are at
                 // that moment, without the memory that connections share and without a closing.
-                updater.takeAnswers(patience: 100)
+                updater.receiveAnswers(patience: 100)
                 try updater.sendAll()
-                updater.takeAnswers(patience: 20)
+                updater.receiveAnswers(patience: 20)
                 Glibc.kill(daemon.pid, SIGSTOP)
                 let acknowledged = updater.acknowledged
                 for suffix in ["", "-wal"] where access("\(directory.path)/ims.db\(suffix)", F_OK) == 0 {
@@ -223,7 +223,7 @@ struct StoreCrashTests {
         // The first brings the cookie. Traced, everything takes long.
         for _ in 0..<20 where updater.okCount < Updater.networksCount {
             try updater.sendAll()
-            updater.takeAnswers(patience: 500)
+            updater.receiveAnswers(patience: 500)
         }
         #expect(updater.okCount >= Updater.networksCount)
         // With -D strace is imsd's descendant, and writes its last lines after it.
@@ -252,7 +252,7 @@ struct StoreCrashTests {
         let updater = try Updater(port: port, issuer: issuer)
         for _ in 0..<2 {
             try updater.sendAll()
-            updater.takeAnswers(patience: 300)
+            updater.receiveAnswers(patience: 300)
         }
         #expect(updater.okCount == Updater.networksCount)
 
@@ -268,7 +268,7 @@ struct StoreCrashTests {
         }
         for _ in 0..<400 where !updater.refusals.contains(where: isFixed) {
             try updater.sendAll()
-            updater.takeAnswers(patience: 10)
+            updater.receiveAnswers(patience: 10)
         }
         #expect(updater.refusals.contains(where: isFixed), "\(updater.refusals.prefix(2))")
         // Why is for those who run the server.
@@ -279,11 +279,11 @@ struct StoreCrashTests {
 
         unlink(ballast)
         for _ in 0..<400 where status()?["store"]?["unavailable"]?.string != nil { usleep(25_000) }
-        updater.takeAnswers(patience: 50)
+        updater.receiveAnswers(patience: 50)
         updater.forgetRefusals()
         let before = updater.okCount
         try updater.sendAll()
-        updater.takeAnswers(patience: 300)
+        updater.receiveAnswers(patience: 300)
         #expect(updater.okCount == before + Updater.networksCount && updater.refusals.isEmpty, "\(updater.refusals.prefix(2))")
         #expect(daemon.kill(SIGTERM) == 0)
         let log = try TextFile.read("\(directory.path)/log")

@@ -121,7 +121,7 @@ struct StoreDamageTests {
             let database = try MappingDatabase(path: path)
             defer { database.close() }
             try database.execute("UPDATE mapping SET certificate = x'00' WHERE hoa = (SELECT hoa FROM mapping LIMIT 1 OFFSET 3)")
-            // Structure whole, contents not: the column says another sequence than the record.
+            // The row's structure is intact, its contents are not: the column has another sequence than the record.
             try database.execute("UPDATE mapping SET sequence = sequence + 1000 WHERE hoa = (SELECT hoa FROM mapping LIMIT 1 OFFSET 5)")
         }
         let read = try StoreFile.read(path)
@@ -191,7 +191,7 @@ struct StoreDamageTests {
         defer { store.close() }
         store.start { listener.receive($0) }
         listener.wait("the end of loading") { $0.hasLoaded }
-        // SQLite's own bound stands for the disk's: the error is the same.
+        // SQLite's page limit stands in for a full disk: the error is the same.
         store.limitPages(to: 1)
         for number in 0..<2000 { store.commit(StoreTicket(number: UInt64(number)), StoreChange(mapping: try mapping(5000 + number))) }
         listener.wait("all outcomes") { $0.outcomes.count == 2000 }

@@ -7,7 +7,7 @@ import Testing
 /// The example configurations say that what is commented out shows the default.
 @Suite("Example configurations")
 struct ExampleTests {
-    /// An example file's text, and with everything in force that is commented out, but for these keys and what is below them.
+    /// An example file's text, and the same with all settings uncommented but these keys and what is below them.
     private func texts(_ name: String, without examples: Set<String>) throws -> (asItIs: String, whole: String) {
         let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
         let text = try String(contentsOf: root.appendingPathComponent("deploy/config/\(name).yaml.example"), encoding: .utf8)
@@ -17,7 +17,7 @@ struct ExampleTests {
                 if !line.trimmingCharacters(in: .whitespaces).hasPrefix("#") { skippedIndent = nil }
                 return line
             }
-            // Sentences have a blank behind the sign; so have keys of a section that is commented out as a whole.
+            // Sentences, and keys within a section that is commented out, have a blank behind the `#`.
             let indent = match.indent.count + match.more.count
             if let skipped = skippedIndent, indent > skipped { return line }
             if examples.contains(String(match.key)) {

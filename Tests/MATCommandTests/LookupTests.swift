@@ -128,7 +128,7 @@ struct LookupTests {
         verdicts.insert(findings.verdict)
         findings.dns = .failed("no DNS server answered in time")
         verdicts.insert(findings.verdict)
-        // No answer, and nothing but cookies, are the same to the user.
+        // A server that answers with cookies alone is shown like one that does not answer.
         #expect(verdicts.count == 8)
         for verdict in verdicts {
             guard case .not(_, let remedy) = verdict else {

@@ -198,7 +198,7 @@ enum Program {
         process.standardError = error
         process.standardInput = FileHandle.nullDevice
         try process.run()
-        // One after the other is enough: what goes to standard error is far smaller than a pipe.
+        // Read one after the other: standard error gets far less than a pipe holds, so the program can't block on it.
         let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         let complaint = String(decoding: error.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         process.waitUntilExit()

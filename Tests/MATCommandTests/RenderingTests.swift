@@ -65,7 +65,7 @@ struct RenderingTests {
         ],
     ]
 
-    /// As `mat` reads what a daemon says.
+    /// A daemon's answer, decoded as `mat` decodes it.
     static func report<Report: Decodable>(_ answer: JSONValue, as type: Report.Type = NodeReport.self) throws -> Report {
         try ControlJSON.decode(type, from: answer.write())
     }
@@ -167,7 +167,7 @@ struct RenderingTests {
         #expect(text.contains("203.0.113.200  plain      1m 15s  the DNS server failed (SERVFAIL)"))
         #expect(text.contains("192.0.2.99     waits          5s"))
         #expect(text.contains("`except` in matd.yaml") && !text.contains("none of them gives answers"))
-        // One alone that is silent is everybody's problem.
+        // If the only server is silent, all look-ups fail.
         if case .object(var fields) = status {
             fields["dns"] = [
                 "from": "/etc/resolv.conf",

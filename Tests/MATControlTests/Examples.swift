@@ -1,6 +1,6 @@
 import MATControl
 
-/// One of each report, with every field told.
+/// One of each report, with every field set.
 enum Examples {
     static var node: NodeReport {
         NodeReport(

@@ -26,7 +26,7 @@ import Testing
         }
         #expect(index.count == model.count)
         for key in 0..<200 { #expect(index.first(hash: hash(key)) { keys[$0] == key } == model[key]) }
-        // What is not there is taken out without harm.
+        // Removing an absent key changes nothing.
         index.remove(1, hash: 3)
         #expect(index.count == model.count)
     }

@@ -15,7 +15,7 @@ func run(
         left -= 1
         if left == 0 { loop.stop() }
     }
-    // Stopping before run() would be forgotten, so a result that came at once needs no run.
+    // `run()` forgets a `stop()` that came before it, so it is not called when the result is there at once.
     guard left > 0 else { return }
     let watchdog = loop.schedule(after: bound) {
         Issue.record("\(left) of \(calls) callbacks missing after \(bound)")
@@ -52,7 +52,7 @@ func lookup(_ loop: EventLoop, _ lookup: IMSLookup, _ address: String) throws ->
 
 let loopback = IPAddress(ipv4: 0x7F00_0001)
 
-/// A DNS server that says what the test wants, in the test's own loop.
+/// A DNS server whose answers the test makes, in the test's own loop.
 final class FakeServer {
     private(set) var queries: [[UInt8]] = []
     private(set) var endpoint = Endpoint(loopback, port: 0)

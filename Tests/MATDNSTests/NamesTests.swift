@@ -60,7 +60,7 @@ struct NamesTests {
             (name, "$TTL 60\n\(name) SOA ns.example. host.example. 1 3600 600 86400 60\n\(name) NS ns.example.\n")
         }
         let nsd = try startNSD([zone("113.0.203.in-addr.arpa."), zone("100.51.198.in-addr.arpa.")], in: files)
-        // The second is said to be signed, and is not. The third is served by nobody.
+        // The resolver has a trust anchor for the second zone, which is not signed. No server has the third.
         let anchor = "100.51.198.in-addr.arpa. DS 12345 8 2 " + String(repeating: "AB", count: 32)
         let unbound = try startUnbound(
             ["113.0.203.in-addr.arpa.", "100.51.198.in-addr.arpa.", "2.0.192.in-addr.arpa."], at: nsd.endpoint, in: files, anchors: [anchor])
@@ -105,7 +105,7 @@ struct NamesTests {
             try Picky(loop, alive) { Answer.make($0, answer: [.init(type: .a, rdata: address)]) }
         }
         let resolver = Resolver(loop: loop, configuration: quick(servers.map(\.endpoint)))
-        // The middle one is nobody's: the kernel refuses to send from it.
+        // No interface has the middle one: the kernel refuses to send from it.
         resolver.ways = { _ in [dead, IPAddress(ipv4: 0xC000_024D), alive] }
         let start = SystemClock.now().monotonic
         let result = try resolve(loop, resolver, "a.example", .a)
@@ -202,7 +202,7 @@ struct NamesTests {
         var configuration = ResolverConfiguration.system(path: stub, upstreamPath: upstreams)
         #expect(configuration.servers.map(\.endpoint.address.description) == ["127.0.0.53", "203.0.113.131", "2001:db8:53::131"])
         #expect(configuration.servers.map(\.isUpstream) == [false, true, true])
-        // A file that names real servers needs no others.
+        // A file that names other hosts is complete: no upstream servers are added.
         let real = try files.write("real", "nameserver 198.51.100.53\n")
         configuration.readSystem(path: real, upstreamPath: upstreams)
         #expect(configuration.servers.map(\.endpoint.address.description) == ["198.51.100.53"])

@@ -39,7 +39,7 @@ final class ServerProcess {
         process.arguments = arguments
         process.standardOutput = FileHandle.nullDevice
         process.standardError = FileHandle.nullDevice
-        // The test's thread blocks signals, and children inherit that: nsd would never see its SIGTERM.
+        // The test's thread blocks signals, and children inherit the mask: SIGTERM would never reach nsd.
         var none = sigset_t()
         var before = sigset_t()
         sigemptyset(&none)

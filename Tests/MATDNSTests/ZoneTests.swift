@@ -12,7 +12,7 @@ private let hasServers = ["nsd", "nsd-checkzone", "kzonecheck", "unbound"].allSa
 ///
 ///     example.net.               ims1 (two addresses), ims2 (without hint), many (a TXT too long for UDP)
 ///     2.0.192.in-addr.arpa.      TYPE65400 for 192.0.2.0/24, a PTR at .7 beside it
-///     16-31.51.198.in-addr.arpa. 198.51.16.0/20, which is no node of the tree
+///     16-31.51.198.in-addr.arpa. 198.51.16.0/20, which ends between two labels
 ///     8.b.d.0.1.0.0.2.ip6.arpa.  TYPE65400 for 2001:db8:a::/48, a PTR at 2001:db8:a::7
 ///     113.0.203.in-addr.arpa.    the SRV and TXT form only, with a PTR at .7
 @Suite(
@@ -159,7 +159,7 @@ struct ZoneTests {
             Issue.record("not absent"); return
         }
         #expect(!noData.isNameAbsent)
-        // A zone nsd doesn't serve is refused: that is no absence.
+        // nsd refuses a question about a zone that it does not serve, which does not count as absence.
         #expect(try resolve(loop, resolver, "example.org", .a) == .failed(.refused(code: 5)))
     }
 

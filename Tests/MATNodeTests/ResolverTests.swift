@@ -6,7 +6,7 @@ import Testing
 
 @testable import MATNode
 
-/// Where the agent's own questions to the DNS go.
+/// Over which links the agent's own DNS questions leave.
 @Suite("The way to a resolver") struct ResolverTests {
     @Test("Names are found on this host if a resolver is at a loopback address or at any other of its own")
     func local() throws {

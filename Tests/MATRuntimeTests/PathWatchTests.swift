@@ -26,7 +26,7 @@ struct PathWatchTests {
         func make(_ name: String) throws { try FileManager.default.createDirectory(atPath: root + "/" + name, withIntermediateDirectories: false) }
         func rename(_ from: String, _ to: String) { #expect(Glibc.rename(root + "/" + from, root + "/" + to) == 0) }
 
-        /// Whether the change is heard of; the watch must be there for what comes after it too.
+        /// Whether the change is reported, and one that follows it as well.
         func hears(_ what: String, _ change: () throws -> Void) throws {
             try change()
             let watchdog = loop.schedule(after: .seconds(5)) { [unowned self] in

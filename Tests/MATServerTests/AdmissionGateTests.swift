@@ -27,13 +27,13 @@ struct AdmissionGateTests {
         #expect(verdicts(.notify, 5000, at: now, many) == [.pass: 100, .tryLater: 100, .drop: 4800])
         #expect(verdicts(.odd, 1000, at: now, many) == [.pass: 10, .drop: 990])
         #expect(verdicts(.draft, 1000, at: now, many) == [.pass: 20, .drop: 980])
-        // Who is not flooding is not hurt: a source that was never seen has its share.
+        // Other sources are not affected by the flood: one that was never seen has its share.
         let later = now + .milliseconds(100)
         #expect(verdicts(.notify, 50, at: later) { _ in address("203.0.113.200") } == [.pass: 50])
         // Nor do ten thousand sources, each within its share, take it from others.
         let refused = verdicts(.update, 10_000, at: later, many)[.drop] ?? 0
         #expect(refused < 10)
-        // Without a word in the configuration the budget grows with the workers.
+        // Without a configured budget, it grows with the number of workers.
         limits.strangersPerSecond = nil
         for threads in [1, 4] {
             gate = AdmissionGate(limits: limits, key: (3, 4), threads: threads)

@@ -62,7 +62,7 @@ import Testing
         node.answersChecks = false
         node.answerProofs()
         try node.answerUpdate()
-        // The peer's IMS is well, and holds our record.
+        // The peer's IMS answers, and holds our record.
         try node.acknowledgeHANotify()
         node.advance(.seconds(3))
         #expect(node.count(.maNotify) == 3)
@@ -78,7 +78,7 @@ import Testing
         node.advance(.seconds(30))
         #expect(node.count(.maNotify) == 3)
         #expect(node.outbound == node.path(H.first, H.peerFirst))
-        // Its agent goes on: the locator check of the poll is answered.
+        // Its agent works again: the locator check of the poll is answered.
         while node.count(.maQuery, to: H.peerFirst) > 0 { _ = try node.take(.maQuery, to: H.peerFirst) }
         while node.count(.maQuery, to: H.peerFirst) == 0 { node.advance(.milliseconds(100)) }
         node.advance(.seconds(1))

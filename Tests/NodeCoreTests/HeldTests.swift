@@ -88,7 +88,7 @@ struct HeldTests {
             #expect(offers.map(\.destination) == [first] && held.nextDeadline == nil)
             #expect(held.exited(first, .sent(0), now: at(time)) == false)
         }
-        // Out at last: the next refusal is an episode of its own.
+        // The packets have left: a refusal after that is reported anew.
         time += 1600
         #expect(held.retry(now: at(time)).count == 1)
         #expect(!held.exited(first, .sent(1), now: at(time)) && held.nextDeadline == nil && held.count == 0)
@@ -120,7 +120,7 @@ struct HeldTests {
         held.hold(try packet(17, from: 1, number: 4), for: first, now: at(1))
         _ = held.exited(first, .sent(1), now: at(1))
         #expect(numbers(held.retry(now: at(60)).first) == [2, 3, 4])
-        // Those have waited for 10 s, and are of no use any more.
+        // Those have waited for 10 s and are dropped.
         _ = held.exited(first, .sent(0), now: at(60))
         #expect(held.retry(now: at(10_001)).map { numbers($0) } == [[4]])
     }

@@ -128,7 +128,7 @@ import Testing
             node.deliver(SignalMessage(sequence: 9, .maQuery(MAQuery(cookie: Cookie(client: 5), hoa: home(asked)))), from: node.peerNode, to: local)
             #expect(try node.take(.maAnswer).message.code == code, "\(asked) at \(local)")
         }
-        // Its own hosts are nobody's peers.
+        // The network's own hosts do not become peers.
         node.event { core, now in core.heldOutbound(to: ip("198.51.100.20"), now: now) }
         #expect(node.hasReleased(.dropOutbound(to: ip("198.51.100.20"))))
     }

@@ -4,7 +4,7 @@ import NodeCore
 import Testing
 
 /// Several nodes of two IMSs that all talk with each other, and move among the same addresses: an address that one leaves is soon
-/// another's. What a record said a moment ago is then not only old but wrong.
+/// another's. A record that is a moment old then does not only lead nowhere: it leads to the wrong node.
 @Suite("A crowd that shares addresses") struct CrowdTests {
     private final class Crowd {
         let seed: UInt64

@@ -60,7 +60,7 @@ import Testing
             world.network.run(for: .seconds(60))
             if world.mn.core.isRegistered { world.fail("it registered with a clock \(lead) s off", #_sourceLocation) }
             let problem = world.mn.core.status(now: world.network.now).registrations.first?.problem?.text ?? ""
-            // In the worst weather the IMS may not have been heard yet.
+            // In the networks that lose most, the IMS may not have answered yet.
             if !problem.contains("this host's clock is"), !problem.contains("no answer") { world.fail("it says \(problem)", #_sourceLocation) }
             #expect(world.mn.keptSequence == 0)
             // A crash in between changes nothing.

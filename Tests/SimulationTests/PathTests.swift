@@ -199,7 +199,7 @@ import Testing
             if !world.network.drive(max: .seconds(700), until: { trial.isPreferred }) {
                 world.fail("did not come back: \(world.differences)", #_sourceLocation)
             }
-            // Going back is by choice, so never faster than the hold-down; going away is by need.
+            // A node returns to a path no sooner than the hold-down allows, and leaves a dead one at once.
             for node in [world.mn, world.cn] {
                 for text in ["has its place", "its traffic goes back"] {
                     let returns = node.logs.filter { $0.contains(text) }

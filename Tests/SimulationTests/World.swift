@@ -10,7 +10,7 @@ import Testing
 ///   MN  HoA 198.51.100.1, roams 192.0.2.0/24       CN  HoA 203.0.113.1, roams 198.18.0.0/24
 ///   IMS_MN 192.88.1.1 and .2: one cluster          IMS_CN 192.88.2.1           (or all of it in IPv6)
 /// ```
-/// The truth is where the nodes are. A run is right if both IMTs come to say exactly that, and packets flow both ways.
+/// A run is right if both IMTs come to have exactly the entries that follow from where the nodes are, and packets flow both ways.
 final class World {
     let seed: UInt64
     let network: SimulatedNetwork
@@ -82,7 +82,7 @@ final class World {
         network.after(interval) { [weak self] in self?.say() }
     }
 
-    // MARK: The truth
+    // MARK: What should be
 
     /// What the IMT of `node` should be: exactly the entries that both nodes' places make, and no other.
     func differences(of node: SimulatedNode, to peer: SimulatedNode) -> [String] {
@@ -104,7 +104,7 @@ final class World {
 
     // MARK: Expectations
 
-    /// The IMTs become true within the time, while the network goes on as bad as it is; then, in fair weather, every packet arrives.
+    /// The IMTs become right within the time, while the network loses as before; after that, in a network that loses nothing, every packet arrives.
     func expectConvergence(within limit: Duration = .seconds(180), _ what: String, sourceLocation: SourceLocation = #_sourceLocation) {
         let began = network.time
         let didConverge = network.drive(max: limit) { self.isTrue }
@@ -116,7 +116,7 @@ final class World {
         Self.noteTime(what, network.time - began, in: network.conditions)
         let weather = network.conditions
         network.conditions = NetworkConditions()
-        // What is on its way in the bad weather arrives first.
+        // First let arrive what was sent while the network still lost packets.
         network.run(for: .seconds(1))
         let (toCN, toMN) = (cn.delivered.count, mn.delivered.count)
         network.run(for: .seconds(1))

@@ -114,7 +114,9 @@ extension ClusterInstance {
                             outcome = .outrun(by: current)
                         }
                     } else if current == nil {
-                        outcome = .failed("what etcd holds about \(mapping.record.prefix) can't be read")
+                        outcome = .failed(
+                            "\(pair.map { "\($0)" } ?? "etcd's answer") is no mapping of \(mapping.record.prefix); are all imsd of the cluster of one version?"
+                        )
                     }
                 }
             }

@@ -117,14 +117,14 @@ extension ClusterInstance {
                 if let mapping = ClusterValue.mapping(event.pair.value), mapping.record.prefix == prefix {
                     changed.append(StoreChange(mapping: mapping))
                 } else {
-                    actions.append(.deliver(.failed("etcd holds something unreadable about \(prefix); it is not served")))
+                    actions.append(.deliver(.failed("\(event.pair) is no mapping of \(prefix); it is not served until its node registers again")))
                 }
             case .certificate(let prefix):
                 guard !event.isDelete else { continue }
                 if let certificate = ClusterValue.certificate(event.pair.value), certificate.prefix == prefix {
                     changed.append(StoreChange(issued: certificate))
                 } else {
-                    actions.append(.deliver(.failed("etcd holds an unreadable certificate of \(prefix)")))
+                    actions.append(.deliver(.failed("\(event.pair) is no certificate of \(prefix); are all imsd of the cluster of one version?")))
                 }
             case .remembered(let prefix):
                 guard let remembered = ClusterValue.remembered(event.pair.value), remembered.certified.record.prefix == prefix

@@ -39,7 +39,7 @@ struct ClusterSecrets: Sendable {
         revision = pair.modRevision
         guard let secrets = ClusterValue.secrets(pair.value), !secrets.isEmpty else {
             // Nobody can use these; whoever is first makes new ones.
-            return [.failed("the cookie secrets in etcd can't be read and are replaced"), .secrets([])]
+            return [.failed("\(pair) is no list of cookie secrets; they are replaced, and nodes fetch new cookies"), .secrets([])]
         }
         self.secrets = secrets
         return [.secrets(secrets)]

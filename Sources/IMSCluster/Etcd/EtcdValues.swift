@@ -2,10 +2,13 @@
 // beyond. EtcdValues+Wire.swift turns them into etcd's messages and back.
 
 /// A key with its value.
-struct EtcdKeyValue: Equatable, Sendable {
+struct EtcdKeyValue: Equatable, Sendable, CustomStringConvertible {
     var key: [UInt8] = []
     var modRevision: Int64 = 0
     var value: [UInt8] = []
+
+    /// Where it is found with etcdctl. Not its value, which may be a secret.
+    var description: String { "etcd's \(String(decoding: key, as: UTF8.self)) (\(value.count) octets, of revision \(modRevision))" }
 }
 
 /// Keys from `key` to before `end`, or the one key if `end` is empty.

@@ -1,3 +1,5 @@
+import IMTPlan
+
 /// The numbers of netlink's messages and attributes, in one place: most are anonymous enumerators or macros, which Swift sees as signed integers or not at
 /// all, and each needs its width on the wire. All of them are kernel ABI and never change.
 extension KernelValues {

@@ -15,12 +15,14 @@ extension NodeService {
 
     func answer(_ request: ControlRequest) -> ControlResponse {
         do throws(ControlError) {
-            switch request.command {
-            case NodeCommand.status.rawValue: return .result(report(SystemClock.now()))
-            case NodeCommand.peers.rawValue: return .result(peersReport(SystemClock.now()))
-            case NodeCommand.why.rawValue: return .result(try explain(try request.arguments(as: WhyRequest.self), SystemClock.now()))
-            case NodeCommand.handover.rawValue: return try handOver(try request.arguments(as: HandoverRequest.self))
-            default: throw ControlError("matd does not know the command \"\(request.command)\"; are mat and matd of one version?")
+            guard let command = NodeCommand(rawValue: request.command) else {
+                throw ControlError("matd does not know the command \"\(request.command)\"; are mat and matd of one version?")
+            }
+            switch command {
+            case .status: return .result(report(SystemClock.now()))
+            case .peers: return .result(peersReport(SystemClock.now()))
+            case .why: return .result(try explain(try request.arguments(as: WhyRequest.self), SystemClock.now()))
+            case .handover: return try handOver(try request.arguments(as: HandoverRequest.self))
             }
         } catch {
             return .failed(error.description)
