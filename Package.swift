@@ -96,7 +96,7 @@ let package = Package(
         .target(
             name: "IMS",
             dependencies: [
-                "CLinux", "IMSCore", "MATControl", "MATDNS", "MATRuntime", "MATCore", "MATServer", "MATSignal", "MappingMemory", deque, crypto, grdb,
+                "CLinux", "IMSCore", "MATControl", "MATDNS", "MATRuntime", "MATCore", "MATServer", "MATSignal", "MappingMemory", crypto, grdb,
                 sqlite, logging, metrics,
             ]),
         // The store that several IMSs share: etcd, over SwiftNIO.

@@ -32,7 +32,6 @@ import Testing
 
     private var around: LocatorChecks.Surroundings { LocatorChecks.Surroundings(addresses: addresses, adoption: adoption) }
     private var target: Endpoint { Endpoint(place.address, port: SignalPort.node) }
-    private func time(_ milliseconds: Int64) -> MonotonicTime { .zero + .milliseconds(milliseconds) }
     private func state(_ peer: HomeAddress) -> LocatorState? { peers[peer]?.locators[place]?.state }
 
     /// All that a valid proof of this peer causes.

@@ -18,8 +18,6 @@ import Testing
         peers.claim(place, for: hoa)
     }
 
-    private func time(_ milliseconds: Int64) -> MonotonicTime { .zero + .milliseconds(milliseconds) }
-
     private var own: Announcing.Own {
         Announcing.Own(hoa: identity.hoa, announcement: Announcement(), certificate: identity.certificate, source: moa("192.0.2.10"))
     }
