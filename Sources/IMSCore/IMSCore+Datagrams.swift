@@ -1,3 +1,4 @@
+import MATCore
 import MATSignal
 
 // Datagrams on their way to the machines, and answers on their way back (sections 1, 2 and 6).

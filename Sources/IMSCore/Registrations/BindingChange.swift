@@ -1,3 +1,4 @@
+import MATCore
 import MATSignal
 
 /// Something happened to the mapping of an HoA, for the log and the counters.

@@ -123,7 +123,7 @@ import Testing
     }
 
     @Test("Who does not prove itself in 3 s is refused and asked again after 1, 2, 4 s; without an own address the time does not count")
-    mutating func time() {
+    mutating func inTime() {
         _ = checks.askLearned(hoa, in: &peers, around, now: .zero)
         let none = LocatorChecks.Surroundings(addresses: UsableAddresses(configuration), adoption: adoption)
         #expect(checks.due(place, of: hoa, in: &peers, none, now: time(3000)) == [.waitForAddress(hoa), .stopWaking(hoa, place)])
