@@ -153,7 +153,9 @@ let package = Package(
         .testTarget(
             name: "IMSClusterTests",
             dependencies: ["IMS", "IMSCore", "IMSCluster", "MATRuntime", "MATSignal", "MATTesting", "MappingMemory", namespaces]),
-        .testTarget(name: "NodeCoreTests", dependencies: ["CLinux", "IMTPlan", "MATControl", "MATCore", "MATSignal", "MATTesting", "NodeCore"]),
+        .testTarget(
+            name: "NodeCoreTests",
+            dependencies: ["CLinux", "IMTPlan", "MATControl", "MATCore", "MATSignal", "MATTesting", "NodeCore", "SeededRandom"]),
         .testTarget(name: "MATNodeTests", dependencies: ["IMTPlan", "MATNode", "MATRuntime", "MATSignal", "MATTesting", "NodeCore"]),
         .testTarget(name: "SimulationTests", dependencies: ["NodeCore", "MATSignal", "MATTesting"]),
         .testTarget(
