@@ -108,7 +108,7 @@ let package = Package(
             dependencies: ["NodeCore", "IMTKernel", "MATControl", "MATDNS", "MATRuntime", "IMTPlan", "MATCore", "MATSignal", logging]),
 
         .target(
-            name: "MATRelay", dependencies: ["CLinux", "MATCore", "MATDNS", "MATRuntime", "MATServer", "MATSignal", "RelayCore", logging, metrics]),
+            name: "MATRelay", dependencies: ["CLinux", "MATCore", "MATDNS", "MATRuntime", "MATServer", "MATSignal", "RelayCore", logging]),
 
         .executableTarget(name: "imsd", dependencies: ["IMS", "IMSCluster", "MATRuntime", "MATServer", arguments, logging, metrics]),
         .executableTarget(name: "mat-relay", dependencies: ["MATRelay", "MATRuntime", "MATServer", arguments, logging, metrics]),

@@ -1,6 +1,7 @@
 import BenchSupport
 import Foundation
 import Glibc
+import MATSignal
 import Namespaces
 
 /// What else could carry packets between fixed addresses, as everybody would set it up.
