@@ -87,7 +87,7 @@ public final class RelayService {
         var dns = configuration.resolvers.isEmpty ? ResolverConfiguration.system() : ResolverConfiguration(servers: configuration.resolvers)
         dns.requireDNSSEC = configuration.requireDNSSEC
         dns.totalTimeout = configuration.dnsTimeout
-        dns.takesSystemPatience = false
+        dns.usesSystemTimeouts = false
         dns.inFlightMax = questionsMax
         return dns
     }
