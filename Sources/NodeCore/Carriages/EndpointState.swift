@@ -12,7 +12,7 @@ import MATSignal
 ///      │                         ... 600 s   │  ▼                                                    │
 ///      └──────────────────────────────────── resting                                                 │
 ///      └─────────────────────────────────────────────────────────────────────────────────────────────┘
-///                                          no proof for 120 s; it is renewed at half while packets go there
+///                                          no proof for 120 s; it is renewed every 15 s while packets go there
 /// ```
 /// No user data goes to an endpoint that is not proven.
 enum EndpointState: Hashable, Sendable {
@@ -25,11 +25,15 @@ enum EndpointState: Hashable, Sendable {
         let proof: MonotonicTime?
         /// Series in a row before this one that nobody answered.
         let failures: Int
+        /// There are no packets for the peer: it has just told us where it is, and may wait for us to open a translator's way in.
+        var isCourtesy = false
 
         /// When the next probe goes, or the series ends.
         var next: MonotonicTime {
-            began + (sent < EndpointState.probeTimes.count ? EndpointState.probeTimes[sent] : EndpointState.seriesMax)
+            began + (sent < times.count ? times[sent] : isCourtesy ? EndpointState.courtesyMax : EndpointState.seriesMax)
         }
+
+        fileprivate var times: [Duration] { isCourtesy ? EndpointState.courtesyTimes : EndpointState.probeTimes }
     }
 
     case unproven
@@ -42,7 +46,12 @@ enum EndpointState: Hashable, Sendable {
     static let probeTimes: [Duration] = [0, 50, 100, 200, 400, 800, 1600].map { .milliseconds($0) }
     /// When a series ends, if nothing is heard.
     static let seriesMax: Duration = .milliseconds(2600)
+    /// Likewise, for who has no packets for the peer.
+    static let courtesyTimes: [Duration] = [0, 100, 400].map { .milliseconds($0) }
+    static let courtesyMax: Duration = .seconds(1)
     static let proofLifetime: Duration = .seconds(120)
+    /// Between proofs while packets go there: a translator that was started anew has another endpoint for us, which only a probe shows.
+    static let renewalInterval: Duration = .seconds(15)
     static let restMin: Duration = .seconds(60)
     static let restMax: Duration = .seconds(600)
 
@@ -78,9 +87,12 @@ enum EndpointState: Hashable, Sendable {
     }
 
     /// There is a reason to find out now whether it can be reached, whatever was found before.
-    mutating func begin(_ now: MonotonicTime) {
+    ///
+    /// - Parameter isCourtesy: there are no packets for the peer.
+    mutating func begin(isCourtesy: Bool = false, _ now: MonotonicTime) {
         switch self {
-        case .unproven, .resting: self = .probing(Series(began: now, proof: nil, failures: 0))
+        case .unproven, .resting: self = .probing(Series(began: now, proof: nil, failures: 0, isCourtesy: isCourtesy))
+        case .probing(let series) where series.isCourtesy && !isCourtesy: self = .probing(Series(began: now, proof: nil, failures: 0))
         case .probing, .proven: break
         }
     }
@@ -106,7 +118,7 @@ enum EndpointState: Hashable, Sendable {
     /// - Returns: whether it was not proven before.
     mutating func proved(_ now: MonotonicTime) -> Bool {
         let isNews = !isProven
-        self = .proven(at: now, next: now + Self.proofLifetime / 2)
+        self = .proven(at: now, next: now + Self.renewalInterval)
         return isNews
     }
 
@@ -117,7 +129,11 @@ enum EndpointState: Hashable, Sendable {
         case .unproven:
             return .nothing
         case .probing(var series):
-            guard series.sent < Self.probeTimes.count else {
+            guard series.sent < series.times.count else {
+                if series.isCourtesy {
+                    self = .unproven
+                    return .nothing
+                }
                 let pause = min(Self.restMax, Self.restMin * (1 << min(series.failures, 4)))
                 self = .resting(until: now + pause, failures: series.failures + 1)
                 return series.proof == nil ? .nothing : .lost

@@ -92,6 +92,15 @@ extension NodeCore {
         return Bind(cookie: cookie, .bind(key.hoa, PathProof(certificate: reference, signature: signature), lifetime: OwnBindings.lifetime))
     }
 
+    /// Our word for where a request comes from, if our record does not list the source that its server sees: a translator whose mapping depends on
+    /// the destination shows each another (section 11.3).
+    func placeSignature(_ type: MessageType, of hoa: HomeAddress, from own: IPAddress, to server: Endpoint, _ cookie: Cookie) -> Signature? {
+        guard let translation = ownEndpoints.translation(of: MobileAddress(own)), translation.seen != nil,
+            translation.mapping != .endpointIndependent, let given = Challenge(cookie), let home = homes[hoa]
+        else { return nil }
+        return PathStatement(type, by: hoa, to: server.address, at: server, cookie: given).signed(with: home.registration.signer.key)
+    }
+
     mutating func bindingAnswered(_ key: OwnBindings.Key, _ ack: BindAck, _ now: Now) {
         let actions = bindings.answered(
             key, ack.code, seen: ack.observed, granted: ack.granted?.lifetime, random: &random, now.monotonic)

@@ -50,6 +50,8 @@ struct PeerEndpoints: Sendable {
 
     /// Endpoints that a peer showed by its probes, beside those of its record.
     static let learnedMax = 4
+    /// Endpoints that are probed when the peer tells where it is, and there are no packets for it.
+    static let courtesyEndpointsMax = 2
     /// How long proofs last after the last packet.
     static let idleMax: Duration = .seconds(25)
 
@@ -111,7 +113,9 @@ struct PeerEndpoints: Sendable {
         }
         // A newer record ends trust in what it does not list any more; where the peer has shown itself without having listed it, it may be.
         places = listed + places.filter { !$0.isListed && !endpoints.contains($0.endpoint) }
-        return [.choose] + (isActive(now) ? begin(now) : [])
+        if isActive(now) { return [.choose] + begin(now) }
+        for index in places.indices.prefix(Self.courtesyEndpointsMax) { places[index].state.begin(isCourtesy: true, now) }
+        return [.choose] + takeDue(now)
     }
 
     /// There are packets for the peer, or from it.

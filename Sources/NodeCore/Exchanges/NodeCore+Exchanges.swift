@@ -84,7 +84,8 @@ extension NodeCore {
             return .maQuery(query)
         case .notifyServer(let peer):
             guard let own = home(for: peer), let record = enclosedRecord(of: own) else { return nil }
-            return .haNotify(HANotify(cookie: cookie, hoa: own, peerHoA: peer, record: record))
+            let signature = placeSignature(.haNotify, of: own, from: request.own, to: request.target, cookie)
+            return .haNotify(HANotify(cookie: cookie, hoa: own, peerHoA: peer, record: record, signature: signature))
         case .notifyPeer(let peer), .introduce(let peer):
             guard let own = home(for: peer), let record = enclosedRecord(of: own) else { return nil }
             return .maNotify(MANotify(cookie: cookie, record: record))

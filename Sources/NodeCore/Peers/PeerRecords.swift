@@ -124,7 +124,9 @@ struct PeerRecords: Sendable {
     private func level(_ peers: PeerTable) -> NodeLogLevel { peers.count <= Self.loggedMax ? .notice : .debug }
 
     private static func places(_ record: MappingRecord, of hoa: HomeAddress, _ isConfirmed: Bool) -> String {
-        places(record.moas(of: hoa)) + (isConfirmed ? "" : " (not confirmed yet)")
+        let others = record.endpoints.map { "\($0)" } + record.relays.map { "relay \($0)" }
+        let names = record.moas(of: hoa).map(\.description) + others
+        return (names.isEmpty ? places([]) : names.joined(separator: ", ")) + (isConfirmed ? "" : " (not confirmed yet)")
     }
 
     private static func places(_ moas: [MobileAddress]) -> String {

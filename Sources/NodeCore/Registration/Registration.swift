@@ -149,6 +149,8 @@ struct Registration: Sendable {
 
     /// Why peers elsewhere can't reach it: all its addresses are private, its IMS's are not (section 6).
     private func scopeProblem(at locators: [MobileAddress]) -> Problem? {
+        // What lists endpoints is reached there.
+        if mapping?.record.hasKinds == true { return nil }
         guard let first = locators.first, let servers = servers.set?.endpoints.filter({ $0.family == first.family }), !servers.isEmpty else {
             return nil
         }

@@ -39,11 +39,10 @@ import Testing
         return times
     }
 
-    @Test("Nobody is probed before there are packets for the peer; then at 0, 50, 100, 200, 400, 800 and 1600 ms")
+    @Test("With packets for the peer it is probed at 0, 50, 100, 200, 400, 800 and 1600 ms")
     func schedule() {
         var peer = PeerEndpoints()
-        let listing = peer.list([listed], start)
-        #expect(listing == [.choose] && peer.due == nil)
+        _ = peer.list([listed], start)
         let first = peer.use(start)
         #expect(first == [.probe(listed, nil)])
         let later = probes(&peer, to: listed, until: 10_000)
@@ -73,21 +72,22 @@ import Testing
         #expect(peer.way { $0 == otherOwn } == nil)
         let again = peer.proved(listed, from: own, after(41))
         #expect(again == [])
-        let more = probes(&peer, to: listed, until: 24_000)
+        let more = probes(&peer, to: listed, until: 15_000)
         #expect(more == [])
     }
 
-    @Test("A proof is renewed at 60 s while there are packets, and ends 25 s after the last one")
+    @Test("A proof is renewed every 15 s while there are packets, and ends 25 s after the last one")
     func renewal() {
         var peer = proven([listed])
-        for second in 1...59 { _ = peer.use(after(Int64(second) * 1000)) }
-        let renewals = probes(&peer, to: listed, until: 60_000)
-        #expect(renewals == [60_000] && way(peer) == listed)
-        let isNews = peer.proved(listed, from: own, after(60_040))
+        let early = probes(&peer, to: listed, until: 14_900)
+        _ = peer.use(after(14_900))
+        let renewals = probes(&peer, to: listed, until: 15_000)
+        #expect(early == [] && renewals == [15_000] && way(peer) == listed)
+        let isNews = peer.proved(listed, from: own, after(15_040))
         #expect(isNews == [])
-        let idle = probes(&peer, to: listed, until: 83_000)
-        #expect(idle == [] && way(peer) == listed)
-        _ = peer.takeDue(after(84_000))
+        _ = peer.takeDue(after(39_800))
+        #expect(way(peer) == listed)
+        _ = peer.takeDue(after(39_900))
         #expect(way(peer) == nil)
     }
 
@@ -105,8 +105,18 @@ import Testing
                 if action.isProbe(of: listed), peer.state(of: listed)?.isFirstOfSeries == true { series.append(now) }
             }
         }
-        #expect(lost == 62_600)
-        #expect(series.prefix(3) == [60_000, 122_600, 245_200], "\(series)")
+        #expect(lost == 17_600)
+        #expect(series.prefix(3) == [15_000, 77_600, 200_200], "\(series)")
+    }
+
+    @Test("Who tells where it is, without packets for it, is probed at 0, 100 and 400 ms at two endpoints, and not again")
+    func courtesy() {
+        var peer = PeerEndpoints()
+        let first = peer.list([listed, second, shown], start)
+        #expect(first == [.choose, .probe(listed, nil), .probe(second, nil)])
+        let later = probes(&peer, to: listed, until: 60_000)
+        #expect(later == [100, 400])
+        #expect(peer.state(of: shown) == .unproven && peer.due == nil)
     }
 
     @Test("Where the peer proves itself without having listed it goes before what it lists, and is forgotten with its proof")
@@ -162,8 +172,9 @@ import Testing
     func probedBack() {
         var peer = PeerEndpoints()
         _ = peer.list([listed], start)
-        let unknown = peer.probed(from: shown, start)
-        let known = peer.probed(from: listed, start)
+        _ = probes(&peer, to: listed, until: 5000)
+        let unknown = peer.probed(from: shown, after(5000))
+        let known = peer.probed(from: listed, after(5000))
         #expect(unknown == [] && known == [.probe(listed, nil)])
         _ = peer.proved(listed, from: own, start)
         let provenOne = peer.probed(from: listed, start)
