@@ -36,6 +36,8 @@ struct PeerEndpoints: Sendable {
     private struct Place: Sendable {
         let endpoint: Endpoint
         var isListed: Bool
+        /// The peer has shown itself there, and a newer record does not list it: it goes last until proven again.
+        var isOutdated = false
         var state = EndpointState.unproven
         /// The own address that it was proven from.
         var own: IPAddress?
@@ -79,15 +81,13 @@ struct PeerEndpoints: Sendable {
         return places.reduce(idle) { $0.earlier($1.state.due) }
     }
 
-    /// How its packets go: to where it has shown itself before what it lists.
+    /// How its packets go: to where it has shown itself, before what it lists, before where it was by an earlier record.
     ///
     /// - Parameter isUsable: an own address can be sent from.
     func way(_ isUsable: (IPAddress) -> Bool) -> Way? {
-        let ways = places.compactMap { place in
-            place.state.isProven
-                ? place.own.flatMap { isUsable($0) ? (way: Way(own: $0, endpoint: place.endpoint), isListed: place.isListed) : nil } : nil
-        }
-        return (ways.first { !$0.isListed } ?? ways.first)?.way
+        let ways = places.filter { place in place.state.isProven && (place.own.map(isUsable) ?? false) }
+        let best = ways.first { !$0.isListed && !$0.isOutdated } ?? ways.first { $0.isListed } ?? ways.first
+        return best.flatMap { place in place.own.map { Way(own: $0, endpoint: place.endpoint) } }
     }
 
     private func place(_ endpoint: Endpoint) -> Place? { places.first { $0.endpoint == endpoint } }
@@ -108,11 +108,16 @@ struct PeerEndpoints: Sendable {
         guard endpoints != places.filter(\.isListed).map(\.endpoint) else { return [] }
         let listed = endpoints.map { endpoint in
             var place = place(endpoint) ?? Place(endpoint: endpoint, isListed: true)
-            place.isListed = true
+            (place.isListed, place.isOutdated) = (true, false)
             return place
         }
         // A newer record ends trust in what it does not list any more; where the peer has shown itself without having listed it, it may be.
-        places = listed + places.filter { !$0.isListed && !endpoints.contains($0.endpoint) }
+        let shown = places.filter { !$0.isListed && !endpoints.contains($0.endpoint) }.map { place in
+            var place = place
+            place.isOutdated = true
+            return place
+        }
+        places = listed + shown
         if isActive(now) { return [.choose] + begin(now) }
         for index in places.indices.prefix(Self.courtesyEndpointsMax) { places[index].state.begin(isCourtesy: true, now) }
         return [.choose] + takeDue(now)
@@ -151,7 +156,7 @@ struct PeerEndpoints: Sendable {
         if !isActive(now) { activeAt = now }
         if let index = places.firstIndex(where: { $0.endpoint == endpoint }) {
             let isElsewhere = places[index].own != own
-            (places[index].heardAt, places[index].own) = (now, own)
+            (places[index].heardAt, places[index].own, places[index].isOutdated) = (now, own, false)
             return places[index].state.proved(now) || isElsewhere ? [.choose] : []
         }
         let learned = places.filter { !$0.isListed }

@@ -139,6 +139,11 @@ import Testing
         #expect(peer.endpoints == [second, shown])
         let again = peer.list([second], start)
         #expect(again == [])
+        #expect(way(peer) == shown, "nothing else is proven yet")
+        _ = peer.proved(second, from: own, start)
+        #expect(way(peer) == second, "what a newer record does not list goes last")
+        _ = peer.proved(shown, from: own, start)
+        #expect(way(peer) == shown, "until it is proven again")
     }
 
     @Test("After a move of ours everything is probed again, with cookies asked for anew; what went by an address that still works goes on")
