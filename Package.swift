@@ -26,6 +26,9 @@ let protobuf: Target.Dependency = .product(name: "SwiftProtobuf", package: "swif
 // For tests only, which is why it is a package of its own: who builds the product does not build it.
 let namespaces: Target.Dependency = .product(name: "Namespaces", package: "mat-namespaces")
 
+// Memory by address only where `unsafe` says so, with its reason: in MappingMemory as a rule, in the modules that decide as an exception.
+let pure: [SwiftSetting] = [.strictMemorySafety()]
+
 let package = Package(
     name: "mat",
     products: [
@@ -72,25 +75,25 @@ let package = Package(
         // The wire: addresses, messages, options, signatures. No I/O, no clock.
         .target(name: "MATSignal", dependencies: [crypto]),
         // Values that several cores share: deadlines, rates, bounded tables, bindings, what the DNS says of a home address. No I/O, no clock.
-        .target(name: "MATCore", dependencies: ["MATSignal", heap, deque]),
+        .target(name: "MATCore", dependencies: ["MATSignal", heap, deque], swiftSettings: pure),
         // What the kernel is to have, as values: entries, rulesets, routes, and how damage is repaired. No I/O, no clock.
         .target(name: "IMTPlan", dependencies: ["MATCore", "MATSignal"]),
         // What both daemons run on: one epoll loop, sockets, timers, signals, configuration files, the control socket.
         .target(name: "MATRuntime", dependencies: ["CLinux", "CMemory", "MATCore", "MATSignal", yaml]),
         // What the daemons and `mat` say to each other: requests, reports and problems as values.
-        .target(name: "MATControl"),
+        .target(name: "MATControl", swiftSettings: pure),
         // libldns look-ups and zone text, shared by IMS and MATNode.
         .target(name: "MATDNS", dependencies: ["CLDNS", "CLinux", "MATCore", "MATRuntime", "MATSignal"]),
         // nftables, routes, links, TUN, NFLOG: does what IMTPlan says. All that touches the kernel.
         .target(name: "IMTKernel", dependencies: ["CNetfilter", "CLinux", "MATRuntime", "IMTPlan", "MATCore", "MATSignal"]),
         // All decisions of a node, as values. No I/O, no clock.
-        .target(name: "NodeCore", dependencies: ["IMTPlan", "MATControl", "MATCore", "MATSignal"]),
+        .target(name: "NodeCore", dependencies: ["IMTPlan", "MATControl", "MATCore", "MATSignal"], swiftSettings: pure),
         // The one unsafe module: the table of mappings, which one thread changes while any number of threads look up.
-        .target(name: "MappingMemory", dependencies: ["CLinux", "MATSignal"], swiftSettings: [.strictMemorySafety()]),
+        .target(name: "MappingMemory", dependencies: ["CLinux", "MATSignal"], swiftSettings: pure),
         // What an IMS decides. No I/O, no clock, no randomness but what is given.
-        .target(name: "IMSCore", dependencies: ["MATCore", "MATSignal", "MappingMemory", heap]),
+        .target(name: "IMSCore", dependencies: ["MATCore", "MATSignal", "MappingMemory", heap], swiftSettings: pure),
         // What a relay decides. No I/O, no clock, no randomness but what is given.
-        .target(name: "RelayCore", dependencies: ["MATCore", "MATSignal"]),
+        .target(name: "RelayCore", dependencies: ["MATCore", "MATSignal"], swiftSettings: pure),
         // What servers share: batches of datagrams, workers, who is let in, metrics, logs.
         .target(name: "MATServer", dependencies: ["CLinux", "MATControl", "MATCore", "MATRuntime", "MATSignal", deque, logging, metrics] + http),
         .target(

@@ -10,7 +10,7 @@ extension RelayCore {
     ///   - payload: of the datagram; it does not begin like signalling.
     ///   - source: the datagram's.
     public mutating func forward(_ payload: UnsafeRawBufferPointer, from source: Endpoint, now: MonotonicTime) -> Forwarding {
-        guard let packet = InnerPacket(payload) else { return drop(.malformed) }
+        guard let packet = unsafe InnerPacket(payload) else { return drop(.malformed) }
         guard let sender = bindings.slot(covering: packet.source, acceptedFrom: source, now) else {
             return drop(bindings.isBound(source, now) ? .foreignSource : .unboundSource)
         }

@@ -18,7 +18,7 @@ struct CoreRandom: RandomNumberGenerator, Sendable {
     mutating func seed() -> [UInt8] {
         (0..<8).flatMap { _ in
             let word = UInt32.random(in: .min ... .max, using: &self)
-            return withUnsafeBytes(of: word) { Array($0) }
+            return (0..<4).map { UInt8(truncatingIfNeeded: word >> ($0 * 8)) }
         }
     }
 }

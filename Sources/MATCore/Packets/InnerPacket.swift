@@ -12,7 +12,8 @@ package struct InnerPacket: Hashable, Sendable {
     /// - Returns: `nil` unless it is one whole IPv4 or IPv6 packet, neither longer nor shorter than its header says.
     @inlinable
     package init?(_ octets: UnsafeRawBufferPointer) {
-        let view = OctetView(octets)
+        // Read where the socket put it: `OctetView` looks at no octet beyond the count.
+        let view = unsafe OctetView(octets)
         switch view.uint8(at: 0) >> 4 {
         case 4:
             let headerOctets = Int(view.uint8(at: 0) & 0x0F) &* 4
