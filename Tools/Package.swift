@@ -22,7 +22,7 @@ let package = Package(
         .executableTarget(name: "mat-probe", dependencies: ["MATProbe", arguments]),
         // A small internet: a topology as a value, and the namespaces, names and daemons that it stands for.
         .target(name: "MATLab", dependencies: [namespaces] + mat("MATControl", "MATCore", "MATDNS", "MATSignal")),
-        .executableTarget(name: "mat-lab", dependencies: ["MATLab", namespaces, arguments]),
+        .executableTarget(name: "mat-lab", dependencies: ["MATLab", namespaces, arguments] + mat("MATSignal")),
 
         .testTarget(name: "MATProbeTests", dependencies: ["MATProbe"]),
         .testTarget(name: "MATLabTests", dependencies: ["MATLab", namespaces] + mat("MATCore", "MATDNS", "MATSignal")),

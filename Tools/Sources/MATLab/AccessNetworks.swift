@@ -33,6 +33,7 @@ public struct AccessNetworks {
         let prefixes = networks.compactMap { $0.access?.advertised }
         if !prefixes.isEmpty { lines.append("enable-ra") }
         lines += prefixes.map { "dhcp-range=\($0),ra-only,64,1h" }
+        lines += networks.compactMap { $0.access?.resolver }.map { "dhcp-option=option6:dns-server,[\($0)]" }
         return lines.joined(separator: "\n") + "\n"
     }
 
@@ -69,6 +70,7 @@ public struct AccessNetworks {
         let port = topology.port(host, device: device)
         try Gateways(lab: lab).build(network)
         let router = try plug(host, device, into: network)
+        if access.resolver != nil { try lab.writeResolvers(of: host, access.resolver) }
         if let addresses = fixed[network.name] {
             try Namespace.ipBatch(["link set dev \(port) up"], in: router)
             try Namespace.ipBatch(["link set \(device) up"], in: namespace)
@@ -91,6 +93,12 @@ public struct AccessNetworks {
         try lab.start(host, "dhcp-\(device)", ["udhcpc"] + options)
     }
 
+    /// Whether a host's interface is in a network, with addresses by DHCP.
+    func isAttached(_ host: String, _ network: Topology.Network, over device: String) throws -> Bool {
+        guard try self.network(host, device).name == network.name, client(host, device).pid != nil else { return false }
+        return try Interface.isConfigured(device, network.access?.families ?? [], in: lab.namespace(host))
+    }
+
     public func detach(_ host: String, _ network: String) throws {
         _ = try topology.mobile(host)
         let network = try topology.access(network).network
@@ -104,6 +112,7 @@ public struct AccessNetworks {
         // The signal goes first, as when one walks out of range; what the host knows of the network goes with the link.
         try Namespace.ipBatch(["link set \(topology.port(host, device: device)) down"], in: lab.namespace(topology.router(of: network(host, device))))
         RecordedProcess.end([client(host, device)])
+        if try topology.access(network(host, device).name).access.resolver != nil { try lab.writeResolvers(of: host) }
         try Namespace.ipBatch(["link set \(device) down", "address flush dev \(device)"], in: lab.namespace(host))
     }
 

@@ -192,7 +192,8 @@ public struct Daemons {
         try Gateways(lab: lab).build(network)
         let others = topology.devices.map(\.device).filter { $0 != device }
         if !withOverlap { for other in others { try plugs.detach(name, device: other) } }
-        try plugs.attach(name, network.name, over: device)
+        // A DHCP client that begins anew first takes away the address that is there.
+        if try !plugs.isAttached(name, network, over: device) { try plugs.attach(name, network.name, over: device) }
         try lab.wait("\(name) has its addresses on \(device)", seconds: 10) {
             try Interface.isConfigured(device, access.families, in: lab.namespace(name))
         }

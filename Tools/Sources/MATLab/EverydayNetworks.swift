@@ -7,6 +7,7 @@ extension Topology {
     ///   mn --- wwan0 --- lan  carrier  eth0 --- 198.19.4.2/25 --- r         NAT of RFC 6598 addresses, 512 ports for each
     ///   mn --- wlan0 --- lan  double   eth0 --- lan  carrier                a home's NAT behind the carrier's
     ///   mn --- wlan0 --- lan  firewall eth0 --- r                           global addresses, only what is asked for comes in
+    ///   mn --- wwan0 --- lan  ipv6     eth0 --- r                           IPv6 only; NAT64 for IPv4, and a resolver that makes use of it
     /// ```
     ///
     /// Network n has 198.19.n.0/25 and 2001:db8:c0:n::/64 between router and gateway, and inside 192.168.n.0/24, or, where its addresses are
@@ -26,6 +27,20 @@ extension Topology {
         guarded("firewall2", 9, "another one like it"),
         translated("cafe", 10, "NAT whose clients do not reach one another", isolatesClients: true),
         translated("narrow", 11, "NAT that lets no UDP pass but DNS", dropsUDP: true),
+        translated("cone", 12, "NAT that takes packets from anywhere (full cone)", Translation(filtering: .endpointIndependent)),
+        translated("restricted", 13, "NAT that takes packets from any port of a host that was sent to", Translation(filtering: .addressDependent)),
+        translated(
+            "symmetric-cone", 14, "NAT with another port for each destination, that takes packets from anywhere",
+            Translation(mapping: .addressAndPortDependent, filtering: .endpointIndependent)),
+        translated(
+            "symmetric-host", 15, "NAT with another port for each destination, that takes packets from its host",
+            Translation(mapping: .addressAndPortDependent, filtering: .addressDependent)),
+        translated("hairpin", 16, "NAT whose hosts reach one another at their outer endpoints", Translation(hairpins: true)),
+        translated(
+            "cafe-hairpin", 17, "such a one, whose clients do not reach one another otherwise", isolatesClients: true, Translation(hairpins: true)),
+        translated("aging", 18, "NAT whose mappings end after 60 s whatever their traffic", Translation(ageSeconds: 60)),
+        onlyIPv6("ipv6", 19, "global IPv6 addresses only, with NAT64 and DNS64", .open),
+        onlyIPv6("ipv6-firewall", 20, "such a one, behind a stateful firewall", .guarded),
     ]
 
     private static let wlan = (device: "wlan0", metric: 100)
@@ -41,6 +56,7 @@ extension Topology {
         let link = "198.19.\(number)"
         var gateway = Gateway(
             outside: [outside ?? "\(link).2/25"], upstream: upstream ?? .router(["\(link).1/25"]), ipv4: .translated(translation))
+        if outside == nil { (gateway.nextAddress, gateway.transferAddress) = ("\(link).3/25", "\(link).4/25") }
         gateway.isolatesClients = isolatesClients
         gateway.dropsUDP = dropsUDP
         let pool = Pool("\(net).\(GatewayPlan.firstByDHCP)", "\(net).\(GatewayPlan.subscribers.upperBound)", mask: "255.255.255.0")
@@ -60,5 +76,17 @@ extension Topology {
             gateway: Gateway(
                 outside: ["\(link).2/25", "\(net)2/64"], upstream: .router(["\(link).1/25", "\(net)1/64"]), ipv4: .guarded, ipv6: .guarded),
             summary: summary)
+    }
+
+    /// A network as many carriers have it: IPv4 is reached by addresses in a prefix of IPv6.
+    private static func onlyIPv6(_ name: String, _ number: Int, _ summary: String, _ ipv6: Gateway.IPv6) -> Network {
+        let (link, net, inside) = ("198.19.\(number)", "2001:db8:c0:\(number)::", "2001:db8:c1:\(number)::")
+        var gateway = Gateway(
+            outside: ["\(link).2/25", "\(net)2/64"], upstream: .router(["\(link).1/25", "\(net)1/64"]), ipv4: .translatedFromIPv6(Translation()),
+            ipv6: ipv6)
+        (gateway.nextAddress, gateway.transferAddress) = ("\(link).3/25", "\(link).4/25")
+        return Network(
+            name, router: ["\(inside)1/64"],
+            access: Access(device: wwan.device, metric: wwan.metric, advertised: inside, resolver: "\(inside)1"), gateway: gateway, summary: summary)
     }
 }

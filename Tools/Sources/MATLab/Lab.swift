@@ -42,6 +42,15 @@ public struct Lab: Sendable {
         return "\(programs)/\(name)"
     }
 
+    /// A program of this package: beside the one that runs, or with the others.
+    func tool(_ name: String) throws(LabError) -> String {
+        var path = [CChar](repeating: 0, count: Int(PATH_MAX))
+        let count = readlink("/proc/self/exe", &path, path.count)
+        let own = String(decoding: path.prefix(max(0, count)).map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        let beside = own.prefix(through: own.lastIndex(of: "/") ?? own.startIndex) + name
+        return access(String(beside), X_OK) == 0 ? String(beside) : try program(name)
+    }
+
     /// A command in a host's namespace, with its /etc/resolv.conf.
     public func command(on host: String, _ command: [String]) -> [String] {
         ["ip", "netns", "exec", namespace(host), "env", "PATH=\(path)"] + command
@@ -114,10 +123,17 @@ public struct Lab: Sendable {
         // What `ip netns exec` puts in the place of the machine's own.
         let etc = "/etc/netns/\(namespace(host))"
         for directory in [etc, directory(host)] { try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true) }
-        let resolvers = topology.addresses(topology.resolver).map { "nameserver \($0)\n" }.joined()
-        let search = "search \(topology.domain)".dropLast()
-        try "\(resolvers)\(search)\n".write(toFile: "\(etc)/resolv.conf", atomically: false, encoding: .utf8)
+        try writeResolvers(of: host)
         try Namespace.set(settings, in: namespace(host))
+    }
+
+    /// Into the file that is there, since it is mounted where the host's processes look.
+    ///
+    /// - Parameter resolver: asked by the host, if not the topology's.
+    func writeResolvers(of host: String, _ resolver: String? = nil) throws {
+        let resolvers = (resolver.map { [$0] } ?? topology.addresses(topology.resolver)).map { "nameserver \($0)\n" }.joined()
+        let search = "search \(topology.domain)".dropLast()
+        try "\(resolvers)\(search)\n".write(toFile: "/etc/netns/\(namespace(host))/resolv.conf", atomically: false, encoding: .utf8)
     }
 
     /// A copy of everything that the hosts wrote.

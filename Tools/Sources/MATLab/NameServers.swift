@@ -43,15 +43,34 @@ struct NameServers {
     }
 
     func unbound(_ zones: [String]) -> String {
-        var lines = ["server:"]
-        lines += topology.addresses(topology.resolver).map { "  interface: \($0)" }
-        lines += ["  access-control: 0.0.0.0/0 allow", "  access-control: ::/0 allow", "  username: \"\"", "  chroot: \"\""]
-        lines += ["  directory: \"\(lab.directory(topology.resolver))\"", "  pidfile: \"\"", "  use-syslog: no", "  do-daemonize: no"]
-        lines += ["  module-config: \"iterator\"", "  num-threads: 1", "  hide-identity: yes", "  outgoing-range: 256"]
-        lines += zones.map { "  local-zone: \"\($0)\" nodefault" }
-        lines += ["remote-control:", "  control-enable: no"]
-        let server = topology.addresses(topology.nameServer).first ?? ""
+        let (own, server) = (topology.addresses(topology.resolver), topology.addresses(topology.nameServer).first ?? "")
+        var lines = head(own, directory: lab.directory(topology.resolver), modules: "iterator", zones)
         for zone in zones { lines += ["stub-zone:", "  name: \"\(zone)\"", "  stub-addr: \(server)"] }
         return lines.joined(separator: "\n") + "\n"
+    }
+
+    /// The resolver of a network without IPv4: a name that has IPv4 addresses only gets addresses in the NAT64's prefix (RFC 6147), and
+    /// ipv4only.arpa tells which prefix that is (RFC 7050).
+    func dns64(at address: String, directory: String) -> String {
+        let zones = ([topology.domain] + topology.reverseZones).map(ZoneFiles.fileName)
+        var lines = head([address], directory: directory, modules: "dns64 iterator", zones)
+        lines.insert("  dns64-prefix: \(GatewayPlan.prefix64)", at: 1)
+        for (number, octets) in [(170, "c000:aa"), (171, "c000:ab")] {
+            lines.insert("  local-data: \"ipv4only.arpa. A 192.0.0.\(number)\"", at: 1)
+            lines.insert("  local-data: \"ipv4only.arpa. AAAA \(GatewayPlan.prefix64.prefix { $0 != "/" })\(octets)\"", at: 1)
+        }
+        let upstream = topology.addresses(topology.resolver).filter { $0.contains(":") }
+        lines += ["forward-zone:", "  name: \".\""] + upstream.map { "  forward-addr: \($0)" }
+        return lines.joined(separator: "\n") + "\n"
+    }
+
+    /// What both have in common.
+    private func head(_ addresses: [String], directory: String, modules: String, _ zones: [String]) -> [String] {
+        var lines = ["server:"] + addresses.map { "  interface: \($0)" }
+        lines += ["  access-control: 0.0.0.0/0 allow", "  access-control: ::/0 allow", "  username: \"\"", "  chroot: \"\""]
+        lines += ["  directory: \"\(directory)\"", "  pidfile: \"\"", "  use-syslog: no", "  do-daemonize: no"]
+        lines += ["  module-config: \"\(modules)\"", "  num-threads: 1", "  hide-identity: yes", "  outgoing-range: 256"]
+        lines += zones.map { "  local-zone: \"\($0)\" nodefault" }
+        return lines + ["remote-control:", "  control-enable: no"]
     }
 }

@@ -25,7 +25,7 @@ extension Topology {
     /// without MAT: 192.0.2.70, 2001:db8:10:ff01::70. To mr, wlan routes 198.18.1.16/28 and 2001:db8:a1:100::/56, cellular
     /// 198.18.2.16/28 and 2001:db8:b1:100::/56. mr has fixed addresses, as a router that a prefix is routed to has.
     ///
-    /// Networks behind NATs and firewalls are in `everydayNetworks`.
+    /// plain4 and plain6 are names of plain's in one family alone. Networks behind NATs and firewalls are in `everydayNetworks`.
     public static let smallInternet: Topology = {
         var internet = Topology(domain: DomainName("mat.example.") ?? .root)
         internet.reverseZones = [
@@ -46,6 +46,7 @@ extension Topology {
             Network("infra", router: ["203.0.113.129/26", "2001:db8:53::1/64"]),
         ]
         internet.networks += everydayNetworks
+        internet.furtherNames = [("plain4", "203.0.113.200"), ("plain6", "2001:db8:99::200")]
         internet.routes = [
             "198.18.1.16/28 via 203.0.113.5", "2001:db8:a1:100::/56 via 2001:db8:a::5",
             "198.18.2.16/28 via 203.0.113.69", "2001:db8:b1:100::/56 via 2001:db8:b::5",

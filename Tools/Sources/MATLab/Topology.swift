@@ -16,6 +16,8 @@ public struct Topology: Sendable {
     /// The zone of the hosts' names.
     public var domain: DomainName
     public var reverseZones: [DomainName] = []
+    /// Further names, with addresses that hosts have.
+    public var furtherNames: [(name: String, address: String)] = []
     /// Of names: the zones' server, and whom everybody asks.
     public var nameServer = "ns"
     public var resolver = "resolver"
@@ -52,12 +54,15 @@ public struct Topology: Sendable {
         public var pool: Pool?
         /// The IPv6 prefix; `nil` where there is none.
         public var advertised: String?
+        /// Whom hosts there ask for names, if not the topology's resolver.
+        public var resolver: String?
 
-        public init(device: String, metric: Int, pool: Pool? = nil, advertised: String? = nil) {
+        public init(device: String, metric: Int, pool: Pool? = nil, advertised: String? = nil, resolver: String? = nil) {
             self.device = device
             self.metric = metric
             self.pool = pool
             self.advertised = advertised
+            self.resolver = resolver
         }
 
         /// The families that a host gets addresses of, as `ip` has them.

@@ -20,10 +20,9 @@ struct ZoneFiles {
     /// The zones' texts by their names, without final dots.
     func texts() throws(LabError) -> [(name: String, text: String)] {
         var forward = head(topology.domain)
-        for host in topology.named {
-            let owner = topology.domainName(host.name)
-            forward += host.plainAddresses.map { "\(owner) \($0.contains(":") ? "AAAA" : "A") \($0)" }
-        }
+        let names =
+            topology.named.flatMap { host in host.plainAddresses.map { (host.name, $0) } } + topology.furtherNames.map { ($0.name, $0.address) }
+        for (name, address) in names { forward.append("\(topology.domainName(name)) \(address.contains(":") ? "AAAA" : "A") \(address)") }
         let lines = try reverseLines()
         let reverse = topology.reverseZones.map { zone in
             (Self.fileName(zone), Self.text(head(zone) + lines.filter { $0.owner.isWithin(zone) }.map(\.line)))

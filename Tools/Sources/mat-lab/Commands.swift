@@ -153,7 +153,8 @@ struct Unblock: ParsableCommand {
 
 struct Delay: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "What the host sends and gets is under way for so many milliseconds longer, each way.")
+        abstract: "What the host sends and gets is under way for so many milliseconds longer, each way.",
+        discussion: "For the router, r: all that it forwards, that is every path but those within one network.")
 
     @ParentCommand var root: MatLab
     @Argument var host: String
@@ -161,9 +162,13 @@ struct Delay: ParsableCommand {
 
     func run() throws {
         try complaining {
-            let lab = try root.lab(needsPrograms: true)
+            let lab = try root.lab(needsPrograms: host != Topology.smallInternet.router)
             guard let time = Int(milliseconds), (1...60_000).contains(time) else { throw LabError("delay needs milliseconds, 1 to 60000") }
-            try DelayedLinks(lab: lab).delay(host, milliseconds: time)
+            if host == lab.topology.router {
+                try LongPaths(lab: lab).delay(milliseconds: time)
+            } else {
+                try DelayedLinks(lab: lab).delay(host, milliseconds: time)
+            }
         }
     }
 }
@@ -174,7 +179,12 @@ struct Undelay: ParsableCommand {
     @ParentCommand var root: MatLab
     @Argument var host: String
 
-    func run() throws { try complaining { try DelayedLinks(lab: root.lab()).undelay(host) } }
+    func run() throws {
+        try complaining {
+            let lab = try root.lab()
+            if host == lab.topology.router { try LongPaths(lab: lab).undelay() } else { try DelayedLinks(lab: lab).undelay(host) }
+        }
+    }
 }
 
 struct Move: ParsableCommand {
@@ -189,6 +199,18 @@ struct Move: ParsableCommand {
     func run() throws {
         try complaining { try Daemons(lab: root.lab()).move(plug.node, to: plug.network, over: device.over, withOverlap: !withoutOverlap) }
     }
+}
+
+struct Reboot: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Restart the gateway of a network: it forgets all flows.", discussion: "Its links stay up, so nobody inside sees it but by that.")
+
+    @ParentCommand var root: MatLab
+    @Argument(help: "One of `lab networks` that has a gateway, and that somebody has been to.") var network: String
+    @Flag(name: .customLong("new-address"), help: "It comes back with another public address, and from that with the first one.")
+    var newAddress = false
+
+    func run() throws { try complaining { try Gateways(lab: root.lab()).reboot(network, newAddress: newAddress) } }
 }
 
 // MARK: Daemons

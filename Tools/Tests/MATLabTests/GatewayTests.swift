@@ -28,15 +28,20 @@ struct LabTrait: SuiteTrait, TestScoping {
         #expect(!Namespace.names().contains { $0.hasPrefix("\(lab.name)-") })
     }
 
-    /// The lab's own, and one whose flows end within a test.
+    /// The lab's own, and some whose flows end within a test.
     private static var topology: Topology {
         var topology = Topology.smallInternet
-        guard var quick = topology.networks.first(where: { $0.name == "home" }) else { return topology }
-        quick.name = "quick"
-        quick.gateway?.ipv4 = .translated(Translation(unansweredSeconds: 1, answeredSeconds: 2))
-        quick.gateway?.outside = ["198.19.200.2/25"]
-        quick.gateway?.upstream = .router(["198.19.200.1/25"])
-        topology.networks.append(quick)
+        let quick = ["quick": Translation(unansweredSeconds: 1, answeredSeconds: 2), "ageing": Translation(ageSeconds: 2)]
+        for (number, (name, rules)) in quick.sorted(by: { $0.key < $1.key }).enumerated() {
+            guard var network = topology.networks.first(where: { $0.name == "home" }) else { continue }
+            let link = "198.19.\(200 + number)"
+            network.name = name
+            network.gateway?.ipv4 = .translated(rules)
+            network.gateway?.outside = ["\(link).2/25"]
+            network.gateway?.transferAddress = "\(link).4/25"
+            network.gateway?.upstream = .router(["\(link).1/25"])
+            topology.networks.append(network)
+        }
         return topology
     }
 }
@@ -53,7 +58,9 @@ struct GatewayTests {
         arguments: [
             ("home", Translation.Mapping.endpointIndependent, Translation.Filtering.addressAndPortDependent),
             ("carrier", .endpointIndependent, .addressAndPortDependent), ("double", .endpointIndependent, .addressAndPortDependent),
-            ("symmetric", .addressAndPortDependent, .addressAndPortDependent),
+            ("symmetric", .addressAndPortDependent, .addressAndPortDependent), ("cone", .endpointIndependent, .endpointIndependent),
+            ("restricted", .endpointIndependent, .addressDependent), ("hairpin", .endpointIndependent, .addressAndPortDependent),
+            ("symmetric-cone", .addressAndPortDependent, .endpointIndependent), ("symmetric-host", .addressAndPortDependent, .addressDependent),
         ])
     func translators(network: String, mapping: Translation.Mapping, filtering: Translation.Filtering) throws {
         try settle("mn", in: network)
@@ -112,6 +119,61 @@ struct GatewayTests {
         #expect(own.contains(try #require(try behaviour.outer()).address.description))
     }
 
+    @Test(
+        "Hosts behind one translator reach one another at their outer endpoints where it hairpins, also if they are isolated",
+        arguments: [("home", false), ("cone", false), ("hairpin", true), ("cafe-hairpin", true)])
+    func hairpin(network: String, reach: Bool) throws {
+        for host in ["mn", "mn2"] { try settle(host, in: network) }
+        let (one, other) = (try TranslatorBehaviour(lab, host: "mn"), try TranslatorBehaviour(lab, host: "mn2"))
+        let (first, second) = (try #require(try one.outer()), try #require(try other.outer()))
+        // Each has sent to the other before the other's is let in.
+        one.inner.send("open", to: second)
+        #expect(TranslatorBehaviour.passes(from: other.inner, to: first, one.inner) == reach)
+    }
+
+    @Test("A mapping that ages ends, whatever traffic it has, and another begins with the next packet")
+    func aging() throws {
+        try settle("mn", in: "ageing")
+        let behaviour = try TranslatorBehaviour(lab, host: "mn")
+        let outer = try #require(try behaviour.outer())
+        let begin = monotonicSeconds()
+        var reached = 0
+        while behaviour.isReached(at: outer), monotonicSeconds() < begin + 10 {
+            reached += 1
+            usleep(100_000)
+        }
+        let age = monotonicSeconds() - begin
+        #expect(reached > 5 && age > 1.5 && age < 4, "\(age) s")
+        #expect(try behaviour.outer() == outer)
+        #expect(behaviour.isReached(at: outer))
+    }
+
+    @Test(
+        "A gateway that was rebooted knows no flow, and may have another address; both ends are there again with the next packet",
+        arguments: ["home", "cone"], [false, true])
+    func reboot(network: String, newAddress: Bool) throws {
+        try settle("mn", in: network)
+        let behaviour = try TranslatorBehaviour(lab, host: "mn")
+        let before = try #require(try behaviour.outer())
+        #expect(behaviour.isReached(at: before))
+        try Gateways(lab: lab).reboot(network, newAddress: newAddress)
+        #expect(!behaviour.isReached(at: before))
+        let after = try #require(try behaviour.outer())
+        #expect((after.address == before.address) == !newAddress)
+        #expect(behaviour.isReached(at: after))
+    }
+
+    @Test("A firewall that was rebooted lets nothing in that it did, in both families", arguments: [AddressFamily.ipv4, .ipv6])
+    func rebootedFirewall(family: AddressFamily) throws {
+        try settle("mn", in: "firewall")
+        let behaviour = try TranslatorBehaviour(lab, host: "mn", family: family)
+        let outer = try #require(try behaviour.outer())
+        #expect(behaviour.isReached(at: outer))
+        try Gateways(lab: lab).reboot("firewall", newAddress: false)
+        #expect(!behaviour.isReached(at: outer))
+        #expect(throws: LabError("firewall has no other public address")) { try Gateways(lab: lab).reboot("firewall", newAddress: true) }
+    }
+
     @Test("Clients of one network reach one another, but not where they are isolated", arguments: [("home", true), ("cafe", false)])
     func isolation(network: String, reach: Bool) throws {
         for host in ["mn", "mn2"] { try settle(host, in: network) }
@@ -157,6 +219,90 @@ struct GatewayTests {
         defer { listener.end() }
         let connected = shellStatus("ip netns exec \(host) socat -u TCP:203.0.113.200:7000,retry=20,interval=0.1,connect-timeout=5 -")
         #expect(connected.status == 0 && !connected.output.isEmpty)
+    }
+
+    // MARK: IPv6 only
+
+    private static let prefix = IPAddress("64:ff9b::")
+
+    @Test("A host that has IPv6 only reaches IPv4 servers by a NAT64, which maps and filters as a NAT does", arguments: ["ipv6", "ipv6-firewall"])
+    func nat64(network: String) throws {
+        try settle("mn", in: network)
+        let behaviour = try TranslatorBehaviour(lab, host: "mn", through: Self.prefix)
+        #expect(try behaviour.filtering() == .addressAndPortDependent)
+        #expect(try behaviour.mapping() == .endpointIndependent)
+        #expect(try behaviour.outer()?.address.description.hasPrefix("198.19.") == true)
+        #expect(try Interface.named("wwan0", in: lab.namespace("mn")).global.allSatisfy { $0.family == "inet6" })
+    }
+
+    @Test(
+        "Its own addresses are reached by anybody where the network is open, and not where it has a firewall",
+        arguments: [("ipv6", true), ("ipv6-firewall", false)])
+    func openIPv6(network: String, reach: Bool) throws {
+        try settle("mn", in: network)
+        let (inner, stranger) = (try DatagramSocket(in: lab.namespace("mn")), try DatagramSocket(in: lab.namespace("cn")))
+        let address = try #require(try Interface.named("wwan0", in: lab.namespace("mn")).global.compactMap { IPAddress($0.local) }.first)
+        #expect(TranslatorBehaviour.passes(from: stranger, to: Endpoint(address, port: inner.port), inner) == reach)
+        #expect(try TranslatorBehaviour(lab, host: "mn", family: .ipv6).outer()?.address == address)
+    }
+
+    @Test("There a name with IPv4 addresses only leads into the NAT64's prefix, others lead where they did, and the prefix can be found")
+    func dns64() throws {
+        let lab = try lab
+        try settle("mn", in: "ipv6")
+        let host = lab.namespace("mn")
+        func addresses(_ name: String) throws -> Set<String> {
+            Set(try shell("ip netns exec \(host) dig +short +time=2 +tries=5 \(name) AAAA").split(separator: "\n").map(String.init))
+        }
+        try lab.wait("the network's resolver answers", seconds: 5) { try !addresses("plain4.mat.example").isEmpty }
+        #expect(try addresses("plain4.mat.example") == ["64:ff9b::cb00:71c8"])
+        #expect(try addresses("plain.mat.example") == ["2001:db8:99::200"])
+        #expect(try addresses("ipv4only.arpa") == ["64:ff9b::c000:aa", "64:ff9b::c000:ab"])
+        let listener = try Child(["ip", "netns", "exec", lab.namespace("plain"), "socat", "-u", "OPEN:/etc/hostname", "TCP-LISTEN:7001,reuseaddr"])
+        defer { listener.end() }
+        let connected = shellStatus("ip netns exec \(host) socat -u TCP6:plain4.mat.example:7001,retry=20,interval=0.1,connect-timeout=5 -")
+        #expect(connected.status == 0 && !connected.output.isEmpty, "\(connected.output)")
+        try settle("mn", in: "wlan")
+        #expect(try addresses("plain4.mat.example").isEmpty)
+    }
+
+    // MARK: Long paths
+
+    @Test("With a long way in the middle each path takes the time it was given, in both families, and one within a network none of it")
+    func longPaths() throws {
+        let lab = try lab
+        for host in ["mn", "mn2"] { try settle(host, in: "wlan") }
+        let (inner, neighbour, outer) =
+            (
+                try DatagramSocket(in: lab.namespace("mn")), try DatagramSocket(in: lab.namespace("mn2")),
+                try DatagramSocket(in: lab.namespace("plain"))
+            )
+        func milliseconds(to address: String, _ receiver: DatagramSocket) throws -> Double {
+            let endpoint = Endpoint(try #require(IPAddress(address)), port: receiver.port)
+            let times = try (0..<15).map { _ in
+                let begin = monotonicSeconds()
+                inner.send("x", to: endpoint)
+                _ = try #require(receiver.receive(within: 1))
+                return (monotonicSeconds() - begin) * 1000
+            }
+            return times.sorted()[times.count / 2]
+        }
+        let own = try Interface.named("wlan0", in: lab.namespace("mn2")).global.map(\.local)
+        let paths = LongPaths(lab: lab)
+        try paths.delay(milliseconds: 20)
+        defer { try? paths.undelay() }
+        for address in lab.topology.addresses("plain") { #expect((20..<30).contains(try milliseconds(to: address, outer)), "\(address)") }
+        for address in own { #expect(try milliseconds(to: address, neighbour) < 10, "\(address)") }
+        // Segments pass uncut, and whole.
+        let file = "/tmp/mat-lab-test-\(getpid())"
+        defer { unlink(file) }
+        try shell("head -c 3000000 /dev/urandom > \(file)")
+        let listener = try Child(["ip", "netns", "exec", lab.namespace("plain"), "socat", "-u", "OPEN:\(file)", "TCP-LISTEN:7002,reuseaddr"])
+        defer { listener.end() }
+        let connect = "ip netns exec \(lab.namespace("mn")) socat -u TCP:203.0.113.200:7002,retry=20,interval=0.1,connect-timeout=5 - | cmp - \(file)"
+        #expect(shellStatus(connect).status == 0)
+        try paths.undelay()
+        for address in lab.topology.addresses("plain") { #expect(try milliseconds(to: address, outer) < 10, "\(address)") }
     }
 
     @Test("An interface is in one network at a time, also by another than the usual one, and the host's other interfaces stay")

@@ -74,6 +74,17 @@ struct TopologyTests {
         for name in ["inner", "r", "double"] { #expect(try internet.ports(name).isEmpty) }
     }
 
+    @Test("Every gateway has numbers of its own outside, and a name that an interface can have")
+    func gateways() {
+        var seen: Set<String> = []
+        for (network, gateway) in internet.gateways {
+            #expect(network.name.utf8.count <= 15 && !network.summary.isEmpty, "\(network.name)")
+            let addresses = gateway.outside + [gateway.nextAddress, gateway.transferAddress].compactMap { $0 }
+            for address in addresses { #expect(seen.insert(address).inserted, "\(address)") }
+            #expect(network.access?.pool != nil || network.access?.advertised != nil, "\(network.name)")
+        }
+    }
+
     @Test("A lab's name is lower-case letters and digits, a letter first, 16 at most", arguments: ["", "1a", "Lab", "a-b", "abcdefghijklmnopq"])
     func names(name: String) { #expect(throws: LabError.self) { try Lab(name: name, programs: nil) } }
 }

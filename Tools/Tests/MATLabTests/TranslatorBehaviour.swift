@@ -20,14 +20,18 @@ struct TranslatorBehaviour: CustomStringConvertible {
     private let plain: (a: DatagramSocket, b: DatagramSocket)
     private let cn: DatagramSocket
     private let family: AddressFamily
+    /// Where IPv4 addresses lie for the host inside.
+    private let prefix: IPAddress?
 
     var description: String { "what is before port \(inner.port) of \(host)" }
     private let host: String
 
-    init(_ lab: Lab, host: String, port: UInt16 = 0, family: AddressFamily = .ipv4) throws {
+    /// - Parameter prefix: of a NAT64, through which IPv4 addresses are reached then.
+    init(_ lab: Lab, host: String, port: UInt16 = 0, family: AddressFamily = .ipv4, through prefix: IPAddress? = nil) throws {
         self.lab = lab
         self.host = host
         self.family = family
+        self.prefix = prefix
         inner = try DatagramSocket(in: lab.namespace(host), port: port)
         plain = (try DatagramSocket(in: lab.namespace("plain")), try DatagramSocket(in: lab.namespace("plain")))
         cn = try DatagramSocket(in: lab.namespace("cn"))
@@ -37,7 +41,7 @@ struct TranslatorBehaviour: CustomStringConvertible {
         guard let address = lab.topology.addresses(host).compactMap({ IPAddress($0) }).first(where: { $0.family == family }) else {
             throw ShellError("\(host) has no address of \(family)")
         }
-        return Endpoint(address, port: port)
+        return Endpoint(prefix.map { IPAddress(high: $0.high, low: $0.low | address.low & 0xFFFF_FFFF) } ?? address, port: port)
     }
 
     /// What a server sees of a datagram from inside; `nil` if it does not come.

@@ -125,9 +125,11 @@ extension Namespace {
     }
 
     /// `ip` commands, in one process, each in the namespace; where it is `nil`, in this program's.
-    public static func ipBatch(_ lines: [String], in name: String? = nil) throws(ShellError) {
+    ///
+    /// - Parameter family: `-4` or `-6`, for commands whose words do not tell.
+    public static func ipBatch(_ lines: [String], in name: String? = nil, family: String? = nil) throws(ShellError) {
         let text = lines.joined(separator: "\n") + "\n"
-        let result = try runCommand(["ip"] + (name.map { ["-n", $0] } ?? []) + ["-batch", "-"], input: text)
+        let result = try runCommand(["ip"] + (family.map { [$0] } ?? []) + (name.map { ["-n", $0] } ?? []) + ["-batch", "-"], input: text)
         guard result.status == 0 else {
             throw ShellError("ip\(name.map { " -n \($0)" } ?? ""): exit \(result.status): \(result.output.prefix(2000)); of: \(text.prefix(2000))")
         }
