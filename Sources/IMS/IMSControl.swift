@@ -186,7 +186,8 @@ extension IMSServer {
             throw ControlError("\"form\" must be one of \(ZoneWriter.Form.allCases.map(\.rawValue).joined(separator: ", "))")
         }
         let record = IMSRecord(
-            port: configuration.port, target: target, keys: core.publicKeys.map(\.octets), addresses: addresses.compactMap { $0 })
+            port: configuration.port, target: target, keys: core.publicKeys.map(\.octets), addresses: addresses.compactMap { $0 },
+            relays: configuration.relays)
         let writer = ZoneWriter(servers: [record], form: form, ttl: UInt32(clamping: request.ttlSeconds ?? 300))
         return ZoneReport(lines: writer.lines(prefixes: core.servedPrefixes.map(\.prefix), existing: existing.compactMap { $0 }))
     }
@@ -197,6 +198,14 @@ extension MappingReport {
         let record = certified.record
         self.init(hoa: record.prefix.length == 128 ? "\(record.hoa)" : "\(record.prefix)")
         locators = record.locators.map { Locator(moa: $0.prefixLength == 128 ? "\($0.moa)" : "\($0.prefix)", preference: $0.preference) }
+        for place in record.places {
+            switch place {
+            case .endpoint(let endpoint, let preference):
+                endpoints = (endpoints ?? []) + [Endpoint(endpoint: "\(endpoint)", preference: preference)]
+            case .relay(let relay, let preference): relays = (relays ?? []) + [Endpoint(endpoint: "\(relay)", preference: preference)]
+            case .moa, .unknown: break
+            }
+        }
         sequence = record.sequence
         issuedMilliseconds = record.issued
         expiresMilliseconds = record.expires

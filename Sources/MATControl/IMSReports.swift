@@ -138,6 +138,17 @@ public struct MappingReport: Codable, Hashable, Sendable {
         }
     }
 
+    /// An address and port where encapsulated packets go.
+    public struct Endpoint: Codable, Hashable, Sendable {
+        public var endpoint: String
+        public var preference: UInt8
+
+        public init(endpoint: String, preference: UInt8) {
+            self.endpoint = endpoint
+            self.preference = preference
+        }
+    }
+
     public struct Certificate: Codable, Hashable, Sendable {
         public var id: String
         /// The id of the key that signed it.
@@ -167,6 +178,9 @@ public struct MappingReport: Codable, Hashable, Sendable {
     /// An address, or a mobile network's prefix.
     public var hoa: String
     public var locators: [Locator] = []
+    /// Where the node takes encapsulated packets itself, and the relays at which it is bound; absent if there are none.
+    public var endpoints: [Endpoint]?
+    public var relays: [Endpoint]?
     public var sequence: UInt64?
     public var issuedMilliseconds: UInt64?
     public var expiresMilliseconds: UInt64?
@@ -186,7 +200,8 @@ public struct MappingReport: Codable, Hashable, Sendable {
     public var certificate: Certificate?
 
     private enum CodingKeys: String, CodingKey {
-        case hoa, locators, sequence, isExpired, isWithdrawn, isRegisteredHere, isRevoked, isUnseen, isConfirmed, updateSource, subscribers
+        case hoa, locators, endpoints, relays, sequence, isExpired, isWithdrawn, isRegisteredHere, isRevoked, isUnseen, isConfirmed, updateSource,
+            subscribers
         case certificate
         case issuedMilliseconds = "issued"
         case expiresMilliseconds = "expires"

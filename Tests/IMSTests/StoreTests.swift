@@ -150,6 +150,31 @@ struct ConfigurationTests {
                 && configuration.resolvers == [Endpoint(address("203.0.113.131"), port: 53)])
     }
 
+    @Test("Relays are read with all their addresses, and what is no relay is refused with its line")
+    func relays() throws {
+        func read(_ relays: String) throws -> [[String]] {
+            let configuration = try IMSConfiguration(parsing: Self.good + "\nrelays: \(relays)\n", file: "imsd.yaml")
+            return configuration.relays.map { $0.endpoints.map(\.description) }
+        }
+        #expect(try read("[203.0.113.53]") == [["203.0.113.53:6290"]])
+        #expect(
+            try read("[\"203.0.113.53:7000, 2001:db8:53::53\", \"[2001:db8:54::54]:7001\"]")
+                == [["203.0.113.53:7000", "[2001:db8:53::53]:6290"], ["[2001:db8:54::54]:7001"]])
+        for (relays, reason) in [
+            ("[relay.example]", "is not an address with a port"), ("[127.0.0.1]", "has an address that no relay can have"),
+            ("[\"203.0.113.53,\"]", "is not an address with a port"),
+            ("[\"" + (1...9).map { "203.0.113.\($0)" }.joined(separator: ",") + "\"]", "has 9 addresses"),
+            ("[" + (1...9).map { "203.0.113.\($0)" }.joined(separator: ",") + "]", "9 relays are listed"),
+        ] {
+            do throws(ConfigurationError) {
+                _ = try IMSConfiguration(parsing: Self.good + "\nrelays: \(relays)\n", file: "imsd.yaml")
+                Issue.record("\(relays) was read")
+            } catch {
+                #expect(error.description.contains(reason) && error.description.contains("imsd.yaml:10"), "\(error)")
+            }
+        }
+    }
+
     @Test("All mistakes are told at once, with line and remedy")
     func mistakes() throws {
         let text = """

@@ -53,10 +53,36 @@ struct LookupTests {
         return findings
     }
 
+    @Test("A record with endpoints and relays: each is shown with what it is for, and the zone's relays beside its keys")
+    func endpoints() throws {
+        func endpoint(_ text: String, _ port: UInt16) throws -> Endpoint { Endpoint(try #require(IPAddress(text)), port: port) }
+        let plain = try certified([moa])
+        var record = plain.record
+        let relay = try endpoint("203.0.113.53", 6290)
+        record.places += [.endpoint(try endpoint("198.51.100.7", 41000), preference: 20), .relay(relay, preference: 250)]
+        let signed = CertifiedMapping(mapping: try #require(record.signed(with: node)), certificate: plain.certificate)
+        var findings = try findings(signed)
+        guard case .found(var servers)? = findings.dns else { return #expect(Bool(false)) }
+        servers.relays = [RelayHost([relay, try endpoint("2001:db8:53::53", 6290)]), RelayHost([try endpoint("203.0.113.54", 7000)])]
+        findings.dns = .found(servers)
+        let lines = LookupReport.text(findings).split(separator: "\n")
+        for line in [
+            "  relay      203.0.113.53:6290, [2001:db8:53::53]:6290", "  relay      203.0.113.54:7000",
+            "  at         203.0.113.10  preference 10",
+            "  endpoint   198.51.100.7:41000  preference 20: takes encapsulated packets there",
+            "  relay      203.0.113.53:6290  preference 250: passes encapsulated packets on to it",
+            "192.0.2.10 is at 203.0.113.10; takes encapsulated packets at 198.51.100.7:41000; is reached through the relay 203.0.113.53:6290",
+        ] { #expect(lines.contains(Substring(line)), "\(line)") }
+        let json = LookupReport.json(findings)
+        #expect(json["endpoints"] == ["198.51.100.7:41000"] && json["relays"] == ["203.0.113.53:6290"])
+        #expect(json["mapping"]?["endpoints"] == [["endpoint": "198.51.100.7:41000", "preference": 20]])
+        #expect(json["dns"]?["relays"] == [["203.0.113.53:6290", "[2001:db8:53::53]:6290"], ["203.0.113.54:7000"]])
+    }
+
     @Test("A verified mapping: every step is shown, and where the node is")
     func reachable() throws {
         let findings = try findings(certified([moa]))
-        #expect(findings.verdict == .reachable([moa]))
+        #expect(findings.verdict == .reachable([.moa(Locator(moa, preference: 10))]))
         #expect(findings.checks.allSatisfy { $0.failure == nil } && findings.checks.count == 4)
         #expect(
             LookupReport.text(findings) == """

@@ -147,6 +147,18 @@ final class ProgramTests {
                 #expect(verdict.status == 0, "\(checker): \(verdict.output)\(verdict.error)")
             }
         }
+        let relays = ["--relay", "203.0.113.53,2001:db8:53::53", "--relay", "203.0.113.54:7000"]
+        let arguments = ["zone", "--config", directory + "/imsd.yaml", "--target", "ims1.example", "--form"]
+        let relayed = try Program.run(arguments + ["ims"] + relays)
+        // Parameter 3 with 36 and with 18 octets; 18 92 is port 6290, 1b 58 is 7000.
+        #expect(relayed.status == 0 && relayed.output.contains("0003002400000000000000000000ffffcb007135189220010db8005300000000000000000053"))
+        #expect(relayed.output.contains("0003001200000000000000000000ffffcb0071361b58"))
+        let placeless = try Program.run(arguments + ["srv"] + relays)
+        #expect(placeless.status == 64 && placeless.error.contains("no place for relays"))
+        try (try String(contentsOfFile: directory + "/imsd.yaml", encoding: .utf8) + "\nrelays: [203.0.113.55]\n").write(
+            toFile: directory + "/relays.yaml", atomically: false, encoding: .utf8)
+        let configured = try mat("zone", "--config", directory + "/relays.yaml", "--target", "ims1.example")
+        #expect(configured.status == 0 && configured.output.contains("0003001200000000000000000000ffffcb0071371892"))
         let foreign = try mat("zone", "--config", directory + "/imsd.yaml", "--target", "ims1.example", "--hoa", "198.51.100.1")
         #expect(foreign.status == 1 && foreign.error.contains("in none of the prefixes"))
         #expect(try mat("zone", "--target", "ims1.example").status == 64)

@@ -39,6 +39,7 @@ extension FuzzTarget {
     static let rdata = FuzzTarget("rdata", "RDATA of type IMS, TXT keys, domain names", octetsMax: 1024) { octets throws(BrokenProperty) in
         if let record = try? IMSRecord.decode(octets) {
             try expect((try? IMSRecord.decode(record.encode())) == record, "an IMS record does not come back as it was written")
+            try expect(record.relays.allSatisfy { !$0.endpoints.isEmpty }, "a relay without an address")
             try expect(record.keys.allSatisfy { $0.count == IMSRecord.keyOctets }, "a key that has not 32 octets")
         }
         if let key = KeyText.parse(octets) { try expect(key.count == IMSRecord.keyOctets, "a TXT key that has not 32 octets") }

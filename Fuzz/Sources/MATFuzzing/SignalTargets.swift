@@ -2,7 +2,7 @@ import MATSignal
 
 extension FuzzTarget {
     /// Datagrams of the signalling protocol: what can be read comes back the same when it is written.
-    static let signal = FuzzTarget("signal", "signalling datagrams: ten messages, options, draft bodies", octetsMax: 1300) {
+    static let signal = FuzzTarget("signal", "signalling datagrams: messages, options, draft bodies", octetsMax: 1300) {
         octets throws(BrokenProperty) in
         var start = 0
         for part in SignalDatagram.decode(octets) {
@@ -29,6 +29,25 @@ extension FuzzTarget {
         }
     }
 
+    /// Signalling inside encapsulated packets, which zeros may follow: it reads as if they were not there.
+    static let inPath = FuzzTarget("in-path", "signalling inside encapsulated packets, filled with zeros", octetsMax: 1472) {
+        octets throws(BrokenProperty) in
+        let parts = SignalDatagram.decode(octets, isInPath: true)
+        var start = 0
+        for part in parts {
+            guard case .message(let message, let octetsCount) = part else { return }
+            start += octetsCount
+            guard message == parts.firstMessage else { continue }
+            let filled = SignalDatagram.fill(octets.count, with: message)
+            try expect(
+                SignalDatagram.decode(filled, isInPath: true) == [.message(message, octetsCount: message.octets.count)],
+                "\(message.type) does not come back from a packet that it fills")
+        }
+        try expect(octets.dropFirst(start).allSatisfy { $0 == 0 }, "octets behind the last message were passed over, and are not zeros")
+        try expect(
+            SignalDatagram.decode(Array(octets.prefix(start)), isInPath: true) == parts, "without the zeros behind it the datagram reads otherwise")
+    }
+
     /// The kinds of the options that stand in a message, in their order.
     private static func kinds(_ message: [UInt8]) -> [UInt16] {
         var kinds: [UInt16] = []
@@ -46,7 +65,12 @@ extension FuzzTarget {
         octets throws(BrokenProperty) in
         if let record = try? MappingRecord(octets: octets) {
             try expect(record.octets == octets, "a MAPPING is not written as it was read")
-            try expect(record.locators.count <= MappingRecord.locatorsMax, "a MAPPING with too many locators")
+            try expect(record.places.count <= MappingRecord.locatorsMax, "a MAPPING with too many locators")
+            try expect(record.relays.count <= MappingRecord.relaysMax, "a MAPPING with too many relays")
+            try expect(record.octetsCount == octets.count, "a MAPPING that counts its octets wrong")
+            try expect(!record.isAtHome || !record.hasKinds, "a node at home that lists endpoints")
+            for endpoint in record.endpoints + record.relays { try expect(endpoint.port != 0, "an endpoint with port 0") }
+            for endpoint in record.endpoints { try expect(record.lists(endpoint), "a record does not list its own endpoint") }
             try expect(record.expires >= record.issued, "a record that expires before it is issued")
             for locator in record.locators {
                 try expect(record.lists(locator.moa), "a record does not list its own locator")
@@ -64,5 +88,11 @@ extension FuzzTarget {
             try expect(certificate.octets == octets, "a CERTIFICATE is not written as it was read")
             _ = (certificate.id, certificate.prefix, certificate.isIssued(by: certificate.nodeKey))
         }
+    }
+}
+
+extension [SignalDatagram.Part] {
+    fileprivate var firstMessage: SignalMessage? {
+        if case .message(let message, _)? = first { message } else { nil }
     }
 }

@@ -1,4 +1,5 @@
 import IMSCore
+import MATDNS
 import MATRuntime
 import MATServer
 import MATSignal
@@ -35,6 +36,7 @@ extension IMSConfiguration {
         addresses = listen.list("addresses", .address)
         threads = file.value("threads", .int(in: 1...QueryPath.threadsMax))
         readPrefixes(file)
+        readRelays(file)
 
         let dns = file.section("dns")
         resolvers = dns.list("resolvers", .endpoint(defaultPort: 53))
@@ -86,6 +88,14 @@ extension IMSConfiguration {
                     updatesPerSecond: updates))
         }
         if served.isEmpty { file.reject("prefixes", "no prefix is served", "add at least one, as in - prefix: 192.0.2.0/24") }
+    }
+
+    private mutating func readRelays(_ file: ConfigurationSection) {
+        relays = file.list("relays", .relay)
+        if relays.count > IMSRecord.relaysMax {
+            file.reject(
+                "relays", "\(relays.count) relays are listed", "list at most \(IMSRecord.relaysMax), each with all its addresses in one entry")
+        }
     }
 
     private mutating func readLimits(_ section: ConfigurationSection) {

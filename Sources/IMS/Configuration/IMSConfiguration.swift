@@ -1,4 +1,5 @@
 import IMSCore
+import MATCore
 import MATServer
 import MATSignal
 
@@ -26,6 +27,8 @@ public struct IMSConfiguration: Sendable {
     public var threads: Int?
     /// The HoA prefixes served, each in one entry.
     public var served: [ServedPrefix] = []
+    /// Relays that serve these prefixes; the zone names them.
+    public var relays: [RelayHost] = []
     /// Resolvers to ask, in order; the system's if empty.
     public var resolvers: [Endpoint] = []
     /// For one question in all.

@@ -9,7 +9,7 @@ struct ZoneCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "zone", abstract: "Write the reverse zone's lines that make an IMS findable.",
         discussion: """
-            Prefixes, port and keys come from imsd's configuration file, or from --prefix and --key. Wildcards cover all addresses \
+            Prefixes, port, keys and relays come from imsd's configuration file, or from --prefix, --key and --relay. Wildcards cover all addresses \
             of a prefix, except those at whose names the zone holds other records, such as PTR: name these with --hoa.
             """)
 
@@ -46,6 +46,13 @@ struct ZoneCommand: ParsableCommand {
         transform: reading(.address))
     var address: [IPAddress] = []
 
+    @Option(
+        help: ArgumentHelp(
+            "A relay that serves the prefixes, with all its addresses behind commas (default: the configuration's).",
+            valueName: "address[:port],..."),
+        transform: reading(.relay))
+    var relay: [RelayHost] = []
+
     @Option(help: "The IMS's port (default: the configuration's, or 6288).", transform: reading(.port))
     var port: UInt16?
 
@@ -77,23 +84,29 @@ struct ZoneCommand: ParsableCommand {
         } else {
             guard !prefix.isEmpty, !key.isEmpty else { throw ValidationError("Give --config FILE, or --prefix and --key") }
         }
+        guard relay.isEmpty || form != .srv else {
+            throw ValidationError("SRV and TXT have no place for relays; leave out --relay, or write TYPE65400 records too")
+        }
+        guard relay.count <= IMSRecord.relaysMax else { throw ValidationError("--relay is given at most \(IMSRecord.relaysMax) times") }
         // RFC 2181 section 8; nodes cap it at 3600 anyway.
         guard ttl <= 0x7FFF_FFFF else { throw ValidationError("--ttl is at most 2147483647 seconds") }
     }
 
     func run() throws {
-        var (prefixes, keys, port) = (prefix, key, port ?? SignalPort.ims)
+        var (prefixes, keys, port, relays) = (prefix, key, port ?? SignalPort.ims, relay)
         if let config {
             let configuration = try Self.read(config)
             prefixes = configuration.served.map(\.prefix)
             keys = try Self.keys(of: configuration)
             port = self.port ?? configuration.port
+            if relays.isEmpty { relays = configuration.relays }
         }
         for home in hoa where !prefixes.contains(where: { $0.contains(home.address) }) {
             throw CommandFailure("\(home) is in none of the prefixes (\(prefixes.map(\.description).joined(separator: ", ")))")
         }
         let record = IMSRecord(
-            priority: priority, weight: weight, port: port, target: target, keys: keys.map(\.octets), addresses: address)
+            priority: priority, weight: weight, port: port, target: target, keys: keys.map(\.octets), addresses: address,
+            relays: relays)
         let writer = ZoneWriter(servers: [record], form: form.writerForm, ttl: ttl)
         let lines = writer.lines(prefixes: prefixes, existing: hoa, zone: zone)
         if lines.isEmpty { throw CommandFailure("no line of these prefixes is within \(zone?.description ?? "the zone")") }

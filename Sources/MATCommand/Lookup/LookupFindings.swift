@@ -16,6 +16,7 @@ struct LookupFindings: Sendable {
         /// In the order they are to be tried in.
         var ordered: [IMSHost]
         var keys: [PublicKey]
+        var relays: [RelayHost] = []
         var isAuthenticated: Bool
         /// How long resolvers may keep it, from now.
         var lifetime: Duration
@@ -78,7 +79,7 @@ struct LookupFindings: Sendable {
 extension LookupFindings {
     enum Verdict: Hashable, Sendable {
         /// Verified and in force: where packets go.
-        case reachable([MobileAddress])
+        case reachable([MappingRecord.Place])
         /// For each other outcome what it means, and what to do.
         case not(String, remedy: String)
     }
@@ -113,7 +114,7 @@ extension LookupFindings {
         if mapping.record.isWithdrawal {
             return .not("\(hoa) is withdrawn: its node has said that it is nowhere", remedy: "start matd on the node")
         }
-        return .reachable(mapping.record.locators.map(\.moa))
+        return .reachable(mapping.record.places)
     }
 
     private var withoutMapping: Verdict {

@@ -91,7 +91,7 @@ final class LookupWalk {
             keys = set.keys.compactMap { PublicKey($0) }
             findings.dns = .found(
                 .init(
-                    form: form, ordered: ordered, keys: keys, isAuthenticated: set.isAuthenticated,
+                    form: form, ordered: ordered, keys: keys, relays: set.relays, isAuthenticated: set.isAuthenticated,
                     lifetime: set.expires - SystemClock.now().monotonic))
             servers = ordered.flatMap(\.endpoints)[...]
             askNext()

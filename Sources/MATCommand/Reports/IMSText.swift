@@ -104,6 +104,8 @@ enum IMSText {
     static func mapping(_ mapping: MappingReport, now: Now, _ style: TextStyle = .plain) -> String {
         var facts: [(String, String)] = [("state", state(mapping))]
         for locator in mapping.locators { facts.append(("at", "\(locator.moa)  preference \(locator.preference)")) }
+        for endpoint in mapping.endpoints ?? [] { facts.append(("endpoint", "\(endpoint.endpoint)  preference \(endpoint.preference)")) }
+        for relay in mapping.relays ?? [] { facts.append(("relay", "\(relay.endpoint)  preference \(relay.preference)")) }
         if let sequence = mapping.sequence { facts.append(("sequence", "\(sequence)")) }
         if let issued = mapping.issuedMilliseconds {
             facts.append(("issued", "\(Quantity.date(unixMilliseconds: issued)), \(age(issued, now)) ago"))
@@ -145,7 +147,8 @@ enum IMSText {
 
     private static func places(_ mapping: MappingReport) -> String {
         let moas = mapping.locators.map(\.moa)
-        return moas == [mapping.hoa] ? "home" : moas.joined(separator: ", ")
+        let others = (mapping.endpoints ?? []).map(\.endpoint) + (mapping.relays ?? []).map { "relay \($0.endpoint)" }
+        return ((moas == [mapping.hoa] ? ["home"] : moas) + others).joined(separator: ", ")
     }
 
     private static func state(_ mapping: MappingReport) -> String {

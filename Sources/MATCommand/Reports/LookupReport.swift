@@ -15,15 +15,48 @@ enum LookupReport {
         }
         lines.append("")
         switch findings.verdict {
-        case .reachable(let moas):
-            let isHome = moas.map(\.address) == [findings.hoa.address]
-            lines.append(
-                style.good(
-                    "\(findings.hoa) is \(isHome ? "at home" : "at \(moas.map(\.description).joined(separator: ", then "))")"))
+        case .reachable(let places): lines.append(style.good("\(findings.hoa) \(whereabouts(places, of: findings.hoa))"))
         case .not(let what, let remedy):
             lines += [style.bad(what), "remedy: \(remedy)"]
         }
         return lines.joined(separator: "\n") + "\n"
+    }
+
+    /// A sentence's end: "is at 203.0.113.10, then 203.0.113.74; takes encapsulated packets at 198.51.100.7:41000".
+    private static func whereabouts(_ places: [MappingRecord.Place], of hoa: HomeAddress) -> String {
+        let listed = Listed(places)
+        let moas = listed.locators.map(\.moa)
+        var parts: [String] = []
+        if !moas.isEmpty {
+            parts.append("is at " + (moas.map(\.address) == [hoa.address] ? "home" : moas.map(\.description).joined(separator: ", then ")))
+        }
+        if !listed.endpoints.isEmpty {
+            parts.append("takes encapsulated packets at " + listed.endpoints.map(\.endpoint.description).joined(separator: ", then "))
+        }
+        if !listed.relays.isEmpty {
+            parts.append("is reached through the relay " + listed.relays.map(\.endpoint.description).joined(separator: ", then "))
+        }
+        return parts.isEmpty ? "is where this version can't reach it: it lists nothing but locators of unknown kinds" : parts.joined(separator: "; ")
+    }
+
+    /// What a record lists, by kind.
+    private struct Listed {
+        typealias Place = (endpoint: Endpoint, preference: UInt8)
+
+        var locators: [Locator] = []
+        var endpoints: [Place] = []
+        var relays: [Place] = []
+
+        init(_ places: [MappingRecord.Place]) {
+            for place in places {
+                switch place {
+                case .moa(let locator): locators.append(locator)
+                case .endpoint(let endpoint, let preference): endpoints.append((endpoint, preference))
+                case .relay(let relay, let preference): relays.append((relay, preference))
+                case .unknown: break
+                }
+            }
+        }
     }
 
     // MARK: DNS
@@ -52,7 +85,8 @@ enum LookupReport {
             let lifetime = Quantity.duration(seconds: servers.lifetime.components.seconds)
             let security = servers.isAuthenticated ? "validated by DNSSEC" : "not validated by DNSSEC"
             return head + ["  found      \(servers.form.rawValue), good for \(lifetime), \(security)"]
-                + servers.keys.map { "  key        \(KeyFile.write($0))" } + table.lines(indent: 2)
+                + servers.keys.map { "  key        \(KeyFile.write($0))" }
+                + servers.relays.map { "  relay      \($0.endpoints.map(\.description).joined(separator: ", "))" } + table.lines(indent: 2)
         }
     }
 
@@ -81,10 +115,7 @@ enum LookupReport {
         let record = mapping.record
         let certificate = mapping.certificate
         var lines = [style.head("Mapping of \(record.prefixLength == 128 ? "\(record.hoa)" : "\(record.prefix)")")]
-        for locator in record.locators {
-            let note = locator.moa.address == record.hoa.address ? ", which is home" : ""
-            lines.append("  at         \(locator.moa)  preference \(locator.preference)\(note)")
-        }
+        for place in record.places { lines.append("  " + self.place(place, home: record.hoa)) }
         if record.isWithdrawal { lines.append("  at         nowhere: withdrawn") }
         lines.append("  sequence   \(record.sequence)")
         lines.append(
@@ -101,6 +132,20 @@ enum LookupReport {
         )
         lines.append("  node key   \(KeyFile.write(certificate.nodeKey))")
         return lines
+    }
+
+    private static func place(_ place: MappingRecord.Place, home: HomeAddress) -> String {
+        switch place {
+        case .moa(let locator):
+            let note = locator.moa.address == home.address ? ", which is home" : ""
+            return "at         \(locator.moa)  preference \(locator.preference)\(note)"
+        case .endpoint(let endpoint, let preference):
+            return "endpoint   \(endpoint)  preference \(preference): takes encapsulated packets there"
+        case .relay(let relay, let preference):
+            return "relay      \(relay)  preference \(preference): passes encapsulated packets on to it"
+        case .unknown(let place):
+            return "unknown    a locator of kind \(place.kind), which this version skips"
+        }
     }
 
     /// Saturates: both come from the network.
@@ -124,8 +169,11 @@ extension LookupReport {
                 }),
         ]
         if let mapping = findings.mapping {
+            let listed = Listed(mapping.record.places)
             result["mapping"] = [
-                "locators": .array(mapping.record.locators.map { ["moa": .text($0.moa), "preference": .number($0.preference)] }),
+                "locators": .array(listed.locators.map { ["moa": .text($0.moa), "preference": .number($0.preference)] }),
+                "endpoints": .array(listed.endpoints.map { ["endpoint": .text($0.endpoint), "preference": .number($0.preference)] }),
+                "relays": .array(listed.relays.map { ["endpoint": .text($0.endpoint), "preference": .number($0.preference)] }),
                 "sequence": .number(mapping.record.sequence), "issued": .number(mapping.record.issued),
                 "expires": .number(mapping.record.expires),
             ]
@@ -135,9 +183,12 @@ extension LookupReport {
             ]
         }
         switch findings.verdict {
-        case .reachable(let moas):
+        case .reachable(let places):
+            let listed = Listed(places)
             result["reachable"] = true
-            result["locators"] = .array(moas.map(JSONValue.text))
+            result["locators"] = .array(listed.locators.map { JSONValue.text($0.moa) })
+            result["endpoints"] = .array(listed.endpoints.map { JSONValue.text($0.endpoint) })
+            result["relays"] = .array(listed.relays.map { JSONValue.text($0.endpoint) })
         case .not(let what, let remedy):
             result["reachable"] = false
             result["problem"] = .string(what)
@@ -166,6 +217,7 @@ extension LookupReport {
             result["isAuthenticated"] = .bool(servers.isAuthenticated)
             result["ttlSeconds"] = .number(servers.lifetime.components.seconds)
             result["keys"] = .array(servers.keys.map { .string(KeyFile.write($0)) })
+            result["relays"] = .array(servers.relays.map { .array($0.endpoints.map(JSONValue.text)) })
             result["servers"] = .array(
                 servers.ordered.map {
                     [

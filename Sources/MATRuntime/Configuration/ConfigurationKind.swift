@@ -1,3 +1,4 @@
+import MATCore
 import MATSignal
 
 /// How the text of a scalar becomes a value: what the typed getters of `ConfigurationSection` take.
@@ -156,6 +157,29 @@ extension ConfigurationKind where Value == Endpoint {
             }
             guard let address = IPAddress(String(host)) else { return refusal }
             return .value(Endpoint(address, port: port))
+        }
+    }
+}
+
+extension ConfigurationKind where Value == RelayHost {
+    /// One relay with all its addresses, behind commas: `203.0.113.53, [2001:db8::53]:6290`; without a port the relays' own is taken.
+    public static var relay: Self {
+        Self { text in
+            var relay = RelayHost([])
+            for part in text.split(separator: ",", omittingEmptySubsequences: false) {
+                let word = String(part.drop { $0 == " " }.reversed().drop { $0 == " " }.reversed())
+                switch ConfigurationKind<Endpoint>.endpoint(defaultPort: SignalPort.relay).parse(word) {
+                case .value(let endpoint) where endpoint.address.isUsableUnicast: relay.endpoints.append(endpoint)
+                case .value:
+                    return .rejected(reason: "has an address that no relay can have", remedy: "write one at which nodes everywhere reach it")
+                case .rejected(let reason, let remedy): return .rejected(reason: reason, remedy: remedy)
+                }
+            }
+            guard relay.endpoints.count <= RelayHost.endpointsMax else {
+                return .rejected(
+                    reason: "has \(relay.endpoints.count) addresses", remedy: "write at most \(RelayHost.endpointsMax) of one relay")
+            }
+            return .value(relay)
         }
     }
 }
