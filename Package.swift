@@ -49,6 +49,7 @@ let package = Package(
         .library(name: "MATRuntime", targets: ["MATRuntime"]),
         .library(name: "MATSignal", targets: ["MATSignal"]),
         .library(name: "MappingMemory", targets: ["MappingMemory"]),
+        .library(name: "RelayCore", targets: ["RelayCore"]),
         .library(name: "SeededRandom", targets: ["SeededRandom"]),
     ],
     dependencies: [

@@ -45,6 +45,11 @@ let package = Package(
             dependencies: ["BenchSupport", arguments]
                 + mat("CLinux", "IMS", "IMSCore", "MATRuntime", "MATSignal", "MappingMemory", "SeededRandom"), path: "mat-load",
             packageAccess: false, swiftSettings: ofProduct),
+        // What a relay forwards, beside a router, and what its bindings cost.
+        .executableTarget(
+            name: "relay-load",
+            dependencies: ["BenchSupport", arguments, namespaces] + mat("CLinux", "MATCore", "MATRuntime", "MATSignal", "RelayCore"),
+            path: "relay-load", packageAccess: false, swiftSettings: ofProduct),
         // The least that a server of the same messages could do, in C.
         .executableTarget(name: "bare-responder", path: "bare-responder"),
         // What bounds the rate of IMS Updates, each part by itself.

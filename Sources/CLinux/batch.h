@@ -55,32 +55,54 @@ static inline int mat_batch_traffic_class(struct mat_message *m) {
     return 0;
 }
 
-// Makes a message that sends the octets, from where they lie, from one address to another.
+// What a message that passes octets on needs beside its header: room for address, traffic class and segment size.
+#define MAT_SENT_CONTROL_BYTES 96
+struct mat_sent_slot {
+    struct sockaddr_in6 name;
+    char control[MAT_SENT_CONTROL_BYTES] __attribute__((aligned(8)));
+};
+
+// Puts one more control message behind those that are there. Whoever calls knows that there is room.
+static inline void mat_batch_add_control(struct mat_message *m, int level, int type, const void *value, size_t length) {
+    struct cmsghdr *c = (struct cmsghdr *)((char *)m->header.msg_control + m->header.msg_controllen);
+    c->cmsg_level = level; c->cmsg_type = type; c->cmsg_len = CMSG_LEN(length);
+    memcpy(CMSG_DATA(c), value, length);
+    m->header.msg_controllen += CMSG_SPACE(length);
+}
+
+// Makes a message that sends the octets of one vector, from where they lie, from one address to another.
 static inline void mat_batch_forwards(
-    struct mat_message *m, struct mat_slot *s, const void *octets, size_t length, const struct mat_datagram *d, int traffic_class) {
+    struct mat_message *m, struct mat_sent_slot *s, struct iovec *octets, const struct mat_datagram *d, int traffic_class) {
     struct mat_in6_pktinfo info;
     memset(&s->name, 0, sizeof s->name);
     s->name.sin6_family = AF_INET6; s->name.sin6_addr = d->peer; s->name.sin6_port = htons(d->peer_port);
-    s->iov.iov_base = (void *)octets; s->iov.iov_len = length;
     m->header.msg_name = &s->name; m->header.msg_namelen = sizeof s->name;
-    m->header.msg_iov = &s->iov; m->header.msg_iovlen = 1;
-    m->header.msg_control = s->control; m->header.msg_controllen = CMSG_SPACE(sizeof info);
+    m->header.msg_iov = octets; m->header.msg_iovlen = 1;
+    m->header.msg_control = s->control; m->header.msg_controllen = 0;
     m->header.msg_flags = 0;
-    struct cmsghdr *c = CMSG_FIRSTHDR(&m->header);
     memset(&info, 0, sizeof info);
     info.ipi6_addr = d->local;
-    c->cmsg_level = IPPROTO_IPV6; c->cmsg_type = IPV6_PKTINFO; c->cmsg_len = CMSG_LEN(sizeof info);
-    memcpy(CMSG_DATA(c), &info, sizeof info);
+    mat_batch_add_control(m, IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof info);
     if (traffic_class == 0) return;
-    // The second control message has no more room than this: MAT_CONTROL_BYTES.
-    m->header.msg_controllen += CMSG_SPACE(sizeof traffic_class);
-    c = (struct cmsghdr *)(s->control + CMSG_SPACE(sizeof info));
     int is_ipv4 = IN6_IS_ADDR_V4MAPPED(&d->peer);
-    c->cmsg_level = is_ipv4 ? IPPROTO_IP : IPPROTO_IPV6; c->cmsg_type = is_ipv4 ? IP_TOS : IPV6_TCLASS;
-    c->cmsg_len = CMSG_LEN(sizeof traffic_class);
-    memcpy(CMSG_DATA(c), &traffic_class, sizeof traffic_class);
+    mat_batch_add_control(m, is_ipv4 ? IPPROTO_IP : IPPROTO_IPV6, is_ipv4 ? IP_TOS : IPV6_TCLASS, &traffic_class, sizeof traffic_class);
 }
-_Static_assert(CMSG_SPACE(sizeof(struct mat_in6_pktinfo)) + CMSG_SPACE(sizeof(int)) <= MAT_CONTROL_BYTES, "room for address and traffic class");
+
+// The message has several vectors, and each goes as a datagram of its own: all of this size, the last may be shorter.
+static inline void mat_batch_segments(struct mat_message *m, unsigned short size) {
+    mat_batch_add_control(m, 17 /* SOL_UDP */, 103 /* UDP_SEGMENT */, &size, sizeof size);
+}
+
+// Of a message with segments: only the datagram in this vector.
+static inline struct mat_message mat_batch_segment(const struct mat_message *m, size_t number) {
+    struct mat_message one = *m;
+    one.header.msg_iov = m->header.msg_iov + number; one.header.msg_iovlen = 1;
+    one.header.msg_controllen -= CMSG_SPACE(sizeof(unsigned short));
+    return one;
+}
+_Static_assert(
+    CMSG_SPACE(sizeof(struct mat_in6_pktinfo)) + CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(unsigned short)) <= MAT_SENT_CONTROL_BYTES,
+    "room for address, traffic class and segment size");
 
 // The kernel's limit net.core.rmem_max, unless the daemon may go beyond it (SO_RCVBUFFORCE, which needs CAP_NET_ADMIN).
 static inline void mat_receive_buffer(int fd, int octets) {

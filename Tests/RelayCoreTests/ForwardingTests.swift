@@ -80,6 +80,18 @@ import Testing
         #expect(relay.forward(Fixture.packet(third.hoa, second, octets: 1000), from: at("198.51.100.3")) == .drop(.destinationRate))
     }
 
+    @Test("Packets pass at the greatest and the smallest rates that can be configured", arguments: [125_000_000_000, 1_000_000_000_000, 8000])
+    func extremeRates(octetsPerSecond: Int) {
+        var limits = RelayLimits()
+        limits.octetsPerSecond = octetsPerSecond
+        limits.relayOctetsPerSecond = octetsPerSecond
+        limits.burstOctets = 1 << 30
+        var (relay, first, second) = two(limits)
+        for octets in [20, 200, 1472, 9000] {
+            #expect(relay.forward(Fixture.packet(first, second, octets: octets), from: a) == .forward(from: Fixture.relayIPv6, to: b))
+        }
+    }
+
     @Test("A monthly quota counts both directions, survives binding anew and a restart, and begins anew with the month")
     func quota() {
         var limits = RelayLimits()

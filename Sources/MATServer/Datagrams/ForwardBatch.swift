@@ -9,7 +9,9 @@ import MATSignal
 ///                    │ forward(index, from, to, by: one of the worker's sockets)
 ///                    └─► ... ──► send
 /// ```
-/// Payloads are sent from where they were received, so nothing is copied. Whoever has a batch calls `deallocate` last.
+/// Payloads are sent from where they were received, so nothing is copied. What follows one another to the same place, in equal sizes, as a
+/// download does, goes through the kernel as one (UDP_SEGMENT) and leaves it, or the network card, as the datagrams that it was. Whoever
+/// has a batch calls `deallocate` last.
 package struct ForwardBatch {
     /// Datagrams received by one call.
     @inlinable package static var datagramsMax: Int { 64 }
@@ -23,9 +25,28 @@ package struct ForwardBatch {
     private let octets: UnsafeMutableRawPointer
     /// For each socket as many as a batch has.
     private let sent: UnsafeMutablePointer<mat_message>
-    private let sentSlots: UnsafeMutablePointer<mat_slot>
-    private let counts: UnsafeMutablePointer<Int>
+    private let sentSlots: UnsafeMutablePointer<mat_sent_slot>
+    private let sentVectors: UnsafeMutablePointer<iovec>
+    private let outgoing: UnsafeMutablePointer<Outgoing>
     private let socketsCount: Int
+
+    /// What is to be sent by one socket.
+    private struct Outgoing {
+        var messagesCount = 0
+        var vectorsCount = 0
+        /// Of the last message: where it goes, and whether more can follow in it.
+        var peer = Endpoint(.unspecifiedIPv6, port: 0)
+        var local = IPAddress.unspecifiedIPv6
+        var trafficClass: Int32 = 0
+        var segmentOctets = 0
+        var octetsCount = 0
+        var takesMore = false
+        /// Whether the kernel takes messages of several datagrams for this socket: where the link can't make checksums it does not (EIO).
+        var canSegment = true
+    }
+
+    /// What one message of several datagrams may hold: a packet's length has 16 bits.
+    private static let messageOctetsMax = 65_000
 
     package init(socketsCount: Int) {
         self.socketsCount = max(1, socketsCount)
@@ -38,9 +59,11 @@ package struct ForwardBatch {
         sent = .allocate(capacity: sentMax)
         sent.initialize(repeating: mat_message(), count: sentMax)
         sentSlots = .allocate(capacity: sentMax)
-        sentSlots.initialize(repeating: mat_slot(), count: sentMax)
-        counts = .allocate(capacity: self.socketsCount)
-        counts.initialize(repeating: 0, count: self.socketsCount)
+        sentSlots.initialize(repeating: mat_sent_slot(), count: sentMax)
+        sentVectors = .allocate(capacity: sentMax)
+        sentVectors.initialize(repeating: iovec(), count: sentMax)
+        outgoing = .allocate(capacity: self.socketsCount)
+        outgoing.initialize(repeating: Outgoing(), count: self.socketsCount)
     }
 
     package func deallocate() {
@@ -49,7 +72,8 @@ package struct ForwardBatch {
         octets.deallocate()
         sent.deallocate()
         sentSlots.deallocate()
-        counts.deallocate()
+        sentVectors.deallocate()
+        outgoing.deallocate()
     }
 
     /// Receives what is there, without waiting.
@@ -71,43 +95,85 @@ package struct ForwardBatch {
         return (payload, Endpoint(Self.address(header.peer), port: header.peer_port), Self.address(header.local))
     }
 
+    /// The DSCP and ECN that a received datagram came with.
+    package func trafficClass(_ index: Int) -> Int32 { mat_batch_traffic_class(received + index) }
+
     /// Has a received datagram's payload sent by the next `send`, under the traffic class that it came with (RFC 6040: what a router on the way
     /// marked must arrive).
     ///
     /// - Parameter socket: the number of the one to send by.
     package func forward(_ index: Int, from local: IPAddress, to peer: Endpoint, by socket: Int) {
-        guard socket < socketsCount, counts[socket] < Self.datagramsMax else { return }
+        guard socket < socketsCount, outgoing[socket].vectorsCount < Self.datagramsMax else { return }
+        let first = socket * Self.datagramsMax
+        let length = min(Int(received[index].length), Self.payloadOctetsMax)
+        let trafficClass = self.trafficClass(index)
+        let vector = sentVectors + first + outgoing[socket].vectorsCount
+        vector.pointee = iovec(iov_base: octets + index * Self.stride, iov_len: length)
+        outgoing[socket].vectorsCount += 1
+        let last = outgoing[socket]
+        // An empty datagram would be no segment at all.
+        if last.takesMore, last.peer == peer, last.local == local, last.trafficClass == trafficClass, length > 0, length <= last.segmentOctets,
+            last.octetsCount + length <= Self.messageOctetsMax
+        {
+            let message = sent + first + last.messagesCount - 1
+            if message.pointee.header.msg_iovlen == 1 { mat_batch_segments(message, UInt16(truncatingIfNeeded: last.segmentOctets)) }
+            message.pointee.header.msg_iovlen += 1
+            outgoing[socket].octetsCount += length
+            outgoing[socket].takesMore = length == last.segmentOctets
+            return
+        }
         var header = mat_datagram()
         header.peer = Self.in6(peer.address)
         header.peer_port = peer.port
         header.local = Self.in6(local)
-        let place = socket * Self.datagramsMax + counts[socket]
-        mat_batch_forwards(
-            sent + place, sentSlots + place, octets + index * Self.stride, min(Int(received[index].length), Self.payloadOctetsMax), &header,
-            mat_batch_traffic_class(received + index))
-        counts[socket] += 1
+        mat_batch_forwards(sent + first + last.messagesCount, sentSlots + first + last.messagesCount, vector, &header, trafficClass)
+        outgoing[socket].messagesCount += 1
+        outgoing[socket].peer = peer
+        outgoing[socket].local = local
+        outgoing[socket].trafficClass = trafficClass
+        outgoing[socket].segmentOctets = length
+        outgoing[socket].octetsCount = length
+        outgoing[socket].takesMore = last.canSegment && length > 0
     }
 
     /// Sends by each socket what is for it. What a full socket does not take is lost, as in any router.
     ///
-    /// - Returns: how many could not be sent.
+    /// - Returns: how many datagrams could not be sent.
     package func send(_ descriptors: [Int32]) -> Int {
         var failures = 0
-        for socket in 0..<min(socketsCount, descriptors.count) where counts[socket] > 0 {
+        for socket in 0..<min(socketsCount, descriptors.count) where outgoing[socket].messagesCount > 0 {
             let messages = sent + socket * Self.datagramsMax
+            let count = outgoing[socket].messagesCount
             var done = 0
-            while done < counts[socket] {
-                let left = UInt32(counts[socket] - done)
-                let count = Int(mat_sendmmsg(descriptors[socket], messages + done, left, Int32(MSG_NOSIGNAL | MSG_DONTWAIT)))
-                if count > 0 {
-                    done += count
+            while done < count {
+                let taken = Int(mat_sendmmsg(descriptors[socket], messages + done, UInt32(count - done), Int32(MSG_NOSIGNAL | MSG_DONTWAIT)))
+                if taken > 0 {
+                    done += taken
                 } else if errno != EINTR {
                     // The first can't be sent; the others may.
-                    failures += 1
+                    failures += failed(messages + done, socket, descriptors[socket])
                     done += 1
                 }
             }
-            counts[socket] = 0
+            outgoing[socket].messagesCount = 0
+            outgoing[socket].vectorsCount = 0
+            outgoing[socket].takesMore = false
+        }
+        return failures
+    }
+
+    /// The kernel has refused a message, for the reason in `errno`. If it is because of its segments they are sent one by one, from now on.
+    ///
+    /// - Returns: how many datagrams are lost.
+    private func failed(_ message: UnsafeMutablePointer<mat_message>, _ socket: Int, _ descriptor: Int32) -> Int {
+        let segmentsCount = Int(message.pointee.header.msg_iovlen)
+        guard segmentsCount > 1, errno == EIO || errno == EINVAL else { return segmentsCount }
+        // EINVAL: they are larger than the link takes, so each will say so; other sizes may pass.
+        if errno == EIO { outgoing[socket].canSegment = false }
+        var failures = 0
+        for number in 0..<segmentsCount {
+            var one = mat_batch_segment(message, number)
+            if mat_sendmmsg(descriptor, &one, 1, Int32(MSG_NOSIGNAL | MSG_DONTWAIT)) != 1 { failures += 1 }
         }
         return failures
     }

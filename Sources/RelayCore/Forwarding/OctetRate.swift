@@ -9,22 +9,19 @@ struct OctetRate: Hashable, Sendable {
     /// - Parameters: at least one octet each; what is more than 1 TB is held to that.
     init(octetsPerSecond: Int, burstOctets: Int) {
         self.octetsPerSecond = Int64(min(max(1, octetsPerSecond), 1_000_000_000_000))
-        burstNanoseconds = Self.nanoseconds(min(max(1, burstOctets), 1_000_000_000_000), at: self.octetsPerSecond)
+        // Nanoseconds of a great burst have more than 64 bits on the way; at one octet a second a burst is 30 years at most.
+        let seconds = Double(min(max(1, burstOctets), 1_000_000_000_000)) / Double(self.octetsPerSecond)
+        burstNanoseconds = Int64(min(max(1, seconds * 1e9), 1e18))
     }
 
     /// Takes the octets out of the bucket if there are as many.
+    ///
+    /// - Parameter octets: a packet's.
     @inline(__always)
     func take(_ octets: Int, from fullAt: inout Int64, at now: Int64) -> Bool {
-        let next = max(fullAt, now) &+ Self.nanoseconds(octets, at: octetsPerSecond)
+        let next = max(fullAt, now) &+ Int64(octets) &* 1_000_000_000 / octetsPerSecond
         guard next &- now <= burstNanoseconds else { return false }
         fullAt = next
         return true
-    }
-
-    @inline(__always)
-    private static func nanoseconds(_ octets: Int, at octetsPerSecond: Int64) -> Int64 {
-        // A packet's octets times a thousand million fit in 47 bits; those of a burst may not.
-        let (product, overflow) = Int64(octets).multipliedReportingOverflow(by: 1_000_000_000)
-        return overflow ? Int64(octets) / octetsPerSecond &* 1_000_000_000 : product / octetsPerSecond
     }
 }
