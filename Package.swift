@@ -148,7 +148,7 @@ let package = Package(
             name: "MATRelayTests",
             dependencies: ["MATCore", "MATRelay", "MATRuntime", "MATSignal", "MATTesting", "RelayCore", "mat-relay", namespaces]),
         .testTarget(name: "MappingMemoryTests", dependencies: ["MATSignal", "MappingMemory", "SeededRandom"]),
-        .testTarget(name: "MATServerTests", dependencies: ["CLinux", "MATRuntime", "MATServer", "MATSignal"]),
+        .testTarget(name: "MATServerTests", dependencies: ["CLinux", "MATCore", "MATRuntime", "MATServer", "MATSignal"]),
         .testTarget(
             name: "IMSTests",
             dependencies: [

@@ -57,6 +57,7 @@ extension IMSServer {
         report.remembered = core.rememberedCount
         report.rememberedUnconfirmed = core.rememberedUnconfirmedCount
         report.subscriptions = core.subscriptionsCount
+        report.bindings = core.bindingsCount
         report.verifiers = verifiers.threadsCount
         report.verificationsPending = core.verificationsPendingCount
         report.notifiesPending = core.notifiesPendingCount
@@ -117,6 +118,7 @@ extension IMSServer {
         if let stored = core.mapping(of: hoa) {
             var report = MappingReport(stored.certified, now, of: stored)
             report.subscribers = core.subscribers(of: hoa, now: now).map { "\($0)" }
+            report.boundAt = core.boundEndpoint(of: hoa, now: now).map { "\($0)" }
             return report
         }
         if let certificate = core.issued[IPPrefix(hoa.address)] { return MappingReport(unseen: certificate, now) }

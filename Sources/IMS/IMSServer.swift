@@ -27,6 +27,8 @@ public final class IMSServer {
     private var resolverFiles: PathWatch?
     private var lookup: IMSLookup
     private(set) var queryPath: QueryPath?
+    /// `nil` unless nodes' reachability is tested.
+    var reachabilitySockets: ReachabilitySockets?
     private var control: ControlServer?
     private var wakeup: (time: MonotonicTime, timer: TimerID)?
     /// What people asked for, answered once it is durable; the closure gets why it is not.
@@ -41,6 +43,8 @@ public final class IMSServer {
     var metricsListening: Endpoint?
     let serviceManager = ServiceManager()
     var drainState = DrainState.serving
+    /// Whether there are bindings in the file.
+    var hasSavedBindings = false
 
     /// Reads the key and opens the store that is configured. Nothing is answered before `start`.
     public convenience init(
@@ -107,6 +111,7 @@ public final class IMSServer {
         } catch {
             throw IMSServerError("\(error)")
         }
+        restoreBindings()
         do throws(SystemError) {
             let queryPath = try QueryPath(
                 core: core, loop: loop, port: configuration.port, addresses: configuration.addresses,
@@ -120,6 +125,7 @@ public final class IMSServer {
             throw IMSServerError("\(error); is another imsd running?")
         }
         try changeMetricsEndpoint(to: configuration.metricsAddress)
+        reachabilitySockets = try Self.openReachabilitySockets(configuration)
         resolverFiles = PathWatch(loop: loop, paths: [ResolverConfiguration.systemPath, ResolverConfiguration.upstreamPath]) { [unowned self] in
             guard resolver.followSystem() else { return }
             logger.notice("DNS servers are now \(resolver.configuration.servers.map(\.endpoint.address.description).joined(separator: ", "))")
@@ -145,6 +151,8 @@ public final class IMSServer {
         metricsEndpoint = nil
         queryPath?.stop()
         queryPath = nil
+        saveBindingsAtEnd()
+        reachabilitySockets = nil
         verifiers.stop()
         store.close()
         loop.stop()
@@ -157,6 +165,17 @@ public final class IMSServer {
 
     /// Reads no more datagrams; what was read still gets its answers.
     func stopReceiving() { queryPath?.stopReceiving() }
+
+    /// The sockets of the reachability test that the configuration wants; `nil` if it wants none.
+    static func openReachabilitySockets(_ configuration: IMSConfiguration) throws(IMSServerError) -> ReachabilitySockets? {
+        guard configuration.testsReachability else { return nil }
+        let addresses = configuration.reachabilityAddresses.isEmpty ? configuration.addresses : configuration.reachabilityAddresses
+        do throws(SystemError) {
+            return try ReachabilitySockets(addresses: addresses)
+        } catch {
+            throw IMSServerError("reachability-test: \(error); list only addresses that this host has")
+        }
+    }
 
     /// For the service manager.
     var statusLine: String {
@@ -182,6 +201,8 @@ public final class IMSServer {
             switch action {
             case .send(let octets, let local, let peer):
                 send(octets, from: local, to: peer)
+            case .check(let octets, let target, let avoided):
+                if let failure = reachabilitySockets?.send(octets, to: target, avoiding: avoided) { logger.debug("\(failure)") }
             case .lookUp(let name):
                 let reference = UncheckedReference(self)
                 let poster = loop.poster

@@ -5,6 +5,9 @@ import MappingMemory
 public enum IMSAction: Sendable, Equatable {
     /// One datagram. `from` is the local address to send from, `nil` if any will do.
     case send([UInt8], from: IPAddress?, to: Endpoint)
+    /// One datagram, for the reachability test: from a port that no node sends to, and if that can be from another address than this one.
+    /// Nothing is waited for.
+    case check([UInt8], to: Endpoint, avoiding: IPAddress)
     /// Find the IMSs at a name of the reverse zone: a host prefix means that HoA's. `IMSCore.resolved` takes the result.
     case lookUp(IPPrefix)
     /// Make durable. `IMSCore.stored` is told the outcome; the answers that depend on it wait.

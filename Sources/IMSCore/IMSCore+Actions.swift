@@ -10,7 +10,8 @@ extension IMSCore {
     /// - Returns: why it is not checked; `nil` if it is.
     mutating func verify(_ job: VerificationJob, for use: VerificationUse, source: IPAddress?, _ now: Now) -> VerificationRefusal? {
         do throws(VerificationRefusal) {
-            if case .begin(let ticket) = try verifications.wanted(job, for: use, source: source, now) {
+            let times = source.map { view.budgetTimes(of: $0) } ?? 1
+            if case .begin(let ticket) = try verifications.wanted(job, for: use, source: source, times: times, now) {
                 append(.verify(ticket, job))
             }
             return nil
@@ -19,8 +20,20 @@ extension IMSCore {
         }
     }
 
-    mutating func verified(_ certified: CertifiedMapping, for use: VerificationUse, _ failure: VerificationFailure?, _ now: Now) {
+    mutating func verified(_ job: VerificationJob, for use: VerificationUse, _ failure: VerificationFailure?, _ now: Now) {
         switch use {
+        case .bind(let pending):
+            let ended = binds.verified(pending, failure, viewWithoutBindings, now)
+            if let news = ended.news { sharing.learned(news) }
+            return send(ended.reply, now)
+        case .notifyPath(let key, let truth): return perform(confirmations.pathVerified(key, truth, failure), now)
+        case .ownNotifyPath(let key): return perform(ownNotifies.pathVerified(key, failure, view, now), now)
+        case .update, .notify, .ownNotify, .offer, .truth: break
+        }
+        // All others are about a record.
+        guard let certified = job.certified else { return }
+        switch use {
+        case .bind, .notifyPath, .ownNotifyPath: break
         case .update(let request):
             switch updates.verified(certified, request, failure, view, now) {
             case .answer(let reply): send(reply, now)
@@ -37,16 +50,17 @@ extension IMSCore {
     }
 
     /// There is no time for a check that a notify wants.
-    private mutating func unchecked(
-        _ certified: CertifiedMapping, for use: VerificationUse, _ refusal: VerificationRefusal, _ now: Now
-    ) {
+    private mutating func unchecked(_ job: VerificationJob, for use: VerificationUse, _ refusal: VerificationRefusal, _ now: Now) {
         switch use {
-        // Answered where it came in.
-        case .update: break
+        // Answered where they came in.
+        case .update, .bind: break
+        case .notifyPath(let key, _): perform(confirmations.unchecked(key, refusal), now)
+        case .ownNotifyPath(let key): perform(ownNotifies.unchecked(key, refusal, view, now), now)
         case .notify(let key): perform(confirmations.unchecked(key, refusal), now)
         case .ownNotify(let key): perform(ownNotifies.unchecked(key, refusal, view, now), now)
         case .offer(let request, _):
-            send(Offer.refused(certified.record, request, .tryLater, refusal.reason, lifetime: refusal.seconds), now)
+            guard let record = job.certified?.record else { break }
+            send(Offer.refused(record, request, .tryLater, refusal.reason, lifetime: refusal.seconds), now)
         case .truth(let hoa): perform(confirmations.unchecked(truthOf: hoa, refusal), now)
         }
     }
@@ -67,6 +81,10 @@ extension IMSCore {
         case .durable:
             if let mapping = write.mapping { isHeld = hold(mapping, now) }
             if write.renewed != nil { counted.certificatesRenewed += 1 }
+            // What nobody waits for is no node's update, or came by another instance, which tests.
+            if configuration.testsReachability, !write.waiting.isEmpty, let mapping = write.mapping {
+                check(reachability.registered(mapping, &random, now))
+            }
         case .failed(let reason):
             let name = write.mapping.map { " of \($0.record.prefix)" } ?? ""
             if let line = store.failed(name, reason, now) { log(.error, line) } else { counted.logLinesSuppressed += 1 }
@@ -115,6 +133,7 @@ extension IMSCore {
         for change in held.changes { log(change, now) }
         let prefix = mapping.record.prefix
         remembered.remove(prefix)
+        if mapping.record.isWithdrawal { binds.withdrawn(prefix, now) }
         let subscribers = subscriptions.current(of: prefix, now: now.monotonic)
         perform(pushes.changed(mapping, subscribers: subscribers[...], &random, now), now)
         if !ownNotifies.isEmpty { perform(ownNotifies.registered(mapping, view, now), now) }
@@ -146,15 +165,15 @@ extension IMSCore {
             case .tell(let peerHoA, let certified): tell(peerHoA, certified, now)
             case .lookUp(let name): append(.lookUp(name))
             case .verify(let job, let use, let source):
-                if let refusal = verify(job, for: use, source: source, now) { unchecked(job.certified, for: use, refusal, now) }
+                if let refusal = verify(job, for: use, source: source, now) { unchecked(job, for: use, refusal, now) }
             case .ask(let hoa, let peers, let sequence): for peer in peers { ask(hoa, peer, sequence) }
             case .heard(let peer, let cookie):
                 servers.heard(from: peer.address)
                 servers.learned(cookie, of: KnownServers.Peer(endpoint: peer, local: nil))
             case .remember(let certified, let isConfirmed, let source, let endpoint):
                 let record = certified.record
-                let before = remembered[record.prefix]?.certified.record.locators.map(\.prefix) ?? []
-                let after = record.locators.map(\.prefix)
+                let before = remembered[record.prefix]?.certified.record.whereabouts ?? []
+                let after = record.whereabouts
                 if before != after {
                     let change = BindingChange(
                         hoa: record.prefix, reason: .remembered, before: before, after: after, source: endpoint,
@@ -169,10 +188,18 @@ extension IMSCore {
         }
     }
 
-    /// Tells the node whose last accepted IMS Update that is about a correspondent.
-    private mutating func tell(_ peerHoA: HomeAddress, _ certified: CertifiedMapping, _ now: Now) {
+    /// Tells a node of this server's about a correspondent: over its binding, else where its last accepted IMS Update came from, if its record
+    /// lists that. Where the binding may be another instance's, that one tells it.
+    ///
+    /// - Parameter isHandedOver: whether another instance wants it told here.
+    private mutating func tell(_ peerHoA: HomeAddress, _ certified: CertifiedMapping, isHandedOver: Bool = false, _ now: Now) {
         guard let peer = registrations.current(covering: peerHoA.address, now), !peer.record.isWithdrawal else { return }
-        perform(pushes.push(certified, to: peer.source, from: peer.local, isSubscription: false, &random, now), now)
+        // Only nodes whose records have endpoints are bound.
+        if sharing.isShared, !isHandedOver, peer.record.hasKinds, binds.table.binding(of: peer.record.prefix, now.monotonic) == nil {
+            return sharing.learned(.handOver(to: peer.record.prefix, certified))
+        }
+        guard let way = view.way(to: peer, now) else { return }
+        perform(pushes.push(certified, to: way.endpoint, from: way.local, isSubscription: false, &random, now), now)
     }
 
     private mutating func ask(_ hoa: HomeAddress, _ peer: Endpoint, _ sequence: UInt32) {
@@ -181,6 +208,15 @@ extension IMSCore {
             certID: remembered.entry(covering: hoa)?.certified.certificate.id, subscribe: configuration.limits.subscribeSecondsMax
         )
         send(SignalMessage(sequence: sequence, .maQuery(query)), from: nil, to: peer)
+    }
+
+    // MARK: The reachability test
+
+    mutating func check(_ checks: [ReachabilityTests.Check]) {
+        for check in checks {
+            counted.sent[check.message.type, default: 0] += 1
+            append(.check(check.message.octets, to: check.target, avoiding: check.avoided))
+        }
     }
 
     // MARK: Pushes and subscriptions
@@ -238,8 +274,9 @@ extension IMSCore {
         case .leave(let prefix, let endpoint):
             guard let left = subscriptions.remove(endpoint, from: prefix) else { break }
             pushes.left(PushKey(peer: endpoint, local: left.local, prefix: prefix))
+        case .handedOver(let prefix, let certified): tell(HomeAddress(prefix.address), certified, isHandedOver: true, now)
         // Said by a core, never to it.
-        case .subscribed, .unsubscribed: break
+        case .subscribed, .unsubscribed, .bound, .unbound, .handOver: break
         }
     }
 

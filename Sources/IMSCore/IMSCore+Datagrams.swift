@@ -13,26 +13,36 @@ extension IMSCore {
         let parts = SignalDatagram.decode(datagram)
         var sizeRule = SizeRule(datagram, parts)
         var answers: [SignalMessage] = []
+        var updates: [(prefix: IPPrefix, request: Request)] = []
         for part in parts {
             let allowed = sizeRule.next(part)
             switch part {
             case .message(let message, let octetsCount):
-                guard isServed(message.type) else {
-                    counted.unknownTypes += 1
-                    continue
-                }
                 counted.received[message.type, default: 0] += 1
                 guard message.type.isRequest else {
                     if !responded(message, source, local, now) { counted.dropped += 1 }
                     continue
                 }
+                // Nodes probe each other.
+                guard message.type != .pathProbe else {
+                    counted.dropped += 1
+                    continue
+                }
                 let request = request(message, source, local, now)
                 if request.isValidated {
-                    if let reply = handle(message, request, now) { answers.append(stamped(reply, now)) }
+                    if case .bind(let bind) = message.body, let hoa = bind.hoa,
+                        let update = updates.last(where: { $0.prefix.contains(hoa.address) })
+                    {
+                        binds.wait(bind, request, for: update.request)
+                    } else if let reply = handle(message, request, now) {
+                        answers.append(stamped(reply, now))
+                    } else if case .imsUpdate(let update) = message.body {
+                        updates.append((update.record.mapping.record.prefix, request))
+                    }
                 } else {
                     let fresh = freshCookie(source, request.clientCookie, now)
                     let body = answerFromMemory(message, request, now)?.under(fresh)
-                    let answer = SizeRule.answer(to: message, octetsCount: octetsCount, body, fresh, allowed: allowed)
+                    let answer = SizeRule.answer(to: message, octetsCount: octetsCount, body, fresh, allowed: allowed, source: source)
                     guard let answer else { continue }
                     sizeRule.answered(answer)
                     answers.append(answer)
@@ -47,21 +57,14 @@ extension IMSCore {
         send(answers, from: local, to: source)
     }
 
-    /// Bindings (section 11.3) are not held here yet, and paths are nodes' affair: such messages are treated like those of unknown types.
-    private func isServed(_ type: MessageType) -> Bool {
-        switch type {
-        case .bind, .bindAck, .pathProbe, .pathAnswer: false
-        default: true
-        }
-    }
-
     private func request(_ message: SignalMessage, _ source: Endpoint, _ local: IPAddress, _ now: Now) -> Request {
         let cookie = message.cookie
         let isValidated = cookies.isValid(cookie, from: source, now: now)
         return Request(
             source: source, local: local, type: message.type, sequence: message.sequence, clientCookie: cookie.client,
             isValidated: isValidated,
-            isFresh: isValidated && cookies.isValid(cookie, from: source, now: now, ageMax: CookieAuthority.proofAgeMax))
+            isFresh: isValidated && cookies.isValid(cookie, from: source, now: now, ageMax: CookieAuthority.proofAgeMax),
+            serverCookie: isValidated ? cookie.server : nil)
     }
 
     /// - Returns: the answer; `nil` if it comes later, or never.
@@ -78,7 +81,8 @@ extension IMSCore {
                 perform(confirmations.offered(Offer(request: request, certified: certified), view, &random, now), now)
                 return nil
             }
-        case .imsUpdateReply, .maAnswer, .haNotifyAck, .haAnswer, .maNotifyAck, .bind, .bindAck, .pathProbe, .pathAnswer: return nil
+        case .bind(let bind): return handle(bind, request, now)
+        case .imsUpdateReply, .maAnswer, .haNotifyAck, .haAnswer, .maNotifyAck, .bindAck, .pathProbe, .pathAnswer: return nil
         }
     }
 
@@ -87,11 +91,20 @@ extension IMSCore {
         case .answer(let reply): return reply
         case .join(let ticket): registrations.join(ticket, request)
         case .verify(let job):
-            if let refusal = verify(job, for: .update(request), source: request.source.address, now) {
-                return updates.unchecked(job.certified, request, refusal, view)
+            if let refusal = verify(job, for: .update(request), source: request.source.address, now), let certified = job.certified {
+                return updates.unchecked(certified, request, refusal, view)
             }
         }
         return nil
+    }
+
+    private mutating func handle(_ bind: Bind, _ request: Request, _ now: Now) -> Reply? {
+        switch binds.received(bind, request, viewWithoutBindings, now) {
+        case .answer(let reply): return reply
+        case .verify(let job, let pending):
+            guard let refusal = verify(job, for: .bind(pending), source: request.source.address, now) else { return nil }
+            return binds.unchecked(pending, refusal)
+        }
     }
 
     private mutating func handle(_ notify: HANotify, _ request: Request, _ now: Now) -> Reply? {
@@ -116,7 +129,9 @@ extension IMSCore {
     private mutating func answerFromMemory(_ message: SignalMessage, _ request: Request, _ now: Now) -> SignalMessage.Body? {
         switch message.body {
         case .maQuery(let query): .maAnswer(answer(query, request, now))
+        case .haQuery where queries.mayBeFromBound(request, view, now): nil
         case .haQuery(let query): .haAnswer(answer(query, request, now))
+        case .bind(let bind) where bind.hoa == nil: Binds.observed(request).body
         default: nil
         }
     }
@@ -206,6 +221,10 @@ extension IMSCore {
         let answer = stamped(reply, now)
         count(answer)
         append(.send(answer.octets, from: reply.request.local, to: reply.request.source))
+        guard reply.request.type == .imsUpdate else { return }
+        for waiting in binds.takeWaiting(for: reply.request) {
+            if let reply = handle(waiting.bind, waiting.request, now) { send(reply, now) }
+        }
     }
 
     /// A request of our own.

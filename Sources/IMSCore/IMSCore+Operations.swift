@@ -64,7 +64,7 @@ extension IMSCore {
         for line in step.lines { log(.warning, line) }
         for mapping in step.expired {
             let change = BindingChange(
-                hoa: mapping.record.prefix, reason: .expired, before: mapping.record.locators.map(\.prefix), after: [],
+                hoa: mapping.record.prefix, reason: .expired, before: mapping.record.whereabouts, after: [],
                 source: mapping.source, sequence: mapping.record.sequence)
             log(change, now)
         }
@@ -101,6 +101,7 @@ extension IMSCore {
     public var rememberedCount: Int { remembered.count }
     public var rememberedUnconfirmedCount: Int { remembered.unconfirmedCount }
     public var subscriptionsCount: Int { subscriptions.count }
+    public var bindingsCount: Int { binds.table.count }
     public var notifiesPendingCount: Int { ownNotifies.count + confirmations.count }
     public var verificationsPendingCount: Int { verifications.count }
     public var pushesPendingCount: Int { pushes.count }
@@ -119,6 +120,16 @@ extension IMSCore {
 
     public func mappingsInOrder() -> [StoredMapping] { registrations.table.sorted() }
     public func mapping(of hoa: HomeAddress) -> StoredMapping? { registrations.entry(covering: hoa.address) }
+    /// What nodes are bound at.
+    package var bindings: BindingTable { binds.table }
+
+    /// Takes back what an earlier run held. Before the first event.
+    package mutating func restoreBindings(_ saved: [SavedBinding], now: Now) { binds.restore(saved, configuration, now) }
+
+    /// Where the node of the HoA is bound here.
+    public func boundEndpoint(of hoa: HomeAddress, now: Now) -> Endpoint? {
+        binds.table.binding(covering: hoa.address, now.monotonic)?.endpoint
+    }
     public func rememberedMapping(of hoa: HomeAddress) -> (mapping: CertifiedMapping, isConfirmed: Bool)? {
         remembered.entry(covering: hoa).map { ($0.certified, $0.isConfirmed) }
     }

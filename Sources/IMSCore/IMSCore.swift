@@ -11,7 +11,10 @@ import MappingMemory
 ///                  │
 ///                  ├──► NotifyAdmission ──► OwnNotifies | Confirmations ─► Verifications ─ verified ─► ack, Pushes to the CN; RememberedTable
 ///                  │                                        └─ LookUps, UpstreamQueries ─► DNS, IMS_MN
+///                  ├──► Binds ──► Verifications ─ verified ─► the binding, ack
 ///                  └──► acks, answers ──► Pushes, Confirmations
+///
+///  a registration that is stored ──► ReachabilityTests
 /// ```
 /// Names between dashes are events of their own: what they wait for is done elsewhere. Machines don't know each other: what they need to know
 /// of the server comes as a `ServerView`, what they want of it they return.
@@ -37,6 +40,8 @@ public struct IMSCore: Sendable {
     var remembered: RememberedTable
     var subscriptions: SubscriptionTable
     var pushes: Pushes
+    var reachability: ReachabilityTests
+    var binds: Binds
     var sharing = Sharing()
     var survey = Survey()
     var rejections: Rejections
@@ -73,15 +78,23 @@ public struct IMSCore: Sendable {
         remembered = RememberedTable(entriesMax: limits.rememberedMax)
         subscriptions = SubscriptionTable(perSourceMax: limits.subscriptionsPerSourceMax, totalMax: limits.subscriptionsMax)
         pushes = Pushes(pushesMax: limits.pushesMax)
+        reachability = ReachabilityTests(limits)
+        binds = Binds(limits)
         rejections = Rejections(perSecond: limits.errorAnswersPerSecond)
         refusalLog = LimitedLog(perSecond: limits.refusalLogsPerSecond)
         bindingLogs = BindingLogs(perSecond: limits.bindingLogsPerSecond)
     }
 
     /// What machines may know. For one call each: see `ServerView`.
-    var view: ServerView {
+    var view: ServerView { view(with: binds.table) }
+
+    /// For the machine that changes the bindings, which would have to copy them if they were in its view.
+    var viewWithoutBindings: ServerView { view(with: BindingTable(BindingLimits(bindingsMax: 1))) }
+
+    private func view(with bindings: BindingTable) -> ServerView {
         ServerView(
-            configuration: configuration, store: store, registrations: registrations, remembered: remembered, servers: servers)
+            configuration: configuration, store: store, registrations: registrations, remembered: remembered, servers: servers,
+            bindings: bindings)
     }
 
     // MARK: Events
@@ -115,7 +128,7 @@ public struct IMSCore: Sendable {
     public mutating func verified(_ results: [VerificationResult], now: Now) -> [IMSAction] {
         for result in results {
             guard let ended = verifications.ended(result.ticket) else { continue }
-            for use in ended.waiting { verified(ended.job.certified, for: use, result.failure, now) }
+            for use in ended.waiting { verified(ended.job, for: use, result.failure, now) }
         }
         return takeActions(now)
     }
@@ -173,6 +186,8 @@ public struct IMSCore: Sendable {
         remembered.setBound(limits.rememberedMax)
         subscriptions.setBounds(perSourceMax: limits.subscriptionsPerSourceMax, totalMax: limits.subscriptionsMax)
         pushes.reconfigure(pushesMax: limits.pushesMax)
+        reachability.reconfigure(limits)
+        binds.reconfigure(limits)
         rejections.reconfigure(perSecond: limits.errorAnswersPerSecond)
         refusalLog.reconfigure(perSecond: limits.refusalLogsPerSecond)
         bindingLogs.reconfigure(perSecond: limits.bindingLogsPerSecond)
@@ -181,7 +196,7 @@ public struct IMSCore: Sendable {
 
     // MARK: Time
 
-    private enum Timer { case pushes, confirmations, ownNotifies, unheld, sweep }
+    private enum Timer { case pushes, confirmations, ownNotifies, unheld, reachability, sweep }
 
     /// The machine whose deadline comes first.
     private var nextTimer: (time: MonotonicTime, timer: Timer)? {
@@ -194,6 +209,7 @@ public struct IMSCore: Sendable {
             consider(confirmations.nextDeadline, .confirmations)
             consider(ownNotifies.nextDeadline, .ownNotifies)
             consider(unheld.nextDeadline, .unheld)
+            consider(reachability.nextDeadline, .reachability)
             consider(sweep.nextDeadline, .sweep)
             return next
         }
@@ -209,6 +225,7 @@ public struct IMSCore: Sendable {
             case .confirmations: perform(confirmations.due(view, now) ?? [], now)
             case .ownNotifies: perform(ownNotifies.due(view, now) ?? [], now)
             case .unheld: retryUnheld(now)
+            case .reachability: check(reachability.due(&random, now) ?? [])
             case .sweep: sweep(now)
             }
         }
@@ -244,6 +261,7 @@ public struct IMSCore: Sendable {
         queries.sweep(now.monotonic)
         verifications.sweep(now.monotonic)
         updates.sweep(now.monotonic)
+        binds.sweep(now.monotonic)
     }
 
     // MARK: Actions
@@ -252,7 +270,7 @@ public struct IMSCore: Sendable {
 
     package mutating func takeActions(_ now: Now) -> [IMSAction] {
         let rates = updates.ratesCount + notifyAdmission.ratesCount + queries.ratesCount + verifications.ratesCount
-        if rates + remembered.count + subscriptions.count + confirmations.lookUpsCount > 0 { sweep.begin(now.monotonic) }
+        if rates + remembered.count + subscriptions.count + confirmations.lookUpsCount + binds.table.slotsCount > 0 { sweep.begin(now.monotonic) }
         defer { actions = [] }
         return actions
     }

@@ -38,8 +38,8 @@ public struct IMSLimits: Hashable, Sendable {
     public var notifiesPendingMax = 1000
     /// HA Queries per source.
     public var queriesPerSecond = 100
-    /// Signature checks per source. Section 6 gives ten times of each budget to an IPv4 address at which several HoAs are registered or
-    /// bound. Nothing can have several yet: a MoA belongs to one HoA at a time, so only section 11's bindings bring such addresses.
+    /// Signature checks per source. Of this, of HA Notifies and of HA Queries an IPv4 address at which several HoAs are registered or bound
+    /// has ten times as many (section 6): `SharedAddresses`.
     public var verificationsPerSecond = 20
     /// Signature checks waiting for a thread, over all.
     public var verificationsPendingMax = 4096
@@ -74,6 +74,10 @@ public struct IMSLimits: Hashable, Sendable {
     public var rememberedMax = 4096
     /// Registered mappings.
     public var mappingsMax = 1_000_000
+    /// Bindings. A full table takes no new ones and drops none that is in use.
+    public var bindingsMax = 262_144
+    /// Reachability tests begun; each is three small datagrams to each MoA. More than nodes register in a second.
+    public var reachabilityTestsPerSecond = 10_000
     /// Sources, HoAs and the like for which a rate is kept.
     public var ratesMax = 65_536
     /// Pushes waiting for their ack.
@@ -84,6 +88,21 @@ public struct IMSLimits: Hashable, Sendable {
     public var notFoundSeconds: UInt32 = 30
 
     public init() {}
+}
+
+/// Which relays a node's record may list (section 11.1): peers' packets go there.
+public enum RelayPolicy: Hashable, Sendable {
+    case any
+    case none
+    case within([IPPrefix])
+
+    func allows(_ address: IPAddress) -> Bool {
+        switch self {
+        case .any: true
+        case .none: false
+        case .within(let prefixes): prefixes.contains { $0.contains(address) }
+        }
+    }
 }
 
 /// What `IMSCore` is told at its start, and again when the configuration is read anew.
@@ -108,6 +127,13 @@ public struct IMSCoreConfiguration: Sendable {
     public var limits: IMSLimits
     /// Sources whose draft queries (X=0) are answered.
     public var draftSources: [IPPrefix]
+    /// Whether nodes that register are sent locator checks from elsewhere, by which they find out that their MoAs are filtered.
+    public var testsReachability = false
+    public var relays = RelayPolicy.any
+    /// Where this server receives.
+    public var port = SignalPort.ims
+    /// Addresses at which nodes reach it, beside those that datagrams come to.
+    public var publicAddresses: [IPAddress] = []
 
     public init(
         served: [ServedPrefix], publicKeys: [PublicKey] = [], previousKeys: [PublicKey] = [], signingKey: SigningKey? = nil,

@@ -112,6 +112,8 @@ public struct IMSStatusReport: Codable, Hashable, Sendable {
     public var remembered = 0
     public var rememberedUnconfirmed = 0
     public var subscriptions = 0
+    /// Home addresses that are bound to an endpoint here.
+    public var bindings = 0
     /// Threads that check signatures.
     public var verifiers = 0
     public var verificationsPending = 0
@@ -129,6 +131,7 @@ public struct IMSStatusReport: Codable, Hashable, Sendable {
 /// A mapping, or a home address that is enrolled and has never registered: then all that is known is its certificate.
 public struct MappingReport: Codable, Hashable, Sendable {
     public struct Locator: Codable, Hashable, Sendable {
+        /// A MoA, a MoPre, or an endpoint with its port.
         public var moa: String
         public var preference: UInt8
 
@@ -195,14 +198,15 @@ public struct MappingReport: Codable, Hashable, Sendable {
     /// Where it was registered from, and when that was last proven.
     public var updateSource: String?
     public var updatedAtMilliseconds: UInt64?
+    /// The endpoint that it is bound to here; in the answer to `show` alone.
+    public var boundAt: String?
     /// Who is told of changes; in the answer to `show` alone.
     public var subscribers: [String]?
     public var certificate: Certificate?
 
     private enum CodingKeys: String, CodingKey {
-        case hoa, locators, endpoints, relays, sequence, isExpired, isWithdrawn, isRegisteredHere, isRevoked, isUnseen, isConfirmed, updateSource,
-            subscribers
-        case certificate
+        case hoa, locators, endpoints, relays, sequence, isExpired, isWithdrawn, isRegisteredHere, isRevoked, isUnseen, isConfirmed, updateSource, boundAt
+        case subscribers, certificate
         case issuedMilliseconds = "issued"
         case expiresMilliseconds = "expires"
         case updatedAtMilliseconds = "updatedAt"

@@ -15,6 +15,8 @@ public final class SimulatedIMS: SimulatedHost {
     public var commitTime: ClosedRange<Duration> = .milliseconds(1) ... .milliseconds(8)
     /// How long a signature check takes, on a thread of its own; zero: at once.
     public var verificationTime: Duration = .microseconds(100)
+    /// Where the reachability test is sent from.
+    static let checkPort: UInt16 = 40_000
     /// What a restart finds.
     public private(set) var durable: [IPPrefix: StoredMapping] = [:]
     private var issued: [Certificate] = []
@@ -141,6 +143,14 @@ public final class SimulatedIMS: SimulatedHost {
             guard let source = own ?? addresses.first(where: { network.host(at: $0) === self && $0.family == target.family }) else { return }
             network.send(
                 SimulatedPacket(from: source, to: target.address, .signal(octets, sourcePort: SignalPort.ims, destinationPort: target.port)), by: self
+            )
+        case .check(let octets, let target, let avoided):
+            guard
+                let source = addresses.first(where: { $0 != avoided && network.host(at: $0) === self && $0.family == target.family })
+                    ?? addresses.first(where: { network.host(at: $0) === self && $0.family == target.family })
+            else { return }
+            network.send(
+                SimulatedPacket(from: source, to: target.address, .signal(octets, sourcePort: Self.checkPort, destinationPort: target.port)), by: self
             )
         case .lookUp(let name):
             dns.lookUp(name) { [weak self] result in

@@ -128,6 +128,8 @@ public struct PackedMapping {
     }
 
     var recordCount: Int { unsafe record.count }
+    /// Whether it is a record with endpoints or relays (section 11.1).
+    package var hasKinds: Bool { unsafe MappingRecordView(record).hasKinds }
 
     /// The mapping as a value; `nil` if its octets can't be decoded.
     public var stored: StoredMapping? {

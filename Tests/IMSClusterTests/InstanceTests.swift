@@ -431,4 +431,75 @@ struct InstanceTests {
         let told = rig.events.compactMap { if case .failed(let text) = $0 { text } else { nil } }
         #expect(told.count == 1 && told[0].contains("not shared"), "\(told)")
     }
+
+    /// What is written about news: the operations of the transactions that were asked for, each of which is answered.
+    private func written(_ rig: inout Rig) -> [EtcdOperation] {
+        var operations: [EtcdOperation] = []
+        for _ in 0..<20 {
+            rig.advance(.milliseconds(50))
+            while let call = rig.calls.first {
+                switch call.request {
+                case .grantLease: rig.answer { $0.lease = 5 }
+                case .transaction(let transaction):
+                    operations += transaction.success
+                    rig.answer { $0.responses = transaction.success.map { _ in EtcdResponse() } }
+                default: rig.answer()
+                }
+            }
+        }
+        return operations.filter { operation in
+            switch operation {
+            case .put(let put): rig.keys.parse(put.key) != .instance(Rig.id)
+            default: true
+            }
+        }
+    }
+
+    @Test("What a bound node is to be told goes to the instance that has its binding, once; without one it comes back to the own core")
+    func handOver() throws {
+        var rig = Rig()
+        rig.settle()
+        let other = InstanceID(number: 9)
+        let (node, peer) = (try #require(IPPrefix("192.0.2.7/32")), try TestNode("192.0.2.1").certified(1))
+        func handedBack(_ rig: Rig) -> Int {
+            rig.events.count { if case .shared([.handedOver(to: node, peer)]) = $0 { true } else { false } }
+        }
+        // Nobody has it.
+        rig.perform(rig.instance.share([.handOver(to: node, peer)], rig.now))
+        #expect(handedBack(rig) == 1)
+        // One that lives has it.
+        rig.watched([
+            rig.pair(.instance(other), Rig.sign(1), at: 200),
+            rig.pair(.binding(other, node), ClusterValue.encode(bindingEnding: 700_000, boundAt: 100_000), at: 201),
+        ])
+        rig.perform(rig.instance.share([.handOver(to: node, peer)], rig.now))
+        let key = rig.keys.octets(.handOver(other, to: node, of: peer.record.prefix))
+        let puts = written(&rig).compactMap { if case .put(let put) = $0 { put } else { nil } }
+        #expect(puts.map(\.key) == [key] && ClusterValue.remembered(puts.first?.value ?? [])?.certified == peer && handedBack(rig) == 1)
+        // It is no more.
+        rig.watched([EtcdWatchResponse.Event(isDelete: true, pair: rig.pair(.instance(other), [], at: 300))])
+        rig.perform(rig.instance.share([.handOver(to: node, peer)], rig.now))
+        #expect(handedBack(rig) == 2)
+        // What others hand over is told to the core, and taken out of etcd.
+        let mine = rig.pair(.handOver(Rig.id, to: node, of: peer.record.prefix), ClusterValue.encode(peer, isConfirmed: true), at: 400)
+        let others = rig.pair(.handOver(other, to: node, of: peer.record.prefix), ClusterValue.encode(peer, isConfirmed: true), at: 401)
+        rig.watched([mine, others])
+        #expect(handedBack(rig) == 3)
+        #expect(
+            written(&rig) == [
+                .transaction(EtcdTransaction(compare: [.modifiedAt(mine.key, 400)], success: [.delete(mine.key)]))
+            ])
+    }
+
+    @Test("Bindings are told to the other instances for as long as they may be kept up, and their ends")
+    func bindings() throws {
+        var rig = Rig()
+        rig.settle()
+        let node = try #require(IPPrefix("192.0.2.7/32"))
+        rig.perform(rig.instance.share([.bound(node, lasts: .seconds(600))], rig.now))
+        let put = written(&rig).compactMap { if case .put(let put) = $0 { put } else { nil } }.first
+        #expect(put?.key == rig.keys.octets(.binding(Rig.id, node)) && ClusterValue.binding(put?.value ?? []) == .seconds(600))
+        rig.perform(rig.instance.share([.unbound(node)], rig.now))
+        #expect(written(&rig) == [.delete(rig.keys.octets(.binding(Rig.id, node)))])
+    }
 }

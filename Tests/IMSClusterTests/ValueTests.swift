@@ -32,6 +32,11 @@ struct ValueTests {
             (.instance(id), "/mat/ims/i/00000000000000ab"),
             (.cookies, "/mat/ims/k"),
             (.mapping(hoa), "/mat/ims/m/00000000000000000000ffffc0000210/124"),
+            (.binding(id, hoa), "/mat/ims/n/00000000000000ab/00000000000000000000ffffc0000210/124"),
+            (
+                .handOver(id, to: hoa, of: IPPrefix(address("2001:db8::1"))),
+                "/mat/ims/p/00000000000000ab/00000000000000000000ffffc0000210/124/20010db8000000000000000000000001/128"
+            ),
             (.remembered(hoa), "/mat/ims/r/00000000000000000000ffffc0000210/124"),
             (
                 .subscription(id, hoa, Endpoint(address("2001:db8::1"), port: 6289)),
@@ -76,6 +81,8 @@ struct ValueTests {
                 ClusterValue.encode(subscriptionEnding: 5000, grantedAt: 2000, local: address("10.0.0.1")), now: 9_000_000))
         // Whatever the clocks say.
         #expect(subscription.lasts == .seconds(3) && subscription.local == address("10.0.0.1"))
+        #expect(ClusterValue.binding(ClusterValue.encode(bindingEnding: 130_000, boundAt: 10_000)) == .seconds(120))
+        #expect(ClusterValue.binding(ClusterValue.encode(bindingEnding: .max, boundAt: 0)) == .seconds(600))
         let endless = ClusterValue.encode(subscriptionEnding: .max, grantedAt: 0, local: address("10.0.0.1"))
         #expect(ClusterValue.subscription(endless, now: 0)?.lasts == .seconds(450))
 

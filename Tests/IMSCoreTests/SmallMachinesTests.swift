@@ -89,15 +89,16 @@ struct SmallMachinesTests {
         let cookie = Cookie(client: 5, server: ServerCookie(head: 1, hash: 2))
         let long = SignalMessage.Body.maAnswer(
             MAAnswer(code: .notAuthoritative, cookie: cookie, hoa: home("192.0.2.1"), text: String(repeating: "x", count: 200)))
-        let answer = SizeRule.answer(to: query(1), octetsCount: query(1).octets.count, long, cookie, allowed: 60)
+        let source = Endpoint(ip("198.51.100.1"), port: SignalPort.node)
+        let answer = SizeRule.answer(to: query(1), octetsCount: query(1).octets.count, long, cookie, allowed: 60, source: source)
         let withoutText = try #require(answer)
         #expect(withoutText.octets.count <= 60 && withoutText.code == .notAuthoritative)
         rule.answered(withoutText)
         #expect(rule.next(parts[1]) == datagram.count - withoutText.octets.count)
         let least = SizeRule.answer(
-            to: query(1), octetsCount: query(1).octets.count, long, cookie, allowed: SizeRule.cookieAnswerOctets)
+            to: query(1), octetsCount: query(1).octets.count, long, cookie, allowed: SizeRule.cookieAnswerOctets, source: source)
         #expect(least?.code == .cookieRequired && least?.octets.count == SizeRule.cookieAnswerOctets)
-        #expect(SizeRule.answer(to: query(1), octetsCount: query(1).octets.count, long, cookie, allowed: 35) == nil)
+        #expect(SizeRule.answer(to: query(1), octetsCount: query(1).octets.count, long, cookie, allowed: 35, source: source) == nil)
     }
 
     @Test("A survey walks through all, counts what has expired once, and begins anew")

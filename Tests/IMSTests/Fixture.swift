@@ -45,6 +45,8 @@ final class TestServer {
     var now = Now(monotonic: MonotonicTime(nanoseconds: 1_000_000_000), wallMilliseconds: start)
     var sent: [(to: Endpoint, message: SignalMessage)] = []
     var raw: [(to: Endpoint, octets: [UInt8])] = []
+    /// Of the reachability test.
+    var tested: [(to: Endpoint, octets: [UInt8])] = []
     var logs: [String] = []
     var lookUps: [IPPrefix] = []
     var bindingChanges: [BindingChange] = []
@@ -85,6 +87,7 @@ final class TestServer {
             case .send(let octets, _, let peer):
                 raw.append((peer, octets))
                 for case .message(let message, _) in SignalDatagram.decode(octets) { sent.append((peer, message)) }
+            case .check(let octets, let target, _): tested.append((target, octets))
             case .lookUp(let name): lookUps.append(name)
             case .commit(let ticket, let change): commits.append((ticket, change))
             case .verify(let ticket, let job): checks.append((ticket, job))

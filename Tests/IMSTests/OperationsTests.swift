@@ -183,7 +183,7 @@ import Testing
         _ = server.update(try first.record([], sequence: time + 3), from: elsewhere)
         let told = server.bindingChanges
         #expect(told.map(\.reason) == [.registered, .refreshed, .moved, .registered, .displaced, .withdrawn])
-        #expect(told[2].before == [prefix("198.51.100.7")] && told[2].after == [prefix("198.51.100.8")])
+        #expect(told[2].before == [.network(prefix("198.51.100.7"))] && told[2].after == [.network(prefix("198.51.100.8"))])
         #expect(told[2].source == elsewhere && told[2].sequence == time + 2 && told[1].level == .debug)
         #expect(told[4].hoa == prefix(hoa) && told[4].by == prefix("192.0.2.2"))
     }

@@ -92,6 +92,16 @@ struct QueryPathTests {
             case 1: Cookie(client: client, server: ServerCookie(head: 1 << 56 | UInt64(server.now.wallSeconds), hash: 7))
             default: server.cookie(source, client: client)
             }
+        if Int.random(in: 0..<8, using: &random) == 0, let record = records.randomElement(using: &random) {
+            let padding: Int? = Bool.random(using: &random) ? Int.random(in: 0...60, using: &random) : nil
+            switch Int.random(in: 0..<3, using: &random) {
+            case 0:
+                let proof = PathProof(certificate: .whole(record.certificate), signature: record.mapping.signature)
+                return .bind(Bind(cookie: cookie, .bind(record.record.hoa, proof, lifetime: 60)))
+            case 1: return .bind(Bind(cookie: cookie, .refresh(record.record.hoa), padding: padding))
+            default: return .bind(Bind(cookie: cookie, .ask, padding: padding))
+            }
+        }
         if Int.random(in: 0..<4, using: &random) == 0, let record = records.randomElement(using: &random) {
             let isWhole = Bool.random(using: &random)
             let enclosed = EnclosedRecord(
@@ -177,6 +187,33 @@ struct QueryPathTests {
         #expect(comparison.answeredCount > 300)
     }
 
+    @Test("While nodes are bound, a worker gives a stranger's HA Query a cookie, as the core does, and leaves it to the core with one, at a rate")
+    func bound() throws {
+        let (server, records) = try populated()
+        let comparison = Comparison(server)
+        func query(_ cookie: Cookie, _ source: Endpoint) -> [[UInt8]]? {
+            let octets = SignalMessage(sequence: 9, .haQuery(HAQuery(cookie: cookie, moa: MobileAddress(address("198.51.100.77"))))).octets
+            comparison.compare(octets, from: source)
+            return comparison.answers(octets, from: source)
+        }
+        let translated = Endpoint(address("198.51.100.200"), port: 40_001)
+        #expect(try #require(query(Cookie(client: 1), translated)?.first)[1] == ResponseCode.refused.rawValue)
+        #expect(try #require(query(server.cookie(translated), translated)?.first)[1] == ResponseCode.refused.rawValue)
+        let node = try server.makeNode("192.0.2.1", seed: 1)
+        #expect(node.certificate == records[0].certificate)
+        #expect(try server.bind(node, from: translated)?.code == .ok)
+        #expect(try #require(query(Cookie(client: 1), translated)?.first)[1] == ResponseCode.cookieRequired.rawValue)
+        #expect(query(server.cookie(translated), translated) == nil && server.whose("198.51.100.77", from: translated)?.code == .ok)
+        // A registered node's is answered where it arrives, as ever.
+        #expect(query(server.cookie(cn), cn) != nil)
+        // A flood ends at the worker: ten times of a source's rate is let in.
+        let flooder = Endpoint(address("203.0.113.9"), port: 6289)
+        let octets = SignalMessage(sequence: 9, .haQuery(HAQuery(cookie: server.cookie(flooder), moa: MobileAddress(address("198.51.100.77")))))
+            .octets
+        let passed = (0..<3000).count { _ in comparison.answers(octets, from: flooder) == nil }
+        #expect(passed == 1000)
+    }
+
     @Test("What a worker takes for odd is what the core can't read either, and no datagram that is well-formed is held up as such")
     func inspected() throws {
         let (server, records) = try populated()
@@ -201,8 +238,9 @@ struct QueryPathTests {
                 case .message(let message, _):
                     let weight: DatagramKind =
                         switch message.type {
-                        case .imsUpdate: .update
+                        case .imsUpdate, .bind: .update
                         case .haNotify, .maNotify: .notify
+                        case .pathProbe, .pathAnswer: .odd
                         default: .regular
                         }
                     expected = max(expected, weight)

@@ -65,6 +65,7 @@ struct FuzzServer: Sendable {
         for action in actions {
             switch action {
             case .send(let octets, _, let peer): try send(octets, peer)
+            case .check(let octets, let target, _): try send(octets, target)
             case .lookUp(let name):
                 outcome.lookUps += 1
                 try perform(core.resolved(name, lookUpResult(), now: now))

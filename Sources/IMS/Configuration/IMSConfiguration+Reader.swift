@@ -45,6 +45,15 @@ extension IMSConfiguration {
 
         readLimits(file.section("limits"))
         draftSources = file.list("draft-sources", .prefix)
+        readRelays(file)
+        publicAddresses = file.list("public-addresses", .address)
+        if publicAddresses.count > Self.publicAddressesMax {
+            file.reject("public-addresses", "more than \(Self.publicAddressesMax) are listed", "list those at which nodes find this server")
+        }
+        bindingsPath = file.value("bindings-file", .path) ?? (etcd == nil ? storePath + ".bindings" : nil)
+        let reachability = file.section("reachability-test")
+        testsReachability = reachability.value("enabled", .bool, default: testsReachability)
+        reachabilityAddresses = reachability.list("addresses", .address)
         verifiersCount = file.value("verifiers", .int(in: 1...256), default: verifiersCount)
         certificateLifetime = file.value(
             "certificate-lifetime", .duration(in: .seconds(3600) ... .seconds(3650 * 86_400)), default: certificateLifetime)
@@ -68,6 +77,18 @@ extension IMSConfiguration {
                 _ = file.section("etcd")
                 file.reject("etcd", "the section is of no use while `store` is a file", "write store: etcd, or remove the section")
             }
+        }
+    }
+
+    /// Each may cost a signature check for a Bind that is for none of them.
+    static let publicAddressesMax = 4
+
+    /// One word, or a list of prefixes.
+    private mutating func readRelays(_ file: ConfigurationSection) {
+        if file.isList("relays") {
+            relays = .within(file.list("relays", .prefix))
+        } else {
+            relays = file.value("relays", .relayWord, default: .any)
         }
     }
 
@@ -126,6 +147,8 @@ extension IMSConfiguration {
         number("subscriptions", &limits.subscriptionsMax, 1...10_000_000)
         number("remembered", &limits.rememberedMax, 1...1_000_000)
         number("mappings", &limits.mappingsMax, 1...100_000_000)
+        number("bindings", &limits.bindingsMax, 1...100_000_000)
+        number("reachability-tests-per-second", &limits.reachabilityTestsPerSecond, rates)
         let seconds = section.value(
             "subscribe", .duration(in: .seconds(10) ... .seconds(300)), default: .seconds(Int(limits.subscribeSecondsMax)))
         limits.subscribeSecondsMax = UInt32(clamping: seconds.components.seconds)
@@ -144,6 +167,18 @@ extension ConfigurationKind where Value == String {
             text == etcdStore || text.hasPrefix("/")
                 ? .value(text)
                 : .rejected(reason: "is neither an absolute path nor `etcd`", remedy: "write it from the root on, such as /var/lib/imsd/ims.db")
+        }
+    }
+}
+
+extension ConfigurationKind where Value == RelayPolicy {
+    static var relayWord: Self {
+        Self { text in
+            switch text {
+            case "any": .value(.any)
+            case "none": .value(.none)
+            default: .rejected(reason: "is neither `any` nor `none` nor a list of prefixes", remedy: "write, say, relays: [203.0.113.0/24]")
+            }
         }
     }
 }

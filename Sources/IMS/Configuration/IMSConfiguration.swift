@@ -37,6 +37,16 @@ public struct IMSConfiguration: Sendable {
     public var requireDNSSEC = false
     public var limits = IMSLimits()
     public var draftSources: [IPPrefix] = []
+    /// Whether nodes that register are sent locator checks from elsewhere, by which they find out that their addresses are filtered.
+    public var testsReachability = true
+    /// Addresses of this host to send them from: best such as no node is served at. Those to listen on if empty.
+    public var reachabilityAddresses: [IPAddress] = []
+    /// Which relays records may list.
+    public var relays = RelayPolicy.any
+    /// Addresses at which nodes reach this server, if a translator before it gives it others.
+    public var publicAddresses: [IPAddress] = []
+    /// Where bindings are kept over a restart; nowhere if `nil`.
+    public var bindingsPath: String?
     /// Threads that check signatures.
     public var verifiersCount = VerifierPool.threadsDefault
     public var certificateLifetime: Duration = .seconds(365 * 86_400)

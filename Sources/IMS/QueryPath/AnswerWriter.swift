@@ -71,6 +71,15 @@ struct AnswerWriter {
         put(address.low)
     }
 
+    /// XOBSERVED: what no translator on the way finds and rewrites.
+    mutating func observed(_ source: Endpoint, _ client: UInt64) {
+        option(.xObserved, 20)
+        put(source.address.high ^ client)
+        put(source.address.low ^ client)
+        put(source.port ^ UInt16(truncatingIfNeeded: client >> 48))
+        put(UInt16(0))
+    }
+
     @inline(__always)
     mutating func lifetime(_ seconds: UInt32) {
         option(.lifetime, 4)

@@ -7,8 +7,11 @@ struct RequestHead {
     var sequence: UInt32
     var clientCookie: UInt64
     var serverCookie: ServerCookie?
-    /// HOA of HA Notify, or the mapping's.
-    var hoa: IPAddress
+    /// HOA of HA Notify and of Bind, or the mapping's.
+    var hoa: IPAddress?
+
+    /// A Bind that asks for nothing but what source is seen.
+    var isAsk: Bool { type == .bind && hoa == nil }
 }
 
 /// Looks over what `QueryResponder` leaves, by the grammar that all readers share: without allocating and in a fraction of a microsecond,
@@ -48,17 +51,18 @@ struct DatagramInspector {
         guard message.hasOptions else { return .draft }
         guard message.read(table) == nil, !(type.isRequest && message.has(.text)) else { return .odd }
         return switch type {
-        case .imsUpdate: .update
+        case .imsUpdate, .bind: .update
         case .haNotify, .maNotify: .notify
+        // Nodes probe each other, and no server.
+        case .pathProbe, .pathAnswer: .odd
         default: .regular
         }
     }
 
     /// - Parameter message: one that was read and is well-formed.
     private func head(_ message: SignalView) -> RequestHead? {
-        guard let type = message.type, type.isRequest, type != .maQuery, type != .haQuery, let cookie = message.cookie,
-            let hoa = type == .haNotify ? message.address(.hoa) : message.mapping?.hoa
-        else { return nil }
+        guard let type = message.type, type.isRequest, type != .maQuery, type != .haQuery, let cookie = message.cookie else { return nil }
+        let hoa = type == .haNotify || type == .bind ? message.address(.hoa) : message.mapping?.hoa
         return RequestHead(type: type, sequence: message.sequence, clientCookie: cookie.client, serverCookie: cookie.server, hoa: hoa)
     }
 }

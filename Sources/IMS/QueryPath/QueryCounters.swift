@@ -28,17 +28,18 @@ struct QueryCounters: @unchecked Sendable {
         case updates
         case haNotifies
         case maNotifies
+        case binds
     }
 
     private static let codesMax = 16
     /// Requests that are answered here, where they are counted, and their answers.
     private static let types: [(request: MessageType, count: Count, answer: MessageType)] = [
         (.maQuery, .maQueries, .maAnswer), (.haQuery, .haQueries, .haAnswer), (.imsUpdate, .updates, .imsUpdateReply),
-        (.haNotify, .haNotifies, .haNotifyAck), (.maNotify, .maNotifies, .maNotifyAck),
+        (.haNotify, .haNotifies, .haNotifyAck), (.maNotify, .maNotifies, .maNotifyAck), (.bind, .binds, .bindAck),
     ]
     private static let maAnswers = Count.allCases.count
     private static let haAnswers = maAnswers + codesMax
-    private static let words = maAnswers + 5 * codesMax
+    private static let words = maAnswers + types.count * codesMax
 
     private let counts: UnsafeMutablePointer<Atomic<UInt64>>
 
@@ -66,11 +67,12 @@ struct QueryCounters: @unchecked Sendable {
 
     /// A request that is no query was answered with this code.
     @inline(__always)
-    func refused(_ type: MessageType, _ code: ResponseCode) {
+    func answered(_ type: MessageType, _ code: ResponseCode) {
         let (count, place) =
             switch type {
             case .imsUpdate: (Count.updates, 2)
             case .haNotify: (.haNotifies, 3)
+            case .bind: (.binds, 5)
             default: (.maNotifies, 4)
             }
         add(count)

@@ -50,8 +50,9 @@ public final class QueryPathProbe {
         let snapshot = rules.view.snapshot
         let isAnswered = datagram.withUnsafeBytes { octets in
             if case .answered = responder.answer(octets, from: source, snapshot, now, into: &writer) { return true }
-            guard let request = responder.inspect(octets).request, !responder.isProven(request, source, snapshot, now) else { return false }
-            responder.askForCookie(request, octets.count, source, snapshot, now, into: &writer)
+            guard let request = responder.inspect(octets).request, request.isAsk || !responder.isProven(request, source, snapshot, now)
+            else { return false }
+            responder.answerFirst(request, octets.count, source, snapshot, now, into: &writer)
             return true
         }
         return isAnswered ? .answered(written(writer)) : .passedOn

@@ -64,10 +64,16 @@ struct QueryResponder {
         }
         var sourceIsRegistered: Bool?
         for index in 0..<count where queries[index].isHA {
-            let isRegistered = sourceIsRegistered ?? isCurrent(table.block(holding: source.address), now)
+            let isRegistered = sourceIsRegistered ?? (source.port == SignalPort.node && isCurrent(table.block(holding: source.address), now))
             sourceIsRegistered = isRegistered
             // A mapping that is remembered may be the answer; the core has those.
             if isRegistered, !queries[index].isCurrent, rules.pointee.hasRemembered { return .passedOn }
+            // A node may be bound there; the core has the bindings. Who has a cookie is let in as often as one at a translator's address.
+            if !isRegistered, queries[index].isValidated, rules.pointee.hasBindings,
+                rates.take(source.address, perSecond: rules.pointee.limits.queriesPerSecond * SharedAddresses.times, at: now.monotonic)
+            {
+                return .passedOn
+            }
         }
 
         var answers = Answers(source: source, sourceIsRegistered: sourceIsRegistered ?? false, allowance: datagram.count)
@@ -169,8 +175,11 @@ struct QueryResponder {
     private mutating func write(
         _ query: Query, _ allowed: Int, _ answers: inout Answers, _ rules: UnsafePointer<QuerySnapshot>, _ now: Now, _ writer: inout AnswerWriter
     ) {
-        let content = query.isHA ? haContent(query, answers, rules, now) : maContent(query, rules)
         let fresh = rules.pointee.cookies.make(for: answers.source, clientCookie: query.clientCookie, now: now)
+        if query.isHA, !query.isValidated, !answers.sourceIsRegistered, rules.pointee.hasBindings {
+            return askForCookie(query, fresh, allowed, &answers, &writer)
+        }
+        let content = query.isHA ? haContent(query, answers, rules, now) : maContent(query, rules)
         var cookie: ServerCookie? = fresh
         var hasText = content.hasText
         // Header, COOKIE and the address.
@@ -185,14 +194,7 @@ struct QueryResponder {
                 cookie = nil
                 octets -= 16
             }
-            if octets > allowed {
-                guard query.octetsCount >= SizeRule.cookieAnswerOctets, allowed >= SizeRule.cookieAnswerOctets else { return }
-                answers.allowance -= SizeRule.cookieAnswerOctets
-                writer.begin(query.isHA ? .haAnswer : .maAnswer, .cookieRequired, query.sequence, octets: SizeRule.cookieAnswerOctets)
-                writer.cookie(query.clientCookie, fresh)
-                counters.answered(ResponseCode.cookieRequired.rawValue, isHA: query.isHA)
-                return
-            }
+            if octets > allowed { return askForCookie(query, fresh, allowed, &answers, &writer) }
             answers.allowance -= octets
         }
         writer.begin(query.isHA ? .haAnswer : .maAnswer, content.code, query.sequence, octets: octets)
@@ -202,6 +204,16 @@ struct QueryResponder {
         if let lifetime = content.lifetime { writer.lifetime(lifetime) }
         if hasText { writer.text(text) }
         counters.answered(content.code.rawValue, isHA: query.isHA)
+    }
+
+    private func askForCookie(
+        _ query: Query, _ fresh: ServerCookie, _ allowed: Int, _ answers: inout Answers, _ writer: inout AnswerWriter
+    ) {
+        guard query.octetsCount >= SizeRule.cookieAnswerOctets, allowed >= SizeRule.cookieAnswerOctets else { return }
+        answers.allowance -= SizeRule.cookieAnswerOctets
+        writer.begin(query.isHA ? .haAnswer : .maAnswer, .cookieRequired, query.sequence, octets: SizeRule.cookieAnswerOctets)
+        writer.cookie(query.clientCookie, fresh)
+        counters.answered(ResponseCode.cookieRequired.rawValue, isHA: query.isHA)
     }
 
     /// As `Queries.answer` to MA Query.
@@ -224,7 +236,7 @@ struct QueryResponder {
         }
         guard answers.sourceIsRegistered else {
             if rules.pointee.isIncomplete { return later(rules) }
-            text.set("", answers.source.address, " is no locator of a node registered here")
+            text.set("", answers.source.address, Queries.unlistedSource)
             return Content(code: .refused, hasText: true)
         }
         guard query.isCurrent, let block = query.block else {
@@ -253,29 +265,34 @@ struct QueryResponder {
         return rules.pointee.cookies.isValid(cookie, clientCookie: request.clientCookie, from: source, now: now)
     }
 
-    /// As `SizeRule.answer` does for all but queries: code 9, if the request was as long as that answer.
-    func askForCookie(
+    /// As `SizeRule.answer` does for all but queries: code 9, if the request was as long as that answer. To a Bind that asks for nothing but what
+    /// source is seen, code 0 says that in as many octets.
+    func answerFirst(
         _ request: RequestHead, _ octetsCount: Int, _ source: Endpoint, _ rules: UnsafePointer<QuerySnapshot>, _ now: Now,
         into writer: inout AnswerWriter
     ) {
-        guard octetsCount >= SizeRule.cookieAnswerOctets else { return }
+        let octets = SizeRule.cookieAnswerOctets(to: request.type)
+        guard octetsCount >= octets || isProven(request, source, rules, now) else { return }
         let fresh = rules.pointee.cookies.make(for: source, clientCookie: request.clientCookie, now: now)
-        writer.begin(request.type.response, .cookieRequired, request.sequence, octets: SizeRule.cookieAnswerOctets)
+        let code = request.isAsk ? ResponseCode.ok : .cookieRequired
+        writer.begin(request.type.response, code, request.sequence, octets: octets)
         writer.cookie(request.clientCookie, fresh)
-        counters.refused(request.type, .cookieRequired)
+        if request.type == .bind { writer.observed(source, request.clientCookie) }
+        counters.answered(request.type, code)
     }
 
     /// As `PutOff.answer` does for a notify under a valid cookie: code 7, and when to come again.
     func putOff(
         _ request: RequestHead, _ source: Endpoint, _ rules: UnsafePointer<QuerySnapshot>, _ now: Now, into writer: inout AnswerWriter
     ) {
+        guard let hoa = request.hoa else { return }
         let fresh = rules.pointee.cookies.make(for: source, clientCookie: request.clientCookie, now: now)
         // Header, COOKIE, HOA, LIFETIME.
         writer.begin(request.type.response, .tryLater, request.sequence, octets: 8 + 28 + 20 + 8)
         writer.cookie(request.clientCookie, fresh)
-        writer.address(.hoa, request.hoa)
+        writer.address(.hoa, hoa)
         writer.lifetime(PutOff.seconds)
-        counters.refused(request.type, .tryLater)
+        counters.answered(request.type, .tryLater)
         counters.add(.putOff)
     }
 }

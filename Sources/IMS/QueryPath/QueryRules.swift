@@ -9,6 +9,7 @@ struct QuerySnapshot {
     let isIncomplete: Bool
     let isUnknownForLong: Bool
     let hasRemembered: Bool
+    let hasBindings: Bool
     let limits: IMSLimits
     /// Another one in each snapshot.
     let number: UInt64
@@ -98,7 +99,7 @@ final class QueryRulesCell: @unchecked Sendable {
         block.bindMemory(to: QuerySnapshot.self, capacity: 1).initialize(
             to: QuerySnapshot(
                 cookies: rules.cookies, isIncomplete: rules.isIncomplete, isUnknownForLong: rules.isUnknownForLong,
-                hasRemembered: rules.hasRemembered,
+                hasRemembered: rules.hasRemembered, hasBindings: rules.hasBindings,
                 limits: rules.limits, number: number, servedCount: outermost.count,
                 served: UnsafePointer(served)))
         return piece

@@ -106,12 +106,12 @@ final class QueryWorker: DatagramServing, @unchecked Sendable {
                 count(batch.add(writer.datagramsCount, to: index, descriptor))
             case .passedOn:
                 let inspected = responder.inspect(octets)
-                if let request = inspected.request, !responder.isProven(request, source, snapshot, now) {
+                if let request = inspected.request, request.isAsk || !responder.isProven(request, source, snapshot, now) {
                     guard gate.takeShare(of: source.address, at: now.monotonic) else {
                         counters.add(.droppedAtGate)
                         continue
                     }
-                    responder.askForCookie(request, octets.count, source, snapshot, now, into: &writer)
+                    responder.answerFirst(request, octets.count, source, snapshot, now, into: &writer)
                     count(batch.add(writer.datagramsCount, to: index, descriptor))
                     continue
                 }

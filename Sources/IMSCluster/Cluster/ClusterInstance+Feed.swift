@@ -130,6 +130,18 @@ extension ClusterInstance {
                 guard let remembered = ClusterValue.remembered(event.pair.value), remembered.certified.record.prefix == prefix
                 else { continue }
                 news.append(.remembered(remembered.certified, isConfirmed: remembered.isConfirmed))
+            case .binding(let id, let prefix):
+                if event.isDelete {
+                    bindings.unbound(prefix, at: id)
+                } else if let lasts = ClusterValue.binding(event.pair.value) {
+                    bindings.bound(prefix, at: id, lasts: lasts, now.monotonic)
+                }
+            case .handOver(let id, let node, let peer):
+                guard id == settings.id, !event.isDelete, let handed = ClusterValue.remembered(event.pair.value),
+                    handed.certified.record.prefix == peer
+                else { continue }
+                news.append(.handedOver(to: node, handed.certified))
+                sharing.add(event.pair.key, .deleteIfAt(revision))
             case .cookies: if !event.isDelete { secretsTold(event.pair) }
             case .instance(let id):
                 handOn(&self)

@@ -22,7 +22,13 @@ extension ClusterInstance {
                     sharing.add(
                         keys.octets(.subscription(grant.instance, prefix, endpoint)), .deleteIfAt(grant.revision))
                 }
-            case .serve, .leave: break
+            case .serve, .leave, .handedOver: break
+            case .bound(let prefix, let lasts):
+                let lasts = UInt64(clamping: max(0, lasts.millisecondsSaturated))
+                let value = ClusterValue.encode(bindingEnding: now.wallMilliseconds &+ lasts, boundAt: now.wallMilliseconds)
+                sharing.add(keys.octets(.binding(settings.id, prefix)), .put(value))
+            case .unbound(let prefix): sharing.add(keys.octets(.binding(settings.id, prefix)), .delete)
+            case .handOver(let prefix, let certified): handOver(certified, to: prefix, now)
             case .remembered(let certified, let isConfirmed):
                 sharing.add(
                     keys.octets(.remembered(certified.record.prefix)), .remember(certified, isConfirmed: isConfirmed))
@@ -30,6 +36,15 @@ extension ClusterInstance {
         }
         tendSharing(now)
         return takeActions()
+    }
+
+    /// To the instance at which the node is bound; if there is none, back to the core, which tells it where its last update came from.
+    private mutating func handOver(_ certified: CertifiedMapping, to node: IPPrefix, _ now: Now) {
+        guard link.isUp, !availability.isUnavailable, let instance = bindings.instance(of: node, living.instances, now.monotonic) else {
+            return actions.append(.deliver(.shared([.handedOver(to: node, certified)])))
+        }
+        let key = keys.octets(.handOver(instance, to: node, of: certified.record.prefix))
+        sharing.add(key, .put(ClusterValue.encode(certified, isConfirmed: true)))
     }
 
     mutating func tendSharing(_ now: Now) {

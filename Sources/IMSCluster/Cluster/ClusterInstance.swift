@@ -11,6 +11,7 @@ import MATSignal
 ///                                                       Doubt         whether what is in memory may be told
 ///                                                       Feed          what is in etcd, read once and then followed
 ///                                                       LivingState   who lives, who serves which subscription
+///                                                       ClusterBindings  who has which node's binding
 ///             ── commit, write, share ────────────────► ChangeQueue, ClusterSecrets, SharingState
 /// ```
 /// **Nothing goes back.** Every write is a comparison and a put in one transaction (`ClusterValue`), so etcd refuses what is older
@@ -112,6 +113,7 @@ struct ClusterInstance: Sendable {
     var changes = ChangeQueue()
     var sharing = SharingState()
     var living: LivingState
+    var bindings: ClusterBindings
     var feed: Feed
     var isClosing = false
     /// Whether there is a core that pushes.
@@ -125,6 +127,7 @@ struct ClusterInstance: Sendable {
         heartbeat = Heartbeat(now.monotonic)
         doubt = Doubt(now.monotonic)
         living = LivingState(own: settings.id)
+        bindings = ClusterBindings(own: settings.id)
         feed = Feed(settings.keys)
     }
 
@@ -262,6 +265,7 @@ struct ClusterInstance: Sendable {
         case .begin(let page):
             releaseHeldEvents(doubt.release(), now)
             living.beginReading(at: response.revision)
+            bindings.beginReading()
             call(.page, .range(page))
         case .goOn(let page): call(.page, .range(page))
         case .follow(let watch): follow(watch)

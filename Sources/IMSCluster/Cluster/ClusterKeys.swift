@@ -8,6 +8,8 @@ import MATSignal
 ///   i/<instance>                         a sign of life of one imsd, written again and again
 ///   k                                    the secrets that cookies are made with
 ///   m/<HoA>/<length>                     a mapping
+///   n/<instance>/<HoA>/<length>          that the node of this HoA is bound at the instance
+///   p/<instance>/<HoA>/<length>/<HoA>/<length>      what the instance is to tell the first HoA's node of the second's
 ///   r/<HoA>/<length>                     a mapping of another IMS's node that is remembered
 ///   s/<instance>/<HoA>/<length>/<port>/<address>    a subscription, and the instance that granted it
 /// ```
@@ -23,6 +25,8 @@ struct ClusterKeys: Sendable {
         case instance(InstanceID)
         case cookies
         case mapping(IPPrefix)
+        case binding(InstanceID, IPPrefix)
+        case handOver(InstanceID, to: IPPrefix, of: IPPrefix)
         case remembered(IPPrefix)
         case subscription(InstanceID, IPPrefix, Endpoint)
     }
@@ -35,6 +39,8 @@ struct ClusterKeys: Sendable {
             case .instance(let id): "i/\(id)"
             case .cookies: "k"
             case .mapping(let prefix): "m/\(Self.text(prefix))"
+            case .binding(let id, let prefix): "n/\(id)/\(Self.text(prefix))"
+            case .handOver(let id, let node, let peer): "p/\(id)/\(Self.text(node))/\(Self.text(peer))"
             case .remembered(let prefix): "r/\(Self.text(prefix))"
             case .subscription(let id, let prefix, let endpoint):
                 "s/\(id)/\(Self.text(prefix))/\(endpoint.port)/\(Self.hex(endpoint.address))"
@@ -53,6 +59,13 @@ struct ClusterKeys: Sendable {
         case ("i", 2): return InstanceID(parts[1]).map { .instance($0) }
         case ("k", 1): return .cookies
         case ("m", 3): return Self.prefix(parts[1], parts[2]).map { .mapping($0) }
+        case ("n", 4):
+            guard let id = InstanceID(parts[1]), let prefix = Self.prefix(parts[2], parts[3]) else { return nil }
+            return .binding(id, prefix)
+        case ("p", 6):
+            guard let id = InstanceID(parts[1]), let node = Self.prefix(parts[2], parts[3]), let peer = Self.prefix(parts[4], parts[5])
+            else { return nil }
+            return .handOver(id, to: node, of: peer)
         case ("r", 3): return Self.prefix(parts[1], parts[2]).map { .remembered($0) }
         case ("s", 6):
             guard let id = InstanceID(parts[1]), let prefix = Self.prefix(parts[2], parts[3]), let port = UInt16(parts[4]),

@@ -12,6 +12,8 @@ import MappingMemory
 ///   cookies       form 1 | { made at 8 | secret 16 } the current one first, at most two
 ///   instance      form 1 | count of signs of life 8 | pushed up to revision 8
 ///   subscription  form 1 | ends 8 | local 16 | granted at 8
+///   binding       form 1 | ends 8 | bound at 8
+///   hand-over     as remembered
 /// ```
 /// Mapping and certificate begin with their version (protocol.md section 4). Among values of one "not before" octets compare as
 /// versions do, and certificates always: a transaction's comparison "the value is less than form | not before | sequence" is true of
@@ -25,6 +27,8 @@ enum ClusterValue {
     static let secretsMax = 2
     /// No grant is told to last longer (protocol.md section 7: 300 s; half as much again is told).
     static let subscriptionMillisecondsMax: UInt64 = 450_000
+    /// No binding is kept up for longer without another signature (protocol.md section 11.3).
+    static let bindingMillisecondsMax: UInt64 = 600_000
     /// The count of an instance that stops.
     static let lastSignOfLife = UInt64.max
 
@@ -183,6 +187,25 @@ enum ClusterValue {
             let grantedAt = reader.isAtEnd ? now : try reader.uint64("granted at")
             let lasts = min(ends > grantedAt ? ends - grantedAt : 0, subscriptionMillisecondsMax)
             return local.map { (.milliseconds(Int64(clamping: lasts)), $0) }
+        }
+    }
+
+    // MARK: Binding
+
+    /// Both times by the clock of the instance that writes; others take the time between them.
+    static func encode(bindingEnding ends: UInt64, boundAt: UInt64) -> [UInt8] {
+        var octets = [form]
+        append(ends, to: &octets)
+        append(boundAt, to: &octets)
+        return octets
+    }
+
+    /// - Returns: for how long it may be kept up.
+    static func binding(_ octets: [UInt8]) -> Duration? {
+        read(octets) { reader throws(SignalError) in
+            let ends = try reader.uint64("ends")
+            let boundAt = try reader.uint64("bound at")
+            return .milliseconds(Int64(clamping: min(ends > boundAt ? ends - boundAt : 0, bindingMillisecondsMax)))
         }
     }
 

@@ -52,7 +52,7 @@ struct LivingState: Sendable {
     }
 
     private let own: InstanceID
-    private var instances = LivingInstances()
+    private(set) var instances = LivingInstances()
     private(set) var subscriptions: ClusterSubscriptions
     /// The others whose keys are there.
     private var peers: [InstanceID: Peer] = [:]

@@ -12,6 +12,8 @@ struct Request: Hashable, Sendable {
     var isValidated: Bool
     /// Under one of at most 300 s, as proof of location wants.
     var isFresh: Bool
+    /// The server's half of the cookie that it came under, if it is valid.
+    var serverCookie: ServerCookie?
 
     /// What machines put into answers. The server's half depends on when the answer leaves, so the wiring adds it then.
     var cookie: Cookie { Cookie(client: clientCookie) }
@@ -39,6 +41,7 @@ struct Refusal: Sendable {
         case haQuery(MobileAddress)
         case haNotify(HomeAddress, about: HomeAddress)
         case maNotify(IPPrefix)
+        case bind(HomeAddress)
     }
 
     var subject: Subject
@@ -51,6 +54,7 @@ struct Refusal: Sendable {
         case .update(let prefix): "refused IMS Update of \(prefix) from \(source): \(code) (\(reason))"
         case .haQuery(let moa): "refused HA Query for \(moa) from \(source): \(code) (\(reason))"
         case .haNotify(let hoa, let peerHoA): "refused HA Notify of \(hoa) about \(peerHoA) from \(source): \(code) (\(reason))"
+        case .bind(let hoa): "refused Bind of \(hoa) from \(source): \(code) (\(reason))"
         case .maNotify(let prefix): "refused MA Notify about \(prefix) from \(source): \(code) (\(reason))"
         }
     }

@@ -156,6 +156,12 @@ struct Confirmations: Sendable {
         return takeActions()
     }
 
+    /// The signature of the way that a notify came has been checked; its record is known from IMS_MN.
+    mutating func pathVerified(_ key: NotifyKey, _ truth: CertifiedMapping, _ failure: VerificationFailure?) -> [NotifyAction] {
+        if let failure { refuse(key, .authenticationFailed, failure.reason) } else { accept(key, truth) }
+        return takeActions()
+    }
+
     /// There is no time to check the signature of what a notifier enclosed.
     mutating func unchecked(_ key: NotifyKey, _ refusal: VerificationRefusal) -> [NotifyAction] {
         refuse(key, .tryLater, refusal.reason, lifetime: refusal.seconds)
@@ -291,7 +297,7 @@ struct Confirmations: Sendable {
         guard let waiting = confirmations[hoa]?.waiting else { return }
         for key in waiting {
             guard case .unchecked(let enclosed)? = notifies[key]?.enclosed else { continue }
-            if let held = server.remembered.entry(covering: hoa), held.certified == enclosed {
+            if notifies[key]?.claim == nil, let held = server.remembered.entry(covering: hoa), held.certified == enclosed {
                 confirmations[hoa]?.told(key.peerHoA)
                 accept(key, enclosed)
                 continue
@@ -300,8 +306,9 @@ struct Confirmations: Sendable {
             case nil: continue
             case .failure(let failure)?: refuse(key, .upstreamFailed, failure.reason)
             case .success(let keys)?:
+                let job = VerificationJob(enclosed, with: notifies[key]?.claim, issuers: keys)
                 notifies[key]?.checkBegins()
-                actions.append(.verify(VerificationJob(enclosed, issuers: keys), .notify(key), source: key.source.address))
+                actions.append(.verify(job, .notify(key), source: key.source.address))
             }
         }
         confirmations[hoa]?.waiting.removeAll { notifies[$0] == nil }
@@ -376,11 +383,16 @@ struct Confirmations: Sendable {
 
     private mutating func decide(_ key: NotifyKey, _ truth: CertifiedMapping?) {
         guard let truth else { return refuse(key, .upstreamFailed, "the IMS of \(key.hoa) has nothing registered for it") }
-        guard truth.record.lists(MobileAddress(key.source.address)) else {
-            return refuse(
-                key, .upstreamFailed, "the record at the IMS of \(key.hoa) does not list the source \(key.source.address)")
+        guard let pending = notifies[key] else { return }
+        if truth.record.listsSource(key.source) || pending.isSourceProven {
+            accept(key, truth)
+        } else if let claim = pending.claim {
+            notifies[key]?.sourceCheckBegins()
+            let job = VerificationJob(claim, by: truth.certificate, issuers: nil)
+            actions.append(.verify(job, .notifyPath(key, truth), source: key.source.address))
+        } else if !pending.isSourceBeingChecked {
+            refuse(key, .upstreamFailed, "the record at the IMS of \(key.hoa) does not list the source \(key.source)")
         }
-        accept(key, truth)
     }
 
     /// Ends the confirmation: who still waits gets code 8, what is held as a hint stays one.

@@ -5,7 +5,7 @@ import MATSignal
 ///
 /// ```
 ///   HA Notify ─► rate of the source, of PEER-HOA ─► room ─► authority ─► the store is read ─► PEER-HOA registered? ─► record ─► taken
-///                            7 │                     7 │         5 │              7 │                    3 │          4, 8 │
+///                            7 │                     7 │         5 │              7 │                    3 │       4, 8, 9 │
 ///   MA Notify ─► not of a node here ─► remembered? ─► certificate, times, names ─► newer than what is remembered? ─► taken
 ///                        2 │               3 │                 4 │                           0, 6 │
 /// ```
@@ -52,6 +52,14 @@ struct NotifyAdmission: Sendable {
         let key = NotifyKey(source: request.source, sequence: request.sequence, hoa: notify.hoa, peerHoA: notify.peerHoA)
         var pending = PendingNotify(key: key, request: request)
         if let answer = refusal(of: pending, pendingCount, server, now) { return .answer(answer) }
+        if server.isBound(notify.hoa, at: request.source, now) {
+            pending.source = .proven
+        } else if let signature = notify.signature {
+            guard request.isFresh, let cookie = request.serverCookie else {
+                return .answer(Reply(.haNotifyAck(HANotifyAck(code: .cookieRequired, cookie: request.cookie, hoa: nil)), to: request))
+            }
+            pending.source = .claimed(server.claim(signature, of: notify.hoa, request, cookie))
+        }
         if let enclosed = notify.record {
             do throws(VerificationFailure) {
                 if let certified = try Self.certify(enclosed, notify.hoa, server, now) {
@@ -60,9 +68,14 @@ struct NotifyAdmission: Sendable {
             } catch {
                 return .answer(pending.refused(.authenticationFailed, error.reason))
             }
-            if let record = pending.record?.record, !record.lists(MobileAddress(request.source.address)) {
-                return .answer(
-                    pending.refused(.upstreamFailed, "the enclosed record does not list the source \(request.source.address)"))
+            if let record = pending.record?.record {
+                if record.listsSource(request.source) {
+                    // Nothing else need speak for the source.
+                    pending.source = .unproven
+                } else if !pending.isSourceProven, pending.claim == nil {
+                    return .answer(
+                        pending.refused(.upstreamFailed, "the enclosed record does not list the source \(request.source)"))
+                }
             }
         }
         return .take(pending, isOwn: server.configuration.served(covering: notify.hoa.address) != nil)
@@ -70,8 +83,9 @@ struct NotifyAdmission: Sendable {
 
     private mutating func refusal(of pending: PendingNotify, _ pendingCount: Int, _ server: ServerView, _ now: Now) -> Reply? {
         let (peerHoA, limits) = (pending.key.peerHoA, server.limits)
-        guard sourceRates.take(pending.request.source.address.sourceKey, at: now.monotonic) else {
-            return pending.refused(.tryLater, "more than \(limits.notifiesPerSecond) a second from this source", lifetime: 1)
+        let (source, times) = (pending.request.source.address, server.budgetTimes(of: pending.request.source.address))
+        guard sourceRates.take(source.sourceKey, at: now.monotonic, times: times) else {
+            return pending.refused(.tryLater, "more than \(limits.notifiesPerSecond * times) a second from this source", lifetime: 1)
         }
         guard peerRates.take(peerHoA, at: now.monotonic) else {
             return pending.refused(.tryLater, "more than \(limits.notifiesPerSecond) a second for this PEER-HOA", lifetime: 1)

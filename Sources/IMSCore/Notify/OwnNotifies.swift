@@ -6,7 +6,7 @@ import MappingMemory
 /// still be on its way, since a node sends both at once.
 ///
 /// ```
-///                    the registration lists the source ─► accepted: ack, and the correspondent's node is told
+///                    the registration lists the source, or it is bound or signed (section 11.3) ─► accepted: ack, and the correspondent's node is told
 ///   notified ─► settle ─ a newer record is enclosed ─► verify ─ ... ─ verified ─► remembered as a hint, accepted, its correspondent told
 ///                 ▲  └─ its update is being written ─► waits
 ///                 │  └─ neither ─► code 8
@@ -62,6 +62,14 @@ struct OwnNotifies: Sendable {
         return actions + settle(key.hoa, server, now)
     }
 
+    /// The signature of the way that it came has been checked.
+    mutating func pathVerified(_ key: NotifyKey, _ failure: VerificationFailure?, _ server: ServerView, _ now: Now) -> [NotifyAction] {
+        guard notifies[key] != nil else { return [] }
+        notifies[key]?.sourceCheckEnds()
+        let refused = failure.map { refuse(key, .authenticationFailed, $0.reason) } ?? []
+        return refused + settle(key.hoa, server, now)
+    }
+
     /// There is no time to check the signature of what was enclosed.
     mutating func unchecked(_ key: NotifyKey, _ refusal: VerificationRefusal, _ server: ServerView, _ now: Now) -> [NotifyAction] {
         refuse(key, .tryLater, refusal.reason, lifetime: refusal.seconds) + settle(key.hoa, server, now)
@@ -108,16 +116,22 @@ struct OwnNotifies: Sendable {
                     actions += refuse(key, .authenticationFailed, registrations.supersededReason(newest))
                     continue
                 }
-                let job = VerificationJob(enclosed, issuers: server.issuersToCheck(enclosed.certificate))
+                let job = VerificationJob(enclosed, with: pending.claim, issuers: server.issuersToCheck(enclosed.certificate))
                 notifies[key]?.checkBegins()
                 actions.append(.verify(job, .ownNotify(key), source: key.source.address))
-            } else if let stored, stored.record.lists(MobileAddress(key.source.address)) {
+            } else if let stored, stored.record.listsSource(key.source) || pending.isSourceProven {
                 actions += accept(key, stored)
+            } else if pending.isSourceBeingChecked {
+                continue
+            } else if let stored, let claim = pending.claim {
+                notifies[key]?.sourceCheckBegins()
+                let job = VerificationJob(claim, by: stored.certificate, issuers: nil)
+                actions.append(.verify(job, .ownNotifyPath(key), source: key.source.address))
             } else if !isBeingWritten {
                 actions += refuse(
                     key, .upstreamFailed,
                     stored == nil
-                        ? "\(hoa) is not registered here" : "the registered record does not list the source \(key.source.address)"
+                        ? "\(hoa) is not registered here" : "the registered record does not list the source \(key.source)"
                 )
             }
         }
@@ -137,7 +151,7 @@ struct OwnNotifies: Sendable {
         guard let announcement = announcements.removeValue(forKey: hoa) else { return [] }
         var actions: [NotifyAction] = []
         for key in announcement.waiting {
-            actions += refuse(key, .upstreamFailed, "\(hoa) has no registration that lists \(key.source.address)")
+            actions += refuse(key, .upstreamFailed, "\(hoa) has no registration that lists \(key.source)")
         }
         guard !announcement.told.isEmpty, let hint = server.remembered.entry(covering: hoa), !hint.isConfirmed else {
             return actions

@@ -19,9 +19,20 @@ struct PendingNotify: Sendable {
         case checking(CertifiedMapping)
     }
 
+    /// What speaks for its source, beside the record that lists it.
+    enum Source: Sendable {
+        case unproven
+        /// A PATH-SIGNATURE that was not checked yet.
+        case claimed(PathClaim)
+        case checking(PathClaim)
+        /// Bound here for this HoA, or signed.
+        case proven
+    }
+
     var key: NotifyKey
     var request: Request
     var enclosed = Enclosed.none
+    var source = Source.unproven
 
     var record: CertifiedMapping? {
         switch enclosed {
@@ -35,13 +46,40 @@ struct PendingNotify: Sendable {
         return false
     }
 
-    /// Its record goes to the check of its signature.
-    mutating func checkBegins() {
-        if case .unchecked(let certified) = enclosed { enclosed = .checking(certified) }
+    var isSourceProven: Bool {
+        if case .proven = source { return true }
+        return false
     }
 
+    /// A signature of the way that is still to be checked.
+    var claim: PathClaim? {
+        if case .claimed(let claim) = source { return claim }
+        return nil
+    }
+
+    var isSourceBeingChecked: Bool {
+        if case .checking = source { return true }
+        return false
+    }
+
+    /// Its record goes to the check of its signature, and that of its way with it.
+    mutating func checkBegins() {
+        if case .unchecked(let certified) = enclosed { enclosed = .checking(certified) }
+        sourceCheckBegins()
+    }
+
+    /// Both were found good.
     mutating func checkEnds() {
         if case .checking(let certified) = enclosed { enclosed = .unchecked(certified) }
+        sourceCheckEnds()
+    }
+
+    mutating func sourceCheckBegins() {
+        if case .claimed(let claim) = source { source = .checking(claim) }
+    }
+
+    mutating func sourceCheckEnds() {
+        if case .checking = source { source = .proven }
     }
 
     var accepted: Reply { Reply(.haNotifyAck(HANotifyAck(code: .ok, cookie: request.cookie, hoa: key.hoa)), to: request) }

@@ -7,14 +7,17 @@ import MappingMemory
 /// ```
 ///   MA Query ─► authority ─► the store is read ─► found? ─► record; the certificate unless the asker has it; SUBSCRIBE under a valid cookie
 ///                  5 │              7 │             3 │
-///   HA Query ─► rate of the source ─► source registered here? ─► found here? ─► remembered? ─► record and certificate
-///                  7 │                       2, 7 │                                  3, 7 │
+///   HA Query ─► rate of the source ─► source registered or bound? ─► found here? ─► remembered? ─► record and certificate
+///                  7 │                          2, 7 │                                  3, 7 │
 /// ```
 /// The numbers are the codes of other answers. Queries in datagrams of their own are answered by the query path's workers from the same
 /// table, octet for octet alike (`QueryResponder`).
 package struct Queries: Sendable {
     private var rates: RateTable<IPPrefix>
     private var drafts: RateLimit
+
+    /// What is said of an address from which HA Query is not answered.
+    package static let unlistedSource: StaticString = " is no locator of a node registered here, or this is not from port 6289"
 
     /// The most that a HA Answer's "not found" may be remembered (section 7), seconds.
     package static let strangerNotFoundSecondsMax: UInt32 = 5
@@ -90,6 +93,7 @@ package struct Queries: Sendable {
         if served.allowsStrangersToSubscribe { return true }
         let moa = MobileAddress(source.address)
         return server.registrations.entry(holding: moa, now: now) != nil || server.remembered.entry(holding: moa, now: now) != nil
+            || server.bindings.isBound(source, now.monotonic)
     }
 
     // MARK: HA Query
@@ -97,21 +101,23 @@ package struct Queries: Sendable {
     mutating func answer(_ query: HAQuery, _ request: Request, _ server: ServerView, _ now: Now) -> OnHAQuery {
         var answer = HAAnswer(code: .ok, cookie: request.cookie, moa: query.moa)
         // Only proven sources are charged: a forger must not use up another's rate.
-        guard !request.isValidated || rates.take(request.source.address.sourceKey, at: now.monotonic) else {
+        let source = request.source
+        let times = server.budgetTimes(of: source.address)
+        guard !request.isValidated || rates.take(source.address.sourceKey, at: now.monotonic, times: times) else {
             answer.code = .tryLater
             answer.lifetime = 1
             return OnHAQuery(answer: answer)
         }
         // Who holds which MoA is told only to nodes of our own: others could search for people.
-        guard server.registrations.entry(holding: MobileAddress(request.source.address), now: now) != nil else {
+        guard isListed(source, server, now) || server.bindings.isBound(source, now.monotonic) else {
             if server.store.isIncomplete { return later(answer, server) }
             answer.code = .refused
-            answer.text = "\(request.source.address) is no locator of a node registered here"
+            answer.text = "\(request.source.address)\(Self.unlistedSource)"
             return OnHAQuery(
                 answer: answer,
                 refusal: Refusal(
                     subject: .haQuery(query.moa), source: request.source, code: .refused,
-                    reason: "the source is no registered locator"))
+                    reason: "the source is no registered locator and not bound"))
         }
         let own = server.registrations.entry(holding: query.moa, now: now)?.certified
         let remembered = own == nil ? server.remembered.entry(holding: query.moa, now: now)?.certified : nil
@@ -125,6 +131,16 @@ package struct Queries: Sendable {
         answer.certificate = found.certificate
         // Who has not shown that it receives at its address changes nothing here, not even what counts as used.
         return OnHAQuery(answer: answer, isRememberedUsed: remembered != nil && request.isValidated)
+    }
+
+    private func isListed(_ source: Endpoint, _ server: ServerView, _ now: Now) -> Bool {
+        source.port == SignalPort.node && server.registrations.entry(holding: MobileAddress(source.address), now: now) != nil
+    }
+
+    /// Whether a HA Query without a valid cookie is worth a cookie rather than a no: it may be from a node that is bound elsewhere, which is
+    /// looked up for who has a cookie only.
+    func mayBeFromBound(_ request: Request, _ server: ServerView, _ now: Now) -> Bool {
+        server.bindings.count > 0 && !isListed(request.source, server, now)
     }
 
     /// What is not known may still be read.

@@ -11,6 +11,8 @@ package struct QueryRules: Equatable, Sendable {
     package var isUnknownForLong: Bool
     /// Whether mappings of other IMSs' nodes are remembered, which the core alone looks up.
     package var hasRemembered: Bool
+    /// Whether nodes are bound to endpoints, which the core alone looks up.
+    package var hasBindings: Bool
     package var limits: IMSLimits
 }
 
@@ -19,6 +21,7 @@ extension IMSCore {
     package var queryRules: QueryRules {
         QueryRules(
             cookies: cookies, served: configuration.served, isIncomplete: store.isIncomplete,
-            isUnknownForLong: store.isUnknownForLong, hasRemembered: remembered.count > 0, limits: configuration.limits)
+            isUnknownForLong: store.isUnknownForLong, hasRemembered: remembered.count > 0,
+            hasBindings: binds.table.count > 0, limits: configuration.limits)
     }
 }

@@ -24,8 +24,8 @@ public struct BindingChange: Hashable, Sendable {
 
     public var hoa: IPPrefix
     public var reason: Reason
-    public var before: [IPPrefix]
-    public var after: [IPPrefix]
+    public var before: [Whereabouts]
+    public var after: [Whereabouts]
     /// Where the message came from that brought it; `nil` if none did.
     public var source: Endpoint?
     public var sequence: UInt64
@@ -34,6 +34,39 @@ public struct BindingChange: Hashable, Sendable {
 
     /// How much its log line matters: what happens twice in a lifetime of every mapping is for those who look for it.
     public var level: IMSLogLevel { reason == .refreshed ? .debug : .info }
+}
+
+/// Where a record says that its node is.
+public enum Whereabouts: Hashable, Sendable, CustomStringConvertible {
+    /// A MoA or a MoPre.
+    case network(IPPrefix)
+    case endpoint(Endpoint)
+    case relay(Endpoint)
+
+    public var description: String {
+        switch self {
+        case .network(let prefix): prefix.shortText
+        case .endpoint(let endpoint): "\(endpoint)"
+        case .relay(let endpoint): "relay \(endpoint)"
+        }
+    }
+}
+
+extension MappingRecord {
+    /// In order, without preferences. What later versions may list besides is left out.
+    package var whereabouts: [Whereabouts] {
+        places.compactMap { place in
+            switch place {
+            case .moa(let locator): .network(locator.prefix)
+            case .endpoint(let endpoint, _): .endpoint(endpoint)
+            case .relay(let relay, _): .relay(relay)
+            case .unknown: nil
+            }
+        }
+    }
+
+    /// Whether its node sends from there: from a MoA of it, from whatever port, or from an endpoint (sections 7 and 11.1).
+    func listsSource(_ source: Endpoint) -> Bool { lists(MobileAddress(source.address)) || endpoints.contains(source) }
 }
 
 /// How many changes of mappings may be logged, and how many were not. Refreshes have a share of their own, so that they can't hide moves.

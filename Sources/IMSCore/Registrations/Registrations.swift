@@ -16,6 +16,7 @@ struct Registrations: Sendable {
     private var issued: IssuedCertificates
     private var writes = PendingWrites()
     private var quotas = PrefixQuotas()
+    private(set) var sharedAddresses = SharedAddresses()
 
     /// A change that the shell is to have made durable.
     struct Write: Sendable {
@@ -71,11 +72,14 @@ struct Registrations: Sendable {
 
     /// The certificate that came along or is named; `nil` if the name is unknown here.
     func certificate(named enclosed: EnclosedRecord) -> Certificate? {
-        switch enclosed.certificate {
+        certificate(named: enclosed.certificate, of: enclosed.mapping.record.prefix)
+    }
+
+    func certificate(named reference: CertificateReference, of prefix: IPPrefix) -> Certificate? {
+        switch reference {
         case .whole(let whole): return whole
         case .id(let id):
             // The mapping's own certificate may be older than the newest issued; that it is no longer good is said later.
-            let prefix = enclosed.mapping.record.prefix
             return [issued[prefix], mappings[prefix]?.certified.certificate].compactMap { $0 }.first { $0.id == id }
         }
     }
@@ -218,9 +222,11 @@ struct Registrations: Sendable {
             held < mapping.certified.version || held.notBefore > latest && mapping.certified.version.notBefore <= latest
         }
         guard held.map(givesWay) ?? true else { return nil }
-        let changes = changes(by: mapping, now)
+        let before = mappings[mapping.record.prefix]
+        let changes = changes(by: mapping, insteadOf: before, now)
         try mappings.set(mapping)
         if held == nil { quotas.added(mapping.record.prefix, configuration) }
+        sharedAddresses.held(mapping.record, insteadOf: before?.record)
         issued.mappingReplaced(mapping.record.prefix, notBefore: mapping.certified.certificate.notBefore)
         return OnHeld(changes: changes)
     }
@@ -229,16 +235,21 @@ struct Registrations: Sendable {
     mutating func load(_ packed: PackedMapping, _ facts: PackedMapping.Facts, _ configuration: IMSCoreConfiguration) throws(MemoryRefusal) {
         let held = mappings.version(of: facts.prefix)
         guard held.map({ $0 < facts.version }) ?? true else { return }
+        // Only of a record with endpoints is a value made.
+        let stored = packed.hasKinds ? packed.stored : nil
+        let before = stored != nil && held != nil ? mappings[facts.prefix]?.record : nil
         try mappings.set(packed, expires: facts.expires)
         if held == nil { quotas.added(facts.prefix, configuration) }
+        if let stored { sharedAddresses.held(stored.record, insteadOf: before) }
         issued.mappingReplaced(facts.prefix, notBefore: facts.version.notBefore)
     }
 
     /// What a store held, before the first event.
     mutating func load(_ mapping: StoredMapping, _ configuration: IMSCoreConfiguration) throws(MemoryRefusal) {
-        let isNew = !mappings.contains(mapping.record.prefix)
+        let before = mappings[mapping.record.prefix]
         try mappings.set(mapping)
-        if isNew { quotas.added(mapping.record.prefix, configuration) }
+        if before == nil { quotas.added(mapping.record.prefix, configuration) }
+        sharedAddresses.held(mapping.record, insteadOf: before?.record)
         issued.mappingReplaced(mapping.record.prefix, notBefore: mapping.certified.certificate.notBefore)
     }
 
@@ -249,11 +260,10 @@ struct Registrations: Sendable {
     }
 
     /// What holding this mapping changes. Before the table is changed.
-    private func changes(by mapping: StoredMapping, _ now: Now) -> [BindingChange] {
+    private func changes(by mapping: StoredMapping, insteadOf held: StoredMapping?, _ now: Now) -> [BindingChange] {
         let record = mapping.record
-        let held = mappings[record.prefix]
-        let before = held.flatMap { $0.isCurrent(now) ? $0.record.locators.map(\.prefix) : nil } ?? []
-        let after = record.locators.map(\.prefix)
+        let before = held.flatMap { $0.isCurrent(now) ? $0.record.whereabouts : nil } ?? []
+        let after = record.whereabouts
         let reason: BindingChange.Reason
         switch (mapping.isRevocation, record.isWithdrawal) {
         case (true, _): reason = .revoked
@@ -267,13 +277,13 @@ struct Registrations: Sendable {
                 sequence: record.sequence)
         ]
         guard reason != .refreshed else { return changes }
-        for locator in record.locators where !before.contains(locator.prefix) {
-            guard let other = mappings.entry(holding: locator.moa, now: now), other.record.prefix != record.prefix,
+        for case .network(let prefix) in after where !before.contains(.network(prefix)) {
+            guard let other = mappings.entry(holding: MobileAddress(prefix.address), now: now), other.record.prefix != record.prefix,
                 other.provenAt <= mapping.provenAt
             else { continue }
             changes.append(
                 BindingChange(
-                    hoa: other.record.prefix, reason: .displaced, before: [locator.prefix], after: [], source: mapping.source,
+                    hoa: other.record.prefix, reason: .displaced, before: [.network(prefix)], after: [], source: mapping.source,
                     sequence: other.record.sequence, by: record.prefix))
         }
         return changes

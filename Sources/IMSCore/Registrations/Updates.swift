@@ -186,9 +186,19 @@ struct Updates: Sendable {
             case .beingWritten(let ticket): return .join(ticket)
             }
         }
-        // Until their proofs are checked, no endpoint is believed.
-        guard !record.hasKinds else { throw UpdateRefusal(.refused, "this server takes no records with endpoints or relays yet") }
-        for locator in record.locators { try checkProof(of: locator, update.proofs, request, served, cookies, now) }
+        for place in record.places {
+            try checkScope(of: place, in: record)
+            switch place {
+            case .moa(let locator): try checkProof(of: locator, update.proofs, request, served, cookies, now)
+            case .endpoint(let endpoint, _): try checkProof(of: endpoint, update.endpointProofs, request, cookies, now)
+            case .relay(let relay, _):
+                guard server.configuration.relays.allows(relay.address) else {
+                    throw UpdateRefusal(.refused, "the relay \(relay) is not among those that this server's configuration allows")
+                }
+            // What a later version means by it is nobody's business here.
+            case .unknown: break
+            }
+        }
         guard let certificate else {
             throw UpdateRefusal(.authenticationFailed, "CERT-ID is unknown here; repeat with CERTIFICATE")
         }
@@ -308,6 +318,37 @@ struct Updates: Sendable {
         }
         // The reply brings a fresh cookie, so all that is missing is a repetition.
         throw UpdateRefusal(.cookieRequired, "the cookie is too old to prove the locator \(locator.moa)")
+    }
+
+    /// Section 11.1: the same for an endpoint, at whatever port it is.
+    private func checkProof(
+        of endpoint: Endpoint, _ proofs: [EndpointProof], _ request: Request, _ cookies: CookieAuthority, _ now: Now
+    ) throws(UpdateRefusal) {
+        if request.source == endpoint, request.isFresh { return }
+        if let proof = proofs.first(where: { $0.endpoint == endpoint }) {
+            guard
+                cookies.isValid(
+                    proof.server, clientCookie: proof.client, from: endpoint, now: now, ageMax: CookieAuthority.proofAgeMax)
+            else { throw UpdateRefusal(.refused, "ENDPOINT-PROOF of \(endpoint) is not ours, older than 300 s or not for its port") }
+            return
+        }
+        guard request.source == endpoint else {
+            throw UpdateRefusal(.refused, "endpoint \(endpoint) is neither the source nor proven; the node does not receive there")
+        }
+        throw UpdateRefusal(.cookieRequired, "the cookie is too old to prove the endpoint \(endpoint)")
+    }
+
+    /// Section 11.1: what means another host elsewhere is in no record with endpoints.
+    private func checkScope(of place: MappingRecord.Place, in record: MappingRecord) throws(UpdateRefusal) {
+        guard record.hasKinds else { return }
+        let address: IPAddress
+        switch place {
+        case .moa(let locator): address = locator.moa.address
+        case .endpoint(let endpoint, _), .relay(let endpoint, _): address = endpoint.address
+        case .unknown: return
+        }
+        guard address.scope != .global else { return }
+        throw UpdateRefusal(.refused, "\(address) is not a global address, and a record with endpoints or relays lists no other")
     }
 
     /// What is refused whatever the update says: too many of one HoA.

@@ -13,6 +13,14 @@ public enum SharedNews: Hashable, Sendable {
     case leave(IPPrefix, Endpoint)
     /// A mapping of another IMS's node that HA Notify or MA Notify brought.
     case remembered(CertifiedMapping, isConfirmed: Bool)
+    /// From the core: the node of this HoA prefix is bound here, and may keep that up for so long without saying so again.
+    case bound(IPPrefix, lasts: Duration)
+    case unbound(IPPrefix)
+    /// From the core: the node of this HoA prefix is to be told of the record, and is not bound here. One that has its binding tells it.
+    case handOver(to: IPPrefix, CertifiedMapping)
+    /// To the core: another instance, or the store since no other has a binding, hands the record over for the node of this HoA prefix. It is not
+    /// handed on.
+    case handedOver(to: IPPrefix, CertifiedMapping)
 }
 
 public struct SharedSubscription: Hashable, Sendable {

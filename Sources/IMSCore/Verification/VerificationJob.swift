@@ -9,26 +9,42 @@ public struct VerificationTicket: Hashable, Sendable {
 /// The part of a check that costs: public-key arithmetic. Times and names have been looked at before (protocol.md section 6:
 /// signatures last), so this needs neither clock nor tables and runs in any thread.
 public struct VerificationJob: Hashable, Sendable {
-    public var certified: CertifiedMapping
+    /// The record that has to be signed with the certificate's key, if there is one.
+    public let certified: CertifiedMapping?
+    /// What has to be signed with it as well, or alone: the way of the message that brings it.
+    public let claim: PathClaim?
+    public let certificate: Certificate
     /// The IMS keys of which one must have signed the certificate; `nil` if the certificate is believed already, as that of an accepted
     /// record is.
-    public var issuers: [PublicKey]?
+    public let issuers: [PublicKey]?
 
-    public init(_ certified: CertifiedMapping, issuers: [PublicKey]?) {
+    public init(_ certified: CertifiedMapping, with claim: PathClaim? = nil, issuers: [PublicKey]?) {
         self.certified = certified
+        self.claim = claim
+        certificate = certified.certificate
         self.issuers = issuers
     }
 
+    public init(_ claim: PathClaim, by certificate: Certificate, issuers: [PublicKey]?) {
+        certified = nil
+        self.claim = claim
+        self.certificate = certificate
+        self.issuers = issuers
+    }
+
+    /// Differs wherever what is signed differs.
+    var signature: Signature? { claim?.signature ?? certified?.mapping.signature }
+
     /// - Returns: `nil`, or why it is not believed. Takes some 70 us for each signature.
     public func run() -> VerificationFailure? {
-        let certificate = certified.certificate
         if let issuers, !issuers.contains(where: certificate.isIssued) {
             return VerificationFailure(
                 "certificate for \(certificate.prefix) is not signed by an IMS key that DNS lists for it (\(issuers.count) found)"
             )
         }
         do throws(VerificationFailure) {
-            try certified.verifySignature()
+            try certified?.verifySignature()
+            try claim?.verify(by: certificate.nodeKey)
             return nil
         } catch {
             return error

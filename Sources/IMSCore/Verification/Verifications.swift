@@ -8,12 +8,16 @@ enum VerificationUse: Sendable {
     case ownNotify(NotifyKey)
     case offer(Request, isFromIMS: Bool)
     case truth(HomeAddress)
+    case bind(Binds.Pending)
+    /// That the source of a HA Notify is its node's, where its record's signature is known to be good.
+    case notifyPath(NotifyKey, CertifiedMapping)
+    case ownNotifyPath(NotifyKey)
 
     /// What others' nodes cause, or those who claim to be such: it must not keep own nodes from registering.
     var isForStrangers: Bool {
         switch self {
-        case .update, .ownNotify: false
-        case .notify, .offer, .truth: true
+        case .update, .ownNotify, .ownNotifyPath, .bind: false
+        case .notify, .offer, .truth, .notifyPath: true
         }
     }
 }
@@ -75,8 +79,10 @@ struct Verifications: Sendable {
 
     /// A check is wanted.
     ///
-    /// - Parameter source: whose budget pays for it; `nil` for what this server asked for itself.
-    mutating func wanted(_ job: VerificationJob, for use: VerificationUse, source: IPAddress?, _ now: Now)
+    /// - Parameters:
+    ///   - source: whose budget pays for it; `nil` for what this server asked for itself.
+    ///   - times: how many times of a budget the source has.
+    mutating func wanted(_ job: VerificationJob, for use: VerificationUse, source: IPAddress?, times: Int = 1, _ now: Now)
         throws(VerificationRefusal) -> OnWanted
     {
         if let ticket = ticket(of: job) {
@@ -91,9 +97,9 @@ struct Verifications: Sendable {
         guard pending.count < (use.isForStrangers ? (placesMax + 1) / 2 : placesMax) else {
             throw VerificationRefusal(reason: "\(pending.count) signature checks are waiting")
         }
-        if let source, !rates.take(source.sourceKey, at: now.monotonic) {
+        if let source, !rates.take(source.sourceKey, at: now.monotonic, times: times) {
             throw VerificationRefusal(
-                reason: "more than \(limits.verificationsPerSecond) signature checks in a second for this source")
+                reason: "more than \(limits.verificationsPerSecond * times) signature checks in a second for this source")
         }
         guard !use.isForStrangers || strangers.take(at: now.monotonic) else {
             throw VerificationRefusal(
@@ -103,13 +109,13 @@ struct Verifications: Sendable {
         lastTicket &+= 1
         let ticket = VerificationTicket(number: lastTicket)
         pending[ticket] = Pending(job: job, waiting: [use])
-        tickets[job.certified.mapping.signature] = ticket
+        if let signature = job.signature { tickets[signature] = ticket }
         return .begin(ticket)
     }
 
     /// The check of exactly this that is under way.
     private func ticket(of job: VerificationJob) -> VerificationTicket? {
-        guard let ticket = tickets[job.certified.mapping.signature], pending[ticket]?.job == job else { return nil }
+        guard let signature = job.signature, let ticket = tickets[signature], pending[ticket]?.job == job else { return nil }
         return ticket
     }
 
@@ -118,8 +124,7 @@ struct Verifications: Sendable {
     /// - Returns: `nil` if there was none.
     mutating func ended(_ ticket: VerificationTicket) -> Pending? {
         guard let ended = pending.removeValue(forKey: ticket) else { return nil }
-        let signature = ended.job.certified.mapping.signature
-        if tickets[signature] == ticket { tickets[signature] = nil }
+        if let signature = ended.job.signature, tickets[signature] == ticket { tickets[signature] = nil }
         return ended
     }
 

@@ -38,7 +38,7 @@ enum IMSText {
         for (label, count) in [
             ("mappings", status.mappings), ("  expired", status.mappingsExpired), ("  withdrawn", status.mappingsWithdrawn),
             ("enrolled, not seen yet", status.unseen), ("remembered", status.remembered), ("  unconfirmed", status.rememberedUnconfirmed),
-            ("subscriptions", status.subscriptions), ("notifies in progress", status.notifiesPending),
+            ("subscriptions", status.subscriptions), ("bindings", status.bindings), ("notifies in progress", status.notifiesPending),
             ("pushes in progress", status.pushesPending),
         ] { table.add([label, "\(count)"]) }
         lines += ["", style.head("Holds")] + table.lines(indent: 2).dropFirst()
@@ -112,6 +112,7 @@ enum IMSText {
         }
         if let expires = mapping.expiresMilliseconds { facts.append(("expires", Quantity.date(unixMilliseconds: expires))) }
         if let source = mapping.updateSource { facts.append(("registered from", source)) }
+        if let endpoint = mapping.boundAt { facts.append(("bound at", endpoint)) }
         if let certificate = mapping.certificate, !mapping.isRevoked {
             let text = "valid until \(Quantity.date(unixMilliseconds: certificate.notAfterMilliseconds))"
             facts.append(("certificate", certificate.endsSoon ? style.bad("\(text), renewed by nobody") : text))

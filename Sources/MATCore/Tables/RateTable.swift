@@ -26,14 +26,17 @@ package struct RateTable<Key: Hashable & Sendable>: Sendable {
     package var count: Int { buckets.count }
 
     /// Takes a token of the key's bucket if there is one.
-    package mutating func take(_ key: Key, at now: MonotonicTime) -> Bool {
+    ///
+    /// - Parameter times: how many times the rate this key has at present.
+    package mutating func take(_ key: Key, at now: MonotonicTime, times: Int = 1) -> Bool {
         if var bucket = buckets[key] {
+            bucket.reconfigure(perSecond: rate * times)
             let isTaken = bucket.take(at: now)
             buckets.use(key, bucket)
             return isTaken
         }
         guard buckets.count < keysMax || buckets.removeOldest(within: Self.stepsToRoomMax, where: { $1.isIdle(at: now) }) else { return false }
-        var bucket = RateLimit(perSecond: rate)
+        var bucket = RateLimit(perSecond: rate * times)
         let isTaken = bucket.take(at: now)
         buckets.use(key, bucket)
         return isTaken

@@ -16,7 +16,7 @@ extension IMSServer {
         logger.log(level: level, "mapping \(change.reason.rawValue)", metadata: metadata)
     }
 
-    private static func places(_ places: [IPPrefix]) -> String {
-        places.isEmpty ? "none" : places.map(\.shortText).joined(separator: ",")
+    private static func places(_ places: [Whereabouts]) -> String {
+        places.isEmpty ? "none" : places.map(\.description).joined(separator: ",")
     }
 }

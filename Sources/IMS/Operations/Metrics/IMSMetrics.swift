@@ -145,6 +145,7 @@ final class IMSMetrics {
         level("imsd_remembered", core.rememberedCount)
         level("imsd_remembered_unconfirmed", core.rememberedUnconfirmedCount)
         level("imsd_subscriptions", core.subscriptionsCount)
+        level("imsd_bindings", core.bindingsCount)
         level("imsd_pushes_pending", core.pushesPendingCount)
         level("imsd_notifies_pending", core.notifiesPendingCount)
         level("imsd_writes_pending", core.writesCount)
@@ -224,6 +225,7 @@ final class IMSMetrics {
         ("imsd_remembered", "Mappings of other servers' nodes that are remembered."),
         ("imsd_remembered_unconfirmed", "Those of them that their own server has not confirmed."),
         ("imsd_subscriptions", "Subscriptions."),
+        ("imsd_bindings", "Home addresses that are bound to an endpoint here."),
         ("imsd_binding_changes_total", "Changes of mappings, by reason."),
         ("imsd_memory_refusals_total", "Updates refused, and stored mappings not served, because the system gave no memory."),
         ("imsd_quota_refusals_total", "Updates refused because the quota of their prefix was used up."),

@@ -6,9 +6,14 @@ import MATSignal
 extension IMSConfiguration {
     /// What the core is told.
     func coreConfiguration(signingKey: SigningKey?) -> IMSCoreConfiguration {
-        IMSCoreConfiguration(
+        var core = IMSCoreConfiguration(
             served: served, publicKeys: publicKeys, previousKeys: previousKeys, signingKey: signingKey,
             certificateLifetime: certificateLifetime, limits: limits, draftSources: draftSources)
+        core.testsReachability = testsReachability
+        core.relays = relays
+        core.port = port
+        core.publicAddresses = publicAddresses
+        return core
     }
 
     /// The keys of the file whose values differ from the running server's and count only after a restart.
@@ -20,6 +25,7 @@ extension IMSConfiguration {
         if verifiersCount != fresh.verifiersCount { keys.append("verifiers") }
         if controlPath != fresh.controlPath { keys.append("control") }
         if controlGroup != fresh.controlGroup { keys.append("control-group") }
+        if bindingsPath != fresh.bindingsPath { keys.append("bindings-file") }
         return keys
     }
 
@@ -34,6 +40,7 @@ extension IMSConfiguration {
         taken.verifiersCount = verifiersCount
         taken.controlPath = controlPath
         taken.controlGroup = controlGroup
+        taken.bindingsPath = bindingsPath
         return taken
     }
 

@@ -20,8 +20,10 @@ extension IMSServer {
         do {
             fresh = try IMSConfiguration(path: path)
             key = try fresh.signingKey()
-            // The only step that needs something from outside, so it comes first: after it nothing can fail.
+            // All that needs something from outside comes first: after it nothing can fail.
+            let sockets = try Self.openReachabilitySockets(fresh)
             try changeMetricsEndpoint(to: fresh.metricsAddress)
+            reachabilitySockets = sockets
         } catch {
             logger.error("the configuration is not reloaded, and the one before stays in force:\n\(error)")
             return false
