@@ -1,3 +1,4 @@
+import MATCore
 import MATSignal
 import MappingMemory
 

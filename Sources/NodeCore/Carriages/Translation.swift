@@ -93,11 +93,13 @@ public struct Translation: Sendable {
 
     /// The endpoints at which a PATH-SIGNATURE for us may say that its datagram arrives (section 11).
     ///
-    /// Where the mapping depends on the destination, others see other ports: only the address counts.
+    /// Unless the mapping is known not to depend on the destination, others may see other ports: only the address counts.
     func isOwn(_ endpoint: Endpoint) -> Bool {
         if endpoint == local { return true }
-        if case .translated(_, .endpointDependent) = verdict { return observations.contains { $0.seen.address == endpoint.address } }
-        return observations.contains { $0.seen == endpoint }
+        switch verdict {
+        case .translated(_, .endpointDependent), .translated(_, .unknown): return observations.contains { $0.seen.address == endpoint.address }
+        case .translated(_, .endpointIndependent), .open, .filtered, .unknown: return observations.contains { $0.seen == endpoint }
+        }
     }
 
     var observationsCount: Int { observations.count }

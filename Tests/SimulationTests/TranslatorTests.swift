@@ -1,0 +1,216 @@
+import MATSignal
+import MATTesting
+import NodeCore
+import SeededRandom
+import Testing
+
+/// Two nodes that move among open networks, translators and firewalls; each stands at an own IMS.
+///
+/// ```
+///   MN  HoA 198.51.100.1        CN  HoA 203.0.113.1          open: 192.0.2.x and 198.18.0.x
+///   IMS_MN 192.88.1.1, .2       IMS_CN 192.88.2.1            behind A: 10.1.x (192.0.2.100), B: 10.2.x (198.18.0.100), C: 10.3.x (192.0.2.200)
+/// ```
+final class TranslatedWorld {
+    let network: SimulatedNetwork
+    let mn: SimulatedNode
+    let cn: SimulatedNode
+    let a: SimulatedTranslator
+    let b: SimulatedTranslator
+    let c: SimulatedTranslator
+    let imsOfMN: SimulatedIMS
+    let imsOfCN: SimulatedIMS
+    private var sent = 0
+    var isTalking = true
+
+    init(
+        seed: UInt64, _ mapping: SimulatedTranslator.Mapping = .endpointIndependent,
+        _ filtering: SimulatedTranslator.Filtering = .addressAndPortDependent, conditions: NetworkConditions = NetworkConditions()
+    ) {
+        network = SimulatedNetwork(seed: seed, conditions: conditions)
+        let dns = SimulatedDNS(network)
+        let (mnAuthority, cnAuthority) = (TestAuthority(seed: 201), TestAuthority(seed: 202))
+        imsOfMN = SimulatedIMS(
+            network, dns, addresses: [ip("192.88.1.1"), ip("192.88.1.2")], serving: prefix("198.51.100.0/24"), authority: mnAuthority)
+        imsOfCN = SimulatedIMS(network, dns, addresses: [ip("192.88.2.1")], serving: prefix("203.0.113.0/24"), authority: cnAuthority)
+        a = SimulatedTranslator(network, at: ip("192.0.2.100"), mapping, filtering)
+        b = SimulatedTranslator(network, at: ip("198.18.0.100"), mapping, filtering)
+        c = SimulatedTranslator(network, at: ip("192.0.2.200"), mapping, filtering)
+        network.put(a, before: prefix("10.1.0.0/16"))
+        network.put(b, before: prefix("10.2.0.0/16"))
+        network.put(c, before: prefix("10.3.0.0/16"))
+        mn = SimulatedNode(network, dns, mnAuthority.enrol(home("198.51.100.1"), seed: 11))
+        cn = SimulatedNode(network, dns, cnAuthority.enrol(home("203.0.113.1"), seed: 12))
+    }
+
+    /// Both are at these places, registered, and talk: 50 packets a second each way.
+    func start(_ mnPlace: String, _ cnPlace: String) -> Bool {
+        mn.move(to: [ip(mnPlace)])
+        cn.move(to: [ip(cnPlace)])
+        guard network.drive(max: .seconds(60), until: { self.mn.core.isRegistered && self.cn.core.isRegistered }) else { return false }
+        say()
+        return network.drive(max: .seconds(30)) { !self.mn.delivered.isEmpty && !self.cn.delivered.isEmpty }
+    }
+
+    private func say() {
+        guard isTalking else { return }
+        sent += 1
+        mn.send(UserPacket(sent, mn.delivered.isEmpty ? .opening : .segment), to: cn.hoa.address)
+        if !cn.delivered.isEmpty { cn.send(UserPacket(1_000_000 + sent), to: mn.hoa.address) }
+        network.after(.milliseconds(20)) { [weak self] in self?.say() }
+    }
+
+    /// How long it takes until packets that are sent from now on arrive, each way; `nil`: not within the time.
+    func resumption(within limit: Duration = .seconds(10)) -> (toCN: Duration, toMN: Duration)? {
+        let began = network.time
+        let first = sent
+        func arrived(_ node: SimulatedNode, _ base: Int) -> MonotonicTime? {
+            node.delivered.first { $0.packet.number > base + first && $0.at > began }?.at
+        }
+        guard network.drive(max: limit, until: { arrived(self.cn, 0) != nil && arrived(self.mn, 1_000_000) != nil }),
+            let there = arrived(cn, 0), let back = arrived(mn, 1_000_000)
+        else { return nil }
+        return (there - began, back - began)
+    }
+
+    /// What goes on arriving: packets in the next second each way, of 50.
+    func rate() -> (toCN: Int, toMN: Int) {
+        let before = (cn.delivered.count, mn.delivered.count)
+        network.run(for: .seconds(1))
+        return (cn.delivered.count - before.0, mn.delivered.count - before.1)
+    }
+
+    /// How each end's packets go: "direct", "encapsulated" or "none".
+    var ways: (mn: String, cn: String) { (way(mn), way(cn)) }
+
+    private func way(_ node: SimulatedNode) -> String {
+        if !node.imt.outbound.isEmpty { return "direct" }
+        return node.imt.encapsulated.isEmpty ? "none" : "encapsulated"
+    }
+
+    func logs() -> String { (mn.logs.map { "MN " + $0 } + cn.logs.map { "CN " + $0 }).joined(separator: "\n") }
+}
+
+@Suite("Networks that translate") struct TranslatorTests {
+    struct Case: Sendable, CustomTestStringConvertible {
+        let from: (mn: String, cn: String)
+        let to: (mn: String, cn: String)
+        let ways: (mn: String, cn: String)
+        var testDescription: String { "\(from.mn) and \(from.cn) become \(to.mn) and \(to.cn)" }
+    }
+
+    static let open = "192.0.2.10"
+    static let open2 = "192.0.2.11"
+    static let peer = "198.18.0.10"
+    static let (inA, inA2, inB, inC) = ("10.1.0.10", "10.1.0.11", "10.2.0.10", "10.3.0.10")
+    static let (direct, encapsulated) = (("direct", "direct"), ("encapsulated", "encapsulated"))
+
+    @Test(
+        "A node behind a translator is reached, and reaches, wherever it and its peer go",
+        arguments: [
+            Case(from: (inA, peer), to: (inA, peer), ways: encapsulated),
+            Case(from: (open, peer), to: (inA, peer), ways: encapsulated),
+            Case(from: (inA, peer), to: (open, peer), ways: direct),
+            Case(from: (inA, peer), to: (inC, peer), ways: encapsulated),
+            Case(from: (inA, peer), to: (inA2, peer), ways: encapsulated),
+            Case(from: (open, inB), to: (open2, inB), ways: encapsulated),
+            Case(from: (open, peer), to: (inA, inB), ways: encapsulated),
+            Case(from: (inA, inB), to: (inC, inB), ways: encapsulated),
+            Case(from: (inA, inB), to: (open, peer), ways: direct),
+        ], [1, 2] as [UInt64])
+    func movement(_ one: Case, seed: UInt64) {
+        let world = TranslatedWorld(seed: seed)
+        guard world.start(one.from.mn, one.from.cn) else {
+            Issue.record("no packets at the start\n\(world.logs())")
+            return
+        }
+        world.network.run(for: .seconds(3))
+        if one.from.mn != one.to.mn { world.mn.move(to: [ip(one.to.mn)]) }
+        if one.from.cn != one.to.cn { world.cn.move(to: [ip(one.to.cn)]) }
+        guard let times = world.resumption() else {
+            Issue.record("nothing goes on\n\(world.logs())")
+            return
+        }
+        #expect(times.toCN < .milliseconds(700) && times.toMN < .milliseconds(700), "\(times)")
+        world.network.run(for: .seconds(3))
+        #expect(world.ways == one.ways, "\(world.logs())")
+        let rate = world.rate()
+        #expect(rate.toCN >= 49 && rate.toMN >= 49, "\(rate)\n\(world.logs())")
+        #expect(world.mn.imt.violations.isEmpty && world.cn.imt.violations.isEmpty)
+    }
+
+    @Test(
+        "Every kind of translator lets a node reach an open peer",
+        arguments: [
+            (SimulatedTranslator.Mapping.endpointIndependent, SimulatedTranslator.Filtering.endpointIndependent),
+            (.endpointIndependent, .addressDependent), (.endpointDependent, .addressDependent), (.endpointDependent, .addressAndPortDependent),
+        ])
+    func kinds(_ mapping: SimulatedTranslator.Mapping, _ filtering: SimulatedTranslator.Filtering) {
+        let world = TranslatedWorld(seed: 3, mapping, filtering)
+        #expect(world.start(Self.inA, Self.peer), "\(world.logs())")
+        world.network.run(for: .seconds(2))
+        world.mn.move(to: [ip(Self.inC)])
+        let times = world.resumption()
+        #expect(times.map { max($0.toCN, $0.toMN) < .milliseconds(700) } ?? false, "\(times.debugDescription) \(world.logs())")
+        let rate = world.rate()
+        #expect(rate.toCN >= 49 && rate.toMN >= 49, "\(rate)")
+    }
+
+    @Test("Both behind translators that filter less, or map by the endpoint alone: no packet needs a relay", arguments: [1, 2, 3] as [UInt64])
+    func bothMove(seed: UInt64) {
+        let world = TranslatedWorld(seed: seed, .endpointIndependent, seed == 1 ? .endpointIndependent : .addressAndPortDependent)
+        #expect(world.start(Self.inA, Self.inB), "\(world.logs())")
+        world.network.run(for: .seconds(2))
+        world.mn.move(to: [ip(Self.inC)])
+        world.cn.move(to: [ip("10.2.0.11")])
+        let times = world.resumption()
+        #expect(times.map { max($0.toCN, $0.toMN) < .seconds(1) } ?? false, "\(times.debugDescription) \(world.logs())")
+    }
+
+    @Test("A translator that starts anew, with another address too, holds packets up for 20 s at most", arguments: [false, true])
+    func reboot(isElsewhere: Bool) {
+        let world = TranslatedWorld(seed: 5)
+        #expect(world.start(Self.inA, Self.peer))
+        world.network.run(for: .seconds(4))
+        world.a.reboot(at: isElsewhere ? ip("192.0.2.101") : nil)
+        world.network.run(for: .seconds(20))
+        let rate = world.rate()
+        #expect(rate.toCN >= 49 && rate.toMN >= 49, "\(rate) \(world.logs())")
+        #expect(world.ways == Self.encapsulated)
+    }
+
+    @Test("After an hour of silence the first packet finds its way, in either direction", arguments: [true, false])
+    func idle(fromInside: Bool) {
+        let world = TranslatedWorld(seed: 6)
+        #expect(world.start(Self.inA, Self.peer))
+        world.isTalking = false
+        world.network.run(for: .seconds(300))
+        let before = (world.cn.delivered.count, world.mn.delivered.count)
+        if fromInside {
+            world.mn.send(UserPacket(9_000_000), to: world.cn.hoa.address)
+            #expect(world.network.drive(max: .seconds(1)) { world.cn.delivered.count > before.0 }, "\(world.logs())")
+        } else {
+            world.cn.send(UserPacket(9_000_000), to: world.mn.hoa.address)
+            #expect(world.network.drive(max: .seconds(1)) { world.mn.delivered.count > before.1 }, "\(world.logs())")
+        }
+    }
+
+    @Test("In networks that lose a fifth, repeat and reorder, every move ends in the right way", arguments: 10...17 as ClosedRange<UInt64>)
+    func convergence(seed: UInt64) {
+        let weather = NetworkConditions(latency: .milliseconds(5) ... .milliseconds(60), loss: 0.2, duplication: 0.1)
+        let world = TranslatedWorld(seed: seed, conditions: weather)
+        guard world.start(Self.inA, seed % 2 == 0 ? Self.peer : Self.inB) else {
+            Issue.record("seed \(seed): no packets at the start\n\(world.logs())")
+            return
+        }
+        for place in [Self.inC, Self.open, Self.inA2, Self.inC] {
+            world.mn.move(to: [ip(place)])
+            world.network.run(for: .seconds(30))
+            guard let times = world.resumption() else {
+                Issue.record("seed \(seed): nothing goes on at \(place)\n\(world.logs())")
+                return
+            }
+            #expect(max(times.toCN, times.toMN) < .seconds(5), "seed \(seed) at \(place): \(times)")
+        }
+        #expect(world.mn.imt.violations.isEmpty && world.cn.imt.violations.isEmpty)
+    }
+}
