@@ -131,7 +131,7 @@ public struct IMSStatusReport: Codable, Hashable, Sendable {
 /// A mapping, or a home address that is enrolled and has never registered: then all that is known is its certificate.
 public struct MappingReport: Codable, Hashable, Sendable {
     public struct Locator: Codable, Hashable, Sendable {
-        /// A MoA, a MoPre, or an endpoint with its port.
+        /// A MoA or MoPre.
         public var moa: String
         public var preference: UInt8
 
