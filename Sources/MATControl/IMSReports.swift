@@ -205,7 +205,8 @@ public struct MappingReport: Codable, Hashable, Sendable {
     public var certificate: Certificate?
 
     private enum CodingKeys: String, CodingKey {
-        case hoa, locators, endpoints, relays, sequence, isExpired, isWithdrawn, isRegisteredHere, isRevoked, isUnseen, isConfirmed, updateSource, boundAt
+        case hoa, locators, endpoints, relays, sequence, isExpired, isWithdrawn, isRegisteredHere, isRevoked, isUnseen, isConfirmed, updateSource,
+            boundAt
         case subscribers, certificate
         case issuedMilliseconds = "issued"
         case expiresMilliseconds = "expires"

@@ -150,7 +150,7 @@ struct BindDaemonTests {
                 mobile-prefixes: [198.51.100.0/24]
               - prefix: 2001:db8:10::/48
                 mobile-prefixes: [2001:db8:aa::/48]
-            relays: [203.0.113.0/24]
+            accept-relays: [203.0.113.0/24]
             dns: {resolvers: ["127.0.0.1:1"]}
             """
         try TextFile.replace("\(directory.path)/imsd.yaml", with: text, mode: 0o600)

@@ -1,5 +1,4 @@
 import MATCore
-import MATDNS
 import MATSignal
 import MATTesting
 import Testing

@@ -1,7 +1,6 @@
 import MATSignal
 import MATTesting
 import NodeCore
-import SeededRandom
 import Testing
 
 /// Two nodes that move among open networks, translators and firewalls; each stands at an own IMS.

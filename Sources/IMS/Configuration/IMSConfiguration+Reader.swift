@@ -45,7 +45,7 @@ extension IMSConfiguration {
 
         readLimits(file.section("limits"))
         draftSources = file.list("draft-sources", .prefix)
-        readRelays(file)
+        readAcceptedRelays(file)
         publicAddresses = file.list("public-addresses", .address)
         if publicAddresses.count > Self.publicAddressesMax {
             file.reject("public-addresses", "more than \(Self.publicAddressesMax) are listed", "list those at which nodes find this server")
@@ -84,11 +84,11 @@ extension IMSConfiguration {
     static let publicAddressesMax = 4
 
     /// One word, or a list of prefixes.
-    private mutating func readRelays(_ file: ConfigurationSection) {
-        if file.isList("relays") {
-            relays = .within(file.list("relays", .prefix))
+    private mutating func readAcceptedRelays(_ file: ConfigurationSection) {
+        if file.isList("accept-relays") {
+            acceptedRelays = .within(file.list("accept-relays", .prefix))
         } else {
-            relays = file.value("relays", .relayWord, default: .any)
+            acceptedRelays = file.value("accept-relays", .relayWord, default: .any)
         }
     }
 
@@ -177,7 +177,7 @@ extension ConfigurationKind where Value == RelayPolicy {
             switch text {
             case "any": .value(.any)
             case "none": .value(.none)
-            default: .rejected(reason: "is neither `any` nor `none` nor a list of prefixes", remedy: "write, say, relays: [203.0.113.0/24]")
+            default: .rejected(reason: "is neither `any` nor `none` nor a list of prefixes", remedy: "write, say, accept-relays: [203.0.113.0/24]")
             }
         }
     }

@@ -42,7 +42,7 @@ public struct IMSConfiguration: Sendable {
     /// Addresses of this host to send them from: best such as no node is served at. Those to listen on if empty.
     public var reachabilityAddresses: [IPAddress] = []
     /// Which relays records may list.
-    public var relays = RelayPolicy.any
+    public var acceptedRelays = RelayPolicy.any
     /// Addresses at which nodes reach this server, if a translator before it gives it others.
     public var publicAddresses: [IPAddress] = []
     /// Where bindings are kept over a restart; nowhere if `nil`.

@@ -10,7 +10,7 @@ extension IMSConfiguration {
             served: served, publicKeys: publicKeys, previousKeys: previousKeys, signingKey: signingKey,
             certificateLifetime: certificateLifetime, limits: limits, draftSources: draftSources)
         core.testsReachability = testsReachability
-        core.relays = relays
+        core.relays = acceptedRelays
         core.port = port
         core.publicAddresses = publicAddresses
         return core
