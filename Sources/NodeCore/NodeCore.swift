@@ -176,7 +176,7 @@ public struct NodeCore {
     /// Packets counted so far with each peer, both directions. Told now and then; it keeps used peers alive.
     public mutating func traffic(_ packets: some Sequence<(key: HomeAddress, value: UInt64)>, now: Now) -> [NodeAction] {
         let used = busiest.counted(packets, in: &peers, now: now.monotonic)
-        if !peerEndpoints.isEmpty { for hoa in used.sorted() { useEndpoints(of: hoa, now) } }
+        if !peerEndpoints.isEmpty { for hoa in used.filter({ peerEndpoints[$0] != nil }).sorted() { useEndpoints(of: hoa, now) } }
         monitor.trafficCounted(now: now.monotonic)
         // More than these are not watched anyway.
         for hoa in used.count <= configuration.paths.pathsMax ? used.sorted() : busiest.peers { notePeerUse(hoa, now) }
