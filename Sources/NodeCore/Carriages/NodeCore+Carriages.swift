@@ -9,7 +9,9 @@ extension NodeCore {
 
     /// Whether rewritten packets pass at an own MoA: it is listed as it is.
     func isOpen(_ moa: MobileAddress) -> Bool {
-        ownEndpoints.listing(of: moa, servers: home(in: moa.family).flatMap { homes[$0]?.servers?.endpoints } ?? []) == .moa
+        // A mobile network's prefix is routed to it, whatever its scope: its operator says so, and nobody can be asked.
+        guard let home = home(in: moa.family).flatMap({ homes[$0] }), !home.isNetwork else { return true }
+        return ownEndpoints.listing(of: moa, servers: home.servers?.endpoints ?? []) == .moa
     }
 
     private func isOpen(_ family: AddressFamily) -> Bool { addresses.of(family).first.map(isOpen) ?? true }
