@@ -129,11 +129,12 @@ extension NodeCore {
             counters.unmatchedDropped += 1
             return
         }
+        let preferred = preferredSources[source.family]
         // The signature says where the datagram was sent to: to us, as the peer sees us.
         if answer.code == .ok, let signature = answer.signature, let seen = answer.observed, ownEndpoints.isOwn(seen),
             PathStatement(.pathAnswer, by: hoa, to: own.address, at: seen, cookie: asked.challenge).isSigned(signature, by: peer.record.key.nodeKey)
         {
-            perform(peerEndpoints.tell(hoa) { $0.proved(source, from: local, now.monotonic) }, of: hoa, now)
+            perform(peerEndpoints.tell(hoa) { $0.proved(source, from: local, preferring: preferred, now.monotonic) }, of: hoa, now)
         }
         if let cookie = answer.cookie.server {
             perform(peerEndpoints.tell(hoa) { $0.gaveCookie(cookie, seenAs: answer.observed, at: source) }, of: hoa, now)
@@ -151,6 +152,7 @@ extension NodeCore {
             return
         }
         let hoa = probe.peerHoA
+        let preferred = preferredSources[source.family]
         let fresh = requests.freshCookie(for: source, clientCookie: probe.cookie.client, now)
         let proves = requests.provesPlace(probe.cookie, from: source, now)
         if proves, let given = Challenge(probe.cookie), let proof = probe.proof, let peer = peers[hoa], proof.certificate.id == peer.record.key.id,
@@ -159,7 +161,7 @@ extension NodeCore {
                 PathStatement(.pathProbe, by: hoa, to: home.hoa.address, at: $0, cookie: given).isSigned(proof.signature, by: peer.record.key.nodeKey)
             })
         {
-            perform(peerEndpoints.enter(hoa) { $0.proved(source, from: local, now.monotonic) }, of: hoa, now)
+            perform(peerEndpoints.enter(hoa) { $0.proved(source, from: local, preferring: preferred, now.monotonic) }, of: hoa, now)
         }
         let isKnown = peerEndpoints[hoa].map { $0.sources.contains(source) } ?? false || peers[hoa].map { lists($0, source) } ?? false
         guard isKnown, proves || requests.answersProbes(now.monotonic),

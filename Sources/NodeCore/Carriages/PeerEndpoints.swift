@@ -152,11 +152,16 @@ struct PeerEndpoints: Sendable {
     }
 
     /// The peer's signature shows that it receives at this endpoint what we send from this own address.
-    mutating func proved(_ endpoint: Endpoint, from own: IPAddress, _ now: MonotonicTime) -> [Action] {
+    ///
+    /// - Parameter preferred: the own address that is first. What works from there is not moved by a word that came to another: a peer asks at all
+    ///   places that we list.
+    mutating func proved(_ endpoint: Endpoint, from own: IPAddress, preferring preferred: IPAddress? = nil, _ now: MonotonicTime) -> [Action] {
         if !isActive(now) { activeAt = now }
         if let index = places.firstIndex(where: { $0.endpoint == endpoint }) {
-            let isElsewhere = places[index].own != own
-            (places[index].heardAt, places[index].own, places[index].isOutdated) = (now, own, false)
+            let isSettled = places[index].state.isProven && places[index].own == preferred
+            let isElsewhere = places[index].own != own && !isSettled
+            if isElsewhere { places[index].own = own }
+            (places[index].heardAt, places[index].isOutdated) = (now, false)
             return places[index].state.proved(now) || isElsewhere ? [.choose] : []
         }
         let learned = places.filter { !$0.isListed }

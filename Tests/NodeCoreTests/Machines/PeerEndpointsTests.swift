@@ -76,6 +76,15 @@ import Testing
         #expect(more == [])
     }
 
+    @Test("What works from the first own address stays there when the peer asks at another one that we list, and comes there from elsewhere")
+    func preferredOwn() {
+        var peer = proven([listed])
+        let other = peer.proved(listed, from: otherOwn, preferring: own, start)
+        #expect(other == [] && peer.way { _ in true }?.own == own)
+        let better = peer.proved(listed, from: otherOwn, preferring: otherOwn, start)
+        #expect(better == [.choose] && peer.way { _ in true }?.own == otherOwn)
+    }
+
     @Test("A proof is renewed every 15 s while there are packets, and ends 25 s after the last one")
     func renewal() {
         var peer = proven([listed])
