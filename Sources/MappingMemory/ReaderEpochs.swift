@@ -77,7 +77,7 @@ package final class ReaderEpochs: @unchecked Sendable {
         self.memory = memory
         capacity = Self.waitingAtFirst
         guard let ring = unsafe memory.allocate(capacity * MemoryLayout<Waiting>.stride) else {
-            fatalError("the system gives no memory for an empty table of mappings; see the limits of this process (ulimit -v)")
+            TableMemory.endWithoutTable()
         }
         unsafe waiting = ring
         let count = (Self.readersMax + 1) * Self.wordsPerPlace

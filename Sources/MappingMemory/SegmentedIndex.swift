@@ -121,7 +121,7 @@ package struct SegmentedIndex {
         self.epochs = epochs
         self.memory = memory
         guard let first = Self.makeSegment(depth: 0, arena), let directory = unsafe Self.makeDirectory(depth: 0, memory) else {
-            fatalError("the system gives no memory for an empty table of mappings; see the limits of this process (ulimit -v)")
+            TableMemory.endWithoutTable()
         }
         unsafe self.directory = directory
         unsafe Self.entries(directory.start)[0].store(first, ordering: .relaxed)

@@ -73,7 +73,7 @@ package final class SlabArena {
     init(memory: TableMemory) {
         self.memory = memory
         guard let table = unsafe calloc(Self.chunksMax, MemoryLayout<UnsafeMutableRawPointer?>.stride) else {
-            fatalError("the system gives no memory for an empty table of mappings; see the limits of this process (ulimit -v)")
+            TableMemory.endWithoutTable()
         }
         view = unsafe View(chunks: table.bindMemory(to: UnsafeMutableRawPointer?.self, capacity: Self.chunksMax))
     }

@@ -36,6 +36,11 @@ package final class TableMemory {
 
     package init() {}
 
+    /// There is not even memory for an empty table: at the start, before anything was answered, so nothing is lost by ending here.
+    static func endWithoutTable() -> Never {
+        fatalError("the system gives no memory for an empty table of mappings; see the limits of this process (ulimit -v)")
+    }
+
     /// A piece of the heap, in whole cache lines.
     @unsafe
     package struct Piece {

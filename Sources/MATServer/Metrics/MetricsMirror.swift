@@ -23,10 +23,14 @@ package final class MetricsMirror {
     }
 
     package func level(_ name: String, _ value: some BinaryInteger, _ labels: [(String, String)] = []) {
+        level(name, Double(value), labels)
+    }
+
+    package func level(_ name: String, _ value: Double, _ labels: [(String, String)] = []) {
         let key = Key(name: name, labels: labels.map(\.1))
         let gauge = gauges[key] ?? Gauge(label: name, dimensions: labels, factory: registry)
         gauges[key] = gauge
-        gauge.record(Double(value))
+        gauge.record(value)
     }
 
     /// What the kernel says of this process.

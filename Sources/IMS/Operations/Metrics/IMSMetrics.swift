@@ -27,8 +27,8 @@ final class IMSMetrics {
     private let batches: Recorder
     private let commitFailures: Counter
     private let commitsOutrun: Counter
-    private var mirrors: [Mirror: (counter: Counter, told: UInt64)] = [:]
-    private var gauges: [Mirror: Gauge] = [:]
+    /// What the core and the workers count by themselves.
+    private let mirror: MetricsMirror
     /// When the message came that led to each change that is being written, and when the store got it.
     private var writes: [StoreTicket: (received: MonotonicTime?, handed: MonotonicTime)] = [:]
     /// When the message came whose signature is being checked.
@@ -38,14 +38,10 @@ final class IMSMetrics {
     /// Writes and checks whose times are kept; those of more are not measured.
     private static let pendingMax = 65_536
 
-    private struct Mirror: Hashable {
-        var name: String
-        var labels: [String]
-    }
-
     init(_ registry: MetricsRegistry) {
         self.registry = registry
-        for (name, help) in Self.texts { registry.describe(name, help) }
+        mirror = MetricsMirror(registry)
+        for (name, help) in Self.texts + MetricsMirror.processTexts { registry.describe(name, help) }
         registry.describe(
             "imsd_update_duration_seconds", "From the reception of an IMS Update to its answer after it was durable.")
         registry.describe("imsd_store_commit_duration_seconds", "From handing a change to the store until it was durable.")
@@ -99,96 +95,66 @@ final class IMSMetrics {
     /// Brings everything up to date.
     func collect(_ server: IMSServer, _ now: Now) {
         collect(server.core, server.totalCounters)
-        set("imsd_send_failures_total", server.sendFailuresCount)
+        mirror.set("imsd_send_failures_total", server.sendFailuresCount)
         if let path = server.queryPath {
-            set("imsd_datagrams_received_total", path.total(.datagrams))
-            set("imsd_datagrams_passed_total", path.total(.passedOn))
-            set("imsd_datagrams_lost_total", path.total(.overflowed))
+            mirror.set("imsd_datagrams_received_total", path.total(.datagrams))
+            mirror.set("imsd_datagrams_passed_total", path.total(.passedOn))
+            mirror.set("imsd_datagrams_lost_total", path.total(.overflowed))
         }
-        level("imsd_mapping_table_bytes", server.core.mappings.octetsCount)
-        level("imsd_uptime_seconds", (now.monotonic - server.started).components.seconds)
-        level("imsd_build_info", 1, [("version", MATVersion.text)])
-        level("imsd_store_available", server.core.storeUnavailable == nil ? 1 : 0)
-        level("imsd_store_loading", server.core.isLoading ? 1 : 0)
+        mirror.level("imsd_mapping_table_bytes", server.core.mappings.octetsCount)
+        mirror.level("imsd_uptime_seconds", (now.monotonic - server.started).components.seconds)
+        mirror.level("imsd_build_info", 1, [("version", MATVersion.text)])
+        mirror.level("imsd_store_available", server.core.storeUnavailable == nil ? 1 : 0)
+        mirror.level("imsd_store_loading", server.core.isLoading ? 1 : 0)
         for source in sources {
             switch source.kind {
-            case .counter: set(source.name, UInt64(max(0, min(source.read(), 9e18))), source.labels)
-            case .gauge: level(source.name, source.read(), source.labels)
+            case .counter: mirror.set(source.name, UInt64(max(0, min(source.read(), 9e18))), source.labels)
+            case .gauge: mirror.level(source.name, source.read(), source.labels)
             }
         }
-        collectProcess()
+        mirror.process()
     }
 
     private func collect(_ core: IMSCore, _ counters: IMSCounters) {
-        for (type, count) in counters.received { set("imsd_messages_received_total", count, [("type", type.description)]) }
-        for (type, count) in counters.sent { set("imsd_requests_sent_total", count, [("type", type.description)]) }
+        for (type, count) in counters.received { mirror.set("imsd_messages_received_total", count, [("type", type.description)]) }
+        for (type, count) in counters.sent { mirror.set("imsd_requests_sent_total", count, [("type", type.description)]) }
         for (answer, count) in counters.answered {
-            set("imsd_answers_total", count, [("type", answer.type.description), ("code", answer.code.description)])
+            mirror.set("imsd_answers_total", count, [("type", answer.type.description), ("code", answer.code.description)])
         }
         // Reasons that did not occur yet are shown as well: a rate of what appears from nothing can't be taken.
         for reason in BindingChange.Reason.allCases {
-            set("imsd_binding_changes_total", counters.bindingChanges[reason] ?? 0, [("reason", reason.rawValue)])
+            mirror.set("imsd_binding_changes_total", counters.bindingChanges[reason] ?? 0, [("reason", reason.rawValue)])
         }
-        set("imsd_malformed_total", counters.malformed)
-        set("imsd_unknown_types_total", counters.unknownTypes)
-        set("imsd_dropped_total", counters.dropped)
-        set("imsd_signature_checks_total", counters.verifications)
-        set("imsd_pushes_unanswered_total", counters.pushesUnanswered)
-        set("imsd_log_lines_suppressed_total", counters.logLinesSuppressed)
-        set("imsd_quota_refusals_total", counters.quotaRefusals)
-        set("imsd_memory_refusals_total", counters.memoryRefusals)
-        set("imsd_certificates_renewed_total", counters.certificatesRenewed)
+        mirror.set("imsd_malformed_total", counters.malformed)
+        mirror.set("imsd_unknown_types_total", counters.unknownTypes)
+        mirror.set("imsd_dropped_total", counters.dropped)
+        mirror.set("imsd_signature_checks_total", counters.verifications)
+        mirror.set("imsd_pushes_unanswered_total", counters.pushesUnanswered)
+        mirror.set("imsd_log_lines_suppressed_total", counters.logLinesSuppressed)
+        mirror.set("imsd_quota_refusals_total", counters.quotaRefusals)
+        mirror.set("imsd_memory_refusals_total", counters.memoryRefusals)
+        mirror.set("imsd_certificates_renewed_total", counters.certificatesRenewed)
 
-        level("imsd_mappings", core.mappingsCount)
-        for (served, count) in core.mappingsByPrefix { level("imsd_prefix_mappings", count, [("prefix", served.prefix.description)]) }
-        level("imsd_mappings_unserved", core.unheldCount)
-        level("imsd_remembered", core.rememberedCount)
-        level("imsd_remembered_unconfirmed", core.rememberedUnconfirmedCount)
-        level("imsd_subscriptions", core.subscriptionsCount)
-        level("imsd_bindings", core.bindingsCount)
-        level("imsd_pushes_pending", core.pushesPendingCount)
-        level("imsd_notifies_pending", core.notifiesPendingCount)
-        level("imsd_writes_pending", core.writesCount)
-        level("imsd_signature_checks_pending", core.verificationsPendingCount)
+        mirror.level("imsd_mappings", core.mappingsCount)
+        for (served, count) in core.mappingsByPrefix { mirror.level("imsd_prefix_mappings", count, [("prefix", served.prefix.description)]) }
+        mirror.level("imsd_mappings_unserved", core.unheldCount)
+        mirror.level("imsd_remembered", core.rememberedCount)
+        mirror.level("imsd_remembered_unconfirmed", core.rememberedUnconfirmedCount)
+        mirror.level("imsd_subscriptions", core.subscriptionsCount)
+        mirror.level("imsd_bindings", core.bindingsCount)
+        mirror.level("imsd_pushes_pending", core.pushesPendingCount)
+        mirror.level("imsd_notifies_pending", core.notifiesPendingCount)
+        mirror.level("imsd_writes_pending", core.writesCount)
+        mirror.level("imsd_signature_checks_pending", core.verificationsPendingCount)
         let survey = core.surveyed
-        level("imsd_mappings_expired", survey.mappingsExpired)
-        level("imsd_mappings_withdrawn", survey.mappingsWithdrawn)
-        level("imsd_revoked", survey.revoked)
-        level("imsd_certificates_ending", survey.certificatesEnding)
-        level("imsd_certificates_ended", survey.certificatesEnded)
+        mirror.level("imsd_mappings_expired", survey.mappingsExpired)
+        mirror.level("imsd_mappings_withdrawn", survey.mappingsWithdrawn)
+        mirror.level("imsd_revoked", survey.revoked)
+        mirror.level("imsd_certificates_ending", survey.certificatesEnding)
+        mirror.level("imsd_certificates_ended", survey.certificatesEnded)
         for key in core.publicKeys {
-            level("imsd_certificates", survey.certificatesByKey[key.id] ?? 0, [("key", IMSServer.hex(key.id))])
+            mirror.level("imsd_certificates", survey.certificatesByKey[key.id] ?? 0, [("key", IMSServer.hex(key.id))])
         }
-    }
-
-    private func collectProcess() {
-        let process = ProcessFigures.now()
-        level("process_resident_memory_bytes", process.residentOctets)
-        level("process_virtual_memory_bytes", process.virtualOctets)
-        level("process_open_fds", process.openDescriptors)
-        level("process_start_time_seconds", process.startedAt)
-        level("process_threads", process.threads)
-        set("process_cpu_seconds_total", process.cpuSeconds)
-    }
-
-    /// A counter that shows a total which somebody else keeps. One that went back, as after a restart of its keeper, begins again.
-    private func set(_ name: String, _ total: UInt64, _ labels: [(String, String)] = []) {
-        let key = Mirror(name: name, labels: labels.map(\.1))
-        var mirror = mirrors[key] ?? (Counter(label: name, dimensions: labels, factory: registry), 0)
-        if total > mirror.told { mirror.counter.increment(by: Int64(clamping: total - mirror.told)) }
-        mirror.told = total
-        mirrors[key] = mirror
-    }
-
-    private func level(_ name: String, _ value: some BinaryInteger, _ labels: [(String, String)] = []) {
-        level(name, Double(value), labels)
-    }
-
-    private func level(_ name: String, _ value: Double, _ labels: [(String, String)] = []) {
-        let key = Mirror(name: name, labels: labels.map(\.1))
-        let gauge = gauges[key] ?? Gauge(label: name, dimensions: labels, factory: registry)
-        gauges[key] = gauge
-        gauge.record(value)
     }
 
     /// Names and meanings, as the manual lists them.
@@ -234,11 +200,5 @@ final class IMSMetrics {
         ("imsd_certificates_ended", "Certificates that have ended; counted once a minute."),
         ("imsd_certificates_renewed_total", "Certificates renewed."),
         ("imsd_log_lines_suppressed_total", "Log lines left out because there were too many."),
-        ("process_resident_memory_bytes", "Resident memory."),
-        ("process_virtual_memory_bytes", "Virtual memory."),
-        ("process_open_fds", "Open file descriptors."),
-        ("process_threads", "Threads."),
-        ("process_start_time_seconds", "Start of the process in Unix time."),
-        ("process_cpu_seconds_total", "Processor time, user and system."),
     ]
 }
