@@ -84,9 +84,6 @@ struct OwnBindings: Sendable {
     /// The own MoA that a binding is held from.
     func source(of key: Key) -> MobileAddress? { bindings[key]?.moa }
 
-    /// Those that are held, in order.
-    var held: [Key] { bindings.keys.filter(isBound).sorted() }
-
     // MARK: Events
 
     /// These bindings are needed now, each from this MoA; others are not.

@@ -71,9 +71,6 @@ struct OwnEndpoints: Sendable {
             || endpoint.port == SignalPort.node && translations[MobileAddress(endpoint.address)] != nil
     }
 
-    /// MoAs that are translated or filtered.
-    var closed: [MobileAddress] { translations.filter { $0.value.endpoint != nil }.keys.sorted() }
-
     // MARK: Events
 
     /// These are our MoAs now.

@@ -97,7 +97,6 @@ struct PeerEndpoints: Sendable {
     func asked(at endpoint: Endpoint) -> Asked? { place(endpoint)?.asked }
     /// Where the peer says that it sees us from there.
     func seenAs(at endpoint: Endpoint) -> Endpoint? { place(endpoint)?.seenAs }
-    func isProven(_ endpoint: Endpoint) -> Bool { place(endpoint)?.state.isProven ?? false }
 
     func isActive(_ now: MonotonicTime) -> Bool { activeAt.map { now - $0 < Self.idleMax } ?? false }
 
