@@ -59,10 +59,13 @@ public struct NodeReport: Codable, Hashable, Sendable {
 public struct PeersReport: Codable, Hashable, Sendable {
     public var peers: [PeerReport]
     public var peersCount: Int
+    /// Destinations that may be MAT nodes; some are talked to plainly meanwhile. `nil` from an earlier matd.
+    @OrNull public var undecided: UndecidedReport?
 
-    public init(peers: [PeerReport], peersCount: Int) {
+    public init(peers: [PeerReport], peersCount: Int, undecided: UndecidedReport?) {
         self.peers = peers
         self.peersCount = peersCount
+        self.undecided = undecided
     }
 }
 
@@ -205,6 +208,16 @@ public struct RoutingRulesReport: Codable, Hashable, Sendable {
 }
 
 public struct PeerReport: Codable, Hashable, Sendable {
+    /// Whether a conversation with it would survive a move of either end, as far as this one can know.
+    public enum Standing: String, Codable, Hashable, Sendable {
+        /// Each end knows where the other is.
+        case mapped
+        /// The peer may not hear of this host's moves.
+        case oneSided
+        /// Packets to it wait, or are lost.
+        case unreachable
+    }
+
     public enum Path: String, Codable, Hashable, Sendable {
         /// Addresses are rewritten; packets keep their size.
         case direct
@@ -234,12 +247,16 @@ public struct PeerReport: Codable, Hashable, Sendable {
     public var octetsIn: UInt64
     @OrNull public var problem: String?
     @OrNull public var problemCode: Problem.Code?
+    /// `nil` from an earlier matd.
+    @OrNull public var standing: Standing?
+    /// Why it is not mapped.
+    @OrNull public var standingReason: String?
 
     public init(
         home: String, ownHome: String, path: Path?, locator: String?, ownLocator: String?, interface: String?, locators: [String], confirmed: Bool,
         proven: Bool,
         ageSeconds: Int64, refreshedSecondsAgo: Int64, switches: Int, detourSeconds: Int64?, chosenInterface: String?, packetsOut: UInt64,
-        packetsIn: UInt64, octetsOut: UInt64, octetsIn: UInt64, problem: Problem?
+        packetsIn: UInt64, octetsOut: UInt64, octetsIn: UInt64, problem: Problem?, standing: Standing?, standingReason: String?
     ) {
         self.home = home
         self.ownHome = ownHome
@@ -261,6 +278,8 @@ public struct PeerReport: Codable, Hashable, Sendable {
         self.octetsIn = octetsIn
         self.problem = problem?.text
         problemCode = problem?.code
+        self.standing = standing
+        self.standingReason = standingReason
     }
 }
 

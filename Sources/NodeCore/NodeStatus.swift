@@ -47,6 +47,7 @@ public struct NodeStatus: Hashable, Sendable {
         public var packets: UInt64
         /// Why it has no path, if that is for a person to mend.
         public var problem: Problem?
+        public var standing: Standing
     }
 
     /// A person can't read more, and a program has no use for them all.
@@ -120,14 +121,16 @@ extension NodeCore {
             let outbound = paths.installed(of: peer)
             let target = outbound?.peer
             let way = outbound == nil ? peerEndpoints[peer.hoa]?.installed : nil
+            let ownMoA = outbound?.own ?? way.map { MobileAddress($0.own) }
             return NodeStatus.PeerState(
-                hoa: peer.hoa, ownHoA: own, moa: target, ownMoA: outbound?.own ?? way.map { MobileAddress($0.own) }, endpoint: way?.endpoint,
+                hoa: peer.hoa, ownHoA: own, moa: target, ownMoA: ownMoA, endpoint: way?.endpoint,
                 locators: peer.record.places(at: peer.listed).map(\.named), isProvisional: peer.isProvisional,
                 isProven: way != nil || target.flatMap { peer.locators[$0]?.state.isProven } ?? false,
                 age: max(.zero, now.monotonic - peer.since),
                 refreshedAgo: max(.zero, now.monotonic - peer.refreshed), switches: paths.switches(of: peer),
                 detouredFor: paths.detourSince(peer.hoa).map { now.monotonic - $0 },
-                chosenInterface: preferences.chosenInterface(for: peer.hoa), packets: peer.packets, problem: addresses.scopeProblem(of: peer))
+                chosenInterface: preferences.chosenInterface(for: peer.hoa), packets: peer.packets, problem: addresses.scopeProblem(of: peer),
+                standing: standing(of: peer, from: ownMoA))
         }
         let undecided = destinations.undecided(now: now.monotonic)
         return NodeStatus(

@@ -184,7 +184,7 @@ struct RenderingTests {
             #expect(!IMSText.status(try Self.report(answer, as: IMSStatusReport.self)).isEmpty)
             #expect(!IMSText.list(try Self.report(answer, as: MappingListReport.self), now: SystemClock.now()).isEmpty)
             #expect(!IMSText.mapping(try Self.report(answer, as: MappingReport.self), now: SystemClock.now()).isEmpty)
-            #expect(!PeersText.text(try Self.report(answer, as: PeersReport.self).peers).isEmpty)
+            #expect(!PeersText.text(try Self.report(answer, as: PeersReport.self)).isEmpty)
             #expect(!HandoverText.text(try Self.report(answer)).isEmpty)
         }
         for (answer, reason) in [(["homes": 5], "\"homes\""), (["peers": ["x"]], "\"peers[0]\"")] as [(JSONValue, String)] {
@@ -198,15 +198,48 @@ struct RenderingTests {
         let lost: JSONValue = ["home": "192.0.2.11", "locator": nil, "confirmed": true, "proven": false]
         let unproven: JSONValue = ["home": "192.0.2.12", "locator": "203.0.113.9", "confirmed": true, "proven": false]
         let provisional: JSONValue = ["home": "192.0.2.13", "locator": "203.0.113.9", "confirmed": false, "proven": true]
-        let text = PeersText.text(try [lost, unproven, provisional].map { try Self.report($0, as: PeerReport.self) })
+        let text = try Self.peers([lost, unproven, provisional])
         #expect(text.contains("no path") && text.contains("unreachable"))
         #expect(text.contains("unproven") && text.contains("provisional"))
+    }
+
+    @Test("A conversation that would not survive a move is never called good: one-sided, unreachable and plain ones are told, with the reason")
+    func standings() throws {
+        let peer: [String: JSONValue] = [
+            "home": "192.0.2.11", "locator": "203.0.113.9", "path": "direct", "confirmed": true, "proven": true,
+        ]
+        func with(_ standing: JSONValue, _ reason: JSONValue) -> JSONValue {
+            .object(peer.merging(["standing": standing, "standingReason": reason]) { $1 })
+        }
+        let good = try Self.peers([with("mapped", nil)])
+        #expect(good.contains(" direct ") && !good.contains("192.0.2.11:"))
+        let oneSided = try Self.peers([with("oneSided", "192.0.2.10 is not registered yet; it may not hear of our moves")])
+        #expect(oneSided.contains(" one-sided ") && !oneSided.contains(" direct "))
+        #expect(oneSided.hasSuffix("192.0.2.11: 192.0.2.10 is not registered yet; it may not hear of our moves\n"))
+        let unreachable = try Self.peers([with("unreachable", "this host has no address in any network: packets to it wait")])
+        #expect(unreachable.contains(" unreachable ") && unreachable.hasSuffix("packets to it wait\n"))
+        let plain: JSONValue = [
+            "peers": [],
+            "undecided": [
+                "count": 2,
+                "destinations": [
+                    ["address": "198.51.100.20", "isPlain": true, "reason": "no DNS server answered"],
+                    ["address": "198.51.100.21", "isPlain": false, "reason": "no DNS server answered"],
+                ],
+            ],
+        ]
+        let text = PeersText.text(try Self.report(plain, as: PeersReport.self))
+        #expect(text == "no peers\n198.51.100.20: plain, it survives no move: no DNS server answered\n")
+    }
+
+    private static func peers(_ peers: [JSONValue]) throws -> String {
+        PeersText.text(try report(["peers": .array(peers)], as: PeersReport.self))
     }
 
     @Test("A peer whose packets travel encapsulated is shown so, and mat why says why and what would change it")
     func why() throws {
         let peer: JSONValue = ["home": "192.0.2.11", "locator": "203.0.113.9:6289", "path": "encapsulated", "confirmed": true, "proven": true]
-        #expect(PeersText.text([try Self.report(peer, as: PeerReport.self)]).contains("encapsulated"))
+        #expect(try Self.peers([peer]).contains("encapsulated"))
         let why: JSONValue = [
             "peer": "192.0.2.11", "ownHome": "192.0.2.10", "translations": ["10.0.0.5 is translated by 198.51.100.7, mapping endpoint-independent"],
             "candidates": [

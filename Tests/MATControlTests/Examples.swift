@@ -72,7 +72,8 @@ enum Examples {
             confirmed: true,
             proven: false, ageSeconds: 75, refreshedSecondsAgo: 5, switches: 2, detourSeconds: 9, chosenInterface: "wwan0", packetsOut: 1234,
             packetsIn: 1200, octetsOut: 99_000, octetsIn: 98_000,
-            problem: Problem(.notGlobal, of: "198.51.100.20", "its locator 10.1.1.1 is a private address (RFC 1918) and not of global scope"))
+            problem: Problem(.notGlobal, of: "198.51.100.20", "its locator 10.1.1.1 is a private address (RFC 1918) and not of global scope"),
+            standing: .unreachable, standingReason: "no path to it has been found to work; `mat why 198.51.100.20` says what was tried")
     }
 
     static var counters: NodeCountersReport {

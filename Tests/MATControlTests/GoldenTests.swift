@@ -20,7 +20,7 @@ struct GoldenTests {
     @Test("Each report is written as it always was, and comes back")
     func reports() throws {
         try check(Examples.node, "node-status")
-        try check(PeersReport(peers: [Examples.peer], peersCount: 1), "peers")
+        try check(PeersReport(peers: [Examples.peer], peersCount: 1, undecided: nil), "peers")
         try check(Examples.why, "why")
         try check(Examples.ims, "ims-status")
         try check(Examples.mapping, "mapping")

@@ -56,6 +56,26 @@ import Testing
         #expect(node.count(.maNotify) == 0)
     }
 
+    @Test("A peer is one-sided until it or its IMS has heard of a move, then mapped; without any address it is unreachable")
+    func standing() throws {
+        func standing(_ node: NodeHarness) throws -> Standing { try #require(node.core.status(now: node.now).peers.first).standing }
+        let node = try NodeHarness()
+        try node.meet()
+        #expect(try standing(node) == .mapped)
+        node.links([H.second, H.first])
+        guard case .oneSided(let waits) = try standing(node) else { return #expect(try standing(node) != .mapped) }
+        #expect(waits.contains("not registered"))
+        node.answerProofs()
+        try node.answerUpdate()
+        guard case .oneSided(let untold) = try standing(node) else { return #expect(try standing(node) != .mapped) }
+        #expect(untold.contains("acknowledged"))
+        let notify = try node.take(.maNotify)
+        node.answer(notify, .maNotifyAck(MANotifyAck(code: .ok, cookie: node.cookie(notify), hoa: node.own.hoa)))
+        #expect(try standing(node) == .mapped)
+        node.links([])
+        guard case .unreachable = try standing(node) else { return #expect(try standing(node) == .unreachable("")) }
+    }
+
     /// Registers at both; the peer answers none of the three MA Notifies.
     private func unacked() throws -> NodeHarness {
         let node = try overlapping()

@@ -10,6 +10,6 @@ struct PeersCommand: ParsableCommand {
 
     func run() throws {
         let answer = try control.request(.peers, as: PeersReport.self)
-        try output.print(answer) { PeersText.text(answer.peers, $0) }
+        try output.print(answer) { PeersText.text(answer, $0) }
     }
 }

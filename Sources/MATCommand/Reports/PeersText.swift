@@ -2,8 +2,12 @@ import MATControl
 
 /// Who this node talks to by home addresses, and where the packets go.
 enum PeersText {
-    static func text(_ peers: [PeerReport], _ style: TextStyle = .plain) -> String {
-        peers.isEmpty ? "no peers\n" : lines(peers, style: style).joined(separator: "\n") + "\n"
+    static func text(_ report: PeersReport, _ style: TextStyle = .plain) -> String {
+        let peers = report.peers.isEmpty ? ["no peers"] : lines(report.peers, style: style)
+        let plain = (report.undecided?.destinations ?? []).filter(\.isPlain).map { destination in
+            "\(destination.address): plain, it survives no move: \(destination.reason)"
+        }
+        return (peers + plain).joined(separator: "\n") + "\n"
     }
 
     static func lines(_ peers: [PeerReport], indent: Int = 0, style: TextStyle = .plain) -> [String] {
@@ -20,10 +24,10 @@ enum PeersText {
                 "\(peer.packetsOut)", "\(peer.packetsIn)",
             ])
         }
-        let problems = peers.compactMap { peer in
-            peer.problem.map { "\(String(repeating: " ", count: indent))\(peer.home): \($0)" }
+        let reasons = peers.compactMap { peer in
+            (peer.standingReason ?? peer.problem).map { "\(String(repeating: " ", count: indent))\(peer.home): \($0)" }
         }
-        return table.lines(indent: indent, style) + problems
+        return table.lines(indent: indent, style) + reasons
     }
 
     /// A node at home is reached at its home address, which a repetition would hide.
@@ -32,11 +36,13 @@ enum PeersText {
         return locator == home ? "home" : locator
     }
 
+    /// How its packets go, if a conversation with it would survive a move; else why not in a word.
     private static func state(_ peer: PeerReport) -> String {
-        guard peer.locator != nil else { return "unreachable" }
+        guard peer.locator != nil, peer.standing != .unreachable else { return "unreachable" }
         if !peer.confirmed { return "provisional" }
-        if peer.path == .encapsulated { return "encapsulated" }
+        if peer.standing == .oneSided { return "one-sided" }
         if let time = peer.detourSeconds { return "detour for \(Quantity.duration(seconds: time))" }
-        return peer.proven ? "ok" : "unproven"
+        guard peer.proven else { return "unproven" }
+        return peer.path?.rawValue ?? "ok"
     }
 }

@@ -68,16 +68,20 @@ extension NodeService {
             routingRules: RoutingRulesReport(base: rulePlace.base, passed: rulePlace.passed, before: rulePlace.before),
             pathsWatched: status.pathsWatched, chosenInterface: status.chosenInterface, peers: status.peers.map { peer($0, counted) },
             peersCount: status.peersCount, resolving: status.resolving,
-            undecided: UndecidedReport(count: status.undecidedCount, destinations: status.undecided.map(UndecidedReport.Destination.init)),
+            undecided: undecided(status),
             dns: dns(now.monotonic), unknownSources: status.strangers, repairs: repairs, lastRepair: lastRepair,
             counters: NodeCountersReport(status.counters))
+    }
+
+    private func undecided(_ status: NodeStatus) -> UndecidedReport {
+        UndecidedReport(count: status.undecidedCount, destinations: status.undecided.map(UndecidedReport.Destination.init))
     }
 
     private func peersReport(_ now: Now) -> MATControl.PeersReport {
         let counted = environment.counters()
         shell.tell(counted.mapValues(\.packets))
         let status = core.status(now: now)
-        return PeersReport(peers: status.peers.map { peer($0, counted) }, peersCount: status.peersCount)
+        return PeersReport(peers: status.peers.map { peer($0, counted) }, peersCount: status.peersCount, undecided: undecided(status))
     }
 
     private func peer(_ peer: NodeStatus.PeerState, _ counters: [HomePair: PeerCounters]) -> PeerReport {
@@ -89,7 +93,7 @@ extension NodeService {
             confirmed: !peer.isProvisional, proven: peer.isProven, ageSeconds: peer.age.components.seconds,
             refreshedSecondsAgo: peer.refreshedAgo.components.seconds, switches: peer.switches, detourSeconds: peer.detouredFor?.components.seconds,
             chosenInterface: peer.chosenInterface, packetsOut: counted.packetsOut, packetsIn: counted.packetsIn, octetsOut: counted.octetsOut,
-            octetsIn: counted.octetsIn, problem: peer.problem)
+            octetsIn: counted.octetsIn, problem: peer.problem, standing: PeerReport.Standing(peer.standing), standingReason: peer.standing.reason)
     }
 
     private func dns(_ now: MonotonicTime) -> DNSReport {
@@ -133,6 +137,16 @@ extension LocatorReport {
                 TranslationReport(
                     seen: translation.seen.map { "\($0)" }, mapping: translation.mapping.map(TranslationReport.Mapping.init), text: translation.text)
             })
+    }
+}
+
+extension PeerReport.Standing {
+    init(_ standing: Standing) {
+        switch standing {
+        case .mapped: self = .mapped
+        case .oneSided: self = .oneSided
+        case .unreachable: self = .unreachable
+        }
     }
 }
 

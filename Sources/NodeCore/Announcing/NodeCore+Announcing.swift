@@ -4,7 +4,8 @@ import MATSignal
 // Telling peers and their IMSs of a move: what `Backlog` and `Announcing` are told for that, and what is done of what they say.
 
 extension NodeCore {
-    private func announcing(for peer: HomeAddress) -> Announcing.Own? {
+    /// What the own HoA that talks to a peer has to tell it.
+    func announcing(for peer: HomeAddress) -> Announcing.Own? {
         guard let own = home(for: peer), let announcement = homes[own]?.announcement, let certificate = homes[own]?.registration.certificate.current
         else { return nil }
         return Announcing.Own(hoa: own, announcement: announcement, certificate: certificate, source: desiredLocators(of: own).first)

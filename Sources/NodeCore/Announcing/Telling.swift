@@ -24,6 +24,8 @@ struct Telling: Hashable, Sendable {
     private(set) var duties: Duties = []
     /// HA Notifies without success since our last move.
     private var failures: UInt8 = 0
+    /// Told since it was entered, it has not acked yet. Who was never told found us by itself, and so knows us.
+    private(set) var isDoubtful = false
     /// The move that it, or its IMS for it, has acked.
     private var knownMove: UInt32 = 0
 
@@ -33,6 +35,7 @@ struct Telling: Hashable, Sendable {
     mutating func owe(_ duties: Duties, of move: UInt32) {
         self.duties.formUnion(knows(move) ? duties.subtracting([.tellPeer, .tellServer]) : duties)
         failures = 0
+        if !knows(move) { isDoubtful = true }
     }
 
     /// - Returns: those of these duties that were left; they are being done now.
@@ -45,12 +48,14 @@ struct Telling: Hashable, Sendable {
     mutating func acked(_ move: UInt32) {
         knownMove = move
         failures = 0
+        isDoubtful = false
     }
 
     /// HA Notify for it had no success.
     ///
     /// - Returns: how long to wait before the next one, if that is to come sooner than its poll.
     mutating func failed() -> Duration {
+        isDoubtful = true
         defer { if failures < .max { failures += 1 } }
         return .seconds(Int64(1) << Int64(min(failures, 9) + 1))
     }
