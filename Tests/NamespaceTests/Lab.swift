@@ -33,7 +33,8 @@ final class Lab: @unchecked Sendable {
         for program in ["ip", "nsd", "unbound", "dnsmasq", "udhcpc", "tcpdump", "iperf3"] where find(program) == nil {
             return "\(program) is not installed; deploy/install-packages installs what the lab needs"
         }
-        for program in ["mat", "matd", "imsd", "mat-lab", "mat-probe"] where !FileManager.default.isExecutableFile(atPath: built + "/" + program) {
+        for program in ["mat", "matd", "imsd", "mat-relay", "mat-lab", "mat-probe"]
+        where !FileManager.default.isExecutableFile(atPath: built + "/" + program) {
             return "\(program) is not in \(built); deploy/test builds it"
         }
         return nil

@@ -1,6 +1,7 @@
 import FoundationEssentials
 import Glibc
 import MATControl
+import MATCore
 import MATSignal
 import Namespaces
 
@@ -24,27 +25,50 @@ public struct Daemons {
     func prepareServers() throws -> [ZoneFiles.Server] {
         var servers: [ZoneFiles.Server] = []
         for host in topology.hosts {
-            guard case .imsd(let served) = host.program else { continue }
+            guard case .imsd(let served, let relays) = host.program else { continue }
             let directory = lab.directory(host.name)
             try FileManager.default.createDirectory(atPath: "\(directory)/store", withIntermediateDirectories: true)
             let key = try makeKey("\(directory)/ims.key")
-            try Self.server(served, directory: directory, resolver: resolver).write(
+            let addresses = relays.map(topology.addresses)
+            try Self.server(served, relays: addresses, directory: directory, resolvers: resolvers).write(
                 toFile: "\(directory)/imsd.yaml", atomically: false, encoding: .utf8)
-            servers.append(ZoneFiles.Server(host: host.name, prefixes: served.compactMap { IPPrefix($0.prefix) }, keys: [key]))
+            servers.append(
+                ZoneFiles.Server(
+                    host: host.name, prefixes: served.compactMap { IPPrefix($0.prefix) }, keys: [key],
+                    relays: addresses.map { RelayHost($0.compactMap { IPAddress($0) }.map { Endpoint($0, port: SignalPort.relay) }) }))
         }
         return servers
     }
 
-    private var resolver: String { topology.addresses(topology.resolver).first ?? "" }
+    private var resolvers: [String] { topology.addresses(topology.resolver) }
+    private static func dns(_ resolvers: [String]) -> [String] { ["dns:", "  resolvers: [\(quoted(resolvers))]"] }
+    private static func quoted(_ texts: [String]) -> String { texts.map { "\"\($0)\"" }.joined(separator: ", ") }
 
-    static func server(_ served: [Topology.ServedPrefix], directory: String, resolver: String) -> String {
+    /// - Parameter relays: the addresses of each.
+    static func server(_ served: [Topology.ServedPrefix], relays: [[String]] = [], directory: String, resolvers: [String]) -> String {
         var lines = ["control: \(directory)/control.sock", "store: \(directory)/store/ims.db", "signing-key: \(directory)/ims.key", "prefixes:"]
         for prefix in served {
             lines.append("  - prefix: \"\(prefix.prefix)\"")
-            if !prefix.mobile.isEmpty { lines.append("    mobile-prefixes: [\(prefix.mobile.map { "\"\($0)\"" }.joined(separator: ", "))]") }
+            if !prefix.mobile.isEmpty { lines.append("    mobile-prefixes: [\(quoted(prefix.mobile))]") }
         }
-        lines += ["dns:", "  resolvers: [\(resolver)]", "log-level: debug"]
+        if !relays.isEmpty { lines.append("relays: [\(quoted(relays.map { $0.joined(separator: ", ") }))]") }
+        lines += dns(resolvers) + ["log-level: debug"]
         return lines.joined(separator: "\n") + "\n"
+    }
+
+    /// - Parameter others: addresses of the operator's other relays.
+    static func relay(_ residents: [String], others: [String], directory: String, resolvers: [String]) -> String {
+        var lines = ["residents:"] + residents.map { "  - prefix: \"\($0)\"" }
+        if !others.isEmpty { lines.append("other-relays: [\(quoted(others))]") }
+        lines += ["state: \(directory)/state"] + dns(resolvers) + ["log-level: debug"]
+        return lines.joined(separator: "\n") + "\n"
+    }
+
+    private func prepareRelay(_ host: Topology.Host, _ residents: [String]) throws {
+        let others = topology.hosts.filter { $0.daemon == "mat-relay" && $0.name != host.name }.flatMap(\.plainAddresses)
+        let directory = lab.directory(host.name)
+        try Self.relay(residents, others: others, directory: directory, resolvers: resolvers).write(
+            toFile: "\(directory)/mat-relay.yaml", atomically: false, encoding: .utf8)
     }
 
     /// Makes a node's key, has it certified by its IMS, which must run, and writes its configuration.
@@ -57,13 +81,13 @@ public struct Daemons {
             try certificate.write(toFile: Self.certificate(home, directory), atomically: false, encoding: .utf8)
         }
         let devices = topology.devices.map(\.device)
-        try Self.node(host, node, directory: directory, resolver: resolver, devices: devices)
+        try Self.node(host, node, directory: directory, resolvers: resolvers, devices: devices)
             .write(toFile: "\(directory)/matd.yaml", atomically: false, encoding: .utf8)
     }
 
     private static func certificate(_ home: String, _ directory: String) -> String { "\(directory)/\(home.prefix { $0 != "/" }).certificate" }
 
-    static func node(_ host: Topology.Host, _ node: Topology.Node, directory: String, resolver: String, devices: [String]) -> String {
+    static func node(_ host: Topology.Host, _ node: Topology.Node, directory: String, resolvers: [String], devices: [String]) -> String {
         var lines = ["home-addresses:"]
         let keys = { (home: String) in ["    key: \(directory)/node.key", "    certificate: \"\(certificate(home, directory))\""] }
         if node.networks.isEmpty {
@@ -74,7 +98,7 @@ public struct Daemons {
             for place in network.places { lines += ["      - interface: \(place.device)", "        prefix: \"\(place.prefix)\""] }
         }
         lines += ["traffic: \(node.traffic)", "interfaces:", "  prefer: [\(devices.joined(separator: ", "))]", "  ignore: []"]
-        lines += ["paths:", "  hold-down: 3s", "dns:", "  resolvers: [\(resolver)]"]
+        lines += ["paths:", "  hold-down: 3s"] + dns(resolvers)
         lines += ["control: \(directory)/control.sock", "state: \(directory)/state", "log-level: debug"]
         return lines.joined(separator: "\n") + "\n"
     }
@@ -97,9 +121,18 @@ public struct Daemons {
 
     // MARK: Processes
 
-    /// Servers first, which the nodes are enrolled at; until every node is registered.
+    /// Servers and relays first, which the nodes are enrolled at and go to; until every node is registered.
     func startAll() throws {
-        let servers = topology.hosts.filter { $0.daemon == "imsd" }
+        var servers: [Topology.Host] = []
+        for host in topology.hosts {
+            switch host.program {
+            case .imsd: servers.append(host)
+            case .relay(let residents):
+                try prepareRelay(host, residents)
+                servers.append(host)
+            default: break
+            }
+        }
         for host in servers { try launch(host) }
         for host in servers { try waitUntilItAnswers(host) }
         var nodes: [Topology.Host] = []
@@ -135,11 +168,10 @@ public struct Daemons {
 
     private func waitUntilItAnswers(_ host: Topology.Host) throws {
         let program = try daemon(host)
-        let question = program == "imsd" ? ["ims", "status"] : ["status"]
         let deadline = monotonicSeconds() + Self.startSeconds
         while monotonicSeconds() < deadline {
             try Interruption.check()
-            if try runCommand([try lab.program("mat")] + question + ["--control", control(host)], within: 10).status == 0 { return }
+            if try answers(host, program) { return }
             guard lab.process(host.name, program).pid != nil else {
                 let text = (try? String(contentsOfFile: log(host), encoding: .utf8)) ?? ""
                 throw LabError("\(program) of \(host.name) ended: \(text.split(separator: "\n").suffix(3).joined(separator: "\n"))")
@@ -147,6 +179,18 @@ public struct Daemons {
             usleep(20_000)
         }
         throw LabError("\(program) of \(host.name) does not answer; see \(log(host))")
+    }
+
+    private func answers(_ host: Topology.Host, _ program: String) throws -> Bool {
+        guard program == "mat-relay" else {
+            let question = program == "imsd" ? ["ims", "status"] : ["status"]
+            return try runCommand([try lab.program("mat")] + question + ["--control", control(host)], within: 10).status == 0
+        }
+        // A relay has no control socket. Its last act of a start is to take datagrams.
+        guard let pid = lab.process(host.name, program).pid else { return false }
+        let sockets = (try? String(contentsOfFile: "/proc/\(pid)/net/udp6", encoding: .utf8)) ?? ""
+        let port = String(SignalPort.relay, radix: 16, uppercase: true)
+        return sockets.split(separator: "\n").dropFirst().contains { $0.split(separator: " ").dropFirst().first?.hasSuffix(":\(port)") == true }
     }
 
     /// Ends a daemon for good. What an ended agent has left would hold packets for it; one that is killed leaves all as it is.

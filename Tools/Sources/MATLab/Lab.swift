@@ -7,7 +7,7 @@ import Namespaces
 public struct Lab: Sendable {
     public let name: String
     public let topology: Topology
-    /// Where mat, matd, imsd and mat-probe are; `nil` if nowhere.
+    /// Where mat, matd, imsd, mat-relay and mat-probe are; `nil` if nowhere.
     public let programs: String?
 
     /// - Parameter programs: those that it was built with if `nil`.
@@ -74,14 +74,19 @@ public struct Lab: Sendable {
 
     // MARK: Up and down
 
-    /// Builds the lab and starts everything, or everything but matd and imsd. What stands half when something fails is taken down again.
+    /// Builds the lab and starts everything, or everything but the MAT daemons. What stands half when something fails is taken down again.
     public func up(startsDaemons: Bool) throws {
         if stands { throw LabError("a lab \"\(name)\" stands already; `deploy/lab --name \(name) down` removes it") }
         if access(run, F_OK) == 0, access(mark, F_OK) != 0 { throw LabError("\(run) exists and is not a lab's; choose another --name") }
         for program in ["nsd", "nsd-checkzone", "unbound", "dnsmasq", "udhcpc"] where Self.installed(program) == nil {
             throw LabError("\(program) is missing; deploy/install-packages installs what the lab needs")
         }
-        if startsDaemons { _ = try program("matd") }
+        if startsDaemons {
+            for name in Set(topology.hosts.compactMap(\.daemon)).sorted() {
+                let path = try program(name)
+                guard access(path, X_OK) == 0 else { throw LabError("\(path) is not there; run `deploy/build \(name)` first, or give --bin DIR") }
+            }
+        }
         do {
             try build(startsDaemons: startsDaemons)
         } catch {
@@ -149,8 +154,9 @@ public struct Lab: Sendable {
         if access(mark, F_OK) == 0 {
             let all = hosts.flatMap { processes($0) }
             // The daemons first: they tell others that they go.
-            RecordedProcess.end(all.filter { ["matd", "imsd"].contains($0.label) }.map(\.process))
-            RecordedProcess.end(all.filter { !["matd", "imsd"].contains($0.label) }.map(\.process))
+            let daemons = Set(topology.hosts.compactMap(\.daemon))
+            RecordedProcess.end(all.filter { daemons.contains($0.label) }.map(\.process))
+            RecordedProcess.end(all.filter { !daemons.contains($0.label) }.map(\.process))
         }
         for host in hosts { remove(host) }
         rmdir("/etc/netns")

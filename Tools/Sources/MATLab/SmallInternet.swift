@@ -10,16 +10,19 @@ extension Topology {
     ///        +------ wwan0 --|--+                 +-- ims1      203.0.113.132  imsd for 192.0.2.0/24, 2001:db8:10::/48
     ///        mn2 --- wlan0 --+  | cellular        +-- ims2      203.0.113.133  imsd for 198.51.100.0/24, 2001:db8:20::/64
     ///        +------ wwan0 -----+                 |
-    ///                        |  |                 +-- relay      203.0.113.134  hosts for relays, and nothing on them yet
-    ///                        |  |                 +-- relay2     203.0.113.135
+    ///                        |  |                 +-- relay      203.0.113.134  mat-relay for the nodes of ims1
+    ///                        |  |                 +-- relay2     203.0.113.135  mat-relay for the nodes of both
     ///                        |  |                 | 203.0.113.128/26, 2001:db8:53::/64
     ///       203.0.113.0/26   |  | 203.0.113.64/26 |
     ///       2001:db8:a::/64  r--+-----------------+---- cn     198.51.100.20, 2001:db8:20::20   HoA and MoA at once
     ///                        |    2001:db8:b::/64 +---- plain  203.0.113.200, 2001:db8:99::200  a host without MAT
+    ///                        |                    +---- plain2 198.19.250.200, 2001:db8:98::200 another one
     /// ```
     ///
     /// r routes, and gives addresses in the two access networks by DHCP and SLAAC (dnsmasq). mn and mn2 are mobile; their HoAs are
     /// 192.0.2.10 and .11, 2001:db8:10::10 and ::11, which no network routes. Nothing leaves the namespaces.
+    ///
+    /// The zones of ims1 name relay and relay2, that of ims2 relay2. At relay the nodes of ims2 are visitors.
     ///
     /// mr, plugged in like these, is a mobile router (home prefixes 192.0.2.64/28, 2001:db8:10:ff00::/56), and inner a host behind it
     /// without MAT: 192.0.2.70, 2001:db8:10:ff01::70. To mr, wlan routes 198.18.1.16/28 and 2001:db8:a1:100::/56, cellular
@@ -57,19 +60,23 @@ extension Topology {
             Host("resolver", .network("infra"), ["203.0.113.131/26", "2001:db8:53::131/64"], .unbound),
             Host(
                 "ims1", .network("infra"), ["203.0.113.132/26", "2001:db8:53::132/64"],
-                .imsd([
-                    ServedPrefix("192.0.2.0/24", mobile: ["198.18.0.0/15"]),
-                    ServedPrefix("2001:db8:10::/48", mobile: ["2001:db8:a1::/48", "2001:db8:b1::/48"]),
-                ])),
+                .imsd(
+                    [
+                        ServedPrefix("192.0.2.0/24", mobile: ["198.18.0.0/15"]),
+                        ServedPrefix("2001:db8:10::/48", mobile: ["2001:db8:a1::/48", "2001:db8:b1::/48"]),
+                    ], relays: ["relay", "relay2"])),
             Host(
                 "ims2", .network("infra"), ["203.0.113.133/26", "2001:db8:53::133/64"],
-                .imsd([ServedPrefix("198.51.100.0/24"), ServedPrefix("2001:db8:20::/64")])),
-            Host("relay", .network("infra"), ["203.0.113.134/26", "2001:db8:53::134/64"]),
-            Host("relay2", .network("infra"), ["203.0.113.135/26", "2001:db8:53::135/64"]),
+                .imsd([ServedPrefix("198.51.100.0/24"), ServedPrefix("2001:db8:20::/64")], relays: ["relay2"])),
+            Host("relay", .network("infra"), ["203.0.113.134/26", "2001:db8:53::134/64"], .relay(["192.0.2.0/24", "2001:db8:10::/48"])),
+            Host(
+                "relay2", .network("infra"), ["203.0.113.135/26", "2001:db8:53::135/64"],
+                .relay(["192.0.2.0/24", "2001:db8:10::/48", "198.51.100.0/24", "2001:db8:20::/64"])),
             Host(
                 "cn", .point(router: ["198.51.100.1/25", "2001:db8:20::1/64"]), ["198.51.100.20/25", "2001:db8:20::20/64"],
                 .matd(Node(server: "ims2", traffic: "[\"192.0.2.0/24\", \"2001:db8:10::/48\"]"))),
             Host("plain", .point(router: ["203.0.113.193/26", "2001:db8:99::1/64"]), ["203.0.113.200/26", "2001:db8:99::200/64"]),
+            Host("plain2", .point(router: ["198.19.250.129/25", "2001:db8:98::1/64"]), ["198.19.250.200/25", "2001:db8:98::200/64"]),
             Host("mn", .mobile(fixed: [:]), ["192.0.2.10", "2001:db8:10::10"], .matd(Node(server: "ims1"))),
             Host("mn2", .mobile(fixed: [:]), ["192.0.2.11", "2001:db8:10::11"], .matd(Node(server: "ims1"))),
             Host(

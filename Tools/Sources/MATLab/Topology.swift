@@ -118,8 +118,11 @@ public struct Topology: Sendable {
         case dnsmasq
         case nsd
         case unbound
-        case imsd([ServedPrefix])
+        /// With the hosts of the relays that its prefixes' zones name, the preferred one first.
+        case imsd([ServedPrefix], relays: [String] = [])
         case matd(Node)
+        /// A relay, with the home prefixes of its residents.
+        case relay([String])
     }
 
     /// A home prefix that an imsd serves, and where its mobile networks' prefixes may lie.
@@ -249,6 +252,7 @@ extension Topology.Host {
         switch program {
         case .imsd: "imsd"
         case .matd: "matd"
+        case .relay: "mat-relay"
         case .dnsmasq, .nsd, .unbound, nil: nil
         }
     }

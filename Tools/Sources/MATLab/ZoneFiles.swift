@@ -10,6 +10,8 @@ struct ZoneFiles {
         var host: String
         var prefixes: [IPPrefix]
         var keys: [PublicKey]
+        /// That serve its prefixes.
+        var relays: [RelayHost] = []
     }
 
     private static let ttlSeconds: UInt32 = 30
@@ -52,7 +54,7 @@ struct ZoneFiles {
         }
         for server in servers {
             guard let target = DomainName(topology.domainName(server.host)) else { throw LabError("\(server.host) is no name") }
-            let record = IMSRecord(target: target, keys: server.keys.map(\.octets))
+            let record = IMSRecord(target: target, keys: server.keys.map(\.octets), relays: server.relays)
             let writer = ZoneWriter(servers: [record], ttl: Self.ttlSeconds)
             let homes = addresses.filter { address in server.prefixes.contains { $0.contains(address) } }.compactMap { HomeAddress($0) }
             for line in writer.lines(prefixes: server.prefixes, existing: homes) {

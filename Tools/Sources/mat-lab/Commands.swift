@@ -7,7 +7,7 @@ struct Up: ParsableCommand {
 
     @ParentCommand var root: MatLab
 
-    @Flag(name: .customLong("no-daemons"), help: "All but matd and imsd.")
+    @Flag(name: .customLong("no-daemons"), help: "All but matd, imsd and mat-relay.")
     var withoutDaemons = false
 
     func run() throws {

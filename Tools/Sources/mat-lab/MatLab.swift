@@ -8,8 +8,8 @@ struct MatLab: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "lab", abstract: "A small internet in network namespaces, for trying MAT out and for its tests.",
         discussion: """
-            mn and mn2 are mobile, mr is a mobile router with the host inner behind it; cn and plain are stationary. ims1 and ims2 are mapping \
-            servers, relay and relay2 are there for relays, ns and resolver answer for names, r routes. Tools/Sources/MATLab/SmallInternet.swift \
+            mn and mn2 are mobile, mr is a mobile router with the host inner behind it; cn, plain and plain2 are stationary. ims1 and ims2 are \
+            mapping servers, relay and relay2 relays, ns and resolver answer for names, r routes. Tools/Sources/MATLab/SmallInternet.swift \
             draws it. `networks` lists where mobile nodes can go: networks behind NATs and firewalls are built when a node first goes there, each \
             with a gateway, which is a host of the network's name.
             """,
@@ -22,7 +22,7 @@ struct MatLab: ParsableCommand {
     @Option(help: ArgumentHelp("Prefix of the namespaces, so that several labs can stand side by side.", valueName: "name"))
     var name = "matlab"
 
-    @Option(help: ArgumentHelp("Where mat, matd and imsd are (default: the newest of .build/release and .build/debug).", valueName: "dir"))
+    @Option(help: ArgumentHelp("Where mat, matd, imsd and mat-relay are (default: the newest of .build/release and .build/debug).", valueName: "dir"))
     var bin: String?
 
     func run() throws {

@@ -49,7 +49,7 @@ struct TopologyTests {
 
     @Test("Hosts with fixed links have default routes in both families; the router and mr forward")
     func routes() {
-        for name in ["ns", "resolver", "ims1", "ims2", "relay", "relay2", "cn", "plain", "inner"] {
+        for name in ["ns", "resolver", "ims1", "ims2", "relay", "relay2", "cn", "plain", "plain2", "inner"] {
             let lines = plan.steps.filter { $0.host == name }.flatMap(\.lines)
             #expect(lines.filter { $0.hasPrefix("route add default") }.count == 2, "\(name)")
         }
@@ -58,7 +58,7 @@ struct TopologyTests {
 
     @Test("A host, network or mobile node that is not there is told with those that are")
     func unknown() {
-        #expect(throws: LabError("no host \"x\"; there are: r ns resolver ims1 ims2 relay relay2 cn plain mn mn2 mr inner")) {
+        #expect(throws: LabError("no host \"x\"; there are: r ns resolver ims1 ims2 relay relay2 cn plain plain2 mn mn2 mr inner")) {
             try internet.host("x")
         }
         #expect(throws: LabError("cn is not mobile; these are: mn mn2 mr")) { try internet.mobile("cn") }
@@ -119,6 +119,19 @@ struct ZoneFilesTests {
         #expect(zone.contains("_mat-ims._udp.10.2.0.192.in-addr.arpa. 30 IN SRV 10 5 6288 ims1.mat.example."))
     }
 
+    @Test("The records of an IMS carry the relays of its prefixes")
+    func relays() throws {
+        let key = try #require(PublicKey([UInt8](repeating: 7, count: 32)))
+        let relay = try RelayHost(["203.0.113.134", "2001:db8:53::134"].map { Endpoint(try #require(IPAddress($0)), port: SignalPort.relay) })
+        let prefix = try #require(IPPrefix("192.0.2.0/24"))
+        let zones = try ZoneFiles(topology: .smallInternet, servers: [.init(host: "ims1", prefixes: [prefix], keys: [key], relays: [relay])]).texts()
+        let text = try #require(zones.first { $0.name == "2.0.192.in-addr.arpa" }?.text)
+        // Address and port of the second, as octets of the record.
+        let octets = "20010DB8005300000000000000000134" + "1892"
+        let record = try #require(text.split(separator: "\n").first { $0.hasPrefix("*.2.0.192.in-addr.arpa. 30 IN TYPE65400 ") })
+        #expect(record.uppercased().filter { $0 != " " }.contains(octets), "\(record)")
+    }
+
     @Test("A line stands in its own zone only")
     func zones() throws {
         for (name, text) in try texts() {
@@ -133,7 +146,7 @@ struct DaemonConfigurationTests {
     func router() throws {
         let host = try Topology.smallInternet.host("mr")
         guard case .matd(let node) = host.program else { return #expect(Bool(false)) }
-        let text = Daemons.node(host, node, directory: "/run/x/mr", resolver: "203.0.113.131", devices: ["wlan0", "wwan0"])
+        let text = Daemons.node(host, node, directory: "/run/x/mr", resolvers: ["203.0.113.131", "2001:db8:53::131"], devices: ["wlan0", "wwan0"])
         #expect(
             text.hasPrefix(
                 """
@@ -152,7 +165,7 @@ struct DaemonConfigurationTests {
     @Test("A server's names its prefixes, and those of its mobile networks")
     func server() {
         let served = [Topology.ServedPrefix("192.0.2.0/24", mobile: ["198.18.0.0/15"]), Topology.ServedPrefix("2001:db8::/48")]
-        let text = Daemons.server(served, directory: "/run/x/ims1", resolver: "203.0.113.131")
+        let text = Daemons.server(served, directory: "/run/x/ims1", resolvers: ["203.0.113.131", "2001:db8:53::131"])
         #expect(
             text.contains(
                 """
@@ -163,6 +176,16 @@ struct DaemonConfigurationTests {
                 dns:
 
                 """))
+    }
+
+    @Test("A server's names its relays with all addresses of each, and a relay's its residents and the others")
+    func relays() throws {
+        let resolvers = ["203.0.113.131"]
+        let server = Daemons.server(
+            [], relays: [["203.0.113.134", "2001:db8:53::134"], ["203.0.113.135"]], directory: "/run/x/ims1", resolvers: resolvers)
+        #expect(server.contains("relays: [\"203.0.113.134, 2001:db8:53::134\", \"203.0.113.135\"]\n"))
+        let relay = Daemons.relay(["192.0.2.0/24"], others: ["203.0.113.135"], directory: "/run/x/relay", resolvers: resolvers)
+        #expect(relay.hasPrefix("residents:\n  - prefix: \"192.0.2.0/24\"\nother-relays: [\"203.0.113.135\"]\nstate: /run/x/relay/state\n"))
     }
 
     @Test("The access networks' server and client know both networks")
