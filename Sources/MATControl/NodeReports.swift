@@ -9,6 +9,8 @@ public struct NodeReport: Codable, Hashable, Sendable {
     public var registered: Bool
     public var homes: [HomeReport]
     public var locators: [LocatorReport]
+    /// Of the home addresses. `nil` from an earlier matd.
+    @OrNull public var relays: [RelayReport]?
     public var unusedAddresses: [UnusedAddressReport]
     public var silentRouters: [SilentRouterReport]
     public var routingRules: RoutingRulesReport
@@ -29,7 +31,8 @@ public struct NodeReport: Codable, Hashable, Sendable {
     public var counters: NodeCountersReport
 
     public init(
-        uptimeSeconds: Int64, registered: Bool, homes: [HomeReport], locators: [LocatorReport], unusedAddresses: [UnusedAddressReport],
+        uptimeSeconds: Int64, registered: Bool, homes: [HomeReport], locators: [LocatorReport], relays: [RelayReport]?,
+        unusedAddresses: [UnusedAddressReport],
         silentRouters: [SilentRouterReport], routingRules: RoutingRulesReport, pathsWatched: Int, chosenInterface: String?, peers: [PeerReport],
         peersCount: Int, resolving: Int, undecided: UndecidedReport, dns: DNSReport?, unknownSources: Int, repairs: UInt64, lastRepair: String?,
         counters: NodeCountersReport
@@ -38,6 +41,7 @@ public struct NodeReport: Codable, Hashable, Sendable {
         self.registered = registered
         self.homes = homes
         self.locators = locators
+        self.relays = relays
         self.unusedAddresses = unusedAddresses
         self.silentRouters = silentRouters
         self.routingRules = routingRules
@@ -164,6 +168,45 @@ public struct TranslationReport: Codable, Hashable, Sendable {
         self.seen = seen
         self.mapping = mapping
         self.text = text
+    }
+}
+
+/// A relay of a home address, at which this node is bound where it can't be reached as it is.
+public struct RelayReport: Codable, Hashable, Sendable {
+    public enum State: String, Codable, Hashable, Sendable {
+        /// Peers reach the node without.
+        case notNeeded = "not needed"
+        case asked
+        /// Peers may use it.
+        case bound
+        /// Bound, but the mapping server takes no record that says so.
+        case unlisted
+        case silent
+        case refused
+        /// It has no address of a family that this host has.
+        case unreachable
+    }
+
+    public var home: String
+    /// All addresses of the relay, with ports.
+    public var addresses: [String]
+    public var state: State
+    /// The address of it that is used, and the mobile address that it is used from.
+    @OrNull public var address: String?
+    @OrNull public var locator: String?
+    /// Where the relay sees this node.
+    @OrNull public var observed: String?
+    /// Why it is refused.
+    @OrNull public var reason: String?
+
+    public init(home: String, addresses: [String], state: State, address: String?, locator: String?, observed: String?, reason: String?) {
+        self.home = home
+        self.addresses = addresses
+        self.state = state
+        self.address = address
+        self.locator = locator
+        self.observed = observed
+        self.reason = reason
     }
 }
 

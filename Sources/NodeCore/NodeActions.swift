@@ -1,4 +1,5 @@
 import IMTPlan
+import MATCore
 import MATSignal
 
 /// What the core wants done. The shell carries actions out in order; each list comes from one event.
@@ -61,13 +62,18 @@ public struct OwnLocator: Hashable, Sendable {
 public struct ServerSet: Hashable, Sendable {
     public var endpoints: [Endpoint]
     public var keys: [PublicKey]
+    /// The relays that serve the HoA.
+    public var relays: [RelayHost]
     public var expires: MonotonicTime
     /// By DNSSEC, on this host: then it holds in any network.
     public var isValidated: Bool
 
-    public init(endpoints: [Endpoint], keys: [PublicKey], expires: MonotonicTime, isValidated: Bool = false) {
+    public init(
+        endpoints: [Endpoint], keys: [PublicKey], relays: [RelayHost] = [], expires: MonotonicTime, isValidated: Bool = false
+    ) {
         self.endpoints = endpoints
         self.keys = keys
+        self.relays = relays
         self.expires = expires
         self.isValidated = isValidated
     }

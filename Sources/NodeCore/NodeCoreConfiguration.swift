@@ -1,3 +1,4 @@
+import MATCore
 import MATSignal
 
 /// Who this node is at one HoA.
@@ -29,6 +30,8 @@ public struct NodeCoreConfiguration: Sendable {
     /// What the configuration says are HoAs: their packets wait for the DNS however long it is silent.
     public var namedPrefixes: [IPPrefix] = []
     public var paths = PathConfiguration()
+    /// Own relays beside those that the DNS names; they go before those.
+    public var relays: [RelayHost] = []
     /// Prefixes of other than global scope that are routed from here without translation: peers' locators in them are used.
     public var routedPrefixes: [IPPrefix] = []
     /// Seconds; protocol.md section 4.

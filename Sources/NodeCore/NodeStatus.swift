@@ -69,6 +69,33 @@ public struct NodeStatus: Hashable, Sendable {
         public var translation: OwnTranslation?
     }
 
+    /// A relay of an own HoA.
+    public struct RelayState: Hashable, Sendable {
+        public enum Standing: Hashable, Sendable {
+            /// Peers everywhere reach the node as it is.
+            case notNeeded
+            case asked
+            /// The record lists it, or will.
+            case bound
+            /// Bound, but the IMS takes no record that says so.
+            case unlisted
+            case silent
+            case refused(String)
+            /// It has no address of a family that this host has.
+            case unreachable
+        }
+
+        public var hoa: HomeAddress
+        public var endpoints: [Endpoint]
+        /// The one of them that is used.
+        public var server: Endpoint?
+        /// The own address that it is bound from.
+        public var own: MobileAddress?
+        public var standing: Standing
+        /// Where the relay sees the node.
+        public var observed: Endpoint?
+    }
+
     /// A destination about which the DNS gives no answer.
     public struct UndecidedState: Hashable, Sendable {
         public var hoa: HomeAddress
@@ -87,6 +114,7 @@ public struct NodeStatus: Hashable, Sendable {
     public var locators: [OwnLocator]
     /// In the order of `locators`.
     public var uplinks: [UplinkState]
+    public var relays: [RelayState]
     public var pathsWatched: Int
     public var chosenInterface: String?
     /// At most `peersMax`: those with the latest traffic.
@@ -134,7 +162,7 @@ extension NodeCore {
         }
         let undecided = destinations.undecided(now: now.monotonic)
         return NodeStatus(
-            registrations: registrations, locators: ownLocators, uplinks: ownLocators.map { uplinkState($0.moa, now) },
+            registrations: registrations, locators: ownLocators, uplinks: ownLocators.map { uplinkState($0.moa, now) }, relays: relayStates(),
             pathsWatched: monitor.paths.count,
             chosenInterface: addresses.chosenInterface, peers: states, peersCount: peers.count, resolving: destinations.count,
             undecided: undecided.prefix(NodeStatus.undecidedMax).map { hoa, doubt in

@@ -1,3 +1,4 @@
+import MATCore
 import MATSignal
 import MATTesting
 import NodeCore
@@ -160,10 +161,13 @@ final class NodeHarness {
 
     // MARK: The others
 
-    func found(_ hoa: HomeAddress, _ servers: [IPAddress], _ authority: TestAuthority, lifetime: Duration = .seconds(36_000)) {
+    func found(
+        _ hoa: HomeAddress, _ servers: [IPAddress], _ authority: TestAuthority, relays: [RelayHost] = [], lifetime: Duration = .seconds(36_000)
+    ) {
         lookUps.removeAll { $0 == hoa }
         let set = ServerSet(
-            endpoints: servers.map { Endpoint($0, port: SignalPort.ims) }, keys: [authority.key.publicKey], expires: clock.time + lifetime)
+            endpoints: servers.map { Endpoint($0, port: SignalPort.ims) }, keys: [authority.key.publicKey], relays: relays,
+            expires: clock.time + lifetime)
         event { core, now in core.lookedUp(hoa, .found(set), now: now) }
     }
 
@@ -174,7 +178,7 @@ final class NodeHarness {
         event { core, now in core.keysLookedUp(prefix, keys.isEmpty ? .absent(lifetime: .seconds(5)) : .found(set), now: now) }
     }
 
-    func foundOwn() { found(own.hoa, Self.ownServers, ownAuthority) }
+    func foundOwn(relays: [RelayHost] = []) { found(own.hoa, Self.ownServers, ownAuthority, relays: relays) }
     func foundPeer() { found(peer.hoa, [Self.peerServer], peerAuthority) }
 
     func answerUpdate(_ code: ResponseCode = .ok, current: SignedMapping? = nil, lifetime: UInt32? = nil, certificate: Certificate? = nil) throws {

@@ -11,6 +11,7 @@ enum StatusText {
         lines.append("matd is \(facts.joined(separator: ", "))")
         for home in status.homes { lines += [""] + homeLines(home, style) }
         lines += [""] + locatorLines(status, style)
+        lines += relayLines(status.relays ?? [], style)
         lines += NamesText.lines(status, style)
         if status.resolving > 0 { lines += ["", "\(Quantity.count(Int64(status.resolving), "destination")) being looked up"] }
         if status.repairs > 0 {
@@ -115,6 +116,26 @@ enum StatusText {
             lines.append("  " + style.bad("router \(router.address) on \(router.interface) does not answer\(instead)"))
         }
         return lines + ruleLines(status.routingRules, style)
+    }
+
+    /// The relays of the home addresses; nothing if there are none.
+    private static func relayLines(_ relays: [RelayReport], _ style: TextStyle) -> [String] {
+        guard !relays.isEmpty else { return [] }
+        var table = TextTable([("RELAY", .left), ("FOR", .left), ("STATE", .left)])
+        for relay in relays { table.add([relay.address ?? relay.addresses.joined(separator: ", "), relay.home, state(relay, style)]) }
+        return ["", style.head("Relays")] + table.lines(indent: 2, style)
+    }
+
+    private static func state(_ relay: RelayReport, _ style: TextStyle) -> String {
+        switch relay.state {
+        case .notNeeded: "not needed: peers reach this host as it is"
+        case .asked: "being asked"
+        case .bound: style.good("bound") + (relay.locator.map { " from \($0)" } ?? "") + (relay.observed.map { ", seen at \($0)" } ?? "")
+        case .unlisted: style.bad("bound, but the mapping server takes no record that lists it: see accept-relays in its imsd.yaml")
+        case .silent: style.bad("does not answer")
+        case .refused: style.bad("refused\(relay.reason.map { ": \($0)" } ?? "")")
+        case .unreachable: style.bad("has no address of a family that this host has")
+        }
     }
 
     /// Other programs' routing rules that want all traffic, and what is made of it.

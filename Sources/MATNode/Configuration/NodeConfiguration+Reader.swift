@@ -50,6 +50,9 @@ extension NodeConfiguration {
             file.reject("routed", "\(routedPrefixes.count) prefixes, at most \(Self.routedPrefixesMax)", "use shorter prefixes")
         }
 
+        relays = file.list("relays", .relay)
+        if relays.count > Self.relaysMax { file.reject("relays", "\(relays.count) relays, at most \(Self.relaysMax)", "remove some") }
+
         readHomes(file)
         readPeers(file)
         readPaths(file)

@@ -1,4 +1,5 @@
 import IMTPlan
+import MATCore
 import MATSignal
 import NodeCore
 
@@ -41,6 +42,9 @@ public struct NodeConfiguration: Sendable {
     /// Prefixes of private addresses (RFC 1918, 6598, 4193) that are routed between this node and its peers without translation.
     public var routedPrefixes: [IPPrefix] = []
     public static let routedPrefixesMax = 64
+    /// Own relays beside those that the DNS names.
+    public var relays: [RelayHost] = []
+    public static let relaysMax = 4
     /// How paths are watched, and when a failed one is trusted again.
     public var paths = PathConfiguration()
     /// Interfaces whose addresses are never used as locators. An entry may end in `*`.

@@ -59,6 +59,7 @@ extension NodeService {
         return NodeReport(
             uptimeSeconds: (now.monotonic - started).components.seconds, registered: core.isRegistered,
             homes: status.registrations.map(HomeReport.init), locators: zip(status.locators, status.uplinks).map(LocatorReport.init),
+            relays: status.relays.map(RelayReport.init),
             unusedAddresses: shell.node.addresses.unused.map { unused in
                 UnusedAddressReport(address: "\(unused.address)", interface: unused.interface, reason: unused.reason)
             },
@@ -137,6 +138,25 @@ extension LocatorReport {
                 TranslationReport(
                     seen: translation.seen.map { "\($0)" }, mapping: translation.mapping.map(TranslationReport.Mapping.init), text: translation.text)
             })
+    }
+}
+
+extension RelayReport {
+    init(_ relay: NodeStatus.RelayState) {
+        let state: State
+        var reason: String?
+        switch relay.standing {
+        case .notNeeded: state = .notNeeded
+        case .asked: state = .asked
+        case .bound: state = .bound
+        case .unlisted: state = .unlisted
+        case .silent: state = .silent
+        case .unreachable: state = .unreachable
+        case .refused(let text): (state, reason) = (.refused, text)
+        }
+        self.init(
+            home: "\(relay.hoa)", addresses: relay.endpoints.map { "\($0)" }, state: state, address: relay.server.map { "\($0)" },
+            locator: relay.own.map { "\($0)" }, observed: relay.observed.map { "\($0)" }, reason: reason)
     }
 }
 

@@ -41,6 +41,7 @@ public final class NodeService {
         coreConfiguration.paths = configuration.paths
         coreConfiguration.namedPrefixes = configuration.namedPrefixes
         coreConfiguration.routedPrefixes = configuration.routedPrefixes
+        coreConfiguration.relays = configuration.relays
         coreConfiguration.lifetime = configuration.lifetime
         coreConfiguration.pollInterval = configuration.pollInterval
         coreConfiguration.peerIdleMax = configuration.peerIdleMax

@@ -87,7 +87,8 @@ final class SystemEnvironment: NodeEnvironment {
         case .found(let set):
             .found(
                 ServerSet(
-                    endpoints: set.ordered(using: &random).flatMap(\.endpoints), keys: set.keys.compactMap(PublicKey.init), expires: set.expires,
+                    endpoints: set.ordered(using: &random).flatMap(\.endpoints), keys: set.keys.compactMap(PublicKey.init), relays: set.relays,
+                    expires: set.expires,
                     isValidated: set.isAuthenticated && names.validatesHere))
         case .absent(let until): .absent(lifetime: max(.seconds(1), until - SystemClock.now().monotonic))
         case .failed(let reason): .failed(reason)

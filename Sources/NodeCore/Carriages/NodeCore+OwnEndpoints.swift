@@ -6,7 +6,8 @@ import MATSignal
 extension NodeCore {
     /// Asks the own servers where they see these addresses, unless they have said so of late.
     mutating func observe(_ moas: [MobileAddress], for hoa: HomeAddress, at servers: [Endpoint], _ now: Now) {
-        for question in ownEndpoints.ask(moas, servers: servers, now.monotonic) {
+        let relays = ownRelays(of: hoa).flatMap(\.endpoints)
+        for question in ownEndpoints.ask(moas, servers: servers, relays: relays, now.monotonic) {
             start(.observe(question), to: [question.server], source: question.moa.address, triesMax: Retransmission.failoverTry, now)
         }
     }
@@ -14,14 +15,16 @@ extension NodeCore {
     /// An own server said where it sees an own MoA.
     mutating func observed(_ question: OwnEndpoints.Question, _ ack: BindAck, _ now: Now) {
         guard ack.code == .ok || ack.code == .cookieRequired, let seen = ack.observed else { return observationEnded(question.moa, now) }
-        if ownEndpoints.observed(question.moa, at: seen, by: question.server) { endpointChanged(question.moa, now) }
-        observationEnded(question.moa, now)
+        let isRelay = isOwnRelay(question.server)
+        if ownEndpoints.observed(question.moa, at: seen, by: question.server, isRelay: isRelay) { endpointChanged(question.moa, now) }
+        // What a relay says is not what a record lists.
+        if !isRelay { observationEnded(question.moa, now) }
     }
 
     /// No answer came.
     mutating func observationMissing(_ question: OwnEndpoints.Question, _ now: Now) {
         if ownEndpoints.silent(question) { carryAnew(question.moa.family, now) }
-        observationEnded(question.moa, now)
+        if !isOwnRelay(question.server) { observationEnded(question.moa, now) }
     }
 
     /// Others reach an own MoA in another way than was thought: its record says so, and its peers' packets take other ways.
@@ -55,11 +58,14 @@ extension NodeCore {
     // MARK: Bindings
 
     /// Holds the bindings that the present addresses need, and no others: at two targets of the IMS, from the first MoA of each family that
-    /// is translated or filtered (section 11.3).
+    /// is translated or filtered, and at relays (section 11.3).
     mutating func holdBindings(_ now: Now) {
-        var needed: [OwnBindings.Key: MobileAddress] = [:]
+        var needed = neededRelays
         for (hoa, home) in homes {
-            guard let moa = desiredLocators(of: hoa).first, ownEndpoints[moa].endpoint != nil, let servers = home.servers else { continue }
+            // An IMS binds only whom it knows.
+            guard home.isKnown || home.registration.stage == .updating, let moa = desiredLocators(of: hoa).first, ownEndpoints[moa].endpoint != nil,
+                let servers = home.servers
+            else { continue }
             for server in servers.endpoints.filter({ $0.family == moa.family }).prefix(OwnBindings.targetsMax) {
                 needed[OwnBindings.Key(hoa: hoa, server: server)] = moa
             }
@@ -87,7 +93,9 @@ extension NodeCore {
         guard let given = Challenge(cookie), let home = homes[key.hoa] else { return .padded(cookie: cookie, .refresh(key.hoa)) }
         let statement = PathStatement(.bind, by: key.hoa, to: server.address, at: server, cookie: given)
         let certificate = home.registration.certificate
-        let reference: CertificateReference = certificate.isAtServer ? .id(certificate.current.id) : .whole(certificate.current)
+        // A relay may have forgotten it, or never had it.
+        let isKnownThere = certificate.isAtServer && home.registration.servers.contains(server)
+        let reference: CertificateReference = isKnownThere ? .id(certificate.current.id) : .whole(certificate.current)
         guard let signature = statement.signed(with: home.registration.signer.key) else { return .padded(cookie: cookie, .refresh(key.hoa)) }
         return Bind(cookie: cookie, .bind(key.hoa, PathProof(certificate: reference, signature: signature), lifetime: OwnBindings.lifetime))
     }
@@ -104,9 +112,22 @@ extension NodeCore {
     mutating func bindingAnswered(_ key: OwnBindings.Key, _ ack: BindAck, _ now: Now) {
         let actions = bindings.answered(
             key, ack.code, seen: ack.observed, granted: ack.granted?.lifetime, random: &random, now.monotonic)
-        if let seen = ack.observed, let moa = bindings.source(of: key), ownEndpoints.observed(moa, at: seen, by: key.server) {
+        let isRelay = isOwnRelay(key.server)
+        // What others' relays see is nobody's word.
+        if let seen = ack.observed, let moa = bindings.source(of: key), isRelay || isOwnServer(key.server),
+            ownEndpoints.observed(moa, at: seen, by: key.server, isRelay: isRelay)
+        {
             endpointChanged(moa, now)
         }
         perform(actions, now)
+        relayBindingEnded(key, now)
     }
+
+    /// All tries stayed unanswered.
+    mutating func bindingUnanswered(_ key: OwnBindings.Key, _ now: Now) {
+        perform(bindings.silent(key, now.monotonic), now)
+        relayBindingEnded(key, now)
+    }
+
+    private func isOwnServer(_ endpoint: Endpoint) -> Bool { homes.values.contains { $0.registration.servers.contains(endpoint) } }
 }

@@ -13,7 +13,8 @@ import MATSignal
 ///                                                  ▲                              └── signed again ◄────────────┘
 ///                                                  └────────────────────────────────────────────── no answer
 /// ```
-/// A binding is of one HoA at one server. It stands while some own MoA needs it.
+/// A binding is of one HoA at one server: an IMS, an own relay, or a peer's relay. It stands while it is needed. What the server sends goes on to
+/// come to the MoA of before until it has granted another one.
 struct OwnBindings: Sendable {
     struct Key: Hashable, Comparable, Sendable {
         let hoa: HomeAddress
@@ -41,14 +42,28 @@ struct OwnBindings: Sendable {
         case waiting(until: MonotonicTime)
     }
 
+    /// Why a server holds none.
+    enum Failure: Hashable, Sendable {
+        case silent
+        case refused(ResponseCode)
+    }
+
     private struct Binding: Sendable {
         let moa: MobileAddress
         var state = State.binding(last: nil)
         var failures = 0
+        /// Where the server has us, as far as is known: it granted a binding from this MoA, and has not said since that it knows it no more.
+        var holder: MobileAddress?
+        /// It granted one, and has since neither refused one nor been silent.
+        var isGranted = false
+        /// What came of the last try, if it failed.
+        var failure: Failure?
     }
 
     /// Targets of an IMS at which a HoA is bound.
     static let targetsMax = 2
+    /// Own relays at which a HoA is bound.
+    static let relaysMax = 4
     /// Asked for, in seconds.
     static let lifetime: UInt32 = 120
     /// Between refreshes, less up to a tenth.
@@ -81,8 +96,26 @@ struct OwnBindings: Sendable {
 
     var count: Int { bindings.count }
 
-    /// The own MoA that a binding is held from.
+    /// The own MoA that a binding is, or is to be, held from.
     func source(of key: Key) -> MobileAddress? { bindings[key]?.moa }
+
+    /// The own MoA from which the server takes packets, and to which it sends them; `nil` if it does not, as far as is known.
+    func holder(of key: Key) -> MobileAddress? { bindings[key]?.holder }
+
+    /// Whether the server granted one, and has since neither refused one nor been silent: what a record may say. A move changes nothing in that.
+    func isGranted(_ key: Key) -> Bool { bindings[key]?.isGranted ?? false }
+
+    /// Where the server sees us; `nil` without a binding.
+    func observed(_ key: Key) -> Endpoint? {
+        switch bindings[key]?.state {
+        case .bound(let seen, _, _), .refreshing(let seen, _): seen
+        case .binding(let last): last
+        case .waiting, nil: nil
+        }
+    }
+
+    /// Why the last try failed; `nil` if it did not, or has not ended.
+    func failure(of key: Key) -> Failure? { bindings[key]?.failure }
 
     // MARK: Events
 
@@ -94,7 +127,9 @@ struct OwnBindings: Sendable {
             actions.append(.stop(key))
         }
         for (key, moa) in needed.sorted(by: { $0.key < $1.key }) where bindings[key]?.moa != moa {
-            bindings[key] = Binding(moa: moa)
+            var binding = Binding(moa: moa)
+            if let former = bindings[key] { (binding.holder, binding.isGranted) = (former.holder, former.isGranted) }
+            bindings[key] = binding
             actions.append(.bind(key, from: moa))
         }
         return actions
@@ -119,8 +154,8 @@ struct OwnBindings: Sendable {
         }
         guard code == .ok, let seen, let granted, granted > 0 else {
             // A server that no longer knows the binding gets it anew at once.
-            guard isHeld, code == .notFound || code == .cookieRequired else { return fail(key, now) }
-            binding.state = .binding(last: last)
+            guard isHeld, code == .notFound || code == .cookieRequired else { return fail(key, .refused(code), now) }
+            (binding.state, binding.holder) = (.binding(last: last), nil)
             bindings[key] = binding
             return [.bind(key, from: binding.moa)]
         }
@@ -128,17 +163,18 @@ struct OwnBindings: Sendable {
         let part = Int64.random(in: 0...100, using: &random)
         let next = now + (interval - interval * part / 1000)
         binding.state = .bound(seen: seen, signedAt: signedAt, next: next)
-        binding.failures = 0
+        (binding.failures, binding.failure, binding.holder, binding.isGranted) = (0, nil, binding.moa, true)
         bindings[key] = binding
         guard let last, last != seen else { return [] }
         return [.moved(key, binding.moa)]
     }
 
     /// The server answered no try.
-    mutating func silent(_ key: Key, _ now: MonotonicTime) -> [Action] { fail(key, now) }
+    mutating func silent(_ key: Key, _ now: MonotonicTime) -> [Action] { fail(key, .silent, now) }
 
-    private mutating func fail(_ key: Key, _ now: MonotonicTime) -> [Action] {
+    private mutating func fail(_ key: Key, _ failure: Failure, _ now: MonotonicTime) -> [Action] {
         guard var binding = bindings[key] else { return [] }
+        (binding.failure, binding.holder, binding.isGranted) = (failure, nil, false)
         binding.state = .waiting(until: now + .seconds(Int64(min(30, 1 << min(binding.failures, 5)))))
         binding.failures += 1
         bindings[key] = binding
@@ -176,5 +212,18 @@ struct OwnBindings: Sendable {
             }
         }
         return actions
+    }
+}
+
+extension OwnBindings.Failure {
+    /// As people read it.
+    var text: String {
+        switch self {
+        case .silent: "it does not answer"
+        case .refused(.notAuthoritative): "it serves other home addresses only (code 4)"
+        case .refused(.authenticationFailed): "it does not believe the certificate (code 1)"
+        case .refused(.tryLater): "it takes no more, or is being stopped (code 7)"
+        case .refused(let code): "it refuses: \(code)"
+        }
     }
 }

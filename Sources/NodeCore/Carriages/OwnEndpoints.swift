@@ -38,7 +38,7 @@ struct OwnEndpoints: Sendable {
 
     /// Own MoAs that are asked about; others are taken for what their scope says.
     static let addressesMax = 32
-    /// Servers asked for each: one address of each target and family, at most so many (section 11.3).
+    /// IMSs asked for each: one address of each target and family, at most so many (section 11.3); and as many relays.
     static let serversMax = 4
     /// How long an answer holds where no binding keeps it fresh.
     static let answerLifetime: Duration = .seconds(300)
@@ -82,11 +82,12 @@ struct OwnEndpoints: Sendable {
         unanswered.formIntersection(kept)
     }
 
-    /// What is to be asked now, of these servers.
-    mutating func ask(_ moas: [MobileAddress], servers: [Endpoint], _ now: MonotonicTime) -> [Question] {
+    /// What is to be asked now, of these servers and relays.
+    mutating func ask(_ moas: [MobileAddress], servers: [Endpoint], relays: [Endpoint] = [], _ now: MonotonicTime) -> [Question] {
         var questions: [Question] = []
         for moa in moas where translations[moa] != nil {
-            for server in servers.filter({ $0.family == moa.family }).prefix(Self.serversMax) {
+            let asked = [servers, relays].flatMap { $0.filter { $0.family == moa.family }.prefix(Self.serversMax) }
+            for server in asked {
                 let question = Question(moa: moa, server: server)
                 if let asked = askedAt[question], now - asked < Self.answerLifetime { continue }
                 askedAt[question] = now
@@ -105,11 +106,12 @@ struct OwnEndpoints: Sendable {
         return unanswered.insert(question.moa).inserted
     }
 
+    /// - Parameter isRelay: the server is no IMS.
     /// - Returns: whether others reach the MoA in another way than was thought: what a record lists, and how packets go, is to be looked at again.
-    mutating func observed(_ moa: MobileAddress, at seen: Endpoint, by server: Endpoint) -> Bool {
+    mutating func observed(_ moa: MobileAddress, at seen: Endpoint, by server: Endpoint, isRelay: Bool = false) -> Bool {
         guard var translation = translations[moa] else { return false }
         let (endpoint, wasOpen) = (translation.endpoint, translation.isOpen)
-        _ = translation.observed(seen, by: server)
+        _ = translation.observed(seen, by: server, isRelay: isRelay)
         translations[moa] = translation
         return translation.endpoint != endpoint || translation.isOpen != wasOpen
     }

@@ -36,7 +36,10 @@ public struct Translation: Sendable {
     /// What one server saw. A server is known by its address and port.
     private struct Observation: Sendable {
         let server: Endpoint
-        let seen: Endpoint
+        var seen: Endpoint
+        /// By a relay: a second opinion, which shows whether the mapping depends on the destination. What a record lists is what an IMS saw, for
+        /// it takes no other.
+        let isRelays: Bool
     }
 
     /// Servers remembered: four targets of the IMS and four relays (section 11.3).
@@ -62,9 +65,9 @@ public struct Translation: Sendable {
     // MARK: Questions
 
     var verdict: Verdict {
-        guard let first = observations.first else { return .unknown }
+        guard let first = observations.first(where: { !$0.isRelays }) else { return .unknown }
         // Any server that sees another endpoint has a translator before it. Those that see the same one may stand inside.
-        guard let other = observations.first(where: { $0.seen != local }) else {
+        guard let other = observations.first(where: { $0.seen != local && !$0.isRelays }) ?? observations.first(where: { $0.seen != local }) else {
             if case .notReached = reach { return .filtered }
             return .open
         }
@@ -111,14 +114,20 @@ public struct Translation: Sendable {
 
     /// An own server said where it sees us.
     ///
+    /// - Parameter isRelay: it is no IMS.
     /// - Returns: whether the verdict is another one.
-    mutating func observed(_ seen: Endpoint, by server: Endpoint) -> Bool {
+    mutating func observed(_ seen: Endpoint, by server: Endpoint, isRelay: Bool = false) -> Bool {
         let before = verdict
+        let observation = Observation(server: server, seen: seen, isRelays: isRelay)
         if let index = observations.firstIndex(where: { $0.server == server }) {
-            // What others saw before the translator changed says nothing any more.
-            if observations[index].seen != seen { observations = [Observation(server: server, seen: seen)] }
+            if observations[index].seen != seen {
+                // What others saw before the translator changed says nothing any more. Of a relay alone that is not certain: the IMSs are asked again.
+                if !isRelay { observations.removeAll { $0.seen != seen } }
+                observations.removeAll { $0.server == server }
+                observations.append(observation)
+            }
         } else if observations.count < Self.serversMax {
-            observations.append(Observation(server: server, seen: seen))
+            observations.append(observation)
         }
         return verdict != before
     }

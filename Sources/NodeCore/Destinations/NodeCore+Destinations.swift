@@ -152,7 +152,7 @@ extension NodeCore {
     /// The second one, if the first was answered.
     private mutating func showPlace(to hoa: HomeAddress, _ now: Now) {
         guard let target = signallingTarget(of: hoa), let own = ownMoAs(hoa.family).first?.address, !isUnderWay(.notifyPeer(hoa)),
-            servers.proof(server: target.address, own: own, now: now.monotonic) != nil
+            servers.proof(server: target, own: own, now: now.monotonic) != nil
         else { return }
         start(.introduce(hoa), to: [target], source: own, triesMax: 1, now)
     }

@@ -141,7 +141,7 @@ struct Exchanges: Sendable {
             exchanges[sequence]?.couldNotAsk()
             return nil
         }
-        let server = exchange.purpose.carriesCookie ? servers.cookie(server: target.address, own: own, now: now) : nil
+        let server = exchange.purpose.carriesCookie ? servers.cookie(server: target, own: own, now: now) : nil
         let cookie = Cookie(client: clientCookie(of: target.address, at: own), server: server)
         exchanges[sequence]?.didAsk(target, with: cookie)
         return .send(Transmission(purpose: exchange.purpose, sequence: sequence, targets: exchange.targets, target: target, own: own, cookie: cookie))
@@ -160,7 +160,7 @@ struct Exchanges: Sendable {
             message.cookie.client == clientCookie(of: source.address, at: local), exchange.purpose.fits(message.body, own: own)
         else { return .unmatched }
         heardAt[source.family] = now
-        learn(message.cookie.server, from: source.address, at: local, now)
+        learn(message.cookie.server, from: source, at: local, now)
         if let sample = exchange.roundTrip(isFirst: servers.roundTrip(source.address) == nil, now) {
             servers.learn(roundTrip: sample, server: source.address)
         }
@@ -174,14 +174,14 @@ struct Exchanges: Sendable {
     }
 
     /// Somebody whom we asked has answered, with his cookie for our address.
-    mutating func learn(_ cookie: ServerCookie?, from server: IPAddress, at own: IPAddress, _ now: MonotonicTime) {
-        servers.answered(server)
+    mutating func learn(_ cookie: ServerCookie?, from server: Endpoint, at own: IPAddress, _ now: MonotonicTime) {
+        servers.answered(server.address)
         if let cookie { servers.learn(cookie, server: server, own: own, now: now) }
     }
 
     /// Proofs of these addresses may have aged on the way: they are fetched anew.
     mutating func forgetCookies(of endpoints: [Endpoint], at moas: [MobileAddress]) {
-        for moa in moas { for endpoint in endpoints { servers.forget(server: endpoint.address, own: moa.address) } }
+        for moa in moas { for endpoint in endpoints { servers.forget(server: endpoint, own: moa.address) } }
     }
 
     // MARK: Questions
@@ -190,7 +190,7 @@ struct Exchanges: Sendable {
     func clientCookie(of server: IPAddress, at own: IPAddress) -> UInt64 { clientCookies.cookie(server: server, own: own) }
 
     /// Whether a server's cookie is news, and not an echo of what we sent.
-    func isFresh(_ cookie: ServerCookie, from server: IPAddress, at own: IPAddress, _ now: MonotonicTime) -> Bool {
+    func isFresh(_ cookie: ServerCookie, from server: Endpoint, at own: IPAddress, _ now: MonotonicTime) -> Bool {
         servers.cookie(server: server, own: own, now: now) != cookie
     }
 

@@ -115,7 +115,7 @@ extension NodeCore {
         counters.messagesReceived += 1
         if case .pathAnswer(let answer) = message.body { return pathAnswered(answer, message.sequence, from: source, to: local, now) }
         if finishProbe(message, from: source, to: local, now) { return }
-        let fresh = message.cookie.server.flatMap { exchanges.isFresh($0, from: source.address, at: local, now.monotonic) ? $0 : nil }
+        let fresh = message.cookie.server.flatMap { exchanges.isFresh($0, from: source, at: local, now.monotonic) ? $0 : nil }
         let own = FamilyPair<HomeAddress?> { home(in: $0) }
         let response = exchanges.received(message, from: source, to: local, own: own, preferred: preferredSources, now.monotonic)
         if case .unmatched = response {
@@ -211,7 +211,7 @@ extension NodeCore {
         case .observe(let question):
             observationMissing(question, now)
         case .bind(let key), .refresh(let key):
-            perform(bindings.silent(key, now.monotonic), now)
+            bindingUnanswered(key, now)
         }
     }
 }

@@ -4,8 +4,9 @@ import MATSignal
 /// What is known of the servers and nodes that requests go to: the cookie for each pair of server and own address, and
 /// the round-trip time.
 struct ServerTable: Sendable {
+    /// Servers on one host, such as an IMS and a relay, have secrets of their own.
     struct Path: Hashable, Sendable {
-        var server: IPAddress
+        var server: Endpoint
         var own: IPAddress
     }
 
@@ -27,28 +28,28 @@ struct ServerTable: Sendable {
     }
 
     /// A cookie that the server should still accept.
-    func cookie(server: IPAddress, own: IPAddress, now: MonotonicTime) -> ServerCookie? {
+    func cookie(server: Endpoint, own: IPAddress, now: MonotonicTime) -> ServerCookie? {
         held(server: server, own: own, youngerThan: CookieAuthority.ageMax - .seconds(60), now: now)
     }
 
     /// A cookie recent enough to prove that we are at `own`.
-    func proof(server: IPAddress, own: IPAddress, now: MonotonicTime) -> ServerCookie? {
+    func proof(server: Endpoint, own: IPAddress, now: MonotonicTime) -> ServerCookie? {
         held(server: server, own: own, youngerThan: CookieAuthority.proofAgeMax - .seconds(30), now: now)
     }
 
-    private func held(server: IPAddress, own: IPAddress, youngerThan age: Duration, now: MonotonicTime) -> ServerCookie? {
+    private func held(server: Endpoint, own: IPAddress, youngerThan age: Duration, now: MonotonicTime) -> ServerCookie? {
         guard let held = cookies[Path(server: server, own: own)], now - held.obtained < age else { return nil }
         return held.server
     }
 
-    mutating func learn(_ cookie: ServerCookie, server: IPAddress, own: IPAddress, now: MonotonicTime) {
+    mutating func learn(_ cookie: ServerCookie, server: Endpoint, own: IPAddress, now: MonotonicTime) {
         let path = Path(server: server, own: own)
         // An echo of what we sent is as old as when we got it.
         if cookies[path]?.server == cookie { return }
         cookies[path] = HeldCookie(server: cookie, obtained: now)
     }
 
-    mutating func forget(server: IPAddress, own: IPAddress) {
+    mutating func forget(server: Endpoint, own: IPAddress) {
         cookies[Path(server: server, own: own)] = nil
     }
 
@@ -56,7 +57,7 @@ struct ServerTable: Sendable {
     /// secret, so one's cookie proves our location to all.
     func proof(servers: [Endpoint], own: IPAddress, now: MonotonicTime) -> (server: IPAddress, cookie: ServerCookie)? {
         for server in servers {
-            if let cookie = proof(server: server.address, own: own, now: now) { return (server.address, cookie) }
+            if let cookie = proof(server: server, own: own, now: now) { return (server.address, cookie) }
         }
         return nil
     }

@@ -27,6 +27,7 @@ extension NodeCore {
             for family in AddressFamily.allCases {
                 if let move = change.move(family), let hoa = home(in: family) { self.move(hoa, move, now) }
             }
+            holdBindings(now)
             if change.hasOtherFirst { probeAnew(now) }
             reconsider(change.addresses, now)
             if change.hasOtherScopes {

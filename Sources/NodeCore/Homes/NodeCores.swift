@@ -201,6 +201,7 @@ public struct NodeCores {
             status.registrations += other.registrations
             status.locators += other.locators
             status.uplinks += other.uplinks
+            status.relays += other.relays
             status.peers += other.peers
             status.pathsWatched += other.pathsWatched
             status.resolving += other.resolving

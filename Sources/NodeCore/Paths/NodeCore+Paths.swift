@@ -118,7 +118,7 @@ extension NodeCore {
         switch path.target {
         case .server:
             // Its cookie proves the address in the next registration.
-            exchanges.learn(message.cookie.server, from: source.address, at: local, now.monotonic)
+            exchanges.learn(message.cookie.server, from: source, at: local, now.monotonic)
         case .peer(let hoa, let moa):
             guard answer.hoa == nil || answer.hoa == hoa, peers[hoa] != nil else { return false }
             if message.code == .notAuthoritative {

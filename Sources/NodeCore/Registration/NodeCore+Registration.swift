@@ -11,7 +11,8 @@ extension NodeCore {
         return Registration.Surroundings(
             locators: locators, dead: Set(locators.filter(uplinks.isDead)),
             refused: Set(locators.filter(uplinks.isRefused)), cookies: exchanges.servers, clock: clock.outlook(now),
-            networkKeys: homes[hoa].flatMap { $0.isNetwork ? networkKeys.keys(of: $0.prefix, now.monotonic) : nil }, endpoints: ownEndpoints)
+            networkKeys: homes[hoa].flatMap { $0.isNetwork ? networkKeys.keys(of: $0.prefix, now.monotonic) : nil }, endpoints: ownEndpoints,
+            relays: listedRelays(of: hoa))
     }
 
     private mutating func inform(
@@ -57,7 +58,11 @@ extension NodeCore {
         inform(hoa, now) { $0.failed(problem, silentOver: silentOver, $1, now) }
     }
 
-    mutating func homeLookedUp(_ hoa: HomeAddress, _ result: ServerLookup, _ now: Now) { inform(hoa, now) { $0.lookedUp(result, $1, now) } }
+    mutating func homeLookedUp(_ hoa: HomeAddress, _ result: ServerLookup, _ now: Now) {
+        inform(hoa, now) { $0.lookedUp(result, $1, now) }
+        // The DNS may name other relays now.
+        holdBindings(now)
+    }
 
     mutating func proofEnded(_ hoa: HomeAddress, _ moa: MobileAddress, isAnswered: Bool, _ now: Now) {
         inform(hoa, now) { $0.proofEnded(of: moa, isAnswered: isAnswered, $1, now) }
@@ -83,9 +88,11 @@ extension NodeCore {
         for moa in acked.places { uplinks.accept(moa) }
         homes[hoa]?.registration.scheduleSelfCheck(random: &random, now.monotonic)
         continueResolving(hoa.family, now)
-        guard homes[hoa]?.announcement.isOwed == true else { return }
-        homes[hoa]?.announcement.told()
-        tell(hoa, [.tellPeer, .tellServer, .subscribe], now)
+        if homes[hoa]?.announcement.isOwed == true {
+            homes[hoa]?.announcement.told()
+            tell(hoa, [.tellPeer, .tellServer, .subscribe], now)
+        }
+        listRelays(of: hoa, now)
     }
 
     /// Signs a record of where we are now, for peers to believe before our IMS has it.

@@ -20,6 +20,8 @@ struct RecordSigner: Sendable {
     private(set) var mapping: CertifiedMapping?
     /// The own MoAs that it speaks of, in its order: listed themselves, or by the endpoint that others see.
     private(set) var places: [MobileAddress] = []
+    /// The addresses of relays that it lists.
+    private(set) var relays: [Endpoint] = []
 
     init(_ key: SigningKey, lastSequence: UInt64) {
         self.key = key
@@ -30,10 +32,11 @@ struct RecordSigner: Sendable {
     ///
     /// - Parameters:
     ///   - listing: how the record says where each of them is.
+    ///   - relays: at which it is bound, after all of them; at most `MappingRecord.relaysMax`.
     ///   - lifetime: in seconds.
     ///   - sequenceMax: that the confirmed clock allows; `nil` while there is none.
     mutating func sign(
-        _ locators: [MobileAddress], listing: (MobileAddress) -> OwnEndpoints.Listing = { _ in .moa }, of hoa: HomeAddress,
+        _ locators: [MobileAddress], listing: (MobileAddress) -> OwnEndpoints.Listing = { _ in .moa }, relays: [Endpoint] = [], of hoa: HomeAddress,
         under certificate: Certificate, lifetime: UInt32, sequenceMax: UInt64?, _ now: Now
     ) -> OnSign {
         guard let most = sequenceMax else { return .notSigned }
@@ -46,22 +49,33 @@ struct RecordSigner: Sendable {
         let next = max(sequence + 1, now.wallMilliseconds)
         guard next <= most else { return .notSigned }
         let length = certificate.prefixLength
-        let listed = Self.listed(locators, listing, length: length)
+        let bound = relays.prefix(MappingRecord.relaysMax)
+        let listed = Self.listed(locators, listing, isBeside: !bound.isEmpty, length: length).prefix(MappingRecord.locatorsMax - bound.count)
+        let ofRelays = bound.enumerated().map { index, relay in
+            MappingRecord.Place.relay(relay, preference: Self.firstPreferenceOfRelays + UInt8(clamping: index))
+        }
         let record = MappingRecord(
-            hoa: hoa, prefixLength: length, sequence: next, lifetime: lifetime, issued: now.wallMilliseconds, places: listed.map(\.place))
+            hoa: hoa, prefixLength: length, sequence: next, lifetime: lifetime, issued: now.wallMilliseconds,
+            places: listed.map(\.place) + ofRelays)
         guard let signed = record.signed(with: key) else { return .notSigned }
         places = listed.map(\.moa)
+        self.relays = Array(bound)
         mapping = CertifiedMapping(mapping: signed, certificate: certificate)
         sequence = next
         return outcome
     }
 
-    /// What the record says of each MoA. Beside endpoints it lists no address that only a site knows (protocol.md section 11.1).
+    /// Above those of all MoAs, ten for each (protocol.md section 11.1).
+    private static let firstPreferenceOfRelays: UInt8 = 200
+
+    /// What the record says of each MoA. Beside endpoints and relays it lists no address that only a site knows (protocol.md section 11.1).
+    ///
+    /// - Parameter isBeside: it lists relays.
     private static func listed(
-        _ locators: [MobileAddress], _ listing: (MobileAddress) -> OwnEndpoints.Listing, length: UInt8
+        _ locators: [MobileAddress], _ listing: (MobileAddress) -> OwnEndpoints.Listing, isBeside: Bool, length: UInt8
     ) -> [(moa: MobileAddress, place: MappingRecord.Place)] {
         let listings = locators.map { (moa: $0, listing: listing($0)) }
-        let hasEndpoints = listings.contains { if case .endpoint = $0.listing { true } else { false } }
+        let hasEndpoints = isBeside || listings.contains { if case .endpoint = $0.listing { true } else { false } }
         return listings.enumerated().compactMap { index, entry in
             let preference = UInt8(clamping: (index + 1) * 10)
             switch entry.listing {

@@ -59,6 +59,8 @@ struct Registration: Sendable {
         let networkKeys: [PublicKey]?
         /// What lies before the own addresses.
         let endpoints: OwnEndpoints
+        /// The addresses of relays at which the HoA is bound.
+        var relays: [Endpoint] = []
     }
 
     enum Action: Sendable {
@@ -109,6 +111,8 @@ struct Registration: Sendable {
     private(set) var unproven: Set<MobileAddress> = []
     private(set) var failures = 0
     private var failure: Problem?
+    /// The IMS took no record that lists relays: its operator allows others, or none.
+    private(set) var takesNoRelays = false
     /// While proving: when that has taken too long. Otherwise: when to register again.
     private var due: MonotonicTime?
 
@@ -195,7 +199,7 @@ struct Registration: Sendable {
         guard !missing.isEmpty || !unseen.isEmpty else { return actions + update(around, now) }
         // The source's cookie is fetched along with the others: it would be asked for anyway.
         if let server = set.endpoints.first(where: { $0.family == first.family }), reading.isEmpty,
-            around.cookies.cookie(server: server.address, own: first.address, now: now.monotonic) == nil
+            around.cookies.cookie(server: server, own: first.address, now: now.monotonic) == nil
         {
             missing.append((first, server))
         }
@@ -294,7 +298,8 @@ struct Registration: Sendable {
     private mutating func sign(_ locators: [MobileAddress], _ around: Surroundings, _ now: Now) -> (isDone: Bool, actions: [Action]) {
         let servers = isNetwork ? [] : servers.set?.endpoints ?? []
         let outcome = signer.sign(
-            locators, listing: { around.endpoints.listing(of: $0, servers: servers) }, of: hoa, under: certificate.current,
+            locators, listing: { around.endpoints.listing(of: $0, servers: servers) }, relays: isNetwork || takesNoRelays ? [] : around.relays,
+            of: hoa, under: certificate.current,
             lifetime: lifetime(at: locators), sequenceMax: around.clock.sequenceMax, now)
         switch outcome {
         case .signed: return (true, [])
@@ -400,7 +405,10 @@ struct Registration: Sendable {
         case .found(let set):
             let found = servers.found(set)
             let opened: [Action] = found.endsDenial ? [.forgetAbsence] : []
-            if found.isNews { certificate.serverHasIt(false) }
+            if found.isNews {
+                certificate.serverHasIt(false)
+                takesNoRelays = false
+            }
             guard found.isNews || stage == .waiting || stage == .pausing else { return opened }
             return opened + begin(around, now) + remember(around)
         case .absent:
@@ -487,6 +495,15 @@ struct Registration: Sendable {
     }
 
     private mutating func refused(_ mapping: CertifiedMapping, _ reply: IMSUpdateReply, _ around: Surroundings, _ now: Now) -> [Action] {
+        if reply.code == .refused, !mapping.record.relays.isEmpty {
+            takesNoRelays = true
+            let relays = mapping.record.relays.map(\.description).joined(separator: ", ")
+            let reason = reply.text.map { ": \($0.printable)" } ?? ""
+            let log = Action.log(
+                .warning, "\(hoa): its IMS does not take a record that lists the relay \(relays)\(reason); registering without, so peers can't use it"
+            )
+            return [log] + update(around, now) + remember(around)
+        }
         let problem = Problem(refusal: reply.code, reply.text, of: hoa)
         let aged = Action.forgetCookies(servers.set?.endpoints ?? [], at: signer.places)
         return [aged] + (reply.code == .refused ? [.refused(signer.places, reply, problem)] : failed(problem, around, now))

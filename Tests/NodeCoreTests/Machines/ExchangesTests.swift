@@ -77,7 +77,7 @@ import Testing
     @Test("An IMS that has never answered gets two HA Notify; one that has gets five")
     mutating func unknownServers() throws {
         let unknown = try unanswered(.notifyServer(hoa))
-        exchanges.learn(nil, from: servers[0].address, at: own, now)
+        exchanges.learn(nil, from: servers[0], at: own, now)
         let known = try unanswered(.notifyServer(hoa))
         #expect(unknown == 2 && known == Retransmission.triesMax)
     }
