@@ -94,7 +94,7 @@ let package = Package(
         // What an IMS decides. No I/O, no clock, no randomness but what is given.
         .target(name: "IMSCore", dependencies: ["MATCore", "MATSignal", "MappingMemory", heap], swiftSettings: pure),
         // What a relay decides. No I/O, no clock, no randomness but what is given.
-        .target(name: "RelayCore", dependencies: ["MATCore", "MATSignal"], swiftSettings: pure),
+        .target(name: "RelayCore", dependencies: ["MATCore", "MATSignal", deque], swiftSettings: pure),
         // What servers share: batches of datagrams, workers, who is let in, metrics, logs.
         .target(name: "MATServer", dependencies: ["CLinux", "MATControl", "MATCore", "MATRuntime", "MATSignal", deque, logging, metrics] + http),
         .target(
@@ -143,7 +143,7 @@ let package = Package(
         // What the tests of crashes kill.
         .executableTarget(name: "imt-churn", dependencies: ["IMTKernel", "MATRuntime", "IMTPlan", "MATSignal"], path: "Tests/IMTChurn"),
         .testTarget(name: "IMSCoreTests", dependencies: ["IMSCore", "MATCore", "MATSignal", "MATTesting", "MappingMemory", "SeededRandom"]),
-        .testTarget(name: "RelayCoreTests", dependencies: ["MATCore", "MATSignal", "MATTesting", "RelayCore"]),
+        .testTarget(name: "RelayCoreTests", dependencies: ["MATCore", "MATSignal", "MATTesting", "RelayCore", "SeededRandom"]),
         .testTarget(
             name: "MATRelayTests",
             dependencies: ["MATCore", "MATRelay", "MATRuntime", "MATSignal", "MATTesting", "RelayCore", "mat-relay", namespaces]),

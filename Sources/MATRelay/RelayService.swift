@@ -20,7 +20,7 @@ public final class RelayService {
     private static let questionsMax = 1024
     /// How often the core ends what is over.
     private static let tickInterval = Duration.seconds(1)
-    /// How often the machine's own addresses are looked at, and changed bindings are written down.
+    /// How often the machine's own addresses are looked at, and what changes all the time is written down.
     private static let slowInterval = Duration.seconds(10)
     /// How often cookies are made with another secret.
     private static let secretInterval = Duration.seconds(12 * 3600)
@@ -52,9 +52,11 @@ public final class RelayService {
     private var life = Life.serving
     /// The current one first.
     private var secrets: [[UInt8]]
+    /// How many there have been that are not in the file that was read.
+    private var secretsCount: UInt64 = 0
     private let stateWriter = DispatchQueue(label: "relay state")
-    /// How much had been counted of what the state tells when it was last written.
-    private var writtenChanges: UInt64 = 0
+    /// What of the state had changed when it was last written.
+    private var written = Changes()
     private var isWritingState = false
     private var nextWrite = MonotonicTime.zero
 
@@ -68,7 +70,10 @@ public final class RelayService {
         self.metrics = RelayMetrics(metrics)
         let state = Self.readState(configuration, logger)
         secrets = state?.secrets ?? []
-        if secrets.isEmpty { secrets = [Self.randomSecret()] }
+        if secrets.isEmpty {
+            secrets = [Self.randomSecret()]
+            secretsCount = 1
+        }
         guard var core = RelayCore(configuration.core, cookieSecret: secrets[0], previousSecret: secrets.dropFirst().first) else {
             throw RelayError("a cookie secret is not of \(Self.secretOctets) octets")
         }
@@ -121,15 +126,19 @@ public final class RelayService {
                 for (ticket, failure) in outcomes { reference.value?.run { core, now in core.checked(ticket, failure, now: now) } }
             }
         }
-        repeating(Self.tickInterval) { service in service.run { core, now in core.tick(now: now) } }
+        repeating(Self.tickInterval) { service in
+            service.run { core, now in core.tick(now: now) }
+            service.writeState(ifChanged: \.bindings)
+        }
         repeating(Self.slowInterval) { service in
             let addresses = LocalAddresses.now()
             service.core.use { $0.ownAddresses = addresses }
-            service.writeStateIfChanged()
+            service.writeState(ifChanged: \.self)
         }
         repeating(Self.secretInterval) { service in
             let secret = Self.randomSecret()
             service.secrets = [secret] + service.secrets.prefix(1)
+            service.secretsCount += 1
             service.core.use { $0.rotate(to: secret) }
         }
         serviceManager.ready(status: statusLine)
@@ -144,7 +153,7 @@ public final class RelayService {
 
     private func repeating(_ interval: Duration, _ body: @escaping (RelayService) -> Void) {
         loop.schedule(after: interval) { [weak self] in
-            guard let self, case .serving = life else { return }
+            guard let self, life != .ended else { return }
             body(self)
             repeating(interval, body)
         }
@@ -242,12 +251,29 @@ public final class RelayService {
         return contents
     }
 
-    private func writeStateIfChanged() {
+    /// What the state tells of, counted.
+    private struct Changes: Hashable {
+        /// Bindings and secrets. Those of the moment count: what was just bound must not be lost with the process.
+        var bindings: UInt64 = 0
+        /// Grants and octets. They may be some seconds old.
+        var rest: UInt64 = 0
+    }
+
+    private var changes: Changes {
+        let secrets = secretsCount
+        return core.use { core in
+            let counters = core.counters
+            return Changes(
+                bindings: secrets &+ counters.binds &+ counters.ends, rest: counters.refreshes &+ counters.packetsForwarded)
+        }
+    }
+
+    private func writeState<Part: Equatable>(ifChanged part: KeyPath<Changes, Part>) {
         let now = SystemClock.now().monotonic
         guard configuration.statePath != nil, !isWritingState, now >= nextWrite else { return }
-        let changes = core.use { $0.counters.binds &+ $0.counters.refreshes &+ $0.counters.packetsForwarded }
-        guard changes != writtenChanges else { return }
-        writtenChanges = changes
+        let changes = changes
+        guard changes[keyPath: part] != written[keyPath: part] else { return }
+        written = changes
         isWritingState = true
         let reference = UncheckedReference(self)
         let poster = loop.poster

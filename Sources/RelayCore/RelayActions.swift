@@ -19,9 +19,32 @@ public enum RelayLogLevel: String, Sendable, Hashable, CaseIterable {
 
 /// What happens to an encapsulated packet.
 public enum Forwarding: Hashable, Sendable {
-    /// Its payload goes unchanged from there to there.
-    case forward(from: Endpoint, to: Endpoint)
+    /// Its payload goes unchanged.
+    case forward(ForwardWay)
+    /// It waits for its turn; `RelayCore.release` gives it back.
+    case held
     case drop(DropReason)
+
+    public static func forward(from: Endpoint, to: Endpoint) -> Self { .forward(ForwardWay(from: from, to: to)) }
+}
+
+/// From which of the relay's addresses a datagram goes where.
+public struct ForwardWay: Hashable, Sendable {
+    public var from: Endpoint
+    public var to: Endpoint
+
+    public init(from: Endpoint, to: Endpoint) {
+        self.from = from
+        self.to = to
+    }
+}
+
+/// A packet that waited and may go.
+public struct ReleasedPacket: Hashable, Sendable {
+    public var octets: [UInt8]
+    /// The DSCP and ECN that it came with.
+    public var trafficClass: Int32
+    public var way: ForwardWay
 }
 
 /// Why a packet is not forwarded. The raw values are places in the counters.
@@ -69,6 +92,8 @@ public struct RelayCounters: Hashable, Sendable {
     public var binds: UInt64 = 0
     public var refreshes: UInt64 = 0
     public var moves: UInt64 = 0
+    /// Bindings that were ended, by their nodes or because their grants had run out.
+    public var ends: UInt64 = 0
     /// Datagrams of signalling, or parts of them, that could not be read.
     public var malformed: UInt64 = 0
     /// Signalling that a relay has nothing to do with.
@@ -78,6 +103,8 @@ public struct RelayCounters: Hashable, Sendable {
     public var logLinesSuppressed: UInt64 = 0
     public var packetsForwarded: UInt64 = 0
     public var octetsForwarded: UInt64 = 0
+    /// Packets that had to wait for a rate that many share.
+    public var packetsHeld: UInt64 = 0
     /// By `DropReason.rawValue`.
     public var packetsDropped = ContiguousArray<UInt64>(repeating: 0, count: DropReason.allCases.count)
 

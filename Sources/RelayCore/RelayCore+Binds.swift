@@ -224,7 +224,7 @@ extension RelayCore {
         case .refused(let refusal): return ack(refusal, hoa, origin, now)
         case .ended(let binding, let slot):
             if let binding, let slot {
-                traffic.ended(binding.prefix, in: slot)
+                ended(binding, in: slot)
                 logBinding("\(hoa) has ended its binding at \(binding.endpoint)", now.monotonic)
             }
             return granted(hoa, 0, origin)

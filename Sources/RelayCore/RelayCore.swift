@@ -8,6 +8,7 @@ import MATSignal
 ///   signalling ──► received ──► SizeRule ──► ask: answered at once
 ///                                       └──► Bind: SourceRates, IssuerKeys (the DNS), SignatureChecks (other threads) ──► BindingTable ──► Bind Ack
 ///   packet ──────► forward  ──► BindingTable: whose is it, for whom ──► Traffic: may it ──► forward, or drop and count why
+///                                                                              └──► FairQueues ──► release: forward, when its turn has come
 /// ```
 /// Packets are many: `forward` allocates nothing and looks up twice.
 public struct RelayCore: Sendable {
@@ -19,6 +20,7 @@ public struct RelayCore: Sendable {
     var cookies: CookieAuthority
     var bindings: BindingTable
     var traffic: Traffic
+    var queues: FairQueues
     var issuerKeys: IssuerKeys
     var checks: SignatureChecks
     var bindRates: SourceRates
@@ -46,6 +48,7 @@ public struct RelayCore: Sendable {
         self.cookies = cookies
         bindings = BindingTable(limits.bindings)
         traffic = Traffic(limits)
+        queues = FairQueues(limits)
         issuerKeys = IssuerKeys(limits)
         checks = SignatureChecks(limits)
         bindRates = SourceRates(
@@ -65,6 +68,7 @@ public struct RelayCore: Sendable {
         configuration = fresh
         bindings.reconfigure(limits.bindings)
         traffic.reconfigure(limits)
+        queues.reconfigure(limits)
         issuerKeys.reconfigure(limits)
         checks.reconfigure(limits)
         bindRates.reconfigure(
@@ -83,7 +87,7 @@ public struct RelayCore: Sendable {
             let resident = fresh.resident(binding.prefix)
             traffic.bound(binding.prefix, in: slot, isNew: false, resident: resident)
             if resident == nil, !fresh.takesVisitors, bindings.end(binding.prefix, now.monotonic) != nil {
-                traffic.ended(binding.prefix, in: slot)
+                ended(binding, in: slot)
                 logBinding("\(binding.hoa) is not served any more", now.monotonic)
             }
         }
@@ -102,12 +106,18 @@ public struct RelayCore: Sendable {
     public mutating func tick(now: Now) -> [RelayAction] {
         if let time = UTCTime(unixSeconds: Int64(clamping: now.wallMilliseconds / 1000)) { traffic.monthIs(String(time.day.prefix(7))) }
         for (binding, slot) in bindings.sweep(steps: Self.sweepSteps(bindings.slotsCount), now.monotonic) {
-            traffic.ended(binding.prefix, in: slot)
+            ended(binding, in: slot)
             logBinding("binding of \(binding.hoa) at \(binding.endpoint) has run out", now.monotonic)
         }
         bindRates.sweep(now.monotonic, steps: Self.sweepSteps(configuration.limits.ratesMax))
         checkRates.sweep(now.monotonic, steps: Self.sweepSteps(configuration.limits.ratesMax))
         return takeActions()
+    }
+
+    /// A binding stands in this slot no more.
+    mutating func ended(_ binding: Binding, in slot: Int) {
+        counters.ends += 1
+        traffic.ended(binding.prefix, in: slot)
     }
 
     /// Entries of a table looked at in a second: a part of a large table, so that nobody waits for it.

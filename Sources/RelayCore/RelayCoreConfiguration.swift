@@ -52,6 +52,8 @@ public struct RelayLimits: Hashable, Sendable {
 
     public init() {}
 
+    package var visitorsRate: Int { visitorsOctetsPerSecond ?? relayOctetsPerSecond / 2 }
+
     var bindings: BindingLimits {
         BindingLimits(bindingsMax: bindingsMax, visitorsMax: visitorBindingsMax, visitorsPerIssuerMax: visitorBindingsPerKeyMax)
     }

@@ -2,6 +2,8 @@ import CLinux
 import MATRuntime
 import MATServer
 import MATSignal
+import RelayCore
+import Synchronization
 
 /// All that the relay receives comes in here: by workers, one thread and one socket (per address) each.
 final class ForwardPath {
@@ -12,6 +14,7 @@ final class ForwardPath {
     private let wakeup: LoopWakeup
     private let workers: [Worker]
     private var isReceiving = false
+    private let releasing: Releasing
 
     /// A thread with its sockets, and what it does.
     private struct Worker {
@@ -27,13 +30,16 @@ final class ForwardPath {
         // Sockets that share their port would share it with another relay's as well. One that does not share finds that out.
         for address in places { _ = try BoundSocket(port: port, address: address, options: Self.socketOptions(isShared: false)) }
         var workers: [Worker] = []
+        let releasing = Releasing(core: core, loop: loop, socketsCount: places.count)
+        self.releasing = releasing
         for _ in 0..<max(1, min(threads, RelayConfiguration.threadsMax)) {
             var sockets: [BoundSocket] = []
             for address in places { sockets.append(try BoundSocket(port: port, address: address, options: Self.socketOptions(isShared: true))) }
-            let forwarding = ForwardWorker(core: core, sockets: sockets, port: port, wakeup: wakeup)
+            let forwarding = ForwardWorker(core: core, sockets: sockets, port: port, wakeup: wakeup) { releasing.begin() }
             workers.append(Worker(thread: try DatagramWorker(sockets: sockets, service: forwarding, rests: false), forwarding: forwarding))
         }
         self.workers = workers
+        releasing.sockets = workers.first?.thread.sockets ?? []
     }
 
     /// One thread for each core that the process may use.
@@ -79,9 +85,12 @@ final class ForwardPath {
         guard isReceiving else { return }
         isReceiving = false
         for worker in workers { worker.thread.stop() }
+        releasing.end()
         loop.unwatch(wakeup.descriptor)
     }
 
     /// Over all workers.
-    func total(_ count: ForwardWorker.Count) -> UInt64 { workers.reduce(0) { $0 &+ $1.forwarding.total(count) } }
+    func total(_ count: ForwardWorker.Count) -> UInt64 {
+        workers.reduce(count == .sendFailures ? releasing.sendFailures : 0) { $0 &+ $1.forwarding.total(count) }
+    }
 }

@@ -8,9 +8,9 @@ import Synchronization
 /// What one worker's thread does: forwards packets, and hands signalling to the loop.
 ///
 /// ```
-///   receive up to 64 ──► under the core's lock, for each: forward, drop, or into the ring ──► send all that is forwarded
+///   receive up to 64 ──► under the core's lock, for each: forward, hold, drop, or into the ring ──► send all that is forwarded
 /// ```
-/// Nothing is allocated on the way of a packet.
+/// Nothing is allocated on the way of a packet that does not have to wait.
 final class ForwardWorker: DatagramServing, @unchecked Sendable {
     enum Count: Int, CaseIterable { case datagrams, signalling, overflowed, sendFailures }
 
@@ -18,6 +18,8 @@ final class ForwardWorker: DatagramServing, @unchecked Sendable {
     private let core: SharedCore
     private let wakeup: LoopWakeup
     private let port: UInt16
+    /// Tells the loop that packets wait to be released.
+    private let holds: @Sendable () -> Void
     private let sockets: [BoundSocket]
     private let descriptors: [Int32]
     private var batch: ForwardBatch
@@ -26,11 +28,12 @@ final class ForwardWorker: DatagramServing, @unchecked Sendable {
     private let overflowed = Atomic<UInt64>(0)
     private let sendFailures = Atomic<UInt64>(0)
 
-    init(core: SharedCore, sockets: [BoundSocket], port: UInt16, wakeup: LoopWakeup) {
+    init(core: SharedCore, sockets: [BoundSocket], port: UInt16, wakeup: LoopWakeup, holds: @escaping @Sendable () -> Void) {
         self.core = core
         self.sockets = sockets
         self.port = port
         self.wakeup = wakeup
+        self.holds = holds
         descriptors = sockets.map(\.descriptor)
         batch = ForwardBatch(socketsCount: sockets.count)
     }
@@ -46,33 +49,30 @@ final class ForwardWorker: DatagramServing, @unchecked Sendable {
         let now = SystemClock.now().monotonic
         var passedOn = 0
         var lost = 0
-        core.use { core in
+        let isHolding = core.use { core in
             for index in 0..<received {
                 let (octets, source, local) = batch.datagram(index)
                 if let first = octets.first, InnerPacket.isSignalling(firstOctet: first) {
                     if ring.put(octets, from: source, to: local) { passedOn += 1 } else { lost += 1 }
                     continue
                 }
-                if case .forward(let from, let to) = core.forward(octets, from: source, now: now) {
-                    batch.forward(index, from: from.address, to: to, by: self.socket(for: from.address))
+                if case .forward(let way) = core.forward(octets, from: source, trafficClass: batch.trafficClass(index), now: now) {
+                    batch.forward(index, from: way.from.address, to: way.to, by: sockets.number(for: way.from.address))
                 }
             }
+            return core.isHolding
         }
-        let failures = batch.send(descriptors)
+        if isHolding { holds() }
+        let unsent = batch.send(descriptors)
+        if unsent.isFull { core.use { $0.stalled(now: now) } }
         datagrams.wrappingAdd(UInt64(received), ordering: .relaxed)
-        if failures > 0 { sendFailures.wrappingAdd(UInt64(failures), ordering: .relaxed) }
+        if unsent.count > 0 { sendFailures.wrappingAdd(UInt64(unsent.count), ordering: .relaxed) }
         if lost > 0 { overflowed.wrappingAdd(UInt64(lost), ordering: .relaxed) }
         if passedOn > 0 {
             signalling.wrappingAdd(UInt64(passedOn), ordering: .relaxed)
             wakeup.signal()
         }
         return received
-    }
-
-    /// The socket that is bound to the address, or to all.
-    private func socket(for address: IPAddress) -> Int {
-        for (number, socket) in sockets.enumerated() where socket.address == nil || socket.address == address { return number }
-        return 0
     }
 
     /// In any thread.
@@ -83,5 +83,13 @@ final class ForwardWorker: DatagramServing, @unchecked Sendable {
         case .overflowed: overflowed.load(ordering: .relaxed)
         case .sendFailures: sendFailures.load(ordering: .relaxed)
         }
+    }
+}
+
+extension [BoundSocket] {
+    /// The one that is bound to the address, or to all.
+    func number(for address: IPAddress) -> Int {
+        for (number, socket) in enumerated() where socket.address == nil || socket.address == address { return number }
+        return 0
     }
 }

@@ -47,6 +47,8 @@ final class RelayMetrics {
         mirror.set("mat_relay_log_lines_suppressed_total", counters.logLinesSuppressed)
         mirror.set("mat_relay_packets_forwarded_total", counters.packetsForwarded)
         mirror.set("mat_relay_octets_forwarded_total", counters.octetsForwarded)
+        mirror.set("mat_relay_packets_held_total", counters.packetsHeld)
+        mirror.set("mat_relay_ends_total", counters.ends)
         // Reasons that did not occur yet are shown as well: a rate of what appears from nothing can't be taken.
         for reason in DropReason.allCases { mirror.set("mat_relay_packets_dropped_total", counters[reason], [("reason", reason.description)]) }
         if let path {
@@ -71,6 +73,7 @@ final class RelayMetrics {
         ("mat_relay_packets_forwarded_total", "Packets forwarded."),
         ("mat_relay_octets_forwarded_total", "Octets of forwarded packets."),
         ("mat_relay_packets_dropped_total", "Packets not forwarded, by reason."),
+        ("mat_relay_packets_held_total", "Packets that had to wait for a rate that many share."),
         ("mat_relay_send_failures_total", "Datagrams that the kernel refused to send, or had no room for."),
         ("mat_relay_signalling_received_total", "Datagrams of signalling that a worker handed on."),
         ("mat_relay_signalling_lost_total", "Datagrams of signalling lost because too many were waiting."),
@@ -80,6 +83,7 @@ final class RelayMetrics {
         ("mat_relay_binds_total", "Bindings granted."),
         ("mat_relay_refreshes_total", "Bindings refreshed."),
         ("mat_relay_moves_total", "Bindings that moved to another endpoint."),
+        ("mat_relay_ends_total", "Bindings ended by their nodes, or because their grants had run out."),
         ("mat_relay_answers_total", "Bind Acks sent, by code."),
         ("mat_relay_malformed_total", "Datagrams of signalling, or parts of them, that could not be read."),
         ("mat_relay_dropped_total", "Signalling that a relay has nothing to do with."),

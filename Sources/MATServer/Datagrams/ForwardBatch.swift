@@ -29,6 +29,8 @@ package struct ForwardBatch {
     private let sentVectors: UnsafeMutablePointer<iovec>
     private let outgoing: UnsafeMutablePointer<Outgoing>
     private let socketsCount: Int
+    /// Payloads that were not received in this batch, and stand where received ones would.
+    private var copiedCount = 0
 
     /// What is to be sent by one socket.
     private struct Outgoing {
@@ -103,12 +105,32 @@ package struct ForwardBatch {
     ///
     /// - Parameter socket: the number of the one to send by.
     package func forward(_ index: Int, from local: IPAddress, to peer: Endpoint, by socket: Int) {
+        let length = min(Int(received[index].length), Self.payloadOctetsMax)
+        add(octets + index * Self.stride, length, trafficClass(index), from: local, to: peer, by: socket)
+    }
+
+    /// Has a payload sent by the next `send` that was received before, and kept. For batches into which nothing is received.
+    ///
+    /// - Returns: whether there was room; if not, `send` makes it.
+    package mutating func forward(
+        _ payload: [UInt8], _ trafficClass: Int32, from local: IPAddress, to peer: Endpoint, by socket: Int
+    ) -> Bool {
+        guard copiedCount < Self.datagramsMax else { return false }
+        let place = octets + copiedCount * Self.stride
+        let length = min(payload.count, Self.payloadOctetsMax)
+        payload.withUnsafeBytes { place.copyMemory(from: $0.baseAddress ?? UnsafeRawPointer(place), byteCount: length) }
+        copiedCount += 1
+        add(place, length, trafficClass, from: local, to: peer, by: socket)
+        return true
+    }
+
+    private func add(
+        _ payload: UnsafeMutableRawPointer, _ length: Int, _ trafficClass: Int32, from local: IPAddress, to peer: Endpoint, by socket: Int
+    ) {
         guard socket < socketsCount, outgoing[socket].vectorsCount < Self.datagramsMax else { return }
         let first = socket * Self.datagramsMax
-        let length = min(Int(received[index].length), Self.payloadOctetsMax)
-        let trafficClass = self.trafficClass(index)
         let vector = sentVectors + first + outgoing[socket].vectorsCount
-        vector.pointee = iovec(iov_base: octets + index * Self.stride, iov_len: length)
+        vector.pointee = iovec(iov_base: payload, iov_len: length)
         outgoing[socket].vectorsCount += 1
         let last = outgoing[socket]
         // An empty datagram would be no segment at all.
@@ -136,11 +158,18 @@ package struct ForwardBatch {
         outgoing[socket].takesMore = last.canSegment && length > 0
     }
 
+    /// What `send` could not send.
+    package struct Unsent: Hashable, Sendable {
+        /// Datagrams.
+        package var count = 0
+        /// Whether it was for want of room before the link.
+        package var isFull = false
+    }
+
     /// Sends by each socket what is for it. What a full socket does not take is lost, as in any router.
-    ///
-    /// - Returns: how many datagrams could not be sent.
-    package func send(_ descriptors: [Int32]) -> Int {
-        var failures = 0
+    package mutating func send(_ descriptors: [Int32]) -> Unsent {
+        var unsent = Unsent()
+        copiedCount = 0
         for socket in 0..<min(socketsCount, descriptors.count) where outgoing[socket].messagesCount > 0 {
             let messages = sent + socket * Self.datagramsMax
             let count = outgoing[socket].messagesCount
@@ -151,7 +180,8 @@ package struct ForwardBatch {
                     done += taken
                 } else if errno != EINTR {
                     // The first can't be sent; the others may.
-                    failures += failed(messages + done, socket, descriptors[socket])
+                    if errno == EAGAIN || errno == ENOBUFS { unsent.isFull = true }
+                    unsent.count += failed(messages + done, socket, descriptors[socket])
                     done += 1
                 }
             }
@@ -159,7 +189,7 @@ package struct ForwardBatch {
             outgoing[socket].vectorsCount = 0
             outgoing[socket].takesMore = false
         }
-        return failures
+        return unsent
     }
 
     /// The kernel has refused a message, for the reason in `errno`. If it is because of its segments they are sent one by one, from now on.

@@ -24,4 +24,7 @@ struct OctetRate: Hashable, Sendable {
         fullAt = next
         return true
     }
+
+    /// Nothing is taken before then.
+    func close(_ fullAt: inout Int64, until time: Int64) { fullAt = max(fullAt, time &+ burstNanoseconds) }
 }

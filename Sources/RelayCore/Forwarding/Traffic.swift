@@ -4,10 +4,11 @@ import MATSignal
 /// What each bound HoA may have forwarded, and has (protocol.md section 11.5).
 ///
 /// ```
-///   packet ─► month's quota of both ─► rate of the source ─► rate of the destination ─► rate of all visitors ─► rate of the relay ─► forwarded
-///                                                                                         if one end is one
+///   packet ─► residents? ─► month's quota of both ─► rate of the source ─► the rates that it shares with others ─► forwarded, and counted
+///                                                                           destination, all visitors, the relay
 /// ```
-/// What a packet has taken before it is dropped stays taken: who sends too much for one rate has less of the others.
+/// What a packet has taken before it is dropped stays taken: who sends too much for one rate has less of the others. What of the shared rates
+/// comes when, `FairQueues` says.
 ///
 /// Accounts stand beside the bindings, by their slots. What an HoA has used of its month outlives its binding, since a node could bind anew to
 /// get another.
@@ -38,7 +39,7 @@ struct Traffic: Sendable {
 
     init(_ limits: RelayLimits) {
         rate = OctetRate(octetsPerSecond: limits.octetsPerSecond, burstOctets: limits.burstOctets)
-        let visitors = limits.visitorsOctetsPerSecond ?? limits.relayOctetsPerSecond / 2
+        let visitors = limits.visitorsRate
         visitorsRate = OctetRate(octetsPerSecond: visitors, burstOctets: max(limits.burstOctets, visitors / Self.jointBurstPart))
         relayRate = OctetRate(
             octetsPerSecond: limits.relayOctetsPerSecond,
@@ -96,26 +97,53 @@ struct Traffic: Sendable {
 
     // MARK: Packets
 
+    enum OnPacket: Hashable, Sendable {
+        case drop(DropReason)
+        /// As far as its source is concerned it may pass; shared rates come next.
+        case admit(hasVisitor: Bool)
+    }
+
     /// A packet of one binding for another.
     ///
     /// - Parameters: slots that `bound` has been told of.
-    /// - Returns: why it may not pass; `nil` if it may.
-    mutating func pass(_ octets: Int, from source: Int, to destination: Int, at now: MonotonicTime) -> DropReason? {
-        guard accounts.indices.contains(source), accounts.indices.contains(destination) else { return .noResident }
+    mutating func admit(_ octets: Int, from source: Int, to destination: Int, at now: MonotonicTime) -> OnPacket {
+        guard accounts.indices.contains(source), accounts.indices.contains(destination) else { return .drop(.noResident) }
         let (from, to) = (accounts[source], accounts[destination])
         let areResidents = from.isResident && to.isResident
         if !areResidents {
-            guard from.isResident || to.isResident else { return .noResident }
-            if from.refusesVisitors || to.refusesVisitors { return .visitorRefused }
+            guard from.isResident || to.isResident else { return .drop(.noResident) }
+            if from.refusesVisitors || to.refusesVisitors { return .drop(.visitorRefused) }
         }
-        if let quota, max(from.octetsOfMonth, to.octetsOfMonth) >= quota { return .quota }
+        if let quota, max(from.octetsOfMonth, to.octetsOfMonth) >= quota { return .drop(.quota) }
+        guard rate.take(octets, from: &accounts[source].sourceFullAt, at: now.nanoseconds) else { return .drop(.sourceRate) }
+        return .admit(hasVisitor: !areResidents)
+    }
+
+    /// Whether one of the two is a visitor, for packets that were admitted before.
+    func hasVisitor(_ source: Int, _ destination: Int) -> Bool {
+        guard accounts.indices.contains(source), accounts.indices.contains(destination) else { return true }
+        return !(accounts[source].isResident && accounts[destination].isResident)
+    }
+
+    /// Takes octets of a shared rate if there are as many.
+    mutating func take(_ octets: Int, of shared: SharedRate, at now: MonotonicTime) -> Bool {
         let time = now.nanoseconds
-        guard rate.take(octets, from: &accounts[source].sourceFullAt, at: time) else { return .sourceRate }
-        guard rate.take(octets, from: &accounts[destination].destinationFullAt, at: time) else { return .destinationRate }
-        guard areResidents || visitorsRate.take(octets, from: &visitorsFullAt, at: time) else { return .visitorsRate }
-        guard relayRate.take(octets, from: &relayFullAt, at: time) else { return .relayRate }
+        switch shared {
+        case .destination(let slot):
+            guard accounts.indices.contains(Int(slot)) else { return true }
+            return rate.take(octets, from: &accounts[Int(slot)].destinationFullAt, at: time)
+        case .visitors: return visitorsRate.take(octets, from: &visitorsFullAt, at: time)
+        case .relay: return relayRate.take(octets, from: &relayFullAt, at: time)
+        }
+    }
+
+    /// The link takes nothing more before then.
+    mutating func stall(until time: MonotonicTime) { relayRate.close(&relayFullAt, until: time.nanoseconds) }
+
+    /// A packet was forwarded.
+    mutating func count(_ octets: Int, from source: Int, to destination: Int) {
+        guard accounts.indices.contains(source), accounts.indices.contains(destination) else { return }
         accounts[source].octetsOfMonth &+= UInt64(octets)
         accounts[destination].octetsOfMonth &+= UInt64(octets)
-        return nil
     }
 }
