@@ -21,6 +21,12 @@ extension IMTKernel {
 
     public func closeEndpoint(port: UInt16) { encapsulator.close(port: port) }
 
+    /// Sends a message inside an encapsulated packet, between the endpoints that it names.
+    ///
+    /// - Returns: `nil`, or why the kernel refused.
+    @discardableResult
+    public func sendInPath(_ message: InPathMessage) -> SystemError? { encapsulator.send(message) }
+
     /// What was dropped of packets in datagrams.
     public var encapsulationDrops: EncapsulationDrops { encapsulator.drops }
 

@@ -15,6 +15,8 @@ public enum KernelEvent {
     /// A packet for an own HoA came in a datagram from an endpoint that its sender is not known at, or from somebody who is not known at all, to
     /// this own endpoint. To be released as `heldInbound`, or dropped by forgetting it.
     case heldEncapsulated(HeldPacket, from: Endpoint, to: Endpoint)
+    /// A message for the agent came inside a packet that was taken from a datagram. It is a sign from the peer over this path, and no proof.
+    case inPath(InPathMessage)
     /// The network said something of a datagram that was sent, whatever it carried.
     case datagramError(DatagramError)
     /// Someone else removed something of ours, and it is there again.

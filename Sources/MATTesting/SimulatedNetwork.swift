@@ -16,6 +16,14 @@ public struct SimulatedPacket: Sendable {
         public var source: IPAddress
         public var destination: IPAddress
         public var packet: UserPacket
+        /// What one agent says to the other in it; `nil`: it is an application's.
+        public var message: [UInt8]?
+
+        /// In-path signalling (protocol.md section 11).
+        public init(from source: IPAddress, to destination: IPAddress, message: [UInt8]) {
+            self.init(from: source, to: destination, UserPacket(0))
+            self.message = message
+        }
 
         public init(from source: IPAddress, to destination: IPAddress, _ packet: UserPacket) {
             self.source = source

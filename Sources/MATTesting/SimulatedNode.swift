@@ -159,7 +159,7 @@ public final class SimulatedNode: SimulatedHost {
             arrive(user, from: packet.source, to: packet.destination, isReleased: false)
         case .encapsulated(let inner, let sourcePort, let destinationPort):
             guard destinationPort == SignalPort.node, inner.destination == hoa.address else { return }
-            arrive(inner, from: Endpoint(packet.source, port: sourcePort))
+            arrive(inner, from: Endpoint(packet.source, port: sourcePort), to: Endpoint(packet.destination, port: destinationPort))
         }
     }
 
@@ -203,10 +203,14 @@ public final class SimulatedNode: SimulatedHost {
     }
 
     /// An encapsulated packet is the peer's if it comes from an endpoint of the peer's.
-    private func arrive(_ inner: SimulatedPacket.InnerPacket, from endpoint: Endpoint) {
+    private func arrive(_ inner: SimulatedPacket.InnerPacket, from endpoint: Endpoint, to own: Endpoint) {
         guard imt.accepted[pair(inner.source)]?.contains(endpoint) ?? false else {
             encapsulatedDropped += 1
             return
+        }
+        if let octets = inner.message {
+            let message = InPathMessage(octets, between: pair(inner.source), from: own, to: endpoint)
+            return tell { shell in shell.run { node, now in node.arrivedInPath(message, now: now) } }
         }
         counts[HomeAddress(inner.source), default: 0] += 1
         delivered.append(Delivery(packet: inner.packet, from: HomeAddress(inner.source), at: network.time))
@@ -256,6 +260,15 @@ extension SimulatedNode: NodeEnvironment {
     package func send(_ datagram: [UInt8], from own: IPAddress, to target: Endpoint, ifRoom: Bool) {
         network.send(
             SimulatedPacket(from: own, to: target.address, .signal(datagram, sourcePort: SignalPort.node, destinationPort: target.port)), by: self)
+    }
+
+    package func sendInPath(_ message: InPathMessage) {
+        let inner = SimulatedPacket.InnerPacket(from: message.pair.own.address, to: message.pair.peer.address, message: message.octets)
+        network.send(
+            SimulatedPacket(
+                from: message.own.address, to: message.far.address,
+                .encapsulated(inner, sourcePort: message.own.port, destinationPort: message.far.port)),
+            by: self)
     }
 
     package func lookUp(_ hoa: HomeAddress, _ completion: @escaping (ServerLookup) -> Void) { lookUp(IPPrefix(hoa.address), completion) }

@@ -139,6 +139,11 @@ package struct Node {
         actions(cores.received(datagram, from: source, to: local, now: now), now)
     }
 
+    /// A message came inside an encapsulated packet, from an endpoint that is accepted for its peer.
+    package mutating func arrivedInPath(_ message: InPathMessage, now: Now) -> [ShellAction] {
+        actions(cores.arrivedInPath(message, now: now), now)
+    }
+
     /// Packets counted so far with each pair of HoAs, both directions.
     package mutating func traffic(_ packets: some Sequence<(key: HomePair, value: UInt64)>, now: Now) -> [ShellAction] {
         actions(cores.traffic(packets, now: now), now)
@@ -177,6 +182,7 @@ package struct Node {
         switch step.action {
         case .send(let octets, let own, let target): return [.send(octets, from: own, to: target)]
         case .sendIfRoom(let octets, let own, let target): return [.sendIfRoom(octets, from: own, to: target)]
+        case .sendInPath(let message): return [.sendInPath(message)]
         case .lookUp(let hoa): return [.lookUp(hoa, core: step.core)]
         case .lookUpKeys(let prefix): return [.lookUpKeys(prefix, core: step.core)]
         case .changeIMT(let changes): return [.changeIMT(changes, linkAddresses: nil)]

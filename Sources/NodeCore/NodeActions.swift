@@ -9,6 +9,8 @@ public enum NodeAction: Hashable, Sendable {
     /// Likewise, for somebody who has not shown that he is there: only while what waits to leave is little, so that made-up addresses
     /// of an own link, whose neighbours never answer, can't keep back what is for others.
     case sendIfRoom([UInt8], from: IPAddress, to: Endpoint)
+    /// A message inside an encapsulated packet, whichever path the peer's packets take.
+    case sendInPath(InPathMessage)
     /// Find the IMSs of this HoA in the DNS, and tell `NodeCore.lookedUp`.
     case lookUp(HomeAddress)
     /// Find the IMS keys at this prefix's own name, and tell `NodeCore.keysLookedUp`.

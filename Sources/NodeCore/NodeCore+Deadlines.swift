@@ -23,6 +23,8 @@ extension NodeCore {
         case paths
         /// Something of the bindings at own servers.
         case bindings
+        /// A probe within a path has waited for its answer.
+        case inPath
     }
 
     /// When `timerFired` wants to be called next.
@@ -64,6 +66,7 @@ extension NodeCore {
         case .scope: reconsiderScope(now)
         case .paths: pathsDue(now)
         case .bindings: perform(bindings.takeDue(now.monotonic), now)
+        case .inPath: inPathDue(now)
         }
     }
 }

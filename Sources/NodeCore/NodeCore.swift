@@ -41,6 +41,8 @@ public struct NodeCore {
     var paths: PeerPaths
     /// Ways to peers that are not rewritten.
     var peerEndpoints: EndpointTable
+    /// What is asked within them.
+    var inPathProbes: InPathProbes
     var busiest = BusiestPeers()
     var destinations: Destinations
     var strangers: Strangers
@@ -78,6 +80,8 @@ public struct NodeCore {
         locatorChecks = LocatorChecks(configuration)
         paths = PeerPaths(configuration.paths)
         peerEndpoints = EndpointTable(peersMax: configuration.share(of: EndpointTable.peersMax))
+        inPathProbes = InPathProbes(
+            underWayMax: configuration.share(of: InPathProbes.underWayMax), perSecond: configuration.share(of: InPathProbes.perSecondMax))
         preferences = Preferences(configuration)
         strangers = Strangers(configuration)
         destinations = Destinations(configuration)

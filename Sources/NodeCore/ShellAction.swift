@@ -8,6 +8,8 @@ package enum ShellAction: Hashable, Sendable {
     case send([UInt8], from: IPAddress, to: Endpoint)
     /// Likewise, only while what waits to leave is little; see `NodeAction.sendIfRoom`.
     case sendIfRoom([UInt8], from: IPAddress, to: Endpoint)
+    /// A message inside an encapsulated packet.
+    case sendInPath(InPathMessage)
     /// Find the IMSs of this HoA in the DNS for a core, and tell `Node.lookedUp`.
     case lookUp(HomeAddress, core: Int)
     /// Find the IMS keys at this prefix's own name for a core, and tell `Node.keysLookedUp`.

@@ -215,6 +215,62 @@ struct EncapsulationTests {
         try net.net.expectClean()
     }
 
+    // MARK: Messages within the path
+
+    @Test(
+        "A message within a path gets to the other agent whole and to no socket, over any path that is accepted, in use or not", arguments: nestings)
+    func inPath(_ nesting: Nesting) throws {
+        let net = try TranslatedTopology()
+        let (own, seen, far) = TranslatedTopology.endpoints(nesting.outer)
+        let pair = HomePair(own: HomeAddress(nesting.inner.own), peer: HomeAddress(nesting.inner.peer))
+        let back = HomePair(own: pair.peer, peer: pair.own)
+        try net.bind(nesting.outer)
+        #expect(eventually { net.atCN.take().contains { $0.from == seen } })
+        // Neither has an outbound path.
+        try net.mn.ask { try $0.commit([.accept(pair, from: [far])]) }
+        try net.cn.ask { try $0.commit([.accept(back, from: [seen])]) }
+        let tap = try WireTap(net.net.router)
+        let largest = 1500 - (nesting.outer.isIPv4 ? 28 : 48)
+        for size in [0, 1280, largest, largest + 1] {
+            let probe = SignalMessage(sequence: 5, .pathProbe(PathProbe(cookie: Cookie(client: 9), hoa: pair.peer, peerHoA: pair.own)))
+            let octets = SignalDatagram.fill(size - InPathMessage.headerOctets(nesting.inner.isIPv4 ? .ipv4 : .ipv6), with: probe)
+            let message = InPathMessage(octets, between: pair, from: own, to: far)
+            let error = try net.mn.ask { $0.sendInPath(message) }
+            guard size <= largest else {
+                #expect(error != nil, "larger than the link")
+                continue
+            }
+            #expect(error == nil)
+            var came: [InPathMessage] = []
+            #expect(
+                eventually {
+                    came += net.cn.takeInPath()
+                    return !came.isEmpty
+                }, "\(size)")
+            #expect(came == [InPathMessage(octets, between: back, from: far, to: seen)], "\(size)")
+            let answer = SignalMessage(sequence: 5, .pathAnswer(PathAnswer(code: .ok, cookie: Cookie(client: 9), hoa: pair.peer)))
+            #expect(try net.cn.ask { $0.sendInPath(InPathMessage(answer.octets, between: back, from: far, to: seen)) } == nil)
+            came = []
+            #expect(
+                eventually {
+                    came += net.mn.takeInPath()
+                    return !came.isEmpty
+                })
+            #expect(came == [InPathMessage(answer.octets, between: pair, from: own, to: far)])
+        }
+        #expect(net.atCN.take().isEmpty && net.atMN.take().isEmpty)
+        #expect(!tap.take().contains { PacketLayout($0)?.isLaterFragment == true })
+        // From elsewhere it is held like any packet; between rewritten packets it is none.
+        try net.cn.ask { try $0.commit([.accept(back, from: [])]) }
+        let stray = InPathMessage(
+            SignalMessage(sequence: 5, .pathProbe(PathProbe(cookie: Cookie(client: 9), hoa: pair.peer, peerHoA: pair.own))).octets, between: pair,
+            from: own, to: far)
+        #expect(try net.mn.ask { $0.sendInPath(stray) } == nil)
+        #expect(eventually { !net.cn.takeEncapsulated().isEmpty })
+        #expect(net.cn.takeInPath().isEmpty)
+        try net.net.expectClean()
+    }
+
     // MARK: Before and after
 
     @Test("A first packet waits for its path and leaves by it, and a firewall that asks for states lets the answers in", arguments: nestings)

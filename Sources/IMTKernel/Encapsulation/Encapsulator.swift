@@ -10,7 +10,8 @@ import MATSignal
 ///     stack ── mat0 ──► departs ──► PacketSegments ──► DepartureBatch ──► EndpointSocket ──► network
 ///                          │ no way in EncapsulationTable: held by the caller
 ///     stack ◄── mat0 ── JoinedArrival ◄── ECN ◄── EncapsulationTable ◄── EndpointSocket ◄── network
-///                                                    │ not from where it should come: to the agent
+///                                          │         │ not from where it should come: to the agent
+///                                          └ signalling within the path (`InPathMessage`): to the agent
 ///
 /// Nothing is allocated for a packet, and what is done in a turn of the loop is bounded, so that signalling, which comes by the same sockets,
 /// does not wait.
@@ -23,6 +24,8 @@ final class Encapsulator {
     private static let heldPerSecondMax = 1000
     /// Packets that are held once more because their link has just gone.
     private static let heldAgainPerSecondMax = 200
+    /// Messages within paths that the agent is told.
+    private static let inPathPerSecondMax = 1000
     /// Peers whose counts outlive their ways.
     private static let carriedMax = 4096
 
@@ -35,6 +38,7 @@ final class Encapsulator {
     private var arrivals: JoinedArrival
     private var heldRate = RateLimit(perSecond: Encapsulator.heldPerSecondMax)
     private var heldAgainRate = RateLimit(perSecond: Encapsulator.heldAgainPerSecondMax)
+    private var inPathRate = RateLimit(perSecond: Encapsulator.inPathPerSecondMax)
     private var carried: [HomePair: PeerCounters] = [:]
     private var stall: (socket: EndpointSocket, timer: TimerID)?
 
@@ -175,6 +179,14 @@ final class Encapsulator {
         if stall == nil { onStall(false) }
     }
 
+    /// Sends signalling within a path, whatever path applications' packets take. It is never cut up: whether one so large arrives is the question.
+    func send(_ message: InPathMessage) -> SystemError? {
+        guard let packet = message.packet, let socket = socket(message.own.port) else {
+            return SystemError("send to \(message.pair.peer) within the path from \(message.own)", errno: EADDRNOTAVAIL)
+        }
+        return socket.sendWhole(packet, from: message.own.address, to: message.far)
+    }
+
     // MARK: In
 
     private func arrive(_ datagram: ArrivalBatch.Datagram, at port: UInt16) {
@@ -193,6 +205,15 @@ final class Encapsulator {
         }
         if trafficClass != inner.trafficClass { InnerHeader.setTrafficClass(trafficClass, in: datagram.octets) }
         if case .accepted(let slot) = verdict {
+            let own = Endpoint(datagram.local, port: port)
+            let packet = UnsafeRawBufferPointer(datagram.octets)
+            switch InPathMessage.find(in: packet, inner, isForHome: table.isHome(inner.destination), from: datagram.source, to: own) {
+            case .application: break
+            case .message(let message) where inPathRate.take(at: SystemClock.now().monotonic): return onEvent(.inPath(message))
+            case .message, .damaged:
+                drops.signalling += 1
+                return
+            }
             table[slot].packetsIn += 1
             table[slot].octetsIn += UInt64(datagram.octets.count)
             arrivals.add(datagram.octets, to: device)
@@ -216,6 +237,8 @@ public struct EncapsulationDrops: Hashable, Sendable {
     public var congested: UInt64 = 0
     /// What came from an endpoint that its sender is not known at, beyond what the agent is told.
     public var elsewhere: UInt64 = 0
+    /// Signalling within a path that was damaged or nothing known, or beyond what the agent is told.
+    public var signalling: UInt64 = 0
     /// What was to leave and was not what the stack said of it.
     public var unfit: UInt64 = 0
     /// What was to leave, and the kernel did not take.

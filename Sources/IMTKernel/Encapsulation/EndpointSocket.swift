@@ -84,6 +84,12 @@ public final class EndpointSocket {
 
     // MARK: Packets
 
+    /// Sends one packet, whole or not at all.
+    func sendWhole(_ packet: [UInt8], from local: IPAddress, to far: Endpoint) -> SystemError? {
+        setCutting(false)
+        return socket.sendIfRoom(packet, from: local, to: far) == nil ? nil : socket.sendIfRoom(packet, from: local, to: far)
+    }
+
     /// Sends messages whose datagrams may, or may not, be cut up on their way out.
     /// - Returns: how many were sent; below 0 for an error about the first, of which `errno` says more.
     func send(_ messages: UnsafeMutablePointer<mat_message>, _ count: Int, cutUp: Bool) -> Int {

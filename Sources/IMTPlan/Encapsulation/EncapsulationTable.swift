@@ -7,7 +7,7 @@ import MATSignal
 ///           any other                                                                    ──► held, as what finds no entry
 ///
 ///     in    not exactly one IP packet, or not for an own HoA                ──► dropped and counted
-///           source a peer, from an endpoint that is accepted for it         ──► taken
+///           source a peer, from an endpoint that is accepted for it         ──► taken; in-path signalling (`InPathMessage`) by the agent
 ///           source a peer, from another endpoint                            ──► held until that has proven itself
 ///           source nobody that is known here                                ──► held, and asked about
 ///
@@ -92,6 +92,9 @@ package struct EncapsulationTable {
         lastIn = (source, destination, endpoint, slot)
         return .accepted(slot)
     }
+
+    /// Whether this is an own HoA itself, not one of those behind it.
+    package func isHome(_ address: IPAddress) -> Bool { homes.contains { $0.address == address } }
 
     private func home(of address: IPAddress) -> HomeAddress? {
         if let home = homes.first(where: { $0.address == address }) { return home }

@@ -17,6 +17,7 @@ package protocol NodeEnvironment: AnyObject {
 
     /// - Parameter ifRoom: only while what waits to leave is little.
     func send(_ datagram: [UInt8], from own: IPAddress, to target: Endpoint, ifRoom: Bool)
+    func sendInPath(_ message: InPathMessage)
     /// Calls back once, perhaps before it returns.
     func lookUp(_ hoa: HomeAddress, _ completion: @escaping (ServerLookup) -> Void)
     func lookUpKeys(_ prefix: IPPrefix, _ completion: @escaping (ServerLookup) -> Void)

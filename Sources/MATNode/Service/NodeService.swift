@@ -149,6 +149,7 @@ public final class NodeService {
         case .heldOutbound(let packet): shell.run { node, now in node.heldOutbound(packet, now: now) }
         case .heldInbound(let packet): shell.run { node, now in node.heldInbound(packet, now: now) }
         case .resetHeld(let source, let own): shell.run { node, now in node.resetHeld(from: source, to: own, now: now) }
+        case .inPath(let message): shell.run { node, now in node.arrivedInPath(message, now: now) }
         // No path is encapsulated by this node yet, so nobody is told.
         case .heldEncapsulated, .datagramError: break
         case .repaired(let what):

@@ -74,6 +74,7 @@ package final class NodeShell {
         switch action {
         case .send(let octets, let own, let target): environment.send(octets, from: own, to: target, ifRoom: false)
         case .sendIfRoom(let octets, let own, let target): environment.send(octets, from: own, to: target, ifRoom: true)
+        case .sendInPath(let message): environment.sendInPath(message)
         case .lookUp(let hoa, let core):
             environment.lookUp(hoa) { [weak self] result in
                 self?.run { node, now in node.lookedUp(hoa, result, core: core, now: now) }

@@ -70,6 +70,10 @@ final class SystemEnvironment: NodeEnvironment {
         }
     }
 
+    func sendInPath(_ message: InPathMessage) {
+        if let error = kernel.sendInPath(message) { logger.debug("\(error)") }
+    }
+
     func lookUp(_ hoa: HomeAddress, _ completion: @escaping (ServerLookup) -> Void) {
         lookup.lookup(hoa) { [weak self] result in
             if let self { completion(servers(result)) }

@@ -228,5 +228,6 @@ extension NodeCore {
         if known.installed != nil { change(.removeOutbound(pair)) }
         if !known.installedSources.isEmpty { change(.accept(pair, from: [])) }
         peerEndpoints.remove(hoa)
+        inPathProbes.remove(hoa)
     }
 }

@@ -145,6 +145,10 @@ public struct NodeCores {
         decide(index(locator: local)) { $0.received(datagram, from: source, to: local, now: now) }
     }
 
+    public mutating func arrivedInPath(_ message: InPathMessage, now: Now) -> [Step] {
+        decide(index(home: message.pair.own.address)) { $0.arrivedInPath(message, now: now) }
+    }
+
     /// Packets counted so far with each pair of HoAs, both directions.
     public mutating func traffic(_ packets: some Sequence<(key: HomePair, value: UInt64)>, now: Now) -> [Step] {
         // Without a copy where there may be a hundred thousand.

@@ -43,6 +43,9 @@ struct Requests: Sendable {
     /// Sources with a rate of their own, of the whole node.
     private static let sourcesMax = 4096
 
+    /// Probes within paths that are answered a second, of the whole node and of one peer.
+    private static let inPathAnswersPerSecond = 1000, inPathAnswersPerSecondPerPeer = 50
+
     private let cookies: CookieAuthority
     /// Signature checks for senders without cookie, and with one for each source.
     private var uncookiedChecks: RateLimit
@@ -51,6 +54,9 @@ struct Requests: Sendable {
     private var linkAnswers: RateLimit
     /// Path Answers to who has not shown where it is.
     private var probeAnswers = RateLimit(perSecond: 50)
+    /// Path Answers within paths: in all, and for each peer, who may probe several paths with all sizes at once.
+    private var inPathAnswers: RateLimit
+    private var inPathAnswersOfPeer: RateTable<HomeAddress>
     /// Answers to malformed requests.
     private var refusals: RateLimit
     private var earlyNotices: EarlyNotices
@@ -64,6 +70,8 @@ struct Requests: Sendable {
         uncookiedChecks = RateLimit(perSecond: configuration.uncookiedChecksPerSecond)
         linkAnswers = RateLimit(perSecond: configuration.linkAnswersPerSecond)
         refusals = RateLimit(perSecond: configuration.refusalsPerSecond)
+        inPathAnswers = RateLimit(perSecond: configuration.share(of: Self.inPathAnswersPerSecond))
+        inPathAnswersOfPeer = RateTable(perSecond: Self.inPathAnswersPerSecondPerPeer, keysMax: configuration.share(of: Self.sourcesMax))
     }
 
     // MARK: Answers
@@ -176,6 +184,11 @@ struct Requests: Sendable {
 
     /// Whether one more probe is answered whose sender has not shown where it is.
     mutating func answersProbes(_ now: MonotonicTime) -> Bool { probeAnswers.take(at: now) }
+
+    /// Whether one more probe within a path is answered, whose sender can send packets under the peer's name.
+    mutating func answersInPath(_ peer: HomeAddress, _ now: MonotonicTime) -> Bool {
+        inPathAnswersOfPeer.take(peer, at: now) && inPathAnswers.take(at: now)
+    }
 
     // MARK: Early notices
 

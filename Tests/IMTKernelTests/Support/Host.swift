@@ -20,6 +20,7 @@ final class Host: @unchecked Sendable {
     private var inboundHeld: [HeldPacket] = []
     private var encapsulatedHeld: [(packet: HeldPacket, from: Endpoint, to: Endpoint)] = []
     private var errors: [DatagramError] = []
+    private var inPath: [InPathMessage] = []
     private var resetsHeld: [(from: IPAddress, to: IPAddress)] = []
     private var problems: [String] = []
     private var repairs: [String] = []
@@ -72,6 +73,7 @@ final class Host: @unchecked Sendable {
         case .resetHeld(let source, let own): resetsHeld.append((source, own))
         case .heldEncapsulated(let packet, let from, let to): encapsulatedHeld.append((packet, from, to))
         case .datagramError(let error): errors.append(error)
+        case .inPath(let message): inPath.append(message)
         case .failed(let error): problems.append(error.description)
         case .repaired(let text): repairs.append(text)
         case .warning(let text): notices.append(text)
@@ -135,6 +137,14 @@ final class Host: @unchecked Sendable {
         }
     }
     var datagramErrors: [DatagramError] { locked { errors } }
+
+    /// Messages that came within paths since the last call.
+    func takeInPath() -> [InPathMessage] {
+        locked {
+            defer { inPath = [] }
+            return inPath
+        }
+    }
     func takeInbound() -> [HeldPacket] {
         locked {
             defer { inboundHeld = [] }
