@@ -85,6 +85,8 @@ let package = Package(
         .target(name: "MATControl", swiftSettings: pure),
         // libldns look-ups and zone text, shared by IMS and MATNode.
         .target(name: "MATDNS", dependencies: ["CLDNS", "CLinux", "MATCore", "MATRuntime", "MATSignal"]),
+        // Programs that the kernel runs on packets: loads them, ties them to links, and leaves them there for a successor.
+        .target(name: "KernelPrograms", dependencies: ["CLinux"], exclude: ["Programs"]),
         // nftables, routes, links, TUN, NFLOG: does what IMTPlan says. All that touches the kernel.
         .target(name: "IMTKernel", dependencies: ["CNetfilter", "CLinux", "MATRuntime", "IMTPlan", "MATCore", "MATSignal"]),
         // All decisions of a node, as values. No I/O, no clock.
@@ -136,6 +138,7 @@ let package = Package(
         .testTarget(name: "MATSignalTests", dependencies: ["MATSignal"], resources: [.copy("Vectors")]),
         .testTarget(name: "MATControlTests", dependencies: ["MATControl", "MATRuntime"], resources: [.copy("Golden")]),
         .testTarget(name: "MATRuntimeTests", dependencies: ["MATRuntime", "MATSignal"]),
+        .testTarget(name: "KernelProgramsTests", dependencies: ["KernelPrograms", namespaces]),
         .testTarget(name: "MATDNSTests", dependencies: ["MATCore", "MATDNS", "MATRuntime", "MATSignal"]),
         .testTarget(name: "MATCoreTests", dependencies: ["MATCore", "MATSignal"]),
         .testTarget(name: "IMTPlanTests", dependencies: ["IMTKernel", "IMTPlan", "MATSignal"], resources: [.copy("Golden")]),

@@ -16,6 +16,94 @@ static inline int mat_bpf_map_create(unsigned int type, unsigned int key_octets,
     return mat_bpf(BPF_MAP_CREATE, &a);
 }
 
+// Likewise with a name, of 15 characters at most, and BPF_F_* flags.
+static inline int mat_bpf_map_create_named(
+    const char *name, unsigned int type, unsigned int key_octets, unsigned int value_octets, unsigned int entries_max, unsigned int flags) {
+    union bpf_attr a;
+    memset(&a, 0, sizeof a);
+    a.map_type = type; a.key_size = key_octets; a.value_size = value_octets; a.max_entries = entries_max; a.map_flags = flags;
+    strncpy(a.map_name, name, sizeof a.map_name - 1);
+    return mat_bpf(BPF_MAP_CREATE, &a);
+}
+
+static inline int mat_bpf_map_look_up(int map, const void *key, void *value) {
+    union bpf_attr a;
+    memset(&a, 0, sizeof a);
+    a.map_fd = (unsigned int)map; a.key = (unsigned long)key; a.value = (unsigned long)value;
+    return mat_bpf(BPF_MAP_LOOKUP_ELEM, &a);
+}
+
+static inline int mat_bpf_map_delete(int map, const void *key) {
+    union bpf_attr a;
+    memset(&a, 0, sizeof a);
+    a.map_fd = (unsigned int)map; a.key = (unsigned long)key;
+    return mat_bpf(BPF_MAP_DELETE_ELEM, &a);
+}
+
+// The first key if `key` is null, or not there any more.
+static inline int mat_bpf_map_next(int map, const void *key, void *next) {
+    union bpf_attr a;
+    memset(&a, 0, sizeof a);
+    a.map_fd = (unsigned int)map; a.key = (unsigned long)key; a.next_key = (unsigned long)next;
+    return mat_bpf(BPF_MAP_GET_NEXT_KEY, &a);
+}
+
+// Many elements by one call: BPF_MAP_LOOKUP_BATCH 24, BPF_MAP_UPDATE_BATCH 26, BPF_MAP_DELETE_BATCH 27 (kernel 5.6). `place`, of at least 4 octets and
+// a key's, is where the last look-up ended, null at first; `count` says how many there is room for, and then how many there were.
+static inline int mat_bpf_map_batch(int command, int map, const void *place, void *next, void *keys, void *values, unsigned int *count) {
+    union bpf_attr a;
+    memset(&a, 0, sizeof a);
+    a.batch.map_fd = (unsigned int)map; a.batch.in_batch = (unsigned long)place; a.batch.out_batch = (unsigned long)next;
+    a.batch.keys = (unsigned long)keys; a.batch.values = (unsigned long)values; a.batch.count = *count;
+    int r = mat_bpf(command, &a);
+    *count = a.batch.count;
+    return r;
+}
+
+static inline int mat_bpf_pin(int fd, const char *path) {
+    union bpf_attr a;
+    memset(&a, 0, sizeof a);
+    a.pathname = (unsigned long)path; a.bpf_fd = (unsigned int)fd;
+    return mat_bpf(BPF_OBJ_PIN, &a);
+}
+
+static inline int mat_bpf_get(const char *path) {
+    union bpf_attr a;
+    memset(&a, 0, sizeof a);
+    a.pathname = (unsigned long)path;
+    return mat_bpf(BPF_OBJ_GET, &a);
+}
+
+static inline int mat_bpf_link_update(int link, int program) {
+    union bpf_attr a;
+    memset(&a, 0, sizeof a);
+    a.link_update.link_fd = (unsigned int)link; a.link_update.new_prog_fd = (unsigned int)program;
+    return mat_bpf(BPF_LINK_UPDATE, &a);
+}
+
+static inline int mat_bpf_link_detach(int link) {
+    union bpf_attr a;
+    memset(&a, 0, sizeof a);
+    a.link_detach.link_fd = (unsigned int)link;
+    return mat_bpf(BPF_LINK_DETACH, &a);
+}
+
+// What a map, program or link is: the beginning of struct bpf_map_info, bpf_prog_info or bpf_link_info.
+static inline int mat_bpf_information(int fd, void *information, unsigned int octets) {
+    union bpf_attr a;
+    memset(&a, 0, sizeof a);
+    memset(information, 0, octets);
+    a.info.bpf_fd = (unsigned int)fd; a.info.info = (unsigned long)information; a.info.info_len = octets;
+    return mat_bpf(BPF_OBJ_GET_INFO_BY_FD, &a);
+}
+
+// struct statfs is there twice, in two modules; of it only this matters: whether a directory is in a file system of BPF objects (BPF_FS_MAGIC).
+#include <sys/vfs.h>
+static inline int mat_is_bpf_file_system(const char *path) {
+    struct statfs s;
+    return statfs(path, &s) == 0 && (unsigned long)s.f_type == 0xCAFE4A11UL;
+}
+
 static inline int mat_bpf_map_update(int map, const void *key, const void *value) {
     union bpf_attr a;
     memset(&a, 0, sizeof a);
