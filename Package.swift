@@ -114,7 +114,8 @@ let package = Package(
             dependencies: ["NodeCore", "IMTKernel", "MATControl", "MATDNS", "MATRuntime", "IMTPlan", "MATCore", "MATSignal", logging]),
 
         .target(
-            name: "MATRelay", dependencies: ["CLinux", "MATCore", "MATDNS", "MATRuntime", "MATServer", "MATSignal", "RelayCore", logging]),
+            name: "MATRelay",
+            dependencies: ["CLinux", "IMTKernel", "IMTPlan", "MATCore", "MATDNS", "MATRuntime", "MATServer", "MATSignal", "RelayCore", logging]),
 
         .executableTarget(name: "imsd", dependencies: ["IMS", "IMSCluster", "MATRuntime", "MATServer", arguments, logging, metrics]),
         .executableTarget(name: "mat-relay", dependencies: ["MATRelay", "MATRuntime", "MATServer", arguments, logging, metrics]),

@@ -1,5 +1,6 @@
 import Dispatch
 import Glibc
+import IMTKernel
 import Logging
 import MATCore
 import MATDNS
@@ -33,9 +34,9 @@ public final class RelayService {
         case ended
     }
 
-    private var configuration: RelayConfiguration
+    private(set) var configuration: RelayConfiguration
     private let loop: EventLoop
-    private var logger: Logger
+    private(set) var logger: Logger
     private let started = SystemClock.now().monotonic
     private let core: SharedCore
     private let checks: JobPool<(BindTicket, BindCheck), (BindTicket, VerificationFailure?)>
@@ -44,6 +45,9 @@ public final class RelayService {
     private var resolverFiles: PathWatch?
     private var lookup: IMSLookup
     private var path: ForwardPath?
+    /// Of a gateway.
+    var gatewayDevice: GatewayDevice?
+    private var gatewayPath: GatewayPath?
     private var sendFailures: UInt64 = 0
     private let metrics: RelayMetrics
     private var metricsEndpoint: MetricsEndpoint?
@@ -102,11 +106,18 @@ public final class RelayService {
     // MARK: Life
 
     public func start() throws(RelayError) {
+        try makeGatewayDevice()
         do throws(SystemError) {
             let path = try ForwardPath(
                 core: core, loop: loop, port: configuration.port, addresses: configuration.addresses,
                 threads: configuration.threads ?? ForwardPath.coresCount)
             self.path = path
+            if let gatewayDevice {
+                let gatewayPath = GatewayPath(core: core, device: gatewayDevice, sockets: path.sockets)
+                self.gatewayPath = gatewayPath
+                path.setGateway(gatewayPath)
+                try gatewayPath.start()
+            }
             try path.start { [unowned self] datagram, source, local in
                 let local = Endpoint(local, port: configuration.port)
                 run { core, now in core.received(datagram, from: source, to: local, now: now) }
@@ -175,7 +186,8 @@ public final class RelayService {
         life = .ended
         serviceManager.stopping()
         path?.stop()
-        path = nil
+        gatewayPath?.stop()
+        (path, gatewayPath, gatewayDevice) = (nil, nil, nil)
         checks.stop()
         writeState()
         stateWriter.sync {}
@@ -335,6 +347,7 @@ public final class RelayService {
     private func metricFamilies() -> [MetricFamily] {
         let uptime = (SystemClock.now().monotonic - started).components.seconds
         metrics.collect(core.use { RelayMetrics.CoreFigures($0) }, path, sendFailures: sendFailures, uptimeSeconds: uptime)
+        if let gatewayPath { metrics.collect(core.use(\.counters), gatewayPath) }
         return metrics.registry.families()
     }
 
@@ -367,6 +380,7 @@ public final class RelayService {
         configuration = configuration.taking(fresh)
         let taken = configuration.core
         run { core, now in core.reconfigure(taken, now: now) }
+        applyGateway()
         if !restartKeys.isEmpty { logger.warning("changed, but counting only after a restart: \(restartKeys.joined(separator: ", "))") }
         logger.notice(
             "the configuration is reloaded",

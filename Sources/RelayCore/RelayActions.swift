@@ -23,6 +23,8 @@ public enum Forwarding: Hashable, Sendable {
     case forward(ForwardWay)
     /// It waits for its turn; `RelayCore.release` gives it back.
     case held
+    /// Its payload goes to a plain host: the kernel forwards it.
+    case leave
     case drop(DropReason)
 
     public static func forward(from: Endpoint, to: Endpoint) -> Self { .forward(ForwardWay(from: from, to: to)) }
@@ -66,6 +68,12 @@ public enum DropReason: Int, Hashable, Sendable, CaseIterable, CustomStringConve
     case visitorsRate
     case relayRate
     case quota
+    /// Of a gateway: signalling, or a path inside a path.
+    case nestedPath
+    /// Of a gateway: its own address, or one that is not global, and not allowed.
+    case forbiddenDestination
+    /// Of a gateway: a plain packet in the name of a node that it serves.
+    case servedSource
 
     public var description: String {
         switch self {
@@ -81,6 +89,9 @@ public enum DropReason: Int, Hashable, Sendable, CaseIterable, CustomStringConve
         case .visitorsRate: "rate of visitors"
         case .relayRate: "rate of the relay"
         case .quota: "monthly quota"
+        case .nestedPath: "nested path"
+        case .forbiddenDestination: "forbidden destination"
+        case .servedSource: "plain packet of a served node"
         }
     }
 }
@@ -105,6 +116,11 @@ public struct RelayCounters: Hashable, Sendable {
     public var octetsForwarded: UInt64 = 0
     /// Packets that had to wait for a rate that many share.
     public var packetsHeld: UInt64 = 0
+    /// Of a gateway: forwarded for nodes to plain hosts, and back.
+    public var packetsToPlain: UInt64 = 0
+    public var octetsToPlain: UInt64 = 0
+    public var packetsFromPlain: UInt64 = 0
+    public var octetsFromPlain: UInt64 = 0
     /// By `DropReason.rawValue`.
     public var packetsDropped = ContiguousArray<UInt64>(repeating: 0, count: DropReason.allCases.count)
 

@@ -67,7 +67,7 @@ extension RelayCore {
                 hoa, from: origin.source, to: origin.local, clientCookie: origin.cookie.client, now.monotonic)
             guard let refreshed else { return refuse(.notFound, hoa, origin, "it has to bind anew", now) }
             counters.refreshes += 1
-            return granted(hoa, refreshed.secondsLeft(now.monotonic), origin)
+            return granted(hoa, refreshed.secondsLeft(now.monotonic), origin, role(of: refreshed.prefix))
         case .bind(let hoa, let proof, let seconds):
             return received(hoa, proof, seconds: seconds, origin, now)
         }
@@ -227,7 +227,7 @@ extension RelayCore {
                 ended(binding, in: slot)
                 logBinding("\(hoa) has ended its binding at \(binding.endpoint)", now.monotonic)
             }
-            return granted(hoa, 0, origin)
+            return granted(hoa, 0, origin, .relay)
         case .bound(let binding, let slot, let isNew, let movedFrom):
             traffic.bound(binding.prefix, in: slot, isNew: isNew, resident: configuration.resident(binding.prefix))
             counters.binds += 1
@@ -237,7 +237,7 @@ extension RelayCore {
             } else if isNew {
                 logBinding("\(hoa) is bound at \(binding.endpoint)\(request.holder == .resident ? "" : ", a visitor")", now.monotonic)
             }
-            return granted(hoa, binding.secondsLeft(now.monotonic), origin)
+            return granted(hoa, binding.secondsLeft(now.monotonic), origin, role(of: binding.prefix))
         }
     }
 
@@ -246,10 +246,10 @@ extension RelayCore {
     /// When a node that is put off while the relay drains may come again: it should be elsewhere by then.
     private static let drainSeconds: UInt32 = 60
 
-    private func granted(_ hoa: HomeAddress, _ seconds: UInt32, _ origin: BindOrigin) -> BindAck {
+    private func granted(_ hoa: HomeAddress, _ seconds: UInt32, _ origin: BindOrigin, _ role: ServerRole) -> BindAck {
         BindAck(
             code: .ok, cookie: Cookie(client: origin.cookie.client), observed: origin.source,
-            granted: BindAck.Grant(hoa, lifetime: seconds, role: .relay))
+            granted: BindAck.Grant(hoa, lifetime: seconds, role: role))
     }
 
     private func ack(_ code: ResponseCode, _ origin: BindOrigin) -> BindAck {

@@ -17,7 +17,9 @@ extension RelayCore {
         guard let sender = bindings.slot(covering: packet.source, acceptedFrom: source, now) else {
             return drop(bindings.isBound(source, now) ? .foreignSource : .unboundSource)
         }
-        guard let receiver = bindings.slot(covering: packet.destination, now) else { return drop(.unknownDestination) }
+        guard let receiver = bindings.slot(covering: packet.destination, now) else {
+            return unsafe leave(payload, from: sender, now: now)
+        }
         guard receiver != sender else { return drop(.ownDestination) }
         let hasVisitor: Bool
         switch traffic.admit(payload.count, from: sender, to: receiver, at: now) {
@@ -63,7 +65,7 @@ extension RelayCore {
         return ForwardWay(from: way.local, to: way.endpoint)
     }
 
-    private mutating func drop(_ reason: DropReason) -> Forwarding {
+    mutating func drop(_ reason: DropReason) -> Forwarding {
         counters.packetsDropped[reason.rawValue] &+= 1
         return .drop(reason)
     }

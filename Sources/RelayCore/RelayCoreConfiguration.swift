@@ -68,19 +68,22 @@ public struct RelayCoreConfiguration: Hashable, Sendable {
     public var advertised: [IPAddress]
     /// Addresses of other relays: nobody is bound there, so that no packet goes round among relays.
     public var otherRelays: [IPAddress]
+    /// For whom it forwards to and from plain hosts as well; `nil` for a relay that is no gateway.
+    public var gateway: GatewayConfiguration?
     public var limits: RelayLimits
 
     public init(
         residents: [ResidentPrefix], takesVisitors: Bool = true, advertised: [IPAddress] = [], otherRelays: [IPAddress] = [],
-        limits: RelayLimits = RelayLimits()
+        gateway: GatewayConfiguration? = nil, limits: RelayLimits = RelayLimits()
     ) {
         self.residents = residents
         self.takesVisitors = takesVisitors
         self.advertised = advertised
         self.otherRelays = otherRelays
+        self.gateway = gateway
         self.limits = limits
     }
 
     /// The prefix whose resident this is; `nil` for a visitor.
-    func resident(_ prefix: IPPrefix) -> ResidentPrefix? { residents.first { $0.prefix.contains(prefix) } }
+    public func resident(_ prefix: IPPrefix) -> ResidentPrefix? { residents.first { $0.prefix.contains(prefix) } }
 }

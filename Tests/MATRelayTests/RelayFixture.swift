@@ -67,10 +67,11 @@ final class Relay {
     var log: String { (try? String(contentsOfFile: directory + "/log", encoding: .utf8)) ?? "" }
 
     func start() throws {
+        let keys = "    public-keys: [\(Data(authority.key.publicKey.octets).base64EncodedString())]"
         let lines =
             [
-                "residents:", "  - prefix: 10.0.0.0/24", "    public-keys: [\(Data(authority.key.publicKey.octets).base64EncodedString())]",
-                "state: \(directory)/state", "log-level: debug", "metrics:", "  listen: 127.0.0.1:9290", "visitors: false",
+                "residents:", "  - prefix: 10.0.0.0/24", keys, "  - prefix: 2001:db8:5::/64", keys, "state: \(directory)/state", "log-level: debug",
+                "metrics:", "  listen: 127.0.0.1:9290", "visitors: false",
             ] + others
         try lines.joined(separator: "\n").write(toFile: directory + "/configuration", atomically: true, encoding: .utf8)
         let before = log

@@ -145,7 +145,7 @@ struct RelayTests {
         let text = try String(contentsOfFile: path, encoding: .utf8)
         try (text + "\nlimits:\n  burst: 1B\n").write(toFile: path, atomically: true, encoding: .utf8)
         relay.signal(SIGHUP)
-        try eventually("the mistake is told") { relay.log.contains("configuration:11: limits.burst: no packet of full size would ever pass") }
+        try eventually("the mistake is told") { relay.log.contains("configuration:13: limits.burst: no packet of full size would ever pass") }
         try text.replacing("10.0.0.0/24", with: "10.0.0.2").write(toFile: path, atomically: true, encoding: .utf8)
         relay.signal(SIGHUP)
         try eventually("it is reloaded") { relay.log.contains("the configuration is reloaded") }

@@ -82,7 +82,7 @@ import Testing
                 sentAt[number] = millisecond
                 switch relay.forward(packet, from: at("198.51.100.1")) {
                 case .forward: arrived += 1
-                case .held: break
+                case .held, .leave: break
                 case .drop(let reason): Issue.record("\(reason) at \(millisecond)")
                 }
             }

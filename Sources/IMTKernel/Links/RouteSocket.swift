@@ -259,6 +259,13 @@ final class RouteSocket {
             sequence: failure.sequence, kernelMessage: failure.message)
     }
 
+    func setMTU(_ mtu: UInt32, index: UInt32, name: String) throws(KernelError) {
+        guard let failure = try changeLink(index, name, { $0.put(KernelValues.linkMTU, u32: mtu) }) else { return }
+        throw KernelError(
+            KernelError.code(of: failure.errno), operation: "set the device's MTU to \(mtu)", object: name, errno: failure.errno,
+            sequence: failure.sequence, kernelMessage: failure.message)
+    }
+
     private func changeLink(
         _ index: UInt32, _ name: String, up: Bool = false, _ specific: (NetlinkMessage) -> Void
     ) throws(KernelError) -> NetlinkFailure? {

@@ -25,9 +25,9 @@ final class TunnelDevice {
 
     // linux/if_tun.h; _IOW macros are invisible to Swift.
     private static let setInterface: UInt = 0x4004_54CA
-    private static let setPersist: UInt = 0x4004_54CB
-    private static let flagTun: Int16 = 0x0001
-    private static let flagNoPacketInformation: Int16 = 0x1000
+    static let setPersist: UInt = 0x4004_54CB
+    static let flagTun: Int16 = 0x0001
+    static let flagNoPacketInformation: Int16 = 0x1000
     private static let flagOffloadHeader: Int16 = 0x4000
     private static let setOffload: UInt = 0x4004_54D0
     // TUN_F_CSUM, TSO4, TSO6; USO4 and USO6. Without TUN_F_TSO_ECN the stack itself cuts up what has TCP's CWR.
@@ -35,11 +35,26 @@ final class TunnelDevice {
 
     init(name: String) throws(KernelError) {
         self.name = name
-        descriptor = mat_open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK, 0)
-        guard descriptor >= 0 else {
-            let reason = errno
+        do throws(KernelError) {
+            descriptor = try Self.attach(name, flags: Self.flagTun | Self.flagNoPacketInformation | Self.flagOffloadHeader)
+        } catch {
             buffer.deallocate()
             header.deallocate()
+            throw error
+        }
+        index = if_nametoindex(name)
+        mat_ioctl(descriptor, Self.setPersist, UnsafeMutableRawPointer(bitPattern: 1))
+        let all = Self.offloads | Self.datagramOffloads
+        joinsDatagrams = mat_ioctl(descriptor, Self.setOffload, UnsafeMutableRawPointer(bitPattern: all)) == 0
+        // A kernel that refuses these as well cuts up and sums up by itself.
+        if !joinsDatagrams { mat_ioctl(descriptor, Self.setOffload, UnsafeMutableRawPointer(bitPattern: Self.offloads)) }
+    }
+
+    /// - Returns: the descriptor of a device of this name, which is made if there is none.
+    static func attach(_ name: String, flags: Int16) throws(KernelError) -> Int32 {
+        let descriptor = mat_open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK, 0)
+        guard descriptor >= 0 else {
+            let reason = errno
             throw KernelError(
                 reason == ENOENT ? .unsupported : KernelError.code(of: reason), operation: "open /dev/net/tun",
                 object: "device \(name); load the kernel module tun, or allow the device to the service", errno: reason)
@@ -48,13 +63,11 @@ final class TunnelDevice {
         withUnsafeMutableBytes(of: &request) { raw in
             // ifr_name is the first field, 16 octets; ifr_flags follows.
             for (offset, octet) in name.utf8.prefix(15).enumerated() { raw[offset] = octet }
-            raw.storeBytes(of: Self.flagTun | Self.flagNoPacketInformation | Self.flagOffloadHeader, toByteOffset: 16, as: Int16.self)
+            raw.storeBytes(of: flags, toByteOffset: 16, as: Int16.self)
         }
-        guard mat_ioctl(descriptor, Self.setInterface, &request) == 0 else {
+        guard mat_ioctl(descriptor, setInterface, &request) == 0 else {
             let reason = errno
             close(descriptor)
-            buffer.deallocate()
-            header.deallocate()
             let object =
                 switch reason {
                 case EBUSY: "\(name) is in use by another process; is another agent running?"
@@ -63,12 +76,7 @@ final class TunnelDevice {
                 }
             throw .system("attach to the TUN device", object, errno: reason)
         }
-        index = if_nametoindex(name)
-        mat_ioctl(descriptor, Self.setPersist, UnsafeMutableRawPointer(bitPattern: 1))
-        let all = Self.offloads | Self.datagramOffloads
-        joinsDatagrams = mat_ioctl(descriptor, Self.setOffload, UnsafeMutableRawPointer(bitPattern: all)) == 0
-        // A kernel that refuses these as well cuts up and sums up by itself.
-        if !joinsDatagrams { mat_ioctl(descriptor, Self.setOffload, UnsafeMutableRawPointer(bitPattern: Self.offloads)) }
+        return descriptor
     }
 
     static func exists(_ name: String) -> Bool { if_nametoindex(name) != 0 }

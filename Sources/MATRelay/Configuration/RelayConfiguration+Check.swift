@@ -8,8 +8,17 @@ public struct RelayError: Error, Hashable, Sendable, CustomStringConvertible {
 }
 
 extension RelayConfiguration {
-    /// What `mat-relay --check` looks at beyond the file itself: the state's directory. Changes nothing.
+    /// What `mat-relay --check` looks at beyond the file itself: the state's directory, and what the host has to do for a gateway. Changes nothing.
     public func check() throws(RelayError) {
+        try checkState()
+        if let gateway {
+            // What the program itself turns on, it says at its start.
+            let problems = gateway.problems(own: LocalAddresses.now(), isForwardingTurnedOn: gateway.turnsForwardingOn)
+            if !problems.isEmpty { throw RelayError(problems.map { "gateway: \($0)" }.joined(separator: "\n")) }
+        }
+    }
+
+    private func checkState() throws(RelayError) {
         guard let statePath else { return }
         let directory = statePath.split(separator: "/").dropLast().reduce("") { "\($0)/\($1)" }
         guard access(directory.isEmpty ? "/" : directory, W_OK | X_OK) == 0 else {

@@ -23,6 +23,7 @@ extension RelayConfiguration {
         readResidents(file)
         core.takesVisitors = file.value("visitors", .bool, default: core.takesVisitors)
         core.otherRelays = file.list("other-relays", .address)
+        readGateway(file)
         readLimits(file.section("limits"))
         statePath = file.value("state", .path)
 

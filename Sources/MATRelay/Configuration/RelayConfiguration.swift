@@ -13,6 +13,8 @@ public struct RelayConfiguration: Sendable {
     public var threads: Int?
     /// Whom the relay is for, whom it takes besides, and what it spends on whom.
     public var core = RelayCoreConfiguration(residents: [])
+    /// What is needed of the kernel to forward to and from plain hosts; `nil` for a relay that is no gateway. For whom it does so, `core` says.
+    public internal(set) var gateway: Gateway?
     /// Where bindings are written down, so that the next run has them; nowhere if `nil`. Changes need a restart.
     public var statePath: String?
     /// Resolvers to ask, in order; the system's if empty.
@@ -54,6 +56,7 @@ public struct RelayConfiguration: Sendable {
         if threads != fresh.threads { keys.append("threads") }
         if statePath != fresh.statePath { keys.append("state") }
         if verifiersCount != fresh.verifiersCount { keys.append("verifiers") }
+        if gateway?.device.name != fresh.gateway?.device.name { keys.append("gateway") }
         return keys
     }
 
@@ -65,6 +68,8 @@ public struct RelayConfiguration: Sendable {
         taken.threads = threads
         taken.statePath = statePath
         taken.verifiersCount = verifiersCount
+        // A device does not come or go while the relay runs.
+        if gateway?.device.name != fresh.gateway?.device.name { (taken.gateway, taken.core.gateway) = (gateway, core.gateway) }
         return taken
     }
 

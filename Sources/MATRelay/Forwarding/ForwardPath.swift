@@ -55,6 +55,12 @@ final class ForwardPath {
         return options
     }
 
+    /// Of one worker: what others send leaves by these.
+    var sockets: [BoundSocket] { workers.first?.thread.sockets ?? [] }
+
+    /// Where packets for plain hosts go. Before `start`.
+    func setGateway(_ gateway: GatewayPath) { for worker in workers { worker.forwarding.gateway = gateway } }
+
     /// - Parameter received: gets, in the loop's thread, each datagram of signalling, its source, and the address it was sent to.
     func start(_ received: @escaping ([UInt8], Endpoint, IPAddress) -> Void) throws(SystemError) {
         try loop.watch(wakeup.descriptor) { [unowned self] in drain(received) }

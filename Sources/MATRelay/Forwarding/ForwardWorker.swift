@@ -23,6 +23,10 @@ final class ForwardWorker: DatagramServing, @unchecked Sendable {
     private let sockets: [BoundSocket]
     private let descriptors: [Int32]
     private var batch: ForwardBatch
+    /// Takes what is for plain hosts. Set before the thread starts.
+    var gateway: GatewayPath?
+    /// The places in the batch of what is for plain hosts.
+    private var leaving: ContiguousArray<Int> = []
     private let datagrams = Atomic<UInt64>(0)
     private let signalling = Atomic<UInt64>(0)
     private let overflowed = Atomic<UInt64>(0)
@@ -36,6 +40,7 @@ final class ForwardWorker: DatagramServing, @unchecked Sendable {
         self.holds = holds
         descriptors = sockets.map(\.descriptor)
         batch = ForwardBatch(socketsCount: sockets.count)
+        leaving.reserveCapacity(ForwardBatch.datagramsMax)
     }
 
     deinit { batch.deallocate() }
@@ -56,13 +61,17 @@ final class ForwardWorker: DatagramServing, @unchecked Sendable {
                     if ring.put(octets, from: source, to: local) { passedOn += 1 } else { lost += 1 }
                     continue
                 }
-                if case .forward(let way) = core.forward(octets, from: source, trafficClass: batch.trafficClass(index), now: now) {
-                    batch.forward(index, from: way.from.address, to: way.to, by: sockets.number(for: way.from.address))
+                switch core.forward(octets, from: source, trafficClass: batch.trafficClass(index), now: now) {
+                case .forward(let way): batch.forward(index, from: way.from.address, to: way.to, by: sockets.number(for: way.from.address))
+                case .leave: leaving.append(index)
+                case .drop, .held: break
                 }
             }
             return core.isHolding
         }
         if isHolding { holds() }
+        for index in leaving { gateway?.leave(batch.payload(index), trafficClass: batch.trafficClass(index)) }
+        leaving.removeAll(keepingCapacity: true)
         let unsent = batch.send(descriptors)
         if unsent.isFull { core.use { $0.stalled(now: now) } }
         datagrams.wrappingAdd(UInt64(received), ordering: .relaxed)

@@ -65,6 +65,16 @@ final class RelayMetrics {
         mirror.process()
     }
 
+    /// Of a gateway.
+    func collect(_ counters: RelayCounters, _ path: GatewayPath) {
+        mirror.set("mat_relay_gateway_packets_total", counters.packetsToPlain, [("to", "plain")])
+        mirror.set("mat_relay_gateway_packets_total", counters.packetsFromPlain, [("to", "node")])
+        mirror.set("mat_relay_gateway_octets_total", counters.octetsToPlain, [("to", "plain")])
+        mirror.set("mat_relay_gateway_octets_total", counters.octetsFromPlain, [("to", "node")])
+        mirror.set("mat_relay_gateway_unsent_total", path.failures.unsent)
+        mirror.set("mat_relay_gateway_congested_total", path.failures.congested)
+    }
+
     /// Names and meanings, as the manual lists them.
     private static let texts: [(String, String)] = [
         ("mat_relay_build_info", "Always 1; the version is in the label."),
@@ -74,6 +84,10 @@ final class RelayMetrics {
         ("mat_relay_octets_forwarded_total", "Octets of forwarded packets."),
         ("mat_relay_packets_dropped_total", "Packets not forwarded, by reason."),
         ("mat_relay_packets_held_total", "Packets that had to wait for a rate that many share."),
+        ("mat_relay_gateway_packets_total", "Packets forwarded between nodes and plain hosts, by whom they went to."),
+        ("mat_relay_gateway_octets_total", "Octets of those."),
+        ("mat_relay_gateway_unsent_total", "Of those, what the kernel, or a socket, did not take."),
+        ("mat_relay_gateway_congested_total", "Packets for plain hosts dropped for a mark of congestion that their sender can't know (RFC 6040)."),
         ("mat_relay_send_failures_total", "Datagrams that the kernel refused to send, or had no room for."),
         ("mat_relay_signalling_received_total", "Datagrams of signalling that a worker handed on."),
         ("mat_relay_signalling_lost_total", "Datagrams of signalling lost because too many were waiting."),

@@ -88,6 +88,23 @@ package struct ForwardBatch {
         return max(0, Int(mat_recvmmsg(descriptor, received, UInt32(Self.datagramsMax), Int32(MSG_DONTWAIT))))
     }
 
+    /// Takes what `read` puts into the room that it is given, until that is nothing: packets of another kind than a socket's.
+    ///
+    /// - Returns: how many.
+    package func fill(_ read: (UnsafeMutableRawBufferPointer) -> Int) -> Int {
+        for index in 0..<Self.datagramsMax {
+            let count = read(UnsafeMutableRawBufferPointer(start: octets + index * Self.stride, count: Self.payloadOctetsMax))
+            guard count > 0 else { return index }
+            received[index].length = UInt32(truncatingIfNeeded: min(count, Self.payloadOctetsMax))
+        }
+        return Self.datagramsMax
+    }
+
+    /// The payload of one that was received, or taken, to be changed where it lies.
+    package func payload(_ index: Int) -> UnsafeMutableRawBufferPointer {
+        UnsafeMutableRawBufferPointer(start: octets + index * Self.stride, count: min(Int(received[index].length), Self.payloadOctetsMax))
+    }
+
     /// One received datagram.
     package func datagram(_ index: Int) -> (octets: UnsafeRawBufferPointer, source: Endpoint, local: IPAddress) {
         var header = mat_datagram()
@@ -105,8 +122,13 @@ package struct ForwardBatch {
     ///
     /// - Parameter socket: the number of the one to send by.
     package func forward(_ index: Int, from local: IPAddress, to peer: Endpoint, by socket: Int) {
+        forward(index, from: local, to: peer, by: socket, trafficClass: trafficClass(index))
+    }
+
+    /// Likewise under another traffic class: that of a packet that was in no datagram before.
+    package func forward(_ index: Int, from local: IPAddress, to peer: Endpoint, by socket: Int, trafficClass: Int32) {
         let length = min(Int(received[index].length), Self.payloadOctetsMax)
-        add(octets + index * Self.stride, length, trafficClass(index), from: local, to: peer, by: socket)
+        add(octets + index * Self.stride, length, trafficClass, from: local, to: peer, by: socket)
     }
 
     /// Has a payload sent by the next `send` that was received before, and kept. For batches into which nothing is received.

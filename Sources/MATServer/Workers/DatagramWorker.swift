@@ -28,6 +28,7 @@ package protocol DatagramServing: AnyObject {
 /// ```
 package final class DatagramWorker: @unchecked Sendable {
     package let sockets: [BoundSocket]
+    private let descriptors: [Int32]
     private let service: any DatagramServing
     private let rests: Bool
     /// Readable when the worker is to end.
@@ -36,8 +37,18 @@ package final class DatagramWorker: @unchecked Sendable {
     private var isStarted = false
 
     /// - Parameter rests: whether datagrams that come fast and one by one may wait a moment for others, to be served together.
-    package init(sockets: [BoundSocket], service: any DatagramServing, rests: Bool = true) throws(SystemError) {
+    package convenience init(sockets: [BoundSocket], service: any DatagramServing, rests: Bool = true) throws(SystemError) {
+        try self.init(sockets, sockets.map(\.descriptor), service, rests: rests)
+    }
+
+    /// Likewise for one descriptor of another kind, such as a TUN device's. It stays open until the worker has gone.
+    package convenience init(descriptor: Int32, service: any DatagramServing) throws(SystemError) {
+        try self.init([], [descriptor], service, rests: false)
+    }
+
+    private init(_ sockets: [BoundSocket], _ descriptors: [Int32], _ service: any DatagramServing, rests: Bool) throws(SystemError) {
         self.sockets = sockets
+        self.descriptors = descriptors
         self.service = service
         self.rests = rests
         ending = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
@@ -84,8 +95,8 @@ package final class DatagramWorker: @unchecked Sendable {
         defer { service.end() }
         mat_sleep_exactly()
         var before = MonotonicTime.zero
-        var polled = (sockets.map(\.descriptor) + [ending]).map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
-        let count = sockets.count
+        var polled = (descriptors + [ending]).map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+        let count = descriptors.count
         var isEnding = false
         while true {
             // When it is to end nothing is waited for any more.
