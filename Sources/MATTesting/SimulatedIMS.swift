@@ -34,6 +34,7 @@ public final class SimulatedIMS: SimulatedHost {
         self.addresses = addresses
         self.prefix = prefix
         configuration = IMSCoreConfiguration(served: [ServedPrefix(prefix: prefix)], signingKey: authority.key)
+        configuration.testsReachability = true
         cookieSecret = network.random.octets(16)
         clientSecret = network.random.octets(16)
         core = Self.makeCore(configuration, cookieSecret, clientSecret, network)
@@ -104,6 +105,7 @@ public final class SimulatedIMS: SimulatedHost {
     public func sign(with key: SigningKey?, accepting publicKeys: [PublicKey] = [], previous: [PublicKey] = []) {
         configuration = IMSCoreConfiguration(
             served: [ServedPrefix(prefix: prefix)], publicKeys: publicKeys, previousKeys: previous, signingKey: key)
+        configuration.testsReachability = true
         core.reconfigure(configuration)
     }
 

@@ -25,6 +25,8 @@ extension NodeCore {
         case bindings
         /// A probe within a path has waited for its answer.
         case inPath
+        /// The IMS's locator check of an own address should have come.
+        case reachability
     }
 
     /// When `timerFired` wants to be called next.
@@ -67,6 +69,7 @@ extension NodeCore {
         case .paths: pathsDue(now)
         case .bindings: perform(bindings.takeDue(now.monotonic), now)
         case .inPath: inPathDue(now)
+        case .reachability: checksDue(now)
         }
     }
 }

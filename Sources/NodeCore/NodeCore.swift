@@ -25,7 +25,7 @@ public struct NodeCore {
     var addresses: UsableAddresses
     var entered = EnteredAddresses()
     /// What lies before them, and the bindings that open it.
-    var ownEndpoints = OwnEndpoints()
+    var ownEndpoints: OwnEndpoints
     var bindings = OwnBindings()
     /// Which paths work, and what is done about those that don't.
     var uplinks: Uplinks
@@ -75,6 +75,7 @@ public struct NodeCore {
             clientCookies: client, serversMax: configuration.serversMax,
             pace: Pace(perSecond: configuration.messagesPerSecond, burst: configuration.messagesBurst))
         addresses = UsableAddresses(configuration)
+        ownEndpoints = OwnEndpoints(configuration.inbound)
         uplinks = Uplinks(configuration.paths)
         monitor = PathMonitor(configuration.paths)
         locatorChecks = LocatorChecks(configuration)

@@ -32,6 +32,8 @@ public struct NodeCoreConfiguration: Sendable {
     public var paths = PathConfiguration()
     /// Own relays beside those that the DNS names; they go before those.
     public var relays: [RelayHost] = []
+    /// Whether packets that nobody here asked for arrive at the own addresses.
+    public var inbound = InboundSetting.auto
     /// Prefixes of other than global scope that are routed from here without translation: peers' locators in them are used.
     public var routedPrefixes: [IPPrefix] = []
     /// Seconds; protocol.md section 4.

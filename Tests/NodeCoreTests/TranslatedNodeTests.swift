@@ -116,4 +116,55 @@ import Testing
         try node.answerUpdate()
         #expect(node.core.isRegistered && node.count(.bind) == 0 && node.count(.imsUpdate) == 0)
     }
+
+    /// What the own IMS sends to see whether packets from outside arrive, or a peer's node to see whether this one is there.
+    private func check(_ node: NodeHarness, from source: Endpoint) {
+        let query = SignalMessage(sequence: 7, .maQuery(MAQuery(cookie: Cookie(client: 9), hoa: node.own.hoa)))
+        node.event { core, now in core.received(query.octets, from: source, to: NodeHarness.first, now: now) }
+    }
+
+    @Test(
+        "An address at which nothing arrives from where nothing was sent to is listed by its endpoint; a check from the server's own port, or by a node, says nothing",
+        arguments: [nil, Endpoint(NodeHarness.ownServers[0], port: SignalPort.ims), Endpoint(ip("192.0.2.77"), port: SignalPort.node)] as [Endpoint?])
+    func filtered(_ source: Endpoint?) throws {
+        let node = try NodeHarness()
+        node.ignoresAsks = false
+        node.links([NodeHarness.first])
+        node.foundOwn()
+        let local = Endpoint(NodeHarness.first, port: SignalPort.node)
+        observe(node, seen: local)
+        node.answerProofs()
+        try node.answerUpdate()
+        if let source { check(node, from: source) }
+        node.clear()
+        node.advance(.milliseconds(1900))
+        #expect(node.count(.imsUpdate) == 0)
+        node.advance(.milliseconds(200))
+        // One that was started anew may have lost the first: it is told once more.
+        try node.answerUpdate()
+        node.clear()
+        node.advance(.milliseconds(2800))
+        #expect(node.count(.imsUpdate) == 0)
+        node.advance(.milliseconds(200))
+        guard case .imsUpdate(let update) = try node.take(.imsUpdate).message.body else { return }
+        #expect(update.record.mapping.record.places == [.endpoint(local, preference: 10)])
+        #expect(node.count(.bind) > 0)
+    }
+
+    @Test(
+        "A check from another port of the server, or from an address of it that no name tells, shows that packets from outside arrive",
+        arguments: [Endpoint(NodeHarness.ownServers[0], port: 40_000), Endpoint(ip("203.0.113.99"), port: 41_000)])
+    func reached(_ source: Endpoint) throws {
+        let node = try NodeHarness()
+        node.ignoresAsks = false
+        node.links([NodeHarness.first])
+        node.foundOwn()
+        observe(node, seen: Endpoint(NodeHarness.first, port: SignalPort.node))
+        node.answerProofs()
+        try node.answerUpdate()
+        check(node, from: source)
+        node.clear()
+        node.advance(.seconds(4))
+        #expect(node.count(.imsUpdate) == 0 && node.core.isRegistered)
+    }
 }

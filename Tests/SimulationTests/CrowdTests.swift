@@ -26,7 +26,7 @@ import Testing
             ]
             nodes = (0..<4).map { index in
                 let hoa = home(index % 2 == 0 ? "198.51.100.\(index + 1)" : "203.0.113.\(index + 1)")
-                return SimulatedNode(network, dns, authorities[index % 2].enrol(hoa, seed: UInt8(11 + index)))
+                return SimulatedNode(network, dns, authorities[index % 2].enrol(hoa, seed: UInt8(11 + index))) { $0.inbound = .open }
             }
             free = (10..<30).map { ip("192.0.2.\($0)") }
             for node in nodes { move(node) }

@@ -56,6 +56,7 @@ extension NodeConfiguration {
         readHomes(file)
         readPeers(file)
         readPaths(file)
+        inbound = file.value("inbound", ConfigurationKind<InboundSetting>.word, default: .auto)
 
         let dns = file.section("dns")
         resolvers = dns.list("resolvers", .endpoint(defaultPort: 53))

@@ -47,6 +47,8 @@ public struct NodeConfiguration: Sendable {
     public static let relaysMax = 4
     /// How paths are watched, and when a failed one is trusted again.
     public var paths = PathConfiguration()
+    /// Whether packets that nobody here asked for arrive.
+    public var inbound = InboundSetting.auto
     /// Interfaces whose addresses are never used as locators. An entry may end in `*`.
     public var ignoredInterfaces: [String] = ["docker*", "virbr*", "br-*", "veth*"]
     /// Whether an address counts only once its interface has a default route: DHCP brings the route a moment after the address,

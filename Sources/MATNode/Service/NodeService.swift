@@ -39,6 +39,7 @@ public final class NodeService {
         coreConfiguration.preferredInterfaces = configuration.preferredInterfaces
         coreConfiguration.peerPreferences = configuration.peerPreferences
         coreConfiguration.paths = configuration.paths
+        coreConfiguration.inbound = configuration.inbound
         coreConfiguration.namedPrefixes = configuration.namedPrefixes
         coreConfiguration.routedPrefixes = configuration.routedPrefixes
         coreConfiguration.relays = configuration.relays

@@ -28,7 +28,7 @@ extension NodeCore {
     }
 
     /// Others reach an own MoA in another way than was thought: its record says so, and its peers' packets take other ways.
-    private mutating func endpointChanged(_ moa: MobileAddress, _ now: Now) {
+    mutating func endpointChanged(_ moa: MobileAddress, _ now: Now) {
         if let hoa = home(in: moa.family), desiredLocators(of: hoa).contains(moa) {
             if let translation = ownEndpoints.translation(of: moa) {
                 log(

@@ -19,6 +19,7 @@ extension MappingRecord.Place {
 ///   a MoA becomes ours ──► asked about at the own servers ──► each answer ──► its `Translation`
 ///                                     ▲                          │
 ///                                     └──── every 5 minutes ◄────┘
+///   a record that lists it is accepted ──► the IMS's locator check, or its absence, twice ──► likewise
 /// ```
 struct OwnEndpoints: Sendable {
     /// How a record lists an own MoA.
@@ -43,14 +44,17 @@ struct OwnEndpoints: Sendable {
     /// How long an answer holds where no binding keeps it fresh.
     static let answerLifetime: Duration = .seconds(300)
 
+    private let inbound: InboundSetting
     private var translations: [MobileAddress: Translation] = [:]
     private var askedAt: [Question: MonotonicTime] = [:]
     /// No server has answered about them, as those of an earlier version don't.
     private var unanswered: Set<MobileAddress> = []
 
+    init(_ inbound: InboundSetting = .auto) { self.inbound = inbound }
+
     // MARK: Questions
 
-    subscript(moa: MobileAddress) -> Translation { translations[moa] ?? Translation(moa) }
+    subscript(moa: MobileAddress) -> Translation { translations[moa] ?? Translation(moa, inbound) }
 
     /// Whether packets from anywhere arrive there, so that rewriting works.
     func isOpen(_ moa: MobileAddress) -> Bool { verdictIsKnown(moa) ? self[moa].isOpen : true }
@@ -77,7 +81,7 @@ struct OwnEndpoints: Sendable {
     mutating func keep(_ moas: [MobileAddress]) {
         let kept = Set(moas.prefix(Self.addressesMax))
         translations = translations.filter { kept.contains($0.key) }
-        for moa in kept where translations[moa] == nil { translations[moa] = Translation(moa) }
+        for moa in kept where translations[moa] == nil { translations[moa] = Translation(moa, inbound) }
         askedAt = askedAt.filter { kept.contains($0.key.moa) }
         unanswered.formIntersection(kept)
     }
@@ -114,5 +118,25 @@ struct OwnEndpoints: Sendable {
         _ = translation.observed(seen, by: server, isRelay: isRelay)
         translations[moa] = translation
         return translation.endpoint != endpoint || translation.isOpen != wasOpen
+    }
+
+    // MARK: The IMS's check
+
+    /// When `checksDue` wants to be told.
+    var due: MonotonicTime? { translations.values.reduce(nil) { $0.earlier($1.due) } }
+
+    func isCheckAwaited(at moa: MobileAddress) -> Bool { translations[moa]?.isCheckAwaited ?? false }
+
+    /// The IMS accepted a record that lists it as it is.
+    mutating func awaitCheck(of moa: MobileAddress, _ now: MonotonicTime) { translations[moa]?.awaitCheck(now) }
+
+    /// What comes unasked arrives there.
+    ///
+    /// - Returns: as `observed`.
+    mutating func checked(_ moa: MobileAddress) -> Bool { translations[moa]?.checked() ?? false }
+
+    /// - Returns: what follows for which MoAs, in order.
+    mutating func checksDue(_ now: MonotonicTime) -> [(moa: MobileAddress, what: Translation.OnMissing)] {
+        translations.keys.sorted().map { ($0, translations[$0]?.timeUp(now) ?? .nothing) }
     }
 }

@@ -42,7 +42,7 @@ public struct OwnTranslation: Hashable, Sendable {
 
     /// As people read it.
     public var text: String {
-        guard let seen else { return "behind a firewall that lets in only what answers" }
+        guard let seen else { return "filtered: no packets from outside arrive" }
         switch mapping {
         case .endpointIndependent?: return "translated by \(seen.address), mapping endpoint-independent"
         case .endpointDependent?: return "translated by \(seen.address), mapping endpoint-dependent"
@@ -107,7 +107,7 @@ extension NodeCore {
                 kind: .direct, place: Endpoint(locator.moa.address, port: SignalPort.node), own: ownMoA?.address, isUsed: isUsed,
                 state: locator.state.text(now.monotonic), remedy: nil)
             if let ownMoA, let translation = ownEndpoints.translation(of: ownMoA) {
-                candidate.state = "our \(ownMoA) is \(translation.text): rewritten packets do not pass in the middle of a connection"
+                candidate.state = "our \(ownMoA) is \(translation.text); rewritten packets do not pass in the middle of a connection"
                 candidate.remedy = "use a network that gives this host a global address"
             }
             result.candidates.append(candidate)

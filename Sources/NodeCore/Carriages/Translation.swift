@@ -1,12 +1,22 @@
 import MATCore
 import MATSignal
 
+/// What people say about packets that nobody here asked for: matd.yaml, `inbound`.
+public enum InboundSetting: String, Hashable, Sendable, CaseIterable {
+    /// The IMS's locator checks tell.
+    case auto
+    /// They arrive, whatever the checks say: of an IMS that sends none.
+    case open
+    /// They do not.
+    case filtered
+}
+
 /// What lies between one of the own MoAs and other networks, as the own servers see it (protocol.md sections 11.1 and 11.3, "Ask").
 ///
 /// ```
 ///   unknown ──── an own server sees address and port as they are ────► open ────────────────────────┐
-///      │                                                                ▲ │ the IMS's check of a new   │ a server sees
-///      │ it sees another address or port                    the check   │ │ record did not come in 3 s │ others
+///      │                                                                ▲ │ no check of two records    │ a server sees
+///      │ it sees another address or port                    the check   │ │ in a row came from the IMS │ others
 ///      ▼                                                    came late   │ ▼                            │
 ///   translated ◄── another server sees yet another: its                 filtered ─────────────────────┤
 ///      ▲           mapping depends on the destination                                                 │
@@ -44,36 +54,57 @@ public struct Translation: Sendable {
 
     /// Servers remembered: four targets of the IMS and four relays (section 11.3).
     static let serversMax = 8
-    /// How long the IMS's locator check of a new record may take (section 11.1).
+    /// How long the IMS's locator check of a new record may take (section 11.1): its tries go at once, after half a second and after one and a half.
     static let checkMax: Duration = .seconds(3)
+    /// Likewise of a record after which another one follows if it does not come.
+    static let firstCheckMax: Duration = .seconds(2)
 
-    /// Whether the locator check of the IMS reaches this MoA.
+    /// Whether the locator check of the IMS reaches this MoA. What is found out holds until the network changes; so an IMS that is started anew, or has
+    /// much to do, or a network that loses three in a row, must not make an address filtered: one more record is signed before that is believed.
     private enum Reach: Sendable {
         case untested
-        case awaited(until: MonotonicTime)
+        case awaited(until: MonotonicTime, isSecond: Bool)
+        /// The first record's check did not come; the next one decides.
+        case missed
         case reached
         case notReached
     }
 
     /// Where the own socket is bound.
     let local: Endpoint
+    private let inbound: InboundSetting
     private var observations: [Observation] = []
     private var reach = Reach.untested
 
-    init(_ moa: MobileAddress) { local = Endpoint(moa.address, port: SignalPort.node) }
+    init(_ moa: MobileAddress, _ inbound: InboundSetting = .auto) {
+        local = Endpoint(moa.address, port: SignalPort.node)
+        self.inbound = inbound
+    }
 
     // MARK: Questions
 
     var verdict: Verdict {
-        guard let first = observations.first(where: { !$0.isRelays }) else { return .unknown }
+        guard let first = observations.first(where: { !$0.isRelays }) else {
+            return isForced && local.address.scope == .global ? .filtered : .unknown
+        }
         // Any server that sees another endpoint has a translator before it. Those that see the same one may stand inside.
         guard let other = observations.first(where: { $0.seen != local && !$0.isRelays }) ?? observations.first(where: { $0.seen != local }) else {
             if case .notReached = reach { return .filtered }
-            return .open
+            return isForced ? .filtered : .open
         }
         let seen = first.seen != local ? first.seen : other.seen
         guard observations.count > 1 else { return .translated(as: seen, .unknown) }
         return .translated(as: seen, observations.allSatisfy { $0.seen == seen } ? .endpointIndependent : .endpointDependent)
+    }
+
+    /// People said that it is filtered. A private address is seen somewhere else all the same, which is found out first.
+    private var isForced: Bool { inbound == .filtered }
+
+    var isCheckAwaited: Bool {
+        switch reach {
+        case .awaited, .missed: true
+        case .untested, .reached, .notReached: false
+        }
     }
 
     /// Whether packets from anywhere arrive, as far as is known.
@@ -108,7 +139,7 @@ public struct Translation: Sendable {
     var observationsCount: Int { observations.count }
 
     /// When `timeUp` is to be told.
-    var due: MonotonicTime? { if case .awaited(let until) = reach { until } else { nil } }
+    var due: MonotonicTime? { if case .awaited(let until, _) = reach { until } else { nil } }
 
     // MARK: Events
 
@@ -134,7 +165,12 @@ public struct Translation: Sendable {
 
     /// The IMS took a record that lists this MoA, and checks whether it can be reached.
     mutating func awaitCheck(_ now: MonotonicTime) {
-        if case .untested = reach { reach = .awaited(until: now + Self.checkMax) }
+        guard inbound == .auto else { return }
+        switch reach {
+        case .untested: reach = .awaited(until: now + Self.firstCheckMax, isSecond: false)
+        case .missed: reach = .awaited(until: now + Self.checkMax, isSecond: true)
+        case .awaited, .reached, .notReached: break
+        }
     }
 
     /// A locator check came from an own server, from an endpoint that nothing was sent to.
@@ -146,13 +182,27 @@ public struct Translation: Sendable {
         return verdict != before
     }
 
-    /// The check did not come.
-    ///
-    /// - Returns: whether the verdict is another one.
-    mutating func timeUp(_ now: MonotonicTime) -> Bool {
-        guard case .awaited(let until) = reach, until <= now else { return false }
+    /// What follows when a check did not come.
+    enum OnMissing: Hashable, Sendable {
+        case nothing
+        /// A new record is to be registered, whose check decides.
+        case registerAgain
+        /// It is filtered.
+        case filtered
+    }
+
+    /// The check did not come. A server of a version that checks also says where it sees us: of one that has said nothing, nothing was to be
+    /// expected, and the address stays what it was.
+    mutating func timeUp(_ now: MonotonicTime) -> OnMissing {
+        guard case .awaited(let until, let isSecond) = reach, until <= now else { return .nothing }
+        guard observations.contains(where: { !$0.isRelays }) else {
+            reach = .untested
+            return .nothing
+        }
         let before = verdict
-        reach = .notReached
-        return verdict != before
+        reach = isSecond ? .notReached : .missed
+        // Where a translator stands before it, nobody listed it as it is.
+        guard before == .open else { return .nothing }
+        return isSecond ? .filtered : .registerAgain
     }
 }

@@ -86,6 +86,7 @@ extension NodeCore {
         guard let acked = homes[hoa]?.registration.acked else { return }
         counters.registrations += 1
         for moa in acked.places { uplinks.accept(moa) }
+        awaitChecks(of: hoa, now)
         homes[hoa]?.registration.scheduleSelfCheck(random: &random, now.monotonic)
         continueResolving(hoa.family, now)
         if homes[hoa]?.announcement.isOwed == true {

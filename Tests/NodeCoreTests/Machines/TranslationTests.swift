@@ -75,21 +75,60 @@ import Testing
         #expect(dependent.isOwn(Endpoint(outside.address, port: 1)) && !dependent.isOwn(first))
     }
 
-    @Test("An address whose check by the IMS does not come is filtered, until one comes")
+    @Test("An address is filtered when the IMS's checks of two records in a row do not come, until one comes")
     func filtered() {
         var translation = Translation(moa)
         _ = translation.observed(own, by: first)
         translation.awaitCheck(start)
-        #expect(translation.due == start + .seconds(3))
-        let isNews6 = translation.timeUp(start + .seconds(2))
-        #expect(!isNews6 && translation.isOpen)
-        let isNews7 = translation.timeUp(start + .seconds(3))
-        #expect(isNews7)
+        #expect(translation.due == start + .seconds(2) && translation.isCheckAwaited)
+        let early = translation.timeUp(start + .seconds(1))
+        let missed = translation.timeUp(start + .seconds(2))
+        #expect(early == .nothing && missed == .registerAgain)
+        #expect(translation.isOpen && translation.isCheckAwaited && translation.due == nil)
+        translation.awaitCheck(start + .seconds(2))
+        #expect(translation.due == start + .seconds(5))
+        let filtered = translation.timeUp(start + .seconds(5))
+        #expect(filtered == .filtered)
         #expect(translation.verdict == .filtered && translation.endpoint == own && translation.due == nil)
-        let isNews8 = translation.checked()
-        #expect(isNews8 && translation.isOpen)
+        let isNews = translation.checked()
+        #expect(isNews && translation.isOpen)
         translation.awaitCheck(start + .seconds(9))
         #expect(translation.due == nil)
+    }
+
+    @Test("A check that comes in time, of either record, shows that packets arrive", arguments: [false, true])
+    func reached(second: Bool) {
+        var translation = Translation(moa)
+        _ = translation.observed(own, by: first)
+        translation.awaitCheck(start)
+        if second {
+            _ = translation.timeUp(start + .seconds(2))
+            translation.awaitCheck(start + .seconds(2))
+        }
+        let isNews = translation.checked()
+        let later = translation.timeUp(start + .seconds(60))
+        #expect(!isNews && later == .nothing && translation.isOpen && translation.due == nil)
+    }
+
+    @Test("Of a server that does not say where it sees the address, no check is expected: of an earlier version, it sends none")
+    func silentServer() {
+        var translation = Translation(moa)
+        translation.awaitCheck(start)
+        let missed = translation.timeUp(start + .seconds(3))
+        #expect(missed == .nothing && translation.verdict == .unknown && translation.isOpen && translation.due == nil)
+    }
+
+    @Test("What people say of an address counts whatever comes", arguments: [InboundSetting.filtered, .open])
+    func said(_ inbound: InboundSetting) {
+        var translation = Translation(moa, inbound)
+        #expect(translation.isOpen == (inbound == .open))
+        _ = translation.observed(own, by: first)
+        translation.awaitCheck(start)
+        #expect(translation.due == nil && translation.isOpen == (inbound == .open))
+        _ = translation.checked()
+        #expect(translation.endpoint == (inbound == .open ? nil : own))
+        // A private address is first asked about: others may see another.
+        #expect(Translation(MobileAddress(ip("10.1.2.3")), .filtered).endpoint == nil)
     }
 
     @Test("No number of servers makes it grow without bound")
