@@ -30,6 +30,9 @@ extension IMTKernel {
     /// What was dropped of packets in datagrams.
     public var encapsulationDrops: EncapsulationDrops { encapsulator.drops }
 
+    /// What peers' paths in datagrams have carried, whoever carried it; read several times a second while packets go.
+    public func pathUses() -> [PathUse] { encapsulator.uses() }
+
     // MARK: Links
 
     /// Whether these peers' packets leave in datagrams now, or are held because the link is gone.

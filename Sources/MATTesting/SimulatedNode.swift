@@ -42,6 +42,7 @@ public final class SimulatedNode: SimulatedHost {
     private var isFrozen = false
     static let backlogMax = 256
     private var counts: [HomeAddress: UInt64] = [:]
+    private var uses: [HomeAddress: PathUse] = [:]
 
     public struct Delivery: Hashable, Sendable {
         public var packet: UserPacket
@@ -186,6 +187,7 @@ public final class SimulatedNode: SimulatedHost {
         } else if case .encapsulated(let own, let peer) = imt.encapsulated[pair(destination)] {
             guard locators.contains(where: { $0.moa.address == own.address }) else { return false }
             counts[HomeAddress(destination), default: 0] += 1
+            count(HomeAddress(destination), by: peer) { $0.sent += 1 }
             let inner = SimulatedPacket.InnerPacket(from: hoa.address, to: destination, packet)
             network.send(
                 SimulatedPacket(from: own.address, to: peer.address, .encapsulated(inner, sourcePort: own.port, destinationPort: peer.port)),
@@ -196,6 +198,14 @@ public final class SimulatedNode: SimulatedHost {
             return false
         }
         return true
+    }
+
+    /// What the peer's present way has carried.
+    private func count(_ peer: HomeAddress, by far: Endpoint, _ change: (inout PathUse) -> Void) {
+        var use = uses[peer] ?? PathUse(pair(peer.address), far: far, sent: 0, heard: 0, came: 0)
+        if use.far != far { (use.far, use.sent, use.heard) = (far, 0, 0) }
+        change(&use)
+        uses[peer] = use
     }
 
     private func transmit(_ packet: UserPacket, from own: IPAddress, to peer: IPAddress) {
@@ -213,6 +223,11 @@ public final class SimulatedNode: SimulatedHost {
             return tell { shell in shell.run { node, now in node.arrivedInPath(message, now: now) } }
         }
         counts[HomeAddress(inner.source), default: 0] += 1
+        let far = imt.encapsulated[pair(inner.source)].flatMap(\.endpoints)?.far ?? endpoint
+        count(HomeAddress(inner.source), by: far) { use in
+            use.came += 1
+            if far == endpoint { use.heard += 1 }
+        }
         delivered.append(Delivery(packet: inner.packet, from: HomeAddress(inner.source), at: network.time))
     }
 
@@ -311,6 +326,10 @@ extension SimulatedNode: NodeEnvironment {
 
     package func packetCounts() -> [HomePair: UInt64] {
         Dictionary(uniqueKeysWithValues: counts.map { (HomePair(own: hoa, peer: $0.key), $0.value) })
+    }
+
+    package func pathUses() -> [PathUse] {
+        uses.sorted { $0.key < $1.key }.map(\.value).filter { imt.encapsulated[$0.pair]?.endpoints?.far == $0.far }
     }
 
     package func keep(sequence: UInt64, of hoa: HomeAddress) { keptSequence = sequence }

@@ -149,6 +149,14 @@ package struct Node {
         actions(cores.traffic(packets, now: now), now)
     }
 
+    /// Packets go in datagrams: what their paths have carried is to be read soon.
+    package var wantsPathUses: Bool { cores.wantsPathUses }
+
+    /// Between two such readings.
+    package static let pathUseInterval = PathSigns.readingInterval
+
+    package mutating func pathsUsed(_ uses: [PathUse], now: Now) -> [ShellAction] { actions(cores.pathsUsed(uses, now: now), now) }
+
     /// Told now and then: what has waited for too long goes.
     ///
     /// - Parameter isClockSynchronized: as the kernel says.

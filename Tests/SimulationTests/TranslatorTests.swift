@@ -1,13 +1,15 @@
 import MATSignal
 import MATTesting
-import NodeCore
 import Testing
+
+@testable import NodeCore
 
 /// Two nodes that move among open networks, translators and firewalls; each stands at an own IMS.
 ///
 /// ```
 ///   MN  HoA 198.51.100.1        CN  HoA 203.0.113.1          open: 192.0.2.x and 198.18.0.x
 ///   IMS_MN 192.88.1.1, .2       IMS_CN 192.88.2.1            behind A: 10.1.x (192.0.2.100), B: 10.2.x (198.18.0.100), C: 10.3.x (192.0.2.200)
+///                                                            behind firewalls: 198.18.5.x, 198.18.6.x
 /// ```
 final class TranslatedWorld {
     let network: SimulatedNetwork
@@ -16,10 +18,14 @@ final class TranslatedWorld {
     let a: SimulatedTranslator
     let b: SimulatedTranslator
     let c: SimulatedTranslator
+    let firewall: SimulatedTranslator
+    let otherFirewall: SimulatedTranslator
     let imsOfMN: SimulatedIMS
     let imsOfCN: SimulatedIMS
     private var sent = 0
     var isTalking = true
+    enum Direction { case both, toCN, toMN }
+    var direction = Direction.both
 
     init(
         seed: UInt64, _ mapping: SimulatedTranslator.Mapping = .endpointIndependent,
@@ -34,6 +40,10 @@ final class TranslatedWorld {
         a = SimulatedTranslator(network, at: ip("192.0.2.100"), mapping, filtering)
         b = SimulatedTranslator(network, at: ip("198.18.0.100"), mapping, filtering)
         c = SimulatedTranslator(network, at: ip("192.0.2.200"), mapping, filtering)
+        firewall = SimulatedTranslator(network, at: nil)
+        otherFirewall = SimulatedTranslator(network, at: nil)
+        network.put(firewall, before: prefix("198.18.5.0/24"))
+        network.put(otherFirewall, before: prefix("198.18.6.0/24"))
         network.put(a, before: prefix("10.1.0.0/16"))
         network.put(b, before: prefix("10.2.0.0/16"))
         network.put(c, before: prefix("10.3.0.0/16"))
@@ -53,8 +63,8 @@ final class TranslatedWorld {
     private func say() {
         guard isTalking else { return }
         sent += 1
-        mn.send(UserPacket(sent, mn.delivered.isEmpty ? .opening : .segment), to: cn.hoa.address)
-        if !cn.delivered.isEmpty { cn.send(UserPacket(1_000_000 + sent), to: mn.hoa.address) }
+        if direction != .toMN { mn.send(UserPacket(sent, mn.delivered.isEmpty ? .opening : .segment), to: cn.hoa.address) }
+        if direction != .toCN, !cn.delivered.isEmpty { cn.send(UserPacket(1_000_000 + sent), to: mn.hoa.address) }
         network.after(.milliseconds(20)) { [weak self] in self?.say() }
     }
 
@@ -137,6 +147,40 @@ final class TranslatedWorld {
         #expect(world.mn.imt.violations.isEmpty && world.cn.imt.violations.isEmpty)
     }
 
+    static let (inFirewall, inOtherFirewall) = ("198.18.5.10", "198.18.6.10")
+
+    @Test(
+        "A node behind a firewall finds out by the check that does not come, is listed by its endpoint, and is reached encapsulated",
+        arguments: [(inFirewall, peer), (inFirewall, inOtherFirewall), (inFirewall, inB)])
+    func firewalls(_ places: (mn: String, cn: String)) {
+        let world = TranslatedWorld(seed: 21)
+        world.mn.move(to: [ip(places.mn)])
+        world.cn.move(to: [ip(places.cn)])
+        world.network.run(for: .seconds(8))
+        let place = Endpoint(ip(places.mn), port: SignalPort.node)
+        #expect(world.mn.core.homes[world.mn.hoa]?.mapping?.record.places == [.endpoint(place, preference: 10)], "\(world.logs())")
+        let uplink = world.mn.core.status(now: world.network.now).uplinks.first
+        #expect(uplink?.translation?.text == "filtered: no packets from outside arrive")
+        #expect(world.start(places.mn, places.cn), "\(world.logs())")
+        world.network.run(for: .seconds(2))
+        #expect(world.ways == Self.encapsulated, "\(world.logs())")
+        let rate = world.rate()
+        #expect(rate.toCN >= 49 && rate.toMN >= 49, "\(rate)\n\(world.logs())")
+        // Into a network without one, packets are rewritten again.
+        world.mn.move(to: [ip(Self.open)])
+        world.network.run(for: .seconds(6))
+        if places.cn == Self.peer { #expect(world.ways == Self.direct, "\(world.logs())") }
+        #expect(world.rate().toCN >= 49)
+    }
+
+    @Test("At an open address the check comes, and packets are rewritten", arguments: [1, 2] as [UInt64])
+    func notFiltered(seed: UInt64) {
+        let world = TranslatedWorld(seed: seed, conditions: NetworkConditions(latency: .milliseconds(5) ... .milliseconds(60), loss: 0.1))
+        #expect(world.start(Self.open, Self.peer), "\(world.logs())")
+        world.network.run(for: .seconds(8))
+        #expect(world.ways == Self.direct, "\(world.logs())")
+    }
+
     @Test(
         "Every kind of translator lets a node reach an open peer",
         arguments: [
@@ -165,16 +209,56 @@ final class TranslatedWorld {
         #expect(times.map { max($0.toCN, $0.toMN) < .seconds(1) } ?? false, "\(times.debugDescription) \(world.logs())")
     }
 
-    @Test("A translator that starts anew, with another address too, holds packets up for 20 s at most", arguments: [false, true])
-    func reboot(isElsewhere: Bool) {
+    @Test(
+        "A translator that starts anew, with another address too, holds packets up for a second at most, both ways",
+        arguments: [(peer, false), (peer, true), (inB, false), (inB, true)])
+    func reboot(_ cn: String, isElsewhere: Bool) {
         let world = TranslatedWorld(seed: 5)
-        #expect(world.start(Self.inA, Self.peer))
+        #expect(world.start(Self.inA, cn))
         world.network.run(for: .seconds(4))
         world.a.reboot(at: isElsewhere ? ip("192.0.2.101") : nil)
-        world.network.run(for: .seconds(20))
+        guard let times = world.resumption() else {
+            Issue.record("nothing goes on\n\(world.logs())")
+            return
+        }
+        #expect(max(times.toCN, times.toMN) <= .seconds(1), "\(times)\n\(world.logs())")
+        world.network.run(for: .seconds(2))
         let rate = world.rate()
         #expect(rate.toCN >= 49 && rate.toMN >= 49, "\(rate) \(world.logs())")
         #expect(world.ways == Self.encapsulated)
+    }
+
+    @Test("A translator that starts anew under a stream of one direction holds it up for 1.5 s at most", arguments: [true, false], [false, true])
+    func rebootOneWay(fromInside: Bool, isElsewhere: Bool) {
+        let world = TranslatedWorld(seed: 15)
+        #expect(world.start(Self.inA, Self.peer))
+        world.direction = fromInside ? .toCN : .toMN
+        world.network.run(for: .seconds(4))
+        world.a.reboot(at: isElsewhere ? ip("192.0.2.101") : nil)
+        let began = world.network.time
+        func arrived() -> Bool {
+            let node = fromInside ? world.cn : world.mn
+            return node.delivered.last.map { $0.at > began + .milliseconds(100) } ?? false
+        }
+        #expect(world.network.drive(max: .milliseconds(1500), until: arrived), "\(world.logs())")
+    }
+
+    @Test("A stream that nobody answers stays on its path, and costs two probes a second", arguments: [true, false])
+    func oneWay(fromInside: Bool) {
+        let world = TranslatedWorld(seed: 16, conditions: NetworkConditions(latency: .milliseconds(20) ... .milliseconds(40), loss: 0.02))
+        #expect(world.start(Self.inA, Self.peer))
+        world.direction = fromInside ? .toCN : .toMN
+        world.network.run(for: .seconds(4))
+        let node = fromInside ? world.mn : world.cn
+        let (logs, messages) = (node.logs.count, node.core.counters.messagesSent)
+        let way = node.imt.encapsulated
+        world.network.run(for: .seconds(60))
+        #expect(node.imt.encapsulated == way)
+        let changes = node.logs.dropFirst(logs).filter { $0.contains("silent") || $0.contains("go encapsulated") }
+        #expect(changes.isEmpty, "\(changes)")
+        #expect(node.core.counters.messagesSent - messages < 250)
+        let rate = world.rate()
+        #expect((fromInside ? rate.toCN : rate.toMN) >= 45)
     }
 
     @Test("After an hour of silence the first packet finds its way, in either direction", arguments: [true, false])

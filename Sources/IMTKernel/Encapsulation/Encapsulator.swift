@@ -114,6 +114,9 @@ final class Encapsulator {
         table.peers.reduce(into: carried) { $0[$1.pair] = PeerCounters($1) }
     }
 
+    /// What the ways of all peers have carried.
+    func uses() -> [PathUse] { table.peers.compactMap(\.use) }
+
     // MARK: Out
 
     /// Takes a packet from the device.
@@ -214,8 +217,7 @@ final class Encapsulator {
                 drops.signalling += 1
                 return
             }
-            table[slot].packetsIn += 1
-            table[slot].octetsIn += UInt64(datagram.octets.count)
+            table[slot].came(from: datagram.source, octets: datagram.octets.count)
             arrivals.add(datagram.octets, to: device)
             return
         }

@@ -25,8 +25,23 @@ package struct EncapsulationTable {
         /// The own endpoint's link leads to the far one now; meanwhile another link would take its datagrams, and its network drop them.
         package fileprivate(set) var hasLink = true
         fileprivate(set) var accepted: [Endpoint] = []
+        /// Of packets out and in, those on the present way.
+        fileprivate var sentBefore: UInt64 = 0
+        package fileprivate(set) var heard: UInt64 = 0
         /// In octets of the inner packets.
         package var packetsOut: UInt64 = 0, octetsOut: UInt64 = 0, packetsIn: UInt64 = 0, octetsIn: UInt64 = 0
+
+        /// A packet came from there.
+        package mutating func came(from endpoint: Endpoint, octets: Int) {
+            packetsIn &+= 1
+            octetsIn &+= UInt64(octets)
+            if endpoints?.far == endpoint { heard &+= 1 }
+        }
+
+        /// What the present way has carried; `nil` if there is none.
+        package var use: PathUse? {
+            endpoints.map { PathUse(pair, far: $0.far, sent: packetsOut &- sentBefore, heard: heard, came: packetsIn) }
+        }
 
         fileprivate var isUnused: Bool { endpoints == nil && accepted.isEmpty }
     }
@@ -122,6 +137,7 @@ package struct EncapsulationTable {
             case .setOutbound(let pair, let carriage):
                 if let endpoints = carriage.way.endpoints {
                     let slot = place(pair)
+                    if slots[slot].endpoints?.far != endpoints.far { (slots[slot].sentBefore, slots[slot].heard) = (slots[slot].packetsOut, 0) }
                     slots[slot].endpoints = endpoints
                     slots[slot].isCutUp = carriage.largest < Carriage.mtuAtFirst
                 } else {

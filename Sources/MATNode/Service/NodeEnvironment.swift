@@ -35,6 +35,8 @@ package protocol NodeEnvironment: AnyObject {
     func deliver(_ packets: [HeldPacket])
     /// How many packets of each peer were translated so far, both directions.
     func packetCounts() -> [HomePair: UInt64]
+    /// What each path in datagrams has carried so far.
+    func pathUses() -> [PathUse]
 
     // MARK: Files
 
@@ -49,4 +51,6 @@ package enum NodeTimer: Hashable, Sendable, CaseIterable {
     case deadline
     /// The next reading of the kernel's packet counts.
     case counts
+    /// The next reading of what paths in datagrams carry, while packets go there.
+    case pathUses
 }

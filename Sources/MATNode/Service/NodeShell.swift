@@ -10,6 +10,8 @@ package final class NodeShell {
     private static let countRest = 200
     /// The longest that is still of use to tell idle peers.
     private static let countIntervalMax: Duration = .seconds(300)
+    /// Likewise, of what paths in datagrams carry: 5 per cent of the time at most.
+    private static let pathRest = 20
     /// While there are no peers.
     private static let idleInterval: Duration = .seconds(10)
 
@@ -20,6 +22,7 @@ package final class NodeShell {
     private var pending: [ShellAction] = []
     private var isPerforming = false
     private var wakeup: MonotonicTime?
+    private var isReadingPaths = false
 
     package init(_ node: Node, over environment: any NodeEnvironment) {
         self.node = node
@@ -35,6 +38,7 @@ package final class NodeShell {
 
     package func stop() {
         for timer in NodeTimer.allCases { environment.set(timer, at: nil) }
+        isReadingPaths = false
     }
 
     /// Lets the node decide and carries out what it says. A decision that is taken while another's actions are carried out (the DNS cache
@@ -51,6 +55,22 @@ package final class NodeShell {
         pending.removeAll(keepingCapacity: pending.capacity < 4096)
         isPerforming = false
         sleepUntilDeadline()
+        if !isReadingPaths, node.wantsPathUses { readPaths(after: Node.pathUseInterval) }
+    }
+
+    private func readPaths(after pause: Duration) {
+        isReadingPaths = true
+        environment.set(.pathUses, at: environment.now.monotonic + pause)
+    }
+
+    /// What paths in datagrams carry shows within half a second which of them is dead; only while packets go there is that of interest.
+    private func readPathUses() {
+        let start = environment.now.monotonic
+        let uses = environment.pathUses()
+        run { node, now in node.pathsUsed(uses, now: now) }
+        isReadingPaths = false
+        let took = environment.now.monotonic - start
+        if node.wantsPathUses { readPaths(after: max(Node.pathUseInterval, took * Self.pathRest)) }
     }
 
     private func sleepUntilDeadline() {
@@ -66,6 +86,7 @@ package final class NodeShell {
             wakeup = nil
             run { node, now in node.timerFired(now: now) }
         case .counts: countPeriodically()
+        case .pathUses: readPathUses()
         }
     }
 

@@ -137,6 +137,8 @@ final class SystemEnvironment: NodeEnvironment {
 
     func packetCounts() -> [HomePair: UInt64] { counters().mapValues(\.packets) }
 
+    func pathUses() -> [PathUse] { kernel.pathUses() }
+
     /// Empty if the kernel does not tell.
     func counters() -> [HomePair: PeerCounters] {
         do throws(KernelError) {

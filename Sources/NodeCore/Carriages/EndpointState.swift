@@ -9,10 +9,11 @@ import MATSignal
 ///   unproven ─────────────────────────────► probing ─────────────────────────────────────────────► proven ◄─┐
 ///      ▲                                     ▲  │  the last probe stayed unanswered                  │  │   │ likewise
 ///      │ without packets            60, 120, │  │                                                    │  └───┘
-///      │                         ... 600 s   │  ▼                                                    │
+///      │        ... 600 s (1, 2 ... 60 s if  │  │                                                    │
+///      │              there is no other way) │  ▼                                                    │
 ///      └──────────────────────────────────── resting                                                 │
 ///      └─────────────────────────────────────────────────────────────────────────────────────────────┘
-///                                          no proof for 120 s; it is renewed every 15 s while packets go there
+///                                          no proof for 120 s; it is renewed at half of that while packets go there
 /// ```
 /// No user data goes to an endpoint that is not proven.
 enum EndpointState: Hashable, Sendable {
@@ -22,7 +23,7 @@ enum EndpointState: Hashable, Sendable {
         /// Probes so far.
         fileprivate(set) var sent = 0
         /// An earlier proof, which holds while it is renewed.
-        let proof: MonotonicTime?
+        fileprivate(set) var proof: MonotonicTime?
         /// Series in a row before this one that nobody answered.
         let failures: Int
         /// There are no packets for the peer: it has just told us where it is, and may wait for us to open a translator's way in.
@@ -50,10 +51,13 @@ enum EndpointState: Hashable, Sendable {
     static let courtesyTimes: [Duration] = [0, 100, 400].map { .milliseconds($0) }
     static let courtesyMax: Duration = .seconds(1)
     static let proofLifetime: Duration = .seconds(120)
-    /// Between proofs while packets go there: a translator that was started anew has another endpoint for us, which only a probe shows.
-    static let renewalInterval: Duration = .seconds(15)
+    /// Between proofs while packets go there.
+    static let renewalInterval: Duration = .seconds(60)
     static let restMin: Duration = .seconds(60)
     static let restMax: Duration = .seconds(600)
+    /// Likewise, while the peer is reached in no way at all.
+    static let aloneRestMin: Duration = .seconds(1)
+    static let aloneRestMax: Duration = .seconds(60)
 
     var isProven: Bool {
         switch self {
@@ -115,6 +119,20 @@ enum EndpointState: Hashable, Sendable {
         if isProven { self = .unproven }
     }
 
+    /// Probes stay unanswered while packets go there: they go elsewhere, and it is probed on.
+    mutating func leave() {
+        switch self {
+        case .probing(var series):
+            series.proof = nil
+            self = .probing(series)
+        case .proven: self = .unproven
+        case .unproven, .resting: break
+        }
+    }
+
+    /// What an answer at this time shows, if only one probe can be meant.
+    func roundTrip(_ now: MonotonicTime) -> Duration? { if case .probing(let series) = self, series.sent == 1 { now - series.began } else { nil } }
+
     /// - Returns: whether it was not proven before.
     mutating func proved(_ now: MonotonicTime) -> Bool {
         let isNews = !isProven
@@ -122,8 +140,10 @@ enum EndpointState: Hashable, Sendable {
         return isNews
     }
 
-    /// - Parameter isUsed: packets go there, or would.
-    mutating func takeDue(isUsed: Bool, _ now: MonotonicTime) -> OnDue {
+    /// - Parameters:
+    ///   - isUsed: packets go there, or would.
+    ///   - isAlone: packets for the peer wait, since no way to it is known.
+    mutating func takeDue(isUsed: Bool, isAlone: Bool = false, _ now: MonotonicTime) -> OnDue {
         guard let due, due <= now else { return .nothing }
         switch self {
         case .unproven:
@@ -134,7 +154,8 @@ enum EndpointState: Hashable, Sendable {
                     self = .unproven
                     return .nothing
                 }
-                let pause = min(Self.restMax, Self.restMin * (1 << min(series.failures, 4)))
+                let doubled = 1 << min(series.failures, 6)
+                let pause = isAlone ? min(Self.aloneRestMax, Self.aloneRestMin * doubled) : min(Self.restMax, Self.restMin * doubled)
                 self = .resting(until: now + pause, failures: series.failures + 1)
                 return series.proof == nil ? .nothing : .lost
             }

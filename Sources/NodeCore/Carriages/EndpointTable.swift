@@ -13,6 +13,8 @@ struct EndpointTable: Sendable {
     private var deadlines = DeadlineQueue<HomeAddress>()
     /// Whose probes have this sequence.
     private var sequences: [UInt32: HomeAddress] = [:]
+    /// Whose ways are in use.
+    private(set) var watched: Set<HomeAddress> = []
 
     init(peersMax: Int) { self.peersMax = peersMax }
 
@@ -51,6 +53,7 @@ struct EndpointTable: Sendable {
             for sequence in before { sequences[sequence] = nil }
             for sequence in after { sequences[sequence] = hoa }
         }
+        if paths.isWatched { watched.insert(hoa) } else { watched.remove(hoa) }
         guard !paths.isEmpty else {
             deadlines.cancel(hoa)
             return actions
@@ -63,6 +66,7 @@ struct EndpointTable: Sendable {
     mutating func remove(_ hoa: HomeAddress) {
         for sequence in peers[hoa]?.sequences ?? [] { sequences[sequence] = nil }
         peers[hoa] = nil
+        watched.remove(hoa)
         deadlines.cancel(hoa)
     }
 

@@ -78,11 +78,13 @@ extension NodeCore {
 
     mutating func endpointsDue(of hoa: HomeAddress, _ now: Now) { perform(peerEndpoints.tell(hoa) { $0.takeDue(now.monotonic) }, of: hoa, now) }
 
-    private mutating func perform(_ actions: [PeerEndpoints.Action], of hoa: HomeAddress, _ now: Now) {
+    mutating func perform(_ actions: [PeerEndpoints.Action], of hoa: HomeAddress, _ now: Now) {
         for action in actions {
             switch action {
             case .probe(let endpoint, let asked): probe(hoa, at: endpoint, asked, now)
             case .choose: applyPeer(hoa, now)
+            case .left(let endpoint): endpointLeft(endpoint, of: hoa, now)
+            case .suspectLoss: suspectBindings(now)
             }
         }
     }
@@ -130,15 +132,25 @@ extension NodeCore {
             return
         }
         let preferred = preferredSources[source.family]
-        // The signature says where the datagram was sent to: to us, as the peer sees us.
-        if answer.code == .ok, let signature = answer.signature, let seen = answer.observed, ownEndpoints.isOwn(seen),
+        // What sees us elsewhere than our servers did may see what a translator has made of us since.
+        let isOwn = answer.observed.map(ownEndpoints.isOwn) ?? false
+        if !isOwn, answer.observed != nil { suspectBindings(now) }
+        // The signature says where the datagram was sent to: to us, as the peer sees us. Where the peer is at a MoA of its own, nobody else can have
+        // had it sign for another place; else our servers' word is waited for.
+        if answer.code == .ok, let signature = answer.signature, let seen = answer.observed, isOwn || isMoA(source, of: peer),
             PathStatement(.pathAnswer, by: hoa, to: own.address, at: seen, cookie: asked.challenge).isSigned(signature, by: peer.record.key.nodeKey)
         {
             perform(peerEndpoints.tell(hoa) { $0.proved(source, from: local, preferring: preferred, now.monotonic) }, of: hoa, now)
         }
         if let cookie = answer.cookie.server {
-            perform(peerEndpoints.tell(hoa) { $0.gaveCookie(cookie, seenAs: answer.observed, at: source) }, of: hoa, now)
+            perform(
+                peerEndpoints.tell(hoa) { $0.gaveCookie(cookie, seenAs: answer.observed, isWanted: answer.code == .cookieRequired, at: source) },
+                of: hoa, now)
         }
+    }
+
+    private func isMoA(_ endpoint: Endpoint, of peer: Peer) -> Bool {
+        endpoint.port == SignalPort.node && peer.mapping.record.lists(MobileAddress(endpoint.address))
     }
 
     // MARK: Others' probes
@@ -203,6 +215,10 @@ extension NodeCore {
         let isHeld = destinations.contains(hoa) && known.installed == nil
         let way = isRewritten || isHeld ? nil : known.way(usable.contains)
         let sources = known.sources
+        _ = peerEndpoints.tell(hoa) { paths in
+            paths.setOtherWay(isRewritten)
+            return []
+        }
         guard way != known.installed || sources != known.installedSources else { return false }
         if sources != known.installedSources { change(.accept(pair, from: sources)) }
         if way != known.installed {
@@ -215,7 +231,7 @@ extension NodeCore {
             if let way { log(level, "packets to \(hoa) go encapsulated, from \(way.own) to \(way.endpoint)") }
         }
         _ = peerEndpoints.tell(hoa) { paths in
-            paths.install(way, sources: sources)
+            paths.install(way, sources: sources, now.monotonic)
             return []
         }
         return way != nil && known.installed == nil

@@ -71,7 +71,11 @@ struct OwnBindings: Sendable {
     /// How long a signature lets a binding be refreshed without another one is 600 s (section 11.3).
     static let signatureMax: Duration = .seconds(500)
 
+    /// Between two refreshes out of turn.
+    static let doubtPause: Duration = .seconds(5)
+
     private var bindings: [Key: Binding] = [:]
+    private var doubtedAt: MonotonicTime?
 
     // MARK: Questions
 
@@ -181,8 +185,10 @@ struct OwnBindings: Sendable {
         return []
     }
 
-    /// Something else shows that the server may not know where we are: it is told at once.
+    /// Something else shows that the servers may not know where we are: they are told at once, unless that was done a moment ago.
     mutating func doubt(_ now: MonotonicTime) -> [Action] {
+        guard doubtedAt.map({ now - $0 >= Self.doubtPause }) ?? true else { return [] }
+        doubtedAt = now
         for key in bindings.keys.sorted() {
             if case .bound(let seen, let signedAt, _) = bindings[key]?.state {
                 bindings[key]?.state = .bound(seen: seen, signedAt: signedAt, next: now)

@@ -1,3 +1,4 @@
+import IMTPlan
 import MATCore
 import MATSignal
 
@@ -7,7 +8,9 @@ import MATSignal
 /// ```
 ///   its record ──► listed ──┐
 ///                           ├──► each an `EndpointState`: probed, proven ──► the first proven one carries its packets
-///   its probes ──► learned ─┘         (a learned one goes first: its packets come from there)
+///   its probes ──► learned ─┘         (a learned one goes first: its packets come from there)  │
+///                                                                                              ▼
+///                                                            `PathSigns`: silent ──► it is probed on, and another goes
 /// ```
 /// A learned endpoint is forgotten when its proof has run out; a listed one when the record in force no longer lists it. Without packets all
 /// proofs end after 25 s: by then a translator or firewall may have forgotten the flow.
@@ -18,6 +21,10 @@ struct PeerEndpoints: Sendable {
         case probe(Endpoint, Asked?)
         /// Another endpoint may carry the packets now.
         case choose
+        /// The endpoint that carried them is silent.
+        case left(Endpoint)
+        /// Packets that came from the peer have stopped coming: what lets them in may be lost.
+        case suspectLoss
     }
 
     /// What all probes of a series have in common, since an answer may take longer than the next probe.
@@ -25,6 +32,10 @@ struct PeerEndpoints: Sendable {
         let sequence: UInt32
         /// What the peer is to sign.
         let challenge: Challenge
+        /// Probes that went at once because the peer had given its cookie.
+        fileprivate(set) var cookiesFollowed = 0
+
+        init(sequence: UInt32, challenge: Challenge) { (self.sequence, self.challenge) = (sequence, challenge) }
     }
 
     /// A way that packets may take.
@@ -48,6 +59,8 @@ struct PeerEndpoints: Sendable {
         var seenAs: Endpoint?
         /// When a valid message last came from there.
         var heardAt: MonotonicTime?
+        /// Of the last series whose first probe was answered.
+        var roundTrip: Duration?
     }
 
     /// Endpoints that a peer showed by its probes, beside those of its record.
@@ -56,6 +69,8 @@ struct PeerEndpoints: Sendable {
     static let courtesyEndpointsMax = 2
     /// How long proofs last after the last packet.
     static let idleMax: Duration = .seconds(25)
+    /// After so long without a packet from a peer that has sent some, something may be lost (section 11.3).
+    static let lossSuspectedAfter: Duration = .seconds(1)
 
     private var places: [Place] = []
     /// When there were packets for or from the peer, or one of us began to probe.
@@ -63,6 +78,13 @@ struct PeerEndpoints: Sendable {
     /// What the kernel was told.
     private(set) var installed: Way?
     private(set) var installedSources: [Endpoint] = []
+    /// Of the way that the kernel was told.
+    private var signs: PathSigns?
+    /// Its packets go in yet another way, by rewriting or a relay.
+    private var hasOtherWay = false
+    /// Packets that came from the peer, and when that was seen; `nil`: none lately, or what follows from their absence was done.
+    private var came: UInt64?
+    private var cameAt: MonotonicTime?
 
     // MARK: Questions
 
@@ -78,8 +100,13 @@ struct PeerEndpoints: Sendable {
 
     var due: MonotonicTime? {
         let idle = places.contains { $0.state.isProven } ? activeAt.map { $0 + Self.idleMax } : nil
-        return places.reduce(idle) { $0.earlier($1.state.due) }
+        return places.reduce(idle) { $0.earlier($1.state.due) }.earlier(signs?.due)
     }
+
+    /// What its way carries is to be read at short intervals.
+    var isWatched: Bool { signs?.isInUse ?? false }
+    /// When the way in use last gave a sign.
+    var signAt: MonotonicTime? { signs?.signAt }
 
     /// How its packets go: to where it has shown itself, before what it lists, before where it was by an earlier record.
     ///
@@ -126,6 +153,7 @@ struct PeerEndpoints: Sendable {
     mutating func use(_ now: MonotonicTime) -> [Action] {
         let wasActive = isActive(now)
         activeAt = now
+        signs?.use(now)
         // What rests has its own time, unless traffic begins anew.
         return wasActive && !places.contains { $0.state == .unproven } ? [] : begin(now, restsToo: !wasActive)
     }
@@ -157,6 +185,11 @@ struct PeerEndpoints: Sendable {
     mutating func proved(_ endpoint: Endpoint, from own: IPAddress, preferring preferred: IPAddress? = nil, _ now: MonotonicTime) -> [Action] {
         if !isActive(now) { activeAt = now }
         if let index = places.firstIndex(where: { $0.endpoint == endpoint }) {
+            if let roundTrip = places[index].state.roundTrip(now) { places[index].roundTrip = roundTrip }
+            if installed?.endpoint == endpoint {
+                signs?.sign(now)
+                if let roundTrip = places[index].roundTrip { signs?.learn(roundTrip: roundTrip) }
+            }
             let isSettled = places[index].state.isProven && places[index].own == preferred
             let isElsewhere = places[index].own != own && !isSettled
             if isElsewhere { places[index].own = own }
@@ -185,15 +218,17 @@ struct PeerEndpoints: Sendable {
 
     /// The peer gave us its cookie for where we are, and said where it sees us.
     ///
+    /// - Parameter isWanted: it wants to see it signed: it has no other for where we are now.
     /// - Returns: a probe that signs it, if the peer waits for one.
-    mutating func gaveCookie(_ cookie: ServerCookie, seenAs seen: Endpoint?, at endpoint: Endpoint) -> [Action] {
+    mutating func gaveCookie(_ cookie: ServerCookie, seenAs seen: Endpoint?, isWanted: Bool, at endpoint: Endpoint) -> [Action] {
         guard let index = places.firstIndex(where: { $0.endpoint == endpoint }) else { return [] }
         if let seen { places[index].seenAs = seen }
         guard places[index].cookie != cookie else { return [] }
         let isFirst = places[index].cookie == nil
         places[index].cookie = cookie
-        // Later ones are good for the next series.
-        guard isFirst, let asked = places[index].asked else { return [] }
+        // Later ones are good for the next series, unless a translator has given us another endpoint since.
+        guard isFirst || isWanted, let asked = places[index].asked, asked.cookiesFollowed < Retransmission.cookiesFollowedMax else { return [] }
+        places[index].asked?.cookiesFollowed += 1
         return [.probe(endpoint, asked)]
     }
 
@@ -202,22 +237,69 @@ struct PeerEndpoints: Sendable {
         if let index = places.firstIndex(where: { $0.endpoint == endpoint }) { places[index].asked = asked }
     }
 
-    mutating func install(_ way: Way?, sources: [Endpoint]) { (installed, installedSources) = (way, sources) }
+    mutating func install(_ way: Way?, sources: [Endpoint], _ now: MonotonicTime) {
+        if way != installed { signs = way.map { PathSigns(roundTrip: place($0.endpoint)?.roundTrip, now) } }
+        (installed, installedSources) = (way, sources)
+    }
 
     mutating func installedMoved(from: IPAddress, to: IPAddress) {
         if let way = installed, way.own == from { installed = Way(own: to, endpoint: way.endpoint) }
     }
 
+    /// Whether its packets go in another way than these.
+    mutating func setOtherWay(_ isThere: Bool) { hasOtherWay = isThere }
+
+    // MARK: Signs
+
+    /// What its way has carried was read.
+    mutating func counted(_ use: PathUse, _ now: MonotonicTime) -> [Action] {
+        guard installed?.endpoint == use.far, let action = signs?.counted(sent: use.sent, heard: use.heard, now) else { return suspicion(use, now) }
+        return signAction(action, now) + suspicion(use, now)
+    }
+
+    private mutating func suspicion(_ use: PathUse, _ now: MonotonicTime) -> [Action] {
+        defer { came = use.came }
+        guard use.came == came ?? use.came else {
+            (cameAt, activeAt) = (now, now)
+            return []
+        }
+        guard let last = cameAt, now - last >= Self.lossSuspectedAfter else { return [] }
+        cameAt = nil
+        return [.suspectLoss]
+    }
+
+    private mutating func signAction(_ action: PathSigns.Action, _ now: MonotonicTime) -> [Action] {
+        guard let endpoint = installed?.endpoint, let index = places.firstIndex(where: { $0.endpoint == endpoint }) else { return [] }
+        switch action {
+        case .probe:
+            // The later probes of the series are the next ones.
+            if !places[index].state.isProbing { places[index].state.beginAnew(keepsProof: true, now) }
+            // A translator of ours may have forgotten what lets others in.
+            return [.suspectLoss] + takeDue(now)
+        case .leave:
+            places[index].state.leave()
+            return [.choose, .left(endpoint)]
+        }
+    }
+
+    /// Somebody says that the peer does not hear us: it is asked at once, unless its way has just given a sign.
+    mutating func doubt(_ now: MonotonicTime) -> [Action] {
+        guard isActive(now), signs?.signAt.map({ now - $0 >= PathSigns.silenceMax }) ?? true else { return [] }
+        for index in places.indices where !places[index].state.isProbing { places[index].state.beginAnew(keepsProof: true, now) }
+        return takeDue(now)
+    }
+
     /// The time of some endpoint has come.
     mutating func takeDue(_ now: MonotonicTime) -> [Action] {
         var actions: [Action] = []
+        if let action = signs?.takeDue(now) { actions += signAction(action, now) }
         let isActive = isActive(now)
         if !isActive, places.contains(where: { $0.state.isProven }) {
             for index in places.indices { places[index].state.end() }
             actions.append(.choose)
         }
         for index in places.indices {
-            switch places[index].state.takeDue(isUsed: isActive, now) {
+            switch places[index].state.takeDue(isUsed: isActive, isAlone: installed == nil && !hasOtherWay, now) {
             case .nothing: break
             case .probe:
                 if places[index].state.isFirstOfSeries { places[index].asked = nil }

@@ -158,6 +158,17 @@ public struct NodeCores {
         return decideAll { core, index in core.traffic(parts[index].lazy.map { (key: $0.key, value: $0.value) }, now: now) }
     }
 
+    /// Whether `pathsUsed` is to be told soon.
+    var wantsPathUses: Bool { cores.contains { $0.wantsPathUses } }
+
+    /// What paths in datagrams have carried so far.
+    mutating func pathsUsed(_ uses: [PathUse], now: Now) -> [Step] {
+        guard cores.count > 1 else { return decide(0) { $0.pathsUsed(uses, now: now) } }
+        var parts = [[PathUse]](repeating: [], count: cores.count)
+        for use in uses { parts[index(home: use.pair.own.address)].append(use) }
+        return decideAll { core, index in core.pathsUsed(parts[index], now: now) }
+    }
+
     public var nextDeadline: MonotonicTime? {
         mutating get { cores.indices.compactMap { cores[$0].nextDeadline }.min() }
     }

@@ -7,7 +7,9 @@ extension NodeCore {
         counters.messagesReceived += 1
         switch message.body {
         case .maQuery(let query):
-            reply(Requests.locatorAnswer(query, message.sequence, isHere: isHere(query.hoa, at: MobileAddress(local))), from: local, to: source, now)
+            let isHere = isHere(query.hoa, at: MobileAddress(local))
+            reply(Requests.locatorAnswer(query, message.sequence, isHere: isHere), from: local, to: source, now)
+            if isHere { locatorCheckCame(of: query.hoa, from: source, to: local, now) }
         case .maNotify(let notify):
             notified(notify, requests.sender(of: notify, message.sequence, octetsCount, from: source, to: local, now), now)
         case .pathProbe(let probe):
@@ -80,6 +82,7 @@ extension NodeCore {
             refuseRecord(record, ack, failure, now)
         case .inForce(let record, let confirms):
             if confirms { adopt(record, for: hoa, isConfirmed: true, now) }
+            if isFromOwnServer { recordRepeated(of: hoa, now) }
             hear(of: hoa, ack, now)
             acknowledge(ack, .ok, named, now)
         case .check(let record):

@@ -1,3 +1,4 @@
+import IMTPlan
 import MATCore
 import MATSignal
 import MATTesting
@@ -42,6 +43,7 @@ import Testing
     @Test("With packets for the peer it is probed at 0, 50, 100, 200, 400, 800 and 1600 ms")
     func schedule() {
         var peer = PeerEndpoints()
+        peer.setOtherWay(true)
         _ = peer.list([listed], start)
         let first = peer.use(start)
         #expect(first == [.probe(listed, nil)])
@@ -85,24 +87,74 @@ import Testing
         #expect(better == [.choose] && peer.way { _ in true }?.own == otherOwn)
     }
 
-    @Test("A proof is renewed every 15 s while there are packets, and ends 25 s after the last one")
+    @Test("A proof is renewed after 60 s while there are packets, and ends 25 s after the last one")
     func renewal() {
         var peer = proven([listed])
-        let early = probes(&peer, to: listed, until: 14_900)
-        _ = peer.use(after(14_900))
-        let renewals = probes(&peer, to: listed, until: 15_000)
-        #expect(early == [] && renewals == [15_000] && way(peer) == listed)
-        let isNews = peer.proved(listed, from: own, after(15_040))
+        var early: [Int64] = []
+        for second in stride(from: Int64(10), through: 50, by: 10) {
+            _ = peer.use(after(second * 1000))
+            early += probes(&peer, to: listed, until: second * 1000 + 9900)
+        }
+        let renewals = probes(&peer, to: listed, until: 60_000)
+        #expect(early == [] && renewals == [60_000] && way(peer) == listed)
+        let isNews = peer.proved(listed, from: own, after(60_040))
         #expect(isNews == [])
-        _ = peer.takeDue(after(39_800))
+        _ = peer.takeDue(after(74_900))
         #expect(way(peer) == listed)
-        _ = peer.takeDue(after(39_900))
+        _ = peer.takeDue(after(75_000))
         #expect(way(peer) == nil)
+    }
+
+    @Test("The way in use that gives no sign is probed on, left after two probes, and used again when it answers; elsewhere packets go meanwhile")
+    func signs() throws {
+        var peer = proven([listed, second])
+        let pair = HomePair(own: home("198.51.100.1"), peer: home("203.0.113.1"))
+        peer.install(try #require(peer.way { _ in true }), sources: peer.sources, start)
+        #expect(peer.installed?.endpoint == listed && peer.isWatched)
+        var happened: [(Int64, PeerEndpoints.Action)] = []
+        for now in stride(from: Int64(100), through: 1500, by: 50) {
+            var actions = peer.takeDue(after(now))
+            if now % 100 == 0 { actions += peer.counted(PathUse(pair, far: listed, sent: UInt64(now), heard: 7, came: 7), after(now)) }
+            happened += actions.map { (now, $0) }
+        }
+        #expect(happened.prefix(2).map(\.0) == [700, 700] && happened.prefix(2).map(\.1) == [.suspectLoss, .probe(listed, nil)], "\(happened)")
+        #expect(happened.contains { $0.0 == 900 && $0.1 == .left(listed) }, "\(happened)")
+        #expect(way(peer) == second)
+        #expect(peer.sources.contains(listed), "what comes from there is the peer's all the same")
+        let back = peer.proved(listed, from: own, after(1600))
+        #expect(back == [.choose] && way(peer) == listed)
+    }
+
+    @Test("Counts of another endpoint than the one in use say nothing")
+    func otherCounts() throws {
+        var peer = proven([listed, second])
+        let pair = HomePair(own: home("198.51.100.1"), peer: home("203.0.113.1"))
+        peer.install(try #require(peer.way { _ in true }), sources: peer.sources, start)
+        for now in stride(from: Int64(100), through: 3000, by: 100) {
+            let actions = peer.counted(PathUse(pair, far: second, sent: UInt64(now), heard: 7, came: 7), after(now)) + peer.takeDue(after(now))
+            #expect(actions == [])
+        }
+    }
+
+    @Test("A second after the last packet of a peer that has sent some, a loss is suspected, once")
+    func suspicion() throws {
+        var peer = proven([listed])
+        let pair = HomePair(own: home("198.51.100.1"), peer: home("203.0.113.1"))
+        peer.install(try #require(peer.way { _ in true }), sources: peer.sources, start)
+        var suspected: [Int64] = []
+        for now in stride(from: Int64(100), through: 6000, by: 100) {
+            let came = UInt64(min(now, 2000))
+            for action in peer.counted(PathUse(pair, far: listed, sent: 1, heard: came, came: came), after(now)) where action == .suspectLoss {
+                suspected.append(now)
+            }
+        }
+        #expect(suspected == [3000])
     }
 
     @Test("A used path whose renewal nobody answers is given up, and tried again after 60, 120 s")
     func silence() {
         var peer = proven([listed])
+        peer.setOtherWay(true)
         var series: [Int64] = []
         var lost: Int64?
         var now: Int64 = 0
@@ -114,8 +166,21 @@ import Testing
                 if action.isProbe(of: listed), peer.state(of: listed)?.isFirstOfSeries == true { series.append(now) }
             }
         }
-        #expect(lost == 17_600)
-        #expect(series.prefix(3) == [15_000, 77_600, 200_200], "\(series)")
+        #expect(lost == 62_600)
+        #expect(series.prefix(3) == [60_000, 122_600, 245_200], "\(series)")
+    }
+
+    @Test("While no way to the peer is known, and packets wait, it is tried every few seconds, up to a minute apart")
+    func alone() {
+        var peer = PeerEndpoints()
+        _ = peer.list([listed], start)
+        var series: [Int64] = []
+        for now in stride(from: Int64(0), through: 300_000, by: 100) {
+            let actions = (now % 1000 == 0 ? peer.use(after(now)) : []) + peer.takeDue(after(now))
+            for action in actions where action.isProbe(of: listed) && peer.state(of: listed)?.isFirstOfSeries == true { series.append(now) }
+        }
+        #expect(series.prefix(4) == [0, 3600, 8200, 14_800], "\(series)")
+        #expect(zip(series, series.dropFirst()).allSatisfy { $1 - $0 <= 62_600 }, "\(series)")
     }
 
     @Test("Who tells where it is, without packets for it, is probed at 0, 100 and 400 ms at two endpoints, and not again")
@@ -159,7 +224,7 @@ import Testing
     func ownMove() {
         var peer = proven([listed, second])
         _ = peer.proved(second, from: otherOwn, start)
-        _ = peer.gaveCookie(ServerCookie(head: 3, hash: 4), seenAs: nil, at: listed)
+        _ = peer.gaveCookie(ServerCookie(head: 3, hash: 4), seenAs: nil, isWanted: false, at: listed)
         let actions = peer.moved(isUsable: { $0 == otherOwn }, start)
         #expect(actions == [.choose, .probe(listed, nil), .probe(second, nil)])
         #expect(peer.cookie(at: listed) == nil)
@@ -172,13 +237,18 @@ import Testing
         _ = peer.list([listed], start)
         _ = peer.use(start)
         peer.began(listed, asked)
-        let first = peer.gaveCookie(ServerCookie(head: 3, hash: 4), seenAs: shown, at: listed)
+        let first = peer.gaveCookie(ServerCookie(head: 3, hash: 4), seenAs: shown, isWanted: false, at: listed)
         #expect(first == [.probe(listed, asked)])
         #expect(peer.seenAs(at: listed) == shown)
-        let same = peer.gaveCookie(ServerCookie(head: 3, hash: 4), seenAs: nil, at: listed)
-        let later = peer.gaveCookie(ServerCookie(head: 4, hash: 4), seenAs: nil, at: listed)
-        let elsewhere = peer.gaveCookie(ServerCookie(head: 4, hash: 4), seenAs: nil, at: shown)
+        let same = peer.gaveCookie(ServerCookie(head: 3, hash: 4), seenAs: nil, isWanted: false, at: listed)
+        let later = peer.gaveCookie(ServerCookie(head: 4, hash: 4), seenAs: nil, isWanted: false, at: listed)
+        let elsewhere = peer.gaveCookie(ServerCookie(head: 4, hash: 4), seenAs: nil, isWanted: false, at: shown)
         #expect(same == [] && later == [] && elsewhere == [])
+        // One that comes because the peer has seen none for where we are now is signed at once, twice at most.
+        let wanted = peer.gaveCookie(ServerCookie(head: 5, hash: 4), seenAs: nil, isWanted: true, at: listed)
+        let again = peer.gaveCookie(ServerCookie(head: 6, hash: 4), seenAs: nil, isWanted: true, at: listed)
+        #expect(wanted.count == 1 && again == [])
+        _ = peer.gaveCookie(ServerCookie(head: 4, hash: 4), seenAs: nil, isWanted: false, at: listed)
         #expect(peer.cookie(at: listed) == ServerCookie(head: 4, hash: 4))
     }
 

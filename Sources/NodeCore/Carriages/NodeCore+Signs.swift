@@ -1,0 +1,41 @@
+import IMTPlan
+import MATCore
+import MATSignal
+
+// Whether paths in datagrams still work while packets go: the counts of what they carry are read at short intervals then, and `PathSigns` judges
+// them. What follows from a silent path, and from packets that stop coming, is done here (protocol.md sections 11.3 and 11.4).
+
+extension NodeCore {
+    /// Packets go on some path in datagrams: `pathsUsed` is to be told soon, and again.
+    var wantsPathUses: Bool { !peerEndpoints.watched.isEmpty }
+
+    /// What paths in datagrams have carried so far was read.
+    public mutating func pathsUsed(_ uses: some Sequence<PathUse>, now: Now) -> [NodeAction] {
+        let watched = peerEndpoints.watched
+        for use in uses where watched.contains(use.pair.peer) {
+            perform(peerEndpoints.tell(use.pair.peer) { $0.counted(use, now.monotonic) }, of: use.pair.peer, now)
+        }
+        return endEvent()
+    }
+
+    /// Two probes of the path in use stayed unanswered. If there is no other, the peer may not know where we are.
+    mutating func endpointLeft(_ endpoint: Endpoint, of hoa: HomeAddress, _ now: Now) {
+        let isReached = peerEndpoints[hoa]?.installed != nil || peers[hoa].flatMap { paths.installed(of: $0) } != nil
+        log(
+            peers.count <= PeerRecords.loggedMax ? .info : .debug,
+            "\(endpoint) of \(hoa) is silent; \(isReached ? "another path is used" : "there is no other path, so it is told where this node is")")
+        guard !isReached else { return }
+        suspectBindings(now)
+        if !isUnderWay(.notifyServer(hoa)), let servers = knownServers(of: hoa, now) { notifyServers(of: hoa, servers, now) }
+    }
+
+    /// Something that is to reach us does not: whether our bindings stand is asked at once.
+    mutating func suspectBindings(_ now: Now) { perform(bindings.doubt(now.monotonic), now) }
+
+    /// A record that is known already was pushed again: its node has repeated it, since it does not hear us.
+    mutating func recordRepeated(of hoa: HomeAddress, _ now: Now) {
+        guard peerEndpoints[hoa] != nil else { return }
+        suspectBindings(now)
+        perform(peerEndpoints.tell(hoa) { $0.doubt(now.monotonic) }, of: hoa, now)
+    }
+}
