@@ -162,8 +162,7 @@ public final class SimulatedNetwork {
 
     private func arrive(_ packet: SimulatedPacket) {
         if let translator = translator(before: packet.destination), translator !== self.translator(before: packet.source) {
-            // An address that is translated is nowhere for others.
-            guard translator.address == nil, translator.admits(packet) else { return }
+            guard translator.admits(packet) else { return }
         }
         hosts[packet.destination]?.receive(packet)
     }

@@ -28,6 +28,8 @@ public final class SimulatedNode: SimulatedHost {
     public private(set) var keptCertificate: Certificate?
     /// Routers of the networks that it is in.
     public var infrastructure: Set<IPAddress> = []
+    /// By which prefix the networks that it is in reach IPv4.
+    package var nat64: NAT64Prefix?
     /// How far the machine's wall clock is ahead of the right time; negative: behind.
     public var clockLead: Duration = .zero
 
@@ -86,19 +88,25 @@ public final class SimulatedNode: SimulatedHost {
 
     // MARK: What happens to it
 
-    /// The node's addresses, in the system's order; others are gone.
+    /// The node's addresses, in the system's order; others are gone. Those of a family are each on a link of their own, the first of both on one.
     public func move(to addresses: [IPAddress]) {
         for old in locators where !addresses.contains(old.moa.address) { network.detach(old.moa.address) }
-        locators = addresses.enumerated().map { OwnLocator(MobileAddress($1), interface: "if\($0)") }
+        var counts = FamilyPair(both: 0)
+        locators = addresses.map { address in
+            defer { counts[address.family] += 1 }
+            return OwnLocator(MobileAddress(address), interface: "if\(counts[address.family])")
+        }
         for address in addresses { network.attach(self, at: address) }
         let links = links
         tell { shell in shell.run { node, now in node.linksChanged(links, now: now) } }
     }
 
     private var links: LinkSnapshot {
-        let addresses = locators.enumerated().map { index, locator in
+        let names = Set(locators.map(\.interface)).sorted()
+        let addresses = locators.map { locator in
             LocalAddress(
-                address: locator.moa.address, interface: locator.interface, interfaceIndex: UInt32(index + 1),
+                address: locator.moa.address, interface: locator.interface,
+                interfaceIndex: UInt32((names.firstIndex(of: locator.interface) ?? 0) + 1),
                 prefixLength: locator.moa.family.addressBits,
                 hasDefaultRoute: true)
         }
@@ -295,6 +303,14 @@ extension SimulatedNode: NodeEnvironment {
         dns.lookUp(of: name) { [weak self] result in
             guard let self, self.run == run else { return }
             tell { _ in completion(result) }
+        }
+    }
+
+    package func findTranslator(_ completion: @escaping (NAT64Answer) -> Void) {
+        let (found, run) = (nat64, run)
+        network.after(.milliseconds(20)) { [weak self] in
+            guard let self, self.run == run else { return }
+            tell { _ in completion(found.map { .prefix($0) } ?? .none) }
         }
     }
 

@@ -1,4 +1,5 @@
 import MATSignal
+import NodeCore
 
 /// A translator (NAT) or stateful firewall between some addresses and the network, as RFC 4787 classifies them. It knows UDP only: signalling
 /// and encapsulated packets. What else comes is lost, as a flow's middle is in a real one.
@@ -34,6 +35,8 @@ public final class SimulatedTranslator: SimulatedHost {
     public var lifetime: Duration
     /// Packets from inside to the own address go back inside.
     public var hasHairpin = false
+    /// It is a NAT64: inside there is IPv6 only, IPv4 stands in this prefix, and all other packets pass.
+    package var nat64: NAT64Prefix?
 
     private var ports: [Key: UInt16] = [:]
     private var entries: [UInt16: Entry] = [:]
@@ -66,6 +69,11 @@ public final class SimulatedTranslator: SimulatedHost {
     ///
     /// - Returns: as others see it; `nil`: it is lost.
     func translate(_ packet: SimulatedPacket, now: MonotonicTime) -> SimulatedPacket? {
+        var packet = packet
+        if let nat64 {
+            guard let ipv4 = nat64.extract(packet.destination) else { return packet }
+            packet.destination = ipv4
+        }
         guard let (sourcePort, destinationPort) = packet.ports else { return nil }
         let source = Endpoint(packet.source, port: sourcePort)
         let destination = Endpoint(packet.destination, port: destinationPort)
@@ -104,11 +112,18 @@ public final class SimulatedTranslator: SimulatedHost {
             admits(entry, from: Endpoint(packet.source, port: sourcePort), network.time)
         else { return }
         entries[destinationPort]?.usedAt = network.time
+        var packet = packet
+        if let nat64 {
+            guard let source = nat64.synthesise(packet.source) else { return }
+            packet.source = source
+        }
         inside[entry.inside.address]?.receive(packet.arriving(at: entry.inside))
     }
 
-    /// A packet comes from the network to an address behind a firewall.
+    /// A packet comes from the network to an address inside.
     func admits(_ packet: SimulatedPacket) -> Bool {
+        // An address that is translated is nowhere for others.
+        if address != nil { return nat64 != nil }
         guard let (sourcePort, destinationPort) = packet.ports, let entry = openings[Endpoint(packet.destination, port: destinationPort)] else {
             return false
         }

@@ -16,6 +16,9 @@ package struct Node {
     package private(set) var addresses: OwnAddresses
     private var names: NameServers
     private var links = Links.settled
+    /// IPv4 through the NAT64s of networks that have IPv6 only.
+    private var standIns = StandIns()
+    private var translators: NAT64Search
 
     private enum Links {
         case settled
@@ -23,7 +26,8 @@ package struct Node {
         case awaitNames
     }
 
-    package init(_ cores: NodeCores, _ rules: AddressRules, names: NameServers) {
+    package init(_ cores: NodeCores, _ rules: AddressRules, names: NameServers, nat64: NAT64Use = .auto) {
+        translators = NAT64Search(nat64)
         self.cores = cores
         self.names = names
         addresses = OwnAddresses(rules)
@@ -65,12 +69,15 @@ package struct Node {
     private mutating func decide(isLinkEvent: Bool = false, hasOtherServers: Bool = false, tellsNames: Bool, _ now: Now) -> [ShellAction] {
         // What is the network's is no peer's locator before it proves itself.
         let infrastructure = Set(addresses.gateways).union(names.addresses)
-        var steps = cores.linksChanged(addresses.locators, infrastructure: infrastructure, now: now)
+        let asksForTranslators = (isLinkEvent || hasOtherServers) && translators.begin(isNeeded: !StandIns.links(addresses.locators).isEmpty)
+        _ = standIns.found(translators.present(standIns.prefix))
+        let (locators, hasOthers) = standIns.add(to: addresses.locators)
+        var steps = cores.linksChanged(locators, infrastructure: infrastructure, now: now)
         if tellsNames { steps += cores.namesChanged(isLocal: isResolvingLocally, now: now) }
-        var changes: [IMTChange] = []
+        var changes = hasOthers ? standIns.acceptAnew() : []
         steps.removeAll { step in
             switch step.action {
-            case .changeIMT(let some): changes += some
+            case .changeIMT(let some): changes += standIns.real(some)
             // Routes come back without an event that changes our addresses, so it is done each time.
             case .releaseRouted: break
             default: return false
@@ -84,7 +91,16 @@ package struct Node {
             let list = names.inUse.map(\.address.description).joined(separator: ", ")
             actions.append(.log(.notice, "DNS servers of \(names.origin): \(list)"))
         }
+        if asksForTranslators { actions.append(.findTranslator) }
         return actions + self.actions(steps, now) + offers(held.releaseRouted(now: now.monotonic))
+    }
+
+    /// The network's resolvers said by which prefix its NAT64 is reached, or that it has none, or nothing.
+    package mutating func translatorSought(_ answer: NAT64Answer, now: Now) -> [ShellAction] {
+        guard standIns.found(translators.answered(answer, before: standIns.prefix, now.monotonic)) else { return [] }
+        let found = standIns.prefix
+        let text = found.map { "the network translates IPv4 by NAT64: addresses stand in \($0)" } ?? "the network has no NAT64 any more"
+        return [.log(.notice, text)] + decide(tellsNames: false, now)
     }
 
     // MARK: Packets
@@ -136,13 +152,20 @@ package struct Node {
     }
 
     package mutating func received(_ datagram: [UInt8], from source: Endpoint, to local: IPAddress, now: Now) -> [ShellAction] {
-        actions(cores.received(datagram, from: source, to: local, now: now), now)
+        let (source, local) = standIns.arriving(from: source, to: local)
+        return actions(cores.received(datagram, from: source, to: local, now: now), now)
     }
 
     /// A message came inside an encapsulated packet, from an endpoint that is accepted for its peer.
     package mutating func arrivedInPath(_ message: InPathMessage, now: Now) -> [ShellAction] {
-        actions(cores.arrivedInPath(message, now: now), now)
+        actions(cores.arrivedInPath(standIns.arriving(message), now: now), now)
     }
+
+    /// The own addresses that this host really has, usable ones, the best first.
+    package var ownAddresses: [IPAddress] { cores.ownLocators.map(\.moa.address).filter { !StandIns.isStandIn($0) } }
+
+    /// An own address that stands for another, as people know it.
+    package func named(_ own: IPAddress) -> String? { standIns.named(own) }
 
     /// Packets counted so far with each pair of HoAs, both directions.
     package mutating func traffic(_ packets: some Sequence<(key: HomePair, value: UInt64)>, now: Now) -> [ShellAction] {
@@ -167,12 +190,13 @@ package struct Node {
 
     /// When `timerFired` wants to be called next.
     package var nextDeadline: MonotonicTime? {
-        mutating get { cores.nextDeadline.earlier(held.nextDeadline) }
+        mutating get { cores.nextDeadline.earlier(held.nextDeadline).earlier(translators.due) }
     }
 
     package mutating func timerFired(now: Now) -> [ShellAction] {
         let offers = offers(held.retry(now: now.monotonic))
-        return actions(cores.timerFired(now: now), now) + offers
+        let search: [ShellAction] = translators.takeDue(now.monotonic) ? [.findTranslator] : []
+        return actions(cores.timerFired(now: now), now) + offers + search
     }
 
     // MARK: What the cores want
@@ -188,12 +212,16 @@ package struct Node {
         func delivery(_ packets: [HeldPacket]) -> [ShellAction] { packets.isEmpty ? [] : [.deliver(packets)] }
         let time = now.monotonic
         switch step.action {
-        case .send(let octets, let own, let target): return [.send(octets, from: own, to: target)]
-        case .sendIfRoom(let octets, let own, let target): return [.sendIfRoom(octets, from: own, to: target)]
-        case .sendInPath(let message): return [.sendInPath(message)]
+        case .send(let octets, let own, let target):
+            let (own, target) = standIns.leaving(from: own, to: target)
+            return [.send(octets, from: own, to: target)]
+        case .sendIfRoom(let octets, let own, let target):
+            let (own, target) = standIns.leaving(from: own, to: target)
+            return [.sendIfRoom(octets, from: own, to: target)]
+        case .sendInPath(let message): return [.sendInPath(standIns.leaving(message))]
         case .lookUp(let hoa): return [.lookUp(hoa, core: step.core)]
         case .lookUpKeys(let prefix): return [.lookUpKeys(prefix, core: step.core)]
-        case .changeIMT(let changes): return [.changeIMT(changes, linkAddresses: nil)]
+        case .changeIMT(let changes): return [.changeIMT(standIns.real(changes), linkAddresses: nil)]
         case .releaseOutbound(let address): return offers(held.release(destination(address), now: time).map { [$0] } ?? [])
         case .releaseRouted: return offers(held.releaseRouted(now: time))
         case .dropOutbound(let address):

@@ -208,6 +208,8 @@ extension NodeCore {
 
     /// Why a usable address is in no record.
     private func reasonUnlisted(_ moa: MobileAddress) -> String? {
+        let others = homesReached(by: moa).filter { $0.family != moa.family }.map(\.description)
+        if !others.isEmpty { return "\(others.joined(separator: ", ")) is reached by it, encapsulated" }
         let family = homes.values.filter { $0.hoa.family == moa.family }
         if family.isEmpty { return "there is no home address of its family; it serves for signalling only" }
         guard !family.contains(where: { desiredLocators(of: $0.hoa).contains(moa) }) else {

@@ -16,6 +16,8 @@ package enum ShellAction: Hashable, Sendable {
     case lookUpKeys(IPPrefix, core: Int)
     /// The network is another: forget what was learned of names in the one before, read who answers for them now, and tell `Node.namesRead`.
     case readNames
+    /// Ask the network's own resolvers whether it has a NAT64 (RFC 7050), and tell `Node.translatorSought`.
+    case findTranslator
     /// One kernel transaction, with the addresses of links that are the node's from now on, if they may be others than before.
     case changeIMT([IMTChange], linkAddresses: [LocalAddress]?)
     /// Send these on by the route that they have now, as packets of this own HoA, and tell `Node.exited`.

@@ -77,8 +77,8 @@ import Testing
         let uplinks = Uplinks(PathConfiguration())
         func change(_ locators: [OwnLocator]) throws -> UsableAddresses.Move {
             guard case .changed(let change) = addresses.arrange(locators, uplinks) else { throw Unexpected() }
-            #expect(change.move(.ipv6) == nil)
-            return try #require(change.move(.ipv4))
+            #expect(change.move { $0.map(\.moa).filter { $0.family == .ipv6 } } == nil)
+            return try #require(change.move { $0.map(\.moa).filter { $0.family == .ipv4 } })
         }
         let start = try change([locator(first, "a")])
         #expect(start.first == first && !start.isHandover(wasRegistered: false) && !start.hasOverlap)

@@ -62,6 +62,8 @@ extension NodeConfiguration {
         resolvers = dns.list("resolvers", .endpoint(defaultPort: 53))
         requireDNSSEC = dns.value("require-dnssec", .bool, default: false)
 
+        readNAT64(file)
+
         controlPath = file.value("control", .path, default: controlPath)
         controlGroup = file.value("control-group", .string)
         statePath = file.value("state", .path, default: statePath)
@@ -77,6 +79,21 @@ extension NodeConfiguration {
         routingRules = file.value("routing-rules", ConfigurationKind<RoutingRules>.word, default: .first)
         reversePath = file.value("reverse-path", ConfigurationKind<ReversePath>.word, default: .warn)
         try file.finish()
+    }
+
+    private mutating func readNAT64(_ file: ConfigurationSection) {
+        switch file.value("nat64", .string, default: "auto") {
+        case "auto": nat64 = .auto
+        case "none": nat64 = .never
+        case let text:
+            if let prefix = IPPrefix(text).flatMap({ NAT64Prefix($0) }) {
+                nat64 = .fixed(prefix)
+            } else {
+                file.reject(
+                    "nat64", "\(text) is no prefix of a NAT64",
+                    "write auto, none, or an IPv6 prefix of 32, 40, 48, 56, 64 or 96 bits such as 64:ff9b::/96")
+            }
+        }
     }
 
     private mutating func readHomes(_ file: ConfigurationSection) {

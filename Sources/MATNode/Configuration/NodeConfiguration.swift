@@ -57,6 +57,8 @@ public struct NodeConfiguration: Sendable {
     /// Empty: those of /etc/resolv.conf.
     public var resolvers: [Endpoint] = []
     public var requireDNSSEC = false
+    /// How IPv4 is reached from networks that have IPv6 only.
+    package var nat64 = NAT64Use.auto
     public var controlPath = "/run/matd/control.sock"
     /// Members may use `mat` without being root.
     public var controlGroup: String?

@@ -58,7 +58,7 @@ extension NodeService {
         let status = core.status(now: now)
         return NodeReport(
             uptimeSeconds: (now.monotonic - started).components.seconds, registered: core.isRegistered,
-            homes: status.registrations.map(HomeReport.init), locators: zip(status.locators, status.uplinks).map(LocatorReport.init),
+            homes: status.registrations.map(HomeReport.init), locators: zip(status.locators, status.uplinks).map(locator),
             relays: status.relays.map(RelayReport.init),
             unusedAddresses: shell.node.addresses.unused.map { unused in
                 UnusedAddressReport(address: "\(unused.address)", interface: unused.interface, reason: unused.reason)
@@ -72,6 +72,12 @@ extension NodeService {
             undecided: undecided(status),
             dns: dns(now.monotonic), unknownSources: status.strangers, repairs: repairs, lastRepair: lastRepair,
             counters: NodeCountersReport(status.counters))
+    }
+
+    private func locator(_ locator: OwnLocator, _ uplink: NodeStatus.UplinkState) -> LocatorReport {
+        var uplink = uplink
+        if uplink.reason == nil { uplink.reason = shell.node.named(locator.moa.address).map { "stands for \($0)" } }
+        return LocatorReport(locator, uplink)
     }
 
     private func undecided(_ status: NodeStatus) -> UndecidedReport {

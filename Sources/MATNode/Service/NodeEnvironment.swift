@@ -21,6 +21,9 @@ package protocol NodeEnvironment: AnyObject {
     /// Calls back once, perhaps before it returns.
     func lookUp(_ hoa: HomeAddress, _ completion: @escaping (ServerLookup) -> Void)
     func lookUpKeys(_ prefix: IPPrefix, _ completion: @escaping (ServerLookup) -> Void)
+    /// Asks the network's own resolvers by which prefix its NAT64 is reached (RFC 7050). Calls back once, perhaps before it returns; not at all
+    /// if it is called again before.
+    func findTranslator(_ completion: @escaping (NAT64Answer) -> Void)
     /// Forgets what was learned of names in another network, and reads who answers for them now.
     ///
     /// - Returns: whether these are others than before.

@@ -1,3 +1,4 @@
+import MATCore
 import MATDNS
 import MATRuntime
 import MATSignal
@@ -68,6 +69,35 @@ final class NodeNames {
 
     /// Whether an answer that is authenticated was validated on this host.
     var validatesHere: Bool { resolver.configuration.servers.allSatisfy { $0.isLocal || $0.isUpstream } }
+
+    // MARK: NAT64
+
+    /// Under way; the next one ends it.
+    private var search: Resolver?
+
+    /// Asks the system's resolvers, which are the network's own, for the name whose IPv4 addresses everybody knows (RFC 7050); the configured ones
+    /// know nothing of this network.
+    func findTranslator(
+        _ loop: EventLoop, ways: @escaping (ResolverConfiguration.Server) -> [IPAddress?], _ completion: @escaping (NAT64Answer) -> Void
+    ) {
+        var configuration = ResolverConfiguration.system()
+        configuration.mark = resolver.configuration.mark
+        configuration.totalTimeout = .seconds(5)
+        guard let name = DomainName("ipv4only.arpa") else { return completion(.none) }
+        let resolver = Resolver(loop: loop, configuration: configuration)
+        resolver.ways = ways
+        search = resolver
+        resolver.resolve(DNSQuestion(name, .aaaa)) { [weak self] result in
+            guard self?.search === resolver else { return }
+            self?.search = nil
+            switch result {
+            case .records(let records):
+                completion(NAT64Prefix(wellKnownNameAt: records.rdata.compactMap { IPAddress(octets: $0) }).map { .prefix($0) } ?? .none)
+            case .absent: completion(.none)
+            case .failed: completion(.silence)
+            }
+        }
+    }
 
     /// The own addresses to ask a server from. A socket that is bound to one takes its link; the main table's default route may lead over
     /// a link that is up and dead, which only the node's own probes know.

@@ -72,7 +72,7 @@ public final class NodeService {
         } catch {
             throw NodeServiceError("\(error)")
         }
-        shell = NodeShell(Node(cores, configuration.addressRules, names: names.servers), over: environment)
+        shell = NodeShell(Node(cores, configuration.addressRules, names: names.servers, nat64: configuration.nat64), over: environment)
         environment.shell = shell
         deliver = { [weak self] in self?.happened($0) }
     }

@@ -107,6 +107,10 @@ package final class NodeShell {
         case .readNames:
             let (servers, areOthers) = environment.readNames()
             run { node, now in node.namesRead(servers, areOthers: areOthers, now: now) }
+        case .findTranslator:
+            environment.findTranslator { [weak self] answer in
+                self?.run { node, now in node.translatorSought(answer, now: now) }
+            }
         case .changeIMT(let changes, let linkAddresses): environment.commit(changes, linkAddresses: linkAddresses)
         case .release(let offer, let home):
             let exit = environment.release(offer, from: home)

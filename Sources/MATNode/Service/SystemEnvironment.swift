@@ -29,9 +29,12 @@ final class SystemEnvironment: NodeEnvironment {
         self.state = state
         lookup = IMSLookup(resolver: names.resolver)
         names.resolver.ways = { [unowned self] server in
-            let own = shell?.node.cores.ownLocators.map(\.moa.address) ?? []
-            return NodeNames.ways(to: server, own: own, hasOwnRoute: kernel.hasOwnRoute)
+            ways(to: server)
         }
+    }
+
+    private func ways(to server: ResolverConfiguration.Server) -> [IPAddress?] {
+        NodeNames.ways(to: server, own: shell?.node.ownAddresses ?? [], hasOwnRoute: kernel.hasOwnRoute)
     }
 
     // MARK: Time
@@ -98,6 +101,10 @@ final class SystemEnvironment: NodeEnvironment {
         case .failed(let reason): .failed(reason)
         case .unusable(let reason): .unusable(reason)
         }
+    }
+
+    func findTranslator(_ completion: @escaping (NAT64Answer) -> Void) {
+        names.findTranslator(loop, ways: { [unowned self] in ways(to: $0) }, completion)
     }
 
     func readNames() -> (servers: NameServers, areOthers: Bool) {

@@ -46,8 +46,13 @@ struct Announcing: Sendable {
         let hoa: HomeAddress
         let announcement: Announcement
         let certificate: Certificate
-        /// The first address of its record: an IMS believes a notifier only at such a source (protocol.md section 7 (3)).
-        let source: MobileAddress?
+        /// The addresses of its record, in order: an IMS believes a notifier only at such a source (protocol.md section 7 (3)).
+        let places: [MobileAddress]
+
+        /// Where an IMS is notified from: the first of a family that it has an address of.
+        func source(to servers: ServerSet?) -> MobileAddress? {
+            places.first { moa in servers?.endpoints.contains { $0.family == moa.family } ?? false } ?? places.first
+        }
     }
 
     private var queues: NotifyQueues
@@ -145,7 +150,7 @@ struct Announcing: Sendable {
         case .ok:
             knowsUs(hoa, in: &peers, own)
         case .tryLater:
-            if let source = own.source, let server = servers?.endpoints.first(where: { $0.family == source.family })?.address,
+            if let source = own.source(to: servers), let server = servers?.endpoints.first(where: { $0.family == source.family })?.address,
                 let end = queues.pause(server, for: lifetime, then: hoa, now: now)
             {
                 actions.append(.wake(server, at: end))

@@ -8,7 +8,7 @@ extension NodeCore {
     func announcing(for peer: HomeAddress) -> Announcing.Own? {
         guard let own = home(for: peer), let announcement = homes[own]?.announcement, let certificate = homes[own]?.registration.certificate.current
         else { return nil }
-        return Announcing.Own(hoa: own, announcement: announcement, certificate: certificate, source: desiredLocators(of: own).first)
+        return Announcing.Own(hoa: own, announcement: announcement, certificate: certificate, places: desiredLocators(of: own))
     }
 
     /// Has all peers of an own HoA told.
@@ -49,8 +49,11 @@ extension NodeCore {
 
     /// Where a peer's agent is written to: signalling may go where packets may not yet.
     func signallingTarget(of hoa: HomeAddress) -> Endpoint? {
-        peers[hoa].flatMap { paths.signallingTarget(of: $0, addresses) }
-            ?? peerEndpoints[hoa].flatMap { $0.installed?.endpoint ?? $0.endpoints.first }
+        let target = peers[hoa].flatMap { paths.signallingTarget(of: $0, addresses) }
+        if let target, addresses.has(target.family) { return target }
+        guard let endpoints = peerEndpoints[hoa] else { return target }
+        return ([endpoints.installed?.endpoint].compactMap { $0 } + endpoints.endpoints).first { addresses.has($0.family) }
+            ?? target ?? endpoints.endpoints.first
     }
 
     mutating func peerNotified(_ hoa: HomeAddress, _ ack: MANotifyAck?, since began: MonotonicTime, _ now: Now) {
@@ -83,7 +86,7 @@ extension NodeCore {
     /// - Returns: whether it went at once.
     @discardableResult
     mutating func notifyServers(of peer: HomeAddress, _ servers: ServerSet, _ now: Now) -> Bool {
-        guard let source = announcing(for: peer)?.source else { return true }
+        guard let source = announcing(for: peer)?.source(to: servers) else { return true }
         switch announcing.notify(peer, servers, from: source, now: now.monotonic) {
         case .go(let targets):
             start(.notifyServer(peer), to: targets, now)

@@ -7,14 +7,17 @@ import MATSignal
 extension NodeCore {
     // MARK: What a record lists
 
-    /// Whether rewritten packets pass at an own MoA: it is listed as it is.
-    func isOpen(_ moa: MobileAddress) -> Bool {
+    /// Whether rewritten packets of an own HoA pass at an own MoA: its record lists it as it is.
+    func isOpen(_ moa: MobileAddress, for hoa: HomeAddress) -> Bool {
         // A mobile network's prefix is routed to it, whatever its scope: its operator says so, and nobody can be asked.
-        guard let home = home(in: moa.family).flatMap({ homes[$0] }), !home.isNetwork else { return true }
-        return ownEndpoints.listing(of: moa, servers: home.servers?.endpoints ?? []) == .moa
+        guard let home = homes[hoa], !home.isNetwork else { return true }
+        return ownEndpoints.listing(of: moa, for: hoa.family, servers: home.servers?.endpoints ?? []) == .moa
     }
 
-    private func isOpen(_ family: AddressFamily) -> Bool { addresses.of(family).first.map(isOpen) ?? true }
+    /// Whether the own HoA that talks to peers of a family is reached by rewritten packets.
+    private func isOpen(_ family: AddressFamily) -> Bool {
+        home(in: family).flatMap { hoa in desiredLocators(of: hoa).first.map { isOpen($0, for: hoa) } } ?? true
+    }
 
     /// The peer's packets can travel encapsulated from the address that is the first for it, where rewritten ones don't pass.
     func isReachedByEndpoint(_ hoa: HomeAddress, _ side: PeerPaths.OwnSide) -> Bool {

@@ -23,13 +23,13 @@ extension NodeCore {
 
     /// No answer came.
     mutating func observationMissing(_ question: OwnEndpoints.Question, _ now: Now) {
-        if ownEndpoints.silent(question) { carryAnew(question.moa.family, now) }
+        if ownEndpoints.silent(question) { carryAnew(question.moa, now) }
         if !isOwnRelay(question.server) { observationEnded(question.moa, now) }
     }
 
     /// Others reach an own MoA in another way than was thought: its record says so, and its peers' packets take other ways.
     mutating func endpointChanged(_ moa: MobileAddress, _ now: Now) {
-        if let hoa = home(in: moa.family), desiredLocators(of: hoa).contains(moa) {
+        for hoa in homesReached(by: moa) {
             if let translation = ownEndpoints.translation(of: moa) {
                 log(
                     .notice, "\(moa) is \(translation.text); \(hoa) is reached at \(translation.seen ?? Endpoint(moa.address, port: SignalPort.node))"
@@ -46,24 +46,26 @@ extension NodeCore {
                 register(hoa, now)
             }
         }
-        carryAnew(moa.family, now)
+        carryAnew(moa, now)
         probeAnew(now)
     }
 
-    /// How packets of a family leave may be another matter for each peer.
-    private mutating func carryAnew(_ family: AddressFamily, _ now: Now) {
-        for peer in peers.slots.compactMap({ peers[$0]?.hoa }).filter({ $0.family == family }).sorted() { applyPeer(peer, now) }
+    /// How packets leave from an own MoA may be another matter for each peer.
+    private mutating func carryAnew(_ moa: MobileAddress, _ now: Now) {
+        let families = Set([moa.family] + homesReached(by: moa).map(\.family))
+        for peer in peers.slots.compactMap({ peers[$0]?.hoa }).filter({ families.contains($0.family) }).sorted() { applyPeer(peer, now) }
     }
 
     // MARK: Bindings
 
-    /// Holds the bindings that the present addresses need, and no others: at two targets of the IMS, from the first MoA of each family that
-    /// is translated or filtered, and at relays (section 11.3).
+    /// Holds the bindings that the present addresses need, and no others: at two targets of the IMS, from the first MoA of each HoA if that
+    /// is translated or filtered, or not of IPv4 as the HoA, and at relays (section 11.3).
     mutating func holdBindings(_ now: Now) {
         var needed = neededRelays
         for (hoa, home) in homes {
             // An IMS binds only whom it knows.
-            guard home.isKnown || home.registration.stage == .updating, let moa = desiredLocators(of: hoa).first, ownEndpoints[moa].endpoint != nil,
+            guard home.isKnown || home.registration.stage == .updating, let moa = desiredLocators(of: hoa).first,
+                ownEndpoints[moa].endpoint != nil || OtherFamily.needsBinding(hoa, at: moa),
                 let servers = home.servers
             else { continue }
             for server in servers.endpoints.filter({ $0.family == moa.family }).prefix(OwnBindings.targetsMax) {

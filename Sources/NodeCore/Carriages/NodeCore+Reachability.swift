@@ -19,7 +19,8 @@ extension NodeCore {
         for (moa, what) in ownEndpoints.checksDue(now.monotonic) {
             switch what {
             case .nothing: break
-            case .registerAgain: if let hoa = home(of: moa) { register(hoa, now) }
+            // Of its family: another's record lists it as an endpoint, which nobody checks so.
+            case .registerAgain: if let hoa = homesReached(by: moa).first(where: { $0.family == moa.family }) { register(hoa, now) }
             case .filtered: endpointChanged(moa, now)
             }
         }

@@ -26,7 +26,7 @@ extension NodeCore {
     private func needsRelays(_ hoa: HomeAddress) -> Bool {
         guard let first = desiredLocators(of: hoa).first else { return false }
         if !addresses.ordered.contains(where: { $0.moa.family == .ipv4 }) { return true }
-        return ownEndpoints.listing(of: first, servers: homes[hoa]?.servers?.endpoints ?? []) != .moa
+        return ownEndpoints.listing(of: first, for: hoa.family, servers: homes[hoa]?.servers?.endpoints ?? []) != .moa
     }
 
     /// The relays to be bound at, each at the address that the preferred MoA reaches.

@@ -30,6 +30,8 @@ struct OwnEndpoints: Sendable {
         case endpoint(Endpoint)
         /// It is not global while the servers are, and none of them has said yet where it sees it.
         case awaited
+        /// Not at all: it is not global, of another family than the HoA, and no server says where it sees it.
+        case never
     }
 
     struct Question: Hashable, Sendable {
@@ -61,11 +63,18 @@ struct OwnEndpoints: Sendable {
 
     private func verdictIsKnown(_ moa: MobileAddress) -> Bool { self[moa].verdict != .unknown }
 
-    /// - Parameter servers: those of its HoA.
-    func listing(of moa: MobileAddress, servers: [Endpoint]) -> Listing {
+    /// - Parameters:
+    ///   - family: of the HoA. A MoA of the other one is an endpoint, whatever stands before it.
+    ///   - servers: those of the HoA.
+    func listing(of moa: MobileAddress, for family: AddressFamily, servers: [Endpoint]) -> Listing {
         let translation = self[moa]
         if let endpoint = translation.endpoint { return .endpoint(endpoint) }
-        guard translation.verdict == .unknown, moa.address.scope != .global, !unanswered.contains(moa) else { return .moa }
+        let isKnown = translation.verdict != .unknown || unanswered.contains(moa)
+        guard moa.family == family else {
+            if moa.address.scope == .global { return .endpoint(translation.local) }
+            return isKnown ? .never : .awaited
+        }
+        guard !isKnown, moa.address.scope != .global else { return .moa }
         return servers.contains { $0.address.scope == .global } ? .awaited : .moa
     }
 

@@ -106,7 +106,10 @@ extension NodeCore {
             var candidate = PathExplanation.Candidate(
                 kind: .direct, place: Endpoint(locator.moa.address, port: SignalPort.node), own: ownMoA?.address, isUsed: isUsed,
                 state: locator.state.text(now.monotonic), remedy: nil)
-            if let ownMoA, let translation = ownEndpoints.translation(of: ownMoA) {
+            if let ownMoA, ownMoA.family != own.family {
+                candidate.state = OtherFamily.reason(own)
+                candidate.remedy = "use a network that has \(own.family)"
+            } else if let ownMoA, let translation = ownEndpoints.translation(of: ownMoA) {
                 candidate.state = "our \(ownMoA) is \(translation.text); rewritten packets do not pass in the middle of a connection"
                 candidate.remedy = "use a network that gives this host a global address"
             }
@@ -114,14 +117,17 @@ extension NodeCore {
         }
         for endpoint in peerEndpoints[peer]?.endpoints ?? [] {
             let state = peerEndpoints[peer]?.state(of: endpoint) ?? .unproven
-            var remedy: String?
-            if case .resting = state {
+            var (remedy, candidateText): (String?, String?)
+            if !addresses.has(endpoint.family) {
+                candidateText = "not tried: there is no \(endpoint.family) address here"
+                remedy = endpoint.family == .ipv4 ? "a relay, or a network with IPv4 or a NAT64" : "a relay, or a network with IPv6"
+            } else if case .resting = state {
                 remedy = "a relay, or a rule in the router before one of both that forwards UDP port \(SignalPort.node)"
             }
             result.candidates.append(
                 PathExplanation.Candidate(
                     kind: .encapsulated, place: endpoint, own: installed?.endpoint == endpoint ? installed?.own : nil,
-                    isUsed: installed?.endpoint == endpoint, state: state.text(now.monotonic), remedy: remedy))
+                    isUsed: installed?.endpoint == endpoint, state: candidateText ?? state.text(now.monotonic), remedy: remedy))
         }
         if result.candidates.isEmpty { result.problem = "its record lists no place that can be reached from here" }
         return result

@@ -145,13 +145,13 @@ extension NodeCore {
     /// cookie, under which the second one, ahead of the first packets, proves our place. Otherwise these would wait there for its check of us,
     /// a round trip after all else.
     private mutating func introduce(_ hoa: HomeAddress, _ now: Now) {
-        guard let target = signallingTarget(of: hoa), let own = ownMoAs(hoa.family).first?.address else { return }
+        guard let target = signallingTarget(of: hoa), let own = preferredSources[target.family] else { return }
         start(.introduce(hoa), to: [target], source: own, triesMax: 1, now)
     }
 
     /// The second one, if the first was answered.
     private mutating func showPlace(to hoa: HomeAddress, _ now: Now) {
-        guard let target = signallingTarget(of: hoa), let own = ownMoAs(hoa.family).first?.address, !isUnderWay(.notifyPeer(hoa)),
+        guard let target = signallingTarget(of: hoa), let own = preferredSources[target.family], !isUnderWay(.notifyPeer(hoa)),
             servers.proof(server: target, own: own, now: now.monotonic) != nil
         else { return }
         start(.introduce(hoa), to: [target], source: own, triesMax: 1, now)

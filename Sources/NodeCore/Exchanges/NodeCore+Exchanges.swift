@@ -55,7 +55,9 @@ extension NodeCore {
             let reference: CertificateReference = certificate.isAtServer ? .id(certificate.current.id) : .whole(certificate.current)
             var update = IMSUpdate(cookie: cookie, record: EnclosedRecord(mapping: mapping.mapping, certificate: reference))
             for (moa, place) in zip(home.registration.signer.places, mapping.record.places) where moa.address != own {
-                guard let proof = servers.proof(servers: request.targets, own: moa.address, now: now.monotonic) else { continue }
+                // Of any of its IMSs: the targets are of one family.
+                let known = home.servers?.endpoints ?? request.targets
+                guard let proof = servers.proof(servers: known, own: moa.address, now: now.monotonic) else { continue }
                 let client = exchanges.clientCookie(of: proof.server, at: moa.address)
                 switch place {
                 case .moa: update.proofs.append(LocatorProof(locator: moa, client: client, server: proof.cookie))

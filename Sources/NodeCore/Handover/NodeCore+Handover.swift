@@ -25,7 +25,10 @@ extension NodeCore {
             ownEndpoints.keep(addresses.ordered.map(\.moa))
             enterOwnAddresses()
             for family in AddressFamily.allCases {
-                if let move = change.move(family), let hoa = home(in: family) { self.move(hoa, move, now) }
+                guard let hoa = home(in: family) else { continue }
+                let servers = homes[hoa]?.servers?.endpoints ?? []
+                let move = change.move { OtherFamily.askedFirst(addresses.reaching(family, $0).map(\.moa), of: family, servers: servers) }
+                if let move { self.move(hoa, move, now) }
             }
             holdBindings(now)
             if change.hasOtherFirst { probeAnew(now) }
@@ -65,7 +68,7 @@ extension NodeCore {
     /// Tells the kernel which addresses are ours to be reached at, and as whom.
     private mutating func enterOwnAddresses() {
         var wanted: [MobileAddress: HomeAddress] = [:]
-        for hoa in homes.keys { for moa in desiredLocators(of: hoa) { wanted[moa] = hoa } }
+        for hoa in homes.keys { for moa in desiredLocators(of: hoa) where isRewritable(moa, hoa) { wanted[moa] = hoa } }
         for change in entered.replace(by: wanted) { self.change(change) }
     }
 
@@ -109,7 +112,7 @@ extension NodeCore {
     private mutating func movePaths(of hoa: HomeAddress, gone: Set<MobileAddress>, isWhole: Bool, _ now: Now) {
         let usable = desiredLocators(of: hoa)
         guard let first = usable.first else { return }
-        let isClosed = !isOpen(first)
+        let isClosed = !isOpen(first, for: hoa)
         let hasPreferences = !preferences.isEmpty || isClosed
         let moved = paths.move(hoa, to: usable, gone: gone, isWhole: isWhole, hasPreferences: hasPreferences, isClosed: isClosed)
         for change in moved.changes {
@@ -127,7 +130,7 @@ extension NodeCore {
     /// before the IMS has it. If further locators are still being proven, another record follows when that is done.
     mutating func tellAtOnce(_ hoa: HomeAddress, _ first: MobileAddress, _ now: Now) {
         // Before an own server has said where it is seen, there is no record to tell of.
-        guard ownEndpoints.listing(of: first, servers: homes[hoa]?.servers?.endpoints ?? []) != .awaited else { return }
+        guard ownEndpoints.listing(of: first, for: hoa.family, servers: homes[hoa]?.servers?.endpoints ?? []) != .awaited else { return }
         if homes[hoa]?.registration.signer.places.first != first, !signAtOnce(hoa, now) { return }
         // If further locators are still being proven, another record follows.
         let isLast = homes[hoa]?.registration.stage == .updating

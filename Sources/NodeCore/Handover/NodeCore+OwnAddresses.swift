@@ -17,7 +17,11 @@ extension NodeCore {
     func ownMoAs(_ family: AddressFamily) -> [MobileAddress] { addresses.of(family) }
 
     /// The locators that a record of this HoA is to list.
-    func desiredLocators(of hoa: HomeAddress) -> [MobileAddress] { addresses.places(of: hoa) }
+    func desiredLocators(of hoa: HomeAddress) -> [MobileAddress] {
+        let places = OtherFamily.askedFirst(addresses.places(of: hoa), of: hoa.family, servers: homes[hoa]?.servers?.endpoints ?? [])
+        guard let first = places.first, !isOpen(first, for: hoa) else { return places }
+        return OtherFamily.beside(places, of: hoa.family, addresses.ordered)
+    }
 
     /// The own HoA that talks to a peer: the one of its family.
     func home(for peer: HomeAddress) -> HomeAddress? { home(in: peer.family) }

@@ -46,14 +46,16 @@ struct UsableAddresses: Sendable {
             Set(locators.map { FamilyScope(family: $0.moa.family, scope: $0.moa.address.scope) }.filter { $0.scope != .global })
         }
 
-        /// What it means for the own HoA of a family; `nil` if nothing.
-        func move(_ family: AddressFamily) -> Move? {
-            let (old, new) = (before.map(\.moa).filter { $0.family == family }, after.map(\.moa).filter { $0.family == family })
+        /// What it means for an own HoA; `nil` if nothing.
+        ///
+        /// - Parameter reaching: of all usable addresses those by which it is reached, the best first.
+        func move(_ reaching: ([OwnLocator]) -> [MobileAddress]) -> Move? {
+            let (old, new) = (reaching(before), reaching(after))
             return old == new ? nil : Move(from: old, to: new, gone: gone)
         }
     }
 
-    /// The usable addresses of one family changed. With overlap the old address goes on working until each peer has acked the new one;
+    /// The usable addresses of an own HoA changed. With overlap the old address goes on working until each peer has acked the new one;
     /// without, everything happens at once from the new address.
     struct Move: Equatable, Sendable {
         let from: [MobileAddress]
@@ -106,10 +108,15 @@ struct UsableAddresses: Sendable {
     func has(_ family: AddressFamily) -> Bool { ordered.contains { $0.moa.family == family } }
 
     /// The locators that a record of this own HoA is to list: the HoA alone when it is an address of a link (the node is at
-    /// home), otherwise the usable addresses of its family.
+    /// home), otherwise the usable addresses of its family or, where there is none, of the other (`OtherFamily`).
     func places(of hoa: HomeAddress) -> [MobileAddress] {
         if ordered.contains(where: { $0.moa.address == hoa.address }) { return [MobileAddress(hoa.address)] }
         return places[hoa.family]
+    }
+
+    /// Of these, those by which an own HoA of a family is reached. A mobile network has its own prefixes, in its own family.
+    func reaching(_ family: AddressFamily, _ all: [OwnLocator]) -> [OwnLocator] {
+        OtherFamily.reaching(family, all, isNetwork: homePrefixes[family].map { $0.length < 128 } ?? false)
     }
 
     func interface(of moa: MobileAddress) -> String? { ordered.first { $0.moa == moa }?.interface }
@@ -182,7 +189,7 @@ struct UsableAddresses: Sendable {
         let dead = Set(ordered.map(\.moa).filter(uplinks.isDead))
         defer { left = dead }
         guard ordered != before else { return dead.isSubset(of: left) ? .same : .left(dead) }
-        places = FamilyPair { family in Self.places(ordered.filter { $0.moa.family == family }) }
+        places = FamilyPair { family in Self.places(reaching(family, ordered)) }
         return .changed(Change(before: before, after: ordered, gone: Set(before.map(\.moa)).subtracting(ordered.map(\.moa)).union(dead)))
     }
 
@@ -202,7 +209,7 @@ struct UsableAddresses: Sendable {
         }.map(\.element)
     }
 
-    /// The addresses of a family that a record has room for: the best of each link, then second ones and so on, so that no link's
+    /// The addresses that a record has room for: the best of each link, then second ones and so on, so that no link's
     /// many addresses leave another without a place.
     private static func places(_ family: [OwnLocator]) -> [MobileAddress] {
         var earlier: [String: Int] = [:]

@@ -4,7 +4,8 @@ import MATSignal
 /// a family needs several addresses of it.
 ///
 /// Per link and family, a new address goes to the HoA that has the fewest there: the i-th address to the i-th HoA. Addresses that
-/// a HoA's `use` names go to it before those without. Whoever has an address keeps it as long as it exists.
+/// a HoA's `use` names go to it before those without. Whoever has an address keeps it as long as it exists. One that no HoA of its family
+/// can have goes to those of the other in the same way: they are reached there by packets that come encapsulated.
 package struct LocatorAssignment: Sendable {
     /// A condition on addresses: of this interface, or within this prefix.
     package enum Use: Hashable, Sendable {
@@ -58,7 +59,8 @@ package struct LocatorAssignment: Sendable {
     }
 
     private func claimant(for locator: OwnLocator, among locators: [OwnLocator]) -> HomeAddress? {
-        let family = claimants.filter { $0.hoa.family == locator.moa.family }
+        let same = claimants.filter { $0.hoa.family == locator.moa.family }
+        let family = same.isEmpty ? claimants : same
         let named = family.filter { $0.use.contains { $0.covers(locator) } }
         let able = named.isEmpty ? family.filter(\.use.isEmpty) : named
         func held(_ hoa: HomeAddress) -> Int {

@@ -19,7 +19,11 @@ struct OwnWays: Sendable {
     /// - Parameter homes: in order; at most one of each family.
     init(_ homes: [Home]) { self.homes = homes }
 
-    private func home(with own: MobileAddress) -> Home? { homes.first { $0.places.contains(own) } }
+    /// That of its own family, if it serves both.
+    private func home(with own: MobileAddress) -> Home? {
+        let all = homes.filter { $0.places.contains(own) }
+        return all.first { $0.hoa.family == own.family } ?? all.first
+    }
 
     /// The own HoA that an own address belongs to.
     func home(of own: MobileAddress) -> HomeAddress? { home(with: own)?.hoa }

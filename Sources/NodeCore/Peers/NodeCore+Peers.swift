@@ -147,7 +147,7 @@ extension NodeCore {
         let (places, record) = (desiredLocators(of: own), homes[own]?.mapping?.record)
         return PeerPaths.OwnSide(
             home: own, places: places, preferred: preferences.addresses(for: peer, among: places, listedIn: record, addresses, uplinks),
-            record: record, closed: Set(places.filter { !isOpen($0) }))
+            record: record, closed: Set(places.filter { !isOpen($0, for: own) }))
     }
 
     /// Brings the kernel's entries for this peer in step with its record, its locators' states and our addresses.

@@ -234,7 +234,8 @@ struct PeerPaths: Sendable {
         for moa in own.addresses(of: home).sorted() where moa != first {
             guard gone.contains(moa) || !places.contains(moa) || isWhole && !hasExceptions(hasPreferences) else { continue }
             moved.numbers.formUnion(own.numbers(of: moa, home))
-            if !isClosed { moved.changes.append(.moveOutbound(from: moa, to: first)) }
+            // Nothing is rewritten between families: what went encapsulated from there is looked at one by one.
+            if !isClosed, moa.family == first.family, !StandIns.isStandIn(moa.address) { moved.changes.append(.moveOutbound(from: moa, to: first)) }
             own.move(moa, to: first, of: home)
         }
         moved.waiting = pathless.filter { $0.family == home.family }.sorted()

@@ -50,7 +50,8 @@ struct RecordSigner: Sendable {
         guard next <= most else { return .notSigned }
         let length = certificate.prefixLength
         let bound = relays.prefix(MappingRecord.relaysMax)
-        let listed = Self.listed(locators, listing, isBeside: !bound.isEmpty, length: length).prefix(MappingRecord.locatorsMax - bound.count)
+        let listed = Self.listed(locators, listing, of: hoa.family, isBeside: !bound.isEmpty, length: length).prefix(
+            MappingRecord.locatorsMax - bound.count)
         let ofRelays = bound.enumerated().map { index, relay in
             MappingRecord.Place.relay(relay, preference: Self.firstPreferenceOfRelays + UInt8(clamping: index))
         }
@@ -72,7 +73,7 @@ struct RecordSigner: Sendable {
     ///
     /// - Parameter isBeside: it lists relays.
     private static func listed(
-        _ locators: [MobileAddress], _ listing: (MobileAddress) -> OwnEndpoints.Listing, isBeside: Bool, length: UInt8
+        _ locators: [MobileAddress], _ listing: (MobileAddress) -> OwnEndpoints.Listing, of family: AddressFamily, isBeside: Bool, length: UInt8
     ) -> [(moa: MobileAddress, place: MappingRecord.Place)] {
         let listings = locators.map { (moa: $0, listing: listing($0)) }
         let hasEndpoints = isBeside || listings.contains { if case .endpoint = $0.listing { true } else { false } }
@@ -80,8 +81,9 @@ struct RecordSigner: Sendable {
             let preference = UInt8(clamping: (index + 1) * 10)
             switch entry.listing {
             case .endpoint(let endpoint): return (entry.moa, .endpoint(endpoint, preference: preference))
+            case .never: return nil
             case .moa, .awaited:
-                guard !hasEndpoints || entry.moa.address.scope == .global else { return nil }
+                guard !hasEndpoints || entry.moa.address.scope == .global, entry.moa.family == family else { return nil }
                 return (entry.moa, .moa(Locator(entry.moa, prefixLength: length, preference: preference)))
             }
         }

@@ -194,7 +194,7 @@ struct Registration: Sendable {
             if around.dead.contains(moa) { unproven.insert(moa) } else { missing.append((moa, server)) }
         }
         // An address that others don't know is listed as they see it. Those that must be seen first are waited for.
-        let unseen = isNetwork ? [] : listed(around).filter { around.endpoints.listing(of: $0, servers: set.endpoints) == .awaited }
+        let unseen = isNetwork ? [] : listed(around).filter { around.endpoints.listing(of: $0, for: hoa.family, servers: set.endpoints) == .awaited }
         if !isNetwork { actions.append(.observe(listed(around), at: set.endpoints)) }
         guard !missing.isEmpty || !unseen.isEmpty else { return actions + update(around, now) }
         // The source's cookie is fetched along with the others: it would be asked for anyway.
@@ -267,6 +267,10 @@ struct Registration: Sendable {
     private mutating func update(_ around: Surroundings, _ now: Now) -> [Action] {
         let locators = listed(around)
         guard let set = servers.set, let first = locators.first else { return [] }
+        if around.relays.isEmpty, locators.allSatisfy({ around.endpoints.listing(of: $0, for: hoa.family, servers: set.endpoints) == .never }) {
+            let text = "it has no \(hoa.family) address here, and no IMS says where it sees \(first); the IMS needs an \(first.family) address"
+            return failed(Problem(.serverLacksFamily, of: hoa, text), around, now)
+        }
         let reading = readClock(from: first, set, around)
         guard reading.isEmpty else {
             phase = .proving(awaited: [], unseen: [], readsClock: true)
@@ -298,7 +302,8 @@ struct Registration: Sendable {
     private mutating func sign(_ locators: [MobileAddress], _ around: Surroundings, _ now: Now) -> (isDone: Bool, actions: [Action]) {
         let servers = isNetwork ? [] : servers.set?.endpoints ?? []
         let outcome = signer.sign(
-            locators, listing: { around.endpoints.listing(of: $0, servers: servers) }, relays: isNetwork || takesNoRelays ? [] : around.relays,
+            locators, listing: { around.endpoints.listing(of: $0, for: hoa.family, servers: servers) },
+            relays: isNetwork || takesNoRelays ? [] : around.relays,
             of: hoa, under: certificate.current,
             lifetime: lifetime(at: locators), sequenceMax: around.clock.sequenceMax, now)
         switch outcome {

@@ -19,7 +19,7 @@ import Testing
     }
 
     private var own: Announcing.Own {
-        Announcing.Own(hoa: identity.hoa, announcement: Announcement(), certificate: identity.certificate, source: moa("192.0.2.10"))
+        Announcing.Own(hoa: identity.hoa, announcement: Announcement(), certificate: identity.certificate, places: [moa("192.0.2.10")])
     }
 
     private var servers: ServerSet { ServerSet(endpoints: [Endpoint(server, port: SignalPort.ims)], keys: [], expires: .distantFuture) }
@@ -68,7 +68,7 @@ import Testing
         #expect(announcing.isUntold(peer, own))
         var moving = Announcement()
         moving.moved()
-        let next = Announcing.Own(hoa: own.hoa, announcement: moving, certificate: own.certificate, source: own.source)
+        let next = Announcing.Own(hoa: own.hoa, announcement: moving, certificate: own.certificate, places: own.places)
         #expect(!announcing.isToldAgain(peer, isBehind: true, next) && !announcing.isUntold(peer, next))
         peers.update(hoa) { $0.tell { $0.owe(.tellPeer, of: 5) } }
         #expect(!announcing.isToldAgain(try #require(peers[hoa]), isBehind: true, own))
@@ -91,7 +91,7 @@ import Testing
 
     @Test("An IMS that says code 7 is left alone, and gets this peer's HA Notify then; one without an address of our family gets none")
     mutating func paused() throws {
-        let source = try #require(own.source)
+        let source = try #require(own.places.first)
         #expect(announcing.notify(hoa, servers, from: source, now: .zero) == .go(to: servers.endpoints))
         #expect(answered(.tryLater, lifetime: 7).first == .wake(server, at: time(7000)))
         #expect(announcing.notify(home("203.0.113.2"), servers, from: source, now: .zero) == .later(server, at: time(7000)))
