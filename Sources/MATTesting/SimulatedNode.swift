@@ -21,8 +21,8 @@ public final class SimulatedNode: SimulatedHost {
     public private(set) var delivered: [Delivery] = []
     /// Packets that came in without translation.
     public private(set) var deliveredPlain: [UserPacket] = []
-    /// Encapsulated packets from endpoints that are no known peer's.
-    public private(set) var encapsulatedDropped = 0
+    /// Encapsulated packets from endpoints that are no known peer's: they went to the agent.
+    public private(set) var encapsulatedHeld = 0
     public private(set) var logs: [String] = []
     public private(set) var keptSequence: UInt64 = 0
     public private(set) var keptCertificate: Certificate?
@@ -223,7 +223,9 @@ public final class SimulatedNode: SimulatedHost {
     /// An encapsulated packet is the peer's if it comes from an endpoint of the peer's.
     private func arrive(_ inner: SimulatedPacket.InnerPacket, from endpoint: Endpoint, to own: Endpoint) {
         guard imt.accepted[pair(inner.source)]?.contains(endpoint) ?? false else {
-            encapsulatedDropped += 1
+            encapsulatedHeld += 1
+            let held = inner.packet.held(from: inner.source, to: inner.destination)
+            tell { shell in shell.run { node, now in node.heldEncapsulated(held, from: endpoint, to: own.address, now: now) } }
             return
         }
         if let octets = inner.message {
@@ -337,7 +339,15 @@ extension SimulatedNode: NodeEnvironment {
     }
 
     package func deliver(_ packets: [HeldPacket]) {
-        for packet in packets { arrive(UserPacket(packet), from: packet.source, to: packet.destination, isReleased: true) }
+        for packet in packets {
+            // Those that came in datagrams are between HoAs already.
+            if packet.destination == hoa.address, imt.accepted[pair(packet.source)] != nil {
+                counts[HomeAddress(packet.source), default: 0] += 1
+                delivered.append(Delivery(packet: UserPacket(packet), from: HomeAddress(packet.source), at: network.time))
+            } else {
+                arrive(UserPacket(packet), from: packet.source, to: packet.destination, isReleased: true)
+            }
+        }
     }
 
     package func packetCounts() -> [HomePair: UInt64] {

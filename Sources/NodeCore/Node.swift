@@ -124,6 +124,12 @@ package struct Node {
         actions(cores.heldInbound(from: source, to: own, opensConnection: false, isSegment: true, now: now), now)
     }
 
+    /// An encapsulated packet for an own HoA came from an endpoint that its source is not known at.
+    package mutating func heldEncapsulated(_ packet: HeldPacket, from endpoint: Endpoint, to own: IPAddress, now: Now) -> [ShellAction] {
+        held.hold(encapsulated: packet, from: endpoint, core: cores.core(of: packet.destination), now: now.monotonic)
+        return actions(cores.heldEncapsulated(from: packet.source, to: packet.destination, by: endpoint, at: own, now: now), now)
+    }
+
     /// What became of packets that were to be released.
     package mutating func exited(_ destination: HeldDestination, _ exit: HeldExit, now: Now) -> [ShellAction] {
         guard held.exited(destination, exit, now: now.monotonic) else { return [] }
@@ -236,6 +242,8 @@ package struct Node {
         case .dropInbound(let source, let own):
             _ = held.remove(from: source, to: own, now: time)
             return []
+        case .releaseEncapsulated(let source, let endpoint):
+            return delivery(held.removeEncapsulated(of: source.address, from: endpoint, core: step.core, now: time))
         case .remember(let hoa, let sequence): return [.remember(hoa, sequence: sequence)]
         case .keepCertificate(let certificate): return [.keepCertificate(certificate)]
         case .log(let level, let text): return [.log(level, text)]

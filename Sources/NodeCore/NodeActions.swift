@@ -29,6 +29,8 @@ public enum NodeAction: Hashable, Sendable {
     case dropInbound(from: IPAddress, to: IPAddress)
     /// Let in only those held packets of the pair that open connections; the others go on waiting.
     case releaseOpeners(from: IPAddress, to: IPAddress)
+    /// Let in the held packets of this source that came in datagrams from this endpoint, after the changes before it.
+    case releaseEncapsulated(of: HomeAddress, from: Endpoint)
     /// Keep the highest sequence signed for this HoA across restarts.
     case remember(HomeAddress, sequence: UInt64)
     /// Keep a renewed certificate.

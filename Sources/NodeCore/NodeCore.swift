@@ -45,6 +45,8 @@ public struct NodeCore {
     var inPathProbes: InPathProbes
     var busiest = BusiestPeers()
     var destinations: Destinations
+    /// Who sends us something in datagrams, and is not known.
+    var callers: Callers
     var strangers: Strangers
     var knownServers: KnownServers
     var adoption = Adoption()
@@ -86,6 +88,7 @@ public struct NodeCore {
         preferences = Preferences(configuration)
         strangers = Strangers(configuration)
         destinations = Destinations(configuration)
+        callers = Callers(perSecond: configuration.share(of: Callers.perSecond), askedMax: configuration.share(of: Callers.askedMax))
         announcing = Announcing(configuration)
         records = PeerRecords(configuration)
         knownServers = KnownServers(othersMax: configuration.share(of: KnownServers.othersMax))

@@ -185,3 +185,33 @@ struct HeldTests {
         #expect(try #require(HeldPacket(fragment)).isSegment == false)
     }
 }
+
+@Suite("Encapsulated packets from elsewhere that wait")
+struct HeldEncapsulatedTests {
+    private let shown = Endpoint(ip("192.0.2.100"), port: 40_001)
+    private let other = Endpoint(ip("192.0.2.100"), port: 40_002)
+
+    @Test("Sixteen of a source from one endpoint wait, in order, and go by themselves: not with what came from another endpoint, nor for long")
+    func waiting() throws {
+        var held = Held()
+        for number in 0..<40 { held.hold(encapsulated: try packet(17, from: 1, number: UInt8(number)), from: shown, core: 0, now: .zero) }
+        held.hold(encapsulated: try packet(17, from: 1, number: 99), from: other, core: 0, now: .zero)
+        #expect(held.count == 17)
+        let wrongCore = held.removeEncapsulated(of: ip("192.0.2.1"), from: shown, core: 1, now: .zero)
+        let wrongSource = held.removeEncapsulated(of: ip("192.0.2.2"), from: shown, core: 0, now: .zero)
+        #expect(wrongCore.isEmpty && wrongSource.isEmpty)
+        let out = held.removeEncapsulated(of: ip("192.0.2.1"), from: shown, core: 0, now: .zero)
+        #expect(out.map { $0.bytes[5] } == Array(24..<40))
+        held.prune(now: .zero + .seconds(11))
+        #expect(held.count == 0)
+    }
+
+    @Test("Many endpoints share the room")
+    func bound() throws {
+        var held = Held()
+        for port in 1...3000 {
+            held.hold(encapsulated: try packet(17, from: 1), from: Endpoint(shown.address, port: UInt16(port)), core: 0, now: .zero)
+        }
+        #expect(held.count == Held.encapsulatedMax)
+    }
+}

@@ -167,4 +167,59 @@ import Testing
         node.advance(.seconds(4))
         #expect(node.count(.imsUpdate) == 0 && node.core.isRegistered)
     }
+
+    private let elsewhere = Endpoint(ip("192.0.2.200"), port: 43_210)
+
+    private func held(_ node: NodeHarness, from source: HomeAddress) {
+        node.event { core, now in core.heldEncapsulated(from: source, by: elsewhere, at: NodeHarness.first, now: now) }
+    }
+
+    @Test("A packet in a datagram from somebody unknown: its IMS is asked who that is, and where it came from is probed then")
+    func unknownSource() throws {
+        let node = try NodeHarness()
+        try node.register()
+        node.clear()
+        held(node, from: node.peer.hoa)
+        held(node, from: node.peer.hoa)
+        #expect(node.lookUps == [node.peer.hoa] && node.sent.isEmpty)
+        node.foundPeer()
+        try node.answerQuery(node.peerRecord())
+        #expect(node.core.peersCount == 1)
+        let probe = try node.take(.pathProbe)
+        #expect(probe.to == elsewhere && probe.from == NodeHarness.first)
+        // Nobody can have us look up more than that.
+        for number in 2...250 { held(node, from: home("203.0.113.\(number)")) }
+        #expect(node.lookUps.count <= 20)
+    }
+
+    @Test("A known peer's packet from elsewhere has that place probed, 20 a second in all, and no place that is no other's")
+    func knownSource() throws {
+        let node = try NodeHarness()
+        try node.meet()
+        node.clear()
+        held(node, from: node.peer.hoa)
+        let probe = try node.take(.pathProbe)
+        #expect(probe.to == elsewhere)
+        node.event { core, now in
+            core.heldEncapsulated(from: node.peer.hoa, by: Endpoint(NodeHarness.first, port: 99), at: NodeHarness.first, now: now)
+        }
+        #expect(node.count(.pathProbe) == 0)
+    }
+
+    @Test("Who probes from nowhere known is looked up if it has shown, by our cookie, where it is; and not otherwise")
+    func unknownProber() throws {
+        let node = try NodeHarness()
+        try node.register()
+        node.clear()
+        let challenge = Challenge(client: 7, server: ServerCookie(head: 1, hash: 2))
+        func probe(_ cookie: Cookie) {
+            let probe = PathProbe.padded(cookie: cookie, hoa: node.own.hoa, peerHoA: node.peer.hoa, challenge: challenge, proof: nil)
+            node.deliver(SignalMessage(sequence: 3, .pathProbe(probe)), from: elsewhere, to: NodeHarness.first)
+        }
+        probe(Cookie(client: 5))
+        #expect(node.lookUps.isEmpty)
+        let answer = try node.take(.pathAnswer)
+        probe(answer.message.cookie)
+        #expect(node.lookUps == [node.peer.hoa])
+    }
 }

@@ -228,6 +228,22 @@ final class TranslatedWorld {
         #expect(world.ways == Self.encapsulated)
     }
 
+    @Test(
+        "What comes from a new endpoint of a peer waits until that has proven itself, and none of it is lost or overtaken", arguments: [false, true])
+    func newEndpoint(isElsewhere: Bool) {
+        let world = TranslatedWorld(seed: 17)
+        #expect(world.start(Self.inA, Self.peer))
+        world.network.run(for: .seconds(4))
+        world.direction = .toCN
+        world.network.run(for: .milliseconds(100))
+        let before = world.cn.delivered.count
+        world.a.reboot(at: isElsewhere ? ip("192.0.2.101") : nil)
+        world.network.run(for: .seconds(2))
+        let numbers = world.cn.delivered.dropFirst(before).map(\.packet.number)
+        #expect(numbers.count > 95 && world.cn.encapsulatedHeld > 0, "\(numbers.count)")
+        #expect(zip(numbers, numbers.dropFirst()).allSatisfy { $1 == $0 + 1 }, "\(numbers)")
+    }
+
     @Test("A translator that starts anew under a stream of one direction holds it up for 1.5 s at most", arguments: [true, false], [false, true])
     func rebootOneWay(fromInside: Bool, isElsewhere: Bool) {
         let world = TranslatedWorld(seed: 15)

@@ -151,8 +151,10 @@ public final class NodeService {
         case .heldInbound(let packet): shell.run { node, now in node.heldInbound(packet, now: now) }
         case .resetHeld(let source, let own): shell.run { node, now in node.resetHeld(from: source, to: own, now: now) }
         case .inPath(let message): shell.run { node, now in node.arrivedInPath(message, now: now) }
-        // No path is encapsulated by this node yet, so nobody is told.
-        case .heldEncapsulated, .datagramError: break
+        case .heldEncapsulated(let packet, let source, let own):
+            shell.run { node, now in node.heldEncapsulated(packet, from: source, to: own.address, now: now) }
+        // Nobody asks for it yet.
+        case .datagramError: break
         case .repaired(let what):
             repairs += 1
             lastRepair = what

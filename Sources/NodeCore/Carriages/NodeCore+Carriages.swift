@@ -50,7 +50,7 @@ extension NodeCore {
     }
 
     /// Others' addresses that mean to us what they mean to them, and are not ours.
-    private func isProbeable(_ address: IPAddress) -> Bool {
+    func isProbeable(_ address: IPAddress) -> Bool {
         !isOwn(address) && !addresses.isOthers(address) && addresses.isInReach(MobileAddress(address)) && !addresses.infrastructure.contains(address)
     }
 
@@ -95,7 +95,9 @@ extension NodeCore {
     // MARK: Our probes
 
     private mutating func probe(_ hoa: HomeAddress, at endpoint: Endpoint, _ asked: PeerEndpoints.Asked?, _ now: Now) {
-        guard let own = home(for: hoa), let source = preferredSources[endpoint.family], let home = homes[own] else { return }
+        guard let own = home(for: hoa), let source = peerEndpoints[hoa]?.own(asking: endpoint) ?? preferredSources[endpoint.family],
+            let home = homes[own]
+        else { return }
         let asked = asked ?? newSeries(to: hoa, at: endpoint, now)
         let cookie = Cookie(client: exchanges.clientCookie(of: endpoint.address, at: source), server: peerEndpoints[hoa]?.cookie(at: endpoint))
         var proof: PathProof?
@@ -179,6 +181,8 @@ extension NodeCore {
             perform(peerEndpoints.enter(hoa) { $0.proved(source, from: local, preferring: preferred, now.monotonic) }, of: hoa, now)
         }
         let isKnown = peerEndpoints[hoa].map { $0.sources.contains(source) } ?? false || peers[hoa].map { lists($0, source) } ?? false
+        // Who has shown where it is, is found out about.
+        if peers[hoa] == nil, proves { called(by: hoa, at: Callers.Place(endpoint: source, own: local), now) }
         guard isKnown, proves || requests.answersProbes(now.monotonic),
             let signature = PathStatement(.pathAnswer, by: home.hoa, to: hoa.address, at: source, cookie: challenge)
                 .signed(with: home.registration.signer.key)
@@ -236,6 +240,11 @@ extension NodeCore {
         _ = peerEndpoints.tell(hoa) { paths in
             paths.install(way, sources: sources, now.monotonic)
             return []
+        }
+        let added = sources.filter { !known.installedSources.contains($0) }
+        if !added.isEmpty {
+            flushChanges()
+            for endpoint in added { emit(.releaseEncapsulated(of: hoa, from: endpoint)) }
         }
         return way != nil && known.installed == nil
     }

@@ -65,6 +65,8 @@ struct PeerEndpoints: Sendable {
 
     /// Endpoints that a peer showed by its probes, beside those of its record.
     static let learnedMax = 4
+    /// Others, that something of the peer's may have come from, while they are asked.
+    static let callersMax = 2
     /// Endpoints that are probed when the peer tells where it is, and there are no packets for it.
     static let courtesyEndpointsMax = 2
     /// How long proofs last after the last packet.
@@ -213,6 +215,24 @@ struct PeerEndpoints: Sendable {
         else { return [] }
         if !isActive(now) { activeAt = now }
         places[index].state.begin(now)
+        return takeDue(now)
+    }
+
+    func isBeingProbed(_ endpoint: Endpoint) -> Bool { place(endpoint)?.state.isProbing ?? false }
+
+    /// The own address that a place of the peer is asked from, if only that tells: what came from there came to it.
+    func own(asking endpoint: Endpoint) -> IPAddress? { place(endpoint).flatMap { !$0.isListed && !$0.state.isProven ? $0.own : nil } }
+
+    /// Something came from there that names the peer as its source: if it is the peer, it can sign.
+    mutating func called(from caller: Callers.Place, _ now: MonotonicTime) -> [Action] {
+        if !places.contains(where: { $0.endpoint == caller.endpoint }) {
+            guard places.count(where: { !$0.isListed && !$0.state.isProven }) < Self.callersMax else { return [] }
+            var place = Place(endpoint: caller.endpoint, isListed: false)
+            place.own = caller.own
+            places.append(place)
+        }
+        if !isActive(now) { activeAt = now }
+        for index in places.indices where places[index].endpoint == caller.endpoint { places[index].state.begin(isCourtesy: true, now) }
         return takeDue(now)
     }
 

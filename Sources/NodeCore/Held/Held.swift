@@ -16,7 +16,7 @@ import MATSignal
 ///    └──── a packet
 /// ```
 /// What is offered belongs to the shell until it says what became of it: `exited`. Inbound ones wait for the core alone, which lets those of a
-/// pair of outer addresses in, or only those that open connections.
+/// pair of outer addresses in, or only those that open connections; encapsulated ones those of a source from one endpoint.
 ///
 /// While anything is refused, that is one episode: told once, and each round of tries comes twice as late as the one before.
 struct Held {
@@ -25,12 +25,25 @@ struct Held {
     /// How long packets wait that the kernel would not let out: twice as long with each try.
     static let retryDelays: ClosedRange<Duration> = .milliseconds(50) ... .milliseconds(1600)
 
+    /// Encapsulated packets of a source that came from an endpoint that it is not known at, protocol.md section 11.2: of each so many, and of all.
+    static let encapsulatedPerEndpointMax = 16
+    static let encapsulatedMax = 1024
+
     private enum Retries {
         case none
         /// - Parameter delay: until the round after this one.
         case scheduled(at: MonotonicTime, delay: Duration)
         /// The packets of these destinations were offered again.
         case underWay(Set<HeldDestination>, delay: Duration)
+    }
+
+    private struct Sender: Hashable, Comparable {
+        let core: Int
+        let source: IPAddress
+        let endpoint: Endpoint
+
+        private var order: (Int, IPAddress, IPAddress, UInt16) { (core, source, endpoint.address, endpoint.port) }
+        static func < (a: Sender, b: Sender) -> Bool { a.order < b.order }
     }
 
     private struct Arrival: Hashable, Comparable {
@@ -44,12 +57,13 @@ struct Held {
 
     private var outbound = HoldQueue<HeldDestination>(ageMax: ageMax)
     private var inbound = HoldQueue<Arrival>(ageMax: ageMax)
+    private var encapsulated = HoldQueue<Sender>(ageMax: ageMax, perKeyMax: encapsulatedPerEndpointMax, allMax: encapsulatedMax)
     private var offered: [HeldDestination: [HoldQueue<HeldDestination>.Held]] = [:]
     private var refused: Set<HeldDestination> = []
     private var retries = Retries.none
 
     /// Packets of both directions.
-    var count: Int { outbound.count + inbound.count + offered.values.reduce(0) { $0 + $1.count } }
+    var count: Int { outbound.count + inbound.count + encapsulated.count + offered.values.reduce(0) { $0 + $1.count } }
 
     // MARK: Outbound
 
@@ -152,10 +166,21 @@ struct Held {
         }
     }
 
+    /// An encapsulated packet came from where its source is not known to be.
+    mutating func hold(encapsulated packet: HeldPacket, from endpoint: Endpoint, core: Int, now: MonotonicTime) {
+        encapsulated.hold(packet, for: Sender(core: core, source: packet.source, endpoint: endpoint), now: now)
+    }
+
+    /// Takes out, in order, what a source sent from an endpoint that has turned out to be its own.
+    mutating func removeEncapsulated(of source: IPAddress, from endpoint: Endpoint, core: Int, now: MonotonicTime) -> [HeldPacket] {
+        encapsulated.take(Sender(core: core, source: source, endpoint: endpoint), now: now)
+    }
+
     /// Forgets what is too old to be sent on.
     mutating func prune(now: MonotonicTime) {
         outbound.prune(now: now)
         inbound.prune(now: now)
+        encapsulated.prune(now: now)
     }
 }
 

@@ -35,8 +35,14 @@ struct HoldQueue<Key: Hashable & Comparable & Sendable> {
     private var ages = DeadlineQueue<Key>()
     private(set) var count = 0
     private let ageMax: Duration
+    private let perKeyMax: Int
+    private let allMax: Int
 
-    init(ageMax: Duration) { self.ageMax = ageMax }
+    init(ageMax: Duration, perKeyMax: Int = Self.packetsPerKeyMax, allMax: Int = Self.packetsMax) {
+        self.ageMax = ageMax
+        self.perKeyMax = perKeyMax
+        self.allMax = allMax
+    }
 
     /// In order.
     var keys: [Key] { packets.keys.sorted() }
@@ -46,9 +52,9 @@ struct HoldQueue<Key: Hashable & Comparable & Sendable> {
         let ofFlow = packets[key]?.count { $0.flow == held.flow } ?? 0
         if ofFlow >= Self.packetsPerFlowMax {
             dropOldest(of: held.flow, key)
-        } else if packets[key]?.count ?? 0 >= Self.packetsPerKeyMax {
+        } else if packets[key]?.count ?? 0 >= perKeyMax {
             if let largest = largestFlow(of: key) { dropOldest(of: largest, key) }
-        } else if count >= Self.packetsMax {
+        } else if count >= allMax {
             dropOldestKey()
         }
         packets[key, default: []].append(held)

@@ -133,6 +133,11 @@ public struct NodeCores {
         decide(index(locator: own)) { $0.heldInbound(from: source, to: own, opensConnection: opensConnection, isSegment: isSegment, now: now) }
     }
 
+    /// - Parameters: source and destination of the packet within, where its datagram came from, and the own address that it came to.
+    mutating func heldEncapsulated(from source: IPAddress, to home: IPAddress, by endpoint: Endpoint, at own: IPAddress, now: Now) -> [Step] {
+        decide(index(home: home)) { $0.heldEncapsulated(from: HomeAddress(source), by: endpoint, at: own, now: now) }
+    }
+
     public mutating func lookedUp(_ hoa: HomeAddress, _ result: ServerLookup, core: Int, now: Now) -> [Step] {
         decide(core) { $0.lookedUp(hoa, result, now: now) }
     }

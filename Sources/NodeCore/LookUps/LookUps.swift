@@ -7,6 +7,8 @@ struct LookUps: Sendable {
         case destination
         case record(PendingRecord)
         case peer
+        /// It has sent us something, and is not known.
+        case caller
         /// Nobody waits: what is known has expired, and is used until there is something newer.
         case refresh
     }

@@ -28,6 +28,7 @@ extension NodeCore {
             case .destination: destinationLookedUp(hoa, result, now)
             case .record(let pending): recordLookedUp(pending, result, now)
             case .peer: peerLookedUp(hoa, result, now)
+            case .caller: callerLookedUp(hoa, result, now)
             case .refresh: break
             }
         }

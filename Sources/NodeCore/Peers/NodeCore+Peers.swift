@@ -8,7 +8,9 @@ extension NodeCore {
     func serverSet(of hoa: HomeAddress) -> ServerSet? { knownServers.servers(of: hoa, peers[hoa]) }
 
     mutating func keepServers(_ set: ServerSet, of hoa: HomeAddress) {
-        knownServers.keep(set, of: hoa, in: &peers) { [destinations] in destinations.contains($0) }
+        knownServers.keep(set, of: hoa, in: &peers) { [destinations, callers] in
+            destinations.contains($0) || callers.contains($0)
+        }
     }
 
     // MARK: Records
@@ -45,15 +47,18 @@ extension NodeCore {
     // MARK: Answers of the peer's IMS
 
     mutating func peerAnswered(_ hoa: HomeAddress, _ answer: MAAnswer, _ now: Now) {
-        guard peers[hoa] != nil || destinations.contains(hoa) || strangers.hasCandidate(hoa) else { return }
+        guard peers[hoa] != nil || destinations.contains(hoa) || strangers.hasCandidate(hoa) || callers.contains(hoa) else { return }
         switch PeerRecords.judge(answer, about: hoa, peers[hoa], keys: { self.keys(for: $0, of: hoa, now) }, now: now) {
         case .believed(let offered):
-            guard peers[hoa] != nil || destinations.contains(hoa) || strangers.named(hoa).contains(where: { offered.record.hoa(at: $0) == hoa })
+            guard
+                peers[hoa] != nil || destinations.contains(hoa) || callers.contains(hoa)
+                    || strangers.named(hoa).contains(where: { offered.record.hoa(at: $0) == hoa })
             else {
                 strangersAreNot(hoa, now)
                 return
             }
             adopt(offered, for: hoa, isConfirmed: true, now)
+            callerKnown(hoa, now)
             destinationAnswered(hoa, now)
             releaseKnownStrangers(of: hoa, now)
             settleStrangers(askedFor: hoa, now)
@@ -64,6 +69,7 @@ extension NodeCore {
             peerRefused(hoa, reason, now)
         case .absent(let time):
             strangersAreNot(hoa, now)
+            callers.end(hoa)
             // Nothing removes an active peer, but what was only provisional is refuted.
             perform(records.undo(hoa, "its IMS knows no mapping", in: &peers), now)
             if peers[hoa] == nil, destinations.contains(hoa) { destinationIsPlain(hoa, time, now) }

@@ -57,6 +57,8 @@ struct Requests: Sendable {
     /// Path Answers within paths: in all, and for each peer, who may probe several paths with all sizes at once.
     private var inPathAnswers: RateLimit
     private var inPathAnswersOfPeer: RateTable<HomeAddress>
+    /// Places asked whether a peer is there, because something came from there that said so.
+    private var callerProbes = RateLimit(perSecond: 20)
     /// Answers to malformed requests.
     private var refusals: RateLimit
     private var earlyNotices: EarlyNotices
@@ -189,6 +191,9 @@ struct Requests: Sendable {
     mutating func answersInPath(_ peer: HomeAddress, _ now: MonotonicTime) -> Bool {
         inPathAnswersOfPeer.take(peer, at: now) && inPathAnswers.take(at: now)
     }
+
+    /// Whether one more place is asked whether the peer is there in whose name something came.
+    mutating func probesCallers(_ now: MonotonicTime) -> Bool { callerProbes.take(at: now) }
 
     // MARK: Early notices
 

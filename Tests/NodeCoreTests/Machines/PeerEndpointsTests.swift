@@ -265,6 +265,21 @@ import Testing
         #expect(provenOne == [])
     }
 
+    @Test("Something in the peer's name from elsewhere has that place asked three times; it is the peer's when it has signed, and else forgotten")
+    func called() {
+        var peer = proven([listed])
+        let asked = peer.called(from: Callers.Place(endpoint: shown, own: otherOwn), start)
+        #expect(asked == [.probe(shown, nil)] && peer.own(asking: shown) == otherOwn && peer.isBeingProbed(shown))
+        #expect(!peer.sources.contains(shown) && way(peer) == listed)
+        let more = (1...5).map { peer.called(from: Callers.Place(endpoint: Endpoint(shown.address, port: $0), own: own), start) }
+        #expect(more.count { !$0.isEmpty } == PeerEndpoints.callersMax - 1)
+        var signing = peer
+        _ = signing.proved(shown, from: otherOwn, after(40))
+        #expect(signing.sources.contains(shown) && way(signing) == shown)
+        #expect(probes(&peer, to: shown, until: 5000) == [100, 400])
+        #expect(peer.endpoints == [listed])
+    }
+
     @Test("Endpoints that a peer shows are bounded; the one heard longest ago goes")
     func bound() {
         var peer = proven([listed])
