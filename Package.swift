@@ -165,7 +165,7 @@ let package = Package(
             name: "NodeCoreTests",
             dependencies: ["CLinux", "IMTPlan", "MATControl", "MATCore", "MATSignal", "MATTesting", "NodeCore", "SeededRandom"]),
         .testTarget(name: "MATNodeTests", dependencies: ["IMTPlan", "MATNode", "MATRuntime", "MATSignal", "MATTesting", "NodeCore"]),
-        .testTarget(name: "SimulationTests", dependencies: ["NodeCore", "MATSignal", "MATTesting"]),
+        .testTarget(name: "SimulationTests", dependencies: ["IMTPlan", "NodeCore", "MATSignal", "MATTesting"]),
         .testTarget(
             name: "MATCommandTests",
             dependencies: ["IMS", "MATCommand", "MATControl", "MATNode", "MATRelay", "MATRuntime", "MATCore", "MATSignal", "MappingMemory"]),

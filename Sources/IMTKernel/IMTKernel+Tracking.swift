@@ -23,6 +23,21 @@ extension IMTKernel {
         }
     }
 
+    /// Datagrams that packets travel in are cut up on their way: connection tracking, which source NAT brings, puts them together before the rules
+    /// look at them; the later pieces show no port, and would be held like what strangers send.
+    func needReassembly(for changes: [IMTChange]) {
+        let isCutUp = changes.contains { change in
+            guard case .setOutbound(_, let carriage) = change else { return false }
+            return carriage.way.endpoints != nil && carriage.largest < Carriage.mtuAtFirst
+        }
+        guard isCutUp, !tables.needs.translatesSources else { return }
+        do throws(KernelError) {
+            try tables.set(needs: tables.needs.translatingSources(configuration, othersFilter: try tables.othersFilter()))
+        } catch {
+            onEvent(.failed(error))
+        }
+    }
+
     /// Has connection tracking forget the flow of a packet that is for source NAT and was refused.
     /// - Returns: whether there was one.
     func forgetTracking(of packet: HeldPacket) -> Bool {

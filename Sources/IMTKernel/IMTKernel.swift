@@ -230,6 +230,7 @@ public final class IMTKernel {
             throw error
         }
         encapsulator.apply(changes)
+        needReassembly(for: changes)
         configuration.alwaysPlain = tables.configuration.alwaysPlain
         plainDestinations.committed(changes, now: SystemClock.now().monotonic)
         awaitPlain()

@@ -67,6 +67,8 @@ public struct Carriage: Hashable, Sendable {
 
     /// What every path carries, as far as applications need to know: where it does not pass, the datagram around it is cut up.
     public static let mtuAtFirst: UInt32 = 1280
+    /// What Ethernet carries in a datagram over IPv4, and so the most that is tried for.
+    public static let mtuUsual: UInt32 = 1472
 
     public var way: Way
     public var reason: Reason
@@ -91,6 +93,12 @@ public struct Carriage: Hashable, Sendable {
         let fitting = route == 0 ? largest : min(largest, route - min(route, way.overhead))
         return max(Self.mtuAtFirst, fitting)
     }
+}
+
+extension Carriage {
+    /// The largest TCP segment that connections ask the other end for, in octets of data. They ask once, when they begin, and the path may carry
+    /// more later, or be another one: how large the other end's segments are meanwhile, its own route says.
+    package func segment(of home: AddressFamily) -> UInt32 { max(largest, Self.mtuUsual) - (home == .ipv4 ? 40 : 60) }
 }
 
 extension Carriage.Way: CustomStringConvertible {

@@ -6,6 +6,8 @@ public struct ModelIMT: Sendable {
     public private(set) var outbound: [HomePair: MobilePair] = [:]
     /// How packets leave that are not rewritten.
     public private(set) var encapsulated: [HomePair: Carriage.Way] = [:]
+    /// How large these may be.
+    public private(set) var largest: [HomePair: UInt32] = [:]
     /// From where encapsulated packets of a peer are taken.
     public private(set) var accepted: [HomePair: [Endpoint]] = [:]
     public private(set) var own: [MobileAddress: HomeAddress] = [:]
@@ -31,6 +33,7 @@ public struct ModelIMT: Sendable {
                 case .encapsulated(let own, let far), .relayed(let own, let far):
                     if own.address.family != far.address.family { violations.append("\(home) over \(carriage.way) mixes IPv4 and IPv6") }
                     encapsulated[home] = carriage.way
+                    largest[home] = carriage.largest
                     outbound[home] = nil
                 }
             case .removeOutbound(let home): (outbound[home], encapsulated[home]) = (nil, nil)

@@ -43,6 +43,14 @@ public struct SimulatedPacket: Sendable {
     }
 }
 
+extension SimulatedPacket {
+    /// As far as it has a size.
+    var octets: Int {
+        guard case .encapsulated(let inner, _, _) = content, let message = inner.message else { return 0 }
+        return message.count + (inner.source.isIPv4 ? 28 : 48) + (source.isIPv4 ? 28 : 48)
+    }
+}
+
 /// Something with addresses in the network.
 public protocol SimulatedHost: AnyObject {
     func receive(_ packet: SimulatedPacket)
@@ -80,6 +88,8 @@ public final class SimulatedNetwork {
     public var isCut: (IPAddress, IPAddress) -> Bool = { _, _ in false }
     /// Likewise, by the packet: for messages that are to be lost whoever sends them.
     public var isLost: (SimulatedPacket) -> Bool = { _ in false }
+    /// What paths carry, in octets with the outer header; applications' packets have no size here, so only in-path messages can be too large.
+    public var largest = 1500
     public var random: SeededGenerator
     /// Every packet that was sent, before any loss: what a capture at the sender shows.
     public var onSend: ((SimulatedPacket, MonotonicTime) -> Void)?
@@ -152,7 +162,7 @@ public final class SimulatedNetwork {
         let conditions = linkConditions[Link(packet.source, packet.destination)] ?? conditions
         let copies = random.chance(conditions.duplication) ? 2 : 1
         for _ in 0..<copies {
-            guard !isCut(packet.source, packet.destination), !isLost(packet), !random.chance(conditions.loss) else {
+            guard packet.octets <= largest, !isCut(packet.source, packet.destination), !isLost(packet), !random.chance(conditions.loss) else {
                 packetsLost += 1
                 continue
             }

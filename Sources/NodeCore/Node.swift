@@ -167,6 +167,11 @@ package struct Node {
         actions(cores.arrivedInPath(standIns.arriving(message), now: now), now)
     }
 
+    /// The network said something of a datagram that was sent.
+    package mutating func datagramFailed(_ error: DatagramError, now: Now) -> [ShellAction] {
+        actions(cores.datagramFailed(standIns.arriving(error), now: now), now)
+    }
+
     /// The own addresses that this host really has, usable ones, the best first.
     package var ownAddresses: [IPAddress] { cores.ownLocators.map(\.moa.address).filter { !StandIns.isStandIn($0) } }
 

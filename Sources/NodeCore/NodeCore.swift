@@ -41,8 +41,9 @@ public struct NodeCore {
     var paths: PeerPaths
     /// Ways to peers that are not rewritten.
     var peerEndpoints: EndpointTable
-    /// What is asked within them.
+    /// What is asked within them, and how large packets they carry.
     var inPathProbes: InPathProbes
+    var pathMTUs: PathMTUs
     var busiest = BusiestPeers()
     var destinations: Destinations
     /// Who sends us something in datagrams, and is not known.
@@ -85,6 +86,7 @@ public struct NodeCore {
         peerEndpoints = EndpointTable(peersMax: configuration.share(of: EndpointTable.peersMax))
         inPathProbes = InPathProbes(
             underWayMax: configuration.share(of: InPathProbes.underWayMax), perSecond: configuration.share(of: InPathProbes.perSecondMax))
+        pathMTUs = PathMTUs(pathsMax: configuration.share(of: PathMTUs.pathsMax))
         preferences = Preferences(configuration)
         strangers = Strangers(configuration)
         destinations = Destinations(configuration)

@@ -152,8 +152,7 @@ struct EncapsulationTests {
 
     @Test("Where less passes than every path has to carry, the datagrams are cut up by their sender", arguments: Family.both)
     func cutUp(_ outer: Family) throws {
-        // Which puts pieces together before anybody asks for their ports.
-        let net = try TranslatedTopology { $0.connectionTracking = .always }
+        let net = try TranslatedTopology()
         try net.mn.namespace.run("ip link set wlan mtu 1280")
         let inner = Family.both[0]
         try net.encapsulate(inner, in: outer, largest: 1200)

@@ -105,7 +105,8 @@ import Testing
         #expect(
             route()
                 == KernelRoute(
-                    table: 6288, destination: IPPrefix(G.other.peer.address), interfaceIndex: 9, source: G.own.own.address, mtu: 1372))
+                    table: 6288, destination: IPPrefix(G.other.peer.address), interfaceIndex: 9, source: G.own.own.address, mtu: 1372,
+                    segment: 1432))
         plan.tables.links[2]?.flags = 0
         #expect(route() == nil)
     }

@@ -277,6 +277,29 @@ final class TranslatedWorld {
         #expect((fromInside ? rate.toCN : rate.toMN) >= 45)
     }
 
+    @Test("The size of packets in datagrams follows what the path carries, wider and narrower, and where 1280 octets do not pass they are cut up")
+    func sizes() {
+        let world = TranslatedWorld(seed: 7)
+        let pairs = [(world.mn, world.cn), (world.cn, world.mn)].map { ($0, HomePair(own: $0.hoa, peer: $1.hoa)) }
+        func largest() -> [UInt32] { pairs.compactMap { $0.imt.largest[$1] } }
+        world.network.largest = 1400
+        #expect(world.start(Self.inA, Self.peer))
+        #expect(world.network.drive(max: .seconds(3)) { largest() == [1372, 1372] }, "\(largest())")
+        // Nobody says that the path has become narrower.
+        world.network.largest = 1320
+        #expect(world.network.drive(max: .seconds(17)) { largest() == [1280, 1280] }, "\(largest())")
+        world.network.largest = 1124
+        #expect(world.network.drive(max: .seconds(17)) { largest() == [1279, 1279] }, "\(largest())")
+        world.network.largest = 1500
+        #expect(world.network.drive(max: .seconds(605)) { largest() == [1472, 1472] }, "\(largest())")
+        // Another path is another matter.
+        world.network.largest = 1452
+        world.mn.move(to: [ip(Self.inC)])
+        #expect(world.resumption() != nil)
+        #expect(world.network.drive(max: .seconds(5)) { largest() == [1424, 1424] }, "\(largest()) \(world.logs())")
+        #expect(world.mn.imt.violations.isEmpty && world.cn.imt.violations.isEmpty)
+    }
+
     @Test("After an hour of silence the first packet finds its way, in either direction", arguments: [true, false])
     func idle(fromInside: Bool) {
         let world = TranslatedWorld(seed: 6)

@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import IMTPlan
 import MATRuntime
 import MATSignal
 
@@ -19,6 +20,8 @@ public final class EndpointSocket {
     private static let errorsPerTurnMax = 16
     /// So that what is to leave does not have to wait for each burst; the kernel takes room as it needs it.
     private static let sendBufferOctets: Int32 = 4 << 20
+    /// RFC 8200.
+    private static let ipv6OctetsMin: Int32 = 1280
     /// Of a packet that an error quotes; more is not looked at.
     private static let quoteOctetsMax = 576
 
@@ -26,8 +29,8 @@ public final class EndpointSocket {
     private let socket: BoundSocket
     private let loop: EventLoop
     private let batch = ArrivalBatch()
-    /// Whether the sender cuts datagrams up where the path is known to be narrow. Signalling always may be; full packets are lost instead, so that
-    /// it is found out what passes. The socket stays as its last datagram wanted it: most are of one kind for long.
+    /// Whether datagrams may be cut up where the path is narrow, by this host as far as it knows, else by IPv4's routers. Signalling always may be;
+    /// full packets are lost instead, so that it is found out what passes. The socket stays as its last datagram wanted it: most are of one kind for long.
     private var cutsUp = true
     private var turnsCount = 0
 
@@ -102,9 +105,11 @@ public final class EndpointSocket {
     private func setCutting(_ isOn: Bool) {
         guard isOn != cutsUp else { return }
         cutsUp = isOn
-        let value = Int32(isOn ? mat_pmtu_want : mat_pmtu_probe)
+        let value = Int32(isOn ? mat_pmtu_dont : mat_pmtu_probe)
         set(mat_level_ip, mat_ip_mtu_discover, value)
         set(mat_level_ipv6, mat_ipv6_mtu_discover, value)
+        // IPv6 routers cut nothing up, and where ICMP is filtered nobody says what passes: what every IPv6 path carries does.
+        set(mat_level_ipv6, mat_ipv6_mtu, isOn ? Self.ipv6OctetsMin : 0)
     }
 
     private func readable(_ received: (UnsafeRawBufferPointer, Endpoint, IPAddress) -> Void) {
@@ -136,42 +141,11 @@ public final class EndpointSocket {
     }
 }
 
-/// What the network, or this host, said of a datagram of ours. Anybody on its path, or who guesses its ports, can say so: a reason to look, and
-/// no more.
-public struct DatagramError: Hashable, Sendable {
-    /// The own port that it left from, and where it was to go.
-    public var port: UInt16
-    public var far: Endpoint
-    /// As `errno`: EMSGSIZE for one that was too large, ECONNREFUSED where nobody listens, EHOSTUNREACH, ENETUNREACH, EACCES.
-    public var reason: Int32
-    /// Of EMSGSIZE: what would pass, in octets with the outer IP header; 0 if it was not said.
-    public var largest: UInt32
-    /// The HoAs of the packet in it, own first, if enough of it is quoted; `nil` for signalling.
-    public var pair: HomePair?
-
-    public var isTooLarge: Bool { reason == EMSGSIZE }
-}
-
 extension DatagramError {
     fileprivate init(_ said: mat_datagram_error, _ quote: UnsafeRawBufferPointer, port: UInt16) {
-        self.port = port
-        far = Endpoint(IPAddress(said.far), port: said.far_port)
-        reason = Int32(truncatingIfNeeded: said.error)
-        largest = reason == EMSGSIZE ? said.information : 0
-        pair = Self.pair(quote)
-    }
-
-    private static func pair(_ quote: UnsafeRawBufferPointer) -> HomePair? {
-        func pair(_ start: Int, _ octets: Int) -> HomePair? {
-            guard quote.count >= start + 2 * octets, let own = IPAddress(octets: quote[start..<start + octets]),
-                let peer = IPAddress(octets: quote[start + octets..<start + 2 * octets])
-            else { return nil }
-            return HomePair(own: HomeAddress(own), peer: HomeAddress(peer))
-        }
-        switch quote.first.map({ $0 >> 4 }) {
-        case 4: return pair(12, 4)
-        case 6: return pair(8, 16)
-        default: return nil
-        }
+        let reason = Int32(truncatingIfNeeded: said.error)
+        self.init(
+            port: port, far: Endpoint(IPAddress(said.far), port: said.far_port), reason: reason,
+            largest: reason == DatagramError.tooLarge ? said.information : 0, pair: DatagramError.pair(quote))
     }
 }

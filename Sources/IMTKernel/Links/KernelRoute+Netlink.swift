@@ -31,7 +31,12 @@ extension KernelRoute {
         }
         if kind == .unicast, interfaceIndex != 0 { message.put(KernelValues.rtmOutput, u32: interfaceIndex) }
         if let source { message.put(KernelValues.rtmPreferredSource, address: source) }
-        if mtu != 0 { message.putNested(KernelValues.rtmMetrics) { message.put(KernelValues.metricMTU, u32: mtu) } }
+        if mtu != 0 || segment != 0 {
+            message.putNested(KernelValues.rtmMetrics) {
+                if mtu != 0 { message.put(KernelValues.metricMTU, u32: mtu) }
+                if segment != 0 { message.put(KernelValues.metricSegment, u32: segment) }
+            }
+        }
     }
 
     /// Reads RTM_NEWROUTE: one route per next hop.
@@ -56,7 +61,9 @@ extension KernelRoute {
             case KernelValues.rtmVia: route.gateway = IPAddress(octets: attribute.value.dropFirst(2))
             case KernelValues.rtmOutput: route.interfaceIndex = attribute.u32 ?? 0
             case KernelValues.rtmPreferredSource: route.source = attribute.address
-            case KernelValues.rtmMetrics: route.mtu = attribute.nested.first(KernelValues.metricMTU)?.u32 ?? 0
+            case KernelValues.rtmMetrics:
+                route.mtu = attribute.nested.first(KernelValues.metricMTU)?.u32 ?? 0
+                route.segment = attribute.nested.first(KernelValues.metricSegment)?.u32 ?? 0
             case KernelValues.rtmMultipath: hops = decodeHops(attribute.value)
             // ICMPV6_ROUTER_PREF_LOW is 3, HIGH 1; 2 is reserved and counts as medium (RFC 4191 2.1).
             case KernelValues.rtmPreference: route.preference = attribute.u8 == 1 ? 1 : attribute.u8 == 3 ? -1 : 0

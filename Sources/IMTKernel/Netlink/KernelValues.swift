@@ -45,6 +45,8 @@ extension KernelValues {
     static let rtmCacheInfo: UInt16 = 12, rtmTable: UInt16 = 15, rtmMark: UInt16 = 16, rtmVia: UInt16 = 18
     static let rtmPreference: UInt16 = 20, rtmNextHop: UInt16 = 30
     static let metricMTU: UInt16 = 2
+    // RTAX_ADVMSS
+    static let metricSegment: UInt16 = 8
     static let routeUnicast: UInt8 = 1, routeThrow: UInt8 = 9
     static let nextHopDead: UInt32 = 1, nextHopOnLink: UInt32 = 4, nextHopLinkDown: UInt32 = 16, routeCloned: UInt32 = 0x200
     /// rtm_protocol and FRA_PROTOCOL of everything we add: tells our routes and rules from everybody else's, also after a crash.

@@ -17,6 +17,8 @@ package struct KernelRoute: Hashable {
     package var source: IPAddress?
     /// 0: the device's.
     package var mtu: UInt32 = 0
+    /// The largest TCP segment that new connections ask the other end for, in octets of data; 0: what fits the MTU.
+    package var segment: UInt32 = 0
     package var priority: UInt32 = KernelRoute.ownPriority
     /// What the router says of itself (RFC 4191): 1 high, 0 medium, -1 low. Only read, never written.
     package var preference: Int8 = 0
@@ -25,7 +27,7 @@ package struct KernelRoute: Hashable {
 
     package init(
         table: UInt32, destination: IPPrefix, kind: Kind = .unicast, gateway: IPAddress? = nil, interfaceIndex: UInt32 = 0, source: IPAddress? = nil,
-        mtu: UInt32 = 0, priority: UInt32 = KernelRoute.ownPriority, preference: Int8 = 0, nextHop: UInt32 = 0
+        mtu: UInt32 = 0, segment: UInt32 = 0, priority: UInt32 = KernelRoute.ownPriority, preference: Int8 = 0, nextHop: UInt32 = 0
     ) {
         self.table = table
         self.destination = destination
@@ -34,6 +36,7 @@ package struct KernelRoute: Hashable {
         self.interfaceIndex = interfaceIndex
         self.source = source
         self.mtu = mtu
+        self.segment = segment
         self.priority = priority
         self.preference = preference
         self.nextHop = nextHop

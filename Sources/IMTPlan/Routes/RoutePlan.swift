@@ -166,7 +166,7 @@ package struct RoutePlan {
         return self.way(from: way.own, to: way.destination).map { outer in
             KernelRoute(
                 table: configuration.routingTable, destination: IPPrefix(peer.address), interfaceIndex: deviceIndex, source: own.address,
-                mtu: limit(outer.mtu))
+                mtu: limit(outer.mtu), segment: carriage.segment(of: own.family))
         }
     }
 

@@ -53,6 +53,8 @@ extension NodeConfiguration {
         relays = file.list("relays", .relay)
         if relays.count > Self.relaysMax { file.reject("relays", "\(relays.count) relays, at most \(Self.relaysMax)", "remove some") }
 
+        mtu = file.value("mtu", .int(in: Self.mtuRange)).map { UInt32(clamping: $0) }
+
         readHomes(file)
         readPeers(file)
         readPaths(file)

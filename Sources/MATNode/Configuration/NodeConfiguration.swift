@@ -45,6 +45,9 @@ public struct NodeConfiguration: Sendable {
     /// Own relays beside those that the DNS names.
     public var relays: [RelayHost] = []
     public static let relaysMax = 4
+    /// The largest packets between HoAs that travel in datagrams, in octets; `nil`: found out for each path.
+    public var mtu: UInt32?
+    public static let mtuRange = 1280...9000
     /// How paths are watched, and when a failed one is trusted again.
     public var paths = PathConfiguration()
     /// Whether packets that nobody here asked for arrive.

@@ -40,6 +40,7 @@ public final class NodeService {
         coreConfiguration.peerPreferences = configuration.peerPreferences
         coreConfiguration.paths = configuration.paths
         coreConfiguration.inbound = configuration.inbound
+        coreConfiguration.mtu = configuration.mtu
         coreConfiguration.namedPrefixes = configuration.namedPrefixes
         coreConfiguration.routedPrefixes = configuration.routedPrefixes
         coreConfiguration.relays = configuration.relays
@@ -153,8 +154,7 @@ public final class NodeService {
         case .inPath(let message): shell.run { node, now in node.arrivedInPath(message, now: now) }
         case .heldEncapsulated(let packet, let source, let own):
             shell.run { node, now in node.heldEncapsulated(packet, from: source, to: own.address, now: now) }
-        // Nobody asks for it yet.
-        case .datagramError: break
+        case .datagramError(let error): shell.run { node, now in node.datagramFailed(error, now: now) }
         case .repaired(let what):
             repairs += 1
             lastRepair = what

@@ -15,6 +15,8 @@ struct InPathProbes: Sendable {
     enum Purpose: Hashable, Sendable {
         /// Whether a path carries anything: one in use that has fallen silent, or one that may be used.
         case sign
+        /// Whether a packet of so many octets passes; 0: a small one beside it.
+        case size(UInt32)
     }
 
     struct Probe: Hashable, Sendable {

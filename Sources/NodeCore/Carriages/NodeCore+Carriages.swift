@@ -71,6 +71,9 @@ extension NodeCore {
     mutating func useEndpoints(of hoa: HomeAddress, _ now: Now) {
         guard peerEndpoints[hoa] != nil else { return }
         perform(peerEndpoints.tell(hoa) { $0.use(now.monotonic) }, of: hoa, now)
+        if let way = peerEndpoints[hoa]?.installed {
+            usePathMTU(of: hoa, over: .encapsulated(own: Endpoint(way.own, port: SignalPort.node), peer: way.endpoint), now)
+        }
     }
 
     /// Our addresses, or what lies before them, are others: what peers there are is found out from where we are now.
@@ -87,7 +90,10 @@ extension NodeCore {
             case .probe(let endpoint, let asked): probe(hoa, at: endpoint, asked, now)
             case .choose: applyPeer(hoa, now)
             case .left(let endpoint): endpointLeft(endpoint, of: hoa, now)
-            case .suspectLoss: suspectBindings(now)
+            case .suspectLoss:
+                suspectBindings(now)
+                // It may be the large ones alone that are lost.
+                doubtPathMTU(of: hoa, now)
             }
         }
     }
@@ -226,21 +232,31 @@ extension NodeCore {
             paths.setOtherWay(isRewritten)
             return []
         }
-        guard way != known.installed || sources != known.installedSources else { return false }
+        let carriage = way.map { Carriage.Way.encapsulated(own: Endpoint($0.own, port: SignalPort.node), peer: $0.endpoint) }
+        let largest = carriage.map { self.largest(of: hoa, over: $0) } ?? Carriage.mtuAtFirst
+        guard way != known.installed || sources != known.installedSources || largest != known.installedLargest else { return false }
         if sources != known.installedSources { change(.accept(pair, from: sources)) }
-        if way != known.installed {
-            if let way {
-                change(.setOutbound(pair, Carriage(.encapsulated(own: Endpoint(way.own, port: SignalPort.node), peer: way.endpoint))))
+        if way != known.installed || largest != known.installedLargest {
+            if let carriage {
+                change(.setOutbound(pair, Carriage(carriage, largest: largest)))
             } else if !isRewritten {
                 change(.removeOutbound(pair))
             }
             let level: NodeLogLevel = peers.count <= PeerRecords.loggedMax ? .info : .debug
-            if let way { log(level, "packets to \(hoa) go encapsulated, from \(way.own) to \(way.endpoint)") }
+            if let way, way == known.installed {
+                log(
+                    level,
+                    "packets to \(hoa) in datagrams to \(way.endpoint) may have \(largest) octets\(largest < Carriage.mtuAtFirst ? "; larger ones are cut up" : "")"
+                )
+            } else if let way {
+                log(level, "packets to \(hoa) go encapsulated, from \(way.own) to \(way.endpoint)")
+            }
         }
         _ = peerEndpoints.tell(hoa) { paths in
-            paths.install(way, sources: sources, now.monotonic)
+            paths.install(way, largest: largest, sources: sources, now.monotonic)
             return []
         }
+        if way != known.installed { usePathMTU(of: hoa, over: carriage, now) }
         let added = sources.filter { !known.installedSources.contains($0) }
         if !added.isEmpty {
             flushChanges()
@@ -257,5 +273,6 @@ extension NodeCore {
         if !known.installedSources.isEmpty { change(.accept(pair, from: [])) }
         peerEndpoints.remove(hoa)
         inPathProbes.remove(hoa)
+        pathMTUs.remove(hoa)
     }
 }

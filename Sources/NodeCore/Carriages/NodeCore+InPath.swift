@@ -69,6 +69,7 @@ extension NodeCore {
         switch probe.purpose {
         // Nothing is decided by it so far.
         case .sign: break
+        case .size(let size): if time != nil { sizeAnswered(size, probe, now) }
         }
     }
 

@@ -127,7 +127,8 @@ extension NodeCore {
             result.candidates.append(
                 PathExplanation.Candidate(
                     kind: .encapsulated, place: endpoint, own: installed?.endpoint == endpoint ? installed?.own : nil,
-                    isUsed: installed?.endpoint == endpoint, state: candidateText ?? state.text(now.monotonic), remedy: remedy))
+                    isUsed: installed?.endpoint == endpoint,
+                    state: (candidateText ?? state.text(now.monotonic)) + (installed?.endpoint == endpoint ? sizeText(of: peer) : ""), remedy: remedy))
         }
         if result.candidates.isEmpty { result.problem = "its record lists no place that can be reached from here" }
         return result

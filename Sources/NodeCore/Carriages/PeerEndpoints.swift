@@ -79,6 +79,8 @@ struct PeerEndpoints: Sendable {
     private var activeAt: MonotonicTime?
     /// What the kernel was told.
     private(set) var installed: Way?
+    /// With packets as large as this.
+    private(set) var installedLargest = Carriage.mtuAtFirst
     private(set) var installedSources: [Endpoint] = []
     /// Of the way that the kernel was told.
     private var signs: PathSigns?
@@ -257,9 +259,9 @@ struct PeerEndpoints: Sendable {
         if let index = places.firstIndex(where: { $0.endpoint == endpoint }) { places[index].asked = asked }
     }
 
-    mutating func install(_ way: Way?, sources: [Endpoint], _ now: MonotonicTime) {
+    mutating func install(_ way: Way?, largest: UInt32 = Carriage.mtuAtFirst, sources: [Endpoint], _ now: MonotonicTime) {
         if way != installed { signs = way.map { PathSigns(roundTrip: place($0.endpoint)?.roundTrip, now) } }
-        (installed, installedSources) = (way, sources)
+        (installed, installedLargest, installedSources) = (way, largest, sources)
     }
 
     mutating func installedMoved(from: IPAddress, to: IPAddress) {

@@ -154,6 +154,12 @@ public struct NodeCores {
         decide(index(home: message.pair.own.address)) { $0.arrivedInPath(message, now: now) }
     }
 
+    public mutating func datagramFailed(_ error: DatagramError, now: Now) -> [Step] {
+        // Of what carried no packet it is not known whose it was.
+        guard let pair = error.pair else { return [] }
+        return decide(index(home: pair.own.address)) { $0.datagramFailed(error, now: now) }
+    }
+
     /// Packets counted so far with each pair of HoAs, both directions.
     public mutating func traffic(_ packets: some Sequence<(key: HomePair, value: UInt64)>, now: Now) -> [Step] {
         // Without a copy where there may be a hundred thousand.

@@ -117,6 +117,15 @@ struct StandIns: Sendable {
         return message
     }
 
+    /// The same of what the network said of a datagram: to a core the header that it travels in is that of IPv4.
+    func arriving(_ error: DatagramError) -> DatagramError {
+        guard !standIns.isEmpty, let ipv4 = prefix?.extract(error.far.address) else { return error }
+        var error = error
+        error.far = Endpoint(ipv4, port: error.far.port)
+        error.largest -= min(error.largest, 20)
+        return error
+    }
+
     // MARK: The kernel
 
     /// What the kernel is to have, which knows no stand-ins.
