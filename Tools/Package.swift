@@ -22,9 +22,12 @@ let package = Package(
         .executableTarget(name: "mat-probe", dependencies: ["MATProbe", arguments]),
         // A small internet: a topology as a value, and the namespaces, names and daemons that it stands for.
         .target(name: "MATLab", dependencies: [namespaces] + mat("MATControl", "MATCore", "MATDNS", "MATSignal")),
-        .executableTarget(name: "mat-lab", dependencies: ["MATLab", namespaces, arguments] + mat("MATSignal")),
+        // The ways in which two nodes move that a protocol has to bear, carried out in a lab and measured.
+        .target(name: "MATPatterns", dependencies: ["MATLab", "MATProbe", namespaces] + mat("MATControl")),
+        .executableTarget(name: "mat-lab", dependencies: ["MATLab", "MATPatterns", namespaces, arguments] + mat("MATSignal")),
 
         .testTarget(name: "MATProbeTests", dependencies: ["MATProbe"]),
+        .testTarget(name: "MATPatternsTests", dependencies: ["MATPatterns"]),
         .testTarget(name: "MATLabTests", dependencies: ["MATLab", namespaces] + mat("MATCore", "MATDNS", "MATSignal")),
         .testTarget(name: "NamespacesTests", dependencies: [namespaces]),
     ],

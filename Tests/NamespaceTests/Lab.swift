@@ -77,6 +77,11 @@ final class Lab: @unchecked Sendable {
         return output.text
     }
 
+    /// What `deploy/lab patterns` prints. It fails if something did not hold, which its caller judges by what it wrote.
+    func patterns(_ arguments: [String], seconds: Double) throws -> String {
+        try run([script, "--name", name, "--bin", binaries, "patterns"] + arguments, seconds: seconds).text
+    }
+
     /// A command on a host, waited for.
     func on(_ host: String, _ command: String..., seconds: Double = 30) throws -> Output {
         try run(inside(host) + command, seconds: seconds)

@@ -22,7 +22,7 @@ struct RunningAgent {
 
     /// - Returns: resident memory, and the share of one core over `seconds`, of mn's agent with one peer in each family.
     func run() throws -> [ChangeFigure] {
-        for needed in ["mat", "matd", "imsd", "mat-lab"] where access("\(programs)/\(needed)", X_OK) != 0 {
+        for needed in ["mat", "matd", "imsd", "mat-relay", "mat-lab"] where access("\(programs)/\(needed)", X_OK) != 0 {
             throw BenchError("\(programs)/\(needed) is not built")
         }
         CleanUp.shared.lastCommand = "\(script) --name \(name) down"

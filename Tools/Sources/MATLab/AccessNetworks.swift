@@ -94,9 +94,14 @@ public struct AccessNetworks {
     }
 
     /// Whether a host's interface is in a network, with addresses by DHCP.
-    func isAttached(_ host: String, _ network: Topology.Network, over device: String) throws -> Bool {
+    package func isAttached(_ host: String, _ network: Topology.Network, over device: String) throws -> Bool {
         guard try self.network(host, device).name == network.name, client(host, device).pid != nil else { return false }
         return try Interface.isConfigured(device, network.access?.families ?? [], in: lab.namespace(host))
+    }
+
+    /// Whether an interface's link is up, in whatever network.
+    package func isPlugged(_ host: String, over device: String) throws -> Bool {
+        try Interface.named(device, in: lab.namespace(host)).isUp
     }
 
     public func detach(_ host: String, _ network: String) throws {
@@ -108,7 +113,7 @@ public struct AccessNetworks {
     }
 
     /// Unplugs one interface, wherever it is.
-    func detach(_ host: String, device: String) throws {
+    package func detach(_ host: String, device: String) throws {
         // The signal goes first, as when one walks out of range; what the host knows of the network goes with the link.
         try Namespace.ipBatch(["link set \(topology.port(host, device: device)) down"], in: lab.namespace(topology.router(of: network(host, device))))
         RecordedProcess.end([client(host, device)])
@@ -123,7 +128,7 @@ public struct AccessNetworks {
     private func record(_ host: String, _ device: String) -> String { "\(lab.directory(host))/\(device).network" }
 
     /// The network that an interface was plugged into last: at first the one that its port was built into.
-    func network(_ host: String, _ device: String) throws -> Topology.Network {
+    package func network(_ host: String, _ device: String) throws -> Topology.Network {
         let recorded = try? String(contentsOfFile: record(host, device), encoding: .utf8)
         let name = recorded.map { String($0.prefix { $0 != "\n" }) } ?? topology.devices.first { $0.device == device }?.network
         return try topology.access(name ?? "").network

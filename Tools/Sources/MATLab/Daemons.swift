@@ -216,7 +216,7 @@ public struct Daemons {
         return program
     }
 
-    private func control(_ host: Topology.Host) -> String { "\(lab.directory(host.name))/control.sock" }
+    package func control(_ host: Topology.Host) -> String { "\(lab.directory(host.name))/control.sock" }
     private func log(_ host: Topology.Host) -> String { "\(lab.directory(host.name))/\(host.daemon ?? "").log" }
 
     // MARK: Handover
@@ -242,7 +242,7 @@ public struct Daemons {
             try Interface.isConfigured(device, access.families, in: lab.namespace(name))
         }
         if lab.process(name, "matd").pid != nil {
-            _ = try mat(["handover", device, "--control", control(host)])
+            try handOver(host, to: device)
             if network.gateway == nil {
                 try lab.wait("the traffic of \(name) goes over \(device)", seconds: 10) { try hasMoved(host, device, access.families.count) }
             } else {
@@ -256,10 +256,18 @@ public struct Daemons {
         if withOverlap { for other in others { try plugs.detach(name, device: other) } }
     }
 
+    /// What a node's agent says of itself; `nil` if it does not answer.
+    package func report(_ host: Topology.Host) throws -> NodeReport? {
+        let result = try runCommand([try lab.program("mat"), "status", "--json", "--control", control(host)], within: 10)
+        return result.status == 0 ? try? JSONDecoder().decode(NodeReport.self, from: Data(result.output.utf8)) : nil
+    }
+
+    /// Has a node's agent use an interface for all that it can.
+    package func handOver(_ host: Topology.Host, to device: String) throws { _ = try mat(["handover", device, "--control", control(host)]) }
+
     /// The node's agent is registered, sends to every peer over the interface, and has addresses of so many families there.
     private func hasMoved(_ host: Topology.Host, _ device: String, _ families: Int) throws -> Bool {
-        let result = try runCommand([try lab.program("mat"), "status", "--json", "--control", control(host)], within: 10)
-        guard result.status == 0, let status = try? JSONDecoder().decode(NodeReport.self, from: Data(result.output.utf8)) else { return false }
+        guard let status = try report(host) else { return false }
         return status.registered && status.peers.allSatisfy { $0.locator == nil || $0.interface == device }
             && Set(status.locators.filter { $0.interface == device }.map { $0.address.contains(":") }).count >= families
     }

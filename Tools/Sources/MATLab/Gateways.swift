@@ -11,7 +11,7 @@ public struct Gateways {
 
     /// Builds what a network needs that is not there yet: its gateway, and that which this one is behind. What stands half when something
     /// fails is taken down again.
-    func build(_ network: Topology.Network) throws {
+    package func build(_ network: Topology.Network) throws {
         guard let gateway = network.gateway, !Namespace.exists(lab.namespace(network.name)) else { return }
         guard lab.stands else { throw LabError("no lab \"\(lab.name)\" stands") }
         for program in ["nft", "conntrack"] where Lab.installed(program) == nil {

@@ -22,7 +22,7 @@ public enum Interruption {
     /// Nobody ends this thread from now on.
     public static func ignore() { EndingSignals.block() }
 
-    static func check() throws(LabError) {
+    package static func check() throws(LabError) {
         if let signal { throw LabError("interrupted by signal \(signal)") }
     }
 }

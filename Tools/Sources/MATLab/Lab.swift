@@ -25,10 +25,10 @@ public struct Lab: Sendable {
     // MARK: Places
 
     var run: String { "/run/\(name)" }
-    func directory(_ host: String) -> String { "\(run)/\(host)" }
+    public func directory(_ host: String) -> String { "\(run)/\(host)" }
     /// Says that a directory in /run is a lab's. Other programs keep theirs there too, and a lab may be given any name.
     private var mark: String { "\(run)/.mat-lab" }
-    func namespace(_ host: String) -> String { "\(name)-\(host)" }
+    public func namespace(_ host: String) -> String { "\(name)-\(host)" }
     /// Beside the hosts: where delayed links pass through (`DelayedLinks`).
     static let line = "line"
 
@@ -191,7 +191,7 @@ public struct Lab: Sendable {
     private static func padded(_ text: String, _ width: Int) -> String { text + String(repeating: " ", count: max(0, width - text.count)) }
 
     /// Waits until something holds.
-    func wait(_ what: String, seconds: Double, until holds: () throws -> Bool) throws {
+    package func wait(_ what: String, seconds: Double, until holds: () throws -> Bool) throws {
         let deadline = monotonicSeconds() + seconds
         while try !holds() {
             guard monotonicSeconds() < deadline else { throw LabError("did not happen in time: \(what)") }

@@ -17,6 +17,11 @@ public enum AddressWatch {
 
     /// Runs until interrupted.
     public static func run(path: String) throws {
+        try run(until: { Interruption.isRequested }, { try $0.append(to: path) })
+    }
+
+    /// Runs until it is over, in the calling thread's network namespace.
+    package static func run(until isOver: () -> Bool, _ take: (ProbeEvent) throws -> Void) throws {
         let descriptor = socket(familyNetlink, Int32(SOCK_RAW.rawValue), protocolRoute)
         guard descriptor >= 0 else { throw ProbeError.system("opening a netlink socket") }
         defer { close(descriptor) }
@@ -28,13 +33,13 @@ public enum AddressWatch {
         guard status == 0 else { throw ProbeError.system("subscribing to addresses and routes") }
         PreciseThread.preferCurrent()
         var buffer = [UInt8](repeating: 0, count: 65_536)
-        while !Interruption.isRequested {
+        while !isOver() {
             var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
             guard poll(&entry, 1, 100) > 0 else { continue }
             let count = recv(descriptor, &buffer, buffer.count, Int32(MSG_DONTWAIT))
             let now = ProbeClock.now()
             guard count > 0 else { continue }
-            for event in events(Array(buffer[..<count]), at: now) { try event.append(to: path) }
+            for event in events(Array(buffer[..<count]), at: now) { try take(event) }
         }
     }
 

@@ -48,7 +48,7 @@ public enum Interruption {
 }
 
 /// A thread that can be joined, and that runs before all ordinary threads if the system lets it.
-final class PreciseThread {
+package final class PreciseThread {
     private final class Work: Sendable {
         let body: @Sendable () -> Void
         init(_ body: @escaping @Sendable () -> Void) { self.body = body }
@@ -77,7 +77,7 @@ final class PreciseThread {
     /// Asks for SCHED_FIFO: on a busy machine an ordinary thread wakes up milliseconds late, which would look like a gap.
     /// Without the permission the run still works; send stamps and the kernel's receive stamps keep its result honest.
     @discardableResult
-    static func preferCurrent() -> Bool {
+    package static func preferCurrent() -> Bool {
         var parameters = sched_param()
         parameters.sched_priority = 20
         return pthread_setschedparam(pthread_self(), SCHED_FIFO, &parameters) == 0

@@ -1,0 +1,67 @@
+import Foundation
+import Testing
+
+/// The ways in which two nodes move (NTMobile's table 1, and others): `deploy/lab patterns` goes through them with TCP and UDP in both directions
+/// and paths of 40 ms, and what it says is judged here. Each walk is a conversation that lasts for all of its patterns.
+///
+/// Times are not judged but for a bound that also a busy machine keeps; docs/paths.md has those of a quiet one.
+@Suite("Patterns of movement in network namespaces", .serialized, .lab("pattern"))
+struct PatternTests {
+    /// From the new address until packets arrive, at the most.
+    static let milliseconds = 5000.0
+
+    private struct Outcome: Decodable {
+        var id: String
+        var after: [String?]
+        var toPeer: Double?
+        var toMover: Double?
+        var lostToPeer: Int
+        var lostToMover: Int
+        var problems: [String]
+    }
+
+    private func outcomes(_ arguments: [String]) throws -> [Outcome] {
+        let lab = try Lab.shared
+        let file = "/tmp/\(lab.name)-patterns.json"
+        defer { unlink(file) }
+        let text = try lab.patterns(arguments + ["--json", file], seconds: 170)
+        let data = try #require(FileManager.default.contents(atPath: file), "\(text)")
+        return try JSONDecoder().decode([Outcome].self, from: data)
+    }
+
+    @Test(
+        "TCP and UDP go on in both directions, lose no octet, and end up on the path that docs/paths.md says",
+        arguments: [
+            ["server"], ["nodes"], ["both"],
+            ["symmetric-cone", "symmetric-cone-cone", "symmetric-restricted", "symmetric-host-restricted"],
+            ["nat-g", "nat-address-g"], ["ipv6", "ipv6-nodes"],
+        ])
+    func walk(_ names: [String]) throws {
+        let expected = try Self.documented()
+        let outcomes = try outcomes(["--only"] + names)
+        #expect(!outcomes.isEmpty)
+        for outcome in outcomes {
+            #expect(outcome.problems.isEmpty, "\(outcome.id)")
+            #expect((outcome.toPeer ?? .infinity) < Self.milliseconds && (outcome.toMover ?? .infinity) < Self.milliseconds, "\(outcome.id)")
+            let path = try #require(expected[outcome.id], "docs/paths.md has no pattern \(outcome.id)")
+            #expect(outcome.after.allSatisfy { $0 == path }, "\(outcome.id): \(outcome.after) instead of \(path)")
+        }
+    }
+
+    @Test("With overlap no packet is lost")
+    func overlap() throws {
+        for outcome in try outcomes(["--overlap", "--only", "1", "9", "14", "both-gg"]) {
+            #expect(outcome.problems.isEmpty && outcome.lostToPeer == 0 && outcome.lostToMover == 0, "\(outcome.id)")
+        }
+    }
+
+    /// The path after each pattern, of the table in docs/paths.md.
+    private static func documented() throws -> [String: String] {
+        let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+        let text = try String(contentsOf: root.appendingPathComponent("docs/paths.md"), encoding: .utf8)
+        return text.split(separator: "\n").reduce(into: [:]) { paths, line in
+            let columns = line.split(separator: "|", omittingEmptySubsequences: false).map { $0.trimmingCharacters(in: .whitespaces) }
+            if line.hasPrefix("| "), columns.count > 6 { paths[columns[1]] = columns[5] }
+        }
+    }
+}
