@@ -115,7 +115,9 @@ let package = Package(
 
         .target(
             name: "MATRelay",
-            dependencies: ["CLinux", "IMTKernel", "IMTPlan", "MATCore", "MATDNS", "MATRuntime", "MATServer", "MATSignal", "RelayCore", logging]),
+            dependencies: [
+                "CLinux", "IMTKernel", "IMTPlan", "KernelPrograms", "MATCore", "MATDNS", "MATRuntime", "MATServer", "MATSignal", "RelayCore", logging,
+            ]),
 
         .executableTarget(name: "imsd", dependencies: ["IMS", "IMSCluster", "MATRuntime", "MATServer", arguments, logging, metrics]),
         .executableTarget(name: "mat-relay", dependencies: ["MATRelay", "MATRuntime", "MATServer", arguments, logging, metrics]),
@@ -150,7 +152,9 @@ let package = Package(
         .testTarget(name: "RelayCoreTests", dependencies: ["MATCore", "MATSignal", "MATTesting", "RelayCore", "SeededRandom"]),
         .testTarget(
             name: "MATRelayTests",
-            dependencies: ["MATCore", "MATRelay", "MATRuntime", "MATSignal", "MATTesting", "RelayCore", "mat-relay", namespaces]),
+            dependencies: [
+                "CLinux", "KernelPrograms", "MATCore", "MATRelay", "MATRuntime", "MATSignal", "MATTesting", "RelayCore", "mat-relay", namespaces,
+            ]),
         .testTarget(name: "MappingMemoryTests", dependencies: ["MATSignal", "MappingMemory", "SeededRandom"]),
         .testTarget(name: "MATServerTests", dependencies: ["CLinux", "MATCore", "MATRuntime", "MATServer", "MATSignal"]),
         .testTarget(

@@ -17,18 +17,23 @@ package final class KernelMap: @unchecked Sendable {
         package var entriesMax: Int
         /// Memory for an element is taken when it comes, rather than for all at once; what the kernel asks of `prefixes`, and has not for arrays.
         package var growsAsNeeded: Bool
+        /// Whether `KernelMemory` can show it; for arrays.
+        package var isInMemory: Bool
 
-        package init(_ kind: Kind, _ name: String, keyOctets: Int, valueOctets: Int, entriesMax: Int, growsAsNeeded: Bool = false) {
+        package init(
+            _ kind: Kind, _ name: String, keyOctets: Int, valueOctets: Int, entriesMax: Int, growsAsNeeded: Bool = false, isInMemory: Bool = false
+        ) {
             self.kind = kind
             self.name = name
             self.keyOctets = keyOctets
             self.valueOctets = valueOctets
             self.entriesMax = entriesMax
             self.growsAsNeeded = growsAsNeeded
+            self.isInMemory = isInMemory
         }
 
-        /// BPF_F_NO_PREALLOC.
-        fileprivate var flags: UInt32 { growsAsNeeded ? 1 : 0 }
+        /// BPF_F_NO_PREALLOC, BPF_F_MMAPABLE.
+        fileprivate var flags: UInt32 { (growsAsNeeded ? 1 : 0) | (isInMemory ? 1 << 10 : 0) }
     }
 
     /// Elements that one call takes at a time.

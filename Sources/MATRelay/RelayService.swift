@@ -34,11 +34,15 @@ public final class RelayService {
         case ended
     }
 
-    private(set) var configuration: RelayConfiguration
-    private let loop: EventLoop
-    private(set) var logger: Logger
+    var configuration: RelayConfiguration
+    let loop: EventLoop
+    var logger: Logger
     private let started = SystemClock.now().monotonic
-    private let core: SharedCore
+    let core: SharedCore
+    /// `nil` if this process forwards alone.
+    var kernel: KernelForwarding?
+    /// Whether routes will be looked at.
+    var isFollowing = false
     private let checks: JobPool<(BindTicket, BindCheck), (BindTicket, VerificationFailure?)>
     private var resolver: Resolver
     /// The system's files that name resolvers.
@@ -72,7 +76,8 @@ public final class RelayService {
         self.loop = loop
         self.logger = logger
         self.metrics = RelayMetrics(metrics)
-        let state = Self.readState(configuration, logger)
+        var state = Self.readState(configuration, logger)
+        state?.saved.add(Self.leftCounts(configuration))
         secrets = state?.secrets ?? []
         if secrets.isEmpty {
             secrets = [Self.randomSecret()]
@@ -125,6 +130,7 @@ public final class RelayService {
         } catch {
             throw RelayError("\(error); is another mat-relay running?")
         }
+        try startKernel()
         try changeMetricsEndpoint(to: configuration.metricsAddress)
         resolverFiles = PathWatch(loop: loop, paths: [ResolverConfiguration.systemPath, ResolverConfiguration.upstreamPath]) { [unowned self] in
             guard resolver.followSystem() else { return }
@@ -138,6 +144,7 @@ public final class RelayService {
             }
         }
         repeating(Self.tickInterval) { service in
+            service.countKernel()
             service.run { core, now in core.tick(now: now) }
             service.writeState(ifChanged: \.bindings)
         }
@@ -183,14 +190,20 @@ public final class RelayService {
     /// Ends service: forwards what has arrived, writes the state down.
     public func stop() {
         if case .ended = life { return }
+        // Who was drained is not awaited back.
+        let isForGood = life == .draining
         life = .ended
         serviceManager.stopping()
         path?.stop()
         gatewayPath?.stop()
         (path, gatewayPath, gatewayDevice) = (nil, nil, nil)
         checks.stop()
+        countKernel()
+        let told = kernel?.told() ?? []
         writeState()
         stateWriter.sync {}
+        kernel?.written(told)
+        stopKernel(forGood: isForGood)
         resolverFiles?.stop()
         resolverFiles = nil
         metricsEndpoint?.stop()
@@ -207,7 +220,7 @@ public final class RelayService {
 
     // MARK: Events and actions
 
-    private func run(_ event: (inout RelayCore, Now) -> [RelayAction]) {
+    func run(_ event: (inout RelayCore, Now) -> [RelayAction]) {
         let now = SystemClock.now()
         perform(core.use { core in event(&core, now) })
     }
@@ -233,6 +246,11 @@ public final class RelayService {
                     lookup.lookup(prefix: name, completion: completion)
                 }
             case .check(let ticket, let check): checks.add((ticket, check))
+            case .kernel(let change):
+                kernel?.apply(change) { octets, prefix in
+                    let now = SystemClock.now().monotonic
+                    core.use { $0.forwardedByKernel(octets, of: prefix, now: now) }
+                }
             case .log(let level, let message): logger.log(level: Logger.Level(rawValue: level.rawValue) ?? .info, "\(message)")
             }
         }
@@ -308,10 +326,15 @@ public final class RelayService {
         // A copy costs moments; workers would wait for the lock while lines are made of 100,000 bindings.
         let copy = core.use { $0 }
         let (secrets, logger) = (secrets, logger)
+        // What the copy has counted of the kernel's work: the rest is the next run's to count, if this one is killed.
+        let told = kernel?.told() ?? []
+        let reference = UncheckedReference(self)
+        let poster = loop.poster
         stateWriter.async {
             let contents = RelayStateFile.Contents(secrets: secrets, saved: copy.saved(now: now))
             do throws(SystemError) {
                 try TextFile.replace(path, with: RelayStateFile.write(contents), mode: 0o600)
+                if !told.isEmpty { poster.post { reference.value?.kernel?.written(told) } }
             } catch {
                 logger.error("state: \(error); after a restart nodes have to bind anew")
             }
@@ -346,7 +369,8 @@ public final class RelayService {
 
     private func metricFamilies() -> [MetricFamily] {
         let uptime = (SystemClock.now().monotonic - started).components.seconds
-        metrics.collect(core.use { RelayMetrics.CoreFigures($0) }, path, sendFailures: sendFailures, uptimeSeconds: uptime)
+        countKernel()
+        metrics.collect(core.use { RelayMetrics.CoreFigures($0) }, path, kernel, sendFailures: sendFailures, uptimeSeconds: uptime)
         if let gatewayPath { metrics.collect(core.use(\.counters), gatewayPath) }
         return metrics.registry.families()
     }
@@ -381,6 +405,7 @@ public final class RelayService {
         let taken = configuration.core
         run { core, now in core.reconfigure(taken, now: now) }
         applyGateway()
+        kernel?.changeRates(taken.limits)
         if !restartKeys.isEmpty { logger.warning("changed, but counting only after a restart: \(restartKeys.joined(separator: ", "))") }
         logger.notice(
             "the configuration is reloaded",

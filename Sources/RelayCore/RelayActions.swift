@@ -9,12 +9,57 @@ public enum RelayAction: Hashable, Sendable {
     case lookUp(IPPrefix)
     /// Check signatures, in any thread. `RelayCore.checked` is told the outcome.
     case check(BindTicket, BindCheck)
+    /// What the kernel has to know, where it forwards by itself; only after `RelayCore.kernelForwards`.
+    case kernel(KernelChange)
     case log(RelayLogLevel, String)
 }
 
 /// How much a log line matters, in swift-log's words; the core does not depend on a logging library.
 public enum RelayLogLevel: String, Sendable, Hashable, CaseIterable {
     case debug, info, notice, warning
+}
+
+/// A change in what the kernel knows of the bindings.
+public enum KernelChange: Hashable, Sendable {
+    /// A binding stands in this slot from now on, or another one.
+    case enter(KernelBinding)
+    /// Another end of the grant.
+    case extend(slot: Int, until: MonotonicTime)
+    case leave(slot: Int, IPPrefix)
+    /// Whether its packets come to the agent, since it has used its month.
+    case bar(slot: Int, Bool)
+}
+
+/// A binding, as far as the kernel has to know it.
+public struct KernelBinding: Hashable, Sendable {
+    public var slot: Int
+    public var prefix: IPPrefix
+    public var endpoint: Endpoint
+    /// The relay's own address and port that the node bound to.
+    public var local: Endpoint
+    /// Where it was before, if packets are still taken from there.
+    public var previous: Endpoint?
+    public var previousUntil: MonotonicTime
+    public var until: MonotonicTime
+    public var isResident: Bool
+    public var refusesVisitors: Bool
+    /// Both directions together.
+    public var octetsOfMonth: UInt64
+}
+
+/// What the kernel forwarded since it was asked last, of and to the binding in a slot.
+public struct KernelCount: Hashable, Sendable {
+    public var slot: Int
+    public var packetsSent: UInt64
+    public var octetsSent: UInt64
+    public var octetsReceived: UInt64
+
+    public init(slot: Int, packetsSent: UInt64, octetsSent: UInt64, octetsReceived: UInt64) {
+        self.slot = slot
+        self.packetsSent = packetsSent
+        self.octetsSent = octetsSent
+        self.octetsReceived = octetsReceived
+    }
 }
 
 /// What happens to an encapsulated packet.
@@ -114,6 +159,9 @@ public struct RelayCounters: Hashable, Sendable {
     public var logLinesSuppressed: UInt64 = 0
     public var packetsForwarded: UInt64 = 0
     public var octetsForwarded: UInt64 = 0
+    /// Of both, what the kernel did by itself.
+    public var kernelPackets: UInt64 = 0
+    public var kernelOctets: UInt64 = 0
     /// Packets that had to wait for a rate that many share.
     public var packetsHeld: UInt64 = 0
     /// Of a gateway: forwarded for nodes to plain hosts, and back.

@@ -67,6 +67,7 @@ extension RelayCore {
                 hoa, from: origin.source, to: origin.local, clientCookie: origin.cookie.client, now.monotonic)
             guard let refreshed else { return refuse(.notFound, hoa, origin, "it has to bind anew", now) }
             counters.refreshes += 1
+            extendInKernel(refreshed.prefix, until: refreshed.until, now.monotonic)
             return granted(hoa, refreshed.secondsLeft(now.monotonic), origin, role(of: refreshed.prefix))
         case .bind(let hoa, let proof, let seconds):
             return received(hoa, proof, seconds: seconds, origin, now)
@@ -230,6 +231,7 @@ extension RelayCore {
             return granted(hoa, 0, origin, .relay)
         case .bound(let binding, let slot, let isNew, let movedFrom):
             traffic.bound(binding.prefix, in: slot, isNew: isNew, resident: configuration.resident(binding.prefix))
+            enterKernel(slot, now.monotonic)
             counters.binds += 1
             if let movedFrom {
                 counters.moves += 1

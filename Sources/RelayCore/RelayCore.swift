@@ -30,6 +30,8 @@ public struct RelayCore: Sendable {
     var believed: BoundedTable<CertificateID, BelievedCertificate>
     /// Whether new bindings and refreshes are put off, so that nodes go elsewhere.
     var isDraining = false
+    /// `nil` where the kernel does not forward.
+    var kernel: KernelShare?
     private var refusalLog: LimitedLog
     private var bindingLog: LimitedLog
     private var actions: [RelayAction] = []
@@ -86,11 +88,14 @@ public struct RelayCore: Sendable {
             guard let binding = bindings.binding(in: slot, now.monotonic) else { continue }
             let resident = fresh.resident(binding.prefix)
             traffic.bound(binding.prefix, in: slot, isNew: false, resident: resident)
+            enterKernel(slot, now.monotonic)
             if resident == nil, !fresh.takesVisitors, bindings.end(binding.prefix, now.monotonic) != nil {
                 ended(binding, in: slot)
                 logBinding("\(binding.hoa) is not served any more", now.monotonic)
             }
         }
+        if kernel != nil { traffic.shortenBursts() }
+        barAnew()
         return takeActions()
     }
 
@@ -104,7 +109,7 @@ public struct RelayCore: Sendable {
 
     /// Once a second.
     public mutating func tick(now: Now) -> [RelayAction] {
-        if let time = UTCTime(unixSeconds: Int64(clamping: now.wallMilliseconds / 1000)) { traffic.monthIs(String(time.day.prefix(7))) }
+        if let time = UTCTime(unixSeconds: Int64(clamping: now.wallMilliseconds / 1000)), traffic.monthIs(String(time.day.prefix(7))) { barAnew() }
         for (binding, slot) in bindings.sweep(steps: Self.sweepSteps(bindings.slotsCount), now.monotonic) {
             ended(binding, in: slot)
             logBinding("binding of \(binding.hoa) at \(binding.endpoint) has run out", now.monotonic)
@@ -118,6 +123,7 @@ public struct RelayCore: Sendable {
     mutating func ended(_ binding: Binding, in slot: Int) {
         counters.ends += 1
         traffic.ended(binding.prefix, in: slot)
+        leaveKernel(slot, binding.prefix)
     }
 
     /// Entries of a table looked at in a second: a part of a large table, so that nobody waits for it.
@@ -146,7 +152,7 @@ public struct RelayCore: Sendable {
     ///
     /// - Returns: how many bindings are held again.
     public mutating func restore(_ saved: SavedRelay, now: Now) -> Int {
-        if let time = UTCTime(unixSeconds: Int64(clamping: now.wallMilliseconds / 1000)) { traffic.monthIs(String(time.day.prefix(7))) }
+        if let time = UTCTime(unixSeconds: Int64(clamping: now.wallMilliseconds / 1000)) { _ = traffic.monthIs(String(time.day.prefix(7))) }
         if saved.month == traffic.month { for usage in saved.octetsOfMonth { traffic.restore(usage.octets, of: usage.prefix) } }
         var count = 0
         for binding in saved.bindings {
@@ -204,6 +210,20 @@ public struct SavedRelay: Hashable, Sendable {
     package var month: String
     package var octetsOfMonth: [Usage]
     package var bindings: [SavedBinding]
+
+    /// Octets that were forwarded since, in the same month.
+    public mutating func add(_ octets: [(prefix: IPPrefix, octets: UInt64)]) {
+        guard !octets.isEmpty else { return }
+        var places: [IPPrefix: Int] = [:]
+        for (place, usage) in octetsOfMonth.enumerated() { places[usage.prefix] = place }
+        for (prefix, more) in octets {
+            if let place = places[prefix] {
+                octetsOfMonth[place].octets &+= more
+            } else {
+                octetsOfMonth.append(Usage(prefix: prefix, octets: more))
+            }
+        }
+    }
 
     package init(month: String, octetsOfMonth: [Usage], bindings: [SavedBinding]) {
         self.month = month

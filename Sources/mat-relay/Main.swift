@@ -20,6 +20,9 @@ struct Relay: ParsableCommand {
     @Flag(help: "Check the configuration and the directory it names, say what is wrong, and exit.")
     var check = false
 
+    @Flag(help: "Take away what an earlier run has left in the kernel, which otherwise forwards on for the next one, and exit.")
+    var remove = false
+
     @Option(help: "Log this and what is worse: trace, debug, info, notice, warning or error. Overrides the file.")
     var logLevel: Logger.Level?
 
@@ -30,6 +33,15 @@ struct Relay: ParsableCommand {
         } catch {
             complain("\(error)")
             throw ExitCode(78)  // EX_CONFIG of sysexits.h: systemd shows it by name
+        }
+        if remove {
+            do throws(RelayError) {
+                try RelayService.removeKernel(configuration)
+            } catch {
+                complain("\(error)")
+                throw ExitCode(1)
+            }
+            return
         }
         if check {
             do throws(RelayError) {

@@ -7,9 +7,10 @@ import Namespaces
 import Synchronization
 import Testing
 
-//   client a, IPv4 only                 relay: mat-relay                     client b, IPv6 only
+//   client a                            relay: mat-relay                     client b
 //   198.51.100.2  ── veth ── 198.51.100.1   2001:db8:9::1 ── veth ── 2001:db8:9::2
-//   198.51.100.3 (where a moves to)
+//   198.51.100.3 (where a moves to)         203.0.113.1              203.0.113.2
+//   2001:db8:8::2            2001:db8:8::1
 
 /// Why these tests can't run here; `nil` if they can.
 let relayTestsImpossible: String? = {
@@ -22,6 +23,9 @@ let relayTestsImpossible: String? = {
 final class Relay {
     static let ipv4 = Endpoint(ip("198.51.100.1"), port: SignalPort.relay)
     static let ipv6 = Endpoint(ip("2001:db8:9::1"), port: SignalPort.relay)
+    /// Of the other family, at each client's side.
+    static let ipv4AtB = Endpoint(ip("203.0.113.1"), port: SignalPort.relay)
+    static let ipv6AtA = Endpoint(ip("2001:db8:8::1"), port: SignalPort.relay)
     private static let numbers = Mutex(0)
 
     let authority = TestAuthority(seed: 1)
@@ -52,15 +56,17 @@ final class Relay {
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         try host.connect("to-a", to: a, "eth")
         try host.connect("to-b", to: b, "eth")
-        try host.add(["198.51.100.1/24"], dev: "to-a")
-        try host.add(["2001:db8:9::1/64"], dev: "to-b")
-        try a.add(["198.51.100.2/24", "198.51.100.3/24"], dev: "eth")
-        try b.add(["2001:db8:9::2/64"], dev: "eth")
+        try host.add(["198.51.100.1/24", "2001:db8:8::1/64"], dev: "to-a")
+        try host.add(["2001:db8:9::1/64", "203.0.113.1/24"], dev: "to-b")
+        try a.add(["198.51.100.2/24", "198.51.100.3/24", "2001:db8:8::2/64"], dev: "eth")
+        try b.add(["2001:db8:9::2/64", "203.0.113.2/24"], dev: "eth")
+        if configuration.contains("forwarding: kernel") { try shell("mkdir \(directory)/pins && mount -t bpf bpf \(directory)/pins") }
         try start()
     }
 
     deinit {
         process?.end()
+        _ = shellStatus("umount \(directory)/pins")
         try? FileManager.default.removeItem(atPath: directory)
     }
 
@@ -70,8 +76,8 @@ final class Relay {
         let keys = "    public-keys: [\(Data(authority.key.publicKey.octets).base64EncodedString())]"
         let lines =
             [
-                "residents:", "  - prefix: 10.0.0.0/24", keys, "  - prefix: 2001:db8:5::/64", keys, "state: \(directory)/state", "log-level: debug",
-                "metrics:", "  listen: 127.0.0.1:9290", "visitors: false",
+                "residents:", "  - prefix: 10.0.0.0/24", keys, "  - prefix: 2001:db8:5::/64", keys, "state: \(directory)/state",
+                "pins: \(directory)/pins/relay", "log-level: debug", "metrics:", "  listen: 127.0.0.1:9290", "visitors: false",
             ] + others
         try lines.joined(separator: "\n").write(toFile: directory + "/configuration", atomically: true, encoding: .utf8)
         let before = log
@@ -98,7 +104,25 @@ final class Relay {
         return Double(value) ?? 0
     }
 
+    /// What the state file tells of a HoA.
+    func usedOfMonth(_ hoa: String) throws -> UInt64 {
+        let text = try String(contentsOfFile: directory + "/state", encoding: .utf8)
+        guard let line = text.split(separator: "\n").first(where: { $0.hasPrefix("used \(hoa)") }), let octets = line.split(separator: " ").last
+        else {
+            return 0
+        }
+        return UInt64(octets) ?? 0
+    }
+
     func dropped(_ reason: String) throws -> Double { try metric("mat_relay_packets_dropped_total{reason=\"\(reason)\"}") }
+}
+
+/// A node of the relay's own prefix. Certificates are of now, since the relay's clock is the machine's.
+func enrol(_ relay: Relay, _ hoa: String, seed: UInt8) -> TestIdentity {
+    let key = makeKey(seed)
+    let now = SystemClock.now().wallMilliseconds
+    let certificate = relay.authority.certify(home(hoa), key.publicKey, notBefore: now - 60_000, notAfter: now + 86_400_000)
+    return TestIdentity(hoa: home(hoa), key: key, certificate: certificate)
 }
 
 /// Waits until it is so, 20 s at most.

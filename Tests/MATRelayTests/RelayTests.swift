@@ -9,14 +9,6 @@ import Testing
 
 @Suite("A running relay", .serialized, .enabled(if: relayTestsImpossible == nil, "skipped: \(relayTestsImpossible ?? "")"), .timeLimit(.minutes(3)))
 struct RelayTests {
-    /// Certificates are of now, since the relay's clock is the machine's.
-    private func enrol(_ relay: Relay, _ hoa: String, seed: UInt8) -> TestIdentity {
-        let key = makeKey(seed)
-        let now = SystemClock.now().wallMilliseconds
-        let certificate = relay.authority.certify(home(hoa), key.publicKey, notBefore: now - 60_000, notAfter: now + 86_400_000)
-        return TestIdentity(hoa: home(hoa), key: key, certificate: certificate)
-    }
-
     private func clients(_ relay: Relay) throws -> (a: Client, b: Client) {
         let a = try Client(enrol(relay, "10.0.0.1", seed: 11), at: ip("198.51.100.2"), in: relay.a, relay: Relay.ipv4)
         let b = try Client(enrol(relay, "10.0.0.2", seed: 12), at: ip("2001:db8:9::2"), in: relay.b, relay: Relay.ipv6)
@@ -145,7 +137,7 @@ struct RelayTests {
         let text = try String(contentsOfFile: path, encoding: .utf8)
         try (text + "\nlimits:\n  burst: 1B\n").write(toFile: path, atomically: true, encoding: .utf8)
         relay.signal(SIGHUP)
-        try eventually("the mistake is told") { relay.log.contains("configuration:13: limits.burst: no packet of full size would ever pass") }
+        try eventually("the mistake is told") { relay.log.contains("configuration:14: limits.burst: no packet of full size would ever pass") }
         try text.replacing("10.0.0.0/24", with: "10.0.0.2").write(toFile: path, atomically: true, encoding: .utf8)
         relay.signal(SIGHUP)
         try eventually("it is reloaded") { relay.log.contains("the configuration is reloaded") }

@@ -44,8 +44,13 @@ import Testing
         #expect(queue.hasRoom(for: 1000, of: 2))
         queue.add(packet(2, octets: 100, until: MonotonicTime(nanoseconds: 5)))
         var asked: [Int] = []
-        #expect(queue.next(.zero, take: { asked.append($0); return false }) == .none)
-        #expect(queue.next(.zero, take: { asked.append($0); return true }) == .send(packet(1, octets: 1000)))
+        for hasRoom in [false, true] {
+            let next = queue.next(.zero) { octets in
+                asked.append(octets)
+                return hasRoom
+            }
+            #expect(next == (hasRoom ? .send(packet(1, octets: 1000)) : .none))
+        }
         #expect(asked == [1000, 1000])
         let old = MonotonicTime(nanoseconds: 5)
         #expect(queue.next(old, take: { _ in true }) == .tooOld(packet(2, octets: 100, until: old)))

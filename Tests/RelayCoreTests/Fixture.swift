@@ -50,7 +50,7 @@ struct Fixture {
             case .send(let octets, _, _):
                 for case .message(let message, _) in SignalDatagram.decode(octets) { answers.append(message) }
             case .check(let ticket, let check): actions += core.checked(ticket, check.run(), now: now)
-            case .lookUp, .log: break
+            case .lookUp, .kernel, .log: break
             }
         }
         return answers

@@ -20,6 +20,8 @@ extension RelayConfiguration {
             file.reject("advertised", "\(core.advertised.count) addresses are more than \(Self.advertisedMax)", "name those that nodes know")
         }
         threads = file.value("threads", .int(in: 1...Self.threadsMax))
+        forwarding = file.value("forwarding", ConfigurationKind<Forwarder>.word, default: forwarding)
+        pinsPath = file.value("pins", .path, default: pinsPath)
         readResidents(file)
         core.takesVisitors = file.value("visitors", .bool, default: core.takesVisitors)
         core.otherRelays = file.list("other-relays", .address)

@@ -15,6 +15,10 @@ public struct RelayConfiguration: Sendable {
     public var core = RelayCoreConfiguration(residents: [])
     /// What is needed of the kernel to forward to and from plain hosts; `nil` for a relay that is no gateway. For whom it does so, `core` says.
     public internal(set) var gateway: Gateway?
+    /// Who forwards. Changes need a restart.
+    public var forwarding = Forwarder.auto
+    /// Where the kernel keeps forwarding for the next run: a directory in its file system of BPF objects. Changes need a restart.
+    public var pinsPath = "/sys/fs/bpf/mat-relay"
     /// Where bindings are written down, so that the next run has them; nowhere if `nil`. Changes need a restart.
     public var statePath: String?
     /// Resolvers to ask, in order; the system's if empty.
@@ -32,6 +36,16 @@ public struct RelayConfiguration: Sendable {
     public var metricsAddress: Endpoint?
     /// How long packets are forwarded on after SIGTERM, while nodes that bind or refresh are told to go elsewhere.
     public var drain: Duration = .zero
+
+    /// Who forwards packets.
+    public enum Forwarder: String, CaseIterable, Sendable {
+        /// The kernel, if it can and the relay may; what it can't, and everything else, the relay.
+        case auto
+        /// As `auto`, but the relay does not start without it.
+        case kernel
+        /// The relay alone.
+        case agent
+    }
 
     public init() {}
 
@@ -54,6 +68,8 @@ public struct RelayConfiguration: Sendable {
         var keys: [String] = []
         if port != fresh.port || addresses != fresh.addresses { keys.append("listen") }
         if threads != fresh.threads { keys.append("threads") }
+        if forwarding != fresh.forwarding { keys.append("forwarding") }
+        if pinsPath != fresh.pinsPath { keys.append("pins") }
         if statePath != fresh.statePath { keys.append("state") }
         if verifiersCount != fresh.verifiersCount { keys.append("verifiers") }
         if gateway?.device.name != fresh.gateway?.device.name { keys.append("gateway") }
@@ -66,6 +82,8 @@ public struct RelayConfiguration: Sendable {
         taken.port = port
         taken.addresses = addresses
         taken.threads = threads
+        taken.forwarding = forwarding
+        taken.pinsPath = pinsPath
         taken.statePath = statePath
         taken.verifiersCount = verifiersCount
         // A device does not come or go while the relay runs.

@@ -31,7 +31,7 @@ final class RelayMetrics {
     }
 
     /// Brings everything up to date.
-    func collect(_ core: CoreFigures, _ path: ForwardPath?, sendFailures: UInt64, uptimeSeconds: Int64) {
+    func collect(_ core: CoreFigures, _ path: ForwardPath?, _ kernel: KernelForwarding?, sendFailures: UInt64, uptimeSeconds: Int64) {
         let counters = core.counters
         for (code, count) in counters.answered.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
             mirror.set("mat_relay_answers_total", count, [("code", code.description)])
@@ -47,10 +47,17 @@ final class RelayMetrics {
         mirror.set("mat_relay_log_lines_suppressed_total", counters.logLinesSuppressed)
         mirror.set("mat_relay_packets_forwarded_total", counters.packetsForwarded)
         mirror.set("mat_relay_octets_forwarded_total", counters.octetsForwarded)
+        mirror.set("mat_relay_kernel_packets_forwarded_total", counters.kernelPackets)
+        mirror.set("mat_relay_kernel_octets_forwarded_total", counters.kernelOctets)
+        mirror.level("mat_relay_kernel_links", kernel?.linksCount ?? 0)
+        mirror.set("mat_relay_kernel_failures_total", kernel?.failures ?? 0)
         mirror.set("mat_relay_packets_held_total", counters.packetsHeld)
         mirror.set("mat_relay_ends_total", counters.ends)
         // Reasons that did not occur yet are shown as well: a rate of what appears from nothing can't be taken.
-        for reason in DropReason.allCases { mirror.set("mat_relay_packets_dropped_total", counters[reason], [("reason", reason.description)]) }
+        for reason in DropReason.allCases {
+            let byKernel = reason == .sourceRate ? kernel?.droppedSourceRate ?? 0 : 0
+            mirror.set("mat_relay_packets_dropped_total", counters[reason] &+ byKernel, [("reason", reason.description)])
+        }
         if let path {
             mirror.set("mat_relay_datagrams_received_total", path.total(.datagrams))
             mirror.set("mat_relay_signalling_received_total", path.total(.signalling))
@@ -83,6 +90,10 @@ final class RelayMetrics {
         ("mat_relay_packets_forwarded_total", "Packets forwarded."),
         ("mat_relay_octets_forwarded_total", "Octets of forwarded packets."),
         ("mat_relay_packets_dropped_total", "Packets not forwarded, by reason."),
+        ("mat_relay_kernel_packets_forwarded_total", "Packets forwarded by the kernel, which are among those above."),
+        ("mat_relay_kernel_octets_forwarded_total", "Octets of them."),
+        ("mat_relay_kernel_links", "Links at which the kernel forwards; 0 if it does not."),
+        ("mat_relay_kernel_failures_total", "Bindings that the kernel had no memory for; their packets are forwarded by the process."),
         ("mat_relay_packets_held_total", "Packets that had to wait for a rate that many share."),
         ("mat_relay_gateway_packets_total", "Packets forwarded between nodes and plain hosts, by whom they went to."),
         ("mat_relay_gateway_octets_total", "Octets of those."),

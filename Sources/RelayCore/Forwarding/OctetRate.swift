@@ -4,7 +4,7 @@ import MATSignal
 /// belongs to: the time at which it would be full.
 struct OctetRate: Hashable, Sendable {
     private let octetsPerSecond: Int64
-    private let burstNanoseconds: Int64
+    private var burstNanoseconds: Int64
 
     /// - Parameters: at least one octet each; what is more than 1 TB is held to that.
     init(octetsPerSecond: Int, burstOctets: Int) {
@@ -27,4 +27,17 @@ struct OctetRate: Hashable, Sendable {
 
     /// Nothing is taken before then.
     func close(_ fullAt: inout Int64, until time: Int64) { fullAt = max(fullAt, time &+ burstNanoseconds) }
+
+    /// The same with a burst of so long at most, but of a packet at least.
+    func shortened(to time: Duration) -> Self {
+        var rate = self
+        let packet = 9216 * 1_000_000_000 / octetsPerSecond
+        rate.burstNanoseconds = min(burstNanoseconds, max(time.nanosecondsSaturated, packet))
+        return rate
+    }
+
+    /// The kernel's programs don't divide.
+    var ofKernel: KernelRates.Rate {
+        KernelRates.Rate(cost: UInt64(1_000_000_000 << 20) / UInt64(octetsPerSecond), burst: UInt64(burstNanoseconds))
+    }
 }

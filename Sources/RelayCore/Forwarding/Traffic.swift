@@ -86,13 +86,15 @@ struct Traffic: Sendable {
     mutating func restore(_ octets: UInt64, of prefix: IPPrefix) { away[prefix] = octets }
 
     /// - Parameter month: the calendar month of now. With a new one all begin anew.
-    mutating func monthIs(_ month: String) {
-        guard month != self.month else { return }
+    /// - Returns: whether it is a new one.
+    mutating func monthIs(_ month: String) -> Bool {
+        guard month != self.month else { return false }
         if !self.month.isEmpty {
             for slot in accounts.indices { accounts[slot].octetsOfMonth = 0 }
             away = BoundedTable(max: awayMax)
         }
         self.month = month
+        return true
     }
 
     // MARK: Packets
@@ -136,6 +138,31 @@ struct Traffic: Sendable {
         case .relay: return relayRate.take(octets, from: &relayFullAt, at: time)
         }
     }
+
+    /// Whether the HoA has used its month.
+    func isExhausted(_ slot: Int) -> Bool {
+        guard let quota, accounts.indices.contains(slot) else { return false }
+        return accounts[slot].octetsOfMonth >= quota
+    }
+
+    /// Octets that were forwarded elsewhere.
+    mutating func count(_ octets: UInt64, in slot: Int) {
+        if accounts.indices.contains(slot) { accounts[slot].octetsOfMonth &+= octets }
+    }
+
+    /// Octets that were forwarded elsewhere, of a HoA that is not bound at the moment.
+    mutating func count(_ octets: UInt64, away prefix: IPPrefix) {
+        if quota != nil, octets > 0 { away[prefix] = (away[prefix] ?? 0) &+ octets }
+    }
+
+    var kernelRates: KernelRates { KernelRates(home: rate.ofKernel, visitors: visitorsRate.ofKernel, relay: relayRate.ofKernel) }
+
+    /// For rates that another uses as well: what was not used here is no more than this part of a second.
+    mutating func shortenBursts() {
+        for rate in [\Traffic.rate, \.visitorsRate, \.relayRate] { self[keyPath: rate] = self[keyPath: rate].shortened(to: Self.sharedBurst) }
+    }
+
+    private static let sharedBurst = Duration.milliseconds(50)
 
     /// The link takes nothing more before then.
     mutating func stall(until time: MonotonicTime) { relayRate.close(&relayFullAt, until: time.nanoseconds) }
