@@ -40,7 +40,7 @@ public final class RelayService {
     private let started = SystemClock.now().monotonic
     let core: SharedCore
     /// `nil` if this process forwards alone.
-    var kernel: KernelForwarding?
+    var kernel: ForwardingProgram?
     /// Whether routes will be looked at.
     var isFollowing = false
     private let checks: JobPool<(BindTicket, BindCheck), (BindTicket, VerificationFailure?)>

@@ -45,7 +45,7 @@ struct KernelTests {
         for host in [relay.a, relay.b] { try wholeChecksums(host) }
         let nodes = Nodes(
             a4: try Client(enrol(relay, "10.0.0.1", seed: 11), at: ip("198.51.100.2"), in: relay.a, relay: Relay.ipv4),
-            b4: try Client(enrol(relay, "10.0.0.2", seed: 12), at: ip("203.0.113.2"), in: relay.b, relay: Relay.ipv4AtB),
+            b4: try Client(enrol(relay, "10.0.0.2", seed: 12), at: ip("192.0.2.2"), in: relay.b, relay: Relay.ipv4AtB),
             a6: try Client(enrol(relay, "10.0.0.3", seed: 13), at: ip("2001:db8:8::2"), in: relay.a, relay: Relay.ipv6AtA),
             b6: try Client(enrol(relay, "10.0.0.4", seed: 14), at: ip("2001:db8:9::2"), in: relay.b, relay: Relay.ipv6))
         for node in [nodes.a4, nodes.b4, nodes.a6, nodes.b6] { #expect(try node.bind(lifetime: 600).code == .ok) }

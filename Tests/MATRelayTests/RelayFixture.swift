@@ -9,7 +9,7 @@ import Testing
 
 //   client a                            relay: mat-relay                     client b
 //   198.51.100.2  ── veth ── 198.51.100.1   2001:db8:9::1 ── veth ── 2001:db8:9::2
-//   198.51.100.3 (where a moves to)         203.0.113.1              203.0.113.2
+//   198.51.100.3 (where a moves to)         192.0.2.1              192.0.2.2
 //   2001:db8:8::2            2001:db8:8::1
 
 /// Why these tests can't run here; `nil` if they can.
@@ -24,7 +24,7 @@ final class Relay {
     static let ipv4 = Endpoint(ip("198.51.100.1"), port: SignalPort.relay)
     static let ipv6 = Endpoint(ip("2001:db8:9::1"), port: SignalPort.relay)
     /// Of the other family, at each client's side.
-    static let ipv4AtB = Endpoint(ip("203.0.113.1"), port: SignalPort.relay)
+    static let ipv4AtB = Endpoint(ip("192.0.2.1"), port: SignalPort.relay)
     static let ipv6AtA = Endpoint(ip("2001:db8:8::1"), port: SignalPort.relay)
     private static let numbers = Mutex(0)
 
@@ -57,9 +57,9 @@ final class Relay {
         try host.connect("to-a", to: a, "eth")
         try host.connect("to-b", to: b, "eth")
         try host.add(["198.51.100.1/24", "2001:db8:8::1/64"], dev: "to-a")
-        try host.add(["2001:db8:9::1/64", "203.0.113.1/24"], dev: "to-b")
+        try host.add(["2001:db8:9::1/64", "192.0.2.1/24"], dev: "to-b")
         try a.add(["198.51.100.2/24", "198.51.100.3/24", "2001:db8:8::2/64"], dev: "eth")
-        try b.add(["2001:db8:9::2/64", "203.0.113.2/24"], dev: "eth")
+        try b.add(["2001:db8:9::2/64", "192.0.2.2/24"], dev: "eth")
         if configuration.contains("forwarding: kernel") { try shell("mkdir \(directory)/pins && mount -t bpf bpf \(directory)/pins") }
         try start()
     }

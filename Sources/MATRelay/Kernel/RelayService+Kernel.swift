@@ -11,27 +11,27 @@ extension RelayService {
     /// What the kernel has forwarded since the state was written, while no relay was there to count it.
     static func leftCounts(_ configuration: RelayConfiguration) -> [(prefix: IPPrefix, octets: UInt64)] {
         guard configuration.forwarding != .agent,
-            let directory = try? KernelForwarding.directory(configuration.pinsPath, port: configuration.port)
+            let directory = try? ForwardingProgram.directory(configuration.pinsPath, port: configuration.port)
         else { return [] }
-        return KernelForwarding.leftCounts(directory, slotsMax: configuration.core.limits.bindingsMax)
+        return ForwardingProgram.leftCounts(directory, slotsMax: configuration.core.limits.bindingsMax)
     }
 
     func startKernel() throws(RelayError) {
         let directory: ProgramDirectory?
         var reason = ""
         do throws(ProgramError) {
-            directory = try KernelForwarding.directory(configuration.pinsPath, port: configuration.port)
+            directory = try ForwardingProgram.directory(configuration.pinsPath, port: configuration.port)
         } catch {
             directory = nil
             reason = "\(error)"
         }
         guard configuration.forwarding != .agent else {
-            if let directory { KernelForwarding.removeLeftovers(directory) }
+            if let directory { ForwardingProgram.removeLeftovers(directory) }
             return
         }
-        let kernel: KernelForwarding
+        let kernel: ForwardingProgram
         do throws(RelayError) {
-            kernel = try KernelForwarding(
+            kernel = try ForwardingProgram(
                 port: configuration.port, slotsMax: configuration.core.limits.bindingsMax, limits: configuration.core.limits, directory: directory,
                 logger)
             self.kernel = kernel
@@ -83,7 +83,7 @@ extension RelayService {
     /// Takes away what a run has left in the kernel: `mat-relay --remove`.
     public static func removeKernel(_ configuration: RelayConfiguration) throws(RelayError) {
         do throws(ProgramError) {
-            KernelForwarding.removeLeftovers(try KernelForwarding.directory(configuration.pinsPath, port: configuration.port))
+            ForwardingProgram.removeLeftovers(try ForwardingProgram.directory(configuration.pinsPath, port: configuration.port))
         } catch {
             throw RelayError("\(error)")
         }

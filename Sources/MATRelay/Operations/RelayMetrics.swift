@@ -31,7 +31,7 @@ final class RelayMetrics {
     }
 
     /// Brings everything up to date.
-    func collect(_ core: CoreFigures, _ path: ForwardPath?, _ kernel: KernelForwarding?, sendFailures: UInt64, uptimeSeconds: Int64) {
+    func collect(_ core: CoreFigures, _ path: ForwardPath?, _ kernel: ForwardingProgram?, sendFailures: UInt64, uptimeSeconds: Int64) {
         let counters = core.counters
         for (code, count) in counters.answered.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
             mirror.set("mat_relay_answers_total", count, [("code", code.description)])

@@ -13,7 +13,7 @@ import RelayCore
 ///                                            until here that one's maps and program went on                     killed, or ended: goes on
 ///                                                                                                               until grants are over
 /// ```
-final class KernelForwarding {
+final class ForwardingProgram {
     private struct Entry {
         var binding: KernelBinding
         var way: RouteQuery.Way?
