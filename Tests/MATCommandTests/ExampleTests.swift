@@ -54,7 +54,7 @@ struct ExampleTests {
     @Test("What mat-relay.yaml.example shows commented out is the default, where that is not the number of processors or half of another")
     func relay() throws {
         let (asItIs, whole) = try texts(
-            "mat-relay", without: ["metrics", "threads", "state", "month", "visitors-rate", "visitor-bindings"])
+            "mat-relay", without: ["gateway", "metrics", "threads", "state", "month", "visitors-rate", "visitor-bindings"])
         #expect(whole.contains("\n  rate: 20Mbit") && whole.contains("\ndrain: 0s") && whole.contains("\n    refuse-visitors: false"))
         let expected = try RelayConfiguration(parsing: asItIs, file: "as it is")
         #expect("\(try RelayConfiguration(parsing: whole, file: "whole"))" == "\(expected)")
