@@ -30,6 +30,8 @@ public final class SimulatedNode: SimulatedHost {
     public var infrastructure: Set<IPAddress> = []
     /// By which prefix the networks that it is in reach IPv4.
     package var nat64: NAT64Prefix?
+    /// How many bits of its addresses tell its link; `nil`: there is nobody else on it.
+    public var linkBits: UInt8?
     /// How far the machine's wall clock is ahead of the right time; negative: behind.
     public var clockLead: Duration = .zero
 
@@ -107,7 +109,7 @@ public final class SimulatedNode: SimulatedHost {
             LocalAddress(
                 address: locator.moa.address, interface: locator.interface,
                 interfaceIndex: UInt32((names.firstIndex(of: locator.interface) ?? 0) + 1),
-                prefixLength: locator.moa.family.addressBits,
+                prefixLength: linkBits ?? locator.moa.family.addressBits,
                 hasDefaultRoute: true)
         }
         return LinkSnapshot(addresses: addresses, gateways: infrastructure.sorted())

@@ -33,7 +33,7 @@ extension NodeCore {
     public var nextDeadline: MonotonicTime? {
         mutating get {
             peers.nextDue.earlier(exchanges.nextDue).earlier(nextHomeDue).earlier(deadlines.next).earlier(peerEndpoints.nextDue)
-                .earlier(pathMTUs.nextDue)
+                .earlier(pathMTUs.nextDue).earlier(candidates.nextDue)
         }
     }
 
@@ -47,6 +47,8 @@ extension NodeCore {
                 homeDue(now)
             } else if peerEndpoints.nextDue == due, let hoa = peerEndpoints.takeDue(now.monotonic) {
                 endpointsDue(of: hoa, now)
+            } else if candidates.nextDue == due, let hoa = candidates.takeDue(now.monotonic) {
+                candidatesDue(of: hoa, now)
             } else if pathMTUs.nextDue == due {
                 pathMTUDue(now)
             } else if let deadline = deadlines.takeDue(now.monotonic) {

@@ -44,6 +44,8 @@ public struct NodeCore {
     /// What is asked within them, and how large packets they carry.
     var inPathProbes: InPathProbes
     var pathMTUs: PathMTUs
+    /// Peers in the network that we are in.
+    var candidates: CandidateTable
     var busiest = BusiestPeers()
     var destinations: Destinations
     /// Who sends us something in datagrams, and is not known.
@@ -86,6 +88,7 @@ public struct NodeCore {
         peerEndpoints = EndpointTable(peersMax: configuration.share(of: EndpointTable.peersMax))
         inPathProbes = InPathProbes(
             underWayMax: configuration.share(of: InPathProbes.underWayMax), perSecond: configuration.share(of: InPathProbes.perSecondMax))
+        candidates = CandidateTable(peersMax: configuration.share(of: CandidateTable.peersMax))
         pathMTUs = PathMTUs(pathsMax: configuration.share(of: PathMTUs.pathsMax))
         preferences = Preferences(configuration)
         strangers = Strangers(configuration)

@@ -30,6 +30,8 @@ public struct NodeCoreConfiguration: Sendable {
     /// What the configuration says are HoAs: their packets wait for the DNS however long it is silent.
     public var namedPrefixes: [IPPrefix] = []
     public var paths = PathConfiguration()
+    /// HoAs of the site that this node stands at: only to these, and to who is behind the same translator, its private addresses are told.
+    public var site: [IPPrefix] = []
     /// How large packets in datagrams are, if it is not to be found out.
     public var mtu: UInt32?
     /// Own relays beside those that the DNS names; they go before those.

@@ -146,14 +146,15 @@ extension NodeCore {
         }
         let states = statePeers().compactMap { peer -> NodeStatus.PeerState? in
             guard let own = home(for: peer.hoa) else { return nil }
-            let outbound = paths.installed(of: peer)
+            let inNetwork = candidates[peer.hoa]?.installed
+            let outbound = paths.installed(of: peer) ?? inNetwork
             let target = outbound?.peer
             let way = outbound == nil ? peerEndpoints[peer.hoa]?.installed : nil
             let ownMoA = outbound?.own ?? way.map { MobileAddress($0.own) }
             return NodeStatus.PeerState(
                 hoa: peer.hoa, ownHoA: own, moa: target, ownMoA: ownMoA, endpoint: way?.endpoint,
                 locators: peer.record.places(at: peer.listed).map(\.named), isProvisional: peer.isProvisional,
-                isProven: way != nil || target.flatMap { peer.locators[$0]?.state.isProven } ?? false,
+                isProven: way != nil || inNetwork != nil || target.flatMap { peer.locators[$0]?.state.isProven } ?? false,
                 age: max(.zero, now.monotonic - peer.since),
                 refreshedAgo: max(.zero, now.monotonic - peer.refreshed), switches: paths.switches(of: peer),
                 detouredFor: paths.detourSince(peer.hoa).map { now.monotonic - $0 },

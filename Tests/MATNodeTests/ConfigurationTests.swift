@@ -47,6 +47,20 @@ import Testing
         }
     }
 
+    @Test("The size of packets in UDP and the site are read; what nobody can mean is refused")
+    func datagrams() throws {
+        func read(_ text: String) throws -> NodeConfiguration {
+            try NodeConfiguration(parsing: "home-addresses:\n  - {address: 192.0.2.10, key: /k, certificate: /c}\n" + text, file: "matd.yaml")
+        }
+        let usual = try read("")
+        #expect(usual.mtu == nil && usual.site.isEmpty)
+        let configuration = try read("mtu: 1372\nsite: [192.0.2.0/24, '2001:db8:1::/48']\n")
+        #expect(configuration.mtu == 1372 && configuration.site == [prefix("192.0.2.0/24"), prefix("2001:db8:1::/48")])
+        for wrong in ["mtu: 1279", "mtu: 9001", "mtu: large", "site: [0.0.0.0/0]", "site: ['::/0']", "site: [home]"] {
+            #expect(throws: (any Error).self, "\(wrong)") { try read(wrong) }
+        }
+    }
+
     @Test("An interface stands for its MoPre as long as it is usable, and for its addresses if there is a single HoA too")
     func places() throws {
         var configuration = NodeConfiguration()

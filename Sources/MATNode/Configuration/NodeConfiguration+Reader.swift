@@ -53,6 +53,11 @@ extension NodeConfiguration {
         relays = file.list("relays", .relay)
         if relays.count > Self.relaysMax { file.reject("relays", "\(relays.count) relays, at most \(Self.relaysMax)", "remove some") }
 
+        site = file.list("site", .prefix)
+        if site.count > Self.siteMax { file.reject("site", "\(site.count) prefixes, at most \(Self.siteMax)", "use shorter prefixes") }
+        for prefix in site where prefix.length == 0 || prefix.length == 96 && prefix.family == .ipv4 {
+            file.reject("site", "\(prefix) is everybody", "name the home addresses that stand at the same site")
+        }
         mtu = file.value("mtu", .int(in: Self.mtuRange)).map { UInt32(clamping: $0) }
 
         readHomes(file)

@@ -45,6 +45,9 @@ public struct NodeConfiguration: Sendable {
     /// Own relays beside those that the DNS names.
     public var relays: [RelayHost] = []
     public static let relaysMax = 4
+    /// HoAs of the site that this node stands at.
+    public var site: [IPPrefix] = []
+    public static let siteMax = 64
     /// The largest packets between HoAs that travel in datagrams, in octets; `nil`: found out for each path.
     public var mtu: UInt32?
     public static let mtuRange = 1280...9000

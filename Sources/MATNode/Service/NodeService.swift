@@ -41,6 +41,7 @@ public final class NodeService {
         coreConfiguration.paths = configuration.paths
         coreConfiguration.inbound = configuration.inbound
         coreConfiguration.mtu = configuration.mtu
+        coreConfiguration.site = configuration.site
         coreConfiguration.namedPrefixes = configuration.namedPrefixes
         coreConfiguration.routedPrefixes = configuration.routedPrefixes
         coreConfiguration.relays = configuration.relays

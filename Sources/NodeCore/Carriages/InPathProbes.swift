@@ -17,6 +17,8 @@ struct InPathProbes: Sendable {
         case sign
         /// Whether a packet of so many octets passes; 0: a small one beside it.
         case size(UInt32)
+        /// It tells the peer our own candidates.
+        case candidates
     }
 
     struct Probe: Hashable, Sendable {

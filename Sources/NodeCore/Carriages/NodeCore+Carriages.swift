@@ -72,8 +72,11 @@ extension NodeCore {
         guard peerEndpoints[hoa] != nil else { return }
         perform(peerEndpoints.tell(hoa) { $0.use(now.monotonic) }, of: hoa, now)
         if let way = peerEndpoints[hoa]?.installed {
-            usePathMTU(of: hoa, over: .encapsulated(own: Endpoint(way.own, port: SignalPort.node), peer: way.endpoint), now)
+            let own = Endpoint(way.own, port: SignalPort.node)
+            usePathMTU(of: hoa, over: .encapsulated(own: own, peer: way.endpoint), now)
+            offerCandidates(to: hoa, from: own, to: way.endpoint, now)
         }
+        useCandidates(of: hoa, now)
     }
 
     /// Our addresses, or what lies before them, are others: what peers there are is found out from where we are now.
@@ -134,6 +137,7 @@ extension NodeCore {
 
     /// The peer answered one.
     mutating func pathAnswered(_ answer: PathAnswer, _ sequence: UInt32, from source: Endpoint, to local: IPAddress, _ now: Now) {
+        if candidateAnswered(answer, sequence, from: source, to: local, now) { return }
         guard let hoa = peerEndpoints.peer(asked: sequence), let asked = peerEndpoints[hoa]?.asked(at: source), asked.sequence == sequence,
             let peer = peers[hoa],
             let own = home(for: hoa), answer.cookie.client == exchanges.clientCookie(of: source.address, at: local),
@@ -178,15 +182,20 @@ extension NodeCore {
         let preferred = preferredSources[source.family]
         let fresh = requests.freshCookie(for: source, clientCookie: probe.cookie.client, now)
         let proves = requests.provesPlace(probe.cookie, from: source, now)
+        var isVerified = false
         if proves, let given = Challenge(probe.cookie), let proof = probe.proof, let peer = peers[hoa], proof.certificate.id == peer.record.key.id,
             requests.mayVerify(for: source.address, now.monotonic),
             destinations(of: hoa, at: source, local).contains(where: {
                 PathStatement(.pathProbe, by: hoa, to: home.hoa.address, at: $0, cookie: given).isSigned(proof.signature, by: peer.record.key.nodeKey)
             })
         {
-            perform(peerEndpoints.enter(hoa) { $0.proved(source, from: local, preferring: preferred, now.monotonic) }, of: hoa, now)
+            if !candidateHeard(source, of: hoa, now) {
+                perform(peerEndpoints.enter(hoa) { $0.proved(source, from: local, preferring: preferred, now.monotonic) }, of: hoa, now)
+            }
+            isVerified = true
         }
-        let isKnown = peerEndpoints[hoa].map { $0.sources.contains(source) } ?? false || peers[hoa].map { lists($0, source) } ?? false
+        let isKnown =
+            isVerified || peerEndpoints[hoa].map { $0.sources.contains(source) } ?? false || peers[hoa].map { lists($0, source) } ?? false
         // Who has shown where it is, is found out about.
         if peers[hoa] == nil, proves { called(by: hoa, at: Callers.Place(endpoint: source, own: local), now) }
         guard isKnown, proves || requests.answersProbes(now.monotonic),

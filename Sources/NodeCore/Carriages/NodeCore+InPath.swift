@@ -32,13 +32,15 @@ extension NodeCore {
     /// - Returns: whether it is on its way.
     @discardableResult
     mutating func probeInPath(
-        _ hoa: HomeAddress, from own: Endpoint, to far: Endpoint, for purpose: InPathProbes.Purpose, octets: Int? = nil, wait: Duration, _ now: Now
+        _ hoa: HomeAddress, from own: Endpoint, to far: Endpoint, for purpose: InPathProbes.Purpose, octets: Int? = nil, candidates: [Candidate] = [],
+        wait: Duration, _ now: Now
     ) -> Bool {
         guard let home = home(for: hoa) else { return false }
         let probe = InPathProbes.Probe(hoa: hoa, own: own, far: far, purpose: purpose, sentAt: now.monotonic)
         guard let question = inPathProbes.begin(probe, for: wait, random: &random) else { return false }
         let message = SignalMessage(
-            sequence: question.sequence, .pathProbe(PathProbe(cookie: Cookie(client: question.cookie), hoa: hoa, peerHoA: home)))
+            sequence: question.sequence,
+            .pathProbe(PathProbe(cookie: Cookie(client: question.cookie), hoa: hoa, peerHoA: home, candidates: candidates)))
         counters.probesSent += 1
         let payload = octets.map { $0 - InPathMessage.headerOctets(hoa.family) } ?? 0
         postInPath(InPathMessage(SignalDatagram.fill(payload, with: message), between: HomePair(own: home, peer: hoa), from: own, to: far))
@@ -69,6 +71,7 @@ extension NodeCore {
         switch probe.purpose {
         // Nothing is decided by it so far.
         case .sign: break
+        case .candidates: candidatesTold(probe, isAnswered: time != nil, now)
         case .size(let size): if time != nil { sizeAnswered(size, probe, now) }
         }
     }
@@ -88,6 +91,7 @@ extension NodeCore {
         postInPath(
             InPathMessage(
                 SignalMessage(sequence: sequence, .pathAnswer(answer)).octets, between: message.pair, from: message.own, to: message.far))
+        candidatesOffered(probe.candidates, by: probe.peerHoA, message, now)
     }
 
     private mutating func postInPath(_ message: InPathMessage) {

@@ -102,7 +102,7 @@ extension NodeCore {
         let installed = peerEndpoints[peer]?.installed
         let ownMoA = desiredLocators(of: own).first
         for locator in known.locators.listed {
-            let isUsed = installed == nil && locator.roles.contains(.target)
+            let isUsed = installed == nil && candidates[peer]?.installed == nil && locator.roles.contains(.target)
             var candidate = PathExplanation.Candidate(
                 kind: .direct, place: Endpoint(locator.moa.address, port: SignalPort.node), own: ownMoA?.address, isUsed: isUsed,
                 state: locator.state.text(now.monotonic), remedy: nil)
@@ -114,6 +114,16 @@ extension NodeCore {
                 candidate.remedy = "use a network that gives this host a global address"
             }
             result.candidates.append(candidate)
+        }
+        for endpoint in candidates[peer]?.endpoints ?? [] {
+            let state = candidates[peer]?.state(of: endpoint) ?? .unproven
+            let way = candidates[peer]?.installed
+            let isUsed = way?.peer.address == endpoint.address
+            result.candidates.append(
+                PathExplanation.Candidate(
+                    kind: .direct, place: endpoint, own: isUsed ? way?.own.address : nil, isUsed: isUsed,
+                    state: "in this network: \(state == .unproven ? "no answer; told again now and then" : state.text(now.monotonic))",
+                    remedy: isUsed ? nil : "a network whose clients reach one another"))
         }
         for endpoint in peerEndpoints[peer]?.endpoints ?? [] {
             let state = peerEndpoints[peer]?.state(of: endpoint) ?? .unproven
@@ -128,7 +138,8 @@ extension NodeCore {
                 PathExplanation.Candidate(
                     kind: .encapsulated, place: endpoint, own: installed?.endpoint == endpoint ? installed?.own : nil,
                     isUsed: installed?.endpoint == endpoint,
-                    state: (candidateText ?? state.text(now.monotonic)) + (installed?.endpoint == endpoint ? sizeText(of: peer) : ""), remedy: remedy))
+                    state: (candidateText ?? state.text(now.monotonic)) + (installed?.endpoint == endpoint ? sizeText(of: peer) : ""), remedy: remedy)
+            )
         }
         if result.candidates.isEmpty { result.problem = "its record lists no place that can be reached from here" }
         return result

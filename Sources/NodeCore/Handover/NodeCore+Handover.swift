@@ -19,11 +19,13 @@ extension NodeCore {
         case .same:
             break
         case .left(let dead):
+            reconsiderCandidates(now)
             for hoa in homes.keys.sorted() { movePaths(of: hoa, gone: dead, isWhole: false, now) }
             flushChanges()
         case .changed(let change):
             ownEndpoints.keep(addresses.ordered.map(\.moa))
             enterOwnAddresses()
+            reconsiderCandidates(now)
             for family in AddressFamily.allCases {
                 guard let hoa = home(in: family) else { continue }
                 let servers = homes[hoa]?.servers?.endpoints ?? []

@@ -165,7 +165,8 @@ extension NodeCore {
         let arranged = paths.arrange(hoa, in: &peers, side, addresses, &adoption, isKeptBack: destinations.contains(hoa))
         for change in arranged.changes { self.change(change) }
         let isRewritten = peers[hoa].flatMap { paths.installed(of: $0) } != nil
-        let hasOpened = applyEndpoints(of: hoa, isRewritten: isRewritten, now)
+        let (isInNetwork, isFound) = applyCandidates(of: hoa, isRewritten: isRewritten, now)
+        let hasOpened = applyEndpoints(of: hoa, isRewritten: isRewritten || isInNetwork, now) || isFound
         checkLearned(hoa, now)
         releaseKnownStrangers(of: hoa, now)
         if arranged.hasOpened || hasOpened {
@@ -177,6 +178,7 @@ extension NodeCore {
     mutating func removePeer(_ hoa: HomeAddress, _ now: Now) {
         guard let peer = peers[hoa], let own = home(for: hoa) else { return }
         removeEndpoints(of: hoa)
+        removeCandidates(of: hoa)
         for change in paths.remove(peer, home: own) { self.change(change) }
         releaseLocators(of: hoa, now)
         peers.remove(hoa)
