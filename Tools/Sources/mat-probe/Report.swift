@@ -29,7 +29,11 @@ struct Event: ParsableCommand {
     @Argument(help: "What people read.")
     var text: String
 
-    @Option(help: "How to judge the phase: overlap (nothing lost, no gap over 20 ms) or interruption (resumes 1.5 RTT + 50 ms after the address).")
+    @Option(
+        help: """
+            How to judge the phase: overlap (nothing lost, no gap over 20 ms), interruption (resumes 1.5 RTT + 50 ms after the address), or the same \
+            between translators (no gap over 100 ms, 4.5 RTT + 250 ms).
+            """)
     var expect: ProbeEvent.Expectation?
 
     func run() throws {

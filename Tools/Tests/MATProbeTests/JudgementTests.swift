@@ -79,9 +79,11 @@ struct JudgementTests {
         #expect(!judgement.held && judgement.text.contains("nothing arrived"), "\(judgement)")
     }
 
-    private static func interruption(address: Double, route: Double, interface: String = "wlan0") -> [ProbeEvent] {
+    private static func interruption(
+        address: Double, route: Double, interface: String = "wlan0", expect: ProbeEvent.Expectation = .interruption
+    ) -> [ProbeEvent] {
         [
-            event("begin", 100, expect: .interruption), event("address", address, family: .ipv4, interface: interface),
+            event("begin", 100, expect: expect), event("address", address, family: .ipv4, interface: interface),
             event("route", route, family: .ipv4, interface: interface),
         ]
     }
@@ -92,6 +94,13 @@ struct JudgementTests {
         #expect(try judged(Run(lost: Set(200..<450), events: Self.interruption(address: 350, route: 400))).held)
         let late = try judged(Run(lost: Set(200..<451), events: Self.interruption(address: 350, route: 400)))
         #expect(!late.held && late.text.contains("allowed: 50.6 ms"), "\(late)")
+    }
+
+    @Test("Behind a translator it has 250 ms and four and a half round trips")
+    func resumesTranslated() throws {
+        #expect(try judged(Run(lost: Set(200..<651), events: Self.interruption(address: 350, route: 400, expect: .interruptionTranslated))).held)
+        let late = try judged(Run(lost: Set(200..<653), events: Self.interruption(address: 350, route: 400, expect: .interruptionTranslated)))
+        #expect(!late.held && late.text.contains("allowed: 251.8 ms"), "\(late)")
     }
 
     @Test("Without overlap traffic that stays away, or an address that never comes, is told as such")

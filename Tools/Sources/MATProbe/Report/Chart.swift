@@ -135,7 +135,7 @@ public struct Chart {
         for phase in begins {
             let from = x(phase.begin.time)
             let to = phase.until == .max ? Self.width - Self.right : x(phase.until)
-            let colour = phase.begin.expect == .interruption ? "#fdf1e3" : "#eef5ea"
+            let colour = [.interruption, .interruptionTranslated].contains(phase.begin.expect) ? "#fdf1e3" : "#eef5ea"
             body +=
                 "<rect x=\"\(fixed(from, 1))\" y=\"\(fixed(Self.headHeight, 1))\" width=\"\(fixed(max(0, to - from), 1))\" height=\"\(fixed(bottom - Self.headHeight, 1))\" fill=\"\(colour)\"/>\n"
             if to - from > 120 { text((from + to) / 2, Self.headHeight - 44, phase.begin.text, anchor: "middle", colour: "#444444", size: 12) }

@@ -7,9 +7,12 @@ public struct Judgement: Equatable, Sendable {
 extension ProbeReport {
     /// With overlap nobody may notice more than this.
     static let overlapGapMillisecondsMax = 20.0
+    /// Behind translators.
+    static let overlapGapTranslatedMillisecondsMax = 100.0
     /// Without overlap: this, and one and a half round trips, from the moment the new address is usable.
-    static let resumeMilliseconds = 50.0
-    static let resumeRoundTrips = 1.5
+    static let resume = (milliseconds: 50.0, roundTrips: 1.5)
+    /// Behind a translator, also if the peer is behind another: its server tells both, and each shows the other that it is there.
+    static let resumeTranslated = (milliseconds: 250.0, roundTrips: 4.5)
 
     /// A handover: from one `begin` event to the next, or to the end.
     struct Phase {
@@ -29,8 +32,10 @@ extension ProbeReport {
         var result: [Judgement] = []
         for phase in phases {
             switch phase.begin.expect {
-            case .overlap: result += directions.map { overlap($0, phase) }
-            case .interruption: result += directions.map { interruption($0, phase) }
+            case .overlap: result += directions.map { overlap($0, phase, Self.overlapGapMillisecondsMax) }
+            case .overlapTranslated: result += directions.map { overlap($0, phase, Self.overlapGapTranslatedMillisecondsMax) }
+            case .interruption: result += directions.map { interruption($0, phase, Self.resume) }
+            case .interruptionTranslated: result += directions.map { interruption($0, phase, Self.resumeTranslated) }
             case nil: continue
             }
         }
@@ -48,7 +53,7 @@ extension ProbeReport {
         return result
     }
 
-    private func overlap(_ direction: Direction, _ phase: Phase) -> Judgement {
+    private func overlap(_ direction: Direction, _ phase: Phase, _ gapMillisecondsMax: Double) -> Judgement {
         let lost = losses(direction).filter(phase.contains).count
         let gaps = gaps(direction, over: 0).filter { phase.contains($0.to) }
         let largest = gaps.map(\.networkMilliseconds).max() ?? .infinity
@@ -57,11 +62,11 @@ extension ProbeReport {
         var text = "\(phase.begin.text), \(direction.title): "
         text += isSilent ? "nothing arrived" : "\(lost) lost, longest gap \(fixed(largest, 1)) ms"
         if !isSilent, seen - largest > 1 { text += " (\(fixed(seen, 1)) ms with the sender's own delay)" }
-        text += " (allowed: 0, \(fixed(Self.overlapGapMillisecondsMax, 0)) ms)"
-        return Judgement(held: !isSilent && lost == 0 && largest <= Self.overlapGapMillisecondsMax, text: text)
+        text += " (allowed: 0, \(fixed(gapMillisecondsMax, 0)) ms)"
+        return Judgement(held: !isSilent && lost == 0 && largest <= gapMillisecondsMax, text: text)
     }
 
-    private func interruption(_ direction: Direction, _ phase: Phase) -> Judgement {
+    private func interruption(_ direction: Direction, _ phase: Phase, _ bound: (milliseconds: Double, roundTrips: Double)) -> Judgement {
         let what = "\(phase.begin.text), \(direction.title): "
         guard let usable = usable(direction.family, phase) else {
             return Judgement(held: false, text: what + "no new \(direction.family.title) address with a route came into use")
@@ -70,7 +75,7 @@ extension ProbeReport {
             return Judgement(held: false, text: what + "traffic did not resume")
         }
         let took = Double(first.received - usable) / 1e6
-        let allowed = Self.resumeRoundTrips * Double(roundTrip(direction.family)) / 1e6 + Self.resumeMilliseconds
+        let allowed = bound.roundTrips * Double(roundTrip(direction.family)) / 1e6 + bound.milliseconds
         return Judgement(
             held: took <= allowed,
             text: what + "resumed \(fixed(took, 1)) ms after the new address was usable (allowed: \(fixed(allowed, 1)) ms)")

@@ -9,6 +9,10 @@ public struct ProbeEvent: Codable, Equatable, Sendable {
         case overlap
         /// The old link goes before the new one comes: traffic resumes soon after the new address is usable.
         case interruption
+        /// The same between networks behind translators. Packets go through the agent there, which is busy with the handover meanwhile; and
+        /// without overlap it has to ask how it is seen, and to show its peers that it is there.
+        case overlapTranslated = "overlap-translated"
+        case interruptionTranslated = "interruption-translated"
     }
 
     public var time: Nanoseconds
