@@ -15,6 +15,8 @@ public enum KernelEvent {
     /// A packet for an own HoA came in a datagram from an endpoint that its sender is not known at, or from somebody who is not known at all, to
     /// this own endpoint. To be released as `heldInbound`, or dropped by forgetting it.
     case heldEncapsulated(HeldPacket, from: Endpoint, to: Endpoint)
+    /// A packet came from an own gateway, of a source that has no entry. If there is one when this returns, it is delivered, else dropped.
+    case gatewayArrival(HomePair, from: Endpoint)
     /// A message for the agent came inside a packet that was taken from a datagram. It is a sign from the peer over this path, and no proof.
     case inPath(InPathMessage)
     /// The network said something of a datagram that was sent, whatever it carried.

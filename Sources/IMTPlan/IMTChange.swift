@@ -18,6 +18,9 @@ public enum IMTChange: Hashable, Sendable {
     /// Encapsulated packets from the pair's peer to its own HoA are taken if they come from one of these endpoints (protocol.md section
     /// 11.2); replaces those of before, and none at all makes the peer unknown. At most `EncapsulationTable.endpointsMax`.
     case accept(HomePair, from: [Endpoint])
+    /// Packets to the own HoA from sources without an entry are taken if they come from one of these endpoints, once the agent has made an entry
+    /// of it (section 11.2, own relays that are gateways); replaces those of before. At most `EncapsulationTable.endpointsMax`.
+    case acceptGateways(HomeAddress, from: [Endpoint])
     /// The address is no MAT node's HoA, as far as is known now: traffic to it leaves by the main routing table, and packets
     /// from it pass without a question, until removed or for the time given; but for those that open a connection (`letOpen`): they would
     /// be plain for their life, and whose the address is may change at any time.

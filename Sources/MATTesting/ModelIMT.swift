@@ -10,6 +10,7 @@ public struct ModelIMT: Sendable {
     public private(set) var largest: [HomePair: UInt32] = [:]
     /// From where encapsulated packets of a peer are taken.
     public private(set) var accepted: [HomePair: [Endpoint]] = [:]
+    private(set) var gateways: [HomeAddress: [Endpoint]] = [:]
     public private(set) var own: [MobileAddress: HomeAddress] = [:]
     public private(set) var arrivals: [Arrival: HomeAddress] = [:]
     private var plainUntil: [IPAddress: MonotonicTime] = [:]
@@ -49,6 +50,7 @@ public struct ModelIMT: Sendable {
                 arrivals[Arrival(peer: moa, own: home.own)] = home.peer
             case .removeInbound(let moa, let own): arrivals[Arrival(peer: moa, own: own)] = nil
             case .accept(let home, let endpoints): accepted[home] = endpoints.isEmpty ? nil : endpoints
+            case .acceptGateways(let own, let endpoints): gateways[own] = endpoints.isEmpty ? nil : endpoints
             case .setPlain(let address, let lifetime): plainUntil[address] = now + lifetime
             case .removePlain(let address): plainUntil[address] = nil
             case .letOpen(let address, let lifetime):

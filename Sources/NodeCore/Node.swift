@@ -162,6 +162,11 @@ package struct Node {
         return actions(cores.received(datagram, from: source, to: local, now: now), now)
     }
 
+    /// A packet came from an own gateway, of somebody who has no entry.
+    package mutating func arrivedFromGateway(_ pair: HomePair, by gateway: Endpoint, now: Now) -> [ShellAction] {
+        actions(cores.arrivedFromGateway(pair, by: gateway, now: now), now)
+    }
+
     /// A message came inside an encapsulated packet, from an endpoint that is accepted for its peer.
     package mutating func arrivedInPath(_ message: InPathMessage, now: Now) -> [ShellAction] {
         actions(cores.arrivedInPath(standIns.arriving(message), now: now), now)

@@ -23,6 +23,8 @@ extension NodeCore {
         case paths
         /// Something of the bindings at own servers.
         case bindings
+        /// A plain host that a gateway carries is to be looked up again, or its packets have waited.
+        case gateways
         /// A probe within a path has waited for its answer.
         case inPath
         /// The IMS's locator check of an own address should have come.
@@ -73,6 +75,7 @@ extension NodeCore {
         case .scope: reconsiderScope(now)
         case .paths: pathsDue(now)
         case .bindings: perform(bindings.takeDue(now.monotonic), now)
+        case .gateways: gatewaysDue(now)
         case .inPath: inPathDue(now)
         case .reachability: checksDue(now)
         }

@@ -27,6 +27,9 @@ public struct NodeCore {
     /// What lies before them, and the bindings that open it.
     var ownEndpoints: OwnEndpoints
     var bindings = OwnBindings()
+    /// Plain hosts that own relays carry, and from which relays others' packets are taken, by HoA.
+    var gateways: GatewayDestinations
+    var gatewaysAccepted: [HomeAddress: [Endpoint]] = [:]
     /// Which paths work, and what is done about those that don't.
     var uplinks: Uplinks
     var monitor: PathMonitor
@@ -94,6 +97,7 @@ public struct NodeCore {
         strangers = Strangers(configuration)
         destinations = Destinations(configuration)
         callers = Callers(perSecond: configuration.share(of: Callers.perSecond), askedMax: configuration.share(of: Callers.askedMax))
+        gateways = GatewayDestinations(countMax: configuration.share(of: GatewayDestinations.countMax))
         announcing = Announcing(configuration)
         records = PeerRecords(configuration)
         knownServers = KnownServers(othersMax: configuration.share(of: KnownServers.othersMax))
@@ -115,6 +119,7 @@ public struct NodeCore {
         arrange(locators, now)
         // What is ours is no peer's locator, and what is not any more may be one.
         reconsider(changed, now)
+        gatewaysChanged(now)
         runPaths(now)
         return endEvent()
     }
@@ -189,6 +194,7 @@ public struct NodeCore {
     /// Packets counted so far with each peer, both directions. Told now and then; it keeps used peers alive.
     public mutating func traffic(_ packets: some Sequence<(key: HomeAddress, value: UInt64)>, now: Now) -> [NodeAction] {
         let used = busiest.counted(packets, in: &peers, now: now.monotonic)
+        if !gateways.isEmpty { for (hoa, count) in packets { gateways.counted(hoa, count) } }
         if !peerEndpoints.isEmpty { for hoa in used.filter({ peerEndpoints[$0] != nil }).sorted() { useEndpoints(of: hoa, now) } }
         monitor.trafficCounted(now: now.monotonic)
         // More than these are not watched anyway.

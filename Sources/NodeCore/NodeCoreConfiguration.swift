@@ -38,6 +38,8 @@ public struct NodeCoreConfiguration: Sendable {
     public var relays: [RelayHost] = []
     /// Whether packets that nobody here asked for arrive at the own addresses.
     public var inbound = InboundSetting.auto
+    /// How plain hosts are talked to.
+    public var plain = PlainPolicy()
     /// Prefixes of other than global scope that are routed from here without translation: peers' locators in them are used.
     public var routedPrefixes: [IPPrefix] = []
     /// Seconds; protocol.md section 4.

@@ -184,6 +184,23 @@ import Testing
         #expect(verdict("198.51.100.1", "192.0.2.1", other) == .unknown(G.own) && table.count == 1)
     }
 
+    @Test("An unknown source from an own gateway is the agent's to enter; a peer, and who sends from elsewhere, is not")
+    func gateways() {
+        var table = EncapsulationTable(homes: [G.own.own])
+        let (gateway, other) = (Endpoint(G.address("198.18.0.1"), port: 6290), Endpoint(G.address("198.18.0.2"), port: 6290))
+        let plain = HomePair(own: G.own.own, peer: G.home("198.51.100.200"))
+        func verdict(_ pair: HomePair, _ endpoint: Endpoint) -> EncapsulationTable.Verdict {
+            table.arrival(from: pair.peer.address, to: pair.own.address, by: endpoint)
+        }
+        table.apply([.acceptGateways(G.own.own, from: [gateway]), .accept(G.own, from: [other])])
+        #expect(verdict(plain, gateway) == .ofGateway(plain) && verdict(plain, other) == .unknown(plain))
+        #expect(verdict(G.own, gateway) == .elsewhere(G.own))
+        table.apply([.accept(plain, from: [gateway])])
+        guard case .accepted = verdict(plain, gateway) else { return #expect(Bool(false)) }
+        table.apply([.accept(plain, from: []), .acceptGateways(G.own.own, from: [])])
+        #expect(verdict(plain, gateway) == .unknown(plain))
+    }
+
     @Test("Who takes the place of a peer that went has none of its counts")
     func places() throws {
         var table = table()

@@ -26,6 +26,8 @@ final class Encapsulator {
     private static let heldAgainPerSecondMax = 200
     /// Messages within paths that the agent is told.
     private static let inPathPerSecondMax = 1000
+    /// Sources without an entry that send by an own gateway: each makes one in the kernel.
+    private static let gatewaySourcesPerSecondMax = 100
     /// Peers whose counts outlive their ways.
     private static let carriedMax = 4096
 
@@ -38,6 +40,7 @@ final class Encapsulator {
     private var arrivals: JoinedArrival
     private var heldRate = RateLimit(perSecond: Encapsulator.heldPerSecondMax)
     private var heldAgainRate = RateLimit(perSecond: Encapsulator.heldAgainPerSecondMax)
+    private var gatewayRate = RateLimit(perSecond: Encapsulator.gatewaySourcesPerSecondMax)
     private var inPathRate = RateLimit(perSecond: Encapsulator.inPathPerSecondMax)
     private var carried: [HomePair: PeerCounters] = [:]
     private var stall: (socket: EndpointSocket, timer: TimerID)?
@@ -197,7 +200,15 @@ final class Encapsulator {
             drops.malformed += 1
             return
         }
-        let verdict = table.arrival(from: inner.source, to: inner.destination, by: datagram.source)
+        var verdict = table.arrival(from: inner.source, to: inner.destination, by: datagram.source)
+        if case .ofGateway(let pair) = verdict {
+            if gatewayRate.take(at: SystemClock.now().monotonic) { onEvent(.gatewayArrival(pair, from: datagram.source)) }
+            verdict = table.arrival(from: inner.source, to: inner.destination, by: datagram.source)
+            if case .ofGateway = verdict {
+                drops.elsewhere += 1
+                return
+            }
+        }
         if verdict == .notOurs {
             drops.notOurs += 1
             return

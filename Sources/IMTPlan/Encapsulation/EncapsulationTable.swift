@@ -9,6 +9,7 @@ import MATSignal
 ///     in    not exactly one IP packet, or not for an own HoA                ──► dropped and counted
 ///           source a peer, from an endpoint that is accepted for it         ──► taken; in-path signalling (`InPathMessage`) by the agent
 ///           source a peer, from another endpoint                            ──► held until that has proven itself
+///           source nobody that is known here, from an own gateway           ──► taken, if the agent makes an entry of it
 ///           source nobody that is known here                                ──► held, and asked about
 ///
 /// It is changed by the same changes as tables and routes, once these are made.
@@ -53,12 +54,15 @@ package struct EncapsulationTable {
         /// From a peer, but not from an endpoint of it.
         case elsewhere(HomePair)
         case unknown(HomePair)
+        /// Likewise, from an own gateway: the agent may make an entry of it at once.
+        case ofGateway(HomePair)
         /// Not for an own HoA.
         case notOurs
     }
 
     private let homes: [HomeAddress]
     private let networks: [IPPrefix]
+    private var gateways: [HomeAddress: [Endpoint]] = [:]
     private var slots: ContiguousArray<Peer> = []
     private var free: [Int] = []
     private var index = SlotIndex()
@@ -102,7 +106,7 @@ package struct EncapsulationTable {
         if let last = lastIn, last.source == source, last.destination == destination, last.endpoint == endpoint { return .accepted(last.slot) }
         guard let own = home(of: destination) else { return .notOurs }
         let pair = HomePair(own: own, peer: HomeAddress(source))
-        guard let slot = slot(of: pair) else { return .unknown(pair) }
+        guard let slot = slot(of: pair) else { return gateways[own]?.contains(endpoint) == true ? .ofGateway(pair) : .unknown(pair) }
         guard slots[slot].accepted.contains(endpoint) else { return .elsewhere(pair) }
         lastIn = (source, destination, endpoint, slot)
         return .accepted(slot)
@@ -146,6 +150,7 @@ package struct EncapsulationTable {
             case .removeOutbound(let pair): removeWay(pair)
             case .moveOutbound(let from, let to):
                 for slot in slots.indices where slots[slot].endpoints?.own.address == from.address { slots[slot].endpoints?.own.address = to.address }
+            case .acceptGateways(let own, let endpoints): gateways[own] = endpoints.isEmpty ? nil : Array(endpoints.prefix(Self.endpointsMax))
             case .accept(let pair, let endpoints):
                 if endpoints.isEmpty {
                     guard let slot = slot(of: pair) else { continue }

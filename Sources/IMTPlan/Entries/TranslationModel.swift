@@ -139,6 +139,7 @@ package struct TranslationModel: Equatable {
             case .removePlain(let address): plain.remove(address)
             // No rule or route: what comes in datagrams is looked at by `EncapsulationTable` alone.
             case .accept(let home, let endpoints): try EncapsulationTable.check(home, endpoints)
+            case .acceptGateways: break
             // They pass by themselves, and the kernel alone keeps them.
             case .letOpen, .holdOpeners, .askAgain: break
             // They stand in the rules, by the configuration.

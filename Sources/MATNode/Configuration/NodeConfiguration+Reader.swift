@@ -60,6 +60,7 @@ extension NodeConfiguration {
         }
         mtu = file.value("mtu", .int(in: Self.mtuRange)).map { UInt32(clamping: $0) }
 
+        readPlain(file)
         readHomes(file)
         readPeers(file)
         readPaths(file)
@@ -100,6 +101,25 @@ extension NodeConfiguration {
                     "nat64", "\(text) is no prefix of a NAT64",
                     "write auto, none, or an IPv6 prefix of 32, 40, 48, 56, 64 or 96 bits such as 64:ff9b::/96")
             }
+        }
+    }
+
+    /// `plain:` is one word for all, or a section with a word for most and lists of prefixes for others.
+    private mutating func readPlain(_ file: ConfigurationSection) {
+        guard file.isSection("plain") else {
+            plain.standard = file.value("plain", ConfigurationKind<PlainPolicy.Way>.word, default: .none)
+            return
+        }
+        let section = file.section("plain")
+        plain.standard = section.value("default", ConfigurationKind<PlainPolicy.Way>.word, default: .none)
+        for way in PlainPolicy.Way.allCases {
+            for prefix in section.list(way.rawValue, .prefix) {
+                if plain.exceptions.contains(where: { $0.prefix == prefix }) { section.reject(way.rawValue, "\(prefix) is listed twice", "remove one") }
+                plain.exceptions.append(PlainPolicy.Exception(prefix, way))
+            }
+        }
+        if plain.exceptions.count > PlainPolicy.exceptionsMax {
+            section.reject(nil, "\(plain.exceptions.count) prefixes, at most \(PlainPolicy.exceptionsMax)", "use shorter prefixes")
         }
     }
 

@@ -51,6 +51,8 @@ public struct NodeConfiguration: Sendable {
     /// The largest packets between HoAs that travel in datagrams, in octets; `nil`: found out for each path.
     public var mtu: UInt32?
     public static let mtuRange = 1280...9000
+    /// How plain hosts are talked to.
+    public var plain = PlainPolicy()
     /// How paths are watched, and when a failed one is trusted again.
     public var paths = PathConfiguration()
     /// Whether packets that nobody here asked for arrive.

@@ -45,6 +45,7 @@ public final class NodeService {
         coreConfiguration.namedPrefixes = configuration.namedPrefixes
         coreConfiguration.routedPrefixes = configuration.routedPrefixes
         coreConfiguration.relays = configuration.relays
+        coreConfiguration.plain = configuration.plain
         coreConfiguration.lifetime = configuration.lifetime
         coreConfiguration.pollInterval = configuration.pollInterval
         coreConfiguration.peerIdleMax = configuration.peerIdleMax
@@ -153,6 +154,7 @@ public final class NodeService {
         case .heldInbound(let packet): shell.run { node, now in node.heldInbound(packet, now: now) }
         case .resetHeld(let source, let own): shell.run { node, now in node.resetHeld(from: source, to: own, now: now) }
         case .inPath(let message): shell.run { node, now in node.arrivedInPath(message, now: now) }
+        case .gatewayArrival(let pair, let gateway): shell.run { node, now in node.arrivedFromGateway(pair, by: gateway, now: now) }
         case .heldEncapsulated(let packet, let source, let own):
             shell.run { node, now in node.heldEncapsulated(packet, from: source, to: own.address, now: now) }
         case .datagramError(let error): shell.run { node, now in node.datagramFailed(error, now: now) }

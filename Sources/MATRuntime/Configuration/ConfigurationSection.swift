@@ -55,6 +55,12 @@ public final class ConfigurationSection {
         return false
     }
 
+    /// Whether the key stands in this section with a section as its value. Does not count as reading it.
+    public func isSection(_ key: String) -> Bool {
+        if case .mapping? = entries[key]?.node { return true }
+        return false
+    }
+
     // MARK: Scalars
 
     /// The value, or `nil` if the key is absent or its value was rejected.

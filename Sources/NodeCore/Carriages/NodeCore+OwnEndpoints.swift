@@ -114,6 +114,7 @@ extension NodeCore {
     mutating func bindingAnswered(_ key: OwnBindings.Key, _ ack: BindAck, _ now: Now) {
         let actions = bindings.answered(
             key, ack.code, seen: ack.observed, granted: ack.granted?.lifetime, random: &random, now.monotonic)
+        if let role = ack.granted?.role { bindings.granted(role, key) }
         let isRelay = isOwnRelay(key.server)
         // What others' relays see is nobody's word.
         if let seen = ack.observed, let moa = bindings.source(of: key), isRelay || isOwnServer(key.server),

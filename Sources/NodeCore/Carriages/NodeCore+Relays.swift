@@ -32,7 +32,7 @@ extension NodeCore {
     /// The relays to be bound at, each at the address that the preferred MoA reaches.
     var neededRelays: [OwnBindings.Key: MobileAddress] {
         var needed: [OwnBindings.Key: MobileAddress] = [:]
-        for hoa in homes.keys where needsRelays(hoa) {
+        for hoa in homes.keys where needsRelays(hoa) || wantsGateways(hoa) {
             for relay in ownRelays(of: hoa) {
                 guard let way = way(to: relay.endpoints) else { continue }
                 needed[OwnBindings.Key(hoa: hoa, server: way.server)] = way.moa
@@ -62,7 +62,9 @@ extension NodeCore {
 
     /// A server has answered a Bind, or has not.
     mutating func relayBindingEnded(_ key: OwnBindings.Key, _ now: Now) {
-        if isOwnRelay(key.server) { listRelays(of: key.hoa, now) }
+        guard isOwnRelay(key.server) else { return }
+        listRelays(of: key.hoa, now)
+        gatewaysChanged(now)
     }
 
     // MARK: What people see
@@ -80,7 +82,7 @@ extension NodeCore {
     }
 
     private func standing(_ key: OwnBindings.Key?, _ relay: RelayHost, _ hoa: HomeAddress) -> NodeStatus.RelayState.Standing {
-        guard let key else { return needsRelays(hoa) ? .unreachable : .notNeeded }
+        guard let key else { return needsRelays(hoa) || wantsGateways(hoa) ? .unreachable : .notNeeded }
         if let failure = bindings.failure(of: key) { return failure == .silent ? .silent : .refused(failure.text) }
         guard bindings.isGranted(key) else { return .asked }
         return homes[hoa]?.registration.takesNoRelays == true ? .unlisted : .bound

@@ -56,6 +56,8 @@ struct OwnBindings: Sendable {
         var holder: MobileAddress?
         /// It granted one, and has since neither refused one nor been silent.
         var isGranted = false
+        /// What the server is to this HoA besides.
+        var role: ServerRole = []
         /// What came of the last try, if it failed.
         var failure: Failure?
     }
@@ -109,6 +111,12 @@ struct OwnBindings: Sendable {
     /// Whether the server granted one, and has since neither refused one nor been silent: what a record may say. A move changes nothing in that.
     func isGranted(_ key: Key) -> Bool { bindings[key]?.isGranted ?? false }
 
+    /// What the server said last that it is to this HoA.
+    func role(of key: Key) -> ServerRole { bindings[key]?.role ?? [] }
+
+    /// The server granted a binding in this role.
+    mutating func granted(_ role: ServerRole, _ key: Key) { bindings[key]?.role = role }
+
     /// Where the server sees us; `nil` without a binding.
     func observed(_ key: Key) -> Endpoint? {
         switch bindings[key]?.state {
@@ -132,7 +140,7 @@ struct OwnBindings: Sendable {
         }
         for (key, moa) in needed.sorted(by: { $0.key < $1.key }) where bindings[key]?.moa != moa {
             var binding = Binding(moa: moa)
-            if let former = bindings[key] { (binding.holder, binding.isGranted) = (former.holder, former.isGranted) }
+            if let former = bindings[key] { (binding.holder, binding.isGranted, binding.role) = (former.holder, former.isGranted, former.role) }
             bindings[key] = binding
             actions.append(.bind(key, from: moa))
         }

@@ -94,9 +94,12 @@ extension NodeCore {
         var result = PathExplanation(
             peer: peer, own: own, candidates: [], translations: desiredLocators(of: own).compactMap(ownEndpoints.translation), problem: nil)
         guard let known = peers[peer] else {
+            let isAsked = destinations.contains(peer)
             result.problem =
-                destinations.contains(peer)
-                ? "it is being looked up; its packets wait" : "no conversation with it: packets to it have not been seen lately, or it is no MAT node"
+                plainExplanation(peer)
+                ?? (isAsked
+                    ? "it is being looked up; its packets wait"
+                    : "no conversation with it: packets to it have not been seen lately, or it is no MAT node")
             return result
         }
         let installed = peerEndpoints[peer]?.installed

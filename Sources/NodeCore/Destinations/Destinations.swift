@@ -84,6 +84,9 @@ struct Destinations: Sendable {
     /// In order.
     var all: [HomeAddress] { destinations.keys.sorted() }
 
+    /// Whether it is talked to plainly, as far as is known here.
+    func isPlain(_ hoa: HomeAddress) -> Bool { absences[hoa] != nil || doubts[hoa]?.isPlain == true }
+
     /// Those of which the DNS has not said anything yet.
     var unnamed: [HomeAddress] { destinations.filter { !$0.value.isNamed }.keys.sorted() }
 

@@ -16,6 +16,11 @@ extension NodeCore {
             destinationIsPlain(hoa, Destinations.absenceMax, now)
             return
         }
+        if gateways.contains(hoa) {
+            // Its entry is younger than the packet, or its packets wait for a binding.
+            if !waitsForGateway(hoa) { emit(.releaseOutbound(to: hoa.address)) }
+            return
+        }
         if let peer = peers[hoa] {
             // A packet that was on its way to the TUN when the entry was made, or one that has no path at the moment and
             // stays held until there is one.
@@ -44,6 +49,7 @@ extension NodeCore {
 
     /// The DNS named IMSs, to whoever asked.
     mutating func destinationNamed(_ hoa: HomeAddress, isAwaited: Bool, _ now: Now) {
+        leaveGateway(hoa, now)
         perform(destinations.named(hoa, isAwaited: isAwaited, surroundings(of: hoa, now), now: now.monotonic), now)
     }
 
@@ -114,6 +120,7 @@ extension NodeCore {
             case .introduce(let hoa): introduce(hoa, now)
             case .begin(let hoa, let duration, let isNotifiedInVain): begin(hoa, after: duration, isNotifiedInVain: isNotifiedInVain, now)
             case .pass(let hoa):
+                if waitsForGateway(hoa) { continue }
                 flushChanges()
                 emit(.releaseOutbound(to: hoa.address))
             case .passNames(let hoa): emit(.passNames(to: hoa.address))
@@ -121,7 +128,7 @@ extension NodeCore {
             case .stopAsking(let hoa):
                 cancel(.queryPeer(hoa))
                 cancel(.notifyServer(hoa))
-            case .change(let change): self.change(change)
+            case .change(let change): if !isGateways(change, now) { self.change(change) }
             case .wake(let hoa, let time): deadlines.set(.destination(hoa), at: time)
             case .wakeToLookUp(let hoa, let time): deadlines.set(.destinationLookUp(hoa), at: time)
             case .stopWakingToLookUp(let hoa): deadlines.cancel(.destinationLookUp(hoa))

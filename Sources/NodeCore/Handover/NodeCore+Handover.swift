@@ -119,7 +119,10 @@ extension NodeCore {
         let moved = paths.move(hoa, to: usable, gone: gone, isWhole: isWhole, hasPreferences: hasPreferences, isClosed: isClosed)
         for change in moved.changes {
             self.change(change)
-            if case .moveOutbound(let from, let to) = change { peerEndpoints.installedMoved(from: from, to: to) }
+            if case .moveOutbound(let from, let to) = change {
+                peerEndpoints.installedMoved(from: from, to: to)
+                gateways.installedMoved(from: from, to: to)
+            }
         }
         for peer in moved.waiting { applyPeer(peer, now) }
         for (peer, isFollowing) in paths.exceptions(from: moved, of: hoa, isWhole: isWhole, hasPreferences: hasPreferences, peers) {

@@ -150,6 +150,10 @@ public struct NodeCores {
         decide(index(locator: local)) { $0.received(datagram, from: source, to: local, now: now) }
     }
 
+    public mutating func arrivedFromGateway(_ pair: HomePair, by gateway: Endpoint, now: Now) -> [Step] {
+        decide(index(home: pair.own.address)) { $0.arrivedFromGateway(pair, by: gateway, now: now) }
+    }
+
     public mutating func arrivedInPath(_ message: InPathMessage, now: Now) -> [Step] {
         decide(index(home: message.pair.own.address)) { $0.arrivedInPath(message, now: now) }
     }

@@ -159,6 +159,7 @@ extension NodeCore {
     /// Brings the kernel's entries for this peer in step with its record, its locators' states and our addresses.
     mutating func applyPeer(_ hoa: HomeAddress, _ now: Now) {
         guard peers[hoa] != nil, let side = ownSide(for: hoa) else { return }
+        leaveGateway(hoa, now)
         claimLocators(of: hoa, now)
         listEndpoints(of: hoa, now)
         if isReachedByEndpoint(hoa, side) { _ = paths.prefer(hoa, in: &peers, side) }
