@@ -33,7 +33,7 @@ extension NodeCore {
         return paths.current(of: peer, side, addresses) != nil
     }
 
-    private var usableAddresses: Set<IPAddress> { Set(addresses.ordered.map(\.moa).filter { !uplinks.isDead($0) }.map(\.address)) }
+    var usableAddresses: Set<IPAddress> { Set(addresses.ordered.map(\.moa).filter { !uplinks.isDead($0) }.map(\.address)) }
 
     /// The endpoints at which a peer may receive encapsulated packets: those that it lists, and its MoAs, if rewriting can't be all there is.
     private func endpoints(of peer: Peer) -> [Endpoint] {

@@ -151,9 +151,10 @@ extension NodeCore {
     func ownSide(for peer: HomeAddress) -> PeerPaths.OwnSide? {
         guard let own = home(for: peer) else { return nil }
         let (places, record) = (desiredLocators(of: own), homes[own]?.mapping?.record)
+        let hasChosenEndpoint = hasChosenEndpoint(peer)
         return PeerPaths.OwnSide(
             home: own, places: places, preferred: preferences.addresses(for: peer, among: places, listedIn: record, addresses, uplinks),
-            record: record, closed: Set(places.filter { !isOpen($0, for: own) }))
+            record: record, closed: Set(places.filter { hasChosenEndpoint || !isOpen($0, for: own) }))
     }
 
     /// Brings the kernel's entries for this peer in step with its record, its locators' states and our addresses.
