@@ -198,8 +198,12 @@ public struct RelayReport: Codable, Hashable, Sendable {
     @OrNull public var observed: String?
     /// Why it is refused.
     @OrNull public var reason: String?
+    /// `routed` or `source-nat` if it is a gateway to plain hosts: as which they see this node.
+    @OrNull public var gateway: String?
 
-    public init(home: String, addresses: [String], state: State, address: String?, locator: String?, observed: String?, reason: String?) {
+    public init(
+        home: String, addresses: [String], state: State, address: String?, locator: String?, observed: String?, reason: String?, gateway: String?
+    ) {
         self.home = home
         self.addresses = addresses
         self.state = state
@@ -207,6 +211,7 @@ public struct RelayReport: Codable, Hashable, Sendable {
         self.locator = locator
         self.observed = observed
         self.reason = reason
+        self.gateway = gateway
     }
 }
 

@@ -94,6 +94,8 @@ public struct NodeStatus: Hashable, Sendable {
         public var standing: Standing
         /// Where the relay sees the node.
         public var observed: Endpoint?
+        /// What it is to the HoA, once it has granted a binding.
+        public var role: ServerRole
     }
 
     /// A destination about which the DNS gives no answer.

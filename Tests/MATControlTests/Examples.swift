@@ -20,10 +20,10 @@ enum Examples {
             relays: [
                 RelayReport(
                     home: "192.0.2.10", addresses: ["203.0.113.53:6290", "[2001:db8::53]:6290"], state: .bound, address: "203.0.113.53:6290",
-                    locator: "203.0.113.74", observed: "198.51.100.7:40001", reason: nil),
+                    locator: "203.0.113.74", observed: "198.51.100.7:40001", reason: nil, gateway: "routed"),
                 RelayReport(
                     home: "192.0.2.10", addresses: ["203.0.113.54:6290"], state: .refused, address: "203.0.113.54:6290", locator: "203.0.113.74",
-                    observed: nil, reason: "it serves other home addresses only (code 4)"),
+                    observed: nil, reason: "it serves other home addresses only (code 4)", gateway: nil),
             ],
             unusedAddresses: [UnusedAddressReport(address: "10.9.9.9", interface: "eth0", reason: "eth0 has no IPv4 default route")],
             silentRouters: [

@@ -126,11 +126,20 @@ enum StatusText {
         return ["", style.head("Relays")] + table.lines(indent: 2, style)
     }
 
+    private static func gateway(_ relay: RelayReport) -> String {
+        switch relay.gateway {
+        case "routed": ", gateway to plain hosts"
+        case "source-nat": ", gateway to plain hosts with source translation"
+        default: ""
+        }
+    }
+
     private static func state(_ relay: RelayReport, _ style: TextStyle) -> String {
         switch relay.state {
         case .notNeeded: "not needed: peers reach this host as it is"
         case .asked: "being asked"
-        case .bound: style.good("bound") + (relay.locator.map { " from \($0)" } ?? "") + (relay.observed.map { ", seen at \($0)" } ?? "")
+        case .bound:
+            style.good("bound") + (relay.locator.map { " from \($0)" } ?? "") + (relay.observed.map { ", seen at \($0)" } ?? "") + gateway(relay)
         case .unlisted: style.bad("bound, but the mapping server takes no record that lists it: see accept-relays in its imsd.yaml")
         case .silent: style.bad("does not answer")
         case .refused: style.bad("refused\(relay.reason.map { ": \($0)" } ?? "")")

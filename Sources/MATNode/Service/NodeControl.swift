@@ -162,7 +162,8 @@ extension RelayReport {
         }
         self.init(
             home: "\(relay.hoa)", addresses: relay.endpoints.map { "\($0)" }, state: state, address: relay.server.map { "\($0)" },
-            locator: relay.own.map { "\($0)" }, observed: relay.observed.map { "\($0)" }, reason: reason)
+            locator: relay.own.map { "\($0)" }, observed: relay.observed.map { "\($0)" }, reason: reason,
+            gateway: relay.role.contains(.gateway) ? "routed" : relay.role.contains(.translatingGateway) ? "source-nat" : nil)
     }
 }
 

@@ -76,7 +76,7 @@ extension NodeCore {
                 let key = needed.keys.first { $0.hoa == hoa && relay.endpoints.contains($0.server) }
                 return NodeStatus.RelayState(
                     hoa: hoa, endpoints: relay.endpoints, server: key?.server, own: key.flatMap(bindings.source), standing: standing(key, relay, hoa),
-                    observed: key.flatMap(bindings.observed))
+                    observed: key.flatMap(bindings.observed), role: key.map(bindings.role) ?? [])
             }
         }
     }
