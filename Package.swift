@@ -88,7 +88,7 @@ let package = Package(
         // Programs that the kernel runs on packets: loads them, ties them to links, and leaves them there for a successor.
         .target(name: "KernelPrograms", dependencies: ["CLinux"], exclude: ["Programs"]),
         // nftables, routes, links, TUN, NFLOG: does what IMTPlan says. All that touches the kernel.
-        .target(name: "IMTKernel", dependencies: ["CNetfilter", "CLinux", "MATRuntime", "IMTPlan", "MATCore", "MATSignal"]),
+        .target(name: "IMTKernel", dependencies: ["CNetfilter", "CLinux", "KernelPrograms", "MATRuntime", "IMTPlan", "MATCore", "MATSignal"]),
         // All decisions of a node, as values. No I/O, no clock.
         .target(name: "NodeCore", dependencies: ["IMTPlan", "MATControl", "MATCore", "MATSignal"], swiftSettings: pure),
         // The one unsafe module: the table of mappings, which one thread changes while any number of threads look up.

@@ -19,6 +19,8 @@ enum KernelDeadline: Hashable, Sendable {
     case routers
     /// More peers' routes are looked at.
     case peerRoutes
+    /// Peers that an earlier run encapsulated, and that nobody has asked for since, are given up.
+    case adoptedForwarding
 }
 
 // All deadlines stand in one queue, on one timer of the loop.
@@ -63,6 +65,7 @@ extension IMTKernel {
         case .mainRoutes: routesChanged()
         case .routers: probeRouters()
         case .peerRoutes: continueSweep()
+        case .adoptedForwarding: endAdoptedForwarding()
         }
     }
 }

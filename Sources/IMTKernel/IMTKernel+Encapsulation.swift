@@ -28,10 +28,21 @@ extension IMTKernel {
     public func sendInPath(_ message: InPathMessage) -> SystemError? { encapsulator.send(message) }
 
     /// What was dropped of packets in datagrams.
-    public var encapsulationDrops: EncapsulationDrops { encapsulator.drops }
+    public var encapsulationDrops: EncapsulationDrops {
+        var drops = encapsulator.drops
+        drops.congested &+= forwarding?.congested ?? 0
+        return drops
+    }
 
     /// What peers' paths in datagrams have carried, whoever carried it; read several times a second while packets go.
-    public func pathUses() -> [PathUse] { encapsulator.uses() }
+    public func pathUses() -> [PathUse] {
+        let uses = encapsulator.uses()
+        guard let forwarding else { return uses }
+        return uses.map { use in
+            guard let others = forwarding.use(of: use.pair), others.far == use.far else { return use }
+            return PathUse(use.pair, far: use.far, sent: use.sent &+ others.sent, heard: use.heard &+ others.heard, came: use.came &+ others.came)
+        }
+    }
 
     // MARK: Links
 

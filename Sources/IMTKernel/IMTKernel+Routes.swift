@@ -209,6 +209,7 @@ extension IMTKernel {
             }
             onEvent(.links(snapshot))
         }
+        defer { forwardingChanged() }
         guard linkWritesPending else { return }
         linkWritesPending = false
         do throws(KernelError) {

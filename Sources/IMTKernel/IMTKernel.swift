@@ -27,6 +27,10 @@ public final class IMTKernel {
     let socketSearch: SocketSearch?
     /// What travels in datagrams.
     let encapsulator: Encapsulator
+    /// Likewise by the kernel alone; `nil` if all of it is the encapsulator's.
+    var forwarding: KernelEncapsulation?
+    /// Peers that were taken over with `forwarding`, and that the agent has not said anything of yet.
+    var unconfirmedForwarding: Set<HomePair> = []
     var device: TunnelDevice? { didSet { encapsulator.device = device } }
     var hold: HoldListener?
     var linkMonitor: NetlinkMonitor<LinkNews>?
@@ -77,6 +81,7 @@ public final class IMTKernel {
         injector = try RawInjector(mark: configuration.releaseMark)
         encapsulator = Encapsulator(loop: loop, configuration: configuration, onEvent: onEvent)
         encapsulator.onStall = { [unowned self] in deviceWaits($0) }
+        encapsulator.onPorts = { [unowned self] in writeForwardingPorts() }
     }
 
     // MARK: Start, stop, leave
@@ -107,7 +112,8 @@ public final class IMTKernel {
                     "this kernel can't keep others from flushing our tables (Linux 6.9 can): `nft flush ruleset`, which restarting the nftables "
                         + "service does, ends peers' connections; let firewall scripts flush their own tables only"))
         }
-        if adopting { try tables.adopt() }
+        beginForwarding()
+        if adopting { try tables.adopt(adoptedForwarding) }
         try readLinks()
         try placeHomes(retire: true)
         var model = tables.model
@@ -123,6 +129,7 @@ public final class IMTKernel {
         awaitRetired()
         try placeRules()
         try synchroniseRoutes(readBack: .everything)
+        takeOverForwarding()
         hold = try HoldListener(loop: loop, group: configuration.nflogGroup) { [unowned self] kind, packet in held(packet, kind) }
         try beginWatching()
         // Whatever happened between reading and listening.
@@ -150,6 +157,7 @@ public final class IMTKernel {
             let found = try routes.rules()
             _ = try routes.apply(found.map { .deleteRule($0) })
         }
+        attempt { () throws(KernelError) in try removeForwarding() }
         attempt { () throws(KernelError) in
             for family in AddressFamily.allCases {
                 _ = try routes.apply(try routes.routes(family: family).map { .deleteRoute($0) })
@@ -231,6 +239,7 @@ public final class IMTKernel {
         }
         encapsulator.apply(changes)
         needReassembly(for: changes)
+        if locators == nil, !touched.moves { writeForwarding(of: touched.homes, after: changes) } else { forwardingChanged(changes) }
         configuration.alwaysPlain = tables.configuration.alwaysPlain
         plainDestinations.committed(changes, now: SystemClock.now().monotonic)
         awaitPlain()
@@ -371,6 +380,7 @@ public final class IMTKernel {
         // Asked for every few seconds: as good a moment as any for what sends no notification (iptables-legacy).
         reviewTracking()
         return try tables.counters().merging(encapsulator.counters(), uniquingKeysWith: +)
+            .merging(forwarding?.counts() ?? [:], uniquingKeysWith: +)
     }
 
     /// The links and addresses now.

@@ -16,6 +16,15 @@ public enum ConnectionTracking: String, CaseIterable, Hashable, Sendable {
     case never
 }
 
+/// Where packets are put into datagrams and taken out.
+public enum EncapsulationPlace: String, CaseIterable, Hashable, Sendable {
+    /// In the kernel where that can be had, else in the agent.
+    case auto
+    case agent
+    /// As `auto`: where it can't be had is said either way.
+    case kernel
+}
+
 /// What the kernel side of a node is to look like. Numbers and names are configurable because other software on the host
 /// may use the same ones; every one of them must differ between two agents in one network namespace.
 public struct IMTConfiguration: Hashable, Sendable {
@@ -52,6 +61,12 @@ public struct IMTConfiguration: Hashable, Sendable {
     public var connectionTracking = ConnectionTracking.auto
     /// Whether strict reverse path filtering of the MoAs' links is loosened, or only warned of.
     public var loosensReversePath = false
+
+    public var encapsulation = EncapsulationPlace.agent
+    /// Where programs and their maps are pinned, in a directory for each network namespace and device: in a file system of BPF objects.
+    public var programDirectory = "/sys/fs/bpf/mat"
+    /// Whether programs are tied to links by classifiers only, as on kernels before 6.6.
+    public var usesClassifiers = false
 
     /// Between two looks at the routers of a link with several.
     package var routerInterval: Duration = .seconds(10)

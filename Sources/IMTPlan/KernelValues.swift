@@ -21,6 +21,10 @@ package enum KernelValues {
     /// IFF_POINTOPOINT and IFF_NOARP.
     package static let flagsWithoutNeighbours: UInt32 = 0x10 | 0x80
 
+    // linux/if_arp.h: ARPHRD_*. Of the last there are links whose packets begin with the IP header.
+    package static let hardwareEthernet: UInt16 = 1
+    package static let hardwareBare: Set<UInt16> = [512, 519, 0xFFFE]
+
     // linux/if_addr.h: IFA_F_*
     /// Of IPv4: IFA_F_SECONDARY; of IPv6: IFA_F_TEMPORARY.
     package static let addressSecondary: UInt32 = 0x01

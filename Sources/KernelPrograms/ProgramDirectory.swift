@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 
 /// A directory in the kernel's file system of BPF objects: what is pinned there lives on without a process.
+/// Names have no dots, which the kernel keeps for itself.
 package struct ProgramDirectory: Sendable {
     /// Where systemd and most distributions mount it.
     package static let usual = "/sys/fs/bpf"

@@ -103,6 +103,22 @@ struct ProgramTests {
         #expect(error?.errno == EACCES && error?.log.contains("R0") == true, "\(error?.description ?? "")")
     }
 
+    /// Also with CAP_BPF and CAP_NET_ADMIN alone, which is what units give: `setpriv --bounding-set -all,+bpf,+net_admin`.
+    @Test("The kernel takes the programs that encapsulate")
+    func encapsulation() throws {
+        func map(_ kind: KernelMap.Kind, _ name: String, _ key: Int, _ value: Int) throws -> KernelMap {
+            try KernelMap(KernelMap.Shape(kind, name, keyOctets: key, valueOctets: value, entriesMax: 4, growsAsNeeded: kind == .hash))
+        }
+        let maps = try [
+            map(.array, "settings", 4, 8 + 8192), map(.hash, "peers4", 8, 372), map(.hash, "peers6", 32, 372), map(.array, "counters", 4, 160),
+            map(.array, "drops", 4, 8),
+        ]
+        let named = Dictionary(uniqueKeysWithValues: maps.map { ($0.shape.name, $0) })
+        for code in [EncapsulationPrograms.depart, EncapsulationPrograms.arrive, EncapsulationPrograms.arriveBare] {
+            #expect(try KernelProgram(code, maps: named).descriptor >= 0)
+        }
+    }
+
     @Test("A program tied to a link sees its packets, and no more once it is taken away", arguments: [ProgramPlace.Way.link, .classifier])
     func attached(_ way: ProgramPlace.Way) throws {
         let bench = try Bench("tie")

@@ -1,27 +1,45 @@
 import BenchSupport
+import Glibc
 import IMTKernel
 import IMTPlan
 import MATSignal
 import Namespaces
 
-/// The product's encapsulated path in the agent: IMTKernel on both hosts, with a translator between them, and packets in datagrams from port 6289
+/// The product's encapsulated path, in the agent or by the kernel's programs: IMTKernel on both hosts, with a translator between them, and packets in datagrams from port 6289
 /// to port 6289. Both agents are on the measured core like everything else.
 final class Encapsulated: Installed {
     let ends: Ends
     private var hosts: [KernelHost] = []
+    /// Where the programs are pinned.
+    private var mounted: String?
 
-    /// - Parameter inner: the family of the HoAs; `isIPv4` is that of the datagrams.
-    init(_ network: BenchNetwork, _ cores: Cores, isIPv4: Bool, inner: Bool) throws {
+    /// - Parameters:
+    ///   - inner: the family of the HoAs; `isIPv4` is that of the datagrams.
+    ///   - place: `.kernel` fails where the kernel can't.
+    ///   - usesClassifiers: as on kernels before 6.6.
+    init(
+        _ network: BenchNetwork, _ cores: Cores, isIPv4: Bool, inner: Bool, in place: EncapsulationPlace = .agent, usesClassifiers: Bool = false
+    ) throws {
         ends = .hoas(inner)
         let mn = Endpoint(Plan.mnMoA(isIPv4), port: SignalPort.node)
         let seen = Endpoint(BenchNetwork.translated(isIPv4), port: SignalPort.node)
         let cn = Endpoint(Plan.cnMoA(isIPv4), port: SignalPort.node)
         do {
+            if place == .kernel {
+                let path = "/tmp/mat-bench-\(getpid())"
+                try shell("mkdir -p \(path)")
+                try shell("mount -t bpf bpf \(path)")
+                mounted = path
+            }
             for (host, own, ownHome, peerHome, far) in [
                 (network.mn, mn, Plan.mnHoA, Plan.cnHoA, cn), (network.cn, cn, Plan.cnHoA, Plan.mnHoA, seen),
             ] {
                 let homes = [HomeAddress(ownHome(true)), HomeAddress(ownHome(false))]
-                let kernel = try KernelHost(host, cores, IMTConfiguration(homeAddresses: homes), isMeasured: true)
+                var configuration = IMTConfiguration(homeAddresses: homes)
+                configuration.encapsulation = place
+                configuration.usesClassifiers = usesClassifiers
+                if let mounted { configuration.programDirectory = mounted + "/mat" }
+                let kernel = try KernelHost(host, cores, configuration, isMeasured: true)
                 hosts.append(kernel)
                 let pair = HomePair(own: HomeAddress(ownHome(inner)), peer: HomeAddress(peerHome(inner)))
                 // What a path through a link of 1500 octets carries.
@@ -46,5 +64,7 @@ final class Encapsulated: Installed {
     func remove() {
         for host in hosts { host.stop() }
         hosts = []
+        if let mounted { _ = shellStatus("umount \(mounted); rmdir \(mounted)") }
+        mounted = nil
     }
 }

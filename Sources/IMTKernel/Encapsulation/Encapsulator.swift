@@ -47,6 +47,10 @@ final class Encapsulator {
 
     /// Where packets go that came in datagrams; `nil` while there is none.
     var device: TunnelDevice? { didSet { if let device { arrivals = JoinedArrival(joinsDatagrams: device.joinsDatagrams) } } }
+    /// Whether the kernel may hand over several datagrams as one. Not while its programs take datagrams one by one before they get here.
+    var joinsArrivals = true { didSet { for socket in sockets { socket.joinsArrivals = joinsArrivals } } }
+    /// A port was opened or closed.
+    var onPorts: () -> Void = {}
     /// Reading the device has to wait, and may go on.
     var onStall: (Bool) -> Void = { _ in }
 
@@ -71,10 +75,12 @@ final class Encapsulator {
         options.receiveBufferBytes = 4 << 20
         options.exceedsReceiveBound = true
         let socket = try EndpointSocket(loop: loop, port: port, options: options, received: received)
+        socket.joinsArrivals = joinsArrivals
         socket.onPacket = { [unowned self] in arrive($0, at: port) }
         socket.onArrivalsEnd = { [unowned self] in if let device { arrivals.write(to: device) } }
         socket.onError = { [unowned self] in onEvent(.datagramError($0)) }
         sockets.append(socket)
+        onPorts()
         return socket
     }
 
@@ -82,9 +88,13 @@ final class Encapsulator {
         if stall?.socket.port == port { endStall(dropping: true) }
         socket(port)?.stop()
         sockets.removeAll { $0.port == port }
+        onPorts()
     }
 
+    var ports: Set<UInt16> { Set(sockets.map(\.port)) }
+
     func stop() {
+        onPorts = {}
         for socket in sockets { close(port: socket.port) }
         device = nil
     }
@@ -218,6 +228,7 @@ final class Encapsulator {
             return
         }
         if trafficClass != inner.trafficClass { InnerHeader.setTrafficClass(trafficClass, in: datagram.octets) }
+        LeftSum.finish(datagram.octets)
         if case .accepted(let slot) = verdict {
             let own = Endpoint(datagram.local, port: port)
             let packet = UnsafeRawBufferPointer(datagram.octets)

@@ -35,6 +35,8 @@ public final class EndpointSocket {
     private var turnsCount = 0
 
     var descriptor: Int32 { socket.descriptor }
+    /// Whether datagrams of one sender may come as one (UDP_GRO).
+    var joinsArrivals = true { didSet { if joinsArrivals != oldValue { set(mat_level_udp, mat_udp_gro, joinsArrivals ? 1 : 0) } } }
 
     // Set once by the encapsulator.
     var onPacket: (ArrivalBatch.Datagram) -> Void = { _ in }
@@ -49,11 +51,12 @@ public final class EndpointSocket {
         self.port = port
         self.loop = loop
         mat_send_buffer(socket.descriptor, Self.sendBufferOctets)
-        // Each is wanted but not vital: a kernel without the one or the other goes without joined datagrams, marks, or errors.
+        // Each is wanted but not vital: a kernel without the one or the other goes without joined datagrams, marks, errors, or datagrams without
+        // a sum over IPv6, which the kernel's programs send (RFC 6935).
         for (level, option, value) in [
             (mat_level_ip, mat_ip_ttl, Int32(64)), (mat_level_ipv6, mat_ipv6_hops, 64), (mat_level_ip, mat_ip_recvtos, 1),
             (mat_level_ipv6, mat_ipv6_recvtclass, 1), (mat_level_ip, mat_ip_recverr, 1), (mat_level_ipv6, mat_ipv6_recverr, 1),
-            (mat_level_udp, mat_udp_gro, 1),
+            (mat_level_udp, mat_udp_gro, 1), (mat_level_udp, mat_udp_no_check6, 1),
         ] { set(level, option, value) }
         try loop.watch(socket.descriptor) { [unowned self] in readable(received) }
     }

@@ -7,7 +7,9 @@ extension LinkState {
         let name = incoming.attributes(after: 16).first(KernelValues.linkName)?.string ?? ""
         return (
             incoming.payload.loadUnaligned(fromByteOffset: 4, as: UInt32.self),
-            LinkState(name: name, flags: incoming.payload.loadUnaligned(fromByteOffset: 8, as: UInt32.self))
+            LinkState(
+                name: name, flags: incoming.payload.loadUnaligned(fromByteOffset: 8, as: UInt32.self),
+                hardware: incoming.payload.loadUnaligned(fromByteOffset: 2, as: UInt16.self))
         )
     }
 }

@@ -53,11 +53,13 @@ final class TranslationTables {
     }
 
     /// Reads what an earlier run left, counts included: installing makes the elements anew.
-    func adopt() throws(KernelError) {
+    ///
+    /// - Parameter known: ways of encapsulated packets that the kernel knows by itself.
+    func adopt(_ known: [HomePair: Carriage] = [:]) throws(KernelError) {
         try resynchronise()
         carried = try counters()
         model.dropIncomplete()
-        encapsulatedBefore = model.forgetEncapsulated()
+        encapsulatedBefore = model.forgetEncapsulated(but: known)
         needs.translatesSources = try translatesSourcesNow()
     }
 

@@ -25,7 +25,7 @@ package struct EncapsulationTable {
         package fileprivate(set) var isCutUp = false
         /// The own endpoint's link leads to the far one now; meanwhile another link would take its datagrams, and its network drop them.
         package fileprivate(set) var hasLink = true
-        fileprivate(set) var accepted: [Endpoint] = []
+        package fileprivate(set) var accepted: [Endpoint] = []
         /// Of packets out and in, those on the present way.
         fileprivate var sentBefore: UInt64 = 0
         package fileprivate(set) var heard: UInt64 = 0

@@ -250,11 +250,13 @@ extension TranslationModel {
     }
 
     /// Where an earlier run sent encapsulated packets, nobody knows any more: what leaves for these peers is held until their way is found anew.
-    /// - Returns: their pairs.
-    package mutating func forgetEncapsulated() -> Set<HomePair> {
-        for home in encapsulated.keys { forget(home.peer.address) }
-        defer { encapsulated = [:] }
-        return Set(encapsulated.keys)
+    /// - Parameter known: peers of which the kernel itself knows it.
+    /// - Returns: all pairs that there were.
+    package mutating func forgetEncapsulated(but known: [HomePair: Carriage] = [:]) -> Set<HomePair> {
+        for home in encapsulated.keys where known[home] == nil { forget(home.peer.address) }
+        let all = Set(encapsulated.keys)
+        encapsulated = known.filter { all.contains($0.key) }
+        return all
     }
 
     /// Gives up entries that nothing can leave by and paths that nothing uses: an earlier version's, or somebody's mistake.

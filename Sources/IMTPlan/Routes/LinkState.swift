@@ -4,10 +4,13 @@ import MATSignal
 package struct LinkState: Hashable {
     package var name: String
     package var flags: UInt32
+    /// What headers its packets have, as ARPHRD_*.
+    package var hardware: UInt16
 
-    package init(name: String, flags: UInt32) {
+    package init(name: String, flags: UInt32, hardware: UInt16 = KernelValues.hardwareEthernet) {
         self.name = name
         self.flags = flags
+        self.hardware = hardware
     }
     package var isLoopback: Bool { flags & KernelValues.flagLoopback != 0 }
     package var isUp: Bool { flags & KernelValues.flagUp != 0 && flags & KernelValues.flagRunning != 0 }

@@ -85,6 +85,7 @@ extension NodeConfiguration {
         onStop = file.value("on-stop", ConfigurationKind<OnStop>.word, default: .keep)
         connectionTracking = file.value("connection-tracking", ConfigurationKind<ConnectionTracking>.word, default: .auto)
         routingRules = file.value("routing-rules", ConfigurationKind<RoutingRules>.word, default: .first)
+        encapsulation = file.value("encapsulation", ConfigurationKind<EncapsulationPlace>.word, default: .auto)
         reversePath = file.value("reverse-path", ConfigurationKind<ReversePath>.word, default: .warn)
         try file.finish()
     }

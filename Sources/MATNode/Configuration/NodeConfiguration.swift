@@ -78,6 +78,8 @@ public struct NodeConfiguration: Sendable {
     /// To peers and their IMSs, after a move and for polls, on average.
     public var messagesPerSecond = 2000
     public var onStop = OnStop.keep
+    /// Where packets are put into datagrams and taken out.
+    public var encapsulation = EncapsulationPlace.auto
     /// Whether the kernel tracks connections with peers: for a stateful firewall on this host.
     public var connectionTracking = ConnectionTracking.auto
     /// What becomes of strict reverse path filters (`rp_filter` 1) on links that are used side by side.

@@ -1,3 +1,4 @@
+import Glibc
 import IMTKernel
 import IMTPlan
 import Logging
@@ -65,6 +66,8 @@ public final class NodeService {
         let names = NodeNames(loop: loop, configuration, mark: kernelConfiguration.mark)
         kernelConfiguration.connectionTracking = configuration.connectionTracking
         kernelConfiguration.keepsRulesFirst = configuration.routingRules == .first
+        kernelConfiguration.encapsulation = configuration.encapsulation
+        Self.readEnvironment(into: &kernelConfiguration)
         kernelConfiguration.loosensReversePath = configuration.reversePath == .loosen
         kernelConfiguration.alwaysPlain = names.servers.alwaysPlain
         kernelConfiguration.exceptions = configuration.exceptions
@@ -83,6 +86,12 @@ public final class NodeService {
     /// What `matd --check` looks at beyond the configuration's own text: keys and certificates.
     public static func check(_ configuration: NodeConfiguration) throws(NodeServiceError) {
         _ = try HomeFiles.read(configuration, nil)
+    }
+
+    /// What tests and unusual hosts set by the environment: where programs are pinned, and that they are tied to links as before Linux 6.6.
+    private static func readEnvironment(into configuration: inout IMTConfiguration) {
+        if let directory = getenv("MAT_PROGRAMS") { configuration.programDirectory = String(cString: directory) }
+        if let ties = getenv("MAT_PROGRAM_TIES") { configuration.usesClassifiers = String(cString: ties) == "classifiers" }
     }
 
     private static func secret() -> [UInt8] { (0..<16).map { _ in UInt8.random(in: .min ... .max) } }
@@ -121,7 +130,9 @@ public final class NodeService {
     /// Takes away what an agent that does not run any more has left in the kernel: tables, routes, rules, the device with the HoAs.
     public static func remove() throws(NodeServiceError) {
         do {
-            try IMTKernel(loop: try EventLoop(), configuration: IMTConfiguration()) { _ in }.removeLeftovers()
+            var configuration = IMTConfiguration()
+            readEnvironment(into: &configuration)
+            try IMTKernel(loop: try EventLoop(), configuration: configuration) { _ in }.removeLeftovers()
         } catch {
             throw NodeServiceError("\(error)")
         }

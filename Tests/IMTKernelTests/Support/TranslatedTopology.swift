@@ -30,7 +30,36 @@ final class TranslatedTopology {
         }
     }
 
-    init(configuration: (inout IMTConfiguration) -> Void = { _ in }) throws {
+    /// Where packets are put into datagrams and taken out, on mn and on cn.
+    enum Places: CaseIterable, Sendable {
+        case agents, kernels
+        /// Of the sender of most tests, and of its peer.
+        case kernelOfMN, kernelOfCN
+        /// By classifiers, as before Linux 6.6.
+        case classifiers
+
+        static let both = [Places.agents, .kernels]
+
+        var ofMN: Bool { self == .kernels || self == .kernelOfMN || self == .classifiers }
+        var ofCN: Bool { self == .kernels || self == .kernelOfCN || self == .classifiers }
+    }
+    let places: Places
+    /// Where programs are pinned; goes with this value.
+    private let programs: ProgramMount?
+
+    /// What a host is started with, as `init` does it.
+    func placed(_ configuration: IMTConfiguration, _ isKernel: Bool) -> IMTConfiguration {
+        guard let programs else { return configuration }
+        var configuration = configuration
+        configuration.programDirectory = programs.path + "/mat"
+        configuration.encapsulation = isKernel ? .kernel : .agent
+        configuration.usesClassifiers = places == .classifiers
+        return configuration
+    }
+
+    init(_ places: Places = .agents, configuration: (inout IMTConfiguration) -> Void = { _ in }) throws {
+        self.places = places
+        programs = places == .agents ? nil : try ProgramMount()
         net = try Topology()
         for (table, icmp) in [("ip", "icmp"), ("ip6", "icmpv6")] {
             try net.router.run(
@@ -56,7 +85,9 @@ final class TranslatedTopology {
             (net.mn, Topology.mnConfiguration, ["wlan", "cell"], atMN), (net.cn, Topology.cnConfiguration, ["eth0"], atCN),
         ] {
             configuration(&made)
-            try host.start(made)
+            let isKernel = host === net.mn ? places.ofMN : places.ofCN
+            try host.start(placed(made, isKernel))
+            guard try host.ask({ $0.encapsulatesInKernel }) == isKernel else { throw ShellError("no programs: \(host.warnings)") }
             try host.useLocators(on: links)
             try host.open(received)
         }
@@ -80,6 +111,24 @@ final class TranslatedTopology {
         try mn.encapsulate(inner.own, inner.peer, from: own, to: far, largest: largest)
         try cn.encapsulate(inner.peer, inner.own, from: far, to: seen, largest: largest)
     }
+}
+
+/// A file system of BPF objects of a test's own.
+final class ProgramMount {
+    private static let count = Mutex(0)
+    let path: String
+
+    init() throws {
+        let number = Self.count.withLock { count in
+            count += 1
+            return count
+        }
+        path = "/tmp/imtk-\(getpid())-\(number)bpf"
+        try shell("mkdir -p \(path)")
+        try shell("mount -t bpf bpf \(path)")
+    }
+
+    deinit { _ = shellStatus("umount \(path); rmdir \(path)") }
 }
 
 extension Host {

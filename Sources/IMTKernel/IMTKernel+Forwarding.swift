@@ -1,0 +1,146 @@
+import Glibc
+import IMTPlan
+import KernelPrograms
+import MATCore
+import MATRuntime
+import MATSignal
+
+// Packets in datagrams by the kernel alone (`KernelEncapsulation`), beside the encapsulator, which has the same peers and takes what the kernel leaves.
+extension IMTKernel {
+    /// How long peers that were taken over are kept without a word from the agent: a proof's life (protocol.md section 11.4).
+    static let adoptedForwardingMax: Duration = .seconds(120)
+
+    /// Whether packets in datagrams are the kernel's, as far as it can.
+    public var encapsulatesInKernel: Bool { forwarding != nil }
+
+    // MARK: Begin and end
+
+    /// Loads the programs, where they are wanted and to be had.
+    func beginForwarding() {
+        guard configuration.encapsulation != .agent else {
+            try? removeForwarding()
+            return
+        }
+        do throws(ProgramError) {
+            forwarding = try KernelEncapsulation(configuration)
+        } catch {
+            let effect = "packets in datagrams go through the agent, which takes more processor time"
+            onEvent(.warning("the kernel can't encapsulate: \(error); \(effect)"))
+            try? removeForwarding()
+        }
+    }
+
+    /// Ways that an earlier run has left with the kernel.
+    var adoptedForwarding: [HomePair: Carriage] {
+        guard let forwarding else { return [:] }
+        return forwarding.pairs.reduce(into: [:]) { result, pair in
+            guard let way = forwarding.entry(of: pair)?.way else { return }
+            result[pair] = Carriage(.encapsulated(own: way.own, peer: way.far), largest: UInt32(way.largest))
+        }
+    }
+
+    /// Ties the programs to the links. Peers of an earlier run go on, and each one's next packet is held, so that the agent learns of it.
+    func takeOverForwarding() {
+        guard let forwarding else { return }
+        do throws(ProgramError) {
+            for pair in Array(forwarding.pairs) {
+                guard tables.model.encapsulated[pair] != nil, let entry = forwarding.entry(of: pair) else {
+                    try forwarding.remove(pair)
+                    continue
+                }
+                // Not their way out, so that what comes here is held and asked about.
+                encapsulator.apply([.accept(pair, from: entry.accepted)])
+                unconfirmedForwarding.insert(pair)
+            }
+            try forwarding.set(ports: encapsulator.ports)
+            encapsulator.joinsArrivals = false
+            forwardingChanged()
+            try forwarding.askOfAdopted()
+        } catch {
+            giveUpForwarding(error)
+        }
+        if !unconfirmedForwarding.isEmpty { wait(for: .adoptedForwarding, until: SystemClock.now().monotonic + Self.adoptedForwardingMax) }
+    }
+
+    /// Takes programs and maps away, also those that an earlier run has left.
+    func removeForwarding() throws(KernelError) {
+        let known = forwarding
+        forwarding = nil
+        encapsulator.joinsArrivals = true
+        let directory = KernelEncapsulation.directory(configuration)
+        guard known != nil || access(directory, F_OK) == 0 else { return }
+        let links = try routes.links().keys.sorted()
+        if let known { known.remove(links: links) } else { KernelEncapsulation.removeLeftovers(configuration, links: links) }
+    }
+
+    /// The kernel refused what it took before: the agent does it all.
+    private func giveUpForwarding(_ error: ProgramError) {
+        onEvent(.warning("the kernel encapsulates no more: \(error); the agent does"))
+        try? removeForwarding()
+    }
+
+    // MARK: What is told to the programs
+
+    func writeForwardingPorts() {
+        do throws(ProgramError) { try forwarding?.set(ports: encapsulator.ports) } catch { giveUpForwarding(error) }
+    }
+
+    /// These peers' entries changed.
+    func writeForwarding(of pairs: some Sequence<HomePair>, after changes: [IMTChange]) {
+        guard let forwarding else { return }
+        confirmForwarding(changes)
+        do throws(ProgramError) { try write(pairs, forwarding) } catch { giveUpForwarding(error) }
+    }
+
+    /// Links, own MoAs or routes changed: where programs belong, and where packets go first.
+    func forwardingChanged(_ changes: [IMTChange] = []) {
+        guard let forwarding, let device else { return }
+        confirmForwarding(changes)
+        do throws(ProgramError) {
+            let own = Set(locators.map(\.interfaceIndex))
+            let links = linkTables.links.filter { own.contains($0.key) && $0.key != device.index && !$0.value.isLoopback }
+            for error in try forwarding.place(device: device.index, links: links) { onEvent(.warning("\(error); the agent takes what comes there")) }
+            try write(Set(forwarding.pairs).union(tables.model.encapsulated.keys), forwarding)
+        } catch {
+            giveUpForwarding(error)
+        }
+    }
+
+    private func write(_ pairs: some Sequence<HomePair>, _ forwarding: KernelEncapsulation) throws(ProgramError) {
+        // Most peers are reached the same way.
+        var ways: [Carriage: ForwardingEntry.Way?] = [:]
+        let plan = plan
+        for pair in pairs {
+            let carriage = tables.model.encapsulated[pair]
+            var way: ForwardingEntry.Way?
+            if let carriage {
+                if let known = ways[carriage] { way = known } else { way = plan.forwardingWay(carriage) }
+                ways[carriage] = way
+            }
+            try forwarding.set(pair, way, accepted: encapsulator.table[pair]?.accepted ?? [])
+        }
+    }
+
+    // MARK: What was taken over
+
+    private func confirmForwarding(_ changes: [IMTChange]) {
+        guard !unconfirmedForwarding.isEmpty else { return }
+        for change in changes {
+            switch change {
+            case .setOutbound(let pair, _), .removeOutbound(let pair): unconfirmedForwarding.remove(pair)
+            default: break
+            }
+        }
+    }
+
+    func endAdoptedForwarding() {
+        let ended = unconfirmedForwarding.sorted { ($0.own, $0.peer) < ($1.own, $1.peer) }
+        unconfirmedForwarding = []
+        guard !ended.isEmpty else { return }
+        do throws(KernelError) {
+            try commit(ended.flatMap { [.removeOutbound($0), .accept($0, from: [])] })
+        } catch {
+            onEvent(.failed(error))
+        }
+    }
+}

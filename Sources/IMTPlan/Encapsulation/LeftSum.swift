@@ -1,0 +1,31 @@
+/// A TCP or UDP checksum that was left to a network card which the packet never met.
+///
+/// A kernel that encapsulates leaves the sum inside to whoever sends the datagram. Between namespaces of one host, or virtual machines, that is
+/// nobody: the field still has the pseudo header's sum alone, which another kernel would know, and who reads the datagram does not.
+package enum LeftSum {
+    private static let tcp: UInt8 = 6, udp: UInt8 = 17
+
+    /// Finishes the sum of a packet whose field has the pseudo header's alone; leaves all others as they are: if one is damaged, the stack shall
+    /// notice. The octets are one whole IP packet.
+    package static func finish(_ packet: UnsafeMutableRawBufferPointer) {
+        let octets = UnsafeRawBufferPointer(packet)
+        let isIPv4 = octets[0] >> 4 == 4
+        let start = isIPv4 ? Int(octets[0] & 0xF) * 4 : 40
+        let number = octets[isIPv4 ? 9 : 6]
+        // Of a fragment no card finishes anything.
+        guard number == tcp || number == udp, !isIPv4 || octets.number(at: 6) & 0x3FFF == 0 else { return }
+        let field = start + (number == tcp ? 16 : 6)
+        guard octets.count >= field + 2 else { return }
+        var sum = InternetSum()
+        sum.add(octets.part(isIPv4 ? 12..<20 : 8..<40))
+        sum.add(UInt16(number))
+        sum.add(UInt16(truncatingIfNeeded: octets.count - start))
+        guard sum.folded == octets.number(at: field) else { return }
+        // The field holds the pseudo header's sum, so that over all of the rest is the whole.
+        var whole = InternetSum()
+        whole.add(octets.part(start..<octets.count))
+        let finished = ~whole.folded
+        // A sum of zero is sent as all ones (RFC 768).
+        packet.put(finished == 0 && number == udp ? 0xFFFF : finished, at: field)
+    }
+}
