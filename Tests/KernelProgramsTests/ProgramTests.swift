@@ -103,7 +103,7 @@ struct ProgramTests {
         #expect(error?.errno == EACCES && error?.log.contains("R0") == true, "\(error?.description ?? "")")
     }
 
-    /// Also with CAP_BPF and CAP_NET_ADMIN alone, which is what units give: `setpriv --bounding-set -all,+bpf,+net_admin`.
+    /// Also with what matd's unit gives: `setpriv --bounding-set -all,+bpf,+perfmon,+net_admin`.
     @Test("The kernel takes the programs that encapsulate")
     func encapsulation() throws {
         func map(_ kind: KernelMap.Kind, _ name: String, _ key: Int, _ value: Int) throws -> KernelMap {
