@@ -34,11 +34,19 @@ extension NodeCore {
         var needed: [OwnBindings.Key: MobileAddress] = [:]
         for hoa in homes.keys where needsRelays(hoa) || wantsGateways(hoa) {
             for relay in ownRelays(of: hoa) {
-                guard let way = way(to: relay.endpoints) else { continue }
+                guard let way = heldWay(to: relay, of: hoa) ?? way(to: relay.endpoints) else { continue }
                 needed[OwnBindings.Key(hoa: hoa, server: way.server)] = way.moa
             }
         }
         return needed
+    }
+
+    /// The address of a relay at which there is a binding, if the preferred MoA's link has one of its family: at another address of the relay what
+    /// comes and goes by this one would wait until that is granted.
+    private func heldWay(to relay: RelayHost, of hoa: HomeAddress) -> (server: Endpoint, moa: MobileAddress)? {
+        guard let server = relay.endpoints.first(where: { bindings.isGranted(OwnBindings.Key(hoa: hoa, server: $0)) }) else { return nil }
+        let usable = addresses.ordered.filter { !uplinks.isDead($0.moa) }
+        return usable.first { $0.moa.family == server.family && $0.interface == usable.first?.interface }.map { (server, $0.moa) }
     }
 
     /// The first of a server's addresses that the preferred MoA reaches.
