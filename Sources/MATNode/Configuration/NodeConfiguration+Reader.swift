@@ -115,7 +115,8 @@ extension NodeConfiguration {
         plain.standard = section.value("default", ConfigurationKind<PlainPolicy.Way>.word, default: .none)
         for way in PlainPolicy.Way.allCases {
             for prefix in section.list(way.rawValue, .prefix) {
-                if plain.exceptions.contains(where: { $0.prefix == prefix }) { section.reject(way.rawValue, "\(prefix) is listed twice", "remove one") }
+                let isKnown = plain.exceptions.contains { $0.prefix == prefix }
+                if isKnown { section.reject(way.rawValue, "\(prefix) is listed twice", "remove one") }
                 plain.exceptions.append(PlainPolicy.Exception(prefix, way))
             }
         }
