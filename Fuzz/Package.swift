@@ -23,7 +23,8 @@ let package = Package(
     targets: [
         .target(
             name: "MATFuzzing",
-            dependencies: mat("IMS", "IMSCore", "IMTKernel", "MATCore", "MATDNS", "MATNode", "MATRuntime", "MATSignal", "SeededRandom"),
+            dependencies: mat(
+                "IMS", "IMSCore", "IMTKernel", "MATCore", "MATDNS", "MATNode", "MATRuntime", "MATSignal", "RelayCore", "SeededRandom"),
             packageAccess: false, swiftSettings: ofProduct),
         .testTarget(name: "FuzzTests", dependencies: ["MATFuzzing"] + mat("SeededRandom"), path: "Tests"),
     ],

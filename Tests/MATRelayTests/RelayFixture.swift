@@ -181,9 +181,12 @@ final class Client {
     }
 
     /// With the newest cookie that the relay gave.
-    func signed(lifetime: UInt32 = 120) throws -> Bind {
+    ///
+    /// - Parameter server: whom the signature is for, if not this relay.
+    func signed(lifetime: UInt32 = 120, for server: Endpoint? = nil, as type: MessageType = .bind) throws -> Bind {
         let challenge = try #require(Challenge(cookie))
-        let statement = PathStatement(.bind, by: node.hoa, to: relay.address, at: relay, cookie: challenge)
+        let server = server ?? relay
+        let statement = PathStatement(type, by: node.hoa, to: server.address, at: server, cookie: challenge)
         let signature = try #require(statement.signed(with: node.key))
         return Bind(cookie: cookie, .bind(node.hoa, PathProof(certificate: .whole(node.certificate), signature: signature), lifetime: lifetime))
     }

@@ -23,8 +23,8 @@ public struct FuzzTarget: Sendable, CustomStringConvertible {
     public func run(_ octets: [UInt8]) throws(BrokenProperty) { try body(Array(octets.prefix(octetsMax))) }
 
     public static let all: [FuzzTarget] = [
-        .signal, .inPath, .records, .strangers, .clients, .workers, .dns, .rdata, .imsConfiguration, .nodeConfiguration, .control, .transfer,
-        .keyFiles,
+        .signal, .inPath, .records, .strangers, .clients, .workers, .relays, .dns, .rdata, .imsConfiguration, .nodeConfiguration, .control,
+        .transfer, .keyFiles,
         .netlink, .packets,
     ]
 

@@ -6,15 +6,14 @@
 //        they are shared by turns) ─► new addresses, ports, sums ─► to the neighbour
 //
 // A binding is in two maps, by slots that are RelayCore's: what the agent writes is replaced as a whole (`homes`, `networks`), what both
-// write in place is in `slots`, which the agent has in its memory. Times are CLOCK_BOOTTIME in ns; addresses are IPv6, IPv4 in mapped form.
+// write in place is in `slots`, which the agent has in its memory. Times are CLOCK_MONOTONIC_COARSE in ns (it costs nothing to read); addresses are IPv6, IPv4 in mapped form.
 #include "kernel.h"
 
-static u64 (*const boot_time)(void) = (void *)BPF_FUNC_ktime_get_boot_ns;
 static s64 (*const sum_difference)(const void *from, u32 from_octets, const void *to, u32 to_octets, u32 seed) = (void *)BPF_FUNC_csum_diff;
 
 struct address { u64 high, low; };
 
-// Of one HoA or home prefix. 80 octets; KernelLayout.swift writes it.
+// Of one HoA or home prefix. 88 octets; KernelLayout.swift writes it.
 struct home {
     struct address endpoint, local, previous;
     u32 slot;
@@ -22,7 +21,9 @@ struct home {
     u32 mtu;
     u16 endpoint_port, previous_port;  // as on the wire
     u32 flags;
-    u32 unused[3];
+    // Whom the interface's link hands it to: struct bpf_redir_neigh, as the kernel wants it. So no route is looked up for a packet.
+    u32 next_family;
+    u32 next[4];
 };
 enum { RESIDENT = 1, REFUSES_VISITORS = 2 };
 
@@ -74,12 +75,14 @@ INLINE struct address whole(const u32 *words) {
 }
 INLINE int equal(const struct address *a, const struct address *b) { return a->high == b->high && a->low == b->low; }
 
-// Nobody else's step in between is lost, but under contention a packet may go uncounted.
-INLINE int take(u64 *full_at, const struct rate *rate, u32 octets, u64 now) {
+// What is `alone`, a source's, meets the packets of one flow, which all come to one core. Else nobody else's step in between is lost, but under
+// contention a packet may go uncounted.
+INLINE int take(u64 *full_at, const struct rate *rate, u32 octets, u64 now, int alone) {
     u64 before = *full_at;
     u64 next = (before > now ? before : now) + ((octets * rate->cost) >> 20);
     if (next - now > rate->burst) return 0;
-    __sync_val_compare_and_swap(full_at, before, next);
+    if (alone) *full_at = next;
+    else __sync_val_compare_and_swap(full_at, before, next);
     return 1;
 }
 
@@ -117,7 +120,7 @@ INLINE struct home *decide(struct relay *self, const struct packet *p, u32 frame
     if (!from || !equal(&from->local, &p->outer_destination)) return 0;
     struct slot *source = map_look_up(&slots, &from->slot);
     if (!source) return 0;
-    u64 now = boot_time();
+    u64 now = time_coarse();
     if (now >= source->until || now < source->agent_until) return 0;
     if (from->endpoint_port != p->outer_port || !equal(&from->endpoint, &p->outer_source))
         if (from->previous_port != p->outer_port || !equal(&from->previous, &p->outer_source) || now >= source->previous_until) return 0;
@@ -135,25 +138,25 @@ INLINE struct home *decide(struct relay *self, const struct packet *p, u32 frame
     if (!destination || now >= destination->until || now < destination->agent_until) return 0;
     if (now < self->agent_until || (has_visitor && now < self->visitors_agent_until)) return 0;
 
-    if (!take(&source->source_full_at, &self->home, p->octets, now)) {
+    if (!take(&source->source_full_at, &self->home, p->octets, now, 1)) {
         __sync_fetch_and_add(&self->dropped_source_rate, 1);
         *verdict = DROP;
         return 0;
     }
-    if (!take(&destination->destination_full_at, &self->home, p->octets, now)) {
+    if (!take(&destination->destination_full_at, &self->home, p->octets, now, 0)) {
         destination->agent_until = now + SHARING_TIME;
         return 0;
     }
-    if (has_visitor && !take(&self->visitors_full_at, &self->visitors, p->octets, now)) {
+    if (has_visitor && !take(&self->visitors_full_at, &self->visitors, p->octets, now, 0)) {
         self->visitors_agent_until = now + SHARING_TIME;
         return 0;
     }
-    if (!take(&self->full_at, &self->all, p->octets, now)) {
+    if (!take(&self->full_at, &self->all, p->octets, now, 0)) {
         self->agent_until = now + SHARING_TIME;
         return 0;
     }
-    __sync_fetch_and_add(&source->octets_sent, p->octets);
-    __sync_fetch_and_add(&source->packets_sent, 1);
+    source->octets_sent += p->octets;
+    source->packets_sent += 1;
     __sync_fetch_and_add(&destination->octets_received, p->octets);
     return to;
 }
@@ -178,6 +181,8 @@ INLINE int relay_ipv4(struct __sk_buff *skb, struct relay *self) {
     struct { u32 source, destination; } before = {ip->source, ip->destination}, after = {to->local.low >> 32, to->endpoint.low >> 32};
     struct ports ports_before = {udp->source, udp->destination}, ports_after = {self->port, to->endpoint_port};
     u32 interface = to->interface;
+    struct bpf_redir_neigh next;
+    __builtin_memcpy(&next, &to->next_family, sizeof next);
     ip->source = after.source;
     ip->destination = after.destination;
     ip->lifetime = 64;
@@ -196,7 +201,7 @@ INLINE int relay_ipv4(struct __sk_buff *skb, struct relay *self) {
         replace_l4_sum(skb, place, 0, difference, BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0);
         replace_l4_sum(skb, place, 0, ports, BPF_F_MARK_MANGLED_0);
     }
-    return redirect_neighbour(interface, 0, 0, 0);
+    return redirect_neighbour(interface, &next, sizeof next, 0);
 }
 
 INLINE int relay_ipv6(struct __sk_buff *skb, struct relay *self) {
@@ -217,6 +222,8 @@ INLINE int relay_ipv6(struct __sk_buff *skb, struct relay *self) {
     struct { struct address source, destination; } before = {p.outer_source, p.outer_destination}, after = {to->local, to->endpoint};
     struct ports ports_before = {udp->source, udp->destination}, ports_after = {self->port, to->endpoint_port};
     u32 interface = to->interface;
+    struct bpf_redir_neigh next;
+    __builtin_memcpy(&next, &to->next_family, sizeof next);
     __builtin_memcpy(ip->source, &after, 32);
     ip->lifetime = 64;
     udp->source = ports_after.source;
@@ -228,7 +235,7 @@ INLINE int relay_ipv6(struct __sk_buff *skb, struct relay *self) {
         replace_l4_sum(skb, place, 0, difference, BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0);
         replace_l4_sum(skb, place, 0, ports, BPF_F_MARK_MANGLED_0);
     }
-    return redirect_neighbour(interface, 0, 0, 0);
+    return redirect_neighbour(interface, &next, sizeof next, 0);
 }
 
 PROGRAM(relay)

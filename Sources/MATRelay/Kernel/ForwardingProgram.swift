@@ -190,7 +190,14 @@ final class ForwardingProgram {
         }
     }
 
-    private static func time(_ time: MonotonicTime) -> UInt64 { UInt64(clamping: time.nanoseconds) }
+    /// The program's clock stands still while the machine sleeps; when it wakes, this process ends by itself what is over.
+    private static func time(_ time: MonotonicTime) -> UInt64 {
+        guard time != .zero else { return 0 }
+        var now = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &now)
+        let left = time - SystemClock.now().monotonic
+        return UInt64(clamping: Int64(now.tv_sec) * 1_000_000_000 + Int64(now.tv_nsec) &+ min(left, .seconds(1_000_000_000)).nanosecondsSaturated)
+    }
 
     // MARK: Counts
 

@@ -1,3 +1,4 @@
+import Glibc
 import KernelPrograms
 import MATSignal
 import RelayCore
@@ -5,10 +6,10 @@ import RelayCore
 /// How Programs/relay.bpf.c has its maps. All numbers are the machine's, ports and addresses as on the wire.
 enum KernelLayout {
     static func homes(entriesMax: Int) -> KernelMap.Shape {
-        KernelMap.Shape(.hash, "homes", keyOctets: 16, valueOctets: 80, entriesMax: entriesMax, growsAsNeeded: true)
+        KernelMap.Shape(.hash, "homes", keyOctets: 16, valueOctets: 88, entriesMax: entriesMax, growsAsNeeded: true)
     }
     static func networks(entriesMax: Int) -> KernelMap.Shape {
-        KernelMap.Shape(.prefixes, "networks", keyOctets: 20, valueOctets: 80, entriesMax: entriesMax, growsAsNeeded: true)
+        KernelMap.Shape(.prefixes, "networks", keyOctets: 20, valueOctets: 88, entriesMax: entriesMax, growsAsNeeded: true)
     }
     static func slots(entriesMax: Int) -> KernelMap.Shape {
         KernelMap.Shape(.array, "slots", keyOctets: 4, valueOctets: 128, entriesMax: entriesMax, isInMemory: true)
@@ -39,7 +40,9 @@ enum KernelLayout {
         var octets = binding.endpoint.address.octets + binding.local.address.octets + (binding.previous?.address.octets ?? nowhere)
         octets += native(UInt32(truncatingIfNeeded: binding.slot)) + native(way?.interface ?? 0) + native(way?.octetsMax ?? 0)
         octets += native(binding.endpoint.port.bigEndian) + native((binding.previous?.port ?? 0).bigEndian) + native(flags)
-        return octets + [UInt8](repeating: 0, count: 12)
+        let next = way?.next.packetOctets ?? []
+        octets += native(UInt32(next.count == 4 ? AF_INET : AF_INET6)) + next
+        return octets + [UInt8](repeating: 0, count: 88 - octets.count)
     }
 
     /// The slot that a `struct home` names.

@@ -9,6 +9,8 @@ final class RouteQuery {
         var interface: UInt32
         /// Of a packet, in octets.
         var octetsMax: UInt32
+        /// The next router, or the other host itself.
+        var next: IPAddress
     }
 
     private let asking: Int32
@@ -89,19 +91,23 @@ final class RouteQuery {
             let isOurs = answer.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 8, as: UInt32.self) } == sequence
             // An answer that came too late for the one who asked.
             guard isOurs else { continue }
-            return way(in: answer.prefix(count))
+            return way(in: answer.prefix(count), to: peer)
         }
     }
 
-    private func way(in answer: ArraySlice<UInt8>) -> Way? {
+    private func way(in answer: ArraySlice<UInt8>, to peer: IPAddress) -> Way? {
         answer.withUnsafeBytes { raw in
             // RTM_NEWROUTE, and a unicast route.
             guard raw.loadUnaligned(fromByteOffset: 4, as: UInt16.self) == 24, raw[23] == 1 else { return nil }
             var interface: UInt32 = 0
             var octetsMax: UInt32 = .max
+            var next = peer
             Self.forEachAttribute(raw, 28..<raw.count) { type, value in
                 switch type {
                 case 4 where value.count >= 4: interface = raw.loadUnaligned(fromByteOffset: value.lowerBound, as: UInt32.self)
+                // RTA_GATEWAY, and RTA_VIA, which has a family before it.
+                case 5: next = IPAddress(octets: Array(raw[value])) ?? peer
+                case 18: next = IPAddress(octets: Array(raw[value].dropFirst(2))) ?? peer
                 case 8:
                     // RTA_METRICS: RTAX_MTU among them.
                     Self.forEachAttribute(raw, value) { metric, value in
@@ -113,7 +119,7 @@ final class RouteQuery {
             guard interface != 0, let link = links[interface] ?? Link(interface) else { return nil }
             links[interface] = link
             guard link.isEthernet else { return nil }
-            return Way(interface: interface, octetsMax: min(link.octetsMax, octetsMax == 0 ? .max : octetsMax))
+            return Way(interface: interface, octetsMax: min(link.octetsMax, octetsMax == 0 ? .max : octetsMax), next: next)
         }
     }
 
