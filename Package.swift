@@ -136,7 +136,9 @@ let package = Package(
         // Virtual time and a network that loses, duplicates and reorders; shared by the test targets.
         .target(
             name: "MATTesting",
-            dependencies: ["IMSCore", "MATNode", "NodeCore", "IMTPlan", "MATCore", "MATSignal", "MappingMemory", "SeededRandom", heap]),
+            dependencies: [
+                "IMSCore", "MATNode", "NodeCore", "RelayCore", "IMTPlan", "MATCore", "MATSignal", "MappingMemory", "SeededRandom", heap,
+            ]),
 
         .testTarget(name: "MATSignalTests", dependencies: ["MATSignal"], resources: [.copy("Vectors")]),
         .testTarget(name: "MATControlTests", dependencies: ["MATControl", "MATRuntime"], resources: [.copy("Golden")]),

@@ -271,6 +271,8 @@ public struct PeerReport: Codable, Hashable, Sendable {
         case direct
         /// Packets travel whole in datagrams between endpoints.
         case encapsulated
+        /// Likewise, by a relay that forwards them: then `locator` is the relay.
+        case relayed
     }
 
     public var home: String

@@ -8,6 +8,7 @@ public final class SimulatedDNS {
         /// In the order to try them.
         public var servers: [IPAddress]
         public var keys: [PublicKey]
+        public var relays: [RelayHost] = []
 
         public init(servers: [IPAddress], keys: [PublicKey]) {
             self.servers = servers
@@ -54,7 +55,7 @@ public final class SimulatedDNS {
             switch outcome {
             case .zone(let zone):
                 let endpoints = zone.servers.map { Endpoint($0, port: SignalPort.ims) }
-                completion(.found(ServerSet(endpoints: endpoints, keys: zone.keys, expires: network.time + lifetime)))
+                completion(.found(ServerSet(endpoints: endpoints, keys: zone.keys, relays: zone.relays, expires: network.time + lifetime)))
             case .absent: completion(.absent(lifetime: lifetime))
             case .failed: completion(.failed("time-out"))
             }
@@ -72,7 +73,7 @@ public final class SimulatedDNS {
                     guard let target = DomainName("ims\(index).example.") else { return nil }
                     return IMSHost(priority: UInt16(clamping: index), weight: 0, addresses: [address], port: SignalPort.ims, target: target)
                 }
-                completion(.found(IMSSet(servers: servers, keys: zone.keys.map(\.octets), expires: expires)))
+                completion(.found(IMSSet(servers: servers, keys: zone.keys.map(\.octets), relays: zone.relays, expires: expires)))
             case .absent: completion(.absent(until: expires))
             case .failed: completion(.failed("time-out"))
             }

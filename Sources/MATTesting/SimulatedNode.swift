@@ -194,7 +194,7 @@ public final class SimulatedNode: SimulatedHost {
             guard locators.contains(where: { $0.moa == mobile.own }) else { return false }
             counts[HomeAddress(destination), default: 0] += 1
             transmit(packet, from: mobile.own.address, to: mobile.peer.address)
-        } else if case .encapsulated(let own, let peer) = imt.encapsulated[pair(destination)] {
+        } else if let (own, peer) = imt.encapsulated[pair(destination)]?.endpoints {
             guard locators.contains(where: { $0.moa.address == own.address }) else { return false }
             counts[HomeAddress(destination), default: 0] += 1
             count(HomeAddress(destination), by: peer) { $0.sent += 1 }

@@ -35,7 +35,7 @@ extension NodeCore {
     public var nextDeadline: MonotonicTime? {
         mutating get {
             peers.nextDue.earlier(exchanges.nextDue).earlier(nextHomeDue).earlier(deadlines.next).earlier(peerEndpoints.nextDue)
-                .earlier(pathMTUs.nextDue).earlier(candidates.nextDue)
+                .earlier(pathMTUs.nextDue).earlier(candidates.nextDue).earlier(peerRelays.nextDue)
         }
     }
 
@@ -53,6 +53,8 @@ extension NodeCore {
                 candidatesDue(of: hoa, now)
             } else if pathMTUs.nextDue == due {
                 pathMTUDue(now)
+            } else if peerRelays.nextDue == due, let hoa = peerRelays.takeDue(now.monotonic) {
+                relaysDue(of: hoa, now)
             } else if let deadline = deadlines.takeDue(now.monotonic) {
                 self.due(deadline, now)
             } else {

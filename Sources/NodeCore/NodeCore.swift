@@ -49,6 +49,7 @@ public struct NodeCore {
     var pathMTUs: PathMTUs
     /// Peers in the network that we are in.
     var candidates: CandidateTable
+    var peerRelays: RelayTable
     var busiest = BusiestPeers()
     var destinations: Destinations
     /// Who sends us something in datagrams, and is not known.
@@ -93,6 +94,8 @@ public struct NodeCore {
             underWayMax: configuration.share(of: InPathProbes.underWayMax), perSecond: configuration.share(of: InPathProbes.perSecondMax))
         candidates = CandidateTable(peersMax: configuration.share(of: CandidateTable.peersMax))
         pathMTUs = PathMTUs(pathsMax: configuration.share(of: PathMTUs.pathsMax))
+        peerRelays = RelayTable(
+            peersMax: configuration.share(of: EndpointTable.peersMax), visitsMax: configuration.share(of: RelayTable.visitsMax))
         preferences = Preferences(configuration)
         strangers = Strangers(configuration)
         destinations = Destinations(configuration)
@@ -195,7 +198,9 @@ public struct NodeCore {
     public mutating func traffic(_ packets: some Sequence<(key: HomeAddress, value: UInt64)>, now: Now) -> [NodeAction] {
         let used = busiest.counted(packets, in: &peers, now: now.monotonic)
         if !gateways.isEmpty { for (hoa, count) in packets { gateways.counted(hoa, count) } }
-        if !peerEndpoints.isEmpty { for hoa in used.filter({ peerEndpoints[$0] != nil }).sorted() { useEndpoints(of: hoa, now) } }
+        if !peerEndpoints.isEmpty || !peerRelays.isEmpty {
+            for hoa in used.filter({ peerEndpoints[$0] != nil || peerRelays[$0] != nil }).sorted() { useEndpoints(of: hoa, now) }
+        }
         monitor.trafficCounted(now: now.monotonic)
         // More than these are not watched anyway.
         for hoa in used.count <= configuration.paths.pathsMax ? used.sorted() : busiest.peers { notePeerUse(hoa, now) }

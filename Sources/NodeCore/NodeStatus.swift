@@ -31,6 +31,8 @@ public struct NodeStatus: Hashable, Sendable {
         public var ownMoA: MobileAddress?
         /// Where encapsulated packets go; `nil` if they are rewritten.
         public var endpoint: Endpoint?
+        /// The relay that they go by.
+        public var relay: Endpoint?
         /// What its record lists, as people know it.
         public var locators: [String]
         public var isProvisional: Bool
@@ -152,11 +154,12 @@ extension NodeCore {
             let outbound = paths.installed(of: peer) ?? inNetwork
             let target = outbound?.peer
             let way = outbound == nil ? peerEndpoints[peer.hoa]?.installed : nil
-            let ownMoA = outbound?.own ?? way.map { MobileAddress($0.own) }
+            let relayed = outbound == nil ? peerRelays[peer.hoa]?.installed : nil
+            let ownMoA = outbound?.own ?? (way?.own ?? relayed?.own).map { MobileAddress($0) }
             return NodeStatus.PeerState(
-                hoa: peer.hoa, ownHoA: own, moa: target, ownMoA: ownMoA, endpoint: way?.endpoint,
+                hoa: peer.hoa, ownHoA: own, moa: target, ownMoA: ownMoA, endpoint: way?.endpoint, relay: relayed?.relay,
                 locators: peer.record.places(at: peer.listed).map(\.named), isProvisional: peer.isProvisional,
-                isProven: way != nil || inNetwork != nil || target.flatMap { peer.locators[$0]?.state.isProven } ?? false,
+                isProven: way != nil || relayed != nil || inNetwork != nil || target.flatMap { peer.locators[$0]?.state.isProven } ?? false,
                 age: max(.zero, now.monotonic - peer.since),
                 refreshedAgo: max(.zero, now.monotonic - peer.refreshed), switches: paths.switches(of: peer),
                 detouredFor: paths.detourSince(peer.hoa).map { now.monotonic - $0 },

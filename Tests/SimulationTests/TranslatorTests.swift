@@ -13,6 +13,7 @@ import Testing
 /// ```
 final class TranslatedWorld {
     let network: SimulatedNetwork
+    let dns: SimulatedDNS
     let mn: SimulatedNode
     let cn: SimulatedNode
     let a: SimulatedTranslator
@@ -32,7 +33,7 @@ final class TranslatedWorld {
         _ filtering: SimulatedTranslator.Filtering = .addressAndPortDependent, conditions: NetworkConditions = NetworkConditions()
     ) {
         network = SimulatedNetwork(seed: seed, conditions: conditions)
-        let dns = SimulatedDNS(network)
+        dns = SimulatedDNS(network)
         let (mnAuthority, cnAuthority) = (TestAuthority(seed: 201), TestAuthority(seed: 202))
         imsOfMN = SimulatedIMS(
             network, dns, addresses: [ip("192.88.1.1"), ip("192.88.1.2")], serving: prefix("198.51.100.0/24"), authority: mnAuthority)
@@ -56,6 +57,11 @@ final class TranslatedWorld {
         mn.move(to: [ip(mnPlace)])
         cn.move(to: [ip(cnPlace)])
         guard network.drive(max: .seconds(60), until: { self.mn.core.isRegistered && self.cn.core.isRegistered }) else { return false }
+        return talk()
+    }
+
+    /// Packets begin to flow: 50 a second each way.
+    func talk() -> Bool {
         say()
         return network.drive(max: .seconds(30)) { !self.mn.delivered.isEmpty && !self.cn.delivered.isEmpty }
     }
@@ -88,12 +94,29 @@ final class TranslatedWorld {
         return (cn.delivered.count - before.0, mn.delivered.count - before.1)
     }
 
-    /// How each end's packets go: "direct", "encapsulated" or "none".
+    /// How each end's packets go: "direct", "encapsulated", "relayed" or "none".
     var ways: (mn: String, cn: String) { (way(mn), way(cn)) }
 
     private func way(_ node: SimulatedNode) -> String {
         if !node.imt.outbound.isEmpty { return "direct" }
-        return node.imt.encapsulated.isEmpty ? "none" : "encapsulated"
+        switch node.imt.encapsulated.values.first {
+        case .encapsulated?: return "encapsulated"
+        case .relayed?: return "relayed"
+        case .rewritten?, nil: return "none"
+        }
+    }
+
+    /// Relays, found by DNS: of MN's HoA, and of CN's.
+    func relays(ofMN: [IPAddress], ofCN: [IPAddress]) -> [SimulatedRelay] {
+        let (mnHomes, cnHomes) = (prefix("198.51.100.0/24"), prefix("203.0.113.0/24"))
+        let relays = (ofMN + ofCN.filter { !ofMN.contains($0) }).map { address in
+            SimulatedRelay(
+                network, dns, at: address,
+                residents: (ofMN.contains(address) ? [mnHomes] : []) + (ofCN.contains(address) ? [cnHomes] : []))
+        }
+        dns.zones[mnHomes]?.relays = relays.filter { ofMN.contains($0.address) }.map(\.host)
+        dns.zones[cnHomes]?.relays = relays.filter { ofCN.contains($0.address) }.map(\.host)
+        return relays
     }
 
     func logs() -> String { (mn.logs.map { "MN " + $0 } + cn.logs.map { "CN " + $0 }).joined(separator: "\n") }

@@ -4,7 +4,7 @@ import MATControl
 enum WhyText {
     static func text(_ report: WhyReport, _ style: TextStyle = .plain) -> String {
         let used = report.candidates.first(where: \.used)
-        let way = used.map { "\($0.path.rawValue), to \($0.to)\($0.from.map { " from \($0)" } ?? "")" }
+        let way = used.map { "\($0.path.rawValue), \($0.path == .relayed ? "by" : "to") \($0.to)\($0.from.map { " from \($0)" } ?? "")" }
         var lines = [style.head("\(report.peer): \(way ?? "no path")")]
         if let problem = report.problem { lines.append("  \(style.bad(problem))") }
         for translation in report.translations { lines.append("  \(translation)") }

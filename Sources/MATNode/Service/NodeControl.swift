@@ -94,8 +94,8 @@ extension NodeService {
     private func peer(_ peer: NodeStatus.PeerState, _ counters: [HomePair: PeerCounters]) -> PeerReport {
         let counted = counters[HomePair(own: peer.ownHoA, peer: peer.hoa)] ?? PeerCounters()
         return PeerReport(
-            home: "\(peer.hoa)", ownHome: "\(peer.ownHoA)", path: peer.endpoint != nil ? .encapsulated : peer.moa != nil ? .direct : nil,
-            locator: peer.endpoint.map { "\($0)" } ?? peer.moa.map { "\($0)" }, ownLocator: peer.ownMoA.map { "\($0)" },
+            home: "\(peer.hoa)", ownHome: "\(peer.ownHoA)", path: peer.path,
+            locator: (peer.relay ?? peer.endpoint).map { "\($0)" } ?? peer.moa.map { "\($0)" }, ownLocator: peer.ownMoA.map { "\($0)" },
             interface: core.ownLocators.first { $0.moa == peer.ownMoA }?.interface, locators: peer.locators,
             confirmed: !peer.isProvisional, proven: peer.isProven, ageSeconds: peer.age.components.seconds,
             refreshedSecondsAgo: peer.refreshedAgo.components.seconds, switches: peer.switches, detourSeconds: peer.detouredFor?.components.seconds,
@@ -167,6 +167,24 @@ extension RelayReport {
     }
 }
 
+extension NodeStatus.PeerState {
+    fileprivate var path: PeerReport.Path? {
+        if relay != nil { return .relayed }
+        if endpoint != nil { return .encapsulated }
+        return moa == nil ? nil : .direct
+    }
+}
+
+extension PeerReport.Path {
+    init(_ kind: PathExplanation.Kind) {
+        switch kind {
+        case .direct: self = .direct
+        case .encapsulated: self = .encapsulated
+        case .relayed: self = .relayed
+        }
+    }
+}
+
 extension PeerReport.Standing {
     init(_ standing: Standing) {
         switch standing {
@@ -183,7 +201,7 @@ extension WhyReport {
             peer: "\(explanation.peer)", ownHome: "\(explanation.own)",
             candidates: explanation.candidates.map { candidate in
                 WhyReport.Candidate(
-                    path: candidate.kind == .direct ? .direct : .encapsulated, to: "\(candidate.place)", from: candidate.own.map { "\($0)" },
+                    path: PeerReport.Path(candidate.kind), to: "\(candidate.place)", from: candidate.own.map { "\($0)" },
                     used: candidate.isUsed, state: candidate.state, remedy: candidate.remedy)
             }, translations: explanation.translations.map { "\($0.moa) is \($0.text)" }, problem: explanation.problem)
     }

@@ -19,6 +19,8 @@ struct InPathProbes: Sendable {
         case size(UInt32)
         /// It tells the peer our own candidates.
         case candidates
+        /// Whether the peer is bound at a relay as well, and whether one that is used still carries packets.
+        case relay
     }
 
     struct Probe: Hashable, Sendable {

@@ -167,7 +167,7 @@ extension NodeCore {
         perform((candidates.tell(hoa) { $0.listed(listed, now.monotonic) } ?? []).filter { $0 != .choose }, at: hoa, now)
         guard let known = candidates[hoa] else { return (false, false) }
         let pair = HomePair(own: own, peer: hoa)
-        let hasNone = known.installed == nil && peerEndpoints[hoa]?.installed == nil
+        let hasNone = known.installed == nil && peerEndpoints[hoa]?.installed == nil && peerRelays[hoa]?.installed == nil
         // Packets that are held until its IMS knows of us must not be overtaken by later ones.
         let isHeld = destinations.contains(hoa) && hasNone
         let first = firstOwn(hoa.family)?.moa.address

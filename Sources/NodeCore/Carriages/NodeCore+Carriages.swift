@@ -22,7 +22,7 @@ extension NodeCore {
     /// The peer's packets can travel encapsulated from the address that is the first for it, where rewritten ones don't pass.
     func isReachedByEndpoint(_ hoa: HomeAddress, _ side: PeerPaths.OwnSide) -> Bool {
         guard let first = side.preferred.first, side.closed.contains(first) else { return false }
-        return peerEndpoints[hoa]?.way(usableAddresses.contains)?.own == first.address
+        return peerEndpoints[hoa]?.way(usableAddresses.contains)?.own == first.address || isLeftToRelay(hoa)
     }
 
     /// Nothing is known yet of how the peer's packets could go from the address that is the first for it, and they have another way.
@@ -69,6 +69,7 @@ extension NodeCore {
 
     /// Packets go to a peer, or come from it.
     mutating func useEndpoints(of hoa: HomeAddress, _ now: Now) {
+        useRelays(of: hoa, now)
         guard peerEndpoints[hoa] != nil else { return }
         perform(peerEndpoints.tell(hoa) { $0.use(now.monotonic) }, of: hoa, now)
         if let way = peerEndpoints[hoa]?.installed {
@@ -83,6 +84,7 @@ extension NodeCore {
     mutating func probeAnew(_ now: Now) {
         let usable = usableAddresses
         for hoa in peerEndpoints.hoas { perform(peerEndpoints.tell(hoa) { $0.moved(isUsable: usable.contains, now.monotonic) }, of: hoa, now) }
+        for hoa in peerRelays.hoas { applyPeer(hoa, now) }
     }
 
     mutating func endpointsDue(of hoa: HomeAddress, _ now: Now) { perform(peerEndpoints.tell(hoa) { $0.takeDue(now.monotonic) }, of: hoa, now) }
@@ -221,67 +223,5 @@ extension NodeCore {
         let seen = ownEndpoints[MobileAddress(local)].endpoint
         let seenByPeer = peerEndpoints[hoa]?.seenAs(at: source).flatMap { ownEndpoints.isOwn($0) ? $0 : nil }
         return [own, seen, seenByPeer].compactMap { $0 }.reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
-    }
-
-    // MARK: The kernel
-
-    /// Brings what the kernel does for a peer's encapsulated packets in step with its paths.
-    ///
-    /// - Parameter isRewritten: there is an entry for it, which goes before.
-    /// - Returns: whether its packets have a way now that had none before.
-    mutating func applyEndpoints(of hoa: HomeAddress, isRewritten: Bool, _ now: Now) -> Bool {
-        guard let known = peerEndpoints[hoa], let own = home(for: hoa) else { return false }
-        let pair = HomePair(own: own, peer: hoa)
-        let usable = usableAddresses
-        // Packets that are held until its IMS knows of us must not be overtaken by later ones.
-        let isHeld = destinations.contains(hoa) && known.installed == nil
-        let way = isRewritten || isHeld ? nil : known.way(usable.contains)
-        let sources = known.sources
-        _ = peerEndpoints.tell(hoa) { paths in
-            paths.setOtherWay(isRewritten)
-            return []
-        }
-        let carriage = way.map { Carriage.Way.encapsulated(own: Endpoint($0.own, port: SignalPort.node), peer: $0.endpoint) }
-        let largest = carriage.map { self.largest(of: hoa, over: $0) } ?? Carriage.mtuAtFirst
-        guard way != known.installed || sources != known.installedSources || largest != known.installedLargest else { return false }
-        if sources != known.installedSources { change(.accept(pair, from: sources)) }
-        if way != known.installed || largest != known.installedLargest {
-            if let carriage {
-                change(.setOutbound(pair, Carriage(carriage, largest: largest)))
-            } else if !isRewritten {
-                change(.removeOutbound(pair))
-            }
-            let level: NodeLogLevel = peers.count <= PeerRecords.loggedMax ? .info : .debug
-            if let way, way == known.installed {
-                log(
-                    level,
-                    "packets to \(hoa) in datagrams to \(way.endpoint) may have \(largest) octets\(largest < Carriage.mtuAtFirst ? "; larger ones are cut up" : "")"
-                )
-            } else if let way {
-                log(level, "packets to \(hoa) go encapsulated, from \(way.own) to \(way.endpoint)")
-            }
-        }
-        _ = peerEndpoints.tell(hoa) { paths in
-            paths.install(way, largest: largest, sources: sources, now.monotonic)
-            return []
-        }
-        if way != known.installed { usePathMTU(of: hoa, over: carriage, now) }
-        let added = sources.filter { !known.installedSources.contains($0) }
-        if !added.isEmpty {
-            flushChanges()
-            for endpoint in added { emit(.releaseEncapsulated(of: hoa, from: endpoint)) }
-        }
-        return way != nil && known.installed == nil
-    }
-
-    /// A peer is forgotten.
-    mutating func removeEndpoints(of hoa: HomeAddress) {
-        guard let known = peerEndpoints[hoa], let own = home(for: hoa) else { return }
-        let pair = HomePair(own: own, peer: hoa)
-        if known.installed != nil { change(.removeOutbound(pair)) }
-        if !known.installedSources.isEmpty { change(.accept(pair, from: [])) }
-        peerEndpoints.remove(hoa)
-        inPathProbes.remove(hoa)
-        pathMTUs.remove(hoa)
     }
 }

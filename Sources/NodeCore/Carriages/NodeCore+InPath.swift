@@ -13,6 +13,7 @@ extension NodeCore {
             return endEvent()
         }
         counters.messagesReceived += 1
+        heardByRelay(message, now)
         switch signal.body {
         case .pathProbe(let probe): probedInPath(probe, signal.sequence, message, now)
         case .pathAnswer(let answer): answeredInPath(answer, signal.sequence, message, now)
@@ -73,6 +74,7 @@ extension NodeCore {
         case .sign: break
         case .candidates: candidatesTold(probe, isAnswered: time != nil, now)
         case .size(let size): if time != nil { sizeAnswered(size, probe, now) }
+        case .relay: if let time { relayAnswered(probe, after: time) }
         }
     }
 

@@ -52,7 +52,11 @@ extension NodeCore {
 
     /// How packets leave from an own MoA may be another matter for each peer.
     private mutating func carryAnew(_ moa: MobileAddress, _ now: Now) {
-        let families = Set([moa.family] + homesReached(by: moa).map(\.family))
+        carryAnew(Set([moa.family] + homesReached(by: moa).map(\.family)), now)
+    }
+
+    /// Likewise, of HoAs of these families.
+    mutating func carryAnew(_ families: Set<AddressFamily>, _ now: Now) {
         for peer in peers.slots.compactMap({ peers[$0]?.hoa }).filter({ families.contains($0.family) }).sorted() { applyPeer(peer, now) }
     }
 

@@ -7,11 +7,13 @@ import MATSignal
 
 extension NodeCore {
     /// Packets go on some path in datagrams: `pathsUsed` is to be told soon, and again.
-    var wantsPathUses: Bool { !peerEndpoints.watched.isEmpty }
+    var wantsPathUses: Bool { !peerEndpoints.watched.isEmpty || !peerRelays.watched.isEmpty }
 
     /// What paths in datagrams have carried so far was read.
     public mutating func pathsUsed(_ uses: some Sequence<PathUse>, now: Now) -> [NodeAction] {
         let watched = peerEndpoints.watched
+        let relayed = peerRelays.watched
+        for use in uses where relayed.contains(use.pair.peer) { relayCounted(use, now) }
         for use in uses where watched.contains(use.pair.peer) {
             perform(peerEndpoints.tell(use.pair.peer) { $0.counted(use, now.monotonic) }, of: use.pair.peer, now)
         }
@@ -20,7 +22,9 @@ extension NodeCore {
 
     /// Two probes of the path in use stayed unanswered. If there is no other, the peer may not know where we are.
     mutating func endpointLeft(_ endpoint: Endpoint, of hoa: HomeAddress, _ now: Now) {
-        let isReached = peerEndpoints[hoa]?.installed != nil || peers[hoa].flatMap { paths.installed(of: $0) } != nil
+        let isReached =
+            peerEndpoints[hoa]?.installed != nil || peerRelays[hoa]?.installed != nil
+            || peers[hoa].flatMap { paths.installed(of: $0) } != nil
         log(
             peers.count <= PeerRecords.loggedMax ? .info : .debug,
             "\(endpoint) of \(hoa) is silent; \(isReached ? "another path is used" : "there is no other path, so it is told where this node is")")
@@ -34,7 +38,7 @@ extension NodeCore {
 
     /// A record that is known already was pushed again: its node has repeated it, since it does not hear us.
     mutating func recordRepeated(of hoa: HomeAddress, _ now: Now) {
-        guard peerEndpoints[hoa] != nil else { return }
+        guard peerEndpoints[hoa] != nil || peerRelays[hoa] != nil else { return }
         suspectBindings(now)
         perform(peerEndpoints.tell(hoa) { $0.doubt(now.monotonic) }, of: hoa, now)
     }

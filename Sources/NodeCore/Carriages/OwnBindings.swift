@@ -193,6 +193,13 @@ struct OwnBindings: Sendable {
         return []
     }
 
+    /// What came by this server has stopped coming: it is asked at once whether it still knows us.
+    mutating func doubt(_ key: Key, _ now: MonotonicTime) -> [Action] {
+        guard case .bound(let seen, let signedAt, _) = bindings[key]?.state else { return [] }
+        bindings[key]?.state = .bound(seen: seen, signedAt: signedAt, next: now)
+        return takeDue(now)
+    }
+
     /// Something else shows that the servers may not know where we are: they are told at once, unless that was done a moment ago.
     mutating func doubt(_ now: MonotonicTime) -> [Action] {
         guard doubtedAt.map({ now - $0 >= Self.doubtPause }) ?? true else { return [] }

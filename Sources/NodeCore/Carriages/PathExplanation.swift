@@ -8,6 +8,8 @@ public struct PathExplanation: Hashable, Sendable {
         case direct
         /// Packets travel whole, in datagrams between endpoints.
         case encapsulated
+        /// Likewise, by a relay that forwards them.
+        case relayed
     }
 
     /// A way that both ends allow, or would.
@@ -105,7 +107,8 @@ extension NodeCore {
         let installed = peerEndpoints[peer]?.installed
         let ownMoA = desiredLocators(of: own).first
         for locator in known.locators.listed {
-            let isUsed = installed == nil && candidates[peer]?.installed == nil && locator.roles.contains(.target)
+            let isInDatagrams = installed != nil || peerRelays[peer]?.installed != nil
+            let isUsed = !isInDatagrams && candidates[peer]?.installed == nil && locator.roles.contains(.target)
             var candidate = PathExplanation.Candidate(
                 kind: .direct, place: Endpoint(locator.moa.address, port: SignalPort.node), own: ownMoA?.address, isUsed: isUsed,
                 state: locator.state.text(now.monotonic), remedy: nil)
@@ -144,7 +147,12 @@ extension NodeCore {
                     state: (candidateText ?? state.text(now.monotonic)) + (installed?.endpoint == endpoint ? sizeText(of: peer) : ""), remedy: remedy)
             )
         }
-        if result.candidates.isEmpty { result.problem = "its record lists no place that can be reached from here" }
+        result.candidates += relayCandidates(peer)
+        if result.candidates.isEmpty {
+            result.problem = "its record lists no place that can be reached from here"
+        } else if !result.candidates.contains(where: \.isUsed), !result.candidates.contains(where: { $0.kind == .relayed }) {
+            result.problem = "neither its record nor ours lists a relay, by which its packets could go meanwhile"
+        }
         return result
     }
 }

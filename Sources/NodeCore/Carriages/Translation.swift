@@ -136,6 +136,9 @@ public struct Translation: Sendable {
         }
     }
 
+    /// The servers that see it there.
+    func observers(of endpoint: Endpoint) -> [Endpoint] { observations.filter { $0.seen == endpoint }.map(\.server) }
+
     var observationsCount: Int { observations.count }
 
     /// When `timeUp` is to be told.

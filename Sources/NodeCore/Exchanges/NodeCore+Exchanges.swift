@@ -54,10 +54,18 @@ extension NodeCore {
             let certificate = home.registration.certificate
             let reference: CertificateReference = certificate.isAtServer ? .id(certificate.current.id) : .whole(certificate.current)
             var update = IMSUpdate(cookie: cookie, record: EnclosedRecord(mapping: mapping.mapping, certificate: reference))
-            for (moa, place) in zip(home.registration.signer.places, mapping.record.places) where moa.address != own {
+            for (moa, place) in zip(home.registration.signer.places, mapping.record.places) {
                 // Of any of its IMSs: the targets are of one family.
-                let known = home.servers?.endpoints ?? request.targets
-                guard let proof = servers.proof(servers: known, own: moa.address, now: now.monotonic) else { continue }
+                var witnesses = home.servers?.endpoints ?? request.targets
+                // One that only another server sees is proven by that one's cookie, also of the address that this leaves from.
+                if case .endpoint(let endpoint, _) = place {
+                    let observers = ownEndpoints[moa].observers(of: endpoint)
+                    witnesses = observers.isEmpty ? witnesses : witnesses.filter(observers.contains)
+                    if moa.address == own, observers.isEmpty || observers.contains(request.target) { continue }
+                } else if moa.address == own {
+                    continue
+                }
+                guard let proof = servers.proof(servers: witnesses, own: moa.address, now: now.monotonic) else { continue }
                 let client = exchanges.clientCookie(of: proof.server, at: moa.address)
                 switch place {
                 case .moa: update.proofs.append(LocatorProof(locator: moa, client: client, server: proof.cookie))

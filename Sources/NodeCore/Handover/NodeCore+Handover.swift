@@ -120,7 +120,7 @@ extension NodeCore {
         for change in moved.changes {
             self.change(change)
             if case .moveOutbound(let from, let to) = change {
-                peerEndpoints.installedMoved(from: from, to: to)
+                carriagesMoved(from: from, to: to)
                 gateways.installedMoved(from: from, to: to)
             }
         }

@@ -163,12 +163,13 @@ extension NodeCore {
         leaveGateway(hoa, now)
         claimLocators(of: hoa, now)
         listEndpoints(of: hoa, now)
+        listPeersRelays(of: hoa, now)
         if isReachedByEndpoint(hoa, side) { _ = paths.prefer(hoa, in: &peers, side) }
         let arranged = paths.arrange(hoa, in: &peers, side, addresses, &adoption, isKeptBack: destinations.contains(hoa))
         for change in arranged.changes { self.change(change) }
         let isRewritten = peers[hoa].flatMap { paths.installed(of: $0) } != nil
         let (isInNetwork, isFound) = applyCandidates(of: hoa, isRewritten: isRewritten, now)
-        let hasOpened = applyEndpoints(of: hoa, isRewritten: isRewritten || isInNetwork, now) || isFound
+        let hasOpened = applyCarriage(of: hoa, isRewritten: isRewritten || isInNetwork, now) || isFound
         checkLearned(hoa, now)
         releaseKnownStrangers(of: hoa, now)
         if arranged.hasOpened || hasOpened {
@@ -179,7 +180,7 @@ extension NodeCore {
 
     mutating func removePeer(_ hoa: HomeAddress, _ now: Now) {
         guard let peer = peers[hoa], let own = home(for: hoa) else { return }
-        removeEndpoints(of: hoa)
+        removeCarriage(of: hoa, now)
         removeCandidates(of: hoa)
         for change in paths.remove(peer, home: own) { self.change(change) }
         releaseLocators(of: hoa, now)

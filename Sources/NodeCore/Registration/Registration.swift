@@ -111,8 +111,17 @@ struct Registration: Sendable {
     private(set) var unproven: Set<MobileAddress> = []
     private(set) var failures = 0
     private var failure: Problem?
-    /// The IMS took no record that lists relays: its operator allows others, or none.
-    private(set) var takesNoRelays = false
+    private enum RelayPolicy: Sendable {
+        case taken
+        /// It refused a record with relays, perhaps because of them: one without is tried.
+        case doubted
+        /// It took that.
+        case refused
+    }
+
+    private var relayPolicy = RelayPolicy.taken
+    /// The IMS takes no record that lists our relays: its operator allows others, or none.
+    var takesNoRelays: Bool { relayPolicy != .taken }
     /// While proving: when that has taken too long. Otherwise: when to register again.
     private var due: MonotonicTime?
 
@@ -412,7 +421,7 @@ struct Registration: Sendable {
             let opened: [Action] = found.endsDenial ? [.forgetAbsence] : []
             if found.isNews {
                 certificate.serverHasIt(false)
-                takesNoRelays = false
+                relayPolicy = .taken
             }
             guard found.isNews || stage == .waiting || stage == .pausing else { return opened }
             return opened + begin(around, now) + remember(around)
@@ -472,6 +481,7 @@ struct Registration: Sendable {
         let isNews = acked == nil || failure != nil && stage != .registered || owesPeers
         let warnsOfScope = acked == nil || owesPeers
         phase = .registered
+        if case .doubted = relayPolicy { relayPolicy = .refused }
         acked = Acked(at: now.monotonic, places: Set(signer.places))
         certificate.serverHasIt(true)
         failures = 0
@@ -500,8 +510,11 @@ struct Registration: Sendable {
     }
 
     private mutating func refused(_ mapping: CertifiedMapping, _ reply: IMSUpdateReply, _ around: Surroundings, _ now: Now) -> [Action] {
-        if reply.code == .refused, !mapping.record.relays.isEmpty {
-            takesNoRelays = true
+        if reply.code == .refused, mapping.record.relays.isEmpty, case .doubted = relayPolicy {
+            // They were not the reason.
+            relayPolicy = .taken
+        } else if reply.code == .refused, !mapping.record.relays.isEmpty {
+            relayPolicy = .doubted
             let relays = mapping.record.relays.map(\.description).joined(separator: ", ")
             let reason = reply.text.map { ": \($0.printable)" } ?? ""
             let log = Action.log(

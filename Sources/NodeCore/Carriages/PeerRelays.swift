@@ -1,0 +1,461 @@
+import IMTPlan
+import MATCore
+import MATSignal
+
+/// The relays by which packets can travel to one peer, where no better path is proven (protocol.md section 11.4): at which of them this node is to be
+/// a visitor, and which of them carries the packets.
+///
+/// ```
+///           packets, and no better path               the relay grants it
+///   apart ──────────────────────────────► asking, 1 ─────────────────────► visiting one
+///     ▲                                   │  ▲    │                            │
+///     │                                   └──┘    └────── it grants no more ◄──┘
+///     │              400 ms without a grant, or a refusal: one more of the peer's relays
+///     └──── a better path, and both ends will not need a relay after a move; no packets for 60 s, and the peer has another way to us
+///
+///   each relay:   untried ──bound, and packets──► probed, 7 times ──an in-path message of the peer's──► answered
+///                                                     ▲                                                  │ `PathSigns`: silent
+///                                                     └──────────── left: others go before it ◄──────────┘
+/// ```
+/// At its own relays the node is bound anyway. What the peer's record lists carries packets as soon as the relay grants us a binding, since the peer is
+/// bound there; a relay of ours alone only when the peer has shown by it that it is bound there as well, or after a second.
+struct PeerRelays: Sendable {
+    struct Candidate: Hashable, Sendable {
+        /// The address of it that we use.
+        let relay: Endpoint
+        /// The peer's record lists it.
+        let isPeers: Bool
+        /// It is one of ours.
+        let isOwn: Bool
+    }
+
+    enum Action: Hashable, Sendable {
+        /// It is to be bound at others than before.
+        case bind
+        /// Another one may carry the packets now.
+        case choose
+        /// An in-path probe is to go by this relay.
+        case probe(Endpoint)
+        /// The relay may not know us any more.
+        case refresh(Endpoint)
+        /// The relay that carried the packets is silent.
+        case left(Endpoint)
+    }
+
+    /// A way that packets may take.
+    struct Way: Hashable, Sendable {
+        let own: IPAddress
+        let relay: Endpoint
+    }
+
+    private struct Place: Sendable {
+        let candidate: Candidate
+        /// It grants us a binding.
+        var isHeld = false
+        /// When an in-path message of the peer's last came by it.
+        var answeredAt: MonotonicTime?
+        /// In-path probes in a row that nothing came back for, and when the next one goes.
+        var probes = 0
+        var next: MonotonicTime?
+        /// Of the last probe that was answered.
+        var roundTrip: Duration?
+        /// It carried packets, and nothing came back; until it answers it goes last.
+        var isLeft = false
+    }
+
+    /// Packets without a better path.
+    private enum Need: Hashable, Sendable {
+        case none
+        case since(MonotonicTime)
+        /// They have waited for long enough.
+        case blind
+    }
+
+    private enum Visit: Hashable, Sendable {
+        case apart
+        /// At so many of the peer's relays, in order; at one more from then on.
+        case asking(Int, next: MonotonicTime)
+        case visiting(Endpoint)
+    }
+
+    /// When in-path probes by a relay go, after the first.
+    static let probeTimes: [Duration] = [100, 100, 200, 400, 800, 1600].map { .milliseconds($0) }
+    /// How long after those the relay is tried again, while there is none better.
+    static let probePause: Duration = .seconds(10)
+    /// How long an answer to one of them counts.
+    static let answerMax: Duration = .seconds(2)
+
+    /// Relays of both records.
+    static let candidatesMax = 2 * MappingRecord.relaysMax
+    /// How long one relay is waited for before the next is asked as well.
+    static let patience: Duration = .milliseconds(400)
+    /// How long a visit lasts after the last packet, if the peer reaches us by a relay of ours all the same.
+    static let idleMax: Duration = .seconds(60)
+    /// How long packets wait for a sign that the peer is bound at a relay of ours.
+    static let blindAfter: Duration = .seconds(1)
+
+    private var places: [Place] = []
+    private var visit = Visit.apart
+    private var activeAt: MonotonicTime?
+    private var need = Need.none
+    /// Whether a better path is proven.
+    private var hasBetter = false
+    /// Whether a relay may be all there is after the next move of one of us.
+    private var isFallback = false
+    /// What the kernel was told.
+    private(set) var installed: Way?
+    private(set) var installedLargest = Carriage.mtuAtFirst
+    private(set) var installedSources: [Endpoint] = []
+    /// Of the way that the kernel was told.
+    private var signs: PathSigns?
+
+    // MARK: Questions
+
+    var isEmpty: Bool { places.isEmpty && installed == nil && installedSources.isEmpty }
+    var candidates: [Candidate] { places.map(\.candidate) }
+
+    /// The peer's relays at which a visitor's binding is wanted.
+    var wanted: [Endpoint] {
+        switch visit {
+        case .apart: []
+        case .asking(let count, _): Array(visitable.prefix(count))
+        case .visiting(let relay): [relay]
+        }
+    }
+
+    private var visitable: [Endpoint] { places.filter { $0.candidate.isPeers && !$0.candidate.isOwn }.map(\.candidate.relay) }
+
+    /// It is at a relay of ours that the peer reaches us whenever it wants to.
+    private var isReachable: Bool { places.contains { $0.candidate.isOwn } }
+
+    /// When `takeDue` is to be told.
+    var due: MonotonicTime? {
+        var due: MonotonicTime?
+        if case .asking(let count, let next) = visit, count < visitable.count { due = next }
+        if case .since(let time) = need { due = due.earlier(time + Self.blindAfter) }
+        if need != .none { for place in places where place.isHeld { due = due.earlier(place.next) } }
+        if need != .none || visit != .apart && !isKept || places.contains(where: { $0.answeredAt != nil }) {
+            due = due.earlier(activeAt.map { $0 + Self.idleMax })
+        }
+        return due.earlier(signs?.due)
+    }
+
+    /// What its way carries is to be read at short intervals.
+    var isWatched: Bool { signs?.isInUse ?? false }
+
+    /// The peer could not reach us otherwise when it wants to.
+    private var isKept: Bool { isFallback && !isReachable }
+
+    func hasAnswered(_ relay: Endpoint) -> Bool { places.contains { $0.candidate.relay == relay && $0.answeredAt != nil } }
+    func isLeft(_ relay: Endpoint) -> Bool { places.contains { $0.candidate.relay == relay && $0.isLeft } }
+
+    /// How its packets go, if no better way is proven.
+    ///
+    /// - Parameter holder: the own address that a relay has us at.
+    func way(_ holder: (Endpoint) -> IPAddress?, _ now: MonotonicTime) -> Way? {
+        let isBlind: Bool =
+            switch need {
+            case .none: false
+            case .since(let time): now - time >= Self.blindAfter
+            case .blind: true
+            }
+        func rank(_ place: Place) -> Int {
+            (place.isLeft ? 4 : 0) + (place.answeredAt != nil ? 0 : place.candidate.isPeers ? 1 : 2)
+        }
+        // The first of those that are equal: the relays of the lower HoA's record go first.
+        let best = places.enumerated().filter { _, place in
+            holder(place.candidate.relay) != nil && (place.answeredAt != nil || place.candidate.isPeers || isBlind)
+        }.min { (rank($0.element), $0.offset) < (rank($1.element), $1.offset) }
+        guard let relay = best?.element.candidate.relay, let own = holder(relay) else { return nil }
+        return Way(own: own, relay: relay)
+    }
+
+    // MARK: Events
+
+    /// These are the relays of both records, in the order of section 11.4.
+    mutating func list(_ candidates: [Candidate], _ now: MonotonicTime) -> [Action] {
+        let listed = Array(candidates.prefix(Self.candidatesMax))
+        guard listed != self.candidates else { return [] }
+        let before = wanted
+        places = listed.map { candidate in
+            var place = Place(candidate: candidate)
+            if let known = places.first(where: { $0.candidate.relay == candidate.relay }) {
+                (place.isHeld, place.answeredAt, place.isLeft) = (known.isHeld, known.answeredAt, known.isLeft)
+                (place.probes, place.next, place.roundTrip) = (known.probes, known.next, known.roundTrip)
+            }
+            return place
+        }
+        if case .visiting(let relay) = visit, !visitable.contains(relay) { visit = .apart }
+        if case .asking = visit { visit = .apart }
+        return [.choose] + settle(from: before, now)
+    }
+
+    /// There are packets for the peer, or from it.
+    mutating func use(_ now: MonotonicTime) -> [Action] {
+        let before = wanted
+        let wasActive = isActive(now)
+        activeAt = now
+        if !wasActive { for index in places.indices { places[index].isLeft = false } }
+        if !hasBetter, need == .none { need = .since(now) }
+        signs?.use(now)
+        return settle(from: before, now) + probe(now)
+    }
+
+    private func isActive(_ now: MonotonicTime) -> Bool { activeAt.map { now - $0 < Self.idleMax } ?? false }
+
+    /// - Parameters:
+    ///   - isProven: a direct or an encapsulated path carries its packets.
+    ///   - isFallback: an end is translated or filtered, or they have no family in common, so that this path may be gone with a move.
+    mutating func hasBetter(_ isProven: Bool, isFallback: Bool, _ now: MonotonicTime) -> [Action] {
+        let before = wanted
+        hasBetter = isProven
+        self.isFallback = isFallback
+        if isProven { need = .none } else if isActive(now), need == .none { need = .since(now) }
+        return settle(from: before, now)
+    }
+
+    /// These relays take our packets now.
+    mutating func hold(_ relays: Set<Endpoint>, _ now: MonotonicTime) -> [Action] {
+        for index in places.indices {
+            let isHeld = relays.contains(places[index].candidate.relay)
+            guard isHeld != places[index].isHeld else { continue }
+            places[index].isHeld = isHeld
+            // A relay that has us anew may have lost the peer.
+            if isHeld { (places[index].probes, places[index].next) = (0, now) }
+        }
+        return probe(now)
+    }
+
+    /// In-path probes that are due.
+    private mutating func probe(_ now: MonotonicTime) -> [Action] {
+        guard need != .none else { return [] }
+        var actions: [Action] = []
+        for index in places.indices where places[index].isHeld && places[index].next.map({ $0 <= now }) ?? false {
+            let wait = places[index].probes < Self.probeTimes.count ? Self.probeTimes[places[index].probes] : Self.probePause
+            places[index].next = now + wait
+            if places[index].probes < Self.probeTimes.count { places[index].probes += 1 }
+            actions.append(.probe(places[index].candidate.relay))
+        }
+        return actions
+    }
+
+    /// A relay has granted a binding, or does no more.
+    mutating func bound(_ relay: Endpoint, isGranted: Bool, _ now: MonotonicTime) -> [Action] {
+        guard candidates.contains(where: { $0.relay == relay }) else { return [] }
+        let before = wanted
+        switch visit {
+        case .asking(_, _) where isGranted && visitable.contains(relay): visit = .visiting(relay)
+        // The next one is asked at once.
+        case .asking(let count, _) where !isGranted && before.contains(relay):
+            visit = .asking(min(count + 1, max(1, visitable.count)), next: now + Self.patience)
+        case .visiting(relay) where !isGranted: visit = .asking(max(2, 1 + (visitable.firstIndex(of: relay) ?? 0)), next: now + Self.patience)
+        case .apart, .asking, .visiting: break
+        }
+        return [.choose] + (wanted == before ? [] : [.bind])
+    }
+
+    /// An in-path message of the peer's came by this relay: it is bound there as well.
+    mutating func answered(_ relay: Endpoint, _ now: MonotonicTime) -> [Action] {
+        guard let index = places.firstIndex(where: { $0.candidate.relay == relay }) else { return [] }
+        let isNews = places[index].answeredAt == nil || places[index].isLeft
+        (places[index].answeredAt, places[index].isLeft, places[index].probes, places[index].next) = (now, false, 0, nil)
+        if installed?.relay == relay { signs?.sign(now) }
+        return isNews ? [.choose] : []
+    }
+
+    /// Packets go by this relay, and nothing comes back: others are better, until it answers.
+    private mutating func left(_ relay: Endpoint, _ now: MonotonicTime) -> [Action] {
+        guard let index = places.firstIndex(where: { $0.candidate.relay == relay }) else { return [] }
+        let before = wanted
+        (places[index].answeredAt, places[index].isLeft, places[index].probes, places[index].next) = (nil, true, 0, now)
+        if visit == .visiting(relay) { visit = .asking(max(2, 1 + (visitable.firstIndex(of: relay) ?? 0)), next: now + Self.patience) }
+        return [.choose] + (wanted == before ? [] : [.bind])
+    }
+
+    mutating func install(_ way: Way?, largest: UInt32, sources: [Endpoint], _ now: MonotonicTime) {
+        if way != installed {
+            let roundTrip = places.first { $0.candidate.relay == way?.relay }?.roundTrip
+            signs = way.map { _ in PathSigns(roundTrip: roundTrip, now) }
+        }
+        (installed, installedLargest, installedSources) = (way, largest, sources)
+    }
+
+    /// What the way in use has carried was read.
+    mutating func counted(_ use: PathUse, _ now: MonotonicTime) -> [Action] {
+        guard installed?.relay == use.far, let action = signs?.counted(sent: use.sent, heard: use.heard, now) else { return [] }
+        return signAction(action, now)
+    }
+
+    private mutating func signAction(_ action: PathSigns.Action, _ now: MonotonicTime) -> [Action] {
+        guard let relay = installed?.relay else { return [] }
+        switch action {
+        case .probe: return [.refresh(relay), .probe(relay)]
+        case .leave: return left(relay, now) + probe(now) + [.left(relay)]
+        }
+    }
+
+    /// A probe was answered after this time.
+    mutating func learn(roundTrip: Duration, of relay: Endpoint) {
+        if let index = places.firstIndex(where: { $0.candidate.relay == relay }) { places[index].roundTrip = roundTrip }
+        if installed?.relay == relay { signs?.learn(roundTrip: roundTrip) }
+    }
+
+    mutating func installedMoved(from: IPAddress, to: IPAddress) {
+        if let way = installed, way.own == from { installed = Way(own: to, relay: way.relay) }
+    }
+
+    mutating func takeDue(_ now: MonotonicTime) -> [Action] {
+        let before = wanted
+        if case .asking(let count, let next) = visit, next <= now, count < visitable.count {
+            visit = .asking(count + 1, next: now + Self.patience)
+        }
+        var actions = signs?.takeDue(now).map { signAction($0, now) } ?? []
+        if case .since(let time) = need, time + Self.blindAfter <= now {
+            need = .blind
+            actions.append(.choose)
+        }
+        if !isActive(now) {
+            // By now it may be bound there no more.
+            (need, activeAt) = (.none, nil)
+            // Its packets' way is found out anew.
+            for index in places.indices { (places[index].answeredAt, places[index].probes, places[index].next) = (nil, 0, now) }
+        }
+        return actions + settle(from: before, now) + probe(now)
+    }
+
+    /// Begins a visit, or ends it, as things are now.
+    private mutating func settle(from before: [Endpoint], _ now: MonotonicTime) -> [Action] {
+        let isNeeded = isActive(now) && (!hasBetter || isFallback && visit != .apart)
+        let isWanted = !visitable.isEmpty && (isKept || isNeeded)
+        switch visit {
+        case .apart where isWanted: visit = .asking(1, next: now + Self.patience)
+        case .asking where !isWanted, .visiting where !isWanted: visit = .apart
+        case .apart, .asking, .visiting: break
+        }
+        return wanted == before ? [] : [.bind]
+    }
+}
+
+/// The peers that relays may carry packets to, and where this node visits for them. Deadlines of all of them stand in one queue.
+struct RelayTable: Sendable {
+    /// A visitor's binding of the own HoA of this family.
+    struct Visit: Hashable, Comparable, Sendable {
+        let family: AddressFamily
+        let relay: Endpoint
+
+        static func < (a: Visit, b: Visit) -> Bool {
+            (a.family.rawValue, a.relay.address, a.relay.port) < (b.family.rawValue, b.relay.address, b.relay.port)
+        }
+    }
+
+    /// Relays visited, of the whole node: each costs a datagram every 25 s. Beyond them a peer is not reached by its relays.
+    static let visitsMax = 64
+
+    private let peersMax: Int
+    private let visitsMax: Int
+    private var peers: [HomeAddress: PeerRelays] = [:]
+    private var deadlines = DeadlineQueue<HomeAddress>()
+    /// How many peers each is visited for.
+    private var visitors: [Visit: Int] = [:]
+    /// Those of them that are made.
+    private var admitted: Set<Visit> = []
+    /// Whose candidate each relay is.
+    private var claimants: [Endpoint: Set<HomeAddress>] = [:]
+
+    init(peersMax: Int, visitsMax: Int) {
+        self.peersMax = peersMax
+        self.visitsMax = visitsMax
+    }
+
+    subscript(hoa: HomeAddress) -> PeerRelays? { peers[hoa] }
+
+    var isEmpty: Bool { peers.isEmpty }
+    /// In order.
+    var hoas: [HomeAddress] { peers.keys.sorted() }
+    /// Where this node is to be a visitor, at most `visitsMax`.
+    var visits: [Visit] { admitted.sorted() }
+
+    /// The peers whose relayed path is in use: what it carries is to be read at short intervals.
+    private(set) var watched: Set<HomeAddress> = []
+
+    /// The peers whose packets may go by a relay; in order.
+    func peers(of relay: Endpoint) -> [HomeAddress] { claimants[relay]?.sorted() ?? [] }
+
+    /// Tells a peer's relays, and sets their clock.
+    ///
+    /// - Returns: what follows; nothing if the peer has no relays.
+    mutating func tell(_ hoa: HomeAddress, _ event: (inout PeerRelays) -> [PeerRelays.Action]) -> [PeerRelays.Action] {
+        guard let relays = peers[hoa] else { return [] }
+        return change(relays, of: hoa, event)
+    }
+
+    /// Likewise, for a peer that may have had none.
+    mutating func enter(_ hoa: HomeAddress, _ event: (inout PeerRelays) -> [PeerRelays.Action]) -> [PeerRelays.Action] {
+        guard peers[hoa] != nil || peers.count < peersMax else { return [] }
+        return change(peers[hoa] ?? PeerRelays(), of: hoa, event)
+    }
+
+    private mutating func change(
+        _ relays: PeerRelays, of hoa: HomeAddress, _ event: (inout PeerRelays) -> [PeerRelays.Action]
+    ) -> [PeerRelays.Action] {
+        var relays = relays
+        let (wanted, candidates) = (relays.wanted, relays.candidates)
+        peers[hoa] = nil
+        let actions = event(&relays)
+        if relays.wanted != wanted {
+            for relay in wanted { leave(Visit(family: hoa.family, relay: relay)) }
+            for relay in relays.wanted { enter(Visit(family: hoa.family, relay: relay)) }
+        }
+        if relays.candidates != candidates {
+            for candidate in candidates { unclaim(candidate.relay, by: hoa) }
+            for candidate in relays.candidates { claimants[candidate.relay, default: []].insert(hoa) }
+        }
+        if relays.isWatched { watched.insert(hoa) } else { watched.remove(hoa) }
+        guard !relays.isEmpty else {
+            deadlines.cancel(hoa)
+            return actions
+        }
+        peers[hoa] = relays
+        if let due = relays.due { deadlines.set(hoa, at: due) } else { deadlines.cancel(hoa) }
+        return actions
+    }
+
+    mutating func remove(_ hoa: HomeAddress) {
+        guard let relays = peers[hoa] else { return }
+        for relay in relays.wanted { leave(Visit(family: hoa.family, relay: relay)) }
+        for candidate in relays.candidates { unclaim(candidate.relay, by: hoa) }
+        peers[hoa] = nil
+        watched.remove(hoa)
+        deadlines.cancel(hoa)
+    }
+
+    /// One that is not admitted waits for another to end; whoever wants it asks the next relay after a while.
+    private mutating func enter(_ visit: Visit) {
+        visitors[visit, default: 0] += 1
+        if admitted.count < visitsMax { admitted.insert(visit) }
+    }
+
+    private mutating func leave(_ visit: Visit) {
+        guard let count = visitors[visit] else { return }
+        visitors[visit] = count > 1 ? count - 1 : nil
+        guard count == 1, admitted.remove(visit) != nil, visitors.count > admitted.count else { return }
+        if let next = visitors.keys.filter({ !admitted.contains($0) }).min() { admitted.insert(next) }
+    }
+
+    private mutating func unclaim(_ relay: Endpoint, by hoa: HomeAddress) {
+        claimants[relay]?.remove(hoa)
+        if claimants[relay]?.isEmpty == true { claimants[relay] = nil }
+    }
+
+    /// What the kernel sends from one own MoA it sends from another now.
+    mutating func installedMoved(from: MobileAddress, to: MobileAddress) {
+        for hoa in hoas { peers[hoa]?.installedMoved(from: from.address, to: to.address) }
+    }
+
+    var nextDue: MonotonicTime? {
+        mutating get { deadlines.next }
+    }
+
+    /// The peer whose relays have something due.
+    mutating func takeDue(_ now: MonotonicTime) -> HomeAddress? { deadlines.takeDue(now) }
+}
