@@ -77,9 +77,9 @@ final class Lab: @unchecked Sendable {
         return output.text
     }
 
-    /// What `deploy/lab patterns` prints. It fails if something did not hold, which its caller judges by what it wrote.
-    func patterns(_ arguments: [String], seconds: Double) throws -> String {
-        try run([script, "--name", name, "--bin", binaries, "patterns"] + arguments, seconds: seconds).text
+    /// What a longer command of the lab script prints. It fails if something did not hold, which its caller judges by what it wrote.
+    func tool(_ arguments: [String], seconds: Double) throws -> String {
+        try run([script, "--name", name, "--bin", binaries] + arguments, seconds: seconds).text
     }
 
     /// A command on a host, waited for.

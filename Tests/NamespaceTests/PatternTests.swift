@@ -24,7 +24,7 @@ struct PatternTests {
         let lab = try Lab.shared
         let file = "/tmp/\(lab.name)-patterns.json"
         defer { unlink(file) }
-        let text = try lab.patterns(arguments + ["--json", file], seconds: 170)
+        let text = try lab.tool(["patterns"] + arguments + ["--json", file], seconds: 170)
         let data = try #require(FileManager.default.contents(atPath: file), "\(text)")
         return try JSONDecoder().decode([Outcome].self, from: data)
     }
@@ -53,6 +53,22 @@ struct PatternTests {
         for outcome in try outcomes(["--overlap", "--only", "1", "3", "5", "9", "14", "both-gg"]) {
             #expect(outcome.problems.isEmpty && outcome.lostToPeer == 0 && outcome.lostToMover == 0, "\(outcome.id)")
         }
+    }
+
+    @Test("Ten times from NAT to NAT, to a node behind another: ssh, TCP and 50 packets a second go on, and nothing stays on a relay")
+    func switches() throws {
+        struct Report: Decodable {
+            var switches: Int
+            var longestMilliseconds: Double
+            var problems: [String]
+        }
+        let lab = try Lab.shared
+        let file = "/tmp/\(lab.name)-switches.json"
+        defer { unlink(file) }
+        let text = try lab.tool(["switches", "--count", "10", "--json", file], seconds: 120)
+        let report = try JSONDecoder().decode(Report.self, from: #require(FileManager.default.contents(atPath: file), "\(text)"))
+        #expect(report.switches == 10 && report.problems.isEmpty, "\(text)")
+        #expect(report.longestMilliseconds < Self.milliseconds, "\(text)")
     }
 
     /// The path after each pattern, of the table in docs/paths.md.

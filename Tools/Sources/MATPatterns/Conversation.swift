@@ -10,7 +10,7 @@ import Synchronization
 /// A host without MAT answers whoever speaks to it; so the far end learns from the first datagram whom it talks to.
 public final class Conversation: Sendable {
     /// Between two datagrams, and between two writes, of each end.
-    private static let interval: Int64 = 2_000_000
+    public static let interval: Int64 = 2_000_000
     private static let streamInterval: Int64 = 10_000_000
     private static let streamOctets = 100
     private static let beginSeconds = 20.0
@@ -29,6 +29,7 @@ public final class Conversation: Sendable {
     }
 
     private let state = Mutex(State())
+    private let interval: Int64
     private let sockets: Sockets
     private let thread: UncheckedThread
 
@@ -47,7 +48,10 @@ public final class Conversation: Sendable {
     }
 
     /// Waits until both ends hear each other.
-    public init(_ lab: Lab, _ near: Walk.Ending, _ far: Walk.Ending, port: UInt16) throws {
+    ///
+    /// - Parameter interval: between two datagrams of each end, in nanoseconds.
+    public init(_ lab: Lab, _ near: Walk.Ending, _ far: Walk.Ending, port: UInt16, interval: Int64 = Conversation.interval) throws {
+        self.interval = interval
         let listener = try LabSocket(lab, far.host, SOCK_STREAM, isIPv4: far.isIPv4)
         try listener.bind(far.isIPv4 ? "0.0.0.0" : "::", port)
         try listener.listen()
@@ -83,7 +87,7 @@ public final class Conversation: Sendable {
             let now = ProbeClock.now()
             if now >= next {
                 speak(now)
-                next = max(next + Self.interval, now)
+                next = max(next + interval, now)
             }
             if now >= nextStream {
                 write(now)

@@ -33,6 +33,9 @@ public struct Flow: Sendable {
         (firstSent(after: begin)..<firstSent(after: end)).count { arrived[$0] == 0 }
     }
 
+    /// Packets sent in a span of time.
+    public func count(from begin: Int64, to end: Int64) -> Int { firstSent(after: end) - firstSent(after: begin) }
+
     /// The longest time without an arrival in a span, which is bounded by arrivals or by the span's ends.
     public func longestGap(from begin: Int64, to end: Int64) -> Int64 {
         // Backwards, since what is asked about is at the end.

@@ -156,7 +156,7 @@ public struct PatternRun {
     }
 
     /// By which path each end that has an agent sends to the other.
-    private func paths(_ walk: Walk) throws -> [String?] {
+    func paths(_ walk: Walk) throws -> [String?] {
         try [(walk.near, walk.far), (walk.far, walk.near)].compactMap { own, other in
             let host = try topology.host(own.host)
             guard host.daemon == "matd" else { return nil }
@@ -168,7 +168,7 @@ public struct PatternRun {
     // MARK: What happens
 
     /// - Returns: since when the new state could carry traffic; `nil`: it never came.
-    private func carryOut(_ event: Pattern.Event, _ walk: Walk) throws -> Int64? {
+    func carryOut(_ event: Pattern.Event, _ walk: Walk) throws -> Int64? {
         switch event {
         case .move(let places): return try withOverlap ? moveWithOverlap(places, walk) : move(places, walk)
         case .sequence(let events):
@@ -278,7 +278,7 @@ public struct PatternRun {
     // MARK: Starts
 
     /// Takes hosts to places where they are not yet.
-    private func takeToStart(_ places: [Pattern.Place], _ walk: Walk) throws {
+    func takeToStart(_ places: [Pattern.Place], _ walk: Walk) throws {
         let moves = try places.filter { place in
             let network = try topology.access(place.network).network
             let plugged = try topology.devices.map(\.device).filter { try networks.isPlugged(place.host, over: $0) }
@@ -291,7 +291,7 @@ public struct PatternRun {
     }
 
     /// Of the address that it talks by. Whoever is not reached all the same shows that later.
-    private func awaitRegistration(_ end: Walk.Ending) throws {
+    func awaitRegistration(_ end: Walk.Ending) throws {
         let host = try topology.host(end.host)
         guard host.daemon == "matd" else { return }
         let deadline = monotonicSeconds() + 5

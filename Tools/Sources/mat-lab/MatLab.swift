@@ -16,7 +16,7 @@ struct MatLab: ParsableCommand {
         subcommands: [
             Up.self, Down.self, Status.self, Names.self, Networks.self, Shell.self, Exec.self, Attach.self, Detach.self, Block.self, Unblock.self,
             Delay.self, Undelay.self, Move.self, Reboot.self, Start.self, Stop.self, Restart.self, Nat.self,
-            DistanceCommand.self, Patterns.self,
+            DistanceCommand.self, Patterns.self, Switch.self,
         ])
 
     @Option(help: ArgumentHelp("Prefix of the namespaces, so that several labs can stand side by side.", valueName: "name"))

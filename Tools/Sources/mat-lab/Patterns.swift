@@ -56,7 +56,7 @@ struct Patterns: ParsableCommand {
         var results: [PatternResult] = []
         var number = 0
         for withOverlap in both ? [false, true] : [overlap] {
-            let run = PatternRun(lab: lab, withOverlap: withOverlap) { Self.tell($0.line) }
+            let run = PatternRun(lab: lab, withOverlap: withOverlap) { tell($0.line) }
             for var walk in Walk.all {
                 number += 1
                 if !names.isEmpty, !names.contains(walk.name) { walk.patterns = walk.patterns.filter { names.contains($0.id) } }
@@ -67,10 +67,47 @@ struct Patterns: ParsableCommand {
         return results
     }
 
-    /// At once, also into a pipe: who waits wants to see it.
-    private static func tell(_ line: String) { _ = "\(line)\n".withCString { Glibc.write(1, $0, strlen($0)) } }
-
     private static func write(_ path: String, _ data: Data) throws {
         do { try data.write(to: URL(fileURLWithPath: path)) } catch { throw LabError("\(path) can't be written: \(error)") }
+    }
+}
+
+/// At once, also into a pipe: who waits wants to see it.
+private func tell(_ line: String) { _ = "\(line)\n".withCString { Glibc.write(1, $0, strlen($0)) } }
+
+/// One node, from translator to translator, again and again.
+struct Switch: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "switches",
+        abstract: "Take mn from NAT to NAT many times, under ssh and a stream of 50 packets a second to mn2 behind another NAT.",
+        discussion: "In the lab that stands; else one is built for it and taken down. The exit status is 2 if something ended or came to a halt.")
+
+    @ParentCommand var root: MatLab
+    @Option(help: "How often.") var count = 100
+    @Option(help: ArgumentHelp("Write the figures into this file, as JSON.", valueName: "file")) var json: String?
+
+    func run() throws {
+        Interruption.watch()
+        try complaining {
+            guard (1...10_000).contains(count) else { throw LabError("--count goes from 1 to 10000") }
+            let lab = try root.lab(needsPrograms: true)
+            let wasThere = lab.stands
+            if !wasThere { try lab.up(startsDaemons: true) }
+            defer { if !wasThere { lab.down() } }
+            let report = try Switches(lab: lab).run(count: count, say: tell)
+            if let json {
+                do { try JSONEncoder().encode(report).write(to: URL(fileURLWithPath: json)) } catch {
+                    throw LabError("\(json) can't be written: \(error)")
+                }
+            }
+            func whole(_ value: Double) -> String { "\(Int(value.rounded())) ms" }
+            print(
+                """
+                \(report.switches) of \(count) switches; goes on after \(whole(report.medianMilliseconds)) (median), \(whole(report.longestMilliseconds)) at most, from the new address
+                longest gap \(whole(report.longestGapMilliseconds)), without any network included; lost \(report.lost) of \(report.sent) packets; ssh brought \(report.lines) lines
+                """)
+            for problem in report.problems { print("FAILED: \(problem)") }
+            if !report.problems.isEmpty || report.switches < count { throw ExitCode(2) }
+        }
     }
 }
