@@ -21,6 +21,8 @@ extension IMTKernel {
         tables.monitor = ruleset
         // A kernel without IPsec has no such socket, and no policies.
         policies = try? PolicyMonitor(loop: loop) { [unowned self] in reviewTracking() }
+        // Resolvers tell of NAT64s as well.
+        advertisements = try? AdvertisementMonitor(loop: loop) { [unowned self] in onEvent(.translator($0, interfaceIndex: $1)) }
     }
 
     func endWatching() {
@@ -31,6 +33,8 @@ extension IMTKernel {
         tables.monitor = nil
         policies?.stop()
         policies = nil
+        advertisements?.stop()
+        advertisements = nil
         cancelDeadlines()
     }
 

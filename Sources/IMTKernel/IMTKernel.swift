@@ -37,6 +37,7 @@ public final class IMTKernel {
     var rulesetMonitor: NetlinkMonitor<RulesetNews>?
     /// Watches for IPsec policies; `nil` on kernels without IPsec.
     var policies: PolicyMonitor?
+    var advertisements: AdvertisementMonitor?
 
     // What is known, and decides (IMTPlan).
     var linkTables = LinkTables()

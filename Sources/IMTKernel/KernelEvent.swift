@@ -21,6 +21,8 @@ public enum KernelEvent {
     case inPath(InPathMessage)
     /// The network said something of a datagram that was sent, whatever it carried.
     case datagramError(DatagramError)
+    /// A router of this link advertised by which prefix its NAT64 is reached.
+    case translator(AdvertisedTranslator, interfaceIndex: UInt32)
     /// Someone else removed something of ours, and it is there again.
     case repaired(String)
     /// What a person should look at, though the agent goes on.

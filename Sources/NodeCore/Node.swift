@@ -69,7 +69,9 @@ package struct Node {
     private mutating func decide(isLinkEvent: Bool = false, hasOtherServers: Bool = false, tellsNames: Bool, _ now: Now) -> [ShellAction] {
         // What is the network's is no peer's locator before it proves itself.
         let infrastructure = Set(addresses.gateways).union(names.addresses)
-        let asksForTranslators = (isLinkEvent || hasOtherServers) && translators.begin(isNeeded: !StandIns.links(addresses.locators).isEmpty)
+        let asksForTranslators =
+            (isLinkEvent || hasOtherServers)
+            && translators.begin(isNeeded: !StandIns.links(addresses.locators).isEmpty, links: Set(addresses.linkAddresses.map(\.interfaceIndex)))
         _ = standIns.found(translators.present(standIns.prefix))
         let (locators, hasOthers) = standIns.add(to: addresses.locators)
         var steps = cores.linksChanged(locators, infrastructure: infrastructure, now: now)
@@ -95,11 +97,20 @@ package struct Node {
         return actions + self.actions(steps, now) + offers(held.releaseRouted(now: now.monotonic))
     }
 
+    /// A router advertised by which prefix the NAT64 of its network is reached.
+    package mutating func translatorAdvertised(_ translator: AdvertisedTranslator, on interfaceIndex: UInt32, now: Now) -> [ShellAction] {
+        translators.advertised(translator, on: interfaceIndex, now.monotonic)
+        return translatorChanged(translators.present(standIns.prefix), now)
+    }
+
     /// The network's resolvers said by which prefix its NAT64 is reached, or that it has none, or nothing.
     package mutating func translatorSought(_ answer: NAT64Answer, now: Now) -> [ShellAction] {
-        guard standIns.found(translators.answered(answer, before: standIns.prefix, now.monotonic)) else { return [] }
-        let found = standIns.prefix
-        let text = found.map { "the network translates IPv4 by NAT64: addresses stand in \($0)" } ?? "the network has no NAT64 any more"
+        translatorChanged(translators.answered(answer, before: standIns.prefix, now.monotonic), now)
+    }
+
+    private mutating func translatorChanged(_ prefix: NAT64Prefix?, _ now: Now) -> [ShellAction] {
+        guard standIns.found(prefix) else { return [] }
+        let text = prefix.map { "the network translates IPv4 by NAT64: addresses stand in \($0)" } ?? "the network has no NAT64 any more"
         return [.log(.notice, text)] + decide(tellsNames: false, now)
     }
 
@@ -126,6 +137,7 @@ package struct Node {
 
     /// An encapsulated packet for an own HoA came from an endpoint that its source is not known at.
     package mutating func heldEncapsulated(_ packet: HeldPacket, from endpoint: Endpoint, to own: IPAddress, now: Now) -> [ShellAction] {
+        let (endpoint, own) = standIns.arriving(from: endpoint, to: own)
         held.hold(encapsulated: packet, from: endpoint, core: cores.core(of: packet.destination), now: now.monotonic)
         return actions(cores.heldEncapsulated(from: packet.source, to: packet.destination, by: endpoint, at: own, now: now), now)
     }
@@ -194,7 +206,7 @@ package struct Node {
     /// Between two such readings.
     package static let pathUseInterval = PathSigns.readingInterval
 
-    package mutating func pathsUsed(_ uses: [PathUse], now: Now) -> [ShellAction] { actions(cores.pathsUsed(uses, now: now), now) }
+    package mutating func pathsUsed(_ uses: [PathUse], now: Now) -> [ShellAction] { actions(cores.pathsUsed(uses.map(standIns.seen), now: now), now) }
 
     /// Told now and then: what has waited for too long goes.
     ///
@@ -212,7 +224,7 @@ package struct Node {
     package mutating func timerFired(now: Now) -> [ShellAction] {
         let offers = offers(held.retry(now: now.monotonic))
         let search: [ShellAction] = translators.takeDue(now.monotonic) ? [.findTranslator] : []
-        return actions(cores.timerFired(now: now), now) + offers + search
+        return actions(cores.timerFired(now: now), now) + offers + search + translatorChanged(translators.present(standIns.prefix), now)
     }
 
     // MARK: What the cores want

@@ -45,6 +45,9 @@ public struct NodeCore {
     /// Ways to peers that are not rewritten.
     var peerEndpoints: EndpointTable
     /// What is asked within them, and how large packets they carry.
+    /// How often endpoints are probed.
+    var probeRates: ProbeRates
+    /// What is asked within them, and how large packets they carry.
     var inPathProbes: InPathProbes
     var pathMTUs: PathMTUs
     /// Peers in the network that we are in.
@@ -89,6 +92,7 @@ public struct NodeCore {
         monitor = PathMonitor(configuration.paths)
         locatorChecks = LocatorChecks(configuration)
         paths = PeerPaths(configuration.paths)
+        probeRates = ProbeRates(configuration)
         peerEndpoints = EndpointTable(peersMax: configuration.share(of: EndpointTable.peersMax))
         inPathProbes = InPathProbes(
             underWayMax: configuration.share(of: InPathProbes.underWayMax), perSecond: configuration.share(of: InPathProbes.perSecondMax))

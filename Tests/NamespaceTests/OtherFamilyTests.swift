@@ -51,4 +51,28 @@ struct OtherFamilyTests {
         try move(lab, to: "ipv6", traffic, pair, path: "direct")
         try move(lab, to: "wlan", traffic, pair, path: "direct")
     }
+
+    @Test("A node in a network of IPv6 alone and one behind a NAT of IPv4 talk through the NAT64, and go on when they move")
+    func throughNAT64() throws {
+        let lab = try Lab.shared
+        try lab.lab("move", "mn", "ipv6")
+        try lab.lab("move", "mn2", "home2")
+        let mn2 = "192.0.2.11"
+        for node in ["mn", "mn2"] {
+            try lab.wait("\(node)'s IPv4 home address is registered") {
+                let homes = try lab.status(node)["homes"] as? [[String: Any]] ?? []
+                return homes.contains { $0["state"] as? String == "registered" && !($0["address"] as? String ?? ":").contains(":") }
+            }
+        }
+        let traffic = try Traffic(lab, [.init(isIPv4: true, near: "mn", far: "mn2", address: mn2, home: Self.mn)])
+        defer { traffic.end() }
+        #expect(traffic.goesOn(within: 15), "\(traffic.report)")
+        for (node, network) in [("mn", "carrier"), ("mn", "ipv6-firewall"), ("mn2", "carrier"), ("mn2", "wlan")] {
+            try lab.lab("move", node, network)
+            #expect(traffic.goesOn(within: 15), "\(node) in \(network): \(traffic.report)\n\(lab.log("mn").suffix(6000))")
+            #expect(traffic.ends.isEmpty, "\(node) in \(network)")
+        }
+        try lab.lab("move", "mn2", "wlan")
+        try lab.lab("move", "mn", "wlan")
+    }
 }

@@ -115,4 +115,36 @@ import Testing
         let neverAsks = never.begin(isNeeded: true)
         #expect(!neverAsks && never.present(.wellKnown) == nil)
     }
+
+    @Test("What a router advertises goes before the resolvers' word, for its time and on its link")
+    func advertised() throws {
+        // Lifetime 600 s, 64 bits; before it an option of 8 octets, after it one that is cut short.
+        let octets: [UInt8] =
+            [5, 1, 0, 0, 0, 0, 5, 220] + [38, 2, 0x02, 0x59, 0x20, 0x01, 0x0D, 0xB8, 0, 0, 0, 0x64, 0, 0, 0, 0] + [38, 2, 0, 0, 0, 0, 0, 0]
+        #expect(AdvertisedTranslator.all(in: octets) == [AdvertisedTranslator(prefix: prefix("2001:db8:0:64::/64"), lifetime: 600)])
+        for garbage in [[38], [38, 0, 0, 0, 0, 0, 0, 0], [38, 2, 2, 0x5F] + [UInt8](repeating: 0, count: 12)] as [[UInt8]] {
+            #expect(AdvertisedTranslator.all(in: garbage).isEmpty)
+        }
+        let said = try #require(NAT64Prefix(prefix("2001:db8:0:64::/64")))
+        var search = NAT64Search(.auto)
+        func time(_ seconds: Int) -> MonotonicTime { .zero + .seconds(Int64(seconds)) }
+        func begin(_ links: Set<UInt32>) -> Bool { search.begin(isNeeded: true, links: links) }
+        func advertise(_ lifetime: UInt32, on link: UInt32) {
+            search.advertised(AdvertisedTranslator(prefix: prefix("2001:db8:0:64::/64"), lifetime: lifetime), on: link, time(0))
+        }
+        _ = begin([2])
+        advertise(600, on: 2)
+        #expect(search.present(.wellKnown) == said)
+        #expect(search.due == time(600))
+        _ = search.takeDue(time(600))
+        #expect(search.present(.wellKnown) == .wellKnown)
+        advertise(600, on: 2)
+        advertise(0, on: 3)
+        #expect(search.present(nil) == said)
+        advertise(0, on: 2)
+        #expect(search.present(nil) == nil)
+        advertise(600, on: 2)
+        _ = begin([3])
+        #expect(search.present(nil) == nil)
+    }
 }

@@ -38,6 +38,7 @@ extension KernelValues {
     static let groupLink: UInt32 = 1, groupIPv4Address: UInt32 = 5, groupIPv4Route: UInt32 = 7
     static let groupIPv4Rule: UInt32 = 8, groupIPv6Rule: UInt32 = 19, groupNeighbour: UInt32 = 3, groupNextHop: UInt32 = 32
     static let groupIPv6Address: UInt32 = 9, groupIPv6Route: UInt32 = 11
+    static let newUserOption: UInt16 = 68, groupUserOptions: UInt32 = 20
 
     // struct rtmsg and its attributes
     static let rtmDestination: UInt16 = 1, rtmSource: UInt16 = 2, rtmOutput: UInt16 = 4, rtmGateway: UInt16 = 5

@@ -161,6 +161,7 @@ public final class NodeService {
     private func happened(_ event: KernelEvent) {
         switch event {
         case .links(let snapshot): shell.run { node, now in node.linksChanged(snapshot, now: now) }
+        case .translator(let translator, let index): shell.run { node, now in node.translatorAdvertised(translator, on: index, now: now) }
         case .heldOutbound(let packet): shell.run { node, now in node.heldOutbound(packet, now: now) }
         case .heldInbound(let packet): shell.run { node, now in node.heldInbound(packet, now: now) }
         case .resetHeld(let source, let own): shell.run { node, now in node.resetHeld(from: source, to: own, now: now) }

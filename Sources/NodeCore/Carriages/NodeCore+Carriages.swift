@@ -107,7 +107,8 @@ extension NodeCore {
 
     private mutating func probe(_ hoa: HomeAddress, at endpoint: Endpoint, _ asked: PeerEndpoints.Asked?, _ now: Now) {
         guard let own = home(for: hoa), let source = peerEndpoints[hoa]?.own(asking: endpoint) ?? preferredSources[endpoint.family],
-            let home = homes[own]
+            let home = homes[own],
+            probeRates.allows(hoa, at: endpoint.address, hasAnswered: peerEndpoints[hoa]?.hasAnswered ?? false, now.monotonic)
         else { return }
         let asked = asked ?? newSeries(to: hoa, at: endpoint, now)
         let cookie = Cookie(client: exchanges.clientCookie(of: endpoint.address, at: source), server: peerEndpoints[hoa]?.cookie(at: endpoint))

@@ -70,6 +70,8 @@ struct OwnEndpoints: Sendable {
         let translation = self[moa]
         if let endpoint = translation.endpoint { return .endpoint(endpoint) }
         let isKnown = translation.verdict != .unknown || unanswered.contains(moa)
+        // What stands for an address behind a NAT64 is nobody else's way to us.
+        if StandIns.isStandIn(moa.address) { return isKnown ? .never : .awaited }
         guard moa.family == family else {
             if moa.address.scope == .global { return .endpoint(translation.local) }
             return isKnown ? .never : .awaited

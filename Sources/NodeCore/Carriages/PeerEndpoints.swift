@@ -129,6 +129,9 @@ struct PeerEndpoints: Sendable {
     /// Where the peer says that it sees us from there.
     func seenAs(at endpoint: Endpoint) -> Endpoint? { place(endpoint)?.seenAs }
 
+    /// It has shown at some place that it is there.
+    var hasAnswered: Bool { places.contains { $0.heardAt != nil } }
+
     func isActive(_ now: MonotonicTime) -> Bool { activeAt.map { now - $0 < Self.idleMax } ?? false }
 
     // MARK: Events
@@ -320,8 +323,11 @@ struct PeerEndpoints: Sendable {
             for index in places.indices { places[index].state.end() }
             actions.append(.choose)
         }
+        let isAlone = installed == nil && !hasOtherWay
         for index in places.indices {
-            switch places[index].state.takeDue(isUsed: isActive, isAlone: installed == nil && !hasOtherWay, now) {
+            // Soon again where the peer has once been, and at two others at most: a record may list whom it likes.
+            let isSoon = isAlone && (places[index].heardAt != nil || index < Self.courtesyEndpointsMax)
+            switch places[index].state.takeDue(isUsed: isActive, isAlone: isSoon, now) {
             case .nothing: break
             case .probe:
                 if places[index].state.isFirstOfSeries { places[index].asked = nil }

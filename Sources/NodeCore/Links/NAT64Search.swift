@@ -1,7 +1,8 @@
+import IMTPlan
 import MATCore
 import MATSignal
 
-/// Whether the present network has a NAT64, as its own resolvers say (RFC 7050).
+/// Whether the present network has a NAT64, as its routers (RFC 8781) or its own resolvers (RFC 7050) say. A router's word goes before.
 ///
 /// ```
 ///   idle ── some link has IPv6 only; the links or the resolvers are others ──► asking ──► known: a prefix, or none
@@ -26,16 +27,23 @@ struct NAT64Search: Sendable {
     init(_ use: NAT64Use) { self.use = use }
 
     /// When `takeDue` is to be told.
-    var due: MonotonicTime? { if case .absent(let until) = state { until } else { nil } }
+    var due: MonotonicTime? {
+        let search: MonotonicTime? = if case .absent(let until) = state { until } else { nil }
+        return search.earlier(advertised?.until)
+    }
 
     /// Some link has IPv6 only.
     private var isNeeded = false
+    /// By a router, and when that ends.
+    private var advertised: (prefix: NAT64Prefix, interfaceIndex: UInt32, until: MonotonicTime)?
 
     /// The links or the resolvers are others.
     ///
+    /// - Parameter links: that have addresses. What a router said on another counts no more.
     /// - Returns: whether the resolvers are to be asked.
-    mutating func begin(isNeeded: Bool) -> Bool {
+    mutating func begin(isNeeded: Bool, links: Set<UInt32> = []) -> Bool {
         self.isNeeded = isNeeded
+        if let link = advertised?.interfaceIndex, !links.contains(link) { advertised = nil }
         failures = 0
         guard case .auto = use, isNeeded else {
             state = .idle
@@ -45,10 +53,24 @@ struct NAT64Search: Sendable {
         return true
     }
 
+    /// Time has passed.
+    ///
+    /// - Returns: whether the resolvers are to be asked.
     mutating func takeDue(_ now: MonotonicTime) -> Bool {
-        guard let due, due <= now else { return false }
+        if let until = advertised?.until, until <= now { advertised = nil }
+        guard case .absent(let until) = state, until <= now else { return false }
         state = .asking
         return true
+    }
+
+    /// A router of a link said it.
+    mutating func advertised(_ translator: AdvertisedTranslator, on interfaceIndex: UInt32, _ now: MonotonicTime) {
+        guard let prefix = NAT64Prefix(translator.prefix) else { return }
+        if translator.lifetime > 0 {
+            advertised = (prefix, interfaceIndex, now + .seconds(Int64(translator.lifetime)))
+        } else if advertised?.prefix == prefix, advertised?.interfaceIndex == interfaceIndex {
+            advertised = nil
+        }
     }
 
     /// The resolvers answered, or did not.
@@ -70,7 +92,7 @@ struct NAT64Search: Sendable {
     /// The prefix that holds, with what the resolvers said last.
     func present(_ found: NAT64Prefix?) -> NAT64Prefix? {
         switch use {
-        case .auto: isNeeded ? found : nil
+        case .auto: isNeeded ? advertised?.prefix ?? found : nil
         case .fixed(let prefix): isNeeded ? prefix : nil
         case .never: nil
         }

@@ -126,6 +126,14 @@ struct StandIns: Sendable {
         return error
     }
 
+    /// The same of what the kernel counted.
+    func seen(_ use: PathUse) -> PathUse {
+        guard !standIns.isEmpty, let ipv4 = prefix?.extract(use.far.address) else { return use }
+        var use = use
+        use.far = Endpoint(ipv4, port: use.far.port)
+        return use
+    }
+
     // MARK: The kernel
 
     /// What the kernel is to have, which knows no stand-ins.

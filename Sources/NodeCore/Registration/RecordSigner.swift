@@ -83,7 +83,8 @@ struct RecordSigner: Sendable {
             case .endpoint(let endpoint): return (entry.moa, .endpoint(endpoint, preference: preference))
             case .never: return nil
             case .moa, .awaited:
-                guard !hasEndpoints || entry.moa.address.scope == .global, entry.moa.family == family else { return nil }
+                guard !hasEndpoints || entry.moa.address.scope == .global, entry.moa.family == family, !StandIns.isStandIn(entry.moa.address)
+                else { return nil }
                 return (entry.moa, .moa(Locator(entry.moa, prefixLength: length, preference: preference)))
             }
         }

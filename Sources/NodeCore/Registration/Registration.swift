@@ -203,7 +203,14 @@ struct Registration: Sendable {
             if around.dead.contains(moa) { unproven.insert(moa) } else { missing.append((moa, server)) }
         }
         // An address that others don't know is listed as they see it. Those that must be seen first are waited for.
-        let unseen = isNetwork ? [] : listed(around).filter { around.endpoints.listing(of: $0, for: hoa.family, servers: set.endpoints) == .awaited }
+        // What a NAT64 shows of us is listed when it is known, and waited for only where there is nothing else.
+        let unseen =
+            isNetwork
+            ? []
+            : listed(around).filter { moa in
+                around.endpoints.listing(of: moa, for: hoa.family, servers: set.endpoints) == .awaited
+                    && (moa == first || !StandIns.isStandIn(moa.address))
+            }
         if !isNetwork { actions.append(.observe(listed(around), at: set.endpoints)) }
         guard !missing.isEmpty || !unseen.isEmpty else { return actions + update(around, now) }
         // The source's cookie is fetched along with the others: it would be asked for anyway.

@@ -79,6 +79,7 @@ final class Host: @unchecked Sendable {
         case .repaired(let text): repairs.append(text)
         case .warning(let text): notices.append(text)
         case .links(let snapshot): links = snapshot
+        case .translator: break
         }
     }
 
