@@ -30,23 +30,18 @@ struct Vectors: Sendable {
         try #require(octets[name], "no vector \(name)")
     }
 
-    /// What no test here runs yet, by the section that it belongs to. Each name must be listed once there is a vector of it, so that a new
-    /// vector is either run or named here with its reason; `VectorTests.notRunYet` compares, and prints what is left.
-    static let notRunYet: [(reason: String, covers: @Sendable (String) -> Bool)] = [
-        ("section 12, joining: a later issue", { $0.hasPrefix("path") && $0.contains(".join") || $0 == "join.token.text" })
-    ]
-
     /// Run here by name rather than as messages, or by MATDNSTests.
     static let runByName: Set<String> = [
         "prefix.mapping.value", "path4.mapping.value", "path6.mapping.value", "path4.pathSignature.octets.bind.value",
         "path4.pathSignature.octets.answer.value", "path6.pathSignature.octets.bind.value", "path6.pathSignature.octets.answer.value",
-        "dns.ims.rdata", "dns.ims.rdata.withAddresses", "dns.ims.rdata.withRelay",
+        "dns.ims.rdata", "dns.ims.rdata.withAddresses", "dns.ims.rdata.withRelay", "path4.join.octets.value", "path6.join.octets.value",
+        "join.token.text",
     ]
 
     /// Names of the vectors that are messages, both families.
     var messageNames: [String] {
         octets.keys.filter { name in
-            guard !Self.runByName.contains(name), !Self.notRunYet.contains(where: { $0.covers(name) }) else { return false }
+            guard !Self.runByName.contains(name) else { return false }
             return ["v4.", "v6.", "draft.", "path4.", "path6."].contains { name.hasPrefix($0) }
         }.sorted()
     }

@@ -15,6 +15,8 @@ public struct SignalMessage: Hashable, Sendable {
         case bindAck(BindAck)
         case pathProbe(PathProbe)
         case pathAnswer(PathAnswer)
+        case join(Join)
+        case joinReply(JoinReply)
     }
 
     public var sequence: UInt32
@@ -41,6 +43,8 @@ public struct SignalMessage: Hashable, Sendable {
         case .bindAck: .bindAck
         case .pathProbe: .pathProbe
         case .pathAnswer: .pathAnswer
+        case .join: .join
+        case .joinReply: .joinReply
         }
     }
 
@@ -54,7 +58,8 @@ public struct SignalMessage: Hashable, Sendable {
         case .maNotifyAck(let ack): ack.code
         case .bindAck(let ack): ack.code
         case .pathAnswer(let answer): answer.code
-        case .imsUpdate, .maQuery, .haNotify, .haQuery, .maNotify, .bind, .pathProbe: .ok
+        case .joinReply(let reply): reply.code
+        case .imsUpdate, .maQuery, .haNotify, .haQuery, .maNotify, .bind, .pathProbe, .join: .ok
         }
     }
 
@@ -75,6 +80,8 @@ public struct SignalMessage: Hashable, Sendable {
         case .bindAck(let m): m.cookie
         case .pathProbe(let m): m.cookie
         case .pathAnswer(let m): m.cookie
+        case .join(let m): m.cookie
+        case .joinReply(let m): m.cookie
         }
     }
 
@@ -94,6 +101,8 @@ public struct SignalMessage: Hashable, Sendable {
         case .bindAck(let m): m.options
         case .pathProbe(let m): m.options
         case .pathAnswer(let m): m.options
+        case .join(let m): m.options
+        case .joinReply(let m): m.options
         }
     }
 
@@ -120,6 +129,8 @@ public struct SignalMessage: Hashable, Sendable {
             case .bindAck: BindAck(code, options).map(Body.bindAck)
             case .pathProbe: PathProbe(options).map(Body.pathProbe)
             case .pathAnswer: PathAnswer(code, options).map(Body.pathAnswer)
+            case .join: Join(options).map(Body.join)
+            case .joinReply: JoinReply(code, options).map(Body.joinReply)
             }
         guard let body else { return nil }
         self.init(sequence: view.sequence, body)
@@ -163,6 +174,7 @@ public struct SignalMessage: Hashable, Sendable {
         case .haAnswer: body = .haAnswer(HAAnswer(code: code, cookie: cookie, moa: nil, text: text))
         case .bindAck: body = .bindAck(BindAck(code: code, cookie: cookie, observed: observed, text: text))
         case .pathAnswer: body = .pathAnswer(PathAnswer(code: code, cookie: cookie, hoa: nil, observed: observed, text: text))
+        case .joinReply: body = .joinReply(JoinReply(code: code, cookie: cookie, text: text))
         default: body = .maNotifyAck(MANotifyAck(code: code, cookie: cookie, hoa: nil, text: text))
         }
         return SignalMessage(sequence: sequence, body)

@@ -17,6 +17,8 @@ public struct OptionDefinition: Sendable {
         case address
         /// Such an address, and a prefix length that fits it (section 1).
         case prefix
+        /// A prefix of either kind of address, or an address of full length (section 12).
+        case wanted
         /// Such an address and a port under the client cookie (section 11): what they are shows once COOKIE is read.
         case maskedEndpoint
         /// Section 11's candidates, each of which begins with an address.
@@ -54,7 +56,7 @@ public struct OptionDefinition: Sendable {
     }
 }
 
-/// One row of the table of messages (protocol.md sections 7 and 11): which options one must have. All others are optional.
+/// One row of the table of messages (protocol.md sections 7, 11 and 12): which options one must have. All others are optional.
 public struct MessageDefinition: Sendable {
     public let type: MessageType
     /// Mandatory, in the order in which a missing one is named. A response whose code says that it could not be acted on (3, 9, 10) needs
@@ -66,15 +68,21 @@ public struct MessageDefinition: Sendable {
     public let needsBeside: [OptionKind: [OptionKind]]
     /// The option that comes with a certificate if it is there: CERTIFICATE or CERT-ID, and not both.
     public let certified: OptionKind?
+    /// One of these must be there.
+    public let needsOne: [OptionKind]
+    /// An option that follows another one elsewhere, and here stands anywhere.
+    public let alone: OptionKind?
 
     public init(
         _ type: MessageType, _ needs: [OptionKind], needsWith: [ResponseCode: [OptionKind]] = [:], needsBeside: [OptionKind: [OptionKind]] = [:],
-        certified: OptionKind? = nil
+        certified: OptionKind? = nil, needsOne: [OptionKind] = [], alone: OptionKind? = nil
     ) {
         self.type = type
         self.needs = needs
         self.needsWith = needsWith
         self.needsBeside = needsBeside
         self.certified = certified
+        self.needsOne = needsOne
+        self.alone = alone
     }
 }

@@ -1,4 +1,4 @@
-/// What an option holds (sections 3 and 11).
+/// What an option holds (sections 3, 11 and 12).
 public struct OptionKind: RawRepresentable, Hashable, Sendable, CustomStringConvertible {
     public let rawValue: UInt16
     @inlinable public init(rawValue: UInt16) { self.rawValue = rawValue }
@@ -23,6 +23,9 @@ public struct OptionKind: RawRepresentable, Hashable, Sendable, CustomStringConv
     @inlinable public static var candidates: OptionKind { OptionKind(rawValue: 0x0013) }
     @inlinable public static var role: OptionKind { OptionKind(rawValue: 0x0014) }
     @inlinable public static var endpointProof: OptionKind { OptionKind(rawValue: 0x0015) }
+    @inlinable public static var publicKey: OptionKind { OptionKind(rawValue: 0x0016) }
+    @inlinable public static var tokenProof: OptionKind { OptionKind(rawValue: 0x0017) }
+    @inlinable public static var wanted: OptionKind { OptionKind(rawValue: 0x0018) }
 
     /// A receiver that does not know a critical option must not act on the message.
     public var isCritical: Bool { rawValue >= 0x8000 }

@@ -1,5 +1,5 @@
 extension OptionTable {
-    /// The tables of protocol.md: options of sections 3 and 11, messages of sections 7 and 11. A new option begins as a row here.
+    /// The tables of protocol.md: options of sections 3, 11 and 12, messages of sections 7, 11 and 12. A new option begins as a row here.
     public static let standard = OptionTable(standardOptions, standardMessages)
 
     public static let standardOptions: [OptionDefinition] = [
@@ -28,6 +28,9 @@ extension OptionTable {
             .steps(from: Candidate.octetsCount, by: Candidate.octetsCount, to: Candidate.octetsCount * Candidate.countMax), .candidates),
         OptionDefinition(.role, "ROLE", .exactly(4)),
         OptionDefinition(.endpointProof, "ENDPOINT-PROOF", .exactly(44), .address, reserved: 18..<20, isRepeatable: true),
+        OptionDefinition(.publicKey, "PUBLIC-KEY", .exactly(PublicKey.octetsCount)),
+        OptionDefinition(.tokenProof, "TOKEN-PROOF", .exactly(TokenProof.octetsCount)),
+        OptionDefinition(.wanted, "WANTED", .exactly(TokenProof.wantedOctetsCount), .wanted, reserved: 17..<20),
     ]
 
     public static let standardMessages: [MessageDefinition] = [
@@ -47,5 +50,9 @@ extension OptionTable {
         // Without CHALLENGE they travel in-path, where they are a sign and no proof.
         MessageDefinition(.pathProbe, [.cookie, .hoa, .peerHoA], needsBeside: [.pathSignature: [.challenge]], certified: .pathSignature),
         MessageDefinition(.pathAnswer, [.cookie, .hoa], needsBeside: [.pathSignature: [.xObserved]]),
+        // By a token's holder, or by a visitor. Its SIGNATURE signs no MAPPING.
+        MessageDefinition(
+            .join, [.cookie, .publicKey, .signature], needsBeside: [.hoa: [.certificate]], needsOne: [.tokenProof, .hoa], alone: .signature),
+        MessageDefinition(.joinReply, [.cookie], needsWith: [.ok: [.hoa, .certificate, .lifetime]]),
     ]
 }

@@ -10,17 +10,17 @@ public struct OptionTable: @unchecked Sendable {
     private struct Content {
         var rules = InlineArray<64, OptionRule>(repeating: OptionRule())
         /// What messages need whatever their code, by type.
-        var needs = InlineArray<16, UInt64>(repeating: 0)
+        var needs = InlineArray<32, UInt64>(repeating: 0)
         /// The options that ask for others beside them, by type: nearly always none is there.
-        var asking = InlineArray<16, UInt64>(repeating: 0)
-        var messages = InlineArray<16, MessageRule>(repeating: MessageRule())
+        var asking = InlineArray<32, UInt64>(repeating: 0)
+        var messages = InlineArray<32, MessageRule>(repeating: MessageRule())
         var definitions: [OptionDefinition]
         var messageDefinitions: [MessageDefinition]
     }
 
     /// - Parameters:
     ///   - options: kinds 0x0000-0x001F and 0x8000-0x801F, each once.
-    ///   - messages: of the types below 16.
+    ///   - messages: of the types below 32.
     public init(_ options: [OptionDefinition], _ messages: [MessageDefinition]) {
         var content = Content(definitions: options, messageDefinitions: messages)
         for option in options {
@@ -45,15 +45,15 @@ public struct OptionTable: @unchecked Sendable {
     /// The options that a message must have; a response's depend on its code.
     @inline(__always)
     func needs(of type: MessageType, _ code: ResponseCode) -> UInt64 {
-        let index = Int(type.rawValue) & 15
+        let index = Int(type.rawValue) & 31
         return type.isRequest ? content.pointee.needs[index] : content.pointee.messages[index].needs(with: code)
     }
 
     /// The options of a message that ask for others beside them.
     @inline(__always)
-    func asking(of type: MessageType) -> UInt64 { content.pointee.asking[Int(type.rawValue) & 15] }
+    func asking(of type: MessageType) -> UInt64 { content.pointee.asking[Int(type.rawValue) & 31] }
 
-    func rule(of type: MessageType) -> MessageRule { content.pointee.messages[Int(type.rawValue) & 15] }
+    func rule(of type: MessageType) -> MessageRule { content.pointee.messages[Int(type.rawValue) & 31] }
 
     // MARK: For people and for what is rare
 
@@ -114,6 +114,7 @@ struct OptionRule {
     static let zeros: UInt8 = 5
     static let maskedEndpoint: UInt8 = 6
     static let candidates: UInt8 = 7
+    static let wanted: UInt8 = 8
 
     private static func number(_ content: OptionDefinition.Content) -> UInt8 {
         switch content {
@@ -125,6 +126,7 @@ struct OptionRule {
         case .zeros: zeros
         case .maskedEndpoint: maskedEndpoint
         case .candidates: candidates
+        case .wanted: wanted
         }
     }
 
@@ -140,6 +142,10 @@ struct MessageRule {
     private(set) var needs: UInt64 = 0
     /// The option that comes with a certificate.
     private(set) var certified: UInt64 = 0
+    /// One of these must be there, if any are named.
+    private(set) var needsOne: UInt64 = 0
+    /// The option that follows none here.
+    private(set) var alone: UInt64 = 0
     private var needsWhateverCode: UInt64 = 0
     private var needsWith = InlineArray<4, (code: ResponseCode, needs: UInt64)>(repeating: (.ok, 0))
     private var needsBeside = InlineArray<2, (option: UInt64, needs: UInt64)>(repeating: (0, 0))
@@ -149,6 +155,8 @@ struct MessageRule {
     init(_ message: MessageDefinition) {
         needs = Self.set(message.needs)
         certified = message.certified?.bit ?? 0
+        needsOne = Self.set(message.needsOne)
+        alone = message.alone?.bit ?? 0
         needsWhateverCode = Self.set(message.needs.prefix(1))
         precondition(message.needsWith.count <= needsWith.count, "room for \(needsWith.count) codes")
         for (index, row) in message.needsWith.enumerated() { needsWith[index] = (row.key, Self.set(row.value)) }
@@ -157,7 +165,10 @@ struct MessageRule {
     }
 
     /// All options that ask for others.
-    var asking: UInt64 { needsBeside.indices.reduce(certified) { $0 | needsBeside[$1].option } }
+    var asking: UInt64 {
+        // Where one of several is needed, what the message has in any case asks for it.
+        needsBeside.indices.reduce(certified | (needsOne == 0 ? 0 : needs)) { $0 | needsBeside[$1].option }
+    }
 
     private static func set(_ kinds: some Sequence<OptionKind>) -> UInt64 { kinds.reduce(0) { $0 | $1.bit } }
 

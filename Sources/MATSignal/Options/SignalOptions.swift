@@ -1,4 +1,4 @@
-/// The values of one message's options (sections 3 and 11). What they may be and which of them a message must have, `OptionTable` says.
+/// The values of one message's options (sections 3, 11 and 12). What they may be and which of them a message must have, `OptionTable` says.
 ///
 /// ```
 /// +-------------------------------+-------------------------------+
@@ -21,6 +21,11 @@ struct SignalOptions: Hashable, Sendable {
     var certificate: Certificate?
     var certID: CertificateID?
     var pathSignature: Signature?
+    /// Of a Join; that of a record belongs to `mapping`.
+    var signature: Signature?
+    var publicKey: PublicKey?
+    var tokenProof: TokenProof?
+    var wanted: IPPrefix?
     var subscribe: UInt32?
     var lifetime: UInt32?
     var role: ServerRole?
@@ -49,7 +54,12 @@ struct SignalOptions: Hashable, Sendable {
             } ?? []
         if let record = message.mapping, let signature = message.value(.signature).flatMap({ Signature($0.array(0..<$0.count)) }) {
             mapping = SignedMapping(record: MappingRecord(record), signature: signature)
+        } else {
+            signature = message.value(.signature).flatMap { Signature($0.array(0..<$0.count)) }
         }
+        publicKey = message.value(.publicKey).flatMap { PublicKey($0.array(0..<$0.count)) }
+        tokenProof = message.value(.tokenProof).map(TokenProof.init)
+        wanted = message.value(.wanted).flatMap { IPPrefix($0.address(at: 0), length: $0.uint8(at: 16)) }
         certificate = message.value(.certificate).flatMap(Certificate.init)
         certID = message.uint64(.certID).map(CertificateID.init)
         pathSignature = message.value(.pathSignature).flatMap { Signature($0.array(0..<$0.count)) }
@@ -89,9 +99,13 @@ struct SignalOptions: Hashable, Sendable {
         }
         if let certificate { option(.certificate, &writer, certificate.encode) }
         if let certID { option(.certID, &writer) { $0.uint64(certID.rawValue) } }
+        if let publicKey { option(.publicKey, &writer) { $0.bytes(publicKey.octets) } }
+        if let wanted { option(.wanted, &writer, wanted.encodeWanted) }
         if let pathSignature { option(.pathSignature, &writer) { $0.bytes(pathSignature.octets) } }
         if let subscribe { option(.subscribe, &writer) { $0.uint32(subscribe) } }
         if let lifetime { option(.lifetime, &writer) { $0.uint32(lifetime) } }
+        if let tokenProof { option(.tokenProof, &writer, tokenProof.encode) }
+        if let signature { option(.signature, &writer) { $0.bytes(signature.octets) } }
         if let role { option(.role, &writer) { $0.uint32(role.rawValue) } }
         for proof in locatorProofs { option(.locatorProof, &writer, proof.encode) }
         for proof in endpointProofs { option(.endpointProof, &writer, proof.encode) }

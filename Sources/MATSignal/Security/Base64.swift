@@ -31,4 +31,26 @@ public enum Base64 {
         }
         return write(octets).utf8.elementsEqual(text) ? octets : nil
     }
+
+    // MARK: For names of files and links
+
+    /// RFC 4648 base64url, without padding.
+    public static func writeForURL(_ octets: [UInt8]) -> String {
+        String(decoding: write(octets).utf8.filter { $0 != UInt8(ascii: "=") }.map(forURL), as: UTF8.self)
+    }
+
+    /// `nil` unless the text is exactly what `writeForURL` yields for some octets.
+    public static func parseForURL(_ text: some Collection<UInt8>) -> [UInt8]? {
+        guard !text.contains(where: { $0 == UInt8(ascii: "+") || $0 == UInt8(ascii: "/") || $0 == UInt8(ascii: "=") }) else { return nil }
+        let standard = text.map { $0 == UInt8(ascii: "-") ? UInt8(ascii: "+") : $0 == UInt8(ascii: "_") ? UInt8(ascii: "/") : $0 }
+        return parse(standard + Array(repeating: UInt8(ascii: "="), count: (4 - standard.count % 4) % 4))
+    }
+
+    private static func forURL(_ character: UInt8) -> UInt8 {
+        switch character {
+        case UInt8(ascii: "+"): UInt8(ascii: "-")
+        case UInt8(ascii: "/"): UInt8(ascii: "_")
+        default: character
+        }
+    }
 }

@@ -17,6 +17,10 @@ struct Octets32: Hashable, Sendable {
     }
 
     var octets: [UInt8] { bigEndian([a, b, c, d]) }
+
+    static let zero = Octets32(zeros: ())
+
+    private init(zeros: Void) { (a, b, c, d) = (0, 0, 0, 0) }
 }
 
 struct Octets64: Hashable, Sendable {

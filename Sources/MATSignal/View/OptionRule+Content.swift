@@ -6,6 +6,9 @@ extension OptionRule {
             guard octets.isZero(range) else { return .notZero(kind) }
         case Self.prefix:
             if let fault = octets.prefixFault(at: range.lowerBound, kind) { return fault }
+        case Self.wanted:
+            let (address, length) = (octets.address(at: range.lowerBound), octets.uint8(at: range.lowerBound &+ 16))
+            guard IPPrefix(address, length: length) != nil else { return .badPrefix(kind, address, length: length) }
         case Self.mapping:
             if let fault = MappingRecordView(octets.part(range)).fault { return fault }
         case Self.text:

@@ -52,7 +52,7 @@ public enum SignalFault: Hashable, Sendable {
         case .repeated(let kind): "\(table.name(kind)) stands twice"
         case .wrongLength(let kind, let octets): "\(table.name(kind)) of \(octets) octets, \(Self.lengths(kind, table))"
         case .badAddress(let kind, let address): Self.badAddress(table.name(kind), address)
-        case .badPrefix(let kind, let address, let length): "\(table.name(kind)) HoA \(address) does not fit prefix length \(length)"
+        case .badPrefix(let kind, let address, let length): "\(table.name(kind)): address \(address) does not fit prefix length \(length)"
         case .notZero(let kind): "\(table.name(kind)) has reserved octets that are not zero"
         case .notText: "TEXT is not UTF-8"
         case .noFollower(let kind): "\(table.name(kind)) is not followed by its \(Self.follower(kind, table))"

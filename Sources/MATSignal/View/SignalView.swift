@@ -77,7 +77,7 @@ public struct SignalView {
             }
             // Most options have nothing special.
             if rule.traits != .isKnown || leader != 0 {
-                guard rule.traits.contains(.isFollower) == (leader != 0) else {
+                guard rule.traits.contains(.isFollower) == (leader != 0) || standsAlone(kind, leader, table) else {
                     return leader != 0 ? .noFollower(OptionKind(rawValue: leader)) : .noLeader(kind)
                 }
                 guard rule.traits.contains(.isKnown) else {
@@ -103,6 +103,11 @@ public struct SignalView {
         return missing(table)
     }
 
+    /// Whether this message has an option without the one that it follows elsewhere.
+    private func standsAlone(_ kind: OptionKind, _ leader: UInt16, _ table: OptionTable) -> Bool {
+        leader == 0 && kind.hasSlot && type.map { table.rule(of: $0).alone & kind.bit != 0 } ?? false
+    }
+
     @inline(__always)
     private func missing(_ table: OptionTable) -> SignalFault? {
         guard let type else { return nil }
@@ -118,6 +123,7 @@ public struct SignalView {
             let missing = rule.needs(beside: present) & ~present
             guard missing == 0 else { return .missing(OptionKind(slot: missing.trailingZeroBitCount)) }
         }
+        if rule.needsOne != 0, present & rule.needsOne == 0 { return .missing(OptionKind(slot: rule.needsOne.trailingZeroBitCount)) }
         guard present & rule.certified != 0 else { return nil }
         if has(.certificate) { return has(.certID) ? .twoCertificates : nil }
         return has(.certID) ? nil : .missing(.certificate)

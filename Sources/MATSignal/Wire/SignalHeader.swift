@@ -14,6 +14,8 @@ public enum MessageType: UInt8, Hashable, Sendable, CaseIterable, CustomStringCo
     case bindAck = 12
     case pathProbe = 13
     case pathAnswer = 14
+    case join = 15
+    case joinReply = 16
 
     /// Requests have odd types, and each response is its request's type plus one.
     public var isRequest: Bool { rawValue % 2 == 1 }
@@ -37,6 +39,8 @@ public enum MessageType: UInt8, Hashable, Sendable, CaseIterable, CustomStringCo
         case .bindAck: "Bind Ack"
         case .pathProbe: "Path Probe"
         case .pathAnswer: "Path Answer"
+        case .join: "Join"
+        case .joinReply: "Join Reply"
         }
     }
 }
