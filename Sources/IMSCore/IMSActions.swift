@@ -38,11 +38,19 @@ public struct StoreChange: Hashable, Sendable {
     /// What the store holds about the HoA under certificates that begin later than this (Unix, ms) gives way, though it is newer: it was
     /// issued while a clock was wrong. Only a person may say so.
     public var latest: UInt64?
+    /// What joining keeps, each over the version before; if the store holds another version of one, nothing of the change is done.
+    public var rows: [StoredRow]
+    /// Issued together with `rows`.
+    public var certificates: [Certificate]
 
-    public init(mapping: StoredMapping? = nil, issued: Certificate? = nil, latest: UInt64? = nil) {
+    public init(
+        mapping: StoredMapping? = nil, issued: Certificate? = nil, latest: UInt64? = nil, rows: [StoredRow] = [], certificates: [Certificate] = []
+    ) {
         self.mapping = mapping
         self.issued = issued
         self.latest = latest
+        self.rows = rows
+        self.certificates = certificates
     }
 }
 

@@ -28,12 +28,13 @@ extension IMSCore {
             return send(ended.reply, now)
         case .notifyPath(let key, let truth): return perform(confirmations.pathVerified(key, truth, failure), now)
         case .ownNotifyPath(let key): return perform(ownNotifies.pathVerified(key, failure, view, now), now)
+        case .join(let pending): return perform(joining.verified(pending, failure, viewWithoutLeases, now), now)
         case .update, .notify, .ownNotify, .offer, .truth: break
         }
         // All others are about a record.
         guard let certified = job.certified else { return }
         switch use {
-        case .bind, .notifyPath, .ownNotifyPath: break
+        case .bind, .notifyPath, .ownNotifyPath, .join: break
         case .update(let request):
             switch updates.verified(certified, request, failure, view, now) {
             case .answer(let reply): send(reply, now)
@@ -53,7 +54,7 @@ extension IMSCore {
     private mutating func unchecked(_ job: VerificationJob, for use: VerificationUse, _ refusal: VerificationRefusal, _ now: Now) {
         switch use {
         // Answered where they came in.
-        case .update, .bind: break
+        case .update, .bind, .join: break
         case .notifyPath(let key, _): perform(confirmations.unchecked(key, refusal), now)
         case .ownNotifyPath(let key): perform(ownNotifies.unchecked(key, refusal, view, now), now)
         case .notify(let key): perform(confirmations.unchecked(key, refusal), now)
@@ -89,7 +90,12 @@ extension IMSCore {
             let name = write.mapping.map { " of \($0.record.prefix)" } ?? ""
             if let line = store.failed(name, reason, now) { log(.error, line) } else { counted.logLinesSuppressed += 1 }
         case .outrun(let current): isHeld = hold(current, now)
+        case .conflict(let rows): joining.hold(rows, isAnyVersion: true)
         }
+        if let key = write.joins {
+            return perform(joining.written(key, result, rows: write.rows, viewWithoutLeases, now), now)
+        }
+        if result == .durable { joining.hold(write.rows) }
         for reply in Updates.answers(to: write, result, isHeld: isHeld) { send(reply, now) }
     }
 
@@ -153,7 +159,20 @@ extension IMSCore {
             }
         }
         for certificate in contents.issued { registrations.hold(certificate) }
+        joining.hold(contents.rows)
         for name in contents.unreadable { log(.error, "the store holds something unreadable about \(name); it is not served") }
+    }
+
+    // MARK: Joining
+
+    mutating func perform(_ actions: [Joining.Action], _ now: Now) {
+        for action in actions {
+            switch action {
+            case .answer(let reply): send(reply, now)
+            case .write(let write): commit(registrations.begin(write, now))
+            case .log(let line): log(.notice, line)
+            }
+        }
     }
 
     // MARK: Notifies

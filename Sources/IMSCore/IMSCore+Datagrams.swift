@@ -82,7 +82,8 @@ extension IMSCore {
                 return nil
             }
         case .bind(let bind): return handle(bind, request, now)
-        case .imsUpdateReply, .maAnswer, .haNotifyAck, .haAnswer, .maNotifyAck, .bindAck, .pathProbe, .pathAnswer: return nil
+        case .join(let join): return handle(join, request, now)
+        case .imsUpdateReply, .maAnswer, .haNotifyAck, .haAnswer, .maNotifyAck, .bindAck, .pathProbe, .pathAnswer, .joinReply: return nil
         }
     }
 
@@ -104,6 +105,15 @@ extension IMSCore {
         case .verify(let job, let pending):
             guard let refusal = verify(job, for: .bind(pending), source: request.source.address, now) else { return nil }
             return binds.unchecked(pending, refusal)
+        }
+    }
+
+    private mutating func handle(_ join: Join, _ request: Request, _ now: Now) -> Reply? {
+        switch joining.received(join, request, view) {
+        case .answer(let reply): return reply
+        case .verify(let job, let pending):
+            guard let refusal = verify(job, for: .join(pending), source: request.source.address, now) else { return nil }
+            return joining.unchecked(pending, refusal)
         }
     }
 

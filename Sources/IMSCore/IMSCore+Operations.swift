@@ -11,19 +11,42 @@ extension IMSCore {
     ///   - lifetime: how long it is valid; the configured time if `nil`.
     ///   - isForced: whether it may take the HoA, or a part of it, from whoever has it now, and take back what was issued while a clock was
     ///     far ahead.
+    ///   - isRenewed: whether its node gets another certificate when this one ends.
     ///   - isClockConfirmed: whether NTP says that the clock is right; for the sentence of a refusal.
     /// - Returns: the certificate, the ticket whose `stored` decides, and what to do.
     public mutating func enrol(
         _ hoa: HomeAddress, prefixLength: UInt8 = 128, key: PublicKey, lifetime: Duration? = nil, isForced: Bool = false,
-        isClockConfirmed: Bool = false, now: Now
+        isRenewed: Bool = true, isClockConfirmed: Bool = false, now: Now
     ) throws(EnrolmentRefusal) -> (certificate: Certificate, ticket: StoreTicket, actions: [IMSAction]) {
         let enrolment = Enrolment(
             hoa: hoa, prefixLength: prefixLength, key: key, lifetime: lifetime, isForced: isForced,
-            isClockConfirmed: isClockConfirmed)
+            isRenewed: isRenewed, isClockConfirmed: isClockConfirmed)
         let issued = try enrolment.issue(view, &random, now)
         let ticket = commit(registrations.begin(issued.write, latest: issued.latest, now))
         return (issued.certificate, ticket, takeActions(now))
     }
+
+    /// Makes a token durable.
+    ///
+    /// - Returns: the ticket whose `stored` decides, and what to do.
+    public mutating func create(_ token: HeldToken, now: Now) throws(TokenRefusal) -> (ticket: StoreTicket, actions: [IMSAction]) {
+        let write = try joining.create(token, view)
+        return (commit(registrations.begin(write, now)), takeActions(now))
+    }
+
+    /// Nobody new joins with the token, as soon as that is durable.
+    ///
+    /// - Returns: `nil` if it is revoked already.
+    public mutating func revokeToken(_ id: TokenID, now: Now) throws(TokenRefusal) -> (ticket: StoreTicket, actions: [IMSAction])? {
+        guard let write = try joining.revoke(id, now) else { return nil }
+        return (commit(registrations.begin(write, now)), takeActions(now))
+    }
+
+    /// All tokens, in the order in which they were made.
+    public var tokens: [HeldToken] { joining.tokens.values.sorted { ($0.createdAt, $0.id) < ($1.createdAt, $1.id) } }
+
+    /// HoAs that were given, in order, those after `after`.
+    public func leasesPage(after: IPPrefix?, count: Int) -> [Lease] { joining.leases.page(after: after, count: count) { !$0.isReturned } }
 
     /// Revokes every certificate of the HoA that there is so far, and withdraws its mapping, as soon as that is durable.
     ///
@@ -48,6 +71,17 @@ extension IMSCore {
     /// Writes an imported certificate if it is newer than what is known of its HoA.
     package mutating func importing(_ certificate: Certificate, _ now: Now) -> ImportStep {
         write(view.judge(imported: certificate), now)
+    }
+
+    /// Writes an imported token or lease if it is newer than what is held, as the version after that.
+    package mutating func importing(_ row: StoredRow, _ now: Now) -> ImportStep {
+        if let refusal = store.refusalForOperators { return .refused(refusal) }
+        let held = joining.row(like: row)
+        if held?.value == row.value { return .same }
+        guard (held?.version ?? 0) < row.version else { return .older }
+        var next = row
+        next.version = (held?.version ?? 0) + 1
+        return .written(commit(registrations.begin(PendingWrite(rows: [next]), now)))
     }
 
     private mutating func write(_ judgement: OnImport, _ now: Now) -> ImportStep {

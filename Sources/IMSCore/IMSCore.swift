@@ -11,6 +11,7 @@ import MappingMemory
 ///                  │
 ///                  ├──► NotifyAdmission ──► OwnNotifies | Confirmations ─► Verifications ─ verified ─► ack, Pushes to the CN; RememberedTable
 ///                  │                                        └─ LookUps, UpstreamQueries ─► DNS, IMS_MN
+///                  ├──► Joining ──► Verifications ─ verified ─► JoinQueue ─ stored ─► Join Reply
 ///                  ├──► Binds ──► Verifications ─ verified ─► the binding, ack
 ///                  └──► acks, answers ──► Pushes, Confirmations
 ///
@@ -42,6 +43,7 @@ public struct IMSCore: Sendable {
     var pushes: Pushes
     var reachability: ReachabilityTests
     var binds: Binds
+    var joining = Joining()
     var sharing = Sharing()
     var survey = Survey()
     var rejections: Rejections
@@ -86,15 +88,18 @@ public struct IMSCore: Sendable {
     }
 
     /// What machines may know. For one call each: see `ServerView`.
-    var view: ServerView { view(with: binds.table) }
+    var view: ServerView { view(with: binds.table, joining.leases) }
 
     /// For the machine that changes the bindings, which would have to copy them if they were in its view.
-    var viewWithoutBindings: ServerView { view(with: BindingTable(BindingLimits(bindingsMax: 1))) }
+    var viewWithoutBindings: ServerView { view(with: BindingTable(BindingLimits(bindingsMax: 1)), joining.leases) }
 
-    private func view(with bindings: BindingTable) -> ServerView {
+    /// Likewise, for the machine that changes the leases.
+    var viewWithoutLeases: ServerView { view(with: binds.table, LeaseTable()) }
+
+    private func view(with bindings: BindingTable, _ leases: LeaseTable) -> ServerView {
         ServerView(
             configuration: configuration, store: store, registrations: registrations, remembered: remembered, servers: servers,
-            bindings: bindings)
+            bindings: bindings, leases: leases)
     }
 
     // MARK: Events
@@ -147,7 +152,9 @@ public struct IMSCore: Sendable {
         case .changed(let changes):
             for change in changes {
                 if let certificate = change.issued { registrations.hold(certificate, latest: now.latestBelieved) }
+                for certificate in change.certificates { registrations.hold(certificate, latest: now.latestBelieved) }
                 if let mapping = change.mapping { hold(mapping, now) }
+                joining.hold(change.rows)
             }
         case .secrets(let secrets):
             if let newest = secrets.first { cookies.use(newest.octets, previous: secrets.dropFirst().first?.octets) }

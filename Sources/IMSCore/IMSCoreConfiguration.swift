@@ -130,6 +130,9 @@ public struct IMSCoreConfiguration: Sendable {
     /// Whether nodes that register are sent locator checks from elsewhere, by which they find out that their MoAs are filtered.
     public var testsReachability = false
     public var relays = RelayPolicy.any
+    /// How long an HoA stays its key's after its certificate has ended and its last IMS Update came (section 12).
+    public var leaseIdle: Duration = .seconds(30 * 86_400)
+    public var visitorLeaseIdle: Duration = .seconds(3600)
     /// Where this server receives.
     public var port = SignalPort.ims
     /// Addresses at which nodes reach it, beside those that datagrams come to.

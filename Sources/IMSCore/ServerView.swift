@@ -13,6 +13,7 @@ struct ServerView: Sendable {
     let remembered: RememberedTable
     let servers: KnownServers
     let bindings: BindingTable
+    let leases: LeaseTable
 
     var limits: IMSLimits { configuration.limits }
 

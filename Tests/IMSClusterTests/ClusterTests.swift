@@ -181,6 +181,64 @@ struct ClusterTests {
     }
 
     /// Both sequences of a trial in which granted subscriptions ended early, with seconds instead of minutes.
+    @Test(
+        "Nodes that join at three servers at once, one of them killed and a member of etcd cut off, never get one address twice, nor a use too many")
+    func joins() throws {
+        try withLab(nodes: 1) { lab, _ in
+            let made = try ControlClient.request(
+                JSONValue.self, path: "\(lab.directory.path)/i0.sock", command: "tokenCreate",
+                arguments: ["gives": ["192.0.2.64/26"], "host": "10.88.0.21", "uses": 40] as JSONValue, daemon: "imsd")
+            let token = try JoinToken.parse(try #require(made["token"]?.string))
+            let outcomes = Mutex<[Int: [JoinReply]]>([:])
+            let clients = ClusterClients(lab) { Issue.record($0) }
+            for number in 0..<50 {
+                clients.run {
+                    let key = try #require(SigningKey(seed: [UInt8](repeating: UInt8(number), count: 32)))
+                    let client = try LabClient("10.88.1.\(number + 2)", servers: servers, startingAt: number % 3)
+                    func join() -> JoinReply? {
+                        let answer = client.ask { cookie in
+                            guard let given = Challenge(cookie) else {
+                                return .maQuery(MAQuery(cookie: cookie, hoa: home("192.0.2.1"), padding: 300))
+                            }
+                            let statement = JoinStatement(to: token.server, cookie: given, key: key.publicKey, wanted: nil, lifetime: nil)
+                            guard let signature = statement.signed(with: key) else {
+                                return .maQuery(MAQuery(cookie: cookie, hoa: home("192.0.2.1")))
+                            }
+                            return .join(
+                                Join(cookie: cookie, key: key.publicKey, .token(TokenProof(of: token, over: statement)), signature: signature))
+                        }
+                        guard case .joinReply(let reply)? = answer?.message.body else { return nil }
+                        return reply
+                    }
+                    // As a node would: again after "later" and silence, and once more when it has an answer, as after a lost reply.
+                    var replies: [JoinReply] = []
+                    for _ in 0..<200 where replies.count < 2 {
+                        if let reply = join(), reply.code != .tryLater { replies.append(reply) } else { usleep(200_000) }
+                    }
+                    outcomes.withLock { $0[number] = replies }
+                }
+            }
+            usleep(300_000)
+            lab.cut("e2", true)
+            lab.servers[1].end()
+            usleep(1_000_000)
+            try lab.servers[1].start()
+            usleep(1_000_000)
+            lab.cut("e2", false)
+            clients.wait()
+            let all = outcomes.withLock { $0 }
+            let given = all.values.compactMap { $0.first?.granted?.hoa }
+            #expect(given.count == 40 && Set(given).count == 40, "\(given.count) given, \(Set(given).count) of them different\n\(lab.logs)")
+            for (number, replies) in all {
+                #expect(replies.count == 2, "\(number) got \(replies.count) answers")
+                #expect(replies.first?.granted?.hoa == replies.last?.granted?.hoa, "\(number) got two addresses")
+                if let reply = replies.first, reply.granted == nil {
+                    #expect(reply.code == .refused && reply.text?.contains("spent") == true, "\(number): \(reply.code) \(reply.text ?? "")")
+                }
+            }
+        }
+    }
+
     @Test("The longest grant counts, wherever it was given: after a stop and a renewal, and where the taker had one of its own")
     func subscriptions() throws {
         try withLab(nodes: 3) { lab, nodes in

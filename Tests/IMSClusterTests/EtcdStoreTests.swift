@@ -22,6 +22,7 @@ final class Told: Sendable {
         }
     }
     var issued: [Certificate] { all.flatMap { if case .loaded(let contents) = $0 { contents.issued } else { [Certificate]() } } }
+    var rows: [StoredRow] { all.flatMap { if case .loaded(let contents) = $0 { contents.rows } else { [StoredRow]() } } }
     var changed: [StoreChange] { all.flatMap { if case .changed(let changes) = $0 { changes } else { [StoreChange]() } } }
     var shared: [SharedNews] { all.flatMap { if case .shared(let news) = $0 { news } else { [SharedNews]() } } }
     var secrets: [CookieSecret] { all.compactMap { if case .secrets(let secrets) = $0 { secrets } else { nil } }.last ?? [] }
@@ -172,6 +173,29 @@ struct EtcdStoreTests {
         let third = try TestInstance(etcd.configuration())
         #expect(eventually { third.told.hasLoaded })
         #expect(third.told.loaded == [try next.stored(1_790_000_000_500)] && third.told.issued == [next.certificate])
+    }
+
+    @Test("Of two instances that give one address to two keys one is refused and told what the other wrote, and all instances hear of it")
+    func rows() throws {
+        let directory = try TemporaryDirectory()
+        let etcd = try EtcdMembers(["127.0.0.1"], in: directory)
+        let instances = try etcd.instances(2)
+        let (first, second) = (try TestNode("192.0.2.1"), try TestNode("192.0.2.1", seed: 7, notBefore: 1_790_000_000_001))
+        let key = [UInt8](IPPrefix(first.certificate.prefix.address).address.octets) + [128]
+        let token = StoredRow(.token, key: [1, 2, 3, 4, 5, 6, 7, 8], value: [9], version: 1)
+        let one = StoreChange(rows: [StoredRow(.lease, key: key, value: [1], version: 1), token], certificates: [first.certificate])
+        let other = StoreChange(rows: [StoredRow(.lease, key: key, value: [2], version: 1)], certificates: [second.certificate])
+        #expect(instances[0].commit(1, one) == .durable)
+        #expect(instances[1].commit(2, other) == .conflict([one.rows[0]]))
+        #expect(eventually { instances[1].told.changed.contains(StoreChange(rows: [one.rows[0]])) })
+        // Asked again because its answer was lost, it finds itself.
+        #expect(instances[0].commit(3, one) == .durable)
+        var next = other
+        next.rows[0].version = 2
+        #expect(instances[1].commit(4, next) == .durable)
+        let third = try TestInstance(etcd.configuration())
+        #expect(eventually { third.told.hasLoaded })
+        #expect(Set(third.told.rows) == Set([next.rows[0], token]) && third.told.issued == [second.certificate])
     }
 
     @Test("A batch of thousands, several of one HoA among them, and a read in many pages")

@@ -54,7 +54,7 @@ enum Sample {
         for (certified, isConfirmed) in remembering { remembered.set(certified, isConfirmed: isConfirmed, now: now()) }
         return ServerView(
             configuration: configuration, store: StoreState(), registrations: registrations, remembered: remembered,
-            servers: servers(), bindings: BindingTable(BindingLimits(bindingsMax: 100)))
+            servers: servers(), bindings: BindingTable(BindingLimits(bindingsMax: 100)), leases: LeaseTable())
     }
 
     /// One server of other people's, and the key that `authority` signs with.

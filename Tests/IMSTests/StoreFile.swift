@@ -12,6 +12,7 @@ enum StoreFile {
     struct Read {
         var mappings: [StoredMapping] = []
         var issued: [Certificate] = []
+        var rows: [StoredRow] = []
         var unreadable: [String] = []
         var damage: [String] = []
     }
@@ -21,6 +22,7 @@ enum StoreFile {
         let reader = try MappingReader(path: path, isAlone: false) { part in
             read.mappings += part.mappings.stored.compactMap { $0 }
             read.issued += part.issued
+            read.rows += part.rows
             read.unreadable += part.unreadable
         }
         defer { reader.close() }

@@ -86,6 +86,21 @@ struct StoreTests {
         #expect(try contents().mappings == [new])
     }
 
+    @Test("An item is written over the version before it, else nothing of its change is, and it is told what there is")
+    func items() throws {
+        let database = try MappingDatabase(path: path)
+        defer { database.close() }
+        func row(_ key: UInt8, _ version: UInt64, _ value: UInt8) -> StoredRow { StoredRow(.lease, key: [key], value: [value], version: version) }
+        let certificate = try TestNode("192.0.2.9", seed: 1, issuer: issuer, notBefore: TestServer.start).certificate
+        let first = StoreChange(rows: [row(1, 1, 10), row(2, 1, 20)])
+        let late = StoreChange(rows: [row(1, 2, 11), row(2, 1, 21)], certificates: [certificate])
+        let after = StoreChange(rows: [row(1, 2, 12)])
+        #expect(try database.write([first, late, after]) == [.durable, .conflict([row(1, 1, 10), row(2, 1, 20)]), .durable])
+        #expect(try database.write([StoreChange(rows: [row(3, 2, 1)])]) == [.conflict([StoredRow(.lease, key: [3], value: [], version: 0)])])
+        let read = try StoreFile.read(path)
+        #expect(Set(read.rows) == [row(1, 2, 12), row(2, 1, 20)] && read.issued.isEmpty && read.unreadable.isEmpty)
+    }
+
     @Test("The two newest cookie secrets are kept")
     func secrets() throws {
         let store = try MappingStore(path: path)

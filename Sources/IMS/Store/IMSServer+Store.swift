@@ -52,9 +52,12 @@ extension IMSServer {
                 switch outcome.result {
                 case .durable: break
                 case .failed(let reason): failure = reason
-                case .outrun: failure = "another server of this IMS took something newer"
+                case .outrun, .conflict: failure = "another server of this IMS took something newer"
                 }
-                if case .outrun = outcome.result {} else { storeFailure = failure }
+                switch outcome.result {
+                case .outrun, .conflict: break
+                case .durable, .failed: storeFailure = failure
+                }
                 awaited.removeValue(forKey: outcome.ticket)?(failure)
             }
         case .secrets(let secrets):

@@ -93,6 +93,16 @@ final class MappingDatabase {
                     CREATE TABLE cookieSecret (madeAt INTEGER PRIMARY KEY, octets BLOB NOT NULL);
                     """)
         }
+        // What joining keeps: tokens and leases.
+        migrator.registerMigration("2") { database in
+            try database.execute(
+                sql: """
+                    CREATE TABLE item (
+                        kind INTEGER NOT NULL, key BLOB NOT NULL, version INTEGER NOT NULL, value BLOB NOT NULL,
+                        PRIMARY KEY (kind, key)
+                    ) WITHOUT ROWID;
+                    """)
+        }
         return migrator
     }
 

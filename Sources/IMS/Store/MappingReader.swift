@@ -55,6 +55,7 @@ final class MappingReader {
             try queue.inDatabase { database in
                 try readMappings(database)
                 try readIssued(database)
+                try readItems(database)
             }
         } catch {
             throw StoreError(error, path)
@@ -199,6 +200,27 @@ final class MappingReader {
             }
         } catch {
             damage.append("in the table of certificates: \(error.message ?? "error \(error.resultCode.rawValue)")")
+        }
+    }
+
+    // MARK: Tokens and leases
+
+    private func readItems(_ database: Database) throws {
+        // A file of before, on a disk that is full now, has no such table yet.
+        guard try database.tableExists("item") else { return }
+        let statement = try RawStatement(database, "SELECT kind, key, version, value FROM item")
+        do throws(DatabaseError) {
+            while try statement.step() {
+                let key = Array(statement.octets(1))
+                guard let kind = UInt8(exactly: statement.int(0)).flatMap(StoredRow.Kind.init) else {
+                    part.unreadable.append("an item of kind \(statement.int(0))")
+                    continue
+                }
+                part.rows.append(StoredRow(kind, key: key, value: Array(statement.octets(3)), version: UInt64(bitPattern: statement.int(2))))
+                if part.rows.count >= Self.mappingsPerPartMax { hand() }
+            }
+        } catch {
+            damage.append("in the table of tokens and leases: \(error.message ?? "error \(error.resultCode.rawValue)")")
         }
     }
 }

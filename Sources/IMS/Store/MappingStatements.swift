@@ -13,6 +13,12 @@ final class MappingStatements {
     private let forget: RawStatement
     private let issued: RawStatement
     private let forgetIssued: RawStatement
+    private let save: RawStatement
+    private let keep: RawStatement
+    private let undo: RawStatement
+    private let addItem: RawStatement
+    private let replaceItem: RawStatement
+    private let heldItem: RawStatement
 
     init(_ database: Database) throws(DatabaseError) {
         begin = try RawStatement(database, "BEGIN IMMEDIATE")
@@ -34,6 +40,12 @@ final class MappingStatements {
         held = try RawStatement(database, "SELECT \(MappingRow.columns) FROM mapping WHERE hoa = ? AND prefixLength = ?")
         forget = try RawStatement(database, "DELETE FROM mapping WHERE hoa = ? AND prefixLength = ?")
         forgetIssued = try RawStatement(database, "DELETE FROM issued WHERE hoa = ? AND prefixLength = ? AND notBefore > ?")
+        save = try RawStatement(database, "SAVEPOINT change")
+        keep = try RawStatement(database, "RELEASE change")
+        undo = try RawStatement(database, "ROLLBACK TO change")
+        addItem = try RawStatement(database, "INSERT OR IGNORE INTO item (kind, key, version, value) VALUES (?, ?, ?, ?)")
+        replaceItem = try RawStatement(database, "UPDATE item SET version = ?3, value = ?4 WHERE kind = ?1 AND key = ?2 AND version = ?3 - 1")
+        heldItem = try RawStatement(database, "SELECT version, value FROM item WHERE kind = ? AND key = ?")
         issued = try RawStatement(database, "INSERT OR IGNORE INTO issued (hoa, prefixLength, notBefore, certificate) VALUES (?, ?, ?, ?)")
     }
 
@@ -57,6 +69,17 @@ final class MappingStatements {
 
     private func write(_ change: StoreChange) throws -> StoreOutcome.Result {
         let latest = change.latest.map { Int64(clamping: $0) } ?? .max
+        if !change.rows.isEmpty {
+            try save.run()
+            guard try replace(change.rows) else {
+                // Some may have been written.
+                try undo.run()
+                try keep.run()
+                return .conflict(try change.rows.map { try heldNow($0) })
+            }
+            for certificate in change.certificates { try write(certificate) }
+            try keep.run()
+        }
         if let certificate = change.issued {
             if latest < .max { try forget(certificate.prefix, after: latest) }
             try write(certificate)
@@ -101,6 +124,37 @@ final class MappingStatements {
             mapping.bind(12, latest)
             try mapping.run()
             return mapping.changesCount > 0
+        }
+    }
+
+    /// - Returns: whether all were written; otherwise some may have been.
+    private func replace(_ rows: [StoredRow]) throws -> Bool {
+        for row in rows {
+            guard row.version <= 1 ? try Self.write(row, addItem) : try Self.write(row, replaceItem) else { return false }
+        }
+        return true
+    }
+
+    /// - Returns: whether it was written.
+    private static func write(_ row: StoredRow, _ statement: borrowing RawStatement) throws -> Bool {
+        let octets = row.key + row.value
+        try octets.withUnsafeBytes { octets in
+            statement.bind(1, Int64(row.kind.rawValue))
+            statement.bind(2, octets: UnsafeRawBufferPointer(rebasing: octets[..<row.key.count]))
+            statement.bind(3, Int64(bitPattern: row.version))
+            statement.bind(4, octets: UnsafeRawBufferPointer(rebasing: octets[row.key.count...]))
+            try statement.run()
+        }
+        return statement.changesCount > 0
+    }
+
+    private func heldNow(_ row: StoredRow) throws -> StoredRow {
+        try row.key.withUnsafeBytes { key in
+            heldItem.bind(1, Int64(row.kind.rawValue))
+            heldItem.bind(2, octets: key)
+            defer { heldItem.reset() }
+            guard try heldItem.step() else { return StoredRow(row.kind, key: row.key, value: [], version: 0) }
+            return StoredRow(row.kind, key: row.key, value: Array(heldItem.octets(1)), version: UInt64(bitPattern: heldItem.int(0)))
         }
     }
 

@@ -14,8 +14,8 @@ struct ChangeQueue: Sendable {
 
     private var waiting: Deque<Waiting> = []
     private var batches: [UInt64: [Waiting]] = [:]
-    /// HoAs with a change in a transaction: the next of the same one waits, since a transaction may put a key once.
-    private var inFlight: Set<IPPrefix> = []
+    /// What changes in transactions are about: the next about the same waits, since a transaction may put a key once.
+    private var inFlight: Set<StoreChange.Subject> = []
 
     /// Whether transactions may be sent: not between an answer that there is no leader and the next good one.
     var canSend = true
@@ -37,15 +37,15 @@ struct ChangeQueue: Sendable {
         while let next = waiting.first {
             guard operations + next.change.operationsCount <= operationsMax, skipped.count < operationsMax else { break }
             waiting.removeFirst()
-            let prefixes = next.change.prefixes
-            if prefixes.contains(where: { touched.contains($0) }) {
+            let subjects = next.change.subjects
+            if !touched.isDisjoint(with: subjects) {
                 skipped.append(next)
             } else {
                 batch.append(next)
                 operations += next.change.operationsCount
             }
             // Behind one that was skipped, others of its HoA are skipped too.
-            touched.formUnion(prefixes)
+            touched.formUnion(subjects)
         }
         waiting.prepend(contentsOf: skipped)
         return batch
@@ -53,12 +53,12 @@ struct ChangeQueue: Sendable {
 
     mutating func sent(_ batch: [Waiting], as call: UInt64) {
         batches[call] = batch
-        for waiting in batch { inFlight.formUnion(waiting.change.prefixes) }
+        for waiting in batch { inFlight.formUnion(waiting.change.subjects) }
     }
 
     mutating func answered(_ call: UInt64) -> [Waiting] {
         guard let batch = batches.removeValue(forKey: call) else { return [] }
-        for waiting in batch { inFlight.subtract(waiting.change.prefixes) }
+        for waiting in batch { inFlight.subtract(waiting.change.subjects) }
         return batch
     }
 
@@ -81,13 +81,22 @@ struct ChangeQueue: Sendable {
 }
 
 extension StoreChange {
-    /// The HoAs that it is about: one.
-    var prefixes: Set<IPPrefix> {
-        var result: Set<IPPrefix> = []
-        if let mapping { result.insert(mapping.record.prefix) }
-        if let issued { result.insert(issued.prefix) }
+    /// What a change is about: of two changes about one, the second waits for the first.
+    enum Subject: Hashable, Sendable {
+        case hoa(IPPrefix)
+        case row(StoredRow.Kind, key: [UInt8])
+    }
+
+    /// One HoA, or a token and those that join by it.
+    var subjects: Set<Subject> {
+        var result: Set<Subject> = []
+        if let mapping { result.insert(.hoa(mapping.record.prefix)) }
+        if let issued { result.insert(.hoa(issued.prefix)) }
+        for certificate in certificates { result.insert(.hoa(certificate.prefix)) }
+        for row in rows { result.insert(.row(row.kind, key: row.key)) }
         return result
     }
 
-    var operationsCount: Int { (mapping == nil ? 0 : 1) + (issued == nil ? 0 : 1) }
+    /// Rows and what is issued with them are one operation, a transaction of its own.
+    var operationsCount: Int { (mapping == nil ? 0 : 1) + (issued == nil ? 0 : 1) + (rows.isEmpty ? 0 : 1) }
 }

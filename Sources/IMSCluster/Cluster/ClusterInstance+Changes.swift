@@ -41,7 +41,39 @@ extension ClusterInstance {
                 Self.put(
                     put, overBeginningsAfter: change.latest, else: Self.putIfNewer(put, than: ClusterValue.version(certificate))))
         }
+        if !change.rows.isEmpty { operations.append(.transaction(rowsTransaction(change))) }
         return operations
+    }
+
+    /// All rows, if each is the next version of what etcd has; else what etcd has.
+    private func rowsTransaction(_ change: StoreChange) -> EtcdTransaction {
+        var transaction = EtcdTransaction()
+        for row in change.rows {
+            let key = keys.octets(.row(row.kind, key: row.key))
+            if row.version <= 1 {
+                transaction.compare.append(.absent(key))
+            } else {
+                transaction.compare.append(.greater(key, than: ClusterValue.rowBeginning(row.version - 1)))
+                transaction.compare.append(.less(key, than: ClusterValue.rowBeginning(row.version)))
+            }
+            transaction.success.append(.put(EtcdPut(key: key, value: ClusterValue.encode(row))))
+            transaction.failure.append(.range(EtcdRange(key: key)))
+        }
+        for certificate in change.certificates {
+            let put = EtcdPut(key: keys.octets(.certificate(certificate.prefix)), value: ClusterValue.encode(certificate))
+            transaction.success.append(Self.putIfNewer(put, than: ClusterValue.version(certificate)))
+        }
+        return transaction
+    }
+
+    /// - Returns: what etcd has of the rows instead of what they replace; `nil` if they are written, now or when their answer was lost.
+    private func conflict(_ change: StoreChange, _ answer: EtcdResponse) -> [StoredRow]? {
+        guard !answer.succeeded else { return nil }
+        let held = zip(change.rows, answer.responses).map { row, response in
+            response.pairs.first.flatMap { ClusterValue.row(row.kind, key: row.key, $0.value) }
+                ?? StoredRow(row.kind, key: row.key, value: [], version: 0)
+        }
+        return held == change.rows ? nil : held
     }
 
     /// Puts if the key's value sorts before `version`, or if there is none; else reads what is there. A comparison of values fails
@@ -127,6 +159,9 @@ extension ClusterInstance {
                 {
                     outcome = .failed("another server of this IMS has just issued a newer certificate of \(certificate.prefix)")
                 }
+            }
+            if !waiting.change.rows.isEmpty, let answer = results.popFirst(), let held = conflict(waiting.change, answer) {
+                outcome = .conflict(held)
             }
             if let overRevision, outcome == .durable {
                 // Should somebody else be quicker, it is compared anew; its time ends with that of other changes.

@@ -39,6 +39,12 @@ extension ClusterInstance {
                 } else {
                     contents.unreadable.append("the certificate of \(prefix)")
                 }
+            case .row(let kind, let key):
+                if let row = ClusterValue.row(kind, key: key, pair.value) {
+                    contents.rows.append(row)
+                } else {
+                    contents.unreadable.append("\(pair)")
+                }
             default: break
             }
         }
@@ -49,7 +55,7 @@ extension ClusterInstance {
     private mutating func applyOthers(_ pairs: [EtcdKeyValue], _ now: Now) {
         let others = pairs.filter { pair in
             switch keys.parse(pair.key) {
-            case .mapping, .certificate, nil: false
+            case .mapping, .certificate, .row, nil: false
             default: true
             }
         }
@@ -125,6 +131,13 @@ extension ClusterInstance {
                     changed.append(StoreChange(issued: certificate))
                 } else {
                     actions.append(.deliver(.failed("\(event.pair) is no certificate of \(prefix); are all imsd of the cluster of one version?")))
+                }
+            case .row(let kind, let key):
+                guard !event.isDelete else { continue }
+                if let row = ClusterValue.row(kind, key: key, event.pair.value) {
+                    changed.append(StoreChange(rows: [row]))
+                } else {
+                    actions.append(.deliver(.failed("\(event.pair) is no token or lease; are all imsd of the cluster of one version?")))
                 }
             case .remembered(let prefix):
                 guard let remembered = ClusterValue.remembered(event.pair.value), remembered.certified.record.prefix == prefix

@@ -1,3 +1,4 @@
+import IMSCore
 import MATSignal
 
 /// What the cluster's keys are called. All begin with the configured prefix; what follows is text, so that `etcdctl get --prefix` shows it.
@@ -6,7 +7,9 @@ import MATSignal
 ///   c/<HoA>/<length>                     the newest certificate that was issued for that HoA
 ///   f                                    the format that all this is in: 1
 ///   i/<instance>                         a sign of life of one imsd, written again and again
+///   j/<token>                            a token, by which nodes join
 ///   k                                    the secrets that cookies are made with
+///   l/<HoA>/<length>                     to which key that HoA was given
 ///   m/<HoA>/<length>                     a mapping
 ///   n/<instance>/<HoA>/<length>          that the node of this HoA is bound at the instance
 ///   p/<instance>/<HoA>/<length>/<HoA>/<length>      what the instance is to tell the first HoA's node of the second's
@@ -25,6 +28,8 @@ struct ClusterKeys: Sendable {
         case instance(InstanceID)
         case cookies
         case mapping(IPPrefix)
+        /// A token, or a lease.
+        case row(StoredRow.Kind, key: [UInt8])
         case binding(InstanceID, IPPrefix)
         case handOver(InstanceID, to: IPPrefix, of: IPPrefix)
         case remembered(IPPrefix)
@@ -40,6 +45,8 @@ struct ClusterKeys: Sendable {
             case .cookies: "k"
             case .mapping(let prefix): "m/\(Self.text(prefix))"
             case .binding(let id, let prefix): "n/\(id)/\(Self.text(prefix))"
+            case .row(.token, let key): "j/\(Self.hex(key))"
+            case .row(.lease, let key): "l/\(Self.hex(Array(key.prefix(16))))/\(key.dropFirst(16).first ?? 128)"
             case .handOver(let id, let node, let peer): "p/\(id)/\(Self.text(node))/\(Self.text(peer))"
             case .remembered(let prefix): "r/\(Self.text(prefix))"
             case .subscription(let id, let prefix, let endpoint):
@@ -57,7 +64,9 @@ struct ClusterKeys: Sendable {
         case ("c", 3): return Self.prefix(parts[1], parts[2]).map { .certificate($0) }
         case ("f", 1): return .format
         case ("i", 2): return InstanceID(parts[1]).map { .instance($0) }
+        case ("j", 2): return Self.octets(parts[1], count: 8).map { .row(.token, key: $0) }
         case ("k", 1): return .cookies
+        case ("l", 3): return Self.prefix(parts[1], parts[2]).map { .row(.lease, key: $0.address.octets + [$0.length]) }
         case ("m", 3): return Self.prefix(parts[1], parts[2]).map { .mapping($0) }
         case ("n", 4):
             guard let id = InstanceID(parts[1]), let prefix = Self.prefix(parts[2], parts[3]) else { return nil }
@@ -86,6 +95,15 @@ struct ClusterKeys: Sendable {
     static func hex(_ number: UInt128) -> String {
         let digits = String(number, radix: 16)
         return String(repeating: "0", count: 32 - digits.count) + digits
+    }
+
+    private static func hex(_ octets: [UInt8]) -> String {
+        octets.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+    }
+
+    private static func octets(_ hex: String, count: Int) -> [UInt8]? {
+        guard hex.utf8.count == 2 * count, !hex.hasPrefix("+"), let number = UInt64(hex, radix: 16), count == 8 else { return nil }
+        return (0..<8).map { UInt8(truncatingIfNeeded: number >> UInt64(56 - 8 * $0)) }
     }
 
     /// - Returns: `nil` unless these are 32 hexadecimal digits.

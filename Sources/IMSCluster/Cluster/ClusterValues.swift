@@ -9,6 +9,7 @@ import MappingMemory
 ///                 certificate 140 | signature 64 | record: the rest
 ///   remembered    form 1 | not before 8 | sequence 8 | confirmed 1 | certificate 140 | signature 64 | record: the rest
 ///   certificate   form 1 | not before 8 | certificate 140
+///   token, lease  form 1 | version 8 | value: the rest (HeldToken.row, Lease.row)
 ///   cookies       form 1 | { made at 8 | secret 16 } the current one first, at most two
 ///   instance      form 1 | count of signs of life 8 | pushed up to revision 8
 ///   subscription  form 1 | ends 8 | local 16 | granted at 8
@@ -126,6 +127,24 @@ enum ClusterValue {
         var octets = [form]
         append(certificate.notBefore, to: &octets)
         return octets
+    }
+
+    // MARK: Rows
+
+    static func encode(_ row: StoredRow) -> [UInt8] { rowBeginning(row.version) + row.value }
+
+    /// What the values of all rows of this version start with, and those of later ones sort behind.
+    static func rowBeginning(_ version: UInt64) -> [UInt8] {
+        var octets = [form]
+        append(version, to: &octets)
+        return octets
+    }
+
+    static func row(_ kind: StoredRow.Kind, key: [UInt8], _ octets: [UInt8]) -> StoredRow? {
+        read(octets) { reader throws(SignalError) in
+            let version = try reader.uint64("version")
+            return StoredRow(kind, key: key, value: try reader.bytes(reader.remaining, "value"), version: version)
+        }
     }
 
     // MARK: Cookies

@@ -42,6 +42,8 @@ struct Refusal: Sendable {
         case haNotify(HomeAddress, about: HomeAddress)
         case maNotify(IPPrefix)
         case bind(HomeAddress)
+        /// By the key that it names.
+        case join(String)
     }
 
     var subject: Subject
@@ -55,6 +57,7 @@ struct Refusal: Sendable {
         case .haQuery(let moa): "refused HA Query for \(moa) from \(source): \(code) (\(reason))"
         case .haNotify(let hoa, let peerHoA): "refused HA Notify of \(hoa) about \(peerHoA) from \(source): \(code) (\(reason))"
         case .bind(let hoa): "refused Bind of \(hoa) from \(source): \(code) (\(reason))"
+        case .join(let key): "refused Join of \(key) from \(source): \(code) (\(reason))"
         case .maNotify(let prefix): "refused MA Notify about \(prefix) from \(source): \(code) (\(reason))"
         }
     }
@@ -85,7 +88,10 @@ extension SignalMessage.Body {
         case .pathAnswer(var answer):
             answer.cookie = cookie
             return .pathAnswer(answer)
-        case .imsUpdate, .maQuery, .haNotify, .haQuery, .maNotify, .bind, .pathProbe: return self
+        case .joinReply(var reply):
+            reply.cookie = cookie
+            return .joinReply(reply)
+        case .imsUpdate, .maQuery, .haNotify, .haQuery, .maNotify, .bind, .pathProbe, .join: return self
         }
     }
 }

@@ -24,6 +24,8 @@ struct Enrolment: Sendable {
     var lifetime: Duration?
     /// Whether it may take the HoA, or a part of it, from whoever has it now, and take back what was issued while a clock was far ahead.
     var isForced: Bool
+    /// Whether its node gets another certificate when this one ends.
+    var isRenewed = true
     /// Whether NTP says that the clock is right; for the sentence of a refusal.
     var isClockConfirmed: Bool
 
@@ -59,7 +61,11 @@ struct Enrolment: Sendable {
         guard let certificate = server.issue(prefix, key, lifetime ?? configuration.certificateLifetime, now) else {
             throw EnrolmentRefusal("the crypto library does not sign; this should not happen")
         }
-        return Issued(certificate: certificate, write: PendingWrite(issued: certificate))
+        var lease = Lease(prefix, key: key, .hand, givenAt: now.wallMilliseconds)
+        lease.version = (server.leases[prefix]?.version ?? 0) + 1
+        lease.isRenewed = isRenewed
+        if !isRenewed { lease.endsAt = certificate.notAfter }
+        return Issued(certificate: certificate, write: PendingWrite(rows: [lease.row], certificates: [certificate]))
     }
 
     /// What is enrolled, if it can be.
@@ -117,9 +123,8 @@ extension ServerView {
             return
                 "\(prefix.shortText) is enrolled for another key since \(utcDay(held.notBefore)), \(whereabouts(of: prefix, now)): that node would be thrown out"
         }
-        for length in (1..<prefix.length).reversed() {
-            let covering = IPPrefix(covering: prefix.address, length: length)
-            guard let held = enrolled(covering, now), held.nodeKey != key else { continue }
+        if let held = network(around: prefix, key, now) {
+            let covering = held.prefix
             return
                 "\(prefix.shortText) lies within the network \(covering), enrolled for another key since \(utcDay(held.notBefore)), \(whereabouts(of: covering, now)): it would lose this part"
         }
@@ -130,6 +135,13 @@ extension ServerView {
             within.count > 1 ? ", one of \(within.count == Self.losersMax ? "at least " : "")\(within.count) such within it" : ""
         return
             "\(first.shortText)\(others), is enrolled for another key, \(whereabouts(of: first, now)): \(prefix) would overlap it"
+    }
+
+    /// The certificate of the smallest network of another key that the prefix lies within.
+    func network(around prefix: IPPrefix, _ key: PublicKey, _ now: Now) -> Certificate? {
+        (1..<prefix.length).reversed().lazy.compactMap { length in
+            enrolled(IPPrefix(covering: prefix.address, length: length), now)
+        }.first { $0.nodeKey != key }
     }
 
     /// Names looked for; a sentence needs no more.

@@ -26,8 +26,16 @@ extension ServerView {
             configuration.previousIDs.contains(certificate.issuerID) && certificate.issuerID != signingKey.publicKey.id
         guard isOfOldKey || left < (certificate.notAfter - certificate.notBefore) / 3 else { return nil }
         // For as long as the one before: whoever asked for a short life must not get the configured one by waiting.
-        let lifetime = Duration.milliseconds(Int64(clamping: certificate.notAfter - certificate.notBefore))
-        return issue(certificate.prefix, certificate.nodeKey, lifetime, now)
+        var milliseconds = certificate.notAfter - certificate.notBefore
+        if let lease = leases[certificate.prefix], lease.key == certificate.nodeKey {
+            guard lease.isRenewed else { return nil }
+            if let end = lease.endsAt {
+                // Nothing would be won by one that ends no later.
+                guard end > certificate.notAfter, end > now.wallMilliseconds else { return nil }
+                milliseconds = min(milliseconds, end - now.wallMilliseconds)
+            }
+        }
+        return issue(certificate.prefix, certificate.nodeKey, .milliseconds(Int64(clamping: milliseconds)), now)
     }
 }
 

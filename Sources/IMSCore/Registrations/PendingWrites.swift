@@ -7,6 +7,11 @@ struct PendingWrite: Sendable {
     var issued: Certificate?
     /// A renewed certificate that the answers bring along.
     var renewed: Certificate?
+    var rows: [StoredRow] = []
+    /// Issued together with `rows`.
+    var certificates: [Certificate] = []
+    /// Whose Joins it answers.
+    var joins: JoinQueue.Key?
     /// The served prefix in whose quota a place is reserved, since the HoA is new.
     var reserved: IPPrefix?
     /// The update itself and duplicates of it that came meanwhile.

@@ -188,7 +188,9 @@ struct Registrations: Sendable {
             }
         }
         let ticket = writes.begin(write)
-        return Write(ticket: ticket, change: StoreChange(mapping: write.mapping, issued: write.issued, latest: latest))
+        let change = StoreChange(
+            mapping: write.mapping, issued: write.issued, latest: latest, rows: write.rows, certificates: write.certificates)
+        return Write(ticket: ticket, change: change)
     }
 
     /// A duplicate of the update that is being written: it is answered with it.
@@ -200,7 +202,10 @@ struct Registrations: Sendable {
     mutating func finish(_ ticket: StoreTicket, isDurable: Bool, _ now: Now) -> PendingWrite? {
         guard let write = writes.finish(ticket) else { return nil }
         if let reserved = write.reserved { quotas.release(reserved) }
-        if isDurable, let certificate = write.issued { issued.add(certificate, latest: now.latestBelieved) }
+        if isDurable {
+            for certificate in write.certificates { issued.add(certificate, latest: now.latestBelieved) }
+            if let certificate = write.issued { issued.add(certificate, latest: now.latestBelieved) }
+        }
         return write
     }
 

@@ -35,6 +35,9 @@ public struct StoreOutcome: Hashable, Sendable {
         case failed(String)
         /// Nothing was changed, because the store holds this newer (or the same) record: another instance took it.
         case outrun(by: StoredMapping)
+        /// Nothing was changed, because the store holds these rows in other versions than the change was to replace. A row without a value: there is
+        /// none.
+        case conflict([StoredRow])
     }
 
     public var ticket: StoreTicket
@@ -51,6 +54,7 @@ public struct StoreContents: Sendable {
     public var mappings = PackedMappings()
     /// The newest certificate issued of each HoA.
     public var issued: [Certificate] = []
+    public var rows: [StoredRow] = []
     /// Rows that could not be read. They stay in the file; the rest is served.
     public var unreadable: [String] = []
     /// Whatever should be let go when this part has been taken in.
@@ -62,7 +66,7 @@ public struct StoreContents: Sendable {
         self.issued = issued
     }
 
-    public var isEmpty: Bool { mappings.isEmpty && issued.isEmpty && unreadable.isEmpty }
+    public var isEmpty: Bool { mappings.isEmpty && issued.isEmpty && rows.isEmpty && unreadable.isEmpty }
 }
 
 /// A secret that server cookies are made with.

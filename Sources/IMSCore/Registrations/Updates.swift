@@ -127,7 +127,8 @@ struct Updates: Sendable {
     static func answers(to write: PendingWrite, _ result: StoreOutcome.Result, isHeld: Bool = true) -> [Reply] {
         switch result {
         case .durable: return write.waiting.map { isHeld ? ok($0, write.renewed) : later($0, StoreState.notHeldText) }
-        case .failed: return write.waiting.map { later($0, StoreState.notStoredText) }
+        // Of rows only, which no update has.
+        case .failed, .conflict: return write.waiting.map { later($0, StoreState.notStoredText) }
         case .outrun(let current):
             // The same update, sent to two instances, is a duplicate at the slower one.
             if let mapping = write.mapping, mapping.certified == current.certified {

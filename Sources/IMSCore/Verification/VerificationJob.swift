@@ -13,7 +13,9 @@ public struct VerificationJob: Hashable, Sendable {
     public let certified: CertifiedMapping?
     /// What has to be signed with it as well, or alone: the way of the message that brings it.
     public let claim: PathClaim?
-    public let certificate: Certificate
+    /// What a Join says of itself; its key may have no certificate yet.
+    public let joining: JoinClaim?
+    public let certificate: Certificate?
     /// The IMS keys of which one must have signed the certificate; `nil` if the certificate is believed already, as that of an accepted
     /// record is.
     public let issuers: [PublicKey]?
@@ -21,6 +23,7 @@ public struct VerificationJob: Hashable, Sendable {
     public init(_ certified: CertifiedMapping, with claim: PathClaim? = nil, issuers: [PublicKey]?) {
         self.certified = certified
         self.claim = claim
+        joining = nil
         certificate = certified.certificate
         self.issuers = issuers
     }
@@ -28,23 +31,33 @@ public struct VerificationJob: Hashable, Sendable {
     public init(_ claim: PathClaim, by certificate: Certificate, issuers: [PublicKey]?) {
         certified = nil
         self.claim = claim
+        joining = nil
+        self.certificate = certificate
+        self.issuers = issuers
+    }
+
+    /// - Parameter certificate: a visitor's, of its home.
+    public init(_ joining: JoinClaim, by certificate: Certificate? = nil, issuers: [PublicKey]? = nil) {
+        (certified, claim) = (nil, nil)
+        self.joining = joining
         self.certificate = certificate
         self.issuers = issuers
     }
 
     /// Differs wherever what is signed differs.
-    var signature: Signature? { claim?.signature ?? certified?.mapping.signature }
+    var signature: Signature? { claim?.signature ?? joining?.signature ?? certified?.mapping.signature }
 
     /// - Returns: `nil`, or why it is not believed. Takes some 70 us for each signature.
     public func run() -> VerificationFailure? {
-        if let issuers, !issuers.contains(where: certificate.isIssued) {
+        if let issuers, let certificate, !issuers.contains(where: certificate.isIssued) {
             return VerificationFailure(
                 "certificate for \(certificate.prefix) is not signed by an IMS key that DNS lists for it (\(issuers.count) found)"
             )
         }
         do throws(VerificationFailure) {
             try certified?.verifySignature()
-            try claim?.verify(by: certificate.nodeKey)
+            if let certificate { try claim?.verify(by: certificate.nodeKey) }
+            try joining?.verify()
             return nil
         } catch {
             return error

@@ -12,11 +12,12 @@ enum VerificationUse: Sendable {
     /// That the source of a HA Notify is its node's, where its record's signature is known to be good.
     case notifyPath(NotifyKey, CertifiedMapping)
     case ownNotifyPath(NotifyKey)
+    case join(Joining.Pending)
 
     /// What others' nodes cause, or those who claim to be such: it must not keep own nodes from registering.
     var isForStrangers: Bool {
         switch self {
-        case .update, .ownNotify, .ownNotifyPath, .bind: false
+        case .update, .ownNotify, .ownNotifyPath, .bind, .join: false
         case .notify, .offer, .truth, .notifyPath: true
         }
     }

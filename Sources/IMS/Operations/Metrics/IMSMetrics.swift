@@ -79,7 +79,7 @@ final class IMSMetrics {
                 commits.recordNanoseconds((now - write.handed).nanosecondsSaturated)
                 if let received = write.received { updates.recordNanoseconds((now - received).nanosecondsSaturated) }
             case .failed: commitFailures.increment()
-            case .outrun: commitsOutrun.increment()
+            case .outrun, .conflict: commitsOutrun.increment()
             }
         }
     }

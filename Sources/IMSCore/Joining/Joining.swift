@@ -1,0 +1,339 @@
+import MATCore
+import MATSignal
+import MappingMemory
+
+/// Join (protocol.md section 12): who holds a token gets a home address.
+///
+/// ```
+///   Join ─► signs here? ─► token known ─► its proof ─► signature ─► what it has already ──────────────────────────► that again
+///              4 │            1 │           1 │       7 │ 1 │          └ nothing ─► token good ─► its HoA, or a free one ─► written ─► Join Reply
+///                                                                                     6 │            2, 4, 6 │         7 │
+///   Join, LIFETIME 0 ─► ... signature ─► has it, and has withdrawn ─► given back
+///                                           6 │
+/// ```
+/// The numbers are the codes of the refusals. None of them spends a token or locks anything.
+struct Joining: Sendable {
+    /// A Join whose signature is being checked.
+    struct Pending: Sendable {
+        var request: Request
+        var candidate: JoinQueue.Candidate
+        var queue: JoinQueue.Key
+    }
+
+    enum OnJoin: Sendable {
+        case answer(Reply)
+        /// The signature is all that is left to check; then `verified`, or `unchecked` if there is no time for it.
+        case verify(VerificationJob, Pending)
+    }
+
+    enum Action: Sendable {
+        case answer(Reply)
+        case write(PendingWrite)
+        case log(String)
+    }
+
+    /// Tokens at most.
+    static let tokensMax = 100_000
+    /// Tokens whose Joins are under way.
+    static let queuesMax = 4096
+
+    private(set) var tokens: [TokenID: HeldToken] = [:]
+    private(set) var leases = LeaseTable()
+    private var queues: [JoinQueue.Key: JoinQueue] = [:]
+    /// HoAs that writes on their way give.
+    private var taken: Set<IPPrefix> = []
+
+    // MARK: Events
+
+    /// A Join came under a valid cookie.
+    func received(_ join: Join, _ request: Request, _ server: ServerView) -> OnJoin {
+        guard !server.store.isLoading else { return .answer(Self.refuse(request, join.key, .tryLater, "the store is still being read", lifetime: 1)) }
+        guard server.configuration.signingKey != nil else {
+            return .answer(Self.refuse(request, join.key, .notAuthoritative, "this server signs no certificates"))
+        }
+        guard case .token(let proof) = join.title else {
+            return .answer(Self.refuse(request, join.key, .refused, "this server takes no visitors"))
+        }
+        // Whether the token or its proof is wrong is nobody's business.
+        let wrong = "the token is not known here, or its proof does not fit"
+        guard let token = tokens[proof.token],
+            let statement = server.configuration.publicKeys.lazy.compactMap({ join.statement(to: $0) }).first(where: {
+                proof.isValid(token.secret, over: $0)
+            })
+        else { return .answer(Self.refuse(request, join.key, .authenticationFailed, wrong)) }
+        let candidate = JoinQueue.Candidate(
+            key: join.key, origin: .token(token.id), wanted: join.wanted, lifetime: join.lifetime, requests: [request])
+        return .verify(
+            VerificationJob(JoinClaim(statement: statement, signature: join.signature)),
+            Pending(request: request, candidate: candidate, queue: .token(token.id)))
+    }
+
+    /// There is no time to check its signature.
+    func unchecked(_ pending: Pending, _ refusal: VerificationRefusal) -> Reply {
+        Self.refuse(pending.request, pending.candidate.key, .tryLater, refusal.reason, lifetime: refusal.seconds)
+    }
+
+    /// The signature has been checked.
+    ///
+    /// - Parameter server: without the leases, of which this would otherwise have to make a copy.
+    mutating func verified(_ pending: Pending, _ failure: VerificationFailure?, _ server: ServerView, _ now: Now) -> [Action] {
+        if let failure { return [.answer(Self.refuse(pending.request, pending.candidate.key, .authenticationFailed, failure.reason))] }
+        guard queues[pending.queue] != nil || queues.count < Self.queuesMax,
+            queues[pending.queue, default: JoinQueue()].add(pending.candidate)
+        else { return [.answer(Self.refuse(pending.request, pending.candidate.key, .tryLater, "too many nodes are joining", lifetime: 2))] }
+        return advance(pending.queue, server, now)
+    }
+
+    /// The store has answered for a write.
+    mutating func written(_ key: JoinQueue.Key, _ result: StoreOutcome.Result, rows: [StoredRow], _ server: ServerView, _ now: Now) -> [Action] {
+        guard let given = queues[key]?.end() else { return [] }
+        for each in given { taken.remove(IPPrefix(each.grant.hoa.address)) }
+        var actions: [Action] = []
+        switch result {
+        case .durable:
+            hold(rows)
+            for each in given {
+                let what = each.grant.lifetime == 0 ? "gave back" : "joined as"
+                actions.append(.log("\(Self.name(each.candidate.key)) \(what) \(each.grant.hoa), by \(each.candidate.origin)"))
+                actions += each.candidate.requests.map { .answer(Self.granted(each.grant, $0)) }
+            }
+        case .conflict(let held):
+            hold(held, isAnyVersion: true)
+            for tired in queues[key]?.retry(given) ?? [] {
+                actions += tired.requests.map {
+                    .answer(Self.refuse($0, tired.key, .tryLater, "other servers of this IMS give addresses at the same time", lifetime: 1))
+                }
+            }
+        case .failed, .outrun:
+            for each in given {
+                actions += each.candidate.requests.map {
+                    .answer(Self.refuse($0, each.candidate.key, .tryLater, "the store does not take it", lifetime: 5))
+                }
+            }
+        }
+        return actions + advance(key, server, now)
+    }
+
+    /// The store holds these.
+    ///
+    /// - Parameter isAnyVersion: also those that are older than what was believed.
+    mutating func hold(_ rows: [StoredRow], isAnyVersion: Bool = false) {
+        for row in rows {
+            switch row.kind {
+            case .token:
+                guard let id = RowKey.token(row.key) else { continue }
+                guard let token = HeldToken(row) else {
+                    if row.value.isEmpty { tokens[id] = nil }
+                    continue
+                }
+                if isAnyVersion || tokens[id].map({ $0.version < token.version }) ?? (tokens.count < Self.tokensMax) { tokens[id] = token }
+            case .lease: if let lease = Lease(row) { leases.set(lease) }
+            }
+        }
+    }
+
+    /// What is held of the same token or lease.
+    func row(like row: StoredRow) -> StoredRow? {
+        switch row.kind {
+        case .token: RowKey.token(row.key).flatMap { tokens[$0]?.row }
+        case .lease: RowKey.prefix(row.key).flatMap { leases[$0]?.row }
+        }
+    }
+
+    // MARK: One write after the other
+
+    private mutating func advance(_ key: JoinQueue.Key, _ server: ServerView, _ now: Now) -> [Action] {
+        var actions: [Action] = []
+        while let candidates = queues[key]?.take(), !candidates.isEmpty {
+            var batch = Batch(token: token(of: key))
+            for candidate in candidates {
+                do throws(Allotment.Refusal) {
+                    switch try decide(candidate, &batch, server, now) {
+                    case .again(let grant): actions += candidate.requests.map { .answer(Self.granted(grant, $0)) }
+                    case .give(let lease, let grant, let certificate): batch.give(lease, candidate, grant, certificate)
+                    }
+                } catch {
+                    actions += candidate.requests.map { .answer(Self.refuse($0, candidate.key, error.code, error.reason)) }
+                }
+            }
+            guard !batch.given.isEmpty else { continue }
+            for each in batch.given { taken.insert(IPPrefix(each.grant.hoa.address)) }
+            queues[key]?.begin(batch.given)
+            actions.append(.write(PendingWrite(rows: batch.rows, certificates: batch.certificates, joins: key)))
+            break
+        }
+        if queues[key]?.isEmpty == true { queues[key] = nil }
+        return actions
+    }
+
+    private func token(of key: JoinQueue.Key) -> HeldToken? { if case .token(let id) = key { tokens[id] } else { nil } }
+
+    /// What one write gives.
+    private struct Batch {
+        var token: HeldToken?
+        private(set) var given: [JoinQueue.Given] = []
+        private(set) var certificates: [Certificate] = []
+        private var leases: [StoredRow] = []
+        private var newUses: Set<PublicKey> = []
+
+        init(token: HeldToken?) { self.token = token }
+
+        var prefixes: Set<IPPrefix> { Set(given.map { IPPrefix($0.grant.hoa.address) }) }
+
+        /// The token's row among them only if it was used by somebody new.
+        var rows: [StoredRow] {
+            guard var token, !newUses.isEmpty else { return leases }
+            token.version += 1
+            return leases + [token.row]
+        }
+
+        mutating func give(_ lease: Lease, _ candidate: JoinQueue.Candidate, _ grant: JoinReply.Grant, _ certificate: Certificate?) {
+            given.append(JoinQueue.Given(candidate: candidate, grant: grant))
+            leases.append(lease.row)
+            if let certificate { certificates.append(certificate) }
+        }
+
+        /// The node counts as one that joined with the token.
+        mutating func use(by key: PublicKey) {
+            guard newUses.insert(key).inserted, let uses = token?.uses else { return }
+            token?.uses = uses &+ 1
+        }
+    }
+
+    private enum Decision {
+        /// It has that already.
+        case again(JoinReply.Grant)
+        case give(Lease, JoinReply.Grant, Certificate?)
+    }
+
+    private func decide(
+        _ candidate: JoinQueue.Candidate, _ batch: inout Batch, _ server: ServerView, _ now: Now
+    ) throws(Allotment.Refusal) -> Decision {
+        guard let token = batch.token else { throw Allotment.Refusal(.authenticationFailed, "the token is not known here any more") }
+        let mine = leases.held(by: candidate.key, candidate.origin)
+        let same = mine.first { candidate.wanted?.contains($0.prefix) ?? true }
+        if candidate.lifetime == 0 { return try giveBack(same, candidate, server, now) }
+        if let same, let grant = grant(of: same, server, now) { return .again(grant) }
+        if let reason = token.refusal(isNew: mine.isEmpty, now) { throw Allotment.Refusal(.refused, reason) }
+        let allotment = Allotment(
+            server: server, leases: leases, taken: taken.union(batch.prefixes),
+            own: Set(server.configuration.publicAddresses + candidate.requests.map(\.local)), now: now)
+        let places = try allotment.places(token.gives, wanted: candidate.wanted)
+        let single = places.first { place in place.length == 128 && token.gives.contains(place) && !batch.prefixes.contains(place) }
+        let prefix: IPPrefix
+        // A token of one HoA gives it to whoever comes last.
+        if let already = same?.prefix ?? single {
+            prefix = already
+        } else {
+            prefix = try allotment.hoa(in: places, for: candidate.key)
+        }
+        let most = Duration.seconds(Int64(clamping: token.certificateSeconds ?? .max))
+        let usual = min(server.configuration.certificateLifetime, most)
+        let lifetime = candidate.lifetime.map { min(usual, .seconds(Int64($0))) } ?? usual
+        guard let certificate = server.issue(prefix, candidate.key, lifetime, now) else {
+            throw Allotment.Refusal(.tryLater, "no certificate could follow the newest of \(prefix.shortText): a clock was wrong, or is")
+        }
+        var lease = Lease(prefix, key: candidate.key, candidate.origin, givenAt: now.wallMilliseconds)
+        lease.version = (leases[prefix]?.version ?? 0) + 1
+        lease.isRenewed = token.isRenewed
+        if !token.isRenewed { lease.endsAt = certificate.notAfter }
+        if mine.isEmpty { batch.use(by: candidate.key) }
+        return .give(lease, Self.grant(certificate, now), certificate)
+    }
+
+    /// What a lease still gives; `nil` if its certificate has ended, or another key has the HoA since.
+    private func grant(of lease: Lease, _ server: ServerView, _ now: Now) -> JoinReply.Grant? {
+        guard let certificate = server.registrations.certificates[lease.prefix], certificate.nodeKey == lease.key,
+            certificate.notAfter > now.wallMilliseconds
+        else { return nil }
+        return Self.grant(certificate, now)
+    }
+
+    private func giveBack(
+        _ lease: Lease?, _ candidate: JoinQueue.Candidate, _ server: ServerView, _ now: Now
+    ) throws(Allotment.Refusal) -> Decision {
+        guard let wanted = candidate.wanted, wanted.length == 128, let lease, let certificate = server.registrations.certificates[lease.prefix] else {
+            throw Allotment.Refusal(.refused, "nothing of this key's is there to be given back; name the address")
+        }
+        if let mapping = server.registrations[lease.prefix], mapping.isCurrent(now), !mapping.record.isWithdrawal {
+            throw Allotment.Refusal(.refused, "\(lease.prefix.shortText) is registered; withdraw it first")
+        }
+        var returned = lease
+        returned.isReturned = true
+        returned.version += 1
+        return .give(returned, JoinReply.Grant(HomeAddress(lease.prefix.address), certificate, lifetime: 0), nil)
+    }
+
+    // MARK: Answers
+
+    private static func grant(_ certificate: Certificate, _ now: Now) -> JoinReply.Grant {
+        let left = certificate.notAfter > now.wallMilliseconds ? (certificate.notAfter - now.wallMilliseconds) / 1000 : 0
+        return JoinReply.Grant(HomeAddress(certificate.prefix.address), certificate, lifetime: UInt32(clamping: max(1, left)))
+    }
+
+    private static func granted(_ grant: JoinReply.Grant, _ request: Request) -> Reply {
+        Reply(.joinReply(JoinReply(code: .ok, cookie: request.cookie, granted: grant)), to: request)
+    }
+
+    private static func refuse(_ request: Request, _ key: PublicKey, _ code: ResponseCode, _ reason: String, lifetime: UInt32? = nil) -> Reply {
+        Reply(
+            .joinReply(JoinReply(code: code, cookie: request.cookie, lifetime: lifetime, text: reason)), to: request,
+            refusal: Refusal(subject: .join(name(key)), source: request.source, code: code, reason: reason))
+    }
+
+    /// A key as logs name it: its id.
+    private static func name(_ key: PublicKey) -> String { "key \(TokenID(rawValue: key.id))" }
+}
+
+extension Lease.Origin: CustomStringConvertible {
+    public var description: String {
+        switch self {
+        case .token(let id): "token \(id)"
+        case .visitor(let home, _): "visit from \(home)"
+        case .hand: "hand"
+        }
+    }
+}
+
+// MARK: Tokens
+
+/// Why a token was not made or changed, for the person who asked.
+public struct TokenRefusal: Error, Hashable, Sendable, CustomStringConvertible {
+    public let description: String
+    init(_ description: String) { self.description = description }
+}
+
+extension Joining {
+    /// What makes a token durable.
+    func create(_ token: HeldToken, _ server: ServerView) throws(TokenRefusal) -> PendingWrite {
+        guard server.configuration.signingKey != nil else {
+            throw TokenRefusal("this server has no signing key; make tokens where the key is kept")
+        }
+        guard tokens.count < Self.tokensMax else {
+            throw TokenRefusal("there are \(tokens.count) tokens; remove spent and expired ones with `mat ims token revoke --ended`")
+        }
+        guard tokens[token.id] == nil else { throw TokenRefusal("a token of this id is there already; try again") }
+        guard !token.gives.isEmpty else { throw TokenRefusal("a token gives a prefix or a home address; name one") }
+        for prefix in token.gives {
+            guard let served = server.configuration.served(covering: prefix) else {
+                let own = server.configuration.served.map(\.prefix.description).joined(separator: ", ")
+                throw TokenRefusal("\(prefix.shortText) is not within a prefix served here (\(own))")
+            }
+            if let name = served.prefix.specialName(of: prefix) {
+                throw TokenRefusal("\(prefix.shortText) is the \(name) of \(served.prefix), which no node can have; choose another address")
+            }
+        }
+        if let refusal = server.store.refusalForOperators { throw TokenRefusal("\(refusal); try again later") }
+        var token = token
+        token.version = 1
+        return PendingWrite(rows: [token.row])
+    }
+
+    func revoke(_ id: TokenID, _ now: Now) throws(TokenRefusal) -> PendingWrite? {
+        guard var token = tokens[id] else { throw TokenRefusal("there is no token \(id); `mat ims token list` shows them") }
+        guard token.revokedAt == nil else { return nil }
+        token.revokedAt = now.wallMilliseconds
+        token.version += 1
+        return PendingWrite(rows: [token.row])
+    }
+}
