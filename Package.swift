@@ -71,6 +71,7 @@ let package = Package(
         .systemLibrary(name: "CLinux"),
         .systemLibrary(name: "CMemory"),
         .systemLibrary(name: "CLDNS", pkgConfig: "ldns", providers: [.apt(["libldns-dev"])]),
+        .systemLibrary(name: "CQREncode", pkgConfig: "libqrencode", providers: [.apt(["libqrencode-dev"])]),
         .systemLibrary(name: "CNetfilter", pkgConfig: "libnftnl", providers: [.apt(["libnftnl-dev", "libmnl-dev"])]),
 
         // The wire: addresses, messages, options, signatures. No I/O, no clock.
@@ -126,7 +127,7 @@ let package = Package(
         .target(
             name: "MATCommand",
             dependencies: [
-                "IMS", "IMSCluster", "IMTPlan", "MATControl", "MATDNS", "MATRuntime", "MATCore", "MATSignal", "MappingMemory",
+                "CQREncode", "IMS", "IMSCluster", "IMTPlan", "MATControl", "MATDNS", "MATRuntime", "MATCore", "MATSignal", "MappingMemory",
                 arguments,
             ]),
         .executableTarget(name: "mat", dependencies: ["MATCommand"]),

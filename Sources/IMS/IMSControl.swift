@@ -25,6 +25,10 @@ extension IMSServer {
             case .export: respond(.result(try export(try request.arguments(as: ExportRequest.self))))
             case .import: try `import`(try request.arguments(as: ImportRequest<JSONValue>.self), respond)
             case .metrics: respond(.result(metricsReport()))
+            case .tokenCreate: try createToken(try request.arguments(as: TokenRequest.self), respond)
+            case .tokenList: respond(.result(TokensReport(tokens: core.tokens.map(TokensReport.Token.init))))
+            case .tokenRevoke: try revokeToken(try request.arguments(as: TokenRevokeRequest.self), respond)
+            case .enrolled: respond(.result(try enrolled(try request.arguments(as: EnrolledRequest.self))))
             }
         } catch {
             respond(.failed(error.description))
@@ -154,7 +158,7 @@ extension IMSServer {
         do throws(EnrolmentRefusal) {
             let (certificate, ticket, actions) = try core.enrol(
                 hoa, prefixLength: length + hoa.family.leadingBits, key: key, lifetime: seconds.map { .seconds($0) },
-                isForced: request.force ?? false, isClockConfirmed: SystemClock.isSynchronized, now: now)
+                isForced: request.force ?? false, isRenewed: request.renewal ?? true, isClockConfirmed: SystemClock.isSynchronized, now: now)
             // Given out only when it is recorded: a certificate nobody remembers could not be superseded.
             awaited[ticket] = { [logger] failure in
                 if let failure { return respond(.failed("the certificate could not be recorded: \(failure)")) }

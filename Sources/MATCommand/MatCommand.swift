@@ -15,7 +15,9 @@ public struct MatCommand: ParsableCommand {
             CommandGroup(
                 name: "This node:",
                 subcommands: [StatusCommand.self, PeersCommand.self, WhyCommand.self, HandoverCommand.self, LookupCommand.self]),
-            CommandGroup(name: "Setting up:", subcommands: [KeygenCommand.self, EnrolCommand.self, ZoneCommand.self]),
+            CommandGroup(
+                name: "Setting up:",
+                subcommands: [JoinCommand.self, LeaveCommand.self, KeygenCommand.self, EnrolCommand.self, ZoneCommand.self]),
             CommandGroup(name: "A mapping server:", subcommands: [IMSCommand.self]),
         ])
 

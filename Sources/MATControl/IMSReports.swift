@@ -351,3 +351,90 @@ public struct MetricsReport: Codable, Hashable, Sendable {
         self.families = families
     }
 }
+
+/// A token that was made. The text is a secret, and told this once.
+public struct TokenReport: Codable, Hashable, Sendable {
+    public var token: String
+    public var id: String
+
+    public init(token: String, id: String) {
+        self.token = token
+        self.id = id
+    }
+}
+
+/// Tokens, in the order in which they were made.
+public struct TokensReport: Codable, Hashable, Sendable {
+    public struct Token: Codable, Hashable, Sendable {
+        public var id: String
+        public var gives: [String]
+        public var uses: UInt32
+        @OrNull public var usesMax: UInt32?
+        public var createdAtMilliseconds: UInt64
+        @OrNull public var expiresAtMilliseconds: UInt64?
+        @OrNull public var certificateSeconds: UInt64?
+        public var renewal: Bool
+        @OrNull public var revokedAtMilliseconds: UInt64?
+
+        public init(
+            id: String, gives: [String], uses: UInt32, usesMax: UInt32?, createdAtMilliseconds: UInt64, expiresAtMilliseconds: UInt64?,
+            certificateSeconds: UInt64?, renewal: Bool, revokedAtMilliseconds: UInt64?
+        ) {
+            self.id = id
+            self.gives = gives
+            self.uses = uses
+            self.usesMax = usesMax
+            self.createdAtMilliseconds = createdAtMilliseconds
+            self.expiresAtMilliseconds = expiresAtMilliseconds
+            self.certificateSeconds = certificateSeconds
+            self.renewal = renewal
+            self.revokedAtMilliseconds = revokedAtMilliseconds
+        }
+    }
+
+    public var tokens: [Token]
+
+    public init(tokens: [Token]) { self.tokens = tokens }
+}
+
+/// Home addresses that were given, in order: to which key, when, by what, until when, and when their nodes were last seen.
+public struct EnrolledReport: Codable, Hashable, Sendable {
+    public struct Home: Codable, Hashable, Sendable {
+        public var home: String
+        /// Base64.
+        public var publicKey: String
+        /// The certificate's id, as `mat ims revoke --certificate` takes it.
+        @OrNull public var certificate: String?
+        /// "hand", "token ID" or "visit from HOA".
+        public var by: String
+        public var givenAtMilliseconds: UInt64
+        /// The certificate's end.
+        @OrNull public var validUntilMilliseconds: UInt64?
+        public var renewal: Bool
+        /// Of the last IMS Update.
+        @OrNull public var lastSeenMilliseconds: UInt64?
+
+        public init(
+            home: String, publicKey: String, certificate: String?, by: String, givenAtMilliseconds: UInt64, validUntilMilliseconds: UInt64?,
+            renewal: Bool, lastSeenMilliseconds: UInt64?
+        ) {
+            self.home = home
+            self.publicKey = publicKey
+            self.certificate = certificate
+            self.by = by
+            self.givenAtMilliseconds = givenAtMilliseconds
+            self.validUntilMilliseconds = validUntilMilliseconds
+            self.renewal = renewal
+            self.lastSeenMilliseconds = lastSeenMilliseconds
+        }
+    }
+
+    public var homes: [Home]
+    /// Behind which the next page begins.
+    @OrNull public var next: String?
+
+    public init(homes: [Home], next: String?) {
+        self.homes = homes
+        self.next = next
+    }
+}

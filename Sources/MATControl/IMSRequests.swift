@@ -18,6 +18,62 @@ public enum IMSCommandName: String, CaseIterable, Sendable {
     case `import`
     /// -> `MetricsReport`
     case metrics
+    /// `TokenRequest` -> `TokenReport`
+    case tokenCreate
+    /// -> `TokensReport`
+    case tokenList
+    /// `TokenRevokeRequest` -> `TokensReport` of the one
+    case tokenRevoke
+    /// `EnrolledRequest` -> `EnrolledReport`
+    case enrolled
+}
+
+/// A token by which nodes join.
+public struct TokenRequest: Codable, Hashable, Sendable {
+    /// Prefixes of which each node gets an address, or single addresses.
+    public var gives: [String]?
+    /// Where nodes reach the server: a name or an address.
+    public var host: String?
+    /// Nodes that may join with it.
+    public var uses: Int64?
+    public var expiresInSeconds: Int64?
+    /// Of the certificates.
+    public var certificateSeconds: Int64?
+    /// Whether certificates are renewed.
+    public var isRenewed: Bool?
+
+    private enum CodingKeys: String, CodingKey {
+        case gives, host, uses, expiresInSeconds, certificateSeconds
+        case isRenewed = "renewal"
+    }
+
+    public init(gives: [String], host: String?, uses: Int64?, expiresInSeconds: Int64?, certificateSeconds: Int64?, isRenewed: Bool?) {
+        self.gives = gives
+        self.host = host
+        self.uses = uses
+        self.expiresInSeconds = expiresInSeconds
+        self.certificateSeconds = certificateSeconds
+        self.isRenewed = isRenewed
+    }
+}
+
+public struct TokenRevokeRequest: Codable, Hashable, Sendable {
+    /// 16 hexadecimal digits.
+    public var id: String?
+
+    public init(id: String) { self.id = id }
+}
+
+/// A page of home addresses that were given to somebody.
+public struct EnrolledRequest: Codable, Hashable, Sendable {
+    /// A prefix or address; those behind it are listed.
+    public var after: String?
+    public var count: Int?
+
+    public init(after: String? = nil, count: Int? = nil) {
+        self.after = after
+        self.count = count
+    }
 }
 
 /// A page of mappings, in the order of home addresses.
@@ -52,13 +108,16 @@ public struct EnrolRequest: Codable, Hashable, Sendable {
     public var publicKey: String?
     public var lifetimeSeconds: Int64?
     public var force: Bool?
+    /// Whether the certificate is renewed when it ends.
+    public var renewal: Bool?
 
     private enum CodingKeys: String, CodingKey {
-        case hoa, prefixLength, publicKey, force
+        case hoa, prefixLength, publicKey, force, renewal
         case lifetimeSeconds = "lifetime"
     }
 
-    public init(hoa: String, prefixLength: Int64?, publicKey: String, lifetimeSeconds: Int64?, force: Bool?) {
+    public init(hoa: String, prefixLength: Int64?, publicKey: String, lifetimeSeconds: Int64?, force: Bool?, renewal: Bool? = nil) {
+        self.renewal = renewal
         self.hoa = hoa
         self.prefixLength = prefixLength
         self.publicKey = publicKey

@@ -1,8 +1,10 @@
 import MATRuntime
+import MATSignal
 import MappingMemory
 import Testing
 
 @testable import IMS
+@testable import IMSCore
 
 @Suite("Lines of an export")
 struct TransferLineTests {
@@ -18,6 +20,44 @@ struct TransferLineTests {
     func roundTrip() throws {
         let line = try Self.line()
         #expect(try TransferLine(parsing: line.write()).json == line)
+    }
+
+    @Test("Leases and tokens come back as they were, and what is damaged in one is said")
+    func joining() throws {
+        var lease = Lease(prefix("192.0.2.9"), key: try key(1).publicKey, .token(TokenID(rawValue: 7)), givenAt: TestServer.start)
+        lease.version = 3
+        let secret = try #require(TokenSecret([UInt8](repeating: 5, count: 32)))
+        var token = HeldToken(id: TokenID(rawValue: 7), secret: secret, gives: [prefix("192.0.2.0/24")], createdAt: TestServer.start)
+        (token.usesMax, token.version) = (3, 2)
+        for line in [TransferLine.lease(lease), .token(token)] {
+            #expect(try TransferLine(parsing: line.json.write()) == line)
+        }
+        let damaged: JSONValue = ["lease": ["hoa": "192.0.2.9", "version": 1, "value": "AQ=="]]
+        #expect(throws: TransferError("the lease of 192.0.2.9/32: its \"value\" can't be read")) { try TransferLine(json: damaged) }
+    }
+
+    @Test("Imported leases and tokens are taken if they are newer than what is held, and then go on from there")
+    func importing() throws {
+        let server = try TestServer()
+        var lease = Lease(prefix("192.0.2.9"), key: try key(1).publicKey, .hand, givenAt: TestServer.start)
+        func take(_ row: StoredRow) -> String {
+            let step = server.core.importing(row, server.now)
+            server.perform(server.core.takeActions(server.now))
+            return switch step {
+            case .written: "written"
+            case .same: "same"
+            case .older: "older"
+            case .refused(let reason): reason
+            }
+        }
+        lease.version = 5
+        #expect(take(lease.row) == "written" && server.core.leasesPage(after: nil, count: 9).map(\.version) == [1])
+        #expect(take(lease.row) == "same")
+        lease.key = try key(2).publicKey
+        lease.version = 1
+        #expect(take(lease.row) == "older")
+        lease.version = 6
+        #expect(take(lease.row) == "written" && server.core.leasesPage(after: nil, count: 9).map(\.key) == [lease.key])
     }
 
     @Test(

@@ -84,6 +84,23 @@ enum Examples {
             standing: .unreachable, standingReason: "no path to it has been found to work; `mat why 198.51.100.20` says what was tried")
     }
 
+    static var tokens: TokensReport {
+        TokensReport(tokens: [
+            TokensReport.Token(
+                id: "746f6b656e2d6964", gives: ["192.0.2.0/24", "2001:db8:10::9"], uses: 1, usesMax: 3, createdAtMilliseconds: 1_790_000_000_000,
+                expiresAtMilliseconds: nil, certificateSeconds: 3600, renewal: false, revokedAtMilliseconds: 1_790_000_001_000)
+        ])
+    }
+
+    static var enrolled: EnrolledReport {
+        EnrolledReport(
+            homes: [
+                EnrolledReport.Home(
+                    home: "192.0.2.9", publicKey: "KEY=", certificate: "0011223344556677", by: "token 746f6b656e2d6964",
+                    givenAtMilliseconds: 1_790_000_000_000, validUntilMilliseconds: 1_821_536_000_000, renewal: true, lastSeenMilliseconds: nil)
+            ], next: "192.0.2.9/32")
+    }
+
     static var counters: NodeCountersReport {
         var counters = NodeCountersReport()
         counters.handovers = 1

@@ -20,6 +20,8 @@ struct GoldenTests {
     @Test("Each report is written as it always was, and comes back")
     func reports() throws {
         try check(Examples.node, "node-status")
+        try check(Examples.tokens, "tokens")
+        try check(Examples.enrolled, "enrolled")
         try check(PeersReport(peers: [Examples.peer], peersCount: 1, undecided: nil), "peers")
         try check(Examples.why, "why")
         try check(Examples.ims, "ims-status")

@@ -33,6 +33,9 @@ struct EnrolCommand: ParsableCommand {
     )
     var force = false
 
+    @Flag(help: "The IMS does not renew the certificate: its node is a guest until it ends.")
+    var noRenewal = false
+
     @OptionGroup var control: IMSControl
     @OptionGroup var output: OutputOptions
 
@@ -43,7 +46,8 @@ struct EnrolCommand: ParsableCommand {
     func run() throws {
         let request = EnrolRequest(
             hoa: "\(home.address)", prefixLength: Int64(home.familyLength), publicKey: KeyFile.write(publicKey),
-            lifetimeSeconds: lifetime?.components.seconds, force: force ? true : nil)
+            lifetimeSeconds: lifetime?.components.seconds, force: force ? true : nil,
+            renewal: noRenewal ? false : nil)
         let answer = try control.request(.enrol, request, as: EnrolmentReport.self)
         let certificate = try Self.certificate(in: answer, for: home, publicKey)
         try output.print(answer) { _ in KeyFile.write(certificate) }

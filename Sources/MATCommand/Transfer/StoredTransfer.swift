@@ -40,7 +40,10 @@ struct StoredTransfer {
                     exportedAt: SystemClock.now().wallMilliseconds, program: "mat \(MATVersion.text)",
                     prefixes: configuration.served.map(\.prefix.description))))
         let unreadable = try read(session) { line throws(CommandFailure) in
-            if case .secret = line, !secrets { return }
+            switch line {
+            case .secret, .token: guard secrets else { return }
+            default: break
+            }
             try take(line)
         }
         for name in unreadable { StandardError.write("mat: the store holds something unreadable about \(name); it is left out") }

@@ -41,7 +41,7 @@ struct TransferSource {
             let line = try Self.parse(octets, path, number)
             switch line {
             case .header, .trailer: return
-            case .mapping, .certificate, .secret: break
+            case .mapping, .certificate, .secret, .lease, .token: break
             }
             if group.count == linesMax || octetsCount + octets.count > octetsMax {
                 try body(group)

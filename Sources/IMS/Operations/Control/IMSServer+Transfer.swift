@@ -12,7 +12,7 @@ extension IMSServer {
     /// Signatures of imports are checked here, so that nothing else waits for them.
     private static let checkQueue = DispatchQueue(label: "import checks")
 
-    private enum Part: String { case mappings, certificates }
+    private enum Part: String { case mappings, certificates, leases }
 
     /// Mappings first, then certificates without a mapping. What changes meanwhile is told as it is when its turn comes. Mappings come in
     /// the table's order, a few more than `count`: in the order of HoAs each page would look at the whole table, and with millions of
@@ -29,7 +29,7 @@ extension IMSServer {
         guard count > 0, count <= Self.transferLinesMax else { throw ControlError("\"count\" must be from 1 to \(Self.transferLinesMax)") }
         let after = try Self.prefix(request.after, "after")
         guard let part = Part(rawValue: request.part ?? Part.mappings.rawValue) else {
-            throw ControlError("\"part\" must be mappings or certificates")
+            throw ControlError("\"part\" must be mappings, certificates or leases")
         }
         var lines: [TransferLine] = []
         var next: ExportPlace?
@@ -49,7 +49,12 @@ extension IMSServer {
         case .certificates:
             let page = core.certificatesPage(after: after, count: count)
             lines += page.certificates.map { .certificate($0) }
-            if let last = page.last { next = ExportPlace(part: part.rawValue, after: "\(last)") }
+            next = page.last.map { ExportPlace(part: part.rawValue, after: "\($0)") } ?? ExportPlace(part: Part.leases.rawValue)
+        case .leases:
+            if after == nil, request.secrets == true { lines += core.tokens.map { .token($0) } }
+            let leases = core.leasesPage(after: after, count: count)
+            lines += leases.map { .lease($0) }
+            if leases.count == count, let last = leases.last { next = ExportPlace(part: part.rawValue, after: "\(last.prefix)") }
         }
         return ExportReport(lines: lines.map(\.json), next: next)
     }
@@ -107,6 +112,8 @@ extension IMSServer {
                     outcome.taken += 1
                     continue
                 }
+            case .lease(let lease): step = core.importing(lease.row, now)
+            case .token(let token): step = core.importing(token.row, now)
             case .header, .trailer: continue
             }
             switch step {
@@ -132,6 +139,10 @@ extension TransferCheck {
         case .mapping(let mapping): refusal(of: mapping, now: now)
         case .certificate(let certificate): refusal(of: certificate, now: now)
         case .secret(let secret): refusal(of: secret, now: now)
+        case .lease(let lease):
+            served.contains { $0.contains(lease.prefix) } ? nil : "no prefix served here covers it"
+        case .token(let token):
+            token.gives.allSatisfy { give in served.contains { $0.contains(give) } } ? nil : "no prefix served here covers what it gives"
         case .header, .trailer: nil
         }
     }
@@ -146,6 +157,8 @@ extension TransferLine {
         case .mapping(let mapping): "the mapping of \(mapping.record.prefix)"
         case .certificate(let certificate): "the certificate of \(certificate.prefix)"
         case .secret: "a cookie secret"
+        case .lease(let lease): "the lease of \(lease.prefix)"
+        case .token(let token): "token \(token.id)"
         }
     }
 }

@@ -14,6 +14,14 @@ public final class StoreSession {
     /// The versions of what the store holds, once `read` is done.
     private var versions: [IPPrefix: RecordVersion] = [:]
     private var issued: [IPPrefix: UInt64] = [:]
+    private var rows: [RowName: StoredRow] = [:]
+
+    private struct RowName: Hashable {
+        let kind: StoredRow.Kind
+        let key: [UInt8]
+
+        init(_ row: StoredRow) { (kind, key) = (row.kind, row.key) }
+    }
 
     private final class Mailbox: Sendable {
         private let events = Mutex<[StoreEvent]>([])
@@ -62,6 +70,13 @@ public final class StoreSession {
                     // The mapping's own needs no line of its own.
                     if versions[certificate.prefix]?.notBefore != certificate.notBefore { try body(.certificate(certificate)) }
                 }
+                for row in contents.rows {
+                    rows[RowName(row)] = row
+                    switch row.kind {
+                    case .lease: if let lease = Lease(row) { try body(.lease(lease)) }
+                    case .token: if let token = HeldToken(row) { try body(.token(token)) }
+                    }
+                }
                 unreadable += contents.unreadable
             case .loadEnded: isRead = true
             case .unavailable(let reason), .failed(let reason): throw StoreError(reason)
@@ -103,8 +118,21 @@ public final class StoreSession {
             case .secret(let secret):
                 store.write(secret)
                 outcome.taken += 1
+            case .lease(let lease): take(lease.row, line)
+            case .token(let token): take(token.row, line)
             case .header, .trailer: break
             }
+        }
+        func take(_ row: StoredRow, _ line: TransferLine) {
+            let held = rows[RowName(row)]
+            guard held.map({ $0.version < row.version && $0.value != row.value }) ?? true else {
+                if held?.value == row.value { outcome.same += 1 } else { outcome.older += 1 }
+                return
+            }
+            var next = row
+            next.version = (held?.version ?? 0) + 1
+            rows[RowName(row)] = next
+            waiting[commit(StoreChange(rows: [next]))] = line
         }
         while !waiting.isEmpty {
             switch try mailbox.take() {
@@ -113,7 +141,7 @@ public final class StoreSession {
                     guard let line = waiting.removeValue(forKey: done.ticket) else { continue }
                     switch done.result {
                     case .durable: outcome.taken += 1
-                    case .outrun: outcome.older += 1
+                    case .outrun, .conflict: outcome.older += 1
                     case .failed(let reason): throw StoreError(reason + "; stopped at \(line.name), what came before is durable")
                     }
                 }

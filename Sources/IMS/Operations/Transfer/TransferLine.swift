@@ -18,7 +18,9 @@ public struct TransferError: Error, Hashable, Sendable, CustomStringConvertible 
 /// {"mapping":{"hoa":"192.0.2.1/32","record":BASE64,"signature":BASE64,"certificate":BASE64,
 ///             "source":"198.51.100.7","sourcePort":6289,"local":"203.0.113.1","provenAt":1790000000000}}
 /// {"certificate":{"hoa":"192.0.2.2/32","certificate":BASE64}}                                             of HoAs whose newest one no mapping has
-/// {"trailer":{"lines":4,"mappings":1,"certificates":1,"secrets":1,"sha256":HEX}}                          over all lines before, with their ends
+/// {"lease":{"hoa":"192.0.2.2/32","version":1,"value":BASE64}}                                             to which key an HoA was given, by what
+/// {"token":{"id":HEX,"version":1,"value":BASE64}}                                                         only if asked for: it has the secret
+/// {"trailer":{"lines":4,"mappings":1,"certificates":1,"secrets":1,"leases":1,"tokens":0,"sha256":HEX}}    over all lines before, with their ends
 /// ```
 /// Times are Unix milliseconds; record, signature and certificate are the octets of the wire. `hoa` is there for people who search.
 public enum TransferLine: Sendable, Hashable {
@@ -26,6 +28,8 @@ public enum TransferLine: Sendable, Hashable {
     case mapping(StoredMapping)
     case certificate(Certificate)
     case secret(CookieSecret)
+    case lease(Lease)
+    case token(HeldToken)
     case trailer(TransferTrailer)
 
     /// The longest line read.
@@ -41,7 +45,9 @@ public enum TransferLine: Sendable, Hashable {
         case "secret": self = .secret(try Self.secret(value))
         case "certificate": self = .certificate(try Self.certificate(value))
         case "mapping": self = .mapping(try Self.mapping(value))
-        default: throw TransferError("\"\(kind)\" is none of header, mapping, certificate, secret and trailer")
+        case "lease": self = .lease(try Self.lease(value))
+        case "token": self = .token(try Self.token(value))
+        default: throw TransferError("\"\(kind)\" is none of header, mapping, certificate, secret, lease, token and trailer")
         }
     }
 
@@ -62,6 +68,10 @@ public enum TransferLine: Sendable, Hashable {
         case .secret(let secret): ["secret": ["octets": .string(Base64.write(secret.octets)), "madeAt": .number(secret.madeAt)]]
         case .certificate(let certificate):
             ["certificate": ["hoa": .text(certificate.prefix), "certificate": .string(Base64.write(certificate.octets))]]
+        case .lease(let lease):
+            ["lease": ["hoa": .text(lease.prefix), "version": .number(lease.version), "value": .string(Base64.write(lease.row.value))]]
+        case .token(let token):
+            ["token": ["id": .string("\(token.id)"), "version": .number(token.version), "value": .string(Base64.write(token.row.value))]]
         case .mapping(let mapping):
             [
                 "mapping": [
@@ -125,6 +135,24 @@ public enum TransferLine: Sendable, Hashable {
         return CookieSecret(octets: octets, madeAt: try number(value, "madeAt"))
     }
 
+    private static func lease(_ value: JSONValue) throws(TransferError) -> Lease {
+        let name = try text(value, "hoa")
+        guard let prefix = IPPrefix(name) else { throw TransferError("\"hoa\" is \(name), which is no prefix") }
+        guard let lease = Lease(prefix, value: try octets(value, "value"), version: try number(value, "version")) else {
+            throw TransferError("the lease of \(prefix): its \"value\" can't be read")
+        }
+        return lease
+    }
+
+    private static func token(_ value: JSONValue) throws(TransferError) -> HeldToken {
+        let name = try text(value, "id")
+        guard let id = TokenID(name) else { throw TransferError("\"id\" is \(name), which is no token's id") }
+        guard let token = HeldToken(id, value: try octets(value, "value"), version: try number(value, "version")) else {
+            throw TransferError("the token \(id): its \"value\" can't be read")
+        }
+        return token
+    }
+
     private static func mapping(_ value: JSONValue) throws(TransferError) -> StoredMapping {
         let record = try decode(value, "record") { octets throws(SignalError) in try MappingRecord(octets: octets) }
         do throws(TransferError) {
@@ -184,6 +212,8 @@ public struct TransferTrailer: Sendable, Hashable {
     public var mappings = 0
     public var certificates = 0
     public var secrets = 0
+    public var leases = 0
+    public var tokens = 0
     public var sha256 = ""
 
     public init() {}
@@ -199,6 +229,9 @@ public struct TransferTrailer: Sendable, Hashable {
         mappings = try count("mappings")
         certificates = try count("certificates")
         secrets = try count("secrets")
+        // Exports of imsd 0.1 have none.
+        leases = value["leases"] == nil ? 0 : try count("leases")
+        tokens = value["tokens"] == nil ? 0 : try count("tokens")
         guard let sum = value["sha256"]?.string else { throw TransferError("the trailer's \"sha256\" is missing") }
         sha256 = sum
     }
@@ -206,7 +239,7 @@ public struct TransferTrailer: Sendable, Hashable {
     var json: JSONValue {
         [
             "lines": .number(lines), "mappings": .number(mappings), "certificates": .number(certificates), "secrets": .number(secrets),
-            "sha256": .string(sha256),
+            "leases": .number(leases), "tokens": .number(tokens), "sha256": .string(sha256),
         ]
     }
 }
@@ -226,6 +259,8 @@ public struct TransferSum: Sendable {
         case .mapping: trailer.mappings += 1
         case .certificate: trailer.certificates += 1
         case .secret: trailer.secrets += 1
+        case .lease: trailer.leases += 1
+        case .token: trailer.tokens += 1
         case .header, .trailer: break
         }
     }

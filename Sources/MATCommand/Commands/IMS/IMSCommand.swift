@@ -6,7 +6,7 @@ import MATSignal
 struct IMSCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "ims", abstract: "Look at and run the mapping server (imsd) of this host.",
-        subcommands: [Status.self, List.self, Show.self, Revoke.self, Export.self, Import.self, Metrics.self])
+        subcommands: [Status.self, List.self, Show.self, Revoke.self, Export.self, Import.self, Metrics.self, Token.self, Enrolled.self])
 
     struct Status: ParsableCommand {
         static let configuration = CommandConfiguration(

@@ -1,0 +1,61 @@
+import Glibc
+import MATRuntime
+import MATSignal
+
+/// What joining leaves on a host: key, certificates, the token (by which the address can be given back) and matd's configuration.
+struct JoinFiles {
+    /// /etc/matd unless somebody says otherwise.
+    let directory: String
+
+    var key: String { "\(directory)/node.key" }
+    var token: String { "\(directory)/join.token" }
+    var configuration: String { "\(directory)/matd.yaml" }
+
+    /// Without colons, which some file systems and commands take for something else.
+    func certificate(of hoa: HomeAddress) -> String {
+        "\(directory)/\("\(hoa)".map { $0 == ":" ? "-" : String($0) }.joined()).certificate"
+    }
+
+    /// The node's key, made if there is none: who joins again has the same, and so gets the same address.
+    func takeKey() throws(CommandFailure) -> SigningKey {
+        if access(key, F_OK) == 0 { return try PrivateKeyFile.read(key) }
+        return try PrivateKeyFile.make(key, replacing: false)
+    }
+
+    func makeDirectory() throws(CommandFailure) {
+        guard mkdir(directory, 0o755) == 0 || errno == EEXIST else {
+            throw CommandFailure("\(SystemError("make \(directory)")); run mat join as root, or name another directory with --directory")
+        }
+        guard access(directory, W_OK) == 0 else {
+            throw CommandFailure("\(directory) can't be written; run mat join as root, or name another directory with --directory")
+        }
+    }
+
+    func write(_ path: String, _ text: String, mode: mode_t) throws(CommandFailure) {
+        do throws(SystemError) {
+            try TextFile.replace(path, with: text, mode: mode)
+        } catch {
+            throw CommandFailure("\(error)")
+        }
+    }
+
+    /// matd.yaml for these homes: complete, with what people change first named in comments.
+    static func yaml(_ homes: [(hoa: HomeAddress, certificate: String)], key: String) -> String {
+        let entries = homes.map { home in
+            """
+              - address: "\(home.hoa)"
+                key: \(key)
+                certificate: \(home.certificate)
+            """
+        }
+        return """
+            # Made by `mat join`. See matd.yaml(5) for all that can stand here; `matd --check` says what is wrong.
+            home-addresses:
+            \(entries.joined(separator: "\n"))
+
+            # Which destinations this machine talks to from its home address: everything, nothing, or a list of prefixes.
+            #traffic: everything
+
+            """
+    }
+}

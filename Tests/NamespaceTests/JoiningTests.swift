@@ -1,0 +1,91 @@
+import Foundation
+import Testing
+
+/// A plain host becomes a node with one command, and stops being one with another; real daemons, both families.
+@Suite("Joining in network namespaces", .serialized, .lab("join"))
+struct JoiningTests {
+    static let cn = ["198.51.100.20", "2001:db8:20::20"]
+
+    private func ims(_ lab: Lab, _ arguments: String...) throws -> Lab.Output {
+        let command = ["mat", "ims"] + arguments + ["--control", lab.control("ims1")]
+        return try lab.shell("ims1", command.joined(separator: " "))
+    }
+
+    @Test("From a token to connections that survive in both families, in under ten seconds; leaving gives all of it back")
+    func joinAndLeave() throws {
+        let lab = try Lab.shared
+        let directory = "/run/\(lab.name)/joined"
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        let began = Date()
+        let pools = ["--prefix 192.0.2.0/24", "--prefix 2001:db8:10::/48"].joined(separator: " ")
+        let made = try ims(lab, "token", "create", pools, "--host", "203.0.113.132", "--uses", "1")
+        let token = made.text.trimmingCharacters(in: .whitespacesAndNewlines)
+        #expect(made.status == 0 && token.hasPrefix("mat-join:203.0.113.132:"), "\(made.text)")
+
+        let joined = try lab.on("plain", "mat", "join", token, "--directory", directory)
+        #expect(joined.status == 0 && joined.text.hasPrefix("this host is "), "\(joined.text)")
+        // Again, as after a lost reply: the same addresses.
+        let again = try lab.on("plain", "mat", "join", token, "--directory", directory)
+        #expect(again.text.split(separator: "\n").first == joined.text.split(separator: "\n").first)
+        let words = joined.text.split(whereSeparator: { " ,\n".contains($0) }).map(String.init)
+        let homes = [try #require(words.first { $0.hasPrefix("192.0.2.") }), try #require(words.first { $0.hasPrefix("2001:db8:10:") })]
+
+        // Where the lab's own agents have their sockets; no unit starts it here.
+        let configuration = "\(directory)/matd.yaml"
+        let control = "\(directory)/control.sock"
+        try
+            (String(contentsOfFile: configuration, encoding: .utf8)
+            + "control: \(control)\nstate: \(directory)/state\ndns: {resolvers: [203.0.113.131]}\n")
+            .write(toFile: configuration, atomically: true, encoding: .utf8)
+        let agent = try lab.start("plain", "matd", "--config", configuration)
+        let registered = try lab.on("plain", "mat", "status", "--wait", "10", "--control", control)
+        #expect(registered.status == 0, "\(registered.text)\n\(agent.text)")
+        let seconds = Date().timeIntervalSince(began)
+        print("from making the token to being registered in both families: \(String(format: "%.1f", seconds)) s")
+        #expect(seconds < 10)
+
+        for (home, cn) in zip(homes, Self.cn) {
+            let ping = try lab.on("plain", "ping", "-c", "2", "-i", "0.2", "-W", "2", "-I", home, cn)
+            #expect(ping.text.contains(" 0% packet loss"), "\(ping.text)")
+            try lab.wait("cn has \(home) as a peer") { try lab.peers("cn").contains { $0["home"] as? String == home } }
+        }
+        let enrolled = try ims(lab, "enrolled", "--json")
+        for home in homes { #expect(enrolled.text.contains("\"\(home)\"")) }
+        #expect(try ims(lab, "token", "list").text.contains("spent"))
+        let second = try lab.on("plain2", "mat", "join", token, "--directory", directory + "2")
+        #expect(second.status == 1 && second.text.contains("the token is spent"), "\(second.text)")
+        try? FileManager.default.removeItem(atPath: directory + "2")
+
+        // An agent that runs would register again.
+        let early = try lab.on("plain", "mat", "leave", "--directory", directory, "--control", control)
+        #expect(early.status == 1 && early.text.contains("matd is running"), "\(early.text)")
+        agent.terminate()
+        _ = try agent.wait(seconds: 10)
+        _ = try lab.on("plain", "matd", "--remove")
+        let left = try lab.on("plain", "mat", "leave", "--directory", directory, "--control", control, seconds: 20)
+        #expect(left.status == 0, "\(left.text)")
+        for file in ["node.key", "join.token", "matd.yaml"] { #expect(!FileManager.default.fileExists(atPath: "\(directory)/\(file)")) }
+        #expect(!(try ims(lab, "enrolled").text.contains(homes[0])))
+    }
+
+    @Test("Wrong tokens, servers that are not there and hosts that have no name end in a sentence that says so")
+    func wrong() throws {
+        let lab = try Lab.shared
+        let directory = "/run/\(lab.name)/wrong"
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        let made = try ims(lab, "token", "create", "--prefix", "192.0.2.0/24", "--host", "203.0.113.132")
+        let token = made.text.trimmingCharacters(in: .whitespacesAndNewlines)
+        func join(_ token: String) throws -> String { try lab.on("plain", "mat", "join", token, "--directory", directory, "--no-start").text }
+        let secret = try #require(token.split(separator: ":").last.map(String.init))
+        #expect(try join("hello").contains("a token begins with \"mat-join:\""))
+        #expect(try join("mat-join:203.0.113.132:\(secret.dropLast(4))").contains("characters are missing or were changed"))
+        #expect(try join("mat-join:203.0.113.132:A\(secret.dropFirst())").contains("the token is not known here"))
+        // Another server of the same operator has another key and other tokens; one that is none does not answer.
+        #expect(try join("mat-join:203.0.113.133:\(secret)").contains("gives no address"))
+        #expect(try join("mat-join:203.0.113.131:\(secret)").contains("does not answer at port 6288"))
+        let revoked = try ims(lab, "token", "revoke", String(try #require(ims(lab, "token", "list").text.split(separator: "\n").last).prefix(16)))
+        #expect(revoked.text.contains("revoked"))
+        #expect(try join(token).contains("the token is revoked"))
+        #expect(lab.log("ims1", "imsd").contains("refused Join of key"))
+    }
+}
