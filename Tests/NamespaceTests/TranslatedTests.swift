@@ -58,6 +58,45 @@ struct TranslatedTests {
         #expect(traffic.ends.isEmpty)
     }
 
+    @Test("Two nodes whose NATs map by destination talk by a relay, from the first packet on, when both move and when relays start anew; behind others they leave it")
+    func byRelay() throws {
+        let lab = try Lab.shared
+        try lab.lab("move", "mn", "symmetric")
+        try lab.lab("move", "mn2", "symmetric-host")
+        try lab.wait("both are bound at a relay") { try isBound(lab, "mn") && isBound(lab, "mn2") }
+        let first = try lab.on("mn", "ping", "-c", "3", "-i", "0.2", "-W", "2", Self.mn2)
+        #expect(first.text.contains(" 0% packet loss"), "\(first.text)\n\(lab.log("mn").suffix(4000))")
+        let traffic = try Traffic(lab, [.init(isIPv4: true, near: "mn", far: "mn2", address: Self.mn2, home: Self.mn)])
+        defer { traffic.end() }
+        try expectPaths(lab, "relayed")
+        let why = try lab.on("mn", "mat", "why", Self.mn2, "--control", lab.control("mn"))
+        #expect(why.text.hasPrefix("\(Self.mn2): relayed, by ") && why.text.contains("bound there"), "\(why.text)")
+        for relay in ["relay", "relay2"] {
+            try lab.lab("restart", relay)
+            #expect(traffic.goesOn(within: 15), "\(relay) restarted: \(traffic.report)\n\(lab.log("mn").suffix(6000))")
+        }
+        try move(lab, "mn2", to: "symmetric", traffic)
+        try expectPaths(lab, "relayed")
+        try move(lab, "mn", to: "home", traffic)
+        try move(lab, "mn2", to: "home2", traffic)
+        try expectPaths(lab, "encapsulated")
+        try lab.lab("move", "mn", "symmetric")
+        try move(lab, "mn2", to: "symmetric-host", traffic)
+        try expectPaths(lab, "relayed")
+    }
+
+    private func expectPaths(_ lab: Lab, _ path: String) throws {
+        for (node, peer) in [("mn", Self.mn2), ("mn2", Self.mn)] {
+            try lab.wait("\(node)'s packets to \(peer) go \(path)", seconds: 20) { try self.path(lab, node, to: peer) == path }
+        }
+    }
+
+    private func isBound(_ lab: Lab, _ node: String) throws -> Bool {
+        let relays = try lab.status(node)["relays"] as? [[String: Any]] ?? []
+        let isListed = try status(lab, node)
+        return isListed && relays.contains { $0["state"] as? String == "bound" }
+    }
+
     private func status(_ lab: Lab, _ node: String) throws -> Bool {
         let homes = try lab.status(node)["homes"] as? [[String: Any]] ?? []
         // These networks are IPv4 only.
