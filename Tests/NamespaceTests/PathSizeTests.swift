@@ -64,6 +64,11 @@ struct PathSizeTests {
         #expect(rates.up.dropFirst(2).allSatisfy { $0 > 1e6 } && rates.down.dropFirst(2).allSatisfy { $0 > 1e6 }, "\(rates)")
         let why = try lab.on("mn", "mat", "why", Self.cn, "--control", lab.control("mn"))
         #expect(why.text.contains("1472 octets"), "\(why.text)")
+        // Applications that want no fragments are told.
+        let fits = try lab.on("mn", "ping", "-c", "1", "-W", "2", "-M", "do", "-s", "1444", Self.cn)
+        #expect(fits.text.contains(" 0% packet loss"), "\(fits.text)")
+        let larger = try lab.on("mn", "ping", "-c", "1", "-W", "2", "-M", "do", "-s", "1445", Self.cn)
+        #expect(larger.text.contains("mtu=1472") || larger.text.contains("mtu 1472"), "\(larger.text)")
     }
 
     @Test("A link that becomes narrow under TCP in both directions stops it for a moment only, told by ICMP or by nobody", arguments: [true, false])

@@ -4,6 +4,10 @@ import MATTesting
 import NodeCore
 import Testing
 
+extension Duration {
+    fileprivate var text: String { "\(components.seconds * 1000 + components.attoseconds / 1_000_000_000_000_000) ms" }
+}
+
 /// Two nodes behind one translator (protocol.md section 11.4, "Same site").
 @Suite("In one network") struct SameSiteTests {
     static let (inA, inA2) = ("10.1.0.10", "10.1.0.11")
@@ -42,10 +46,14 @@ import Testing
         world.network.run(for: .seconds(3))
         for place in [Self.inA, "10.3.0.10", Self.inA] {
             world.mn.move(to: [ip(place)])
+            let began = world.network.time
             let times = world.resumption()
             #expect(times.map { max($0.toCN, $0.toMN) < .seconds(1) } ?? false, "\(place): \(times.debugDescription) \(world.logs())")
             let wanted = place == Self.inA ? Self.direct : Self.encapsulated
             #expect(world.network.drive(max: .seconds(5)) { world.ways == wanted }, "\(place): \(world.ways) \(world.logs())")
+            let settled = world.network.time - began
+            print(
+                "Same site: to \(place): packets after \(times.map { max($0.toCN, $0.toMN).text } ?? "?"), their last path after \(settled.text), at 20 ms there and back")
             let rate = world.rate()
             #expect(rate.toCN >= 49 && rate.toMN >= 49, "\(place): \(rate)")
         }

@@ -21,7 +21,7 @@ extension NodeCore {
     mutating func usePathMTU(of hoa: HomeAddress, over way: Carriage.Way?, _ now: Now) {
         // One that is fixed is not looked for.
         guard configuration.mtu == nil, let way, way.endpoints != nil else { return pathMTUs.remove(hoa) }
-        perform(pathMTUs.use(Self.key(of: hoa, way), by: hoa, now.monotonic), now)
+        perform(pathMTUs.use(Self.key(of: hoa, way), by: hoa, packets: peers[hoa]?.packets ?? 0, now.monotonic), now)
     }
 
     /// Something other than an answer says that full packets to a peer may be lost.

@@ -73,9 +73,12 @@ struct PathMTU: Sendable {
     static let searchInterval: Duration = .seconds(600)
     /// Between confirmations while packets go: a path that has become narrow says so to nobody where ICMP is filtered.
     static let confirmInterval: Duration = .seconds(15)
+    /// Likewise, while many packets go: others that come back hide that the large ones are lost.
+    static let busyConfirmInterval: Duration = .seconds(2)
+    static let busyPackets: UInt64 = 200
     /// How long a doubt does not count after a confirmation: anybody can cause one.
     static let doubtInterval: Duration = .seconds(2)
-    /// When a search in a path that was silent begins again.
+    /// When a search in a path that was silent begins again; twice as long each time, since an agent of an earlier version never answers.
     static let silentInterval: Duration = .seconds(30)
     /// How long a path is one that is used.
     static let idleMax: Duration = .seconds(25)
@@ -86,6 +89,10 @@ struct PathMTU: Sendable {
     private var state = State.unknown
     private var usedAt: MonotonicTime?
     private var confirmedAt: MonotonicTime?
+    /// Either way, since it was last asked whether they pass.
+    private var packetsUnconfirmed: UInt64 = 0
+    /// Searches in a row without any answer.
+    private var silences = 0
     /// Why it is not larger, for people.
     private(set) var failed: UInt32?
 
@@ -114,12 +121,16 @@ struct PathMTU: Sendable {
     // MARK: Events
 
     /// Packets take this path.
-    mutating func use(_ now: MonotonicTime) -> [Action] {
+    ///
+    /// - Parameter packets: how many, since this was last told.
+    mutating func use(packets: UInt64 = 0, _ now: MonotonicTime) -> [Action] {
         usedAt = now
+        packetsUnconfirmed &+= packets
         switch state {
         case .unknown: return search(from: Carriage.mtuAtFirst, now)
         // It may be another path under the same addresses by now.
         case .resting(let next): return confirm(next: next, now)
+        case .settled(let next, _) where packetsUnconfirmed >= Self.busyPackets && isConfirmable(now): return confirm(next: next, now)
         case .settled, .searching, .confirming: return []
         }
     }
@@ -178,6 +189,8 @@ struct PathMTU: Sendable {
 
     // MARK: Steps
 
+    private func isConfirmable(_ now: MonotonicTime) -> Bool { confirmedAt.map { now - $0 >= Self.busyConfirmInterval } ?? false }
+
     private var nextSize: UInt32? { Self.sizes.first { $0 > size } }
 
     private mutating func search(from first: UInt32?, _ now: MonotonicTime) -> [Action] {
@@ -188,6 +201,7 @@ struct PathMTU: Sendable {
 
     private mutating func confirm(next: MonotonicTime, _ now: MonotonicTime) -> [Action] {
         guard !isNarrow else { return settle(.before(next), now) }
+        packetsUnconfirmed = 0
         state = .confirming(Trial(size: size, sentAt: now, due: now + Self.answerMax), next: next)
         return [.ask(size)]
     }
@@ -195,7 +209,7 @@ struct PathMTU: Sendable {
     /// Its size passes.
     private mutating func passed(_ trial: Trial, _ now: MonotonicTime) -> [Action] {
         let isNews = isNarrow || trial.size != size
-        (size, isNarrow, failed, confirmedAt) = (trial.size, false, nil, now)
+        (size, isNarrow, failed, confirmedAt, silences) = (trial.size, false, nil, now, 0)
         return (isNews ? [.changed] : []) + search(from: nextSize, now)
     }
 
@@ -228,10 +242,12 @@ struct PathMTU: Sendable {
         let next: MonotonicTime =
             switch outcome {
             case .done: now + Self.searchInterval
-            case .silent: now + Self.silentInterval
+            case .silent: now + min(Self.searchInterval, Self.silentInterval * (1 << min(silences, 5)))
             case .before(let next): max(next, now)
             }
-        state = .settled(next: next, confirm: isNarrow ? next : now + Self.confirmInterval)
+        if case .silent = outcome { silences += 1 }
+        // What has never been answered has nothing to confirm.
+        state = .settled(next: next, confirm: isNarrow || confirmedAt == nil ? next : now + Self.confirmInterval)
         return []
     }
 }

@@ -30,6 +30,8 @@ struct PathMTUs: Sendable {
     private let pathsMax: Int
     private var paths: [Key: Path] = [:]
     private var keys: [HomeAddress: Key] = [:]
+    /// Packets of each peer so far, when its use was last told.
+    private var counts: [HomeAddress: UInt64] = [:]
     private var deadlines = DeadlineQueue<Key>()
 
     init(pathsMax: Int) { self.pathsMax = pathsMax }
@@ -50,12 +52,15 @@ struct PathMTUs: Sendable {
     // MARK: Events
 
     /// A peer's packets take this path.
-    mutating func use(_ key: Key, by hoa: HomeAddress, _ now: MonotonicTime) -> [Action] {
+    ///
+    /// - Parameter packets: to and from it so far.
+    mutating func use(_ key: Key, by hoa: HomeAddress, packets: UInt64 = 0, _ now: MonotonicTime) -> [Action] {
         if keys[hoa] != key { remove(hoa) }
         guard paths[key] != nil || paths.count < pathsMax else { return [] }
         keys[hoa] = key
         paths[key, default: Path()].peers.insert(hoa)
-        return tell(key) { $0.use(now) }
+        let before = counts.updateValue(packets, forKey: hoa) ?? packets
+        return tell(key) { $0.use(packets: packets < before ? packets : packets - before, now) }
     }
 
     /// Something says that full packets to a peer are lost.
@@ -76,6 +81,7 @@ struct PathMTUs: Sendable {
 
     /// A peer's packets take no such path any more.
     mutating func remove(_ hoa: HomeAddress) {
+        counts[hoa] = nil
         guard let key = keys.removeValue(forKey: hoa) else { return }
         paths[key]?.peers.remove(hoa)
         guard paths[key]?.peers.isEmpty ?? true else { return }

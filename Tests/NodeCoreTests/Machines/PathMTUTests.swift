@@ -34,7 +34,10 @@ private struct Wire {
         }
     }
 
-    mutating func use() { take(mtu.use(time(now))) }
+    /// Each time packets are told of.
+    var packets: UInt64 = 10
+
+    mutating func use() { take(mtu.use(packets: packets, time(now))) }
 
     /// Lets time pass, with packets once a second if they go there.
     mutating func run(until end: Int64, inUse: Bool = true) {
@@ -102,6 +105,20 @@ private struct Wire {
         }
     }
 
+    @Test("While many packets go it is found out within 3.2 s, though others come back; that costs a large probe for 200 of them")
+    func busy() {
+        var wire = Wire(carries: 1472)
+        wire.packets = 500
+        wire.use()
+        wire.run(until: 20_000)
+        #expect(wire.mtu.largest == 1472 && wire.asked.count <= 6 + 10, "\(wire.asked.count)")
+        wire.carries = 1372
+        wire.run(until: 23_200)
+        #expect(wire.mtu.largest <= 1372, "\(wire.asked)")
+        wire.run(until: 24_000)
+        #expect(wire.mtu.largest == 1372)
+    }
+
     @Test("What anybody says costs no more than a few probes, and changes nothing while full packets pass")
     func forgedErrors() {
         var wire = Wire(carries: 1472)
@@ -133,6 +150,12 @@ private struct Wire {
         silent.isSilent = false
         silent.run(until: 40_000)
         #expect(silent.mtu.largest == 1472)
+        // An agent of an earlier version knows no such probes.
+        var old = Wire(carries: 1472)
+        old.isSilent = true
+        old.use()
+        old.run(until: 3_600_000)
+        #expect(old.asked.count <= 36 && old.mtu.largest == 1280, "\(old.asked.count) in an hour")
     }
 
     @Test("One loss, and two, change nothing; an answer that comes late counts", arguments: [1, 2])
