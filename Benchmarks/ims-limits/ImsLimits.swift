@@ -108,7 +108,7 @@ struct Store: ParsableCommand {
                 switch outcome.result {
                 case .durable: durable.add(1, ordering: .relaxed)
                 case .failed(let reason): failed.withLock { $0 = reason }
-                case .outrun: failed.withLock { $0 = "outrun" }
+                case .outrun, .conflict: failed.withLock { $0 = "outrun" }
                 }
                 room.signal()
             }

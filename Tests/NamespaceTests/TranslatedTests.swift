@@ -58,7 +58,7 @@ struct TranslatedTests {
         #expect(traffic.ends.isEmpty)
     }
 
-    @Test("Two nodes whose NATs map by destination talk by a relay, from the first packet on, when both move and when relays start anew; behind others they leave it")
+    @Test("Behind NATs that map by destination two nodes talk by a relay, when they move and when relays start anew, and leave it elsewhere")
     func byRelay() throws {
         let lab = try Lab.shared
         try lab.lab("move", "mn", "symmetric")

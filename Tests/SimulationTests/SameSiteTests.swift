@@ -53,7 +53,8 @@ extension Duration {
             #expect(world.network.drive(max: .seconds(5)) { world.ways == wanted }, "\(place): \(world.ways) \(world.logs())")
             let settled = world.network.time - began
             print(
-                "Same site: to \(place): packets after \(times.map { max($0.toCN, $0.toMN).text } ?? "?"), their last path after \(settled.text), at 20 ms there and back")
+                "Same site: to \(place): packets after \(times.map { max($0.toCN, $0.toMN).text } ?? "?"), their last path after \(settled.text), at 20 ms there and back"
+            )
             let rate = world.rate()
             #expect(rate.toCN >= 49 && rate.toMN >= 49, "\(place): \(rate)")
         }

@@ -51,7 +51,8 @@ package enum KernelReplies {
         guard let message = inPath(octets, isForHome: true) else { return nil }
         guard inPath(octets, isForHome: false) == message else { return "a message within a path is one only for an own HoA" }
         // What the other end would send to say the same.
-        let sent = InPathMessage(message.octets, between: HomePair(own: message.pair.peer, peer: message.pair.own), from: message.far, to: message.own)
+        let sent = InPathMessage(
+            message.octets, between: HomePair(own: message.pair.peer, peer: message.pair.own), from: message.far, to: message.own)
         guard let packet = sent.packet, inPath(packet, isForHome: true) == message else {
             return "a message within a path does not come back from a packet of its own"
         }

@@ -116,7 +116,7 @@ private final class SecureShell {
         }
         directory = "\(lab.directory(host))/ssh"
         for key in ["host", "user"] {
-            let made = try shellStatus("mkdir -p \(directory) /run/sshd && ssh-keygen -q -t ed25519 -N '' -f \(directory)/\(key) </dev/null")
+            let made = shellStatus("mkdir -p \(directory) /run/sshd && ssh-keygen -q -t ed25519 -N '' -f \(directory)/\(key) </dev/null")
             guard made.status == 0 else { throw LabError("ssh-keygen: \(made.output)") }
         }
         let options = ["PidFile=none", "StrictModes=no", "UsePAM=no", "PermitRootLogin=yes", "AuthorizedKeysFile=\(directory)/user.pub"]
