@@ -11,8 +11,8 @@ enum Classifiers {
     private static let kind: UInt16 = 1, options: UInt16 = 2
     private static let optionDescriptor: UInt16 = 6, optionName: UInt16 = 7, optionFlags: UInt16 = 8
     private static let directAction: UInt32 = 1
-    /// Preference 6288, all protocols (ETH_P_ALL, in network order).
-    private static let information: UInt32 = 6288 << 16 | UInt32(UInt16(3).bigEndian)
+    /// The owner's preference, all protocols (ETH_P_ALL, in network order).
+    private static func information(_ owner: ProgramPlace.Owner) -> UInt32 { owner.rawValue << 16 | UInt32(UInt16(3).bigEndian) }
     private static let handle: UInt32 = 1
     /// NLM_F_REQUEST, NLM_F_ACK; NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE; NLM_F_DUMP.
     private static let asks: UInt16 = 0x5, creates: UInt16 = 0x400, isNew: UInt16 = 0x200, replaces: UInt16 = 0x100, dumps: UInt16 = 0x301
@@ -20,7 +20,9 @@ enum Classifiers {
     private static func parent(_ direction: ProgramPlace.Direction) -> UInt32 { direction == .egress ? egress : ingress }
 
     /// Puts the program there, in the place of ours that may be there.
-    static func set(_ program: KernelProgram, on interface: UInt32, _ direction: ProgramPlace.Direction) throws(ProgramError) {
+    static func set(
+        _ program: KernelProgram, on interface: UInt32, _ direction: ProgramPlace.Direction, of owner: ProgramPlace.Owner
+    ) throws(ProgramError) {
         do throws(ProgramError) {
             let qdisc = attribute(kind, text: "clsact")
             _ = try exchange(
@@ -33,18 +35,21 @@ enum Classifiers {
             attribute(optionDescriptor, UInt32(bitPattern: program.descriptor)) + attribute(optionName, text: program.name)
             + attribute(optionFlags, directAction)
         _ = try exchange(
-            newFilter, asks | creates | replaces, interface, handle: handle, parent: parent(direction), information: information,
+            newFilter, asks | creates | replaces, interface, handle: handle, parent: parent(direction), information: information(owner),
             attribute(kind, text: "bpf") + attribute(options, nested), "tie \(program.name) to interface \(interface) (clsact)")
     }
 
-    static func has(on interface: UInt32, _ direction: ProgramPlace.Direction) -> Bool {
-        ((try? filters(of: interface, direction)) ?? []).contains { $0 == information >> 16 }
+    static func has(on interface: UInt32, _ direction: ProgramPlace.Direction, of owner: ProgramPlace.Owner) -> Bool {
+        ((try? filters(of: interface, direction)) ?? []).contains(owner.rawValue)
     }
 
-    static func remove(from interface: UInt32, _ direction: ProgramPlace.Direction) throws(ProgramError) {
-        guard has(on: interface, direction) else { return }
+    static func remove(
+        from interface: UInt32, _ direction: ProgramPlace.Direction, of owner: ProgramPlace.Owner
+    ) throws(ProgramError) {
+        guard has(on: interface, direction, of: owner) else { return }
         _ = try exchange(
-            deleteFilter, asks, interface, handle: handle, parent: parent(direction), information: information, attribute(kind, text: "bpf"),
+            deleteFilter, asks, interface, handle: handle, parent: parent(direction), information: information(owner),
+            attribute(kind, text: "bpf"),
             "remove our program from interface \(interface)")
         guard try filters(of: interface, .ingress).isEmpty, try filters(of: interface, .egress).isEmpty else { return }
         _ = try exchange(

@@ -12,10 +12,13 @@ import Glibc
 package final class ProgramPlace {
     package enum Direction: Sendable, Hashable { case ingress, egress }
     package enum Way: Sendable, Hashable { case link, classifier }
+    /// Whose it is: a node's agent and a relay on one host have places of their own. The number is a classifier's preference.
+    package enum Owner: UInt32, Sendable, Hashable { case node = 6288, relay = 6290 }
 
     package let interface: UInt32
     package let direction: Direction
     package let way: Way
+    private let owner: Owner
     /// Of the `.link`; else -1.
     private let descriptor: Int32
     private let pin: String?
@@ -26,20 +29,22 @@ package final class ProgramPlace {
     ///   - pin: a path in a `ProgramDirectory`; without it a `.link` ends with this value.
     ///   - ways: those that may be used, the first that the kernel has. What an earlier process has in the others is taken away.
     package init(
-        _ program: KernelProgram, to interface: UInt32, _ direction: Direction, pinnedAt pin: String? = nil, ways: [Way] = [.link, .classifier]
+        _ program: KernelProgram, to interface: UInt32, _ direction: Direction, pinnedAt pin: String? = nil, of owner: Owner = .node,
+        ways: [Way] = [.link, .classifier]
     ) throws(ProgramError) {
         self.interface = interface
         self.direction = direction
+        self.owner = owner
         var failure = ProgramError("tie \(program.name) to interface \(interface): no way to do it", errno: EINVAL)
         for way in ways {
             do throws(ProgramError) {
                 switch way {
                 case .link:
                     descriptor = try Self.link(program, interface, direction, pin)
-                    try? Classifiers.remove(from: interface, direction)
+                    try? Classifiers.remove(from: interface, direction, of: owner)
                     self.pin = pin
                 case .classifier:
-                    try Classifiers.set(program, on: interface, direction)
+                    try Classifiers.set(program, on: interface, direction, of: owner)
                     if let pin { unlink(pin) }
                     descriptor = -1
                     self.pin = nil
@@ -59,7 +64,7 @@ package final class ProgramPlace {
     package var isThere: Bool {
         switch way {
         case .link: Self.interface(of: descriptor) == interface
-        case .classifier: Classifiers.has(on: interface, direction)
+        case .classifier: Classifiers.has(on: interface, direction, of: owner)
         }
     }
 
@@ -69,12 +74,12 @@ package final class ProgramPlace {
         switch way {
         // Its descriptor may be held elsewhere too.
         case .link: _ = mat_bpf_link_detach(descriptor)
-        case .classifier: try? Classifiers.remove(from: interface, direction)
+        case .classifier: try? Classifiers.remove(from: interface, direction, of: owner)
         }
     }
 
     /// Takes away what an earlier process has tied to an interface, whichever way.
-    package static func detachLeftovers(from interface: UInt32, _ direction: Direction, pinnedAt pin: String?) {
+    package static func detachLeftovers(from interface: UInt32, _ direction: Direction, pinnedAt pin: String?, of owner: Owner = .node) {
         if let pin {
             let descriptor = mat_bpf_get(pin)
             if descriptor >= 0 {
@@ -83,7 +88,7 @@ package final class ProgramPlace {
             }
             unlink(pin)
         }
-        try? Classifiers.remove(from: interface, direction)
+        try? Classifiers.remove(from: interface, direction, of: owner)
     }
 
     // MARK: Links

@@ -138,8 +138,9 @@ package struct Node {
     /// An encapsulated packet for an own HoA came from an endpoint that its source is not known at.
     package mutating func heldEncapsulated(_ packet: HeldPacket, from endpoint: Endpoint, to own: IPAddress, now: Now) -> [ShellAction] {
         let (endpoint, own) = standIns.arriving(from: endpoint, to: own)
-        held.hold(encapsulated: packet, from: endpoint, core: cores.core(of: packet.destination), now: now.monotonic)
-        return actions(cores.heldEncapsulated(from: packet.source, to: packet.destination, by: endpoint, at: own, now: now), now)
+        let octets = held.hold(encapsulated: packet, from: endpoint, core: cores.core(of: packet.destination), now: now.monotonic)
+        return actions(
+            cores.heldEncapsulated(from: packet.source, to: packet.destination, by: endpoint, at: own, octets: octets, now: now), now)
     }
 
     /// What became of packets that were to be released.

@@ -85,9 +85,11 @@ struct AttackTests {
         try inside.bind(Self.cn, port: 8888)
         inside.setTimeout(0.5)
         for source in [Self.mn, "192.0.2.77", Self.cn, "203.0.113.200"] {
+            let (one, back) = try echo(lab, try packet(source, Self.cn), to: Self.cn, SignalPort.node, times: 1)
+            #expect(back <= one, "\(back) octets for one packet of \(one) in the name of \(source)")
             let (sent, received) = try echo(lab, try packet(source, Self.cn), to: Self.cn, SignalPort.node, times: 20)
             print(String(format: "  matd  a packet in the name of %@: %d octets, %.2f", source, sent / 20, Double(received) / Double(sent)))
-            // Of one in a peer's name the place is asked three times who it is; of that more below the rate of all such, 20 a second.
+            // Of many in a peer's name the place is asked three times who it is.
             #expect(received <= 3 * PathProbe.octetsMin, "in the name of \(source)")
         }
         #expect((try? inside.receive()) == nil)

@@ -105,7 +105,8 @@ final class ForwardingProgram {
         }
         for interface in wanted.sorted() where places[interface] == nil {
             do throws(ProgramError) {
-                places[interface] = try ProgramPlace(program, to: interface, .ingress, pinnedAt: pins?.path(of: "ingress-\(interface)"))
+                places[interface] = try ProgramPlace(
+                    program, to: interface, .ingress, pinnedAt: pins?.path(of: "ingress-\(interface)"), of: .relay)
             } catch {
                 logger.warning("what comes over interface \(interface) is forwarded by the agent: \(error)")
             }
@@ -287,10 +288,10 @@ final class ForwardingProgram {
     /// Takes away what a run before has left.
     static func removeLeftovers(_ directory: ProgramDirectory) {
         // Those that no pin tells of (clsact).
-        for interface in LocalAddresses.interfaces() { ProgramPlace.detachLeftovers(from: interface, .ingress, pinnedAt: nil) }
+        for interface in LocalAddresses.interfaces() { ProgramPlace.detachLeftovers(from: interface, .ingress, pinnedAt: nil, of: .relay) }
         for name in directory.names {
             guard name.hasPrefix("ingress-"), let interface = UInt32(name.dropFirst("ingress-".count)) else { continue }
-            ProgramPlace.detachLeftovers(from: interface, .ingress, pinnedAt: directory.path(of: name))
+            ProgramPlace.detachLeftovers(from: interface, .ingress, pinnedAt: directory.path(of: name), of: .relay)
         }
         directory.removeAll()
     }

@@ -15,6 +15,8 @@ struct Callers: Sendable {
     struct Place: Hashable, Sendable {
         let endpoint: Endpoint
         let own: IPAddress
+        /// It has our cookie for there, or has sent as much as it would be sent.
+        var hasShown = true
     }
 
     private struct Call: Sendable {

@@ -5,8 +5,14 @@ import MATSignal
 
 extension NodeCore {
     /// A packet from this HoA to an own one came in a datagram from an endpoint that it is not known at, to this own address; it is held.
-    mutating func heldEncapsulated(from source: HomeAddress, by endpoint: Endpoint, at own: IPAddress, now: Now) -> [NodeAction] {
-        called(by: source, at: Callers.Place(endpoint: endpoint, own: own), now)
+    ///
+    /// - Parameter octets: that came from there in this HoA's name, and are held.
+    mutating func heldEncapsulated(
+        from source: HomeAddress, by endpoint: Endpoint, at own: IPAddress, octets: Int = .max, now: Now
+    ) -> [NodeAction] {
+        // Whoever forges a source must not get more octets sent there than he sends. A peer that is there sends on, or asks by itself.
+        let hasShown = octets >= EndpointState.courtesyTimes.count * PathProbe.octetsMin
+        if peers[source] == nil || hasShown { called(by: source, at: Callers.Place(endpoint: endpoint, own: own, hasShown: hasShown), now) }
         return endEvent()
     }
 
@@ -43,7 +49,10 @@ extension NodeCore {
     }
 
     /// Its IMS has said who it is.
+    ///
+    /// Its next packets have it probed where it called from: what has come so far may be less than a probe is long.
     mutating func callerKnown(_ hoa: HomeAddress, _ now: Now) {
-        if let place = callers.end(hoa), peers[hoa] != nil { probe(caller: hoa, at: place, now) }
+        guard let place = callers.end(hoa), peers[hoa] != nil, place.hasShown else { return }
+        probe(caller: hoa, at: place, now)
     }
 }

@@ -167,8 +167,12 @@ struct Held {
     }
 
     /// An encapsulated packet came from where its source is not known to be.
-    mutating func hold(encapsulated packet: HeldPacket, from endpoint: Endpoint, core: Int, now: MonotonicTime) {
-        encapsulated.hold(packet, for: Sender(core: core, source: packet.source, endpoint: endpoint), now: now)
+    ///
+    /// - Returns: the octets that are held of this source from there.
+    mutating func hold(encapsulated packet: HeldPacket, from endpoint: Endpoint, core: Int, now: MonotonicTime) -> Int {
+        let sender = Sender(core: core, source: packet.source, endpoint: endpoint)
+        encapsulated.hold(packet, for: sender, now: now)
+        return encapsulated.octetsCount(of: sender)
     }
 
     /// Takes out, in order, what a source sent from an endpoint that has turned out to be its own.

@@ -47,6 +47,9 @@ struct HoldQueue<Key: Hashable & Comparable & Sendable> {
     /// In order.
     var keys: [Key] { packets.keys.sorted() }
 
+    /// Of the packets of a key.
+    func octetsCount(of key: Key) -> Int { packets[key]?.reduce(0) { $0 + $1.packet.bytes.count } ?? 0 }
+
     mutating func hold(_ packet: HeldPacket, for key: Key, now: MonotonicTime) {
         let held = Held(packet: packet, since: now)
         let ofFlow = packets[key]?.count { $0.flow == held.flow } ?? 0

@@ -134,8 +134,10 @@ public struct NodeCores {
     }
 
     /// - Parameters: source and destination of the packet within, where its datagram came from, and the own address that it came to.
-    mutating func heldEncapsulated(from source: IPAddress, to home: IPAddress, by endpoint: Endpoint, at own: IPAddress, now: Now) -> [Step] {
-        decide(index(home: home)) { $0.heldEncapsulated(from: HomeAddress(source), by: endpoint, at: own, now: now) }
+    mutating func heldEncapsulated(from source: IPAddress, to home: IPAddress, by endpoint: Endpoint, at own: IPAddress, octets: Int, now: Now)
+        -> [Step]
+    {
+        decide(index(home: home)) { $0.heldEncapsulated(from: HomeAddress(source), by: endpoint, at: own, octets: octets, now: now) }
     }
 
     public mutating func lookedUp(_ hoa: HomeAddress, _ result: ServerLookup, core: Int, now: Now) -> [Step] {
