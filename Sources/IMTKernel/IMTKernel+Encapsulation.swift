@@ -44,6 +44,9 @@ extension IMTKernel {
         }
     }
 
+    /// What was rewritten for these peers; nothing of those that the tables can't be read about.
+    public func rewrittenUses(of paths: [RewrittenPath]) -> [RewrittenUse] { (try? tables.uses(of: paths)) ?? [] }
+
     // MARK: Links
 
     /// Whether these peers' packets leave in datagrams now, or are held because the link is gone.

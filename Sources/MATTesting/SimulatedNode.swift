@@ -47,6 +47,8 @@ public final class SimulatedNode: SimulatedHost {
     static let backlogMax = 256
     private var counts: [HomeAddress: UInt64] = [:]
     private var uses: [HomeAddress: PathUse] = [:]
+    private var rewrittenOut: [HomeAddress: UInt64] = [:]
+    private var rewrittenIn: [MobileAddress: UInt64] = [:]
 
     public struct Delivery: Hashable, Sendable {
         public var packet: UserPacket
@@ -193,6 +195,7 @@ public final class SimulatedNode: SimulatedHost {
             // While its own MoA is gone the kernel has no route.
             guard locators.contains(where: { $0.moa == mobile.own }) else { return false }
             counts[HomeAddress(destination), default: 0] += 1
+            rewrittenOut[HomeAddress(destination), default: 0] += 1
             transmit(packet, from: mobile.own.address, to: mobile.peer.address)
         } else if let (own, peer) = imt.encapsulated[pair(destination)]?.endpoints {
             guard locators.contains(where: { $0.moa.address == own.address }) else { return false }
@@ -246,6 +249,7 @@ public final class SimulatedNode: SimulatedHost {
     private func arrive(_ packet: UserPacket, from source: IPAddress, to own: IPAddress, isReleased: Bool) {
         if let home = imt.home(of: MobilePair(own: MobileAddress(own), peer: MobileAddress(source))) {
             counts[home.peer, default: 0] += 1
+            rewrittenIn[MobileAddress(source), default: 0] += 1
             delivered.append(Delivery(packet: packet, from: home.peer, at: network.time))
         } else if isReleased || imt.isPlain(source, now: network.time) || packet.kind == .opening && imt.letsOpen(source, now: network.time) {
             deliveredPlain.append(packet)
@@ -358,6 +362,13 @@ extension SimulatedNode: NodeEnvironment {
 
     package func pathUses() -> [PathUse] {
         uses.sorted { $0.key < $1.key }.map(\.value).filter { imt.encapsulated[$0.pair]?.endpoints?.far == $0.far }
+    }
+
+    package func rewrittenUses(of paths: [RewrittenPath]) -> [RewrittenUse] {
+        paths.map { path in
+            RewrittenUse(
+                path.pair, sent: rewrittenOut[path.pair.peer] ?? 0, came: path.places.reduce(0) { $0 + (rewrittenIn[$1] ?? 0) })
+        }
     }
 
     package func keep(sequence: UInt64, of hoa: HomeAddress) { keptSequence = sequence }

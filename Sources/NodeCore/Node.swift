@@ -209,6 +209,11 @@ package struct Node {
 
     package mutating func pathsUsed(_ uses: [PathUse], now: Now) -> [ShellAction] { actions(cores.pathsUsed(uses.map(standIns.seen), now: now), now) }
 
+    /// Peers whose rewritten packets are to be read beside them.
+    package var rewrittenWatched: [RewrittenPath] { cores.rewrittenWatched }
+
+    package mutating func rewritten(_ uses: [RewrittenUse], now: Now) -> [ShellAction] { actions(cores.rewritten(uses, now: now), now) }
+
     /// Told now and then: what has waited for too long goes.
     ///
     /// - Parameter isClockSynchronized: as the kernel says.

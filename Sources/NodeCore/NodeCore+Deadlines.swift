@@ -29,6 +29,8 @@ extension NodeCore {
         case inPath
         /// The IMS's locator check of an own address should have come.
         case reachability
+        /// Rewritten packets may take a pair of networks again that was filtered.
+        case trials
     }
 
     /// When `timerFired` wants to be called next.
@@ -80,6 +82,7 @@ extension NodeCore {
         case .gateways: gatewaysDue(now)
         case .inPath: inPathDue(now)
         case .reachability: checksDue(now)
+        case .trials: trialsDue(now)
         }
     }
 }

@@ -53,6 +53,8 @@ public struct NodeCore {
     /// Peers in the network that we are in.
     var candidates: CandidateTable
     var peerRelays: RelayTable
+    /// Whether rewritten packets pass in the middle of their flows.
+    var trials = DirectTrials()
     var busiest = BusiestPeers()
     var destinations: Destinations
     /// Who sends us something in datagrams, and is not known.

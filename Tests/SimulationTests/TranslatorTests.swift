@@ -196,6 +196,28 @@ final class TranslatedWorld {
         #expect(world.rate().toCN >= 49)
     }
 
+    @Test(
+        "A move to where a firewall drops flows in their middle is over in a second, before the checks that do not come tell of it",
+        arguments: [true, false], [22, 23] as [UInt64])
+    func firstTimeBehindFirewall(isMN: Bool, seed: UInt64) {
+        let world = TranslatedWorld(seed: seed)
+        #expect(world.start(Self.open, Self.peer), "\(world.logs())")
+        world.network.run(for: .seconds(8))
+        #expect(world.ways == Self.direct)
+        (isMN ? world.mn : world.cn).move(to: [ip(Self.inFirewall)])
+        guard let times = world.resumption() else {
+            Issue.record("nothing goes on\n\(world.logs())")
+            return
+        }
+        #expect(max(times.toCN, times.toMN) <= .seconds(1), "\(times)\n\(world.logs())")
+        for _ in 1...10 {
+            let rate = world.rate()
+            #expect(rate.toCN >= 49 && rate.toMN >= 49, "\(rate)\n\(world.logs())")
+        }
+        #expect(world.ways == Self.encapsulated)
+        #expect(world.mn.imt.violations.isEmpty && world.cn.imt.violations.isEmpty)
+    }
+
     @Test("At an open address the check comes, and packets are rewritten", arguments: [1, 2] as [UInt64])
     func notFiltered(seed: UInt64) {
         let world = TranslatedWorld(seed: seed, conditions: NetworkConditions(latency: .milliseconds(5) ... .milliseconds(60), loss: 0.1))

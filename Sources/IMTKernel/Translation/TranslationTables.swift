@@ -274,6 +274,23 @@ final class TranslationTables {
         return result.filter { entry in model.entries[entry.key] != nil || entry.value.packetsIn > 0 }
     }
 
+    /// Of these peers alone, from the elements that they have now.
+    func uses(of paths: [RewrittenPath]) throws(KernelError) -> [RewrittenUse] {
+        var uses: [RewrittenUse] = []
+        for path in paths {
+            guard let departure = model.entries[path.pair], let table = families.first(where: { $0.family == path.pair.own.family }) else { continue }
+            let out = SetElement(key: path.pair.peer.address.packetOctets)
+            let sent = try socket.elements([out], of: TranslationRuleset.out(departure.path), in: table)
+            let places = path.places.filter { model.inbound(Arrival(peer: $0, own: path.pair.own)) == path.pair.peer }
+            let came = try socket.elements(
+                places.map { SetElement(key: $0.address.packetOctets) }, of: TranslationRuleset.into(path.pair.own), in: table)
+            uses.append(
+                RewrittenUse(
+                    path.pair, sent: sent.reduce(0) { $0 &+ $1.packets }, came: came.reduce(0) { $0 &+ $1.packets }))
+        }
+        return uses
+    }
+
     private func carryCounters(_ sets: [SetDifference], _ paths: [UInt32: DeparturePath], of table: TableDefinition) {
         guard carried.count < Self.carriedMax else { return }
         for set in sets where !set.removed.isEmpty {

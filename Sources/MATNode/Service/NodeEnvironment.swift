@@ -40,6 +40,8 @@ package protocol NodeEnvironment: AnyObject {
     func packetCounts() -> [HomePair: UInt64]
     /// What each path in datagrams has carried so far.
     func pathUses() -> [PathUse]
+    /// What was rewritten for these peers so far.
+    func rewrittenUses(of paths: [RewrittenPath]) -> [RewrittenUse]
 
     // MARK: Files
 

@@ -68,6 +68,11 @@ package final class NodeShell {
         let start = environment.now.monotonic
         let uses = environment.pathUses()
         run { node, now in node.pathsUsed(uses, now: now) }
+        let watched = node.rewrittenWatched
+        if !watched.isEmpty {
+            let rewritten = environment.rewrittenUses(of: watched)
+            run { node, now in node.rewritten(rewritten, now: now) }
+        }
         isReadingPaths = false
         let took = environment.now.monotonic - start
         if node.wantsPathUses { readPaths(after: max(Node.pathUseInterval, took * Self.pathRest)) }

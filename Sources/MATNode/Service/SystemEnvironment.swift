@@ -146,6 +146,8 @@ final class SystemEnvironment: NodeEnvironment {
 
     func pathUses() -> [PathUse] { kernel.pathUses() }
 
+    func rewrittenUses(of paths: [RewrittenPath]) -> [RewrittenUse] { kernel.rewrittenUses(of: paths) }
+
     /// Empty if the kernel does not tell.
     func counters() -> [HomePair: PeerCounters] {
         do throws(KernelError) {

@@ -19,7 +19,10 @@ extension NodeCore {
     /// Something came that names a HoA as its source, from an endpoint that it is not known at.
     mutating func called(by hoa: HomeAddress, at place: Callers.Place, _ now: Now) {
         guard hoa.address.isUsableUnicast, !isOwn(hoa.address), home(for: hoa) != nil else { return }
-        guard peers[hoa] == nil else { return probe(caller: hoa, at: place, now) }
+        guard peers[hoa] == nil else {
+            cameEncapsulated(from: place.endpoint, of: hoa)
+            return probe(caller: hoa, at: place, now)
+        }
         guard callers.called(hoa, from: place, now.monotonic) else { return }
         if let servers = knownServers(of: hoa, now) {
             start(.queryPeer(hoa), to: servers.endpoints, now)

@@ -38,7 +38,9 @@ extension NodeCore {
     /// The endpoints at which a peer may receive encapsulated packets: those that it lists, and its MoAs, if rewriting can't be all there is.
     private func endpoints(of peer: Peer) -> [Endpoint] {
         let places = peer.record.places(at: peer.listed)
-        guard !isOpen(peer.hoa.family) || places.contains(where: { if case .endpoint = $0 { true } else { false } }) else { return [] }
+        let isFiltered =
+            trials.isDoubted(peer.hoa) || trials.hasFiltered && !filteredAddresses(towards: peer.hoa, addresses.ordered.map(\.moa)).isEmpty
+        guard isFiltered || !isOpen(peer.hoa.family) || places.contains(where: { if case .endpoint = $0 { true } else { false } }) else { return [] }
         return places.compactMap { place in
             switch place {
             case .endpoint(let endpoint, _): isProbeable(endpoint.address) ? endpoint : nil

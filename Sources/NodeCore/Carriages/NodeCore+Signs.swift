@@ -7,7 +7,7 @@ import MATSignal
 
 extension NodeCore {
     /// Packets go on some path in datagrams: `pathsUsed` is to be told soon, and again.
-    var wantsPathUses: Bool { !peerEndpoints.watched.isEmpty || !peerRelays.watched.isEmpty }
+    var wantsPathUses: Bool { !peerEndpoints.watched.isEmpty || !peerRelays.watched.isEmpty || trials.isWatching }
 
     /// What paths in datagrams have carried so far was read.
     public mutating func pathsUsed(_ uses: some Sequence<PathUse>, now: Now) -> [NodeAction] {

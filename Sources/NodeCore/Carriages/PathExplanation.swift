@@ -1,3 +1,4 @@
+import IMTPlan
 import MATCore
 import MATSignal
 
@@ -118,6 +119,10 @@ extension NodeCore {
             } else if let ownMoA, let translation = ownEndpoints.translation(of: ownMoA) {
                 candidate.state = "our \(ownMoA) is \(translation.text); rewritten packets do not pass in the middle of a connection"
                 candidate.remedy = "use a network that gives this host a global address"
+            } else if let ownMoA, let until = trials.filteredUntil(MobilePair(own: ownMoA, peer: locator.moa)) {
+                let left = max(0, (until - now.monotonic).components.seconds)
+                candidate.state = "rewritten packets did not pass in the middle of connections; tried again in \(left) s"
+                candidate.remedy = "have the firewall before one of both let in what belongs to no connection that it has seen beginning"
             }
             result.candidates.append(candidate)
         }

@@ -223,6 +223,7 @@ struct PeerEndpoints: Sendable {
         return takeDue(now)
     }
 
+    func isProven(_ endpoint: Endpoint) -> Bool { place(endpoint)?.state.isProven ?? false }
     func isBeingProbed(_ endpoint: Endpoint) -> Bool { place(endpoint)?.state.isProbing ?? false }
 
     /// The own address that a place of the peer is asked from, if only that tells: what came from there came to it.

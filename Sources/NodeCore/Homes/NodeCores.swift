@@ -186,6 +186,15 @@ public struct NodeCores {
         return decideAll { core, index in core.pathsUsed(parts[index], now: now) }
     }
 
+    /// Peers whose rewritten packets are to be counted by themselves, and what was counted.
+    var rewrittenWatched: [RewrittenPath] { cores.flatMap(\.rewrittenWatched) }
+
+    mutating func rewritten(_ uses: [RewrittenUse], now: Now) -> [Step] {
+        var parts = [[RewrittenUse]](repeating: [], count: cores.count)
+        for use in uses { parts[index(home: use.pair.own.address)].append(use) }
+        return decideAll { core, index in core.rewritten(parts[index], now: now) }
+    }
+
     public var nextDeadline: MonotonicTime? {
         mutating get { cores.indices.compactMap { cores[$0].nextDeadline }.min() }
     }

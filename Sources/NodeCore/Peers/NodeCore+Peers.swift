@@ -154,12 +154,15 @@ extension NodeCore {
         let hasChosenEndpoint = hasChosenEndpoint(peer)
         return PeerPaths.OwnSide(
             home: own, places: places, preferred: preferences.addresses(for: peer, among: places, listedIn: record, addresses, uplinks),
-            record: record, closed: Set(places.filter { hasChosenEndpoint || !isOpen($0, for: own) }))
+            record: record,
+            closed: Set(places.filter { hasChosenEndpoint || !isOpen($0, for: own) }).union(filteredAddresses(towards: peer, places)))
     }
 
     /// Brings the kernel's entries for this peer in step with its record, its locators' states and our addresses.
     mutating func applyPeer(_ hoa: HomeAddress, _ now: Now) {
-        guard peers[hoa] != nil, let side = ownSide(for: hoa) else { return }
+        settleTrial(of: hoa, now)
+        guard let before = peers[hoa], let side = ownSide(for: hoa) else { return }
+        let direct = paths.installed(of: before)
         leaveGateway(hoa, now)
         claimLocators(of: hoa, now)
         listEndpoints(of: hoa, now)
@@ -167,9 +170,10 @@ extension NodeCore {
         if isReachedByEndpoint(hoa, side) { _ = paths.prefer(hoa, in: &peers, side) }
         let arranged = paths.arrange(hoa, in: &peers, side, addresses, &adoption, isKeptBack: destinations.contains(hoa))
         for change in arranged.changes { self.change(change) }
-        let isRewritten = peers[hoa].flatMap { paths.installed(of: $0) } != nil
-        let (isInNetwork, isFound) = applyCandidates(of: hoa, isRewritten: isRewritten, now)
-        let hasOpened = applyCarriage(of: hoa, isRewritten: isRewritten || isInNetwork, now) || isFound
+        let rewritten = peers[hoa].flatMap { paths.installed(of: $0) }
+        if let rewritten, rewritten != direct { directPathTaken(by: hoa, rewritten, now) }
+        let (isInNetwork, isFound) = applyCandidates(of: hoa, isRewritten: rewritten != nil, now)
+        let hasOpened = applyCarriage(of: hoa, isRewritten: rewritten != nil || isInNetwork, now) || isFound
         checkLearned(hoa, now)
         releaseKnownStrangers(of: hoa, now)
         if arranged.hasOpened || hasOpened {
@@ -182,6 +186,7 @@ extension NodeCore {
         guard let peer = peers[hoa], let own = home(for: hoa) else { return }
         removeCarriage(of: hoa, now)
         removeCandidates(of: hoa)
+        trials.end(hoa)
         for change in paths.remove(peer, home: own) { self.change(change) }
         releaseLocators(of: hoa, now)
         peers.remove(hoa)

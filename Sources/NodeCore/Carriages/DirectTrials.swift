@@ -1,0 +1,163 @@
+import IMTPlan
+import MATCore
+import MATSignal
+
+/// Whether rewritten packets pass in the middle of their flows over pairs of networks that are new to a conversation (protocol.md section 11.4,
+/// "Leaving and coming back"). A firewall may let a check pass, which begins a flow, and drop what it has not seen beginning.
+///
+/// ```
+///   (nothing) ── a new pair is used ──► watched ── a packet comes, or 10 s ──► (nothing)
+///                                         │  packets came before, or come in datagrams from that very MoA;
+///                                         │  and some went out for 500 ms, and none came rewritten
+///                                         ▼
+///                                      doubted: its MoA is asked as an endpoint ── a packet comes ──► (nothing)
+///                                         │  it has signed
+///                                         ▼
+///                                      filtered, for this pair of networks: by datagrams ── 10 min, or a packet comes rewritten ──► (nothing)
+/// ```
+/// The last is for a peer that had nothing to send, or could not yet: its first packet ends the mistake.
+struct DirectTrials: Sendable {
+    /// Between which networks packets go, as far as addresses tell.
+    struct Networks: Hashable, Sendable {
+        let own: IPPrefix
+        let peer: IPPrefix
+
+        init(_ pair: MobilePair) { (own, peer) = (Self.network(pair.own), Self.network(pair.peer)) }
+
+        private static func network(_ moa: MobileAddress) -> IPPrefix { IPPrefix(covering: moa.address, length: moa.family == .ipv4 ? 120 : 64) }
+    }
+
+    private struct Trial: Sendable {
+        let pair: MobilePair
+        var until: MonotonicTime
+        var last: RewrittenUse?
+        var cameAtFirst: UInt64 = 0
+        /// Since when packets go out, while none has come, and those sent before.
+        var silence: (since: MonotonicTime, sent: UInt64)?
+        /// The peer's packets come in datagrams that might have been rewritten.
+        var isLeftByPeer = false
+        var isDoubted = false
+        var isFiltered = false
+    }
+
+    enum OnCount: Hashable, Sendable {
+        case nothing
+        /// The peer's MoA is to be asked as an endpoint.
+        case doubt
+        /// Packets may be rewritten again.
+        case trust
+    }
+
+    /// Peers watched at a time, and pairs of networks remembered, of each core.
+    static let trialsMax = 64
+    static let networksMax = 256
+    static let trialMax: Duration = .seconds(10)
+    /// How long it is watched whether packets come rewritten all the same.
+    static let mistakeMax: Duration = .seconds(60)
+    static let filteredFor: Duration = .seconds(600)
+    /// Packets without any that comes: of fewer, chance may have lost them or their answers.
+    static let silentPacketsMin: UInt64 = 3
+
+    private var trials: [HomeAddress: Trial] = [:]
+    private var passed: [Networks: MonotonicTime] = [:]
+    private var filtered: [Networks: MonotonicTime] = [:]
+
+    // MARK: Questions
+
+    /// Whether packets are known not to pass between the networks of these.
+    func isFiltered(_ pair: MobilePair) -> Bool { !filtered.isEmpty && filtered[Networks(pair)] != nil }
+    var hasFiltered: Bool { !filtered.isEmpty }
+
+    /// Until when.
+    func filteredUntil(_ pair: MobilePair) -> MonotonicTime? { filtered[Networks(pair)] }
+
+    /// In order; what they send and get is to be read.
+    var watched: [HomeAddress] { trials.keys.sorted() }
+    var isWatching: Bool { !trials.isEmpty }
+
+    func isDoubted(_ hoa: HomeAddress) -> Bool { trials[hoa].map { $0.isDoubted && !$0.isFiltered } ?? false }
+    func pair(of hoa: HomeAddress) -> MobilePair? { trials[hoa]?.pair }
+
+    /// When `takeDue` is to be told.
+    var due: MonotonicTime? { filtered.values.min() }
+
+    // MARK: Events
+
+    /// Rewritten packets of a peer take this pair from now on.
+    mutating func begin(_ hoa: HomeAddress, _ pair: MobilePair, _ now: MonotonicTime) {
+        if trials[hoa]?.pair == pair { return }
+        trials[hoa] = nil
+        guard passed[Networks(pair)] == nil, trials.count < Self.trialsMax else { return }
+        trials[hoa] = Trial(pair: pair, until: now + Self.trialMax)
+    }
+
+    mutating func end(_ hoa: HomeAddress) { trials[hoa] = nil }
+
+    /// - Parameter isAwaited: the peer, or its IMS, has acked where we are.
+    mutating func counted(_ use: RewrittenUse, isAwaited: Bool, _ now: MonotonicTime) -> OnCount {
+        let hoa = use.pair.peer
+        guard var trial = trials[hoa] else { return .nothing }
+        defer { if trials[hoa] != nil { trials[hoa] = trial } }
+        guard let last = trial.last, last.sent <= use.sent, last.came <= use.came else {
+            (trial.last, trial.cameAtFirst) = (use, use.came)
+            return .nothing
+        }
+        trial.last = use
+        guard use.came == last.came else {
+            passes(trial, of: hoa, now)
+            return trial.isFiltered ? .trust : .nothing
+        }
+        guard now < trial.until || trial.isDoubted && !trial.isFiltered else {
+            trials[hoa] = nil
+            return .nothing
+        }
+        guard !trial.isDoubted else { return .nothing }
+        guard isAwaited else {
+            trial.silence = nil
+            return .nothing
+        }
+        guard use.sent > last.sent else { return .nothing }
+        let silence = trial.silence ?? (now, last.sent)
+        trial.silence = silence
+        trial.isDoubted =
+            (trial.cameAtFirst > 0 || trial.isLeftByPeer) && now - silence.since >= PathSigns.silenceMax
+            && use.sent - silence.sent >= Self.silentPacketsMin
+        return trial.isDoubted ? .doubt : .nothing
+    }
+
+    private mutating func passes(_ trial: Trial, of hoa: HomeAddress, _ now: MonotonicTime) {
+        trials[hoa] = nil
+        filtered[Networks(trial.pair)] = nil
+        Self.makeRoom(in: &passed)
+        passed[Networks(trial.pair)] = now
+    }
+
+    private static func makeRoom(in known: inout [Networks: MonotonicTime]) {
+        guard known.count >= networksMax, let oldest = known.values.min() else { return }
+        known = known.filter { $0.value != oldest }
+    }
+
+    /// The peer's packets come in datagrams from the MoA that its rewritten ones should come from.
+    mutating func cameEncapsulated(_ hoa: HomeAddress, from place: MobileAddress) {
+        if trials[hoa]?.pair.peer == place { trials[hoa]?.isLeftByPeer = true }
+    }
+
+    /// The MoA that is doubted has signed as an endpoint.
+    ///
+    /// - Returns: the pair, which packets do not take any more.
+    mutating func proved(_ hoa: HomeAddress, _ now: MonotonicTime) -> MobilePair? {
+        guard let trial = trials[hoa], trial.isDoubted, !trial.isFiltered else { return nil }
+        trials[hoa]?.isFiltered = true
+        trials[hoa]?.until = now + Self.mistakeMax
+        Self.makeRoom(in: &filtered)
+        filtered[Networks(trial.pair)] = now + Self.filteredFor
+        return trial.pair
+    }
+
+    /// - Returns: whether packets may take a pair again that was filtered.
+    mutating func takeDue(_ now: MonotonicTime) -> Bool {
+        let before = filtered.count
+        filtered = filtered.filter { $0.value > now }
+        return filtered.count < before
+    }
+}

@@ -1,0 +1,67 @@
+import IMTPlan
+import MATSignal
+
+// Rewritten packets that do not pass in the middle of their flows: what `DirectTrials` is told of them, and what follows.
+
+extension NodeCore {
+    /// Peers whose rewritten packets are to be counted by themselves.
+    var rewrittenWatched: [RewrittenPath] {
+        trials.watched.compactMap { hoa in
+            guard let peer = peers[hoa], let own = home(for: hoa) else { return nil }
+            return RewrittenPath(HomePair(own: own, peer: hoa), from: peer.arrivals.sorted())
+        }
+    }
+
+    /// What was rewritten for watched peers was read.
+    mutating func rewritten(_ uses: some Sequence<RewrittenUse>, now: Now) -> [NodeAction] {
+        for use in uses {
+            switch trials.counted(use, isAwaited: knowsUs(use.pair.peer), now.monotonic) {
+            case .nothing: break
+            case .doubt: doubtDirect(use.pair.peer, now)
+            case .trust: applyPeer(use.pair.peer, now)
+            }
+        }
+        return endEvent()
+    }
+
+    /// A peer's rewritten packets take this pair now.
+    mutating func directPathTaken(by hoa: HomeAddress, _ pair: MobilePair, _ now: Now) {
+        guard let peer = peers[hoa], !peer.record.isNetwork, homes[home(for: hoa) ?? hoa]?.isNetwork == false else { return }
+        trials.begin(hoa, pair, now.monotonic)
+    }
+
+    /// Its packets may be filtered: whether it can be reached in datagrams there is found out.
+    private mutating func doubtDirect(_ hoa: HomeAddress, _ now: Now) {
+        listEndpoints(of: hoa, now)
+        useEndpoints(of: hoa, now)
+    }
+
+    /// A peer's packet came in a datagram that may have been rewritten instead.
+    mutating func cameEncapsulated(from endpoint: Endpoint, of hoa: HomeAddress) {
+        if endpoint.port == SignalPort.node { trials.cameEncapsulated(hoa, from: MobileAddress(endpoint.address)) }
+    }
+
+    /// An endpoint of a peer was proven, or another own address is used: before the paths of the peer are looked at.
+    mutating func settleTrial(of hoa: HomeAddress, _ now: Now) {
+        guard trials.isDoubted(hoa), let pair = trials.pair(of: hoa),
+            peerEndpoints[hoa]?.isProven(Endpoint(pair.peer.address, port: SignalPort.node)) == true,
+            trials.proved(hoa, now.monotonic) != nil
+        else { return }
+        log(
+            .notice,
+            "packets to \(hoa) do not pass from \(pair.own) to \(pair.peer) in the middle of connections; they go in datagrams for 10 minutes")
+        if let due = trials.due { deadlines.set(.trials, at: due) }
+    }
+
+    /// Own addresses from which rewritten packets are known not to reach a peer.
+    func filteredAddresses(towards hoa: HomeAddress, _ places: [MobileAddress]) -> Set<MobileAddress> {
+        guard trials.hasFiltered, let peer = peers[hoa] else { return [] }
+        let listed = peer.locators.listed.map(\.moa)
+        return Set(places.filter { own in listed.contains { $0.family == own.family && trials.isFiltered(MobilePair(own: own, peer: $0)) } })
+    }
+
+    mutating func trialsDue(_ now: Now) {
+        if trials.takeDue(now.monotonic) { for hoa in peerEndpoints.hoas { applyPeer(hoa, now) } }
+        if let due = trials.due { deadlines.set(.trials, at: due) }
+    }
+}

@@ -1,0 +1,112 @@
+import IMTPlan
+import MATSignal
+import MATTesting
+import Testing
+
+@testable import NodeCore
+
+@Suite("Rewritten packets over new pairs of networks") struct DirectTrialsTests {
+    private let peer = home("203.0.113.1")
+    private let pair = MobilePair(own: MobileAddress(ip("2001:db8:a::10")), peer: MobileAddress(ip("2001:db8:b::10")))
+    private let neighbours = MobilePair(own: MobileAddress(ip("2001:db8:a::99")), peer: MobileAddress(ip("2001:db8:b::98")))
+
+    private func use(_ sent: UInt64, _ came: UInt64) -> RewrittenUse {
+        RewrittenUse(HomePair(own: home("198.51.100.1"), peer: peer), sent: sent, came: came)
+    }
+
+    @Test(
+        "Packets that go out for 500 ms while none come have the peer's MoA asked as an endpoint; when it has signed, they go there"
+    )
+    func filtered() {
+        var trials = DirectTrials()
+        trials.begin(peer, pair, time(0))
+        var doubted: [Int64] = []
+        for at in stride(from: Int64(100), through: 2000, by: 100) where trials.counted(use(UInt64(at), 7), isAwaited: true, time(at)) == .doubt {
+            doubted.append(at)
+        }
+        #expect(doubted == [700] && trials.isDoubted(peer))
+        #expect(!trials.isFiltered(pair))
+        let proved = trials.proved(peer, time(2100))
+        #expect(proved == pair && trials.isFiltered(pair) && trials.isFiltered(neighbours) && !trials.isDoubted(peer))
+        let early = trials.takeDue(time(602_000))
+        let late = trials.takeDue(time(602_100))
+        #expect(!early && late && !trials.isFiltered(pair))
+    }
+
+    @Test("A packet that comes ends the trial, before and after the doubt, and these networks are not tried again", arguments: [300, 900] as [Int64])
+    func passes(at: Int64) {
+        var trials = DirectTrials()
+        trials.begin(peer, pair, time(0))
+        for at in stride(from: Int64(100), through: at, by: 100) { _ = trials.counted(use(UInt64(at), 7), isAwaited: true, time(at)) }
+        _ = trials.counted(use(UInt64(at) + 1, 8), isAwaited: true, time(at + 100))
+        #expect(!trials.isWatching)
+        let proved = trials.proved(peer, time(1100))
+        trials.begin(peer, neighbours, time(2000))
+        #expect(proved == nil && !trials.isWatching)
+    }
+
+    @Test("Of a conversation in which nothing came before, and of one that sends nothing, nothing is concluded", arguments: [true, false])
+    func nothing(sends: Bool) {
+        var trials = DirectTrials()
+        trials.begin(peer, pair, time(0))
+        for at in stride(from: Int64(100), through: 12_000, by: 100) {
+            let isDoubted: DirectTrials.OnCount = trials.counted(use(sends ? UInt64(at) : 3, sends ? 0 : 7), isAwaited: true, time(at))
+            #expect(isDoubted == .nothing)
+        }
+        #expect(!trials.isWatching)
+    }
+
+    @Test("Before the peer knows where we are, its silence says nothing")
+    func unknownThere() {
+        var trials = DirectTrials()
+        trials.begin(peer, pair, time(0))
+        for at in stride(from: Int64(100), through: 3000, by: 100) {
+            let isDoubted: DirectTrials.OnCount = trials.counted(use(UInt64(at), 7), isAwaited: false, time(at))
+            #expect(isDoubted == .nothing)
+        }
+        var doubted: [Int64] = []
+        for at in stride(from: Int64(3100), through: 4000, by: 100) where trials.counted(use(UInt64(at), 7), isAwaited: true, time(at)) == .doubt {
+            doubted.append(at)
+        }
+        #expect(doubted == [3600])
+    }
+
+    @Test("A peer whose packets come in datagrams from the very MoA may have found out for both: then what came before need not have come rewritten")
+    func fromPeer() {
+        for place in [pair.peer, neighbours.peer] {
+            var trials = DirectTrials()
+            trials.begin(peer, pair, time(0))
+            trials.cameEncapsulated(peer, from: place)
+            var doubted: [Int64] = []
+            for at in stride(from: Int64(100), through: 2000, by: 100) where trials.counted(use(UInt64(at), 0), isAwaited: true, time(at)) == .doubt {
+                doubted.append(at)
+            }
+            #expect(doubted == (place == pair.peer ? [700] : []))
+        }
+    }
+
+    @Test("A packet that comes rewritten all the same ends the verdict; a minute later nobody looks any more")
+    func mistake() {
+        var trials = DirectTrials()
+        trials.begin(peer, pair, time(0))
+        for at in stride(from: Int64(100), through: 2000, by: 100) { _ = trials.counted(use(UInt64(at), 7), isAwaited: true, time(at)) }
+        _ = trials.proved(peer, time(2100))
+        var later = trials
+        let came = trials.counted(use(2000, 8), isAwaited: true, time(2200))
+        #expect(came == .trust && !trials.isFiltered(pair) && !trials.isWatching)
+        _ = later.counted(use(2000, 7), isAwaited: true, time(62_200))
+        #expect(!later.isWatching && later.isFiltered(pair))
+    }
+
+    @Test("A conversation that takes another pair is watched anew, and so many are watched and remembered")
+    func bounds() {
+        var trials = DirectTrials()
+        for number in 1...200 { trials.begin(home("203.0.113.\(number)"), pair, time(0)) }
+        #expect(trials.watched.count == DirectTrials.trialsMax)
+        let other = MobilePair(own: MobileAddress(ip("2001:db8:c::1")), peer: pair.peer)
+        trials.begin(peer, other, time(10))
+        #expect(trials.pair(of: peer) == other)
+        trials.end(peer)
+        #expect(trials.pair(of: peer) == nil && trials.watched.count == DirectTrials.trialsMax - 1)
+    }
+}
