@@ -169,6 +169,7 @@ struct Held {
     /// An encapsulated packet came from where its source is not known to be.
     ///
     /// - Returns: the octets that are held of this source from there.
+    @discardableResult
     mutating func hold(encapsulated packet: HeldPacket, from endpoint: Endpoint, core: Int, now: MonotonicTime) -> Int {
         let sender = Sender(core: core, source: packet.source, endpoint: endpoint)
         encapsulated.hold(packet, for: sender, now: now)
