@@ -208,13 +208,16 @@ import Testing
     func polls() throws {
         var configuration = NodeCoreConfiguration(homes: [], clientSecret: [], cookieSecret: [])
         configuration.pollsPerSecond = 10
-        let polls = PollTimes(configuration)
+        var polls = PollTimes(configuration)
         let peer = try Peers.peer(hoa)
         // Its record of 600 s was issued at 1 ms.
         func interval(_ count: Int, at seconds: Int64) -> Duration {
             polls.interval(for: peer, among: count, Now(monotonic: .zero + .seconds(seconds), wallMilliseconds: UInt64(seconds * 1000)))
         }
         #expect(interval(1, at: 0) == .seconds(30))
+        polls.isTranslated = true
+        #expect(interval(1, at: 0) == .seconds(25), "so that a translator which forgets after 30 s lets pushes in")
+        polls.isTranslated = false
         #expect(interval(1, at: 570) == .milliseconds(20_001) && interval(1, at: 590) == .seconds(5))
         #expect(
             interval(1000, at: 0) == .seconds(100) && interval(1000, at: 400) == .milliseconds(190_001),

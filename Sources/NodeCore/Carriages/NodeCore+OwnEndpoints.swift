@@ -66,6 +66,7 @@ extension NodeCore {
     /// is translated or filtered, or not of IPv4 as the HoA, and at relays (section 11.3).
     mutating func holdBindings(_ now: Now) {
         var needed = neededRelays
+        records.isTranslated(homes.keys.contains { hoa in desiredLocators(of: hoa).first.map { ownEndpoints[$0].endpoint != nil } ?? false })
         for (hoa, home) in homes {
             // An IMS binds only whom it knows.
             guard home.isKnown || home.registration.stage == .updating, let moa = desiredLocators(of: hoa).first,

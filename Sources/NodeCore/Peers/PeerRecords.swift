@@ -195,6 +195,9 @@ struct PeerRecords: Sendable {
 
     // MARK: Polls
 
+    /// Whether a translator or a firewall stands before an own address.
+    mutating func isTranslated(_ isSo: Bool) { polls.isTranslated = isSo }
+
     private func pollLater(_ hoa: HomeAddress, in peers: inout PeerTable, _ now: Now) {
         if let peer = peers[hoa] { peers.schedule(hoa, at: now.monotonic + polls.interval(for: peer, among: peers.count, now)) }
     }

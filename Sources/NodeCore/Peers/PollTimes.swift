@@ -6,10 +6,15 @@ struct PollTimes: Sendable {
     /// How long before a record expires its IMS is asked for the next.
     private static let margin: Duration = .seconds(10)
     private static let intervalMin: Duration = .seconds(5)
+    /// Between polls of a node behind a translator (section 11.4): with the poll its IMS's way back to us stays open, by which pushes come.
+    /// Many translators forget what was silent for 30 s.
+    static let translatedMax: Duration = .seconds(25)
 
     private let interval: Duration
     private let perSecond: Int
     private var pace: Pace
+    /// A translator or a firewall stands before an own address.
+    var isTranslated = false
 
     init(_ configuration: NodeCoreConfiguration) {
         interval = configuration.pollInterval
@@ -23,7 +28,7 @@ struct PollTimes: Sendable {
     /// From now to a peer's next poll: the configured time, or as soon as all peers can be polled in turn, and before the record expires if that is
     /// sooner. With so many peers that they must wait, one without packets lately waits twice as long.
     func interval(for peer: Peer, among count: Int, _ now: Now) -> Duration {
-        var interval = interval
+        var interval = isTranslated ? min(interval, Self.translatedMax) : interval
         let turns = Duration.seconds(count / perSecond)
         if turns > interval { interval = now.monotonic - peer.lastTraffic > turns ? turns * 2 : turns }
         if peer.record.expires > now.wallMilliseconds {
