@@ -32,7 +32,7 @@ struct ExampleTests {
 
     @Test("What matd.yaml.example shows commented out is the default")
     func matd() throws {
-        let (asItIs, whole) = try texts("matd", without: ["control-group", "peers"])
+        let (asItIs, whole) = try texts("matd", without: ["control-group", "peers", "mtu"])
         #expect(whole.contains("\n  hold-down-max: 5m") && whole.contains("\nrouted: []") && whole.contains("\nrouting-rules: first"))
         let expected = try NodeConfiguration(parsing: asItIs, file: "as it is")
         #expect("\(try NodeConfiguration(parsing: whole, file: "whole"))" == "\(expected)")

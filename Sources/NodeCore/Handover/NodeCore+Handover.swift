@@ -128,7 +128,9 @@ extension NodeCore {
         for busy in busiest.peers where busy.family == hoa.family {
             if let pair = peers[busy].flatMap({ paths.installed(of: $0) }) { directPathTaken(by: busy, pair, now) }
         }
-        for (peer, isFollowing) in paths.exceptions(from: moved, of: hoa, isWhole: isWhole, hasPreferences: hasPreferences, peers) {
+        for (peer, isFollowing) in paths.exceptions(
+            from: moved, of: hoa, isWhole: isWhole, hasPreferences: hasPreferences || moved.isOneByOne, peers)
+        {
             if isFollowing, let side = ownSide(for: peer) { _ = paths.prefer(peer, in: &peers, side) }
             applyPeer(peer, now)
         }

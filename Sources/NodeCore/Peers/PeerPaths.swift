@@ -42,6 +42,8 @@ struct PeerPaths: Sendable {
         var numbers: Set<UInt8> = []
         /// Peers that waited for an own address.
         var waiting: [HomeAddress] = []
+        /// What left from an address where packets are not rewritten, or leaves from one now: each peer is looked at.
+        var isOneByOne = false
     }
 
     enum Action: Equatable, Sendable {
@@ -93,7 +95,10 @@ struct PeerPaths: Sendable {
 
     /// The path that its packets are to take.
     func current(of peer: Peer, _ side: OwnSide, _ addresses: UsableAddresses) -> MobilePair? {
-        guard let own = departure(of: peer, side), !side.closed.contains(own), let moa = target(of: peer, addresses) else { return nil }
+        // While there is no own address the one that was first may have been of the other family, where nothing is rewritten.
+        guard let own = departure(of: peer, side), own.family == side.home.family, !StandIns.isStandIn(own.address), !side.closed.contains(own),
+            let moa = target(of: peer, addresses)
+        else { return nil }
         return MobilePair(own: own, peer: moa)
     }
 
@@ -235,7 +240,11 @@ struct PeerPaths: Sendable {
             guard gone.contains(moa) || !places.contains(moa) || isWhole && !hasExceptions(hasPreferences) else { continue }
             moved.numbers.formUnion(own.numbers(of: moa, home))
             // Nothing is rewritten between families: what went encapsulated from there is looked at one by one.
-            if !isClosed, moa.family == first.family, !StandIns.isStandIn(moa.address) { moved.changes.append(.moveOutbound(from: moa, to: first)) }
+            if !isClosed, moa.family == first.family, !StandIns.isStandIn(moa.address) {
+                moved.changes.append(.moveOutbound(from: moa, to: first))
+            } else {
+                moved.isOneByOne = true
+            }
             own.move(moa, to: first, of: home)
         }
         moved.waiting = pathless.filter { $0.family == home.family }.sorted()
