@@ -5,10 +5,8 @@ import MATSignal
 /// is an endpoint, where packets arrive encapsulated).
 ///
 /// ```
-///   the link that comes first has one of its family ──► the addresses of its family, as ever
-///   it has none, another link has ────────────────────► that link's of the other family, as endpoints; then those of its family
-///   no link has ──────────────────────────────────────► those of the other family; last the stand-ins of NAT64s (`StandIns`), before which
-///                                                       a translator stands
+///   some link has one of its family ──► the addresses of its family, as ever
+///   no link has ──────────────────────► those of the other family; last the stand-ins of NAT64s (`StandIns`), before which a translator stands
 /// ```
 /// A mobile network has its prefixes routed to it in its own family, and nobody to ask for others.
 enum OtherFamily {
@@ -17,11 +15,9 @@ enum OtherFamily {
     /// - Parameter all: the best first.
     static func reaching(_ family: AddressFamily, _ all: [OwnLocator], isNetwork: Bool) -> [OwnLocator] {
         let own = all.filter { $0.moa.family == family }
-        guard !isNetwork, let link = all.first?.interface else { return own }
-        let real = own.filter { !StandIns.isStandIn($0.moa.address) }
-        if real.isEmpty { return all.filter { $0.moa.family != family } + own }
-        if real.contains(where: { $0.interface == link }) { return own }
-        return all.filter { $0.interface == link && $0.moa.family != family } + own
+        // On a new link one family's address comes a moment before the other's: that alone moves nothing.
+        guard !isNetwork, own.allSatisfy({ StandIns.isStandIn($0.moa.address) }) else { return own }
+        return all.filter { $0.moa.family != family } + own
     }
 
     /// Those of a family of which the own IMSs have an address go first: from the first one the node registers.
