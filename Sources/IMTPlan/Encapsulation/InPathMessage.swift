@@ -63,9 +63,7 @@ public struct InPathMessage: Hashable, Sendable {
             packet.put(SignalPort.node, at: header + 2)
             packet.put(length, at: header + 4)
             packet.part(header + Self.udpOctets..<count).copyBytes(from: octets)
-            let sum = ~Self.datagramSum(UnsafeRawBufferPointer(packet), header)
-            // A sum of zero is sent as all ones (RFC 768).
-            packet.put(sum == 0 ? 0xFFFF : sum, at: header + 6)
+            packet.put(Self.datagramSum(UnsafeRawBufferPointer(packet), header).sent(Self.udp), at: header + 6)
             initialized = count
         }
     }
@@ -125,16 +123,14 @@ public struct InPathMessage: Hashable, Sendable {
     private static func hasRightSum(_ packet: UnsafeRawBufferPointer, _ start: Int) -> Bool {
         // Without a sum only in IPv4 (RFC 768, RFC 8200).
         if packet.number(at: start + 6) == 0 { return packet[0] >> 4 == 4 }
-        return datagramSum(packet, start) == 0xFFFF
+        return datagramSum(packet, start).folded == 0xFFFF
     }
 
     /// Over the pseudo header and the inner datagram, with what stands in the sum's field.
-    private static func datagramSum(_ packet: UnsafeRawBufferPointer, _ start: Int) -> UInt16 {
+    private static func datagramSum(_ packet: UnsafeRawBufferPointer, _ start: Int) -> InternetSum {
         var sum = InternetSum()
-        sum.add(packet.part(packet[0] >> 4 == 4 ? 12..<20 : 8..<40))
-        sum.add(UInt16(udp))
-        sum.add(UInt16(truncatingIfNeeded: packet.count - start))
+        sum.addPseudoHeader(of: packet, udp, octets: packet.count - start)
         sum.add(packet.part(start..<packet.count))
-        return sum.folded
+        return sum
     }
 }

@@ -30,6 +30,21 @@ package struct InternetSum {
         total = result &+ (carries ? 1 : 0)
     }
 
+    /// Adds the pseudo header that TCP and UDP sum up with their own part (RFC 9293 3.1, RFC 8200 8.1): the packet's addresses, the number of the
+    /// protocol, and how long that part is. The caller has seen that the IP header is whole.
+    package mutating func addPseudoHeader(of packet: UnsafeRawBufferPointer, _ protocolNumber: UInt8, octets: Int) {
+        add(packet.part(packet[0] >> 4 == 4 ? 12..<20 : 8..<40))
+        add(UInt16(protocolNumber))
+        add(UInt16(truncatingIfNeeded: octets))
+    }
+
+    /// As it stands in a header of TCP or UDP.
+    package func sent(_ protocolNumber: UInt8) -> UInt16 {
+        let value = ~folded
+        // UDP: a sum of zero is sent as all ones (RFC 768).
+        return value == 0 && protocolNumber == 17 ? 0xFFFF : value
+    }
+
     /// The sum, not inverted.
     package var folded: UInt16 {
         var sum = total

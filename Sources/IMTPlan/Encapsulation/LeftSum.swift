@@ -16,16 +16,12 @@ package enum LeftSum {
         guard number == tcp || number == udp, !isIPv4 || octets.number(at: 6) & 0x3FFF == 0 else { return }
         let field = start + (number == tcp ? 16 : 6)
         guard octets.count >= field + 2 else { return }
-        var sum = InternetSum()
-        sum.add(octets.part(isIPv4 ? 12..<20 : 8..<40))
-        sum.add(UInt16(number))
-        sum.add(UInt16(truncatingIfNeeded: octets.count - start))
-        guard sum.folded == octets.number(at: field) else { return }
+        var pseudo = InternetSum()
+        pseudo.addPseudoHeader(of: octets, number, octets: octets.count - start)
+        guard pseudo.folded == octets.number(at: field) else { return }
         // The field holds the pseudo header's sum, so that over all of the rest is the whole.
         var whole = InternetSum()
         whole.add(octets.part(start..<octets.count))
-        let finished = ~whole.folded
-        // A sum of zero is sent as all ones (RFC 768).
-        packet.put(finished == 0 && number == udp ? 0xFFFF : finished, at: field)
+        packet.put(whole.sent(number), at: field)
     }
 }

@@ -54,18 +54,16 @@ package enum PacketSegments {
         if let (start, field) = header.unfinished {
             let (start, field) = (Int(start), Int(start) + Int(field))
             guard field + 2 <= packet.count, start <= field else { return nil }
-            finishSum(copy, from: start, field: field, isUDP: field - start == 6)
+            finishSum(copy, from: start, field: field, field - start == 6 ? 17 : 6)
         }
         return Outcome(octets: packet.count, each: packet.count)
     }
 
     /// The field holds the pseudo header's sum, so the sum from `start` on is the whole.
-    fileprivate static func finishSum(_ packet: UnsafeMutableRawBufferPointer, from start: Int, field: Int, isUDP: Bool) {
+    fileprivate static func finishSum(_ packet: UnsafeMutableRawBufferPointer, from start: Int, field: Int, _ protocolNumber: UInt8) {
         var sum = InternetSum()
         sum.add(UnsafeRawBufferPointer(packet).part(start..<packet.count))
-        let value = ~sum.folded
-        // UDP: a sum of zero is sent as all ones (RFC 768).
-        packet.put(value == 0 && isUDP ? 0xFFFF : value, at: field)
+        packet.put(sum.sent(protocolNumber), at: field)
     }
 }
 
@@ -114,15 +112,11 @@ private struct Layout {
             segment.put(UInt16(truncatingIfNeeded: length), at: transport + 4)
         }
         let field = transport + (isTCP ? 16 : 6)
-        segment.put(pseudoSum(UnsafeRawBufferPointer(segment), length), at: field)
-        PacketSegments.finishSum(segment, from: transport, field: field, isUDP: !isTCP)
+        var sum = InternetSum()
+        sum.addPseudoHeader(of: UnsafeRawBufferPointer(segment), protocolNumber, octets: length)
+        segment.put(sum.folded, at: field)
+        PacketSegments.finishSum(segment, from: transport, field: field, protocolNumber)
     }
 
-    private func pseudoSum(_ packet: UnsafeRawBufferPointer, _ length: Int) -> UInt16 {
-        var sum = InternetSum()
-        sum.add(packet.part(isIPv4 ? 12..<20 : 8..<40))
-        sum.add(UInt16(truncatingIfNeeded: length))
-        sum.add(isTCP ? 6 : 17 as UInt16)
-        return sum.folded
-    }
+    private var protocolNumber: UInt8 { isTCP ? 6 : 17 }
 }

@@ -101,7 +101,7 @@ extension TranslationModel {
         let now = entries.departures.map(\.key) + old.entries.departures.lazy.map(\.key).filter { entries[$0] == nil }
         guard !encapsulated.isEmpty || !old.encapsulated.isEmpty else { return now }
         let others = Set(encapsulated.keys).union(old.encapsulated.keys).filter { entries[$0] == nil && old.entries[$0] == nil }
-        return now + others.sorted { ($0.own, $0.peer) < ($1.own, $1.peer) }
+        return now + others.sorted()
     }
 
     private func allArrivals(_ old: TranslationModel) -> [Arrival] {

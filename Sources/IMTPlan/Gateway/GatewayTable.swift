@@ -66,10 +66,8 @@ package struct GatewayTable {
     }
 
     /// Likewise of the routes that lead HoAs into the device.
-    package static func routes(_ prefixes: [IPPrefix], interfaceIndex: UInt32, mtu: UInt32, present: [KernelRoute]) -> [RoutingChange] {
-        let wanted = prefixes.sorted().map {
-            KernelRoute(table: KernelValues.tableMain, destination: $0, interfaceIndex: interfaceIndex, mtu: mtu)
-        }
+    package static func routes(_ prefixes: [IPPrefix], interfaceIndex: UInt32, present: [KernelRoute]) -> [RoutingChange] {
+        let wanted = prefixes.sorted().map { KernelRoute(table: KernelValues.tableMain, destination: $0, interfaceIndex: interfaceIndex) }
         let keys = Set(wanted.map(\.key))
         let stale = present.filter {
             $0.table == KernelValues.tableMain && $0.interfaceIndex == interfaceIndex && !keys.contains($0.key)
