@@ -134,7 +134,7 @@ extension IMTKernel {
     }
 
     func endAdoptedForwarding() {
-        let ended = unconfirmedForwarding.sorted { ($0.own, $0.peer) < ($1.own, $1.peer) }
+        let ended = unconfirmedForwarding.sorted()
         unconfirmedForwarding = []
         guard !ended.isEmpty else { return }
         do throws(KernelError) {

@@ -1,5 +1,3 @@
-import CLinux
-import Glibc
 import IMTPlan
 
 // Reverse path filters of the MoAs' links; see `ReversePaths`.
@@ -39,13 +37,6 @@ extension IMTKernel {
 
     private static func filter(_ name: String) -> UInt8? { setting("ipv4", name, "rp_filter") }
 
-    /// A link's setting of one digit; `nil` if it is something else, or can't be read.
-    static func setting(_ family: String, _ link: String, _ name: String) -> UInt8? {
-        let descriptor = mat_open("/proc/sys/net/\(family)/conf/\(link)/\(name)", O_RDONLY | O_CLOEXEC, 0)
-        guard descriptor >= 0 else { return nil }
-        defer { close(descriptor) }
-        var digit: UInt8 = 0
-        guard read(descriptor, &digit, 1) == 1, (48...57).contains(digit) else { return nil }
-        return digit - 48
-    }
+    /// A link's setting, as `KernelSetting`.
+    static func setting(_ family: String, _ link: String, _ name: String) -> UInt8? { KernelSetting.digit("net/\(family)/conf/\(link)/\(name)") }
 }

@@ -77,23 +77,25 @@ public final class EndpointSocket {
     @discardableResult
     public func send(_ octets: [UInt8], from local: IPAddress? = nil, to peer: Endpoint) -> SystemError? {
         setCutting(true)
-        // The first try may tell of an error that another datagram met (IP_RECVERR); it is not sent then.
-        return socket.send(octets, from: local, to: peer) == nil ? nil : socket.send(octets, from: local, to: peer)
+        return Self.trying { socket.send(octets, from: local, to: peer) }
     }
 
     /// As `BoundSocket.sendIfRoom`.
     @discardableResult
     public func sendIfRoom(_ octets: [UInt8], from local: IPAddress? = nil, to peer: Endpoint) -> SystemError? {
         setCutting(true)
-        return socket.sendIfRoom(octets, from: local, to: peer) == nil ? nil : socket.sendIfRoom(octets, from: local, to: peer)
+        return Self.trying { socket.sendIfRoom(octets, from: local, to: peer) }
     }
+
+    /// The first try may tell of an error that another datagram met (IP_RECVERR); it is not sent then.
+    private static func trying(_ send: () -> SystemError?) -> SystemError? { send() == nil ? nil : send() }
 
     // MARK: Packets
 
     /// Sends one packet, whole or not at all.
     func sendWhole(_ packet: [UInt8], from local: IPAddress, to far: Endpoint) -> SystemError? {
         setCutting(false)
-        return socket.sendIfRoom(packet, from: local, to: far) == nil ? nil : socket.sendIfRoom(packet, from: local, to: far)
+        return Self.trying { socket.sendIfRoom(packet, from: local, to: far) }
     }
 
     /// Sends messages whose datagrams may, or may not, be cut up on their way out.
@@ -101,7 +103,7 @@ public final class EndpointSocket {
     func send(_ messages: UnsafeMutablePointer<mat_message>, _ count: Int, cutUp: Bool) -> Int {
         setCutting(cutUp)
         let sent = Int(mat_sendmmsg(descriptor, messages, UInt32(count), Int32(MSG_DONTWAIT)))
-        // Likewise; but what a full queue has taken or dropped is not for a second try.
+        // As `trying`; but what a full queue has taken or dropped is not for a second try.
         return sent < 0 && errno != EAGAIN && errno != ENOBUFS ? Int(mat_sendmmsg(descriptor, messages, UInt32(count), Int32(MSG_DONTWAIT))) : sent
     }
 

@@ -51,7 +51,7 @@ public final class GatewayDevice: @unchecked Sendable {
             let own = prefixes.filter { $0.family == family }
             // A host without IPv6 has nothing to take away there.
             guard let present = try? routing.routes(family: family) else { continue }
-            let changes = GatewayTable.routes(own, interfaceIndex: index, mtu: 0, present: present)
+            let changes = GatewayTable.routes(own, interfaceIndex: index, present: present)
             if let refused = try routing.apply(changes).first { throw refused.error }
         }
     }
@@ -89,32 +89,4 @@ public final class GatewayDevice: @unchecked Sendable {
     ///
     /// - Returns: whether it took it.
     public func write(_ packet: UnsafeRawBufferPointer) -> Bool { Glibc.write(descriptor, packet.baseAddress, packet.count) == packet.count }
-}
-
-/// Whether this host forwards packets, which is for whoever runs it to say: it makes a host a router.
-public enum KernelForwarding {
-    private static func path(_ family: AddressFamily) -> String {
-        family == .ipv4 ? "/proc/sys/net/ipv4/ip_forward" : "/proc/sys/net/ipv6/conf/all/forwarding"
-    }
-
-    /// As `sysctl` calls it.
-    public static func name(_ family: AddressFamily) -> String {
-        family == .ipv4 ? "net.ipv4.ip_forward" : "net.ipv6.conf.all.forwarding"
-    }
-
-    public static func isOn(_ family: AddressFamily) -> Bool {
-        let descriptor = mat_open(path(family), O_RDONLY | O_CLOEXEC, 0)
-        guard descriptor >= 0 else { return false }
-        defer { close(descriptor) }
-        var octet: UInt8 = 0
-        return Glibc.read(descriptor, &octet, 1) == 1 && octet == UInt8(ascii: "1")
-    }
-
-    public static func turnOn(_ family: AddressFamily) throws(KernelError) {
-        let descriptor = mat_open(path(family), O_WRONLY | O_CLOEXEC, 0)
-        guard descriptor >= 0 else { throw .system("turn on forwarding", name(family)) }
-        defer { close(descriptor) }
-        var octet = UInt8(ascii: "1")
-        guard Glibc.write(descriptor, &octet, 1) == 1 else { throw .system("turn on forwarding", name(family)) }
-    }
 }

@@ -235,16 +235,12 @@ final class RouteSocket {
                 }
             }
         }
-        if let failure = try changeLink(index, name, up: true, { _ in }) {
-            throw KernelError(
-                KernelError.code(of: failure.errno), operation: "bring up the device", object: name, errno: failure.errno,
-                sequence: failure.sequence, kernelMessage: failure.message)
-        }
+        try setLink(index, name, "bring up the device", up: true) { _ in }
     }
 
     /// Sets a link's `rp_filter`: 0 off, 1 strict, 2 loose.
     func setReversePath(_ value: UInt8, index: UInt32, name: String) throws(KernelError) {
-        let failure = try changeLink(index, name) { message in
+        try setLink(index, name, "set the reverse path filter") { message in
             message.putNested(KernelValues.linkFamilySpecific) {
                 message.putNested(UInt16(KernelValues.familyIPv4)) {
                     message.putNested(KernelValues.linkInetConfiguration) {
@@ -253,17 +249,19 @@ final class RouteSocket {
                 }
             }
         }
-        guard let failure else { return }
-        throw KernelError(
-            KernelError.code(of: failure.errno), operation: "set the reverse path filter", object: name, errno: failure.errno,
-            sequence: failure.sequence, kernelMessage: failure.message)
     }
 
     func setMTU(_ mtu: UInt32, index: UInt32, name: String) throws(KernelError) {
-        guard let failure = try changeLink(index, name, { $0.put(KernelValues.linkMTU, u32: mtu) }) else { return }
+        try setLink(index, name, "set the device's MTU to \(mtu)") { $0.put(KernelValues.linkMTU, u32: mtu) }
+    }
+
+    private func setLink(
+        _ index: UInt32, _ name: String, _ operation: String, up: Bool = false, _ specific: (NetlinkMessage) -> Void
+    ) throws(KernelError) {
+        guard let failure = try changeLink(index, name, up: up, specific) else { return }
         throw KernelError(
-            KernelError.code(of: failure.errno), operation: "set the device's MTU to \(mtu)", object: name, errno: failure.errno,
-            sequence: failure.sequence, kernelMessage: failure.message)
+            KernelError.code(of: failure.errno), operation: operation, object: name, errno: failure.errno, sequence: failure.sequence,
+            kernelMessage: failure.message)
     }
 
     private func changeLink(

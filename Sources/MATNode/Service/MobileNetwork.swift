@@ -1,4 +1,4 @@
-import MATRuntime
+import IMTKernel
 import MATSignal
 import NodeCore
 
@@ -18,10 +18,8 @@ extension NodeConfiguration {
     /// What the host lacks to be a mobile network's router. Whether a host forwards is its owner's decision, so it is not switched on here.
     func forwardingWarnings() -> [String] {
         networks.compactMap { home in
-            let key = home.prefix.family == .ipv4 ? "net.ipv4.ip_forward" : "net.ipv6.conf.all.forwarding"
-            let path = "/proc/sys/" + key.split(separator: ".").joined(separator: "/")
-            guard let value = try? TextFile.read(path), value.first == "0" else { return nil }
-            return "this host does not forward, so the hosts of \(home.prefix) reach nobody: sysctl -w \(key)=1"
+            guard KernelForwarding.isOff(home.prefix.family) else { return nil }
+            return "this host does not forward, so the hosts of \(home.prefix) reach nobody: sysctl -w \(KernelForwarding.name(home.prefix.family))=1"
         }
     }
 }
