@@ -44,7 +44,6 @@ public struct NodeCore {
     var paths: PeerPaths
     /// Ways to peers that are not rewritten.
     var peerEndpoints: EndpointTable
-    /// What is asked within them, and how large packets they carry.
     /// How often endpoints are probed.
     var probeRates: ProbeRates
     /// What is asked within them, and how large packets they carry.

@@ -1,5 +1,5 @@
-/// The two ends of a conversation as applications see them.
-public struct HomePair: Hashable, Sendable, CustomStringConvertible {
+/// The two ends of a conversation as applications see them. In order by the own end, then the peer.
+public struct HomePair: Hashable, Comparable, Sendable, CustomStringConvertible {
     public var own: HomeAddress
     public var peer: HomeAddress
 
@@ -9,6 +9,8 @@ public struct HomePair: Hashable, Sendable, CustomStringConvertible {
     }
 
     public var description: String { "\(own) <-> \(peer)" }
+
+    public static func < (a: HomePair, b: HomePair) -> Bool { (a.own, a.peer) < (b.own, b.peer) }
 }
 
 /// The two ends of a conversation as the network sees them. Both are of one family: a packet has one header.

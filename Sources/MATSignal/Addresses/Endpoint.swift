@@ -1,5 +1,5 @@
-/// An address and UDP port.
-public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
+/// An address and UDP port. In order by the address, then the port.
+public struct Endpoint: Hashable, Comparable, Sendable, CustomStringConvertible {
     public var address: IPAddress
     public var port: UInt16
 
@@ -9,6 +9,8 @@ public struct Endpoint: Hashable, Sendable, CustomStringConvertible {
     }
 
     public var description: String { address.family == .ipv4 ? "\(address):\(port)" : "[\(address)]:\(port)" }
+
+    public static func < (a: Endpoint, b: Endpoint) -> Bool { (a.address, a.port) < (b.address, b.port) }
 }
 
 /// The ports of protocol.md section 1.

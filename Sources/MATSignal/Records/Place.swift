@@ -31,11 +31,11 @@ extension MappingRecord {
         /// Of a kind that a later version gave: skipped, but kept, since it is signed too.
         case unknown(UnknownPlace)
 
-        var isMoA: Bool { if case .moa = self { true } else { false } }
+        public var isMoA: Bool { if case .moa = self { true } else { false } }
 
-        fileprivate var locator: Locator? { if case .moa(let locator) = self { locator } else { nil } }
-        fileprivate var endpoint: Endpoint? { if case .endpoint(let endpoint, _) = self { endpoint } else { nil } }
-        fileprivate var relay: Endpoint? { if case .relay(let relay, _) = self { relay } else { nil } }
+        public var locator: Locator? { if case .moa(let locator) = self { locator } else { nil } }
+        public var endpoint: Endpoint? { if case .endpoint(let endpoint, _) = self { endpoint } else { nil } }
+        public var relay: Endpoint? { if case .relay(let relay, _) = self { relay } else { nil } }
 
         /// - Parameter withKind: in the form that flag E announces.
         func encode(into writer: inout SignalWriter, withKind: Bool) {

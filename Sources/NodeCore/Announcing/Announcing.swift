@@ -88,8 +88,7 @@ struct Announcing: Sendable {
     {
         guard let peer = peers[hoa] else { return [] }
         guard let ack else {
-            let level: NodeLogLevel = peers.count <= PeerRecords.loggedMax ? .info : .debug
-            let log = Action.log(level, "peer \(hoa) did not ack our record; it will learn it from our IMS")
+            let log = Action.log(PeerRecords.level(peers), "peer \(hoa) did not ack our record; it will learn it from our IMS")
             return keepsPath(peer, isBehind, silentSince: began) ? [log] : [log, .follow(hoa)]
         }
         switch ack.code {

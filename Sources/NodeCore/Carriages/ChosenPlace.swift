@@ -8,8 +8,8 @@ extension NodeCore {
     func hasChosenEndpoint(_ hoa: HomeAddress) -> Bool {
         guard let peer = peers[hoa], let known = peerEndpoints[hoa] else { return false }
         let places = peer.record.places(at: peer.listed)
-        guard case .endpoint? = places.first, let way = known.way(usableAddresses.contains) else { return false }
+        guard places.first?.endpoint != nil, let way = known.way(isUsable) else { return false }
         // By another endpoint that it showed where its translator maps by destination; not by a place that takes rewritten ones.
-        return !places.contains { if case .moa(let locator) = $0 { locator.moa.address == way.endpoint.address } else { false } }
+        return !places.contains { $0.locator?.moa.address == way.endpoint.address }
     }
 }

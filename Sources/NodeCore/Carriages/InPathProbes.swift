@@ -13,8 +13,6 @@ import MATSignal
 struct InPathProbes: Sendable {
     /// Who asks, and so who is told.
     enum Purpose: Hashable, Sendable {
-        /// Whether a path carries anything: one in use that has fallen silent, or one that may be used.
-        case sign
         /// Whether a packet of so many octets passes; 0: a small one beside it.
         case size(UInt32)
         /// It tells the peer our own candidates.

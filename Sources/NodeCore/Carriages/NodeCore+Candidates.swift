@@ -14,9 +14,7 @@ extension NodeCore {
         if configuration.site.contains(where: { $0.contains(hoa.address) }) { return true }
         guard let own = home(for: hoa), let peer = peers[hoa] else { return false }
         let seen = desiredLocators(of: own).compactMap { ownEndpoints.translation(of: $0)?.seen?.address }
-        return peer.mapping.record.places.contains { place in
-            if case .endpoint(let endpoint, _) = place { seen.contains(endpoint.address) } else { false }
-        }
+        return peer.record.endpoints.contains { seen.contains($0.address) }
     }
 
     /// The own address that packets leave from, whose network is the one that counts: another may be a matter of cost.
@@ -32,7 +30,7 @@ extension NodeCore {
         else { return false }
         // Whoever has proven that it is there by its record has it.
         if let holder = peers.holder(of: MobileAddress(address)), holder != hoa { return false }
-        if let other = candidates.other(than: hoa, at: MobileAddress(address)), other != hoa { return false }
+        if candidates.other(than: hoa, at: MobileAddress(address)) != nil { return false }
         return firstOwn(address.family)?.link?.contains(address) ?? false || configuration.site.contains { $0.contains(hoa.address) }
     }
 
@@ -85,28 +83,10 @@ extension NodeCore {
     private mutating func probeCandidate(_ endpoint: Endpoint, of hoa: HomeAddress, _ asked: PeerEndpoints.Asked?, _ now: Now) {
         // The network may be another since it was offered.
         guard mayBeCandidate(endpoint, of: hoa) else { return }
-        guard let own = home(for: hoa), let source = firstOwn(endpoint.family)?.moa.address, let home = homes[own] else { return }
-        var asked = asked
-        if asked == nil {
-            var sequence = UInt32.random(in: .min ... .max, using: &random)
-            while peerEndpoints.peer(asked: sequence) != nil || candidates.peer(asked: sequence) != nil { sequence &+= 1 }
-            let new = PeerEndpoints.Asked(
-                sequence: sequence, challenge: requests.challenge(for: endpoint, client: UInt64.random(in: .min ... .max, using: &random), now))
-            _ = candidates.tell(hoa) { $0.began(endpoint, new) }
-            asked = new
-        }
-        guard let asked else { return }
-        let cookie = Cookie(client: exchanges.clientCookie(of: endpoint.address, at: source), server: candidates[hoa]?.cookie(at: endpoint))
-        var proof: PathProof?
-        if let given = Challenge(cookie), let certificate = home.mapping?.certificate,
-            let signature = PathStatement(.pathProbe, by: own, to: hoa.address, at: endpoint, cookie: given).signed(
-                with: home.registration.signer.key)
-        {
-            proof = PathProof(certificate: .id(certificate.id), signature: signature)
-        }
-        counters.messagesSent += 1
-        let probe = PathProbe.padded(cookie: cookie, hoa: hoa, peerHoA: own, challenge: asked.challenge, proof: proof)
-        post(SignalMessage(sequence: asked.sequence, .pathProbe(probe)).octets, from: source, to: endpoint, needsRoom: true)
+        guard let home = home(for: hoa).flatMap({ homes[$0] }), let source = firstOwn(endpoint.family)?.moa.address else { return }
+        let series = asked ?? newSeries(at: endpoint, now)
+        if asked == nil { _ = candidates.tell(hoa) { $0.began(endpoint, series) } }
+        probe(hoa, series, at: endpoint, candidates[hoa]?.cookie(at: endpoint), by: home, from: source, needsRoom: true)
     }
 
     /// The answer to a probe of a candidate.
@@ -163,11 +143,11 @@ extension NodeCore {
     /// - Returns: whether its packets go to one of its candidates, and whether they had no way before.
     mutating func applyCandidates(of hoa: HomeAddress, isRewritten: Bool, _ now: Now) -> (isUsed: Bool, hasOpened: Bool) {
         guard candidates[hoa] != nil, let own = home(for: hoa) else { return (false, false) }
-        let listed = peers[hoa]?.mapping.record.endpoints ?? []
+        let listed = peers[hoa]?.record.endpoints ?? []
         perform((candidates.tell(hoa) { $0.listed(listed, now.monotonic) } ?? []).filter { $0 != .choose }, at: hoa, now)
         guard let known = candidates[hoa] else { return (false, false) }
         let pair = HomePair(own: own, peer: hoa)
-        let hasNone = known.installed == nil && peerEndpoints[hoa]?.installed == nil && peerRelays[hoa]?.installed == nil
+        let hasNone = known.installed == nil && carriage(of: hoa) == nil
         // Packets that are held until its IMS knows of us must not be overtaken by later ones.
         let isHeld = destinations.contains(hoa) && hasNone
         let first = firstOwn(hoa.family)?.moa.address
@@ -180,7 +160,7 @@ extension NodeCore {
         }
         if let way, way != known.installed {
             change(.setOutbound(pair, .rewritten(way)))
-            log(peers.count <= PeerRecords.loggedMax ? .info : .debug, "\(hoa) is in this network: packets to it go from \(way.own) to \(way.peer)")
+            log(PeerRecords.level(peers), "\(hoa) is in this network: packets to it go from \(way.own) to \(way.peer)")
         } else if way == nil, known.installed != nil, !isRewritten {
             change(.removeOutbound(pair))
         }

@@ -22,7 +22,7 @@ extension NodeCore {
     /// The peer's packets can travel encapsulated from the address that is the first for it, where rewritten ones don't pass.
     func isReachedByEndpoint(_ hoa: HomeAddress, _ side: PeerPaths.OwnSide) -> Bool {
         guard let first = side.preferred.first, side.closed.contains(first) else { return false }
-        return peerEndpoints[hoa]?.way(usableAddresses.contains)?.own == first.address || isLeftToRelay(hoa)
+        return peerEndpoints[hoa]?.way(isUsable)?.own == first.address || isLeftToRelay(hoa)
     }
 
     /// Nothing is known yet of how the peer's packets could go from the address that is the first for it, and they have another way.
@@ -33,14 +33,14 @@ extension NodeCore {
         return paths.current(of: peer, side, addresses) != nil
     }
 
-    var usableAddresses: Set<IPAddress> { Set(addresses.ordered.map(\.moa).filter { !uplinks.isDead($0) }.map(\.address)) }
+    func isUsable(_ own: IPAddress) -> Bool { addresses.ordered.contains { $0.moa.address == own && !uplinks.isDead($0.moa) } }
 
     /// The endpoints at which a peer may receive encapsulated packets: those that it lists, and its MoAs, if rewriting can't be all there is.
     private func endpoints(of peer: Peer) -> [Endpoint] {
         let places = peer.record.places(at: peer.listed)
         let isFiltered =
             trials.isDoubted(peer.hoa) || trials.hasFiltered && !filteredAddresses(towards: peer.hoa, addresses.ordered.map(\.moa)).isEmpty
-        guard isFiltered || !isOpen(peer.hoa.family) || places.contains(where: { if case .endpoint = $0 { true } else { false } }) else { return [] }
+        guard isFiltered || !isOpen(peer.hoa.family) || places.contains(where: { $0.endpoint != nil }) else { return [] }
         return places.compactMap { place in
             switch place {
             case .endpoint(let endpoint, _): isProbeable(endpoint.address) ? endpoint : nil
@@ -75,16 +75,15 @@ extension NodeCore {
         guard peerEndpoints[hoa] != nil else { return }
         perform(peerEndpoints.tell(hoa) { $0.use(now.monotonic) }, of: hoa, now)
         if let way = peerEndpoints[hoa]?.installed {
-            let own = Endpoint(way.own, port: SignalPort.node)
-            usePathMTU(of: hoa, over: .encapsulated(own: own, peer: way.endpoint), now)
-            offerCandidates(to: hoa, from: own, to: way.endpoint, now)
+            usePathMTU(of: hoa, over: way.carriage, now)
+            offerCandidates(to: hoa, from: Endpoint(way.own, port: SignalPort.node), to: way.endpoint, now)
         }
         useCandidates(of: hoa, now)
     }
 
     /// Our addresses, or what lies before them, are others: what peers there are is found out from where we are now.
     mutating func probeAnew(_ now: Now) {
-        let usable = usableAddresses
+        let usable = addresses.ordered.map(\.moa.address).filter(isUsable)
         for hoa in peerEndpoints.hoas { perform(peerEndpoints.tell(hoa) { $0.moved(isUsable: usable.contains, now.monotonic) }, of: hoa, now) }
         for hoa in peerRelays.hoas { applyPeer(hoa, now) }
     }
@@ -108,36 +107,39 @@ extension NodeCore {
     // MARK: Our probes
 
     private mutating func probe(_ hoa: HomeAddress, at endpoint: Endpoint, _ asked: PeerEndpoints.Asked?, _ now: Now) {
-        guard let own = home(for: hoa), let source = peerEndpoints[hoa]?.own(asking: endpoint) ?? preferredSources[endpoint.family],
-            let home = homes[own],
+        guard let home = home(for: hoa).flatMap({ homes[$0] }),
+            let source = peerEndpoints[hoa]?.own(asking: endpoint) ?? preferredSources[endpoint.family],
             probeRates.allows(hoa, at: endpoint.address, hasAnswered: peerEndpoints[hoa]?.hasAnswered ?? false, now.monotonic)
         else { return }
-        let asked = asked ?? newSeries(to: hoa, at: endpoint, now)
-        let cookie = Cookie(client: exchanges.clientCookie(of: endpoint.address, at: source), server: peerEndpoints[hoa]?.cookie(at: endpoint))
+        let series = asked ?? newSeries(at: endpoint, now)
+        if asked == nil { peerEndpoints.update(hoa) { $0.began(endpoint, series) } }
+        probe(hoa, series, at: endpoint, peerEndpoints[hoa]?.cookie(at: endpoint), by: home, from: source, needsRoom: isStranger(endpoint.address))
+    }
+
+    /// A new series of probes to an endpoint of a peer, or to one of its candidates.
+    mutating func newSeries(at endpoint: Endpoint, _ now: Now) -> PeerEndpoints.Asked {
+        var sequence = UInt32.random(in: .min ... .max, using: &random)
+        while peerEndpoints.peer(asked: sequence) != nil || candidates.peer(asked: sequence) != nil { sequence &+= 1 }
+        return PeerEndpoints.Asked(
+            sequence: sequence, challenge: requests.challenge(for: endpoint, client: UInt64.random(in: .min ... .max, using: &random), now))
+    }
+
+    /// One of them goes, signed if the peer has given its cookie for where we are.
+    mutating func probe(
+        _ hoa: HomeAddress, _ series: PeerEndpoints.Asked, at endpoint: Endpoint, _ given: ServerCookie?, by home: Home, from source: IPAddress,
+        needsRoom: Bool
+    ) {
+        let cookie = Cookie(client: exchanges.clientCookie(of: endpoint.address, at: source), server: given)
         var proof: PathProof?
         if let given = Challenge(cookie), let certificate = home.mapping?.certificate,
-            let signature = PathStatement(.pathProbe, by: own, to: hoa.address, at: endpoint, cookie: given).signed(
+            let signature = PathStatement(.pathProbe, by: home.hoa, to: hoa.address, at: endpoint, cookie: given).signed(
                 with: home.registration.signer.key)
         {
             proof = PathProof(certificate: .id(certificate.id), signature: signature)
         }
         counters.messagesSent += 1
-        let probe = PathProbe.padded(cookie: cookie, hoa: hoa, peerHoA: own, challenge: asked.challenge, proof: proof)
-        post(
-            SignalMessage(sequence: asked.sequence, .pathProbe(probe)).octets, from: source, to: endpoint,
-            needsRoom: isStranger(endpoint.address))
-    }
-
-    private mutating func newSeries(to hoa: HomeAddress, at endpoint: Endpoint, _ now: Now) -> PeerEndpoints.Asked {
-        var sequence = UInt32.random(in: .min ... .max, using: &random)
-        while peerEndpoints.peer(asked: sequence) != nil { sequence &+= 1 }
-        let asked = PeerEndpoints.Asked(
-            sequence: sequence, challenge: requests.challenge(for: endpoint, client: UInt64.random(in: .min ... .max, using: &random), now))
-        _ = peerEndpoints.tell(hoa) { paths in
-            paths.began(endpoint, asked)
-            return []
-        }
-        return asked
+        let probe = PathProbe.padded(cookie: cookie, hoa: hoa, peerHoA: home.hoa, challenge: series.challenge, proof: proof)
+        post(SignalMessage(sequence: series.sequence, .pathProbe(probe)).octets, from: source, to: endpoint, needsRoom: needsRoom)
     }
 
     /// The peer answered one.

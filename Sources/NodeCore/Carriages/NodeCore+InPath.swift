@@ -70,8 +70,6 @@ extension NodeCore {
     /// - Parameter time: the way there and back took; `nil`: no answer came.
     private mutating func ended(_ probe: InPathProbes.Probe, after time: Duration?, _ now: Now) {
         switch probe.purpose {
-        // Nothing is decided by it so far.
-        case .sign: break
         case .candidates: candidatesTold(probe, isAnswered: time != nil, now)
         case .size(let size): if time != nil { sizeAnswered(size, probe, now) }
         case .relay: if let time { relayAnswered(probe, after: time) }

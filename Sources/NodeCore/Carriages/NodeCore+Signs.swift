@@ -20,15 +20,18 @@ extension NodeCore {
         return endEvent()
     }
 
-    /// Two probes of the path in use stayed unanswered. If there is no other, the peer may not know where we are.
+    /// Two probes of the endpoint in use stayed unanswered.
     mutating func endpointLeft(_ endpoint: Endpoint, of hoa: HomeAddress, _ now: Now) {
-        let isReached =
-            peerEndpoints[hoa]?.installed != nil || peerRelays[hoa]?.installed != nil
-            || peers[hoa].flatMap { paths.installed(of: $0) } != nil
-        log(
-            peers.count <= PeerRecords.loggedMax ? .info : .debug,
-            "\(endpoint) of \(hoa) is silent; \(isReached ? "another path is used" : "there is no other path, so it is told where this node is")")
-        guard !isReached else { return }
+        let hasOther = carriage(of: hoa) != nil || peers[hoa].flatMap { paths.installed(of: $0) } != nil
+        pathLeft(of: hoa, "\(endpoint) of \(hoa) is silent", hasOther: hasOther, now)
+    }
+
+    /// A path was left. If there is no other, the peer may not know where we are.
+    ///
+    /// - Parameter what: what has happened, for people.
+    mutating func pathLeft(of hoa: HomeAddress, _ what: String, hasOther: Bool, _ now: Now) {
+        log(PeerRecords.level(peers), "\(what); \(hasOther ? "another path is used" : "there is no other path, so it is told where this node is")")
+        guard !hasOther else { return }
         suspectBindings(now)
         if !isUnderWay(.notifyServer(hoa)), let servers = knownServers(of: hoa, now) { notifyServers(of: hoa, servers, now) }
     }

@@ -20,9 +20,7 @@ struct OwnBindings: Sendable {
         let hoa: HomeAddress
         let server: Endpoint
 
-        static func < (a: Key, b: Key) -> Bool {
-            (a.hoa, a.server.address, a.server.port) < (b.hoa, b.server.address, b.server.port)
-        }
+        static func < (a: Key, b: Key) -> Bool { (a.hoa, a.server) < (b.hoa, b.server) }
     }
 
     enum Action: Hashable, Sendable {

@@ -157,7 +157,7 @@ struct PathMTU: Sendable {
             trial.note(sentAt, now)
             state = .searching(trial)
         case .confirming(var trial, let next):
-            if answered == trial.size { return passed(trial, next: next, now) }
+            if answered == trial.size { return confirmed(next: next, now) }
             guard answered == 0 else { return [] }
             trial.note(sentAt, now)
             state = .confirming(trial, next: next)
@@ -213,7 +213,8 @@ struct PathMTU: Sendable {
         return (isNews ? [.changed] : []) + search(from: nextSize, now)
     }
 
-    private mutating func passed(_ trial: Trial, next: MonotonicTime, _ now: MonotonicTime) -> [Action] {
+    /// The size in use passes still.
+    private mutating func confirmed(next: MonotonicTime, _ now: MonotonicTime) -> [Action] {
         confirmedAt = now
         return settle(.before(next), now)
     }

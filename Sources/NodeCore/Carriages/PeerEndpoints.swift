@@ -14,7 +14,7 @@ import MATSignal
 /// ```
 /// A learned endpoint is forgotten when its proof has run out; a listed one when the record in force no longer lists it. Without packets all
 /// proofs end after 25 s: by then a translator or firewall may have forgotten the flow.
-struct PeerEndpoints: Sendable {
+struct PeerEndpoints: PeerMachine {
     /// What is to be done.
     enum Action: Hashable, Sendable {
         /// A Path Probe is to go there, with what the series asks; `nil`: the first of a series, which asks anew.
@@ -42,6 +42,8 @@ struct PeerEndpoints: Sendable {
     struct Way: Hashable, Sendable {
         let own: IPAddress
         let endpoint: Endpoint
+
+        var carriage: Carriage.Way { .encapsulated(own: Endpoint(own, port: SignalPort.node), peer: endpoint) }
     }
 
     private struct Place: Sendable {
@@ -98,9 +100,7 @@ struct PeerEndpoints: Sendable {
     var sequences: [UInt32] { places.compactMap(\.asked?.sequence) }
 
     /// Endpoints from which encapsulated packets are the peer's: those of its record, and those that it has proven (section 11.2); in order.
-    var sources: [Endpoint] {
-        places.filter { $0.isListed || $0.state.isProven }.map(\.endpoint).sorted { ($0.address, $0.port) < ($1.address, $1.port) }
-    }
+    var sources: [Endpoint] { places.filter { $0.isListed || $0.state.isProven }.map(\.endpoint).sorted() }
 
     var due: MonotonicTime? {
         let idle = places.contains { $0.state.isProven } ? activeAt.map { $0 + Self.idleMax } : nil
@@ -263,10 +263,13 @@ struct PeerEndpoints: Sendable {
         if let index = places.firstIndex(where: { $0.endpoint == endpoint }) { places[index].asked = asked }
     }
 
-    mutating func install(_ way: Way?, largest: UInt32 = Carriage.mtuAtFirst, sources: [Endpoint], _ now: MonotonicTime) {
+    mutating func install(_ way: Way?, largest: UInt32 = Carriage.mtuAtFirst, _ now: MonotonicTime) {
         if way != installed { signs = way.map { PathSigns(roundTrip: place($0.endpoint)?.roundTrip, now) } }
-        (installed, installedLargest, installedSources) = (way, largest, sources)
+        (installed, installedLargest) = (way, largest)
     }
+
+    /// The kernel takes its packets from there.
+    mutating func accept(from sources: [Endpoint]) { installedSources = sources }
 
     mutating func installedMoved(from: IPAddress, to: IPAddress) {
         if let way = installed, way.own == from { installed = Way(own: to, endpoint: way.endpoint) }

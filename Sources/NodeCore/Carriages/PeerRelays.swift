@@ -19,7 +19,7 @@ import MATSignal
 /// ```
 /// At its own relays the node is bound anyway. What the peer's record lists carries packets as soon as the relay grants us a binding, since the peer is
 /// bound there; a relay of ours alone only when the peer has shown by it that it is bound there as well, or after a second.
-struct PeerRelays: Sendable {
+struct PeerRelays: PeerMachine {
     struct Candidate: Hashable, Sendable {
         /// The address of it that we use.
         let relay: Endpoint
@@ -46,6 +46,8 @@ struct PeerRelays: Sendable {
     struct Way: Hashable, Sendable {
         let own: IPAddress
         let relay: Endpoint
+
+        var carriage: Carriage.Way { .relayed(own: Endpoint(own, port: SignalPort.node), relay: relay) }
     }
 
     private struct Place: Sendable {
@@ -272,13 +274,15 @@ struct PeerRelays: Sendable {
         return [.choose] + (wanted == before ? [] : [.bind])
     }
 
-    mutating func install(_ way: Way?, largest: UInt32, sources: [Endpoint], _ now: MonotonicTime) {
+    mutating func install(_ way: Way?, largest: UInt32, _ now: MonotonicTime) {
         if way != installed {
-            let roundTrip = places.first { $0.candidate.relay == way?.relay }?.roundTrip
-            signs = way.map { _ in PathSigns(roundTrip: roundTrip, now) }
+            signs = way.map { way in PathSigns(roundTrip: places.first { $0.candidate.relay == way.relay }?.roundTrip, now) }
         }
-        (installed, installedLargest, installedSources) = (way, largest, sources)
+        (installed, installedLargest) = (way, largest)
     }
+
+    /// The kernel takes the peer's packets from there.
+    mutating func accept(from sources: [Endpoint]) { installedSources = sources }
 
     /// What the way in use has carried was read.
     mutating func counted(_ use: PathUse, _ now: MonotonicTime) -> [Action] {
@@ -334,128 +338,4 @@ struct PeerRelays: Sendable {
         }
         return wanted == before ? [] : [.bind]
     }
-}
-
-/// The peers that relays may carry packets to, and where this node visits for them. Deadlines of all of them stand in one queue.
-struct RelayTable: Sendable {
-    /// A visitor's binding of the own HoA of this family.
-    struct Visit: Hashable, Comparable, Sendable {
-        let family: AddressFamily
-        let relay: Endpoint
-
-        static func < (a: Visit, b: Visit) -> Bool {
-            (a.family.rawValue, a.relay.address, a.relay.port) < (b.family.rawValue, b.relay.address, b.relay.port)
-        }
-    }
-
-    /// Relays visited, of the whole node: each costs a datagram every 25 s. Beyond them a peer is not reached by its relays.
-    static let visitsMax = 64
-
-    private let peersMax: Int
-    private let visitsMax: Int
-    private var peers: [HomeAddress: PeerRelays] = [:]
-    private var deadlines = DeadlineQueue<HomeAddress>()
-    /// How many peers each is visited for.
-    private var visitors: [Visit: Int] = [:]
-    /// Those of them that are made.
-    private var admitted: Set<Visit> = []
-    /// Whose candidate each relay is.
-    private var claimants: [Endpoint: Set<HomeAddress>] = [:]
-
-    init(peersMax: Int, visitsMax: Int) {
-        self.peersMax = peersMax
-        self.visitsMax = visitsMax
-    }
-
-    subscript(hoa: HomeAddress) -> PeerRelays? { peers[hoa] }
-
-    var isEmpty: Bool { peers.isEmpty }
-    /// In order.
-    var hoas: [HomeAddress] { peers.keys.sorted() }
-    /// Where this node is to be a visitor, at most `visitsMax`.
-    var visits: [Visit] { admitted.sorted() }
-
-    /// The peers whose relayed path is in use: what it carries is to be read at short intervals.
-    private(set) var watched: Set<HomeAddress> = []
-
-    /// The peers whose packets may go by a relay; in order.
-    func peers(of relay: Endpoint) -> [HomeAddress] { claimants[relay]?.sorted() ?? [] }
-
-    /// Tells a peer's relays, and sets their clock.
-    ///
-    /// - Returns: what follows; nothing if the peer has no relays.
-    mutating func tell(_ hoa: HomeAddress, _ event: (inout PeerRelays) -> [PeerRelays.Action]) -> [PeerRelays.Action] {
-        guard let relays = peers[hoa] else { return [] }
-        return change(relays, of: hoa, event)
-    }
-
-    /// Likewise, for a peer that may have had none.
-    mutating func enter(_ hoa: HomeAddress, _ event: (inout PeerRelays) -> [PeerRelays.Action]) -> [PeerRelays.Action] {
-        guard peers[hoa] != nil || peers.count < peersMax else { return [] }
-        return change(peers[hoa] ?? PeerRelays(), of: hoa, event)
-    }
-
-    private mutating func change(
-        _ relays: PeerRelays, of hoa: HomeAddress, _ event: (inout PeerRelays) -> [PeerRelays.Action]
-    ) -> [PeerRelays.Action] {
-        var relays = relays
-        let (wanted, candidates) = (relays.wanted, relays.candidates)
-        peers[hoa] = nil
-        let actions = event(&relays)
-        if relays.wanted != wanted {
-            for relay in wanted { leave(Visit(family: hoa.family, relay: relay)) }
-            for relay in relays.wanted { enter(Visit(family: hoa.family, relay: relay)) }
-        }
-        if relays.candidates != candidates {
-            for candidate in candidates { unclaim(candidate.relay, by: hoa) }
-            for candidate in relays.candidates { claimants[candidate.relay, default: []].insert(hoa) }
-        }
-        if relays.isWatched { watched.insert(hoa) } else { watched.remove(hoa) }
-        guard !relays.isEmpty else {
-            deadlines.cancel(hoa)
-            return actions
-        }
-        peers[hoa] = relays
-        if let due = relays.due { deadlines.set(hoa, at: due) } else { deadlines.cancel(hoa) }
-        return actions
-    }
-
-    mutating func remove(_ hoa: HomeAddress) {
-        guard let relays = peers[hoa] else { return }
-        for relay in relays.wanted { leave(Visit(family: hoa.family, relay: relay)) }
-        for candidate in relays.candidates { unclaim(candidate.relay, by: hoa) }
-        peers[hoa] = nil
-        watched.remove(hoa)
-        deadlines.cancel(hoa)
-    }
-
-    /// One that is not admitted waits for another to end; whoever wants it asks the next relay after a while.
-    private mutating func enter(_ visit: Visit) {
-        visitors[visit, default: 0] += 1
-        if admitted.count < visitsMax { admitted.insert(visit) }
-    }
-
-    private mutating func leave(_ visit: Visit) {
-        guard let count = visitors[visit] else { return }
-        visitors[visit] = count > 1 ? count - 1 : nil
-        guard count == 1, admitted.remove(visit) != nil, visitors.count > admitted.count else { return }
-        if let next = visitors.keys.filter({ !admitted.contains($0) }).min() { admitted.insert(next) }
-    }
-
-    private mutating func unclaim(_ relay: Endpoint, by hoa: HomeAddress) {
-        claimants[relay]?.remove(hoa)
-        if claimants[relay]?.isEmpty == true { claimants[relay] = nil }
-    }
-
-    /// What the kernel sends from one own MoA it sends from another now.
-    mutating func installedMoved(from: MobileAddress, to: MobileAddress) {
-        for hoa in hoas { peers[hoa]?.installedMoved(from: from.address, to: to.address) }
-    }
-
-    var nextDue: MonotonicTime? {
-        mutating get { deadlines.next }
-    }
-
-    /// The peer whose relays have something due.
-    mutating func takeDue(_ now: MonotonicTime) -> HomeAddress? { deadlines.takeDue(now) }
 }

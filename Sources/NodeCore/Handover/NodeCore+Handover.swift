@@ -154,6 +154,6 @@ extension NodeCore {
     mutating func switchPeer(_ hoa: HomeAddress, _ now: Now) {
         guard let side = ownSide(for: hoa), !waitsForEndpoint(hoa, side), let first = paths.prefer(hoa, in: &peers, side) else { return }
         applyPeer(hoa, now)
-        log(peers.count <= PeerRecords.loggedMax ? .info : .debug, "traffic to \(hoa) leaves from \(first)")
+        log(PeerRecords.level(peers), "traffic to \(hoa) leaves from \(first)")
     }
 }

@@ -42,8 +42,7 @@ struct Held {
         let source: IPAddress
         let endpoint: Endpoint
 
-        private var order: (Int, IPAddress, IPAddress, UInt16) { (core, source, endpoint.address, endpoint.port) }
-        static func < (a: Sender, b: Sender) -> Bool { a.order < b.order }
+        static func < (a: Sender, b: Sender) -> Bool { (a.core, a.source, a.endpoint) < (b.core, b.source, b.endpoint) }
     }
 
     private struct Arrival: Hashable, Comparable {

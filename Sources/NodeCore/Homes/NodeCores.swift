@@ -180,9 +180,7 @@ public struct NodeCores {
 
     /// What paths in datagrams have carried so far.
     mutating func pathsUsed(_ uses: [PathUse], now: Now) -> [Step] {
-        guard cores.count > 1 else { return decide(0) { $0.pathsUsed(uses, now: now) } }
-        var parts = [[PathUse]](repeating: [], count: cores.count)
-        for use in uses { parts[index(home: use.pair.own.address)].append(use) }
+        let parts = parts(uses, \.pair)
         return decideAll { core, index in core.pathsUsed(parts[index], now: now) }
     }
 
@@ -190,9 +188,16 @@ public struct NodeCores {
     var rewrittenWatched: [RewrittenPath] { cores.flatMap(\.rewrittenWatched) }
 
     mutating func rewritten(_ uses: [RewrittenUse], now: Now) -> [Step] {
-        var parts = [[RewrittenUse]](repeating: [], count: cores.count)
-        for use in uses { parts[index(home: use.pair.own.address)].append(use) }
+        let parts = parts(uses, \.pair)
         return decideAll { core, index in core.rewritten(parts[index], now: now) }
+    }
+
+    /// Of each core, what concerns its homes.
+    private func parts<Use>(_ uses: [Use], _ pair: (Use) -> HomePair) -> [[Use]] {
+        guard cores.count > 1 else { return [uses] }
+        var parts = [[Use]](repeating: [], count: cores.count)
+        for use in uses { parts[index(home: pair(use).own.address)].append(use) }
+        return parts
     }
 
     public var nextDeadline: MonotonicTime? {

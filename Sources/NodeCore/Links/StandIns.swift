@@ -173,7 +173,7 @@ struct StandIns: Sendable {
 
     /// After `add`, if that changed what an endpoint of IPv4 means.
     func acceptAnew() -> [IMTChange] {
-        accepted.sorted { ($0.key.own, $0.key.peer) < ($1.key.own, $1.key.peer) }.map { .accept($0.key, from: real($0.value)) }
+        accepted.sorted { $0.key < $1.key }.map { .accept($0.key, from: real($0.value)) }
     }
 
     /// For people: what an own address of a core's is.

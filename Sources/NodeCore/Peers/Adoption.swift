@@ -80,8 +80,8 @@ struct Adoption: Sendable {
             ask(for: undecided)
             return .goOn
         }
-        var changes = outbound.sorted { ($0.own, $0.peer) < ($1.own, $1.peer) }.map { IMTChange.removeOutbound($0) }
-        for (pair, places) in inbound.sorted(by: { ($0.key.own, $0.key.peer) < ($1.key.own, $1.key.peer) }) {
+        var changes = outbound.sorted().map { IMTChange.removeOutbound($0) }
+        for (pair, places) in inbound.sorted(by: { $0.key < $1.key }) {
             changes += places.sorted().filter { !isHeld($0) }.map { .removeInbound(peer: $0, own: pair.own) }
         }
         (outbound, inbound) = ([], [:])

@@ -47,13 +47,11 @@ extension NodeCore {
     // MARK: Answers of the peer's IMS
 
     mutating func peerAnswered(_ hoa: HomeAddress, _ answer: MAAnswer, _ now: Now) {
-        guard peers[hoa] != nil || destinations.contains(hoa) || strangers.hasCandidate(hoa) || callers.contains(hoa) else { return }
+        let isKnown = peers[hoa] != nil || destinations.contains(hoa) || callers.contains(hoa)
+        guard isKnown || strangers.hasCandidate(hoa) else { return }
         switch PeerRecords.judge(answer, about: hoa, peers[hoa], keys: { self.keys(for: $0, of: hoa, now) }, now: now) {
         case .believed(let offered):
-            guard
-                peers[hoa] != nil || destinations.contains(hoa) || callers.contains(hoa)
-                    || strangers.named(hoa).contains(where: { offered.record.hoa(at: $0) == hoa })
-            else {
+            guard isKnown || strangers.named(hoa).contains(where: { offered.record.hoa(at: $0) == hoa }) else {
                 strangersAreNot(hoa, now)
                 return
             }

@@ -36,7 +36,7 @@ struct PeerRecord: Hashable, Sendable {
     func places(at locators: [Locator]) -> [MappingRecord.Place] { kinds.isEmpty ? locators.map(MappingRecord.Place.moa) : kinds }
 
     /// Where it receives encapsulated packets, beside the MoAs.
-    var endpoints: [Endpoint] { kinds.compactMap { if case .endpoint(let endpoint, _) = $0 { endpoint } else { nil } } }
+    var endpoints: [Endpoint] { kinds.compactMap(\.endpoint) }
 
     /// Unix time in ms.
     var expires: UInt64 { MappingRecord.expires(issued: issued, lifetime: lifetime) }

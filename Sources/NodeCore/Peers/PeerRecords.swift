@@ -94,7 +94,8 @@ struct PeerRecords: Sendable {
             let isListed = guardPlain(offered.record, of: hoa, in: &peers, hasPassed)
             pollLater(hoa, in: &peers, now)
             let news = "peer \(hoa) is at \(Self.places(offered.record, of: hoa, isConfirmed))"
-            return [.entered(hoa), isListed, .log(level(peers), news), .arrange(hoa), .hearEarly(hoa)] + reportScope(of: hoa, peers, addresses, now)
+            return [.entered(hoa), isListed, .log(Self.level(peers, few: .notice), news), .arrange(hoa), .hearEarly(hoa)]
+                + reportScope(of: hoa, peers, addresses, now)
         case .conflicting, .older(contradicts: false):
             return []
         case .older(contradicts: true):
@@ -107,7 +108,10 @@ struct PeerRecords: Sendable {
             return isNewlyConfirmed || !hasPath ? [.arrange(hoa)] : []
         case .newer(let hasMoved):
             var actions = [guardPlain(offered.record, of: hoa, in: &peers, hasPassed)]
-            if hasMoved { actions.append(.log(level(peers), "peer \(hoa) is now at \(Self.places(offered.record, of: hoa, isConfirmed))")) }
+            if hasMoved {
+                let news = "peer \(hoa) is now at \(Self.places(offered.record, of: hoa, isConfirmed))"
+                actions.append(.log(Self.level(peers, few: .notice), news))
+            }
             actions += [.arrange(hoa), .hearEarly(hoa)]
             if hasMoved { actions += reportScope(of: hoa, peers, addresses, now) + [.tellAgain(hoa)] }
             return actions
@@ -121,7 +125,10 @@ struct PeerRecords: Sendable {
         return .listed(record)
     }
 
-    private func level(_ peers: PeerTable) -> NodeLogLevel { peers.count <= Self.loggedMax ? .notice : .debug }
+    /// The level of what is told of one peer.
+    ///
+    /// - Parameter few: while there are so few that people can read it of each.
+    static func level(_ peers: PeerTable, few: NodeLogLevel = .info) -> NodeLogLevel { peers.count <= loggedMax ? few : .debug }
 
     private static func places(_ record: MappingRecord, of hoa: HomeAddress, _ isConfirmed: Bool) -> String {
         let others = record.endpoints.map { "\($0)" } + record.relays.map { "relay \($0)" }

@@ -111,17 +111,7 @@ struct Registration: Sendable {
     private(set) var unproven: Set<MobileAddress> = []
     private(set) var failures = 0
     private var failure: Problem?
-    private enum RelayPolicy: Sendable {
-        case taken
-        /// It refused a record with relays, perhaps because of them: one without is tried.
-        case doubted
-        /// It took that.
-        case refused
-    }
-
-    private var relayPolicy = RelayPolicy.taken
-    /// The IMS takes no record that lists our relays: its operator allows others, or none.
-    var takesNoRelays: Bool { relayPolicy != .taken }
+    private(set) var relayPolicy = RelayPolicy()
     /// While proving: when that has taken too long. Otherwise: when to register again.
     private var due: MonotonicTime?
 
@@ -319,7 +309,7 @@ struct Registration: Sendable {
         let servers = isNetwork ? [] : servers.set?.endpoints ?? []
         let outcome = signer.sign(
             locators, listing: { around.endpoints.listing(of: $0, for: hoa.family, servers: servers) },
-            relays: isNetwork || takesNoRelays ? [] : around.relays,
+            relays: isNetwork || relayPolicy.takesNone ? [] : around.relays,
             of: hoa, under: certificate.current,
             lifetime: lifetime(at: locators), sequenceMax: around.clock.sequenceMax, now)
         switch outcome {
@@ -428,7 +418,7 @@ struct Registration: Sendable {
             let opened: [Action] = found.endsDenial ? [.forgetAbsence] : []
             if found.isNews {
                 certificate.serverHasIt(false)
-                relayPolicy = .taken
+                relayPolicy.serversChanged()
             }
             guard found.isNews || stage == .waiting || stage == .pausing else { return opened }
             return opened + begin(around, now) + remember(around)
@@ -488,7 +478,7 @@ struct Registration: Sendable {
         let isNews = acked == nil || failure != nil && stage != .registered || owesPeers
         let warnsOfScope = acked == nil || owesPeers
         phase = .registered
-        if case .doubted = relayPolicy { relayPolicy = .refused }
+        relayPolicy.accepted()
         acked = Acked(at: now.monotonic, places: Set(signer.places))
         certificate.serverHasIt(true)
         failures = 0
@@ -517,11 +507,7 @@ struct Registration: Sendable {
     }
 
     private mutating func refused(_ mapping: CertifiedMapping, _ reply: IMSUpdateReply, _ around: Surroundings, _ now: Now) -> [Action] {
-        if reply.code == .refused, mapping.record.relays.isEmpty, case .doubted = relayPolicy {
-            // They were not the reason.
-            relayPolicy = .taken
-        } else if reply.code == .refused, !mapping.record.relays.isEmpty {
-            relayPolicy = .doubted
+        if relayPolicy.refused(reply.code, hasRelays: !mapping.record.relays.isEmpty) {
             let relays = mapping.record.relays.map(\.description).joined(separator: ", ")
             let reason = reply.text.map { ": \($0.printable)" } ?? ""
             let log = Action.log(

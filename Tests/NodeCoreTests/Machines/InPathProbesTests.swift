@@ -13,7 +13,7 @@ import Testing
     private var random: any RandomNumberGenerator = SeededGenerator(seed: 1)
 
     private func probe(_ far: Endpoint = far, at milliseconds: Int64 = 0) -> InPathProbes.Probe {
-        InPathProbes.Probe(hoa: Self.hoa, own: Self.own, far: far, purpose: .sign, sentAt: time(milliseconds))
+        InPathProbes.Probe(hoa: Self.hoa, own: Self.own, far: far, purpose: .relay, sentAt: time(milliseconds))
     }
 
     @Test("Only an answer with its number and cookie, from the peer, over the same path, ends it, and once")

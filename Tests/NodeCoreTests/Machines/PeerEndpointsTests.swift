@@ -109,7 +109,8 @@ import Testing
     func signs() throws {
         var peer = proven([listed, second])
         let pair = HomePair(own: home("198.51.100.1"), peer: home("203.0.113.1"))
-        peer.install(peer.way { _ in true }, sources: peer.sources, start)
+        peer.install(peer.way { _ in true }, start)
+        peer.accept(from: peer.sources)
         #expect(peer.installed?.endpoint == listed && peer.isWatched)
         var happened: [(Int64, PeerEndpoints.Action)] = []
         for now in stride(from: Int64(100), through: 1500, by: 50) {
@@ -129,7 +130,8 @@ import Testing
     func otherCounts() throws {
         var peer = proven([listed, second])
         let pair = HomePair(own: home("198.51.100.1"), peer: home("203.0.113.1"))
-        peer.install(peer.way { _ in true }, sources: peer.sources, start)
+        peer.install(peer.way { _ in true }, start)
+        peer.accept(from: peer.sources)
         for now in stride(from: Int64(100), through: 3000, by: 100) {
             let actions = peer.counted(PathUse(pair, far: second, sent: UInt64(now), heard: 7, came: 7), after(now)) + peer.takeDue(after(now))
             #expect(actions == [])
@@ -140,7 +142,8 @@ import Testing
     func suspicion() throws {
         var peer = proven([listed])
         let pair = HomePair(own: home("198.51.100.1"), peer: home("203.0.113.1"))
-        peer.install(peer.way { _ in true }, sources: peer.sources, start)
+        peer.install(peer.way { _ in true }, start)
+        peer.accept(from: peer.sources)
         var suspected: [Int64] = []
         for now in stride(from: Int64(100), through: 6000, by: 100) {
             let came = UInt64(min(now, 2000))

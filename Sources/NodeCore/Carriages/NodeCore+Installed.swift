@@ -1,0 +1,110 @@
+import IMTPlan
+import MATCore
+import MATSignal
+
+// What the kernel gets of paths that are not rewritten.
+
+extension NodeCore {
+    /// Brings what the kernel does for a peer's packets that are not rewritten in step with its paths.
+    ///
+    /// - Parameter isRewritten: there is an entry for it, which goes before.
+    /// - Returns: whether its packets have a way now that had none before.
+    mutating func applyCarriage(of hoa: HomeAddress, isRewritten: Bool, _ now: Now) -> Bool {
+        guard let own = home(for: hoa), let peer = peers[hoa], peerEndpoints[hoa] != nil || peerRelays[hoa] != nil else { return false }
+        let pair = HomePair(own: own, peer: hoa)
+        let before = carriage(of: hoa)
+        // Packets that are held until its IMS knows of us must not be overtaken by later ones.
+        let isHeld = destinations.contains(hoa) && before == nil
+        let proven = peerEndpoints[hoa]?.way(isUsable)
+        let endpoint = isRewritten || isHeld ? nil : proven
+        let isFallback = needsRelay(peer)
+        let followed = peerRelays.tell(hoa) { $0.hasBetter(isRewritten || proven != nil, isFallback: isFallback, now.monotonic) }
+        // What carries the packets is looked at here.
+        perform(followed.filter { $0 != .choose }, of: hoa, now)
+        let held = Set((peerRelays[hoa]?.candidates ?? []).map(\.relay).filter { holder(of: $0, for: hoa) != nil })
+        let probes = peerRelays.tell(hoa) { $0.hold(held, now.monotonic) }
+        let relayed = isRewritten || isHeld || endpoint != nil ? nil : relayedWay(of: hoa, now)
+        let after = endpoint?.carriage ?? relayed?.carriage
+        let largest = after.map { self.largest(of: hoa, over: $0) } ?? Carriage.mtuAtFirst
+        let largestBefore = peerEndpoints[hoa]?.installed != nil ? peerEndpoints[hoa]?.installedLargest : peerRelays[hoa]?.installedLargest
+        let added = accept(pair)
+        peerEndpoints.update(hoa) { paths in
+            paths.setOtherWay(isRewritten || relayed != nil)
+            paths.install(endpoint, largest: largest, now.monotonic)
+        }
+        peerRelays.update(hoa) { $0.install(relayed, largest: largest, now.monotonic) }
+        defer { perform(probes, of: hoa, now) }
+        if after != before || after != nil && largest != largestBefore {
+            if let after { change(.setOutbound(pair, Carriage(after, largest: largest))) } else if !isRewritten { change(.removeOutbound(pair)) }
+            logCarriage(of: hoa, after, largest: after == before ? largest : nil)
+        }
+        if after != before { usePathMTU(of: hoa, over: after, now) }
+        if !added.isEmpty {
+            flushChanges()
+            for endpoint in added { emit(.releaseEncapsulated(of: hoa, from: endpoint)) }
+        }
+        return after != nil && before == nil
+    }
+
+    /// - Parameter largest: only this is news.
+    private mutating func logCarriage(of hoa: HomeAddress, _ way: Carriage.Way?, largest: UInt32?) {
+        let level = PeerRecords.level(peers)
+        if let far = way?.endpoints?.far, let largest {
+            let isNarrow = largest < Carriage.mtuAtFirst
+            log(level, "packets to \(hoa) in datagrams to \(far) may have \(largest) octets\(isNarrow ? "; larger ones are cut up" : "")")
+            return
+        }
+        switch way {
+        case .encapsulated(let own, let endpoint): log(level, "packets to \(hoa) go encapsulated, from \(own.address) to \(endpoint)")
+        case .relayed(let own, let relay): log(level, "packets to \(hoa) go by the relay \(relay), from \(own.address)")
+        case .rewritten, nil: break
+        }
+    }
+
+    /// How a peer's packets go, as the kernel was told, if they are not rewritten.
+    func carriage(of hoa: HomeAddress) -> Carriage.Way? {
+        peerEndpoints[hoa]?.installed?.carriage ?? peerRelays[hoa]?.installed?.carriage
+    }
+
+    /// From where a peer's encapsulated packets are taken: its endpoints, and the relays of both records (section 11.2).
+    ///
+    /// - Returns: what is accepted from now on.
+    private mutating func accept(_ pair: HomePair) -> [Endpoint] {
+        let hoa = pair.peer
+        let (endpoints, relays) = (peerEndpoints[hoa]?.sources ?? [], relaySources(of: hoa))
+        let before = (peerEndpoints[hoa]?.installedSources ?? [], peerRelays[hoa]?.installedSources ?? [])
+        guard before != (endpoints, relays) else { return [] }
+        change(.accept(pair, from: Array((endpoints + relays.filter { !endpoints.contains($0) }).prefix(EncapsulationTable.endpointsMax))))
+        peerEndpoints.update(hoa) { $0.accept(from: endpoints) }
+        peerRelays.update(hoa) { $0.accept(from: relays) }
+        return (endpoints + relays).filter { !before.0.contains($0) && !before.1.contains($0) }
+    }
+
+    /// A relay answers from the address that was bound to; the peer may have bound to another one of those that its record lists.
+    private func relaySources(of hoa: HomeAddress) -> [Endpoint] {
+        guard let known = peerRelays[hoa], !known.candidates.isEmpty, let peer = peers[hoa] else { return [] }
+        return Set(known.candidates.map(\.relay) + peer.record.places(at: peer.listed).compactMap(\.relay)).sorted()
+    }
+
+    /// What the kernel sends from one own MoA it sends from another now.
+    mutating func carriagesMoved(from: MobileAddress, to: MobileAddress) {
+        peerEndpoints.installedMoved(from: from, to: to)
+        peerRelays.installedMoved(from: from, to: to)
+    }
+
+    /// A peer is forgotten.
+    mutating func removeCarriage(of hoa: HomeAddress, _ now: Now) {
+        guard let own = home(for: hoa) else { return }
+        let pair = HomePair(own: own, peer: hoa)
+        if carriage(of: hoa) != nil { change(.removeOutbound(pair)) }
+        if peerEndpoints[hoa]?.installedSources.isEmpty == false || peerRelays[hoa]?.installedSources.isEmpty == false {
+            change(.accept(pair, from: []))
+        }
+        peerEndpoints.remove(hoa)
+        inPathProbes.remove(hoa)
+        pathMTUs.remove(hoa)
+        guard peerRelays[hoa] != nil else { return }
+        peerRelays.remove(hoa)
+        holdBindings(now)
+    }
+}
