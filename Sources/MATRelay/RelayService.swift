@@ -118,7 +118,7 @@ public final class RelayService {
                 threads: configuration.threads ?? ForwardPath.coresCount)
             self.path = path
             if let gatewayDevice {
-                let gatewayPath = GatewayPath(core: core, device: gatewayDevice, sockets: path.sockets)
+                let gatewayPath = GatewayPath(core: core, device: gatewayDevice, sockets: path.sockets, holds: path.holds)
                 self.gatewayPath = gatewayPath
                 path.setGateway(gatewayPath)
                 try gatewayPath.start()

@@ -89,9 +89,10 @@ public struct ForwardWay: Hashable, Sendable {
 /// A packet that waited and may go.
 public struct ReleasedPacket: Hashable, Sendable {
     public var octets: [UInt8]
-    /// The DSCP and ECN that it came with.
+    /// The DSCP and ECN of the datagram that it came in, or is to go in.
     public var trafficClass: Int32
-    public var way: ForwardWay
+    /// `nil`: it goes to a plain host, and the kernel forwards it.
+    public var way: ForwardWay?
 }
 
 /// Why a packet is not forwarded. The raw values are places in the counters.

@@ -18,7 +18,7 @@ extension RelayCore {
             return drop(bindings.isBound(source, now) ? .foreignSource : .unboundSource)
         }
         guard let receiver = bindings.slot(covering: packet.destination, now) else {
-            return unsafe leave(payload, from: sender, now: now)
+            return unsafe leave(payload, from: sender, trafficClass: trafficClass, now: now)
         }
         guard receiver != sender else { return drop(.ownDestination) }
         let hasVisitor: Bool
@@ -40,7 +40,7 @@ extension RelayCore {
     ///
     /// - Parameter first: the one to begin with.
     /// - Returns: the one for which it has to wait; `nil` if it may go.
-    private mutating func shortage(_ octets: Int, from first: SharedRate, _ hasVisitor: Bool, _ now: MonotonicTime) -> SharedRate? {
+    mutating func shortage(_ octets: Int, from first: SharedRate, _ hasVisitor: Bool, _ now: MonotonicTime) -> SharedRate? {
         var rate = first
         while true {
             if queues.isWaiting(for: rate) || !traffic.take(octets, of: rate, at: now) { return rate }
@@ -94,18 +94,26 @@ extension RelayCore {
     /// - Returns: `nil` if it waits for another rate now, or is dropped.
     private mutating func goOn(_ packet: FairQueue.Packet, after rate: SharedRate, _ now: MonotonicTime) -> ReleasedPacket? {
         // Looked up again: its node may have moved or left meanwhile.
-        guard let receiver = bindings.slot(covering: packet.destination, now) else {
+        let receiver = packet.direction == .toPlain ? nil : bindings.slot(covering: packet.destination, now)
+        guard receiver != nil || packet.direction == .toPlain && configuration.gateway != nil else {
             _ = drop(.unknownDestination)
             return nil
         }
         let sender = Int(packet.source)
-        let hasVisitor = traffic.hasVisitor(sender, receiver)
-        if let following = Self.following(rate, hasVisitor), let short = shortage(packet.octets.count, from: following, hasVisitor, now) {
+        // A gateway is for residents only.
+        let hasVisitor = packet.direction == .betweenNodes && receiver.map { traffic.hasVisitor(sender, $0) } ?? false
+        let count = packet.octets.count
+        if let following = Self.following(rate, hasVisitor), let short = shortage(count, from: following, hasVisitor, now) {
             if !queues.hold(packet, for: short, now) { _ = drop(short.dropReason) }
             return nil
         }
-        return ReleasedPacket(
-            octets: packet.octets, trafficClass: packet.trafficClass, way: forwarded(packet.octets.count, from: sender, to: receiver))
+        var way: ForwardWay?
+        if let receiver {
+            way = packet.direction == .fromPlain ? arrived(count, to: receiver) : forwarded(count, from: sender, to: receiver)
+        } else {
+            left(count, from: sender)
+        }
+        return ReleasedPacket(octets: packet.octets, trafficClass: packet.trafficClass, way: way)
     }
 
     /// The link, or the socket before it, took no more. For a moment packets wait here, where the order among HoAs is fair, instead of being lost there.

@@ -6,7 +6,7 @@ import MATSignal
 //   node ══ datagram ══► forward ── nobody bound has the destination ──► leave ──► the kernel forwards it, with the HoA as source
 //   node ◄══ datagram ══ arrive ◄── the kernel routes the HoA into the gateway's device ◄── plain host
 //
-// What source translation there is, the kernel does between its device and the network.
+// What source translation there is, the kernel does between its device and the network. Rates and turns are those of packets between nodes.
 
 extension RelayCore {
     /// What a node may expect of this relay.
@@ -17,21 +17,37 @@ extension RelayCore {
 
     /// A bound node's packet for somebody who is not bound.
     ///
-    /// - Parameter sender: the slot of the node's binding, which covers the packet's source.
-    mutating func leave(_ payload: UnsafeRawBufferPointer, from sender: Int, now: MonotonicTime) -> Forwarding {
+    /// - Parameters:
+    ///   - sender: the slot of the node's binding, which covers the packet's source.
+    ///   - trafficClass: of the datagram that it came in.
+    mutating func leave(_ payload: UnsafeRawBufferPointer, from sender: Int, trafficClass: Int32, now: MonotonicTime) -> Forwarding {
         guard let gateway = configuration.gateway, let prefix = bindings.binding(in: sender, now)?.prefix, gateway.service(of: prefix) != nil else {
             return drop(.unknownDestination)
         }
         guard let packet = unsafe PlainPacket(payload) else { return drop(.malformed) }
         if let reason = gateway.refusal(of: packet, own: ownAddresses) { return drop(reason) }
-        if let reason = traffic.passOut(payload.count, from: sender, at: now) { return drop(reason) }
-        counters.packetsToPlain &+= 1
-        counters.octetsToPlain &+= UInt64(payload.count)
+        if let reason = traffic.admitOut(payload.count, from: sender, at: now) { return drop(reason) }
+        if let rate = shortage(payload.count, from: .relay, false, now) {
+            guard unsafe queues.hold(payload, from: sender, to: packet.destination, trafficClass, .toPlain, for: rate, now) else {
+                return drop(rate.dropReason)
+            }
+            counters.packetsHeld &+= 1
+            return .held
+        }
+        left(payload.count, from: sender)
         return .leave
     }
 
+    mutating func left(_ octets: Int, from sender: Int) {
+        traffic.count(UInt64(octets), in: sender)
+        counters.packetsToPlain &+= 1
+        counters.octetsToPlain &+= UInt64(octets)
+    }
+
     /// What the kernel has routed into the gateway's device: from a plain host, or an error of a router, for a HoA.
-    public mutating func arrive(_ octets: UnsafeRawBufferPointer, now: MonotonicTime) -> Forwarding {
+    ///
+    /// - Parameter trafficClass: that its datagram is to have.
+    public mutating func arrive(_ octets: UnsafeRawBufferPointer, trafficClass: Int32 = 0, now: MonotonicTime) -> Forwarding {
         guard let gateway = configuration.gateway, let packet = unsafe PlainPacket(octets), packet.source.isUsableUnicast else {
             return drop(.malformed)
         }
@@ -43,11 +59,23 @@ extension RelayCore {
             return drop(.servedSource)
         }
         guard !packet.isOfPaths else { return drop(.nestedPath) }
-        if let reason = traffic.passIn(octets.count, to: receiver, at: now) { return drop(reason) }
+        if let reason = traffic.admitIn(to: receiver) { return drop(reason) }
+        if let rate = shortage(octets.count, from: .destination(UInt32(truncatingIfNeeded: receiver)), false, now) {
+            guard unsafe queues.hold(octets, from: receiver, to: packet.destination, trafficClass, .fromPlain, for: rate, now) else {
+                return drop(rate.dropReason)
+            }
+            counters.packetsHeld &+= 1
+            return .held
+        }
+        return .forward(arrived(octets.count, to: receiver))
+    }
+
+    mutating func arrived(_ octets: Int, to receiver: Int) -> ForwardWay {
+        traffic.count(UInt64(octets), in: receiver)
         counters.packetsFromPlain &+= 1
-        counters.octetsFromPlain &+= UInt64(octets.count)
+        counters.octetsFromPlain &+= UInt64(octets)
         let way = bindings.way(in: receiver)
-        return .forward(from: way.local, to: way.endpoint)
+        return ForwardWay(from: way.local, to: way.endpoint)
     }
 }
 

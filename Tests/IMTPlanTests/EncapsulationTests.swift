@@ -321,6 +321,51 @@ import Testing
         #expect(Self.segments(packet, Self.offload(family, tcp: tcp, each: 1200), room: 5100) == nil)
     }
 
+    /// What a reader makes of a packet that a kernel on the same host has left uncut; `nil` if it goes as it is.
+    private static func leftCut(_ packet: [UInt8]) -> [[UInt8]]? {
+        var room = [UInt8](repeating: 0xEE, count: LeftSegments.roomOctets)
+        let written = packet.withUnsafeBytes { from in room.withUnsafeMutableBytes { LeftSegments.cut(from, into: $0) } }
+        return written.map { written in
+            stride(from: 0, to: written.octets, by: written.each).map { Array(room[$0..<min($0 + written.each, written.octets)]) }
+        }
+    }
+
+    @Test(
+        "A packet of TCP that a kernel left uncut, with its sum, becomes packets of 1280 octets with right sums",
+        arguments: [AddressFamily.ipv4, .ipv6])
+    func leftUncut(_ family: AddressFamily) throws {
+        let headers = family == .ipv4 ? 52 : 72
+        for octets in [1501, 9000, 65_000] {
+            let data = (0..<octets - headers).map { UInt8(truncatingIfNeeded: $0 &* 31) }
+            let packet = Self.packet(family, tcp: true, data, flags: 0x18, unfinished: true)
+            let pieces = try #require(Self.leftCut(packet))
+            #expect(pieces == Self.segments(packet, Self.offload(family, tcp: true, each: 1280 - headers)))
+            #expect(pieces.allSatisfy { $0.count <= 1280 } && pieces.count <= LeftSegments.piecesMax)
+            for piece in pieces { #expect(ChecksumCompletion.complete(piece) == piece) }
+            #expect(pieces.flatMap { $0.dropFirst(headers) } == data)
+        }
+    }
+
+    @Test(
+        "What is no longer than a usual link's packets, has its sum, is of UDP, or is a fragment is not cut up",
+        arguments: [AddressFamily.ipv4, .ipv6])
+    func notCut(_ family: AddressFamily) {
+        let data = [UInt8](repeating: 3, count: 4000)
+        #expect(Self.leftCut(Self.packet(family, tcp: true, Array(data.prefix(1400)), unfinished: true)) == nil)
+        #expect(Self.leftCut(Self.packet(family, tcp: true, data)) == nil)
+        #expect(Self.leftCut(Self.packet(family, tcp: false, data, unfinished: true)) == nil)
+        if family == .ipv4 {
+            var fragment = Self.packet(family, tcp: true, data, unfinished: true)
+            fragment[6] |= 0x20
+            #expect(Self.leftCut(fragment) == nil)
+        }
+        // A header that does not end.
+        var endless = Self.packet(family, tcp: true, data, unfinished: true)
+        let start = family == .ipv4 ? 20 : 40
+        endless[start + 12] = 0x10
+        #expect(Self.leftCut(endless) == nil)
+    }
+
     @Test("No header of the stack, however wrong, is more than refused or misread")
     func wrongOffloads() {
         let packet = Self.packet(.ipv4, tcp: true, [UInt8](repeating: 7, count: 300), unfinished: true)

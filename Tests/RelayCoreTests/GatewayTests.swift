@@ -149,13 +149,80 @@ import Testing
         while relay.forward(udp(node, plain, octets: 1000), from: place) == .leave { left += 1 }
         #expect(left == 20 && relay.forward(udp(node, plain, octets: 1000), from: place) == .drop(.sourceRate))
         while case .forward = relay.arrive(udp(plain, node, octets: 1000)) { arrived += 1 }
-        #expect(arrived == 20 && relay.arrive(udp(plain, node, octets: 1000)) == .drop(.destinationRate))
+        #expect(arrived == 20 && relay.arrive(udp(plain, node, octets: 1000)) == .held)
+        relay.wait(10)
+        #expect(relay.core.release(max: 10, now: relay.now.monotonic).map(\.way) == [ForwardWay(from: Fixture.relay, to: place)])
         limits.octetsPerMonth = 5000
         (relay, node, _) = gateway(limits)
         for _ in 0..<3 { #expect(relay.forward(udp(node, plain, octets: 1000), from: place) == .leave) }
         for _ in 0..<2 { #expect(relay.arrive(udp(plain, node, octets: 1000)) == .forward(from: Fixture.relay, to: place)) }
         #expect(relay.arrive(udp(plain, node, octets: 1000)) == .drop(.quota))
         #expect(relay.forward(udp(node, plain, octets: 1000), from: place) == .drop(.quota))
+    }
+
+    @Test("A download from a plain host leaves what another node sends to its receiver whole, and has the rest of its rate")
+    func fairDownload() {
+        var limits = RelayLimits()
+        (limits.octetsPerSecond, limits.burstOctets) = (250_000, 20_000)
+        var (relay, node, _) = gateway(limits)
+        let speaker = relay.authority.enrol(home("10.0.0.9"), seed: 19)
+        relay.bind(speaker, from: at("198.51.100.9"))
+        var (arrived, of, downloaded, dropped) = (0, 0, 0, 0)
+        for millisecond in 0..<5000 {
+            // Four times the rate.
+            switch relay.arrive(udp(plain, node, octets: 1000)) {
+            case .forward: downloaded += 1000
+            case .drop(let reason):
+                #expect(reason == .destinationRate)
+                dropped += 1
+            case .held, .leave: break
+            }
+            if millisecond % 20 == 10, millisecond < 4900 {
+                of += 1
+                switch relay.forward(Fixture.packet(speaker.hoa, node, octets: 200), from: at("198.51.100.9")) {
+                case .forward: arrived += 1
+                case .held, .leave: break
+                case .drop(let reason): Issue.record("\(reason) at \(millisecond)")
+                }
+            }
+            relay.wait(1)
+            for packet in relay.core.release(max: 10_000, now: relay.now.monotonic) {
+                #expect(packet.way?.to == place)
+                if packet.octets.count == 200 { arrived += 1 } else { downloaded += packet.octets.count }
+            }
+        }
+        #expect(arrived == of && of == 245, "\(arrived) of \(of)")
+        #expect(downloaded > 1_000_000 && dropped > 1000, "\(downloaded) octets, \(dropped) packets dropped")
+    }
+
+    @Test("Uploads to plain hosts that exceed the relay's rate share it by turns with what nodes send each other, and leave when their turn comes")
+    func fairUpload() {
+        var limits = RelayLimits()
+        limits.relayOctetsPerSecond = 500_000
+        var (relay, node, _) = gateway(limits)
+        let (a, b) = (relay.authority.enrol(home("10.0.0.7"), seed: 17), relay.authority.enrol(home("10.0.0.8"), seed: 18))
+        relay.bind(a, from: at("198.51.100.7"))
+        relay.bind(b, from: at("198.51.100.8"))
+        var (arrived, of, leftOctets) = (0, 0, 0)
+        for millisecond in 0..<3000 {
+            for _ in 0..<2 where relay.forward(udp(node, plain, octets: 1000), from: place) == .leave { leftOctets += 1000 }
+            if millisecond % 20 == 10, millisecond < 2900 {
+                of += 1
+                switch relay.forward(Fixture.packet(a.hoa, b.hoa, octets: 200), from: at("198.51.100.7")) {
+                case .forward: arrived += 1
+                case .held, .leave: break
+                case .drop(let reason): Issue.record("\(reason) at \(millisecond)")
+                }
+            }
+            relay.wait(1)
+            for packet in relay.core.release(max: 10_000, now: relay.now.monotonic) {
+                if packet.way == nil { leftOctets += packet.octets.count } else { arrived += 1 }
+            }
+        }
+        #expect(arrived == of && of == 145, "\(arrived) of \(of)")
+        // All that the stream does not use, and the burst at the beginning.
+        #expect((1_500_000...1_800_000).contains(leftOctets), "\(leftOctets) octets")
+        #expect(relay.core.counters.octetsToPlain == UInt64(leftOctets))
     }
 
     private func gateway(_ limits: RelayLimits) -> (relay: Fixture, node: HomeAddress, nodeIPv6: HomeAddress) { gateway(allowed: [], limits) }

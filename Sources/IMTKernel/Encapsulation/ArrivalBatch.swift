@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import MATCore
 import MATRuntime
 import MATSignal
 
@@ -57,8 +58,10 @@ final class ArrivalBatch {
             mat_carrier_received(messages + index, slots + index, &header)
             let (source, local) = (Endpoint(IPAddress(header.far), port: header.far_port), IPAddress(header.local))
             let total = min(Int(messages[index].length), Self.octetsEach)
-            let each = header.segment_octets == 0 ? total : Int(header.segment_octets)
             let start = octets + index * Self.octetsEach
+            // A sender's kernel on this host hands over what it left to a card as one packet, whose segments are not the datagram's (`LeftSegments`).
+            let isOne = header.segment_octets == 0 || InnerPacket(UnsafeRawBufferPointer(start: start, count: total)) != nil
+            let each = isOne ? total : Int(header.segment_octets)
             var place = 0
             // An empty datagram is one as well.
             repeat {

@@ -3,25 +3,29 @@
 /// A kernel that encapsulates leaves the sum inside to whoever sends the datagram. Between namespaces of one host, or virtual machines, that is
 /// nobody: the field still has the pseudo header's sum alone, which another kernel would know, and who reads the datagram does not.
 package enum LeftSum {
-    private static let tcp: UInt8 = 6, udp: UInt8 = 17
+    static let tcp: UInt8 = 6, udp: UInt8 = 17
 
     /// Finishes the sum of a packet whose field has the pseudo header's alone; leaves all others as they are: if one is damaged, the stack shall
     /// notice. The octets are one whole IP packet.
     package static func finish(_ packet: UnsafeMutableRawBufferPointer) {
-        let octets = UnsafeRawBufferPointer(packet)
+        guard let (start, field, number) = place(in: UnsafeRawBufferPointer(packet)) else { return }
+        // The field holds the pseudo header's sum, so that over all of the rest is the whole.
+        var whole = InternetSum()
+        whole.add(UnsafeRawBufferPointer(packet).part(start..<packet.count))
+        packet.put(whole.sent(number), at: field)
+    }
+
+    /// Where an unfinished sum begins, where it stands, and of which protocol it is; `nil` if the packet has none.
+    static func place(in octets: UnsafeRawBufferPointer) -> (start: Int, field: Int, number: UInt8)? {
         let isIPv4 = octets[0] >> 4 == 4
         let start = isIPv4 ? Int(octets[0] & 0xF) * 4 : 40
         let number = octets[isIPv4 ? 9 : 6]
         // Of a fragment no card finishes anything.
-        guard number == tcp || number == udp, !isIPv4 || octets.number(at: 6) & 0x3FFF == 0 else { return }
+        guard number == tcp || number == udp, !isIPv4 || octets.number(at: 6) & 0x3FFF == 0 else { return nil }
         let field = start + (number == tcp ? 16 : 6)
-        guard octets.count >= field + 2 else { return }
+        guard octets.count >= field + 2 else { return nil }
         var pseudo = InternetSum()
         pseudo.addPseudoHeader(of: octets, number, octets: octets.count - start)
-        guard pseudo.folded == octets.number(at: field) else { return }
-        // The field holds the pseudo header's sum, so that over all of the rest is the whole.
-        var whole = InternetSum()
-        whole.add(octets.part(start..<octets.count))
-        packet.put(whole.sent(number), at: field)
+        return pseudo.folded == octets.number(at: field) ? (start, field, number) : nil
     }
 }

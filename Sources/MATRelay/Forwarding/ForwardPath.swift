@@ -35,7 +35,7 @@ final class ForwardPath {
         for _ in 0..<max(1, min(threads, RelayConfiguration.threadsMax)) {
             var sockets: [BoundSocket] = []
             for address in places { sockets.append(try BoundSocket(port: port, address: address, options: Self.socketOptions(isShared: true))) }
-            let forwarding = ForwardWorker(core: core, sockets: sockets, port: port, wakeup: wakeup) { releasing.begin() }
+            let forwarding = ForwardWorker(core: core, sockets: sockets, wakeup: wakeup) { releasing.begin() }
             workers.append(Worker(thread: try DatagramWorker(sockets: sockets, service: forwarding, rests: false), forwarding: forwarding))
         }
         self.workers = workers
@@ -59,7 +59,13 @@ final class ForwardPath {
     var sockets: [BoundSocket] { workers.first?.thread.sockets ?? [] }
 
     /// Where packets for plain hosts go. Before `start`.
-    func setGateway(_ gateway: GatewayPath) { for worker in workers { worker.forwarding.gateway = gateway } }
+    func setGateway(_ gateway: GatewayPath) {
+        for worker in workers { worker.forwarding.gateway = gateway }
+        releasing.gateway = gateway
+    }
+
+    /// Packets wait to be released. In any thread.
+    var holds: @Sendable () -> Void { { [releasing] in releasing.begin() } }
 
     /// - Parameter received: gets, in the loop's thread, each datagram of signalling, its source, and the address it was sent to.
     func start(_ received: @escaping ([UInt8], Endpoint, IPAddress) -> Void) throws(SystemError) {

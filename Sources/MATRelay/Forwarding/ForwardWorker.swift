@@ -1,3 +1,4 @@
+import IMTPlan
 import MATCore
 import MATRuntime
 import MATServer
@@ -9,6 +10,8 @@ import Synchronization
 ///
 /// ```
 ///   receive up to 64 ──► under the core's lock, for each: forward, hold, drop, or into the ring ──► send all that is forwarded
+///        │                                            ▲
+///        └── what a kernel left to a card: sums finished, packets of TCP cut up
 /// ```
 /// Nothing is allocated on the way of a packet that does not have to wait.
 final class ForwardWorker: DatagramServing, @unchecked Sendable {
@@ -17,33 +20,39 @@ final class ForwardWorker: DatagramServing, @unchecked Sendable {
     let ring = DatagramRing()
     private let core: SharedCore
     private let wakeup: LoopWakeup
-    private let port: UInt16
     /// Tells the loop that packets wait to be released.
     private let holds: @Sendable () -> Void
     private let sockets: [BoundSocket]
     private let descriptors: [Int32]
     private var batch: ForwardBatch
+    /// Those of a packet that was cut up, and where that is done.
+    private var pieces: ForwardBatch
+    private let room = UnsafeMutableRawBufferPointer.allocate(byteCount: LeftSegments.roomOctets, alignment: 64)
     /// Takes what is for plain hosts. Set before the thread starts.
     var gateway: GatewayPath?
-    /// The places in the batch of what is for plain hosts.
+    /// What is for plain hosts: places in the batch, or in `room`.
     private var leaving: ContiguousArray<Int> = []
     private let datagrams = Atomic<UInt64>(0)
     private let signalling = Atomic<UInt64>(0)
     private let overflowed = Atomic<UInt64>(0)
     private let sendFailures = Atomic<UInt64>(0)
 
-    init(core: SharedCore, sockets: [BoundSocket], port: UInt16, wakeup: LoopWakeup, holds: @escaping @Sendable () -> Void) {
+    init(core: SharedCore, sockets: [BoundSocket], wakeup: LoopWakeup, holds: @escaping @Sendable () -> Void) {
         self.core = core
         self.sockets = sockets
-        self.port = port
         self.wakeup = wakeup
         self.holds = holds
         descriptors = sockets.map(\.descriptor)
         batch = ForwardBatch(socketsCount: sockets.count)
+        pieces = ForwardBatch(socketsCount: sockets.count)
         leaving.reserveCapacity(ForwardBatch.datagramsMax)
     }
 
-    deinit { batch.deallocate() }
+    deinit {
+        batch.deallocate()
+        pieces.deallocate()
+        room.deallocate()
+    }
 
     func begin() -> Bool { true }
     func end() {}
@@ -52,13 +61,46 @@ final class ForwardWorker: DatagramServing, @unchecked Sendable {
         let received = batch.receive(socket)
         guard received > 0 else { return 0 }
         let now = SystemClock.now().monotonic
-        var passedOn = 0
-        var lost = 0
+        var passedOn = PassedOn()
+        var first = 0
+        for index in 0..<received {
+            let payload = batch.payload(index)
+            guard InnerPacket(UnsafeRawBufferPointer(payload)) != nil else { continue }
+            if let cut = LeftSegments.cut(UnsafeRawBufferPointer(payload), into: room) {
+                // In its turn, so that nothing of its flow overtakes it.
+                pass(first..<index, &passedOn, now)
+                passPieces(of: index, cut, &passedOn, now)
+                first = index + 1
+            } else {
+                LeftSum.finish(payload)
+            }
+        }
+        pass(first..<received, &passedOn, now)
+        datagrams.wrappingAdd(UInt64(received), ordering: .relaxed)
+        if passedOn.unsent > 0 { sendFailures.wrappingAdd(UInt64(passedOn.unsent), ordering: .relaxed) }
+        if passedOn.lost > 0 { overflowed.wrappingAdd(UInt64(passedOn.lost), ordering: .relaxed) }
+        if passedOn.toLoop > 0 {
+            signalling.wrappingAdd(UInt64(passedOn.toLoop), ordering: .relaxed)
+            wakeup.signal()
+        }
+        return received
+    }
+
+    /// What became of a batch.
+    private struct PassedOn {
+        /// Signalling.
+        var toLoop = 0, lost = 0
+        var unsent = 0
+    }
+
+    private func pass(_ indices: Range<Int>, _ passedOn: inout PassedOn, _ now: MonotonicTime) {
+        guard !indices.isEmpty else { return }
+        var (toLoop, lost) = (0, 0)
         let isHolding = core.use { core in
-            for index in 0..<received {
+            for index in indices {
                 let (octets, source, local) = batch.datagram(index)
                 if let first = octets.first, InnerPacket.isSignalling(firstOctet: first) {
-                    if ring.put(octets, from: source, to: local) { passedOn += 1 } else { lost += 1 }
+                    if ring.put(octets, from: source, to: local) { toLoop += 1 } else { lost += 1 }
                     continue
                 }
                 switch core.forward(octets, from: source, trafficClass: batch.trafficClass(index), now: now) {
@@ -69,19 +111,38 @@ final class ForwardWorker: DatagramServing, @unchecked Sendable {
             }
             return core.isHolding
         }
-        if isHolding { holds() }
+        passedOn.toLoop += toLoop
+        passedOn.lost += lost
         for index in leaving { gateway?.leave(batch.payload(index), trafficClass: batch.trafficClass(index)) }
-        leaving.removeAll(keepingCapacity: true)
-        let unsent = batch.send(descriptors)
-        if unsent.isFull { core.use { $0.stalled(now: now) } }
-        datagrams.wrappingAdd(UInt64(received), ordering: .relaxed)
-        if unsent.count > 0 { sendFailures.wrappingAdd(UInt64(unsent.count), ordering: .relaxed) }
-        if lost > 0 { overflowed.wrappingAdd(UInt64(lost), ordering: .relaxed) }
-        if passedOn > 0 {
-            signalling.wrappingAdd(UInt64(passedOn), ordering: .relaxed)
-            wakeup.signal()
+        finish(batch.send(descriptors), isHolding: isHolding, &passedOn, now)
+    }
+
+    /// What the packet at this place was cut into.
+    private func passPieces(of index: Int, _ cut: PacketSegments.Outcome, _ passedOn: inout PassedOn, _ now: MonotonicTime) {
+        let (_, source, _) = batch.datagram(index)
+        let trafficClass = batch.trafficClass(index)
+        func piece(_ start: Int) -> UnsafeMutableRawBufferPointer { room.part(start..<min(start + cut.each, cut.octets)) }
+        let isHolding = core.use { core in
+            for start in stride(from: 0, to: cut.octets, by: cut.each) {
+                let packet = UnsafeRawBufferPointer(piece(start))
+                switch core.forward(packet, from: source, trafficClass: trafficClass, now: now) {
+                case .forward(let way):
+                    _ = pieces.forward(packet, trafficClass, from: way.from.address, to: way.to, by: sockets.number(for: way.from.address))
+                case .leave: leaving.append(start)
+                case .drop, .held: break
+                }
+            }
+            return core.isHolding
         }
-        return received
+        for start in leaving { gateway?.leave(piece(start), trafficClass: trafficClass) }
+        finish(pieces.send(descriptors), isHolding: isHolding, &passedOn, now)
+    }
+
+    private func finish(_ unsent: ForwardBatch.Unsent, isHolding: Bool, _ passedOn: inout PassedOn, _ now: MonotonicTime) {
+        leaving.removeAll(keepingCapacity: true)
+        if isHolding { holds() }
+        if unsent.isFull { core.use { $0.stalled(now: now) } }
+        passedOn.unsent += unsent.count
     }
 
     /// In any thread.

@@ -23,6 +23,8 @@ final class Releasing: @unchecked Sendable {
         didSet { descriptors = sockets.map(\.descriptor) }
     }
     private var descriptors: [Int32] = []
+    /// Takes what is for plain hosts.
+    var gateway: GatewayPath?
     private var batch: ForwardBatch
     private var isEnded = false
     private(set) var sendFailures: UInt64 = 0
@@ -55,7 +57,11 @@ final class Releasing: @unchecked Sendable {
         for _ in 0..<Self.batchesPerTurnMax {
             let released = core.use { $0.release(max: ForwardBatch.datagramsMax, now: now) }
             for packet in released {
-                let way = packet.way
+                guard let way = packet.way else {
+                    var octets = packet.octets
+                    octets.withUnsafeMutableBytes { gateway?.leave($0, trafficClass: packet.trafficClass) }
+                    continue
+                }
                 _ = batch.forward(packet.octets, packet.trafficClass, from: way.from.address, to: way.to, by: sockets.number(for: way.from.address))
             }
             let unsent = batch.send(descriptors)

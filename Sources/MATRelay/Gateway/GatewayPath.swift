@@ -11,23 +11,26 @@ import Synchronization
 ///
 /// ```
 ///   ForwardWorker ──► leave ──► device ──► the kernel, and plain hosts
-///   device ──► up to 64 ──► under the core's lock, for each: forward or drop ──► the relay's sockets ──► nodes
+///   device ──► up to 64 ──► under the core's lock, for each: forward, hold or drop ──► the relay's sockets ──► nodes
 /// ```
-/// The device is read by a thread of its own, and written to by the workers.
+/// The device is read by a thread of its own, and written to by the workers, and by the loop's thread what had to wait (`Releasing`).
 final class GatewayPath: DatagramServing, @unchecked Sendable {
     private let core: SharedCore
     private let device: GatewayDevice
     /// Of the relay: what goes to nodes leaves by these.
     private let sockets: [BoundSocket]
     private let descriptors: [Int32]
+    /// Tells the loop that packets wait to be released.
+    private let holds: @Sendable () -> Void
     private var batch: ForwardBatch
     private let thread = Mutex<DatagramWorker?>(nil)
     private let unsent = Atomic<UInt64>(0)
     private let congested = Atomic<UInt64>(0)
 
-    init(core: SharedCore, device: GatewayDevice, sockets: [BoundSocket]) {
+    init(core: SharedCore, device: GatewayDevice, sockets: [BoundSocket], holds: @escaping @Sendable () -> Void) {
         self.core = core
         self.device = device
+        self.holds = holds
         self.sockets = sockets
         descriptors = sockets.map(\.descriptor)
         batch = ForwardBatch(socketsCount: sockets.count)
@@ -55,7 +58,7 @@ final class GatewayPath: DatagramServing, @unchecked Sendable {
 
     // MARK: To plain hosts
 
-    /// A node's packet, in a worker's thread.
+    /// A node's packet. In any thread.
     ///
     /// - Parameter trafficClass: of the datagram that it came in.
     func leave(_ packet: UnsafeMutableRawBufferPointer, trafficClass: Int32) {
@@ -77,15 +80,16 @@ final class GatewayPath: DatagramServing, @unchecked Sendable {
         let count = batch.fill(device.read)
         guard count > 0 else { return 0 }
         let now = SystemClock.now().monotonic
-        core.use { core in
+        let isHolding = core.use { core in
             for index in 0..<count {
                 let packet = UnsafeRawBufferPointer(batch.payload(index))
-                guard case .forward(let way) = core.arrive(packet, now: now), let inner = InnerHeader(packet) else { continue }
-                batch.forward(
-                    index, from: way.from.address, to: way.to, by: sockets.number(for: way.from.address),
-                    trafficClass: Int32(CongestionNotice.outer(of: inner.trafficClass)))
+                let trafficClass = InnerHeader(packet).map { Int32(CongestionNotice.outer(of: $0.trafficClass)) } ?? 0
+                guard case .forward(let way) = core.arrive(packet, trafficClass: trafficClass, now: now) else { continue }
+                batch.forward(index, from: way.from.address, to: way.to, by: sockets.number(for: way.from.address), trafficClass: trafficClass)
             }
+            return core.isHolding
         }
+        if isHolding { holds() }
         let lost = batch.send(descriptors)
         if lost.isFull { core.use { $0.stalled(now: now) } }
         if lost.count > 0 { unsent.wrappingAdd(UInt64(lost.count), ordering: .relaxed) }

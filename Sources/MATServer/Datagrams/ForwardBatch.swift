@@ -15,10 +15,11 @@ import MATSignal
 package struct ForwardBatch {
     /// Datagrams received by one call.
     @inlinable package static var datagramsMax: Int { 64 }
-    /// The longest payload: that of a jumbo frame. A longer one is cut off, and recognised by that.
-    package static let payloadOctetsMax = 9216
+    /// The longest payload that there can be: no link carries it, but between namespaces of one host a kernel hands it over. The memory is the system's
+    /// until it is written.
+    package static let payloadOctetsMax = 65_536
     /// An odd number of cache lines, so that the beginnings of the payloads do not all fall into the same few places of the cache.
-    private static let stride = 9280
+    private static let stride = 65_600
 
     private let received: UnsafeMutablePointer<mat_message>
     private let receivedSlots: UnsafeMutablePointer<mat_slot>
@@ -137,10 +138,16 @@ package struct ForwardBatch {
     package mutating func forward(
         _ payload: [UInt8], _ trafficClass: Int32, from local: IPAddress, to peer: Endpoint, by socket: Int
     ) -> Bool {
+        payload.withUnsafeBytes { forward($0, trafficClass, from: local, to: peer, by: socket) }
+    }
+
+    package mutating func forward(
+        _ payload: UnsafeRawBufferPointer, _ trafficClass: Int32, from local: IPAddress, to peer: Endpoint, by socket: Int
+    ) -> Bool {
         guard copiedCount < Self.datagramsMax else { return false }
         let place = octets + copiedCount * Self.stride
         let length = min(payload.count, Self.payloadOctetsMax)
-        payload.withUnsafeBytes { place.copyMemory(from: $0.baseAddress ?? UnsafeRawPointer(place), byteCount: length) }
+        place.copyMemory(from: payload.baseAddress ?? UnsafeRawPointer(place), byteCount: length)
         copiedCount += 1
         add(place, length, trafficClass, from: local, to: peer, by: socket)
         return true

@@ -17,13 +17,20 @@ import MATSignal
 struct FairQueue: Sendable {
     struct Packet: Hashable, Sendable {
         var octets: [UInt8]
-        /// The slot of the binding that sent it.
+        /// The slot of the binding that sent it; of what plain hosts send, that of the one that gets it: they are no HoAs, and together have one line.
         var source: UInt32
         var destination: IPAddress
-        /// The DSCP and ECN that it came with.
+        /// The DSCP and ECN of the datagram that it came in, or is to go in.
         var trafficClass: Int32
+        var direction = Direction.betweenNodes
         /// When it has waited for too long.
         var until: MonotonicTime
+    }
+
+    enum Direction: Hashable, Sendable {
+        case betweenNodes
+        /// Of a gateway.
+        case toPlain, fromPlain
     }
 
     private struct Line: Sendable {

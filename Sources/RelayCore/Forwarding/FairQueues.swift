@@ -28,7 +28,8 @@ enum SharedRate: Hashable, Sendable {
 ///               FairQueue          FairQueue                   FairQueue        100 ms at most, else dropped
 /// ```
 /// As long as packets wait for a rate, others wait behind them, so that none overtakes one of its own source. The rate of a source is no
-/// shared one: who exceeds it loses packets at once.
+/// shared one: who exceeds it loses packets at once. A gateway's packets take the same way: those for plain hosts need the relay's rate alone, those
+/// from there the destination's and the relay's.
 struct FairQueues: Sendable {
     /// Only those in which something waits.
     private var destinations: [UInt32: FairQueue] = [:]
@@ -74,14 +75,15 @@ struct FairQueues: Sendable {
     /// - Parameter packet: its octets are copied only if it may wait.
     /// - Returns: whether it waits.
     mutating func hold(
-        _ payload: UnsafeRawBufferPointer, from source: Int, to destination: IPAddress, _ trafficClass: Int32, for rate: SharedRate,
-        _ now: MonotonicTime
+        _ payload: UnsafeRawBufferPointer, from source: Int, to destination: IPAddress, _ trafficClass: Int32,
+        _ direction: FairQueue.Direction = .betweenNodes, for rate: SharedRate, _ now: MonotonicTime
     ) -> Bool {
         let source = UInt32(truncatingIfNeeded: source)
         guard hasRoom(for: payload.count, of: source, rate) else { return false }
         add(
             FairQueue.Packet(
-                octets: unsafe Array(payload), source: source, destination: destination, trafficClass: trafficClass, until: now + Self.waitMax),
+                octets: unsafe Array(payload), source: source, destination: destination, trafficClass: trafficClass, direction: direction,
+                until: now + Self.waitMax),
             for: rate)
         return true
     }

@@ -174,23 +174,16 @@ struct Traffic: Sendable {
         accounts[destination].octetsOfMonth &+= UInt64(octets)
     }
 
-    /// A packet of one binding for a plain host: as one for another binding, without that one's account.
-    mutating func passOut(_ octets: Int, from source: Int, at now: MonotonicTime) -> DropReason? {
+    /// Whether a packet of one binding for a plain host may pass, as far as the binding itself is concerned; the relay's rate comes next.
+    mutating func admitOut(_ octets: Int, from source: Int, at now: MonotonicTime) -> DropReason? {
         guard accounts.indices.contains(source), accounts[source].isResident else { return .noResident }
-        if let quota, accounts[source].octetsOfMonth >= quota { return .quota }
-        guard rate.take(octets, from: &accounts[source].sourceFullAt, at: now.nanoseconds) else { return .sourceRate }
-        guard relayRate.take(octets, from: &relayFullAt, at: now.nanoseconds) else { return .relayRate }
-        accounts[source].octetsOfMonth &+= UInt64(octets)
-        return nil
+        if isExhausted(source) { return .quota }
+        return rate.take(octets, from: &accounts[source].sourceFullAt, at: now.nanoseconds) ? nil : .sourceRate
     }
 
-    /// Likewise one of a plain host for a binding.
-    mutating func passIn(_ octets: Int, to destination: Int, at now: MonotonicTime) -> DropReason? {
+    /// Likewise one of a plain host for a binding; the destination's rate comes next.
+    func admitIn(to destination: Int) -> DropReason? {
         guard accounts.indices.contains(destination), accounts[destination].isResident else { return .noResident }
-        if let quota, accounts[destination].octetsOfMonth >= quota { return .quota }
-        guard rate.take(octets, from: &accounts[destination].destinationFullAt, at: now.nanoseconds) else { return .destinationRate }
-        guard relayRate.take(octets, from: &relayFullAt, at: now.nanoseconds) else { return .relayRate }
-        accounts[destination].octetsOfMonth &+= UInt64(octets)
-        return nil
+        return isExhausted(destination) ? .quota : nil
     }
 }
