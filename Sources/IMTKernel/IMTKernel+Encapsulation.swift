@@ -21,6 +21,18 @@ extension IMTKernel {
 
     public func closeEndpoint(port: UInt16) { encapsulator.close(port: port) }
 
+    /// What comes to and leaves from the agent's ports is the agent's, whoever the address at the other end is a peer's for rewritten packets.
+    func exemptPorts() {
+        var needs = tables.needs
+        needs.otherPorts = encapsulator.ports.subtracting([SignalPort.node]).sorted()
+        // Before the start there are no rules that could be written anew.
+        guard device != nil else {
+            tables.needs = needs
+            return
+        }
+        do throws(KernelError) { try tables.set(needs: needs) } catch { onEvent(.failed(error)) }
+    }
+
     /// Sends a message inside an encapsulated packet, between the endpoints that it names.
     ///
     /// - Returns: `nil`, or why the kernel refused.

@@ -82,7 +82,10 @@ public final class IMTKernel {
         injector = try RawInjector(mark: configuration.releaseMark)
         encapsulator = Encapsulator(loop: loop, configuration: configuration, onEvent: onEvent)
         encapsulator.onStall = { [unowned self] in deviceWaits($0) }
-        encapsulator.onPorts = { [unowned self] in writeForwardingPorts() }
+        encapsulator.onPorts = { [unowned self] in
+            writeForwardingPorts()
+            exemptPorts()
+        }
     }
 
     // MARK: Start, stop, leave

@@ -11,6 +11,8 @@ public struct NodeReport: Codable, Hashable, Sendable {
     public var locators: [LocatorReport]
     /// Of the home addresses. `nil` from an earlier matd.
     @OrNull public var relays: [RelayReport]?
+    /// Peers do not learn where the node is: it is reached by relays alone. `nil` from an earlier matd.
+    @OrNull public var relayOnly: Bool?
     public var unusedAddresses: [UnusedAddressReport]
     public var silentRouters: [SilentRouterReport]
     public var routingRules: RoutingRulesReport
@@ -32,7 +34,7 @@ public struct NodeReport: Codable, Hashable, Sendable {
 
     public init(
         uptimeSeconds: Int64, registered: Bool, homes: [HomeReport], locators: [LocatorReport], relays: [RelayReport]?,
-        unusedAddresses: [UnusedAddressReport],
+        relayOnly: Bool? = nil, unusedAddresses: [UnusedAddressReport],
         silentRouters: [SilentRouterReport], routingRules: RoutingRulesReport, pathsWatched: Int, chosenInterface: String?, peers: [PeerReport],
         peersCount: Int, resolving: Int, undecided: UndecidedReport, dns: DNSReport?, unknownSources: Int, repairs: UInt64, lastRepair: String?,
         counters: NodeCountersReport
@@ -42,6 +44,7 @@ public struct NodeReport: Codable, Hashable, Sendable {
         self.homes = homes
         self.locators = locators
         self.relays = relays
+        self.relayOnly = relayOnly
         self.unusedAddresses = unusedAddresses
         self.silentRouters = silentRouters
         self.routingRules = routingRules

@@ -21,6 +21,7 @@ public struct Problem: Codable, Hashable, Sendable, CustomStringConvertible {
         public static let serverLacksFamily = Code(rawValue: "server-lacks-family")
         public static let noMobileAddressLeft = Code(rawValue: "no-mobile-address-left")
         public static let notGlobal = Code(rawValue: "not-global")
+        public static let noRelay = Code(rawValue: "no-relay")
         public static let notSigned = Code(rawValue: "not-signed")
         public static let unsupported = Code(rawValue: "unsupported")
         public static let other = Code(rawValue: "other")
@@ -70,6 +71,8 @@ public struct Problem: Codable, Hashable, Sendable, CustomStringConvertible {
             "give this host one more address of the family on some link, or divide those there are with `use` under `home-addresses` in matd.yaml"
         case .notGlobal:
             "if the network routes it to the peers without translation, name its prefix under `routed` in matd.yaml, here and there; else this node needs a network that gives it a global address"
+        case .noRelay:
+            "`mat status` says what each relay answers; name one in the zone (`mat zone --relay`) or under `relays` in matd.yaml, which the IMS takes (`accept-relays` in its imsd.yaml)"
         case .notSigned: "make the key anew with `mat keygen`, and enrol again"
         case .unsupported: "node and server are of different versions; bring both to the same"
         default: "`mat lookup \(subject)` shows how far a look-up gets; `journalctl -u matd` has the rest"

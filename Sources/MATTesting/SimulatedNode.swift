@@ -38,6 +38,8 @@ public final class SimulatedNode: SimulatedHost {
     private let configuration: NodeCoreConfiguration
     private var shell: NodeShell?
     private var timers: [NodeTimer: MonotonicTime] = [:]
+    /// Own addresses whose datagrams leave from another port than 6289.
+    private var ports: [IPAddress: UInt16] = [:]
     /// Which start of the agent this is: what an earlier one waited for does not concern a later one.
     private var run = 0
     private var isUp = true
@@ -143,6 +145,7 @@ public final class SimulatedNode: SimulatedHost {
         configuration.clientSecret = network.random.octets(16)
         configuration.cookieSecret = network.random.octets(16)
         isUp = true
+        ports = [:]
         begin(configuration)
     }
 
@@ -165,16 +168,18 @@ public final class SimulatedNode: SimulatedHost {
     public func receive(_ packet: SimulatedPacket) {
         switch packet.content {
         case .signal(let octets, let sourcePort, let destinationPort):
-            guard destinationPort == SignalPort.node else { return }
+            guard isOpen(destinationPort) else { return }
             let source = Endpoint(packet.source, port: sourcePort)
             tell { shell in shell.run { node, now in node.received(octets, from: source, to: packet.destination, now: now) } }
         case .user(let user):
             arrive(user, from: packet.source, to: packet.destination, isReleased: false)
         case .encapsulated(let inner, let sourcePort, let destinationPort):
-            guard destinationPort == SignalPort.node, inner.destination == hoa.address else { return }
+            guard isOpen(destinationPort), inner.destination == hoa.address else { return }
             arrive(inner, from: Endpoint(packet.source, port: sourcePort), to: Endpoint(packet.destination, port: destinationPort))
         }
     }
+
+    private func isOpen(_ port: UInt16) -> Bool { port == SignalPort.node || ports.values.contains(port) }
 
     private func tell(_ event: @escaping (NodeShell) -> Void) {
         guard isUp, let shell else { return }
@@ -290,7 +295,13 @@ extension SimulatedNode: NodeEnvironment {
 
     package func send(_ datagram: [UInt8], from own: IPAddress, to target: Endpoint, ifRoom: Bool) {
         network.send(
-            SimulatedPacket(from: own, to: target.address, .signal(datagram, sourcePort: SignalPort.node, destinationPort: target.port)), by: self)
+            SimulatedPacket(
+                from: own, to: target.address, .signal(datagram, sourcePort: ports[own] ?? SignalPort.node, destinationPort: target.port)), by: self)
+    }
+
+    package func use(port: UInt16, for own: IPAddress) -> Bool {
+        ports[own] = port == SignalPort.node ? nil : port
+        return true
     }
 
     package func sendInPath(_ message: InPathMessage) {

@@ -18,6 +18,8 @@ package struct Node {
     private var links = Links.settled
     /// IPv4 through the NAT64s of networks that have IPv6 only.
     private var standIns = StandIns()
+    /// Own addresses whose datagrams leave from another port than 6289.
+    private var ports = OwnPorts()
     private var translators: NAT64Search
 
     private enum Links {
@@ -79,7 +81,7 @@ package struct Node {
         var changes = hasOthers ? standIns.acceptAnew() : []
         steps.removeAll { step in
             switch step.action {
-            case .changeIMT(let some): changes += standIns.real(some)
+            case .changeIMT(let some): changes += real(some)
             // Routes come back without an event that changes our addresses, so it is done each time.
             case .releaseRouted: break
             default: return false
@@ -182,13 +184,28 @@ package struct Node {
 
     /// A message came inside an encapsulated packet, from an endpoint that is accepted for its peer.
     package mutating func arrivedInPath(_ message: InPathMessage, now: Now) -> [ShellAction] {
-        actions(cores.arrivedInPath(standIns.arriving(message), now: now), now)
+        actions(cores.arrivedInPath(ports.arriving(standIns.arriving(message)), now: now), now)
     }
 
     /// The network said something of a datagram that was sent.
     package mutating func datagramFailed(_ error: DatagramError, now: Now) -> [ShellAction] {
-        actions(cores.datagramFailed(standIns.arriving(error), now: now), now)
+        actions(cores.datagramFailed(ports.arriving(standIns.arriving(error)), now: now), now)
     }
+
+    /// The machine sends from this port, and receives at it.
+    package mutating func usesPort(_ port: UInt16, for own: IPAddress) -> [ShellAction] {
+        let changes = ports.use(port, for: own)
+        return changes.isEmpty ? [] : [.changeIMT(standIns.real(changes), linkAddresses: nil)]
+    }
+
+    /// The port that an own address's datagrams leave from, if it is another than the usual.
+    package func otherPort(of own: IPAddress) -> UInt16? {
+        let port = ports.port(of: own)
+        return port == SignalPort.node ? nil : port
+    }
+
+    /// What the kernel is to have, which knows neither stand-ins nor that to the cores all ports are one.
+    private mutating func real(_ changes: [IMTChange]) -> [IMTChange] { standIns.real(ports.real(changes)) }
 
     /// The own addresses that this host really has, usable ones, the best first.
     package var ownAddresses: [IPAddress] { cores.ownLocators.map(\.moa.address).filter { !StandIns.isStandIn($0) } }
@@ -233,6 +250,9 @@ package struct Node {
         return actions(cores.timerFired(now: now), now) + offers + search + translatorChanged(translators.present(standIns.prefix), now)
     }
 
+    /// The node ends, and what it has in the kernel with it.
+    package mutating func leaves(now: Now) -> [ShellAction] { actions(cores.leaves(now: now), now) }
+
     // MARK: What the cores want
 
     private func offers(_ offers: [HeldOffer]) -> [ShellAction] {
@@ -252,10 +272,11 @@ package struct Node {
         case .sendIfRoom(let octets, let own, let target):
             let (own, target) = standIns.leaving(from: own, to: target)
             return [.sendIfRoom(octets, from: own, to: target)]
-        case .sendInPath(let message): return [.sendInPath(standIns.leaving(message))]
+        case .sendInPath(let message): return [.sendInPath(standIns.leaving(ports.leaving(message)))]
+        case .usePort(let port, let own): return [.usePort(port, for: own)]
         case .lookUp(let hoa): return [.lookUp(hoa, core: step.core)]
         case .lookUpKeys(let prefix): return [.lookUpKeys(prefix, core: step.core)]
-        case .changeIMT(let changes): return [.changeIMT(standIns.real(changes), linkAddresses: nil)]
+        case .changeIMT(let changes): return [.changeIMT(real(changes), linkAddresses: nil)]
         case .releaseOutbound(let address): return offers(held.release(destination(address), now: time).map { [$0] } ?? [])
         case .releaseRouted: return offers(held.releaseRouted(now: time))
         case .dropOutbound(let address):

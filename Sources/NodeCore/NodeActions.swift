@@ -11,6 +11,8 @@ public enum NodeAction: Hashable, Sendable {
     case sendIfRoom([UInt8], from: IPAddress, to: Endpoint)
     /// A message inside an encapsulated packet, whichever path the peer's packets take.
     case sendInPath(InPathMessage)
+    /// All that leaves from an own address in datagrams is to leave from this port, and to be received there too. To the core it stays 6289.
+    case usePort(UInt16, for: IPAddress)
     /// Find the IMSs of this HoA in the DNS, and tell `NodeCore.lookedUp`.
     case lookUp(HomeAddress)
     /// Find the IMS keys at this prefix's own name, and tell `NodeCore.keysLookedUp`.

@@ -27,6 +27,7 @@ public struct NodeCore {
     /// What lies before them, and the bindings that open it.
     var ownEndpoints: OwnEndpoints
     var bindings = OwnBindings()
+    var localPorts = LocalPorts()
     /// Plain hosts that own relays carry, and from which relays others' packets are taken, by HoA.
     var gateways: GatewayDestinations
     var gatewaysAccepted: [HomeAddress: [Endpoint]] = [:]
@@ -88,7 +89,7 @@ public struct NodeCore {
             clientCookies: client, serversMax: configuration.serversMax,
             pace: Pace(perSecond: configuration.messagesPerSecond, burst: configuration.messagesBurst))
         addresses = UsableAddresses(configuration)
-        ownEndpoints = OwnEndpoints(configuration.inbound)
+        ownEndpoints = OwnEndpoints(configuration.inbound, areHidden: configuration.paths.isRelayOnly)
         uplinks = Uplinks(configuration.paths)
         monitor = PathMonitor(configuration.paths)
         locatorChecks = LocatorChecks(configuration)
@@ -114,6 +115,9 @@ public struct NodeCore {
         requests = Requests(cookies: authority, configuration)
         for identity in configuration.homes { homes[identity.hoa] = Home(identity, configuration) }
     }
+
+    /// Peers learn nothing of where this node is.
+    var isHidden: Bool { configuration.paths.isRelayOnly }
 
     // MARK: Events
 
@@ -220,6 +224,12 @@ public struct NodeCore {
     ) -> [NodeAction] {
         entered.adopt(own)
         adoptEntries(outbound, inbound, now)
+        return endEvent()
+    }
+
+    /// The node ends, and what it has in the kernel with it: whoever would go on sending to it is told.
+    public mutating func leaves(now: Now) -> [NodeAction] {
+        leaveServers(now)
         return endEvent()
     }
 

@@ -119,6 +119,8 @@ public struct NodeStatus: Hashable, Sendable {
     /// In the order of `locators`.
     public var uplinks: [UplinkState]
     public var relays: [RelayState]
+    /// Peers do not learn where the node is.
+    public var isRelayOnly: Bool
     public var pathsWatched: Int
     public var chosenInterface: String?
     /// At most `peersMax`: those with the latest traffic.
@@ -169,7 +171,7 @@ extension NodeCore {
         let undecided = destinations.undecided(now: now.monotonic)
         return NodeStatus(
             registrations: registrations, locators: ownLocators, uplinks: ownLocators.map { uplinkState($0.moa, now) }, relays: relayStates(),
-            pathsWatched: monitor.paths.count,
+            isRelayOnly: isHidden, pathsWatched: monitor.paths.count,
             chosenInterface: addresses.chosenInterface, peers: states, peersCount: peers.count, resolving: destinations.count,
             undecided: undecided.prefix(NodeStatus.undecidedMax).map { hoa, doubt in
                 NodeStatus.UndecidedState(
@@ -214,6 +216,7 @@ extension NodeCore {
 
     /// Why a usable address is in no record.
     private func reasonUnlisted(_ moa: MobileAddress) -> String? {
+        if isHidden { return "not in the record: by relays alone (`paths: relay-only`)" }
         let others = homesReached(by: moa).filter { $0.family != moa.family }.map(\.description)
         if !others.isEmpty { return "\(others.joined(separator: ", ")) is reached by it, encapsulated" }
         let family = homes.values.filter { $0.hoa.family == moa.family }

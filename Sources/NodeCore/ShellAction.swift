@@ -10,6 +10,8 @@ package enum ShellAction: Hashable, Sendable {
     case sendIfRoom([UInt8], from: IPAddress, to: Endpoint)
     /// A message inside an encapsulated packet.
     case sendInPath(InPathMessage)
+    /// Open this port, have datagrams from an own address leave from it, and tell `Node.usesPort` if that was possible.
+    case usePort(UInt16, for: IPAddress)
     /// Find the IMSs of this HoA in the DNS for a core, and tell `Node.lookedUp`.
     case lookUp(HomeAddress, core: Int)
     /// Find the IMS keys at this prefix's own name for a core, and tell `Node.keysLookedUp`.

@@ -25,6 +25,7 @@ enum Examples {
                     home: "192.0.2.10", addresses: ["203.0.113.54:6290"], state: .refused, address: "203.0.113.54:6290", locator: "203.0.113.74",
                     observed: nil, reason: "it serves other home addresses only (code 4)", gateway: nil),
             ],
+            relayOnly: true,
             unusedAddresses: [UnusedAddressReport(address: "10.9.9.9", interface: "eth0", reason: "eth0 has no IPv4 default route")],
             silentRouters: [
                 SilentRouterReport(address: "fe80::1", interface: "wlan0", instead: "fe80::2"),

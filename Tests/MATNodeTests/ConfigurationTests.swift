@@ -41,10 +41,26 @@ import Testing
         #expect(configuration.paths.holdDown == .seconds(5) && configuration.paths.holdDownMax == .seconds(60) && configuration.paths.isProbing)
         for wrong in [
             "paths: {interval: 1ms}", "paths: {hold-down: 20s, hold-down-max: 10s}", "peers: [{address: 192.0.2.1, prefer: [docker0]}]",
-            "peers: [{address: 192.0.2.1}]",
+            "peers: [{address: 192.0.2.1}]", "paths: relays", "paths: {use: nobody}",
         ] {
             #expect(throws: (any Error).self) { try read(wrong) }
         }
+    }
+
+    @Test("That peers are not to learn where the node is, is one word, alone or beside how paths are watched; a mobile network can't have it")
+    func relayOnly() throws {
+        func read(_ text: String, _ home: String = "{address: 192.0.2.10, key: /k, certificate: /c}") throws -> NodeConfiguration {
+            try NodeConfiguration(parsing: "home-addresses:\n  - \(home)\n" + text, file: "matd.yaml")
+        }
+        for text in ["", "paths: all", "paths:\n", "paths: {probe: true}", "paths: {use: all}"] {
+            #expect(try !read(text).paths.isRelayOnly, "\(text)")
+        }
+        #expect(try read("paths: relay-only").paths.isRelayOnly)
+        let both = try read("paths: {use: relay-only, interval: 2s}")
+        #expect(both.paths.isRelayOnly && both.paths.interval == .seconds(2))
+        let network = "{prefix: 198.51.100.16/28, key: /k, certificate: /c, mobile-prefixes: [{interface: wlan0, prefix: 198.18.1.16/28}]}"
+        _ = try read("paths: all", network)
+        #expect(throws: (any Error).self) { try read("paths: relay-only", network) }
     }
 
     @Test("The size of packets in UDP and the site are read; what nobody can mean is refused")

@@ -147,4 +147,88 @@ import Testing
         node.answerProofs()
         #expect(try node.take(.imsUpdate).update?.record.mapping.record.relays == [relay])
     }
+
+    /// Lifetime 0: whom it ends where, and from which address.
+    private func endings(_ node: NodeHarness) -> [(server: Endpoint, from: IPAddress)] {
+        node.sent.compactMap { sent in
+            guard case .bind(let bind) = sent.message.body, case .bind(_, _, lifetime: 0) = bind.wish else { return nil }
+            return (sent.to, sent.from)
+        }
+    }
+
+    /// Grants for a while whatever is asked for.
+    private func go(_ node: NodeHarness, _ duration: Duration, seen: Endpoint? = nil) {
+        let end = node.now.monotonic + duration
+        while node.now.monotonic < end {
+            node.advance(.milliseconds(50))
+            serveAll(node, seen: seen)
+            node.answerProofs()
+            while node.count(.imsUpdate) > 0 { try? node.answerUpdate() }
+        }
+    }
+
+    /// As `serve`, but what ends a binding stays there to be looked at.
+    private func serveAll(_ node: NodeHarness, seen: Endpoint?) {
+        let ended = node.sent.filter { sent in
+            if case .bind(let bind) = sent.message.body, case .bind(_, _, lifetime: 0) = bind.wish { return true }
+            return false
+        }
+        node.sent.removeAll { sent in ended.contains { $0.message == sent.message } }
+        while let index = node.sent.firstIndex(where: { $0.message.type == .bind }) {
+            let request = node.sent.remove(at: index)
+            guard case .bind(let bind) = request.message.body else { continue }
+            let isRelays = request.to.port == SignalPort.relay
+            var ack = BindAck(code: .ok, cookie: node.cookie(request, isRelays ? 2 : 1), observed: seen ?? self.seen)
+            switch bind.wish {
+            case .ask: break
+            case .bind(let hoa, _, _): ack.granted = BindAck.Grant(hoa, lifetime: 120, role: .relay)
+            case .refresh(let hoa):
+                if bind.cookie.server == nil { ack.code = .cookieRequired } else { ack.granted = BindAck.Grant(hoa, lifetime: 120, role: .relay) }
+            }
+            node.answer(request, .bindAck(ack))
+        }
+        node.sent += ended
+    }
+
+    @Test("Relays and IMSs are told when a network is reached in which they are not needed, from there, and not before peers can have heard")
+    func toldAfterMove() throws {
+        let node = try found([RelayHost([relay])])
+        serve(node)
+        node.answerProofs()
+        try node.answerUpdate()
+        go(node, .seconds(1))
+        #expect(node.core.status(now: node.now).relays.map(\.standing) == [.bound])
+        node.links([NodeHarness.first])
+        let own = Endpoint(NodeHarness.first, port: SignalPort.node)
+        go(node, OwnBindings.lingerTime - .seconds(1), seen: own)
+        #expect(endings(node).isEmpty && node.core.status(now: node.now).relays.map(\.standing) == [.notNeeded])
+        go(node, .seconds(2), seen: own)
+        #expect(endings(node).contains { $0.server == relay && $0.from == NodeHarness.first }, "\(node.sent)")
+        #expect(endings(node).contains { NodeHarness.ownServers.contains($0.server.address) && $0.server.port == SignalPort.ims })
+    }
+
+    @Test("A relay that is still used by another of its addresses is not told that the first is not needed")
+    func sameRelay() throws {
+        let inSix = Endpoint(ip("2001:db8:88::1"), port: SignalPort.relay)
+        let node = try found([RelayHost([relay, inSix])])
+        serve(node)
+        node.answerProofs()
+        try node.answerUpdate()
+        go(node, .seconds(1))
+        // A network of IPv6 alone.
+        node.links([ip("2001:db8:77::5")])
+        go(node, .seconds(20), seen: Endpoint(ip("2001:db8:77::5"), port: SignalPort.node))
+        #expect(!endings(node).contains { $0.server == relay }, "\(endings(node))")
+    }
+
+    @Test("A node that ends for good tells its relay")
+    func toldAtTheEnd() throws {
+        let node = try found([RelayHost([relay])])
+        serve(node)
+        node.answerProofs()
+        try node.answerUpdate()
+        go(node, .seconds(1))
+        node.event { core, now in core.leaves(now: now) }
+        #expect(endings(node).contains { $0.server == relay && $0.from == Self.inside })
+    }
 }

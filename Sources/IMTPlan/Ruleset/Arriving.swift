@@ -46,7 +46,7 @@ extension TranslationRuleset {
     var deliver: ChainDefinition {
         ChainDefinition(
             name: "deliver", hook: .init(type: "filter", number: KernelValues.hookPrerouting, priority: -310),
-            rules: [isSignalling + [.verdict(.accept)], isError + [.verdict(.jump("errors"))]]
+            rules: [isSignalling + [.verdict(.accept)]] + isOtherPort(transport(2, 2)) + [isError + [.verdict(.jump("errors"))]]
                 + entrances.map { delivered(at: $0) } + flowsToAnswer + [
                     [.load(destination, into: r0), .lookup(set: Self.own, key: r0, into: r1), .verdict(.goTo("stranger"))]
                 ]

@@ -79,6 +79,14 @@ extension TranslationRuleset {
         ]
     }
 
+    /// Likewise from or to any of the agent's other ports; a rule for each, of which there are seldom any.
+    func isOtherPort(_ field: HeaderField) -> [[Expression]] {
+        needs.otherPorts.map { port in
+            [.load(field, into: r0), .compare(r0, .equal, [UInt8(port >> 8), UInt8(truncatingIfNeeded: port)])] + isProtocol(Self.udp)
+                + [.verdict(.accept)]
+        }
+    }
+
     /// Loads source and destination into `r0` and `r1`.
     var loadPair: [Expression] {
         // Two loads of four octets are faster than one of eight: the kernel runs them without a call.

@@ -12,7 +12,7 @@ extension TranslationRuleset {
         return ChainDefinition(
             name: "started", hook: nil,
             // The agent's own datagrams, to whatever port: no flow that an application began.
-            rules: [isNodePort(transport(0, 2)) + [.verdict(.accept)], isEdge]
+            rules: [isNodePort(transport(0, 2)) + [.verdict(.accept)]] + isOtherPort(transport(0, 2)) + [isEdge]
                 + familyOwn.map { moa, _ in
                     [.load(source, into: r0), .compare(r0, .equal, moa.address.packetOctets), .verdict(.jump(Self.begun(moa)))]
                 } + [

@@ -9,6 +9,8 @@ package struct TranslationNeeds: Hashable {
     package var exemptsIPsec = false
     /// The kernel can be asked whether an address is this host's (nft_fib).
     package var asksRouting = false
+    /// Ports of the agent's beside 6289, in order.
+    package var otherPorts: [UInt16] = []
 
     package init(translatesSources: Bool = false, sparesTracking: Bool = false, exemptsIPsec: Bool = false, asksRouting: Bool = false) {
         self.translatesSources = translatesSources

@@ -12,6 +12,7 @@ enum StatusText {
         for home in status.homes { lines += [""] + homeLines(home, style) }
         lines += [""] + locatorLines(status, style)
         lines += relayLines(status.relays ?? [], style)
+        if status.relayOnly == true { lines += hiddenLines(status, style) }
         lines += NamesText.lines(status, style)
         if status.resolving > 0 { lines += ["", "\(Quantity.count(Int64(status.resolving), "destination")) being looked up"] }
         if status.repairs > 0 {
@@ -124,6 +125,16 @@ enum StatusText {
         var table = TextTable([("RELAY", .left), ("FOR", .left), ("STATE", .left)])
         for relay in relays { table.add([relay.address ?? relay.addresses.joined(separator: ", "), relay.home, state(relay, style)]) }
         return ["", style.head("Relays")] + table.lines(indent: 2, style)
+    }
+
+    /// Of a node that peers reach by relays alone.
+    private static func hiddenLines(_ status: NodeReport, _ style: TextStyle) -> [String] {
+        var lines = (status.relays ?? []).isEmpty ? [""] : []
+        lines.append("  peers do not learn where this host is: their packets go by relays alone (paths: relay-only)")
+        if !(status.relays ?? []).contains(where: { $0.state == .bound }) {
+            lines.append("  " + style.bad("and none holds a binding, so nobody reaches this host: name a relay in the zone or in matd.yaml"))
+        }
+        return lines
     }
 
     private static func gateway(_ relay: RelayReport) -> String {

@@ -13,6 +13,12 @@ private enum TrafficWord: String, CaseIterable {
     case everything, nothing
 }
 
+/// The words of `paths`.
+private enum PathUse: String, CaseIterable {
+    case all
+    case relayOnly = "relay-only"
+}
+
 extension NodeConfiguration {
     /// Lifetimes shorter than this would flood the IMS.
     private static let lifetimeMin = 30
@@ -215,8 +221,20 @@ extension NodeConfiguration {
         }
     }
 
+    /// `paths:` is one word, or a section.
     private mutating func readPaths(_ file: ConfigurationSection) {
-        let section = file.section("paths")
+        if file.isWord("paths") {
+            paths.isRelayOnly = file.value("paths", ConfigurationKind<PathUse>.word, default: .all) == .relayOnly
+        } else {
+            readWatching(file.section("paths"))
+        }
+        if paths.isRelayOnly, let network = networks.first {
+            file.reject("paths", "the mobile network \(network.prefix) can't be reached by relays", "remove relay-only, or the network")
+        }
+    }
+
+    private mutating func readWatching(_ section: ConfigurationSection) {
+        paths.isRelayOnly = section.value("use", ConfigurationKind<PathUse>.word, default: .all) == .relayOnly
         paths.isProbing = section.value("probe", .bool, default: true)
         paths.interval = section.value("interval", .duration(in: .milliseconds(250) ... .seconds(60)), default: paths.interval)
         paths.idleInterval = section.value("idle-interval", .duration(in: .seconds(5) ... .seconds(3600)), default: paths.idleInterval)

@@ -59,7 +59,7 @@ extension NodeService {
         return NodeReport(
             uptimeSeconds: (now.monotonic - started).components.seconds, registered: core.isRegistered,
             homes: status.registrations.map(HomeReport.init), locators: zip(status.locators, status.uplinks).map(locator),
-            relays: status.relays.map(RelayReport.init),
+            relays: status.relays.map(RelayReport.init), relayOnly: status.isRelayOnly,
             unusedAddresses: shell.node.addresses.unused.map { unused in
                 UnusedAddressReport(address: "\(unused.address)", interface: unused.interface, reason: unused.reason)
             },
@@ -77,6 +77,10 @@ extension NodeService {
     private func locator(_ locator: OwnLocator, _ uplink: NodeStatus.UplinkState) -> LocatorReport {
         var uplink = uplink
         if uplink.reason == nil { uplink.reason = shell.node.named(locator.moa.address).map { "stands for \($0)" } }
+        if let port = shell.node.otherPort(of: locator.moa.address) {
+            let text = "from port \(port), since nothing came back to \(SignalPort.node)"
+            uplink.reason = uplink.reason.map { "\($0); \(text)" } ?? text
+        }
         return LocatorReport(locator, uplink)
     }
 

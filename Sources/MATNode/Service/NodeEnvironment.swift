@@ -18,6 +18,10 @@ package protocol NodeEnvironment: AnyObject {
     /// - Parameter ifRoom: only while what waits to leave is little.
     func send(_ datagram: [UInt8], from own: IPAddress, to target: Endpoint, ifRoom: Bool)
     func sendInPath(_ message: InPathMessage)
+    /// Has what leaves from an own address leave from this port, and receives there.
+    ///
+    /// - Returns: whether it could.
+    func use(port: UInt16, for own: IPAddress) -> Bool
     /// Calls back once, perhaps before it returns.
     func lookUp(_ hoa: HomeAddress, _ completion: @escaping (ServerLookup) -> Void)
     func lookUpKeys(_ prefix: IPPrefix, _ completion: @escaping (ServerLookup) -> Void)

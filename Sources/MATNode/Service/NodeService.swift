@@ -143,6 +143,8 @@ public final class NodeService {
         control?.stop()
         control = nil
         environment.names.stop()
+        // What the kernel keeps is used on, by the next run too.
+        if configuration.onStop == .remove { shell.run { node, now in node.leaves(now: now) } }
         environment.closeSocket()
         shell.stop()
         do throws(KernelError) {

@@ -101,6 +101,8 @@ package final class NodeShell {
         case .send(let octets, let own, let target): environment.send(octets, from: own, to: target, ifRoom: false)
         case .sendIfRoom(let octets, let own, let target): environment.send(octets, from: own, to: target, ifRoom: true)
         case .sendInPath(let message): environment.sendInPath(message)
+        case .usePort(let port, let own):
+            if environment.use(port: port, for: own) { run { node, _ in node.usesPort(port, for: own) } }
         case .lookUp(let hoa, let core):
             environment.lookUp(hoa) { [weak self] result in
                 self?.run { node, now in node.lookedUp(hoa, result, core: core, now: now) }

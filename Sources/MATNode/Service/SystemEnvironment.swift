@@ -16,6 +16,8 @@ final class SystemEnvironment: NodeEnvironment {
     private let state: StateDirectory
     private let lookup: IMSLookup
     private var socket: EndpointSocket?
+    /// Own addresses whose datagrams leave from another port.
+    private var ports: [IPAddress: UInt16] = [:]
     private var timers: [NodeTimer: TimerID] = [:]
     private var random = SystemRandomNumberGenerator()
     /// Who is told.
@@ -53,8 +55,10 @@ final class SystemEnvironment: NodeEnvironment {
 
     // MARK: Network
 
-    func openSocket() throws(SystemError) {
-        socket = try kernel.openEndpoint(port: SignalPort.node) { [unowned self] octets, source, local in
+    func openSocket() throws(SystemError) { socket = try open(SignalPort.node) }
+
+    private func open(_ port: UInt16) throws(SystemError) -> EndpointSocket {
+        try kernel.openEndpoint(port: port) { [unowned self] octets, source, local in
             let datagram = Array(octets)
             shell?.run { node, now in node.received(datagram, from: source, to: local, now: now) }
         }
@@ -62,11 +66,27 @@ final class SystemEnvironment: NodeEnvironment {
 
     func closeSocket() {
         socket = nil
-        kernel.closeEndpoint(port: SignalPort.node)
+        for port in Set(ports.values).union([SignalPort.node]) { kernel.closeEndpoint(port: port) }
+        ports = [:]
+    }
+
+    func use(port: UInt16, for own: IPAddress) -> Bool {
+        let before = ports[own]
+        if port != SignalPort.node, kernel.endpoint(port: port) == nil {
+            do throws(SystemError) {
+                _ = try open(port)
+            } catch {
+                logger.warning("\(error); \(own) goes on with port \(before ?? SignalPort.node)")
+                return false
+            }
+        }
+        ports[own] = port == SignalPort.node ? nil : port
+        if let before, !ports.values.contains(before) { kernel.closeEndpoint(port: before) }
+        return true
     }
 
     func send(_ datagram: [UInt8], from own: IPAddress, to target: Endpoint, ifRoom: Bool) {
-        guard let socket else { return }
+        guard let socket = ports[own].flatMap({ kernel.endpoint(port: $0) }) ?? socket else { return }
         // Lost is lost: whatever matters is sent again. The reason is for someone who debugs.
         if let error = ifRoom ? socket.sendIfRoom(datagram, from: own, to: target) : socket.send(datagram, from: own, to: target) {
             logger.debug("\(error)")

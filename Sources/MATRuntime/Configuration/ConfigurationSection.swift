@@ -61,6 +61,12 @@ public final class ConfigurationSection {
         return false
     }
 
+    /// Whether the key stands in this section with a word as its value. Does not count as reading it.
+    public func isWord(_ key: String) -> Bool {
+        guard let node = entries[key]?.node, case .scalar = node else { return false }
+        return !isEmptyScalar(node)
+    }
+
     // MARK: Scalars
 
     /// The value, or `nil` if the key is absent or its value was rejected.

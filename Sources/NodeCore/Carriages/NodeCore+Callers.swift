@@ -37,7 +37,8 @@ extension NodeCore {
             // It was on its way here when the kernel was told.
             return emit(.releaseEncapsulated(of: hoa, from: place.endpoint))
         }
-        guard isProbeable(place.endpoint.address), peerEndpoints[hoa]?.isBeingProbed(place.endpoint) != true, requests.probesCallers(now.monotonic)
+        guard !isHidden, isProbeable(place.endpoint.address), peerEndpoints[hoa]?.isBeingProbed(place.endpoint) != true,
+            requests.probesCallers(now.monotonic)
         else { return }
         perform(peerEndpoints.enter(hoa) { $0.called(from: place, now.monotonic) }, of: hoa, now)
     }

@@ -37,6 +37,7 @@ extension NodeCore {
 
     /// The endpoints at which a peer may receive encapsulated packets: those that it lists, and its MoAs, if rewriting can't be all there is.
     private func endpoints(of peer: Peer) -> [Endpoint] {
+        guard !isHidden else { return [] }
         let places = peer.record.places(at: peer.listed)
         let isFiltered =
             trials.isDoubted(peer.hoa) || trials.hasFiltered && !filteredAddresses(towards: peer.hoa, addresses.ordered.map(\.moa)).isEmpty
@@ -181,7 +182,10 @@ extension NodeCore {
     mutating func probed(
         _ probe: PathProbe, _ sequence: UInt32, _ octetsCount: Int, from source: Endpoint, to local: IPAddress, _ now: Now
     ) {
-        guard let challenge = probe.challenge, let home = homes[probe.hoa], home.hoa.family == probe.peerHoA.family, probe.peerHoA != probe.hoa else {
+        // Who is hidden does not answer to whoever tries addresses.
+        guard !isHidden, let challenge = probe.challenge, let home = homes[probe.hoa], home.hoa.family == probe.peerHoA.family,
+            probe.peerHoA != probe.hoa
+        else {
             counters.unmatchedDropped += 1
             return
         }

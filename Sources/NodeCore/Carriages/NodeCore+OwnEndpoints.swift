@@ -70,24 +70,27 @@ extension NodeCore {
         for (hoa, home) in homes {
             // An IMS binds only whom it knows.
             guard home.isKnown || home.registration.stage == .updating, let moa = desiredLocators(of: hoa).first,
-                ownEndpoints[moa].endpoint != nil || OtherFamily.needsBinding(hoa, at: moa),
+                ownEndpoints[moa].endpoint != nil || OtherFamily.needsBinding(hoa, at: moa) || isHidden,
                 let servers = home.servers
             else { continue }
             for server in servers.endpoints.filter({ $0.family == moa.family }).prefix(OwnBindings.targetsMax) {
                 needed[OwnBindings.Key(hoa: hoa, server: server)] = moa
             }
         }
-        perform(bindings.need(needed), now)
+        perform(bindings.need(needed, now.monotonic), now)
     }
 
     mutating func perform(_ actions: [OwnBindings.Action], _ now: Now) {
         for action in actions {
             switch action {
-            case .bind(let key, let moa): start(.bind(key), to: [key.server], source: moa.address, now)
+            case .bind(let key, let moa):
+                cancel(.endBinding(key))
+                start(.bind(key), to: [key.server], source: moa.address, now)
             case .refresh(let key, let moa): start(.refresh(key), to: [key.server], source: moa.address, now)
             case .stop(let key):
                 cancel(.bind(key))
                 cancel(.refresh(key))
+            case .end(let key, let holder): endBinding(key, heldFrom: holder, now)
             case .moved(let key, let moa):
                 log(.notice, "\(moa) is seen elsewhere by \(key.server) than before: what translates it has changed")
             }
@@ -95,8 +98,28 @@ extension NodeCore {
         if let due = bindings.due { deadlines.set(.bindings, at: due) } else { deadlines.cancel(.bindings) }
     }
 
+    /// Tells a server that a HoA is bound there no more; unless it is bound by another of the server's addresses, which that would end.
+    private mutating func endBinding(_ key: OwnBindings.Key, heldFrom holder: MobileAddress, _ now: Now) {
+        guard homes[key.hoa] != nil, !bindings.servers(of: key.hoa).contains(where: { mayBeSame(key.server, $0, for: key.hoa) }),
+            let source = isUsable(holder.address) ? holder : way(to: [key.server])?.moa
+        else { return }
+        start(.endBinding(key), to: [key.server], source: source.address, triesMax: 2, now)
+    }
+
+    /// Whether two addresses may be one server's. Of an own relay it is known which are; those of a peer's relays, and of IMSs, could be.
+    private func mayBeSame(_ a: Endpoint, _ b: Endpoint, for hoa: HomeAddress) -> Bool {
+        let relays = ownRelays(of: hoa)
+        if let relay = relays.first(where: { $0.endpoints.contains(a) }) { return relay.endpoints.contains(b) }
+        return isOwnServer(a) == isOwnServer(b) && !relays.contains { $0.endpoints.contains(b) }
+    }
+
+    /// The node ends, and nothing of it stays in the kernel: its servers need not hold their bindings until these run out.
+    mutating func leaveServers(_ now: Now) { perform(bindings.leaveAll(), now) }
+
     /// What a Bind says. Without the server's cookie it gets that first.
-    func bindRequest(of key: OwnBindings.Key, to server: Endpoint, _ cookie: Cookie) -> Bind {
+    ///
+    /// - Parameter lifetime: 0 ends the binding.
+    func bindRequest(of key: OwnBindings.Key, to server: Endpoint, _ cookie: Cookie, lifetime: UInt32 = OwnBindings.lifetime) -> Bind {
         guard let given = Challenge(cookie), let home = homes[key.hoa] else { return .padded(cookie: cookie, .refresh(key.hoa)) }
         let statement = PathStatement(.bind, by: key.hoa, to: server.address, at: server, cookie: given)
         let certificate = home.registration.certificate
@@ -104,15 +127,15 @@ extension NodeCore {
         let isKnownThere = certificate.isAtServer && home.registration.servers.contains(server)
         let reference: CertificateReference = isKnownThere ? .id(certificate.current.id) : .whole(certificate.current)
         guard let signature = statement.signed(with: home.registration.signer.key) else { return .padded(cookie: cookie, .refresh(key.hoa)) }
-        return Bind(cookie: cookie, .bind(key.hoa, PathProof(certificate: reference, signature: signature), lifetime: OwnBindings.lifetime))
+        return Bind(cookie: cookie, .bind(key.hoa, PathProof(certificate: reference, signature: signature), lifetime: lifetime))
     }
 
     /// Our word for where a request comes from, if our record does not list the source that its server sees: a translator whose mapping depends on
     /// the destination shows each another (section 11.3).
     func placeSignature(_ type: MessageType, of hoa: HomeAddress, from own: IPAddress, to server: Endpoint, _ cookie: Cookie) -> Signature? {
-        guard let translation = ownEndpoints.translation(of: MobileAddress(own)), translation.seen != nil,
-            translation.mapping != .endpointIndependent, let given = Challenge(cookie), let home = homes[hoa]
-        else { return nil }
+        let translation = ownEndpoints.translation(of: MobileAddress(own))
+        let isListed = !isHidden && (translation?.seen == nil || translation?.mapping == .endpointIndependent)
+        guard !isListed, let given = Challenge(cookie), let home = homes[hoa] else { return nil }
         return PathStatement(type, by: hoa, to: server.address, at: server, cookie: given).signed(with: home.registration.signer.key)
     }
 
@@ -135,6 +158,20 @@ extension NodeCore {
     mutating func bindingUnanswered(_ key: OwnBindings.Key, _ now: Now) {
         perform(bindings.silent(key, now.monotonic), now)
         relayBindingEnded(key, now)
+        if let moa = bindings.source(of: key), bindings.areSilent(from: moa) { changePort(of: moa, now) }
+    }
+
+    /// Nothing comes back to an own MoA. A translator before it may keep the flow as it was before it changed, as long as packets go; another port is
+    /// another flow.
+    private mutating func changePort(of moa: MobileAddress, _ now: Now) {
+        // Of a stand-in the machine knows only what it stands for.
+        guard ownEndpoints.translation(of: moa)?.seen != nil, !StandIns.isStandIn(moa.address),
+            let port = localPorts.silent(moa, random: &random, now.monotonic)
+        else { return }
+        log(.notice, "no server answers \(moa), which is translated: its datagrams leave from port \(port) now")
+        emit(.usePort(port, for: moa.address))
+        perform(bindings.retry(from: moa, now.monotonic), now)
+        probeAnew(now)
     }
 
     private func isOwnServer(_ endpoint: Endpoint) -> Bool { homes.values.contains { $0.registration.servers.contains(endpoint) } }

@@ -59,7 +59,7 @@ extension NodeCore {
     }
 
     /// The first of a server's addresses that the preferred MoA reaches.
-    private func way(to server: [Endpoint]) -> (server: Endpoint, moa: MobileAddress)? {
+    func way(to server: [Endpoint]) -> (server: Endpoint, moa: MobileAddress)? {
         let usable = addresses.ordered.map(\.moa)
         for moa in usable.filter({ !uplinks.isDead($0) }) + usable.filter(uplinks.isDead) {
             if let endpoint = server.first(where: { $0.family == moa.family }) { return (endpoint, moa) }
@@ -88,6 +88,8 @@ extension NodeCore {
         if homes[key.hoa]?.registration.signer.relays != listedRelays(of: key.hoa) { carryAnew([key.hoa.family], now) }
         listRelays(of: key.hoa, now)
         gatewaysChanged(now)
+        // Who is reached by relays alone has no record before one of them has granted a binding.
+        if isHidden, isGranted, homes[key.hoa]?.registration.stage == .pausing { register(key.hoa, now) }
     }
 
     /// Has the record say at which relays the HoA is bound, if that has changed. What is under way goes first.

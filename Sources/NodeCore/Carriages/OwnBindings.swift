@@ -12,9 +12,10 @@ import MATSignal
 ///                                          waiting for its next try               │ 500 s after the signature:  │ another MoA
 ///                                                  ▲                              └── signed again ◄────────────┘
 ///                                                  └────────────────────────────────────────────── no answer
+///   any of these ── needed no more ──► left, if the server holds it ── 5 s, and not needed again ──► the server is told (lifetime 0)
 /// ```
 /// A binding is of one HoA at one server: an IMS, an own relay, or a peer's relay. It stands while it is needed. What the server sends goes on to
-/// come to the MoA of before until it has granted another one.
+/// come to the MoA of before until it has granted another one; and for a moment after a binding is needed no more, since peers hear of that later.
 struct OwnBindings: Sendable {
     struct Key: Hashable, Comparable, Sendable {
         let hoa: HomeAddress
@@ -28,6 +29,8 @@ struct OwnBindings: Sendable {
         case bind(Key, from: MobileAddress)
         case refresh(Key, from: MobileAddress)
         case stop(Key)
+        /// The server, which has us at this MoA, is to be told that it is over.
+        case end(Key, heldFrom: MobileAddress)
         /// It was seen at another endpoint than before: that is a handover.
         case moved(Key, MobileAddress)
     }
@@ -73,15 +76,25 @@ struct OwnBindings: Sendable {
 
     /// Between two refreshes out of turn.
     static let doubtPause: Duration = .seconds(5)
+    /// How long what is needed no more is left as it is: peers' packets come that way until they have heard of a better one.
+    static let lingerTime: Duration = .seconds(5)
+    /// Such bindings; others end by themselves when their grants are over.
+    static let leftMax = 128
+
+    private struct Left: Sendable {
+        let holder: MobileAddress
+        let until: MonotonicTime
+    }
 
     private var bindings: [Key: Binding] = [:]
+    private var left: [Key: Left] = [:]
     private var doubtedAt: MonotonicTime?
 
     // MARK: Questions
 
     /// When something is due.
     var due: MonotonicTime? {
-        bindings.values.reduce(nil) { due, binding in
+        bindings.values.reduce(left.values.reduce(nil) { $0.earlier($1.until) }) { due, binding in
             switch binding.state {
             case .binding, .refreshing: due
             case .bound(_, _, let next): due.earlier(next)
@@ -99,6 +112,9 @@ struct OwnBindings: Sendable {
     }
 
     var count: Int { bindings.count }
+
+    /// The servers at which a HoA is bound, or is to be; in order.
+    func servers(of hoa: HomeAddress) -> [Endpoint] { bindings.keys.filter { $0.hoa == hoa }.map(\.server).sorted() }
 
     /// The own MoA that a binding is, or is to be, held from.
     func source(of key: Key) -> MobileAddress? { bindings[key]?.moa }
@@ -124,18 +140,26 @@ struct OwnBindings: Sendable {
         }
     }
 
+    /// Whether nothing comes back to this MoA from any server that it is, or is to be, bound at.
+    func areSilent(from moa: MobileAddress) -> Bool {
+        let here = bindings.values.filter { $0.moa == moa }
+        return !here.isEmpty && here.allSatisfy { $0.failure == .silent }
+    }
+
     /// Why the last try failed; `nil` if it did not, or has not ended.
     func failure(of key: Key) -> Failure? { bindings[key]?.failure }
 
     // MARK: Events
 
     /// These bindings are needed now, each from this MoA; others are not.
-    mutating func need(_ needed: [Key: MobileAddress]) -> [Action] {
+    mutating func need(_ needed: [Key: MobileAddress], _ now: MonotonicTime) -> [Action] {
         var actions: [Action] = []
         for key in bindings.keys.sorted() where needed[key] == nil {
-            bindings[key] = nil
+            let holder = bindings.removeValue(forKey: key)?.holder
+            if let holder, left.count < Self.leftMax { left[key] = Left(holder: holder, until: now + Self.lingerTime) }
             actions.append(.stop(key))
         }
+        for key in needed.keys { left[key] = nil }
         for (key, moa) in needed.sorted(by: { $0.key < $1.key }) where bindings[key]?.moa != moa {
             var binding = Binding(moa: moa)
             if let former = bindings[key] { (binding.holder, binding.isGranted, binding.role) = (former.holder, former.isGranted, former.role) }
@@ -179,6 +203,14 @@ struct OwnBindings: Sendable {
         return [.moved(key, binding.moa)]
     }
 
+    /// What was tried from this MoA in vain is tried again at once: it leaves in another way.
+    mutating func retry(from moa: MobileAddress, _ now: MonotonicTime) -> [Action] {
+        for (key, binding) in bindings where binding.moa == moa {
+            if case .waiting = binding.state { bindings[key]?.state = .waiting(until: now) }
+        }
+        return takeDue(now)
+    }
+
     /// The server answered no try.
     mutating func silent(_ key: Key, _ now: MonotonicTime) -> [Action] { fail(key, .silent, now) }
 
@@ -189,6 +221,14 @@ struct OwnBindings: Sendable {
         binding.failures += 1
         bindings[key] = binding
         return []
+    }
+
+    /// The node ends: no server is to keep sending to it.
+    mutating func leaveAll() -> [Action] {
+        var held = left.mapValues(\.holder)
+        for (key, binding) in bindings { if let holder = binding.holder { held[key] = holder } }
+        (bindings, left) = ([:], [:])
+        return held.sorted { $0.key < $1.key }.map { .end($0.key, heldFrom: $0.value) }
     }
 
     /// What came by this server has stopped coming: it is asked at once whether it still knows us.
@@ -212,6 +252,10 @@ struct OwnBindings: Sendable {
 
     mutating func takeDue(_ now: MonotonicTime) -> [Action] {
         var actions: [Action] = []
+        for (key, one) in left.sorted(by: { $0.key < $1.key }) where one.until <= now {
+            left[key] = nil
+            actions.append(.end(key, heldFrom: one.holder))
+        }
         for key in bindings.keys.sorted() {
             guard let binding = bindings[key] else { continue }
             switch binding.state {

@@ -30,7 +30,7 @@ struct OwnEndpoints: Sendable {
         case endpoint(Endpoint)
         /// It is not global while the servers are, and none of them has said yet where it sees it.
         case awaited
-        /// Not at all: it is not global, of another family than the HoA, and no server says where it sees it.
+        /// Not at all: it is not global, of another family than the HoA, and no server says where it sees it; or nobody is to know of it.
         case never
     }
 
@@ -47,12 +47,14 @@ struct OwnEndpoints: Sendable {
     static let answerLifetime: Duration = .seconds(300)
 
     private let inbound: InboundSetting
+    /// No record lists any of them.
+    let areHidden: Bool
     private var translations: [MobileAddress: Translation] = [:]
     private var askedAt: [Question: MonotonicTime] = [:]
     /// No server has answered about them, as those of an earlier version don't.
     private var unanswered: Set<MobileAddress> = []
 
-    init(_ inbound: InboundSetting = .auto) { self.inbound = inbound }
+    init(_ inbound: InboundSetting = .auto, areHidden: Bool = false) { (self.inbound, self.areHidden) = (inbound, areHidden) }
 
     // MARK: Questions
 
@@ -67,6 +69,7 @@ struct OwnEndpoints: Sendable {
     ///   - family: of the HoA. A MoA of the other one is an endpoint, whatever stands before it.
     ///   - servers: those of the HoA.
     func listing(of moa: MobileAddress, for family: AddressFamily, servers: [Endpoint]) -> Listing {
+        guard !areHidden else { return .never }
         let translation = self[moa]
         if let endpoint = translation.endpoint { return .endpoint(endpoint) }
         let isKnown = translation.verdict != .unknown || unanswered.contains(moa)

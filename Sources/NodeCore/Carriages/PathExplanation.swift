@@ -113,7 +113,9 @@ extension NodeCore {
             var candidate = PathExplanation.Candidate(
                 kind: .direct, place: Endpoint(locator.moa.address, port: SignalPort.node), own: ownMoA?.address, isUsed: isUsed,
                 state: locator.state.text(now.monotonic), remedy: nil)
-            if let ownMoA, ownMoA.family != own.family {
+            if isHidden {
+                candidate.state = "not used: peers are not to learn where this node is (`paths: relay-only`)"
+            } else if let ownMoA, ownMoA.family != own.family {
                 candidate.state = OtherFamily.reason(own)
                 candidate.remedy = "use a network that has \(own.family)"
             } else if let ownMoA, let translation = ownEndpoints.translation(of: ownMoA) {

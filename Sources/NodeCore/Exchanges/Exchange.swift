@@ -42,6 +42,8 @@ struct Exchange: Sendable {
         /// Bind at an own server, signed; and its refresh.
         case bind(OwnBindings.Key)
         case refresh(OwnBindings.Key)
+        /// Bind with a lifetime of 0.
+        case endBinding(OwnBindings.Key)
 
         var type: MessageType {
             switch self {
@@ -50,7 +52,7 @@ struct Exchange: Sendable {
             case .notifyServer: .haNotify
             case .notifyPeer, .introduce: .maNotify
             case .identify: .haQuery
-            case .observe, .bind, .refresh: .bind
+            case .observe, .bind, .refresh, .endBinding: .bind
             }
         }
 
@@ -59,7 +61,8 @@ struct Exchange: Sendable {
         var carriesCookie: Bool {
             switch self {
             case .prove, .readClock, .checkLocator, .observe: false
-            case .register, .tryUplink, .checkSelf, .queryPeer, .notifyServer, .notifyPeer, .introduce, .identify, .bind, .refresh: true
+            case .register, .tryUplink, .checkSelf, .queryPeer, .notifyServer, .notifyPeer, .introduce, .identify, .bind, .refresh, .endBinding:
+                true
             }
         }
 
@@ -68,7 +71,7 @@ struct Exchange: Sendable {
             switch self {
             case .prove, .readClock: true
             case .register, .tryUplink, .checkSelf, .queryPeer, .notifyServer, .notifyPeer, .introduce, .identify, .checkLocator, .observe, .bind,
-                .refresh:
+                .refresh, .endBinding:
                 false
             }
         }
@@ -77,7 +80,8 @@ struct Exchange: Sendable {
         var isToUnproven: Bool {
             switch self {
             case .checkLocator, .notifyPeer, .introduce: true
-            case .register, .prove, .queryPeer, .notifyServer, .identify, .tryUplink, .readClock, .checkSelf, .observe, .bind, .refresh: false
+            case .register, .prove, .queryPeer, .notifyServer, .identify, .tryUplink, .readClock, .checkSelf, .observe, .bind, .refresh, .endBinding:
+                false
             }
         }
 
@@ -85,7 +89,8 @@ struct Exchange: Sendable {
         var isPaced: Bool {
             switch self {
             case .queryPeer, .notifyServer, .notifyPeer, .introduce, .checkLocator: true
-            case .register, .prove, .identify, .tryUplink, .readClock, .checkSelf, .observe, .bind, .refresh: false
+            case .register, .prove, .identify, .tryUplink, .readClock, .checkSelf, .observe, .bind, .refresh, .endBinding:
+                false
             }
         }
 
@@ -104,7 +109,8 @@ struct Exchange: Sendable {
             case (.maNotifyAck(let ack), .notifyPeer(let peer)), (.maNotifyAck(let ack), .introduce(let peer)):
                 ack.hoa == nil || ack.hoa == own[peer.family]
             case (.bindAck(let ack), .observe): ack.granted == nil
-            case (.bindAck(let ack), .bind(let key)), (.bindAck(let ack), .refresh(let key)): ack.granted.map { $0.hoa == key.hoa } ?? true
+            case (.bindAck(let ack), .bind(let key)), (.bindAck(let ack), .refresh(let key)), (.bindAck(let ack), .endBinding(let key)):
+                ack.granted.map { $0.hoa == key.hoa } ?? true
             default: false
             }
         }

@@ -38,7 +38,8 @@ extension NodeCore {
     }
 
     private mutating func transmit(_ request: Exchanges.Transmission, _ now: Now) {
-        guard let body = body(of: request, now) else { return }
+        // A peer's agent is asked and told nothing by who is hidden from it; its silence is borne as any other's.
+        guard !(isHidden && request.purpose.isToUnproven), let body = body(of: request, now) else { return }
         counters.messagesSent += 1
         post(
             SignalMessage(sequence: request.sequence, body).octets, from: request.own, to: request.target,
@@ -107,6 +108,8 @@ extension NodeCore {
             return .bind(bindRequest(of: key, to: request.target, cookie))
         case .refresh(let key):
             return .bind(.padded(cookie: cookie, .refresh(key.hoa)))
+        case .endBinding(let key):
+            return .bind(bindRequest(of: key, to: request.target, cookie, lifetime: 0))
         }
     }
 
@@ -177,6 +180,8 @@ extension NodeCore {
             observed(question, ack, now)
         case (.bindAck(let ack), .bind(let key)), (.bindAck(let ack), .refresh(let key)):
             bindingAnswered(key, ack, now)
+        case (.bindAck(let ack), .endBinding(let key)):
+            log(.debug, ack.code == .ok ? "\(key.hoa) is not bound at \(key.server) any more" : "\(key.server) did not end a binding: \(ack.code)")
         default:
             counters.unmatchedDropped += 1
         }
@@ -222,6 +227,9 @@ extension NodeCore {
             observationMissing(question, now)
         case .bind(let key), .refresh(let key):
             bindingUnanswered(key, now)
+        case .endBinding:
+            // It runs out by itself.
+            break
         }
     }
 }

@@ -24,6 +24,7 @@ extension NodeCore {
             flushChanges()
         case .changed(let change):
             ownEndpoints.keep(addresses.ordered.map(\.moa))
+            for moa in localPorts.keep(addresses.ordered.map(\.moa)) { emit(.usePort(SignalPort.node, for: moa.address)) }
             enterOwnAddresses()
             reconsiderCandidates(now)
             for family in AddressFamily.allCases {

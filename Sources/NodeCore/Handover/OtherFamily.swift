@@ -43,7 +43,9 @@ enum OtherFamily {
 
 extension NodeCore {
     /// Whether packets of an own HoA can be rewritten to carry this own MoA.
-    func isRewritable(_ moa: MobileAddress, _ hoa: HomeAddress) -> Bool { moa.family == hoa.family && !StandIns.isStandIn(moa.address) }
+    func isRewritable(_ moa: MobileAddress, _ hoa: HomeAddress) -> Bool {
+        moa.family == hoa.family && !StandIns.isStandIn(moa.address) && !isHidden
+    }
 
     /// The own HoAs that are reached by an own MoA, in order.
     func homesReached(by moa: MobileAddress) -> [HomeAddress] { homes.keys.sorted().filter { desiredLocators(of: $0).contains(moa) } }

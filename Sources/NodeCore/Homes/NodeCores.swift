@@ -206,6 +206,8 @@ public struct NodeCores {
 
     public mutating func timerFired(now: Now) -> [Step] { decideAll { core, _ in core.timerFired(now: now) } }
 
+    public mutating func leaves(now: Now) -> [Step] { decideAll { core, _ in core.leaves(now: now) } }
+
     public mutating func adopted(
         outbound: [HomePair: MobilePair], inbound: [Arrival: HomeAddress], own: [MobileAddress: HomeAddress], now: Now
     ) -> [Step] {

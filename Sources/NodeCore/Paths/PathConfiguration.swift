@@ -1,7 +1,9 @@
 import MATSignal
 
-/// How paths are watched. matd.yaml(5), `paths`, describes the first four to people.
+/// How paths are watched. matd.yaml(5), `paths`, describes the first six to people.
 public struct PathConfiguration: Hashable, Sendable {
+    /// Where this node is, only its servers and relays learn, and no peer: no record lists its addresses, and peers' packets go by relays alone.
+    public var isRelayOnly = false
     /// Whether paths are probed at all.
     public var isProbing = true
     /// Between two probes of a path that is in use. Silence is told from loss by quick repeats, `PathMonitor.silenceMin` in all, so

@@ -197,6 +197,16 @@ extension NodeCore {
 
     mutating func adoptEntries(_ outbound: [HomePair: MobilePair], _ inbound: [Arrival: HomeAddress], _ now: Now) {
         guard !outbound.isEmpty || !inbound.isEmpty else { return }
+        guard !isHidden else {
+            log(
+                .notice,
+                "\(outbound.count) outbound and \(inbound.count) inbound entries of an earlier run are removed: by them peers would see where we are")
+            for pair in outbound.keys.sorted() { change(.removeOutbound(pair)) }
+            for arrival in inbound.keys.sorted(by: { ($0.own, $0.peer) < ($1.own, $1.peer) }) {
+                change(.removeInbound(peer: arrival.peer, own: arrival.own))
+            }
+            return
+        }
         log(
             .notice, "\(outbound.count) outbound and \(inbound.count) inbound entries of an earlier run go on working while their peers are asked for"
         )

@@ -273,6 +273,10 @@ struct Registration: Sendable {
     private mutating func update(_ around: Surroundings, _ now: Now) -> [Action] {
         let locators = listed(around)
         guard let set = servers.set, let first = locators.first else { return [] }
+        if around.endpoints.areHidden, around.relays.isEmpty || relayPolicy.takesNone {
+            let reason = relayPolicy.takesNone ? "its IMS takes no record that lists relays" : "no relay has granted it a binding"
+            return failed(Problem(.noRelay, of: hoa, "it is to be reached by relays alone, and \(reason)"), around, now)
+        }
         if around.relays.isEmpty, locators.allSatisfy({ around.endpoints.listing(of: $0, for: hoa.family, servers: set.endpoints) == .never }) {
             let text = "it has no \(hoa.family) address here, and no IMS says where it sees \(first); the IMS needs an \(first.family) address"
             return failed(Problem(.serverLacksFamily, of: hoa, text), around, now)

@@ -5,6 +5,11 @@ import MATSignal
 extension NodeCore {
     mutating func answer(_ message: SignalMessage, _ octetsCount: Int, from source: Endpoint, to local: IPAddress, _ now: Now) {
         counters.messagesReceived += 1
+        // Who is hidden is heard of by servers that it has asked: no answer tells anybody else which HoA is at an address.
+        guard !isHidden || servers.hasAnswered(source.address) else {
+            counters.unmatchedDropped += 1
+            return
+        }
         switch message.body {
         case .maQuery(let query):
             let isHere = isHere(query.hoa, at: MobileAddress(local))

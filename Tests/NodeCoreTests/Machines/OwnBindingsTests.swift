@@ -16,7 +16,7 @@ import Testing
 
     private func bound() -> OwnBindings {
         var bindings = OwnBindings()
-        let actions1 = bindings.need([key: moa])
+        let actions1 = bindings.need([key: moa], start)
         #expect(actions1 == [.bind(key, from: moa)])
         #expect(!bindings.isBound(key))
         let actions2 = answer(&bindings, .ok, seen, at: start)
@@ -91,12 +91,49 @@ import Testing
     func needs() {
         var bindings = bound()
         let other = MobileAddress(ip("10.1.2.4"))
-        let actions8 = bindings.need([key: moa])
+        let actions8 = bindings.need([key: moa], start)
         #expect(actions8 == [])
-        let actions9 = bindings.need([key: other])
+        let actions9 = bindings.need([key: other], start)
         #expect(actions9 == [.bind(key, from: other)])
-        let actions10 = bindings.need([:])
+        let actions10 = bindings.need([:], start)
         #expect(actions10 == [.stop(key)])
-        #expect(bindings.count == 0 && bindings.due == nil)
+        #expect(bindings.count == 0)
+    }
+
+    @Test("A server is told of a binding that is needed no more, a moment later and only if it is not needed again, and only if it held it")
+    func left() {
+        var bindings = bound()
+        _ = bindings.need([:], start)
+        #expect(bindings.due == start + OwnBindings.lingerTime)
+        let early = bindings.takeDue(start + (OwnBindings.lingerTime - .milliseconds(1)))
+        #expect(early == [])
+        let late = bindings.takeDue(start + OwnBindings.lingerTime)
+        #expect(late == [.end(key, heldFrom: moa)])
+        #expect(bindings.due == nil)
+        bindings = bound()
+        _ = bindings.need([:], start)
+        _ = bindings.need([key: moa], start + .seconds(1))
+        let needed = bindings.takeDue(start + .seconds(60))
+        #expect(needed == [])
+        // Asked for, and not granted yet.
+        bindings = OwnBindings()
+        _ = bindings.need([key: moa], start)
+        _ = bindings.need([:], start)
+        #expect(bindings.due == nil)
+    }
+
+    @Test("A node that ends tells each server that holds a binding, and each that it has left a moment ago")
+    func ends() {
+        var bindings = bound()
+        let other = OwnBindings.Key(hoa: hoa, server: Endpoint(ip("192.88.1.2"), port: SignalPort.relay))
+        _ = bindings.need([key: moa, other: moa], start)
+        let some = bindings.leaveAll()
+        #expect(some == [.end(key, heldFrom: moa)])
+        bindings = bound()
+        _ = bindings.need([:], start)
+        let all = bindings.leaveAll()
+        #expect(all == [.end(key, heldFrom: moa)] && bindings.due == nil)
+        let none = bindings.leaveAll()
+        #expect(none == [])
     }
 }
