@@ -49,6 +49,7 @@ let package = Package(
         .library(name: "MATRuntime", targets: ["MATRuntime"]),
         .library(name: "MATSignal", targets: ["MATSignal"]),
         .library(name: "MappingMemory", targets: ["MappingMemory"]),
+        .library(name: "RADIUS", targets: ["RADIUS"]),
         .library(name: "RelayCore", targets: ["RelayCore"]),
         .library(name: "SeededRandom", targets: ["SeededRandom"]),
     ],
@@ -96,6 +97,8 @@ let package = Package(
         .target(name: "MappingMemory", dependencies: ["CLinux", "MATSignal"], swiftSettings: pure),
         // What an IMS decides. No I/O, no clock, no randomness but what is given.
         .target(name: "IMSCore", dependencies: ["MATCore", "MATSignal", "MappingMemory", heap], swiftSettings: pure),
+        // RADIUS as a client: packets, exchanges with servers, accounts that wait. No I/O, no clock, no randomness but what is given.
+        .target(name: "RADIUS", dependencies: ["MATCore", "MATSignal", crypto, deque], swiftSettings: pure),
         // What a relay decides. No I/O, no clock, no randomness but what is given.
         .target(name: "RelayCore", dependencies: ["MATCore", "MATSignal", deque], swiftSettings: pure),
         // What servers share: batches of datagrams, workers, who is let in, metrics, logs.
@@ -103,8 +106,8 @@ let package = Package(
         .target(
             name: "IMS",
             dependencies: [
-                "CLinux", "IMSCore", "MATControl", "MATDNS", "MATRuntime", "MATCore", "MATServer", "MATSignal", "MappingMemory", crypto, grdb,
-                sqlite, logging, metrics,
+                "CLinux", "IMSCore", "MATControl", "MATDNS", "MATRuntime", "MATCore", "MATServer", "MATSignal", "MappingMemory", "RADIUS", crypto,
+                grdb, sqlite, logging, metrics,
             ]),
         // The store that several IMSs share: etcd, over SwiftNIO.
         .target(
@@ -158,12 +161,13 @@ let package = Package(
             dependencies: [
                 "CLinux", "KernelPrograms", "MATCore", "MATRelay", "MATRuntime", "MATSignal", "MATTesting", "RelayCore", "mat-relay", namespaces,
             ]),
+        .testTarget(name: "RADIUSTests", dependencies: ["MATCore", "MATSignal", "RADIUS", "SeededRandom"]),
         .testTarget(name: "MappingMemoryTests", dependencies: ["MATSignal", "MappingMemory", "SeededRandom"]),
         .testTarget(name: "MATServerTests", dependencies: ["CLinux", "MATCore", "MATRuntime", "MATServer", "MATSignal"]),
         .testTarget(
             name: "IMSTests",
             dependencies: [
-                "IMS", "IMSCore", "MATCore", "MATRuntime", "MATServer", "MATSignal", "MATTesting", "MappingMemory",
+                "IMS", "IMSCore", "MATCore", "MATRuntime", "MATServer", "MATSignal", "MATTesting", "MappingMemory", "RADIUS",
             ]),
         .testTarget(
             name: "IMSClusterTests",

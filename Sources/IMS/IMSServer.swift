@@ -5,6 +5,7 @@ import MATDNS
 import MATRuntime
 import MATServer
 import MATSignal
+import RADIUS
 
 /// The shell around `IMSCore`: query path, DNS, store, timers, control socket. It decides nothing; it tells the core what happened
 /// and does what the core says.
@@ -29,6 +30,9 @@ public final class IMSServer {
     private(set) var queryPath: QueryPath?
     /// `nil` unless nodes' reachability is tested.
     var reachabilitySockets: ReachabilitySockets?
+    /// `nil` unless RADIUS servers are configured; and these, with their secrets.
+    var radius: RADIUSService?
+    var radiusServers: [[RADIUSServer]] = []
     private var control: ControlServer?
     private var wakeup: (time: MonotonicTime, timer: TimerID)?
     /// What people asked for, answered once it is durable; the closure gets why it is not.
@@ -126,6 +130,8 @@ public final class IMSServer {
         }
         try changeMetricsEndpoint(to: configuration.metricsAddress)
         reachabilitySockets = try Self.openReachabilitySockets(configuration)
+        try changeRADIUS(to: configuration)
+        addRADIUSMetrics()
         resolverFiles = PathWatch(loop: loop, paths: [ResolverConfiguration.systemPath, ResolverConfiguration.upstreamPath]) { [unowned self] in
             guard resolver.followSystem() else { return }
             logger.notice("DNS servers are now \(resolver.configuration.servers.map(\.endpoint.address.description).joined(separator: ", "))")
@@ -153,6 +159,8 @@ public final class IMSServer {
         queryPath = nil
         saveBindingsAtEnd()
         reachabilitySockets = nil
+        radius?.stop()
+        radius = nil
         verifiers.stop()
         store.close()
         loop.stop()
@@ -224,6 +232,8 @@ public final class IMSServer {
             case .log(let level, let message):
                 logger.log(level: Logger.Level(rawValue: level.rawValue) ?? .info, "\(message)")
             case .bindingChanged(let change): log(change)
+            case .authorise(let ticket, let question): authorise(ticket, question)
+            case .account(let change): radius?.account(change)
             }
         }
     }

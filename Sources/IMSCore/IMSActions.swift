@@ -14,6 +14,10 @@ public enum IMSAction: Sendable, Equatable {
     case commit(StoreTicket, StoreChange)
     /// Check signatures, in any thread. `IMSCore.verified` is told the outcome; the answers that depend on it wait.
     case verify(VerificationTicket, VerificationJob)
+    /// Ask an authority. `IMSCore.authorised` is told the answer; the Join waits.
+    case authorise(AuthorisationTicket, Authorisation)
+    /// Tell an authority of a lease, however long it takes until that can be told.
+    case account(LeaseChange)
     case log(IMSLogLevel, String)
     /// Log it, unless there are too many of its kind.
     case bindingChanged(BindingChange)

@@ -90,12 +90,17 @@ extension IMSCore {
             let name = write.mapping.map { " of \($0.record.prefix)" } ?? ""
             if let line = store.failed(name, reason, now) { log(.error, line) } else { counted.logLinesSuppressed += 1 }
         case .outrun(let current): isHeld = hold(current, now)
-        case .conflict(let rows): joining.hold(rows, isAnyVersion: true)
+        case .conflict(let rows): holdRows(rows, isAnyVersion: true, now)
         }
+        if result == .durable { account(for: write.rows, now) }
         if let key = write.joins {
-            return perform(joining.written(key, result, rows: write.rows, viewWithoutLeases, now), now)
+            perform(joining.written(key, result, rows: write.rows, viewWithoutLeases, now), now)
+            return follow(write.rows, now)
         }
-        if result == .durable { joining.hold(write.rows) }
+        if result == .durable {
+            holdRows(write.rows, now)
+            if let mapping = write.mapping { accountForUpdate(of: mapping, now) }
+        }
         for reply in Updates.answers(to: write, result, isHeld: isHeld) { send(reply, now) }
     }
 
@@ -159,7 +164,7 @@ extension IMSCore {
             }
         }
         for certificate in contents.issued { registrations.hold(certificate) }
-        joining.hold(contents.rows)
+        holdRows(contents.rows, now)
         for name in contents.unreadable { log(.error, "the store holds something unreadable about \(name); it is not served") }
     }
 
@@ -170,6 +175,7 @@ extension IMSCore {
             switch action {
             case .answer(let reply): send(reply, now)
             case .write(let write): commit(registrations.begin(write, now))
+            case .authorise(let ticket, let authorisation): append(.authorise(ticket, authorisation))
             case .log(let line): log(.notice, line)
             }
         }

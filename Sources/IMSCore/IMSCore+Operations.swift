@@ -109,6 +109,7 @@ extension IMSCore {
     /// From now on `takeNews` has what others should know.
     public mutating func shareNews() {
         sharing.begin()
+        joining.isShared = true
         remembered.keepNews()
     }
 

@@ -11,7 +11,8 @@ import MappingMemory
 ///                  │
 ///                  ├──► NotifyAdmission ──► OwnNotifies | Confirmations ─► Verifications ─ verified ─► ack, Pushes to the CN; RememberedTable
 ///                  │                                        └─ LookUps, UpstreamQueries ─► DNS, IMS_MN
-///                  ├──► Joining ──► Verifications ─ verified ─► JoinQueue ─ stored ─► Join Reply
+///                  ├──► Joining ──► Verifications ─ verified ─► JoinQueue ─ stored ─► Join Reply; LeaseAccounts
+///                  │                                    └─ Authorisations ─ authorised ─┘
 ///                  ├──► Binds ──► Verifications ─ verified ─► the binding, ack
 ///                  └──► acks, answers ──► Pushes, Confirmations
 ///
@@ -44,6 +45,7 @@ public struct IMSCore: Sendable {
     var reachability: ReachabilityTests
     var binds: Binds
     var joining = Joining()
+    var leaseAccounts = LeaseAccounts()
     var sharing = Sharing()
     var survey = Survey()
     var rejections: Rejections
@@ -154,7 +156,7 @@ public struct IMSCore: Sendable {
                 if let certificate = change.issued { registrations.hold(certificate, latest: now.latestBelieved) }
                 for certificate in change.certificates { registrations.hold(certificate, latest: now.latestBelieved) }
                 if let mapping = change.mapping { hold(mapping, now) }
-                joining.hold(change.rows)
+                holdRows(change.rows, now)
             }
         case .secrets(let secrets):
             if let newest = secrets.first { cookies.use(newest.octets, previous: secrets.dropFirst().first?.octets) }
@@ -183,7 +185,7 @@ public struct IMSCore: Sendable {
     /// Takes a new configuration, from the next event on: prefixes, keys, rates, bounds and quotas. Rates that did not change keep what was
     /// taken from them. What is held stays held, also beyond a smaller bound; it is served as long as a served prefix covers it.
     public mutating func reconfigure(_ fresh: IMSCoreConfiguration) {
-        let (servedBefore, limits) = (configuration.served, fresh.limits)
+        let (servedBefore, authoritiesBefore, limits) = (configuration.served, configuration.authorities, fresh.limits)
         configuration = fresh
         updates.reconfigure(limits)
         queries.reconfigure(limits)
@@ -199,11 +201,12 @@ public struct IMSCore: Sendable {
         refusalLog.reconfigure(perSecond: limits.refusalLogsPerSecond)
         bindingLogs.reconfigure(perSecond: limits.bindingLogsPerSecond)
         if servedBefore != fresh.served { registrations.recount(configuration) }
+        if authoritiesBefore != fresh.authorities { followLeases() }
     }
 
     // MARK: Time
 
-    private enum Timer { case pushes, confirmations, ownNotifies, unheld, reachability, sweep }
+    private enum Timer { case pushes, confirmations, ownNotifies, unheld, reachability, leases, sweep }
 
     /// The machine whose deadline comes first.
     private var nextTimer: (time: MonotonicTime, timer: Timer)? {
@@ -217,6 +220,7 @@ public struct IMSCore: Sendable {
             consider(ownNotifies.nextDeadline, .ownNotifies)
             consider(unheld.nextDeadline, .unheld)
             consider(reachability.nextDeadline, .reachability)
+            consider(leaseAccounts.nextDeadline, .leases)
             consider(sweep.nextDeadline, .sweep)
             return next
         }
@@ -233,6 +237,7 @@ public struct IMSCore: Sendable {
             case .ownNotifies: perform(ownNotifies.due(view, now) ?? [], now)
             case .unheld: retryUnheld(now)
             case .reachability: check(reachability.due(&random, now) ?? [])
+            case .leases: closeLeases(now)
             case .sweep: sweep(now)
             }
         }

@@ -54,6 +54,8 @@ public struct IMSLimits: Hashable, Sendable {
     /// HA Notifies and MA Notifies of all sources together; `nil`: `AdmissionGate.strangersPerThread` for each worker. Beyond it they are told
     /// to come later.
     public var strangerMessagesPerSecond: Int?
+    /// Joins of all sources together; `nil`: `AdmissionGate.joinsPerThread` for each worker. Beyond it they are told to come later.
+    public var joinsPerSecond: Int?
     /// HoAs of other IMSs that HA Notifies of one source make us find out about at a time.
     public var inquiriesPerSourceMax = 8
     /// HoAs of other IMSs that HA Notifies of all sources together make us find out about. Each takes a look-up in DNS and a question to
@@ -133,6 +135,8 @@ public struct IMSCoreConfiguration: Sendable {
     /// How long an HoA stays its key's after its certificate has ended and its last IMS Update came (section 12).
     public var leaseIdle: Duration = .seconds(30 * 86_400)
     public var visitorLeaseIdle: Duration = .seconds(3600)
+    /// Who else has a word in what tokens give; of several that cover something the first.
+    public var authorities: [Authority] = []
     /// Where this server receives.
     public var port = SignalPort.ims
     /// Addresses at which nodes reach it, beside those that datagrams come to.

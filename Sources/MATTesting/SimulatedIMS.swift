@@ -177,6 +177,8 @@ public final class SimulatedIMS: SimulatedHost {
             }
         case .log(let level, let text): logs.append("\(network.clock) \(level): \(text)")
         case .bindingChanged(let change): bindingChanges.append(change)
+        // No simulated server has authorities.
+        case .authorise, .account: break
         }
     }
 }

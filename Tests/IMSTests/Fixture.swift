@@ -52,6 +52,8 @@ final class TestServer {
     var bindingChanges: [BindingChange] = []
     var commits: [(ticket: StoreTicket, change: StoreChange)] = []
     var checks: [(ticket: VerificationTicket, job: VerificationJob)] = []
+    var questions: [(ticket: AuthorisationTicket, question: Authorisation)] = []
+    var accounts: [LeaseChange] = []
     /// Whether signatures are checked at once; otherwise the test decides with `finishChecks`.
     var verifiesAtOnce = true
     /// Whether writes succeed at once; otherwise the test decides with `finishCommits`.
@@ -93,6 +95,8 @@ final class TestServer {
             case .verify(let ticket, let job): checks.append((ticket, job))
             case .log(_, let line): logs.append(line)
             case .bindingChanged(let change): bindingChanges.append(change)
+            case .authorise(let ticket, let question): questions.append((ticket, question))
+            case .account(let change): accounts.append(change)
             }
         }
         if verifiesAtOnce { finishChecks() }

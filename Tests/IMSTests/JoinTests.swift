@@ -247,6 +247,33 @@ struct JoinTests {
         #expect(server.core.tokens.first?.uses == 10)
     }
 
+    @Test("Among several servers what was given before is said again only when the store has confirmed it, and each gift is a use that others notice")
+    func confirmed() throws {
+        server.core.shareNews()
+        let first = try #require(try join(1).granted)
+        server.storesAtOnce = false
+        #expect(try send(1) == nil)
+        let confirming = server.commits.removeFirst()
+        #expect(confirming.change.certificates.isEmpty && confirming.change.rows.map(\.kind) == [.lease] && confirming.change.rows[0].version == 2)
+        // Given back at another server, of which this one did not know.
+        var returned = try #require(Lease(confirming.change.rows[0]))
+        returned.isReturned = true
+        let before = server.sent.count
+        server.perform(server.core.store(.committed([StoreOutcome(confirming.ticket, .conflict([returned.row]))]), now: server.now))
+        #expect(server.sent.count == before)
+        let second = try #require(server.commits.first)
+        #expect(second.change.certificates.count == 1 && second.change.rows.map(\.kind) == [.lease, .token])
+        server.finishCommits()
+        guard case .joinReply(let reply)? = server.sent.last?.message.body else { return #expect(Bool(false), "no answer") }
+        #expect(reply.granted != nil && reply.granted?.certificate != first.certificate)
+        // Twice at once, as from two places: one write for each.
+        #expect(try send(1) == nil && send(1, wanted: "192.0.2.0/24") == nil)
+        #expect(server.commits.count == 1)
+        let count = server.sent.count
+        server.finishCommits()
+        #expect(server.sent.count == count + 2)
+    }
+
     @Test("A store that fails has the node come later, and nothing is spent")
     func failing() throws {
         server.storesAtOnce = false

@@ -41,6 +41,13 @@ extension IMSConfiguration {
         } catch {
             problems.append(error.description)
         }
+        for group in radius {
+            do throws(IMSServerError) {
+                _ = try group.serversWithSecrets()
+            } catch {
+                problems.append(error.description)
+            }
+        }
         if etcd == nil { problems += fileProblems }
         guard problems.isEmpty else { throw IMSServerError(problems) }
     }

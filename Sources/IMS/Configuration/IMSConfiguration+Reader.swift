@@ -51,6 +51,8 @@ extension IMSConfiguration {
             file.reject("public-addresses", "more than \(Self.publicAddressesMax) are listed", "list those at which nodes find this server")
         }
         bindingsPath = file.value("bindings-file", .path) ?? (etcd == nil ? storePath + ".bindings" : nil)
+        accountsPath = file.value("accounts-file", .path) ?? (etcd == nil ? storePath + ".accounts" : "/var/lib/imsd/accounts")
+        readRADIUS(file)
         let reachability = file.section("reachability-test")
         testsReachability = reachability.value("enabled", .bool, default: testsReachability)
         reachabilityAddresses = reachability.list("addresses", .address)
@@ -111,6 +113,25 @@ extension IMSConfiguration {
         if served.isEmpty { file.reject("prefixes", "no prefix is served", "add at least one, as in - prefix: 192.0.2.0/24") }
     }
 
+    private mutating func readRADIUS(_ file: ConfigurationSection) {
+        for section in file.sections("radius") {
+            guard let group = RADIUSConfiguration(reading: section) else { continue }
+            for prefix in group.prefixes {
+                if !served.contains(where: { $0.prefix.contains(prefix) || prefix.contains($0.prefix) }) {
+                    section.reject("prefixes", "\(prefix) is not served here", "name prefixes that are listed in `prefixes`, or parts of them")
+                }
+                if let other = radius.first(where: { $0.authority.prefixes.contains { $0.contains(prefix) || prefix.contains($0) } }) {
+                    section.reject("prefixes", "\(prefix) overlaps what \(other.name) is asked about", "name each prefix once")
+                }
+            }
+            if radius.contains(where: { $0.name == group.name }) { section.reject("name", "\(group.name) is there already", "choose another") }
+            radius.append(group)
+        }
+        if radius.count > RADIUSConfiguration.groupsMax {
+            file.reject("radius", "\(radius.count) entries are listed", "list at most \(RADIUSConfiguration.groupsMax)")
+        }
+    }
+
     private mutating func readRelays(_ file: ConfigurationSection) {
         relays = file.list("relays", .relay)
         if relays.count > IMSRecord.relaysMax {
@@ -136,6 +157,7 @@ extension IMSConfiguration {
         number("messages-per-source", &limits.messagesPerSourcePerSecond, rates)
         limits.strangerMessagesPerSecond =
             section.value("stranger-messages-per-second", .int(in: 1...10_000_000)) ?? limits.strangerMessagesPerSecond
+        limits.joinsPerSecond = section.value("joins-per-second", .int(in: 1...1_000_000)) ?? limits.joinsPerSecond
         // What a worker more brings in, a core more can look after.
         limits.inquiriesPerSecond = section.value(
             "inquiries-per-second", .int(in: rates), default: limits.inquiriesPerSecond * (threads ?? QueryPath.coresCount))

@@ -47,6 +47,10 @@ public struct IMSConfiguration: Sendable {
     public var publicAddresses: [IPAddress] = []
     /// Where bindings are kept over a restart; nowhere if `nil`.
     public var bindingsPath: String?
+    /// RADIUS servers that have a word in what tokens give, for some prefixes each.
+    public var radius: [RADIUSConfiguration] = []
+    /// Where accounts are kept until a RADIUS server has them.
+    public var accountsPath: String?
     /// Threads that check signatures.
     public var verifiersCount = VerifierPool.threadsDefault
     public var certificateLifetime: Duration = .seconds(365 * 86_400)

@@ -52,6 +52,7 @@ struct DatagramInspector {
         guard message.read(table) == nil, !(type.isRequest && message.has(.text)) else { return .odd }
         return switch type {
         case .imsUpdate, .bind: .update
+        case .join: .join
         case .haNotify, .maNotify: .notify
         // Nodes probe each other, and no server.
         case .pathProbe, .pathAnswer: .odd

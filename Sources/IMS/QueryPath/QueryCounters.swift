@@ -29,6 +29,7 @@ struct QueryCounters: @unchecked Sendable {
         case haNotifies
         case maNotifies
         case binds
+        case joins
     }
 
     private static let codesMax = 16
@@ -36,6 +37,7 @@ struct QueryCounters: @unchecked Sendable {
     private static let types: [(request: MessageType, count: Count, answer: MessageType)] = [
         (.maQuery, .maQueries, .maAnswer), (.haQuery, .haQueries, .haAnswer), (.imsUpdate, .updates, .imsUpdateReply),
         (.haNotify, .haNotifies, .haNotifyAck), (.maNotify, .maNotifies, .maNotifyAck), (.bind, .binds, .bindAck),
+        (.join, .joins, .joinReply),
     ]
     private static let maAnswers = Count.allCases.count
     private static let haAnswers = maAnswers + codesMax
@@ -73,6 +75,7 @@ struct QueryCounters: @unchecked Sendable {
             case .imsUpdate: (Count.updates, 2)
             case .haNotify: (.haNotifies, 3)
             case .bind: (.binds, 5)
+            case .join: (.joins, 6)
             default: (.maNotifies, 4)
             }
         add(count)

@@ -131,7 +131,7 @@ extension IMSLimits {
     /// What a worker's gate lets in. Of odd datagrams twice what is answered: not everything odd gets an answer.
     var admission: AdmissionLimits {
         AdmissionLimits(
-            perSourcePerSecond: messagesPerSourcePerSecond, strangersPerSecond: strangerMessagesPerSecond,
+            perSourcePerSecond: messagesPerSourcePerSecond, strangersPerSecond: strangerMessagesPerSecond, joinsPerSecond: joinsPerSecond,
             draftsPerSecond: draftAnswersPerSecond, oddPerSecond: 2 * errorAnswersPerSecond)
     }
 }

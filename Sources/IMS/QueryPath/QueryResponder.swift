@@ -285,12 +285,14 @@ struct QueryResponder {
     func putOff(
         _ request: RequestHead, _ source: Endpoint, _ rules: UnsafePointer<QuerySnapshot>, _ now: Now, into writer: inout AnswerWriter
     ) {
-        guard let hoa = request.hoa else { return }
+        // A Join Reply that gives nothing has no HOA.
+        let hoa = request.type == .join ? nil : request.hoa
+        guard hoa != nil || request.type == .join else { return }
         let fresh = rules.pointee.cookies.make(for: source, clientCookie: request.clientCookie, now: now)
         // Header, COOKIE, HOA, LIFETIME.
-        writer.begin(request.type.response, .tryLater, request.sequence, octets: 8 + 28 + 20 + 8)
+        writer.begin(request.type.response, .tryLater, request.sequence, octets: 8 + 28 + (hoa == nil ? 0 : 20) + 8)
         writer.cookie(request.clientCookie, fresh)
-        writer.address(.hoa, hoa)
+        if let hoa { writer.address(.hoa, hoa) }
         writer.lifetime(PutOff.seconds)
         counters.answered(request.type, .tryLater)
         counters.add(.putOff)

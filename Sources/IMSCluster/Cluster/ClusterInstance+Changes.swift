@@ -66,14 +66,16 @@ extension ClusterInstance {
         return transaction
     }
 
-    /// - Returns: what etcd has of the rows instead of what they replace; `nil` if they are written, now or when their answer was lost.
-    private func conflict(_ change: StoreChange, _ answer: EtcdResponse) -> [StoredRow]? {
+    /// - Returns: what etcd has of the rows instead of what they replace, and since which revision; `nil` if they are written, now or when their
+    ///   answer was lost.
+    private func conflict(_ change: StoreChange, _ answer: EtcdResponse) -> (held: [StoredRow], revision: Int64)? {
         guard !answer.succeeded else { return nil }
         let held = zip(change.rows, answer.responses).map { row, response in
             response.pairs.first.flatMap { ClusterValue.row(row.kind, key: row.key, $0.value) }
                 ?? StoredRow(row.kind, key: row.key, value: [], version: 0)
         }
-        return held == change.rows ? nil : held
+        let revision = answer.responses.compactMap { $0.pairs.first?.modRevision }.max() ?? 0
+        return held == change.rows ? nil : (held, revision)
     }
 
     /// Puts if the key's value sorts before `version`, or if there is none; else reads what is there. A comparison of values fails
@@ -160,8 +162,9 @@ extension ClusterInstance {
                     outcome = .failed("another server of this IMS has just issued a newer certificate of \(certificate.prefix)")
                 }
             }
-            if !waiting.change.rows.isEmpty, let answer = results.popFirst(), let held = conflict(waiting.change, answer) {
-                outcome = .conflict(held)
+            if !waiting.change.rows.isEmpty, let answer = results.popFirst(), let found = conflict(waiting.change, answer) {
+                conflicts.add(StoreOutcome(waiting.ticket, .conflict(found.held)), at: found.revision, until: now.monotonic + Self.changeTimeMax)
+                continue
             }
             if let overRevision, outcome == .durable {
                 // Should somebody else be quicker, it is compared anew; its time ends with that of other changes.
@@ -177,6 +180,13 @@ extension ClusterInstance {
             outcomes.append(StoreOutcome(waiting.ticket, outcome))
         }
         changes.putBack(again)
+        if !outcomes.isEmpty { actions.append(.deliver(.committed(outcomes))) }
+        tellConflicts(now)
+    }
+
+    /// What the watch brings is with the core, unless it is held while in doubt.
+    mutating func tellConflicts(_ now: Now) {
+        let outcomes = conflicts.take(upTo: doubt.isInDoubt ? nil : feed.followedRevision, now.monotonic)
         if !outcomes.isEmpty { actions.append(.deliver(.committed(outcomes))) }
     }
 

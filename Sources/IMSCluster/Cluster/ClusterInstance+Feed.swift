@@ -78,6 +78,7 @@ extension ClusterInstance {
         case .cancelled(let reason)?: drop("etcd cancelled the watch: \(reason)", now)
         case nil: break
         }
+        tellConflicts(now)
         return takeActions()
     }
 

@@ -111,6 +111,7 @@ struct ClusterInstance: Sendable {
     var calls = PendingCalls()
     var secrets = ClusterSecrets()
     var changes = ChangeQueue()
+    var conflicts = LateConflicts()
     var sharing = SharingState()
     var living: LivingState
     var bindings: ClusterBindings
@@ -149,6 +150,7 @@ struct ClusterInstance: Sendable {
         }
         tell(availability.ticked(now.monotonic))
         failOverdueChanges(now)
+        tellConflicts(now)
         return takeActions()
     }
 

@@ -48,6 +48,9 @@ struct Feed: Sendable {
     var isReading: Bool { if case .reading = state { true } else { false } }
     var isFollowing: Bool { if case .following = state { true } else { false } }
 
+    /// All up to this revision has come; `nil` while that can't be said.
+    var followedRevision: Int64? { if case .following(let revision) = state { revision } else { nil } }
+
     /// The connection is open.
     ///
     /// - Parameter revision: etcd's newest.

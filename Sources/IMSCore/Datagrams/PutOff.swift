@@ -1,6 +1,6 @@
 import MATSignal
 
-/// What the admission gate has no time for: each sender of a notify is told to come later. Nothing is kept of it, and nothing else happens.
+/// What the admission gate has no time for: each sender of a notify or a Join is told to come later. Nothing is kept of it, and nothing else happens.
 package enum PutOff {
     /// When to come again.
     package static let seconds: UInt32 = 1
@@ -18,6 +18,7 @@ package enum PutOff {
                 sequence: message.sequence,
                 .maNotifyAck(
                     MANotifyAck(code: .tryLater, cookie: cookie, hoa: notify.record.mapping.record.hoa, lifetime: seconds)))
+        case .join: SignalMessage(sequence: message.sequence, .joinReply(JoinReply(code: .tryLater, cookie: cookie, lifetime: seconds)))
         default: nil
         }
     }

@@ -27,21 +27,6 @@ struct Allotment {
     let own: Set<IPAddress>
     let now: Now
 
-    /// What may be looked at for this Join: where token and wish meet.
-    ///
-    /// - Parameter gives: pools, and single HoAs.
-    func places(_ gives: [IPPrefix], wanted: IPPrefix?) throws(Refusal) -> [IPPrefix] {
-        guard let wanted else { return gives }
-        guard server.configuration.served.contains(where: { $0.prefix.contains(wanted) || wanted.contains($0.prefix) }) else {
-            throw Refusal(.notAuthoritative, "\(wanted.shortText) is not within a prefix served here")
-        }
-        let places = gives.compactMap { wanted.contains($0) ? $0 : $0.contains(wanted) ? wanted : nil }
-        guard !places.isEmpty else {
-            throw Refusal(.refused, "the token is for \(gives.map(\.shortText).joined(separator: ", ")), not for \(wanted.shortText)")
-        }
-        return places
-    }
-
     /// The first HoA of these places that can be given to the key.
     func hoa(in places: [IPPrefix], for key: PublicKey) throws(Refusal) -> IPPrefix {
         var refusal = Refusal(.notFound, "no address is free in \(places.map(\.shortText).joined(separator: ", "))")

@@ -25,6 +25,9 @@ struct JoinQueue: Sendable {
         /// The server's address that it knows.
         var requests: [Request]
         var tries = 0
+        /// Who said that it may, and for how long at most (seconds).
+        var authority: String?
+        var secondsMax: UInt32?
 
         func isRepeatedBy(_ other: Candidate) -> Bool {
             key == other.key && origin == other.origin && wanted == other.wanted && lifetime == other.lifetime
@@ -35,6 +38,8 @@ struct JoinQueue: Sendable {
     struct Given: Sendable {
         var candidate: Candidate
         var grant: JoinReply.Grant
+        /// It had that before.
+        var isAgain = false
     }
 
     static let waitingMax = 512
@@ -49,6 +54,11 @@ struct JoinQueue: Sendable {
 
     var isEmpty: Bool { waiting.isEmpty && written.isEmpty }
     var isWriting: Bool { !written.isEmpty }
+
+    /// Whether an equal one waits for its answer.
+    func contains(_ candidate: Candidate) -> Bool {
+        written.contains { $0.candidate.isRepeatedBy(candidate) } || waiting.contains { $0.isRepeatedBy(candidate) }
+    }
 
     /// - Returns: whether it waits.
     mutating func add(_ candidate: Candidate) -> Bool {
@@ -73,6 +83,9 @@ struct JoinQueue: Sendable {
     }
 
     mutating func begin(_ given: [Given]) { written = given }
+
+    /// These have to wait for what is being written.
+    mutating func putBack(_ candidates: [Candidate]) { waiting = candidates + waiting }
 
     /// The write has ended.
     mutating func end() -> [Given] {

@@ -11,6 +11,8 @@ import MappingMemory
 ///   Join, LIFETIME 0 ─► ... signature ─► has it, and has withdrawn ─► given back
 ///                                           6 │
 /// ```
+/// Where an authority has a word, "free one" is preceded by its answer (`Authorisations`).
+///
 /// The numbers are the codes of the refusals. None of them spends a token or locks anything.
 struct Joining: Sendable {
     /// A Join whose signature is being checked.
@@ -29,6 +31,7 @@ struct Joining: Sendable {
     enum Action: Sendable {
         case answer(Reply)
         case write(PendingWrite)
+        case authorise(AuthorisationTicket, Authorisation)
         case log(String)
     }
 
@@ -39,6 +42,11 @@ struct Joining: Sendable {
 
     private(set) var tokens: [TokenID: HeldToken] = [:]
     private(set) var leases = LeaseTable()
+    private(set) var authorisations = Authorisations()
+    /// Whether other servers write at the same time. What is known here may then be late: what was given is said again only once the store has
+    /// confirmed that it still holds, by a write that changes nothing; and whatever is given by a token is written over its last use, so that
+    /// who does not know of that has to look again.
+    var isShared = false
     private var queues: [JoinQueue.Key: JoinQueue] = [:]
     /// HoAs that writes on their way give.
     private var taken: Set<IPPrefix> = []
@@ -78,10 +86,50 @@ struct Joining: Sendable {
     /// - Parameter server: without the leases, of which this would otherwise have to make a copy.
     mutating func verified(_ pending: Pending, _ failure: VerificationFailure?, _ server: ServerView, _ now: Now) -> [Action] {
         if let failure { return [.answer(Self.refuse(pending.request, pending.candidate.key, .authenticationFailed, failure.reason))] }
-        guard queues[pending.queue] != nil || queues.count < Self.queuesMax,
-            queues[pending.queue, default: JoinQueue()].add(pending.candidate)
-        else { return [.answer(Self.refuse(pending.request, pending.candidate.key, .tryLater, "too many nodes are joining", lifetime: 2))] }
-        return advance(pending.queue, server, now)
+        guard let authorisation = authorisation(for: pending, server, now) else { return admit(pending.candidate, pending.queue, server, now) }
+        var candidate = pending.candidate
+        candidate.authority = authorisation.authority
+        switch authorisations.wanted(candidate, pending.queue) {
+        case .ask(let ticket): return [.authorise(ticket, authorisation)]
+        case .joined: return []
+        case .full: return Self.refuse(candidate, .tryLater, "too many nodes wait for the word of \(authorisation.authority)", lifetime: 2)
+        }
+    }
+
+    /// An authority has answered.
+    mutating func authorised(_ ticket: AuthorisationTicket, _ answer: AuthorisationAnswer, _ server: ServerView, _ now: Now) -> [Action] {
+        guard let waiting = authorisations.ended(ticket) else { return [] }
+        var candidate = waiting.candidate
+        switch answer {
+        case .granted(let seconds):
+            candidate.secondsMax = seconds
+            return admit(candidate, waiting.queue, server, now)
+        case .refused(let reason): return Self.refuse(candidate, .refused, reason)
+        case .unanswered(let reason): return Self.refuse(candidate, .tryLater, reason, lifetime: 5)
+        }
+    }
+
+    /// What an authority has to be asked first; `nil` if nothing, also where something is refused or given again anyway.
+    private func authorisation(for pending: Pending, _ server: ServerView, _ now: Now) -> Authorisation? {
+        let candidate = pending.candidate
+        guard !server.configuration.authorities.isEmpty, candidate.lifetime != 0, queues[pending.queue]?.contains(candidate) != true,
+            let token = token(of: pending.queue)
+        else { return nil }
+        let mine = leases.held(by: candidate.key, candidate.origin)
+        if let same = mine.first(where: { candidate.wanted?.contains($0.prefix) ?? true }), grant(of: same, server, now) != nil { return nil }
+        guard token.refusal(isNew: mine.isEmpty, now) == nil, let places = try? token.places(wanted: candidate.wanted, server),
+            let authority = places.lazy.compactMap({ server.configuration.authority(over: $0) }).first
+        else { return nil }
+        return Authorisation(
+            authority: authority.name, token: token.id, key: candidate.key,
+            places: places.filter { server.configuration.authority(over: $0)?.name == authority.name }, source: pending.request.source)
+    }
+
+    private mutating func admit(_ candidate: JoinQueue.Candidate, _ queue: JoinQueue.Key, _ server: ServerView, _ now: Now) -> [Action] {
+        guard queues[queue] != nil || queues.count < Self.queuesMax, queues[queue, default: JoinQueue()].add(candidate) else {
+            return Self.refuse(candidate, .tryLater, "too many nodes are joining", lifetime: 2)
+        }
+        return advance(queue, server, now)
     }
 
     /// The store has answered for a write.
@@ -94,7 +142,7 @@ struct Joining: Sendable {
             hold(rows)
             for each in given {
                 let what = each.grant.lifetime == 0 ? "gave back" : "joined as"
-                actions.append(.log("\(Self.name(each.candidate.key)) \(what) \(each.grant.hoa), by \(each.candidate.origin)"))
+                if !each.isAgain { actions.append(.log("\(Self.name(each.candidate.key)) \(what) \(each.grant.hoa), by \(each.candidate.origin)")) }
                 actions += each.candidate.requests.map { .answer(Self.granted(each.grant, $0)) }
             }
         case .conflict(let held):
@@ -145,11 +193,16 @@ struct Joining: Sendable {
     private mutating func advance(_ key: JoinQueue.Key, _ server: ServerView, _ now: Now) -> [Action] {
         var actions: [Action] = []
         while let candidates = queues[key]?.take(), !candidates.isEmpty {
-            var batch = Batch(token: token(of: key))
+            var batch = Batch(token: token(of: key), isShared: isShared)
+            var late: [JoinQueue.Candidate] = []
             for candidate in candidates {
                 do throws(Allotment.Refusal) {
                     switch try decide(candidate, &batch, server, now) {
-                    case .again(let grant): actions += candidate.requests.map { .answer(Self.granted(grant, $0)) }
+                    // One write says one thing of a lease.
+                    case .again(let lease, _) where isShared && batch.prefixes.contains(lease.prefix): late.append(candidate)
+                    case .give(let lease, _, _) where batch.prefixes.contains(lease.prefix): late.append(candidate)
+                    case .again(let lease, let grant) where isShared: batch.confirm(lease, candidate, grant)
+                    case .again(_, let grant): actions += candidate.requests.map { .answer(Self.granted(grant, $0)) }
                     case .give(let lease, let grant, let certificate): batch.give(lease, candidate, grant, certificate)
                     }
                 } catch {
@@ -159,6 +212,7 @@ struct Joining: Sendable {
             guard !batch.given.isEmpty else { continue }
             for each in batch.given { taken.insert(IPPrefix(each.grant.hoa.address)) }
             queues[key]?.begin(batch.given)
+            queues[key]?.putBack(late)
             actions.append(.write(PendingWrite(rows: batch.rows, certificates: batch.certificates, joins: key)))
             break
         }
@@ -175,16 +229,27 @@ struct Joining: Sendable {
         private(set) var certificates: [Certificate] = []
         private var leases: [StoredRow] = []
         private var newUses: Set<PublicKey> = []
+        private let isShared: Bool
 
-        init(token: HeldToken?) { self.token = token }
+        init(token: HeldToken?, isShared: Bool) {
+            self.token = token
+            self.isShared = isShared
+        }
 
         var prefixes: Set<IPPrefix> { Set(given.map { IPPrefix($0.grant.hoa.address) }) }
 
-        /// The token's row among them only if it was used by somebody new.
+        /// The token's row among them only if it was used by somebody new, or others might use it now.
         var rows: [StoredRow] {
-            guard var token, !newUses.isEmpty else { return leases }
+            guard var token, !newUses.isEmpty || isShared && !certificates.isEmpty else { return leases }
             token.version += 1
             return leases + [token.row]
+        }
+
+        mutating func confirm(_ lease: Lease, _ candidate: JoinQueue.Candidate, _ grant: JoinReply.Grant) {
+            var same = lease
+            same.version += 1
+            leases.append(same.row)
+            given.append(JoinQueue.Given(candidate: candidate, grant: grant, isAgain: true))
         }
 
         mutating func give(_ lease: Lease, _ candidate: JoinQueue.Candidate, _ grant: JoinReply.Grant, _ certificate: Certificate?) {
@@ -202,7 +267,7 @@ struct Joining: Sendable {
 
     private enum Decision {
         /// It has that already.
-        case again(JoinReply.Grant)
+        case again(Lease, JoinReply.Grant)
         case give(Lease, JoinReply.Grant, Certificate?)
     }
 
@@ -213,12 +278,16 @@ struct Joining: Sendable {
         let mine = leases.held(by: candidate.key, candidate.origin)
         let same = mine.first { candidate.wanted?.contains($0.prefix) ?? true }
         if candidate.lifetime == 0 { return try giveBack(same, candidate, server, now) }
-        if let same, let grant = grant(of: same, server, now) { return .again(grant) }
+        if let same, let grant = grant(of: same, server, now) { return .again(same, grant) }
         if let reason = token.refusal(isNew: mine.isEmpty, now) { throw Allotment.Refusal(.refused, reason) }
         let allotment = Allotment(
             server: server, leases: leases, taken: taken.union(batch.prefixes),
             own: Set(server.configuration.publicAddresses + candidate.requests.map(\.local)), now: now)
-        let places = try allotment.places(token.gives, wanted: candidate.wanted)
+        // Only of what this Join's authority has spoken.
+        let places = try token.places(wanted: candidate.wanted, server).filter {
+            server.configuration.authority(over: $0)?.name == candidate.authority
+        }
+        guard !places.isEmpty else { throw Allotment.Refusal(.tryLater, "who has a word in this has changed meanwhile") }
         let single = places.first { place in place.length == 128 && token.gives.contains(place) && !batch.prefixes.contains(place) }
         let prefix: IPPrefix
         // A token of one HoA gives it to whoever comes last.
@@ -229,14 +298,16 @@ struct Joining: Sendable {
         }
         let most = Duration.seconds(Int64(clamping: token.certificateSeconds ?? .max))
         let usual = min(server.configuration.certificateLifetime, most)
-        let lifetime = candidate.lifetime.map { min(usual, .seconds(Int64($0))) } ?? usual
+        let wanted = candidate.lifetime.map { min(usual, .seconds(Int64($0))) } ?? usual
+        let lifetime = candidate.secondsMax.map { min(wanted, .seconds(Int64(max(1, $0)))) } ?? wanted
         guard let certificate = server.issue(prefix, candidate.key, lifetime, now) else {
             throw Allotment.Refusal(.tryLater, "no certificate could follow the newest of \(prefix.shortText): a clock was wrong, or is")
         }
         var lease = Lease(prefix, key: candidate.key, candidate.origin, givenAt: now.wallMilliseconds)
         lease.version = (leases[prefix]?.version ?? 0) + 1
-        lease.isRenewed = token.isRenewed
-        if !token.isRenewed { lease.endsAt = certificate.notAfter }
+        // What an authority gave for a time has to be asked for again.
+        lease.isRenewed = token.isRenewed && candidate.secondsMax == nil
+        if !lease.isRenewed { lease.endsAt = certificate.notAfter }
         if mine.isEmpty { batch.use(by: candidate.key) }
         return .give(lease, Self.grant(certificate, now), certificate)
     }
@@ -279,6 +350,10 @@ struct Joining: Sendable {
         Reply(
             .joinReply(JoinReply(code: code, cookie: request.cookie, lifetime: lifetime, text: reason)), to: request,
             refusal: Refusal(subject: .join(name(key)), source: request.source, code: code, reason: reason))
+    }
+
+    private static func refuse(_ candidate: JoinQueue.Candidate, _ code: ResponseCode, _ reason: String, lifetime: UInt32? = nil) -> [Action] {
+        candidate.requests.map { .answer(refuse($0, candidate.key, code, reason, lifetime: lifetime)) }
     }
 
     /// A key as logs name it: its id.

@@ -22,6 +22,8 @@ public struct Lease: Hashable, Sendable {
     public var isRenewed = true
     /// Given back by its holder: whoever asks next may have it.
     public var isReturned = false
+    /// Whoever is told of leases knows that it has ended.
+    public var isClosed = false
     public var version: UInt64 = 0
 
     public init(_ prefix: IPPrefix, key: PublicKey, _ origin: Origin, givenAt: UInt64) {
@@ -35,7 +37,7 @@ public struct Lease: Hashable, Sendable {
 
     // MARK: As a row
 
-    private enum Flag { static let isRenewed: UInt8 = 1, isReturned: UInt8 = 2, ends: UInt8 = 4 }
+    private enum Flag { static let isRenewed: UInt8 = 1, isReturned: UInt8 = 2, ends: UInt8 = 4, isClosed: UInt8 = 8 }
 
     /// ```
     /// form 1 | flags | origin: 1 token, 2 visitor, 3 hand | given 8 | ends 8 | key 32 | token 8, or home 16 and issuer 8
@@ -43,7 +45,8 @@ public struct Lease: Hashable, Sendable {
     public var row: StoredRow {
         var writer = SignalWriter(reserving: 96)
         writer.uint8(1)
-        writer.uint8((isRenewed ? Flag.isRenewed : 0) | (isReturned ? Flag.isReturned : 0) | (endsAt == nil ? 0 : Flag.ends))
+        writer.uint8(
+            (isRenewed ? Flag.isRenewed : 0) | (isReturned ? Flag.isReturned : 0) | (endsAt == nil ? 0 : Flag.ends) | (isClosed ? Flag.isClosed : 0))
         switch origin {
         case .token: writer.uint8(1)
         case .visitor: writer.uint8(2)
@@ -90,6 +93,7 @@ public struct Lease: Hashable, Sendable {
             endsAt = flags & Flag.ends != 0 ? ends : nil
             isRenewed = flags & Flag.isRenewed != 0
             isReturned = flags & Flag.isReturned != 0
+            isClosed = flags & Flag.isClosed != 0
             version = row.version
         } catch {
             return nil

@@ -7,6 +7,8 @@ package enum DatagramKind: UInt8, Comparable, Sendable {
     /// Queries, answers and acks.
     case regular
     case update
+    /// Who holds a token may send these from anywhere, and each that is genuine costs two signatures and a write.
+    case join
     /// HA Notify, MA Notify: strangers send these too, and each may cost a signature check, a look-up, a question to another server.
     case notify
     /// A message of the draft's form.
@@ -23,13 +25,16 @@ package struct AdmissionLimits: Hashable, Sendable {
     package var perSourcePerSecond: Int
     /// Notifies of all sources together, divided among the workers; `nil`: `AdmissionGate.strangersPerThread` for each worker.
     package var strangersPerSecond: Int?
+    /// Joins of all sources together, divided among the workers; `nil`: `AdmissionGate.joinsPerThread` for each worker.
+    package var joinsPerSecond: Int?
     /// Of the draft's form, of all sources together, divided among the workers; likewise what is odd.
     package var draftsPerSecond: Int
     package var oddPerSecond: Int
 
-    package init(perSourcePerSecond: Int, strangersPerSecond: Int?, draftsPerSecond: Int, oddPerSecond: Int) {
+    package init(perSourcePerSecond: Int, strangersPerSecond: Int?, joinsPerSecond: Int? = nil, draftsPerSecond: Int, oddPerSecond: Int) {
         self.perSourcePerSecond = perSourcePerSecond
         self.strangersPerSecond = strangersPerSecond
+        self.joinsPerSecond = joinsPerSecond
         self.draftsPerSecond = draftsPerSecond
         self.oddPerSecond = oddPerSecond
     }
@@ -40,6 +45,7 @@ package struct AdmissionLimits: Hashable, Sendable {
 /// ```
 ///   queries, answers, acks ──────────────────────────────────────────────► pass
 ///   IMS Update ────────────► share of the source ────────────────────────► pass
+///   Join ──────────────────► share of the source ─► budget of Joins ─────► pass
 ///   HA Notify, MA Notify ──► share of the source ─► budget of strangers ─► pass
 ///                                └─ used up ► drop      └─ used up ► code 7, at a rate of its own
 ///   draft's form, odd ─────► share of the source ─► a budget each ───────► pass
@@ -69,11 +75,14 @@ package struct AdmissionGate: Sendable {
     private var limits: AdmissionLimits?
     private var nanosecondsPerMessage: Int64
     private var strangers: RateLimit
+    private var joins: RateLimit
     private var refusals: RateLimit
     private var drafts: RateLimit
     private var odd: RateLimit
     /// HA and MA Notifies that one worker lets in if nothing is configured: with what they lead to some 3 % of a core.
     package static let strangersPerThread = 1000
+    /// Joins that one worker lets in likewise; three times what 10,000 nodes in a minute take.
+    package static let joinsPerThread = 500
     /// As many are told to come later: more would cost what is to be saved, and a sender tries again anyway.
     private static let refusalsPerStranger = 1
 
@@ -85,6 +94,7 @@ package struct AdmissionGate: Sendable {
         self.threads = max(1, threads)
         nanosecondsPerMessage = 0
         strangers = RateLimit(perSecond: 1)
+        joins = strangers
         refusals = strangers
         drafts = strangers
         odd = strangers
@@ -99,6 +109,7 @@ package struct AdmissionGate: Sendable {
         nanosecondsPerMessage = 1_000_000_000 / Int64(max(1, limits.perSourcePerSecond))
         let share = limits.strangersPerSecond.map { max(1, $0 / threads) } ?? Self.strangersPerThread
         strangers = Self.limit(share)
+        joins = Self.limit(limits.joinsPerSecond.map { max(1, $0 / threads) } ?? Self.joinsPerThread)
         refusals = Self.limit(share * Self.refusalsPerStranger)
         drafts = Self.limit(max(1, limits.draftsPerSecond / threads))
         odd = Self.limit(max(1, limits.oddPerSecond / threads))
@@ -111,6 +122,7 @@ package struct AdmissionGate: Sendable {
         guard takeShare(of: source, at: now) else { return .drop }
         switch kind {
         case .regular, .update: return .pass
+        case .join: return joins.take(at: now) ? .pass : refusals.take(at: now) ? .tryLater : .drop
         case .notify:
             if strangers.take(at: now) { return .pass }
             return refusals.take(at: now) ? .tryLater : .drop

@@ -13,6 +13,7 @@ extension IMSConfiguration {
         core.relays = acceptedRelays
         core.port = port
         core.publicAddresses = publicAddresses
+        core.authorities = radius.map(\.authority)
         return core
     }
 
@@ -26,6 +27,7 @@ extension IMSConfiguration {
         if controlPath != fresh.controlPath { keys.append("control") }
         if controlGroup != fresh.controlGroup { keys.append("control-group") }
         if bindingsPath != fresh.bindingsPath { keys.append("bindings-file") }
+        if accountsPath != fresh.accountsPath { keys.append("accounts-file") }
         return keys
     }
 
@@ -41,6 +43,7 @@ extension IMSConfiguration {
         taken.controlPath = controlPath
         taken.controlGroup = controlGroup
         taken.bindingsPath = bindingsPath
+        taken.accountsPath = accountsPath
         return taken
     }
 

@@ -23,6 +23,7 @@ extension IMSServer {
             // All that needs something from outside comes first: after it nothing can fail.
             let sockets = try Self.openReachabilitySockets(fresh)
             try changeMetricsEndpoint(to: fresh.metricsAddress)
+            try changeRADIUS(to: fresh)
             reachabilitySockets = sockets
         } catch {
             logger.error("the configuration is not reloaded, and the one before stays in force:\n\(error)")
