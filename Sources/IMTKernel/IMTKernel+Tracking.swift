@@ -7,10 +7,20 @@ extension IMTKernel {
     func reviewTracking() {
         do throws(KernelError) {
             let hasPolicies = try policies?.exist() ?? false
-            try tables.set(needs: tables.needs.reviewed(configuration, othersFilter: try tables.othersFilter(), hasPolicies: hasPolicies))
+            var needs = tables.needs.reviewed(configuration, othersFilter: try tables.othersFilter(), hasPolicies: hasPolicies)
+            needs.encapsulates = !tables.model.encapsulated.isEmpty
+            try tables.set(needs: needs)
         } catch {
             onEvent(.failed(error))
         }
+    }
+
+    /// The first peer's packets travel in datagrams from now on, or the last one's no more.
+    func reviewEncapsulation() {
+        guard tables.needs.encapsulates == tables.model.encapsulated.isEmpty else { return }
+        var needs = tables.needs
+        needs.encapsulates.toggle()
+        do throws(KernelError) { try tables.set(needs: needs) } catch { onEvent(.failed(error)) }
     }
 
     /// A packet from a HoA of ours that goes to somebody plain: source NAT is needed from now on.

@@ -243,6 +243,7 @@ public final class IMTKernel {
         }
         encapsulator.apply(changes)
         needReassembly(for: changes)
+        reviewEncapsulation()
         if locators == nil, !touched.moves { writeForwarding(of: touched.homes, after: changes) } else { forwardingChanged(changes) }
         configuration.alwaysPlain = tables.configuration.alwaysPlain
         plainDestinations.committed(changes, now: SystemClock.now().monotonic)

@@ -54,6 +54,8 @@ public struct IMTConfiguration: Hashable, Sendable {
     public var mark: UInt32
     /// Mark of packets that were held and are on their way again: such a packet is not held a second time.
     public var releaseMark: UInt32 { mark ^ 1 }
+    /// Mark of packets that the kernel's programs have taken out of datagrams, from there to the first rule that they meet.
+    public var unwrappedMark: UInt32 { mark ^ 2 }
     /// Whether other programs are kept from changing the tables, where the kernel can do that.
     public var protectsTables = true
     /// NFLOG group through which packets from unknown sources arrive; 1...65535 and used by nobody else.

@@ -160,4 +160,20 @@ struct KernelEncapsulationTests {
         #expect(try stream.lost(of: 10) == 0)
         #expect(try out() >= before + 10)
     }
+
+    @Test("Packets for which the next hop's address has to be asked for first are not lost", arguments: Family.both, kernels)
+    func neighbours(_ family: Family, _ places: Places) throws {
+        let net = try TranslatedTopology(places)
+        try net.encapsulate(family, in: family)
+        let pair = HomePair(own: HomeAddress(family.own), peer: HomeAddress(family.peer))
+        #expect(try net.mn.ask { $0.forwarding?.entry(of: pair)?.way?.next } != nil)
+        let stream = try Stream(net, family, port: 4705)
+        #expect(try stream.lost(of: 5) == 0)
+        for _ in 0..<5 {
+            for version in [4, 6] { try net.mn.namespace.run("ip -\(version) neigh flush dev wlan") }
+            #expect(try stream.lost(of: 3) == 0)
+        }
+        let counts = try net.mn.ask { $0.forwarding?.counts(of: pair) } ?? PeerCounters()
+        #expect(counts.packetsOut == 20, "\(counts)")
+    }
 }

@@ -111,6 +111,28 @@ import Testing
         #expect(route() == nil)
     }
 
+    @Test("The kernel is told the link, its next hop and the largest packet of a way, and reads them back as they were")
+    func forwarding() throws {
+        var plan = GoldenRoutes.plan(G.node)
+        let way = try #require(plan.forwardingWay(Carriage(G.datagrams.way, largest: 1472)))
+        #expect(way.link == 2 && way.next == G.address("10.1.0.1") && way.own == G.datagrams.way.endpoints?.own)
+        // On the link itself the far end is the neighbour.
+        let neighbour = Endpoint(G.address("10.1.0.77"), port: 6289)
+        #expect(plan.forwardingWay(Carriage(.encapsulated(own: Self.own, peer: neighbour)))?.next == neighbour.address)
+        #expect(plan.forwardingWay(Carriage(G.datagrams.way, largest: 1200)) == nil)
+        plan.tables.links[2]?.flags = 0
+        #expect(plan.forwardingWay(G.datagrams) == nil)
+        var bare = way
+        bare.next = nil
+        let far = Endpoint(G.peer6.address, port: 1)
+        let wide = ForwardingEntry.Way(own: Endpoint(G.wlan6.address, port: 6289), far: far, link: 7, largest: 1452, next: far.address)
+        for way in [way, bare, wide, nil] {
+            let entry = ForwardingEntry(slot: 9, way: way, accepted: [Self.from, neighbour])
+            let octets = entry.encode()
+            #expect(octets.count == ForwardingEntry.octets && octets.withUnsafeBytes { ForwardingEntry($0) } == entry)
+        }
+    }
+
     @Test("Routes into our device that an earlier run left are its peers', and written anew only if they differ")
     func installedRoutes() throws {
         var model = TranslationModel()

@@ -88,6 +88,10 @@ extension GoldenScenario {
                     .setOwn(moa("192.0.2.0"), home("192.0.2.0")), .setOutbound(network, .rewritten(MobilePair(own: moa("192.0.2.0"), peer: peer))),
                     .setInbound(peer: peer, network),
                 ]),
+            GoldenScenario(
+                name: "nft-add-table.packets-in-datagrams-and-nobody-tracks", configuration: node,
+                needs: TranslationNeeds(asksRouting: true, encapsulates: true, isUntracked: true),
+                contents: [.setOutbound(own, datagrams), .setOutbound(own6, datagrams6)], homes: nodeHomes),
             GoldenScenario(name: "nft-add-table.always-plain", configuration: careful, needs: today, homes: nodeHomes),
             GoldenScenario(name: "nft-add-table.no-hoa", configuration: IMTConfiguration()),
         ]

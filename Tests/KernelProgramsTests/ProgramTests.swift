@@ -110,7 +110,7 @@ struct ProgramTests {
             try KernelMap(KernelMap.Shape(kind, name, keyOctets: key, valueOctets: value, entriesMax: 4, growsAsNeeded: kind == .hash))
         }
         let maps = try [
-            map(.array, "settings", 4, 8 + 8192), map(.hash, "peers4", 8, 372), map(.hash, "peers6", 32, 372), map(.array, "counters", 4, 160),
+            map(.array, "settings", 4, 16 + 8192), map(.hash, "peers4", 8, 392), map(.hash, "peers6", 32, 392), map(.array, "counters", 4, 160),
             map(.array, "drops", 4, 8),
         ]
         let named = Dictionary(uniqueKeysWithValues: maps.map { ($0.shape.name, $0) })

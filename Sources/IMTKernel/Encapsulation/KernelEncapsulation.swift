@@ -14,7 +14,7 @@ final class KernelEncapsulation {
     /// Peers that the programs know; those beyond are the agent's.
     static let peersMax = 16_384
     /// Goes into the names of what is pinned: other versions' maps have another layout.
-    private static let version = 1
+    private static let version = 2
 
     /// Of one direction's program on one interface.
     private struct Tie: Hashable {
@@ -32,7 +32,8 @@ final class KernelEncapsulation {
     private let depart: KernelProgram, arrive: KernelProgram, arriveBare: KernelProgram
     private var places: [Tie: ProgramPlace] = [:]
     private var device: UInt32 = 0
-    private let mark: UInt32
+    /// Of the agent's own datagrams, and of packets that programs have taken out of others.
+    private let mark: UInt32, unwrappedMark: UInt32
     private var ports: Set<UInt16> = []
     /// What the maps hold.
     private var written: [HomePair: ForwardingEntry] = [:]
@@ -53,7 +54,7 @@ final class KernelEncapsulation {
 
     /// Loads the programs, or the reason why this kernel, or this process, can't have them. Nothing is tied to a link yet.
     init(_ configuration: IMTConfiguration) throws(ProgramError) {
-        mark = configuration.mark
+        (mark, unwrappedMark) = (configuration.mark, configuration.unwrappedMark)
         ways = configuration.usesClassifiers ? [.classifier] : [.link, .classifier]
         let directory = try ProgramDirectory(Self.directory(configuration))
         self.directory = directory
@@ -65,7 +66,7 @@ final class KernelEncapsulation {
             try map.pin(at: directory.path(of: name))
             return map
         }
-        settings = try map(.init(.array, "settings", keyOctets: 4, valueOctets: 8 + 8192, entriesMax: 1))
+        settings = try map(.init(.array, "settings", keyOctets: 4, valueOctets: 16 + 8192, entriesMax: 1))
         peers4 = try map(
             .init(.hash, "peers4", keyOctets: 8, valueOctets: ForwardingEntry.octets, entriesMax: Self.peersMax, growsAsNeeded: true))
         peers6 = try map(
@@ -166,7 +167,8 @@ final class KernelEncapsulation {
         guard device != 0 else { return }
         var bits = [UInt64](repeating: 0, count: 1024)
         for port in ports { bits[Int(port >> 6)] |= 1 << UInt64(port & 63) }
-        try settings.set(nativeOctets(UInt32(0)), nativeOctets(device) + nativeOctets(mark) + bits.flatMap { nativeOctets($0) })
+        let numbers = [device, mark, unwrappedMark, 0].flatMap { nativeOctets($0) }
+        try settings.set(nativeOctets(UInt32(0)), numbers + bits.flatMap { nativeOctets($0) })
     }
 
     // MARK: Peers

@@ -40,7 +40,7 @@ extension Expression {
         switch self {
         case .load, .write: "payload"
         case .lookup, .absent: "lookup"
-        case .meta: "meta"
+        case .meta, .setMeta: "meta"
         case .compare: "cmp"
         case .mask: "bitwise"
         case .update: "dynset"
@@ -76,6 +76,9 @@ extension Expression {
         case .meta(let key, let register):
             made.set(NFTNL_EXPR_META_KEY, u32: key.rawValue)
             made.set(NFTNL_EXPR_META_DREG, u32: register.number)
+        case .setMeta(let key, let register):
+            made.set(NFTNL_EXPR_META_KEY, u32: key.rawValue)
+            made.set(NFTNL_EXPR_META_SREG, u32: register.number)
         case .compare(let register, let comparison, let value):
             made.set(NFTNL_EXPR_CMP_SREG, u32: register.number)
             made.set(NFTNL_EXPR_CMP_OP, u32: comparison.rawValue)

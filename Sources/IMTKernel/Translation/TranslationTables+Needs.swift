@@ -9,7 +9,7 @@ extension TranslationTables {
         let before = needs
         needs = wanted
         do throws(KernelError) {
-            try rewriteRules(removing: before.translatesSources && !wanted.translatesSources ? TranslationRuleset.sourceNAT : nil)
+            try rewriteRules(removing: TranslationRuleset.superfluous(before: before, now: wanted))
         } catch {
             needs = before
             throw error
@@ -17,9 +17,9 @@ extension TranslationTables {
     }
 
     /// Writes the rules of all chains anew, and creates chains that are missing; in one transaction, so no packet sees them away.
-    func rewriteRules(removing chain: String? = nil) throws(KernelError) {
+    func rewriteRules(removing superfluous: [String] = []) throws(KernelError) {
         var batch = NFTBatch(firstSequence: nextSequence)
-        for change in plan.rulesAnew(model, removing: chain) { batch.append(change) }
+        for change in plan.rulesAnew(model, removing: superfluous) { batch.append(change) }
         try send(batch, operation: "write the rules of the address mapping tables")
     }
 

@@ -5,12 +5,15 @@ import MATSignal
 ///
 ///      0 number of its counters 4 | link 4 | family of the datagrams, 4 or 6, 1 | accepted endpoints 1 | asks 1 | zero 1
 ///     12 largest packet 2 | own port 2 | far port 2 | IPv4: sum of the outer header 2 | own address 16 | far address 16
-///     52 accepted endpoints, 16 times: address 16, port 2, zero 2
+///     52 next hop (struct bpf_redir_neigh): family as sockets have it 4, address 16, as in packets | 72 accepted endpoints, 16 times: address 16,
+///        port 2, zero 2
 ///
 /// Numbers in the machine's order, addresses, ports and the sum in the network's.
 package struct ForwardingEntry: Hashable, Sendable {
     package static let octets = acceptedPlace + EncapsulationTable.endpointsMax * acceptedOctets
-    private static let acceptedPlace = 52, acceptedOctets = 20
+    private static let nextPlace = 52, acceptedPlace = 72, acceptedOctets = 20
+    /// AF_INET, AF_INET6.
+    private static let families: [AddressFamily: UInt32] = [.ipv4: 2, .ipv6: 10]
 
     package struct Way: Hashable, Sendable {
         package var own: Endpoint
@@ -19,12 +22,15 @@ package struct ForwardingEntry: Hashable, Sendable {
         package var link: UInt32
         /// The largest packet that leaves by this way, in octets; larger ones are the agent's.
         package var largest: UInt16
+        /// Whom the link hands packets to; without it the kernel looks for a route for each.
+        package var next: IPAddress?
 
-        package init(own: Endpoint, far: Endpoint, link: UInt32, largest: UInt16) {
+        package init(own: Endpoint, far: Endpoint, link: UInt32, largest: UInt16, next: IPAddress? = nil) {
             self.own = own
             self.far = far
             self.link = link
             self.largest = largest
+            self.next = next
         }
     }
 
@@ -66,6 +72,10 @@ package struct ForwardingEntry: Hashable, Sendable {
                 raw.put(way.far.port, at: 16)
                 raw.put(Self.sum(way), at: 18)
                 for (offset, address) in [(20, way.own.address), (36, way.far.address)] { raw.put(address, at: offset) }
+                if let next = way.next {
+                    raw.storeBytes(of: Self.families[next.family] ?? 0, toByteOffset: Self.nextPlace, as: UInt32.self)
+                    raw[(Self.nextPlace + 4)...].copyBytes(from: next.packetOctets)
+                }
             }
             for (index, endpoint) in taken.enumerated() {
                 let place = Self.acceptedPlace + index * Self.acceptedOctets
@@ -86,9 +96,12 @@ package struct ForwardingEntry: Hashable, Sendable {
             return Endpoint(value.address(at: place), port: value.number(at: place + 16))
         }
         guard value[8] == 4 || value[8] == 6 else { return }
+        let family = value.loadUnaligned(fromByteOffset: Self.nextPlace, as: UInt32.self)
+        let nextOctets = Self.families.first { $0.value == family }.map { $0.key == .ipv4 ? 4 : 16 } ?? 0
         way = Way(
             own: Endpoint(value.address(at: 20), port: value.number(at: 14)), far: Endpoint(value.address(at: 36), port: value.number(at: 16)),
-            link: value.loadUnaligned(fromByteOffset: 4, as: UInt32.self), largest: value.loadUnaligned(fromByteOffset: 12, as: UInt16.self))
+            link: value.loadUnaligned(fromByteOffset: 4, as: UInt32.self), largest: value.loadUnaligned(fromByteOffset: 12, as: UInt16.self),
+            next: IPAddress(octets: value[(Self.nextPlace + 4)..<(Self.nextPlace + 4 + nextOctets)]))
     }
 
     /// Of the words that the outer IPv4 header has in all datagrams of this way.

@@ -170,13 +170,15 @@ package struct RoutePlan {
         }
     }
 
-    /// Which link datagrams of an encapsulated carriage leave by, and the largest packet in them; `nil` without a way, and where they may have to be cut up.
+    /// Which link datagrams of an encapsulated carriage leave by, to which neighbour there, and the largest packet in them; `nil` without a way, and where
+    /// they may have to be cut up.
     package func forwardingWay(_ carriage: Carriage) -> ForwardingEntry.Way? {
         guard let (own, far) = carriage.way.endpoints, carriage.largest >= Carriage.mtuAtFirst,
             let outer = way(from: carriage.way.own, to: far.address)
         else { return nil }
         return ForwardingEntry.Way(
-            own: own, far: far, link: outer.interfaceIndex, largest: UInt16(clamping: carriage.mtu(over: outer.mtu)))
+            own: own, far: far, link: outer.interfaceIndex, largest: UInt16(clamping: carriage.mtu(over: outer.mtu)),
+            next: outer.gateway ?? far.address)
     }
 
     private func mirroredRoute(to peer: HomeAddress, own: HomeAddress, over carriage: Carriage.Way) -> KernelRoute? {

@@ -46,8 +46,11 @@ extension TranslationRuleset {
     var deliver: ChainDefinition {
         ChainDefinition(
             name: "deliver", hook: .init(type: "filter", number: KernelValues.hookPrerouting, priority: -310),
-            rules: [isSignalling + [.verdict(.accept)]] + isOtherPort(transport(2, 2)) + [isError + [.verdict(.jump("errors"))]]
-                + entrances.map { delivered(at: $0) } + flowsToAnswer + [
+            rules: (needs.encapsulates ? [unwrapped] : []) + [isSignalling + [.verdict(.accept)]] + isOtherPort(transport(2, 2))
+                + [isError + [.verdict(.jump("errors"))]] + entrances.map { delivered(at: $0) }
+                // By the agent. What it held comes from our device too, and is between MoAs.
+                + (needs.encapsulates ? [isInterface(.inputName, configuration.deviceName) + isDecapsulated + [.verdict(.accept)]] : [])
+                + flowsToAnswer + [
                     [.load(destination, into: r0), .lookup(set: Self.own, key: r0, into: r1), .verdict(.goTo("stranger"))]
                 ]
                 // At home the prefix's packets need no translation, and plain ones no question.
@@ -66,6 +69,14 @@ extension TranslationRuleset {
                         [.load(destination, into: r0), .lookup(set: Self.known, key: r0, into: nil), .verdict(.accept)],
                         isLocal + [.verdict(.goTo("unseen"))],
                     ] : []))
+    }
+
+    /// Taken out of a datagram by the kernel's programs. The mark is for this rule alone: whoever marks packets on this host sees none of ours.
+    var unwrapped: [Expression] {
+        [
+            .meta(.mark, into: r0), .compare(r0, .equal, nativeOctets(configuration.unwrappedMark)), .immediate(nativeOctets(UInt32(0)), into: r0),
+            .setMeta(.mark, from: r0), .verdict(.accept),
+        ]
     }
 
     /// A peer's packet, translated. That is all, but for the few peers to whose MoA a plain flow began: for these the rule ends there.

@@ -11,6 +11,7 @@ package enum Expression: Hashable {
     /// Ends the rule if the set has the key.
     case absent(set: String, key: Register)
     case meta(MetaKey, into: Register)
+    case setMeta(MetaKey, from: Register)
     case immediate([UInt8], into: Register)
     case compare(Register, Comparison, [UInt8])
     /// Keeps the bits of a mask, then turns over those of `turning` (none if it is empty).

@@ -2,7 +2,7 @@ import MATSignal
 
 // Packets that leave: into our device and held, translated out of a link, or kept from going where nobody could answer them.
 extension TranslationRuleset {
-    /// A held packet must not enter connection tracking: its entry would have no NAT, and the released packet would belong to it.
+    /// There while connections are tracked. A held packet must not enter that: its entry would have no NAT, and the released packet would belong to it.
     var hold: ChainDefinition {
         ChainDefinition(
             name: "hold", hook: .init(type: "filter", number: KernelValues.hookOutput, priority: -310),
@@ -29,6 +29,12 @@ extension TranslationRuleset {
             rules: isEncapsulated.map { $0 + [.verdict(.accept)] } + [isReleased + [.verdict(.drop)], [.noTracking, .verdict(.accept)]])
     }
 
+    /// Where no connections are tracked there is nothing else to be done in the output hook, and it is spared: a released packet that comes back is
+    /// refused one hook later.
+    var comesBack: [[Expression]] {
+        needs.isUntracked ? [isReleased + isInterface(.outputName, configuration.deviceName) + [.verdict(.drop)]] : []
+    }
+
     /// One rule, but for mobile networks, of whose hosts each is the network to the set.
     var isEncapsulated: [[Expression]] {
         [loadPair + [.lookup(set: Self.encapsulated, key: r0, into: nil)]] + homeNetworks.map(isEncapsulated)
@@ -45,7 +51,11 @@ extension TranslationRuleset {
         let leaves = isInterface(.outputName, configuration.deviceName, .notEqual, in: second)
         return ChainDefinition(
             name: "translate", hook: .init(type: "filter", number: KernelValues.hookPostrouting, priority: 310),
-            rules: (needs.exemptsIPsec ? [willBeEncrypted] : []) + [isSignalling + [.verdict(.accept)], isError + [.verdict(.jump("quoted_out"))]]
+            rules: (needs.exemptsIPsec ? [willBeEncrypted] : [])
+                // Into our device as it is.
+                + (needs.encapsulates ? isEncapsulated.map { isInterface(.outputName, configuration.deviceName) + $0 + [.verdict(.accept)] } : [])
+                + [isSignalling + [.verdict(.accept)], isError + [.verdict(.jump("quoted_out"))]]
+                + comesBack
                 + familyPaths.map { number, path in
                     leave(by: number, path, ours: source, theirs: destination) + leaves
                         + [.write(pair, from: r0, checksum: outerChecksum), .verdict(.accept)]

@@ -119,8 +119,9 @@ extension TranslationRuleset {
                 .load(start, into: r0), .mask(r0, [0xFF, 0xC0]), .compare(r0, .equal, [0xFE, 0x80]),
             ]
     }
-    /// From a peer, in a datagram: taken out of it by the agent, which knows whose it is. Asked for only at home, where the HoA is a MoA too.
-    private var isDecapsulated: [Expression] {
+    /// From a peer, in a datagram: taken out of it by who knows whose it is. Asked for first by hosts with such peers, and else at home, where the HoA
+    /// is a MoA too.
+    var isDecapsulated: [Expression] {
         [.load(destination, into: r0), .load(source, into: r1), .lookup(set: Self.encapsulated, key: r0, into: nil)]
     }
     /// The key of the flow that a packet belongs to: as it comes in, and as its answers come in.

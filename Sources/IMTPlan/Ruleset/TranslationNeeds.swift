@@ -11,12 +11,21 @@ package struct TranslationNeeds: Hashable {
     package var asksRouting = false
     /// Ports of the agent's beside 6289, in order.
     package var otherPorts: [UInt16] = []
+    /// Peers' packets travel in datagrams: between our device and the stack they pass as they are, before anything else is asked of them.
+    package var encapsulates = false
+    /// Nobody has asked the kernel to track connections, so that nothing has to be kept out of it: chain `hold` is not there.
+    package var isUntracked = false
 
-    package init(translatesSources: Bool = false, sparesTracking: Bool = false, exemptsIPsec: Bool = false, asksRouting: Bool = false) {
+    package init(
+        translatesSources: Bool = false, sparesTracking: Bool = false, exemptsIPsec: Bool = false, asksRouting: Bool = false,
+        encapsulates: Bool = false, isUntracked: Bool = false
+    ) {
         self.translatesSources = translatesSources
         self.sparesTracking = sparesTracking
         self.exemptsIPsec = exemptsIPsec
         self.asksRouting = asksRouting
+        self.encapsulates = encapsulates
+        self.isUntracked = isUntracked
     }
 }
 
@@ -37,6 +46,7 @@ extension TranslationNeeds {
             needs.translatesSources = configuration.traffic != .nothing
         }
         needs.sparesTracking = needs.spares(configuration, othersFilter)
+        needs.isUntracked = !needs.translatesSources && !othersFilter
         return needs
     }
 
@@ -44,6 +54,7 @@ extension TranslationNeeds {
     package func translatingSources(_ configuration: IMTConfiguration, othersFilter: Bool) -> TranslationNeeds {
         var needs = self
         needs.translatesSources = true
+        needs.isUntracked = false
         needs.sparesTracking = needs.spares(configuration, othersFilter)
         return needs
     }

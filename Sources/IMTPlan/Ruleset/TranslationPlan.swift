@@ -49,13 +49,15 @@ package struct TranslationPlan {
 
     /// The rules of all chains, and chains that are missing.
     ///
-    /// - Parameter chain: one that is not needed any more.
-    package func rulesAnew(_ contents: TranslationModel, removing chain: String? = nil) -> [TableChange] {
+    /// - Parameter superfluous: chains that are not needed any more, each before those that it jumps to.
+    package func rulesAnew(_ contents: TranslationModel, removing superfluous: [String] = []) -> [TableChange] {
         tables(contents).map { table in
             var change = TableChange(table)
             change.steps += table.chains.map { .addChain($0) }
             for chain in table.chains { change.replaceRules(of: chain) }
-            if let chain, !ruleset(table.family).isWithoutHome { change.steps += [.deleteRules(of: chain), .deleteChain(chain)] }
+            if !ruleset(table.family).isWithoutHome {
+                for chain in superfluous { change.steps += [.deleteRules(of: chain), .deleteChain(chain)] }
+            }
             return change
         }
     }

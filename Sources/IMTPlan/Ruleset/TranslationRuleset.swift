@@ -3,10 +3,12 @@ import MATSignal
 /// The tables `ip mat` and `ip6 mat`: what a packet meets on its way.
 ///
 ///     from a local socket                                    from the network
-///     output -310      hold        to mat0: untracked        prerouting -310  deliver   mapped: addresses become HoAs
+///     output -310      hold        to mat0: untracked (*)    prerouting -310  deliver   mapped: addresses become HoAs
 ///     (routing by HoA)                                        |               stranger  to a MoA, not mapped: claimed by a
 ///     postrouting 100  source_nat  plain, from a HoA          |                         socket, known plain, or held
 ///     postrouting 310  translate   mapped: become MoAs       (conntrack, local delivery)
+///
+/// (*) This chain is there only while connections are tracked.
 ///
 /// A mobile router's hosts: their packets pass `translate` and `deliver` like its own, and between them
 ///
@@ -67,12 +69,18 @@ package struct TranslationRuleset {
     var chains: [ChainDefinition] {
         guard !homeAddresses.isEmpty else { return [alwaysPlain] }
         var all =
-            [hold, heldHere, translate, unhomed, astray, quotedOut, started, deliver, returned, unseen, errors, quotedIn, answers] + strangerChains
+            (needs.isUntracked ? [] : [hold, heldHere])
+            + [translate, unhomed, astray, quotedOut, started, deliver, returned, unseen, errors, quotedIn, answers] + strangerChains
             + [alwaysPlain] + begunChains
         if needs.translatesSources { all.append(snat) }
         if !homeNetworks.isEmpty { all += [holdForwarded, unhomedNetwork] }
         // Chains are created before the rules that jump to them, so their order here is only for readers of `nft list`.
         return all
+    }
+
+    /// Chains that a change of what the host asks makes superfluous.
+    package static func superfluous(before: TranslationNeeds, now: TranslationNeeds) -> [String] {
+        (before.translatesSources && !now.translatesSources ? [sourceNAT] : []) + (!before.isUntracked && now.isUntracked ? ["hold", "held"] : [])
     }
 
     /// The chains whose rules name paths: made anew when a path comes, goes or moves. The last two do so only for mobile networks.

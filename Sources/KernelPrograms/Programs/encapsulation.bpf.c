@@ -16,6 +16,8 @@ enum { ACCEPTED_MAX = 16, IN_PATH_PORT = 6289 };
 struct settings {
     u32 device;  // our TUN device's number
     u32 mark;    // of the agent's own datagrams
+    u32 unwrapped;  // mark of packets on their way to our tables, which know them by it
+    u32 zero;
     u64 ports[1024];  // a bit for each own port
 };
 
@@ -32,6 +34,7 @@ struct peer {
     u16 own_port, far_port;  // network order
     u16 sum;  // IPv4: of the outer header's words that are the same in all datagrams
     u32 own[4], far[4];
+    struct bpf_redir_neigh next;  // hop of the link; family 0: the kernel looks for a route
     struct endpoint accepted[ACCEPTED_MAX];
 };
 
@@ -128,9 +131,13 @@ INLINE int leave(struct __sk_buff *skb, struct peer *peer, u8 class, u8 protocol
     skb->mark = all->mark;
     __sync_fetch_and_add(&counts->packets_out, packets);
     __sync_fetch_and_add(&counts->octets_out, octets);
-    // The kernel finds the neighbour. Told of it, it would leave the packet its route into our device, and lose it by that while the neighbour's
-    // address is being asked for.
-    return redirect_neighbour(peer->link, 0, 0, 0);
+    if (!peer->next.nh_family) return redirect_neighbour(peer->link, 0, 0, 0);
+    // Told of the next hop the kernel looks for no route, and leaves the packet the one into our device; by that it would be sent once the
+    // neighbour's address is found that had to be asked for, as a frame without a link header. Without a route it is sent by the neighbour. A tunnel's
+    // key, which no link looks at, takes the route's place, and is the cheapest thing that does.
+    struct bpf_tunnel_key no_tunnel = {};
+    if (tunnel_key(skb, &no_tunnel, __builtin_offsetof(struct bpf_tunnel_key, remote_ipv6[1]), 0)) return DROP;
+    return redirect_neighbour(peer->link, &peer->next, sizeof peer->next, 0);
 }
 
 PROGRAM(depart)
@@ -247,6 +254,7 @@ INLINE int enter(struct __sk_buff *skb, const u32 link, const u32 outer, const u
     __sync_fetch_and_add(&counts->packets_in, packets);
     __sync_fetch_and_add(&counts->octets_in, length);
     __sync_fetch_and_add(&counts->heard[place & (ACCEPTED_MAX - 1)], packets);
+    skb->mark = all->unwrapped;
     return redirect(all->device, BPF_F_INGRESS);
 }
 

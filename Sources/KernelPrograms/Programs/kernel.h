@@ -26,6 +26,7 @@ static u64 (*const time_coarse)(void) = (void *)BPF_FUNC_ktime_get_coarse_ns;
 static u32 (*const random_number)(void) = (void *)BPF_FUNC_get_prandom_u32;
 static long (*const redirect)(u32 interface, u64 flags) = (void *)BPF_FUNC_redirect;
 static long (*const redirect_neighbour)(u32 interface, struct bpf_redir_neigh *, int octets, u64 flags) = (void *)BPF_FUNC_redirect_neigh;
+static long (*const tunnel_key)(struct __sk_buff *, const struct bpf_tunnel_key *, u32 octets, u64 flags) = (void *)BPF_FUNC_skb_set_tunnel_key;
 static long (*const make_room)(struct __sk_buff *, int octets, u32 mode, u64 flags) = (void *)BPF_FUNC_skb_adjust_room;
 static long (*const add_head)(struct __sk_buff *, u32 octets, u64 flags) = (void *)BPF_FUNC_skb_change_head;
 static long (*const pull)(struct __sk_buff *, u32 octets) = (void *)BPF_FUNC_skb_pull_data;
