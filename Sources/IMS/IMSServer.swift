@@ -140,6 +140,7 @@ public final class IMSServer {
         startStore()
         surveyLater(after: Self.surveyFirst)
         serviceManager.ready(status: statusLine)
+        serviceManager.beat(on: loop)
         logger.notice(
             "imsd is up",
             metadata: [

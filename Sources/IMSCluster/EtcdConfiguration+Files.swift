@@ -2,8 +2,8 @@ import Glibc
 import IMS
 import NIOSSL
 
-import struct MATRuntime.SystemError
-import enum MATRuntime.TextFile
+import enum MATRuntime.SecretFile
+import enum MATRuntime.SecretFileError
 
 // The files that the `etcd` section names: certificates, keys, password.
 
@@ -25,18 +25,11 @@ extension EtcdConfiguration {
     func password() throws(StoreError) -> String? {
         guard let passwordPath else { return nil }
         let text: String
-        let mode: mode_t
-        do throws(SystemError) {
-            text = try TextFile.read(passwordPath)
-            mode = try TextFile.mode(of: passwordPath)
+        do throws(SecretFileError) {
+            text = try SecretFile.read(passwordPath)
         } catch {
             throw StoreError(
-                "etcd.password-file: \(error); write the password into it, and give it to the user that imsd runs as")
-        }
-        guard mode & 0o077 == 0 else {
-            throw StoreError(
-                "etcd.password-file: others may read \(passwordPath) (mode \(String(mode, radix: 8))); run chmod 600 \(passwordPath)"
-            )
+                "etcd.password-file: \(error.remedied { _ in "write the password into it, and give it to the user that imsd runs as" })")
         }
         guard let line = text.split(whereSeparator: \.isNewline).first, !line.isEmpty else {
             throw StoreError("etcd.password-file: \(passwordPath) is empty; write the password into it")

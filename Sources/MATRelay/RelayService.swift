@@ -160,6 +160,7 @@ public final class RelayService {
             service.core.use { $0.rotate(to: secret) }
         }
         serviceManager.ready(status: statusLine)
+        serviceManager.beat(on: loop)
         logger.notice(
             "mat-relay is up",
             metadata: [

@@ -27,6 +27,8 @@ struct Relay: ParsableCommand {
     var logLevel: Logger.Level?
 
     func run() throws {
+        // What is made here, store, state and sockets, is nobody else's business, whoever starts it and how; what others may see gets its mode by name.
+        umask(0o077)
         let configuration: RelayConfiguration
         do throws(ConfigurationError) {
             configuration = try RelayConfiguration(path: config)

@@ -251,6 +251,16 @@ struct OperationsDaemonTests {
         #expect(try #require(manager.next()).hasPrefix("STOPPING=1"))
     }
 
+    @Test("The service manager that watches it hears that the loop turns, as long as the process runs")
+    func watchdog() throws {
+        let manager = try NotifySocket(path: "\(directory.path)/notify.sock")
+        try configure()
+        let daemon = try start(environment: ["NOTIFY_SOCKET=\(directory.path)/notify.sock", "WATCHDOG_USEC=100000"])
+        #expect(try #require(manager.next()).hasPrefix("READY=1"))
+        for _ in 0..<3 { #expect(manager.next() == "WATCHDOG=1") }
+        #expect(daemon.kill(SIGTERM) == 0)
+    }
+
     // MARK: Metrics
 
     @Test("Prometheus gets counts, levels and histograms in its format; other requests get their errors")

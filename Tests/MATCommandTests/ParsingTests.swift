@@ -25,6 +25,12 @@ struct ParsingTests {
         #expect(try MatCommand.parseAsRoot(["ims", "list", "--count", "5"]) is IMSCommand.List)
     }
 
+    @Test("A matd.yaml that holds nothing but comments is the package's, into which `mat join` may write")
+    func comments() {
+        for text in ["", "\n\n", "# one\n  # two\n\n#three"] { #expect(JoinFiles.saysNothing(text)) }
+        for text in ["a: b", "# one\nhome-addresses:\n", "  - x"] { #expect(!JoinFiles.saysNothing(text)) }
+    }
+
     @Test(
         "What makes no sense is refused before anything is done",
         arguments: [

@@ -16,16 +16,11 @@ extension IMSConfiguration {
     public func signingKey() throws(IMSServerError) -> SigningKey? {
         guard let path = signingKeyPath else { return nil }
         let text: String
-        let mode: mode_t
-        do throws(SystemError) {
-            text = try TextFile.read(path)
-            mode = try TextFile.mode(of: path)
+        do throws(SecretFileError) {
+            text = try SecretFile.read(path)
         } catch {
-            let remedy = error.errno == ENOENT ? "make it with `mat keygen`" : "give it to the user that imsd runs as"
-            throw IMSServerError("signing-key: \(error); \(remedy)")
-        }
-        guard mode & 0o077 == 0 else {
-            throw IMSServerError("signing-key: others may read \(path) (mode \(String(mode, radix: 8))); run chmod 600 \(path)")
+            let remedied = error.remedied { $0.errno == ENOENT ? "make it with `mat keygen`" : "give it to the user that imsd runs as" }
+            throw IMSServerError("signing-key: \(remedied)")
         }
         guard let key = KeyFile.parsePrivateKey(text) else {
             throw IMSServerError("signing-key: \(path) holds no private key; its line begins with mat-ed25519-private: (see `mat keygen`)")

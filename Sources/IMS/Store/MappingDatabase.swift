@@ -4,6 +4,8 @@ import GRDB
 import Glibc
 import IMSCore
 
+import enum MATRuntime.TextFile
+
 /// The SQLite file's writing side: schema, secrets, and one transaction per batch of changes. Used by one thread.
 ///
 /// A registration's row is never deleted: it is also the mark below which no version is accepted again, withdrawn or expired.
@@ -47,6 +49,8 @@ final class MappingDatabase {
     private static func protect(_ path: String) {
         let made = mat_open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
         if made >= 0 {
+            // The log and its index SQLite gives to whom the file belongs.
+            TextFile.giveToDirectorysOwner(made, path)
             Glibc.close(made)
             return
         }

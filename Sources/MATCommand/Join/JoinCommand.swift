@@ -116,6 +116,12 @@ struct JoinCommand: ParsableCommand {
             return true
         }
         let present = (try? TextFile.read(files.configuration)) ?? ""
+        // As the package brings it: nothing but comments, which stay for who looks for what can be said.
+        if JoinFiles.saysNothing(present) {
+            try files.write(files.configuration, yaml + "\n" + present, mode: 0o644)
+            print("wrote \(files.configuration)")
+            return true
+        }
         if present == yaml || hoas.allSatisfy({ present.contains("\($0)\"") }) { return true }
         print("\(files.configuration) is there and stays as it is; put this into it, then start matd:\n")
         print(yaml)

@@ -39,6 +39,11 @@ struct JoinFiles {
         }
     }
 
+    /// Whether a configuration consists of comments and empty lines.
+    static func saysNothing(_ text: String) -> Bool {
+        text.split(whereSeparator: \.isNewline).allSatisfy { line in line.first { !$0.isWhitespace }.map { $0 == "#" } ?? true }
+    }
+
     /// matd.yaml for these homes: complete, with what people change first named in comments.
     static func yaml(_ homes: [(hoa: HomeAddress, certificate: String)], key: String) -> String {
         let entries = homes.map { home in

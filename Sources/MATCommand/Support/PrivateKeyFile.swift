@@ -6,10 +6,10 @@ import MATSignal
 enum PrivateKeyFile {
     static func read(_ path: String) throws(CommandFailure) -> SigningKey {
         let text: String
-        do throws(SystemError) {
-            text = try TextFile.read(path)
+        do throws(SecretFileError) {
+            text = try SecretFile.read(path)
         } catch {
-            throw CommandFailure("\(error)\(error.errno == ENOENT ? "; make a key with `mat keygen --out \(path)`" : "")")
+            throw CommandFailure("\(error.remedied { $0.errno == ENOENT ? "make a key with `mat keygen --out \(path)`" : nil })")
         }
         guard let key = KeyFile.parsePrivateKey(text) else {
             throw CommandFailure("\(path) holds no private key; its line begins with mat-ed25519-private:")

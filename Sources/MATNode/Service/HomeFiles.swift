@@ -1,3 +1,4 @@
+import Glibc
 import MATRuntime
 import MATSignal
 import NodeCore
@@ -36,9 +37,11 @@ enum HomeFiles {
     }
 
     private static func readKey(_ path: String) throws(NodeServiceError) -> SigningKey {
-        let text = try readText(path, "make a key with `mat keygen --out \(path)`")
-        guard let mode = try? TextFile.mode(of: path), mode & 0o077 == 0 else {
-            throw NodeServiceError("\(path) can be read by others than its owner; chmod 600 \(path)")
+        let text: String
+        do throws(SecretFileError) {
+            text = try SecretFile.read(path)
+        } catch {
+            throw NodeServiceError("\(error.remedied { $0.errno == ENOENT ? "make a key with `mat keygen --out \(path)`" : nil })")
         }
         guard let key = KeyFile.parsePrivateKey(text) else {
             throw NodeServiceError("\(path) holds no private key; make one with `mat keygen --out \(path)`")

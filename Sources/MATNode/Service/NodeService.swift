@@ -18,6 +18,7 @@ public final class NodeService {
     let environment: SystemEnvironment
     let shell: NodeShell
     private var control: ControlServer?
+    private let serviceManager = ServiceManager()
     private(set) var repairs: UInt64 = 0
     private(set) var lastRepair: String?
     /// Called once the service has ended and the kernel's state is removed or left, as configured.
@@ -124,6 +125,8 @@ public final class NodeService {
         }
         for warning in configuration.forwardingWarnings() { logger.warning("\(warning)") }
         loop.schedule(after: Self.startTime) { ResidentMemory.forgetStart() }
+        serviceManager.ready(status: "serving \(configuration.homes.map(\.hoa.description).joined(separator: " "))")
+        serviceManager.beat(on: loop)
         logger.info("matd is up", metadata: ["homes": "\(configuration.homes.map(\.hoa.description).joined(separator: " "))"])
     }
 
@@ -140,6 +143,7 @@ public final class NodeService {
 
     /// Ends service; what the kernel holds goes or stays as configured.
     public func stop() {
+        serviceManager.stopping()
         control?.stop()
         control = nil
         environment.names.stop()

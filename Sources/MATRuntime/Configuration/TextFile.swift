@@ -29,6 +29,7 @@ public enum TextFile {
         let temporary = path + ".new"
         let descriptor = mat_open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode)
         guard descriptor >= 0 else { throw SystemError("create \(temporary)") }
+        giveToDirectorysOwner(descriptor, path)
         do throws(SystemError) {
             try write(Array(text.utf8), to: descriptor, temporary)
             guard fsync(descriptor) == 0 else { throw SystemError("sync \(temporary)") }
@@ -39,6 +40,14 @@ public enum TextFile {
         }
         close(descriptor)
         guard rename(temporary, path) == 0 else { throw SystemError("rename \(temporary) to \(path)") }
+    }
+
+    /// Files that root makes in a daemon's directory become the daemon's: who ran it by hand must not keep it from its own state afterwards.
+    public static func giveToDirectorysOwner(_ descriptor: Int32, _ path: String) {
+        var status = stat()
+        let directory = path.lastIndex(of: "/").map { String(path[...$0]) } ?? "."
+        guard geteuid() == 0, stat(directory, &status) == 0, status.st_uid != 0 else { return }
+        fchown(descriptor, status.st_uid, status.st_gid)
     }
 
     /// The permission bits of a file.

@@ -95,9 +95,12 @@ public final class ControlServer {
     private static func makeDirectory(of path: String) throws(ControlError) {
         guard let slash = path.lastIndex(of: "/"), slash != path.startIndex else { return }
         let directory = String(path[..<slash])
-        guard mkdir(directory, 0o755) == 0 || errno == EEXIST else {
-            throw ControlError("can't create the directory \(directory): \(UnixSocket.reason())")
+        guard mkdir(directory, 0o755) == 0 else {
+            guard errno == EEXIST else { throw ControlError("can't create the directory \(directory): \(UnixSocket.reason())") }
+            return
         }
+        // Whatever the umask: the group goes through it to the socket, which says itself who may.
+        chmod(directory, 0o755)
     }
 
     private static func removeStale(_ path: String) throws(ControlError) {

@@ -1,14 +1,25 @@
 import CLinux
 import Glibc
-import MATRuntime
 
 /// Tells the service manager that started this process how it fares (sd_notify(3)): one datagram to the socket that NOTIFY_SOCKET
 /// names. Without that variable, as when started by hand, nothing happens.
 public struct ServiceManager: Sendable {
     private let path: String?
+    /// `nil` unless the manager watches this process.
+    private let watchdogInterval: Duration?
 
     /// - Parameter path: the socket; by default what the environment names. A path that begins with `@` is abstract.
-    public init(path: String? = getenv("NOTIFY_SOCKET").map { String(cString: $0) }) { self.path = path }
+    public init(path: String? = getenv("NOTIFY_SOCKET").map { String(cString: $0) }) {
+        self.path = path
+        watchdogInterval = Self.watchdogInterval(
+            time: getenv("WATCHDOG_USEC").map { String(cString: $0) }, process: getenv("WATCHDOG_PID").map { String(cString: $0) }, own: getpid())
+    }
+
+    /// Half the time after which the manager takes a process for hung; `nil` if it watches none, or another one.
+    static func watchdogInterval(time: String?, process: String?, own: pid_t) -> Duration? {
+        guard let time = time.flatMap({ Int64($0) }), time > 1, process.map({ pid_t($0) == own }) ?? true else { return nil }
+        return .microseconds(time / 2)
+    }
 
     /// It serves; `status` is a line for people.
     public func ready(status: String) { notify("READY=1\nSTATUS=\(status)") }
@@ -17,6 +28,16 @@ public struct ServiceManager: Sendable {
     public func reloading() {
         let microseconds = SystemClock.now().monotonic.nanoseconds / 1000
         notify("RELOADING=1\nMONOTONIC_USEC=\(microseconds)")
+    }
+
+    /// Says again and again that `loop` turns, as often as the manager wants to hear it (WATCHDOG_USEC, twice in that time), so that a daemon that hangs is
+    /// started anew. Nothing happens if the manager does not watch this process.
+    public func beat(on loop: EventLoop) {
+        guard let interval = watchdogInterval else { return }
+        loop.schedule(after: interval) { [self, weak loop] in
+            notify("WATCHDOG=1")
+            if let loop { beat(on: loop) }
+        }
     }
 
     /// It finishes what is in flight, and then ends.
