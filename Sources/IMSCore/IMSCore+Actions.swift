@@ -25,6 +25,7 @@ extension IMSCore {
         case .bind(let pending):
             let ended = binds.verified(pending, failure, viewWithoutBindings, now)
             if let news = ended.news { sharing.learned(news) }
+            if case .bound(let prefix, _)? = ended.news { follow(prefix, now) }
             return send(ended.reply, now)
         case .notifyPath(let key, let truth): return perform(confirmations.pathVerified(key, truth, failure), now)
         case .ownNotifyPath(let key): return perform(ownNotifies.pathVerified(key, failure, view, now), now)
@@ -145,6 +146,8 @@ extension IMSCore {
         let prefix = mapping.record.prefix
         remembered.remove(prefix)
         if mapping.record.isWithdrawal { binds.withdrawn(prefix, now) }
+        if binds.registered(mapping, now) { sharing.learned(.unbound(prefix)) }
+        follow(prefix, now)
         let subscribers = subscriptions.current(of: prefix, now: now.monotonic)
         perform(pushes.changed(mapping, subscribers: subscribers[...], &random, now), now)
         if !ownNotifies.isEmpty { perform(ownNotifies.registered(mapping, view, now), now) }
@@ -224,7 +227,14 @@ extension IMSCore {
             return sharing.learned(.handOver(to: peer.record.prefix, certified))
         }
         guard let way = view.way(to: peer, now) else { return }
-        perform(pushes.push(certified, to: way.endpoint, from: way.local, isSubscription: false, &random, now), now)
+        perform(
+            pushes.push(certified, to: way.endpoint, from: way.local, isSubscription: false, node: peer.record.prefix, &random, now), now)
+    }
+
+    /// An own node has registered or is bound: what it was to be told elsewhere, and has not acked, it is told where it is now.
+    private mutating func follow(_ prefix: IPPrefix, _ now: Now) {
+        guard pushes.isUnderWay(to: prefix), let node = registrations[prefix], let way = view.way(to: node, now) else { return }
+        for certified in pushes.takeBehind(prefix, at: way.endpoint) { tell(HomeAddress(prefix.address), certified, now) }
     }
 
     private mutating func ask(_ hoa: HomeAddress, _ peer: Endpoint, _ sequence: UInt32) {

@@ -67,6 +67,21 @@ struct PushesTests {
         #expect(sent == Retransmission.triesMax && ended == true && pushes.count == 0)
     }
 
+    @Test("What an own node has not acked where it was is handed back when it is elsewhere; a subscription there keeps its push")
+    func moved() {
+        var (pushes, random) = (Pushes(pushesMax: 10), Sample.random())
+        let node = IPPrefix(ip("198.51.100.77"))
+        let elsewhere = Endpoint(ip("198.51.100.51"), port: 41_000)
+        _ = pushes.push(first, to: peer, from: Sample.local, isSubscription: false, node: node, &random, Sample.now())
+        #expect(pushes.isUnderWay(to: node) && pushes.takeBehind(node, at: peer).isEmpty)
+        let behind = pushes.takeBehind(node, at: elsewhere)
+        #expect(behind == [first] && pushes.count == 0 && pushes.nextDeadline == nil && !pushes.isUnderWay(to: node))
+        _ = pushes.push(first, to: peer, from: Sample.local, isSubscription: true, &random, Sample.now())
+        _ = pushes.push(first, to: peer, from: Sample.local, isSubscription: false, node: node, &random, Sample.now())
+        let owed = pushes.takeBehind(node, at: elsewhere)
+        #expect(owed == [first] && pushes.count == 1 && !pushes.isUnderWay(to: node))
+    }
+
     @Test("What another instance serves from now on is repeated, but ends no subscription here")
     func left() {
         var (pushes, random) = (Pushes(pushesMax: 10), Sample.random())

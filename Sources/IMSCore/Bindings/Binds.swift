@@ -121,6 +121,19 @@ struct Binds: Sendable {
     /// A mapping is no more: its node is at no endpoint.
     mutating func withdrawn(_ prefix: IPPrefix, _ now: Now) { table.end(prefix, now.monotonic) }
 
+    /// A node has registered. If it did so from elsewhere than where it is bound, and lists nothing there, it has left that place, and what would be
+    /// sent there is lost: it binds anew if it needs to.
+    ///
+    /// - Returns: whether a binding ended.
+    mutating func registered(_ mapping: StoredMapping, _ now: Now) -> Bool {
+        let record = mapping.record
+        guard let bound = table.binding(of: record.prefix, now.monotonic)?.endpoint.address, bound != mapping.source.address,
+            !record.lists(MobileAddress(bound)), !record.endpoints.contains(where: { $0.address == bound })
+        else { return false }
+        table.end(record.prefix, now.monotonic)
+        return true
+    }
+
     mutating func restore(_ saved: [SavedBinding], _ configuration: IMSCoreConfiguration, _ now: Now) {
         for binding in saved where configuration.served(covering: binding.prefix) != nil {
             _ = table.restore(binding, holder: .resident, now)

@@ -19,6 +19,8 @@ package struct PushKey: Hashable, Sendable {
 ///               push of another record: begins anew under another sequence number
 ///
 ///    changed ──► 256 subscribers told ── pause ──► the next 256 ──► ...      a newer record begins again with all
+///
+///    an own node is at another place ──► what is on its way to where it was is ended, for `takeBehind` to say what goes there
 /// ```
 /// A receiver is owed a push only once, however many reasons there are; if one of them is a subscription, it ends when nobody acks.
 struct Pushes: Sendable {
@@ -30,6 +32,8 @@ struct Pushes: Sendable {
         var cookiesFollowed = 0
         /// Whether it is owed to a subscription, which ends if nobody acks.
         var isSubscription: Bool
+        /// The own node that is to know it, wherever it is.
+        var node: IPPrefix?
     }
 
     private enum Deadline: Hashable, Sendable {
@@ -40,6 +44,8 @@ struct Pushes: Sendable {
 
     private var pushes: [PushKey: Push] = [:]
     private var keys: [UInt32: PushKey] = [:]
+    /// What is on its way to own nodes, by their prefixes.
+    private var ofNodes: [IPPrefix: Set<PushKey>] = [:]
     /// By changed mapping, who has not been sent it yet.
     private var rest: [IPPrefix: ArraySlice<SubscriptionTable.Subscriber>] = [:]
     private var deadlines = DeadlineQueue<Deadline>()
@@ -79,6 +85,8 @@ struct Pushes: Sendable {
     /// Those on their way at the moment.
     var underWay: some Collection<PushKey> { pushes.keys }
     func isUnderWay(_ key: PushKey) -> Bool { pushes[key] != nil }
+    /// Whether an own node is being told something.
+    func isUnderWay(to node: IPPrefix) -> Bool { ofNodes[node] != nil }
 
     // MARK: Events
 
@@ -100,29 +108,50 @@ struct Pushes: Sendable {
     }
 
     /// Tells one receiver.
+    ///
+    /// - Parameter node: the own node that is there, if it is to know whatever becomes of that place.
     mutating func push(
-        _ certified: CertifiedMapping, to peer: Endpoint, from local: IPAddress, isSubscription: Bool, _ random: inout CoreRandom,
-        _ now: Now
+        _ certified: CertifiedMapping, to peer: Endpoint, from local: IPAddress, isSubscription: Bool, node: IPPrefix? = nil,
+        _ random: inout CoreRandom, _ now: Now
     ) -> [Action] {
         let key = PushKey(peer: peer, local: local, prefix: certified.record.prefix)
-        var isOwed = isSubscription
+        var (isOwed, node) = (isSubscription, node)
         if let earlier = pushes[key] {
             isOwed = isOwed || earlier.isSubscription
+            node = node ?? earlier.node
             if earlier.certified == certified {
                 // It is on its way; its retransmissions go on.
                 pushes[key]?.isSubscription = isOwed
+                pushes[key]?.node = node
+                if let node { ofNodes[node, default: []].insert(key) }
                 return []
             }
-            pushes[key] = nil
-            keys[earlier.sequence] = nil
+            remove(key)
         }
         guard pushes.count < pushesMax else { return [.drop(key)] }
         let sequence = random.sequence { keys[$0] != nil }
         pushes[key] = Push(
             certified: certified, sequence: sequence, retransmission: Retransmission(type: .maNotify, now: now.monotonic),
-            isSubscription: isOwed)
+            isSubscription: isOwed, node: node)
         keys[sequence] = key
+        if let node { ofNodes[node, default: []].insert(key) }
         return transmit(key, now)
+    }
+
+    /// An own node is here now. What is on its way to where it was would never be acked; what is owed to a subscription there besides goes on.
+    ///
+    /// - Returns: what it has not acked, to be told it anew.
+    mutating func takeBehind(_ node: IPPrefix, at endpoint: Endpoint) -> [CertifiedMapping] {
+        guard let behind = ofNodes[node]?.filter({ $0.peer != endpoint }), !behind.isEmpty else { return [] }
+        return behind.sorted { ($0.prefix, $0.peer) < ($1.prefix, $1.peer) }.compactMap { key in
+            guard let push = pushes[key] else { return nil }
+            if push.isSubscription {
+                leave(key)
+            } else {
+                end(key)
+            }
+            return push.certified
+        }
     }
 
     /// Another instance pushes to this subscriber from now on. What is on its way is repeated until it is acked, as nobody else does that; if
@@ -185,8 +214,21 @@ struct Pushes: Sendable {
     }
 
     private mutating func end(_ key: PushKey) {
+        remove(key)
+        deadlines.cancel(.retransmission(key))
+    }
+
+    private mutating func remove(_ key: PushKey) {
+        leave(key)
         guard let push = pushes.removeValue(forKey: key) else { return }
         keys[push.sequence] = nil
-        deadlines.cancel(.retransmission(key))
+    }
+
+    /// It is no own node's any more.
+    private mutating func leave(_ key: PushKey) {
+        guard let node = pushes[key]?.node else { return }
+        pushes[key]?.node = nil
+        ofNodes[node]?.remove(key)
+        if ofNodes[node]?.isEmpty == true { ofNodes[node] = nil }
     }
 }
