@@ -30,7 +30,8 @@ final class TranslatedWorld {
 
     init(
         seed: UInt64, _ mapping: SimulatedTranslator.Mapping = .endpointIndependent,
-        _ filtering: SimulatedTranslator.Filtering = .addressAndPortDependent, conditions: NetworkConditions = NetworkConditions()
+        _ filtering: SimulatedTranslator.Filtering = .addressAndPortDependent, conditions: NetworkConditions = NetworkConditions(),
+        sharesIMS: Bool = false
     ) {
         network = SimulatedNetwork(seed: seed, conditions: conditions)
         dns = SimulatedDNS(network)
@@ -49,7 +50,8 @@ final class TranslatedWorld {
         network.put(b, before: prefix("10.2.0.0/16"))
         network.put(c, before: prefix("10.3.0.0/16"))
         mn = SimulatedNode(network, dns, mnAuthority.enrol(home("198.51.100.1"), seed: 11))
-        cn = SimulatedNode(network, dns, cnAuthority.enrol(home("203.0.113.1"), seed: 12))
+        cn = SimulatedNode(
+            network, dns, sharesIMS ? mnAuthority.enrol(home("198.51.100.2"), seed: 12) : cnAuthority.enrol(home("203.0.113.1"), seed: 12))
     }
 
     /// Both are at these places, registered, and talk: 50 packets a second each way.
@@ -61,9 +63,9 @@ final class TranslatedWorld {
     }
 
     /// Packets begin to flow: 50 a second each way.
-    func talk() -> Bool {
+    func talk(within limit: Duration = .seconds(30)) -> Bool {
         say()
-        return network.drive(max: .seconds(30)) { !self.mn.delivered.isEmpty && !self.cn.delivered.isEmpty }
+        return network.drive(max: limit) { !self.mn.delivered.isEmpty && !self.cn.delivered.isEmpty }
     }
 
     private func say() {

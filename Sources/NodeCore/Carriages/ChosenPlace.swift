@@ -6,9 +6,9 @@ import MATSignal
 extension NodeCore {
     /// Whether the peer has put a place at which packets arrive in datagrams only before all that take rewritten ones, and is proven to be there.
     func hasChosenEndpoint(_ hoa: HomeAddress) -> Bool {
-        guard let peer = peers[hoa], let known = peerEndpoints[hoa] else { return false }
+        guard let peer = peers[hoa], peerEndpoints[hoa] != nil else { return false }
         let places = peer.record.places(at: peer.listed)
-        guard places.first?.endpoint != nil, let way = known.way(isUsable) else { return false }
+        guard places.first?.endpoint != nil, let way = encapsulatedWay(to: hoa) else { return false }
         // By another endpoint that it showed where its translator maps by destination; not by a place that takes rewritten ones.
         return !places.contains { $0.locator?.moa.address == way.endpoint.address }
     }

@@ -50,6 +50,8 @@ enum EndpointState: Hashable, Sendable {
     /// Likewise, for who has no packets for the peer.
     static let courtesyTimes: [Duration] = [0, 100, 400].map { .milliseconds($0) }
     static let courtesyMax: Duration = .seconds(1)
+    /// Of the probes of a series, the one by which an answer should have come on most paths: after 400 ms.
+    static let answeredByMost = 5
     static let proofLifetime: Duration = .seconds(120)
     /// Between proofs while packets go there.
     static let renewalInterval: Duration = .seconds(60)
@@ -71,6 +73,11 @@ enum EndpointState: Hashable, Sendable {
 
     /// The last probe began a series.
     var isFirstOfSeries: Bool { if case .probing(let series) = self { series.sent == 1 } else { false } }
+
+    /// So many probes have gone that an answer should have come.
+    var isUnheard: Bool {
+        if case .probing(let series) = self { series.sent == Self.answeredByMost && !series.isCourtesy && series.proof == nil } else { false }
+    }
 
     /// When `takeDue` is to be told.
     var due: MonotonicTime? {

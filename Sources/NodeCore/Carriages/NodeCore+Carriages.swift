@@ -22,7 +22,15 @@ extension NodeCore {
     /// The peer's packets can travel encapsulated from the address that is the first for it, where rewritten ones don't pass.
     func isReachedByEndpoint(_ hoa: HomeAddress, _ side: PeerPaths.OwnSide) -> Bool {
         guard let first = side.preferred.first, side.closed.contains(first) else { return false }
-        return peerEndpoints[hoa]?.way(isUsable)?.own == first.address || isLeftToRelay(hoa)
+        return peerEndpoints[hoa]?.way(isUsable, preferring: first.address)?.own == first.address || isLeftToRelay(hoa)
+    }
+
+    /// How a peer's packets go in datagrams, if they do.
+    func encapsulatedWay(to hoa: HomeAddress) -> PeerEndpoints.Way? {
+        guard let known = peerEndpoints[hoa], let own = home(for: hoa) else { return nil }
+        let places = desiredLocators(of: own)
+        let preferred = preferences.addresses(for: hoa, among: places, listedIn: homes[own]?.mapping?.record, addresses, uplinks).first
+        return known.way(isUsable, preferring: preferred?.address)
     }
 
     /// Nothing is known yet of how the peer's packets could go from the address that is the first for it, and they have another way.
@@ -101,6 +109,7 @@ extension NodeCore {
                 suspectBindings(now)
                 // It may be the large ones alone that are lost.
                 doubtPathMTU(of: hoa, now)
+            case .unheard: peerUnheard(hoa, now)
             }
         }
     }

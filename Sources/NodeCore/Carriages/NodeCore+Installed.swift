@@ -15,7 +15,7 @@ extension NodeCore {
         let before = carriage(of: hoa)
         // Packets that are held until its IMS knows of us must not be overtaken by later ones.
         let isHeld = destinations.contains(hoa) && before == nil
-        let proven = peerEndpoints[hoa]?.way(isUsable)
+        let proven = encapsulatedWay(to: hoa)
         let endpoint = isRewritten || isHeld ? nil : proven
         let isFallback = needsRelay(peer)
         let followed = peerRelays.tell(hoa) { $0.hasBetter(isRewritten || proven != nil, isFallback: isFallback, now.monotonic) }

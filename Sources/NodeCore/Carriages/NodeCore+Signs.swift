@@ -36,6 +36,14 @@ extension NodeCore {
         if !isUnderWay(.notifyServer(hoa)), let servers = knownServers(of: hoa, now) { notifyServers(of: hoa, servers, now) }
     }
 
+    /// Packets wait, and the peer answers at none of its endpoints. Its server told it of us where it was when they were to begin; it may have moved
+    /// since, and without probes of its own a translator there keeps ours out.
+    mutating func peerUnheard(_ hoa: HomeAddress, _ now: Now) {
+        guard let servers = knownServers(of: hoa, now) else { return }
+        if !isUnderWay(.notifyServer(hoa)) { notifyServers(of: hoa, servers, now) }
+        if !isUnderWay(.queryPeer(hoa)) { start(.queryPeer(hoa), to: servers.endpoints, now) }
+    }
+
     /// Something that is to reach us does not: whether our bindings stand is asked at once.
     mutating func suspectBindings(_ now: Now) { perform(bindings.doubt(now.monotonic), now) }
 

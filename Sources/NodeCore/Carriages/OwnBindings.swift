@@ -74,8 +74,8 @@ struct OwnBindings: Sendable {
     /// How long a signature lets a binding be refreshed without another one is 600 s (section 11.3).
     static let signatureMax: Duration = .seconds(500)
 
-    /// Between two refreshes out of turn.
-    static let doubtPause: Duration = .seconds(5)
+    /// Between two refreshes out of turn, if the servers knew of us at the first.
+    static let doubtPause: Duration = .seconds(2)
     /// How long what is needed no more is left as it is: peers' packets come that way until they have heard of a better one.
     static let lingerTime: Duration = .seconds(5)
     /// Such bindings; others end by themselves when their grants are over.
@@ -88,6 +88,7 @@ struct OwnBindings: Sendable {
 
     private var bindings: [Key: Binding] = [:]
     private var left: [Key: Left] = [:]
+    /// Of the last refresh out of turn that was not called for, or of one that is still to come.
     private var doubtedAt: MonotonicTime?
 
     // MARK: Questions
@@ -189,7 +190,7 @@ struct OwnBindings: Sendable {
         guard code == .ok, let seen, let granted, granted > 0 else {
             // A server that no longer knows the binding gets it anew at once.
             guard isHeld, code == .notFound || code == .cookieRequired else { return fail(key, .refused(code), now) }
-            (binding.state, binding.holder) = (.binding(last: last), nil)
+            (binding.state, binding.holder, doubtedAt) = (.binding(last: last), nil, nil)
             bindings[key] = binding
             return [.bind(key, from: binding.moa)]
         }
@@ -200,6 +201,8 @@ struct OwnBindings: Sendable {
         (binding.failures, binding.failure, binding.holder, binding.isGranted) = (0, nil, binding.moa, true)
         bindings[key] = binding
         guard let last, last != seen else { return [] }
+        // The doubt was right. What translates us may change again at any time.
+        doubtedAt = nil
         return [.moved(key, binding.moa)]
     }
 
@@ -238,13 +241,15 @@ struct OwnBindings: Sendable {
         return takeDue(now)
     }
 
-    /// Something else shows that the servers may not know where we are: they are told at once, unless that was done a moment ago.
+    /// Something else shows that the servers may not know where we are: they are told at once, or after a pause if that was done a moment ago in
+    /// vain. What has changed since then would not be seen before the next refresh in turn.
     mutating func doubt(_ now: MonotonicTime) -> [Action] {
-        guard doubtedAt.map({ now - $0 >= Self.doubtPause }) ?? true else { return [] }
-        doubtedAt = now
+        guard doubtedAt.map({ $0 <= now }) ?? true else { return [] }
+        let time = max(now, doubtedAt.map { $0 + Self.doubtPause } ?? now)
+        doubtedAt = time
         for key in bindings.keys.sorted() {
-            if case .bound(let seen, let signedAt, _) = bindings[key]?.state {
-                bindings[key]?.state = .bound(seen: seen, signedAt: signedAt, next: now)
+            if case .bound(let seen, let signedAt, let next) = bindings[key]?.state {
+                bindings[key]?.state = .bound(seen: seen, signedAt: signedAt, next: min(next, time))
             }
         }
         return takeDue(now)

@@ -25,6 +25,8 @@ struct PeerEndpoints: PeerMachine {
         case left(Endpoint)
         /// Packets that came from the peer have stopped coming: what lets them in may be lost.
         case suspectLoss
+        /// Packets wait, and the peer answers nowhere: it may not have heard of us, and a translator lets us in when it has asked us, too.
+        case unheard
     }
 
     /// What all probes of a series have in common, since an answer may take longer than the next probe.
@@ -114,11 +116,16 @@ struct PeerEndpoints: PeerMachine {
 
     /// How its packets go: to where it has shown itself, before what it lists, before where it was by an earlier record.
     ///
-    /// - Parameter isUsable: an own address can be sent from.
-    func way(_ isUsable: (IPAddress) -> Bool) -> Way? {
+    /// - Parameters:
+    ///   - isUsable: an own address can be sent from.
+    ///   - preferred: the own address that is the first for the peer. What is proven from there goes before all else: a peer that asks at every place
+    ///     that we list shows itself at others too, of the other family perhaps, where it does not expect our packets.
+    func way(_ isUsable: (IPAddress) -> Bool, preferring preferred: IPAddress? = nil) -> Way? {
         let ways = places.filter { place in place.state.isProven && (place.own.map(isUsable) ?? false) }
-        let best = ways.first { !$0.isListed && !$0.isOutdated } ?? ways.first { $0.isListed } ?? ways.first
-        return best.flatMap { place in place.own.map { Way(own: $0, endpoint: place.endpoint) } }
+        func best(of ways: [Place]) -> Place? { ways.first { !$0.isListed && !$0.isOutdated } ?? ways.first { $0.isListed } ?? ways.first }
+        return (best(of: ways.filter { $0.own == preferred }) ?? best(of: ways)).flatMap { place in
+            place.own.map { Way(own: $0, endpoint: place.endpoint) }
+        }
     }
 
     private func place(_ endpoint: Endpoint) -> Place? { places.first { $0.endpoint == endpoint } }
@@ -328,6 +335,7 @@ struct PeerEndpoints: PeerMachine {
             actions.append(.choose)
         }
         let isAlone = installed == nil && !hasOtherWay
+        var isUnheard = false
         for index in places.indices {
             // Soon again where the peer has once been, and at two others at most: a record may list whom it likes.
             let isSoon = isAlone && (places[index].heardAt != nil || index < Self.courtesyEndpointsMax)
@@ -335,11 +343,12 @@ struct PeerEndpoints: PeerMachine {
             case .nothing: break
             case .probe:
                 if places[index].state.isFirstOfSeries { places[index].asked = nil }
+                isUnheard = isUnheard || places[index].state.isUnheard
                 actions.append(.probe(places[index].endpoint, places[index].asked))
             case .lost: actions.append(.choose)
             }
         }
         places.removeAll { !$0.isListed && !$0.state.isProven && !$0.state.isProbing }
-        return actions
+        return actions + (isUnheard && isAlone && isActive ? [.unheard] : [])
     }
 }

@@ -153,7 +153,10 @@ extension NodeCore {
 
     /// Lets a peer's traffic leave from the preferred own address.
     mutating func switchPeer(_ hoa: HomeAddress, _ now: Now) {
-        guard let side = ownSide(for: hoa), !waitsForEndpoint(hoa, side), let first = paths.prefer(hoa, in: &peers, side) else { return }
+        guard let side = ownSide(for: hoa) else { return }
+        // It is asked from there first, and follows when it has answered.
+        guard !waitsForEndpoint(hoa, side) else { return applyPeer(hoa, now) }
+        guard let first = paths.prefer(hoa, in: &peers, side) else { return }
         applyPeer(hoa, now)
         log(PeerRecords.level(peers), "traffic to \(hoa) leaves from \(first)")
     }

@@ -87,6 +87,26 @@ import Testing
         #expect(actions7 == [.moved(key, moa)])
     }
 
+    @Test("A doubt soon after one in vain is followed when the pause is over; after one that was right, at once")
+    func doubts() {
+        var bindings = bound()
+        let first = bindings.doubt(start + .seconds(1))
+        #expect(first == [.refresh(key, from: moa)])
+        _ = answer(&bindings, .ok, seen, at: start + .seconds(1))
+        for again in [1100, 1500] {
+            let none = bindings.doubt(start + .milliseconds(again))
+            #expect(none.isEmpty)
+        }
+        #expect(bindings.due == start + .seconds(1) + OwnBindings.doubtPause)
+        let second = bindings.takeDue(start + .seconds(1) + OwnBindings.doubtPause)
+        #expect(second == [.refresh(key, from: moa)])
+        let bound = answer(&bindings, .notFound, nil, at: start + .seconds(4))
+        #expect(bound == [.bind(key, from: moa)])
+        _ = answer(&bindings, .ok, Endpoint(seen.address, port: 1), at: start + .seconds(4))
+        let third = bindings.doubt(start + .milliseconds(4100))
+        #expect(third == [.refresh(key, from: moa)])
+    }
+
     @Test("What is not needed any more ends; another MoA binds anew")
     func needs() {
         var bindings = bound()

@@ -1,0 +1,83 @@
+import MATSignal
+import MATTesting
+import NodeCore
+import Testing
+
+/// Translators that come between two nodes at the wrong moment: when they begin to talk, when both move at once, or one after the other
+/// (TranslatorTests.swift draws the world).
+@Suite("Translators at the wrong moment") struct EnteringTests {
+    static let (one, two) = ("192.88.9.1", "192.88.9.2")
+
+    @Test(
+        "A node that begins to talk to one which enters a translator's network at that moment gets through within a second",
+        arguments: [TranslatorTests.open, TranslatorTests.inA], [false, true])
+    func firstContact(from place: String, sharesIMS: Bool) {
+        for delay in stride(from: -60, through: 120, by: 10) {
+            let world = TranslatedWorld(seed: UInt64(delay + 100), sharesIMS: sharesIMS)
+            world.mn.move(to: [ip(place)])
+            world.cn.move(to: [ip(TranslatorTests.peer)])
+            world.network.run(for: .seconds(8))
+            let began = world.network.time
+            if delay < 0 {
+                _ = world.talk(within: .milliseconds(-delay))
+                world.cn.move(to: [ip(TranslatorTests.inB)])
+            } else {
+                world.cn.move(to: [ip(TranslatorTests.inB)])
+                world.network.run(for: .milliseconds(delay))
+                _ = world.talk(within: .zero)
+            }
+            let isThrough = world.network.drive(max: .seconds(4)) {
+                world.cn.delivered.contains { $0.at > began + .milliseconds(200) } && world.mn.delivered.contains { $0.at > began + .milliseconds(200) }
+            }
+            let took = world.network.time - began
+            #expect(isThrough && took < .milliseconds(1300), "\(delay) ms: \(took)\n\(world.logs())")
+        }
+    }
+
+    @Test(
+        "Translators that forget their flows one soon after the other hold packets up for two seconds at most", arguments: [true, false],
+        30...41 as ClosedRange<UInt64>)
+    func reboots(hasRelays: Bool, seed: UInt64) {
+        let world = TranslatedWorld(seed: seed)
+        if hasRelays { _ = world.relays(ofMN: [ip(Self.one)], ofCN: [ip(Self.two)]) }
+        guard world.start(TranslatorTests.inA, TranslatorTests.inB) else {
+            Issue.record("seed \(seed): no packets at the start\n\(world.logs())")
+            return
+        }
+        world.network.run(for: .milliseconds(Int64.random(in: 2000...30000, using: &world.network.random)))
+        for round in 0..<6 {
+            let isA = Bool.random(using: &world.network.random)
+            let other = isA ? "192.0.2.\(110 + round)" : "198.18.0.\(110 + round)"
+            (isA ? world.a : world.b).reboot(at: Bool.random(using: &world.network.random) ? ip(other) : nil)
+            guard let times = world.resumption(within: .seconds(40)) else {
+                Issue.record("seed \(seed), \(round): nothing goes on\n\(world.logs())")
+                return
+            }
+            #expect(max(times.toCN, times.toMN) <= .milliseconds(2500), "seed \(seed), \(round): \(times)\n\(world.logs())")
+            world.network.run(for: .milliseconds(Int64.random(in: 500...4000, using: &world.network.random)))
+        }
+    }
+
+    @Test("Both go behind translators at once, from wherever they were, and go on within half a second", arguments: [false, true])
+    func bothEnter(sharesIMS: Bool) {
+        for delay in stride(from: 0, through: 100, by: 10) {
+            let world = TranslatedWorld(seed: UInt64(delay + 300), sharesIMS: sharesIMS)
+            guard world.start(TranslatorTests.open, TranslatorTests.peer) else {
+                Issue.record("\(delay): no packets at the start\n\(world.logs())")
+                return
+            }
+            world.network.run(for: .seconds(8))
+            world.mn.move(to: [])
+            world.cn.move(to: [])
+            world.network.run(for: .milliseconds(300))
+            world.mn.move(to: [ip(TranslatorTests.inA)])
+            world.network.run(for: .milliseconds(delay))
+            world.cn.move(to: [ip(TranslatorTests.inB)])
+            guard let times = world.resumption() else {
+                Issue.record("\(delay): nothing goes on\n\(world.logs())")
+                return
+            }
+            #expect(max(times.toCN, times.toMN) < .milliseconds(500), "\(delay): \(times)\n\(world.logs())")
+        }
+    }
+}
