@@ -1,4 +1,5 @@
 import Foundation
+import Namespaces
 import Synchronization
 import Testing
 
@@ -30,9 +31,14 @@ struct EveryPacketTests {
                         return value - 1
                     }
                     guard place < states.count else { return }
-                    let run = try PacketRun(states[place])
-                    let found = try run.run()
-                    let count = run.count
+                    let (found, count): ([Violation], Int)
+                    do {
+                        let run = try PacketRun(states[place])
+                        found = try run.run()
+                        count = run.count
+                    } catch {
+                        throw ShellError("\(states[place]): \(error)")
+                    }
                     results.withLock {
                         $0.violations += found
                         $0.count += count

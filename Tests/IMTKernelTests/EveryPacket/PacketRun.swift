@@ -198,7 +198,10 @@ final class PacketRun {
             let made = try socket(
                 kind.isTCP, from: Endpoint(net.moa(isIPv4), port: Port.plain), to: Endpoint(target, port: Port.remote))
             // One that began just now is known by what it sent.
-            if !kind.isTCP || socketKind == .plainLater { try made.send([0]) }
+            if !kind.isTCP || socketKind == .plainLater {
+                try made.send([0])
+                try net.noteSent()
+            }
             if kind.isTCP, socketKind == .plainLater {
                 try acknowledge(at: Endpoint(net.moa(isIPv4), port: Port.plain), arriving[place].index)
             }
@@ -278,6 +281,7 @@ final class PacketRun {
             if state.own == .renumbered { try net.addAddress(net.newAddress) }
             if state.agent == .running {
                 try hear(state.own == .renumbered ? net.newAddress : net.linkAddress, present: state.own != .goneUnheard)
+                guard try net.awaitAllSeen() else { throw ShellError("the kernel side does not see an address come and go") }
             }
             return pause
         case .gone, .backUnheard, .back:
@@ -492,6 +496,7 @@ final class PacketRun {
         var refused: [Int: String] = [:]
         for each in departing {
             do { try send(each) } catch { refused[each.index] = "\(error)" }
+            try net.noteSent()
         }
         try net.fence()
         let plain = Set(departing.filter { $0.packet.destination == .plain }.map(\.index))
