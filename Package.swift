@@ -130,7 +130,7 @@ let package = Package(
         .target(
             name: "MATCommand",
             dependencies: [
-                "CQREncode", "IMS", "IMSCluster", "IMTPlan", "MATControl", "MATDNS", "MATRuntime", "MATCore", "MATSignal", "MappingMemory",
+                "CLinux", "CQREncode", "IMS", "IMSCluster", "IMTPlan", "MATControl", "MATDNS", "MATRuntime", "MATCore", "MATSignal", "MappingMemory",
                 arguments,
             ]),
         .executableTarget(name: "mat", dependencies: ["MATCommand"]),

@@ -14,7 +14,10 @@ public struct MatCommand: ParsableCommand {
         groupedSubcommands: [
             CommandGroup(
                 name: "This node:",
-                subcommands: [StatusCommand.self, PeersCommand.self, WhyCommand.self, HandoverCommand.self, LookupCommand.self]),
+                subcommands: [
+                    StatusCommand.self, PeersCommand.self, WhyCommand.self, HistoryCommand.self, HandoverCommand.self, LookupCommand.self,
+                    DoctorCommand.self,
+                ]),
             CommandGroup(
                 name: "Setting up:",
                 subcommands: [JoinCommand.self, LeaveCommand.self, KeygenCommand.self, EnrolCommand.self, ZoneCommand.self]),

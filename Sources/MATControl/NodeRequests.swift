@@ -8,6 +8,8 @@ public enum NodeCommand: String, CaseIterable, Sendable {
     case handover
     /// `WhyRequest` -> `WhyReport`
     case why
+    /// -> `HistoryReport`
+    case history
 }
 
 /// How packets to a peer go, and why not otherwise.

@@ -10,6 +10,7 @@ public struct DNSType: RawRepresentable, Hashable, Sendable {
     public static let ns = DNSType(rawValue: 2)
     public static let cname = DNSType(rawValue: 5)
     public static let soa = DNSType(rawValue: 6)
+    public static let ptr = DNSType(rawValue: 12)
     public static let txt = DNSType(rawValue: 16)
     public static let aaaa = DNSType(rawValue: 28)
     public static let srv = DNSType(rawValue: 33)

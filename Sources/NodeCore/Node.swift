@@ -237,6 +237,7 @@ package struct Node {
     package mutating func timePassed(isClockSynchronized: Bool, now: Now) {
         if isClockSynchronized { cores.clockIsSynchronized(now: now) }
         held.prune(now: now.monotonic)
+        for lost in held.takeLost() { cores.packetsLost(lost.count, to: lost.destination, core: lost.core) }
     }
 
     /// When `timerFired` wants to be called next.

@@ -75,6 +75,7 @@ public struct NodeCore {
     /// Requests of others.
     var requests: Requests
     public internal(set) var counters = NodeCounters()
+    public internal(set) var history = HandoverHistory()
     /// What the present event wants done.
     private var effects = Effects()
 
@@ -150,11 +151,15 @@ public struct NodeCore {
     ///
     /// - Parameter isName: it is a question to a DNS server, as far as its port tells.
     public mutating func heldOutbound(to destination: IPAddress, isName: Bool = false, now: Now) -> [NodeAction] {
+        if peers[HomeAddress(destination)] != nil, let own = home(for: HomeAddress(destination)) { history.held(own, now.monotonic) }
         if !(isName && passesNames(to: HomeAddress(destination), now)) { resolve(HomeAddress(destination), now) }
         useEndpoints(of: HomeAddress(destination), now)
         runPaths(now)
         return endEvent()
     }
+
+    /// Packets that were held had waited for too long, or were too many.
+    mutating func packetsLost(_ count: Int, of own: HomeAddress) { history.lost(count, of: own) }
 
     /// A packet from an unknown source to one of the own MoAs is held.
     ///

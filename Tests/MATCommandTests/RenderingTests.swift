@@ -256,6 +256,36 @@ struct RenderingTests {
         #expect(WhyText.text(try Self.report(none, as: WhyReport.self)) == "192.0.2.11: no path\n  no conversation with it\n")
     }
 
+    @Test("The history has a line for each handover, and a picture with a bar for each of its times")
+    func history() throws {
+        let answer: JSONValue = [
+            "handovers": [
+                [
+                    "home": "192.0.2.10", "atMilliseconds": 1_795_240_150_000, "reason": "preferred",
+                    "from": ["address": "203.0.113.10", "interface": "wlan0"], "to": ["address": "198.51.100.7", "interface": "wwan0"],
+                    "overlap": true, "registeredAfterMilliseconds": 31, "peers": 2, "peersTold": 2, "toldAfterMilliseconds": 52,
+                    "packetsHeld": 0, "packetsLost": 0,
+                ],
+                [
+                    "home": "192.0.2.10", "atMilliseconds": 1_795_240_160_000, "reason": "address gone",
+                    "from": ["address": "198.51.100.7", "interface": "wwan0"], "overlap": false, "withoutAddressMilliseconds": 64_000,
+                    "peers": 0, "peersTold": 0, "packetsHeld": 7, "packetsLost": 3,
+                ],
+            ]
+        ]
+        let report = try Self.report(answer, as: HistoryReport.self)
+        let lines = HistoryText.text(report).split(separator: "\n").map(String.init)
+        #expect(lines.count == 3)
+        #expect(lines[1].contains("203.0.113.10 (wlan0)") && lines[1].contains("better address, with overlap") && lines[1].contains("31 ms"))
+        #expect(lines[1].contains("2 of 2, 52 ms"))
+        #expect(lines[2].contains("nowhere yet") && lines[2].contains("address gone, none for 1m 4s") && lines[2].hasSuffix("7     3"))
+        #expect(HistoryText.text(HistoryReport(handovers: [])).contains("no handovers"))
+        let picture = HistoryPicture.svg(report)
+        #expect(picture.hasPrefix("<svg") && picture.hasSuffix("</svg>\n"))
+        #expect(picture.contains("203.0.113.10 → 198.51.100.7") && picture.contains("1m 4s"))
+        #expect(picture.components(separatedBy: "class=\"gap\"").count == 3)
+    }
+
     @Test("Colour appears only where it was decided for")
     func color() throws {
         #expect(!StatusText.text(try Self.report(Self.status)).contains("\u{1B}"))

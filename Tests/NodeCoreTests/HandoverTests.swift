@@ -76,6 +76,41 @@ import Testing
         guard case .unreachable = try standing(node) else { return #expect(try standing(node) == .unreachable("")) }
     }
 
+    // MARK: What people are told of it
+
+    @Test("The history says from where to where and why, when the IMS and the peer knew, and how long there was no address")
+    func history() throws {
+        let node = try overlapping()
+        func newest() throws -> HandoverHistory.Handover { try #require(node.core.history.handovers.last) }
+        #expect(node.core.history.handovers.count == 1)
+        #expect(try newest().from?.moa.address == H.first && newest().to?.moa.address == H.second)
+        #expect(try newest().hasOverlap && newest().cause == .preferred && newest().registeredAfter == nil && newest().peers == 1)
+        node.advance(.milliseconds(30))
+        node.answerProofs()
+        try node.answerUpdate()
+        #expect(try newest().registeredAfter == .milliseconds(30) && newest().peersTold == 0)
+        node.advance(.milliseconds(20))
+        let notify = try node.take(.maNotify)
+        node.answer(notify, .maNotifyAck(MANotifyAck(code: .ok, cookie: node.cookie(notify), hoa: node.own.hoa)))
+        #expect(try newest().peersTold == 1 && newest().toldAfter == .milliseconds(50))
+        // Without any address, one entry tells of the loss and of the way back.
+        node.links([])
+        #expect(try node.core.history.handovers.count == 2 && newest().to == nil && newest().cause == .addressGone)
+        _ = node.core.heldOutbound(to: node.peer.hoa.address, now: node.now)
+        node.advance(.seconds(3))
+        node.links([H.first])
+        #expect(try node.core.history.handovers.count == 2 && newest().withoutAddress == .seconds(3))
+        #expect(try newest().from?.moa.address == H.second && newest().to?.moa.address == H.first && newest().packetsHeld == 1)
+    }
+
+    @Test("The history keeps the latest moves and no more")
+    func historyBound() throws {
+        let node = try NodeHarness()
+        try node.meet()
+        for number in 0..<HandoverHistory.countMax + 5 { node.links([number % 2 == 0 ? H.second : H.first]) }
+        #expect(node.core.history.handovers.count == HandoverHistory.countMax)
+    }
+
     /// Registers at both; the peer answers none of the three MA Notifies.
     private func unacked() throws -> NodeHarness {
         let node = try overlapping()

@@ -60,7 +60,11 @@ struct LookupFindings: Sendable {
     var name: DomainName
     var dns: DNS?
     var dnsTook: Duration = .zero
+    /// Whether the name has records of other types, as a PTR: then no wildcard above it covers it (RFC 4592).
+    var isNameTaken = false
     var queries: [Query] = []
+    /// By how many seconds each server's clock is ahead of this host's, as its cookies tell.
+    var clocks: [(server: Endpoint, difference: Int64)] = []
     var mapping: CertifiedMapping?
     var checks: [Check] = []
     /// When the answer was looked at.
@@ -87,6 +91,10 @@ extension LookupFindings {
     var verdict: Verdict {
         switch dns {
         case nil: return .not("nothing was asked", remedy: "try again")
+        case .absent? where isNameTaken:
+            return .not(
+                "\(hoa) is no MAT address: its reverse name exists (a PTR, or another record), so the lines of `mat zone` at a wildcard above it do not cover it, and it has none of its own",
+                remedy: "add what `mat zone --hoa \(hoa)` writes beside the PTR at \(name)")
         case .absent?:
             return .not(
                 "\(hoa) is no MAT address: DNS has neither a type IMS record nor SRV at its reverse name, so nodes talk to it plainly",

@@ -78,7 +78,10 @@ final class LookupWalk {
         switch result {
         case .absent:
             findings.dns = .absent
-            finish()
+            resolver.resolve(DNSQuestion(findings.name, .ptr)) { [self] result in
+                if case .records = result { findings.isNameTaken = true }
+                finish()
+            }
         case .failed(let reason):
             findings.dns = .failed(reason)
             finish()
@@ -154,6 +157,9 @@ final class LookupWalk {
 
     private func answered(_ answer: MAAnswer) {
         let now = SystemClock.now()
+        if let server = servers.first, let time = answer.cookie.server?.madeAt, !findings.clocks.contains(where: { $0.server == server }) {
+            findings.clocks.append((server, Int64(clamping: time / 1000) - Int64(clamping: now.wallMilliseconds / 1000)))
+        }
         end(.answered(answer.code, rtt: now.monotonic - sentAt, text: answer.text))
         switch answer.code {
         case .cookieRequired where cookiesFollowed < Retransmission.cookiesFollowedMax && answer.cookie.server != nil:

@@ -22,6 +22,7 @@ extension NodeService {
             case .status: return .result(report(SystemClock.now()))
             case .peers: return .result(peersReport(SystemClock.now()))
             case .why: return .result(try explain(try request.arguments(as: WhyRequest.self), SystemClock.now()))
+            case .history: return .result(history())
             case .handover: return try handOver(try request.arguments(as: HandoverRequest.self))
             }
         } catch {
@@ -50,6 +51,22 @@ extension NodeService {
             throw ControlError("this node has no home address of the family of \(peer)")
         }
         return WhyReport(explanation)
+    }
+
+    private func history() -> HistoryReport {
+        func place(_ place: HandoverHistory.Place) -> HistoryReport.Place {
+            HistoryReport.Place(address: shell.node.named(place.moa.address) ?? "\(place.moa)", interface: place.interface)
+        }
+        return HistoryReport(
+            handovers: core.handovers.map { handover in
+                HistoryReport.Handover(
+                    home: "\(handover.hoa)", atMilliseconds: handover.began.wallMilliseconds, reason: HistoryReport.Reason(handover.cause),
+                    from: handover.from.map(place), to: handover.to.map(place), overlap: handover.hasOverlap,
+                    withoutAddressMilliseconds: handover.withoutAddress?.millisecondsSaturated,
+                    registeredAfterMilliseconds: handover.registeredAfter?.millisecondsSaturated, peers: handover.peers,
+                    peersTold: handover.peersTold, toldAfterMilliseconds: handover.toldAfter?.millisecondsSaturated,
+                    packetsHeld: handover.packetsHeld, packetsLost: handover.packetsLost)
+            })
     }
 
     private func report(_ now: Now) -> NodeReport {
@@ -125,6 +142,18 @@ extension NodeService {
         case .unreachable: "not reachable"
         default: failure.description
         }
+    }
+}
+
+extension HistoryReport.Reason {
+    init(_ cause: HandoverHistory.Cause) {
+        self =
+            switch cause {
+            case .addressGone: .addressGone
+            case .pathDead: .pathDead
+            case .chosen: .chosen
+            case .preferred: .preferred
+            }
     }
 }
 

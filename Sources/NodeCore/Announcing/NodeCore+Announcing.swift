@@ -58,7 +58,9 @@ extension NodeCore {
 
     mutating func peerNotified(_ hoa: HomeAddress, _ ack: MANotifyAck?, since began: MonotonicTime, _ now: Now) {
         guard let own = announcing(for: hoa), let peer = peers[hoa] else { return }
-        perform(announcing.acked(hoa, ack, since: began, isBehind: isBehind(peer), in: &peers, own), now)
+        let actions = announcing.acked(hoa, ack, since: began, isBehind: isBehind(peer), in: &peers, own)
+        noteKnowledge(hoa, knewUs: announcing.knows(peer, own), own, now)
+        perform(actions, now)
     }
 
     func isBehind(_ peer: Peer) -> Bool { ownSide(for: peer.hoa).map { paths.isBehind(peer, $0, uplinks) } ?? false }
@@ -111,10 +113,11 @@ extension NodeCore {
 
     mutating func serverNotified(_ hoa: HomeAddress, _ code: ResponseCode?, _ text: String?, lifetime: UInt32? = nil, _ now: Now) {
         guard let own = announcing(for: hoa) else { return }
-        perform(
-            announcing.serverAnswered(
-                hoa, code, text, lifetime: lifetime, serverSet(of: hoa), isAwaited: destinations.contains(hoa), in: &peers, own, now: now.monotonic),
-            now)
+        let knewUs = knowsUs(hoa)
+        let actions = announcing.serverAnswered(
+            hoa, code, text, lifetime: lifetime, serverSet(of: hoa), isAwaited: destinations.contains(hoa), in: &peers, own, now: now.monotonic)
+        noteKnowledge(hoa, knewUs: knewUs, own, now)
+        perform(actions, now)
     }
 
     // MARK: Who knows
@@ -132,8 +135,17 @@ extension NodeCore {
     }
 
     /// The peer, or its IMS for it, has acked our newest record.
-    mutating func peerKnowsUs(_ hoa: HomeAddress) {
-        if let own = announcing(for: hoa) { announcing.knowsUs(hoa, in: &peers, own) }
+    mutating func peerKnowsUs(_ hoa: HomeAddress, _ now: Now) {
+        guard let own = announcing(for: hoa) else { return }
+        let knewUs = knowsUs(hoa)
+        announcing.knowsUs(hoa, in: &peers, own)
+        noteKnowledge(hoa, knewUs: knewUs, own, now)
+    }
+
+    /// For people: how long after a move each peer knew of it.
+    private mutating func noteKnowledge(_ hoa: HomeAddress, knewUs: Bool, _ own: Announcing.Own, _ now: Now) {
+        guard !knewUs, let peer = peers[hoa], announcing.knows(peer, own) else { return }
+        history.told(own.hoa, now)
     }
 
     // MARK: What Announcing wants done

@@ -175,7 +175,7 @@ extension NodeCore {
                 start(exchange.purpose, to: [source], triesMax: 1, now)
             }
         case (.maNotifyAck(let ack), .introduce(let peer)):
-            if ack.code == .ok { peerKnowsUs(peer) }
+            if ack.code == .ok { peerKnowsUs(peer, now) }
         case (.bindAck(let ack), .observe(let question)):
             observed(question, ack, now)
         case (.bindAck(let ack), .bind(let key)), (.bindAck(let ack), .refresh(let key)):

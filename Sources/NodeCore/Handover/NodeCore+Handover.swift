@@ -31,7 +31,7 @@ extension NodeCore {
                 guard let hoa = home(in: family) else { continue }
                 let servers = homes[hoa]?.servers?.endpoints ?? []
                 let move = change.move { OtherFamily.askedFirst(addresses.reaching(family, $0).map(\.moa), of: family, servers: servers) }
-                if let move { self.move(hoa, move, now) }
+                if let move { self.move(hoa, move, from: change.before, now) }
             }
             holdBindings(now)
             if change.hasOtherFirst { probeAnew(now) }
@@ -75,18 +75,34 @@ extension NodeCore {
         for change in entered.replace(by: wanted) { self.change(change) }
     }
 
-    private mutating func move(_ hoa: HomeAddress, _ move: UsableAddresses.Move, _ now: Now) {
+    private func place(_ moa: MobileAddress, _ locators: [OwnLocator]) -> HandoverHistory.Place {
+        HandoverHistory.Place(moa: moa, interface: locators.first { $0.moa == moa }?.interface)
+    }
+
+    /// Why an own HoA leaves the address that was its first.
+    private func cause(of move: UsableAddresses.Move) -> HandoverHistory.Cause {
+        if let left = move.from.first, move.gone.contains(left) { return uplinks.isDead(left) ? .pathDead : .addressGone }
+        if let first = move.first, let chosen = addresses.chosenInterface, addresses.interface(of: first) == chosen { return .chosen }
+        return move.from.isEmpty ? .addressGone : .preferred
+    }
+
+    /// - Parameter before: the usable addresses until now.
+    private mutating func move(_ hoa: HomeAddress, _ move: UsableAddresses.Move, from before: [OwnLocator], _ now: Now) {
         let places = move.to.map(\.description).joined(separator: ", ")
         guard let first = move.first else {
             log(.warning, "\(hoa) has no usable address now; packets are held until there is one")
             // Their entries stay: without a link to leave by, packets fall back into the agent's hands, and the next address
             // takes all entries over in one step.
             homes[hoa]?.registration.stranded()
+            if homes[hoa]?.isKnown == true { history.stranded(hoa, from: move.from.first.map { place($0, before) }, cause(of: move), now) }
             return
         }
         let isHandover = move.isHandover(wasRegistered: homes[hoa]?.isKnown == true)
         if isHandover {
             counters.handovers += 1
+            history.moved(
+                hoa, from: move.from.first.map { place($0, before) }, to: place(first, addresses.ordered), cause(of: move),
+                hasOverlap: move.hasOverlap, peers: peers.count(of: hoa.family), now)
             let overlap = move.hasOverlap ? "with overlap" : "without overlap"
             log(.notice, "handover of \(hoa): \(move.from.first?.description ?? "nowhere") -> \(first) \(overlap) (\(places))")
         } else {

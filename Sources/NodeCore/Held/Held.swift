@@ -180,6 +180,14 @@ struct Held {
         encapsulated.take(Sender(core: core, source: source, endpoint: endpoint), now: now)
     }
 
+    /// Outbound packets that went because they were too old or too many, by the core that they waited in.
+    mutating func takeLost() -> [(core: Int, destination: IPAddress, count: Int)] {
+        // What waits inbound is nobody's yet; its counts end here.
+        _ = inbound.takeDiscarded()
+        _ = encapsulated.takeDiscarded()
+        return outbound.takeDiscarded().map { ($0.key.core, $0.key.address, $0.count) }
+    }
+
     /// Forgets what is too old to be sent on.
     mutating func prune(now: MonotonicTime) {
         outbound.prune(now: now)

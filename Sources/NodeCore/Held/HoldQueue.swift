@@ -34,6 +34,8 @@ struct HoldQueue<Key: Hashable & Comparable & Sendable> {
     /// Since when the oldest packet of each key has waited: found by a search, it would cost each packet of a flood a walk through all keys.
     private var ages = DeadlineQueue<Key>()
     private(set) var count = 0
+    /// What was too old or too much since `takeDiscarded`.
+    private var discarded: [Key: Int] = [:]
     private let ageMax: Duration
     private let perKeyMax: Int
     private let allMax: Int
@@ -49,6 +51,13 @@ struct HoldQueue<Key: Hashable & Comparable & Sendable> {
 
     /// Of the packets of a key.
     func octetsCount(of key: Key) -> Int { packets[key]?.reduce(0) { $0 + $1.packet.bytes.count } ?? 0 }
+
+    /// Packets that went because they were too old or too many, by whom they waited for.
+    mutating func takeDiscarded() -> [(key: Key, count: Int)] {
+        guard !discarded.isEmpty else { return [] }
+        defer { discarded = [:] }
+        return discarded.sorted { $0.key < $1.key }.map { (key: $0.key, count: $0.value) }
+    }
 
     mutating func hold(_ packet: HeldPacket, for key: Key, now: MonotonicTime) {
         let held = Held(packet: packet, since: now)
@@ -82,6 +91,7 @@ struct HoldQueue<Key: Hashable & Comparable & Sendable> {
         packets[key]?.remove(at: index)
         setAge(of: key)
         count -= 1
+        discarded[key, default: 0] += 1
     }
 
     /// Takes out the packets of a key that are young enough to be of use.
@@ -92,7 +102,9 @@ struct HoldQueue<Key: Hashable & Comparable & Sendable> {
         guard let held = packets.removeValue(forKey: key) else { return [] }
         setAge(of: key)
         count -= held.count
-        return held.filter { now - $0.since <= ageMax }
+        let young = held.filter { now - $0.since <= ageMax }
+        if young.count < held.count { discarded[key, default: 0] += held.count - young.count }
+        return young
     }
 
     /// Packets that were lifted and could not go: before those that came meanwhile, and as old as they are.
@@ -121,6 +133,7 @@ struct HoldQueue<Key: Hashable & Comparable & Sendable> {
             let young = held.filter { now - $0.since <= ageMax }
             guard young.count < held.count else { continue }
             count -= held.count - young.count
+            discarded[key, default: 0] += held.count - young.count
             packets[key] = young.isEmpty ? nil : young
             setAge(of: key)
         }
@@ -129,5 +142,6 @@ struct HoldQueue<Key: Hashable & Comparable & Sendable> {
     private mutating func dropOldestKey() {
         guard let key = ages.takeDue(.distantFuture), let held = packets.removeValue(forKey: key) else { return }
         count -= held.count
+        discarded[key, default: 0] += held.count
     }
 }

@@ -119,6 +119,12 @@ public struct NodeCores {
     }
 
     /// - Parameter own: the source that the held packet has.
+    /// Packets that were held had waited for too long, or were too many.
+    public mutating func packetsLost(_ count: Int, to destination: IPAddress, core: Int) {
+        guard cores.indices.contains(core), let own = cores[core].home(for: HomeAddress(destination)) else { return }
+        cores[core].packetsLost(count, of: own)
+    }
+
     public mutating func heldOutbound(from own: IPAddress, to destination: IPAddress, isName: Bool = false, now: Now) -> [Step] {
         decide(index(home: own)) { $0.heldOutbound(to: destination, isName: isName, now: now) }
     }
@@ -241,6 +247,11 @@ public struct NodeCores {
     }
 
     public var isRegistered: Bool { cores.allSatisfy(\.isRegistered) }
+
+    /// The latest handovers of all home addresses, in order of time.
+    public var handovers: [HandoverHistory.Handover] {
+        cores.flatMap(\.history.handovers).sorted { ($0.began.monotonic, $0.hoa) < ($1.began.monotonic, $1.hoa) }
+    }
 
     public func status(now: Now) -> NodeStatus {
         let all = cores.map { $0.status(now: now) }

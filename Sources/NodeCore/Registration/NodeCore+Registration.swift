@@ -85,6 +85,7 @@ extension NodeCore {
     private mutating func registered(_ hoa: HomeAddress, _ now: Now) {
         guard let acked = homes[hoa]?.registration.acked else { return }
         counters.registrations += 1
+        history.registered(hoa, now)
         for moa in acked.places { uplinks.accept(moa) }
         awaitChecks(of: hoa, now)
         homes[hoa]?.registration.scheduleSelfCheck(random: &random, now.monotonic)
