@@ -167,7 +167,7 @@ let package = Package(
         .testTarget(
             name: "IMSTests",
             dependencies: [
-                "IMS", "IMSCore", "MATCore", "MATRuntime", "MATServer", "MATSignal", "MATTesting", "MappingMemory", "RADIUS",
+                "IMS", "IMSCore", "MATCore", "MATRuntime", "MATServer", "MATSignal", "MATTesting", "MappingMemory",
             ]),
         .testTarget(
             name: "IMSClusterTests",
