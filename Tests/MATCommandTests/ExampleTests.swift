@@ -42,7 +42,10 @@ struct ExampleTests {
     func imsd() throws {
         let (asItIs, whole) = try texts(
             "imsd",
-            without: ["control-group", "etcd", "metrics", "threads", "verifiers", "stranger-messages-per-second", "inquiries-per-second"])
+            without: [
+                "control-group", "etcd", "metrics", "threads", "verifiers", "stranger-messages-per-second", "inquiries-per-second", "radius",
+                "accounts-file", "joins-per-second",
+            ])
         #expect(whole.contains("\n  stranger-verifications-per-second: 500") && whole.contains("\ndrain: 2s"))
         // A prefix's quota of mappings has the name of the table's bound.
         let quota = "    mappings: 1000\n"

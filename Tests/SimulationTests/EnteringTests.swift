@@ -27,7 +27,7 @@ import Testing
                 _ = world.talk(within: .zero)
             }
             let isThrough = world.network.drive(max: .seconds(4)) {
-                world.cn.delivered.contains { $0.at > began + .milliseconds(200) } && world.mn.delivered.contains { $0.at > began + .milliseconds(200) }
+                [world.cn, world.mn].allSatisfy { node in node.delivered.contains { $0.at > began + .milliseconds(200) } }
             }
             let took = world.network.time - began
             #expect(isThrough && took < .milliseconds(1300), "\(delay) ms: \(took)\n\(world.logs())")
