@@ -52,7 +52,7 @@ struct DissectorTests {
         let lines = try dissect(
             try capture(messages),
             ["mat.type", "mat.hoa", "mat.locator", "mat.observed", "mat.candidate", "mat.malformed", "mat.unknown", "mat.option.kind"])
-        #expect(lines.count == messages.count)
+        try #require(lines.count == messages.count)
         #expect(Set(lines.map { $0[1] }) == Set((1...16).map(String.init)))
         for (name, line) in zip(names, lines) { #expect(line[6].isEmpty && line[7].isEmpty, "\(name): \(line)") }
         let shown = Dictionary(uniqueKeysWithValues: zip(names, lines))
@@ -75,7 +75,7 @@ struct DissectorTests {
             [17, 0, 1, 2, 0, 0, 0, 0], [5, 0, 1, 4, 0, 0, 0, 0, 0, 6, 0, 4, 0, 0, 0, 0],
         ]
         let lines = try dissect(try capture(cases), ["mat.malformed", "mat.unknown"])
-        #expect(lines.count == cases.count)
+        try #require(lines.count == cases.count)
         for index in [0, 1, 2, 3, 4, 7] { #expect(!lines[index][1].isEmpty, "\(lines[index])") }
         for index in [5, 6] { #expect(lines[index][1].isEmpty && !lines[index][2].isEmpty, "\(lines[index])") }
     }

@@ -34,8 +34,9 @@ struct HoldQueue<Key: Hashable & Comparable & Sendable> {
     /// Since when the oldest packet of each key has waited: found by a search, it would cost each packet of a flood a walk through all keys.
     private var ages = DeadlineQueue<Key>()
     private(set) var count = 0
-    /// What was too old or too much since `takeDiscarded`.
+    /// What was too old or too much since `takeDiscarded`, of so many keys at most: a flood to ever new ones is nobody's handover.
     private var discarded: [Key: Int] = [:]
+    private static var discardedKeysMax: Int { 1024 }
     private let ageMax: Duration
     private let perKeyMax: Int
     private let allMax: Int
@@ -57,6 +58,10 @@ struct HoldQueue<Key: Hashable & Comparable & Sendable> {
         guard !discarded.isEmpty else { return [] }
         defer { discarded = [:] }
         return discarded.sorted { $0.key < $1.key }.map { (key: $0.key, count: $0.value) }
+    }
+
+    private mutating func noteDiscarded(_ count: Int, of key: Key) {
+        if discarded[key] != nil || discarded.count < Self.discardedKeysMax { discarded[key, default: 0] += count }
     }
 
     mutating func hold(_ packet: HeldPacket, for key: Key, now: MonotonicTime) {
@@ -91,7 +96,7 @@ struct HoldQueue<Key: Hashable & Comparable & Sendable> {
         packets[key]?.remove(at: index)
         setAge(of: key)
         count -= 1
-        discarded[key, default: 0] += 1
+        noteDiscarded(1, of: key)
     }
 
     /// Takes out the packets of a key that are young enough to be of use.
@@ -103,7 +108,7 @@ struct HoldQueue<Key: Hashable & Comparable & Sendable> {
         setAge(of: key)
         count -= held.count
         let young = held.filter { now - $0.since <= ageMax }
-        if young.count < held.count { discarded[key, default: 0] += held.count - young.count }
+        if young.count < held.count { noteDiscarded(held.count - young.count, of: key) }
         return young
     }
 
@@ -133,7 +138,7 @@ struct HoldQueue<Key: Hashable & Comparable & Sendable> {
             let young = held.filter { now - $0.since <= ageMax }
             guard young.count < held.count else { continue }
             count -= held.count - young.count
-            discarded[key, default: 0] += held.count - young.count
+            noteDiscarded(held.count - young.count, of: key)
             packets[key] = young.isEmpty ? nil : young
             setAge(of: key)
         }
@@ -142,6 +147,6 @@ struct HoldQueue<Key: Hashable & Comparable & Sendable> {
     private mutating func dropOldestKey() {
         guard let key = ages.takeDue(.distantFuture), let held = packets.removeValue(forKey: key) else { return }
         count -= held.count
-        discarded[key, default: 0] += held.count
+        noteDiscarded(held.count, of: key)
     }
 }
