@@ -74,8 +74,10 @@ struct OwnBindings: Sendable {
     /// How long a signature lets a binding be refreshed without another one is 600 s (section 11.3).
     static let signatureMax: Duration = .seconds(500)
 
-    /// Between two refreshes out of turn, if the servers knew of us at the first.
+    /// Between two refreshes out of turn, if the servers knew of us at the first; twice as long after each in a row, since a peer may be silent for
+    /// reasons of its own, and at most so long.
     static let doubtPause: Duration = .seconds(2)
+    static let doubtPauseMax: Duration = .seconds(16)
     /// How long what is needed no more is left as it is: peers' packets come that way until they have heard of a better one.
     static let lingerTime: Duration = .seconds(5)
     /// Such bindings; others end by themselves when their grants are over.
@@ -90,6 +92,8 @@ struct OwnBindings: Sendable {
     private var left: [Key: Left] = [:]
     /// Of the last refresh out of turn that was not called for, or of one that is still to come.
     private var doubtedAt: MonotonicTime?
+    /// Of those refreshes, the ones in a row.
+    private var doubtsInVain = 0
 
     // MARK: Questions
 
@@ -202,7 +206,7 @@ struct OwnBindings: Sendable {
         bindings[key] = binding
         guard let last, last != seen else { return [] }
         // The doubt was right. What translates us may change again at any time.
-        doubtedAt = nil
+        (doubtedAt, doubtsInVain) = (nil, 0)
         return [.moved(key, binding.moa)]
     }
 
@@ -245,7 +249,10 @@ struct OwnBindings: Sendable {
     /// vain. What has changed since then would not be seen before the next refresh in turn.
     mutating func doubt(_ now: MonotonicTime) -> [Action] {
         guard doubtedAt.map({ $0 <= now }) ?? true else { return [] }
-        let time = max(now, doubtedAt.map { $0 + Self.doubtPause } ?? now)
+        let pause = min(Self.doubtPauseMax, Self.doubtPause * (1 << min(max(0, doubtsInVain - 1), 5)))
+        let time = max(now, doubtedAt.map { $0 + pause } ?? now)
+        // After a time without doubts the next one is the first again.
+        doubtsInVain = doubtedAt.map { now - $0 > Self.doubtPauseMax } ?? true ? 1 : doubtsInVain + 1
         doubtedAt = time
         for key in bindings.keys.sorted() {
             if case .bound(let seen, let signedAt, let next) = bindings[key]?.state {
