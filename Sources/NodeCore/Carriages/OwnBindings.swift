@@ -74,10 +74,8 @@ struct OwnBindings: Sendable {
     /// How long a signature lets a binding be refreshed without another one is 600 s (section 11.3).
     static let signatureMax: Duration = .seconds(500)
 
-    /// Between two refreshes out of turn, if the servers knew of us at the first; twice as long after each in a row, since a peer may be silent for
-    /// reasons of its own, and at most so long.
+    /// Between two refreshes out of turn, if the servers knew of us at the first.
     static let doubtPause: Duration = .seconds(2)
-    static let doubtPauseMax: Duration = .seconds(16)
     /// How long what is needed no more is left as it is: peers' packets come that way until they have heard of a better one.
     static let lingerTime: Duration = .seconds(5)
     /// Such bindings; others end by themselves when their grants are over.
@@ -92,8 +90,6 @@ struct OwnBindings: Sendable {
     private var left: [Key: Left] = [:]
     /// Of the last refresh out of turn that was not called for, or of one that is still to come.
     private var doubtedAt: MonotonicTime?
-    /// Of those refreshes, the ones in a row.
-    private var doubtsInVain = 0
 
     // MARK: Questions
 
@@ -192,9 +188,10 @@ struct OwnBindings: Sendable {
         case .bound(let endpoint, let time, _), .refreshing(let endpoint, let time): (last, signedAt, isHeld) = (endpoint, time, true)
         }
         guard code == .ok, let seen, let granted, granted > 0 else {
-            // A server that no longer knows the binding gets it anew at once.
+            // A server that no longer knows the binding gets it anew at once. Whether a doubt was right, only another endpoint tells: of a server with
+            // two addresses, the one knows no more what was bound at the other.
             guard isHeld, code == .notFound || code == .cookieRequired else { return fail(key, .refused(code), now) }
-            (binding.state, binding.holder, doubtedAt) = (.binding(last: last), nil, nil)
+            (binding.state, binding.holder) = (.binding(last: last), nil)
             bindings[key] = binding
             return [.bind(key, from: binding.moa)]
         }
@@ -206,7 +203,7 @@ struct OwnBindings: Sendable {
         bindings[key] = binding
         guard let last, last != seen else { return [] }
         // The doubt was right. What translates us may change again at any time.
-        (doubtedAt, doubtsInVain) = (nil, 0)
+        doubtedAt = nil
         return [.moved(key, binding.moa)]
     }
 
@@ -249,10 +246,7 @@ struct OwnBindings: Sendable {
     /// vain. What has changed since then would not be seen before the next refresh in turn.
     mutating func doubt(_ now: MonotonicTime) -> [Action] {
         guard doubtedAt.map({ $0 <= now }) ?? true else { return [] }
-        let pause = min(Self.doubtPauseMax, Self.doubtPause * (1 << min(max(0, doubtsInVain - 1), 5)))
-        let time = max(now, doubtedAt.map { $0 + pause } ?? now)
-        // After a time without doubts the next one is the first again.
-        doubtsInVain = doubtedAt.map { now - $0 > Self.doubtPauseMax } ?? true ? 1 : doubtsInVain + 1
+        let time = max(now, doubtedAt.map { $0 + Self.doubtPause } ?? now)
         doubtedAt = time
         for key in bindings.keys.sorted() {
             if case .bound(let seen, let signedAt, let next) = bindings[key]?.state {
