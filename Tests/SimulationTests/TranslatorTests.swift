@@ -306,7 +306,7 @@ final class TranslatedWorld {
         #expect(world.network.drive(max: .milliseconds(1500), until: arrived), "\(world.logs())")
     }
 
-    @Test("A stream that nobody answers stays on its path, and costs two probes a second", arguments: [true, false])
+    @Test("A stream that nobody answers stays on its path, and costs five messages a second at most", arguments: [true, false])
     func oneWay(fromInside: Bool) {
         let world = TranslatedWorld(seed: 16, conditions: NetworkConditions(latency: .milliseconds(20) ... .milliseconds(40), loss: 0.02))
         #expect(world.start(Self.inA, Self.peer))
@@ -319,7 +319,9 @@ final class TranslatedWorld {
         #expect(node.imt.encapsulated == way)
         let changes = node.logs.dropFirst(logs).filter { $0.contains("silent") || $0.contains("go encapsulated") }
         #expect(changes.isEmpty, "\(changes)")
-        #expect(node.core.counters.messagesSent - messages < 250)
+        // Beside the probes, its two server addresses are asked every two seconds whether they see it where it was; they are one server's, which
+        // each time knows no more what was bound at the other.
+        #expect(node.core.counters.messagesSent - messages < 300)
         let rate = world.rate()
         #expect((fromInside ? rate.toCN : rate.toMN) >= 45)
     }
