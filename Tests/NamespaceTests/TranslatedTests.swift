@@ -22,6 +22,9 @@ struct TranslatedTests {
     @Test("TCP and UDP with a server go on through NATs of homes and carriers, double ones, ones with a port per destination, and open networks")
     func toServer() throws {
         let lab = try Lab.shared
+        // Where another test has left it.
+        try lab.lab("move", "mn", "wlan")
+        try lab.wait("mn is registered") { try status(lab, "mn") }
         let traffic = try Traffic(lab, [.init(isIPv4: true, near: "mn", far: "cn", address: Self.cn, home: Self.mn)])
         defer { traffic.end() }
         try lab.wait("mn's packets to cn are rewritten") { try path(lab, "mn", to: Self.cn) == "direct" }
