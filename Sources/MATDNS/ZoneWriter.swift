@@ -64,7 +64,7 @@ public struct ZoneWriter: Sendable {
         if form != .service {
             lines += servers.map { server in
                 let rdata = server.encode()
-                return "\(owner) \(ttl) IN TYPE\(IMSRecord.type) \\# \(rdata.count) \(Self.hex(rdata))"
+                return "\(owner) \(ttl) IN TYPE\(IMSRecord.type) \\# \(rdata.count) \(Hexadecimal.write(rdata))"
             }
         }
         // A wildcard covers `_mat-ims._udp` under each of its names by itself; below an existing name it has to be written.
@@ -77,10 +77,6 @@ public struct ZoneWriter: Sendable {
             }
         }
         return lines
-    }
-
-    private static func hex(_ octets: [UInt8]) -> String {
-        octets.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
     }
 }
 

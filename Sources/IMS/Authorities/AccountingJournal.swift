@@ -2,6 +2,7 @@ import CLinux
 import Dispatch
 import Glibc
 import MATRuntime
+import MATSignal
 import RADIUS
 import Synchronization
 
@@ -48,7 +49,9 @@ final class AccountingJournal {
             lastNumber = max(lastNumber, number)
             if words[0] == "-" {
                 waiting[number] = nil
-            } else if words[0] == "+", words.count == 4, let octets = Self.octets(words[3]), let attributes = RADIUSAttribute.decode(octets[...]) {
+            } else if words[0] == "+", words.count == 4, let octets = Hexadecimal.parse(words[3]),
+                let attributes = RADIUSAttribute.decode(octets[...])
+            {
                 waiting[number] = Entry(name: String(words[2]), record: AccountingRecord(number: number, attributes))
             }
         }
@@ -63,7 +66,7 @@ final class AccountingJournal {
         lastNumber &+= 1
         let record = AccountingRecord(number: lastNumber, attributes)
         waiting[lastNumber] = Entry(name: name, record: record)
-        return (record, write("+ \(lastNumber) \(name) \(Self.hex(RADIUSAttribute.encode(attributes)))\n"))
+        return (record, write("+ \(lastNumber) \(name) \(Hexadecimal.write(RADIUSAttribute.encode(attributes)))\n"))
     }
 
     func done(_ number: UInt64) {
@@ -106,7 +109,7 @@ final class AccountingJournal {
     private func rewrite() {
         var text = ""
         for (number, entry) in waiting.sorted(by: { $0.key < $1.key }) {
-            text += "+ \(number) \(entry.name) \(Self.hex(RADIUSAttribute.encode(entry.record.attributes)))\n"
+            text += "+ \(number) \(entry.name) \(Hexadecimal.write(RADIUSAttribute.encode(entry.record.attributes)))\n"
         }
         guard (try? TextFile.replace(path, with: text, mode: 0o600)) != nil else { return }
         let fresh = mat_open(path, O_RDWR | O_APPEND | O_CLOEXEC, 0)
@@ -114,17 +117,6 @@ final class AccountingJournal {
         close(descriptor)
         descriptor = fresh
         linesCount = waiting.count
-    }
-
-    private static func hex(_ octets: [UInt8]) -> String {
-        let digits = Array("0123456789abcdef".utf8)
-        return String(decoding: octets.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
-    }
-
-    private static func octets(_ hex: Substring) -> [UInt8]? {
-        let digits = hex.utf8.map { UInt8(String(UnicodeScalar($0)), radix: 16) }
-        guard digits.count % 2 == 0, !digits.contains(nil) else { return nil }
-        return stride(from: 0, to: digits.count, by: 2).map { (digits[$0] ?? 0) << 4 | (digits[$0 + 1] ?? 0) }
     }
 }
 

@@ -45,8 +45,8 @@ struct ClusterKeys: Sendable {
             case .cookies: "k"
             case .mapping(let prefix): "m/\(Self.text(prefix))"
             case .binding(let id, let prefix): "n/\(id)/\(Self.text(prefix))"
-            case .row(.token, let key): "j/\(Self.hex(key))"
-            case .row(.lease, let key): "l/\(Self.hex(Array(key.prefix(16))))/\(key.dropFirst(16).first ?? 128)"
+            case .row(.token, let key): "j/\(Hexadecimal.write(key))"
+            case .row(.lease, let key): "l/\(Hexadecimal.write(key.prefix(16)))/\(key.dropFirst(16).first ?? 128)"
             case .handOver(let id, let node, let peer): "p/\(id)/\(Self.text(node))/\(Self.text(peer))"
             case .remembered(let prefix): "r/\(Self.text(prefix))"
             case .subscription(let id, let prefix, let endpoint):
@@ -64,7 +64,7 @@ struct ClusterKeys: Sendable {
         case ("c", 3): return Self.prefix(parts[1], parts[2]).map { .certificate($0) }
         case ("f", 1): return .format
         case ("i", 2): return InstanceID(parts[1]).map { .instance($0) }
-        case ("j", 2): return Self.octets(parts[1], count: 8).map { .row(.token, key: $0) }
+        case ("j", 2): return Hexadecimal.parse(parts[1]).flatMap { $0.count == 8 ? .row(.token, key: $0) : nil }
         case ("k", 1): return .cookies
         case ("l", 3): return Self.prefix(parts[1], parts[2]).map { .row(.lease, key: $0.address.octets + [$0.length]) }
         case ("m", 3): return Self.prefix(parts[1], parts[2]).map { .mapping($0) }
@@ -95,15 +95,6 @@ struct ClusterKeys: Sendable {
     static func hex(_ number: UInt128) -> String {
         let digits = String(number, radix: 16)
         return String(repeating: "0", count: 32 - digits.count) + digits
-    }
-
-    private static func hex(_ octets: [UInt8]) -> String {
-        octets.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
-    }
-
-    private static func octets(_ hex: String, count: Int) -> [UInt8]? {
-        guard hex.utf8.count == 2 * count, !hex.hasPrefix("+"), let number = UInt64(hex, radix: 16), count == 8 else { return nil }
-        return (0..<8).map { UInt8(truncatingIfNeeded: number >> UInt64(56 - 8 * $0)) }
     }
 
     /// - Returns: `nil` unless these are 32 hexadecimal digits.

@@ -25,7 +25,7 @@ enum RelayStateFile {
 
     static func write(_ contents: Contents) -> String {
         var lines = [head]
-        for secret in contents.secrets { lines.append("secret \(secret.map { byte in (byte < 16 ? "0" : "") + String(byte, radix: 16) }.joined())") }
+        for secret in contents.secrets { lines.append("secret \(Hexadecimal.write(secret))") }
         if !contents.saved.month.isEmpty { lines.append("month \(contents.saved.month)") }
         for usage in contents.saved.octetsOfMonth { lines.append("used \(usage.prefix) \(usage.octets)") }
         for binding in contents.saved.bindings {
@@ -50,7 +50,7 @@ enum RelayStateFile {
     private static func take(_ words: [Substring], into contents: inout Contents) -> Bool {
         switch (words.first, words.count) {
         case ("secret", 2):
-            guard let secret = parseOctets(words[1]), secret.count == 16 else { return false }
+            guard let secret = Hexadecimal.parse(words[1]), secret.count == 16 else { return false }
             contents.secrets.append(secret)
         case ("month", 2): contents.saved.month = String(words[1])
         case ("used", 3):
@@ -81,16 +81,5 @@ enum RelayStateFile {
             return nil
         }
         return endpoint
-    }
-
-    private static func parseOctets(_ hex: Substring) -> [UInt8]? {
-        let digits = Array(hex)
-        guard digits.count % 2 == 0 else { return nil }
-        var octets: [UInt8] = []
-        for place in stride(from: 0, to: digits.count, by: 2) {
-            guard let octet = UInt8(String(digits[place...place + 1]), radix: 16) else { return nil }
-            octets.append(octet)
-        }
-        return octets
     }
 }

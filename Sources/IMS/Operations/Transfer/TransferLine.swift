@@ -268,10 +268,7 @@ public struct TransferSum: Sendable {
     /// What the trailer behind these lines says.
     public var result: TransferTrailer {
         var result = trailer
-        result.sha256 = hash.finalize().map { octet in
-            let digits = String(octet, radix: 16)
-            return digits.count == 1 ? "0\(digits)" : digits
-        }.joined()
+        result.sha256 = Hexadecimal.write(hash.finalize())
         return result
     }
 }
