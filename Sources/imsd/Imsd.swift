@@ -25,8 +25,7 @@ struct Imsd: ParsableCommand {
     var logLevel: Logger.Level?
 
     func run() throws {
-        // What is made here, store, state and sockets, is nobody else's business, whoever starts it and how; what others may see gets its mode by name.
-        umask(0o077)
+        SecretFile.makeAllPrivate()
         let configuration: IMSConfiguration
         do throws(ConfigurationError) {
             configuration = try IMSConfiguration(path: config)

@@ -27,8 +27,7 @@ struct Relay: ParsableCommand {
     var logLevel: Logger.Level?
 
     func run() throws {
-        // What is made here, store, state and sockets, is nobody else's business, whoever starts it and how; what others may see gets its mode by name.
-        umask(0o077)
+        SecretFile.makeAllPrivate()
         let configuration: RelayConfiguration
         do throws(ConfigurationError) {
             configuration = try RelayConfiguration(path: config)

@@ -25,8 +25,7 @@ struct Matd: ParsableCommand {
     var logLevel: Logger.Level?
 
     func run() throws {
-        // What is made here, store, state and sockets, is nobody else's business, whoever starts it and how; what others may see gets its mode by name.
-        umask(0o077)
+        SecretFile.makeAllPrivate()
         if remove {
             do throws(NodeServiceError) {
                 try NodeService.remove()

@@ -19,19 +19,7 @@ struct AuthorityTests {
             Authority(name: "office", prefixes: [prefix("192.0.2.128/25")], isToldOfLeases: true, interim: .seconds(600))
         ]
         server.core.reconfigure(configuration)
-        token = try Self.token(server, 1, ["192.0.2.128/25"])
-    }
-
-    private static func token(
-        _ server: TestServer, _ number: UInt8, _ gives: [String], _ change: (inout HeldToken) -> Void = { _ in }
-    ) throws -> JoinToken {
-        let secret = try #require(TokenSecret([UInt8](repeating: number, count: 32)))
-        var held = HeldToken(
-            id: TokenID(rawValue: UInt64(number)), secret: secret, gives: gives.map { prefix($0) }, createdAt: server.now.wallMilliseconds)
-        change(&held)
-        let made = try server.core.create(held, now: server.now)
-        server.perform(made.actions)
-        return JoinToken(host: "ims1.example.net", id: held.id, secret: secret, server: server.issuer.publicKey)
+        token = try server.token(1, ["192.0.2.128/25"])
     }
 
     /// - Returns: the answer, if one came at once.
@@ -105,14 +93,14 @@ struct AuthorityTests {
 
     @Test("Nobody is asked about what is refused anyway, lies elsewhere, or is given back")
     func unasked() throws {
-        let elsewhere = try Self.token(server, 2, ["192.0.2.0/25"])
+        let elsewhere = try server.token(2, ["192.0.2.0/25"])
         #expect(try join(1, elsewhere)?.granted != nil)
-        let expired = try Self.token(server, 3, ["192.0.2.128/25"]) { $0.expiresAt = TestServer.start - 1 }
+        let expired = try server.token(3, ["192.0.2.128/25"]) { $0.expiresAt = TestServer.start - 1 }
         #expect(try join(1, expired)?.code == .refused)
         #expect(try join(1, wanted: "192.0.2.5")?.code == .refused)
         #expect(server.questions.isEmpty)
         // Of a token with a pool that is the authority's and one that is not, each goes its way.
-        let both = try Self.token(server, 4, ["192.0.2.128/25", "2001:db8:10::/48"])
+        let both = try server.token(4, ["192.0.2.128/25", "2001:db8:10::/48"])
         #expect(try join(5, both, wanted: "2000::/3")?.granted?.hoa.family == .ipv6)
         #expect(try join(6, both) == nil && server.questions.count == 1)
         #expect(try answer(.granted(seconds: nil)).first?.granted?.hoa.family == .ipv4)
@@ -204,7 +192,7 @@ struct AuthorityTests {
 
     @Test("A token of one address that goes to another key ends the one account and begins the other")
     func single() throws {
-        let single = try Self.token(server, 2, ["192.0.2.200"])
+        let single = try server.token(2, ["192.0.2.200"])
         #expect(try join(1, single) == nil)
         _ = try answer(.granted(seconds: nil))
         server.advance(.seconds(1))

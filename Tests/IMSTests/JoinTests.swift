@@ -14,20 +14,7 @@ struct JoinTests {
 
     init() throws {
         server = try TestServer()
-        token = try Self.token(server, 1, ["192.0.2.0/24"])
-    }
-
-    @discardableResult
-    private static func token(
-        _ server: TestServer, _ number: UInt8, _ gives: [String], _ change: (inout HeldToken) -> Void = { _ in }
-    ) throws -> JoinToken {
-        let secret = try #require(TokenSecret([UInt8](repeating: number, count: 32)))
-        var held = HeldToken(
-            id: TokenID(rawValue: UInt64(number)), secret: secret, gives: gives.map { prefix($0) }, createdAt: server.now.wallMilliseconds)
-        change(&held)
-        let made = try server.core.create(held, now: server.now)
-        server.perform(made.actions)
-        return JoinToken(host: "ims1.example.net", id: held.id, secret: secret, server: server.issuer.publicKey)
+        token = try server.token(1, ["192.0.2.0/24"])
     }
 
     private func join(
@@ -99,7 +86,7 @@ struct JoinTests {
 
     @Test("A token of both families gives one address of each, and counts one node")
     func bothFamilies() throws {
-        let both = try Self.token(server, 2, ["192.0.2.0/24", "2001:db8:10::/48"]) { $0.usesMax = 1 }
+        let both = try server.token(2, ["192.0.2.0/24", "2001:db8:10::/48"]) { $0.usesMax = 1 }
         let four = try #require(join(1, both).granted)
         let six = try #require(join(1, both, wanted: "2000::/3").granted)
         #expect(four.hoa.family == .ipv4 && prefix("2001:db8:10::/48").contains(six.hoa.address))
@@ -111,7 +98,7 @@ struct JoinTests {
 
     @Test("A token of one address gives it to whoever comes last, whose certificate is the newer one")
     func single() throws {
-        let single = try Self.token(server, 2, ["192.0.2.77"])
+        let single = try server.token(2, ["192.0.2.77"])
         let first = try #require(join(1, single).granted)
         server.advance(.seconds(1))
         let second = try #require(join(2, single).granted)
@@ -121,7 +108,7 @@ struct JoinTests {
 
     @Test("A pool that is used up gives nothing more until an address is given back, or its lease has ended")
     func usedUp() throws {
-        let small = try Self.token(server, 2, ["192.0.2.128/30"]) { $0.certificateSeconds = 3600 }
+        let small = try server.token(2, ["192.0.2.128/30"]) { $0.certificateSeconds = 3600 }
         // The first and the last of a pool are not given.
         let held = [try #require(join(1, small).granted), try #require(join(2, small).granted)]
         #expect(try join(3, small).code == .notFound)
@@ -145,7 +132,7 @@ struct JoinTests {
 
     @Test("Certificates last as asked for, as long as the token lets them, and are renewed or not as it says")
     func lifetimes() throws {
-        let guests = try Self.token(server, 2, ["192.0.2.0/24"]) {
+        let guests = try server.token(2, ["192.0.2.0/24"]) {
             $0.certificateSeconds = 3600
             $0.isRenewed = false
         }
@@ -158,7 +145,7 @@ struct JoinTests {
         let reply = server.update(try node.record(["198.51.100.7"], sequence: server.now.wallMilliseconds), from: source)
         #expect(reply?.code == .ok && reply?.certificate == nil, "a guest's certificate is not renewed")
         // An ordinary one is.
-        let usual = try Self.token(server, 3, ["192.0.2.0/24"]) { $0.certificateSeconds = 3600 }
+        let usual = try server.token(3, ["192.0.2.0/24"]) { $0.certificateSeconds = 3600 }
         let other = try #require(join(3, usual).granted)
         var second = try TestNode("\(other.hoa)", seed: 3, issuer: server.issuer, notBefore: 0)
         second.certificate = other.certificate
@@ -170,7 +157,7 @@ struct JoinTests {
     func roomBesideNetworks() throws {
         let enrolled = try server.core.enrol(home("2001:db8:10:ff00::"), prefixLength: 56, key: try key(9).publicKey, now: server.now)
         server.perform(enrolled.actions)
-        let pool = try Self.token(server, 2, ["2001:db8:10::/48"])
+        let pool = try server.token(2, ["2001:db8:10::/48"])
         var generator = SeededGenerator(seed: 5)
         for number in 0..<2000 {
             server.advance(.milliseconds(100))
@@ -191,7 +178,7 @@ struct JoinTests {
 
     @Test("A wrong token, proof, signature, server or cookie gets code 1, spends nothing and locks nothing")
     func wrong() throws {
-        let once = try Self.token(server, 2, ["192.0.2.0/24"]) { $0.usesMax = 1 }
+        let once = try server.token(2, ["192.0.2.0/24"]) { $0.usesMax = 1 }
         let other = try JoinToken(
             host: "x", id: once.id, secret: #require(TokenSecret([UInt8](repeating: 99, count: 32))), server: server.issuer.publicKey)
         let unknown = JoinToken(host: "x", id: TokenID(rawValue: 99), secret: once.secret, server: once.server)
@@ -209,7 +196,7 @@ struct JoinTests {
 
     @Test("Expired and spent tokens get code 6, and a server without signing key gives nothing")
     func ended() throws {
-        let short = try Self.token(server, 2, ["192.0.2.0/24"]) { $0.expiresAt = TestServer.start + 1000 }
+        let short = try server.token(2, ["192.0.2.0/24"]) { $0.expiresAt = TestServer.start + 1000 }
         #expect(try join(1, short).code == .ok)
         server.advance(.seconds(2))
         let late = try join(2, short)
@@ -223,7 +210,7 @@ struct JoinTests {
     @Test("A token is not made of what is not served, or can't be a node's")
     func badTokens() throws {
         for (gives, reason) in [(["198.51.100.0/24"], "not within a prefix served here"), (["192.0.2.255"], "broadcast"), ([], "name one")] {
-            let error = #expect(throws: TokenRefusal.self) { try Self.token(server, 7, gives) }
+            let error = #expect(throws: TokenRefusal.self) { try server.token(7, gives) }
             #expect(error?.description.contains(reason) == true)
         }
     }

@@ -1,4 +1,3 @@
-import Glibc
 import IMSCore
 import MATRuntime
 import MATSignal
@@ -86,15 +85,10 @@ public struct RADIUSConfiguration: Hashable, Sendable {
 
     private static func secret(_ path: String) throws(IMSServerError) -> RADIUSSecret {
         let text: String
-        let mode: mode_t
-        do throws(SystemError) {
-            text = try TextFile.read(path)
-            mode = try TextFile.mode(of: path)
+        do throws(SecretFileError) {
+            text = try SecretFile.read(path)
         } catch {
-            throw IMSServerError("radius: \(error); put the secret there, and give the file to the user that imsd runs as")
-        }
-        guard mode & 0o077 == 0 else {
-            throw IMSServerError("radius: others may read \(path) (mode \(String(mode, radix: 8))); run chmod 600 \(path)")
+            throw IMSServerError("radius: \(error.remedied { _ in "put the secret there, and give the file to the user that imsd runs as" })")
         }
         guard let line = text.split(separator: "\n").first, let secret = RADIUSSecret(Array(line.utf8)) else {
             throw IMSServerError("radius: \(path) holds no secret of 1 to \(RADIUSSecret.octetsRange.upperBound) octets in its first line")

@@ -19,9 +19,8 @@ struct DoctorSurvey {
     mutating func lookAtNode(configuration: String, control: String) {
         check("matd", configuration)
         let report: NodeReport
-        do throws(ControlError) {
-            report = try ControlClient.request(
-                NodeReport.self, path: control, command: NodeCommand.status.rawValue, arguments: NoArguments(), timeout: .seconds(5), daemon: "matd")
+        do throws(CommandFailure) {
+            report = try NodeControl.request(.status, as: NodeReport.self, at: control)
         } catch {
             return findings.append(DoctorFindings.unreachable("matd", error.description))
         }
@@ -32,10 +31,8 @@ struct DoctorSurvey {
     mutating func lookAtServer(configuration: String, control: String) {
         check("imsd", configuration)
         let report: IMSStatusReport
-        do throws(ControlError) {
-            report = try ControlClient.request(
-                IMSStatusReport.self, path: control, command: IMSCommandName.status.rawValue, arguments: NoArguments(), timeout: .seconds(10),
-                daemon: "imsd")
+        do throws(CommandFailure) {
+            report = try IMSControl.request(.status, as: IMSStatusReport.self, at: control)
         } catch {
             return findings.append(DoctorFindings.unreachable("imsd", error.description))
         }

@@ -55,6 +55,12 @@ struct NodeControl: ParsableArguments {
     func request<Report: Decodable>(
         _ command: NodeCommand, _ arguments: some Encodable = NoArguments(), as type: Report.Type, timeout: Duration = .seconds(5)
     ) throws(CommandFailure) -> Report {
+        try Self.request(command, arguments, as: type, at: path, timeout: timeout)
+    }
+
+    static func request<Report: Decodable>(
+        _ command: NodeCommand, _ arguments: some Encodable = NoArguments(), as type: Report.Type, at path: String, timeout: Duration = .seconds(5)
+    ) throws(CommandFailure) -> Report {
         do throws(ControlError) {
             return try ControlClient.request(
                 type, path: path, command: command.rawValue, arguments: arguments, timeout: timeout, daemon: "matd")
@@ -73,6 +79,13 @@ struct IMSControl: ParsableArguments {
 
     func request<Report: Decodable>(
         _ command: IMSCommandName, _ arguments: some Encodable = NoArguments(), as type: Report.Type, timeout: Duration = .seconds(10)
+    ) throws(CommandFailure) -> Report {
+        try Self.request(command, arguments, as: type, at: path, timeout: timeout)
+    }
+
+    static func request<Report: Decodable>(
+        _ command: IMSCommandName, _ arguments: some Encodable = NoArguments(), as type: Report.Type, at path: String,
+        timeout: Duration = .seconds(10)
     ) throws(CommandFailure) -> Report {
         do throws(ControlError) {
             return try ControlClient.request(

@@ -6,6 +6,10 @@ public enum SecretFile {
     /// Accounts below are the system's own (Debian policy 9.2.2). Root looks at a daemon's files for it, as `imsd --check` by hand does.
     private static let peoplesUsers: uid_t = 1000
 
+    /// What this process makes from now on, store, state and sockets, is nobody else's business, whoever starts it and how; what others may see gets
+    /// its mode by name.
+    public static func makeAllPrivate() { umask(0o077) }
+
     public static func read(_ path: String) throws(SecretFileError) -> String {
         let text: String
         do throws(SystemError) {
