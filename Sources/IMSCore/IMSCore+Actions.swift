@@ -180,6 +180,11 @@ extension IMSCore {
             case .write(let write): commit(registrations.begin(write, now))
             case .authorise(let ticket, let authorisation): append(.authorise(ticket, authorisation))
             case .log(let line): log(.notice, line)
+            case .lookUp(let name): append(.lookUp(name))
+            case .verify(let job, let pending):
+                if let refusal = verify(job, for: .join(pending), source: pending.request.source.address, now) {
+                    send(joining.unchecked(pending, refusal), now)
+                }
             }
         }
     }

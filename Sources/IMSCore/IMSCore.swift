@@ -84,6 +84,7 @@ public struct IMSCore: Sendable {
         pushes = Pushes(pushesMax: limits.pushesMax)
         reachability = ReachabilityTests(limits)
         binds = Binds(limits)
+        joining.reconfigure(configuration.visitors)
         rejections = Rejections(perSecond: limits.errorAnswersPerSecond)
         refusalLog = LimitedLog(perSecond: limits.refusalLogsPerSecond)
         bindingLogs = BindingLogs(perSecond: limits.bindingLogsPerSecond)
@@ -128,6 +129,7 @@ public struct IMSCore: Sendable {
     /// The look-up asked for with `IMSAction.lookUp` has ended.
     public mutating func resolved(_ name: IPPrefix, _ result: IMSLookupResult, now: Now) -> [IMSAction] {
         perform(confirmations.resolved(name, result, view, &random, now), now)
+        perform(joining.resolved(name, result, now), now)
         return takeActions(now)
     }
 
@@ -197,6 +199,7 @@ public struct IMSCore: Sendable {
         pushes.reconfigure(pushesMax: limits.pushesMax)
         reachability.reconfigure(limits)
         binds.reconfigure(limits)
+        joining.reconfigure(fresh.visitors)
         rejections.reconfigure(perSecond: limits.errorAnswersPerSecond)
         refusalLog.reconfigure(perSecond: limits.refusalLogsPerSecond)
         bindingLogs.reconfigure(perSecond: limits.bindingLogsPerSecond)
@@ -269,6 +272,7 @@ public struct IMSCore: Sendable {
         remembered.sweep(now, steps: Sweep.steps(remembered.count))
         subscriptions.sweep(now.monotonic, steps: Sweep.steps(subscriptions.count))
         confirmations.sweep(now.monotonic)
+        joining.homes.sweep(now.monotonic)
         notifyAdmission.sweep(now.monotonic)
         queries.sweep(now.monotonic)
         verifications.sweep(now.monotonic)
@@ -282,7 +286,9 @@ public struct IMSCore: Sendable {
 
     package mutating func takeActions(_ now: Now) -> [IMSAction] {
         let rates = updates.ratesCount + notifyAdmission.ratesCount + queries.ratesCount + verifications.ratesCount
-        if rates + remembered.count + subscriptions.count + confirmations.lookUpsCount + binds.table.slotsCount > 0 { sweep.begin(now.monotonic) }
+        if rates + remembered.count + subscriptions.count + confirmations.lookUpsCount + joining.homes.lookUpsCount + binds.table.slotsCount > 0 {
+            sweep.begin(now.monotonic)
+        }
         defer { actions = [] }
         return actions
     }

@@ -137,6 +137,8 @@ public struct IMSCoreConfiguration: Sendable {
     public var visitorLeaseIdle: Duration = .seconds(3600)
     /// Who else has a word in what tokens give; of several that cover something the first.
     public var authorities: [Authority] = []
+    /// Who is taken in of other IMSs' nodes; `nil`: nobody.
+    public var visitors: VisitorPolicy?
     /// Where this server receives.
     public var port = SignalPort.ims
     /// Addresses at which nodes reach it, beside those that datagrams come to.

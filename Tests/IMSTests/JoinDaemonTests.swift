@@ -125,6 +125,34 @@ struct JoinDaemonTests {
         #expect(try host.join(41, single).granted?.hoa == home("192.0.2.77"))
     }
 
+    @Test("A visitor is refused where none are taken in, from outside of the networks, and while its home can't be verified; nothing changes")
+    func visitors() throws {
+        let now = SystemClock.now().wallMilliseconds
+        let node = try TestNode("10.0.0.1", seed: 1, issuer: key(150), notBefore: now - 1000)
+        let own = try TestNode("192.0.2.9", seed: 2, issuer: key(200), notBefore: now - 1000)
+        let host = try JoinHost()
+        func refused(_ node: TestNode, _ code: ResponseCode, _ reason: String) throws {
+            let reply = try host.visit(node)
+            #expect(reply.code == code && reply.text?.contains(reason) == true, "\(reply.code) \(reply.text ?? "")")
+            let line = host.log.split(separator: "\n").last { $0.contains("refused Join of key \(TokenID(rawValue: node.key.publicKey.id))") }
+            #expect(line?.contains(reason) == true && line?.contains("127.0.0.1:") == true, "\(host.log.suffix(600))")
+        }
+        try host.start()
+        try refused(node, .refused, "this server takes no visitors")
+        host.end(SIGTERM)
+        let rows = try host.storedRows()
+        try host.configure("visitors: {pools: [192.0.2.128/28], from: [192.0.2.0/25]}\n")
+        try host.start()
+        try refused(node, .refused, "visitors are taken in who are in 192.0.2.0/25")
+        host.end(SIGTERM)
+        try host.configure("visitors: {pools: [192.0.2.128/28], from: [127.0.0.0/8]}\n")
+        try host.start()
+        try refused(own, .refused, "at home here")
+        try refused(node, .tryLater, "the home 10.0.0.1 can't be verified now")
+        host.end(SIGTERM)
+        #expect(try host.storedRows() == rows)
+    }
+
     @Test("An operator takes an address that another has, or a part of a network, only by force, and hears whom that throws out")
     func enrolments() throws {
         let host = try JoinHost()

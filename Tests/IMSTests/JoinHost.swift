@@ -88,12 +88,34 @@ final class JoinHost {
         return found.rows
     }
 
+    /// A Join of a node that is at home elsewhere.
+    func visit(_ node: TestNode, wanted: String? = nil, lifetime: UInt32? = nil) throws -> JoinReply {
+        let server = try key(200).publicKey
+        return try send { cookie, challenge in
+            let statement = JoinStatement(
+                to: server, cookie: challenge, key: node.key.publicKey, wanted: wanted.map { prefix($0) }, lifetime: lifetime)
+            return Join(
+                cookie: cookie, key: node.key.publicKey, .visitor(node.hoa, node.certificate), wanted: statement.wanted, lifetime: lifetime,
+                signature: try #require(statement.signed(with: node.key)))
+        }
+    }
+
     /// One Join over a socket of its own, as a node sends it, or as the change makes it.
     func join(
         _ seed: UInt8, _ token: JoinToken, wanted: String? = nil, lifetime: UInt32? = nil, _ change: @escaping (inout JoinMaking) -> Void = { _ in }
     ) throws -> JoinReply {
-        let client = try Client(port: port)
         let key = try key(seed)
+        return try send { cookie, challenge in
+            let statement = JoinStatement(
+                to: token.server, cookie: challenge, key: key.publicKey, wanted: wanted.map { prefix($0) }, lifetime: lifetime)
+            var making = JoinMaking(cookie: cookie, proven: statement, signed: statement, signer: key, token: token)
+            change(&making)
+            return try making.join(statement)
+        }
+    }
+
+    private func send(_ make: (Cookie, Challenge) throws -> Join) throws -> JoinReply {
+        let client = try Client(port: port)
         guard let proven = try client.ask({ .maQuery(MAQuery(cookie: $0, hoa: home("192.0.2.1"), padding: 300)) }).message?.cookie else {
             throw ControlError("no cookie")
         }
@@ -101,11 +123,7 @@ final class JoinHost {
         let answer = try client.ask { asked in
             let cookie = asked.server == nil ? proven : asked
             guard let challenge = Challenge(cookie) else { return .maQuery(MAQuery(cookie: cookie, hoa: home("192.0.2.1"))) }
-            let statement = JoinStatement(
-                to: token.server, cookie: challenge, key: key.publicKey, wanted: wanted.map { prefix($0) }, lifetime: lifetime)
-            var making = JoinMaking(cookie: cookie, proven: statement, signed: statement, signer: key, token: token)
-            change(&making)
-            do { return .join(try making.join(statement)) } catch {
+            do { return .join(try make(cookie, challenge)) } catch {
                 failure = error
                 return .maQuery(MAQuery(cookie: cookie, hoa: home("192.0.2.1")))
             }

@@ -43,8 +43,8 @@ struct ExampleTests {
         let (asItIs, whole) = try texts(
             "imsd",
             without: [
-                "control-group", "etcd", "metrics", "threads", "verifiers", "stranger-messages-per-second", "inquiries-per-second", "radius",
-                "accounts-file", "joins-per-second",
+                "control-group", "etcd", "metrics", "threads", "visitors", "verifiers", "stranger-messages-per-second", "inquiries-per-second",
+                "radius", "accounts-file", "joins-per-second",
             ])
         #expect(whole.contains("\n  stranger-verifications-per-second: 500") && whole.contains("\ndrain: 2s"))
         // A prefix's quota of mappings has the name of the table's bound.

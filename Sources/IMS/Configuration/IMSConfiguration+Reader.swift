@@ -37,6 +37,7 @@ extension IMSConfiguration {
         threads = file.value("threads", .int(in: 1...QueryPath.threadsMax))
         readPrefixes(file)
         readRelays(file)
+        if file.has("visitors") { readVisitors(file.section("visitors")) }
 
         let dns = file.section("dns")
         resolvers = dns.list("resolvers", .endpoint(defaultPort: 53))
@@ -138,6 +139,33 @@ extension IMSConfiguration {
             file.reject(
                 "relays", "\(relays.count) relays are listed", "list at most \(IMSRecord.relaysMax), each with all its addresses in one entry")
         }
+    }
+
+    private mutating func readVisitors(_ section: ConfigurationSection) {
+        let pools = section.list("pools", .prefix)
+        let sources = section.list("from", .prefix)
+        var policy = VisitorPolicy(pools: pools, sources: sources)
+        policy.homes = section.list("homes", .prefix)
+        policy.lifetime = section.value("lifetime", .duration(in: .seconds(300)...VisitorPolicy.lifetimeMax), default: policy.lifetime)
+        policy.leasesMax = section.value("leases", .int(in: 1...1_000_000))
+        policy.leasesPerHomeMax = section.value("leases-per-home", .int(in: 1...1_000_000), default: policy.leasesPerHomeMax)
+        policy.lookUpsPerSecond = section.value("look-ups-per-second", .int(in: 1...100_000), default: policy.lookUpsPerSecond)
+        for (key, list, remedy) in [
+            ("pools", pools, "list what visitors get addresses of, as in pools: [192.0.2.192/26]"),
+            ("from", sources, "list the networks whose nodes are taken in, as in from: [192.0.2.0/25]"),
+        ] {
+            if list.isEmpty { section.reject(key, "none is listed, so that nobody could visit", remedy) }
+            if list.count > VisitorPolicy.prefixesMax {
+                section.reject(key, "more than \(VisitorPolicy.prefixesMax) are listed", "join some of them")
+            }
+        }
+        for pool in pools where !served.contains(where: { $0.prefix.contains(pool) }) {
+            section.reject("pools", "\(pool) is not within a prefix that is served here", "choose a part of one of `prefixes`")
+        }
+        if signingKeyPath == nil {
+            section.reject("pools", "without `signing-key` this server can't give visitors certificates", "name the key's file, or remove `visitors`")
+        }
+        visitors = policy
     }
 
     private mutating func readLimits(_ section: ConfigurationSection) {

@@ -54,6 +54,8 @@ public struct IMSConfiguration: Sendable {
     /// Threads that check signatures.
     public var verifiersCount = VerifierPool.threadsDefault
     public var certificateLifetime: Duration = .seconds(365 * 86_400)
+    /// Nodes of other IMSs that get home addresses while they are here; none if `nil`.
+    public var visitors: VisitorPolicy?
     /// One of swift-log's words.
     public var logLevel = "info"
     public var logFormat = LogFormat.text

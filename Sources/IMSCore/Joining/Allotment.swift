@@ -27,6 +27,23 @@ struct Allotment {
     let own: Set<IPAddress>
     let now: Now
 
+    /// What may be looked at for a Join: where what is given and the wish meet.
+    ///
+    /// - Parameters:
+    ///   - gives: pools, and single HoAs.
+    ///   - saying: whose these are, for people.
+    static func places(_ gives: [IPPrefix], wanted: IPPrefix?, of saying: String, _ server: ServerView) throws(Refusal) -> [IPPrefix] {
+        guard let wanted else { return gives }
+        guard server.configuration.served.contains(where: { $0.prefix.contains(wanted) || wanted.contains($0.prefix) }) else {
+            throw Refusal(.notAuthoritative, "\(wanted.shortText) is not within a prefix served here")
+        }
+        let places = gives.compactMap { wanted.contains($0) ? $0 : $0.contains(wanted) ? wanted : nil }
+        guard !places.isEmpty else {
+            throw Refusal(.refused, "\(saying) \(gives.map(\.shortText).joined(separator: ", ")), not for \(wanted.shortText)")
+        }
+        return places
+    }
+
     /// The first HoA of these places that can be given to the key.
     func hoa(in places: [IPPrefix], for key: PublicKey) throws(Refusal) -> IPPrefix {
         var refusal = Refusal(.notFound, "no address is free in \(places.map(\.shortText).joined(separator: ", "))")
@@ -50,7 +67,7 @@ struct Allotment {
         for _ in 0..<(bits < 12 ? 1 << Int(bits) : Self.looksMax) {
             let number = base | suffix
             let prefix = IPPrefix(IPAddress(high: UInt64(truncatingIfNeeded: number >> 64), low: UInt64(truncatingIfNeeded: number)))
-            guard isFree(prefix, of: served, pool) else {
+            guard isFree(prefix, of: served, pool, key) else {
                 suffix = (suffix &+ 1) & mask
                 continue
             }
@@ -64,17 +81,23 @@ struct Allotment {
     }
 
     /// Whether nobody has it, or has lost it.
-    private func isFree(_ prefix: IPPrefix, of served: IPPrefix, _ pool: IPPrefix) -> Bool {
+    private func isFree(_ prefix: IPPrefix, of served: IPPrefix, _ pool: IPPrefix, _ key: PublicKey) -> Bool {
         guard prefix.address.isUsableUnicast, served.specialName(of: prefix) == nil, pool.specialName(of: prefix) == nil, !taken.contains(prefix),
             !own.contains(prefix.address)
         else { return false }
         if let lease = leases[prefix] {
-            guard lease.isReturned || hasEnded(lease) else { return false }
+            guard lease.isReturned && (lease.key == key || !isResting(lease)) || hasEnded(lease) else { return false }
         } else if let certificate = server.registrations.certificates[prefix], certificate.notAfter > now.wallMilliseconds {
             // Enrolled by hand, before that was noted.
             return false
         }
         return true
+    }
+
+    /// A visitor gave it back not long ago, so that others may still ask for him there.
+    private func isResting(_ lease: Lease) -> Bool {
+        guard lease.isVisitors, let end = lease.endsAt, end < now.wallMilliseconds else { return lease.isVisitors }
+        return now.wallMilliseconds - end <= UInt64(max(0, server.configuration.visitorLeaseIdle.millisecondsSaturated))
     }
 
     /// Its certificate has ended, and nothing was heard of its node for long.

@@ -39,17 +39,8 @@ public struct HeldToken: Hashable, Sendable {
         return nil
     }
 
-    /// What may be looked at for a Join: where token and wish meet. Pools, and single HoAs.
     func places(wanted: IPPrefix?, _ server: ServerView) throws(Allotment.Refusal) -> [IPPrefix] {
-        guard let wanted else { return gives }
-        guard server.configuration.served.contains(where: { $0.prefix.contains(wanted) || wanted.contains($0.prefix) }) else {
-            throw Allotment.Refusal(.notAuthoritative, "\(wanted.shortText) is not within a prefix served here")
-        }
-        let places = gives.compactMap { wanted.contains($0) ? $0 : $0.contains(wanted) ? wanted : nil }
-        guard !places.isEmpty else {
-            throw Allotment.Refusal(.refused, "the token is for \(gives.map(\.shortText).joined(separator: ", ")), not for \(wanted.shortText)")
-        }
-        return places
+        try Allotment.places(gives, wanted: wanted, of: "the token is for", server)
     }
 
     // MARK: As a row

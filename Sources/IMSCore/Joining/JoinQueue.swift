@@ -40,6 +40,8 @@ struct JoinQueue: Sendable {
         var grant: JoinReply.Grant
         /// It had that before.
         var isAgain = false
+        /// By it one visitor more is here.
+        var isFurtherVisitor = false
     }
 
     static let waitingMax = 512

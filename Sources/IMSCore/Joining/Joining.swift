@@ -2,12 +2,14 @@ import MATCore
 import MATSignal
 import MappingMemory
 
-/// Join (protocol.md section 12): who holds a token gets a home address.
+/// Join (protocol.md section 12): who holds a token, or visits, gets a home address.
 ///
 /// ```
 ///   Join ─► signs here? ─► token known ─► its proof ─► signature ─► what it has already ──────────────────────────► that again
 ///              4 │            1 │           1 │       7 │ 1 │          └ nothing ─► token good ─► its HoA, or a free one ─► written ─► Join Reply
 ///                                                                                     6 │            2, 4, 6 │         7 │
+///   a visitor's Join ─► taken in? ─► signature ─► his home's IMS keys: DNS ─► his certificate ─► what he has, or a free one ─► written ─► Join Reply
+///                           6 │        7 │ 1 │               1 │ 7 │            1 │              2, 4, 6 │            7 │
 ///   Join, LIFETIME 0 ─► ... signature ─► has it, and has withdrawn ─► given back
 ///                                           6 │
 /// ```
@@ -20,6 +22,10 @@ struct Joining: Sendable {
         var request: Request
         var candidate: JoinQueue.Candidate
         var queue: JoinQueue.Key
+        /// A visitor's certificate of his home.
+        var home: Certificate?
+        /// The home's certificate is being checked: the node's own signature fits.
+        var isHomeChecked = false
     }
 
     enum OnJoin: Sendable {
@@ -33,6 +39,9 @@ struct Joining: Sendable {
         case write(PendingWrite)
         case authorise(AuthorisationTicket, Authorisation)
         case log(String)
+        /// Ask the DNS for the keys at a visitor's home; then `resolved`.
+        case lookUp(IPPrefix)
+        case verify(VerificationJob, Pending)
     }
 
     /// Tokens at most.
@@ -41,7 +50,7 @@ struct Joining: Sendable {
     static let queuesMax = 4096
 
     private(set) var tokens: [TokenID: HeldToken] = [:]
-    private(set) var leases = LeaseTable()
+    var leases = LeaseTable()
     private(set) var authorisations = Authorisations()
     /// Whether other servers write at the same time. What is known here may then be late: what was given is said again only once the store has
     /// confirmed that it still holds, by a write that changes nothing; and whatever is given by a token is written over its last use, so that
@@ -49,7 +58,11 @@ struct Joining: Sendable {
     var isShared = false
     private var queues: [JoinQueue.Key: JoinQueue] = [:]
     /// HoAs that writes on their way give.
-    private var taken: Set<IPPrefix> = []
+    private(set) var taken: Set<IPPrefix> = []
+    var homes = VisitorHomes()
+    /// Visitors that writes on their way give something, of each family and by the key of their home's IMS.
+    var visitorsTaken = FamilyPair<Int>(both: 0)
+    var visitorsTakenByIssuer: [UInt64: Int] = [:]
 
     // MARK: Events
 
@@ -59,8 +72,10 @@ struct Joining: Sendable {
         guard server.configuration.signingKey != nil else {
             return .answer(Self.refuse(request, join.key, .notAuthoritative, "this server signs no certificates"))
         }
-        guard case .token(let proof) = join.title else {
-            return .answer(Self.refuse(request, join.key, .refused, "this server takes no visitors"))
+        let proof: TokenProof
+        switch join.title {
+        case .token(let shown): proof = shown
+        case .visitor(let home, let certificate): return visit(join, home, certificate, request, server)
         }
         // Whether the token or its proof is wrong is nobody's business.
         let wrong = "the token is not known here, or its proof does not fit"
@@ -86,6 +101,7 @@ struct Joining: Sendable {
     /// - Parameter server: without the leases, of which this would otherwise have to make a copy.
     mutating func verified(_ pending: Pending, _ failure: VerificationFailure?, _ server: ServerView, _ now: Now) -> [Action] {
         if let failure { return [.answer(Self.refuse(pending.request, pending.candidate.key, .authenticationFailed, failure.reason))] }
+        if let home = pending.home, !pending.isHomeChecked { return askAbout(home, pending, server, now) }
         guard let authorisation = authorisation(for: pending, server, now) else { return admit(pending.candidate, pending.queue, server, now) }
         var candidate = pending.candidate
         candidate.authority = authorisation.authority
@@ -136,12 +152,13 @@ struct Joining: Sendable {
     mutating func written(_ key: JoinQueue.Key, _ result: StoreOutcome.Result, rows: [StoredRow], _ server: ServerView, _ now: Now) -> [Action] {
         guard let given = queues[key]?.end() else { return [] }
         for each in given { taken.remove(IPPrefix(each.grant.hoa.address)) }
+        countVisitors(given, by: -1)
         var actions: [Action] = []
         switch result {
         case .durable:
             hold(rows)
             for each in given {
-                let what = each.grant.lifetime == 0 ? "gave back" : "joined as"
+                let what = each.grant.lifetime == 0 ? "gave back" : each.candidate.origin.isVisit ? "visits as" : "joined as"
                 if !each.isAgain { actions.append(.log("\(Self.name(each.candidate.key)) \(what) \(each.grant.hoa), by \(each.candidate.origin)")) }
                 actions += each.candidate.requests.map { .answer(Self.granted(each.grant, $0)) }
             }
@@ -197,13 +214,21 @@ struct Joining: Sendable {
             var late: [JoinQueue.Candidate] = []
             for candidate in candidates {
                 do throws(Allotment.Refusal) {
-                    switch try decide(candidate, &batch, server, now) {
+                    let decision: Decision
+                    switch candidate.origin {
+                    case .visitor(_, let issuer): decision = try decideVisit(candidate, certifiedBy: issuer, batch, server, now)
+                    case .token, .hand: decision = try decide(candidate, &batch, server, now)
+                    }
+                    switch decision {
                     // One write says one thing of a lease.
                     case .again(let lease, _) where isShared && batch.prefixes.contains(lease.prefix): late.append(candidate)
                     case .give(let lease, _, _) where batch.prefixes.contains(lease.prefix): late.append(candidate)
                     case .again(let lease, let grant) where isShared: batch.confirm(lease, candidate, grant)
                     case .again(_, let grant): actions += candidate.requests.map { .answer(Self.granted(grant, $0)) }
-                    case .give(let lease, let grant, let certificate): batch.give(lease, candidate, grant, certificate)
+                    case .give(let lease, let grant, let certificate):
+                        batch.give(
+                            lease, candidate, grant, certificate,
+                            isFurtherVisitor: lease.isVisitors && !lease.isReturned && !leases.isVisiting(lease.prefix))
                     }
                 } catch {
                     actions += candidate.requests.map { .answer(Self.refuse($0, candidate.key, error.code, error.reason)) }
@@ -211,6 +236,7 @@ struct Joining: Sendable {
             }
             guard !batch.given.isEmpty else { continue }
             for each in batch.given { taken.insert(IPPrefix(each.grant.hoa.address)) }
+            countVisitors(batch.given, by: 1)
             queues[key]?.begin(batch.given)
             queues[key]?.putBack(late)
             actions.append(.write(PendingWrite(rows: batch.rows, certificates: batch.certificates, joins: key)))
@@ -223,7 +249,7 @@ struct Joining: Sendable {
     private func token(of key: JoinQueue.Key) -> HeldToken? { if case .token(let id) = key { tokens[id] } else { nil } }
 
     /// What one write gives.
-    private struct Batch {
+    struct Batch {
         var token: HeldToken?
         private(set) var given: [JoinQueue.Given] = []
         private(set) var certificates: [Certificate] = []
@@ -252,8 +278,10 @@ struct Joining: Sendable {
             given.append(JoinQueue.Given(candidate: candidate, grant: grant, isAgain: true))
         }
 
-        mutating func give(_ lease: Lease, _ candidate: JoinQueue.Candidate, _ grant: JoinReply.Grant, _ certificate: Certificate?) {
-            given.append(JoinQueue.Given(candidate: candidate, grant: grant))
+        mutating func give(
+            _ lease: Lease, _ candidate: JoinQueue.Candidate, _ grant: JoinReply.Grant, _ certificate: Certificate?, isFurtherVisitor: Bool
+        ) {
+            given.append(JoinQueue.Given(candidate: candidate, grant: grant, isFurtherVisitor: isFurtherVisitor))
             leases.append(lease.row)
             if let certificate { certificates.append(certificate) }
         }
@@ -265,7 +293,7 @@ struct Joining: Sendable {
         }
     }
 
-    private enum Decision {
+    enum Decision {
         /// It has that already.
         case again(Lease, JoinReply.Grant)
         case give(Lease, JoinReply.Grant, Certificate?)
@@ -280,9 +308,6 @@ struct Joining: Sendable {
         if candidate.lifetime == 0 { return try giveBack(same, candidate, server, now) }
         if let same, let grant = grant(of: same, server, now) { return .again(same, grant) }
         if let reason = token.refusal(isNew: mine.isEmpty, now) { throw Allotment.Refusal(.refused, reason) }
-        let allotment = Allotment(
-            server: server, leases: leases, taken: taken.union(batch.prefixes),
-            own: Set(server.configuration.publicAddresses + candidate.requests.map(\.local)), now: now)
         // Only of what this Join's authority has spoken.
         let places = try token.places(wanted: candidate.wanted, server).filter {
             server.configuration.authority(over: $0)?.name == candidate.authority
@@ -294,7 +319,7 @@ struct Joining: Sendable {
         if let already = same?.prefix ?? single {
             prefix = already
         } else {
-            prefix = try allotment.hoa(in: places, for: candidate.key)
+            prefix = try allotment(for: candidate, batch, server, now).hoa(in: places, for: candidate.key)
         }
         let most = Duration.seconds(Int64(clamping: token.certificateSeconds ?? .max))
         let usual = min(server.configuration.certificateLifetime, most)
@@ -312,6 +337,13 @@ struct Joining: Sendable {
         return .give(lease, Self.grant(certificate, now), certificate)
     }
 
+    /// - Returns: for one question, since it keeps the leases from being changed without a copy.
+    func allotment(for candidate: JoinQueue.Candidate, _ batch: Batch, _ server: ServerView, _ now: Now) -> Allotment {
+        Allotment(
+            server: server, leases: leases, taken: taken.union(batch.prefixes),
+            own: Set(server.configuration.publicAddresses + candidate.requests.map(\.local)), now: now)
+    }
+
     /// What a lease still gives; `nil` if its certificate has ended, or another key has the HoA since.
     private func grant(of lease: Lease, _ server: ServerView, _ now: Now) -> JoinReply.Grant? {
         guard let certificate = server.registrations.certificates[lease.prefix], certificate.nodeKey == lease.key,
@@ -320,7 +352,7 @@ struct Joining: Sendable {
         return Self.grant(certificate, now)
     }
 
-    private func giveBack(
+    func giveBack(
         _ lease: Lease?, _ candidate: JoinQueue.Candidate, _ server: ServerView, _ now: Now
     ) throws(Allotment.Refusal) -> Decision {
         guard let wanted = candidate.wanted, wanted.length == 128, let lease, let certificate = server.registrations.certificates[lease.prefix] else {
@@ -331,13 +363,15 @@ struct Joining: Sendable {
         }
         var returned = lease
         returned.isReturned = true
+        // A visitor's rests from now on.
+        if returned.isVisitors { returned.endsAt = min(returned.endsAt ?? .max, now.wallMilliseconds) }
         returned.version += 1
         return .give(returned, JoinReply.Grant(HomeAddress(lease.prefix.address), certificate, lifetime: 0), nil)
     }
 
     // MARK: Answers
 
-    private static func grant(_ certificate: Certificate, _ now: Now) -> JoinReply.Grant {
+    static func grant(_ certificate: Certificate, _ now: Now) -> JoinReply.Grant {
         let left = certificate.notAfter > now.wallMilliseconds ? (certificate.notAfter - now.wallMilliseconds) / 1000 : 0
         return JoinReply.Grant(HomeAddress(certificate.prefix.address), certificate, lifetime: UInt32(clamping: max(1, left)))
     }
@@ -346,7 +380,7 @@ struct Joining: Sendable {
         Reply(.joinReply(JoinReply(code: .ok, cookie: request.cookie, granted: grant)), to: request)
     }
 
-    private static func refuse(_ request: Request, _ key: PublicKey, _ code: ResponseCode, _ reason: String, lifetime: UInt32? = nil) -> Reply {
+    static func refuse(_ request: Request, _ key: PublicKey, _ code: ResponseCode, _ reason: String, lifetime: UInt32? = nil) -> Reply {
         Reply(
             .joinReply(JoinReply(code: code, cookie: request.cookie, lifetime: lifetime, text: reason)), to: request,
             refusal: Refusal(subject: .join(name(key)), source: request.source, code: code, reason: reason))
@@ -357,10 +391,12 @@ struct Joining: Sendable {
     }
 
     /// A key as logs name it: its id.
-    private static func name(_ key: PublicKey) -> String { "key \(TokenID(rawValue: key.id))" }
+    static func name(_ key: PublicKey) -> String { "key \(TokenID(rawValue: key.id))" }
 }
 
 extension Lease.Origin: CustomStringConvertible {
+    var isVisit: Bool { if case .visitor = self { true } else { false } }
+
     public var description: String {
         switch self {
         case .token(let id): "token \(id)"

@@ -36,10 +36,14 @@ public struct VerificationJob: Hashable, Sendable {
         self.issuers = issuers
     }
 
-    /// - Parameter certificate: a visitor's, of its home.
-    public init(_ joining: JoinClaim, by certificate: Certificate? = nil, issuers: [PublicKey]? = nil) {
-        (certified, claim) = (nil, nil)
+    public init(_ joining: JoinClaim) {
+        (certified, claim, certificate, issuers) = (nil, nil, nil, nil)
         self.joining = joining
+    }
+
+    /// A certificate alone: a visitor's, of its home.
+    public init(_ certificate: Certificate, issuers: [PublicKey]) {
+        (certified, claim, joining) = (nil, nil, nil)
         self.certificate = certificate
         self.issuers = issuers
     }

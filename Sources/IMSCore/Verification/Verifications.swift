@@ -17,7 +17,8 @@ enum VerificationUse: Sendable {
     /// What others' nodes cause, or those who claim to be such: it must not keep own nodes from registering.
     var isForStrangers: Bool {
         switch self {
-        case .update, .ownNotify, .ownNotifyPath, .bind, .join: false
+        case .update, .ownNotify, .ownNotifyPath, .bind: false
+        case .join(let pending): pending.home != nil
         case .notify, .offer, .truth, .notifyPath: true
         }
     }

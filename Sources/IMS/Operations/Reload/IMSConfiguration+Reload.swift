@@ -11,6 +11,7 @@ extension IMSConfiguration {
             certificateLifetime: certificateLifetime, limits: limits, draftSources: draftSources)
         core.testsReachability = testsReachability
         core.relays = acceptedRelays
+        core.visitors = visitors
         core.port = port
         core.publicAddresses = publicAddresses
         core.authorities = radius.map(\.authority)
