@@ -15,8 +15,8 @@ public struct MatCommand: ParsableCommand {
             CommandGroup(
                 name: "This node:",
                 subcommands: [
-                    StatusCommand.self, PeersCommand.self, WhyCommand.self, HistoryCommand.self, HandoverCommand.self, LookupCommand.self,
-                    DoctorCommand.self,
+                    StatusCommand.self, PeersCommand.self, ExplainCommand.self, WhyCommand.self, HistoryCommand.self, HandoverCommand.self,
+                    LookupCommand.self, DoctorCommand.self,
                 ]),
             CommandGroup(
                 name: "Setting up:",

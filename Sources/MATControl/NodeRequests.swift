@@ -10,6 +10,29 @@ public enum NodeCommand: String, CaseIterable, Sendable {
     case why
     /// -> `HistoryReport`
     case history
+    /// `ExplainRequest` -> `TrafficReports`
+    case explain
+}
+
+/// Whether conversations go by a mapping, and why.
+public struct ExplainRequest: Codable, Hashable, Sendable {
+    public struct Conversation: Codable, Hashable, Sendable {
+        /// The address of the socket on this host; `nil`: as the kernel chooses it.
+        public var local: String?
+        public var remote: String
+
+        public init(local: String?, remote: String) {
+            self.local = local
+            self.remote = remote
+        }
+    }
+
+    /// What a request may ask about at once.
+    public static let conversationsMax = 256
+
+    public var conversations: [Conversation]
+
+    public init(conversations: [Conversation]) { self.conversations = conversations }
 }
 
 /// How packets to a peer go, and why not otherwise.

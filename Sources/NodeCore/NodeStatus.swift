@@ -150,24 +150,7 @@ extension NodeCore {
                 sequence: home.registration.signer.sequence,
                 problem: home.registration.problem(at: desiredLocators(of: home.hoa)))
         }
-        let states = statePeers().compactMap { peer -> NodeStatus.PeerState? in
-            guard let own = home(for: peer.hoa) else { return nil }
-            let inNetwork = candidates[peer.hoa]?.installed
-            let outbound = paths.installed(of: peer) ?? inNetwork
-            let target = outbound?.peer
-            let way = outbound == nil ? peerEndpoints[peer.hoa]?.installed : nil
-            let relayed = outbound == nil ? peerRelays[peer.hoa]?.installed : nil
-            let ownMoA = outbound?.own ?? (way?.own ?? relayed?.own).map { MobileAddress($0) }
-            return NodeStatus.PeerState(
-                hoa: peer.hoa, ownHoA: own, moa: target, ownMoA: ownMoA, endpoint: way?.endpoint, relay: relayed?.relay,
-                locators: peer.record.places(at: peer.listed).map(\.named), isProvisional: peer.isProvisional,
-                isProven: way != nil || relayed != nil || inNetwork != nil || target.flatMap { peer.locators[$0]?.state.isProven } ?? false,
-                age: max(.zero, now.monotonic - peer.since),
-                refreshedAgo: max(.zero, now.monotonic - peer.refreshed), switches: paths.switches(of: peer),
-                detouredFor: paths.detourSince(peer.hoa).map { now.monotonic - $0 },
-                chosenInterface: preferences.chosenInterface(for: peer.hoa), packets: peer.packets, problem: addresses.scopeProblem(of: peer),
-                standing: standing(of: peer, from: ownMoA))
-        }
+        let states = statePeers().compactMap { state(of: $0, now) }
         let undecided = destinations.undecided(now: now.monotonic)
         return NodeStatus(
             registrations: registrations, locators: ownLocators, uplinks: ownLocators.map { uplinkState($0.moa, now) }, relays: relayStates(),
@@ -178,6 +161,26 @@ extension NodeCore {
                     hoa: hoa, isPlain: doubt.isPlain, reason: doubt.reason, age: max(.zero, now.monotonic - doubt.since),
                     askedAgo: max(.zero, now.monotonic - doubt.asked))
             }, undecidedCount: undecided.count, strangers: strangers.count, counters: counters)
+    }
+
+    /// `nil` if there is no own HoA of its family.
+    func state(of peer: Peer, _ now: Now) -> NodeStatus.PeerState? {
+        guard let own = home(for: peer.hoa) else { return nil }
+        let inNetwork = candidates[peer.hoa]?.installed
+        let outbound = paths.installed(of: peer) ?? inNetwork
+        let target = outbound?.peer
+        let way = outbound == nil ? peerEndpoints[peer.hoa]?.installed : nil
+        let relayed = outbound == nil ? peerRelays[peer.hoa]?.installed : nil
+        let ownMoA = outbound?.own ?? (way?.own ?? relayed?.own).map { MobileAddress($0) }
+        return NodeStatus.PeerState(
+            hoa: peer.hoa, ownHoA: own, moa: target, ownMoA: ownMoA, endpoint: way?.endpoint, relay: relayed?.relay,
+            locators: peer.record.places(at: peer.listed).map(\.named), isProvisional: peer.isProvisional,
+            isProven: way != nil || relayed != nil || inNetwork != nil || target.flatMap { peer.locators[$0]?.state.isProven } ?? false,
+            age: max(.zero, now.monotonic - peer.since),
+            refreshedAgo: max(.zero, now.monotonic - peer.refreshed), switches: paths.switches(of: peer),
+            detouredFor: paths.detourSince(peer.hoa).map { now.monotonic - $0 },
+            chosenInterface: preferences.chosenInterface(for: peer.hoa), packets: peer.packets, problem: addresses.scopeProblem(of: peer),
+            standing: standing(of: peer, from: ownMoA))
     }
 
     /// All peers in order, or those with the latest traffic if they are too many to tell of each.

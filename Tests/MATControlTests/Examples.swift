@@ -85,6 +85,20 @@ enum Examples {
             standing: .unreachable, standingReason: "no path to it has been found to work; `mat why 198.51.100.20` says what was tried")
     }
 
+    static var traffic: TrafficReports {
+        TrafficReports(
+            homes: ["192.0.2.10"],
+            traffic: [
+                TrafficReport(
+                    local: nil, remote: "203.0.113.200", way: .plain, cause: .noServers,
+                    text: "the DNS names no mapping server for 203.0.113.200: it is a plain host", survives: .no, survivalReason: nil,
+                    remedy: "a gateway carries plain hosts' conversations", peer: nil),
+                TrafficReport(
+                    local: "192.0.2.10", remote: "198.51.100.20", way: .mapped, cause: .peer, text: "it is a MAT node", survives: .perhaps,
+                    survivalReason: "192.0.2.10 is not registered yet", remedy: nil, peer: peer),
+            ])
+    }
+
     static var tokens: TokensReport {
         TokensReport(tokens: [
             TokensReport.Token(

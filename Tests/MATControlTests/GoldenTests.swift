@@ -24,6 +24,7 @@ struct GoldenTests {
         try check(Examples.enrolled, "enrolled")
         try check(PeersReport(peers: [Examples.peer], peersCount: 1, undecided: nil), "peers")
         try check(Examples.why, "why")
+        try check(Examples.traffic, "traffic")
         try check(Examples.ims, "ims-status")
         try check(Examples.mapping, "mapping")
         try check(MappingListReport(total: 3, unseen: 1, mappings: [Examples.mapping, Examples.unseen], next: "192.0.2.11/32"), "mapping-list")

@@ -238,16 +238,10 @@ package struct RoutePlan {
         return candidates.first { own[$0] == home }.map { ($0, home) }
     }
 
-    package func capturedPrefixes(_ family: AddressFamily) -> [IPPrefix] {
-        switch configuration.traffic {
-        case .everything: [KernelRoute.everything(family: family)]
-        case .prefixes(let prefixes): prefixes.filter { $0.family == family }
-        case .nothing: []
-        }
-    }
+    package func capturedPrefixes(_ family: AddressFamily) -> [IPPrefix] { configuration.capturedPrefixes(family) }
 
     /// Destinations of the link or the host itself.
-    private static func neverCaptured(_ family: AddressFamily) -> [IPPrefix] {
+    static func neverCaptured(_ family: AddressFamily) -> [IPPrefix] {
         let texts =
             family == .ipv4
             ? ["224.0.0.0/4", "169.254.0.0/16", "127.0.0.0/8", "255.255.255.255/32"] : ["ff00::/8", "fe80::/10", "::1/128"]

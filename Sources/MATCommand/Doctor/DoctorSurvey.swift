@@ -137,7 +137,7 @@ struct DoctorSurvey {
             let name = String(cString: entry.ifa_name)
             // The agent's own device, and links that are down.
             guard entry.ifa_flags & UInt32(IFF_LOOPBACK) == 0, entry.ifa_flags & UInt32(IFF_UP) != 0, name != "mat0",
-                let address = entry.ifa_addr.flatMap(address)
+                let address = entry.ifa_addr.flatMap(SocketAddress.address)
             else { continue }
             if address.scope != .none { found[name, default: []].append(address) }
         }
@@ -146,18 +146,6 @@ struct DoctorSurvey {
             HostFacts.Interface(
                 name: name, addresses: addresses.sorted(), hasDefaultRoute: routes[name] ?? [],
                 reversePathFilter: ["all", name].compactMap { digit("/proc/sys/net/ipv4/conf/\($0)/rp_filter") }.max())
-        }
-    }
-
-    private static func address(_ pointer: UnsafeMutablePointer<sockaddr>) -> IPAddress? {
-        switch Int32(pointer.pointee.sa_family) {
-        case AF_INET:
-            pointer.withMemoryRebound(to: sockaddr_in.self, capacity: 1) { IPAddress(ipv4: UInt32(bigEndian: $0.pointee.sin_addr.s_addr)) }
-        case AF_INET6:
-            pointer.withMemoryRebound(to: sockaddr_in6.self, capacity: 1) { inner in
-                withUnsafeBytes(of: inner.pointee.sin6_addr) { IPAddress(octets: Array($0)[...]) }
-            }
-        default: nil
         }
     }
 

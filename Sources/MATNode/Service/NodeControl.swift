@@ -22,6 +22,7 @@ extension NodeService {
             case .status: return .result(report(SystemClock.now()))
             case .peers: return .result(peersReport(SystemClock.now()))
             case .why: return .result(try explain(try request.arguments(as: WhyRequest.self), SystemClock.now()))
+            case .explain: return .result(try explain(try request.arguments(as: ExplainRequest.self), SystemClock.now()))
             case .history: return .result(history())
             case .handover: return try handOver(try request.arguments(as: HandoverRequest.self))
             }
@@ -112,7 +113,7 @@ extension NodeService {
         return PeersReport(peers: status.peers.map { peer($0, counted) }, peersCount: status.peersCount, undecided: undecided(status))
     }
 
-    private func peer(_ peer: NodeStatus.PeerState, _ counters: [HomePair: PeerCounters]) -> PeerReport {
+    func peer(_ peer: NodeStatus.PeerState, _ counters: [HomePair: PeerCounters]) -> PeerReport {
         let counted = counters[HomePair(own: peer.ownHoA, peer: peer.hoa)] ?? PeerCounters()
         return PeerReport(
             home: "\(peer.hoa)", ownHome: "\(peer.ownHoA)", path: peer.path,

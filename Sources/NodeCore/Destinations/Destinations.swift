@@ -60,8 +60,13 @@ struct Destinations: Sendable {
 
     private var destinations: [HomeAddress: Destination] = [:]
     private var doubts: DoubtfulNames
-    /// Destinations that the DNS says are no HoAs, and until when that is believed.
-    private var absences: [HomeAddress: MonotonicTime] = [:]
+    /// Until when it is believed that a destination is no HoA, and whether it was its IMS that said so rather than the DNS.
+    private struct Absence: Sendable {
+        let until: MonotonicTime
+        let isNamed: Bool
+    }
+
+    private var absences: [HomeAddress: Absence] = [:]
     /// Peers of an earlier run, as the kernel's entries tell, that this run has heard nothing of yet.
     private var former: Set<HomeAddress> = []
     /// Names are found by a process of this host, whose own questions must not wait for a look-up.
@@ -86,6 +91,14 @@ struct Destinations: Sendable {
 
     /// Whether it is talked to plainly, as far as is known here.
     func isPlain(_ hoa: HomeAddress) -> Bool { absences[hoa] != nil || doubts[hoa]?.isPlain == true }
+
+    /// What has become of packets to one that is no peer, as far as is known here.
+    func fate(of hoa: HomeAddress, now: MonotonicTime) -> DestinationFate {
+        if let doubt = doubts[hoa], now - doubt.used < DoubtfulNames.unusedMax { return .doubtful(isPlain: doubt.isPlain, doubt.reason) }
+        if let absence = absences[hoa], absence.until > now { return absence.isNamed ? .unmapped : .absent }
+        if let destination = destinations[hoa] { return destination.isNamed ? .asked : .lookedUp(failure: destination.failure) }
+        return .unknown
+    }
 
     /// Those of which the DNS has not said anything yet.
     var unnamed: [HomeAddress] { destinations.filter { !$0.value.isNamed }.keys.sorted() }
@@ -233,7 +246,7 @@ struct Destinations: Sendable {
 
     /// In another network the DNS may say otherwise: what was found absent, or is in doubt, is looked up when the next packet to it comes.
     mutating func forgetAbsence(now: MonotonicTime) -> [Action] {
-        let lapsing = absences.filter { $0.value > now }.keys.sorted()
+        let lapsing = absences.filter { $0.value.until > now }.keys.sorted()
         absences = [:]
         doubts.askAnew()
         return lapsing.map { .change(.removePlain($0.address)) }
@@ -287,9 +300,9 @@ struct Destinations: Sendable {
     mutating func absent(_ hoa: HomeAddress, for lifetime: Duration, now: MonotonicTime) -> [Action] {
         let time = max(lifetime, .seconds(1))
         // What has run out goes first, or what is still believed would have to.
-        if absences.count >= absencesMax, absences[hoa] == nil { absences = absences.filter { $0.value > now } }
-        absences.makeRoom(for: hoa, max: absencesMax) { $1 }
-        absences[hoa] = now + time
+        if absences.count >= absencesMax, absences[hoa] == nil { absences = absences.filter { $0.value.until > now } }
+        absences.makeRoom(for: hoa, max: absencesMax) { $1.until }
+        absences[hoa] = Absence(until: now + time, isNamed: destinations[hoa]?.isNamed ?? false)
         return forget(hoa) + [.count(\.destinationsPlain), .change(.setPlain(hoa.address, lifetime: time)), .pass(hoa)]
     }
 

@@ -246,6 +246,12 @@ public struct NodeCores {
         return all.first { !$0.candidates.isEmpty } ?? all.first
     }
 
+    /// Whether packets between two addresses go by a mapping; of the core whose HoA or peer is concerned.
+    package func explainTraffic(from own: IPAddress?, to remote: IPAddress, _ kernel: IMTConfiguration, now: Now) -> TrafficExplanation {
+        let index = own.flatMap { coreOfHome[HomeAddress($0)] } ?? cores.firstIndex { $0.peers[HomeAddress(remote)] != nil } ?? 0
+        return cores[index].explainTraffic(from: own, to: remote, kernel, now)
+    }
+
     public var isRegistered: Bool { cores.allSatisfy(\.isRegistered) }
 
     /// The latest handovers of all home addresses, in order of time.

@@ -1,0 +1,23 @@
+import Glibc
+import MATSignal
+
+/// The addresses of a host's name, as the system's resolver gives them to any program.
+enum NameAddresses {
+    static func of(_ name: String) throws(CommandFailure) -> [IPAddress] {
+        var hints = addrinfo()
+        hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+        var first: UnsafeMutablePointer<addrinfo>?
+        let status = getaddrinfo(name, nil, &hints, &first)
+        guard status == 0 else {
+            throw CommandFailure("\(name) has no address here: \(String(cString: gai_strerror(status))); give an address, or `getent hosts \(name)`")
+        }
+        defer { freeaddrinfo(first) }
+        var addresses: [IPAddress] = []
+        var next = first
+        while let entry = next?.pointee {
+            next = entry.ai_next
+            if let address = entry.ai_addr.flatMap(SocketAddress.address), !addresses.contains(address) { addresses.append(address) }
+        }
+        return addresses
+    }
+}
