@@ -46,15 +46,30 @@ public struct StoreChange: Hashable, Sendable {
     public var rows: [StoredRow]
     /// Issued together with `rows`.
     public var certificates: [Certificate]
+    /// Mappings that `rows` rely on: if the store holds another record of one of these HoAs, nothing of the change is done either.
+    public var relied: [MappingVersion]
 
     public init(
-        mapping: StoredMapping? = nil, issued: Certificate? = nil, latest: UInt64? = nil, rows: [StoredRow] = [], certificates: [Certificate] = []
+        mapping: StoredMapping? = nil, issued: Certificate? = nil, latest: UInt64? = nil, rows: [StoredRow] = [], certificates: [Certificate] = [],
+        relied: [MappingVersion] = []
     ) {
         self.mapping = mapping
         self.issued = issued
         self.latest = latest
         self.rows = rows
         self.certificates = certificates
+        self.relied = relied
+    }
+}
+
+/// Which record an HoA has.
+public struct MappingVersion: Hashable, Sendable {
+    public var prefix: IPPrefix
+    public var version: RecordVersion
+
+    public init(_ prefix: IPPrefix, _ version: RecordVersion) {
+        self.prefix = prefix
+        self.version = version
     }
 }
 

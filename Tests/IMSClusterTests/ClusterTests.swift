@@ -114,7 +114,7 @@ private let servers = ClusterLab.serverAddresses
 @Suite("A cluster of three", .serialized, .enabled(if: ClusterLab.obstacle == nil, "\(ClusterLab.obstacle ?? "")"))
 struct ClusterTests {
     /// A lab that is up, with nodes; down again whatever the test does.
-    private func withLab(nodes count: Int, _ body: (ClusterLab, [LabNode]) throws -> Void) throws {
+    func withLab(nodes count: Int, _ body: (ClusterLab, [LabNode]) throws -> Void) throws {
         let lab = try ClusterLab()
         defer { lab.down() }
         guard eventually(within: 60, { (0..<3).allSatisfy { lab.isWell($0) } }) else {

@@ -175,6 +175,30 @@ struct EtcdStoreTests {
         #expect(third.told.loaded == [try next.stored(1_790_000_000_500)] && third.told.issued == [next.certificate])
     }
 
+    @Test("A row that relies on a record is written while etcd has that record, and not once its node has registered again")
+    func relied() throws {
+        let directory = try TemporaryDirectory()
+        let etcd = try EtcdMembers(["127.0.0.1"], in: directory)
+        let instances = try etcd.instances(2)
+        let node = try TestNode("192.0.2.1")
+        let (before, after) = (try node.stored(7), try node.stored(8))
+        let key = node.certificate.prefix.address.octets + [128]
+        func change(_ version: UInt64, _ value: UInt8) -> StoreChange {
+            StoreChange(
+                rows: [StoredRow(.lease, key: key, value: [value], version: version)],
+                relied: [MappingVersion(before.record.prefix, before.certified.version)])
+        }
+        #expect(instances[0].commit(1, change(1, 1)) == .conflict([StoredRow(.lease, key: key, value: [], version: 0)]))
+        #expect(instances[0].commit(2, StoreChange(mapping: before)) == .durable)
+        #expect(instances[0].commit(3, change(1, 2)) == .durable)
+        #expect(instances[1].commit(4, StoreChange(mapping: after)) == .durable)
+        #expect(instances[0].commit(5, change(2, 3)) == .conflict(change(1, 2).rows))
+        // The one that was wrong has been told why by then.
+        #expect(instances[0].told.changed.contains(StoreChange(mapping: after)))
+        // Asked again because its answer was lost, what was written finds itself.
+        #expect(instances[0].commit(6, change(1, 2)) == .durable)
+    }
+
     @Test("Of two instances that give one address to two keys one is refused and told what the other wrote, and all instances hear of it")
     func rows() throws {
         let directory = try TemporaryDirectory()

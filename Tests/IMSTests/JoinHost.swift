@@ -100,6 +100,16 @@ final class JoinHost {
         }
     }
 
+    /// Withdraws and gives back, as `mat leave` does.
+    func giveBack(_ grant: JoinReply.Grant, _ seed: UInt8, _ token: JoinToken) throws -> JoinReply {
+        let now = SystemClock.now().wallMilliseconds
+        let record = MappingRecord(hoa: grant.hoa, prefixLength: 128, sequence: now, lifetime: 600, issued: now, locators: [])
+        let enclosed = EnclosedRecord(mapping: try #require(record.signed(with: try key(seed))), certificate: .whole(grant.certificate))
+        let code = try Client(port: port).ask { .imsUpdate(IMSUpdate(cookie: $0, record: enclosed, proofs: [])) }.code
+        guard code == .ok else { throw ControlError("\(grant.hoa) is not withdrawn: \(code)") }
+        return try join(seed, token, wanted: "\(grant.hoa)", lifetime: 0)
+    }
+
     /// One Join over a socket of its own, as a node sends it, or as the change makes it.
     func join(
         _ seed: UInt8, _ token: JoinToken, wanted: String? = nil, lifetime: UInt32? = nil, _ change: @escaping (inout JoinMaking) -> Void = { _ in }

@@ -1,5 +1,6 @@
 import MATSignal
 import MATTesting
+import MappingMemory
 import Testing
 
 @testable import IMSCore
@@ -128,6 +129,65 @@ struct JoinTests {
         #expect(try join(4, small).code == .notFound)
         server.advance(.seconds(2 * 86_400))
         #expect(try join(4, small).granted != nil)
+    }
+
+    private func register(_ grant: JoinReply.Grant, _ seed: UInt8, _ moas: [String]) throws -> ResponseCode? {
+        server.advance(.seconds(1))
+        var node = try TestNode("\(grant.hoa)", seed: seed, issuer: server.issuer, notBefore: 0)
+        node.certificate = grant.certificate
+        return server.update(try node.record(moas, sequence: server.now.wallMilliseconds), from: source)?.code
+    }
+
+    @Test("An address is given back once it is withdrawn, twice to the same reply, and a late copy of that ends no later lease of the same key")
+    func giveBack() throws {
+        let small = try server.token(2, ["192.0.2.128/30"])
+        let first = try #require(join(1, small).granted)
+        func back(_ seed: UInt8 = 1) throws -> JoinReply { try join(seed, small, wanted: "\(first.hoa)", lifetime: 0) }
+        #expect(try back().code == .refused, "it has not withdrawn")
+        #expect(try register(first, 1, []) == .ok)
+        let given = try #require(back().granted)
+        #expect(given.lifetime == 0 && given.hoa == first.hoa)
+        #expect(try back().granted == given, "its answer was lost")
+        #expect(server.logs.filter { $0.contains("gave back") }.count == 1)
+        // The same key again. The withdrawal that is in force is not of this lease.
+        let second = try #require(join(1, small).granted)
+        #expect(second.hoa == first.hoa && second.certificate.notBefore > first.certificate.notBefore)
+        let late = try back()
+        #expect(late.code == .refused && late.text?.contains("withdraw it first") == true)
+        #expect(try register(second, 1, ["198.51.100.7"]) == .ok)
+        #expect(try back().code == .refused)
+        #expect(try join(2, small, wanted: "\(first.hoa)").code == .notFound, "it is still the first key's")
+        #expect(try register(second, 1, []) == .ok)
+        #expect(try back().granted?.lifetime == 0)
+        // Another key has it now.
+        #expect(try join(2, small, wanted: "\(first.hoa)").granted != nil)
+        #expect(try back().code == .refused)
+        #expect(try back(2).code == .refused)
+        #expect(try join(2, small).granted?.hoa == first.hoa)
+    }
+
+    @Test("Among several servers an address is given back over the withdrawal known here, and not if its node has registered elsewhere since")
+    func giveBackElsewhere() throws {
+        server.core.shareNews()
+        let granted = try #require(join(1).granted)
+        #expect(try register(granted, 1, []) == .ok)
+        let withdrawal = try #require(server.core.mapping(of: granted.hoa))
+        server.storesAtOnce = false
+        #expect(try send(1, wanted: "\(granted.hoa)", lifetime: 0) == nil)
+        let commit = server.commits.removeFirst()
+        #expect(commit.change.relied == [MappingVersion(IPPrefix(granted.hoa.address), withdrawal.certified.version)])
+        #expect(commit.change.rows.compactMap { Lease($0)?.isReturned } == [true] && commit.change.certificates.isEmpty)
+        var node = try TestNode("\(granted.hoa)", seed: 1, issuer: server.issuer, notBefore: 0)
+        node.certificate = granted.certificate
+        let elsewhere = StoredMapping(
+            certified: try node.record(["198.51.100.9"], sequence: server.now.wallMilliseconds + 1), source: source, local: TestServer.local,
+            provenAt: server.now.wallMilliseconds)
+        server.perform(server.core.store(.changed([StoreChange(mapping: elsewhere)]), now: server.now))
+        var held = try #require(Lease(commit.change.rows[0]))
+        (held.isReturned, held.version) = (false, held.version - 1)
+        server.perform(server.core.store(.committed([StoreOutcome(commit.ticket, .conflict([held.row]))]), now: server.now))
+        guard case .joinReply(let reply)? = server.sent.last?.message.body else { return #expect(Bool(false), "no answer") }
+        #expect(reply.code == .refused && server.commits.isEmpty)
     }
 
     @Test("Certificates last as asked for, as long as the token lets them, and are renewed or not as it says")

@@ -224,7 +224,7 @@ struct RADIUSDaemonTests {
         #expect(start["User-Name"] == "\(good.id)" && start["Framed-IP-Address"] == "\(granted.hoa)" && start["NAS-Identifier"] == "ims1")
         #expect(start["Calling-Station-Id"] == "\(TokenID(rawValue: try key(1).publicKey.id))")
         // Given back: its end, under the same name, with the time it took.
-        #expect(try host.join(1, good, wanted: "\(granted.hoa)", lifetime: 0).code == .ok)
+        #expect(try host.giveBack(granted, 1, good).code == .ok)
         #expect(eventually { radius.accounts("Stop").count == 1 }, "\(radius.accounts)")
         let stop = radius.accounts("Stop").first ?? [:]
         #expect(
@@ -251,7 +251,7 @@ struct RADIUSDaemonTests {
         #expect(eventually { radius.accounts("Start").count == 1 })
         radius.end()
         // Its end is told to nobody, nor is it after a kill, until there is somebody again.
-        #expect(try host.join(1, token, wanted: "\(granted.hoa)", lifetime: 0).code == .ok)
+        #expect(try host.giveBack(granted, 1, token).code == .ok)
         host.end(SIGKILL)
         try host.start()
         #expect(eventually { host.log.contains("accounts that no RADIUS server has yet: 1") })

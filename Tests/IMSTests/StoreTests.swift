@@ -97,8 +97,16 @@ struct StoreTests {
         let after = StoreChange(rows: [row(1, 2, 12)])
         #expect(try database.write([first, late, after]) == [.durable, .conflict([row(1, 1, 10), row(2, 1, 20)]), .durable])
         #expect(try database.write([StoreChange(rows: [row(3, 2, 1)])]) == [.conflict([StoredRow(.lease, key: [3], value: [], version: 0)])])
+        // So it is if what it relies on is no longer so.
+        let (withdrawal, moved) = (try mapping("192.0.2.1", sequence: 1, moas: []), try mapping("192.0.2.1", sequence: 2))
+        let relied = MappingVersion(withdrawal.record.prefix, withdrawal.certified.version)
+        let (missing, held) = (StoreChange(rows: [row(4, 1, 1)], relied: [relied]), StoreChange(rows: [row(4, 1, 2)], relied: [relied]))
+        let late4 = StoreChange(rows: [row(4, 2, 3)], relied: [relied])
+        #expect(
+            try database.write([missing, StoreChange(mapping: withdrawal), held, StoreChange(mapping: moved), late4])
+                == [.conflict([StoredRow(.lease, key: [4], value: [], version: 0)]), .durable, .durable, .durable, .conflict([row(4, 1, 2)])])
         let read = try StoreFile.read(path)
-        #expect(Set(read.rows) == [row(1, 2, 12), row(2, 1, 20)] && read.issued.isEmpty && read.unreadable.isEmpty)
+        #expect(Set(read.rows) == [row(1, 2, 12), row(2, 1, 20), row(4, 1, 2)] && read.issued.isEmpty && read.unreadable.isEmpty)
     }
 
     @Test("The two newest cookie secrets are kept")

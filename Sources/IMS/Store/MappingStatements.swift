@@ -71,7 +71,7 @@ final class MappingStatements {
         let latest = change.latest.map { Int64(clamping: $0) } ?? .max
         if !change.rows.isEmpty {
             try save.run()
-            guard try replace(change.rows) else {
+            guard try change.relied.allSatisfy({ try held($0.prefix)?.certified.version == $0.version }), try replace(change.rows) else {
                 // Some may have been written.
                 try undo.run()
                 try keep.run()
@@ -88,7 +88,7 @@ final class MappingStatements {
         if try replace(mapping, latest: latest) { return .durable }
         // The file holds something newer than memory does: written by another hand, or not readable at the start. What can be read
         // counts; what can't gives way to what a node has just signed.
-        if let held = try held(mapping.record) { return .outrun(by: held) }
+        if let held = try held(mapping.record.prefix) { return .outrun(by: held) }
         try forget(mapping.record)
         _ = try replace(mapping, latest: latest)
         return .durable
@@ -158,10 +158,10 @@ final class MappingStatements {
         }
     }
 
-    private func held(_ record: MappingRecord) throws -> StoredMapping? {
-        try record.hoa.address.octets.withUnsafeBytes { hoa in
+    private func held(_ prefix: IPPrefix) throws -> StoredMapping? {
+        try prefix.address.octets.withUnsafeBytes { hoa in
             held.bind(1, octets: hoa)
-            held.bind(2, Int64(record.prefixLength))
+            held.bind(2, Int64(prefix.length))
             defer { held.reset() }
             guard try held.step() else { return nil }
             var packed = PackedMappings()

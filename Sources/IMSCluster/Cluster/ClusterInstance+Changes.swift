@@ -45,7 +45,7 @@ extension ClusterInstance {
         return operations
     }
 
-    /// All rows, if each is the next version of what etcd has; else what etcd has.
+    /// All rows, if each is the next version of what etcd has, and the mappings are those that they rely on; else what etcd has.
     private func rowsTransaction(_ change: StoreChange) -> EtcdTransaction {
         var transaction = EtcdTransaction()
         for row in change.rows {
@@ -63,11 +63,18 @@ extension ClusterInstance {
             let put = EtcdPut(key: keys.octets(.certificate(certificate.prefix)), value: ClusterValue.encode(certificate))
             transaction.success.append(Self.putIfNewer(put, than: ClusterValue.version(certificate)))
         }
+        for mapping in change.relied {
+            let key = keys.octets(.mapping(mapping.prefix))
+            transaction.compare.append(.greater(key, than: ClusterValue.version(mapping.version)))
+            transaction.compare.append(.less(key, than: ClusterValue.end(of: mapping.version)))
+            // Whoever was wrong about it has to be told of it before he looks again.
+            transaction.failure.append(.range(EtcdRange(key: key)))
+        }
         return transaction
     }
 
-    /// - Returns: what etcd has of the rows instead of what they replace, and since which revision; `nil` if they are written, now or when their
-    ///   answer was lost.
+    /// - Returns: what etcd has of the rows instead of what they replace, and since which revision all that the change was compared with; `nil` if
+    ///   they are written, now or when their answer was lost.
     private func conflict(_ change: StoreChange, _ answer: EtcdResponse) -> (held: [StoredRow], revision: Int64)? {
         guard !answer.succeeded else { return nil }
         let held = zip(change.rows, answer.responses).map { row, response in

@@ -86,6 +86,9 @@ enum ClusterValue {
         return octets
     }
 
+    /// What the values of this version sort before, and those of later ones behind: after its version a mapping has a time.
+    static func end(of version: RecordVersion) -> [UInt8] { Self.version(version) + [UInt8](repeating: .max, count: 8) }
+
     /// What the values of all versions under certificates of this beginning start with.
     static func beginning(_ version: RecordVersion) -> [UInt8] { beginning(version.notBefore) }
 

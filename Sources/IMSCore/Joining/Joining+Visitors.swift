@@ -72,7 +72,7 @@ extension Joining {
         leases.expire(idle: idle, now)
         let mine = leases.held(by: candidate.key, candidate.origin)
         let same = mine.first { candidate.wanted?.contains($0.prefix) ?? true }
-        if candidate.lifetime == 0 { return try giveBack(same, candidate, server, now) }
+        if candidate.lifetime == 0 { return try giveBack(candidate, server, now) }
         let lifetime = min(policy.lifetime, candidate.lifetime.map { .seconds(Int64($0)) } ?? policy.lifetime)
         if let same, let certificate = server.registrations.certificates[same.prefix], certificate.nodeKey == same.key {
             // Renewed by repetition, but not for every repetition.
@@ -97,7 +97,7 @@ extension Joining {
         guard let certificate = server.issue(prefix, candidate.key, lifetime, now) else {
             throw Allotment.Refusal(.tryLater, "no certificate could follow the newest of \(prefix.shortText): a clock was wrong, or is")
         }
-        var lease = Lease(prefix, key: candidate.key, candidate.origin, givenAt: now.wallMilliseconds)
+        var lease = Lease(prefix, key: candidate.key, candidate.origin, givenAt: certificate.notBefore)
         lease.version = (leases[prefix]?.version ?? 0) + 1
         // Only a Join renews it, for which its home is looked at again.
         lease.isRenewed = false

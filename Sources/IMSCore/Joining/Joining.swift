@@ -10,8 +10,8 @@ import MappingMemory
 ///                                                                                     6 │            2, 4, 6 │         7 │
 ///   a visitor's Join ─► taken in? ─► signature ─► his home's IMS keys: DNS ─► his certificate ─► what he has, or a free one ─► written ─► Join Reply
 ///                           6 │        7 │ 1 │               1 │ 7 │            1 │              2, 4, 6 │            7 │
-///   Join, LIFETIME 0 ─► ... signature ─► has it, and has withdrawn ─► given back
-///                                           6 │
+///   Join, LIFETIME 0 ─► ... signature ─► has it, and has withdrawn since it has it ─► given back
+///                                           6 │                                  or has given it back: that again
 /// ```
 /// Where an authority has a word, "free one" is preceded by its answer (`Authorisations`).
 ///
@@ -223,12 +223,13 @@ struct Joining: Sendable {
                     // One write says one thing of a lease.
                     case .again(let lease, _) where isShared && batch.prefixes.contains(lease.prefix): late.append(candidate)
                     case .give(let lease, _, _) where batch.prefixes.contains(lease.prefix): late.append(candidate)
+                    case .giveBack(let lease, _, _) where batch.prefixes.contains(lease.prefix): late.append(candidate)
                     case .again(let lease, let grant) where isShared: batch.confirm(lease, candidate, grant)
                     case .again(_, let grant): actions += candidate.requests.map { .answer(Self.granted(grant, $0)) }
                     case .give(let lease, let grant, let certificate):
                         batch.give(
-                            lease, candidate, grant, certificate,
-                            isFurtherVisitor: lease.isVisitors && !lease.isReturned && !leases.isVisiting(lease.prefix))
+                            lease, candidate, grant, certificate, isFurtherVisitor: lease.isVisitors && !leases.isVisiting(lease.prefix))
+                    case .giveBack(let lease, let grant, let withdrawal): batch.giveBack(lease, candidate, grant, withdrawal)
                     }
                 } catch {
                     actions += candidate.requests.map { .answer(Self.refuse($0, candidate.key, error.code, error.reason)) }
@@ -239,7 +240,7 @@ struct Joining: Sendable {
             countVisitors(batch.given, by: 1)
             queues[key]?.begin(batch.given)
             queues[key]?.putBack(late)
-            actions.append(.write(PendingWrite(rows: batch.rows, certificates: batch.certificates, joins: key)))
+            actions.append(.write(PendingWrite(rows: batch.rows, certificates: batch.certificates, relied: batch.withdrawals, joins: key)))
             break
         }
         if queues[key]?.isEmpty == true { queues[key] = nil }
@@ -253,6 +254,8 @@ struct Joining: Sendable {
         var token: HeldToken?
         private(set) var given: [JoinQueue.Given] = []
         private(set) var certificates: [Certificate] = []
+        /// What is given back depends on them.
+        private(set) var withdrawals: [MappingVersion] = []
         private var leases: [StoredRow] = []
         private var newUses: Set<PublicKey> = []
         private let isShared: Bool
@@ -279,11 +282,17 @@ struct Joining: Sendable {
         }
 
         mutating func give(
-            _ lease: Lease, _ candidate: JoinQueue.Candidate, _ grant: JoinReply.Grant, _ certificate: Certificate?, isFurtherVisitor: Bool
+            _ lease: Lease, _ candidate: JoinQueue.Candidate, _ grant: JoinReply.Grant, _ certificate: Certificate, isFurtherVisitor: Bool
         ) {
             given.append(JoinQueue.Given(candidate: candidate, grant: grant, isFurtherVisitor: isFurtherVisitor))
             leases.append(lease.row)
-            if let certificate { certificates.append(certificate) }
+            certificates.append(certificate)
+        }
+
+        mutating func giveBack(_ lease: Lease, _ candidate: JoinQueue.Candidate, _ grant: JoinReply.Grant, _ withdrawal: MappingVersion) {
+            given.append(JoinQueue.Given(candidate: candidate, grant: grant))
+            leases.append(lease.row)
+            withdrawals.append(withdrawal)
         }
 
         /// The node counts as one that joined with the token.
@@ -296,7 +305,8 @@ struct Joining: Sendable {
     enum Decision {
         /// It has that already.
         case again(Lease, JoinReply.Grant)
-        case give(Lease, JoinReply.Grant, Certificate?)
+        case give(Lease, JoinReply.Grant, Certificate)
+        case giveBack(Lease, JoinReply.Grant, MappingVersion)
     }
 
     private func decide(
@@ -305,7 +315,7 @@ struct Joining: Sendable {
         guard let token = batch.token else { throw Allotment.Refusal(.authenticationFailed, "the token is not known here any more") }
         let mine = leases.held(by: candidate.key, candidate.origin)
         let same = mine.first { candidate.wanted?.contains($0.prefix) ?? true }
-        if candidate.lifetime == 0 { return try giveBack(same, candidate, server, now) }
+        if candidate.lifetime == 0 { return try giveBack(candidate, server, now) }
         if let same, let grant = grant(of: same, server, now) { return .again(same, grant) }
         if let reason = token.refusal(isNew: mine.isEmpty, now) { throw Allotment.Refusal(.refused, reason) }
         // Only of what this Join's authority has spoken.
@@ -328,7 +338,8 @@ struct Joining: Sendable {
         guard let certificate = server.issue(prefix, candidate.key, lifetime, now) else {
             throw Allotment.Refusal(.tryLater, "no certificate could follow the newest of \(prefix.shortText): a clock was wrong, or is")
         }
-        var lease = Lease(prefix, key: candidate.key, candidate.origin, givenAt: now.wallMilliseconds)
+        // By its certificate, and so later than all that was signed under the HoA's earlier ones, whosever clock those had their time from.
+        var lease = Lease(prefix, key: candidate.key, candidate.origin, givenAt: certificate.notBefore)
         lease.version = (leases[prefix]?.version ?? 0) + 1
         // What an authority gave for a time has to be asked for again.
         lease.isRenewed = token.isRenewed && candidate.secondsMax == nil
@@ -352,21 +363,23 @@ struct Joining: Sendable {
         return Self.grant(certificate, now)
     }
 
-    func giveBack(
-        _ lease: Lease?, _ candidate: JoinQueue.Candidate, _ server: ServerView, _ now: Now
-    ) throws(Allotment.Refusal) -> Decision {
-        guard let wanted = candidate.wanted, wanted.length == 128, let lease, let certificate = server.registrations.certificates[lease.prefix] else {
-            throw Allotment.Refusal(.refused, "nothing of this key's is there to be given back; name the address")
-        }
-        if let mapping = server.registrations[lease.prefix], mapping.isCurrent(now), !mapping.record.isWithdrawal {
-            throw Allotment.Refusal(.refused, "\(lease.prefix.shortText) is registered; withdraw it first")
-        }
+    /// Requests come late, and twice: one of these that was sent for an earlier lease of the same key must not end this one. So what it wants is a
+    /// withdrawal under a certificate of this lease, of which an earlier one has none.
+    func giveBack(_ candidate: JoinQueue.Candidate, _ server: ServerView, _ now: Now) throws(Allotment.Refusal) -> Decision {
+        guard let wanted = candidate.wanted, wanted.length == 128, let lease = leases[wanted], lease.key == candidate.key,
+            lease.origin == candidate.origin, let certificate = server.registrations.certificates[wanted], certificate.nodeKey == lease.key
+        else { throw Allotment.Refusal(.refused, "nothing of this key's is there to be given back; name the address") }
+        let grant = JoinReply.Grant(HomeAddress(wanted.address), certificate, lifetime: 0)
+        if lease.isReturned { return .again(lease, grant) }
+        guard let mapping = server.registrations.newest(of: wanted), mapping.record.isWithdrawal, mapping.certified.certificate.nodeKey == lease.key,
+            mapping.certified.certificate.notBefore >= lease.givenAt
+        else { throw Allotment.Refusal(.refused, "\(wanted.shortText) is not withdrawn since it was given; withdraw it first") }
         var returned = lease
         returned.isReturned = true
         // A visitor's rests from now on.
         if returned.isVisitors { returned.endsAt = min(returned.endsAt ?? .max, now.wallMilliseconds) }
         returned.version += 1
-        return .give(returned, JoinReply.Grant(HomeAddress(lease.prefix.address), certificate, lifetime: 0), nil)
+        return .giveBack(returned, grant, MappingVersion(wanted, mapping.certified.version))
     }
 
     // MARK: Answers

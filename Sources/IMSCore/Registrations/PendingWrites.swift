@@ -10,6 +10,8 @@ struct PendingWrite: Sendable {
     var rows: [StoredRow] = []
     /// Issued together with `rows`.
     var certificates: [Certificate] = []
+    /// Mappings that `rows` rely on.
+    var relied: [MappingVersion] = []
     /// Whose Joins it answers.
     var joins: JoinQueue.Key?
     /// The served prefix in whose quota a place is reserved, since the HoA is new.

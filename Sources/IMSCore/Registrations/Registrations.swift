@@ -189,7 +189,8 @@ struct Registrations: Sendable {
         }
         let ticket = writes.begin(write)
         let change = StoreChange(
-            mapping: write.mapping, issued: write.issued, latest: latest, rows: write.rows, certificates: write.certificates)
+            mapping: write.mapping, issued: write.issued, latest: latest, rows: write.rows, certificates: write.certificates,
+            relied: write.relied)
         return Write(ticket: ticket, change: change)
     }
 

@@ -35,8 +35,8 @@ public struct StoreOutcome: Hashable, Sendable {
         case failed(String)
         /// Nothing was changed, because the store holds this newer (or the same) record: another instance took it.
         case outrun(by: StoredMapping)
-        /// Nothing was changed, because the store holds these rows in other versions than the change was to replace. A row without a value: there is
-        /// none.
+        /// Nothing was changed, because the store holds these rows in other versions than the change was to replace (a row without a value: there is
+        /// none), or another record of an HoA that the change relied on.
         case conflict([StoredRow])
     }
 
