@@ -93,7 +93,7 @@ struct DataPlane: ParsableCommand {
         let catalogue = Catalogue(network: network, cores: cores, peers: counts.compactMap { $0 })
         let names = wantedVariants
         let cases = catalogue.cases(families: family.map { [$0 == "v4"] } ?? [true, false])
-            .filter { names?.contains($0.variant) ?? true }
+            .filter { names?.contains($0.variant) ?? !Catalogue.isDetail($0.variant) }
         var samples = Samples(cases: cases)
         for round in 0..<runs where !cases.isEmpty {
             // Rotated, so that no variant always comes after the same one.

@@ -6,6 +6,7 @@ extension IMTKernel {
     /// Looks who else filters on this host, and makes the tables fit.
     func reviewTracking() {
         do throws(KernelError) {
+            hadLegacyTables = tables.hasLegacyTables
             let hasPolicies = try policies?.exist() ?? false
             var needs = tables.needs.reviewed(configuration, othersFilter: try tables.othersFilter(), hasPolicies: hasPolicies)
             needs.encapsulates = !tables.model.encapsulated.isEmpty
@@ -21,6 +22,11 @@ extension IMTKernel {
         var needs = tables.needs
         needs.encapsulates.toggle()
         do throws(KernelError) { try tables.set(needs: needs) } catch { onEvent(.failed(error)) }
+    }
+
+    /// Of all else that matters here the kernel tells.
+    func reviewLegacyTables() {
+        if tables.hasLegacyTables != hadLegacyTables { reviewTracking() }
     }
 
     /// A packet from a HoA of ours that goes to somebody plain: source NAT is needed from now on.

@@ -57,6 +57,8 @@ public final class IMTKernel {
     /// The links changed, and what follows in tables and routes is written together with what the agent decides about it.
     var linkWritesPending = false
     var reportedFailures: Set<RepeatedFailure> = []
+    /// Whether there were tables of iptables-legacy when it was last asked who filters on this host.
+    var hadLegacyTables = false
 
     // What is waited for.
     var deadlines = DeadlineQueue<KernelDeadline>()
@@ -118,6 +120,7 @@ public final class IMTKernel {
         }
         beginForwarding()
         if adopting { try tables.adopt(adoptedForwarding) }
+        tables.needs = tables.needs.reviewed(configuration, othersFilter: try tables.othersFilter(), hasPolicies: false)
         try readLinks()
         try placeHomes(retire: true)
         var model = tables.model
@@ -382,8 +385,8 @@ public final class IMTKernel {
 
     /// What was translated per peer, counted by the kernel, also while no agent ran.
     public func peerCounters() throws(KernelError) -> [HomePair: PeerCounters] {
-        // Asked for every few seconds: as good a moment as any for what sends no notification (iptables-legacy).
-        reviewTracking()
+        // Asked for each second: as good a moment as any for what sends no notification.
+        reviewLegacyTables()
         return try tables.counters().merging(encapsulator.counters(), uniquingKeysWith: +)
             .merging(forwarding?.counts() ?? [:], uniquingKeysWith: +)
     }

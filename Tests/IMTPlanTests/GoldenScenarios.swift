@@ -68,6 +68,9 @@ extension GoldenScenario {
                 homes: nodeHomes),
             GoldenScenario(name: "nft-add-table.a-kernel-without-fib", configuration: node, contents: peers, homes: nodeHomes),
             GoldenScenario(
+                name: "nft-add-table.nobody-tracks-connections", configuration: node,
+                needs: TranslationNeeds(asksRouting: true, isUntracked: true), contents: peers, homes: nodeHomes),
+            GoldenScenario(
                 name: "nft-add-table.two-moas-and-one-that-went-away", configuration: node, needs: today,
                 contents: peers + [
                     .setOwn(cell, own.own), .setOutbound(other, .rewritten(MobilePair(own: cell, peer: otherPeer))), .removeOwn(wlan),

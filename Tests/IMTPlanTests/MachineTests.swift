@@ -218,6 +218,19 @@ private func moa(_ number: UInt32) -> MobileAddress { MobileAddress(address(numb
         #expect(TranslationNeeds().translatingSources(configuration, othersFilter: othersFilter).translatesSources)
     }
 
+    @Test("Packets that leave meet a hook before connection tracking only while something may track them")
+    func holding() {
+        func chains(_ needs: TranslationNeeds) -> [String] {
+            var plan = TranslationPlan(GoldenScenario.node)
+            plan.needs = needs
+            return plan.ruleset(.ipv4).table.chains.filter { $0.hook?.number == KernelValues.hookOutput }.map(\.name)
+        }
+        let alone = TranslationNeeds().reviewed(GoldenScenario.node, othersFilter: false, hasPolicies: false)
+        #expect(chains(alone).isEmpty)
+        #expect(chains(alone.reviewed(GoldenScenario.node, othersFilter: true, hasPolicies: false)) == ["hold"])
+        #expect(chains(alone.translatingSources(GoldenScenario.node, othersFilter: false)) == ["hold"])
+    }
+
     @Test("A mobile network has source NAT from the start, and nobody has it without traffic from HoAs")
     func networks() {
         var configuration = GoldenScenario.router

@@ -64,6 +64,9 @@ struct Runner {
         case .pair:
             let receiver = try socket(on: network.cn, ends.cn)
             let sender = try socket(on: network.mn, ends.mn)
+            // The receiver has begun: as an answer no packet waits for what an agent, of which there is none, would say of its sender.
+            var octet: UInt8 = 0
+            send(receiver.descriptor, &octet, 1, 0)
             return DatagramFlow(sender: sender, receiver: receiver)
         case .out:
             let receiver = try unconnected(on: network.cn, item.isIPv4 ? .unspecifiedIPv4 : .unspecifiedIPv6)

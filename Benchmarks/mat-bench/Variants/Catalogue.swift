@@ -10,9 +10,15 @@ struct Catalogue {
         var scales = false
         /// Measured with traffic to and from many peers as well.
         var spreads = false
+        /// Measured only if asked for.
+        var isDetail = false
     }
 
-    static let entries: [Entry] = [
+    static let entries: [Entry] = wholes + details
+    private static let details: [Entry] = RuleByRule.steps(Plan.mnMoA(true)).enumerated().map {
+        Entry(name: "\(rule)\($0)", title: "plain traffic, rule by rule: \($1.title)", isDetail: true)
+    }
+    private static let wholes: [Entry] = [
         Entry(name: "plain", title: "plain IP", spreads: true),
         Entry(name: "ours", title: "ours", scales: true, spreads: true),
         Entry(name: "hooks", title: "two empty hooks"),
@@ -33,6 +39,10 @@ struct Catalogue {
         Entry(name: "vxlan", title: "VXLAN"),
         Entry(name: "wireguard", title: "wireguard-go"),
     ]
+    /// The name of a step of `RuleByRule`, before its number.
+    static let rule = "rule"
+
+    static func isDetail(_ name: String) -> Bool { entries.contains { $0.name == name && $0.isDetail } }
 
     let network: BenchNetwork
     let cores: Cores
@@ -61,6 +71,9 @@ struct Catalogue {
         let isIPv4 = item.isIPv4
         if let kind = PrototypeKind(rawValue: item.variant) { return try Prototype(network, kind, isIPv4: isIPv4) }
         if let kind = EBPFKind(rawValue: item.variant) { return try EBPF(network, kind, peers: item.peers, isIPv4: isIPv4) }
+        if item.variant.hasPrefix(Self.rule), let step = Int(item.variant.dropFirst(Self.rule.count)) {
+            return try RuleByRule(network, step: step, isIPv4: isIPv4)
+        }
         switch item.variant {
         case "plain": return Simple(.moas(isIPv4))
         case "ours": return try Ours(network, cores, peers: item.peers, isIPv4: isIPv4, onlyMN: item.pattern != .pair)

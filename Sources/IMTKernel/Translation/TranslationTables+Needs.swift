@@ -35,8 +35,11 @@ extension TranslationTables {
     func othersFilter() throws(KernelError) -> Bool {
         var found = false
         try chains { table, _, isBase in if isBase, table != TranslationRuleset.tableName { found = true } }
-        return found || ["ip_tables_names", "ip6_tables_names"].contains { !Self.isEmpty("/proc/thread-self/net/\($0)") }
+        return found || hasLegacyTables
     }
+
+    /// Whether there are tables of iptables-legacy, of which no notification tells.
+    var hasLegacyTables: Bool { ["ip_tables_names", "ip6_tables_names"].contains { !Self.isEmpty("/proc/thread-self/net/\($0)") } }
 
     /// All chains of IPv4, IPv6 and both.
     private func chains(_ body: (_ table: String, _ name: String, _ isBase: Bool) -> Void) throws(KernelError) {

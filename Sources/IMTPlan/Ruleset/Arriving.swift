@@ -46,11 +46,11 @@ extension TranslationRuleset {
     var deliver: ChainDefinition {
         ChainDefinition(
             name: "deliver", hook: .init(type: "filter", number: KernelValues.hookPrerouting, priority: -310),
-            rules: (needs.encapsulates ? [unwrapped] : []) + [isSignalling + [.verdict(.accept)]] + isOtherPort(transport(2, 2))
-                + [isError + [.verdict(.jump("errors"))]] + entrances.map { delivered(at: $0) }
-                // By the agent. What it held comes from our device too, and is between MoAs.
-                + (needs.encapsulates ? [isInterface(.inputName, configuration.deviceName) + isDecapsulated + [.verdict(.accept)]] : [])
-                + flowsToAnswer + [
+            rules: (needs.encapsulates ? [unwrapped] : [])
+                + arrivedAt.map { moa, _ in isAddress(moa.address, destination) + [.verdict(.goTo(Self.arrived(moa)))] }
+                + [isSignalling + [.verdict(.accept)]] + isOtherPort(transport(2, 2)) + [isError + [.verdict(.jump("errors"))]]
+                + entrances.filter { $0.network != nil || arrivedAt.isEmpty }.map { delivered(at: $0) } + unwrappedByAgent
+                + (arrivedAt.isEmpty || !homeNetworks.isEmpty ? flowsToAnswer : []) + [
                     [.load(destination, into: r0), .lookup(set: Self.own, key: r0, into: r1), .verdict(.goTo("stranger"))]
                 ]
                 // At home the prefix's packets need no translation, and plain ones no question.
@@ -79,11 +79,38 @@ extension TranslationRuleset {
         ]
     }
 
+    /// Taken out of a datagram by the agent. What it held comes from our device too, and is between MoAs.
+    var unwrappedByAgent: [[Expression]] {
+        needs.encapsulates ? [isInterface(.inputName, configuration.deviceName) + isDecapsulated + [.verdict(.accept)]] : []
+    }
+
+    /// Own MoAs whose packets meet rules of their own, found by a compare: a look-up costs ten times as much, and each packet that arrives would
+    /// pay for it twice. None if there are too many.
+    var arrivedAt: [(MobileAddress, HomeAddress)] {
+        let all = familyOwn.filter { configuration.network(of: $0.1) == nil }
+        return all.count > Self.ownConstantsMax ? [] : all
+    }
+
+    /// For this MoA: from a peer, or from nobody that is known. Of a node at home it is the HoA too.
+    func arrived(_ moa: MobileAddress, _ home: HomeAddress) -> ChainDefinition {
+        let isPeers: [Expression] = [
+            .load(source, into: r0), .lookup(set: Self.into(home), key: r0, into: r0), .immediate(home.address.packetOctets, into: r1),
+        ]
+        return ChainDefinition(
+            name: Self.arrived(moa), hook: nil,
+            rules: [isSignalling + [.verdict(.accept)]] + isOtherPort(transport(2, 2))
+                + [isError + [.verdict(.jump("errors"))], isPeers + deliverAsHomes] + unwrappedByAgent + [flowsToAnswer(for: home)] + nothingStrange)
+    }
+
     /// A peer's packet, translated. That is all, but for the few peers to whose MoA a plain flow began: for these the rule ends there.
     func delivered(at entrance: Entrance, among set: String = Self.own) -> [Expression] {
-        arrive(at: entrance, ours: destination, theirs: source, among: set) + [
-            .write(pair, from: r0, checksum: arrivingChecksum), .load(source, into: r0), .absent(set: Self.plainPeers, key: r0),
-        ] + untracked + [.verdict(.accept)]
+        arrive(at: entrance, ours: destination, theirs: source, among: set) + deliverAsHomes
+    }
+
+    /// The HoAs are in `r0` and `r1`.
+    private var deliverAsHomes: [Expression] {
+        [.write(pair, from: r0, checksum: arrivingChecksum), .load(source, into: r0), .absent(set: Self.plainPeers, key: r0)]
+            + untracked + [.verdict(.accept)]
     }
 
     /// For an own MoA that went away and is back, or whose HoA stayed on our device (a stationary server's): the agent will hear of

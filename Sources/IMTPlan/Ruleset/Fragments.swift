@@ -37,8 +37,11 @@ extension TranslationRuleset {
     var echoRequest: [UInt8] { family == .ipv4 ? [8] : [128] }
     var echoReply: [UInt8] { family == .ipv4 ? [0] : [129] }
 
-    func isProtocol(_ number: [UInt8]) -> [Expression] {
-        [.meta(.protocolNumber, into: r0), .compare(r0, .equal, number)]
+    func isProtocol(_ number: [UInt8]) -> [Expression] { [loadProtocol(into: r0), .compare(r0, .equal, number)] }
+
+    /// IPv4: the header's own octet, which is loaded without a call. IPv6: behind extension headers too.
+    func loadProtocol(into register: Register) -> Expression {
+        family == .ipv4 ? .load(HeaderField(base: .network, offset: 9, length: 1), into: register) : .meta(.protocolNumber, into: register)
     }
 
     func isType(_ type: [UInt8], _ comparison: Comparison = .equal) -> [Expression] {
@@ -47,10 +50,7 @@ extension TranslationRuleset {
 
     /// IPv4: anything but echo; only errors and redirects quote, and what else there is finds no entry. ICMPv6: types under 128.
     var isError: [Expression] {
-        // IPv4: the header's own octet, which is loaded without a call. IPv6: behind extension headers too.
-        let isICMP: [Expression] =
-            family == .ipv4 ? [.load(HeaderField(base: .network, offset: 9, length: 1), into: r0), .compare(r0, .equal, icmp)] : isProtocol(icmp)
-        return isICMP + (family == .ipv4 ? isType([0], .notEqual) + isType([8], .notEqual) : isType([128], .less))
+        isProtocol(icmp) + (family == .ipv4 ? isType([0], .notEqual) + isType([8], .notEqual) : isType([128], .less))
     }
 
     func isInterface(
@@ -74,9 +74,22 @@ extension TranslationRuleset {
 
     /// UDP from or to port 6289, which is the agent's on every address, whatever the other end's port is.
     func isNodePort(_ field: HeaderField) -> [Expression] {
-        isProtocol(Self.udp) + [
+        [
             .load(field, into: r0), .compare(r0, .equal, [UInt8(SignalPort.node >> 8), UInt8(truncatingIfNeeded: SignalPort.node)]),
-        ]
+        ] + isProtocol(Self.udp)
+    }
+
+    /// Whether a port may be 6288 or 6289, of whatever protocol: its first octet.
+    func mayBeOurPort(_ offset: UInt32) -> [Expression] { [.load(transport(offset, 1), into: r0), .compare(r0, .equal, [0x18])] }
+
+    /// The last four octets of an address field: an aligned load of so few is made without a call.
+    func end(of field: HeaderField) -> HeaderField { HeaderField(base: field.base, offset: field.offset + width - 4, length: 4) }
+
+    /// Whether an address field has this address. IPv6: the end alone settles it for nearly all that have another.
+    func isAddress(_ address: IPAddress, _ field: HeaderField) -> [Expression] {
+        let isEnd: [Expression] =
+            family == .ipv4 ? [] : [.load(end(of: field), into: r0), .compare(r0, .equal, Array(address.packetOctets.suffix(4)))]
+        return isEnd + [.load(field, into: r0), .compare(r0, .equal, address.packetOctets)]
     }
 
     /// Likewise from or to any of the agent's other ports; a rule for each, of which there are seldom any.
@@ -128,7 +141,7 @@ extension TranslationRuleset {
 
     /// A flow's key from `r0` on, whose address, an HoA or a pair, takes so many registers and is loaded already.
     func flowKey(_ registers: UInt32, _ ports: (HeaderField, HeaderField), protocolNumber: HeaderField? = nil) -> [Expression] {
-        let number: Expression = protocolNumber.map { .load($0, into: Register(registers)) } ?? .meta(.protocolNumber, into: Register(registers))
+        let number: Expression = protocolNumber.map { .load($0, into: Register(registers)) } ?? loadProtocol(into: Register(registers))
         return [number, .load(ports.0, into: Register(registers + 1)), .load(ports.1, into: Register(registers + 2))]
     }
 

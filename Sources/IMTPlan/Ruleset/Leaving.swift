@@ -29,8 +29,8 @@ extension TranslationRuleset {
             rules: isEncapsulated.map { $0 + [.verdict(.accept)] } + [isReleased + [.verdict(.drop)], [.noTracking, .verdict(.accept)]])
     }
 
-    /// Where no connections are tracked there is nothing else to be done in the output hook, and it is spared: a released packet that comes back is
-    /// refused one hook later.
+    /// Where nobody tracks connections there is nothing else to be done in the output hook, and it is spared: a released packet that comes back is
+    /// refused one hook later. The mark settles it for all others.
     var comesBack: [[Expression]] {
         needs.isUntracked ? [isReleased + isInterface(.outputName, configuration.deviceName) + [.verdict(.drop)]] : []
     }
@@ -51,19 +51,39 @@ extension TranslationRuleset {
         let leaves = isInterface(.outputName, configuration.deviceName, .notEqual, in: second)
         return ChainDefinition(
             name: "translate", hook: .init(type: "filter", number: KernelValues.hookPostrouting, priority: 310),
-            rules: (needs.exemptsIPsec ? [willBeEncrypted] : [])
+            rules: (needs.exemptsIPsec ? [willBeEncrypted] : []) + isUnmapped
                 // Into our device as it is.
                 + (needs.encapsulates ? isEncapsulated.map { isInterface(.outputName, configuration.deviceName) + $0 + [.verdict(.accept)] } : [])
                 + [isSignalling + [.verdict(.accept)], isError + [.verdict(.jump("quoted_out"))]]
-                + comesBack
                 + familyPaths.map { number, path in
                     leave(by: number, path, ours: source, theirs: destination) + leaves
                         + [.write(pair, from: r0, checksum: outerChecksum), .verdict(.accept)]
-                } + strays
+                } + comesBack + strays
                 + [[.load(source, into: r0), .lookup(set: Self.own, key: r0, into: r1), .verdict(.jump("started"))]]
                 + doubtfulResets
                 + [[.load(source, into: r0), .lookup(set: Self.homes, key: r0, into: nil)] + isLeaving + [.verdict(.goTo("unhomed"))]]
                 + homeNetworks.filter { !isAtHome($0) }.map { isWithin($0, source, in: r0) + isLeaving + [.verdict(.goTo("unhomed_network"))] })
+    }
+
+    /// What is not from a HoA is nobody's but a plain flow's: it leaves at the first compare, since a server's every packet comes here. Four
+    /// octets settle it, loaded without a call. An IPv6 address that ends as a HoA does goes on, and is found out below. A mobile network's
+    /// hosts are told from others by their prefix alone.
+    var isUnmapped: [[Expression]] {
+        guard homeNetworks.isEmpty else { return [] }
+        return [
+            [.load(end(of: source), into: r0)]
+                + homeAddresses.map { .compare(r0, .notEqual, Array($0.address.packetOctets.suffix(4))) } + [.verdict(.goTo("unmapped"))]
+        ]
+    }
+
+    /// From another address than a HoA.
+    var unmapped: ChainDefinition {
+        let own: [[Expression]] =
+            familyOwn.count > Self.ownConstantsMax
+            ? [[.load(source, into: r0), .lookup(set: Self.own, key: r0, into: r1), .verdict(.goTo("started"))]]
+            : isFromOwn.map { isFrom, moa in isFrom + [.verdict(.goTo(Self.begun(moa)))] }
+        return ChainDefinition(
+            name: "unmapped", hook: nil, rules: comesBack + own + [isError + [.verdict(.jump("quoted_out"))]] + doubtfulResets)
     }
 
     /// The peer's HoA, at `theirs`, becomes its MoA in `r1`, and `r0` the own MoA: adjacent, as in the header. Ends the rule if

@@ -2,28 +2,48 @@ import MATSignal
 
 // Untranslated flows with addresses that are, or become, a peer's MoA: noted when they begin, so that their answers stay as they are.
 extension TranslationRuleset {
-    /// Notes untranslated flows that begin here, so that their answers are neither translated nor held. TCP needs that only
-    /// towards a peer's MoA; otherwise its connected socket claims the answers. UDP and echo have no such socket.
+    /// What is untranslated and from an own MoA.
     var started: ChainDefinition {
-        let key: [Expression] = [.load(destination, into: r0), .load(source, into: r1)]
+        ChainDefinition(name: "started", hook: nil, rules: isFromOwn.map { isFrom, moa in isFrom + [.verdict(.goTo(Self.begun(moa)))] })
+    }
+
+    /// Whether a packet is from an own MoA, for each of them.
+    var isFromOwn: [([Expression], MobileAddress)] { familyOwn.map { moa, _ in (isAddress(moa.address, source), moa) } }
+
+    /// Untranslated, from this MoA: flows that begin here are noted, so that their answers are neither translated nor held. TCP needs that only
+    /// towards a peer's MoA; otherwise its connected socket claims the answers. UDP and echo have no such socket.
+    func begun(_ moa: MobileAddress, _ home: HomeAddress) -> ChainDefinition {
+        // A short load is made without a call, of a long one there need not be two.
+        let key: [Expression] = [
+            .load(destination, into: r0), family == .ipv4 ? .load(source, into: r1) : .immediate(moa.address.packetOctets, into: r1),
+        ]
         let note: [Expression] = [
             .update(.renew, set: Self.plainFlows, setID: Self.plainFlowsID, key: r0, data: nil, timeoutMilliseconds: Self.plainFlowMilliseconds)
         ]
+        // What is asked after this chain concerns HoAs, and addresses that are no MoAs.
+        let ends: [Expression] = homeAddresses.contains(HomeAddress(moa.address)) ? [] : [.verdict(.accept)]
         return ChainDefinition(
-            name: "started", hook: nil,
-            // The agent's own datagrams, to whatever port: no flow that an application began.
-            rules: [isNodePort(transport(0, 2)) + [.verdict(.accept)]] + isOtherPort(transport(0, 2)) + [isEdge]
-                + familyOwn.map { moa, _ in
-                    [.load(source, into: r0), .compare(r0, .equal, moa.address.packetOctets), .verdict(.jump(Self.begun(moa)))]
-                } + [
-                    isProtocol(Self.udp) + key + flowKey(2 * words, portsAnswered) + note,
-                    isProtocol(icmp) + isType(echoRequest) + key + flowKey(2 * words, identifier) + note,
-                ])
+            name: Self.begun(moa), hook: nil,
+            rules: isOtherPort(transport(0, 2)) + [
+                isEdge, mayBeOurPort(0) + [.verdict(.jump("our_port"))],
+                [.load(destination, into: r0), .lookup(set: Self.into(home), key: r0, into: r0), .verdict(.jump(Self.toPeer(moa)))],
+                isProtocol(Self.udp) + key + flowKey(2 * words, portsAnswered) + note + ends,
+                // An error that this host makes may quote a mapped packet all the same.
+                isError + [.verdict(.jump("quoted_out"))],
+                isProtocol(icmp) + isType(echoRequest) + key + flowKey(2 * words, identifier) + note,
+            ])
+    }
+
+    /// Signalling, and the agent's own datagrams, to whatever port: no flow that an application began.
+    var ourPort: ChainDefinition {
+        ChainDefinition(
+            name: "our_port", hook: nil,
+            rules: [isSignalling + [.verdict(.accept)], isNodePort(transport(0, 2)) + [.verdict(.accept)]])
     }
 
     /// Flows to peers' MoAs. The key wants the peer's HoA, and a look-up's result can't be a key for `nft list`: so the HoA is
     /// written over the own MoA for a moment, which is known here without the header. Checksums need no mending meanwhile.
-    func begun(_ moa: MobileAddress, _ home: HomeAddress) -> ChainDefinition {
+    func toPeer(_ moa: MobileAddress, _ home: HomeAddress) -> ChainDefinition {
         let octets = moa.address.packetOctets
         let data = Register(words + 3)
         let isPeer: [Expression] = [
@@ -40,7 +60,7 @@ extension TranslationRuleset {
         }
         let ports = flowKey(words, portsAnswered)
         return ChainDefinition(
-            name: Self.begun(moa), hook: nil,
+            name: Self.toPeer(moa), hook: nil,
             rules: [
                 isProtocol(Self.udp) + isPeer + ports + note(.renew, Self.plainFlowMilliseconds),
                 isProtocol(icmp) + isType(echoRequest) + isPeer + flowKey(words, identifier)
@@ -69,13 +89,12 @@ extension TranslationRuleset {
     // MARK: Answers
 
     /// Translated already, and from a peer to whose MoA a plain flow began.
-    var flowsToAnswer: [[Expression]] {
-        homeAddresses.map { home in
-            [
-                .load(destination, into: r0), .compare(r0, .equal, home.address.packetOctets), .load(source, into: r0),
-                .lookup(set: Self.plainPeers, key: r0, into: nil), .verdict(.goTo("answers")),
-            ]
-        }
+    var flowsToAnswer: [[Expression]] { homeAddresses.map(flowsToAnswer) }
+
+    func flowsToAnswer(for home: HomeAddress) -> [Expression] {
+        isAddress(home.address, destination) + [
+            .load(source, into: r0), .lookup(set: Self.plainPeers, key: r0, into: nil), .verdict(.goTo("answers")),
+        ]
     }
 
     /// From a peer that has a plain flow too, and translated already: if it belongs to that flow, back to the MoAs it began

@@ -14,6 +14,9 @@ extension TranslationRuleset {
     package static let arrivalsMax: UInt32 = 262_144
 
     static let pathsMax: UInt32 = 64
+
+    /// Own MoAs that rules compare with one by one. More of them are looked up.
+    static let ownConstantsMax = 8
     package static let plainSourcesMax: UInt32 = 16_384
     package static let locatorsMax: UInt32 = 256
 
@@ -50,7 +53,11 @@ extension TranslationRuleset {
 
     static func begun(_ own: MobileAddress) -> String { name("begun", own.address) }
 
-    static func name(_ prefix: String, _ address: IPAddress) -> String {
+    static func toPeer(_ own: MobileAddress) -> String { name("to_peer", own.address) }
+
+    static func arrived(_ own: MobileAddress) -> String { name("arrived", own.address) }
+
+    package static func name(_ prefix: String, _ address: IPAddress) -> String {
         prefix + "_" + address.description.split(separator: ":", omittingEmptySubsequences: false).joined(separator: "_")
     }
 

@@ -125,22 +125,30 @@ extension TranslationRuleset {
         [.load(destination, into: r0), .load(source, into: r1), .lookup(set: Self.encapsulated, key: r0, into: nil)]
     }
     /// The key of the flow that a packet belongs to: as it comes in, and as its answers come in.
-    private var flowIn: [Expression] { [.load(pair, into: r0)] + flowKey(2 * words, portsSent) }
-    private var echoIn: [Expression] { [.load(pair, into: r0)] + flowKey(2 * words, identifier) }
+    private var flowIn: [Expression] { loadPair + flowKey(2 * words, portsSent) }
+    private var echoIn: [Expression] { loadPair + flowKey(2 * words, identifier) }
+    private var isPlainFlow: [Expression] { [.lookup(set: Self.plainFlows, key: r0, into: nil)] + accept }
+    /// A segment of a connection of this host's.
+    private var isOfConnection: [Expression] { flags(.notEqual, 0x02, of: 0x16) + [.socketIsWildcard(into: r0), .compare(r0, .equal, [0])] + accept }
+    /// Signalling, and packets in datagrams, of a node behind a translator, which gives it another port.
+    private var isToNodePort: [Expression] { isNodePort(transport(2, 2)) + accept }
+
+    /// What nearly all packets are that nobody has to be asked about: these rules of `stranger` and `segments` come in front.
+    var nothingStrange: [[Expression]] {
+        [isProtocol(Self.tcp) + isOfConnection, isToNodePort, isProtocol(Self.udp) + flowIn + isPlainFlow, [.verdict(.goTo("stranger"))]]
+    }
 
     /// For a MoA of ours, and not mapped. The stack never answers such a packet unless it is known to be meant as it is.
     private var stranger: ChainDefinition {
         let dhcp: [UInt8] = family == .ipv4 ? [0, 67, 0, 68] : [0x02, 0x23, 0x02, 0x22]
-        let isPlain: [Expression] = [.lookup(set: Self.plainFlows, key: r0, into: nil), .verdict(.accept)]
         return ChainDefinition(
             name: "stranger", hook: nil,
             rules: [
                 isProtocol(Self.tcp) + goTo("segments"),
-                // Signalling, and packets in datagrams, of a node behind a translator, which gives it another port.
-                isNodePort(transport(2, 2)) + accept,
+                isToNodePort,
                 // Of a flow that began here, or that passed as plain.
-                flowIn + isPlain,
-                isProtocol(icmp) + echoIn + isPlain,
+                flowIn + isPlainFlow,
+                isProtocol(icmp) + echoIn + isPlainFlow,
                 // Released by the agent, or from this host to itself.
                 isInterface(.inputName, configuration.deviceName) + isDecapsulated + accept,
                 isInterface(.inputName, configuration.deviceName) + goTo("passing"),
@@ -165,7 +173,7 @@ extension TranslationRuleset {
         ChainDefinition(
             name: "segments", hook: nil,
             rules: [
-                flags(.notEqual, 0x02, of: 0x16) + [.socketIsWildcard(into: r0), .compare(r0, .equal, [0])] + accept,
+                isOfConnection,
                 isInterface(.inputName, configuration.deviceName) + isDecapsulated + accept,
                 isInterface(.inputName, configuration.deviceName) + goTo("passing"),
                 isInterface(.inputName, "lo") + accept,

@@ -76,7 +76,7 @@ package struct TranslationPlan {
         let isSame = { (path: DeparturePath) in path.moa.family == table.family }
         let (old, new) = (before.paths.filter { isSame($0.value) }, now.paths.filter { isSame($0.value) })
         let (earlier, rules) = (ruleset(table.family, before), ruleset(table.family, now))
-        replaceBegun(from: earlier, to: rules, &change)
+        replaceOwn(from: earlier, to: rules, &change)
         let isSameNetworks = rules.networks == earlier.networks && rules.retiredNetworks == earlier.retiredNetworks
         if old == new, isSameNetworks {
             change.apply(sets)
@@ -85,7 +85,9 @@ package struct TranslationPlan {
             for number in new.keys.sorted() where old[number] == nil { change.steps.append(.addSet(rules.out(number))) }
             let gone = old.keys.filter { new[$0] == nil }.sorted()
             change.apply(sets.filter { set in !gone.contains { TranslationRuleset.out($0) == set.set } })
-            for chain in rules.pathChains + (isSameNetworks ? [] : rules.networkChains) { change.replaceRules(of: chain) }
+            // What leads to own MoAs has been written already.
+            let networkChains = isSameNetworks ? [] : rules.networkChains.filter { chain in !rules.chainsToOwn.contains { $0.name == chain.name } }
+            for chain in rules.pathChains + networkChains { change.replaceRules(of: chain) }
             change.steps += gone.map { .deleteSet(rules.out($0)) }
         }
         if let prefixes = changes.alwaysPlain {
@@ -98,17 +100,14 @@ package struct TranslationPlan {
     }
 
     /// The chains of the own MoAs, when one comes or goes.
-    private func replaceBegun(from before: TranslationRuleset, to now: TranslationRuleset, _ change: inout TableChange) {
-        guard before.own != now.own, let started = now.startedChain else { return }
-        let (old, new) = (before.begunChains, now.begunChains)
-        for chain in new where !old.contains(chain) {
-            change.steps.append(.addChain(chain))
-            change.replaceRules(of: chain)
-        }
-        change.replaceRules(of: started)
-        for chain in old where !new.contains(where: { $0.name == chain.name }) {
-            change.steps += [.deleteRules(of: chain.name), .deleteChain(chain.name)]
-        }
+    private func replaceOwn(from before: TranslationRuleset, to now: TranslationRuleset, _ change: inout TableChange) {
+        guard before.own != now.own else { return }
+        let (old, new) = (before.ownChains, now.ownChains)
+        for chain in new where !old.contains(chain) { change.steps.append(.addChain(chain)) }
+        for chain in new where !old.contains(chain) { change.replaceRules(of: chain) }
+        for chain in now.chainsToOwn { change.replaceRules(of: chain) }
+        let gone = old.filter { chain in !new.contains { $0.name == chain.name } }.map(\.name)
+        change.steps += gone.map { .deleteRules(of: $0) } + gone.map { .deleteChain($0) }
     }
 
     /// What is said of openers lapses by itself, so whether an element is there is not known: each is added before it is deleted, and what

@@ -25,7 +25,7 @@ import MATSignal
 ///
 /// The IMT is maps of peers, and rules that know what is the node's own. A packet leaves by a path's rule (own HoA to own MoA)
 /// and map `outN` (peer HoA : peer MoA), and arrives by `own` (own MoA : own HoA) and the HoA's map `in_...` (peer MoA : peer
-/// HoA). What belongs to a peer and what belongs to the node are kept apart, so that a node that moves replaces one rule and
+/// HoA). What belongs to a peer and what belongs to the node are kept apart, so that a node that moves replaces a few rules and
 /// one element, whatever the number of its peers; and still each peer can be sent to from another MoA (a path of its own), and
 /// a packet is translated at both ends or not at all.
 ///
@@ -70,8 +70,9 @@ package struct TranslationRuleset {
         guard !homeAddresses.isEmpty else { return [alwaysPlain] }
         var all =
             (needs.isUntracked ? [] : [hold, heldHere])
-            + [translate, unhomed, astray, quotedOut, started, deliver, returned, unseen, errors, quotedIn, answers] + strangerChains
-            + [alwaysPlain] + begunChains
+            + [
+                translate, unmapped, unhomed, astray, quotedOut, started, ourPort, deliver, returned, unseen, errors, quotedIn, answers,
+            ] + strangerChains + [alwaysPlain] + ownChains
         if needs.translatesSources { all.append(snat) }
         if !homeNetworks.isEmpty { all += [holdForwarded, unhomedNetwork] }
         // Chains are created before the rules that jump to them, so their order here is only for readers of `nft list`.
@@ -97,7 +98,8 @@ package struct TranslationRuleset {
         own.filter { $0.key.family == family && homeAddresses.contains($0.value) }.sorted { $0.key.address < $1.key.address }
             .map { ($0.key, $0.value) }
     }
-    /// One for each own MoA: made anew when one comes or goes.
-    var begunChains: [ChainDefinition] { familyOwn.map(begun) }
-    var startedChain: ChainDefinition? { homeAddresses.isEmpty ? nil : started }
+    /// Those of each own MoA: made anew when one comes or goes.
+    var ownChains: [ChainDefinition] { familyOwn.flatMap { [toPeer($0.0, $0.1), begun($0.0, $0.1)] } + arrivedAt.map { arrived($0.0, $0.1) } }
+    /// The chains that lead to them.
+    var chainsToOwn: [ChainDefinition] { homeAddresses.isEmpty ? [] : [started, unmapped, deliver] }
 }
