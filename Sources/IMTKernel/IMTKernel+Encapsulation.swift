@@ -46,9 +46,9 @@ extension IMTKernel {
         return drops
     }
 
-    /// What peers' paths in datagrams have carried, whoever carried it; read several times a second while packets go.
-    public func pathUses() -> [PathUse] {
-        let uses = encapsulator.uses()
+    /// What these peers' paths in datagrams have carried, whoever carried it; read several times a second while packets go.
+    public func pathUses(of pairs: [HomePair]) -> [PathUse] {
+        let uses = encapsulator.uses(of: pairs)
         guard let forwarding else { return uses }
         return uses.map { use in
             guard let others = forwarding.use(of: use.pair), others.far == use.far else { return use }

@@ -371,8 +371,11 @@ extension SimulatedNode: NodeEnvironment {
         Dictionary(uniqueKeysWithValues: counts.map { (HomePair(own: hoa, peer: $0.key), $0.value) })
     }
 
-    package func pathUses() -> [PathUse] {
-        uses.sorted { $0.key < $1.key }.map(\.value).filter { imt.encapsulated[$0.pair]?.endpoints?.far == $0.far }
+    package func pathUses(of pairs: [HomePair]) -> [PathUse] {
+        let pairs = Set(pairs)
+        return uses.sorted { $0.key < $1.key }.map(\.value).filter {
+            pairs.contains($0.pair) && imt.encapsulated[$0.pair]?.endpoints?.far == $0.far
+        }
     }
 
     package func rewrittenUses(of paths: [RewrittenPath]) -> [RewrittenUse] {

@@ -221,6 +221,9 @@ package struct Node {
     /// Packets go in datagrams: what their paths have carried is to be read soon.
     package var wantsPathUses: Bool { cores.wantsPathUses }
 
+    /// Whose: of a great many peers only those are in use.
+    package var pathsWatched: [HomePair] { cores.pathsWatched }
+
     /// Between two such readings.
     package static let pathUseInterval = PathSigns.readingInterval
 

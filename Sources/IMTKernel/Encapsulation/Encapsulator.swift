@@ -128,7 +128,7 @@ final class Encapsulator {
     }
 
     /// What the ways of all peers have carried.
-    func uses() -> [PathUse] { table.peers.compactMap(\.use) }
+    func uses(of pairs: [HomePair]) -> [PathUse] { pairs.compactMap { table[$0]?.use } }
 
     // MARK: Out
 

@@ -31,6 +31,9 @@ final class TranslationTables {
     private var carried: [HomePair: PeerCounters] = [:]
     /// Peers whose counts outlive their entries.
     static let carriedMax = 4096
+    /// Up to so many entries are asked for one by one. To tell all elements of a map the kernel walks through its places, hundreds of thousands
+    /// of them however few are taken; that was what an idle agent spent its time on.
+    static let countedSinglyMax = 256
 
     init(configuration: IMTConfiguration) throws(KernelError) {
         plan = TranslationPlan(configuration)
@@ -263,7 +266,12 @@ final class TranslationTables {
     /// Counted by the kernel per element, whether or not an agent is there to look.
     func counters() throws(KernelError) -> [HomePair: PeerCounters] {
         var result = carried
+        let isFew = model.entries.departuresCount + model.entries.arrivalsCount <= Self.countedSinglyMax
         for table in families {
+            guard !isFew else {
+                try addSingly(of: table, to: &result)
+                continue
+            }
             for (number, path) in model.paths where path.moa.family == table.family {
                 for element in try socket.elements(of: TranslationRuleset.out(number), in: table) { Self.add(out: element, path.own, to: &result) }
             }
@@ -272,6 +280,21 @@ final class TranslationTables {
             }
         }
         return result.filter { entry in model.entries[entry.key] != nil || entry.value.packetsIn > 0 }
+    }
+
+    /// Likewise, element by element.
+    private func addSingly(of table: TableDefinition, to result: inout [HomePair: PeerCounters]) throws(KernelError) {
+        let departures = Dictionary(grouping: model.entries.departures.filter { $0.key.own.family == table.family }, by: { $0.value.path })
+        for (number, entries) in departures {
+            guard let path = model.paths[number] else { continue }
+            let keys = entries.map { SetElement(key: $0.key.peer.address.packetOctets) }
+            for element in try socket.elements(keys, of: TranslationRuleset.out(number), in: table) { Self.add(out: element, path.own, to: &result) }
+        }
+        let arrivals = Dictionary(grouping: model.entries.arrivals.filter { $0.key.own.family == table.family }, by: { $0.key.own })
+        for (home, entries) in arrivals {
+            let keys = entries.map { SetElement(key: $0.key.peer.address.packetOctets) }
+            for element in try socket.elements(keys, of: TranslationRuleset.into(home), in: table) { Self.add(into: element, home, to: &result) }
+        }
     }
 
     /// Of these peers alone, from the elements that they have now.

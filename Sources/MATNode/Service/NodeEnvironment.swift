@@ -42,8 +42,8 @@ package protocol NodeEnvironment: AnyObject {
     func deliver(_ packets: [HeldPacket])
     /// How many packets of each peer were translated so far, both directions.
     func packetCounts() -> [HomePair: UInt64]
-    /// What each path in datagrams has carried so far.
-    func pathUses() -> [PathUse]
+    /// What the path in datagrams of each of these peers has carried so far.
+    func pathUses(of pairs: [HomePair]) -> [PathUse]
     /// What was rewritten for these peers so far.
     func rewrittenUses(of paths: [RewrittenPath]) -> [RewrittenUse]
 

@@ -66,7 +66,7 @@ package final class NodeShell {
     /// What paths in datagrams carry shows within half a second which of them is dead; only while packets go there is that of interest.
     private func readPathUses() {
         let start = environment.now.monotonic
-        let uses = environment.pathUses()
+        let uses = environment.pathUses(of: node.pathsWatched)
         run { node, now in node.pathsUsed(uses, now: now) }
         let watched = node.rewrittenWatched
         if !watched.isEmpty {

@@ -164,7 +164,7 @@ final class SystemEnvironment: NodeEnvironment {
 
     func packetCounts() -> [HomePair: UInt64] { counters().mapValues(\.packets) }
 
-    func pathUses() -> [PathUse] { kernel.pathUses() }
+    func pathUses(of pairs: [HomePair]) -> [PathUse] { kernel.pathUses(of: pairs) }
 
     func rewrittenUses(of paths: [RewrittenPath]) -> [RewrittenUse] { kernel.rewrittenUses(of: paths) }
 

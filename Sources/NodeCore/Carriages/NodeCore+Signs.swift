@@ -9,6 +9,11 @@ extension NodeCore {
     /// Packets go on some path in datagrams: `pathsUsed` is to be told soon, and again.
     var wantsPathUses: Bool { !peerEndpoints.watched.isEmpty || !peerRelays.watched.isEmpty || trials.isWatching }
 
+    /// Peers whose paths are in use, in order.
+    var pathsWatched: [HomePair] {
+        peerEndpoints.watched.union(peerRelays.watched).sorted().compactMap { hoa in home(for: hoa).map { HomePair(own: $0, peer: hoa) } }
+    }
+
     /// What paths in datagrams have carried so far was read.
     public mutating func pathsUsed(_ uses: some Sequence<PathUse>, now: Now) -> [NodeAction] {
         let watched = peerEndpoints.watched

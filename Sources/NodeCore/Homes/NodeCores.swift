@@ -184,6 +184,9 @@ public struct NodeCores {
     /// Whether `pathsUsed` is to be told soon.
     var wantsPathUses: Bool { cores.contains { $0.wantsPathUses } }
 
+    /// Whose paths it is to be told of.
+    var pathsWatched: [HomePair] { cores.flatMap(\.pathsWatched) }
+
     /// What paths in datagrams have carried so far.
     mutating func pathsUsed(_ uses: [PathUse], now: Now) -> [Step] {
         let parts = parts(uses, \.pair)
