@@ -6,12 +6,14 @@ extension IMTKernel {
     /// Looks who else filters on this host, and makes the tables fit.
     func reviewTracking() {
         do throws(KernelError) {
-            hadLegacyTables = tables.hasLegacyTables
+            let hasLegacyTables = tables.hasLegacyTables
             let hasPolicies = try policies?.exist() ?? false
             var needs = tables.needs.reviewed(configuration, othersFilter: try tables.othersFilter(), hasPolicies: hasPolicies)
             needs.encapsulates = !tables.model.encapsulated.isEmpty
             try tables.set(needs: needs)
+            hadLegacyTables = hasLegacyTables
         } catch {
+            hadLegacyTables = nil
             onEvent(.failed(error))
         }
     }
@@ -24,7 +26,7 @@ extension IMTKernel {
         do throws(KernelError) { try tables.set(needs: needs) } catch { onEvent(.failed(error)) }
     }
 
-    /// Of all else that matters here the kernel tells.
+    /// Of all else that matters here the kernel tells. What it refused is tried again.
     func reviewLegacyTables() {
         if tables.hasLegacyTables != hadLegacyTables { reviewTracking() }
     }

@@ -57,8 +57,8 @@ public final class IMTKernel {
     /// The links changed, and what follows in tables and routes is written together with what the agent decides about it.
     var linkWritesPending = false
     var reportedFailures: Set<RepeatedFailure> = []
-    /// Whether there were tables of iptables-legacy when it was last asked who filters on this host.
-    var hadLegacyTables = false
+    /// Whether there were tables of iptables-legacy when the tables were last made to fit who filters on this host; unknown until they have been.
+    var hadLegacyTables: Bool?
 
     // What is waited for.
     var deadlines = DeadlineQueue<KernelDeadline>()

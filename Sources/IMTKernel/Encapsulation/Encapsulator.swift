@@ -127,7 +127,7 @@ final class Encapsulator {
         table.peers.reduce(into: carried) { $0[$1.pair] = PeerCounters($1) }
     }
 
-    /// What the ways of all peers have carried.
+    /// What the ways of these peers have carried.
     func uses(of pairs: [HomePair]) -> [PathUse] { pairs.compactMap { table[$0]?.use } }
 
     // MARK: Out

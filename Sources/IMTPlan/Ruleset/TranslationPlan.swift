@@ -85,8 +85,9 @@ package struct TranslationPlan {
             for number in new.keys.sorted() where old[number] == nil { change.steps.append(.addSet(rules.out(number))) }
             let gone = old.keys.filter { new[$0] == nil }.sorted()
             change.apply(sets.filter { set in !gone.contains { TranslationRuleset.out($0) == set.set } })
-            // What leads to own MoAs has been written already.
-            let networkChains = isSameNetworks ? [] : rules.networkChains.filter { chain in !rules.chainsToOwn.contains { $0.name == chain.name } }
+            // What leads to own MoAs has been written already, if one came or went.
+            let written = rules.own == earlier.own ? [] : rules.chainsToOwn.map(\.name)
+            let networkChains = isSameNetworks ? [] : rules.networkChains.filter { !written.contains($0.name) }
             for chain in rules.pathChains + networkChains { change.replaceRules(of: chain) }
             change.steps += gone.map { .deleteSet(rules.out($0)) }
         }

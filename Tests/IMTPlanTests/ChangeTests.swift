@@ -1,0 +1,87 @@
+import MATSignal
+import Testing
+
+@testable import IMTPlan
+
+/// What the kernel makes of steps.
+private struct KernelChains {
+    private(set) var rules: [String: [[Expression]]] = [:]
+
+    /// - Returns: chains that were deleted though a rule still led to them, which the kernel refuses.
+    mutating func apply(_ steps: [TableStep]) -> [String] {
+        var refused: [String] = []
+        for step in steps {
+            switch step {
+            case .addChain(let chain): rules[chain.name, default: []] += []
+            case .deleteChain(let name):
+                rules[name] = nil
+                let leading: Set<Expression> = [.verdict(.goTo(name)), .verdict(.jump(name))]
+                if rules.values.joined().joined().contains(where: leading.contains) { refused.append(name) }
+            case .deleteRules(let name): rules[name] = []
+            case .addRule(let rule, let name): rules[name, default: []].append(rule)
+            default: break
+            }
+        }
+        return refused
+    }
+}
+
+@Suite("Changes of the rules") struct ChangeTests {
+    private typealias G = GoldenScenario
+
+    private func expectRules(
+        _ configuration: IMTConfiguration, _ needs: TranslationNeeds, from before: TranslationModel, to after: TranslationModel,
+        sourceLocation: SourceLocation = #_sourceLocation
+    ) {
+        var plan = TranslationPlan(configuration)
+        plan.needs = needs
+        for (family, table) in zip(AddressFamily.allCases, plan.families) {
+            func installed(_ contents: TranslationModel) -> KernelChains {
+                var chains = KernelChains()
+                for change in plan.installation(of: contents, replacing: [], flags: 0) where change.table.family == family {
+                    _ = chains.apply(change.steps)
+                }
+                return chains
+            }
+            let wanted = installed(after)
+            var changed = installed(before)
+            let sets = after.differences(from: before, family: family)
+            #expect(changed.apply(plan.changes(from: before, to: after, sets, of: table).steps).isEmpty, sourceLocation: sourceLocation)
+            for name in Set(changed.rules.keys).union(wanted.rules.keys).sorted() {
+                #expect(changed.rules[name] == wanted.rules[name], "\(family), \(name)", sourceLocation: sourceLocation)
+            }
+        }
+    }
+
+    @Test("After a change the rules are those of an installation, and no chain goes that a rule leads to", arguments: G.changes)
+    func asInstalled(_ scenario: GoldenScenario) throws {
+        let before = try scenario.model()
+        var after = before
+        try after.apply(scenario.changes?.filter { if case .setAlwaysPlain = $0 { false } else { true } } ?? [])
+        expectRules(scenario.configuration, scenario.needs, from: before, to: after)
+        expectRules(scenario.configuration, scenario.needs, from: after, to: before)
+    }
+
+    @Test("A node may get more own MoAs than rules compare with one by one, and lose them again")
+    func manyOwn() throws {
+        var models = [TranslationModel()]
+        for number in 0...TranslationRuleset.ownConstantsMax + 1 {
+            var next = models[number]
+            try next.apply([.setOwn(G.moa("10.1.\(number).2"), G.own.own), .setOwn(G.moa("2001:db8:1:\(number)::2"), G.own6.own)])
+            models.append(next)
+        }
+        for (before, after) in zip(models, models.dropFirst()) {
+            expectRules(G.node, G.today, from: before, to: after)
+            expectRules(G.node, G.today, from: after, to: before)
+        }
+    }
+
+    @Test("Packets for a mobile prefix that a router has given up are no longer questioned")
+    func released() throws {
+        var before = TranslationModel()
+        try before.apply(G.away + [.setOwn(G.moa("10.20.40.0"), G.network.own), .removeOwn(G.moa("10.20.30.0"))])
+        var after = before
+        after.release([G.moa("10.20.30.0")])
+        expectRules(G.router, G.routing, from: before, to: after)
+    }
+}
