@@ -80,4 +80,38 @@ import Testing
             #expect(max(times.toCN, times.toMN) < .milliseconds(500), "\(delay): \(times)\n\(world.logs())")
         }
     }
+
+    @Test(
+        "A handover with both networks there takes both directions to the new one, and loses nothing",
+        arguments: [
+            (TranslatorTests.open, TranslatorTests.inA), (TranslatorTests.inA, TranslatorTests.open), (TranslatorTests.inA, TranslatorTests.inC),
+        ], [TranslatorTests.peer, TranslatorTests.inB])
+    func overlap(_ places: (from: String, to: String), cn: String) {
+        let world = TranslatedWorld(seed: 50)
+        guard world.start(places.from, cn) else {
+            Issue.record("no packets at the start\n\(world.logs())")
+            return
+        }
+        world.network.run(for: .seconds(4))
+        var (here, there) = (places.from, places.to)
+        for round in 0..<6 {
+            let before = (world.cn.delivered.count, world.mn.delivered.count)
+            world.mn.move(to: [ip(here), ip(there)])
+            world.network.run(for: .milliseconds(Int64.random(in: 20...1500, using: &world.network.random)))
+            // Which comes first is the system's word.
+            world.mn.move(to: [ip(there), ip(here)])
+            world.network.run(for: .seconds(1))
+            let own = [world.mn.imt.encapsulated.values.first?.endpoints?.own.address, world.mn.imt.outbound.values.first?.own.address]
+            #expect(own.contains(ip(there)), "\(round): mn still sends from \(here)\n\(world.logs())")
+            world.mn.move(to: [ip(there)])
+            world.network.run(for: .seconds(2))
+            for (delivered, count) in [(world.cn.delivered, before.0), (world.mn.delivered, before.1)] {
+                let numbers = Set(delivered.dropFirst(max(0, count - 5)).map(\.packet.number))
+                let lost = (numbers.min() ?? 0)..<(numbers.max() ?? 0)
+                #expect(lost.filter { !numbers.contains($0) } == [], "\(round), \(here) to \(there)\n\(world.logs())")
+            }
+            world.network.run(for: .milliseconds(Int64.random(in: 0...20_000, using: &world.network.random)))
+            (here, there) = (there, here)
+        }
+    }
 }

@@ -14,9 +14,10 @@ extension NodeCore {
         return ownEndpoints.listing(of: moa, for: hoa.family, servers: home.servers?.endpoints ?? []) == .moa
     }
 
-    /// Whether the own HoA that talks to peers of a family is reached by rewritten packets.
+    /// Whether the own HoA that talks to peers of a family is reached by rewritten packets, wherever it is. Peers send in datagrams to a place that is
+    /// not the first, too, while that comes or goes.
     private func isOpen(_ family: AddressFamily) -> Bool {
-        home(in: family).flatMap { hoa in desiredLocators(of: hoa).first.map { isOpen($0, for: hoa) } } ?? true
+        home(in: family).map { hoa in desiredLocators(of: hoa).allSatisfy { isOpen($0, for: hoa) } } ?? true
     }
 
     /// The peer's packets can travel encapsulated from the address that is the first for it, where rewritten ones don't pass.

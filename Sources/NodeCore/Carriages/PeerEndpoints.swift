@@ -123,7 +123,11 @@ struct PeerEndpoints: PeerMachine {
     func way(_ isUsable: (IPAddress) -> Bool, preferring preferred: IPAddress? = nil) -> Way? {
         let ways = places.filter { place in place.state.isProven && (place.own.map(isUsable) ?? false) }
         func best(of ways: [Place]) -> Place? { ways.first { !$0.isListed && !$0.isOutdated } ?? ways.first { $0.isListed } ?? ways.first }
-        return (best(of: ways.filter { $0.own == preferred }) ?? best(of: ways)).flatMap { place in
+        // Until something is, what is in use stays in use.
+        let present = ways.first { place in
+            !place.isOutdated && (installed.map { $0.own == place.own && $0.endpoint == place.endpoint } ?? false)
+        }
+        return (best(of: ways.filter { $0.own == preferred }) ?? present ?? best(of: ways)).flatMap { place in
             place.own.map { Way(own: $0, endpoint: place.endpoint) }
         }
     }

@@ -159,12 +159,14 @@ extension NodeCore {
     /// Brings the kernel's entries for this peer in step with its record, its locators' states and our addresses.
     mutating func applyPeer(_ hoa: HomeAddress, _ now: Now) {
         settleTrial(of: hoa, now)
-        guard let before = peers[hoa], let side = ownSide(for: hoa) else { return }
+        guard let before = peers[hoa], home(for: hoa) != nil else { return }
         let direct = paths.installed(of: before)
         leaveGateway(hoa, now)
         claimLocators(of: hoa, now)
         listEndpoints(of: hoa, now)
         listPeersRelays(of: hoa, now)
+        // Which place the peer has put first is known by now.
+        guard let side = ownSide(for: hoa) else { return }
         if isReachedByEndpoint(hoa, side) { _ = paths.prefer(hoa, in: &peers, side) }
         let arranged = paths.arrange(hoa, in: &peers, side, addresses, &adoption, isKeptBack: destinations.contains(hoa))
         for change in arranged.changes { self.change(change) }

@@ -63,6 +63,28 @@ import Testing
         #expect(peer.asked(at: listed) == asked && peer.sequences == [5])
     }
 
+    @Test("What is proven from the first own address goes before what the peer showed to another, and what is in use stays until something is")
+    func preferredWay() {
+        var peer = proven([listed])
+        _ = peer.proved(second, from: otherOwn, preferring: nil, start)
+        #expect(peer.way({ _ in true }, preferring: own) == PeerEndpoints.Way(own: own, endpoint: listed))
+        peer.install(PeerEndpoints.Way(own: own, endpoint: listed), start)
+        #expect(peer.way({ _ in true }, preferring: ip("192.0.2.12")) == PeerEndpoints.Way(own: own, endpoint: listed))
+        #expect(peer.way({ _ in true }, preferring: otherOwn) == PeerEndpoints.Way(own: otherOwn, endpoint: second))
+    }
+
+    @Test("Packets wait, and no endpoint answers for 400 ms: the peer may not have heard of us")
+    func unheard() {
+        var peer = PeerEndpoints()
+        _ = peer.list([listed, second], start)
+        _ = peer.use(start)
+        var told: [Int64] = []
+        while let due = peer.due, due <= after(2000) {
+            for action in peer.takeDue(due) where action == .unheard { told.append((due - start).millisecondsSaturated) }
+        }
+        #expect(told == [400])
+    }
+
     @Test("Packets go to an endpoint only when it is proven, from the own address that it was proven from, and without more probes")
     func provenWay() {
         var peer = PeerEndpoints()
