@@ -147,7 +147,7 @@ let package = Package(
         .testTarget(name: "MATSignalTests", dependencies: ["MATSignal"], resources: [.copy("Vectors")]),
         .testTarget(name: "MATControlTests", dependencies: ["MATControl", "MATRuntime"], resources: [.copy("Golden")]),
         .testTarget(name: "MATRuntimeTests", dependencies: ["MATRuntime", "MATSignal"]),
-        .testTarget(name: "KernelProgramsTests", dependencies: ["KernelPrograms", namespaces]),
+        .testTarget(name: "KernelProgramsTests", dependencies: ["CLinux", "KernelPrograms", namespaces]),
         .testTarget(name: "MATDNSTests", dependencies: ["MATCore", "MATDNS", "MATRuntime", "MATSignal"]),
         .testTarget(name: "MATCoreTests", dependencies: ["MATCore", "MATSignal"]),
         .testTarget(name: "IMTPlanTests", dependencies: ["IMTKernel", "IMTPlan", "MATSignal"], resources: [.copy("Golden")]),

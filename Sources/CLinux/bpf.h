@@ -132,3 +132,32 @@ static inline int mat_bpf_attach_tcx(int program, unsigned int interface_index, 
     a.link_create.attach_type = attach_type;
     return mat_bpf(BPF_LINK_CREATE, &a);
 }
+
+// Likewise for sockets when they are made (BPF_PROG_TYPE_CGROUP_SOCK, at BPF_CGROUP_INET_SOCK_CREATE).
+static inline int mat_bpf_load_socket_program(
+    const char *name, const void *instructions, unsigned int count, char *log, unsigned int log_capacity) {
+    union bpf_attr a;
+    memset(&a, 0, sizeof a);
+    a.prog_type = BPF_PROG_TYPE_CGROUP_SOCK; a.expected_attach_type = BPF_CGROUP_INET_SOCK_CREATE;
+    a.insns = (unsigned long)instructions; a.insn_cnt = count; a.license = (unsigned long)"GPL";
+    strncpy(a.prog_name, name, sizeof a.prog_name - 1);
+    if (log_capacity > 0) { a.log_level = 1; a.log_buf = (unsigned long)log; a.log_size = log_capacity; }
+    return mat_bpf(BPF_PROG_LOAD, &a);
+}
+
+// Ties a program to a control group, beside those that others have there. The tie ends with the group, and not with any process.
+static inline int mat_bpf_attach_group(int program, int group) {
+    union bpf_attr a;
+    memset(&a, 0, sizeof a);
+    a.target_fd = (unsigned int)group; a.attach_bpf_fd = (unsigned int)program;
+    a.attach_type = BPF_CGROUP_INET_SOCK_CREATE; a.attach_flags = BPF_F_ALLOW_MULTI;
+    return mat_bpf(BPF_PROG_ATTACH, &a);
+}
+
+// How many programs are tied to a control group for sockets when they are made; below 0 if the kernel does not say.
+static inline int mat_bpf_count_in_group(int group) {
+    union bpf_attr a;
+    memset(&a, 0, sizeof a);
+    a.query.target_fd = (unsigned int)group; a.query.attach_type = BPF_CGROUP_INET_SOCK_CREATE;
+    return mat_bpf(BPF_PROG_QUERY, &a) == 0 ? (int)a.query.prog_cnt : -1;
+}

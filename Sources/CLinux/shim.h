@@ -106,6 +106,39 @@ static inline int mat_peer_uid(int fd, uid_t *uid) {
     return r;
 }
 
+// Likewise the process that connected, 0 if it is in a PID namespace that this one does not see.
+static inline pid_t mat_peer_process(int fd) {
+    struct mat_ucred credentials; socklen_t length = sizeof credentials;
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) == 0 ? credentials.pid : 0;
+}
+
+// A descriptor that stands for that process (SO_PEERPIDFD, Linux 6.5), whatever becomes of its number; below 0 where the kernel has none.
+static inline int mat_peer_process_descriptor(int fd) {
+    int descriptor = -1; socklen_t length = sizeof descriptor;
+    return getsockopt(fd, SOL_SOCKET, 77, &descriptor, &length) == 0 ? descriptor : -1;
+}
+
+// pidfd_open(2), which Glibc's module leaves out.
+#include <sys/syscall.h>
+static inline int mat_open_process(pid_t process) { return (int)syscall(SYS_pidfd_open, process, 0); }
+
+// A file system of control groups of version 2 that is mounted nowhere, and goes with the descriptor: fsopen(2), fsconfig(2) with FSCONFIG_CMD_CREATE,
+// fsmount(2). None of them has a wrapper in Debian 12's Glibc that Swift sees. Needs CAP_SYS_ADMIN.
+static inline int mat_open_control_groups(void) {
+    int context = (int)syscall(SYS_fsopen, "cgroup2", 1);
+    if (context < 0) return -1;
+    int mount = -1;
+    if (syscall(SYS_fsconfig, context, 6, NULL, NULL, 0) == 0) mount = (int)syscall(SYS_fsmount, context, 1, 0);
+    close(context);
+    return mount;
+}
+
+// The number that the kernel knows a socket's network namespace by, for life (SO_NETNS_COOKIE, Linux 5.14); 0 if it does not say.
+static inline unsigned long long mat_network_cookie(int fd) {
+    unsigned long long cookie = 0; socklen_t length = sizeof cookie;
+    return getsockopt(fd, SOL_SOCKET, 71, &cookie, &length) == 0 ? cookie : 0;
+}
+
 // What malloc has given out and not got back, for tests of how much something costs. Glibc's Swift module leaves <malloc.h> out.
 #include <malloc.h>
 static inline size_t mat_allocated_octets(void) { struct mallinfo2 m = mallinfo2(); return m.uordblks + m.hblkhd; }

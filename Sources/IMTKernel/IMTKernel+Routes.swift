@@ -105,7 +105,7 @@ extension IMTKernel {
     var plan: RoutePlan {
         RoutePlan(
             configuration: configuration, tables: linkTables, locators: locators, deviceIndex: device?.index ?? 0,
-            plain: tables.model.plain, homes: homes.usable, primaries: sharedPaths.all, ruleBase: rulePlace.base)
+            plain: tables.model.plain, homes: homes.usable, primaries: sharedPaths.all, ruleBase: rulePlace.base, programs: programs.marks)
     }
 
     /// Writes the difference between what should be and what is known to be.

@@ -33,7 +33,7 @@ extension IMTKernel {
 
     /// A packet from a HoA of ours that goes to somebody plain: source NAT is needed from now on.
     func needSourceTranslation(for packet: HeldPacket) {
-        guard configuration.traffic != .nothing, !tables.needs.translatesSources, tables.model.homes.contains(packet.source) else { return }
+        guard capturesForPrograms, !tables.needs.translatesSources, tables.model.homes.contains(packet.source) else { return }
         do throws(KernelError) {
             try tables.set(needs: tables.needs.translatingSources(configuration, othersFilter: try tables.othersFilter()))
         } catch {

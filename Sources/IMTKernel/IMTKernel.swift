@@ -31,6 +31,9 @@ public final class IMTKernel {
     var forwarding: KernelEncapsulation?
     /// Peers that were taken over with `forwarding`, and that the agent has not said anything of yet.
     var unconfirmedForwarding: Set<HomePair> = []
+    /// Tells when programs with other addresses have ended; `nil` before there is one.
+    var groupWatch: GroupWatch?
+    var groupMount: GroupMount?
     var device: TunnelDevice? { didSet { encapsulator.device = device } }
     var hold: HoldListener?
     var linkMonitor: NetlinkMonitor<LinkNews>?
@@ -54,6 +57,7 @@ public final class IMTKernel {
     var plainDestinations = PlainDestinations()
     var retiredAddresses = RetiredAddresses()
     var plainSearch = PlainSearch()
+    var programs: SteeredPrograms
     /// The links changed, and what follows in tables and routes is written together with what the agent decides about it.
     var linkWritesPending = false
     var reportedFailures: Set<RepeatedFailure> = []
@@ -77,6 +81,7 @@ public final class IMTKernel {
         self.configuration = configuration
         self.onEvent = onEvent
         ruleOrder = RuleOrder(base: configuration.rulePriorityBase)
+        programs = SteeredPrograms(mark: configuration.mark)
         tables = try TranslationTables(configuration: configuration)
         routes = try RouteSocket()
         socketSearch = try? SocketSearch()
@@ -135,6 +140,7 @@ public final class IMTKernel {
         awaitPlain()
         awaitRetired()
         try placeRules()
+        adoptPrograms()
         try synchroniseRoutes(readBack: .everything)
         takeOverForwarding()
         hold = try HoldListener(loop: loop, group: configuration.nflogGroup) { [unowned self] kind, packet in held(packet, kind) }
@@ -164,6 +170,7 @@ public final class IMTKernel {
             let found = try routes.rules()
             _ = try routes.apply(found.map { .deleteRule($0) })
         }
+        removePrograms()
         attempt { () throws(KernelError) in try removeForwarding() }
         attempt { () throws(KernelError) in
             for family in AddressFamily.allCases {
@@ -197,6 +204,7 @@ public final class IMTKernel {
         hold?.stop()
         hold = nil
         encapsulator.stop()
+        groupWatch = nil
         endWatching()
     }
 

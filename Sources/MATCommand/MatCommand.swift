@@ -18,6 +18,7 @@ public struct MatCommand: ParsableCommand {
                     StatusCommand.self, PeersCommand.self, ExplainCommand.self, WhyCommand.self, HistoryCommand.self, HandoverCommand.self,
                     LookupCommand.self, DoctorCommand.self,
                 ]),
+            CommandGroup(name: "Single programs:", subcommands: [RunCommand.self, AttachCommand.self, PsCommand.self]),
             CommandGroup(
                 name: "Setting up:",
                 subcommands: [JoinCommand.self, LeaveCommand.self, KeygenCommand.self, EnrolCommand.self, ZoneCommand.self]),

@@ -12,6 +12,10 @@ public enum NodeCommand: String, CaseIterable, Sendable {
     case history
     /// `ExplainRequest` -> `TrafficReports`
     case explain
+    /// `SteerRequest` -> `SteerReport`
+    case steer
+    /// -> `ProgramsReport`
+    case programs
 }
 
 /// Whether conversations go by a mapping, and why.
@@ -52,6 +56,35 @@ public struct HandoverRequest: Codable, Hashable, Sendable {
     public init(interface: String?, peer: String?) {
         self.interface = interface
         self.peer = peer
+    }
+}
+
+/// Has the sockets that a process makes from now on, and those of what it starts, start from other addresses than those of the rest of the host.
+public struct SteerRequest: Codable, Hashable, Sendable {
+    public enum Via: String, Codable, CaseIterable, Sendable {
+        /// Home addresses, whatever `traffic` says.
+        case home
+        /// Likewise, and plain hosts by a gateway.
+        case gateway
+        /// A home address of the network that the node is in.
+        case visited
+        /// The network's own addresses.
+        case plain
+    }
+
+    public var via: Via
+    /// Which ones, one of each family at most; a family without one has the node's first.
+    public var homes: [String]?
+    /// Which process; the one that asks, if none is named.
+    public var process: Int32?
+    /// The network namespace that it is in, by the number of /proc/PID/ns/net, so that nobody wonders in another one.
+    public var network: UInt64?
+
+    public init(via: Via, homes: [String]? = nil, process: Int32? = nil, network: UInt64? = nil) {
+        self.via = via
+        self.homes = homes
+        self.process = process
+        self.network = network
     }
 }
 

@@ -2,6 +2,27 @@ import MATControl
 
 /// One of each report, with every field set.
 enum Examples {
+    static var programs: ProgramsReport {
+        ProgramsReport(groups: [
+            ProgramsReport.Group(
+                via: .home, homes: ["192.0.2.10", "2001:db8:10::10"], mark: 0x6288_0001,
+                groups: ["/user.slice/mat-4026531840-62880001-192.0.2.10+2001:db8:10::10"],
+                programs: [ProgramsReport.Program(process: 4711, user: 1000, command: "ssh cn.example")],
+                sockets: [
+                    ProgramsReport.Socket(
+                        kind: "tcp", state: "established", local: "192.0.2.10:40000", remote: "198.51.100.20:22", path: .direct,
+                        locator: "203.0.113.200", reason: nil, user: 1000, inode: 77, process: 4711),
+                    ProgramsReport.Socket(
+                        kind: "udp", state: "unconnected", local: "0.0.0.0:5353", remote: nil, path: nil, locator: nil, reason: nil, user: 1000,
+                        inode: 78,
+                        process: nil),
+                ]),
+            ProgramsReport.Group(
+                via: .plain, homes: [], mark: 0x6288_0002, groups: ["/mat-4026531840-62880002-plain"], programs: [], sockets: [],
+                furtherPrograms: 2, furtherSockets: 3),
+        ])
+    }
+
     static var node: NodeReport {
         NodeReport(
             uptimeSeconds: 192, registered: false, homes: [home, network],

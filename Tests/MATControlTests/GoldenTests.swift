@@ -25,6 +25,7 @@ struct GoldenTests {
         try check(PeersReport(peers: [Examples.peer], peersCount: 1, undecided: nil), "peers")
         try check(Examples.why, "why")
         try check(Examples.traffic, "traffic")
+        try check(Examples.programs, "programs")
         try check(Examples.ims, "ims-status")
         try check(Examples.mapping, "mapping")
         try check(MappingListReport(total: 3, unseen: 1, mappings: [Examples.mapping, Examples.unseen], next: "192.0.2.11/32"), "mapping-list")
@@ -56,6 +57,11 @@ struct GoldenTests {
     func requests() throws {
         #expect(String(decoding: try ControlJSON.encode(HandoverRequest(interface: "wlan0", peer: nil)), as: UTF8.self) == #"{"interface":"wlan0"}"#)
         #expect(String(decoding: try ControlJSON.encode(NoArguments()), as: UTF8.self) == "{}")
+        #expect(String(decoding: try ControlJSON.encode(SteerRequest(via: .plain)), as: UTF8.self) == #"{"via":"plain"}"#)
+        let steered = SteerRequest(via: .home, homes: ["192.0.2.10"], process: 4711, network: 4_026_531_840)
+        #expect(
+            String(decoding: try ControlJSON.encode(steered), as: UTF8.self)
+                == #"{"homes":["192.0.2.10"],"network":4026531840,"process":4711,"via":"home"}"#)
         let enrolment = EnrolRequest(hoa: "192.0.2.1", prefixLength: 32, publicKey: "K=", lifetimeSeconds: 60, force: nil)
         #expect(
             String(decoding: try ControlJSON.encode(enrolment), as: UTF8.self)

@@ -83,8 +83,8 @@ final class Lab: @unchecked Sendable {
     }
 
     /// A command on a host, waited for.
-    func on(_ host: String, _ command: String..., seconds: Double = 30) throws -> Output {
-        try run(inside(host) + command, seconds: seconds)
+    func on(_ host: String, _ command: String..., arguments: [String] = [], seconds: Double = 30) throws -> Output {
+        try run(inside(host) + command + arguments, seconds: seconds)
     }
 
     /// A shell line on a host, waited for.
@@ -97,8 +97,8 @@ final class Lab: @unchecked Sendable {
     }
 
     /// A command on a host that goes on in the background until it ends or the lab does.
-    func start(_ host: String, _ command: String...) throws -> Background {
-        let background = try Background(inside(host) + command)
+    func start(_ host: String, _ command: String..., arguments: [String] = []) throws -> Background {
+        let background = try Background(inside(host) + command + arguments)
         lock.withLock { running.append(background) }
         return background
     }
@@ -161,11 +161,11 @@ final class Lab: @unchecked Sendable {
         return Set(locators.filter { $0["interface"] as? String == device }.compactMap { ($0["address"] as? String)?.contains(":") }).count
     }
 
-    /// Waits until something holds, and says what did not.
-    func wait(_ what: String, seconds: Double = 15, until holds: () throws -> Bool) throws {
+    /// Waits until something holds, and says what did not, as of then.
+    func wait(_ what: @autoclosure () throws -> String, seconds: Double = 15, until holds: () throws -> Bool) throws {
         let deadline = Date().addingTimeInterval(seconds)
         while try !holds() {
-            guard Date() < deadline else { throw Failure(description: "not within \(seconds) s: \(what)") }
+            guard Date() < deadline else { throw Failure(description: try "not within \(seconds) s: \(what())") }
             Thread.sleep(forTimeInterval: 0.05)
         }
     }

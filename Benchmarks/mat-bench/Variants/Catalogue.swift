@@ -33,6 +33,8 @@ struct Catalogue {
         Entry(name: "ebpf-tcx", title: "eBPF at the links, tcx"),
         Entry(name: "ebpf-hooks", title: "eBPF (clsact) and two empty hooks"),
         Entry(name: "beside", title: "plain traffic on hosts where ours runs", scales: true),
+        Entry(name: "programs", title: "ours, beside a program of `mat run`", scales: true, spreads: true),
+        Entry(name: "beside-programs", title: "plain traffic, likewise", scales: true),
         Entry(name: "plain-fw", title: "plain IP, stateful firewall"),
         Entry(name: "ours-fw", title: "ours, stateful firewall"),
         Entry(name: "nat", title: "conntrack NAT"),
@@ -78,6 +80,8 @@ struct Catalogue {
         case "plain": return Simple(.moas(isIPv4))
         case "ours": return try Ours(network, cores, peers: item.peers, isIPv4: isIPv4, onlyMN: item.pattern != .pair)
         case "beside": return try Ours(network, cores, peers: item.peers, isIPv4: isIPv4, plain: true)
+        case "programs": return try Ours(network, cores, peers: item.peers, isIPv4: isIPv4, onlyMN: item.pattern != .pair, steers: true)
+        case "beside-programs": return try Ours(network, cores, peers: item.peers, isIPv4: isIPv4, plain: true, steers: true)
         case "plain-fw": return try Others.firewall(network, around: Simple(.moas(isIPv4)))
         case "ours-fw": return try Others.firewall(network, around: try Ours(network, cores, peers: 1, isIPv4: isIPv4))
         case "nat": return try Others.nat(network, isIPv4: isIPv4)

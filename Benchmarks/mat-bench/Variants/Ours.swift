@@ -8,27 +8,39 @@ import Namespaces
 final class Ours: Installed {
     let ends: Ends
     private var hosts: [KernelHost] = []
+    /// What stands for programs that `mat run` started.
+    private var programs: [Child] = []
 
     /// - Parameters:
     ///   - peers: entries on each host, CN's or MN's among them. The others' packets come and go as the pattern says.
     ///   - onlyMN: CN stays a plain host, which owns all the peers' MoAs.
     ///   - plain: the two hosts do not know each other as peers, and talk between their MoAs.
+    ///   - steers: a program on each host has other addresses than the traffic that is measured.
     init(
-        _ network: BenchNetwork, _ cores: Cores, peers: Int, isIPv4: Bool, onlyMN: Bool = false, plain: Bool = false
+        _ network: BenchNetwork, _ cores: Cores, peers: Int, isIPv4: Bool, onlyMN: Bool = false, plain: Bool = false, steers: Bool = false
     ) throws {
         ends = plain ? .moas(isIPv4) : .hoas(isIPv4)
         do {
             hosts.append(try Self.start(network.mn, cores, own: Plan.mnHoA, at: Plan.mnMoA))
             try Self.fill(
                 hosts[0], own: Plan.mnHoA(isIPv4), at: Plan.mnMoA(isIPv4), peer: Plan.cnHoA(isIPv4), Plan.cnMoA(isIPv4), peers, plain)
+            if steers { try steer(hosts[0]) }
             guard !onlyMN else { return }
             hosts.append(try Self.start(network.cn, cores, own: Plan.cnHoA, at: Plan.cnMoA))
             try Self.fill(
                 hosts[1], own: Plan.cnHoA(isIPv4), at: Plan.cnMoA(isIPv4), peer: Plan.mnHoA(isIPv4), Plan.mnMoA(isIPv4), peers, plain)
+            if steers { try steer(hosts[1]) }
         } catch {
             remove()
             throw error
         }
+    }
+
+    private func steer(_ host: KernelHost) throws {
+        let program = try Child(["/bin/sleep", "3600"])
+        programs.append(program)
+        guard let handle = ProcessHandle(program.pid) else { throw BenchError("the program has ended") }
+        try host.ask { try $0.steer(handle, via: .plain) }
     }
 
     /// The hosts' kernel sides, MN's first, for measurements of changes.
@@ -37,6 +49,8 @@ final class Ours: Installed {
     func check() throws { for host in hosts { try host.check() } }
 
     func remove() {
+        for program in programs { program.end() }
+        programs = []
         for host in hosts { host.stop() }
         hosts = []
     }

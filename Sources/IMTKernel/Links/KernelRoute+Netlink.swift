@@ -76,7 +76,7 @@ extension KernelRoute {
         }
         // A learnt path MTU expires; a copy of it would not.
         if expires { route.mtu = 0 }
-        if kind == .throwing { route.interfaceIndex = 0 }
+        if kind != .unicast { route.interfaceIndex = 0 }
         if route.interfaceIndex != 0 { route.nextHop = 0 }
         let length = min(header[1], family.addressBits) + family.leadingBits
         route.destination = IPPrefix(covering: address, length: length)

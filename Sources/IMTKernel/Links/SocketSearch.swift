@@ -8,7 +8,7 @@ struct SocketSearch {
     /// Not listening (10), closed (7) or in TIME_WAIT (6): TCP_ESTABLISHED is 1.
     private static let states: UInt32 = (1...12).reduce(0) { $0 | ([6, 7, 10].contains($1) ? 0 : 1 << $1) }
 
-    private let socket: NetlinkSocket
+    let socket: NetlinkSocket
 
     init() throws(KernelError) { socket = try NetlinkSocket(protocol: KernelValues.netlinkSockets, name: "sock_diag") }
 

@@ -16,7 +16,7 @@ package struct InstalledRoutes {
 
     /// With a link go the routes over it. Those that name no link stay, and they may be a hundred thousand.
     package mutating func linksChanged() {
-        routes = routes.filter { $0.value.kind == .throwing }
+        routes = routes.filter { $0.value.kind != .unicast }
         peers.linksChanged()
     }
 
@@ -55,7 +55,8 @@ package struct InstalledRoutes {
     /// - Parameter further: the routes of further HoAs' peers.
     package mutating func changes(to plan: RoutePlan, further: [KernelRoute]) -> [RoutingChange] {
         var wanted: [KernelRoute.Key: KernelRoute] = [:]
-        for route in plan.linkRoutes() + plan.captureRoutes() + plan.pathRoutes() + plan.furtherRoutes() + further { wanted[route.key] = route }
+        let all = plan.linkRoutes() + plan.captureRoutes() + plan.pathRoutes() + plan.furtherRoutes() + plan.programRoutes() + further
+        for route in all { wanted[route.key] = route }
         // A peer's route stands in place of one that says that the address is plain.
         for address in plan.plain where peers.contains(HomeAddress(address)) {
             wanted[KernelRoute(table: plan.configuration.routingTable, destination: IPPrefix(address), kind: .throwing).key] = nil
@@ -64,7 +65,8 @@ package struct InstalledRoutes {
         let set = wanted.values.filter { routes[$0.key] != $0 }.sorted(by: KernelRoute.isWrittenBefore)
         let gone = routes.values.filter { wanted[$0.key] == nil }.sorted(by: KernelRoute.isWrittenBefore)
         let changes: [RoutingChange] =
-            set.map { .setRoute($0) } + wantedRules.subtracting(rules).sorted().map { .addRule($0) }
+            set.map { .setRoute($0) } + plan.programRenewals(after: set.map { .setRoute($0) })
+            + wantedRules.subtracting(rules).sorted().map { .addRule($0) }
             + rules.subtracting(wantedRules).sorted().map { .deleteRule($0) } + gone.map { .deleteRoute($0) }
         (routes, rules) = (wanted, wantedRules)
         return changes
@@ -75,11 +77,11 @@ package struct InstalledRoutes {
         var narrow = plan
         narrow.plain.formIntersection(addresses)
         var wanted: [KernelRoute.Key: KernelRoute] = [:]
-        for route in narrow.captureRoutes() + narrow.pathRoutes() { wanted[route.key] = route }
+        for route in narrow.captureRoutes() + narrow.pathRoutes() + narrow.programRoutes() { wanted[route.key] = route }
         var changes: [RoutingChange] = []
         let captureTable = plan.configuration.routingTable
         for address in addresses.sorted() {
-            for table in [captureTable, RoutePlan.pathTable(plan.configuration)] {
+            for table in [captureTable, RoutePlan.pathTable(plan.configuration)] + plan.programTables {
                 let key = KernelRoute.Key(table: table, destination: IPPrefix(address), priority: KernelRoute.ownPriority)
                 // A peer's route stands in place of one that says that the address is plain.
                 if table == captureTable, peers.contains(HomeAddress(address)) { continue }
@@ -147,7 +149,7 @@ package struct InstalledRoutes {
             if before?.kind == .throwing, peer.family == .ipv6 { leavesShared = true }
             if let wanted { changes.append(.setRoute(wanted)) } else if let before { changes.append(.deleteRoute(before)) }
         }
-        return leavesShared ? changes + renewals(plan) : changes
+        return changes + (leavesShared ? renewals(plan) : []) + plan.programRenewals(after: changes)
     }
 
     /// The shared IPv6 route once more. An IPv6 socket keeps the route that it found until that very route changes, and not until a

@@ -4,6 +4,8 @@ import MATSignal
 package struct KernelRoute: Hashable {
     package enum Kind: UInt8 {
         case unicast = 1
+        /// What comes so far goes nowhere.
+        case unreachable = 7
         case throwing = 9
     }
 

@@ -6,6 +6,7 @@ import MATSignal
 ///     base       from MoA                  lookup T(link)   a socket bound to a MoA uses that MoA's link
 ///     base + 1   from MoA with mark        lookup T(link)   likewise the agent's own, where the MoA is a HoA as well
 ///     base + 2   mark                      lookup main      the agent's own sockets are never captured
+///     base + 3   to base + 8                                programs that start from other addresses: see `RoutePlan+Programs`
 ///     base + 9   from a further HoA        lookup T(HoA)    see `RoutePlan+FurtherHomes`
 ///     base + 10  iif lo                    lookup capture   local sockets: peers' routes, exceptions, the rest to mat0
 ///     base + 11  iif lo                    lookup path      peers that capture let through: the way all but a few take
@@ -30,10 +31,12 @@ package struct RoutePlan {
     package var primaries: [MobileAddress] = []
     /// Where our rules begin, if not where the configuration says.
     package var ruleBase: UInt32?
+    /// Programs that start from other addresses than the rest of the host, by their sockets' marks.
+    package var programs: [UInt32: ProgramVia] = [:]
 
     package init(
         configuration: IMTConfiguration, tables: LinkTables, locators: [LocalAddress], deviceIndex: UInt32, plain: Set<IPAddress>,
-        homes: Set<IPAddress>, primaries: [MobileAddress] = [], ruleBase: UInt32? = nil
+        homes: Set<IPAddress>, primaries: [MobileAddress] = [], ruleBase: UInt32? = nil, programs: [UInt32: ProgramVia] = [:]
     ) {
         self.configuration = configuration
         self.tables = tables
@@ -43,6 +46,7 @@ package struct RoutePlan {
         self.homes = homes
         self.primaries = primaries
         self.ruleBase = ruleBase
+        self.programs = programs
     }
 
     package static func pathTable(_ configuration: IMTConfiguration) -> UInt32 { configuration.routingTable &+ 1 << 23 }
@@ -81,7 +85,7 @@ package struct RoutePlan {
             late.priority = base + 12
             rules.formUnion([marked, late])
         }
-        return rules.union(furtherRules())
+        return rules.union(furtherRules()).union(programRules())
     }
 
     /// The per-link tables: the main table's routes over that link, so that each MoA is used where it belongs.

@@ -43,7 +43,7 @@ extension TranslationNeeds {
         needs.exemptsIPsec = hasPolicies
         // Forwarded packets go out by the main table once their destination is known as plain, and do not ask first.
         if configuration.connectionTracking == .always || !configuration.homePrefixes.isEmpty {
-            needs.translatesSources = configuration.traffic != .nothing
+            needs.translatesSources = translatesSources || configuration.traffic != .nothing
         }
         needs.sparesTracking = needs.spares(configuration, othersFilter)
         needs.isUntracked = !needs.translatesSources && !othersFilter

@@ -23,6 +23,7 @@ static void *(*const map_look_up)(const struct map *, const void *key) = (void *
 static long (*const map_update)(const struct map *, const void *key, const void *value, u64 flags) = (void *)BPF_FUNC_map_update_elem;
 static u64 (*const time_now)(void) = (void *)BPF_FUNC_ktime_get_ns;
 static u64 (*const time_coarse)(void) = (void *)BPF_FUNC_ktime_get_coarse_ns;
+static u64 (*const network_of)(void *context) = (void *)BPF_FUNC_get_netns_cookie;
 static u32 (*const random_number)(void) = (void *)BPF_FUNC_get_prandom_u32;
 static long (*const redirect)(u32 interface, u64 flags) = (void *)BPF_FUNC_redirect;
 static long (*const redirect_neighbour)(u32 interface, struct bpf_redir_neigh *, int octets, u64 flags) = (void *)BPF_FUNC_redirect_neigh;

@@ -7,6 +7,9 @@ public enum ExitStatus: Int32, Sendable {
     case failed = 1
     /// The daemon can't be reached, so nothing is known.
     case unreachable = 2
+    /// Of `mat run`, as shells have it: the command can't be run, or is not there.
+    case commandNotRun = 126
+    case commandNotFound = 127
 }
 
 /// Why a command ends without success: for the person at the keyboard, with what to do.

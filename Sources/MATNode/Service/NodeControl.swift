@@ -25,6 +25,8 @@ extension NodeService {
             case .explain: return .result(try explain(try request.arguments(as: ExplainRequest.self), SystemClock.now()))
             case .history: return .result(history())
             case .handover: return try handOver(try request.arguments(as: HandoverRequest.self))
+            case .steer: return .result(try steer(try request.arguments(as: SteerRequest.self), by: request))
+            case .programs: return .result(try programsReport(SystemClock.now()))
             }
         } catch {
             return .failed(error.description)

@@ -15,6 +15,9 @@ final class ControlConnection {
     private let loop: EventLoop
     private var descriptor: Int32
     private let peerUID: UInt32
+    private let peerProcess: Int32
+    /// Stands for that process (pidfd), so that nobody is taken for it who has got its number since; -1 if there is none.
+    private var peerDescriptor: Int32
     private let handler: ControlServer.Handler
     private let closed: () -> Void
 
@@ -34,6 +37,10 @@ final class ControlConnection {
         self.loop = loop
         self.descriptor = descriptor
         self.peerUID = peerUID
+        peerProcess = mat_peer_process(descriptor)
+        let named = mat_peer_process_descriptor(descriptor)
+        // Linux before 6.5: from the number, which only just was its own.
+        peerDescriptor = named >= 0 || peerProcess <= 0 ? named : mat_open_process(peerProcess)
         self.handler = handler
         self.closed = closed
     }
@@ -58,6 +65,8 @@ final class ControlConnection {
         loop.unwatch(descriptor)
         Glibc.close(descriptor)
         descriptor = -1
+        if peerDescriptor >= 0 { Glibc.close(peerDescriptor) }
+        peerDescriptor = -1
     }
 
     private func end() {
@@ -115,7 +124,7 @@ final class ControlConnection {
     private func answer(_ line: [UInt8]) {
         let parsed: ControlRequest
         do throws(ControlError) {
-            parsed = try ControlRequest(line: line, peerUID: peerUID)
+            parsed = try ControlRequest(line: line, peerUID: peerUID, peerProcess: peerProcess, peerDescriptor: peerDescriptor)
         } catch {
             reply(.failed(error.description))
             return

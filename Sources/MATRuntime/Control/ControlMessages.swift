@@ -18,9 +18,15 @@ public struct ControlRequest: Hashable, Sendable {
     public let command: String
     /// Who asks, as the kernel knows it (SO_PEERCRED). Commands that change something may look at it.
     public let peerUID: UInt32
+    /// Which process asks; 0 if it is in a PID namespace that this process does not see.
+    public let peerProcess: Int32
+    /// What stands for that process (pidfd) until the connection ends: to be duplicated by who wants it for longer. -1 if there is none.
+    public let peerDescriptor: Int32
     private let line: [UInt8]
 
-    package init(line: [UInt8], peerUID: UInt32) throws(ControlError) {
+    package init(line: [UInt8], peerUID: UInt32, peerProcess: Int32 = 0, peerDescriptor: Int32 = -1) throws(ControlError) {
+        self.peerProcess = peerProcess
+        self.peerDescriptor = peerDescriptor
         do throws(ControlError) {
             command = try ControlJSON.decode(Head.self, from: line).command
         } catch {

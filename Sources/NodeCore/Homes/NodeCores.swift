@@ -249,6 +249,12 @@ public struct NodeCores {
         return all.first { !$0.candidates.isEmpty } ?? all.first
     }
 
+    /// Likewise, of an own HoA's.
+    public func explain(_ peer: HomeAddress, from own: HomeAddress, now: Now) -> PathExplanation? {
+        let index = index(home: own.address)
+        return cores.indices.contains(index) ? cores[index].explain(peer, now: now) : nil
+    }
+
     /// Whether packets between two addresses go by a mapping; of the core whose HoA or peer is concerned.
     package func explainTraffic(from own: IPAddress?, to remote: IPAddress, _ kernel: IMTConfiguration, now: Now) -> TrafficExplanation {
         let index = own.flatMap { coreOfHome[HomeAddress($0)] } ?? cores.firstIndex { $0.peers[HomeAddress(remote)] != nil } ?? 0
