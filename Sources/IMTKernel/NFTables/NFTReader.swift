@@ -9,6 +9,13 @@ struct KernelElement {
     var octets: UInt64 = 0
 }
 
+/// Where an element stands.
+struct ElementPlace {
+    var table: TableDefinition
+    var set: String
+    var key: [UInt8]
+}
+
 extension NetlinkSocket {
     /// Whether the table exists.
     func exists(_ table: TableDefinition) throws(KernelError) -> Bool {
@@ -39,17 +46,25 @@ extension NetlinkSocket {
 
     /// The given elements only, as far as they exist.
     func elements(_ wanted: [SetElement], of set: String, in table: TableDefinition) throws(KernelError) -> [KernelElement] {
-        var result: [KernelElement] = []
-        guard !wanted.isEmpty else { return result }
+        try elements(wanted.map { ElementPlace(table: table, set: set, key: $0.key) }, operation: "read \(table.title), \(set)").map(\.element)
+    }
+
+    /// Elements of any sets, as far as they exist, each with the index of its place. All are asked for at once, without acknowledgements: the
+    /// kernel has answered by the time it has taken the request.
+    func elements(_ places: [ElementPlace], operation: String) throws(KernelError) -> [(index: Int, element: KernelElement)] {
+        var result: [(index: Int, element: KernelElement)] = []
+        guard !places.isEmpty else { return result }
         var request = writer()
-        for element in wanted {
-            request.append(type: KernelValues.subsystemTables | KernelValues.nftGetElement, flags: KernelValues.flagAck) {
-                message in
-                message.putHeader([table.nfProtocol, 0, 0, 0])
-                message.putElements([SetElement(key: element.key)], set: set, table: table.name)
+        let first = request.firstSequence
+        for place in places {
+            request.append(type: KernelValues.subsystemTables | KernelValues.nftGetElement, flags: 0) { message in
+                message.putHeader([place.table.nfProtocol, 0, 0, 0])
+                message.putElements([SetElement(key: place.key)], set: place.set, table: place.table.name)
             }
         }
-        _ = try exchange(request, operation: "read \(table.title), \(set)") { result += KernelElement.decodeList($0) }
+        _ = try exchange(request, operation: operation) { incoming in
+            for element in KernelElement.decodeList(incoming) { result.append((Int(incoming.sequence &- first), element)) }
+        }
         return result
     }
 }

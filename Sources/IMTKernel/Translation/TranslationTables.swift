@@ -267,11 +267,8 @@ final class TranslationTables {
     func counters() throws(KernelError) -> [HomePair: PeerCounters] {
         var result = carried
         let isFew = model.entries.departuresCount + model.entries.arrivalsCount <= Self.countedSinglyMax
-        for table in families {
-            guard !isFew else {
-                try addSingly(of: table, to: &result)
-                continue
-            }
+        if isFew { try addSingly(to: &result) }
+        for table in isFew ? [] : families {
             for (number, path) in model.paths where path.moa.family == table.family {
                 for element in try socket.elements(of: TranslationRuleset.out(number), in: table) { Self.add(out: element, path.own, to: &result) }
             }
@@ -283,17 +280,22 @@ final class TranslationTables {
     }
 
     /// Likewise, element by element.
-    private func addSingly(of table: TableDefinition, to result: inout [HomePair: PeerCounters]) throws(KernelError) {
-        let departures = Dictionary(grouping: model.entries.departures.filter { $0.key.own.family == table.family }, by: { $0.value.path })
-        for (number, entries) in departures {
-            guard let path = model.paths[number] else { continue }
-            let keys = entries.map { SetElement(key: $0.key.peer.address.packetOctets) }
-            for element in try socket.elements(keys, of: TranslationRuleset.out(number), in: table) { Self.add(out: element, path.own, to: &result) }
+    private func addSingly(to result: inout [HomePair: PeerCounters]) throws(KernelError) {
+        var asked: [(place: ElementPlace, own: HomeAddress, isOut: Bool)] = []
+        for table in families {
+            func ask(_ set: String, _ key: IPAddress, _ own: HomeAddress, isOut: Bool) {
+                asked.append((ElementPlace(table: table, set: set, key: key.packetOctets), own, isOut))
+            }
+            for (pair, departure) in model.entries.departures where pair.own.family == table.family && model.paths[departure.path] != nil {
+                ask(TranslationRuleset.out(departure.path), pair.peer.address, pair.own, isOut: true)
+            }
+            for (arrival, _) in model.entries.arrivals where arrival.own.family == table.family {
+                ask(TranslationRuleset.into(arrival.own), arrival.peer.address, arrival.own, isOut: false)
+            }
         }
-        let arrivals = Dictionary(grouping: model.entries.arrivals.filter { $0.key.own.family == table.family }, by: { $0.key.own })
-        for (home, entries) in arrivals {
-            let keys = entries.map { SetElement(key: $0.key.peer.address.packetOctets) }
-            for element in try socket.elements(keys, of: TranslationRuleset.into(home), in: table) { Self.add(into: element, home, to: &result) }
+        for (index, element) in try socket.elements(asked.map(\.place), operation: "read the peers' counts") where asked.indices.contains(index) {
+            let own = asked[index].own
+            if asked[index].isOut { Self.add(out: element, own, to: &result) } else { Self.add(into: element, own, to: &result) }
         }
     }
 
