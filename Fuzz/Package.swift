@@ -24,7 +24,7 @@ let package = Package(
         .target(
             name: "MATFuzzing",
             dependencies: mat(
-                "IMS", "IMSCore", "IMTKernel", "MATCore", "MATDNS", "MATNode", "MATRuntime", "MATSignal", "RelayCore", "SeededRandom"),
+                "IMS", "IMSCore", "IMTKernel", "MATCore", "MATDNS", "MATNode", "MATRuntime", "MATSignal", "RADIUS", "RelayCore", "SeededRandom"),
             packageAccess: false, swiftSettings: ofProduct),
         .testTarget(name: "FuzzTests", dependencies: ["MATFuzzing"] + mat("SeededRandom"), path: "Tests"),
     ],

@@ -25,7 +25,7 @@ public struct FuzzTarget: Sendable, CustomStringConvertible {
     public static let all: [FuzzTarget] = [
         .signal, .inPath, .records, .strangers, .clients, .workers, .relays, .dns, .rdata, .imsConfiguration, .nodeConfiguration, .control,
         .transfer, .keyFiles,
-        .netlink, .packets,
+        .netlink, .packets, .radius,
     ]
 
     public static func named(_ name: String) -> FuzzTarget? { all.first { $0.name == name } }
