@@ -22,6 +22,7 @@ extension IMSCore {
             hoa: hoa, prefixLength: prefixLength, key: key, lifetime: lifetime, isForced: isForced,
             isRenewed: isRenewed, isClockConfirmed: isClockConfirmed)
         let issued = try enrolment.issue(view, &random, now)
+        if isForced, let loser = view.loser(to: issued.certificate.prefix, key, now) { log(.notice, "enrolling by force: \(loser)") }
         let ticket = commit(registrations.begin(issued.write, latest: issued.latest, now))
         return (issued.certificate, ticket, takeActions(now))
     }
@@ -44,6 +45,39 @@ extension IMSCore {
 
     /// All tokens, in the order in which they were made.
     public var tokens: [HeldToken] { joining.tokens.values.sorted { ($0.createdAt, $0.id) < ($1.createdAt, $1.id) } }
+
+    /// What was given and is held by a key, by whatever: leases, and in their place HoAs of which there is a certificate alone or one of another key.
+    /// Such were signed where the signing key is kept, or before there were leases, and count as given by hand.
+    ///
+    /// - Returns: up to `count`, in the order of their HoAs, those after `after`; and behind which there may be more.
+    public func givenPage(after: IPPrefix?, count: Int) -> (given: [Lease], next: IPPrefix?) {
+        var after = after
+        let size = max(count, Self.givenLooksMin)
+        for _ in 0..<Self.givenLooksMax {
+            let certificates = issued.page(after: after, count: size).map(\.prefix)
+            let leases = leasesPage(after: after, count: size).map(\.prefix)
+            // What comes after the last of a whole page has not been looked at.
+            let end = [certificates, leases].compactMap { $0.count < size ? nil : $0.last }.min()
+            let found = Set(certificates + leases).filter { prefix in end.map { prefix <= $0 } ?? true }.sorted().compactMap { given($0) }
+            if found.count > count { return (Array(found.prefix(count)), found[count - 1].prefix) }
+            guard found.isEmpty, let end else { return (found, end) }
+            after = end
+        }
+        return ([], after)
+    }
+
+    /// HoAs that are looked at in one go, and how often there may be nothing among them.
+    private static let givenLooksMin = 1000
+    private static let givenLooksMax = 16
+
+    private func given(_ prefix: IPPrefix) -> Lease? {
+        let lease = joining.leases[prefix]
+        if let certificate = issued[prefix], lease?.key != certificate.nodeKey {
+            let isRevoked = registrations[prefix].map { $0.isRevocation && $0.certified.certificate == certificate } ?? false
+            if !isRevoked { return Lease(prefix, key: certificate.nodeKey, .hand, givenAt: certificate.notBefore) }
+        }
+        return lease.flatMap { $0.isReturned ? nil : $0 }
+    }
 
     /// HoAs that were given, in order, those after `after`.
     public func leasesPage(after: IPPrefix?, count: Int) -> [Lease] { joining.leases.page(after: after, count: count) { !$0.isReturned } }

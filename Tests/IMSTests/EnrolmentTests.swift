@@ -40,6 +40,37 @@ struct EnrolmentTests {
         #expect(try refusal(server, "192.0.2.7", seed: 1) == nil, "the same key again takes nothing from anybody")
         #expect(try refusal(server, "192.0.2.7", seed: 2, isForced: true) == nil)
         #expect(server.core.issued[prefix("192.0.2.7")]?.nodeKey == (try key(2).publicKey))
+        #expect(server.logs.contains { $0.contains("by force") && $0.contains("192.0.2.7") && $0.contains("would be thrown out") })
+    }
+
+    @Test("What was given is listed with what only certificates tell: of before there were leases, and signed elsewhere; not what was revoked")
+    func given() throws {
+        let server = try TestServer()
+        // Registered by certificates that this server has not recorded, one of them over what it gave by hand itself.
+        for number in [1, 2, 3] {
+            let node = try server.makeNode("192.0.2.\(number)", seed: UInt8(number))
+            #expect(server.update(try node.record(["198.51.100.7"], sequence: server.now.wallMilliseconds), from: mn)?.code == .ok)
+        }
+        #expect(try refusal(server, "192.0.2.4", seed: 4) == nil)
+        let elsewhere = try TestNode("192.0.2.4", seed: 5, issuer: server.issuer, notBefore: server.now.wallMilliseconds + 1)
+        let unused = try TestNode("192.0.2.5", seed: 6, issuer: server.issuer, notBefore: server.now.wallMilliseconds)
+        let changes = [elsewhere, unused].map { StoreChange(issued: $0.certificate) }
+        server.perform(server.core.store(.changed(changes), now: server.now))
+        server.perform(try #require(try server.core.revoke(prefix("192.0.2.2"), now: server.now)).actions)
+        #expect(try refusal(server, "192.0.2.16/28", seed: 7) == nil)
+        let expected: [(String, UInt8)] = [("192.0.2.1", 1), ("192.0.2.3", 3), ("192.0.2.4", 5), ("192.0.2.5", 6), ("192.0.2.16/28", 7)]
+        for count in 1...6 {
+            var listed: [Lease] = []
+            var after: IPPrefix?
+            repeat {
+                let page = server.core.givenPage(after: after, count: count)
+                #expect(page.given.count <= count)
+                listed += page.given
+                after = page.next
+            } while after != nil && listed.count < 10
+            #expect(listed.map(\.prefix) == expected.map { prefix($0.0) })
+            #expect(try listed.map(\.key) == expected.map { try key($0.1).publicKey } && listed.allSatisfy { $0.origin == .hand })
+        }
     }
 
     @Test("A network that overlaps others' home addresses, and an address within another's network, are refused likewise")

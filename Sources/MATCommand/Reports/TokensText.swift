@@ -36,7 +36,7 @@ enum TokensText {
             }
             table.add([
                 home.home, String(home.publicKey.prefix(40)), home.by, ago(home.givenAtMilliseconds, now),
-                (left ?? "taken") + (home.renewal ? "" : ", not renewed"), home.lastSeenMilliseconds.map { ago($0, now) } ?? "never",
+                (left ?? "revoked") + (home.renewal ? "" : ", not renewed"), home.lastSeenMilliseconds.map { ago($0, now) } ?? "never",
             ])
         }
         let more = report.next.map { ["more with --after \($0)"] } ?? []

@@ -76,8 +76,8 @@ extension IMSServer {
         if let after, after == nil { throw ControlError("\"after\" must be a prefix or an address") }
         let count = request.count ?? 100
         guard (1...1000).contains(count) else { throw ControlError("\"count\" must be from 1 to 1000") }
-        let leases = core.leasesPage(after: after ?? nil, count: count)
-        let homes = leases.map { lease in
+        let page = core.givenPage(after: after ?? nil, count: count)
+        let homes = page.given.map { lease in
             let certificate = core.issued[lease.prefix].flatMap { $0.nodeKey == lease.key ? $0 : nil }
             let mapping = core.mapping(of: HomeAddress(lease.prefix.address)).flatMap {
                 $0.record.prefix == lease.prefix && !$0.isRevocation && $0.certified.certificate.nodeKey == lease.key ? $0 : nil
@@ -87,7 +87,7 @@ extension IMSServer {
                 by: "\(lease.origin)", givenAtMilliseconds: lease.givenAt, validUntilMilliseconds: certificate?.notAfter,
                 renewal: lease.isRenewed, lastSeenMilliseconds: mapping?.provenAt)
         }
-        return EnrolledReport(homes: homes, next: leases.count < count ? nil : leases.last.map { "\($0.prefix)" })
+        return EnrolledReport(homes: homes, next: page.next.map { "\($0)" })
     }
 }
 
