@@ -19,12 +19,15 @@ enum JoinOutcome: Sendable {
 ///      silent                                       └─ any other code ────► refused
 /// ```
 /// A Join signs the cookie that it comes under, so it can't be the first message. Who gives an address back withdraws its mapping before, by an
-/// IMS Update without locators between the two: what is registered is not taken back.
+/// IMS Update without locators between the two: what is registered is not taken back. Refused, it withdraws anew: a Join that came late, as a copy,
+/// counts as its wish to keep the address.
 final class JoinExchange {
     /// How often a server may say "later".
     static let latersMax = 5
     /// How long it may put us off, in seconds.
     static let laterSecondsMax: UInt32 = 10
+    /// How often it withdraws what it gives back.
+    static let withdrawalsMax = 3
     /// Of a withdrawal, in seconds: how long others remember it.
     static let withdrawalSeconds: UInt32 = 600
 
@@ -35,6 +38,10 @@ final class JoinExchange {
     private let lifetime: UInt32?
     /// What is withdrawn first.
     private var withdrawing: Certificate?
+    private var withdrawals = 0
+    /// Withdrawals that came too late, or under an old certificate.
+    private var stales = 0
+    private var sequence: UInt64 = 0
     private var socket: UDPSocket?
     private var servers: ArraySlice<Endpoint>
     private var cookie: Cookie
@@ -106,8 +113,9 @@ final class JoinExchange {
                     signature: signature)))
     }
 
-    /// - Parameter sequence: later than that of what is registered.
-    private func withdraw(_ certificate: Certificate, sequence: UInt64) {
+    /// - Parameter registered: the sequence of what is registered.
+    private func withdraw(_ certificate: Certificate, after registered: UInt64 = 0) {
+        sequence = max(SystemClock.now().wallMilliseconds, max(registered, sequence) &+ 1)
         let record = MappingRecord(
             hoa: certificate.hoa, prefixLength: certificate.prefixLength, sequence: sequence, lifetime: Self.withdrawalSeconds,
             issued: SystemClock.now().wallMilliseconds, locators: [])
@@ -164,7 +172,7 @@ final class JoinExchange {
         case .bindAck where cookie.server == nil: giveUp()
         case .bindAck:
             guard let withdrawing else { return join() }
-            withdraw(withdrawing, sequence: SystemClock.now().wallMilliseconds)
+            withdraw(withdrawing)
         case .imsUpdateReply(let reply): withdrawn(reply)
         case .joinReply(let reply): answered(reply)
         default: giveUp()
@@ -173,11 +181,20 @@ final class JoinExchange {
 
     private func withdrawn(_ reply: IMSUpdateReply) {
         guard let withdrawing else { return join() }
-        self.withdrawing = nil
         switch reply.code {
         // Its own clock was ahead of this one when it registered last.
-        case .stale: reply.current.map { withdraw(withdrawing, sequence: $0.record.sequence &+ 1) } ?? join()
-        case .ok: join()
+        case .stale where stales < Self.withdrawalsMax:
+            stales += 1
+            reply.current.map { withdraw(withdrawing, after: $0.record.sequence) } ?? join()
+        case .ok:
+            withdrawals += 1
+            join()
+        // matd keeps renewed certificates with its state; the IMS says which is the newest.
+        case .authenticationFailed where stales < Self.withdrawalsMax:
+            guard let newest = reply.certificate, newest.prefix == withdrawing.prefix, newest.nodeKey == withdrawing.nodeKey else { fallthrough }
+            stales += 1
+            self.withdrawing = newest
+            withdraw(newest)
         default: end(.refused(reply.code, reply.text.map { "it is not withdrawn: \($0)" }))
         }
     }
@@ -190,6 +207,9 @@ final class JoinExchange {
         case .cookieRequired where cookiesFollowed < 2 && cookie.server != nil:
             cookiesFollowed += 1
             join()
+        case .refused where withdrawals < Self.withdrawalsMax:
+            guard let withdrawing else { return end(.refused(reply.code, reply.text)) }
+            withdraw(withdrawing)
         case .tryLater where laters < Self.latersMax:
             laters += 1
             timer = loop.schedule(after: .seconds(Int(min(reply.lifetime ?? 1, Self.laterSecondsMax)))) { [self] in join() }
