@@ -65,9 +65,10 @@ public struct StoreChange: Hashable, Sendable {
 /// Which record an HoA has.
 public struct MappingVersion: Hashable, Sendable {
     public var prefix: IPPrefix
-    public var version: RecordVersion
+    /// `nil`: none.
+    public var version: RecordVersion?
 
-    public init(_ prefix: IPPrefix, _ version: RecordVersion) {
+    public init(_ prefix: IPPrefix, _ version: RecordVersion?) {
         self.prefix = prefix
         self.version = version
     }

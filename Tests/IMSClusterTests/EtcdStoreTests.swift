@@ -183,14 +183,15 @@ struct EtcdStoreTests {
         let node = try TestNode("192.0.2.1")
         let (before, after) = (try node.stored(7), try node.stored(8))
         let key = node.certificate.prefix.address.octets + [128]
-        func change(_ version: UInt64, _ value: UInt8) -> StoreChange {
+        func change(_ version: UInt64, _ value: UInt8, isAbsent: Bool = false) -> StoreChange {
             StoreChange(
                 rows: [StoredRow(.lease, key: key, value: [value], version: version)],
-                relied: [MappingVersion(before.record.prefix, before.certified.version)])
+                relied: [MappingVersion(before.record.prefix, isAbsent ? nil : before.certified.version)])
         }
         #expect(instances[0].commit(1, change(1, 1)) == .conflict([StoredRow(.lease, key: key, value: [], version: 0)]))
         #expect(instances[0].commit(2, StoreChange(mapping: before)) == .durable)
         #expect(instances[0].commit(3, change(1, 2)) == .durable)
+        #expect(instances[0].commit(7, change(2, 4, isAbsent: true)) == .conflict(change(1, 2).rows))
         #expect(instances[1].commit(4, StoreChange(mapping: after)) == .durable)
         #expect(instances[0].commit(5, change(2, 3)) == .conflict(change(1, 2).rows))
         // The one that was wrong has been told why by then.

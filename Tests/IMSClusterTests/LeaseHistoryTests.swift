@@ -152,9 +152,10 @@ private struct JoiningNode {
 
     /// Until it is known that it is withdrawn.
     ///
+    /// - Parameter isAgain: an earlier try to give it back may have done it; then it may be another's, or its own anew by a Join that came late.
     /// - Returns: whether it is.
     private mutating func withdraw(
-        _ grant: JoinReply.Grant, _ client: LabClient, _ history: LeaseHistory, _ random: inout SeededGenerator, until end: Int64
+        _ grant: JoinReply.Grant, _ client: LabClient, _ history: LeaseHistory, _ random: inout SeededGenerator, isAgain: Bool, until end: Int64
     ) throws -> Bool {
         while milliseconds() < end {
             let now = UInt64(Date().timeIntervalSince1970 * 1000)
@@ -167,6 +168,7 @@ private struct JoiningNode {
                 continue
             }
             guard reply.code != .ok else { return true }
+            if isAgain, reply.code == .authenticationFailed { return false }
             let (name, hoa, code, text) = (name, grant.hoa, reply.code, reply.text ?? "")
             history.update { $0.violations.append("key \(name) could not withdraw \(hoa): \(code) \(text)") }
             return false
@@ -182,12 +184,17 @@ private struct JoiningNode {
             guard let place = state.holdings.lastIndex(where: { $0.key == name && $0.until == nil }) else { return }
             state.holdings[place].until = began
         }
-        guard try withdraw(grant, client, history, &random, until: began + 60_000) else { return }
+        guard try withdraw(grant, client, history, &random, isAgain: false, until: began + 60_000) else { return }
         while milliseconds() < began + 120_000 {
             let reply = ask(client, wanted: IPPrefix(grant.hoa.address), lifetime: 0)
-            // A server may not have heard of the withdrawal yet.
-            guard let reply, reply.code != .tryLater, reply.text?.contains("withdraw it first") != true else {
+            guard let reply, reply.code != .tryLater else {
                 usleep(UInt32.random(in: 20_000...150_000, using: &random))
+                continue
+            }
+            // A server may not have heard of the withdrawal yet, or a copy of a Join has come late.
+            if reply.text?.contains("withdraw it first") == true,
+                try withdraw(grant, client, history, &random, isAgain: true, until: began + 120_000)
+            {
                 continue
             }
             // Refused: an earlier try of the same did it, whose answer was lost, and another key has it by now.

@@ -65,8 +65,12 @@ extension ClusterInstance {
         }
         for mapping in change.relied {
             let key = keys.octets(.mapping(mapping.prefix))
-            transaction.compare.append(.greater(key, than: ClusterValue.version(mapping.version)))
-            transaction.compare.append(.less(key, than: ClusterValue.end(of: mapping.version)))
+            if let version = mapping.version {
+                transaction.compare.append(.greater(key, than: ClusterValue.version(version)))
+                transaction.compare.append(.less(key, than: ClusterValue.end(of: version)))
+            } else {
+                transaction.compare.append(.absent(key))
+            }
             // Whoever was wrong about it has to be told of it before he looks again.
             transaction.failure.append(.range(EtcdRange(key: key)))
         }

@@ -78,7 +78,7 @@ extension Joining {
             // Renewed by repetition, but not for every repetition.
             let left = certificate.notAfter > now.wallMilliseconds ? certificate.notAfter - now.wallMilliseconds : 0
             let whole = certificate.notAfter - min(certificate.notAfter, certificate.notBefore)
-            if left > whole / 2 { return .again(same, Self.grant(certificate, now)) }
+            if left > whole / 2 { return .again(asked(for: same, server), Self.grant(certificate, now)) }
         }
         let prefix: IPPrefix
         if let same {

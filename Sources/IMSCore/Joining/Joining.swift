@@ -221,10 +221,11 @@ struct Joining: Sendable {
                     }
                     switch decision {
                     // One write says one thing of a lease.
-                    case .again(let lease, _) where isShared && batch.prefixes.contains(lease.prefix): late.append(candidate)
+                    case .again(let lease, _) where batch.prefixes.contains(lease.prefix): late.append(candidate)
                     case .give(let lease, _, _) where batch.prefixes.contains(lease.prefix): late.append(candidate)
                     case .giveBack(let lease, _, _) where batch.prefixes.contains(lease.prefix): late.append(candidate)
-                    case .again(let lease, let grant) where isShared: batch.confirm(lease, candidate, grant)
+                    case .again(let lease, let grant) where isShared || lease != leases[lease.prefix]:
+                        batch.confirm(lease, candidate, grant, server.registrations.newest(of: lease.prefix))
                     case .again(_, let grant): actions += candidate.requests.map { .answer(Self.granted(grant, $0)) }
                     case .give(let lease, let grant, let certificate):
                         batch.give(
@@ -240,7 +241,7 @@ struct Joining: Sendable {
             countVisitors(batch.given, by: 1)
             queues[key]?.begin(batch.given)
             queues[key]?.putBack(late)
-            actions.append(.write(PendingWrite(rows: batch.rows, certificates: batch.certificates, relied: batch.withdrawals, joins: key)))
+            actions.append(.write(PendingWrite(rows: batch.rows, certificates: batch.certificates, relied: batch.relied, joins: key)))
             break
         }
         if queues[key]?.isEmpty == true { queues[key] = nil }
@@ -254,8 +255,8 @@ struct Joining: Sendable {
         var token: HeldToken?
         private(set) var given: [JoinQueue.Given] = []
         private(set) var certificates: [Certificate] = []
-        /// What is given back depends on them.
-        private(set) var withdrawals: [MappingVersion] = []
+        /// Whether something is given back, or is no longer to be, depends on them.
+        private(set) var relied: [MappingVersion] = []
         private var leases: [StoredRow] = []
         private var newUses: Set<PublicKey> = []
         private let isShared: Bool
@@ -274,10 +275,11 @@ struct Joining: Sendable {
             return leases + [token.row]
         }
 
-        mutating func confirm(_ lease: Lease, _ candidate: JoinQueue.Candidate, _ grant: JoinReply.Grant) {
+        mutating func confirm(_ lease: Lease, _ candidate: JoinQueue.Candidate, _ grant: JoinReply.Grant, _ mapping: StoredMapping?) {
             var same = lease
             same.version += 1
             leases.append(same.row)
+            relied.append(MappingVersion(lease.prefix, mapping?.certified.version))
             given.append(JoinQueue.Given(candidate: candidate, grant: grant, isAgain: true))
         }
 
@@ -292,7 +294,7 @@ struct Joining: Sendable {
         mutating func giveBack(_ lease: Lease, _ candidate: JoinQueue.Candidate, _ grant: JoinReply.Grant, _ withdrawal: MappingVersion) {
             given.append(JoinQueue.Given(candidate: candidate, grant: grant))
             leases.append(lease.row)
-            withdrawals.append(withdrawal)
+            relied.append(withdrawal)
         }
 
         /// The node counts as one that joined with the token.
@@ -316,7 +318,7 @@ struct Joining: Sendable {
         let mine = leases.held(by: candidate.key, candidate.origin)
         let same = mine.first { candidate.wanted?.contains($0.prefix) ?? true }
         if candidate.lifetime == 0 { return try giveBack(candidate, server, now) }
-        if let same, let grant = grant(of: same, server, now) { return .again(same, grant) }
+        if let same, let grant = grant(of: same, server, now) { return .again(asked(for: same, server), grant) }
         if let reason = token.refusal(isNew: mine.isEmpty, now) { throw Allotment.Refusal(.refused, reason) }
         // Only of what this Join's authority has spoken.
         let places = try token.places(wanted: candidate.wanted, server).filter {
@@ -363,17 +365,33 @@ struct Joining: Sendable {
         return Self.grant(certificate, now)
     }
 
-    /// Requests come late, and twice: one of these that was sent for an earlier lease of the same key must not end this one. So what it wants is a
-    /// withdrawal under a certificate of this lease, of which an earlier one has none.
+    /// Its holder asks for it again: what it sent before to give it back, and may still be on its way, no longer counts.
+    func asked(for lease: Lease, _ server: ServerView) -> Lease {
+        var same = lease
+        if let withdrawal = withdrawal(of: lease, server) { same.withdrawnAt = withdrawal.record.sequence }
+        return same
+    }
+
+    /// The withdrawal that is in force, if it was made since the lease was given: under a certificate of this lease, of which an earlier lease has
+    /// none, and since its holder last asked for it.
+    private func withdrawal(of lease: Lease, _ server: ServerView) -> StoredMapping? {
+        guard let mapping = server.registrations.newest(of: lease.prefix), mapping.record.isWithdrawal,
+            mapping.certified.certificate.nodeKey == lease.key, mapping.certified.certificate.notBefore >= lease.givenAt,
+            lease.withdrawnAt.map({ $0 < mapping.record.sequence }) ?? true
+        else { return nil }
+        return mapping
+    }
+
+    /// Requests come late, and twice: one of these that was sent before the same key was given the HoA again must not take it.
     func giveBack(_ candidate: JoinQueue.Candidate, _ server: ServerView, _ now: Now) throws(Allotment.Refusal) -> Decision {
         guard let wanted = candidate.wanted, wanted.length == 128, let lease = leases[wanted], lease.key == candidate.key,
             lease.origin == candidate.origin, let certificate = server.registrations.certificates[wanted], certificate.nodeKey == lease.key
         else { throw Allotment.Refusal(.refused, "nothing of this key's is there to be given back; name the address") }
         let grant = JoinReply.Grant(HomeAddress(wanted.address), certificate, lifetime: 0)
         if lease.isReturned { return .again(lease, grant) }
-        guard let mapping = server.registrations.newest(of: wanted), mapping.record.isWithdrawal, mapping.certified.certificate.nodeKey == lease.key,
-            mapping.certified.certificate.notBefore >= lease.givenAt
-        else { throw Allotment.Refusal(.refused, "\(wanted.shortText) is not withdrawn since it was given; withdraw it first") }
+        guard let mapping = withdrawal(of: lease, server) else {
+            throw Allotment.Refusal(.refused, "\(wanted.shortText) is not withdrawn since it was given; withdraw it first")
+        }
         var returned = lease
         returned.isReturned = true
         // A visitor's rests from now on.
@@ -434,7 +452,7 @@ extension Joining {
             throw TokenRefusal("this server has no signing key; make tokens where the key is kept")
         }
         guard tokens.count < Self.tokensMax else {
-            throw TokenRefusal("there are \(tokens.count) tokens; remove spent and expired ones with `mat ims token revoke --ended`")
+            throw TokenRefusal("there are \(tokens.count) tokens, as many as may be; let more nodes join by one of them (--uses)")
         }
         guard tokens[token.id] == nil else { throw TokenRefusal("a token of this id is there already; try again") }
         guard !token.gives.isEmpty else { throw TokenRefusal("a token gives a prefix or a home address; name one") }

@@ -20,6 +20,8 @@ public struct Lease: Hashable, Sendable {
     /// No certificate of it ends later.
     public var endsAt: UInt64?
     public var isRenewed = true
+    /// The sequence of the withdrawal that was in force when its holder last asked for it: by that one it is not given back.
+    public var withdrawnAt: UInt64?
     /// Given back by its holder: whoever asks next may have it.
     public var isReturned = false
     /// Whoever is told of leases knows that it has ended.
@@ -37,16 +39,17 @@ public struct Lease: Hashable, Sendable {
 
     // MARK: As a row
 
-    private enum Flag { static let isRenewed: UInt8 = 1, isReturned: UInt8 = 2, ends: UInt8 = 4, isClosed: UInt8 = 8 }
+    private enum Flag { static let isRenewed: UInt8 = 1, isReturned: UInt8 = 2, ends: UInt8 = 4, isClosed: UInt8 = 8, isWithdrawn: UInt8 = 16 }
 
     /// ```
-    /// form 1 | flags | origin: 1 token, 2 visitor, 3 hand | given 8 | ends 8 | key 32 | token 8, or home 16 and issuer 8
+    /// form 1 | flags | origin: 1 token, 2 visitor, 3 hand | given 8 | ends 8 | key 32 | token 8, or home 16 and issuer 8 | withdrawn 8, if flagged
     /// ```
     public var row: StoredRow {
         var writer = SignalWriter(reserving: 96)
         writer.uint8(1)
         writer.uint8(
-            (isRenewed ? Flag.isRenewed : 0) | (isReturned ? Flag.isReturned : 0) | (endsAt == nil ? 0 : Flag.ends) | (isClosed ? Flag.isClosed : 0))
+            (isRenewed ? Flag.isRenewed : 0) | (isReturned ? Flag.isReturned : 0) | (endsAt == nil ? 0 : Flag.ends) | (isClosed ? Flag.isClosed : 0)
+                | (withdrawnAt == nil ? 0 : Flag.isWithdrawn))
         switch origin {
         case .token: writer.uint8(1)
         case .visitor: writer.uint8(2)
@@ -62,6 +65,7 @@ public struct Lease: Hashable, Sendable {
             writer.uint64(issuer)
         case .hand: break
         }
+        if let withdrawnAt { writer.uint64(withdrawnAt) }
         return StoredRow(.lease, key: RowKey.of(prefix), value: writer.octets, version: version)
     }
 
@@ -90,6 +94,7 @@ public struct Lease: Hashable, Sendable {
             default: return nil
             }
             self.init(prefix, key: key, origin, givenAt: given)
+            if flags & Flag.isWithdrawn != 0 { withdrawnAt = try reader.uint64("withdrawn") }
             endsAt = flags & Flag.ends != 0 ? ends : nil
             isRenewed = flags & Flag.isRenewed != 0
             isReturned = flags & Flag.isReturned != 0
