@@ -361,6 +361,31 @@ struct JoinTests {
         #expect(reply.code == .tryLater && server.commits.isEmpty)
     }
 
+    @Test("Who finds a token spent by nodes of a write that is under way hears so when that is durable, and not if it had joined at another server")
+    func spentMeanwhile() throws {
+        server.core.shareNews()
+        let few = try server.token(2, ["192.0.2.0/24"]) { $0.usesMax = 2 }
+        server.storesAtOnce = false
+        for seed in 1...3 { #expect(try send(UInt8(seed), few) == nil) }
+        let first = server.commits.removeFirst()
+        server.perform(server.core.stored(first.ticket, now: server.now))
+        #expect(server.sent.count == 1 && server.commits.count == 1, "the third waits")
+        // That had joined elsewhere, of which this server hears now.
+        let second = server.commits.removeFirst()
+        let own = try TestNode("192.0.2.200", seed: 3, issuer: server.issuer, notBefore: server.now.wallMilliseconds).certificate
+        var lease = Lease(own.prefix, key: own.nodeKey, .token(few.id), givenAt: own.notBefore)
+        lease.version = 1
+        var held = try #require(server.core.tokens.last)
+        (held.uses, held.version) = (2, held.version + 1)
+        server.perform(server.core.store(.changed([StoreChange(rows: [lease.row, held.row], certificates: [own])]), now: server.now))
+        server.perform(server.core.store(.changed([StoreChange(issued: own)]), now: server.now))
+        server.perform(server.core.store(.committed([StoreOutcome(second.ticket, .conflict([held.row]))]), now: server.now))
+        server.finishCommits()
+        let replies = server.sent.compactMap { sent in if case .joinReply(let reply) = sent.message.body { reply } else { nil } }
+        #expect(replies.count == 3 && replies.last?.granted?.certificate == own)
+        #expect(replies.count { $0.code == .refused && $0.text?.contains("spent") == true } == 1)
+    }
+
     @Test("Tokens and leases come back from their rows as they were; what is damaged does not come at all")
     func rows() throws {
         var held = try #require(server.core.tokens.first)

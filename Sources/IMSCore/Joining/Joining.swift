@@ -231,6 +231,7 @@ struct Joining: Sendable {
                         batch.give(
                             lease, candidate, grant, certificate, isFurtherVisitor: lease.isVisitors && !leases.isVisiting(lease.prefix))
                     case .giveBack(let lease, let grant, let withdrawal): batch.giveBack(lease, candidate, grant, withdrawal)
+                    case .later: late.append(candidate)
                     }
                 } catch {
                     actions += candidate.requests.map { .answer(Self.refuse($0, candidate.key, error.code, error.reason)) }
@@ -309,6 +310,8 @@ struct Joining: Sendable {
         case again(Lease, JoinReply.Grant)
         case give(Lease, JoinReply.Grant, Certificate)
         case giveBack(Lease, JoinReply.Grant, MappingVersion)
+        /// To be decided after this write.
+        case later
     }
 
     private func decide(
@@ -319,7 +322,11 @@ struct Joining: Sendable {
         let same = mine.first { candidate.wanted?.contains($0.prefix) ?? true }
         if candidate.lifetime == 0 { return try giveBack(candidate, server, now) }
         if let same, let grant = grant(of: same, server, now) { return .again(asked(for: same, server), grant) }
-        if let reason = token.refusal(isNew: mine.isEmpty, now) { throw Allotment.Refusal(.refused, reason) }
+        if let reason = token.refusal(isNew: mine.isEmpty, now) {
+            // Spent by those before it in this write? Whether that is so, and who had joined elsewhere, is known when the store has taken it.
+            if tokens[token.id]?.refusal(isNew: mine.isEmpty, now) == nil { return .later }
+            throw Allotment.Refusal(.refused, reason)
+        }
         // Only of what this Join's authority has spoken.
         let places = try token.places(wanted: candidate.wanted, server).filter {
             server.configuration.authority(over: $0)?.name == candidate.authority
