@@ -6,6 +6,6 @@ struct MatLoad: ParsableCommand {
         commandName: "mat-load", abstract: "Puts load on an IMS, and tells what came of it.",
         discussion: "`mat-load population` first: it makes the nodes that the others speak for. docs/ims-benchmarks.md has examples.",
         subcommands: [
-            PopulationCommand.self, Queries.self, UpdatesCommand.self, Notifies.self, Malformed.self, Storm.self,
+            PopulationCommand.self, Queries.self, UpdatesCommand.self, Notifies.self, Malformed.self, Storm.self, JoinsCommand.self,
         ])
 }

@@ -15,14 +15,18 @@ struct FloodMeasurement {
         ("20,000 HA Notifies/s of strangers with cookies", "--notifies 20000"),
         ("20,000 HA Notifies/s from unproven sources", "--notifies 20000 --unproven"),
         ("20,000 malformed datagrams/s", "--garbage 20000"),
+        ("20,000 Joins/s with a wrong token", "--joins 20000"),
     ]
+    private static let joins = "20,000 Joins/s of a token's holder with 2000 keys"
 
     func run(into figures: inout IMSFigures) throws {
         let (nodes, store) = try host.population(plan.mappings, signed: IMSPlan.signedMax)
         let ims = try RunningIMS(host, store: store, mappings: plan.mappings)
         defer { ims.end() }
         let common = "queries --population \(nodes) --seconds \(plan.seconds)"
-        var all = [(Self.alone, "")] + Self.floods
+        let token = try ims.makeToken("10.64.0.0/10")
+        let floods = Self.floods + [(Self.joins, "--joins 20000 --token \(token)")]
+        var all = [(Self.alone, "")] + floods
         for _ in 0..<plan.runs {
             var half = 0.0
             for (title, arguments) in all {
@@ -36,7 +40,7 @@ struct FloodMeasurement {
             }
             all = [all[0]] + all.dropFirst(2) + [all[1]]
         }
-        for (title, _) in Self.floods {
+        for (title, _) in floods {
             figures.compare("floods", "\(title): queries", to: "\(Self.alone): queries", as: "\(title): queries, of those alone")
             figures.goal("floods", "\(title): queries, of those alone", atLeast: 0.9)
         }

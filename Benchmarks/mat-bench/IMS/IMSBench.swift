@@ -31,7 +31,7 @@ struct IMSBenchmark: ParsableCommand {
     @Flag(help: "One short round of everything, small: whether it works, not how fast.") var quick = false
 
     enum Group: String, CaseIterable {
-        case queries, dns, updates, storm, breaking, floods, memory, cluster
+        case queries, dns, updates, storm, breaking, floods, joins, memory, cluster
     }
 
     /// More mappings than a population has.
@@ -82,6 +82,7 @@ struct IMSBenchmark: ParsableCommand {
         if wanted.contains(.storm) { attempt("storm", &figures) { try StormMeasurement(host, plan).run(into: &$0) } }
         if wanted.contains(.breaking) { attempt("breaking", &figures) { try BreakMeasurement(host, plan).run(into: &$0) } }
         if wanted.contains(.floods) { attempt("floods", &figures) { try FloodMeasurement(host, plan).run(into: &$0) } }
+        if wanted.contains(.joins) { attempt("joins", &figures) { try JoinMeasurement(host, plan).run(into: &$0) } }
         if wanted.contains(.memory) { attempt("memory", &figures) { try GrowthMeasurement(host, plan).run(into: &$0) } }
         if wanted.contains(.cluster) { attempt("cluster", &figures) { try ClusterMeasurement(host, plan).run(into: &$0) } }
         let report = IMSReport(figures: figures, plan: plan, host: host)

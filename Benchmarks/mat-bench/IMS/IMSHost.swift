@@ -113,7 +113,10 @@ final class RunningIMS {
     /// - Parameters:
     ///   - store: what stands behind `store:` in its configuration, and lines that go with it.
     ///   - mappings: how many it has to read before it is ready.
-    init(_ host: IMSHost, store: String, mappings: Int, port: UInt16 = SignalPort.ims, name: String = "imsd", cores: String? = nil) throws {
+    ///   - limits: further ones, each behind a comma.
+    init(
+        _ host: IMSHost, store: String, mappings: Int, port: UInt16 = SignalPort.ims, name: String = "imsd", cores: String? = nil, limits: String = ""
+    ) throws {
         self.host = host
         self.name = name
         let text = """
@@ -125,7 +128,7 @@ final class RunningIMS {
               - prefix: 10.0.0.0/9
               - prefix: 2001:db8::/34
             dns: {resolvers: ["127.0.0.1:1"]}
-            limits: {mappings: 100000000}
+            limits: {mappings: 100000000\(limits)}
             log-level: error
 
             """
@@ -157,6 +160,8 @@ final class RunningIMS {
         let line = text.split(separator: "\n").first { $0.hasPrefix("RssAnon:") }
         return (line.flatMap { Double($0.split(whereSeparator: { $0 == " " || $0 == "\t" }).dropFirst().first ?? "") } ?? 0) * 1024
     }
+
+    var controlPath: String { "\(host.directory)/\(name).sock" }
 
     func processorNanoseconds() -> Double { processes.processorNanoseconds() }
 

@@ -11,31 +11,31 @@ struct StrangerNotifies {
     func stream(_ nodes: Nodes, _ server: Endpoint, rate: Double?, until end: UInt64, seed: UInt64) throws -> FloodStream {
         let strangers = try Strangers(isIPv4: server.address.isIPv4, count: isProven ? count : 1_000_000)
         let socket = try LoadSocket(port: 0)
-        let cookies = isProven ? try self.cookies(strangers, nodes, server, socket) : []
+        let cookies = isProven ? try strangerCookies(strangers, nodes, server, socket) : []
         let flood = try NotifyFlood.make(strangers, about: nodes, cookies: cookies, seed: seed)
         return FloodStream(flood, rate: rate, until: end, through: socket, to: server)
     }
+}
 
-    /// The flood's socket asks, since cookies are bound to its port.
-    private func cookies(_ strangers: Strangers, _ nodes: Nodes, _ server: Endpoint, _ socket: LoadSocket) throws -> [CookieOctets] {
-        let side = NodeSide(socket)
-        var cookies = Array(repeating: CookieOctets(), count: strangers.count)
-        let exchanges = try Exchanges(
-            Requests(
-                count: strangers.count,
-                write: { number, octets in
-                    let query = MAQuery(cookie: Cookie(client: UInt64(number)), hoa: HomeAddress(nodes.hoa(0)))
-                    let message = SignalMessage(sequence: 0, .maQuery(query)).octets
-                    put(message, at: octets)
-                    return message.count
-                },
-                source: { strangers[$0] }, endsWithCookie: true,
-                done: { number, message, _ in if let cookie = message.serverCookie { cookies[number] = cookie } }),
-            pace: .window(64), through: side, to: ServerPair(v4: server, v6: server))
-        Generator.run([exchanges, side])
-        guard exchanges.tally.unanswered == 0 else { throw BenchError("\(exchanges.tally.unanswered) of \(strangers.count) strangers got no cookie") }
-        return cookies
-    }
+/// The flood's socket asks, since cookies are bound to its port.
+func strangerCookies(_ strangers: Strangers, _ nodes: Nodes, _ server: Endpoint, _ socket: LoadSocket) throws -> [CookieOctets] {
+    let side = NodeSide(socket)
+    var cookies = Array(repeating: CookieOctets(), count: strangers.count)
+    let exchanges = try Exchanges(
+        Requests(
+            count: strangers.count,
+            write: { number, octets in
+                let query = MAQuery(cookie: Cookie(client: UInt64(number)), hoa: HomeAddress(nodes.hoa(0)))
+                let message = SignalMessage(sequence: 0, .maQuery(query)).octets
+                put(message, at: octets)
+                return message.count
+            },
+            source: { strangers[$0] }, endsWithCookie: true,
+            done: { number, message, _ in if let cookie = message.serverCookie { cookies[number] = cookie } }),
+        pace: .window(64), through: side, to: ServerPair(v4: server, v6: server))
+    Generator.run([exchanges, side])
+    guard exchanges.tally.unanswered == 0 else { throw BenchError("\(exchanges.tally.unanswered) of \(strangers.count) strangers got no cookie") }
+    return cookies
 }
 
 struct Notifies: ParsableCommand {

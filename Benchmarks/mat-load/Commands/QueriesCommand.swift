@@ -9,7 +9,7 @@ struct Queries: ParsableCommand {
         abstract: "Asks where nodes are: as much as the server answers, or at a given rate.",
         discussion: """
             Without --rate so many queries as --window says are without an answer at any time (closed loop); with it they go out at that \
-            rate whatever the server does (open loop), and latencies count from when each was due. With --notifies, --garbage: a flood \
+            rate whatever the server does (open loop), and latencies count from when each was due. With --notifies, --garbage, --joins: a flood \
             beside it, from the same thread. --recorded asks for what was asked for elsewhere, or for what a server holds, instead of drawing from \
             a population.
             """)
@@ -30,6 +30,8 @@ struct Queries: ParsableCommand {
     @Option(help: "Beside it so many HA Notifies of strangers a second.") var notifies: Double?
     @Flag(help: "The strangers have no cookies: their sources could be forged.") var unproven = false
     @Option(help: "Beside it so many malformed datagrams a second.") var garbage: Double?
+    @Option(help: "Beside it so many Joins a second, of sources with cookies.") var joins: Double?
+    @Option(help: "The token that they are made with; a wrong one without it.") var token: String?
 
     mutating func validate() throws {
         guard (1...65_536).contains(window), (1...1024).contains(sockets), (1...64).contains(threads) else {
@@ -41,7 +43,7 @@ struct Queries: ParsableCommand {
     }
 
     func run() throws {
-        let needsNodes = recorded == nil || notifies != nil || garbage != nil
+        let needsNodes = recorded == nil || notifies != nil || garbage != nil || joins != nil
         let nodes = needsNodes ? try target.nodes() : nil
         let server = try target.endpoint()
         let asked = try recorded.map { Asked(try Recording(file: $0)) } ?? query.asked(try target.nodes(), seed: target.seed)
@@ -109,6 +111,10 @@ struct Queries: ParsableCommand {
         if let notifies {
             let flood = try StrangerNotifies(isProven: !unproven).stream(nodes, server, rate: notifies, until: .max, seed: target.seed)
             result.append(("HA Notify flood", flood))
+        }
+        if let joins {
+            let flood = try JoinsBeside(token: try token.map(parsed)).stream(nodes, server, rate: joins, until: .max, seed: target.seed)
+            result.append(("Join flood", flood))
         }
         if let garbage {
             let strangers = try Strangers(isIPv4: server.address.isIPv4, count: 4096)
