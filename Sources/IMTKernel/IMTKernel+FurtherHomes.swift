@@ -7,7 +7,7 @@ extension IMTKernel {
     var hasFurtherHomes: Bool { !RoutePlan.furtherHomes(configuration).isEmpty }
 
     func isFurther(_ own: HomeAddress) -> Bool {
-        configuration.homeAddresses.contains(own) && own != configuration.primaryHome(family: own.family)
+        configuration.allHomes.contains(own) && own != configuration.primaryHome(family: own.family)
     }
 
     /// All routes of further HoAs' peers.

@@ -23,7 +23,7 @@ extension IMTKernel {
 
     /// The configured HoAs that no real link carries: plain traffic from them needs source NAT.
     func unhomed() -> Set<IPAddress> {
-        Set(configuration.homeAddresses.map(\.address).filter { !linkTables.carries($0, otherThan: configuration.deviceName) })
+        Set(configuration.allHomes.map(\.address).filter { !linkTables.carries($0, otherThan: configuration.deviceName) })
     }
 
     /// The addresses of this host, as far as there is room for them.

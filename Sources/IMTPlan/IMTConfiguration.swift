@@ -30,6 +30,9 @@ public enum EncapsulationPlace: String, CaseIterable, Hashable, Sendable {
 public struct IMTConfiguration: Hashable, Sendable {
     /// The node's HoAs. Each is carried by the TUN device (/32, /128) unless another link already has it.
     public var homeAddresses: [HomeAddress]
+    /// HoAs that networks lend this node while programs use them, each in a place of its own, by which its routing table is numbered. Their packets
+    /// all travel in datagrams, so that the tables need no rule for them; each has a HoA of its family beside it in `homeAddresses`.
+    package internal(set) var visitedHomes: [HomeAddress?] = []
     /// Home prefixes of mobile networks, longer than one address: by their base addresses, which are among the HoAs. A MoA of such a
     /// HoA is the base address of a prefix of equal length (MoPre).
     public var homePrefixes: [IPPrefix] = []
@@ -76,6 +79,7 @@ public struct IMTConfiguration: Hashable, Sendable {
     public static let alwaysPlainMax = 64
     public static let exceptionsMax = 256
     public static let homeAddressesMax = 64
+    public static let visitedHomesMax = 16
     public static let mobilePrefixesMax = 64
 
     public init(
@@ -130,6 +134,30 @@ public struct IMTConfiguration: Hashable, Sendable {
 
     /// The home prefix that a HoA stands for; `nil` if it stands for itself.
     package func network(of home: HomeAddress) -> IPPrefix? { homePrefixes.first { $0.address == home.address && $0.length < 128 } }
+
+    /// Own and visited ones.
+    package var allHomes: [HomeAddress] { homeAddresses + visitedHomes.compactMap { $0 } }
+
+    /// Takes in a visited home.
+    package mutating func enter(_ home: HomeAddress) throws(PlanError) {
+        let operation = "visit as \(home)"
+        guard !allHomes.contains(home) else { throw PlanError(operation, "the address is a home already") }
+        guard home.address.isUsableUnicast else { throw PlanError(operation, "it is not a global unicast address") }
+        guard primaryHome(family: home.family) != nil else { throw PlanError(operation, "there is no home address of \(home.family) beside it") }
+        if let free = visitedHomes.firstIndex(of: nil) {
+            visitedHomes[free] = home
+        } else {
+            guard visitedHomes.count < Self.visitedHomesMax else { throw PlanError(operation, "\(visitedHomes.count) homes are visited") }
+            visitedHomes.append(home)
+        }
+    }
+
+    /// Lets go of a visited home.
+    package mutating func leave(_ home: HomeAddress) {
+        guard let place = visitedHomes.firstIndex(of: home) else { return }
+        visitedHomes[place] = nil
+        while case .some(nil) = visitedHomes.last { visitedHomes.removeLast() }
+    }
 
     /// The node's HoA of a family that new conversations start from.
     package func primaryHome(family: AddressFamily) -> HomeAddress? { homeAddresses.first { $0.family == family } }

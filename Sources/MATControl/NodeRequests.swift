@@ -16,6 +16,11 @@ public enum NodeCommand: String, CaseIterable, Sendable {
     case steer
     /// -> `ProgramsReport`
     case programs
+    /// `VisitedHomeRequest` -> `VisitedHomeReport`, when there is one: a home address of the network that the node is in, which is the program's until
+    /// this connection ends, or `release`.
+    case visit
+    /// -> `ReleaseReport`: the visited home of this connection is not used any more.
+    case release
 }
 
 /// Whether conversations go by a mapping, and why.
@@ -37,6 +42,30 @@ public struct ExplainRequest: Codable, Hashable, Sendable {
     public var conversations: [Conversation]
 
     public init(conversations: [Conversation]) { self.conversations = conversations }
+}
+
+/// A program wants a visited home.
+public struct VisitedHomeRequest: Codable, Hashable, Sendable {
+    public enum Family: String, Codable, Hashable, Sendable, CaseIterable { case ipv4, ipv6 }
+
+    /// `nil`: that of the node's first home.
+    public var family: Family?
+
+    public init(family: Family?) { self.family = family }
+}
+
+/// What it gets: an address that its sockets can be bound to.
+public struct VisitedHomeReport: Codable, Hashable, Sendable {
+    public var address: String
+
+    public init(address: String) { self.address = address }
+}
+
+public struct ReleaseReport: Codable, Hashable, Sendable {
+    /// Whether the connection had one.
+    public var released: Bool
+
+    public init(released: Bool) { self.released = released }
 }
 
 /// How packets to a peer go, and why not otherwise.

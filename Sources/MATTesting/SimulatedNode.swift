@@ -25,6 +25,8 @@ public final class SimulatedNode: SimulatedHost {
     public private(set) var encapsulatedHeld = 0
     public private(set) var logs: [String] = []
     public private(set) var keptSequence: UInt64 = 0
+    package private(set) var visitedHomes: Set<HomeAddress> = []
+    package private(set) var visitAnswers: [VisitingProgram: VisitAnswer] = [:]
     public private(set) var keptCertificate: Certificate?
     /// Routers of the networks that it is in.
     public var infrastructure: Set<IPAddress> = []
@@ -335,6 +337,12 @@ extension SimulatedNode: NodeEnvironment {
 
     /// The simulated DNS is everywhere.
     package func readNames() -> (servers: NameServers, areOthers: Bool) { (NameServers(), false) }
+
+    package func enter(_ home: HomeAddress) { visitedHomes.insert(home) }
+
+    package func leave(_ home: HomeAddress) { visitedHomes.remove(home) }
+
+    package func answer(_ program: VisitingProgram, _ answer: VisitAnswer) { visitAnswers[program] = answer }
 
     package func commit(_ changes: [IMTChange], linkAddresses: [LocalAddress]?) { imt.apply(changes, now: network.time) }
 

@@ -11,13 +11,15 @@ import MATSignal
 /// ```
 /// Here nothing is decided but how these fit together; `NodeShell` does what is said.
 package struct Node {
-    package private(set) var cores: NodeCores
+    package internal(set) var cores: NodeCores
     private var held = Held()
     package private(set) var addresses: OwnAddresses
     private var names: NameServers
     private var links = Links.settled
     /// IPv4 through the NAT64s of networks that have IPv6 only.
     private var standIns = StandIns()
+    /// Homes of networks that the node visits; `nil` if it has none whatever happens.
+    var visits: Visits?
     /// Own addresses whose datagrams leave from another port than 6289.
     private var ports = OwnPorts()
     private var translators: NAT64Search
@@ -28,7 +30,14 @@ package struct Node {
         case awaitNames
     }
 
-    package init(_ cores: NodeCores, _ rules: AddressRules, names: NameServers, nat64: NAT64Use = .auto) {
+    /// - Parameters:
+    ///   - visiting: there may be visited homes, whose requests are numbered by this.
+    ///   - linger: how long such a home is kept for the next program.
+    package init(
+        _ cores: NodeCores, _ rules: AddressRules, names: NameServers, nat64: NAT64Use = .auto,
+        visiting: (any RandomNumberGenerator & Sendable)? = nil, linger: Duration = Visit.lingerDefault
+    ) {
+        visits = visiting.map { Visits(linger: linger, random: $0) }
         translators = NAT64Search(nat64)
         self.cores = cores
         self.names = names
@@ -165,7 +174,8 @@ package struct Node {
     }
 
     package mutating func lookedUp(_ hoa: HomeAddress, _ result: ServerLookup, core: Int, now: Now) -> [ShellAction] {
-        actions(cores.lookedUp(hoa, result, core: core, now: now), now)
+        if core == Self.visitsCore { return visitLookedUp(hoa, result, now) }
+        return actions(cores.lookedUp(hoa, result, core: core, now: now), now)
     }
 
     package mutating func keysLookedUp(_ prefix: IPPrefix, _ result: ServerLookup, core: Int, now: Now) -> [ShellAction] {
@@ -174,7 +184,8 @@ package struct Node {
 
     package mutating func received(_ datagram: [UInt8], from source: Endpoint, to local: IPAddress, now: Now) -> [ShellAction] {
         let (source, local) = standIns.arriving(from: source, to: local)
-        return actions(cores.received(datagram, from: source, to: local, now: now), now)
+        let visiting = visitsReceived(datagram, from: source, to: local, now)
+        return visiting + actions(cores.received(datagram, from: source, to: local, now: now), now) + visitsRegistered(now)
     }
 
     /// A packet came from an own gateway, of somebody who has no entry.
@@ -245,13 +256,14 @@ package struct Node {
 
     /// When `timerFired` wants to be called next.
     package var nextDeadline: MonotonicTime? {
-        mutating get { cores.nextDeadline.earlier(held.nextDeadline).earlier(translators.due) }
+        mutating get { cores.nextDeadline.earlier(held.nextDeadline).earlier(translators.due).earlier(visits?.nextDue) }
     }
 
     package mutating func timerFired(now: Now) -> [ShellAction] {
         let offers = offers(held.retry(now: now.monotonic))
         let search: [ShellAction] = translators.takeDue(now.monotonic) ? [.findTranslator] : []
-        return actions(cores.timerFired(now: now), now) + offers + search + translatorChanged(translators.present(standIns.prefix), now)
+        return actions(cores.timerFired(now: now), now) + visitsDue(now) + offers + search
+            + translatorChanged(translators.present(standIns.prefix), now)
     }
 
     /// The node ends, and what it has in the kernel with it.
@@ -263,7 +275,7 @@ package struct Node {
         offers.map { .release($0, from: cores.home(of: $0.destination.core, like: $0.destination.address)) }
     }
 
-    private mutating func actions(_ steps: [NodeCores.Step], _ now: Now) -> [ShellAction] { steps.flatMap { actions($0, now) } }
+    mutating func actions(_ steps: [NodeCores.Step], _ now: Now) -> [ShellAction] { steps.flatMap { actions($0, now) } }
 
     private mutating func actions(_ step: NodeCores.Step, _ now: Now) -> [ShellAction] {
         func destination(_ address: IPAddress) -> HeldDestination { HeldDestination(core: step.core, address: address) }
@@ -277,7 +289,7 @@ package struct Node {
             let (own, target) = standIns.leaving(from: own, to: target)
             return [.sendIfRoom(octets, from: own, to: target)]
         case .sendInPath(let message): return [.sendInPath(standIns.leaving(ports.leaving(message)))]
-        case .usePort(let port, let own): return [.usePort(port, for: own)]
+        case .usePort(let port, let own): return [.usePort(port, for: own)] + actions(cores.portChanged(of: own, now: now), now)
         case .lookUp(let hoa): return [.lookUp(hoa, core: step.core)]
         case .lookUpKeys(let prefix): return [.lookUpKeys(prefix, core: step.core)]
         case .changeIMT(let changes): return [.changeIMT(real(changes), linkAddresses: nil)]
@@ -297,6 +309,8 @@ package struct Node {
             return []
         case .releaseEncapsulated(let source, let endpoint):
             return delivery(held.removeEncapsulated(of: source.address, from: endpoint, core: step.core, now: time))
+        // A visited home's ends with the agent.
+        case .remember(let hoa, _) where cores.isVisited(hoa): return []
         case .remember(let hoa, let sequence): return [.remember(hoa, sequence: sequence)]
         case .keepCertificate(let certificate): return [.keepCertificate(certificate)]
         case .log(let level, let text): return [.log(level, text)]

@@ -90,7 +90,9 @@ public struct NodeCore {
             clientCookies: client, serversMax: configuration.serversMax,
             pace: Pace(perSecond: configuration.messagesPerSecond, burst: configuration.messagesBurst))
         addresses = UsableAddresses(configuration)
-        ownEndpoints = OwnEndpoints(configuration.inbound, areHidden: configuration.paths.isRelayOnly)
+        ownEndpoints = OwnEndpoints(
+            configuration.sharesAddresses ? .filtered : configuration.inbound, areHidden: configuration.paths.isRelayOnly,
+            isShared: configuration.sharesAddresses)
         uplinks = Uplinks(configuration.paths)
         monitor = PathMonitor(configuration.paths)
         locatorChecks = LocatorChecks(configuration)

@@ -10,6 +10,8 @@ public struct HomeIdentity: Sendable {
     public var lastSequence: UInt64
     /// Which own addresses it may have, if a node has several HoAs of a family; empty: any.
     package var use: [LocatorAssignment.Use] = []
+    /// Given by the network that the node is in, while programs use it (`Visits`).
+    package var isVisited = false
 
     public init(hoa: HomeAddress, key: SigningKey, certificate: Certificate, lastSequence: UInt64 = 0) {
         self.hoa = hoa
@@ -93,6 +95,10 @@ public struct NodeCoreConfiguration: Sendable {
     public var selfCheckInterval: Duration = .seconds(120)
     /// NTP had confirmed the machine's clock at the start. The daemon says what the kernel says; without it the own IMS's clock is read first.
     public var isClockConfirmed = true
+    /// Whether its own addresses are other HoAs', which others reach there by rewritten packets: this one's packets always go in datagrams.
+    var sharesAddresses = false
+    /// Whether there may be visited homes, for which a part of the bounds is set aside.
+    public var visits = false
     /// 16 octets each, made at start.
     public var clientSecret: [UInt8]
     public var cookieSecret: [UInt8]

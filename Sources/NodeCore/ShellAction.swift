@@ -33,4 +33,9 @@ package enum ShellAction: Hashable, Sendable {
     /// Keep a renewed certificate.
     case keepCertificate(Certificate)
     case log(NodeLogLevel, String)
+    /// This HoA is the node's as well, until it leaves it: all packets of it go in datagrams.
+    case enterHome(HomeAddress)
+    case leaveHome(HomeAddress)
+    /// What a program that asked for a visited home gets.
+    case answerVisit(VisitingProgram, VisitAnswer)
 }

@@ -139,4 +139,49 @@ import Testing
             #expect(answers == [code])
         }
     }
+
+    @Test("A visited home shares the own home's addresses and takes none of them; requests go to whom they name, and its place to the next one")
+    func visited() throws {
+        let own = TestAuthority(seed: 201).enrol(first, seed: 11)
+        let now = VirtualClock().now
+        var configuration = NodeCoreConfiguration(
+            homes: [HomeIdentity(hoa: own.hoa, key: own.key, certificate: own.certificate)], clientSecret: [UInt8](repeating: 1, count: 16),
+            cookieSecret: [UInt8](repeating: 2, count: 16))
+        configuration.visits = true
+        var node = try #require(NodeCores(configuration, random: { SeededGenerator(seed: 1) }))
+        func identity(_ hoa: HomeAddress) -> HomeIdentity {
+            let given = TestAuthority(seed: 203).enrol(hoa, seed: 11)
+            return HomeIdentity(hoa: hoa, key: given.key, certificate: given.certificate)
+        }
+        func codes(_ hoa: HomeAddress) -> [ResponseCode] {
+            let query = SignalMessage(sequence: 5, .maQuery(MAQuery(cookie: Cookie(client: 8), hoa: hoa)))
+            let source = Endpoint(ip("203.0.113.9"), port: SignalPort.node)
+            return node.received(query.octets, from: source, to: ip("192.0.2.1"), now: now).compactMap { step in
+                guard case .sendIfRoom(let octets, _, _) = step.action, case .message(let message, _)? = SignalDatagram.decode(octets).first else {
+                    return nil
+                }
+                return message.code
+            }
+        }
+        var steps = node.linksChanged([locator("192.0.2.1", "a")], infrastructure: [], now: now)
+        let visits = [home("203.0.113.129"), home("203.0.113.130")]
+        steps += node.enter(identity(visits[0]), now: now)
+        // No address is the visited home's in the kernel's tables: its packets travel in datagrams.
+        let changes = steps.flatMap { step -> [IMTChange] in if case .changeIMT(let changes) = step.action { changes } else { [] } }
+        #expect(changes == [.setOwn(MobileAddress(ip("192.0.2.1")), first)])
+        #expect(node.status(now: now).locators.count == 1 && node.status(now: now).registrations.map(\.hoa) == [first, visits[0]])
+        #expect(codes(first) == [.ok] && codes(visits[0]) == [.ok] && codes(visits[1]) == [.notAuthoritative])
+        #expect(node.ownLocators.map(\.moa) == [MobileAddress(ip("192.0.2.1"))])
+        // Nobody gives the node what it has already.
+        #expect(node.surroundings(.ipv4) { _ in true }.isTaken(visits[0].address))
+
+        #expect(node.leave(first, now: now).steps.isEmpty, "it is at home there")
+        _ = node.leave(visits[0], now: now)
+        #expect(codes(visits[0]) == [.notAuthoritative] && codes(first) == [.ok])
+        _ = node.enter(identity(visits[1]), now: now)
+        #expect(codes(visits[1]) == [.ok] && node.cores.count == 2)
+        // With the link gone both have lost it.
+        _ = node.linksChanged([], infrastructure: [], now: now)
+        #expect(codes(first) == [.notAuthoritative] && codes(visits[1]) == [.notAuthoritative])
+    }
 }

@@ -101,6 +101,8 @@ final class Encapsulator {
 
     // MARK: The table
 
+    func setHomes(_ homes: [HomeAddress]) { table.setHomes(homes) }
+
     func apply(_ changes: [IMTChange]) {
         let touched = changes.compactMap { change -> HomePair? in
             switch change {

@@ -26,9 +26,15 @@ final class RawInjector {
 
     deinit { for descriptor in sockets.values { close(descriptor) } }
 
-    /// - Parameter home: the HoA with routes of its own that the source is, or is behind. At most `IMTConfiguration.homeAddressesMax` are.
+    /// - Parameter home: the HoA with routes of its own that the source is, or is behind. At most `IMTConfiguration.homeAddressesMax`
+    ///   are, and visited ones, which `forget` ends.
     func send(_ packet: HeldPacket, from home: IPAddress? = nil) throws(KernelError) {
         try send(packet, by: try socket(Kind(family: packet.destination.family, mark: mark, source: home)))
+    }
+
+    /// The node has this HoA no more.
+    func forget(_ home: IPAddress) {
+        for kind in sockets.keys where kind.source == home { if let descriptor = sockets.removeValue(forKey: kind) { close(descriptor) } }
     }
 
     /// Sends it past the capture, by the main table.

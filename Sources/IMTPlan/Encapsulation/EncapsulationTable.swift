@@ -60,7 +60,7 @@ package struct EncapsulationTable {
         case notOurs
     }
 
-    private let homes: [HomeAddress]
+    private var homes: [HomeAddress]
     private let networks: [IPPrefix]
     private var gateways: [HomeAddress: [Endpoint]] = [:]
     private var slots: ContiguousArray<Peer> = []
@@ -126,6 +126,12 @@ package struct EncapsulationTable {
     }
 
     // MARK: Changes
+
+    /// Visited homes came or went.
+    package mutating func setHomes(_ homes: [HomeAddress]) {
+        self.homes = homes
+        (lastOut, lastIn) = (nil, nil)
+    }
 
     package static func check(_ pair: HomePair, _ endpoints: [Endpoint]) throws(PlanError) {
         guard pair.own.family == pair.peer.family else { throw PlanError("accept encapsulated packets", "\(pair) mixes IPv4 and IPv6") }

@@ -39,6 +39,6 @@ package struct OwnHomes {
     package mutating func deviceLost() { usable = [] }
 
     private static func all(_ configuration: IMTConfiguration) -> Set<IPAddress> {
-        Set(configuration.homeAddresses.map(\.address) + configuration.mobilePrefixes.map(\.address))
+        Set(configuration.allHomes.map(\.address) + configuration.mobilePrefixes.map(\.address))
     }
 }

@@ -11,11 +11,14 @@ extension RoutePlan {
         configuration.routingTable &+ 1 << 22 &+ UInt32(clamping: index)
     }
 
-    /// The HoAs that are not the first of their family, with their tables.
+    /// The HoAs that are not the first of their family, visited ones among them, with their tables.
     package static func furtherHomes(_ configuration: IMTConfiguration) -> [(table: UInt32, hoa: HomeAddress)] {
         configuration.homeAddresses.enumerated().compactMap { index, hoa in
             hoa == configuration.primaryHome(family: hoa.family) ? nil : (homeTable(configuration, index), hoa)
         }
+            + configuration.visitedHomes.enumerated().compactMap { place, hoa in
+                hoa.map { (homeTable(configuration, IMTConfiguration.homeAddressesMax + place), $0) }
+            }
     }
 
     package func furtherRules() -> Set<KernelRule> {

@@ -72,7 +72,7 @@ extension TranslationRuleset {
         guard homeNetworks.isEmpty else { return [] }
         return [
             [.load(end(of: source), into: r0)]
-                + homeAddresses.map { .compare(r0, .notEqual, Array($0.address.packetOctets.suffix(4))) } + [.verdict(.goTo("unmapped"))]
+                + homesOfPackets.map { .compare(r0, .notEqual, Array($0.packetOctets.suffix(4))) } + [.verdict(.goTo("unmapped"))]
         ]
     }
 

@@ -15,7 +15,8 @@ package struct TranslationPlan {
 
     package func ruleset(_ family: AddressFamily, _ contents: TranslationModel = TranslationModel()) -> TranslationRuleset {
         TranslationRuleset(
-            family: family, configuration: configuration, needs: needs, paths: contents.paths, own: contents.own, retired: contents.retiredByAddress)
+            family: family, configuration: configuration, needs: needs, paths: contents.paths, own: contents.own, retired: contents.retiredByAddress,
+            visited: contents.homes.subtracting(configuration.homeAddresses.map(\.address)))
     }
 
     /// Both tables as they are with these contents.
@@ -80,6 +81,7 @@ package struct TranslationPlan {
         let isSameNetworks = rules.networks == earlier.networks && rules.retiredNetworks == earlier.retiredNetworks
         if old == new, isSameNetworks {
             change.apply(sets)
+            if rules.homesOfPackets != earlier.homesOfPackets { change.replaceRules(of: rules.translate) }
         } else {
             // New paths get their maps first, then elements move, then the rules name the paths that are, and the others' maps go.
             for number in new.keys.sorted() where old[number] == nil { change.steps.append(.addSet(rules.out(number))) }

@@ -54,10 +54,14 @@ package struct TranslationRuleset {
     /// The own MoAs of all families.
     var own: [MobileAddress: HomeAddress] = [:]
     var retired: [MobileAddress: HomeAddress] = [:]
+    /// HoAs that networks lend this node.
+    var visited: Set<IPAddress> = []
 
     /// A family without a HoA has nothing to translate, and its packets meet no hook of ours.
     var isWithoutHome: Bool { homeAddresses.isEmpty }
     var homeAddresses: [HomeAddress] { configuration.homeAddresses.filter { $0.family == family } }
+    /// In order: those whose packets are not nobody's.
+    var homesOfPackets: [IPAddress] { homeAddresses.map(\.address) + visited.filter { $0.family == family }.sorted() }
     var familyPaths: [(number: UInt32, path: DeparturePath)] {
         paths.filter { $0.value.moa.family == family }.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
     }

@@ -43,6 +43,8 @@ extension NodeConfiguration {
         let interfaces = file.section("interfaces")
         preferredInterfaces = interfaces.list("prefer", .string)
         ignoredInterfaces = interfaces.list("ignore", .string, default: ignoredInterfaces)
+        takesVisitedHomes = file.value("visited", .bool, default: false)
+        visitedLinger = file.value("visited-linger", .duration(in: .zero...Visit.lingerMax), default: visitedLinger)
         needsDefaultRoute = interfaces.value("need-default-route", .bool, default: true)
         for name in preferredInterfaces where !mayUse(interface: name) {
             interfaces.reject("prefer", "\(name) is also ignored", "take it off `ignore`, or off `prefer`")

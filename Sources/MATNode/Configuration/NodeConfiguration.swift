@@ -67,6 +67,10 @@ public struct NodeConfiguration: Sendable {
     public var requireDNSSEC = false
     /// How IPv4 is reached from networks that have IPv6 only.
     package var nat64 = NAT64Use.auto
+    /// Whether programs may have home addresses of the networks that the node is in, where these give any.
+    public var takesVisitedHomes = false
+    /// How long such a home is kept after its last program, for the next one.
+    public var visitedLinger: Duration = Visit.lingerDefault
     public var controlPath = "/run/matd/control.sock"
     /// Members may use `mat` without being root.
     public var controlGroup: String?

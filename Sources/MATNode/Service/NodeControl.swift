@@ -13,7 +13,16 @@ extension NodeService {
     private var names: NodeNames { environment.names }
     private var rulePlace: RulePlace { environment.kernel.rulePlace }
 
-    func answer(_ request: ControlRequest) -> ControlResponse {
+    func answer(_ request: ControlRequest, _ respond: @escaping (ControlResponse) -> Void) {
+        guard request.command == NodeCommand.visit.rawValue else { return respond(answer(request)) }
+        do throws(ControlError) {
+            try visit(request, respond)
+        } catch {
+            respond(.failed(error.description))
+        }
+    }
+
+    private func answer(_ request: ControlRequest) -> ControlResponse {
         do throws(ControlError) {
             guard let command = NodeCommand(rawValue: request.command) else {
                 throw ControlError("matd does not know the command \"\(request.command)\"; are mat and matd of one version?")
@@ -24,6 +33,9 @@ extension NodeService {
             case .why: return .result(try explain(try request.arguments(as: WhyRequest.self), SystemClock.now()))
             case .explain: return .result(try explain(try request.arguments(as: ExplainRequest.self), SystemClock.now()))
             case .history: return .result(history())
+            case .release: return .result(ReleaseReport(released: release(request.connection)))
+            // Answered when there is something to say.
+            case .visit: return .failed("no visited home")
             case .handover: return try handOver(try request.arguments(as: HandoverRequest.self))
             case .steer: return .result(try steer(try request.arguments(as: SteerRequest.self), by: request))
             case .programs: return .result(try programsReport(SystemClock.now()))

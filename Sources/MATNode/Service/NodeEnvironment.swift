@@ -40,12 +40,20 @@ package protocol NodeEnvironment: AnyObject {
     func release(_ offer: HeldOffer, from home: HomeAddress?) -> HeldExit
     func pass(_ packets: [HeldPacket], to destination: IPAddress, by interface: String?)
     func deliver(_ packets: [HeldPacket])
+    /// A visited home is the node's from now on, or no more.
+    func enter(_ home: HomeAddress)
+    func leave(_ home: HomeAddress)
     /// How many packets of each peer were translated so far, both directions.
     func packetCounts() -> [HomePair: UInt64]
     /// What the path in datagrams of each of these peers has carried so far.
     func pathUses(of pairs: [HomePair]) -> [PathUse]
     /// What was rewritten for these peers so far.
     func rewrittenUses(of paths: [RewrittenPath]) -> [RewrittenUse]
+
+    // MARK: Programs
+
+    /// What a program gets that asked for a visited home.
+    func answer(_ program: VisitingProgram, _ answer: VisitAnswer)
 
     // MARK: Files
 

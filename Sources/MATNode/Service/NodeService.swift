@@ -17,8 +17,11 @@ public final class NodeService {
     let started = SystemClock.now().monotonic
     let environment: SystemEnvironment
     let shell: NodeShell
-    private var control: ControlServer?
+    private(set) var control: ControlServer?
     private let serviceManager = ServiceManager()
+    /// Programs that wait for a visited home, and those that have one, by their connections.
+    var askingPrograms: [UInt64: (ControlResponse) -> Void] = [:]
+    var visitingPrograms: Set<UInt64> = []
     private(set) var repairs: UInt64 = 0
     private(set) var lastRepair: String?
     /// Called once the service has ended and the kernel's state is removed or left, as configured.
@@ -55,6 +58,7 @@ public final class NodeService {
         // An eighth of a second's at once: 250 peers hear of a move without any wait.
         coreConfiguration.messagesBurst = max(16, configuration.messagesPerSecond / 8)
         coreConfiguration.pollsPerSecond = max(1, configuration.messagesPerSecond / 5)
+        coreConfiguration.visits = configuration.takesVisitedHomes
         guard let cores = NodeCores(coreConfiguration, random: { SystemRandomNumberGenerator() }) else {
             throw NodeServiceError("this is a fault of matd: a secret for cookies has not 16 octets")
         }
@@ -79,8 +83,14 @@ public final class NodeService {
         } catch {
             throw NodeServiceError("\(error)")
         }
-        shell = NodeShell(Node(cores, configuration.addressRules, names: names.servers, nat64: configuration.nat64), over: environment)
+        let visiting: SystemRandomNumberGenerator? = configuration.takesVisitedHomes ? SystemRandomNumberGenerator() : nil
+        shell = NodeShell(
+            Node(
+                cores, configuration.addressRules, names: names.servers, nat64: configuration.nat64, visiting: visiting,
+                linger: configuration.visitedLinger),
+            over: environment)
         environment.shell = shell
+        environment.onAnswer = { [weak self] in self?.answered($0, $1) }
         deliver = { [weak self] in self?.happened($0) }
     }
 
@@ -103,8 +113,9 @@ public final class NodeService {
         do throws(ControlError) {
             control = try ControlServer(loop: loop, path: configuration.controlPath, allowedGroup: configuration.controlGroup) {
                 [unowned self] request, respond in
-                respond(answer(request))
+                answer(request, respond)
             }
+            control?.onClosed = { [unowned self] in release($0) }
         } catch {
             throw NodeServiceError("\(error)")
         }

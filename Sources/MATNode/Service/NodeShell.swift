@@ -127,6 +127,9 @@ package final class NodeShell {
         case .remember(let hoa, let sequence): environment.keep(sequence: sequence, of: hoa)
         case .keepCertificate(let certificate): environment.keep(certificate)
         case .log(let level, let text): environment.log(level, text)
+        case .enterHome(let home): environment.enter(home)
+        case .leaveHome(let home): environment.leave(home)
+        case .answerVisit(let program, let answer): environment.answer(program, answer)
         }
     }
 

@@ -22,6 +22,8 @@ final class SystemEnvironment: NodeEnvironment {
     private var random = SystemRandomNumberGenerator()
     /// Who is told.
     weak var shell: NodeShell?
+    /// Tells programs what they get.
+    var onAnswer: (VisitingProgram, VisitAnswer) -> Void = { _, _ in }
 
     init(loop: EventLoop, logger: Logger, kernel: IMTKernel, names: NodeNames, state: StateDirectory) {
         self.loop = loop
@@ -161,6 +163,25 @@ final class SystemEnvironment: NodeEnvironment {
     func deliver(_ packets: [HeldPacket]) {
         for packet in packets { kernel.releaseInbound(packet) }
     }
+
+    func enter(_ home: HomeAddress) {
+        do throws(KernelError) {
+            try kernel.enter(home)
+        } catch {
+            // Its programs find out when they bind it.
+            logger.error("\(error)")
+        }
+    }
+
+    func leave(_ home: HomeAddress) {
+        do throws(KernelError) {
+            try kernel.leave(home)
+        } catch {
+            logger.error("\(error)")
+        }
+    }
+
+    func answer(_ program: VisitingProgram, _ answer: VisitAnswer) { onAnswer(program, answer) }
 
     func packetCounts() -> [HomePair: UInt64] { counters().mapValues(\.packets) }
 

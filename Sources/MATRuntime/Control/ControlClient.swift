@@ -46,6 +46,21 @@ public enum ControlClient {
         return result
     }
 
+    /// Asks for something that lasts as long as the connection, which stays open as long as the session lives.
+    public static func hold<Result: Decodable, Arguments: Encodable>(
+        _ type: Result.Type, path: String, command: String, arguments: Arguments, timeout: Duration = .seconds(30), daemon: String
+    ) throws(ControlError) -> (result: Result, session: ControlSession) {
+        let request = try ControlJSON.encode(Request(command: command, arguments: arguments))
+        let deadline = SystemClock.now().monotonic + timeout
+        let session = ControlSession(descriptor: try connect(path, daemon, deadline))
+        try send(request + [10], session.descriptor, daemon, deadline)
+        let answer = try ControlJSON.decode(ControlAnswer<Result>.self, from: try receiveLine(session.descriptor, daemon, deadline))
+        guard answer.ok, let result = answer.result else {
+            throw ControlError(answer.error ?? "\(daemon) refused \(command) and gave no reason; see journalctl -u \(daemon)")
+        }
+        return (result, session)
+    }
+
     private static func exchange(_ line: [UInt8], _ path: String, _ daemon: String, _ deadline: MonotonicTime) throws(ControlError) -> [UInt8] {
         let descriptor = try connect(path, daemon, deadline)
         defer { close(descriptor) }
@@ -144,4 +159,16 @@ public enum ControlClient {
         var entry = pollfd(fd: descriptor, events: Int16(truncatingIfNeeded: events), revents: 0)
         _ = poll(&entry, 1, Int32(clamping: left + 1))
     }
+}
+
+/// A connection to a daemon that is kept: what was asked for over it ends with it.
+public final class ControlSession {
+    let descriptor: Int32
+
+    init(descriptor: Int32) { self.descriptor = descriptor }
+
+    deinit { close(descriptor) }
+
+    /// Lets programs that this one becomes (`execve`) go on with it.
+    public func outliveExecution() { _ = fcntl(descriptor, F_SETFD, 0) }
 }

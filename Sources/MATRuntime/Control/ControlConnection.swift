@@ -18,6 +18,7 @@ final class ControlConnection {
     private let peerProcess: Int32
     /// Stands for that process (pidfd), so that nobody is taken for it who has got its number since; -1 if there is none.
     private var peerDescriptor: Int32
+    private let number: UInt64
     private let handler: ControlServer.Handler
     private let closed: () -> Void
 
@@ -31,9 +32,10 @@ final class ControlConnection {
     private var lingerUntil: MonotonicTime?
 
     init(
-        loop: EventLoop, descriptor: Int32, peerUID: UInt32, handler: @escaping ControlServer.Handler,
+        loop: EventLoop, descriptor: Int32, peerUID: UInt32, number: UInt64, handler: @escaping ControlServer.Handler,
         closed: @escaping () -> Void
     ) {
+        self.number = number
         self.loop = loop
         self.descriptor = descriptor
         self.peerUID = peerUID
@@ -46,6 +48,9 @@ final class ControlConnection {
     }
 
     deinit { close() }
+
+    /// It has something that ends with it, and so is not closed to make room.
+    var isHeld = false
 
     var isIdle: Bool { !isAnswering && output.isEmpty }
 
@@ -124,7 +129,8 @@ final class ControlConnection {
     private func answer(_ line: [UInt8]) {
         let parsed: ControlRequest
         do throws(ControlError) {
-            parsed = try ControlRequest(line: line, peerUID: peerUID, peerProcess: peerProcess, peerDescriptor: peerDescriptor)
+            parsed = try ControlRequest(
+                line: line, peerUID: peerUID, peerProcess: peerProcess, peerDescriptor: peerDescriptor, connection: number)
         } catch {
             reply(.failed(error.description))
             return

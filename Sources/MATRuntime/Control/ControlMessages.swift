@@ -22,9 +22,13 @@ public struct ControlRequest: Hashable, Sendable {
     public let peerProcess: Int32
     /// What stands for that process (pidfd) until the connection ends: to be duplicated by who wants it for longer. -1 if there is none.
     public let peerDescriptor: Int32
+    /// The client's connection, for what lasts as long as that; see `ControlServer.onClosed`.
+    public let connection: UInt64
     private let line: [UInt8]
 
-    package init(line: [UInt8], peerUID: UInt32, peerProcess: Int32 = 0, peerDescriptor: Int32 = -1) throws(ControlError) {
+    package init(
+        line: [UInt8], peerUID: UInt32, peerProcess: Int32 = 0, peerDescriptor: Int32 = -1, connection: UInt64 = 0
+    ) throws(ControlError) {
         self.peerProcess = peerProcess
         self.peerDescriptor = peerDescriptor
         do throws(ControlError) {
@@ -34,6 +38,7 @@ public struct ControlRequest: Hashable, Sendable {
         }
         self.line = line
         self.peerUID = peerUID
+        self.connection = connection
     }
 
     /// The arguments as the command's own type; those of a request without any are an object without members.

@@ -10,6 +10,8 @@ import Glibc
 public final class ControlServer {
     /// Clients connected at a time: people and scripts, not load.
     public static let clientsMax = 32
+    /// Beside these, clients that hold something (`hold`).
+    public static let holdersMax = 256
     /// Accepted connections per turn of the loop.
     static let acceptsPerTurnMax = 8
 
@@ -22,6 +24,8 @@ public final class ControlServer {
     private var inode: UInt64 = 0
     private var clients: [UInt64: ControlConnection] = [:]
     private var lastClient: UInt64 = 0
+    /// A client that held something has gone.
+    public var onClosed: (UInt64) -> Void = { _ in }
 
     /// Binds and listens. A socket left behind by a dead daemon is replaced; a living one is an error.
     ///
@@ -55,6 +59,25 @@ public final class ControlServer {
         clients = [:]
         var status = stat()
         if lstat(path, &status) == 0, UInt64(status.st_ino) == inode { unlink(path) }
+    }
+
+    // MARK: What clients hold
+
+    /// A client has something that lasts as long as its connection: it is not disconnected for another one, and `onClosed` says when it has gone.
+    ///
+    /// - Returns: `false` if there are too many of them, or it has gone already.
+    public func hold(_ connection: UInt64) -> Bool {
+        guard let client = clients[connection] else { return false }
+        guard client.isHeld || clients.values.count(where: \.isHeld) < Self.holdersMax else { return false }
+        client.isHeld = true
+        return true
+    }
+
+    /// It has nothing any more.
+    public func release(_ connection: UInt64) { clients[connection]?.isHeld = false }
+
+    private func closed(_ connection: UInt64) {
+        if clients.removeValue(forKey: connection)?.isHeld == true { onClosed(connection) }
     }
 
     // MARK: Opening
@@ -140,8 +163,8 @@ public final class ControlServer {
             lastClient += 1
             let number = lastClient
             let client = ControlConnection(
-                loop: loop, descriptor: descriptor, peerUID: uid, handler: handler,
-                closed: { [unowned self] in clients[number] = nil })
+                loop: loop, descriptor: descriptor, peerUID: uid, number: number, handler: handler,
+                closed: { [unowned self] in closed(number) })
             if client.start() { clients[number] = client }
         }
     }
@@ -150,8 +173,9 @@ public final class ControlServer {
     ///
     /// - Returns: whether there is a place.
     private func makeRoom() -> Bool {
-        guard clients.count >= Self.clientsMax else { return true }
-        guard let idle = clients.filter({ $0.value.isIdle }).min(by: { $0.key < $1.key }) else { return false }
+        let others = clients.filter { !$0.value.isHeld }
+        guard others.count >= Self.clientsMax else { return true }
+        guard let idle = others.filter({ $0.value.isIdle }).min(by: { $0.key < $1.key }) else { return false }
         idle.value.close()
         clients[idle.key] = nil
         return true

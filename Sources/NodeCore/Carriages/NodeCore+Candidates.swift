@@ -12,6 +12,8 @@ extension NodeCore {
     /// Whether the peer may be where we are: our servers see us at an address that its record lists, or the configuration says so of its HoA.
     func isAtOwnSite(_ hoa: HomeAddress) -> Bool {
         guard !isHidden else { return false }
+        // There packets are rewritten.
+        if configuration.sharesAddresses { return false }
         if configuration.site.contains(where: { $0.contains(hoa.address) }) { return true }
         guard let own = home(for: hoa), let peer = peers[hoa] else { return false }
         let seen = desiredLocators(of: own).compactMap { ownEndpoints.translation(of: $0)?.seen?.address }

@@ -164,14 +164,26 @@ extension NodeCore {
     /// Nothing comes back to an own MoA. A translator before it may keep the flow as it was before it changed, as long as packets go; another port is
     /// another flow.
     private mutating func changePort(of moa: MobileAddress, _ now: Now) {
-        // Of a stand-in the machine knows only what it stands for.
-        guard ownEndpoints.translation(of: moa)?.seen != nil, !StandIns.isStandIn(moa.address),
+        // Of a stand-in the machine knows only what it stands for. And the port is one for all homes that have the address: whose it is speaks for it.
+        guard ownEndpoints.translation(of: moa)?.seen != nil, !StandIns.isStandIn(moa.address), !configuration.sharesAddresses,
             let port = localPorts.silent(moa, random: &random, now.monotonic)
         else { return }
         log(.notice, "no server answers \(moa), which is translated: its datagrams leave from port \(port) now")
         emit(.usePort(port, for: moa.address))
+        portChanged(of: moa, now)
+    }
+
+    /// Its datagrams leave from another port, which others see elsewhere.
+    private mutating func portChanged(of moa: MobileAddress, _ now: Now) {
         perform(bindings.retry(from: moa, now.monotonic), now)
         probeAnew(now)
+    }
+
+    /// Another core has changed the port of an own address that this one shares.
+    mutating func portChanged(of own: IPAddress, now: Now) -> [NodeAction] {
+        guard configuration.sharesAddresses else { return [] }
+        portChanged(of: MobileAddress(own), now)
+        return endEvent()
     }
 
     private func isOwnServer(_ endpoint: Endpoint) -> Bool { homes.values.contains { $0.registration.servers.contains(endpoint) } }

@@ -49,12 +49,16 @@ struct OwnEndpoints: Sendable {
     private let inbound: InboundSetting
     /// No record lists any of them.
     let areHidden: Bool
+    /// The own addresses are other HoAs': no record of this one's lists them as they are.
+    private let isShared: Bool
     private var translations: [MobileAddress: Translation] = [:]
     private var askedAt: [Question: MonotonicTime] = [:]
     /// No server has answered about them, as those of an earlier version don't.
     private var unanswered: Set<MobileAddress> = []
 
-    init(_ inbound: InboundSetting = .auto, areHidden: Bool = false) { (self.inbound, self.areHidden) = (inbound, areHidden) }
+    init(_ inbound: InboundSetting = .auto, areHidden: Bool = false, isShared: Bool = false) {
+        (self.inbound, self.areHidden, self.isShared) = (inbound, areHidden, isShared)
+    }
 
     // MARK: Questions
 
@@ -79,6 +83,7 @@ struct OwnEndpoints: Sendable {
             if moa.address.scope == .global { return .endpoint(translation.local) }
             return isKnown ? .never : .awaited
         }
+        if isShared { return isKnown ? .endpoint(translation.local) : .awaited }
         guard !isKnown, moa.address.scope != .global else { return .moa }
         return servers.contains { $0.address.scope == .global } ? .awaited : .moa
     }

@@ -185,6 +185,6 @@ extension NodeCore {
 extension IMTConfiguration {
     /// Whether it is a HoA of this node's, or in its mobile network.
     fileprivate func isHome(_ address: IPAddress) -> Bool {
-        homeAddresses.contains { $0.address == address } || homePrefixes.contains { $0.contains(address) }
+        allHomes.contains { $0.address == address } || homePrefixes.contains { $0.contains(address) }
     }
 }

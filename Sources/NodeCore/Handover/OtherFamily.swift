@@ -44,7 +44,7 @@ enum OtherFamily {
 extension NodeCore {
     /// Whether packets of an own HoA can be rewritten to carry this own MoA.
     func isRewritable(_ moa: MobileAddress, _ hoa: HomeAddress) -> Bool {
-        moa.family == hoa.family && !StandIns.isStandIn(moa.address) && !isHidden
+        moa.family == hoa.family && !StandIns.isStandIn(moa.address) && !isHidden && !configuration.sharesAddresses
     }
 
     /// The own HoAs that are reached by an own MoA, in order.

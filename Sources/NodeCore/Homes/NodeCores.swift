@@ -21,10 +21,18 @@ public struct NodeCores {
     private var assignment: LocatorAssignment
     /// HoAs that other HoAs of their family left without an address.
     private var unserved: Set<HomeAddress> = []
+    /// Cores of visited homes, by what they are made of: they have own addresses in common with the others. One without a home waits for the next.
+    private(set) var visited: Set<Int> = []
+    private let configuration: NodeCoreConfiguration
+    private let random: () -> any RandomNumberGenerator
+    private var links: (locators: [OwnLocator], infrastructure: Set<IPAddress>) = ([], [])
+    private var isResolvingLocally = false
 
     /// - Parameter random: makes a generator for each core.
     /// - Returns: `nil` if a secret has not 16 octets.
-    public init?(_ configuration: NodeCoreConfiguration, random: () -> any RandomNumberGenerator) {
+    public init?(_ configuration: NodeCoreConfiguration, random: @escaping () -> any RandomNumberGenerator) {
+        self.configuration = configuration
+        self.random = random
         var groups: [[HomeIdentity]] = []
         for home in configuration.homes {
             if let group = groups.firstIndex(where: { !$0.contains { $0.hoa.family == home.hoa.family } }) {
@@ -38,7 +46,7 @@ public struct NodeCores {
         assignment = LocatorAssignment(configuration.homes.map { LocatorAssignment.Claimant(hoa: $0.hoa, use: $0.use) })
         for (index, group) in groups.enumerated() {
             // Bounds are the node's.
-            var part = configuration.part(of: groups.count)
+            var part = configuration.part(of: groups.count + (configuration.visits ? 1 : 0))
             part.homes = group
             guard let core = NodeCore(part, random: random()) else { return nil }
             cores.append(core)
@@ -74,19 +82,116 @@ public struct NodeCores {
         cores.indices.flatMap { index in event(&cores[index], index).map { Step(core: index, action: $0) } }
     }
 
+    // MARK: Visited homes
+
+    /// A visited home is ours: a core of its own speaks for it. All of them have one part of the bounds together.
+    package mutating func enter(_ identity: HomeIdentity, now: Now) -> [Step] {
+        guard coreOfHome[identity.hoa] == nil, let core = visitedCore([identity]) else { return [] }
+        let index = visited.sorted().first { cores[$0].homes.isEmpty } ?? cores.count
+        if index == cores.count { cores.append(core) } else { cores[index] = core }
+        visited.insert(index)
+        coreOfHome[identity.hoa] = index
+        let isLocal = isResolvingLocally
+        // The others hear that the address is one of ours.
+        return linksChanged(links.locators, infrastructure: links.infrastructure, now: now)
+            + decide(index) { $0.namesChanged(isLocal: isLocal, now: now) }
+    }
+
+    private func visitedCore(_ homes: [HomeIdentity]) -> NodeCore? {
+        var part = configuration.part(of: (cores.count - visited.count + 1) * Visits.visitsMax)
+        part.homes = homes
+        part.sharesAddresses = true
+        return NodeCore(part, random: random())
+    }
+
+    /// - Returns: what follows, and the highest sequence that was signed for it.
+    package mutating func leave(_ hoa: HomeAddress, now: Now) -> (steps: [Step], sequence: UInt64) {
+        guard let index = coreOfHome[hoa], visited.contains(index), let empty = visitedCore([]) else { return ([], 0) }
+        let sequence = cores[index].sequence(of: hoa)
+        let steps = decide(index) { $0.leave(now: now) }
+        cores[index] = empty
+        coreOfHome[hoa] = nil
+        return (steps + linksChanged(links.locators, infrastructure: links.infrastructure, now: now), sequence)
+    }
+
+    package mutating func prolong(_ certificate: Certificate, now: Now) -> [Step] {
+        decide(index(home: certificate.hoa.address)) { $0.prolong(certificate, now: now) }
+    }
+
+    /// A core has changed the port that an own address's datagrams leave from: visited homes are seen elsewhere by that.
+    mutating func portChanged(of own: IPAddress, now: Now) -> [Step] {
+        visited.sorted().flatMap { index in decide(index) { $0.portChanged(of: own, now: now) } }
+    }
+
+    func isVisited(_ hoa: HomeAddress) -> Bool { coreOfHome[hoa].map(visited.contains) ?? false }
+
+    /// Whether its IMS holds a record of the own HoA.
+    func isKnown(_ hoa: HomeAddress) -> Bool { coreOfHome[hoa].flatMap { cores[$0].homes[hoa]?.isRegistered } ?? false }
+
+    /// The node's homes that are no visited ones.
+    private var ownCores: [NodeCore] { visited.isEmpty ? cores : cores.indices.filter { !visited.contains($0) }.map { cores[$0] } }
+
+    func surroundings(_ family: AddressFamily, isTranslatable: (IPAddress) -> Bool) -> Visit.Surroundings {
+        let places = ownCores.flatMap { core in
+            core.ownLocators.map(\.moa.address).filter { isTranslatable($0) && core.isUsable($0) }.map { Visit.Place(own: $0, seen: core.seen($0)) }
+        }
+        let cores = cores
+        return Visit.Surroundings(
+            places: places, home: ownCores.lazy.compactMap { $0.identity(of: family) }.first,
+            isTaken: { address in cores.contains { $0.knows(address) } })
+    }
+
+    /// Which cores a datagram is for that came to an own address which visited homes have too: requests name the HoA that they are for, and who
+    /// has asked nothing takes no answer.
+    private func shares(of datagram: [UInt8], at index: Int) -> [(core: Int, octets: [UInt8])] {
+        var shares: [(core: Int, octets: [UInt8])] = []
+        var start = 0
+        for part in SignalDatagram.decode(datagram) {
+            // What is not understood is one core's to refuse.
+            guard case .message(let message, let count) = part else {
+                shares.append((index, Array(datagram[min(start, datagram.count)...])))
+                break
+            }
+            let octets = Array(datagram[min(start, datagram.count)..<min(start + count, datagram.count)])
+            start += count
+            for core in receivers(of: message, at: index) { shares.append((core, octets)) }
+        }
+        return shares
+    }
+
+    private func receivers(of message: SignalMessage, at index: Int) -> [Int] {
+        let sharing = [index] + visited.sorted().filter { !cores[$0].homes.isEmpty }
+        switch message.body {
+        case .maQuery(let query): return [named(query.hoa) ?? index]
+        case .pathProbe(let probe): return [named(probe.hoa) ?? index]
+        case .maNotify(let notify):
+            // Of whoever talks to it, or has it from its own IMS.
+            let record = notify.record.mapping.record
+            let knowing = sharing.filter { cores[$0].concerns(record) }
+            return knowing.isEmpty ? [index] : knowing
+        default: return message.type.isRequest ? [index] : sharing
+        }
+    }
+
+    private func named(_ hoa: HomeAddress) -> Int? { coreOfHome[hoa] }
+
     // MARK: Events, as `NodeCore` has them
 
     public mutating func linksChanged(_ locators: [OwnLocator], infrastructure: Set<IPAddress>, now: Now) -> [Step] {
+        links = (locators, infrastructure)
         assignment.assign(locators)
         let news = noteUnserved(among: locators)
         let holders = assignment.holders
-        let coreOfHome = coreOfHome
+        let (coreOfHome, visited) = (coreOfHome, visited)
         func owner(_ moa: MobileAddress) -> Int { holders[moa].flatMap { coreOfHome[$0] } ?? -1 }
         return news
             + decideAll { core, index in
                 // What another of our HoAs has is no peer's.
-                let others =
-                    locators.filter { owner($0.moa) != index }.map(\.moa.address) + coreOfHome.filter { $0.value != index }.map(\.key.address)
+                let otherHomes = coreOfHome.filter { $0.value != index }.map(\.key.address)
+                if visited.contains(index) {
+                    return core.linksChanged(core.homes.isEmpty ? [] : locators, infrastructure: infrastructure, otherOwn: Set(otherHomes), now: now)
+                }
+                let others = locators.filter { owner($0.moa) != index }.map(\.moa.address) + otherHomes
                 let own = locators.filter { owner($0.moa) == index }
                 return core.linksChanged(own, infrastructure: infrastructure, otherOwn: Set(others), now: now)
             }
@@ -130,7 +235,8 @@ public struct NodeCores {
     }
 
     public mutating func namesChanged(isLocal: Bool, now: Now) -> [Step] {
-        decideAll { core, _ in core.namesChanged(isLocal: isLocal, now: now) }
+        isResolvingLocally = isLocal
+        return decideAll { core, _ in core.namesChanged(isLocal: isLocal, now: now) }
     }
 
     public mutating func heldInbound(
@@ -155,7 +261,11 @@ public struct NodeCores {
     }
 
     public mutating func received(_ datagram: [UInt8], from source: Endpoint, to local: IPAddress, now: Now) -> [Step] {
-        decide(index(locator: local)) { $0.received(datagram, from: source, to: local, now: now) }
+        let index = index(locator: local)
+        guard !visited.isEmpty else { return decide(index) { $0.received(datagram, from: source, to: local, now: now) } }
+        return shares(of: datagram, at: index).flatMap { share in
+            decide(share.core) { $0.received(share.octets, from: source, to: local, now: now) }
+        }
     }
 
     public mutating func arrivedFromGateway(_ pair: HomePair, by gateway: Endpoint, now: Now) -> [Step] {
@@ -239,7 +349,7 @@ public struct NodeCores {
         coreOfHome.first { $0.value == core && $0.key.family == address.family }?.key
     }
 
-    public var ownLocators: [OwnLocator] { cores.flatMap(\.ownLocators) }
+    public var ownLocators: [OwnLocator] { ownCores.flatMap(\.ownLocators) }
 
     public var peersCount: Int { cores.reduce(0) { $0 + $1.peersCount } }
 
@@ -261,7 +371,7 @@ public struct NodeCores {
         return cores[index].explainTraffic(from: own, to: remote, kernel, now)
     }
 
-    public var isRegistered: Bool { cores.allSatisfy(\.isRegistered) }
+    public var isRegistered: Bool { ownCores.allSatisfy(\.isRegistered) }
 
     /// The latest handovers of all home addresses, in order of time.
     public var handovers: [HandoverHistory.Handover] {
@@ -271,10 +381,13 @@ public struct NodeCores {
     public func status(now: Now) -> NodeStatus {
         let all = cores.map { $0.status(now: now) }
         guard var status = all.first else { preconditionFailure("there is always a core") }
-        for other in all.dropFirst() {
+        for (index, other) in all.enumerated().dropFirst() {
             status.registrations += other.registrations
-            status.locators += other.locators
-            status.uplinks += other.uplinks
+            // Those of visited homes are the others'.
+            if !visited.contains(index) {
+                status.locators += other.locators
+                status.uplinks += other.uplinks
+            }
             status.relays += other.relays
             status.peers += other.peers
             status.pathsWatched += other.pathsWatched

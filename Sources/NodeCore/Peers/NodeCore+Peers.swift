@@ -153,7 +153,8 @@ extension NodeCore {
         return PeerPaths.OwnSide(
             home: own, places: places, preferred: preferences.addresses(for: peer, among: places, listedIn: record, addresses, uplinks),
             record: record,
-            closed: Set(places.filter { hasChosenEndpoint || !isOpen($0, for: own) }).union(filteredAddresses(towards: peer, places)))
+            closed: Set(places.filter { hasChosenEndpoint || !isOpen($0, for: own) }).union(filteredAddresses(towards: peer, places)),
+            isInDatagramsOnly: configuration.sharesAddresses)
     }
 
     /// Brings the kernel's entries for this peer in step with its record, its locators' states and our addresses.

@@ -26,6 +26,8 @@ struct PeerPaths: Sendable {
         let record: MappingRecord?
         /// Own addresses before which a translator or firewall stands: rewritten packets do not pass there.
         var closed: Set<MobileAddress> = []
+        /// No rewritten packet is for this HoA.
+        var isInDatagramsOnly = false
     }
 
     /// What became of a peer's entries.
@@ -175,7 +177,8 @@ struct PeerPaths: Sendable {
         let before = PeerEntries(inbound: peer.arrivals, outbound: installed(of: peer))
         let current = current(of: peer, side, addresses)
         let entries = PeerEntries(
-            inbound: peer.accepted { addresses.canBeLocator($0, of: hoa) }, outbound: isKeptBack && before.outbound == nil ? nil : current)
+            inbound: side.isInDatagramsOnly ? [] : peer.accepted { addresses.canBeLocator($0, of: hoa) },
+            outbound: isKeptBack && before.outbound == nil ? nil : current)
 
         let pair = HomePair(own: side.home, peer: hoa)
         // What an earlier run believed of places that are being asked now stays until they have answered or not.

@@ -15,6 +15,7 @@ struct Home: Sendable {
     var servers: ServerSet? { registration.servers.set }
     /// The newest record that was signed.
     var mapping: CertifiedMapping? { registration.mapping }
+    var isRegistered: Bool { registration.isRegistered }
     /// Whether its IMS has ever acked a record in this run.
     var isKnown: Bool { registration.acked != nil }
 }

@@ -43,6 +43,14 @@ struct HomeCertificate: Sendable {
         return .renewed
     }
 
+    /// Takes over one that was given for the same key, and that was checked.
+    mutating func prolong(_ given: Certificate) {
+        guard given.prefix == current.prefix, given.nodeKey == current.nodeKey, given.notBefore > current.notBefore else { return }
+        current = given
+        isAtServer = false
+        warnedAt = nil
+    }
+
     /// What to tell people of its end, once a day while nobody renews it.
     mutating func warning(_ now: Now) -> (NodeLogLevel, String)? {
         guard current.endsSoon(now), warnedAt.map({ now.monotonic - $0 >= Self.warningInterval }) ?? true else { return nil }

@@ -362,6 +362,9 @@ struct Registration: Sendable {
     /// Why the IMS was silent is known.
     mutating func silenceIsExplained() { if case .pausing = phase { phase = .pausing(silentOver: nil) } }
 
+    /// The lease of a visited home was prolonged: the next record is under this certificate.
+    mutating func prolong(_ given: Certificate) { certificate.prolong(given) }
+
     // MARK: Time
 
     /// What a time is for.
