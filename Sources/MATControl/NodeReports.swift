@@ -452,10 +452,15 @@ public struct WhyReport: Codable, Hashable, Sendable {
     public var candidates: [Candidate]
     /// What stands before the own addresses, a sentence for each.
     public var translations: [String]
+    /// What its record shows of what stands before the peer; `nil` also from an earlier matd.
+    @OrNull public var peerTranslation: String?
     @OrNull public var problem: String?
 
-    public init(peer: String, ownHome: String, candidates: [Candidate], translations: [String], problem: String?) {
+    public init(
+        peer: String, ownHome: String, candidates: [Candidate], translations: [String], peerTranslation: String? = nil, problem: String?
+    ) {
         self.peer = peer
+        self.peerTranslation = peerTranslation
         self.ownHome = ownHome
         self.candidates = candidates
         self.translations = translations

@@ -183,7 +183,9 @@ public final class RelayService {
         guard case .serving = life, configuration.drain > .zero else { return stop() }
         life = .draining
         serviceManager.stopping()
-        logger.notice("stopping: nodes are told to go elsewhere, and packets forwarded on for \(configuration.drain.components.seconds) s")
+        let count = core.use { $0.bindingsCount }
+        logger.notice(
+            "stopping: nodes are told to go elsewhere, and packets forwarded on for \(configuration.drain.components.seconds) s; \(count) are bound")
         core.use { $0.drain() }
         loop.schedule(after: configuration.drain) { [weak self] in self?.stop() }
     }
@@ -209,6 +211,11 @@ public final class RelayService {
         resolverFiles = nil
         metricsEndpoint?.stop()
         metricsEndpoint = nil
+        if isForGood {
+            // Those that did not hear of it find out by their silent paths.
+            let count = core.use { $0.bindingsCount }
+            if count > 0 { logger.notice("\(count) were bound until the end; `drain: 30s` reaches every node") }
+        }
         logger.notice("mat-relay has ended")
         loop.stop()
     }
@@ -371,7 +378,9 @@ public final class RelayService {
     private func metricFamilies() -> [MetricFamily] {
         let uptime = (SystemClock.now().monotonic - started).components.seconds
         countKernel()
-        metrics.collect(core.use { RelayMetrics.CoreFigures($0) }, path, kernel, sendFailures: sendFailures, uptimeSeconds: uptime)
+        metrics.collect(
+            core.use { RelayMetrics.CoreFigures($0) }, configuration.core.limits, isDraining: life == .draining, path, kernel,
+            sendFailures: sendFailures, uptimeSeconds: uptime)
         if let gatewayPath { metrics.collect(core.use(\.counters), gatewayPath) }
         return metrics.registry.families()
     }
@@ -383,6 +392,10 @@ public final class RelayService {
     ///
     /// - Parameter logLevel: what the command line wants instead of the file.
     public func reload(path: String, logLevel: Logger.Level? = nil) {
+        guard case .serving = life else {
+            logger.warning("the configuration is not reloaded: the relay is being stopped")
+            return
+        }
         serviceManager.reloading()
         defer { serviceManager.ready(status: statusLine) }
         let fresh: RelayConfiguration

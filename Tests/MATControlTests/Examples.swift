@@ -93,7 +93,8 @@ enum Examples {
                     remedy: "use a network that gives this host a global address"),
                 WhyReport.Candidate(
                     path: .encapsulated, to: "203.0.113.20:6289", from: "10.0.0.5", used: true, state: "proven 12 s ago", remedy: nil),
-            ], translations: ["10.0.0.5 is translated by 198.51.100.7, mapping endpoint-independent"], problem: nil)
+            ], translations: ["10.0.0.5 is translated by 198.51.100.7, mapping endpoint-independent"],
+            peerTranslation: "its record lists relays alone", problem: nil)
     }
 
     static var peer: PeerReport {

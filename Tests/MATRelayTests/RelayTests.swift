@@ -129,7 +129,7 @@ struct RelayTests {
 
     @Test("A relay that drains puts nodes off while it forwards on, and ends in time; a new configuration counts at once")
     func life() throws {
-        let relay = try Relay(["drain: 2s"])
+        let relay = try Relay(["drain: 4s"])
         let (a, b) = try clients(relay)
         try a.bind()
         try b.bind()
@@ -150,7 +150,11 @@ struct RelayTests {
         #expect(try a.bind().code == .ok)
         relay.signal(SIGTERM)
         try eventually("it drains") { relay.log.contains("stopping: nodes are told to go elsewhere") }
+        #expect(relay.log.contains("2 are bound"))
         #expect(a.refresh()?.code == .tryLater)
+        #expect(try relay.metric("mat_relay_draining") == 1 && relay.metric("mat_relay_bindings_max") == 100_000)
+        relay.signal(SIGHUP)
+        try eventually("a reload is refused") { relay.log.contains("is not reloaded: the relay is being stopped") }
         #expect(a.sends(packet(a.hoa, b.hoa), to: b))
         #expect(relay.stop(SIGCONT) == 0)
         #expect(relay.log.contains("mat-relay has ended"))
@@ -167,6 +171,10 @@ struct RelayTests {
         try "residents: [{prefix: 10.0.0.0/24}]\nstate: /nowhere/at/all/state\n".write(toFile: path, atomically: true, encoding: .utf8)
         let state = shellStatus("\(program) --check --config \(path)")
         #expect(state.status == 78 && state.output.contains("state: directory /nowhere/at/all can't be written"))
+        try "residents: [{prefix: 10.0.0.0/24}]\nlisten: {addresses: [203.0.113.250]}\nstate: /nowhere/at/all/state\n".write(
+            toFile: path, atomically: true, encoding: .utf8)
+        let both = shellStatus("\(program) --check --config \(path)")
+        #expect(both.status == 78 && both.output.contains("203.0.113.250 is no address of this host") && both.output.contains("state: directory"))
         try "residents: [{prefix: 10.0.0.0/24}]\n".write(toFile: path, atomically: true, encoding: .utf8)
         #expect(shellStatus("\(program) --check --config \(path)") == (0, "\(path) is fine.\n"))
     }

@@ -8,6 +8,7 @@ enum WhyText {
         var lines = [style.head("\(report.peer): \(way ?? "no path")")]
         if let problem = report.problem { lines.append("  \(style.bad(problem))") }
         for translation in report.translations { lines.append("  \(translation)") }
+        if let text = report.peerTranslation { lines.append("  \(report.peer): \(text)") }
         var table = TextTable([("", .left), ("PATH", .left), ("TO", .left), ("LAST RESULT", .left)])
         for candidate in report.candidates { table.add([candidate.used ? "used" : "", candidate.path.rawValue, candidate.to, candidate.state]) }
         if !table.isEmpty { lines += [""] + table.lines(indent: 2, style) }

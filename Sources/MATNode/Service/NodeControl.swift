@@ -251,7 +251,8 @@ extension WhyReport {
                 WhyReport.Candidate(
                     path: PeerReport.Path(candidate.kind), to: "\(candidate.place)", from: candidate.own.map { "\($0)" },
                     used: candidate.isUsed, state: candidate.state, remedy: candidate.remedy)
-            }, translations: explanation.translations.map { "\($0.moa) is \($0.text)" }, problem: explanation.problem)
+            }, translations: explanation.translations.map { "\($0.moa) is \($0.text)" }, peerTranslation: explanation.peerTranslation,
+            problem: explanation.problem)
     }
 }
 

@@ -8,14 +8,17 @@ public struct RelayError: Error, Hashable, Sendable, CustomStringConvertible {
 }
 
 extension RelayConfiguration {
-    /// What `mat-relay --check` looks at beyond the file itself: the state's directory, and what the host has to do for a gateway. Changes nothing.
+    /// What `mat-relay --check` looks at beyond the file itself: addresses to listen on, the state's directory, and what the host has to do for a
+    /// gateway. Changes nothing, and says all that is wrong at once.
     public func check() throws(RelayError) {
-        try checkState()
-        if let gateway {
-            // What the program itself turns on, it says at its start.
-            let problems = gateway.problems(own: LocalAddresses.now(), isForwardingTurnedOn: gateway.turnsForwardingOn)
-            if !problems.isEmpty { throw RelayError(problems.map { "gateway: \($0)" }.joined(separator: "\n")) }
+        let own = LocalAddresses.now()
+        var problems = addresses.filter { !own.contains($0) }.map {
+            "listen: \($0) is no address of this host; name one that it has, and what a translator makes of that as `advertised`"
         }
+        do throws(RelayError) { try checkState() } catch { problems.append("\(error)") }
+        // What the program itself turns on, it says at its start.
+        problems += gateway?.problems(own: own, isForwardingTurnedOn: gateway?.turnsForwardingOn ?? false).map { "gateway: \($0)" } ?? []
+        if !problems.isEmpty { throw RelayError(problems.joined(separator: "\n")) }
     }
 
     private func checkState() throws(RelayError) {

@@ -31,7 +31,10 @@ final class RelayMetrics {
     }
 
     /// Brings everything up to date.
-    func collect(_ core: CoreFigures, _ path: ForwardPath?, _ kernel: ForwardingProgram?, sendFailures: UInt64, uptimeSeconds: Int64) {
+    func collect(
+        _ core: CoreFigures, _ limits: RelayLimits, isDraining: Bool, _ path: ForwardPath?, _ kernel: ForwardingProgram?, sendFailures: UInt64,
+        uptimeSeconds: Int64
+    ) {
         let counters = core.counters
         for (code, count) in counters.answered.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
             mirror.set("mat_relay_answers_total", count, [("code", code.description)])
@@ -65,7 +68,10 @@ final class RelayMetrics {
             mirror.set("mat_relay_send_failures_total", path.total(.sendFailures) &+ sendFailures)
         }
         mirror.level("mat_relay_bindings", core.bindings)
+        mirror.level("mat_relay_bindings_max", limits.bindingsMax)
         mirror.level("mat_relay_visitors", core.visitors)
+        mirror.level("mat_relay_visitors_max", limits.visitorBindingsMax ?? limits.bindingsMax / 2)
+        mirror.level("mat_relay_draining", isDraining ? 1 : 0)
         mirror.level("mat_relay_signature_checks_pending", core.checksPending)
         mirror.level("mat_relay_uptime_seconds", uptimeSeconds)
         mirror.level("mat_relay_build_info", 1, [("version", MATVersion.text)])
@@ -103,7 +109,10 @@ final class RelayMetrics {
         ("mat_relay_signalling_received_total", "Datagrams of signalling that a worker handed on."),
         ("mat_relay_signalling_lost_total", "Datagrams of signalling lost because too many were waiting."),
         ("mat_relay_bindings", "Nodes bound."),
+        ("mat_relay_bindings_max", "As many may be, by the configuration."),
         ("mat_relay_visitors", "Those of them that are visitors."),
+        ("mat_relay_visitors_max", "As many of those may be."),
+        ("mat_relay_draining", "1 while nodes are told to go elsewhere, before the end; else 0."),
         ("mat_relay_asks_total", "Binds that only ask what they are seen as."),
         ("mat_relay_binds_total", "Bindings granted."),
         ("mat_relay_refreshes_total", "Bindings refreshed."),

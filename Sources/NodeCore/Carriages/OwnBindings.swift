@@ -71,6 +71,8 @@ struct OwnBindings: Sendable {
     static let lifetime: UInt32 = 120
     /// Between refreshes, less up to a tenth.
     static let refreshInterval: Duration = .seconds(25)
+    /// Refreshes that are due so soon go along with one that is due now: a radio wakes once for all of them.
+    static let togetherWithin: Duration = .seconds(3)
     /// How long a signature lets a binding be refreshed without another one is 600 s (section 11.3).
     static let signatureMax: Duration = .seconds(500)
 
@@ -262,6 +264,8 @@ struct OwnBindings: Sendable {
             left[key] = nil
             actions.append(.end(key, heldFrom: one.holder))
         }
+        let isOneDue = bindings.values.contains { if case .bound(_, _, let next) = $0.state { next <= now } else { false } }
+        let dueUntil = isOneDue ? now + Self.togetherWithin : now
         for key in bindings.keys.sorted() {
             guard let binding = bindings[key] else { continue }
             switch binding.state {
@@ -269,7 +273,7 @@ struct OwnBindings: Sendable {
             case .waiting(let until) where until <= now:
                 bindings[key]?.state = .binding(last: nil)
                 actions.append(.bind(key, from: binding.moa))
-            case .bound(let seen, let signedAt, let next) where next <= now:
+            case .bound(let seen, let signedAt, let next) where next <= dueUntil:
                 if now - signedAt >= Self.signatureMax {
                     bindings[key]?.state = .binding(last: seen)
                     actions.append(.bind(key, from: binding.moa))

@@ -32,6 +32,8 @@ public struct PathExplanation: Hashable, Sendable {
     public var candidates: [Candidate]
     /// What stands before the own addresses, those where something does.
     public var translations: [OwnTranslation]
+    /// What its record shows of what stands before the peer, in words; `nil`: nothing, or it is no peer.
+    public var peerTranslation: String?
     /// Why there is none of the candidates, or nothing is known of the peer.
     public var problem: String?
 }
@@ -90,6 +92,17 @@ extension LocatorState {
     }
 }
 
+extension PeerRecord {
+    /// What the places that it lists say of where its node is.
+    fileprivate func placesText(at listed: [Locator]) -> String? {
+        let places = places(at: listed)
+        guard !places.contains(where: \.isMoA) else { return nil }
+        let endpoints = places.compactMap(\.endpoint)
+        if let first = endpoints.first { return "it is behind a translator or firewall, or in a network of the other family: its record lists \(first)" }
+        return places.contains { $0.relay != nil } ? "its record lists relays alone: it can't be reached otherwise, or does not want to be found" : nil
+    }
+}
+
 extension NodeCore {
     /// Why packets to a peer go as they go.
     public func explain(_ peer: HomeAddress, now: Now) -> PathExplanation? {
@@ -105,6 +118,7 @@ extension NodeCore {
                     : "no conversation with it: packets to it have not been seen lately, or it is no MAT node")
             return result
         }
+        result.peerTranslation = known.record.placesText(at: known.listed)
         let installed = peerEndpoints[peer]?.installed
         let ownMoA = desiredLocators(of: own).first
         for locator in known.locators.listed {

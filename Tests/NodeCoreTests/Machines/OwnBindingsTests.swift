@@ -142,6 +142,26 @@ import Testing
         #expect(bindings.due == nil)
     }
 
+    @Test("Bindings at several servers are refreshed together, whenever each of them was granted")
+    func together() throws {
+        var bindings = OwnBindings()
+        let servers = (1...4).map { OwnBindings.Key(hoa: hoa, server: Endpoint(ip("192.88.1.\($0)"), port: SignalPort.ims)) }
+        var needed: [OwnBindings.Key: MobileAddress] = [:]
+        var random: any RandomNumberGenerator = SeededGenerator(seed: 3)
+        for (number, server) in servers.enumerated() {
+            needed[server] = moa
+            let now = start + .milliseconds(700 * Int64(number))
+            _ = bindings.need(needed, now)
+            _ = bindings.answered(server, .ok, seen: seen, granted: 120, random: &random, now)
+        }
+        for round in 0..<10 {
+            let now = try #require(bindings.due)
+            let actions = bindings.takeDue(now)
+            #expect(Set(actions) == Set(servers.map { .refresh($0, from: moa) }), "round \(round): \(actions)")
+            for server in servers { _ = bindings.answered(server, .ok, seen: seen, granted: 120, random: &random, now) }
+        }
+    }
+
     @Test("A node that ends tells each server that holds a binding, and each that it has left a moment ago")
     func ends() {
         var bindings = bound()
