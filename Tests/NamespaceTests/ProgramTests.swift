@@ -290,7 +290,7 @@ struct ProgramTests {
         let lab = try Lab.shared
         try prepare(lab)
         let control = ["--control", lab.control("mn")]
-        let line = "read -u 4; exec 3<>/dev/tcp/\(Self.cn[0])/\(Self.port); exec sleep 60"
+        let line = "while read -u 4; do exec 3<>/dev/tcp/\(Self.cn[0])/\(Self.port); done"
         let fifo = "/run/\(lab.name)/go"
         _ = try lab.shell("mn", "rm -f \(fifo); mkfifo \(fifo)")
         let waiting = try lab.start("mn", "/bin/bash", "-c", "exec 4<>\(fifo); echo $$; \(line)")
@@ -321,10 +321,11 @@ struct ProgramTests {
 
         let attached = try mat("attach", process, "--via", Self.second[0])
         #expect(attached.status == 0 && attached.text.contains("start from 192.0.2.12 and 2001:db8:10::10"), "\(attached.text)")
-        _ = try lab.shell("mn", "echo >\(fifo)")
         func seen() throws -> String { try lab.shell("mn", "ss -tnoe; mat status --control \(lab.control("mn"))").text }
         try lab.wait("its connection comes from the second home address\n\(try seen())\n\(lab.log("mn").suffix(3000))") {
-            try lab.on("cn", "ss", "-Htn", "state", "established", "sport = :\(Self.port)").text.contains("192.0.2.12]:")
+            // More than once: cn may count as plain for a second, when a plain flow that a test has ended says something still.
+            _ = try lab.shell("mn", "echo >\(fifo); sleep 0.3")
+            return try lab.on("cn", "ss", "-Htn", "state", "established", "sport = :\(Self.port)").text.contains("192.0.2.12]:")
         }
         let ps = try mat("ps").text
         #expect(ps.contains(process) && ps.contains("192.0.2.12:"), "\(ps)")
