@@ -115,7 +115,9 @@ let package = Package(
             exclude: ["Etcd/etcd.proto"]),
         .target(
             name: "MATNode",
-            dependencies: ["NodeCore", "IMTKernel", "MATControl", "MATDNS", "MATRuntime", "IMTPlan", "MATCore", "MATSignal", logging]),
+            dependencies: [
+                "NodeCore", "IMTKernel", "MATControl", "MATDNS", "MATRuntime", "MATServer", "IMTPlan", "MATCore", "MATSignal", logging,
+            ]),
 
         .target(
             name: "MATRelay",

@@ -53,7 +53,7 @@ extension IMSServer {
             endingSoon: core.surveyed.certificatesEnding, ended: core.surveyed.certificatesEnded, revoked: core.surveyed.revoked)
         report.mappingsExpired = core.surveyed.mappingsExpired
         report.mappingsWithdrawn = core.surveyed.mappingsWithdrawn
-        report.metrics = metricsListening.map { "http://\($0)/metrics" }
+        report.metrics = metricsListener.url
         report.store = IMSStatusReport.Store(
             path: store.place, lastFailure: storeFailure, isLoading: core.isLoading, unavailable: core.storeUnavailable)
         report.mappings = core.mappingsCount
@@ -104,7 +104,7 @@ extension IMSServer {
     }
 
     private func metricsReport() -> MetricsReport {
-        let families = metricFamilies()
+        let families = metrics.families(of: self, SystemClock.now())
         return MetricsReport(text: MetricText.write(families), families: families.map(\.report))
     }
 

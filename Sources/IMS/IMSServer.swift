@@ -43,8 +43,10 @@ public final class IMSServer {
     /// What the store told last, the current one first.
     var cookieSecrets: [CookieSecret] = []
     let metrics: IMSMetrics
-    var metricsEndpoint: MetricsEndpoint?
-    var metricsListening: Endpoint?
+    /// Who may read them: Prometheus over HTTP; people read them over the control socket.
+    lazy var metricsListener = MetricsListener(program: "imsd", loop: loop) { [unowned self] in
+        metrics.families(of: self, SystemClock.now())
+    }
     let serviceManager = ServiceManager()
     var drainState = DrainState.serving
     /// Whether there are bindings in the file.
@@ -128,7 +130,11 @@ public final class IMSServer {
         } catch {
             throw IMSServerError("\(error); is another imsd running?")
         }
-        try changeMetricsEndpoint(to: configuration.metricsAddress)
+        do throws(MetricsEndpointError) {
+            try metricsListener.change(to: configuration.metricsAddress, logger)
+        } catch {
+            throw IMSServerError("\(error)")
+        }
         reachabilitySockets = try Self.openReachabilitySockets(configuration)
         try changeRADIUS(to: configuration)
         addRADIUSMetrics()
@@ -154,8 +160,7 @@ public final class IMSServer {
         removeControlSocket()
         resolverFiles?.stop()
         resolverFiles = nil
-        metricsEndpoint?.stop()
-        metricsEndpoint = nil
+        metricsListener.stop()
         queryPath?.stop()
         queryPath = nil
         saveBindingsAtEnd()

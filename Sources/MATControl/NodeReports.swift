@@ -176,7 +176,7 @@ public struct TranslationReport: Codable, Hashable, Sendable {
 
 /// A relay of a home address, at which this node is bound where it can't be reached as it is.
 public struct RelayReport: Codable, Hashable, Sendable {
-    public enum State: String, Codable, Hashable, Sendable {
+    public enum State: String, Codable, Hashable, CaseIterable, Sendable {
         /// Peers reach the node without.
         case notNeeded = "not needed"
         case asked
@@ -269,7 +269,7 @@ public struct PeerReport: Codable, Hashable, Sendable {
         case unreachable
     }
 
-    public enum Path: String, Codable, Hashable, Sendable {
+    public enum Path: String, Codable, Hashable, CaseIterable, Sendable {
         /// Addresses are rewritten; packets keep their size.
         case direct
         /// Packets travel whole in datagrams between endpoints.

@@ -54,8 +54,7 @@ public final class RelayService {
     private var gatewayPath: GatewayPath?
     private var sendFailures: UInt64 = 0
     private let metrics: RelayMetrics
-    private var metricsEndpoint: MetricsEndpoint?
-    private var metricsListening: Endpoint?
+    private lazy var metricsListener = MetricsListener(program: "mat-relay", loop: loop) { [unowned self] in metricFamilies() }
     private let serviceManager = ServiceManager()
     private var life = Life.serving
     /// The current one first.
@@ -131,7 +130,11 @@ public final class RelayService {
             throw RelayError("\(error); is another mat-relay running?")
         }
         try startKernel()
-        try changeMetricsEndpoint(to: configuration.metricsAddress)
+        do throws(MetricsEndpointError) {
+            try metricsListener.change(to: configuration.metricsAddress, logger)
+        } catch {
+            throw RelayError("\(error)")
+        }
         resolverFiles = PathWatch(loop: loop, paths: [ResolverConfiguration.systemPath, ResolverConfiguration.upstreamPath]) { [unowned self] in
             guard resolver.followSystem() else { return }
             logger.notice("DNS servers are now \(resolver.configuration.servers.map(\.endpoint.address.description).joined(separator: ", "))")
@@ -209,8 +212,7 @@ public final class RelayService {
         stopKernel(forGood: isForGood)
         resolverFiles?.stop()
         resolverFiles = nil
-        metricsEndpoint?.stop()
-        metricsEndpoint = nil
+        metricsListener.stop()
         if isForGood {
             // Those that did not hear of it find out by their silent paths.
             let count = core.use { $0.bindingsCount }
@@ -352,29 +354,6 @@ public final class RelayService {
 
     // MARK: Metrics
 
-    private func changeMetricsEndpoint(to address: Endpoint?) throws(RelayError) {
-        guard address != metricsListening else { return }
-        var fresh: MetricsEndpoint?
-        if let address {
-            let reference = UncheckedReference(self)
-            let poster = loop.poster
-            do throws(MetricsEndpointError) {
-                fresh = try MetricsEndpoint(address: address, program: "mat-relay") { respond in
-                    poster.post {
-                        guard let service = reference.value else { return }
-                        respond(MetricText.write(service.metricFamilies()))
-                    }
-                }
-            } catch {
-                throw RelayError("\(error)")
-            }
-        }
-        metricsEndpoint?.stop()
-        metricsEndpoint = fresh
-        metricsListening = address
-        if let fresh, let address { logger.notice("metrics at http://\(Endpoint(address.address, port: fresh.port))/metrics") }
-    }
-
     private func metricFamilies() -> [MetricFamily] {
         let uptime = (SystemClock.now().monotonic - started).components.seconds
         countKernel()
@@ -402,7 +381,7 @@ public final class RelayService {
         do {
             fresh = try RelayConfiguration(path: path)
             // The only step that needs something from outside, so it comes first: after it nothing can fail.
-            try changeMetricsEndpoint(to: fresh.metricsAddress)
+            try metricsListener.change(to: fresh.metricsAddress, logger)
         } catch {
             logger.error("the configuration is not reloaded, and the one before stays in force:\n\(error)")
             return

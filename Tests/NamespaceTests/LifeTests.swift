@@ -49,6 +49,43 @@ struct LifeTests {
         }
     }
 
+    /// What Prometheus reads of an agent, by name and labels.
+    private func metrics(_ host: String) throws -> [String: Double] {
+        let page = try Lab.shared.shell(host, #"exec 3<>/dev/tcp/127.0.0.1/9289; printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3; cat <&3"#).text
+        #expect(page.hasPrefix("HTTP/1.0 200 OK") || page.hasPrefix("HTTP/1.1 200 OK"), "\(page)")
+        var values: [String: Double] = [:]
+        for line in page.split(whereSeparator: \.isNewline) where line.hasPrefix("matd_") || line.hasPrefix("process_") {
+            let parts = line.split(separator: " ")
+            values[parts.dropLast().joined(separator: " ")] = parts.last.flatMap { Double($0) }
+        }
+        return values
+    }
+
+    @Test("Prometheus hears of an agent's registration, networks, peers' traffic and handovers")
+    func metrics() throws {
+        let lab = try Lab.shared
+        let cn = "198.51.100.20"
+        _ = try lab.on("mn", "ping", "-4", "-c", "1", "-W", "2", cn)
+        let before = try metrics("mn")
+        #expect(before[#"matd_home_registered{home="192.0.2.10"}"#] == 1 && before[#"matd_home_registered{home="2001:db8:10::10"}"#] == 1)
+        let certificate = try #require(before[#"matd_home_certificate_not_after_seconds{home="192.0.2.10"}"#])
+        #expect(certificate > Date().timeIntervalSince1970)
+        #expect(try #require(before[#"matd_locators{state="sound"}"#]) >= 2)
+        #expect(before[#"matd_locators{state="dead"}"#] == 0 && before[#"matd_peers_troubled{standing="unreachable"}"#] == 0)
+        #expect(try #require(before["matd_peers"]) >= 1 && before[#"matd_peers_shown{path="none"}"#] == 0)
+
+        _ = try lab.on("mn", "ping", "-4", "-c", "20", "-i", "0.05", "-W", "2", cn)
+        try lab.handOverWithOverlap("mn", to: "cellular")
+        let after = try metrics("mn")
+        for (direction, least) in [("out", 20.0), ("in", 20.0)] {
+            let name = #"matd_peer_packets_total{direction="\#(direction)"}"#
+            #expect(try #require(after[name]) - #require(before[name]) >= least, "\(direction)")
+        }
+        #expect(try #require(after["matd_handovers_total"]) > #require(before["matd_handovers_total"]))
+        for (name, value) in before where name.contains("_total") { #expect(try #require(after[name]) >= value, "\(name) went back") }
+        try lab.handOverWithOverlap("mn", to: "wlan")
+    }
+
     @Test("An IMS that is killed and restarted has lost nothing")
     func serverCrash() throws {
         let lab = try Lab.shared

@@ -22,6 +22,8 @@ private enum PathUse: String, CaseIterable {
 extension NodeConfiguration {
     /// Lifetimes shorter than this would flood the IMS.
     private static let lifetimeMin = 30
+    /// The port for metrics, if only an address is given.
+    static let metricsPort: UInt16 = 9289
 
     /// Reads a configuration file.
     ///
@@ -83,6 +85,7 @@ extension NodeConfiguration {
         controlPath = file.value("control", .path, default: controlPath)
         controlGroup = file.value("control-group", .string)
         statePath = file.value("state", .path, default: statePath)
+        metricsAddress = file.section("metrics").value("listen", .endpoint(defaultPort: Self.metricsPort))
         logLevel = file.value("log-level", ConfigurationKind<LogLevelWord>.word, default: .info).rawValue
         let seconds = file.value(
             "lifetime", .duration(in: .seconds(Self.lifetimeMin) ... .seconds(Int(MappingRecord.lifetimeMax))), default: .seconds(Int(lifetime)))

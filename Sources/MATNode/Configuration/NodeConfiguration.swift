@@ -76,6 +76,8 @@ public struct NodeConfiguration: Sendable {
     public var controlGroup: String?
     public var statePath = "/var/lib/matd"
     public var logLevel = "info"
+    /// Where Prometheus may read the metrics; nowhere unless it is given.
+    public var metricsAddress: Endpoint?
     public var lifetime: UInt32 = MappingRecord.lifetimeDefault
     public var pollInterval: Duration = .seconds(30)
     public var peerIdleMax: Duration = .seconds(600)

@@ -84,8 +84,10 @@ extension NodeService {
             })
     }
 
-    private func report(_ now: Now) -> NodeReport {
-        let counted = environment.counters()
+    private func report(_ now: Now) -> NodeReport { report(now, environment.counters()) }
+
+    /// - Parameter counted: by the kernel, of each peer.
+    func report(_ now: Now, _ counted: [HomePair: PeerCounters]) -> NodeReport {
         shell.tell(counted.mapValues(\.packets))
         let status = core.status(now: now)
         return NodeReport(

@@ -3,6 +3,7 @@ import IMTKernel
 import IMTPlan
 import Logging
 import MATRuntime
+import MATServer
 import MATSignal
 import NodeCore
 
@@ -18,6 +19,11 @@ public final class NodeService {
     let environment: SystemEnvironment
     let shell: NodeShell
     private(set) var control: ControlServer?
+    private let metrics = NodeMetrics()
+    private lazy var metricsListener = MetricsListener(program: "matd", loop: loop) { [unowned self] in
+        let counted = environment.counters()
+        return metrics.families(report(SystemClock.now(), counted), counted)
+    }
     private let serviceManager = ServiceManager()
     /// Programs that wait for a visited home, and those that have one, by their connections.
     var askingPrograms: [UInt64: (ControlResponse) -> Void] = [:]
@@ -130,6 +136,11 @@ public final class NodeService {
         } catch {
             throw NodeServiceError("\(error)")
         }
+        do throws(MetricsEndpointError) {
+            try metricsListener.change(to: configuration.metricsAddress, logger)
+        } catch {
+            throw NodeServiceError("\(error)")
+        }
         environment.names.follow(loop) { [unowned self] in
             let servers = environment.names.servers
             shell.run { node, now in node.namesRead(servers, areOthers: true, now: now) }
@@ -157,6 +168,7 @@ public final class NodeService {
         serviceManager.stopping()
         control?.stop()
         control = nil
+        metricsListener.stop()
         environment.names.stop()
         // What the kernel keeps is used on, by the next run too.
         if configuration.onStop == .remove { shell.run { node, now in node.leaves(now: now) } }

@@ -98,8 +98,11 @@ extension PeerRecord {
         let places = places(at: listed)
         guard !places.contains(where: \.isMoA) else { return nil }
         let endpoints = places.compactMap(\.endpoint)
-        if let first = endpoints.first { return "it is behind a translator or firewall, or in a network of the other family: its record lists \(first)" }
-        return places.contains { $0.relay != nil } ? "its record lists relays alone: it can't be reached otherwise, or does not want to be found" : nil
+        if let first = endpoints.first {
+            return "it is behind a translator or firewall, or in a network of the other family: its record lists \(first)"
+        }
+        return places.contains { $0.relay != nil }
+            ? "its record lists relays alone: it can't be reached otherwise, or does not want to be found" : nil
     }
 }
 

@@ -92,8 +92,14 @@ final class IMSMetrics {
         sources.append(source)
     }
 
+    /// Everything that is counted, as of now. In the loop's thread, where the numbers are.
+    func families(of server: IMSServer, _ now: Now) -> [MetricFamily] {
+        collect(server, now)
+        return registry.families()
+    }
+
     /// Brings everything up to date.
-    func collect(_ server: IMSServer, _ now: Now) {
+    private func collect(_ server: IMSServer, _ now: Now) {
         collect(server.core, server.totalCounters)
         mirror.set("imsd_send_failures_total", server.sendFailuresCount)
         if let path = server.queryPath {

@@ -22,7 +22,7 @@ extension IMSServer {
             key = try fresh.signingKey()
             // All that needs something from outside comes first: after it nothing can fail.
             let sockets = try Self.openReachabilitySockets(fresh)
-            try changeMetricsEndpoint(to: fresh.metricsAddress)
+            try metricsListener.change(to: fresh.metricsAddress, logger)
             try changeRADIUS(to: fresh)
             reachabilitySockets = sockets
         } catch {
