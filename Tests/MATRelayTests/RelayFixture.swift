@@ -157,6 +157,14 @@ final class Client {
     @discardableResult
     func send(_ octets: [UInt8]) -> Bool { socket.send(octets, to: relay) == nil }
 
+    /// From now on its datagrams over IPv6 have no sum, as those have that a node's kernel sends (RFC 6935).
+    func sendsWithoutSum() throws {
+        // linux/udp.h
+        let level: Int32 = 17, noCheckOfIPv6: Int32 = 101
+        var on: Int32 = 1
+        try #require(setsockopt(socket.descriptor, level, noCheckOfIPv6, &on, 4) == 0)
+    }
+
     /// The next datagram from anywhere; `nil` if none comes in time.
     func receive(within milliseconds: Int32 = 5000) -> [UInt8]? {
         var waiting = pollfd(fd: socket.descriptor, events: Int16(POLLIN), revents: 0)

@@ -29,6 +29,8 @@ struct RelayTests {
             let (isThere, isBack) = (a.sends(there, to: b), b.sends(back, to: a))
             #expect(isThere && isBack, "\(octets) octets")
         }
+        try b.sendsWithoutSum()
+        #expect(b.sends(packet(b.hoa, a.hoa), to: a), "a datagram over IPv6 without a sum")
         // The marker comes after what must not arrive.
         let stranger = try Client(a.node, at: ip("198.51.100.2"), in: relay.a, relay: Relay.ipv4, port: 7000)
         let forged = packet(a.hoa, b.hoa, filledWith: 0x66)

@@ -48,6 +48,8 @@ public final class BoundSocket: Sendable {
             try set(IPPROTO_IP.number, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE, "IP_MTU_DISCOVER")
             try set(IPPROTO_IPV6.number, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE, "IPV6_MTU_DISCOVER")
             try set(IPPROTO_IPV6.number, IPV6_DONTFRAG, 1, "IPV6_DONTFRAG")
+            // Kernels that encapsulate send them without a sum, over IPv6 too (protocol.md section 11.2, RFC 6935).
+            try set(Int32(mat_level_udp), Int32(mat_udp_no_check6), 1, "UDP_NO_CHECK6_RX")
         }
         let bound = SocketName(Endpoint(address ?? .unspecifiedIPv6, port: port)).use { bind(descriptor, $0, $1) }
         guard bound == 0 else { throw SystemError("bind to UDP port \(port)\(address.map { " at \($0)" } ?? "")") }
