@@ -169,7 +169,7 @@ let package = Package(
         .testTarget(
             name: "IMSTests",
             dependencies: [
-                "IMS", "IMSCore", "MATCore", "MATRuntime", "MATServer", "MATSignal", "MATTesting", "MappingMemory",
+                "IMS", "IMSCore", "MATControl", "MATCore", "MATRuntime", "MATServer", "MATSignal", "MATTesting", "MappingMemory",
             ]),
         .testTarget(
             name: "IMSClusterTests",

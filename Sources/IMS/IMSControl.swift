@@ -53,7 +53,7 @@ extension IMSServer {
             endingSoon: core.surveyed.certificatesEnding, ended: core.surveyed.certificatesEnded, revoked: core.surveyed.revoked)
         report.mappingsExpired = core.surveyed.mappingsExpired
         report.mappingsWithdrawn = core.surveyed.mappingsWithdrawn
-        report.metrics = metricsListener.url
+        report.metrics = metricsListener.url("/metrics")
         report.store = IMSStatusReport.Store(
             path: store.place, lastFailure: storeFailure, isLoading: core.isLoading, unavailable: core.storeUnavailable)
         report.mappings = core.mappingsCount

@@ -44,9 +44,10 @@ public final class IMSServer {
     var cookieSecrets: [CookieSecret] = []
     let metrics: IMSMetrics
     /// Who may read them: Prometheus over HTTP; people read them over the control socket.
-    lazy var metricsListener = MetricsListener(program: "imsd", loop: loop) { [unowned self] in
-        metrics.families(of: self, SystemClock.now())
+    lazy var metricsListener = HTTPListener.metrics(of: "imsd", loop) { [weak self] in
+        self.map { $0.metrics.families(of: $0, SystemClock.now()) } ?? []
     }
+    lazy var viewListener = HTTPListener.view(of: "imsd", loop) { [weak self] in self?.viewReport(SystemClock.now()) }
     let serviceManager = ServiceManager()
     var drainState = DrainState.serving
     /// Whether there are bindings in the file.
@@ -130,8 +131,9 @@ public final class IMSServer {
         } catch {
             throw IMSServerError("\(error); is another imsd running?")
         }
-        do throws(MetricsEndpointError) {
+        do throws(HTTPEndpointError) {
             try metricsListener.change(to: configuration.metricsAddress, logger)
+            try viewListener.change(to: configuration.viewAddress, logger)
         } catch {
             throw IMSServerError("\(error)")
         }
@@ -161,6 +163,7 @@ public final class IMSServer {
         resolverFiles?.stop()
         resolverFiles = nil
         metricsListener.stop()
+        viewListener.stop()
         queryPath?.stop()
         queryPath = nil
         saveBindingsAtEnd()

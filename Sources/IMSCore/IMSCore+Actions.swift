@@ -349,6 +349,7 @@ extension IMSCore {
     /// Counts a change of a mapping, and has it logged unless there are too many.
     mutating func log(_ change: BindingChange, _ now: Now) {
         counted.bindingChanges[change.reason, default: 0] += 1
+        if change.reason != .refreshed { recentChanges.add(RecentChange(change: change, atMilliseconds: now.wallMilliseconds)) }
         switch bindingLogs.changed(change.level, now.monotonic) {
         case .suppress: counted.logLinesSuppressed += 1
         case .write(let suppressed):

@@ -165,6 +165,15 @@ extension IMSCore {
         return counters
     }
 
+    /// The latest first.
+    public var latestChanges: [RecentChange] { recentChanges.latest }
+
+    /// The HoA whose node is at this address and port, as far as this server knows.
+    public func home(at endpoint: Endpoint, now: Now) -> IPPrefix? {
+        binds.table.bindings(acceptedFrom: endpoint, now.monotonic).first?.prefix
+            ?? registrations.entry(holding: MobileAddress(endpoint.address), now: now)?.record.prefix
+    }
+
     public var mappingsCount: Int { registrations.count }
     /// Mappings that are durable and not served, because the system gave no memory for them.
     public var unheldCount: Int { unheld.count }

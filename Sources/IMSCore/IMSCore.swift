@@ -51,6 +51,9 @@ public struct IMSCore: Sendable {
     var rejections: Rejections
     var refusalLog: LimitedLog
     var bindingLogs: BindingLogs
+    /// Refreshes are not among them.
+    var recentChanges = RecentList<RecentChange>(entriesMax: Self.recentChangesMax)
+    static let recentChangesMax = 200
     var sweep = Sweep()
 
     /// Of messages and log lines; machines count what only they see.

@@ -27,7 +27,7 @@ public final class RelayService {
     private static let secretInterval = Duration.seconds(12 * 3600)
     private static let secretOctets = 16
 
-    private enum Life {
+    enum Life {
         case serving
         /// Nodes are told to go elsewhere; packets are forwarded on.
         case draining
@@ -37,7 +37,7 @@ public final class RelayService {
     var configuration: RelayConfiguration
     let loop: EventLoop
     var logger: Logger
-    private let started = SystemClock.now().monotonic
+    let started = SystemClock.now().monotonic
     let core: SharedCore
     /// `nil` if this process forwards alone.
     var kernel: ForwardingProgram?
@@ -54,9 +54,10 @@ public final class RelayService {
     private var gatewayPath: GatewayPath?
     private var sendFailures: UInt64 = 0
     private let metrics: RelayMetrics
-    private lazy var metricsListener = MetricsListener(program: "mat-relay", loop: loop) { [unowned self] in metricFamilies() }
+    private lazy var metricsListener = HTTPListener.metrics(of: "mat-relay", loop) { [weak self] in self?.metricFamilies() ?? [] }
+    private lazy var viewListener = HTTPListener.view(of: "mat-relay", loop) { [weak self] in self?.viewReport(SystemClock.now()) }
     private let serviceManager = ServiceManager()
-    private var life = Life.serving
+    private(set) var life = Life.serving
     /// The current one first.
     private var secrets: [[UInt8]]
     /// How many there have been that are not in the file that was read.
@@ -130,8 +131,9 @@ public final class RelayService {
             throw RelayError("\(error); is another mat-relay running?")
         }
         try startKernel()
-        do throws(MetricsEndpointError) {
+        do throws(HTTPEndpointError) {
             try metricsListener.change(to: configuration.metricsAddress, logger)
+            try viewListener.change(to: configuration.viewAddress, logger)
         } catch {
             throw RelayError("\(error)")
         }
@@ -213,6 +215,7 @@ public final class RelayService {
         resolverFiles?.stop()
         resolverFiles = nil
         metricsListener.stop()
+        viewListener.stop()
         if isForGood {
             // Those that did not hear of it find out by their silent paths.
             let count = core.use { $0.bindingsCount }
@@ -380,8 +383,15 @@ public final class RelayService {
         let fresh: RelayConfiguration
         do {
             fresh = try RelayConfiguration(path: path)
-            // The only step that needs something from outside, so it comes first: after it nothing can fail.
-            try metricsListener.change(to: fresh.metricsAddress, logger)
+            // The only steps that need something from outside, so they come first: after them nothing can fail.
+            let metrics = try metricsListener.prepare(fresh.metricsAddress)
+            do {
+                viewListener.take(try viewListener.prepare(fresh.viewAddress), logger)
+            } catch {
+                metricsListener.drop(metrics)
+                throw error
+            }
+            metricsListener.take(metrics, logger)
         } catch {
             logger.error("the configuration is not reloaded, and the one before stays in force:\n\(error)")
             return

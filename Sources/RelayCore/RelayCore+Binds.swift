@@ -225,7 +225,7 @@ extension RelayCore {
         case .refused(let refusal): return ack(refusal, hoa, origin, now)
         case .ended(let binding, let slot):
             if let binding, let slot {
-                ended(binding, in: slot)
+                ended(binding, in: slot, now)
                 logBinding("\(hoa) has ended its binding at \(binding.endpoint)", now.monotonic)
             }
             return granted(hoa, 0, origin, .relay)
@@ -233,6 +233,9 @@ extension RelayCore {
             traffic.bound(binding.prefix, in: slot, isNew: isNew, resident: configuration.resident(binding.prefix))
             enterKernel(slot, now.monotonic)
             counters.binds += 1
+            if movedFrom != nil || isNew {
+                changes.add(RelayChange(atMilliseconds: now.wallMilliseconds, prefix: binding.prefix, before: movedFrom, after: binding.endpoint))
+            }
             if let movedFrom {
                 counters.moves += 1
                 logBinding("\(hoa) moved from \(movedFrom) to \(binding.endpoint)", now.monotonic)

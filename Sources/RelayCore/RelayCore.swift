@@ -19,6 +19,7 @@ public struct RelayCore: Sendable {
 
     var cookies: CookieAuthority
     var bindings: BindingTable
+    var changes = RecentList<RelayChange>(entriesMax: RelayChange.latestMax)
     var traffic: Traffic
     var queues: FairQueues
     var issuerKeys: IssuerKeys
@@ -90,7 +91,7 @@ public struct RelayCore: Sendable {
             traffic.bound(binding.prefix, in: slot, isNew: false, resident: resident)
             enterKernel(slot, now.monotonic)
             if resident == nil, !fresh.takesVisitors, bindings.end(binding.prefix, now.monotonic) != nil {
-                ended(binding, in: slot)
+                ended(binding, in: slot, now)
                 logBinding("\(binding.hoa) is not served any more", now.monotonic)
             }
         }
@@ -111,7 +112,7 @@ public struct RelayCore: Sendable {
     public mutating func tick(now: Now) -> [RelayAction] {
         if let time = UTCTime(unixSeconds: Int64(clamping: now.wallMilliseconds / 1000)), traffic.monthIs(String(time.day.prefix(7))) { barAnew() }
         for (binding, slot) in bindings.sweep(steps: Self.sweepSteps(bindings.slotsCount), now.monotonic) {
-            ended(binding, in: slot)
+            ended(binding, in: slot, now)
             logBinding("binding of \(binding.hoa) at \(binding.endpoint) has run out", now.monotonic)
         }
         bindRates.sweep(now.monotonic, steps: Self.sweepSteps(configuration.limits.ratesMax))
@@ -120,8 +121,9 @@ public struct RelayCore: Sendable {
     }
 
     /// A binding stands in this slot no more.
-    mutating func ended(_ binding: Binding, in slot: Int) {
+    mutating func ended(_ binding: Binding, in slot: Int, _ now: Now) {
         counters.ends += 1
+        changes.add(RelayChange(atMilliseconds: now.wallMilliseconds, prefix: binding.prefix, before: binding.endpoint, after: nil))
         traffic.ended(binding.prefix, in: slot)
         leaveKernel(slot, binding.prefix)
     }
@@ -135,6 +137,18 @@ public struct RelayCore: Sendable {
     public var bindingsCount: Int { bindings.count }
     public var visitorsCount: Int { bindings.visitorsCount }
     public var checksPendingCount: Int { checks.count }
+
+    /// The latest first. Refreshes are not among them.
+    public var latestChanges: [RelayChange] { changes.latest }
+
+    /// Up to `count` of what is bound now.
+    package func bound(count: Int, now: Now) -> [Binding] {
+        var found: [Binding] = []
+        for slot in 0..<bindings.slotsCount where found.count < count {
+            if let binding = bindings.binding(in: slot, now.monotonic) { found.append(binding) }
+        }
+        return found
+    }
 
     // MARK: A restart
 

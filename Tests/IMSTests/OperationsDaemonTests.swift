@@ -1,4 +1,5 @@
 import Glibc
+import MATControl
 import MATRuntime
 import MATServer
 import MATSignal
@@ -305,6 +306,70 @@ struct OperationsDaemonTests {
         daemon.signal(SIGHUP)
         try waitUntil("metrics are still there") { (try? HTTPReply.get("/metrics", port: httpPort)) == nil }
         #expect(try control("status")["metrics"] == .null)
+        #expect(daemon.kill(SIGTERM) == 0)
+    }
+
+    // MARK: The page for people
+
+    @Test("A browser on this host is shown who is where and what happens; by another name, or from elsewhere, nobody is")
+    func view() throws {
+        try configure("view: {listen: \"127.0.0.1:\(httpPort)\"}")
+        let daemon = try start()
+        let client = try Client(port: port)
+        let certificate = try enrol()
+        #expect(try network(certificate, sequence: SystemClock.now().wallMilliseconds, to: client).code == .ok)
+
+        let page = try HTTPReply.get("/", port: httpPort)
+        #expect(page.status == 200 && page.headers["content-type"] == "text/html; charset=utf-8")
+        #expect(page.headers["content-security-policy"]?.contains("default-src 'none'") == true)
+        for name in ["view.css", "view.js"] {
+            #expect(page.body.contains("\"\(name)\""))
+            #expect(try HTTPReply.get("/\(name)", port: httpPort).status == 200)
+        }
+        // Nothing comes from elsewhere.
+        for path in ["/", "/view.css", "/view.js"] {
+            let text = try HTTPReply.get(path, port: httpPort).body.replacing("http://www.w3.org/2000/svg", with: "")
+            #expect(!text.contains("http:") && !text.contains("https:"), "\(path)")
+        }
+        let report = try ControlJSON.decode(ViewReport.self, from: Array(HTTPReply.get("/view.json", port: httpPort).body.utf8))
+        #expect(report.program == "imsd" && report.nodesCount == 1)
+        let node = try #require(report.nodes.first)
+        #expect(node.home == "192.0.2.16/28" && node.state == .registered && node.places == ["198.51.100.32/28"], "\(node)")
+        #expect(report.changes.first?.what == "registered" && report.changes.first?.home == node.home)
+        #expect(report.figures.contains { $0.title == "Updates" && $0.value >= 1 && $0.kind == .count })
+
+        func get(_ path: String, host: String) throws -> Int {
+            try HTTPReply.exchange("GET \(path) HTTP/1.1\r\nHost: \(host)\r\nConnection: close\r\n\r\n", port: httpPort).status
+        }
+        for host in ["127.0.0.1:\(httpPort)", "[::1]:\(httpPort)", "localhost:8288"] { #expect(try get("/view.json", host: host) == 200, "\(host)") }
+        for host in ["attacker.example", "127.0.0.1.attacker.example", ""] { #expect(try get("/view.json", host: host) == 403, "\(host)") }
+        let events = try HTTPReply.read("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n", port: httpPort) {
+            $0.split(separator: "data: {").count > 2
+        }
+        #expect(events.contains("text/event-stream") && events.contains("\"program\":\"imsd\""))
+        #expect(daemon.kill(SIGTERM) == 0)
+
+        try configure("view: {listen: \"192.0.2.1:8288\"}")
+        #expect(try Daemon(["--config", "\(directory.path)/imsd.yaml", "--check"], log: "\(directory.path)/log").wait() == 78)
+        #expect(log.contains("192.0.2.1 can be reached from elsewhere, and the page asks nobody who he is"))
+    }
+
+    @Test("A browser draws the page: nodes, changes and figures, live, and what a node says of itself is text")
+    func browser() throws {
+        try #require(Browser.isInstalled, "chromium is not installed; deploy/install-packages installs what the tests need")
+        try configure("view: {listen: \"127.0.0.1:\(httpPort)\"}")
+        let daemon = try start()
+        let client = try Client(port: port)
+        #expect(try network(enrol(), sequence: SystemClock.now().wallMilliseconds, to: client).code == .ok)
+        let browser = try Browser("http://127.0.0.1:\(httpPort)/", directory: directory.path)
+        // The second event tells rates.
+        try waitUntil("the page shows no rates") { try browser.document().contains(">0</b><span>Updates a second<") }
+        let seen = try browser.document()
+        #expect(seen.contains(#"class="live">live<"#))
+        #expect(seen.contains("<td>192.0.2.16/28</td>") && seen.contains(#"title="198.51.100.32/28""#))
+        #expect(seen.contains(#"<circle class="node""#) && seen.contains(#"<td class="registered">registered</td>"#))
+        #expect(try browser.picture(isDark: false) != browser.picture(isDark: true))
+        #expect(browser.complaints.isEmpty, "\(browser.complaints)")
         #expect(daemon.kill(SIGTERM) == 0)
     }
 

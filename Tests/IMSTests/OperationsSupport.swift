@@ -80,6 +80,11 @@ struct HTTPReply {
     }
 
     static func exchange(_ request: String, port: UInt16) throws -> HTTPReply {
+        try parse(read(request, port: port) { _ in false })
+    }
+
+    /// What is answered, up to its end or until it is enough.
+    static func read(_ request: String, port: UInt16, until isEnough: (String) -> Bool) throws -> String {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         try #require(descriptor >= 0)
         defer { close(descriptor) }
@@ -103,8 +108,12 @@ struct HTTPReply {
             let count = recv(descriptor, &buffer, buffer.count, 0)
             if count <= 0 { break }
             reply += buffer.prefix(count)
+            if isEnough(String(decoding: reply, as: UTF8.self)) { break }
         }
-        let text = String(decoding: reply, as: UTF8.self)
+        return String(decoding: reply, as: UTF8.self)
+    }
+
+    private static func parse(_ text: String) throws -> HTTPReply {
         let parts = text.split(separator: "\r\n\r\n", maxSplits: 1, omittingEmptySubsequences: false)
         var lines = try #require(parts.first).split(separator: "\r\n")
         guard !lines.isEmpty else { throw ControlError("hung up without an answer") }

@@ -160,7 +160,8 @@ final class Client {
     /// From now on its datagrams over IPv6 have no sum, as those have that a node's kernel sends (RFC 6935).
     func sendsWithoutSum() throws {
         // linux/udp.h
-        let level: Int32 = 17, noCheckOfIPv6: Int32 = 101
+        let level: Int32 = 17
+        let noCheckOfIPv6: Int32 = 101
         var on: Int32 = 1
         try #require(setsockopt(socket.descriptor, level, noCheckOfIPv6, &on, 4) == 0)
     }

@@ -61,6 +61,8 @@ public struct IMSConfiguration: Sendable {
     public var logFormat = LogFormat.text
     /// Where Prometheus may read; nowhere if `nil`.
     public var metricsAddress: Endpoint?
+    /// Where people may look at it with a browser, on loopback; nowhere unless it is given.
+    public var viewAddress: Endpoint?
     /// How long pushes under way may take when the server ends.
     public var drainMax: Duration = .seconds(2)
 

@@ -36,6 +36,13 @@ public struct BindingChange: Hashable, Sendable {
     public var level: IMSLogLevel { reason == .refreshed ? .debug : .info }
 }
 
+/// One that people who look at the server are shown.
+public struct RecentChange: Hashable, Sendable {
+    public var change: BindingChange
+    /// Unix time.
+    public var atMilliseconds: UInt64
+}
+
 /// Where a record says that its node is.
 public enum Whereabouts: Hashable, Sendable, CustomStringConvertible {
     /// A MoA or a MoPre.
@@ -82,9 +89,4 @@ struct BindingLogs: Sendable {
     mutating func changed(_ level: IMSLogLevel, _ now: MonotonicTime) -> LimitedLog.OnLine {
         shares[level]?.line(now) ?? .write(suppressedBefore: 0)
     }
-}
-
-extension IPPrefix {
-    /// As people write it: a single address without its length.
-    package var shortText: String { length == 128 ? "\(address)" : "\(self)" }
 }

@@ -20,10 +20,7 @@ public final class NodeService {
     let shell: NodeShell
     private(set) var control: ControlServer?
     private let metrics = NodeMetrics()
-    private lazy var metricsListener = MetricsListener(program: "matd", loop: loop) { [unowned self] in
-        let counted = environment.counters()
-        return metrics.families(report(SystemClock.now(), counted), counted)
-    }
+    private lazy var metricsListener = HTTPListener.metrics(of: "matd", loop) { [weak self] in self?.metricFamilies() ?? [] }
     private let serviceManager = ServiceManager()
     /// Programs that wait for a visited home, and those that have one, by their connections.
     var askingPrograms: [UInt64: (ControlResponse) -> Void] = [:]
@@ -136,7 +133,7 @@ public final class NodeService {
         } catch {
             throw NodeServiceError("\(error)")
         }
-        do throws(MetricsEndpointError) {
+        do throws(HTTPEndpointError) {
             try metricsListener.change(to: configuration.metricsAddress, logger)
         } catch {
             throw NodeServiceError("\(error)")
@@ -183,6 +180,11 @@ public final class NodeService {
             logger.error("what was added to the kernel could not all be removed: \(error)")
         }
         onStopped()
+    }
+
+    private func metricFamilies() -> [MetricFamily] {
+        let counted = environment.counters()
+        return metrics.families(report(SystemClock.now(), counted), counted)
     }
 
     // MARK: Events

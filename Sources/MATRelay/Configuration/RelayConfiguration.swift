@@ -34,6 +34,8 @@ public struct RelayConfiguration: Sendable {
     public var logFormat = LogFormat.text
     /// Where Prometheus may read; nowhere if `nil`.
     public var metricsAddress: Endpoint?
+    /// Where people may look at it with a browser, on loopback; nowhere unless it is given.
+    public var viewAddress: Endpoint?
     /// How long packets are forwarded on after SIGTERM, while nodes that bind or refresh are told to go elsewhere.
     public var drain: Duration = .zero
 

@@ -2,59 +2,91 @@ import Logging
 import MATRuntime
 import MATSignal
 
-/// Where a daemon's metrics may be read: nowhere, or at one address, which a new configuration can change.
+/// Where something of a daemon may be read over HTTP: nowhere, or at one address, which a new configuration can change.
 ///
-/// Belongs to the loop's thread: there the numbers are, and there a page is written too, since that takes well below a millisecond.
-package final class MetricsListener {
-    private let program: String
-    private let loop: EventLoop
-    private let families: () -> [MetricFamily]
-    private var endpoint: MetricsEndpoint?
+/// Belongs to the loop's thread, where the numbers are.
+package final class HTTPListener {
+    /// What the loop's thread gives for a page: the numbers as of now. They are written down in the HTTP server's thread.
+    package typealias Source = () -> @Sendable () -> String
+
+    private let site: HTTPSite
+    /// What the log calls it, with its address behind.
+    private let title: String
+    private var endpoint: HTTPEndpoint?
     /// As configured; port 0 lets the kernel choose.
     package private(set) var address: Endpoint?
 
-    /// Where a page is, for people.
-    package var url: String? { address.flatMap { address in endpoint.map { "http://\(Endpoint(address.address, port: $0.port))/metrics" } } }
-
-    /// - Parameters:
-    ///   - program: who says that it is too busy, when a page does not come in time.
-    ///   - families: everything that is counted, as of now.
-    package init(program: String, loop: EventLoop, families: @escaping () -> [MetricFamily]) {
-        self.program = program
-        self.loop = loop
-        self.families = families
+    init(title: String, _ site: HTTPSite) {
+        self.title = title
+        self.site = site
     }
 
-    /// Listens there, if that is elsewhere than now. If it can't, everything stays as it was.
-    package func change(to address: Endpoint?, _ logger: Logger) throws(MetricsEndpointError) {
-        guard address != self.address else { return }
-        var fresh: MetricsEndpoint?
-        if let address {
-            let reference = Reference(self)
-            let poster = loop.poster
-            fresh = try MetricsEndpoint(address: address, program: program) { respond in
-                poster.post {
-                    guard let listener = reference.value else { return }
-                    respond(MetricText.write(listener.families()))
-                }
-            }
-        }
+    /// Where a person finds it, under a path.
+    package func url(_ path: String) -> String? {
+        address.flatMap { address in endpoint.map { "http://\(Endpoint(address.address, port: $0.port))\(path)" } }
+    }
+
+    /// An address that is listened at, and not in use yet.
+    package struct Change {
+        fileprivate var address: Endpoint?
+        fileprivate var endpoint: HTTPEndpoint?
+    }
+
+    /// Listens there, if that is elsewhere than now; nothing else changes before `take`.
+    package func prepare(_ address: Endpoint?) throws(HTTPEndpointError) -> Change? {
+        guard address != self.address else { return nil }
+        guard let address else { return Change() }
+        return Change(address: address, endpoint: try HTTPEndpoint(address: address, site))
+    }
+
+    package func take(_ change: Change?, _ logger: Logger) {
+        guard let change else { return }
         endpoint?.stop()
-        endpoint = fresh
-        self.address = address
-        if let url { logger.notice("metrics at \(url)") }
+        (endpoint, address) = (change.endpoint, change.address)
+        if let url = url(path) { logger.notice("\(title) at \(url)") }
     }
+
+    /// What was prepared is not wanted after all.
+    package func drop(_ change: Change?) { change?.endpoint?.stop() }
+
+    package func change(to address: Endpoint?, _ logger: Logger) throws(HTTPEndpointError) { take(try prepare(address), logger) }
 
     /// Closes everything. Blocks for moments.
     package func stop() {
         endpoint?.stop()
-        endpoint = nil
-        address = nil
+        (endpoint, address) = (nil, nil)
     }
 
-    /// Followed in the loop's thread only.
-    private final class Reference: @unchecked Sendable {
-        weak var value: MetricsListener?
-        init(_ value: MetricsListener) { self.value = value }
+    /// Where people begin to read.
+    private var path: String { site.resources["/"] == nil ? "/metrics" : "/" }
+
+    /// A page whose numbers are taken in the loop's thread.
+    static func page(_ loop: EventLoop, _ source: @escaping Source) -> HTTPResource.Page {
+        let reference = UncheckedSource(source)
+        let poster = loop.poster
+        return { respond in poster.post { respond(reference.source()) } }
+    }
+
+    /// Called in the loop's thread only.
+    private final class UncheckedSource: @unchecked Sendable {
+        let source: Source
+        init(_ source: @escaping Source) { self.source = source }
+    }
+}
+
+extension HTTPListener {
+    /// Metrics for Prometheus.
+    ///
+    /// - Parameters:
+    ///   - program: who says that it is too busy, when a page does not come in time.
+    ///   - families: everything that is counted, as of now.
+    package static func metrics(of program: String, _ loop: EventLoop, _ families: @escaping () -> [MetricFamily]) -> HTTPListener {
+        let page = page(loop) {
+            let families = families()
+            return { MetricText.write(families) }
+        }
+        return HTTPListener(
+            title: "metrics",
+            HTTPSite(program: program, section: "metrics", resources: ["/metrics": .page(type: MetricText.contentType, page)]))
     }
 }

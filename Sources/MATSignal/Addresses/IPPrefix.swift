@@ -51,6 +51,8 @@ public struct IPPrefix: Hashable, Sendable, Comparable, CustomStringConvertible,
     }
 
     public var description: String { "\(address)/\(familyLength)" }
+    /// As people write it: a single address without its length.
+    package var shortText: String { length == 128 ? "\(address)" : description }
 }
 
 extension IPAddress {

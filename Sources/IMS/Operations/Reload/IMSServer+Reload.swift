@@ -22,8 +22,21 @@ extension IMSServer {
             key = try fresh.signingKey()
             // All that needs something from outside comes first: after it nothing can fail.
             let sockets = try Self.openReachabilitySockets(fresh)
-            try metricsListener.change(to: fresh.metricsAddress, logger)
-            try changeRADIUS(to: fresh)
+            let metrics = try metricsListener.prepare(fresh.metricsAddress)
+            do {
+                let view = try viewListener.prepare(fresh.viewAddress)
+                do {
+                    try changeRADIUS(to: fresh)
+                } catch {
+                    viewListener.drop(view)
+                    throw error
+                }
+                viewListener.take(view, logger)
+            } catch {
+                metricsListener.drop(metrics)
+                throw error
+            }
+            metricsListener.take(metrics, logger)
             reachabilitySockets = sockets
         } catch {
             logger.error("the configuration is not reloaded, and the one before stays in force:\n\(error)")

@@ -1,0 +1,106 @@
+/// What the page at `view: listen` of imsd and mat-relay shows: who is where, and what happens. Points in time are Unix milliseconds.
+public struct ViewReport: Codable, Hashable, Sendable {
+    /// A number that is worth a look.
+    public struct Figure: Codable, Hashable, Sendable {
+        public enum Kind: String, Codable, Hashable, Sendable {
+            /// As it is now.
+            case level
+            /// Since the start: what is shown is how much it grows in a second.
+            case count
+        }
+
+        public enum Unit: String, Codable, Hashable, Sendable { case number, octets }
+
+        public var title: String
+        public var value: UInt64
+        public var kind: Kind
+        public var unit: Unit
+
+        public init(_ title: String, _ value: UInt64, _ kind: Kind = .level, _ unit: Unit = .number) {
+            self.title = title
+            self.value = value
+            self.kind = kind
+            self.unit = unit
+        }
+    }
+
+    /// A home address.
+    public struct Node: Codable, Hashable, Sendable {
+        public enum State: String, Codable, Hashable, Sendable { case registered, bound, visitor, withdrawn, expired, revoked }
+
+        public var home: String
+        /// Where it is, the preferred first.
+        public var places: [String]
+        public var state: State
+        /// When it last said so; `nil` if that is not kept.
+        @OrNull public var heardAtMilliseconds: UInt64?
+
+        public init(home: String, places: [String], state: State, heardAtMilliseconds: UInt64?) {
+            self.home = home
+            self.places = places
+            self.state = state
+            self.heardAtMilliseconds = heardAtMilliseconds
+        }
+    }
+
+    /// Something happened to where a home address is.
+    public struct Change: Codable, Hashable, Sendable {
+        public var atMilliseconds: UInt64
+        public var home: String
+        /// registered, moved, withdrawn, expired, revoked, remembered, displaced; bound, ended.
+        public var what: String
+        public var before: [String]
+        public var after: [String]
+
+        public init(atMilliseconds: UInt64, home: String, what: String, before: [String], after: [String]) {
+            self.atMilliseconds = atMilliseconds
+            self.home = home
+            self.what = what
+            self.before = before
+            self.after = after
+        }
+    }
+
+    /// One that is told of the other's moves, since they talk.
+    public struct Conversation: Codable, Hashable, Sendable {
+        /// A home address, or where it asked from if that is not known.
+        public var from: String
+        public var to: String
+
+        public init(from: String, to: String) {
+            self.from = from
+            self.to = to
+        }
+    }
+
+    /// Of this shape; grows when keys get another meaning.
+    public var format = 1
+    public var program: String
+    public var version: String
+    /// What it serves.
+    public var title: String
+    public var nowMilliseconds: UInt64
+    public var uptimeSeconds: Int64
+    /// What is wrong, a sentence each; empty if nothing is.
+    public var problems: [String] = []
+    public var figures: [Figure] = []
+    /// At most `nodesMax`.
+    public var nodes: [Node] = []
+    public var nodesCount = 0
+    /// The latest first.
+    public var changes: [Change] = []
+    /// Among the nodes that are listed; at most `conversationsMax`.
+    public var conversations: [Conversation] = []
+
+    /// A person reads no more, and a browser draws no more.
+    public static let nodesMax = 500
+    public static let conversationsMax = 2000
+
+    public init(program: String, version: String, title: String, nowMilliseconds: UInt64, uptimeSeconds: Int64) {
+        self.program = program
+        self.version = version
+        self.title = title
+        self.nowMilliseconds = nowMilliseconds
+        self.uptimeSeconds = uptimeSeconds
+    }
+}

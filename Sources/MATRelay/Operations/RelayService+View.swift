@@ -1,0 +1,65 @@
+import MATControl
+import MATCore
+import MATRuntime
+import MATServer
+import MATSignal
+import RelayCore
+
+// What the page at `view: listen` shows of a relay.
+
+extension RelayService {
+    func viewReport(_ now: Now) -> ViewReport {
+        countKernel()
+        let residents = configuration.core.residents.map(\.prefix.description).joined(separator: ", ")
+        var report = ViewReport(
+            program: "mat-relay", version: MATVersion.text, title: residents, nowMilliseconds: now.wallMilliseconds,
+            uptimeSeconds: (now.monotonic - started).components.seconds)
+        let (bound, count, changes, figures) = core.use { core in
+            (core.bound(count: ViewReport.nodesMax, now: now), core.bindingsCount, core.latestChanges, Self.figures(core, configuration.core.limits))
+        }
+        report.problems = problems(count)
+        report.figures = figures + [.init("Memory", ProcessFigures.now().residentOctets, .level, .octets)]
+        report.nodes = bound.map(ViewReport.Node.init).sorted { $0.home < $1.home }
+        report.nodesCount = count
+        report.changes = changes.map(ViewReport.Change.init)
+        return report
+    }
+
+    private func problems(_ count: Int) -> [String] {
+        var problems: [String] = []
+        if life != .serving { problems.append("the relay is stopping: nodes are told to go elsewhere") }
+        let most = configuration.core.limits.bindingsMax
+        if count >= most - most / 10 { problems.append("\(count) of \(most) bindings are taken (limits: bindings)") }
+        if !SystemClock.isSynchronized { problems.append("the clock is kept right by nobody (NTP), and certificates are judged by it") }
+        return problems
+    }
+
+    private static func figures(_ core: RelayCore, _ limits: RelayLimits) -> [ViewReport.Figure] {
+        let counters = core.counters
+        let dropped = DropReason.allCases.reduce(UInt64(0)) { $0 &+ counters[$1] }
+        return [
+            .init("Nodes bound", UInt64(core.bindingsCount)), .init("Visitors bound", UInt64(core.visitorsCount)),
+            .init("Forwarded", counters.octetsForwarded, .count, .octets), .init("Packets forwarded", counters.packetsForwarded, .count),
+            .init("Packets by the kernel", counters.kernelPackets, .count), .init("Packets dropped", dropped, .count),
+            .init("Packets held for their rate", counters.packetsHeld, .count), .init("Refreshes", counters.refreshes, .count),
+            .init("To plain hosts", counters.octetsToPlain, .count, .octets), .init("From plain hosts", counters.octetsFromPlain, .count, .octets),
+        ]
+    }
+}
+
+extension ViewReport.Node {
+    fileprivate init(_ binding: Binding) {
+        self.init(
+            home: binding.prefix.shortText, places: ["\(binding.endpoint)"], state: binding.holder == .resident ? .bound : .visitor,
+            heardAtMilliseconds: nil)
+    }
+}
+
+extension ViewReport.Change {
+    fileprivate init(_ change: RelayChange) {
+        self.init(
+            atMilliseconds: change.atMilliseconds, home: change.prefix.shortText,
+            what: change.after == nil ? "ended" : change.before == nil ? "bound" : "moved", before: change.before.map { ["\($0)"] } ?? [],
+            after: change.after.map { ["\($0)"] } ?? [])
+    }
+}
