@@ -47,15 +47,19 @@ final class Lab: @unchecked Sendable {
         ["/usr/sbin/", "/usr/bin/", "/sbin/", "/bin/"].map { $0 + program }.first { FileManager.default.isExecutableFile(atPath: $0) }
     }
 
-    init(name: String) throws {
+    /// Where its nodes put packets into datagrams: auto (the kernel, where it can) or agent.
+    let encapsulation: String
+
+    init(name: String, encapsulation: String) throws {
         self.name = name
+        self.encapsulation = encapsulation
         let sources = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
         script = sources.appendingPathComponent("deploy/lab").path
         binaries = Self.built
     }
 
     func up() throws {
-        let output = try run([script, "--name", name, "--bin", binaries, "up"], seconds: 90)
+        let output = try run([script, "--name", name, "--bin", binaries, "up", "--encapsulation", encapsulation], seconds: 90)
         guard output.status == 0 else { throw Failure(description: "the lab did not come up:\n\(output.text)") }
     }
 
@@ -208,13 +212,14 @@ final class Background: Sendable {
 /// Gives a suite a lab of its own.
 struct LabTrait: SuiteTrait, TestScoping {
     let name: String
+    let encapsulation: String
 
     func provideScope(for test: Test, testCase: Test.Case?, performing function: @Sendable () async throws -> Void) async throws {
         if let obstacle = Lab.obstacle {
             print("skipped: \(obstacle)")
             return
         }
-        let lab = try Lab(name: "\(name)\(getpid() % 100_000)")
+        let lab = try Lab(name: "\(name)\(getpid() % 100_000)", encapsulation: encapsulation)
         do {
             try lab.up()
             try await Lab.$current.withValue(lab) { try await function() }
@@ -228,5 +233,7 @@ struct LabTrait: SuiteTrait, TestScoping {
 
 extension Trait where Self == LabTrait {
     /// A lab named after the suite, at most 8 lower-case letters.
-    static func lab(_ name: String) -> LabTrait { LabTrait(name: name) }
+    ///
+    /// - Parameter encapsulation: where its nodes put packets into datagrams: auto (the kernel, where it can) or agent.
+    static func lab(_ name: String, encapsulation: String = "auto") -> LabTrait { LabTrait(name: name, encapsulation: encapsulation) }
 }

@@ -89,6 +89,13 @@ extension TranslatedTests {
         #expect(seen.isEmpty, "\(seen.prefix(5))")
     }
 
+    /// Why each end's packets go as they go, for who reads a failure.
+    private func paths(_ lab: Lab) -> String {
+        [("mn", Self.cn), ("cn", Self.mn)].map { host, peer in
+            (try? lab.on(host, "mat", "why", peer, "--control", lab.control(host)).text) ?? ""
+        }.joined(separator: "\n")
+    }
+
     @Test("A port that a translator does not pass any more, however much is sent, is left for another, and conversations go on")
     func forgottenPort() throws {
         let lab = try Lab.shared
@@ -104,7 +111,7 @@ extension TranslatedTests {
         try lab.wait("another port is used", seconds: 60) {
             try lab.on("mn", "mat", "status", "--control", lab.control("mn")).text.contains("from port 6")
         }
-        #expect(traffic.goesOn(within: 30), "\(traffic.report)\n\(lab.log("mn").suffix(6000))")
+        #expect(traffic.goesOn(within: 30), "\(traffic.report)\n\(lab.log("mn").suffix(6000))\n\(lab.log("cn").suffix(6000))\n\(paths(lab))")
         #expect(traffic.ends.isEmpty)
         // Elsewhere the usual one is used again.
         try lab.lab("move", "mn", "carrier")

@@ -81,13 +81,16 @@ public struct Daemons {
             try certificate.write(toFile: Self.certificate(home, directory), atomically: false, encoding: .utf8)
         }
         let devices = topology.devices.map(\.device)
-        try Self.node(host, node, directory: directory, resolvers: resolvers, devices: devices)
+        try Self.node(host, node, directory: directory, resolvers: resolvers, devices: devices, lab.encapsulation)
             .write(toFile: "\(directory)/matd.yaml", atomically: false, encoding: .utf8)
     }
 
     private static func certificate(_ home: String, _ directory: String) -> String { "\(directory)/\(home.prefix { $0 != "/" }).certificate" }
 
-    static func node(_ host: Topology.Host, _ node: Topology.Node, directory: String, resolvers: [String], devices: [String]) -> String {
+    static func node(
+        _ host: Topology.Host, _ node: Topology.Node, directory: String, resolvers: [String], devices: [String],
+        _ encapsulation: Lab.Encapsulation = .auto
+    ) -> String {
         var lines = ["home-addresses:"]
         let keys = { (home: String) in ["    key: \(directory)/node.key", "    certificate: \"\(certificate(home, directory))\""] }
         if node.networks.isEmpty {
@@ -98,8 +101,8 @@ public struct Daemons {
             for place in network.places { lines += ["      - interface: \(place.device)", "        prefix: \"\(place.prefix)\""] }
         }
         lines += ["traffic: \(node.traffic)", "interfaces:", "  prefer: [\(devices.joined(separator: ", "))]", "  ignore: []"]
-        lines += ["paths:", "  hold-down: 3s"] + dns(resolvers)
-        lines += ["control: \(directory)/control.sock", "state: \(directory)/state", "log-level: debug"]
+        lines += ["paths:", "  hold-down: 3s", "encapsulation: \(encapsulation.rawValue)"] + dns(resolvers)
+        lines += ["control: \(directory)/control.sock", "state: \(directory)/state", "log-level: debug", "metrics: {listen: 127.0.0.1:9289}"]
         return lines.joined(separator: "\n") + "\n"
     }
 
@@ -163,7 +166,27 @@ public struct Daemons {
     private func launch(_ host: Topology.Host) throws {
         let program = try daemon(host)
         if lab.process(host.name, program).pid != nil { throw LabError("\(program) of \(host.name) runs already") }
-        try lab.start(host.name, program, [try lab.program(program), "--config", "\(lab.directory(host.name))/\(program).yaml"])
+        var command = [try lab.program(program), "--config", "\(lab.directory(host.name))/\(program).yaml"]
+        if program == "matd", lab.encapsulation != .agent { command = ["env", "MAT_PROGRAMS=\(try makePins(host.name))"] + command }
+        try lab.start(host.name, program, command)
+    }
+
+    /// Where a node's kernel keeps the agent's programs. `ip netns exec` gives each process a /sys of its own, without the file system that is
+    /// mounted there; so the lab has one a host. Where the kernel has none, the agent finds that out by itself.
+    private func makePins(_ host: String) throws -> String {
+        let path = pins(host)
+        guard access(path, F_OK) != 0 else { return path }
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        let mount = try runCommand(["mount", "-t", "bpf", "bpf", path], within: 10)
+        guard mount.status == 0 || lab.encapsulation == .auto else { throw LabError("no file system of type bpf: \(mount.output)") }
+        return path
+    }
+
+    private func pins(_ host: String) -> String { "\(lab.directory(host))/programs" }
+
+    func removePins(_ host: String) {
+        // Not there, or mounted nowhere: then there is nothing to do.
+        if access(pins(host), F_OK) == 0 { _ = umount2(pins(host), Int32(MNT_DETACH)) }
     }
 
     private func waitUntilItAnswers(_ host: Topology.Host) throws {

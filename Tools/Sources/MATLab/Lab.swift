@@ -10,16 +10,28 @@ public struct Lab: Sendable {
     /// Where mat, matd, imsd, mat-relay and mat-probe are; `nil` if nowhere.
     public let programs: String?
 
-    /// - Parameter programs: those that it was built with if `nil`.
-    public init(name: String, topology: Topology = .smallInternet, programs: String?) throws(LabError) {
+    /// Where its nodes put packets into datagrams, as matd.yaml has it.
+    public let encapsulation: Encapsulation
+
+    public enum Encapsulation: String, CaseIterable, Sendable { case auto, kernel, agent }
+
+    /// - Parameters:
+    ///   - programs: those that it was built with if `nil`.
+    ///   - encapsulation: likewise; a new lab's is `auto`.
+    public init(
+        name: String, topology: Topology = .smallInternet, programs: String?, encapsulation: Encapsulation? = nil
+    ) throws(LabError) {
         let isValid = (1...16).contains(name.utf8.count) && name.utf8.allSatisfy { (97...122).contains($0) || (48...57).contains($0) }
         guard isValid, name.utf8.first.map({ $0 >= 97 }) == true else {
             throw LabError("\"\(name)\" is no name for a lab: lower-case letters and digits")
         }
         self.name = name
         self.topology = topology
-        let recorded = try? String(contentsOfFile: "/run/\(name)/bin", encoding: .utf8)
-        self.programs = programs ?? recorded.map { String($0.prefix { $0 != "\n" }) }
+        func recorded(_ file: String) -> String? {
+            (try? String(contentsOfFile: "/run/\(name)/\(file)", encoding: .utf8)).map { String($0.prefix { $0 != "\n" }) }
+        }
+        self.programs = programs ?? recorded("bin")
+        self.encapsulation = encapsulation ?? recorded("encapsulation").flatMap { Encapsulation(rawValue: $0) } ?? .auto
     }
 
     // MARK: Places
@@ -100,6 +112,7 @@ public struct Lab: Sendable {
         try FileManager.default.createDirectory(atPath: run, withIntermediateDirectories: true)
         try "".write(toFile: mark, atomically: false, encoding: .utf8)
         if let programs { try "\(programs)\n".write(toFile: "\(run)/bin", atomically: false, encoding: .utf8) }
+        try "\(encapsulation.rawValue)\n".write(toFile: "\(run)/encapsulation", atomically: false, encoding: .utf8)
         try buildNetwork()
         let access = AccessNetworks(lab: self)
         try access.start()
@@ -158,7 +171,10 @@ public struct Lab: Sendable {
             RecordedProcess.end(all.filter { daemons.contains($0.label) }.map(\.process))
             RecordedProcess.end(all.filter { !daemons.contains($0.label) }.map(\.process))
         }
-        for host in hosts { remove(host) }
+        for host in hosts {
+            remove(host)
+            Daemons(lab: self).removePins(host)
+        }
         rmdir("/etc/netns")
         // Last, so that what an interrupted `down` left is still known as a lab's.
         if access(mark, F_OK) == 0 { try? FileManager.default.removeItem(atPath: run) }

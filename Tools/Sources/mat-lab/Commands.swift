@@ -10,14 +10,21 @@ struct Up: ParsableCommand {
     @Flag(name: .customLong("no-daemons"), help: "All but matd, imsd and mat-relay.")
     var withoutDaemons = false
 
+    @Option(
+        help: ArgumentHelp(
+            "Where nodes put packets into datagrams: auto, kernel or agent. By itself the kernel does where it can.", valueName: "place"))
+    var encapsulation = Lab.Encapsulation.auto
+
     func run() throws {
         Interruption.watch()
         try complaining {
-            let lab = try root.lab(needsPrograms: true)
+            let lab = try root.lab(needsPrograms: true, encapsulation)
             try lab.up(startsDaemons: !withoutDaemons)
         }
     }
 }
+
+extension Lab.Encapsulation: ExpressibleByArgument {}
 
 struct Down: ParsableCommand {
     static let configuration = CommandConfiguration(abstract: "End and remove everything of it.")
