@@ -32,7 +32,7 @@ struct ExampleTests {
 
     @Test("What matd.yaml.example shows commented out is the default")
     func matd() throws {
-        let (asItIs, whole) = try texts("matd", without: ["control-group", "peers", "mtu"])
+        let (asItIs, whole) = try texts("matd", without: ["control-group", "peers", "mtu", "metrics"])
         #expect(whole.contains("\n  hold-down-max: 5m") && whole.contains("\nrouted: []") && whole.contains("\nrouting-rules: first"))
         let expected = try NodeConfiguration(parsing: asItIs, file: "as it is")
         #expect("\(try NodeConfiguration(parsing: whole, file: "whole"))" == "\(expected)")
@@ -43,7 +43,7 @@ struct ExampleTests {
         let (asItIs, whole) = try texts(
             "imsd",
             without: [
-                "control-group", "etcd", "metrics", "threads", "visitors", "verifiers", "stranger-messages-per-second", "inquiries-per-second",
+                "control-group", "etcd", "metrics", "view", "threads", "visitors", "verifiers", "stranger-messages-per-second", "inquiries-per-second",
                 "radius", "accounts-file", "joins-per-second",
             ])
         #expect(whole.contains("\n  stranger-verifications-per-second: 500") && whole.contains("\ndrain: 2s"))
@@ -57,7 +57,7 @@ struct ExampleTests {
     @Test("What mat-relay.yaml.example shows commented out is the default, where that is not the number of processors or half of another")
     func relay() throws {
         let (asItIs, whole) = try texts(
-            "mat-relay", without: ["gateway", "metrics", "threads", "state", "month", "visitors-rate", "visitor-bindings"])
+            "mat-relay", without: ["gateway", "metrics", "view", "threads", "state", "month", "visitors-rate", "visitor-bindings"])
         #expect(whole.contains("\n  rate: 20Mbit") && whole.contains("\ndrain: 0s") && whole.contains("\n    refuse-visitors: false"))
         let expected = try RelayConfiguration(parsing: asItIs, file: "as it is")
         #expect("\(try RelayConfiguration(parsing: whole, file: "whole"))" == "\(expected)")
