@@ -326,6 +326,23 @@ struct JoinTests {
         #expect(server.sent.count == count + 2)
     }
 
+    @Test("Among several servers who asks while a write for him is under way is answered by a later one: that one may be old when it ends")
+    func oldWrites() throws {
+        server.core.shareNews()
+        server.storesAtOnce = false
+        #expect(try send(1) == nil && send(1) == nil)
+        let first = server.commits.removeFirst()
+        // Another server was quicker with something else: both are looked at anew, and get one address.
+        server.perform(server.core.store(.committed([StoreOutcome(first.ticket, .conflict([]))]), now: server.now))
+        #expect(server.commits.count == 1 && server.commits[0].change.certificates.count == 1)
+        let second = server.commits.removeFirst()
+        server.perform(server.core.stored(second.ticket, now: server.now))
+        #expect(server.sent.count == 1 && server.commits.count == 1 && server.commits[0].change.certificates.isEmpty)
+        server.finishCommits()
+        let given = server.sent.compactMap { sent in if case .joinReply(let reply) = sent.message.body { reply.granted?.hoa } else { nil } }
+        #expect(given.count == 2 && Set(given).count == 1)
+    }
+
     @Test("A store that fails has the node come later, and nothing is spent")
     func failing() throws {
         server.storesAtOnce = false

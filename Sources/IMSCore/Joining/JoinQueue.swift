@@ -62,9 +62,11 @@ struct JoinQueue: Sendable {
         written.contains { $0.candidate.isRepeatedBy(candidate) } || waiting.contains { $0.isRepeatedBy(candidate) }
     }
 
+    /// - Parameter isShared: whether other servers write too: then what is being written may be old by the time that its answer comes, and who asked
+    ///   since it began is not answered with it.
     /// - Returns: whether it waits.
-    mutating func add(_ candidate: Candidate) -> Bool {
-        if let index = written.firstIndex(where: { $0.candidate.isRepeatedBy(candidate) }) {
+    mutating func add(_ candidate: Candidate, isShared: Bool) -> Bool {
+        if !isShared, let index = written.firstIndex(where: { $0.candidate.isRepeatedBy(candidate) }) {
             if written[index].candidate.requests.count < Self.requestsMax { written[index].candidate.requests += candidate.requests }
             return true
         }

@@ -142,7 +142,7 @@ struct Joining: Sendable {
     }
 
     private mutating func admit(_ candidate: JoinQueue.Candidate, _ queue: JoinQueue.Key, _ server: ServerView, _ now: Now) -> [Action] {
-        guard queues[queue] != nil || queues.count < Self.queuesMax, queues[queue, default: JoinQueue()].add(candidate) else {
+        guard queues[queue] != nil || queues.count < Self.queuesMax, queues[queue, default: JoinQueue()].add(candidate, isShared: isShared) else {
             return Self.refuse(candidate, .tryLater, "too many nodes are joining", lifetime: 2)
         }
         return advance(queue, server, now)
@@ -213,6 +213,11 @@ struct Joining: Sendable {
             var batch = Batch(token: token(of: key), isShared: isShared)
             var late: [JoinQueue.Candidate] = []
             for candidate in candidates {
+                // What a key gets depends on what it has.
+                guard !batch.given.contains(where: { $0.candidate.key == candidate.key }) else {
+                    late.append(candidate)
+                    continue
+                }
                 do throws(Allotment.Refusal) {
                     let decision: Decision
                     switch candidate.origin {
