@@ -15,8 +15,9 @@ public struct MatCommand: ParsableCommand {
             CommandGroup(
                 name: "This node:",
                 subcommands: [
-                    StatusCommand.self, PeersCommand.self, ExplainCommand.self, WhyCommand.self, HistoryCommand.self, HandoverCommand.self,
-                    LookupCommand.self, DoctorCommand.self,
+                    StatusCommand.self, PeersCommand.self, TopCommand.self, ExplainCommand.self, WhyCommand.self, HistoryCommand.self,
+                    HandoverCommand.self,
+                    LookupCommand.self, DoctorCommand.self, BugreportCommand.self,
                 ]),
             CommandGroup(name: "Single programs:", subcommands: [RunCommand.self, AttachCommand.self, PsCommand.self]),
             CommandGroup(

@@ -9,11 +9,11 @@ import Testing
 /// ```
 @Suite("What an operator sees", .serialized, .lab("oper"))
 struct OperatorTests {
-    private func mat(_ lab: Lab, _ host: String, _ arguments: String) throws -> Lab.Output {
+    func mat(_ lab: Lab, _ host: String, _ arguments: String) throws -> Lab.Output {
         try lab.shell(host, "mat \(arguments) --control \(lab.control(host))")
     }
 
-    private func json(_ lab: Lab, _ host: String, _ arguments: String) throws -> [String: Any] {
+    func json(_ lab: Lab, _ host: String, _ arguments: String) throws -> [String: Any] {
         let output = try lab.shell(host, "mat \(arguments) --json --control \(lab.control(host)) 2>&1")
         return try #require(try JSONSerialization.jsonObject(with: Data(output.text.utf8)) as? [String: Any], "\(output.text)")
     }
@@ -90,5 +90,116 @@ struct OperatorTests {
         _ = try program.wait(seconds: 5)
         let gone = try lab.shell("mn", "mat explain \(id) --control \(lab.control("mn")) 2>&1")
         #expect(gone.status == 1 && gone.text.contains("there is no process \(id)"), "\(gone.text)")
+    }
+
+    /// What a program with a terminal of this size prints, and how it ends, after a key that is pressed when it has drawn some pictures.
+    private func onTerminal(_ lab: Lab, _ columns: Int, _ command: String, key: UInt8, shows words: String) throws -> Lab.Output {
+        let keyboard = "/run/\(lab.name)/mn/keyboard"
+        unlink(keyboard)
+        guard mkfifo(keyboard, 0o600) == 0, let keys = FileHandle(forUpdatingAtPath: keyboard) else { throw HostSocket.failed("make \(keyboard)") }
+        let line = "stty cols \(columns) rows 30; \(command) --control \(lab.control("mn"))"
+        let program = try lab.start("mn", "/bin/bash", "-c", "TERM=xterm script -qfec '\(line)' /dev/null <\(keyboard)")
+        try lab.wait("\(command) draws", seconds: 30) {
+            let frames = program.text.components(separatedBy: "\u{1B}[H")
+            return frames.count > 3 && frames.last?.contains(words) == true && frames.last?.contains("\u{1B}[J") == true
+        }
+        try keys.write(contentsOf: Data([key]))
+        return try program.wait(seconds: 15)
+    }
+
+    @Test(
+        "mat top and --watch redraw in place at 80 and 200 columns, show the peer and its traffic, and leave the terminal as it was at q and Ctrl-C")
+    func live() throws {
+        let lab = try Lab.shared
+        try lab.lab("attach", "mn", "wlan")
+        #expect(try mat(lab, "mn", "status --wait 20").status == 0)
+        let traffic = try lab.start("mn", "ping", "-i", "0.05", "-s", "1000", "198.51.100.20")
+        defer { traffic.terminate() }
+        try lab.wait("cn is a peer") { try lab.peers("mn").contains { $0["home"] as? String == "198.51.100.20" } }
+        for (columns, command, key) in [
+            (80, "mat top --interval 0.4", UInt8(ascii: "q")), (200, "mat top --interval 0.4", 3), (80, "mat peers --watch --interval 0.5", 3),
+        ] {
+            let output = try onTerminal(lab, columns, command, key: key, shows: "198.51.100.20")
+            #expect(output.status == 0, "\(command): \(output.text)")
+            #expect(output.text.contains("\u{1B}[?1049h") && output.text.hasSuffix("\u{1B}[?25h\u{1B}[?1049l"), "\(output.text.debugDescription)")
+            let frames = output.text.components(separatedBy: "\u{1B}[H")
+            #expect(frames.count >= 3)
+            let last = try #require(frames.last?.components(separatedBy: "\u{1B}[J").first)
+            let lines = last.replacing(/\u{1B}\[[0-9;]*[mK]/, with: "").components(separatedBy: "\r\n")
+            #expect(lines.allSatisfy { $0.count <= columns }, "\(lines)")
+            #expect(lines.contains { $0.contains("198.51.100.20") && (columns == 80 && command.contains("top") || $0.contains("wlan0")) }, "\(lines)")
+            // 20 of 1028 octets a second, each way.
+            if command.contains("top") { #expect(lines.contains { $0.contains("198.51.100.20") && $0.contains("kbit/s") }, "\(lines)") }
+        }
+        // In a pipe: reports one after the other, each a line with --json; and nothing that could only be drawn.
+        let piped = try lab.start("mn", "mat", "peers", "--watch", "--interval", "0.3", "--json", "--control", lab.control("mn"))
+        try lab.wait("two reports in a pipe", seconds: 30) { piped.text.split(separator: "\n").count >= 2 }
+        let whole = try piped.interrupt()
+        let reports = whole.text.split(separator: "\n")
+        #expect(whole.status == 0 && reports.allSatisfy { $0.hasPrefix("{") && $0.hasSuffix("}") }, "\(whole.text)")
+        let refused = try lab.shell("mn", "mat top --control \(lab.control("mn")) 2>&1")
+        #expect(refused.status == 1 && refused.text.contains("draws on a terminal"), "\(refused.text)")
+    }
+
+    @Test(
+        "mat bugreport has what an engineer asks for, of node and mapping server, and no private key, token, password or RADIUS secret, wherever they stand"
+    )
+    func bugreport() throws {
+        let lab = try Lab.shared
+        try lab.lab("attach", "mn", "wlan")
+        #expect(try mat(lab, "mn", "status --wait 20").status == 0)
+        #expect(try lab.on("mn", "ping", "-c", "1", "198.51.100.20").status == 0)
+        let (node, server) = ("/run/\(lab.name)/mn", "/run/\(lab.name)/ims1")
+        let token = try lab.shell("ims1", "mat ims token create --prefix 192.0.2.0/24 --host 203.0.113.132 --control \(server)/control.sock").text
+            .split(separator: "\n").map(String.init).first { $0.contains("mat-join:") }
+        let secrets = [
+            "node.key": try #require(
+                try String(contentsOfFile: "\(node)/node.key", encoding: .utf8).split(separator: "\n").last { !$0.hasPrefix("#") }.map(String.init)),
+            "RADIUS": "radius-shared-41f0", "etcd": "etcd-password-77", "token": try #require(token).trimmingCharacters(in: .whitespaces),
+            "comment": "left-in-a-comment",
+        ]
+        // As careless as people are: in the configuration, in comments, and in the log.
+        let scratch = "\(node)/careless"
+        try FileManager.default.createDirectory(atPath: scratch, withIntermediateDirectories: true)
+        for (name, secret) in [("radius.secret", secrets["RADIUS"]), ("etcd.password", secrets["etcd"])] {
+            try "\(secret ?? "")\n".write(toFile: "\(scratch)/\(name)", atomically: false, encoding: .utf8)
+        }
+        let careless = """
+            # the key is left-in-a-comment
+            servers:
+              - {address: 10.0.0.5, secret-file: \(scratch)/radius.secret}
+            etcd:
+              user: ims
+              password-file: \(scratch)/etcd.password
+              password: etcd-password-77
+            """
+        try careless.write(toFile: "\(scratch)/imsd.yaml", atomically: false, encoding: .utf8)
+        let log = secrets.values.joined(separator: "\nsomebody logged ")
+        try log.replacing("left-in-a-comment", with: "nothing").write(toFile: "\(scratch)/matd.log", atomically: false, encoding: .utf8)
+
+        let file = "\(scratch)/report.txt"
+        let output = try lab.shell(
+            "mn",
+            "mat bugreport --out \(file) --node-config \(node)/matd.yaml --control \(lab.control("mn")) --ims-config \(scratch)/imsd.yaml --ims-control \(server)/control.sock --log \(scratch)/matd.log",
+            seconds: 60)
+        #expect(output.status == 0 && output.text.contains("read it before you send it"), "\(output.text)")
+        let text = try String(contentsOfFile: file, encoding: .utf8)
+        #expect((try FileManager.default.attributesOfItem(atPath: file)[.posixPermissions] as? Int) == 0o600)
+        for part in [
+            "nameserver 203.0.113.131", "mat doctor", "mat status --json", "mat history", "mat why", "\(node)/matd.yaml", "nft -t list ruleset",
+            "ip -4 rule", "ip -6 route show table all",
+            "mat ims status --json", "Linux", "198.51.100.20", "chain translate", "lookup 6288", "somebody logged",
+            "secret-file: \(scratch)/radius.secret",
+        ] {
+            let isThere = text.contains(part)
+            #expect(isThere, "\(part) is missing")
+        }
+        for (name, secret) in secrets {
+            for word in secret.split(separator: " ") where !word.hasSuffix(":") {
+                // The report is long.
+                let isThere = text.contains(word)
+                #expect(!isThere, "\(name) is in the report")
+            }
+        }
     }
 }

@@ -10,20 +10,23 @@ struct StatusCommand: ParsableCommand {
         discussion: "With --wait: waits until every home address is registered, and fails (1) if that takes longer.")
 
     @OptionGroup var control: NodeControl
+    @OptionGroup var watching: WatchOptions
     @OptionGroup var output: OutputOptions
 
     @Option(help: ArgumentHelp("Wait until registered, for at most this many seconds.", valueName: "seconds"))
     var wait: Double?
 
     func validate() throws {
+        guard wait == nil || !watching.watch else { throw ValidationError("Give --wait or --watch, not both") }
         // A day is more patience than any script has, and keeps the arithmetic small.
         guard wait.map({ $0 >= 0 && $0 <= 86_400 }) ?? true else { throw ValidationError("--wait takes from 0 to 86400 seconds") }
     }
 
     func run() throws {
         guard let wait else {
-            let status = try report()
-            return try output.print(status) { StatusText.text(status, $0) }
+            let control = control
+            return try watching.run(
+                output, { () throws(CommandFailure) in try control.request(.status, as: NodeReport.self) }, as: { StatusText.text($0, $1) })
         }
         let deadline = SystemClock.now().monotonic + .milliseconds(Int64(wait * 1000))
         var outcome = request()

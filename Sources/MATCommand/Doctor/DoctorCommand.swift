@@ -22,37 +22,23 @@ struct DoctorCommand: ParsableCommand {
     @Flag(help: "Leave out what is in order.")
     var quiet = false
 
-    @Option(help: ArgumentHelp("matd's configuration.", valueName: "file"))
-    var nodeConfig = "/etc/matd/matd.yaml"
-
-    @Option(help: ArgumentHelp("imsd's configuration.", valueName: "file"))
-    var imsConfig = "/etc/imsd/imsd.yaml"
-
-    @Option(help: ArgumentHelp("mat-relay's configuration.", valueName: "file"))
-    var relayConfig = "/etc/mat-relay/mat-relay.yaml"
-
-    @Option(name: .customLong("control"), help: ArgumentHelp("matd's control socket.", valueName: "path"))
-    var nodeControl = NodeControl.defaultPath
-
-    @Option(help: ArgumentHelp("imsd's control socket.", valueName: "path"))
-    var imsControl = IMSControl.defaultPath
-
+    @OptionGroup var files: DaemonFiles
     @OptionGroup var output: OutputOptions
 
     func run() throws {
         let isNamed = node || ims || relay
         func looks(_ flag: Bool, _ file: String) -> Bool { isNamed ? flag : DoctorSurvey.exists(file) }
-        let roles = (node: looks(node, nodeConfig), ims: looks(ims, imsConfig), relay: looks(relay, relayConfig))
+        let roles = (node: looks(node, files.nodeConfig), ims: looks(ims, files.imsConfig), relay: looks(relay, files.relayConfig))
         guard roles.node || roles.ims || roles.relay else {
             throw CommandFailure(
-                "there is neither \(nodeConfig) nor \(imsConfig) nor \(relayConfig); name what to look at (--node, --ims, --relay), or `mat join TOKEN` first"
+                "there is neither \(files.nodeConfig) nor \(files.imsConfig) nor \(files.relayConfig); name what to look at (--node, --ims, --relay), or `mat join TOKEN` first"
             )
         }
         var survey = DoctorSurvey()
         survey.lookAtHost(isNode: roles.node)
-        if roles.node { survey.lookAtNode(configuration: nodeConfig, control: nodeControl) }
-        if roles.ims { survey.lookAtServer(configuration: imsConfig, control: imsControl) }
-        if roles.relay { survey.lookAtRelay(configuration: relayConfig) }
+        if roles.node { survey.lookAtNode(configuration: files.nodeConfig, control: files.nodeControl) }
+        if roles.ims { survey.lookAtServer(configuration: files.imsConfig, control: files.imsControl) }
+        if roles.relay { survey.lookAtRelay(configuration: files.relayConfig) }
         var report = DoctorReport(findings: survey.findings)
         if quiet { report.findings.removeAll { $0.severity == .ok } }
         try output.print(report) { DoctorText.text(report, $0) }

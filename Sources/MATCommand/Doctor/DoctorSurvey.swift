@@ -93,7 +93,7 @@ struct DoctorSurvey {
     }
 
     /// Beside this program, then where the PATH says, then where daemons are.
-    private static func program(_ name: String) -> String? {
+    static func program(_ name: String) -> String? {
         let own = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")).map { URL(fileURLWithPath: $0) }
         let path = (getenv("PATH").map { String(cString: $0) } ?? "").split(separator: ":").map(String.init)
         let places = [own?.deletingLastPathComponent().path].compactMap { $0 } + path + ["/usr/sbin", "/usr/local/sbin", "/sbin"]

@@ -16,6 +16,7 @@ enum PeersText {
             ("CHECKED", .right),
             ("MOVES", .right), ("PACKETS OUT", .right), ("IN", .right),
         ])
+        table.yields = [2: 5, 3: 3, 5: 4, 6: 7, 7: 6, 8: 1, 9: 2]
         for peer in peers {
             table.add([
                 peer.home, place(peer.locator, home: peer.home), place(peer.ownLocator, home: peer.ownHome),
@@ -31,13 +32,13 @@ enum PeersText {
     }
 
     /// A node at home is reached at its home address, which a repetition would hide.
-    private static func place(_ locator: String?, home: String) -> String {
+    static func place(_ locator: String?, home: String) -> String {
         guard let locator else { return "no path" }
         return locator == home ? "home" : locator
     }
 
     /// How its packets go, if a conversation with it would survive a move; else why not in a word.
-    private static func state(_ peer: PeerReport) -> String {
+    static func state(_ peer: PeerReport) -> String {
         guard peer.locator != nil, peer.standing != .unreachable else { return "unreachable" }
         if !peer.confirmed { return "provisional" }
         if peer.standing == .oneSided { return "one-sided" }

@@ -25,7 +25,7 @@ enum StatusText {
         let peers = status.peers
         let count = max(status.peersCount, peers.count)
         lines += ["", style.head(count > peers.count ? "Peers (\(count); here are those with the latest traffic)" : "Peers (\(count))")]
-        lines += peers.isEmpty ? ["  none"] : PeersText.lines(peers, indent: 2)
+        lines += peers.isEmpty ? ["  none"] : PeersText.lines(peers, indent: 2, style: TextStyle(isColored: false, columns: style.columns))
         return lines.joined(separator: "\n") + "\n"
     }
 

@@ -24,6 +24,28 @@ enum Quantity {
         }
     }
 
+    /// `840 bit/s`, `12.3 kbit/s`, `1.23 Mbit/s`.
+    static func bits(perSecond rate: Double) -> String {
+        guard rate >= 1000 else { return "\(Int(max(0, rate))) bit/s" }
+        var (value, unit) = (rate / 1000, 0)
+        let names = ["kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"]
+        while value >= 1000, unit < names.count - 1 { (value, unit) = (value / 1000, unit + 1) }
+        return "\(decimal(value, value < 10 ? 2 : value < 100 ? 1 : 0)) \(names[unit])"
+    }
+
+    /// Per second: `0`, `0.5`, `12`.
+    static func rate(_ rate: Double) -> String { rate <= 0 ? "0" : decimal(rate, rate < 10 ? 1 : 0) }
+
+    /// Rounded down, so that no step shows the unit's end.
+    private static func decimal(_ value: Double, _ digits: Int) -> String {
+        let scale: Int64 = digits == 2 ? 100 : digits == 1 ? 10 : 1
+        // Rates come from counts of 64 bits.
+        let scaled = Int64(min(value * Double(scale) + 1e-6, 9e18))
+        guard digits > 0 else { return "\(scaled)" }
+        let rest = "\(scaled % scale)"
+        return "\(scaled / scale).\(String(repeating: "0", count: digits - rest.count))\(rest)"
+    }
+
     /// `2026-11-21 05:49:10 UTC`. Records carry any 64 bits, so what no calendar holds is given as a number.
     static func date(unixSeconds: Int64) -> String {
         guard let time = UTCTime(unixSeconds: unixSeconds) else { return "\(unixSeconds) s after 1970" }

@@ -1,15 +1,17 @@
 import Glibc
 
-/// Colour, where a person looks at a terminal and has not refused it (https://no-color.org).
+/// Colour, where a person looks at a terminal and has not refused it (https://no-color.org), and how wide that is.
 struct TextStyle: Sendable {
     let isColored: Bool
+    /// `nil`: as wide as the text wants.
+    var columns: Int?
 
     static let plain = TextStyle(isColored: false)
 
     static var forStandardOutput: TextStyle {
         let refused = getenv("NO_COLOR").map { $0.pointee != 0 } ?? false
         let isDumb = getenv("TERM").map { strcmp($0, "dumb") == 0 } ?? true
-        return TextStyle(isColored: isatty(STDOUT_FILENO) == 1 && !refused && !isDumb)
+        return TextStyle(isColored: Terminal.isThere && !refused && !isDumb, columns: Terminal.isThere ? Terminal.size.columns : nil)
     }
 
     func head(_ text: String) -> String { wrap(text, "1") }

@@ -1,0 +1,40 @@
+/// Lines as they fit a terminal. Pure; `LiveView` writes them.
+enum Frame {
+    /// Cuts or folds lines to the columns, and leaves out what is below the last row but one, saying how much.
+    static func fit(_ lines: [String], columns: Int, rows: Int) -> [String] {
+        let folded = lines.flatMap { fold($0, columns: max(1, columns)) }
+        guard folded.count > rows, rows > 0 else { return folded }
+        let hidden = folded.count - rows + 1
+        return folded.prefix(rows - 1) + ["... \(Quantity.count(Int64(hidden), "more line")); a higher window shows more"]
+    }
+
+    /// A line in pieces of at most so many columns. Colours take none, and go on in the next piece.
+    static func fold(_ line: String, columns: Int) -> [String] {
+        var pieces: [String] = []
+        var (piece, width, color) = ("", 0, "")
+        var rest = Substring(line)
+        while let character = rest.first {
+            if character == "\u{1B}", let end = rest.firstIndex(of: "m") {
+                let sequence = String(rest[...end])
+                color = sequence == "\u{1B}[0m" ? "" : sequence
+                piece += sequence
+                rest = rest[rest.index(after: end)...]
+                continue
+            }
+            if width == columns {
+                pieces.append(color.isEmpty ? piece : piece + "\u{1B}[0m")
+                (piece, width) = (color, 0)
+            }
+            // What would move the cursor is not ours.
+            piece.append(character.isNewline || character == "\t" || character == "\u{1B}" ? " " : character)
+            width += 1
+            rest = rest.dropFirst()
+        }
+        return pieces + [piece]
+    }
+
+    /// What a terminal is sent: from its first row, each line to its end, and nothing below.
+    static func octets(_ lines: [String]) -> String {
+        "\u{1B}[H" + lines.map { $0 + "\u{1B}[K" }.joined(separator: "\n") + "\u{1B}[J"
+    }
+}
