@@ -14,6 +14,7 @@ public struct Problem: Codable, Hashable, Sendable, CustomStringConvertible {
         public static let otherKey = Code(rawValue: "other-key")
         public static let clocksDisagree = Code(rawValue: "clocks-disagree")
         public static let certificateSuperseded = Code(rawValue: "certificate-superseded")
+        public static let certificateRevoked = Code(rawValue: "certificate-revoked")
         public static let authenticationFailed = Code(rawValue: "authentication-failed")
         public static let notAuthoritative = Code(rawValue: "not-authoritative")
         public static let tryLater = Code(rawValue: "try-later")
@@ -59,6 +60,8 @@ public struct Problem: Codable, Hashable, Sendable, CustomStringConvertible {
             "compare this host's clock with the server's, and set the wrong one; matd registers by itself when they agree"
         case .certificateSuperseded:
             "a newer certificate of this address was issued: install that one here, or have the operator of the IMS enrol this node's key again (`mat enrol \(subject) --force`), and restart matd"
+        case .certificateRevoked:
+            "the operator of the IMS took this address back; if this node is to have it, ask for `mat enrol \(subject)` with the key that `mat keygen --show` prints, install the certificate, and restart matd"
         case .authenticationFailed:
             "have the operator of the IMS enrol this node's key again (`mat enrol \(subject)`), install the certificate, and restart matd"
         case .notAuthoritative: "DNS names a server that does not serve this address; `mat lookup \(subject)` shows which"

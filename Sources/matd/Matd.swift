@@ -43,13 +43,16 @@ struct Matd: ParsableCommand {
             throw ExitCode(78)  // EX_CONFIG of sysexits.h: systemd shows it by name
         }
         if check {
+            let doubts: [String]
             do throws(NodeServiceError) {
-                try NodeService.check(configuration)
+                doubts = try NodeService.check(configuration)
             } catch {
                 complain("\(error)")
                 throw ExitCode(78)
             }
-            print("\(config) is fine.")
+            // At boot a clock may not be set yet, and matd waits for that.
+            for doubt in doubts { complain("\(doubt), unless that clock is wrong, which nothing holds") }
+            print(doubts.isEmpty ? "\(config) is fine." : "\(config) is fine, but for the times above.")
             return
         }
         var logger = Logger(label: "matd") { StreamLogHandler.standardError(label: $0) }

@@ -89,6 +89,7 @@ struct GoldenTests {
     func remedies() {
         let codes: [Problem.Code] = [
             .noIMSRecord, .nameLookUp, .noAnswer, .clockWrong, .recordFromWrongClock, .otherKey, .clocksDisagree, .certificateSuperseded,
+            .certificateRevoked,
             .authenticationFailed, .notAuthoritative, .tryLater, .refused, .serverLacksFamily, .noMobileAddressLeft, .notGlobal, .notSigned,
             .unsupported, .other,
         ]

@@ -55,9 +55,11 @@ final class TunnelDevice {
         let descriptor = mat_open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK, 0)
         guard descriptor >= 0 else {
             let reason = errno
+            let remedy =
+                reason == ENOENT ? "`modprobe tun` makes it; a container is to be given it" : "the service or container is to be allowed the device"
             throw KernelError(
-                reason == ENOENT ? .unsupported : KernelError.code(of: reason), operation: "open /dev/net/tun",
-                object: "device \(name); load the kernel module tun, or allow the device to the service", errno: reason)
+                reason == ENOENT ? .refused : KernelError.code(of: reason), operation: "open /dev/net/tun", object: "for \(name) (\(remedy))",
+                errno: reason)
         }
         var request = ifreq()
         withUnsafeMutableBytes(of: &request) { raw in

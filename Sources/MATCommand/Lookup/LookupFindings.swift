@@ -119,6 +119,12 @@ extension LookupFindings {
                     "compare the keys in DNS with `mat ims status` on the server, the clocks of both hosts, and the node's certificate"
             )
         }
+        if mapping.isRevocation {
+            let time = Quantity.date(unixMilliseconds: mapping.certificate.notBefore)
+            return .not(
+                "\(hoa) is revoked: the operator of its mapping server took the address from its node at \(time)",
+                remedy: "if its node is to have it again, the operator runs `mat enrol \(hoa)` with its key, and the certificate goes to the node")
+        }
         if mapping.record.isWithdrawal {
             return .not("\(hoa) is withdrawn: its node has said that it is nowhere", remedy: "start matd on the node")
         }

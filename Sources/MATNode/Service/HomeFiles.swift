@@ -1,4 +1,5 @@
 import Glibc
+import MATCore
 import MATRuntime
 import MATSignal
 import NodeCore
@@ -41,17 +42,51 @@ enum HomeFiles {
         do throws(SecretFileError) {
             text = try SecretFile.read(path)
         } catch {
+            // The other file's mode is no remedy.
+            if let other = try? TextFile.read(path), KeyFile.parseCertificate(other) != nil { throw swapped(path) }
             throw NodeServiceError("\(error.remedied { $0.errno == ENOENT ? "make a key with `mat keygen --out \(path)`" : nil })")
         }
         guard let key = KeyFile.parsePrivateKey(text) else {
+            if KeyFile.parseCertificate(text) != nil { throw swapped(path) }
             throw NodeServiceError("\(path) holds no private key; make one with `mat keygen --out \(path)`")
         }
         return key
     }
 
+    private static func swapped(_ path: String) -> NodeServiceError {
+        NodeServiceError("\(path) holds a certificate where the private key should be; are `key` and `certificate` swapped in matd.yaml?")
+    }
+
+    /// What is wrong with the certificates' times, as this clock has it.
+    static func timeProblems(_ homes: [HomeIdentity], _ now: Now) -> [String] {
+        homes.compactMap { home in
+            let certificate = home.certificate
+            func text(_ milliseconds: UInt64) -> String {
+                UTCTime(unixSeconds: Int64(clamping: milliseconds / 1000)).map { "\($0.day) \($0.clock) UTC" } ?? "\(milliseconds) ms after 1970"
+            }
+            let clock = "it is \(text(now.wallMilliseconds)) by this host's clock"
+            if certificate.hasEnded(now) {
+                return
+                    "the certificate of \(home.hoa) ended at \(text(certificate.notAfter)), and \(clock); have the operator of the mapping server enrol this node's key again (`mat enrol \(home.hoa)`)"
+            }
+            if certificate.notBefore > now.wallMilliseconds + clockToleranceMilliseconds {
+                return
+                    "the certificate of \(home.hoa) begins at \(text(certificate.notBefore)), and \(clock); set the clock (`timedatectl set-ntp true`)"
+            }
+            return nil
+        }
+    }
+
+    /// By so much may clocks differ (protocol.md section 5).
+    private static let clockToleranceMilliseconds: UInt64 = 300_000
+
     private static func readCertificate(_ path: String) throws(NodeServiceError) -> Certificate {
         let text = try readText(path, "the operator of the IMS makes one with `mat enrol`")
         guard let certificate = KeyFile.parseCertificate(text) else {
+            if KeyFile.parsePrivateKey(text) != nil {
+                throw NodeServiceError(
+                    "\(path) holds a private key where the certificate should be; are `key` and `certificate` swapped in matd.yaml?")
+            }
             throw NodeServiceError("\(path) holds no certificate; the operator of the IMS makes one with `mat enrol`")
         }
         return certificate

@@ -97,9 +97,24 @@ public final class NodeService {
         deliver = { [weak self] in self?.happened($0) }
     }
 
-    /// What `matd --check` looks at beyond the configuration's own text: keys and certificates.
-    public static func check(_ configuration: NodeConfiguration) throws(NodeServiceError) {
-        _ = try HomeFiles.read(configuration, nil)
+    /// What `matd --check` looks at beyond the configuration's own text: keys and certificates, their times, the state directory, the group.
+    /// Changes nothing.
+    ///
+    /// - Returns: what is wrong if this host's clock is right, which nobody holds.
+    public static func check(_ configuration: NodeConfiguration) throws(NodeServiceError) -> [String] {
+        // Who may not read the keys is told so first: the rest follows from that.
+        var state = Result<StateDirectory?, SystemError>.success(nil)
+        do throws(SystemError) { state = .success(try StateDirectory.check(configuration.statePath)) } catch { state = .failure(error) }
+        let homes = try HomeFiles.read(configuration, (try? state.get()) ?? nil)
+        if case .failure(let error) = state {
+            throw NodeServiceError("state: \(error); make it, and give it to the user that matd runs as, or name another directory")
+        }
+        do throws(ControlError) { try ControlServer.checkGroup(configuration.controlGroup) } catch {
+            throw NodeServiceError("control-group: \(error)")
+        }
+        let wrong = HomeFiles.timeProblems(homes, SystemClock.now())
+        guard !wrong.isEmpty, SystemClock.isSynchronized else { return wrong }
+        throw NodeServiceError(wrong.joined(separator: "\n"))
     }
 
     /// What tests and unusual hosts set by the environment: where programs are pinned, and that they are tied to links as before Linux 6.6.

@@ -14,6 +14,27 @@ struct StateDirectory {
         guard access(path, W_OK) == 0 else { throw SystemError("write to the state directory \(path)") }
     }
 
+    private init(existing path: String) { self.path = path }
+
+    /// Whether it could be used, without making it.
+    ///
+    /// - Returns: what is there; `nil` if it is yet to be made.
+    static func check(_ path: String) throws(SystemError) -> StateDirectory? {
+        var status = stat()
+        if stat(path, &status) == 0 {
+            guard status.st_mode & S_IFMT == S_IFDIR else { throw SystemError("use \(path) as the state directory", errno: ENOTDIR) }
+            guard access(path, W_OK | X_OK) == 0 else { throw SystemError("write to the state directory \(path)") }
+            return StateDirectory(existing: path)
+        }
+        let parent = path.split(separator: "/").dropLast().reduce("") { "\($0)/\($1)" }
+        guard access(parent.isEmpty ? "/" : parent, W_OK | X_OK) == 0 else { throw SystemError("make the state directory \(path)") }
+        // These let root write, and take no directories.
+        guard !["/proc", "/sys"].contains(where: { parent == $0 || parent.hasPrefix($0 + "/") }) else {
+            throw SystemError("make the state directory \(path)", errno: EROFS)
+        }
+        return nil
+    }
+
     private func sequencePath(_ hoa: HomeAddress) -> String { "\(path)/\(hoa).sequence" }
     func certificatePath(_ hoa: HomeAddress) -> String { "\(path)/\(hoa).certificate" }
 

@@ -104,6 +104,9 @@ public final class ControlServer {
         return error
     }
 
+    /// What `--check` of a daemon says of its `control-group` before it is needed.
+    package static func checkGroup(_ name: String?) throws(ControlError) { if let name { _ = try group(name) } }
+
     private static func group(_ name: String) throws(ControlError) -> gid_t {
         var entry = Glibc.group()
         var found: UnsafeMutablePointer<Glibc.group>?

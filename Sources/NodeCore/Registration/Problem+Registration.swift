@@ -16,6 +16,7 @@ extension Problem {
         case .authenticationFailed:
             // One code on the wire stands for several reasons; which of them it was, the server says in its TEXT alone.
             if text?.contains("is a clock wrong") == true { return .clocksDisagree }
+            if text?.contains("was revoked") == true { return .certificateRevoked }
             return text?.contains("superseded") == true ? .certificateSuperseded : .authenticationFailed
         case .notAuthoritative: return .notAuthoritative
         case .tryLater: return .tryLater

@@ -1,0 +1,167 @@
+import Foundation
+import MATSignal
+import Testing
+
+/// Wrong turns: each ends in a sentence that names the true cause, where an operator looks for it.
+extension OperatorTests {
+    private func doctor(_ lab: Lab, _ host: String) throws -> String {
+        try lab.shell(
+            host, "mat doctor --quiet --node --node-config /run/\(lab.name)/\(host)/matd.yaml --control \(lab.control(host)) 2>&1", seconds: 60
+        ).text
+    }
+
+    private func write(_ text: String, _ path: String) throws {
+        try text.write(toFile: path, atomically: false, encoding: .utf8)
+        try FileManager.default.setAttributes([.posixPermissions: 0o600], ofItemAtPath: path)
+    }
+
+    @Test("matd --check and imsd --check name a certificate that has ended, swapped files, an unknown group, a state and a store that can't be used")
+    func check() throws {
+        let lab = try Lab.shared
+        let (node, scratch) = ("/run/\(lab.name)/mn", "/run/\(lab.name)/mn/check")
+        try FileManager.default.createDirectory(atPath: scratch, withIntermediateDirectories: true)
+        let key = try #require(KeyFile.parsePrivateKey(try String(contentsOfFile: "\(node)/node.key", encoding: .utf8)))
+        let issuer = try #require(SigningKey(seed: [UInt8](repeating: 9, count: 32)))
+        let home = try #require(HomeAddress("192.0.2.10"))
+        let day: UInt64 = 86_400_000
+        let now = UInt64(Date().timeIntervalSince1970 * 1000)
+        for (name, begin, end) in [("good", now - day, now + day), ("ended", now - 31 * day, now - day), ("early", now + day, now + 2 * day)] {
+            let certificate = try #require(
+                Certificate(
+                    issuing: home, nodeKey: key.publicKey, notBefore: begin, notAfter: end, with: issuer))
+            try write(KeyFile.write(certificate), "\(scratch)/\(name).certificate")
+        }
+        try write("nonsense", "\(scratch)/file")
+        func matd(key: String = "\(node)/node.key", certificate: String = "\(scratch)/good.certificate", state: String = scratch, more: String = "")
+            throws
+            -> Lab.Output
+        {
+            try write(
+                "home-addresses:\n  - address: 192.0.2.10\n    key: \(key)\n    certificate: \(certificate)\nstate: \(state)\n\(more)\n",
+                "\(scratch)/matd.yaml")
+            return try lab.shell("mn", "matd --check --config \(scratch)/matd.yaml 2>&1")
+        }
+        let good = try matd()
+        #expect(good.status == 0 && good.text.contains("is fine"), "\(good.text)")
+        // Without a clock that somebody holds it is a doubt: at boot matd waits for the clock.
+        let ended = try matd(certificate: "\(scratch)/ended.certificate")
+        #expect(ended.text.contains("the certificate of 192.0.2.10 ended at") && ended.text.contains("mat enrol 192.0.2.10"), "\(ended.text)")
+        #expect(try matd(certificate: "\(scratch)/early.certificate").text.contains("the certificate of 192.0.2.10 begins at"))
+        for (output, words) in [
+            (try matd(key: "\(scratch)/good.certificate", certificate: "\(node)/node.key"), "are `key` and `certificate` swapped in matd.yaml?"),
+            (try matd(more: "control-group: nosuchgroup"), "control-group: there is no group nosuchgroup"),
+            (try matd(state: "/proc/nope"), "state: make the state directory /proc/nope"),
+            (try matd(state: "\(scratch)/file"), "state: use \(scratch)/file as the state directory: Not a directory"),
+        ] { #expect(output.status == 78 && output.text.contains(words), "\(words): \(output.text)") }
+        // A certificate that everybody may read, as they are, where the key belongs.
+        #expect(chmod("\(scratch)/good.certificate", 0o644) == 0)
+        #expect(try matd(key: "\(scratch)/good.certificate", certificate: "\(node)/node.key").text.contains("swapped"))
+
+        func imsd(store: String, more: String = "") throws -> Lab.Output {
+            try write(
+                "store: \(store)\nsigning-key: /run/\(lab.name)/ims1/ims.key\nprefixes:\n  - prefix: 192.0.2.0/24\n\(more)\n", "\(scratch)/imsd.yaml")
+            return try lab.shell("ims1", "imsd --check --config \(scratch)/imsd.yaml 2>&1")
+        }
+        #expect(try imsd(store: "\(scratch)/none.db").status == 0)
+        for (output, words) in [
+            (try imsd(store: "\(scratch)/file"), "store: \(scratch)/file is no store of imsd's"),
+            (try imsd(store: scratch), "store: \(scratch) is a directory"),
+            (try imsd(store: "\(scratch)/none.db", more: "control-group: nosuchgroup"), "control-group: there is no group nosuchgroup"),
+        ] { #expect(output.status == 78 && output.text.contains(words), "\(words): \(output.text)") }
+    }
+
+    @Test("Two DHCP clients and one default route: status and doctor name the idle link, and what to do")
+    func oneDefaultRoute() throws {
+        let lab = try Lab.shared
+        try lab.lab("attach", "mn", "wlan")
+        try lab.lab("attach", "mn", "cellular")
+        defer { _ = try? lab.lab("detach", "mn", "cellular") }
+        try lab.wait("the second DHCP client has its lease") { try lab.shell("mn", "ip route del default dev wwan0").status == 0 }
+        try lab.wait("matd sees it") {
+            try mat(lab, "mn", "status").text.contains("is not used: wwan0 has no IPv4 default route")
+        }
+        let text = try doctor(lab, "mn")
+        #expect(text.contains("has no IPv4 default route, so nothing can leave over it") && text.contains("RouteMetric"), "\(text)")
+    }
+
+    @Test("A PTR that hides the wildcard, and a server that does not have the zone, are told from a zone without lines")
+    func zones() throws {
+        let lab = try Lab.shared
+        func lookup(_ hoa: String) throws -> String { try lab.shell("mn", "mat lookup \(hoa) --resolver 203.0.113.130").text }
+        let before = try lookup("192.0.2.177")
+        #expect(before.contains("192.0.2.177 is not registered"), "\(before)")
+        let zone = "/run/\(lab.name)/ns/zones/2.0.192.in-addr.arpa"
+        let text = try String(contentsOfFile: zone, encoding: .utf8)
+        func reload(_ text: String) throws {
+            try text.write(toFile: zone, atomically: false, encoding: .utf8)
+            #expect(try lab.shell("ns", "kill -HUP $(cut -d' ' -f1 /run/\(lab.name)/ns/nsd.pid)").status == 0)
+        }
+        defer { try? reload(text) }
+        try reload(text + "177.2.0.192.in-addr.arpa. 300 PTR printer.mat.example.\n")
+        try lab.wait("the name server has the PTR") { try lookup("192.0.2.177").contains("its reverse name exists (a PTR, or another record)") }
+        #expect(try lookup("192.0.2.177").contains("mat zone --hoa 192.0.2.177"))
+        let lame = try lookup("192.88.99.7")
+        #expect(lame.contains("DNS gives no answer") && lame.lowercased().contains("refus") && lame.contains("dig +trace"), "\(lame)")
+    }
+
+    @Test("Without /dev/net/tun, and as another user, matd, mat and doctor say so and what helps")
+    func permissions() throws {
+        let lab = try Lab.shared
+        try lab.lab("attach", "mn", "wlan")
+        let node = "/run/\(lab.name)/mn"
+        let (scratch, config) = ("/run/\(lab.name)/plain", "/run/\(lab.name)/plain/matd.yaml")
+        try FileManager.default.createDirectory(atPath: scratch, withIntermediateDirectories: true)
+        try write(
+            try String(contentsOfFile: "\(node)/matd.yaml", encoding: .utf8).replacing("\(node)/control.sock", with: "\(scratch)/control.sock")
+                .replacing("\(node)/state", with: "\(scratch)/state"), config)
+        let bare = try lab.shell("plain", "unshare -m /bin/bash -c 'mount -t tmpfs none /dev/net; timeout 5 matd --config \(config)' 2>&1")
+        #expect(bare.status == 1 && bare.text.contains("/dev/net/tun") && bare.text.contains("modprobe tun"), "\(bare.text)")
+        #expect(!bare.text.contains("the running kernel lacks this feature"), "\(bare.text)")
+        let survey = try lab.shell(
+            "plain",
+            "unshare -m /bin/bash -c 'mount -t tmpfs none /dev/net; mat doctor --node --node-config \(config) --control \(scratch)/control.sock' 2>&1"
+        )
+        #expect(survey.text.contains("there is no /dev/net/tun") && survey.text.contains("matd isn't running"), "\(survey.text)")
+
+        let asNobody = "setpriv --reuid 65534 --regid 65534 --clear-groups"
+        _ = try lab.shell("mn", "chmod a+rx \(node); chmod a+r \(node)/matd.yaml")
+        let status = try lab.shell("mn", "\(asNobody) mat status --control \(lab.control("mn")) 2>&1")
+        #expect(status.status == 2 && status.text.contains("ermission denied") && status.text.contains("root"), "\(status.text)")
+        let check = try lab.shell("mn", "\(asNobody) matd --check --config \(node)/matd.yaml 2>&1")
+        #expect(check.status == 78 && check.text.contains("run it as root") && !check.text.contains("mat keygen"), "\(check.text)")
+    }
+
+    @Test("A node without any network is told so first, in status and in doctor")
+    func offline() throws {
+        let lab = try Lab.shared
+        try lab.lab("detach", "mn", "wlan")
+        defer { _ = try? lab.lab("attach", "mn", "wlan") }
+        try lab.wait("matd sees it") { try mat(lab, "mn", "status").text.contains("none: no interface has a usable address") }
+        let lines = try doctor(lab, "mn").split(separator: "\n").map(String.init)
+        let first = try #require(lines.first { $0.hasPrefix("problem") })
+        #expect(first.contains("no interface has an address") || first.contains("no usable mobile address"), "\(lines)")
+    }
+
+    @Test("A node whose address is revoked is shown as revoked to itself and to others, not as switched off")
+    func revoked() throws {
+        let lab = try Lab.shared
+        try lab.lab("attach", "mn", "wlan")
+        try lab.lab("attach", "mn2", "wlan")
+        #expect(try mat(lab, "mn2", "status --wait 20").status == 0)
+        #expect(try mat(lab, "ims1", "ims revoke 192.0.2.11").status == 0)
+        let others = try lab.shell("mn", "mat lookup 192.0.2.11").text
+        #expect(
+            others.contains("192.0.2.11 is revoked: the operator of its mapping server took the address") && !others.contains("switched off"),
+            "\(others)")
+        // Its next move, or its next refresh, tells the node.
+        try lab.lab("attach", "mn2", "cellular")
+        try lab.lab("detach", "mn2", "wlan")
+        try lab.wait("mn2 knows that it is revoked", seconds: 20) {
+            let homes = try lab.status("mn2")["homes"] as? [[String: Any]] ?? []
+            return homes.contains { $0["problemCode"] as? String == "certificate-revoked" }
+        }
+        let own = try mat(lab, "mn2", "status").text
+        #expect(own.contains("the certificate was revoked at 20") && own.contains("took this address back"), "\(own)")
+        #expect(try doctor(lab, "mn2").contains("was revoked at"))
+    }
+}
