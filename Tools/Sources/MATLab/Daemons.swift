@@ -168,7 +168,7 @@ public struct Daemons {
         if lab.process(host.name, program).pid != nil { throw LabError("\(program) of \(host.name) runs already") }
         var command = [try lab.program(program), "--config", "\(lab.directory(host.name))/\(program).yaml"]
         if program == "matd", lab.encapsulation != .agent { command = ["env", "MAT_PROGRAMS=\(try makePins(host.name))"] + command }
-        try lab.start(host.name, program, command)
+        try lab.start(host.name, program, try skewed(command, by: lead(of: host.name)))
     }
 
     /// Where a node's kernel keeps the agent's programs. `ip netns exec` gives each process a /sys of its own, without the file system that is
@@ -187,6 +187,42 @@ public struct Daemons {
     func removePins(_ host: String) {
         // Not there, or mounted nowhere: then there is nothing to do.
         if access(pins(host), F_OK) == 0 { _ = umount2(pins(host), Int32(MNT_DETACH)) }
+    }
+
+    // MARK: Clocks
+
+    private func clock(of name: String) -> String { "\(lab.directory(name))/clock" }
+
+    /// By how many seconds the clock that a host's daemon reads is ahead of the right time.
+    private func lead(of name: String) -> Int {
+        (try? String(contentsOfFile: clock(of: name), encoding: .utf8)).flatMap { Int($0.prefix { !$0.isNewline }) } ?? 0
+    }
+
+    /// Has a host's daemon read a clock that is ahead or behind, from a new start on, and after later ones too.
+    public func setClock(_ name: String, aheadBy seconds: Int) throws {
+        if seconds == lead(of: name) { return }
+        try "\(seconds)\n".write(toFile: clock(of: name), atomically: false, encoding: .utf8)
+        try restart(name)
+    }
+
+    /// The right time for all daemons.
+    public func setClocksRight() throws { for host in topology.hosts where host.daemon != nil { try setClock(host.name, aheadBy: 0) } }
+
+    /// What shifts the time that a program reads, of Debian's package libfaketime.
+    private static var clockLibrary: String? {
+        let folders = (try? FileManager.default.contentsOfDirectory(atPath: "/usr/lib")) ?? []
+        return folders.sorted().map { "/usr/lib/\($0)/faketime/libfaketime.so.1" }.first { access($0, R_OK) == 0 }
+    }
+
+    private func skewed(_ command: [String], by seconds: Int) throws -> [String] {
+        guard seconds != 0 else { return command }
+        guard let library = Self.clockLibrary else { throw LabError("libfaketime is missing; deploy/install-packages installs what the lab needs") }
+        // The program `faketime` would stay as the process's parent, which is the one that is recorded. Without a name for its shared memory the
+        // library sets a variable, which moves the environment, before which Swift looks for the arguments. Time that goes by is nobody's to shift.
+        return [
+            "env", "LD_PRELOAD=\(library)", "FAKETIME_SHARED=none none", "FAKETIME_DONT_FAKE_MONOTONIC=1",
+            "FAKETIME=\(seconds > 0 ? "+" : "-")\(abs(seconds))s",
+        ] + command
     }
 
     private func waitUntilItAnswers(_ host: Topology.Host) throws {
@@ -283,6 +319,12 @@ public struct Daemons {
     package func report(_ host: Topology.Host) throws -> NodeReport? {
         let result = try runCommand([try lab.program("mat"), "status", "--json", "--control", control(host)], within: 10)
         return result.status == 0 ? try? JSONDecoder().decode(NodeReport.self, from: Data(result.output.utf8)) : nil
+    }
+
+    /// Whether a node's agent sends to a host without MAT by a gateway.
+    package func goesByGateway(_ host: Topology.Host, to address: String) throws -> Bool {
+        let result = try runCommand([try lab.program("mat"), "why", address, "--control", control(host)], within: 10)
+        return result.output.contains("by the gateway")
     }
 
     /// Has a node's agent use an interface for all that it can.

@@ -41,6 +41,7 @@ extension Topology {
         translated("aging", 18, "NAT whose mappings end after 60 s whatever their traffic", Translation(ageSeconds: 60)),
         onlyIPv6("ipv6", 19, "global IPv6 addresses only, with NAT64 and DNS64", .open),
         onlyIPv6("ipv6-firewall", 20, "such a one, behind a stateful firewall", .guarded),
+        withoutIPv4("ipv6-bare", 21, "global IPv6 addresses only, and no way to IPv4"),
     ]
 
     private static let wlan = (device: "wlan0", metric: 100)
@@ -76,6 +77,14 @@ extension Topology {
             gateway: Gateway(
                 outside: ["\(link).2/25", "\(net)2/64"], upstream: .router(["\(link).1/25", "\(net)1/64"]), ipv4: .guarded, ipv6: .guarded),
             summary: summary)
+    }
+
+    /// A network that has left IPv4 behind.
+    private static func withoutIPv4(_ name: String, _ number: Int, _ summary: String) -> Network {
+        let (net, inside) = ("2001:db8:c0:\(number)::", "2001:db8:c1:\(number)::")
+        return Network(
+            name, router: ["\(inside)1/64"], access: Access(device: wwan.device, metric: wwan.metric, advertised: inside),
+            gateway: Gateway(outside: ["\(net)2/64"], upstream: .router(["\(net)1/64"]), ipv4: .absent, ipv6: .open), summary: summary)
     }
 
     /// A network as many carriers have it: IPv4 is reached by addresses in a prefix of IPv6.

@@ -45,6 +45,8 @@ public struct Gateway: Sendable {
         /// Hosts have IPv6 only, and reach IPv4 addresses in a prefix of 96 bits (NAT64, RFC 6146); their resolver makes names lead there
         /// (DNS64, RFC 6147).
         case translatedFromIPv6(Translation)
+        /// There is none, and no way to it.
+        case absent
     }
 
     public enum IPv6: Sendable {

@@ -31,7 +31,7 @@ struct GatewayPlan {
     /// What is done to IPv4, if it is translated.
     private var translation: Translation? {
         switch gateway.ipv4 {
-        case .guarded: nil
+        case .guarded, .absent: nil
         case .translated(let translation), .translatedFromIPv6(let translation): translation
         }
     }

@@ -62,6 +62,8 @@ public struct Pattern: Sendable {
         case move([Place])
         /// A daemon ends and starts again.
         case restart(String)
+        /// Likewise, and reads a clock that is so many seconds ahead of the others'.
+        case setClock(String, aheadBy: Int)
         /// A gateway forgets its flows.
         case reboot(String, newAddress: Bool)
         /// One after the other; the last one is measured.
@@ -76,13 +78,24 @@ public struct Walk: Sendable {
     public var near: Ending
     public var far: Ending
     public var patterns: [Pattern]
+    public var setting: Setting
 
-    public init(_ name: String, _ summary: String, _ near: Ending, _ far: Ending, _ patterns: [Pattern]) {
+    public init(_ name: String, _ summary: String, _ near: Ending, _ far: Ending, setting: Setting = .usual, _ patterns: [Pattern]) {
+        self.setting = setting
         self.name = name
         self.summary = summary
         self.near = near
         self.far = far
         self.patterns = patterns
+    }
+
+    /// What is other than usual in the lab while it lasts.
+    public enum Setting: Sendable {
+        case usual
+        /// Hosts without MAT are talked to by a gateway.
+        case gateway
+        /// The nodes' mapping server is three instances, which share a store.
+        case instances
     }
 
     /// A host, and the address by which it talks.

@@ -45,13 +45,19 @@ public struct PatternResult: Codable, Sendable {
         Set(paths).count == 1 ? (paths.first ?? nil) ?? "none" : paths.map { $0 ?? "none" }.joined(separator: "/")
     }
 
+    /// The slower direction, in round trips.
+    private var roundTrips: String {
+        let slower = [toPeer, toMover].compactMap { $0 }.max()
+        return slower.map { "\(($0 / Double(PatternRun.roundTripMilliseconds) * 10).rounded() / 10)" } ?? ""
+    }
+
     /// For who watches.
     public var line: String {
         func column(_ text: String, _ width: Int) -> String { text + String(repeating: " ", count: max(1, width - text.count)) }
         func number(_ value: Double?) -> String { value.map { "\(Int($0.rounded()))" } ?? "-" }
         let overlap = withOverlap ? "; lost \(lostToPeer) and \(lostToMover)" : ""
         return column(id, 26) + column(title, 56) + column("\(Self.short(before)) -> \(Self.short(after))", 32)
-            + "resumed after \(number(toPeer)) and \(number(toMover)) ms, final path after \(number(final)) ms, worst gap then \(number(longestGapThen)) ms"
+            + "resumed after \(number(toPeer)) and \(number(toMover)) ms (\(roundTrips) RTT), final path after \(number(final)) ms, worst gap then \(number(longestGapThen)) ms"
             + overlap + problems.map { "\n    FAILED: \($0)" }.joined()
     }
 
@@ -59,18 +65,16 @@ public struct PatternResult: Codable, Sendable {
 
     /// As a table in Markdown; of each pattern the run without overlap, and what was lost in that with overlap.
     public static func table(_ results: [PatternResult]) -> String {
-        let round = Double(PatternRun.roundTripMilliseconds)
         var lines = [
             "| pattern | mover before ⇒ after, peer | NTMobile | path before | path after | to the peer | to the mover | RTT | path final after | simulated | lost with overlap |",
             "|---|---|---|---|---|---|---|---|---|---|---|",
         ]
         func milliseconds(_ value: Double?) -> String { value.map { "\(Int($0.rounded())) ms" } ?? "not" }
         for result in results where !result.withOverlap {
-            let slower = [result.toPeer, result.toMover].compactMap { $0 }.max()
             let overlapped = results.first { $0.id == result.id && $0.withOverlap }
             let columns = [
                 result.id, result.title, result.tunnel ?? "", short(result.before), short(result.after), milliseconds(result.toPeer),
-                milliseconds(result.toMover), slower.map { "\(($0 / round * 10).rounded() / 10)" } ?? "", milliseconds(result.final),
+                milliseconds(result.toMover), result.roundTrips, milliseconds(result.final),
                 result.simulatedToPeer.flatMap { there in result.simulatedToMover.map { "\(there) and \($0) ms" } } ?? "",
                 overlapped.map { "\($0.lostToPeer + $0.lostToMover)" } ?? "",
             ]

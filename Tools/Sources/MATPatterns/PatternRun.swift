@@ -41,6 +41,11 @@ public struct PatternRun {
     /// - Parameter number: of the walk, for ports that nobody else has.
     public func run(_ walk: Walk, number: Int) throws -> [PatternResult] {
         guard let first = walk.patterns.first else { return [] }
+        try begin(walk.setting)
+        defer {
+            try? end(walk.setting)
+            try? daemons.setClocksRight()
+        }
         try takeToStart(first.start, walk)
         for end in [walk.near, walk.far] { try awaitRegistration(end) }
         let port = Self.firstPort + UInt16(clamping: number)
@@ -71,6 +76,22 @@ public struct PatternRun {
             }
         }
         return results
+    }
+
+    private func begin(_ setting: Walk.Setting) throws {
+        switch setting {
+        case .usual: break
+        case .gateway: try PlainGateway(lab: lab).begin()
+        case .instances: try Instances(lab: lab).begin()
+        }
+    }
+
+    private func end(_ setting: Walk.Setting) throws {
+        switch setting {
+        case .usual: break
+        case .gateway: try PlainGateway(lab: lab).end()
+        case .instances: try Instances(lab: lab).end()
+        }
     }
 
     // MARK: One pattern
@@ -160,6 +181,10 @@ public struct PatternRun {
         try [(walk.near, walk.far), (walk.far, walk.near)].compactMap { own, other in
             let host = try topology.host(own.host)
             guard host.daemon == "matd" else { return nil }
+            // Of a host without MAT the agent knows only how its packets get there.
+            if walk.setting == .gateway {
+                return .some(try daemons.goesByGateway(host, to: other.address) ? Pattern.Path.gateway.rawValue : nil)
+            }
             guard let report = try daemons.report(host) else { return .some(nil) }
             return .some(report.peers.first { $0.home == other.address }?.path?.rawValue)
         }
@@ -179,10 +204,15 @@ public struct PatternRun {
             let since = ProbeClock.now()
             try daemons.restart(host)
             return since
-        case .reboot(let network, let newAddress):
+        case .setClock(let host, let seconds):
             let since = ProbeClock.now()
-            try Gateways(lab: lab).reboot(network, newAddress: newAddress)
+            try daemons.setClock(host, aheadBy: seconds)
+            try awaitRegistration(walk.near.host == host ? walk.near : walk.far)
             return since
+        case .reboot(let network, let newAddress):
+            try Gateways(lab: lab).reboot(network, newAddress: newAddress)
+            // What was sent before may have got through.
+            return ProbeClock.now()
         }
     }
 

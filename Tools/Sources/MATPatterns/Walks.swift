@@ -1,6 +1,8 @@
 extension Walk {
     /// All of them, for the lab's own internet. A translator is called by letters, in the paper's way: in the walks between nodes A is `home`.
-    public static let all: [Walk] = [server, nodes, bothMove, oneSite, endpointDependent, failures, ipv6, ipv6Nodes]
+    public static let all: [Walk] = [
+        server, nodes, bothMove, oneSite, endpointDependent, failures, ipv6, ipv6Nodes, families, families6, clocks, plain, instances,
+    ]
 
     private static let mn = Ending("mn", "192.0.2.10")
     private static let mn2 = Ending("mn2", "192.0.2.11")
@@ -44,7 +46,7 @@ extension Walk {
                 tunnel: .endToEnd),
             Pattern("double-p", "G ⇒ P(C(B)), P(A)", from: [at("wlan"), peer("home")], .move([at("double")]), .encapsulated, simulated: (153, 166)),
             Pattern(
-                "instances", "IMS restarts; P(B) ⇒ P(C), P(A)", from: [at("home2"), peer("home")],
+                "ims-restart", "IMS restarts; P(B) ⇒ P(C), P(A)", from: [at("home2"), peer("home")],
                 .sequence([.restart("ims1"), .move([at("carrier")])]), .encapsulated, simulated: (148, 126)),
         ])
 
@@ -137,9 +139,62 @@ extension Walk {
     static let ipv6 = Walk(
         "ipv6", "the same in IPv6, to a server", mn6, Ending("cn", "2001:db8:20::20"),
         [
-            Pattern("6", "G ⇒ G, G (IPv6)", from: [at("wlan")], .move([at("cellular")]), .direct, simulated: (80, 25)),
+            Pattern("6-1", "G ⇒ G, G (IPv6)", from: [at("wlan")], .move([at("cellular")]), .direct, simulated: (80, 25)),
             Pattern("6-fw", "G ⇒ F, G (IPv6, F a firewall)", from: [at("cellular")], .move([at("firewall")]), .encapsulated, simulated: (86, 530)),
             Pattern("6-fw-g", "F ⇒ G, G (IPv6)", from: [at("firewall")], .move([at("cellular")]), .direct),
+        ])
+
+    /// A relay that has both families is all that such two have in common.
+    static let families = Walk(
+        "families", "mn goes where IPv6 is all there is, and talks to mn2, where IPv4 is, by an IPv4 home address", mn, mn2,
+        [
+            Pattern(
+                "v6-only", "G ⇒ IPv6 only, P(A)", from: [at("wlan"), peer("home")], .move([at("ipv6-bare")]), .relayed, simulated: (162, 121)),
+            Pattern("v6-only-p", "IPv6 only ⇒ P(B), P(A)", from: [at("ipv6-bare"), peer("home")], .move([at("home2")]), .encapsulated),
+            Pattern(
+                "p-v6-only", "P(B) ⇒ IPv6 only, P(A)", from: [at("home2"), peer("home")], .move([at("ipv6-bare")]), .relayed, simulated: (162, 121)),
+        ])
+
+    static let families6 = Walk(
+        "families6", "mn2 goes where IPv4 is all there is, and talks to mn, where IPv6 is, by an IPv6 home address", mn26, mn6,
+        [
+            Pattern("6-v4-only", "G ⇒ P(A), IPv6 only (IPv6)", from: [peer("wlan"), at("ipv6-bare")], .move([peer("home")]), .relayed),
+            Pattern("6-v4-only-g", "P(A) ⇒ G, IPv6 only (IPv6)", from: [peer("home"), at("ipv6-bare")], .move([peer("wlan")]), .direct),
+        ])
+
+    /// A node's clock, by less than what protocol.md section 4 bears with.
+    static let clocks = Walk(
+        "clocks", "mn's clock goes wrong, and it moves", mn, mn2,
+        [
+            Pattern(
+                "clock-ahead", "4 minutes ahead of IMS and peer; P(B) ⇒ P(C), P(A)", from: [at("home2"), peer("home")],
+                .sequence([.setClock("mn", aheadBy: 240), .move([at("carrier")])]), .encapsulated, simulated: (148, 126)),
+            Pattern(
+                "clock-behind", "4 minutes behind them; P(C) ⇒ P(B), P(A)", from: [at("carrier"), peer("home")],
+                .sequence([.setClock("mn", aheadBy: -240), .move([at("home2")])]), .encapsulated, simulated: (148, 126)),
+        ])
+
+    static let instances = Walk(
+        "instances", "mn and mn2 are at a mapping server of three instances", mn, mn2, setting: .instances,
+        [
+            Pattern(
+                "3-instances", "P(B) ⇒ P(C), P(A); three instances", from: [at("home2"), peer("home")], .move([at("carrier")]), .encapsulated,
+                simulated: (148, 126)),
+            Pattern(
+                "3-instances-g", "P(C) ⇒ G, P(A); three instances", from: [at("carrier"), peer("home")], .move([at("cellular")]), .encapsulated),
+            Pattern(
+                "3-instances-both", "G ⇒ P(B), peer P(A) ⇒ P(C); three instances", from: [at("cellular"), peer("home")],
+                .move([at("home2"), peer("carrier")]), .encapsulated),
+        ])
+
+    static let plain = Walk(
+        "plain", "mn moves and talks to a host without MAT, by a gateway", mn, Ending("plain", "203.0.113.200"), setting: .gateway,
+        [
+            Pattern("2", "G ⇒ G, G (general)", from: [at("wlan")], .move([at("cellular")]), .gateway, tunnel: .relayServer),
+            Pattern("4", "G ⇒ P(A), G (general)", from: [at("cellular")], .move([at("home")]), .gateway, tunnel: .relayServer),
+            Pattern("8", "P(A) ⇒ P(A), G (general)", from: [at("home")], .move([at("home", over: "wwan0")]), .gateway, tunnel: .relayServer),
+            Pattern("10", "P(A) ⇒ P(B), G (general)", from: [at("home", over: "wwan0")], .move([at("home2")]), .gateway, tunnel: .relayServer),
+            Pattern("6", "P(A) ⇒ G, G (general)", from: [at("home2")], .move([at("cellular")]), .gateway, tunnel: .relayServer),
         ])
 
     static let ipv6Nodes = Walk(
