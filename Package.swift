@@ -122,7 +122,8 @@ let package = Package(
         .target(
             name: "MATRelay",
             dependencies: [
-                "CLinux", "IMTKernel", "IMTPlan", "KernelPrograms", "MATCore", "MATDNS", "MATRuntime", "MATServer", "MATSignal", "RelayCore", logging,
+                "CLinux", "IMTKernel", "IMTPlan", "KernelPrograms", "MATControl", "MATCore", "MATDNS", "MATRuntime", "MATServer", "MATSignal", "RelayCore",
+                logging,
             ]),
 
         .executableTarget(name: "imsd", dependencies: ["IMS", "IMSCluster", "MATRuntime", "MATServer", arguments, logging, metrics]),

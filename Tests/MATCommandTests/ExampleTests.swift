@@ -43,7 +43,8 @@ struct ExampleTests {
         let (asItIs, whole) = try texts(
             "imsd",
             without: [
-                "control-group", "etcd", "metrics", "view", "threads", "visitors", "verifiers", "stranger-messages-per-second", "inquiries-per-second",
+                "control-group", "etcd", "metrics", "view", "threads", "visitors", "verifiers", "stranger-messages-per-second",
+                "inquiries-per-second",
                 "radius", "accounts-file", "joins-per-second",
             ])
         #expect(whole.contains("\n  stranger-verifications-per-second: 500") && whole.contains("\ndrain: 2s"))
