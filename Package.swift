@@ -122,7 +122,8 @@ let package = Package(
         .target(
             name: "MATRelay",
             dependencies: [
-                "CLinux", "IMTKernel", "IMTPlan", "KernelPrograms", "MATControl", "MATCore", "MATDNS", "MATRuntime", "MATServer", "MATSignal", "RelayCore",
+                "CLinux", "IMTKernel", "IMTPlan", "KernelPrograms", "MATControl", "MATCore", "MATDNS", "MATRuntime", "MATServer", "MATSignal",
+                "RelayCore",
                 logging,
             ]),
 
