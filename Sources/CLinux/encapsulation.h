@@ -10,8 +10,9 @@ enum {
     mat_level_udp = 17, mat_udp_segment = 103, mat_udp_gro = 104, mat_udp_no_check6 = 102,
     mat_level_ip = 0, mat_ip_tos = 1, mat_ip_ttl = 2, mat_ip_mtu_discover = 10, mat_ip_recverr = 11, mat_ip_recvtos = 13,
     mat_level_ipv6 = 41, mat_ipv6_hops = 16, mat_ipv6_mtu_discover = 23, mat_ipv6_recverr = 25, mat_ipv6_recvtclass = 66, mat_ipv6_tclass = 67,
-    // Who has to may cut datagrams up, the sender first; or nobody, whatever the network has said (for both families the same numbers).
-    mat_pmtu_dont = 0, mat_pmtu_probe = 3, mat_ipv6_mtu = 24,
+    // Who has to may cut datagrams up, the sender first; or nobody, whatever the network has said (for both families the same numbers); or whoever
+    // has to, but not by what the network has said, and errors are told (of IPv4).
+    mat_pmtu_dont = 0, mat_pmtu_probe = 3, mat_pmtu_omit = 5, mat_ipv6_mtu = 24,
 };
 
 // PKTINFO, both families' traffic class, and the length of segments.

@@ -29,9 +29,17 @@ public final class EndpointSocket {
     private let socket: BoundSocket
     private let loop: EventLoop
     private let batch = ArrivalBatch()
-    /// Whether datagrams may be cut up where the path is narrow, by this host as far as it knows, else by IPv4's routers. Signalling always may be;
-    /// full packets are lost instead, so that it is found out what passes. The socket stays as its last datagram wanted it: most are of one kind for long.
-    private var cutsUp = true
+    /// Who may cut datagrams up where the path is narrow. The socket stays as its last datagram wanted it: most are of one kind for long.
+    private enum Cutting {
+        /// Nobody: full packets are lost, so that it is found out what passes.
+        case never
+        /// This host as far as it knows, else IPv4's routers.
+        case packets
+        /// IPv4's routers, and this host where its own link is narrow.
+        case signalling
+    }
+
+    private var cutting: Cutting?
     private var turnsCount = 0
 
     var descriptor: Int32 { socket.descriptor }
@@ -76,14 +84,14 @@ public final class EndpointSocket {
     /// As `BoundSocket.send`.
     @discardableResult
     public func send(_ octets: [UInt8], from local: IPAddress? = nil, to peer: Endpoint) -> SystemError? {
-        setCutting(true)
+        setCutting(.signalling)
         return Self.trying { socket.send(octets, from: local, to: peer) }
     }
 
     /// As `BoundSocket.sendIfRoom`.
     @discardableResult
     public func sendIfRoom(_ octets: [UInt8], from local: IPAddress? = nil, to peer: Endpoint) -> SystemError? {
-        setCutting(true)
+        setCutting(.signalling)
         return Self.trying { socket.sendIfRoom(octets, from: local, to: peer) }
     }
 
@@ -94,27 +102,34 @@ public final class EndpointSocket {
 
     /// Sends one packet, whole or not at all.
     func sendWhole(_ packet: [UInt8], from local: IPAddress, to far: Endpoint) -> SystemError? {
-        setCutting(false)
+        setCutting(.never)
         return Self.trying { socket.sendIfRoom(packet, from: local, to: far) }
     }
 
     /// Sends messages whose datagrams may, or may not, be cut up on their way out.
     /// - Returns: how many were sent; below 0 for an error about the first, of which `errno` says more.
     func send(_ messages: UnsafeMutablePointer<mat_message>, _ count: Int, cutUp: Bool) -> Int {
-        setCutting(cutUp)
+        setCutting(cutUp ? .packets : .never)
         let sent = Int(mat_sendmmsg(descriptor, messages, UInt32(count), Int32(MSG_DONTWAIT)))
         // As `trying`; but what a full queue has taken or dropped is not for a second try.
         return sent < 0 && errno != EAGAIN && errno != ENOBUFS ? Int(mat_sendmmsg(descriptor, messages, UInt32(count), Int32(MSG_DONTWAIT))) : sent
     }
 
-    private func setCutting(_ isOn: Bool) {
-        guard isOn != cutsUp else { return }
-        cutsUp = isOn
-        let value = Int32(isOn ? mat_pmtu_dont : mat_pmtu_probe)
-        set(mat_level_ip, mat_ip_mtu_discover, value)
-        set(mat_level_ipv6, mat_ipv6_mtu_discover, value)
+    private func setCutting(_ wanted: Cutting) {
+        guard wanted != cutting else { return }
+        cutting = wanted
+        switch wanted {
+        case .never:
+            set(mat_level_ip, mat_ip_mtu_discover, Int32(mat_pmtu_probe))
+            set(mat_level_ipv6, mat_ipv6_mtu_discover, Int32(mat_pmtu_probe))
+        case .packets, .signalling:
+            // With IP_PMTUDISC_DONT the kernel keeps to itself that a router had no room for a datagram over IPv4 (__udp4_lib_err). What is said of
+            // the datagrams that its own programs send comes to this socket, too.
+            set(mat_level_ip, mat_ip_mtu_discover, Int32(wanted == .packets ? mat_pmtu_dont : mat_pmtu_omit))
+            set(mat_level_ipv6, mat_ipv6_mtu_discover, Int32(mat_pmtu_dont))
+        }
         // IPv6 routers cut nothing up, and where ICMP is filtered nobody says what passes: what every IPv6 path carries does.
-        set(mat_level_ipv6, mat_ipv6_mtu, isOn ? Self.ipv6OctetsMin : 0)
+        set(mat_level_ipv6, mat_ipv6_mtu, wanted == .never ? 0 : Self.ipv6OctetsMin)
     }
 
     private func readable(_ received: (UnsafeRawBufferPointer, Endpoint, IPAddress) -> Void) {
