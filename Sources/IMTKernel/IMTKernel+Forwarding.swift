@@ -117,7 +117,8 @@ extension IMTKernel {
                 if let known = ways[carriage] { way = known } else { way = plan.forwardingWay(carriage) }
                 ways[carriage] = way
             }
-            try forwarding.set(pair, way, accepted: encapsulator.table[pair]?.accepted ?? [])
+            // The agent knows nothing yet of one that was taken over; when its way is back after a move, the agent has to hear of it all the more.
+            try forwarding.set(pair, way, accepted: encapsulator.table[pair]?.accepted ?? [], asks: unconfirmedForwarding.contains(pair))
         }
     }
 

@@ -181,7 +181,9 @@ final class KernelEncapsulation {
     func entry(of pair: HomePair) -> ForwardingEntry? { written[pair] }
 
     /// Tells the programs of a peer; they see the change as a whole.
-    func set(_ pair: HomePair, _ way: ForwardingEntry.Way?, accepted: [Endpoint]) throws(ProgramError) {
+    ///
+    /// - Parameter asks: whether its next packet is to go to the agent, if there is a change.
+    func set(_ pair: HomePair, _ way: ForwardingEntry.Way?, accepted: [Endpoint], asks: Bool = false) throws(ProgramError) {
         guard way != nil || !accepted.isEmpty else { return try remove(pair) }
         let old = written[pair]
         guard let slot = old?.slot ?? takeSlot() else { return }
@@ -199,7 +201,9 @@ final class KernelEncapsulation {
         }
         if let far = way?.far, far != bases[pair]?.far { bases[pair] = (far, memory[Int(slot), 0], heard(entry, far)) }
         do throws(ProgramError) {
-            try map(pair).set(ForwardingEntry.key(pair), entry.encode())
+            var telling = entry
+            telling.asks = asks && way != nil
+            try map(pair).set(ForwardingEntry.key(pair), telling.encode())
             written[pair] = entry
         } catch {
             if old == nil { free.append(slot) } else { try? remove(pair) }
