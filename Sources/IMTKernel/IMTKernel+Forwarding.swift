@@ -30,11 +30,11 @@ extension IMTKernel {
         }
     }
 
-    /// Ways that an earlier run has left with the kernel.
+    /// Ways that an earlier run has left with the kernel. Visited homes (protocol.md section 12) were that run's: programs ask for them anew.
     var adoptedForwarding: [HomePair: Carriage] {
         guard let forwarding else { return [:] }
         return forwarding.pairs.reduce(into: [:]) { result, pair in
-            guard let way = forwarding.entry(of: pair)?.way else { return }
+            guard configuration.homeAddresses.contains(pair.own), let way = forwarding.entry(of: pair)?.way else { return }
             result[pair] = Carriage(.encapsulated(own: way.own, peer: way.far), largest: UInt32(way.largest))
         }
     }
