@@ -15,8 +15,12 @@ enum ProcessSockets {
             throw CommandFailure("there is no process \(process); `ss -tunp` lists sockets with theirs")
         }
         try checkNamespace(of: process)
-        let inodes = try inodes(of: process)
-        return sockets(of: "\(process)").filter { inodes.contains($0.inode) }
+        guard let inodes = ProcessFiles.sockets(of: process) else {
+            throw CommandFailure(
+                "read /proc/\(process)/fd: \(String(cString: strerror(errno))); \(errno == EACCES ? "run this as root, or as that process's user" : "it may have ended")"
+            )
+        }
+        return sockets(of: "\(process)").filter { UInt32(exactly: $0.inode).map(inodes.contains) ?? false }
     }
 
     static func name(of process: Int32) -> String {
@@ -25,33 +29,10 @@ enum ProcessSockets {
 
     /// The agent sees nothing of what is in another network namespace.
     private static func checkNamespace(of process: Int32) throws(CommandFailure) {
-        let manager = FileManager.default
-        guard let theirs = try? manager.destinationOfSymbolicLink(atPath: "/proc/\(process)/ns/net"),
-            let ours = try? manager.destinationOfSymbolicLink(atPath: "/proc/self/ns/net"), theirs != ours
-        else { return }
+        guard let theirs = ProcessFiles.network(of: process), let ours = ProcessFiles.network(of: getpid()), theirs != ours else { return }
         throw CommandFailure(
             "process \(process) is in another network namespace (a container's?), whose traffic this node does not map; if matd runs in that one, `nsenter -t \(process) -n mat explain \(process)`"
         )
-    }
-
-    private static func inodes(of process: Int32) throws(CommandFailure) -> Set<UInt64> {
-        let directory = "/proc/\(process)/fd"
-        guard let stream = opendir(directory) else {
-            throw CommandFailure(
-                "read \(directory): \(String(cString: strerror(errno))); \(errno == EACCES ? "run this as root, or as that process's user" : "it may have ended")"
-            )
-        }
-        defer { closedir(stream) }
-        var inodes: Set<UInt64> = []
-        while let entry = readdir(stream) {
-            let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-            // socket:[12345]
-            guard let target = try? FileManager.default.destinationOfSymbolicLink(atPath: "\(directory)/\(name)"), target.hasPrefix("socket:["),
-                let inode = UInt64(target.dropFirst(8).dropLast())
-            else { continue }
-            inodes.insert(inode)
-        }
-        return inodes
     }
 
     private static func sockets(of process: String) -> [HostSocket] {

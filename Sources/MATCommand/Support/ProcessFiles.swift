@@ -12,15 +12,22 @@ enum ProcessFiles {
     static func sockets(of processes: Set<Int32>) -> [UInt32: Int32] {
         var result: [UInt32: Int32] = [:]
         for process in processes.sorted() {
-            let path = "/proc/\(process)/fd"
-            guard let directory = opendir(path) else { continue }
-            defer { closedir(directory) }
-            while let entry = readdir(directory) {
-                let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-                if let inode = inode("\(path)/\(name)"), result[inode] == nil { result[inode] = process }
-            }
+            for inode in sockets(of: process) ?? [] where result[inode] == nil { result[inode] = process }
         }
         return result
+    }
+
+    /// The inodes of a process's sockets; `nil` if its descriptors can't be read, of which `errno` says why.
+    static func sockets(of process: Int32) -> Set<UInt32>? {
+        let path = "/proc/\(process)/fd"
+        guard let directory = opendir(path) else { return nil }
+        defer { closedir(directory) }
+        var inodes: Set<UInt32> = []
+        while let entry = readdir(directory) {
+            let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+            if let inode = inode("\(path)/\(name)") { inodes.insert(inode) }
+        }
+        return inodes
     }
 
     /// Of a descriptor that is a socket: it points to "socket:[INODE]".
