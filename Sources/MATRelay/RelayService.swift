@@ -385,13 +385,9 @@ public final class RelayService {
             fresh = try RelayConfiguration(path: path)
             // The only steps that need something from outside, so they come first: after them nothing can fail.
             let metrics = try metricsListener.prepare(fresh.metricsAddress)
-            do {
-                viewListener.take(try viewListener.prepare(fresh.viewAddress), logger)
-            } catch {
-                metricsListener.drop(metrics)
-                throw error
-            }
+            let view = try viewListener.prepare(fresh.viewAddress)
             metricsListener.take(metrics, logger)
+            viewListener.take(view, logger)
         } catch {
             logger.error("the configuration is not reloaded, and the one before stays in force:\n\(error)")
             return

@@ -9,13 +9,6 @@ extension RelayConfiguration {
     /// Likewise of the page for people.
     static let viewPort: UInt16 = 8290
 
-    private mutating func readView(_ view: ConfigurationSection) {
-        viewAddress = view.value("listen", .endpoint(defaultPort: Self.viewPort))
-        guard let address = viewAddress?.address, !address.isLoopback else { return }
-        view.reject(
-            "listen", "\(address) can be reached from elsewhere, and the page asks nobody who he is",
-            "give a loopback address such as 127.0.0.1, and use `ssh -L` from elsewhere")
-    }
     /// Threads that `threads` can ask for.
     static let threadsMax = 256
     /// Addresses that the relay may be known by: each is one more signature check for a Bind that fits none.
@@ -47,7 +40,7 @@ extension RelayConfiguration {
         verifiersCount = file.value("verifiers", .int(in: 1...256), default: verifiersCount)
         logLevel = file.value("log-level", ConfigurationKind<RelayLogWord>.word, default: .info).rawValue
         logFormat = file.value("log-format", ConfigurationKind<LogFormat>.word, default: logFormat)
-        readView(file.section("view"))
+        viewAddress = file.section("view").viewAddress(defaultPort: Self.viewPort)
         metricsAddress = file.section("metrics").value("listen", .endpoint(defaultPort: Self.metricsPort))
         drain = file.value("drain", .duration(in: .zero ... .seconds(300)), default: drain)
         try file.finish()

@@ -26,28 +26,29 @@ package final class HTTPListener {
         address.flatMap { address in endpoint.map { "http://\(Endpoint(address.address, port: $0.port))\(path)" } }
     }
 
-    /// An address that is listened at, and not in use yet.
-    package struct Change {
-        fileprivate var address: Endpoint?
+    /// An address that is listened at, and not in use yet. Forgotten, it is given up.
+    package final class Change {
+        fileprivate let address: Endpoint?
         fileprivate var endpoint: HTTPEndpoint?
+
+        fileprivate init(_ address: Endpoint?, _ endpoint: HTTPEndpoint?) { (self.address, self.endpoint) = (address, endpoint) }
+
+        deinit { endpoint?.stop() }
     }
 
     /// Listens there, if that is elsewhere than now; nothing else changes before `take`.
     package func prepare(_ address: Endpoint?) throws(HTTPEndpointError) -> Change? {
         guard address != self.address else { return nil }
-        guard let address else { return Change() }
-        return Change(address: address, endpoint: try HTTPEndpoint(address: address, site))
+        return Change(address, try address.map { address throws(HTTPEndpointError) in try HTTPEndpoint(address: address, site) })
     }
 
     package func take(_ change: Change?, _ logger: Logger) {
         guard let change else { return }
         endpoint?.stop()
         (endpoint, address) = (change.endpoint, change.address)
+        change.endpoint = nil
         if let url = url(path) { logger.notice("\(title) at \(url)") }
     }
-
-    /// What was prepared is not wanted after all.
-    package func drop(_ change: Change?) { change?.endpoint?.stop() }
 
     package func change(to address: Endpoint?, _ logger: Logger) throws(HTTPEndpointError) { take(try prepare(address), logger) }
 

@@ -23,20 +23,10 @@ extension IMSServer {
             // All that needs something from outside comes first: after it nothing can fail.
             let sockets = try Self.openReachabilitySockets(fresh)
             let metrics = try metricsListener.prepare(fresh.metricsAddress)
-            do {
-                let view = try viewListener.prepare(fresh.viewAddress)
-                do {
-                    try changeRADIUS(to: fresh)
-                } catch {
-                    viewListener.drop(view)
-                    throw error
-                }
-                viewListener.take(view, logger)
-            } catch {
-                metricsListener.drop(metrics)
-                throw error
-            }
+            let view = try viewListener.prepare(fresh.viewAddress)
+            try changeRADIUS(to: fresh)
             metricsListener.take(metrics, logger)
+            viewListener.take(view, logger)
             reachabilitySockets = sockets
         } catch {
             logger.error("the configuration is not reloaded, and the one before stays in force:\n\(error)")
