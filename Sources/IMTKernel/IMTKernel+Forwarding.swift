@@ -55,7 +55,6 @@ extension IMTKernel {
             try forwarding.set(ports: encapsulator.ports)
             encapsulator.joinsArrivals = false
             forwardingChanged()
-            try forwarding.askOfAdopted()
         } catch {
             giveUpForwarding(error)
         }

@@ -182,12 +182,13 @@ final class KernelEncapsulation {
 
     /// Tells the programs of a peer; they see the change as a whole.
     ///
-    /// - Parameter asks: whether its next packet is to go to the agent, if there is a change.
+    /// - Parameter asks: whether its next packet is to go to the agent, once for each change: one that has just begun learns of the peer by it.
     func set(_ pair: HomePair, _ way: ForwardingEntry.Way?, accepted: [Endpoint], asks: Bool = false) throws(ProgramError) {
         guard way != nil || !accepted.isEmpty else { return try remove(pair) }
         let old = written[pair]
         guard let slot = old?.slot ?? takeSlot() else { return }
-        let entry = ForwardingEntry(slot: slot, way: way, accepted: accepted)
+        var entry = ForwardingEntry(slot: slot, way: way, accepted: accepted)
+        entry.asks = asks && way != nil
         guard entry != old else { return }
         if let old {
             // Which endpoint is which in the counters is about to change.
@@ -201,9 +202,7 @@ final class KernelEncapsulation {
         }
         if let far = way?.far, far != bases[pair]?.far { bases[pair] = (far, memory[Int(slot), 0], heard(entry, far)) }
         do throws(ProgramError) {
-            var telling = entry
-            telling.asks = asks && way != nil
-            try map(pair).set(ForwardingEntry.key(pair), telling.encode())
+            try map(pair).set(ForwardingEntry.key(pair), entry.encode())
             written[pair] = entry
         } catch {
             if old == nil { free.append(slot) } else { try? remove(pair) }
@@ -217,15 +216,6 @@ final class KernelEncapsulation {
         try map(pair).remove(ForwardingEntry.key(pair))
         (written[pair], bases[pair]) = (nil, nil)
         free.append(old.slot)
-    }
-
-    /// The next packet to each of the peers that were taken over goes to the agent, so that it learns of them.
-    func askOfAdopted() throws(ProgramError) {
-        for (pair, entry) in written where entry.way != nil {
-            var asking = entry
-            asking.asks = true
-            try map(pair).set(ForwardingEntry.key(pair), asking.encode())
-        }
     }
 
     private func takeSlot() -> UInt32? {
