@@ -99,6 +99,38 @@ final class ClusterLab: @unchecked Sendable {
         Program.run("/sbin/ip", "-n", "\(name)-hub", "link", "set", "l-\(host)", isCut ? "down" : "up")
     }
 
+    /// One server or member of etcd is killed and started again, stands still, or is cut off, for a while.
+    ///
+    /// - Parameters:
+    ///   - duration: of the fault, in microseconds, from this range.
+    ///   - begins: told beforehand whether it is a server's.
+    /// - Returns: what it was.
+    func suffer(_ duration: ClosedRange<UInt32>, _ generator: inout some RandomNumberGenerator, begins: (Bool) -> Void = { _ in }) throws -> String {
+        let victim = Int.random(in: 0..<3, using: &generator)
+        let isServer = Bool.random(using: &generator)
+        let program = isServer ? servers[victim] : members[victim].program
+        let host = isServer ? "i\(victim)" : "e\(victim)"
+        begins(isServer)
+        let duration = UInt32.random(in: duration, using: &generator)
+        switch Int.random(in: 0..<3, using: &generator) {
+        case 0:
+            program.end(SIGKILL)
+            usleep(duration)
+            try program.start()
+            return "kill \(host)"
+        case 1:
+            program.signal(SIGSTOP)
+            usleep(duration)
+            program.signal(SIGCONT)
+            return "stop \(host)"
+        default:
+            cut(host, true)
+            usleep(duration)
+            cut(host, false)
+            return "cut \(host)"
+        }
+    }
+
     // MARK: Looking
 
     func status(_ server: Int) -> JSONValue? {

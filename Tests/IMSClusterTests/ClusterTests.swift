@@ -510,29 +510,8 @@ struct ClusterTests {
             let end = milliseconds() + Int64(seconds * 1000)
             var rounds: [String] = []
             while milliseconds() < end {
-                let victim = Int.random(in: 0..<3, using: &generator)
-                let isServer = Bool.random(using: &generator)
-                let program = isServer ? lab.servers[victim] : lab.members[victim].program
-                let host = isServer ? "i\(victim)" : "e\(victim)"
-                history.update { $0.isServerFault = isServer }
-                let duration = UInt32.random(in: 300_000...2_500_000, using: &generator)
-                switch Int.random(in: 0..<3, using: &generator) {
-                case 0:
-                    rounds.append("kill \(host)")
-                    program.end(SIGKILL)
-                    usleep(duration)
-                    try program.start()
-                case 1:
-                    rounds.append("stop \(host)")
-                    program.signal(SIGSTOP)
-                    usleep(duration)
-                    program.signal(SIGCONT)
-                default:
-                    rounds.append("cut \(host)")
-                    lab.cut(host, true)
-                    usleep(duration)
-                    lab.cut(host, false)
-                }
+                let fault = try lab.suffer(300_000...2_500_000, &generator) { isServer in history.update { $0.isServerFault = isServer } }
+                rounds.append(fault)
                 // One fault at a time: the next when all is well again.
                 if !eventually(within: 30, { (0..<3).allSatisfy { lab.isWell($0) } }) {
                     history.update { $0.violations.append("30 s after \"\(rounds.last ?? "")\" all is not well") }

@@ -251,28 +251,7 @@ extension ClusterTests {
             let end = milliseconds() + Int64(seconds * 1000)
             var rounds: [String] = []
             while milliseconds() < end {
-                let victim = Int.random(in: 0..<3, using: &generator)
-                let isServer = Bool.random(using: &generator)
-                let program = isServer ? lab.servers[victim] : lab.members[victim].program
-                let host = isServer ? "i\(victim)" : "e\(victim)"
-                let duration = UInt32.random(in: 300_000...1_500_000, using: &generator)
-                switch Int.random(in: 0..<3, using: &generator) {
-                case 0:
-                    rounds.append("kill \(host)")
-                    program.end(SIGKILL)
-                    usleep(duration)
-                    try program.start()
-                case 1:
-                    rounds.append("stop \(host)")
-                    program.signal(SIGSTOP)
-                    usleep(duration)
-                    program.signal(SIGCONT)
-                default:
-                    rounds.append("cut \(host)")
-                    lab.cut(host, true)
-                    usleep(duration)
-                    lab.cut(host, false)
-                }
+                rounds.append(try lab.suffer(300_000...1_500_000, &generator))
                 if !eventually(within: 30, { (0..<3).allSatisfy { lab.isWell($0) } }) {
                     history.update { $0.violations.append("30 s after \"\(rounds.last ?? "")\" all is not well") }
                     break
