@@ -40,7 +40,7 @@ extension IMSServer {
     private func status() -> IMSStatusReport {
         var report = IMSStatusReport()
         report.version = MATVersion.text
-        report.uptimeSeconds = (SystemClock.now().monotonic - started).components.seconds
+        report.uptimeMilliseconds = (SystemClock.now().monotonic - started).millisecondsSaturated
         report.port = configuration.port
         report.prefixes = core.mappingsByPrefix.map { served, count in
             IMSStatusReport.Prefix(

@@ -1,5 +1,4 @@
-// What imsd says at its control socket, and `mat ims ... --json` prints; see NodeReports.swift for what holds of keys and units. Points in
-// time are Unix milliseconds; where a key has always been without its unit, the property's name says it.
+// What imsd says at its control socket, and `mat ims ... --json` prints; see NodeReports.swift for what holds of keys and units.
 
 /// What `mat ims status` asks.
 public struct IMSStatusReport: Codable, Hashable, Sendable {
@@ -95,7 +94,7 @@ public struct IMSStatusReport: Codable, Hashable, Sendable {
     }
 
     public var version = "?"
-    public var uptimeSeconds: Int64 = 0
+    public var uptimeMilliseconds: Int64 = 0
     public var port: UInt16 = 0
     public var prefixes: [Prefix] = []
     public var keys: [Key] = []
@@ -162,12 +161,6 @@ public struct MappingReport: Codable, Hashable, Sendable {
         /// Base64.
         public var nodeKey: String
 
-        private enum CodingKeys: String, CodingKey {
-            case id, issuer, endsSoon, nodeKey
-            case notBeforeMilliseconds = "notBefore"
-            case notAfterMilliseconds = "notAfter"
-        }
-
         public init(id: String, issuer: String, endsSoon: Bool, notBeforeMilliseconds: UInt64, notAfterMilliseconds: UInt64, nodeKey: String) {
             self.id = id
             self.issuer = issuer
@@ -203,15 +196,6 @@ public struct MappingReport: Codable, Hashable, Sendable {
     /// Who is told of changes; in the answer to `show` alone.
     public var subscribers: [String]?
     public var certificate: Certificate?
-
-    private enum CodingKeys: String, CodingKey {
-        case hoa, locators, endpoints, relays, sequence, isExpired, isWithdrawn, isRegisteredHere, isRevoked, isUnseen, isConfirmed, updateSource,
-            boundAt
-        case subscribers, certificate
-        case issuedMilliseconds = "issued"
-        case expiresMilliseconds = "expires"
-        case updatedAtMilliseconds = "updatedAt"
-    }
 
     public init(hoa: String) { self.hoa = hoa }
 }
@@ -259,12 +243,6 @@ public struct EnrolmentReport: Codable, Hashable, Sendable {
     public var notAfterMilliseconds: UInt64
     public var keyID: String
 
-    private enum CodingKeys: String, CodingKey {
-        case certificate, hoa, prefixLength, keyID
-        case notBeforeMilliseconds = "notBefore"
-        case notAfterMilliseconds = "notAfter"
-    }
-
     public init(certificate: String, hoa: String, prefixLength: UInt8, notBeforeMilliseconds: UInt64, notAfterMilliseconds: UInt64, keyID: String) {
         self.certificate = certificate
         self.hoa = hoa
@@ -297,11 +275,6 @@ public struct ImportReport: Codable, Hashable, Sendable {
     public var skipped: [Skipped]
     /// When the file was made; told by `mat`.
     public var exportedAtMilliseconds: UInt64?
-
-    private enum CodingKeys: String, CodingKey {
-        case taken, same, older, skippedCount, skipped
-        case exportedAtMilliseconds = "exportedAt"
-    }
 
     public init(taken: Int, same: Int, older: Int, skippedCount: Int, skipped: [Skipped], exportedAtMilliseconds: UInt64? = nil) {
         self.taken = taken
@@ -372,13 +345,13 @@ public struct TokensReport: Codable, Hashable, Sendable {
         @OrNull public var usesMax: UInt32?
         public var createdAtMilliseconds: UInt64
         @OrNull public var expiresAtMilliseconds: UInt64?
-        @OrNull public var certificateSeconds: UInt64?
+        @OrNull public var certificateMilliseconds: UInt64?
         public var renewal: Bool
         @OrNull public var revokedAtMilliseconds: UInt64?
 
         public init(
             id: String, gives: [String], uses: UInt32, usesMax: UInt32?, createdAtMilliseconds: UInt64, expiresAtMilliseconds: UInt64?,
-            certificateSeconds: UInt64?, renewal: Bool, revokedAtMilliseconds: UInt64?
+            certificateMilliseconds: UInt64?, renewal: Bool, revokedAtMilliseconds: UInt64?
         ) {
             self.id = id
             self.gives = gives
@@ -386,7 +359,7 @@ public struct TokensReport: Codable, Hashable, Sendable {
             self.usesMax = usesMax
             self.createdAtMilliseconds = createdAtMilliseconds
             self.expiresAtMilliseconds = expiresAtMilliseconds
-            self.certificateSeconds = certificateSeconds
+            self.certificateMilliseconds = certificateMilliseconds
             self.renewal = renewal
             self.revokedAtMilliseconds = revokedAtMilliseconds
         }

@@ -1,10 +1,10 @@
 // What matd says at its control socket, and `mat ... --json` prints. Keys are an interface: they are added to and never given another
-// meaning. Addresses, prefixes and endpoints are text. Durations are whole seconds and their names say so; a point in time is Unix
-// milliseconds, and its name says so too.
+// meaning; docs/json has the schemas, and says what a change costs. Addresses, prefixes and endpoints are text. Times are milliseconds, and
+// their names say so: durations, and points in time since 1970.
 
 /// What `mat status` asks, and what a handover answers.
 public struct NodeReport: Codable, Hashable, Sendable {
-    public var uptimeSeconds: Int64
+    public var uptimeMilliseconds: Int64
     /// Whether every home address is.
     public var registered: Bool
     public var homes: [HomeReport]
@@ -33,13 +33,13 @@ public struct NodeReport: Codable, Hashable, Sendable {
     public var counters: NodeCountersReport
 
     public init(
-        uptimeSeconds: Int64, registered: Bool, homes: [HomeReport], locators: [LocatorReport], relays: [RelayReport]?,
+        uptimeMilliseconds: Int64, registered: Bool, homes: [HomeReport], locators: [LocatorReport], relays: [RelayReport]?,
         relayOnly: Bool? = nil, unusedAddresses: [UnusedAddressReport],
         silentRouters: [SilentRouterReport], routingRules: RoutingRulesReport, pathsWatched: Int, chosenInterface: String?, peers: [PeerReport],
         peersCount: Int, resolving: Int, undecided: UndecidedReport, dns: DNSReport?, unknownSources: Int, repairs: UInt64, lastRepair: String?,
         counters: NodeCountersReport
     ) {
-        self.uptimeSeconds = uptimeSeconds
+        self.uptimeMilliseconds = uptimeMilliseconds
         self.registered = registered
         self.homes = homes
         self.locators = locators
@@ -87,11 +87,9 @@ public struct HomeReport: Codable, Hashable, Sendable {
     /// waiting, proving, updating, registered or pausing.
     public var state: String
     /// Since its server last acknowledged it.
-    @OrNull public var ageSeconds: Int64?
-    @OrNull public var expiresInSeconds: Int64?
+    @OrNull public var ageMilliseconds: Int64?
+    @OrNull public var expiresInMilliseconds: Int64?
     public var certificateNotAfterMilliseconds: UInt64
-    /// The same in seconds, under the key that it first had.
-    public var certificateNotAfter: UInt64
     public var certificateEndsSoon: Bool
     public var sequence: UInt64
     /// What is wrong, what to do about it, and a word for programs.
@@ -100,7 +98,8 @@ public struct HomeReport: Codable, Hashable, Sendable {
     @OrNull public var remedy: String?
 
     public init(
-        address: String, prefix: String?, locators: [String], servers: [String], state: String, ageSeconds: Int64?, expiresInSeconds: Int64?,
+        address: String, prefix: String?, locators: [String], servers: [String], state: String, ageMilliseconds: Int64?,
+        expiresInMilliseconds: Int64?,
         certificateNotAfterMilliseconds: UInt64, certificateEndsSoon: Bool, sequence: UInt64, problem: Problem?
     ) {
         self.address = address
@@ -108,10 +107,9 @@ public struct HomeReport: Codable, Hashable, Sendable {
         self.locators = locators
         self.servers = servers
         self.state = state
-        self.ageSeconds = ageSeconds
-        self.expiresInSeconds = expiresInSeconds
+        self.ageMilliseconds = ageMilliseconds
+        self.expiresInMilliseconds = expiresInMilliseconds
         self.certificateNotAfterMilliseconds = certificateNotAfterMilliseconds
-        certificateNotAfter = certificateNotAfterMilliseconds / 1000
         self.certificateEndsSoon = certificateEndsSoon
         self.sequence = sequence
         self.problem = problem?.text
@@ -129,25 +127,26 @@ public struct LocatorReport: Codable, Hashable, Sendable {
     public var deprecated: Bool
     /// Why it is not used, or not registered.
     @OrNull public var reason: String?
-    @OrNull public var silentSeconds: Int64?
-    @OrNull public var nextCheckSeconds: Int64?
-    @OrNull public var trustedInSeconds: Int64?
+    @OrNull public var silentMilliseconds: Int64?
+    @OrNull public var nextCheckMilliseconds: Int64?
+    @OrNull public var trustedInMilliseconds: Int64?
     public var failures: Int
     /// A translator or firewall before it.
     @OrNull public var translation: TranslationReport?
 
     public init(
-        address: String, interface: String, state: String, deprecated: Bool, reason: String?, silentSeconds: Int64?, nextCheckSeconds: Int64?,
-        trustedInSeconds: Int64?, failures: Int, translation: TranslationReport? = nil
+        address: String, interface: String, state: String, deprecated: Bool, reason: String?, silentMilliseconds: Int64?,
+        nextCheckMilliseconds: Int64?,
+        trustedInMilliseconds: Int64?, failures: Int, translation: TranslationReport? = nil
     ) {
         self.address = address
         self.interface = interface
         self.state = state
         self.deprecated = deprecated
         self.reason = reason
-        self.silentSeconds = silentSeconds
-        self.nextCheckSeconds = nextCheckSeconds
-        self.trustedInSeconds = trustedInSeconds
+        self.silentMilliseconds = silentMilliseconds
+        self.nextCheckMilliseconds = nextCheckMilliseconds
+        self.trustedInMilliseconds = trustedInMilliseconds
         self.failures = failures
         self.translation = translation
     }
@@ -289,10 +288,10 @@ public struct PeerReport: Codable, Hashable, Sendable {
     public var locators: [String]
     public var confirmed: Bool
     public var proven: Bool
-    public var ageSeconds: Int64
-    public var refreshedSecondsAgo: Int64
+    public var ageMilliseconds: Int64
+    public var refreshedAgoMilliseconds: Int64
     public var switches: Int
-    @OrNull public var detourSeconds: Int64?
+    @OrNull public var detourMilliseconds: Int64?
     @OrNull public var chosenInterface: String?
     public var packetsOut: UInt64
     public var packetsIn: UInt64
@@ -308,7 +307,8 @@ public struct PeerReport: Codable, Hashable, Sendable {
     public init(
         home: String, ownHome: String, path: Path?, locator: String?, ownLocator: String?, interface: String?, locators: [String], confirmed: Bool,
         proven: Bool,
-        ageSeconds: Int64, refreshedSecondsAgo: Int64, switches: Int, detourSeconds: Int64?, chosenInterface: String?, packetsOut: UInt64,
+        ageMilliseconds: Int64, refreshedAgoMilliseconds: Int64, switches: Int, detourMilliseconds: Int64?, chosenInterface: String?,
+        packetsOut: UInt64,
         packetsIn: UInt64, octetsOut: UInt64, octetsIn: UInt64, problem: Problem?, standing: Standing?, standingReason: String?
     ) {
         self.home = home
@@ -320,10 +320,10 @@ public struct PeerReport: Codable, Hashable, Sendable {
         self.locators = locators
         self.confirmed = confirmed
         self.proven = proven
-        self.ageSeconds = ageSeconds
-        self.refreshedSecondsAgo = refreshedSecondsAgo
+        self.ageMilliseconds = ageMilliseconds
+        self.refreshedAgoMilliseconds = refreshedAgoMilliseconds
         self.switches = switches
-        self.detourSeconds = detourSeconds
+        self.detourMilliseconds = detourMilliseconds
         self.chosenInterface = chosenInterface
         self.packetsOut = packetsOut
         self.packetsIn = packetsIn
@@ -343,15 +343,15 @@ public struct UndecidedReport: Codable, Hashable, Sendable {
         /// Talked to plainly meanwhile; otherwise its packets wait.
         public var isPlain: Bool
         public var reason: String
-        public var ageSeconds: Int64
-        public var askedSecondsAgo: Int64
+        public var ageMilliseconds: Int64
+        public var askedAgoMilliseconds: Int64
 
-        public init(address: String, isPlain: Bool, reason: String, ageSeconds: Int64, askedSecondsAgo: Int64) {
+        public init(address: String, isPlain: Bool, reason: String, ageMilliseconds: Int64, askedAgoMilliseconds: Int64) {
             self.address = address
             self.isPlain = isPlain
             self.reason = reason
-            self.ageSeconds = ageSeconds
-            self.askedSecondsAgo = askedSecondsAgo
+            self.ageMilliseconds = ageMilliseconds
+            self.askedAgoMilliseconds = askedAgoMilliseconds
         }
     }
 
@@ -373,16 +373,16 @@ public struct DNSReport: Codable, Hashable, Sendable {
         public var port: UInt16
         /// Whom a local resolver asks.
         public var isUpstream: Bool
-        @OrNull public var answeredSecondsAgo: Int64?
-        @OrNull public var failingSeconds: Int64?
+        @OrNull public var answeredAgoMilliseconds: Int64?
+        @OrNull public var failingMilliseconds: Int64?
         @OrNull public var failure: String?
 
-        public init(address: String, port: UInt16, isUpstream: Bool, answeredSecondsAgo: Int64?, failingSeconds: Int64?, failure: String?) {
+        public init(address: String, port: UInt16, isUpstream: Bool, answeredAgoMilliseconds: Int64?, failingMilliseconds: Int64?, failure: String?) {
             self.address = address
             self.port = port
             self.isUpstream = isUpstream
-            self.answeredSecondsAgo = answeredSecondsAgo
-            self.failingSeconds = failingSeconds
+            self.answeredAgoMilliseconds = answeredAgoMilliseconds
+            self.failingMilliseconds = failingMilliseconds
             self.failure = failure
         }
     }

@@ -80,7 +80,7 @@ public struct ViewReport: Codable, Hashable, Sendable {
     /// What it serves.
     public var title: String
     public var nowMilliseconds: UInt64
-    public var uptimeSeconds: Int64
+    public var uptimeMilliseconds: Int64
     /// What is wrong, a sentence each; empty if nothing is.
     public var problems: [String] = []
     public var figures: [Figure] = []
@@ -96,11 +96,11 @@ public struct ViewReport: Codable, Hashable, Sendable {
     public static let nodesMax = 500
     public static let conversationsMax = 2000
 
-    public init(program: String, version: String, title: String, nowMilliseconds: UInt64, uptimeSeconds: Int64) {
+    public init(program: String, version: String, title: String, nowMilliseconds: UInt64, uptimeMilliseconds: Int64) {
         self.program = program
         self.version = version
         self.title = title
         self.nowMilliseconds = nowMilliseconds
-        self.uptimeSeconds = uptimeSeconds
+        self.uptimeMilliseconds = uptimeMilliseconds
     }
 }

@@ -47,7 +47,7 @@ import Testing
     @Test("A registration's problem comes with its remedy; a stopped daemon and a broken configuration are problems")
     func daemon() throws {
         let home = HomeReport(
-            address: "192.0.2.10", prefix: nil, locators: [], servers: [], state: "pausing", ageSeconds: nil, expiresInSeconds: nil,
+            address: "192.0.2.10", prefix: nil, locators: [], servers: [], state: "pausing", ageMilliseconds: nil, expiresInMilliseconds: nil,
             certificateNotAfterMilliseconds: 1_795_240_150_000, certificateEndsSoon: true, sequence: 1,
             problem: Problem(.clockWrong, of: "192.0.2.10", "the clock is wrong by 3 h"))
         var node = Self.node
@@ -96,7 +96,7 @@ import Testing
     }
 
     private static let node = NodeReport(
-        uptimeSeconds: 1, registered: false, homes: [], locators: [], relays: [], unusedAddresses: [], silentRouters: [],
+        uptimeMilliseconds: 1_000, registered: false, homes: [], locators: [], relays: [], unusedAddresses: [], silentRouters: [],
         routingRules: RoutingRulesReport(base: 0, passed: [], before: []), pathsWatched: 0, chosenInterface: nil, peers: [], peersCount: 0,
         resolving: 0,
         undecided: UndecidedReport(count: 0, destinations: []), dns: nil, unknownSources: 0, repairs: 0, lastRepair: nil,

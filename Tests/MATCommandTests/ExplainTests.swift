@@ -62,7 +62,8 @@ import Testing
 
     private static let peer = PeerReport(
         home: "198.51.100.20", ownHome: "192.0.2.10", path: .direct, locator: "203.0.113.20", ownLocator: "203.0.113.10", interface: "wlan0",
-        locators: ["203.0.113.20"], confirmed: true, proven: true, ageSeconds: 9, refreshedSecondsAgo: 1, switches: 0, detourSeconds: nil,
+        locators: ["203.0.113.20"], confirmed: true, proven: true, ageMilliseconds: 9_000, refreshedAgoMilliseconds: 1_000, switches: 0,
+        detourMilliseconds: nil,
         chosenInterface: nil, packetsOut: 1, packetsIn: 1, octetsOut: 1, octetsIn: 1, problem: nil, standing: .mapped, standingReason: nil)
 
     private func report(_ traffic: [TrafficReport]) throws -> ExplainReport {

@@ -151,7 +151,11 @@ final class IMSProgramTests {
         let status = try mat("status").output
         #expect(status.contains("2001:db8:10::/64  230 mappings") && status.contains("signing"), "\(status)")
         #expect(try mat("metrics").output.contains("\nimsd_mappings 230\n"))
-        #expect(try mat("metrics", "--json").output.hasPrefix("["))
+        for arguments in [["metrics"], ["status"], ["list"], ["list", "--all"], ["show", "2001:db8:10::7"], ["enrolled"], ["token", "list"]] {
+            let output = try Program.run(["ims"] + arguments + ["--json", "--control", directory + "/control.sock"])
+            let faults = try Schemas.check(output: output.output)
+            #expect(output.status == 0 && faults.isEmpty, "\(arguments): \(faults)")
+        }
 
         // The store can't be touched behind a running imsd.
         let behind = try mat("import", out, "--config", directory + "/other.yaml")
@@ -231,6 +235,7 @@ final class IMSProgramTests {
         ] { #expect(outcome.output.contains(part), "\(outcome.output)") }
         let json = try JSONValue.parse(Array(try mat("import", bad, "--json").output.utf8))
         #expect(json["skippedCount"]?.int == 4 && json["same"]?.int == 1)
+        #expect(try Schemas.check(output: try mat("import", bad, "--json").output) == "")
         #expect(try mat("import", directory + "/none.jsonl").error.contains("No such file"))
         stop()
     }

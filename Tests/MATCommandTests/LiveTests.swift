@@ -12,8 +12,10 @@ import Testing
         let home = isIPv4 ? "198.51.\(number / 256).\(number % 256)" : "2001:db8:20:ffff:1234:5678:9abc:\(String(number, radix: 16))"
         return PeerReport(
             home: home, ownHome: isIPv4 ? "192.0.2.10" : "2001:db8:10::10", path: .encapsulated, locator: "[2001:db8:b:0:aaaa:bbbb:cccc:dddd]:6289",
-            ownLocator: "2001:db8:a::10", interface: "wlan0", locators: [], confirmed: true, proven: true, ageSeconds: 75, refreshedSecondsAgo: 5,
-            switches: 2, detourSeconds: nil, chosenInterface: nil, packetsOut: packets, packetsIn: packets, octetsOut: octets, octetsIn: 2 * octets,
+            ownLocator: "2001:db8:a::10", interface: "wlan0", locators: [], confirmed: true, proven: true, ageMilliseconds: 75_000,
+            refreshedAgoMilliseconds: 5_000,
+            switches: 2, detourMilliseconds: nil, chosenInterface: nil, packetsOut: packets, packetsIn: packets, octetsOut: octets,
+            octetsIn: 2 * octets,
             problem: nil, standing: .mapped, standingReason: nil)
     }
 
@@ -21,11 +23,11 @@ import Testing
         var counters = NodeCountersReport()
         counters.handovers = 3
         return NodeReport(
-            uptimeSeconds: 192, registered: true, homes: [],
+            uptimeMilliseconds: 192_000, registered: true, homes: [],
             locators: [
                 LocatorReport(
-                    address: "203.0.113.10", interface: "wlan0", state: "sound", deprecated: false, reason: nil, silentSeconds: nil,
-                    nextCheckSeconds: nil, trustedInSeconds: nil, failures: 0)
+                    address: "203.0.113.10", interface: "wlan0", state: "sound", deprecated: false, reason: nil, silentMilliseconds: nil,
+                    nextCheckMilliseconds: nil, trustedInMilliseconds: nil, failures: 0)
             ], relays: [], unusedAddresses: [], silentRouters: [], routingRules: RoutingRulesReport(base: 0, passed: [], before: []), pathsWatched: 0,
             chosenInterface: nil, peers: peers, peersCount: peers.count, resolving: 0, undecided: UndecidedReport(count: 0, destinations: []),
             dns: nil,

@@ -9,7 +9,7 @@ import Testing
 @Suite("What mat prints of operations")
 struct OperationsRenderingTests {
     private static let status: JSONValue = [
-        "version": "0.1.0", "uptimeSeconds": 60, "port": 6288, "canEnrol": true,
+        "version": "0.1.0", "uptimeMilliseconds": 60_000, "port": 6288, "canEnrol": true,
         "prefixes": [
             ["prefix": "192.0.2.0/25", "mobilePrefixes": [], "mappings": 2, "mappingsMax": 2],
             ["prefix": "192.0.2.128/25", "mobilePrefixes": ["198.51.100.0/24"], "mappings": 1, "mappingsMax": nil],
@@ -72,7 +72,7 @@ struct OperationsRenderingTests {
     func revoked() throws {
         let mapping: JSONValue = [
             "hoa": "192.0.2.10", "locators": [], "isRevoked": true, "isWithdrawn": true, "isExpired": false, "isRegisteredHere": true,
-            "certificate": ["notAfter": 1_795_240_150_000, "nodeKey": "THROWAWAY="],
+            "certificate": ["notAfterMilliseconds": 1_795_240_150_000, "nodeKey": "THROWAWAY="],
         ]
         let text = IMSText.mapping(
             try RenderingTests.report(mapping, as: MappingReport.self), now: Now(monotonic: .zero, wallMilliseconds: 1_795_240_150_000))

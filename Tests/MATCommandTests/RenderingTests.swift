@@ -42,12 +42,13 @@ struct RenderingTests {
     }
 
     static let status: JSONValue = [
-        "uptimeSeconds": 192, "registered": true, "chosenInterface": nil, "resolving": 0, "repairs": 0,
+        "uptimeMilliseconds": 192_000, "registered": true, "chosenInterface": nil, "resolving": 0, "repairs": 0,
         "homes": [
             [
                 "address": "192.0.2.10", "locators": ["203.0.113.10", "203.0.113.74"], "servers": ["203.0.113.132:6288"],
                 "state": "registered",
-                "ageSeconds": 12, "expiresInSeconds": 588, "certificateNotAfter": 1_795_240_150, "sequence": 7, "problem": nil,
+                "ageMilliseconds": 12_000, "expiresInMilliseconds": 588_000, "certificateNotAfterMilliseconds": 1_795_240_150_000, "sequence": 7,
+                "problem": nil,
             ]
         ],
         "locators": [
@@ -58,7 +59,7 @@ struct RenderingTests {
             [
                 "home": "198.51.100.20", "ownHome": "192.0.2.10", "locator": "198.51.100.20", "ownLocator": "203.0.113.10",
                 "interface": "wlan0",
-                "locators": ["198.51.100.20"], "confirmed": true, "proven": true, "ageSeconds": 75, "refreshedSecondsAgo": 5,
+                "locators": ["198.51.100.20"], "confirmed": true, "proven": true, "ageMilliseconds": 75_000, "refreshedAgoMilliseconds": 5_000,
                 "switches": 2,
                 "packetsOut": 1234, "packetsIn": 1200, "octetsOut": 1, "octetsIn": 1,
             ]
@@ -117,7 +118,7 @@ struct RenderingTests {
                 ["interface": "wwan0", "address": "203.0.113.70", "state": "sound"],
                 [
                     "interface": "wlan0", "address": "203.0.113.9", "state": "refused",
-                    "reason": "a translator (NAT) stands before it: the IMS sees 192.0.2.1:7", "trustedInSeconds": 9,
+                    "reason": "a translator (NAT) stands before it: the IMS sees 192.0.2.1:7", "trustedInMilliseconds": 9_000,
                 ],
                 ["interface": "wwan0", "address": "203.0.113.71", "state": "sound", "deprecated": true],
             ],
@@ -140,15 +141,15 @@ struct RenderingTests {
             fields["dns"] = [
                 "from": "/etc/resolv.conf",
                 "servers": [
-                    ["address": "203.0.113.131", "answeredSecondsAgo": 3, "failingSeconds": nil],
-                    ["address": "fe80::1%wlan0", "failingSeconds": 90, "failure": "no DNS server answered in time"],
+                    ["address": "203.0.113.131", "answeredAgoMilliseconds": 3_000, "failingMilliseconds": nil],
+                    ["address": "fe80::1%wlan0", "failingMilliseconds": 90_000, "failure": "no DNS server answered in time"],
                 ],
             ]
             fields["undecided"] = [
                 "count": 21,
                 "destinations": [
-                    ["address": "203.0.113.200", "isPlain": true, "reason": "the DNS server failed (SERVFAIL)", "ageSeconds": 75],
-                    ["address": "192.0.2.99", "isPlain": false, "reason": "no DNS server answered in time", "ageSeconds": 5],
+                    ["address": "203.0.113.200", "isPlain": true, "reason": "the DNS server failed (SERVFAIL)", "ageMilliseconds": 75_000],
+                    ["address": "192.0.2.99", "isPlain": false, "reason": "no DNS server answered in time", "ageMilliseconds": 5_000],
                 ],
             ]
             status = .object(fields)
@@ -171,7 +172,7 @@ struct RenderingTests {
         if case .object(var fields) = status {
             fields["dns"] = [
                 "from": "/etc/resolv.conf",
-                "servers": [["address": "203.0.113.131", "failingSeconds": 90, "failure": "no DNS server answered in time"]],
+                "servers": [["address": "203.0.113.131", "failingMilliseconds": 90_000, "failure": "no DNS server answered in time"]],
             ]
             #expect(StatusText.text(try Self.report(.object(fields))).contains("none of them gives answers"))
         }
@@ -299,14 +300,14 @@ struct RenderingTests {
             "total": 5,
             "mappings": [
                 [
-                    "hoa": "192.0.2.10", "locators": [["moa": "203.0.113.10", "preference": 10]], "expires": 1_795_240_450_000,
+                    "hoa": "192.0.2.10", "locators": [["moa": "203.0.113.10", "preference": 10]], "expiresMilliseconds": 1_795_240_450_000,
                     "isExpired": false,
-                    "isWithdrawn": false, "isRegisteredHere": true, "updatedAt": 1_795_240_140_000,
+                    "isWithdrawn": false, "isRegisteredHere": true, "updatedAtMilliseconds": 1_795_240_140_000,
                 ],
                 [
-                    "hoa": "192.0.2.11", "locators": [["moa": "192.0.2.11", "preference": 10]], "expires": 1_795_240_000_000,
+                    "hoa": "192.0.2.11", "locators": [["moa": "192.0.2.11", "preference": 10]], "expiresMilliseconds": 1_795_240_000_000,
                     "isExpired": true,
-                    "isWithdrawn": false, "isRegisteredHere": true, "updatedAt": 1_795_140_140_000,
+                    "isWithdrawn": false, "isRegisteredHere": true, "updatedAtMilliseconds": 1_795_140_140_000,
                 ],
             ], "next": "192.0.2.11/32",
         ]

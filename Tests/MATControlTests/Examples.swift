@@ -25,15 +25,15 @@ enum Examples {
 
     static var node: NodeReport {
         NodeReport(
-            uptimeSeconds: 192, registered: false, homes: [home, network],
+            uptimeMilliseconds: 192_000, registered: false, homes: [home, network],
             locators: [
                 LocatorReport(
-                    address: "203.0.113.10", interface: "wlan0", state: "sound", deprecated: false, reason: nil, silentSeconds: nil,
-                    nextCheckSeconds: nil, trustedInSeconds: nil, failures: 0),
+                    address: "203.0.113.10", interface: "wlan0", state: "sound", deprecated: false, reason: nil, silentMilliseconds: nil,
+                    nextCheckMilliseconds: nil, trustedInMilliseconds: nil, failures: 0),
                 LocatorReport(
                     address: "203.0.113.74", interface: "wwan0", state: "dead", deprecated: true, reason: "nothing answers over it",
-                    silentSeconds: 12,
-                    nextCheckSeconds: 3, trustedInSeconds: 40, failures: 2,
+                    silentMilliseconds: 12_000,
+                    nextCheckMilliseconds: 3_000, trustedInMilliseconds: 40_000, failures: 2,
                     translation: TranslationReport(
                         seen: "198.51.100.7:40001", mapping: .endpointIndependent,
                         text: "translated by 198.51.100.7, mapping endpoint-independent")),
@@ -58,29 +58,31 @@ enum Examples {
                 count: 1,
                 destinations: [
                     UndecidedReport.Destination(
-                        address: "203.0.113.200", isPlain: true, reason: "the DNS server failed (SERVFAIL)", ageSeconds: 75, askedSecondsAgo: 5)
+                        address: "203.0.113.200", isPlain: true, reason: "the DNS server failed (SERVFAIL)", ageMilliseconds: 75_000,
+                        askedAgoMilliseconds: 5_000)
                 ]),
             dns: DNSReport(
                 from: "/etc/resolv.conf",
                 servers: [
                     DNSReport.Server(
-                        address: "fe80::1%wlan0", port: 53, isUpstream: false, answeredSecondsAgo: 3, failingSeconds: nil, failure: nil),
+                        address: "fe80::1%wlan0", port: 53, isUpstream: false, answeredAgoMilliseconds: 3_000, failingMilliseconds: nil, failure: nil),
                     DNSReport.Server(
-                        address: "203.0.113.131", port: 53, isUpstream: true, answeredSecondsAgo: nil, failingSeconds: 90, failure: "no answer"),
+                        address: "203.0.113.131", port: 53, isUpstream: true, answeredAgoMilliseconds: nil, failingMilliseconds: 90_000,
+                        failure: "no answer"),
                 ]), unknownSources: 5, repairs: 6, lastRepair: "the table was gone", counters: counters)
     }
 
     static var home: HomeReport {
         HomeReport(
-            address: "192.0.2.10", prefix: nil, locators: ["203.0.113.10"], servers: ["203.0.113.132:6288"], state: "pausing", ageSeconds: nil,
-            expiresInSeconds: nil, certificateNotAfterMilliseconds: 1_795_240_150_123, certificateEndsSoon: true, sequence: 1_790_000_000_000,
+            address: "192.0.2.10", prefix: nil, locators: ["203.0.113.10"], servers: ["203.0.113.132:6288"], state: "pausing", ageMilliseconds: nil,
+            expiresInMilliseconds: nil, certificateNotAfterMilliseconds: 1_795_240_150_123, certificateEndsSoon: true, sequence: 1_790_000_000_000,
             problem: Problem(.noAnswer, of: "192.0.2.10", "no answer from 203.0.113.132:6288"))
     }
 
     static var network: HomeReport {
         HomeReport(
-            address: "2001:db8:10:7::1", prefix: "2001:db8:10:7::/64", locators: [], servers: [], state: "registered", ageSeconds: 12,
-            expiresInSeconds: 588, certificateNotAfterMilliseconds: 1_795_240_150_000, certificateEndsSoon: false, sequence: 7, problem: nil)
+            address: "2001:db8:10:7::1", prefix: "2001:db8:10:7::/64", locators: [], servers: [], state: "registered", ageMilliseconds: 12_000,
+            expiresInMilliseconds: 588_000, certificateNotAfterMilliseconds: 1_795_240_150_000, certificateEndsSoon: false, sequence: 7, problem: nil)
     }
 
     static var why: WhyReport {
@@ -101,7 +103,8 @@ enum Examples {
         PeerReport(
             home: "198.51.100.20", ownHome: "192.0.2.10", path: nil, locator: nil, ownLocator: nil, interface: nil, locators: ["10.1.1.1"],
             confirmed: true,
-            proven: false, ageSeconds: 75, refreshedSecondsAgo: 5, switches: 2, detourSeconds: 9, chosenInterface: "wwan0", packetsOut: 1234,
+            proven: false, ageMilliseconds: 75_000, refreshedAgoMilliseconds: 5_000, switches: 2, detourMilliseconds: 9_000, chosenInterface: "wwan0",
+            packetsOut: 1234,
             packetsIn: 1200, octetsOut: 99_000, octetsIn: 98_000,
             problem: Problem(.notGlobal, of: "198.51.100.20", "its locator 10.1.1.1 is a private address (RFC 1918) and not of global scope"),
             standing: .unreachable, standingReason: "no path to it has been found to work; `mat why 198.51.100.20` says what was tried")
@@ -121,11 +124,29 @@ enum Examples {
             ])
     }
 
+    static var history: HistoryReport {
+        HistoryReport(handovers: [
+            HistoryReport.Handover(
+                home: "192.0.2.10", atMilliseconds: 1_790_000_000_000, reason: .pathDead,
+                from: HistoryReport.Place(address: "203.0.113.10", interface: "wlan0"),
+                to: HistoryReport.Place(address: "203.0.113.74", interface: nil), overlap: true, withoutAddressMilliseconds: nil,
+                registeredAfterMilliseconds: 31, peers: 2, peersTold: 2, toldAfterMilliseconds: 52, packetsHeld: 0, packetsLost: 0),
+            HistoryReport.Handover(
+                home: "192.0.2.10", atMilliseconds: 1_790_000_060_000, reason: .addressGone,
+                from: HistoryReport.Place(address: "203.0.113.74", interface: "wwan0"), to: nil, overlap: false, withoutAddressMilliseconds: 64_000,
+                registeredAfterMilliseconds: nil, peers: 1, peersTold: 0, toldAfterMilliseconds: nil, packetsHeld: 7, packetsLost: 3),
+        ])
+    }
+
+    static var steer: SteerReport { SteerReport(process: 4711, via: .home, homes: ["192.0.2.10"]) }
+
+    static var token: TokenReport { TokenReport(token: "mat-join:NOT-A-REAL-ONE", id: "746f6b656e2d6964") }
+
     static var tokens: TokensReport {
         TokensReport(tokens: [
             TokensReport.Token(
                 id: "746f6b656e2d6964", gives: ["192.0.2.0/24", "2001:db8:10::9"], uses: 1, usesMax: 3, createdAtMilliseconds: 1_790_000_000_000,
-                expiresAtMilliseconds: nil, certificateSeconds: 3600, renewal: false, revokedAtMilliseconds: 1_790_000_001_000)
+                expiresAtMilliseconds: nil, certificateMilliseconds: 3_600_000, renewal: false, revokedAtMilliseconds: 1_790_000_001_000)
         ])
     }
 
@@ -148,7 +169,7 @@ enum Examples {
     static var ims: IMSStatusReport {
         var report = IMSStatusReport()
         report.version = "0.1.0"
-        report.uptimeSeconds = 60
+        report.uptimeMilliseconds = 60_000
         report.port = 6288
         report.prefixes = [
             IMSStatusReport.Prefix(
@@ -176,6 +197,10 @@ enum Examples {
         report.isRegisteredHere = true
         report.updateSource = "203.0.113.10:6289"
         report.updatedAtMilliseconds = 1_790_000_000_500
+        report.endpoints = [MappingReport.Endpoint(endpoint: "198.51.100.7:41000", preference: 20)]
+        report.relays = [MappingReport.Endpoint(endpoint: "203.0.113.53:6290", preference: 250)]
+        report.isConfirmed = true
+        report.boundAt = "198.51.100.7:41000"
         report.subscribers = ["198.51.100.20:6289"]
         report.certificate = MappingReport.Certificate(
             id: "0011223344556677", issuer: "e4bd66120dc0c864", endsSoon: false, notBeforeMilliseconds: 1_780_000_000_000,

@@ -22,7 +22,7 @@ struct LookupCommand: ParsableCommand {
 
     func run() throws {
         let findings = try LookupWalk.run(hoa, resolvers: resolver)
-        try output.print(LookupReport.json(findings)) { LookupReport.text(findings, $0) }
+        try output.print(LookupJSON(value: LookupReport.json(findings))) { LookupReport.text(findings, $0) }
         // The report has said it all.
         if case .not = findings.verdict { throw ExitCode(ExitStatus.failed.rawValue) }
     }

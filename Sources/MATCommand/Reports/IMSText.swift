@@ -7,7 +7,7 @@ enum IMSText {
     // MARK: status
 
     static func status(_ status: IMSStatusReport, _ style: TextStyle = .plain) -> String {
-        var lines = ["imsd \(status.version), up \(Quantity.duration(seconds: status.uptimeSeconds)), port \(status.port)"]
+        var lines = ["imsd \(status.version), up \(Quantity.duration(milliseconds: status.uptimeMilliseconds)), port \(status.port)"]
         lines += ["", style.head("Prefixes")]
         for prefix in status.prefixes {
             let most = prefix.mappingsMax

@@ -155,7 +155,7 @@ enum LookupReport {
 // MARK: - JSON
 
 extension LookupReport {
-    /// Times are Unix milliseconds, durations are in the unit of their name.
+    /// docs/json/lookup.schema.json
     static func json(_ findings: LookupFindings) -> JSONValue {
         var result: [String: JSONValue] = [
             "hoa": .text(findings.hoa), "dns": dnsJSON(findings),
@@ -174,11 +174,11 @@ extension LookupReport {
                 "locators": .array(listed.locators.map { ["moa": .text($0.moa), "preference": .number($0.preference)] }),
                 "endpoints": .array(listed.endpoints.map { ["endpoint": .text($0.endpoint), "preference": .number($0.preference)] }),
                 "relays": .array(listed.relays.map { ["endpoint": .text($0.endpoint), "preference": .number($0.preference)] }),
-                "sequence": .number(mapping.record.sequence), "issued": .number(mapping.record.issued),
-                "expires": .number(mapping.record.expires),
+                "sequence": .number(mapping.record.sequence), "issuedMilliseconds": .number(mapping.record.issued),
+                "expiresMilliseconds": .number(mapping.record.expires),
             ]
             result["certificate"] = [
-                "notBefore": .number(mapping.certificate.notBefore), "notAfter": .number(mapping.certificate.notAfter),
+                "notBeforeMilliseconds": .number(mapping.certificate.notBefore), "notAfterMilliseconds": .number(mapping.certificate.notAfter),
                 "nodeKey": .string(KeyFile.write(mapping.certificate.nodeKey)),
             ]
         }
@@ -197,10 +197,13 @@ extension LookupReport {
         return .object(result)
     }
 
+    /// To the microsecond.
+    private static func milliseconds(_ duration: Duration) -> JSONValue { .double(Double(duration.nanosecondsSaturated / 1000) / 1000) }
+
     private static func dnsJSON(_ findings: LookupFindings) -> JSONValue {
         var result: [String: JSONValue] = [
             "name": .text(findings.name), "resolvers": .array(findings.resolvers.map(JSONValue.text)),
-            "milliseconds": .number(findings.dnsTook.millisecondsSaturated),
+            "tookMilliseconds": milliseconds(findings.dnsTook),
         ]
         switch findings.dns {
         case nil: break
@@ -215,7 +218,7 @@ extension LookupReport {
             result["result"] = "found"
             result["form"] = .string(servers.form == .record ? "ims" : "srv")
             result["isAuthenticated"] = .bool(servers.isAuthenticated)
-            result["ttlSeconds"] = .number(servers.lifetime.components.seconds)
+            result["goodForMilliseconds"] = .number(servers.lifetime.millisecondsSaturated)
             result["keys"] = .array(servers.keys.map { .string(KeyFile.write($0)) })
             result["relays"] = .array(servers.relays.map { .array($0.endpoints.map(JSONValue.text)) })
             result["servers"] = .array(
@@ -238,7 +241,7 @@ extension LookupReport {
         case .answered(let code, let rtt, let text):
             result["code"] = .number(code.rawValue)
             result["answer"] = .text(code)
-            if query.tries == 1 { result["rttMicroseconds"] = .number(rtt.nanosecondsSaturated / 1000) }
+            if query.tries == 1 { result["rttMilliseconds"] = milliseconds(rtt) }
             if let text { result["text"] = .string(text) }
         case .silent: result["answer"] = .null
         case .unsendable(let reason):

@@ -3,7 +3,7 @@ import MATControl
 /// What `mat status` says of names: which DNS servers are asked and whether they answer, and destinations about which they give no answer.
 enum NamesText {
     /// Servers that have been silent for less may have lost a packet.
-    private static let silenceSecondsMin: Int64 = 5
+    private static let silenceMillisecondsMin: Int64 = 5000
 
     static func lines(_ status: NodeReport, _ style: TextStyle) -> [String] {
         servers(status.dns, style) + undecided(status.undecided, style)
@@ -21,12 +21,12 @@ enum NamesText {
         return lines
     }
 
-    private static func isFailing(_ server: DNSReport.Server) -> Bool { server.failingSeconds.map { $0 >= silenceSecondsMin } ?? false }
+    private static func isFailing(_ server: DNSReport.Server) -> Bool { server.failingMilliseconds.map { $0 >= silenceMillisecondsMin } ?? false }
 
     private static func state(_ server: DNSReport.Server, _ style: TextStyle) -> String {
-        let answered = server.answeredSecondsAgo.map { "answered \(Quantity.duration(seconds: $0)) ago" }
-        guard let failing = server.failingSeconds else { return answered ?? "not asked yet" }
-        let what = "\(server.failure ?? "no answer"), for \(Quantity.duration(seconds: failing))"
+        let answered = server.answeredAgoMilliseconds.map { "answered \(Quantity.duration(milliseconds: $0)) ago" }
+        guard let failing = server.failingMilliseconds else { return answered ?? "not asked yet" }
+        let what = "\(server.failure ?? "no answer"), for \(Quantity.duration(milliseconds: failing))"
         return isFailing(server) ? style.bad(what) : what
     }
 
@@ -36,7 +36,7 @@ enum NamesText {
         var table = TextTable([("DESTINATION", .left), ("MEANWHILE", .left), ("SINCE", .right), ("WHY", .left)])
         for destination in undecided.destinations {
             table.add([
-                destination.address, destination.isPlain ? "plain" : "waits", Quantity.duration(seconds: destination.ageSeconds),
+                destination.address, destination.isPlain ? "plain" : "waits", Quantity.duration(milliseconds: destination.ageMilliseconds),
                 destination.reason,
             ])
         }

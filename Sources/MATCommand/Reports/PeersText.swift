@@ -21,7 +21,8 @@ enum PeersText {
             table.add([
                 peer.home, place(peer.locator, home: peer.home), place(peer.ownLocator, home: peer.ownHome),
                 (peer.interface ?? "-") + (peer.chosenInterface == nil ? "" : " (chosen)"), state(peer),
-                Quantity.duration(seconds: peer.ageSeconds), Quantity.duration(seconds: peer.refreshedSecondsAgo), "\(peer.switches)",
+                Quantity.duration(milliseconds: peer.ageMilliseconds), Quantity.duration(milliseconds: peer.refreshedAgoMilliseconds),
+                "\(peer.switches)",
                 "\(peer.packetsOut)", "\(peer.packetsIn)",
             ])
         }
@@ -42,7 +43,7 @@ enum PeersText {
         guard peer.locator != nil, peer.standing != .unreachable else { return "unreachable" }
         if !peer.confirmed { return "provisional" }
         if peer.standing == .oneSided { return "one-sided" }
-        if let time = peer.detourSeconds { return "detour for \(Quantity.duration(seconds: time))" }
+        if let time = peer.detourMilliseconds { return "detour for \(Quantity.duration(milliseconds: time))" }
         guard peer.proven else { return "unproven" }
         return peer.path?.rawValue ?? "ok"
     }

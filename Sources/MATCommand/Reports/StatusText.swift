@@ -5,7 +5,8 @@ enum StatusText {
     static func text(_ status: NodeReport, _ style: TextStyle = .plain) -> String {
         var lines: [String] = []
         let facts = [
-            status.registered ? style.good("registered") : style.bad("not registered"), "up \(Quantity.duration(seconds: status.uptimeSeconds))",
+            status.registered ? style.good("registered") : style.bad("not registered"),
+            "up \(Quantity.duration(milliseconds: status.uptimeMilliseconds))",
             Quantity.count(Int64(clamping: status.counters.handovers), "handover"),
         ]
         lines.append("matd is \(facts.joined(separator: ", "))")
@@ -40,9 +41,8 @@ enum StatusText {
         }
         facts.append(("reachable at", list(home.locators) ?? "nowhere yet"))
         facts.append(("servers", list(home.servers) ?? "none found yet"))
-        // An older matd tells seconds alone.
-        let end = max(home.certificateNotAfterMilliseconds / 1000, home.certificateNotAfter)
-        let text = "valid until \(Quantity.date(unixSeconds: Int64(clamping: end)))"
+        let end = home.certificateNotAfterMilliseconds
+        let text = "valid until \(Quantity.date(unixMilliseconds: end))"
         if end == 0 {
             // Nothing is known of it.
         } else if home.certificateEndsSoon {
@@ -57,8 +57,8 @@ enum StatusText {
     }
 
     private static func registration(_ home: HomeReport) -> String {
-        let age = home.ageSeconds.map { ", confirmed \(Quantity.duration(seconds: $0)) ago" } ?? ""
-        let left = home.expiresInSeconds.map { ", good for \(Quantity.duration(seconds: $0))" } ?? ""
+        let age = home.ageMilliseconds.map { ", confirmed \(Quantity.duration(milliseconds: $0)) ago" } ?? ""
+        let left = home.expiresInMilliseconds.map { ", good for \(Quantity.duration(milliseconds: $0))" } ?? ""
         return "registered\(age)\(left)"
     }
 
@@ -80,11 +80,11 @@ enum StatusText {
     /// What is held against an address; nothing in the usual case.
     private static func path(_ locator: LocatorReport, _ style: TextStyle) -> String {
         let failures = locator.failures > 1 ? ", failed \(locator.failures) times lately" : ""
-        let trustedIn = locator.trustedInSeconds.map { Quantity.duration(seconds: $0) } ?? "0s"
+        let trustedIn = locator.trustedInMilliseconds.map { Quantity.duration(milliseconds: $0) } ?? "0s"
         switch locator.state {
         case "dead":
-            let since = locator.silentSeconds.map { " since \(Quantity.duration(seconds: $0))" } ?? ""
-            let next = locator.nextCheckSeconds.map { ", checked again in \(Quantity.duration(seconds: $0))" } ?? ""
+            let since = locator.silentMilliseconds.map { " since \(Quantity.duration(milliseconds: $0))" } ?? ""
+            let next = locator.nextCheckMilliseconds.map { ", checked again in \(Quantity.duration(milliseconds: $0))" } ?? ""
             return style.bad("dead\(since)\(next)\(failures)")
         case "returning": return "answers again, trusted in \(trustedIn)\(failures)"
         case "flapping": return "comes and goes, trusted in \(trustedIn)"

@@ -9,7 +9,7 @@ enum TokensText {
             ("TOKEN", .left), ("GIVES", .left), ("USED", .right), ("MADE", .right), ("GOOD FOR", .right), ("CERTIFICATES", .left),
         ])
         for token in tokens {
-            let lifetime = token.certificateSeconds.map { Quantity.duration(seconds: Int64(clamping: $0)) } ?? "as configured"
+            let lifetime = token.certificateMilliseconds.map { Quantity.duration(milliseconds: Int64(clamping: $0)) } ?? "as configured"
             table.add([
                 token.id, token.gives.joined(separator: ", "), "\(token.uses)\(token.usesMax.map { " of \($0)" } ?? "")",
                 ago(token.createdAtMilliseconds, now), goodFor(token, now), token.renewal ? lifetime : "\(lifetime), not renewed",

@@ -9,7 +9,8 @@ enum TopText {
         let total = entries.compactMap(\.rate).reduce(TrafficRates.Rate(), +)
         let peers = max(status.peersCount, status.peers.count)
         let facts = [
-            status.registered ? style.good("registered") : style.bad("not registered"), "up \(Quantity.duration(seconds: status.uptimeSeconds))",
+            status.registered ? style.good("registered") : style.bad("not registered"),
+            "up \(Quantity.duration(milliseconds: status.uptimeMilliseconds))",
             Quantity.count(Int64(peers), "peer"), Quantity.count(Int64(clamping: status.counters.handovers), "handover"),
         ]
         var lines = ["\(style.head("matd")) \(facts.joined(separator: ", "))"]
@@ -40,7 +41,7 @@ enum TopText {
                 peer.home, PeersText.state(peer), PeersText.place(peer.locator, home: peer.home), peer.interface ?? "-",
                 shown { Quantity.bits(perSecond: $0.octetsIn * 8) }, shown { Quantity.bits(perSecond: $0.octetsOut * 8) },
                 shown { Quantity.rate($0.packetsIn) }, shown { Quantity.rate($0.packetsOut) }, "\(peer.switches)",
-                Quantity.duration(seconds: peer.ageSeconds),
+                Quantity.duration(milliseconds: peer.ageMilliseconds),
             ])
         }
         return table.lines(style)

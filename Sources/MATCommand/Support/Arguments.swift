@@ -35,10 +35,10 @@ struct OutputOptions: ParsableArguments {
     var json = false
 
     /// Prints the value itself, or the text made of it.
-    func print(_ value: some Encodable, as text: (TextStyle) -> String) throws(CommandFailure) {
+    func print(_ value: some PrintedReport, as text: (TextStyle) -> String) throws(CommandFailure) {
         guard json else { return Swift.print(text(.forStandardOutput), terminator: "") }
         do throws(ControlError) {
-            Swift.print(try ControlJSON.encodeIndented(value))
+            Swift.print(try ControlJSON.encodeIndented(Labelled(value)))
         } catch {
             throw CommandFailure(error)
         }

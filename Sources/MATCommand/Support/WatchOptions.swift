@@ -17,7 +17,7 @@ struct WatchOptions: ParsableArguments {
     }
 
     /// - Parameter fetch: what is shown, asked for anew.
-    func run<Report: Encodable>(
+    func run<Report: PrintedReport>(
         _ output: OutputOptions, _ fetch: @escaping () throws(CommandFailure) -> Report, as text: @escaping (Report, TextStyle) -> String
     )
         throws
@@ -29,7 +29,7 @@ struct WatchOptions: ParsableArguments {
         try LiveView.run(every: .milliseconds(Int64(interval * 1000))) { size in
             let report = try fetch()
             if output.json {
-                let line = try ControlJSON.encode(report)
+                let line = try ControlJSON.encode(Labelled(report))
                 return [String(decoding: line, as: UTF8.self)]
             }
             var style = TextStyle.forStandardOutput

@@ -14,6 +14,8 @@ enum Quantity {
         return rest == 0 ? text : "\(text) \(rest)\(units[first + 1].name)"
     }
 
+    static func duration(milliseconds: Int64) -> String { duration(seconds: milliseconds / 1000) }
+
     /// Round-trip times: `0.42 ms`, `12.3 ms`, `250 ms`.
     static func milliseconds(_ duration: Duration) -> String {
         let hundredths = duration.components.seconds * 100_000 + duration.components.attoseconds / 10_000_000_000_000

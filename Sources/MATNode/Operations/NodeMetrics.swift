@@ -38,11 +38,11 @@ final class NodeMetrics {
     }
 
     private func collect(_ report: NodeReport) {
-        mirror.level("matd_uptime_seconds", report.uptimeSeconds)
+        mirror.level("matd_uptime_seconds", report.uptimeMilliseconds / 1000)
         for home in report.homes {
             let label = [("home", home.prefix ?? home.address)]
             mirror.level("matd_home_registered", home.state == "registered" ? 1 : 0, label)
-            mirror.level("matd_home_certificate_not_after_seconds", home.certificateNotAfter, label)
+            mirror.level("matd_home_certificate_not_after_seconds", home.certificateNotAfterMilliseconds / 1000, label)
             mirror.level("matd_home_locators", home.locators.count, label)
         }
         // States that none is in are shown as well: a level that is not told any more would stay at its last.
@@ -60,7 +60,7 @@ final class NodeMetrics {
             mirror.level("matd_peers_troubled", report.peers.count { $0.standing == standing }, [("standing", standing.rawValue)])
         }
         mirror.level("matd_destinations_undecided", report.undecided.count)
-        mirror.level("matd_dns_servers_failing", report.dns?.servers.count { $0.failingSeconds != nil } ?? 0)
+        mirror.level("matd_dns_servers_failing", report.dns?.servers.count { $0.failingMilliseconds != nil } ?? 0)
         mirror.set("matd_repairs_total", report.repairs)
     }
 

@@ -91,7 +91,7 @@ extension NodeService {
         shell.tell(counted.mapValues(\.packets))
         let status = core.status(now: now)
         return NodeReport(
-            uptimeSeconds: (now.monotonic - started).components.seconds, registered: core.isRegistered,
+            uptimeMilliseconds: (now.monotonic - started).millisecondsSaturated, registered: core.isRegistered,
             homes: status.registrations.map(HomeReport.init), locators: zip(status.locators, status.uplinks).map(locator),
             relays: status.relays.map(RelayReport.init), relayOnly: status.isRelayOnly,
             unusedAddresses: shell.node.addresses.unused.map { unused in
@@ -135,8 +135,9 @@ extension NodeService {
             home: "\(peer.hoa)", ownHome: "\(peer.ownHoA)", path: peer.path,
             locator: (peer.relay ?? peer.endpoint).map { "\($0)" } ?? peer.moa.map { "\($0)" }, ownLocator: peer.ownMoA.map { "\($0)" },
             interface: core.ownLocators.first { $0.moa == peer.ownMoA }?.interface, locators: peer.locators,
-            confirmed: !peer.isProvisional, proven: peer.isProven, ageSeconds: peer.age.components.seconds,
-            refreshedSecondsAgo: peer.refreshedAgo.components.seconds, switches: peer.switches, detourSeconds: peer.detouredFor?.components.seconds,
+            confirmed: !peer.isProvisional, proven: peer.isProven, ageMilliseconds: peer.age.millisecondsSaturated,
+            refreshedAgoMilliseconds: peer.refreshedAgo.millisecondsSaturated, switches: peer.switches,
+            detourMilliseconds: peer.detouredFor?.millisecondsSaturated,
             chosenInterface: peer.chosenInterface, packetsOut: counted.packetsOut, packetsIn: counted.packetsIn, octetsOut: counted.octetsOut,
             octetsIn: counted.octetsIn, problem: peer.problem, standing: PeerReport.Standing(peer.standing), standingReason: peer.standing.reason)
     }
@@ -146,8 +147,8 @@ extension NodeService {
             let state = names.resolver.states[server]
             return DNSReport.Server(
                 address: "\(server.endpoint.address)\(server.interface.map { "%\($0)" } ?? "")", port: server.endpoint.port,
-                isUpstream: server.isUpstream, answeredSecondsAgo: state?.answered.map { (now - $0).components.seconds },
-                failingSeconds: state?.failingSince.map { (now - $0).components.seconds }, failure: state?.failure.map(Self.words))
+                isUpstream: server.isUpstream, answeredAgoMilliseconds: state?.answered.map { (now - $0).millisecondsSaturated },
+                failingMilliseconds: state?.failingSince.map { (now - $0).millisecondsSaturated }, failure: state?.failure.map(Self.words))
         }
         return DNSReport(from: names.origin, servers: servers)
     }
@@ -178,8 +179,8 @@ extension HomeReport {
     init(_ home: NodeStatus.Registration) {
         self.init(
             address: "\(home.hoa)", prefix: home.prefix.length == 128 ? nil : "\(home.prefix)", locators: home.locators,
-            servers: home.servers.map { "\($0)" }, state: home.phase, ageSeconds: home.age?.components.seconds,
-            expiresInSeconds: home.expiresIn?.components.seconds, certificateNotAfterMilliseconds: home.certificateNotAfter,
+            servers: home.servers.map { "\($0)" }, state: home.phase, ageMilliseconds: home.age?.millisecondsSaturated,
+            expiresInMilliseconds: home.expiresIn?.millisecondsSaturated, certificateNotAfterMilliseconds: home.certificateNotAfter,
             certificateEndsSoon: home.certificateEndsSoon, sequence: home.sequence, problem: home.problem)
     }
 }
@@ -188,8 +189,8 @@ extension LocatorReport {
     init(_ locator: OwnLocator, _ uplink: NodeStatus.UplinkState) {
         self.init(
             address: "\(locator.moa)", interface: locator.interface, state: uplink.state, deprecated: locator.isDeprecated, reason: uplink.reason,
-            silentSeconds: uplink.silentFor?.components.seconds, nextCheckSeconds: uplink.nextCheckIn?.components.seconds,
-            trustedInSeconds: uplink.trustedIn?.components.seconds, failures: uplink.failures,
+            silentMilliseconds: uplink.silentFor?.millisecondsSaturated, nextCheckMilliseconds: uplink.nextCheckIn?.millisecondsSaturated,
+            trustedInMilliseconds: uplink.trustedIn?.millisecondsSaturated, failures: uplink.failures,
             translation: uplink.translation.map { translation in
                 TranslationReport(
                     seen: translation.seen.map { "\($0)" }, mapping: translation.mapping.map(TranslationReport.Mapping.init), text: translation.text)
@@ -271,8 +272,8 @@ extension TranslationReport.Mapping {
 extension UndecidedReport.Destination {
     init(_ state: NodeStatus.UndecidedState) {
         self.init(
-            address: "\(state.hoa)", isPlain: state.isPlain, reason: state.reason, ageSeconds: state.age.components.seconds,
-            askedSecondsAgo: state.askedAgo.components.seconds)
+            address: "\(state.hoa)", isPlain: state.isPlain, reason: state.reason, ageMilliseconds: state.age.millisecondsSaturated,
+            askedAgoMilliseconds: state.askedAgo.millisecondsSaturated)
     }
 }
 

@@ -13,7 +13,7 @@ extension RelayService {
         let residents = configuration.core.residents.map(\.prefix.description).joined(separator: ", ")
         var report = ViewReport(
             program: "mat-relay", version: MATVersion.text, title: residents, nowMilliseconds: now.wallMilliseconds,
-            uptimeSeconds: (now.monotonic - started).components.seconds)
+            uptimeMilliseconds: (now.monotonic - started).millisecondsSaturated)
         let (bound, count, changes, figures) = core.use { core in
             (core.bound(count: ViewReport.nodesMax, now: now), core.bindingsCount, core.latestChanges, Self.figures(core, configuration.core.limits))
         }

@@ -41,8 +41,8 @@ enum ViewScript {
         function showHead() {
             document.title = report.program + " \u2013 " + report.title;
             $("program").textContent = report.program + " " + report.version;
-            const hours = report.uptimeSeconds / 3600;
-            $("title").textContent = report.title + " \u2013 up " + (hours < 1 ? Math.floor(report.uptimeSeconds / 60) + " min" : hours < 48 ? Math.floor(hours) + " h" : Math.floor(hours / 24) + " d");
+            const hours = report.uptimeMilliseconds / 3600000;
+            $("title").textContent = report.title + " \u2013 up " + (hours < 1 ? Math.floor(report.uptimeMilliseconds / 60000) + " min" : hours < 48 ? Math.floor(hours) + " h" : Math.floor(hours / 24) + " d");
             const problems = $("problems");
             problems.hidden = report.problems.length === 0;
             problems.replaceChildren(...report.problems.map(text => element("li", "", text)));

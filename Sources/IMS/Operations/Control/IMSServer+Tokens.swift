@@ -95,7 +95,9 @@ extension TokensReport.Token {
     init(_ token: HeldToken) {
         self.init(
             id: "\(token.id)", gives: token.gives.map(\.shortText), uses: token.uses, usesMax: token.usesMax,
-            createdAtMilliseconds: token.createdAt, expiresAtMilliseconds: token.expiresAt, certificateSeconds: token.certificateSeconds,
+            createdAtMilliseconds: token.createdAt, expiresAtMilliseconds: token.expiresAt,
+            // Beyond all bounds if the store is damaged.
+            certificateMilliseconds: token.certificateSeconds.map { $0 > .max / 1000 ? .max : $0 * 1000 },
             renewal: token.isRenewed, revokedAtMilliseconds: token.revokedAt)
     }
 }

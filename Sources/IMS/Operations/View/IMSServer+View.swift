@@ -12,7 +12,7 @@ extension IMSServer {
     func viewReport(_ now: Now) -> ViewReport {
         var report = ViewReport(
             program: "imsd", version: MATVersion.text, title: configuration.served.map(\.prefix.description).joined(separator: ", "),
-            nowMilliseconds: now.wallMilliseconds, uptimeSeconds: (now.monotonic - started).components.seconds)
+            nowMilliseconds: now.wallMilliseconds, uptimeMilliseconds: (now.monotonic - started).millisecondsSaturated)
         report.problems = problems()
         report.figures = figures()
         let page = core.mappingsPage(after: nil, count: ViewReport.nodesMax) { _ in true }

@@ -46,7 +46,7 @@ struct IMSCommand: ParsableCommand {
 
         func run() throws {
             let metrics = try control.request(.metrics, as: MetricsReport.self)
-            try output.print(metrics.families) { _ in metrics.text }
+            try output.print(MetricFamilies(families: metrics.families)) { _ in metrics.text }
         }
     }
 }

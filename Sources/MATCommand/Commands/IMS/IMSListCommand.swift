@@ -67,7 +67,7 @@ extension IMSCommand {
 
         private func printPart(_ list: MappingListReport, isFirst: Bool) throws {
             if output.json {
-                for mapping in list.mappings { print(String(decoding: try ControlJSON.encode(mapping), as: UTF8.self)) }
+                for mapping in list.mappings { print(String(decoding: try ControlJSON.encode(Labelled(mapping)), as: UTF8.self)) }
             } else {
                 var part = list
                 part.next = nil
