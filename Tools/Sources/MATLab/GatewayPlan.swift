@@ -59,7 +59,7 @@ struct GatewayPlan {
 
     /// On the gateway, before its link is there.
     var inside: [String] {
-        [NetworkPlan.bridge(Self.inner), "link set \(Self.inner) up"] + network.router.map { NetworkPlan.address($0, Self.inner) }
+        [NetworkPlan.bridge(Self.inner, of: network.name), "link set \(Self.inner) up"] + network.router.map { NetworkPlan.address($0, Self.inner) }
     }
 
     /// The link outwards, in no namespace.

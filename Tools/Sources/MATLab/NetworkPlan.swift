@@ -38,7 +38,7 @@ struct NetworkPlan {
         var onRouter: [String] = []
         var onHosts: [Step] = []
         for network in topology.networks where network.gateway == nil {
-            bridges.append(Self.bridge(network.name))
+            bridges.append(Self.bridge(network.name, of: network.name))
             bridges.append("link set \(network.name) up")
             bridges += network.router.map { "address add \($0) dev \(network.name)" }
         }
@@ -72,7 +72,18 @@ struct NetworkPlan {
             + onHosts
     }
 
-    static func bridge(_ name: String) -> String { "link add \(name) type bridge stp_state 0 forward_delay 0 mcast_snooping 0" }
+    /// - Parameter network: whose bridge it is; its link address comes from this name. A bridge that is given none takes its lowest port's, so that
+    ///   each host that came or went could change it, and its neighbours would send to the old one until they look for it anew, some 30 s later.
+    static func bridge(_ name: String, of network: String) -> String {
+        "link add \(name) address \(linkAddress(of: network)) type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
+    }
+
+    /// A locally administered address, another for each name (FNV-1a).
+    private static func linkAddress(of network: String) -> String {
+        let hash = network.utf8.reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x0000_0100_0000_01b3 }
+        let octets = (0..<5).map { UInt8(truncatingIfNeeded: hash >> (8 * UInt64($0))) }
+        return (["02"] + octets.map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }).joined(separator: ":")
+    }
 
     private func link(_ host: String, _ device: String, _ other: String, _ otherDevice: String) -> String {
         "link add \(device) netns \(namespace(host)) type veth peer name \(otherDevice) netns \(namespace(other))"

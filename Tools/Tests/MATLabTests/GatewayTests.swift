@@ -311,6 +311,26 @@ struct GatewayTests {
         for address in lab.topology.addresses("plain") { #expect(try milliseconds(to: address, outer) < 10, "\(address)") }
     }
 
+    @Test("A network's router keeps its link address whoever comes and goes, so that those who stay reach it")
+    func linkAddresses() throws {
+        let lab = try lab
+        let router = lab.namespace(lab.topology.router)
+        for host in ["mn", "mn2"] { try settle(host, in: "wlan") }
+        // A bridge without an address of its own would take this one, the lowest, and leave it again.
+        try Namespace.ipBatch(["link set dev \(lab.topology.port("mn2", device: "wlan0")) address 00:00:5e:00:53:01"], in: router)
+        func sees() throws -> String { try shell("ip -n \(lab.namespace("mn")) neigh show 203.0.113.1 | grep -o 'lladdr [0-9a-f:]*'") }
+        let ping = "ip netns exec \(lab.namespace("mn")) ping -q -c 1 -W 2 203.0.113.200"
+        try lab.wait("mn reaches the router", seconds: 10) { shellStatus(ping).status == 0 }
+        let before = try sees()
+        for network in ["home", "wlan"] {
+            try settle("mn2", in: network)
+            #expect(shellStatus(ping).status == 0)
+            try shell("ip -n \(lab.namespace("mn")) neigh flush all")
+            #expect(shellStatus(ping).status == 0)
+            #expect(try sees() == before, "mn2 in \(network)")
+        }
+    }
+
     @Test("An interface is in one network at a time, also by another than the usual one, and the host's other interfaces stay")
     func interfaces() throws {
         let lab = try lab
