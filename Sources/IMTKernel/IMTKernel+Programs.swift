@@ -51,7 +51,7 @@ extension IMTKernel {
                 }
                 continue
             }
-            let unknown = name.via.homes.filter { !configuration.homeAddresses.contains($0) }
+            let unknown = name.via.homes.filter { !configuration.allHomes.contains($0) }
             if !unknown.isEmpty {
                 let names = unknown.map(\.description).joined(separator: ", ")
                 onEvent(.warning("\(group.processes.count) programs were started as \(names), which is no home address of this node any more"))
@@ -59,6 +59,14 @@ extension IMTKernel {
             follow(path, mount)
         }
     }
+
+    /// Those with a process in them.
+    var groupsInUse: [(path: String, name: GroupName)] {
+        mount.map { mount in Self.ourGroups(mount, configuration.mark).filter { ControlGroup(path: mount + $0.path).isUsed } } ?? []
+    }
+
+    /// The homes that programs start from.
+    public var steeredHomes: Set<HomeAddress> { Set(programs.marks.values.flatMap(\.homes)) }
 
     /// Groups of this network namespace's agent, in order.
     private static func ourGroups(_ mount: String, _ mark: UInt32) -> [(path: String, name: GroupName)] {
@@ -102,8 +110,10 @@ extension IMTKernel {
     /// The network namespace that this process is in, by the number of /proc/PID/ns/net.
     public static var networkNamespace: UInt64 { ProgramDirectory.networkNamespace }
 
-    /// The HoAs that programs can start from, in the order of the configuration.
-    public var usableHomes: [HomeAddress] { configuration.homeAddresses.filter { homes.usable.contains($0.address) } }
+    /// The HoAs that programs can start from, in the order of the configuration; visited ones after them.
+    public var usableHomes: [HomeAddress] { configuration.allHomes.filter { homes.usable.contains($0.address) } }
+
+    public func isVisited(_ home: HomeAddress) -> Bool { configuration.visitedHomes.contains(home) }
 
     /// Has the sockets that a process makes from now on, and those of what it starts, start from other addresses.
     public func steer(_ process: ProcessHandle, via: ProgramVia) throws(SteerRefusal) {
@@ -131,6 +141,7 @@ extension IMTKernel {
             let name = GroupName(network: network, mark: mark, via: via).write()
             let path = try enter(process, mount, base, name, mark)
             programs.entered(path, mark: mark)
+            onEvent(.programs(steeredHomes))
             follow(path, mount)
         } catch {
             if programs.release(mark) { _ = try? writeRoutes() }
@@ -223,6 +234,7 @@ extension IMTKernel {
         groupWatch?.remove(directory)
         guard programs.ended(String(directory.dropFirst(mount.count))), device != nil else { return }
         do throws(KernelError) { try writeRoutes() } catch { onEvent(.failed(error)) }
+        onEvent(.programs(steeredHomes))
     }
 
     // MARK: Reading

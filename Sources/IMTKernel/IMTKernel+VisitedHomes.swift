@@ -6,6 +6,8 @@ import MATSignal
 extension IMTKernel {
     /// This HoA is the node's as well. Sockets can be bound to it when this returns.
     public func enter(_ home: HomeAddress) throws(KernelError) {
+        // Of an earlier run's it is there all the time.
+        if configuration.visitedHomes.contains(home), homes.usable.contains(home.address) { return }
         try KernelError.planned { () throws(PlanError) in try configuration.enter(home) }
         do throws(KernelError) {
             try homesChanged(retire: false)
@@ -33,6 +35,15 @@ extension IMTKernel {
         configuration.leave(home)
         try homesChanged(retire: true)
         if let failure { throw failure }
+    }
+
+    /// Those that programs of an earlier run start from, whose sockets go on with them: they stay on our device, until the agent leaves them.
+    func adoptVisitedHomes() {
+        guard let device else { return }
+        let present = Set(linkTables.addresses.filter { $0.interfaceIndex == device.index }.map(\.address))
+        let named = Set(groupsInUse.flatMap(\.name.via.homes)).subtracting(configuration.homeAddresses)
+        for home in named.sorted() where present.contains(home.address) { try? configuration.enter(home) }
+        encapsulator.setHomes(configuration.allHomes)
     }
 
     private func homesChanged(retire: Bool) throws(KernelError) {

@@ -107,9 +107,11 @@ public final class IMTKernel {
             if adopted { leave() } else { try? stop() }
             throw error
         }
-        return AdoptedState(
+        var state = AdoptedState(
             adopted: adopted, outbound: tables.model.outbound, inbound: tables.model.inbound, own: tables.model.own,
             encapsulated: tables.encapsulatedBefore, plain: tables.model.plain)
+        state.visited = configuration.visitedHomes.compactMap { $0 }
+        return state
     }
 
     private func begin(adopting: Bool) throws(KernelError) {
@@ -127,6 +129,7 @@ public final class IMTKernel {
         if adopting { try tables.adopt(adoptedForwarding) }
         tables.needs = tables.needs.reviewed(configuration, othersFilter: try tables.othersFilter(), hasPolicies: false)
         try readLinks()
+        adoptVisitedHomes()
         try placeHomes(retire: true)
         var model = tables.model
         model.homes = unhomed()

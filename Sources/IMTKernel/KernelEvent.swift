@@ -23,6 +23,8 @@ public enum KernelEvent {
     case datagramError(DatagramError)
     /// A router of this link advertised by which prefix its NAT64 is reached.
     case translator(AdvertisedTranslator, interfaceIndex: UInt32)
+    /// Programs start from these homes now, as they were told to; whoever started from others has ended.
+    case programs(Set<HomeAddress>)
     /// Someone else removed something of ours, and it is there again.
     case repaired(String)
     /// What a person should look at, though the agent goes on.

@@ -11,6 +11,8 @@ public struct AdoptedState: Sendable {
     public var encapsulated: Set<HomePair>
     /// Destinations an earlier run had found plain. They are questioned again after `PlainDestinations.adoptedLifetime`.
     public var plain: Set<IPAddress>
+    /// Visited homes that programs of an earlier run start from still.
+    public var visited: [HomeAddress] = []
 
     public init(
         adopted: Bool, outbound: [HomePair: MobilePair] = [:], inbound: [Arrival: HomeAddress] = [:],

@@ -49,7 +49,8 @@ package struct Node {
     /// What the kernel had of an earlier run.
     package mutating func adopted(_ state: AdoptedState, now: Now) -> [ShellAction] {
         let steps = cores.adopted(outbound: state.outbound, inbound: state.inbound, own: state.own, now: now)
-        return actions(steps + cores.namesChanged(isLocal: isResolvingLocally, now: now), now)
+        let visiting = takeOver(visited: state.visited, now)
+        return visiting + actions(steps + cores.namesChanged(isLocal: isResolvingLocally, now: now), now)
     }
 
     private var isResolvingLocally: Bool { names.isLocal(own: addresses.all) }
@@ -129,6 +130,7 @@ package struct Node {
 
     /// A local packet found no IMT entry.
     package mutating func heldOutbound(_ packet: HeldPacket, now: Now) -> [ShellAction] {
+        guard !awaitsHome(packet.source) else { return [] }
         held.hold(packet, for: HeldDestination(core: cores.core(of: packet.source), address: packet.destination), now: now.monotonic)
         return actions(cores.heldOutbound(from: packet.source, to: packet.destination, isName: packet.isName, now: now), now)
     }
@@ -148,6 +150,7 @@ package struct Node {
 
     /// An encapsulated packet for an own HoA came from an endpoint that its source is not known at.
     package mutating func heldEncapsulated(_ packet: HeldPacket, from endpoint: Endpoint, to own: IPAddress, now: Now) -> [ShellAction] {
+        guard !awaitsHome(packet.destination) else { return [] }
         let (endpoint, own) = standIns.arriving(from: endpoint, to: own)
         let octets = held.hold(encapsulated: packet, from: endpoint, core: cores.core(of: packet.destination), now: now.monotonic)
         return actions(

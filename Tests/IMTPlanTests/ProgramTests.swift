@@ -72,6 +72,29 @@ import Testing
         }
     }
 
+    @Test("A program of a visited home is looked up in that home's tables, beside those of its own homes")
+    func visitedHome() throws {
+        let visited = GoldenScenario.home("198.51.100.130")
+        for traffic in [TrafficSelection.everything, .nothing] {
+            var plan = plan(traffic, [mark: .homes(ipv4: visited, ipv6: first6)])
+            try plan.configuration.enter(visited)
+            plan.homes.insert(visited.address)
+            let capture = try #require(RoutePlan.furtherHomes(plan.configuration).first { $0.hoa == visited }?.table)
+            #expect(unbound(plan, .ipv4, mark).first == capture && unbound(plan, .ipv4, nil).first != capture)
+            // What it binds to a visited home, of another program too.
+            #expect(tables(plan, .ipv4, mark: mark, source: visited.address).first == capture)
+            guard traffic == .nothing else { continue }
+            let table = try #require(RoutePlan.programTable(plan.configuration, visited))
+            #expect(unbound(plan, .ipv4, mark).dropFirst().first == table)
+            let all = [first, second, first6, visited].map { RoutePlan.programTable(plan.configuration, $0) } + [capture]
+            #expect(Set(all).count == 5)
+            #expect(plan.programRoutes().contains { $0.table == table && $0.source == visited.address && $0.destination.familyLength == 0 })
+            // It goes with the home.
+            plan.configuration.leave(visited)
+            #expect(!unbound(plan, .ipv4, mark).contains(capture) && !plan.programTables.contains(table))
+        }
+    }
+
     @Test("A plain program follows the main table, and goes nowhere while that has no way")
     func plain() {
         let plan = plan(.everything, [mark: .plain])

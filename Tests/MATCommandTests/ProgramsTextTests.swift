@@ -51,6 +51,9 @@ struct ProgramsTextTests {
             ProgramsText.text(SteerReport(process: 7, via: .plain, homes: []))
                 == "the next sockets of process 7 start from the network's own addresses\n")
         #expect(
+            ProgramsText.text(SteerReport(process: 7, via: .visited, homes: ["198.51.100.130"]))
+                == "the next sockets of process 7 start from 198.51.100.130 (visited)\n")
+        #expect(
             ProgramsText.text(SteerReport(process: 7, via: .home, homes: ["192.0.2.10"])) == "the next sockets of process 7 start from 192.0.2.10\n")
     }
 

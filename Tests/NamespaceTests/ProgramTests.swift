@@ -306,7 +306,7 @@ struct ProgramTests {
         #expect(foreign.status == 1 && foreign.text.contains("another user's"), "\(foreign.text)")
         let wrong = try mat("attach", process, "--via", "192.0.2.99")
         #expect(wrong.status == 1 && wrong.text.contains("no home address of this node"), "\(wrong.text)")
-        for (via, reason) in [("visited", "--via HOA"), ("gateway", "plain: gateway")] {
+        for (via, reason) in [("visited", "this node takes no visited homes; write `visited: yes`"), ("gateway", "plain: gateway")] {
             let refused = try mat("attach", process, "--via", via)
             #expect(refused.status == 1 && refused.text.contains(reason), "\(refused.text)")
         }

@@ -205,6 +205,88 @@ struct VisitedHomeTests {
         try waitUntilGivenBack(lab, homes)
     }
 
+    // MARK: Programs that know nothing of it
+
+    /// Talks over one connection of each family, as long as both go on.
+    private static func talker(_ begin: String = "") -> String {
+        let connections = peers.enumerated().map { "exec \($0 + 4)<>/dev/tcp/\($1.1)/7009" }.joined(separator: "; ")
+        let exchange = peers.indices.map { "echo $n >&\($0 + 4); read -t 60 -u \($0 + 4) line || exit 1" }.joined(separator: "; ")
+        return "\(begin)\(connections); n=0; while sleep 0.05; do n=$((n+1)); \(exchange); echo back $line; done"
+    }
+
+    private func goesOn(_ lab: Lab, _ program: Background, _ when: String) throws {
+        let before = program.text.utf8.count
+        try lab.wait("it goes on \(when): \(program.text.suffix(100))\n\(lab.log("mn").suffix(3000))", seconds: 30) {
+            program.text.utf8.count > before + 20
+        }
+    }
+
+    /// What mn2 sees connections of the program from.
+    private func seen(_ lab: Lab) throws -> [IPAddress] {
+        let pools = Self.pools.compactMap { IPPrefix($0) }
+        return try lab.on("mn2", "ss", "-Htn", "state", "established", "sport = :7009").text.matches(of: /\[(?:::ffff:)?([0-9a-f.:]+)\]:\d+ *\n/)
+            .compactMap { IPAddress(String($0.1)) }.filter { address in pools.contains { $0.contains(address) } }
+    }
+
+    @Test(
+        "A program run by `mat run --via visited`, and one attached so, start from visited homes of both families, survive moves and the agent's being killed, and their end gives the addresses back"
+    )
+    func programs() throws {
+        let lab = try Lab.shared
+        try lab.handOverWithoutOverlap("mn2", to: "cellular")
+        try prepare(lab)
+        let server = try lab.start("mn2", "socat", "TCP6-LISTEN:7009,ipv6only=0,reuseaddr,fork", "EXEC:cat")
+        defer { server.terminate() }
+        try lab.wait("the server listens") { try lab.shell("mn2", "ss -ltn").text.contains(":7009") }
+        let control = ["--control", lab.control("mn")]
+        func mat(_ words: String...) throws -> String { try lab.on("mn", "mat", arguments: words + control).text }
+
+        let run = try lab.start(
+            "mn", "/usr/bin/env", arguments: ["mat", "run"] + control + ["--via", "visited", "/bin/bash", "-c", Self.talker("echo $$; ")])
+        defer { run.terminate() }
+        let fifo = "/run/\(lab.name)/begin"
+        let waiting = try lab.start(
+            "mn", "/bin/bash", "-c", "rm -f \(fifo); mkfifo \(fifo); exec 3<>\(fifo); echo $$; \(Self.talker("read -u 3; "))")
+        defer { waiting.terminate() }
+        try goesOn(lab, run, "at first")
+        let attached = try mat("attach", try #require(waiting.text.split(separator: "\n").first.map(String.init)), "--via", "visited")
+        #expect(attached.contains("(visited)"), "\(attached)")
+        _ = try lab.shell("mn", "echo >\(fifo)")
+        try goesOn(lab, waiting, "once it is attached")
+        let connections = try seen(lab)
+        let homes = Set(connections.map { "\($0)" })
+        #expect(homes.count == 2 && connections.count == 4, "\(connections)")
+        let ps = try mat("ps")
+        #expect(ps.contains("(visited):") && homes.allSatisfy { ps.contains($0) } && ps.contains("encapsulated, to"), "\(ps)")
+
+        try lab.handOverWithoutOverlap("mn", to: "cellular")
+        for program in [run, waiting] { try goesOn(lab, program, "after a move without overlap") }
+        // From where it is now its homes are the same.
+        try lab.lab("stop", "mn", "KILL")
+        try lab.lab("start", "mn")
+        try lab.wait("mn is registered in both families") { try lab.status("mn")["registered"] as? Bool == true }
+        for program in [run, waiting] { try goesOn(lab, program, "after the agent was killed") }
+        try lab.handOverWithOverlap("mn", to: "wlan")
+        for program in [run, waiting] { try goesOn(lab, program, "after a move with overlap") }
+        let stillSeen = try Set(seen(lab).map { "\($0)" })
+        #expect(stillSeen == homes)
+        let again = try lab.on("mn", "mat", arguments: ["run"] + control + ["--via", "visited", "true"])
+        #expect(again.status == 0, "\(again.text)")
+        run.terminate()
+        _ = try run.wait(seconds: 10)
+        try goesOn(lab, waiting, "when the other one has ended")
+        let enrolled = try ims(lab, "enrolled")
+        for home in homes { #expect(enrolled.contains(home), "\(enrolled)") }
+
+        waiting.terminate()
+        try waitUntilGivenBack(lab, homes.sorted())
+        for home in homes {
+            try lab.wait("\(home) is gone from mn") { try !lab.shell("mn", "ip address show; ip rule; ip -6 rule").text.contains(home) }
+        }
+        let rules = try lab.shell("mn", "ip rule; ip -6 rule").text
+        #expect(!rules.contains("fwmark 0x62880"), "\(rules)")
+    }
+
     @Test("A home that can't be verified, and one that is not taken in, get no address; both logs say why")
     func refused() throws {
         let lab = try Lab.shared

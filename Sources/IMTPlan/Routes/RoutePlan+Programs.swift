@@ -14,9 +14,10 @@ import MATSignal
 // The route is found before a socket has a source, by its mark; from then on by both. What is known as plain is thrown by all these tables, and goes on
 // to the main one. Rules that would say the same as those for all sockets are left out.
 extension RoutePlan {
-    /// A table for the programs of each HoA, and one for plain ones.
+    /// A table for the programs of each HoA, visited ones among them, and one for plain ones.
     package static func programTable(_ configuration: IMTConfiguration, _ home: HomeAddress) -> UInt32? {
-        configuration.homeAddresses.firstIndex(of: home).map { homeTable(configuration, $0 &+ 128) }
+        if let index = configuration.homeAddresses.firstIndex(of: home) { return homeTable(configuration, index &+ 128) }
+        return configuration.visitedHomes.firstIndex(of: home).map { homeTable(configuration, $0 &+ 128 &+ IMTConfiguration.homeAddressesMax) }
     }
     package static func plainProgramTable(_ configuration: IMTConfiguration) -> UInt32 { homeTable(configuration, 127) }
 
@@ -54,7 +55,7 @@ extension RoutePlan {
                 if needsTable(home) { add(7, table) }
             }
             guard !marked.isEmpty else { continue }
-            for home in configuration.homeAddresses where home.family == family && homes.contains(home.address) {
+            for home in configuration.allHomes where home.family == family && homes.contains(home.address) {
                 let source = configuration.network(of: home) ?? IPPrefix(home.address)
                 marked.insert(KernelRule(family: family, priority: base + 3, source: source, fromHere: true, table: captureTable(of: home)))
                 guard home == first else { continue }

@@ -28,6 +28,9 @@ struct ViaOptions: ParsableArguments {
         }
     }
 
+    /// How long matd may take: a visited home is asked for from the network, the others are there.
+    var timeout: Duration { vias == [SteerRequest.Via.visited.rawValue] ? .seconds(30) : .seconds(5) }
+
     func request(process: Int32?, network: UInt64?) -> SteerRequest {
         if let word = vias.first.flatMap(SteerRequest.Via.init(rawValue:)) { return SteerRequest(via: word, process: process, network: network) }
         return SteerRequest(via: .home, homes: vias.isEmpty ? nil : vias, process: process, network: network)
@@ -57,7 +60,8 @@ struct RunCommand: ParsableCommand {
         if program == "--help" || program == "-h" { throw CleanExit.helpRequest(self) }
         guard !program.hasPrefix("-") else { throw ValidationError("Unknown option '\(program)'") }
         // This process goes into the group, and becomes the command.
-        _ = try control.request(.steer, via.request(process: nil, network: ProcessFiles.network(of: getpid())), as: SteerReport.self)
+        let request = via.request(process: nil, network: ProcessFiles.network(of: getpid()))
+        _ = try control.request(.steer, request, as: SteerReport.self, timeout: via.timeout)
         throw Self.become(words)
     }
 
@@ -93,7 +97,7 @@ struct AttachCommand: ParsableCommand {
 
     func run() throws {
         let request = via.request(process: process, network: ProcessFiles.network(of: process))
-        let report = try control.request(.steer, request, as: SteerReport.self)
+        let report = try control.request(.steer, request, as: SteerReport.self, timeout: via.timeout)
         try output.print(report) { _ in ProgramsText.text(report) }
     }
 }

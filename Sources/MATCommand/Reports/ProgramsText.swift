@@ -7,7 +7,11 @@ enum ProgramsText {
     }
 
     private static func start(_ via: SteerRequest.Via, _ homes: [String]) -> String {
-        via == .plain ? "the network's own addresses" : homes.joined(separator: " and ")
+        switch via {
+        case .plain: "the network's own addresses"
+        case .visited: homes.joined(separator: " and ") + " (visited)"
+        case .home, .gateway: homes.joined(separator: " and ")
+        }
     }
 
     static func text(_ report: ProgramsReport, _ style: TextStyle = .plain) -> String {

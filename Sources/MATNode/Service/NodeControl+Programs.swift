@@ -8,8 +8,22 @@ import NodeCore
 
 // `mat run`, `mat attach` and `mat ps`: programs whose sockets start from other addresses than those of the rest of the host.
 
+/// A program that is to start from visited homes, until there are some.
+struct StartingProgram {
+    let process: ProcessHandle
+    var homes: AwaitedHomes
+    let respond: (ControlResponse) -> Void
+}
+
 extension NodeService {
-    func steer(_ request: SteerRequest, by asker: ControlRequest) throws(ControlError) -> SteerReport {
+    /// Answers when its sockets start from there, or why they don't.
+    func steer(_ request: SteerRequest, by asker: ControlRequest, _ respond: @escaping (ControlResponse) -> Void) throws(ControlError) {
+        let process = try process(of: request, by: asker)
+        guard request.via == .visited else { return respond(.result(try steer(process, via: try via(of: request)))) }
+        try start(process, asker.connection, respond)
+    }
+
+    private func process(of request: SteerRequest, by asker: ControlRequest) throws(ControlError) -> ProcessHandle {
         let number = request.process ?? asker.peerProcess
         guard number > 0 else { throw ControlError("matd does not see the process that asks: it is in a PID namespace of its own (a container)") }
         let named = request.process == nil && asker.peerDescriptor >= 0 ? fcntl(asker.peerDescriptor, F_DUPFD_CLOEXEC, 3) : -1
@@ -21,13 +35,60 @@ extension NodeService {
         if let network = request.network, network != IMTKernel.networkNamespace {
             throw ControlError("process \(number) is in another network namespace than matd, whose addresses it can't have")
         }
-        let via = try via(of: request)
+        return process
+    }
+
+    private func steer(_ process: ProcessHandle, via: ProgramVia) throws(ControlError) -> SteerReport {
         do throws(SteerRefusal) {
             try environment.kernel.steer(process, via: via)
         } catch {
             throw ControlError(error.description)
         }
-        return SteerReport(process: number, via: via == .plain ? .plain : .home, homes: via.homes.map(\.description))
+        return SteerReport(process: process.number, via: word(via), homes: via.homes.map(\.description))
+    }
+
+    private func word(_ via: ProgramVia) -> SteerRequest.Via {
+        if via == .plain { return .plain }
+        return via.homes.contains(where: environment.kernel.isVisited) ? .visited : .home
+    }
+
+    // MARK: From visited homes
+
+    private func start(_ process: ProcessHandle, _ connection: UInt64, _ respond: @escaping (ControlResponse) -> Void) throws(ControlError) {
+        let families = Set(configuration.homes.map(\.hoa.family))
+        guard !families.isEmpty else { throw ControlError("this node has no home address, beside which it could have a visited one") }
+        guard startingPrograms[connection] == nil, control?.hold(connection) == true else {
+            throw ControlError("too many programs wait for visited homes, or have some")
+        }
+        startingPrograms[connection] = StartingProgram(process: process, homes: AwaitedHomes(families), respond: respond)
+        for family in families.sorted() {
+            shell.run { node, now in node.visit(.starting(connection: connection, family), family, now: now) }
+        }
+    }
+
+    func answered(starting connection: UInt64, _ family: AddressFamily, _ answer: VisitAnswer) {
+        guard let outcome = startingPrograms[connection]?.homes.answered(family, answer),
+            let program = startingPrograms.removeValue(forKey: connection)
+        else { return }
+        switch outcome {
+        case .homes(let homes):
+            do throws(ControlError) {
+                program.respond(.result(try steer(program.process, via: try self.homes(homes.map(\.description)))))
+            } catch {
+                program.respond(.failed(error.description))
+            }
+        case .refused(let reason): program.respond(.failed("no visited home: \(reason)"))
+        }
+        endStarting(connection)
+    }
+
+    /// It has its homes as those that are steered have them, or none.
+    func endStarting(_ connection: UInt64) {
+        startingPrograms[connection] = nil
+        if !visitingPrograms.contains(connection), askingPrograms[connection] == nil { control?.release(connection) }
+        for family in AddressFamily.allCases {
+            shell.run { node, now in node.endVisit(.starting(connection: connection, family), now: now) }
+        }
     }
 
     private func via(of request: SteerRequest) throws(ControlError) -> ProgramVia {
@@ -42,8 +103,7 @@ extension NodeService {
                         + "set plain: gateway, with `none` for hosts that are to be reached without")
             }
             return try homes(request.homes ?? [])
-        case .visited:
-            throw ControlError("this matd joins no networks as a visitor, so it has no home address of the network that it is in; use --via HOA")
+        case .visited: throw ControlError("this is a fault of matd: a visited home is waited for")
         }
     }
 
@@ -83,7 +143,7 @@ extension NodeService {
             let own = sockets.filter { $0.mark == group.mark }
             let shown = own.prefix(ProgramsReport.Group.shownMax)
             var report = ProgramsReport.Group(
-                via: group.via == .plain ? .plain : .home, homes: group.via.homes.map(\.description), mark: group.mark, groups: [group.path],
+                via: word(group.via), homes: group.via.homes.map(\.description), mark: group.mark, groups: [group.path],
                 programs: [], sockets: shown.map { socket($0, now) }, furtherSockets: own.count - shown.count)
             Self.add(group.processes, to: &report)
             groups.append(report)

@@ -19,19 +19,27 @@ extension NodeService {
             throw ControlError("too many programs have visited homes, or this connection asks twice")
         }
         askingPrograms[request.connection] = respond
-        shell.run { node, now in node.visit(VisitingProgram(request.connection), family, now: now) }
+        shell.run { node, now in node.visit(.asking(connection: request.connection), family, now: now) }
     }
 
     func answered(_ program: VisitingProgram, _ answer: VisitAnswer) {
-        let respond = askingPrograms.removeValue(forKey: program.number)
+        switch program {
+        case .asking(let connection): answered(asking: connection, answer)
+        case .starting(let connection, let family): answered(starting: connection, family, answer)
+        case .steered: break
+        }
+    }
+
+    private func answered(asking connection: UInt64, _ answer: VisitAnswer) {
+        let respond = askingPrograms.removeValue(forKey: connection)
         switch answer {
         case .address(let hoa):
             // If it has gone meanwhile, answering it finds that out.
-            visitingPrograms.insert(program.number)
+            visitingPrograms.insert(connection)
             respond?(.result(VisitedHomeReport(address: "\(hoa)")))
         case .refused(let reason):
             // What it asked for first, if this was its second wish, stays.
-            if !visitingPrograms.contains(program.number) { control?.release(program.number) }
+            if !visitingPrograms.contains(connection) { control?.release(connection) }
             respond?(.failed("no visited home: \(reason)"))
         }
     }
@@ -42,7 +50,7 @@ extension NodeService {
         let had = visitingPrograms.remove(connection) != nil
         askingPrograms[connection] = nil
         control?.release(connection)
-        shell.run { node, now in node.endVisit(VisitingProgram(connection), now: now) }
+        shell.run { node, now in node.endVisit(.asking(connection: connection), now: now) }
         return had
     }
 }

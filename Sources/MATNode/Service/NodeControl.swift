@@ -14,9 +14,13 @@ extension NodeService {
     private var rulePlace: RulePlace { environment.kernel.rulePlace }
 
     func answer(_ request: ControlRequest, _ respond: @escaping (ControlResponse) -> Void) {
-        guard request.command == NodeCommand.visit.rawValue else { return respond(answer(request)) }
         do throws(ControlError) {
-            try visit(request, respond)
+            switch NodeCommand(rawValue: request.command) {
+            // Answered when there is something to say.
+            case .visit: try visit(request, respond)
+            case .steer: try steer(try request.arguments(as: SteerRequest.self), by: request, respond)
+            default: respond(answer(request))
+            }
         } catch {
             respond(.failed(error.description))
         }
@@ -34,10 +38,8 @@ extension NodeService {
             case .explain: return .result(try explain(try request.arguments(as: ExplainRequest.self), SystemClock.now()))
             case .history: return .result(history())
             case .release: return .result(ReleaseReport(released: release(request.connection)))
-            // Answered when there is something to say.
-            case .visit: return .failed("no visited home")
+            case .visit, .steer: return .failed("this is a fault of matd: \(request.command) is answered elsewhere")
             case .handover: return try handOver(try request.arguments(as: HandoverRequest.self))
-            case .steer: return .result(try steer(try request.arguments(as: SteerRequest.self), by: request))
             case .programs: return .result(try programsReport(SystemClock.now()))
             }
         } catch {

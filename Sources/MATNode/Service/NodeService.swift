@@ -25,6 +25,8 @@ public final class NodeService {
     /// Programs that wait for a visited home, and those that have one, by their connections.
     var askingPrograms: [UInt64: (ControlResponse) -> Void] = [:]
     var visitingPrograms: Set<UInt64> = []
+    /// Programs that are to start from visited homes, by the connections over which that was said, until there are some.
+    var startingPrograms: [UInt64: StartingProgram] = [:]
     private(set) var repairs: UInt64 = 0
     private(set) var lastRepair: String?
     /// Called once the service has ended and the kernel's state is removed or left, as configured.
@@ -133,7 +135,10 @@ public final class NodeService {
                 [unowned self] request, respond in
                 answer(request, respond)
             }
-            control?.onClosed = { [unowned self] in release($0) }
+            control?.onClosed = { [unowned self] in
+                release($0)
+                endStarting($0)
+            }
         } catch {
             throw NodeServiceError("\(error)")
         }
@@ -145,6 +150,9 @@ public final class NodeService {
         do throws(KernelError) {
             let adopted = try environment.kernel.start()
             shell.start(adopted, try environment.kernel.currentLinks())
+            // Some may have ended since they were looked for.
+            let steered = environment.kernel.steeredHomes
+            shell.run { node, now in node.programsSteered(from: steered, now: now) }
         } catch {
             throw NodeServiceError("\(error)")
         }
@@ -216,6 +224,7 @@ public final class NodeService {
         case .heldEncapsulated(let packet, let source, let own):
             shell.run { node, now in node.heldEncapsulated(packet, from: source, to: own.address, now: now) }
         case .datagramError(let error): shell.run { node, now in node.datagramFailed(error, now: now) }
+        case .programs(let homes): shell.run { node, now in node.programsSteered(from: homes, now: now) }
         case .repaired(let what):
             repairs += 1
             lastRepair = what

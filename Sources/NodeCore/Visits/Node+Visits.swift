@@ -22,6 +22,25 @@ extension Node {
         return []
     }
 
+    /// Programs start from these homes, as they were told to (`mat run`), and from no others: visited ones among them are theirs.
+    package mutating func programsSteered(from homes: Set<HomeAddress>, now: Now) -> [ShellAction] {
+        visits?.steered(from: homes, now.monotonic)
+        return []
+    }
+
+    /// Programs of an earlier run start from these, and their sockets are bound there.
+    mutating func takeOver(visited homes: [HomeAddress], _ now: Now) -> [ShellAction] {
+        guard !homes.isEmpty else { return [] }
+        let identities = AddressFamily.allCases.reduce(into: [:]) { $0[$1] = surroundings($1).home }
+        let unkept = visits?.takeOver(homes, home: { identities[$0] }, now.monotonic) ?? homes
+        return unkept.flatMap {
+            [.log(.warning, "programs were started as \($0), a visited home that can't be kept; their connections end"), .leaveHome($0)]
+        }
+    }
+
+    /// What comes from or for a visited home that nobody speaks for yet is not another home's; whoever sent it does so again.
+    func awaitsHome(_ address: IPAddress) -> Bool { visits?.isBeingTakenOver(address) ?? false }
+
     /// Visited homes, each with the number of programs that use it.
     package var visitedHomes: [(hoa: HomeAddress, programs: Int)] { visits?.held ?? [] }
 

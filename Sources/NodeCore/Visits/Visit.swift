@@ -11,6 +11,8 @@ import MATSignal
 ///                   ▲                                                                                                         │
 ///                   └──────────────────────────────── given back, or nobody answers ◄── give back ◄───────────────────────────┘
 /// ```
+/// One that programs of an earlier run start from is joined again at the IMS that its zone names, and then registered: waiting ─► rejoining ─► joining.
+///
 /// (30 s: as configured.) While it is held the lease is prolonged at half its time, from wherever the node is by then. A lease that could not be given back ends by itself.
 package struct Visit: Sendable {
     /// What is known of the node around it.
@@ -45,6 +47,10 @@ package struct Visit: Sendable {
     }
 
     private enum State: Sendable {
+        /// An earlier run's, which its IMS is asked for when it is time, for as long as it may be the node's.
+        case waiting(retry: MonotonicTime)
+        /// Likewise, its IMS is looked up.
+        case rejoining
         /// The next of the names, and the own addresses that they belong to.
         case finding([(name: HomeAddress, own: IPAddress)])
         case joining(VisitRequest)
@@ -63,6 +69,9 @@ package struct Visit: Sendable {
     /// Asked for, in seconds: what a crash leaves behind ends after so long.
     static let lifetimeSeconds: UInt32 = 3600
     private static let prolongingPause: Duration = .seconds(60)
+    /// Between two attempts to have an earlier run's again, and how long that is tried.
+    private static let takingOverPause: Duration = .seconds(2)
+    private static let takingOverMax: Duration = .seconds(600)
     private static let withdrawalSeconds: UInt32 = 600
 
     let family: AddressFamily
@@ -78,6 +87,8 @@ package struct Visit: Sendable {
     private var sequence: UInt64 = 0
     private var prolonging: VisitRequest?
     private var prolongAt: MonotonicTime?
+    /// An earlier run's, and until when it is tried to have it again.
+    private var takenOver: (hoa: HomeAddress, until: MonotonicTime)?
 
     init(_ family: AddressFamily, _ home: HomeIdentity, linger: Duration) {
         self.family = family
@@ -86,13 +97,21 @@ package struct Visit: Sendable {
         key = home.key
     }
 
+    /// Programs of an earlier run start from this home.
+    init(takingOver hoa: HomeAddress, _ home: HomeIdentity, linger: Duration, _ now: MonotonicTime) {
+        self.init(hoa.family, home, linger: linger)
+        programs = [.steered(hoa)]
+        takenOver = (hoa, now + Self.takingOverMax)
+        state = .waiting(retry: now)
+    }
+
     // MARK: Questions
 
     var hasEnded: Bool { if case .ended = state { true } else { false } }
     /// What a new program could have.
     var isOpen: Bool {
         switch state {
-        case .finding, .joining, .verifying, .registering, .held: true
+        case .waiting, .rejoining, .finding, .joining, .verifying, .registering, .held: true
         case .leaving, .ended: false
         }
     }
@@ -102,11 +121,22 @@ package struct Visit: Sendable {
     var hoa: HomeAddress? {
         switch state {
         case .registering, .held, .leaving: certificate?.hoa
-        case .finding, .joining, .verifying, .ended: nil
+        case .waiting, .rejoining, .finding, .joining, .verifying: takenOver?.hoa
+        case .ended: nil
         }
     }
+    /// Whether it is an earlier run's that has not been registered yet.
+    var isBeingTakenOver: Bool {
+        switch state {
+        case .waiting, .rejoining, .joining: takenOver != nil
+        default: false
+        }
+    }
+    /// What an IMS has given, until it is known whether that is taken.
+    var granted: HomeAddress? { if case .verifying(let grant) = state { grant.hoa } else { nil } }
 
-    func isFor(_ places: [Place]) -> Bool { place.map { own in places.contains { $0.own == own } } ?? true }
+    /// Whether the network that it is of is the one with these places; not known of an earlier run's.
+    func isFor(_ places: [Place]) -> Bool { place.map { own in places.contains { $0.own == own } } ?? (takenOver == nil) }
 
     private func answer() -> VisitAnswer? { certificate.map { .address($0.hoa) } }
 
@@ -122,6 +152,24 @@ package struct Visit: Sendable {
     mutating func remove(_ program: VisitingProgram, _ now: MonotonicTime) {
         guard programs.remove(program) != nil, programs.isEmpty, isHeld else { return }
         state = .held(idleSince: now)
+    }
+
+    /// For one that is told nothing: it has the address already.
+    mutating func keep(for program: VisitingProgram) {
+        programs.insert(program)
+        if isHeld { state = .held(idleSince: nil) }
+    }
+
+    /// Goes on for another one, which was given the same address.
+    mutating func take(over other: Visit) -> [Action] {
+        place = other.place
+        return other.programs.sorted().flatMap { add($0) }
+    }
+
+    /// Nothing follows from it any more.
+    mutating func end() {
+        state = .ended
+        programs = []
     }
 
     // MARK: The network's IMS
@@ -164,6 +212,11 @@ package struct Visit: Sendable {
                 return find(Array(names.dropFirst()), failure: "looking up the IMS of the network at \(name) failed: \(reason)")
             }
         case .verifying(let grant) where grant.hoa == name: return verify(grant, result, around, now)
+        case .rejoining where takenOver?.hoa == name:
+            guard case .found(let set) = result, !set.keys.isEmpty else { return rejoinLater(now) }
+            servers = set
+            guard let (own, targets) = way(around) else { return rejoinLater(now) }
+            return begin(.join, from: own, to: targets, random: &random, now)
         default: return []
         }
     }
@@ -228,7 +281,8 @@ package struct Visit: Sendable {
         switch purpose {
         case .join, .giveBack:
             guard let given = Challenge(cookie), let ims = servers?.keys.first else { return nil }
-            let wanted = certificate.map { IPPrefix($0.hoa.address) } ?? Self.everything(family)
+            let known = certificate?.hoa ?? takenOver?.hoa
+            let wanted = known.map { IPPrefix($0.address) } ?? Self.everything(family)
             let lifetime = purpose == .giveBack ? 0 : Self.lifetimeSeconds
             let statement = JoinStatement(to: ims, cookie: given, key: key.publicKey, wanted: wanted, lifetime: lifetime)
             guard let signature = statement.signed(with: key) else { return nil }
@@ -276,6 +330,8 @@ package struct Visit: Sendable {
     /// A request has ended without what it was for; one that gives the address back has done it if there is no reason why not.
     private mutating func ended(_ purpose: VisitRequest.Purpose, _ reason: String?, _ now: Now) -> [Action] {
         switch purpose {
+        case .join where certificate == nil && takenOver != nil:
+            return reason.map { giveUp("its IMS does not give it again: \($0)") } ?? rejoinLater(now)
         case .join where certificate == nil:
             return end(reason.map { "the IMS of this network gives no address: \($0)" } ?? "the IMS of this network does not answer")
         case .join:
@@ -308,7 +364,7 @@ package struct Visit: Sendable {
         guard reply.code == .ok, let grant = reply.granted else { return ended(.join, Self.words(reply.code, reply.text), now) }
         let given = grant.certificate
         guard given.prefix == IPPrefix(grant.hoa.address), given.nodeKey == key.publicKey, grant.hoa.family == family,
-            servers?.keys.contains(where: given.isIssued) == true, certificate.map({ $0.hoa == grant.hoa }) ?? true
+            servers?.keys.contains(where: given.isIssued) == true, (certificate?.hoa ?? takenOver?.hoa).map({ $0 == grant.hoa }) ?? true
         else { return ended(.join, "it gave \(grant.hoa) under a certificate that is not of this address, for this node and by its key", now) }
         guard certificate == nil else {
             prolonging = nil
@@ -316,6 +372,8 @@ package struct Visit: Sendable {
             prolong(after: grant.lifetime, now.monotonic)
             return [.prolonged(given)]
         }
+        // Who serves an earlier run's is what its zone said.
+        guard takenOver == nil else { return enter(grant, now) }
         state = .verifying(grant)
         return [.lookUp(grant.hoa)]
     }
@@ -330,8 +388,12 @@ package struct Visit: Sendable {
         guard !around.isTaken(grant.hoa.address) else {
             return end("the IMS of this network gave \(grant.hoa), which is the address of somebody whom this node knows")
         }
-        certificate = grant.certificate
         servers = set
+        return enter(grant, now)
+    }
+
+    private mutating func enter(_ grant: JoinReply.Grant, _ now: Now) -> [Action] {
+        certificate = grant.certificate
         state = .registering(until: now.monotonic + Self.registrationMax)
         prolong(after: grant.lifetime, now.monotonic)
         var identity = HomeIdentity(hoa: grant.hoa, key: key, certificate: grant.certificate)
@@ -352,10 +414,7 @@ package struct Visit: Sendable {
     mutating func left(sequence: UInt64, _ around: Surroundings, random: inout some RandomNumberGenerator, _ now: Now) -> [Action] {
         self.sequence = sequence
         prolonging = nil
-        for place in around.places {
-            let targets = servers?.endpoints.filter { $0.family == place.own.family } ?? []
-            if !targets.isEmpty { return begin(.withdraw, from: place.own, to: targets, random: &random, now) }
-        }
+        if let (own, targets) = way(around) { return begin(.withdraw, from: own, to: targets, random: &random, now) }
         return ended(.withdraw, "no own address reaches its IMS", now)
     }
 
@@ -364,7 +423,8 @@ package struct Visit: Sendable {
     var nextDue: MonotonicTime? {
         let end: MonotonicTime?
         switch state {
-        case .finding, .verifying, .ended: return nil
+        case .rejoining, .finding, .verifying, .ended: return nil
+        case .waiting(let retry): return retry
         case .joining(let request): return request.due
         case .leaving(let request): return request?.due
         case .registering(let until): end = until
@@ -375,6 +435,10 @@ package struct Visit: Sendable {
 
     mutating func due(random: inout some RandomNumberGenerator, _ now: Now) -> [Action] {
         if let hoa, let leaving = leaving(hoa, now) { return leaving }
+        if case .waiting(let retry) = state, retry <= now.monotonic, let hoa {
+            state = .rejoining
+            return [.lookUp(hoa)]
+        }
         guard var request, let due = request.due, due <= now.monotonic else { return [] }
         let event = request.takeDue(random: &random, now.monotonic)
         set(request)
@@ -405,10 +469,32 @@ package struct Visit: Sendable {
     mutating func prolongIfDue(_ around: Surroundings, random: inout some RandomNumberGenerator, _ now: Now) -> [Action] {
         guard isHeld || isRegistering, prolonging == nil, let at = prolongAt, at <= now.monotonic else { return [] }
         prolongAt = now.monotonic + Self.prolongingPause
+        return way(around).map { begin(.join, from: $0.own, to: $0.targets, random: &random, now) } ?? []
+    }
+
+    /// From where its IMS can be asked, and at which addresses.
+    private func way(_ around: Surroundings) -> (own: IPAddress, targets: [Endpoint])? {
         for place in around.places {
             let targets = servers?.endpoints.filter { $0.family == place.own.family } ?? []
-            if !targets.isEmpty { return begin(.join, from: place.own, to: targets, random: &random, now) }
+            if !targets.isEmpty { return (place.own, targets) }
         }
+        return nil
+    }
+
+    // MARK: An earlier run's
+
+    private mutating func rejoinLater(_ now: Now) -> [Action] {
+        guard let takenOver, now.monotonic < takenOver.until else { return giveUp("its IMS does not answer, or can't be found") }
+        state = .waiting(retry: now.monotonic + Self.takingOverPause)
         return []
+    }
+
+    /// What programs of an earlier run start from is not the node's any more.
+    private mutating func giveUp(_ reason: String) -> [Action] {
+        guard let hoa = takenOver?.hoa else { return [] }
+        let told = programs.sorted()
+        end()
+        let text = "the visited home \(hoa) of an earlier run has ended: \(reason); its programs' connections end"
+        return [.log(.error, text)] + (told.isEmpty ? [] : [.answer(told, .refused(reason))]) + [.leave(hoa)]
     }
 }

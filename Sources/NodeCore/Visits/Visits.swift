@@ -1,11 +1,19 @@
 import MATCore
 import MATSignal
 
-/// Who wants a visited home: a program, by the connection that it asks over.
-public struct VisitingProgram: Hashable, Comparable, Sendable {
-    public let number: UInt64
-    public init(_ number: UInt64) { self.number = number }
-    public static func < (a: VisitingProgram, b: VisitingProgram) -> Bool { a.number < b.number }
+/// Who wants a visited home, or has one.
+public enum VisitingProgram: Hashable, Comparable, Sendable {
+    /// A program that asks for it, by its connection: it is its own as long as that stands.
+    case asking(connection: UInt64)
+    /// One whose sockets are to start from it (`mat run --via visited`), by the connection over which that was said: until they do.
+    case starting(connection: UInt64, AddressFamily)
+    /// All those that start from this one.
+    case steered(HomeAddress)
+
+    public init(_ connection: UInt64) { self = .asking(connection: connection) }
+
+    /// Whether it is told what it gets.
+    var isAnswered: Bool { if case .steered = self { false } else { true } }
 }
 
 public enum VisitAnswer: Hashable, Sendable {
@@ -14,12 +22,40 @@ public enum VisitAnswer: Hashable, Sendable {
     case refused(String)
 }
 
+/// What a program that is to start from visited homes waits for: one of each family, as far as there are any.
+public struct AwaitedHomes: Sendable {
+    public enum Outcome: Hashable, Sendable {
+        case homes([HomeAddress])
+        /// Why there is none, for people.
+        case refused(String)
+    }
+
+    private var awaited: Set<AddressFamily>
+    private var homes: [HomeAddress] = []
+    private var reasons: [String] = []
+
+    /// - Parameter families: at least one.
+    public init(_ families: Set<AddressFamily>) { awaited = families }
+
+    /// - Returns: what the program gets, once all have been answered.
+    public mutating func answered(_ family: AddressFamily, _ answer: VisitAnswer) -> Outcome? {
+        guard awaited.remove(family) != nil else { return nil }
+        switch answer {
+        case .address(let hoa): homes.append(hoa)
+        case .refused(let reason): if !reasons.contains(reason) { reasons.append(reason) }
+        }
+        guard awaited.isEmpty else { return nil }
+        return homes.isEmpty ? .refused(reasons.joined(separator: "; ")) : .homes(homes.sorted())
+    }
+}
+
 /// The visited homes that this node has or asks for, and the programs that use them.
 ///
 /// ```
 ///   a program ──► one of this network and family ──► it joins those that use it
 ///                   └ none ──► a new `Visit`, as long as there are fewer than eight
 ///   its connection ends ──► it leaves; the last one has the address given back after a while
+///   a grant of an address that another visit has ──► they are one from then on
 /// ```
 struct Visits: Sendable {
     /// Each has a core of its own, which costs memory and a share of the node's rates.
@@ -83,6 +119,29 @@ struct Visits: Sendable {
         for index in visits.indices { visits[index].remove(program, now) }
     }
 
+    /// Programs start from these homes now, and from no others.
+    mutating func steered(from homes: Set<HomeAddress>, _ now: MonotonicTime) {
+        for index in visits.indices {
+            guard let hoa = visits[index].hoa else { continue }
+            if homes.contains(hoa) { visits[index].keep(for: .steered(hoa)) } else { visits[index].remove(.steered(hoa), now) }
+        }
+    }
+
+    /// Programs of an earlier run start from these homes.
+    ///
+    /// - Parameter home: as which the node is at home in a family.
+    /// - Returns: homes that can't be kept.
+    mutating func takeOver(_ homes: [HomeAddress], home: (AddressFamily) -> HomeIdentity?, _ now: MonotonicTime) -> [HomeAddress] {
+        homes.filter { hoa in
+            guard visits.count < Self.visitsMax, let identity = home(hoa.family) else { return true }
+            visits.append(Visit(takingOver: hoa, identity, linger: linger, now))
+            return false
+        }
+    }
+
+    /// Whether the address is one that an earlier run had and that the node is about to have again.
+    func isBeingTakenOver(_ address: IPAddress) -> Bool { visits.contains { $0.isBeingTakenOver && $0.hoa?.address == address } }
+
     // MARK: Events
 
     mutating func lookedUp(_ name: HomeAddress, _ result: ServerLookup, _ around: Visit.Surroundings, _ now: Now) -> [Action] {
@@ -92,11 +151,25 @@ struct Visits: Sendable {
     /// - Returns: `nil` if it is no answer to any of them.
     mutating func received(_ message: SignalMessage, from source: Endpoint, to local: IPAddress, _ now: Now) -> [Action]? {
         for index in visits.indices {
-            guard let actions = visits[index].received(message, from: source, to: local, random: &random, now) else { continue }
+            guard var actions = visits[index].received(message, from: source, to: local, random: &random, now) else { continue }
+            actions += unite(index)
             visits.removeAll(where: \.hasEnded)
             return perform(actions)
         }
         return nil
+    }
+
+    /// A visitor has one address of a network, however often it asks there: from another own address, or after an agent that was killed.
+    private mutating func unite(_ index: Int) -> [Visit.Action] {
+        guard let granted = visits[index].granted, let known = visits.firstIndex(where: { $0.hoa == granted }) else { return [] }
+        guard visits[known].isOpen else {
+            // It is the node's again before it was given back.
+            visits[known].end()
+            return []
+        }
+        let actions = visits[known].take(over: visits[index])
+        visits[index].end()
+        return actions
     }
 
     mutating func registered(_ hoa: HomeAddress, _ now: MonotonicTime) -> [Action] {
@@ -132,7 +205,7 @@ struct Visits: Sendable {
             case .enter(let identity): [.enter(identity)]
             case .prolonged(let certificate): [.prolonged(certificate)]
             case .leave(let hoa): [.leave(hoa)]
-            case .answer(let programs, let answer): programs.map { .answer($0, answer) }
+            case .answer(let programs, let answer): programs.filter(\.isAnswered).map { .answer($0, answer) }
             case .log(let level, let text): [.log(level, text)]
             }
         }

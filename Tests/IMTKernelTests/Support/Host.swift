@@ -74,7 +74,7 @@ final class Host: @unchecked Sendable {
         case .heldEncapsulated(let packet, let from, let to): encapsulatedHeld.append((packet, from, to))
         case .datagramError(let error): errors.append(error)
         case .inPath(let message): inPath.append(message)
-        case .gatewayArrival: break
+        case .gatewayArrival, .programs: break
         case .failed(let error): problems.append(error.description)
         case .repaired(let text): repairs.append(text)
         case .warning(let text): notices.append(text)

@@ -266,6 +266,105 @@ struct VisitTests {
         #expect(played.lookUps.last == home("192.0.2.9") && played.answers[second] == nil && played.visits.held.map(\.hoa) == [hoa])
     }
 
+    @Test("Programs that start from a visited home have it after the one that asked is gone, until the last of them has ended")
+    mutating func steered() throws {
+        let starting = VisitingProgram.starting(connection: 1, .ipv4)
+        try visit(starting)
+        #expect(played.answers == [starting: .address(hoa)])
+        played.visits.steered(from: [hoa, home("198.51.100.1")], clock.time)
+        played.visits.release(starting, clock.time)
+        advance(.seconds(600))
+        #expect(played.left.isEmpty && played.visits.held.map(\.programs) == [1])
+        played.visits.steered(from: [home("198.51.100.1")], clock.time)
+        advance(.seconds(31))
+        #expect(played.left == [hoa])
+    }
+
+    @Test("What is awaited in two families is one answer: the addresses there are, or the reasons why there is none")
+    func awaited() {
+        let (address, reason) = (VisitAnswer.address(hoa), VisitAnswer.refused("nobody serves it"))
+        var both = AwaitedHomes([.ipv4, .ipv6])
+        let outcomes = [both.answered(.ipv6, reason), both.answered(.ipv6, reason), both.answered(.ipv4, address)]
+        #expect(outcomes == [nil, nil, .homes([hoa])])
+        var neither = AwaitedHomes([.ipv4, .ipv6])
+        let refusals = [neither.answered(.ipv4, reason), neither.answered(.ipv6, reason)]
+        #expect(refusals == [nil, .refused("nobody serves it")])
+    }
+
+    // MARK: After an agent that was killed
+
+    private func takeOver() -> [HomeAddress] {
+        let identity = identity
+        let unkept = played.visits.takeOver([hoa], home: { $0 == .ipv4 ? identity : nil }, clock.time)
+        played.visits.steered(from: [hoa], clock.time)
+        return unkept
+    }
+
+    @Test("A home that programs of an earlier run start from is asked for again by its name, and gone on with until they end")
+    mutating func takenOver() throws {
+        #expect(takeOver().isEmpty && played.visits.isBeingTakenOver(hoa.address))
+        // Without an address, and without the DNS, it waits.
+        advance(.seconds(3), around([]))
+        looked("\(hoa)", .failed("no resolver answers"), around([]))
+        advance(.seconds(3))
+        #expect(played.lookUps == [hoa, hoa] && played.left.isEmpty)
+        looked("\(hoa)", found())
+        try giveCookie()
+        guard case .join(let join)? = played.sent.last?.message.body else { return #expect(played.sent.isEmpty) }
+        #expect(join.wanted == IPPrefix(hoa.address) && join.title == .visitor(identity.hoa, identity.certificate))
+        try grant()
+        #expect(played.entered.map(\.hoa) == [hoa] && !played.visits.isBeingTakenOver(hoa.address))
+        played.perform(played.visits.registered(hoa, clock.time))
+        #expect(played.answers.isEmpty)
+        advance(.seconds(600))
+        #expect(played.left.isEmpty)
+        played.visits.steered(from: [], clock.time)
+        advance(.seconds(31))
+        #expect(played.left == [hoa])
+    }
+
+    @Test("It is given up when its IMS refuses it, and when there is no answer for ten minutes")
+    mutating func notTakenOver() throws {
+        _ = takeOver()
+        advance(.zero)
+        looked("\(hoa)", found())
+        try giveCookie()
+        try answer { .joinReply(JoinReply(code: .refused, cookie: $0, text: "the lease is another's")) }
+        #expect(played.left == [hoa] && played.visits.isEmpty && played.logs.last?.contains("the lease is another's") == true)
+        _ = takeOver()
+        for _ in 0..<400 where !played.visits.isEmpty {
+            advance(.seconds(2))
+            if played.lookUps.last == hoa { looked("\(hoa)", .failed("no resolver answers")) }
+        }
+        #expect(played.left == [hoa, hoa])
+    }
+
+    @Test("Who asks in a network whose address the node has already gets that one, also while it is being taken over")
+    mutating func united() throws {
+        try visit(first)
+        let other = around([("203.0.113.10", nil)])
+        ask(second, other)
+        looked("203.0.113.10", found(), other)
+        try giveCookie()
+        try grant()
+        #expect(played.answers[second] == .address(hoa) && played.entered.count == 1 && played.visits.held.map(\.programs) == [2])
+
+        played.visits = Visits(random: SeededGenerator(seed: 2))
+        played.answers = [:]
+        _ = takeOver()
+        ask(first)
+        looked("203.0.113.9", found())
+        try giveCookie()
+        try grant()
+        #expect(played.answers.isEmpty && played.visits.held.map(\.programs) == [2])
+        advance(.zero)
+        looked("\(hoa)", found())
+        try giveCookie()
+        try grant()
+        played.perform(played.visits.registered(hoa, clock.time))
+        #expect(played.answers == [first: .address(hoa)])
+    }
+
     @Test("There are no more visits and programs than bounds say")
     func bounds() throws {
         for number in 0..<Visits.visitsMax { ask(VisitingProgram(UInt64(100 + number)), around([("192.0.2.\(10 + number)", nil)])) }
