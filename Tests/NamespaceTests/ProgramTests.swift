@@ -41,11 +41,11 @@ struct ProgramTests {
 
     // MARK: The node
 
-    private func directory(_ lab: Lab) -> String { "/run/\(lab.name)/mn" }
-    private func program(_ lab: Lab) -> String { "/run/\(lab.name)/talk" }
+    func directory(_ lab: Lab) -> String { "/run/\(lab.name)/mn" }
+    func program(_ lab: Lab) -> String { "/run/\(lab.name)/talk" }
 
     /// Builds the program, gives mn its second home addresses, another network beside the first, and no traffic but what is asked for.
-    private func prepare(_ lab: Lab) throws {
+    func prepare(_ lab: Lab) throws {
         guard !FileManager.default.fileExists(atPath: program(lab)) else { return }
         let source = "/run/\(lab.name)/talk.c"
         try Self.talk.write(toFile: source, atomically: true, encoding: .utf8)
@@ -87,15 +87,15 @@ struct ProgramTests {
         }
     }
 
-    private func run(_ lab: Lab, _ words: [String], via: [String] = []) throws -> Background {
+    func run(_ lab: Lab, _ words: [String], via: [String] = []) throws -> Background {
         let all = ["mat", "run", "--control", lab.control("mn")] + via.flatMap { ["--via", $0] } + words
         return try lab.start("mn", "/usr/bin/env", arguments: all)
     }
 
-    private func talk(_ lab: Lab, _ cn: String, threads: Int = 2) -> [String] { [program(lab), cn, "\(Self.port)", "\(threads)"] }
+    func talk(_ lab: Lab, _ cn: String, threads: Int = 2) -> [String] { [program(lab), cn, "\(Self.port)", "\(threads)"] }
 
     /// What every thread of a talking program has counted.
-    private func counts(_ program: Background) -> [Substring: Int] {
+    func counts(_ program: Background) -> [Substring: Int] {
         var result: [Substring: Int] = [:]
         for line in program.text.split(separator: "\n") {
             let words = line.split(separator: " ")
@@ -105,7 +105,7 @@ struct ProgramTests {
     }
 
     /// Waits until all threads of all these programs have heard something new.
-    private func goOn(_ lab: Lab, _ programs: [(name: String, program: Background)], threads: Int = 2) throws {
+    func goOn(_ lab: Lab, _ programs: [(name: String, program: Background)], threads: Int = 2) throws {
         let before = programs.map { counts($0.program) }
         for (index, (name, program)) in programs.enumerated() {
             try lab.wait("\(name) goes on: \(program.text.suffix(300))\n\(lab.log("mn").suffix(3000))") {
@@ -115,7 +115,7 @@ struct ProgramTests {
         }
     }
 
-    private func groups(_ lab: Lab) throws -> String {
+    func groups(_ lab: Lab) throws -> String {
         let network = try lab.shell("mn", "stat -Lc %i /proc/self/ns/net").text.trimmingCharacters(in: .whitespacesAndNewlines)
         // Outside: `ip netns exec` hides control groups.
         let line = "find $(findmnt -n -t cgroup2 -o TARGET | head -1) -name 'mat-\(network)-*'"
@@ -123,16 +123,16 @@ struct ProgramTests {
     }
 
     /// Ends programs, and what they have started: all that `mat ps` lists.
-    private func end(_ lab: Lab, _ programs: [Background]) throws {
+    func end(_ lab: Lab, _ programs: [Background]) throws {
         for program in programs { program.terminate() }
         let report = try lab.on("mn", "mat", "ps", "--json", "--control", lab.control("mn")).text
         for match in report.matches(of: /"process" : (\d+)/) { if let process = pid_t(match.1) { kill(process, SIGKILL) } }
         for program in programs { _ = try program.wait(seconds: 10) }
     }
 
-    private func rules(_ lab: Lab) throws -> String { try lab.shell("mn", "ip rule; ip -6 rule").text }
+    func rules(_ lab: Lab) throws -> String { try lab.shell("mn", "ip rule; ip -6 rule").text }
 
-    private func nothingLeft(_ lab: Lab) throws {
+    func nothingLeft(_ lab: Lab) throws {
         try lab.wait("nothing is left of the programs") { try groups(lab).isEmpty && !rules(lab).contains("fwmark 0x62880") }
         let report = try lab.on("mn", "mat", "ps", "--json", "--control", lab.control("mn"))
         #expect(report.text.contains("\"groups\" : [\n\n  ]"), "\(report.text)")
