@@ -7,7 +7,7 @@
 
 // linux/udp.h, which contradicts netinet/udp.h of other modules: SOL_UDP, UDP_SEGMENT, UDP_GRO, UDP_NO_CHECK6_RX. linux/in.h and in6.h: what <netinet/in.h> hides.
 enum {
-    mat_level_udp = 17, mat_udp_segment = 103, mat_udp_gro = 104, mat_udp_no_check6 = 102,
+    mat_level_udp = 17, mat_udp_segment = 103, mat_udp_gro = 104, mat_udp_no_sum6 = 101, mat_udp_no_check6 = 102,
     mat_level_ip = 0, mat_ip_tos = 1, mat_ip_ttl = 2, mat_ip_mtu_discover = 10, mat_ip_recverr = 11, mat_ip_recvtos = 13,
     mat_level_ipv6 = 41, mat_ipv6_hops = 16, mat_ipv6_mtu_discover = 23, mat_ipv6_recverr = 25, mat_ipv6_recvtclass = 66, mat_ipv6_tclass = 67,
     // Who has to may cut datagrams up, the sender first; or nobody, whatever the network has said (for both families the same numbers); or whoever

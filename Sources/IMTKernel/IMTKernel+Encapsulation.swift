@@ -51,7 +51,7 @@ extension IMTKernel {
         let uses = encapsulator.uses(of: pairs)
         guard let forwarding else { return uses }
         return uses.map { use in
-            guard let others = forwarding.use(of: use.pair), others.far == use.far else { return use }
+            guard let others = forwarding.use(of: use.pair, to: use.far) else { return use }
             return PathUse(use.pair, far: use.far, sent: use.sent &+ others.sent, heard: use.heard &+ others.heard, came: use.came &+ others.came)
         }
     }

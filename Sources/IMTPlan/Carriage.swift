@@ -75,11 +75,14 @@ public struct Carriage: Hashable, Sendable {
     /// The largest packet that has been seen to arrive in a datagram, in octets with the IP header; of no meaning for rewritten ones. Below
     /// `mtuAtFirst` the path is so narrow that the datagrams of larger ones are cut up on their way out.
     public var largest: UInt32
+    /// Its datagrams have to have a UDP sum, which the kernel's programs can't make: they are the agent's.
+    public var needsSum: Bool
 
-    public init(_ way: Way, because reason: Reason = .preferred, largest: UInt32 = Carriage.mtuAtFirst) {
+    public init(_ way: Way, because reason: Reason = .preferred, largest: UInt32 = Carriage.mtuAtFirst, needsSum: Bool = false) {
         self.way = way
         self.reason = reason
         self.largest = largest
+        self.needsSum = needsSum
     }
 
     public static func rewritten(_ mobile: MobilePair, because reason: Reason = .preferred) -> Carriage {

@@ -102,7 +102,7 @@ public struct NodeCore {
         inPathProbes = InPathProbes(
             underWayMax: configuration.share(of: InPathProbes.underWayMax), perSecond: configuration.share(of: InPathProbes.perSecondMax))
         candidates = CandidateTable(peersMax: configuration.share(of: CandidateTable.peersMax))
-        pathMTUs = PathMTUs(pathsMax: configuration.share(of: PathMTUs.pathsMax))
+        pathMTUs = PathMTUs(pathsMax: configuration.share(of: PathMTUs.pathsMax), asksSizes: configuration.mtu == nil)
         peerRelays = RelayTable(
             peersMax: configuration.share(of: EndpointTable.peersMax), visitsMax: configuration.share(of: RelayTable.visitsMax))
         preferences = Preferences(configuration)

@@ -53,6 +53,57 @@ struct FirewallTests {
         #expect(toServer.ends.isEmpty && toNode.ends.isEmpty)
     }
 
+    /// Counts what passes a gateway over IPv6 in datagrams without a sum, and drops it if it is told to.
+    private func watchSums(_ lab: Lab, _ gateway: String, drops: Bool = false) throws {
+        let rule = "meta l4proto udp udp checksum 0 counter \(drops ? "drop" : "accept")"
+        let done = try lab.shell(
+            gateway, "nft 'table ip6 sums; delete table ip6 sums; table ip6 sums { chain c { type filter hook forward priority -1; \(rule); }; }'")
+        #expect(done.status == 0, "\(done.text)")
+    }
+
+    private func packetsWithoutSum(_ lab: Lab, _ gateway: String) throws -> Int {
+        let words = try lab.on(gateway, "nft", "list", "table", "ip6", "sums").text.split(whereSeparator: \.isWhitespace)
+        return words.firstIndex(of: "packets").flatMap { words.indices.contains($0 + 1) ? Int(words[$0 + 1]) : nil } ?? 0
+    }
+
+    @Test("Where UDP over IPv6 without a sum is dropped, on arrival there or from some moment on, TCP and UDP go on")
+    func sums() throws {
+        let lab = try Lab.shared
+        for node in ["mn", "mn2"] { try lab.lab("move", node, "wlan") }
+        let traffic = try Traffic(lab, [ways("cn", Self.cn)[1]])
+        defer { traffic.end() }
+        func goesOn(_ network: String) {
+            #expect(traffic.goesOn(within: 15), "mn in \(network): \(traffic.report)\n\(lab.log("mn").suffix(6000))")
+            #expect(traffic.ends.isEmpty)
+        }
+        func say(_ isLost: Bool, _ network: String) throws {
+            for (node, peer) in [("mn", Self.cn[1]), ("cn", Self.mn[1])] {
+                try lab.wait("\(node) \(isLost ? "says" : "does not say") in \(network) that datagrams need a sum") {
+                    let why = try lab.on(node, "mat", "why", peer, "--control", lab.control(node)).text
+                    return why.contains("encapsulated") && why.contains("without a UDP sum do not arrive") == isLost
+                }
+            }
+        }
+        try lab.lab("move", "mn", "sums")
+        goesOn("sums")
+        try say(true, "sums")
+        // What asks whether they pass was dropped, as packets would have been.
+        #expect(try packetsWithoutSum(lab, "sums") > 0)
+        goesOn("sums")
+        try lab.lab("move", "mn", "firewall")
+        try watchSums(lab, "firewall")
+        goesOn("firewall")
+        try lab.wait("the kernel sends, without sums") { try packetsWithoutSum(lab, "firewall") > 100 }
+        try say(false, "firewall")
+        try watchSums(lab, "firewall", drops: true)
+        let began = Date()
+        goesOn("firewall")
+        print("sums: both ways go on \(Date().timeIntervalSince(began)) s after datagrams without are dropped")
+        try say(true, "firewall")
+        goesOn("firewall")
+        _ = try lab.on("firewall", "nft", "delete", "table", "ip6", "sums")
+    }
+
     @Test("A translator that starts anew, with another address too, holds up TCP and UDP for no more than 1.5 s")
     func reboots() throws {
         let lab = try Lab.shared

@@ -202,7 +202,7 @@ final class Encapsulator {
         guard let packet = message.packet, let socket = socket(message.own.port) else {
             return SystemError("send to \(message.pair.peer) within the path from \(message.own)", errno: EADDRNOTAVAIL)
         }
-        return socket.sendWhole(packet, from: message.own.address, to: message.far)
+        return socket.sendWhole(packet, from: message.own.address, to: message.far, lacksSum: message.lacksSum)
     }
 
     // MARK: In

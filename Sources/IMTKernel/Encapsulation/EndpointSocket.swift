@@ -101,8 +101,12 @@ public final class EndpointSocket {
     // MARK: Packets
 
     /// Sends one packet, whole or not at all.
-    func sendWhole(_ packet: [UInt8], from local: IPAddress, to far: Endpoint) -> SystemError? {
+    ///
+    /// - Parameter lacksSum: over IPv6 the datagram has no sum.
+    func sendWhole(_ packet: [UInt8], from local: IPAddress, to far: Endpoint, lacksSum: Bool = false) -> SystemError? {
         setCutting(.never)
+        if lacksSum { set(mat_level_udp, mat_udp_no_sum6, 1) }
+        defer { if lacksSum { set(mat_level_udp, mat_udp_no_sum6, 0) } }
         return Self.trying { socket.sendIfRoom(packet, from: local, to: far) }
     }
 

@@ -242,10 +242,12 @@ final class KernelEncapsulation {
         return PeerCounters(packetsOut: memory[slot, 0], packetsIn: memory[slot, 2], octetsOut: memory[slot, 1], octetsIn: memory[slot, 3])
     }
 
-    /// What a peer's present way has carried; `nil` for one without.
-    func use(of pair: HomePair) -> PathUse? {
-        guard let entry = written[pair], let far = entry.way?.far else { return nil }
+    /// What a peer's present way, which leads there, has carried as far as the programs saw it: they take packets in also where the agent sends them
+    /// out. `nil` for a peer that they don't know.
+    func use(of pair: HomePair, to far: Endpoint) -> PathUse? {
+        guard let entry = written[pair] else { return nil }
         let (sent, heard) = (memory[Int(entry.slot), 0], heard(entry, far))
+        if bases[pair]?.far != far { bases[pair] = (far, sent, heard) }
         let base = bases[pair] ?? (far, 0, 0)
         return PathUse(pair, far: far, sent: sent &- base.sent, heard: heard &- base.heard, came: memory[Int(entry.slot), 2])
     }

@@ -14,6 +14,8 @@ public struct InPathMessage: Hashable, Sendable {
     public var far: Endpoint
     /// What the inner datagram carries.
     public var octets: [UInt8]
+    /// The datagram around it leaves without a UDP sum over IPv6, as those of the kernel's programs do.
+    public var lacksSum = false
 
     public init(_ octets: [UInt8], between pair: HomePair, from own: Endpoint, to far: Endpoint) {
         self.octets = octets

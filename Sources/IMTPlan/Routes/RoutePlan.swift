@@ -175,9 +175,9 @@ package struct RoutePlan {
     }
 
     /// Which link datagrams of an encapsulated carriage leave by, to which neighbour there, and the largest packet in them; `nil` without a way, and where
-    /// they may have to be cut up.
+    /// they may have to be cut up or need a sum.
     package func forwardingWay(_ carriage: Carriage) -> ForwardingEntry.Way? {
-        guard let (own, far) = carriage.way.endpoints, carriage.largest >= Carriage.mtuAtFirst,
+        guard let (own, far) = carriage.way.endpoints, carriage.largest >= Carriage.mtuAtFirst, !carriage.needsSum,
             let outer = way(from: carriage.way.own, to: far.address)
         else { return nil }
         return ForwardingEntry.Way(

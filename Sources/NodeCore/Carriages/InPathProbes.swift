@@ -15,6 +15,8 @@ struct InPathProbes: Sendable {
     enum Purpose: Hashable, Sendable {
         /// Whether a packet of so many octets passes; 0: a small one beside it.
         case size(UInt32)
+        /// Whether a datagram without a sum passes.
+        case noSum
         /// It tells the peer our own candidates.
         case candidates
         /// Whether the peer is bound at a relay as well, and whether one that is used still carries packets.

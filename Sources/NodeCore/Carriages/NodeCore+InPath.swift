@@ -44,7 +44,9 @@ extension NodeCore {
             .pathProbe(PathProbe(cookie: Cookie(client: question.cookie), hoa: hoa, peerHoA: home, candidates: candidates)))
         counters.probesSent += 1
         let payload = octets.map { $0 - InPathMessage.headerOctets(hoa.family) } ?? 0
-        postInPath(InPathMessage(SignalDatagram.fill(payload, with: message), between: HomePair(own: home, peer: hoa), from: own, to: far))
+        var packet = InPathMessage(SignalDatagram.fill(payload, with: message), between: HomePair(own: home, peer: hoa), from: own, to: far)
+        packet.lacksSum = purpose == .noSum
+        postInPath(packet)
         deadlines.set(.inPath, at: inPathProbes.nextDue ?? now.monotonic + wait)
         return true
     }
@@ -71,6 +73,7 @@ extension NodeCore {
     private mutating func ended(_ probe: InPathProbes.Probe, after time: Duration?, _ now: Now) {
         switch probe.purpose {
         case .candidates: candidatesTold(probe, isAnswered: time != nil, now)
+        case .noSum: if time != nil { sumMissedByNobody(probe, now) }
         case .size(let size): if time != nil { sizeAnswered(size, probe, now) }
         case .relay: if let time { relayAnswered(probe, after: time) }
         }

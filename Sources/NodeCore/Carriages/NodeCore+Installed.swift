@@ -26,17 +26,24 @@ extension NodeCore {
         let relayed = isRewritten || isHeld || endpoint != nil ? nil : relayedWay(of: hoa, now)
         let after = endpoint?.carriage ?? relayed?.carriage
         let largest = after.map { self.largest(of: hoa, over: $0) } ?? Carriage.mtuAtFirst
-        let largestBefore = peerEndpoints[hoa]?.installed != nil ? peerEndpoints[hoa]?.installedLargest : peerRelays[hoa]?.installedLargest
+        let needsSum = after.map { self.needsSum(hoa, over: $0) } ?? false
+        let isByEndpoint = peerEndpoints[hoa]?.installed != nil
+        let largestBefore = isByEndpoint ? peerEndpoints[hoa]?.installedLargest : peerRelays[hoa]?.installedLargest
+        let neededSum = isByEndpoint ? peerEndpoints[hoa]?.installedNeedsSum : peerRelays[hoa]?.installedNeedsSum
         let added = accept(pair)
         peerEndpoints.update(hoa) { paths in
             paths.setOtherWay(isRewritten || relayed != nil)
-            paths.install(endpoint, largest: largest, now.monotonic)
+            paths.install(endpoint, largest: largest, needsSum: needsSum, now.monotonic)
         }
-        peerRelays.update(hoa) { $0.install(relayed, largest: largest, now.monotonic) }
+        peerRelays.update(hoa) { $0.install(relayed, largest: largest, needsSum: needsSum, now.monotonic) }
         defer { perform(probes, of: hoa, now) }
-        if after != before || after != nil && largest != largestBefore {
-            if let after { change(.setOutbound(pair, Carriage(after, largest: largest))) } else if !isRewritten { change(.removeOutbound(pair)) }
-            logCarriage(of: hoa, after, largest: after == before ? largest : nil)
+        if after != before || after != nil && (largest != largestBefore || needsSum != neededSum) {
+            if let after {
+                change(.setOutbound(pair, Carriage(after, largest: largest, needsSum: needsSum)))
+            } else if !isRewritten {
+                change(.removeOutbound(pair))
+            }
+            if after != before || largest != largestBefore { logCarriage(of: hoa, after, largest: after == before ? largest : nil) }
         }
         if after != before { usePathMTU(of: hoa, over: after, now) }
         if !added.isEmpty {

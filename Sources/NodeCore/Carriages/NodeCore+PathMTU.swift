@@ -2,7 +2,8 @@ import IMTPlan
 import MATCore
 import MATSignal
 
-// How large packets in datagrams may be: `PathMTUs` says what to ask and what follows, probes within the path ask it.
+// How large packets in datagrams may be, and whether the datagrams need sums: `PathMTUs` says what to ask and what follows, probes within the path
+// ask it.
 
 extension NodeCore {
     /// The largest packet for a path that a peer's packets take, or would.
@@ -10,6 +11,9 @@ extension NodeCore {
         if let fixed = configuration.mtu { return fixed }
         return pathMTUs[Self.key(of: hoa, way)]?.largest ?? Carriage.mtuAtFirst
     }
+
+    /// Whether the datagrams of such a path have to have a sum.
+    func needsSum(_ hoa: HomeAddress, over way: Carriage.Way) -> Bool { way.endpoints != nil && pathMTUs.needsSum(Self.key(of: hoa, way)) }
 
     private static func key(of hoa: HomeAddress, _ way: Carriage.Way) -> PathMTUs.Key {
         let (own, far) = way.endpoints ?? (Endpoint(way.own.address, port: SignalPort.node), Endpoint(way.destination, port: SignalPort.node))
@@ -19,8 +23,7 @@ extension NodeCore {
 
     /// A peer's packets go over this path now; `nil`: over none that adds anything to them.
     mutating func usePathMTU(of hoa: HomeAddress, over way: Carriage.Way?, _ now: Now) {
-        // One that is fixed is not looked for.
-        guard configuration.mtu == nil, let way, way.endpoints != nil else { return pathMTUs.remove(hoa) }
+        guard let way, way.endpoints != nil else { return pathMTUs.remove(hoa) }
         perform(pathMTUs.use(Self.key(of: hoa, way), by: hoa, packets: peers[hoa]?.packets ?? 0, now.monotonic), now)
     }
 
@@ -41,6 +44,11 @@ extension NodeCore {
 
     mutating func pathMTUDue(_ now: Now) { perform(pathMTUs.takeDue(now.monotonic), now) }
 
+    /// A probe in a datagram without a sum was answered.
+    mutating func sumMissedByNobody(_ probe: InPathProbes.Probe, _ now: Now) {
+        perform(pathMTUs.answeredWithoutSum(by: probe.hoa, from: probe.own, to: probe.far, now.monotonic), now)
+    }
+
     /// A probe of a size was answered; 0: the small one that goes behind each.
     mutating func sizeAnswered(_ size: UInt32, _ probe: InPathProbes.Probe, _ now: Now) {
         perform(
@@ -49,8 +57,12 @@ extension NodeCore {
 
     /// What is known of the size of a peer's packets in datagrams, for people; empty if they take no such path.
     func sizeText(of hoa: HomeAddress) -> String {
+        guard let key = pathMTUs.key(of: hoa), let mtu = pathMTUs[key] else { return "" }
+        return sizeText(mtu) + (pathMTUs.losesWithoutSum(key) ? "; datagrams without a UDP sum do not arrive, so the agent sends them all" : "")
+    }
+
+    private func sizeText(_ mtu: PathMTU) -> String {
         if let fixed = configuration.mtu { return "; packets of up to \(fixed) octets, as configured" }
-        guard let mtu = pathMTUs.key(of: hoa).flatMap({ pathMTUs[$0] }) else { return "" }
         guard mtu.largest >= Carriage.mtuAtFirst else { return "; so narrow that packets of \(Carriage.mtuAtFirst) octets are cut up" }
         return "; packets of up to \(mtu.largest) octets\(mtu.failed.map { ", \($0) do not pass" } ?? "")\(mtu.isTrying ? ", being tried" : "")"
     }
@@ -62,6 +74,11 @@ extension NodeCore {
                 for (size, octets) in [(size, Int(size)), (0, nil)] as [(UInt32, Int?)] {
                     probeInPath(hoa, from: key.own, to: key.far, for: .size(size), octets: octets, wait: PathMTU.answerMax * 3, now)
                 }
+            case .askWithoutSum(let hoa, let key):
+                probeInPath(hoa, from: key.own, to: key.far, for: .noSum, wait: OuterSum.answerMax, now)
+            case .sumsChanged(let peers, let key, let isNeeded):
+                if isNeeded { log(.notice, "datagrams to \(key.far) do not arrive without a UDP sum: the agent sends them with one, not the kernel") }
+                for hoa in peers { applyPeer(hoa, now) }
             case .changed(let peers):
                 for hoa in peers { applyPeer(hoa, now) }
             }

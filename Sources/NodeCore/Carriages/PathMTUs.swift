@@ -2,7 +2,7 @@ import IMTPlan
 import MATCore
 import MATSignal
 
-/// The sizes of the paths that packets travel in datagrams over. Peers behind one endpoint, as the hosts of a mobile network are, share one; behind a
+/// What the paths that packets travel in datagrams over carry: how large ones, and whether ones without a UDP sum. Peers behind one endpoint, as the hosts of a mobile network are, share one; behind a
 /// relay each has a path of its own, whose other half nobody else's packets take.
 struct PathMTUs: Sendable {
     struct Key: Hashable, Sendable {
@@ -10,35 +10,57 @@ struct PathMTUs: Sendable {
         let far: Endpoint
         /// Of a relayed path.
         let peer: HomeAddress?
+
+        /// Datagrams are of IPv6, or become so before they leave: there a UDP sum may be missed.
+        var isOverIPv6: Bool { own.family == .ipv6 || StandIns.isStandIn(own.address) }
     }
 
     enum Action: Hashable, Sendable {
         /// A probe of that size is to go to this peer over the path, and a small one behind it.
         case ask(HomeAddress, Key, UInt32)
+        /// A probe is to go to this peer over the path in a datagram without a sum.
+        case askWithoutSum(HomeAddress, Key)
         /// These peers' packets may have another size than before.
         case changed([HomeAddress])
+        /// These peers' datagrams need a sum now, or need none any more.
+        case sumsChanged([HomeAddress], Key, isNeeded: Bool)
     }
 
     private struct Path: Sendable {
         var mtu = PathMTU()
+        var sum = OuterSum()
         var peers: Set<HomeAddress> = []
+
+        /// What its machines say.
+        enum Saying {
+            case size(PathMTU.Action)
+            case sum(OuterSum.Action)
+        }
     }
 
     /// Of the whole node; packets on others are as large as every path carries.
     static let pathsMax = 16_384
 
     private let pathsMax: Int
+    /// Sizes are looked for.
+    private let asksSizes: Bool
     private var paths: [Key: Path] = [:]
     private var keys: [HomeAddress: Key] = [:]
     /// Packets of each peer so far, when its use was last told.
     private var counts: [HomeAddress: UInt64] = [:]
     private var deadlines = DeadlineQueue<Key>()
 
-    init(pathsMax: Int) { self.pathsMax = pathsMax }
+    init(pathsMax: Int, asksSizes: Bool = true) { (self.pathsMax, self.asksSizes) = (pathsMax, asksSizes) }
 
     // MARK: Questions
 
     subscript(key: Key) -> PathMTU? { paths[key]?.mtu }
+
+    /// Whether datagrams on a path have to have a sum: over IPv6, where none has been seen to arrive without.
+    func needsSum(_ key: Key) -> Bool { key.isOverIPv6 && paths[key]?.sum.isNeeded ?? true }
+
+    /// Likewise, and it was found out that those without do not arrive.
+    func losesWithoutSum(_ key: Key) -> Bool { key.isOverIPv6 && paths[key]?.sum.isMissed ?? false }
 
     /// The path that a peer's packets take.
     func key(of hoa: HomeAddress) -> Key? { keys[hoa] }
@@ -60,23 +82,36 @@ struct PathMTUs: Sendable {
         keys[hoa] = key
         paths[key, default: Path()].peers.insert(hoa)
         let before = counts.updateValue(packets, forKey: hoa) ?? packets
-        return tell(key) { $0.use(packets: packets < before ? packets : packets - before, now) }
+        let fresh = packets < before ? packets : packets - before
+        let asksSizes = asksSizes
+        return tell(key) { path in
+            (asksSizes ? Self.sizes(path.mtu.use(packets: fresh, now)) : [])
+                + (key.isOverIPv6 ? Self.sums(path.sum.use(packets: fresh, now)) : [])
+        }
     }
 
     /// Something says that full packets to a peer are lost.
-    mutating func doubt(_ hoa: HomeAddress, _ now: MonotonicTime) -> [Action] { keys[hoa].map { tell($0) { $0.doubt(now) } } ?? [] }
+    mutating func doubt(_ hoa: HomeAddress, _ now: MonotonicTime) -> [Action] {
+        keys[hoa].map { tell($0) { Self.sizes($0.mtu.doubt(now)) + Self.sums($0.sum.doubt(now)) } } ?? []
+    }
 
     /// A probe was answered that went to a peer between these endpoints.
     mutating func answered(_ size: UInt32, by hoa: HomeAddress, from own: Endpoint, to far: Endpoint, sentAt: MonotonicTime, _ now: MonotonicTime)
         -> [Action]
     {
         guard let key = keys[hoa], key.own == own, key.far == far else { return [] }
-        return tell(key) { $0.answered(size, sentAt: sentAt, now) }
+        return tell(key) { Self.sizes($0.mtu.answered(size, sentAt: sentAt, now)) }
+    }
+
+    /// Likewise, by one that went in a datagram without a sum.
+    mutating func answeredWithoutSum(by hoa: HomeAddress, from own: Endpoint, to far: Endpoint, _ now: MonotonicTime) -> [Action] {
+        guard let key = keys[hoa], key.own == own, key.far == far else { return [] }
+        return tell(key) { Self.sums($0.sum.answered(now)) }
     }
 
     mutating func takeDue(_ now: MonotonicTime) -> [Action] {
         guard let key = deadlines.takeDue(now) else { return [] }
-        return tell(key) { $0.takeDue(now) }
+        return tell(key) { Self.sizes($0.mtu.takeDue(now)) + Self.sums($0.sum.takeDue(now)) }
     }
 
     /// A peer's packets take no such path any more.
@@ -89,15 +124,20 @@ struct PathMTUs: Sendable {
         deadlines.cancel(key)
     }
 
-    private mutating func tell(_ key: Key, _ event: (inout PathMTU) -> [PathMTU.Action]) -> [Action] {
+    private static func sizes(_ actions: [PathMTU.Action]) -> [Path.Saying] { actions.map { .size($0) } }
+    private static func sums(_ actions: [OuterSum.Action]) -> [Path.Saying] { actions.map { .sum($0) } }
+
+    private mutating func tell(_ key: Key, _ event: (inout Path) -> [Path.Saying]) -> [Action] {
         guard var path = paths[key] else { return [] }
-        let actions = event(&path.mtu)
+        let actions = event(&path)
         paths[key] = path
-        if let due = path.mtu.due { deadlines.set(key, at: due) } else { deadlines.cancel(key) }
+        if let due = path.mtu.due.earlier(path.sum.due) { deadlines.set(key, at: due) } else { deadlines.cancel(key) }
         return actions.compactMap { action in
             switch action {
-            case .ask(let size): path.peers.min().map { .ask($0, key, size) }
-            case .changed: .changed(path.peers.sorted())
+            case .size(.ask(let size)): path.peers.min().map { .ask($0, key, size) }
+            case .size(.changed): .changed(path.peers.sorted())
+            case .sum(.ask): path.peers.min().map { .askWithoutSum($0, key) }
+            case .sum(.changed): .sumsChanged(path.peers.sorted(), key, isNeeded: path.sum.isNeeded)
             }
         }
     }

@@ -85,6 +85,7 @@ struct PeerEndpoints: PeerMachine {
     private(set) var installed: Way?
     /// With packets as large as this.
     private(set) var installedLargest = Carriage.mtuAtFirst
+    private(set) var installedNeedsSum = false
     private(set) var installedSources: [Endpoint] = []
     /// Of the way that the kernel was told.
     private var signs: PathSigns?
@@ -274,9 +275,9 @@ struct PeerEndpoints: PeerMachine {
         if let index = places.firstIndex(where: { $0.endpoint == endpoint }) { places[index].asked = asked }
     }
 
-    mutating func install(_ way: Way?, largest: UInt32 = Carriage.mtuAtFirst, _ now: MonotonicTime) {
+    mutating func install(_ way: Way?, largest: UInt32 = Carriage.mtuAtFirst, needsSum: Bool = false, _ now: MonotonicTime) {
         if way != installed { signs = way.map { PathSigns(roundTrip: place($0.endpoint)?.roundTrip, now) } }
-        (installed, installedLargest) = (way, largest)
+        (installed, installedLargest, installedNeedsSum) = (way, largest, needsSum)
     }
 
     /// The kernel takes its packets from there.

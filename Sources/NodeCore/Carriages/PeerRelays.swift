@@ -107,6 +107,7 @@ struct PeerRelays: PeerMachine {
     /// What the kernel was told.
     private(set) var installed: Way?
     private(set) var installedLargest = Carriage.mtuAtFirst
+    private(set) var installedNeedsSum = false
     private(set) var installedSources: [Endpoint] = []
     /// Of the way that the kernel was told.
     private var signs: PathSigns?
@@ -274,11 +275,11 @@ struct PeerRelays: PeerMachine {
         return [.choose] + (wanted == before ? [] : [.bind])
     }
 
-    mutating func install(_ way: Way?, largest: UInt32, _ now: MonotonicTime) {
+    mutating func install(_ way: Way?, largest: UInt32, needsSum: Bool = false, _ now: MonotonicTime) {
         if way != installed {
             signs = way.map { way in PathSigns(roundTrip: places.first { $0.candidate.relay == way.relay }?.roundTrip, now) }
         }
-        (installed, installedLargest) = (way, largest)
+        (installed, installedLargest, installedNeedsSum) = (way, largest, needsSum)
     }
 
     /// The kernel takes the peer's packets from there.

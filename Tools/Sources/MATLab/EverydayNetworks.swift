@@ -42,6 +42,7 @@ extension Topology {
         onlyIPv6("ipv6", 19, "global IPv6 addresses only, with NAT64 and DNS64", .open),
         onlyIPv6("ipv6-firewall", 20, "such a one, behind a stateful firewall", .guarded),
         withoutIPv4("ipv6-bare", 21, "global IPv6 addresses only, and no way to IPv4"),
+        guarded("sums", 22, "as firewall, and lets no UDP over IPv6 pass that has no sum", dropsUDPWithoutSum: true),
     ]
 
     private static let wlan = (device: "wlan0", metric: 100)
@@ -67,16 +68,17 @@ extension Topology {
     }
 
     /// A network of global addresses in both families, with a stateful firewall.
-    private static func guarded(_ name: String, _ number: Int, _ summary: String) -> Network {
+    private static func guarded(_ name: String, _ number: Int, _ summary: String, dropsUDPWithoutSum: Bool = false) -> Network {
         let (link, net) = ("198.19.\(number)", "2001:db8:c0:\(number)::")
+        var gateway = Gateway(
+            outside: ["\(link).2/25", "\(net)2/64"], upstream: .router(["\(link).1/25", "\(net)1/64"]), ipv4: .guarded, ipv6: .guarded)
+        gateway.dropsUDPWithoutSum = dropsUDPWithoutSum
         return Network(
             name, router: ["\(link).129/25", "2001:db8:c1:\(number)::1/64"],
             access: Access(
                 device: wlan.device, metric: wlan.metric, pool: Pool("\(link).140", "\(link).250", mask: "255.255.255.128"),
                 advertised: "2001:db8:c1:\(number)::"),
-            gateway: Gateway(
-                outside: ["\(link).2/25", "\(net)2/64"], upstream: .router(["\(link).1/25", "\(net)1/64"]), ipv4: .guarded, ipv6: .guarded),
-            summary: summary)
+            gateway: gateway, summary: summary)
     }
 
     /// A network that has left IPv4 behind.

@@ -22,6 +22,8 @@ public struct Gateway: Sendable {
     public var isolatesClients = false
     /// Nothing of UDP passes but DNS, without which no network would be called one.
     public var dropsUDP = false
+    /// Over IPv6, without a sum (RFC 8200 forbade it, RFC 6935 allows it to tunnels).
+    public var dropsUDPWithoutSum = false
 
     public init(outside: [String], upstream: Upstream, ipv4: IPv4, ipv6: IPv6 = .absent) {
         self.outside = outside

@@ -170,6 +170,14 @@ struct GatewayPlan {
 
                 """
         }
+        if gateway.dropsUDPWithoutSum {
+            text += """
+                table ip6 sums {
+                    chain forward { type filter hook forward priority filter - 1; meta l4proto udp udp checksum 0 counter drop; }
+                }
+
+                """
+        }
         if let translation, !hasTunnel {
             text += """
                 table ip translate {
