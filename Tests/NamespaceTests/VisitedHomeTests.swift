@@ -8,19 +8,22 @@ import Testing
 @Suite("Visited homes in network namespaces", .serialized, .lab("visit"))
 struct VisitedHomeTests {
     private static let peers = [("-4", "192.0.2.11"), ("-6", "2001:db8:10::11")]
+    /// wlan, and the outside of the NAT of `home`.
+    private static let networks = ["203.0.113.0/26", "2001:db8:a::/64", "198.19.1.0/25"]
     private static let pools = ["198.51.100.128/26", "2001:db8:20:0:f000::/80"]
 
-    private func edit(_ path: String, _ change: (String) -> String) throws {
+    private func edit(_ path: String, _ change: (String) throws -> String) throws {
         try change(String(contentsOfFile: path, encoding: .utf8)).write(toFile: path, atomically: true, encoding: .utf8)
     }
 
     /// Makes ims2 the IMS of wlan, as its zone says of mn's addresses there, and has mn take visited homes.
     private func prepare(_ lab: Lab, homes: String? = nil) throws {
         try edit("/run/\(lab.name)/ims2/imsd.yaml") { text in
-            let served = ["203.0.113.0/26", "2001:db8:a::/64"].map { "  - prefix: \"\($0)\"\n" }.joined()
+            let served = Self.networks.map { "  - prefix: \"\($0)\"\n" }.joined()
             let only = homes.map { ", homes: [\"\($0)\"]" } ?? ""
             let quoted = Self.pools.map { "\"\($0)\"" }.joined(separator: ", ")
-            let visitors = "visitors: {pools: [\(quoted)], from: [\"203.0.113.0/26\", \"2001:db8:a::/64\"]\(only)}\n"
+            let from = Self.networks.map { "\"\($0)\"" }.joined(separator: ", ")
+            let visitors = "visitors: {pools: [\(quoted)], from: [\(from)]\(only)}\n"
             let plain = text.split(separator: "\n").filter { !$0.hasPrefix("visitors:") && !served.contains("\($0)\n") }.joined(separator: "\n")
             return plain.replacingOccurrences(of: "prefixes:\n", with: "prefixes:\n\(served)") + "\n" + visitors
         }
@@ -29,9 +32,7 @@ struct VisitedHomeTests {
         try lab.lab("restart", "mn")
         try lab.wait("mn is registered in both families") { try lab.status("mn")["registered"] as? Bool == true }
         let zones = "/run/\(lab.name)/ns/zones"
-        let record = try #require(
-            String(contentsOfFile: "\(zones)/100.51.198.in-addr.arpa", encoding: .utf8).split(separator: "\n").first { $0.contains("TYPE65400") })
-        let data = try #require(record.range(of: "TYPE65400").map { record[$0.lowerBound...] })
+        let data = try imsRecord(lab)
         for address in try addresses(lab) {
             let name = Self.reverse(address)
             try edit("\(zones)/\(address.family == .ipv4 ? "113.0.203.in-addr.arpa" : "8.b.d.0.1.0.0.2.ip6.arpa")") { text in
@@ -42,6 +43,13 @@ struct VisitedHomeTests {
         for address in try addresses(lab) {
             try lab.wait("the DNS says who serves \(address)") { try named(lab, Self.reverse(address)) }
         }
+    }
+
+    /// Type and data of the record that names ims2.
+    private func imsRecord(_ lab: Lab) throws -> String {
+        let zone = try String(contentsOfFile: "/run/\(lab.name)/ns/zones/100.51.198.in-addr.arpa", encoding: .utf8)
+        let record = try #require(zone.split(separator: "\n").first { $0.contains("TYPE65400") })
+        return try #require(record.range(of: "TYPE65400").map { String(record[$0.lowerBound...]) })
     }
 
     /// Has the DNS read the zones' files, and forget what it knew.
@@ -285,6 +293,50 @@ struct VisitedHomeTests {
         }
         let rules = try lab.shell("mn", "ip rule; ip -6 rule").text
         #expect(!rules.contains("fwmark 0x62880"), "\(rules)")
+    }
+
+    @Test("Behind a home's NAT the network is that of the address outside, and what began from its visited homes survives moves to other NATs and out")
+    func translated() throws {
+        let lab = try Lab.shared
+        try lab.handOverWithoutOverlap("mn2", to: "cellular")
+        try prepare(lab)
+        let outside = "198.19.1.2", name = "2.1.19.198.in-addr.arpa."
+        try edit("/run/\(lab.name)/resolver/unbound.conf") { text in
+            text.contains(name) ? text : text + "server:\n  local-data: '\(name) \(try imsRecord(lab))'\n"
+        }
+        try readZones(lab)
+        try lab.wait("the DNS says who serves \(outside)") { try named(lab, name) }
+        let server = try lab.start("mn2", "socat", "TCP6-LISTEN:7009,ipv6only=0,reuseaddr,fork", "EXEC:cat")
+        defer { server.terminate() }
+        try lab.wait("the server listens") { try lab.shell("mn2", "ss -ltn").text.contains(":7009") }
+        try lab.lab("move", "mn", "home")
+        defer { _ = try? lab.lab("move", "mn", "wlan") }
+        func isRegistered() throws -> Bool {
+            (try lab.status("mn")["homes"] as? [[String: Any]] ?? []).contains {
+                $0["state"] as? String == "registered" && $0["address"] as? String == "192.0.2.10"
+            }
+        }
+        try lab.wait("mn is registered, and knows where it is seen") {
+            try isRegistered() && lab.on("mn", "mat", "status", "--control", lab.control("mn")).text.contains(outside)
+        }
+        let control = ["--control", lab.control("mn")]
+        let run = try lab.start("mn", "/usr/bin/env", arguments: ["mat", "run"] + control + ["--via", "visited", "/bin/bash", "-c", Self.talker()])
+        defer { run.terminate() }
+        try goesOn(lab, run, "behind the NAT")
+        let homes = Set(try seen(lab).map { "\($0)" })
+        #expect(homes.count == 2, "\(homes)")
+        try lab.wait("mn2 sends to where the NAT is: \(try lab.peers("mn2"))") {
+            let peers = try lab.peers("mn2").filter { homes.contains($0["home"] as? String ?? "") }
+            return peers.count == 2 && peers.allSatisfy { ($0["locator"] as? String ?? "").contains(outside) }
+        }
+        for network in ["carrier", "home2", "cellular"] {
+            try lab.lab("move", "mn", network)
+            try goesOn(lab, run, "in \(network)")
+        }
+        let stillSeen = try Set(seen(lab).map { "\($0)" })
+        #expect(stillSeen == homes)
+        run.terminate()
+        try waitUntilGivenBack(lab, homes.sorted())
     }
 
     @Test("A home that can't be verified, and one that is not taken in, get no address; both logs say why")
