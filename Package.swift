@@ -175,7 +175,7 @@ let package = Package(
             ]),
         .testTarget(
             name: "IMSClusterTests",
-            dependencies: ["IMS", "IMSCore", "IMSCluster", "MATRuntime", "MATSignal", "MATTesting", "MappingMemory", namespaces]),
+            dependencies: ["IMS", "IMSCore", "IMSCluster", "MATCore", "MATRuntime", "MATSignal", "MATTesting", "MappingMemory", namespaces]),
         .testTarget(
             name: "NodeCoreTests",
             dependencies: ["CLinux", "IMTPlan", "MATControl", "MATCore", "MATSignal", "MATTesting", "NodeCore", "SeededRandom"]),

@@ -103,32 +103,56 @@ final class ClusterLab: @unchecked Sendable {
     ///
     /// - Parameters:
     ///   - duration: of the fault, in microseconds, from this range.
-    ///   - begins: told beforehand whether it is a server's.
+    ///   - begins: told beforehand what it is and of whom: a server's, the etcd leader's, or another member's.
     /// - Returns: what it was.
-    func suffer(_ duration: ClosedRange<UInt32>, _ generator: inout some RandomNumberGenerator, begins: (Bool) -> Void = { _ in }) throws -> String {
+    func suffer(_ duration: ClosedRange<UInt32>, _ generator: inout some RandomNumberGenerator, begins: (String) -> Void = { _ in }) throws -> String
+    {
         let victim = Int.random(in: 0..<3, using: &generator)
         let isServer = Bool.random(using: &generator)
         let program = isServer ? servers[victim] : members[victim].program
         let host = isServer ? "i\(victim)" : "e\(victim)"
-        begins(isServer)
+        let role = isServer ? "a server" : leader() == victim ? "etcd's leader" : "a member of etcd"
         let duration = UInt32.random(in: duration, using: &generator)
         switch Int.random(in: 0..<3, using: &generator) {
         case 0:
+            begins("kill \(role)")
             program.end(SIGKILL)
             usleep(duration)
             try program.start()
             return "kill \(host)"
         case 1:
+            begins("stop \(role)")
             program.signal(SIGSTOP)
             usleep(duration)
             program.signal(SIGCONT)
             return "stop \(host)"
         default:
+            begins("cut off \(role)")
             cut(host, true)
             usleep(duration)
             cut(host, false)
             return "cut \(host)"
         }
+    }
+
+    /// The member that leads etcd, if one says so of itself.
+    func leader() -> Int? {
+        let client = "\(name)-c"
+        return members.indices.first { index in
+            let url = "http://\(Self.etcdAddresses[index]):2379/v3/maintenance/status"
+            let answer = try? runCommand(["ip", "netns", "exec", client, "curl", "-sf", "-m", "1", "-d", "{}", url]).output
+            guard let answer, let status = try? JSONDecoder().decode(EtcdStatus.self, from: Data(answer.utf8)) else { return false }
+            return status.leader == status.header.member
+        }
+    }
+
+    private struct EtcdStatus: Decodable {
+        struct Header: Decodable {
+            var member: String
+            private enum CodingKeys: String, CodingKey { case member = "member_id" }
+        }
+        var header: Header
+        var leader: String
     }
 
     // MARK: Looking

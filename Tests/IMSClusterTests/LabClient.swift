@@ -1,9 +1,12 @@
 import Glibc
+import MATCore
+import MATRuntime
 import MATSignal
 import Testing
 
-/// A node's signalling socket, as protocol.md section 7 wants it used: retransmission after 250 ms, doubled, five tries; from the third on
-/// the next server is asked in parallel. It stays with the server that answered. Used in one thread, made inside the lab's namespace.
+/// A node's signalling socket, as protocol.md section 7 wants it used: retransmission as a node's (`Retransmission`), by the round trip of the
+/// server once that is known; from the third try on the next server is asked in parallel. It stays with the server that answered. Used in one
+/// thread, made inside the lab's namespace.
 final class LabClient {
     private let descriptor: Int32
     private let servers: [IPAddress]
@@ -12,11 +15,15 @@ final class LabClient {
     var onPush: ((SignalMessage, Int) -> Void)?
     private var cookie = Cookie(client: .random(in: .min ... .max))
     private var sequence = UInt32.random(in: .min ... .max)
+    /// Of each server, from answers to first tries.
+    private var roundTrips: [Int: SmoothedRTT] = [:]
 
     struct Answer {
         var message: SignalMessage
         var server: Int
         var milliseconds: Int64
+        /// From the third on another server was asked too.
+        var tries: Int
     }
 
     init(_ source: String, servers: [String], startingAt first: Int = 0) throws {
@@ -97,13 +104,16 @@ final class LabClient {
         sequence &+= 1
         let sequence = sequence
         let first = only ?? current
-        var wait: Int64 = 250
-        for attempt in 1...(only == nil ? 5 : 1) {
+        let type = SignalMessage(sequence: sequence, make(cookie)).type
+        var tries = Retransmission(type: type, smoothedRTT: roundTrips[first]?.value, now: SystemClock.now().monotonic)
+        while !tries.isExhausted, only == nil || tries.tries == 0 {
+            tries.tried(at: SystemClock.now().monotonic)
             send(SignalMessage(sequence: sequence, make(cookie)).octets, to: first)
-            if attempt >= 3 {
-                send(SignalMessage(sequence: sequence, make(cookie)).octets, to: (first + 1 + (attempt - 3) % 2) % servers.count)
+            if tries.tries >= Retransmission.failoverTry {
+                let next = first + 1 + (tries.tries - Retransmission.failoverTry) % 2
+                send(SignalMessage(sequence: sequence, make(cookie)).octets, to: next % servers.count)
             }
-            let end = milliseconds() + wait
+            let end = tries.due.nanoseconds / 1_000_000
             while let (message, server) = receive(within: end - milliseconds()) {
                 if message.type == .maNotify { onPush?(message, server) }
                 guard message.sequence == sequence, message.type.isRequest == false else { continue }
@@ -114,9 +124,11 @@ final class LabClient {
                 }
                 if let fresh = message.cookie.server { cookie.server = fresh }
                 if only == nil { current = server }
-                return Answer(message: message, server: server, milliseconds: milliseconds() - began)
+                let took = milliseconds() - began
+                // Which try an answer belongs to is known of the first alone (Karn).
+                if tries.tries == 1 { roundTrips[server, default: SmoothedRTT()].add(.milliseconds(took)) }
+                return Answer(message: message, server: server, milliseconds: took, tries: tries.tries)
             }
-            wait *= 2
         }
         return nil
     }
