@@ -36,6 +36,8 @@ let package = Package(
         .executable(name: "matd", targets: ["matd"]),
         .executable(name: "mat", targets: ["mat"]),
         .executable(name: "mat-relay", targets: ["mat-relay"]),
+        // For programs of others (docs/embedding.md), with MATSignal.
+        .library(name: "MATClient", targets: ["MATClient"]),
         // For the packages Benchmarks (deploy/bench), Fuzz (deploy/fuzz) and Tools (deploy/lab).
         .library(name: "CLinux", targets: ["CLinux"]),
         .library(name: "IMS", targets: ["IMS"]),
@@ -87,6 +89,8 @@ let package = Package(
         .target(name: "MATControl", swiftSettings: pure),
         // libldns look-ups and zone text, shared by IMS and MATNode.
         .target(name: "MATDNS", dependencies: ["CLDNS", "CLinux", "MATCore", "MATRuntime", "MATSignal"]),
+        // For programs of others: looks home addresses up, watches them, asks for visited homes. Its folder Core decides: no I/O, no clock.
+        .target(name: "MATClient", dependencies: ["MATControl", "MATCore", "MATDNS", "MATRuntime", "MATSignal"]),
         // Programs that the kernel runs on packets: loads them, ties them to links, and leaves them there for a successor.
         .target(name: "KernelPrograms", dependencies: ["CLinux"], exclude: ["Programs"]),
         // nftables, routes, links, TUN, NFLOG: does what IMTPlan says. All that touches the kernel.
@@ -152,6 +156,7 @@ let package = Package(
         .testTarget(name: "MATControlTests", dependencies: ["MATControl", "MATRuntime"], resources: [.copy("Golden")]),
         .testTarget(name: "MATRuntimeTests", dependencies: ["MATRuntime", "MATSignal"]),
         .testTarget(name: "KernelProgramsTests", dependencies: ["CLinux", "KernelPrograms", namespaces]),
+        .testTarget(name: "MATClientTests", dependencies: ["MATClient", "MATCore", "MATSignal", "SeededRandom"]),
         .testTarget(name: "MATDNSTests", dependencies: ["MATCore", "MATDNS", "MATRuntime", "MATSignal"]),
         .testTarget(name: "MATCoreTests", dependencies: ["MATCore", "MATSignal"]),
         .testTarget(name: "IMTPlanTests", dependencies: ["IMTKernel", "IMTPlan", "MATSignal"], resources: [.copy("Golden")]),

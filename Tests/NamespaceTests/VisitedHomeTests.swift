@@ -10,14 +10,14 @@ struct VisitedHomeTests {
     private static let peers = [("-4", "192.0.2.11"), ("-6", "2001:db8:10::11")]
     /// wlan, and the outside of the NAT of `home`.
     private static let networks = ["203.0.113.0/26", "2001:db8:a::/64", "198.19.1.0/25"]
-    private static let pools = ["198.51.100.128/26", "2001:db8:20:0:f000::/80"]
+    static let pools = ["198.51.100.128/26", "2001:db8:20:0:f000::/80"]
 
     private func edit(_ path: String, _ change: (String) throws -> String) throws {
         try change(String(contentsOfFile: path, encoding: .utf8)).write(toFile: path, atomically: true, encoding: .utf8)
     }
 
     /// Makes ims2 the IMS of wlan, as its zone says of mn's addresses there, and has mn take visited homes.
-    private func prepare(_ lab: Lab, homes: String? = nil) throws {
+    func prepare(_ lab: Lab, homes: String? = nil) throws {
         try edit("/run/\(lab.name)/ims2/imsd.yaml") { text in
             let served = Self.networks.map { "  - prefix: \"\($0)\"\n" }.joined()
             let only = homes.map { ", homes: [\"\($0)\"]" } ?? ""
@@ -66,7 +66,7 @@ struct VisitedHomeTests {
     }
 
     /// mn's addresses in wlan.
-    private func addresses(_ lab: Lab) throws -> [IPAddress] {
+    func addresses(_ lab: Lab) throws -> [IPAddress] {
         (try lab.status("mn")["locators"] as? [[String: Any]] ?? []).filter { $0["interface"] as? String == "wlan0" }
             .compactMap { ($0["address"] as? String).flatMap { IPAddress($0) } }
     }
@@ -91,7 +91,7 @@ struct VisitedHomeTests {
         try lab.shell("ims2", (["mat", "ims"] + arguments + ["--control", lab.control("ims2")]).joined(separator: " ")).text
     }
 
-    private func waitUntilGivenBack(_ lab: Lab, _ homes: [String]) throws {
+    func waitUntilGivenBack(_ lab: Lab, _ homes: [String]) throws {
         try lab.wait("\(homes) are given back") {
             try ims(lab, "enrolled").split(separator: "\n").allSatisfy { line in !homes.contains { line.contains($0) } }
         }

@@ -163,7 +163,8 @@ public enum ControlClient {
 
 /// A connection to a daemon that is kept: what was asked for over it ends with it.
 public final class ControlSession {
-    let descriptor: Int32
+    /// Readable when the daemon has closed it.
+    package let descriptor: Int32
 
     init(descriptor: Int32) { self.descriptor = descriptor }
 

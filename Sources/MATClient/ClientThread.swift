@@ -1,0 +1,43 @@
+import Glibc
+import MATRuntime
+
+/// The thread in which a client's loop runs, and the only way to what belongs to that loop. It ends when the shell stops its loop.
+final class ClientThread: @unchecked Sendable {
+    // Used in the loop's thread only.
+    private let shell: ClientShell
+    private let poster: Poster
+
+    /// - Parameter shell: nobody else's from now on.
+    init(_ shell: sending ClientShell) throws(SystemError) {
+        poster = shell.loop.poster
+        self.shell = shell
+        try Self.detach { [self] in self.shell.run() }
+    }
+
+    /// Has the loop's thread do it, after what it was asked for before.
+    func post(_ body: @escaping @Sendable (ClientShell) -> Void) {
+        poster.post { [self] in body(shell) }
+    }
+
+    /// Runs what blocks in a thread of its own.
+    static func detach(_ body: @escaping @Sendable () -> Void) throws(SystemError) {
+        final class Body: Sendable {
+            let run: @Sendable () -> Void
+            init(_ run: @escaping @Sendable () -> Void) { self.run = run }
+        }
+        let context = Unmanaged.passRetained(Body(body))
+        var thread = pthread_t()
+        let failure = pthread_create(
+            &thread, nil,
+            { context in
+                guard let context else { return nil }
+                Unmanaged<Body>.fromOpaque(context).takeRetainedValue().run()
+                return nil
+            }, context.toOpaque())
+        guard failure == 0 else {
+            context.release()
+            throw SystemError("pthread_create", errno: failure)
+        }
+        pthread_detach(thread)
+    }
+}
