@@ -15,7 +15,8 @@ public struct MatCommand: ParsableCommand {
             CommandGroup(
                 name: "This node:",
                 subcommands: [
-                    StatusCommand.self, PeersCommand.self, TopCommand.self, ExplainCommand.self, WhyCommand.self, HistoryCommand.self,
+                    StatusCommand.self, PeersCommand.self, TopCommand.self, ExplainCommand.self, WhyCommand.self, TraceCommand.self,
+                    HistoryCommand.self,
                     HandoverCommand.self,
                     LookupCommand.self, DoctorCommand.self, BugreportCommand.self,
                 ]),

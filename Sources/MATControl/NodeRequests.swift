@@ -12,6 +12,8 @@ public enum NodeCommand: String, CaseIterable, Sendable {
     case history
     /// `ExplainRequest` -> `TrafficReports`
     case explain
+    /// `TraceRequest` -> `NodeTraceReport`
+    case trace
     /// `SteerRequest` -> `SteerReport`
     case steer
     /// -> `ProgramsReport`
@@ -71,6 +73,13 @@ public struct ReleaseReport: Codable, Hashable, Sendable {
 /// How packets to a peer go, and why not otherwise.
 public struct WhyRequest: Codable, Hashable, Sendable {
     /// Its home address.
+    public var peer: String
+
+    public init(peer: String) { self.peer = peer }
+}
+
+/// What this node and its kernel do with packets to an address.
+public struct TraceRequest: Codable, Hashable, Sendable {
     public var peer: String
 
     public init(peer: String) { self.peer = peer }

@@ -121,6 +121,11 @@ struct JSONTests {
         failed.dns = .failed("the DNS server failed (SERVFAIL)")
         try expect(LookupJSON(value: LookupReport.json(failed)), "lookup-failed")
 
+        var trace = try TraceTests.good()
+        try expect(trace.report, "trace")
+        trace.echo = .silent(sent: 4)
+        trace.hops = [.init(number: 1, address: "198.51.100.1", tookMilliseconds: 0.3), .init(number: 2, address: nil, tookMilliseconds: nil)]
+        try expect(trace.report, "trace-stops")
         try expect(
             DoctorReport(findings: [
                 DoctorFinding(.problem, "DNS", "no answer", remedy: "ask another"), DoctorFinding(.warning, "clock", "no NTP client holds the clock"),

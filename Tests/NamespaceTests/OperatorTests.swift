@@ -65,6 +65,48 @@ struct OperatorTests {
         withExtendedLifetime(bound) {}
     }
 
+    @Test("What --json prints of real daemons is what the schemas in docs/json say, key by key")
+    func schemas() throws {
+        let lab = try Lab.shared
+        try lab.lab("attach", "mn", "wlan")
+        #expect(try mat(lab, "mn", "status --wait 20").status == 0)
+        #expect(try lab.on("mn", "ping", "-c", "1", "-W", "5", "198.51.100.20").status == 0)
+        let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+        let (key, files) = ("/run/\(lab.name)/mn/json.key", "/run/\(lab.name)/mn/json")
+        let (node, server) = (lab.control("mn"), lab.control("ims1"))
+        try FileManager.default.createDirectory(atPath: files, withIntermediateDirectories: true)
+        let enrolled = "enrol 192.0.2.99 --force --public-key $(mat keygen --out \(key) --force)"
+        var count = 0
+        for (host, control, commands) in [
+            (
+                "mn", node,
+                [
+                    "status", "peers", "handover --auto", "trace 198.51.100.20", "why 198.51.100.20", "history", "explain 198.51.100.20",
+                    "explain 203.0.113.200", "ps",
+                    "peers --watch --interval 0.2 & sleep 0.7; kill $!",
+                ]
+            ), ("mn", "", ["lookup 198.51.100.20", "lookup 203.0.113.200"]),
+            ("mn", node, ["doctor --node --node-config /run/\(lab.name)/mn/matd.yaml"]),
+            (
+                "ims1", server,
+                [
+                    "ims status", "ims list", "ims list --all", "ims show 192.0.2.10", enrolled, "ims enrolled", "ims revoke 192.0.2.99",
+                    "ims token create --prefix 192.0.2.0/24 --host 203.0.113.132", "ims token list", "ims metrics",
+                ]
+            ),
+        ] {
+            for command in commands {
+                count += 1
+                let parts = command.split(separator: "&", maxSplits: 1).map(String.init)
+                let rest = parts.count > 1 ? " & \(parts[1])" : ""
+                let option = control.isEmpty ? "" : "--control \(control)"
+                let output = try lab.shell(host, "mat \(parts[0]) --json \(option) > \(files)/\(count)\(rest); true", seconds: 60)
+                let faults = try lab.shell(host, "\(root.path)/deploy/json-check \(files)/\(count) 2>&1")
+                #expect(faults.status == 0, "mat \(command): \(faults.text)\(output.text)")
+            }
+        }
+    }
+
     @Test("mat explain of a process tells of each of its sockets, and what is wrong with a number that is none, is another's, or is elsewhere")
     func process() throws {
         let lab = try Lab.shared

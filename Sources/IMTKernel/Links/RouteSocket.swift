@@ -143,6 +143,31 @@ final class RouteSocket {
         _ = try socket.exchange(request, operation: "probe routers")
     }
 
+    /// Where the kernel would send a packet, as `ip route get` asks.
+    func lookUp(_ destination: IPAddress, from source: IPAddress?, mark: UInt32, names: [UInt32: String]) throws(KernelError) -> TracedRoute {
+        var request = socket.writer()
+        request.append(type: KernelValues.getRoute, flags: 0) { message in
+            let bits = destination.family.addressBits
+            message.putHeader(
+                [KernelValues.family(destination.family), bits, source == nil ? 0 : bits, 0, 0, 0, 0, 0]
+                    // IPv6 says the table in any case, and refuses to be asked.
+                    + nativeOctets(destination.isIPv4 ? KernelValues.routeLookupTable : 0))
+            message.put(KernelValues.rtmDestination, address: destination)
+            if let source { message.put(KernelValues.rtmSource, address: source) }
+            if mark != 0 { message.put(KernelValues.rtmMark, u32: mark) }
+        }
+        var result = TracedRoute()
+        let refusals = try socket.exchange(request, operation: "look up the route to \(destination)") { incoming in
+            guard let route = KernelRoute.decode(incoming).first?.route else { return }
+            result.table = route.table
+            result.gateway = route.gateway
+            result.interface = names[route.interfaceIndex] ?? (route.interfaceIndex == 0 ? nil : "link \(route.interfaceIndex)")
+            if route.kind != .unicast { result.failure = "\(route.kind)" }
+        }
+        if let refusal = refusals.first(where: { $0.errno != 0 }) { result.failure = String(cString: strerror(refusal.errno)) }
+        return result
+    }
+
     func foreignRules() throws(KernelError) -> [ForeignRule] { try rules(ForeignRule.decode) }
     func rules() throws(KernelError) -> Set<KernelRule> { Set(try rules(KernelRule.decode)) }
 

@@ -49,7 +49,8 @@ extension KernelValues {
     // RTAX_ADVMSS
     static let metricSegment: UInt16 = 8
     static let routeUnicast: UInt8 = 1, routeThrow: UInt8 = 9
-    static let nextHopDead: UInt32 = 1, nextHopOnLink: UInt32 = 4, nextHopLinkDown: UInt32 = 16, routeCloned: UInt32 = 0x200
+    static let nextHopDead: UInt32 = 1, nextHopOnLink: UInt32 = 4, nextHopLinkDown: UInt32 = 16, routeCloned: UInt32 = 0x200,
+        routeLookupTable: UInt32 = 0x1000
     /// rtm_protocol and FRA_PROTOCOL of everything we add: tells our routes and rules from everybody else's, also after a crash.
     /// Unassigned in iproute2's rt_protos.
     static let protocolMAT: UInt8 = 162

@@ -42,6 +42,7 @@ extension PeersReport: PrintedReport { static let schema = "peers/1" }
 extension WhyReport: PrintedReport { static let schema = "why/1" }
 extension HistoryReport: PrintedReport { static let schema = "history/1" }
 extension ExplainReport: PrintedReport { static let schema = "explain/1" }
+extension TraceReport: PrintedReport { static let schema = "trace/1" }
 extension DoctorReport: PrintedReport { static let schema = "doctor/1" }
 extension SteerReport: PrintedReport { static let schema = "attach/1" }
 extension ProgramsReport: PrintedReport { static let schema = "ps/1" }

@@ -36,6 +36,7 @@ extension NodeService {
             case .peers: return .result(peersReport(SystemClock.now()))
             case .why: return .result(try explain(try request.arguments(as: WhyRequest.self), SystemClock.now()))
             case .explain: return .result(try explain(try request.arguments(as: ExplainRequest.self), SystemClock.now()))
+            case .trace: return .result(try trace(try request.arguments(as: TraceRequest.self), SystemClock.now()))
             case .history: return .result(history())
             case .release: return .result(ReleaseReport(released: release(request.connection)))
             case .visit, .steer: return .failed("this is a fault of matd: \(request.command) is answered elsewhere")

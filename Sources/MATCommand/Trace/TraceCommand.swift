@@ -1,0 +1,59 @@
+import ArgumentParser
+import MATControl
+import MATRuntime
+import MATSignal
+
+struct TraceCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "trace", abstract: "Follow a packet to a home address, step by step, and say where it stops and why.",
+        discussion: """
+            DNS and mapping server are asked as `mat lookup` asks them; matd says what it knows and what its entries in the kernel are, the kernel \
+            where its routes lead; and echo requests go to the address as a program's would. If nothing comes back, the routers on the way are asked \
+            who passes packets on. Run it as root. Exit status: 0 nothing stops packets, 1 they stop.
+            """)
+
+    @Argument(help: "The home address.", transform: reading(.homeAddress))
+    var hoa: HomeAddress
+
+    @Option(
+        help: ArgumentHelp("Ask this DNS server instead of the system's; may be repeated.", valueName: "address"),
+        transform: reading(.endpoint(defaultPort: 53)))
+    var resolver: [Endpoint] = []
+
+    @OptionGroup var control: NodeControl
+    @OptionGroup var output: OutputOptions
+
+    func run() throws {
+        let report = try findings().report
+        try output.print(report) { TraceText.text(report, $0) }
+        if report.stopsAt != nil { throw ExitCode(ExitStatus.failed.rawValue) }
+    }
+
+    private func findings() throws(CommandFailure) -> TraceFindings {
+        var findings = TraceFindings(lookup: try LookupWalk.run(hoa, resolvers: resolver), node: node())
+        guard case .success = findings.node else { return findings }
+        // First, since matd finds out about somebody new by the first packet to him.
+        let before = try packetsIn()
+        findings.echo = TraceProbes.echo(hoa.address)
+        let traced = try control.request(.trace, TraceRequest(peer: "\(hoa)"), as: NodeTraceReport.self)
+        findings.traced = traced
+        findings.packetsCame = (traced.traffic.peer?.packetsIn ?? 0) &- min(before, traced.traffic.peer?.packetsIn ?? 0)
+        if case .silent? = findings.echo, traced.traffic.way == .mapped, let leaving = traced.leaving, let target = IPAddress(leaving.to) {
+            findings.hops = TraceProbes.hops(to: target, from: leaving.from.flatMap { IPAddress($0) })
+        }
+        return findings
+    }
+
+    private func node() -> Result<NodeReport, CommandFailure> {
+        do throws(CommandFailure) {
+            return .success(try control.request(.status, as: NodeReport.self))
+        } catch {
+            return .failure(error)
+        }
+    }
+
+    private func packetsIn() throws(CommandFailure) -> UInt64 {
+        let before = try control.request(.trace, TraceRequest(peer: "\(hoa)"), as: NodeTraceReport.self)
+        return before.traffic.peer?.packetsIn ?? 0
+    }
+}
