@@ -31,6 +31,35 @@ struct ParsingTests {
         for text in ["a: b", "# one\nhome-addresses:\n", "  - x"] { #expect(!JoinFiles.saysNothing(text)) }
     }
 
+    @Test("Leaving takes away what joining wrote into matd.yaml, and leaves what was there before, be it the package's comments or an operator's")
+    func leaving() throws {
+        let files = JoinFiles(directory: "/etc/matd")
+        let begun = files.yaml([HomeAddress(try #require(IPAddress("192.0.2.1"))), HomeAddress(try #require(IPAddress("2001:db8::1")))])
+        let comments = "# The addresses that stay\n#traffic: everything\n"
+        #expect(JoinFiles.left(of: begun, begun: begun) == nil)
+        #expect(JoinFiles.left(of: begun + "control-group: mat\n", begun: begun) == nil)
+        #expect(JoinFiles.left(of: begun + "\n" + comments, begun: begun) == comments)
+        #expect(JoinFiles.left(of: "", begun: begun) == nil)
+        for own in ["log-level: debug\n", "traffic: nothing\n" + begun] { #expect(JoinFiles.left(of: own, begun: begun) == own) }
+    }
+
+    @Test("What joining did is read again as it was written; a token alone, as versions before wrote it, counts for all that is there")
+    func joinRecord() throws {
+        let token = JoinToken(
+            host: "192.0.2.53", id: TokenID(rawValue: 7), secret: try #require(TokenSecret([UInt8](repeating: 1, count: 32))),
+            server: try #require(SigningKey(seed: [UInt8](repeating: 2, count: 32))).publicKey)
+        for homes in [[], [HomeAddress(try #require(IPAddress("192.0.2.1"))), HomeAddress(try #require(IPAddress("2001:db8::1")))]] {
+            for madeKey in [true, false] {
+                // With nothing to say it is as before; so is who made the key then.
+                if homes.isEmpty, !madeKey { continue }
+                let record = JoinRecord(token: token, homes: homes, madeKey: madeKey)
+                #expect(try JoinRecord.parse(record.write()) == record)
+            }
+        }
+        #expect(try JoinRecord.parse(token.text + "\n") == JoinRecord(token: token, homes: nil, madeKey: true))
+        #expect(throws: JoinToken.Malformed.self) { try JoinRecord.parse("home 192.0.2.1\n") }
+    }
+
     @Test(
         "What makes no sense is refused before anything is done",
         arguments: [

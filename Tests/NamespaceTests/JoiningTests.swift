@@ -88,4 +88,53 @@ struct JoiningTests {
         #expect(try join(token).contains("the token is revoked"))
         #expect(lab.log("ims1", "imsd").contains("refused Join of key"))
     }
+
+    @Test(
+        "A family whose pool is used up is named and asked for again; leaving takes back what joining gave, and leaves what an operator had there before"
+    )
+    func partly() throws {
+        let lab = try Lab.shared
+        let (first, second) = ("/run/\(lab.name)/first", "/run/\(lab.name)/second")
+        let others = ["/run/\(lab.name)/other1", "/run/\(lab.name)/other2"]
+        defer { for directory in [first, second] + others { try? FileManager.default.removeItem(atPath: directory) } }
+        let made = try ims(lab, "token", "create", "--prefix 192.0.2.132/30 --prefix 2001:db8:10:77::/64", "--host", "203.0.113.132")
+        let token = made.text.trimmingCharacters(in: .whitespacesAndNewlines)
+        func join(_ directory: String, _ token: String) throws -> Lab.Output {
+            try lab.on("plain", "mat", "join", token, "--directory", directory, "--no-start")
+        }
+        func leave(_ directory: String) throws -> Lab.Output {
+            try lab.on("plain", "mat", "leave", "--directory", directory, "--control", "\(directory)/none", seconds: 20)
+        }
+        let only = try ims(lab, "token", "create", "--prefix 192.0.2.132/30", "--host", "203.0.113.132").text
+        for directory in others { #expect(try join(directory, only.trimmingCharacters(in: .whitespacesAndNewlines)).status == 0) }
+
+        // A host that an operator has enrolled with its key and configuration, which names no more than that.
+        let own = try lab.shell(
+            "plain",
+            """
+            mkdir -p \(second) && cd \(second) && key=$(mat keygen --out node.key) && printf '# ours\ncontrol-group: nogroup\n' >matd.yaml \
+            && mat enrol 192.0.2.140 --control \(lab.control("ims1")) --public-key $key >192.0.2.140.certificate
+            """)
+        #expect(own.status == 0, "\(own.text)")
+        for directory in [first, second] {
+            let joined = try join(directory, token)
+            #expect(joined.status == 0 && joined.text.contains("no address of IPv4: no address is free in 192.0.2.132/30"), "\(joined.text)")
+            #expect(joined.text.contains("this host is 2001:db8:10:77:"), "\(joined.text)")
+        }
+        for directory in others { #expect(try leave(directory).status == 0) }
+        let whole = try join(first, token)
+        #expect(whole.text.contains(" and 192.0.2.13") && !whole.text.contains("no address of"), "\(whole.text)")
+        let configuration = try String(contentsOfFile: "\(first)/matd.yaml", encoding: .utf8)
+        #expect(configuration.contains("\"192.0.2.13") && configuration.contains("\"2001:db8:10:77:"), "\(configuration)")
+
+        for directory in [first, second] {
+            let left = try leave(directory)
+            #expect(left.status == 0 && left.text.contains("gave 2001:db8:10:77:"), "\(left.text)")
+        }
+        #expect(!FileManager.default.fileExists(atPath: first))
+        #expect(try FileManager.default.contentsOfDirectory(atPath: second).sorted() == ["192.0.2.140.certificate", "matd.yaml", "node.key"])
+        #expect(try String(contentsOfFile: "\(second)/matd.yaml", encoding: .utf8) == "# ours\ncontrol-group: nogroup\n")
+        let enrolled = try ims(lab, "enrolled")
+        #expect(enrolled.text.contains("192.0.2.140 ") && !enrolled.text.contains("2001:db8:10:77:"), "\(enrolled.text)")
+    }
 }

@@ -37,20 +37,29 @@ struct JoinCommand: ParsableCommand {
         let files = JoinFiles(directory: directory)
         let token = try Self.read(token)
         try files.makeDirectory()
-        let key = try files.takeKey()
+        let (key, isNew) = try files.takeKey()
+        let earlier = files.record()
+        let madeKey = isNew || earlier?.madeKey ?? false
+        // Before anything is asked: whatever happens next, `mat leave` knows whose the key is.
+        if isNew {
+            let record = JoinRecord(token: earlier?.token ?? token, homes: earlier?.homes ?? [], madeKey: true)
+            try files.write(files.token, record.write(), mode: 0o600)
+        }
         let servers = try HostAddresses.find(token.host, port: token.port)
         let grants = try Self.grants(token, servers, key, wanted)
-        var homes: [(hoa: HomeAddress, certificate: String)] = []
+        var homes: [JoinedHome] = []
         for grant in grants {
             let path = files.certificate(of: grant.hoa)
             try files.write(path, KeyFile.write(grant.certificate) + "\n", mode: 0o644)
             homes.append((grant.hoa, path))
         }
-        // For `mat leave`.
-        try files.write(files.token, token.text + "\n", mode: 0o600)
+        // By another token, or for another address, it gets more; by the same one, what it has by it now.
+        let isAgain = earlier?.token.id == token.id
+        let before = isAgain && wanted == nil ? [] : (earlier?.homes ?? []).filter { home in !grants.contains { $0.hoa == home } }
+        let record = JoinRecord(token: token, homes: before + grants.map(\.hoa), madeKey: madeKey)
+        try files.write(files.token, record.write(), mode: 0o600)
         print("this host is \(grants.map { "\($0.hoa)" }.joined(separator: " and ")), by \(token.host)")
-        let yaml = JoinFiles.yaml(homes, key: files.key)
-        guard try configure(files, yaml, homes.map(\.hoa)), !noStart else { return }
+        guard try configure(files, homes, begun: isAgain ? files.yaml(earlier?.homes ?? []) : nil, beside: before), !noStart else { return }
         try start(homes.map(\.hoa))
     }
 
@@ -74,13 +83,23 @@ struct JoinCommand: ParsableCommand {
         guard wanted == nil else { return [first] }
         var grants = [first]
         for (family, prefixes) in families where family != first.hoa.family {
-            for prefix in prefixes.compactMap({ IPPrefix($0) }) {
-                guard case .granted(let grant) = try JoinExchange.run(token, at: servers, key: key, wanted: prefix) else { continue }
-                grants.append(try granted(.granted(grant), token, key, prefix))
-                break
+            search: for prefix in prefixes.compactMap({ IPPrefix($0) }) {
+                switch try JoinExchange.run(token, at: servers, key: key, wanted: prefix) {
+                case .granted(let grant):
+                    grants.append(try granted(.granted(grant), token, key, prefix))
+                    break search
+                // The token gives none of these.
+                case .refused(.refused, _), .refused(.notAuthoritative, _): continue
+                case .refused(let code, let text): tellMissing(family, text.map { "\($0.printable) (\(code))" } ?? "\(code)")
+                case .silent: tellMissing(family, "\(token.host) does not answer any more")
+                }
             }
         }
         return grants
+    }
+
+    private static func tellMissing(_ family: AddressFamily, _ reason: String) {
+        StandardError.write("mat: no address of \(family == .ipv4 ? "IPv4" : "IPv6"): \(reason); once that has changed, `mat join` again asks for it")
     }
 
     /// Looks at what a server says before it is believed (section 12, "Token").
@@ -109,20 +128,29 @@ struct JoinCommand: ParsableCommand {
     // MARK: matd
 
     /// - Returns: whether matd can be started with what stands there.
-    private func configure(_ files: JoinFiles, _ yaml: String, _ hoas: [HomeAddress]) throws(CommandFailure) -> Bool {
+    private func configure(
+        _ files: JoinFiles, _ homes: [JoinedHome], begun: String?, beside before: [HomeAddress]
+    ) throws(CommandFailure) -> Bool {
+        let yaml = JoinFiles.yaml(homes, key: files.key)
         guard access(files.configuration, F_OK) == 0 else {
             try files.write(files.configuration, yaml, mode: 0o644)
             print("wrote \(files.configuration)")
             return true
         }
         let present = (try? TextFile.read(files.configuration)) ?? ""
-        // As the package brings it: nothing but comments, which stay for who looks for what can be said.
+        if present.hasPrefix(yaml) || homes.allSatisfy({ present.contains("\($0.hoa)\"") }) { return true }
+        // As the package brings it: nothing but comments, which stay for who looks for what can be said. Or as an earlier `mat join` began it.
+        var (rest, whole): (String?, String) = (nil, yaml)
         if JoinFiles.saysNothing(present) {
-            try files.write(files.configuration, yaml + "\n" + present, mode: 0o644)
+            rest = "\n" + present
+        } else if let begun, present.hasPrefix(begun) {
+            (rest, whole) = (String(present.dropFirst(begun.count)), files.yaml(before + homes.map(\.hoa)))
+        }
+        if let rest {
+            try files.write(files.configuration, whole + rest, mode: 0o644)
             print("wrote \(files.configuration)")
             return true
         }
-        if present == yaml || hoas.allSatisfy({ present.contains("\($0)\"") }) { return true }
         print("\(files.configuration) is there and stays as it is; put this into it, then start matd:\n")
         print(yaml)
         return false
@@ -183,13 +211,12 @@ struct LeaveCommand: ParsableCommand {
 
     func run() throws {
         let files = JoinFiles(directory: directory)
-        let text: String
-        do throws(SystemError) { text = try TextFile.read(files.token) } catch {
-            throw CommandFailure("this host did not join by a token: \(error)")
-        }
-        let token = try JoinCommand.read(text)
+        let record = try files.recordToLeave()
+        let token = record.token
         let key = try PrivateKeyFile.read(files.key)
-        let certificates = try files.certificates().filter { $0.certificate.nodeKey == key.publicKey }
+        let certificates = try files.certificates().filter {
+            $0.certificate.nodeKey == key.publicKey && record.homes?.contains($0.certificate.hoa) ?? true
+        }
         if access("/run/systemd/system", F_OK) == 0 {
             _ = JoinCommand.succeeds(["systemctl", "disable", "--quiet", "--now", "matd.service"])
         }
@@ -210,8 +237,28 @@ struct LeaveCommand: ParsableCommand {
         }
         guard problems.isEmpty || force else { throw CommandFailure(problems.joined(separator: "; ") + "; try again, or remove all with --force") }
         for problem in problems { StandardError.write("mat: \(problem)") }
-        for path in [files.token, files.configuration, files.key] { unlink(path) }
+        let kept = try leaveConfiguration(files, record.homes ?? certificates.map(\.certificate.hoa))
+        // Something else may name it: a configuration that was there before, or another address of the same key.
+        let others = try files.certificates().contains { $0.certificate.nodeKey == key.publicKey }
+        let isUsed = others || kept.contains(files.key)
+        if record.madeKey, !isUsed { unlink(files.key) } else { print("\(files.key) stays: it is not for these addresses alone") }
+        unlink(files.token)
         rmdir(files.directory)
+    }
+
+    /// - Returns: what stays in matd.yaml.
+    private func leaveConfiguration(_ files: JoinFiles, _ homes: [HomeAddress]) throws(CommandFailure) -> String {
+        let present = (try? TextFile.read(files.configuration)) ?? ""
+        guard let rest = JoinFiles.left(of: present, begun: files.yaml(homes)) else {
+            unlink(files.configuration)
+            return ""
+        }
+        if rest != present { try files.write(files.configuration, rest, mode: 0o644) }
+        let named = homes.filter { rest.contains("\($0)\"") }.map { "\($0)" }
+        if !named.isEmpty {
+            print("\(files.configuration) was there before, and stays: take \(named.joined(separator: " and ")) out of it before matd starts again")
+        }
+        return rest
     }
 
     private func giveBack(_ certificate: Certificate, _ token: JoinToken, _ servers: [Endpoint], _ key: SigningKey) throws(CommandFailure) -> String?
