@@ -53,6 +53,8 @@ public struct NodeCore {
     /// Peers in the network that we are in.
     var candidates: CandidateTable
     var peerRelays: RelayTable
+    /// Those that only addresses of the other family lead to.
+    var peersOfOtherFamily = PeersOfOtherFamily()
     /// Whether rewritten packets pass in the middle of their flows.
     var trials = DirectTrials()
     var busiest = BusiestPeers()

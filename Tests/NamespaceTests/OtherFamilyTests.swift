@@ -75,4 +75,27 @@ struct OtherFamilyTests {
         try lab.lab("move", "mn2", "wlan")
         try lab.lab("move", "mn", "wlan")
     }
+
+    @Test("A node behind a NAT of IPv4 and one that has both families reach each other without a relay, over IPv6 home addresses")
+    func ipv6HomeOfDualStack() throws {
+        let lab = try Lab.shared
+        let mn26 = "2001:db8:10::11"
+        try lab.lab("move", "mn", "home2")
+        try lab.lab("move", "mn2", "cellular")
+        try lab.wait("mn's IPv6 home address is registered behind the NAT") {
+            let homes = try lab.status("mn")["homes"] as? [[String: Any]] ?? []
+            return homes.contains { $0["state"] as? String == "registered" && $0["address"] as? String == Self.mn6 }
+        }
+        let traffic = try Traffic(lab, [.init(isIPv4: false, near: "mn", far: "mn2", address: mn26, home: Self.mn6)])
+        defer { traffic.end() }
+        #expect(traffic.goesOn(within: 15), "\(traffic.report)")
+        for (node, peer) in [("mn", mn26), ("mn2", Self.mn6)] {
+            try lab.wait("\(node)'s packets to \(peer) go encapsulated") { try path(lab, node, to: peer) == "encapsulated" }
+        }
+        try lab.lab("move", "mn", "wlan")
+        for (node, peer) in [("mn", mn26), ("mn2", Self.mn6)] {
+            try lab.wait("\(node)'s packets to \(peer) are rewritten") { try path(lab, node, to: peer) == "direct" }
+        }
+        #expect(traffic.goesOn(within: 15) && traffic.ends.isEmpty, "\(traffic.report)")
+    }
 }

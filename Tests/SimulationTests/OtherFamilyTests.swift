@@ -1,7 +1,8 @@
 import MATSignal
 import MATTesting
-import NodeCore
 import Testing
+
+@testable import NodeCore
 
 /// A node whose HoA is of one family in networks of the other, and a peer that has both, or IPv4 alone.
 ///
@@ -156,5 +157,25 @@ private final class TwoFamilies {
         #expect(world.ways == Self.encapsulated, "\(world.logs())")
         let way = world.mn.imt.encapsulated.values.first
         #expect(way?.own.address == ip(World.open6), "\(String(describing: way))")
+    }
+
+    @Test("Behind a NAT of IPv4 a node with an IPv6 home address reaches one that has both families without a relay, from the start and after a move")
+    func behindNAT() throws {
+        let fresh = TwoFamilies(seed: 3, hoas: .ipv6)
+        #expect(fresh.start([World.inNAT], Self.both), "\(fresh.logs())")
+        let world = TwoFamilies(seed: 4, hoas: .ipv6)
+        #expect(world.start([World.open6], Self.both), "\(world.logs())")
+        world.network.run(for: .seconds(3))
+        #expect(world.ways == Self.direct && world.cn.core.homes[world.cn.hoa]?.mapping?.record.hasKinds == false, "\(world.logs())")
+        world.move([World.inNAT])
+        let time = world.resumption()
+        #expect(time.map { $0 < .seconds(1) } ?? false, "\(String(describing: time))\n\(world.logs())")
+        print("OtherFamily: IPv6 HoAs, from IPv6 to behind a NAT of IPv4: \(time?.millisecondsSaturated ?? -1) ms at 20 ms there and back")
+        world.network.run(for: .seconds(3))
+        #expect(world.ways == Self.encapsulated, "\(world.logs())")
+        world.move([World.open6])
+        #expect(world.resumption() != nil, "\(world.logs())")
+        world.network.run(for: .seconds(3))
+        #expect(world.ways == Self.direct, "\(world.logs())")
     }
 }

@@ -17,7 +17,7 @@ extension NodeCore {
     /// Whether the own HoA that talks to peers of a family is reached by rewritten packets, wherever it is. Peers send in datagrams to a place that is
     /// not the first, too, while that comes or goes.
     private func isOpen(_ family: AddressFamily) -> Bool {
-        home(in: family).map { hoa in desiredLocators(of: hoa).allSatisfy { isOpen($0, for: hoa) } } ?? true
+        home(in: family).map { hoa in addresses.places(of: hoa).allSatisfy { isOpen($0, for: hoa) } } ?? true
     }
 
     /// The peer's packets can travel encapsulated from the address that is the first for it, where rewritten ones don't pass.
@@ -47,7 +47,10 @@ extension NodeCore {
     /// The endpoints at which a peer may receive encapsulated packets: those that it lists, and its MoAs, if rewriting can't be all there is.
     private func endpoints(of peer: Peer) -> [Endpoint] {
         guard !isHidden else { return [] }
-        let places = peer.record.places(at: peer.listed)
+        let all = peer.record.places(at: peer.listed)
+        // What is of the other family beside MoAs is for who has none of theirs.
+        let isForOthers = all.contains(where: \.isMoA) && addresses.ordered.contains { isRewritable($0.moa, peer.hoa) }
+        let places = isForOthers ? all.filter { $0.endpoint.map { $0.family == peer.hoa.family } ?? true } : all
         let isFiltered =
             trials.isDoubted(peer.hoa) || trials.hasFiltered && !filteredAddresses(towards: peer.hoa, addresses.ordered.map(\.moa)).isEmpty
         guard isFiltered || !isOpen(peer.hoa.family) || places.contains(where: { $0.endpoint != nil }) else { return [] }

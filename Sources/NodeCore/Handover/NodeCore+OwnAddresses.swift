@@ -19,8 +19,14 @@ extension NodeCore {
     /// The locators that a record of this HoA is to list.
     func desiredLocators(of hoa: HomeAddress) -> [MobileAddress] {
         let places = OtherFamily.askedFirst(addresses.places(of: hoa), of: hoa.family, servers: homes[hoa]?.servers?.endpoints ?? [])
-        guard let first = places.first, !isOpen(first, for: hoa) else { return places }
-        return OtherFamily.beside(places, of: hoa.family, addresses.ordered)
+        guard let first = places.first else { return places }
+        guard isOpen(first, for: hoa) else { return OtherFamily.beside(places, of: hoa.family, addresses.ordered) }
+        guard peersOfOtherFamily.isAny(like: hoa), first.address.scope == .global, isRewritable(first, hoa), homes[hoa]?.isNetwork == false else {
+            return places
+        }
+        // What a translator shows of an address stays so while a binding is held from there, for another HoA here.
+        let lasting = addresses.ordered.filter { ownEndpoints[$0.moa].endpoint == nil || bindings.isHeld(from: $0.moa) }
+        return OtherFamily.beside(places, of: hoa.family, lasting)
     }
 
     /// The own HoA that talks to a peer: the one of its family.

@@ -30,8 +30,8 @@ enum OtherFamily {
     /// Why rewritten packets of an own HoA have no way, for people.
     static func reason(_ hoa: HomeAddress) -> String { "there is no \(hoa.family) address here, which rewritten packets need; they go encapsulated" }
 
-    /// Where a translator or firewall stands before the first of the addresses, so that the record lists endpoints anyway: those of the other family
-    /// as well, since no translator stands before an address of IPv6.
+    /// The addresses that a record lists, and behind them those of the other family: where a translator or firewall stands before the first, so that it
+    /// lists endpoints anyway, since no translator stands before an address of IPv6; and for peers that have no other (`PeersOfOtherFamily`).
     static func beside(_ places: [MobileAddress], of family: AddressFamily, _ all: [OwnLocator]) -> [MobileAddress] {
         let others = all.map(\.moa).filter { $0.family != family && $0.address.scope == .global && !places.contains($0) }
         return places + others.prefix(max(0, MappingRecord.locatorsMax - places.count))

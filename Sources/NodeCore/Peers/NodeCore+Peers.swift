@@ -165,6 +165,7 @@ extension NodeCore {
         leaveGateway(hoa, now)
         claimLocators(of: hoa, now)
         listEndpoints(of: hoa, now)
+        findOtherFamily(of: before, now)
         listPeersRelays(of: hoa, now)
         // Which place the peer has put first is known by now.
         guard let side = ownSide(for: hoa) else { return }
@@ -186,6 +187,7 @@ extension NodeCore {
     mutating func removePeer(_ hoa: HomeAddress, _ now: Now) {
         guard let peer = peers[hoa], let own = home(for: hoa) else { return }
         removeCarriage(of: hoa, now)
+        _ = peersOfOtherFamily.set(hoa, false)
         removeCandidates(of: hoa)
         trials.end(hoa)
         for change in paths.remove(peer, home: own) { self.change(change) }

@@ -333,7 +333,8 @@ struct Registration: Sendable {
 
     /// Seconds.
     private func lifetime(at locators: [MobileAddress]) -> UInt32 {
-        let isAtHome = !locators.isEmpty && locators.allSatisfy { $0.address == hoa.address }
+        let own = locators.filter { $0.family == hoa.family }
+        let isAtHome = !own.isEmpty && own.allSatisfy { $0.address == hoa.address }
         return max(1, isAtHome ? homeLifetime : awayLifetime)
     }
 
