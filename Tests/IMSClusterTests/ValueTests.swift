@@ -29,6 +29,9 @@ struct ValueTests {
         let all: [(ClusterKeys.Key, String)] = [
             (.certificate(hoa), "/mat/ims/c/00000000000000000000ffffc0000210/124"),
             (.format, "/mat/ims/f"),
+            (.row(.visitorGate, key: [0x0A, 0xBC]), "/mat/ims/g/0abc"),
+            (.row(.token, key: [0, 0, 0, 0, 0, 0, 0, 7]), "/mat/ims/j/0000000000000007"),
+            (.row(.lease, key: hoa.address.octets + [124]), "/mat/ims/l/00000000000000000000ffffc0000210/124"),
             (.instance(id), "/mat/ims/i/00000000000000ab"),
             (.cookies, "/mat/ims/k"),
             (.mapping(hoa), "/mat/ims/m/00000000000000000000ffffc0000210/124"),

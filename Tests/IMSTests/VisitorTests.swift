@@ -298,13 +298,71 @@ struct VisitorTests {
     }
 
     /// Sends a Join; the DNS has yet to answer.
-    private func pending(_ node: TestNode, sequence: UInt32, from: Endpoint) throws {
+    private func pending(_ node: TestNode, sequence: UInt32, from: Endpoint, at other: TestServer? = nil) throws {
+        let server = other ?? server
         let cookie = server.cookie(from)
         let statement = JoinStatement(
             to: server.issuer.publicKey, cookie: try #require(Challenge(cookie)), key: node.key.publicKey, wanted: nil, lifetime: nil)
         let join = Join(
             cookie: cookie, key: node.key.publicKey, .visitor(node.hoa, node.certificate), signature: try #require(statement.signed(with: node.key)))
         server.receive(SignalMessage(sequence: sequence, .join(join)).octets, from: from)
+    }
+
+    // MARK: At several servers
+
+    @Test("A visitor that asks two servers of a cluster at once gets one address, though each would have given another")
+    func twoServers() throws {
+        let other = try TestServer()
+        var configuration = other.core.configuration
+        configuration.visitors = server.core.configuration.visitors
+        other.core.reconfigure(configuration)
+        for each in [server, other] {
+            each.core.shareNews()
+            each.storesAtOnce = false
+        }
+        /// What a server wants to write for a visitor.
+        func asked(_ node: TestNode, at server: TestServer) throws -> (ticket: StoreTicket, change: StoreChange) {
+            try pending(node, sequence: 9, from: here, at: server)
+            for name in server.lookUps { server.perform(server.core.resolved(name, found([foreign]), now: server.now)) }
+            server.lookUps = []
+            let commit = server.commits.popLast()
+            return try #require(commit)
+        }
+        func lease(_ change: StoreChange) throws -> Lease { try #require(change.rows.lazy.compactMap { Lease($0) }.first) }
+        func granted(_ server: TestServer) -> HomeAddress? {
+            guard case .joinReply(let reply)? = server.sent.last?.message.body else { return nil }
+            return reply.granted?.hoa
+        }
+
+        let node = try visitor(1)
+        let first = try asked(node, at: server)
+        // The other server has heard that this address is another key's, of which the first one has yet to hear.
+        var others = Lease(try lease(first.change).prefix, key: try key(50).publicKey, .hand, givenAt: server.now.wallMilliseconds)
+        others.version = 1
+        other.perform(other.core.store(.changed([StoreChange(rows: [others.row])]), now: other.now))
+        let second = try asked(node, at: other)
+        let (mine, elsewhere) = (try lease(first.change), try lease(second.change))
+        #expect(mine.prefix != elsewhere.prefix)
+        let gates = [first, second].map { $0.change.rows.filter { $0.kind == .visitorGate } }
+        #expect(gates[0].count == 1 && gates[0] == gates[1], "what the store takes once")
+        // The second one's is written, and the first one's refused.
+        other.perform(other.core.stored(second.ticket, now: other.now))
+        #expect(granted(other) == HomeAddress(elsewhere.prefix.address))
+        server.perform(server.core.store(.changed([second.change, StoreChange(rows: [others.row])]), now: server.now))
+        for certificate in second.change.certificates {
+            server.perform(server.core.store(.changed([StoreChange(issued: certificate)]), now: server.now))
+        }
+        server.perform(server.core.store(.committed([StoreOutcome(first.ticket, .conflict([others.row] + gates[1]))]), now: server.now))
+        let confirming = server.commits.popLast()
+        let again = try #require(confirming)
+        #expect(again.change.rows.map(\.kind) == [.lease] && again.change.certificates.isEmpty, "it has that already")
+        server.perform(server.core.stored(again.ticket, now: server.now))
+        #expect(granted(server) == HomeAddress(elsewhere.prefix.address))
+        // Once it is there nobody waits at the gate for it, nor for others.
+        let beside = try asked(visitor(2), at: server)
+        #expect(beside.change.rows.map(\.kind) == [.lease, .visitorGate] && beside.change.rows[1].key != gates[0][0].key)
+        let repeated = try asked(node, at: other)
+        #expect(repeated.change.rows.map(\.kind) == [.lease])
     }
 
     // MARK: All together

@@ -295,12 +295,12 @@ struct VisitedHomeTests {
         #expect(!rules.contains("fwmark 0x62880"), "\(rules)")
     }
 
-    @Test("Behind a home's NAT the network is that of the address outside, and what began from its visited homes survives moves to other NATs and out")
+    @Test("Behind a NAT the network is that of the address outside; what began from its visited homes survives moves to other NATs and out")
     func translated() throws {
         let lab = try Lab.shared
         try lab.handOverWithoutOverlap("mn2", to: "cellular")
         try prepare(lab)
-        let outside = "198.19.1.2", name = "2.1.19.198.in-addr.arpa."
+        let (outside, name) = ("198.19.1.2", "2.1.19.198.in-addr.arpa.")
         try edit("/run/\(lab.name)/resolver/unbound.conf") { text in
             text.contains(name) ? text : text + "server:\n  local-data: '\(name) \(try imsRecord(lab))'\n"
         }

@@ -6,6 +6,7 @@ import MATSignal
 /// ```
 ///   c/<HoA>/<length>                     the newest certificate that was issued for that HoA
 ///   f                                    the format that all this is in: 1
+///   g/<gate>                             how often servers have given a visitor of this gate a first address (VisitorGates)
 ///   i/<instance>                         a sign of life of one imsd, written again and again
 ///   j/<token>                            a token, by which nodes join
 ///   k                                    the secrets that cookies are made with
@@ -28,7 +29,7 @@ struct ClusterKeys: Sendable {
         case instance(InstanceID)
         case cookies
         case mapping(IPPrefix)
-        /// A token, or a lease.
+        /// A token, a lease, or a visitors' gate.
         case row(StoredRow.Kind, key: [UInt8])
         case binding(InstanceID, IPPrefix)
         case handOver(InstanceID, to: IPPrefix, of: IPPrefix)
@@ -47,6 +48,7 @@ struct ClusterKeys: Sendable {
             case .binding(let id, let prefix): "n/\(id)/\(Self.text(prefix))"
             case .row(.token, let key): "j/\(Hexadecimal.write(key))"
             case .row(.lease, let key): "l/\(Hexadecimal.write(key.prefix(16)))/\(key.dropFirst(16).first ?? 128)"
+            case .row(.visitorGate, let key): "g/\(Hexadecimal.write(key))"
             case .handOver(let id, let node, let peer): "p/\(id)/\(Self.text(node))/\(Self.text(peer))"
             case .remembered(let prefix): "r/\(Self.text(prefix))"
             case .subscription(let id, let prefix, let endpoint):
@@ -63,6 +65,7 @@ struct ClusterKeys: Sendable {
         switch (parts.first, parts.count) {
         case ("c", 3): return Self.prefix(parts[1], parts[2]).map { .certificate($0) }
         case ("f", 1): return .format
+        case ("g", 2): return Hexadecimal.parse(parts[1]).flatMap { $0.count == 2 ? .row(.visitorGate, key: $0) : nil }
         case ("i", 2): return InstanceID(parts[1]).map { .instance($0) }
         case ("j", 2): return Hexadecimal.parse(parts[1]).flatMap { $0.count == 8 ? .row(.token, key: $0) : nil }
         case ("k", 1): return .cookies

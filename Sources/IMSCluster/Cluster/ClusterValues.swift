@@ -9,7 +9,7 @@ import MappingMemory
 ///                 certificate 140 | signature 64 | record: the rest
 ///   remembered    form 1 | not before 8 | sequence 8 | confirmed 1 | certificate 140 | signature 64 | record: the rest
 ///   certificate   form 1 | not before 8 | certificate 140
-///   token, lease  form 1 | version 8 | value: the rest (HeldToken.row, Lease.row)
+///   token, lease  form 1 | version 8 | value: the rest (HeldToken.row, Lease.row); likewise a visitors' gate (VisitorGates)
 ///   cookies       form 1 | { made at 8 | secret 16 } the current one first, at most two
 ///   instance      form 1 | count of signs of life 8 | pushed up to revision 8
 ///   subscription  form 1 | ends 8 | local 16 | granted at 8

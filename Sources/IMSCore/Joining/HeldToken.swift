@@ -117,6 +117,15 @@ enum RowKey {
         return writer.octets
     }
 
+    static func of(gate: UInt16) -> [UInt8] { [UInt8(gate >> 8), UInt8(gate & 255)] }
+
+    /// - Returns: `nil` for a gate that there is not.
+    static func gate(_ key: [UInt8]) -> UInt16? {
+        guard key.count == 2 else { return nil }
+        let gate = UInt16(key[0]) << 8 | UInt16(key[1])
+        return gate < VisitorGates.count ? gate : nil
+    }
+
     static func token(_ key: [UInt8]) -> TokenID? {
         guard key.count == 8 else { return nil }
         return TokenID(rawValue: key.reduce(UInt64(0)) { $0 << 8 | UInt64($1) })

@@ -63,6 +63,7 @@ struct Joining: Sendable {
     /// Visitors that writes on their way give something, of each family and by the key of their home's IMS.
     var visitorsTaken = FamilyPair<Int>(both: 0)
     var visitorsTakenByIssuer: [UInt64: Int] = [:]
+    private var gates = VisitorGates()
 
     // MARK: Events
 
@@ -193,15 +194,17 @@ struct Joining: Sendable {
                 }
                 if isAnyVersion || tokens[id].map({ $0.version < token.version }) ?? (tokens.count < Self.tokensMax) { tokens[id] = token }
             case .lease: if let lease = Lease(row) { leases.set(lease) }
+            case .visitorGate: gates.hold(row, isAnyVersion: isAnyVersion)
             }
         }
     }
 
-    /// What is held of the same token or lease.
+    /// What is held of the same token, lease or gate.
     func row(like row: StoredRow) -> StoredRow? {
         switch row.kind {
         case .token: RowKey.token(row.key).flatMap { tokens[$0]?.row }
         case .lease: RowKey.prefix(row.key).flatMap { leases[$0]?.row }
+        case .visitorGate: gates.row(like: row)
         }
     }
 
@@ -235,6 +238,9 @@ struct Joining: Sendable {
                     case .give(let lease, let grant, let certificate):
                         batch.give(
                             lease, candidate, grant, certificate, isFurtherVisitor: lease.isVisitors && !leases.isVisiting(lease.prefix))
+                        // What a visitor has already is guarded by its own row.
+                        let isFirst = !leases.held(by: lease.key, lease.origin).contains { $0.prefix == lease.prefix }
+                        if isShared, lease.isVisitors, isFirst { batch.pass(gates.next(of: lease.key)) }
                     case .giveBack(let lease, let grant, let withdrawal): batch.giveBack(lease, candidate, grant, withdrawal)
                     case .later: late.append(candidate)
                     }
@@ -264,6 +270,7 @@ struct Joining: Sendable {
         /// Whether something is given back, or is no longer to be, depends on them.
         private(set) var relied: [MappingVersion] = []
         private var leases: [StoredRow] = []
+        private var gates: [StoredRow] = []
         private var newUses: Set<PublicKey> = []
         private let isShared: Bool
 
@@ -276,7 +283,7 @@ struct Joining: Sendable {
 
         /// The token's row among them only if it was used by somebody new, or others might use it now.
         var rows: [StoredRow] {
-            guard var token, !newUses.isEmpty || isShared && !certificates.isEmpty else { return leases }
+            guard var token, !newUses.isEmpty || isShared && !certificates.isEmpty else { return leases + gates }
             token.version += 1
             return leases + [token.row]
         }
@@ -302,6 +309,9 @@ struct Joining: Sendable {
             leases.append(lease.row)
             relied.append(withdrawal)
         }
+
+        /// Two visitors may have one gate.
+        mutating func pass(_ gate: StoredRow) { if !gates.contains(gate) { gates.append(gate) } }
 
         /// The node counts as one that joined with the token.
         mutating func use(by key: PublicKey) {

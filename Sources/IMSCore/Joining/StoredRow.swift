@@ -6,6 +6,8 @@ public struct StoredRow: Hashable, Sendable {
     public enum Kind: UInt8, Hashable, Sendable, CaseIterable {
         case token = 1
         case lease = 2
+        /// Of servers that share a store only.
+        case visitorGate = 3
     }
 
     public var kind: Kind

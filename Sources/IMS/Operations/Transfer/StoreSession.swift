@@ -75,6 +75,8 @@ public final class StoreSession {
                     switch row.kind {
                     case .lease: if let lease = Lease(row) { try body(.lease(lease)) }
                     case .token: if let token = HeldToken(row) { try body(.token(token)) }
+                    // Of the cluster that it is read from.
+                    case .visitorGate: break
                     }
                 }
                 unreadable += contents.unreadable
