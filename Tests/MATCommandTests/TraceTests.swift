@@ -79,9 +79,10 @@ import Testing
     @Test("A packet that stops: the first stage that it does not pass is named with its cause, and what follows from it is not")
     func stops() throws {
         typealias Change = (inout TraceFindings) throws -> Void
+        struct NotTraced: Error {}
         func change(_ change: @escaping (inout NodeTraceReport) -> Void) -> Change {
             { findings in
-                var traced = try #require(findings.traced)
+                guard var traced = findings.traced else { throw NotTraced() }
                 change(&traced)
                 findings.traced = traced
             }
