@@ -3,6 +3,9 @@ import MATRuntime
 
 /// The thread in which a client's loop runs, and the only way to what belongs to that loop. It ends when the shell stops its loop.
 final class ClientThread: @unchecked Sendable {
+    /// As `ps -L` shows it.
+    static let name = "mat-client"
+
     // Used in the loop's thread only.
     private let shell: ClientShell
     private let poster: Poster
@@ -11,7 +14,17 @@ final class ClientThread: @unchecked Sendable {
     init(_ shell: sending ClientShell) throws(SystemError) {
         poster = shell.loop.poster
         self.shell = shell
-        try Self.detach { [self] in self.shell.run() }
+        try Self.detach { [self] in
+            Self.nameThread()
+            self.shell.run()
+        }
+    }
+
+    private static func nameThread() {
+        let file = open("/proc/thread-self/comm", O_WRONLY | O_CLOEXEC)
+        guard file >= 0 else { return }
+        _ = write(file, name, name.utf8.count)
+        close(file)
     }
 
     /// Has the loop's thread do it, after what it was asked for before.
