@@ -169,6 +169,32 @@ final class ProgramTests {
         #expect(try mat("zone", "--prefix", "192.0.2.0/24", "--key", key, "--target", "ims1.example").status == 0)
     }
 
+    @Test("zone --into puts a server's lines in the place of its earlier ones, leaves the rest, and names other lines of mapping servers")
+    func zoneInto() throws {
+        let file = directory + "/zone"
+        let head = "$TTL 300\n@ SOA ns. host. 1 2 3 4 5\n"
+        let tail = "1 PTR a.example.\n9 IN TYPE65400 \\# 1 00\n"
+        try (head + tail).write(toFile: file, atomically: false, encoding: .utf8)
+        func zone(_ seed: UInt8, _ target: String = "ims1.example.") throws -> Program.Outcome {
+            let key = KeyFile.write(try #require(SigningKey(seed: [UInt8](repeating: seed, count: 32))).publicKey)
+            return try mat("zone", "--prefix", "192.0.2.0/24", "--key", key, "--target", target, "--into", file)
+        }
+        let first = try zone(1)
+        #expect(first.status == 0 && first.output.isEmpty && first.error.contains("added the lines of ims1.example."), "\(first)")
+        #expect(first.error.contains("\(file):4: this line names a mapping server, outside of a block"), "\(first)")
+        #expect(try zone(2, "ims2.example.").status == 0)
+        let both = try TextFile.read(file)
+        let again = try zone(3)
+        #expect(again.status == 0 && again.error.contains("replaced the lines of ims1.example."), "\(again)")
+        #expect(again.error.components(separatedBy: "outside of a block").count == 2, "\(again)")
+        let text = try TextFile.read(file)
+        #expect(text != both && text.count == both.count && text.hasPrefix(head + tail + "; begin mat zone ims1.example.\n"))
+        #expect(text.hasSuffix("; end mat zone ims2.example.\n") && text.components(separatedBy: "begin mat zone").count == 3)
+        try text.replacing("; end mat zone ims1.example.\n", with: "").write(toFile: file, atomically: false, encoding: .utf8)
+        let broken = try zone(4)
+        #expect(broken.status == 1 && broken.error.contains("has no \"; end mat zone ims1.example.\""), "\(broken)")
+    }
+
     @Test("lookup without a DNS server says so, fails with 1, and says it in JSON too")
     func lookup() throws {
         let outcome = try mat("lookup", "192.0.2.10", "--resolver", "127.0.0.1:1")

@@ -142,6 +142,137 @@ extension OperatorTests {
         #expect(first.contains("no interface has an address") || first.contains("no usable mobile address"), "\(lines)")
     }
 
+    @Test("mat zone after a change of keys: added behind the old lines it is told, with --into it takes their place")
+    func rotation() throws {
+        let lab = try Lab.shared
+        let zone = "/run/\(lab.name)/ns/zones/2.0.192.in-addr.arpa"
+        let text = try String(contentsOfFile: zone, encoding: .utf8)
+        func reload() throws { #expect(try lab.shell("ns", "kill -HUP $(cut -d' ' -f1 /run/\(lab.name)/ns/nsd.pid)").status == 0) }
+        defer {
+            try? text.write(toFile: zone, atomically: false, encoding: .utf8)
+            try? reload()
+        }
+        func lines(seed: UInt8, _ more: String = "") throws -> Lab.Output {
+            let key = KeyFile.write(try #require(SigningKey(seed: [UInt8](repeating: seed, count: 32))).publicKey)
+            return try lab.shell(
+                "ns",
+                "mat zone --prefix 192.0.2.0/24 --key \(key) --target ims9.mat.example --address 203.0.113.139 --form ims --hoa 192.0.2.178 \(more) 2>&1"
+            )
+        }
+        let (old, new) = (try lines(seed: 41).text, try lines(seed: 42).text)
+        #expect(old.hasPrefix("; begin mat zone ims9.mat.example.\n") && old.hasSuffix("; end mat zone ims9.mat.example.\n"), "\(old)")
+        // As one does without thinking.
+        try (text + old + new).write(toFile: zone, atomically: false, encoding: .utf8)
+        try reload()
+        try lab.wait("the old lines are named") {
+            try lab.shell("mn", "mat lookup 192.0.2.178 --resolver 203.0.113.130").text.contains(
+                "the zone lists 203.0.113.139:6288 more than once: lines of an earlier `mat zone`")
+        }
+        let replaced = try lines(seed: 42, "--into \(zone)")
+        #expect(replaced.status == 0 && replaced.text.contains("replaced the lines of ims9.mat.example."), "\(replaced.text)")
+        // Those that the lab wrote have no block.
+        #expect(replaced.text.contains("names a mapping server, outside of a block"), "\(replaced.text)")
+        let after = try String(contentsOfFile: zone, encoding: .utf8)
+        #expect(after.components(separatedBy: "; begin mat zone ims9").count == 2 && after.contains(new), "\(after.suffix(2000))")
+        try reload()
+        try lab.wait("each server is listed once") {
+            let found = try lab.shell("mn", "mat lookup 192.0.2.178 --resolver 203.0.113.130").text
+            return found.contains("203.0.113.139") && !found.contains("more than once")
+        }
+    }
+
+    @Test("A clock that is wrong at the start: status and doctor say by how much and against whom, and a right one registers")
+    func clock() throws {
+        let lab = try Lab.shared
+        try lab.lab("attach", "mn", "wlan")
+        func restart(aheadBy seconds: Int) throws {
+            try "\(seconds)\n".write(toFile: "/run/\(lab.name)/mn/clock", atomically: false, encoding: .utf8)
+            try lab.lab("stop", "mn")
+            try lab.lab("start", "mn")
+        }
+        defer { try? restart(aheadBy: 0) }
+        for seconds in [7200, -7200] {
+            try restart(aheadBy: seconds)
+            try lab.wait("mn knows that its clock is wrong", seconds: 20) {
+                (try lab.status("mn")["homes"] as? [[String: Any]] ?? []).contains { $0["problemCode"] as? String == "clock-wrong" }
+            }
+            let text = try mat(lab, "mn", "status").text
+            let word = seconds > 0 ? "ahead" : "behind"
+            #expect(text.contains("clock") && text.contains(word) && text.contains("timedatectl set-ntp true"), "\(text)")
+            let found = try doctor(lab, "mn")
+            #expect(found.split(separator: "\n").contains { $0.hasPrefix("problem") && $0.contains("clock") && $0.contains(word) }, "\(found)")
+        }
+        try restart(aheadBy: 0)
+        #expect(try mat(lab, "mn", "status --wait 20").status == 0)
+    }
+
+    @Test("A private mobile address that is routed as it is: this node is told the true cause, and that `routed` names it")
+    func privateAddress() throws {
+        let lab = try Lab.shared
+        try lab.lab("attach", "mn", "wlan")
+        #expect(try mat(lab, "mn", "status --wait 20").status == 0)
+        let device = try lab.shell("r", "ip -o route get $(ip netns exec \(lab.name)-mn ip -4 -o addr show wlan0 | awk '{print $4}' | cut -d/ -f1)")
+            .text
+        let far = try #require(device.split(separator: " ").drop { $0 != "dev" }.dropFirst().first.map(String.init), "\(device)")
+        // Somebody gives the network addresses of RFC 1918 and no translator.
+        _ = try lab.shell("r", "ip addr add 10.77.0.1/24 dev \(far)")
+        defer {
+            _ = try? lab.shell("r", "ip addr del 10.77.0.1/24 dev \(far)")
+            _ = try? lab.lab("detach", "mn", "wlan")
+            _ = try? lab.lab("attach", "mn", "wlan")
+        }
+        _ = try lab.shell(
+            "mn", "ip -4 addr flush dev wlan0; ip addr add 10.77.0.2/24 dev wlan0; ip route add default via 10.77.0.1 dev wlan0 metric 50")
+        try lab.wait("status names the private address", seconds: 20) {
+            let text = try mat(lab, "mn", "status").text
+            return text.contains("10.77.0.2") && text.contains("a private address (RFC 1918)") && text.contains("`routed`")
+        }
+        #expect(try doctor(lab, "mn").contains("10.77.0.2"))
+    }
+
+    @Test("A stub resolver that does not run, or whose upstream is silent, is named as the cause; what is reached by other names goes on")
+    func stubResolver() throws {
+        let lab = try Lab.shared
+        try lab.lab("attach", "mn", "wlan")
+        let config = "/run/\(lab.name)/mn/matd.yaml"
+        let (text, file) = (try String(contentsOfFile: config, encoding: .utf8), "/etc/netns/\(lab.name)-mn/resolv.conf")
+        let resolvers = try String(contentsOfFile: file, encoding: .utf8)
+        // It is mounted there, so it must stay the same file.
+        func write(_ text: String) throws {
+            let handle = try #require(FileHandle(forWritingAtPath: file))
+            try handle.truncate(atOffset: 0)
+            try handle.write(contentsOf: Data(text.utf8))
+            try handle.close()
+        }
+        defer {
+            try? write(resolvers)
+            try? text.write(toFile: config, atomically: false, encoding: .utf8)
+            _ = try? lab.lab("stop", "mn")
+            _ = try? lab.lab("start", "mn")
+        }
+        try text.replacing(/dns:\n  resolvers: .*\n/, with: "").write(toFile: config, atomically: false, encoding: .utf8)
+        try lab.lab("stop", "mn")
+        try write("nameserver 127.0.0.53\n")
+        try lab.lab("start", "mn")
+        try lab.wait("status says that the stub does not answer", seconds: 20) {
+            try mat(lab, "mn", "status").text.contains("none of them gives answers")
+        }
+        let alone = try doctor(lab, "mn")
+        #expect(alone.contains("the DNS server 127.0.0.53: not reachable") && alone.contains("/etc/resolv.conf"), "\(alone)")
+        #expect(alone.contains("systemctl status systemd-resolved"), "\(alone)")
+        // It runs, and whom it asks is silent.
+        let stub = try lab.start(
+            "mn", "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--bind-interfaces",
+            "--listen-address=127.0.0.53", "--server=203.0.113.250", "--pid-file=")
+        defer { stub.terminate() }
+        try lab.wait("status names it still, with another reason", seconds: 20) {
+            let found = try mat(lab, "mn", "status").text
+            return found.contains("127.0.0.53  ") && found.contains("none of them gives answers") && !found.contains("not reachable")
+        }
+        try write("nameserver 203.0.113.131\n")
+        #expect(try mat(lab, "mn", "status --wait 20").status == 0)
+    }
+
     @Test("A node whose address is revoked is shown as revoked to itself and to others, not as switched off")
     func revoked() throws {
         let lab = try Lab.shared

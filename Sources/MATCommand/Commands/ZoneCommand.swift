@@ -10,7 +10,8 @@ struct ZoneCommand: ParsableCommand {
         commandName: "zone", abstract: "Write the reverse zone's lines that make an IMS findable.",
         discussion: """
             Prefixes, port, keys and relays come from imsd's configuration file, or from --prefix, --key and --relay. Wildcards cover all addresses \
-            of a prefix, except those at whose names the zone holds other records, such as PTR: name these with --hoa.
+            of a prefix, except those at whose names the zone holds other records, such as PTR: name these with --hoa. The lines stand between two \
+            comments with the server's name: after a change of keys, addresses or prefixes they take the place of the earlier block, as --into does it.
             """)
 
     enum Form: String, CaseIterable, ExpressibleByArgument {
@@ -78,6 +79,11 @@ struct ZoneCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Seconds that resolvers may keep the records.", valueName: "seconds"))
     var ttl: UInt32 = 300
 
+    @Option(
+        help: ArgumentHelp(
+            "Write the lines into this zone file, in the place of this server's earlier ones or at its end, and print nothing.", valueName: "file"))
+    var into: String?
+
     func validate() throws {
         if config != nil {
             guard prefix.isEmpty, key.isEmpty else { throw ValidationError("Give --config, or --prefix and --key, not both") }
@@ -110,8 +116,29 @@ struct ZoneCommand: ParsableCommand {
         let writer = ZoneWriter(servers: [record], form: form.writerForm, ttl: ttl)
         let lines = writer.lines(prefixes: prefixes, existing: hoa, zone: zone)
         if lines.isEmpty { throw CommandFailure("no line of these prefixes is within \(zone?.description ?? "the zone")") }
-        print(lines.joined(separator: "\n"))
+        let block = ZoneBlock(target: target, lines: lines)
+        if let into { try Self.write(block, into: into) } else { print(block.written.joined(separator: "\n")) }
     }
+
+    private static func write(_ block: ZoneBlock, into path: String) throws(CommandFailure) {
+        func reading<Result>(_ body: () throws(SystemError) -> Result) throws(CommandFailure) -> Result {
+            do throws(SystemError) { return try body() } catch { throw CommandFailure("\(error)") }
+        }
+        let text = try reading { () throws(SystemError) in try TextFile.read(path, octetsMax: zoneOctetsMax) }
+        guard let replaced = block.replaced(in: text) else {
+            throw CommandFailure("\(path): \"\(block.begin)\" stands twice, or has no \"\(block.end)\" behind it; mend that by hand")
+        }
+        try reading { () throws(SystemError) in try TextFile.replace(path, with: replaced.text, mode: try TextFile.mode(of: path)) }
+        StandardError.write(
+            "mat: \(replaced.wasThere ? "replaced" : "added") the lines of \(block.target) in \(path); raise the zone's serial and reload it")
+        for line in replaced.strays {
+            StandardError.write(
+                "mat: \(path):\(line): this line names a mapping server, outside of a block of `mat zone`; take it out if it is of an earlier one")
+        }
+    }
+
+    /// A /16 with a PTR for each address has less.
+    private static let zoneOctetsMax = 1 << 26
 
     private static func read(_ path: String) throws(CommandFailure) -> IMSConfiguration {
         do throws(ConfigurationError) {

@@ -220,7 +220,9 @@ enum DoctorFindings {
                 DoctorFinding(
                     servers.allSatisfy { $0.failure != nil } ? .problem : .warning, "DNS",
                     "the DNS server \(server.address): \(server.failure ?? "")",
-                    remedy: "servers come from \(node.dns?.from ?? "/etc/resolv.conf"); `dns` in matd.yaml names others"))
+                    remedy: (IPAddress(server.address)?.isLoopback == true
+                        ? "it is a program on this host, which asks others: see that it runs and whom it asks (`resolvectl status`, `systemctl status systemd-resolved`, or what has `ss -lun sport = 53`); "
+                        : "") + "servers come from \(node.dns?.from ?? "/etc/resolv.conf"); `dns` in matd.yaml names others"))
         }
         for destination in node.undecided.destinations {
             findings.append(
@@ -285,14 +287,13 @@ enum DoctorFindings {
                     .warning, "mapping server", "\(query.server) does not answer",
                     remedy: "see there `systemctl status imsd`, and that UDP port 6288 is open"))
         }
-        if case .found(let servers)? = findings.dns {
-            let addresses = servers.ordered.flatMap(\.endpoints).map(\.description)
-            if let twice = Set(addresses.filter { one in addresses.count(where: { $0 == one }) > 1 }).sorted().first {
+        if case .found? = findings.dns {
+            if let twice = findings.doubledServer {
                 result.append(
                     DoctorFinding(
                         .warning, "reverse zone",
                         "the zone lists the server \(twice) more than once at \(findings.name): old lines of `mat zone` are still there",
-                        remedy: "replace the block that `mat zone` wrote before, and do not add to it"))
+                        remedy: "take out the older lines; `mat zone --into FILE` replaces its own, and names others"))
             }
             for (server, difference) in findings.clocks where abs(difference) >= 30 {
                 result.append(

@@ -81,6 +81,13 @@ struct LookupFindings: Sendable {
 // MARK: - What it amounts to
 
 extension LookupFindings {
+    /// A server that the zone lists more than once: lines of an earlier `mat zone` are still there, with old keys or addresses.
+    var doubledServer: String? {
+        guard case .found(let servers)? = dns else { return nil }
+        let addresses = servers.ordered.flatMap(\.endpoints).map(\.description)
+        return Set(addresses.filter { one in addresses.count(where: { $0 == one }) > 1 }).sorted().first
+    }
+
     enum Verdict: Hashable, Sendable {
         /// Verified and in force: where packets go.
         case reachable([MappingRecord.Place])

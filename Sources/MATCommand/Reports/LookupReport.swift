@@ -87,7 +87,16 @@ enum LookupReport {
             return head + ["  found      \(servers.form.rawValue), good for \(lifetime), \(security)"]
                 + servers.keys.map { "  key        \(KeyFile.write($0))" }
                 + servers.relays.map { "  relay      \($0.endpoints.map(\.description).joined(separator: ", "))" } + table.lines(indent: 2)
+                + doubled(findings, style)
         }
+    }
+
+    private static func doubled(_ findings: LookupFindings, _ style: TextStyle) -> [String] {
+        guard let server = findings.doubledServer else { return [] }
+        return [
+            "  " + style.bad("the zone lists \(server) more than once: lines of an earlier `mat zone`, with old keys or addresses, are still there"),
+            "  remedy: take them out; `mat zone --into FILE` replaces its own, and names others",
+        ]
     }
 
     // MARK: Queries
