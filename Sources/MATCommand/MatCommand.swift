@@ -16,6 +16,7 @@ public struct MatCommand: ParsableCommand {
                 name: "This node:",
                 subcommands: [
                     StatusCommand.self, PeersCommand.self, TopCommand.self, ExplainCommand.self, WhyCommand.self, TraceCommand.self,
+                    CaptureCommand.self,
                     HistoryCommand.self,
                     HandoverCommand.self,
                     LookupCommand.self, DoctorCommand.self, BugreportCommand.self,

@@ -193,7 +193,7 @@ extension OperatorTests {
         defer { try? restart(aheadBy: 0) }
         for seconds in [7200, -7200] {
             try restart(aheadBy: seconds)
-            try lab.wait("mn knows that its clock is wrong", seconds: 20) {
+            try lab.wait("mn knows that its clock is wrong: \(try mat(lab, "mn", "status").text)", seconds: 20) {
                 (try lab.status("mn")["homes"] as? [[String: Any]] ?? []).contains { $0["problemCode"] as? String == "clock-wrong" }
             }
             let text = try mat(lab, "mn", "status").text

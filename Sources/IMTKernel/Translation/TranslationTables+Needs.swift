@@ -34,7 +34,8 @@ extension TranslationTables {
     /// tables of iptables-legacy.
     func othersFilter() throws(KernelError) -> Bool {
         var found = false
-        try chains { table, _, isBase in if isBase, table != TranslationRuleset.tableName { found = true } }
+        let ours: Set = [TranslationRuleset.tableName, TranslationRuleset.captureTable]
+        try chains { table, _, isBase in if isBase, !ours.contains(table) { found = true } }
         return found || hasLegacyTables
     }
 

@@ -3,6 +3,8 @@ import MATSignal
 // The sets and maps of a family's table: their names, which the rules, the agent's elements and `nft list` share, and their bounds.
 extension TranslationRuleset {
     package static let tableName = "mat"
+    /// `mat capture` sees packets with it, and changes nothing.
+    package static let captureTable = "mat_capture"
 
     /// Peers' entries; a node's own bound (`NodeCoreConfiguration.peersMax`) lies below it.
     static let peersMax: UInt32 = 131_072

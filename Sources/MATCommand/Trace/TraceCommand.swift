@@ -30,11 +30,13 @@ struct TraceCommand: ParsableCommand {
     }
 
     private func findings() throws(CommandFailure) -> TraceFindings {
-        var findings = TraceFindings(lookup: try LookupWalk.run(hoa, resolvers: resolver), node: node())
-        guard case .success = findings.node else { return findings }
-        // First, since matd finds out about somebody new by the first packet to him.
+        let node = node()
+        guard case .success = node else { return TraceFindings(lookup: try LookupWalk.run(hoa, resolvers: resolver), node: node) }
+        // First, since matd finds out about somebody new by the first packet to him, and he may say more about where he is for it.
         let before = try packetsIn()
-        findings.echo = TraceProbes.echo(hoa.address)
+        let echo = TraceProbes.echo(hoa.address)
+        var findings = TraceFindings(lookup: try LookupWalk.run(hoa, resolvers: resolver), node: node)
+        findings.echo = echo
         let traced = try control.request(.trace, TraceRequest(peer: "\(hoa)"), as: NodeTraceReport.self)
         findings.traced = traced
         findings.packetsCame = (traced.traffic.peer?.packetsIn ?? 0) &- min(before, traced.traffic.peer?.packetsIn ?? 0)

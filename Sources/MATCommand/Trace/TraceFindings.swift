@@ -37,8 +37,7 @@ struct TraceFindings {
         switch node {
         case .failure(let failure):
             return Step(
-                .node, .stops, failure.description,
-                remedy: "`systemctl start matd`; without it packets go plainly, and `mat doctor` says what it lacks")
+                .node, .stops, failure.description, remedy: "`mat doctor` says what matd lacks; while it does not run packets go as they went before")
         case .success(let report):
             let homes = report.homes.filter { IPAddress($0.address)?.family == lookup.hoa.family }
             guard !homes.isEmpty else {
