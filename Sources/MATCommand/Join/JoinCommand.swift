@@ -1,6 +1,7 @@
 import ArgumentParser
 import Glibc
 import MATControl
+import MATCore
 import MATRuntime
 import MATSignal
 
@@ -104,7 +105,7 @@ struct JoinCommand: ParsableCommand {
 
     /// Looks at what a server says before it is believed (section 12, "Token").
     private static func granted(
-        _ outcome: JoinOutcome, _ token: JoinToken, _ key: SigningKey, _ wanted: IPPrefix?
+        _ outcome: LeaseRequest.Outcome, _ token: JoinToken, _ key: SigningKey, _ wanted: IPPrefix?
     ) throws(CommandFailure) -> JoinReply.Grant {
         switch outcome {
         case .silent:

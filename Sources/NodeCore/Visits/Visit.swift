@@ -53,12 +53,24 @@ package struct Visit: Sendable {
         case rejoining
         /// The next of the names, and the own addresses that they belong to.
         case finding([(name: HomeAddress, own: IPAddress)])
-        case joining(VisitRequest)
+        case joining(Asking)
         case verifying(JoinReply.Grant)
         case registering(until: MonotonicTime)
         case held(idleSince: MonotonicTime?)
-        case leaving(VisitRequest?)
+        case leaving(Asking?)
         case ended
+    }
+
+    /// What the network's IMS is asked, and where that comes from: what it takes the node's place to be.
+    private struct Asking: Sendable {
+        var own: IPAddress
+        var request: LeaseRequest
+    }
+
+    private enum Purpose {
+        /// For a first address, or the one that is there for longer.
+        case join
+        case giveBack
     }
 
     /// How long a record may take to be registered.
@@ -72,7 +84,8 @@ package struct Visit: Sendable {
     /// Between two attempts to have an earlier run's again, and how long that is tried.
     private static let takingOverPause: Duration = .seconds(2)
     private static let takingOverMax: Duration = .seconds(600)
-    private static let withdrawalSeconds: UInt32 = 600
+    /// A program waits.
+    private static let patience = LeaseRequest.Patience(latersMax: 2, laterSecondsMax: 5)
 
     let family: AddressFamily
     private let linger: Duration
@@ -85,7 +98,7 @@ package struct Visit: Sendable {
     private(set) var place: IPAddress?
     private var certificate: Certificate?
     private var sequence: UInt64 = 0
-    private var prolonging: VisitRequest?
+    private var prolonging: Asking?
     private var prolongAt: MonotonicTime?
     /// An earlier run's, and until when it is tried to have it again.
     private var takenOver: (hoa: HomeAddress, until: MonotonicTime)?
@@ -222,83 +235,25 @@ package struct Visit: Sendable {
     }
 
     private mutating func begin(
-        _ purpose: VisitRequest.Purpose, from own: IPAddress, to servers: [Endpoint], random: inout some RandomNumberGenerator, _ now: Now
+        _ purpose: Purpose, from own: IPAddress, to targets: [Endpoint], random: inout some RandomNumberGenerator, _ now: Now
     ) -> [Action] {
-        let request = VisitRequest(purpose, from: own, to: servers, random: &random, now.monotonic)
+        guard let ims = servers?.keys.first else { return ended(purpose, "its IMS has no key", now) }
+        let what: LeaseRequest.Purpose
+        switch (purpose, certificate) {
+        case (.giveBack, let certificate?): what = .giveBack(certificate, sequence: sequence)
+        default:
+            let known = (certificate?.hoa ?? takenOver?.hoa).map { IPPrefix($0.address) }
+            what = .address(known ?? Self.everything(family), lifetime: Self.lifetimeSeconds)
+        }
+        let title = LeaseRequest.Title.visitor(home.hoa, home.certificate, of: ims)
+        let request = LeaseRequest(what, by: title, at: targets, key: key, patience: Self.patience, random: &random, now.monotonic)
+        let asking = Asking(own: own, request: request)
         switch purpose {
-        case .join where certificate == nil: state = .joining(request)
-        case .join: prolonging = request
-        case .withdraw, .giveBack: state = .leaving(request)
+        case .join where certificate == nil: state = .joining(asking)
+        case .join: prolonging = asking
+        case .giveBack: state = .leaving(asking)
         }
         return due(random: &random, now)
-    }
-
-    // MARK: Requests and their answers
-
-    /// The request that is under way.
-    private var request: VisitRequest? {
-        switch state {
-        case .joining(let request): request
-        case .leaving(let request): request
-        default: prolonging
-        }
-    }
-
-    private mutating func set(_ request: VisitRequest) {
-        switch state {
-        case .joining: state = .joining(request)
-        case .leaving: state = .leaving(request)
-        default: if prolonging != nil { prolonging = request }
-        }
-    }
-
-    /// - Returns: `nil` if the message is no answer to this visit.
-    mutating func received(
-        _ message: SignalMessage, from source: Endpoint, to local: IPAddress, random: inout some RandomNumberGenerator, _ now: Now
-    ) -> [Action]? {
-        guard var request, let event = request.received(message, from: source, to: local, now.monotonic) else { return nil }
-        set(request)
-        return happened(event, request.purpose, random: &random, now)
-    }
-
-    private mutating func happened(
-        _ event: VisitRequest.OnEvent, _ purpose: VisitRequest.Purpose, random: inout some RandomNumberGenerator, _ now: Now
-    ) -> [Action] {
-        switch event {
-        case .nothing: return []
-        case .send(let octets, let own, let target): return [.send(octets, from: own, to: target)]
-        case .say(let cookie):
-            guard let body = body(purpose, cookie, now), var request else { return ended(purpose, nil, now) }
-            request.say(body, random: &random, now.monotonic)
-            set(request)
-            return due(random: &random, now)
-        case .silent: return ended(purpose, nil, now)
-        case .answered(let message): return answered(message, purpose, random: &random, now)
-        }
-    }
-
-    private func body(_ purpose: VisitRequest.Purpose, _ cookie: Cookie, _ now: Now) -> SignalMessage.Body? {
-        switch purpose {
-        case .join, .giveBack:
-            guard let given = Challenge(cookie), let ims = servers?.keys.first else { return nil }
-            let known = certificate?.hoa ?? takenOver?.hoa
-            let wanted = known.map { IPPrefix($0.address) } ?? Self.everything(family)
-            let lifetime = purpose == .giveBack ? 0 : Self.lifetimeSeconds
-            let statement = JoinStatement(to: ims, cookie: given, key: key.publicKey, wanted: wanted, lifetime: lifetime)
-            guard let signature = statement.signed(with: key) else { return nil }
-            return .join(
-                Join(
-                    cookie: cookie, key: key.publicKey, .visitor(home.hoa, home.certificate), wanted: wanted, lifetime: lifetime, signature: signature
-                ))
-        case .withdraw:
-            guard let certificate else { return nil }
-            let record = MappingRecord(
-                hoa: certificate.hoa, prefixLength: certificate.prefixLength, sequence: max(sequence &+ 1, now.wallMilliseconds),
-                lifetime: Self.withdrawalSeconds, issued: now.wallMilliseconds, locators: [])
-            return record.signed(with: key).map {
-                .imsUpdate(IMSUpdate(cookie: cookie, record: EnclosedRecord(mapping: $0, certificate: .whole(certificate)), proofs: []))
-            }
-        }
     }
 
     /// WANTED for any address of a family.
@@ -306,29 +261,62 @@ package struct Visit: Sendable {
         family == .ipv4 ? IPPrefix(IPAddress(ipv4: 0), length: 96) : IPPrefix("2000::/3")
     }
 
-    private mutating func answered(
-        _ message: SignalMessage, _ purpose: VisitRequest.Purpose, random: inout some RandomNumberGenerator, _ now: Now
-    ) -> [Action] {
-        switch (message.body, purpose) {
-        case (.joinReply(let reply), .join): return joined(reply, now)
-        case (.joinReply(let reply), .giveBack): return ended(purpose, reply.code == .ok ? nil : Self.words(reply.code, reply.text), now)
-        case (.imsUpdateReply(let reply), .withdraw):
-            if reply.code == .stale, let newer = reply.current?.record.sequence, newer > sequence {
-                sequence = newer
-            } else if reply.code != .ok {
-                return ended(purpose, Self.words(reply.code, reply.text), now)
-            }
-            guard let request, let servers else { return ended(purpose, nil, now) }
-            let targets = servers.endpoints.filter { $0.family == request.own.family }
-            return begin(reply.code == .ok ? .giveBack : .withdraw, from: request.own, to: targets, random: &random, now)
-        default: return ended(purpose, "its answer fits no request", now)
+    // MARK: Requests and their answers
+
+    /// What is being asked.
+    private var asking: Asking? {
+        switch state {
+        case .joining(let asking): asking
+        case .leaving(let asking): asking
+        default: prolonging
+        }
+    }
+
+    private var purpose: Purpose { if case .leaving = state { .giveBack } else { .join } }
+
+    private mutating func set(_ asking: Asking) {
+        switch state {
+        case .joining: state = .joining(asking)
+        case .leaving: state = .leaving(asking)
+        default: if prolonging != nil { prolonging = asking }
+        }
+    }
+
+    /// - Returns: `nil` if the message is no answer to this visit.
+    mutating func received(
+        _ message: SignalMessage, from source: Endpoint, to local: IPAddress, random: inout some RandomNumberGenerator, _ now: Now
+    ) -> [Action]? {
+        guard var asking, asking.own == local, let event = asking.request.received(message, from: source, random: &random, now) else { return nil }
+        set(asking)
+        return happened(event, from: asking.own, now)
+    }
+
+    private mutating func happened(_ event: LeaseRequest.OnEvent, from own: IPAddress, _ now: Now) -> [Action] {
+        switch event {
+        case .nothing: []
+        case .send(let octets, let target): [.send(octets, from: own, to: target)]
+        case .ended(let outcome): answered(outcome, now)
+        }
+    }
+
+    private mutating func answered(_ outcome: LeaseRequest.Outcome, _ now: Now) -> [Action] {
+        switch (outcome, purpose) {
+        case (.granted(let grant), .join): return joined(grant, now)
+        case (.granted, .giveBack):
+            let hoa = certificate.map { "\($0.hoa)" } ?? ""
+            state = .ended
+            return [.log(.notice, "the visited home \(hoa) is given back")]
+        case (.refused(let code, let text), let purpose): return ended(purpose, Self.words(code, text), now)
+        case (.silent, let purpose): return ended(purpose, nil, now)
         }
     }
 
     private static func words(_ code: ResponseCode, _ text: String?) -> String { text.map { "\(code) (\($0.printable))" } ?? "\(code)" }
 
-    /// A request has ended without what it was for; one that gives the address back has done it if there is no reason why not.
-    private mutating func ended(_ purpose: VisitRequest.Purpose, _ reason: String?, _ now: Now) -> [Action] {
+    /// A request has ended without what it was for.
+    ///
+    /// - Parameter reason: `nil`: no server answers.
+    private mutating func ended(_ purpose: Purpose, _ reason: String?, _ now: Now) -> [Action] {
         switch purpose {
         case .join where certificate == nil && takenOver != nil:
             return reason.map { giveUp("its IMS does not give it again: \($0)") } ?? rejoinLater(now)
@@ -339,15 +327,10 @@ package struct Visit: Sendable {
             prolongAt = now.monotonic + Self.prolongingPause
             let text = "its IMS does not prolong the visited home \(certificate.map { "\($0.hoa)" } ?? ""): \(reason ?? "it does not answer")"
             return [.log(.warning, text)]
-        case .withdraw, .giveBack:
+        case .giveBack:
             let hoa = certificate.map { "\($0.hoa)" } ?? ""
-            let isDone = purpose == .giveBack && reason == nil
             state = .ended
-            return [
-                isDone
-                    ? .log(.notice, "the visited home \(hoa) is given back")
-                    : .log(.warning, "the visited home \(hoa) could not be given back, and ends by itself: \(reason ?? "its IMS does not answer")")
-            ]
+            return [.log(.warning, "the visited home \(hoa) could not be given back, and ends by itself: \(reason ?? "its IMS does not answer")")]
         }
     }
 
@@ -360,8 +343,7 @@ package struct Visit: Sendable {
 
     // MARK: What is granted
 
-    private mutating func joined(_ reply: JoinReply, _ now: Now) -> [Action] {
-        guard reply.code == .ok, let grant = reply.granted else { return ended(.join, Self.words(reply.code, reply.text), now) }
+    private mutating func joined(_ grant: JoinReply.Grant, _ now: Now) -> [Action] {
         let given = grant.certificate
         guard given.prefix == IPPrefix(grant.hoa.address), given.nodeKey == key.publicKey, grant.hoa.family == family,
             servers?.keys.contains(where: given.isIssued) == true, (certificate?.hoa ?? takenOver?.hoa).map({ $0 == grant.hoa }) ?? true
@@ -414,8 +396,8 @@ package struct Visit: Sendable {
     mutating func left(sequence: UInt64, _ around: Surroundings, random: inout some RandomNumberGenerator, _ now: Now) -> [Action] {
         self.sequence = sequence
         prolonging = nil
-        if let (own, targets) = way(around) { return begin(.withdraw, from: own, to: targets, random: &random, now) }
-        return ended(.withdraw, "no own address reaches its IMS", now)
+        if let (own, targets) = way(around) { return begin(.giveBack, from: own, to: targets, random: &random, now) }
+        return ended(.giveBack, "no own address reaches its IMS", now)
     }
 
     // MARK: Time
@@ -425,12 +407,12 @@ package struct Visit: Sendable {
         switch state {
         case .rejoining, .finding, .verifying, .ended: return nil
         case .waiting(let retry): return retry
-        case .joining(let request): return request.due
-        case .leaving(let request): return request?.due
+        case .joining(let asking): return asking.request.due
+        case .leaving(let asking): return asking?.request.due
         case .registering(let until): end = until
         case .held(let idle): end = idle.map { $0 + linger }
         }
-        return (prolonging?.due ?? prolongAt).earlier(end)
+        return (prolonging?.request.due ?? prolongAt).earlier(end)
     }
 
     mutating func due(random: inout some RandomNumberGenerator, _ now: Now) -> [Action] {
@@ -439,10 +421,10 @@ package struct Visit: Sendable {
             state = .rejoining
             return [.lookUp(hoa)]
         }
-        guard var request, let due = request.due, due <= now.monotonic else { return [] }
-        let event = request.takeDue(random: &random, now.monotonic)
-        set(request)
-        return happened(event, request.purpose, random: &random, now)
+        guard var asking, let due = asking.request.due, due <= now.monotonic else { return [] }
+        let event = asking.request.takeDue(random: &random, now)
+        set(asking)
+        return happened(event, from: asking.own, now)
     }
 
     /// Why the address is to go now, if it is.
