@@ -15,8 +15,9 @@ struct InPathProbes: Sendable {
     enum Purpose: Hashable, Sendable {
         /// Whether a packet of so many octets passes; 0: a small one beside it.
         case size(UInt32)
-        /// Whether a datagram without a sum passes.
+        /// Whether a datagram without a sum passes; and whether one with a sum does beside it.
         case noSum
+        case withSum
         /// It tells the peer our own candidates.
         case candidates
         /// Whether the peer is bound at a relay as well, and whether one that is used still carries packets.

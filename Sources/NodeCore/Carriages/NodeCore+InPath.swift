@@ -73,7 +73,7 @@ extension NodeCore {
     private mutating func ended(_ probe: InPathProbes.Probe, after time: Duration?, _ now: Now) {
         switch probe.purpose {
         case .candidates: candidatesTold(probe, isAnswered: time != nil, now)
-        case .noSum: if time != nil { sumMissedByNobody(probe, now) }
+        case .noSum, .withSum: if time != nil { sumAnswered(probe, now) }
         case .size(let size): if time != nil { sizeAnswered(size, probe, now) }
         case .relay: if let time { relayAnswered(probe, after: time) }
         }

@@ -44,9 +44,10 @@ extension NodeCore {
 
     mutating func pathMTUDue(_ now: Now) { perform(pathMTUs.takeDue(now.monotonic), now) }
 
-    /// A probe in a datagram without a sum was answered.
-    mutating func sumMissedByNobody(_ probe: InPathProbes.Probe, _ now: Now) {
-        perform(pathMTUs.answeredWithoutSum(by: probe.hoa, from: probe.own, to: probe.far, now.monotonic), now)
+    /// A probe in a datagram without a sum was answered, or the one beside it.
+    mutating func sumAnswered(_ probe: InPathProbes.Probe, _ now: Now) {
+        let hadSum = probe.purpose == .withSum
+        perform(pathMTUs.sumAnswered(hadSum: hadSum, by: probe.hoa, from: probe.own, to: probe.far, now.monotonic), now)
     }
 
     /// A probe of a size was answered; 0: the small one that goes behind each.
@@ -75,9 +76,11 @@ extension NodeCore {
                     probeInPath(hoa, from: key.own, to: key.far, for: .size(size), octets: octets, wait: PathMTU.answerMax * 3, now)
                 }
             case .askWithoutSum(let hoa, let key):
-                probeInPath(hoa, from: key.own, to: key.far, for: .noSum, wait: OuterSum.answerMax, now)
+                for purpose in [.noSum, .withSum] as [InPathProbes.Purpose] {
+                    probeInPath(hoa, from: key.own, to: key.far, for: purpose, wait: OuterSum.answerMax, now)
+                }
             case .sumsChanged(let peers, let key, let isNeeded):
-                if isNeeded { log(.notice, "datagrams to \(key.far) do not arrive without a UDP sum: the agent sends them with one, not the kernel") }
+                if isNeeded { log(.info, "datagrams without a UDP sum to \(key.far) are not answered: the agent sends them with one, not the kernel") }
                 for hoa in peers { applyPeer(hoa, now) }
             case .changed(let peers):
                 for hoa in peers { applyPeer(hoa, now) }

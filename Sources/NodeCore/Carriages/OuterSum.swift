@@ -8,13 +8,13 @@ import MATSignal
 ///   unknown ─────────────► asking ─────────────────────────────────────► settled: not needed ── no packets for 25 s ──► resting
 ///   resting                 ▲ ▲ │                                            │                                        (asks again)
 ///                           │ └─┼───── 15 s of use, many packets, doubt ─────┘
-///   30 s, 60 s ... 10 min   │   │ three unanswered
+///   30 s, 60 s ... 10 min   │   │ three unanswered, others answered
 ///                           └── settled: needed
 /// ```
-/// Silence needs no other probe beside it, one with a sum: where nothing at all passes, a sum does no harm.
+/// Beside each goes one with a sum: where that stays unanswered too, nothing passes, and it is asked again after 2 s.
 struct OuterSum: Sendable {
     enum Action: Hashable, Sendable {
-        /// A probe without a sum is to go.
+        /// A probe without a sum is to go, and one with a sum behind it.
         case ask
         /// Sums are needed now, or no more.
         case changed
@@ -25,6 +25,8 @@ struct OuterSum: Sendable {
         /// When the try has failed.
         var due: MonotonicTime
         let wait: Duration
+        /// A probe with a sum came back.
+        var hasCompanion = false
     }
 
     private enum State: Sendable {
@@ -48,6 +50,8 @@ struct OuterSum: Sendable {
     /// When it is asked again without success, twice as long each time.
     static let retryMin: Duration = .seconds(30)
     static let retryMax: Duration = .seconds(600)
+    /// Likewise, where nothing else came back either.
+    static let silentRetry: Duration = .seconds(2)
 
     /// Datagrams are to have one.
     private(set) var isNeeded = true
@@ -55,12 +59,12 @@ struct OuterSum: Sendable {
     private var usedAt: MonotonicTime?
     private var answeredAt: MonotonicTime?
     private var packetsUnconfirmed: UInt64 = 0
-    /// Times in a row that nothing came back.
+    /// Times in a row that ones with a sum came back and ones without did not.
     private var failures = 0
 
     // MARK: Questions
 
-    /// It has been asked, and nothing came back.
+    /// Those without a sum do not arrive, and others do.
     var isMissed: Bool { failures > 0 }
 
     var due: MonotonicTime? {
@@ -102,6 +106,13 @@ struct OuterSum: Sendable {
         return isNews ? [.changed] : []
     }
 
+    /// A probe with a sum was answered.
+    mutating func answeredWithSum() {
+        guard case .asking(var trial) = state else { return }
+        trial.hasCompanion = true
+        state = .asking(trial)
+    }
+
     mutating func takeDue(_ now: MonotonicTime) -> [Action] {
         guard let due, due <= now else { return [] }
         switch state {
@@ -121,8 +132,8 @@ struct OuterSum: Sendable {
             }
             let isNews = !isNeeded
             isNeeded = true
-            state = .settled(next: now + min(Self.retryMax, Self.retryMin * (1 << min(failures, 5))))
-            failures += 1
+            state = .settled(next: now + (trial.hasCompanion ? min(Self.retryMax, Self.retryMin * (1 << min(failures, 5))) : Self.silentRetry))
+            if trial.hasCompanion { failures += 1 }
             return isNews ? [.changed] : []
         }
     }

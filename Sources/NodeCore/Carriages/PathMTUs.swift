@@ -103,10 +103,14 @@ struct PathMTUs: Sendable {
         return tell(key) { Self.sizes($0.mtu.answered(size, sentAt: sentAt, now)) }
     }
 
-    /// Likewise, by one that went in a datagram without a sum.
-    mutating func answeredWithoutSum(by hoa: HomeAddress, from own: Endpoint, to far: Endpoint, _ now: MonotonicTime) -> [Action] {
+    /// Likewise, one that went in a datagram without a sum, or the one beside it.
+    mutating func sumAnswered(hadSum: Bool, by hoa: HomeAddress, from own: Endpoint, to far: Endpoint, _ now: MonotonicTime) -> [Action] {
         guard let key = keys[hoa], key.own == own, key.far == far else { return [] }
-        return tell(key) { Self.sums($0.sum.answered(now)) }
+        return tell(key) { path in
+            guard hadSum else { return Self.sums(path.sum.answered(now)) }
+            path.sum.answeredWithSum()
+            return []
+        }
     }
 
     mutating func takeDue(_ now: MonotonicTime) -> [Action] {

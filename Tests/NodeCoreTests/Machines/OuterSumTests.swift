@@ -6,16 +6,19 @@ import Testing
 @Suite("Whether datagrams over IPv6 need a sum") struct OuterSumTests {
     private func time(_ milliseconds: Int64) -> MonotonicTime { MonotonicTime(nanoseconds: 1_000_000_000) + .milliseconds(milliseconds) }
 
-    /// Lets time pass with packets once a second, and answers probes after a round trip while that is given.
-    private func run(_ sum: inout OuterSum, _ range: Range<Int64>, roundTrip: Int64?, inUse: Bool = true) -> (asked: Int, changes: [Bool]) {
+    /// Lets time pass with packets once a second, and answers probes after a round trip while that is given; if it is not, those with a sum at once.
+    private func run(_ sum: inout OuterSum, _ range: Range<Int64>, roundTrip: Int64?, inUse: Bool = true, isSilent: Bool = false)
+        -> (asked: Int, changes: [Bool])
+    {
         var (asked, changes, answers) = (0, [Bool](), [Int64]())
+        var hasCompanion = false
         func take(_ actions: [OuterSum.Action], _ now: Int64, _ isNeeded: Bool) {
             for action in actions {
                 switch action {
                 case .changed: changes.append(isNeeded)
                 case .ask:
                     asked += 1
-                    if let roundTrip { answers.append(now + roundTrip) }
+                    if let roundTrip { answers.append(now + roundTrip) } else if !isSilent { hasCompanion = true }
                 }
             }
         }
@@ -31,6 +34,8 @@ import Testing
             }
             let actions = sum.takeDue(time(now))
             take(actions, now, sum.isNeeded)
+            if hasCompanion { sum.answeredWithSum() }
+            hasCompanion = false
         }
         return (asked, changes)
     }
@@ -57,9 +62,18 @@ import Testing
         var sum = OuterSum()
         _ = run(&sum, 0..<5000, roundTrip: 40)
         #expect(sum.doubt(time(5000)) == [.ask])
-        #expect(run(&sum, 5000..<6000, roundTrip: nil).changes == [true])
+        #expect(run(&sum, 5000..<6000, roundTrip: nil).changes == [true] && sum.isMissed)
         #expect(run(&sum, 6000..<60_000, roundTrip: 40).changes == [false])
         #expect(run(&sum, 60_000..<80_000, roundTrip: nil).changes == [true])
+    }
+
+    @Test("A path on which nothing at all is answered for a while is not said to miss a sum, and has none again 2 s after it is back")
+    func outage() {
+        var sum = OuterSum()
+        _ = run(&sum, 0..<5000, roundTrip: 40)
+        #expect(sum.doubt(time(5000)) == [.ask])
+        #expect(run(&sum, 5000..<9000, roundTrip: nil, isSilent: true).changes == [true] && !sum.isMissed)
+        #expect(run(&sum, 9000..<14_000, roundTrip: 40).changes == [false])
     }
 
     @Test("A doubt while the answers come changes nothing, and what nobody uses is not asked about")
