@@ -51,7 +51,7 @@ struct PatternTests {
 
     @Test("With overlap no packet is lost")
     func overlap() throws {
-        for outcome in try outcomes(["--overlap", "--only", "1", "3", "5", "9", "14", "both-gg"]) {
+        for outcome in try outcomes(["--overlap", "--only", "1", "3", "5", "9", "14", "both-gg", "16"]) {
             #expect(outcome.problems.isEmpty && outcome.lostToPeer == 0 && outcome.lostToMover == 0, "\(outcome.id)")
         }
     }

@@ -26,7 +26,9 @@ extension NodeCore {
     }
 
     /// Whether a peer's place may be tried: private, on an own link, and nobody's that is known.
-    func mayBeCandidate(_ endpoint: Endpoint, of hoa: HomeAddress) -> Bool {
+    ///
+    /// - Parameter onAnyLink: on one that is not the first, too: where we were a moment ago.
+    func mayBeCandidate(_ endpoint: Endpoint, of hoa: HomeAddress, onAnyLink: Bool = false) -> Bool {
         let address = endpoint.address
         guard address.family == hoa.family, ![.global, .none].contains(address.scope), endpoint.port == SignalPort.node || endpoint.port > 1023,
             !isOwn(address), !addresses.isOwn(address), !addresses.isOthers(address), !addresses.infrastructure.contains(address)
@@ -34,7 +36,8 @@ extension NodeCore {
         // Whoever has proven that it is there by its record has it.
         if let holder = peers.holder(of: MobileAddress(address)), holder != hoa { return false }
         if candidates.other(than: hoa, at: MobileAddress(address)) != nil { return false }
-        return firstOwn(address.family)?.link?.contains(address) ?? false || configuration.site.contains { $0.contains(hoa.address) }
+        let links = onAnyLink ? addresses.ordered.filter { !uplinks.isDead($0.moa) } : firstOwn(address.family).map { [$0] } ?? []
+        return links.contains { $0.link?.contains(address) ?? false } || configuration.site.contains { $0.contains(hoa.address) }
     }
 
     /// Our own private places.
@@ -122,6 +125,16 @@ extension NodeCore {
         return candidates[hoa]?.isHeard(source) ?? false
     }
 
+    /// Whether a peer probes us at a private address of a network that we are leaving: an answer would have it stay there.
+    func isCandidateLeft(_ local: IPAddress, _ source: Endpoint, of hoa: HomeAddress) -> Bool {
+        guard ![.global, .none].contains(local.scope), let first = firstOwn(local.family), first.moa.address != local, isAtOwnSite(hoa),
+            let link = addresses.ordered.first(where: { $0.moa.address == local }), link.interface != first.interface,
+            let peer = peers[hoa], let own = home(for: hoa)
+        else { return false }
+        return !peer.mapping.record.lists(source) && homes[own]?.mapping?.record.lists(MobileAddress(local)) != true
+            && link.link?.contains(source.address) ?? false
+    }
+
     mutating func candidatesDue(of hoa: HomeAddress, _ now: Now) { perform(candidates.tell(hoa) { $0.takeDue(now.monotonic) } ?? [], at: hoa, now) }
 
     mutating func useCandidates(of hoa: HomeAddress, _ now: Now) {
@@ -132,9 +145,10 @@ extension NodeCore {
     mutating func reconsiderCandidates(_ now: Now) {
         guard !candidates.isEmpty else { return }
         for hoa in candidates.hoas {
-            let here = (candidates[hoa]?.endpoints ?? []).filter { mayBeCandidate($0, of: hoa) }
-            let own = firstOwn(hoa.family)?.moa.address
-            perform(candidates.tell(hoa) { $0.moved(keeping: here.contains, isUsable: { $0 == own }) } ?? [], at: hoa, now)
+            let here = (candidates[hoa]?.endpoints ?? []).filter { mayBeCandidate($0, of: hoa, onAnyLink: true) }
+            let first = firstOwn(hoa.family)?.interface
+            let there = addresses.ordered.filter { $0.interface == first }.map(\.moa.address)
+            perform(candidates.tell(hoa) { $0.moved(keeping: here.contains, isFirst: there.contains, now.monotonic) } ?? [], at: hoa, now)
         }
     }
 
@@ -154,7 +168,12 @@ extension NodeCore {
         // Packets that are held until its IMS knows of us must not be overtaken by later ones.
         let isHeld = destinations.contains(hoa) && hasNone
         let first = firstOwn(hoa.family)?.moa.address
-        let way = isRewritten || isHeld ? nil : known.way { $0 == first }
+        var way = isRewritten || isHeld ? nil : known.way { $0 == first }
+        // Where one of us has just left, until there is another.
+        let isRelayed = peerRelays[hoa]?.hasAnswered { holder(of: $0, for: hoa) } ?? false
+        if way == nil, !isRewritten, !isHeld, !isRelayed, encapsulatedWay(to: hoa) == nil {
+            way = known.way(isLast: true, isUsable)
+        }
         let sources = known.sources
         guard way != known.installed || sources != known.installedSources else { return (way != nil, false) }
         for source in sources where !known.installedSources.contains(source) { change(.setInbound(peer: source, pair)) }

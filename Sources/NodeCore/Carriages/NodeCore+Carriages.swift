@@ -203,6 +203,10 @@ extension NodeCore {
             return
         }
         let hoa = probe.peerHoA
+        guard !isCandidateLeft(local, source, of: hoa) else {
+            counters.unmatchedDropped += 1
+            return
+        }
         let preferred = preferredSources[source.family]
         let fresh = requests.freshCookie(for: source, clientCookie: probe.cookie.client, now)
         let proves = requests.provesPlace(probe.cookie, from: source, now)

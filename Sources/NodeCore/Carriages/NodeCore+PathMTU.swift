@@ -80,7 +80,7 @@ extension NodeCore {
                     probeInPath(hoa, from: key.own, to: key.far, for: purpose, wait: OuterSum.answerMax, now)
                 }
             case .sumsChanged(let peers, let key, let isNeeded):
-                if isNeeded { log(.info, "datagrams without a UDP sum to \(key.far) are not answered: the agent sends them with one, not the kernel") }
+                if isNeeded { log(.info, "datagrams without a UDP sum to \(key.far) are not answered: they get one, by the agent") }
                 for hoa in peers { applyPeer(hoa, now) }
             case .changed(let peers):
                 for hoa in peers { applyPeer(hoa, now) }

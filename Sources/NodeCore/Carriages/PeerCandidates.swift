@@ -6,7 +6,8 @@ import MATSignal
 /// ```
 ///   CANDIDATES came, or the peer's own probe ──► offered ──► probing: 3 tries ──► proven ──► packets go there rewritten
 ///                                                   ▲            │ no answer        │ │ 15 s of use: probed anew; not answered, or the peer or we
-///                                                   └────────────┘                  └─┴─ moved ──► offered; packets take the path of before
+///                                                   └────────────┘                  └─┴─ moved ──► outdated: probed anew, and the last way that packets take,
+///                                                                                             for 2 s; then as offered
 /// ```
 /// Two things are shown, and one does not follow from the other: the peer's signed probe from there shows that its packets may come from there
 /// (`heard`); its answer to a probe that we had signed shows that it has taken ours in likewise, and so that ours may go there (`proven`).
@@ -28,12 +29,28 @@ struct PeerCandidates: PeerMachine {
         var provenAt: MonotonicTime?
         /// When the peer's signature last came from there.
         var heardAt: MonotonicTime?
+        /// One of us has moved, and both networks may be there for a moment: it is the last way until then, if it was proven.
+        var outdated: Outdated?
         var cookie: ServerCookie?
         var asked: Asked?
     }
 
+    private struct Outdated: Sendable {
+        let since: MonotonicTime
+        /// It moved, and not we: where it was others may be.
+        let isPeers: Bool
+
+        var wayEnds: MonotonicTime { since + PeerCandidates.outdatedMax }
+        /// Packets are taken from there until then.
+        var ends: MonotonicTime { isPeers ? wayEnds : since + PeerCandidates.acceptedMax }
+    }
+
     /// In the order in which the peer prefers them.
     static let placesMax = 8
+    /// How long a way is the last one after a move: until the other end has followed.
+    static let outdatedMax: Duration = .seconds(2)
+    /// How long the peer's packets are taken where we were, as long as we are there as well.
+    static let acceptedMax: Duration = .seconds(10)
     /// How long packets are taken from where the peer has shown itself, and sent there without packets from it: as long as any proof lasts.
     static let heardMax = EndpointState.proofLifetime
     static let renewalInterval: Duration = .seconds(15)
@@ -64,15 +81,20 @@ struct PeerCandidates: PeerMachine {
     var sources: [MobileAddress] { places.filter { $0.heardAt != nil }.map { MobileAddress($0.endpoint.address) }.sorted() }
 
     /// How its packets go: to the first of its places that is proven.
-    func way(_ isUsable: (IPAddress) -> Bool) -> MobilePair? {
-        for place in places where place.state.isProven {
+    ///
+    /// - Parameter isLast: there is no other way: to where it was proven before one of us has moved, for a moment.
+    func way(isLast: Bool = false, _ isUsable: (IPAddress) -> Bool) -> MobilePair? {
+        for place in places where place.state.isProven && (place.outdated != nil) == isLast {
             if let own = place.own, isUsable(own) { return MobilePair(own: MobileAddress(own), peer: MobileAddress(place.endpoint.address)) }
         }
         return nil
     }
 
     var due: MonotonicTime? {
-        places.reduce(nil) { due, place in due.earlier(place.state.due).earlier(place.heardAt.map { $0 + Self.heardMax }) }
+        places.reduce(nil) { due, place in
+            let ends = place.outdated.map { place.state.isProven ? $0.wayEnds : $0.ends }
+            return due.earlier(place.state.due).earlier(place.heardAt.map { $0 + Self.heardMax }).earlier(ends)
+        }
     }
 
     private func place(_ endpoint: Endpoint) -> Place? { places.first { $0.endpoint == endpoint } }
@@ -99,6 +121,8 @@ struct PeerCandidates: PeerMachine {
         guard let index = places.firstIndex(where: { $0.endpoint == endpoint }) else { return [] }
         let isNews = places[index].heardAt == nil
         places[index].heardAt = now
+        // From where we were it is taken, and no more.
+        if places[index].outdated?.isPeers == false { return isNews ? [.choose] : [] }
         // It has no proof of us yet, and we have none of it.
         if !places[index].state.isProven { places[index].state.begin(isCourtesy: true, now) }
         return (isNews ? [.choose] : []) + takeDue(now)
@@ -108,8 +132,9 @@ struct PeerCandidates: PeerMachine {
     mutating func proved(_ endpoint: Endpoint, from own: IPAddress, _ now: MonotonicTime) -> [Action] {
         guard let index = places.firstIndex(where: { $0.endpoint == endpoint }), places[index].cookie != nil else { return [] }
         let isElsewhere = places[index].own != own
-        (places[index].own, places[index].provenAt, places[index].heardAt) = (own, now, now)
-        return places[index].state.proved(now) || isElsewhere ? [.choose] : []
+        let wasOutdated = places[index].outdated != nil
+        (places[index].own, places[index].provenAt, places[index].heardAt, places[index].outdated) = (own, now, now, nil)
+        return places[index].state.proved(now) || isElsewhere || wasOutdated ? [.choose] : []
     }
 
     /// It gave its cookie for where we are.
@@ -141,24 +166,40 @@ struct PeerCandidates: PeerMachine {
     /// - Returns: what follows if they are others than before.
     mutating func listed(_ endpoints: [Endpoint], _ now: MonotonicTime) -> [Action] {
         defer { recorded = endpoints }
-        return recorded.map { $0 == endpoints } ?? true ? [] : peerMoved(now)
+        guard let recorded, recorded != endpoints else { return [] }
+        // What it was told before, it did not take for its own network's.
+        offers = CandidateOffers()
+        return peerMoved(now)
     }
 
     /// The peer moved: where it was it may be no more, and others may be there.
     mutating func peerMoved(_ now: MonotonicTime) -> [Action] {
         guard !places.isEmpty else { return [] }
         for index in places.indices {
-            (places[index].cookie, places[index].heardAt, places[index].provenAt) = (nil, nil, nil)
-            places[index].state = .unproven
-            places[index].state.begin(isCourtesy: true, now)
+            (places[index].cookie, places[index].provenAt) = (nil, nil)
+            places[index].outdated = Outdated(since: now, isPeers: true)
+            if places[index].state.isProven {
+                places[index].state.beginAnew(keepsProof: true, now)
+            } else {
+                places[index].state = .unproven
+                places[index].state.begin(isCourtesy: true, now)
+            }
         }
         return [.choose] + takeDue(now)
     }
 
-    /// Our own addresses changed: what is not on a link of ours any more means another host.
-    mutating func moved(keeping isHere: (Endpoint) -> Bool, isUsable: (IPAddress) -> Bool) -> [Action] {
+    /// Our own addresses changed: what is not on a link of ours any more means another host. On one that is not the first any more, packets are taken
+    /// until the peer has followed.
+    ///
+    /// - Parameter isFirst: an own address is on the first link.
+    mutating func moved(keeping isHere: (Endpoint) -> Bool, isFirst: (IPAddress) -> Bool, _ now: MonotonicTime) -> [Action] {
         offers = CandidateOffers()
-        places.removeAll { !isHere($0.endpoint) || !($0.own.map(isUsable) ?? false) }
+        places.removeAll { !isHere($0.endpoint) || $0.heardAt == nil }
+        for index in places.indices {
+            let isOurs = places[index].own.map(isFirst) ?? false
+            if isOurs, places[index].outdated?.isPeers == false { places[index].outdated = nil }
+            if !isOurs, places[index].outdated == nil { places[index].outdated = Outdated(since: now, isPeers: false) }
+        }
         return [.choose]
     }
 
@@ -176,6 +217,10 @@ struct PeerCandidates: PeerMachine {
                 places[index].heardAt = nil
                 actions.append(.choose)
             }
+            guard let outdated = places[index].outdated, outdated.wayEnds <= now else { continue }
+            if outdated.ends <= now { (places[index].outdated, places[index].heardAt) = (nil, nil) }
+            places[index].state.end()
+            actions.append(.choose)
         }
         return actions
     }

@@ -173,6 +173,11 @@ struct PeerRelays: PeerMachine {
         return Way(own: own, relay: relay)
     }
 
+    /// The peer has answered by a relay that has us.
+    func hasAnswered(_ holder: (Endpoint) -> IPAddress?) -> Bool {
+        places.contains { $0.answeredAt != nil && !$0.isLeft && holder($0.candidate.relay) != nil }
+    }
+
     // MARK: Events
 
     /// These are the relays of both records, in the order of section 11.4.

@@ -66,15 +66,52 @@ import Testing
         #expect(actions.contains(.choose) && peer.way { _ in true } == nil)
     }
 
-    @Test("When the peer moves nothing is believed before it has shown itself again; when we do, only what is still on a link of ours is kept")
-    func moves() {
+    /// Lets time pass to a moment.
+    private func pass(_ peer: inout PeerCandidates, to moment: Int64) {
+        while let due = peer.due, due <= time(moment) { _ = peer.takeDue(due) }
+    }
+
+    @Test("When the peer moves, its place of before is the last way for 2 s, unless it shows itself there again")
+    func peerMoves() {
         var peer = proven()
-        let actions = peer.peerMoved(time(1000))
-        #expect(actions == [.choose, .probe(Self.place, nil)] && peer.way { _ in true } == nil && peer.sources.isEmpty)
+        #expect(peer.peerMoved(time(1000)) == [.choose, .probe(Self.place, nil)])
+        #expect(peer.way { _ in true } == nil && peer.way(isLast: true) { _ in true } == Self.way && !peer.sources.isEmpty)
+        pass(&peer, to: 2999)
+        #expect(peer.way(isLast: true) { _ in true } == Self.way)
+        pass(&peer, to: 3000)
+        #expect(peer.way(isLast: true) { _ in true } == nil && peer.sources.isEmpty)
         peer = proven()
-        _ = peer.moved(keeping: { _ in true }, isUsable: { $0 == Self.own })
+        _ = peer.peerMoved(time(1000))
+        _ = peer.gaveCookie(ServerCookie(head: 2, hash: 2), isWanted: true, at: Self.place)
+        #expect(peer.proved(Self.place, from: Self.own, time(1040)) == [.choose])
+        pass(&peer, to: 20_000)
+        #expect(peer.way { _ in true } == Self.way && peer.way(isLast: true) { _ in true } == nil)
+    }
+
+    @Test("A peer whose record has changed is told ours again, though it was a moment ago: it may have come into our network since")
+    func comes() {
+        var peer = proven()
+        #expect(peer.listed([], time(0)).isEmpty && peer.offer(time(0)) && !peer.offer(time(1000)))
+        _ = peer.listed([Self.place], time(1000))
+        #expect(peer.offer(time(1001)) && !peer.offer(time(1002)))
+    }
+
+    @Test("When we move, what is on a link that we still have is the last way for 2 s, and taken from for 10 s; nothing else is kept")
+    func ownMove() {
+        var peer = proven()
+        _ = peer.moved(keeping: { _ in true }, isFirst: { $0 == Self.own }, time(1000))
         #expect(peer.way { _ in true } == Self.way)
-        _ = peer.moved(keeping: { _ in true }, isUsable: { _ in false })
+        _ = peer.moved(keeping: { _ in true }, isFirst: { _ in false }, time(1000))
+        #expect(peer.way { _ in true } == nil && peer.way(isLast: true) { $0 == Self.own } == Self.way)
+        // It has not heard of our move yet.
+        _ = peer.heard(Self.place, time(1010))
+        pass(&peer, to: 3000)
+        #expect(peer.way(isLast: true) { _ in true } == nil && !peer.sources.isEmpty)
+        pass(&peer, to: 11_000)
+        #expect(peer.sources.isEmpty)
+        peer = proven()
+        _ = peer.moved(keeping: { _ in true }, isFirst: { _ in false }, time(1000))
+        _ = peer.moved(keeping: { _ in false }, isFirst: { _ in false }, time(1100))
         #expect(peer.isEmpty)
     }
 
