@@ -65,7 +65,74 @@ struct JoiningTests {
         let left = try lab.on("plain", "mat", "leave", "--directory", directory, "--control", control, seconds: 20)
         #expect(left.status == 0, "\(left.text)")
         for file in ["node.key", "join.token", "matd.yaml"] { #expect(!FileManager.default.fileExists(atPath: "\(directory)/\(file)")) }
-        #expect(!(try ims(lab, "enrolled").text.contains(homes[0])))
+        #expect(!(try ims(lab, "enrolled").text.contains("\(homes[0]) ")))
+    }
+
+    @Test(
+        "From a token to ssh sessions of both families that a move does not end, in under ten seconds: on an open network, and behind a home's NAT",
+        arguments: ["wlan", "home"])
+    func sshAfterJoining(network: String) throws {
+        let lab = try Lab.shared
+        // A host that nothing of ours is on, with links of its own.
+        try lab.lab("stop", "mn")
+        _ = try lab.on("mn", "matd", "--remove")
+        try lab.lab("move", "mn", network)
+        let directory = "/run/\(lab.name)/ssh-\(network)"
+        let keys = "mkdir -p \(directory) /run/sshd && for k in host user; do ssh-keygen -q -t ed25519 -N '' -f \(directory)/$k </dev/null; done"
+        #expect(try lab.shell("cn", keys).status == 0)
+        let options = ["PidFile=none", "StrictModes=no", "UsePAM=no", "PermitRootLogin=yes", "AuthorizedKeysFile=\(directory)/user.pub"]
+        let words = ["-D", "-e", "-f", "/dev/null", "-p", "7022", "-h", "\(directory)/host"] + options.flatMap { ["-o", $0] }
+        let server = try lab.start("cn", "/usr/sbin/sshd", arguments: words)
+        defer { server.terminate() }
+        try lab.wait("cn has a server of ssh") { try lab.shell("cn", "ss -ltn").text.contains(":7022 ") }
+
+        let began = Date()
+        let token = try ims(lab, "token", "create", "--prefix 192.0.2.0/24 --prefix 2001:db8:10::/48", "--host", "203.0.113.132").text
+        let joined = try lab.on("mn", "mat", "join", token.trimmingCharacters(in: .whitespacesAndNewlines), "--directory", directory)
+        #expect(joined.status == 0, "\(joined.text)")
+        let control = "\(directory)/control.sock"
+        let configuration = "\(directory)/matd.yaml"
+        try
+            (String(contentsOfFile: configuration, encoding: .utf8)
+            + "control: \(control)\nstate: \(directory)/state\ndns: {resolvers: [203.0.113.131]}\n")
+            .write(toFile: configuration, atomically: true, encoding: .utf8)
+        let agent = try lab.start("mn", "matd", "--config", configuration)
+        let registered = try lab.on("mn", "mat", "status", "--wait", "10", "--control", control)
+        #expect(registered.status == 0, "\(registered.text)\n\(agent.text)")
+        let accepts = ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "TCPKeepAlive=no"].flatMap { ["-o", $0] }
+        let sessions = try Self.cn.map { cn in
+            try lab.start(
+                "mn", "ssh",
+                arguments: ["-q", "-F", "/dev/null", "-i", "\(directory)/user", "-p", "7022"] + accepts
+                    + ["root@\(cn)", "while sleep 0.05; do echo x; done"])
+        }
+        func goOn(_ when: String) throws {
+            let before = sessions.map(\.text.count)
+            for (session, count) in zip(sessions, before) {
+                try lab.wait("\(when) a session goes on: \(session.text.suffix(200))\n\(agent.text.suffix(3000))") { session.text.count > count + 4 }
+            }
+        }
+        try goOn("at first")
+        let seconds = Date().timeIntervalSince(began)
+        print("\(network): from making the token to ssh in both families: \(String(format: "%.1f", seconds)) s")
+        #expect(seconds < 10)
+        // From its home addresses.
+        let seen = try lab.on("cn", "ss", "-Htn", "state", "established", "sport = :7022").text
+        #expect(seen.contains("[2001:db8:10:") && seen.contains("192.0.2."), "\(seen)")
+        try lab.lab("move", "mn", "cellular")
+        try goOn("after a move")
+        #expect(sessions.allSatisfy { $0.isRunning })
+
+        for process in sessions + [agent] {
+            process.terminate()
+            _ = try process.wait(seconds: 10)
+        }
+        _ = try lab.on("mn", "matd", "--remove")
+        let left = try lab.on("mn", "mat", "leave", "--directory", directory, "--control", control, seconds: 20)
+        #expect(left.status == 0, "\(left.text)")
+        try? FileManager.default.removeItem(atPath: directory)
+        try lab.lab("move", "mn", "wlan")
+        try lab.lab("start", "mn")
     }
 
     @Test("Wrong tokens, servers that are not there and hosts that have no name end in a sentence that says so")

@@ -16,7 +16,7 @@ extension IMSCommand {
         @Option(help: ArgumentHelp("Write to this file (mode 0600) instead of standard output.", valueName: "file"))
         var out: String?
 
-        @Flag(help: "Also the secrets that cookies are made with, so that nodes' cookies stay valid. Keep the file secret.")
+        @Flag(help: "Also the secrets that cookies are made with, so that nodes' cookies stay valid, and tokens. Keep the file secret.")
         var secrets = false
 
         @Option(help: ArgumentHelp("imsd is stopped: read the store that this imsd.yaml names.", valueName: "file"))
