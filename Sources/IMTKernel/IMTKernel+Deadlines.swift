@@ -21,6 +21,8 @@ enum KernelDeadline: Hashable, Sendable {
     case peerRoutes
     /// Peers that an earlier run encapsulated, and that nobody has asked for since, are given up.
     case adoptedForwarding
+    /// The sockets of ended programs are asked whether source NAT is still for them.
+    case lastWords
 }
 
 // All deadlines stand in one queue, on one timer of the loop.
@@ -66,6 +68,7 @@ extension IMTKernel {
         case .routers: probeRouters()
         case .peerRoutes: continueSweep()
         case .adoptedForwarding: endAdoptedForwarding()
+        case .lastWords: endSourceTranslation()
         }
     }
 }

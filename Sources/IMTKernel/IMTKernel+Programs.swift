@@ -234,6 +234,7 @@ extension IMTKernel {
         groupWatch?.remove(directory)
         guard programs.ended(String(directory.dropFirst(mount.count))), device != nil else { return }
         do throws(KernelError) { try writeRoutes() } catch { onEvent(.failed(error)) }
+        awaitLastWords()
         onEvent(.programs(steeredHomes))
     }
 

@@ -1,4 +1,5 @@
 import IMTPlan
+import MATRuntime
 import MATSignal
 
 // Connection tracking and IPsec: what other software on the host makes of mapped packets. What follows from it is `TranslationNeeds`'s.
@@ -41,6 +42,30 @@ extension IMTKernel {
         }
     }
 
+    /// How long after the last program's end, and how often from then on, its sockets are asked whether they have something to say still.
+    private static let lastWords = Duration.seconds(2)
+
+    /// Source NAT that only single programs needed has the kernel track all connections of the host; so it goes when they have gone.
+    func awaitLastWords() {
+        guard isForNobody else { return }
+        wait(for: .lastWords, until: SystemClock.now().monotonic + Self.lastWords)
+    }
+
+    private var isForNobody: Bool { tables.needs.isForPrograms(configuration) && !capturesForPrograms && !reassembles }
+
+    /// A program that ended may have left a socket that is still sending, or given it to another one.
+    func endSourceTranslation() {
+        guard isForNobody else { return }
+        do throws(KernelError) {
+            let pattern = programs.pattern
+            let left = try socketSearch?.sockets(marked: pattern.mark, mask: pattern.mask) ?? []
+            guard left.allSatisfy({ programs.via(of: $0.mark) == .plain }) else { return awaitLastWords() }
+            try tables.set(needs: tables.needs.leavingSources(configuration, othersFilter: try tables.othersFilter()))
+        } catch {
+            onEvent(.failed(error))
+        }
+    }
+
     /// Datagrams that packets travel in are cut up on their way: connection tracking, which source NAT brings, puts them together before the rules
     /// look at them; the later pieces show no port, and would be held like what strangers send.
     func needReassembly(for changes: [IMTChange]) {
@@ -48,6 +73,7 @@ extension IMTKernel {
             guard case .setOutbound(_, let carriage) = change else { return false }
             return carriage.way.endpoints != nil && carriage.largest < Carriage.mtuAtFirst
         }
+        if isCutUp { reassembles = true }
         guard isCutUp, !tables.needs.translatesSources else { return }
         do throws(KernelError) {
             try tables.set(needs: tables.needs.translatingSources(configuration, othersFilter: try tables.othersFilter()))

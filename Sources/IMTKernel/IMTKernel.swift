@@ -66,6 +66,8 @@ public final class IMTKernel {
 
     // What is waited for.
     var deadlines = DeadlineQueue<KernelDeadline>()
+    /// Some peer's datagrams were cut up on their way, and connection tracking puts them together.
+    var reassembles = false
     var alarm: (time: MonotonicTime, timer: TimerID)?
 
     /// Where our rules stand among other programs'.
@@ -150,6 +152,7 @@ public final class IMTKernel {
         try beginWatching()
         // Whatever happened between reading and listening.
         reviewTracking()
+        awaitLastWords()
         try watchDevice(device)
     }
 

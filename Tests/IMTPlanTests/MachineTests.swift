@@ -218,6 +218,22 @@ private func moa(_ number: UInt32) -> MobileAddress { MobileAddress(address(numb
         #expect(TranslationNeeds().translatingSources(configuration, othersFilter: othersFilter).translatesSources)
     }
 
+    @Test("Source NAT goes again where it was for single programs alone, and stays where others may need it")
+    func programs() {
+        var configuration = GoldenScenario.node
+        let needs = TranslationNeeds().translatingSources(configuration, othersFilter: false)
+        #expect(!needs.isForPrograms(configuration))
+        configuration.traffic = .nothing
+        #expect(needs.isForPrograms(configuration) && !TranslationNeeds().isForPrograms(configuration))
+        for othersFilter in [false, true] {
+            let before = TranslationNeeds().reviewed(configuration, othersFilter: othersFilter, hasPolicies: false)
+            let during = before.translatingSources(configuration, othersFilter: othersFilter)
+            #expect(during != before && during.leavingSources(configuration, othersFilter: othersFilter) == before)
+        }
+        configuration.connectionTracking = .always
+        #expect(!needs.isForPrograms(configuration))
+    }
+
     @Test("Packets that leave meet a hook before connection tracking only while something may track them")
     func holding() {
         func chains(_ needs: TranslationNeeds) -> [String] {

@@ -54,6 +54,25 @@ extension ProgramTests {
         try nothingLeft(lab)
     }
 
+    @Test("Source NAT, for which the kernel tracks all connections, is there while programs need it to talk to plain hosts, and goes with them")
+    func sourceTranslation() throws {
+        let lab = try Lab.shared
+        try prepare(lab)
+        func isThere() throws -> Bool { try lab.shell("mn", "nft list ruleset").text.contains("type nat hook") }
+        // What the lab's start with `traffic: everything` may have left.
+        try lab.wait("there is no source NAT") { try !isThere() }
+        let programs = try Self.plainHost.map { ("\($0)", try run(lab, talk(lab, $0))) }
+        try goOn(lab, programs)
+        #expect(try isThere())
+        try end(lab, programs.map(\.1))
+        try nothingLeft(lab)
+        try lab.wait("source NAT is gone") { try !isThere() }
+        let again = try run(lab, talk(lab, Self.plainHost[0]))
+        try goOn(lab, [("once more", again)])
+        try end(lab, [again])
+        try nothingLeft(lab)
+    }
+
     @Test("Where control groups of version 2 are mounted beside version 1, programs stay in their groups of version 1 and have the home address")
     func bothVersions() throws {
         let lab = try Lab.shared

@@ -1,7 +1,7 @@
 /// What the rest of the host asks of our tables, beyond translation. Each costs packets something, so each is there only while needed.
 package struct TranslationNeeds: Hashable {
     /// Source NAT for sockets that are bound to a HoA and talk to somebody plain. Its chain registers connection tracking, for every
-    /// packet of the host; so it is installed with the first such packet, and then stays.
+    /// packet of the host; so it is installed with the first such packet, and then stays, unless only single programs can have sent that.
     package var translatesSources = false
     /// Mapped packets are kept out of connection tracking, which is there for other reasons.
     package var sparesTracking = false
@@ -55,6 +55,20 @@ extension TranslationNeeds {
         var needs = self
         needs.translatesSources = true
         needs.isUntracked = false
+        needs.sparesTracking = needs.spares(configuration, othersFilter)
+        return needs
+    }
+
+    /// Whether source NAT can be there for no others than single programs.
+    package func isForPrograms(_ configuration: IMTConfiguration) -> Bool {
+        translatesSources && configuration.traffic == .nothing && configuration.connectionTracking != .always && configuration.homePrefixes.isEmpty
+    }
+
+    /// Those programs have ended, and their sockets have nothing more to say.
+    package func leavingSources(_ configuration: IMTConfiguration, othersFilter: Bool) -> TranslationNeeds {
+        var needs = self
+        needs.translatesSources = false
+        needs.isUntracked = !othersFilter
         needs.sparesTracking = needs.spares(configuration, othersFilter)
         return needs
     }
