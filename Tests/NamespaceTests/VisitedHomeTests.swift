@@ -219,7 +219,7 @@ struct VisitedHomeTests {
     private static func talker(_ begin: String = "") -> String {
         let connections = peers.enumerated().map { "exec \($0 + 4)<>/dev/tcp/\($1.1)/7009" }.joined(separator: "; ")
         let exchange = peers.indices.map { "echo $n >&\($0 + 4); read -t 60 -u \($0 + 4) line || exit 1" }.joined(separator: "; ")
-        return "\(begin)\(connections); n=0; while sleep 0.05; do n=$((n+1)); \(exchange); echo back $line; done"
+        return "\(begin)\(connections); n=0; while sleep 0.05; do n=$((n+1)); \(exchange); echo back $EPOCHREALTIME; done"
     }
 
     private func goesOn(_ lab: Lab, _ program: Background, _ when: String) throws {
@@ -227,6 +227,12 @@ struct VisitedHomeTests {
         try lab.wait("it goes on \(when): \(program.text.suffix(100))\n\(lab.log("mn").suffix(3000))", seconds: 30) {
             program.text.utf8.count > before + 20
         }
+    }
+
+    /// The longest time between two lines of a talker.
+    private func silence(_ program: Background, since start: Double) -> Double {
+        let times = program.text.split(separator: "\n").compactMap { Double($0.dropFirst("back ".count)) }.filter { $0 > start - 1 }
+        return zip(times, times.dropFirst()).map { $1 - $0 }.max() ?? 0
     }
 
     /// What mn2 sees connections of the program from.
@@ -270,10 +276,12 @@ struct VisitedHomeTests {
         try lab.handOverWithoutOverlap("mn", to: "cellular")
         for program in [run, waiting] { try goesOn(lab, program, "after a move without overlap") }
         // From where it is now its homes are the same.
+        let killed = Date().timeIntervalSince1970
         try lab.lab("stop", "mn", "KILL")
         try lab.lab("start", "mn")
         try lab.wait("mn is registered in both families") { try lab.status("mn")["registered"] as? Bool == true }
         for program in [run, waiting] { try goesOn(lab, program, "after the agent was killed") }
+        print("the longest silence of a conversation over a kill of the agent: \(silence(run, since: killed)) s")
         try lab.handOverWithOverlap("mn", to: "wlan")
         for program in [run, waiting] { try goesOn(lab, program, "after a move with overlap") }
         let stillSeen = try Set(seen(lab).map { "\($0)" })

@@ -9,6 +9,8 @@ import Testing
 @Suite("A node as one value") struct NodeTests {
     private static let home4 = home("198.51.100.1"), home6 = home("2001:db8:100::1")
     private var node: Node
+    /// Likewise, one that takes visited homes.
+    private var visiting: Node
     private let now = VirtualClock().now
 
     init() throws {
@@ -22,6 +24,7 @@ import Testing
         let cores = try #require(NodeCores(configuration) { SeededGenerator(seed: 1) })
         let rules = AddressRules(homes: homes.map { AddressRules.Home(hoa: $0.hoa, prefix: $0.certificate.prefix) })
         node = Node(cores, rules, names: NameServers())
+        visiting = Node(cores, rules, names: NameServers(), visiting: SeededGenerator(seed: 2))
     }
 
     private func links(_ addresses: [String]) -> LinkSnapshot {
@@ -89,6 +92,27 @@ import Testing
         #expect(node.namesRead(names, areOthers: false, now: now).isEmpty, "nobody waits for them")
         let alone = node.namesRead(NameServers(origin: "here", inUse: [.init(ip("192.0.2.55"))]), areOthers: true, now: now)
         #expect(alone.first == .changeIMT([.setAlwaysPlain([IPPrefix(ip("192.0.2.55"))])], linkAddresses: nil), "\(alone.prefix(2))")
+    }
+
+    @Test("A home that an earlier run visited is asked for again, and its packets are nobody else's until then; or it is let go of")
+    mutating func visited() throws {
+        let hoa = home("203.0.113.129")
+        var state = AdoptedState(adopted: true)
+        state.visited = [hoa]
+        #expect(node.adopted(state, now: now).contains(.leaveHome(hoa)))
+        #expect(visiting.adopted(state, now: now).allSatisfy { $0 != .leaveHome(hoa) })
+        #expect(visiting.linksChanged(links(["192.0.2.10"]), now: now) == [.readNames])
+        _ = visiting.namesRead(NameServers(), areOthers: false, now: now)
+        #expect(visiting.nextDeadline.map { $0 <= now.monotonic } ?? false)
+        #expect(visiting.timerFired(now: now).contains(.lookUp(hoa, core: Node.visitsCore)))
+        let destination = home("203.0.113.1")
+        #expect(visiting.heldOutbound(UserPacket(1).held(from: hoa.address, to: destination.address), now: now).isEmpty)
+        let source = Endpoint(destination.address, port: SignalPort.node)
+        let arrived = UserPacket(2).held(from: destination.address, to: hoa.address)
+        #expect(visiting.heldEncapsulated(arrived, from: source, to: ip("192.0.2.10"), now: now).isEmpty)
+        // Its own homes' are looked into as ever.
+        let own = visiting.heldOutbound(UserPacket(3).held(from: Self.home4.address, to: destination.address), now: now)
+        #expect(own.contains(.lookUp(destination, core: 0)))
     }
 
     @Test("Packets to an unknown destination stay in the node until the kernel takes them")
