@@ -129,7 +129,7 @@ public final class IMSServer {
                 received(datagram, isPutOff: isPutOff, source, local)
             }
         } catch {
-            throw IMSServerError("\(error); is another imsd running?")
+            throw IMSServerError(listening: error)
         }
         do throws(HTTPEndpointError) {
             try metricsListener.change(to: configuration.metricsAddress, logger)

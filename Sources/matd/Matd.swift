@@ -51,7 +51,7 @@ struct Matd: ParsableCommand {
                 throw ExitCode(78)
             }
             // At boot a clock may not be set yet, and matd waits for that.
-            for doubt in doubts { complain("\(doubt), unless that clock is wrong, which nothing holds") }
+            for doubt in doubts { complain("\(doubt). No NTP client holds this clock: see that it is right first") }
             print(doubts.isEmpty ? "\(config) is fine." : "\(config) is fine, but for the times above.")
             return
         }

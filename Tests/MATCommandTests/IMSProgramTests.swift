@@ -249,6 +249,7 @@ final class IMSProgramTests {
         }
         #expect(try mat("revoke").status == 64)
         #expect(try mat("revoke", "192.0.2.1", "--certificate", "0").status == 64)
+        #expect(try mat("revoke", "--certificate", "00").status == 64)
         #expect(try mat("revoke", "--issued-before", "yesterday").status == 64)
     }
 }

@@ -110,6 +110,18 @@ struct RenderingTests {
         #expect(text.contains("none: no interface has a usable address"))
     }
 
+    @Test("A node without a network waits for one, not for the DNS, and is reachable nowhere")
+    func offline() throws {
+        let status: JSONValue = [
+            "registered": false,
+            "homes": [["address": "192.0.2.10", "state": "waiting", "locators": ["203.0.113.10"], "servers": ["203.0.113.132:6288"]]],
+            "locators": [], "peers": [],
+        ]
+        let text = StatusText.text(try Self.report(status))
+        #expect(text.contains("state         waiting for a usable mobile address\n"), "\(text)")
+        #expect(text.contains("reachable at  nowhere now; registered at 203.0.113.10\n"), "\(text)")
+    }
+
     @Test("Status names every address that is not used and why, routers that are silent, and rules that want everything")
     func unused() throws {
         let status: JSONValue = [

@@ -47,6 +47,16 @@ import Testing
         }
     }
 
+    @Test("A mistake in an entry is told alone, and not that there is none; a wrong word for traffic hears of lists")
+    func mistakes() throws {
+        let error = try #require(throws: (any Error).self) {
+            try NodeConfiguration(
+                parsing: "home-addresses:\n  - {address: 192.0.2.311, key: /k, certificate: /c}\ntraffic: some\n", file: "matd.yaml")
+        }
+        #expect("\(error)".contains("192.0.2.311") && !"\(error)".contains("no home address"), "\(error)")
+        #expect("\(error)".contains("list of prefixes"), "\(error)")
+    }
+
     @Test("That peers are not to learn where the node is, is one word, alone or beside how paths are watched; a mobile network can't have it")
     func relayOnly() throws {
         func read(_ text: String, _ home: String = "{address: 192.0.2.10, key: /k, certificate: /c}") throws -> NodeConfiguration {

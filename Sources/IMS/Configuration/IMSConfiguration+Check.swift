@@ -7,6 +7,15 @@ public struct IMSServerError: Error, Hashable, Sendable, CustomStringConvertible
     public let description: String
     public init(_ description: String) { self.description = description }
     init(_ lines: [String]) { description = lines.joined(separator: "\n") }
+
+    /// The port for signalling could not be had, or what serves it.
+    init(listening error: SystemError) {
+        switch error.errno {
+        case EADDRINUSE: self.init("\(error); is another imsd running?")
+        case EADDRNOTAVAIL: self.init("\(error); no link of this host has that address: correct `listen: addresses`")
+        default: self.init("\(error)")
+        }
+    }
 }
 
 extension IMSConfiguration {

@@ -99,7 +99,8 @@ extension IMSConfiguration {
     }
 
     private mutating func readPrefixes(_ file: ConfigurationSection) {
-        for section in file.sections("prefixes") {
+        let sections = file.sections("prefixes")
+        for section in sections {
             let prefix = section.required("prefix", .prefix)
             let mobile = section.list("mobile-prefixes", .prefix)
             let strangers = section.value("subscribe-strangers", .bool, default: true)
@@ -114,7 +115,7 @@ extension IMSConfiguration {
                     prefix: prefix, mobilePrefixes: mobile, allowsStrangersToSubscribe: strangers, mappingsMax: mappings,
                     updatesPerSecond: updates))
         }
-        if served.isEmpty { file.reject("prefixes", "no prefix is served", "add at least one, as in - prefix: 192.0.2.0/24") }
+        if sections.isEmpty { file.reject("prefixes", "no prefix is served", "add at least one, as in - prefix: 192.0.2.0/24") }
     }
 
     private mutating func readRADIUS(_ file: ConfigurationSection) {

@@ -132,9 +132,9 @@ extension ServerView {
         let within = enrolledWithin(prefix, key, now)
         guard let first = within.first else { return nil }
         let others =
-            within.count > 1 ? ", one of \(within.count == Self.losersMax ? "at least " : "")\(within.count) such within it" : ""
+            within.count > 1 ? ", one of \(within.count == Self.losersMax ? "at least " : "")\(within.count) such within it," : ""
         return
-            "\(first.shortText)\(others), is enrolled for another key, \(whereabouts(of: first, now)): \(prefix) would overlap it"
+            "\(first.shortText)\(others) is enrolled for another key, \(whereabouts(of: first, now)): \(prefix) would overlap it"
     }
 
     /// The certificate of the smallest network of another key that the prefix lies within.

@@ -10,7 +10,7 @@ enum StatusText {
             Quantity.count(Int64(clamping: status.counters.handovers), "handover"),
         ]
         lines.append("matd is \(facts.joined(separator: ", "))")
-        for home in status.homes { lines += [""] + homeLines(home, style) }
+        for home in status.homes { lines += [""] + homeLines(home, hasAddress: !status.locators.isEmpty, style) }
         lines += [""] + locatorLines(status, style)
         lines += relayLines(status.relays ?? [], style)
         if status.relayOnly == true { lines += hiddenLines(status, style) }
@@ -32,14 +32,16 @@ enum StatusText {
 
     // MARK: Homes
 
-    private static func homeLines(_ home: HomeReport, _ style: TextStyle) -> [String] {
+    private static func homeLines(_ home: HomeReport, hasAddress: Bool, _ style: TextStyle) -> [String] {
         var facts: [(String, String)] = []
-        facts.append(("state", home.state == "registered" ? style.good(registration(home)) : style.bad(unregistered(home.state))))
+        facts.append(("state", home.state == "registered" ? style.good(registration(home)) : style.bad(unregistered(home, hasAddress: hasAddress))))
         if let problem = home.problem {
             facts.append(("problem", style.bad(problem)))
             if let remedy = home.remedy { facts.append(("remedy", remedy)) }
         }
-        facts.append(("reachable at", list(home.locators) ?? "nowhere yet"))
+        // What is registered outlives the network that it names.
+        let places = hasAddress || home.locators.isEmpty ? nil : "nowhere now; registered at "
+        facts.append(("reachable at", (places ?? "") + (list(home.locators) ?? "nowhere yet")))
         facts.append(("servers", list(home.servers) ?? "none found yet"))
         let end = home.certificateNotAfterMilliseconds
         let text = "valid until \(Quantity.date(unixMilliseconds: end))"
@@ -63,13 +65,14 @@ enum StatusText {
     }
 
     /// The phases by their names inside matd, and what they mean.
-    private static func unregistered(_ state: String) -> String {
-        switch state {
-        case "waiting": "waiting for a usable mobile address, and for DNS to name a server"
+    private static func unregistered(_ home: HomeReport, hasAddress: Bool) -> String {
+        switch home.state {
+        case "waiting":
+            !hasAddress ? "waiting for a usable mobile address" : home.servers.isEmpty ? "waiting for DNS to name a server" : "about to register"
         case "proving": "showing the server that its mobile addresses are its own"
         case "updating": "registering"
         case "pausing": "failed; will try again"
-        default: state
+        default: home.state
         }
     }
 

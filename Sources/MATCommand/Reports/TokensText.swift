@@ -35,7 +35,7 @@ enum TokensText {
                 end > now.wallMilliseconds ? Quantity.duration(seconds: Int64(clamping: (end - now.wallMilliseconds) / 1000)) : "ended"
             }
             table.add([
-                home.home, String(home.publicKey.prefix(40)), home.by, ago(home.givenAtMilliseconds, now),
+                home.home, String(home.publicKey.prefix(44)), home.by, ago(home.givenAtMilliseconds, now),
                 (left ?? "revoked") + (home.renewal ? "" : ", not renewed"), home.lastSeenMilliseconds.map { ago($0, now) } ?? "never",
             ])
         }

@@ -9,7 +9,7 @@ private enum LogLevelWord: String, CaseIterable {
 }
 
 /// The words of `traffic` that are no list.
-private enum TrafficWord: String, CaseIterable {
+private enum TrafficWord: String {
     case everything, nothing
 }
 
@@ -137,7 +137,8 @@ extension NodeConfiguration {
     }
 
     private mutating func readHomes(_ file: ConfigurationSection) {
-        for section in file.sections("home-addresses") {
+        let sections = file.sections("home-addresses")
+        for section in sections {
             let network = readNetwork(section)
             let address = network.map { HomeAddress($0.prefix.address) } ?? (section.has("prefix") ? nil : section.required("address", .homeAddress))
             let key = section.required("key", .path)
@@ -160,7 +161,7 @@ extension NodeConfiguration {
         if homes.count > IMTConfiguration.homeAddressesMax {
             file.reject("home-addresses", "\(homes.count) of them, at most \(IMTConfiguration.homeAddressesMax)", "remove some")
         }
-        if homes.isEmpty { file.reject("home-addresses", "lists no home address", "add one with `address`, `key` and `certificate`") }
+        if sections.isEmpty { file.reject("home-addresses", "lists no home address", "add one with `address`, `key` and `certificate`") }
     }
 
     /// A mobile network's home prefix, and its MoPres by interface; `nil` if the entry is for a single address, or wrong.
@@ -260,7 +261,13 @@ extension NodeConfiguration {
         if file.isList("traffic") {
             traffic = .prefixes(file.list("traffic", .prefix))
         } else {
-            switch file.value("traffic", ConfigurationKind<TrafficWord>.word) {
+            let word = ConfigurationKind<TrafficWord> { text in
+                guard let word = TrafficWord(rawValue: text) else {
+                    return .rejected(reason: "is not a known word", remedy: "write everything, nothing, or a list of prefixes, as in [192.0.2.0/24]")
+                }
+                return .value(word)
+            }
+            switch file.value("traffic", word) {
             case .everything?: traffic = .everything
             case .nothing?: traffic = .nothing
             case nil: break

@@ -48,6 +48,9 @@ extension IMSCommand {
         func validate() throws {
             let ways = [home != nil, certificate != nil, issuedBefore != nil].filter { $0 }.count
             guard ways == 1 else { throw ValidationError("Give one of: a home address, --certificate ID, --issued-before DATE") }
+            guard certificate.map({ $0.utf8.count == 16 && $0.allSatisfy(\.isHexDigit) }) ?? true else {
+                throw ValidationError("--certificate takes the 16 hexadecimal digits that `mat ims show` prints")
+            }
             guard within == nil || issuedBefore != nil else { throw ValidationError("--within goes with --issued-before") }
             guard signingKey == nil || home != nil else { throw ValidationError("--signing-key goes with one home address") }
         }
