@@ -34,8 +34,9 @@ extension TranslationTables {
     /// tables of iptables-legacy.
     func othersFilter() throws(KernelError) -> Bool {
         var found = false
-        let ours: Set = [TranslationRuleset.tableName, TranslationRuleset.captureTable]
-        try chains { table, _, isBase in if isBase, !ours.contains(table) { found = true } }
+        try chains { table, _, isBase in
+            if isBase, table != TranslationRuleset.tableName, !table.hasPrefix(TranslationRuleset.captureTables) { found = true }
+        }
         return found || hasLegacyTables
     }
 

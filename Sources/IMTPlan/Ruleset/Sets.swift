@@ -3,8 +3,8 @@ import MATSignal
 // The sets and maps of a family's table: their names, which the rules, the agent's elements and `nft list` share, and their bounds.
 extension TranslationRuleset {
     package static let tableName = "mat"
-    /// `mat capture` sees packets with it, and changes nothing.
-    package static let captureTable = "mat_capture"
+    /// How the names of tables begin by which `mat capture` sees packets. They change nothing.
+    package static let captureTables = "mat_capture_"
 
     /// Peers' entries; a node's own bound (`NodeCoreConfiguration.peersMax`) lies below it.
     static let peersMax: UInt32 = 131_072

@@ -59,7 +59,7 @@ private final class Capture {
     private let path: String
     private let descriptor: Int32
     private var interfaces: [CaptureSides.Side: UInt32] = [:]
-    private var written = 0
+    private var written = 0, signalling = 0, inside = 0
     private var failure: CommandFailure?
 
     init(_ command: CaptureCommand, _ status: NodeReport) throws {
@@ -72,7 +72,7 @@ private final class Capture {
         sides = CaptureSides(peer: command.peer?.address)
         sides.know(status)
         outsideTap = try OutsideTap()
-        insideTap = try InsideTap(homes: homes)
+        insideTap = try InsideTap(homes: homes, octets: command.octets ?? Int(PcapNG.octetsMax))
         let date = Quantity.date(unixMilliseconds: SystemClock.now().wallMilliseconds).replacing(" UTC", with: "").replacing(" ", with: "-")
             .replacing(":", with: "")
         path = command.out ?? "mat-\(date).pcapng"
@@ -101,9 +101,9 @@ private final class Capture {
         insideTap.stop()
         if failure == nil { writeDue(all: true) }
         if let failure { throw failure }
-        let lost = outsideTap.lost() + insideTap.lost
+        let lost = outsideTap.lost + UInt64(insideTap.lost)
         StandardError.write(
-            "mat: \(Quantity.count(Int64(written), "packet")): \(sides.signalling) of signalling, \(sides.inside) inside, \(sides.outside) outside"
+            "mat: \(Quantity.count(Int64(written), "packet")): \(signalling) of signalling, \(inside) inside, \(written - signalling - inside) outside"
                 + (lost > 0 ? "; \(lost) more came too fast" : ""))
     }
 
@@ -115,6 +115,8 @@ private final class Capture {
     }
 
     private func writeDue(all: Bool = false) {
+        outsideTap.countLost()
+        sides.isLossy = outsideTap.lost + UInt64(insideTap.lost) > 0
         var now = timespec()
         clock_gettime(CLOCK_REALTIME, &now)
         for packet in sides.due(nanoseconds: UInt64(clamping: now.tv_sec) &* 1_000_000_000 &+ UInt64(clamping: now.tv_nsec), all: all) {
@@ -122,9 +124,10 @@ private final class Capture {
             let kept = Array(packet.octets.prefix(command.octets ?? Int(PcapNG.octetsMax)))
             write(
                 PcapNG.packet(
-                    interface: interface(packet.side), nanoseconds: packet.nanoseconds, kept, length: packet.octets.count, packet.direction,
+                    interface: interface(packet.side), nanoseconds: packet.nanoseconds, kept, length: packet.length, packet.direction,
                     comment: packet.comment))
             written += 1
+            if packet.isSignalling { signalling += 1 } else if packet.side == .inside { inside += 1 }
         }
     }
 

@@ -21,7 +21,10 @@ struct CaptureSides {
         var direction: PcapNG.Direction
         /// Since 1970.
         var nanoseconds: UInt64
+        /// Its beginning, or all of it.
         var octets: [UInt8]
+        /// Of the whole packet.
+        var length: Int
     }
 
     struct Written {
@@ -29,6 +32,8 @@ struct CaptureSides {
         var direction: PcapNG.Direction
         var nanoseconds: UInt64
         var octets: [UInt8]
+        var length: Int
+        var isSignalling: Bool
         var comment: String
     }
 
@@ -71,7 +76,8 @@ struct CaptureSides {
     private var waiting: [UInt64: Entry] = [:]
     private var unpaired: [Kept: [UInt64]] = [:]
     private var count: UInt64 = 0
-    private(set) var signalling = 0, inside = 0, outside = 0
+    /// Some packets came too fast to be seen: then it means nothing that one has no other side.
+    var isLossy = false
 
     init(peer: IPAddress?) { self.peer = peer }
 
@@ -98,7 +104,7 @@ struct CaptureSides {
     // MARK: What comes
 
     mutating func take(_ seen: Seen) {
-        guard let view = PacketView(seen.octets[...]) else { return }
+        guard let view = PacketView(seen.octets[...], length: seen.length) else { return }
         var entry = Entry(seen: seen, view: view, kind: nil, number: count, partner: nil, partnerLink: nil)
         switch seen.side {
         case .inside:
@@ -121,7 +127,7 @@ struct CaptureSides {
                 let names = Self.names(Array(payload))
                 return peer == nil || places[far] == peer || places[far] == nil ? .signalling(names) : nil
             }
-            guard let inner = PacketView(payload) else { return nil }
+            guard let inner = PacketView(payload, length: seen.length - view.upper - 8) else { return nil }
             let innerFar = seen.direction == .outbound ? inner.destination : inner.source
             return peer.map { $0 == innerFar } ?? true ? .encapsulated(inner) : nil
         }
@@ -194,35 +200,35 @@ struct CaptureSides {
     }
 
     /// - Returns: `nil` for what is none of ours.
-    private mutating func write(_ entry: Entry) -> Written? {
+    private func write(_ entry: Entry) -> Written? {
         let comment: String
         switch entry.kind {
         case .signalling(let names)?:
-            signalling += 1
             comment = "signalling: \(names)"
         case .encapsulated(let inner)?:
-            outside += 1
             comment = "outside, in a datagram; inside it is \(inner.source) -> \(inner.destination)" + fate(entry)
         case .other(let near, let far)?:
             let home = own.contains(near) ? places[far] : nil
             // Of one that has an inside, that was judged by the peer.
             guard entry.partner != nil || home != nil && (peer == nil || home == peer) else { return nil }
             guard entry.partner?.source != entry.view.source || entry.partner?.destination != entry.view.destination else { return nil }
-            outside += 1
             let other = entry.partner.map { "inside it is \($0.source) -> \($0.destination)" } ?? "the peer is \(home.map(\.description) ?? "?")"
             comment = "outside, rewritten; \(other)" + fate(entry)
         case nil:
-            inside += 1
             let other = entry.partner.map { "; outside it is \($0.source) -> \($0.destination)\(entry.partnerLink.map { " on \($0)" } ?? "")" }
             comment = "inside, as programs see it" + (other ?? fate(entry))
         }
+        var isSignalling = false
+        if case .signalling? = entry.kind { isSignalling = true }
         return Written(
-            side: entry.seen.side, direction: entry.seen.direction, nanoseconds: entry.seen.nanoseconds, octets: entry.seen.octets, comment: comment)
+            side: entry.seen.side, direction: entry.seen.direction, nanoseconds: entry.seen.nanoseconds, octets: entry.seen.octets,
+            length: entry.seen.length, isSignalling: isSignalling, comment: comment)
     }
 
     /// Of one whose other side was not seen.
     private func fate(_ entry: Entry) -> String {
         guard entry.partner == nil else { return "" }
+        guard !isLossy else { return "; its other side was not seen" }
         switch (entry.seen.side, entry.seen.direction) {
         case (.inside, .outbound): return "; nothing left for it within 100 ms: it waits in matd, or something here drops it"
         case (.outside, .inbound): return "; nothing came to a program of it within 100 ms: something here drops it, or it was joined with others"

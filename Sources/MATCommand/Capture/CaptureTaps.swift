@@ -28,6 +28,9 @@ final class OutsideTap {
         var octets: Int32 = 32 << 20
         // SO_RCVBUFFORCE
         setsockopt(descriptor, SOL_SOCKET, 33, &octets, 4)
+        // There is no packet yet; asked the first time, the kernel begins to note times.
+        var time = timespec()
+        _ = mat_ioctl(descriptor, Self.stamp, &time)
     }
 
     deinit { close(descriptor) }
@@ -51,7 +54,7 @@ final class OutsideTap {
             take(
                 CaptureSides.Seen(
                     side: .outside(link: link(index)), direction: name[10] == Self.outgoing ? .outbound : .inbound, nanoseconds: time.nanoseconds,
-                    octets: Array(buffer.prefix(count))))
+                    octets: Array(buffer.prefix(count)), length: count))
         }
     }
 
@@ -65,11 +68,14 @@ final class OutsideTap {
         return name
     }
 
-    /// What the socket had no room for (PACKET_STATISTICS), since it was asked last.
-    func lost() -> UInt32 {
+    /// What the socket had no room for.
+    private(set) var lost: UInt64 = 0
+
+    func countLost() {
+        // PACKET_STATISTICS tells what came since it was asked last, and how much of that was lost.
         var counts: [UInt32] = [0, 0]
         var length = socklen_t(8)
-        return getsockopt(descriptor, 263, 6, &counts, &length) == 0 ? counts[1] : 0
+        if getsockopt(descriptor, 263, 6, &counts, &length) == 0 { lost += UInt64(counts[1]) }
     }
 }
 
@@ -77,7 +83,8 @@ final class OutsideTap {
 ///
 /// The table is `nft`'s, which owns it: it goes when that process does, however this one ends.
 final class InsideTap {
-    static let table = "mat_capture"
+    /// Each capture has a table of its own. matd knows it by its beginning.
+    private static func table(_ group: UInt16) -> String { "mat_capture_\(group)" }
     /// Groups that are tried, until one is nobody's.
     private static let groups: ClosedRange<UInt16> = 6299...6306
 
@@ -85,15 +92,18 @@ final class InsideTap {
     private let nft = Process()
     private let input = Pipe()
     private var buffer = [UInt8](repeating: 0, count: 1 << 17)
+    private let range: UInt16
     private(set) var lost: UInt32 = 0
 
-    init(homes: [IPPrefix]) throws(CommandFailure) {
+    /// - Parameter octets: as much of each packet as is wanted; the kernel copies no more.
+    init(homes: [IPPrefix], octets: Int) throws(CommandFailure) {
+        range = UInt16(clamping: max(octets, 256))
         let type = Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
         // NETLINK_NETFILTER
         descriptor = socket(16, type, 12)
         guard descriptor >= 0 else { throw CommandFailure("packets of programs can't be captured: \(String(cString: strerror(errno)))") }
-        var octets: Int32 = 32 << 20
-        setsockopt(descriptor, SOL_SOCKET, 33, &octets, 4)
+        var room: Int32 = 32 << 20
+        setsockopt(descriptor, SOL_SOCKET, 33, &room, 4)
         guard let group = Self.groups.first(where: bind) else {
             throw CommandFailure(
                 "no NFLOG group from \(Self.groups.lowerBound) to \(Self.groups.upperBound) can be had: \(String(cString: strerror(errno)))\(errno == EPERM ? "; run this as root" : "")"
@@ -117,6 +127,7 @@ final class InsideTap {
     // MARK: nft
 
     private func install(_ homes: [IPPrefix], _ group: UInt16) throws(CommandFailure) {
+        let table = Self.table(group)
         guard let program = DoctorSurvey.program("nft") else {
             throw CommandFailure("nft is not installed, which `mat capture` needs: install nftables")
         }
@@ -132,14 +143,14 @@ final class InsideTap {
             throw CommandFailure("nft does not start: \(error.localizedDescription)")
         }
         for _ in 0..<100 {
-            if Self.isThere(program) { return }
+            if Self.isThere(program, table) { return }
             usleep(50_000)
         }
         throw CommandFailure(
-            "nft does not make the table \(Self.table), with which `mat capture` sees what programs send: `nft list tables` shows what is there")
+            "nft does not make the table \(table), with which `mat capture` sees what programs send: `nft list tables` shows what is there")
     }
 
-    private static func isThere(_ program: String) -> Bool {
+    private static func isThere(_ program: String, _ table: String) -> Bool {
         let listing = Process()
         let output = Pipe()
         listing.executableURL = URL(fileURLWithPath: program)
@@ -156,6 +167,7 @@ final class InsideTap {
     /// On one line, so in one transaction. Packets are seen before they are translated when they leave, and before the host's firewall; when they
     /// come, after both.
     static func rules(_ homes: [IPPrefix], _ group: UInt16) -> String {
+        let table = table(group)
         var lines = [
             "add table inet \(table) { flags owner; }", "add chain inet \(table) out { type filter hook output priority -200; }",
             "add chain inet \(table) through { type filter hook forward priority -200; }",
@@ -197,8 +209,8 @@ final class InsideTap {
             errno = -failure
             return failure == 0
         }
-        // NFULA_CFG_CMD bind; NFULA_CFG_MODE copy all of a packet; NFULA_CFG_QTHRESH each at once; NFULA_CFG_FLAGS none.
-        return configure(1, [1]) && configure(2, [0, 0, 0xFF, 0xFF, 2, 0]) && configure(5, [0, 0, 0, 1])
+        // NFULA_CFG_CMD bind; NFULA_CFG_MODE copy so much of a packet; NFULA_CFG_QTHRESH each at once; NFULA_CFG_FLAGS none.
+        return configure(1, [1]) && configure(2, [0, 0, UInt8(range >> 8), UInt8(range & 0xFF), 2, 0]) && configure(5, [0, 0, 0, 1])
     }
 
     func read(_ take: (CaptureSides.Seen) -> Void) {
@@ -220,6 +232,14 @@ final class InsideTap {
                 start += (length + 3) & ~3
             }
         }
+    }
+
+    /// Of the packet that this is the beginning of, as its header says; those that are too large for that (BIG TCP) say 0.
+    private static func length(of octets: [UInt8]) -> Int {
+        func word(_ index: Int) -> Int { Int(octets[index]) << 8 | Int(octets[index + 1]) }
+        guard octets.count >= 20 else { return octets.count }
+        let said = octets[0] >> 4 == 4 ? word(2) : word(4) == 0 ? 0 : 40 + word(4)
+        return max(said, octets.count)
     }
 
     /// NFULA_TIMESTAMP 3, NFULA_PAYLOAD 9, NFULA_PREFIX 10.
@@ -245,7 +265,9 @@ final class InsideTap {
             place += (length + 3) & ~3
         }
         guard let payload, prefix == "mat out" || prefix == "mat in" else { return nil }
-        return CaptureSides.Seen(side: .inside, direction: prefix == "mat out" ? .outbound : .inbound, nanoseconds: time, octets: payload)
+        return CaptureSides.Seen(
+            side: .inside, direction: prefix == "mat out" ? .outbound : .inbound, nanoseconds: time, octets: payload, length: Self.length(of: payload)
+        )
     }
 }
 

@@ -32,8 +32,11 @@ struct PacketView: Hashable {
         hasher.combine(print)
     }
 
+    /// - Parameters:
+    ///   - octets: its beginning, or all of it.
+    ///   - length: of the whole packet.
     /// - Returns: `nil` for what is no IP packet.
-    init?(_ octets: ArraySlice<UInt8>) {
+    init?(_ octets: ArraySlice<UInt8>, length: Int) {
         let octets = Array(octets)
         func word(_ index: Int) -> UInt16 { UInt16(octets[index]) << 8 | UInt16(octets[index + 1]) }
         switch octets.first.map({ $0 >> 4 }) {
@@ -53,7 +56,7 @@ struct PacketView: Hashable {
         // Where each has its sum.
         let sum: Int? = number == 6 ? 16 : number == 17 ? 6 : number == 1 || number == 58 ? 2 : nil
         if let sum, rest.count >= sum + 2 { (rest[sum], rest[sum + 1]) = (0, 0) }
-        print = Print(number: number, length: octets.count - upper, octets: rest)
+        print = Print(number: number, length: length - upper, octets: rest)
         if number == 17, octets.count >= upper + 8 { ports = (word(upper), word(upper + 2)) }
     }
 }
