@@ -58,9 +58,7 @@ struct HomeCertificate: Sendable {
         let remedy = "have the operator of the IMS enrol it again (`mat enrol`), or find out why the IMS does not renew it"
         let hoa = current.hoa
         if current.hasEnded(now) { return (.error, "the certificate of \(hoa) has ended; \(remedy)") }
-        return (
-            .warning,
-            "the certificate of \(hoa) ends in \((current.notAfter - now.wallMilliseconds) / 86_400_000) days and was not renewed; \(remedy)"
-        )
+        let days = (current.notAfter - now.wallMilliseconds) / 86_400_000
+        return (.warning, "the certificate of \(hoa) ends \(days > 0 ? "in \(days) days" : "within a day") and was not renewed; \(remedy)")
     }
 }
