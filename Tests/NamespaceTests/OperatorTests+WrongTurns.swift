@@ -211,6 +211,7 @@ extension OperatorTests {
         let lab = try Lab.shared
         try lab.lab("attach", "mn", "wlan")
         #expect(try mat(lab, "mn", "status --wait 20").status == 0)
+        try lab.wait("wlan0 has its lease") { try lab.shell("mn", "ip -4 -o addr show wlan0").text.contains("inet ") }
         let device = try lab.shell("r", "ip -o route get $(ip netns exec \(lab.name)-mn ip -4 -o addr show wlan0 | awk '{print $4}' | cut -d/ -f1)")
             .text
         let far = try #require(device.split(separator: " ").drop { $0 != "dev" }.dropFirst().first.map(String.init), "\(device)")

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Glibc
 import MATControl
 import MATRuntime
 import MATSignal
@@ -37,8 +38,15 @@ struct TraceCommand: ParsableCommand {
         let echo = TraceProbes.echo(hoa.address)
         var findings = TraceFindings(lookup: try LookupWalk.run(hoa, resolvers: resolver), node: node)
         findings.echo = echo
-        let traced = try control.request(.trace, TraceRequest(peer: "\(hoa)"), as: NodeTraceReport.self)
+        var traced = try control.request(.trace, TraceRequest(peer: "\(hoa)"), as: NodeTraceReport.self)
         findings.traced = traced
+        // A record that was replaced between the two questions is no doubt: both are asked again.
+        if findings.report.steps.contains(where: { $0.stage == .cache && $0.outcome == .doubt }) {
+            usleep(300_000)
+            findings.lookup = try LookupWalk.run(hoa, resolvers: resolver)
+            traced = try control.request(.trace, TraceRequest(peer: "\(hoa)"), as: NodeTraceReport.self)
+            findings.traced = traced
+        }
         findings.packetsCame = (traced.traffic.peer?.packetsIn ?? 0) &- min(before, traced.traffic.peer?.packetsIn ?? 0)
         if case .silent? = findings.echo, traced.traffic.way == .mapped, let leaving = traced.leaving, let target = IPAddress(leaving.to) {
             findings.hops = TraceProbes.hops(to: target, from: leaving.from.flatMap { IPAddress($0) })
