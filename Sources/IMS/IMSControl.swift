@@ -162,8 +162,8 @@ extension IMSServer {
             // Given out only when it is recorded: a certificate nobody remembers could not be superseded.
             awaited[ticket] = { [logger] failure in
                 if let failure { return respond(.failed("the certificate could not be recorded: \(failure)")) }
-                let end = UTCTime(unixSeconds: Int64(clamping: certificate.notAfter / 1000)).map { "\($0.day) \($0.clock) UTC" } ?? "forever"
-                logger.notice("issued a certificate for \(certificate.prefix.shortText), valid until \(end)")
+                logger.notice(
+                    "issued a certificate for \(certificate.prefix.shortText), valid until \(UTCTime.text(unixMilliseconds: certificate.notAfter))")
                 respond(
                     .result(
                         EnrolmentReport(

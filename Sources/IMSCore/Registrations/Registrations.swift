@@ -106,14 +106,9 @@ struct Registrations: Sendable {
     func supersededReason(_ known: Certificate) -> String {
         if let held = mappings[known.prefix], held.isRevocation, held.certified.certificate == known {
             return
-                "the certificate was revoked at \(Self.time(known.notBefore)); the operator of this server must enrol \(known.prefix) anew"
+                "the certificate was revoked at \(UTCTime.text(unixMilliseconds: known.notBefore)); the operator of this server must enrol \(known.prefix) anew"
         }
-        return "the certificate is superseded by one of \(Self.time(known.notBefore))"
-    }
-
-    /// For people.
-    private static func time(_ milliseconds: UInt64) -> String {
-        UTCTime(unixSeconds: Int64(clamping: milliseconds / 1000)).map { "\($0.day) \($0.clock) UTC" } ?? "\(milliseconds) ms"
+        return "the certificate is superseded by one of \(UTCTime.text(unixMilliseconds: known.notBefore))"
     }
 
     /// The newest certificate, if it certifies the same key as the one the node came with.

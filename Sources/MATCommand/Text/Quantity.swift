@@ -1,4 +1,4 @@
-import MATCore
+import MATSignal
 
 /// Numbers as people read them.
 enum Quantity {

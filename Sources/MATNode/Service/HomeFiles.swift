@@ -61,9 +61,7 @@ enum HomeFiles {
     static func timeProblems(_ homes: [HomeIdentity], _ now: Now) -> [String] {
         homes.compactMap { home in
             let certificate = home.certificate
-            func text(_ milliseconds: UInt64) -> String {
-                UTCTime(unixSeconds: Int64(clamping: milliseconds / 1000)).map { "\($0.day) \($0.clock) UTC" } ?? "\(milliseconds) ms after 1970"
-            }
+            func text(_ milliseconds: UInt64) -> String { UTCTime.text(unixMilliseconds: milliseconds) }
             let clock = "it is \(text(now.wallMilliseconds)) by this host's clock"
             if certificate.hasEnded(now) {
                 return

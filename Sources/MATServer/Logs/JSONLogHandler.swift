@@ -1,12 +1,9 @@
-import Glibc
 import Logging
-import MATCore
 import MATRuntime
-import MATSignal
 
 /// How log lines look.
 public enum LogFormat: String, Sendable, Hashable, CaseIterable {
-    /// One line for people: time, level, metadata, message.
+    /// One line for people: time, level, message, metadata.
     case text
     /// One JSON object a line, for programs: `time`, `level`, `label`, `message`, `metadata`.
     case json
@@ -17,8 +14,8 @@ extension Logger {
     public static func daemon(_ name: String, _ format: LogFormat, _ level: Level) -> Logger {
         var logger: Logger
         switch format {
-        case .text: logger = Logger(label: name) { StreamLogHandler.standardError(label: $0) }
-        case .json: logger = Logger(label: name) { JSONLogHandler(label: $0, write: JSONLogHandler.writeToStandardError) }
+        case .text: logger = Logger(label: name) { TextLogHandler(label: $0, write: LogLine.writeToStandardError) }
+        case .json: logger = Logger(label: name) { JSONLogHandler(label: $0, write: LogLine.writeToStandardError) }
         }
         logger.logLevel = level
         return logger
@@ -44,12 +41,10 @@ public struct JSONLogHandler: LogHandler {
 
     public func log(event: LogEvent) {
         var object: [String: JSONValue] = [
-            "time": .string(Self.timestamp()), "level": .string(event.level.rawValue), "label": .string(label),
+            "time": .string(LogLine.timestamp()), "level": .string(event.level.rawValue), "label": .string(label),
             "message": .string("\(event.message)"),
         ]
-        var all = metadata
-        for (key, value) in event.metadata ?? [:] { all[key] = value }
-        if let error = event.error { all["error"] = "\(error)" }
+        let all = LogLine.metadata(of: event, beside: metadata)
         if !all.isEmpty { object["metadata"] = .object(all.mapValues(Self.json)) }
         write(JSONValue.object(object).write() + [10])
     }
@@ -61,18 +56,5 @@ public struct JSONLogHandler: LogHandler {
         case .array(let values): .array(values.map(json))
         case .dictionary(let members): .object(members.mapValues(json))
         }
-    }
-
-    /// `2026-11-21T05:49:10.123Z`
-    private static func timestamp() -> String {
-        let milliseconds = SystemClock.now().wallMilliseconds
-        guard let time = UTCTime(unixSeconds: Int64(milliseconds / 1000)) else { return "\(milliseconds)" }
-        let digits = "\(milliseconds % 1000)"
-        return "\(time.day)T\(time.clock).\(String(repeating: "0", count: 3 - digits.count))\(digits)Z"
-    }
-
-    /// In one call, so that lines of several threads don't mix. What a full pipe does not take is lost, as logs may be.
-    public static let writeToStandardError: @Sendable ([UInt8]) -> Void = { line in
-        _ = Glibc.write(STDERR_FILENO, line, line.count)
     }
 }

@@ -33,7 +33,7 @@ public enum KeyFile {
 
     public static func write(_ certificate: Certificate) -> String {
         """
-        # Certificate of \(certificate.prefix), valid from \(certificate.notBefore / 1000) to \(certificate.notAfter / 1000) (Unix time).
+        # Certificate of \(certificate.prefix), valid from \(UTCTime.text(unixMilliseconds: certificate.notBefore)) to \(UTCTime.text(unixMilliseconds: certificate.notAfter)).
         \(certificateLabel): \(Base64.write(certificate.octets))
 
         """

@@ -26,4 +26,9 @@ public struct UTCTime: Hashable, Sendable {
         day = "\(year)-\(two(month))-\(two(dayOfYear - (153 * monthFromMarch + 2) / 5 + 1))"
         clock = "\(two(seconds / 3600)):\(two(seconds / 60 % 60)):\(two(seconds % 60))"
     }
+
+    /// For people: `2026-11-21 05:49:10 UTC`.
+    public static func text(unixMilliseconds milliseconds: UInt64) -> String {
+        UTCTime(unixSeconds: Int64(clamping: milliseconds / 1000)).map { "\($0.day) \($0.clock) UTC" } ?? "\(milliseconds) ms after 1970"
+    }
 }
