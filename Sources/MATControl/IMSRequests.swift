@@ -133,9 +133,11 @@ public struct RevokeRequest<Line: Codable>: Codable {
     public var certificate: String?
     /// All whose certificates were issued before then, a part with each request.
     public var beforeMilliseconds: UInt64?
-    /// With `beforeMilliseconds`: only those within.
+    /// Those that `beforeMilliseconds` would revoke are only listed. Not a mark beside that, which an imsd that does not know it would pass over.
+    public var wouldBeforeMilliseconds: UInt64?
+    /// With either: only those within.
     public var within: String?
-    /// With `beforeMilliseconds`: what the part before gave as `next`.
+    /// With either: what the part before gave as `next`.
     public var after: String?
     /// Whether it may be one of which the server knows nothing.
     public var unknown: Bool?
@@ -145,6 +147,7 @@ public struct RevokeRequest<Line: Codable>: Codable {
     private enum CodingKeys: String, CodingKey {
         case prefix, certificate, within, after, unknown, tombstone
         case beforeMilliseconds = "before"
+        case wouldBeforeMilliseconds = "wouldBefore"
     }
 
     public init() {}

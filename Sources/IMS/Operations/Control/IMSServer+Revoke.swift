@@ -28,8 +28,12 @@ extension IMSServer {
         } else if let before = request.beforeMilliseconds {
             (prefixes, next) = certified(
                 before: before, within: try Self.prefix(request.within, "within"), after: try Self.prefix(request.after, "after"))
+        } else if let before = request.wouldBeforeMilliseconds {
+            (prefixes, next) = certified(
+                before: before, within: try Self.prefix(request.within, "within"), after: try Self.prefix(request.after, "after"))
+            return respond(.result(RevocationReport(revoked: prefixes.map(\.shortText), next: next.map { "\($0)" })))
         } else {
-            throw ControlError("give \"prefix\", \"certificate\" or \"before\"")
+            throw ControlError("give \"prefix\", \"certificate\", \"before\" or \"wouldBefore\"")
         }
         var tombstone: CertifiedMapping?
         if let value = request.tombstone { tombstone = try Self.tombstone(value) }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Glibc
 import IMS
 import MATControl
 import MATRuntime
@@ -36,6 +37,12 @@ extension IMSCommand {
         @Option(help: ArgumentHelp("With --issued-before: only within this prefix.", valueName: "prefix"), transform: reading(.prefix))
         var within: IPPrefix?
 
+        @Flag(help: "With --issued-before: revoke nothing, and say what would be.")
+        var dryRun = false
+
+        @Flag(help: "With --issued-before: do not ask first.")
+        var yes = false
+
         @Flag(help: "Revoke a home address of which imsd knows nothing: its certificate was issued elsewhere and never used.")
         var unknown = false
 
@@ -52,27 +59,51 @@ extension IMSCommand {
                 throw ValidationError("--certificate takes the 16 hexadecimal digits that `mat ims show` prints")
             }
             guard within == nil || issuedBefore != nil else { throw ValidationError("--within goes with --issued-before") }
+            guard issuedBefore != nil || !(dryRun || yes) else { throw ValidationError("--dry-run and --yes go with --issued-before") }
             guard signingKey == nil || home != nil else { throw ValidationError("--signing-key goes with one home address") }
         }
 
         func run() throws {
-            var sum = RevocationReport()
             var request = try request()
+            if let issuedBefore {
+                var question = request
+                (question.beforeMilliseconds, question.wouldBeforeMilliseconds) = (nil, issuedBefore)
+                let found = dryRun || !yes ? try all(question) : RevocationReport()
+                if dryRun { return try output.print(found) { IMSText.revocation(found, isTrial: true, $0) } }
+                if !yes, !found.revoked.isEmpty { try confirm(found) }
+            }
+            request.beforeMilliseconds = issuedBefore
+            let done = try all(request)
+            try output.print(done) { IMSText.revocation(done, $0) }
+        }
+
+        /// All parts of an answer.
+        private func all(_ request: RevokeRequest<JSONValue>) throws(CommandFailure) -> RevocationReport {
+            var (sum, request) = (RevocationReport(), request)
             while true {
                 let answer = try control.request(.revoke, request, as: RevocationReport.self, timeout: .seconds(60))
                 sum.revoked += answer.revoked
                 sum.already += answer.already
-                guard let next = answer.next else { break }
+                guard let next = answer.next else { return sum }
                 request.after = next
             }
-            try output.print(sum) { IMSText.revocation(sum, $0) }
+        }
+
+        /// One typed date may take a whole fleet off the air.
+        private func confirm(_ found: RevocationReport) throws(CommandFailure) {
+            let homes = Quantity.count(Int64(found.revoked.count), "home address", "es")
+            let text = "this takes \(homes) from their nodes at once, from \(found.revoked.first ?? "") to \(found.revoked.last ?? "")"
+            guard isatty(STDIN_FILENO) == 1 else {
+                throw CommandFailure("\(text); say --yes to have it done without being asked, or --dry-run to see which")
+            }
+            StandardError.write("mat: \(text). Revoke them? [y/N]")
+            guard ["y", "yes"].contains((readLine() ?? "").lowercased()) else { throw CommandFailure("nothing was revoked") }
         }
 
         private func request() throws(CommandFailure) -> RevokeRequest<JSONValue> {
             var request = RevokeRequest<JSONValue>()
             request.unknown = unknown
             request.certificate = certificate
-            request.beforeMilliseconds = issuedBefore
             request.within = within.map { "\($0)" }
             guard let home else { return request }
             request.prefix = "\(home)"
