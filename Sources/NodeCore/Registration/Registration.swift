@@ -148,7 +148,10 @@ struct Registration: Sendable {
     /// What is wrong.
     ///
     /// - Parameter locators: those that a record is to list.
-    func problem(at locators: [MobileAddress]) -> Problem? { failure ?? servers.problem ?? scopeProblem(at: locators) }
+    func problem(at locators: [MobileAddress]) -> Problem? {
+        // Before its IMS has answered, a node does not know whether it is translated, and so reached after all.
+        failure ?? servers.problem ?? (acked == nil ? nil : scopeProblem(at: locators))
+    }
 
     /// Why peers elsewhere can't reach it: all its addresses are private, its IMS's are not (section 6).
     private func scopeProblem(at locators: [MobileAddress]) -> Problem? {
