@@ -214,6 +214,28 @@ struct ConfigurationTests {
         }
     }
 
+    @Test("Prefixes of addresses that no host can have are refused", arguments: ["0.0.0.0/0", "::/0", "fe80::/10", "127.0.0.0/8", "ff00::/8"])
+    func impossiblePrefixes(prefix: String) {
+        let text = "signing-key: /etc/imsd/ims.key\nprefixes: [{prefix: \"\(prefix)\"}]\n"
+        let error = #expect(throws: ConfigurationError.self) { try IMSConfiguration(parsing: text, file: "imsd.yaml") }
+        #expect(error?.description.contains("holds addresses that no host can have") == true, "\(String(describing: error))")
+    }
+
+    @Test("A previous key that signs still is told by --check")
+    func previousKey() throws {
+        let directory = try TemporaryDirectory()
+        let key = try key(200)
+        try TextFile.replace("\(directory.path)/ims.key", with: KeyFile.write(key), mode: 0o600)
+        var configuration = try IMSConfiguration(parsing: Self.good, file: "imsd.yaml")
+        configuration.signingKeyPath = "\(directory.path)/ims.key"
+        configuration.storePath = "\(directory.path)/ims.db"
+        configuration.previousKeys = [key.publicKey]
+        let error = #expect(throws: IMSServerError.self) { try configuration.check() }
+        #expect(error?.description.contains("signs or is accepted still") == true)
+        configuration.previousKeys = []
+        try configuration.check()
+    }
+
     @Test("A key that others may read is refused")
     func keyMode() throws {
         let directory = try TemporaryDirectory()

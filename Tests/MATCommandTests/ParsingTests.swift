@@ -65,8 +65,9 @@ struct ParsingTests {
         arguments: [
             ["handover", "wlan0", "--auto"], ["status", "--wait", "-1"], ["ims", "list", "--count", "0"],
             ["keygen", "--show", "/x", "--force"],
-            ["zone", "--config", "/x", "--prefix", "192.0.2.0/24", "--target", "a"],
-            ["zone", "--prefix", "192.0.2.1/24", "--target", "a"],
+            ["zone", "--config", "/x", "--prefix", "192.0.2.0/24", "--target", "a.example"],
+            ["zone", "--prefix", "192.0.2.1/24", "--target", "a.example"], ["zone", "--config", "/x", "--target", "ims1"],
+            ["zone", "--config", "/x", "--target", "a b.example"],
             ["lookup", "fe80::1"], ["nonsense"],
         ])
     func refused(arguments: [String]) {

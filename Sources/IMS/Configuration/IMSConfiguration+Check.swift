@@ -41,7 +41,10 @@ extension IMSConfiguration {
     public func check() throws(IMSServerError) {
         var problems: [String] = []
         do throws(IMSServerError) {
-            _ = try signingKey()
+            let signing = try signingKey()?.publicKey
+            for key in previousKeys where key == signing || publicKeys.contains(key) {
+                problems.append("previous-keys: \(KeyFile.write(key)) signs or is accepted still; take it out of one of the two")
+            }
         } catch {
             problems.append(error.description)
         }

@@ -107,6 +107,9 @@ extension IMSConfiguration {
             let mappings = section.value("mappings", .int(in: 0...100_000_000))
             let updates = section.value("updates-per-second", .int(in: 1...1_000_000), default: ServedPrefix.updatesPerSecondDefault)
             guard let prefix else { continue }
+            if prefix.familyLength == 0 || !prefix.address.isUsableUnicast {
+                section.reject("prefix", "\(prefix) holds addresses that no host can have", "list the prefixes that your reverse zones are for")
+            }
             if let other = served.first(where: { $0.prefix.contains(prefix) || prefix.contains($0.prefix) }) {
                 section.reject("prefix", "\(prefix) overlaps \(other.prefix), which is listed before", "keep the shorter of the two")
             }

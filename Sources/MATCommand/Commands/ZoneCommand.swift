@@ -39,7 +39,7 @@ struct ZoneCommand: ParsableCommand {
 
     @Option(
         help: ArgumentHelp("The IMS's own name, which must have A or AAAA records.", valueName: "name"),
-        transform: reading(.domainName))
+        transform: reading(.hostName))
     var target: DomainName
 
     @Option(

@@ -27,6 +27,20 @@ extension ConfigurationKind where Value == DomainName {
             return .value(name)
         }
     }
+
+    /// Of a host that others are to find: from the root on, as no resolver adds to what a record holds.
+    static var hostName: Self {
+        Self { text in
+            guard let name = DomainName(text), name != .root, NameAddresses.isName(text) else {
+                return .rejected(reason: "is not a host's name", remedy: "write it as in ims1.example.net")
+            }
+            guard text.split(separator: ".").count > 1 else {
+                return .rejected(
+                    reason: "is one label, which nobody elsewhere can look up", remedy: "write the whole name, as in \(text).example.net")
+            }
+            return .value(name)
+        }
+    }
 }
 
 /// `--json`, which every command that shows something has.
