@@ -125,7 +125,7 @@ final class IMSProgramTests {
 
         // Pages by cursor, and all of them at once.
         let page = try mat("list", "--count", "100")
-        #expect(page.output.contains("230 are held in all; more with --after 2001:db8:10::64/128"), "\(page.output.suffix(200))")
+        #expect(page.output.contains("230 are held in all; more with --after 2001:db8:10::64\n"), "\(page.output.suffix(200))")
         let next = try mat("list", "--count", "100", "--after", "2001:db8:10::64", "--json")
         let answer = try JSONValue.parse(Array(next.output.utf8))
         #expect(answer["mappings"]?.array?.first?["hoa"]?.string == "2001:db8:10::65" && answer["next"]?.string == "2001:db8:10::c8/128")
@@ -177,6 +177,22 @@ final class IMSProgramTests {
         try start("other.yaml")
         #expect(try mat("show", "2001:db8:10::7").output.contains("revoked"))
         #expect(try mat("revoke", "2001:db8:10::7").output.contains("was revoked before"))
+
+        // A date takes many at once: not unasked, where nobody can be asked.
+        let dated = ["revoke", "--issued-before", "2100-01-01", "--within", "2001:db8:10::/124"]
+        func revoke(_ options: String...) throws -> Program.Outcome {
+            try Program.run(["ims"] + dated + options + ["--control", directory + "/control.sock"])
+        }
+        let unasked = try revoke()
+        let question = "this takes 14 home addresses from their nodes at once, from 2001:db8:10::1 to"
+        #expect(unasked.status == 1 && unasked.error.contains(question), "\(unasked)")
+        #expect(unasked.error.contains("--yes") && unasked.output.isEmpty)
+        let listed = try revoke("--dry-run")
+        #expect(listed.status == 0 && listed.output.split(separator: "\n").filter { $0.hasSuffix(" would be revoked") }.count == 14, "\(listed)")
+        #expect(try !mat("show", "2001:db8:10::8").output.contains("revoked"))
+        #expect(try revoke("--yes").output.split(separator: "\n").count == 14)
+        #expect(try mat("show", "2001:db8:10::8").output.contains("revoked"))
+        #expect(try revoke("--yes").output == "nothing to revoke\n")
         stop()
     }
 
@@ -250,6 +266,7 @@ final class IMSProgramTests {
         #expect(try mat("revoke").status == 64)
         #expect(try mat("revoke", "192.0.2.1", "--certificate", "0").status == 64)
         #expect(try mat("revoke", "--certificate", "00").status == 64)
+        #expect(try mat("revoke", "192.0.2.1", "--dry-run").status == 64)
         #expect(try mat("revoke", "--issued-before", "yesterday").status == 64)
     }
 }

@@ -92,6 +92,16 @@ import Testing
         #expect(Frame.octets(["a", "b"]) == "\u{1B}[Ha\u{1B}[K\nb\u{1B}[K\u{1B}[J")
     }
 
+    @Test("Lines are folded between words, under what stands before them; a word that is wider than the terminal stays whole")
+    func wrap() {
+        #expect(Frame.wrap("  state  one two three", columns: 14, indent: 9) == ["  state  one", "         two", "         three"])
+        #expect(Frame.wrap("  a", columns: 80, indent: 4) == ["  a"])
+        #expect(Frame.wrap("", columns: 80, indent: 4) == [""])
+        #expect(Frame.wrap("ab   cd", columns: 4, indent: 2) == ["ab", "  cd"])
+        #expect(Frame.wrap("abcdefgh ij", columns: 4, indent: 2) == ["abcdefgh", "  ij"])
+        #expect(Frame.wrap("\u{1B}[31mabc def\u{1B}[0m", columns: 7, indent: 2) == ["\u{1B}[31mabc def\u{1B}[0m"])
+    }
+
     @Test("On a terminal mat peers leaves out columns until it fits; the peer, where it is and its state stay")
     func narrow() throws {
         let report = PeersReport(peers: [Self.peer(1, packets: 10, octets: 10, isIPv4: true)], peersCount: 1, undecided: nil)
@@ -103,6 +113,19 @@ import Testing
         #expect(
             narrow.allSatisfy { $0.count <= 80 } && narrow[1].contains("198.51.0.1") && narrow[1].contains("6289")
                 && narrow[1].contains("encapsulated"))
+    }
+
+    @Test("On a terminal mat status is no wider than that, with names of peers too", arguments: [80, 200], [2, 2000])
+    func statusWidth(columns: Int, count: Int) throws {
+        var report = Self.status((1...count).map { Self.peer($0, packets: 10, octets: 10, isIPv4: true) })
+        report.locators[0].reason = "its translator gives it another port for each destination, so peers behind such ones reach it by a relay alone"
+        var style = TextStyle.plain
+        style.columns = columns
+        let text = StatusText.text(report, names: ["198.51.0.1": "srv.example.net"], style)
+        let lines = text.split(separator: "\n")
+        #expect(lines.allSatisfy { $0.count <= columns }, "\(lines.first { $0.count > columns } ?? "")")
+        #expect(text.contains("srv.example.net") && text.contains("\n    ") == (columns == 80))
+        #expect(lines.filter { $0.contains("encapsulated") }.count == count)
     }
 
     @Test("Rates are written with three digits and the unit that fits")

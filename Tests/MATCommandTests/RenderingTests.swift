@@ -328,7 +328,7 @@ struct RenderingTests {
                 HOME ADDRESS  AT            STATE       EXPIRES IN  REGISTERED
                 192.0.2.10    203.0.113.10  registered          5m         10s
                 192.0.2.11    home          expired             0s       1d 3h
-                5 are held in all; more with --after 192.0.2.11/32
+                5 are held in all; more with --after 192.0.2.11
 
                 """)
     }

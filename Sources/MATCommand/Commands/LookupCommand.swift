@@ -7,11 +7,18 @@ struct LookupCommand: ParsableCommand {
         commandName: "lookup",
         abstract: "Find out where a home address is: DNS, its IMS, the mapping, and whether to believe it.",
         discussion:
-            "Goes the way a node goes, without any daemon, and shows each step. Fails (1) unless the address is registered and verified."
+            "Goes the way a node goes, without any daemon, and shows each step. Of a name, of each of its addresses, as programs find them. Fails (1) unless all are registered and verified."
     )
 
-    @Argument(help: "The home address.", transform: reading(.homeAddress))
-    var hoa: HomeAddress
+    enum Target {
+        case address(HomeAddress)
+        case name(String)
+    }
+
+    @Argument(
+        help: ArgumentHelp("The home address, or a host's name.", valueName: "hoa"),
+        transform: { text in NameAddresses.isName(text) ? .name(text) : .address(try reading(.homeAddress)(text)) })
+    var target: Target
 
     @Option(
         help: ArgumentHelp("Ask this DNS server instead of the system's; may be repeated.", valueName: "address"),
@@ -21,9 +28,21 @@ struct LookupCommand: ParsableCommand {
     @OptionGroup var output: OutputOptions
 
     func run() throws {
-        let findings = try LookupWalk.run(hoa, resolvers: resolver)
-        try output.print(LookupJSON(value: LookupReport.json(findings))) { LookupReport.text(findings, $0) }
-        // The report has said it all.
-        if case .not = findings.verdict { throw ExitCode(ExitStatus.failed.rawValue) }
+        var isRegistered = true
+        for (index, hoa) in try homes().enumerated() {
+            let findings = try LookupWalk.run(hoa, resolvers: resolver)
+            if index > 0, !output.json { print() }
+            try output.print(LookupJSON(value: LookupReport.json(findings))) { LookupReport.text(findings, $0) }
+            if case .not = findings.verdict { isRegistered = false }
+        }
+        // The reports have said it all.
+        if !isRegistered { throw ExitCode(ExitStatus.failed.rawValue) }
+    }
+
+    private func homes() throws(CommandFailure) -> [HomeAddress] {
+        switch target {
+        case .address(let hoa): [hoa]
+        case .name(let name): try NameAddresses.of(name).map(HomeAddress.init)
+        }
     }
 }

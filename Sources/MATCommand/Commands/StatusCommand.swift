@@ -9,6 +9,9 @@ struct StatusCommand: ParsableCommand {
         commandName: "status", abstract: "Show this node: home addresses, where they are registered, mobile addresses, peers.",
         discussion: "With --wait: waits until every home address is registered, and fails (1) if that takes longer.")
 
+    @Flag(help: "Show peers' names as well, as the reverse DNS has them.")
+    var names = false
+
     @OptionGroup var control: NodeControl
     @OptionGroup var watching: WatchOptions
     @OptionGroup var output: OutputOptions
@@ -25,8 +28,10 @@ struct StatusCommand: ParsableCommand {
     func run() throws {
         guard let wait else {
             let control = control
+            let names = names ? HostNames() : nil
             return try watching.run(
-                output, { () throws(CommandFailure) in try control.request(.status, as: NodeReport.self) }, as: { StatusText.text($0, $1) })
+                output, { () throws(CommandFailure) in try control.request(.status, as: NodeReport.self) },
+                as: { StatusText.text($0, names: names?.of($0.peers.map(\.home)) ?? [:], $1) })
         }
         let deadline = SystemClock.now().monotonic + .milliseconds(Int64(wait * 1000))
         var outcome = request()
@@ -35,7 +40,8 @@ struct StatusCommand: ParsableCommand {
             outcome = request()
         }
         let status = try outcome.get()
-        try output.print(status) { StatusText.text(status, $0) }
+        let names = names && !output.json ? HostNames().of(status.peers.map(\.home)) : [:]
+        try output.print(status) { StatusText.text(status, names: names, $0) }
         guard Self.isRegistered(outcome) else {
             throw CommandFailure("not registered after \(Quantity.duration(seconds: Int64(wait)))")
         }

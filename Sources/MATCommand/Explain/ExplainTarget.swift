@@ -21,7 +21,7 @@ enum ExplainTarget: Hashable, Sendable {
                     return .socket(local: local, remote: remote)
                 }
             }
-            return isName(word) ? .name(word) : nil
+            return NameAddresses.isName(word) ? .name(word) : nil
         }
         // A line of ss: state, queues, then both ends, and perhaps whose it is.
         let ends = words.compactMap { endpoint($0[...]) }
@@ -45,9 +45,5 @@ enum ExplainTarget: Hashable, Sendable {
         // Without brackets an IPv6 address's own last part would be taken for a port.
         guard host.hasPrefix("[") || !host.contains(":") else { return nil }
         return address(host).map { Endpoint($0, port: port) }
-    }
-
-    private static func isName(_ word: String) -> Bool {
-        word.contains { $0.isLetter } && word.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "-" || $0 == "." || $0 == "_") }
     }
 }

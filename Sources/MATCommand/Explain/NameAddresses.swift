@@ -3,6 +3,11 @@ import MATSignal
 
 /// The addresses of a host's name, as the system's resolver gives them to any program.
 enum NameAddresses {
+    /// Whether a person may mean a host's name by it.
+    static func isName(_ word: String) -> Bool {
+        word.contains { $0.isLetter } && word.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "-" || $0 == "." || $0 == "_") }
+    }
+
     static func of(_ name: String) throws(CommandFailure) -> [IPAddress] {
         var hints = addrinfo()
         hints.ai_socktype = Int32(SOCK_STREAM.rawValue)

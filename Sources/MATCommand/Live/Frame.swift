@@ -8,6 +8,35 @@ enum Frame {
         return folded.prefix(rows - 1) + ["... \(Quantity.count(Int64(hidden), "more line")); a higher window shows more"]
     }
 
+    /// A line folded between words, as far as they are short enough, with so many spaces before all lines but the first. Colours take no columns.
+    static func wrap(_ line: String, columns: Int, indent: Int) -> [String] {
+        let words = line.split(separator: " ", omittingEmptySubsequences: false)
+        var lines: [String] = []
+        var (current, width) = (String(words.first ?? ""), visible(words.first ?? ""))
+        for word in words.dropFirst() {
+            let length = visible(word)
+            guard width > indent, width + 1 + length > columns else {
+                current += " " + word
+                width += 1 + length
+                continue
+            }
+            // Of the spaces between two columns none begins a line.
+            if word.isEmpty { continue }
+            while current.last == " " { current.removeLast() }
+            lines.append(current)
+            (current, width) = (String(repeating: " ", count: indent) + word, indent + length)
+        }
+        return lines + [current]
+    }
+
+    private static func visible(_ text: Substring) -> Int {
+        var (count, isInSequence) = (0, false)
+        for character in text {
+            if character == "\u{1B}" { isInSequence = true } else if !isInSequence { count += 1 } else if character == "m" { isInSequence = false }
+        }
+        return count
+    }
+
     /// A line in pieces of at most so many columns. Colours take none, and go on in the next piece.
     static func fold(_ line: String, columns: Int) -> [String] {
         var pieces: [String] = []

@@ -97,7 +97,7 @@ enum IMSText {
         }
         var lines = table.lines(style)
         if !withHead { lines.removeFirst() }
-        if let next = list.next { lines.append("\(list.total) are held in all; more with --after \(next)") }
+        if let next = list.next { lines.append("\(list.total) are held in all; more with --after \(IPPrefix(next)?.shortText ?? next)") }
         return lines.joined(separator: "\n") + "\n"
     }
 
@@ -127,8 +127,11 @@ enum IMSText {
 
     // MARK: revoke and import
 
-    static func revocation(_ result: RevocationReport, _ style: TextStyle = .plain) -> String {
-        var lines = result.revoked.map { "\($0) is revoked: its certificates are refused, and its mapping is withdrawn" }
+    /// - Parameter isTrial: nothing was done; `revoked` are those that would be.
+    static func revocation(_ result: RevocationReport, isTrial: Bool = false, _ style: TextStyle = .plain) -> String {
+        var lines = result.revoked.map {
+            isTrial ? "\($0) would be revoked" : "\($0) is revoked: its certificates are refused, and its mapping is withdrawn"
+        }
         lines += result.already.map { "\($0) was revoked before" }
         if lines.isEmpty { lines = ["nothing to revoke"] }
         return lines.joined(separator: "\n") + "\n"

@@ -2,24 +2,25 @@ import MATControl
 
 /// Who this node talks to by home addresses, and where the packets go.
 enum PeersText {
-    static func text(_ report: PeersReport, _ style: TextStyle = .plain) -> String {
-        let peers = report.peers.isEmpty ? ["no peers"] : lines(report.peers, style: style)
+    /// - Parameter names: of peers, by home address.
+    static func text(_ report: PeersReport, names: [String: String] = [:], _ style: TextStyle = .plain) -> String {
+        let peers = report.peers.isEmpty ? ["no peers"] : lines(report.peers, names: names, style: style)
         let plain = (report.undecided?.destinations ?? []).filter(\.isPlain).map { destination in
             "\(destination.address): plain, it survives no move: \(destination.reason)"
         }
         return (peers + plain).joined(separator: "\n") + "\n"
     }
 
-    static func lines(_ peers: [PeerReport], indent: Int = 0, style: TextStyle = .plain) -> [String] {
+    static func lines(_ peers: [PeerReport], indent: Int = 0, names: [String: String] = [:], style: TextStyle = .plain) -> [String] {
         var table = TextTable([
-            ("PEER", .left), ("AT", .left), ("FROM", .left), ("VIA", .left), ("STATE", .left), ("AGE", .right),
+            ("PEER", .left), ("NAME", .left), ("AT", .left), ("FROM", .left), ("VIA", .left), ("STATE", .left), ("AGE", .right),
             ("CHECKED", .right),
             ("MOVES", .right), ("PACKETS OUT", .right), ("IN", .right),
         ])
-        table.yields = [2: 5, 3: 3, 5: 4, 6: 7, 7: 6, 8: 1, 9: 2]
+        table.yields = [3: 5, 4: 3, 6: 4, 7: 7, 8: 6, 9: 1, 10: 2]
         for peer in peers {
             table.add([
-                peer.home, place(peer.locator, home: peer.home), place(peer.ownLocator, home: peer.ownHome),
+                peer.home, names[peer.home] ?? "", place(peer.locator, home: peer.home), place(peer.ownLocator, home: peer.ownHome),
                 (peer.interface ?? "-") + (peer.chosenInterface == nil ? "" : " (chosen)"), state(peer),
                 Quantity.duration(milliseconds: peer.ageMilliseconds), Quantity.duration(milliseconds: peer.refreshedAgoMilliseconds),
                 "\(peer.switches)",

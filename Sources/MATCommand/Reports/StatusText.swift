@@ -2,7 +2,8 @@ import MATControl
 
 /// `mat status` for people, from what matd says.
 enum StatusText {
-    static func text(_ status: NodeReport, _ style: TextStyle = .plain) -> String {
+    /// - Parameter names: of peers, by home address.
+    static func text(_ status: NodeReport, names: [String: String] = [:], _ style: TextStyle = .plain) -> String {
         var lines: [String] = []
         let facts = [
             status.registered ? style.good("registered") : style.bad("not registered"),
@@ -26,8 +27,14 @@ enum StatusText {
         let peers = status.peers
         let count = max(status.peersCount, peers.count)
         lines += ["", style.head(count > peers.count ? "Peers (\(count); here are those with the latest traffic)" : "Peers (\(count))")]
-        lines += peers.isEmpty ? ["  none"] : PeersText.lines(peers, indent: 2, style: TextStyle(isColored: false, columns: style.columns))
-        return lines.joined(separator: "\n") + "\n"
+        let plain = TextStyle(isColored: false, columns: style.columns)
+        lines += peers.isEmpty ? ["  none"] : PeersText.lines(peers, indent: 2, names: names, style: plain)
+        return lines.flatMap { fold($0, indent: 4, style) }.joined(separator: "\n") + "\n"
+    }
+
+    /// As wide as the terminal.
+    private static func fold(_ line: String, indent: Int, _ style: TextStyle) -> [String] {
+        style.columns.map { Frame.wrap(line, columns: $0, indent: indent) } ?? [line]
     }
 
     // MARK: Homes
@@ -55,7 +62,7 @@ enum StatusText {
         }
         let width = facts.map(\.0.count).max() ?? 0
         return [style.head("Home address \(home.address)")]
-            + facts.map { "  \($0.0)\(String(repeating: " ", count: width - $0.0.count))  \($0.1)" }
+            + facts.flatMap { fold("  \($0.0)\(String(repeating: " ", count: width - $0.0.count))  \($0.1)", indent: width + 4, style) }
     }
 
     private static func registration(_ home: HomeReport) -> String {

@@ -64,7 +64,10 @@ struct StoredTransfer {
         let session = try open()
         _ = try read(session) { _ throws(CommandFailure) in }
         let now = SystemClock.now()
+        var progress = Progress(isTrial ? "lines checked" : "lines imported")
+        defer { progress.end() }
         try source.forEachGroup(lines: 4096, octets: 8 << 20) { lines throws(CommandFailure) in
+            defer { progress.advance(by: lines.count) }
             var good: [TransferLine] = []
             for line in lines {
                 if let refusal = check.refusal(of: line, now: now) { outcome.skip(line.name, refusal) } else { good.append(line) }

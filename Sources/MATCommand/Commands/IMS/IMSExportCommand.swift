@@ -28,12 +28,16 @@ extension IMSCommand {
             let sink = try TransferSink(path: out)
             // A file appears only when it is whole.
             defer { sink.discard() }
-            if let config {
-                try StoredTransfer(config, control).export(secrets: secrets) { line throws(CommandFailure) in try sink.write(line) }
-            } else {
-                try exportFromDaemon { line throws(CommandFailure) in try sink.write(line) }
+            var progress = Progress("lines exported")
+            defer { progress.end() }
+            func take(_ line: TransferLine) throws(CommandFailure) {
+                try sink.write(line)
+                // Lines that go to the terminal themselves show how far it is.
+                if out != nil { progress.advance(by: 1) }
             }
+            if let config { try StoredTransfer(config, control).export(secrets: secrets, take) } else { try exportFromDaemon(take) }
             let trailer = try sink.finish()
+            progress.end()
             let mappings = Quantity.count(Int64(trailer.mappings), "mapping")
             StandardError.write("mat: exported \(mappings) and \(Quantity.count(Int64(trailer.certificates), "further certificate"))")
         }

@@ -38,9 +38,12 @@ extension IMSCommand {
 
         private func importIntoDaemon(_ source: TransferSource) throws(CommandFailure) -> TransferOutcome {
             var sum = TransferOutcome()
+            var progress = Progress(check ? "lines checked" : "lines imported")
+            defer { progress.end() }
             try source.forEachGroup(lines: 1024, octets: Self.requestOctetsMax) { lines throws(CommandFailure) in
                 let request = ImportRequest(lines: lines.map(\.json), check: check)
                 sum += TransferOutcome(try control.request(.import, request, as: ImportReport.self, timeout: .seconds(60)))
+                progress.advance(by: lines.count)
             }
             return sum
         }
