@@ -355,6 +355,11 @@ final class TranslatedWorld {
         #expect(world.start(Self.inA, Self.peer))
         world.isTalking = false
         world.network.run(for: .seconds(300))
+        // Nobody is told meanwhile that the other can't be reached.
+        for node in [world.mn, world.cn] {
+            let peer = node.core.status(now: world.network.now).peers.first
+            #expect(peer?.standing == .mapped, "\(String(describing: peer))")
+        }
         let before = (world.cn.delivered.count, world.mn.delivered.count)
         if fromInside {
             world.mn.send(UserPacket(9_000_000), to: world.cn.hoa.address)

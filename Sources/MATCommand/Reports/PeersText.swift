@@ -41,7 +41,8 @@ enum PeersText {
 
     /// How its packets go, if a conversation with it would survive a move; else why not in a word.
     static func state(_ peer: PeerReport) -> String {
-        guard peer.locator != nil, peer.standing != .unreachable else { return "unreachable" }
+        guard peer.standing != .unreachable else { return "unreachable" }
+        guard peer.locator != nil else { return peer.standing == .mapped ? "idle" : "unreachable" }
         if !peer.confirmed { return "provisional" }
         if peer.standing == .oneSided { return "one-sided" }
         if let time = peer.detourMilliseconds { return "detour for \(Quantity.duration(milliseconds: time))" }

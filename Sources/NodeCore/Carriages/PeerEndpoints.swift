@@ -99,6 +99,8 @@ struct PeerEndpoints: PeerMachine {
 
     var isEmpty: Bool { places.isEmpty && installed == nil && installedSources.isEmpty }
     var endpoints: [Endpoint] { places.map(\.endpoint) }
+    /// Nothing is held against any of its endpoints, and none is asked: there are no packets for it.
+    var isUntried: Bool { !places.isEmpty && places.allSatisfy { if case .unproven = $0.state { true } else { false } } }
     /// The sequences of its series.
     var sequences: [UInt32] { places.compactMap(\.asked?.sequence) }
 

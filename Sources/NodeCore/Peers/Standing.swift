@@ -19,16 +19,18 @@ public enum Standing: Hashable, Sendable {
 }
 
 extension NodeCore {
-    /// - Parameter own: the own address that its packets leave from; `nil` without a path.
+    /// - Parameter own: the own address that its packets leave from; `nil` without a path, as while there are no packets for a peer that is reached
+    ///   in datagrams.
     func standing(of peer: Peer, from own: MobileAddress?) -> Standing {
         guard !ownLocators.isEmpty else { return .unreachable("this host has no address in any network: packets to it wait") }
-        guard let own else {
+        if let own {
+            // Translated to and from an address that was ours: what leaves is lost, and nothing comes in.
+            guard ownLocators.contains(where: { $0.moa == own }) else {
+                return .unreachable("its path leaves from \(own), which this host has no longer")
+            }
+        } else if !(peerEndpoints[peer.hoa]?.isUntried ?? false) {
             if let problem = addresses.scopeProblem(of: peer) { return .unreachable(problem.text) }
             return .unreachable("no path to it has been found to work; `mat why \(peer.hoa)` says what was tried")
-        }
-        // Translated to and from an address that was ours: what leaves is lost, and nothing comes in.
-        guard ownLocators.contains(where: { $0.moa == own }) else {
-            return .unreachable("its path leaves from \(own), which this host has no longer")
         }
         guard let hoa = home(for: peer.hoa), let home = homes[hoa] else { return .mapped }
         guard home.registration.isRegistered else {
