@@ -144,10 +144,15 @@ final class Lab: @unchecked Sendable {
         try wait("\(node) has both addresses on \(device)") { try usableFamilies(node, device) == 2 }
         let output = try on(node, "mat", "handover", device, "--control", control(node))
         guard output.status == 0 else { throw Failure(description: "mat handover \(device): \(output.text)") }
-        try wait("all peers of \(node) follow to \(device)") {
+        // A way that was silent for a moment, as in a flood, is trusted again after ten seconds; a peer without packets needs none.
+        try wait("all peers of \(node) follow to \(device):\n\(try on(node, "mat", "status", "--control", control(node)).text)", seconds: 40) {
             let status = try status(node)
             let peers = status["peers"] as? [[String: Any]] ?? []
-            return status["registered"] as? Bool == true && peers.allSatisfy { $0["interface"] as? String == device }
+            return status["registered"] as? Bool == true
+                && peers.allSatisfy { peer in
+                    guard let interface = peer["interface"] as? String else { return peer["standing"] as? String == "mapped" }
+                    return interface == device
+                }
         }
         try lab("detach", node, other)
     }

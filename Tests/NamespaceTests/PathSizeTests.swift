@@ -95,7 +95,8 @@ struct PathSizeTests {
         let lab = try Lab.shared
         try lab.lab("move", "mn", "home")
         try narrow(lab, to: 1124)
-        let rates = try transfer(lab, seconds: 8)
+        // As above, where the ends have known the path as a wider one.
+        let rates = try transfer(lab, seconds: 14)
         #expect(rates.up.suffix(3).allSatisfy { $0 > 1e6 } && rates.down.suffix(3).allSatisfy { $0 > 1e6 }, "\(rates)")
         let ping = try lab.on("mn", "ping", "-c", "3", "-i", "0.3", "-W", "2", "-s", "1252", "-M", "do", Self.cn)
         #expect(ping.text.contains(" 0% packet loss"), "\(ping.text)")
