@@ -19,7 +19,7 @@ final class OutsideTap {
     init() throws(CommandFailure) {
         // SOCK_DGRAM: without the link's own header.
         descriptor = socket(
-            Self.family, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue), Int32(Self.allProtocols.bigEndian)
+            Self.family, SocketType.datagram | SocketType.closedByExec | Int32(SOCK_NONBLOCK.rawValue), Int32(Self.allProtocols.bigEndian)
         )
         guard descriptor >= 0 else {
             throw CommandFailure(
@@ -98,7 +98,7 @@ final class InsideTap {
     /// - Parameter octets: as much of each packet as is wanted; the kernel copies no more.
     init(homes: [IPPrefix], octets: Int) throws(CommandFailure) {
         range = UInt16(clamping: max(octets, 256))
-        let type = Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
+        let type = SocketType.raw | SocketType.closedByExec | Int32(SOCK_NONBLOCK.rawValue)
         // NETLINK_NETFILTER
         descriptor = socket(16, type, 12)
         guard descriptor >= 0 else { throw CommandFailure("packets of programs can't be captured: \(String(cString: strerror(errno)))") }

@@ -10,7 +10,7 @@ enum NameAddresses {
 
     static func of(_ name: String) throws(CommandFailure) -> [IPAddress] {
         var hints = addrinfo()
-        hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+        hints.ai_socktype = SocketType.stream
         var first: UnsafeMutablePointer<addrinfo>?
         let status = getaddrinfo(name, nil, &hints, &first)
         guard status == 0 else {

@@ -78,7 +78,7 @@ enum HostAddresses {
     static func find(_ host: String, port: UInt16) throws(CommandFailure) -> [Endpoint] {
         if let address = IPAddress(host) { return [Endpoint(address, port: port)] }
         var hints = addrinfo()
-        hints.ai_socktype = Int32(SOCK_DGRAM.rawValue)
+        hints.ai_socktype = SocketType.datagram
         var list: UnsafeMutablePointer<addrinfo>?
         let code = getaddrinfo(host, nil, &hints, &list)
         guard code == 0 else {
