@@ -47,14 +47,14 @@ import Testing
         sides.take(Self.seen(Self.link, .inbound, 2000, try Self.udp("203.0.113.20", "203.0.113.10", (8, 7), [3, 4], sum: 5)))
         #expect(sides.due(nanoseconds: 50_000_000).isEmpty)
         let written = sides.due(nanoseconds: 200_000_000)
-        #expect(written.map(\.side) == [.inside, Self.link, Self.link, .inside])
+        #expect(written.map(\.packet.side) == [.inside, Self.link, Self.link, .inside])
         #expect(
             written.map(\.comment) == [
                 "inside, as programs see it; outside it is 203.0.113.10 -> 203.0.113.20 on wlan0",
                 "outside, rewritten; inside it is 192.0.2.10 -> 198.51.100.20", "outside, rewritten; inside it is 198.51.100.20 -> 192.0.2.10",
                 "inside, as programs see it; outside it is 203.0.113.20 -> 203.0.113.10 on wlan0",
             ])
-        #expect(written.allSatisfy { !$0.isSignalling && $0.length == 30 && $0.nanoseconds <= 2000 })
+        #expect(written.allSatisfy { !$0.isSignalling && $0.packet.length == 30 && $0.packet.nanoseconds <= 2000 })
     }
 
     @Test("What is in a datagram is found there, messages are named, and what is of nobody else's is left out")

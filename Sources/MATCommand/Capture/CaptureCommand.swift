@@ -119,15 +119,16 @@ private final class Capture {
         sides.isLossy = outsideTap.lost + UInt64(insideTap.lost) > 0
         var now = timespec()
         clock_gettime(CLOCK_REALTIME, &now)
-        for packet in sides.due(nanoseconds: UInt64(clamping: now.tv_sec) &* 1_000_000_000 &+ UInt64(clamping: now.tv_nsec), all: all) {
+        for found in sides.due(nanoseconds: now.nanoseconds, all: all) {
             guard written < command.count ?? .max else { return loop.stop() }
+            let packet = found.packet
             let kept = Array(packet.octets.prefix(command.octets ?? Int(PcapNG.octetsMax)))
             write(
                 PcapNG.packet(
                     interface: interface(packet.side), nanoseconds: packet.nanoseconds, kept, length: packet.length, packet.direction,
-                    comment: packet.comment))
+                    comment: found.comment))
             written += 1
-            if packet.isSignalling { signalling += 1 } else if packet.side == .inside { inside += 1 }
+            if found.isSignalling { signalling += 1 } else if packet.side == .inside { inside += 1 }
         }
     }
 

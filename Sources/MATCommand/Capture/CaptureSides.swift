@@ -28,11 +28,7 @@ struct CaptureSides {
     }
 
     struct Written {
-        var side: Side
-        var direction: PcapNG.Direction
-        var nanoseconds: UInt64
-        var octets: [UInt8]
-        var length: Int
+        var packet: Seen
         var isSignalling: Bool
         var comment: String
     }
@@ -220,9 +216,7 @@ struct CaptureSides {
         }
         var isSignalling = false
         if case .signalling? = entry.kind { isSignalling = true }
-        return Written(
-            side: entry.seen.side, direction: entry.seen.direction, nanoseconds: entry.seen.nanoseconds, octets: entry.seen.octets,
-            length: entry.seen.length, isSignalling: isSignalling, comment: comment)
+        return Written(packet: entry.seen, isSignalling: isSignalling, comment: comment)
     }
 
     /// Of one whose other side was not seen.

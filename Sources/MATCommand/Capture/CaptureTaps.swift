@@ -1,6 +1,7 @@
 import CLinux
 import Foundation
 import Glibc
+import IMTPlan
 import MATRuntime
 import MATSignal
 
@@ -19,7 +20,7 @@ final class OutsideTap {
     init() throws(CommandFailure) {
         // SOCK_DGRAM: without the link's own header.
         descriptor = socket(
-            Self.family, SocketType.datagram | SocketType.closedByExec | Int32(SOCK_NONBLOCK.rawValue), Int32(Self.allProtocols.bigEndian)
+            Self.family, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue), Int32(Self.allProtocols.bigEndian)
         )
         guard descriptor >= 0 else {
             throw CommandFailure(
@@ -84,7 +85,7 @@ final class OutsideTap {
 /// The table is `nft`'s, which owns it: it goes when that process does, however this one ends.
 final class InsideTap {
     /// Each capture has a table of its own. matd knows it by its beginning.
-    private static func table(_ group: UInt16) -> String { "mat_capture_\(group)" }
+    private static func table(_ group: UInt16) -> String { "\(TranslationRuleset.captureTables)\(group)" }
     /// Groups that are tried, until one is nobody's.
     private static let groups: ClosedRange<UInt16> = 6299...6306
 
@@ -98,7 +99,7 @@ final class InsideTap {
     /// - Parameter octets: as much of each packet as is wanted; the kernel copies no more.
     init(homes: [IPPrefix], octets: Int) throws(CommandFailure) {
         range = UInt16(clamping: max(octets, 256))
-        let type = SocketType.raw | SocketType.closedByExec | Int32(SOCK_NONBLOCK.rawValue)
+        let type = Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
         // NETLINK_NETFILTER
         descriptor = socket(16, type, 12)
         guard descriptor >= 0 else { throw CommandFailure("packets of programs can't be captured: \(String(cString: strerror(errno)))") }
@@ -272,5 +273,6 @@ final class InsideTap {
 }
 
 extension timespec {
-    fileprivate var nanoseconds: UInt64 { UInt64(clamping: tv_sec) &* 1_000_000_000 &+ UInt64(clamping: tv_nsec) }
+    /// Since the clock's zero.
+    var nanoseconds: UInt64 { UInt64(clamping: tv_sec) &* 1_000_000_000 &+ UInt64(clamping: tv_nsec) }
 }

@@ -1,7 +1,7 @@
 import MATSignal
 
 /// What tells an IP packet's two forms, inside and outside, to be one: everything but addresses and the sums that cover them.
-struct PacketView: Hashable {
+struct PacketView {
     /// Of the packet behind the addresses: protocol, length, and as many octets as tell one packet from the next. Sums are left out, since
     /// addresses are in them.
     struct Print: Hashable {
@@ -21,16 +21,6 @@ struct PacketView: Hashable {
     /// Where the upper protocol begins, and where UDP's payload.
     var upper: Int
     var print: Print
-
-    static func == (left: PacketView, right: PacketView) -> Bool {
-        left.source == right.source && left.destination == right.destination && left.print == right.print
-    }
-
-    func hash(into hasher: inout Hasher) {
-        hasher.combine(source)
-        hasher.combine(destination)
-        hasher.combine(print)
-    }
 
     /// - Parameters:
     ///   - octets: its beginning, or all of it.

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import MATSignal
 
@@ -9,13 +10,23 @@ enum NameAddresses {
     }
 
     static func of(_ name: String) throws(CommandFailure) -> [IPAddress] {
+        do throws(Unknown) { return try find(name) } catch {
+            throw CommandFailure("\(name) has no address here: \(error.reason); give an address, or `getent hosts \(name)`")
+        }
+    }
+
+    struct Unknown: Error {
+        /// The C library's words.
+        let reason: String
+    }
+
+    static func find(_ name: String) throws(Unknown) -> [IPAddress] {
         var hints = addrinfo()
-        hints.ai_socktype = SocketType.stream
+        // One of the kinds, or each address comes once for each.
+        hints.ai_socktype = Int32(SOCK_DGRAM.rawValue)
         var first: UnsafeMutablePointer<addrinfo>?
         let status = getaddrinfo(name, nil, &hints, &first)
-        guard status == 0 else {
-            throw CommandFailure("\(name) has no address here: \(String(cString: gai_strerror(status))); give an address, or `getent hosts \(name)`")
-        }
+        guard status == 0 else { throw Unknown(reason: String(cString: gai_strerror(status))) }
         defer { freeaddrinfo(first) }
         var addresses: [IPAddress] = []
         var next = first

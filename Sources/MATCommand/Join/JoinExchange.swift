@@ -77,35 +77,11 @@ final class JoinExchange {
 enum HostAddresses {
     static func find(_ host: String, port: UInt16) throws(CommandFailure) -> [Endpoint] {
         if let address = IPAddress(host) { return [Endpoint(address, port: port)] }
-        var hints = addrinfo()
-        hints.ai_socktype = SocketType.datagram
-        var list: UnsafeMutablePointer<addrinfo>?
-        let code = getaddrinfo(host, nil, &hints, &list)
-        guard code == 0 else {
-            throw CommandFailure("the name \(host) in the token is not found: \(String(cString: gai_strerror(code))); is DNS reachable from here?")
+        let addresses: [IPAddress]
+        do throws(NameAddresses.Unknown) { addresses = try NameAddresses.find(host) } catch {
+            throw CommandFailure("the name \(host) in the token is not found: \(error.reason); is DNS reachable from here?")
         }
-        defer { freeaddrinfo(list) }
-        var found: [Endpoint] = []
-        var entry = list
-        while let here = entry {
-            if let address = here.pointee.ai_addr, let endpoint = Self.address(address).map({ Endpoint($0, port: port) }), !found.contains(endpoint) {
-                found.append(endpoint)
-            }
-            entry = here.pointee.ai_next
-        }
-        guard !found.isEmpty else { throw CommandFailure("the name \(host) in the token has no address") }
-        return found
-    }
-
-    private static func address(_ address: UnsafeMutablePointer<sockaddr>) -> IPAddress? {
-        switch Int32(address.pointee.sa_family) {
-        case AF_INET:
-            return address.withMemoryRebound(to: sockaddr_in.self, capacity: 1) { IPAddress(ipv4: UInt32(bigEndian: $0.pointee.sin_addr.s_addr)) }
-        case AF_INET6:
-            return address.withMemoryRebound(to: sockaddr_in6.self, capacity: 1) { here in
-                withUnsafeBytes(of: here.pointee.sin6_addr) { IPAddress(octets: Array($0)) }
-            }
-        default: return nil
-        }
+        guard !addresses.isEmpty else { throw CommandFailure("the name \(host) in the token has no address") }
+        return addresses.map { Endpoint($0, port: port) }
     }
 }

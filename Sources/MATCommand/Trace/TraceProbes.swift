@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import IMTPlan
 import MATRuntime
@@ -46,7 +47,7 @@ enum TraceProbes {
     static func hops(to target: IPAddress, from own: IPAddress?) -> [TraceReport.Hop] {
         guard let answers = ICMPSocket(target.family) else { return [] }
         let family = target.isIPv4 ? AF_INET : AF_INET6
-        let descriptor = socket(family, SocketType.datagram | SocketType.closedByExec, 0)
+        let descriptor = socket(family, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { return [] }
         defer { close(descriptor) }
         var mark = IMTConfiguration().mark
@@ -101,7 +102,7 @@ private final class ICMPSocket {
 
     init?(_ family: AddressFamily) {
         self.family = family
-        let type = SocketType.raw | SocketType.closedByExec
+        let type = Int32(SOCK_RAW.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
         // IPPROTO_ICMP, IPPROTO_ICMPV6
         descriptor = socket(family == .ipv4 ? AF_INET : AF_INET6, type, family == .ipv4 ? 1 : 58)
         guard descriptor >= 0 else { return nil }
