@@ -97,7 +97,8 @@ final class ClientShell {
         let watched: Void? = try? loop.watch(session.descriptor) { [unowned self] in
             // The agent says nothing more over it; whatever comes is its end, or passed over.
             var octet: UInt8 = 0
-            if recv(session.descriptor, &octet, 1, 0) == 0 || errno != EAGAIN && errno != EINTR { endVisit(number) }
+            let count = recv(session.descriptor, &octet, 1, 0)
+            if count == 0 || count < 0 && errno != EAGAIN && errno != EINTR { endVisit(number) }
         }
         if watched == nil { endVisit(number) }
     }

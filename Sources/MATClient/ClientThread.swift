@@ -34,23 +34,6 @@ final class ClientThread: @unchecked Sendable {
 
     /// Runs what blocks in a thread of its own.
     static func detach(_ body: @escaping @Sendable () -> Void) throws(SystemError) {
-        final class Body: Sendable {
-            let run: @Sendable () -> Void
-            init(_ run: @escaping @Sendable () -> Void) { self.run = run }
-        }
-        let context = Unmanaged.passRetained(Body(body))
-        var thread = pthread_t()
-        let failure = pthread_create(
-            &thread, nil,
-            { context in
-                guard let context else { return nil }
-                Unmanaged<Body>.fromOpaque(context).takeRetainedValue().run()
-                return nil
-            }, context.toOpaque())
-        guard failure == 0 else {
-            context.release()
-            throw SystemError("pthread_create", errno: failure)
-        }
-        pthread_detach(thread)
+        pthread_detach(try SystemThread.start(body))
     }
 }

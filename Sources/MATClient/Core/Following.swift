@@ -141,7 +141,7 @@ struct Following: Sendable {
                 return fail(.unverified, error.reason, now)
             }
         case let code:
-            return fail(.refusal(code), "the mapping server says \(code)\(answer.text.map { ": \($0)" } ?? "")", now)
+            return fail(.refusal(code), "the mapping server says \(code)\(answer.text.map { ": \($0.printable)" } ?? "")", now)
         }
     }
 

@@ -58,17 +58,7 @@ package final class DatagramWorker: @unchecked Sendable {
     deinit { close(ending) }
 
     package func start() throws(SystemError) {
-        let failure = pthread_create(
-            &thread, nil,
-            { context in
-                guard let context else { return nil }
-                Unmanaged<DatagramWorker>.fromOpaque(context).takeRetainedValue().run()
-                return nil
-            }, Unmanaged.passRetained(self).toOpaque())
-        guard failure == 0 else {
-            Unmanaged.passUnretained(self).release()
-            throw SystemError("pthread_create", errno: failure)
-        }
+        thread = try SystemThread.start { [self] in run() }
         isStarted = true
     }
 
