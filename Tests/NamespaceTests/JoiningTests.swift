@@ -11,6 +11,21 @@ struct JoiningTests {
         return try lab.shell("ims1", command.joined(separator: " "))
     }
 
+    /// Runs what `mat join` wrote, which no unit does here, and waits until it is registered.
+    private func startAgent(_ lab: Lab, on host: String, in directory: String) throws -> (agent: Background, control: String) {
+        let configuration = "\(directory)/matd.yaml"
+        // Where the lab's own agents have their sockets.
+        let control = "\(directory)/control.sock"
+        try
+            (String(contentsOfFile: configuration, encoding: .utf8)
+            + "control: \(control)\nstate: \(directory)/state\ndns: {resolvers: [203.0.113.131]}\n")
+            .write(toFile: configuration, atomically: true, encoding: .utf8)
+        let agent = try lab.start(host, "matd", "--config", configuration)
+        let registered = try lab.on(host, "mat", "status", "--wait", "10", "--control", control)
+        #expect(registered.status == 0, "\(registered.text)\n\(agent.text)")
+        return (agent, control)
+    }
+
     @Test("From a token to connections that survive in both families, in under ten seconds; leaving gives all of it back")
     func joinAndLeave() throws {
         let lab = try Lab.shared
@@ -30,16 +45,7 @@ struct JoiningTests {
         let words = joined.text.split(whereSeparator: { " ,\n".contains($0) }).map(String.init)
         let homes = [try #require(words.first { $0.hasPrefix("192.0.2.") }), try #require(words.first { $0.hasPrefix("2001:db8:10:") })]
 
-        // Where the lab's own agents have their sockets; no unit starts it here.
-        let configuration = "\(directory)/matd.yaml"
-        let control = "\(directory)/control.sock"
-        try
-            (String(contentsOfFile: configuration, encoding: .utf8)
-            + "control: \(control)\nstate: \(directory)/state\ndns: {resolvers: [203.0.113.131]}\n")
-            .write(toFile: configuration, atomically: true, encoding: .utf8)
-        let agent = try lab.start("plain", "matd", "--config", configuration)
-        let registered = try lab.on("plain", "mat", "status", "--wait", "10", "--control", control)
-        #expect(registered.status == 0, "\(registered.text)\n\(agent.text)")
+        let (agent, control) = try startAgent(lab, on: "plain", in: directory)
         let seconds = Date().timeIntervalSince(began)
         print("from making the token to being registered in both families: \(String(format: "%.1f", seconds)) s")
         #expect(seconds < 10)
@@ -90,15 +96,7 @@ struct JoiningTests {
         let token = try ims(lab, "token", "create", "--prefix 192.0.2.0/24 --prefix 2001:db8:10::/48", "--host", "203.0.113.132").text
         let joined = try lab.on("mn", "mat", "join", token.trimmingCharacters(in: .whitespacesAndNewlines), "--directory", directory)
         #expect(joined.status == 0, "\(joined.text)")
-        let control = "\(directory)/control.sock"
-        let configuration = "\(directory)/matd.yaml"
-        try
-            (String(contentsOfFile: configuration, encoding: .utf8)
-            + "control: \(control)\nstate: \(directory)/state\ndns: {resolvers: [203.0.113.131]}\n")
-            .write(toFile: configuration, atomically: true, encoding: .utf8)
-        let agent = try lab.start("mn", "matd", "--config", configuration)
-        let registered = try lab.on("mn", "mat", "status", "--wait", "10", "--control", control)
-        #expect(registered.status == 0, "\(registered.text)\n\(agent.text)")
+        let (agent, control) = try startAgent(lab, on: "mn", in: directory)
         let accepts = ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "TCPKeepAlive=no"].flatMap { ["-o", $0] }
         let sessions = try Self.cn.map { cn in
             try lab.start(

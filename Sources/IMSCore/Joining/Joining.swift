@@ -285,7 +285,7 @@ struct Joining: Sendable {
         var rows: [StoredRow] {
             guard var token, !newUses.isEmpty || isShared && !certificates.isEmpty else { return leases + gates }
             token.version += 1
-            return leases + [token.row]
+            return leases + gates + [token.row]
         }
 
         mutating func confirm(_ lease: Lease, _ candidate: JoinQueue.Candidate, _ grant: JoinReply.Grant, _ mapping: StoredMapping?) {

@@ -26,12 +26,13 @@ struct StatusCommand: ParsableCommand {
     }
 
     func run() throws {
+        let names = names ? HostNames() : nil
+        func text(_ status: NodeReport, _ style: TextStyle) -> String {
+            StatusText.text(status, names: names?.of(status.peers.map(\.home)) ?? [:], style)
+        }
         guard let wait else {
             let control = control
-            let names = names ? HostNames() : nil
-            return try watching.run(
-                output, { () throws(CommandFailure) in try control.request(.status, as: NodeReport.self) },
-                as: { StatusText.text($0, names: names?.of($0.peers.map(\.home)) ?? [:], $1) })
+            return try watching.run(output, { () throws(CommandFailure) in try control.request(.status, as: NodeReport.self) }, as: text)
         }
         let deadline = SystemClock.now().monotonic + .milliseconds(Int64(wait * 1000))
         var outcome = request()
@@ -40,8 +41,7 @@ struct StatusCommand: ParsableCommand {
             outcome = request()
         }
         let status = try outcome.get()
-        let names = names && !output.json ? HostNames().of(status.peers.map(\.home)) : [:]
-        try output.print(status) { StatusText.text(status, names: names, $0) }
+        try output.print(status) { text(status, $0) }
         guard Self.isRegistered(outcome) else {
             throw CommandFailure("not registered after \(Quantity.duration(seconds: Int64(wait)))")
         }

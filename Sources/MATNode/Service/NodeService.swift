@@ -137,7 +137,7 @@ public final class NodeService {
             }
             control?.onClosed = { [unowned self] in
                 release($0)
-                endStarting($0)
+                if startingPrograms[$0] != nil { endStarting($0) }
             }
         } catch {
             throw NodeServiceError("\(error)")

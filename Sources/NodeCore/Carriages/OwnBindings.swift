@@ -143,10 +143,10 @@ struct OwnBindings: Sendable {
         }
     }
 
-    /// Whether nothing comes back to this MoA from any server that it is, or is to be, bound at.
     /// A server has granted one to this MoA, so that what a translator opened for it stays open.
     func isHeld(from moa: MobileAddress) -> Bool { bindings.values.contains { $0.holder == moa && $0.isGranted } }
 
+    /// Whether nothing comes back to this MoA from any server that it is, or is to be, bound at.
     func areSilent(from moa: MobileAddress) -> Bool {
         let here = bindings.values.filter { $0.moa == moa }
         return !here.isEmpty && here.allSatisfy { $0.failure == .silent }

@@ -25,13 +25,12 @@ extension IMSServer {
                 throw ControlError("no home address has a certificate \(text) as its newest; older ones are refused already")
             }
             prefixes = [prefix]
-        } else if let before = request.beforeMilliseconds {
+        } else if let before = request.beforeMilliseconds ?? request.wouldBeforeMilliseconds {
             (prefixes, next) = certified(
                 before: before, within: try Self.prefix(request.within, "within"), after: try Self.prefix(request.after, "after"))
-        } else if let before = request.wouldBeforeMilliseconds {
-            (prefixes, next) = certified(
-                before: before, within: try Self.prefix(request.within, "within"), after: try Self.prefix(request.after, "after"))
-            return respond(.result(RevocationReport(revoked: prefixes.map(\.shortText), next: next.map { "\($0)" })))
+            guard request.beforeMilliseconds != nil else {
+                return respond(.result(RevocationReport(revoked: prefixes.map(\.shortText), next: next.map { "\($0)" })))
+            }
         } else {
             throw ControlError("give \"prefix\", \"certificate\", \"before\" or \"wouldBefore\"")
         }
