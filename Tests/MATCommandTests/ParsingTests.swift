@@ -25,6 +25,18 @@ struct ParsingTests {
         #expect(try MatCommand.parseAsRoot(["ims", "list", "--count", "5"]) is IMSCommand.List)
     }
 
+    @Test("An address that stands in a configuration's comments only is an example, not one that the node has")
+    func configuredAddresses() {
+        let hoas = ["192.0.2.10", "2001:db8:10::10"]
+        let packaged = "# home-addresses:\n#   - address: \"192.0.2.10\"\n  # - address: \"2001:db8:10::10\"\n"
+        #expect(!JoinFiles.lists(hoas, in: packaged))
+        let one = packaged + "home-addresses:\n  - address: \"192.0.2.10\"\n"
+        #expect(!JoinFiles.lists(hoas, in: one) && JoinFiles.lists(["192.0.2.10"], in: one))
+        #expect(JoinFiles.lists(hoas, in: one + "  - address: \"2001:db8:10::10\"  # home\n"))
+        // An address that is the head of another.
+        #expect(!JoinFiles.lists(["192.0.2.1"], in: one))
+    }
+
     @Test("A matd.yaml that holds nothing but comments is the package's, into which `mat join` may write")
     func comments() {
         for text in ["", "\n\n", "# one\n  # two\n\n#three"] { #expect(JoinFiles.saysNothing(text)) }
