@@ -33,6 +33,8 @@ struct ParsingTests {
         let one = packaged + "home-addresses:\n  - address: \"192.0.2.10\"\n"
         #expect(!JoinFiles.lists(hoas, in: one) && JoinFiles.lists(["192.0.2.10"], in: one))
         #expect(JoinFiles.lists(hoas, in: one + "  - address: \"2001:db8:10::10\"  # home\n"))
+        // As an editor of another system ends lines.
+        #expect(JoinFiles.lists(["192.0.2.10"], in: one.replacing("\n", with: "\r\n")))
         // An address that is the head of another.
         #expect(!JoinFiles.lists(["192.0.2.1"], in: one))
     }

@@ -53,13 +53,16 @@ struct JoinFiles {
 
     /// Whether a configuration has these addresses. In its comments they are examples: what the package brings has the manuals' addresses there.
     static func lists(_ hoas: [String], in configuration: String) -> Bool {
-        let said = configuration.split(separator: "\n").filter { line in line.first { !$0.isWhitespace } != "#" }
+        let said = said(in: configuration)
         return hoas.allSatisfy { hoa in said.contains { $0.contains("\(hoa)\"") } }
     }
 
     /// Whether a configuration consists of comments and empty lines.
-    static func saysNothing(_ text: String) -> Bool {
-        text.split(whereSeparator: \.isNewline).allSatisfy { line in line.first { !$0.isWhitespace }.map { $0 == "#" } ?? true }
+    static func saysNothing(_ text: String) -> Bool { said(in: text).isEmpty }
+
+    /// The lines of a configuration that are neither comments nor empty.
+    private static func said(in text: String) -> [Substring] {
+        text.split(whereSeparator: \.isNewline).filter { line in line.first { !$0.isWhitespace }.map { $0 != "#" } ?? false }
     }
 
     /// As `yaml(_:key:)` wrote it for these.
