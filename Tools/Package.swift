@@ -19,12 +19,12 @@ let package = Package(
     targets: [
         // What applications see of a handover: probe streams, bulk transfers, and the report on both. Knows nothing of MAT.
         .target(name: "MATProbe", dependencies: []),
-        .executableTarget(name: "mat-probe", dependencies: ["MATProbe", arguments]),
+        .executableTarget(name: "mat-probe", dependencies: ["MATProbe", arguments] + mat("MATRuntime")),
         // A small internet: a topology as a value, and the namespaces, names and daemons that it stands for.
         .target(name: "MATLab", dependencies: [namespaces] + mat("MATControl", "MATCore", "MATDNS", "MATSignal")),
         // The ways in which two nodes move that a protocol has to bear, carried out in a lab and measured.
         .target(name: "MATPatterns", dependencies: ["MATLab", "MATProbe", namespaces] + mat("MATControl")),
-        .executableTarget(name: "mat-lab", dependencies: ["MATLab", "MATPatterns", namespaces, arguments] + mat("MATSignal")),
+        .executableTarget(name: "mat-lab", dependencies: ["MATLab", "MATPatterns", namespaces, arguments] + mat("MATRuntime", "MATSignal")),
 
         .testTarget(name: "MATProbeTests", dependencies: ["MATProbe"]),
         .testTarget(name: "MATPatternsTests", dependencies: ["MATPatterns"]),

@@ -13,7 +13,8 @@ import Synchronization
 @main
 struct ImsLimits: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "ims-limits", abstract: "Measures what bounds the rate of IMS Updates.", subcommands: [Verify.self, Store.self, Core.self])
+        commandName: "ims-limits", abstract: "Measures what bounds the rate of IMS Updates.", version: MATVersion.text,
+        subcommands: [Verify.self, Store.self, Core.self])
 
     struct Failure: Error, CustomStringConvertible {
         var description: String

@@ -2,12 +2,13 @@ import ArgumentParser
 import BenchSupport
 import Foundation
 import Glibc
+import MATRuntime
 import Namespaces
 
 @main
 struct MatBench: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "mat-bench", abstract: "Measures what MAT costs, beside what else could be done.",
+        commandName: "mat-bench", abstract: "Measures what MAT costs, beside what else could be done.", version: MATVersion.text,
         subcommands: [DataPlane.self, PathsBenchmark.self, IMSBenchmark.self, ScaleBenchmark.self, MemoryOf.self])
 }
 

@@ -14,7 +14,8 @@ import RelayCore
 struct RelayLoad: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "relay-load",
-        abstract: "Measures mat-relay, which stands beside this program, and coturn: packets, round trips, bindings. Needs root.")
+        abstract: "Measures mat-relay, which stands beside this program, and coturn: packets, round trips, bindings. Needs root.",
+        version: MATVersion.text)
 
     @Option(help: "Rounds; each measures every variant once.")
     var rounds = 5

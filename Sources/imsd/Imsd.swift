@@ -22,7 +22,7 @@ struct Imsd: ParsableCommand {
     var check = false
 
     @Option(help: "Log this and what is worse: trace, debug, info, notice, warning or error. Overrides the file.")
-    var logLevel: Logger.Level?
+    var logLevel: LogLevelWord?
 
     func run() throws {
         SecretFile.makeAllPrivate()
@@ -44,7 +44,7 @@ struct Imsd: ParsableCommand {
             print("\(config) is fine.")
             return
         }
-        let logger = Logger.daemon("imsd", configuration.logFormat, logLevel ?? Logger.Level(rawValue: configuration.logLevel) ?? .info)
+        let logger = Logger.daemon("imsd", configuration.logFormat, Logger.Level(logLevel) ?? Logger.Level(rawValue: configuration.logLevel) ?? .info)
         let metrics = MetricsRegistry()
         MetricsSystem.bootstrap(metrics)
         do {
@@ -55,7 +55,7 @@ struct Imsd: ParsableCommand {
             var server: IMSServer?
             try loop.onSignals([SIGTERM, SIGINT, SIGHUP]) { number in
                 if number == SIGHUP {
-                    server?.reload(path: config, logLevel: logLevel)
+                    server?.reload(path: config, logLevel: Logger.Level(logLevel))
                 } else {
                     server?.drain()
                 }
@@ -73,4 +73,11 @@ struct Imsd: ParsableCommand {
     private func complain(_ text: String) { StandardError.write("imsd: \(text)") }
 }
 
-extension Logger.Level: @retroactive ExpressibleByArgument {}
+extension LogLevelWord: ExpressibleByArgument {}
+
+extension Logger.Level {
+    fileprivate init?(_ word: LogLevelWord?) {
+        guard let word else { return nil }
+        self.init(rawValue: word.rawValue)
+    }
+}

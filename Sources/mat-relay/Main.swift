@@ -24,7 +24,7 @@ struct Relay: ParsableCommand {
     var remove = false
 
     @Option(help: "Log this and what is worse: trace, debug, info, notice, warning or error. Overrides the file.")
-    var logLevel: Logger.Level?
+    var logLevel: LogLevelWord?
 
     func run() throws {
         SecretFile.makeAllPrivate()
@@ -54,7 +54,8 @@ struct Relay: ParsableCommand {
             print("\(config) is fine.")
             return
         }
-        let logger = Logger.daemon("mat-relay", configuration.logFormat, logLevel ?? Logger.Level(rawValue: configuration.logLevel) ?? .info)
+        let level = Logger.Level(logLevel) ?? Logger.Level(rawValue: configuration.logLevel) ?? .info
+        let logger = Logger.daemon("mat-relay", configuration.logFormat, level)
         let metrics = MetricsRegistry()
         MetricsSystem.bootstrap(metrics)
         do {
@@ -64,7 +65,7 @@ struct Relay: ParsableCommand {
             var service: RelayService?
             try loop.onSignals([SIGTERM, SIGINT, SIGHUP]) { number in
                 if number == SIGHUP {
-                    service?.reload(path: config, logLevel: logLevel)
+                    service?.reload(path: config, logLevel: Logger.Level(logLevel))
                 } else {
                     service?.drain()
                 }
@@ -81,4 +82,11 @@ struct Relay: ParsableCommand {
     private func complain(_ text: String) { StandardError.write("mat-relay: \(text)") }
 }
 
-extension Logger.Level: @retroactive ExpressibleByArgument {}
+extension LogLevelWord: ExpressibleByArgument {}
+
+extension Logger.Level {
+    fileprivate init?(_ word: LogLevelWord?) {
+        guard let word else { return nil }
+        self.init(rawValue: word.rawValue)
+    }
+}

@@ -22,7 +22,7 @@ struct Matd: ParsableCommand {
     var remove = false
 
     @Option(help: "Log this and what is worse: trace, debug, info, notice, warning or error. Overrides the file.")
-    var logLevel: Logger.Level?
+    var logLevel: LogLevelWord?
 
     func run() throws {
         SecretFile.makeAllPrivate()
@@ -56,7 +56,7 @@ struct Matd: ParsableCommand {
             return
         }
         var logger = Logger(label: "matd") { StreamLogHandler.standardError(label: $0) }
-        logger.logLevel = logLevel ?? Logger.Level(rawValue: configuration.logLevel) ?? .info
+        logger.logLevel = Logger.Level(logLevel) ?? Logger.Level(rawValue: configuration.logLevel) ?? .info
         do {
             let loop = try EventLoop()
             // A client that hangs up on the control socket must not end the daemon.
@@ -82,4 +82,11 @@ struct Matd: ParsableCommand {
     private func complain(_ text: String) { StandardError.write("matd: \(text)") }
 }
 
-extension Logger.Level: @retroactive ExpressibleByArgument {}
+extension LogLevelWord: ExpressibleByArgument {}
+
+extension Logger.Level {
+    fileprivate init?(_ word: LogLevelWord?) {
+        guard let word else { return nil }
+        self.init(rawValue: word.rawValue)
+    }
+}

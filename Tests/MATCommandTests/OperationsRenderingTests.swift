@@ -36,20 +36,22 @@ struct OperationsRenderingTests {
 
     @Test("A node's status tells of a certificate that ends soon, and what to do; and nothing of one that does not")
     func nodeStatus() throws {
-        func text(_ endsSoon: Bool) throws -> String {
+        func text(_ endsSoon: Bool, isAnswered: Bool = true) throws -> String {
             StatusText.text(
                 try RenderingTests.report([
                     "registered": true,
                     "homes": [
                         [
                             "address": "192.0.2.10", "state": "registered", "certificateNotAfterMilliseconds": 1_795_240_150_000,
-                            "certificateEndsSoon": .bool(endsSoon),
+                            "certificateEndsSoon": .bool(endsSoon), "ageMilliseconds": isAnswered ? 1000 : .null,
                         ]
                     ],
                 ]))
         }
         #expect(try text(true).contains("valid until 2026-11-21 05:49:10 UTC, and its server has not renewed it"))
         #expect(try text(true).contains("`mat enrol 192.0.2.10` again") && !text(false).contains("renewed"))
+        let unanswered = try text(true, isAnswered: false)
+        #expect(unanswered.contains("no server has answered yet, which may renew it") && !unanswered.contains("not renewed"))
     }
 
     @Test("What an import skipped is said, thing by thing, and summed up")

@@ -26,17 +26,34 @@ struct ParsingTests {
     }
 
     @Test("An address that stands in a configuration's comments only is an example, not one that the node has")
-    func configuredAddresses() {
-        let hoas = ["192.0.2.10", "2001:db8:10::10"]
+    func configuredAddresses() throws {
+        let hoas = try ["192.0.2.10", "2001:db8:10::10"].map { HomeAddress(try #require(IPAddress($0))) }
         let packaged = "# home-addresses:\n#   - address: \"192.0.2.10\"\n  # - address: \"2001:db8:10::10\"\n"
         #expect(!JoinFiles.lists(hoas, in: packaged))
         let one = packaged + "home-addresses:\n  - address: \"192.0.2.10\"\n"
-        #expect(!JoinFiles.lists(hoas, in: one) && JoinFiles.lists(["192.0.2.10"], in: one))
+        #expect(!JoinFiles.lists(hoas, in: one) && JoinFiles.lists([hoas[0]], in: one))
         #expect(JoinFiles.lists(hoas, in: one + "  - address: \"2001:db8:10::10\"  # home\n"))
         // As an editor of another system ends lines.
-        #expect(JoinFiles.lists(["192.0.2.10"], in: one.replacing("\n", with: "\r\n")))
-        // An address that is the head of another.
-        #expect(!JoinFiles.lists(["192.0.2.1"], in: one))
+        #expect(JoinFiles.lists([hoas[0]], in: one.replacing("\n", with: "\r\n")))
+    }
+
+    @Test(
+        "Which home addresses a configuration has is read as matd reads it",
+        arguments: [
+            ("home-addresses:\n  - address: 192.0.2.10\n", true),
+            ("home-addresses:\n  - address: '192.0.2.10' # \"192.0.2.11\"\n", true),
+            ("home-addresses:\n  - key: /etc/matd/node.key\n    address: 192.0.2.10 # mine\n", true),
+            ("home-addresses: [{address: 192.0.2.10, key: /k, certificate: /c}]\n", true),
+            // Another address's tail, and its head.
+            ("home-addresses:\n  - address: \"1.192.0.2.10\"\n", false), ("home-addresses:\n  - address: \"192.0.2.100\"\n", false),
+            // A comment behind another, another key, a fault.
+            ("home-addresses:\n  - address: 192.0.2.9 # not \"192.0.2.10\"\n", false),
+            ("dns:\n  resolvers: [\"192.0.2.10\"]\n", false), ("home-addresses: [\n  - address: \"192.0.2.10\"\n", false),
+        ])
+    func listedAddresses(_ text: String, _ isListed: Bool) throws {
+        #expect(JoinFiles.lists([HomeAddress(try #require(IPAddress("192.0.2.10")))], in: text) == isListed)
+        let shorter = HomeAddress(try #require(IPAddress("2.0.2.10")))
+        #expect(!JoinFiles.lists([shorter], in: text))
     }
 
     @Test("A matd.yaml that holds nothing but comments is the package's, into which `mat join` may write")

@@ -22,6 +22,29 @@ final class ProgramTests {
 
     func mat(_ arguments: String...) throws -> Program.Outcome { try Program.run(arguments) }
 
+    /// Those of other packages are looked at where they were built beside these.
+    @Test(
+        "Every program tells its version and its usage, and does nothing else",
+        arguments: [
+            "mat", "matd", "imsd", "mat-relay", "mat-probe", "mat-lab", "mat-bench", "mat-load", "relay-load", "ims-limits",
+        ])
+    func versions(_ name: String) throws {
+        let path = try #require(Program.path).dropLast("mat".count) + name
+        let isOurs = ["mat", "matd", "imsd", "mat-relay"].contains(name)
+        guard FileManager.default.isExecutableFile(atPath: String(path)) else {
+            #expect(!isOurs, "\(path) is missing")
+            return
+        }
+        let version = try Program.run(["--version"], program: String(path))
+        #expect(version.status == 0 && version.error.isEmpty && version.output == MATVersion.text + "\n", "\(name): \(version)")
+        let help = try Program.run(["--help"], program: String(path))
+        #expect(help.status == 0 && help.error.isEmpty && help.output.contains("USAGE: ") && help.output.contains("--version"), "\(name)")
+        guard name != "mat", isOurs else { return }
+        // What the help names is what is taken.
+        let level = try Program.run(["--log-level", "critical"], program: String(path))
+        #expect(level.status == 64 && level.error.contains("- error") && !level.error.contains("- critical"), "\(name): \(level.error)")
+    }
+
     @Test("keygen prints the public key alone, and writes a file that only its owner reads")
     func keygen() throws {
         let file = directory + "/node.key"

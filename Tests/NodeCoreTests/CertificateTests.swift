@@ -67,6 +67,8 @@ import Testing
         }
         node.links([H.first])
         node.foundOwn()
+        // Its IMS may yet renew it.
+        #expect(!node.logs.contains { $0.contains("not renewed") }, "\(node.logs)")
         try node.answerUpdate()
         func warnings() -> Int { node.logs.filter { $0.contains("days and was not renewed") }.count }
         #expect(warnings() == 1, "\(node.logs)")
@@ -77,5 +79,22 @@ import Testing
         let fine = try registered()
         try fine.answerUpdate()
         #expect(fine.core.status(now: fine.now).registrations.first?.certificateEndsSoon == false)
+    }
+
+    @Test("A certificate that ends soon and that the first answer renews is not told of as one that nobody renews")
+    func renewedInTime() throws {
+        let day: UInt64 = 86_400_000
+        let (start, authority) = (VirtualClock.wallAtStart, TestAuthority(seed: 201))
+        let node = try NodeHarness { configuration in
+            let home = configuration.homes[0]
+            let old = authority.certify(home.hoa, home.key.publicKey, notBefore: start - 340 * day, notAfter: start + 25 * day)
+            configuration.homes = [HomeIdentity(hoa: home.hoa, key: home.key, certificate: old)]
+        }
+        node.links([H.first])
+        node.foundOwn()
+        let key = node.own.key.publicKey
+        try node.answerUpdate(certificate: authority.certify(node.own.hoa, key, notBefore: start, notAfter: start + 365 * day))
+        #expect(node.logs.contains { $0.contains("the IMS renewed the certificate") }, "\(node.logs)")
+        #expect(!node.logs.contains { $0.contains("not renewed") }, "\(node.logs)")
     }
 }

@@ -60,7 +60,7 @@ extension IMSConfiguration {
         verifiersCount = file.value("verifiers", .int(in: 1...256), default: verifiersCount)
         certificateLifetime = file.value(
             "certificate-lifetime", .duration(in: .seconds(3600) ... .seconds(3650 * 86_400)), default: certificateLifetime)
-        logLevel = file.value("log-level", ConfigurationKind<IMSLogLevel>.word, default: .info).rawValue
+        logLevel = file.value("log-level", ConfigurationKind<LogLevelWord>.word, default: .info).rawValue
         logFormat = file.value("log-format", ConfigurationKind<LogFormat>.word, default: logFormat)
         viewAddress = file.section("view").viewAddress(defaultPort: Self.viewPort)
         metricsAddress = file.section("metrics").value("listen", .endpoint(defaultPort: Self.metricsPort))

@@ -139,7 +139,7 @@ struct JoinCommand: ParsableCommand {
             return true
         }
         let present = (try? TextFile.read(files.configuration)) ?? ""
-        if present.hasPrefix(yaml) || JoinFiles.lists(homes.map { "\($0.hoa)" }, in: present) { return true }
+        if present.hasPrefix(yaml) || JoinFiles.lists(homes.map(\.hoa), in: present) { return true }
         // As the package brings it: nothing but comments, which stay for who looks for what can be said. Or as an earlier `mat join` began it.
         var (rest, whole): (String?, String) = (nil, yaml)
         if JoinFiles.saysNothing(present) {

@@ -51,18 +51,17 @@ struct JoinFiles {
         }
     }
 
-    /// Whether a configuration has these addresses. In its comments they are examples: what the package brings has the manuals' addresses there.
-    static func lists(_ hoas: [String], in configuration: String) -> Bool {
-        let said = said(in: configuration)
-        return hoas.allSatisfy { hoa in said.contains { $0.contains("\(hoa)\"") } }
+    /// Whether a configuration has these home addresses, as matd reads it: however they are written, and not where they stand in a comment or
+    /// under another key. A file that can't be read as YAML has none.
+    static func lists(_ hoas: [HomeAddress], in configuration: String) -> Bool {
+        guard let file = try? ConfigurationFile.parse(configuration, file: "matd.yaml") else { return false }
+        let listed = file.sections("home-addresses").compactMap { $0.value("address", .homeAddress) }
+        return hoas.allSatisfy(listed.contains)
     }
 
     /// Whether a configuration consists of comments and empty lines.
-    static func saysNothing(_ text: String) -> Bool { said(in: text).isEmpty }
-
-    /// The lines of a configuration that are neither comments nor empty.
-    private static func said(in text: String) -> [Substring] {
-        text.split(whereSeparator: \.isNewline).filter { line in line.first { !$0.isWhitespace }.map { $0 != "#" } ?? false }
+    static func saysNothing(_ text: String) -> Bool {
+        text.split(whereSeparator: \.isNewline).allSatisfy { line in line.first { !$0.isWhitespace }.map { $0 == "#" } ?? true }
     }
 
     /// As `yaml(_:key:)` wrote it for these.

@@ -54,6 +54,8 @@ enum StatusText {
         let text = "valid until \(Quantity.date(unixMilliseconds: end))"
         if end == 0 {
             // Nothing is known of it.
+        } else if home.certificateEndsSoon, home.ageMilliseconds == nil {
+            facts.append(("certificate", style.bad("\(text); no server has answered yet, which may renew it")))
         } else if home.certificateEndsSoon {
             facts.append(("certificate", style.bad("\(text), and its server has not renewed it")))
             facts.append(("remedy", "have the server's operator run `mat enrol \(home.address)` again"))

@@ -3,11 +3,6 @@ import MATRuntime
 import MATSignal
 import NodeCore
 
-/// The words of `log-level`, which are swift-log's.
-private enum LogLevelWord: String, CaseIterable {
-    case trace, debug, info, notice, warning, error
-}
-
 /// The words of `traffic` that are no list.
 private enum TrafficWord: String {
     case everything, nothing

@@ -38,7 +38,7 @@ extension RelayConfiguration {
         requireDNSSEC = dns.value("require-dnssec", .bool, default: requireDNSSEC)
 
         verifiersCount = file.value("verifiers", .int(in: 1...256), default: verifiersCount)
-        logLevel = file.value("log-level", ConfigurationKind<RelayLogWord>.word, default: .info).rawValue
+        logLevel = file.value("log-level", ConfigurationKind<LogLevelWord>.word, default: .info).rawValue
         logFormat = file.value("log-format", ConfigurationKind<LogFormat>.word, default: logFormat)
         viewAddress = file.section("view").viewAddress(defaultPort: Self.viewPort)
         metricsAddress = file.section("metrics").value("listen", .endpoint(defaultPort: Self.metricsPort))
@@ -93,11 +93,6 @@ extension RelayConfiguration {
 
     /// A packet of a jumbo frame.
     private static let burstOctetsMin = 9216
-}
-
-/// The words of `log-level`.
-private enum RelayLogWord: String, CaseIterable {
-    case trace, debug, info, notice, warning, error
 }
 
 extension ConfigurationKind where Value == Int {

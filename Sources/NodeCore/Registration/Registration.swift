@@ -293,7 +293,9 @@ struct Registration: Sendable {
             // The next attempt reads the IMS's clock anew: it may be that one that was wrong.
             return [.doubtClock] + failed(Problem(.clockWrong, of: hoa, problem), around, now)
         }
-        var actions = certificate.warning(now).map { [Action.log($0, $1)] } ?? []
+        // The answer may bring the renewed one; of one that nobody renews, people are told after it.
+        let isHopeless = failures > 0 || certificate.current.hasEnded(now)
+        var actions = isHopeless ? certificateWarning(now) : []
         // The primary locator must be the datagram's source, so only servers of its family can be asked. A server of the
         // other family alone can't check it.
         let targets = set.endpoints.filter { $0.family == first.family }
@@ -495,6 +497,7 @@ struct Registration: Sendable {
         failures = 0
         failure = nil
         var actions = renew(reply.certificate, around, now).actions
+        if actions.isEmpty { actions = certificateWarning(now) }
         if warnsOfScope, let problem = scopeProblem(at: around.locators) { actions.append(.log(.warning, "\(hoa) is registered, but \(problem)")) }
         let places = mapping.record.places.map(\.named).joined(separator: ", ")
         actions.append(.log(isNews ? .notice : .debug, "\(hoa) is registered at \(places)"))
@@ -566,6 +569,8 @@ struct Registration: Sendable {
     }
 
     // MARK: The certificate
+
+    private mutating func certificateWarning(_ now: Now) -> [Action] { certificate.warning(now).map { [.log($0, $1)] } ?? [] }
 
     private mutating func renew(_ renewed: Certificate?, _ around: Surroundings, _ now: Now) -> (isNew: Bool, actions: [Action]) {
         let keys: [Action] = isNetwork ? [.lookUpKeys(prefix)] : []

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Glibc
 import MATLab
+import MATRuntime
 import Namespaces
 
 @main
@@ -13,6 +14,7 @@ struct MatLab: ParsableCommand {
             draws it. `networks` lists where mobile nodes can go: networks behind NATs and firewalls are built when a node first goes there, each \
             with a gateway, which is a host of the network's name.
             """,
+        version: MATVersion.text,
         subcommands: [
             Up.self, Down.self, Status.self, Names.self, Networks.self, Shell.self, Exec.self, Attach.self, Detach.self, Block.self, Unblock.self,
             Delay.self, Undelay.self, Move.self, Reboot.self, Start.self, Stop.self, Restart.self, Nat.self,

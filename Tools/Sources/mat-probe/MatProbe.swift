@@ -1,12 +1,13 @@
 import ArgumentParser
 import Glibc
 import MATProbe
+import MATRuntime
 
 /// Measures what an application sees of a handover.
 @main
 struct MatProbe: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "mat-probe", abstract: "Measures what applications see of a handover.",
+        commandName: "mat-probe", abstract: "Measures what applications see of a handover.", version: MATVersion.text,
         subcommands: [Stream.self, TCP.self, Watch.self, Event.self, Report.self, Delay.self])
 }
 
