@@ -98,6 +98,7 @@ extension IMTKernel {
         switch kind {
         case .opener, .held: onEvent(.heldInbound(packet))
         // The reset's destination is the segment's source.
+        case .used: onEvent(.used)
         case .reset: onEvent(.resetHeld(from: packet.destination, to: packet.source))
         case .forwarded: onEvent(.heldOutbound(packet))
         case .leaving:

@@ -405,6 +405,15 @@ public final class IMTKernel {
             .merging(forwarding?.counts() ?? [:], uniquingKeysWith: +)
     }
 
+    /// Has the next packet to a peer told (`KernelEvent.used`), so that nobody needs to look at the counts until then.
+    ///
+    /// - Returns: whether it will be told; of hosts behind a mobile router it is not.
+    public func awaitUse(_ isOn: Bool) throws(KernelError) -> Bool {
+        guard configuration.homePrefixes.isEmpty || !isOn else { return false }
+        try tables.set(awaitsUse: isOn)
+        return isOn
+    }
+
     /// The links and addresses now.
     public func currentLinks() throws(KernelError) -> LinkSnapshot {
         try readLinks()

@@ -17,6 +17,8 @@ public enum KernelEvent {
     case heldEncapsulated(HeldPacket, from: Endpoint, to: Endpoint)
     /// A packet came from an own gateway, of a source that has no entry. If there is one when this returns, it is delivered, else dropped.
     case gatewayArrival(HomePair, from: Endpoint)
+    /// A packet has left for a peer, after `awaitUse`.
+    case used
     /// A message for the agent came inside a packet that was taken from a datagram. It is a sign from the peer over this path, and no proof.
     case inPath(InPathMessage)
     /// The network said something of a datagram that was sent, whatever it carried.

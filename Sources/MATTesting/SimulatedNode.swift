@@ -53,6 +53,9 @@ public final class SimulatedNode: SimulatedHost {
     private var uses: [HomeAddress: PathUse] = [:]
     private var rewrittenOut: [HomeAddress: UInt64] = [:]
     private var rewrittenIn: [MobileAddress: UInt64] = [:]
+    private var isUseAwaited = false
+    /// How often the shell has asked for the counts.
+    package private(set) var countsRead = 0
 
     public struct Delivery: Hashable, Sendable {
         public var packet: UserPacket
@@ -203,11 +206,13 @@ public final class SimulatedNode: SimulatedHost {
             guard locators.contains(where: { $0.moa == mobile.own }) else { return false }
             counts[HomeAddress(destination), default: 0] += 1
             rewrittenOut[HomeAddress(destination), default: 0] += 1
+            tellUse()
             transmit(packet, from: mobile.own.address, to: mobile.peer.address)
         } else if let (own, peer) = imt.encapsulated[pair(destination)]?.endpoints {
             guard locators.contains(where: { $0.moa.address == own.address }) else { return false }
             counts[HomeAddress(destination), default: 0] += 1
             count(HomeAddress(destination), by: peer) { $0.sent += 1 }
+            tellUse()
             let inner = SimulatedPacket.InnerPacket(from: hoa.address, to: destination, packet)
             network.send(
                 SimulatedPacket(from: own.address, to: peer.address, .encapsulated(inner, sourcePort: own.port, destinationPort: peer.port)),
@@ -218,6 +223,10 @@ public final class SimulatedNode: SimulatedHost {
             return false
         }
         return true
+    }
+
+    private func tellUse() {
+        if isUseAwaited { tell { $0.used() } }
     }
 
     /// What the peer's present way has carried.
@@ -376,7 +385,13 @@ extension SimulatedNode: NodeEnvironment {
     }
 
     package func packetCounts() -> [HomePair: UInt64] {
-        Dictionary(uniqueKeysWithValues: counts.map { (HomePair(own: hoa, peer: $0.key), $0.value) })
+        countsRead += 1
+        return Dictionary(uniqueKeysWithValues: counts.map { (HomePair(own: hoa, peer: $0.key), $0.value) })
+    }
+
+    package func awaitUse(_ isOn: Bool) -> Bool {
+        isUseAwaited = isOn
+        return isOn
     }
 
     package func pathUses(of pairs: [HomePair]) -> [PathUse] {

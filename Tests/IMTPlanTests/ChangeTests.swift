@@ -53,6 +53,41 @@ private struct KernelChains {
         }
     }
 
+    @Test("Peers' MoAs stand in the rules as long as they are few, though a change sees only the entries that it touches")
+    func constants() throws {
+        func change(_ number: Int, isThere: Bool) -> [IMTChange] {
+            let pair = HomePair(own: G.own.own, peer: HomeAddress(IPAddress(ipv4: 0xC633_6400 + UInt32(number))))
+            let moa = MobileAddress(IPAddress(ipv4: 0x0A09_0000 + UInt32(number)))
+            return isThere
+                ? [.setOutbound(pair, .rewritten(MobilePair(own: G.wlan, peer: moa))), .setInbound(peer: moa, pair)]
+                : [.removeOutbound(pair), .removeInbound(peer: moa, own: pair.own)]
+        }
+        var plan = TranslationPlan(G.node)
+        plan.needs = G.today
+        let table = try #require(plan.families.first { $0.family == .ipv4 })
+        var model = TranslationModel()
+        try model.apply([.setOwn(G.wlan, G.own.own)])
+        var kernel = KernelChains()
+        for change in plan.installation(of: model, replacing: [], flags: 0) where change.table.family == .ipv4 { _ = kernel.apply(change.steps) }
+        let most = TranslationRuleset.peerConstantsMax
+        let steps = (0...most).map { ($0, true) } + (0...most).map { ($0, false) }
+        for (number, isThere) in steps {
+            let changes = change(number, isThere: isThere)
+            let touched = TouchedKeys(changes)
+            let before = model.excerpt(touched)
+            try model.apply(changes)
+            let sets = model.differences(from: before, family: .ipv4, touched: touched)
+            _ = kernel.apply(plan.changes(from: before, to: model, sets, of: table).steps)
+            let wanted = plan.ruleset(.ipv4, model)
+            #expect(kernel.rules["translate"] == wanted.translate.rules && kernel.rules["deliver"] == wanted.deliver.rules, "\(number), \(isThere)")
+            let named = kernel.rules["deliver"]?.joined().filter {
+                if case .compare(_, .notEqual, let value) = $0 { value.first == 10 } else { false }
+            }
+            let count = model.entries.arrivalsCount
+            #expect(named?.count == (count > most ? 0 : 2 * count), "\(number), \(isThere)")
+        }
+    }
+
     @Test("After a change the rules are those of an installation, and no chain goes that a rule leads to", arguments: G.changes)
     func asInstalled(_ scenario: GoldenScenario) throws {
         let before = try scenario.model()

@@ -49,6 +49,27 @@ struct LifeTests {
         }
     }
 
+    @Test("An agent whose peers are silent sleeps, and a packet to one wakes it")
+    func idle() throws {
+        let lab = try Lab.shared
+        for cn in ["198.51.100.20", "2001:db8:20::20"] { _ = try lab.on("mn", "ping", "-c", "2", "-i", "0.2", cn) }
+        // Each time that a thread went to sleep by itself, of all threads.
+        func pauses() throws -> Int {
+            let text = try lab.shell("mn", "cat /proc/\(lab.agent("mn"))/task/*/status").text
+            return text.split(separator: "\n").filter { $0.hasPrefix("voluntary") }.reduce(0) {
+                $0 + (Int($1.split(separator: "\t").last ?? "") ?? 0)
+            }
+        }
+        func isTold() throws -> Bool { try lab.shell("mn", "nft list chain ip mat translate").text.contains("\"used\"") }
+        try lab.wait("the counts are left to the kernel", seconds: 20, until: isTold)
+        let before = try pauses()
+        Thread.sleep(forTimeInterval: 5)
+        let count = try pauses() - before
+        #expect(count <= 4, "\(count) wake-ups in 5 s")
+        _ = try lab.on("mn", "ping", "-c", "1", "198.51.100.20")
+        try lab.wait("the counts are read again") { try !isTold() }
+    }
+
     /// What Prometheus reads of an agent, by name and labels.
     private func metrics(_ host: String) throws -> [String: Double] {
         let page = try Lab.shared.shell(host, #"exec 3<>/dev/tcp/127.0.0.1/9289; printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3; cat <&3"#).text

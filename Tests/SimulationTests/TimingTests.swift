@@ -44,6 +44,26 @@ import Testing
         #expect(numbers == numbers.sorted())
     }
 
+    @Test("Agents whose peers are silent leave the counts alone, and look at them with the next packet", arguments: [UInt64(0), 1])
+    func silence(seed: UInt64) {
+        let world = talking(seed: seed)
+        let before = world.mn.countsRead
+        world.network.run(for: .seconds(10))
+        #expect((9...12).contains(world.mn.countsRead - before))
+        world.fallSilent()
+        world.network.run(for: .seconds(15))
+        let rested = (world.mn.countsRead, world.cn.countsRead)
+        world.network.run(for: .seconds(300))
+        #expect(world.mn.countsRead - rested.0 <= 5 && world.cn.countsRead - rested.1 <= 5)
+        // Watched again: at once, and then each second.
+        let silent = world.mn.countsRead
+        world.talk()
+        world.network.run(for: .milliseconds(50))
+        #expect(world.mn.countsRead == silent + 1)
+        world.network.run(for: .seconds(10))
+        #expect((9...13).contains(world.mn.countsRead - silent))
+    }
+
     @Test("A handover with overlap loses nothing and is not noticed", arguments: [UInt64(0), 1])
     func overlap(seed: UInt64) {
         let world = talking(seed: seed)

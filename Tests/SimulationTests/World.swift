@@ -73,6 +73,8 @@ final class World {
     }
 
     /// Packets in both directions, for ever.
+    func fallSilent() { isTalking = false }
+
     func talk() {
         isTalking = true
         say()

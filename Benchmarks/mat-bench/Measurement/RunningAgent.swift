@@ -34,8 +34,8 @@ struct RunningAgent {
         for peer in ["198.51.100.20", "2001:db8:20::20"] { try shell("ip netns exec \(name)-mn ping -c 3 -i 0.2 -W 3 \(peer)") }
         let text = try String(contentsOfFile: "/run/\(name)/mn/matd.pid", encoding: .utf8)
         guard let process = text.split(separator: " ").first else { throw BenchError("no id of matd in \(text)") }
-        // What the conversation's start has left to do is done by then.
-        sleep(3)
+        // What the conversation's start has left to do is done by then, and the counts are left to the kernel (`NodeShell`).
+        sleep(15)
         let start = try used(process)
         usleep(UInt32(seconds * 1e6))
         let share = (try used(process) - start) / (seconds * 1e9)

@@ -72,7 +72,8 @@ final class KernelHost: @unchecked Sendable {
         switch event {
         case .failed(let error): problems.withLock { $0.append(error.description) }
         case .repaired(let what), .warning(let what): problems.withLock { $0.append(what) }
-        case .heldOutbound, .heldInbound, .heldEncapsulated, .gatewayArrival, .inPath, .datagramError, .resetHeld, .links, .translator, .programs:
+        case .heldOutbound, .heldInbound, .heldEncapsulated, .gatewayArrival, .inPath, .datagramError, .resetHeld, .links, .translator, .programs,
+            .used:
             break
         }
     }

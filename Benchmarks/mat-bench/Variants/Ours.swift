@@ -81,7 +81,8 @@ final class Ours: Installed {
             changes.append(.setInbound(peer: MobileAddress(mobile), pair))
         }
         if plain { changes.append(.setPlain(peerMoA, lifetime: .seconds(3600))) } else { add(peer, peerMoA) }
-        for number in 1..<max(1, peers) { add(Plan.peerHoA(own.isIPv4, number), Plan.peerMoA(own.isIPv4, number)) }
+        // Of plain traffic none is with any of them.
+        for number in 1..<max(1, plain ? peers + 1 : peers) { add(Plan.peerHoA(own.isIPv4, number), Plan.peerMoA(own.isIPv4, number)) }
         let all = changes
         try host.ask { try $0.commit(all) }
     }

@@ -6,27 +6,33 @@ import Namespaces
 /// What each rule costs that a plain packet meets: the product's own tables on both hosts, of which each step has a few rules more than the one
 /// before; the last has all. A chain that a step leaves without rules lets packets pass.
 final class RuleByRule: Installed {
-    /// The rules from which a step takes more than the step before: so many of a chain, all with `nil`.
+    /// The rules from which a step takes more than the step before.
     struct Step {
         var title: String
-        var more: [(chain: String, rules: Int?)]
+        var more: [Part]
     }
 
-    /// In the order in which a datagram meets them: out of one host, into the other.
+    /// So many rules of a chain, all with `nil`; and of the last of them only what comes before a kind of expression, after which it lets packets pass.
+    struct Part {
+        var chain: String
+        var rules: Int?
+        var before: ((Expression) -> Bool)?
+    }
+
+    /// In the order in which a datagram meets them: out of one host, into the other. Two rules decide about it, and those behind them see none of its
+    /// kind.
     static func steps(_ own: IPAddress) -> [Step] {
-        func chain(_ name: String) -> String { TranslationRuleset.name(name, own) }
+        func isMark(_ step: Expression) -> Bool { if case .meta(.mark, _) = step { true } else { false } }
+        func isNote(_ step: Expression) -> Bool { if case .update = step { true } else { false } }
+        func isLookup(_ step: Expression) -> Bool { if case .lookup = step { true } else { false } }
         return [
             Step(title: "two hooks without rules", more: []),
-            Step(title: "out: from a HoA?", more: [("translate", nil)]),
-            Step(title: "out: released? from which own MoA?", more: [("unmapped", nil)]),
-            Step(title: "out: begins or ends a connection? our own port?", more: [(chain("begun"), 2)]),
-            Step(title: "out: to a peer's MoA?", more: [(chain("begun"), 3)]),
-            Step(title: "out: the flow is noted", more: [(chain("begun"), nil), ("our_port", nil), (chain("to_peer"), nil), ("started", nil)]),
-            Step(title: "in: for which own MoA?", more: [("deliver", nil)]),
-            Step(title: "in: signalling? an error?", more: [(chain("arrived"), 2)]),
-            Step(title: "in: from a peer's MoA?", more: [(chain("arrived"), 3)]),
-            Step(title: "in: translated already? TCP? the agent's port?", more: [(chain("arrived"), 6)]),
-            Step(title: "in: of a flow that is noted? All rules", more: [(chain("arrived"), nil)]),
+            Step(title: "out: from which own MoA? a datagram? our port? a peer's MoA?", more: [Part(chain: "translate", rules: 1, before: isMark)]),
+            Step(title: "out: released? and all of the note but the note", more: [Part(chain: "translate", rules: 1, before: isNote)]),
+            Step(title: "out: the flow is noted", more: [Part(chain: "translate", rules: 1)]),
+            Step(title: "in: for which own MoA? a datagram? from a peer's MoA?", more: [Part(chain: "deliver", rules: 1, before: isLookup)]),
+            Step(title: "in: of a flow that is noted?", more: [Part(chain: "deliver", rules: 1)]),
+            Step(title: "all rules", more: []),
         ]
     }
 
@@ -71,16 +77,20 @@ final class RuleByRule: Installed {
         ])
         model.homes = [home]
         model.addresses = [home, own]
-        var counts: [String: Int] = [:]
-        for part in steps.flatMap(\.more) { counts[part.chain] = part.rules ?? .max }
+        var parts: [String: Part] = [:]
+        for part in steps.flatMap(\.more) { parts[part.chain] = part }
         let isWhole = steps.reduce(0) { count, _ in count + 1 } == Self.steps(own).count
         let socket = try NetlinkSocket.nftables()
         var batch = NFTBatch(firstSequence: socket.nextSequence)
         for var change in plan.installation(of: model, replacing: [], flags: 0) where change.table.family == own.family {
-            change.steps.removeAll { step in
-                guard case .addRule(_, let chain) = step, !isWhole else { return false }
-                counts[chain, default: 0] -= 1
-                return counts[chain, default: 0] < 0
+            var taken: [String: Int] = [:]
+            change.steps = change.steps.compactMap { step in
+                guard case .addRule(let rule, let chain) = step, !isWhole else { return step }
+                guard let part = parts[chain] else { return nil }
+                taken[chain, default: 0] += 1
+                guard let place = taken[chain], place <= part.rules ?? .max else { return nil }
+                guard let before = part.before, place == part.rules else { return step }
+                return .addRule(rule.prefix { !before($0) } + [.verdict(.accept)], to: chain)
             }
             batch.append(change)
         }

@@ -16,6 +16,20 @@ extension TranslationTables {
         }
     }
 
+    /// Has the first packet to a peer told, or none any more. One chain's rules change.
+    func set(awaitsUse: Bool) throws(KernelError) {
+        guard needs.awaitsUse != awaitsUse else { return }
+        needs.awaitsUse = awaitsUse
+        var batch = NFTBatch(firstSequence: nextSequence)
+        for change in plan.leavingAnew(model) { batch.append(change) }
+        do throws(KernelError) {
+            try send(batch, operation: "wait for packets to peers")
+        } catch {
+            needs.awaitsUse = !awaitsUse
+            throw error
+        }
+    }
+
     /// Writes the rules of all chains anew, and creates chains that are missing; in one transaction, so no packet sees them away.
     func rewriteRules(removing superfluous: [String] = []) throws(KernelError) {
         var batch = NFTBatch(firstSequence: nextSequence)

@@ -54,6 +54,8 @@ package struct TranslationModel: Equatable {
     package var plain: Set<IPAddress> = []
     /// HoAs that are on no real link: from these, plain traffic needs source NAT.
     package var homes: Set<IPAddress> = []
+    /// Of an excerpt: `fewArrivals` of the whole.
+    private var wholeArrivals: Set<IPAddress>??
     /// Entries of each path; one without any is given up.
     package private(set) var uses: [UInt32: Int] = [:]
 
@@ -75,6 +77,13 @@ package struct TranslationModel: Equatable {
     package var pairs: [HomePair] { entries.departures.map(\.key) + encapsulated.keys }
 
     package func inbound(_ arrival: Arrival) -> HomeAddress? { entries[arrival] }
+
+    /// Where peers' packets come from, of both families, if these are no more places than rules name one by one.
+    package var fewArrivals: Set<IPAddress>? {
+        if let wholeArrivals { return wholeArrivals }
+        guard entries.arrivalsCount <= TranslationRuleset.peerConstantsMax else { return nil }
+        return Set(entries.arrivals.map(\.key.peer.address))
+    }
 
     package var retiredByAddress: [MobileAddress: HomeAddress] { Dictionary(retired.map { ($0.moa, $0.hoa) }, uniquingKeysWith: { $1 }) }
 
@@ -290,6 +299,7 @@ extension TranslationModel {
         part.forgotten = touched.addresses.reduce(into: [:]) { $0[$1] = forgotten[$1] }
         (part.paths, part.uses, part.own, part.homes) = (paths, uses, own, homes)
         (part.retired, part.addresses) = (retired, addresses)
+        part.wholeArrivals = .some(fewArrivals)
         return part
     }
 

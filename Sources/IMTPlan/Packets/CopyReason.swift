@@ -10,4 +10,6 @@ package enum CopyReason: String {
     case forwarded = "forwarded"
     /// On its way out, and lacking source NAT or the entry that its destination has lost; sent anew once that is there.
     case leaving = "leaving"
+    /// Mapped, and on its way undisturbed: some peer is in use again.
+    case used = "used"
 }

@@ -51,7 +51,7 @@ extension TranslationRuleset {
         let leaves = isInterface(.outputName, configuration.deviceName, .notEqual, in: second)
         return ChainDefinition(
             name: "translate", hook: .init(type: "filter", number: KernelValues.hookPostrouting, priority: 310),
-            rules: (needs.exemptsIPsec ? [willBeEncrypted] : []) + isUnmapped
+            rules: (needs.exemptsIPsec ? [willBeEncrypted] : []) + frequentOut + isUnmapped + firstUse
                 // Into our device as it is.
                 + (needs.encapsulates ? isEncapsulated.map { isInterface(.outputName, configuration.deviceName) + $0 + [.verdict(.accept)] } : [])
                 + [isSignalling + [.verdict(.accept)], isError + [.verdict(.jump("quoted_out"))]]
@@ -63,6 +63,18 @@ extension TranslationRuleset {
                 + doubtfulResets
                 + [[.load(source, into: r0), .lookup(set: Self.homes, key: r0, into: nil)] + isLeaving + [.verdict(.goTo("unhomed"))]]
                 + homeNetworks.filter { !isAtHome($0) }.map { isWithin($0, source, in: r0) + isLeaving + [.verdict(.goTo("unhomed_network"))] })
+    }
+
+    /// There only while no peer is in use, so that hardly a packet passes it: the first to a peer is told of, and goes on. Its counts would say so too,
+    /// but would have to be asked for all the time.
+    var firstUse: [[Expression]] {
+        guard needs.awaitsUse else { return [] }
+        return ([Self.mapped] + (needs.encapsulates ? [Self.encapsulated] : [])).map { set in
+            loadPair + [
+                .lookup(set: set, key: r0, into: nil), .limit(packetsPerSecond: 1, burst: 1),
+                .log(group: configuration.nflogGroup, prefix: CopyReason.used.rawValue),
+            ]
+        }
     }
 
     /// What is not from a HoA is nobody's but a plain flow's: it leaves at the first compare, since a server's every packet comes here. Four

@@ -13,6 +13,8 @@ package struct TranslationNeeds: Hashable {
     package var otherPorts: [UInt16] = []
     /// Peers' packets travel in datagrams: between our device and the stack they pass as they are, before anything else is asked of them.
     package var encapsulates = false
+    /// No peer is in use, and nobody looks at the counts until the kernel tells of a packet to one of them.
+    package var awaitsUse = false
     /// Nobody has asked the kernel to track connections, so that nothing has to be kept out of it: chain `hold` is not there.
     package var isUntracked = false
 

@@ -16,7 +16,7 @@ package struct TranslationPlan {
     package func ruleset(_ family: AddressFamily, _ contents: TranslationModel = TranslationModel()) -> TranslationRuleset {
         TranslationRuleset(
             family: family, configuration: configuration, needs: needs, paths: contents.paths, own: contents.own, retired: contents.retiredByAddress,
-            visited: contents.homes.subtracting(configuration.homeAddresses.map(\.address)))
+            visited: contents.homes.subtracting(configuration.homeAddresses.map(\.address)), arrivals: contents.fewArrivals)
     }
 
     /// Both tables as they are with these contents.
@@ -63,6 +63,15 @@ package struct TranslationPlan {
         }
     }
 
+    /// The rules of the chain that what leaves meets first.
+    package func leavingAnew(_ contents: TranslationModel) -> [TableChange] {
+        AddressFamily.allCases.map { ruleset($0, contents) }.filter { !$0.isWithoutHome }.map { ruleset in
+            var change = TableChange(ruleset.table)
+            change.replaceRules(of: ruleset.translate)
+            return change
+        }
+    }
+
     // MARK: Changes
 
     /// From a kernel that holds `before` to one that holds `now`, in a family.
@@ -77,22 +86,24 @@ package struct TranslationPlan {
         let isSame = { (path: DeparturePath) in path.moa.family == table.family }
         let (old, new) = (before.paths.filter { isSame($0.value) }, now.paths.filter { isSame($0.value) })
         let (earlier, rules) = (ruleset(table.family, before), ruleset(table.family, now))
-        replaceOwn(from: earlier, to: rules, &change)
+        var written = replaceOwn(from: earlier, to: rules, &change)
+        func write(_ chains: [ChainDefinition]) {
+            for chain in chains where written.insert(chain.name).inserted { change.replaceRules(of: chain) }
+        }
         let isSameNetworks = rules.networks == earlier.networks && rules.retiredNetworks == earlier.retiredNetworks
         if old == new, isSameNetworks {
             change.apply(sets)
-            if rules.homesOfPackets != earlier.homesOfPackets { change.replaceRules(of: rules.translate) }
+            if rules.homesOfPackets != earlier.homesOfPackets { write([rules.translate]) }
         } else {
             // New paths get their maps first, then elements move, then the rules name the paths that are, and the others' maps go.
             for number in new.keys.sorted() where old[number] == nil { change.steps.append(.addSet(rules.out(number))) }
             let gone = old.keys.filter { new[$0] == nil }.sorted()
             change.apply(sets.filter { set in !gone.contains { TranslationRuleset.out($0) == set.set } })
             // What leads to own MoAs has been written already, if one came or went.
-            let written = rules.own == earlier.own ? [] : rules.chainsToOwn.map(\.name)
-            let networkChains = isSameNetworks ? [] : rules.networkChains.filter { !written.contains($0.name) }
-            for chain in rules.pathChains + networkChains { change.replaceRules(of: chain) }
+            write(rules.pathChains + (isSameNetworks ? [] : rules.networkChains))
             change.steps += gone.map { .deleteSet(rules.out($0)) }
         }
+        write(rules.chains(withFrequentOtherThan: earlier))
         if let prefixes = changes.alwaysPlain {
             var later = self
             later.configuration.alwaysPlain = prefixes
@@ -103,14 +114,16 @@ package struct TranslationPlan {
     }
 
     /// The chains of the own MoAs, when one comes or goes.
-    private func replaceOwn(from before: TranslationRuleset, to now: TranslationRuleset, _ change: inout TableChange) {
-        guard before.own != now.own else { return }
+    /// - Returns: the chains that lead to them, which have been written.
+    private func replaceOwn(from before: TranslationRuleset, to now: TranslationRuleset, _ change: inout TableChange) -> Set<String> {
+        guard before.own != now.own else { return [] }
         let (old, new) = (before.ownChains, now.ownChains)
         for chain in new where !old.contains(chain) { change.steps.append(.addChain(chain)) }
         for chain in new where !old.contains(chain) { change.replaceRules(of: chain) }
         for chain in now.chainsToOwn { change.replaceRules(of: chain) }
         let gone = old.filter { chain in !new.contains { $0.name == chain.name } }.map(\.name)
         change.steps += gone.map { .deleteRules(of: $0) } + gone.map { .deleteChain($0) }
+        return Set(now.chainsToOwn.map(\.name))
     }
 
     /// What is said of openers lapses by itself, so whether an element is there is not known: each is added before it is deleted, and what

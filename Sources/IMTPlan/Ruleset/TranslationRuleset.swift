@@ -56,6 +56,8 @@ package struct TranslationRuleset {
     var retired: [MobileAddress: HomeAddress] = [:]
     /// HoAs that networks lend this node.
     var visited: Set<IPAddress> = []
+    /// Where peers' packets come from; `nil` if that is many places (`peerConstantsMax`).
+    var arrivals: Set<IPAddress>? = []
 
     /// A family without a HoA has nothing to translate, and its packets meet no hook of ours.
     var isWithoutHome: Bool { homeAddresses.isEmpty }

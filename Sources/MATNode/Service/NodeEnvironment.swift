@@ -45,6 +45,10 @@ package protocol NodeEnvironment: AnyObject {
     func leave(_ home: HomeAddress)
     /// How many packets of each peer were translated so far, both directions.
     func packetCounts() -> [HomePair: UInt64]
+    /// Has `NodeShell.used` called when a packet leaves for a peer, or not any more.
+    ///
+    /// - Returns: whether it will be called.
+    func awaitUse(_ isOn: Bool) -> Bool
     /// What the path in datagrams of each of these peers has carried so far.
     func pathUses(of pairs: [HomePair]) -> [PathUse]
     /// What was rewritten for these peers so far.

@@ -224,6 +224,7 @@ public final class NodeService {
         case .heldEncapsulated(let packet, let source, let own):
             shell.run { node, now in node.heldEncapsulated(packet, from: source, to: own.address, now: now) }
         case .datagramError(let error): shell.run { node, now in node.datagramFailed(error, now: now) }
+        case .used: shell.used()
         case .programs(let homes): shell.run { node, now in node.programsSteered(from: homes, now: now) }
         case .repaired(let what):
             repairs += 1

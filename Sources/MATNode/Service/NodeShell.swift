@@ -12,8 +12,10 @@ package final class NodeShell {
     private static let countIntervalMax: Duration = .seconds(300)
     /// Likewise, of what paths in datagrams carry: 5 per cent of the time at most.
     private static let pathRest = 20
-    /// While there are no peers.
-    private static let idleInterval: Duration = .seconds(10)
+    /// While there are no peers, or none in use. Often enough to tell those that are idle for long, and that the clock was set right.
+    private static let idleInterval: Duration = .seconds(60)
+    /// No peer has had packets for so long: from then on the kernel tells of the next one, and the counts are left alone.
+    private static let restAfter: Duration = .seconds(10)
 
     package private(set) var node: Node
     private unowned let environment: any NodeEnvironment
@@ -23,6 +25,22 @@ package final class NodeShell {
     private var isPerforming = false
     private var wakeup: MonotonicTime?
     private var isReadingPaths = false
+    private var counting = Counting.nobody
+
+    /// How it is found out that peers are in use.
+    ///
+    ///     nobody ── the first peer ──► watched ── no packets for `restAfter` ──► told
+    ///       ▲                           │  ▲                                      │
+    ///       └──── the last peer goes ───┘  └── a packet leaves, or was counted ───┘
+    ///
+    /// So an agent whose peers are silent sleeps, and yet the first packet to one of them is noticed at once, and with it whether its path is dead.
+    private enum Counting {
+        case nobody
+        /// The counts are read at short intervals; all of them together, when they last changed.
+        case watched(sum: UInt64, since: MonotonicTime)
+        /// The kernel will tell.
+        case told(sum: UInt64)
+    }
 
     package init(_ node: Node, over environment: any NodeEnvironment) {
         self.node = node
@@ -39,6 +57,8 @@ package final class NodeShell {
     package func stop() {
         for timer in NodeTimer.allCases { environment.set(timer, at: nil) }
         isReadingPaths = false
+        if case .told = counting { _ = environment.awaitUse(false) }
+        counting = .nobody
     }
 
     /// Lets the node decide and carries out what it says. A decision that is taken while another's actions are carried out (the DNS cache
@@ -55,6 +75,10 @@ package final class NodeShell {
         pending.removeAll(keepingCapacity: pending.capacity < 4096)
         isPerforming = false
         sleepUntilDeadline()
+        if case .nobody = counting, node.cores.peersCount > 0 {
+            counting = .watched(sum: 0, since: environment.now.monotonic)
+            environment.set(.counts, at: environment.now.monotonic + Self.countInterval)
+        }
         if !isReadingPaths, node.wantsPathUses { readPaths(after: Node.pathUseInterval) }
     }
 
@@ -143,10 +167,40 @@ package final class NodeShell {
             return []
         }
         // Without peers nobody counts, and the kernel need not be asked.
-        if node.cores.peersCount > 0 { tell(environment.packetCounts()) }
-        let took = environment.now.monotonic - start
-        let interval = node.cores.peersCount == 0 ? Self.idleInterval : min(Self.countIntervalMax, max(Self.countInterval, took * Self.countRest))
-        environment.set(.counts, at: environment.now.monotonic + interval)
+        guard node.cores.peersCount > 0 else {
+            if case .told = counting { _ = environment.awaitUse(false) }
+            counting = .nobody
+            return environment.set(.counts, at: start + Self.idleInterval)
+        }
+        let counts = environment.packetCounts()
+        tell(counts)
+        counting = counting(with: counts.values.reduce(0, &+), start)
+        let now = environment.now.monotonic
+        if case .told = counting { return environment.set(.counts, at: now + Self.idleInterval) }
+        environment.set(.counts, at: now + min(Self.countIntervalMax, max(Self.countInterval, (now - start) * Self.countRest)))
+    }
+
+    /// What follows from the sum of all counts.
+    private func counting(with sum: UInt64, _ now: MonotonicTime) -> Counting {
+        switch counting {
+        case .nobody: return .watched(sum: sum, since: now)
+        case .watched(let before, let since):
+            guard sum == before else { return .watched(sum: sum, since: now) }
+            return now - since >= Self.restAfter && environment.awaitUse(true) ? .told(sum: sum) : counting
+        case .told(let before):
+            // What only comes in is not told of.
+            guard sum != before else { return counting }
+            _ = environment.awaitUse(false)
+            return .watched(sum: sum, since: now)
+        }
+    }
+
+    /// A packet leaves for a peer, for the first time in a while.
+    package func used() {
+        guard case .told(let sum) = counting else { return }
+        _ = environment.awaitUse(false)
+        counting = .watched(sum: sum, since: environment.now.monotonic)
+        countPeriodically()
     }
 
     /// Tells how many packets each peer's entries have translated, so that idle peers can be told from used ones.

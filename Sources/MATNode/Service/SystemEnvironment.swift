@@ -185,6 +185,15 @@ final class SystemEnvironment: NodeEnvironment {
 
     func packetCounts() -> [HomePair: UInt64] { counters().mapValues(\.packets) }
 
+    func awaitUse(_ isOn: Bool) -> Bool {
+        do throws(KernelError) {
+            return try kernel.awaitUse(isOn)
+        } catch {
+            logger.warning("\(error)")
+            return false
+        }
+    }
+
     func pathUses(of pairs: [HomePair]) -> [PathUse] { kernel.pathUses(of: pairs) }
 
     func rewrittenUses(of paths: [RewrittenPath]) -> [RewrittenUse] { kernel.rewrittenUses(of: paths) }

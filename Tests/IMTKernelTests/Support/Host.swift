@@ -21,6 +21,8 @@ final class Host: @unchecked Sendable {
     private var encapsulatedHeld: [(packet: HeldPacket, from: Endpoint, to: Endpoint)] = []
     private var errors: [DatagramError] = []
     private var inPath: [InPathMessage] = []
+    /// How often a packet to a peer was told of.
+    private var uses = 0
     private var resetsHeld: [(from: IPAddress, to: IPAddress)] = []
     private var problems: [String] = []
     private var repairs: [String] = []
@@ -74,6 +76,7 @@ final class Host: @unchecked Sendable {
         case .heldEncapsulated(let packet, let from, let to): encapsulatedHeld.append((packet, from, to))
         case .datagramError(let error): errors.append(error)
         case .inPath(let message): inPath.append(message)
+        case .used: uses += 1
         case .gatewayArrival, .programs: break
         case .failed(let error): problems.append(error.description)
         case .repaired(let text): repairs.append(text)
@@ -119,6 +122,7 @@ final class Host: @unchecked Sendable {
     var failures: [String] { locked { problems } }
     var repaired: [String] { locked { repairs } }
     var warnings: [String] { locked { notices } }
+    var usesTold: Int { locked { uses } }
     var lastLinks: LinkSnapshot? { locked { links } }
     func takeResets() -> [(from: IPAddress, to: IPAddress)] {
         locked {
