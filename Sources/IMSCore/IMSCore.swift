@@ -164,7 +164,12 @@ public struct IMSCore: Sendable {
                 holdRows(change.rows, now)
             }
         case .secrets(let secrets):
-            if let newest = secrets.first { cookies.use(newest.octets, previous: secrets.dropFirst().first?.octets) }
+            // Until a new store had its first secret, cookies were made with one of the moment: who got one meanwhile keeps it.
+            if secrets.count == 1 {
+                cookies.rotate(to: secrets[0].octets)
+            } else if let newest = secrets.first {
+                cookies.use(newest.octets, previous: secrets[1].octets)
+            }
         case .committed(let outcomes): for outcome in outcomes { written(outcome.ticket, outcome.result, now) }
         case .unavailable(let reason): if let line = store.becameUnavailable(reason) { log(.error, line) }
         case .available: if let line = store.becameAvailable() { log(.notice, line) }
