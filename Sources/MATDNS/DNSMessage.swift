@@ -32,10 +32,13 @@ package enum DNSMessage {
     /// - Parameters:
     ///   - edns: without it for servers that don't know EDNS0.
     ///   - isUnchecked: asks for the answer also if its signatures do not verify (the CD flag, RFC 4035 section 3.2.2).
+    ///   - wantsSignatures: asks for signatures among the records (the DO flag), which only somebody who looks into DNSSEC has a use for.
     /// - Returns: `nil` if libldns is out of memory.
-    package static func encodeQuery(_ question: DNSQuestion, id: UInt16, edns: Bool = true, isUnchecked: Bool = false) -> [UInt8]? {
+    package static func encodeQuery(
+        _ question: DNSQuestion, id: UInt16, edns: Bool = true, isUnchecked: Bool = false, wantsSignatures: Bool = false
+    ) -> [UInt8]? {
         guard let packet = LDNSPacket(question: question) else { return nil }
-        return packet.encode(id: id, edns: edns, isUnchecked: isUnchecked)
+        return packet.encode(id: id, edns: edns, isUnchecked: isUnchecked, wantsSignatures: wantsSignatures)
     }
 
     // MARK: Decode
@@ -49,17 +52,20 @@ package enum DNSMessage {
         // Checked on the bare octets: what an off-path attacker sends does not get as far as the C parser without the right
         // identifier, port and question.
         let questionEnd = headerOctets + question.name.wire.count + 4
-        guard octets.count >= questionEnd, query.count >= questionEnd, octets[0] == query[0], octets[1] == query[1],
-            octets[2] & 0xF8 == 0x80,  // a response, opcode 0
-            octets[4] == 0, octets[5] == 1,
-            lowercased(octets[headerOctets..<questionEnd]) == lowercased(query[headerOctets..<questionEnd])
-        else { return .notOurs }
+        guard isAnswer(octets, to: query, questionEnd: questionEnd) else { return .notOurs }
         if octets[2] & 0x02 != 0 { return .truncated }
         let code = octets[3] & 0x0F
         guard code == 0 || code == 3 else { return .serverFailed(.refused(code: code)) }
         guard let packet = LDNSPacket(decoding: octets) else { return .serverFailed(.malformed("it is malformed")) }
         let isAuthenticated = trustsAuthentication && octets[3] & 0x20 != 0
         return read(packet.records(.answer), packet.records(.authority), question, isNameAbsent: code == 3, isAuthenticated, now)
+    }
+
+    static func isAnswer(_ octets: [UInt8], to query: [UInt8], questionEnd: Int) -> Bool {
+        octets.count >= questionEnd && query.count >= questionEnd && octets[0] == query[0] && octets[1] == query[1]
+            && octets[2] & 0xF8 == 0x80  // a response, opcode 0
+            && octets[4] == 0 && octets[5] == 1
+            && lowercased(octets[headerOctets..<questionEnd]) == lowercased(query[headerOctets..<questionEnd])
     }
 
     private static func read(
@@ -148,17 +154,24 @@ struct LDNSPacket: ~Copyable {
     deinit { ldns_pkt_free(packet) }
 
     /// The corresponding C function is `ldns_pkt2wire`.
-    func encode(id: UInt16, edns: Bool, isUnchecked: Bool) -> [UInt8]? {
+    func encode(id: UInt16, edns: Bool, isUnchecked: Bool, wantsSignatures: Bool = false) -> [UInt8]? {
         ldns_pkt_set_id(packet, id)
         ldns_pkt_set_cd(packet, isUnchecked ? 1 : 0)
         // Asks for the AD flag without asking for the signatures (RFC 6840 section 5.7).
         ldns_pkt_set_ad(packet, 1)
         ldns_pkt_set_edns_udp_size(packet, edns ? DNSMessage.udpPayloadBytesMax : 0)
+        ldns_pkt_set_edns_do(packet, edns && wantsSignatures ? 1 : 0)
         var wire: UnsafeMutablePointer<UInt8>?
         var count = 0
         guard ldns_pkt2wire(&wire, packet, &count) == LDNS_STATUS_OK, let wire else { return nil }
         defer { free(wire) }
         return Array(UnsafeBufferPointer(start: wire, count: count))
+    }
+
+    /// The options of EDNS0 as octets: code, length, data. The corresponding C function is `ldns_pkt_edns_data`.
+    var extensions: [UInt8] {
+        guard let field = ldns_pkt_edns_data(packet), let data = ldns_rdf_data(field) else { return [] }
+        return Array(UnsafeBufferPointer(start: data, count: ldns_rdf_size(field)))
     }
 
     func records(_ section: Section) -> [DNSRecord] {

@@ -14,6 +14,8 @@ public struct DNSType: RawRepresentable, Hashable, Sendable {
     public static let txt = DNSType(rawValue: 16)
     public static let aaaa = DNSType(rawValue: 28)
     public static let srv = DNSType(rawValue: 33)
+    package static let rrsig = DNSType(rawValue: 46)
+    package static let dnskey = DNSType(rawValue: 48)
     public static let ims = DNSType(rawValue: IMSRecord.type)
 }
 

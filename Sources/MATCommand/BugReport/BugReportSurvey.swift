@@ -41,9 +41,9 @@ struct BugReportSurvey {
         var facts = ["mat \(MATVersion.text)"]
         for daemon in ["matd", "imsd", "mat-relay"] {
             guard let program = DoctorSurvey.program(daemon) else { continue }
-            facts.append("\(program): \(Self.output([program, "--version"]).text.split(separator: "\n").first ?? "?")")
+            facts.append("\(program): \(ProgramOutput.of([program, "--version"], seconds: Self.timeMax).text.split(separator: "\n").first ?? "?")")
         }
-        facts.append(Self.output(["uname", "-srvm"]).text)
+        facts.append(ProgramOutput.of(["uname", "-srvm"], seconds: Self.timeMax).text)
         let release = (try? String(contentsOfFile: "/etc/os-release", encoding: .utf8)) ?? ""
         facts += release.split(separator: "\n").filter { $0.hasPrefix("PRETTY_NAME=") }.map(String.init)
         facts.append(geteuid() == 0 ? "run as root" : "not run as root: rules and keys of the kernel and other users' files are missing below")
@@ -148,27 +148,8 @@ struct BugReportSurvey {
     // MARK: Programs
 
     private mutating func run(_ title: String, _ command: [String]) {
-        let (text, failure) = Self.output(command)
+        let (text, failure) = ProgramOutput.of(command, seconds: Self.timeMax)
         let shown = command.first == "sh" ? title : "\(title): \(command.joined(separator: " "))"
         if let failure { report.add(shown, missing: failure) } else { report.add(shown, text) }
-    }
-
-    /// What a program prints, its complaints among it, and why it could not be asked.
-    private static func output(_ command: [String]) -> (text: String, failure: String?) {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        process.arguments = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "timeout", "-k", "2", "\(timeMax)"] + command
-        let pipe = Pipe()
-        process.standardOutput = pipe
-        process.standardError = pipe
-        process.standardInput = FileHandle.nullDevice
-        do { try process.run() } catch { return ("", "it can't be started: \(error.localizedDescription)") }
-        let text = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-        process.waitUntilExit()
-        switch process.terminationStatus {
-        case 124, 137: return (text, "no end within \(timeMax) s")
-        case 127: return ("", "\(command.first ?? "it") is not installed")
-        default: return (text, nil)
-        }
     }
 }

@@ -2,6 +2,7 @@ import CLinux
 import Foundation
 import Glibc
 import MATControl
+import MATCore
 import MATDNS
 import MATRuntime
 import MATSignal
@@ -9,12 +10,15 @@ import MATSignal
 /// Gathers what `DoctorFindings` judges: files, the kernel's tables, daemons, the DNS and the servers that it names. Changes nothing.
 struct DoctorSurvey {
     private(set) var findings: [DoctorFinding] = []
+    private let facts = Self.host()
+    /// What the DNS said of home addresses, for what is asked of it besides.
+    private var lookUps: [LookupFindings] = []
 
     static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
     // MARK: Roles
 
-    mutating func lookAtHost(isNode: Bool) { findings += DoctorFindings.of(Self.host(), forNode: isNode) }
+    mutating func lookAtHost(isNode: Bool) { findings += DoctorFindings.of(facts, forNode: isNode) }
 
     mutating func lookAtNode(configuration: String, control: String) {
         check("matd", configuration)
@@ -24,8 +28,16 @@ struct DoctorSurvey {
         } catch {
             return findings.append(DoctorFindings.unreachable("matd", error.description))
         }
-        findings += DoctorFindings.of(report)
+        findings += DoctorFindings.of(report) + DoctorFindings.port(report)
+        let homes = report.homes.compactMap { IPAddress($0.address) }
+        lookAtFirewall([.node(homes: homes)])
         for home in report.homes { lookUp(home.address) { DoctorFindings.of($0, home: home) } }
+        let servers = (report.dns?.servers ?? []).filter { $0.failure == nil }.compactMap { server in
+            IPAddress(String(server.address.prefix { $0 != "%" })).map { Endpoint($0, port: server.port) }
+        }
+        lookAtDNSSEC(of: homes, by: servers, configuration)
+        lookAtSizes(homes: homes, servers: report.homes.flatMap(\.servers).compactMap(Self.address))
+        lookAtRelays()
     }
 
     mutating func lookAtServer(configuration: String, control: String) {
@@ -37,29 +49,93 @@ struct DoctorSurvey {
             return findings.append(DoctorFindings.unreachable("imsd", error.description))
         }
         findings += DoctorFindings.of(report)
+        findings.append(DoctorFindings.heard(report))
+        lookAtFirewall([.server(port: report.port)])
         let keys = report.keys.map(\.publicKey)
         // The wildcard of a prefix is seen at any of its addresses; the first is nobody's.
         for prefix in report.prefixes {
             guard let address = prefix.prefix.split(separator: "/").first else { continue }
             lookUp(String(address)) { [DoctorFindings.delegation(of: prefix.prefix, $0, keys: keys)] }
         }
+        let published = lookUps.flatMap(\.servers)
+        findings += DoctorFindings.outside("this mapping server", port: report.port, published: published, own: Self.addresses())
+        let addresses = report.prefixes.compactMap { $0.prefix.split(separator: "/").first.flatMap { IPAddress(String($0)) } }
+        lookAtDNSSEC(of: addresses, by: ResolverConfiguration.system().servers.map(\.endpoint), configuration)
     }
 
     mutating func lookAtRelay(configuration: String) {
         check("mat-relay", configuration)
-        let ports = ["/proc/net/udp", "/proc/net/udp6"].flatMap(Self.boundPorts)
+        let port =
+            (try? ConfigurationFile.read(path: configuration))?.section("listen").value("port", .port, default: SignalPort.relay) ?? SignalPort.relay
         findings.append(
-            ports.contains(6290)
-                ? DoctorFinding(.ok, "relay", "something listens on UDP port 6290")
+            ["/proc/net/udp", "/proc/net/udp6"].flatMap(Self.boundPorts).contains(port)
+                ? DoctorFinding(.ok, "relay", "something listens on UDP port \(port)")
                 : DoctorFinding(
-                    .problem, "relay", "nothing listens on UDP port 6290",
-                    remedy: "`systemctl status mat-relay`; `listen` in \(configuration) if it is another port"))
+                    .problem, "relay", "nothing listens on UDP port \(port), which \(configuration) names as the relay's",
+                    remedy: "`systemctl status mat-relay`, and its journal for why it does not run"))
+        lookAtFirewall([.relay(port: port)])
+    }
+
+    // MARK: The host's network
+
+    /// Of an endpoint as reports have it: 192.0.2.1:6288, [2001:db8::1]:6288.
+    private static func address(_ endpoint: String) -> IPAddress? {
+        guard let colon = endpoint.lastIndex(of: ":") else { return nil }
+        return IPAddress(String(endpoint[..<colon].filter { $0 != "[" && $0 != "]" }))
+    }
+
+    private mutating func lookAtFirewall(_ roles: [FirewallQuestion.Role]) {
+        let isRoot = facts.isRoot
+        let (firewall, gaps) = isRoot ? FirewallSurvey.read() : (HostFirewall(), [])
+        findings += DoctorFindings.firewall(firewall, gaps: gaps, roles: roles, interfaces: facts.interfaces, isRoot: isRoot)
+    }
+
+    /// Of each family one address: the zones of several are mostly of one make.
+    private mutating func lookAtDNSSEC(of addresses: [IPAddress], by resolvers: [Endpoint], _ configuration: String) {
+        guard let resolver = resolvers.first else { return }
+        let isRequired = Self.requiresDNSSEC(configuration)
+        for address in addresses.prefix(Self.addressesMax) {
+            let facts = DNSSECProbe.ask(resolver, about: .reverse(HomeAddress(address)), isRequired: isRequired)
+            if let finding = DoctorFindings.dnssec(facts) { findings.append(finding) }
+        }
+    }
+
+    /// Each of these takes some time.
+    private static let addressesMax = 4
+
+    private static func requiresDNSSEC(_ configuration: String) -> Bool {
+        (try? ConfigurationFile.read(path: configuration))?.section("dns").value("require-dnssec", .bool, default: false) ?? false
+    }
+
+    private mutating func lookAtSizes(homes: [IPAddress], servers: [IPAddress]) {
+        var paths: [PathSize] = []
+        for route in facts.defaultRoutes {
+            guard let interface = facts.interfaces.first(where: { $0.name == route.interface }) else { continue }
+            let targets = [(PathSize.Target.router, route.router)] + [(.mappingServer, servers.first { $0.family == route.family })]
+            for case (let kind, let address?) in targets {
+                guard !paths.contains(where: { $0.address == address && $0.interface == interface.name }),
+                    let path = PathSizeProbe.measure(kind, address, over: interface.name, mtu: route.mtu ?? interface.mtu)
+                else { continue }
+                paths.append(path)
+                // Beyond a router that takes no large packets nobody gets any.
+                if kind == .router, let largest = path.answered.max(), largest < path.mtu { break }
+            }
+        }
+        findings += DoctorFindings.sizes(facts, paths, homes: Set(homes.map(\.family)).sorted())
+    }
+
+    private mutating func lookAtRelays() {
+        let relays = Set(lookUps.flatMap(\.relays)).sorted()
+        let reached = relays.filter { relay in facts.interfaces.contains { $0.hasDefaultRoute.contains(relay.address.family) } }
+        findings += DoctorFindings.relays(reached.prefix(Self.addressesMax).map { PortProbe(endpoint: $0, answered: RelayProbe.answers($0)) })
     }
 
     private mutating func lookUp(_ address: String, _ judge: (LookupFindings) -> [DoctorFinding]) {
         guard let address = IPAddress(address) else { return }
         do throws(CommandFailure) {
-            findings += judge(try LookupWalk.run(HomeAddress(address), resolvers: []))
+            let found = try LookupWalk.run(HomeAddress(address), resolvers: [])
+            lookUps.append(found)
+            findings += judge(found)
         } catch {
             findings.append(DoctorFinding(.problem, "DNS", "\(address) can't be looked up: \(error.description)"))
         }
@@ -109,6 +185,7 @@ struct DoctorSurvey {
         facts.tunnelDevice = tunnelDevice()
         facts.hasPrograms = hasPrograms()
         facts.interfaces = interfaces()
+        facts.defaultRoutes = AddressFamily.allCases.flatMap(DefaultRoutes.read)
         return facts
     }
 
@@ -125,27 +202,35 @@ struct DoctorSurvey {
 
     private static func hasPrograms() -> Bool { mat_is_bpf_file_system("/sys/fs/bpf") != 0 }
 
-    /// Interfaces with addresses that others can reach, and their default routes.
-    private static func interfaces() -> [HostFacts.Interface] {
+    /// All addresses of this host.
+    private static func addresses() -> [IPAddress] { listAddresses { _ in true }.values.flatMap { $0 } }
+
+    /// By interface.
+    private static func listAddresses(_ isWanted: (ifaddrs) -> Bool) -> [String: [IPAddress]] {
         var first: UnsafeMutablePointer<ifaddrs>?
-        guard getifaddrs(&first) == 0 else { return [] }
+        guard getifaddrs(&first) == 0 else { return [:] }
         defer { freeifaddrs(first) }
         var found: [String: [IPAddress]] = [:]
         var next = first
         while let entry = next?.pointee {
             next = entry.ifa_next
-            let name = String(cString: entry.ifa_name)
-            // The agent's own device, and links that are down.
-            guard entry.ifa_flags & UInt32(IFF_LOOPBACK) == 0, entry.ifa_flags & UInt32(IFF_UP) != 0, name != "mat0",
-                let address = entry.ifa_addr.flatMap(SocketAddress.address)
-            else { continue }
-            if address.scope != .none { found[name, default: []].append(address) }
+            guard isWanted(entry), let address = entry.ifa_addr.flatMap(SocketAddress.address) else { continue }
+            found[String(cString: entry.ifa_name), default: []].append(address)
         }
+        return found
+    }
+
+    /// Interfaces with addresses that others can reach, and their default routes.
+    private static func interfaces() -> [HostFacts.Interface] {
+        // Without the agent's own device, and links that are down.
+        let found = listAddresses { $0.ifa_flags & UInt32(IFF_LOOPBACK) == 0 && $0.ifa_flags & UInt32(IFF_UP) != 0 }
+            .filter { $0.key != "mat0" }.mapValues { $0.filter { $0.scope != .none } }.filter { !$0.value.isEmpty }
         let routes = defaultRoutes()
         return found.sorted { $0.key < $1.key }.map { name, addresses in
             HostFacts.Interface(
                 name: name, addresses: addresses.sorted(), hasDefaultRoute: routes[name] ?? [],
-                reversePathFilter: ["all", name].compactMap { digit("/proc/sys/net/ipv4/conf/\($0)/rp_filter") }.max())
+                reversePathFilter: ["all", name].compactMap { digit("/proc/sys/net/ipv4/conf/\($0)/rp_filter") }.max(),
+                mtu: number("/sys/class/net/\(name)/mtu") ?? 1500)
         }
     }
 
@@ -172,7 +257,9 @@ struct DoctorSurvey {
         ((try? String(contentsOfFile: path, encoding: .utf8)) ?? "").split(separator: "\n").map { $0.split { $0 == " " || $0 == "\t" } }
     }
 
-    private static func digit(_ path: String) -> UInt8? {
-        (try? String(contentsOfFile: path, encoding: .utf8)).flatMap { UInt8($0.trimmingCharacters(in: .whitespacesAndNewlines)) }
+    private static func digit(_ path: String) -> UInt8? { number(path).flatMap { UInt8(exactly: $0) } }
+
+    private static func number(_ path: String) -> Int? {
+        (try? String(contentsOfFile: path, encoding: .utf8)).flatMap { Int($0.trimmingCharacters(in: .whitespacesAndNewlines)) }
     }
 }

@@ -10,6 +10,16 @@ struct HostFacts: Hashable, Sendable {
         var hasDefaultRoute: [AddressFamily]
         /// As in /proc/sys/net/ipv4/conf: 0 off, 1 strict, 2 loose; the stricter of "all" and its own counts.
         var reversePathFilter: UInt8?
+        /// In octets.
+        var mtu = 1500
+    }
+
+    struct DefaultRoute: Hashable, Sendable {
+        var family: AddressFamily
+        var interface: String
+        var router: IPAddress?
+        /// Of its own, apart from the link's.
+        var mtu: Int?
     }
 
     enum Clock: Hashable, Sendable {
@@ -30,6 +40,7 @@ struct HostFacts: Hashable, Sendable {
     /// Whether /sys/fs/bpf is mounted, where programs in the kernel outlive the agent.
     var hasPrograms = true
     var interfaces: [Interface] = []
+    var defaultRoutes: [DefaultRoute] = []
     var resolvers: [String] = []
     var isRoot = true
 }

@@ -88,6 +88,15 @@ extension LookupFindings {
         return Set(addresses.filter { one in addresses.count(where: { $0 == one }) > 1 }).sorted().first
     }
 
+    /// The endpoints of servers that the DNS names, and those of relays.
+    var servers: [Endpoint] {
+        if case .found(let servers)? = dns { servers.ordered.flatMap(\.endpoints) } else { [] }
+    }
+
+    var relays: [Endpoint] {
+        if case .found(let servers)? = dns { servers.relays.flatMap(\.endpoints) } else { [] }
+    }
+
     enum Verdict: Hashable, Sendable {
         /// Verified and in force: where packets go.
         case reachable([MappingRecord.Place])
