@@ -86,6 +86,8 @@ public struct HomeReport: Codable, Hashable, Sendable {
     public var servers: [String]
     /// waiting, proving, updating, registered or pausing.
     public var state: String
+    /// Until the next attempt after one that failed, or the next question for its servers. `nil` also from an earlier matd.
+    @OrNull public var nextTryMilliseconds: Int64?
     /// Since its server last acknowledged it.
     @OrNull public var ageMilliseconds: Int64?
     @OrNull public var expiresInMilliseconds: Int64?
@@ -100,13 +102,15 @@ public struct HomeReport: Codable, Hashable, Sendable {
     public init(
         address: String, prefix: String?, locators: [String], servers: [String], state: String, ageMilliseconds: Int64?,
         expiresInMilliseconds: Int64?,
-        certificateNotAfterMilliseconds: UInt64, certificateEndsSoon: Bool, sequence: UInt64, problem: Problem?
+        certificateNotAfterMilliseconds: UInt64, certificateEndsSoon: Bool, sequence: UInt64, problem: Problem?,
+        nextTryMilliseconds: Int64? = nil
     ) {
         self.address = address
         self.prefix = prefix
         self.locators = locators
         self.servers = servers
         self.state = state
+        self.nextTryMilliseconds = nextTryMilliseconds
         self.ageMilliseconds = ageMilliseconds
         self.expiresInMilliseconds = expiresInMilliseconds
         self.certificateNotAfterMilliseconds = certificateNotAfterMilliseconds

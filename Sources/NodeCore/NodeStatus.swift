@@ -12,6 +12,8 @@ public struct NodeStatus: Hashable, Sendable {
         public var servers: [Endpoint]
         /// One word: waiting, proving, updating, registered, pausing.
         public var phase: String
+        /// Until the next attempt, or the next question for its servers, where it waits for that.
+        public var nextTryIn: Duration?
         /// Since the IMS last acked; `nil` if it never did.
         public var age: Duration?
         /// Until the acked record expires.
@@ -141,7 +143,8 @@ extension NodeCore {
         let registrations = homes.values.sorted { $0.hoa < $1.hoa }.map { home in
             NodeStatus.Registration(
                 hoa: home.hoa, prefix: home.prefix, locators: home.mapping?.record.places.map(\.named) ?? [], servers: home.servers?.endpoints ?? [],
-                phase: home.registration.stage.rawValue, age: (home.registration.acked?.at).map { now.monotonic - $0 },
+                phase: home.registration.stage.rawValue, nextTryIn: home.registration.nextTry.map { max(.zero, $0 - now.monotonic) },
+                age: (home.registration.acked?.at).map { now.monotonic - $0 },
                 expiresIn: home.registration.acked.flatMap { _ in home.mapping }.map {
                     .milliseconds(Int64(clamping: $0.record.expires) - Int64(clamping: now.wallMilliseconds))
                 },

@@ -108,6 +108,19 @@ struct RenderingTests {
         #expect(text.contains("problem       no answer from 203.0.113.132:6288"))
         #expect(text.contains("`mat lookup 192.0.2.10` tries another port"))
         #expect(text.contains("none: no interface has a usable address"))
+        // An earlier matd does not say when.
+        #expect(text.contains("state         failed; will try again"))
+        let next: JSONValue = [
+            "registered": false,
+            "homes": [
+                ["address": "192.0.2.10", "state": "pausing", "nextTryMilliseconds": 12_400, "problem": .string(problem.text)],
+                ["address": "2001:db8:10::10", "state": "waiting", "servers": [], "nextTryMilliseconds": 30_000],
+            ],
+            "locators": [["address": "203.0.113.10", "interface": "wlan0"]], "peers": [],
+        ]
+        let timed = StatusText.text(try Self.report(next))
+        #expect(timed.contains("failed; next try in 12s"), "\(timed)")
+        #expect(timed.contains("waiting for DNS to name a server, asked again in 30s"), "\(timed)")
     }
 
     @Test("A node without a network waits for one, not for the DNS, and is reachable nowhere")

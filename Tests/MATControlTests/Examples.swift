@@ -76,7 +76,7 @@ enum Examples {
         HomeReport(
             address: "192.0.2.10", prefix: nil, locators: ["203.0.113.10"], servers: ["203.0.113.132:6288"], state: "pausing", ageMilliseconds: nil,
             expiresInMilliseconds: nil, certificateNotAfterMilliseconds: 1_795_240_150_123, certificateEndsSoon: true, sequence: 1_790_000_000_000,
-            problem: Problem(.noAnswer, of: "192.0.2.10", "no answer from 203.0.113.132:6288"))
+            problem: Problem(.noAnswer, of: "192.0.2.10", "no answer from 203.0.113.132:6288"), nextTryMilliseconds: 12_000)
     }
 
     static var network: HomeReport {

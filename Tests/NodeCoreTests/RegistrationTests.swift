@@ -150,6 +150,14 @@ import Testing
         node.advance(.seconds(60))
         #expect(node.count(.imsUpdate) > 15)
         #expect(node.core.status(now: node.now).registrations.first?.problem?.text.contains("no answer") == true)
+        // It may just be trying.
+        while node.core.status(now: node.now).registrations.first?.phase != "pausing" { node.advance(.milliseconds(500)) }
+        let next = try #require(node.core.status(now: node.now).registrations.first?.nextTryIn)
+        #expect(next > .zero && next <= .seconds(30))
+        let tries = node.count(.imsUpdate)
+        node.advance(next)
+        #expect(node.count(.imsUpdate) > tries, "it is tried when it says")
+        #expect(node.core.status(now: node.now).registrations.first?.nextTryIn == nil)
         #expect(node.logs.filter { $0.contains("could not be registered") }.count == 1)
     }
 

@@ -75,12 +75,15 @@ enum StatusText {
 
     /// The phases by their names inside matd, and what they mean.
     private static func unregistered(_ home: HomeReport, hasAddress: Bool) -> String {
-        switch home.state {
+        let next = home.nextTryMilliseconds.map { Quantity.duration(milliseconds: $0) }
+        return switch home.state {
         case "waiting":
-            !hasAddress ? "waiting for a usable mobile address" : home.servers.isEmpty ? "waiting for DNS to name a server" : "about to register"
+            !hasAddress
+                ? "waiting for a usable mobile address"
+                : home.servers.isEmpty ? "waiting for DNS to name a server\(next.map { ", asked again in \($0)" } ?? "")" : "about to register"
         case "proving": "showing the server that its mobile addresses are its own"
         case "updating": "registering"
-        case "pausing": "failed; will try again"
+        case "pausing": next.map { "failed; next try in \($0)" } ?? "failed; will try again"
         default: home.state
         }
     }

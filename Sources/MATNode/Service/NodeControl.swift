@@ -184,7 +184,8 @@ extension HomeReport {
             address: "\(home.hoa)", prefix: home.prefix.length == 128 ? nil : "\(home.prefix)", locators: home.locators,
             servers: home.servers.map { "\($0)" }, state: home.phase, ageMilliseconds: home.age?.millisecondsSaturated,
             expiresInMilliseconds: home.expiresIn?.millisecondsSaturated, certificateNotAfterMilliseconds: home.certificateNotAfter,
-            certificateEndsSoon: home.certificateEndsSoon, sequence: home.sequence, problem: home.problem)
+            certificateEndsSoon: home.certificateEndsSoon, sequence: home.sequence, problem: home.problem,
+            nextTryMilliseconds: home.nextTryIn?.millisecondsSaturated)
     }
 }
 

@@ -166,6 +166,15 @@ struct Registration: Sendable {
         return Problem(.notGlobal, of: hoa, text)
     }
 
+    /// When it goes on by itself: with the next attempt after one that failed, or the next question for its servers.
+    var nextTry: MonotonicTime? {
+        switch phase {
+        case .pausing: due
+        case .waiting: servers.set == nil ? servers.retryAt : nil
+        case .proving, .updating, .registered: nil
+        }
+    }
+
     // MARK: An attempt
 
     /// Registers the present locators: at start, when they change, and at half the lifetime.
