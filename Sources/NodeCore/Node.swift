@@ -13,7 +13,7 @@ import MATSignal
 package struct Node {
     package internal(set) var cores: NodeCores
     private var held = Held()
-    package private(set) var addresses: OwnAddresses
+    package internal(set) var addresses: OwnAddresses
     private var names: NameServers
     private var links = Links.settled
     /// IPv4 through the NAT64s of networks that have IPv6 only.

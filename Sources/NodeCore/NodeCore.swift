@@ -16,7 +16,7 @@ import MATSignal
 /// - `Carriages/`: what lies before our addresses, bindings, and peers' endpoints: packets that travel encapsulated
 /// - `Handover/`: our own addresses; links change, a person asks for a handover; `Paths/`: dead paths, preferences
 public struct NodeCore {
-    let configuration: NodeCoreConfiguration
+    var configuration: NodeCoreConfiguration
     var random: any RandomNumberGenerator
 
     var homes: [HomeAddress: Home] = [:]

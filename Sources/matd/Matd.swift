@@ -10,7 +10,8 @@ import MATRuntime
 struct Matd: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "matd", abstract: "The node agent of MAT: IP mobility without tunnels.",
-        discussion: "Runs in the foreground and logs to standard error. See matd(8) and matd.yaml(5).", version: MATVersion.text)
+        discussion: "Runs in the foreground and logs to standard error. SIGHUP reads the configuration anew. See matd(8) and matd.yaml(5).",
+        version: MATVersion.text)
 
     @Option(name: [.short, .long], help: "The configuration file.")
     var config = "/etc/matd/matd.yaml"
@@ -67,10 +68,7 @@ struct Matd: ParsableCommand {
                 logger.notice("stopping")
                 service.stop()
             }
-            try loop.onSignals([SIGHUP]) { _ in
-                // Without this the default action would end the agent and leave the kernel's state behind.
-                logger.notice("the configuration is read at start only; restart matd to use a changed one")
-            }
+            try loop.onSignals([SIGHUP]) { _ in service.reload(path: config, logLevel: Logger.Level(logLevel)) }
             try service.start()
             try loop.run()
         } catch {

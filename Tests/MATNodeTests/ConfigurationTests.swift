@@ -73,6 +73,45 @@ import Testing
         #expect(throws: (any Error).self) { try read("paths: relay-only", network) }
     }
 
+    @Test("A reload takes what a running agent can change, and names every other key that differs")
+    func reload() throws {
+        func read(_ text: String) throws -> NodeConfiguration {
+            try NodeConfiguration(parsing: "home-addresses:\n  - {address: 192.0.2.10, key: /k, certificate: /c}\n" + text, file: "matd.yaml")
+        }
+        let old = try read("")
+        let live = try read(
+            """
+            interfaces: {prefer: [wlan0], ignore: [tun0], need-default-route: false}
+            peers: [{address: 198.51.100.0/24, prefer: [wwan0]}]
+            relays: [203.0.113.9]
+            plain: gateway
+            on-stop: remove
+            log-level: debug
+            metrics: {listen: 127.0.0.1}
+            """)
+        #expect(old.restartKeys(against: live).isEmpty)
+        let taken = old.taking(live)
+        #expect(taken.preferredInterfaces == ["wlan0"] && taken.ignoredInterfaces == ["tun0"] && !taken.needsDefaultRoute)
+        #expect(taken.peerPreferences == live.peerPreferences && taken.relays == live.relays && taken.plain == live.plain)
+        #expect(taken.onStop == .remove && taken.logLevel == "debug" && taken.metricsAddress == live.metricsAddress)
+        #expect(taken.reconfiguration.namedPrefixes == live.namedPrefixes && live.namedPrefixes.count == 1)
+        let restart = [
+            "traffic: nothing", "except: [203.0.113.0/24]", "routed: [10.0.0.0/8]", "site: [192.0.2.0/24]", "mtu: 1400", "paths: relay-only",
+            "inbound: filtered", "dns: {require-dnssec: true}", "nat64: none", "visited: yes", "visited-linger: 5s",
+            "control: /c", "control-group: g", "state: /s", "lifetime: 900s", "poll-interval: 5s", "peer-idle: 20s", "messages-per-second: 20",
+            "encapsulation: agent", "connection-tracking: always", "reverse-path: loosen", "routing-rules: fixed",
+        ]
+        for text in restart {
+            let fresh = try read(text + "\n")
+            #expect(old.restartKeys(against: fresh) == [String(text.prefix { $0 != ":" })], "\(text)")
+            #expect(old.taking(fresh).restartKeys(against: fresh) == old.restartKeys(against: fresh), "named until it counts")
+        }
+        let moved = try NodeConfiguration(parsing: "home-addresses: [{address: 192.0.2.11, key: /k, certificate: /c}]\n", file: "matd.yaml")
+        #expect(old.restartKeys(against: moved) == ["home-addresses"])
+        // Each property is one or the other: `dns` has two, and `interfaces`, `metrics` and so on are nine.
+        #expect(Mirror(reflecting: old).children.count == restart.count + 1 + 1 + 9, "a new key has to be taken by a reload, or named by it")
+    }
+
     @Test("The size of packets in UDP and the site are read; what nobody can mean is refused")
     func datagrams() throws {
         func read(_ text: String) throws -> NodeConfiguration {

@@ -70,6 +70,58 @@ struct LifeTests {
         try lab.wait("the counts are read again") { try !isTold() }
     }
 
+    @Test("A reload takes what can change and ends no conversation, names what can't, and takes nothing of a file with a mistake")
+    func reload() throws {
+        let (lab, cn) = (try Lab.shared, "198.51.100.20")
+        let file = lab.control("mn").replacingOccurrences(of: "control.sock", with: "matd.yaml")
+        let original = try String(contentsOfFile: file, encoding: .utf8)
+        let agent = try lab.agent("mn")
+        func reload(_ text: String, until line: String) throws {
+            let before = lab.log("mn").components(separatedBy: line).count
+            try text.write(toFile: file, atomically: true, encoding: .utf8)
+            #expect(kill(agent, SIGHUP) == 0)
+            try lab.wait("\"\(line)\": \(lab.log("mn").suffix(2000))") { lab.log("mn").components(separatedBy: line).count > before }
+        }
+        func interfaces() throws -> [String] {
+            (try lab.status("mn")["locators"] as? [[String: Any]] ?? []).compactMap { $0["interface"] as? String }
+        }
+        _ = try lab.on("mn", "ping", "-4", "-c", "2", "-i", "0.2", cn)
+        let ping = try lab.start("mn", "ping", "-4", "-i", "0.02", "-q", cn)
+        try lab.lab("attach", "mn", "cellular")
+        defer {
+            try? original.write(toFile: file, atomically: true, encoding: .utf8)
+            kill(agent, SIGHUP)
+            _ = try? lab.lab("detach", "mn", "cellular")
+        }
+        try lab.wait("mn has the second link") { try Set(interfaces()).count == 2 }
+        let prefer = try #require(original.split(separator: "\n").first { $0.hasPrefix("  prefer: [") })
+        let changed =
+            original.replacingOccurrences(of: prefer, with: "  prefer: [wwan0, wlan0]").replacingOccurrences(of: ":9289", with: ":9299")
+            + "lifetime: 900s\n"
+        try reload(changed, until: "counting only after a restart: lifetime\n")
+        try lab.wait("it prefers the other link") { try interfaces().first == "wwan0" }
+        let get = #"exec 3<>/dev/tcp/127.0.0.1/9299; printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3; cat <&3"#
+        #expect(try lab.shell("mn", get).text.contains("matd_peers"))
+        // A mistake, with its line: the rest of the file is taken as little.
+        let wrong = changed.replacingOccurrences(of: ":9299", with: ":9309") + "log-levels: info\n"
+        try reload(wrong, until: "is not reloaded, and the one before stays in force")
+        let line = wrong.split(separator: "\n", omittingEmptySubsequences: false).count - 1
+        #expect(lab.log("mn").contains("matd.yaml:\(line)"), "\(lab.log("mn").suffix(1000))")
+        #expect(try lab.shell("mn", get).text.contains("matd_peers"))
+        // An interface that is in use is ignored from now on.
+        let ignoring = changed.replacingOccurrences(of: "  prefer: [wwan0, wlan0]\n  ignore: []", with: "  ignore: [wwan0]")
+        try reload(ignoring, until: "the configuration is reloaded")
+        try lab.wait("it leaves the link") { try Set(interfaces()) == ["wlan0"] }
+        try lab.wait("the peer's traffic leaves by the other") {
+            try lab.peers("mn").contains { ($0["home"] as? String) == cn && ($0["ownLocator"] as? String)?.hasPrefix("203.0.113.") == true }
+        }
+        try reload(original, until: "the configuration is reloaded")
+        let output = try ping.interrupt()
+        let counts = try #require(output.text.firstMatch(of: /(\d+) packets transmitted, (\d+) received/))
+        #expect((Int(counts.1) ?? 0) - (Int(counts.2) ?? 0) <= 25, "\(output.text)")
+        #expect(try lab.agent("mn") == agent && kill(agent, 0) == 0)
+    }
+
     /// What Prometheus reads of an agent, by name and labels.
     private func metrics(_ host: String) throws -> [String: Double] {
         let page = try Lab.shared.shell(host, #"exec 3<>/dev/tcp/127.0.0.1/9289; printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3; cat <&3"#).text

@@ -94,6 +94,26 @@ import Testing
         #expect(node.core.ownLocatorsInOrder == [H.first, H.second], "others go by the node's order")
     }
 
+    @Test("A changed configuration orders interfaces anew, for single peers and for all, and what it says no more counts no more")
+    func reconfigured() throws {
+        let node = try twoUplinks()
+        func take(_ preferred: [String], _ peers: [PeerPreference] = []) {
+            let fresh = NodeReconfiguration(
+                preferredInterfaces: preferred, peerPreferences: peers, namedPrefixes: [], relays: [], plain: PlainPolicy())
+            node.event { core, now in core.reconfigure(fresh, now: now) }
+        }
+        #expect(node.outbound == node.path(H.first, H.peerFirst))
+        take([], [PeerPreference(prefix("203.0.113.0/24"), interfaces: ["if1"])])
+        #expect(node.outbound == node.path(H.second, H.peerFirst) && node.core.ownLocatorsInOrder == [H.first, H.second])
+        take([])
+        #expect(node.outbound == node.path(H.first, H.peerFirst) && node.core.counters.handovers == 0)
+        take(["if1"])
+        #expect(node.core.ownLocatorsInOrder == [H.second, H.first] && node.core.counters.handovers == 1)
+        // The same again is no news.
+        take(["if1"])
+        #expect(node.core.counters.handovers == 1)
+    }
+
     @Test("A link that returns is used at once, twice; from the third time in a minute it must stay first")
     func flapping() throws {
         let node = try twoUplinks { $0.preferredInterfaces = ["if0"] }

@@ -5,7 +5,7 @@ import NodeCore
 
 /// matd's configuration file, as values. `NodeConfiguration+Reader` reads it; matd.yaml(5) describes it.
 public struct NodeConfiguration: Sendable {
-    public struct Home: Sendable {
+    public struct Home: Hashable, Sendable {
         /// Of a mobile network: the base address of its home prefix.
         public var hoa: HomeAddress
         /// What the node speaks for: its address alone, or a mobile network's home prefix.

@@ -12,16 +12,16 @@ public final class NodeService {
     /// After so long what only the start needed is done.
     private static let startTime: Duration = .seconds(5)
 
-    let configuration: NodeConfiguration
+    var configuration: NodeConfiguration
     private let loop: EventLoop
-    private let logger: Logger
+    private(set) var logger: Logger
     let started = SystemClock.now().monotonic
     let environment: SystemEnvironment
     let shell: NodeShell
     private(set) var control: ControlServer?
     private let metrics = NodeMetrics()
-    private lazy var metricsListener = HTTPListener.metrics(of: "matd", loop) { [weak self] in self?.metricFamilies() ?? [] }
-    private let serviceManager = ServiceManager()
+    private(set) lazy var metricsListener = HTTPListener.metrics(of: "matd", loop) { [weak self] in self?.metricFamilies() ?? [] }
+    let serviceManager = ServiceManager()
     /// Programs that wait for a visited home, and those that have one, by their connections.
     var askingPrograms: [UInt64: (ControlResponse) -> Void] = [:]
     var visitingPrograms: Set<UInt64> = []
@@ -167,9 +167,17 @@ public final class NodeService {
         }
         for warning in configuration.forwardingWarnings() { logger.warning("\(warning)") }
         loop.schedule(after: Self.startTime) { ResidentMemory.forgetStart() }
-        serviceManager.ready(status: "serving \(configuration.homes.map(\.hoa.description).joined(separator: " "))")
+        serviceManager.ready(status: statusLine)
         serviceManager.beat(on: loop)
         logger.info("matd is up", metadata: ["homes": "\(configuration.homes.map(\.hoa.description).joined(separator: " "))"])
+    }
+
+    /// For the service manager.
+    var statusLine: String { "serving \(configuration.homes.map(\.hoa.description).joined(separator: " "))" }
+
+    func log(at level: Logger.Level) {
+        logger.logLevel = level
+        environment.logger.logLevel = level
     }
 
     /// Takes away what an agent that does not run any more has left in the kernel: tables, routes, rules, the device with the HoAs.

@@ -12,7 +12,7 @@ final class SystemEnvironment: NodeEnvironment {
     let kernel: IMTKernel
     let names: NodeNames
     private let loop: EventLoop
-    private let logger: Logger
+    var logger: Logger
     private let state: StateDirectory
     private let lookup: IMSLookup
     private var socket: EndpointSocket?

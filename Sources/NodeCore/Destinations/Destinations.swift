@@ -56,7 +56,7 @@ struct Destinations: Sendable {
     private let countMax: Int
     private let absencesMax: Int
     private let holdMax: Duration
-    private let namedPrefixes: [IPPrefix]
+    private var namedPrefixes: [IPPrefix]
 
     private var destinations: [HomeAddress: Destination] = [:]
     private var doubts: DoubtfulNames
@@ -79,6 +79,9 @@ struct Destinations: Sendable {
         absencesMax = configuration.share(of: Self.absencesMax)
         doubts = DoubtfulNames(countMax: configuration.share(of: DoubtfulNames.countMax))
     }
+
+    /// The configuration names others as home addresses. What is known of a destination stays.
+    mutating func name(_ prefixes: [IPPrefix]) { namedPrefixes = prefixes }
 
     // MARK: Questions
 

@@ -71,7 +71,7 @@ struct UsableAddresses: Sendable {
         func isHandover(wasRegistered: Bool) -> Bool { from.first != first && !(from.isEmpty && !wasRegistered) }
     }
 
-    private let preferredInterfaces: [String]
+    private var preferredInterfaces: [String]
     private let routedPrefixes: [IPPrefix]
     /// What the own HoAs speak for: each its own address, or a mobile network's home prefix.
     private let homePrefixes: FamilyPair<IPPrefix?>
@@ -170,6 +170,9 @@ struct UsableAddresses: Sendable {
 
     /// A person wants this interface to be used first; `nil` goes back to the configured order. It counts with the next arrangement.
     mutating func choose(interface: String?) { chosenInterface = interface }
+
+    /// Another order is configured. It counts with the next arrangement.
+    mutating func order(by interfaces: [String]) { preferredInterfaces = interfaces }
 
     /// What is around: gateways and resolvers, and the addresses of this node's other HoAs.
     ///

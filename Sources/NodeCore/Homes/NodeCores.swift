@@ -23,7 +23,7 @@ public struct NodeCores {
     private var unserved: Set<HomeAddress> = []
     /// Cores of visited homes, by what they are made of: they have own addresses in common with the others. One without a home waits for the next.
     private(set) var visited: Set<Int> = []
-    private let configuration: NodeCoreConfiguration
+    private var configuration: NodeCoreConfiguration
     private let random: () -> any RandomNumberGenerator
     private var links: (locators: [OwnLocator], infrastructure: Set<IPAddress>) = ([], [])
     private var isResolvingLocally = false
@@ -78,9 +78,12 @@ public struct NodeCores {
         return event(&cores[index]).map { Step(core: index, action: $0) }
     }
 
-    private mutating func decideAll(_ event: (inout NodeCore, Int) -> [NodeAction]) -> [Step] {
+    mutating func decideAll(_ event: (inout NodeCore, Int) -> [NodeAction]) -> [Step] {
         cores.indices.flatMap { index in event(&cores[index], index).map { Step(core: index, action: $0) } }
     }
+
+    /// Homes that are visited from now on have it too.
+    mutating func take(_ fresh: NodeReconfiguration) { configuration.take(fresh) }
 
     // MARK: Visited homes
 

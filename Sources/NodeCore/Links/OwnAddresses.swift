@@ -4,7 +4,7 @@ import MATSignal
 
 /// This host's addresses as its links have them, and what the node makes of them.
 package struct OwnAddresses: Sendable {
-    private let rules: AddressRules
+    private var rules: AddressRules
     private var snapshot = LinkSnapshot()
     /// Usable ones as they are, with the places of mobile networks: what each link's routes are made for.
     private(set) var linkAddresses: [LocalAddress] = []
@@ -14,6 +14,16 @@ package struct OwnAddresses: Sendable {
     package private(set) var unused: [UnusedAddress] = []
 
     package init(_ rules: AddressRules) { self.rules = rules }
+
+    /// Other addresses are used, or another condition is put to them. Which homes there are does not change.
+    ///
+    /// - Returns: the links, to be looked at again; `nil` if nothing is other than before.
+    mutating func change(_ fresh: AddressRules) -> LinkSnapshot? {
+        guard fresh.ignoredInterfaces != rules.ignoredInterfaces || fresh.needsDefaultRoute != rules.needsDefaultRoute else { return nil }
+        rules.ignoredInterfaces = fresh.ignoredInterfaces
+        rules.needsDefaultRoute = fresh.needsDefaultRoute
+        return snapshot
+    }
 
     /// - Returns: whether the node can be reached elsewhere than before.
     mutating func update(_ snapshot: LinkSnapshot) -> Bool {

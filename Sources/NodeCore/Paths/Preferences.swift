@@ -5,10 +5,12 @@ struct Preferences: Sendable {
     /// Peers for which a person can choose an interface at a time.
     static let chosenMax = 1024
 
-    private let configured: [PeerPreference]
+    private(set) var configured: [PeerPreference]
     private var chosen: [HomeAddress: String] = [:]
 
     init(_ configuration: NodeCoreConfiguration) { configured = configuration.peerPreferences }
+
+    mutating func configure(_ fresh: [PeerPreference]) { configured = fresh }
 
     var isEmpty: Bool { chosen.isEmpty && configured.isEmpty }
 
