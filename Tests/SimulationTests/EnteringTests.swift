@@ -114,4 +114,39 @@ import Testing
             (here, there) = (there, here)
         }
     }
+
+    /// Numbers of packets that did not arrive, of those after the first so many.
+    private func lost(_ node: SimulatedNode, after count: Int) -> [Int] {
+        let numbers = Set(node.delivered.dropFirst(max(0, count - 5)).map(\.packet.number))
+        return ((numbers.min() ?? 0)..<(numbers.max() ?? 0)).filter { !numbers.contains($0) }
+    }
+
+    @Test(
+        "With both networks there, a node goes to one where only a relay leads to its peer, the peer follows, and nothing is lost when the old one goes",
+        arguments: 60...63 as ClosedRange<UInt64>)
+    func overlapByRelay(seed: UInt64) {
+        let world = TranslatedWorld(seed: seed)
+        // One of both, or one of each.
+        _ = world.relays(ofMN: [ip(Self.one)], ofCN: [ip(seed % 2 == 0 ? Self.one : Self.two)])
+        world.network.isCut = { $0.scope != .global && $1.scope != .global }
+        for node in [world.mn, world.cn] { node.linkBits = 16 }
+        guard world.start(TranslatorTests.inC, TranslatorTests.inA2) else {
+            Issue.record("no packets at the start\n\(world.logs())")
+            return
+        }
+        world.network.run(for: .seconds(4))
+        #expect(world.ways == TranslatorTests.encapsulated, "\(world.logs())")
+        for (here, there, ways) in [
+            (TranslatorTests.inC, TranslatorTests.inA, RelayTests.relayed), (TranslatorTests.inA, TranslatorTests.inC, TranslatorTests.encapsulated),
+        ] {
+            world.network.run(for: .milliseconds(Int64.random(in: 2000...4000, using: &world.network.random)))
+            let before = (world.cn.delivered.count, world.mn.delivered.count)
+            world.mn.move(to: [ip(there), ip(here)])
+            world.network.run(for: .seconds(5))
+            #expect(world.ways == ways, "\(there): \(world.ways)\n\(world.logs())")
+            world.mn.move(to: [ip(there)])
+            world.network.run(for: .seconds(2))
+            #expect(lost(world.cn, after: before.0) == [] && lost(world.mn, after: before.1) == [], "to \(there)\n\(world.logs())")
+        }
+    }
 }

@@ -79,6 +79,15 @@ enum EndpointState: Hashable, Sendable {
         if case .probing(let series) = self { series.sent == Self.answeredByMost && !series.isCourtesy && series.proof == nil } else { false }
     }
 
+    /// Nothing answers: more probes have gone than most paths would have needed, or all of them. An earlier proof may hold.
+    var isInVain: Bool {
+        switch self {
+        case .unproven, .resting: true
+        case .probing(let series): series.sent > Self.answeredByMost
+        case .proven: false
+        }
+    }
+
     /// When `takeDue` is to be told.
     var due: MonotonicTime? {
         switch self {
@@ -140,6 +149,13 @@ enum EndpointState: Hashable, Sendable {
     /// What an answer at this time shows, if only one probe can be meant.
     func roundTrip(_ now: MonotonicTime) -> Duration? { if case .probing(let series) = self, series.sent == 1 { now - series.began } else { nil } }
 
+    /// What it was asked before was answered, while it is asked anew: the earlier proof holds on, and the series goes on.
+    mutating func confirm(_ now: MonotonicTime) {
+        guard case .probing(var series) = self, series.proof != nil else { return }
+        series.proof = now
+        self = .probing(series)
+    }
+
     /// - Returns: whether it was not proven before.
     mutating func proved(_ now: MonotonicTime) -> Bool {
         let isNews = !isProven
@@ -159,6 +175,11 @@ enum EndpointState: Hashable, Sendable {
             guard series.sent < series.times.count else {
                 if series.isCourtesy {
                     self = .unproven
+                    return .nothing
+                }
+                // What was asked from one own address in vain was shown to another meanwhile.
+                if let proof = series.proof, proof > series.began {
+                    self = .proven(at: proof, next: proof + Self.renewalInterval)
                     return .nothing
                 }
                 let doubled = 1 << min(series.failures, 6)

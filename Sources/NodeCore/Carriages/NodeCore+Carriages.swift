@@ -203,7 +203,7 @@ extension NodeCore {
             return
         }
         let hoa = probe.peerHoA
-        guard !isCandidateLeft(local, source, of: hoa) else {
+        guard !isCandidateLeft(local, source, of: hoa), !isLeftForRelay(local, of: hoa) else {
             counters.unmatchedDropped += 1
             return
         }

@@ -15,10 +15,14 @@ extension NodeCore {
         let before = carriage(of: hoa)
         // Packets that are held until its IMS knows of us must not be overtaken by later ones.
         let isHeld = destinations.contains(hoa) && before == nil
-        let proven = encapsulatedWay(to: hoa)
+        let found = encapsulatedWay(to: hoa)
+        let standby = isRewritten ? nil : addressMissing(for: hoa, found)
+        let proven = standby.map { leavesForRelay(hoa, at: $0) } == true ? nil : found
         let endpoint = isRewritten || isHeld ? nil : proven
         let isFallback = needsRelay(peer)
-        let followed = peerRelays.tell(hoa) { $0.hasBetter(isRewritten || proven != nil, isFallback: isFallback, now.monotonic) }
+        let followed = peerRelays.tell(hoa) {
+            $0.hasBetter(isRewritten || proven != nil, isFallback: isFallback, standby: standby, now.monotonic)
+        }
         // What carries the packets is looked at here.
         perform(followed.filter { $0 != .choose }, of: hoa, now)
         let held = Set((peerRelays[hoa]?.candidates ?? []).map(\.relay).filter { holder(of: $0, for: hoa) != nil })
@@ -51,6 +55,38 @@ extension NodeCore {
             for endpoint in added { emit(.releaseEncapsulated(of: hoa, from: endpoint)) }
         }
         return after != nil && before == nil
+    }
+
+    /// The first own address for a peer, if its packets go in datagrams from another one: that network may be about to be left.
+    private func addressMissing(for hoa: HomeAddress, _ way: PeerEndpoints.Way?) -> IPAddress? {
+        guard let way, let first = firstOwn(for: hoa), first != way.own, isUsable(first), !isSameLink(first, way.own) else { return nil }
+        return first
+    }
+
+    /// The peer answers at none of its endpoints what is sent from the first own address, and by a relay it does: whoever waits until the old network is
+    /// gone loses what is on its way there.
+    private func leavesForRelay(_ hoa: HomeAddress, at own: IPAddress) -> Bool {
+        guard let known = peerRelays[hoa], known.hasAnswered(at: own, { holder(of: $0, for: hoa) }) else { return false }
+        return peerEndpoints[hoa]?.isInVain == true || known.installed?.own == own
+    }
+
+    /// Packets for the peer leave by a relay from the first own address, since it answers there in no other way: at the other ones, which may be about
+    /// to go, it is not to find us any more.
+    func isLeftForRelay(_ own: IPAddress, of hoa: HomeAddress) -> Bool {
+        guard let known = peerRelays[hoa], let way = known.installed, way.own != own, !known.isLeft(way.relay), firstOwn(for: hoa) == way.own else {
+            return false
+        }
+        return isUsable(way.own) && !isSameLink(own, way.own)
+    }
+
+    private func firstOwn(for hoa: HomeAddress) -> IPAddress? {
+        guard let own = home(for: hoa) else { return nil }
+        let places = desiredLocators(of: own)
+        return preferences.addresses(for: hoa, among: places, listedIn: homes[own]?.mapping?.record, addresses, uplinks).first?.address
+    }
+
+    private func isSameLink(_ a: IPAddress, _ b: IPAddress) -> Bool {
+        addresses.interface(of: MobileAddress(a)) == addresses.interface(of: MobileAddress(b))
     }
 
     /// - Parameter largest: only this is news.

@@ -181,7 +181,7 @@ extension NodeCore {
 
     /// An in-path message of a peer's came by a relay.
     mutating func heardByRelay(_ message: InPathMessage, _ now: Now) {
-        perform(peerRelays.tell(message.pair.peer) { $0.answered(message.far, now.monotonic) }, of: message.pair.peer, now)
+        perform(peerRelays.tell(message.pair.peer) { $0.answered(message.far, at: message.own.address, now.monotonic) }, of: message.pair.peer, now)
     }
 
     /// A probe by a relay was answered after this time.

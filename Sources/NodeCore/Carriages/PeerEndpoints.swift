@@ -143,6 +143,8 @@ struct PeerEndpoints: PeerMachine {
     /// Where the peer says that it sees us from there.
     func seenAs(at endpoint: Endpoint) -> Endpoint? { place(endpoint)?.seenAs }
 
+    /// Nothing answers at any of them what is asked now.
+    var isInVain: Bool { places.allSatisfy(\.state.isInVain) }
     /// It has shown at some place that it is there.
     var hasAnswered: Bool { places.contains { $0.heardAt != nil } }
 
@@ -210,6 +212,14 @@ struct PeerEndpoints: PeerMachine {
             if installed?.endpoint == endpoint {
                 signs?.sign(now)
                 if let roundTrip = places[index].roundTrip { signs?.learn(roundTrip: roundTrip) }
+            }
+            // What is asked from the first address is not answered by what came to another.
+            if let preferred, own != preferred, places[index].own == own, places[index].state.isProbing, places[index].state.isProven,
+                own == installed?.own
+            {
+                (places[index].heardAt, places[index].isOutdated) = (now, false)
+                places[index].state.confirm(now)
+                return []
             }
             let isSettled = places[index].state.isProven && places[index].own == preferred
             let isElsewhere = places[index].own != own && !isSettled
@@ -352,6 +362,8 @@ struct PeerEndpoints: PeerMachine {
                 if places[index].state.isFirstOfSeries { places[index].asked = nil }
                 isUnheard = isUnheard || places[index].state.isUnheard
                 actions.append(.probe(places[index].endpoint, places[index].asked))
+                // A relay may lead further than the address of before, whose proof holds.
+                if places[index].state.isProven, places[index].state.isInVain { actions.append(.choose) }
             case .lost: actions.append(.choose)
             }
         }

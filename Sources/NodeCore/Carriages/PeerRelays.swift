@@ -63,6 +63,8 @@ struct PeerRelays: PeerMachine {
         var roundTrip: Duration?
         /// It carried packets, and nothing came back; until it answers it goes last.
         var isLeft = false
+        /// The own address that this message came to.
+        var own: IPAddress?
     }
 
     /// Packets without a better path.
@@ -102,6 +104,8 @@ struct PeerRelays: PeerMachine {
     private var need = Need.none
     /// Whether a better path is proven.
     private var hasBetter = false
+    /// The first own address, if that path leaves from another one, which may be about to go: whether a relay leads from there is found out meanwhile.
+    private var standby: IPAddress?
     /// Whether a relay may be all there is after the next move of one of us.
     private var isFallback = false
     /// What the kernel was told.
@@ -136,7 +140,7 @@ struct PeerRelays: PeerMachine {
         var due: MonotonicTime?
         if case .asking(let count, let next) = visit, count < visitable.count { due = next }
         if case .since(let time) = need { due = due.earlier(time + Self.blindAfter) }
-        if need != .none { for place in places where place.isHeld { due = due.earlier(place.next) } }
+        if isAsking { for place in places where place.isHeld { due = due.earlier(place.next) } }
         if need != .none || visit != .apart && !isKept || places.contains(where: { $0.answeredAt != nil }) {
             due = due.earlier(activeAt.map { $0 + Self.idleMax })
         }
@@ -148,6 +152,13 @@ struct PeerRelays: PeerMachine {
 
     /// The peer could not reach us otherwise when it wants to.
     private var isKept: Bool { isFallback && !isReachable }
+
+    private var isAsking: Bool { need != .none || standby != nil }
+
+    /// The peer has answered at this own address by a relay that has us there.
+    func hasAnswered(at own: IPAddress, _ holder: (Endpoint) -> IPAddress?) -> Bool {
+        places.contains { $0.answeredAt != nil && !$0.isLeft && $0.own == own && holder($0.candidate.relay) == own }
+    }
 
     func hasAnswered(_ relay: Endpoint) -> Bool { places.contains { $0.candidate.relay == relay && $0.answeredAt != nil } }
     func isLeft(_ relay: Endpoint) -> Bool { places.contains { $0.candidate.relay == relay && $0.isLeft } }
@@ -189,7 +200,7 @@ struct PeerRelays: PeerMachine {
             var place = Place(candidate: candidate)
             if let known = places.first(where: { $0.candidate.relay == candidate.relay }) {
                 (place.isHeld, place.answeredAt, place.isLeft) = (known.isHeld, known.answeredAt, known.isLeft)
-                (place.probes, place.next, place.roundTrip) = (known.probes, known.next, known.roundTrip)
+                (place.probes, place.next, place.roundTrip, place.own) = (known.probes, known.next, known.roundTrip, known.own)
             }
             return place
         }
@@ -214,10 +225,15 @@ struct PeerRelays: PeerMachine {
     /// - Parameters:
     ///   - isProven: a direct or an encapsulated path carries its packets.
     ///   - isFallback: an end is translated or filtered, or they have no family in common, so that this path may be gone with a move.
-    mutating func hasBetter(_ isProven: Bool, isFallback: Bool, _ now: MonotonicTime) -> [Action] {
+    ///   - standby: the first own address, if that path leaves from another one.
+    mutating func hasBetter(_ isProven: Bool, isFallback: Bool, standby: IPAddress? = nil, _ now: MonotonicTime) -> [Action] {
         let before = wanted
         hasBetter = isProven
         self.isFallback = isFallback
+        if standby != self.standby {
+            self.standby = standby
+            if standby != nil { for index in places.indices { (places[index].probes, places[index].next) = (0, now) } }
+        }
         if isProven { need = .none } else if isActive(now), need == .none { need = .since(now) }
         return settle(from: before, now)
     }
@@ -236,7 +252,7 @@ struct PeerRelays: PeerMachine {
 
     /// In-path probes that are due.
     private mutating func probe(_ now: MonotonicTime) -> [Action] {
-        guard need != .none else { return [] }
+        guard isAsking else { return [] }
         var actions: [Action] = []
         for index in places.indices where places[index].isHeld && places[index].next.map({ $0 <= now }) ?? false {
             let wait = places[index].probes < Self.probeTimes.count ? Self.probeTimes[places[index].probes] : Self.probePause
@@ -262,11 +278,13 @@ struct PeerRelays: PeerMachine {
         return [.choose] + (wanted == before ? [] : [.bind])
     }
 
-    /// An in-path message of the peer's came by this relay: it is bound there as well.
-    mutating func answered(_ relay: Endpoint, _ now: MonotonicTime) -> [Action] {
+    /// An in-path message of the peer's came by this relay to this own address: the peer is bound there as well.
+    mutating func answered(_ relay: Endpoint, at own: IPAddress, _ now: MonotonicTime) -> [Action] {
         guard let index = places.firstIndex(where: { $0.candidate.relay == relay }) else { return [] }
-        let isNews = places[index].answeredAt == nil || places[index].isLeft
-        (places[index].answeredAt, places[index].isLeft, places[index].probes, places[index].next) = (now, false, 0, nil)
+        let isNews = places[index].answeredAt == nil || places[index].isLeft || own == standby && places[index].own != own
+        (places[index].answeredAt, places[index].isLeft, places[index].own) = (now, false, own)
+        // By the old address nothing is shown of the new one.
+        if standby == nil || standby == own { (places[index].probes, places[index].next) = (0, nil) }
         if installed?.relay == relay { signs?.sign(now) }
         return isNews ? [.choose] : []
     }
@@ -335,7 +353,7 @@ struct PeerRelays: PeerMachine {
 
     /// Begins a visit, or ends it, as things are now.
     private mutating func settle(from before: [Endpoint], _ now: MonotonicTime) -> [Action] {
-        let isNeeded = isActive(now) && (!hasBetter || isFallback && visit != .apart)
+        let isNeeded = isActive(now) && (!hasBetter || standby != nil || isFallback && visit != .apart)
         let isWanted = !visitable.isEmpty && (isKept || isNeeded)
         switch visit {
         case .apart where isWanted: visit = .asking(1, next: now + Self.patience)
