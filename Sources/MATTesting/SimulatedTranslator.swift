@@ -2,7 +2,8 @@ import MATSignal
 import NodeCore
 
 /// A translator (NAT) or stateful firewall between some addresses and the network, as RFC 4787 classifies them. It knows UDP only: signalling
-/// and encapsulated packets. What else comes is lost, as a flow's middle is in a real one.
+/// and encapsulated packets. What else comes is lost, as a flow's middle is in a real one; unless it is a firewall that takes a flow up which goes on
+/// from inside (`takesUpFlows`), as Linux does.
 ///
 /// ```
 ///   inside ──► mapping: (inside endpoint) or (inside endpoint, destination) ──► own address, a port of its own ──► network
@@ -20,6 +21,11 @@ public final class SimulatedTranslator: SimulatedHost {
         let destination: Endpoint?
     }
 
+    private struct Flow: Hashable {
+        let inside: IPAddress
+        let outside: IPAddress
+    }
+
     private struct Entry {
         let inside: Endpoint
         var sentTo: [Endpoint: MonotonicTime]
@@ -35,12 +41,15 @@ public final class SimulatedTranslator: SimulatedHost {
     public var lifetime: Duration
     /// Packets from inside to the own address go back inside.
     public var hasHairpin = false
+    /// Of a firewall: packets of a flow that it has not seen beginning pass from inside, and answers to them.
+    public var takesUpFlows = false
     /// It is a NAT64: inside there is IPv6 only, IPv4 stands in this prefix, and all other packets pass.
     package var nat64: NAT64Prefix?
 
     private var ports: [Key: UInt16] = [:]
     private var entries: [UInt16: Entry] = [:]
     private var openings: [Endpoint: Entry] = [:]
+    private var flows: Set<Flow> = []
     private var nextPort: UInt16 = 40_000
     private var inside: [IPAddress: any SimulatedHost] = [:]
 
@@ -58,7 +67,7 @@ public final class SimulatedTranslator: SimulatedHost {
 
     /// It starts anew: all mappings are lost, and perhaps it has another address.
     public func reboot(at other: IPAddress? = nil) {
-        (ports, entries, openings) = ([:], [:], [:])
+        (ports, entries, openings, flows) = ([:], [:], [:], [])
         guard let other, let address else { return }
         network.detach(address)
         self.address = other
@@ -73,6 +82,10 @@ public final class SimulatedTranslator: SimulatedHost {
         if let nat64 {
             guard let ipv4 = nat64.extract(packet.destination) else { return packet }
             packet.destination = ipv4
+        }
+        if address == nil, takesUpFlows, case .user = packet.content {
+            flows.insert(Flow(inside: packet.source, outside: packet.destination))
+            return packet
         }
         guard let (sourcePort, destinationPort) = packet.ports else { return nil }
         let source = Endpoint(packet.source, port: sourcePort)
@@ -124,6 +137,7 @@ public final class SimulatedTranslator: SimulatedHost {
     func admits(_ packet: SimulatedPacket) -> Bool {
         // An address that is translated is nowhere for others.
         if address != nil { return nat64 != nil }
+        if case .user = packet.content { return flows.contains(Flow(inside: packet.destination, outside: packet.source)) }
         guard let (sourcePort, destinationPort) = packet.ports, let entry = openings[Endpoint(packet.destination, port: destinationPort)] else {
             return false
         }

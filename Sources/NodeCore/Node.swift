@@ -241,6 +241,11 @@ package struct Node {
     /// Between two such readings.
     package static let pathUseInterval = PathSigns.readingInterval
 
+    /// Peers are on their way to other places: until their packets come from there, ours go where they are about to leave.
+    package var awaitsPlaces: Bool { cores.awaitsPlaces }
+    /// Between two readings meanwhile.
+    package static let awaitedPlaceInterval: Duration = .milliseconds(20)
+
     package mutating func pathsUsed(_ uses: [PathUse], now: Now) -> [ShellAction] { actions(cores.pathsUsed(uses.map(standIns.seen), now: now), now) }
 
     /// Peers whose rewritten packets are to be read beside them.

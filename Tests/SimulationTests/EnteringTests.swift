@@ -149,4 +149,27 @@ import Testing
             #expect(lost(world.cn, after: before.0) == [] && lost(world.mn, after: before.1) == [], "to \(there)\n\(world.logs())")
         }
     }
+
+    @Test(
+        "With both networks there, a node goes behind a firewall that lets answers in alone, and nothing is lost: its peer waits for what comes from there",
+        arguments: [70, 71, 72] as [UInt64], [true, false])
+    func overlapBehindFirewall(seed: UInt64, isKnownNetwork: Bool) {
+        let world = TranslatedWorld(seed: seed)
+        world.firewall.takesUpFlows = true
+        guard world.start(TranslatorTests.open, TranslatorTests.peer) else {
+            Issue.record("no packets at the start\n\(world.logs())")
+            return
+        }
+        world.network.run(for: .seconds(4))
+        // A kernel takes a moment until it sends from another address, and a node to read what came.
+        world.mn.move(to: [ip(TranslatorTests.open), ip(TranslatorTests.inFirewall)])
+        world.network.run(for: .seconds(isKnownNetwork ? 8 : 0))
+        let before = (world.cn.delivered.count, world.mn.delivered.count)
+        world.mn.move(to: [ip(TranslatorTests.inFirewall), ip(TranslatorTests.open)])
+        world.network.run(for: .seconds(8))
+        world.mn.move(to: [ip(TranslatorTests.inFirewall)])
+        world.network.run(for: .seconds(2))
+        #expect(lost(world.cn, after: before.0) == [] && lost(world.mn, after: before.1) == [], "\(world.logs())")
+        #expect(world.ways == TranslatorTests.encapsulated, "\(world.ways)\n\(world.logs())")
+    }
 }

@@ -25,6 +25,9 @@ package final class NodeShell {
     private var isPerforming = false
     private var wakeup: MonotonicTime?
     private var isReadingPaths = false
+    private var isReadingOften = false
+    /// What paths in datagrams carry is read no more often than that.
+    private var pathUsesDue: MonotonicTime?
     private var counting = Counting.nobody
 
     /// How it is found out that peers are in use.
@@ -56,7 +59,7 @@ package final class NodeShell {
 
     package func stop() {
         for timer in NodeTimer.allCases { environment.set(timer, at: nil) }
-        isReadingPaths = false
+        (isReadingPaths, isReadingOften) = (false, false)
         if case .told = counting { _ = environment.awaitUse(false) }
         counting = .nobody
     }
@@ -79,7 +82,14 @@ package final class NodeShell {
             counting = .watched(sum: 0, since: environment.now.monotonic)
             environment.set(.counts, at: environment.now.monotonic + Self.countInterval)
         }
-        if !isReadingPaths, node.wantsPathUses { readPaths(after: Node.pathUseInterval) }
+        let isOften = node.awaitsPlaces
+        if isOften, !isReadingOften {
+            // What has come before counts from now.
+            readPaths(after: .zero)
+        } else if !isReadingPaths, node.wantsPathUses {
+            readPaths(after: Node.pathUseInterval)
+        }
+        isReadingOften = isOften
     }
 
     private func readPaths(after pause: Duration) {
@@ -90,8 +100,11 @@ package final class NodeShell {
     /// What paths in datagrams carry shows within half a second which of them is dead; only while packets go there is that of interest.
     private func readPathUses() {
         let start = environment.now.monotonic
-        let uses = environment.pathUses(of: node.pathsWatched)
-        run { node, now in node.pathsUsed(uses, now: now) }
+        if pathUsesDue.map({ $0 <= start }) ?? true {
+            pathUsesDue = start + Node.pathUseInterval
+            let uses = environment.pathUses(of: node.pathsWatched)
+            run { node, now in node.pathsUsed(uses, now: now) }
+        }
         let watched = node.rewrittenWatched
         if !watched.isEmpty {
             let rewritten = environment.rewrittenUses(of: watched)
@@ -99,7 +112,8 @@ package final class NodeShell {
         }
         isReadingPaths = false
         let took = environment.now.monotonic - start
-        if node.wantsPathUses { readPaths(after: max(Node.pathUseInterval, took * Self.pathRest)) }
+        let interval = node.awaitsPlaces ? Node.awaitedPlaceInterval : Node.pathUseInterval
+        if node.wantsPathUses { readPaths(after: max(interval, took * Self.pathRest)) }
     }
 
     private func sleepUntilDeadline() {

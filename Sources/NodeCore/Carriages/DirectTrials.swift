@@ -66,6 +66,8 @@ struct DirectTrials: Sendable {
 
     /// Whether packets are known not to pass between the networks of these.
     func isFiltered(_ pair: MobilePair) -> Bool { !filtered.isEmpty && filtered[Networks(pair)] != nil }
+    /// Whether packets have passed between the networks of these, in the middle of their flows.
+    func hasPassed(_ pair: MobilePair) -> Bool { passed[Networks(pair)] != nil }
     var hasFiltered: Bool { !filtered.isEmpty }
 
     /// Until when.

@@ -6,15 +6,23 @@ import MATSignal
 extension NodeCore {
     /// Peers whose rewritten packets are to be counted by themselves.
     var rewrittenWatched: [RewrittenPath] {
-        trials.watched.compactMap { hoa in
-            guard let peer = peers[hoa], let own = home(for: hoa) else { return nil }
-            return RewrittenPath(HomePair(own: own, peer: hoa), from: peer.arrivals.sorted())
+        let awaited = paths.newPlaces.watched.compactMap { hoa, place in
+            home(for: hoa).map { RewrittenPath(HomePair(own: $0, peer: hoa), from: [place]) }
         }
+        return awaited
+            + trials.watched.filter { paths.newPlaces.awaited($0) == nil }.compactMap { hoa in
+                guard let peer = peers[hoa], let own = home(for: hoa) else { return nil }
+                return RewrittenPath(HomePair(own: own, peer: hoa), from: peer.arrivals.sorted())
+            }
     }
 
     /// What was rewritten for watched peers was read.
     mutating func rewritten(_ uses: some Sequence<RewrittenUse>, now: Now) -> [NodeAction] {
         for use in uses {
+            guard paths.newPlaces.awaited(use.pair.peer) == nil else {
+                if paths.counted(use.pair.peer, came: use.came) { applyPeer(use.pair.peer, now) }
+                continue
+            }
             switch trials.counted(use, isAwaited: knowsUs(use.pair.peer), now.monotonic) {
             case .nothing: break
             case .doubt: doubtDirect(use.pair.peer, now)
@@ -50,7 +58,7 @@ extension NodeCore {
         log(
             .notice,
             "packets to \(hoa) do not pass from \(pair.own) to \(pair.peer) in the middle of connections; they go in datagrams for 10 minutes")
-        if let due = trials.due { deadlines.set(.trials, at: due) }
+        setTrialsDue()
     }
 
     /// Own addresses from which rewritten packets are known not to reach a peer.
@@ -62,6 +70,22 @@ extension NodeCore {
 
     mutating func trialsDue(_ now: Now) {
         if trials.takeDue(now.monotonic) { for hoa in peerEndpoints.hoas { applyPeer(hoa, now) } }
-        if let due = trials.due { deadlines.set(.trials, at: due) }
+        for hoa in paths.newPlacesDue(now.monotonic) { applyPeer(hoa, now) }
+        setTrialsDue()
+    }
+
+    private mutating func setTrialsDue() {
+        if let due = trials.due.earlier(paths.newPlaces.due) { deadlines.set(.trials, at: due) }
+    }
+
+    /// A peer has come to another place, and is still where its packets go: these go on until some have come from the new one.
+    mutating func awaitNewPlace(of peer: Peer, _ now: Now) {
+        // Of a mobile network's hosts each has its own place.
+        guard !peer.record.isNetwork, homes[home(for: peer.hoa) ?? peer.hoa]?.isNetwork == false, busiest.peers.contains(peer.hoa) else {
+            return paths.endWait(of: peer.hoa)
+        }
+        let before = paths.newPlaces.awaited(peer.hoa)
+        paths.awaitNewPlace(of: peer, addresses, hasPassed: { [trials] in trials.hasPassed($0) }, now.monotonic)
+        if paths.newPlaces.awaited(peer.hoa) != before { setTrialsDue() }
     }
 }

@@ -7,7 +7,7 @@ import MATSignal
 
 extension NodeCore {
     /// Packets go on some path in datagrams: `pathsUsed` is to be told soon, and again.
-    var wantsPathUses: Bool { !peerEndpoints.watched.isEmpty || !peerRelays.watched.isEmpty || trials.isWatching }
+    var wantsPathUses: Bool { !peerEndpoints.watched.isEmpty || !peerRelays.watched.isEmpty || trials.isWatching || paths.newPlaces.isWatching }
 
     /// Peers whose paths are in use, in order.
     var pathsWatched: [HomePair] {

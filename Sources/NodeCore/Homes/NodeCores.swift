@@ -297,6 +297,9 @@ public struct NodeCores {
     /// Whether `pathsUsed` is to be told soon.
     var wantsPathUses: Bool { cores.contains { $0.wantsPathUses } }
 
+    /// Whether `rewritten` is to be told very soon.
+    var awaitsPlaces: Bool { cores.contains { $0.paths.newPlaces.isWatching } }
+
     /// Whose paths it is to be told of.
     var pathsWatched: [HomePair] { cores.flatMap(\.pathsWatched) }
 

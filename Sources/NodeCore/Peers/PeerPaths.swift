@@ -69,6 +69,7 @@ struct PeerPaths: Sendable {
 
     private var own = OwnPaths()
     private var detours: Detours
+    private(set) var newPlaces = NewPlaces()
     /// Peers that were entered, or have new places, while there was no own address.
     private var pathless: Set<HomeAddress> = []
 
@@ -83,6 +84,7 @@ struct PeerPaths: Sendable {
     private func target(of peer: Peer, _ addresses: UsableAddresses) -> MobileAddress? {
         let proven = proven(peer, addresses)
         if let moa = detours[peer.hoa]?.moa, peer.lists(moa), proven.contains(moa) { return moa }
+        if let present = peer.target, newPlaces.awaited(peer.hoa) == proven.first, proven.contains(present) { return present }
         return proven.first
     }
 
@@ -219,6 +221,7 @@ struct PeerPaths: Sendable {
     /// - Returns: what takes its entries away.
     mutating func remove(_ peer: Peer, home: HomeAddress) -> [IMTChange] {
         detours.remove(peer.hoa)
+        newPlaces.end(peer.hoa)
         pathless.remove(peer.hoa)
         let pair = HomePair(own: home, peer: peer.hoa)
         return PeerEntries().changes(
@@ -285,6 +288,30 @@ struct PeerPaths: Sendable {
     private mutating func number(of moa: MobileAddress, _ home: HomeAddress, _ peers: PeerTable) -> UInt8 {
         own.number(of: moa, home) { Set(peers.slots.flatMap { slot in peers[slot].map { [$0.path, $0.installedPath] } ?? [] }) }
     }
+
+    // MARK: New places
+
+    /// A peer that has come to another place while it is still at the one that its packets go to sends from there first (`NewPlaces`).
+    ///
+    /// - Parameter hasPassed: packets are known to pass between two places.
+    mutating func awaitNewPlace(of peer: Peer, _ addresses: UsableAddresses, hasPassed: (MobilePair) -> Bool, _ now: MonotonicTime) {
+        let proven = proven(peer, addresses)
+        guard let installed = installed(of: peer), let first = proven.first, first != installed.peer, proven.contains(installed.peer),
+            peer.lists(installed.peer), !isOnDetour(peer.hoa), !hasPassed(MobilePair(own: installed.own, peer: first))
+        else {
+            newPlaces.end(peer.hoa)
+            return
+        }
+        newPlaces.begin(peer.hoa, at: first, isNew: !peer.arrivals.contains(first), now)
+    }
+
+    /// - Returns: whether the peer's packets may go to the place that was awaited.
+    mutating func counted(_ hoa: HomeAddress, came: UInt64) -> Bool { newPlaces.counted(hoa, came: came) }
+
+    /// - Returns: the peers whose packets may.
+    mutating func newPlacesDue(_ now: MonotonicTime) -> [HomeAddress] { newPlaces.takeDue(now) }
+
+    mutating func endWait(of hoa: HomeAddress) { newPlaces.end(hoa) }
 
     // MARK: Detours
 
