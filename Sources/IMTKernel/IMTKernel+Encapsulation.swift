@@ -57,7 +57,12 @@ extension IMTKernel {
     }
 
     /// What was rewritten for these peers; nothing of those that the tables can't be read about.
-    public func rewrittenUses(of paths: [RewrittenPath]) -> [RewrittenUse] { (try? tables.uses(of: paths)) ?? [] }
+    public func rewrittenUses(of paths: [RewrittenPath]) -> [RewrittenUse] {
+        ((try? tables.uses(of: paths)) ?? []).map { use in
+            guard let counts = forwarding?.rewriting?.counts(of: use.pair) else { return use }
+            return RewrittenUse(use.pair, sent: use.sent &+ counts.packetsOut, came: use.came &+ counts.packetsIn)
+        }
+    }
 
     // MARK: Links
 

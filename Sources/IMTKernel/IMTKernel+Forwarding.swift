@@ -11,28 +11,33 @@ extension IMTKernel {
     static let adoptedForwardingMax: Duration = .seconds(120)
 
     /// Whether packets in datagrams are the kernel's, as far as it can.
-    public var encapsulatesInKernel: Bool { forwarding != nil }
+    public var encapsulatesInKernel: Bool { forwarding != nil && configuration.encapsulation != .agent }
 
     // MARK: Begin and end
 
     /// Loads the programs, where they are wanted and to be had.
     func beginForwarding() {
-        guard configuration.encapsulation != .agent else {
+        guard configuration.encapsulation != .agent || configuration.dataPlane == .bpf else {
             try? removeForwarding()
             return
         }
         do throws(ProgramError) {
             forwarding = try KernelEncapsulation(configuration)
         } catch {
-            let effect = "packets in datagrams go through the agent, which takes more processor time"
-            onEvent(.warning("the kernel can't encapsulate: \(error); \(effect)"))
+            if configuration.encapsulation != .agent {
+                let effect = "packets in datagrams go through the agent, which takes more processor time"
+                onEvent(.warning("the kernel can't encapsulate: \(error); \(effect)"))
+            }
+            if configuration.dataPlane == .bpf {
+                onEvent(.warning("direct peers' packets can't be rewritten by BPF: \(error); nftables rewrites them, as with `data-plane: nftables`"))
+            }
             try? removeForwarding()
         }
     }
 
     /// Ways that an earlier run has left with the kernel. Visited homes (protocol.md section 12) were that run's: programs ask for them anew.
     var adoptedForwarding: [HomePair: Carriage] {
-        guard let forwarding else { return [:] }
+        guard let forwarding, encapsulatesInKernel else { return [:] }
         return forwarding.pairs.reduce(into: [:]) { result, pair in
             guard configuration.homeAddresses.contains(pair.own), let way = forwarding.entry(of: pair)?.way else { return }
             result[pair] = Carriage(.encapsulated(own: way.own, peer: way.far), largest: UInt32(way.largest))
@@ -53,7 +58,7 @@ extension IMTKernel {
                 unconfirmedForwarding.insert(pair)
             }
             try forwarding.set(ports: encapsulator.ports)
-            encapsulator.joinsArrivals = false
+            encapsulator.joinsArrivals = !encapsulatesInKernel
             forwardingChanged()
         } catch {
             giveUpForwarding(error)
@@ -64,6 +69,8 @@ extension IMTKernel {
     /// Takes programs and maps away, also those that an earlier run has left.
     func removeForwarding() throws(KernelError) {
         let known = forwarding
+        // Before the programs go: what our rules leave to them would leave as it is.
+        if !tables.needs.rewritingLinks.isEmpty { try tables.setRewriting(links: []) }
         forwarding = nil
         encapsulator.joinsArrivals = true
         let directory = KernelEncapsulation.directory(configuration)
@@ -73,9 +80,10 @@ extension IMTKernel {
     }
 
     /// The kernel refused what it took before: the agent does it all.
-    private func giveUpForwarding(_ error: ProgramError) {
-        onEvent(.warning("the kernel encapsulates no more: \(error); the agent does"))
-        try? removeForwarding()
+    func giveUpForwarding(_ error: ProgramError) {
+        if encapsulatesInKernel { onEvent(.warning("the kernel encapsulates no more: \(error); the agent does")) }
+        if forwarding?.rewriting != nil { onEvent(.warning("BPF rewrites no more: \(error); nftables does")) }
+        do throws(KernelError) { try removeForwarding() } catch { onEvent(.failed(error)) }
     }
 
     // MARK: What is told to the programs
@@ -93,19 +101,30 @@ extension IMTKernel {
 
     /// Links, own MoAs or routes changed: where programs belong, and where packets go first.
     func forwardingChanged(_ changes: [IMTChange] = []) {
-        guard let forwarding, let device else { return }
+        guard let forwarding else { return }
         confirmForwarding(changes)
         do throws(ProgramError) {
-            let own = Set(locators.map(\.interfaceIndex))
-            let links = linkTables.links.filter { own.contains($0.key) && $0.key != device.index && !$0.value.isLoopback }
-            for error in try forwarding.place(device: device.index, links: links) { onEvent(.warning("\(error); the agent takes what comes there")) }
+            try placePrograms()
             try write(Set(forwarding.pairs).union(tables.model.encapsulated.keys), forwarding)
         } catch {
             giveUpForwarding(error)
         }
+        rewritingChanged()
+    }
+
+    /// Ties the programs to the links that have own MoAs, and takes them off others.
+    func placePrograms() throws(ProgramError) {
+        guard let forwarding, let device else { return }
+        let own = Set(locators.map(\.interfaceIndex))
+        let links = linkTables.links.filter { own.contains($0.key) && $0.key != device.index && !$0.value.isLoopback }
+        keepRewriting(at: Set(links.keys))
+        for error in try forwarding.place(device: device.index, links: links) {
+            onEvent(.warning("\(error); without BPF, the agent and nftables take what comes there"))
+        }
     }
 
     private func write(_ pairs: some Sequence<HomePair>, _ forwarding: KernelEncapsulation) throws(ProgramError) {
+        guard encapsulatesInKernel else { return }
         // Most peers are reached the same way.
         var ways: [Carriage: ForwardingEntry.Way?] = [:]
         let plan = plan

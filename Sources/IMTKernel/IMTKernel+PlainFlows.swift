@@ -33,6 +33,7 @@ extension IMTKernel {
                 noted: try tables.plainFlows(to: remotes), connections: connections, own: tables.model.own,
                 moaOf: { [plan, model = tables.model] in plan.moa(of: $0, own: model.own) })
             try tables.remember(flows)
+            rememberPlainFlows()
         } catch {
             failOnce(error, .socketSearch)
         }

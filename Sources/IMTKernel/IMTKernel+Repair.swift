@@ -98,6 +98,7 @@ extension IMTKernel {
                 tableRepair.repaired(now)
                 // Sets that packets fill are empty in tables that were installed anew.
                 keepPlainFlowsOfAll()
+                writeRewriting()
                 onEvent(.repaired(what))
             } catch {
                 onEvent(.failed(error))

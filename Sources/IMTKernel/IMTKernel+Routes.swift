@@ -203,7 +203,7 @@ extension IMTKernel {
             announcedLinks = snapshot
             // Not left to the agent's answer: until then packets of a HoA that lost its link would leave under its name.
             do throws(KernelError) {
-                try tables.setHost(homes: unhomed(), addresses: tables.model.addresses)
+                try setHost(homes: unhomed(), addresses: tables.model.addresses)
             } catch {
                 onEvent(.failed(error))
             }
@@ -213,7 +213,7 @@ extension IMTKernel {
         guard linkWritesPending else { return }
         linkWritesPending = false
         do throws(KernelError) {
-            try tables.setHost(homes: unhomed(), addresses: decidedAddresses())
+            try setHost(homes: unhomed(), addresses: decidedAddresses())
             try synchroniseRoutes(readBack: .nothing)
         } catch {
             onEvent(.failed(error))
@@ -263,6 +263,9 @@ extension IMTKernel {
 
     func releaseRetired(_ now: MonotonicTime) {
         let ended = retiredAddresses.expired(now)
+        // A HoA among them is rewritten by programs from now on, if such there are.
+        prepareRewriting([], homes: tables.model.homes)
+        defer { writeRewriting(TouchedKeys([])) }
         do throws(KernelError) {
             try tables.release(ended)
         } catch {

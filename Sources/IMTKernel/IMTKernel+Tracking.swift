@@ -12,6 +12,7 @@ extension IMTKernel {
             var needs = tables.needs.reviewed(configuration, othersFilter: try tables.othersFilter(), hasPolicies: hasPolicies)
             needs.encapsulates = !tables.model.encapsulated.isEmpty
             try tables.set(needs: needs)
+            rewritingChanged()
             hadLegacyTables = hasLegacyTables
         } catch {
             hadLegacyTables = nil

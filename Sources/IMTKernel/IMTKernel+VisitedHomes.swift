@@ -51,7 +51,7 @@ extension IMTKernel {
         try readLinks(mainRoutes: false)
         try placeHomes(retire: retire)
         try readLinks(mainRoutes: false)
-        try tables.setHost(homes: unhomed(), addresses: decidedAddresses())
+        try setHost(homes: unhomed(), addresses: decidedAddresses())
         try synchroniseRoutes(readBack: .nothing)
     }
 }

@@ -138,8 +138,9 @@ public final class IMTKernel {
         // Which of those that are there now are own MoAs is about to be said.
         model.addresses = decidedAddresses()
         model.keepOwn(of: Set(configuration.homeAddresses))
-        try tables.install(model)
         locators = linkTables.snapshot(without: device.name).addresses.filter { model.own[MobileAddress($0.address)] != nil }
+        beginRewriting(model)
+        try tables.install(model)
         keepPlainFlowsOfAll()
         plainDestinations.adopt(model.plain, now: SystemClock.now().monotonic)
         awaitPlain()
@@ -245,19 +246,23 @@ public final class IMTKernel {
             try writePath()
             try writePeers(installed.peers.separatePeers)
         }
+        prepareRewriting(changes, homes: locators.map { _ in unhomed() })
         do throws(KernelError) {
             // The agent has decided about every address that is there.
             if let repaired = try tables.commit(changes, touched, host: locators.map { _ in (unhomed(), knownAddresses()) }) {
                 keepPlainFlowsOfAll()
                 onEvent(.repaired(repaired))
+                writeRewriting()
             }
         } catch {
             // The links are as they are, whatever became of the changes.
             if locators != nil { try? tables.setHost(homes: unhomed(), addresses: knownAddresses()) }
+            writeRewriting()
             _ = try? synchroniseRoutes(readBack: .everything)
             announce(new)
             throw error
         }
+        writeRewriting(touched)
         encapsulator.apply(changes)
         needReassembly(for: changes)
         reviewEncapsulation()
@@ -341,6 +346,7 @@ public final class IMTKernel {
         var wanted = tables.model
         try KernelError.planned { () throws(PlanError) in try wanted.replace(outbound: outbound, inbound: inbound) }
         let drift = try tables.repairAll(wanted)
+        writeRewriting()
         try synchroniseRoutes(readBack: .everything)
         return drift
     }
@@ -401,15 +407,16 @@ public final class IMTKernel {
     public func peerCounters() throws(KernelError) -> [HomePair: PeerCounters] {
         // Asked for each second: as good a moment as any for what sends no notification.
         reviewLegacyTables()
-        return try tables.counters().merging(encapsulator.counters(), uniquingKeysWith: +)
-            .merging(forwarding?.counts() ?? [:], uniquingKeysWith: +)
+        reviewPlainFlows()
+        return try tables.counters().merging(forwarding?.rewriting?.counts() ?? [:], uniquingKeysWith: +)
+            .merging(encapsulator.counters(), uniquingKeysWith: +).merging(forwarding?.counts() ?? [:], uniquingKeysWith: +)
     }
 
     /// Has the next packet to a peer told (`KernelEvent.used`), so that nobody needs to look at the counts until then.
     ///
-    /// - Returns: whether it will be told; of hosts behind a mobile router it is not.
+    /// - Returns: whether it will be told; of hosts behind a mobile router it is not, nor where programs rewrite, whose counts are their own.
     public func awaitUse(_ isOn: Bool) throws(KernelError) -> Bool {
-        guard configuration.homePrefixes.isEmpty || !isOn else { return false }
+        guard configuration.homePrefixes.isEmpty && forwarding?.rewriting == nil || !isOn else { return false }
         try tables.set(awaitsUse: isOn)
         return isOn
     }

@@ -25,6 +25,13 @@ public enum EncapsulationPlace: String, CaseIterable, Hashable, Sendable {
     case kernel
 }
 
+/// By what TCP's and UDP's addresses are rewritten, of peers that are reached directly.
+public enum DataPlane: String, CaseIterable, Hashable, Sendable {
+    case nftables
+    /// By programs at the links, where they can be had; nftables does what they leave.
+    case bpf
+}
+
 /// What the kernel side of a node is to look like. Numbers and names are configurable because other software on the host
 /// may use the same ones; every one of them must differ between two agents in one network namespace.
 public struct IMTConfiguration: Hashable, Sendable {
@@ -68,6 +75,7 @@ public struct IMTConfiguration: Hashable, Sendable {
     public var loosensReversePath = false
 
     public var encapsulation = EncapsulationPlace.agent
+    public var dataPlane = DataPlane.nftables
     /// Where programs and their maps are pinned, in a directory for each network namespace and device: in a file system of BPF objects.
     public var programDirectory = "/sys/fs/bpf/mat"
     /// Whether programs are tied to links by classifiers only, as on kernels before 6.6.

@@ -30,6 +30,20 @@ import Testing
 
     // MARK: Tables and routes
 
+    @Test("A HoA that is a MoA, or lately was, is not away from home: what is for it is questioned")
+    func homesAway() throws {
+        let (home, moa) = (G.own.own, MobileAddress(G.own.own.address))
+        var model = TranslationModel()
+        model.homes = [home.address]
+        #expect(model.homesAway == [home.address])
+        try model.apply([.setOwn(moa, home)])
+        #expect(model.homesAway.isEmpty)
+        try model.apply([.removeOwn(moa), .setOwn(G.wlan, home)])
+        #expect(model.homesAway.isEmpty && model.retired.map(\.moa) == [moa])
+        model.release([moa])
+        #expect(model.homesAway == [home.address])
+    }
+
     @Test("An encapsulated peer has no entry in the maps; one entry replaces the other")
     func model() throws {
         var model = TranslationModel()

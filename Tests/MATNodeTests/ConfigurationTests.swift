@@ -47,6 +47,16 @@ import Testing
         }
     }
 
+    @Test("By what direct peers' packets are rewritten is nftables unless it says bpf; another word hears of both")
+    func dataPlane() throws {
+        let home = "home-addresses:\n  - {address: 192.0.2.10, key: /k, certificate: /c}\n"
+        #expect(try NodeConfiguration(parsing: home, file: "matd.yaml").dataPlane == .nftables)
+        #expect(try NodeConfiguration(parsing: home + "data-plane: bpf\n", file: "matd.yaml").dataPlane == .bpf)
+        let error = #expect(throws: (any Error).self) { try NodeConfiguration(parsing: home + "data-plane: xdp\n", file: "matd.yaml") }
+        let text = error.map { "\($0)" } ?? ""
+        #expect(text.contains("matd.yaml:3") && text.contains("xdp") && text.contains("nftables") && text.contains("bpf"), "\(text)")
+    }
+
     @Test("A mistake in an entry is told alone, and not that there is none; a wrong word for traffic hears of lists")
     func mistakes() throws {
         let error = try #require(throws: (any Error).self) {

@@ -58,8 +58,13 @@ final class Lab: @unchecked Sendable {
         binaries = Self.built
     }
 
+    /// The same tests with the other data plane: MAT_TEST_DATA_PLANE=bpf.
+    private var dataPlane: [String] {
+        ProcessInfo.processInfo.environment["MAT_TEST_DATA_PLANE"].map { ["--data-plane", $0] } ?? []
+    }
+
     func up() throws {
-        let output = try run([script, "--name", name, "--bin", binaries, "up", "--encapsulation", encapsulation], seconds: 90)
+        let output = try run([script, "--name", name, "--bin", binaries, "up", "--encapsulation", encapsulation] + dataPlane, seconds: 90)
         guard output.status == 0 else { throw Failure(description: "the lab did not come up:\n\(output.text)") }
     }
 

@@ -21,6 +21,7 @@ struct Catalogue {
     private static let wholes: [Entry] = [
         Entry(name: "plain", title: "plain IP", spreads: true),
         Entry(name: "ours", title: "ours", scales: true, spreads: true),
+        Entry(name: "ours-bpf", title: "ours, `data-plane: bpf`", scales: true, spreads: true),
         Entry(name: "hooks", title: "two empty hooks"),
         Entry(name: "fixed", title: "prototype: constants, no look-up"),
         Entry(name: "bare", title: "prototype: peer from a map, own address constant"),
@@ -33,6 +34,7 @@ struct Catalogue {
         Entry(name: "ebpf-tcx", title: "eBPF at the links, tcx"),
         Entry(name: "ebpf-hooks", title: "eBPF (clsact) and two empty hooks"),
         Entry(name: "beside", title: "plain traffic on hosts where ours runs", scales: true),
+        Entry(name: "beside-bpf", title: "plain traffic, likewise with `data-plane: bpf`", scales: true),
         Entry(name: "programs", title: "ours, beside a program of `mat run`", scales: true, spreads: true),
         Entry(name: "beside-programs", title: "plain traffic, likewise", scales: true),
         Entry(name: "plain-fw", title: "plain IP, stateful firewall"),
@@ -79,6 +81,9 @@ struct Catalogue {
         switch item.variant {
         case "plain": return Simple(.moas(isIPv4))
         case "ours": return try Ours(network, cores, peers: item.peers, isIPv4: isIPv4, onlyMN: item.pattern != .pair)
+        case "ours-bpf":
+            return try Ours(network, cores, peers: item.peers, isIPv4: isIPv4, onlyMN: item.pattern != .pair, dataPlane: .bpf)
+        case "beside-bpf": return try Ours(network, cores, peers: item.peers, isIPv4: isIPv4, plain: true, dataPlane: .bpf)
         case "beside": return try Ours(network, cores, peers: item.peers, isIPv4: isIPv4, plain: true)
         case "programs": return try Ours(network, cores, peers: item.peers, isIPv4: isIPv4, onlyMN: item.pattern != .pair, steers: true)
         case "beside-programs": return try Ours(network, cores, peers: item.peers, isIPv4: isIPv4, plain: true, steers: true)

@@ -17,16 +17,17 @@ final class Ours: Installed {
     ///   - plain: the two hosts do not know each other as peers, and talk between their MoAs.
     ///   - steers: a program on each host has other addresses than the traffic that is measured.
     init(
-        _ network: BenchNetwork, _ cores: Cores, peers: Int, isIPv4: Bool, onlyMN: Bool = false, plain: Bool = false, steers: Bool = false
+        _ network: BenchNetwork, _ cores: Cores, peers: Int, isIPv4: Bool, onlyMN: Bool = false, plain: Bool = false, steers: Bool = false,
+        dataPlane: IMTPlan.DataPlane = .nftables
     ) throws {
         ends = plain ? .moas(isIPv4) : .hoas(isIPv4)
         do {
-            hosts.append(try Self.start(network.mn, cores, own: Plan.mnHoA, at: Plan.mnMoA))
+            hosts.append(try Self.start(network.mn, cores, own: Plan.mnHoA, at: Plan.mnMoA, dataPlane))
             try Self.fill(
                 hosts[0], own: Plan.mnHoA(isIPv4), at: Plan.mnMoA(isIPv4), peer: Plan.cnHoA(isIPv4), Plan.cnMoA(isIPv4), peers, plain)
             if steers { try steer(hosts[0]) }
             guard !onlyMN else { return }
-            hosts.append(try Self.start(network.cn, cores, own: Plan.cnHoA, at: Plan.cnMoA))
+            hosts.append(try Self.start(network.cn, cores, own: Plan.cnHoA, at: Plan.cnMoA, dataPlane))
             try Self.fill(
                 hosts[1], own: Plan.cnHoA(isIPv4), at: Plan.cnMoA(isIPv4), peer: Plan.mnHoA(isIPv4), Plan.mnMoA(isIPv4), peers, plain)
             if steers { try steer(hosts[1]) }
@@ -56,10 +57,12 @@ final class Ours: Installed {
     }
 
     private static func start(
-        _ host: Namespace, _ cores: Cores, own: (Bool) -> IPAddress, at moa: (Bool) -> IPAddress
+        _ host: Namespace, _ cores: Cores, own: (Bool) -> IPAddress, at moa: (Bool) -> IPAddress, _ dataPlane: IMTPlan.DataPlane
     ) throws -> KernelHost {
         let homes = [HomeAddress(own(true)), HomeAddress(own(false))]
-        let kernel = try KernelHost(host, cores, IMTConfiguration(homeAddresses: homes))
+        var configuration = IMTConfiguration(homeAddresses: homes)
+        configuration.dataPlane = dataPlane
+        let kernel = try KernelHost(host, cores, configuration)
         let locators = [moa(true), moa(false)]
         do {
             try kernel.ask { try $0.setOwnLocators(try $0.currentLinks().usable.filter { locators.contains($0.address) }) }

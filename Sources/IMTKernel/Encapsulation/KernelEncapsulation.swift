@@ -30,6 +30,9 @@ final class KernelEncapsulation {
     /// Of `counters`.
     private let memory: KernelMemory
     private let depart: KernelProgram, arrive: KernelProgram, arriveBare: KernelProgram
+    /// What direct peers' packets are rewritten by, at the same links; `nil` if nftables does it.
+    let rewriting: KernelRewriting?
+    private let translate: KernelProgram?, translateBare: KernelProgram?
     private var places: [Tie: ProgramPlace] = [:]
     private var device: UInt32 = 0
     /// Of the agent's own datagrams, and of packets that programs have taken out of others.
@@ -74,10 +77,15 @@ final class KernelEncapsulation {
         counters = try map(.init(.array, "counters", keyOctets: 4, valueOctets: Self.words * 8, entriesMax: Self.peersMax, isInMemory: true))
         memory = try KernelMemory(counters)
         drops = try map(.init(.array, "drops", keyOctets: 4, valueOctets: 8, entriesMax: 1))
+        rewriting = configuration.dataPlane == .bpf ? try KernelRewriting(map) : nil
         let maps = ["settings": settings, "peers4": peers4, "peers6": peers6, "counters": counters, "drops": drops]
+            .merging(rewriting?.maps ?? [:], uniquingKeysWith: { first, _ in first })
+        let rewrites = rewriting != nil
         depart = try KernelProgram(EncapsulationPrograms.depart, maps: maps)
-        arrive = try KernelProgram(EncapsulationPrograms.arrive, maps: maps)
-        arriveBare = try KernelProgram(EncapsulationPrograms.arriveBare, maps: maps)
+        arrive = try KernelProgram(rewrites ? EncapsulationPrograms.deliver : EncapsulationPrograms.arrive, maps: maps)
+        arriveBare = try KernelProgram(rewrites ? EncapsulationPrograms.deliverBare : EncapsulationPrograms.arriveBare, maps: maps)
+        translate = rewrites ? try KernelProgram(EncapsulationPrograms.translate, maps: maps) : nil
+        translateBare = rewrites ? try KernelProgram(EncapsulationPrograms.translateBare, maps: maps) : nil
         try adopt()
     }
 
@@ -105,18 +113,19 @@ final class KernelEncapsulation {
         for (index, link) in links.sorted(by: { $0.key < $1.key }) {
             guard link.hardware == KernelValues.hardwareEthernet || KernelValues.hardwareBare.contains(link.hardware) else { continue }
             wanted.append(Tie(interface: index, direction: .ingress, hardware: link.hardware))
+            if rewriting != nil { wanted.append(Tie(interface: index, direction: .egress, hardware: link.hardware)) }
         }
         for tie in places.keys where !wanted.contains(tie) { places.removeValue(forKey: tie)?.detach() }
         var failures: [ProgramError] = []
         for tie in wanted {
             if let place = places[tie], place.isThere { continue }
             places[tie] = nil
-            let program = tie.direction == .egress ? depart : tie.hardware == KernelValues.hardwareEthernet ? arrive : arriveBare
+            guard let program = program(tie) else { continue }
             do throws(ProgramError) {
                 places[tie] = try ProgramPlace(
                     program, to: tie.interface, tie.direction, pinnedAt: directory.path(of: Self.pin(tie.interface, tie.direction)), ways: ways)
             } catch {
-                if tie.direction == .egress { throw error }
+                if tie.interface == device { throw error }
                 // A link that has just gone.
                 if error.errno != ENODEV { failures.append(error) }
             }
@@ -124,8 +133,23 @@ final class KernelEncapsulation {
         return failures
     }
 
+    private func program(_ tie: Tie) -> KernelProgram? {
+        let isEthernet = tie.hardware == KernelValues.hardwareEthernet
+        switch tie.direction {
+        case .ingress: return isEthernet ? arrive : arriveBare
+        case .egress: return tie.interface == device ? depart : isEthernet ? translate : translateBare
+        }
+    }
+
+    /// Links, of these, at both ends of which direct peers' packets are rewritten.
+    func rewritingLinks(among links: some Sequence<UInt32>) -> [UInt32] {
+        guard rewriting != nil else { return [] }
+        let tied = Dictionary(grouping: places.filter { $0.value.isThere }.keys, by: \.interface)
+        return links.filter { tied[$0]?.count == 2 }.sorted()
+    }
+
     /// How the programs are tied to our device; `nil` if they are not.
-    var way: ProgramPlace.Way? { places.first { $0.key.direction == .egress }?.value.way }
+    var way: ProgramPlace.Way? { places.first { $0.key.direction == .egress && $0.key.interface == device }?.value.way }
 
     private static func pin(_ interface: UInt32, _ direction: ProgramPlace.Direction) -> String {
         "\(direction == .egress ? "depart" : "arrive")-\(interface)"

@@ -1,8 +1,35 @@
 import CLinux
 import Glibc
 import IMTPlan
+import MATSignal
 
 extension TranslationTables {
+    /// The links at which programs rewrite what our rules leave to them.
+    func setRewriting(links: [UInt32]) throws(KernelError) {
+        let before = needs
+        needs.rewritingLinks = links
+        do throws(KernelError) {
+            guard try exist() else { return }
+            var batch = NFTBatch(firstSequence: nextSequence)
+            for change in plan.rewritingAnew(model) { batch.append(change) }
+            try send(batch, operation: "leave packets to the programs at the links")
+        } catch {
+            needs = before
+            throw error
+        }
+    }
+
+    /// Peers that have a plain flow with one of their MoAs.
+    func plainPeers() throws(KernelError) -> Set<IPAddress> {
+        var found: Set<IPAddress> = []
+        for table in families {
+            for element in try socket.elements(of: TranslationRuleset.plainPeers, in: table) {
+                if let peer = IPAddress(octets: element.key) { found.insert(peer) }
+            }
+        }
+        return found
+    }
+
     /// Changes the rules to what the host needs now. Maps and their counts stay as they are.
     func set(needs wanted: TranslationNeeds) throws(KernelError) {
         guard wanted != needs else { return }

@@ -54,6 +54,12 @@ package struct TranslationModel: Equatable {
     package var plain: Set<IPAddress> = []
     /// HoAs that are on no real link: from these, plain traffic needs source NAT.
     package var homes: Set<IPAddress> = []
+    /// Those of them that are no MoA either, and lately were none. What a node at home sends to plain hosts has a HoA for a source and is nobody's to
+    /// rewrite; when its address goes, peers still send to it until they have heard, and it stays a MoA for so long.
+    package var homesAway: Set<IPAddress> {
+        let moas = Set(own.keys.map(\.address)).union(retired.map(\.moa.address))
+        return homes.subtracting(moas)
+    }
     /// Of an excerpt: `fewArrivals` of the whole.
     private var wholeArrivals: Set<IPAddress>??
     /// Entries of each path; one without any is given up.

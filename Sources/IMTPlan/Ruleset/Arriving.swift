@@ -46,7 +46,7 @@ extension TranslationRuleset {
     var deliver: ChainDefinition {
         ChainDefinition(
             name: "deliver", hook: .init(type: "filter", number: KernelValues.hookPrerouting, priority: -310),
-            rules: frequentIn + (needs.encapsulates ? [unwrapped] : [])
+            rules: frequentIn + (needs.encapsulates ? [unwrapped] : []) + rewrittenByPrograms
                 + arrivedAt.map { moa, _ in isAddress(moa.address, destination) + [.verdict(.goTo(Self.arrived(moa)))] }
                 + [isSignalling + [.verdict(.accept)]] + isOtherPort(transport(2, 2)) + [isError + [.verdict(.jump("errors"))]]
                 + entrances.filter { $0.network != nil || arrivedAt.isEmpty }.map { delivered(at: $0) } + unwrappedByAgent

@@ -88,6 +88,7 @@ package enum ChecksumRepair: Hashable {
 package enum MetaKey: UInt32 {
     case protocolNumber = 16  // NFT_META_L4PROTO
     case mark = 3  // NFT_META_MARK, in the host's order
+    case output = 5  // NFT_META_OIF, the link's number in the host's order
     case inputName = 6  // NFT_META_IIFNAME
     case outputName = 7  // NFT_META_OIFNAME
 }

@@ -51,7 +51,7 @@ extension TranslationRuleset {
         let leaves = isInterface(.outputName, configuration.deviceName, .notEqual, in: second)
         return ChainDefinition(
             name: "translate", hook: .init(type: "filter", number: KernelValues.hookPostrouting, priority: 310),
-            rules: (needs.exemptsIPsec ? [willBeEncrypted] : []) + frequentOut + isUnmapped + firstUse
+            rules: (needs.exemptsIPsec ? [willBeEncrypted] : []) + frequentOut + isUnmapped + firstUse + leftToPrograms
                 // Into our device as it is.
                 + (needs.encapsulates ? isEncapsulated.map { isInterface(.outputName, configuration.deviceName) + $0 + [.verdict(.accept)] } : [])
                 + [isSignalling + [.verdict(.accept)], isError + [.verdict(.jump("quoted_out"))]]

@@ -15,6 +15,9 @@ package struct TranslationNeeds: Hashable {
     package var encapsulates = false
     /// No peer is in use, and nobody looks at the counts until the kernel tells of a packet to one of them.
     package var awaitsUse = false
+    /// Links at whose egress a program rewrites TCP and UDP of direct peers, in order. At most `rewritingLinksMax`: each has rules of its own.
+    package var rewritingLinks: [UInt32] = []
+    package static let rewritingLinksMax = 8
     /// Nobody has asked the kernel to track connections, so that nothing has to be kept out of it: chain `hold` is not there.
     package var isUntracked = false
 

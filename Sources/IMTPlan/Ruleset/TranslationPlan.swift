@@ -16,7 +16,8 @@ package struct TranslationPlan {
     package func ruleset(_ family: AddressFamily, _ contents: TranslationModel = TranslationModel()) -> TranslationRuleset {
         TranslationRuleset(
             family: family, configuration: configuration, needs: needs, paths: contents.paths, own: contents.own, retired: contents.retiredByAddress,
-            visited: contents.homes.subtracting(configuration.homeAddresses.map(\.address)), arrivals: contents.fewArrivals)
+            homesAway: contents.homesAway, visited: contents.homes.subtracting(configuration.homeAddresses.map(\.address)),
+            arrivals: contents.fewArrivals)
     }
 
     /// Both tables as they are with these contents.
@@ -72,6 +73,17 @@ package struct TranslationPlan {
         }
     }
 
+    /// The chains whose rules name the links that have programs.
+    package func rewritingAnew(_ contents: TranslationModel) -> [TableChange] {
+        AddressFamily.allCases.compactMap { family in
+            let rules = ruleset(family, contents)
+            guard !rules.isWithoutHome else { return nil }
+            var change = TableChange(rules.table)
+            for chain in [rules.translate, rules.deliver] { change.replaceRules(of: chain) }
+            return change
+        }
+    }
+
     // MARK: Changes
 
     /// From a kernel that holds `before` to one that holds `now`, in a family.
@@ -93,7 +105,7 @@ package struct TranslationPlan {
         let isSameNetworks = rules.networks == earlier.networks && rules.retiredNetworks == earlier.retiredNetworks
         if old == new, isSameNetworks {
             change.apply(sets)
-            if rules.homesOfPackets != earlier.homesOfPackets { write([rules.translate]) }
+            if rules.homesOfPackets != earlier.homesOfPackets || rules.rewrittenHomes != earlier.rewrittenHomes { write([rules.translate]) }
         } else {
             // New paths get their maps first, then elements move, then the rules name the paths that are, and the others' maps go.
             for number in new.keys.sorted() where old[number] == nil { change.steps.append(.addSet(rules.out(number))) }
@@ -103,6 +115,7 @@ package struct TranslationPlan {
             write(rules.pathChains + (isSameNetworks ? [] : rules.networkChains))
             change.steps += gone.map { .deleteSet(rules.out($0)) }
         }
+        if rules.rewrittenHomes != earlier.rewrittenHomes { write([rules.deliver]) }
         write(rules.chains(withFrequentOtherThan: earlier))
         if let prefixes = changes.alwaysPlain {
             var later = self

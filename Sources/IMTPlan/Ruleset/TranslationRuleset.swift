@@ -54,6 +54,8 @@ package struct TranslationRuleset {
     /// The own MoAs of all families.
     var own: [MobileAddress: HomeAddress] = [:]
     var retired: [MobileAddress: HomeAddress] = [:]
+    /// As `TranslationModel.homesAway`.
+    var homesAway: Set<IPAddress> = []
     /// HoAs that networks lend this node.
     var visited: Set<IPAddress> = []
     /// Where peers' packets come from; `nil` if that is many places (`peerConstantsMax`).

@@ -54,15 +54,9 @@ extern struct map peers6;    // pair6 -> peer
 extern struct map counters;  // by slot
 extern struct map drops;     // one
 
-INLINE void copy(u32 *to, const u32 *from) {
-    to[0] = from[0]; to[1] = from[1]; to[2] = from[2]; to[3] = from[3];
-}
+INLINE int is_own(const struct settings *all, u16 port) { return all->ports[NET16(port) >> 6] >> (NET16(port) & 63) & 1; }
 
-// Packets that the hardware, or the last link, would have made of it.
-INLINE u64 packets_of(struct __sk_buff *skb, u32 octets) {
-    if (!skb->gso_size) return 1;
-    return skb->gso_segs ? skb->gso_segs : (octets + skb->gso_size - 1) / skb->gso_size;
-}
+#include "rewriting.h"
 
 // MARK: Out
 
@@ -258,8 +252,6 @@ INLINE int enter(struct __sk_buff *skb, const u32 link, const u32 outer, const u
     return redirect(all->device, BPF_F_INGRESS);
 }
 
-INLINE int is_own(const struct settings *all, u16 port) { return all->ports[NET16(port) >> 6] >> (NET16(port) & 63) & 1; }
-
 INLINE int arriving(struct __sk_buff *skb, const u32 link) {
     u32 none = 0;
     const u32 least = link + sizeof(struct ipv4) + sizeof(struct udp) + sizeof(struct ipv4);
@@ -303,3 +295,23 @@ int arrive(struct __sk_buff *skb) { return arriving(skb, sizeof(struct ethernet)
 
 PROGRAM(arriveBare)
 int arriveBare(struct __sk_buff *skb) { return arriving(skb, 0); }
+
+// MARK: With direct peers' packets
+
+PROGRAM(deliver)
+int deliver(struct __sk_buff *skb) {
+    int outcome = arriving(skb, sizeof(struct ethernet));
+    return outcome == GO_ON ? delivering(skb, sizeof(struct ethernet)) : outcome;
+}
+
+PROGRAM(deliverBare)
+int deliverBare(struct __sk_buff *skb) {
+    int outcome = arriving(skb, 0);
+    return outcome == GO_ON ? delivering(skb, 0) : outcome;
+}
+
+PROGRAM(translate)
+int translate(struct __sk_buff *skb) { return leaving(skb, sizeof(struct ethernet)); }
+
+PROGRAM(translateBare)
+int translateBare(struct __sk_buff *skb) { return leaving(skb, 0); }

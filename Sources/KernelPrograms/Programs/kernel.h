@@ -45,7 +45,7 @@ enum { GO_ON = -1, DROP = 2 };
 #define NET16(x) ((u16)__builtin_bswap16((u16)(x)))
 #define NET32(x) ((u32)__builtin_bswap32((u32)(x)))
 
-enum { IPV4 = 0x0800, IPV6 = 0x86DD, TCP = 6, UDP = 17, ICMP6 = 58 };
+enum { IPV4 = 0x0800, IPV6 = 0x86DD, TCP = 6, UDP = 17, FRAGMENT6 = 44, ICMP6 = 58 };
 
 // Fields are in network order. Not `packed`: each begins at a multiple of two octets behind an Ethernet header, which clang then need not put
 // together octet by octet; the kernel's machines load words from anywhere.
@@ -60,4 +60,14 @@ INLINE u16 folded(u32 sum) {
     sum = (sum & 0xFFFF) + (sum >> 16);
     sum = (sum & 0xFFFF) + (sum >> 16);
     return (u16)sum;
+}
+
+INLINE void copy(u32 *to, const u32 *from) {
+    to[0] = from[0]; to[1] = from[1]; to[2] = from[2]; to[3] = from[3];
+}
+
+// Packets that the hardware, or the last link, would have made of it.
+INLINE u64 packets_of(struct __sk_buff *skb, u32 octets) {
+    if (!skb->gso_size) return 1;
+    return skb->gso_segs ? skb->gso_segs : (octets + skb->gso_size - 1) / skb->gso_size;
 }

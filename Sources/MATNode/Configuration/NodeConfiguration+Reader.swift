@@ -92,6 +92,7 @@ extension NodeConfiguration {
         connectionTracking = file.value("connection-tracking", ConfigurationKind<ConnectionTracking>.word, default: .auto)
         routingRules = file.value("routing-rules", ConfigurationKind<RoutingRules>.word, default: .first)
         encapsulation = file.value("encapsulation", ConfigurationKind<EncapsulationPlace>.word, default: .auto)
+        dataPlane = file.value("data-plane", ConfigurationKind<DataPlane>.word, default: .nftables)
         reversePath = file.value("reverse-path", ConfigurationKind<ReversePath>.word, default: .warn)
         try file.finish()
     }

@@ -86,6 +86,8 @@ public struct NodeConfiguration: Sendable {
     public var onStop = OnStop.keep
     /// Where packets are put into datagrams and taken out.
     public var encapsulation = EncapsulationPlace.auto
+    /// By what TCP's and UDP's addresses are rewritten, of peers that are reached directly.
+    public var dataPlane = DataPlane.nftables
     /// Whether the kernel tracks connections with peers: for a stateful firewall on this host.
     public var connectionTracking = ConnectionTracking.auto
     /// What becomes of strict reverse path filters (`rp_filter` 1) on links that are used side by side.

@@ -77,6 +77,7 @@ public final class NodeService {
         kernelConfiguration.connectionTracking = configuration.connectionTracking
         kernelConfiguration.keepsRulesFirst = configuration.routingRules == .first
         kernelConfiguration.encapsulation = configuration.encapsulation
+        kernelConfiguration.dataPlane = configuration.dataPlane
         Self.readEnvironment(into: &kernelConfiguration)
         kernelConfiguration.loosensReversePath = configuration.reversePath == .loosen
         kernelConfiguration.alwaysPlain = names.servers.alwaysPlain

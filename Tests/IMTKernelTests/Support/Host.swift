@@ -38,7 +38,12 @@ final class Host: @unchecked Sendable {
         let started = DispatchSemaphore(value: 0)
         nonisolated(unsafe) var outcome: Result<AdoptedState, any Error>?
         let name = namespace.name
-        thread = JoinableThread { [self] in
+        var configuration = configuration
+        // The same tests with the other data plane: MAT_TEST_DATA_PLANE=bpf.
+        if let plane = ProcessInfo.processInfo.environment["MAT_TEST_DATA_PLANE"].flatMap({ DataPlane(rawValue: $0) }) {
+            configuration.dataPlane = plane
+        }
+        thread = JoinableThread { [self, configuration] in
             do {
                 try Namespace.enter(name)
                 let loop = try EventLoop()

@@ -81,7 +81,7 @@ public struct Daemons {
             try certificate.write(toFile: Self.certificate(home, directory), atomically: false, encoding: .utf8)
         }
         let devices = topology.devices.map(\.device)
-        try Self.node(host, node, directory: directory, resolvers: resolvers, devices: devices, lab.encapsulation)
+        try Self.node(host, node, directory: directory, resolvers: resolvers, devices: devices, lab.encapsulation, lab.dataPlane)
             .write(toFile: "\(directory)/matd.yaml", atomically: false, encoding: .utf8)
     }
 
@@ -89,7 +89,7 @@ public struct Daemons {
 
     static func node(
         _ host: Topology.Host, _ node: Topology.Node, directory: String, resolvers: [String], devices: [String],
-        _ encapsulation: Lab.Encapsulation = .auto
+        _ encapsulation: Lab.Encapsulation = .auto, _ dataPlane: Lab.DataPlane = .nftables
     ) -> String {
         var lines = ["home-addresses:"]
         let keys = { (home: String) in ["    key: \(directory)/node.key", "    certificate: \"\(certificate(home, directory))\""] }
@@ -101,7 +101,7 @@ public struct Daemons {
             for place in network.places { lines += ["      - interface: \(place.device)", "        prefix: \"\(place.prefix)\""] }
         }
         lines += ["traffic: \(node.traffic)", "interfaces:", "  prefer: [\(devices.joined(separator: ", "))]", "  ignore: []"]
-        lines += ["paths:", "  hold-down: 3s", "encapsulation: \(encapsulation.rawValue)"] + dns(resolvers)
+        lines += ["paths:", "  hold-down: 3s", "encapsulation: \(encapsulation.rawValue)", "data-plane: \(dataPlane.rawValue)"] + dns(resolvers)
         lines += ["control: \(directory)/control.sock", "state: \(directory)/state", "log-level: debug", "metrics: {listen: 127.0.0.1:9289}"]
         return lines.joined(separator: "\n") + "\n"
     }
@@ -167,7 +167,9 @@ public struct Daemons {
         let program = try daemon(host)
         if lab.process(host.name, program).pid != nil { throw LabError("\(program) of \(host.name) runs already") }
         var command = [try lab.program(program), "--config", "\(lab.directory(host.name))/\(program).yaml"]
-        if program == "matd", lab.encapsulation != .agent { command = ["env", "MAT_PROGRAMS=\(try makePins(host.name))"] + command }
+        if program == "matd", lab.encapsulation != .agent || lab.dataPlane == .bpf {
+            command = ["env", "MAT_PROGRAMS=\(try makePins(host.name))"] + command
+        }
         try lab.start(host.name, program, try skewed(command, by: lead(of: host.name)))
     }
 

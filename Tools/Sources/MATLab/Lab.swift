@@ -15,11 +15,17 @@ public struct Lab: Sendable {
 
     public enum Encapsulation: String, CaseIterable, Sendable { case auto, kernel, agent }
 
+    /// By what its nodes rewrite direct peers' packets, likewise.
+    public let dataPlane: DataPlane
+
+    public enum DataPlane: String, CaseIterable, Sendable { case nftables, bpf }
+
     /// - Parameters:
     ///   - programs: those that it was built with if `nil`.
     ///   - encapsulation: likewise; a new lab's is `auto`.
+    ///   - dataPlane: likewise; a new lab's is `nftables`.
     public init(
-        name: String, topology: Topology = .smallInternet, programs: String?, encapsulation: Encapsulation? = nil
+        name: String, topology: Topology = .smallInternet, programs: String?, encapsulation: Encapsulation? = nil, dataPlane: DataPlane? = nil
     ) throws(LabError) {
         let isValid = (1...16).contains(name.utf8.count) && name.utf8.allSatisfy { (97...122).contains($0) || (48...57).contains($0) }
         guard isValid, name.utf8.first.map({ $0 >= 97 }) == true else {
@@ -32,6 +38,7 @@ public struct Lab: Sendable {
         }
         self.programs = programs ?? recorded("bin")
         self.encapsulation = encapsulation ?? recorded("encapsulation").flatMap { Encapsulation(rawValue: $0) } ?? .auto
+        self.dataPlane = dataPlane ?? recorded("data-plane").flatMap { DataPlane(rawValue: $0) } ?? .nftables
     }
 
     // MARK: Places
@@ -113,6 +120,7 @@ public struct Lab: Sendable {
         try "".write(toFile: mark, atomically: false, encoding: .utf8)
         if let programs { try "\(programs)\n".write(toFile: "\(run)/bin", atomically: false, encoding: .utf8) }
         try "\(encapsulation.rawValue)\n".write(toFile: "\(run)/encapsulation", atomically: false, encoding: .utf8)
+        try "\(dataPlane.rawValue)\n".write(toFile: "\(run)/data-plane", atomically: false, encoding: .utf8)
         try buildNetwork()
         let access = AccessNetworks(lab: self)
         try access.start()

@@ -15,16 +15,20 @@ struct Up: ParsableCommand {
             "Where nodes put packets into datagrams: auto, kernel or agent. By itself the kernel does where it can.", valueName: "place"))
     var encapsulation = Lab.Encapsulation.auto
 
+    @Option(help: ArgumentHelp("By what nodes rewrite direct peers' packets: nftables or bpf.", valueName: "plane"))
+    var dataPlane = Lab.DataPlane.nftables
+
     func run() throws {
         Interruption.watch()
         try complaining {
-            let lab = try root.lab(needsPrograms: true, encapsulation)
+            let lab = try root.lab(needsPrograms: true, encapsulation, dataPlane)
             try lab.up(startsDaemons: !withoutDaemons)
         }
     }
 }
 
 extension Lab.Encapsulation: ExpressibleByArgument {}
+extension Lab.DataPlane: ExpressibleByArgument {}
 
 struct Down: ParsableCommand {
     static let configuration = CommandConfiguration(abstract: "End and remove everything of it.")

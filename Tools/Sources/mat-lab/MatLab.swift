@@ -33,12 +33,14 @@ struct MatLab: ParsableCommand {
     }
 
     /// The lab of that name, for commands that need it and root.
-    func lab(needsPrograms: Bool = false, _ encapsulation: Lab.Encapsulation? = nil) throws(LabError) -> Lab {
+    func lab(
+        needsPrograms: Bool = false, _ encapsulation: Lab.Encapsulation? = nil, _ dataPlane: Lab.DataPlane? = nil
+    ) throws(LabError) -> Lab {
         let programs = try bin.map { path throws(LabError) in try Programs.directory(path) }
         guard geteuid() == 0 else { throw LabError("network namespaces need root") }
-        let lab = try Lab(name: name, programs: programs, encapsulation: encapsulation)
+        let lab = try Lab(name: name, programs: programs, encapsulation: encapsulation, dataPlane: dataPlane)
         guard lab.programs == nil, let newest = Programs.newest() else { return lab }
-        return needsPrograms ? try Lab(name: name, programs: newest, encapsulation: encapsulation) : lab
+        return needsPrograms ? try Lab(name: name, programs: newest, encapsulation: encapsulation, dataPlane: dataPlane) : lab
     }
 }
 
