@@ -29,6 +29,30 @@ struct DataPlaneBenchTests {
         #expect(try namespaces(of: outcome.process).isEmpty)
     }
 
+    @Test("Beside an earlier program each row is there twice, each compared with plain IP of its own program")
+    func before() throws {
+        let file = "/tmp/mat-bench-before-\(getpid()).json"
+        defer { try? FileManager.default.removeItem(atPath: file) }
+        let outcome = try BenchProgram.run([
+            "data-plane", "--before", BenchProgram.path, "--only", "plain,hooks", "--peers", "1", "--family", "v4", "--figures", "packets",
+            "--runs", "2", "--seconds", "0.02", "--json", file,
+        ])
+        #expect(outcome.status == 0, "\(outcome.output)")
+        #expect(outcome.output.contains("hooks v4, before"))
+        let object = try #require(try JSONSerialization.jsonObject(with: Data(contentsOf: URL(fileURLWithPath: file))) as? [String: Any])
+        let rows = try #require(object["rows"] as? [[String: Any]])
+        #expect(rows.map { $0["isBefore"] as? Bool ?? false } == [false, true, false, true])
+        for row in rows {
+            let packets = try #require((row["figures"] as? [String: [String: Any]])?["packets"])
+            #expect((packets["rounds"] as? [Double])?.count == 2)
+            #expect((row["ofPlain"] as? [String: Double])?["packets"] ?? 0 > 0)
+        }
+        // What can't be run is wrong usage; what is no such program is no measurement.
+        #expect(try BenchProgram.run(["data-plane", "--quick", "--before", "/no/such/program"]).status == 64)
+        let failed = try BenchProgram.run(["data-plane", "--quick", "--only", "plain", "--before", "/bin/false"])
+        #expect(failed.status == 1 && failed.output.contains("plain v4, before: "))
+    }
+
     @Test("Interrupted, it leaves no namespace either")
     func interrupted() throws {
         let program = try BenchProgram(["data-plane", "--quick", "--only", "plain", "--seconds", "1", "--hold"])

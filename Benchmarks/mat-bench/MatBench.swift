@@ -26,6 +26,8 @@ struct DataPlane: ParsableCommand {
     @Option(help: "Only these figures: packets, rtt, tcp, changes, memory, agent.") var figures = "packets,rtt,tcp,changes,memory,agent"
     @Option(help: "Only this family: v4 or v6.") var family: String?
     @Option(help: "The core to measure on; the last by default.") var core: Int?
+    @Option(help: ArgumentHelp("Measure by turns with this other mat-bench, such as the commit before built.", valueName: "program"))
+    var before: String?
     @Option(help: "Write everything to this file as JSON.") var json: String?
     @Option(help: "Write the tables to this file as Markdown.") var markdown: String?
     @Flag(help: "One short round of plain and ours with one peer: whether it works, not how fast.") var quick = false
@@ -34,6 +36,9 @@ struct DataPlane: ParsableCommand {
     private static let figureNames: [String: Set<Figure>] = [
         "packets": [.packets], "rtt": [.roundTrip], "tcp": [.stream], "changes": [], "memory": [], "agent": [],
     ]
+
+    /// A sleeping agent looks about once a minute; a shorter time would see that or not.
+    private static let idleSeconds = 60.0
 
     private var counts: [Int?] { peers.split(separator: ",").map { Int($0) } }
     private var wantedFigures: [String] { figures.split(separator: ",").map(String.init) }
@@ -61,6 +66,8 @@ struct DataPlane: ParsableCommand {
                 "no variant is called \(name); there are \(Catalogue.entries.map(\.name).joined(separator: ", "))")
         }
         if let family, family != "v4", family != "v6" { throw ValidationError("--family wants v4 or v6") }
+        if let before, access(before, X_OK) != 0 { throw ValidationError("--before wants a mat-bench that can be run, not \(before)") }
+        if before != nil, hold { throw ValidationError("--hold never comes to --before's turn") }
     }
 
     func run() throws {
@@ -70,7 +77,7 @@ struct DataPlane: ParsableCommand {
         try cores.pinToOthers()
         defer { CleanUp.shared.run() }
         let network = try BenchNetwork()
-        let samples = measureTraffic(network, cores)
+        let (samples, earlier) = measureTraffic(network, cores)
         var changes: [ChangeFigure] = []
         let counts = counts.compactMap { $0 }
         if wantedFigures.contains("changes") {
@@ -79,24 +86,43 @@ struct DataPlane: ParsableCommand {
         if wantedFigures.contains("memory") {
             changes += try AgentMemory(network: network, program: try ownPath()).run(peers: [10] + counts.filter { $0 > 10 })
         }
-        if wantedFigures.contains("agent") { changes += try RunningAgent(beside: try ownPath(), seconds: 10).run() }
-        let report = BenchReport(samples: samples, changes: changes, rounds: runs, seconds: seconds, cores: cores)
+        if wantedFigures.contains("agent") {
+            changes += try RunningAgent(beside: try ownPath(), seconds: Self.idleSeconds).run()
+            if let before {
+                changes += try RunningAgent(beside: before, seconds: Self.idleSeconds).run().map {
+                    ChangeFigure(name: "\($0.name), before", unit: $0.unit, peers: $0.peers, values: $0.values)
+                }
+            }
+        }
+        let report = BenchReport(samples: samples, earlier: earlier, changes: changes, rounds: runs, seconds: seconds, cores: cores)
         for line in report.lines() { print(line) }
         if let json { try report.json().write(toFile: json, atomically: true, encoding: .utf8) }
         if let markdown { try report.markdown().write(toFile: markdown, atomically: true, encoding: .utf8) }
-        if !samples.failures.isEmpty { throw ExitCode.failure }
+        if !samples.failures.isEmpty || earlier?.failures.isEmpty == false { throw ExitCode.failure }
     }
 
-    private func measureTraffic(_ network: BenchNetwork, _ cores: Cores) -> Samples {
+    /// What --before's program measures in one round.
+    private var earlierArguments: [String] {
+        let traffic = wantedFigures.filter { Self.figureNames[$0]?.isEmpty == false }
+        return ["--peers", peers, "--seconds", "\(seconds)", "--figures", traffic.joined(separator: ",")]
+            + (only.map { ["--only", $0] } ?? []) + (family.map { ["--family", $0] } ?? []) + (core.map { ["--core", "\($0)"] } ?? [])
+    }
+
+    /// - Returns: what was found of this program, and of the earlier one.
+    private func measureTraffic(_ network: BenchNetwork, _ cores: Cores) -> (Samples, earlier: Samples?) {
         let wanted = wantedFigures.reduce(into: Set<Figure>()) { $0.formUnion(Self.figureNames[$1] ?? []) }
-        guard !wanted.isEmpty else { return Samples(cases: []) }
+        guard !wanted.isEmpty else { return (Samples(cases: []), nil) }
         var runner = Runner(network: network, cores: cores, figures: wanted, seconds: seconds)
         let catalogue = Catalogue(network: network, cores: cores, peers: counts.compactMap { $0 })
         let names = wantedVariants
         let cases = catalogue.cases(families: family.map { [$0 == "v4"] } ?? [true, false])
             .filter { names?.contains($0.variant) ?? !Catalogue.isDetail($0.variant) }
         var samples = Samples(cases: cases)
+        let other = before.map { EarlierProgram(path: $0, arguments: earlierArguments) }
+        var earlier = Samples(cases: other == nil ? [] : cases)
         for round in 0..<runs where !cases.isEmpty {
+            // Who comes first changes: a machine that is getting busier is nobody's advantage.
+            if !round.isMultiple(of: 2) { other?.round(into: &earlier) }
             // Rotated, so that no variant always comes after the same one.
             let shift = round * 5 % cases.count
             for item in cases[shift...] + cases[..<shift] {
@@ -108,9 +134,10 @@ struct DataPlane: ParsableCommand {
                     samples.fail(item, "\(error)")
                 }
             }
+            if round.isMultiple(of: 2) { other?.round(into: &earlier) }
             FileHandle.standardError.write(Data("round \(round + 1) of \(runs)\n".utf8))
         }
-        return samples
+        return (samples, other == nil ? nil : earlier)
     }
 
     private func ownPath() throws -> String { try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe") }

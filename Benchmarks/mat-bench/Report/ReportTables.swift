@@ -31,7 +31,7 @@ extension BenchReport {
         case .out: text += " out"
         case .into: text += " in"
         }
-        return text
+        return row.isBefore == true ? text + ", before" : text
     }
 
     // MARK: For a terminal
@@ -74,7 +74,7 @@ extension BenchReport {
             for row in chosen {
                 let peers = row.peers > 0 ? "\(row.peers)" : ""
                 let pattern = row.pattern == .pair ? "" : row.pattern == .out ? ", to all of them" : ", from all of them"
-                text += "| \(row.title)\(pattern) | \(peers) | "
+                text += "| \(row.title)\(pattern)\(row.isBefore == true ? ", before" : "") | \(peers) | "
                 text += row.figures.isEmpty ? "\(row.failure ?? "")" : cells(row).joined(separator: " | ")
                 text += " |\n"
             }
