@@ -109,7 +109,7 @@ import Testing
             "traffic: nothing", "except: [203.0.113.0/24]", "routed: [10.0.0.0/8]", "site: [192.0.2.0/24]", "mtu: 1400", "paths: relay-only",
             "inbound: filtered", "dns: {require-dnssec: true}", "nat64: none", "visited: yes", "visited-linger: 5s",
             "control: /c", "control-group: g", "state: /s", "lifetime: 900s", "poll-interval: 5s", "peer-idle: 20s", "messages-per-second: 20",
-            "encapsulation: agent", "connection-tracking: always", "reverse-path: loosen", "routing-rules: fixed",
+            "encapsulation: agent", "data-plane: bpf", "connection-tracking: always", "reverse-path: loosen", "routing-rules: fixed",
         ]
         for text in restart {
             let fresh = try read(text + "\n")

@@ -21,7 +21,8 @@ extension NodeConfiguration {
             key("visited", \.takesVisitedHomes), key("visited-linger", \.visitedLinger), key("control", \.controlPath),
             key("control-group", \.controlGroup), key("state", \.statePath), key("lifetime", \.lifetime), key("poll-interval", \.pollInterval),
             key("peer-idle", \.peerIdleMax), key("messages-per-second", \.messagesPerSecond), key("encapsulation", \.encapsulation),
-            key("data-plane", \.dataPlane), key("connection-tracking", \.connectionTracking), key("reverse-path", \.reversePath), key("routing-rules", \.routingRules),
+            key("data-plane", \.dataPlane), key("connection-tracking", \.connectionTracking), key("reverse-path", \.reversePath),
+            key("routing-rules", \.routingRules),
         ].compactMap(\.self)
     }
 
