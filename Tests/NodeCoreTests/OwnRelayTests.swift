@@ -13,7 +13,8 @@ import Testing
     private let other = Endpoint(ip("192.88.9.2"), port: SignalPort.relay)
 
     /// The servers and relays answer where they see the node, and grant each Bind.
-    private func serve(_ node: NodeHarness, seenByRelays: Endpoint? = nil, code: ResponseCode = .ok) {
+    private func serve(_ node: NodeHarness, seen: Endpoint? = nil, seenByRelays: Endpoint? = nil, code: ResponseCode = .ok) {
+        let seen = seen ?? self.seen
         while let index = node.sent.firstIndex(where: { $0.message.type == .bind }) {
             let request = node.sent.remove(at: index)
             guard case .bind(let bind) = request.message.body else { continue }
@@ -126,10 +127,32 @@ import Testing
         serve(node)
         node.answerProofs()
         try node.answerUpdate(.refused)
-        let update = try #require(try node.take(.imsUpdate).update)
+        let update = try #require(node.sent.first { $0.message.type == .imsUpdate }?.update)
         #expect(update.record.mapping.record.places == [.endpoint(seen, preference: 10)])
         #expect(node.hasLogged("does not take a record that lists the relay"))
         #expect(node.core.status(now: node.now).relays.map(\.standing) == [.unlisted])
+        try node.answerUpdate()
+        #expect(node.count(.imsUpdate) == 0 && node.core.status(now: node.now).relays.map(\.standing) == [.unlisted])
+    }
+
+    @Test("An IMS that refuses a record since a translator has just given another port gets the relays with the next one")
+    func otherPort() throws {
+        let node = try found([RelayHost([relay])])
+        serve(node)
+        node.answerProofs()
+        let other = Endpoint(seen.address, port: 61_198)
+        var listed: [[Endpoint]] = []
+        // As the IMS does: what is not the source is refused. What the node asks meanwhile is answered first.
+        while node.count(.imsUpdate) > 0, listed.count < 8 {
+            if !listed.isEmpty { serve(node, seen: other) }
+            let update = try node.take(.imsUpdate)
+            let record = try #require(update.update?.record.mapping.record)
+            let isReached = record.places.allSatisfy { $0.endpoint == nil || $0.endpoint == other }
+            listed.append(record.relays)
+            node.answer(update, .imsUpdateReply(IMSUpdateReply(code: isReached ? .ok : .refused, cookie: node.cookie(update), observed: other)))
+        }
+        #expect(listed.count < 8 && listed.first == [relay] && listed.last == [relay], "\(listed)")
+        #expect(node.core.status(now: node.now).relays.map(\.standing) == [.bound])
     }
 
     @Test("A move within translators keeps the relays in the record while they are asked from the new address")

@@ -500,7 +500,7 @@ struct Registration: Sendable {
         let isNews = acked == nil || failure != nil && stage != .registered || owesPeers
         let warnsOfScope = acked == nil || owesPeers
         phase = .registered
-        relayPolicy.accepted()
+        relayPolicy.accepted(mapping.record)
         acked = Acked(at: now.monotonic, places: Set(signer.places))
         certificate.serverHasIt(true)
         failures = 0
@@ -530,7 +530,7 @@ struct Registration: Sendable {
     }
 
     private mutating func refused(_ mapping: CertifiedMapping, _ reply: IMSUpdateReply, _ around: Surroundings, _ now: Now) -> [Action] {
-        if relayPolicy.refused(reply.code, hasRelays: !mapping.record.relays.isEmpty) {
+        if relayPolicy.refused(mapping.record, reply.code) {
             let relays = mapping.record.relays.map(\.description).joined(separator: ", ")
             let reason = reply.text.map { ": \($0.printable)" } ?? ""
             let log = Action.log(

@@ -3,14 +3,16 @@ import MATSignal
 /// Whether the own IMS takes records that list our relays: its operator may allow others, or none.
 ///
 /// ```
-///   taken ── it refuses a record with relays ──► doubted: one without is tried ── it takes that ──► refused
-///     ▲                                             │ nor does it take that: they were not the reason  │
-///     └─────────────────────────────────────────────┴────────────── the IMSs are others ◄──────────────┘
+///   taken ── it refuses a record with relays ──► doubted: one without is tried ── it takes that, and else they are the same ──► refused
+///     ▲                                             │ nor does it take that, or it lists other places:       │
+///     │                                             │ they were not the reason                              │
+///     └─────────────────────────────────────────────┴─────────────────── the IMSs are others ◄──────────────┘
 /// ```
 struct RelayPolicy: Hashable, Sendable {
     private enum State: Hashable, Sendable {
         case taken
-        case doubted
+        /// What the refused record listed beside relays. A translator that has just given us another port makes an IMS refuse that, too.
+        case doubted(beside: [MappingRecord.Place])
         case refused
     }
 
@@ -22,18 +24,22 @@ struct RelayPolicy: Hashable, Sendable {
     mutating func serversChanged() { state = .taken }
 
     /// It took a record.
-    mutating func accepted() { if state == .doubted { state = .refused } }
+    mutating func accepted(_ record: MappingRecord) {
+        if case .doubted(let places) = state { state = places == Self.placesBesideRelays(record) ? .refused : .taken }
+    }
 
     /// It refused a record.
     ///
     /// - Returns: whether one without relays is to be tried.
-    mutating func refused(_ code: ResponseCode, hasRelays: Bool) -> Bool {
+    mutating func refused(_ record: MappingRecord, _ code: ResponseCode) -> Bool {
         guard code == .refused else { return false }
-        if hasRelays {
-            state = .doubted
-        } else if state == .doubted {
-            state = .taken
+        guard record.relays.isEmpty else {
+            state = .doubted(beside: Self.placesBesideRelays(record))
+            return true
         }
-        return hasRelays
+        if case .doubted = state { state = .taken }
+        return false
     }
+
+    private static func placesBesideRelays(_ record: MappingRecord) -> [MappingRecord.Place] { record.places.filter { $0.relay == nil } }
 }
