@@ -256,7 +256,10 @@ struct Registration: Sendable {
     mutating func clockRead(refusal: Problem?, silentOver: MobileAddress?, _ around: Surroundings, _ now: Now) -> [Action] {
         guard case .proving(let awaited, let unseen, _) = phase else { return [] }
         guard !around.clock.needsReading else {
-            let problem = refusal ?? Problem(.other, of: hoa, "the IMS's answer has no cookie of version 1, by which it tells the time")
+            // Another home may have found this host's clock wrong by the same answer, and wants it read anew.
+            let isWrong = around.clock.problem(lifetime: lifetime(at: around.locators)).map { Problem(.clockWrong, of: hoa, $0) }
+            let problem =
+                refusal ?? isWrong ?? Problem(.other, of: hoa, "the IMS's answer has no cookie of version 1, by which it tells the time")
             return failed(problem, silentOver: silentOver, around, now)
         }
         phase = .proving(awaited: awaited, unseen: unseen, readsClock: false)
