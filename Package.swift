@@ -133,7 +133,7 @@ let package = Package(
 
         .executableTarget(name: "imsd", dependencies: ["IMS", "IMSCluster", "MATRuntime", "MATServer", arguments, logging, metrics]),
         .executableTarget(name: "mat-relay", dependencies: ["MATRelay", "MATRuntime", "MATServer", arguments, logging, metrics]),
-        .executableTarget(name: "matd", dependencies: ["MATNode", "MATRuntime", arguments, logging]),
+        .executableTarget(name: "matd", dependencies: ["MATNode", "MATRuntime", "MATServer", arguments, logging]),
         // The command line, apart from its entry point so that tests can reach it.
         .target(
             name: "MATCommand",

@@ -98,8 +98,8 @@ extension IMTKernel {
     func held(_ packet: HeldPacket, _ kind: CopyReason) {
         switch kind {
         case .opener, .held: onEvent(.heldInbound(packet))
-        // The reset's destination is the segment's source.
         case .used: onEvent(.used)
+        // The reset's destination is the segment's source.
         case .reset: onEvent(.resetHeld(from: packet.destination, to: packet.source))
         case .forwarded: onEvent(.heldOutbound(packet))
         case .leaving:

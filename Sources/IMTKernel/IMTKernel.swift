@@ -246,10 +246,11 @@ public final class IMTKernel {
             try writePath()
             try writePeers(installed.peers.separatePeers)
         }
-        prepareRewriting(changes, homes: locators.map { _ in unhomed() })
+        let away = locators.map { _ in unhomed() }
+        prepareRewriting(changes, homes: away)
         do throws(KernelError) {
             // The agent has decided about every address that is there.
-            if let repaired = try tables.commit(changes, touched, host: locators.map { _ in (unhomed(), knownAddresses()) }) {
+            if let repaired = try tables.commit(changes, touched, host: away.map { ($0, knownAddresses()) }) {
                 keepPlainFlowsOfAll()
                 onEvent(.repaired(repaired))
                 writeRewriting()

@@ -74,10 +74,3 @@ struct Imsd: ParsableCommand {
 }
 
 extension LogLevelWord: ExpressibleByArgument {}
-
-extension Logger.Level {
-    fileprivate init?(_ word: LogLevelWord?) {
-        guard let word else { return nil }
-        self.init(rawValue: word.rawValue)
-    }
-}

@@ -83,10 +83,3 @@ struct Relay: ParsableCommand {
 }
 
 extension LogLevelWord: ExpressibleByArgument {}
-
-extension Logger.Level {
-    fileprivate init?(_ word: LogLevelWord?) {
-        guard let word else { return nil }
-        self.init(rawValue: word.rawValue)
-    }
-}

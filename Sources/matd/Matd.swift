@@ -3,6 +3,7 @@ import Glibc
 import Logging
 import MATNode
 import MATRuntime
+import MATServer
 
 /// The node agent: registers this machine's home addresses, keeps the kernel's address mapping table in step, and hands over
 /// when the machine moves.
@@ -81,10 +82,3 @@ struct Matd: ParsableCommand {
 }
 
 extension LogLevelWord: ExpressibleByArgument {}
-
-extension Logger.Level {
-    fileprivate init?(_ word: LogLevelWord?) {
-        guard let word else { return nil }
-        self.init(rawValue: word.rawValue)
-    }
-}

@@ -6,16 +6,10 @@ import MATSignal
 extension TranslationTables {
     /// The links at which programs rewrite what our rules leave to them.
     func setRewriting(links: [UInt32]) throws(KernelError) {
-        let before = needs
-        needs.rewritingLinks = links
-        do throws(KernelError) {
-            guard try exist() else { return }
-            var batch = NFTBatch(firstSequence: nextSequence)
-            for change in plan.rewritingAnew(model) { batch.append(change) }
-            try send(batch, operation: "leave packets to the programs at the links")
-        } catch {
-            needs = before
-            throw error
+        var wanted = needs
+        wanted.rewritingLinks = links
+        try set(wanted) { () throws(KernelError) in
+            if try exist() { try send(plan.rewritingAnew(model), operation: "leave packets to the programs at the links") }
         }
     }
 
@@ -33,35 +27,39 @@ extension TranslationTables {
     /// Changes the rules to what the host needs now. Maps and their counts stay as they are.
     func set(needs wanted: TranslationNeeds) throws(KernelError) {
         guard wanted != needs else { return }
+        let superfluous = TranslationRuleset.superfluous(before: needs, now: wanted)
+        try set(wanted) { () throws(KernelError) in try rewriteRules(removing: superfluous) }
+    }
+
+    /// Has the first packet to a peer told, or none any more. One chain's rules change.
+    func set(awaitsUse: Bool) throws(KernelError) {
+        guard needs.awaitsUse != awaitsUse else { return }
+        var wanted = needs
+        wanted.awaitsUse = awaitsUse
+        try set(wanted) { () throws(KernelError) in try send(plan.leavingAnew(model), operation: "wait for packets to peers") }
+    }
+
+    /// What is needed stays what it was if the rules can't be written for it.
+    private func set(_ wanted: TranslationNeeds, _ write: () throws(KernelError) -> Void) throws(KernelError) {
         let before = needs
         needs = wanted
         do throws(KernelError) {
-            try rewriteRules(removing: TranslationRuleset.superfluous(before: before, now: wanted))
+            try write()
         } catch {
             needs = before
             throw error
         }
     }
 
-    /// Has the first packet to a peer told, or none any more. One chain's rules change.
-    func set(awaitsUse: Bool) throws(KernelError) {
-        guard needs.awaitsUse != awaitsUse else { return }
-        needs.awaitsUse = awaitsUse
+    private func send(_ changes: [TableChange], operation: String) throws(KernelError) {
         var batch = NFTBatch(firstSequence: nextSequence)
-        for change in plan.leavingAnew(model) { batch.append(change) }
-        do throws(KernelError) {
-            try send(batch, operation: "wait for packets to peers")
-        } catch {
-            needs.awaitsUse = !awaitsUse
-            throw error
-        }
+        for change in changes { batch.append(change) }
+        try send(batch, operation: operation)
     }
 
     /// Writes the rules of all chains anew, and creates chains that are missing; in one transaction, so no packet sees them away.
     func rewriteRules(removing superfluous: [String] = []) throws(KernelError) {
-        var batch = NFTBatch(firstSequence: nextSequence)
-        for change in plan.rulesAnew(model, removing: superfluous) { batch.append(change) }
-        try send(batch, operation: "write the rules of the address mapping tables")
+        try send(plan.rulesAnew(model, removing: superfluous), operation: "write the rules of the address mapping tables")
     }
 
     /// Whether an earlier run had installed source NAT, whose connections are still there.

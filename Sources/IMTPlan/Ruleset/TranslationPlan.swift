@@ -66,20 +66,18 @@ package struct TranslationPlan {
 
     /// The rules of the chain that what leaves meets first.
     package func leavingAnew(_ contents: TranslationModel) -> [TableChange] {
-        AddressFamily.allCases.map { ruleset($0, contents) }.filter { !$0.isWithoutHome }.map { ruleset in
-            var change = TableChange(ruleset.table)
-            change.replaceRules(of: ruleset.translate)
-            return change
-        }
+        chainsAnew(contents) { [$0.translate] }
     }
 
     /// The chains whose rules name the links that have programs.
     package func rewritingAnew(_ contents: TranslationModel) -> [TableChange] {
-        AddressFamily.allCases.compactMap { family in
-            let rules = ruleset(family, contents)
-            guard !rules.isWithoutHome else { return nil }
+        chainsAnew(contents) { [$0.translate, $0.deliver] }
+    }
+
+    private func chainsAnew(_ contents: TranslationModel, _ chains: (TranslationRuleset) -> [ChainDefinition]) -> [TableChange] {
+        AddressFamily.allCases.map { ruleset($0, contents) }.filter { !$0.isWithoutHome }.map { rules in
             var change = TableChange(rules.table)
-            for chain in [rules.translate, rules.deliver] { change.replaceRules(of: chain) }
+            for chain in chains(rules) { change.replaceRules(of: chain) }
             return change
         }
     }

@@ -1,6 +1,5 @@
 import CLinux
 import Glibc
-import IMTPlan
 import MATCore
 import MATDNS
 import MATRuntime
@@ -27,13 +26,11 @@ enum DNSSECProbe {
     private static func ask(_ resolver: Endpoint, _ question: DNSQuestion, isUnchecked: Bool = false) -> DNSAuthentication? {
         let identifier = UInt16.random(in: 0 ... .max)
         guard let query = DNSMessage.encodeQuery(question, id: identifier, isUnchecked: isUnchecked, wantsSignatures: true) else { return nil }
-        let descriptor = socket(resolver.address.isIPv4 ? AF_INET : AF_INET6, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-        guard descriptor >= 0 else { return nil }
-        defer { close(descriptor) }
-        // As matd's own questions: beside the translation. Only root may mark them so.
-        var mark = IMTConfiguration().mark
-        setsockopt(descriptor, SOL_SOCKET, SO_MARK, &mark, 4)
-        guard SocketAddress.use(resolver.address, port: resolver.port, { connect(descriptor, $0, $1) }) == 0 else { return nil }
+        return OwnTraffic.withUDP(to: resolver) { answer(to: question, query, from: $0) }
+    }
+
+    /// - Parameter descriptor: of a socket that is connected to the resolver.
+    private static func answer(to question: DNSQuestion, _ query: [UInt8], from descriptor: Int32) -> DNSAuthentication? {
         var buffer = [UInt8](repeating: 0, count: 65_536)
         for _ in 0..<triesMax {
             guard send(descriptor, query, query.count, 0) == query.count else { return nil }

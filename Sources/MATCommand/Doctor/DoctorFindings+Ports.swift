@@ -62,7 +62,7 @@ extension DoctorFindings {
 
     /// What has come in says whether the port is open from outside.
     static func heard(_ server: IMSStatusReport) -> DoctorFinding {
-        let updates = (server.counters.received["IMS Update"] ?? 0) + (server.counters.received["imsUpdate"] ?? 0)
+        let updates = server.counters.received[MessageType.imsUpdate.description] ?? 0
         let time = Quantity.duration(milliseconds: server.uptimeMilliseconds)
         if updates > 0 {
             return DoctorFinding(

@@ -18,7 +18,7 @@ struct PathSize: Hashable, Sendable {
     var told: Int?
 
     /// Without fragmentation, and with room for what packets between home addresses get in front of them (protocol.md section 11.2).
-    static let needed: [AddressFamily: Int] = [.ipv4: 1280 + 28, .ipv6: 1280 + 48]
+    static func needed(_ family: AddressFamily) -> Int { ipv6Min + (family == .ipv4 ? 28 : 48) }
     /// The least MTU of a link that is to carry IPv6 (RFC 8200 section 5).
     static let ipv6Min = 1280
 
@@ -41,7 +41,7 @@ extension DoctorFindings {
                         homes.contains(.ipv6) ? .problem : .warning, "MTU",
                         "\(interface.name) has an MTU of \(interface.mtu) octets; IPv6 needs 1280 (RFC 8200), and the kernel has none on such a link",
                         remedy: "`ip link set \(interface.name) mtu 1500`, or what that network takes; make it last where the link is configured"))
-            } else if interface.mtu < 1280 + 28 {
+            } else if interface.mtu < PathSize.needed(.ipv4) {
                 findings.append(
                     DoctorFinding(
                         .warning, "MTU",
@@ -50,7 +50,7 @@ extension DoctorFindings {
             }
         }
         for route in host.defaultRoutes {
-            guard let mtu = route.mtu, mtu < 1280 + 28 else { continue }
+            guard let mtu = route.mtu, mtu < PathSize.needed(.ipv4) else { continue }
             findings.append(
                 DoctorFinding(
                     .warning, "MTU",
@@ -67,7 +67,7 @@ extension DoctorFindings {
             return path.target == .router
                 ? DoctorFinding(.ok, "MTU", "packets of \(path.mtu) octets get to \(place) over \(path.interface)") : nil
         }
-        let needed = PathSize.needed[path.address.family] ?? 1328
+        let needed = PathSize.needed(path.address.family)
         if let told = path.told, told < path.mtu {
             return told < needed
                 ? DoctorFinding(

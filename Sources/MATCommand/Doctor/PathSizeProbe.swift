@@ -1,6 +1,5 @@
 import CLinux
 import Glibc
-import IMTPlan
 import MATRuntime
 import MATSignal
 
@@ -41,17 +40,11 @@ enum PathSizeProbe {
 
     /// The MTU of the path, as the kernel has it from its links, routes and routers.
     private static func told(_ address: IPAddress, over interface: String) -> Int? {
-        let family = address.isIPv4 ? AF_INET : AF_INET6
-        let descriptor = socket(family, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-        guard descriptor >= 0 else { return nil }
-        defer { close(descriptor) }
-        var mark = IMTConfiguration().mark
-        setsockopt(descriptor, SOL_SOCKET, SO_MARK, &mark, 4)
-        setsockopt(descriptor, SOL_SOCKET, SO_BINDTODEVICE, interface, socklen_t(interface.utf8.count))
-        guard SocketAddress.use(address, port: 9, { connect(descriptor, $0, $1) }) == 0 else { return nil }
-        var (mtu, length) = (Int32(0), socklen_t(4))
-        // IP_MTU, IPV6_MTU
-        guard getsockopt(descriptor, address.isIPv4 ? 0 : 41, address.isIPv4 ? 14 : 24, &mtu, &length) == 0 else { return nil }
-        return Int(mtu)
+        OwnTraffic.withUDP(to: Endpoint(address, port: 9), over: interface) { descriptor in
+            var (mtu, length) = (Int32(0), socklen_t(4))
+            // IP_MTU, IPV6_MTU
+            guard getsockopt(descriptor, address.isIPv4 ? 0 : 41, address.isIPv4 ? 14 : 24, &mtu, &length) == 0 else { return nil }
+            return Int(mtu)
+        }
     }
 }

@@ -1,6 +1,5 @@
 import CLinux
 import Glibc
-import IMTPlan
 import MATRuntime
 import MATSignal
 
@@ -10,13 +9,11 @@ enum RelayProbe {
     private static let triesMax = 3
 
     static func answers(_ relay: Endpoint) -> Bool {
-        let descriptor = socket(relay.address.isIPv4 ? AF_INET : AF_INET6, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-        guard descriptor >= 0 else { return false }
-        defer { close(descriptor) }
-        // As matd's own questions: beside the translation. Only root may mark them so.
-        var mark = IMTConfiguration().mark
-        setsockopt(descriptor, SOL_SOCKET, SO_MARK, &mark, 4)
-        guard SocketAddress.use(relay.address, port: relay.port, { connect(descriptor, $0, $1) }) == 0 else { return false }
+        OwnTraffic.withUDP(to: relay) { answers(by: $0) } ?? false
+    }
+
+    /// - Parameter descriptor: of a socket that is connected to the relay.
+    private static func answers(by descriptor: Int32) -> Bool {
         let bind = Bind.padded(cookie: Cookie(client: .random(in: 0 ... .max)), .ask)
         let octets = SignalMessage(sequence: .random(in: 0 ... .max), .bind(bind)).octets
         var buffer = [UInt8](repeating: 0, count: 2048)

@@ -1,6 +1,5 @@
 import CLinux
 import Glibc
-import IMTPlan
 import MATRuntime
 import MATSignal
 
@@ -27,9 +26,7 @@ final class ICMPSocket {
 
     /// Packets go out by this interface alone, undivided whatever is known of the path's MTU, and as matd's own, which are never translated.
     func probe(over interface: String?) {
-        var mark = IMTConfiguration().mark
-        setsockopt(descriptor, SOL_SOCKET, SO_MARK, &mark, 4)
-        if let interface { setsockopt(descriptor, SOL_SOCKET, SO_BINDTODEVICE, interface, socklen_t(interface.utf8.count)) }
+        OwnTraffic.mark(descriptor, over: interface)
         // IP_MTU_DISCOVER, IPV6_MTU_DISCOVER: IP_PMTUDISC_PROBE
         var probe: Int32 = 3
         setsockopt(descriptor, family == .ipv4 ? 0 : 41, family == .ipv4 ? 10 : 23, &probe, 4)

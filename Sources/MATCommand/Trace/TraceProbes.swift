@@ -1,6 +1,5 @@
 import CLinux
 import Glibc
-import IMTPlan
 import MATRuntime
 import MATSignal
 
@@ -46,12 +45,11 @@ enum TraceProbes {
     /// Which routers say that a packet went no further than them, of packets that leave as the agent's do.
     static func hops(to target: IPAddress, from own: IPAddress?) -> [TraceReport.Hop] {
         guard let answers = ICMPSocket(target.family) else { return [] }
-        let family = target.isIPv4 ? AF_INET : AF_INET6
-        let descriptor = socket(family, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-        guard descriptor >= 0 else { return [] }
-        defer { close(descriptor) }
-        var mark = IMTConfiguration().mark
-        setsockopt(descriptor, SOL_SOCKET, SO_MARK, &mark, 4)
+        return OwnTraffic.withUDP(target.family) { hops(to: target, from: own, by: $0, answers) } ?? []
+    }
+
+    /// - Parameter descriptor: of the socket that they leave by.
+    private static func hops(to target: IPAddress, from own: IPAddress?, by descriptor: Int32, _ answers: ICMPSocket) -> [TraceReport.Hop] {
         if let own { _ = SocketAddress.use(own, port: 0) { bind(descriptor, $0, $1) } }
         var hops: [Int: TraceReport.Hop] = [:]
         var sent: [Int: MonotonicTime] = [:]

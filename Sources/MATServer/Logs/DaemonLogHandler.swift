@@ -1,5 +1,13 @@
 import Glibc
 import Logging
+import MATRuntime
+
+extension Logger.Level {
+    public init?(_ word: LogLevelWord?) {
+        guard let word else { return nil }
+        self.init(rawValue: word.rawValue)
+    }
+}
 
 extension Logger {
     /// A daemon's logger, to standard error.
