@@ -111,6 +111,20 @@ final class ProgramTests {
         #expect(SystemClock.now().monotonic - before >= .milliseconds(500))
     }
 
+    @Test("Daemons are asked where the environment says, unless an option does; a variable without a value says nothing")
+    func environment() throws {
+        let program = try #require(Program.path)
+        func mat(_ arguments: String...) throws -> String { try Program.run(arguments, program: "/usr/bin/env").error }
+        let (node, server) = ("MATD_CONTROL=\(directory)/a.sock", "IMSD_CONTROL=\(directory)/b.sock")
+        #expect(try mat(node, server, program, "status").contains("matd isn't running (no socket at \(directory)/a.sock)"))
+        #expect(try mat(node, server, program, "ims", "status").contains("imsd isn't running (no socket at \(directory)/b.sock)"))
+        #expect(try mat(node, program, "status", "--control", directory + "/c.sock").contains("no socket at \(directory)/c.sock"))
+        #expect(try !mat("MATD_CONTROL=", program, "status").contains("no socket at )"))
+        let none = ["MATD", "IMSD", "MAT_RELAY"].map { "\($0)_CONFIG=\(directory)/\($0)" }
+        let doctor = try Program.run(none + [program, "doctor"], program: "/usr/bin/env")
+        #expect(doctor.status != 0 && doctor.error.contains("neither \(directory)/MATD nor \(directory)/IMSD nor \(directory)/MAT_RELAY"))
+    }
+
     @Test("A daemon's refusal is exit status 1, and its reason is shown")
     func refused() throws {
         let socket = directory + "/control.sock"

@@ -86,6 +86,9 @@ final class Lab: @unchecked Sendable {
         return output.text
     }
 
+    /// A command of the lab script that may fail.
+    func attempt(_ arguments: [String]) throws -> Output { try run([script, "--name", name] + arguments, seconds: 60) }
+
     /// What a longer command of the lab script prints. It fails if something did not hold, which its caller judges by what it wrote.
     func tool(_ arguments: [String], seconds: Double) throws -> String {
         try run([script, "--name", name, "--bin", binaries] + arguments, seconds: seconds).text

@@ -31,6 +31,21 @@ struct OperatorTests {
         return [client, try listener.accept(), listener]
     }
 
+    @Test("On a host of the lab `mat` asks that host's daemons, without being told where; on one without any it asks nobody else's")
+    func exec() throws {
+        let lab = try Lab.shared
+        #expect(try lab.lab("exec", "mn", "mat", "status").contains("192.0.2.10"))
+        #expect(try lab.lab("exec", "cn", "mat", "status").contains("198.51.100.20"))
+        #expect(try lab.lab("exec", "cn", "mat", "why", "192.0.2.10").contains("192.0.2.10"))
+        #expect(try lab.lab("exec", "ims1", "mat", "ims", "list").contains("192.0.2.10"))
+        for (host, command, absent) in [("plain", ["status"], "matd"), ("ims1", ["status"], "matd"), ("mn", ["ims", "status"], "imsd")] {
+            let output = try lab.attempt(["exec", host, "mat"] + command)
+            #expect(output.status == 2 && output.text.contains("\(absent) isn't running (no socket at /run/\(lab.name)/\(host)/"), "\(output.text)")
+        }
+        // The configuration too.
+        #expect(try lab.attempt(["exec", "mn", "mat", "doctor"]).text.contains("/run/\(lab.name)/mn/matd.yaml"))
+    }
+
     @Test(
         "mat explain says of a peer's connection that it survives, and of plain ones why they do not: a plain host, and a socket at a mobile address")
     func explain() throws {

@@ -61,10 +61,8 @@ struct OutputOptions: ParsableArguments {
 
 /// Where matd listens.
 struct NodeControl: ParsableArguments {
-    static let defaultPath = "/run/matd/control.sock"
-
     @Option(name: .customLong("control"), help: ArgumentHelp("matd's control socket.", valueName: "path"))
-    var path = NodeControl.defaultPath
+    var path = DaemonFile.nodeControl.path
 
     func request<Report: Decodable>(
         _ command: NodeCommand, _ arguments: some Encodable = NoArguments(), as type: Report.Type, timeout: Duration = .seconds(5)
@@ -86,10 +84,8 @@ struct NodeControl: ParsableArguments {
 
 /// Where imsd listens.
 struct IMSControl: ParsableArguments {
-    static let defaultPath = "/run/imsd/control.sock"
-
     @Option(name: .customLong("control"), help: ArgumentHelp("imsd's control socket.", valueName: "path"))
-    var path = IMSControl.defaultPath
+    var path = DaemonFile.imsControl.path
 
     func request<Report: Decodable>(
         _ command: IMSCommandName, _ arguments: some Encodable = NoArguments(), as type: Report.Type, timeout: Duration = .seconds(10)

@@ -70,9 +70,18 @@ public struct Lab: Sendable {
         return access(String(beside), X_OK) == 0 ? String(beside) : try program(name)
     }
 
-    /// A command in a host's namespace, with its /etc/resolv.conf.
+    /// A command in a host's namespace, with its /etc/resolv.conf, where `mat` finds the host's daemons and nobody else's.
     public func command(on host: String, _ command: [String]) -> [String] {
-        ["ip", "netns", "exec", namespace(host), "env", "PATH=\(path)"] + command
+        ["ip", "netns", "exec", namespace(host), "env", "PATH=\(path)"] + daemonFiles(of: host) + command
+    }
+
+    /// The variables of mat(1). The file system is that of the machine, which may be a node itself: without a daemon of its kind a host has a
+    /// path where nothing is.
+    private func daemonFiles(of host: String) -> [String] {
+        let daemon = topology.hosts.first { $0.name == host }?.daemon
+        let directory = directory(host)
+        return [("MATD_CONTROL", "matd"), ("IMSD_CONTROL", "imsd")].map { "\($0)=\(directory)/\($1 == daemon ? "control" : $1).sock" }
+            + [("MATD_CONFIG", "matd"), ("IMSD_CONFIG", "imsd"), ("MAT_RELAY_CONFIG", "mat-relay")].map { "\($0)=\(directory)/\($1).yaml" }
     }
 
     func process(_ host: String, _ label: String) -> RecordedProcess { RecordedProcess(file: "\(directory(host))/\(label).pid") }
