@@ -294,6 +294,7 @@ public struct PeerReport: Codable, Hashable, Sendable {
     public var proven: Bool
     public var ageMilliseconds: Int64
     public var refreshedAgoMilliseconds: Int64
+    /// How often the way of its packets changed: the pair of addresses, the endpoint, the relay, or which of these.
     public var switches: Int
     @OrNull public var detourMilliseconds: Int64?
     @OrNull public var chosenInterface: String?

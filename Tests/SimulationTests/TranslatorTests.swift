@@ -158,6 +158,7 @@ final class TranslatedWorld {
             return
         }
         world.network.run(for: .seconds(3))
+        let switches = [world.mn, world.cn].map { $0.core.status(now: world.network.now).peers.first?.switches ?? 0 }
         if one.from.mn != one.to.mn { world.mn.move(to: [ip(one.to.mn)]) }
         if one.from.cn != one.to.cn { world.cn.move(to: [ip(one.to.cn)]) }
         guard let times = world.resumption() else {
@@ -167,6 +168,12 @@ final class TranslatedWorld {
         #expect(times.toCN < .milliseconds(700) && times.toMN < .milliseconds(700), "\(times)")
         world.network.run(for: .seconds(3))
         #expect(world.ways == one.ways, "\(world.logs())")
+        // People are told of each move, however packets go before and after it; a move may take more than one step.
+        let hasMoved = one.from != one.to
+        for (node, before) in zip([world.mn, world.cn], switches) {
+            let since = (node.core.status(now: world.network.now).peers.first?.switches ?? 0) - before
+            #expect((hasMoved ? 1...4 : 0...0).contains(since), "\(since) after \(before)\n\(world.logs())")
+        }
         let rate = world.rate()
         #expect(rate.toCN >= 49 && rate.toMN >= 49, "\(rate)\n\(world.logs())")
         #expect(world.mn.imt.violations.isEmpty && world.cn.imt.violations.isEmpty)

@@ -1,3 +1,4 @@
+import IMTPlan
 import MATSignal
 
 /// A correspondent: its mapping, how far that is believed, and what the kernel has of it. There may be 100,000 of them, so
@@ -64,8 +65,10 @@ struct Peer: Sendable {
     /// Its IMSs, by number in `KnownServers`, and when the DNS is to be asked again.
     private(set) var servers = ServerSets.none
     private(set) var serversExpire = CoarseTime(.zero)
-    /// Moves of either side that its traffic followed one by one; see `OwnPaths` for those of all together.
+    /// Changes of its packets' way that were made for this peer alone; see `OwnPaths` for those of all together.
     private(set) var switches: UInt32 = 0
+    /// By which way its packets went last, also while they have none; see `WayMark`.
+    private var lastWay = WayMark.none
 
     init(_ offered: OfferedRecord, hoa: HomeAddress, isConfirmed: Bool, now: MonotonicTime) {
         self.hoa = hoa
@@ -171,13 +174,26 @@ struct Peer: Sendable {
     ///   - path: the number of the own address that its packets leave from.
     ///   - moves: how often an own address of a number came to mean another; see `OwnPaths`.
     mutating func install(_ entries: PeerEntries, by path: UInt8, moves: (UInt8) -> UInt32, hasSwitched: Bool) {
-        if hasSwitched { switches &+= 1 }
+        if entries.outbound != nil {
+            if hasSwitched || lastWay.isOther(than: .rewritten) { switches &+= 1 }
+            lastWay = .rewritten
+        }
         locators.assign(.accepted) { entries.inbound.contains($0.moa) }
         locators.assign(.target) { $0.moa == entries.outbound?.peer }
         locators.prune()
         // What the number counts for all its peers counts from now on.
         switches = switches &+ moves(installedPath) &- moves(path)
         installedPath = path
+    }
+
+    /// Whether its packets go by another way than they did, now that what carries them is none of its entries.
+    func isNews(_ way: Carriage.Way) -> Bool { lastWay != WayMark(way) }
+
+    /// Its packets go by this way, which is none of its entries.
+    mutating func carried(by way: Carriage.Way) {
+        let mark = WayMark(way)
+        if lastWay.isOther(than: mark) { switches &+= 1 }
+        lastWay = mark
     }
 
     // MARK: Record

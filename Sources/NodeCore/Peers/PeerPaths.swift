@@ -147,7 +147,7 @@ struct PeerPaths: Sendable {
     /// Since when it has been reached by another pair than the usual.
     func detourSince(_ hoa: HomeAddress) -> MonotonicTime? { detours[hoa].flatMap { $0.isTaken ? $0.since : nil } }
 
-    /// The moves of either side that its traffic has followed.
+    /// How often the way of its packets has changed: the addresses that they are rewritten to, where they go in datagrams, or which of these.
     func switches(of peer: Peer) -> Int { Int(peer.switches &+ own.moves(peer.installedPath)) }
 
     /// Where its agent is written to: signalling may go where packets may not yet.
