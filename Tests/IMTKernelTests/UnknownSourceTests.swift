@@ -126,6 +126,33 @@ struct UnknownSourceTests {
         #expect(net.cn.failures.isEmpty && net.mn.failures.isEmpty)
     }
 
+    @Test(
+        "A server answers what a moved peer's datagram brought before anyone had heard of the move: the next ones are from the HoA again, and go on",
+        arguments: Family.both)
+    func movedPeersDatagrams(_ family: Family) throws {
+        let net = try net(mn: true)
+        let server = try receiver(net, family, .wildcard, port: 4811)
+        let client = try sender(net, family, port: 4811)
+        func exchange(_ value: UInt8, seenFrom expected: IPAddress, beforeAnswer act: () throws -> Void = {}) throws {
+            try client.send([value])
+            if expected != family.own { try release(held(net.cn), on: net.cn) }
+            let got = try server.receiveFrom()
+            #expect(got.octets == [value] && got.source.address == expected)
+            try act()
+            try server.send([value, value], to: got.source.address, port: got.source.port)
+            #expect(try client.receive(2) == [value, value])
+        }
+        try exchange(1, seenFrom: family.own)
+        try net.mn.map(family.own, family.far, over: family.cell, family.far)
+        // It passed since an IMS knew nothing of it; the mapping comes while the server works on its answer.
+        try exchange(2, seenFrom: family.cell) { try net.cn.map(family.far, family.own, over: family.far, family.cell) }
+        for value in 3...5 { try exchange(UInt8(value), seenFrom: family.own) }
+        try net.mn.map(family.own, family.far, over: family.wlan, family.far)
+        try net.cn.map(family.far, family.own, over: family.far, family.wlan)
+        for value in 6...8 { try exchange(UInt8(value), seenFrom: family.own) }
+        #expect(net.cn.failures.isEmpty && net.mn.failures.isEmpty)
+    }
+
     @Test("A moved peer's segments are not answered by a reset while the agent is dead", arguments: Family.both, Server.allCases)
     func movedPeerOfDeadAgent(_ family: Family, _ server: Server) throws {
         let net = try net(mn: true)

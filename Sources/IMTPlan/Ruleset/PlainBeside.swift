@@ -59,9 +59,24 @@ extension TranslationRuleset {
             ]
         }
         let ports = flowKey(words, portsAnswered)
+        let restore: [Expression] = [.immediate(octets, into: r0), .write(source, from: r0, checksum: .none)]
+        // As it passed when it came in.
+        let passed: [Expression] =
+            [.load(destination, into: r0), .immediate(octets, into: Register(words))] + flowKey(2 * words, portsAnswered)
         return ChainDefinition(
             name: Self.toPeer(moa), hook: nil,
             rules: [
+                // A datagram of a flow that is noted.
+                isProtocol(Self.udp) + isPeer + ports + [.lookup(set: Self.peerFlows, key: r0, into: data)] + note(.renew, Self.plainFlowMilliseconds)
+                    + restore + [.verdict(.leave)],
+                // It answers what passed before anyone had heard that a peer is there, and that was not carried over: the middle of a mapped
+                // conversation (`PlainSearch`). Noted, all that follows would come in as this did, and be lost with the peer's next move.
+                isProtocol(Self.udp) + passed + [
+                    .lookup(set: Self.passedFlows, key: r0, into: nil),
+                    .update(
+                        .renew, set: Self.passedFlows, setID: Self.passedFlowsID, key: r0, data: nil,
+                        timeoutMilliseconds: Self.plainFlowMilliseconds),
+                ] + restore + [.verdict(.leave)],
                 isProtocol(Self.udp) + isPeer + ports + note(.renew, Self.plainFlowMilliseconds),
                 isProtocol(icmp) + isType(echoRequest) + isPeer + flowKey(words, identifier)
                     + note(.renew, Self.plainFlowMilliseconds),
@@ -74,10 +89,7 @@ extension TranslationRuleset {
                 isTCP(withAny: 2) + isPeer + ports + note(.renew, Self.plainConnectionMilliseconds),
                 isTCP(withAny: 5) + isPeer + ports + note(.renew, Self.plainEndMilliseconds) + [noteEnd(Self.plainEndMilliseconds)],
                 isProtocol(Self.tcp) + isPeer + ports + note(.add, Self.plainConnectionMilliseconds),
-                [
-                    .load(source, into: r0), .compare(r0, .notEqual, octets), .immediate(octets, into: r0),
-                    .write(source, from: r0, checksum: .none),
-                ],
+                [.load(source, into: r0), .compare(r0, .notEqual, octets)] + restore,
             ])
     }
 

@@ -47,6 +47,7 @@ extension TranslationRuleset {
     package static let paths = "paths", own = "own", homes = "homes", mapped = "mapped", encapsulated = "encapsulated", plainSources = "plain_sources"
     package static let retired = "retired", known = "known", forgotten = "forgotten"
     package static let plainPeers = "plain_peers", plainFlows = "plain_flows", peerFlows = "peer_flows", plainEnds = "plain_ends"
+    package static let passedFlows = "passed_flows"
     package static let alwaysPlainChain = "always_plain", sourceNAT = "source_nat"
     package static func out(_ path: UInt32) -> String { "out\(path)" }
 
@@ -65,7 +66,7 @@ extension TranslationRuleset {
 
     /// Whether the agent decides what is in a set, rather than packets.
     package static func isDecided(_ set: String) -> Bool {
-        ![plainPeers, plainFlows, peerFlows, plainEnds, plainConnections, published, waiting, lately, notFound, confirming].contains(set)
+        ![plainPeers, plainFlows, passedFlows, peerFlows, plainEnds, plainConnections, published, waiting, lately, notFound, confirming].contains(set)
     }
 
     // MARK: Definitions

@@ -74,6 +74,7 @@ extension TranslationRuleset {
     package static let plainConnections = "plain_connections", published = "published"
     private static let latelyID: UInt32 = 10, notFoundID: UInt32 = 11, plainConnectionsID: UInt32 = 12, waitingID: UInt32 = 13,
         confirmingID: UInt32 = 14, publishedID: UInt32 = 104
+    static let passedFlowsID: UInt32 = 106
 
     var strangerSets: [SetDefinition] {
         let dynamic = SetDefinition.dynamicFlags
@@ -87,6 +88,8 @@ extension TranslationRuleset {
         } + [
             flows(Self.plainConnections, identifier: Self.plainConnectionsID, size: Self.plainConnectionsMax),
             flows(Self.published, identifier: Self.publishedID, size: Self.publishedMax),
+            // Datagrams' flows that passed, of those in `plain_flows`: another end began them, or is in their middle.
+            flows(Self.passedFlows, identifier: Self.passedFlowsID, size: Self.plainFlowsMax),
         ]
     }
 
@@ -253,6 +256,14 @@ extension TranslationRuleset {
                 isProtocol(Self.tcp) + accept,
                 isProtocol(icmp) + echoIn + flow,
                 isProtocol(icmp) + accept,
+                isProtocol(Self.udp) + flowIn + [
+                    .limit(packetsPerSecond: Self.passedFlowsPerSecondMax, burst: Self.passedBurstMax),
+                    .update(
+                        .renew, set: Self.plainFlows, setID: Self.plainFlowsID, key: r0, data: nil, timeoutMilliseconds: Self.plainFlowMilliseconds),
+                    .update(
+                        .renew, set: Self.passedFlows, setID: Self.passedFlowsID, key: r0, data: nil,
+                        timeoutMilliseconds: Self.plainFlowMilliseconds), .verdict(.accept),
+                ],
                 flowIn + flow,
                 accept,
             ])
