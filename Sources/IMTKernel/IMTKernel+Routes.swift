@@ -51,6 +51,8 @@ extension IMTKernel {
         for (change, error) in try routes.apply(homes.changes(configuration, present: present, device: device.index, retire: retire)) {
             if case .addAddress(let address, _) = change { refused[address] = error }
         }
+        // It comes with each address, and when the device is brought up.
+        try routes.deleteMulticastRoute(device.index, device.name)
         let (newlyRefused, putBack) = homes.placed(configuration, present: present, refused: refused.keys.sorted())
         for address in newlyRefused {
             let hint = address.family == .ipv4 ? "" : " (is IPv6 disabled on this host? see net.ipv6.conf.all.disable_ipv6)"

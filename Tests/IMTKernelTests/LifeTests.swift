@@ -116,6 +116,21 @@ struct LifeTests {
         #expect(net.mn.namespace.attempt("ping -n -c 1 -W 1 2001:db8:b::1").status == 0)
     }
 
+    @Test("What goes to an IPv6 group without naming a link leaves by the network's, also when our device was there first, and is made anew")
+    func multicast() throws {
+        let net = try Topology()
+        try net.mapBoth()
+        func groups() -> String { net.mn.namespace.attempt("ip -6 route show table local type multicast").output }
+        #expect(eventually { groups().contains("ff00::/8") && !groups().contains("mat0") }, "\(groups())")
+        // As a network that comes after the agent.
+        try net.mn.namespace.run("ip link set wlan down")
+        try net.mn.namespace.run("ip link set wlan up")
+        #expect(eventually { net.mn.namespace.attempt("ip -6 route get ff05::99 oif wlan").status == 0 })
+        #expect(!net.mn.namespace.attempt("ip -6 route get ff05::99").output.contains("mat0"))
+        try net.mn.namespace.run("ip link del mat0")
+        #expect(eventually { net.mn.namespace.attempt("ip link show up dev mat0").output.contains("mat0") && !groups().contains("mat0") }, "\(groups())")
+    }
+
     @Test("A host without IPv6 works in IPv4 and says what it lacks")
     func withoutIPv6() throws {
         let net = try Topology()

@@ -263,6 +263,20 @@ final class RouteSocket {
         try setLink(index, name, "bring up the device", up: true) { _ in }
     }
 
+    /// The kernel gives each link with IPv6 a route for IPv6's multicast, in the table that is asked first. Of several links the one that had its route first is
+    /// taken by programs that name none: ours, if it is older than the network, and nobody is there.
+    func deleteMulticastRoute(_ index: UInt32, _ name: String) throws(KernelError) {
+        var request = socket.writer()
+        request.append(type: KernelValues.deleteRoute, flags: KernelValues.flagAck) { message in
+            message.putHeader(
+                [KernelValues.familyIPv6, 8, 0, 0, UInt8(KernelValues.tableLocal), 0, 0, KernelValues.routeMulticast] + nativeOctets(UInt32(0)))
+            message.put(KernelValues.rtmDestination, address: IPAddress(high: 0xFF00 << 48, low: 0))
+            message.put(KernelValues.rtmOutput, u32: index)
+        }
+        // Without IPv6 there is none.
+        _ = try socket.exchange(request, operation: "take the multicast route from \(name)")
+    }
+
     /// Sets a link's `rp_filter`: 0 off, 1 strict, 2 loose.
     func setReversePath(_ value: UInt8, index: UInt32, name: String) throws(KernelError) {
         try setLink(index, name, "set the reverse path filter") { message in

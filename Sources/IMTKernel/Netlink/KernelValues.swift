@@ -48,7 +48,7 @@ extension KernelValues {
     static let metricMTU: UInt16 = 2
     // RTAX_ADVMSS
     static let metricSegment: UInt16 = 8
-    static let routeUnicast: UInt8 = 1, routeThrow: UInt8 = 9
+    static let routeUnicast: UInt8 = 1, routeMulticast: UInt8 = 5, routeThrow: UInt8 = 9
     static let nextHopDead: UInt32 = 1, nextHopOnLink: UInt32 = 4, nextHopLinkDown: UInt32 = 16, routeCloned: UInt32 = 0x200,
         routeLookupTable: UInt32 = 0x1000
     /// rtm_protocol and FRA_PROTOCOL of everything we add: tells our routes and rules from everybody else's, also after a crash.
