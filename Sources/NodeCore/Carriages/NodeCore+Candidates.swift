@@ -182,7 +182,7 @@ extension NodeCore {
         }
         if let way, way != known.installed {
             change(.setOutbound(pair, .rewritten(way)))
-            countWay(.rewritten(way), of: hoa)
+            paths.count(.rewritten(way), of: hoa, in: &peers)
             log(PeerRecords.level(peers), "\(hoa) is in this network: packets to it go from \(way.own) to \(way.peer)")
         } else if way == nil, known.installed != nil, !isRewritten {
             change(.removeOutbound(pair))

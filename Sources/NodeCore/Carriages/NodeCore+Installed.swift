@@ -50,7 +50,7 @@ extension NodeCore {
             if after != before || largest != largestBefore { logCarriage(of: hoa, after, largest: after == before ? largest : nil) }
         }
         if after != before { usePathMTU(of: hoa, over: after, now) }
-        if let after { countWay(after, of: hoa) }
+        if let after { paths.count(after, of: hoa, in: &peers) }
         if !added.isEmpty {
             flushChanges()
             for endpoint in added { emit(.releaseEncapsulated(of: hoa, from: endpoint)) }
@@ -103,12 +103,6 @@ extension NodeCore {
         case .relayed(let own, let relay): log(level, "packets to \(hoa) go by the relay \(relay), from \(own.address)")
         case .rewritten, nil: break
         }
-    }
-
-    /// A peer's packets go by this way, which is none of its entries: a change of it is told to people as a move.
-    mutating func countWay(_ way: Carriage.Way, of hoa: HomeAddress) {
-        guard peers[hoa]?.isNews(way) == true else { return }
-        peers.update(hoa) { $0.carried(by: way) }
     }
 
     /// How a peer's packets go, as the kernel was told, if they are not rewritten.

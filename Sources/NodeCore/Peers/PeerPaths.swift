@@ -150,6 +150,12 @@ struct PeerPaths: Sendable {
     /// How often the way of its packets has changed: the addresses that they are rewritten to, where they go in datagrams, or which of these.
     func switches(of peer: Peer) -> Int { Int(peer.switches &+ own.moves(peer.installedPath)) }
 
+    /// A peer's packets go by this way, which is none of its entries: a change of it is told to people as a move.
+    func count(_ way: Carriage.Way, of hoa: HomeAddress, in peers: inout PeerTable) {
+        guard peers[hoa]?.isNews(way) == true else { return }
+        peers.update(hoa) { $0.carried(by: way) }
+    }
+
     /// Where its agent is written to: signalling may go where packets may not yet.
     func signallingTarget(of peer: Peer, _ addresses: UsableAddresses) -> Endpoint? {
         let moa = target(of: peer, addresses) ?? peer.locators.listed.first { addresses.canBeLocator($0.moa, of: peer.hoa) }?.moa
