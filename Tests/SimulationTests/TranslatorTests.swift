@@ -27,6 +27,8 @@ final class TranslatedWorld {
     var isTalking = true
     enum Direction { case both, toCN, toMN }
     var direction = Direction.both
+    /// Between two packets of each end.
+    var pause = Duration.milliseconds(20)
 
     init(
         seed: UInt64, _ mapping: SimulatedTranslator.Mapping = .endpointIndependent,
@@ -73,7 +75,7 @@ final class TranslatedWorld {
         sent += 1
         if direction != .toMN { mn.send(UserPacket(sent, mn.delivered.isEmpty ? .opening : .segment), to: cn.hoa.address) }
         if direction != .toCN, !cn.delivered.isEmpty { cn.send(UserPacket(1_000_000 + sent), to: mn.hoa.address) }
-        network.after(.milliseconds(20)) { [weak self] in self?.say() }
+        network.after(pause) { [weak self] in self?.say() }
     }
 
     /// How long it takes until packets that are sent from now on arrive, each way; `nil`: not within the time.
@@ -225,6 +227,71 @@ final class TranslatedWorld {
         }
         #expect(world.ways == Self.encapsulated)
         #expect(world.mn.imt.violations.isEmpty && world.cn.imt.violations.isEmpty)
+    }
+
+    @Test(
+        "Back in a network that was found to be filtered, a node is reached there at once; after an hour, or in another one, it finds out anew",
+        arguments: [(inFirewall, 60, true), ("198.18.5.11", 60, true), (inFirewall, 3700, false), (inOtherFirewall, 60, false)])
+    func knownFirewall(place: String, seconds: Int, isKnown: Bool) {
+        let world = TranslatedWorld(seed: 24)
+        #expect(world.start(Self.open, Self.peer), "\(world.logs())")
+        world.network.run(for: .seconds(8))
+        world.mn.move(to: [ip(Self.inFirewall)])
+        world.network.run(for: .seconds(12))
+        #expect(world.ways == Self.encapsulated, "\(world.logs())")
+        world.mn.move(to: [ip(Self.open)])
+        world.network.run(for: .seconds(10))
+        #expect(world.ways == Self.direct, "\(world.logs())")
+        world.isTalking = false
+        world.network.run(for: .seconds(Int64(seconds)))
+        world.isTalking = true
+        #expect(world.talk())
+        world.network.run(for: .seconds(2))
+        world.mn.move(to: [ip(place)])
+        guard let times = world.resumption() else {
+            Issue.record("nothing goes on\n\(world.logs())")
+            return
+        }
+        // Who finds out anew does so by packets that are lost.
+        #expect(max(times.toCN, times.toMN) < (isKnown ? .milliseconds(300) : .seconds(1)), "\(times)\n\(world.logs())")
+        world.network.run(for: .milliseconds(500))
+        let endpoint = Endpoint(ip(place), port: SignalPort.node)
+        let listed = world.mn.core.homes[world.mn.hoa]?.mapping?.record.places
+        #expect((listed == [.endpoint(endpoint, preference: 10)]) == isKnown, "\(listed ?? [])\n\(world.logs())")
+        world.network.run(for: .seconds(10))
+        let rate = world.rate()
+        #expect(rate.toCN >= 49 && rate.toMN >= 49, "\(rate)\n\(world.logs())")
+    }
+
+    @Test("Where datagrams never get through, relayed nodes try again less and less, ten minutes apart in the end, and at once in another network")
+    func neverThrough() {
+        let world = TranslatedWorld(seed: 25, .endpointDependent)
+        _ = world.relays(ofMN: [ip("192.88.9.1")], ofCN: [ip("192.88.9.2")])
+        #expect(world.start(Self.inA, Self.inB), "\(world.logs())")
+        var tries: [MonotonicTime] = []
+        world.network.onSend = { packet, time in
+            // Between the two translators nothing else goes.
+            let ends = [packet.source, packet.destination]
+            if ends == [ip(Self.inA), ip("198.18.0.100")] { tries.append(time) }
+        }
+        world.pause = .seconds(5)
+        world.network.run(for: .seconds(2300))
+        #expect(world.ways == RelayTests.relayed, "\(world.logs())")
+        let began = world.network.time
+        let series = zip(tries, tries.dropFirst()).filter { $1 - $0 > .seconds(5) }.map { $1 - $0 }
+        #expect(series.count >= 5 && series.count <= 7, "\(series)")
+        #expect(series.last.map { $0 > .seconds(590) && $0 < .seconds(620) } ?? false, "\(series)")
+        #expect(zip(series, series.dropFirst()).allSatisfy { $1 >= $0 - .seconds(1) }, "\(series)")
+        #expect(tries.count <= 14 * (series.count + 1), "\(tries.count)")
+        // Either end's move is a reason to try at once.
+        tries = []
+        world.pause = .milliseconds(20)
+        world.cn.move(to: [ip("10.2.0.11")])
+        world.network.run(for: .seconds(3))
+        #expect(tries.contains { $0 - began < .seconds(2) }, "\(tries)")
+        world.mn.move(to: [ip(Self.open)])
+        world.network.run(for: .seconds(5))
+        #expect(world.ways == Self.encapsulated, "\(world.logs())")
     }
 
     @Test("At an open address the check comes, and packets are rewritten", arguments: [1, 2] as [UInt64])

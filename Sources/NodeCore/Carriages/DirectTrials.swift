@@ -22,9 +22,7 @@ struct DirectTrials: Sendable {
         let own: IPPrefix
         let peer: IPPrefix
 
-        init(_ pair: MobilePair) { (own, peer) = (Self.network(pair.own), Self.network(pair.peer)) }
-
-        private static func network(_ moa: MobileAddress) -> IPPrefix { IPPrefix(covering: moa.address, length: moa.family == .ipv4 ? 120 : 64) }
+        init(_ pair: MobilePair) { (own, peer) = (pair.own.likelyNetwork, pair.peer.likelyNetwork) }
     }
 
     private struct Trial: Sendable {
@@ -34,7 +32,7 @@ struct DirectTrials: Sendable {
         var cameAtFirst: UInt64 = 0
         /// Since when packets go out, while none has come, and those sent before.
         var silence: (since: MonotonicTime, sent: UInt64)?
-        /// The peer's packets come in datagrams that might have been rewritten.
+        /// The peer's packets come in datagrams that might have been rewritten, or it asks whether they may.
         var isLeftByPeer = false
         var isDoubted = false
         var isFiltered = false
@@ -139,7 +137,7 @@ struct DirectTrials: Sendable {
         known = known.filter { $0.value != oldest }
     }
 
-    /// The peer's packets come in datagrams from the MoA that its rewritten ones should come from.
+    /// The peer's packets, or probes, come in datagrams from the MoA that its rewritten packets should come from.
     mutating func cameEncapsulated(_ hoa: HomeAddress, from place: MobileAddress) {
         if trials[hoa]?.pair.peer == place { trials[hoa]?.isLeftByPeer = true }
     }

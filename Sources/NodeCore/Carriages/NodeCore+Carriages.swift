@@ -217,6 +217,8 @@ extension NodeCore {
                 PathStatement(.pathProbe, by: hoa, to: home.hoa.address, at: $0, cookie: given).isSigned(proof.signature, by: peer.record.key.nodeKey)
             })
         {
+            // It asks whether packets may go in datagrams where they are rewritten now: those may not arrive.
+            cameEncapsulated(from: source, of: hoa)
             if !candidateHeard(source, of: hoa, now) {
                 perform(peerEndpoints.enter(hoa) { $0.proved(source, from: local, preferring: preferred, now.monotonic) }, of: hoa, now)
             }

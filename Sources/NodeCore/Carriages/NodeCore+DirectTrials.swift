@@ -42,9 +42,11 @@ extension NodeCore {
     private mutating func doubtDirect(_ hoa: HomeAddress, _ now: Now) {
         listEndpoints(of: hoa, now)
         useEndpoints(of: hoa, now)
+        // It may have signed before, by a probe of its own.
+        applyPeer(hoa, now)
     }
 
-    /// A peer's packet came in a datagram that may have been rewritten instead.
+    /// A peer's packet, or its signed probe, came in a datagram from where its packets may have been rewritten instead.
     mutating func cameEncapsulated(from endpoint: Endpoint, of hoa: HomeAddress) {
         if endpoint.port == SignalPort.node { trials.cameEncapsulated(hoa, from: MobileAddress(endpoint.address)) }
     }

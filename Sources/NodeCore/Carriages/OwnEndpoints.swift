@@ -52,6 +52,8 @@ struct OwnEndpoints: Sendable {
     /// The own addresses are other HoAs': no record of this one's lists them as they are.
     private let isShared: Bool
     private var translations: [MobileAddress: Translation] = [:]
+    /// Those that were left.
+    private var filtered = FilteredNetworks()
     private var askedAt: [Question: MonotonicTime] = [:]
     /// No server has answered about them, as those of an earlier version don't.
     private var unanswered: Set<MobileAddress> = []
@@ -97,10 +99,15 @@ struct OwnEndpoints: Sendable {
     // MARK: Events
 
     /// These are our MoAs now.
-    mutating func keep(_ moas: [MobileAddress]) {
+    mutating func keep(_ moas: [MobileAddress], _ now: MonotonicTime) {
         let kept = Set(moas.prefix(Self.addressesMax))
+        for (moa, translation) in translations where !kept.contains(moa) {
+            if let isFiltered = translation.wasFoundFiltered { filtered.learn(moa, isFiltered: isFiltered, now) }
+        }
         translations = translations.filter { kept.contains($0.key) }
-        for moa in kept where translations[moa] == nil { translations[moa] = Translation(moa, inbound) }
+        for moa in kept where translations[moa] == nil {
+            translations[moa] = Translation(moa, inbound, isKnownFiltered: filtered.contains(moa, now))
+        }
         askedAt = askedAt.filter { kept.contains($0.key.moa) }
         unanswered.formIntersection(kept)
     }

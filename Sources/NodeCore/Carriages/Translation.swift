@@ -61,7 +61,7 @@ public struct Translation: Sendable {
 
     /// Whether the locator check of the IMS reaches this MoA. What is found out holds until the network changes; so an IMS that is started anew, or has
     /// much to do, or a network that loses three in a row, must not make an address filtered: one more record is signed before that is believed.
-    private enum Reach: Sendable {
+    private enum Reach: Hashable, Sendable {
         case untested
         case awaited(until: MonotonicTime, isSecond: Bool)
         /// The first record's check did not come; the next one decides.
@@ -75,10 +75,14 @@ public struct Translation: Sendable {
     private let inbound: InboundSetting
     private var observations: [Observation] = []
     private var reach = Reach.untested
+    /// The network was left not long ago, and was filtered: it is taken for that before any server has been asked.
+    private let isKnownFiltered: Bool
 
-    init(_ moa: MobileAddress, _ inbound: InboundSetting = .auto) {
+    init(_ moa: MobileAddress, _ inbound: InboundSetting = .auto, isKnownFiltered: Bool = false) {
         local = Endpoint(moa.address, port: SignalPort.node)
         self.inbound = inbound
+        self.isKnownFiltered = isKnownFiltered && inbound == .auto
+        if self.isKnownFiltered { reach = .notReached }
     }
 
     // MARK: Questions
@@ -89,16 +93,15 @@ public struct Translation: Sendable {
         }
         // Any server that sees another endpoint has a translator before it. Those that see the same one may stand inside.
         guard let other = observations.first(where: { $0.seen != local && !$0.isRelays }) ?? observations.first(where: { $0.seen != local }) else {
-            if case .notReached = reach { return .filtered }
-            return isForced ? .filtered : .open
+            return reach == .notReached || isForced ? .filtered : .open
         }
         let seen = first.seen != local ? first.seen : other.seen
         guard observations.count > 1 else { return .translated(as: seen, .unknown) }
         return .translated(as: seen, observations.allSatisfy { $0.seen == seen } ? .endpointIndependent : .endpointDependent)
     }
 
-    /// People said that it is filtered. A private address is seen somewhere else all the same, which is found out first.
-    private var isForced: Bool { inbound == .filtered }
+    /// People said that it is filtered, or it was not long ago. A private address is seen somewhere else all the same, which is found out first.
+    private var isForced: Bool { inbound == .filtered || isKnownFiltered && reach == .notReached }
 
     var isCheckAwaited: Bool {
         switch reach {
@@ -113,6 +116,15 @@ public struct Translation: Sendable {
         case .unknown: local.address.scope == .global
         case .open: true
         case .translated, .filtered: false
+        }
+    }
+
+    /// Whether the IMS's checks have shown here that only answers arrive; `nil`: they have shown nothing.
+    var wasFoundFiltered: Bool? {
+        switch reach {
+        case .untested, .awaited, .missed: nil
+        case .reached: false
+        case .notReached: isKnownFiltered || verdict != .filtered ? nil : true
         }
     }
 

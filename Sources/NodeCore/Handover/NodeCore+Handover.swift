@@ -23,7 +23,7 @@ extension NodeCore {
             for hoa in homes.keys.sorted() { movePaths(of: hoa, gone: dead, isWhole: false, now) }
             flushChanges()
         case .changed(let change):
-            ownEndpoints.keep(addresses.ordered.map(\.moa))
+            ownEndpoints.keep(addresses.ordered.map(\.moa), now.monotonic)
             for moa in localPorts.keep(addresses.ordered.map(\.moa)) { emit(.usePort(SignalPort.node, for: moa.address)) }
             enterOwnAddresses()
             reconsiderCandidates(now)
