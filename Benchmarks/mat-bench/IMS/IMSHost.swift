@@ -165,5 +165,8 @@ final class RunningIMS {
 
     func processorNanoseconds() -> Double { processes.processorNanoseconds() }
 
+    /// For mat-load, which asks how much processor time it takes.
+    var processOption: String { processes.identifiers.first.map { " --process \($0)" } ?? "" }
+
     func end() { processes.end() }
 }

@@ -27,10 +27,11 @@ struct UpdateMeasurement {
                 let ims = try RunningIMS(host, store: store, mappings: plan.mappings, cores: place)
                 defer { ims.end() }
                 let common = "updates --population \(nodes) --seconds \(plan.seconds)"
-                guard let full = try host.load("\(common) --moved \(round * 8) --window 1024", key: true)["updates"] else {
+                guard let full = try host.load("\(common) --moved \(round * 8) --window 1024" + ims.processOption, key: true)["updates"] else {
                     throw BenchError("no figures")
                 }
                 figures.add("updates", "\(title): updates", full.perSecond, "1/s")
+                if let each = full.more["processor us each"] { figures.add("updates", "\(title): processor time of each", each, "us") }
                 guard let calm = try host.load("\(common) --moved \(round * 8 + 4) --rate \(max(20, full.perSecond / 2))", key: true)["updates"]
                 else {
                     throw BenchError("no figures")

@@ -1,5 +1,6 @@
 import ArgumentParser
 import BenchSupport
+import Glibc
 import MATSignal
 
 struct UpdatesCommand: ParsableCommand {
@@ -19,6 +20,7 @@ struct UpdatesCommand: ParsableCommand {
     @Option(help: "Nodes that take turns; by default all that have keys.") var nodes: Int?
     @Option(help: "Tries of an update: 5 as nodes do, 1 to see what is lost.") var tries = 5
     @Option(help: "How often the nodes have moved before.") var moved = 0
+    @Option(help: ArgumentHelp("The server's process: tells how much processor time of it an update takes.", valueName: "pid")) var process: Int32?
     @Flag(help: "Send certificates whole, as nodes do whose certificate the server may not have.") var wholeCertificate = false
 
     /// Updates signed for a second of closed loop: more than a core verifies.
@@ -50,17 +52,30 @@ struct UpdatesCommand: ParsableCommand {
         // An open loop ends by itself when the last is answered or given up.
         let end = rate == nil && count == nil ? Ticks.wall() &+ UInt64(target.seconds * 1e9) : .max
         let start = Ticks.wall()
+        let used = try process.map(processorNanoseconds)
         Generator.run([exchanges, side], until: end)
         let seconds = rate == nil ? Double((end == .max ? exchanges.ended : end) - start) / 1e9 : Double(total) / (rate ?? 1)
+        var more = ["refused by this host": Double(side.outbox.refusedCount)]
+        if let process, let used {
+            more["processor us each"] = (try processorNanoseconds(process) - used) / 1000 / Double(max(1, exchanges.tally.answered))
+        }
         var report = LoadReport(
             command: "updates",
             parameters: [
                 "nodes": "\(nodesCount)", "rate": rate.map { "\($0)" } ?? "closed loop", "window": "\(window)", "tries": "\(tries)",
             ])
-        report.add("updates", exchanges.tally, seconds: seconds, more: ["refused by this host": Double(side.outbox.refusedCount)])
+        report.add("updates", exchanges.tally, seconds: seconds, more: more)
         try report.publish(json: target.json)
         if exchanges.tally.answered == 0 { throw BenchError("no update was answered") }
     }
+}
+
+/// What all threads of a process have used so far.
+private func processorNanoseconds(_ process: Int32) throws -> Double {
+    var clock = clockid_t()
+    var time = timespec()
+    guard clock_getcpuclockid(process, &clock) == 0, clock_gettime(clock, &time) == 0 else { throw BenchError("there is no process \(process)") }
+    return Double(time.tv_sec) * 1e9 + Double(time.tv_nsec)
 }
 
 /// Gets the cookies of all these addresses, as nodes do before they need them.
