@@ -131,7 +131,7 @@ package struct MappingBlock {
     }
 
     package var certificate: Certificate? {
-        try? Certificate(octets: unsafe Array(UnsafeRawBufferPointer(start: certificateOctets, count: Certificate.octetsCount)))
+        try? unsafe Certificate(octets: UnsafeRawBufferPointer(start: certificateOctets, count: Certificate.octetsCount))
     }
 
     // MARK: Making

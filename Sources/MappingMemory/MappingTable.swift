@@ -78,6 +78,11 @@ package final class MappingTable: @unchecked Sendable {
     /// The certificate of the entry of exactly this HoA prefix.
     package func certificate(of prefix: IPPrefix) -> Certificate? { view.find(prefix.address, prefix.length)?.certificate }
 
+    /// The id of that certificate, which is not hashed anew for it.
+    package func certificateID(of prefix: IPPrefix) -> CertificateID? {
+        view.find(prefix.address, prefix.length).map { CertificateID(rawValue: $0.certificateID) }
+    }
+
     /// When that certificate begins to be valid, Unix time in ms.
     package func certificateNotBefore(of prefix: IPPrefix) -> UInt64? { view.find(prefix.address, prefix.length)?.notBefore }
 

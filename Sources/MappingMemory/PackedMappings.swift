@@ -133,8 +133,8 @@ public struct PackedMapping {
 
     /// The mapping as a value; `nil` if its octets can't be decoded.
     public var stored: StoredMapping? {
-        guard let record = try? MappingRecord(octets: unsafe Array(record)), let signature = unsafe Signature(Array(signature)),
-            let certificate = try? Certificate(octets: unsafe Array(certificate))
+        guard let record = try? unsafe MappingRecord(octets: record), let signature = unsafe Signature(signature),
+            let certificate = try? unsafe Certificate(octets: certificate)
         else { return nil }
         return StoredMapping(
             certified: CertifiedMapping(mapping: SignedMapping(record: record, signature: signature), certificate: certificate),

@@ -5,30 +5,33 @@ import MATSignal
 /// When room is needed, a full bucket is forgotten, which loses nothing. If none is full among those unused for longest, the table
 /// is under attack, and new keys are refused rather than those in use. Either way a key costs a few steps, never a walk through
 /// the table.
-package struct RateTable<Key: Hashable & Sendable>: Sendable {
-    private var rate: Int
-    private var keysMax: Int
-    private var buckets = RecencyTable<Key, RateLimit>()
+public struct RateTable<Key: Hashable & Sendable>: Sendable {
+    @usableFromInline var rate: Int
+    @usableFromInline var keysMax: Int
+    @usableFromInline var buckets = RecencyTable<Key, RateLimit>()
 
     /// Buckets looked at to find one that can go. The oldest are the likeliest; one that is still in use goes to the end of the row.
-    package static var stepsToRoomMax: Int { 4 }
+    @inlinable public static var stepsToRoomMax: Int { 4 }
 
-    package init(perSecond rate: Int, keysMax: Int) {
+    @inlinable
+    public init(perSecond rate: Int, keysMax: Int) {
         self.rate = rate
         self.keysMax = max(1, keysMax)
     }
 
     /// Another rate or bound: what was taken is forgotten. If they are what they were, what was taken stays taken.
-    package mutating func reconfigure(perSecond rate: Int, keysMax: Int) {
+    @inlinable
+    public mutating func reconfigure(perSecond rate: Int, keysMax: Int) {
         if rate != self.rate || max(1, keysMax) != self.keysMax { self = RateTable(perSecond: rate, keysMax: keysMax) }
     }
 
-    package var count: Int { buckets.count }
+    @inlinable public var count: Int { buckets.count }
 
     /// Takes a token of the key's bucket if there is one.
     ///
     /// - Parameter times: how many times the rate this key has at present.
-    package mutating func take(_ key: Key, at now: MonotonicTime, times: Int = 1) -> Bool {
+    @inlinable
+    public mutating func take(_ key: Key, at now: MonotonicTime, times: Int = 1) -> Bool {
         if var bucket = buckets[key] {
             bucket.reconfigure(perSecond: rate * times)
             let isTaken = bucket.take(at: now)
@@ -43,13 +46,15 @@ package struct RateTable<Key: Hashable & Sendable>: Sendable {
     }
 
     /// Whether `take` would succeed, but for a lack of room.
-    package func allows(_ key: Key, at now: MonotonicTime) -> Bool {
+    @inlinable
+    public func allows(_ key: Key, at now: MonotonicTime) -> Bool {
         var bucket = buckets[key] ?? RateLimit(perSecond: rate)
         return bucket.take(at: now)
     }
 
     /// Looks at some buckets and forgets those that are full.
-    package mutating func forgetIdle(at now: MonotonicTime, steps: Int) {
+    @inlinable
+    public mutating func forgetIdle(at now: MonotonicTime, steps: Int) {
         buckets.sweep(steps: steps) { $1.isIdle(at: now) }
     }
 }

@@ -8,32 +8,42 @@
 /// one the newest, would move all that stand behind it. That matters where a stranger chooses the keys: a search for the oldest
 /// entry, done for each message of a flood, is what the flood is sent for. Iteration is in the order of use and so the same in
 /// every run, which a dictionary's is not.
-package struct RecencyTable<Key: Hashable & Sendable, Value: Sendable>: Sendable {
-    private struct Node: Sendable {
-        var key: Key
-        var value: Value
-        var older: Int32
-        var newer: Int32
+public struct RecencyTable<Key: Hashable & Sendable, Value: Sendable>: Sendable {
+    @usableFromInline
+    struct Node: Sendable {
+        @usableFromInline var key: Key
+        @usableFromInline var value: Value
+        @usableFromInline var older: Int32
+        @usableFromInline var newer: Int32
+
+        @inlinable
+        init(key: Key, value: Value, older: Int32, newer: Int32) {
+            self.key = key
+            self.value = value
+            self.older = older
+            self.newer = newer
+        }
     }
 
-    private static var none: Int32 { -1 }
+    @inlinable static var none: Int32 { -1 }
     /// What a place in `nodes` can be told with.
-    package static var entriesMax: Int { Int(Int32.max) - 1 }
+    @inlinable public static var entriesMax: Int { Int(Int32.max) - 1 }
 
-    private var slots: [Key: Int32] = [:]
-    private var nodes: [Node] = []
-    private var oldestPlace: Int32 = -1
-    private var newestPlace: Int32 = -1
+    @usableFromInline var slots: [Key: Int32] = [:]
+    @usableFromInline var nodes: [Node] = []
+    @usableFromInline var oldestPlace: Int32 = -1
+    @usableFromInline var newestPlace: Int32 = -1
     /// Where the next sweep begins.
-    private var hand = 0
+    @usableFromInline var hand = 0
 
-    package init() {}
+    @inlinable public init() {}
 
-    package var count: Int { nodes.count }
-    package var isEmpty: Bool { nodes.isEmpty }
+    @inlinable public var count: Int { nodes.count }
+    @inlinable public var isEmpty: Bool { nodes.isEmpty }
 
     /// Without counting as a use. Writing changes an entry that is there where it stands, and adds a new one as the newest.
-    package subscript(key: Key) -> Value? {
+    @inlinable
+    public subscript(key: Key) -> Value? {
         get { slots[key].map { nodes[Int($0)].value } }
         set {
             guard let value = newValue else { return remove(key) }
@@ -46,21 +56,24 @@ package struct RecencyTable<Key: Hashable & Sendable, Value: Sendable>: Sendable
     }
 
     /// The entry that has not been used for longest.
-    package var oldest: (key: Key, value: Value)? { oldestPlace < 0 ? nil : (nodes[Int(oldestPlace)].key, nodes[Int(oldestPlace)].value) }
+    @inlinable public var oldest: (key: Key, value: Value)? { oldestPlace < 0 ? nil : (nodes[Int(oldestPlace)].key, nodes[Int(oldestPlace)].value) }
 
     /// Sets the value and makes it the newest.
-    package mutating func use(_ key: Key, _ value: Value) {
+    @inlinable
+    public mutating func use(_ key: Key, _ value: Value) {
         guard let place = slots[key] else { return add(key, value) }
         nodes[Int(place)].value = value
         moveToEnd(place)
     }
 
     /// Makes the entry the newest, if it is there.
-    package mutating func use(_ key: Key) {
+    @inlinable
+    public mutating func use(_ key: Key) {
         if let place = slots[key] { moveToEnd(place) }
     }
 
-    package mutating func remove(_ key: Key) {
+    @inlinable
+    public mutating func remove(_ key: Key) {
         guard let place = slots.removeValue(forKey: key) else { return }
         unlink(place)
         let last = Int32(truncatingIfNeeded: nodes.count - 1)
@@ -74,8 +87,9 @@ package struct RecencyTable<Key: Hashable & Sendable, Value: Sendable>: Sendable
         nodes.removeLast()
     }
 
+    @inlinable
     @discardableResult
-    package mutating func removeOldest() -> (key: Key, value: Value)? {
+    public mutating func removeOldest() -> (key: Key, value: Value)? {
         guard let oldest else { return nil }
         remove(oldest.key)
         return oldest
@@ -83,12 +97,14 @@ package struct RecencyTable<Key: Hashable & Sendable, Value: Sendable>: Sendable
 
     /// Removes entries that are over among the next `steps`, in the order of their places, which says nothing about their use. Called
     /// now and then, it goes round the whole table in pieces that hold nobody up.
-    package mutating func sweep(steps: Int, isOver: (Key, Value) -> Bool) {
+    @inlinable
+    public mutating func sweep(steps: Int, isOver: (Key, Value) -> Bool) {
         for key in over(steps: steps, isOver) { remove(key) }
     }
 
     /// The same without removing: the keys of the entries that are over.
-    package mutating func over(steps: Int, _ isOver: (Key, Value) -> Bool) -> [Key] {
+    @inlinable
+    public mutating func over(steps: Int, _ isOver: (Key, Value) -> Bool) -> [Key] {
         var keys: [Key] = []
         for _ in 0..<min(steps, count) {
             if hand >= nodes.count { hand = 0 }
@@ -100,7 +116,8 @@ package struct RecencyTable<Key: Hashable & Sendable, Value: Sendable>: Sendable
 
     /// Removes one of the `steps` entries that have not been used for longest, if one of them can go. The others count as used, so
     /// that those that can't go do not stand in the way for ever.
-    package mutating func removeOldest(within steps: Int, where canGo: (Key, Value) -> Bool) -> Bool {
+    @inlinable
+    public mutating func removeOldest(within steps: Int, where canGo: (Key, Value) -> Bool) -> Bool {
         for _ in 0..<min(steps, count) {
             guard let oldest else { return false }
             if canGo(oldest.key, oldest.value) {
@@ -113,7 +130,8 @@ package struct RecencyTable<Key: Hashable & Sendable, Value: Sendable>: Sendable
     }
 
     /// Oldest first.
-    package func forEach(_ body: (Key, Value) -> Void) {
+    @inlinable
+    public func forEach(_ body: (Key, Value) -> Void) {
         var place = oldestPlace
         while place >= 0 {
             body(nodes[Int(place)].key, nodes[Int(place)].value)
@@ -123,7 +141,8 @@ package struct RecencyTable<Key: Hashable & Sendable, Value: Sendable>: Sendable
 
     // MARK: The list
 
-    private mutating func add(_ key: Key, _ value: Value) {
+    @inlinable
+    mutating func add(_ key: Key, _ value: Value) {
         guard count < Self.entriesMax else { return }
         let place = Int32(truncatingIfNeeded: nodes.count)
         nodes.append(Node(key: key, value: value, older: newestPlace, newer: Self.none))
@@ -132,7 +151,8 @@ package struct RecencyTable<Key: Hashable & Sendable, Value: Sendable>: Sendable
         newestPlace = place
     }
 
-    private mutating func moveToEnd(_ place: Int32) {
+    @inlinable
+    mutating func moveToEnd(_ place: Int32) {
         guard place != newestPlace else { return }
         unlink(place)
         nodes[Int(place)].older = newestPlace
@@ -141,7 +161,8 @@ package struct RecencyTable<Key: Hashable & Sendable, Value: Sendable>: Sendable
         newestPlace = place
     }
 
-    private mutating func unlink(_ place: Int32) {
+    @inlinable
+    mutating func unlink(_ place: Int32) {
         let (older, newer) = (nodes[Int(place)].older, nodes[Int(place)].newer)
         if older >= 0 { nodes[Int(older)].newer = newer } else { oldestPlace = newer }
         if newer >= 0 { nodes[Int(newer)].older = older } else { newestPlace = older }

@@ -11,28 +11,38 @@ extension Optional<MonotonicTime> {
 
 /// Deadlines by key, at most one a key: setting a key's deadline replaces it. A heap with lazy deletion: what was replaced or
 /// cancelled stays until its time, or until there is more of it than of the rest.
+///
+/// Inlinable, as all tables that a message meets: otherwise each step in another module finds out at run time what its key is.
 public struct DeadlineQueue<Key: Hashable & Sendable>: Sendable {
-    private struct Entry: Comparable, Sendable {
-        let time: MonotonicTime
-        let key: Key
+    @usableFromInline
+    struct Entry: Comparable, Sendable {
+        @usableFromInline let time: MonotonicTime
+        @usableFromInline let key: Key
 
-        static func < (a: Entry, b: Entry) -> Bool { a.time < b.time }
-        static func == (a: Entry, b: Entry) -> Bool { a.time == b.time }
+        @inlinable
+        init(time: MonotonicTime, key: Key) {
+            self.time = time
+            self.key = key
+        }
+
+        @inlinable static func < (a: Entry, b: Entry) -> Bool { a.time < b.time }
+        @inlinable static func == (a: Entry, b: Entry) -> Bool { a.time == b.time }
     }
 
-    private var heap = Heap<Entry>()
-    private var current: [Key: MonotonicTime] = [:]
+    @usableFromInline var heap = Heap<Entry>()
+    @usableFromInline var current: [Key: MonotonicTime] = [:]
 
-    public init() {}
+    @inlinable public init() {}
 
     /// When the next deadline is, if there is one.
-    public var next: MonotonicTime? {
+    @inlinable public var next: MonotonicTime? {
         mutating get {
             dropStale()
             return heap.min?.time
         }
     }
 
+    @inlinable
     public mutating func set(_ key: Key, at time: MonotonicTime) {
         guard current[key] != time else { return }
         current[key] = time
@@ -41,19 +51,21 @@ public struct DeadlineQueue<Key: Hashable & Sendable>: Sendable {
     }
 
     /// Fewer stale entries than this are not worth a sweep.
-    private static var staleMin: Int { 256 }
+    @inlinable static var staleMin: Int { 256 }
 
     /// Rids the heap of what no longer counts, and of its room.
-    private mutating func sweep() {
+    @inlinable
+    mutating func sweep() {
         heap = Heap(heap.unordered.filter { current[$0.key] == $0.time })
     }
 
     /// A key's deadline, if it has one.
-    public subscript(key: Key) -> MonotonicTime? { current[key] }
+    @inlinable public subscript(key: Key) -> MonotonicTime? { current[key] }
 
-    public mutating func cancel(_ key: Key) { current[key] = nil }
+    @inlinable public mutating func cancel(_ key: Key) { current[key] = nil }
 
     /// Removes and returns a key whose deadline has come.
+    @inlinable
     public mutating func takeDue(_ now: MonotonicTime) -> Key? {
         dropStale()
         guard let first = heap.min, first.time <= now else { return nil }
@@ -62,7 +74,8 @@ public struct DeadlineQueue<Key: Hashable & Sendable>: Sendable {
         return first.key
     }
 
-    private mutating func dropStale() {
+    @inlinable
+    mutating func dropStale() {
         while let first = heap.min, current[first.key] != first.time { heap.removeMin() }
     }
 }

@@ -6,36 +6,42 @@ import Synchronization
 /// Threads that do what would hold up an event loop, such as checking signatures. Each takes what waits, a few at a time, and hands the results
 /// back together.
 package final class JobPool<Job: Sendable, Outcome: Sendable>: Sendable {
-    private struct State {
+    @usableFromInline
+    struct State {
         /// Bounded by who hands in jobs.
-        var waiting: Deque<Job> = []
+        @usableFromInline var waiting: Deque<Job> = []
         /// The threads that have nothing to do.
-        var idle: [Int]
-        var deliver: @Sendable ([Outcome]) -> Void = { _ in }
+        @usableFromInline var idle: [Int]
+        @usableFromInline var deliver: @Sendable ([Outcome]) -> Void = { _ in }
+
+        @inlinable init(idle: [Int]) { self.idle = idle }
     }
 
-    private let state: Mutex<State>
-    private let threads: [DispatchQueue]
-    private let run: @Sendable (Job) -> Outcome
+    @usableFromInline let state: Mutex<State>
+    @usableFromInline let threads: [DispatchQueue]
+    @usableFromInline let run: @Sendable (Job) -> Outcome
 
     /// Jobs that one thread takes at a time: few enough that threads share a burst evenly and a result waits half a millisecond at
     /// most, enough that the hand-over costs little beside the jobs.
-    private static var jobsPerTurnMax: Int { 8 }
+    @inlinable static var jobsPerTurnMax: Int { 8 }
 
     /// - Parameters:
     ///   - label: of the threads, for people.
     ///   - count: how many threads; at least one.
+    @inlinable
     package init(label: String, threads count: Int, run: @escaping @Sendable (Job) -> Outcome) {
         threads = (0..<max(1, count)).map { DispatchQueue(label: "\(label) \($0)") }
         state = Mutex(State(idle: Array(threads.indices)))
         self.run = run
     }
 
-    package var threadsCount: Int { threads.count }
+    @inlinable package var threadsCount: Int { threads.count }
 
     /// - Parameter deliver: gets results, in any thread.
+    @inlinable
     package func start(_ deliver: @escaping @Sendable ([Outcome]) -> Void) { state.withLock { $0.deliver = deliver } }
 
+    @inlinable
     package func add(_ job: Job) {
         let begins = state.withLock { state in
             state.waiting.append(job)
@@ -45,6 +51,7 @@ package final class JobPool<Job: Sendable, Outcome: Sendable>: Sendable {
     }
 
     /// What waits is forgotten; no result comes after it.
+    @inlinable
     package func stop() {
         state.withLock { state in
             state.deliver = { _ in }
@@ -53,7 +60,8 @@ package final class JobPool<Job: Sendable, Outcome: Sendable>: Sendable {
         for thread in threads { thread.sync {} }
     }
 
-    private func work(_ thread: Int) {
+    @inlinable
+    func work(_ thread: Int) {
         while true {
             let turn = state.withLock { state -> [Job] in
                 // An equal share: with few waiting, no thread takes all of them while another idles.

@@ -52,17 +52,17 @@ struct SignalOptions: Hashable, Sendable {
             message.value(.candidates).map { value in
                 stride(from: 0, to: value.count, by: Candidate.octetsCount).map { Candidate(value, at: $0) }
             } ?? []
-        if let record = message.mapping, let signature = message.value(.signature).flatMap({ Signature($0.array(0..<$0.count)) }) {
+        if let record = message.mapping, let signature = message.value(.signature).flatMap({ Signature($0.octets(0..<$0.count)) }) {
             mapping = SignedMapping(record: MappingRecord(record), signature: signature)
         } else {
-            signature = message.value(.signature).flatMap { Signature($0.array(0..<$0.count)) }
+            signature = message.value(.signature).flatMap { Signature($0.octets(0..<$0.count)) }
         }
-        publicKey = message.value(.publicKey).flatMap { PublicKey($0.array(0..<$0.count)) }
+        publicKey = message.value(.publicKey).flatMap { PublicKey($0.octets(0..<$0.count)) }
         tokenProof = message.value(.tokenProof).map(TokenProof.init)
         wanted = message.value(.wanted).flatMap { IPPrefix($0.address(at: 0), length: $0.uint8(at: 16)) }
         certificate = message.value(.certificate).flatMap(Certificate.init)
         certID = message.uint64(.certID).map(CertificateID.init)
-        pathSignature = message.value(.pathSignature).flatMap { Signature($0.array(0..<$0.count)) }
+        pathSignature = message.value(.pathSignature).flatMap { Signature($0.octets(0..<$0.count)) }
         subscribe = message.uint32(.subscribe)
         lifetime = message.uint32(.lifetime)
         role = message.uint32(.role).map(ServerRole.init)
@@ -95,17 +95,17 @@ struct SignalOptions: Hashable, Sendable {
         }
         if let mapping {
             option(.mapping, &writer, mapping.record.encode)
-            option(.signature, &writer) { $0.bytes(mapping.signature.octets) }
+            option(.signature, &writer, mapping.signature.encode)
         }
         if let certificate { option(.certificate, &writer, certificate.encode) }
         if let certID { option(.certID, &writer) { $0.uint64(certID.rawValue) } }
-        if let publicKey { option(.publicKey, &writer) { $0.bytes(publicKey.octets) } }
+        if let publicKey { option(.publicKey, &writer, publicKey.encode) }
         if let wanted { option(.wanted, &writer, wanted.encodeWanted) }
-        if let pathSignature { option(.pathSignature, &writer) { $0.bytes(pathSignature.octets) } }
+        if let pathSignature { option(.pathSignature, &writer, pathSignature.encode) }
         if let subscribe { option(.subscribe, &writer) { $0.uint32(subscribe) } }
         if let lifetime { option(.lifetime, &writer) { $0.uint32(lifetime) } }
         if let tokenProof { option(.tokenProof, &writer, tokenProof.encode) }
-        if let signature { option(.signature, &writer) { $0.bytes(signature.octets) } }
+        if let signature { option(.signature, &writer, signature.encode) }
         if let role { option(.role, &writer) { $0.uint32(role.rawValue) } }
         for proof in locatorProofs { option(.locatorProof, &writer, proof.encode) }
         for proof in endpointProofs { option(.endpointProof, &writer, proof.encode) }
@@ -120,7 +120,7 @@ struct SignalOptions: Hashable, Sendable {
         value(&writer)
         let count = writer.count - start
         writer.patch(uint16: UInt16(truncatingIfNeeded: count), at: start - 2)
-        writer.zeros((4 - count % 4) % 4)
+        if count % 4 != 0 { writer.zeros(4 - count % 4) }
     }
 
     /// The text's UTF-8 within the limit, not cut inside a character.

@@ -84,7 +84,7 @@ public struct Certificate: Hashable, Sendable {
     /// - Parameter value: one that was found well-formed; `nil` if it is not of a certificate's length.
     init?(_ value: OctetView) {
         guard value.count == Self.octetsCount, let nodeKey = PublicKey(value.octets(Self.nodeKeyPlace)),
-            let signature = Signature(value.array(Self.octetsCount - Signature.octetsCount..<Self.octetsCount))
+            let signature = Signature(value.octets(Self.octetsCount - Signature.octetsCount..<Self.octetsCount))
         else { return nil }
         hoa = HomeAddress(value.address(at: 0))
         prefixLength = value.uint8(at: 16)
@@ -97,7 +97,7 @@ public struct Certificate: Hashable, Sendable {
 
     func encode(into writer: inout SignalWriter) {
         Self.encodeBody(into: &writer, hoa, prefixLength, notBefore, notAfter, nodeKey, issuerID)
-        writer.bytes(signature.octets)
+        signature.encode(into: &writer)
     }
 
     private static func encodeBody(
@@ -109,25 +109,30 @@ public struct Certificate: Hashable, Sendable {
         writer.zeros(3)
         writer.uint64(notBefore)
         writer.uint64(notAfter)
-        writer.bytes(nodeKey.octets)
+        nodeKey.encode(into: &writer)
         writer.uint64(issuerID)
     }
 
     /// The CERTIFICATE value as it travels and is stored.
     public var octets: [UInt8] {
-        var writer = SignalWriter()
+        var writer = SignalWriter(reserving: Self.octetsCount)
         encode(into: &writer)
         return writer.octets
     }
 
     /// Reads a stored CERTIFICATE value.
     public init(octets: [UInt8]) throws(SignalError) {
-        let (certificate, fault) = octets.withUnsafeBytes { octets in
-            let view = OctetView(octets)
-            let fault = OptionTable.standard.fault(of: view, as: .certificate)
-            return (fault == nil ? Certificate(view) : nil, fault)
+        let read = octets.withUnsafeBytes { octets in Result { () throws(SignalError) in try Certificate(octets: octets) } }
+        self = try read.get()
+    }
+
+    /// The same of octets in place, without an array.
+    public init(octets: UnsafeRawBufferPointer) throws(SignalError) {
+        let view = OctetView(octets)
+        let fault = OptionTable.standard.fault(of: view, as: .certificate)
+        guard fault == nil, let certificate = Certificate(view) else {
+            throw (fault ?? .wrongLength(.certificate, octets: octets.count)).error(in: nil, .standard)
         }
-        guard let certificate else { throw (fault ?? .wrongLength(.certificate, octets: octets.count)).error(in: nil, .standard) }
         self = certificate
     }
 }

@@ -110,20 +110,22 @@ public struct MappingRecord: Hashable, Sendable {
 
     /// The MAPPING value as it travels and is stored.
     public var octets: [UInt8] {
-        var writer = SignalWriter()
+        var writer = SignalWriter(reserving: octetsCount)
         encode(into: &writer)
         return writer.octets
     }
 
     /// Reads a stored MAPPING value.
     public init(octets: [UInt8]) throws(SignalError) {
-        let (record, fault) = octets.withUnsafeBytes { octets in
-            let view = MappingRecordView(octets)
-            let fault = view.fault
-            return (fault == nil ? MappingRecord(view) : nil, fault)
-        }
-        guard let record else { throw (fault ?? .wrongLength(.mapping, octets: octets.count)).error(in: nil, .standard) }
-        self = record
+        let read = octets.withUnsafeBytes { octets in Result { () throws(SignalError) in try MappingRecord(octets: octets) } }
+        self = try read.get()
+    }
+
+    /// The same of octets in place, without an array.
+    public init(octets: UnsafeRawBufferPointer) throws(SignalError) {
+        let view = MappingRecordView(octets)
+        if let fault = view.fault { throw fault.error(in: nil, .standard) }
+        self.init(view)
     }
 }
 

@@ -108,16 +108,13 @@ extension CertifiedKey {
     ///
     /// - Parameter prefix: the one that it is for, for the words.
     public func checkTimes(of prefix: IPPrefix, _ now: Now) throws(VerificationFailure) {
-        try now.checkIsPlausible()
-        if notBefore > now.latestBelieved {
-            throw VerificationFailure(
-                "certificate for \(prefix) is not valid before \(notBefore) ms, now is \(now.wallMilliseconds); is a clock wrong?"
-            )
-        }
-        if notAfter.isMoreThanTolerancePast(now) {
-            throw VerificationFailure("certificate for \(prefix) expired at \(notAfter) ms, now is \(now.wallMilliseconds)")
-        }
+        try now.checkTimes(notBefore, notAfter, of: prefix)
     }
+}
+
+extension Certificate {
+    /// As its key's, without making that: its id is a hash.
+    public func checkTimes(_ now: Now) throws(VerificationFailure) { try now.checkTimes(notBefore, notAfter, of: prefix) }
 }
 
 extension Now {
@@ -125,6 +122,18 @@ extension Now {
     public var latestBelieved: UInt64 {
         let (sum, overflow) = wallMilliseconds.addingReportingOverflow(CertifiedMapping.clockToleranceMilliseconds)
         return overflow ? .max : sum
+    }
+
+    fileprivate func checkTimes(_ notBefore: UInt64, _ notAfter: UInt64, of prefix: IPPrefix) throws(VerificationFailure) {
+        try checkIsPlausible()
+        if notBefore > latestBelieved {
+            throw VerificationFailure(
+                "certificate for \(prefix) is not valid before \(notBefore) ms, now is \(wallMilliseconds); is a clock wrong?"
+            )
+        }
+        if notAfter.isMoreThanTolerancePast(self) {
+            throw VerificationFailure("certificate for \(prefix) expired at \(notAfter) ms, now is \(wallMilliseconds)")
+        }
     }
 
     fileprivate func checkIsPlausible() throws(VerificationFailure) {

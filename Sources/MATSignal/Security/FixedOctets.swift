@@ -16,7 +16,13 @@ struct Octets32: Hashable, Sendable {
         (a, b, c, d) = (word(0), word(8), word(16), word(24))
     }
 
-    var octets: [UInt8] { bigEndian([a, b, c, d]) }
+    var octets: [UInt8] { withUnsafeOctets { Array($0) } }
+
+    /// The octets as they go on the wire, without an array.
+    @inline(__always)
+    func withUnsafeOctets<Result>(_ body: (UnsafeRawBufferPointer) -> Result) -> Result {
+        withUnsafeBytes(of: (a.bigEndian, b.bigEndian, c.bigEndian, d.bigEndian), body)
+    }
 
     static let zero = Octets32(zeros: ())
 
@@ -33,21 +39,25 @@ struct Octets64: Hashable, Sendable {
         (e, f, g, h) = (bigEndian(octets, 32), bigEndian(octets, 40), bigEndian(octets, 48), bigEndian(octets, 56))
     }
 
-    var octets: [UInt8] { bigEndian([a, b, c, d, e, f, g, h]) }
+    /// - Returns: `nil` unless there are 64.
+    init?(_ octets: UnsafeRawBufferPointer) {
+        guard octets.count == 64 else { return nil }
+        func word(_ start: Int) -> UInt64 { UInt64(bigEndian: octets.loadUnaligned(fromByteOffset: start, as: UInt64.self)) }
+        (a, b, c, d) = (word(0), word(8), word(16), word(24))
+        (e, f, g, h) = (word(32), word(40), word(48), word(56))
+    }
+
+    var octets: [UInt8] { withUnsafeOctets { Array($0) } }
+
+    /// The octets as they go on the wire, without an array.
+    @inline(__always)
+    func withUnsafeOctets<Result>(_ body: (UnsafeRawBufferPointer) -> Result) -> Result {
+        withUnsafeBytes(
+            of: (a.bigEndian, b.bigEndian, c.bigEndian, d.bigEndian, e.bigEndian, f.bigEndian, g.bigEndian, h.bigEndian), body)
+    }
 }
 
 /// The number at `start`, of which the caller knows that eight octets follow.
 private func bigEndian(_ octets: [UInt8], _ start: Int) -> UInt64 {
-    var value: UInt64 = 0
-    for index in start..<start + 8 { value = value << 8 | UInt64(octets[index]) }
-    return value
-}
-
-private func bigEndian(_ words: [UInt64]) -> [UInt8] {
-    var octets: [UInt8] = []
-    octets.reserveCapacity(words.count * 8)
-    for word in words {
-        for shift in stride(from: 56, through: 0, by: -8) { octets.append(UInt8(truncatingIfNeeded: word >> UInt64(shift))) }
-    }
-    return octets
+    octets.withUnsafeBytes { UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: start, as: UInt64.self)) }
 }

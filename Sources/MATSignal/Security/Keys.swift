@@ -11,7 +11,17 @@ public struct Signature: Hashable, Sendable {
         self.value = value
     }
 
+    /// The same of octets in place, without an array.
+    ///
+    /// - Returns: `nil` unless there are 64 octets.
+    public init?(_ octets: UnsafeRawBufferPointer) {
+        guard let value = Octets64(octets) else { return nil }
+        self.value = value
+    }
+
     public var octets: [UInt8] { value.octets }
+
+    func encode(into writer: inout SignalWriter) { value.withUnsafeOctets { writer.bytes($0) } }
 }
 
 /// An Ed25519 public key, 32 octets.
@@ -34,6 +44,8 @@ public struct PublicKey: Hashable, Sendable {
     }
 
     public var octets: [UInt8] { value.octets }
+
+    func encode(into writer: inout SignalWriter) { value.withUnsafeOctets { writer.bytes($0) } }
 
     /// The first 8 octets of the key's SHA-256: IMS key id in certificates.
     public var id: UInt64 { sha256Prefix(octets) }

@@ -19,12 +19,12 @@ public struct Now: Hashable, Sendable {
 public struct MonotonicTime: Hashable, Comparable, Sendable {
     public var nanoseconds: Int64
 
-    public init(nanoseconds: Int64) { self.nanoseconds = nanoseconds }
+    @inlinable public init(nanoseconds: Int64) { self.nanoseconds = nanoseconds }
 
     public static let distantFuture = MonotonicTime(nanoseconds: .max)
     public static let zero = MonotonicTime(nanoseconds: 0)
 
-    public static func < (a: MonotonicTime, b: MonotonicTime) -> Bool { a.nanoseconds < b.nanoseconds }
+    @inlinable public static func < (a: MonotonicTime, b: MonotonicTime) -> Bool { a.nanoseconds < b.nanoseconds }
 
     /// Saturates: a bad lifetime from the network must not trap.
     public static func + (time: MonotonicTime, delay: Duration) -> MonotonicTime {

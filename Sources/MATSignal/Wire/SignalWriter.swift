@@ -8,9 +8,9 @@ public struct SignalWriter {
 
     public mutating func bytes(_ bytes: some Sequence<UInt8>) { octets.append(contentsOf: bytes) }
     public mutating func uint8(_ value: UInt8) { octets.append(value) }
-    public mutating func uint16(_ value: UInt16) { number(UInt64(value), 2) }
-    public mutating func uint32(_ value: UInt32) { number(UInt64(value), 4) }
-    public mutating func uint64(_ value: UInt64) { number(value, 8) }
+    public mutating func uint16(_ value: UInt16) { number(value) }
+    public mutating func uint32(_ value: UInt32) { number(value) }
+    public mutating func uint64(_ value: UInt64) { number(value) }
     public mutating func zeros(_ count: Int) { octets.append(contentsOf: repeatElement(0, count: max(0, count))) }
 
     public mutating func address(_ address: IPAddress) {
@@ -28,9 +28,7 @@ public struct SignalWriter {
         patch(uint8: UInt8(truncatingIfNeeded: value), at: index + 1)
     }
 
-    private mutating func number(_ value: UInt64, _ count: Int) {
-        for shift in stride(from: (count - 1) * 8, through: 0, by: -8) {
-            octets.append(UInt8(truncatingIfNeeded: value >> UInt64(shift)))
-        }
+    private mutating func number(_ value: some FixedWidthInteger & BitwiseCopyable) {
+        withUnsafeBytes(of: value.bigEndian) { octets.append(contentsOf: $0) }
     }
 }
