@@ -2,6 +2,8 @@ import MATSignal
 import MappingMemory
 
 /// What `IMSCore` wants done. The shell does it, in order, and decides nothing itself.
+///
+/// Large contents are kept apart, so that the others can be handed on at little cost.
 public enum IMSAction: Sendable, Equatable {
     /// One datagram. `from` is the local address to send from, `nil` if any will do.
     case send([UInt8], from: IPAddress?, to: Endpoint)
@@ -11,16 +13,16 @@ public enum IMSAction: Sendable, Equatable {
     /// Find the IMSs at a name of the reverse zone: a host prefix means that HoA's. `IMSCore.resolved` takes the result.
     case lookUp(IPPrefix)
     /// Make durable. `IMSCore.stored` is told the outcome; the answers that depend on it wait.
-    case commit(StoreTicket, StoreChange)
+    indirect case commit(StoreTicket, StoreChange)
     /// Check signatures, in any thread. `IMSCore.verified` is told the outcome; the answers that depend on it wait.
-    case verify(VerificationTicket, VerificationJob)
+    indirect case verify(VerificationTicket, VerificationJob)
     /// Ask an authority. `IMSCore.authorised` is told the answer; the Join waits.
-    case authorise(AuthorisationTicket, Authorisation)
+    indirect case authorise(AuthorisationTicket, Authorisation)
     /// Tell an authority of a lease, however long it takes until that can be told.
-    case account(LeaseChange)
+    indirect case account(LeaseChange)
     case log(IMSLogLevel, String)
     /// Log it, unless there are too many of its kind.
-    case bindingChanged(BindingChange)
+    indirect case bindingChanged(BindingChange)
 }
 
 /// How much a log line matters, in swift-log's words; the core does not depend on a logging library.

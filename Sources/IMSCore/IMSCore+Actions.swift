@@ -10,7 +10,7 @@ extension IMSCore {
     /// - Returns: why it is not checked; `nil` if it is.
     mutating func verify(_ job: VerificationJob, for use: VerificationUse, source: IPAddress?, _ now: Now) -> VerificationRefusal? {
         do throws(VerificationRefusal) {
-            let times = source.map { view.budgetTimes(of: $0) } ?? 1
+            let times = source.map { registrations.sharedAddresses.budgetTimes(of: $0, binds.table) } ?? 1
             if case .begin(let ticket) = try verifications.wanted(job, for: use, source: source, times: times, now) {
                 append(.verify(ticket, job))
             }

@@ -78,8 +78,9 @@ public struct IMSLimits: Hashable, Sendable {
     public var mappingsMax = 1_000_000
     /// Bindings. A full table takes no new ones and drops none that is in use.
     public var bindingsMax = 262_144
-    /// Reachability tests begun; each is three small datagrams to each MoA. More than nodes register in a second.
-    public var reachabilityTestsPerSecond = 10_000
+    /// Reachability tests begun; each is three small datagrams to each MoA. More than nodes register in a second: who is not tested takes its
+    /// MoA for filtered.
+    public var reachabilityTestsPerSecond = 100_000
     /// Sources, HoAs and the like for which a rate is kept.
     public var ratesMax = 65_536
     /// Pushes waiting for their ack.

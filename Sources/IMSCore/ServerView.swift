@@ -32,10 +32,7 @@ struct ServerView: Sendable {
     }
 
     /// How many times of each budget a source has (section 6).
-    func budgetTimes(of source: IPAddress) -> Int {
-        guard source.family == .ipv4 else { return 1 }
-        return bindings.boundCount(at: source) > 1 || registrations.sharedAddresses.hasSeveral(source) ? SharedAddresses.times : 1
-    }
+    func budgetTimes(of source: IPAddress) -> Int { registrations.sharedAddresses.budgetTimes(of: source, bindings) }
 
     /// The keys that an own node's certificate has to be checked with; `nil` if it has been, as that of an accepted record.
     func issuersToCheck(_ certificate: Certificate) -> [PublicKey]? {

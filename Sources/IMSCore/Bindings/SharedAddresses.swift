@@ -14,10 +14,17 @@ package struct SharedAddresses: Sendable {
     /// How many times of a budget a shared address has.
     package static let times = 10
 
+    /// How many times of each budget a source has (section 6).
+    func budgetTimes(of source: IPAddress, _ bindings: BindingTable) -> Int {
+        guard source.family == .ipv4 else { return 1 }
+        return bindings.boundCount(at: source) > 1 || hasSeveral(source) ? Self.times : 1
+    }
+
     func hasSeveral(_ address: IPAddress) -> Bool { counts[address] ?? 0 > 1 }
 
     /// A record is held in the place of another.
     mutating func held(_ record: MappingRecord, insteadOf before: MappingRecord?) {
+        guard record.hasKinds || before?.hasKinds ?? false else { return }
         let (after, before) = (Self.addresses(record), before.map(Self.addresses) ?? [])
         guard after != before else { return }
         for address in after { counts[address, default: 0] += 1 }

@@ -17,6 +17,9 @@ package struct QueryRules: Equatable, Sendable {
 }
 
 extension IMSCore {
+    /// The same for who has a core in a place of its own: reading it there would copy the core.
+    package mutating func takeQueryRules() -> QueryRules { queryRules }
+
     /// What the workers need to know at present.
     package var queryRules: QueryRules {
         QueryRules(

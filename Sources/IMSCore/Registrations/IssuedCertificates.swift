@@ -47,6 +47,13 @@ package struct IssuedCertificates: Sendable {
         return certificate
     }
 
+    /// The newest certificate of the HoA, if no mapping has brought it yet.
+    func unused(of prefix: IPPrefix) -> Certificate? {
+        guard let certificate = unused[prefix] else { return nil }
+        if let held = mappings.certificateNotBefore(of: prefix), held > certificate.notBefore { return nil }
+        return certificate
+    }
+
     /// The certificate of the HoA that is newer than its mapping's, which began then (Unix, ms); `nil` if there is none.
     func newer(than notBefore: UInt64, of prefix: IPPrefix) -> Certificate? {
         guard !unused.isEmpty, let certificate = unused[prefix], certificate.notBefore > notBefore else { return nil }

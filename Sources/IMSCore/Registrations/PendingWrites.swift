@@ -34,7 +34,13 @@ struct PendingWrite: Sendable {
 /// Of one HoA several may be on their way: the store takes them in their order. The newest is what versions are compared with, not only
 /// what is durable.
 struct PendingWrites: Sendable {
-    private var pending: [StoreTicket: PendingWrite] = [:]
+    /// A write is large, and a table moves what it holds.
+    private final class Place: Sendable {
+        let write: PendingWrite
+        init(_ write: PendingWrite) { self.write = write }
+    }
+
+    private var pending: [StoreTicket: Place] = [:]
     private var newest: [IPPrefix: StoreTicket] = [:]
     private var lastTicket: UInt64 = 0
 
@@ -44,24 +50,25 @@ struct PendingWrites: Sendable {
     func newestTicket(of prefix: IPPrefix) -> StoreTicket? { newest[prefix] }
 
     /// The newest mapping of the HoA that is being written.
-    func newestMapping(of prefix: IPPrefix) -> StoredMapping? { newest[prefix].flatMap { pending[$0]?.mapping } }
+    func newestMapping(of prefix: IPPrefix) -> StoredMapping? { newest[prefix].flatMap { pending[$0]?.write.mapping } }
 
     mutating func begin(_ write: PendingWrite) -> StoreTicket {
         lastTicket &+= 1
         let ticket = StoreTicket(number: lastTicket)
-        pending[ticket] = write
+        pending[ticket] = Place(write)
         if let mapping = write.mapping { newest[mapping.record.prefix] = ticket }
         return ticket
     }
 
     mutating func join(_ ticket: StoreTicket, _ request: Request) {
-        guard let count = pending[ticket]?.waiting.count, count < PendingWrite.waitingMax else { return }
-        pending[ticket]?.waiting.append(request)
+        guard var write = pending[ticket]?.write, write.waiting.count < PendingWrite.waitingMax else { return }
+        write.waiting.append(request)
+        pending[ticket] = Place(write)
     }
 
     /// - Returns: `nil` if there is no such write.
     mutating func finish(_ ticket: StoreTicket) -> PendingWrite? {
-        guard let write = pending.removeValue(forKey: ticket) else { return nil }
+        guard let write = pending.removeValue(forKey: ticket)?.write else { return nil }
         if let prefix = write.mapping?.record.prefix, newest[prefix] == ticket { newest[prefix] = nil }
         return write
     }

@@ -80,14 +80,16 @@ struct Registrations: Sendable {
         switch reference {
         case .whole(let whole): return whole
         case .id(let id):
-            // The mapping's own certificate may be older than the newest issued; that it is no longer good is said later.
-            return [issued[prefix], mappings[prefix]?.certified.certificate].compactMap { $0 }.first { $0.id == id }
+            // The mapping's own certificate may be older than the newest issued; that it is no longer good is said later. Its id stands in the
+            // table; another's takes a hash.
+            if mappings.certificateID(of: prefix) == id { return mappings.certificate(of: prefix) }
+            return issued.unused(of: prefix).flatMap { $0.id == id ? $0 : nil }
         }
     }
 
     /// Whether its signature has been checked, as that of an accepted record's.
     func isBelieved(_ certificate: Certificate) -> Bool {
-        issued[certificate.prefix] == certificate || mappings[certificate.prefix]?.certified.certificate == certificate
+        mappings.certificate(of: certificate.prefix) == certificate || issued[certificate.prefix] == certificate
     }
 
     /// Why the certificate counts no more, in words for its node's owner; `nil` if it is its HoA's newest. What is being written counts as

@@ -232,7 +232,7 @@ struct Updates: Sendable {
     private func checkTimes(_ record: MappingRecord, _ certificate: Certificate?, _ now: Now) throws(UpdateRefusal) {
         do throws(VerificationFailure) {
             try record.checkTimes(now)
-            if let certificate { try certificate.key.checkTimes(of: certificate.prefix, now) }
+            try certificate?.checkTimes(now)
         } catch {
             throw UpdateRefusal(.authenticationFailed, error.reason)
         }

@@ -8,45 +8,51 @@ public struct VerificationTicket: Hashable, Sendable {
 
 /// The part of a check that costs: public-key arithmetic. Times and names have been looked at before (protocol.md section 6:
 /// signatures last), so this needs neither clock nor tables and runs in any thread.
+///
+/// It goes through many hands, so its contents stand in one place and are not copied.
 public struct VerificationJob: Hashable, Sendable {
+    private struct Contents: Hashable, Sendable {
+        var certified: CertifiedMapping?
+        var claim: PathClaim?
+        var joining: JoinClaim?
+        var certificate: Certificate?
+        var issuers: [PublicKey]?
+    }
+
+    private final class Place: Sendable {
+        let contents: Contents
+        init(_ contents: Contents) { self.contents = contents }
+    }
+
+    private let place: Place
+
     /// The record that has to be signed with the certificate's key, if there is one.
-    public let certified: CertifiedMapping?
+    public var certified: CertifiedMapping? { place.contents.certified }
     /// What has to be signed with it as well, or alone: the way of the message that brings it.
-    public let claim: PathClaim?
+    public var claim: PathClaim? { place.contents.claim }
     /// What a Join says of itself; its key may have no certificate yet.
-    public let joining: JoinClaim?
-    public let certificate: Certificate?
+    public var joining: JoinClaim? { place.contents.joining }
+    public var certificate: Certificate? { place.contents.certificate }
     /// The IMS keys of which one must have signed the certificate; `nil` if the certificate is believed already, as that of an accepted
     /// record is.
-    public let issuers: [PublicKey]?
+    public var issuers: [PublicKey]? { place.contents.issuers }
 
     public init(_ certified: CertifiedMapping, with claim: PathClaim? = nil, issuers: [PublicKey]?) {
-        self.certified = certified
-        self.claim = claim
-        joining = nil
-        certificate = certified.certificate
-        self.issuers = issuers
+        place = Place(Contents(certified: certified, claim: claim, certificate: certified.certificate, issuers: issuers))
     }
 
     public init(_ claim: PathClaim, by certificate: Certificate, issuers: [PublicKey]?) {
-        certified = nil
-        self.claim = claim
-        joining = nil
-        self.certificate = certificate
-        self.issuers = issuers
+        place = Place(Contents(claim: claim, certificate: certificate, issuers: issuers))
     }
 
-    public init(_ joining: JoinClaim) {
-        (certified, claim, certificate, issuers) = (nil, nil, nil, nil)
-        self.joining = joining
-    }
+    public init(_ joining: JoinClaim) { place = Place(Contents(joining: joining)) }
 
     /// A certificate alone: a visitor's, of its home.
-    public init(_ certificate: Certificate, issuers: [PublicKey]) {
-        (certified, claim, joining) = (nil, nil, nil)
-        self.certificate = certificate
-        self.issuers = issuers
-    }
+    public init(_ certificate: Certificate, issuers: [PublicKey]) { place = Place(Contents(certificate: certificate, issuers: issuers)) }
+
+    public static func == (a: Self, b: Self) -> Bool { a.place === b.place || a.place.contents == b.place.contents }
+
+    public func hash(into hasher: inout Hasher) { hasher.combine(place.contents) }
 
     /// Differs wherever what is signed differs.
     var signature: Signature? { claim?.signature ?? joining?.signature ?? certified?.mapping.signature }

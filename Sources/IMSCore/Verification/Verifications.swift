@@ -8,11 +8,11 @@ enum VerificationUse: Sendable {
     case ownNotify(NotifyKey)
     case offer(Request, isFromIMS: Bool)
     case truth(HomeAddress)
-    case bind(Binds.Pending)
+    indirect case bind(Binds.Pending)
     /// That the source of a HA Notify is its node's, where its record's signature is known to be good.
-    case notifyPath(NotifyKey, CertifiedMapping)
+    indirect case notifyPath(NotifyKey, CertifiedMapping)
     case ownNotifyPath(NotifyKey)
-    case join(Joining.Pending)
+    indirect case join(Joining.Pending)
 
     /// What others' nodes cause, or those who claim to be such: it must not keep own nodes from registering.
     var isForStrangers: Bool {
