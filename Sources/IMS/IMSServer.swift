@@ -38,6 +38,8 @@ public final class IMSServer {
     /// What people asked for, answered once it is durable; the closure gets why it is not.
     var awaited: [StoreTicket: (String?) -> Void] = [:]
     private var sendFailures: UInt64 = 0
+    /// Whether more events follow before anything is sent (`turn`).
+    private var isInTurn = false
     var storeFailure: String?
     var secretTimer: TimerID?
     /// What the store told last, the current one first.
@@ -78,7 +80,7 @@ public final class IMSServer {
             var core = IMSCore(
                 // Cookies are made with a secret of the moment until the store has told the one that counts.
                 configuration.coreConfiguration(signingKey: key), cookieSecrets: [Self.randomOctets()], clientSecret: Self.randomOctets(),
-                random: SystemRandomNumberGenerator())
+                random: DrawnAhead())
         else { throw IMSServerError("the cookie secrets are not of \(CookieSecret.octetsCount) octets") }
         core.loadBegins()
         if sharing != nil { core.shareNews() }
@@ -122,10 +124,11 @@ public final class IMSServer {
         do throws(SystemError) {
             let queryPath = try QueryPath(
                 core: core, loop: loop, port: configuration.port, addresses: configuration.addresses,
-                threads: configuration.threads ?? QueryPath.coresCount, freshness: sharing?.freshness)
+                threads: configuration.threads ?? QueryPath.coresCount, freshness: sharing?.freshness
+            ) { [unowned self] octets, local, peer in sendAlone(octets, from: local, to: peer) }
             self.queryPath = queryPath
-            try queryPath.start { [unowned self] datagram, isPutOff, source, local in
-                guard sharing?.freshness.mayAnswer(at: SystemClock.now().monotonic) ?? true else { return }
+            try queryPath.start(turn: { [unowned self] in answer($0) }) { [unowned self] datagram, isPutOff, source, local in
+                guard mayAnswer else { return }
                 received(datagram, isPutOff: isPutOff, source, local)
             }
         } catch {
@@ -205,11 +208,42 @@ public final class IMSServer {
     func run(since: MonotonicTime? = nil, _ event: (inout IMSCore, Now) -> [IMSAction]) {
         let now = SystemClock.now()
         let actions = event(&core, now)
-        // Before anybody is told of what changed.
-        queryPath?.publish(core.queryRules)
         perform(actions, since: since ?? now.monotonic)
+        if !isInTurn { endTurn() }
+    }
+
+    /// Several events that have come together: what follows from all of them is sent together, and looked after once.
+    func turn(_ body: () -> Void) {
+        isInTurn = true
+        body()
+        isInTurn = false
+        endTurn()
+    }
+
+    /// The same of datagrams that came together. What is not fresh any more when all are looked at is not told: a stop of this process may have
+    /// come meanwhile.
+    private func answer(_ datagrams: () -> Void) {
+        turn {
+            datagrams()
+            if !mayAnswer { queryPath?.drop() }
+        }
+    }
+
+    private var mayAnswer: Bool { sharing?.freshness.mayAnswer(at: SystemClock.now().monotonic) ?? true }
+
+    private func endTurn() {
+        flush()
         shareNews()
         scheduleWakeup()
+    }
+
+    /// Sends what waits.
+    private func flush() {
+        guard let queryPath else { return }
+        // Before anybody is told of what changed.
+        queryPath.publish(core.takeQueryRules())
+        queryPath.flush()
+        reachabilitySockets?.flush()
     }
 
     /// - Parameter since: when the message came that all this follows from; `nil` if none did.
@@ -218,8 +252,7 @@ public final class IMSServer {
             switch action {
             case .send(let octets, let local, let peer):
                 send(octets, from: local, to: peer)
-            case .check(let octets, let target, let avoided):
-                if let failure = reachabilitySockets?.send(octets, to: target, avoiding: avoided) { logger.debug("\(failure)") }
+            case .check(let octets, let target, let avoided): reachabilitySockets?.add(octets, to: target, avoiding: avoided)
             case .lookUp(let name):
                 let reference = UncheckedReference(self)
                 let poster = loop.poster
@@ -245,6 +278,7 @@ public final class IMSServer {
             case .account(let change): radius?.account(change)
             }
         }
+        if !isInTurn { flush() }
     }
 
     /// Carries the server through closures that run in the loop's thread but have to be Sendable to get there.
@@ -254,6 +288,13 @@ public final class IMSServer {
     }
 
     private func send(_ octets: [UInt8], from local: IPAddress?, to peer: Endpoint) {
+        guard let queryPath else { return }
+        if queryPath.isFull { flush() }
+        queryPath.add(octets, from: local, to: peer)
+    }
+
+    /// What could not be sent with others.
+    private func sendAlone(_ octets: [UInt8], from local: IPAddress?, to peer: Endpoint) {
         guard var failure = queryPath?.send(octets, from: local, to: peer) else { return }
         if local != nil, failure.isAboutSource {
             // The address of another instance that the peer was served by before: then from any of ours.

@@ -19,6 +19,8 @@ final class QueryPath {
     private let wakeup: LoopWakeup
     private let workers: [Worker]
     private var isReceiving = false
+    /// What the core sends, until `flush`.
+    private let outbox: DatagramOutbox
 
     /// A thread with its sockets, and what it does.
     private struct Worker {
@@ -31,9 +33,11 @@ final class QueryPath {
     /// - Parameters:
     ///   - addresses: to listen on; all if empty.
     ///   - freshness: says when nothing may be answered, if others share the store.
-    init(core: IMSCore, loop: EventLoop, port: UInt16, addresses: [IPAddress], threads: Int, freshness: Freshness?)
-        throws(SystemError)
-    {
+    ///   - refused: gets what the kernel would not send.
+    init(
+        core: IMSCore, loop: EventLoop, port: UInt16, addresses: [IPAddress], threads: Int, freshness: Freshness?,
+        refused: @escaping ([UInt8], IPAddress?, Endpoint) -> Void = { _, _, _ in }
+    ) throws(SystemError) {
         self.loop = loop
         do throws(MemoryRefusal) {
             rules = try QueryRulesCell(core.queryRules, table: core.mappings)
@@ -41,6 +45,7 @@ final class QueryPath {
             throw SystemError("memory for the rules of queries", errno: ENOMEM)
         }
         wakeup = try LoopWakeup()
+        outbox = DatagramOutbox(refused: refused)
         let places: [IPAddress?] = addresses.isEmpty ? [nil] : addresses
         // Sockets that share their port would share it with another daemon's as well. One that does not share finds that out.
         for address in places { _ = try BoundSocket(port: port, address: address, options: Self.socketOptions(isShared: false)) }
@@ -73,10 +78,12 @@ final class QueryPath {
 
     var threadsCount: Int { workers.count }
 
-    /// - Parameter received: gets, in the loop's thread, each datagram that is for the core, whether it is only to be put off, its source,
-    ///   and the address it was sent to.
-    func start(_ received: @escaping ([UInt8], Bool, Endpoint, IPAddress) -> Void) throws(SystemError) {
-        try loop.watch(wakeup.descriptor) { [unowned self] in drain(received) }
+    /// - Parameters:
+    ///   - turn: makes all that it is given one turn of the core's.
+    ///   - received: gets, in the loop's thread, each datagram that is for the core, whether it is only to be put off, its source, and the
+    ///     address it was sent to.
+    func start(turn: @escaping (() -> Void) -> Void, _ received: @escaping ([UInt8], Bool, Endpoint, IPAddress) -> Void) throws(SystemError) {
+        try loop.watch(wakeup.descriptor) { [unowned self] in turn { drain(received) } }
         isReceiving = true
         for worker in workers { try worker.thread.start() }
     }
@@ -96,10 +103,28 @@ final class QueryPath {
 
     /// Sends by a socket that is bound to the local address, or to all.
     func send(_ octets: [UInt8], from local: IPAddress?, to peer: Endpoint) -> SystemError? {
+        socket(from: local, to: peer)?.send(octets, from: local, to: peer)
+    }
+
+    /// Likewise, with all that is added until `flush`.
+    func add(_ octets: [UInt8], from local: IPAddress?, to peer: Endpoint) {
+        if let socket = socket(from: local, to: peer) { outbox.add(octets, from: local, to: peer, by: socket) }
+    }
+
+    /// Whether the next `add` would send what waits.
+    var isFull: Bool { outbox.isFull }
+
+    /// Sends what was added.
+    func flush() { outbox.send() }
+
+    /// Forgets what was added.
+    func drop() { outbox.drop() }
+
+    private func socket(from local: IPAddress?, to peer: Endpoint) -> BoundSocket? {
         guard let sockets = workers.first?.thread.sockets else { return nil }
-        let socket =
-            sockets.first { $0.address == local } ?? sockets.first { $0.address.map { $0.family == peer.family } ?? true }
-        return socket?.send(octets, from: local, to: peer)
+        for socket in sockets where socket.address == local { return socket }
+        for socket in sockets where socket.address.map({ $0.family == peer.family }) ?? true { return socket }
+        return nil
     }
 
     /// Ends the workers, which answer what has arrived, and lets the core have the rest in the loop's next turn. Sending goes on.

@@ -1,4 +1,5 @@
 import MATRuntime
+import MATServer
 import MATSignal
 
 /// Where the reachability test is sent from (protocol.md section 11.1): ports that no node has sent anything to, so that a filter on the way
@@ -6,6 +7,8 @@ import MATSignal
 /// comes back is never read: the node is who wants to know.
 final class ReachabilitySockets {
     private let sockets: [BoundSocket]
+    /// Few at a time: whether there is room is asked once for all of them.
+    private let outbox = DatagramOutbox(max: 16, maySend: { $0.hasRoomForStrangers })
 
     /// Answers are left in the socket until it is full.
     private static let receiveBufferBytes: Int32 = 4096
@@ -20,9 +23,17 @@ final class ReachabilitySockets {
         self.sockets = sockets
     }
 
-    /// Sends from another address than `avoided` if there is one of the target's family.
-    func send(_ octets: [UInt8], to target: Endpoint, avoiding avoided: IPAddress) -> SystemError? {
-        let usable = sockets.filter { $0.address.map { $0.family == target.family } ?? true }
-        return (usable.first { $0.address != avoided } ?? usable.first)?.sendIfRoom(octets, to: target)
+    /// To be sent from another address than `avoided` if there is one of the target's family, with all that is added until `flush`. What the
+    /// kernel refuses is lost: two more tries follow.
+    func add(_ octets: [UInt8], to target: Endpoint, avoiding avoided: IPAddress) {
+        var chosen: BoundSocket?
+        for socket in sockets where socket.address.map({ $0.family == target.family }) ?? true {
+            if chosen == nil || socket.address != avoided { chosen = socket }
+            if socket.address != avoided { break }
+        }
+        if let chosen { outbox.add(octets, from: nil, to: target, by: chosen) }
     }
+
+    /// Sends what was added.
+    func flush() { outbox.send() }
 }

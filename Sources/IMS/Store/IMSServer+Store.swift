@@ -35,8 +35,10 @@ extension IMSServer {
             poster.post {
                 guard let server = reference.value else { return }
                 // One by one, so that what follows from each is known to come from its own message.
-                for result in results {
-                    server.run(since: server.metrics.verified(result.ticket)) { core, now in core.verified([result], now: now) }
+                server.turn {
+                    for result in results {
+                        server.run(since: server.metrics.verified(result.ticket)) { core, now in core.verified([result], now: now) }
+                    }
                 }
             }
         }

@@ -82,11 +82,14 @@ public final class BoundSocket: Sendable {
     /// - Returns: `nil`, or why it was not sent.
     @discardableResult
     public func sendIfRoom(_ octets: [UInt8], from local: IPAddress? = nil, to peer: Endpoint) -> SystemError? {
-        guard Int(mat_octets_waiting(descriptor)) * Self.strangersPart < sendBufferBytes else {
+        guard hasRoomForStrangers else {
             return SystemError("send to \(peer), a stranger", errno: ENOBUFS)
         }
         return send(octets, from: local, to: peer)
     }
+
+    /// Whether little waits to leave, as `sendIfRoom` wants it.
+    public var hasRoomForStrangers: Bool { Int(mat_octets_waiting(descriptor)) * Self.strangersPart < sendBufferBytes }
 
     /// As the kernel counts it.
     private var sendBufferBytes: Int {
