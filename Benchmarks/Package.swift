@@ -52,6 +52,8 @@ let package = Package(
             path: "relay-load", packageAccess: false, swiftSettings: ofProduct),
         // The least that a server of the same messages could do, in C.
         .executableTarget(name: "bare-responder", path: "bare-responder"),
+        // What checking signatures in batches would save.
+        .executableTarget(name: "signature-batches", path: "signature-batches"),
         // What bounds the rate of IMS Updates, each part by itself.
         .executableTarget(
             name: "ims-limits",
