@@ -78,7 +78,7 @@ extension NodeCore {
         case .server(let server): serverDue(server, now)
         case .scope: reconsiderScope(now)
         case .paths: pathsDue(now)
-        case .bindings: perform(bindings.takeDue(now.monotonic), now)
+        case .bindings: bindingsDue(now)
         case .gateways: gatewaysDue(now)
         case .inPath: inPathDue(now)
         case .reachability: checksDue(now)

@@ -444,6 +444,27 @@ final class TranslatedWorld {
         }
     }
 
+    @Test(
+        "What keeps an idle node's ways open goes together: it wakes no more often than one refresh is due",
+        arguments: 30...32 as ClosedRange<UInt64>)
+    func keepalives(seed: UInt64) {
+        let world = TranslatedWorld(seed: seed)
+        _ = world.relays(ofMN: [ip("192.88.9.1")], ofCN: [ip("192.88.9.2")])
+        #expect(world.start(Self.inA, Self.inB), "\(world.logs())")
+        world.network.run(for: .milliseconds(Int64.random(in: 20_000...50_000, using: &world.network.random)))
+        world.isTalking = false
+        world.network.run(for: .seconds(120))
+        var sent: [MonotonicTime] = []
+        world.network.onSend = { packet, time in
+            guard packet.source == ip(Self.inA) else { return }
+            sent.append(time)
+        }
+        world.network.run(for: .seconds(200))
+        // Refreshes are 22.5 to 25 s apart.
+        let wakes = zip(sent, sent.dropFirst()).count { $1 - $0 > .seconds(1) } + 1
+        #expect(wakes <= 10, "\(sent.map { "\($0)" })")
+    }
+
     @Test("In networks that lose a fifth, repeat and reorder, every move ends in the right way", arguments: 10...17 as ClosedRange<UInt64>)
     func convergence(seed: UInt64) {
         let weather = NetworkConditions(latency: .milliseconds(5) ... .milliseconds(60), loss: 0.2, duplication: 0.1)

@@ -80,6 +80,13 @@ extension NodeCore {
         perform(bindings.need(needed, now.monotonic), now)
     }
 
+    /// Bindings are to be refreshed. What keeps the ways of peers' IMSs to us open goes along with them: a radio wakes once for all of it.
+    mutating func bindingsDue(_ now: Now) {
+        let actions = bindings.takeDue(now.monotonic)
+        perform(actions, now)
+        if actions.contains(where: \.isInTurn) { records.pollTogether(in: &peers, now.monotonic) }
+    }
+
     mutating func perform(_ actions: [OwnBindings.Action], _ now: Now) {
         for action in actions {
             switch action {

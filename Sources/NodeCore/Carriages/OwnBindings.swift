@@ -33,6 +33,14 @@ struct OwnBindings: Sendable {
         case end(Key, heldFrom: MobileAddress)
         /// It was seen at another endpoint than before: that is a handover.
         case moved(Key, MobileAddress)
+
+        /// It keeps a binding.
+        var isInTurn: Bool {
+            switch self {
+            case .bind, .refresh: true
+            case .stop, .end, .moved: false
+            }
+        }
     }
 
     private enum State: Sendable {

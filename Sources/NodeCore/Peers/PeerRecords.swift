@@ -209,6 +209,11 @@ struct PeerRecords: Sendable {
         if let peer = peers[hoa] { peers.schedule(hoa, at: now.monotonic + polls.interval(for: peer, among: peers.count, now)) }
     }
 
+    /// Those that are due soon are due now: something else is sent at this moment, and a radio wakes once for all of it.
+    func pollTogether(in peers: inout PeerTable, _ now: MonotonicTime) {
+        for hoa in peers.dueSoon(by: now + PollTimes.togetherWithin, max: PollTimes.togetherMax) { peers.schedule(hoa, at: now) }
+    }
+
     /// A peer's time has come: it is forgotten if it is unused, and polled otherwise.
     ///
     /// - Parameter turn: when the pace of messages lets it go. Polls are a safety net: they also let what is more urgent go first.

@@ -168,6 +168,12 @@ struct PeerTable: Sendable {
         }
     }
 
+    /// The peers that are due by then, if there are no more than so many peers; in order.
+    func dueSoon(by time: MonotonicTime, max: Int) -> [HomeAddress] {
+        guard schedule.count <= max else { return [] }
+        return schedule.filter { self[cell: $0].due <= time }.compactMap { peer($0)?.hoa }.sorted()
+    }
+
     /// Takes a peer that is due off the schedule.
     mutating func takeDue(_ now: MonotonicTime) -> HomeAddress? {
         guard let first = schedule.first, self[cell: first].due <= now else { return nil }

@@ -10,6 +10,11 @@ struct PollTimes: Sendable {
     /// Many translators forget what was silent for 30 s.
     static let translatedMax: Duration = .seconds(25)
 
+    /// Of so few peers, those that are to be polled so soon are polled when a binding is refreshed: half of an interval brings them together at once,
+    /// and then both have about the same.
+    static let togetherMax = 64
+    static let togetherWithin: Duration = .milliseconds(12_500)
+
     private let interval: Duration
     private let perSecond: Int
     private var pace: Pace
