@@ -57,6 +57,48 @@ import Testing
         #expect(forwarded[0] >= 99 && forwarded[1] < 5, "\(forwarded)\n\(world.logs())")
     }
 
+    @Test("Of several relays the one with the clearly shorter way carries the packets, and one that loses them does not; noise moves nothing")
+    func bestRelay() {
+        let (world, relays) = world(Self.each)
+        func set(_ relay: String, _ latency: ClosedRange<Duration>, loss: Double = 0) {
+            for address in ["192.0.2.100", "198.18.0.100"] {
+                world.network.linkConditions[SimulatedNetwork.Link(ip(address), ip(relay))] = NetworkConditions(latency: latency, loss: loss)
+            }
+        }
+        /// Packets that each relay forwards while 100 are sent.
+        func shares() -> [UInt64] {
+            let before = relays.map(\.core.counters.packetsForwarded)
+            world.network.run(for: .seconds(5))
+            return zip(relays, before).map { $0.core.counters.packetsForwarded - $1 }
+        }
+        world.pause = .milliseconds(100)
+        // The lower home address's record names the first, which is far away.
+        set(Self.one, .milliseconds(70) ... .milliseconds(80))
+        set(Self.two, .milliseconds(10) ... .milliseconds(20))
+        #expect(world.start(TranslatorTests.inA, TranslatorTests.inB), "\(world.logs())")
+        world.network.run(for: .seconds(15))
+        var now = shares()
+        #expect(now[1] >= 95 && now[0] < 10, "by the shorter way: \(now)\n\(world.logs())")
+        // It begins to lose every fourth packet.
+        set(Self.two, .milliseconds(10) ... .milliseconds(20), loss: 0.25)
+        world.network.run(for: .seconds(150))
+        now = shares()
+        #expect(now[0] >= 95 && now[1] < 10, "by the way without loss: \(now)\n\(world.logs())")
+        // Both alike, with noise.
+        for relay in [Self.one, Self.two] { set(relay, .milliseconds(5) ... .milliseconds(25)) }
+        world.network.run(for: .seconds(180))
+        let logs = world.mn.logs.count
+        world.network.run(for: .seconds(180))
+        let changes = world.mn.logs.dropFirst(logs).filter { $0.contains("go by the relay") }
+        #expect(changes.isEmpty, "\(changes)")
+        // Without packets nobody measures: it would be two relays, twice at least.
+        world.isTalking = false
+        world.network.run(for: .seconds(5))
+        let probes = world.mn.core.counters.probesSent
+        world.network.run(for: .seconds(40))
+        #expect(world.mn.core.counters.probesSent - probes < 4)
+    }
+
     @Test("Between translators that map by the endpoint alone, a relay carries the first packets, and then none", arguments: [1, 2, 3] as [UInt64])
     func upgrade(seed: UInt64) {
         let (world, _) = world(Self.each, seed: seed, .endpointIndependent)

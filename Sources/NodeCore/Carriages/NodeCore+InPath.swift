@@ -75,7 +75,7 @@ extension NodeCore {
         case .candidates: candidatesTold(probe, isAnswered: time != nil, now)
         case .noSum, .withSum: if time != nil { sumAnswered(probe, now) }
         case .size(let size): if time != nil { sizeAnswered(size, probe, now) }
-        case .relay: if let time { relayAnswered(probe, after: time) }
+        case .relay: relayProbed(probe, after: time, now)
         }
     }
 

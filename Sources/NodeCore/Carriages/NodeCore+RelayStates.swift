@@ -58,7 +58,10 @@ extension NodeCore {
         if known.isLeft(candidate.relay) {
             return ("\(whose); bound there, but nothing comes back by it", "that \(key.hoa) and its peer are both bound there")
         }
-        if known.hasAnswered(candidate.relay) { return ("\(whose); bound there, and it has answered by it", nil) }
+        if known.hasAnswered(candidate.relay) {
+            let measured = known.quality(of: candidate.relay)?.text.map { ": \($0)" }
+            return ("\(whose); bound there, and it has answered by it\(measured ?? "")", nil)
+        }
         return candidate.isPeers
             ? ("\(whose); bound there", nil)
             : (

@@ -184,9 +184,9 @@ extension NodeCore {
         perform(peerRelays.tell(message.pair.peer) { $0.answered(message.far, at: message.own.address, now.monotonic) }, of: message.pair.peer, now)
     }
 
-    /// A probe by a relay was answered after this time.
-    mutating func relayAnswered(_ probe: InPathProbes.Probe, after time: Duration) {
-        peerRelays.update(probe.hoa) { $0.learn(roundTrip: time, of: probe.far) }
+    /// A probe by a relay was answered after this time; `nil`: it was not.
+    mutating func relayProbed(_ probe: InPathProbes.Probe, after time: Duration?, _ now: Now) {
+        perform(peerRelays.tell(probe.hoa) { $0.probed(probe.far, at: probe.sentAt, time, now.monotonic) }, of: probe.hoa, now)
     }
 
     /// Two probes by the relay in use stayed unanswered.

@@ -16,6 +16,8 @@ import MATSignal
 ///   each relay:   untried ──bound, and packets──► probed, 7 times ──an in-path message of the peer's──► answered
 ///                                                     ▲                                                  │ `PathSigns`: silent
 ///                                                     └──────────── left: others go before it ◄──────────┘
+///
+///   two answered, and packets by one ──► each measured: 8 probes, a second apart, then every 15 s ──► `RelayQuality`: the favourite goes first
 /// ```
 /// At its own relays the node is bound anyway. What the peer's record lists carries packets as soon as the relay grants us a binding, since the peer is
 /// bound there; a relay of ours alone only when the peer has shown by it that it is bound there as well, or after a second.
@@ -61,6 +63,9 @@ struct PeerRelays: PeerMachine {
         var next: MonotonicTime?
         /// Of the last probe that was answered.
         var roundTrip: Duration?
+        /// What the probes say that went since it has answered.
+        var quality = RelayQuality()
+        var measuredSince: MonotonicTime?
         /// It carried packets, and nothing came back; until it answers it goes last.
         var isLeft = false
         /// The own address that this message came to.
@@ -89,6 +94,12 @@ struct PeerRelays: PeerMachine {
     /// How long an answer to one of them counts.
     static let answerMax: Duration = .seconds(2)
 
+    /// Between probes of relays that have answered, where there are several and one is in use: the first ones, and later ones.
+    static let firstMeasures: Duration = .seconds(1)
+    static let measurePause: Duration = .seconds(15)
+    /// How long a favourite stays one, whatever others cost.
+    static let favouriteMin: Duration = .seconds(60)
+
     /// Relays of both records.
     static let candidatesMax = 2 * MappingRecord.relaysMax
     /// How long one relay is waited for before the next is asked as well.
@@ -108,6 +119,8 @@ struct PeerRelays: PeerMachine {
     private var standby: IPAddress?
     /// Whether a relay may be all there is after the next move of one of us.
     private var isFallback = false
+    /// Clearly better than those before it, and since when.
+    private var favourite: (relay: Endpoint, since: MonotonicTime)?
     /// What the kernel was told.
     private(set) var installed: Way?
     private(set) var installedLargest = Carriage.mtuAtFirst
@@ -161,6 +174,7 @@ struct PeerRelays: PeerMachine {
     }
 
     func hasAnswered(_ relay: Endpoint) -> Bool { places.contains { $0.candidate.relay == relay && $0.answeredAt != nil } }
+    func quality(of relay: Endpoint) -> RelayQuality? { places.first { $0.candidate.relay == relay }?.quality }
     func isLeft(_ relay: Endpoint) -> Bool { places.contains { $0.candidate.relay == relay && $0.isLeft } }
 
     /// How its packets go, if no better way is proven.
@@ -174,7 +188,7 @@ struct PeerRelays: PeerMachine {
             case .blind: true
             }
         func rank(_ place: Place) -> Int {
-            (place.isLeft ? 4 : 0) + (place.answeredAt != nil ? 0 : place.candidate.isPeers ? 1 : 2)
+            (place.isLeft ? 8 : 0) + (place.answeredAt != nil ? place.candidate.relay == favourite?.relay ? 0 : 1 : place.candidate.isPeers ? 2 : 3)
         }
         // The first of those that are equal: the relays of the lower HoA's record go first.
         let best = places.enumerated().filter { _, place in
@@ -201,6 +215,7 @@ struct PeerRelays: PeerMachine {
             if let known = places.first(where: { $0.candidate.relay == candidate.relay }) {
                 (place.isHeld, place.answeredAt, place.isLeft) = (known.isHeld, known.answeredAt, known.isLeft)
                 (place.probes, place.next, place.roundTrip, place.own) = (known.probes, known.next, known.roundTrip, known.own)
+                (place.quality, place.measuredSince) = (known.quality, known.measuredSince)
             }
             return place
         }
@@ -255,6 +270,13 @@ struct PeerRelays: PeerMachine {
         guard isAsking else { return [] }
         var actions: [Action] = []
         for index in places.indices where places[index].isHeld && places[index].next.map({ $0 <= now }) ?? false {
+            guard places[index].answeredAt == nil || isUnshown(places[index]) else {
+                // Nobody needs to know while nothing goes by any of them.
+                let isFirst = isWatched && places[index].quality.count < RelayQuality.probesMin
+                places[index].next = isMeasuring ? now + (isFirst ? Self.firstMeasures : Self.measurePause) : nil
+                if isMeasuring, isWatched { actions.append(.probe(places[index].candidate.relay)) }
+                continue
+            }
             let wait = places[index].probes < Self.probeTimes.count ? Self.probeTimes[places[index].probes] : Self.probePause
             places[index].next = now + wait
             if places[index].probes < Self.probeTimes.count { places[index].probes += 1 }
@@ -262,6 +284,12 @@ struct PeerRelays: PeerMachine {
         }
         return actions
     }
+
+    /// By the old address nothing is shown of the new one.
+    private func isUnshown(_ place: Place) -> Bool { standby != nil && place.own != standby }
+
+    /// There is something to choose from.
+    private var isMeasuring: Bool { need != .none && places.count { $0.isHeld && $0.answeredAt != nil && !$0.isLeft } > 1 }
 
     /// A relay has granted a binding, or does no more.
     mutating func bound(_ relay: Endpoint, isGranted: Bool, _ now: MonotonicTime) -> [Action] {
@@ -283,8 +311,14 @@ struct PeerRelays: PeerMachine {
         guard let index = places.firstIndex(where: { $0.candidate.relay == relay }) else { return [] }
         let isNews = places[index].answeredAt == nil || places[index].isLeft || own == standby && places[index].own != own
         (places[index].answeredAt, places[index].isLeft, places[index].own) = (now, false, own)
-        // By the old address nothing is shown of the new one.
-        if standby == nil || standby == own { (places[index].probes, places[index].next) = (0, nil) }
+        if isNews { (places[index].quality, places[index].measuredSince) = (RelayQuality(), now) }
+        // What is being measured has its next time.
+        if !isUnshown(places[index]), isNews || places[index].probes > 0 { (places[index].probes, places[index].next) = (0, nil) }
+        if isMeasuring {
+            for index in places.indices where places[index].answeredAt != nil && places[index].next == nil {
+                places[index].next = now + Self.firstMeasures
+            }
+        }
         if installed?.relay == relay { signs?.sign(now) }
         return isNews ? [.choose] : []
     }
@@ -294,6 +328,7 @@ struct PeerRelays: PeerMachine {
         guard let index = places.firstIndex(where: { $0.candidate.relay == relay }) else { return [] }
         let before = wanted
         (places[index].answeredAt, places[index].isLeft, places[index].probes, places[index].next) = (nil, true, 0, now)
+        if favourite?.relay == relay { favourite = nil }
         if visit == .visiting(relay) { visit = .asking(max(2, 1 + (visitable.firstIndex(of: relay) ?? 0)), next: now + Self.patience) }
         return [.choose] + (wanted == before ? [] : [.bind])
     }
@@ -322,10 +357,29 @@ struct PeerRelays: PeerMachine {
         }
     }
 
-    /// A probe was answered after this time.
-    mutating func learn(roundTrip: Duration, of relay: Endpoint) {
+    private mutating func learn(roundTrip: Duration, of relay: Endpoint) {
         if let index = places.firstIndex(where: { $0.candidate.relay == relay }) { places[index].roundTrip = roundTrip }
         if installed?.relay == relay { signs?.learn(roundTrip: roundTrip) }
+    }
+
+    /// A probe has come to its end.
+    ///
+    /// - Parameter roundTrip: `nil`: no answer came.
+    mutating func probed(_ relay: Endpoint, at sentAt: MonotonicTime, _ roundTrip: Duration?, _ now: MonotonicTime) -> [Action] {
+        if let roundTrip { learn(roundTrip: roundTrip, of: relay) }
+        // What went before the peer was there says nothing of the way.
+        guard let index = places.firstIndex(where: { $0.candidate.relay == relay }), let since = places[index].measuredSince, sentAt >= since,
+            places[index].answeredAt != nil
+        else { return [] }
+        places[index].quality.probed(roundTrip)
+        let answered = places.filter { $0.isHeld && $0.answeredAt != nil && !$0.isLeft }
+        guard let present = answered.first(where: { $0.candidate.relay == favourite?.relay }) ?? answered.first,
+            favourite.map({ now - $0.since >= Self.favouriteMin }) ?? true,
+            let better = answered.filter({ $0.quality.isClearlyBetter(than: present.quality) })
+                .min(by: { RelayQuality.isLess($0.quality, $1.quality) })
+        else { return [] }
+        favourite = (better.candidate.relay, now)
+        return [.choose]
     }
 
     mutating func installedMoved(from: IPAddress, to: IPAddress) {
@@ -344,7 +398,7 @@ struct PeerRelays: PeerMachine {
         }
         if !isActive(now) {
             // By now it may be bound there no more.
-            (need, activeAt) = (.none, nil)
+            (need, activeAt, favourite) = (.none, nil, nil)
             // Its packets' way is found out anew.
             for index in places.indices { (places[index].answeredAt, places[index].probes, places[index].next) = (nil, 0, now) }
         }
