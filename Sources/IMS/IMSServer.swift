@@ -127,6 +127,9 @@ public final class IMSServer {
                 threads: configuration.threads ?? QueryPath.coresCount, freshness: sharing?.freshness
             ) { [unowned self] octets, local, peer in sendAlone(octets, from: local, to: peer) }
             self.queryPath = queryPath
+            if let fault = queryPath.filterFault {
+                logger.warning("malformed datagrams and floods are dropped here and not by the kernel, which costs more: \(fault)")
+            }
             try queryPath.start(turn: { [unowned self] in answer($0) }) { [unowned self] datagram, isPutOff, source, local in
                 guard mayAnswer else { return }
                 received(datagram, isPutOff: isPutOff, source, local)

@@ -293,6 +293,13 @@ struct OperationsDaemonTests {
         }
         #expect(Set(later.types.keys) == Set(exposition.types.keys))
 
+        // What is no message costs the kernel a look, and imsd nothing; both are told.
+        let noise = try LoopbackSocket(peer: port)
+        for number in 0..<500 { noise.send([UInt8](repeating: 0x45, count: 20 + number)) }
+        _ = try client.ask { .maQuery(MAQuery(cookie: $0, hoa: home("192.0.2.20"))) }
+        let noisy = try Exposition(try #require(try control("metrics")["text"]?.string))
+        #expect(noisy["imsd_datagrams_refused_total"] == (exposition["imsd_datagrams_refused_total"] ?? 0) + 500)
+        #expect((noisy["imsd_datagrams_received_total"] ?? 0) < (later["imsd_datagrams_received_total"] ?? 0) + 20)
         #expect(try HTTPReply.get("/", port: httpPort).status == 404)
         #expect(try HTTPReply.get("/metrics", port: httpPort, method: "POST").status == 405)
         let head = try HTTPReply.get("/metrics", port: httpPort, method: "HEAD")

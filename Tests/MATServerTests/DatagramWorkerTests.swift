@@ -14,7 +14,18 @@ private final class Echo: DatagramServing, @unchecked Sendable {
     let isRunning = Atomic<Bool>(false)
     private var batch = DatagramBatch(answersPerDatagramMax: 8)
 
-    init(_ wakeup: LoopWakeup) { self.wakeup = wakeup }
+    let turns = Atomic<Int>(0)
+    private let patience: Int32
+
+    init(_ wakeup: LoopWakeup, patience: Int32 = -1) {
+        self.wakeup = wakeup
+        self.patience = patience
+    }
+
+    func turn(at now: MonotonicTime) -> Int32 {
+        turns.wrappingAdd(1, ordering: .sequentiallyConsistent)
+        return patience
+    }
 
     deinit { batch.deallocate() }
 
@@ -128,6 +139,20 @@ struct DatagramWorkerTests {
         }
         _ = signals.wait()
         #expect(seen == count, "what was given after the last wake-up brought another")
+    }
+
+    @Test("A worker that wants to is heard of in time, though nothing comes")
+    func turns() throws {
+        let echo = Echo(try LoopWakeup(), patience: 10)
+        let client = try socket()
+        let sockets = [try socket()]
+        let worker = try DatagramWorker(sockets: sockets, service: echo)
+        try worker.start()
+        // The first turn comes after the first datagram.
+        #expect(client.send([1], from: nil, to: Endpoint(here, port: try port(sockets[0]))) == nil)
+        for _ in 0..<1000 where echo.turns.load(ordering: .sequentiallyConsistent) < 5 { usleep(10_000) }
+        worker.stop()
+        #expect(echo.turns.load(ordering: .sequentiallyConsistent) >= 5)
     }
 
     private func port(_ socket: BoundSocket) throws -> UInt16 {

@@ -60,6 +60,13 @@ extension FuzzTarget {
         let plain = Array(octets.dropFirst().prefix(SignalDatagram.octetsMax))
         for datagram in [plain, withCookies(plain, of: source, now: prepared.now)] where datagram.count >= SignalHeader.octetsCount {
             // In memory of exactly its size, for the address sanitizer.
+            if QueryPathProbe.isRefusedByKernel(datagram) {
+                for part in SignalDatagram.decode(datagram) {
+                    guard case .rejected(let rejection) = part, rejection.answerCode == nil else {
+                        throw BrokenProperty("the kernel is told to refuse what can be read or gets an answer")
+                    }
+                }
+            }
             guard case .answered(let answers) = QueryPathProbe(prepared.core).take(datagram, from: source, now: prepared.now) else { continue }
             var server = prepared
             try server.receive(datagram, from: source)

@@ -21,6 +21,10 @@ final class QueryPath {
     private var isReceiving = false
     /// What the core sends, until `flush`.
     private let outbox: DatagramOutbox
+    /// Why the kernel brings everything, malformed datagrams and floods too; `nil` if it does not.
+    private(set) var filterFault: SystemError?
+    /// Of each socket what the kernel's counter said last, which is of 32 bits, and all that it has counted.
+    private var refusals: [Int32: (last: UInt32, total: UInt64)] = [:]
 
     /// A thread with its sockets, and what it does.
     private struct Worker {
@@ -50,17 +54,27 @@ final class QueryPath {
         // Sockets that share their port would share it with another daemon's as well. One that does not share finds that out.
         for address in places { _ = try BoundSocket(port: port, address: address, options: Self.socketOptions(isShared: false)) }
         var workers: [Worker] = []
+        var filterFault: SystemError?
         let threads = max(1, min(threads, Self.threadsMax))
         for _ in 0..<threads {
             var sockets: [BoundSocket] = []
             for address in places { sockets.append(try BoundSocket(port: port, address: address, options: Self.socketOptions(isShared: true))) }
+            let limits = core.configuration.limits.admission
+            let keys: (UInt32, UInt32) = (.random(in: .min ... .max), .random(in: .min ... .max))
+            var filter = FloodFilter(descriptors: sockets.map(\.descriptor), limits: limits, threads: threads, keys: keys)
+            do throws(SystemError) {
+                try filter.attach()
+            } catch {
+                filterFault = error
+                filter = FloodFilter(descriptors: [], limits: limits, threads: threads, keys: keys)
+            }
             let queries = QueryWorker(
                 table: core.mappings, rules: rules, wakeup: wakeup, freshness: freshness,
-                gate: AdmissionGate(
-                    limits: core.configuration.limits.admission, key: (.random(in: .min ... .max), .random(in: .min ... .max)), threads: threads))
+                gate: AdmissionGate(limits: limits, key: (.random(in: .min ... .max), .random(in: .min ... .max)), threads: threads), filter: filter)
             workers.append(Worker(thread: try DatagramWorker(sockets: sockets, service: queries), queries: queries))
         }
         self.workers = workers
+        self.filterFault = filterFault
     }
 
     /// Workers share their ports; without sharing, a port must be free, which tells whether another daemon has it.
@@ -145,6 +159,17 @@ final class QueryPath {
 
     /// Over all workers.
     func total(_ count: QueryCounters.Count) -> UInt64 { workers.reduce(0) { $0 &+ $1.queries.counters[count] } }
+
+    /// What the kernel did not bring, as of now: what the workers' filters refused, and what their queues had no room for. It does not tell one from
+    /// the other. To be asked before a counter has gone round once, 2^32 datagrams.
+    func refusedByKernel() -> UInt64 {
+        for socket in workers.flatMap(\.thread.sockets) {
+            let drops = SocketFilter.drops(of: socket.descriptor)
+            let before = refusals[socket.descriptor] ?? (0, 0)
+            refusals[socket.descriptor] = (drops, before.total + UInt64(drops &- before.last))
+        }
+        return refusals.values.reduce(0) { $0 + $1.total }
+    }
 
     /// Adds what the workers have counted to what the core has.
     func add(to counters: inout IMSCounters) {

@@ -41,6 +41,9 @@ public final class QueryPathProbe {
         lengths.deallocate()
     }
 
+    /// Whether the kernel would not even bring this datagram.
+    public static func isRefusedByKernel(_ datagram: [UInt8]) -> Bool { datagram.withUnsafeBytes { MessageFilter.verdict($0) == .refused } }
+
     /// Takes over what the core's rules are now.
     public func takeRules(of core: IMSCore) { rules.publish(core.queryRules) }
 

@@ -22,7 +22,9 @@ final class QueryWorker: DatagramServing, @unchecked Sendable {
     // From here on touched by the thread alone.
     /// What the core's time is spent on.
     private var gate: AdmissionGate
-    /// Which rules' limits the gate has.
+    /// What the kernel does not even bring.
+    private var filter: FloodFilter
+    /// Which rules' limits both have.
     private var gateRules: UInt64 = 0
     private var responder: QueryResponder
     private var batch = DatagramBatch(answersPerDatagramMax: AnswerWriter.datagramsPerRequestMax)
@@ -31,12 +33,13 @@ final class QueryWorker: DatagramServing, @unchecked Sendable {
     /// While the thread runs.
     private var reader: ReaderEpochs.Reader?
 
-    init(table: MappingTable, rules: QueryRulesCell, wakeup: LoopWakeup, freshness: Freshness?, gate: AdmissionGate) {
+    init(table: MappingTable, rules: QueryRulesCell, wakeup: LoopWakeup, freshness: Freshness?, gate: AdmissionGate, filter: FloodFilter) {
         self.table = table
         self.rules = rules.view
         self.wakeup = wakeup
         self.freshness = freshness
         self.gate = gate
+        self.filter = filter
         responder = QueryResponder(table: table.view, counters: counters)
         hints = .allocate(capacity: DatagramBatch.datagramsMax)
         hints.initialize(repeating: QueryResponder.Hint(), count: DatagramBatch.datagramsMax)
@@ -62,15 +65,20 @@ final class QueryWorker: DatagramServing, @unchecked Sendable {
     func serve(_ socket: Int32) -> Int {
         guard let reader else { return 0 }
         // One access to the object for a whole batch, and not one for each datagram.
-        return serve(socket, &batch, &responder, &gate, reader)
+        return serve(socket, &batch, &responder, &gate, &filter, reader)
     }
+
+    func turn(at now: MonotonicTime) -> Int32 { filter.turn(at: now) ? Self.samplingMilliseconds : -1 }
+
+    /// A flood's end is to be seen also if nothing comes after it.
+    private static let samplingMilliseconds: Int32 = 100
 
     /// One batch of one socket.
     ///
     /// - Returns: the datagrams received.
     private func serve(
         _ descriptor: Int32, _ batch: inout DatagramBatch, _ responder: inout QueryResponder, _ gate: inout AdmissionGate,
-        _ reader: ReaderEpochs.Reader
+        _ filter: inout FloodFilter, _ reader: ReaderEpochs.Reader
     ) -> Int {
         let received = batch.receive(descriptor)
         guard received > 0 else { return 0 }
@@ -86,6 +94,7 @@ final class QueryWorker: DatagramServing, @unchecked Sendable {
         if snapshot.pointee.number != gateRules {
             gateRules = snapshot.pointee.number
             gate.setLimits(snapshot.pointee.limits.admission)
+            filter.setLimits(snapshot.pointee.limits.admission)
         }
         for index in 0..<received { hints[index] = responder.hint(batch.octets(index)) }
         for index in 0..<received { responder.prefetchBlock(hints[index]) }
@@ -105,6 +114,7 @@ final class QueryWorker: DatagramServing, @unchecked Sendable {
             case .answered:
                 count(batch.add(writer.datagramsCount, to: index, descriptor))
             case .passedOn:
+                filter.came(octets, from: source.address)
                 let inspected = responder.inspect(octets)
                 if let request = inspected.request, request.isAsk || !responder.isProven(request, source, snapshot, now) {
                     guard gate.takeShare(of: source.address, at: now.monotonic) else {

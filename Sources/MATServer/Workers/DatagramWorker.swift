@@ -15,8 +15,17 @@ package protocol DatagramServing: AnyObject {
     /// - Returns: how many datagrams; `DatagramBatch.datagramsMax` if there may be more.
     func serve(_ socket: Int32) -> Int
 
+    /// Between batches, and when what it returned before has passed.
+    ///
+    /// - Returns: for how many milliseconds at most to wait for the next datagram; -1: until one comes.
+    func turn(at now: MonotonicTime) -> Int32
+
     /// After the last datagram.
     func end()
+}
+
+extension DatagramServing {
+    package func turn(at now: MonotonicTime) -> Int32 { -1 }
 }
 
 /// A thread that receives at sockets of its own.
@@ -87,10 +96,11 @@ package final class DatagramWorker: @unchecked Sendable {
         var before = MonotonicTime.zero
         var polled = (descriptors + [ending]).map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
         let count = descriptors.count
+        var patience: Int32 = -1
         var isEnding = false
         while true {
             // When it is to end nothing is waited for any more.
-            if poll(&polled, nfds_t(count + 1), isEnding ? 0 : -1) < 0, errno != EINTR { break }
+            if poll(&polled, nfds_t(count + 1), isEnding ? 0 : patience) < 0, errno != EINTR { break }
             if polled[count].revents != 0 { isEnding = true }
             var received = 0
             for index in 0..<count where polled[index].revents != 0 {
@@ -111,6 +121,7 @@ package final class DatagramWorker: @unchecked Sendable {
                 nanosleep(&rest, nil)
             }
             before = now
+            patience = service.turn(at: now)
         }
     }
 }

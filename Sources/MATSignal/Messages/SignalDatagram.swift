@@ -3,7 +3,7 @@ public enum SignalDatagram {
     public static let messagesMax = 16
     public static let octetsMax = 1232
     /// Types from here on are never given (section 2).
-    static let firstOctetLimit: UInt8 = 0x40
+    public static let firstOctetLimit: UInt8 = 0x40
 
     /// One step of reading a datagram.
     public enum Part: Hashable, Sendable {

@@ -99,5 +99,5 @@ public enum SignalHeader {
     /// 255 words.
     public static let messageOctetsMax = 1020
     /// Flag X: the body is a sequence of options. Without it the body is the draft's (section 9).
-    static let optionsFlag: UInt8 = 0x01
+    public static let optionsFlag: UInt8 = 0x01
 }

@@ -106,6 +106,7 @@ final class IMSMetrics {
             mirror.set("imsd_datagrams_received_total", path.total(.datagrams))
             mirror.set("imsd_datagrams_passed_total", path.total(.passedOn))
             mirror.set("imsd_datagrams_lost_total", path.total(.overflowed))
+            mirror.set("imsd_datagrams_refused_total", path.refusedByKernel())
         }
         mirror.level("imsd_mapping_table_bytes", server.core.mappings.octetsCount)
         mirror.level("imsd_uptime_seconds", (now.monotonic - server.started).components.seconds)
@@ -170,13 +171,17 @@ final class IMSMetrics {
         ("imsd_messages_received_total", "Well-formed messages received, by type."),
         ("imsd_requests_sent_total", "Requests of this server's own, by type; repetitions included."),
         ("imsd_answers_total", "Answers sent, by type and code."),
-        ("imsd_malformed_total", "Datagrams or parts of them that could not be read."),
+        ("imsd_malformed_total", "Datagrams or parts of them that could not be read, but for those that the kernel did not bring."),
         ("imsd_unknown_types_total", "Messages of unknown types."),
         ("imsd_dropped_total", "Responses that nobody waited for, and draft messages from where none are allowed."),
         ("imsd_send_failures_total", "Datagrams that the kernel refused to send."),
         ("imsd_datagrams_received_total", "Datagrams received."),
         ("imsd_datagrams_passed_total", "Datagrams that a worker handed to the core: what is not a query answered from memory."),
         ("imsd_datagrams_lost_total", "Datagrams lost because the core had too many waiting."),
+        (
+            "imsd_datagrams_refused_total",
+            "Datagrams that the kernel did not bring: no messages at all, what there was too much of, and what its queue had no room for."
+        ),
         ("imsd_mapping_table_bytes", "Memory of the table of mappings."),
         ("imsd_signature_checks_total", "Signature checks."),
         ("imsd_signature_checks_pending", "Signature checks that wait or are being made."),
