@@ -81,7 +81,7 @@ extension IMSCore {
         var isHeld = true
         switch result {
         case .durable:
-            if let mapping = write.mapping { isHeld = hold(mapping, now) }
+            if let mapping = write.mapping { isHeld = hold(mapping, isWrittenHere: true, now) }
             if write.renewed != nil { counted.certificatesRenewed += 1 }
             // What nobody waits for is no node's update, or came by another instance, which tests.
             if configuration.testsReachability, !write.waiting.isEmpty, let mapping = write.mapping {
@@ -107,13 +107,22 @@ extension IMSCore {
 
     /// A mapping that is durable: held from now on and told to those who want to know, unless a newer one is held.
     ///
+    /// - Parameter isWrittenHere: this instance has had it made durable.
     /// - Returns: whether it, or a newer one, is held.
     @discardableResult
-    mutating func hold(_ mapping: StoredMapping, _ now: Now) -> Bool {
+    mutating func hold(_ mapping: StoredMapping, isWrittenHere: Bool = false, _ now: Now) -> Bool {
+        let isWrittenHere = isWrittenHere || registrations.isBeingWritten(mapping.record.prefix)
         do throws(MemoryRefusal) {
+            // What revokes a mapping ends its binding, over which its node is to hear of it.
+            let node = mapping.isRevocation ? wayToRevoked(mapping.record.prefix, isWrittenHere: isWrittenHere, now) : nil
             let held = try registrations.hold(mapping, configuration, now)
             isHeld(mapping)
-            if let held { tell(of: mapping, held, now) }
+            if let held {
+                tell(of: mapping, held, now)
+                if let node {
+                    perform(pushes.push(mapping.certified, to: node.endpoint, from: node.local, isSubscription: false, &random, now), now)
+                }
+            }
             return true
         } catch {
             isUnheld(mapping, error, now)
@@ -137,6 +146,15 @@ extension IMSCore {
     /// There may be memory again.
     mutating func retryUnheld(_ now: Now) {
         for mapping in unheld.due(now.monotonic) ?? [] { guard hold(mapping, now) else { break } }
+    }
+
+    /// Where the node of a mapping that is about to be revoked is told so: otherwise it would find out when it next registers. Of several
+    /// instances, the one where it is bound tells it, else the one that revokes it.
+    private func wayToRevoked(_ prefix: IPPrefix, isWrittenHere: Bool, _ now: Now) -> (endpoint: Endpoint, local: IPAddress)? {
+        // At a start nobody is told of anything; what was without locators before has no node that would be there.
+        guard !store.isLoading, let before = registrations[prefix], !before.record.isWithdrawal, before.isCurrent(now) else { return nil }
+        let isBoundHere = binds.table.binding(of: prefix, now.monotonic) != nil
+        return isBoundHere || isWrittenHere || !sharing.isShared ? view.way(to: before, now) : nil
     }
 
     private mutating func tell(of mapping: StoredMapping, _ held: Registrations.OnHeld, _ now: Now) {

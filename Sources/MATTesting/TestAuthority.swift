@@ -17,6 +17,13 @@ public struct TestAuthority: Sendable {
         return certificate
     }
 
+    /// The record that an IMS makes in the place of one that it revokes.
+    public func revoke(_ hoa: HomeAddress, at time: UInt64) -> CertifiedMapping {
+        let key = makeKey(250)
+        let certificate = certify(hoa, key.publicKey, notBefore: time, notAfter: time + UInt64(MappingRecord.homeLifetimeMax) * 1000)
+        return TestIdentity(hoa: hoa, key: key, certificate: certificate).record([], sequence: time, lifetime: MappingRecord.homeLifetimeMax)
+    }
+
     /// A node of this IMS, with its key and certificate.
     public func enrol(_ hoa: HomeAddress, seed: UInt8) -> TestIdentity {
         let key = makeKey(seed)

@@ -45,6 +45,57 @@ import Testing
         #expect(server.core.mapping(of: home(hoa))?.isRevocation == true)
     }
 
+    /// Who was told that the HoA is revoked.
+    private func told(_ server: TestServer) -> [Endpoint] {
+        server.sent.compactMap { sent in
+            guard case .maNotify(let notify) = sent.1.body, case .whole(let certificate) = notify.record.certificate else { return nil }
+            return CertifiedMapping(mapping: notify.record.mapping, certificate: certificate).isRevocation ? sent.0 : nil
+        }
+    }
+
+    @Test("Its node is told at once: where it registered from, or over its binding, which the revocation ends; and no more when it has answered")
+    func tellsNode() throws {
+        for bound in [nil, Endpoint(address("198.51.100.200"), port: 40_001)] {
+            let server = try TestServer()
+            let node = try server.makeNode(hoa)
+            let time = server.now.wallMilliseconds
+            if let bound {
+                #expect(server.update(try node.record(endpoints: [bound], sequence: time), from: bound)?.code == .ok)
+                #expect(try server.bind(node, from: bound)?.code == .ok)
+            } else {
+                #expect(server.update(try node.record(["198.51.100.7"], sequence: time), from: mn)?.code == .ok)
+            }
+            server.clear()
+            server.perform(try #require(try server.core.revoke(prefix(hoa), now: server.now)).actions)
+            #expect(told(server) == [bound ?? mn] && server.core.bindingsCount == 0)
+            let (target, message) = try #require(server.sent.first { $0.0 == bound ?? mn })
+            let ack = MANotifyAck(code: .notFound, cookie: Cookie(client: message.cookie.client), hoa: home(hoa), current: nil, text: nil)
+            server.receive(SignalMessage(sequence: message.sequence, .maNotifyAck(ack)).octets, from: target)
+            server.clear()
+            server.advance(.seconds(20))
+            #expect(told(server).isEmpty)
+        }
+    }
+
+    @Test("Of several instances the one that revokes tells the node, and the one where it is bound; at a start nobody does")
+    func instances() throws {
+        let bound = Endpoint(address("198.51.100.200"), port: 40_001)
+        for (isBound, isLoading) in [(false, false), (true, false), (true, true)] {
+            let server = try TestServer()
+            server.core.shareNews()
+            let node = try server.makeNode(hoa)
+            #expect(server.update(try node.record(endpoints: [bound], sequence: server.now.wallMilliseconds), from: bound)?.code == .ok)
+            if isBound { #expect(try server.bind(node, from: bound)?.code == .ok) }
+            server.clear()
+            if isLoading { server.core.loadBegins() }
+            let tombstone = try #require(
+                Tombstone.make(
+                    of: prefix(hoa), notBefore: server.now.wallMilliseconds, seed: [UInt8](repeating: 6, count: 32), signedBy: server.issuer))
+            server.perform(server.core.store(.changed([StoreChange(mapping: .revocation(tombstone))]), now: server.now))
+            #expect(told(server) == (isBound && !isLoading ? [bound] : []), "bound \(isBound), loading \(isLoading)")
+        }
+    }
+
     @Test("A node that was told nothing is refused as well: nobody can notify under the revoked certificate")
     func notify() throws {
         let server = try TestServer()

@@ -280,18 +280,21 @@ extension OperatorTests {
         try lab.lab("attach", "mn", "wlan")
         try lab.lab("attach", "mn2", "wlan")
         #expect(try mat(lab, "mn2", "status --wait 20").status == 0)
+        #expect(try lab.shell("mn", "ping -c 3 -i 0.2 -W 2 192.0.2.11").status == 0)
         #expect(try mat(lab, "ims1", "ims revoke 192.0.2.11").status == 0)
+        // Both ends hear of it by themselves.
+        try lab.wait("mn2 knows that it is revoked: \(lab.log("mn2").suffix(2000))", seconds: 3) {
+            let homes = try lab.status("mn2")["homes"] as? [[String: Any]] ?? []
+            return homes.contains { $0["problemCode"] as? String == "certificate-revoked" }
+        }
+        try lab.wait("mn knows that mn2 is revoked: \(lab.log("mn").suffix(2000))", seconds: 3) {
+            try mat(lab, "mn", "peers").text.contains("192.0.2.11: revoked: the operator of its mapping server took the address")
+        }
+        #expect(try mat(lab, "mn", "why 192.0.2.11").text.contains("revoked: the operator"))
         let others = try lab.shell("mn", "mat lookup 192.0.2.11").text
         #expect(
             others.contains("192.0.2.11 is revoked: the operator of its mapping server took the address") && !others.contains("switched off"),
             "\(others)")
-        // Its next move, or its next refresh, tells the node.
-        try lab.lab("attach", "mn2", "cellular")
-        try lab.lab("detach", "mn2", "wlan")
-        try lab.wait("mn2 knows that it is revoked", seconds: 20) {
-            let homes = try lab.status("mn2")["homes"] as? [[String: Any]] ?? []
-            return homes.contains { $0["problemCode"] as? String == "certificate-revoked" }
-        }
         let own = try mat(lab, "mn2", "status").text
         #expect(own.contains("the certificate was revoked at 20") && own.contains("took this address back"), "\(own)")
         #expect(try doctor(lab, "mn2").contains("was revoked at"))

@@ -114,6 +114,55 @@ import Testing
         #expect(node.count(.imsUpdate) == 1)
     }
 
+    // MARK: Revoked
+
+    private func revocation(_ node: NodeHarness) -> CertifiedMapping { node.ownAuthority.revoke(node.own.hoa, at: node.wall + 1) }
+
+    /// The IMS answers with what it holds, and with the certificate, since another was named.
+    private func answer(_ node: NodeHarness, _ query: H.Sent, _ held: CertifiedMapping) {
+        let answer = MAAnswer(
+            code: .ok, cookie: node.cookie(query), hoa: node.own.hoa, mapping: held.mapping, certificate: held.certificate)
+        node.answer(query, .maAnswer(answer))
+    }
+
+    @Test("A node whose IMS pushes that its address is another key's asks that server at once, and says that it is revoked")
+    func revoked() throws {
+        let node = try atHome()
+        let second = Endpoint(H.ownServers[1], port: SignalPort.ims)
+        node.notify(revocation(node), from: second, to: node.own.hoa.address)
+        #expect(try node.takeAck().code == .notFound, "it is in no IMT")
+        answer(node, try node.take(.maQuery, to: second.address), revocation(node))
+        let update = try node.take(.imsUpdate)
+        let text = "the certificate was revoked at 2026-11-21T10:00:00Z; the operator of this server must enrol it anew"
+        let reply = IMSUpdateReply(
+            code: .authenticationFailed, cookie: node.cookie(update), observed: Endpoint(update.from, port: SignalPort.node), current: nil,
+            certificate: nil, text: text)
+        node.answer(update, .imsUpdateReply(reply))
+        let status = node.core.status(now: node.now)
+        #expect(status.registrations.compactMap(\.problem).map(\.code) == [.certificateRevoked], "\(status.registrations)")
+        #expect(node.core.counters.recordsLost == 0 && !node.hasLogged("though it acked one"))
+    }
+
+    @Test("What anybody else pushes of the own address, and what the IMS pushes of our own key, asks nothing")
+    func pushedByOthers() throws {
+        let node = try atHome()
+        node.notify(revocation(node), from: node.peerIMS, to: node.own.hoa.address)
+        node.notify(node.own.record([node.own.hoa.address], sequence: node.wall + 5), from: node.ownIMS, to: node.own.hoa.address)
+        #expect(node.count(.maQuery) == 0)
+    }
+
+    @Test("Asked a moment ago, or being asked, it asks again a second later: that answer may be from before")
+    func pushedLate() throws {
+        let node = try atHome()
+        let query = try nextCheck(node)
+        node.notify(revocation(node), from: node.ownIMS, to: node.own.hoa.address)
+        answer(node, query, .tryLater)
+        #expect(node.count(.maQuery) == 0)
+        for _ in 0..<60 where node.count(.maQuery, to: H.ownServers[0]) == 0 { node.advance(.milliseconds(20)) }
+        answer(node, try check(node), revocation(node))
+        #expect(node.count(.imsUpdate) == 1)
+    }
+
     @Test("The checks of many nodes that registered at the same moment are spread over a minute")
     func spread() throws {
         var times: [Int64] = []

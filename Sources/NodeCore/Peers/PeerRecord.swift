@@ -30,6 +30,15 @@ struct PeerRecord: Hashable, Sendable {
 
     var isNetwork: Bool { prefixLength < 128 }
 
+    /// Why it lists no place, in words about its node; `nil` if it lists some.
+    func reasonNowhere(at locators: [Locator]) -> String? {
+        guard places(at: locators).isEmpty else { return nil }
+        return key.isRevocation(sequence: sequence, issued: issued) ? Self.revoked : Self.withdrawn
+    }
+
+    private static let revoked = "revoked: the operator of its mapping server took the address from its node"
+    private static let withdrawn = "withdrawn: its node has said that it is nowhere"
+
     /// What it lists, of all kinds in its order.
     ///
     /// - Parameter locators: the MoAs among it.

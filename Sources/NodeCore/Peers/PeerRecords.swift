@@ -93,7 +93,7 @@ struct PeerRecords: Sendable {
             peers.enter(Peer(offered, hoa: hoa, isConfirmed: isConfirmed, now: now.monotonic))
             let isListed = guardPlain(offered.record, of: hoa, in: &peers, hasPassed)
             pollLater(hoa, in: &peers, now)
-            let news = "peer \(hoa) is at \(Self.places(offered.record, of: hoa, isConfirmed))"
+            let news = "peer \(hoa) is at \(Self.places(offered, of: hoa, isConfirmed))"
             return [.entered(hoa), isListed, .log(Self.level(peers, few: .notice), news), .arrange(hoa), .hearEarly(hoa)]
                 + reportScope(of: hoa, peers, addresses, now)
         case .conflicting, .older(contradicts: false):
@@ -109,7 +109,7 @@ struct PeerRecords: Sendable {
         case .newer(let hasMoved):
             var actions = [guardPlain(offered.record, of: hoa, in: &peers, hasPassed)]
             if hasMoved {
-                let news = "peer \(hoa) is now at \(Self.places(offered.record, of: hoa, isConfirmed))"
+                let news = "peer \(hoa) is now at \(Self.places(offered, of: hoa, isConfirmed))"
                 actions.append(.log(Self.level(peers, few: .notice), news))
             }
             actions += [.arrange(hoa), .hearEarly(hoa)]
@@ -130,11 +130,17 @@ struct PeerRecords: Sendable {
     /// - Parameter few: while there are so few that people can read it of each.
     static func level(_ peers: PeerTable, few: NodeLogLevel = .info) -> NodeLogLevel { peers.count <= loggedMax ? few : .debug }
 
-    private static func places(_ record: MappingRecord, of hoa: HomeAddress, _ isConfirmed: Bool) -> String {
+    private static func places(_ offered: OfferedRecord, of hoa: HomeAddress, _ isConfirmed: Bool) -> String {
+        let record = offered.record
+        if record.isWithdrawal, offered.key.isRevocation(sequence: record.sequence, issued: record.issued) {
+            return "no place (the operator of its mapping server took the address from it)" + (isConfirmed ? "" : unconfirmed)
+        }
         let others = record.endpoints.map { "\($0)" } + record.relays.map { "relay \($0)" }
         let names = record.moas(of: hoa).map(\.description) + others
-        return (names.isEmpty ? places([]) : names.joined(separator: ", ")) + (isConfirmed ? "" : " (not confirmed yet)")
+        return (names.isEmpty ? places([]) : names.joined(separator: ", ")) + (isConfirmed ? "" : unconfirmed)
     }
+
+    private static let unconfirmed = " (not confirmed yet)"
 
     private static func places(_ moas: [MobileAddress]) -> String {
         moas.isEmpty ? "no place (it withdrew its mapping)" : moas.map(\.description).joined(separator: ", ")

@@ -23,6 +23,7 @@ extension NodeCore {
     ///   in datagrams.
     func standing(of peer: Peer, from own: MobileAddress?) -> Standing {
         guard !ownLocators.isEmpty else { return .unreachable("this host has no address in any network: packets to it wait") }
+        if let reason = peer.record.reasonNowhere(at: peer.listed) { return .unreachable(reason) }
         if let own {
             // Translated to and from an address that was ours: what leaves is lost, and nothing comes in.
             guard ownLocators.contains(where: { $0.moa == own }) else {

@@ -159,18 +159,28 @@ extension NodeCore {
         if homes[hoa]?.registration.selfCheck.followsSuspicion(now.monotonic) == true { checkSelf(hoa, now) }
     }
 
-    private mutating func checkSelf(_ hoa: HomeAddress, _ now: Now) {
+    /// Our IMS pushed a record of an own HoA: if it is another key's, we are asked for no more.
+    mutating func pushed(_ record: EnclosedRecord, of hoa: HomeAddress, from server: Endpoint, _ now: Now) {
+        guard case .whole(let certificate) = record.certificate, let own = homes[hoa]?.registration.certificate.current,
+            certificate.nodeKey != own.nodeKey
+        else { return }
+        let isBusy = isUnderWay(.checkSelf(hoa)) || isUnderWay(.register(hoa))
+        if homes[hoa]?.registration.followsPush(isBusy: isBusy, now.monotonic) == true { checkSelf(hoa, first: server, now) }
+    }
+
+    private mutating func checkSelf(_ hoa: HomeAddress, first: Endpoint? = nil, _ now: Now) {
         let isBusy = isUnderWay(.checkSelf(hoa)) || isUnderWay(.register(hoa))
         let locators = desiredLocators(of: hoa)
-        guard let question = homes[hoa]?.registration.checkSelf(at: locators, isBusy: isBusy, now.monotonic) else { return }
+        guard let question = homes[hoa]?.registration.checkSelf(at: locators, isBusy: isBusy, first: first, now.monotonic) else { return }
         start(.checkSelf(hoa), to: question.servers, source: question.source.address, triesMax: Retransmission.failoverTry, now)
     }
 
     mutating func selfChecked(_ hoa: HomeAddress, _ answer: MAAnswer, _ now: Now) {
-        guard let loss = homes[hoa]?.registration.selfChecked(answer) else { return }
-        counters.recordsLost += 1
-        log(.warning, loss)
+        guard let (loss, text) = homes[hoa]?.registration.selfChecked(answer) else { return }
+        log(.warning, text)
         register(hoa, now)
+        guard loss != .address else { return }
+        counters.recordsLost += 1
         // The other family's record is likely to have been in the same store.
         for other in homes.keys.sorted() where other != hoa { suspectLoss(of: other, now) }
     }

@@ -603,25 +603,37 @@ struct Registration: Sendable {
 
     /// The time to ask has come.
     ///
-    /// - Parameter isBusy: it is being asked, or an update is under way, which will tell by itself.
+    /// - Parameters:
+    ///   - isBusy: it is being asked, or an update is under way, which will tell by itself.
+    ///   - first: the server to ask first.
     /// - Returns: whom to ask, and from where; `nil` if there is nothing to ask.
-    mutating func checkSelf(at locators: [MobileAddress], isBusy: Bool, _ now: MonotonicTime) -> (servers: [Endpoint], source: MobileAddress)? {
+    mutating func checkSelf(at locators: [MobileAddress], isBusy: Bool, first: Endpoint? = nil, _ now: MonotonicTime) -> (
+        servers: [Endpoint], source: MobileAddress
+    )? {
         guard isRegistered, !isBusy, let set = servers.set, let source = locators.first else { return nil }
         let targets = set.endpoints.filter { $0.family == source.family }
         guard !targets.isEmpty else { return nil }
         selfCheck.asked(now)
-        return (targets, source)
+        return (targets.filter { $0 == first } + targets.filter { $0 != first }, source)
     }
+
+    mutating func followsPush(isBusy: Bool, _ now: MonotonicTime) -> Bool { selfCheck.followsPush(isBusy: isBusy, now) }
 
     mutating func scheduleSelfCheck(random: inout any RandomNumberGenerator, _ now: MonotonicTime) { selfCheck.schedule(random: &random, now) }
 
     /// The IMS answered whether it still has our record.
     ///
-    /// - Returns: whether it has lost it, so that it is to be registered again, and what to tell people.
-    mutating func selfChecked(_ answer: MAAnswer) -> String? {
-        guard isRegistered, let mapping, let loss = SelfCheck.loss(answer, own: mapping.mapping) else { return nil }
+    /// - Returns: what it has not, so that it is to be registered again, and what to tell people.
+    mutating func selfChecked(_ answer: MAAnswer) -> (loss: SelfCheck.Loss, text: String)? {
+        guard isRegistered, let mapping, let loss = SelfCheck.loss(answer, own: mapping) else { return nil }
         // What it does not know it has to be given whole.
         certificate.serverHasIt(false)
-        return "\(hoa): its IMS has \(loss) record of it, though it acked one; registering again"
+        let text =
+            switch loss {
+            case .record: "its IMS has no record of it, though it acked one; registering again"
+            case .newestRecord: "its IMS has only an older record of it, though it acked one; registering again"
+            case .address: "its IMS has a record of it by another key: the address was revoked, or given to another node; asking which"
+            }
+        return (loss, "\(hoa): \(text)")
     }
 }

@@ -83,6 +83,7 @@ extension NodeCore {
         switch requests.judge(notify, ack, about: subject, now) {
         case .answer(let code, let current, let text):
             acknowledge(ack, code, named, current: current, text: text, now)
+            if isFromOwnServer, homes[hoa] != nil { pushed(notify.record, of: hoa, from: ack.source, now) }
         case .refuse(let record, let failure):
             refuseRecord(record, ack, failure, now)
         case .inForce(let record, let confirms):

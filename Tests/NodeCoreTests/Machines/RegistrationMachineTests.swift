@@ -129,8 +129,13 @@ import Testing
         #expect(registration.selfChecked(answer(.ok, own.mapping)) == nil)
         #expect(registration.selfChecked(answer(.tryLater)) == nil)
         let older = identity.record([first.address], sequence: own.record.sequence - 1)
-        #expect(registration.selfChecked(answer(.ok, older.mapping))?.contains("only an older record") == true)
+        #expect(registration.selfChecked(answer(.ok, older.mapping))?.text.contains("only an older record") == true)
         #expect(!registration.certificate.isAtServer)
+        // A newer one of another key is no one of ours: the address was revoked.
+        let revocation = Self.authority.revoke(identity.hoa, at: own.record.sequence + 1)
+        let other = MAAnswer(
+            code: .ok, cookie: Cookie(client: 1), hoa: identity.hoa, mapping: revocation.mapping, certificate: revocation.certificate)
+        #expect(registration.selfChecked(other)?.loss == .address)
     }
 
     // MARK: Its parts
