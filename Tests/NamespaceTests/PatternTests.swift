@@ -56,6 +56,21 @@ struct PatternTests {
         }
     }
 
+    /// The old network may go a moment after the peer has acked, so a machine that is busy with other things can lose some. Without what is tested 43 and
+    /// 53 are lost each time.
+    @Test(
+        "With overlap no packet is lost where only a relay leads to the peer, nor where a firewall drops what it has not seen beginning",
+        arguments: ["15b", "6-fw"])
+    func overlapElsewhere(_ pattern: String) throws {
+        var lost: [Int] = []
+        for _ in 1...3 where lost.last != 0 {
+            let outcome = try #require(try outcomes(["--overlap", "--only", pattern]).first { $0.id == pattern })
+            lost.append(outcome.lostToPeer + outcome.lostToMover)
+            #expect(lost.last != 0 || outcome.problems.isEmpty, "\(outcome.problems)")
+        }
+        #expect(lost.last == 0, "lost in each run: \(lost)")
+    }
+
     @Test("Ten times from NAT to NAT, to a node behind another: ssh, TCP and 50 packets a second go on, and nothing stays on a relay")
     func switches() throws {
         struct Report: Decodable {

@@ -84,6 +84,7 @@ struct Switch: ParsableCommand {
 
     @ParentCommand var root: MatLab
     @Option(help: "How often.") var count = 100
+    @Flag(help: "The next network comes before the one in use goes; then no packet may be lost.") var overlap = false
     @Option(help: ArgumentHelp("Write the figures into this file, as JSON.", valueName: "file")) var json: String?
 
     func run() throws {
@@ -94,7 +95,7 @@ struct Switch: ParsableCommand {
             let wasThere = lab.stands
             if !wasThere { try lab.up(startsDaemons: true) }
             defer { if !wasThere { lab.down() } }
-            let report = try Switches(lab: lab).run(count: count, say: tell)
+            let report = try Switches(lab: lab, withOverlap: overlap).run(count: count, say: tell)
             if let json {
                 do { try JSONEncoder().encode(report).write(to: URL(fileURLWithPath: json)) } catch {
                     throw LabError("\(json) can't be written: \(error)")
@@ -104,7 +105,7 @@ struct Switch: ParsableCommand {
             print(
                 """
                 \(report.switches) of \(count) switches; goes on after \(whole(report.medianMilliseconds)) (median), \(whole(report.longestMilliseconds)) at most, from the new address
-                longest gap \(whole(report.longestGapMilliseconds)), without any network included; lost \(report.lost) of \(report.sent) packets; ssh brought \(report.lines) lines
+                longest gap \(whole(report.longestGapMilliseconds))\(overlap ? "" : ", without any network included"); lost \(report.lost) of \(report.sent) packets; ssh brought \(report.lines) lines
                 """)
             for problem in report.problems { print("FAILED: \(problem)") }
             if !report.problems.isEmpty || report.switches < count { throw ExitCode(2) }
