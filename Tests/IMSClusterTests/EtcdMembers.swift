@@ -44,7 +44,7 @@ final class EtcdMembers: @unchecked Sendable {
                 "http://\(host):\(ports[index].1)",
                 "--initial-cluster", cluster, "--initial-cluster-state", "new", "--logger", "zap", "--log-level", "error",
                 // As docs/operations.md recommends for members that are near one another.
-                "--heartbeat-interval", "50", "--election-timeout", "500",
+                "--heartbeat-interval", "50", "--election-timeout", "500", "--pre-vote",
             ]
             if let tls {
                 arguments += [
