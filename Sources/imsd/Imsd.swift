@@ -44,6 +44,12 @@ struct Imsd: ParsableCommand {
             print("\(config) is fine.")
             return
         }
+        do {
+            try configuration.checkStore()
+        } catch {
+            complain("\(error)")
+            throw ExitCode(78)
+        }
         let logger = Logger.daemon("imsd", configuration.logFormat, Logger.Level(logLevel) ?? Logger.Level(rawValue: configuration.logLevel) ?? .info)
         let metrics = MetricsRegistry()
         MetricsSystem.bootstrap(metrics)

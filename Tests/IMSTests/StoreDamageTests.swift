@@ -74,19 +74,85 @@ struct StoreDamageTests {
         #expect(reason.contains("damaged"))
     }
 
-    @Test("A file that is no store at all: nothing is served, nothing is overwritten, and it says what to do")
+    @Test("A file that is no store at all, or a database of another program: no start, nothing is overwritten, and it says what --check does")
     func garbage() throws {
         let text = [UInt8](String(repeating: "this is no database ", count: 500).utf8)
         let descriptor = open(path, O_WRONLY | O_CREAT, 0o600)
         #expect(write(descriptor, text, text.count) == text.count)
         close(descriptor)
-        let listener = StoreListener()
-        let store = try MappingStore(path: path)
-        store.start { listener.receive($0) }
-        listener.wait("unavailable") { !$0.unavailable.isEmpty }
-        #expect(listener.heard.unavailable.last?.contains("restore it from a backup") == true && !listener.heard.hasLoaded)
-        store.close()
+        let refused = #expect(throws: StoreError.self) { try MappingStore(path: path) }
+        var configuration = IMSConfiguration()
+        configuration.storePath = path
+        let checked = #expect(throws: IMSServerError.self) { try configuration.check() }
+        let atStart = #expect(throws: IMSServerError.self) { try configuration.checkStore() }
+        #expect(refused?.description.contains("is no store of imsd's; move it away") == true)
+        #expect(refused?.description == atStart?.description && checked == atStart)
         #expect(StoreFile.size(path) == text.count)
+
+        let other = "\(directory.path)/other.db"
+        do {
+            let database = try MappingDatabase(path: other)
+            defer { database.close() }
+            for table in ["grdb_migrations", "mapping", "issued", "cookieSecret"] { try database.execute("DROP TABLE \(table)") }
+        }
+        let size = StoreFile.size(other)
+        for _ in 0..<2 {
+            let foreign = #expect(throws: StoreError.self) { try MappingStore(path: other) }
+            #expect(foreign?.description == "store: \(other) \(MappingStore.notOurs)")
+        }
+        #expect(StoreFile.size(other) == size)
+    }
+
+    @Test("A new store on a full disk says that the disk is full, and nothing of tables; with room it serves")
+    func fullAtStart() throws {
+        // What a disk without room leaves of a new store, read as its start does.
+        let descriptor = open(path, O_WRONLY | O_CREAT, 0o600)
+        close(descriptor)
+        let reader = try MappingReader(path: path, isAlone: true) { _ in Issue.record("there is nothing") }
+        #expect(try !reader.read())
+        reader.close()
+        try fill(10)
+        let filled = try MappingReader(path: path, isAlone: false) { _ in }
+        defer { filled.close() }
+        #expect(try filled.read() && filled.mappingsCount == 10)
+    }
+
+    @Test("A second server on one store does not start, by whatever name it calls it; readers do, and the next after a close does at once")
+    func locked() throws {
+        let store = try MappingStore(path: path)
+        let link = "\(directory.path)/link.db"
+        #expect(symlink(path, link) == 0)
+        for name in [path, link] {
+            let refused = #expect(throws: StoreError.self) { try MappingStore(path: name) }
+            let words = "store: \(name) is in use by another imsd, process \(getpid());"
+            #expect(refused?.description.hasPrefix(words) == true, "\(String(describing: refused))")
+        }
+        // SQLite's locks go when any descriptor of its file is closed; this one does not.
+        close(open(path, O_RDONLY))
+        #expect(throws: StoreError.self) { try StoreLock(store: path, waiting: 0) }
+        _ = try StoreFile.read(path)
+        var status = stat()
+        #expect(stat(StoreLock.path(of: path), &status) == 0 && status.st_mode & 0o777 == 0o600)
+        store.close()
+        _ = try StoreLock(store: path, waiting: 0)
+        try MappingStore(path: path).close()
+    }
+
+    @Test("The lock of a server that was killed is nobody's")
+    func killed() throws {
+        try fill(1)
+        // flock(1) holds it as a server does, until it is killed.
+        let lock = StoreLock.path(of: path)
+        var process = pid_t()
+        var arguments = ["sh", "-c", "exec 9>>\"$0\"; flock 9; echo >\"$0.ready\"; exec sleep 60", lock].map { strdup($0) } + [nil]
+        defer { for argument in arguments { free(argument) } }
+        try #require(posix_spawnp(&process, "sh", nil, nil, &arguments, environ) == 0)
+        try #require(eventually(10) { access("\(lock).ready", F_OK) == 0 })
+        #expect(throws: StoreError.self) { try MappingStore(path: path) }
+        kill(process, SIGKILL)
+        var status: Int32 = 0
+        waitpid(process, &status, 0)
+        _ = try StoreLock(store: path, waiting: 0)
     }
 
     @Test("A page damaged while running: the change that meets it fails, and no other is taken after it")

@@ -60,21 +60,10 @@ extension IMSConfiguration {
         guard problems.isEmpty else { throw IMSServerError(problems) }
     }
 
-    /// Why what is there is no store; `nil` if it is, or nothing is there. The first 16 octets of a database say so (sqlite.org/fileformat.html).
-    private var storeObjection: String? {
-        var status = stat()
-        guard stat(storePath, &status) == 0 else { return nil }
-        guard status.st_mode & S_IFMT != S_IFDIR else { return "is a directory; write the name of a file in it, such as \(storePath)/ims.db" }
-        // SQLite makes the file empty, and writes to it later.
-        guard status.st_size > 0 else { return nil }
-        let descriptor = open(storePath, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { return nil }
-        defer { close(descriptor) }
-        var head = [UInt8](repeating: 0, count: 16)
-        guard read(descriptor, &head, head.count) == head.count, head == Array("SQLite format 3\0".utf8) else {
-            return "is no store of imsd's; move it away to begin with an empty one, or put a copy of the right one there"
-        }
-        return nil
+    /// Whether what is at the store's place is one, which a start looks at too. What can't be read counts as one: the store says why.
+    public func checkStore() throws(IMSServerError) {
+        guard etcd == nil, let reason = MappingStore.objection(to: storePath) else { return }
+        throw IMSServerError("store: \(storePath) \(reason)")
     }
 
     private var fileProblems: [String] {
@@ -86,7 +75,7 @@ extension IMSConfiguration {
         } else if access(storePath, F_OK) == 0, access(storePath, R_OK | W_OK) != 0 {
             problems.append(
                 "store: \(storePath) can't be written: \(String(cString: strerror(errno))); give it to the user that imsd runs as")
-        } else if let reason = storeObjection {
+        } else if let reason = MappingStore.objection(to: storePath) {
             problems.append("store: \(storePath) \(reason)")
         }
         return problems

@@ -30,6 +30,10 @@ final class MappingDatabase {
                 guard !newer else {
                     throw StoreError("the store \(path) was written by a newer version of imsd; install that one", kind: .unusable)
                 }
+                // Nothing is added to a database of somebody else.
+                guard try queue.unsafeRead({ try Self.isOurs($0) }) else {
+                    throw StoreError("store: \(path) \(MappingStore.notOurs)", kind: .unusable)
+                }
                 try Self.migrator.migrate(queue)
             }
             try queue.inDatabase { database in
@@ -76,6 +80,12 @@ final class MappingDatabase {
             try database.execute(sql: "PRAGMA cell_size_check = ON")
         }
         return configuration
+    }
+
+    /// Empty, or made by the migrations here.
+    private static func isOurs(_ database: Database) throws -> Bool {
+        if try database.tableExists("grdb_migrations") { return true }
+        return try Int.fetchOne(database, sql: "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table'") == 0
     }
 
     private static var migrator: DatabaseMigrator {

@@ -49,18 +49,23 @@ final class MappingReader {
 
     /// Reads everything.
     ///
+    /// - Returns: `false` if there are no tables yet, as in a file that a full disk let be made and no more.
     /// - Throws: if nothing can be read at all.
-    func read() throws(StoreError) {
+    @discardableResult func read() throws(StoreError) -> Bool {
         do {
-            try queue.inDatabase { database in
+            let isMade = try queue.inDatabase { database in
+                guard try database.tableExists("mapping") else { return false }
                 try readMappings(database)
                 try readIssued(database)
                 try readItems(database)
+                return true
             }
+            guard isMade else { return false }
         } catch {
             throw StoreError(error, path)
         }
         hand()
+        return true
     }
 
     private func hand() {

@@ -53,6 +53,8 @@ public final class MappingStore: MappingStoring {
     private final class Writer: @unchecked Sendable {
         /// `nil` while it can't be opened.
         var database: MappingDatabase?
+        /// `nil` while it can't be had. Nothing is written without it.
+        var lock: StoreLock?
         /// Why nothing is written.
         var failure: StoreError?
         var isProbing = false
@@ -64,11 +66,13 @@ public final class MappingStore: MappingStoring {
 
     /// Opens the file, or makes it. A file that is damaged or a disk that is full is told as an event, since what can be read is served.
     ///
-    /// - Throws: if it never worked: no such directory, a file of somebody else.
+    /// - Throws: if it never worked: no such directory, a file of somebody else, no store at all; or another server runs on it.
     public init(path: String) throws(StoreError) {
         place = path
         writer = Writer()
+        if let reason = Self.objection(to: path) { throw StoreError("store: \(path) \(reason)", kind: .unusable) }
         do throws(StoreError) {
+            writer.lock = try StoreLock(store: path)
             writer.database = try MappingDatabase(path: path)
         } catch {
             guard error.kind != .unusable else { throw error }
@@ -103,7 +107,8 @@ public final class MappingStore: MappingStoring {
         do throws(StoreError) {
             let reader = try openReader()
             defer { reader.close() }
-            try reader.read()
+            // Nothing has made its tables yet: what is in the writer's way has been told, and is tried again.
+            guard try reader.read() else { return }
             thread.async { self.writer.isRead = true }
             guard !reader.damage.isEmpty else { return deliver(.loadEnded) }
             // No loadEnded: what is not known may stand in what could not be read.
@@ -215,6 +220,7 @@ public final class MappingStore: MappingStoring {
         do throws(StoreError) {
             guard room >= Self.roomMin else { return probeLater() }
             let opens = writer.database == nil
+            if writer.lock == nil { writer.lock = try StoreLock(store: place, waiting: 0) }
             if opens { writer.database = try MappingDatabase(path: place) }
             try writer.database?.probe()
             writer.failure = nil
@@ -296,6 +302,7 @@ public final class MappingStore: MappingStoring {
         thread.sync {
             writer.database?.close()
             writer.database = nil
+            writer.lock = nil
         }
         state.withLock { $0.deliver = { _ in } }
     }
