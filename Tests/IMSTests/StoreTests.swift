@@ -221,6 +221,38 @@ struct ConfigurationTests {
         #expect(error?.description.contains("holds addresses that no host can have") == true, "\(String(describing: error))")
     }
 
+    @Test("What could never work is refused with its line, though each line is well formed")
+    func impossible() throws {
+        let etcd = Self.good.replacing("store: /var/lib/imsd/ims.db", with: "store: etcd")
+        let unreachable = ["0.0.0.0", "::", "127.0.0.1", "::1", "224.0.0.1", "ff02::1", "255.255.255.255"]
+        let mistakes: [(String, String)] = [
+            (etcd + "\netcd: {endpoints: []}\n", "imsd.yaml:10: etcd.endpoints: the list is empty"),
+            (etcd + "\netcd:\n  endpoints:\n", "etcd.endpoints: no member of the etcd cluster is named"),
+            (
+                Self.good + "\nview: {listen: 127.0.0.1}\nmetrics: {listen: \"127.0.0.1:8288\"}\n",
+                "imsd.yaml:11: metrics.listen: 127.0.0.1:8288 is where"
+            ),
+            (Self.good + "\nview: {listen: \"127.0.0.1:9288\"}\nmetrics: {listen: 0.0.0.0}\n", "0.0.0.0:9288 is where `view` listens"),
+            (Self.good + "\nview: {listen: \"127.0.0.1:9288\"}\nmetrics: {listen: \"::\"}\n", "[::]:9288 is where `view` listens"),
+            (Self.good + "\nmetrics: {listen: 224.0.0.1}\n", "224.0.0.1 is no address to listen at"),
+        ]
+        let addresses = unreachable.map {
+            (Self.good + "\npublic-addresses: [203.0.113.1, \"\($0)\"]\n", "\($0) is no address at which a node could reach this server")
+        }
+        for (text, words) in mistakes + addresses {
+            do throws(ConfigurationError) {
+                _ = try IMSConfiguration(parsing: text, file: "imsd.yaml")
+                Issue.record("read: \(text)")
+            } catch {
+                #expect(error.description.contains(words), "\(error)")
+            }
+        }
+        for text in [
+            "view: {listen: \"[::1]:9288\"}\nmetrics: {listen: 0.0.0.0}", "view: {listen: 127.0.0.1}\nmetrics: {listen: 127.0.0.1}",
+            "view: {listen: \"127.0.0.1:0\"}\nmetrics: {listen: \"127.0.0.1:0\"}", "public-addresses: [203.0.113.1, \"2001:db8::1\", 10.0.0.1]",
+        ] { _ = try IMSConfiguration(parsing: Self.good + "\n\(text)\n", file: "imsd.yaml") }
+    }
+
     @Test("A previous key that signs still is told by --check")
     func previousKey() throws {
         let directory = try TemporaryDirectory()

@@ -38,8 +38,9 @@ public struct EtcdConfiguration: Hashable, Sendable {
     static let endpointsMax = 16
 
     init(reading section: ConfigurationSection) {
-        endpoints = section.list("endpoints", .etcdEndpoint)
-        if endpoints.isEmpty, !section.has("endpoints") {
+        let isList = section.isList("endpoints")
+        endpoints = isList ? section.requiredList("endpoints", .etcdEndpoint) : section.list("endpoints", .etcdEndpoint)
+        if !isList {
             section.reject(
                 "endpoints", "no member of the etcd cluster is named",
                 "list them, as in endpoints: [10.0.0.1, 10.0.0.2, 10.0.0.3]")

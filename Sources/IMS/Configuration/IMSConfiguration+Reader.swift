@@ -51,6 +51,9 @@ extension IMSConfiguration {
         if publicAddresses.count > Self.publicAddressesMax {
             file.reject("public-addresses", "more than \(Self.publicAddressesMax) are listed", "list those at which nodes find this server")
         }
+        for address in publicAddresses where !address.isUsableUnicast {
+            file.reject("public-addresses", "\(address) is no address at which a node could reach this server", "list those that nodes are told")
+        }
         bindingsPath = file.value("bindings-file", .path) ?? (etcd == nil ? storePath + ".bindings" : nil)
         accountsPath = file.value("accounts-file", .path) ?? (etcd == nil ? storePath + ".accounts" : "/var/lib/imsd/accounts")
         readRADIUS(file)
@@ -63,7 +66,7 @@ extension IMSConfiguration {
         logLevel = file.value("log-level", ConfigurationKind<LogLevelWord>.word, default: .info).rawValue
         logFormat = file.value("log-format", ConfigurationKind<LogFormat>.word, default: logFormat)
         viewAddress = file.section("view").viewAddress(defaultPort: Self.viewPort)
-        metricsAddress = file.section("metrics").value("listen", .endpoint(defaultPort: Self.metricsPort))
+        metricsAddress = file.section("metrics").metricsAddress(defaultPort: Self.metricsPort, besides: viewAddress)
         drainMax = file.value("drain", .duration(in: .zero ... .seconds(60)), default: drainMax)
         try file.finish()
     }

@@ -80,7 +80,7 @@ extension NodeConfiguration {
         controlPath = file.value("control", .path, default: controlPath)
         controlGroup = file.value("control-group", .string)
         statePath = file.value("state", .path, default: statePath)
-        metricsAddress = file.section("metrics").value("listen", .endpoint(defaultPort: Self.metricsPort))
+        metricsAddress = file.section("metrics").metricsAddress(defaultPort: Self.metricsPort)
         logLevel = file.value("log-level", ConfigurationKind<LogLevelWord>.word, default: .info).rawValue
         let seconds = file.value(
             "lifetime", .duration(in: .seconds(Self.lifetimeMin) ... .seconds(Int(MappingRecord.lifetimeMax))), default: .seconds(Int(lifetime)))

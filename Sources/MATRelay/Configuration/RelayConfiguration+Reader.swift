@@ -22,6 +22,9 @@ extension RelayConfiguration {
         if core.advertised.count > Self.advertisedMax {
             file.reject("advertised", "\(core.advertised.count) addresses are more than \(Self.advertisedMax)", "name those that nodes know")
         }
+        for address in core.advertised where !address.isUsableUnicast {
+            file.reject("advertised", "\(address) is no address at which a node could reach this relay", "name those that nodes know")
+        }
         threads = file.value("threads", .int(in: 1...Self.threadsMax))
         forwarding = file.value("forwarding", ConfigurationKind<Forwarder>.word, default: forwarding)
         pinsPath = file.value("pins", .path, default: pinsPath)
@@ -41,7 +44,7 @@ extension RelayConfiguration {
         logLevel = file.value("log-level", ConfigurationKind<LogLevelWord>.word, default: .info).rawValue
         logFormat = file.value("log-format", ConfigurationKind<LogFormat>.word, default: logFormat)
         viewAddress = file.section("view").viewAddress(defaultPort: Self.viewPort)
-        metricsAddress = file.section("metrics").value("listen", .endpoint(defaultPort: Self.metricsPort))
+        metricsAddress = file.section("metrics").metricsAddress(defaultPort: Self.metricsPort, besides: viewAddress)
         drain = file.value("drain", .duration(in: .zero ... .seconds(300)), default: drain)
         try file.finish()
     }
