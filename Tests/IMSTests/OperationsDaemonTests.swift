@@ -350,6 +350,14 @@ struct OperationsDaemonTests {
         }
         for host in ["127.0.0.1:\(httpPort)", "[::1]:\(httpPort)", "localhost:8288"] { #expect(try get("/view.json", host: host) == 200, "\(host)") }
         for host in ["attacker.example", "127.0.0.1.attacker.example", ""] { #expect(try get("/view.json", host: host) == 403, "\(host)") }
+        for hosts in ["Host: localhost\r\nHost: attacker.example\r\n", "Host: localhost\r\nHost: localhost\r\n", ""] {
+            #expect(try HTTPReply.exchange("GET /view.json HTTP/1.1\r\n\(hosts)Connection: close\r\n\r\n", port: httpPort).status == 400, "\(hosts)")
+        }
+        // Who only begins to ask keeps nobody out, however many there are.
+        let halfOpen = (0..<100).map { _ in HTTPReply.connect(port: httpPort) }
+        defer { for descriptor in halfOpen where descriptor >= 0 { close(descriptor) } }
+        for descriptor in halfOpen { _ = Glibc.send(descriptor, "GET / HT", 8, Int32(MSG_NOSIGNAL)) }
+        for _ in 0..<3 { #expect(try get("/view.json", host: "localhost") == 200) }
         let events = try HTTPReply.read("GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n", port: httpPort) {
             $0.split(separator: "data: {").count > 2
         }

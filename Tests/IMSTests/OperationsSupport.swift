@@ -83,23 +83,31 @@ struct HTTPReply {
         try parse(read(request, port: port) { _ in false })
     }
 
-    /// What is answered, up to its end or until it is enough.
-    static func read(_ request: String, port: UInt16, until isEnough: (String) -> Bool) throws -> String {
+    /// - Returns: a connection, or -1.
+    static func connect(port: UInt16) -> Int32 {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-        try #require(descriptor >= 0)
-        defer { close(descriptor) }
-        var patience = timeval(tv_sec: 20, tv_usec: 0)
-        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
+        guard descriptor >= 0 else { return -1 }
         var peer = sockaddr_in()
         peer.sin_family = sa_family_t(AF_INET)
         peer.sin_port = port.bigEndian
         peer.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
         let isConnected = withUnsafePointer(to: &peer) {
             $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
+                Glibc.connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
             }
         }
-        guard isConnected else { throw ControlError("nobody listens") }
+        if isConnected { return descriptor }
+        close(descriptor)
+        return -1
+    }
+
+    /// What is answered, up to its end or until it is enough.
+    static func read(_ request: String, port: UInt16, until isEnough: (String) -> Bool) throws -> String {
+        let descriptor = connect(port: port)
+        guard descriptor >= 0 else { throw ControlError("nobody listens") }
+        defer { close(descriptor) }
+        var patience = timeval(tv_sec: 20, tv_usec: 0)
+        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
         let octets = Array(request.utf8)
         guard Glibc.send(descriptor, octets, octets.count, Int32(MSG_NOSIGNAL)) == octets.count else { throw ControlError("hung up") }
         var reply: [UInt8] = []

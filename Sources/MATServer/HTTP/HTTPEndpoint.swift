@@ -2,7 +2,6 @@ import MATSignal
 import NIOCore
 import NIOHTTP1
 import NIOPosix
-import Synchronization
 
 /// An address can't be listened at.
 public struct HTTPEndpointError: Error, CustomStringConvertible {
@@ -74,16 +73,17 @@ package struct HTTPSite: Sendable {
 /// A request asks the rest of the program for the page and waits for it; whoever reads slowly or not at all holds up nothing but this
 /// thread's other connections' memory, and there are few of those.
 package final class HTTPEndpoint: Sendable {
-    /// Open connections; further ones are closed at once.
+    /// Open connections. A further one takes the place of that which has longest asked for nothing; if all are being answered, it is closed at once.
     static let connectionsMax = 32
     /// How long a connection may do nothing.
     static let idleMax = TimeAmount.seconds(60)
+    /// How long a new connection may take for its first request, to the last header, however it is spread.
+    static let requestMax = TimeAmount.seconds(10)
     /// How long the program may take to write the page.
     static let pageWaitMax = TimeAmount.seconds(5)
 
     private let group: MultiThreadedEventLoopGroup
     private let channel: any Channel
-    private let connectionsCount: ConnectionsCount
 
     /// Where it listens: the port asked for, or the one that the kernel chose for port 0.
     package var port: UInt16 { UInt16(clamping: channel.localAddress?.port ?? 0) }
@@ -92,19 +92,18 @@ package final class HTTPEndpoint: Sendable {
     ///
     /// - Parameter address: port 0 lets the kernel choose.
     package init(address: Endpoint, _ site: HTTPSite) throws(HTTPEndpointError) {
-        let count = ConnectionsCount()
-        connectionsCount = count
+        let connections = HTTPConnections(max: Self.connectionsMax)
         group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         let bootstrap = ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 32)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
-                    guard count.enter() else { throw ChannelError.ioOnClosedChannel }
-                    channel.closeFuture.whenComplete { _ in count.leave() }
+                    guard connections.enter(channel) else { throw ChannelError.ioOnClosedChannel }
+                    channel.closeFuture.whenComplete { _ in connections.leave(channel) }
                     try channel.pipeline.syncOperations.addHandler(IdleStateHandler(allTimeout: Self.idleMax))
                     try channel.pipeline.syncOperations.configureHTTPServerPipeline(withErrorHandling: true)
-                    try channel.pipeline.syncOperations.addHandler(HTTPHandler(site))
+                    try channel.pipeline.syncOperations.addHandler(HTTPHandler(site, connections))
                 }
             }
         do {
@@ -123,20 +122,6 @@ package final class HTTPEndpoint: Sendable {
         try? channel.close().wait()
         try? group.syncShutdownGracefully()
     }
-
-    private final class ConnectionsCount: Sendable {
-        private let count = Atomic<Int>(0)
-
-        func enter() -> Bool {
-            guard count.wrappingAdd(1, ordering: .relaxed).newValue <= HTTPEndpoint.connectionsMax else {
-                leave()
-                return false
-            }
-            return true
-        }
-
-        func leave() { count.wrappingSubtract(1, ordering: .relaxed) }
-    }
 }
 
 /// One connection: requests come one at a time, since the pipeline holds back the next until this one is answered.
@@ -145,13 +130,26 @@ private final class HTTPHandler: ChannelInboundHandler {
     typealias OutboundOut = HTTPServerResponsePart
 
     private let site: HTTPSite
+    private let connections: HTTPConnections
+    /// By when the next request has to be here.
+    private var deadline: Scheduled<Void>?
     private var request: HTTPRequestHead?
     /// Counts requests, so that a page that comes too late is recognised.
     private var number: UInt64 = 0
     private var isWaiting = false
     private var events: RepeatedTask?
 
-    init(_ site: HTTPSite) { self.site = site }
+    init(_ site: HTTPSite, _ connections: HTTPConnections) { (self.site, self.connections) = (site, connections) }
+
+    func handlerAdded(context: ChannelHandlerContext) { wait(HTTPEndpoint.requestMax, context) }
+    func handlerRemoved(context: ChannelHandlerContext) { deadline?.cancel() }
+
+    private func wait(_ time: TimeAmount, _ context: ChannelHandlerContext) {
+        connections.waits(context.channel)
+        deadline?.cancel()
+        let bound = NIOLoopBound(context, eventLoop: context.eventLoop)
+        deadline = context.eventLoop.scheduleTask(in: time) { bound.value.close(promise: nil) }
+    }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         switch Self.unwrapInboundIn(data) {
@@ -160,16 +158,24 @@ private final class HTTPHandler: ChannelInboundHandler {
         case .end:
             guard let request else { return }
             self.request = nil
+            deadline?.cancel()
+            connections.isAnswered(context.channel)
             answer(request, context)
         }
     }
 
     private func answer(_ request: HTTPRequestHead, _ context: ChannelHandlerContext) {
+        number += 1
+        // RFC 9112 section 3.2: one name, no more; and none only of who speaks an older version.
+        let hosts = request.headers["Host"]
+        guard hosts.count == 1 || (hosts.isEmpty && request.version != .http1_1) else {
+            return respond(request, .badRequest, "name one Host\n", context)
+        }
         let path = request.uri.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false).first.map(String.init) ?? ""
         guard request.method == .GET || request.method == .HEAD else {
             return respond(request, .methodNotAllowed, "only GET and HEAD are known here\n", context)
         }
-        guard site.answersTo(request.headers.first(name: "Host")) else {
+        guard site.answersTo(hosts.first) else {
             return respond(request, .forbidden, "ask by this server's address, or as localhost\n", context)
         }
         guard let resource = site.resources[path] else { return respond(request, .notFound, "here are \(site.places)\n", context) }
@@ -183,7 +189,6 @@ private final class HTTPHandler: ChannelInboundHandler {
     // MARK: Pages
 
     private func ask(_ page: HTTPResource.Page, _ request: HTTPRequestHead, _ type: String, _ context: ChannelHandlerContext) {
-        number += 1
         isWaiting = true
         let expected = number
         let (own, bound) = (NIOLoopBound(self, eventLoop: context.eventLoop), NIOLoopBound(context, eventLoop: context.eventLoop))
@@ -213,9 +218,12 @@ private final class HTTPHandler: ChannelInboundHandler {
         if !request.isKeepAlive { headers.add(name: "Connection", value: "close") }
         context.write(Self.wrapOutboundOut(.head(HTTPResponseHead(version: request.version, status: status, headers: headers))), promise: nil)
         if request.method != .HEAD { context.write(Self.wrapOutboundOut(.body(.byteBuffer(body))), promise: nil) }
-        let bound = NIOLoopBound(context, eventLoop: context.eventLoop)
+        let (own, bound) = (NIOLoopBound(self, eventLoop: context.eventLoop), NIOLoopBound(context, eventLoop: context.eventLoop))
+        let number = number
         context.writeAndFlush(Self.wrapOutboundOut(.end(nil))).whenComplete { _ in
-            if !request.isKeepAlive { bound.value.close(promise: nil) }
+            if !request.isKeepAlive { return bound.value.close(promise: nil) }
+            // Unless the next came with this one.
+            if own.value.number == number, bound.value.channel.isActive { own.value.wait(HTTPEndpoint.idleMax, bound.value) }
         }
     }
 
