@@ -138,23 +138,6 @@ struct StoreDamageTests {
         try MappingStore(path: path).close()
     }
 
-    @Test("The lock of a server that was killed is nobody's")
-    func killed() throws {
-        try fill(1)
-        // flock(1) holds it as a server does, until it is killed.
-        let lock = StoreLock.path(of: path)
-        var process = pid_t()
-        var arguments = ["sh", "-c", "exec 9>>\"$0\"; flock 9; echo >\"$0.ready\"; exec sleep 60", lock].map { strdup($0) } + [nil]
-        defer { for argument in arguments { free(argument) } }
-        try #require(posix_spawnp(&process, "sh", nil, nil, &arguments, environ) == 0)
-        try #require(eventually(10) { access("\(lock).ready", F_OK) == 0 })
-        #expect(throws: StoreError.self) { try MappingStore(path: path) }
-        kill(process, SIGKILL)
-        var status: Int32 = 0
-        waitpid(process, &status, 0)
-        _ = try StoreLock(store: path, waiting: 0)
-    }
-
     @Test("A page damaged while running: the change that meets it fails, and no other is taken after it")
     func running() throws {
         try fill(5000)
