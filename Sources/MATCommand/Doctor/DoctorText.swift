@@ -17,7 +17,7 @@ enum DoctorText {
             return count == 0 ? nil : Quantity.count(Int64(count), severity.rawValue)
         }
         lines.append(counts.isEmpty ? style.good("nothing is wrong") : counts.joined(separator: ", "))
-        return lines.joined(separator: "\n") + "\n"
+        return style.page(lines)
     }
 
     private static func color(_ word: String, _ severity: DoctorFinding.Severity, _ style: TextStyle) -> String {

@@ -29,6 +29,29 @@ enum Frame {
         return lines + [current]
     }
 
+    /// Likewise, under the last of the line's columns that leaves room for some words.
+    static func wrap(_ line: String, columns: Int) -> [String] {
+        guard visible(line[...]) > columns else { return [line] }
+        var (indent, place, spaces, isInSequence) = (0, 0, 0, false)
+        for character in line {
+            if character == "\u{1B}" { isInSequence = true }
+            if isInSequence {
+                isInSequence = character != "m"
+                continue
+            }
+            // Two spaces part columns, and an arrow leads a remedy.
+            if character != " ", spaces == place || spaces >= 2, place <= columns - wordsMin { indent = place }
+            spaces = character == " " ? spaces + 1 : 0
+            place += 1
+        }
+        let margin = line.prefix { $0 == " " }.count
+        let isArrow = line.dropFirst(margin).hasPrefix("-> ")
+        return wrap(line, columns: columns, indent: isArrow ? margin + 3 : max(indent, margin + (indent <= margin ? 2 : 0)))
+    }
+
+    /// A column that is narrower than this is no place for a sentence.
+    private static let wordsMin = 24
+
     private static func visible(_ text: Substring) -> Int {
         var (count, isInSequence) = (0, false)
         for character in text {

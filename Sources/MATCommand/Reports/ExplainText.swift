@@ -12,7 +12,7 @@ enum ExplainText {
             lines += table(report.conversations, style)
         }
         if !report.waiting.isEmpty { lines += waiting(report, style) }
-        return lines.joined(separator: "\n") + "\n"
+        return style.page(lines)
     }
 
     // MARK: One
@@ -67,6 +67,7 @@ enum ExplainText {
         var table = TextTable([
             ("", .left), ("LOCAL", .left), ("REMOTE", .left), ("STATE", .left), ("IS", .left), ("PATH", .left), ("SURVIVES", .left),
         ])
+        table.spills = [1, 2]
         for each in conversations {
             table.add([
                 each.socket?.transport.rawValue ?? "", each.socket?.local ?? each.traffic.local ?? "", each.socket?.remote ?? each.traffic.remote,

@@ -8,6 +8,7 @@ enum HistoryText {
             ("WHEN (UTC)", .left), ("HOME", .left), ("FROM", .left), ("TO", .left), ("WHY", .left), ("REGISTERED", .right), ("PEERS", .right),
             ("HELD", .right), ("LOST", .right),
         ])
+        table.spills = [1, 2, 3, 4]
         for handover in report.handovers {
             table.add([
                 String(Quantity.date(unixMilliseconds: handover.atMilliseconds).dropLast(4)), handover.home, handover.from.map(place) ?? "nowhere",
@@ -16,7 +17,7 @@ enum HistoryText {
                 handover.packetsHeld == 0 ? "" : "\(handover.packetsHeld)", handover.packetsLost == 0 ? "" : "\(handover.packetsLost)",
             ])
         }
-        return table.lines(style).joined(separator: "\n") + "\n"
+        return style.page(table.lines(style))
     }
 
     private static func place(_ place: HistoryReport.Place) -> String {

@@ -19,8 +19,9 @@ enum IMSText {
         }
         lines += ["", style.head("Keys")]
         var keys = TextTable([("ID", .left), ("PUBLIC KEY", .left), ("USE", .left), ("CERTIFICATES", .right)])
+        keys.spills = [1]
         for key in status.keys { keys.add([key.id, key.publicKey, key.use, "\(key.certificates)"]) }
-        lines += keys.lines(indent: 2)
+        lines += keys.lines(indent: 2, TextStyle(isColored: false, columns: style.columns))
         if !status.canEnrol { lines.append("  no signing key here: certificates are issued elsewhere") }
         lines += certificates(status.certificates, style)
         lines += ["", style.head("Store"), "  \(status.store.path)"]
@@ -42,7 +43,7 @@ enum IMSText {
             ("pushes in progress", status.pushesPending),
         ] { table.add([label, "\(count)"]) }
         lines += ["", style.head("Holds")] + table.lines(indent: 2).dropFirst()
-        return (lines + [""] + traffic(status.counters, style)).joined(separator: "\n") + "\n"
+        return style.page(lines + [""] + traffic(status.counters, style))
     }
 
     private static func certificates(_ counts: IMSStatusReport.Certificates, _ style: TextStyle) -> [String] {
@@ -90,6 +91,8 @@ enum IMSText {
         var table = TextTable([
             ("HOME ADDRESS", .left), ("AT", .left), ("STATE", .left), ("EXPIRES IN", .right), ("REGISTERED", .right),
         ])
+        table.yields = [4: 1]
+        table.spills = [1]
         for mapping in list.mappings {
             table.add([
                 mapping.hoa, places(mapping), state(mapping), left(mapping.expiresMilliseconds, now), age(mapping.updatedAtMilliseconds, now),
@@ -98,7 +101,7 @@ enum IMSText {
         var lines = table.lines(style)
         if !withHead { lines.removeFirst() }
         if let next = list.next { lines.append("\(list.total) are held in all; more with --after \(IPPrefix(next)?.shortText ?? next)") }
-        return lines.joined(separator: "\n") + "\n"
+        return style.page(lines)
     }
 
     static func mapping(_ mapping: MappingReport, now: Now, _ style: TextStyle = .plain) -> String {
@@ -122,7 +125,7 @@ enum IMSText {
         for subscriber in mapping.subscribers ?? [] { facts.append(("subscriber", subscriber)) }
         let width = facts.map(\.0.count).max() ?? 0
         let lines = facts.map { "  \($0.0)\(String(repeating: " ", count: width - $0.0.count))  \($0.1)" }
-        return ([style.head(mapping.hoa)] + lines).joined(separator: "\n") + "\n"
+        return style.page([style.head(mapping.hoa)] + lines)
     }
 
     // MARK: revoke and import
@@ -134,7 +137,7 @@ enum IMSText {
         }
         lines += result.already.map { "\($0) was revoked before" }
         if lines.isEmpty { lines = ["nothing to revoke"] }
-        return lines.joined(separator: "\n") + "\n"
+        return style.page(lines)
     }
 
     static func transfer(_ outcome: TransferOutcome, isTrial: Bool, _ style: TextStyle = .plain) -> String {
@@ -146,7 +149,7 @@ enum IMSText {
             lines.append(
                 "taken \(outcome.taken), held already \(outcome.same), older than what is held \(outcome.older), skipped \(outcome.skippedCount)")
         }
-        return lines.joined(separator: "\n") + "\n"
+        return style.page(lines)
     }
 
     private static func places(_ mapping: MappingReport) -> String {

@@ -19,7 +19,7 @@ enum LookupReport {
         case .not(let what, let remedy):
             lines += [style.bad(what), "remedy: \(remedy)"]
         }
-        return lines.joined(separator: "\n") + "\n"
+        return style.page(lines)
     }
 
     /// A sentence's end: "is at 203.0.113.10, then 203.0.113.74; takes encapsulated packets at 198.51.100.7:41000".

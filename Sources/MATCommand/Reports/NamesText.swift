@@ -34,6 +34,7 @@ enum NamesText {
         guard undecided.count > 0 else { return [] }
         let more = undecided.count > undecided.destinations.count ? ", of which these were used last" : ""
         var table = TextTable([("DESTINATION", .left), ("MEANWHILE", .left), ("SINCE", .right), ("WHY", .left)])
+        table.spills = [3]
         for destination in undecided.destinations {
             table.add([
                 destination.address, destination.isPlain ? "plain" : "waits", Quantity.duration(milliseconds: destination.ageMilliseconds),
@@ -42,7 +43,7 @@ enum NamesText {
         }
         return [
             "", style.head("Destinations of which DNS does not say whether they are MAT nodes (\(undecided.count)\(more))"),
-        ] + table.lines(indent: 2) + [
+        ] + table.lines(indent: 2, TextStyle(isColored: false, columns: style.columns)) + [
             "  remedy: `mat lookup ADDRESS` shows where it fails, mostly at the servers of a reverse zone; prefixes that are never MAT nodes go under `except` in matd.yaml"
         ]
     }

@@ -3,21 +3,25 @@ import MATControl
 /// Who this node talks to by home addresses, and where the packets go.
 enum PeersText {
     /// - Parameter names: of peers, by home address.
-    static func text(_ report: PeersReport, names: [String: String] = [:], _ style: TextStyle = .plain) -> String {
-        let peers = report.peers.isEmpty ? ["no peers"] : lines(report.peers, names: names, style: style)
+    /// - Parameter limit: show so many at most.
+    static func text(_ report: PeersReport, limit: Int? = nil, names: [String: String] = [:], _ style: TextStyle = .plain) -> String {
+        var peers = report.peers.isEmpty ? ["no peers"] : lines(report.peers, limit: limit, names: names, style: style)
+        if report.peers.count > 1 { peers += summary(report.peers, count: max(report.peersCount, report.peers.count)) }
         let plain = (report.undecided?.destinations ?? []).filter(\.isPlain).map { destination in
             "\(destination.address): plain, it survives no move: \(destination.reason)"
         }
-        return (peers + plain).joined(separator: "\n") + "\n"
+        return style.page(peers + plain)
     }
 
-    static func lines(_ peers: [PeerReport], indent: Int = 0, names: [String: String] = [:], style: TextStyle = .plain) -> [String] {
+    static func lines(_ all: [PeerReport], limit: Int? = nil, indent: Int = 0, names: [String: String] = [:], style: TextStyle = .plain) -> [String] {
+        let peers = Array(ordered(all).prefix(limit ?? all.count))
         var table = TextTable([
             ("PEER", .left), ("NAME", .left), ("AT", .left), ("FROM", .left), ("VIA", .left), ("STATE", .left), ("AGE", .right),
             ("CHECKED", .right),
             ("MOVES", .right), ("PACKETS OUT", .right), ("IN", .right),
         ])
         table.yields = [3: 5, 4: 3, 6: 4, 7: 7, 8: 6, 9: 1, 10: 2]
+        table.spills = [1, 2]
         for peer in peers {
             table.add([
                 peer.home, names[peer.home] ?? "", place(peer.locator, home: peer.home), place(peer.ownLocator, home: peer.ownHome),
@@ -27,10 +31,61 @@ enum PeersText {
                 "\(peer.packetsOut)", "\(peer.packetsIn)",
             ])
         }
-        let reasons = peers.compactMap { peer in
-            (peer.standingReason ?? peer.problem).map { "\(String(repeating: " ", count: indent))\(peer.home): \($0)" }
+        let margin = String(repeating: " ", count: indent)
+        var lines = table.lines(indent: indent, style)
+        if peers.count < all.count { lines.append("\(margin)and \(all.count - peers.count) more") }
+        return lines + reasons(peers).map { margin + $0 }
+    }
+
+    /// What is wrong with some, once for all that it is said of.
+    private static func reasons(_ peers: [PeerReport]) -> [String] {
+        var (order, homes): ([String], [String: [String]]) = ([], [:])
+        for peer in peers {
+            guard let reason = peer.standingReason ?? peer.problem else { continue }
+            if homes[reason] == nil { order.append(reason) }
+            homes[reason, default: []].append(peer.home)
         }
-        return table.lines(indent: indent, style) + reasons
+        return order.map { reason in
+            let named = homes[reason] ?? []
+            let more = named.count > namedMax ? " and \(named.count - namedMax) more" : ""
+            return "\(named.prefix(namedMax).joined(separator: ", "))\(more): \(reason)"
+        }
+    }
+
+    private static let namedMax = 3
+
+    /// Those first that a person should look at, and else as they come.
+    static func ordered(_ peers: [PeerReport]) -> [PeerReport] {
+        let ranked = peers.enumerated().map { (rank: rank($1), place: $0, peer: $1) }
+        return ranked.sorted { ($0.rank, $0.place) < ($1.rank, $1.place) }.map(\.peer)
+    }
+
+    private static func rank(_ peer: PeerReport) -> Int {
+        switch word(peer) {
+        case "unreachable": 0
+        case "one-sided": 1
+        case "detour": 2
+        default: peer.problem == nil ? 4 : 3
+        }
+    }
+
+    /// How many are in which state, the worst first.
+    static func summary(_ peers: [PeerReport], count: Int) -> [String] {
+        var (order, counts): ([String], [String: Int]) = ([], [:])
+        for peer in ordered(peers) {
+            let word = word(peer)
+            if counts[word] == nil { order.append(word) }
+            counts[word, default: 0] += 1
+        }
+        let states = order.map { "\(counts[$0] ?? 0) \($0)" }.joined(separator: ", ")
+        let latest = count > peers.count ? "; of the \(peers.count) with the latest traffic " : ": "
+        return ["\(Quantity.count(Int64(count), "peer"))\(latest)\(states)"]
+    }
+
+    /// The state without a time in it.
+    private static func word(_ peer: PeerReport) -> String {
+        let state = state(peer)
+        return state.hasPrefix("detour") ? "detour" : state
     }
 
     /// A node at home is reached at its home address, which a repetition would hide.

@@ -16,7 +16,7 @@ enum ProgramsText {
 
     static func text(_ report: ProgramsReport, _ style: TextStyle = .plain) -> String {
         guard !report.groups.isEmpty else { return "no programs; `mat run` starts one\n" }
-        return report.groups.map { lines($0, style).joined(separator: "\n") }.joined(separator: "\n\n") + "\n"
+        return style.page(Array(report.groups.map { lines($0, style) }.joined(separator: [""])))
     }
 
     private static func lines(_ group: ProgramsReport.Group, _ style: TextStyle) -> [String] {
@@ -26,6 +26,7 @@ enum ProgramsText {
         if !programs.isEmpty { lines += programs.lines(indent: 2, style) }
         if group.furtherPrograms > 0 { lines.append("  and \(group.furtherPrograms) more programs") }
         var sockets = TextTable([("PID", .right), ("SOCKET", .left), ("STATE", .left), ("LOCAL", .left), ("PEER", .left), ("PATH", .left)])
+        sockets.spills = [3, 4, 5]
         for socket in group.sockets {
             sockets.add([
                 socket.process.map { "\($0)" } ?? "-", socket.kind, socket.state, socket.local, socket.remote ?? "-", path(socket),

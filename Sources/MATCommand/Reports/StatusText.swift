@@ -2,6 +2,9 @@ import MATControl
 
 /// `mat status` for people, from what matd says.
 enum StatusText {
+    /// What is said of the node itself would be out of sight above more.
+    private static let peersMax = 20
+
     /// - Parameter names: of peers, by home address.
     static func text(_ status: NodeReport, names: [String: String] = [:], _ style: TextStyle = .plain) -> String {
         var lines: [String] = []
@@ -26,10 +29,11 @@ enum StatusText {
         }
         let peers = status.peers
         let count = max(status.peersCount, peers.count)
-        lines += ["", style.head(count > peers.count ? "Peers (\(count); here are those with the latest traffic)" : "Peers (\(count))")]
+        lines += ["", style.head("Peers (\(count))")]
         let plain = TextStyle(isColored: false, columns: style.columns)
-        lines += peers.isEmpty ? ["  none"] : PeersText.lines(peers, indent: 2, names: names, style: plain)
-        return lines.flatMap { fold($0, indent: 4, style) }.joined(separator: "\n") + "\n"
+        lines += peers.isEmpty ? ["  none"] : PeersText.lines(peers, limit: peersMax, indent: 2, names: names, style: plain)
+        if peers.count > peersMax { lines += PeersText.summary(peers, count: count).map { "  \($0)" } + ["  `mat peers` lists them"] }
+        return style.page(lines)
     }
 
     /// As wide as the terminal.
@@ -138,6 +142,7 @@ enum StatusText {
     private static func relayLines(_ relays: [RelayReport], _ style: TextStyle) -> [String] {
         guard !relays.isEmpty else { return [] }
         var table = TextTable([("RELAY", .left), ("FOR", .left), ("STATE", .left)])
+        table.spills = [1, 2]
         for relay in relays { table.add([relay.address ?? relay.addresses.joined(separator: ", "), relay.home, state(relay, style)]) }
         return ["", style.head("Relays")] + table.lines(indent: 2, style)
     }

@@ -8,6 +8,7 @@ enum TokensText {
         var table = TextTable([
             ("TOKEN", .left), ("GIVES", .left), ("USED", .right), ("MADE", .right), ("GOOD FOR", .right), ("CERTIFICATES", .left),
         ])
+        table.spills = [1]
         for token in tokens {
             let lifetime = token.certificateMilliseconds.map { Quantity.duration(milliseconds: Int64(clamping: $0)) } ?? "as configured"
             table.add([
@@ -15,7 +16,7 @@ enum TokensText {
                 ago(token.createdAtMilliseconds, now), goodFor(token, now), token.renewal ? lifetime : "\(lifetime), not renewed",
             ])
         }
-        return table.lines(indent: 0, style).joined(separator: "\n") + "\n"
+        return style.page(table.lines(style))
     }
 
     private static func goodFor(_ token: TokensReport.Token, _ now: Now) -> String {
@@ -30,6 +31,8 @@ enum TokensText {
         var table = TextTable([
             ("HOME ADDRESS", .left), ("KEY", .left), ("BY", .left), ("GIVEN", .right), ("VALID FOR", .right), ("LAST SEEN", .right),
         ])
+        table.yields = [3: 1]
+        table.spills = [1, 2]
         for home in report.homes {
             let left = home.validUntilMilliseconds.map { end in
                 end > now.wallMilliseconds ? Quantity.duration(seconds: Int64(clamping: (end - now.wallMilliseconds) / 1000)) : "ended"
@@ -40,7 +43,7 @@ enum TokensText {
             ])
         }
         let more = report.next.map { ["more with --after \($0)"] } ?? []
-        return (table.lines(indent: 0, style) + more).joined(separator: "\n") + "\n"
+        return style.page(table.lines(style) + more)
     }
 
     private static func ago(_ time: UInt64, _ now: Now) -> String {

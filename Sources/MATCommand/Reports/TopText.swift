@@ -17,6 +17,7 @@ enum TopText {
         lines.append(
             "in \(Quantity.bits(perSecond: total.octetsIn * 8)), \(Quantity.rate(total.packetsIn)) packets/s; out \(Quantity.bits(perSecond: total.octetsOut * 8)), \(Quantity.rate(total.packetsOut)) packets/s"
         )
+        if status.peers.count > 1 { lines += PeersText.summary(status.peers, count: peers) }
         if let last = history.handovers.last { lines.append("last handover " + move(last, wallMilliseconds)) }
         var links = TextTable([("VIA", .left), ("MOBILE ADDRESS", .left), ("STATE", .left)])
         for (number, locator) in status.locators.enumerated() {
@@ -24,7 +25,8 @@ enum TopText {
             links.add([locator.interface, locator.address, locator.state + (number == 0 || isFirst ? ", preferred" : "")])
         }
         lines += [""] + (links.isEmpty ? [style.bad("no mobile address")] : links.lines(style)) + [""]
-        return lines + (entries.isEmpty ? ["no peers"] : table(entries, style))
+        let shown = lines + (entries.isEmpty ? ["no peers"] : table(entries, style))
+        return style.columns.map { columns in shown.flatMap { Frame.wrap($0, columns: columns) } } ?? shown
     }
 
     private static func table(_ entries: [TrafficRates.Entry], _ style: TextStyle) -> [String] {
@@ -38,7 +40,8 @@ enum TopText {
             let peer = entry.peer
             func shown(_ value: (TrafficRates.Rate) -> String) -> String { entry.rate.map(value) ?? "-" }
             table.add([
-                peer.home, PeersText.state(peer), PeersText.place(peer.locator, home: peer.home), peer.interface ?? "-",
+                peer.home, peer.detourMilliseconds == nil ? PeersText.state(peer) : "detour", PeersText.place(peer.locator, home: peer.home),
+                peer.interface ?? "-",
                 shown { Quantity.bits(perSecond: $0.octetsIn * 8) }, shown { Quantity.bits(perSecond: $0.octetsOut * 8) },
                 shown { Quantity.rate($0.packetsIn) }, shown { Quantity.rate($0.packetsOut) }, "\(peer.switches)",
                 Quantity.duration(milliseconds: peer.ageMilliseconds),

@@ -10,10 +10,11 @@ enum WhyText {
         for translation in report.translations { lines.append("  \(translation)") }
         if let text = report.peerTranslation { lines.append("  \(report.peer): \(text)") }
         var table = TextTable([("", .left), ("PATH", .left), ("TO", .left), ("LAST RESULT", .left)])
+        table.spills = [3]
         for candidate in report.candidates { table.add([candidate.used ? "used" : "", candidate.path.rawValue, candidate.to, candidate.state]) }
         if !table.isEmpty { lines += [""] + table.lines(indent: 2, style) }
         let remedies = report.candidates.filter { !$0.used }.compactMap(\.remedy).reduce(into: [String]()) { if !$0.contains($1) { $0.append($1) } }
         if !remedies.isEmpty { lines += ["", "  a better path would need:"] + remedies.map { "    \($0)" } }
-        return lines.joined(separator: "\n") + "\n"
+        return style.page(lines)
     }
 }

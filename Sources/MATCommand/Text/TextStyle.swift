@@ -18,6 +18,12 @@ struct TextStyle: Sendable {
     func good(_ text: String) -> String { wrap(text, "32") }
     func bad(_ text: String) -> String { wrap(text, "31") }
 
+    /// Lines as a text, none wider than the terminal as far as their words let that.
+    func page(_ lines: [String]) -> String {
+        let folded = columns.map { columns in lines.flatMap { Frame.wrap($0, columns: columns) } } ?? lines
+        return folded.joined(separator: "\n") + "\n"
+    }
+
     private func wrap(_ text: String, _ code: String) -> String {
         isColored ? "\u{1B}[\(code)m\(text)\u{1B}[0m" : text
     }

@@ -7,6 +7,9 @@ struct TextTable {
     private var rows: [[String]] = []
     /// Columns that may be left out where the terminal is too narrow for all, those with the highest number first. By their place.
     var yields: [Int: Int] = [:]
+    /// Columns of long cells that go below their row where it is too narrow all the same: an address is shown whole or not at all. One alone
+    /// stays in its row where there is room. By their place.
+    var spills: [Int] = []
 
     init(_ columns: [(head: String, alignment: Alignment)]) {
         heads = columns.map(\.head)
@@ -30,6 +33,11 @@ struct TextTable {
         {
             shown.removeAll { $0 == next }
         }
+        var spilled: [Int] = []
+        if let columns = style.columns, width() > columns {
+            spilled = spills.filter(shown.contains)
+            shown.removeAll(where: spilled.contains)
+        }
         let widths = shown.map { all[$0] }
         func line(_ cells: [String]) -> String {
             var text = String(repeating: " ", count: indent)
@@ -37,9 +45,33 @@ struct TextTable {
                 let fill = String(repeating: " ", count: max(0, width - cells[column].count))
                 text += (alignments[column] == .right ? fill + cells[column] : cells[column] + fill) + "  "
             }
-            while text.last == " " { text.removeLast() }
             return text
         }
-        return [style.head(line(heads))] + rows.map(line)
+        func lines(_ cells: [String]) -> [String] {
+            let row = line(cells)
+            let rest = spilled.map { cells[$0] }.filter { !$0.isEmpty }
+            guard let columns = style.columns, !rest.isEmpty else { return [Self.trimmed(row)] }
+            if spilled.count == 1, row.count + rest[0].count <= columns { return [Self.trimmed(row + rest[0])] }
+            return [Self.trimmed(row)] + Self.packed(rest, indent: indent + 4, columns: columns)
+        }
+        return lines(heads).map(style.head) + rows.flatMap(lines)
+    }
+
+    private static func trimmed(_ line: String) -> String {
+        line.lastIndex { $0 != " " }.map { String(line[...$0]) } ?? ""
+    }
+
+    /// As many cells a line as have room, with two spaces between them.
+    private static func packed(_ cells: [String], indent: Int, columns: Int) -> [String] {
+        let margin = String(repeating: " ", count: indent)
+        var lines: [String] = []
+        for cell in cells {
+            if let last = lines.last, last.count + 2 + cell.count <= columns {
+                lines[lines.count - 1] += "  " + cell
+            } else {
+                lines.append(margin + cell)
+            }
+        }
+        return lines.flatMap { Frame.wrap($0, columns: columns, indent: indent) }
     }
 }

@@ -18,7 +18,7 @@ enum TraceText {
         } else {
             lines.append("nothing stops packets to \(report.hoa); see what is in doubt above")
         }
-        return lines.joined(separator: "\n") + "\n"
+        return style.page(lines)
     }
 
     private static func word(_ outcome: TraceReport.Outcome, _ style: TextStyle) -> String {
