@@ -20,7 +20,7 @@ extension ConfigurationSection {
 extension Endpoint {
     /// Whether no two sockets can listen at both, since all addresses are each of them; at `::` those of IPv4 too.
     fileprivate func excludes(_ other: Endpoint) -> Bool {
-        guard port == other.port, port != 0 else { return false }
+        guard port == other.port else { return false }
         return address == other.address || address.covers(other.address) || other.address.covers(address)
     }
 }
