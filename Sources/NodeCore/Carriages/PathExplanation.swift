@@ -172,8 +172,11 @@ extension NodeCore {
             )
         }
         result.candidates += relayCandidates(peer)
-        if result.candidates.isEmpty {
-            result.problem = known.record.reasonNowhere(at: known.listed) ?? "its record lists no place that can be reached from here"
+        // Our own relays are candidates too.
+        if let nowhere = known.record.reasonNowhere(at: known.listed) {
+            result.problem = nowhere
+        } else if result.candidates.isEmpty {
+            result.problem = "its record lists no place that can be reached from here"
         } else if !result.candidates.contains(where: \.isUsed), !result.candidates.contains(where: { $0.kind == .relayed }) {
             result.problem = "neither its record nor ours lists a relay, by which its packets could go meanwhile"
         }
