@@ -10,7 +10,7 @@ public struct VerificationTicket: Hashable, Sendable {
 /// signatures last), so this needs neither clock nor tables and runs in any thread.
 ///
 /// It goes through many hands, so its contents stand in one place and are not copied.
-public struct VerificationJob: Hashable, Sendable {
+public struct VerificationJob: Hashable, Sendable, CustomStringConvertible {
     private struct Contents: Hashable, Sendable {
         var certified: CertifiedMapping?
         var claim: PathClaim?
@@ -56,6 +56,12 @@ public struct VerificationJob: Hashable, Sendable {
 
     /// Differs wherever what is signed differs.
     var signature: Signature? { claim?.signature ?? joining?.signature ?? certified?.mapping.signature }
+
+    /// What stands in it, and not where: two runs say the same.
+    public var description: String {
+        func text(_ part: (some Sendable)?) -> String { part.map { "\($0)" } ?? "nil" }
+        return "VerificationJob(\(text(certified)), \(text(claim)), \(text(joining)), \(text(certificate)), issuers: \(text(issuers)))"
+    }
 
     /// - Returns: `nil`, or why it is not believed. Takes some 70 us for each signature.
     public func run() -> VerificationFailure? {

@@ -56,6 +56,8 @@ struct Peer: Sendable {
     private(set) var telling = Telling()
     /// It has its turn to be polled.
     private(set) var hasPollTurn = false
+    /// By which way its packets went last, also while they have none. Here it takes no room.
+    private var lastWay = WayMark.none
     private(set) var locators = PeerLocators()
     /// Exchanged with it so far, as the kernel counts them.
     private(set) var packets: UInt64 = 0
@@ -67,8 +69,6 @@ struct Peer: Sendable {
     private(set) var serversExpire = CoarseTime(.zero)
     /// Changes of its packets' way that were made for this peer alone; see `OwnPaths` for those of all together.
     private(set) var switches: UInt32 = 0
-    /// By which way its packets went last, also while they have none; see `WayMark`.
-    private var lastWay = WayMark.none
 
     init(_ offered: OfferedRecord, hoa: HomeAddress, isConfirmed: Bool, now: MonotonicTime) {
         self.hoa = hoa
