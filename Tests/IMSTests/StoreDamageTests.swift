@@ -98,7 +98,7 @@ struct StoreDamageTests {
         let size = StoreFile.size(other)
         for _ in 0..<2 {
             let foreign = #expect(throws: StoreError.self) { try MappingStore(path: other) }
-            #expect(foreign?.description == "store: \(other) \(MappingStore.notOurs)")
+            #expect(foreign?.description == MappingStore.notOurs(other))
         }
         #expect(StoreFile.size(other) == size)
     }

@@ -61,6 +61,17 @@ struct UnknownSourceTests {
         return sender
     }
 
+    /// What a client has sent comes to a server from this address, and the server's answer comes to the client.
+    private func answer(
+        _ value: UInt8, of client: TestSocket, seenFrom expected: IPAddress, by server: TestSocket, before act: () throws -> Void = {}
+    ) throws {
+        let got = try server.receiveFrom()
+        #expect(got.octets == [value] && got.source.address == expected)
+        try act()
+        try server.send([value, value], to: got.source.address, port: got.source.port)
+        #expect(try client.receive(2) == [value, value])
+    }
+
     private func held(_ host: Host, _ count: Int = 1) -> [HeldPacket] {
         var held: [HeldPacket] = []
         #expect(
@@ -136,11 +147,7 @@ struct UnknownSourceTests {
         func exchange(_ value: UInt8, seenFrom expected: IPAddress, beforeAnswer act: () throws -> Void = {}) throws {
             try client.send([value])
             if expected != family.own { try release(held(net.cn), on: net.cn) }
-            let got = try server.receiveFrom()
-            #expect(got.octets == [value] && got.source.address == expected)
-            try act()
-            try server.send([value, value], to: got.source.address, port: got.source.port)
-            #expect(try client.receive(2) == [value, value])
+            try answer(value, of: client, seenFrom: expected, by: server, before: act)
         }
         try exchange(1, seenFrom: family.own)
         try net.mn.map(family.own, family.far, over: family.cell, family.far)
@@ -270,17 +277,11 @@ struct UnknownSourceTests {
         try net.cn.ask { try $0.commit([.letOpen(family.cell, lifetime: .seconds(5))]) }
         for number in 2...3 {
             try sender.send([UInt8(number)])
-            let got = try receiver.receiveFrom()
-            #expect(got.octets == [UInt8(number)] && got.source.address == family.cell)
-            try receiver.send([9], to: got.source.address, port: got.source.port)
-            #expect(try sender.receive(1) == [9])
+            try answer(UInt8(number), of: sender, seenFrom: family.cell, by: receiver)
         }
         try net.cn.map(family.far, family.own, over: family.far, family.cell)
         try sender.send([4])
-        let got = try receiver.receiveFrom()
-        #expect(got.octets == [4] && got.source.address == family.own)
-        try receiver.send([9], to: got.source.address, port: got.source.port)
-        #expect(try sender.receive(1) == [9])
+        try answer(4, of: sender, seenFrom: family.own, by: receiver)
         #expect(net.cn.failures.isEmpty && net.mn.failures.isEmpty)
     }
 

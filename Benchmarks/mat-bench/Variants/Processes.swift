@@ -1,4 +1,4 @@
-import Foundation
+import BenchSupport
 import Glibc
 import Namespaces
 
@@ -14,19 +14,8 @@ final class Processes {
         CleanUp.shared.note(child)
     }
 
-    /// What they have used so far, from /proc/PID/stat (user and system time, in ticks).
-    func processorNanoseconds() -> Double {
-        let tick = 1e9 / Double(max(1, sysconf(Int32(_SC_CLK_TCK))))
-        return running.reduce(0) { sum, child in
-            guard let text = try? String(contentsOfFile: "/proc/\(child.pid)/stat", encoding: .utf8),
-                let end = text.lastIndex(of: ")")
-            else { return sum }
-            // After the name: state, then utime and stime as the 12th and 13th field.
-            let fields = text[end...].split(separator: " ")
-            guard fields.count > 13, let user = Double(fields[12]), let system = Double(fields[13]) else { return sum }
-            return sum + (user + system) * tick
-        }
-    }
+    /// What they have used so far.
+    func processorNanoseconds() -> Double { running.reduce(0) { $0 + (BenchSupport.processorNanoseconds(of: $1.pid) ?? 0) } }
 
     func end() {
         for child in running {

@@ -1,6 +1,5 @@
 import ArgumentParser
 import BenchSupport
-import Glibc
 import MATSignal
 
 struct UpdatesCommand: ParsableCommand {
@@ -52,12 +51,12 @@ struct UpdatesCommand: ParsableCommand {
         // An open loop ends by itself when the last is answered or given up.
         let end = rate == nil && count == nil ? Ticks.wall() &+ UInt64(target.seconds * 1e9) : .max
         let start = Ticks.wall()
-        let used = try process.map(processorNanoseconds)
+        let used = try process.map(usedBy)
         Generator.run([exchanges, side], until: end)
         let seconds = rate == nil ? Double((end == .max ? exchanges.ended : end) - start) / 1e9 : Double(total) / (rate ?? 1)
         var more = ["refused by this host": Double(side.outbox.refusedCount)]
         if let process, let used {
-            more["processor us each"] = (try processorNanoseconds(process) - used) / 1000 / Double(max(1, exchanges.tally.answered))
+            more["processor us each"] = (try usedBy(process) - used) / 1000 / Double(max(1, exchanges.tally.answered))
         }
         var report = LoadReport(
             command: "updates",
@@ -70,12 +69,9 @@ struct UpdatesCommand: ParsableCommand {
     }
 }
 
-/// What all threads of a process have used so far.
-private func processorNanoseconds(_ process: Int32) throws -> Double {
-    var clock = clockid_t()
-    var time = timespec()
-    guard clock_getcpuclockid(process, &clock) == 0, clock_gettime(clock, &time) == 0 else { throw BenchError("there is no process \(process)") }
-    return Double(time.tv_sec) * 1e9 + Double(time.tv_nsec)
+private func usedBy(_ process: Int32) throws -> Double {
+    guard let used = processorNanoseconds(of: process) else { throw BenchError("there is no process \(process)") }
+    return used
 }
 
 /// Gets the cookies of all these addresses, as nodes do before they need them.

@@ -63,7 +63,7 @@ extension IMSConfiguration {
     /// Whether what is at the store's place is one, which a start looks at too. What can't be read counts as one: the store says why.
     public func checkStore() throws(IMSServerError) {
         guard etcd == nil, let reason = MappingStore.objection(to: storePath) else { return }
-        throw IMSServerError("store: \(storePath) \(reason)")
+        throw IMSServerError(reason)
     }
 
     private var fileProblems: [String] {
@@ -76,7 +76,7 @@ extension IMSConfiguration {
             problems.append(
                 "store: \(storePath) can't be written: \(String(cString: strerror(errno))); give it to the user that imsd runs as")
         } else if let reason = MappingStore.objection(to: storePath) {
-            problems.append("store: \(storePath) \(reason)")
+            problems.append(reason)
         }
         return problems
     }

@@ -32,7 +32,7 @@ final class MappingDatabase {
                 }
                 // Nothing is added to a database of somebody else.
                 guard try queue.unsafeRead({ try Self.isOurs($0) }) else {
-                    throw StoreError("store: \(path) \(MappingStore.notOurs)", kind: .unusable)
+                    throw StoreError(MappingStore.notOurs(path), kind: .unusable)
                 }
                 try Self.migrator.migrate(queue)
             }

@@ -70,7 +70,7 @@ public final class MappingStore: MappingStoring {
     public init(path: String) throws(StoreError) {
         place = path
         writer = Writer()
-        if let reason = Self.objection(to: path) { throw StoreError("store: \(path) \(reason)", kind: .unusable) }
+        if let reason = Self.objection(to: path) { throw StoreError(reason, kind: .unusable) }
         do throws(StoreError) {
             writer.lock = try StoreLock(store: path)
             writer.database = try MappingDatabase(path: path)

@@ -17,9 +17,7 @@ extension TranslationRuleset {
         let key: [Expression] = [
             .load(destination, into: r0), family == .ipv4 ? .load(source, into: r1) : .immediate(moa.address.packetOctets, into: r1),
         ]
-        let note: [Expression] = [
-            .update(.renew, set: Self.plainFlows, setID: Self.plainFlowsID, key: r0, data: nil, timeoutMilliseconds: Self.plainFlowMilliseconds)
-        ]
+        let note = [notePlainFlow]
         // What is asked after this chain concerns HoAs, and addresses that are no MoAs.
         let ends: [Expression] = homeAddresses.contains(HomeAddress(moa.address)) ? [] : [.verdict(.accept)]
         return ChainDefinition(
@@ -32,6 +30,11 @@ extension TranslationRuleset {
                 isError + [.verdict(.jump("quoted_out"))],
                 isProtocol(icmp) + isType(echoRequest) + key + flowKey(2 * words, identifier) + note,
             ])
+    }
+
+    /// By the key of the flow as its answers come in.
+    var notePlainFlow: Expression {
+        .update(.renew, set: Self.plainFlows, setID: Self.plainFlowsID, key: r0, data: nil, timeoutMilliseconds: Self.plainFlowMilliseconds)
     }
 
     /// Signalling, and the agent's own datagrams, to whatever port: no flow that an application began.
@@ -73,9 +76,7 @@ extension TranslationRuleset {
                 // conversation (`PlainSearch`). Noted, all that follows would come in as this did, and be lost with the peer's next move.
                 isProtocol(Self.udp) + passed + [
                     .lookup(set: Self.passedFlows, key: r0, into: nil),
-                    .update(
-                        .renew, set: Self.passedFlows, setID: Self.passedFlowsID, key: r0, data: nil,
-                        timeoutMilliseconds: Self.plainFlowMilliseconds),
+                    notePassedFlow,
                 ] + restore + [.verdict(.leave)],
                 isProtocol(Self.udp) + isPeer + ports + note(.renew, Self.plainFlowMilliseconds),
                 isProtocol(icmp) + isType(echoRequest) + isPeer + flowKey(words, identifier)

@@ -74,7 +74,7 @@ extension TranslationRuleset {
     package static let plainConnections = "plain_connections", published = "published"
     private static let latelyID: UInt32 = 10, notFoundID: UInt32 = 11, plainConnectionsID: UInt32 = 12, waitingID: UInt32 = 13,
         confirmingID: UInt32 = 14, publishedID: UInt32 = 104
-    static let passedFlowsID: UInt32 = 106
+    private static let passedFlowsID: UInt32 = 106
 
     var strangerSets: [SetDefinition] {
         let dynamic = SetDefinition.dynamicFlags
@@ -130,6 +130,11 @@ extension TranslationRuleset {
     /// The key of the flow that a packet belongs to: as it comes in, and as its answers come in.
     private var flowIn: [Expression] { loadPair + flowKey(2 * words, portsSent) }
     private var echoIn: [Expression] { loadPair + flowKey(2 * words, identifier) }
+    /// By the key of either way in.
+    var notePassedFlow: Expression {
+        .update(
+            .renew, set: Self.passedFlows, setID: Self.passedFlowsID, key: r0, data: nil, timeoutMilliseconds: Self.plainFlowMilliseconds)
+    }
     private var isPlainFlow: [Expression] { [.lookup(set: Self.plainFlows, key: r0, into: nil)] + accept }
     /// A segment of a connection of this host's.
     private var isOfConnection: [Expression] { flags(.notEqual, 0x02, of: 0x16) + [.socketIsWildcard(into: r0), .compare(r0, .equal, [0])] + accept }
@@ -258,11 +263,7 @@ extension TranslationRuleset {
                 isProtocol(icmp) + accept,
                 isProtocol(Self.udp) + flowIn + [
                     .limit(packetsPerSecond: Self.passedFlowsPerSecondMax, burst: Self.passedBurstMax),
-                    .update(
-                        .renew, set: Self.plainFlows, setID: Self.plainFlowsID, key: r0, data: nil, timeoutMilliseconds: Self.plainFlowMilliseconds),
-                    .update(
-                        .renew, set: Self.passedFlows, setID: Self.passedFlowsID, key: r0, data: nil,
-                        timeoutMilliseconds: Self.plainFlowMilliseconds), .verdict(.accept),
+                    notePlainFlow, notePassedFlow, .verdict(.accept),
                 ],
                 flowIn + flow,
                 accept,

@@ -21,7 +21,7 @@ enum IMSText {
         var keys = TextTable([("ID", .left), ("PUBLIC KEY", .left), ("USE", .left), ("CERTIFICATES", .right)])
         keys.spills = [1]
         for key in status.keys { keys.add([key.id, key.publicKey, key.use, "\(key.certificates)"]) }
-        lines += keys.lines(indent: 2, TextStyle(isColored: false, columns: style.columns))
+        lines += keys.lines(indent: 2, style.uncolored)
         if !status.canEnrol { lines.append("  no signing key here: certificates are issued elsewhere") }
         lines += certificates(status.certificates, style)
         lines += ["", style.head("Store"), "  \(status.store.path)"]

@@ -43,7 +43,7 @@ enum NamesText {
         }
         return [
             "", style.head("Destinations of which DNS does not say whether they are MAT nodes (\(undecided.count)\(more))"),
-        ] + table.lines(indent: 2, TextStyle(isColored: false, columns: style.columns)) + [
+        ] + table.lines(indent: 2, style.uncolored) + [
             "  remedy: `mat lookup ADDRESS` shows where it fails, mostly at the servers of a reverse zone; prefixes that are never MAT nodes go under `except` in matd.yaml"
         ]
     }

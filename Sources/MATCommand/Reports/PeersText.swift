@@ -39,20 +39,24 @@ enum PeersText {
 
     /// What is wrong with some, once for all that it is said of.
     private static func reasons(_ peers: [PeerReport]) -> [String] {
-        var (order, homes): ([String], [String: [String]]) = ([], [:])
-        for peer in peers {
-            guard let reason = peer.standingReason ?? peer.problem else { continue }
-            if homes[reason] == nil { order.append(reason) }
-            homes[reason, default: []].append(peer.home)
-        }
-        return order.map { reason in
-            let named = homes[reason] ?? []
-            let more = named.count > namedMax ? " and \(named.count - namedMax) more" : ""
-            return "\(named.prefix(namedMax).joined(separator: ", "))\(more): \(reason)"
+        groups(peers) { $0.standingReason ?? $0.problem }.map { reason, homes in
+            let more = homes.count > namedMax ? " and \(homes.count - namedMax) more" : ""
+            return "\(homes.prefix(namedMax).joined(separator: ", "))\(more): \(reason)"
         }
     }
 
     private static let namedMax = 3
+
+    /// The peers of which something is the same, by their home addresses; the one that comes first is in the first.
+    private static func groups(_ peers: [PeerReport], by key: (PeerReport) -> String?) -> [(key: String, homes: [String])] {
+        var (order, homes): ([String], [String: [String]]) = ([], [:])
+        for peer in peers {
+            guard let key = key(peer) else { continue }
+            if homes[key] == nil { order.append(key) }
+            homes[key, default: []].append(peer.home)
+        }
+        return order.map { ($0, homes[$0] ?? []) }
+    }
 
     /// Those first that a person should look at, and else as they come.
     static func ordered(_ peers: [PeerReport]) -> [PeerReport] {
@@ -71,13 +75,7 @@ enum PeersText {
 
     /// How many are in which state, the worst first.
     static func summary(_ peers: [PeerReport], count: Int) -> [String] {
-        var (order, counts): ([String], [String: Int]) = ([], [:])
-        for peer in ordered(peers) {
-            let word = word(peer)
-            if counts[word] == nil { order.append(word) }
-            counts[word, default: 0] += 1
-        }
-        let states = order.map { "\(counts[$0] ?? 0) \($0)" }.joined(separator: ", ")
+        let states = groups(ordered(peers), by: word).map { "\($1.count) \($0)" }.joined(separator: ", ")
         let latest = count > peers.count ? "; of the \(peers.count) with the latest traffic " : ": "
         return ["\(Quantity.count(Int64(count), "peer"))\(latest)\(states)"]
     }

@@ -30,8 +30,7 @@ enum StatusText {
         let peers = status.peers
         let count = max(status.peersCount, peers.count)
         lines += ["", style.head("Peers (\(count))")]
-        let plain = TextStyle(isColored: false, columns: style.columns)
-        lines += peers.isEmpty ? ["  none"] : PeersText.lines(peers, limit: peersMax, indent: 2, names: names, style: plain)
+        lines += peers.isEmpty ? ["  none"] : PeersText.lines(peers, limit: peersMax, indent: 2, names: names, style: style.uncolored)
         if peers.count > peersMax { lines += PeersText.summary(peers, count: count).map { "  \($0)" } + ["  `mat peers` lists them"] }
         return style.page(lines)
     }

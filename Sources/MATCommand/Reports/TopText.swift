@@ -25,8 +25,7 @@ enum TopText {
             links.add([locator.interface, locator.address, locator.state + (number == 0 || isFirst ? ", preferred" : "")])
         }
         lines += [""] + (links.isEmpty ? [style.bad("no mobile address")] : links.lines(style)) + [""]
-        let shown = lines + (entries.isEmpty ? ["no peers"] : table(entries, style))
-        return style.columns.map { columns in shown.flatMap { Frame.wrap($0, columns: columns) } } ?? shown
+        return style.folded(lines + (entries.isEmpty ? ["no peers"] : table(entries, style)))
     }
 
     private static func table(_ entries: [TrafficRates.Entry], _ style: TextStyle) -> [String] {

@@ -20,9 +20,13 @@ struct TextStyle: Sendable {
 
     /// Lines as a text, none wider than the terminal as far as their words let that.
     func page(_ lines: [String]) -> String {
-        let folded = columns.map { columns in lines.flatMap { Frame.wrap($0, columns: columns) } } ?? lines
-        return folded.joined(separator: "\n") + "\n"
+        folded(lines).joined(separator: "\n") + "\n"
     }
+
+    func folded(_ lines: [String]) -> [String] { columns.map { columns in lines.flatMap { Frame.wrap($0, columns: columns) } } ?? lines }
+
+    /// As wide, for what stands below a heading.
+    var uncolored: TextStyle { TextStyle(isColored: false, columns: columns) }
 
     private func wrap(_ text: String, _ code: String) -> String {
         isColored ? "\u{1B}[\(code)m\(text)\u{1B}[0m" : text

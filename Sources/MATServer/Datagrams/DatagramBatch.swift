@@ -118,18 +118,8 @@ package struct DatagramBatch {
     ///
     /// - Returns: how many could not be sent.
     package mutating func send(_ descriptor: Int32) -> Int {
-        var sent = 0
         var failures = 0
-        while sent < answersCount {
-            let count = Int(mat_sendmmsg(descriptor, answers + sent, UInt32(answersCount - sent), Int32(MSG_NOSIGNAL)))
-            if count > 0 {
-                sent += count
-            } else if errno != EINTR {
-                // The first can't be sent, to nowhere that is routed for example; the others may.
-                failures += 1
-                sent += 1
-            }
-        }
+        sendMessages(answers, answersCount, by: descriptor, flags: Int(MSG_NOSIGNAL)) { _ in failures += 1 }
         answersCount = 0
         return failures
     }

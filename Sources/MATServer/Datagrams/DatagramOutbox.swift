@@ -79,18 +79,9 @@ package final class DatagramOutbox {
         guard let socket, !places.isEmpty else { return }
         defer { places.removeAll(keepingCapacity: true) }
         guard maySend(socket) else { return }
-        var sent = 0
-        while sent < places.count {
-            let count = Int(
-                mat_sendmmsg(socket.descriptor, messages + sent, UInt32(places.count - sent), Int32(MSG_DONTWAIT | MSG_NOSIGNAL)))
-            if count > 0 {
-                sent += count
-            } else if errno != EINTR {
-                // The first can't be sent; the others may.
-                let datagram = Array(UnsafeRawBufferPointer(start: vectors[sent].iov_base, count: vectors[sent].iov_len))
-                refused(datagram, places[sent].local, places[sent].peer)
-                sent += 1
-            }
+        sendMessages(messages, places.count, by: socket.descriptor, flags: Int(MSG_DONTWAIT) | Int(MSG_NOSIGNAL)) { index in
+            let datagram = Array(UnsafeRawBufferPointer(start: vectors[index].iov_base, count: vectors[index].iov_len))
+            refused(datagram, places[index].local, places[index].peer)
         }
     }
 

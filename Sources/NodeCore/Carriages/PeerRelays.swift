@@ -70,6 +70,9 @@ struct PeerRelays: PeerMachine {
         var isLeft = false
         /// The own address that this message came to.
         var own: IPAddress?
+
+        /// The peer is bound there as well.
+        var carries: Bool { isHeld && answeredAt != nil && !isLeft }
     }
 
     /// Packets without a better path.
@@ -289,7 +292,7 @@ struct PeerRelays: PeerMachine {
     private func isUnshown(_ place: Place) -> Bool { standby != nil && place.own != standby }
 
     /// There is something to choose from.
-    private var isMeasuring: Bool { need != .none && places.count { $0.isHeld && $0.answeredAt != nil && !$0.isLeft } > 1 }
+    private var isMeasuring: Bool { need != .none && places.count(where: \.carries) > 1 }
 
     /// A relay has granted a binding, or does no more.
     mutating func bound(_ relay: Endpoint, isGranted: Bool, _ now: MonotonicTime) -> [Action] {
@@ -372,7 +375,7 @@ struct PeerRelays: PeerMachine {
             places[index].answeredAt != nil
         else { return [] }
         places[index].quality.probed(roundTrip)
-        let answered = places.filter { $0.isHeld && $0.answeredAt != nil && !$0.isLeft }
+        let answered = places.filter(\.carries)
         guard let present = answered.first(where: { $0.candidate.relay == favourite?.relay }) ?? answered.first,
             favourite.map({ now - $0.since >= Self.favouriteMin }) ?? true,
             let better = answered.filter({ $0.quality.isClearlyBetter(than: present.quality) })

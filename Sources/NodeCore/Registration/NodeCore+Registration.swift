@@ -164,13 +164,16 @@ extension NodeCore {
         guard case .whole(let certificate) = record.certificate, let own = homes[hoa]?.registration.certificate.current,
             certificate.nodeKey != own.nodeKey
         else { return }
-        let isBusy = isUnderWay(.checkSelf(hoa)) || isUnderWay(.register(hoa))
+        let isBusy = isAskingOfSelf(hoa)
         if homes[hoa]?.registration.followsPush(isBusy: isBusy, now.monotonic) == true { checkSelf(hoa, first: server, now) }
     }
 
+    /// Something is under way that tells whether the IMS has our record.
+    private func isAskingOfSelf(_ hoa: HomeAddress) -> Bool { isUnderWay(.checkSelf(hoa)) || isUnderWay(.register(hoa)) }
+
     private mutating func checkSelf(_ hoa: HomeAddress, first: Endpoint? = nil, _ now: Now) {
-        let isBusy = isUnderWay(.checkSelf(hoa)) || isUnderWay(.register(hoa))
         let locators = desiredLocators(of: hoa)
+        let isBusy = isAskingOfSelf(hoa)
         guard let question = homes[hoa]?.registration.checkSelf(at: locators, isBusy: isBusy, first: first, now.monotonic) else { return }
         start(.checkSelf(hoa), to: question.servers, source: question.source.address, triesMax: Retransmission.failoverTry, now)
     }
