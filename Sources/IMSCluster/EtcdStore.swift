@@ -207,11 +207,12 @@ public final class EtcdStore: MappingSharing {
                         guard let self, attempt == self.attempt else { return }
                         self.connection = nil
                         watch = nil
-                        perform(instance.disconnected(reason, SystemClock.now()))
+                        perform(instance.disconnected(reason, isInTouch: true, SystemClock.now()))
                     }
                     perform(instance.connected(SystemClock.now()))
                 case .failure(let error):
-                    perform(instance.disconnected("\(endpoint) can't be reached: \(error)", SystemClock.now()))
+                    let isInTouch = EtcdConnection.isRefusal(error)
+                    perform(instance.disconnected("\(endpoint) can't be reached: \(error)", isInTouch: isInTouch, SystemClock.now()))
                 }
             }
         }

@@ -24,6 +24,8 @@ final class LabClient {
         var milliseconds: Int64
         /// From the third on another server was asked too.
         var tries: Int
+        /// Before the second try.
+        var interval: Int64
     }
 
     init(_ source: String, servers: [String], startingAt first: Int = 0) throws {
@@ -106,8 +108,11 @@ final class LabClient {
         let first = only ?? current
         let type = SignalMessage(sequence: sequence, make(cookie)).type
         var tries = Retransmission(type: type, smoothedRTT: roundTrips[first]?.value, now: SystemClock.now().monotonic)
+        var interval: Int64 = 0
         while !tries.isExhausted, only == nil || tries.tries == 0 {
-            tries.tried(at: SystemClock.now().monotonic)
+            let now = SystemClock.now().monotonic
+            tries.tried(at: now)
+            if tries.tries == 1 { interval = (tries.due - now).millisecondsSaturated }
             send(SignalMessage(sequence: sequence, make(cookie)).octets, to: first)
             if tries.tries >= Retransmission.failoverTry {
                 let next = first + 1 + (tries.tries - Retransmission.failoverTry) % 2
@@ -127,7 +132,7 @@ final class LabClient {
                 let took = milliseconds() - began
                 // Which try an answer belongs to is known of the first alone (Karn).
                 if tries.tries == 1 { roundTrips[server, default: SmoothedRTT()].add(.milliseconds(took)) }
-                return Answer(message: message, server: server, milliseconds: took, tries: tries.tries)
+                return Answer(message: message, server: server, milliseconds: took, tries: tries.tries, interval: interval)
             }
         }
         return nil

@@ -29,7 +29,7 @@ struct ClusterMeasurement {
                 "ip netns exec \(host.namespace.name) etcd --name m\(member) --data-dir \(host.directory)/etcd\(member) "
                     + "--listen-client-urls http://\(client(member)) --advertise-client-urls http://\(client(member)) "
                     + "--listen-peer-urls \(peer(member)) --initial-advertise-peer-urls \(peer(member)) --initial-cluster \(all) "
-                    + "--initial-cluster-state new --logger zap --log-level error --heartbeat-interval 50 --election-timeout 500")
+                    + "--initial-cluster-state new --logger zap --log-level error --heartbeat-interval 50 --election-timeout 500 --pre-vote")
         }
         let endpoints = (0..<count).map(client).joined(separator: ",")
         let patience = Ticks.wall() &+ 60_000_000_000

@@ -209,6 +209,7 @@ extension ClusterInstance {
             // No leader, most likely: the next answered sign of life says when to go on.
             changes.putBack(call)
             changes.canSend = false
+            heartbeat.hurry(now.monotonic + Self.unavailablePause)
         case .compacted, .noSpace, .refused:
             if error.kind == .noSpace { declareUnavailable(error.description) }
             fail(changes.answered(call), error.description)

@@ -6,6 +6,7 @@ import MATSignal
 ///
 /// ```
 ///   EtcdStore ── tick, connected, answered, watched ──► MemberLink    the connection to one member after the other
+///                                                       MemberProbe   whether that one answers at all; elections
 ///                                                       Heartbeat     own signs of life, sent and come back
 ///                                                       Availability  whether etcd takes writes
 ///                                                       Doubt         whether what is in memory may be told
@@ -19,7 +20,7 @@ import MATSignal
 /// Memory is fed in the order of etcd's revisions, and the core takes only what is newer.
 struct ClusterInstance: Sendable {
     static let beatInterval: Duration = .milliseconds(500)
-    /// How long an answer to a sign of life may take: then another member is asked.
+    /// How long an answer to a sign of life may take: then another member is asked. One that is silent altogether is left sooner (`MemberProbe`).
     static let beatTimeMax: Duration = .milliseconds(1000)
     /// How long a sign of life may take through the watch after it was answered.
     static let echoTimeMax: Duration = .seconds(2)
@@ -41,7 +42,9 @@ struct ClusterInstance: Sendable {
     static let secretAgeMin: UInt64 = 3_600_000
     /// Unless it is from so far ahead that it would not be replaced for long.
     static let secretAheadMax: UInt64 = 300_000
-    /// How soon another connection is tried; doubled each time that all members have been tried in vain.
+    /// How soon it is asked again whether etcd takes writes, when it has said that it can't now.
+    static let unavailablePause: Duration = .milliseconds(100)
+    /// How soon another connection is tried when all members have been tried in vain; doubled each time.
     static let reconnectDelay: Duration = .milliseconds(100)
     static let reconnectDelayMax: Duration = .milliseconds(1600)
     /// How soon subscriptions and remembered mappings are written again after a failure; doubled each time.
@@ -52,11 +55,14 @@ struct ClusterInstance: Sendable {
     static let gapMax: Duration = .milliseconds(400)
     /// How long answers may be given without another tick.
     static let answersAllowance: Duration = .milliseconds(500)
-    /// How long answers are held back at most when the connection was lost for longer than this: it answered all the while from what it had.
-    static let doubtMax: Duration = .seconds(1)
-    /// How long after this process was stopped: what it has may be of long ago, and other servers know better. But if all were stopped and
-    /// etcd is not there, an old answer is better than none for good.
-    static let sleptDoubtMax: Duration = .seconds(30)
+    /// How long answers are held back at most when the connection was lost, or seems to be.
+    static let lostDoubt = Doubt.Limit(alone: .seconds(10), inTouch: .seconds(2))
+    /// When etcd has taken a write through another: the sign of life that ends the doubt is due.
+    static let openedDoubt = Doubt.Limit(alone: .seconds(10), inTouch: .seconds(10))
+    /// After this process was stopped: what it has may be of long ago, and other servers know better.
+    static let sleptDoubt = Doubt.Limit(alone: doubtMax, inTouch: doubtMax, isAnew: true)
+    /// In all, whatever happens: if all were stopped and etcd is not there, an old answer is better than none for good.
+    static let doubtMax: Duration = .seconds(30)
     /// Keys in one page of a read.
     static let pageKeysMax: UInt64 = 2000
     /// Operations in one transaction; etcd takes 128 unless told otherwise.
@@ -105,6 +111,7 @@ struct ClusterInstance: Sendable {
     let settings: Settings
     var keys: ClusterKeys { settings.keys }
     var link: MemberLink
+    var probe = MemberProbe()
     var availability: Availability
     var heartbeat: Heartbeat
     var doubt: Doubt
@@ -140,7 +147,8 @@ struct ClusterInstance: Sendable {
         doubt.ticked(now.monotonic)
         if doubt.isOver(now.monotonic) { endDoubt(now) }
         if !doubt.isInDoubt { allowAnswers(now) }
-        if let member = link.connect(now.monotonic) { actions.append(.connect(member)) }
+        connectIfDue(now)
+        probeIfDue(now)
         if link.isUp {
             beat(now)
             // While pages are read there is no watch yet.
@@ -156,17 +164,20 @@ struct ClusterInstance: Sendable {
 
     mutating func connected(_ now: Now) -> [Action] {
         guard link.isConnecting else { return takeActions() }
+        doubt.inTouch(now.monotonic)
         if let login = settings.login {
             link.authenticate()
             call(.authenticate, .authenticate(user: login.user, password: login.password), within: Self.beatTimeMax)
         } else {
-            open()
+            open(now)
         }
         return takeActions()
     }
 
-    mutating func disconnected(_ reason: String, _ now: Now) -> [Action] {
+    /// - Parameter isInTouch: whether the member's machine said so, rather than nobody anything.
+    mutating func disconnected(_ reason: String, isInTouch: Bool, _ now: Now) -> [Action] {
         lose(reason, now)
+        if isInTouch { doubt.inTouch(now.monotonic) }
         return takeActions()
     }
 
@@ -179,7 +190,10 @@ struct ClusterInstance: Sendable {
         noticeSleep(now)
         guard let purpose = calls.ended(id) else { return takeActions() }
         switch result {
-        case .success(let response): succeeded(purpose, id, response, now)
+        case .success(let response):
+            // What was written before the election and has no answer may never get one.
+            if probe.told(term: response.term) { askAgain(now) }
+            succeeded(purpose, id, response, now)
         case .failure(let error): failed(purpose, id, error, now)
         }
         return takeActions()
@@ -189,7 +203,7 @@ struct ClusterInstance: Sendable {
         switch purpose {
         case .authenticate:
             actions.append(.useToken(response.token))
-            open()
+            open(now)
         case .open: opened(response, now)
         case .page: pageRead(response, now)
         case .beat(let count):
@@ -209,10 +223,12 @@ struct ClusterInstance: Sendable {
         case .news: newsSent(response, now)
         // What came of it is told by the watch, to all at the same place in the log.
         case .depose: living.depositionEnded()
+        case .probe: probed(now)
         }
     }
 
     private mutating func failed(_ purpose: PendingCalls.Purpose, _ id: UInt64, _ error: EtcdError, _ now: Now) {
+        if purpose == .probe, error.kind != .unreachable { return probed(now) }
         availability.failed(error.description)
         if case .changes = purpose { batchFailed(id, error, now) }
         switch error.kind {
@@ -225,7 +241,7 @@ struct ClusterInstance: Sendable {
         case .page where error.kind == .compacted:
             // It took longer than etcd keeps old revisions: read again from the start, as it is now.
             feed.readingCompacted()
-            open()
+            open(now)
         case .page: drop(error.description, now)
         case .beat:
             heartbeat.failed()
@@ -235,12 +251,13 @@ struct ClusterInstance: Sendable {
         case .lease: leaseFailed(error, now)
         case .news: newsFailed(error, now)
         case .depose: living.depositionFailed(now.monotonic)
+        case .probe: break
         }
     }
 
     // MARK: Link
 
-    private mutating func open() {
+    private mutating func open(_ now: Now) {
         link.open()
         let format = keys.octets(.format)
         let cookies = EtcdOperation.range(EtcdRange(key: keys.octets(.cookies)))
@@ -259,9 +276,10 @@ struct ClusterInstance: Sendable {
             declareUnavailable("what is in etcd was written by a newer imsd; install that one")
             return drop("the format is unknown", now, wait: .seconds(5))
         }
-        let wasLostForLong = link.opened(now.monotonic)
+        link.opened()
         heartbeat.hurry(now.monotonic)
-        if wasLostForLong { beginDoubt(for: Self.doubtMax, now) }
+        // Anew, if its time was over before etcd was back.
+        beginDoubt(for: Self.openedDoubt, now)
         secretsTold(response.responses.dropFirst().first?.pairs.first)
         switch feed.opened(at: response.revision) {
         case .begin(let page):
@@ -283,13 +301,61 @@ struct ClusterInstance: Sendable {
     }
 
     private mutating func lose(_ reason: String, _ now: Now, wait: Duration? = nil) {
+        let wasUp = link.isUp
         guard link.lost(wait: wait, now.monotonic) else { return }
         availability.failed(reason)
         heartbeat.linkLost()
+        probe.forget()
         living.depositionEnded()
         // Each goes to the front, so the oldest, which goes last, ends there.
         for call in calls.linkLost() { changes.putBack(call) }
         sharing.linkLost()
+        // If its answer was late it is in doubt already; else it begins to be.
+        if wasUp { beginDoubt(for: Self.lostDoubt, now) }
+        connectIfDue(now)
+    }
+
+    private mutating func connectIfDue(_ now: Now) {
+        if let member = link.connect(now.monotonic) { actions.append(.connect(member)) }
+    }
+
+    // MARK: Silence and elections
+
+    private mutating func probeIfDue(_ now: Now) {
+        switch probe.ticked(canAsk: link.isOpen, now.monotonic) {
+        case .nothing: break
+        case .ask: call(.probe, .range(EtcdRange(key: keys.octets(.format), isLocal: true)), within: Self.beatTimeMax)
+        case .late: beginDoubt(for: Self.lostDoubt, now)
+        case .silent: drop("the member of etcd that is asked is silent", now)
+        }
+    }
+
+    private mutating func probed(_ now: Now) {
+        probe.answered(now.monotonic)
+        doubt.inTouch(now.monotonic)
+    }
+
+    /// Writes that have no answer are made once more: they are comparisons, so one that was done finds itself.
+    private mutating func askAgain(_ now: Now) {
+        let writes = calls.forgetWrites()
+        // Each goes to the front, so the oldest, which goes last, ends there.
+        for write in writes where write.purpose == .changes { changes.putBack(write.call) }
+        for write in writes {
+            switch write.purpose {
+            case .open: open(now)
+            case .beat:
+                heartbeat.failed()
+                heartbeat.hurry(now.monotonic)
+            case .lease, .news: sharing.linkLost()
+            case .depose: living.depositionEnded()
+            case .changes, .authenticate, .page, .secret, .probe: break
+            }
+        }
+        guard link.isUp else { return }
+        changes.canSend = true
+        beat(now)
+        sendChanges(now)
+        tendSharing(now)
     }
 
     mutating func call(_ purpose: PendingCalls.Purpose, _ request: EtcdRequest, within time: Duration = Self.callTimeMax) {
@@ -329,16 +395,17 @@ struct ClusterInstance: Sendable {
 
     mutating func noticeSleep(_ now: Now) {
         guard doubt.hasSlept(now.monotonic) else { return }
+        probe.forget()
         availability.slept(now.monotonic)
-        beginDoubt(for: Self.sleptDoubtMax, now)
+        beginDoubt(for: Self.sleptDoubt, now)
     }
 
-    private mutating func beginDoubt(for time: Duration, _ now: Now) {
+    private mutating func beginDoubt(for limit: Doubt.Limit, _ now: Now) {
         guard feed.hasLoaded else { return }
         // What was due while we were away is not late: it lies in the socket, to be read.
         heartbeat.forgetUnechoed()
         heartbeat.hurry(now.monotonic)
-        actions.append(.withholdAnswers(doubt.begin(for: time, awaiting: heartbeat.count + 1, now.monotonic)))
+        actions.append(.withholdAnswers(doubt.begin(for: limit, awaiting: heartbeat.count + 1, now.monotonic)))
     }
 
     /// The core, which has still to take in what was handed to it, says when answers are given again.

@@ -3,18 +3,45 @@ import MATSignal
 /// Whether what is in memory may be told, or others may have gone on without this instance.
 ///
 /// ```
-///              this process was stopped, or the link was lost for long
-///   trusted ─────────────────────────────────────────────────────────► in doubt: answers and what the watch brings are held back
-///      ▲                                                                  │
+///              this process was stopped, the member's answer is late, the link was lost or made anew
+///   trusted ────────────────────────────────────────────────────────────────────────────────────► in doubt: answers and what the watch brings are held back
+///      ▲                                                                                             │
 ///      └── a sign of life of now has come back through the watch, or the time is over
 /// ```
-/// What was written while this instance was away has come when a sign of life of now has. The held events are looked at as a whole before
-/// any of them is done.
+/// What was written while this instance was away has come when a sign of life of now has: etcd took it after all that anybody was told is
+/// done, and the watch brings it after that. It is held back from the loss of the link on, and not from its return: nodes may be heard again
+/// before etcd is, at a server that was cut off from all. The held events are looked at as a whole before any of them is done.
+///
+/// Without etcd the doubt ends with time, for if etcd is nowhere to be had, nobody has gone on, and an old answer is better than none.
 struct Doubt: Sendable {
+    /// How long it may last without a sign of life.
+    struct Limit: Sendable {
+        /// While no member of etcd can be reached: this server is likely to be cut off.
+        var alone: Duration
+        /// From when one was reached, or its machine said that etcd does not run there: it is likely that etcd has no quorum.
+        var inTouch: Duration
+        /// Whether the longest time that answers are ever withheld counts from now: what is known is older than it was thought to be.
+        var isAnew = false
+    }
+
+    private struct Doubted: Sendable {
+        var began: MonotonicTime
+        var untilAlone: MonotonicTime
+        var inTouch: Duration
+        var inTouchSince: MonotonicTime?
+        /// The sign of life that ends it.
+        var awaited: UInt64
+        var held: [EtcdWatchResponse.Event]
+
+        var until: MonotonicTime {
+            let until = inTouchSince.map { min($0 + inTouch, untilAlone) } ?? untilAlone
+            return min(until, began + ClusterInstance.doubtMax)
+        }
+    }
+
     private enum State: Sendable {
         case trusted
-        /// `awaited`: the sign of life that ends it.
-        case doubted(until: MonotonicTime, awaited: UInt64, held: [EtcdWatchResponse.Event])
+        case doubted(Doubted)
     }
 
     private var state = State.trusted
@@ -29,12 +56,12 @@ struct Doubt: Sendable {
     }
 
     func isOver(_ now: MonotonicTime) -> Bool {
-        if case .doubted(let until, _, _) = state { return until <= now }
+        if case .doubted(let doubted) = state { return doubted.until <= now }
         return false
     }
 
     func isAwaited(_ count: UInt64) -> Bool {
-        if case .doubted(_, let awaited, _) = state { return count >= awaited }
+        if case .doubted(let doubted) = state { return count >= doubted.awaited }
         return false
     }
 
@@ -49,33 +76,40 @@ struct Doubt: Sendable {
     mutating func ticked(_ now: MonotonicTime) { tickedAt = now }
 
     /// - Returns: the number under which answers are withheld.
-    mutating func begin(for time: Duration, awaiting count: UInt64, _ now: MonotonicTime) -> UInt64 {
+    mutating func begin(for limit: Limit, awaiting count: UInt64, _ now: MonotonicTime) -> UInt64 {
         number += 1
-        var until = now + time
-        var events: [EtcdWatchResponse.Event] = []
-        if case .doubted(let earlier, _, let held) = state {
-            until = max(until, earlier)
-            events = held
+        var next = Doubted(
+            began: now, untilAlone: now + limit.alone, inTouch: limit.inTouch, awaited: count, held: [])
+        if case .doubted(let earlier) = state {
+            state = .trusted
+            if !limit.isAnew { next.began = earlier.began }
+            next.untilAlone = max(next.untilAlone, earlier.untilAlone)
+            next.inTouch = max(next.inTouch, earlier.inTouch)
+            next.held = earlier.held
         }
-        state = .doubted(until: until, awaited: count, held: events)
+        state = .doubted(next)
         return number
     }
+
+    /// A member of etcd, or the machine that it should be on, can be reached.
+    mutating func inTouch(_ now: MonotonicTime) { change { $0.inTouchSince = $0.inTouchSince ?? now } }
 
     /// Holds what the watch brought.
     ///
     /// - Returns: whether there is room for more.
     mutating func hold(_ events: [EtcdWatchResponse.Event]) -> Bool {
-        guard case .doubted(let until, let awaited, var held) = state else { return true }
-        state = .trusted
-        held += events
-        state = .doubted(until: until, awaited: awaited, held: held)
-        return held.count <= ClusterInstance.heldEventsMax
+        var hasRoom = true
+        change {
+            $0.held += events
+            hasRoom = $0.held.count <= ClusterInstance.heldEventsMax
+        }
+        return hasRoom
     }
 
     /// - Returns: what was held; it is held no longer.
     mutating func release() -> [EtcdWatchResponse.Event] {
-        guard case .doubted(let until, let awaited, let held) = state, !held.isEmpty else { return [] }
-        state = .doubted(until: until, awaited: awaited, held: [])
+        var held: [EtcdWatchResponse.Event] = []
+        change { swap(&held, &$0.held) }
         return held
     }
 
@@ -83,5 +117,13 @@ struct Doubt: Sendable {
     mutating func end() -> UInt64 {
         state = .trusted
         return number
+    }
+
+    /// In place, for much may be held.
+    private mutating func change(_ body: (inout Doubted) -> Void) {
+        guard case .doubted(var doubted) = state else { return }
+        state = .trusted
+        body(&doubted)
+        state = .doubted(doubted)
     }
 }

@@ -40,8 +40,8 @@ struct Heartbeat: Sendable {
 
     mutating func failed() { isSending = false }
 
-    /// The next one is due at once.
-    mutating func hurry(_ now: MonotonicTime) { next = now }
+    /// The next one is due at this time, if not before.
+    mutating func hurry(_ time: MonotonicTime) { next = min(next, time) }
 
     mutating func linkLost() {
         isSending = false

@@ -8,7 +8,7 @@ import MATSignal
 ///                        └───────────────────────────────────────────▲
 ///                                       without a login
 /// ```
-/// From each state it may go down. The pause before the next attempt doubles each time that all members have been tried in vain.
+/// From each state it may go down. The next member is tried at once; after all have been tried in vain there is a pause, which doubles each time.
 struct MemberLink: Sendable {
     enum State: Equatable, Sendable {
         case down(until: MonotonicTime)
@@ -21,18 +21,18 @@ struct MemberLink: Sendable {
     private(set) var state: State
     private let membersCount: Int
     private var member = 0
-    private var lostAt: MonotonicTime
     /// Connections lost or not made since etcd last took a sign of life.
     private var failedConnections = 0
 
     init(membersCount: Int, _ now: MonotonicTime) {
         self.membersCount = max(1, membersCount)
         state = .down(until: now)
-        lostAt = now
     }
 
     var isUp: Bool { state == .up }
     var isConnecting: Bool { state == .connecting }
+    /// Whether the member may be asked for what is in etcd.
+    var isOpen: Bool { state == .opening || state == .up }
 
     /// - Returns: the member to connect to now; `nil` if it is not time.
     mutating func connect(_ now: MonotonicTime) -> Int? {
@@ -44,18 +44,13 @@ struct MemberLink: Sendable {
     mutating func authenticate() { state = .authenticating }
     mutating func open() { state = .opening }
 
-    /// - Returns: whether it was lost for so long that others may have gone on.
-    mutating func opened(_ now: MonotonicTime) -> Bool {
-        state = .up
-        return lostAt + ClusterInstance.doubtMax < now
-    }
+    mutating func opened() { state = .up }
 
     /// - Returns: whether there was something to lose.
     mutating func lost(wait: Duration?, _ now: MonotonicTime) -> Bool {
         if case .down = state { return false }
-        if isUp { lostAt = now }
-        state = .down(until: now + (wait ?? pause))
         failedConnections += 1
+        state = .down(until: now + (wait ?? pause))
         member &+= 1
         return true
     }
@@ -65,6 +60,7 @@ struct MemberLink: Sendable {
 
     private var pause: Duration {
         let rounds = min(failedConnections / membersCount, 10)
-        return min(ClusterInstance.reconnectDelay * (1 << rounds), ClusterInstance.reconnectDelayMax)
+        // That one was lost is no reason to wait for the others.
+        return rounds == 0 ? .zero : min(ClusterInstance.reconnectDelay * (1 << (rounds - 1)), ClusterInstance.reconnectDelayMax)
     }
 }

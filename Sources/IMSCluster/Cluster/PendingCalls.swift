@@ -10,12 +10,21 @@ struct PendingCalls: Sendable {
         case lease
         case news
         case depose
+        case probe
 
         /// Whether nothing works without it, so that a refusal means to try another member.
         var isVital: Bool {
             switch self {
             case .authenticate, .open, .page, .beat: true
-            case .changes, .secret, .lease, .news, .depose: false
+            case .changes, .secret, .lease, .news, .depose, .probe: false
+            }
+        }
+
+        /// Whether the leader has a part in it, and it is asked again if that one dies.
+        var isWrite: Bool {
+            switch self {
+            case .open, .beat, .changes, .lease, .news, .depose: true
+            case .authenticate, .page, .secret, .probe: false
             }
         }
     }
@@ -34,6 +43,15 @@ struct PendingCalls: Sendable {
 
     /// - Returns: `nil` for a call that nobody waits for.
     mutating func ended(_ call: UInt64) -> Purpose? { purposes.removeValue(forKey: call) }
+
+    /// Answers to writes are not waited for any more.
+    ///
+    /// - Returns: the writes, the newest first.
+    mutating func forgetWrites() -> [(call: UInt64, purpose: Purpose)] {
+        let writes = purposes.filter(\.value.isWrite).map { (call: $0.key, purpose: $0.value) }
+        for write in writes { purposes[write.call] = nil }
+        return writes.sorted { $0.call > $1.call }
+    }
 
     /// No answer comes any more.
     ///

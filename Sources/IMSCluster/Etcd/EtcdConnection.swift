@@ -81,6 +81,12 @@ final class EtcdConnection: @unchecked Sendable {
         }
     }
 
+    /// Whether nobody listens at the port, on a machine that is there and says so.
+    static func isRefusal(_ error: any Error) -> Bool {
+        guard let attempts = (error as? NIOConnectionError)?.connectionErrors else { return false }
+        return attempts.contains { ($0.error as? IOError)?.errnoCode == ECONNREFUSED }
+    }
+
     private func closed(_ reason: String) {
         let open = calls.values
         calls = [:]

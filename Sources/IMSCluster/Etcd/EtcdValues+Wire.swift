@@ -31,6 +31,7 @@ extension EtcdRange {
             $0.rangeEnd = Data(end)
             $0.limit = Int64(clamping: limit)
             $0.revision = revision
+            $0.serializable = isLocal
         }
     }
 }
@@ -109,15 +110,16 @@ extension EtcdResponse {
         case .transaction: self.init(try Etcdserverpb_TxnResponse(serializedBytes: octets, options: answers))
         case .grantLease:
             let answer = try Etcdserverpb_LeaseGrantResponse(serializedBytes: octets, options: answers)
-            self.init(revision: answer.header.revision, lease: answer.id)
+            self.init(revision: answer.header.revision, term: answer.header.raftTerm, lease: answer.id)
         case .authenticate:
             let answer = try Etcdserverpb_AuthenticateResponse(serializedBytes: octets, options: answers)
-            self.init(revision: answer.header.revision, token: answer.token)
+            self.init(revision: answer.header.revision, term: answer.header.raftTerm, token: answer.token)
         }
     }
 
     private init(_ range: Etcdserverpb_RangeResponse) {
-        self.init(revision: range.header.revision, pairs: range.kvs.map { EtcdKeyValue($0) }, hasMore: range.more)
+        self.init(
+            revision: range.header.revision, term: range.header.raftTerm, pairs: range.kvs.map { EtcdKeyValue($0) }, hasMore: range.more)
     }
 
     private init(_ transaction: Etcdserverpb_TxnResponse) {
@@ -128,7 +130,8 @@ extension EtcdResponse {
             case nil: EtcdResponse()
             }
         }
-        self.init(revision: transaction.header.revision, succeeded: transaction.succeeded, responses: responses)
+        self.init(
+            revision: transaction.header.revision, term: transaction.header.raftTerm, succeeded: transaction.succeeded, responses: responses)
     }
 }
 

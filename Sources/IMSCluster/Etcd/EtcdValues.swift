@@ -18,6 +18,8 @@ struct EtcdRange: Equatable, Sendable {
     var limit: UInt64 = 0
     /// As of this revision; 0 for the newest.
     var revision: Int64 = 0
+    /// As the member that is asked has it, without a word to the others: it may be old, and comes without a quorum too.
+    var isLocal = false
 }
 
 struct EtcdPut: Equatable, Sendable {
@@ -74,6 +76,8 @@ enum EtcdRequest: Equatable, Sendable {
 struct EtcdResponse: Equatable, Sendable {
     /// The store's revision when it was answered.
     var revision: Int64 = 0
+    /// Of the leader that the member follows, or wants to be: it grows with each election. 0 if it was not told.
+    var term: UInt64 = 0
     /// Of a range.
     var pairs: [EtcdKeyValue] = []
     var hasMore = false
