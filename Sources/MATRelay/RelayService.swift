@@ -399,7 +399,7 @@ public final class RelayService {
             resolver = Resolver(loop: loop, configuration: Self.resolverConfiguration(fresh))
             lookup = IMSLookup(resolver: resolver)
         }
-        logger = .daemon("mat-relay", fresh.logFormat, logLevel ?? Logger.Level(rawValue: fresh.logLevel) ?? .info)
+        logger = .daemon("mat-relay", fresh.logFormat, .chosen(logLevel, configured: fresh.logLevel))
         configuration = configuration.taking(fresh)
         let taken = configuration.core
         run { core, now in core.reconfigure(taken, now: now) }

@@ -50,7 +50,7 @@ struct Imsd: ParsableCommand {
             complain("\(error)")
             throw ExitCode(78)
         }
-        let logger = Logger.daemon("imsd", configuration.logFormat, Logger.Level(logLevel) ?? Logger.Level(rawValue: configuration.logLevel) ?? .info)
+        let logger = Logger.daemon("imsd", configuration.logFormat, .chosen(Logger.Level(logLevel), configured: configuration.logLevel))
         let metrics = MetricsRegistry()
         MetricsSystem.bootstrap(metrics)
         do {

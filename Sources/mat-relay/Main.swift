@@ -54,7 +54,7 @@ struct Relay: ParsableCommand {
             print("\(config) is fine.")
             return
         }
-        let level = Logger.Level(logLevel) ?? Logger.Level(rawValue: configuration.logLevel) ?? .info
+        let level = Logger.Level.chosen(Logger.Level(logLevel), configured: configuration.logLevel)
         let logger = Logger.daemon("mat-relay", configuration.logFormat, level)
         let metrics = MetricsRegistry()
         MetricsSystem.bootstrap(metrics)

@@ -58,7 +58,7 @@ struct Matd: ParsableCommand {
             return
         }
         var logger = Logger(label: "matd") { StreamLogHandler.standardError(label: $0) }
-        logger.logLevel = Logger.Level(logLevel) ?? Logger.Level(rawValue: configuration.logLevel) ?? .info
+        logger.logLevel = .chosen(Logger.Level(logLevel), configured: configuration.logLevel)
         do {
             let loop = try EventLoop()
             // A client that hangs up on the control socket must not end the daemon.

@@ -12,12 +12,12 @@ struct StormMeasurement {
 
     func run(into figures: inout IMSFigures) throws {
         let (nodes, store) = try host.population(max(plan.mappings, plan.stormNodes), signed: max(IMSPlan.signedMax, plan.stormNodes))
+        let storm =
+            "storm --population \(nodes) --nodes \(plan.stormNodes) --seconds \(plan.stormSeconds) --queries \(plan.stormQueries) --subscribers 3"
         for round in 0..<plan.runs {
             let ims = try RunningIMS(host, store: store, mappings: plan.mappings)
             defer { ims.end() }
-            let parts = try host.load(
-                "storm --population \(nodes) --nodes \(plan.stormNodes) --seconds \(plan.stormSeconds) --queries \(plan.stormQueries) "
-                    + "--subscribers 3 --moved \(round)", key: true)
+            let parts = try host.load("\(storm) --moved \(2 * round)", key: true)
             guard let updates = parts["updates"], let queries = parts["queries"], let pushes = parts["pushes"] else { throw BenchError("no figures") }
             figures.add("storm", "updates acked", 100 * updates.ok / max(1, updates.sent), "%")
             figures.add("storm", "updates, p50", updates.microseconds.p50 / 1000, "ms")
@@ -34,7 +34,17 @@ struct StormMeasurement {
             figures.add("storm", "pushes delivered within 1 s of the handover", 100 * (pushes.more["within 1 s"] ?? 0) / max(1, pushes.sent), "%")
             figures.add("storm", "pushes, p99", pushes.microseconds.p99 / 1000, "ms")
             figures.add("storm", "pushes, slowest", pushes.microseconds.max / 1000, "ms")
+
+            // What this machine's scheduler and the load leave to any server on that core while imsd has the storm.
+            let bare = try host.bareResponder(port: 7001)
+            defer { bare.end() }
+            let beside = try host.load("\(storm) --moved \(2 * round + 1) --query-port \(bare.port)", key: true)
+            guard let queries = beside["queries"] else { throw BenchError("no figures") }
+            figures.add("storm", "queries to a bare C responder beside it, p50", queries.microseconds.p50 / 1000, "ms")
+            figures.add("storm", "queries to a bare C responder beside it, p99", queries.microseconds.p99 / 1000, "ms")
         }
+        figures.compare(
+            "storm", "queries, p99", to: "queries to a bare C responder beside it, p99", as: "imsd / bare C, p99 of the storm's queries")
         figures.goal("storm", "updates acked", atLeast: 100)
         figures.goal("storm", "updates, p99", atMost: 100)
         figures.goal("storm", "queries, p99", atMost: 2)

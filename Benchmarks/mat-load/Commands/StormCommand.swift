@@ -15,6 +15,7 @@ struct Storm: ParsableCommand {
     @OptionGroup var query: QueryOptions
     @Option(help: "Nodes that move.") var nodes = 20_000
     @Option(help: "Queries a second meanwhile.") var queries = 50_000.0
+    @Option(help: "The port that they go to, if not to the storm's: another server's on the same host, to compare with.") var queryPort: UInt16?
     @Option(help: "Subscribers of each node.") var subscribers = 3
     @Option(help: "How often the nodes have moved before.") var moved = 0
     @Option(help: "Tries of an update.") var tries = 5
@@ -60,7 +61,7 @@ struct Storm: ParsableCommand {
         if queries > 0 {
             let stream = try QueryStream(
                 QueryStream.Setting(
-                    server: try target.endpoint(), messagesPerDatagram: query.messages, pace: .rate(queries)),
+                    server: Endpoint(server.v4.address, port: queryPort ?? target.port), messagesPerDatagram: query.messages, pace: .rate(queries)),
                 asked: asked, offset: 0)
             asking = stream
             streams.append(stream)

@@ -24,7 +24,7 @@ extension NodeService {
             return
         }
         let restartKeys = configuration.restartKeys(against: fresh)
-        let level = logLevel ?? Logger.Level(rawValue: fresh.logLevel) ?? .info
+        let level = Logger.Level.chosen(logLevel, configured: fresh.logLevel)
         log(at: level)
         configuration = configuration.taking(fresh)
         let (reconfiguration, rules) = (configuration.reconfiguration, configuration.addressRules)

@@ -7,6 +7,9 @@ extension Logger.Level {
         guard let word else { return nil }
         self.init(rawValue: word.rawValue)
     }
+
+    /// - Parameter option: what the command line says, which counts before the configuration.
+    public static func chosen(_ option: Self?, configured: String) -> Self { option ?? Self(rawValue: configured) ?? .info }
 }
 
 extension Logger {

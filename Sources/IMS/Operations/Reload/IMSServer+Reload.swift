@@ -35,7 +35,7 @@ extension IMSServer {
         let restartKeys = configuration.restartKeys(against: fresh)
         let keysBefore = core.publicKeys
         if !configuration.hasSameDNS(as: fresh) { changeResolver(to: fresh) }
-        let level = logLevel ?? Logger.Level(rawValue: fresh.logLevel) ?? .info
+        let level = Logger.Level.chosen(logLevel, configured: fresh.logLevel)
         logger = .daemon("imsd", fresh.logFormat, level)
         configuration = configuration.taking(fresh)
         core.reconfigure(configuration.coreConfiguration(signingKey: key))
