@@ -154,7 +154,7 @@ let package = Package(
 
         .testTarget(name: "MATSignalTests", dependencies: ["MATSignal"], resources: [.copy("Vectors")]),
         .testTarget(name: "MATControlTests", dependencies: ["MATControl", "MATRuntime"], resources: [.copy("Golden")]),
-        .testTarget(name: "MATRuntimeTests", dependencies: ["MATRuntime", "MATSignal"]),
+        .testTarget(name: "MATRuntimeTests", dependencies: ["CLinux", "MATRuntime", "MATSignal"]),
         .testTarget(name: "KernelProgramsTests", dependencies: ["CLinux", "KernelPrograms", namespaces]),
         .testTarget(name: "MATClientTests", dependencies: ["MATClient", "MATCore", "MATSignal", "SeededRandom"]),
         .testTarget(name: "MATDNSTests", dependencies: ["MATCore", "MATDNS", "MATRuntime", "MATSignal"]),

@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>    // likewise
 #include <sys/signalfd.h>   // likewise
 #include <sys/un.h>
+#include <sys/xattr.h>      // likewise
 #include <sys/ioctl.h>
 #include <netinet/in.h>
 #include <net/if.h>
@@ -20,6 +21,9 @@ static inline int mat_ioctl(int fd, unsigned long request, void *argument) { ret
 
 // open(2) with and without a mode is variadic too.
 static inline int mat_open(const char *path, int flags, mode_t mode) { return open(path, flags, mode); }
+static inline int mat_open_at(int directory, const char *name, int flags, mode_t mode) { return openat(directory, name, flags, mode); }
+// O_PATH (asm-generic/fcntl.h) is hidden without _GNU_SOURCE: stands for what is at a path, behind links, and opens it not.
+static inline int mat_open_path(const char *path) { return open(path, 010000000 | O_CLOEXEC); }
 
 // Not part of the Glibc module map. Reads the kernel's clock discipline and changes nothing (modes = 0), which needs no privilege.
 #include <sys/timex.h>

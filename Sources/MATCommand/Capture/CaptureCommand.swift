@@ -57,7 +57,7 @@ private final class Capture {
     private let insideTap: InsideTap
     private var sides: CaptureSides
     private let path: String
-    private let descriptor: Int32
+    private let file: OutputFile
     private var interfaces: [CaptureSides.Side: UInt32] = [:]
     private var written = 0, signalling = 0, inside = 0
     private var failure: CommandFailure?
@@ -76,8 +76,7 @@ private final class Capture {
         let date = Quantity.date(unixMilliseconds: SystemClock.now().wallMilliseconds).replacing(" UTC", with: "").replacing(" ", with: "-")
             .replacing(":", with: "")
         path = command.out ?? "mat-\(date).pcapng"
-        descriptor = path == "-" ? STDOUT_FILENO : open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
-        guard descriptor >= 0 else { throw CommandFailure("can't write \(path): \(String(cString: strerror(errno)))") }
+        file = try OutputFile(path, .fixed(0o600), isFollowed: true)
         let addresses = homes.map { $0.length == 128 ? "\($0.address)" : "\($0)" }.joined(separator: ", ")
         write(
             PcapNG.section(
@@ -146,7 +145,7 @@ private final class Capture {
     private func write(_ octets: [UInt8]) {
         var rest = octets[...]
         while !rest.isEmpty, failure == nil {
-            let count = rest.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
+            let count = rest.withUnsafeBytes { Glibc.write(file.descriptor, $0.baseAddress, $0.count) }
             if count > 0 {
                 rest = rest.dropFirst(count)
             } else if errno != EINTR {

@@ -21,6 +21,13 @@ struct BugreportCommand: ParsableCommand {
 
     func run() throws {
         let now = Quantity.date(unixMilliseconds: SystemClock.now().wallMilliseconds)
+        let digits = now.filter { $0.isNumber || $0 == "-" || $0 == " " }.split(separator: " ").joined(separator: "-")
+        let path = out ?? "mat-bugreport-\(digits).txt"
+        // Before all is gathered, which takes a while.
+        let file: OutputFile
+        do throws(CommandFailure) { file = try OutputFile(path, .fixed(0o600)) } catch {
+            throw CommandFailure("\(error); name another file with --out")
+        }
         var survey = BugReportSurvey(files)
         survey.look(logs: log)
         let text = survey.report.write(
@@ -28,16 +35,12 @@ struct BugreportCommand: ParsableCommand {
                 mat bugreport of \(now)
                 It has addresses of this host and its peers, firewall rules and log lines. Private keys, tokens, passwords and RADIUS secrets are taken out.
                 """)
-        if out == "-" { return print(text, terminator: "") }
-        let digits = now.filter { $0.isNumber || $0 == "-" || $0 == " " }.split(separator: " ").joined(separator: "-")
-        let path = out ?? "mat-bugreport-\(digits).txt"
-        do throws(SystemError) {
-            try TextFile.replace(path, with: text, mode: 0o600)
-        } catch {
-            throw CommandFailure("\(error); name another file with --out")
-        }
-        print(
-            "\(path): \(survey.report.sections.count) sections, \(text.utf8.count / 1000 + 1) kB. It has addresses of this host and its peers, and no keys, tokens or passwords; read it before you send it"
+        try file.write(Array(text.utf8))
+        try file.finish()
+        if path == "-" { return }
+        // Behind the report itself, if that went to standard output, would be what is no part of it.
+        StandardError.write(
+            "mat: \(path): \(survey.report.sections.count) sections, \(text.utf8.count / 1000 + 1) kB. It has addresses of this host and its peers, and no keys, tokens or passwords; read it before you send it"
         )
     }
 }

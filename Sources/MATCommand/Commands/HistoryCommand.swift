@@ -1,5 +1,4 @@
 import ArgumentParser
-import Foundation
 import MATControl
 import MATRuntime
 
@@ -29,9 +28,7 @@ struct HistoryCommand: ParsableCommand {
         var report = try control.request(.history, as: HistoryReport.self)
         if let last { report.handovers = report.handovers.suffix(last) }
         if let svg {
-            do { try Data(HistoryPicture.svg(report).utf8).write(to: URL(fileURLWithPath: svg)) } catch {
-                throw CommandFailure("write \(svg): \(error.localizedDescription)")
-            }
+            try OutputFile.write(HistoryPicture.svg(report), to: svg, .kept(new: 0o666))
         }
         try output.print(report) { HistoryText.text(report, $0) }
     }

@@ -57,11 +57,12 @@ struct ZoneCommand: ParsableCommand {
     @Option(help: "The IMS's port (default: the configuration's, or 6288).", transform: reading(.port))
     var port: UInt16?
 
-    @Option(help: "Lower is tried first.")
-    var priority: UInt16 = 10
+    @Option(help: ArgumentHelp("Lower is tried first.", valueName: "number"), transform: reading(.int(in: 0...65_535)))
+    var priority = 10
 
-    @Option(help: "Share among servers of one priority.")
-    var weight: UInt16 = 5
+    @Option(
+        help: ArgumentHelp("Share among servers of one priority.", valueName: "number"), transform: reading(.int(in: 0...65_535)))
+    var weight = 5
 
     @Option(help: "TYPE65400 records (ims), SRV with TXT for servers that can't serve those (srv), or both.")
     var form: Form = .both
@@ -76,8 +77,11 @@ struct ZoneCommand: ParsableCommand {
         transform: reading(.domainName))
     var zone: DomainName?
 
-    @Option(help: ArgumentHelp("Seconds that resolvers may keep the records.", valueName: "seconds"))
-    var ttl: UInt32 = 300
+    /// RFC 2181 section 8; nodes cap it at 3600 anyway.
+    @Option(
+        help: ArgumentHelp("Seconds that resolvers may keep the records.", valueName: "seconds"),
+        transform: reading(.int(in: 0...0x7FFF_FFFF)))
+    var ttl = 300
 
     @Option(
         help: ArgumentHelp(
@@ -94,8 +98,6 @@ struct ZoneCommand: ParsableCommand {
             throw ValidationError("SRV and TXT have no place for relays; leave out --relay, or write TYPE65400 records too")
         }
         guard relay.count <= IMSRecord.relaysMax else { throw ValidationError("--relay is given at most \(IMSRecord.relaysMax) times") }
-        // RFC 2181 section 8; nodes cap it at 3600 anyway.
-        guard ttl <= 0x7FFF_FFFF else { throw ValidationError("--ttl is at most 2147483647 seconds") }
     }
 
     func run() throws {
@@ -111,9 +113,10 @@ struct ZoneCommand: ParsableCommand {
             throw CommandFailure("\(home) is in none of the prefixes (\(prefixes.map(\.description).joined(separator: ", ")))")
         }
         let record = IMSRecord(
-            priority: priority, weight: weight, port: port, target: target, keys: keys.map(\.octets), addresses: address,
+            priority: UInt16(clamping: priority), weight: UInt16(clamping: weight), port: port, target: target, keys: keys.map(\.octets),
+            addresses: address,
             relays: relays)
-        let writer = ZoneWriter(servers: [record], form: form.writerForm, ttl: ttl)
+        let writer = ZoneWriter(servers: [record], form: form.writerForm, ttl: UInt32(clamping: ttl))
         let lines = writer.lines(prefixes: prefixes, existing: hoa, zone: zone)
         if lines.isEmpty { throw CommandFailure("no line of these prefixes is within \(zone?.description ?? "the zone")") }
         let block = ZoneBlock(target: target, lines: lines)
@@ -124,11 +127,14 @@ struct ZoneCommand: ParsableCommand {
         func reading<Result>(_ body: () throws(SystemError) -> Result) throws(CommandFailure) -> Result {
             do throws(SystemError) { return try body() } catch { throw CommandFailure("\(error)") }
         }
-        let text = try reading { () throws(SystemError) in try TextFile.read(path, octetsMax: zoneOctetsMax) }
+        let octets = try reading { () throws(SystemError) in try TextFile.octets(of: path, max: zoneOctetsMax) }
+        guard let text = String(validating: octets, as: UTF8.self) else {
+            throw CommandFailure("\(path) is not UTF-8, and would be damaged: convert it first (iconv -f latin1 -t utf-8)")
+        }
         guard let replaced = block.replaced(in: text) else {
             throw CommandFailure("\(path): \"\(block.begin)\" stands twice, or has no \"\(block.end)\" behind it; mend that by hand")
         }
-        try reading { () throws(SystemError) in try TextFile.replace(path, with: replaced.text, mode: try TextFile.mode(of: path)) }
+        try reading { () throws(SystemError) in try TextFile.replace(path, with: replaced.text, .kept(new: 0o644)) }
         StandardError.write(
             "mat: \(replaced.wasThere ? "replaced" : "added") the lines of \(block.target) in \(path); raise the zone's serial and reload it")
         for line in replaced.strays {

@@ -44,21 +44,21 @@ struct JoinCommand: ParsableCommand {
         // Before anything is asked: whatever happens next, `mat leave` knows whose the key is.
         if isNew {
             let record = JoinRecord(token: earlier?.token ?? token, homes: earlier?.homes ?? [], madeKey: true)
-            try files.write(files.token, record.write(), mode: 0o600)
+            try files.write(files.token, record.write(), .fixed(0o600))
         }
         let servers = try HostAddresses.find(token.host, port: token.port)
         let grants = try Self.grants(token, servers, key, wanted)
         var homes: [JoinedHome] = []
         for grant in grants {
             let path = files.certificate(of: grant.hoa)
-            try files.write(path, KeyFile.write(grant.certificate) + "\n", mode: 0o644)
+            try files.write(path, KeyFile.write(grant.certificate) + "\n", .fixed(0o644))
             homes.append((grant.hoa, path))
         }
         // By another token, or for another address, it gets more; by the same one, what it has by it now.
         let isAgain = earlier?.token.id == token.id
         let before = isAgain && wanted == nil ? [] : (earlier?.homes ?? []).filter { home in !grants.contains { $0.hoa == home } }
         let record = JoinRecord(token: token, homes: before + grants.map(\.hoa), madeKey: madeKey)
-        try files.write(files.token, record.write(), mode: 0o600)
+        try files.write(files.token, record.write(), .fixed(0o600))
         print("this host is \(grants.map { "\($0.hoa)" }.joined(separator: " and ")), by \(token.host)")
         guard try configure(files, homes, begun: isAgain ? files.yaml(earlier?.homes ?? []) : nil, beside: before), !noStart else { return }
         try start(homes.map(\.hoa))
@@ -134,7 +134,7 @@ struct JoinCommand: ParsableCommand {
     ) throws(CommandFailure) -> Bool {
         let yaml = JoinFiles.yaml(homes, key: files.key)
         guard access(files.configuration, F_OK) == 0 else {
-            try files.write(files.configuration, yaml, mode: 0o644)
+            try files.write(files.configuration, yaml, .kept(new: 0o644))
             print("wrote \(files.configuration)")
             return true
         }
@@ -148,7 +148,7 @@ struct JoinCommand: ParsableCommand {
             (rest, whole) = (String(present.dropFirst(begun.count)), files.yaml(before + homes.map(\.hoa)))
         }
         if let rest {
-            try files.write(files.configuration, whole + rest, mode: 0o644)
+            try files.write(files.configuration, whole + rest, .kept(new: 0o644))
             print("wrote \(files.configuration)")
             return true
         }
@@ -254,7 +254,7 @@ struct LeaveCommand: ParsableCommand {
             unlink(files.configuration)
             return ""
         }
-        if rest != present { try files.write(files.configuration, rest, mode: 0o644) }
+        if rest != present { try files.write(files.configuration, rest, .kept(new: 0o644)) }
         let named = homes.filter { rest.contains("\($0)\"") }.map { "\($0)" }
         if !named.isEmpty {
             print("\(files.configuration) was there before, and stays: take \(named.joined(separator: " and ")) out of it before matd starts again")

@@ -43,9 +43,9 @@ struct JoinFiles {
         }
     }
 
-    func write(_ path: String, _ text: String, mode: mode_t) throws(CommandFailure) {
+    func write(_ path: String, _ text: String, _ permissions: FileReplacement.Permissions) throws(CommandFailure) {
         do throws(SystemError) {
-            try TextFile.replace(path, with: text, mode: mode)
+            try TextFile.replace(path, with: text, permissions)
         } catch {
             throw CommandFailure("\(error)")
         }

@@ -27,14 +27,9 @@ enum PrivateKeyFile {
         do throws(SystemError) {
             if replacing {
                 // A new file beside it, so that no moment is without a key, and no earlier file's mode is inherited.
-                let temporary = path + ".new"
-                unlink(temporary)
-                try write(KeyFile.write(key), toNew: temporary)
-                guard rename(temporary, path) == 0 else {
-                    let error = SystemError("rename \(temporary) to \(path)")
-                    unlink(temporary)
-                    throw error
-                }
+                let file = try FileReplacement(path, .fixed(0o600))
+                try file.write(KeyFile.write(key).utf8)
+                try file.commit()
             } else {
                 try write(KeyFile.write(key), toNew: path)
             }
@@ -44,13 +39,13 @@ enum PrivateKeyFile {
                     "\(path) is there already and stays as it is; `mat keygen --show \(path)` prints its public key, --force replaces it"
                 )
             }
-            throw CommandFailure("\(error)")
+            throw CommandFailure("can't \(error)")
         }
         return key
     }
 
     private static func write(_ text: String, toNew path: String) throws(SystemError) {
-        let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else { throw SystemError("create \(path)") }
         defer { close(descriptor) }
         let octets = Array(text.utf8)

@@ -1,5 +1,6 @@
 import Glibc
 import IMS
+import MATRuntime
 
 /// An exported file: looked at whole before anything of it is used, since a file that was cut off or changed must not be half imported.
 struct TransferSource {
@@ -65,8 +66,8 @@ struct TransferSource {
     private static func forEachLine(
         of path: String, _ body: (Int, ArraySlice<UInt8>) throws(CommandFailure) -> Void
     ) throws(CommandFailure) {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw CommandFailure("can't read \(path): \(String(cString: strerror(errno)))") }
+        let descriptor: Int32
+        do throws(SystemError) { descriptor = try TextFile.open(path) } catch { throw CommandFailure("can't read \(path): \(error.reason)") }
         defer { close(descriptor) }
         var pending: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 1 << 18)

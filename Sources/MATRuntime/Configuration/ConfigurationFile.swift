@@ -60,12 +60,14 @@ public enum ConfigurationFile {
     }
 
     private static func contents(_ path: String) throws(ConfigurationError) -> [UInt8] {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else {
+        let descriptor: Int32
+        do throws(SystemError) {
+            descriptor = try TextFile.open(path)
+        } catch {
             let remedy =
-                errno == ENOENT
-                ? "create it or name another with --config" : errno == EACCES ? "run as root or make it readable" : nil
-            throw failure(path, nil, String(cString: strerror(errno)), remedy)
+                error.errno == ENOENT
+                ? "create it or name another with --config" : error.errno == EACCES ? "run as root or make it readable" : nil
+            throw failure(path, nil, error.reason, remedy)
         }
         defer { close(descriptor) }
         var bytes = [UInt8]()

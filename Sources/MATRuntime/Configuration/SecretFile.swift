@@ -27,24 +27,16 @@ public enum SecretFile {
     static func objection(_ path: String, mode: mode_t, owner: uid_t, reader: uid_t) -> String? {
         guard mode & 0o077 == 0 else { return "others may read \(path) (mode \(String(mode, radix: 8))); run chmod 600 \(path)" }
         if owner == reader || owner == 0 || reader == 0 && owner < peoplesUsers { return nil }
-        return "\(path) belongs to \(userName(owner)), who could change it; run chown \(userName(reader)) \(path)"
+        return "\(path) belongs to \(UserName.of(owner)), who could change it; run chown \(UserName.of(reader)) \(path)"
     }
 
     /// "Permission denied" is most often the wrong owner: a key that root made, for a daemon with a user of its own.
     private static func refusedEntry(_ path: String, _ error: SystemError) -> SecretFileError {
         var status = stat()
         guard error.errno == EACCES, stat(path, &status) == 0, status.st_uid != geteuid() else { return .unreadable(error, remedy: nil) }
-        let reader = userName(geteuid())
+        let reader = UserName.of(geteuid())
         return .unreadable(
-            error, remedy: "it belongs to \(userName(status.st_uid)), and this is run by \(reader): run it as root, or chown \(reader) \(path)")
-    }
-
-    private static func userName(_ uid: uid_t) -> String {
-        var entry = passwd()
-        var found: UnsafeMutablePointer<passwd>?
-        var buffer = [CChar](repeating: 0, count: 65536)
-        guard getpwuid_r(uid, &entry, &buffer, buffer.count, &found) == 0, found != nil, let name = entry.pw_name else { return "user \(uid)" }
-        return String(cString: name)
+            error, remedy: "it belongs to \(UserName.of(status.st_uid)), and this is run by \(reader): run it as root, or chown \(reader) \(path)")
     }
 }
 

@@ -26,8 +26,6 @@ extension IMSCommand {
 
         func run() throws {
             let sink = try TransferSink(path: out)
-            // A file appears only when it is whole.
-            defer { sink.discard() }
             var progress = Progress("lines exported")
             defer { progress.end() }
             func take(_ line: TransferLine) throws(CommandFailure) {
