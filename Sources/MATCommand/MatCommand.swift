@@ -7,7 +7,7 @@ public struct MatCommand: ParsableCommand {
     public static let configuration = CommandConfiguration(
         commandName: "mat", abstract: "Looks at and steers MAT: IP mobility without tunnels.",
         discussion: """
-            Exit status: 0 done, 1 the answer is no or something failed, 2 the daemon can't be reached, 64 wrong usage. \
+            Exit status: 0 done, 1 the answer is no or something failed, 2 the daemon can't be reached, 3 it was asked and gave no answer, 64 wrong usage. \
             The manual: mat(1).
             """,
         version: MATVersion.text,

@@ -19,9 +19,11 @@ public struct NodeReport: Codable, Hashable, Sendable {
     public var pathsWatched: Int
     /// What a person has chosen for all traffic.
     @OrNull public var chosenInterface: String?
-    /// Those with the latest traffic, if there are very many.
+    /// Those that a person should look at, then those with the latest traffic, if there are very many.
     public var peers: [PeerReport]
     public var peersCount: Int
+    /// If there are very many: of all, those that a person should look at. `nil` else, and from an earlier matd.
+    @OrNull public var peersTroubled: Int?
     /// Destinations being looked up.
     public var resolving: Int
     public var undecided: UndecidedReport
@@ -36,7 +38,8 @@ public struct NodeReport: Codable, Hashable, Sendable {
         uptimeMilliseconds: Int64, registered: Bool, homes: [HomeReport], locators: [LocatorReport], relays: [RelayReport]?,
         relayOnly: Bool? = nil, unusedAddresses: [UnusedAddressReport],
         silentRouters: [SilentRouterReport], routingRules: RoutingRulesReport, pathsWatched: Int, chosenInterface: String?, peers: [PeerReport],
-        peersCount: Int, resolving: Int, undecided: UndecidedReport, dns: DNSReport?, unknownSources: Int, repairs: UInt64, lastRepair: String?,
+        peersCount: Int, peersTroubled: Int? = nil, resolving: Int, undecided: UndecidedReport, dns: DNSReport?, unknownSources: Int, repairs: UInt64,
+        lastRepair: String?,
         counters: NodeCountersReport
     ) {
         self.uptimeMilliseconds = uptimeMilliseconds
@@ -52,6 +55,7 @@ public struct NodeReport: Codable, Hashable, Sendable {
         self.chosenInterface = chosenInterface
         self.peers = peers
         self.peersCount = peersCount
+        self.peersTroubled = peersTroubled
         self.resolving = resolving
         self.undecided = undecided
         self.dns = dns
@@ -64,13 +68,17 @@ public struct NodeReport: Codable, Hashable, Sendable {
 
 /// What `mat peers` asks.
 public struct PeersReport: Codable, Hashable, Sendable {
+    /// Those that a person should look at, then those with the latest traffic, if there are very many.
     public var peers: [PeerReport]
     public var peersCount: Int
+    /// If there are very many: of all, those that a person should look at. `nil` else, and from an earlier matd.
+    @OrNull public var peersTroubled: Int?
     /// Destinations that may be MAT nodes; some are talked to plainly meanwhile. `nil` from an earlier matd.
     @OrNull public var undecided: UndecidedReport?
 
-    public init(peers: [PeerReport], peersCount: Int, undecided: UndecidedReport?) {
+    public init(peers: [PeerReport], peersCount: Int, peersTroubled: Int? = nil, undecided: UndecidedReport?) {
         self.peers = peers
+        self.peersTroubled = peersTroubled
         self.peersCount = peersCount
         self.undecided = undecided
     }
@@ -451,6 +459,23 @@ public struct WhyReport: Codable, Hashable, Sendable {
         }
     }
 
+    /// A conversation with the peer that goes beside the mapping: a move of either end ends it.
+    public struct PlainConversation: Codable, Hashable, Sendable {
+        /// tcp or udp.
+        public var transport: String
+        public var local: String
+        public var remote: String
+        /// Why it is not mapped.
+        public var reason: String
+
+        public init(transport: String, local: String, remote: String, reason: String) {
+            self.transport = transport
+            self.local = local
+            self.remote = remote
+            self.reason = reason
+        }
+    }
+
     public var peer: String
     public var ownHome: String
     /// Best first.
@@ -460,10 +485,14 @@ public struct WhyReport: Codable, Hashable, Sendable {
     /// What its record shows of what stands before the peer; `nil` also from an earlier matd.
     @OrNull public var peerTranslation: String?
     @OrNull public var problem: String?
+    /// Of this host's sockets, which `mat` looks at: `nil` from matd.
+    @OrNull public var plain: [PlainConversation]?
 
     public init(
-        peer: String, ownHome: String, candidates: [Candidate], translations: [String], peerTranslation: String? = nil, problem: String?
+        peer: String, ownHome: String, candidates: [Candidate], translations: [String], peerTranslation: String? = nil, problem: String?,
+        plain: [PlainConversation]? = nil
     ) {
+        self.plain = plain
         self.peer = peer
         self.peerTranslation = peerTranslation
         self.ownHome = ownHome

@@ -125,15 +125,22 @@ public struct NodeStatus: Hashable, Sendable {
     public var isRelayOnly: Bool
     public var pathsWatched: Int
     public var chosenInterface: String?
-    /// At most `peersMax`: those with the latest traffic.
+    /// At most `peersMax`: those that a person should look at, then those with the latest traffic.
     public var peers: [PeerState]
     public var peersCount: Int
+    /// Of all, those that a person should look at; `nil` if each is told of.
+    public var peersTroubled: Int?
     public var resolving: Int
     /// At most `undecidedMax`.
     public var undecided: [UndecidedState]
     public var undecidedCount: Int
     public var strangers: Int
     public var counters: NodeCounters
+}
+
+extension NodeStatus {
+    /// Of those that it tells of.
+    var troubledToldOf: Int { peers.count { $0.standing != .mapped || $0.detouredFor != nil } }
 }
 
 extension NodeCore {
@@ -153,12 +160,14 @@ extension NodeCore {
                 sequence: home.registration.signer.sequence,
                 problem: home.registration.problem(at: desiredLocators(of: home.hoa)))
         }
-        let states = statePeers().compactMap { state(of: $0, now) }
+        let (told, troubled) = statePeers()
+        let states = told.compactMap { state(of: $0, now) }
         let undecided = destinations.undecided(now: now.monotonic)
         return NodeStatus(
             registrations: registrations, locators: ownLocators, uplinks: ownLocators.map { uplinkState($0.moa, now) }, relays: relayStates(),
             isRelayOnly: isHidden, pathsWatched: monitor.paths.count,
-            chosenInterface: addresses.chosenInterface, peers: states, peersCount: peers.count, resolving: destinations.count,
+            chosenInterface: addresses.chosenInterface, peers: states, peersCount: peers.count, peersTroubled: troubled,
+            resolving: destinations.count,
             undecided: undecided.prefix(NodeStatus.undecidedMax).map { hoa, doubt in
                 NodeStatus.UndecidedState(
                     hoa: hoa, isPlain: doubt.isPlain, reason: doubt.reason, age: max(.zero, now.monotonic - doubt.since),
@@ -186,12 +195,34 @@ extension NodeCore {
             standing: standing(of: peer, from: ownMoA))
     }
 
-    /// All peers in order, or those with the latest traffic if they are too many to tell of each.
-    private func statePeers() -> [Peer] {
-        guard peers.count > NodeStatus.peersMax else { return peers.slots.compactMap { peers[$0] }.sorted { $0.hoa < $1.hoa } }
-        var latest = peers.slots.compactMap { slot in peers[slot].map { (traffic: $0.lastTraffic, slot: slot) } }
-        latest.sort { $0.traffic > $1.traffic }
-        return latest.prefix(NodeStatus.peersMax).compactMap { peers[$0.slot] }.sorted { $0.hoa < $1.hoa }
+    /// All peers in order; if they are too many to tell of each, those that a person should look at, then those with the latest traffic.
+    private func statePeers() -> (peers: [Peer], troubled: Int?) {
+        guard peers.count > NodeStatus.peersMax else { return (peers.slots.compactMap { peers[$0] }.sorted { $0.hoa < $1.hoa }, nil) }
+        let places = Set(ownLocators.map(\.moa))
+        // What all have in common sets none apart.
+        let announced = homes.mapValues { $0.registration.isRegistered ? $0.announcement.number : nil }
+        var troubled = 0
+        var ranked = peers.slots.compactMap { slot in
+            peers[slot].map { peer in
+                let isFirst = isTroubled(peer, from: places, announced)
+                let isEverybodys = places.isEmpty || home(for: peer.hoa).map { announced[$0] == .some(nil) } ?? false
+                if isFirst || isEverybodys { troubled += 1 }
+                return (isFirst: isFirst, traffic: peer.lastTraffic, hoa: peer.hoa, slot: slot)
+            }
+        }
+        ranked.sort { $0.isFirst == $1.isFirst ? ($1.traffic, $0.hoa) < ($0.traffic, $1.hoa) : $0.isFirst }
+        return (ranked.prefix(NodeStatus.peersMax).compactMap { peers[$0.slot] }.sorted { $0.hoa < $1.hoa }, troubled)
+    }
+
+    /// As `standing` and what `mat peers` puts first, without words: it is asked of each of very many.
+    private func isTroubled(_ peer: Peer, from places: Set<MobileAddress>, _ announced: [HomeAddress: UInt32?]) -> Bool {
+        if paths.detourSince(peer.hoa) != nil || peer.record.reasonNowhere(at: peer.listed) != nil { return true }
+        let own =
+            (paths.installed(of: peer) ?? candidates[peer.hoa]?.installed)?.own
+            ?? (peerEndpoints[peer.hoa]?.installed?.own ?? peerRelays[peer.hoa]?.installed?.own).map { MobileAddress($0) }
+        if let own { if !places.isEmpty, !places.contains(own) { return true } } else if peerEndpoints[peer.hoa]?.isUntried != true { return true }
+        guard peer.telling.isDoubtful, let home = home(for: peer.hoa), case let number?? = announced[home] else { return false }
+        return !peer.telling.knows(number)
     }
 
     private func uplinkState(_ moa: MobileAddress, _ now: Now) -> NodeStatus.UplinkState {

@@ -46,10 +46,12 @@ import Testing
 
     @Test("Whom a person should look at comes first, and --limit leaves out the others and says how many")
     func limit() {
-        let report = PeersReport(peers: Self.peers("many"), peersCount: 2000, undecided: nil)
+        let report = PeersReport(peers: Self.peers("many"), peersCount: 2000, peersTroubled: 500, undecided: nil)
         let lines = PeersText.text(report, limit: 3).split(separator: "\n").map(String.init)
         #expect(lines[1...3].allSatisfy { $0.contains(" unreachable ") } && lines[4] == "and 997 more", "\(lines)")
-        #expect(lines.last?.hasPrefix("2000 peers; of the 1000 with the latest traffic 125 unreachable, ") == true, "\(lines)")
+        #expect(
+            lines.last?.hasPrefix("2000 peers, of which matd leaves out 1000, 125 of which should be looked at too; of the others 125 unreachable, ")
+                == true, "\(lines)")
         let first = PeersText.ordered(report.peers).firstIndex { $0.standing == .mapped } ?? 0
         #expect(first == report.peers.count { $0.standing != .mapped } && first > 100)
         // Each once.
@@ -148,7 +150,8 @@ import Testing
             unusedAddresses: [UnusedAddressReport(address: long(3, 0xc), interface: "eth0", reason: "eth0 has no IPv6 default route")],
             silentRouters: [SilentRouterReport(address: "fe80::1234:5678:9abc:def0", interface: "wlan0", instead: nil)],
             routingRules: RoutingRulesReport(base: 6270, passed: ["6269: not fwmark 51820 lookup 51820"], before: ["5270: from all lookup 52"]),
-            pathsWatched: 4, chosenInterface: nil, peers: peers(size), peersCount: size == "few" ? 8 : 2000, resolving: 2, undecided: undecided(),
+            pathsWatched: 4, chosenInterface: nil, peers: peers(size), peersCount: size == "few" ? 8 : 2000,
+            peersTroubled: size == "few" ? nil : 375, resolving: 2, undecided: undecided(),
             dns: DNSReport(
                 from: "/etc/resolv.conf",
                 servers: [
@@ -210,7 +213,12 @@ import Testing
             WhyReport.Candidate(
                 path: .relayed, to: "[\(long(0x53, 0xfe))]:6290", from: long(7, 0xa), used: false, state: "not needed", remedy: nil),
         ], translations: ["\(long(7, 0xa)) is behind a firewall, which lets in what belongs to a flow from inside"],
-        peerTranslation: "its record lists relays alone", problem: nil)
+        peerTranslation: "its record lists relays alone", problem: nil,
+        plain: [
+            WhyReport.PlainConversation(
+                transport: "tcp", local: "[\(long(7, 0xa))]:40000", remote: "[\(long(1, 0xb))]:22",
+                reason: "\(long(1, 0xb)) is a mobile address of \(long(1)): a conversation with it itself survives no move")
+        ])
 
     private static let trace = TraceReport(
         hoa: long(1),
@@ -218,7 +226,10 @@ import Testing
             TraceReport.Step(.node, .ok, "\(long(1, 0x10)) is registered, at \(long(7, 0xa)) (enp0s31f6)"),
             TraceReport.Step(
                 .dns, .ok, "names ims1.example. (\(long(0x132, 0x53))), in 3.20 ms",
-                details: ["f.f.f.f.0.2.0.0.8.b.d.0.1.0.0.2.ip6.arpa."]),
+                details: [
+                    "1.0.0.1.c.b.a.9.8.7.6.5.4.3.2.1.f.f.f.f.0.2.0.0.8.b.d.0.1.0.0.2.ip6.arpa.",
+                    "asked [\(long(0x131, 0x53))]:53 (`dns` in /etc/matd/matd.yaml)",
+                ]),
             TraceReport.Step(
                 .ims, .doubt, "it is at \(long(1, 0xb)); one of its servers gives no answer", remedy: "have its operator look at \(long(0x133, 0x53))"
             ),
@@ -297,7 +308,8 @@ import Testing
             let (report, peers) = (node(size), peers(size))
             let homes = peers.map(\.home)
             let places = peers.compactMap { $0.locator == $0.home ? nil : $0.locator }
-            let peersReport = PeersReport(peers: peers, peersCount: report.peersCount, undecided: report.undecided)
+            let peersReport = PeersReport(
+                peers: peers, peersCount: report.peersCount, peersTroubled: report.peersTroubled, undecided: report.undecided)
             let (history, explain, list, enrolled) = (history(size), explain(size), list(size), enrolled(size))
             var rates = TrafficRates()
             _ = rates.take(peers, at: .zero)

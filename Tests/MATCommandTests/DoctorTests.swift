@@ -59,7 +59,7 @@ import Testing
             })
         #expect(findings.contains { $0.subject == "certificate" && $0.text.contains("2026-11-21") })
         #expect(findings.contains { $0.severity == .problem && $0.text.contains("no usable mobile address") })
-        #expect(DoctorFindings.unreachable("matd", "matd does not answer").severity == .problem)
+        #expect(DoctorFindings.unreachable("matd", CommandFailure("matd does not answer")).severity == .problem)
         #expect(DoctorFindings.check(of: "matd", status: 78, output: "matd.yaml:3: unknown key\n").text == "matd.yaml:3: unknown key")
         #expect(DoctorFindings.check(of: "matd", status: nil, output: "").remedy == "install matd")
     }

@@ -148,6 +148,11 @@ final class IMSProgramTests {
         let exported = try mat("export", "--out", out, "--secrets")
         #expect(exported.status == 0 && exported.error.contains("230 mappings and 1 further certificate"), "\(exported)")
         #expect(try TextFile.mode(of: out) == 0o600)
+        // What there is to write to, if it is no file, stays what it is.
+        let straight = try mat("export", "--out", "/dev/stdout", "--secrets")
+        #expect(
+            straight.status == 0
+                && straight.output.split(separator: "\n").count == (try TextFile.read(out, octetsMax: 1 << 24)).split(separator: "\n").count)
         let status = try mat("status").output
         #expect(status.contains("2001:db8:10::/64  230 mappings") && status.contains("signing"), "\(status)")
         #expect(try mat("metrics").output.contains("\nimsd_mappings 230\n"))

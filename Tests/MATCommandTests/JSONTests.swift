@@ -119,6 +119,7 @@ struct JSONTests {
         try expect(LookupJSON(value: LookupReport.json(silent)), "lookup-silent")
         var failed = LookupFindings(hoa: lookups.hoa, resolvers: [], now: lookups.now)
         failed.dns = .failed("the DNS server failed (SERVFAIL)")
+        failed.resolversDoubt = "/etc/matd/matd.yaml may name others to ask (`dns`), and was not read: Permission denied"
         try expect(LookupJSON(value: LookupReport.json(failed)), "lookup-failed")
 
         var trace = try TraceTests.good()

@@ -48,6 +48,7 @@ struct LookupTests {
     {
         let keys = keys ?? [issuer.publicKey]
         var findings = LookupFindings(hoa: hoa, resolvers: [Endpoint(IPAddress(ipv4: 0x7F00_0001), port: 53)], now: now)
+        findings.resolversFrom = "/etc/resolv.conf"
         let address = try #require(IPAddress("203.0.113.132"))
         let server = IMSHost(
             priority: 10, weight: 5, addresses: [address], port: 6288, target: try #require(DomainName("ims1.example")))
@@ -95,7 +96,7 @@ struct LookupTests {
             LookupReport.text(findings) == """
                 DNS
                   name       10.2.0.192.in-addr.arpa.
-                  asked      127.0.0.1:53, 3.20 ms
+                  asked      127.0.0.1:53 (/etc/resolv.conf), 3.20 ms
                   found      IMS, good for 5m, not validated by DNSSEC
                   key        \(KeyFile.write(issuer.publicKey))
                   SERVER         PRIORITY  WEIGHT  PORT  ADDRESSES

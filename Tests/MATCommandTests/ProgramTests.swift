@@ -232,6 +232,136 @@ final class ProgramTests {
         #expect(broken.status == 1 && broken.error.contains("has no \"; end mat zone ims1.example.\""), "\(broken)")
     }
 
+    @Test(
+        "zone --into leaves a zone file its owner, its mode and the link to it, and refuses what is no file or no text", .enabled(if: geteuid() == 0))
+    func zoneOwner() throws {
+        let (file, link, pipe) = (directory + "/zone", directory + "/link", directory + "/pipe")
+        try "$TTL 300\n".write(toFile: file, atomically: false, encoding: .utf8)
+        try #require(chown(file, 65_534, 65_533) == 0 && chmod(file, 0o640) == 0 && symlink("zone", link) == 0 && mkfifo(pipe, 0o600) == 0)
+        let key = KeyFile.write(try #require(SigningKey(seed: [UInt8](repeating: 1, count: 32))).publicKey)
+        func zone(_ path: String) throws -> Program.Outcome {
+            try mat("zone", "--prefix", "192.0.2.0/24", "--key", key, "--target", "ims1.example.", "--into", path)
+        }
+        #expect(try zone(link).status == 0)
+        var status = stat()
+        #expect(lstat(file, &status) == 0 && status.st_uid == 65_534 && status.st_gid == 65_533 && status.st_mode == S_IFREG | 0o640)
+        #expect(lstat(link, &status) == 0 && status.st_mode & S_IFMT == S_IFLNK)
+        #expect(try TextFile.read(file).contains("begin mat zone ims1.example."))
+        let refused = try zone(pipe)
+        #expect(refused.status == 1 && refused.error == "mat: read \(pipe): it is a FIFO, not a file\n", "\(refused)")
+        try Data("; caf\u{e9}\n".unicodeScalars.map { UInt8($0.value) }).write(to: URL(filePath: file))
+        let latin = try zone(file)
+        #expect(latin.status == 1 && latin.error.contains("is not UTF-8"), "\(latin)")
+        for arguments in [["--priority", "70000"], ["--weight", "-1"]] {
+            let wrong = try Program.run(["zone", "--prefix", "192.0.2.0/24", "--key", key, "--target", "ims1.example."] + arguments)
+            #expect(wrong.status == 64 && wrong.error.contains("write a whole number from 0 to 65535"), "\(wrong)")
+        }
+    }
+
+    @Test("A user who may not talk to a daemon is told so, and how he may; nobody says that it does not run", .enabled(if: geteuid() == 0))
+    func forbidden() throws {
+        let socket = directory + "/control.sock"
+        let loop = try EventLoop()
+        let server = try ControlServer(loop: loop, path: socket) { _, respond in respond(.failed("not asked")) }
+        defer { server.stop() }
+        try #require(chmod(directory, 0o755) == 0)
+        // As somebody who has no group of its.
+        func mat(_ arguments: [String]) throws -> Program.Outcome {
+            let user = ["--reuid", "65534", "--regid", "65534", "--clear-groups"]
+            return try Program.run(user + [try #require(Program.path)] + arguments + ["--control", socket], program: "/usr/bin/setpriv")
+        }
+        for command in [["status"], ["ims", "status"], ["handover", "wlan0"]] {
+            let outcome = try mat(command)
+            #expect(
+                outcome.status == 2 && outcome.error.contains("socket is there (\(socket)), but ") && outcome.error.contains("use sudo, or "),
+                "\(outcome)")
+        }
+        // No time is lost on what waiting does not change.
+        let began = SystemClock.now().monotonic
+        #expect(try mat(["status", "--wait", "20"]).status == 2)
+        #expect(SystemClock.now().monotonic - began < .seconds(10))
+        let trace = try mat(["trace", "192.0.2.10", "--resolver", "127.0.0.1:1"])
+        #expect(trace.output.contains("node    doubt  matd's socket is there") && !trace.output.contains("matd does not run"), "\(trace)")
+        let yaml = directory + "/matd.yaml"
+        try "{}".write(toFile: yaml, atomically: false, encoding: .utf8)
+        let doctor = try mat(["doctor", "--node", "--node-config", yaml])
+        #expect(doctor.output.contains("matd's socket is there") && !doctor.output.contains("systemctl start"), "\(doctor)")
+    }
+
+    @Test("A daemon that gives no answer may have done what it was asked: no claim that it failed, and a status of its own")
+    func unanswered() throws {
+        let socket = directory + "/control.sock"
+        let loop = try EventLoop()
+        let server = try ControlServer(loop: loop, path: socket) { _, _ in }
+        defer { server.stop() }
+        // Connections are taken by the kernel, and nobody reads from them.
+        let failure = #expect(throws: CommandFailure.self) {
+            try NodeControl.request(
+                .handover, HandoverRequest(interface: "wlan0", peer: nil), as: NodeReport.self, at: socket, timeout: .milliseconds(200),
+                unanswered: HandoverText.unanswered(peer: nil))
+        }
+        #expect(
+            failure?.description
+                == "matd was asked, and gave no answer within 0.2 s; matd may still move: see `mat history`, and what `mat status` says is preferred")
+        #expect(failure?.status.rawValue == 3)
+    }
+
+    @Test("Tokens name hosts that nodes can look up, and nothing else")
+    func tokenHosts() throws {
+        for host in ["a b", "", "ims1..example", "-a.example", "192.0.2", "https://ims1.example", "[2001:db8::1]", "ims1.example:6288"] {
+            let outcome = try mat("ims", "token", "create", "--prefix", "192.0.2.0/24", "--host", host)
+            #expect(outcome.status == 64 && outcome.error.contains("--host takes the name or address at which nodes reach this server"), "\(outcome)")
+        }
+        for host in ["ims1.example.net", "ims1", "ims_1.example.", "192.0.2.1", "2001:db8::1"] { #expect(JoinToken.isHost(host), "\(host)") }
+    }
+
+    @Test("DNS servers are those that matd's configuration names; where that can't be read it is said, and the system's are asked")
+    func resolvers() throws {
+        let yaml = directory + "/matd.yaml"
+        try "dns:\n  resolvers: [\"127.0.0.9:5353\"]\n  require-dnssec: yes\n".write(toFile: yaml, atomically: false, encoding: .utf8)
+        let configured = DNSChoice(configuration: yaml)
+        #expect(configured.servers.map(\.description) == ["127.0.0.9:5353"] && configured.requiresDNSSEC)
+        #expect(configured.origin == "`dns` in \(yaml)" && configured.doubt == nil)
+        let named = DNSChoice(named: configured.servers, configuration: directory + "/none")
+        #expect(named.servers == configured.servers && named.origin == "--resolver" && !named.requiresDNSSEC)
+        let absent = DNSChoice(configuration: directory + "/none")
+        #expect(absent.servers.isEmpty && absent.doubt == nil && absent.origin == "/etc/resolv.conf")
+        let environment = "MATD_CONFIG=\(yaml)"
+        let asked = try Program.run([environment, try #require(Program.path), "lookup", "192.0.2.10"], program: "/usr/bin/env")
+        #expect(asked.status == 1 && asked.output.contains("asked      127.0.0.9:5353 (`dns` in \(yaml))"), "\(asked)")
+        guard geteuid() == 0 else { return }
+        try #require(chmod(directory, 0o755) == 0 && chmod(yaml, 0o600) == 0)
+        let other = try Program.run(
+            [
+                "--reuid", "65534", "--regid", "65534", "--clear-groups", "/usr/bin/env", environment, try #require(Program.path), "lookup",
+                "192.0.2.10",
+            ],
+            program: "/usr/bin/setpriv")
+        #expect(
+            other.output.contains("(/etc/resolv.conf)")
+                && other.output.contains("\(yaml) may name others to ask (`dns`), and was not read: Permission denied"), "\(other)")
+    }
+
+    @Test("What people ask to be written goes to files whole, and straight to FIFOs and what the command was given open")
+    func outputs() throws {
+        let (file, pipe) = (directory + "/file", directory + "/pipe")
+        try OutputFile.write("one\n", to: file, .kept(new: 0o666))
+        #expect(try TextFile.read(file) == "one\n")
+        let unwritable = #expect(throws: CommandFailure.self) { try OutputFile.write("x", to: self.directory + "/none/x.svg", .kept(new: 0o666)) }
+        #expect(unwritable?.description == "can't write \(directory)/none/x.svg: No such file or directory")
+        try #require(mkfifo(pipe, 0o600) == 0)
+        let reader = open(pipe, O_RDONLY | O_NONBLOCK)
+        defer { close(reader) }
+        try OutputFile.write("two\n", to: pipe, .fixed(0o600))
+        var octets = [UInt8](repeating: 0, count: 16)
+        #expect(read(reader, &octets, octets.count) == 4 && FileKind.of(pipe) == .pipe)
+        // As `mat ims export --out /dev/stdout`, of a process whose standard output is a pipe.
+        let own = try OutputFile("/dev/fd/\(open(file, O_WRONLY | O_APPEND))", .fixed(0o600))
+        try own.write(Array("three\n".utf8))
+        try own.finish()
+        #expect(try TextFile.read(file) == "one\nthree\n")
+    }
+
     @Test("lookup without a DNS server says so, fails with 1, and says it in JSON too")
     func lookup() throws {
         let outcome = try mat("lookup", "192.0.2.10", "--resolver", "127.0.0.1:1")

@@ -59,6 +59,7 @@ import Testing
                 node    ok     192.0.2.99 is registered, at 198.51.100.7 (wlan0)
                 DNS     ok     names ims1.example. (203.0.113.132), in 3.20 ms
                                  10.2.0.192.in-addr.arpa.
+                                 asked 127.0.0.1:53 (/etc/resolv.conf)
                 IMS     ok     it is at 203.0.113.10
                                  203.0.113.132:6288: cookie required in 0.42 ms
                                  203.0.113.132:6288: ok in 0.42 ms
@@ -167,6 +168,11 @@ import Testing
         node.homes[0].state = "pausing"
         unregistered.node = .success(node)
         #expect(unregistered.report.steps[0].outcome == .doubt && unregistered.report.stopsAt == nil)
+        // What this user may not see stops nothing.
+        var lookedUp = try Self.good()
+        (lookedUp.node, lookedUp.traced, lookedUp.echo) = (.failure(CommandFailure(ControlError("no", cause: .forbidden))), nil, nil)
+        #expect(lookedUp.report.stopsAt == nil && lookedUp.report.steps[3].text == "matd could not be asked")
+        #expect(TraceText.text(lookedUp.report).hasSuffix("as far as this could be seen nothing stops packets to 192.0.2.10\n"))
         var quiet = try Self.good()
         (quiet.echo, quiet.packetsCame) = (.silent(sent: 4), 7)
         #expect(quiet.report.stopsAt == nil && quiet.report.steps[6].text.contains("packets of it came meanwhile (7)"))

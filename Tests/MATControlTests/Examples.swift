@@ -53,7 +53,7 @@ enum Examples {
                 SilentRouterReport(address: "fe80::3", interface: "wlan0", instead: nil),
             ],
             routingRules: RoutingRulesReport(base: 6270, passed: ["6269: not fwmark 51820 lookup 51820"], before: ["5270: from all lookup 52"]),
-            pathsWatched: 4, chosenInterface: "wlan0", peers: [peer], peersCount: 1, resolving: 2,
+            pathsWatched: 4, chosenInterface: "wlan0", peers: [peer], peersCount: 1, peersTroubled: 1, resolving: 2,
             undecided: UndecidedReport(
                 count: 1,
                 destinations: [
@@ -96,7 +96,11 @@ enum Examples {
                 WhyReport.Candidate(
                     path: .encapsulated, to: "203.0.113.20:6289", from: "10.0.0.5", used: true, state: "proven 12 s ago", remedy: nil),
             ], translations: ["10.0.0.5 is translated by 198.51.100.7, mapping endpoint-independent"],
-            peerTranslation: "its record lists relays alone", problem: nil)
+            peerTranslation: "its record lists relays alone", problem: nil,
+            plain: [
+                WhyReport.PlainConversation(
+                    transport: "tcp", local: "10.0.0.5:40000", remote: "203.0.113.20:22", reason: "203.0.113.20 is where 198.51.100.20 is")
+            ])
     }
 
     static var peer: PeerReport {

@@ -25,7 +25,7 @@ struct GoldenTests {
         try check(Examples.token, "token")
         try check(Examples.tokens, "tokens")
         try check(Examples.enrolled, "enrolled")
-        try check(PeersReport(peers: [Examples.peer], peersCount: 1, undecided: Examples.node.undecided), "peers")
+        try check(PeersReport(peers: [Examples.peer], peersCount: 1, peersTroubled: 1, undecided: Examples.node.undecided), "peers")
         try check(Examples.why, "why")
         try check(Examples.traffic, "traffic")
         try check(Examples.programs, "programs")

@@ -156,7 +156,7 @@ struct ControlTests {
         #expect(
             throws: ControlError(
                 "matd isn't running (no socket at /nowhere/matd/control.sock); start it with systemctl start matd",
-                isUnreachable: true)
+                cause: .absent)
         ) {
             try ControlClient.request(JSONValue.self, path: "/nowhere/matd/control.sock", command: "status")
         }
@@ -205,7 +205,7 @@ struct ControlTests {
                 outcome { () throws(ControlError) in try ControlClient.request(JSONValue.self, path: socket, command: "quick") },
             ]
         }
-        #expect(results == [.failure(ControlError("matd didn't answer in time", isUnreachable: true)), .success("fine")])
+        #expect(results == [.failure(ControlError("matd was asked, and gave no answer within 0.05 s", cause: .unanswered)), .success("fine")])
     }
 
     @Test("Garbage, an endless line and a client that never reads get an error or the door; others are served meanwhile")

@@ -79,6 +79,32 @@ import Testing
         #expect(node.imt.outbound.values.allSatisfy { $0.own.address == H.second })
     }
 
+    @Test("Of more peers than people are told of, a quiet one in trouble is not left out for busy ones without; how many there are is said")
+    func told() throws {
+        let node = try crowd(3000)
+        let (quiet, _) = Self.peer(5)
+        let nowhere = MappingRecord(hoa: quiet, sequence: node.wall + 1, lifetime: 600, issued: node.wall, locators: [])
+        let offered = OfferedRecord(
+            SignedMapping(record: nowhere, signature: try #require(Signature([UInt8](repeating: 7, count: 64)))), under: node.peer.certificate)
+        node.quietly { core, now in
+            core.adopt(offered, for: quiet, isConfirmed: true, now)
+            return core.traffic((1000..<2500).map { (key: Self.peer($0).0, value: UInt64(1_000_000)) }, now: now)
+        }
+        let start = ContinuousClock.now
+        let status = node.core.status(now: node.now)
+        print("choosing took \(ContinuousClock.now - start)")
+        #expect(status.peersCount == 3000 && status.peers.count == NodeStatus.peersMax && status.peersTroubled == 1)
+        let busy = Set((1000..<2500).map { Self.peer($0).0 })
+        #expect(status.peers.filter { !busy.contains($0.hoa) }.map(\.hoa) == [quiet])
+        guard case .unreachable? = status.peers.first(where: { $0.hoa == quiet })?.standing else {
+            return #expect(status.peers.contains { $0.hoa == quiet })
+        }
+        // What is wrong with all of them sets none apart.
+        node.links([])
+        let gone = node.core.status(now: node.now)
+        #expect(gone.peersTroubled == 3000 && gone.peers.contains { $0.hoa == quiet })
+    }
+
     @Test("Peers are told in the order of their last traffic, never faster than the pace, and all in the end")
     func paced() throws {
         let count = 4000

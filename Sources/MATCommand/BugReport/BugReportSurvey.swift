@@ -2,6 +2,7 @@ import Foundation
 import Glibc
 import MATControl
 import MATRuntime
+import MATSignal
 
 /// Gathers what an engineer asks for: of the host, its daemons and what they say. Changes nothing.
 struct BugReportSurvey {
@@ -129,7 +130,8 @@ struct BugReportSurvey {
         run("nftables, without elements", ["nft", "-t", "list", "ruleset"])
         run("table ip mat", ["nft", "list", "table", "ip", "mat"])
         run("table ip6 mat", ["nft", "list", "table", "ip6", "mat"])
-        run("sockets of MAT's ports", ["ss", "-uanp", "( sport = 6288 or sport = 6289 or sport = 6290 )"])
+        let ports = Self.ports(ims: files.imsConfig, relay: files.relayConfig)
+        run("sockets of MAT's ports", ["ss", "-uanp", "( \(ports.map { "sport = \($0)" }.joined(separator: " or ")) )"])
         run(
             "settings",
             [
@@ -137,6 +139,12 @@ struct BugReportSurvey {
                 "grep -H . /proc/sys/net/ipv4/conf/*/rp_filter /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding /proc/sys/net/netfilter/nf_conntrack_count /proc/sys/net/netfilter/nf_conntrack_max; cat /etc/resolv.conf; ls -l /dev/net/tun; head -3 /proc/meminfo; cat /proc/loadavg",
             ]
         )
+    }
+
+    /// Those of the protocol, and those that configurations name.
+    static func ports(ims: String, relay: String) -> [UInt16] {
+        let named = [ims, relay].compactMap { (try? ConfigurationFile.read(path: $0))?.section("listen").value("port", .port) }
+        return Set([SignalPort.ims, SignalPort.node, SignalPort.relay] + named).sorted()
     }
 
     private mutating func journal() {

@@ -48,7 +48,8 @@ struct EnrolCommand: ParsableCommand {
             hoa: "\(home.address)", prefixLength: Int64(home.familyLength), publicKey: KeyFile.write(publicKey),
             lifetimeSeconds: lifetime?.components.seconds, force: force ? true : nil,
             renewal: noRenewal ? false : nil)
-        let answer = try control.request(.enrol, request, as: EnrolmentReport.self)
+        let answer = try control.request(
+            .enrol, request, as: EnrolmentReport.self, unanswered: "imsd may have issued a certificate all the same: see `mat ims show`")
         let certificate = try Self.certificate(in: answer, for: home, publicKey)
         try output.print(answer) { _ in KeyFile.write(certificate) }
     }

@@ -30,7 +30,8 @@ struct HandoverCommand: ParsableCommand {
     }
 
     func run() throws {
-        let status = try control.request(.handover, HandoverRequest(interface: interface, peer: peer), as: NodeReport.self)
+        let status = try control.request(
+            .handover, HandoverRequest(interface: interface, peer: peer), as: NodeReport.self, unanswered: HandoverText.unanswered(peer: peer))
         try output.print(status) { _ in peer.map { HandoverText.text(peer: $0, interface) } ?? HandoverText.text(status) }
     }
 }

@@ -7,7 +7,7 @@ struct LookupCommand: ParsableCommand {
         commandName: "lookup",
         abstract: "Find out where a home address is: DNS, its IMS, the mapping, and whether to believe it.",
         discussion:
-            "Goes the way a node goes, without any daemon, and shows each step. Of a name, of each of its addresses, as programs find them. Fails (1) unless all are registered and verified."
+            "Goes the way a node goes, without any daemon, and shows each step. DNS servers are those that matd.yaml names, else the system's. Of a name, of each of its addresses, as programs find them. Fails (1) unless all are registered and verified."
     )
 
     enum Target {
@@ -21,7 +21,7 @@ struct LookupCommand: ParsableCommand {
     var target: Target
 
     @Option(
-        help: ArgumentHelp("Ask this DNS server instead of the system's; may be repeated.", valueName: "address"),
+        help: ArgumentHelp("Ask this DNS server instead of those that matd asks; may be repeated.", valueName: "address"),
         transform: reading(.endpoint(defaultPort: 53)))
     var resolver: [Endpoint] = []
 
@@ -29,8 +29,9 @@ struct LookupCommand: ParsableCommand {
 
     func run() throws {
         var isRegistered = true
+        let dns = DNSChoice(named: resolver)
         for (index, hoa) in try homes().enumerated() {
-            let findings = try LookupWalk.run(hoa, resolvers: resolver)
+            let findings = try LookupWalk.run(hoa, by: dns)
             if index > 0, !output.json { print() }
             try output.print(LookupJSON(value: LookupReport.json(findings))) { LookupReport.text(findings, $0) }
             if case .not = findings.verdict { isRegistered = false }

@@ -97,7 +97,8 @@ struct AttachCommand: ParsableCommand {
 
     func run() throws {
         let request = via.request(process: process, network: ProcessFiles.network(of: process))
-        let report = try control.request(.steer, request, as: SteerReport.self, timeout: via.timeout)
+        let report = try control.request(
+            .steer, request, as: SteerReport.self, timeout: via.timeout, unanswered: "it may start from there all the same: see `mat ps`")
         try output.print(report) { _ in ProgramsText.text(report) }
     }
 }

@@ -36,7 +36,7 @@ struct StatusCommand: ParsableCommand {
         }
         let deadline = SystemClock.now().monotonic + .milliseconds(Int64(wait * 1000))
         var outcome = request()
-        while !Self.isRegistered(outcome), SystemClock.now().monotonic < deadline {
+        while !Self.isRegistered(outcome), !Self.isForbidden(outcome), SystemClock.now().monotonic < deadline {
             usleep(100_000)
             outcome = request()
         }
@@ -57,6 +57,11 @@ struct StatusCommand: ParsableCommand {
     }
 
     private func report() throws(CommandFailure) -> NodeReport { try control.request(.status, as: NodeReport.self) }
+
+    /// Which waiting does not change.
+    private static func isForbidden(_ outcome: Result<NodeReport, CommandFailure>) -> Bool {
+        if case .failure(let failure) = outcome { failure.isForbidden } else { false }
+    }
 
     private static func isRegistered(_ outcome: Result<NodeReport, CommandFailure>) -> Bool {
         guard case .success(let status) = outcome else { return false }

@@ -9,7 +9,8 @@ struct WhyCommand: ParsableCommand {
         discussion: """
             A direct path rewrites addresses and adds nothing; it needs a network at both ends that lets packets of a connection in. Where a \
             translator (NAT) or firewall stands, packets travel encapsulated in UDP between endpoints. Each path that both ends allow is \
-            listed with what was last found out about it, and what would make it work.
+            listed with what was last found out about it, and what would make it work. Sockets of this host that talk to the peer beside all \
+            that, and so would not survive a move, are listed too.
             """)
 
     @Argument(help: "The peer's home address.")
@@ -23,7 +24,8 @@ struct WhyCommand: ParsableCommand {
     }
 
     func run() throws {
-        let report = try control.request(.why, WhyRequest(peer: peer), as: WhyReport.self)
+        var report = try control.request(.why, WhyRequest(peer: peer), as: WhyReport.self)
+        report.plain = try PlainConversations.find(report, control)
         try output.print(report) { WhyText.text(report, $0) }
     }
 }

@@ -101,9 +101,14 @@ enum DoctorFindings {
             remedy: "mend the file, then `\(daemon) --check` again")
     }
 
-    static func unreachable(_ daemon: String, _ failure: String) -> DoctorFinding {
-        DoctorFinding(
-            .problem, "daemon", failure, remedy: "`systemctl status \(daemon)` and `journalctl -u \(daemon) -n 50`; `systemctl start \(daemon)`")
+    static func unreachable(_ daemon: String, _ failure: CommandFailure) -> DoctorFinding {
+        // The remedy is in the sentence, and it is none of the daemon's.
+        if failure.isForbidden {
+            return DoctorFinding(.problem, "daemon", failure.description, remedy: "`sudo mat doctor` looks at \(daemon) and all that it does as well")
+        }
+        return DoctorFinding(
+            .problem, "daemon", failure.description,
+            remedy: "`systemctl status \(daemon)` and `journalctl -u \(daemon) -n 50`; `systemctl start \(daemon)`")
     }
 
     // MARK: The node
@@ -267,6 +272,14 @@ enum DoctorFindings {
                     .warning, "kernel", "routing rules of other programs come before matd's: \(node.routingRules.before.joined(separator: "; "))",
                     remedy: "a VPN that takes all traffic takes home addresses' too; `rules` in matd.yaml"))
         }
+        return findings
+    }
+
+    /// By whom home addresses are looked up here.
+    static func of(_ dns: DNSChoice) -> [DoctorFinding] {
+        let asked = dns.configuration.servers.map(\.endpoint.description).joined(separator: ", ")
+        var findings = [DoctorFinding(.ok, "DNS", "home addresses are looked up by \(asked) (\(dns.origin))")]
+        if let doubt = dns.doubt { findings.append(DoctorFinding(.warning, "DNS", doubt, remedy: "run `mat doctor` as root")) }
         return findings
     }
 

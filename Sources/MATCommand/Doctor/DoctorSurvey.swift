@@ -11,6 +11,8 @@ import MATSignal
 struct DoctorSurvey {
     private(set) var findings: [DoctorFinding] = []
     private let facts = Self.host()
+    /// Whom the daemon that is looked at asks.
+    private var dns = DNSChoice(configuration: "")
     /// What the DNS said of home addresses, for what is asked of it besides.
     private var lookUps: [LookupFindings] = []
 
@@ -22,36 +24,40 @@ struct DoctorSurvey {
 
     mutating func lookAtNode(configuration: String, control: String) {
         check("matd", configuration)
+        dns = DNSChoice(configuration: configuration)
         let report: NodeReport
         do throws(CommandFailure) {
             report = try NodeControl.request(.status, as: NodeReport.self, at: control)
         } catch {
-            return findings.append(DoctorFindings.unreachable("matd", error.description))
+            return findings.append(DoctorFindings.unreachable("matd", error))
         }
         findings += DoctorFindings.of(report) + DoctorFindings.port(report)
         let homes = report.homes.compactMap { IPAddress($0.address) }
         lookAtFirewall([.node(homes: homes)])
+        findings += DoctorFindings.of(dns)
         for home in report.homes { lookUp(home.address) { DoctorFindings.of($0, home: home) } }
         let servers = (report.dns?.servers ?? []).filter { $0.failure == nil }.compactMap { server in
             IPAddress(String(server.address.prefix { $0 != "%" })).map { Endpoint($0, port: server.port) }
         }
-        lookAtDNSSEC(of: homes, by: servers, configuration)
+        lookAtDNSSEC(of: homes, by: servers)
         lookAtSizes(homes: homes, servers: report.homes.flatMap(\.servers).compactMap(Self.address))
         lookAtRelays()
     }
 
     mutating func lookAtServer(configuration: String, control: String) {
         check("imsd", configuration)
+        dns = DNSChoice(configuration: configuration)
         let report: IMSStatusReport
         do throws(CommandFailure) {
             report = try IMSControl.request(.status, as: IMSStatusReport.self, at: control)
         } catch {
-            return findings.append(DoctorFindings.unreachable("imsd", error.description))
+            return findings.append(DoctorFindings.unreachable("imsd", error))
         }
         findings += DoctorFindings.of(report)
         findings.append(DoctorFindings.heard(report))
         lookAtFirewall([.server(port: report.port)])
         let keys = report.keys.map(\.publicKey)
+        findings += DoctorFindings.of(dns)
         // The wildcard of a prefix is seen at any of its addresses; the first is nobody's.
         for prefix in report.prefixes {
             guard let address = prefix.prefix.split(separator: "/").first else { continue }
@@ -60,7 +66,7 @@ struct DoctorSurvey {
         let published = lookUps.flatMap(\.servers)
         findings += DoctorFindings.outside("this mapping server", port: report.port, published: published, own: Self.addresses())
         let addresses = report.prefixes.compactMap { $0.prefix.split(separator: "/").first.flatMap { IPAddress(String($0)) } }
-        lookAtDNSSEC(of: addresses, by: ResolverConfiguration.system().servers.map(\.endpoint), configuration)
+        lookAtDNSSEC(of: addresses, by: dns.configuration.servers.map(\.endpoint))
     }
 
     mutating func lookAtRelay(configuration: String) {
@@ -91,21 +97,16 @@ struct DoctorSurvey {
     }
 
     /// Of each family one address: the zones of several are mostly of one make.
-    private mutating func lookAtDNSSEC(of addresses: [IPAddress], by resolvers: [Endpoint], _ configuration: String) {
+    private mutating func lookAtDNSSEC(of addresses: [IPAddress], by resolvers: [Endpoint]) {
         guard let resolver = resolvers.first else { return }
-        let isRequired = Self.requiresDNSSEC(configuration)
         for address in addresses.prefix(Self.addressesMax) {
-            let facts = DNSSECProbe.ask(resolver, about: .reverse(HomeAddress(address)), isRequired: isRequired)
+            let facts = DNSSECProbe.ask(resolver, about: .reverse(HomeAddress(address)), isRequired: dns.requiresDNSSEC)
             if let finding = DoctorFindings.dnssec(facts) { findings.append(finding) }
         }
     }
 
     /// Each of these takes some time.
     private static let addressesMax = 4
-
-    private static func requiresDNSSEC(_ configuration: String) -> Bool {
-        (try? ConfigurationFile.read(path: configuration))?.section("dns").value("require-dnssec", .bool, default: false) ?? false
-    }
 
     private mutating func lookAtSizes(homes: [IPAddress], servers: [IPAddress]) {
         var paths: [PathSize] = []
@@ -133,7 +134,7 @@ struct DoctorSurvey {
     private mutating func lookUp(_ address: String, _ judge: (LookupFindings) -> [DoctorFinding]) {
         guard let address = IPAddress(address) else { return }
         do throws(CommandFailure) {
-            let found = try LookupWalk.run(HomeAddress(address), resolvers: [])
+            let found = try LookupWalk.run(HomeAddress(address), by: dns)
             lookUps.append(found)
             findings += judge(found)
         } catch {

@@ -52,6 +52,9 @@ enum Frame {
     /// A column that is narrower than this is no place for a sentence.
     private static let wordsMin = 24
 
+    /// The columns that a text takes.
+    static func visible(_ text: String) -> Int { visible(text[...]) }
+
     private static func visible(_ text: Substring) -> Int {
         var (count, isInSequence) = (0, false)
         for character in text {

@@ -57,6 +57,9 @@ struct LookupFindings: Sendable {
     var hoa: HomeAddress
     /// Servers that were asked for DNS.
     var resolvers: [Endpoint]
+    /// Who names them, and why they may be others than the agent's.
+    var resolversFrom: String?
+    var resolversDoubt: String?
     var name: DomainName
     var dns: DNS?
     var dnsTook: Duration = .zero
@@ -87,6 +90,9 @@ extension LookupFindings {
         let addresses = servers.ordered.flatMap(\.endpoints).map(\.description)
         return Set(addresses.filter { one in addresses.count(where: { $0 == one }) > 1 }).sorted().first
     }
+
+    /// As in "192.0.2.53:53 (/etc/resolv.conf)".
+    var asked: String { resolvers.map(\.description).joined(separator: ", ") + (resolversFrom.map { " (\($0))" } ?? "") }
 
     /// The endpoints of servers that the DNS names, and those of relays.
     var servers: [Endpoint] {

@@ -24,11 +24,10 @@ final class LookupWalk {
     private var sentAt = MonotonicTime.zero
     private var timer: TimerID?
 
-    /// - Parameter resolvers: the system's if empty.
-    static func run(_ hoa: HomeAddress, resolvers: [Endpoint]) throws(CommandFailure) -> LookupFindings {
+    static func run(_ hoa: HomeAddress, by dns: DNSChoice) throws(CommandFailure) -> LookupFindings {
         do throws(SystemError) {
             let loop = try EventLoop()
-            let walk = try LookupWalk(hoa, resolvers: resolvers, loop: loop)
+            let walk = try LookupWalk(hoa, by: dns, loop: loop)
             // From within the loop: stopping before it runs would be forgotten.
             loop.schedule(after: .zero) { walk.start() }
             try loop.run()
@@ -38,10 +37,11 @@ final class LookupWalk {
         }
     }
 
-    private init(_ hoa: HomeAddress, resolvers: [Endpoint], loop: EventLoop) throws(SystemError) {
+    private init(_ hoa: HomeAddress, by dns: DNSChoice, loop: EventLoop) throws(SystemError) {
         self.loop = loop
-        var configuration = resolvers.isEmpty ? ResolverConfiguration.system() : ResolverConfiguration(servers: resolvers)
+        var configuration = dns.configuration
         findings = LookupFindings(hoa: hoa, resolvers: configuration.servers.map(\.endpoint), now: SystemClock.now())
+        (findings.resolversFrom, findings.resolversDoubt) = (dns.origin, dns.doubt)
         // On a node, questions of the agent's kind go out beside the translation. Only root may mark them so; without it they go
         // like any other program's.
         let mark = IMTConfiguration().mark

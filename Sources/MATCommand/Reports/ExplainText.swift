@@ -68,6 +68,7 @@ enum ExplainText {
             ("", .left), ("LOCAL", .left), ("REMOTE", .left), ("STATE", .left), ("IS", .left), ("PATH", .left), ("SURVIVES", .left),
         ])
         table.spills = [1, 2]
+        table.spillsTogether = true
         for each in conversations {
             table.add([
                 each.socket?.transport.rawValue ?? "", each.socket?.local ?? each.traffic.local ?? "", each.socket?.remote ?? each.traffic.remote,

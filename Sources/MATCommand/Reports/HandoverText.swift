@@ -2,6 +2,12 @@ import MATControl
 
 /// One line on what a handover has begun; it goes on in matd.
 enum HandoverText {
+    /// What may be so although matd did not answer.
+    static func unanswered(peer: String?) -> String {
+        let place = peer.map { "see where `mat peers` has packets to \($0) go" } ?? "see `mat history`, and what `mat status` says is preferred"
+        return "matd may still move: \(place)"
+    }
+
     static func text(peer: String, _ interface: String?) -> String {
         interface.map { "using \($0) first towards \(peer), known or not yet. `mat peers` shows the state\n" }
             ?? "towards \(peer) the order in matd.yaml holds again\n"

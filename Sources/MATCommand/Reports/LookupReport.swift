@@ -62,11 +62,11 @@ enum LookupReport {
     // MARK: DNS
 
     private static func dns(_ findings: LookupFindings, _ style: TextStyle) -> [String] {
-        let asked = findings.resolvers.map(\.description).joined(separator: ", ")
-        let head = [
-            style.head("DNS"), "  name       \(findings.name)",
-            "  asked      \(asked), \(Quantity.milliseconds(findings.dnsTook))",
-        ]
+        let head =
+            [
+                style.head("DNS"), "  name       \(findings.name)",
+                "  asked      \(findings.asked), \(Quantity.milliseconds(findings.dnsTook))",
+            ] + (findings.resolversDoubt.map { ["  doubt      " + style.bad($0)] } ?? [])
         switch findings.dns {
         case nil: return head
         case .absent?: return head + ["  found      nothing: neither type IMS (TYPE65400) nor SRV at _mat-ims._udp"]
@@ -212,6 +212,8 @@ extension LookupReport {
     private static func dnsJSON(_ findings: LookupFindings) -> JSONValue {
         var result: [String: JSONValue] = [
             "name": .text(findings.name), "resolvers": .array(findings.resolvers.map(JSONValue.text)),
+            "resolversFrom": findings.resolversFrom.map(JSONValue.string) ?? .null,
+            "resolversDoubt": findings.resolversDoubt.map(JSONValue.string) ?? .null,
             "tookMilliseconds": milliseconds(findings.dnsTook),
         ]
         switch findings.dns {

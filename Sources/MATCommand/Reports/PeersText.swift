@@ -6,7 +6,9 @@ enum PeersText {
     /// - Parameter limit: show so many at most.
     static func text(_ report: PeersReport, limit: Int? = nil, names: [String: String] = [:], _ style: TextStyle = .plain) -> String {
         var peers = report.peers.isEmpty ? ["no peers"] : lines(report.peers, limit: limit, names: names, style: style)
-        if report.peers.count > 1 { peers += summary(report.peers, count: max(report.peersCount, report.peers.count)) }
+        if report.peers.count > 1 {
+            peers += summary(report.peers, count: max(report.peersCount, report.peers.count), troubled: report.peersTroubled)
+        }
         let plain = (report.undecided?.destinations ?? []).filter(\.isPlain).map { destination in
             "\(destination.address): plain, it survives no move: \(destination.reason)"
         }
@@ -74,10 +76,18 @@ enum PeersText {
     }
 
     /// How many are in which state, the worst first.
-    static func summary(_ peers: [PeerReport], count: Int) -> [String] {
+    ///
+    /// - Parameters:
+    ///   - count: of all, of which these may be some.
+    ///   - troubled: of all, those that a person should look at, if matd says so.
+    static func summary(_ peers: [PeerReport], count: Int, troubled: Int?) -> [String] {
         let states = groups(ordered(peers), by: word).map { "\($1.count) \($0)" }.joined(separator: ", ")
-        let latest = count > peers.count ? "; of the \(peers.count) with the latest traffic " : ": "
-        return ["\(Quantity.count(Int64(count), "peer"))\(latest)\(states)"]
+        let all = Quantity.count(Int64(count), "peer")
+        guard count > peers.count else { return ["\(all): \(states)"] }
+        guard let troubled else { return ["\(all); of the \(peers.count) with the latest traffic \(states)"] }
+        let leftOut = max(0, troubled - peers.count { rank($0) < 3 })
+        let which = leftOut > 0 ? "\(leftOut) of which should be looked at too" : "none of which has to be looked at"
+        return ["\(all), of which matd leaves out \(count - peers.count), \(which); of the others \(states)"]
     }
 
     /// The state without a time in it.

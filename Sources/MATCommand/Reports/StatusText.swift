@@ -31,7 +31,9 @@ enum StatusText {
         let count = max(status.peersCount, peers.count)
         lines += ["", style.head("Peers (\(count))")]
         lines += peers.isEmpty ? ["  none"] : PeersText.lines(peers, limit: peersMax, indent: 2, names: names, style: style.uncolored)
-        if peers.count > peersMax { lines += PeersText.summary(peers, count: count).map { "  \($0)" } + ["  `mat peers` lists them"] }
+        if peers.count > peersMax {
+            lines += PeersText.summary(peers, count: count, troubled: status.peersTroubled).map { "  \($0)" } + ["  `mat peers` lists them"]
+        }
         return style.page(lines)
     }
 

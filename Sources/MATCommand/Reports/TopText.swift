@@ -17,7 +17,7 @@ enum TopText {
         lines.append(
             "in \(Quantity.bits(perSecond: total.octetsIn * 8)), \(Quantity.rate(total.packetsIn)) packets/s; out \(Quantity.bits(perSecond: total.octetsOut * 8)), \(Quantity.rate(total.packetsOut)) packets/s"
         )
-        if status.peers.count > 1 { lines += PeersText.summary(status.peers, count: peers) }
+        if status.peers.count > 1 { lines += PeersText.summary(status.peers, count: peers, troubled: status.peersTroubled) }
         if let last = history.handovers.last { lines.append("last handover " + move(last, wallMilliseconds)) }
         var links = TextTable([("VIA", .left), ("MOBILE ADDRESS", .left), ("STATE", .left)])
         for (number, locator) in status.locators.enumerated() {

@@ -2,6 +2,22 @@ import MATControl
 
 /// `mat why` for people.
 enum WhyText {
+    /// More would hide what is above.
+    private static let plainMax = 20
+
+    private static func plainLines(_ conversations: [WhyReport.PlainConversation]) -> [String] {
+        guard !conversations.isEmpty else { return [] }
+        let count = Quantity.count(Int64(conversations.count), "conversation")
+        let reasons = conversations.map(\.reason).reduce(into: [String]()) { if !$0.contains($1) { $0.append($1) } }
+        var lines = ["", "  \(count) with it \(conversations.count == 1 ? "is" : "are") plain, and would not survive a move:"]
+        for reason in reasons {
+            lines += conversations.prefix(plainMax).filter { $0.reason == reason }.map { "    \($0.transport)  \($0.local) -> \($0.remote)" }
+            if conversations.prefix(plainMax).contains(where: { $0.reason == reason }) { lines.append("      \(reason)") }
+        }
+        if conversations.count > plainMax { lines.append("    and \(conversations.count - plainMax) more") }
+        return lines
+    }
+
     static func text(_ report: WhyReport, _ style: TextStyle = .plain) -> String {
         let used = report.candidates.first(where: \.used)
         let way = used.map { "\($0.path.rawValue), \($0.path == .relayed ? "by" : "to") \($0.to)\($0.from.map { " from \($0)" } ?? "")" }
@@ -15,6 +31,6 @@ enum WhyText {
         if !table.isEmpty { lines += [""] + table.lines(indent: 2, style) }
         let remedies = report.candidates.filter { !$0.used }.compactMap(\.remedy).reduce(into: [String]()) { if !$0.contains($1) { $0.append($1) } }
         if !remedies.isEmpty { lines += ["", "  a better path would need:"] + remedies.map { "    \($0)" } }
-        return style.page(lines)
+        return style.page(lines + plainLines(report.plain ?? []))
     }
 }

@@ -64,20 +64,23 @@ struct NodeControl: ParsableArguments {
     @Option(name: .customLong("control"), help: ArgumentHelp("matd's control socket.", valueName: "path"))
     var path = DaemonFile.nodeControl.path
 
+    /// - Parameter unanswered: what may be so although matd gave no answer, where it was asked to change something.
     func request<Report: Decodable>(
-        _ command: NodeCommand, _ arguments: some Encodable = NoArguments(), as type: Report.Type, timeout: Duration = .seconds(5)
+        _ command: NodeCommand, _ arguments: some Encodable = NoArguments(), as type: Report.Type, timeout: Duration = .seconds(5),
+        unanswered: String? = nil
     ) throws(CommandFailure) -> Report {
-        try Self.request(command, arguments, as: type, at: path, timeout: timeout)
+        try Self.request(command, arguments, as: type, at: path, timeout: timeout, unanswered: unanswered)
     }
 
     static func request<Report: Decodable>(
-        _ command: NodeCommand, _ arguments: some Encodable = NoArguments(), as type: Report.Type, at path: String, timeout: Duration = .seconds(5)
+        _ command: NodeCommand, _ arguments: some Encodable = NoArguments(), as type: Report.Type, at path: String, timeout: Duration = .seconds(5),
+        unanswered: String? = nil
     ) throws(CommandFailure) -> Report {
         do throws(ControlError) {
             return try ControlClient.request(
                 type, path: path, command: command.rawValue, arguments: arguments, timeout: timeout, daemon: "matd")
         } catch {
-            throw CommandFailure(error)
+            throw CommandFailure(error, unanswered: unanswered)
         }
     }
 }
@@ -87,21 +90,23 @@ struct IMSControl: ParsableArguments {
     @Option(name: .customLong("control"), help: ArgumentHelp("imsd's control socket.", valueName: "path"))
     var path = DaemonFile.imsControl.path
 
+    /// - Parameter unanswered: what may be so although imsd gave no answer, where it was asked to change something.
     func request<Report: Decodable>(
-        _ command: IMSCommandName, _ arguments: some Encodable = NoArguments(), as type: Report.Type, timeout: Duration = .seconds(10)
+        _ command: IMSCommandName, _ arguments: some Encodable = NoArguments(), as type: Report.Type, timeout: Duration = .seconds(10),
+        unanswered: String? = nil
     ) throws(CommandFailure) -> Report {
-        try Self.request(command, arguments, as: type, at: path, timeout: timeout)
+        try Self.request(command, arguments, as: type, at: path, timeout: timeout, unanswered: unanswered)
     }
 
     static func request<Report: Decodable>(
         _ command: IMSCommandName, _ arguments: some Encodable = NoArguments(), as type: Report.Type, at path: String,
-        timeout: Duration = .seconds(10)
+        timeout: Duration = .seconds(10), unanswered: String? = nil
     ) throws(CommandFailure) -> Report {
         do throws(ControlError) {
             return try ControlClient.request(
                 type, path: path, command: command.rawValue, arguments: arguments, timeout: timeout, daemon: "imsd")
         } catch {
-            throw CommandFailure(error)
+            throw CommandFailure(error, unanswered: unanswered)
         }
     }
 }

@@ -25,6 +25,20 @@ struct TextStyle: Sendable {
 
     func folded(_ lines: [String]) -> [String] { columns.map { columns in lines.flatMap { Frame.wrap($0, columns: columns) } } ?? lines }
 
+    /// Words that fit no line, as reverse names of IPv6 addresses, without their middle; a program gets them whole.
+    func shortened(_ text: String, indent: Int) -> String {
+        guard let columns, columns - indent >= Self.wordMin else { return text }
+        let room = columns - indent
+        return text.split(separator: " ", omittingEmptySubsequences: false).map { word in
+            guard word.count > room else { return String(word) }
+            let end = (room - 3) / 2
+            return "\(word.prefix(room - 3 - end))...\(word.suffix(end))"
+        }.joined(separator: " ")
+    }
+
+    /// Less room leaves nothing to know a word by.
+    private static let wordMin = 24
+
     /// As wide, for what stands below a heading.
     var uncolored: TextStyle { TextStyle(isColored: false, columns: columns) }
 

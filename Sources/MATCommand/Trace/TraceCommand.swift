@@ -17,7 +17,7 @@ struct TraceCommand: ParsableCommand {
     var hoa: HomeAddress
 
     @Option(
-        help: ArgumentHelp("Ask this DNS server instead of the system's; may be repeated.", valueName: "address"),
+        help: ArgumentHelp("Ask this DNS server instead of those that matd asks; may be repeated.", valueName: "address"),
         transform: reading(.endpoint(defaultPort: 53)))
     var resolver: [Endpoint] = []
 
@@ -25,25 +25,29 @@ struct TraceCommand: ParsableCommand {
     @OptionGroup var output: OutputOptions
 
     func run() throws {
-        let report = try findings().report
+        let findings = try findings()
+        let report = findings.report
         try output.print(report) { TraceText.text(report, $0) }
         if report.stopsAt != nil { throw ExitCode(ExitStatus.failed.rawValue) }
+        // Nothing was seen that stops them, of a part of the way.
+        if case .failure(let failure) = findings.node { throw ExitCode(failure.status.rawValue) }
     }
 
     private func findings() throws(CommandFailure) -> TraceFindings {
         let node = node()
-        guard case .success = node else { return TraceFindings(lookup: try LookupWalk.run(hoa, resolvers: resolver), node: node) }
+        let dns = DNSChoice(named: resolver)
+        guard case .success = node else { return TraceFindings(lookup: try LookupWalk.run(hoa, by: dns), node: node) }
         // First, since matd finds out about somebody new by the first packet to him, and he may say more about where he is for it.
         let before = try packetsIn()
         let echo = TraceProbes.echo(hoa.address)
-        var findings = TraceFindings(lookup: try LookupWalk.run(hoa, resolvers: resolver), node: node)
+        var findings = TraceFindings(lookup: try LookupWalk.run(hoa, by: dns), node: node)
         findings.echo = echo
         var traced = try control.request(.trace, TraceRequest(peer: "\(hoa)"), as: NodeTraceReport.self)
         findings.traced = traced
         // A record that was replaced between the two questions is no doubt: both are asked again.
         if findings.report.steps.contains(where: { $0.stage == .cache && $0.outcome == .doubt }) {
             usleep(300_000)
-            findings.lookup = try LookupWalk.run(hoa, resolvers: resolver)
+            findings.lookup = try LookupWalk.run(hoa, by: dns)
             traced = try control.request(.trace, TraceRequest(peer: "\(hoa)"), as: NodeTraceReport.self)
             findings.traced = traced
         }

@@ -31,10 +31,21 @@ struct TraceFindings {
 
     private typealias Step = TraceReport.Step
 
+    /// Why nothing of matd is known.
+    private var withoutNode: String {
+        guard case .failure(let failure) = node else { return "nothing is mapped" }
+        return failure.isForbidden ? "matd could not be asked" : failure.status == .unanswered ? "matd gave no answer" : "matd does not run"
+    }
+
     // MARK: This host
 
     private var nodeStep: Step {
         switch node {
+        case .failure(let failure) where failure.isForbidden || failure.status == .unanswered:
+            return Step(
+                .node, .doubt, failure.description,
+                details: ["so what it and the kernel do with packets was not looked at, and none was sent"],
+                remedy: failure.isForbidden ? "`sudo mat trace \(lookup.hoa)`" : "`systemctl status matd`")
         case .failure(let failure):
             return Step(
                 .node, .stops, failure.description, remedy: "`mat doctor` says what matd lacks; while it does not run packets go as they went before")
@@ -63,16 +74,18 @@ struct TraceFindings {
 
     // MARK: Names and servers
 
+    private var asked: [String] { ["\(lookup.name)", "asked \(lookup.asked)"] + (lookup.resolversDoubt.map { [$0] } ?? []) }
+
     private var dnsStep: Step {
         let took = Quantity.milliseconds(lookup.dnsTook)
         switch lookup.dns {
         case .found(let found)?:
             let servers = found.ordered.map { server in "\(server.target) (\(server.addresses.map(\.description).joined(separator: ", ")))" }
-            return Step(.dns, .ok, "names \(servers.joined(separator: ", then ")), in \(took)", details: ["\(lookup.name)"])
+            return Step(.dns, .ok, "names \(servers.joined(separator: ", then ")), in \(took)", details: asked)
         case .absent?, .failed?, .unusable?, nil:
             let (what, remedy) = lookup.verdict.words
             return Step(
-                .dns, .stops, what, details: ["\(lookup.name), asked \(lookup.resolvers.map(\.description).joined(separator: ", "))"], remedy: remedy)
+                .dns, .stops, what, details: asked, remedy: remedy)
         }
     }
 
@@ -94,7 +107,7 @@ struct TraceFindings {
     // MARK: What matd knows
 
     private var cacheStep: Step {
-        guard let traffic = traced?.traffic else { return Step(.cache, .skipped, "matd does not run") }
+        guard let traffic = traced?.traffic else { return Step(.cache, .skipped, withoutNode) }
         switch traffic.way {
         case .local: return Step(.cache, .ok, traffic.text)
         case .gateway: return Step(.cache, .ok, traffic.text)
@@ -136,7 +149,7 @@ struct TraceFindings {
     }
 
     private var routesStep: Step {
-        guard let traced else { return Step(.routes, .skipped, "matd does not run") }
+        guard let traced else { return Step(.routes, .skipped, withoutNode) }
         guard isPeer else { return Step(.routes, .skipped, "nothing is mapped") }
         var lines: [String] = []
         if let captured = traced.captured {

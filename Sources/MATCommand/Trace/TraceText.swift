@@ -7,7 +7,7 @@ enum TraceText {
         for step in report.steps {
             let fill = String(repeating: " ", count: width - step.stage.title.count)
             lines.append("\(step.stage.title)\(fill)  \(word(step.outcome, style))  \(step.text)")
-            lines += step.details.map { indent + "  " + $0 }
+            lines += step.details.map { indent + "  " + style.shortened($0, indent: indent.count + 2) }
             if step.stage == .path { lines += report.hops.map { "\(indent)  hop \($0.number): \(hop($0))" } }
             if let remedy = step.remedy, step.outcome != .ok { lines.append("\(indent)-> \(remedy)") }
         }
@@ -15,6 +15,8 @@ enum TraceText {
             lines.append(style.bad("packets to \(report.hoa) stop at \(stop.stage.title): \(stop.text)"))
         } else if report.steps.allSatisfy({ $0.outcome == .ok }) {
             lines.append(style.good("packets to \(report.hoa) arrive, and answers come back"))
+        } else if report.steps.contains(where: { $0.stage == .node && $0.outcome == .doubt }), report.steps.last?.outcome == .skipped {
+            lines.append("as far as this could be seen nothing stops packets to \(report.hoa)")
         } else {
             lines.append("nothing stops packets to \(report.hoa); see what is in doubt above")
         }

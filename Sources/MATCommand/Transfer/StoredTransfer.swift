@@ -17,9 +17,14 @@ struct StoredTransfer {
         // A cluster's servers see what is written; one with a file would neither see it, nor be seen writing.
         guard configuration.etcd == nil else { return }
         for path in Set([configuration.controlPath, control.path]) {
-            guard (try? ControlClient.request(JSONValue.self, path: path, command: "status", timeout: .seconds(2), daemon: "imsd")) == nil else {
-                throw CommandFailure("imsd is running (it answers at \(path)): leave out --config, or stop it first")
+            do throws(ControlError) {
+                _ = try ControlClient.request(JSONValue.self, path: path, command: "status", timeout: .seconds(2), daemon: "imsd")
+            } catch {
+                // Who may not ask it does not know that it is stopped.
+                if error.cause == .forbidden { throw CommandFailure(error) }
+                if error.cause == .absent { continue }
             }
+            throw CommandFailure("imsd is running (it answers at \(path)): leave out --config, or stop it first")
         }
     }
 

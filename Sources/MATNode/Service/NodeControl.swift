@@ -105,7 +105,7 @@ extension NodeService {
             },
             routingRules: RoutingRulesReport(base: rulePlace.base, passed: rulePlace.passed, before: rulePlace.before),
             pathsWatched: status.pathsWatched, chosenInterface: status.chosenInterface, peers: status.peers.map { peer($0, counted) },
-            peersCount: status.peersCount, resolving: status.resolving,
+            peersCount: status.peersCount, peersTroubled: status.peersTroubled, resolving: status.resolving,
             undecided: undecided(status),
             dns: dns(now.monotonic), unknownSources: status.strangers, repairs: repairs, lastRepair: lastRepair,
             counters: NodeCountersReport(status.counters))
@@ -129,7 +129,9 @@ extension NodeService {
         let counted = environment.counters()
         shell.tell(counted.mapValues(\.packets))
         let status = core.status(now: now)
-        return PeersReport(peers: status.peers.map { peer($0, counted) }, peersCount: status.peersCount, undecided: undecided(status))
+        return PeersReport(
+            peers: status.peers.map { peer($0, counted) }, peersCount: status.peersCount, peersTroubled: status.peersTroubled,
+            undecided: undecided(status))
     }
 
     func peer(_ peer: NodeStatus.PeerState, _ counters: [HomePair: PeerCounters]) -> PeerReport {

@@ -25,12 +25,7 @@ public enum ControlClient {
     ) throws(ControlError) -> Result {
         let daemon = daemon ?? path.split(separator: "/").dropLast().last.map(String.init) ?? "the daemon"
         let request = try ControlJSON.encode(Request(command: command, arguments: arguments))
-        let line: [UInt8]
-        do throws(ControlError) {
-            line = try exchange(request, path, daemon, SystemClock.now().monotonic + timeout)
-        } catch {
-            throw ControlError(error.description, isUnreachable: true)
-        }
+        let line = try exchange(request, path, Asked(daemon, timeout))
         let answer: ControlAnswer<Result>
         do throws(ControlError) {
             answer = try ControlJSON.decode(ControlAnswer<Result>.self, from: line)
@@ -51,24 +46,43 @@ public enum ControlClient {
         _ type: Result.Type, path: String, command: String, arguments: Arguments, timeout: Duration = .seconds(30), daemon: String
     ) throws(ControlError) -> (result: Result, session: ControlSession) {
         let request = try ControlJSON.encode(Request(command: command, arguments: arguments))
-        let deadline = SystemClock.now().monotonic + timeout
-        let session = ControlSession(descriptor: try connect(path, daemon, deadline))
-        try send(request + [10], session.descriptor, daemon, deadline)
-        let answer = try ControlJSON.decode(ControlAnswer<Result>.self, from: try receiveLine(session.descriptor, daemon, deadline))
+        let asked = Asked(daemon, timeout)
+        let session = ControlSession(descriptor: try connect(path, asked))
+        try send(request + [10], session.descriptor, asked)
+        let answer = try ControlJSON.decode(ControlAnswer<Result>.self, from: try receiveLine(session.descriptor, asked))
         guard answer.ok, let result = answer.result else {
             throw ControlError(answer.error ?? "\(daemon) refused \(command) and gave no reason; see journalctl -u \(daemon)")
         }
         return (result, session)
     }
 
-    private static func exchange(_ line: [UInt8], _ path: String, _ daemon: String, _ deadline: MonotonicTime) throws(ControlError) -> [UInt8] {
-        let descriptor = try connect(path, daemon, deadline)
-        defer { close(descriptor) }
-        try send(line + [10], descriptor, daemon, deadline)
-        return try receiveLine(descriptor, daemon, deadline)
+    /// Who is asked, and until when.
+    private struct Asked {
+        let daemon: String
+        let timeout: Duration
+        let deadline: MonotonicTime
+
+        init(_ daemon: String, _ timeout: Duration) {
+            self.daemon = daemon
+            self.timeout = timeout
+            deadline = SystemClock.now().monotonic + timeout
+        }
+
+        var seconds: String {
+            let milliseconds = timeout.millisecondsSaturated
+            return milliseconds % 1000 == 0 ? "\(milliseconds / 1000)" : "\(Double(milliseconds) / 1000)"
+        }
     }
 
-    private static func connect(_ path: String, _ daemon: String, _ deadline: MonotonicTime) throws(ControlError) -> Int32 {
+    private static func exchange(_ line: [UInt8], _ path: String, _ asked: Asked) throws(ControlError) -> [UInt8] {
+        let descriptor = try connect(path, asked)
+        defer { close(descriptor) }
+        try send(line + [10], descriptor, asked)
+        return try receiveLine(descriptor, asked)
+    }
+
+    private static func connect(_ path: String, _ asked: Asked) throws(ControlError) -> Int32 {
+        let daemon = asked.daemon
         let descriptor = try UnixSocket.make()
         do throws(ControlError) {
             while true {
@@ -77,19 +91,20 @@ public enum ControlClient {
                     return descriptor
                 case EAGAIN, EINTR:
                     // The daemon's queue of connections is full; there is nothing to poll for.
-                    guard SystemClock.now().monotonic < deadline else {
-                        throw ControlError("\(daemon) doesn't accept connections; is it stuck?")
+                    guard SystemClock.now().monotonic < asked.deadline else {
+                        throw ControlError("\(daemon) doesn't accept connections; is it stuck?", cause: .absent)
                     }
                     usleep(10_000)
                 case ENOENT, ENOTDIR:
-                    throw ControlError("\(daemon) isn't running (no socket at \(path)); start it with systemctl start \(daemon)")
+                    throw ControlError("\(daemon) isn't running (no socket at \(path)); start it with systemctl start \(daemon)", cause: .absent)
                 case ECONNREFUSED:
                     throw ControlError(
-                        "\(daemon) isn't running (nobody serves the socket at \(path)); start it with systemctl start \(daemon)")
+                        "\(daemon) isn't running (nobody serves the socket at \(path)); start it with systemctl start \(daemon)",
+                        cause: .absent)
                 case EACCES, EPERM:
-                    throw ControlError("permission denied at \(path): run as root, or \(groupRemedy(of: path, daemon))")
+                    throw ControlError(forbidden(path, daemon), cause: .forbidden)
                 case let number:
-                    throw ControlError("can't reach \(daemon) at \(path): \(UnixSocket.reason(number))")
+                    throw ControlError("can't reach \(daemon) at \(path): \(UnixSocket.reason(number))", cause: .absent)
                 }
             }
         } catch {
@@ -98,39 +113,36 @@ public enum ControlClient {
         }
     }
 
-    /// How a user gets access without being root: through the group the socket belongs to, unless that is root's own.
-    private static func groupRemedy(of path: String, _ daemon: String) -> String {
-        let configure = "set control-group in \(daemon)'s configuration to a group of yours"
+    /// What it is that this user may not, and how it may: as root, or through the group that the socket belongs to, unless that is root's own.
+    private static func forbidden(_ path: String, _ daemon: String) -> String {
+        let user = UserName.of(geteuid())
         var status = stat()
-        guard lstat(path, &status) == 0, status.st_gid != 0 else { return configure }
-        var entry = group()
-        var found: UnsafeMutablePointer<group>?
-        var buffer = [CChar](repeating: 0, count: 65536)
-        guard getgrgid_r(status.st_gid, &entry, &buffer, buffer.count, &found) == 0, found != nil, let name = entry.gr_name else {
-            return configure
+        guard lstat(path, &status) == 0 else {
+            return "whether \(daemon) runs is not to be seen: \(user) may not look for its socket at \(path); use sudo"
         }
-        return "join group \(String(cString: name))"
+        let socket = "\(daemon)'s socket is there (\(path)), but \(user) may not talk to it: use sudo, or "
+        guard status.st_gid != 0, let group = UserName.ofGroup(status.st_gid) else {
+            return socket + "name a group of \(user)'s as control-group in \(daemon)'s configuration"
+        }
+        return socket + "have root add \(user) to the group \(group) (usermod -aG \(group) \(user)), and log in anew"
     }
 
-    private static func send(_ bytes: [UInt8], _ descriptor: Int32, _ daemon: String, _ deadline: MonotonicTime)
-        throws(ControlError)
-    {
+    private static func send(_ bytes: [UInt8], _ descriptor: Int32, _ asked: Asked) throws(ControlError) {
         var rest = bytes[...]
         while !rest.isEmpty {
             let count = rest.withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
             if count >= 0 {
                 rest = rest.dropFirst(count)
             } else if errno == EAGAIN {
-                try wait(descriptor, POLLOUT, daemon, deadline)
+                try wait(descriptor, POLLOUT, asked)
             } else if errno != EINTR {
-                throw ControlError("\(daemon) closed the connection: \(UnixSocket.reason())")
+                throw ControlError("\(asked.daemon) closed the connection: \(UnixSocket.reason())", cause: .absent)
             }
         }
     }
 
-    private static func receiveLine(_ descriptor: Int32, _ daemon: String, _ deadline: MonotonicTime) throws(ControlError)
-        -> [UInt8]
-    {
+    private static func receiveLine(_ descriptor: Int32, _ asked: Asked) throws(ControlError) -> [UInt8] {
+        let daemon = asked.daemon
         var line = [UInt8]()
         var chunk = [UInt8](repeating: 0, count: 65_536)
         while true {
@@ -142,20 +154,18 @@ public enum ControlClient {
                     throw ControlError("\(daemon)'s answer is longer than \(responseBytesMax) octets; ask for less")
                 }
             } else if count == 0 {
-                throw ControlError("\(daemon) closed the connection without an answer; see journalctl -u \(daemon)")
+                throw ControlError("\(daemon) closed the connection without an answer; see journalctl -u \(daemon)", cause: .unanswered)
             } else if errno == EAGAIN {
-                try wait(descriptor, POLLIN, daemon, deadline)
+                try wait(descriptor, POLLIN, asked)
             } else if errno != EINTR {
-                throw ControlError("can't read \(daemon)'s answer: \(UnixSocket.reason())")
+                throw ControlError("can't read \(daemon)'s answer: \(UnixSocket.reason())", cause: .unanswered)
             }
         }
     }
 
-    private static func wait(_ descriptor: Int32, _ events: Int32, _ daemon: String, _ deadline: MonotonicTime)
-        throws(ControlError)
-    {
-        let left = (deadline - SystemClock.now().monotonic).millisecondsSaturated
-        guard left > 0 else { throw ControlError("\(daemon) didn't answer in time") }
+    private static func wait(_ descriptor: Int32, _ events: Int32, _ asked: Asked) throws(ControlError) {
+        let left = (asked.deadline - SystemClock.now().monotonic).millisecondsSaturated
+        guard left > 0 else { throw ControlError("\(asked.daemon) was asked, and gave no answer within \(asked.seconds) s", cause: .unanswered) }
         var entry = pollfd(fd: descriptor, events: Int16(truncatingIfNeeded: events), revents: 0)
         _ = poll(&entry, 1, Int32(clamping: left + 1))
     }

@@ -1,12 +1,24 @@
 /// What went wrong at the control socket, in words for the person at the keyboard.
 public struct ControlError: Error, Hashable, Sendable, CustomStringConvertible {
-    public let description: String
-    /// There was no answer at all, which a client may want to tell from an answer that says no.
-    public let isUnreachable: Bool
+    public enum Cause: Hashable, Sendable {
+        /// The daemon says no, or what it says can't be read.
+        case answer
+        /// It does not run, or can't be reached.
+        case absent
+        /// It has its socket there, and this user may not talk to it.
+        case forbidden
+        /// It was asked and gave no answer: whether it did, or will do, what was asked is not known.
+        case unanswered
+    }
 
-    public init(_ description: String, isUnreachable: Bool = false) {
+    public let description: String
+    public let cause: Cause
+    /// There was no answer at all, which a client may want to tell from an answer that says no.
+    public var isUnreachable: Bool { cause != .answer }
+
+    public init(_ description: String, cause: Cause = .answer) {
         self.description = description
-        self.isUnreachable = isUnreachable
+        self.cause = cause
     }
 }
 

@@ -70,6 +70,21 @@ public struct JoinToken: Hashable, Sendable {
         return "\(Self.scheme):\(named)\(port == SignalPort.ims ? "" : ":\(port)"):\(Base64.writeForURL(writer.octets))"
     }
 
+    /// Whether nodes can look it up, or reach it: an address, or a name of letters, digits, hyphens and underscores (RFC 1123 section 2.1, RFC 2181
+    /// section 11). Its last label is no number, or it would be a mistyped address.
+    public static func isHost(_ text: String) -> Bool {
+        if IPAddress(text) != nil { return true }
+        var labels = text.utf8.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
+        // As in "ims1.example.".
+        if labels.count > 1, labels.last?.isEmpty == true { labels.removeLast() }
+        func isAllowed(_ label: Substring.UTF8View) -> Bool {
+            (1...63).contains(label.count) && label.first != UInt8(ascii: "-") && label.last != UInt8(ascii: "-")
+                && label.allSatisfy { "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_".utf8.contains($0) }
+        }
+        let isNumber = labels.last?.allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) } ?? true
+        return text.utf8.count <= 253 && labels.allSatisfy(isAllowed) && !isNumber
+    }
+
     public static func parse(_ text: String) throws(Malformed) -> JoinToken {
         guard text.hasPrefix("\(scheme):") else { throw Malformed(description: "a token begins with \"\(scheme):\"") }
         let rest = text.dropFirst(scheme.utf8.count + 1)

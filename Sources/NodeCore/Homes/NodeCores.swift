@@ -395,6 +395,9 @@ public struct NodeCores {
                 status.uplinks += other.uplinks
             }
             status.relays += other.relays
+            if status.peersTroubled != nil || other.peersTroubled != nil {
+                status.peersTroubled = (status.peersTroubled ?? status.troubledToldOf) + (other.peersTroubled ?? other.troubledToldOf)
+            }
             status.peers += other.peers
             status.pathsWatched += other.pathsWatched
             status.resolving += other.resolving

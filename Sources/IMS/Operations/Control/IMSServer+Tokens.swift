@@ -17,6 +17,10 @@ extension IMSServer {
                 "nodes have to know where this server is: name the host (--host), or `public-addresses` in imsd.yaml, of which the first is the default"
             )
         }
+        guard JoinToken.isHost(host) else {
+            throw ControlError(
+                "\"\(host)\" is no host's name and no address: nodes could not find this server by it; write ims1.example.net, or an address")
+        }
         let now = SystemClock.now()
         guard let secret = TokenSecret(Self.randomOctets() + Self.randomOctets()), let key = core.configuration.signingKey?.publicKey else {
             throw ControlError("this server has no signing key; make tokens where the key is kept")

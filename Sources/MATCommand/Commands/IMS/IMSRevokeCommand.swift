@@ -81,7 +81,8 @@ extension IMSCommand {
         private func all(_ request: RevokeRequest<JSONValue>) throws(CommandFailure) -> RevocationReport {
             var (sum, request) = (RevocationReport(), request)
             while true {
-                let answer = try control.request(.revoke, request, as: RevocationReport.self, timeout: .seconds(60))
+                let answer = try control.request(
+                    .revoke, request, as: RevocationReport.self, timeout: .seconds(60), unanswered: "imsd may still revoke: see `mat ims enrolled`")
                 sum.revoked += answer.revoked
                 sum.already += answer.already
                 guard let next = answer.next else { return sum }

@@ -52,13 +52,19 @@ extension IMSCommand {
 
             func validate() throws {
                 guard !prefix.isEmpty || !hoa.isEmpty else { throw ValidationError("Give --prefix or --hoa") }
+                guard host.map(JoinToken.isHost) ?? true else {
+                    throw ValidationError(
+                        "--host takes the name or address at which nodes reach this server, without a port, such as ims1.example.net: \"\(host ?? "")\" is neither"
+                    )
+                }
             }
 
             func run() throws {
                 let request = TokenRequest(
                     gives: prefix.map { "\($0)" } + hoa.map { "\($0)" }, host: host, uses: uses, expiresInSeconds: expires?.components.seconds,
                     certificateSeconds: certificateLifetime?.components.seconds, isRenewed: noRenewal ? false : nil)
-                let made = try control.request(.tokenCreate, request, as: TokenReport.self)
+                let made = try control.request(
+                    .tokenCreate, request, as: TokenReport.self, unanswered: "imsd may have made a token all the same: see `mat ims token list`")
                 let code = qr ? try QRText.make(made.token) : ""
                 try output.print(made) { _ in "\(made.token)\n\(code)" }
             }
@@ -92,7 +98,9 @@ extension IMSCommand {
             @OptionGroup var output: OutputOptions
 
             func run() throws {
-                let revoked = try control.request(.tokenRevoke, TokenRevokeRequest(id: "\(id)"), as: TokensReport.self)
+                let revoked = try control.request(
+                    .tokenRevoke, TokenRevokeRequest(id: "\(id)"), as: TokensReport.self,
+                    unanswered: "it may be revoked all the same: see `mat ims token list`")
                 try output.print(revoked) { TokensText.tokens(revoked.tokens, now: SystemClock.now(), $0) }
             }
         }

@@ -1,0 +1,44 @@
+import Glibc
+import MATDNS
+import MATRuntime
+import MATSignal
+
+/// Which DNS servers a command asks: those that the daemon of this host asks, or what it finds says nothing of what that sees.
+struct DNSChoice {
+    /// The system's if empty.
+    private(set) var servers: [Endpoint] = []
+    /// Whether answers that nobody validated count for nothing.
+    private(set) var requiresDNSSEC = false
+    /// Who names them, for people.
+    private(set) var origin = ResolverConfiguration.systemPath
+    /// Why they are not the daemon's, though there may be such.
+    private(set) var doubt: String?
+
+    /// What a person names goes before.
+    init(named: [Endpoint], configuration path: String = DaemonFile.nodeConfiguration.path) {
+        self.init(configuration: named.isEmpty ? path : "")
+        if !named.isEmpty { (servers, origin) = (named, "--resolver") }
+    }
+
+    /// - Parameter path: the daemon's, of whose keys `dns` alone is looked at. There need be none.
+    init(configuration path: String) {
+        var status = stat()
+        if stat(path, &status) != 0, errno == ENOENT || errno == ENOTDIR { return }
+        do throws(ConfigurationError) {
+            let dns = try ConfigurationFile.read(path: path).section("dns")
+            servers = dns.list("resolvers", .endpoint(defaultPort: 53))
+            requiresDNSSEC = dns.value("require-dnssec", .bool, default: false)
+            if !servers.isEmpty { origin = "`dns` in \(path)" }
+        } catch {
+            let reason = error.problems.first.map(\.reason) ?? "it can't be read"
+            doubt = "\(path) may name others to ask (`dns`), and was not read: \(reason)"
+        }
+    }
+
+    /// What they are asked with.
+    var configuration: ResolverConfiguration {
+        var configuration = servers.isEmpty ? ResolverConfiguration.system() : ResolverConfiguration(servers: servers)
+        configuration.requireDNSSEC = requiresDNSSEC
+        return configuration
+    }
+}
