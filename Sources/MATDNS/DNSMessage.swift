@@ -8,8 +8,9 @@ package enum DNSMessage {
     /// Announced with EDNS0; also what our own protocol takes for safe from fragmentation.
     static let udpPayloadBytesMax: UInt16 = 1232
     static let headerOctets = 12
-    /// CNAMEs followed in one answer.
+    /// CNAMEs followed from one name.
     static let aliasesMax = 8
+    static let endlessAliases = DNSFailure.malformed("its aliases go round or on for too long")
     /// Positive answers are kept no longer (protocol.md section 8).
     static let ttlMax = Duration.seconds(3600)
     /// Absence is remembered no longer (section 7).
@@ -89,22 +90,23 @@ package enum DNSMessage {
             ttl = min(ttl, alias.ttl)
             name = target
             aliases += 1
-            guard aliases <= aliasesMax else { return .serverFailed(.malformed("its aliases go round or on for too long")) }
+            guard aliases <= aliasesMax else { return .serverFailed(endlessAliases) }
+        }
+        func absence(until expires: MonotonicTime) -> Reading {
+            .result(
+                .absent(
+                    DNSAbsence(
+                        isNameAbsent: isNameAbsent && aliases == 0, expires: expires, isAuthenticated: isAuthenticated,
+                        alias: aliases > 0 ? name : nil, isAliasAbsent: isNameAbsent && aliases > 0)))
         }
         if let soa = authority.first(where: { $0.type == .soa && name.isWithin($0.name) }) {
-            let expires = now + min(ttl, soa.ttl, soa.soaMinimum ?? .zero, absenceTTLMax)
-            return .result(
-                .absent(
-                    DNSAbsence(isNameAbsent: isNameAbsent && aliases == 0, expires: expires, isAuthenticated: isAuthenticated)))
+            return absence(until: now + min(ttl, soa.ttl, soa.soaMinimum ?? .zero, absenceTTLMax))
         }
         // Without SOA it may be a referral or an alias the server did not follow: neither says that there is nothing.
         guard isNameAbsent || (aliases == 0 && !authority.contains { $0.type == .ns }) else {
             return .serverFailed(.malformed("it ends in a referral or an unresolved alias"))
         }
-        let absence = DNSAbsence(
-            isNameAbsent: isNameAbsent && aliases == 0, expires: now + min(ttl, absenceTTLWithoutSOA),
-            isAuthenticated: isAuthenticated)
-        return .result(.absent(absence))
+        return absence(until: now + min(ttl, absenceTTLWithoutSOA))
     }
 }
 

@@ -62,11 +62,17 @@ public struct DNSAbsence: Hashable, Sendable {
     public var isNameAbsent: Bool
     public var expires: MonotonicTime
     public var isAuthenticated: Bool
+    /// Where the name's aliases (CNAME) end, if it is one: there is nothing of the type there.
+    public var alias: DomainName?
+    /// That name doesn't exist, nor does anything below it.
+    public var isAliasAbsent: Bool
 
-    public init(isNameAbsent: Bool, expires: MonotonicTime, isAuthenticated: Bool = false) {
+    public init(isNameAbsent: Bool, expires: MonotonicTime, isAuthenticated: Bool = false, alias: DomainName? = nil, isAliasAbsent: Bool = false) {
         self.isNameAbsent = isNameAbsent
         self.expires = expires
         self.isAuthenticated = isAuthenticated
+        self.alias = alias
+        self.isAliasAbsent = isAliasAbsent
     }
 }
 
@@ -89,6 +95,14 @@ public enum DNSFailure: Error, Hashable, Sendable, CustomStringConvertible {
 
     /// Whether it says that somebody may have tampered with the answer: then nothing may be concluded, not even after a while.
     public var isDistrust: Bool { self == .bogus || self == .notAuthenticated }
+
+    /// Whether a server said something, and may say more of another name.
+    var isAnswer: Bool {
+        switch self {
+        case .refused, .malformed: true
+        case .timeout, .unreachable, .bogus, .notAuthenticated, .overloaded, .noServers: false
+        }
+    }
 
     public var description: String {
         switch self {

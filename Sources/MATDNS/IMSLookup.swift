@@ -6,6 +6,16 @@ import MATSignal
 ///
 /// Both forms are asked for at once: for a plain destination, whose first packet waits for this, the second question would
 /// otherwise cost another round trip.
+///
+/// A reverse name may be an alias (CNAME) into another zone, as those of prefixes longer than /24 are (RFC 2317):
+///
+/// ```
+///   65.2.0.192.in-addr.arpa  CNAME  65.64/26.2.0.192.in-addr.arpa     type IMS there: its answer follows the alias by itself
+///   _mat-ims._udp.65.2.0.192.in-addr.arpa                             is absent: an alias does not speak for what is below it
+///   _mat-ims._udp.65.64/26.2.0.192.in-addr.arpa                       so SRV and TXT are asked for below the alias's end too
+/// ```
+/// Where type IMS can't be had of the name, for a server that chokes on it or a resolver that follows no aliases, these are asked for by
+/// themselves, and both forms at their end.
 public final class IMSLookup {
     public let resolver: Resolver
 
@@ -16,14 +26,18 @@ public final class IMSLookup {
         lookup(at: .reverse(hoa), completion: completion)
     }
 
+    /// SRV and TXT alone, whatever there is of type IMS; for comparing them.
+    package func lookupService(at name: DomainName, completion: @escaping (IMSLookupResult) -> Void) {
+        IMSLookupTask(name, resolver: resolver, completion: completion).start(isServiceAlone: true)
+    }
+
     /// For the certificate of a prefix, at the prefix's own name.
     public func lookup(prefix: IPPrefix, completion: @escaping (IMSLookupResult) -> Void) {
         lookup(at: .reverse(prefix), completion: completion)
     }
 
     public func lookup(at name: DomainName, completion: @escaping (IMSLookupResult) -> Void) {
-        let task = IMSLookupTask(resolver: resolver, completion: completion)
-        task.start(name)
+        IMSLookupTask(name, resolver: resolver, completion: completion).start()
     }
 }
 
@@ -35,10 +49,16 @@ private final class IMSLookupTask {
 
     private let resolver: Resolver
     private var completion: ((IMSLookupResult) -> Void)?
+    /// Where both forms are looked for: the end of the aliases, once they were asked for by themselves.
+    private var name: DomainName
     private var record: DNSResult?
     private var service: DNSResult?
-    private var text: DNSResult?
     private var serviceName = DomainName.root
+    /// Below the end of the aliases that the answer about type IMS told of; `nil` if it told of none.
+    private var aliasServiceName: DomainName?
+    private var aliasService: DNSResult?
+    /// The name that was an alias of `name`, if they were asked for by themselves.
+    private var original: DomainName?
 
     private var servers: [IMSHost] = []
     private var keys: [[UInt8]] = []
@@ -48,24 +68,32 @@ private final class IMSLookupTask {
     private var openQuestions = 0
     private var addressFailure: DNSFailure?
 
-    init(resolver: Resolver, completion: @escaping (IMSLookupResult) -> Void) {
+    init(_ name: DomainName, resolver: Resolver, completion: @escaping (IMSLookupResult) -> Void) {
+        self.name = name
         self.resolver = resolver
         self.completion = completion
     }
 
-    private static func result(of failure: DNSFailure) -> IMSLookupResult {
-        failure.isDistrust ? .unusable(failure.description) : .failed(failure.description)
+    /// Why a question could not be answered, and of which name.
+    private func words(_ failure: DNSFailure) -> String {
+        original.map { "\($0) is an alias of \(name), and of that \(failure)" } ?? failure.description
     }
+
+    private func result(of failure: DNSFailure) -> IMSLookupResult { failure.isDistrust ? .unusable(words(failure)) : .failed(words(failure)) }
 
     private func finish(_ result: IMSLookupResult) {
         completion?(result)
         completion = nil
     }
 
-    func start(_ name: DomainName) {
-        resolver.resolve(DNSQuestion(name, .ims)) { [self] in
-            record = $0
-            decide()
+    func start(isServiceAlone: Bool = false) {
+        if isServiceAlone {
+            record = .absent(DNSAbsence(isNameAbsent: false, expires: .distantFuture))
+        } else {
+            resolver.resolve(DNSQuestion(name, .ims)) { [self] in
+                record = $0
+                decide()
+            }
         }
         guard completion != nil, !isRecordConclusive else { return }
         guard let serviceName = name.prefixed("_mat-ims", "_udp") else {
@@ -91,22 +119,65 @@ private final class IMSLookupTask {
 
     private func decide() {
         guard completion != nil, openQuestions == 0, servers.isEmpty else { return }
-        switch (record, service) {
-        case (.records(let records)?, _):
-            recordsFound(records)
-        case (.absent(let absence)?, _) where absence.isNameAbsent:
-            finish(.absent(until: absence.expires))
-        case (.absent?, .records(let records)?), (.failed?, .records(let records)?):
-            // A server that chokes on unknown types may still serve the other form.
-            serviceFound(records)
-        case (.absent(let first)?, .absent(let second)?):
-            finish(.absent(until: min(first.expires, second.expires)))
-        case (.failed(let first)?, .failed(let second)?):
-            finish(Self.result(of: second.isDistrust ? second : first))
-        case (.failed(let failure)?, .absent?), (.absent?, .failed(let failure)?):
-            finish(Self.result(of: failure))
-        case (nil, _), (_, nil):
-            break
+        switch record {
+        case nil: return
+        case .records(let records)?: return recordsFound(records)
+        case .absent(let absence)? where absence.isNameAbsent: return finish(.absent(until: absence.expires))
+        case .absent(let absence)?:
+            if let alias = absence.alias, !absence.isAliasAbsent, aliasServiceName == nil, let below = alias.prefixed("_mat-ims", "_udp") {
+                return ask(below, absence)
+            }
+        case .failed?: break
+        }
+        guard let service else { return }
+        // A server that chokes on unknown types may still serve the other form.
+        if case .records(let records) = service { return serviceFound(records) }
+        if let aliasServiceName {
+            guard let aliasService else { return }
+            if case .records(let records) = aliasService {
+                serviceName = aliasServiceName
+                return serviceFound(records)
+            }
+        }
+        nothingFound([record, service, aliasService].compactMap { $0 })
+    }
+
+    /// Asks for the other form below the end of aliases.
+    private func ask(_ below: DomainName, _ absence: DNSAbsence) {
+        aliasServiceName = below
+        // What is found there counts no longer than the word that it is the same name.
+        expires = min(expires, absence.expires)
+        isAuthenticated = isAuthenticated && absence.isAuthenticated
+        resolver.resolve(DNSQuestion(below, .srv)) { [self] in
+            aliasService = $0
+            decide()
+        }
+    }
+
+    private func nothingFound(_ results: [DNSResult]) {
+        var failures: [DNSFailure] = []
+        var until = MonotonicTime.distantFuture
+        for result in results {
+            switch result {
+            case .failed(let failure): failures.append(failure)
+            case .absent(let absence): until = min(until, absence.expires)
+            case .records: break
+            }
+        }
+        guard let failure = failures.first(where: \.isDistrust) ?? failures.first else { return finish(.absent(until: min(until, expires))) }
+        guard case .failed(let first)? = record, first.isAnswer, failures.allSatisfy(\.isAnswer), original == nil else {
+            return finish(result(of: failure))
+        }
+        // Its cause may be where an alias leads.
+        openQuestions = 1
+        resolver.resolveAliases(of: name) { [self] in
+            openQuestions = 0
+            guard case .end(let alias) = $0 else { return finish(result(of: failure)) }
+            original = name
+            (name, record, service) = (alias.name, nil, nil)
+            expires = min(expires, alias.expires)
+            isAuthenticated = isAuthenticated && alias.isAuthenticated
+            start()
         }
     }
 

@@ -23,15 +23,28 @@ import Testing
                 texts: NFTablesListing.texts("table inet fw { # handle 1\n\tchain input { # handle 2\n\t\tudp dport 6289 drop # handle 3\n")))
     }
 
-    private func findings(_ firewall: HostFirewall) throws -> [DoctorFinding] {
+    private func findings(_ firewall: HostFirewall, relays: [UInt16] = [6290]) throws -> [DoctorFinding] {
         DoctorFindings.firewall(
-            firewall, gaps: [], roles: [.node(homes: [try #require(IPAddress("192.0.2.10"))])], interfaces: [try wlan()], isRoot: true)
+            firewall, gaps: [], roles: [.node(homes: [try #require(IPAddress("192.0.2.10"))], relays: relays)], interfaces: [try wlan()],
+            isRoot: true)
     }
 
     private let established = #"{"match":{"op":"in","left":{"ct":{"key":"state"}},"right":["established","related"]}},{"accept":null}"#
 
     private func dport(_ value: String) -> String {
         #"{"match":{"op":"==","left":{"payload":{"protocol":"udp","field":"dport"}},"right":\#(value)}}"#
+    }
+
+    @Test("Relays are asked about at their own ports")
+    func relayPorts() throws {
+        let text =
+            #"{"nftables":[{"chain":{"family":"inet","table":"fw","name":"output","type":"filter","hook":"output","prio":0,"policy":"accept"}},"#
+            + #"{"rule":{"family":"inet","table":"fw","chain":"output","handle":3,"expr":["# + dport("7290") + #",{"drop":null}]}}]}"#
+        let firewall = try #require(NFTablesListing.parse(Array(text.utf8), texts: [:]))
+        #expect(try findings(firewall).map(\.severity) == [.ok])
+        let found = try findings(firewall, relays: [6290, 7290])
+        #expect(found.count == 1 && found[0].text.contains("to relays (port 7290)") && found[0].text.contains("at that port"), "\(found)")
+        #expect(DoctorFindings.port(of: "[2001:db8::1]:7290") == 7290 && DoctorFindings.port(of: "?") == nil)
     }
 
     @Test("nftables: the rule that drops is named with what is lost and what to do; accepted in time, nothing is said")

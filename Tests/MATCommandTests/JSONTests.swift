@@ -116,6 +116,7 @@ struct JSONTests {
         silent.queries[0].outcome = .answered(.tryLater, rtt: .microseconds(420), text: "busy")
         silent.queries.append(.init(server: server, sequence: 100, tries: 1, outcome: .unsendable("Network is unreachable")))
         silent.queries.append(.init(server: server, sequence: 101, tries: 3, outcome: .silent))
+        silent.alias = DomainName("10.0/26.2.0.192.in-addr.arpa")
         try expect(LookupJSON(value: LookupReport.json(silent)), "lookup-silent")
         var failed = LookupFindings(hoa: lookups.hoa, resolvers: [], now: lookups.now)
         failed.dns = .failed("the DNS server failed (SERVFAIL)")

@@ -65,6 +65,26 @@ struct LookupTests {
         return findings
     }
 
+    @Test("A reverse name that is an alias: its end is shown, and what is wrong there names the zone that is to be mended")
+    func alias() throws {
+        var findings = try findings(try certified([moa]))
+        findings.alias = DomainName("10.0/26.2.0.192.in-addr.arpa")
+        #expect(LookupReport.text(findings).contains("  alias of   10.0/26.2.0.192.in-addr.arpa.\n"))
+        func verdict(_ dns: LookupFindings.DNS, isTaken: Bool = false) -> String {
+            (findings.dns, findings.isNameTaken) = (dns, isTaken)
+            guard case .not(let what, let remedy) = findings.verdict else { return "" }
+            return "\(what) -> \(remedy)"
+        }
+        let absent = verdict(.absent)
+        #expect(
+            absent.contains("is an alias of 10.0/26.2.0.192.in-addr.arpa., and the DNS has neither")
+                && absent.contains("`mat zone --origin 0/26.2.0.192.in-addr.arpa.`"), "\(absent)")
+        let taken = verdict(.absent, isTaken: true)
+        #expect(taken.contains("an alias of 10.0/26.2.0.192.in-addr.arpa., which exists (a PTR") && taken.contains("`mat zone --origin"), "\(taken)")
+        let lame = verdict(.failed("SERVFAIL"))
+        #expect(lame.contains("of which DNS gives no answer: SERVFAIL") && lame.contains("`dig NS 0/26.2.0.192.in-addr.arpa.`"), "\(lame)")
+    }
+
     @Test("A record with endpoints and relays: each is shown with what it is for, and the zone's relays beside its keys")
     func endpoints() throws {
         func endpoint(_ text: String, _ port: UInt16) throws -> Endpoint { Endpoint(try #require(IPAddress(text)), port: port) }

@@ -206,6 +206,30 @@ final class ProgramTests {
         #expect(try mat("zone", "--prefix", "192.0.2.0/24", "--key", key, "--target", "ims1.example").status == 0)
     }
 
+    @Test("zone --origin writes each address's lines for a zone of its own, --parent the aliases that lead there, and what can't be is refused")
+    func zoneOrigin() throws {
+        let key = KeyFile.write(try #require(SigningKey(seed: [UInt8](repeating: 1, count: 32))).publicKey)
+        func zone(_ prefixes: [String], _ more: String...) throws -> Program.Outcome {
+            try Program.run(
+                ["zone", "--key", key, "--target", "ims1.example.net", "--origin", "64/30.2.0.192.in-addr.arpa"]
+                    + prefixes.flatMap { ["--prefix", $0] } + more)
+        }
+        let lines = try zone(["192.0.2.64/30", "2001:db8::/48"], "--form", "ims").output.split(separator: "\n").map(String.init)
+        #expect(lines.count == 6 && lines.first == "; begin mat zone ims1.example.net.")
+        for (index, line) in lines.dropFirst().dropLast().enumerated() {
+            #expect(line.hasPrefix("\(64 + index).64/30.2.0.192.in-addr.arpa. 300 IN TYPE65400 "), "\(line)")
+        }
+        let parent = try zone(["192.0.2.64/30"], "--parent", "--ttl", "3600")
+        #expect(parent.output.hasPrefix("64.2.0.192.in-addr.arpa. 3600 IN CNAME 64.64/30.2.0.192.in-addr.arpa.\n65.2.0.192"), "\(parent)")
+        #expect(parent.output.split(separator: "\n").count == 4)
+        // Of several prefixes those that the zone's name is for.
+        #expect(try zone(["192.0.2.64/30", "203.0.113.64/30"], "--parent").output == parent.output.replacing("3600", with: "300"))
+        #expect(try zone(["2001:db8::/48"]).error.contains("--origin is for IPv4 prefixes of /24 or longer"))
+        #expect(try zone(["198.51.100.64/30", "203.0.113.64/30"]).error.contains("are in several /24"))
+        #expect(try zone(["192.0.2.64/30"], "--hoa", "192.0.2.65").status == 64)
+        #expect(try mat("zone", "--key", key, "--target", "ims1.example.net", "--prefix", "192.0.2.64/30", "--parent").status == 64)
+    }
+
     @Test("zone --into puts a server's lines in the place of its earlier ones, leaves the rest, and names other lines of mapping servers")
     func zoneInto() throws {
         let file = directory + "/zone"

@@ -113,6 +113,85 @@ struct IMSLookupTests {
         }
     }
 
+    /// The name that a query is about.
+    private func asked(_ query: [UInt8]) -> String {
+        var name = Answer.question(query)[...]
+        return (try? DomainName.decode(&name))?.description ?? ""
+    }
+    private func alias(to target: String, ttl: UInt32 = 60) throws -> Answer.Record {
+        .init(type: .cname, ttl: ttl, rdata: try #require(DomainName(target)).wire)
+    }
+    private static let reverse = "1.2.0.192.in-addr.arpa."
+
+    @Test("An alias speaks for the name alone, so SRV and TXT are asked for below its end too, and count no longer than it")
+    func aliasOfService() throws {
+        let end = "1.0/26.2.0.192.in-addr.arpa."
+        let alias = try alias(to: end, ttl: 20)
+        let (result, queries) = try outcome { type, query in
+            switch (type, asked(query)) {
+            case (.ims, Self.reverse): Answer.make(query, answer: [alias], authority: [Answer.soa()])
+            case (.srv, "_mat-ims._udp.\(end)"): Answer.make(query, answer: [.init(type: .srv, rdata: service)])
+            case (.txt, "_mat-ims._udp.\(end)"): Answer.make(query, answer: [.init(type: .txt, rdata: text("ed25519=" + Base64.write(key)))])
+            case (.a, _): Answer.make(query, answer: [.init(type: .a, rdata: [198, 51, 100, 53])])
+            default: absent(query, name: true)
+            }
+        }
+        guard case .found(let set) = result else { Issue.record("\(result)"); return }
+        #expect(set.keys == [key] && set.expires - SystemClock.now().monotonic <= .seconds(20))
+        // Type IMS and two SRV, TXT, A and AAAA.
+        #expect(queries == 6)
+        // Where there is nothing at the end, nothing is below it, and nobody is asked.
+        let none = try outcome { type, query in
+            type == .ims ? Answer.make(query, code: 3, answer: [alias], authority: [Answer.soa()]) : absent(query, name: true)
+        }
+        guard case .absent = none.0 else { Issue.record("\(none.0)"); return }
+        #expect(none.queries == 2)
+    }
+
+    @Test(
+        "Where type IMS can't be had of a name, its aliases are asked for by themselves and both forms at their end; without end they are a failure")
+    func aliasAlone() throws {
+        // A resolver that follows no aliases, then a server that chokes on unknown types.
+        for isFollowing in [false, true] {
+            let (first, second) = (try alias(to: "first.example"), try alias(to: "second.example"))
+            let (result, _) = try outcome { type, query in
+                switch (type, asked(query)) {
+                case (.cname, Self.reverse): return Answer.make(query, answer: [first])
+                case (.cname, "first.example."): return Answer.make(query, answer: [second])
+                case (.ims, Self.reverse) where !isFollowing: return Answer.make(query, answer: [first])
+                case (.ims, "second.example.") where !isFollowing:
+                    return Answer.make(query, answer: [.init(type: .ims, rdata: record.encode())])
+                case (.ims, _): return Answer.make(query, code: 2)
+                case (.srv, "_mat-ims._udp.second.example."): return Answer.make(query, answer: [.init(type: .srv, rdata: service)])
+                case (.txt, _): return Answer.make(query, answer: [.init(type: .txt, rdata: text("ed25519=" + Base64.write(key)))])
+                case (.a, _): return Answer.make(query, answer: [.init(type: .a, rdata: [198, 51, 100, 53])])
+                default: return absent(query)
+                }
+            }
+            guard case .found(let set) = result else { Issue.record("\(result)"); continue }
+            #expect(set.keys == [key])
+        }
+        // Round and round, and on and on.
+        let (round, on) = (try alias(to: Self.reverse), { (query: [UInt8]) in try? alias(to: "x" + asked(query)) })
+        for next: ([UInt8]) -> Answer.Record? in [{ _ in round }, on] {
+            let (result, queries) = try outcome { type, query in
+                type == .cname ? Answer.make(query, answer: next(query).map { [$0] } ?? []) : Answer.make(query, code: 5)
+            }
+            guard case .failed = result else { Issue.record("\(result)"); continue }
+            #expect(queries < 30, "\(queries)")
+        }
+        // What the end's servers fail at is told with its name.
+        let first = try alias(to: "first.example")
+        let (lame, _) = try outcome { type, query in
+            switch (type, asked(query)) {
+            case (.cname, Self.reverse): Answer.make(query, answer: [first])
+            case (.srv, "_mat-ims._udp.\(Self.reverse)"): absent(query, name: true)
+            default: Answer.make(query, code: 5)
+            }
+        }
+        #expect(lame == .failed("1.2.0.192.in-addr.arpa. is an alias of first.example., and of that the DNS server refused (code 5)"))
+    }
+
     @Test("Malformed records beside a good one are left out; alone they are a failure, and so is an IMS without address or key")
     func malformed() throws {
         let cut = Array(record.encode().dropLast(3))

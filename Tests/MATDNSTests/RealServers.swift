@@ -109,6 +109,61 @@ func startNSD(_ zones: [(name: String, text: String)], in directory: TemporaryDi
         "nsd", ["-d", "-c", try directory.write("nsd.conf", text)], at: endpoint, probe: zones.first?.name ?? ".")
 }
 
+/// knotd with the given zones, of which some are signed.
+func startKnot(_ zones: [(name: String, text: String)], _ directory: TemporaryDirectory, signed: [String] = []) throws -> ServerProcess {
+    let endpoint = Endpoint(loopback, port: ServerProcess.freePort())
+    var text = """
+        server:
+            listen: 127.0.0.1@\(endpoint.port)
+            rundir: "\(directory.path)"
+        database:
+            storage: "\(directory.path)/knot"
+        log:
+          - target: "\(directory.path)/knot.log"
+            any: info
+        zone:
+
+        """
+    for (index, zone) in zones.enumerated() {
+        let file = try directory.write("zone\(index)", zone.text)
+        text += """
+              - domain: "\(zone.name)"
+                file: "\(file)"
+                zonefile-sync: -1
+                zonefile-load: difference-no-serial
+                journal-content: all
+                dnssec-signing: \(signed.contains(zone.name) ? "on" : "off")
+
+            """
+    }
+    return try ServerProcess(
+        "knotd", ["-c", try directory.write("knot.conf", text)], at: endpoint, probe: zones.first?.name ?? ".")
+}
+
+/// named (BIND) with the given zones, as authority alone.
+func startBIND(_ zones: [(name: String, text: String)], _ directory: TemporaryDirectory) throws -> ServerProcess {
+    let endpoint = Endpoint(loopback, port: ServerProcess.freePort())
+    var text = """
+        options {
+            directory "\(directory.path)";
+            listen-on port \(endpoint.port) { 127.0.0.1; };
+            listen-on-v6 { none; };
+            pid-file "\(directory.path)/named.pid";
+            session-keyfile "\(directory.path)/session.key";
+            lock-file none;
+            recursion no;
+            dnssec-validation no;
+        };
+        controls { };
+
+        """
+    for (index, zone) in zones.enumerated() {
+        text += "zone \"\(zone.name)\" { type primary; file \"\(try directory.write("zone\(index)", zone.text))\"; };\n"
+    }
+    return try ServerProcess(
+        "named", ["-f", "-c", try directory.write("named.conf", text)], at: endpoint, probe: zones.first?.name ?? ".")
+}
+
 /// unbound that finds the given zones at another server.
 func startUnbound(_ zones: [String], at server: Endpoint, in directory: TemporaryDirectory, anchors: [String] = []) throws
     -> ServerProcess

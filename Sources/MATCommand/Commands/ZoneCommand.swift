@@ -77,6 +77,16 @@ struct ZoneCommand: ParsableCommand {
         transform: reading(.domainName))
     var zone: DomainName?
 
+    @Option(
+        help: ArgumentHelp(
+            "The zone that was delegated for a prefix longer than /24 (RFC 2317), such as 64/26.2.0.192.in-addr.arpa: addresses are named in it by their last octet.",
+            valueName: "name"),
+        transform: reading(.domainName))
+    var origin: DomainName?
+
+    @Flag(help: "With --origin: instead, the CNAME lines that the zone above needs, for whoever keeps it.")
+    var parent = false
+
     /// RFC 2181 section 8; nodes cap it at 3600 anyway.
     @Option(
         help: ArgumentHelp("Seconds that resolvers may keep the records.", valueName: "seconds"),
@@ -98,6 +108,10 @@ struct ZoneCommand: ParsableCommand {
             throw ValidationError("SRV and TXT have no place for relays; leave out --relay, or write TYPE65400 records too")
         }
         guard relay.count <= IMSRecord.relaysMax else { throw ValidationError("--relay is given at most \(IMSRecord.relaysMax) times") }
+        guard origin == nil || zone == nil && hoa.isEmpty else {
+            throw ValidationError("In the zone of --origin each address has lines of its own; leave out --zone and --hoa")
+        }
+        guard !parent || origin != nil && into == nil else { throw ValidationError("--parent goes with --origin, and without --into") }
     }
 
     func run() throws {
@@ -117,10 +131,34 @@ struct ZoneCommand: ParsableCommand {
             addresses: address,
             relays: relays)
         let writer = ZoneWriter(servers: [record], form: form.writerForm, ttl: UInt32(clamping: ttl))
-        let lines = writer.lines(prefixes: prefixes, existing: hoa, zone: zone)
+        let lines: [String]
+        if let origin {
+            let classless = ClasslessZone(origin: origin)
+            let own = try Self.prefixes(prefixes, in: classless)
+            guard !parent else { return print(classless.aliases(of: own, ttl: UInt32(clamping: ttl)).joined(separator: "\n")) }
+            lines = writer.lines(prefixes: own, in: classless)
+        } else {
+            lines = writer.lines(prefixes: prefixes, existing: hoa, zone: zone)
+        }
         if lines.isEmpty { throw CommandFailure("no line of these prefixes is within \(zone?.description ?? "the zone")") }
         let block = ZoneBlock(target: target, lines: lines)
         if let into { try Self.write(block, into: into) } else { print(block.written.joined(separator: "\n")) }
+    }
+
+    /// Those prefixes of a server that a zone can be for.
+    private static func prefixes(_ prefixes: [IPPrefix], in zone: ClasslessZone) throws(CommandFailure) -> [IPPrefix] {
+        let small = prefixes.filter { $0.family == .ipv4 && $0.familyLength >= ClasslessZone.lengthMin }
+        let own = zone.own(small)
+        guard !own.isEmpty else {
+            throw CommandFailure(
+                "--origin is for IPv4 prefixes of /24 or longer, and none of \(prefixes.map(\.description).joined(separator: ", ")) is one")
+        }
+        guard zone.canHold(own) else {
+            throw CommandFailure(
+                "\(own.map(\.description).joined(separator: ", ")) are in several /24, so addresses would have the same names in \(zone.origin); name one of them by --prefix, with --key instead of --config"
+            )
+        }
+        return own
     }
 
     private static func write(_ block: ZoneBlock, into path: String) throws(CommandFailure) {

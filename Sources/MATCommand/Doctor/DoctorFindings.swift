@@ -101,6 +101,16 @@ enum DoctorFindings {
             remedy: "mend the file, then `\(daemon) --check` again")
     }
 
+    /// - Parameter failure: why the program could not be asked about the file.
+    static func uncheckable(_ program: String, _ configuration: String, _ failure: String) -> DoctorFinding {
+        DoctorFinding(
+            .problem, "configuration", "\(configuration) was not checked: \(program): \(failure)",
+            remedy: "try `\(program) --check --config \(configuration)`: a file that it names may be where nothing answers")
+    }
+
+    /// Of an endpoint as reports have it: 192.0.2.1:6290, [2001:db8::1]:6290.
+    static func port(of endpoint: String) -> UInt16? { endpoint.split(separator: ":").last.flatMap { UInt16($0) } }
+
     static func unreachable(_ daemon: String, _ failure: CommandFailure) -> DoctorFinding {
         // The remedy is in the sentence, and it is none of the daemon's.
         if failure.isForbidden {
@@ -202,7 +212,7 @@ enum DoctorFindings {
             case .silent:
                 return DoctorFinding(
                     .warning, "relay", "the relay \(name) does not answer",
-                    remedy: "UDP port 6290 there must be open; `systemctl status mat-relay` on it")
+                    remedy: "UDP port \(port(of: name) ?? SignalPort.relay) there must be open; `systemctl status mat-relay` on it")
             case .refused:
                 return DoctorFinding(
                     .warning, "relay", "the relay \(name) refuses \(relay.home): \(relay.reason ?? "no reason given")",
@@ -372,12 +382,51 @@ enum DoctorFindings {
         return findings
     }
 
+    /// Whether both forms in which a zone can name servers say the same: who can't get the one reads the other.
+    static func forms(_ findings: LookupFindings) -> [DoctorFinding] {
+        guard case .found(let record)? = findings.dns, record.form == .record else { return [] }
+        let what: String
+        switch findings.otherForm {
+        case nil, .absent?, .failed?: return []
+        case .unusable(let reason)?: what = "can't be used (\(reason))"
+        case .found(let service)?:
+            let hasOtherServers = !isSame(record.ordered, service.ordered)
+            guard hasOtherServers || Set(record.keys) != Set(service.keys) else { return [] }
+            what = "name other \(hasOtherServers ? "mapping servers" : "keys") than its records of type IMS"
+        }
+        return [
+            DoctorFinding(
+                .warning, "reverse zone",
+                "SRV and TXT below \(findings.name) \(what): nodes whose resolver does not pass on records of type IMS read them, and are misled",
+                remedy: "replace both by the lines of `mat zone --form both`, or take out SRV and TXT, and raise the serial")
+        ]
+    }
+
+    /// Whether servers have the same names and ports, and each an address by which it is known in both: a record may have some of them only.
+    private static func isSame(_ servers: [IMSHost], _ others: [IMSHost]) -> Bool {
+        func places(_ hosts: [IMSHost]) -> [DomainName: Set<Endpoint>] {
+            Dictionary(hosts.map { ($0.target, Set($0.endpoints)) }, uniquingKeysWith: { $0.union($1) })
+        }
+        let (places, otherPlaces) = (places(servers), places(others))
+        guard Set(places.keys) == Set(otherPlaces.keys) else { return false }
+        return places.allSatisfy { name, endpoints in !endpoints.isDisjoint(with: otherPlaces[name] ?? []) }
+    }
+
     /// Whether the zone names this server for what it serves.
     static func delegation(of prefix: String, _ findings: LookupFindings, keys: [String]) -> DoctorFinding {
         switch findings.dns {
         case .found(let servers)?:
             let published = servers.keys.map { KeyFile.write($0) }
             if published.contains(where: keys.contains) {
+                let others = published.filter { !keys.contains($0) }
+                if !others.isEmpty {
+                    return DoctorFinding(
+                        .warning, "reverse zone",
+                        "\(prefix): the DNS names keys at \(findings.name) that this server does not know, beside its own: \(others.joined(separator: ", ")); who has them can give these addresses away",
+                        remedy:
+                            "take lines with keys of before out of the reverse zone, and raise its serial; if another server of yours signs with it, add it to `public-keys` in imsd.yaml"
+                    )
+                }
                 return DoctorFinding(.ok, "reverse zone", "\(prefix): the DNS names this server's key at \(findings.name)")
             }
             return DoctorFinding(

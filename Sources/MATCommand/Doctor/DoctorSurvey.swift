@@ -33,9 +33,10 @@ struct DoctorSurvey {
         }
         findings += DoctorFindings.of(report) + DoctorFindings.port(report)
         let homes = report.homes.compactMap { IPAddress($0.address) }
-        lookAtFirewall([.node(homes: homes)])
         findings += DoctorFindings.of(dns)
-        for home in report.homes { lookUp(home.address) { DoctorFindings.of($0, home: home) } }
+        for home in report.homes { lookUp(home.address) { DoctorFindings.of($0, home: home) + DoctorFindings.forms($0) } }
+        let relays = lookUps.flatMap(\.relays).map(\.port) + (report.relays ?? []).flatMap(\.addresses).compactMap(DoctorFindings.port)
+        lookAtFirewall([.node(homes: homes, relays: relays.isEmpty ? [SignalPort.relay] : Set(relays).sorted())])
         let servers = (report.dns?.servers ?? []).filter { $0.failure == nil }.compactMap { server in
             IPAddress(String(server.address.prefix { $0 != "%" })).map { Endpoint($0, port: server.port) }
         }
@@ -47,6 +48,7 @@ struct DoctorSurvey {
     mutating func lookAtServer(configuration: String, control: String) {
         check("imsd", configuration)
         dns = DNSChoice(configuration: configuration)
+        findings += DoctorFindings.kernel(KernelProbe.look(forwards: false), of: .mappingServer)
         let report: IMSStatusReport
         do throws(CommandFailure) {
             report = try IMSControl.request(.status, as: IMSStatusReport.self, at: control)
@@ -59,20 +61,28 @@ struct DoctorSurvey {
         let keys = report.keys.map(\.publicKey)
         findings += DoctorFindings.of(dns)
         // The wildcard of a prefix is seen at any of its addresses; the first is nobody's.
-        for prefix in report.prefixes {
-            guard let address = prefix.prefix.split(separator: "/").first else { continue }
-            lookUp(String(address)) { [DoctorFindings.delegation(of: prefix.prefix, $0, keys: keys)] }
+        for (index, prefix) in report.prefixes.enumerated() {
+            guard let first = prefix.prefix.split(separator: "/").first else { continue }
+            var address = String(first)
+            if let known = IPPrefix(prefix.prefix), known.family == .ipv4, (25..<32).contains(known.familyLength), index < Self.addressesMax {
+                guard let found = lookAtNames(of: known) else { continue }
+                address = "\(found)"
+            }
+            lookUp(address) { [DoctorFindings.delegation(of: prefix.prefix, $0, keys: keys)] + DoctorFindings.forms($0) }
         }
         let published = lookUps.flatMap(\.servers)
         findings += DoctorFindings.outside("this mapping server", port: report.port, published: published, own: Self.addresses())
-        let addresses = report.prefixes.compactMap { $0.prefix.split(separator: "/").first.flatMap { IPAddress(String($0)) } }
-        lookAtDNSSEC(of: addresses, by: dns.configuration.servers.map(\.endpoint))
+        lookAtDNSSEC(of: lookUps.map(\.hoa.address), by: dns.configuration.servers.map(\.endpoint))
     }
 
     mutating func lookAtRelay(configuration: String) {
         check("mat-relay", configuration)
-        let port =
-            (try? ConfigurationFile.read(path: configuration))?.section("listen").value("port", .port, default: SignalPort.relay) ?? SignalPort.relay
+        let file = try? ConfigurationFile.read(path: configuration)
+        let port = file?.section("listen").value("port", .port, default: SignalPort.relay) ?? SignalPort.relay
+        let forwarding = file?.value("forwarding", .string, default: "auto") ?? "auto"
+        let pins = file?.value("pins", .string, default: Self.relayPins) ?? Self.relayPins
+        findings += DoctorFindings.kernel(
+            KernelProbe.look(forwards: true, isRoot: facts.isRoot, pins: pins, port: port), of: .relay(forwarding: forwarding))
         findings.append(
             ["/proc/net/udp", "/proc/net/udp6"].flatMap(Self.boundPorts).contains(port)
                 ? DoctorFinding(.ok, "relay", "something listens on UDP port \(port)")
@@ -81,6 +91,9 @@ struct DoctorSurvey {
                     remedy: "`systemctl status mat-relay`, and its journal for why it does not run"))
         lookAtFirewall([.relay(port: port)])
     }
+
+    /// mat-relay.yaml(5), `pins`.
+    private static let relayPins = "/sys/fs/bpf/mat-relay"
 
     // MARK: The host's network
 
@@ -100,7 +113,12 @@ struct DoctorSurvey {
     private mutating func lookAtDNSSEC(of addresses: [IPAddress], by resolvers: [Endpoint]) {
         guard let resolver = resolvers.first else { return }
         for address in addresses.prefix(Self.addressesMax) {
-            let facts = DNSSECProbe.ask(resolver, about: .reverse(HomeAddress(address)), isRequired: dns.requiresDNSSEC)
+            var facts = DNSSECProbe.ask(resolver, about: .reverse(HomeAddress(address)), isRequired: dns.requiresDNSSEC)
+            // Two zones have to be in order then, and the answer about the first does not tell which is not.
+            if let alias = lookUps.first(where: { $0.hoa.address == address })?.alias, facts.answer?.isAuthenticated == false {
+                let other = DNSSECProbe.ask(resolver, about: alias, isRequired: dns.requiresDNSSEC)
+                if other.answer?.isAuthenticated == false { facts = other }
+            }
             if let finding = DoctorFindings.dnssec(facts) { findings.append(finding) }
         }
     }
@@ -131,10 +149,24 @@ struct DoctorSurvey {
         findings += DoctorFindings.relays(reached.prefix(Self.addressesMax).map { PortProbe(endpoint: $0, answered: RelayProbe.answers($0)) })
     }
 
+    /// Every name of a prefix that is smaller than a zone.
+    ///
+    /// - Returns: an address at whose name there is a mapping server.
+    private mutating func lookAtNames(of prefix: IPPrefix) -> IPAddress? {
+        do throws(CommandFailure) {
+            let names = try NameSurvey.look(at: prefix, by: dns)
+            findings += DoctorFindings.names(of: prefix, names)
+            return names.first { $0.outcome == .found }?.address
+        } catch {
+            findings.append(DoctorFinding(.problem, "DNS", "the names of \(prefix) can't be looked up: \(error.description)"))
+            return nil
+        }
+    }
+
     private mutating func lookUp(_ address: String, _ judge: (LookupFindings) -> [DoctorFinding]) {
         guard let address = IPAddress(address) else { return }
         do throws(CommandFailure) {
-            let found = try LookupWalk.run(HomeAddress(address), by: dns)
+            let found = try LookupWalk.run(HomeAddress(address), by: dns, comparesForms: true)
             lookUps.append(found)
             findings += judge(found)
         } catch {
@@ -152,22 +184,14 @@ struct DoctorSurvey {
         guard let program = Self.program(daemon) else {
             return findings.append(DoctorFindings.check(of: daemon, status: nil, output: ""))
         }
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: program)
-        process.arguments = ["--check", "--config", configuration]
-        let pipe = Pipe()
-        process.standardOutput = pipe
-        process.standardError = pipe
-        do { try process.run() } catch {
-            return findings.append(
-                DoctorFinding(
-                    .problem, "configuration", "\(program) can't be started: \(error.localizedDescription)", remedy: "install \(daemon) anew"))
-        }
-        let output = pipe.fileHandleForReading.readDataToEndOfFile()
-        process.waitUntilExit()
+        let (text, status, failure) = ProgramOutput.run([program, "--check", "--config", configuration], seconds: Self.checkSecondsMax)
         findings.append(
-            DoctorFindings.check(of: daemon, status: process.terminationStatus, output: String(decoding: output.prefix(4096), as: UTF8.self)))
+            failure.map { DoctorFindings.uncheckable(program, configuration, $0) }
+                ?? DoctorFindings.check(of: daemon, status: status, output: String(text.prefix(4096))))
     }
+
+    /// What a daemon has for looking at its configuration, which names files on file systems that may be far.
+    private static let checkSecondsMax = 10
 
     /// Beside this program, then where the PATH says, then where daemons are.
     static func program(_ name: String) -> String? {

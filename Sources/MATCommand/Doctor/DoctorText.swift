@@ -8,8 +8,10 @@ enum DoctorText {
             for finding in report.findings where finding.severity == severity {
                 let word = severity.rawValue + String(repeating: " ", count: 7 - severity.rawValue.count)
                 let fill = String(repeating: " ", count: width - finding.subject.count)
-                lines.append("\(color(word, severity, style))  \(finding.subject)\(fill)  \(finding.text)")
-                if let remedy = finding.remedy { lines.append("\(String(repeating: " ", count: 11 + width))-> \(remedy)") }
+                let text = "\(color(word, severity, style))  \(finding.subject)\(fill)  \(finding.text)"
+                lines += fit(text, indent: 11 + width, style)
+                guard let remedy = finding.remedy else { continue }
+                lines += fit("\(String(repeating: " ", count: 11 + width))-> \(remedy)", indent: 14 + width, style)
             }
         }
         let counts = worst.dropLast().compactMap { severity -> String? in
@@ -18,6 +20,10 @@ enum DoctorText {
         }
         lines.append(counts.isEmpty ? style.good("nothing is wrong") : counts.joined(separator: ", "))
         return style.page(lines)
+    }
+
+    private static func fit(_ line: String, indent: Int, _ style: TextStyle) -> [String] {
+        style.columns.map { Frame.wrap(line, columns: $0, indent: indent) } ?? [line]
     }
 
     private static func color(_ word: String, _ severity: DoctorFinding.Severity, _ style: TextStyle) -> String {

@@ -61,7 +61,11 @@ struct LookupFindings: Sendable {
     var resolversFrom: String?
     var resolversDoubt: String?
     var name: DomainName
+    /// Where the name's aliases (CNAME) end, if it is one: in a zone of its own for a prefix longer than /24 (RFC 2317).
+    var alias: DomainName?
     var dns: DNS?
+    /// What SRV and TXT say, where there are records of type IMS; `nil` if they were not asked for.
+    var otherForm: DNS?
     var dnsTook: Duration = .zero
     /// Whether the name has records of other types, as a PTR: then no wildcard above it covers it (RFC 4592).
     var isNameTaken = false
@@ -94,6 +98,9 @@ extension LookupFindings {
     /// As in "192.0.2.53:53 (/etc/resolv.conf)".
     var asked: String { resolvers.map(\.description).joined(separator: ", ") + (resolversFrom.map { " (\($0))" } ?? "") }
 
+    /// The zone that the alias leads into, as `mat zone --origin` takes it.
+    var aliasZone: DomainName? { alias.flatMap { DomainName(labels: $0.labels.dropFirst()) } }
+
     /// The endpoints of servers that the DNS names, and those of relays.
     var servers: [Endpoint] {
         if case .found(let servers)? = dns { servers.ordered.flatMap(\.endpoints) } else { [] }
@@ -115,15 +122,29 @@ extension LookupFindings {
         case nil: return .not("nothing was asked", remedy: "try again")
         case .absent? where isNameTaken:
             return .not(
-                "\(hoa) is no MAT address: its reverse name exists (a PTR, or another record), so the lines of `mat zone` at a wildcard above it do not cover it, and it has none of its own",
-                remedy: "add what `mat zone --hoa \(hoa)` writes beside the PTR at \(name)")
+                "\(hoa) is no MAT address: \(alias.map { "its reverse name is an alias of \($0), which" } ?? "its reverse name") exists (a PTR, or another record), so the lines of `mat zone` at a wildcard above it do not cover it, and it has none of its own",
+                remedy: aliasZone.map { "put the lines of `mat zone --origin \($0)` into that zone" }
+                    ?? "add what `mat zone --hoa \(hoa)` writes beside the PTR at \(name)")
         case .absent?:
+            if let alias, let aliasZone {
+                return .not(
+                    "\(hoa) is no MAT address: its reverse name is an alias of \(alias), and the DNS has neither a type IMS record nor SRV there, so nodes talk to it plainly",
+                    remedy: "if it should be one, put the lines of `mat zone --origin \(aliasZone)` into that zone")
+            }
             return .not(
                 "\(hoa) is no MAT address: DNS has neither a type IMS record nor SRV at its reverse name, so nodes talk to it plainly",
                 remedy: "if it should be one, add the lines that `mat zone` writes to the reverse zone of \(name)")
         case .failed(let reason)?:
+            let doubt = "Nodes that do not know \(hoa) as a peer talk to it plainly after 2 s, and ask again every 30 s"
+            if let alias, let aliasZone {
+                return .not(
+                    "its reverse name is an alias of \(alias), of which DNS gives no answer: \(reason). \(doubt)",
+                    remedy:
+                        "the name servers of \(aliasZone) are to have that zone: ask each that `dig NS \(aliasZone)` names for it (`dig SOA \(aliasZone) @SERVER`); or the alias is wrong"
+                )
+            }
             return .not(
-                "DNS gives no answer: \(reason). Nodes that do not know \(hoa) as a peer talk to it plainly after 2 s, and ask again every 30 s",
+                "DNS gives no answer: \(reason). \(doubt)",
                 remedy:
                     "try other servers with `--resolver`, and see the delegation of \(name) with `dig +trace`; if it is never a MAT address, list its prefix under `except` in matd.yaml"
             )

@@ -16,6 +16,7 @@ final class LookupWalk {
 
     private var servers: ArraySlice<Endpoint> = []
     private var keys: [PublicKey] = []
+    private var comparesForms = false
     /// The query in progress.
     private var query: MAQuery?
     private var retransmission = Retransmission(type: .maQuery, now: .zero)
@@ -24,10 +25,12 @@ final class LookupWalk {
     private var sentAt = MonotonicTime.zero
     private var timer: TimerID?
 
-    static func run(_ hoa: HomeAddress, by dns: DNSChoice) throws(CommandFailure) -> LookupFindings {
+    /// - Parameter comparesForms: whether the DNS is asked for the form that a node does not need as well.
+    static func run(_ hoa: HomeAddress, by dns: DNSChoice, comparesForms: Bool = false) throws(CommandFailure) -> LookupFindings {
         do throws(SystemError) {
             let loop = try EventLoop()
             let walk = try LookupWalk(hoa, by: dns, loop: loop)
+            walk.comparesForms = comparesForms
             // From within the loop: stopping before it runs would be forgotten.
             loop.schedule(after: .zero) { walk.start() }
             try loop.run()
@@ -66,10 +69,22 @@ final class LookupWalk {
         let began = SystemClock.now().monotonic
         // Asked for itself first, to know which form there is; the look-up then finds the answer in the cache.
         resolver.resolve(DNSQuestion(findings.name, .ims)) { [self] result in
-            let form: LookupFindings.Form = if case .records = result { .record } else { .service }
-            IMSLookup(resolver: resolver).lookup(findings.hoa) { [self] in
+            IMSLookup(resolver: resolver).lookup(findings.hoa) { [self] found in
                 findings.dnsTook = SystemClock.now().monotonic - began
-                lookedUp($0, form)
+                // Of a name whose servers are silent nothing more comes.
+                if case .failed(let failure) = result, failure == .timeout || failure == .unreachable || failure == .noServers {
+                    return lookedUp(found, .service)
+                }
+                resolver.resolveAliases(of: findings.name) { [self] in
+                    if case .end(let alias) = $0 { findings.alias = alias.name }
+                    if case .records = result { return lookedUp(found, .record) }
+                    guard let alias = findings.alias else { return lookedUp(found, .service) }
+                    // Of a resolver that follows no aliases.
+                    resolver.resolve(DNSQuestion(alias, .ims)) { [self] result in
+                        let form: LookupFindings.Form = if case .records = result { .record } else { .service }
+                        lookedUp(found, form)
+                    }
+                }
             }
         }
     }
@@ -78,7 +93,7 @@ final class LookupWalk {
         switch result {
         case .absent:
             findings.dns = .absent
-            resolver.resolve(DNSQuestion(findings.name, .ptr)) { [self] result in
+            resolver.resolve(DNSQuestion(findings.alias ?? findings.name, .ptr)) { [self] result in
                 if case .records = result { findings.isNameTaken = true }
                 finish()
             }
@@ -90,14 +105,30 @@ final class LookupWalk {
             finish()
         case .found(let set):
             var generator = SystemRandomNumberGenerator()
-            let ordered = set.ordered(using: &generator)
-            keys = set.keys.compactMap { PublicKey($0) }
-            findings.dns = .found(
-                .init(
-                    form: form, ordered: ordered, keys: keys, relays: set.relays, isAuthenticated: set.isAuthenticated,
-                    lifetime: set.expires - SystemClock.now().monotonic))
-            servers = ordered.flatMap(\.endpoints)[...]
-            askNext()
+            let found = Self.servers(set, form, set.ordered(using: &generator))
+            keys = found.keys
+            findings.dns = .found(found)
+            servers = found.ordered.flatMap(\.endpoints)[...]
+            guard comparesForms, form == .record else { return askNext() }
+            IMSLookup(resolver: resolver).lookupService(at: findings.alias ?? findings.name) { [self] in
+                findings.otherForm = Self.otherForm($0)
+                askNext()
+            }
+        }
+    }
+
+    private static func servers(_ set: IMSSet, _ form: LookupFindings.Form, _ ordered: [IMSHost]) -> LookupFindings.Servers {
+        LookupFindings.Servers(
+            form: form, ordered: ordered, keys: set.keys.compactMap { PublicKey($0) }, relays: set.relays, isAuthenticated: set.isAuthenticated,
+            lifetime: set.expires - SystemClock.now().monotonic)
+    }
+
+    private static func otherForm(_ result: IMSLookupResult) -> LookupFindings.DNS {
+        switch result {
+        case .absent: .absent
+        case .failed(let reason): .failed(reason)
+        case .unusable(let reason): .unusable(reason)
+        case .found(let set): .found(servers(set, .service, set.servers))
         }
     }
 

@@ -63,10 +63,9 @@ enum LookupReport {
 
     private static func dns(_ findings: LookupFindings, _ style: TextStyle) -> [String] {
         let head =
-            [
-                style.head("DNS"), "  name       \(findings.name)",
-                "  asked      \(findings.asked), \(Quantity.milliseconds(findings.dnsTook))",
-            ] + (findings.resolversDoubt.map { ["  doubt      " + style.bad($0)] } ?? [])
+            [style.head("DNS"), "  name       \(findings.name)"] + (findings.alias.map { ["  alias of   \($0)"] } ?? [])
+            + ["  asked      \(findings.asked), \(Quantity.milliseconds(findings.dnsTook))"]
+            + (findings.resolversDoubt.map { ["  doubt      " + style.bad($0)] } ?? [])
         switch findings.dns {
         case nil: return head
         case .absent?: return head + ["  found      nothing: neither type IMS (TYPE65400) nor SRV at _mat-ims._udp"]
@@ -216,6 +215,7 @@ extension LookupReport {
             "resolversDoubt": findings.resolversDoubt.map(JSONValue.string) ?? .null,
             "tookMilliseconds": milliseconds(findings.dnsTook),
         ]
+        if let alias = findings.alias { result["alias"] = .text(alias) }
         switch findings.dns {
         case nil: break
         case .absent?: result["result"] = "absent"

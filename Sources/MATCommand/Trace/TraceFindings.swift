@@ -74,7 +74,7 @@ struct TraceFindings {
 
     // MARK: Names and servers
 
-    private var asked: [String] { ["\(lookup.name)", "asked \(lookup.asked)"] + (lookup.resolversDoubt.map { [$0] } ?? []) }
+    private var asked: [String] { [reverseName, "asked \(lookup.asked)"] + (lookup.resolversDoubt.map { [$0] } ?? []) }
 
     private var dnsStep: Step {
         let took = Quantity.milliseconds(lookup.dnsTook)
@@ -88,6 +88,8 @@ struct TraceFindings {
                 .dns, .stops, what, details: asked, remedy: remedy)
         }
     }
+
+    private var reverseName: String { "\(lookup.name)\(lookup.alias.map { ", an alias of \($0)" } ?? "")" }
 
     private var imsStep: Step {
         guard case .found? = lookup.dns else { return Step(.ims, .skipped, "the DNS names none") }

@@ -4,7 +4,8 @@ import MATSignal
 struct FirewallQuestion: Hashable, Sendable {
     /// Whose it is: matd, imsd, mat-relay.
     enum Role: Hashable, Sendable {
-        case node(homes: [IPAddress])
+        /// - Parameter relays: the ports of the relays that it may use.
+        case node(homes: [IPAddress], relays: [UInt16])
         case server(port: UInt16)
         case relay(port: UInt16)
     }
@@ -36,9 +37,9 @@ struct FirewallQuestion: Hashable, Sendable {
         func outbound(from port: UInt16, to: UInt16?, isNew: Bool = true, _ severity: DoctorFinding.Severity, _ what: String, _ consequence: String)
             -> FirewallQuestion
         { udp(from: port, to: to, isOutbound: true, isNew: isNew, severity, what, consequence) }
-        let (node, ims, relay) = (SignalPort.node, SignalPort.ims, SignalPort.relay)
+        let (node, ims) = (SignalPort.node, SignalPort.ims)
         switch role {
-        case .node(let homes):
+        case .node(let homes, let relays):
             return [
                 inbound(node, from: ims, isNew: false, .problem, "answers to UDP port \(node)", "neither mapping servers nor peers are heard"),
                 inbound(
@@ -46,8 +47,12 @@ struct FirewallQuestion: Hashable, Sendable {
                     "peers reach this node only where it has sent to before, as if behind a firewall of the network"),
                 outbound(from: node, to: ims, .problem, "UDP from port \(node) to mapping servers (port \(ims))", "this node can't register"),
                 outbound(from: node, to: node, .problem, "UDP from port \(node) to peers (port \(node))", "peers do not hear where this node is"),
-                outbound(from: node, to: relay, .warning, "UDP from port \(node) to relays (port \(relay))", "no relay can be used"),
-            ] + homes.filter { $0.family == family }.flatMap { packets(of: $0, over: interface) }
+            ]
+                + relays.map { relay in
+                    outbound(
+                        from: node, to: relay, .warning, "UDP from port \(node) to relays (port \(relay))",
+                        relays.count == 1 ? "no relay can be used" : "relays at that port can't be used")
+                } + homes.filter { $0.family == family }.flatMap { packets(of: $0, over: interface) }
         case .server(let port):
             return [
                 inbound(port, isNew: true, .problem, "what nodes send to UDP port \(port)", "no node can register or look anything up"),
