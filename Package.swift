@@ -176,7 +176,8 @@ let package = Package(
         .testTarget(
             name: "IMSTests",
             dependencies: [
-                "IMS", "IMSCore", "MATControl", "MATCore", "MATRuntime", "MATServer", "MATSignal", "MATTesting", "MappingMemory",
+                "IMS", "IMSCore", "MATControl", "MATCore", "MATRuntime", "MATServer", "MATSignal", "MATTesting", "MappingMemory", "SeededRandom",
+                logging,
             ]),
         .testTarget(
             name: "IMSClusterTests",

@@ -49,7 +49,9 @@ public final class IMSServer {
     lazy var metricsListener = HTTPListener.metrics(of: "imsd", loop) { [weak self] in
         self.map { $0.metrics.families(of: $0, SystemClock.now()) } ?? []
     }
-    lazy var viewListener = HTTPListener.view(of: "imsd", loop) { [weak self] in self?.viewReport(SystemClock.now()) }
+    lazy var viewListener = HTTPListener.view(of: "imsd", loop, find: { [weak self] in self?.viewNodes($0, SystemClock.now()) ?? [] }) {
+        [weak self] in self?.viewReport(SystemClock.now())
+    }
     let serviceManager = ServiceManager()
     var drainState = DrainState.serving
     /// Whether there are bindings in the file.

@@ -41,6 +41,9 @@ public struct ViewReport: Codable, Hashable, Sendable {
             self.state = state
             self.heardAtMilliseconds = heardAtMilliseconds
         }
+
+        /// Whether its address, or a place where it is, has the text in it.
+        public func contains(_ text: String) -> Bool { home.contains(text) || places.contains { $0.contains(text) } }
     }
 
     /// Something happened to where a home address is.
@@ -73,6 +76,34 @@ public struct ViewReport: Codable, Hashable, Sendable {
         }
     }
 
+    /// Nodes in one network, as far as addresses tell: 24 bits of IPv4, 48 of IPv6. A relay is one of its own; `others` are those of all that are not listed.
+    public struct Network: Codable, Hashable, Sendable {
+        public var name: String
+        public var nodesCount: Int
+        /// Of them, those that are not there: withdrawn, expired, revoked.
+        public var awayCount: Int
+
+        public init(name: String, nodesCount: Int, awayCount: Int) {
+            self.name = name
+            self.nodesCount = nodesCount
+            self.awayCount = awayCount
+        }
+    }
+
+    /// Conversations between nodes of two networks, or within one.
+    public struct Traffic: Codable, Hashable, Sendable {
+        /// In alphabetical order; the same network if it is within one.
+        public var between: String
+        public var and: String
+        public var conversationsCount: Int
+
+        public init(between: String, and: String, conversationsCount: Int) {
+            self.between = between
+            self.and = and
+            self.conversationsCount = conversationsCount
+        }
+    }
+
     /// Of this shape; grows when keys get another meaning.
     public var format = 1
     public var program: String
@@ -92,9 +123,26 @@ public struct ViewReport: Codable, Hashable, Sendable {
     /// Among the nodes that are listed; at most `conversationsMax`.
     public var conversations: [Conversation] = []
 
-    /// A person reads no more, and a browser draws no more.
+    /// Nodes that `networks` and `traffic` are made of: all, or `surveyedMax`.
+    public var surveyedCount = 0
+    /// The largest first; at most `networksMax`, the last for all others.
+    public var networks: [Network] = []
+    public var networksCount = 0
+    /// The busiest first; at most `trafficMax`.
+    public var traffic: [Traffic] = []
+    /// Conversations of the nodes that were looked at.
+    public var conversationsCount = 0
+
+    /// A person reads no more.
     public static let nodesMax = 500
-    public static let conversationsMax = 2000
+    /// Of one node.
+    public static let placesMax = 8
+    /// More lines between single nodes nobody can follow; `traffic` tells of them all.
+    public static let conversationsMax = 400
+    /// What it takes to look at each has to be little beside what else the daemon does.
+    public static let surveyedMax = 5000
+    public static let networksMax = 32
+    public static let trafficMax = 200
 
     public init(program: String, version: String, title: String, nowMilliseconds: UInt64, uptimeMilliseconds: Int64) {
         self.program = program

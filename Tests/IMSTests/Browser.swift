@@ -65,9 +65,14 @@ final class Browser {
 
     /// What the page is by now, as its scripts have made it.
     func document() throws -> String {
-        let result = try ask("Runtime.evaluate", ["expression": "document.documentElement?.outerHTML ?? \"\"", "returnByValue": true])
         // Nothing while one page gives way to another.
-        return result["result"]?["value"]?.string ?? ""
+        try evaluate("document.documentElement?.outerHTML ?? \"\"")?.string ?? ""
+    }
+
+    /// What a script in the page comes to.
+    @discardableResult
+    func evaluate(_ script: String) throws -> JSONValue? {
+        try ask("Runtime.evaluate", ["expression": .string(script), "returnByValue": true])["result"]?["value"]
     }
 
     /// How it looks, as PNG in base64.

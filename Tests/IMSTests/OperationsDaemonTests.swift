@@ -345,6 +345,13 @@ struct OperationsDaemonTests {
         #expect(report.changes.first?.what == "registered" && report.changes.first?.home == node.home)
         #expect(report.figures.contains { $0.title == "Updates" && $0.value >= 1 && $0.kind == .count })
 
+        for (text, count) in [("192.0.2.20", 1), ("198.51.100.3", 1), ("2.16%2F28", 1), ("203.0.113", 0), ("%zz", 1)] {
+            let found = try HTTPReply.get("/nodes.json?find=\(text)", port: httpPort)
+            #expect(
+                try found.status == 200 && ControlJSON.decode([ViewReport.Node].self, from: Array(found.body.utf8)).count == count,
+                "\(text): \(found)")
+        }
+
         func get(_ path: String, host: String) throws -> Int {
             try HTTPReply.exchange("GET \(path) HTTP/1.1\r\nHost: \(host)\r\nConnection: close\r\n\r\n", port: httpPort).status
         }

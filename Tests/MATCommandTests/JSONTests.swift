@@ -159,6 +159,9 @@ struct JSONTests {
             .init(atMilliseconds: 1_790_000_000_000, home: "192.0.2.10", what: "moved", before: ["203.0.113.74"], after: ["203.0.113.10"])
         ]
         view.conversations = [.init(from: "198.51.100.20", to: "192.0.2.10")]
+        view.networks = [.init(name: "203.0.113.0/24", nodesCount: 1, awayCount: 0)]
+        view.traffic = [.init(between: "198.51.100.0/24", and: "203.0.113.0/24", conversationsCount: 1)]
+        (view.surveyedCount, view.networksCount, view.conversationsCount) = (1, 1, 1)
         try expect(try ControlJSON.encodeIndented(view) + "\n", "view")
     }
 

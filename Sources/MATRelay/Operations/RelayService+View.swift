@@ -15,14 +15,27 @@ extension RelayService {
             program: "mat-relay", version: MATVersion.text, title: residents, nowMilliseconds: now.wallMilliseconds,
             uptimeMilliseconds: (now.monotonic - started).millisecondsSaturated)
         let (bound, count, changes, figures) = core.use { core in
-            (core.bound(count: ViewReport.nodesMax, now: now), core.bindingsCount, core.latestChanges, Self.figures(core, configuration.core.limits))
+            (
+                core.bound(count: ViewReport.surveyedMax, now: now), core.bindingsCount, core.latestChanges,
+                Self.figures(core, configuration.core.limits)
+            )
         }
         report.problems = problems(count)
         report.figures = figures + [.init("Memory", ProcessFigures.now().residentOctets, .level, .octets)]
-        report.nodes = bound.map(ViewReport.Node.init).sorted { $0.home < $1.home }
+        report.nodes = bound.prefix(ViewReport.nodesMax).map(ViewReport.Node.init).sorted { $0.home < $1.home }
+        var networks = ViewNetworks()
+        for binding in bound { networks.add(in: ViewNetworks.name(of: binding.endpoint.address), isAway: false) }
+        networks.write(into: &report)
         report.nodesCount = count
         report.changes = changes.map(ViewReport.Change.init)
         return report
+    }
+
+    /// Among as many as the map is made of.
+    func viewNodes(_ text: String, _ now: Now) -> [ViewReport.Node] {
+        let bound = core.use { $0.bound(count: ViewReport.surveyedMax, now: now) }
+        let found = bound.lazy.map(ViewReport.Node.init).filter { $0.contains(text) }.prefix(ViewReport.nodesMax)
+        return found.sorted { $0.home < $1.home }
     }
 
     private func problems(_ count: Int) -> [String] {

@@ -16,6 +16,8 @@ package struct HTTPResource: Sendable {
     enum Content: Sendable {
         case text(String)
         case page(Page)
+        /// A page of what has a text in it, the one that is asked for.
+        case search(@Sendable (_ text: String) -> Page)
         /// Server-sent events: the page, again and again, for as long as somebody reads.
         case events(every: TimeAmount, Page)
     }
@@ -27,6 +29,10 @@ package struct HTTPResource: Sendable {
     package static func text(_ text: String, type: String) -> HTTPResource { HTTPResource(type: type, content: .text(text)) }
     /// As things are at each request.
     package static func page(type: String, _ page: @escaping Page) -> HTTPResource { HTTPResource(type: type, content: .page(page)) }
+    /// Likewise, for a text that stands behind `?find=`.
+    package static func search(type: String, _ page: @escaping @Sendable (_ text: String) -> Page) -> HTTPResource {
+        HTTPResource(type: type, content: .search(page))
+    }
     /// As things are now and from then on (server-sent events, a line of JSON each).
     package static func events(everySeconds seconds: Int64, _ page: @escaping Page) -> HTTPResource {
         HTTPResource(type: "text/event-stream", content: .events(every: .seconds(seconds), page))
@@ -182,6 +188,7 @@ private final class HTTPHandler: ChannelInboundHandler {
         switch resource.content {
         case .text(let text): respond(request, .ok, text, type: resource.type, context)
         case .page(let page): ask(page, request, resource.type, context)
+        case .search(let search): ask(search(HTTPQuery.text(in: request.uri)), request, resource.type, context)
         case .events(let interval, let page): stream(page, every: interval, request, resource.type, context)
         }
     }

@@ -93,13 +93,30 @@ enum ViewScript {
                 [ago(change.atMilliseconds)], [change.home], [change.what, change.what], places(change.before), places(change.after)]));
             $("changes").tBodies[0].replaceChildren(...rows.length ? rows : [row([["none since the start", "note"]])]);
         }
+        // Of many nodes the report has the first; the server looks for others.
+        let searched = null, searching = 0;
+        const wanted = () => $("filter").value.trim().toLowerCase();
+        const hasMore = () => report.nodesCount > report.nodes.length;
+        function search() {
+            clearTimeout(searching);
+            const text = wanted();
+            if (!text || !hasMore()) { searched = null; return showNodes(); }
+            searching = setTimeout(async () => {
+                const answer = await fetch("nodes.json?find=" + encodeURIComponent(text)).catch(() => null);
+                if (answer === null || !answer.ok || text !== wanted()) return;
+                searched = {text, nodes: await answer.json()};
+                showNodes();
+            }, 200);
+        }
         function showNodes() {
-            const wanted = $("filter").value.trim().toLowerCase();
-            const found = report.nodes.filter(node => !wanted || node.home.includes(wanted) || node.places.some(place => place.includes(wanted)));
+            const text = wanted(), isFound = searched !== null && searched.text === text && hasMore(), listed = report.nodes.length;
+            const found = isFound ? searched.nodes : report.nodes.filter(node => !text || node.home.includes(text) || node.places.some(place => place.includes(text)));
             $("nodes").tBodies[0].replaceChildren(...found.map(node => row([
                 [node.home], places(node.places), [node.state, node.state], [ago(node.heardAtMilliseconds)]])));
-            $("nodes-note").textContent = report.nodesCount > report.nodes.length
-                ? `${report.nodes.length} of ${report.nodesCount} are here; mat ims list shows all.` : `${found.length} of ${report.nodesCount}`;
+            $("nodes-note").textContent = isFound ? `${found.length}${found.length >= 500 ? " and perhaps more" : ""} of the ${report.surveyedCount} that were looked at`
+                : hasMore() ? (text ? `${found.length} among the ${listed} that are listed here` : `${listed} are listed here`) + ` of ${report.nodesCount}`
+                    + (report.program === "imsd" ? "; mat ims list has all." : ".")
+                : `${found.length} of ${report.nodesCount}`;
         }
 
         // The network that a place is in, roughly: 24 bits of IPv4, 48 of IPv6; a relay is one of its own.
@@ -152,7 +169,63 @@ enum ViewScript {
                 : report.nodesCount ? "" : "Nobody is registered yet.";
         }
 
-        function show() { showHead(); showFigures(); showMap(); showChanges(); showNodes(); }
+        // Many nodes: networks on a circle, as large as their nodes are many, and lines as thick as conversations are.
+        let pointedAt = null;
+        function point(name) {
+            pointedAt = name;
+            const map = $("map");
+            map.classList.toggle("pointed", name !== null);
+            for (const part of map.querySelectorAll("[data-networks]")) part.classList.toggle("on", name !== null && part.dataset.networks.split(" | ").includes(name));
+        }
+        function showNetworks() {
+            const map = $("map"), width = 1000, height = 800, middle = {x: width / 2, y: height / 2}, reach = 235;
+            const networks = [...report.networks].sort((a, b) => (a.name === "others") - (b.name === "others") || (a.name < b.name ? -1 : 1));
+            const most = Math.max(1, ...networks.map(network => network.nodesCount)), place = new Map(), lines = [], parts = [];
+            const within = new Map(report.traffic.filter(each => each.between === each.and).map(each => [each.between, each.conversationsCount]));
+            networks.forEach((network, index) => {
+                const turn = 2 * Math.PI * index / networks.length - Math.PI / 2, x = middle.x + reach * Math.cos(turn), y = middle.y + reach * Math.sin(turn);
+                const radius = 4 + 16 * Math.sqrt(network.nodesCount / most), isLeft = Math.cos(turn) < -1e-9;
+                place.set(network.name, {x, y});
+                const group = drawing("g", {"data-networks": network.name, class: "place"});
+                group.append(drawing("title", {}, `${network.name}: ${network.nodesCount} nodes`
+                    + (network.awayCount ? `, ${network.awayCount} of them away` : "") + (within.has(network.name) ? `, ${within.get(network.name)} conversations within` : "")));
+                group.append(drawing("circle", {class: network.awayCount * 2 > network.nodesCount ? "node gone" : "node", cx: x, cy: y, r: radius}));
+                const out = reach + radius + 8, degrees = turn * 180 / Math.PI + (isLeft ? 180 : 0);
+                const at = {x: middle.x + out * Math.cos(turn), y: middle.y + out * Math.sin(turn)};
+                group.append(drawing("text", {x: at.x, y: at.y, "text-anchor": isLeft ? "end" : "start", "dominant-baseline": "central",
+                    transform: `rotate(${degrees} ${at.x} ${at.y})`}, `${network.name} \u00b7 ${network.nodesCount}`));
+                group.addEventListener("pointerenter", () => point(network.name));
+                group.addEventListener("pointerleave", () => point(null));
+                parts.push(group);
+            });
+            const busiest = Math.max(1, ...report.traffic.map(each => each.conversationsCount));
+            let drawn = 0;
+            for (const each of report.traffic) {
+                const from = place.get(each.between), to = place.get(each.and);
+                if (!from || !to) continue;
+                drawn += each.conversationsCount;
+                if (from === to) continue;
+                const line = drawing("path", {class: "talk", "data-networks": each.between + " | " + each.and, d: `M${from.x} ${from.y} Q${middle.x} ${middle.y} ${to.x} ${to.y}`,
+                    "stroke-width": .6 + 6 * Math.sqrt(each.conversationsCount / busiest)});
+                line.append(drawing("title", {}, `${each.between} \u2013 ${each.and}: ${each.conversationsCount} conversations`));
+                lines.push(line);
+            }
+            map.setAttribute("viewBox", `0 0 ${width} ${height}`);
+            map.replaceChildren(...lines, ...parts);
+            point(place.has(pointedAt) ? pointedAt : null);
+            const rest = report.networksCount - networks.filter(network => network.name !== "others").length;
+            $("map-title").textContent = report.conversationsCount ? "How many are where, and talk to where" : "How many are where";
+            $("map-note").textContent = (report.surveyedCount < report.nodesCount ? `${report.surveyedCount} of ${report.nodesCount}` : `All ${report.nodesCount}`)
+                + ` nodes, by network: ${report.networksCount} networks` + (rest ? `, the smallest ${rest} together as others` : "") + "."
+                + (report.conversationsCount ? ` Lines: ${drawn} of ${report.conversationsCount} conversations, thicker for more. Point at a network to see its own.` : "");
+        }
+        function showPlaces() {
+            if (report.nodesCount > drawnMax) return showNetworks();
+            point(null);
+            showMap();
+        }
+
+        function show() { showHead(); showFigures(); showPlaces(); showChanges(); showNodes(); if (wanted() && hasMore()) search(); }
         function tell(isLive) {
             $("state").textContent = isLive ? "live" : "no word from the server for " + Math.round((Date.now() - heardAt) / 1000) + " s";
             $("state").className = isLive ? "live" : "lost";
@@ -166,7 +239,7 @@ enum ViewScript {
             tell(true);
         };
         setInterval(() => { if (heardAt && Date.now() - heardAt > 6000) tell(false); }, 1000);
-        $("filter").addEventListener("input", () => { if (report) showNodes(); });
+        $("filter").addEventListener("input", () => { if (report) { showNodes(); search(); } });
 
         """#
 }

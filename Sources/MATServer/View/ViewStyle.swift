@@ -46,6 +46,10 @@ enum ViewStyle {
         #map .node { fill: var(--good); }
         #map .node.gone { fill: var(--warn); }
         #map .talk { stroke: var(--accent); stroke-opacity: .45; fill: none; }
+        #map .place { cursor: default; }
+        #map.pointed .talk { stroke-opacity: .06; }
+        #map.pointed .talk.on { stroke-opacity: .9; }
+        #map .place.on text { fill: var(--ink); font-weight: 600; }
         #map text { fill: var(--quiet); font: 11px system-ui, sans-serif; }
         #map text.home { fill: var(--ink); font-size: 10px; }
 

@@ -15,11 +15,12 @@ extension IMSServer {
             nowMilliseconds: now.wallMilliseconds, uptimeMilliseconds: (now.monotonic - started).millisecondsSaturated)
         report.problems = problems()
         report.figures = figures()
-        let page = core.mappingsPage(after: nil, count: ViewReport.nodesMax) { _ in true }
+        let page = core.mappings.page(count: ViewReport.nodesMax)
         report.nodes = page.map { ViewReport.Node($0, now) }
         report.nodesCount = core.mappingsCount
         report.changes = core.latestChanges.map(ViewReport.Change.init)
         report.conversations = conversations(page, now)
+        survey(now).write(into: &report)
         return report
     }
 
@@ -64,12 +65,62 @@ extension IMSServer {
     }
 }
 
+// Many nodes together.
+extension IMSServer {
+    /// Among as many as the map is made of; a whole address among all.
+    func viewNodes(_ text: String, _ now: Now) -> [ViewReport.Node] {
+        let exact = HomeAddress(text).flatMap(core.mapping).map { ViewReport.Node($0, now) }
+        var found: [ViewReport.Node] = []
+        _ = core.walkMappings(from: 0, atLeast: ViewReport.surveyedMax) { mapping in
+            guard found.count < ViewReport.nodesMax else { return }
+            let node = ViewReport.Node(mapping, now)
+            if node != exact, node.contains(text) { found.append(node) }
+        }
+        return (exact.map { [$0] } ?? []) + found.sorted { $0.home < $1.home }
+    }
+
+    private func survey(_ now: Now) -> ViewNetworks {
+        var networks = ViewNetworks()
+        var places: [IPPrefix: String] = [:]
+        _ = core.walkMappings(from: 0, atLeast: ViewReport.surveyedMax) { mapping in
+            let network = mapping.record.whereabouts.first?.viewNetwork ?? ViewNetworks.nowhere
+            places[mapping.record.prefix] = network
+            networks.add(in: network, isAway: ViewReport.Node.State(mapping, now) != .registered)
+        }
+        for (prefix, network) in places {
+            for subscriber in core.subscribers(of: HomeAddress(prefix.address), now: now) {
+                let from = core.home(at: subscriber, now: now).flatMap { places[$0] } ?? ViewNetworks.name(of: subscriber.address)
+                guard networks.addConversation(from, network) else { return networks }
+            }
+        }
+        return networks
+    }
+}
+
+extension Whereabouts {
+    fileprivate var viewNetwork: String {
+        switch self {
+        case .network(let prefix): ViewNetworks.name(of: prefix.address)
+        case .endpoint(let endpoint): ViewNetworks.name(of: endpoint.address)
+        case .relay: description
+        }
+    }
+}
+
+extension ViewReport.Node.State {
+    fileprivate init(_ mapping: StoredMapping, _ now: Now) {
+        self =
+            mapping.isRevocation
+            ? .revoked
+            : mapping.record.whereabouts.isEmpty ? .withdrawn : mapping.record.expires < now.wallMilliseconds ? .expired : .registered
+    }
+}
+
 extension ViewReport.Node {
     fileprivate init(_ mapping: StoredMapping, _ now: Now) {
-        let places = mapping.record.whereabouts
-        let state: State =
-            mapping.isRevocation ? .revoked : places.isEmpty ? .withdrawn : mapping.record.expires < now.wallMilliseconds ? .expired : .registered
-        self.init(home: mapping.record.prefix.shortText, places: places.map(\.description), state: state, heardAtMilliseconds: mapping.provenAt)
+        self.init(
+            home: mapping.record.prefix.shortText, places: mapping.record.whereabouts.prefix(ViewReport.placesMax).map(\.description),
+            state: State(mapping, now), heardAtMilliseconds: mapping.provenAt)
     }
 }
 
@@ -78,6 +129,7 @@ extension ViewReport.Change {
         let change = recent.change
         self.init(
             atMilliseconds: recent.atMilliseconds, home: change.hoa.shortText, what: change.reason.rawValue,
-            before: change.before.map(\.description), after: change.after.map(\.description))
+            before: change.before.prefix(ViewReport.placesMax).map(\.description), after: change.after.prefix(ViewReport.placesMax).map(\.description)
+        )
     }
 }
