@@ -25,7 +25,8 @@ enum ProgramOutput {
         do { try process.run() } catch { return ("", -1, "it can't be started: \(error.localizedDescription)") }
         let text = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         process.waitUntilExit()
-        let status = process.terminationStatus
+        // Where SIGTERM was no use, timeout(1) ends itself by SIGKILL as well.
+        let status = process.terminationReason == .uncaughtSignal ? 137 : process.terminationStatus
         switch status {
         case 124, 137: return (text, status, "no end within \(seconds) s")
         case 126: return ("", status, "\(command.first ?? "it") can't be started")
