@@ -101,7 +101,7 @@ extension IMTKernel {
         case .used: onEvent(.used)
         // The reset's destination is the segment's source.
         case .reset: onEvent(.resetHeld(from: packet.destination, to: packet.source))
-        case .forwarded: onEvent(.heldOutbound(packet))
+        case .forwarded, .begins: onEvent(.heldOutbound(packet))
         case .leaving:
             // On a wrong way, or on its way with a wrong source: to be found out about like any other.
             guard tables.model.forgotten[packet.destination] == nil, !tables.needs.translatesSources else { return onEvent(.heldOutbound(packet)) }

@@ -32,6 +32,11 @@ public enum IMTChange: Hashable, Sendable {
     case holdOpeners(IPAddress, lifetime: Duration)
     /// Forgets both.
     case askAgain(IPAddress)
+    /// The HoA has moved, and peers may not have heard: connections that it begins to peers by rewriting are copied to the agent, which sends them
+    /// when the peer knows, for so long at most.
+    case holdConnections(of: HomeAddress, lifetime: Duration)
+    /// They go by themselves again.
+    case letConnections(of: HomeAddress)
     /// Replaces the destinations that are never captured and the sources that are never questioned: resolvers, IMSs and the like. At most
     /// `IMTConfiguration.alwaysPlainMax`.
     case setAlwaysPlain([IPPrefix])

@@ -16,6 +16,7 @@ public struct ModelIMT: Sendable {
     private var plainUntil: [IPAddress: MonotonicTime] = [:]
     private var openUntil: [IPAddress: MonotonicTime] = [:]
     private var openersHeldUntil: [IPAddress: MonotonicTime] = [:]
+    private var connectionsHeldUntil: [HomeAddress: MonotonicTime] = [:]
     /// Changes that a kernel would refuse, or that can't be meant.
     public private(set) var violations: [String] = []
 
@@ -62,6 +63,8 @@ public struct ModelIMT: Sendable {
             case .askAgain(let address):
                 openUntil[address] = nil
                 openersHeldUntil[address] = nil
+            case .holdConnections(let home, let lifetime): connectionsHeldUntil[home] = now + lifetime
+            case .letConnections(let home): connectionsHeldUntil[home] = nil
             // Nothing is captured here that a node has not asked for.
             case .setAlwaysPlain: break
             }
@@ -82,6 +85,9 @@ public struct ModelIMT: Sendable {
     public func letsOpen(_ address: IPAddress, now: MonotonicTime) -> Bool { openUntil[address].map { $0 > now } ?? false }
     /// Whether it waits until the agent says more.
     public func holdsOpeners(_ address: IPAddress, now: MonotonicTime) -> Bool { openersHeldUntil[address].map { $0 > now } ?? false }
+
+    /// Whether a connection that begins from an own HoA to a peer comes to the agent.
+    public func holdsConnections(of home: HomeAddress, now: MonotonicTime) -> Bool { connectionsHeldUntil[home].map { $0 > now } ?? false }
 
     /// Which pairs of addresses on the wire are translated on arrival, and to whom.
     public var inbound: [MobilePair: HomePair] {

@@ -106,7 +106,7 @@ package struct Node {
             actions.append(.log(.notice, "DNS servers of \(names.origin): \(list)"))
         }
         if asksForTranslators { actions.append(.findTranslator) }
-        return actions + self.actions(steps, now) + offers(held.releaseRouted(now: now.monotonic))
+        return actions + self.actions(steps, now) + releaseRouted(now)
     }
 
     /// A router advertised by which prefix the NAT64 of its network is reached.
@@ -268,7 +268,7 @@ package struct Node {
     }
 
     package mutating func timerFired(now: Now) -> [ShellAction] {
-        let offers = offers(held.retry(now: now.monotonic))
+        let offers = offers(held.retry(holding: cores.holdsConnections(to:), now: now.monotonic))
         let search: [ShellAction] = translators.takeDue(now.monotonic) ? [.findTranslator] : []
         return actions(cores.timerFired(now: now), now) + visitsDue(now) + offers + search
             + translatorChanged(translators.present(standIns.prefix), now)
@@ -278,6 +278,10 @@ package struct Node {
     package mutating func leaves(now: Now) -> [ShellAction] { actions(cores.leaves(now: now), now) }
 
     // MARK: What the cores want
+
+    private mutating func releaseRouted(_ now: Now) -> [ShellAction] {
+        offers(held.releaseRouted(holding: cores.holdsConnections(to:), now: now.monotonic))
+    }
 
     private func offers(_ offers: [HeldOffer]) -> [ShellAction] {
         offers.map { .release($0, from: cores.home(of: $0.destination.core, like: $0.destination.address)) }
@@ -301,8 +305,10 @@ package struct Node {
         case .lookUp(let hoa): return [.lookUp(hoa, core: step.core)]
         case .lookUpKeys(let prefix): return [.lookUpKeys(prefix, core: step.core)]
         case .changeIMT(let changes): return [.changeIMT(real(changes), linkAddresses: nil)]
-        case .releaseOutbound(let address): return offers(held.release(destination(address), now: time).map { [$0] } ?? [])
-        case .releaseRouted: return offers(held.releaseRouted(now: time))
+        case .releaseOutbound(let address):
+            let holding = cores.holdsConnections(to: destination(address))
+            return offers(held.release(destination(address), holding: holding, now: time).map { [$0] } ?? [])
+        case .releaseRouted: return releaseRouted(now)
         case .dropOutbound(let address):
             held.drop(destination(address), now: time)
             return []

@@ -16,6 +16,8 @@ extension NodeCore {
         case adopting
         /// Telling peers of a move goes on.
         case backlog
+        /// Connections that begin from an own HoA have waited for peers to hear of a move.
+        case connections(HomeAddress)
         /// An IMS takes HA Notifies again.
         case server(IPAddress)
         /// Peers whose locators may or may not be used since our own scope changed.
@@ -75,6 +77,7 @@ extension NodeCore {
         case .adoption: adoptionDue(now)
         case .adopting: goOnAdopting(now)
         case .backlog: workOff(now)
+        case .connections(let hoa): letConnections(of: hoa)
         case .server(let server): serverDue(server, now)
         case .scope: reconsiderScope(now)
         case .paths: pathsDue(now)

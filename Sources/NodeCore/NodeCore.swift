@@ -74,6 +74,7 @@ public struct NodeCore {
     var deadlines = DeadlineQueue<Deadline>()
     var backlog = Backlog()
     var announcing: Announcing
+    var begun = BegunConnections()
     /// Requests of others.
     var requests: Requests
     public internal(set) var counters = NodeCounters()

@@ -255,4 +255,52 @@ struct HoldTests {
         try net.cn.ask { kernel in for each in packets { kernel.releaseInbound(each) } }
         #expect(try server.receive(1) == [2])
     }
+
+    @Test(
+        "While peers are told of a move a connection that begins to one waits for the agent, and nothing else does; without an agent it goes as well",
+        arguments: Family.both)
+    func begunConnections(_ family: Family) throws {
+        let net = try Topology()
+        try net.mapBoth()
+        let (client, server, listener) = try connectTCP(net, to: "\(family.peer)", port: 5010)
+        let receiver = try TestSocket(net.cn.namespace, TestSocket.datagram, family)
+        try receiver.bind(family.peer, port: 5010)
+        let home = HomeAddress(family.own)
+        func begin() throws -> (socket: TestSocket, connecting: BackgroundWork) {
+            let socket = try TestSocket(net.mn.namespace, TestSocket.stream, family)
+            return (socket, BackgroundWork { try socket.connect(family.peer, port: 5010) })
+        }
+        try net.mn.ask { try $0.commit([.holdConnections(of: home, lifetime: .seconds(5))]) }
+        let (begun, connecting) = try begin()
+        var held: [HeldPacket] = []
+        #expect(
+            eventually {
+                held += net.mn.takeOutbound()
+                return !held.isEmpty
+            })
+        #expect(held.allSatisfy { $0.source == family.own && $0.destination == family.peer && $0.opensConnection })
+        // A connection that is there, and datagrams, go on.
+        try client.send([1])
+        #expect(try server.receive(1) == [1])
+        try server.send([2])
+        #expect(try client.receive(1) == [2])
+        let sender = try TestSocket(net.mn.namespace, TestSocket.datagram, family)
+        try sender.send([3], to: family.peer, port: 5010)
+        #expect(try receiver.receiveFrom().source.address == family.own)
+        let packets = held
+        try net.mn.ask { kernel in for packet in packets { #expect(kernel.releaseOutbound(packet)) } }
+        try connecting.wait()
+        let accepted = try listener.accept()
+        try begun.send([4])
+        #expect(try accepted.receive(1) == [4])
+        // The agent's word ends it, and so does its time.
+        try net.mn.ask { try $0.commit([.letConnections(of: home)]) }
+        _ = net.mn.takeOutbound()
+        try begin().connecting.wait()
+        try net.mn.ask { try $0.commit([.holdConnections(of: home, lifetime: .milliseconds(50))]) }
+        usleep(100_000)
+        try begin().connecting.wait()
+        #expect(net.mn.takeOutbound().isEmpty)
+        #expect(try net.checksumErrors(net.cn) == 0 && net.mn.failures.isEmpty)
+    }
 }

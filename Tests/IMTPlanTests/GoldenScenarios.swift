@@ -148,6 +148,7 @@ extension GoldenScenario {
             change("nft-replace-rule.addresses-that-are-always-plain", [.setAlwaysPlain([prefix("10.9.9.9/32"), prefix("2001:db8:53::/48")])]),
             change("nft-add-element.openers-of-an-unknown-source", [.letOpen(address("203.0.113.5"), lifetime: .seconds(5))]),
             change("nft-add-element.openers-wait", [.holdOpeners(address("2001:db8:c::5"), lifetime: .milliseconds(900))]),
+            change("nft-replace-rule.connections-wait-after-a-move", [.holdConnections(of: own.own, lifetime: .seconds(1))]),
             change("nft-delete-element.openers-are-asked-again", [.askAgain(address("203.0.113.5"))]),
             GoldenScenario(
                 name: "nft-replace-rule.a-mobile-network-moved", configuration: router, needs: routing, contents: away,

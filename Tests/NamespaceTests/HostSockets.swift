@@ -20,7 +20,9 @@ final class HostSocket: @unchecked Sendable {
 
     deinit { close(descriptor) }
 
+    /// How long each call waits at most.
     func setTimeout(_ seconds: Double) {
+        _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) & ~O_NONBLOCK)
         var time = timeval(tv_sec: Int(seconds), tv_usec: Int(seconds.truncatingRemainder(dividingBy: 1) * 1e6))
         for option in [SO_RCVTIMEO, SO_SNDTIMEO] { setsockopt(descriptor, SOL_SOCKET, option, &time, socklen_t(MemoryLayout<timeval>.size)) }
     }
@@ -53,8 +55,8 @@ final class HostSocket: @unchecked Sendable {
         setTimeout(3)
     }
 
-    func listen() throws {
-        guard Glibc.listen(descriptor, 8) == 0 else { throw Self.failed("listen") }
+    func listen(backlog: Int32 = 8) throws {
+        guard Glibc.listen(descriptor, backlog) == 0 else { throw Self.failed("listen") }
     }
 
     func accept() throws -> HostSocket {
@@ -75,6 +77,40 @@ final class HostSocket: @unchecked Sendable {
     func connect(_ address: String, port: UInt16) throws {
         let result = Self.withAddress(address, port) { Glibc.connect(descriptor, $0, $1) }
         guard result == 0 else { throw Self.failed("connect to \(address)") }
+    }
+
+    /// Does not wait for the connection; nor does anything else of this socket until `setTimeout`.
+    func beginConnecting(_ address: String, port: UInt16) throws {
+        _ = fcntl(descriptor, F_SETFL, O_NONBLOCK)
+        let result = Self.withAddress(address, port) { Glibc.connect(descriptor, $0, $1) }
+        guard result == 0 || errno == EINPROGRESS else { throw Self.failed("connect to \(address)") }
+    }
+
+    /// The other end, and the own port.
+    func peer() throws -> (address: String, port: UInt16) { try name(getpeername) }
+    var port: UInt16 { (try? name(getsockname))?.port ?? 0 }
+
+    private func name(
+        _ ask: (Int32, UnsafeMutablePointer<sockaddr>, UnsafeMutablePointer<socklen_t>) -> Int32
+    ) throws -> (address: String, port: UInt16) {
+        var storage = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        var buffer = [CChar](repeating: 0, count: 64)
+        let descriptor = descriptor
+        let port = try withUnsafeMutablePointer(to: &storage) { storage in
+            let result = storage.withMemoryRebound(to: sockaddr.self, capacity: 1) { ask(descriptor, $0, &length) }
+            guard result == 0 else { throw Self.failed("the name") }
+            // Of both families the port lies at the same place.
+            return storage.withMemoryRebound(to: sockaddr_in6.self, capacity: 1) { name -> UInt16 in
+                if name.pointee.sin6_family == sa_family_t(AF_INET6) {
+                    inet_ntop(AF_INET6, &name.pointee.sin6_addr, &buffer, 64)
+                } else {
+                    storage.withMemoryRebound(to: sockaddr_in.self, capacity: 1) { _ = inet_ntop(AF_INET, &$0.pointee.sin_addr, &buffer, 64) }
+                }
+                return UInt16(bigEndian: name.pointee.sin6_port)
+            }
+        }
+        return (String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self), port)
     }
 
     func send(_ octets: [UInt8]) throws {

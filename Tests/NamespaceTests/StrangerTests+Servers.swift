@@ -157,4 +157,96 @@ extension StrangerTests {
             try surviveMoves(lab, visit(lab, servers))
         }
     }
+
+    /// Connections that a host begins to one of the CN's ports, one every few milliseconds, whatever happens to it meanwhile.
+    private final class Beginnings: @unchecked Sendable {
+        let server: Server
+        let listener: HostSocket
+        private(set) var clients: [HostSocket] = []
+        private let lock = NSLock()
+        private var isOver = false
+        private var failure: (any Error)?
+        private let finished = DispatchSemaphore(value: 0)
+
+        init(_ lab: Lab, _ server: Server) throws {
+            self.server = server
+            listener = try HostSocket(lab, "cn", SOCK_STREAM, isIPv4: server.isIPv4)
+            try listener.bindAll(port: server.port)
+            try listener.listen(backlog: 4096)
+            let thread = Thread { [self] in
+                while !lock.withLock({ isOver }) {
+                    do {
+                        let client = try HostSocket(lab, "mn", SOCK_STREAM, isIPv4: server.isIPv4)
+                        try client.beginConnecting(server.cn, port: server.port)
+                        lock.withLock { clients.append(client) }
+                    } catch {
+                        // Without any route for a moment nothing begins.
+                        lock.withLock { failure = error }
+                    }
+                    usleep(5000)
+                }
+                finished.signal()
+            }
+            thread.start()
+        }
+
+        var count: Int { lock.withLock { clients.count } }
+
+        /// The ends of all that began, in pairs, with whom the server's is connected to.
+        func end() throws -> [(client: HostSocket, server: HostSocket, from: String)] {
+            lock.withLock { isOver = true }
+            finished.wait()
+            var ends: [UInt16: (socket: HostSocket, from: String)] = [:]
+            for _ in clients {
+                let accepted = try listener.accept()
+                let peer = try accepted.peer()
+                ends[peer.port] = (accepted, peer.address)
+            }
+            return clients.compactMap { client in
+                client.setTimeout(3)
+                return ends[client.port].map { (client, $0.socket, $0.from) }
+            }
+        }
+    }
+
+    @Test("A connection that begins in the moment of a move, with the first words of it lost, is between home addresses, and goes on after the next")
+    func begunInAMove() throws {
+        let lab = try Lab.shared
+        var limit = rlimit(rlim_cur: 8192, rlim_max: 8192)
+        setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        try surviveMoves(lab, [])
+        let servers = Self.families.enumerated().map { Server(cn: $1.cn, mn: $1.mn, isIPv4: $1.isIPv4, port: 7430 + UInt16($0)) }
+        for server in servers { _ = try lab.on("mn", "ping", "-c", "1", "-W", "2", server.cn) }
+        // MA Notify 9, HA Notify 5: what the node and its server say first to anybody.
+        let rules = ["ipv4", "ipv6"].flatMap { family in
+            [(9, 2), (5, 1)].map { type, count in
+                "add rule inet lose forward meta nfproto \(family) udp dport { 6288, 6289 } @th,64,8 \(type)"
+                    + " limit rate 1/hour burst \(count) packets counter drop"
+            }
+        }
+        let lines = ["add table inet lose", "add chain inet lose forward { type filter hook forward priority 0; }"] + rules
+        let beginnings = try servers.map { try Beginnings(lab, $0) }
+        let made = try lab.shell("r", "nft '\(lines.joined(separator: "; "))'")
+        #expect(made.status == 0, "\(made.text)")
+        defer { _ = try? lab.shell("r", "nft delete table inet lose") }
+        try lab.handOverWithoutOverlap("mn", to: "cellular")
+        Thread.sleep(forTimeInterval: 0.5)
+        let counted = try lab.shell("r", "nft list table inet lose").text
+        #expect(counted.contains(/packets [1-9]/), "nothing was lost: \(counted)")
+        let all = try beginnings.map { ($0.server, try $0.end(), $0.count) }
+        for (server, connections, count) in all {
+            #expect(connections.count == count, "\(connections.count) of \(count) connections")
+            let others = connections.map(\.from).filter { $0 != server.mn }
+            print("begun in a move, \(server.isIPv4 ? "IPv4" : "IPv6"): \(count) connections, \(others.count) of them plain at the server")
+            #expect(others.isEmpty, "\(others.count) of \(count): \(Set(others))")
+        }
+        try lab.handOverWithoutOverlap("mn", to: "wlan")
+        for (_, connections, _) in all {
+            for (number, (client, end, _)) in connections.enumerated() where number.isMultiple(of: 5) || number > connections.count - 100 {
+                try client.send([UInt8(truncatingIfNeeded: number)])
+                end.setTimeout(10)
+                #expect(try end.receive() == [UInt8(truncatingIfNeeded: number)])
+            }
+        }
+    }
 }

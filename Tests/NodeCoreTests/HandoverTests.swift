@@ -1,3 +1,4 @@
+import IMTPlan
 import MATSignal
 import MATTesting
 import NodeCore
@@ -224,6 +225,61 @@ import Testing
         let records = try [node.take(.imsUpdate).update?.record, node.take(.haNotify).haNotify?.record, node.take(.maNotify).notify?.record]
         #expect(Set(records.map { $0?.mapping }).count == 1)
         #expect(records[0]?.mapping.record.locators.map(\.moa.address) == [H.second])
+    }
+
+    // MARK: Connections that begin meanwhile
+
+    @Test("Without overlap a connection that begins to a peer waits, from the moment of the move, until the peer has acked or its IMS has")
+    func begunConnections() throws {
+        for isAckedByPeer in [true, false] {
+            let node = try NodeHarness()
+            try node.meet()
+            #expect(!node.core.holdsConnections(to: node.peer.hoa))
+            node.links([H.second])
+            // In the transaction after which they would leave from the new address.
+            let changes = node.actions.lazy.compactMap { action -> [IMTChange]? in if case .changeIMT(let changes) = action { changes } else { nil } }
+            let moving = try #require(changes.first { $0.contains { if case .moveOutbound = $0 { true } else { false } } })
+            #expect(moving.contains(.holdConnections(of: node.own.hoa, lifetime: .seconds(1))))
+            #expect(node.core.holdsConnections(to: node.peer.hoa) && node.imt.holdsConnections(of: node.own.hoa, now: node.now.monotonic))
+            let notify = try node.take(.maNotify)
+            node.event { core, now in core.heldOutbound(to: node.peer.hoa.address, now: now) }
+            node.advance(.milliseconds(40))
+            #expect(node.core.holdsConnections(to: node.peer.hoa))
+            if isAckedByPeer {
+                node.answer(notify, .maNotifyAck(MANotifyAck(code: .ok, cookie: node.cookie(notify), hoa: node.own.hoa)))
+            } else {
+                try node.acknowledgeHANotify()
+            }
+            #expect(!node.core.holdsConnections(to: node.peer.hoa) && node.actions.contains(.releaseOutbound(to: node.peer.hoa.address)))
+        }
+    }
+
+    @Test("A peer that says nothing keeps connections back for a second, and no longer; nor do moves that it has heard of, or an address that works")
+    func begunConnectionsEnd() throws {
+        let node = try NodeHarness()
+        try node.meet()
+        node.links([H.second])
+        node.advance(.milliseconds(999))
+        #expect(node.core.holdsConnections(to: node.peer.hoa))
+        node.clear()
+        node.advance(.milliseconds(1))
+        #expect(!node.core.holdsConnections(to: node.peer.hoa) && !node.imt.holdsConnections(of: node.own.hoa, now: node.now.monotonic))
+        #expect(node.actions.contains(.changeIMT([.letConnections(of: node.own.hoa)])) && node.actions.contains(.releaseRouted))
+        // The old address works until the peer has acked, and what leaves from it is known there.
+        let overlapping = try overlapping()
+        #expect(!overlapping.core.holdsConnections(to: node.peer.hoa))
+        overlapping.answerProofs()
+        try overlapping.answerUpdate()
+        #expect(!overlapping.core.holdsConnections(to: node.peer.hoa))
+        // It listed both before the first went.
+        let listed = try NodeHarness()
+        try listed.meet(at: [H.first, H.second])
+        listed.links([H.second])
+        #expect(listed.outbound?.own.address == H.second && !listed.core.holdsConnections(to: node.peer.hoa))
+        // Cut short, before the peer had heard of the new one.
+        let short = try self.overlapping()
+        short.links([H.second])
+        #expect(short.core.holdsConnections(to: node.peer.hoa))
     }
 
     @Test("Without any address packets wait; with the next one they go")

@@ -125,6 +125,25 @@ struct HeldTests {
         #expect(held.retry(now: at(10_001)).map { numbers($0) } == [[4]])
     }
 
+    @Test("What begins a connection waits on while its peer is told of a move, and everything else to the peer goes")
+    func begun() throws {
+        var held = Held()
+        func segment(_ flags: UInt8, number: UInt8) throws -> HeldPacket {
+            var octets = try packet(6, from: 1, number: number).bytes
+            octets[33] = flags
+            return try #require(HeldPacket(octets))
+        }
+        held.hold(try segment(0x02, number: 1), for: first, now: at(0))
+        held.hold(try segment(0x10, number: 2), for: first, now: at(0))
+        held.hold(try packet(17, from: 1, number: 3), for: first, now: at(0))
+        held.hold(try segment(0x02, number: 4), for: second, now: at(0))
+        let offers = held.releaseRouted(holding: { $0 == first }, now: at(1))
+        #expect(offers.map { numbers($0) } == [[2, 3], [4]])
+        #expect(!held.exited(first, .sent(2), now: at(1)) && !held.exited(second, .sent(1), now: at(1)))
+        #expect(held.release(first, holding: true, now: at(2)) == nil)
+        #expect(numbers(held.release(first, now: at(3))) == [1])
+    }
+
     @Test("What has no way waits until something is routed, without tries of its own; then only what has an entry may go")
     func routed() throws {
         var held = Held()

@@ -36,7 +36,7 @@ package struct TouchedKeys {
             case .setInbound(let moa, let home): insert(Arrival(peer: moa, own: home.own))
             case .removeInbound(let moa, let own): insert(Arrival(peer: moa, own: own))
             case .setPlain(let address, _), .removePlain(let address): addresses.insert(address)
-            case .accept, .acceptGateways, .letOpen, .holdOpeners, .askAgain, .setAlwaysPlain: break
+            case .accept, .acceptGateways, .letOpen, .holdOpeners, .askAgain, .holdConnections, .letConnections, .setAlwaysPlain: break
             }
         }
     }

@@ -60,6 +60,8 @@ package struct TranslationModel: Equatable {
         let moas = Set(own.keys.map(\.address)).union(retired.map(\.moa.address))
         return homes.subtracting(moas)
     }
+    /// HoAs whose peers are being told of a move. The agent's alone: its successor knows of none.
+    package private(set) var announcing: Set<HomeAddress> = []
     /// Of an excerpt: `fewArrivals` of the whole.
     private var wholeArrivals: Set<IPAddress>??
     /// Entries of each path; one without any is given up.
@@ -157,6 +159,8 @@ package struct TranslationModel: Equatable {
             case .acceptGateways: break
             // They pass by themselves, and the kernel alone keeps them.
             case .letOpen, .holdOpeners, .askAgain: break
+            case .holdConnections(let home, _): announcing.insert(home)
+            case .letConnections(let home): announcing.remove(home)
             // They stand in the rules, by the configuration.
             case .setAlwaysPlain(let prefixes):
                 guard prefixes.count <= IMTConfiguration.alwaysPlainMax else {
@@ -304,7 +308,7 @@ extension TranslationModel {
         part.plain = plain.intersection(touched.addresses)
         part.forgotten = touched.addresses.reduce(into: [:]) { $0[$1] = forgotten[$1] }
         (part.paths, part.uses, part.own, part.homes) = (paths, uses, own, homes)
-        (part.retired, part.addresses) = (retired, addresses)
+        (part.retired, part.addresses, part.announcing) = (retired, addresses, announcing)
         part.wholeArrivals = .some(fewArrivals)
         return part
     }
@@ -320,6 +324,6 @@ extension TranslationModel {
         plain = plain.subtracting(touched.addresses).union(part.plain)
         for address in touched.addresses { forgotten[address] = part.forgotten[address] }
         (paths, uses, own, homes) = (part.paths, part.uses, part.own, part.homes)
-        (retired, addresses) = (part.retired, part.addresses)
+        (retired, addresses, announcing) = (part.retired, part.addresses, part.announcing)
     }
 }

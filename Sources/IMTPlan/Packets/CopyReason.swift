@@ -10,6 +10,8 @@ package enum CopyReason: String {
     case forwarded = "forwarded"
     /// On its way out, and lacking source NAT or the entry that its destination has lost; sent anew once that is there.
     case leaving = "leaving"
+    /// A connection that begins to a peer which may not have heard where this host is; sent anew once it has.
+    case begins = "begins"
     /// Mapped, and on its way undisturbed: some peer is in use again.
     case used = "used"
 }

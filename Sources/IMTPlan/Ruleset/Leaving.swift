@@ -51,7 +51,7 @@ extension TranslationRuleset {
         let leaves = isInterface(.outputName, configuration.deviceName, .notEqual, in: second)
         return ChainDefinition(
             name: "translate", hook: .init(type: "filter", number: KernelValues.hookPostrouting, priority: 310),
-            rules: (needs.exemptsIPsec ? [willBeEncrypted] : []) + frequentOut + isUnmapped + firstUse + leftToPrograms
+            rules: (needs.exemptsIPsec ? [willBeEncrypted] : []) + frequentOut + isUnmapped + firstUse + heldConnections + leftToPrograms
                 // Into our device as it is.
                 + (needs.encapsulates ? isEncapsulated.map { isInterface(.outputName, configuration.deviceName) + $0 + [.verdict(.accept)] } : [])
                 + [isSignalling + [.verdict(.accept)], isError + [.verdict(.jump("quoted_out"))]]
@@ -76,6 +76,28 @@ extension TranslationRuleset {
             ]
         }
     }
+
+    /// There only for a moment after a move: to a peer that has not heard of it, a SYN from the new MoA is a stranger's. The peer would have a
+    /// connection with that MoA, this host one with the HoA, and both would be lost with the next move. So these few segments are the agent's to
+    /// send. The set's element lapses by itself: with the agent dead they go, rather than never.
+    var heldConnections: [[Expression]] { homeAddresses.filter(announcing.contains).flatMap(heldConnections) }
+
+    private func heldConnections(of home: HomeAddress) -> [[Expression]] {
+        var begins: [Expression] = [headersProtocol, .compare(r0, .equal, Self.tcp)]
+        begins += flags(.equal, 0x02, of: 0x12)
+        begins += isFrom(home)
+        begins.append(.lookup(set: Self.confirming, key: r0, into: nil))
+        var isMapped: [[Expression]] = [loadPair + [.lookup(set: Self.mapped, key: r0, into: nil)]]
+        if configuration.network(of: home) != nil {
+            isMapped = familyPaths.filter { $0.path.own == home }.map { leave(by: $0.number, $0.path, ours: source, theirs: destination) }
+        }
+        var goes: [Expression] = [.meta(.mark, into: r0), .compare(r0, .notEqual, nativeOctets(configuration.releaseMark))]
+        goes += isLeaving
+        goes.append(.verdict(.goTo("begins")))
+        return isMapped.map { begins + $0 + goes }
+    }
+
+    var begins: ChainDefinition { ChainDefinition(name: "begins", hook: nil, rules: [copied(as: .begins), [.verdict(.drop)]]) }
 
     /// What is not from a HoA is nobody's but a plain flow's: it leaves at the first compare, since a server's every packet comes here. Four
     /// octets settle it, loaded without a call. An IPv6 address that ends as a HoA does goes on, and is found out below. A mobile network's

@@ -19,7 +19,7 @@ extension TranslationRuleset {
     }
 
     /// The header's own octet, in both families: what has extension headers is not the programs'. A datagram that is still to be cut up has none yet.
-    private var headersProtocol: Expression { .load(HeaderField(base: .network, offset: family == .ipv4 ? 9 : 6, length: 1), into: r0) }
+    var headersProtocol: Expression { .load(HeaderField(base: .network, offset: family == .ipv4 ? 9 : 6, length: 1), into: r0) }
 
     /// Out by a link that has the program, to a peer that is reached by rewriting. Whoever else packets from a HoA are for, they are these rules': what
     /// is plain needs source NAT, which the agent must hear of before connection tracking confirms the flow.

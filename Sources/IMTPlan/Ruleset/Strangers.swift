@@ -104,7 +104,7 @@ extension TranslationRuleset {
 
     // TCP's flags (RFC 9293): FIN 1, SYN 2, RST 4, ACK 16; those of ECN do not matter.
     func isTCP(withAny flags: UInt8) -> [Expression] { isProtocol(Self.tcp) + self.flags(.notEqual, 0, of: flags) }
-    private func flags(_ comparison: Comparison, _ value: UInt8, of mask: UInt8) -> [Expression] {
+    func flags(_ comparison: Comparison, _ value: UInt8, of mask: UInt8) -> [Expression] {
         [.load(transport(13, 1), into: r0), .mask(r0, [mask]), .compare(r0, comparison, [value])]
     }
     private var loadSource: [Expression] { [.load(source, into: r0)] }

@@ -17,7 +17,7 @@ package struct TranslationPlan {
         TranslationRuleset(
             family: family, configuration: configuration, needs: needs, paths: contents.paths, own: contents.own, retired: contents.retiredByAddress,
             homesAway: contents.homesAway, visited: contents.homes.subtracting(configuration.homeAddresses.map(\.address)),
-            arrivals: contents.fewArrivals)
+            announcing: contents.announcing, arrivals: contents.fewArrivals)
     }
 
     /// Both tables as they are with these contents.
@@ -103,7 +103,11 @@ package struct TranslationPlan {
         let isSameNetworks = rules.networks == earlier.networks && rules.retiredNetworks == earlier.retiredNetworks
         if old == new, isSameNetworks {
             change.apply(sets)
-            if rules.homesOfPackets != earlier.homesOfPackets || rules.rewrittenHomes != earlier.rewrittenHomes { write([rules.translate]) }
+            if rules.homesOfPackets != earlier.homesOfPackets || rules.rewrittenHomes != earlier.rewrittenHomes
+                || rules.announcing != earlier.announcing
+            {
+                write([rules.translate])
+            }
         } else {
             // New paths get their maps first, then elements move, then the rules name the paths that are, and the others' maps go.
             for number in new.keys.sorted() where old[number] == nil { change.steps.append(.addSet(rules.out(number))) }
@@ -142,10 +146,13 @@ package struct TranslationPlan {
     private func sayOpeners(_ changes: [IMTChange], _ change: inout TableChange) {
         // By address, the latest word: a batch adds and deletes an element in the order in which it says so, and once is enough.
         var said: [IPAddress: IMTChange] = [:]
+        func say(_ address: IPAddress, _ each: IMTChange) { if address.family == change.table.family { said[address] = each } }
         for each in changes {
             switch each {
-            case .letOpen(let address, _), .holdOpeners(let address, _), .askAgain(let address):
-                if address.family == change.table.family { said[address] = each }
+            case .letOpen(let address, _), .holdOpeners(let address, _), .askAgain(let address): say(address, each)
+            // What opens a connection from an own HoA waits in the same way, and lapses as well if the agent dies meanwhile.
+            case .holdConnections(let home, let lifetime): say(home.address, .holdOpeners(home.address, lifetime: lifetime))
+            case .letConnections(let home): say(home.address, .askAgain(home.address))
             default: break
             }
         }

@@ -58,6 +58,8 @@ package struct TranslationRuleset {
     var homesAway: Set<IPAddress> = []
     /// HoAs that networks lend this node.
     var visited: Set<IPAddress> = []
+    /// HoAs whose peers are being told of a move.
+    var announcing: Set<HomeAddress> = []
     /// Where peers' packets come from; `nil` if that is many places (`peerConstantsMax`).
     var arrivals: Set<IPAddress>? = []
 
@@ -79,7 +81,7 @@ package struct TranslationRuleset {
         var all =
             (needs.isUntracked ? [] : [hold, heldHere])
             + [
-                translate, unmapped, unhomed, astray, quotedOut, started, ourPort, deliver, returned, unseen, errors, quotedIn, answers,
+                translate, unmapped, begins, unhomed, astray, quotedOut, started, ourPort, deliver, returned, unseen, errors, quotedIn, answers,
             ] + strangerChains + [alwaysPlain] + ownChains
         if needs.translatesSources { all.append(snat) }
         if !homeNetworks.isEmpty { all += [holdForwarded, unhomedNetwork] }

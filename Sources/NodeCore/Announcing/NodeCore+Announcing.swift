@@ -142,10 +142,13 @@ extension NodeCore {
         noteKnowledge(hoa, knewUs: knewUs, own, now)
     }
 
-    /// For people: how long after a move each peer knew of it.
+    /// The peer knows of our move from now on: connections to it begin, and people see how long after the move that was.
     private mutating func noteKnowledge(_ hoa: HomeAddress, knewUs: Bool, _ own: Announcing.Own, _ now: Now) {
         guard !knewUs, let peer = peers[hoa], announcing.knows(peer, own) else { return }
         history.told(own.hoa, now)
+        guard begun.areHeld(of: own.hoa) else { return }
+        flushChanges()
+        emit(.releaseOutbound(to: hoa.address))
     }
 
     // MARK: What Announcing wants done

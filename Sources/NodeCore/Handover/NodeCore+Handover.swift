@@ -108,6 +108,9 @@ extension NodeCore {
         } else {
             log(.info, "\(hoa) can be reached at \(places)")
         }
+        // The overlap may end before our IMS or the peers have answered.
+        let isOwed = homes[hoa]?.announcement.isOwed == true
+        if isOwed && leavesLiving(move) || isHandover && !move.hasOverlap && (isOwed || !move.from.contains(first)) { holdConnections(of: hoa, now) }
         homes[hoa]?.registration.moved(isSound: !uplinks.isRefused(first))
         // Peers with a preference of their own switch when they know of an address, whether or not it is the first.
         if isHandover || !preferences.isEmpty && homes[hoa]?.isKnown == true { homes[hoa]?.announcement.moved() }
@@ -119,12 +122,37 @@ extension NodeCore {
         register(hoa, now)
         // Whether anything answers there is asked at once rather than when packets were lost.
         suspect(first, now)
-        // The overlap may end before our IMS or the peers have answered.
-        let isCutShort = homes[hoa]?.announcement.isOwed == true && move.gone.contains { !uplinks.isDead($0) }
+        let isCutShort = homes[hoa]?.announcement.isOwed == true && leavesLiving(move)
         if isHandover && !move.hasOverlap || isCutShort { tellAtOnce(hoa, first, now) }
         flushChanges()
         if !peers.isEmpty { emit(.releaseRouted) }
         continueResolving(hoa.family, now)
+    }
+
+    /// Whether an address went that worked.
+    private func leavesLiving(_ move: UsableAddresses.Move) -> Bool { move.gone.contains { !uplinks.isDead($0) } }
+
+    // MARK: Connections that begin meanwhile
+
+    /// What begins to peers waits until they have heard of the move.
+    private mutating func holdConnections(of hoa: HomeAddress, _ now: Now) {
+        guard peers.count(of: hoa.family) > 0 else { return }
+        begun.hold(of: hoa)
+        change(.holdConnections(of: hoa, lifetime: BegunConnections.holdMax))
+        deadlines.set(.connections(hoa), at: now.monotonic + BegunConnections.holdMax)
+    }
+
+    mutating func letConnections(of hoa: HomeAddress) {
+        begun.letGo(of: hoa)
+        change(.letConnections(of: hoa))
+        flushChanges()
+        emit(.releaseRouted)
+    }
+
+    /// Whether what begins to this peer waits. Of those that packets reach in datagrams nothing does: they take nobody for a stranger who is not.
+    package func holdsConnections(to hoa: HomeAddress) -> Bool {
+        guard let own = home(for: hoa), begun.areHeld(of: own), let peer = peers[hoa], paths.installed(of: peer) != nil else { return false }
+        return !knowsUs(hoa)
     }
 
     /// Lets peers' traffic leave from our first address: all of it, or just what left from addresses that are gone or dead.

@@ -71,18 +71,24 @@ struct Held {
     }
 
     /// The destination is known. What the kernel has refused waits for its next try.
-    mutating func release(_ destination: HeldDestination, now: MonotonicTime) -> HeldOffer? {
-        refused.contains(destination) ? nil : offer(destination, needsEntry: false, now)
+    ///
+    /// - Parameter holding: whether connections that begin to the destination wait on, here and below.
+    mutating func release(_ destination: HeldDestination, holding: Bool = false, now: MonotonicTime) -> HeldOffer? {
+        refused.contains(destination) ? nil : offer(destination, needsEntry: false, holding: holding, now)
     }
 
     /// Routes may be there that were not, and another way may be open for what was refused.
-    mutating func releaseRouted(now: MonotonicTime) -> [HeldOffer] {
+    mutating func releaseRouted(holding: (HeldDestination) -> Bool = { _ in false }, now: MonotonicTime) -> [HeldOffer] {
         refused = []
-        return outbound.keys.compactMap { offer($0, needsEntry: true, now) }
+        return outbound.keys.compactMap { offer($0, needsEntry: true, holding: holding($0), now) }
     }
 
-    private mutating func offer(_ destination: HeldDestination, needsEntry: Bool, _ now: MonotonicTime) -> HeldOffer? {
-        let packets = outbound.lift(destination, now: now)
+    private mutating func offer(_ destination: HeldDestination, needsEntry: Bool, holding: Bool, _ now: MonotonicTime) -> HeldOffer? {
+        var packets = outbound.lift(destination, now: now)
+        if holding {
+            outbound.putBack(packets.filter(\.packet.beginsConnection), for: destination)
+            packets.removeAll(where: \.packet.beginsConnection)
+        }
         guard !packets.isEmpty else { return nil }
         offered[destination, default: []] += packets
         return HeldOffer(destination: destination, needsEntry: needsEntry, packets: packets.map(\.packet))
@@ -135,11 +141,11 @@ struct Held {
     }
 
     /// The next round of tries, if it is time.
-    mutating func retry(now: MonotonicTime) -> [HeldOffer] {
+    mutating func retry(holding: (HeldDestination) -> Bool = { _ in false }, now: MonotonicTime) -> [HeldOffer] {
         guard case .scheduled(let time, let delay) = retries, time <= now else { return [] }
         let destinations = refused.sorted()
         refused = []
-        let offers = destinations.compactMap { offer($0, needsEntry: false, now) }
+        let offers = destinations.compactMap { offer($0, needsEntry: false, holding: holding($0), now) }
         retries = .underWay(Set(offers.map(\.destination)), delay: delay)
         endRound(nil, now)
         return offers

@@ -10,6 +10,9 @@ extension HeldPacket {
     /// Whether it is a question to a DNS server, as far as its port tells.
     var isName: Bool { (protocolNumber == 6 || protocolNumber == 17) && destinationPort.map(Self.namePorts.contains) ?? false }
 
+    /// Whether a TCP connection begins with it.
+    var beginsConnection: Bool { protocolNumber == 6 && opensConnection }
+
     /// Whether it belongs to a TCP connection or a conversation over UDP that exists somewhere. The rules hold what finds no socket here, so the
     /// stack would end it, by a reset or port unreachable. A later fragment, without ports, is answered by nobody.
     var isSegment: Bool {

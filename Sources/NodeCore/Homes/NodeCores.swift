@@ -128,6 +128,11 @@ public struct NodeCores {
 
     func isVisited(_ hoa: HomeAddress) -> Bool { coreOfHome[hoa].map(visited.contains) ?? false }
 
+    /// Whether connections that begin to a destination wait until that has heard where we are.
+    func holdsConnections(to destination: HeldDestination) -> Bool {
+        cores.indices.contains(destination.core) && cores[destination.core].holdsConnections(to: HomeAddress(destination.address))
+    }
+
     /// Whether its IMS holds a record of the own HoA.
     func isKnown(_ hoa: HomeAddress) -> Bool { coreOfHome[hoa].flatMap { cores[$0].homes[hoa]?.isRegistered } ?? false }
 
