@@ -213,4 +213,61 @@ struct AbuseDaemonTests {
         #expect(log < 40 * (seconds + 2), "\(log) log lines")
         #expect(daemon.kill(SIGTERM) == 0)
     }
+
+    @Test("Of answers and acks that nobody asked for the core sees a hundred a second, beside queries too; acks of its own pushes come through")
+    func unaskedAnswers() throws {
+        let daemon = try start()
+        let certificate = try certificate()
+        let (node, subscriber) = (try LoopbackSocket(peer: port), try LoopbackSocket(peer: port))
+        let own = try cookie(node)
+        func register(_ sequence: UInt32) throws {
+            let record = try record(certificate, SystemClock.now().wallMilliseconds + UInt64(sequence))
+            node.send(SignalMessage(sequence: sequence, .imsUpdate(IMSUpdate(cookie: own, record: record))).octets)
+            #expect(node.next(within: 3000)?[1] == ResponseCode.ok.rawValue)
+        }
+        try register(1)
+        subscriber.send(SignalMessage(sequence: 1, .maQuery(MAQuery(cookie: try cookie(subscriber), hoa: hoa, subscribe: 300))).octets)
+        #expect(subscriber.next(within: 3000)?[1] == ResponseCode.ok.rawValue)
+        // Before the flood, which uses up the share of its address.
+        try register(2)
+        let push = try #require(subscriber.next(within: 3000), "nothing was pushed")
+
+        func passedToCore() throws -> Int64 { try control("status")["datagrams"]?["passedToCore"]?.int ?? -1 }
+        let attackers = try (0..<8).map { _ in try LoopbackSocket(peer: port) }
+        let cookie = Cookie(client: 5)
+        let query = SignalMessage(sequence: 9, .maQuery(MAQuery(cookie: cookie, hoa: hoa, padding: 200))).octets
+        let answers = [
+            SignalMessage(sequence: 9, .maAnswer(MAAnswer(code: .notFound, cookie: cookie, hoa: hoa))).octets,
+            SignalMessage(sequence: 9, .maNotifyAck(MANotifyAck(code: .ok, cookie: cookie, hoa: hoa))).octets,
+            SignalMessage(sequence: 9, .haNotifyAck(HANotifyAck(code: .ok, cookie: cookie, hoa: hoa))).octets,
+        ]
+        let (before, began) = (try passedToCore(), SystemClock.now().monotonic)
+        for round in 0..<100 {
+            for attacker in attackers {
+                for answer in answers {
+                    attacker.send(answer)
+                    attacker.send(round.isMultiple(of: 2) ? query + answer : answer + query)
+                }
+            }
+            // A fence keeps the server's queue short.
+            if round.isMultiple(of: 4) { _ = try control("status") }
+            guard round == 50 else { continue }
+            guard case .message(let message, _)? = SignalDatagram.decode(push).first, case .maNotify(let notify) = message.body else {
+                Issue.record("\(push) is no push")
+                continue
+            }
+            // A loaded server may lose the ack, and pushes again.
+            for _ in 0..<20 where try control("status")["pushesPending"]?.int != 0 {
+                let ack = MANotifyAck(code: .ok, cookie: Cookie(client: notify.cookie.client), hoa: home("192.0.2.16"))
+                subscriber.send(SignalMessage(sequence: message.sequence, .maNotifyAck(ack)).octets)
+                usleep(20_000)
+            }
+            #expect(try control("status")["pushesPending"]?.int == 0, "the ack did not come through")
+        }
+        let seconds = Int64((SystemClock.now().monotonic - began).components.seconds) + 1
+        let passed = try passedToCore() - before
+        // The registration and the acks are among them.
+        #expect(passed <= 110 * seconds + 30, "\(passed) of 4800 in \(seconds) s")
+        #expect(daemon.kill(SIGTERM) == 0)
+    }
 }

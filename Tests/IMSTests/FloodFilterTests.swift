@@ -212,4 +212,28 @@ struct FloodFilterTests {
         #expect(!isSampling)
         #expect(try pair.arriving(of: [[UInt8]](repeating: notify(cookie), count: 50)).count == 50)
     }
+
+    @Test("Of a flood of answers that nobody asked for a part comes; the most acks that were asked for are no flood")
+    func unasked() throws {
+        let pair = try FilteredPair(address("127.0.0.1"))
+        var filter = FloodFilter(descriptors: [pair.server.descriptor], limits: limits, threads: 1, keys: keys)
+        try filter.attach()
+        let ack = SignalMessage(sequence: 1, .maNotifyAck(MANotifyAck(code: .ok, cookie: Cookie(client: 7), hoa: home("192.0.2.1")))).octets
+        var now = MonotonicTime.zero
+        func window(areAsked: Bool) throws -> Int {
+            let arrived = try pair.arriving(of: [[UInt8]](repeating: ack, count: 2000))
+            for (number, datagram) in arrived.enumerated() {
+                let source = address("198.51.100.\(number % 250)")
+                datagram.withUnsafeBytes { filter.came($0, from: source) }
+                if !areAsked { filter.cameUnasked(from: source) }
+            }
+            now = now + .milliseconds(100)
+            _ = filter.turn(at: now)
+            return arrived.count
+        }
+        _ = filter.turn(at: now)
+        for _ in 0..<5 { #expect(try window(areAsked: true) == 2000) }
+        let came = try (0..<12).map { _ in try window(areAsked: false) }
+        #expect(came.dropFirst(4).allSatisfy { $0 < 500 }, "\(came)")
+    }
 }

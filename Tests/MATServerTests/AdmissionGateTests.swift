@@ -26,6 +26,7 @@ struct AdmissionGateTests {
         // From very many sources: a tenth of a second's worth at once, as many told to come later, and no more.
         #expect(verdicts(.notify, 5000, at: now, many) == [.pass: 100, .tryLater: 100, .drop: 4800])
         #expect(verdicts(.odd, 1000, at: now, many) == [.pass: 10, .drop: 990])
+        #expect(verdicts(.unasked, 1000, at: now, many) == [.drop: 1000], "one budget for both")
         #expect(verdicts(.draft, 1000, at: now, many) == [.pass: 20, .drop: 980])
         // Other sources are not affected by the flood: one that was never seen has its share.
         let later = now + .milliseconds(100)

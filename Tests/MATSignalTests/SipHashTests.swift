@@ -16,6 +16,16 @@ struct SipHashTests {
         #expect(hash.hash(Array(0..<15)) == 0xa129_ca61_49be_45e5)
     }
 
+    @Test("Numbers give what their octets give: of a server's cookie, and of a client's")
+    func numbers() throws {
+        let hash = try #require(SipHash(key: Array(3..<19)))
+        let octets = (0..<34).map { UInt8($0 * 7 + 1) }
+        func number(_ place: Int) -> UInt64 { octets[place..<place + 8].reduce(0) { $0 << 8 | UInt64($1) } }
+        #expect(hash.hash(number(0), number(8), number(16), number(24)) == hash.hash(Array(octets[0..<32])))
+        let port = UInt16(octets[32]) << 8 | UInt16(octets[33])
+        #expect(hash.hash(number(0), number(8), number(16), number(24), port) == hash.hash(octets))
+    }
+
     @Test("The reference's vectors", arguments: published)
     func reference(count: Int, output: String) throws {
         let hash = try #require(SipHash(key: Array(0..<16)))

@@ -14,6 +14,16 @@ struct RequestHead {
     var isAsk: Bool { type == .bind && hoa == nil }
 }
 
+/// The answers and acks of a datagram.
+enum ResponseHeads: Hashable {
+    case none
+    /// All of them have this client cookie.
+    case under(UInt64)
+    /// One is of a type that this server never asks for, or has another cookie than those before: what one of ours was answered with comes from
+    /// one place, whose cookie is one.
+    case unasked
+}
+
 /// Looks over what `QueryResponder` leaves, by the grammar that all readers share: without allocating and in a fraction of a microsecond,
 /// so that a flood of what is not worth the core's time ends at the worker.
 ///
@@ -23,6 +33,7 @@ struct DatagramInspector {
     struct Result {
         var kind: DatagramKind
         var request: RequestHead?
+        var responses = ResponseHeads.none
     }
 
     let table: OptionTable
@@ -31,6 +42,7 @@ struct DatagramInspector {
         guard datagram.count <= SignalDatagram.octetsMax else { return Result(kind: .odd) }
         var kind = DatagramKind.regular
         var request: RequestHead?
+        var responses = ResponseHeads.none
         var start = 0
         var count = 0
         repeat {
@@ -40,10 +52,26 @@ struct DatagramInspector {
             kind = max(kind, kindOf(&message))
             guard kind != .odd else { return Result(kind: .odd) }
             request = head(message)
+            add(message, to: &responses)
             start += message.octetsCount
             count += 1
         } while start < datagram.count
-        return Result(kind: kind, request: count == 1 ? request : nil)
+        return Result(kind: kind, request: count == 1 ? request : nil, responses: responses)
+    }
+
+    /// - Parameter message: as for `head`.
+    private func add(_ message: SignalView, to responses: inout ResponseHeads) {
+        guard let type = message.type, message.hasOptions, !type.isRequest else { return }
+        // IMSs ask each other for mappings, and push what they have; nothing else of theirs is answered at these sockets.
+        guard type == .maAnswer || type == .maNotifyAck, let client = message.cookie?.client else {
+            responses = .unasked
+            return
+        }
+        switch responses {
+        case .none: responses = .under(client)
+        case .under(let other): if other != client { responses = .unasked }
+        case .unasked: break
+        }
     }
 
     private func kindOf(_ message: inout SignalView) -> DatagramKind {

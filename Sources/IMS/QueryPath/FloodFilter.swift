@@ -38,6 +38,8 @@ struct FloodFilter {
         let strangers = limits.strangersPerSecond.map { $0 / threads } ?? AdmissionGate.strangersPerThread
         return switch kind {
         case .unreadable: max(unreadablePerThreadMin, (limits.oddPerSecond + limits.draftsPerSecond) / threads)
+        // As much as the gate lets in of odd ones, and so much more that the flood is seen.
+        case .response: max(unreadablePerThreadMin, limits.oddPerSecond / threads)
         case .unproven: max(unprovenPerThread, perAdmitted * strangers)
         case .notify: perAdmitted * strangers
         case .join: perAdmitted * (limits.joinsPerSecond.map { $0 / threads } ?? AdmissionGate.joinsPerThread)
@@ -52,8 +54,14 @@ struct FloodFilter {
 
     /// This datagram has come.
     mutating func came(_ octets: UnsafeRawBufferPointer, from source: IPAddress) {
-        guard case .sampled(let kind) = MessageFilter.verdict(octets) else { return }
+        // Of responses only those count that nobody asked for, and these are not told by their first octets.
+        guard case .sampled(let kind) = MessageFilter.verdict(octets), kind != .response else { return }
         samplings[kind.rawValue].came(line: filter.line(of: source))
+    }
+
+    /// A response that nobody asked for has come.
+    mutating func cameUnasked(from source: IPAddress) {
+        samplings[MessageFilter.Kind.response.rawValue].came(line: filter.line(of: source))
     }
 
     /// Between batches.

@@ -13,10 +13,12 @@ import MATSignal
 ///   requests but queries: COOKIE with a server cookie does not come first ───────────► unproven
 ///   HA Notify, MA Notify ────────────────────────────────────────────────────────────► notify
 ///   Join ────────────────────────────────────────────────────────────────────────────► join
-///   queries, answers, acks, IMS Update and Bind with a server cookie ────────────────► accepted
+///   answers, acks ───────────────────────────────────────────────────────────────────► response
+///   queries, IMS Update and Bind with a server cookie ───────────────────────────────► accepted
 /// ```
-/// The four kinds are accepted too, but for what `FloodSampling` says while there are too many. Nothing here knows a cookie's worth. Queries are
-/// never sampled: by them a node that has just arrived gets its cookie (section 7), and with it is no longer unproven.
+/// The five kinds are accepted too, but for what `FloodSampling` says while there are too many. Nothing here knows a cookie's worth. Queries are
+/// never sampled: by them a node that has just arrived gets its cookie (section 7), and with it is no longer unproven. Of responses, too many are those
+/// that nobody asked for: after a move of many nodes there may be a great many acks.
 ///
 /// Said twice, as the kernel's program and in Swift, which counts what came: the tests hold one against the other.
 struct MessageFilter: Hashable, Sendable {
@@ -26,6 +28,8 @@ struct MessageFilter: Hashable, Sendable {
         case unproven
         case notify
         case join
+        /// Sampled while those that nobody asked for are too many.
+        case response
     }
 
     enum Verdict: Hashable, Sendable {
@@ -73,7 +77,7 @@ struct MessageFilter: Hashable, Sendable {
         switch known {
         case .pathProbe, .pathAnswer: return .sampled(.unreadable)
         case .maQuery, .haQuery: return .accepted
-        case _ where !known.isRequest: return .accepted
+        case _ where !known.isRequest: return .sampled(.response)
         case _ where kind != OptionKind.cookie.rawValue || length != provenCookie: return .sampled(.unproven)
         case .haNotify, .maNotify: return .sampled(.notify)
         case .join: return .sampled(.join)
@@ -146,7 +150,7 @@ struct MessageFilter: Hashable, Sendable {
         filter.ifEqual(UInt32(MessageType.bind.rawValue), .accept)
         filter.ifEqual(UInt32(MessageType.join.rawValue), Self.target(.join), else: Self.target(.notify))
         filter.label(Self.answer)
-        filter.ifEqual(UInt32(MessageType.pathAnswer.rawValue), Self.target(.unreadable), else: .accept)
+        filter.ifEqual(UInt32(MessageType.pathAnswer.rawValue), Self.target(.unreadable), else: Self.target(.response))
         filter.label(Self.unknown)
         filter.loadLength()
         filter.ifLessThanX(.refuse)

@@ -258,6 +258,20 @@ struct QueryResponder {
     /// What a datagram is that can't be answered here.
     func inspect(_ datagram: UnsafeRawBufferPointer) -> DatagramInspector.Result { inspector.inspect(datagram) }
 
+    /// Whether responses may be what this server has asked for: nobody knows the cookie but who was sent it, from the address that the responses
+    /// came to, or from whichever the kernel chose.
+    func areAsked(
+        _ responses: ResponseHeads, from source: IPAddress, to local: IPAddress, _ rules: UnsafePointer<QuerySnapshot>
+    ) -> Bool {
+        switch responses {
+        case .none: return true
+        case .unasked: return false
+        case .under(let client):
+            let cookies = rules.pointee.clientCookies
+            return client == cookies.cookie(server: source, own: local) || client == cookies.cookie(server: source, own: .unspecifiedIPv6)
+        }
+    }
+
     /// Whether the source has proven that it receives there.
     @inline(__always)
     func isProven(_ request: RequestHead, _ source: Endpoint, _ rules: UnsafePointer<QuerySnapshot>, _ now: Now) -> Bool {

@@ -6,6 +6,7 @@ import Synchronization
 /// The rules as workers read them: one block of memory, never changed, replaced as a whole.
 struct QuerySnapshot {
     let cookies: CookieAuthority
+    let clientCookies: ClientCookies
     let isIncomplete: Bool
     let isUnknownForLong: Bool
     let hasRemembered: Bool
@@ -98,10 +99,9 @@ final class QueryRulesCell: @unchecked Sendable {
         for (index, prefix) in outermost.enumerated() { (served + index).initialize(to: prefix) }
         block.bindMemory(to: QuerySnapshot.self, capacity: 1).initialize(
             to: QuerySnapshot(
-                cookies: rules.cookies, isIncomplete: rules.isIncomplete, isUnknownForLong: rules.isUnknownForLong,
-                hasRemembered: rules.hasRemembered, hasBindings: rules.hasBindings,
-                limits: rules.limits, number: number, servedCount: outermost.count,
-                served: UnsafePointer(served)))
+                cookies: rules.cookies, clientCookies: rules.clientCookies, isIncomplete: rules.isIncomplete,
+                isUnknownForLong: rules.isUnknownForLong, hasRemembered: rules.hasRemembered, hasBindings: rules.hasBindings, limits: rules.limits,
+                number: number, servedCount: outermost.count, served: UnsafePointer(served)))
         return piece
     }
 }

@@ -125,9 +125,14 @@ final class QueryWorker: DatagramServing, @unchecked Sendable {
                     count(batch.add(writer.datagramsCount, to: index, descriptor))
                     continue
                 }
-                let verdict = gate.judge(inspected.kind, source: source.address, at: now.monotonic)
+                var kind = inspected.kind
+                if !responder.areAsked(inspected.responses, from: source.address, to: local, snapshot) {
+                    kind = .unasked
+                    filter.cameUnasked(from: source.address)
+                }
+                let verdict = gate.judge(kind, source: source.address, at: now.monotonic)
                 guard verdict != .drop else {
-                    counters.add(inspected.kind == .odd ? .malformed : .droppedAtGate)
+                    counters.add(kind == .odd ? .malformed : .droppedAtGate)
                     continue
                 }
                 if verdict == .tryLater, let request = inspected.request {

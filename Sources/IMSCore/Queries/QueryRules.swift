@@ -3,6 +3,8 @@ import MATSignal
 /// What answering queries depends on beside the table: the core says it, and each change reaches the workers at once.
 package struct QueryRules: Equatable, Sendable {
     package var cookies: CookieAuthority
+    /// What responses to this server's own requests have.
+    package var clientCookies: ClientCookies
     /// The HoA prefixes served here, in any order.
     package var served: [ServedPrefix]
     /// Whether what is not found may be registered all the same: the store is being read, or not all of it is held.
@@ -23,7 +25,7 @@ extension IMSCore {
     /// What the workers need to know at present.
     package var queryRules: QueryRules {
         QueryRules(
-            cookies: cookies, served: configuration.served, isIncomplete: store.isIncomplete,
+            cookies: cookies, clientCookies: servers.clientCookies, served: configuration.served, isIncomplete: store.isIncomplete,
             isUnknownForLong: store.isUnknownForLong, hasRemembered: remembered.count > 0,
             hasBindings: binds.table.count > 0, limits: configuration.limits)
     }

@@ -10,7 +10,8 @@ struct KnownServers: Sendable {
         var local: IPAddress?
     }
 
-    private let clientCookies: ClientCookies
+    /// Responses are told by these, of whatever request.
+    let clientCookies: ClientCookies
     private var cookies = RecencyTable<Peer, ServerCookie>()
     /// Those that have answered a question: they get all tries, others two.
     private var answered = RecencyTable<IPAddress, Bool>()

@@ -13,6 +13,8 @@ package enum DatagramKind: UInt8, Comparable, Sendable {
     case notify
     /// A message of the draft's form.
     case draft
+    /// With an answer or ack to no request of this server's.
+    case unasked
     /// What can't be read, or is of an unknown type, or has an option that must be known and is not.
     case odd
 
@@ -27,7 +29,7 @@ package struct AdmissionLimits: Hashable, Sendable {
     package var strangersPerSecond: Int?
     /// Joins of all sources together, divided among the workers; `nil`: `AdmissionGate.joinsPerThread` for each worker.
     package var joinsPerSecond: Int?
-    /// Of the draft's form, of all sources together, divided among the workers; likewise what is odd.
+    /// Of the draft's form, of all sources together, divided among the workers; likewise what is odd, and answers that nobody asked for.
     package var draftsPerSecond: Int
     package var oddPerSecond: Int
 
@@ -48,7 +50,8 @@ package struct AdmissionLimits: Hashable, Sendable {
 ///   Join ──────────────────► share of the source ─► budget of Joins ─────► pass
 ///   HA Notify, MA Notify ──► share of the source ─► budget of strangers ─► pass
 ///                                └─ used up ► drop      └─ used up ► code 7, at a rate of its own
-///   draft's form, odd ─────► share of the source ─► a budget each ───────► pass
+///   draft's form ──────────► share of the source ─► a budget ────────────► pass
+///   unasked, odd ──────────► share of the source ─► a budget of both ────► pass
 ///                                └─ used up ► drop      └─ used up ► drop
 /// ```
 /// What a flood may cost is decided here: to say no takes some nanoseconds, no memory and no lock, whatever the datagram holds.
@@ -127,7 +130,7 @@ package struct AdmissionGate: Sendable {
             if strangers.take(at: now) { return .pass }
             return refusals.take(at: now) ? .tryLater : .drop
         case .draft: return drafts.take(at: now) ? .pass : .drop
-        case .odd: return odd.take(at: now) ? .pass : .drop
+        case .unasked, .odd: return odd.take(at: now) ? .pass : .drop
         }
     }
 

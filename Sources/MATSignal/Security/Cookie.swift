@@ -163,7 +163,7 @@ public struct CookieAuthority: Hashable, Sendable {
 
 /// Makes a client's cookies: for each pair of server and own address another, and the same again after a restart with the
 /// same secret (RFC 7873 section 4.1).
-public struct ClientCookies: Sendable {
+public struct ClientCookies: Hashable, Sendable {
     private let secret: SipHash
 
     /// - Parameter secret: 16 octets; `nil` for any other count.
@@ -173,6 +173,6 @@ public struct ClientCookies: Sendable {
     }
 
     public func cookie(server: IPAddress, own: IPAddress) -> UInt64 {
-        secret.hash(server.octets + own.octets)
+        secret.hash(server.high, server.low, own.high, own.low)
     }
 }

@@ -36,6 +36,17 @@ public struct SipHash: Hashable, Sendable {
         return state.finish()
     }
 
+    /// Likewise of 32 octets: two addresses, which a client's cookie is made of.
+    public func hash(_ a: UInt64, _ b: UInt64, _ c: UInt64, _ d: UInt64) -> UInt64 {
+        var state = State(key)
+        state.absorb(a.byteSwapped)
+        state.absorb(b.byteSwapped)
+        state.absorb(c.byteSwapped)
+        state.absorb(d.byteSwapped)
+        state.absorb(32 << 56)
+        return state.finish()
+    }
+
     /// SipHash-2-4.
     private struct State {
         private var state: SipState
