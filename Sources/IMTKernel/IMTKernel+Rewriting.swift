@@ -31,10 +31,14 @@ extension IMTKernel {
     }
 
     /// Before a transaction after which these HoAs are on no real link: those of before and after are the programs', and what changes is nobody's there.
-    func prepareRewriting(_ changes: [IMTChange], homes: Set<IPAddress>? = nil) {
+    ///
+    /// - Parameter isReleasing: whether the transaction gives up retired MoAs.
+    func prepareRewriting(_ changes: [IMTChange], homes: Set<IPAddress> = [], isReleasing: Bool = false) {
         attempt { rewriting throws(ProgramError) in
-            // Those that are about to be away as well, and are MoAs until then.
-            var settings = rewritingSettings(tables.model, homes: tables.model.homesAway.union(homes ?? []))
+            // Those that are about to be away as well. Not what is a MoA until then, and a retired one afterwards: our rules have given its packets
+            // the peers' MoAs, to which there is no entry, and what the agent gets of them it would take, when it lets them go, for plain flows.
+            let away = tables.model.homesAway.union(isReleasing ? homes : tables.model.homesAway(among: homes))
+            var settings = rewritingSettings(tables.model, homes: away)
             for change in changes {
                 switch change {
                 case .setOwn(let moa, let home): if settings.own[moa] != home { settings.own[moa] = nil }

@@ -266,7 +266,7 @@ extension IMTKernel {
     func releaseRetired(_ now: MonotonicTime) {
         let ended = retiredAddresses.expired(now)
         // A HoA among them is rewritten by programs from now on, if such there are.
-        prepareRewriting([], homes: tables.model.homes)
+        prepareRewriting([], homes: tables.model.homes, isReleasing: true)
         defer { writeRewriting(TouchedKeys([])) }
         do throws(KernelError) {
             try tables.release(ended)

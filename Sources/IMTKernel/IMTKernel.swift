@@ -247,7 +247,7 @@ public final class IMTKernel {
             try writePeers(installed.peers.separatePeers)
         }
         let away = locators.map { _ in unhomed() }
-        prepareRewriting(changes, homes: away)
+        prepareRewriting(changes, homes: away ?? [])
         do throws(KernelError) {
             // The agent has decided about every address that is there.
             if let repaired = try tables.commit(changes, touched, host: away.map { ($0, knownAddresses()) }) {
@@ -415,9 +415,9 @@ public final class IMTKernel {
 
     /// Has the next packet to a peer told (`KernelEvent.used`), so that nobody needs to look at the counts until then.
     ///
-    /// - Returns: whether it will be told; of hosts behind a mobile router it is not, nor where programs rewrite, whose counts are their own.
+    /// - Returns: whether it will be told; of hosts behind a mobile router it is not. What programs rewrite has passed the rule before.
     public func awaitUse(_ isOn: Bool) throws(KernelError) -> Bool {
-        guard configuration.homePrefixes.isEmpty && forwarding?.rewriting == nil || !isOn else { return false }
+        guard configuration.homePrefixes.isEmpty || !isOn else { return false }
         try tables.set(awaitsUse: isOn)
         return isOn
     }

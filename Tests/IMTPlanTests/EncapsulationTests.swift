@@ -38,6 +38,10 @@ import Testing
         #expect(model.homesAway == [home.address])
         try model.apply([.setOwn(moa, home)])
         #expect(model.homesAway.isEmpty)
+        // Nor will it be once its address goes: until then our rules give its packets the peers' MoAs, which programs have no entry for.
+        model.homes = []
+        #expect(model.homesAway(among: [home.address]).isEmpty)
+        model.homes = [home.address]
         try model.apply([.removeOwn(moa), .setOwn(G.wlan, home)])
         #expect(model.homesAway.isEmpty && model.retired.map(\.moa) == [moa])
         model.release([moa])

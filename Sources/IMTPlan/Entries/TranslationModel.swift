@@ -56,9 +56,11 @@ package struct TranslationModel: Equatable {
     package var homes: Set<IPAddress> = []
     /// Those of them that are no MoA either, and lately were none. What a node at home sends to plain hosts has a HoA for a source and is nobody's to
     /// rewrite; when its address goes, peers still send to it until they have heard, and it stays a MoA for so long.
-    package var homesAway: Set<IPAddress> {
-        let moas = Set(own.keys.map(\.address)).union(retired.map(\.moa.address))
-        return homes.subtracting(moas)
+    package var homesAway: Set<IPAddress> { homesAway(among: homes) }
+
+    /// The same if these were the homes.
+    package func homesAway(among homes: Set<IPAddress>) -> Set<IPAddress> {
+        homes.subtracting(own.keys.map(\.address)).subtracting(retired.map(\.moa.address))
     }
     /// HoAs whose peers are being told of a move. The agent's alone: its successor knows of none.
     package private(set) var announcing: Set<HomeAddress> = []
