@@ -16,6 +16,7 @@ import MATSignal
 /// ```
 /// A binding is of one HoA at one server: an IMS, an own relay, or a peer's relay. It stands while it is needed. What the server sends goes on to
 /// come to the MoA of before until it has granted another one; and for a moment after a binding is needed no more, since peers hear of that later.
+/// How often it is refreshed, `RefreshPace` finds out.
 struct OwnBindings: Sendable {
     struct Key: Hashable, Comparable, Sendable {
         let hoa: HomeAddress
@@ -61,6 +62,8 @@ struct OwnBindings: Sendable {
         let moa: MobileAddress
         var state = State.binding(last: nil)
         var failures = 0
+        /// When the server granted or refreshed it last.
+        var heardAt: MonotonicTime?
         /// Where the server has us, as far as is known: it granted a binding from this MoA, and has not said since that it knows it no more.
         var holder: MobileAddress?
         /// It granted one, and has since neither refused one nor been silent.
@@ -77,8 +80,6 @@ struct OwnBindings: Sendable {
     static let relaysMax = 4
     /// Asked for, in seconds.
     static let lifetime: UInt32 = 120
-    /// Between refreshes, less up to a tenth.
-    static let refreshInterval: Duration = .seconds(25)
     /// Refreshes that are due so soon go along with one that is due now: a radio wakes once for all of them.
     static let togetherWithin: Duration = .seconds(3)
     /// How long a signature lets a binding be refreshed without another one is 600 s (section 11.3).
@@ -97,6 +98,8 @@ struct OwnBindings: Sendable {
     }
 
     private var bindings: [Key: Binding] = [:]
+    /// Between refreshes from each MoA, less up to a tenth.
+    private var paces: [MobileAddress: RefreshPace] = [:]
     private var left: [Key: Left] = [:]
     /// Of the last refresh out of turn that was not called for, or of one that is still to come.
     private var doubtedAt: MonotonicTime?
@@ -180,6 +183,8 @@ struct OwnBindings: Sendable {
             bindings[key] = binding
             actions.append(.bind(key, from: moa))
         }
+        let moas = Set(needed.values)
+        paces = paces.filter { moas.contains($0.key) }
         return actions
     }
 
@@ -208,16 +213,27 @@ struct OwnBindings: Sendable {
             bindings[key] = binding
             return [.bind(key, from: binding.moa)]
         }
-        let interval = min(Self.refreshInterval, .seconds(Int64(granted)) / 3)
+        if isHeld, let last { reviewPace(of: binding, last, seen, now) }
+        let interval = min(paces[binding.moa]?.interval ?? RefreshPace.longest, .seconds(Int64(granted)) / 3)
         let part = Int64.random(in: 0...100, using: &random)
         let next = now + (interval - interval * part / 1000)
         binding.state = .bound(seen: seen, signedAt: signedAt, next: next)
         (binding.failures, binding.failure, binding.holder, binding.isGranted) = (0, nil, binding.moa, true)
+        binding.heardAt = now
         bindings[key] = binding
         guard let last, last != seen else { return [] }
         // The doubt was right. What translates us may change again at any time.
         doubtedAt = nil
         return [.moved(key, binding.moa)]
+    }
+
+    /// What a refresh says of the translator: another address is another network's, another port of the same one that it had forgotten us.
+    private mutating func reviewPace(of binding: Binding, _ last: Endpoint, _ seen: Endpoint, _ now: MonotonicTime) {
+        if last == seen {
+            paces[binding.moa]?.kept(now)
+        } else if last.address == seen.address, let heardAt = binding.heardAt {
+            paces[binding.moa, default: RefreshPace(heardAt)].lost(after: now - heardAt, now)
+        }
     }
 
     /// What was tried from this MoA in vain is tried again at once: it leaves in another way.

@@ -54,6 +54,32 @@ import Testing
         #expect(zip(times, times.dropFirst()).allSatisfy { $1 - $0 <= 600 } && signed.count >= 2)
     }
 
+    @Test(
+        "Before a translator that forgets sooner it is refreshed often enough, and hardly more often; a translator that starts anew changes little",
+        arguments: [7, 12, 16, 20, 24])
+    func pace(seconds: Int64) throws {
+        var bindings = bound()
+        var (now, port, used, losses) = (start, seen.port, start, [Int64]())
+        func refresh(restarting: Bool = false) throws {
+            now = try #require(bindings.due)
+            _ = bindings.takeDue(now)
+            if now - used > .seconds(seconds) || restarting {
+                port += 1
+                if !restarting { losses.append((now - start).components.seconds) }
+            }
+            used = now
+            _ = answer(&bindings, .ok, Endpoint(seen.address, port: port), at: now)
+        }
+        while now - start < .seconds(1200) { try refresh() }
+        // It is found out within some minutes; what is tried is in between what was too long and what was not.
+        #expect(losses.count <= 6 && losses.allSatisfy { $0 < 600 }, "\(losses)")
+        let interval = try #require(bindings.due) - now
+        #expect(interval > .seconds(seconds) * 0.7 - .seconds(2) && interval <= .seconds(seconds), "\(interval)")
+        try refresh(restarting: true)
+        for _ in 0..<60 { try refresh() }
+        #expect(try #require(bindings.due) - now > .seconds(seconds) * 0.7 - .seconds(2))
+    }
+
     @Test("A server that forgot it gets it again at once; one that refuses is asked after 1, 2, 4 s")
     func forgotten() {
         var bindings = bound()
