@@ -7,6 +7,8 @@ import Synchronization
 /// Two hosts that talk all the time: numbered datagrams each way, and a TCP connection that writes at both ends. One thread has all sockets and
 /// one clock, so what left and what arrived compares directly.
 ///
+/// Or one end alone sends datagrams, and no octet of the connection: nothing that arrives tells it where the other is.
+///
 /// A host without MAT answers whoever speaks to it; so the far end learns from the first datagram whom it talks to.
 public final class Conversation: Sendable {
     /// Between two datagrams, and between two writes, of each end.
@@ -17,6 +19,14 @@ public final class Conversation: Sendable {
     private static let drainSeconds = 20.0
     /// Errors that end a conversation. Others say that there is no way just now.
     private static let fatal = [ECONNRESET, ECONNREFUSED, EPIPE, ECONNABORTED, ETIMEDOUT, ENOTCONN]
+
+    /// Who speaks: the near end's name in patterns is the mover.
+    public enum Speakers: String, Sendable, CaseIterable {
+        case both, mover, peer
+
+        var isNear: Bool { self != .peer }
+        var isFar: Bool { self != .mover }
+    }
 
     private struct State {
         var isTalking = true
@@ -30,6 +40,7 @@ public final class Conversation: Sendable {
 
     private let state = Mutex(State())
     private let interval: Int64
+    private let speakers: Speakers
     private let sockets: Sockets
     private let thread: UncheckedThread
 
@@ -50,8 +61,10 @@ public final class Conversation: Sendable {
     /// Waits until both ends hear each other.
     ///
     /// - Parameter interval: between two datagrams of each end, in nanoseconds.
-    public init(_ lab: Lab, _ near: Walk.Ending, _ far: Walk.Ending, port: UInt16, interval: Int64 = Conversation.interval) throws {
-        self.interval = interval
+    public init(
+        _ lab: Lab, _ near: Walk.Ending, _ far: Walk.Ending, port: UInt16, interval: Int64 = Conversation.interval, speakers: Speakers = .both
+    ) throws {
+        (self.interval, self.speakers) = (interval, speakers)
         let listener = try LabSocket(lab, far.host, SOCK_STREAM, isIPv4: far.isIPv4)
         try listener.bind(far.isIPv4 ? "0.0.0.0" : "::", port)
         try listener.listen()
@@ -101,12 +114,13 @@ public final class Conversation: Sendable {
     private func speak(_ now: Int64) {
         state.withLock { state in
             guard state.isTalking else { return }
-            note(sockets.near.send(Self.datagram(state.toFar.send(at: now))), "UDP at the near end", &state)
-            note(sockets.far.send(Self.datagram(state.toNear.send(at: now))), "UDP at the far end", &state)
+            if speakers.isNear { note(sockets.near.send(Self.datagram(state.toFar.send(at: now))), "UDP at the near end", &state) }
+            if speakers.isFar { note(sockets.far.send(Self.datagram(state.toNear.send(at: now))), "UDP at the far end", &state) }
         }
     }
 
     private func write(_ now: Int64) {
+        guard speakers == .both else { return }
         state.withLock { state in
             guard state.isTalking else { return }
             let there = sockets.nearStream.send(state.streamToFar.next(Self.streamOctets))
@@ -164,17 +178,18 @@ public final class Conversation: Sendable {
     /// What ended, and by what.
     public var ends: [String] { state.withLock { $0.ends } }
 
+    /// Datagrams that left since then have arrived where somebody speaks, and octets of the stream.
+    private func hasArrived(since began: Int64, _ state: State) -> Bool {
+        (!speakers.isNear || state.toFar.resumption(after: began) != nil) && (!speakers.isFar || state.toNear.resumption(after: began) != nil)
+            && (speakers != .both || state.streamToFar.resumption(after: began) != nil && state.streamToNear.resumption(after: began) != nil)
+    }
+
     /// Datagrams arrive in both directions, and octets of the stream, that left from now on.
     public func goesOn(within seconds: Double) -> Bool {
         let began = ProbeClock.now()
         let deadline = monotonicSeconds() + seconds
         while monotonicSeconds() < deadline {
-            if state.withLock({ state in
-                state.toFar.resumption(after: began) != nil && state.toNear.resumption(after: began) != nil
-                    && state.streamToFar.resumption(after: began) != nil && state.streamToNear.resumption(after: began) != nil
-            }) {
-                return true
-            }
+            if state.withLock({ hasArrived(since: began, $0) }) { return true }
             usleep(5_000)
         }
         return false

@@ -30,11 +30,15 @@ public struct PatternRun {
     private var daemons: Daemons { Daemons(lab: lab) }
     /// Both networks are there for a while: nothing may be lost then.
     private let withOverlap: Bool
+    private let speakers: Conversation.Speakers
     private let say: (PatternResult) -> Void
 
-    public init(lab: Lab, withOverlap: Bool = false, say: @escaping (PatternResult) -> Void = { _ in }) {
+    public init(
+        lab: Lab, withOverlap: Bool = false, speakers: Conversation.Speakers = .both, say: @escaping (PatternResult) -> Void = { _ in }
+    ) {
         self.lab = lab
         self.withOverlap = withOverlap
+        self.speakers = speakers
         self.say = say
     }
 
@@ -51,7 +55,7 @@ public struct PatternRun {
         let port = Self.firstPort + UInt16(clamping: number)
         let conversation: Conversation
         do {
-            conversation = try Conversation(lab, walk.near, walk.far, port: port)
+            conversation = try Conversation(lab, walk.near, walk.far, port: port, speakers: speakers)
         } catch {
             // Nothing can be measured; the walks after it may.
             let results = walk.patterns.map { PatternResult($0, walk: walk, withOverlap: withOverlap, problem: "no conversation began: \(error)") }
@@ -115,7 +119,8 @@ public struct PatternRun {
         sleep(seconds: Self.watchSeconds)
         let flows = conversation.flows
         let now = ProbeClock.now()
-        result.longestGapThen = Self.milliseconds(max(flows.toFar.longestGap(from: final, to: now), flows.toNear.longestGap(from: final, to: now)))
+        let gaps = [(speakers.isNear, flows.toFar), (speakers.isFar, flows.toNear)].filter(\.0).map { $0.1.longestGap(from: final, to: now) }
+        result.longestGapThen = Self.milliseconds(gaps.max() ?? 0)
         // The last ones may be under way.
         let settled = now - Int64(Self.roundTripMilliseconds) * 2_000_000
         result.lostToPeer = flows.toFar.lost(from: began, to: settled)
@@ -134,16 +139,13 @@ public struct PatternRun {
         while monotonicSeconds() < deadline {
             try MATLab.Interruption.check()
             let flows = conversation.flows
-            if let there = flows.toFar.resumption(after: since), let back = flows.toNear.resumption(after: since) {
-                (result.toPeer, result.toMover) = (Self.milliseconds(there - since), Self.milliseconds(back - since))
-                return
-            }
+            result.toPeer = flows.toFar.resumption(after: since).map { Self.milliseconds($0 - since) }
+            result.toMover = flows.toNear.resumption(after: since).map { Self.milliseconds($0 - since) }
+            if result.toPeer != nil || !speakers.isNear, result.toMover != nil || !speakers.isFar { return }
             usleep(5_000)
         }
-        let flows = conversation.flows
-        result.toPeer = flows.toFar.resumption(after: since).map { Self.milliseconds($0 - since) }
-        result.toMover = flows.toNear.resumption(after: since).map { Self.milliseconds($0 - since) }
-        for (time, name) in [(result.toPeer, "peer"), (result.toMover, "mover")] where time == nil {
+        for (time, isSpokenTo, name) in [(result.toPeer, speakers.isNear, "peer"), (result.toMover, speakers.isFar, "mover")]
+        where time == nil && isSpokenTo {
             result.problems.append("nothing arrives at the \(name) within \(Int(Self.resumptionSeconds)) s")
         }
     }

@@ -18,6 +18,8 @@ struct Patterns: ParsableCommand {
     @Flag(help: "List the walks and patterns.") var list = false
     @Flag(help: "The new network comes before the old one goes: nothing may be lost.") var overlap = false
     @Flag(help: "Both without and with overlap.") var both = false
+    @Option(help: "Who sends datagrams: both with a TCP connection beside them, or one of \"mover\" and \"peer\" to one that says nothing.")
+    var speakers = Conversation.Speakers.both
     @Option(help: ArgumentHelp("Write all results into this file, as JSON.", valueName: "file")) var json: String?
     @Option(help: ArgumentHelp("Write the table into this file, as Markdown.", valueName: "file")) var markdown: String?
 
@@ -56,7 +58,7 @@ struct Patterns: ParsableCommand {
         var results: [PatternResult] = []
         var number = 0
         for withOverlap in both ? [false, true] : [overlap] {
-            let run = PatternRun(lab: lab, withOverlap: withOverlap) { tell($0.line) }
+            let run = PatternRun(lab: lab, withOverlap: withOverlap, speakers: speakers) { tell($0.line) }
             for var walk in Walk.all {
                 number += 1
                 if !names.isEmpty, !names.contains(walk.name) { walk.patterns = walk.patterns.filter { names.contains($0.id) } }
@@ -71,6 +73,8 @@ struct Patterns: ParsableCommand {
         do { try data.write(to: URL(fileURLWithPath: path)) } catch { throw LabError("\(path) can't be written: \(error)") }
     }
 }
+
+extension Conversation.Speakers: ExpressibleByArgument {}
 
 /// At once, also into a pipe: who waits wants to see it.
 private func tell(_ line: String) { _ = "\(line)\n".withCString { Glibc.write(1, $0, strlen($0)) } }
