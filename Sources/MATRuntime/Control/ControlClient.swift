@@ -118,9 +118,9 @@ public enum ControlClient {
         let user = UserName.of(geteuid())
         var status = stat()
         guard lstat(path, &status) == 0 else {
-            return "whether \(daemon) runs is not to be seen: \(user) may not look for its socket at \(path); use sudo"
+            return "permission denied: whether \(daemon) runs is not to be seen, since \(user) may not look for its socket at \(path); use sudo"
         }
-        let socket = "\(daemon)'s socket is there (\(path)), but \(user) may not talk to it: use sudo, or "
+        let socket = "permission denied: \(daemon)'s socket is there (\(path)), but \(user) may not talk to it; use sudo, or "
         guard status.st_gid != 0, let group = UserName.ofGroup(status.st_gid) else {
             return socket + "name a group of \(user)'s as control-group in \(daemon)'s configuration"
         }
