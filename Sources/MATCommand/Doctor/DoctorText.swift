@@ -9,9 +9,9 @@ enum DoctorText {
                 let word = severity.rawValue + String(repeating: " ", count: 7 - severity.rawValue.count)
                 let fill = String(repeating: " ", count: width - finding.subject.count)
                 let text = "\(color(word, severity, style))  \(finding.subject)\(fill)  \(finding.text)"
-                lines += fit(text, indent: 11 + width, style)
+                lines += style.folded(text, indent: 11 + width)
                 guard let remedy = finding.remedy else { continue }
-                lines += fit("\(String(repeating: " ", count: 11 + width))-> \(remedy)", indent: 14 + width, style)
+                lines += style.folded("\(String(repeating: " ", count: 11 + width))-> \(remedy)", indent: 14 + width)
             }
         }
         let counts = worst.dropLast().compactMap { severity -> String? in
@@ -20,10 +20,6 @@ enum DoctorText {
         }
         lines.append(counts.isEmpty ? style.good("nothing is wrong") : counts.joined(separator: ", "))
         return style.page(lines)
-    }
-
-    private static func fit(_ line: String, indent: Int, _ style: TextStyle) -> [String] {
-        style.columns.map { Frame.wrap(line, columns: $0, indent: indent) } ?? [line]
     }
 
     private static func color(_ word: String, _ severity: DoctorFinding.Severity, _ style: TextStyle) -> String {

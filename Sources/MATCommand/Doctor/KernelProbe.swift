@@ -27,7 +27,7 @@ enum KernelProbe {
         (facts.programs, facts.links) = isRoot ? programs() : (.unknown, .unknown)
         facts.pins = mat_is_bpf_file_system(Self.mount(of: pins)) != 0 ? .there : .missing("\(pins) is in no file system of type bpf")
         if isRoot {
-            let names = try? FileManager.default.contentsOfDirectory(atPath: "\(pins)/\(networkNamespace)-\(port)")
+            let names = try? FileManager.default.contentsOfDirectory(atPath: "\(pins)/\(ProcessFiles.network(of: getpid()) ?? 0)-\(port)")
             facts.isForwarding = names?.isEmpty == false
         }
         return facts
@@ -87,10 +87,5 @@ enum KernelProbe {
         var directory = path
         while !directory.isEmpty, access(directory, F_OK) != 0 { directory = directory.split(separator: "/").dropLast().reduce("") { "\($0)/\($1)" } }
         return directory.isEmpty ? "/" : directory
-    }
-
-    private static var networkNamespace: UInt64 {
-        var information = stat()
-        return stat("/proc/thread-self/ns/net", &information) == 0 ? UInt64(information.st_ino) : 0
     }
 }

@@ -17,7 +17,7 @@ struct ReverseNameFacts: Hashable, Sendable {
     var outcome = Outcome.failed("nothing was heard of it in time")
 
     /// The zone that its alias leads into.
-    fileprivate var zone: String? { alias.flatMap { DomainName(labels: $0.labels.dropFirst()) }?.description }
+    fileprivate var zone: String? { alias.flatMap(\.parent)?.description }
 }
 
 extension DoctorFindings {

@@ -99,7 +99,7 @@ extension LookupFindings {
     var asked: String { resolvers.map(\.description).joined(separator: ", ") + (resolversFrom.map { " (\($0))" } ?? "") }
 
     /// The zone that the alias leads into, as `mat zone --origin` takes it.
-    var aliasZone: DomainName? { alias.flatMap { DomainName(labels: $0.labels.dropFirst()) } }
+    var aliasZone: DomainName? { alias.flatMap(\.parent) }
 
     /// The endpoints of servers that the DNS names, and those of relays.
     var servers: [Endpoint] {
@@ -228,4 +228,9 @@ extension LookupFindings {
             },
         ]
     }
+}
+
+extension DomainName {
+    /// The name above.
+    var parent: DomainName? { DomainName(labels: labels.dropFirst()) }
 }

@@ -37,11 +37,6 @@ enum StatusText {
         return style.page(lines)
     }
 
-    /// As wide as the terminal.
-    private static func fold(_ line: String, indent: Int, _ style: TextStyle) -> [String] {
-        style.columns.map { Frame.wrap(line, columns: $0, indent: indent) } ?? [line]
-    }
-
     // MARK: Homes
 
     private static func homeLines(_ home: HomeReport, hasAddress: Bool, _ style: TextStyle) -> [String] {
@@ -69,7 +64,7 @@ enum StatusText {
         }
         let width = facts.map(\.0.count).max() ?? 0
         return [style.head("Home address \(home.address)")]
-            + facts.flatMap { fold("  \($0.0)\(String(repeating: " ", count: width - $0.0.count))  \($0.1)", indent: width + 4, style) }
+            + facts.flatMap { style.folded("  \($0.0)\(String(repeating: " ", count: width - $0.0.count))  \($0.1)", indent: width + 4) }
     }
 
     private static func registration(_ home: HomeReport) -> String {

@@ -8,7 +8,7 @@ enum WhyText {
     private static func plainLines(_ conversations: [WhyReport.PlainConversation]) -> [String] {
         guard !conversations.isEmpty else { return [] }
         let count = Quantity.count(Int64(conversations.count), "conversation")
-        let reasons = conversations.map(\.reason).reduce(into: [String]()) { if !$0.contains($1) { $0.append($1) } }
+        let reasons = distinct(conversations.map(\.reason))
         var lines = ["", "  \(count) with it \(conversations.count == 1 ? "is" : "are") plain, and would not survive a move:"]
         for reason in reasons {
             lines += conversations.prefix(plainMax).filter { $0.reason == reason }.map { "    \($0.transport)  \($0.local) -> \($0.remote)" }
@@ -17,6 +17,9 @@ enum WhyText {
         if conversations.count > plainMax { lines.append("    and \(conversations.count - plainMax) more") }
         return lines
     }
+
+    /// Each once, in order.
+    private static func distinct(_ texts: [String]) -> [String] { texts.reduce(into: []) { if !$0.contains($1) { $0.append($1) } } }
 
     static func text(_ report: WhyReport, _ style: TextStyle = .plain) -> String {
         let used = report.candidates.first(where: \.used)
@@ -29,7 +32,7 @@ enum WhyText {
         table.spills = [3]
         for candidate in report.candidates { table.add([candidate.used ? "used" : "", candidate.path.rawValue, candidate.to, candidate.state]) }
         if !table.isEmpty { lines += [""] + table.lines(indent: 2, style) }
-        let remedies = report.candidates.filter { !$0.used }.compactMap(\.remedy).reduce(into: [String]()) { if !$0.contains($1) { $0.append($1) } }
+        let remedies = distinct(report.candidates.filter { !$0.used }.compactMap(\.remedy))
         if !remedies.isEmpty { lines += ["", "  a better path would need:"] + remedies.map { "    \($0)" } }
         return style.page(lines + plainLines(report.plain ?? []))
     }

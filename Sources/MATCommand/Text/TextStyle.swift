@@ -25,6 +25,9 @@ struct TextStyle: Sendable {
 
     func folded(_ lines: [String]) -> [String] { columns.map { columns in lines.flatMap { Frame.wrap($0, columns: columns) } } ?? lines }
 
+    /// One line, what goes on of it below these columns.
+    func folded(_ line: String, indent: Int) -> [String] { columns.map { Frame.wrap(line, columns: $0, indent: indent) } ?? [line] }
+
     /// Words that fit no line, as reverse names of IPv6 addresses, without their middle; a program gets them whole.
     func shortened(_ text: String, indent: Int) -> String {
         guard let columns, columns - indent >= Self.wordMin else { return text }
