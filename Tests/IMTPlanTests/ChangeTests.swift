@@ -111,6 +111,19 @@ private struct KernelChains {
         }
     }
 
+    @Test("Peers' maps take room as they grow, so that a move's new rules do not make the kernel walk through places where nobody is")
+    func growing() throws {
+        var plan = TranslationPlan(G.node)
+        plan.needs = G.today
+        let model = try #require(G.changes.first).model()
+        for table in plan.tables(model) {
+            let lookedUp = Set(table.chains.flatMap { $0.rules.joined() }.compactMap { if case .lookup(let set, _, _) = $0 { set } else { nil } })
+            let peers = table.sets.filter { ($0.name.hasPrefix("in_") || $0.name.hasPrefix("out")) && lookedUp.contains($0.name) }
+            #expect(peers.count >= 2)
+            for map in peers { #expect(map.flags & SetDefinition.growingFlag != 0, "\(map.name) of \(table.title)") }
+        }
+    }
+
     @Test("Packets for a mobile prefix that a router has given up are no longer questioned")
     func released() throws {
         var before = TranslationModel()

@@ -47,9 +47,9 @@ extension TranslationRuleset {
         ChainDefinition(
             name: "deliver", hook: .init(type: "filter", number: KernelValues.hookPrerouting, priority: -310),
             rules: frequentIn + (needs.encapsulates ? [unwrapped] : []) + rewrittenByPrograms
-                + arrivedAt.map { moa, _ in isAddress(moa.address, destination) + [.verdict(.goTo(Self.arrived(moa)))] }
+                + arrivedAt.map { moa, home in isAddress(moa.address, destination) + [.verdict(.goTo(Self.arrived(home)))] }
                 + [isSignalling + [.verdict(.accept)]] + isOtherPort(transport(2, 2)) + [isError + [.verdict(.jump("errors"))]]
-                + entrances.filter { $0.network != nil || arrivedAt.isEmpty }.map { delivered(at: $0) } + unwrappedByAgent
+                + entrances.filter { $0.network != nil || arrivedAt.isEmpty && !familyOwn.isEmpty }.map { delivered(at: $0) } + unwrappedByAgent
                 + (arrivedAt.isEmpty || !homeNetworks.isEmpty ? flowsToAnswer : []) + [
                     [.load(destination, into: r0), .lookup(set: Self.own, key: r0, into: r1), .verdict(.goTo("stranger"))]
                 ]
@@ -91,13 +91,13 @@ extension TranslationRuleset {
         return all.count > Self.ownConstantsMax ? [] : all
     }
 
-    /// For this MoA: from a peer, or from nobody that is known. Of a node at home it is the HoA too.
-    func arrived(_ moa: MobileAddress, _ home: HomeAddress) -> ChainDefinition {
+    /// For a MoA of this HoA: from a peer, or from nobody that is known. Of a node at home it is the HoA too.
+    func arrived(_ home: HomeAddress) -> ChainDefinition {
         let isPeers: [Expression] = [
             .load(source, into: r0), .lookup(set: Self.into(home), key: r0, into: r0), .immediate(home.address.packetOctets, into: r1),
         ]
         return ChainDefinition(
-            name: Self.arrived(moa), hook: nil,
+            name: Self.arrived(home), hook: nil,
             rules: [isSignalling + [.verdict(.accept)]] + isOtherPort(transport(2, 2))
                 + [isError + [.verdict(.jump("errors"))], isPeers + deliverAsHomes] + unwrappedByAgent + [flowsToAnswer(for: home)] + nothingStrange)
     }

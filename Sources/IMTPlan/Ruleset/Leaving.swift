@@ -115,7 +115,7 @@ extension TranslationRuleset {
         let own: [[Expression]] =
             familyOwn.count > Self.ownConstantsMax
             ? [[.load(source, into: r0), .lookup(set: Self.own, key: r0, into: r1), .verdict(.goTo("started"))]]
-            : isFromOwn.map { isFrom, moa in isFrom + [.verdict(.goTo(Self.begun(moa)))] }
+            : familyOwn.map { moa, home in isAddress(moa.address, source) + [.verdict(.goTo(Self.begun(home)))] }
         return ChainDefinition(
             name: "unmapped", hook: nil, rules: comesBack + own + [isError + [.verdict(.jump("quoted_out"))]] + doubtfulResets)
     }

@@ -4,31 +4,33 @@ import MATSignal
 extension TranslationRuleset {
     /// What is untranslated and from an own MoA.
     var started: ChainDefinition {
-        ChainDefinition(name: "started", hook: nil, rules: isFromOwn.map { isFrom, moa in isFrom + [.verdict(.goTo(Self.begun(moa)))] })
+        ChainDefinition(
+            name: "started", hook: nil,
+            rules: homeAddresses.map { home in
+                let isOurs: [Expression] = homeAddresses.count > 1 ? [.compare(r1, .equal, home.address.packetOctets)] : []
+                return [.load(source, into: r0), .lookup(set: Self.own, key: r0, into: r1)] + isOurs + [.verdict(.goTo(Self.begun(home)))]
+            })
     }
 
-    /// Whether a packet is from an own MoA, for each of them.
-    var isFromOwn: [([Expression], MobileAddress)] { familyOwn.map { moa, _ in (isAddress(moa.address, source), moa) } }
-
-    /// Untranslated, from this MoA: flows that begin here are noted, so that their answers are neither translated nor held. TCP needs that only
-    /// towards a peer's MoA; otherwise its connected socket claims the answers. UDP and echo have no such socket.
-    func begun(_ moa: MobileAddress, _ home: HomeAddress) -> ChainDefinition {
-        // A short load is made without a call, of a long one there need not be two.
-        let key: [Expression] = [
-            .load(destination, into: r0), family == .ipv4 ? .load(source, into: r1) : .immediate(moa.address.packetOctets, into: r1),
-        ]
-        let note = [notePlainFlow]
+    /// Untranslated, from a MoA of this HoA: flows that begin here are noted, so that their answers are neither translated nor held. TCP needs
+    /// that only towards a peer's MoA; otherwise its connected socket claims the answers. UDP and echo have no such socket.
+    func begun(_ home: HomeAddress) -> ChainDefinition {
+        let moas = familyOwn.filter { $0.1 == home }.map(\.0)
+        let homes = homeAddresses.map(\.address).filter { home in moas.contains { $0.address == home } }
+        let key: [Expression] = [.load(destination, into: r0), .load(source, into: r1)]
         // What is asked after this chain concerns HoAs, and addresses that are no MoAs.
-        let ends: [Expression] = homeAddresses.contains(HomeAddress(moa.address)) ? [] : [.verdict(.accept)]
+        let ends: [Expression] = [.verdict(.accept)]
+        let isNoHome: [Expression] = [.load(source, into: r0)] + homes.map { .compare(r0, .notEqual, $0.packetOctets) }
         return ChainDefinition(
-            name: Self.begun(moa), hook: nil,
+            name: Self.begun(home), hook: nil,
             rules: isOtherPort(transport(0, 2)) + [
                 isEdge, mayBeOurPort(0) + [.verdict(.jump("our_port"))],
-                [.load(destination, into: r0), .lookup(set: Self.into(home), key: r0, into: r0), .verdict(.jump(Self.toPeer(moa)))],
-                isProtocol(Self.udp) + key + flowKey(2 * words, portsAnswered) + note + ends,
+            ] + moas.map(goesToPeer) + [
+                isProtocol(Self.udp) + key + flowKey(2 * words, portsAnswered) + [notePlainFlow] + (homes.isEmpty ? ends : [])
+            ] + (homes.isEmpty ? [] : [isProtocol(Self.udp) + isNoHome + ends]) + [
                 // An error that this host makes may quote a mapped packet all the same.
                 isError + [.verdict(.jump("quoted_out"))],
-                isProtocol(icmp) + isType(echoRequest) + key + flowKey(2 * words, identifier) + note,
+                isProtocol(icmp) + isType(echoRequest) + key + flowKey(2 * words, identifier) + [notePlainFlow],
             ])
     }
 
@@ -44,15 +46,21 @@ extension TranslationRuleset {
             rules: [isSignalling + [.verdict(.accept)], isNodePort(transport(0, 2)) + [.verdict(.accept)]])
     }
 
-    /// Flows to peers' MoAs. The key wants the peer's HoA, and a look-up's result can't be a key for `nft list`: so the HoA is
-    /// written over the own MoA for a moment, which is known here without the header. Checksums need no mending meanwhile.
-    func toPeer(_ moa: MobileAddress, _ home: HomeAddress) -> ChainDefinition {
+    /// From this MoA to a peer's. The flow's key wants the peer's HoA, and a look-up's result can't be a key for `nft list`: so the HoA is
+    /// written over the own MoA for a moment, which the chain that this leads to knows without the header. Checksums need no mending meanwhile.
+    private func goesToPeer(from moa: MobileAddress) -> [Expression] {
+        guard let home = own[moa] else { return [] }
+        return isAddress(moa.address, source) + [
+            .load(destination, into: r0), .lookup(set: Self.into(home), key: r0, into: r0), .write(source, from: r0, checksum: .none),
+            .verdict(.jump(Self.toPeer(moa))),
+        ]
+    }
+
+    /// Flows to peers' MoAs, where the peer's HoA stands in place of this MoA, which is put back in any case.
+    func toPeer(_ moa: MobileAddress) -> ChainDefinition {
         let octets = moa.address.packetOctets
         let data = Register(words + 3)
-        let isPeer: [Expression] = [
-            .load(destination, into: r0), .lookup(set: Self.into(home), key: r0, into: r0), .write(source, from: r0, checksum: .none),
-            .load(source, into: r0),
-        ]
+        let isPeer: [Expression] = [.load(source, into: r0)]
         let mobile: [Expression] = [.load(destination, into: data), .immediate(octets, into: Register(data.index + words))]
         func note(_ change: ElementChange, _ milliseconds: UInt64) -> [Expression] {
             mobile + [
@@ -90,7 +98,7 @@ extension TranslationRuleset {
                 isTCP(withAny: 2) + isPeer + ports + note(.renew, Self.plainConnectionMilliseconds),
                 isTCP(withAny: 5) + isPeer + ports + note(.renew, Self.plainEndMilliseconds) + [noteEnd(Self.plainEndMilliseconds)],
                 isProtocol(Self.tcp) + isPeer + ports + note(.add, Self.plainConnectionMilliseconds),
-                [.load(source, into: r0), .compare(r0, .notEqual, octets)] + restore,
+                restore,
             ])
     }
 

@@ -54,11 +54,11 @@ extension TranslationRuleset {
     /// nft's names have letters, digits, dots and underscores.
     package static func into(_ own: HomeAddress) -> String { name("in", own.address) }
 
-    static func begun(_ own: MobileAddress) -> String { name("begun", own.address) }
+    static func begun(_ own: HomeAddress) -> String { name("begun", own.address) }
 
     static func toPeer(_ own: MobileAddress) -> String { name("to_peer", own.address) }
 
-    static func arrived(_ own: MobileAddress) -> String { name("arrived", own.address) }
+    static func arrived(_ own: HomeAddress) -> String { name("arrived", own.address) }
 
     package static func name(_ prefix: String, _ address: IPAddress) -> String {
         prefix + "_" + address.description.split(separator: ":", omittingEmptySubsequences: false).joined(separator: "_")
@@ -131,16 +131,20 @@ extension TranslationRuleset {
             + familyPaths.map { out($0.number) }
     }
 
+    // Peers' maps are dynamic, so that they take room as they grow. Otherwise their tables would have all their places from the start, and the kernel
+    // walks through all places of a map for each rule it is given that looks there (`nf_tables_bind_set`), in the middle of a move.
+
     /// The peers of one path.
     func out(_ path: UInt32) -> SetDefinition {
         SetDefinition(
-            name: Self.out(path), flags: SetDefinition.mapFlag, identifier: 128 + path, keyType: addressType, keyBytes: width,
+            name: Self.out(path), flags: SetDefinition.growingMapFlags, identifier: 128 + path, keyType: addressType, keyBytes: width,
             dataType: addressType, dataBytes: width, size: Self.peersMax, counts: true)
     }
 
+    /// Who sends to this HoA.
     func into(_ own: HomeAddress, identifier: UInt32) -> SetDefinition {
         SetDefinition(
-            name: Self.into(own), flags: SetDefinition.mapFlag, identifier: identifier, keyType: addressType, keyBytes: width,
+            name: Self.into(own), flags: SetDefinition.growingMapFlags, identifier: identifier, keyType: addressType, keyBytes: width,
             dataType: addressType, dataBytes: width, size: Self.arrivalsMax, counts: true)
     }
 }

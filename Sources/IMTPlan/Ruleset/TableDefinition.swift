@@ -60,7 +60,9 @@ package struct SetDefinition: Hashable {
 
     package static let mapFlag: UInt32 = 0x8
     package static let timedFlag: UInt32 = 0x10
+    /// Without the table of its greatest size, which a set that only the agent changes has from the start.
     package static let growingFlag: UInt32 = 0x20
+    package static let growingMapFlags: UInt32 = 0x28
     package static let dynamicFlags: UInt32 = 0x30
     package static let dynamicMapFlags: UInt32 = 0x38
 }

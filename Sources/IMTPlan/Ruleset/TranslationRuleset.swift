@@ -82,7 +82,8 @@ package struct TranslationRuleset {
             (needs.isUntracked ? [] : [hold, heldHere])
             + [
                 translate, unmapped, begins, unhomed, astray, quotedOut, started, ourPort, deliver, returned, unseen, errors, quotedIn, answers,
-            ] + strangerChains + [alwaysPlain] + ownChains
+            ] + strangerChains + [alwaysPlain] + homeAddresses.map(begun)
+            + homeAddresses.filter { configuration.network(of: $0) == nil }.map(arrived) + ownChains
         if needs.translatesSources { all.append(snat) }
         if !homeNetworks.isEmpty { all += [holdForwarded, unhomedNetwork] }
         // Chains are created before the rules that jump to them, so their order here is only for readers of `nft list`.
@@ -109,7 +110,7 @@ package struct TranslationRuleset {
             .map { ($0.key, $0.value) }
     }
     /// Those of each own MoA: made anew when one comes or goes.
-    var ownChains: [ChainDefinition] { familyOwn.flatMap { [toPeer($0.0, $0.1), begun($0.0, $0.1)] } + arrivedAt.map { arrived($0.0, $0.1) } }
-    /// The chains that lead to them.
-    var chainsToOwn: [ChainDefinition] { homeAddresses.isEmpty ? [] : [started, unmapped, deliver] }
+    var ownChains: [ChainDefinition] { familyOwn.map { toPeer($0.0) } }
+    /// The chains that lead to them, or name own MoAs.
+    var chainsToOwn: [ChainDefinition] { homeAddresses.isEmpty ? [] : homeAddresses.map(begun) + [unmapped, deliver] }
 }
