@@ -15,7 +15,7 @@ package enum DNSMessage {
     static let ttlMax = Duration.seconds(3600)
     /// Absence is remembered no longer (section 7).
     static let absenceTTLMax = Duration.seconds(300)
-    /// For an absence that came without the SOA which says how long it lasts.
+    /// For an absence that came without the SOA which says how long it lasts, where it counts all the same.
     static let absenceTTLWithoutSOA = Duration.seconds(5)
 
     /// What an answer amounts to for the resolver.
@@ -106,6 +106,9 @@ package enum DNSMessage {
         guard isNameAbsent || (aliases == 0 && !authority.contains { $0.type == .ns }) else {
             return .serverFailed(.malformed("it ends in a referral or an unresolved alias"))
         }
+        // Or it is the word of a server that does not have the zone it was asked for: a resolver takes out the SOA of the zone above. Who has it
+        // says so by its SOA (RFC 2308 section 2); resolvers that forget that still vouch for what they validated.
+        guard isAuthenticated else { return .serverFailed(.unproven) }
         return absence(until: now + min(ttl, absenceTTLWithoutSOA))
     }
 }

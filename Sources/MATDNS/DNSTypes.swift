@@ -36,7 +36,7 @@ public struct DNSQuestion: Hashable, Sendable, CustomStringConvertible {
 public enum DNSResult: Hashable, Sendable {
     /// At least one record.
     case records(DNSRecords)
-    /// NXDOMAIN or no data of that type, from a well-formed answer.
+    /// NXDOMAIN or no data of that type, from an answer that tells which zone says so.
     case absent(DNSAbsence)
     /// Nothing is known, and why.
     case failed(DNSFailure)
@@ -85,6 +85,8 @@ public enum DNSFailure: Error, Hashable, Sendable, CustomStringConvertible {
     case refused(code: UInt8)
     /// An answer that passed for ours but is damaged or contradicts itself.
     case malformed(String)
+    /// There is nothing, says an answer without the SOA of a zone that could know.
+    case unproven
     /// A resolver has an answer and refuses to vouch for it: DNSSEC validation failed.
     case bogus
     /// `requireDNSSEC` is set and the answer is not authenticated.
@@ -99,7 +101,7 @@ public enum DNSFailure: Error, Hashable, Sendable, CustomStringConvertible {
     /// Whether a server said something, and may say more of another name.
     var isAnswer: Bool {
         switch self {
-        case .refused, .malformed: true
+        case .refused, .malformed, .unproven: true
         case .timeout, .unreachable, .bogus, .notAuthenticated, .overloaded, .noServers: false
         }
     }
@@ -111,6 +113,7 @@ public enum DNSFailure: Error, Hashable, Sendable, CustomStringConvertible {
         case .refused(2): "the DNS server failed (SERVFAIL)"
         case .refused(let code): "the DNS server refused (code \(code))"
         case .malformed(let why): "the DNS answer is not usable: \(why)"
+        case .unproven: "the DNS answer is an absence that no zone vouches for (it has no SOA): the zone's servers may not have it"
         case .bogus: "the DNS answer is bogus: its DNSSEC signatures do not verify"
         case .notAuthenticated: "the DNS answer is not authenticated, and DNSSEC is required"
         case .overloaded: "too many DNS questions at once"

@@ -1,4 +1,5 @@
 import MATCore
+import MATRuntime
 import MATSignal
 
 /// Finds the IMSs of a home address in DNS (protocol.md section 8): type IMS at the reverse name, or SRV and TXT below it, then
@@ -165,10 +166,15 @@ private final class IMSLookupTask {
             }
         }
         guard let failure = failures.first(where: \.isDistrust) ?? failures.first else { return finish(.absent(until: min(until, expires))) }
-        guard case .failed(let first)? = record, first.isAnswer, failures.allSatisfy(\.isAnswer), original == nil else {
+        // The zone is there, and has no record of type IMS: a resolver (dnsmasq) remembered the absence of SRV in it, and forgot the SOA.
+        if case .absent? = record, failures.allSatisfy({ $0 == .unproven }) {
+            return finish(.absent(until: min(until, expires, SystemClock.now().monotonic + DNSMessage.absenceTTLWithoutSOA)))
+        }
+        // Its cause may be where an alias leads; also that of distrust, which may concern only one of the zones.
+        func mayBeOfAlias(_ failure: DNSFailure) -> Bool { failure.isAnswer || failure.isDistrust }
+        guard case .failed(let first)? = record, mayBeOfAlias(first), failures.allSatisfy(mayBeOfAlias), original == nil else {
             return finish(result(of: failure))
         }
-        // Its cause may be where an alias leads.
         openQuestions = 1
         resolver.resolveAliases(of: name) { [self] in
             openQuestions = 0

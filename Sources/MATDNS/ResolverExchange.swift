@@ -8,7 +8,7 @@ import MATSignal
 ///                 |  |  |  '--truncated--> the same server over TCP --answer--> finished
 ///                 |  |  '--FORMERR/NOTIMP--> the same server without EDNS0
 ///                 |  |--the first SERVFAIL--> the same server without validation --answer--> once more with --SERVFAIL--> bogus
-///                 |  '--refused, SERVFAIL, malformed--> try n+1 at once
+///                 |  '--refused, SERVFAIL, malformed, unproven--> try n+1 at once
 ///                 '--time-out--> try n+1; the socket of try n stays open for a late answer
 ///
 /// Each round asks all servers, each from the first of the own addresses that `ways` gives for it among those that it was asked from least often:
@@ -211,7 +211,8 @@ final class ResolverExchange {
         case .serverFailed(.refused(let code)) where form.edns && (code == 1 || code == 4):
             again({ $0.edns = false }, wait: configuration.tryTimeout)
         case .serverFailed(let failure):
-            heard(target, failure)
+            // A resolver that passes on what a lame server says works, and so does one that leaves out the SOA.
+            heard(target, failure == .unproven ? nil : failure)
             // The cause of a failure that came too late does not matter any more.
             guard number == queries else { return giveUp(number, failure) }
             switch suspicion {

@@ -6,7 +6,9 @@ import Testing
 
 @testable import MATDNS
 
-private let hasServers = ["nsd", "nsd-checkzone", "kzonecheck", "knotd", "keymgr", "named", "unbound"].allSatisfy { ServerProcess.find($0) != nil }
+private let hasServers = ["nsd", "nsd-checkzone", "kzonecheck", "knotd", "keymgr", "named", "unbound", "dig"].allSatisfy {
+    ServerProcess.find($0) != nil
+}
 
 /// Zones of prefixes longer than /24 (RFC 2317), as a provider and its customers have them:
 ///
@@ -17,7 +19,7 @@ private let hasServers = ["nsd", "nsd-checkzone", "kzonecheck", "knotd", "keymgr
 ///     208-223.2.0.192.in-addr.arpa.  192.0.2.208/28, where nothing was written
 ///     240-255.2.0.192.in-addr.arpa.  192.0.2.240/28, which no server has
 @Suite(
-    "Zones of prefixes longer than /24", .enabled(if: hasServers, "needs nsd, knot, bind9, unbound, and kzonecheck of knot-dnssecutils"),
+    "Zones of prefixes longer than /24", .enabled(if: hasServers, "needs nsd, knot, bind9, unbound, dig, and kzonecheck of knot-dnssecutils"),
     .timeLimit(.minutes(2)))
 struct ClasslessZoneTests {
     private let key = [UInt8](repeating: 0xA7, count: 32)
@@ -115,6 +117,80 @@ struct ClasslessZoneTests {
                     try aliases(loop, ims.resolver, "192.0.2.241") == "241.240-255.2.0.192.in-addr.arpa."
                         && aliases(loop, ims.resolver, "192.0.2.1") == nil)
             }
+        }
+    }
+
+    @Test("What a resolver passes on of servers that have only the zone above is no absence, by an alias or without one")
+    func lame() throws {
+        let place = try (upper: TemporaryDirectory(), lower: TemporaryDirectory(), resolver: TemporaryDirectory())
+        let (lameBelow, lame) = ("224-239.\(Self.parent)", "113.0.203.in-addr.arpa")
+        let parent = head(Self.parent) + "\(lameBelow). 300 IN NS ns.example.net.\n225.\(Self.parent). 300 IN CNAME 225.\(lameBelow).\n"
+        let upper = try startNSD([(Self.parent, parent)], in: place.upper)
+        // These answer for what is above with authority, and so that there is nothing below.
+        let lower = try startNSD([(Self.parent, head(Self.parent)), ("0.203.in-addr.arpa", head("0.203.in-addr.arpa"))], in: place.lower)
+        let unbound = try startUnbound([Self.parent], at: upper.endpoint, in: place.resolver, elsewhere: ([lameBelow, lame], lower.endpoint))
+        let loop = try EventLoop()
+        func lookUp(_ address: String) throws -> IMSLookupResult {
+            try lookup(loop, IMSLookup(resolver: Resolver(loop: loop, configuration: ResolverConfiguration(servers: [unbound.endpoint]))), address)
+        }
+        guard case .failed(let reason) = try lookUp("192.0.2.225") else { Issue.record("failed expected"); return }
+        #expect(reason.hasPrefix("225.\(Self.parent). is an alias of 225.\(lameBelow)., and of that the DNS answer is an absence"), "\(reason)")
+        guard case .failed = try lookUp("203.0.113.9") else { Issue.record("failed expected"); return }
+        guard case .absent = try lookUp("192.0.2.1") else { Issue.record("the zone itself says that there is none"); return }
+    }
+
+    /// Zones of which some are signed, and a resolver with an anchor for each of these:
+    ///
+    ///     2.0.192.in-addr.arpa.          signed; the customers' have no DS in it, but for the last
+    ///     64/26.2.0.192.in-addr.arpa.    signed, both forms
+    ///     224/28.2.0.192.in-addr.arpa.   signed, SRV and TXT alone
+    ///     128/26.2.0.192.in-addr.arpa.   not signed
+    ///     rev.example.net.               not signed, SRV and TXT alone, for 192.0.2.208/28
+    ///     192/28.2.0.192.in-addr.arpa.   not signed, though there is a DS for it
+    @Test("DNSSEC vouches for what an alias leads to only if it does for the alias and for that; a zone that is not in order is named")
+    func signatures() throws {
+        let place = try TemporaryDirectory()
+        let signed = [Self.parent, "example.net", "64/26.\(Self.parent)", "224/28.\(Self.parent)"]
+        var parent = head(Self.parent)
+        var zones = [
+            ("example.net", head("example.net") + "ims1.example.net. 300 IN A 198.51.100.53\nrev.example.net. 300 IN NS ns.example.net.\n")
+        ]
+        for (prefix, origin, form) in [
+            ("192.0.2.64/26", "64/26.\(Self.parent)", ZoneWriter.Form.both), ("192.0.2.224/28", "224/28.\(Self.parent)", .service),
+            ("192.0.2.128/26", "128/26.\(Self.parent)", .both), ("192.0.2.208/28", "rev.example.net", .service),
+            ("192.0.2.192/28", "192/28.\(Self.parent)", .both),
+        ] {
+            parent += try classless(origin).aliases(of: [#require(IPPrefix(prefix))], ttl: 90).joined(separator: "\n") + "\n"
+            if origin.hasSuffix(Self.parent) { parent += "\(origin). 300 IN NS ns.example.net.\n" }
+            zones.append((origin, head(origin) + (try written(prefix, in: origin, form)).joined(separator: "\n") + "\n"))
+        }
+        parent += "192/28.\(Self.parent). 300 IN DS 12345 13 2 \(String(repeating: "AB", count: 32))\n"
+        let knot = try startKnot([(Self.parent, parent)] + zones, place, signed: signed)
+        let anchors = try signed.map { zone in
+            let keys = try ServerProcess.outcome("dig", ["+short", "-p", "\(knot.endpoint.port)", "@127.0.0.1", zone, "DNSKEY"]).text
+            return "\(zone). DNSKEY " + (try #require(keys.split(separator: "\n").first { $0.hasPrefix("257 ") }))
+        }
+        let names = [Self.parent] + zones.map(\.0)
+        let unbound = try startUnbound(names, at: knot.endpoint, in: place, anchors: anchors)
+        let loop = try EventLoop()
+        func lookUp(_ address: String, isRequired: Bool) throws -> IMSLookupResult {
+            var configuration = ResolverConfiguration(servers: [unbound.endpoint])
+            configuration.requireDNSSEC = isRequired
+            return try lookup(loop, IMSLookup(resolver: Resolver(loop: loop, configuration: configuration)), address)
+        }
+        for (address, isVouchedFor) in [("192.0.2.65", true), ("192.0.2.225", true), ("192.0.2.129", false), ("192.0.2.209", false)] {
+            guard case .found(let set) = try lookUp(address, isRequired: false) else { Issue.record("\(address) has no IMS"); continue }
+            #expect(set.isAuthenticated == isVouchedFor, "\(address)")
+            let strict = try lookUp(address, isRequired: true)
+            if case .found = strict { #expect(isVouchedFor, "\(address)") } else { #expect(!isVouchedFor, "\(address): \(strict)") }
+        }
+        let alias = "129.2.0.192.in-addr.arpa. is an alias of 129.128/26.2.0.192.in-addr.arpa., and of that the DNS answer is"
+        #expect(try lookUp("192.0.2.129", isRequired: true) == .unusable("\(alias) not authenticated, and DNSSEC is required"))
+        for isRequired in [false, true] {
+            guard case .unusable(let reason) = try lookUp("192.0.2.193", isRequired: isRequired) else { Issue.record("bogus expected"); continue }
+            #expect(
+                reason.hasPrefix("193.2.0.192.in-addr.arpa. is an alias of 193.192/28.2.0.192.in-addr.arpa., and of that the DNS answer is bogus"),
+                "\(reason)")
         }
     }
 

@@ -78,6 +78,12 @@ struct IMSLookupTests {
         #expect(try isFailure(outcome { type, query in type == .srv ? Answer.make(query, code: 2) : absent(query) }.0))
         #expect(try isFailure(outcome { type, query in type == .ims ? Answer.make(query, code: 2) : absent(query) }.0))
         #expect(try isFailure(outcome { Answer.make($1, code: 2) }.0))
+        // Without the SOA of a zone neither form is absent; where it came with the one, the other's absence is believed for a moment.
+        #expect(try isFailure(outcome { Answer.make($1, code: 3) }.0))
+        #expect(try isFailure(outcome { type, query in type == .srv ? absent(query, name: true) : Answer.make(query) }.0))
+        let forgetful = try outcome { type, query in type == .srv ? Answer.make(query, code: 3) : absent(query) }.0
+        guard case .absent(let until) = forgetful else { Issue.record("\(forgetful)"); return }
+        #expect(until - SystemClock.now().monotonic <= .seconds(5))
     }
 
     @Test("SRV and TXT serve where the name server fails on the unknown type; without a key they don't")

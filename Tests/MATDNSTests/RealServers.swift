@@ -111,6 +111,7 @@ func startNSD(_ zones: [(name: String, text: String)], in directory: TemporaryDi
 
 /// knotd with the given zones, of which some are signed.
 func startKnot(_ zones: [(name: String, text: String)], _ directory: TemporaryDirectory, signed: [String] = []) throws -> ServerProcess {
+    try FileManager.default.createDirectory(atPath: directory.path + "/knot", withIntermediateDirectories: true)
     let endpoint = Endpoint(loopback, port: ServerProcess.freePort())
     var text = """
         server:
@@ -164,10 +165,10 @@ func startBIND(_ zones: [(name: String, text: String)], _ directory: TemporaryDi
         "named", ["-f", "-c", try directory.write("named.conf", text)], at: endpoint, probe: zones.first?.name ?? ".")
 }
 
-/// unbound that finds the given zones at another server.
-func startUnbound(_ zones: [String], at server: Endpoint, in directory: TemporaryDirectory, anchors: [String] = []) throws
-    -> ServerProcess
-{
+/// unbound that finds the given zones at another server, and some at a third.
+func startUnbound(
+    _ zones: [String], at server: Endpoint, in directory: TemporaryDirectory, anchors: [String] = [], elsewhere: (zones: [String], Endpoint)? = nil
+) throws -> ServerProcess {
     let endpoint = Endpoint(loopback, port: ServerProcess.freePort())
     var text = """
         server:
@@ -184,10 +185,12 @@ func startUnbound(_ zones: [String], at server: Endpoint, in directory: Temporar
             module-config: "\(anchors.isEmpty ? "" : "validator ")iterator"
 
         """
-    for zone in zones { text += "    local-zone: \"\(zone)\" nodefault\n" }
+    for zone in zones + (elsewhere?.zones ?? []) { text += "    local-zone: \"\(zone)\" nodefault\n" }
     for anchor in anchors { text += "    trust-anchor: \"\(anchor)\"\n" }
     text += "remote-control:\n    control-enable: no\n"
-    for zone in zones { text += "stub-zone:\n    name: \"\(zone)\"\n    stub-addr: \(server.address)@\(server.port)\n" }
+    for (zones, server) in [(zones, server), elsewhere ?? ([], server)] {
+        for zone in zones { text += "stub-zone:\n    name: \"\(zone)\"\n    stub-addr: \(server.address)@\(server.port)\n" }
+    }
     return try ServerProcess(
         "unbound", ["-d", "-c", try directory.write("unbound.conf", text)], at: endpoint, probe: zones.first ?? ".")
 }

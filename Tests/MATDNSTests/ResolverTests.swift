@@ -129,6 +129,26 @@ struct ResolverTests {
         }
     }
 
+    @Test("There is nothing only if a zone that the name is in says so by its SOA, or the answer is validated; then the next server is asked at once")
+    func unproven() throws {
+        let soa = Answer.soa()
+        let other = Answer.Record(type: .soa, rdata: soa.rdata, name: [3] + Array("net".utf8) + [0])
+        for (code, authority) in [(UInt8(3), []), (0, []), (3, [other]), (0, [other])] {
+            let loop = try EventLoop()
+            let lame = try FakeServer(loop) { query, _ in [Answer.make(query, code: code, authority: authority)] }
+            let alone = Resolver(loop: loop, configuration: quick(lame))
+            #expect(try resolve(loop, alone, "a.example", .a) == .failed(.unproven))
+            // What it says is no fault of the server that passes it on.
+            #expect(alone.states.values.allSatisfy { $0.failingSince == nil })
+            let good = try FakeServer(loop) { query, _ in [Answer.make(query, code: 3, authority: [soa])] }
+            let both = Resolver(loop: loop, configuration: quick(lame, good))
+            guard case .absent(let absence) = try resolve(loop, both, "a.example", .a) else { Issue.record("the second server proves it"); return }
+            #expect(absence.isNameAbsent && good.queries.count == 1)
+            let validating = try FakeServer(loop) { query, _ in [Answer.make(query, code: code, authority: authority, authenticated: true)] }
+            #expect(try isAbsent(resolve(loop, Resolver(loop: loop, configuration: quick(validating)), "a.example", .a)))
+        }
+    }
+
     @Test("Every truncation and every corrupted octet of an answer gives some result and never traps")
     func fuzzed() throws {
         let question = DNSQuestion(try #require(DomainName("a.example")), .a)

@@ -93,7 +93,8 @@ final class NodeNames {
             switch result {
             case .records(let records):
                 completion(NAT64Prefix(wellKnownNameAt: records.rdata.compactMap { IPAddress(octets: $0) }).map { .prefix($0) } ?? .none)
-            case .absent: completion(.none)
+            // Of this name, who says that there is nothing need not show by whose word.
+            case .absent, .failed(.unproven): completion(.none)
             case .failed: completion(.silence)
             }
         }
