@@ -1,5 +1,6 @@
 import Foundation
 import MATControl
+import MATCore
 import MATSignal
 import Testing
 
@@ -299,6 +300,64 @@ import Testing
         (status.mappings, status.mappingsExpired, status.mappingsWithdrawn, status.subscriptions) = (2000, 250, 250, 4000)
         status.counters.received = ["IMS Update": 123_456, "IMS Query": 98_765]
         return status
+    }
+
+    /// Of an address whose names and places are as long as such get, with one server that is silent.
+    private static func lookup() throws -> LookupFindings {
+        func address(_ text: String) throws -> IPAddress { try #require(IPAddress(text)) }
+        let (hoa, moa) = (HomeAddress(try address(long(1))), MobileAddress(try address(long(1, 0xb))))
+        let issuer = try #require(SigningKey(seed: Array(repeating: 1, count: 32)))
+        let node = try #require(SigningKey(seed: Array(repeating: 2, count: 32)))
+        var findings = LookupFindings(hoa: hoa, resolvers: [Endpoint(try address(long(0x131, 0x53)), port: 53)], now: now)
+        (findings.resolversFrom, findings.dnsTook) = ("`dns` in /etc/matd/matd.yaml", .microseconds(3200))
+        let servers = try ["ims1.example.net", "ims2.mapping.provider.example.net"].enumerated().map { number, name in
+            IMSHost(
+                priority: 10, weight: 5, addresses: [try address("203.0.113.\(132 + number)"), try address(long(0x132 + number, 0x53))], port: 6288,
+                target: try #require(DomainName(name)))
+        }
+        let relay = RelayHost([Endpoint(try address(long(0x53, 0xfe)), port: 6290)])
+        findings.dns = .found(
+            .init(form: .record, ordered: servers, keys: [issuer.publicKey], relays: [relay], isAuthenticated: false, lifetime: .seconds(300)))
+        let asked = servers.flatMap { $0.endpoints }
+        findings.queries = [
+            .init(server: asked[1], sequence: 4_012_345_678, tries: 3, outcome: .silent),
+            .init(server: asked[3], sequence: 99, tries: 1, outcome: .answered(.ok, rtt: .microseconds(420), text: nil)),
+        ]
+        let certificate = try #require(
+            Certificate(
+                issuing: hoa, nodeKey: node.publicKey, notBefore: now.wallMilliseconds - 1_000_000, notAfter: now.wallMilliseconds + 1_000_000,
+                with: issuer))
+        let record = MappingRecord(
+            hoa: hoa, sequence: 1_795_240_100_007, lifetime: 600, issued: now.wallMilliseconds - 12_000, locators: [Locator(moa, preference: 10)])
+        let mapping = CertifiedMapping(mapping: try #require(record.signed(with: node)), certificate: certificate)
+        findings.mapping = mapping
+        findings.checks = LookupFindings.check(mapping, asked: hoa, keys: [issuer.publicKey], now: now)
+        return findings
+    }
+
+    /// A sentence of each kind that has the reverse name in it.
+    private static func lookups() throws -> [String: LookupFindings] {
+        let found = try lookup()
+        var (lame, absent) = (found, found)
+        (lame.mapping, lame.queries, lame.checks, lame.dns) = (nil, [], [], .failed("the DNS server failed (SERVFAIL)"))
+        (absent.mapping, absent.queries, absent.checks, absent.dns, absent.isNameTaken) = (nil, [], [], .absent, true)
+        return ["lookup": found, "lookup-lame": lame, "lookup-absent": absent]
+    }
+
+    @Test("mat lookup fits the terminal too, with each name and address whole", arguments: widths)
+    func lookups(_ columns: Int) throws {
+        for (name, findings) in try Self.lookups() {
+            let text = LookupReport.text(findings, TextStyle(isColored: false, columns: columns))
+            let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
+            let long = lines.first { $0.count > columns }
+            #expect(long == nil, "\(name), \(columns) columns: \(long ?? "")")
+            for word in ["\(findings.name)", Self.long(0x131, 0x53)] + findings.servers.map(\.address.description) {
+                #expect(text.contains(word), "\(name), \(columns) columns: \(word) is not there whole")
+            }
+            let colored = LookupReport.text(findings, TextStyle(isColored: true, columns: columns))
+            #expect(colored.replacing(/\u{1B}\[[0-9]+m/, with: "") == text, "\(name), \(columns) columns")
+            try compare(lines, with: "\(name).\(columns)")
+        }
     }
 
     // MARK: Views

@@ -81,8 +81,21 @@ struct LookupTests {
                 && absent.contains("`mat zone --origin 0/26.2.0.192.in-addr.arpa.`"), "\(absent)")
         let taken = verdict(.absent, isTaken: true)
         #expect(taken.contains("an alias of 10.0/26.2.0.192.in-addr.arpa., which exists (a PTR") && taken.contains("`mat zone --origin"), "\(taken)")
-        let lame = verdict(.failed("SERVFAIL"))
-        #expect(lame.contains("of which DNS gives no answer: SERVFAIL") && lame.contains("`dig NS 0/26.2.0.192.in-addr.arpa.`"), "\(lame)")
+        let alias = "10.2.0.192.in-addr.arpa. is an alias of 10.0/26.2.0.192.in-addr.arpa."
+        // Said once, by whoever knows it.
+        for reason in ["SERVFAIL", "\(alias), and of that SERVFAIL"] {
+            let lame = verdict(.failed(reason))
+            #expect(lame.contains("DNS gives no answer: \(alias)") && lame.contains("`dig NS 0/26.2.0.192.in-addr.arpa.`"), "\(lame)")
+            #expect(lame.components(separatedBy: "alias of").count == 2, "\(lame)")
+            let bogus = verdict(.unusable(reason))
+            #expect(bogus.contains("can't be used: \(alias)") && bogus.contains("`delv TYPE65400 10.0/26.2.0.192.in-addr.arpa.`"), "\(bogus)")
+        }
+        findings = try self.findings(try certified([moa]))
+        findings.alias = DomainName("10.0/26.2.0.192.in-addr.arpa")
+        for isVouchedFor in [false, true] {
+            findings.isAliasAuthenticated = isVouchedFor
+            #expect(LookupReport.text(findings).contains("(its alias is, what it leads to is not)") == isVouchedFor)
+        }
     }
 
     @Test("A record with endpoints and relays: each is shown with what it is for, and the zone's relays beside its keys")

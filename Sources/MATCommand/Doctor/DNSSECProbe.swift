@@ -10,9 +10,9 @@ enum DNSSECProbe {
     private static let patience: Duration = .milliseconds(1500)
     private static let triesMax = 2
 
-    static func ask(_ resolver: Endpoint, about name: DomainName, isRequired: Bool) -> DNSSECFacts {
+    static func ask(_ resolver: Endpoint, about name: DomainName, _ type: DNSType = .ims, isRequired: Bool) -> DNSSECFacts {
         var facts = DNSSECFacts(name: "\(name)", resolver: resolver, isRequired: isRequired)
-        let question = DNSQuestion(name, .ims)
+        let question = DNSQuestion(name, type)
         facts.answer = ask(resolver, question)
         guard let answer = facts.answer else { return facts }
         if answer.code == 2 {

@@ -113,13 +113,18 @@ struct DoctorSurvey {
     private mutating func lookAtDNSSEC(of addresses: [IPAddress], by resolvers: [Endpoint]) {
         guard let resolver = resolvers.first else { return }
         for address in addresses.prefix(Self.addressesMax) {
-            var facts = DNSSECProbe.ask(resolver, about: .reverse(HomeAddress(address)), isRequired: dns.requiresDNSSEC)
-            // Two zones have to be in order then, and the answer about the first does not tell which is not.
+            let name = DomainName.reverse(HomeAddress(address))
+            let facts = DNSSECProbe.ask(resolver, about: name, isRequired: dns.requiresDNSSEC)
+            var parts = [facts]
+            // Two zones have to be in order then, that of the alias and the one it leads into, and the answer does not tell which is not.
             if let alias = lookUps.first(where: { $0.hoa.address == address })?.alias, facts.answer?.isAuthenticated == false {
-                let other = DNSSECProbe.ask(resolver, about: alias, isRequired: dns.requiresDNSSEC)
-                if other.answer?.isAuthenticated == false { facts = other }
+                let both = [
+                    DNSSECProbe.ask(resolver, about: name, .cname, isRequired: dns.requiresDNSSEC),
+                    DNSSECProbe.ask(resolver, about: alias, isRequired: dns.requiresDNSSEC),
+                ].filter { $0.answer?.isAuthenticated == false }
+                if !both.isEmpty { parts = both }
             }
-            if let finding = DoctorFindings.dnssec(facts) { findings.append(finding) }
+            findings += parts.compactMap(DoctorFindings.dnssec)
         }
     }
 

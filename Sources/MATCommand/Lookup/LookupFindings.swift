@@ -63,6 +63,8 @@ struct LookupFindings: Sendable {
     var name: DomainName
     /// Where the name's aliases (CNAME) end, if it is one: in a zone of its own for a prefix longer than /24 (RFC 2317).
     var alias: DomainName?
+    /// Whether these are validated by DNSSEC, whatever is at their end.
+    var isAliasAuthenticated = false
     var dns: DNS?
     /// What SRV and TXT say, where there are records of type IMS; `nil` if they were not asked for.
     var otherForm: DNS?
@@ -136,9 +138,9 @@ extension LookupFindings {
                 remedy: "if it should be one, add the lines that `mat zone` writes to the reverse zone of \(name)")
         case .failed(let reason)?:
             let doubt = "Nodes that do not know \(hoa) as a peer talk to it plainly after 2 s, and ask again every 30 s"
-            if let alias, let aliasZone {
+            if let aliasZone {
                 return .not(
-                    "its reverse name is an alias of \(alias), of which DNS gives no answer: \(reason). \(doubt)",
+                    "DNS gives no answer: \(ofAlias(reason)). \(doubt)",
                     remedy:
                         "the name servers of \(aliasZone) are to have that zone: ask each that `dig NS \(aliasZone)` names for it (`dig SOA \(aliasZone) @SERVER`); or the alias is wrong"
                 )
@@ -150,8 +152,10 @@ extension LookupFindings {
             )
         case .unusable(let reason)?:
             return .not(
-                "what DNS says can't be used: \(reason). Packets to \(hoa) wait: it is not taken for a plain address",
-                remedy: "the operator of the zone mends it: compare with the lines of `mat zone`, and check signatures with `delv TYPE65400 \(name)`")
+                "what DNS says can't be used: \(ofAlias(reason)). Packets to \(hoa) wait: it is not taken for a plain address",
+                remedy:
+                    "the operator of the zone\(aliasZone.map { " \($0)" } ?? "") mends it: compare with the lines of `mat zone`, and check signatures with `delv TYPE65400 \(alias ?? name)`"
+            )
         case .found?: break
         }
         guard let mapping else { return withoutMapping }
@@ -172,6 +176,12 @@ extension LookupFindings {
             return .not("\(hoa) is withdrawn: its node has said that it is nowhere", remedy: "start matd on the node")
         }
         return .reachable(mapping.record.places)
+    }
+
+    /// A failure's words, with the alias in them.
+    private func ofAlias(_ reason: String) -> String {
+        guard let alias, !reason.contains("\(alias)") else { return reason }
+        return "\(name) is an alias of \(alias); \(reason)"
     }
 
     private var withoutMapping: Verdict {

@@ -76,7 +76,7 @@ final class LookupWalk {
                     return lookedUp(found, .service)
                 }
                 resolver.resolveAliases(of: findings.name) { [self] in
-                    if case .end(let alias) = $0 { findings.alias = alias.name }
+                    if case .end(let alias) = $0 { (findings.alias, findings.isAliasAuthenticated) = (alias.name, alias.isAuthenticated) }
                     if case .records = result { return lookedUp(found, .record) }
                     guard let alias = findings.alias else { return lookedUp(found, .service) }
                     // Of a resolver that follows no aliases.

@@ -1,3 +1,4 @@
+import MATCore
 import MATRuntime
 import MATSignal
 
@@ -63,7 +64,7 @@ enum LookupReport {
 
     private static func dns(_ findings: LookupFindings, _ style: TextStyle) -> [String] {
         let head =
-            [style.head("DNS"), "  name       \(findings.name)"] + (findings.alias.map { ["  alias of   \($0)"] } ?? [])
+            [style.head("DNS")] + name("name", findings.name, style) + (findings.alias.map { name("alias of", $0, style) } ?? [])
             + ["  asked      \(findings.asked), \(Quantity.milliseconds(findings.dnsTook))"]
             + (findings.resolversDoubt.map { ["  doubt      " + style.bad($0)] } ?? [])
         switch findings.dns {
@@ -82,12 +83,23 @@ enum LookupReport {
                 ])
             }
             let lifetime = Quantity.duration(seconds: servers.lifetime.components.seconds)
-            let security = servers.isAuthenticated ? "validated by DNSSEC" : "not validated by DNSSEC"
+            let security =
+                (servers.isAuthenticated ? "validated by DNSSEC" : "not validated by DNSSEC")
+                + (!servers.isAuthenticated && findings.isAliasAuthenticated ? " (its alias is, what it leads to is not)" : "")
+            // Beside them a reader has the servers; in which order they are tried is by their place.
+            (table.spills, table.yields) = ([4], [1: 1, 2: 2])
             return head + ["  found      \(servers.form.rawValue), good for \(lifetime), \(security)"]
                 + servers.keys.map { "  key        \(KeyFile.write($0))" }
-                + servers.relays.map { "  relay      \($0.endpoints.map(\.description).joined(separator: ", "))" } + table.lines(indent: 2)
+                + servers.relays.map { "  relay      \($0.endpoints.map(\.description).joined(separator: ", "))" } + table.lines(indent: 2, style)
                 + doubled(findings, style)
         }
+    }
+
+    /// A reverse name of IPv6 has a line of its own, whole, where there is no room behind the word.
+    private static func name(_ word: String, _ name: DomainName, _ style: TextStyle) -> [String] {
+        let (margin, text) = ("  " + word + String(repeating: " ", count: max(1, 11 - word.count)), "\(name)")
+        guard let columns = style.columns, margin.count + text.count > columns else { return [margin + text] }
+        return ["  " + word, "    " + style.shortened(text, indent: 4)]
     }
 
     private static func doubled(_ findings: LookupFindings, _ style: TextStyle) -> [String] {
@@ -114,7 +126,8 @@ enum LookupReport {
             }
             table.add(["\(query.server)", "\(query.sequence)", "\(query.tries)x", rtt, answer])
         }
-        return [style.head("MA Query")] + table.lines(indent: 2)
+        (table.spills, table.yields) = ([4], [1: 1])
+        return [style.head("MA Query")] + table.lines(indent: 2, style)
     }
 
     // MARK: Mapping
