@@ -245,7 +245,7 @@ struct Confirmations: Sendable {
         switch lookUp(certificate.prefix, for: hoa, server, now) {
         case nil: return nil
         case .found(let set)?: return .success(set.keys.compactMap(PublicKey.init))
-        case .absent?: return .failure(VerificationFailure("DNS has no IMS key at \(certificate.prefix)"))
+        case .absent?: return .failure(VerificationFailure("DNS has no IMS key at \(certificate.prefix)\(certificate.prefix.keysNote)"))
         case .failed(let reason)?, .unusable(let reason)?:
             return .failure(VerificationFailure("look-up of the IMS keys at \(certificate.prefix) failed: \(reason)"))
         }

@@ -1,5 +1,7 @@
 import ArgumentParser
 import MATControl
+import MATCore
+import MATDNS
 import MATRuntime
 import MATSignal
 
@@ -44,6 +46,7 @@ struct EnrolCommand: ParsableCommand {
     }
 
     func run() throws {
+        if !force { try refuseUnnamed() }
         let request = EnrolRequest(
             hoa: "\(home.address)", prefixLength: Int64(home.familyLength), publicKey: KeyFile.write(publicKey),
             lifetimeSeconds: lifetime?.components.seconds, force: force ? true : nil,
@@ -52,6 +55,18 @@ struct EnrolCommand: ParsableCommand {
             .enrol, request, as: EnrolmentReport.self, unanswered: "imsd may have issued a certificate all the same: see `mat ims show`")
         let certificate = try Self.certificate(in: answer, for: home, publicKey)
         try output.print(answer) { _ in KeyFile.write(certificate) }
+    }
+
+    /// A network whose certificate nobody would believe: addresses of it are aliases into a zone that is delegated for less than a /24
+    /// (RFC 2317), and its keys are looked up in the zone above, which names none of this server's.
+    private func refuseUnnamed() throws(CommandFailure) {
+        guard home.family == .ipv4, home.familyLength > ClasslessZone.lengthMin, home.length < 128 else { return }
+        guard let names = NetworkNames.find(home), let alias = names.alias, let keys = names.keys else { return }
+        let own = Set(try control.request(.status, as: IMSStatusReport.self).keys.map(\.publicKey))
+        guard own.isDisjoint(with: keys.map { KeyFile.write($0) }) else { return }
+        throw CommandFailure(
+            "\(home) is in a zone that is delegated for less than a /24: \(DomainName.reverse(home.address)) is an alias of \(alias). The keys for a network's certificate are looked up at \(DomainName.reverse(home)), which has none of this server's, so nobody would believe it; enrol its hosts one by one, or --force if that name will have them"
+        )
     }
 
     /// What is printed goes straight into a file, so it is looked at before.

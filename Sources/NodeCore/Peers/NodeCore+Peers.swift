@@ -88,7 +88,7 @@ extension NodeCore {
         let reason: String =
             switch result {
             case .failed(let reason), .unusable(let reason): reason
-            case .absent: "there is no IMS record"
+            case .absent: "there is no IMS record\(prefix.keysNote)"
             case .found: "they have expired"
             }
         counters.recordsRefused += 1

@@ -169,9 +169,10 @@ extension NodeCore {
         if let keys {
             enterIfGood(pending.record, for: pending.hoa, pending.ack, keys: keys, now)
         } else {
+            let prefix = pending.record.prefix
             refuseRecord(
                 pending.record, pending.ack,
-                VerificationFailure("the DNS gives no keys at the name of the certificate's prefix \(pending.record.prefix)"), now)
+                VerificationFailure("the DNS gives no keys at the name of the certificate's prefix \(prefix)\(prefix.keysNote)"), now)
         }
     }
 

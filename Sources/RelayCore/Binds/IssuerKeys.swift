@@ -95,7 +95,7 @@ struct IssuerKeys: Sendable {
             answer = .keys(set.keys.compactMap(PublicKey.init), until: until)
         case .absent(let end):
             until = min(Swift.max(end, now + Self.failureAge), now + Self.absenceAgeMax)
-            answer = .none(.authenticationFailed, "DNS lists no IMS for \(name)")
+            answer = .none(.authenticationFailed, "DNS lists no IMS for \(name)\(name.keysNote)")
         case .unusable(let reason):
             until = now + Self.failureAge
             answer = .none(.authenticationFailed, "what DNS says of the IMS of \(name) can't be used: \(reason)")
