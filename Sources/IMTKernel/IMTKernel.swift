@@ -413,6 +413,12 @@ public final class IMTKernel {
             .merging(encapsulator.counters(), uniquingKeysWith: +).merging(forwarding?.counts() ?? [:], uniquingKeysWith: +)
     }
 
+    /// Flows of datagrams with these addresses that passed untranslated in the last minutes, whatever socket has them. For people to be told: it
+    /// reads a large set of the kernel's.
+    package func plainDatagramFlows(to addresses: Set<IPAddress>) throws(KernelError) -> [PlainFlow] {
+        try tables.plainFlows(to: addresses, in: [TranslationRuleset.plainFlows]).filter { $0.protocolNumber == UInt8(IPPROTO_UDP) }
+    }
+
     /// Has the next packet to a peer told (`KernelEvent.used`), so that nobody needs to look at the counts until then.
     ///
     /// - Returns: whether it will be told; of hosts behind a mobile router it is not. What programs rewrite has passed the rule before.

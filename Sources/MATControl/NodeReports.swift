@@ -485,7 +485,7 @@ public struct WhyReport: Codable, Hashable, Sendable {
     /// What its record shows of what stands before the peer; `nil` also from an earlier matd.
     @OrNull public var peerTranslation: String?
     @OrNull public var problem: String?
-    /// Of this host's sockets, which `mat` looks at: `nil` from matd.
+    /// Of this host's sockets, those that `mat` finds connected, and flows of datagrams that matd has noted. `nil` from an earlier matd.
     @OrNull public var plain: [PlainConversation]?
 
     public init(

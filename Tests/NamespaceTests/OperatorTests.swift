@@ -149,6 +149,30 @@ struct OperatorTests {
         #expect(gone.status == 1 && gone.text.contains("there is no process \(id)"), "\(gone.text)")
     }
 
+    @Test("mat why lists flows of datagrams beside the mapping, though no connected socket shows them, and each once")
+    func plainDatagrams() throws {
+        let lab = try Lab.shared
+        try lab.lab("attach", "mn", "wlan")
+        #expect(try mat(lab, "mn", "status --wait 20").status == 0)
+        #expect(try lab.on("mn", "ping", "-c", "1", "-W", "5", "198.51.100.20").status == 0)
+        let peer = try #require(try lab.peers("mn").first { $0["home"] as? String == "198.51.100.20" })
+        let own = try #require(peer["ownLocator"] as? String)
+        // The first is over when it is asked about; the other is connected, and waits.
+        let sent = try lab.shell("mn", "echo hello | socat -t 0.2 - UDP4-DATAGRAM:198.51.100.20:7020,bind=\(own):7021 2>&1")
+        #expect(sent.status == 0, "\(sent.text)")
+        let connected = try lab.start("mn", "/bin/bash", "-c", "(echo hello; sleep 60) | socat - UDP4:198.51.100.20:7020,bind=\(own):7022")
+        defer { connected.terminate() }
+        var flows: [[String: Any]] = []
+        try lab.wait("both are told of: \(flows)") {
+            flows = try json(lab, "mn", "why 198.51.100.20")["plain"] as? [[String: Any]] ?? []
+            return Set(flows.compactMap { $0["local"] as? String }) == ["\(own):7021", "\(own):7022"]
+        }
+        #expect(flows.count == 2 && flows.allSatisfy { $0["transport"] as? String == "udp" && $0["remote"] as? String == "198.51.100.20:7020" })
+        let text = try lab.on("mn", "mat", "why", "198.51.100.20", "--control", lab.control("mn")).text
+        #expect(text.contains("2 conversations with it are plain, and would not survive a move:"), "\(text)")
+        #expect(text.contains("which is not a home address") && text.contains("(datagrams that passed in the last 3 minutes)"), "\(text)")
+    }
+
     /// What a program with a terminal of this size prints, and how it ends, after a key that is pressed when it has drawn some pictures.
     private func onTerminal(_ lab: Lab, _ columns: Int, _ command: String, key: UInt8, shows words: String) throws -> Lab.Output {
         let keyboard = "/run/\(lab.name)/mn/keyboard"

@@ -227,10 +227,13 @@ final class TranslationTables {
 
     /// The untranslated flows with these addresses that packets have noted: those that this host began, and those that passed as plain. Of
     /// TCP most are known only by their sockets.
-    func plainFlows(to peers: Set<IPAddress>) throws(KernelError) -> [PlainFlow] {
+    func plainFlows(
+        to peers: Set<IPAddress>,
+        in sets: [String] = [TranslationRuleset.plainFlows, TranslationRuleset.plainConnections, TranslationRuleset.published]
+    ) throws(KernelError) -> [PlainFlow] {
         var found: [PlainFlow] = []
         for table in families where peers.contains(where: { $0.family == table.family }) {
-            for set in [TranslationRuleset.plainFlows, TranslationRuleset.plainConnections, TranslationRuleset.published] {
+            for set in sets {
                 for element in try socket.elements(of: set, in: table) {
                     guard let flow = PlainFlow(element: element.key, family: table.family), peers.contains(flow.peer.address) else { continue }
                     found.append(flow)

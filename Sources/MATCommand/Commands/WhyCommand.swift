@@ -25,7 +25,7 @@ struct WhyCommand: ParsableCommand {
 
     func run() throws {
         var report = try control.request(.why, WhyRequest(peer: peer), as: WhyReport.self)
-        report.plain = (report.plain ?? []) + (try PlainConversations.find(report, control))
+        report.plain = PlainConversations.all(noted: report.plain ?? [], found: try PlainConversations.find(report, control))
         try output.print(report) { WhyText.text(report, $0) }
     }
 }

@@ -28,6 +28,19 @@ enum PlainConversations {
         }
     }
 
+    /// Sockets, and flows of datagrams that no connected socket has.
+    static func all(noted: [WhyReport.PlainConversation], found: [WhyReport.PlainConversation]) -> [WhyReport.PlainConversation] {
+        struct Ends: Hashable {
+            let (transport, local, remote): (String, String, String)
+
+            init(_ conversation: WhyReport.PlainConversation) {
+                (transport, local, remote) = (conversation.transport, conversation.local, conversation.remote)
+            }
+        }
+        let known = Set(found.map(Ends.init))
+        return found + noted.filter { !known.contains(Ends($0)) }
+    }
+
     static func find(_ report: WhyReport, _ control: NodeControl) throws(CommandFailure) -> [WhyReport.PlainConversation] {
         let sockets = sockets(of: ProcessSockets.all(), to: addresses(of: report))
         guard !sockets.isEmpty else { return [] }

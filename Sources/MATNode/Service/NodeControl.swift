@@ -68,7 +68,24 @@ extension NodeService {
         guard let explanation = core.explain(HomeAddress(peer), now: now) else {
             throw ControlError("this node has no home address of the family of \(peer)")
         }
-        return WhyReport(explanation)
+        var report = WhyReport(explanation)
+        report.plain = plainDatagrams(explanation, now)
+        return report
+    }
+
+    /// Flows of datagrams with the peer beside the mapping. A socket that is not connected shows none of them, so `mat` can't see them.
+    private func plainDatagrams(_ explanation: PathExplanation, _ now: Now) -> [WhyReport.PlainConversation] {
+        let places = Set(explanation.candidates.filter { $0.kind == .direct }.map(\.place.address) + [explanation.peer.address])
+        let flows = environment.plainDatagramFlows(to: places).map { flow in
+            (local: Endpoint(flow.own.address, port: flow.ownPort), remote: Endpoint(flow.peer.address, port: flow.peerPort))
+        }
+        return flows.sorted { ($0.remote, $0.local) < ($1.remote, $1.local) }.prefix(ExplainRequest.conversationsMax).compactMap { flow in
+            let traffic = core.explainTraffic(from: flow.local.address, to: flow.remote.address, environment.kernel.configuration, now: now)
+            guard traffic.way == .plain, traffic.survival != .yes else { return nil }
+            return WhyReport.PlainConversation(
+                transport: "udp", local: "\(flow.local)", remote: "\(flow.remote)",
+                reason: "\(traffic.text) (datagrams that passed in the last 3 minutes)")
+        }
     }
 
     private func history() -> HistoryReport {
@@ -92,8 +109,11 @@ extension NodeService {
     /// - Parameter counted: by the kernel, of each peer.
     func report(_ now: Now, _ counted: [HomePair: PeerCounters]) -> NodeReport {
         shell.tell(counted.mapValues(\.packets))
-        let status = core.status(now: now)
-        return NodeReport(
+        return report(core.status(now: now), now, counted)
+    }
+
+    func report(_ status: NodeStatus, _ now: Now, _ counted: [HomePair: PeerCounters]) -> NodeReport {
+        NodeReport(
             uptimeMilliseconds: (now.monotonic - started).millisecondsSaturated, registered: core.isRegistered,
             homes: status.registrations.map(HomeReport.init), locators: zip(status.locators, status.uplinks).map(locator),
             relays: status.relays.map(RelayReport.init), relayOnly: status.isRelayOnly,

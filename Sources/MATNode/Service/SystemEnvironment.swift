@@ -208,6 +208,16 @@ final class SystemEnvironment: NodeEnvironment {
         }
     }
 
+    /// Likewise empty.
+    func plainDatagramFlows(to addresses: Set<IPAddress>) -> [PlainFlow] {
+        do throws(KernelError) {
+            return try kernel.plainDatagramFlows(to: addresses)
+        } catch {
+            logger.warning("\(error)")
+            return []
+        }
+    }
+
     // MARK: Files
 
     func keep(sequence: UInt64, of hoa: HomeAddress) {
