@@ -130,6 +130,9 @@ public struct NodeStatus: Hashable, Sendable {
     public var peersCount: Int
     /// Of all, those that a person should look at; `nil` if each is told of.
     public var peersTroubled: Int?
+    /// Of all, those that are `oneSided` and those that are `unreachable`.
+    public var peersOneSided: Int
+    public var peersUnreachable: Int
     public var resolving: Int
     /// At most `undecidedMax`.
     public var undecided: [UndecidedState]
@@ -160,14 +163,14 @@ extension NodeCore {
                 sequence: home.registration.signer.sequence,
                 problem: home.registration.problem(at: desiredLocators(of: home.hoa)))
         }
-        let (told, troubled) = statePeers()
+        let (told, troubled, count) = statePeers()
         let states = told.compactMap { state(of: $0, now) }
         let undecided = destinations.undecided(now: now.monotonic)
         return NodeStatus(
             registrations: registrations, locators: ownLocators, uplinks: ownLocators.map { uplinkState($0.moa, now) }, relays: relayStates(),
             isRelayOnly: isHidden, pathsWatched: monitor.paths.count,
             chosenInterface: addresses.chosenInterface, peers: states, peersCount: peers.count, peersTroubled: troubled,
-            resolving: destinations.count,
+            peersOneSided: count.oneSided, peersUnreachable: count.unreachable, resolving: destinations.count,
             undecided: undecided.prefix(NodeStatus.undecidedMax).map { hoa, doubt in
                 NodeStatus.UndecidedState(
                     hoa: hoa, isPlain: doubt.isPlain, reason: doubt.reason, age: max(.zero, now.monotonic - doubt.since),
@@ -196,33 +199,47 @@ extension NodeCore {
     }
 
     /// All peers in order; if they are too many to tell of each, those that a person should look at, then those with the latest traffic.
-    private func statePeers() -> (peers: [Peer], troubled: Int?) {
-        guard peers.count > NodeStatus.peersMax else { return (peers.slots.compactMap { peers[$0] }.sorted { $0.hoa < $1.hoa }, nil) }
+    private func statePeers() -> (peers: [Peer], troubled: Int?, count: (oneSided: Int, unreachable: Int)) {
         let places = Set(ownLocators.map(\.moa))
-        // What all have in common sets none apart.
         let announced = homes.mapValues { $0.registration.isRegistered ? $0.announcement.number : nil }
-        var troubled = 0
+        var (troubled, oneSided, unreachable) = (0, 0, 0)
         var ranked = peers.slots.compactMap { slot in
             peers[slot].map { peer in
-                let isFirst = isTroubled(peer, from: places, announced)
-                let isEverybodys = places.isEmpty || home(for: peer.hoa).map { announced[$0] == .some(nil) } ?? false
-                if isFirst || isEverybodys { troubled += 1 }
+                let (isFirst, trouble) = trouble(of: peer, from: places, announced)
+                if isFirst || trouble != nil { troubled += 1 }
+                if trouble == .oneSided { oneSided += 1 }
+                if trouble == .unreachable { unreachable += 1 }
                 return (isFirst: isFirst, traffic: peer.lastTraffic, hoa: peer.hoa, slot: slot)
             }
         }
+        let count = (oneSided: oneSided, unreachable: unreachable)
+        guard ranked.count > NodeStatus.peersMax else { return (ranked.compactMap { peers[$0.slot] }.sorted { $0.hoa < $1.hoa }, nil, count) }
         ranked.sort { $0.isFirst == $1.isFirst ? ($1.traffic, $0.hoa) < ($0.traffic, $1.hoa) : $0.isFirst }
-        return (ranked.prefix(NodeStatus.peersMax).compactMap { peers[$0.slot] }.sorted { $0.hoa < $1.hoa }, troubled)
+        return (ranked.prefix(NodeStatus.peersMax).compactMap { peers[$0.slot] }.sorted { $0.hoa < $1.hoa }, troubled, count)
     }
 
-    /// As `standing` and what `mat peers` puts first, without words: it is asked of each of very many.
-    private func isTroubled(_ peer: Peer, from places: Set<MobileAddress>, _ announced: [HomeAddress: UInt32?]) -> Bool {
-        if paths.detourSince(peer.hoa) != nil || peer.record.reasonNowhere(at: peer.listed) != nil { return true }
+    private enum Trouble { case oneSided, unreachable }
+
+    /// As `standing`, without words, since it is asked of each of very many; and whether `mat peers` puts the peer first: what all have in common
+    /// sets none apart.
+    private func trouble(
+        of peer: Peer, from places: Set<MobileAddress>, _ announced: [HomeAddress: UInt32?]
+    ) -> (isSetApart: Bool, trouble: Trouble?) {
+        if peer.record.reasonNowhere(at: peer.listed) != nil { return (true, .unreachable) }
         let own =
             (paths.installed(of: peer) ?? candidates[peer.hoa]?.installed)?.own
             ?? (peerEndpoints[peer.hoa]?.installed?.own ?? peerRelays[peer.hoa]?.installed?.own).map { MobileAddress($0) }
-        if let own { if !places.isEmpty, !places.contains(own) { return true } } else if peerEndpoints[peer.hoa]?.isUntried != true { return true }
-        guard peer.telling.isDoubtful, let home = home(for: peer.hoa), case let number?? = announced[home] else { return false }
-        return !peer.telling.knows(number)
+        if let own {
+            if !places.isEmpty, !places.contains(own) { return (true, .unreachable) }
+        } else if peerEndpoints[peer.hoa]?.isUntried != true {
+            return (true, .unreachable)
+        }
+        let isDetoured = paths.detourSince(peer.hoa) != nil
+        guard !places.isEmpty else { return (isDetoured, .unreachable) }
+        guard let home = home(for: peer.hoa), let registered = announced[home] else { return (isDetoured, nil) }
+        guard let number = registered else { return (isDetoured, .oneSided) }
+        let isDoubtful = peer.telling.isDoubtful && !peer.telling.knows(number)
+        return (isDetoured || isDoubtful, isDoubtful ? .oneSided : nil)
     }
 
     private func uplinkState(_ moa: MobileAddress, _ now: Now) -> NodeStatus.UplinkState {

@@ -94,6 +94,7 @@ import Testing
         let status = node.core.status(now: node.now)
         print("choosing took \(ContinuousClock.now - start)")
         #expect(status.peersCount == 3000 && status.peers.count == NodeStatus.peersMax && status.peersTroubled == 1)
+        #expect(status.peersUnreachable == 1 && status.peersOneSided == 0)
         let busy = Set((1000..<2500).map { Self.peer($0).0 })
         #expect(status.peers.filter { !busy.contains($0.hoa) }.map(\.hoa) == [quiet])
         guard case .unreachable? = status.peers.first(where: { $0.hoa == quiet })?.standing else {
@@ -102,6 +103,7 @@ import Testing
         // What is wrong with all of them sets none apart.
         node.links([])
         let gone = node.core.status(now: node.now)
+        #expect(gone.peersUnreachable == 3000)
         #expect(gone.peersTroubled == 3000 && gone.peers.contains { $0.hoa == quiet })
     }
 

@@ -4,6 +4,7 @@ import MATControl
 import MATRuntime
 import MATServer
 import MATSignal
+import NodeCore
 
 /// What a node agent tells Prometheus.
 ///
@@ -24,8 +25,12 @@ final class NodeMetrics {
     /// Everything, as of now.
     ///
     /// - Parameter counters: the kernel's, since each peer was entered.
-    func families(_ report: NodeReport, _ counters: [HomePair: PeerCounters]) -> [MetricFamily] {
+    func families(_ report: NodeReport, _ status: NodeStatus, _ counters: [HomePair: PeerCounters]) -> [MetricFamily] {
         collect(report)
+        // Of all peers, where a report leaves some out.
+        for (standing, count) in [(PeerReport.Standing.oneSided, status.peersOneSided), (.unreachable, status.peersUnreachable)] {
+            mirror.level("matd_peers_troubled", count, [("standing", standing.rawValue)])
+        }
         collect(report.counters)
         add(counters)
         mirror.set("matd_peer_packets_total", total.packetsOut, [("direction", "out")])
@@ -56,9 +61,6 @@ final class NodeMetrics {
             mirror.level("matd_peers_shown", report.peers.count { $0.path == path }, [("path", path.rawValue)])
         }
         mirror.level("matd_peers_shown", report.peers.count { $0.path == nil }, [("path", "none")])
-        for standing in [PeerReport.Standing.oneSided, .unreachable] {
-            mirror.level("matd_peers_troubled", report.peers.count { $0.standing == standing }, [("standing", standing.rawValue)])
-        }
         mirror.level("matd_destinations_undecided", report.undecided.count)
         mirror.level("matd_dns_servers_failing", report.dns?.servers.count { $0.failingMilliseconds != nil } ?? 0)
         mirror.set("matd_repairs_total", report.repairs)
@@ -111,8 +113,8 @@ final class NodeMetrics {
         ("matd_locators_translated", "Those of them with a translator or firewall before them."),
         ("matd_relays", "Relays of the home addresses, by state."),
         ("matd_peers", "Peers."),
-        ("matd_peers_shown", "Peers by path; of more than 1000, those with the latest traffic."),
-        ("matd_peers_troubled", "Of those, the ones whose conversations would not survive a move, by reason."),
+        ("matd_peers_shown", "Peers by path; of more than 1000, those in trouble and then those with the latest traffic."),
+        ("matd_peers_troubled", "Of all peers, those whose conversations would not survive a move, by reason."),
         ("matd_peer_packets_total", "Packets to and from peers, by direction."),
         ("matd_peer_octets_total", "Octets of those."),
         ("matd_destinations_undecided", "Destinations of which the DNS does not say whether they are nodes."),

@@ -215,8 +215,10 @@ public final class NodeService {
     }
 
     private func metricFamilies() -> [MetricFamily] {
-        let counted = environment.counters()
-        return metrics.families(report(SystemClock.now(), counted), counted)
+        let (counted, now) = (environment.counters(), SystemClock.now())
+        shell.tell(counted.mapValues(\.packets))
+        let status = shell.node.cores.status(now: now)
+        return metrics.families(report(status, now, counted), status, counted)
     }
 
     // MARK: Events

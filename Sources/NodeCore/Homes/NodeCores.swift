@@ -404,6 +404,9 @@ public struct NodeCores {
                 status.peersTroubled = (status.peersTroubled ?? status.troubledToldOf) + (other.peersTroubled ?? other.troubledToldOf)
             }
             status.peers += other.peers
+            status.peersCount += other.peersCount
+            status.peersOneSided += other.peersOneSided
+            status.peersUnreachable += other.peersUnreachable
             status.pathsWatched += other.pathsWatched
             status.resolving += other.resolving
             status.undecided = Array((status.undecided + other.undecided).prefix(NodeStatus.undecidedMax))
