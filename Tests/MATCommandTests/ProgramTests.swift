@@ -297,7 +297,8 @@ final class ProgramTests {
         for command in [["status"], ["ims", "status"], ["handover", "wlan0"]] {
             let outcome = try mat(command)
             #expect(
-                outcome.status == 2 && outcome.error.contains("socket is there (\(socket)), but ") && outcome.error.contains("use sudo, or "),
+                outcome.status == 2 && outcome.error.contains("socket is there (\(socket)), but the user ")
+                    && outcome.error.contains("use sudo, or "),
                 "\(outcome)")
         }
         // No time is lost on what waiting does not change.

@@ -118,13 +118,14 @@ public enum ControlClient {
         let user = UserName.of(geteuid())
         var status = stat()
         guard lstat(path, &status) == 0 else {
-            return "permission denied: whether \(daemon) runs is not to be seen, since \(user) may not look for its socket at \(path); use sudo"
+            return
+                "permission denied: whether \(daemon) runs is not to be seen, since the user \(user) has no access to the folder of its socket (\(path)); use sudo"
         }
-        let socket = "permission denied: \(daemon)'s socket is there (\(path)), but \(user) may not talk to it; use sudo, or "
+        let socket = "permission denied: \(daemon)'s socket is there (\(path)), but the user \(user) has no access to it; use sudo, or "
         guard status.st_gid != 0, let group = UserName.ofGroup(status.st_gid) else {
-            return socket + "name a group of \(user)'s as control-group in \(daemon)'s configuration"
+            return socket + "name a group of the user \(user) as control-group in \(daemon)'s configuration"
         }
-        return socket + "have root add \(user) to the group \(group) (usermod -aG \(group) \(user)), and log in anew"
+        return socket + "have root add the user \(user) to the group \(group) (usermod -aG \(group) \(user)), and log in anew"
     }
 
     private static func send(_ bytes: [UInt8], _ descriptor: Int32, _ asked: Asked) throws(ControlError) {
