@@ -27,9 +27,11 @@ final class ClientShell {
     }
 
     /// - Parameter resolvers: the system's if empty.
-    init(resolvers: [Endpoint]) throws(SystemError) {
+    init(resolvers: [Endpoint], requiresDNSSEC: Bool) throws(SystemError) {
         loop = try EventLoop()
-        resolver = Resolver(loop: loop, configuration: resolvers.isEmpty ? .system() : ResolverConfiguration(servers: resolvers))
+        var configuration = resolvers.isEmpty ? ResolverConfiguration.system() : ResolverConfiguration(servers: resolvers)
+        configuration.requireDNSSEC = requiresDNSSEC
+        resolver = Resolver(loop: loop, configuration: configuration)
         socket = try UDPSocket(loop: loop, port: 0) { [unowned self] octets, source, _ in
             perform(core.received(Array(octets), from: source, SystemClock.now()))
         }

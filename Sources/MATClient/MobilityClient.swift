@@ -1,4 +1,5 @@
 import MATControl
+import MATDNS
 import MATRuntime
 import MATSignal
 
@@ -20,10 +21,27 @@ public final class MobilityClient: Sendable {
     public struct Options: Hashable, Sendable {
         /// DNS servers to ask; those of /etc/resolv.conf if empty.
         public var resolvers: [Endpoint] = []
+        /// Whether what nobody has validated (DNSSEC) counts for nothing, a denial too.
+        public var requiresDNSSEC = false
         /// Where the host's node agent, matd, takes requests.
         public var control = "/run/matd/control.sock"
 
         public init() {}
+
+        /// With the DNS servers that this host's node agent asks: what `dns` in its configuration says, so that both see the same. Where there is no
+        /// such file, or it names none, those of /etc/resolv.conf.
+        ///
+        /// - Throws: if the file is there and can't be read, or `dns` in it is wrong: then nobody knows whom the agent asks.
+        public static func ofNode(configuration path: String = "/etc/matd/matd.yaml") throws(ClientError) -> Options {
+            var options = Options()
+            do throws(ConfigurationError) {
+                guard let dns = try NodeNameServers(configuration: path) else { return options }
+                (options.resolvers, options.requiresDNSSEC) = (dns.servers, dns.requiresDNSSEC)
+                return options
+            } catch {
+                throw ClientError(description: "\(path) may name others to ask (`dns`), and was not read: \(error.problems.first?.reason ?? "")")
+            }
+        }
     }
 
     private let thread: ClientThread
@@ -31,7 +49,7 @@ public final class MobilityClient: Sendable {
 
     public init(_ options: Options = Options()) throws(ClientError) {
         do throws(SystemError) {
-            thread = try ClientThread(ClientShell(resolvers: options.resolvers))
+            thread = try ClientThread(ClientShell(resolvers: options.resolvers, requiresDNSSEC: options.requiresDNSSEC))
             control = options.control
         } catch {
             throw ClientError(description: error.description)

@@ -1,4 +1,4 @@
-import Glibc
+import Foundation
 import MATSignal
 import Testing
 
@@ -57,6 +57,23 @@ struct MobilityClientTests {
             #expect(failure.cause == .names && threads == 1)
         }
         try await waitUntilNoThread()
+    }
+
+    @Test("A client asks whom the node's configuration names; without a file the system's servers, and with a wrong one none")
+    func nodeServers() throws {
+        let path = "/tmp/mat-client-\(getpid())-\(UInt32.random(in: 0 ... .max)).yaml"
+        defer { unlink(path) }
+        let none = try MobilityClient.Options.ofNode(configuration: path)
+        #expect(none.resolvers.isEmpty && !none.requiresDNSSEC)
+        let text = "traffic: nothing\ndns:\n  resolvers: [192.0.2.53, '[2001:db8::53]:5353']\n  require-dnssec: true\n"
+        try text.write(toFile: path, atomically: false, encoding: .utf8)
+        let named = try MobilityClient.Options.ofNode(configuration: path)
+        let six = Endpoint(try #require(IPAddress("2001:db8::53")), port: 5353)
+        #expect(named.resolvers == [Endpoint(IPAddress(ipv4: 0xC000_0235), port: 53), six] && named.requiresDNSSEC)
+        try text.replacing("192.0.2.53", with: "192.0.2.530").write(toFile: path, atomically: false, encoding: .utf8)
+        let failure = #expect(throws: ClientError.self) { try MobilityClient.Options.ofNode(configuration: path) }
+        let reason = try #require(failure?.description)
+        #expect(reason.hasPrefix("\(path) may name others to ask (`dns`), and was not read: "), "\(reason)")
     }
 
     @Test("Where no agent runs, asking for a visited home says so")

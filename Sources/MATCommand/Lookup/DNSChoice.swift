@@ -1,4 +1,3 @@
-import Glibc
 import MATDNS
 import MATRuntime
 import MATSignal
@@ -22,12 +21,9 @@ struct DNSChoice {
 
     /// - Parameter path: the daemon's, of whose keys `dns` alone is looked at. There need be none.
     init(configuration path: String) {
-        var status = stat()
-        if stat(path, &status) != 0, errno == ENOENT || errno == ENOTDIR { return }
         do throws(ConfigurationError) {
-            let dns = try ConfigurationFile.read(path: path).section("dns")
-            servers = dns.list("resolvers", .endpoint(defaultPort: 53))
-            requiresDNSSEC = dns.value("require-dnssec", .bool, default: false)
+            guard let dns = try NodeNameServers(configuration: path) else { return }
+            (servers, requiresDNSSEC) = (dns.servers, dns.requiresDNSSEC)
             if !servers.isEmpty { origin = "`dns` in \(path)" }
         } catch {
             let reason = error.problems.first.map(\.reason) ?? "it can't be read"
