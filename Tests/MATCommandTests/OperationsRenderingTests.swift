@@ -34,6 +34,28 @@ struct OperationsRenderingTests {
         #expect(text.contains("remedy: find out why these nodes do not register"))
     }
 
+    @Test("On a narrow terminal what requests were answered with goes behind the numbers, which stay in their columns")
+    func narrowMessages() throws {
+        let report: JSONValue = [
+            "counters": [
+                "received": ["MA Query": 42, "MA Notify Ack": 13],
+                "answered": ["MA Answer": ["cookie required": 29, "not found": 2, "ok": 11, "authoritative elsewhere": 1]],
+                "sent": ["MA Query": 30, "MA Notify": 13],
+            ]
+        ]
+        let text = IMSText.status(try RenderingTests.report(report, as: IMSStatusReport.self), TextStyle(isColored: false, columns: 80))
+        let lines = text.split(separator: "\n").map(String.init)
+        #expect(lines.allSatisfy { $0.count <= 80 })
+        let head = try #require(lines.first { $0.hasPrefix("  REQUEST") })
+        let query = try #require(lines.first { $0.hasPrefix("  MA Query") })
+        let notify = try #require(lines.first { $0.hasPrefix("  MA Notify") })
+        func end(_ word: String, _ line: String) throws -> Int {
+            line.distance(from: line.startIndex, to: try #require(line.firstRange(of: word)).upperBound)
+        }
+        #expect(try end("SENT", head) == end(" 30", query) && end(" 13", notify) == end("SENT", head), "\(text)")
+        #expect(try end("ITS ANSWERS", head) == notify.count, "\(text)")
+    }
+
     @Test("A node's status tells of a certificate that ends soon, and what to do; and nothing of one that does not")
     func nodeStatus() throws {
         func text(_ endsSoon: Bool, isAnswered: Bool = true) throws -> String {

@@ -75,6 +75,9 @@ final class ProgramTests {
     func keygenErrors() throws {
         #expect(try mat("keygen").status == 64)
         #expect(try mat("keygen", "--out", directory + "/a", "--show", directory + "/b").status == 64)
+        // No remedy that could not help.
+        let directories = try mat("keygen", "--out", directory)
+        #expect(directories.status == 1 && directories.error == "mat: can't write \(directory): it is a directory, not a file\n")
         let missing = try mat("keygen", "--show", directory + "/none")
         #expect(missing.status == 1 && missing.error.contains("No such file") && missing.error.contains("mat keygen --out"))
         try "nothing".write(toFile: directory + "/text", atomically: false, encoding: .utf8)

@@ -148,6 +148,17 @@ struct ConfigurationTests {
                 "imsd.yaml:2: port is given more than once in this section; keep one of them"
             ])
         #expect(problems("a: 1\nb: [1, 2\n") { _ in }.first?.hasPrefix("imsd.yaml:3: ") == true)
+        let remedy = "check indentation, colons and quotes here"
+        #expect(
+            problems("---\na: 1\n---\nb: 2\n") { _ in } == [
+                "imsd.yaml:3: expected a single document in the stream, but found another document (column 1); \(remedy)"
+            ])
+        #expect(
+            problems("a: b\n\tc: 2\n") { _ in } == [
+                "imsd.yaml:2: found a tab character that violates indentation while scanning a plain scalar (column 1); \(remedy)"
+            ])
+        let deep = problems("a: " + String(repeating: "[", count: 50_000)) { _ in }
+        #expect(deep.first?.hasPrefix("imsd.yaml:1: sections or lists are nested too deeply (column") == true)
         #expect(problems("- a\n- b\n") { _ in } == ["imsd.yaml:1: the file must consist of keys and values; write key: value"])
     }
 

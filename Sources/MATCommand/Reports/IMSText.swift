@@ -62,6 +62,7 @@ enum IMSText {
         var table = TextTable([
             ("REQUEST", .left), ("RECEIVED", .right), ("ANSWERED WITH", .left), ("SENT", .right), ("ITS ANSWERS", .right),
         ])
+        table.spills = [2]
         func number(_ counts: [String: UInt64], _ type: MessageType) -> String {
             guard let count = counts[type.description], count > 0 else { return "" }
             return "\(count)"
@@ -75,7 +76,7 @@ enum IMSText {
             ]
             if row.contains(where: { !$0.isEmpty }) { table.add([type.description] + row) }
         }
-        var lines = [style.head("Messages")] + (table.isEmpty ? ["  none yet"] : table.lines(indent: 2))
+        var lines = [style.head("Messages")] + (table.isEmpty ? ["  none yet"] : table.lines(indent: 2, style.uncolored))
         for (label, count) in [
             ("malformed", counters.malformed), ("of unknown type", counters.unknownTypes), ("dropped", counters.dropped),
             ("pushes unanswered", counters.pushesUnanswered), ("send failures", counters.sendFailures),

@@ -34,6 +34,9 @@ enum PrivateKeyFile {
                 try write(KeyFile.write(key), toNew: path)
             }
         } catch {
+            if error.errno == EEXIST, let kind = FileKind.of(path), kind != .file {
+                throw CommandFailure("can't write \(path): it is \(kind.words), not a file")
+            }
             if error.errno == EEXIST {
                 throw CommandFailure(
                     "\(path) is there already and stays as it is; `mat keygen --show \(path)` prints its public key, --force replaces it"
@@ -48,10 +51,10 @@ enum PrivateKeyFile {
         let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else { throw SystemError("create \(path)") }
         defer { close(descriptor) }
-        let octets = Array(text.utf8)
-        // A few hundred octets: the kernel takes them whole or has no room.
-        guard Glibc.write(descriptor, octets, octets.count) == octets.count, fsync(descriptor) == 0 else {
-            let error = SystemError("write \(path)")
+        do throws(SystemError) {
+            try FileReplacement.write(text.utf8, to: descriptor, path)
+            guard fsync(descriptor) == 0 else { throw SystemError("write \(path)") }
+        } catch {
             unlink(path)
             throw error
         }

@@ -45,9 +45,8 @@ public enum ConfigurationFile {
         switch error as? YamlError {
         case .scanner(let context, let text, let mark, _)?, .parser(let context, let text, let mark, _)?,
             .composer(let context, let text, let mark, _)?:
-            let place = context.map { " \($0.text.trimmed)" } ?? ""
             return failure(
-                file, mark.line, "\(text.trimmed)\(place) (column \(mark.column))", "check indentation, colons and quotes here")
+                file, mark.line, "\(words(text.trimmed, context?.text.trimmed)) (column \(mark.column))", "check indentation, colons and quotes here")
         case .duplicatedKeysInMapping(let duplicates, let context)?:
             return failure(
                 file, context.mark.line, "\(duplicates.joined(separator: ", ")) is given more than once in this section",
@@ -57,6 +56,13 @@ public enum ConfigurationFile {
         default:
             return failure(file, nil, "can't be read as YAML: \(error)", nil)
         }
+    }
+
+    /// libyaml says what it was doing, "while parsing a block mapping", or what it expected there; and of its depth how a program of C changes that.
+    private static func words(_ problem: String, _ context: String?) -> String {
+        if problem.hasPrefix("Maximum nesting level") { return "sections or lists are nested too deeply" }
+        guard let context, !context.isEmpty else { return problem }
+        return context.hasPrefix("while") ? "\(problem) \(context)" : "\(context), \(problem)"
     }
 
     private static func contents(_ path: String) throws(ConfigurationError) -> [UInt8] {

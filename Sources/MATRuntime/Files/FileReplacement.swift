@@ -66,6 +66,7 @@ public final class FileReplacement {
             throw SystemError("write \(path)")
         }
         self.temporary = nil
+        if isSynced { place.sync() }
     }
 
     /// Takes away what has not been committed, and ends the writing.
@@ -128,7 +129,7 @@ public final class FileReplacement {
 
     /// Files of this target that this user began, and that have long been left alone.
     private func removeLeftovers() {
-        let copy = mat_open_at(place.directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
+        let copy = place.readableDirectory()
         // A directory that can be written and not be read shows none.
         guard copy >= 0 else { return }
         guard let directory = fdopendir(copy) else {
@@ -172,6 +173,18 @@ private final class FilePlace {
     }
 
     deinit { close(directory) }
+
+    /// To be closed by who asks; negative if it may not be read.
+    func readableDirectory() -> Int32 { mat_open_at(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0) }
+
+    /// The name outlasts a crash too. What can't be synced, by whom it may not be read or on a file system that has no such thing, is as durable as it
+    /// gets.
+    func sync() {
+        let copy = readableDirectory()
+        guard copy >= 0 else { return }
+        _ = fsync(copy)
+        close(copy)
+    }
 
     /// As the kernel's fs.protected_regular: who put a file where anybody may put some would be given what is written for another.
     private func check(_ operation: String) throws(SystemError) {
