@@ -16,6 +16,7 @@ struct Rig {
     var isStopped = false
     var term: UInt64 = 2
     var probesCount = 0
+    var silentProbes: [UInt64] = []
     var watches: [EtcdWatch] = []
     var events: [StoreEvent] = []
     var disconnects = 0
@@ -44,7 +45,7 @@ struct Rig {
             case .useToken: break
             case .call(let id, .range(let range), _) where range.isLocal:
                 probesCount += 1
-                if !isStopped { probes.append(id) }
+                if isStopped { silentProbes.append(id) } else { probes.append(id) }
             case .call(let id, let request, _): calls.append((id, request))
             case .watch(let watch): watches.append(watch)
             case .answer(let until): freshness.extend(to: until)
@@ -288,6 +289,42 @@ struct InstanceTests {
         let sign = try #require(rig.signs.last)
         rig.watched([rig.pair(.instance(Rig.id), Rig.sign(sign), at: 104)])
         #expect(rig.mayAnswer && rig.changed.count == 1)
+    }
+
+    @Test("With a member that takes 700 ms for whatever it is asked, queries are answered again and again, rather than withheld for long")
+    func slowMember() throws {
+        var rig = Rig()
+        rig.settle()
+        rig.isStopped = true
+        rig.silentProbes = []
+        // What is asked, and when it is answered.
+        var (probes, calls): ([UInt64: MonotonicTime], [UInt64: MonotonicTime]) = ([:], [:])
+        var (answering, silence, longest) = (0, 0, 0)
+        for step in 0..<1600 {
+            rig.advance(.milliseconds(50))
+            // It has become so by and by, or it would have been left.
+            let took: Duration = step < 200 ? .milliseconds(250) : step < 400 ? .milliseconds(450) : .milliseconds(700)
+            if step == 400 { answering = 0 }
+            if rig.mayAnswer { (answering, silence) = (answering + 1, 0) } else { silence += 1 }
+            longest = max(longest, silence * 50)
+            let due = rig.now.monotonic + took
+            for id in rig.silentProbes { probes[id] = due }
+            rig.silentProbes = []
+            for call in rig.calls where calls[call.id] == nil { calls[call.id] = due }
+            for (id, time) in probes where time <= rig.now.monotonic {
+                probes[id] = nil
+                var response = EtcdResponse()
+                response.term = rig.term
+                rig.perform(rig.instance.answered(id, .success(response), rig.now))
+            }
+            while let call = rig.calls.first, let time = calls[call.id], time <= rig.now.monotonic {
+                let sign = rig.signs.first
+                rig.answer()
+                if let sign { rig.watched([rig.pair(.instance(Rig.id), Rig.sign(sign), at: 200 + Int64(sign))]) }
+            }
+        }
+        #expect(rig.connects == [0])
+        #expect(answering > 150 && longest <= 2000, "\(answering) of 1200, \(longest) ms")
     }
 
     @Test("Without etcd queries are answered again: after two seconds if its machines are there, after ten if nothing is heard of anybody")

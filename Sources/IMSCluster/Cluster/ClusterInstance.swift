@@ -325,7 +325,9 @@ struct ClusterInstance: Sendable {
         switch probe.ticked(canAsk: link.isOpen, now.monotonic) {
         case .nothing: break
         case .ask: call(.probe, .range(EtcdRange(key: keys.octets(.format), isLocal: true)), within: Self.beatTimeMax)
-        case .late: beginDoubt(for: Self.lostDoubt, now)
+        // In doubt already, a sign that is under way since then will do: of a member that is always slow, the next one would come after yet another
+        // question had been late, and nothing would be answered for long.
+        case .late(let asked): beginDoubt(for: Self.lostDoubt, awaiting: doubt.isInDoubt ? heartbeat.first(since: asked) : nil, now)
         case .silent: drop("the member of etcd that is asked is silent", now)
         }
     }
@@ -400,12 +402,13 @@ struct ClusterInstance: Sendable {
         beginDoubt(for: Self.sleptDoubt, now)
     }
 
-    private mutating func beginDoubt(for limit: Doubt.Limit, _ now: Now) {
+    /// - Parameter count: the sign of life that ends it; `nil` for the next one.
+    private mutating func beginDoubt(for limit: Doubt.Limit, awaiting count: UInt64? = nil, _ now: Now) {
         guard feed.hasLoaded else { return }
         // What was due while we were away is not late: it lies in the socket, to be read.
         heartbeat.forgetUnechoed()
         heartbeat.hurry(now.monotonic)
-        actions.append(.withholdAnswers(doubt.begin(for: limit, awaiting: heartbeat.count + 1, now.monotonic)))
+        actions.append(.withholdAnswers(doubt.begin(for: limit, awaiting: count ?? heartbeat.count + 1, now.monotonic)))
     }
 
     /// The core, which has still to take in what was handed to it, says when answers are given again.

@@ -85,6 +85,7 @@ struct Doubt: Sendable {
             if !limit.isAnew { next.began = earlier.began }
             next.untilAlone = max(next.untilAlone, earlier.untilAlone)
             next.inTouch = max(next.inTouch, earlier.inTouch)
+            next.awaited = max(next.awaited, earlier.awaited)
             next.held = earlier.held
         }
         state = .doubted(next)

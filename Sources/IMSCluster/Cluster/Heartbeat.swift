@@ -14,6 +14,7 @@ struct Heartbeat: Sendable {
     private(set) var count: UInt64 = 0
     private var next: MonotonicTime
     private var isSending = false
+    private var sentAt: MonotonicTime?
     private var echoedCount: UInt64 = 0
     /// When the signs were answered that have not come back.
     private var unechoed: [(count: UInt64, at: MonotonicTime)] = []
@@ -28,6 +29,7 @@ struct Heartbeat: Sendable {
     /// - Returns: the number of the sign that is sent now.
     mutating func send(isFarewell: Bool, _ now: MonotonicTime) -> UInt64 {
         isSending = true
+        sentAt = now
         next = now + ClusterInstance.beatInterval
         if !isFarewell { count += 1 }
         return count
@@ -45,6 +47,7 @@ struct Heartbeat: Sendable {
 
     mutating func linkLost() {
         isSending = false
+        sentAt = nil
         unechoed = []
         echoedAt = nil
     }
@@ -59,6 +62,11 @@ struct Heartbeat: Sendable {
         unechoed.removeAll { $0.count <= count }
         echoedAt = now
         return isNews
+    }
+
+    /// The first sign since then that has not come back: it is on its way, or the next one.
+    func first(since time: MonotonicTime) -> UInt64 {
+        if let sentAt, sentAt >= time, echoedCount < count { count } else { count + 1 }
     }
 
     /// Whether one was answered long ago and has not come back.

@@ -26,8 +26,8 @@ struct MemberProbe: Sendable {
     enum OnTick: Equatable, Sendable {
         case nothing
         case ask
-        /// It may be that others go on without it, and without this server.
-        case late
+        /// It may be that others have gone on without it, and without this server, since it was asked.
+        case late(since: MonotonicTime)
         case silent
     }
 
@@ -56,7 +56,7 @@ struct MemberProbe: Sendable {
             let isLate = ticks + 1 >= Self.ticksMin && at + patience <= now
             guard isLate, wasLate, at + patience * 2 <= now else {
                 state = .asked(at: at, ticks: ticks + 1, isLate: isLate || wasLate)
-                return isLate && !wasLate ? .late : .nothing
+                return isLate && !wasLate ? .late(since: at) : .nothing
             }
             // It took so long at least, if it was slow and not silent.
             times.add(now - at)
