@@ -6,6 +6,7 @@ import MATSignal
 ///   25 s ── a refresh is seen at another port: too long ──► half of it, or what was long enough ◄── too long again ──┐
 ///                                                             │ two intervals, and all is seen where it was          │
 ///                                                             └──► the middle between that and what was too long ────┘ until they are 2 s apart
+///   that for a day ──► 25 s: what looked forgetful may have been a translator that was restarted
 /// ```
 /// Translators keep what nobody uses for 30 s and longer, as a rule (RFC 4787, REQ-5 wants two minutes); this is for the others. More than 25 s is not
 /// tried: one that gives the same port again would not show that it had forgotten it, and what comes meanwhile would be lost.
@@ -13,6 +14,8 @@ struct RefreshPace: Sendable {
     static let longest: Duration = .seconds(25)
     static let shortest: Duration = .seconds(6)
     private static let precision: Duration = .seconds(2)
+    /// How long what was found out is believed.
+    private static let believed: Duration = .seconds(86_400)
 
     private(set) var interval = longest
     private var tooLong: Duration?
@@ -23,10 +26,11 @@ struct RefreshPace: Sendable {
 
     /// A refresh was seen at another port than the one before.
     ///
-    /// - Parameter idle: how long before. Much less than was tried so far is no sign of what a translator keeps: it started anew.
+    /// - Parameter idle: how long before. Much less than is tried now is no sign of what a translator keeps: it started anew. Much more is none of this
+    ///   interval: that binding was last refreshed when a longer one was tried, or by a server that was silent.
     mutating func lost(after idle: Duration, _ now: MonotonicTime) {
         // Of several servers each says so.
-        guard idle >= interval / 2, now - since >= Self.shortest / 2 else { return }
+        guard idle >= interval / 2, idle <= interval * 5 / 4, now - since >= Self.shortest / 2 else { return }
         tooLong = interval
         if let kept = longEnough, kept < interval {
             interval = kept
@@ -40,8 +44,12 @@ struct RefreshPace: Sendable {
     mutating func kept(_ now: MonotonicTime) {
         guard let tooLong, now - since >= interval * 2 else { return }
         longEnough = interval
-        guard tooLong - interval > Self.precision else { return }
-        interval = interval + (tooLong - interval) / 2
+        if tooLong - interval > Self.precision {
+            interval = interval + (tooLong - interval) / 2
+        } else {
+            guard now - since >= Self.believed else { return }
+            (interval, self.tooLong) = (Self.longest, nil)
+        }
         since = now
     }
 }

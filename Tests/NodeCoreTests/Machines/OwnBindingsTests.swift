@@ -80,6 +80,46 @@ import Testing
         #expect(try #require(bindings.due) - now > .seconds(seconds) * 0.7 - .seconds(2))
     }
 
+    @Test("Restarts of a translator that keeps what it has do not make refreshes more frequent for good")
+    func restarts() throws {
+        var bindings = bound()
+        var (now, port) = (start, seen.port)
+        for restart in 0..<6 {
+            for turn in 0..<20 {
+                now = try #require(bindings.due)
+                _ = bindings.takeDue(now)
+                if turn == 0 { port += UInt16(restart + 1) }
+                _ = answer(&bindings, .ok, Endpoint(seen.address, port: port), at: now)
+            }
+        }
+        #expect(try #require(bindings.due) - now < .seconds(20), "it may be one that forgets")
+        while now - start < .seconds(90_000) {
+            now = try #require(bindings.due)
+            _ = bindings.takeDue(now)
+            _ = answer(&bindings, .ok, Endpoint(seen.address, port: port), at: now)
+        }
+        #expect(try #require(bindings.due) - now >= .milliseconds(22_500))
+    }
+
+    @Test("Of what was refreshed every 25 s a loss says nothing of the shorter interval that was found out meanwhile")
+    func phases() throws {
+        var bindings = bound()
+        let other = OwnBindings.Key(hoa: hoa, server: Endpoint(ip("192.88.1.2"), port: SignalPort.ims))
+        _ = bindings.need([key: moa, other: moa], start + .seconds(10))
+        var random: any RandomNumberGenerator = SeededGenerator(seed: 1)
+        func answerOther(_ bindings: inout OwnBindings, port: UInt16, at now: MonotonicTime) {
+            _ = bindings.answered(other, .ok, seen: Endpoint(seen.address, port: port), granted: 120, random: &random, now)
+        }
+        answerOther(&bindings, port: 5000, at: start + .seconds(10))
+        _ = bindings.takeDue(start + .seconds(25))
+        _ = answer(&bindings, .ok, Endpoint(seen.address, port: 1), at: start + .seconds(25))
+        _ = bindings.takeDue(start + .seconds(35))
+        answerOther(&bindings, port: 5001, at: start + .seconds(35))
+        _ = answer(&bindings, .ok, Endpoint(seen.address, port: 1), at: start + .seconds(35))
+        let due = try #require(bindings.due)
+        #expect((.milliseconds(11_250) ... .milliseconds(12_500)).contains(due - (start + .seconds(35))), "half of 25 s, and not half of that")
+    }
+
     @Test("A server that forgot it gets it again at once; one that refuses is asked after 1, 2, 4 s")
     func forgotten() {
         var bindings = bound()
