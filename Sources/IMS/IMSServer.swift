@@ -262,13 +262,8 @@ public final class IMSServer {
                 let reference = UncheckedReference(self)
                 let poster = loop.poster
                 // Posted, since a cached answer comes before the look-up call returns, while the core's actions are being done.
-                let completion: (IMSLookupResult) -> Void = { result in
+                lookup.lookup(prefix: name) { result in
                     poster.post { reference.value?.run { core, now in core.resolved(name, result, now: now) } }
-                }
-                if name.length == 128 {
-                    lookup.lookup(HomeAddress(name.address), completion: completion)
-                } else {
-                    lookup.lookup(prefix: name, completion: completion)
                 }
             case .commit(let ticket, let change):
                 metrics.handed(ticket, receivedAt: since, SystemClock.now().monotonic)

@@ -252,13 +252,8 @@ public final class RelayService {
                 let reference = UncheckedReference(self)
                 let poster = loop.poster
                 // Posted, since a cached answer comes before the look-up call returns.
-                let completion: (IMSLookupResult) -> Void = { result in
+                lookup.lookup(prefix: name) { result in
                     poster.post { reference.value?.run { core, now in core.resolved(name, result, now: now) } }
-                }
-                if name.length == 128 {
-                    lookup.lookup(HomeAddress(name.address), completion: completion)
-                } else {
-                    lookup.lookup(prefix: name, completion: completion)
                 }
             case .check(let ticket, let check): checks.add((ticket, check))
             case .kernel(let change):

@@ -44,7 +44,8 @@ import Testing
         #expect(try findings(firewall).map(\.severity) == [.ok])
         let found = try findings(firewall, relays: [6290, 7290])
         #expect(found.count == 1 && found[0].text.contains("to relays (port 7290)") && found[0].text.contains("at that port"), "\(found)")
-        #expect(DoctorFindings.port(of: "[2001:db8::1]:7290") == 7290 && DoctorFindings.port(of: "?") == nil)
+        #expect(DoctorFindings.endpoint("[2001:db8::1]:7290")?.port == 7290)
+        for none in ["?", "192.0.2.1", "2001:db8::1", "2001:db8::1:7290", ""] { #expect(DoctorFindings.endpoint(none) == nil, "\(none)") }
     }
 
     @Test("nftables: the rule that drops is named with what is lost and what to do; accepted in time, nothing is said")

@@ -157,6 +157,17 @@ import Testing
         }
     }
 
+    @Test("Of this host's own address nothing stops the packets, and no doubt is spoken of where there is none")
+    func ownAddress() throws {
+        var own = try Self.good()
+        own.traced?.traffic.way = .local
+        own.traced?.traffic.text = "both ends are on this host"
+        own.echo = nil
+        let report = own.report
+        #expect(report.stopsAt == nil && !report.steps.contains { $0.outcome == .doubt }, "\(report)")
+        #expect(TraceText.text(report).hasSuffix("\nnothing stops packets to 192.0.2.10\n"))
+    }
+
     @Test("What works now and may not tomorrow is in doubt: an old place, a peer that can't find this node, and no answer to ping alone")
     func doubts() throws {
         var old = try Self.good()

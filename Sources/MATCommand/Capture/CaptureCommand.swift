@@ -143,17 +143,13 @@ private final class Capture {
     }
 
     private func write(_ octets: [UInt8]) {
-        var rest = octets[...]
-        while !rest.isEmpty, failure == nil {
-            let count = rest.withUnsafeBytes { Glibc.write(file.descriptor, $0.baseAddress, $0.count) }
-            if count > 0 {
-                rest = rest.dropFirst(count)
-            } else if errno != EINTR {
-                // Who reads has seen enough.
-                failure = errno == EPIPE ? nil : CommandFailure("can't write \(path): \(String(cString: strerror(errno)))")
-                rest = []
-                loop.stop()
-            }
+        guard failure == nil else { return }
+        do throws(SystemError) {
+            try FileReplacement.write(octets, to: file.descriptor, path)
+        } catch {
+            // Who reads has seen enough.
+            failure = error.errno == EPIPE ? nil : CommandFailure("can't \(error)")
+            loop.stop()
         }
     }
 }

@@ -1,5 +1,6 @@
 import MATControl
 import MATCore
+import MATRuntime
 import MATSignal
 
 /// What facts amount to. Pure: `DoctorSurvey` gathers them.
@@ -108,8 +109,11 @@ enum DoctorFindings {
             remedy: "try `\(program) --check --config \(configuration)`: a file that it names may be where nothing answers")
     }
 
-    /// Of an endpoint as reports have it: 192.0.2.1:6290, [2001:db8::1]:6290.
-    static func port(of endpoint: String) -> UInt16? { endpoint.split(separator: ":").last.flatMap { UInt16($0) } }
+    /// As reports have it: 192.0.2.1:6290, [2001:db8::1]:6290.
+    static func endpoint(_ text: String) -> Endpoint? {
+        guard case .value(let endpoint) = ConfigurationKind.endpoint(defaultPort: 0).parse(text), endpoint.port > 0 else { return nil }
+        return endpoint
+    }
 
     static func unreachable(_ daemon: String, _ failure: CommandFailure) -> DoctorFinding {
         // The remedy is in the sentence, and it is none of the daemon's.
@@ -212,7 +216,7 @@ enum DoctorFindings {
             case .silent:
                 return DoctorFinding(
                     .warning, "relay", "the relay \(name) does not answer",
-                    remedy: "UDP port \(port(of: name) ?? SignalPort.relay) there must be open; `systemctl status mat-relay` on it")
+                    remedy: "UDP port \(endpoint(name)?.port ?? SignalPort.relay) there must be open; `systemctl status mat-relay` on it")
             case .refused:
                 return DoctorFinding(
                     .warning, "relay", "the relay \(name) refuses \(relay.home): \(relay.reason ?? "no reason given")",

@@ -35,13 +35,13 @@ struct DoctorSurvey {
         let homes = report.homes.compactMap { IPAddress($0.address) }
         findings += DoctorFindings.of(dns)
         for home in report.homes { lookUp(home.address) { DoctorFindings.of($0, home: home) + DoctorFindings.forms($0) } }
-        let relays = lookUps.flatMap(\.relays).map(\.port) + (report.relays ?? []).flatMap(\.addresses).compactMap(DoctorFindings.port)
-        lookAtFirewall([.node(homes: homes, relays: relays.isEmpty ? [SignalPort.relay] : Set(relays).sorted())])
+        let relays = lookUps.flatMap(\.relays) + (report.relays ?? []).flatMap(\.addresses).compactMap(DoctorFindings.endpoint)
+        lookAtFirewall([.node(homes: homes, relays: relays.isEmpty ? [SignalPort.relay] : Set(relays.map(\.port)).sorted())])
         let servers = (report.dns?.servers ?? []).filter { $0.failure == nil }.compactMap { server in
             IPAddress(String(server.address.prefix { $0 != "%" })).map { Endpoint($0, port: server.port) }
         }
         lookAtDNSSEC(of: homes, by: servers)
-        lookAtSizes(homes: homes, servers: report.homes.flatMap(\.servers).compactMap(Self.address))
+        lookAtSizes(homes: homes, servers: report.homes.flatMap(\.servers).compactMap { DoctorFindings.endpoint($0)?.address })
         lookAtRelays()
     }
 
@@ -87,7 +87,8 @@ struct DoctorSurvey {
             ["/proc/net/udp", "/proc/net/udp6"].flatMap(Self.boundPorts).contains(port)
                 ? DoctorFinding(.ok, "relay", "something listens on UDP port \(port)")
                 : DoctorFinding(
-                    .problem, "relay", "nothing listens on UDP port \(port), which \(configuration) names as the relay's",
+                    .problem, "relay",
+                    "nothing listens on UDP port \(port), the relay's\(file == nil ? " unless a file says otherwise" : " by \(configuration)")",
                     remedy: "`systemctl status mat-relay`, and its journal for why it does not run"))
         lookAtFirewall([.relay(port: port)])
     }
@@ -96,12 +97,6 @@ struct DoctorSurvey {
     private static let relayPins = "/sys/fs/bpf/mat-relay"
 
     // MARK: The host's network
-
-    /// Of an endpoint as reports have it: 192.0.2.1:6288, [2001:db8::1]:6288.
-    private static func address(_ endpoint: String) -> IPAddress? {
-        guard let colon = endpoint.lastIndex(of: ":") else { return nil }
-        return IPAddress(String(endpoint[..<colon].filter { $0 != "[" && $0 != "]" }))
-    }
 
     private mutating func lookAtFirewall(_ roles: [FirewallQuestion.Role]) {
         let isRoot = facts.isRoot

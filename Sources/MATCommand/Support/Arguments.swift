@@ -59,54 +59,55 @@ struct OutputOptions: ParsableArguments {
     }
 }
 
-/// Where matd listens.
-struct NodeControl: ParsableArguments {
-    @Option(name: .customLong("control"), help: ArgumentHelp("matd's control socket.", valueName: "path"))
-    var path = DaemonFile.nodeControl.path
+/// Where a daemon listens, and what it is asked there.
+protocol DaemonControl: ParsableArguments {
+    associatedtype Command: RawRepresentable<String>
 
-    /// - Parameter unanswered: what may be so although matd gave no answer, where it was asked to change something.
+    static var daemon: String { get }
+    /// What an answer may take, unless a command says otherwise.
+    static var patience: Duration { get }
+    var path: String { get }
+}
+
+extension DaemonControl {
+    /// - Parameters:
+    ///   - timeout: `nil` for `patience`.
+    ///   - unanswered: what may be so although the daemon gave no answer, where it was asked to change something.
     func request<Report: Decodable>(
-        _ command: NodeCommand, _ arguments: some Encodable = NoArguments(), as type: Report.Type, timeout: Duration = .seconds(5),
-        unanswered: String? = nil
+        _ command: Command, _ arguments: some Encodable = NoArguments(), as type: Report.Type, timeout: Duration? = nil, unanswered: String? = nil
     ) throws(CommandFailure) -> Report {
         try Self.request(command, arguments, as: type, at: path, timeout: timeout, unanswered: unanswered)
     }
 
     static func request<Report: Decodable>(
-        _ command: NodeCommand, _ arguments: some Encodable = NoArguments(), as type: Report.Type, at path: String, timeout: Duration = .seconds(5),
+        _ command: Command, _ arguments: some Encodable = NoArguments(), as type: Report.Type, at path: String, timeout: Duration? = nil,
         unanswered: String? = nil
     ) throws(CommandFailure) -> Report {
         do throws(ControlError) {
             return try ControlClient.request(
-                type, path: path, command: command.rawValue, arguments: arguments, timeout: timeout, daemon: "matd")
+                type, path: path, command: command.rawValue, arguments: arguments, timeout: timeout ?? patience, daemon: daemon)
         } catch {
             throw CommandFailure(error, unanswered: unanswered)
         }
     }
 }
 
-/// Where imsd listens.
-struct IMSControl: ParsableArguments {
+struct NodeControl: DaemonControl {
+    typealias Command = NodeCommand
+
+    static let daemon = "matd"
+    static let patience: Duration = .seconds(5)
+
+    @Option(name: .customLong("control"), help: ArgumentHelp("matd's control socket.", valueName: "path"))
+    var path = DaemonFile.nodeControl.path
+}
+
+struct IMSControl: DaemonControl {
+    typealias Command = IMSCommandName
+
+    static let daemon = "imsd"
+    static let patience: Duration = .seconds(10)
+
     @Option(name: .customLong("control"), help: ArgumentHelp("imsd's control socket.", valueName: "path"))
     var path = DaemonFile.imsControl.path
-
-    /// - Parameter unanswered: what may be so although imsd gave no answer, where it was asked to change something.
-    func request<Report: Decodable>(
-        _ command: IMSCommandName, _ arguments: some Encodable = NoArguments(), as type: Report.Type, timeout: Duration = .seconds(10),
-        unanswered: String? = nil
-    ) throws(CommandFailure) -> Report {
-        try Self.request(command, arguments, as: type, at: path, timeout: timeout, unanswered: unanswered)
-    }
-
-    static func request<Report: Decodable>(
-        _ command: IMSCommandName, _ arguments: some Encodable = NoArguments(), as type: Report.Type, at path: String,
-        timeout: Duration = .seconds(10), unanswered: String? = nil
-    ) throws(CommandFailure) -> Report {
-        do throws(ControlError) {
-            return try ControlClient.request(
-                type, path: path, command: command.rawValue, arguments: arguments, timeout: timeout, daemon: "imsd")
-        } catch {
-            throw CommandFailure(error, unanswered: unanswered)
-        }
-    }
 }

@@ -18,7 +18,8 @@ enum TraceText {
         } else if report.steps.contains(where: { $0.stage == .node && $0.outcome == .doubt }), report.steps.last?.outcome == .skipped {
             lines.append("as far as this could be seen nothing stops packets to \(report.hoa)")
         } else {
-            lines.append("nothing stops packets to \(report.hoa); see what is in doubt above")
+            let isInDoubt = report.steps.contains { $0.outcome == .doubt }
+            lines.append("nothing stops packets to \(report.hoa)\(isInDoubt ? "; see what is in doubt above" : "")")
         }
         return style.page(lines)
     }

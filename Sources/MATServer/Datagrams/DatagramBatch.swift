@@ -78,16 +78,7 @@ package struct DatagramBatch {
     package func datagram(_ index: Int) -> (octets: UnsafeRawBufferPointer, source: Endpoint, local: IPAddress) {
         var header = mat_datagram()
         mat_batch_received(received + index, receivedSlots + index, &header)
-        return (octets(index), Endpoint(Self.address(header.peer), port: header.peer_port), Self.address(header.local))
-    }
-
-    @inline(__always)
-    private static func address(_ address: in6_addr) -> IPAddress {
-        withUnsafeBytes(of: address) {
-            IPAddress(
-                high: UInt64(bigEndian: $0.loadUnaligned(as: UInt64.self)),
-                low: UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self)))
-        }
+        return (octets(index), Endpoint(IPAddress(ofMessage: header.peer), port: header.peer_port), IPAddress(ofMessage: header.local))
     }
 
     /// Where the answers to the next datagram go: room for `answersPerDatagramMax`, `octetsPerDatagram` apart.

@@ -112,7 +112,7 @@ package struct ForwardBatch {
         mat_batch_received(received + index, receivedSlots + index, &header)
         let payload = UnsafeRawBufferPointer(
             start: octets + index * Self.stride, count: min(Int(received[index].length), Self.payloadOctetsMax))
-        return (payload, Endpoint(Self.address(header.peer), port: header.peer_port), Self.address(header.local))
+        return (payload, Endpoint(IPAddress(ofMessage: header.peer), port: header.peer_port), IPAddress(ofMessage: header.local))
     }
 
     /// The DSCP and ECN that a received datagram came with.
@@ -235,15 +235,6 @@ package struct ForwardBatch {
             if mat_sendmmsg(descriptor, &one, 1, Int32(MSG_NOSIGNAL | MSG_DONTWAIT)) != 1 { failures += 1 }
         }
         return failures
-    }
-
-    @inline(__always)
-    private static func address(_ address: in6_addr) -> IPAddress {
-        withUnsafeBytes(of: address) {
-            IPAddress(
-                high: UInt64(bigEndian: $0.loadUnaligned(as: UInt64.self)),
-                low: UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self)))
-        }
     }
 
     @inline(__always)
