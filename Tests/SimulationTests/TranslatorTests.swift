@@ -230,6 +230,28 @@ final class TranslatedWorld {
     }
 
     @Test(
+        "Who only listens, and moves to where a firewall drops flows in their middle, hears its peer again within 1.5 s; elsewhere nothing is changed by its silence",
+        arguments: [inFirewall, open2], [22, 23] as [UInt64])
+    func listenerMoves(place: String, seed: UInt64) {
+        let world = TranslatedWorld(seed: seed)
+        #expect(world.start(Self.open, Self.peer), "\(world.logs())")
+        world.network.run(for: .seconds(8))
+        world.direction = .toMN
+        world.network.run(for: .seconds(15))
+        #expect(world.ways == Self.direct)
+        let (began, before) = (world.network.time, world.mn.delivered.count)
+        world.mn.move(to: [ip(place)])
+        let isHeard = world.network.drive(max: .seconds(10)) { world.mn.delivered.count > before }
+        #expect(isHeard && world.network.time - began <= .milliseconds(1500), "\(world.network.time - began)\n\(world.logs())")
+        for _ in 1...10 {
+            let rate = world.rate()
+            #expect(rate.toMN >= 49, "\(rate)\n\(world.logs())")
+        }
+        #expect(world.ways == (place == Self.open2 ? Self.direct : Self.encapsulated), "\(world.logs())")
+        #expect(world.mn.imt.violations.isEmpty && world.cn.imt.violations.isEmpty)
+    }
+
+    @Test(
         "Back in a network that was found to be filtered, a node is reached there at once; after an hour, or in another one, it finds out anew",
         arguments: [(inFirewall, 60, true), ("198.18.5.11", 60, true), (inFirewall, 3700, false), (inOtherFirewall, 60, false)])
     func knownFirewall(place: String, seconds: Int, isKnown: Bool) {

@@ -8,7 +8,8 @@ import MATSignal
 /// ```
 ///   (nothing) ── a new pair is used ──► watched ── a packet comes, or 10 s ──► (nothing)
 ///                                         │  packets came before, or come in datagrams from that very MoA;
-///                                         │  and some went out for 500 ms, and none came rewritten
+///                                         │  and some went out for 500 ms, and none came rewritten;
+///                                         │  or we are new here and only listen, and none came for 500 ms
 ///                                         ▼
 ///                                      doubted: its MoA is asked as an endpoint ── a packet comes ──► (nothing)
 ///                                         │  it has signed
@@ -34,6 +35,8 @@ struct DirectTrials: Sendable {
         var silence: (since: MonotonicTime, sent: UInt64)?
         /// The peer's packets come in datagrams that might have been rewritten, or it asks whether they may.
         var isLeftByPeer = false
+        /// Packets were exchanged with it shortly before.
+        var wasBusy = false
         var isDoubted = false
         var isFiltered = false
     }
@@ -50,6 +53,8 @@ struct DirectTrials: Sendable {
     static let trialsMax = 64
     static let networksMax = 256
     static let trialMax: Duration = .seconds(10)
+    /// So long before a trial a conversation may have carried its last packet, the time without a network included, and still be expected to go on.
+    static let busyMax: Duration = .seconds(10)
     /// How long it is watched whether packets come rewritten all the same.
     static let mistakeMax: Duration = .seconds(60)
     static let filteredFor: Duration = .seconds(600)
@@ -84,17 +89,22 @@ struct DirectTrials: Sendable {
     // MARK: Events
 
     /// Rewritten packets of a peer take this pair from now on.
-    mutating func begin(_ hoa: HomeAddress, _ pair: MobilePair, _ now: MonotonicTime) {
+    ///
+    /// - Parameter lastTraffic: when packets were last seen to be exchanged with it.
+    mutating func begin(_ hoa: HomeAddress, _ pair: MobilePair, lastTraffic: MonotonicTime? = nil, _ now: MonotonicTime) {
         if trials[hoa]?.pair == pair { return }
         trials[hoa] = nil
         guard passed[Networks(pair)] == nil, trials.count < Self.trialsMax else { return }
         trials[hoa] = Trial(pair: pair, until: now + Self.trialMax)
+        trials[hoa]?.wasBusy = lastTraffic.map { now - $0 < Self.busyMax } ?? false
     }
 
     mutating func end(_ hoa: HomeAddress) { trials[hoa] = nil }
 
-    /// - Parameter isAwaited: the peer, or its IMS, has acked where we are.
-    mutating func counted(_ use: RewrittenUse, isAwaited: Bool, _ now: MonotonicTime) -> OnCount {
+    /// - Parameters:
+    ///   - isAwaited: the peer, or its IMS, has acked where we are.
+    ///   - isUnshown: nothing has shown yet that packets which began outside arrive here, though it should have been.
+    mutating func counted(_ use: RewrittenUse, isAwaited: Bool, isUnshown: Bool = false, _ now: MonotonicTime) -> OnCount {
         let hoa = use.pair.peer
         guard var trial = trials[hoa] else { return .nothing }
         defer { if trials[hoa] != nil { trials[hoa] = trial } }
@@ -116,12 +126,14 @@ struct DirectTrials: Sendable {
             trial.silence = nil
             return .nothing
         }
-        guard use.sent > last.sent else { return .nothing }
+        // Who only listens has nothing but the silence, and opens a firewall of its own by asking.
+        let onlyListens = isUnshown && trial.wasBusy && trial.cameAtFirst > 0
+        guard use.sent > last.sent || onlyListens else { return .nothing }
         let silence = trial.silence ?? (now, last.sent)
         trial.silence = silence
         trial.isDoubted =
             (trial.cameAtFirst > 0 || trial.isLeftByPeer) && now - silence.since >= PathSigns.silenceMax
-            && use.sent - silence.sent >= Self.silentPacketsMin
+            && (onlyListens || use.sent - silence.sent >= Self.silentPacketsMin)
         return trial.isDoubted ? .doubt : .nothing
     }
 

@@ -23,7 +23,10 @@ extension NodeCore {
                 if paths.counted(use.pair.peer, came: use.came) { applyPeer(use.pair.peer, now) }
                 continue
             }
-            switch trials.counted(use, isAwaited: knowsUs(use.pair.peer), now.monotonic) {
+            let own = trials.pair(of: use.pair.peer)?.own
+            // The check of the own IMS comes as soon as it knows of us, where anything comes.
+            let isUnshown = own.map { ownEndpoints.isCheckAwaited(at: $0) } ?? false
+            switch trials.counted(use, isAwaited: knowsUs(use.pair.peer), isUnshown: isUnshown, now.monotonic) {
             case .nothing: break
             case .doubt: doubtDirect(use.pair.peer, now)
             case .trust: applyPeer(use.pair.peer, now)
@@ -35,7 +38,7 @@ extension NodeCore {
     /// A peer's rewritten packets take this pair now.
     mutating func directPathTaken(by hoa: HomeAddress, _ pair: MobilePair, _ now: Now) {
         guard let peer = peers[hoa], !peer.record.isNetwork, homes[home(for: hoa) ?? hoa]?.isNetwork == false else { return }
-        trials.begin(hoa, pair, now.monotonic)
+        trials.begin(hoa, pair, lastTraffic: peer.lastTraffic, now.monotonic)
     }
 
     /// Its packets may be filtered: whether it can be reached in datagrams there is found out.

@@ -56,6 +56,23 @@ import Testing
         #expect(!trials.isWatching)
     }
 
+    @Test("Who only listens asks after 500 ms without packets, while nothing has shown that this network lets any in that began outside")
+    func listens() {
+        func doubted(lastTraffic: Int64?, came: UInt64, isUnshown: Bool, isAwaited: Bool = true) -> [Int64] {
+            var trials = DirectTrials()
+            trials.begin(peer, pair, lastTraffic: lastTraffic.map(time), time(20_000))
+            return stride(from: Int64(20_100), through: 29_000, by: 100).filter {
+                trials.counted(use(3, came), isAwaited: isAwaited, isUnshown: isUnshown, time($0)) == .doubt
+            }
+        }
+        #expect(doubted(lastTraffic: 19_000, came: 7, isUnshown: true) == [20_700])
+        // The check of the own IMS came; the peer had fallen silent long before, or had never sent; it does not know where we are.
+        #expect(doubted(lastTraffic: 19_000, came: 7, isUnshown: false) == [])
+        #expect(doubted(lastTraffic: 9_000, came: 7, isUnshown: true) == [])
+        #expect(doubted(lastTraffic: 19_000, came: 0, isUnshown: true) == [])
+        #expect(doubted(lastTraffic: 19_000, came: 7, isUnshown: true, isAwaited: false) == [])
+    }
+
     @Test("Before the peer knows where we are, its silence says nothing")
     func unknownThere() {
         var trials = DirectTrials()
