@@ -46,6 +46,17 @@ import Testing
         #expect(try offer([first], 1, of: home("203.0.113.3")).isEmpty && peers.count == 2)
     }
 
+    @Test("Strangers that want to be peers never take the place of one: where there is no room they are not entered until an idle one is forgotten")
+    mutating func crowd() throws {
+        let others = (3...200).map { home("203.0.113.\($0)") }
+        _ = try offer([first], 1)
+        _ = try offer([second], 1, of: home("203.0.113.2"))
+        for other in others { #expect(try offer([moa("198.18.1.1")], 1, of: other).isEmpty) }
+        #expect(peers[hoa]?.lists(first) == true && peers[home("203.0.113.2")]?.lists(second) == true && peers.count == 2)
+        peers.remove(home("203.0.113.2"))
+        #expect(try offer([moa("198.18.1.1")], 1, of: others[0]).first == .entered(others[0]))
+    }
+
     @Test("A newer record is in force at once; a peer that moved is told of us again, and the same record costs nothing while there is a path")
     mutating func newer() throws {
         _ = try offer([first], 1)
