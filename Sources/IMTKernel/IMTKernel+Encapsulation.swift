@@ -119,7 +119,7 @@ extension IMTKernel {
 
     private func hold(_ octets: UnsafeRawBufferPointer) {
         // The kernel's own noise (listener reports, router solicitations) is multicast; nobody waits for an answer.
-        guard let packet = HeldPacket(octets), !packet.destination.isMulticast, !packet.destination.isBroadcast else { return }
+        guard let packet = HeldPacket(octets), !packet.destination.isMulticast, !packet.destination.isBroadcast, !refusesBound(packet) else { return }
         onEvent(.heldOutbound(packet))
     }
 }

@@ -25,6 +25,9 @@ public final class IMTKernel {
     let trackedFlows: TrackedFlows
     /// `nil` where the kernel has no sock_diag.
     let socketSearch: SocketSearch?
+    /// How often it is asked about sockets that are bound to the device, and whether people were told of one.
+    var boundRate = RateLimit(perSecond: IMTKernel.boundPerSecondMax)
+    var hasToldOfBound = false
     /// What travels in datagrams.
     let encapsulator: Encapsulator
     /// Likewise by the kernel alone; `nil` if all of it is the encapsulator's.
