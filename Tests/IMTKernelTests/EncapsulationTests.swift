@@ -114,6 +114,47 @@ struct EncapsulationTests {
         try net.net.expectClean()
     }
 
+    /// Next header and length are filled in by the kernel; then PadN, four octets.
+    private static let options: [UInt8] = [0, 0, 1, 4, 0, 0, 0, 0]
+
+    @Test(
+        "IPv6 hop-by-hop and destination options travel with UDP, TCP and fragments, and errors about such packets come back",
+        arguments: mixed.filter { !$0.inner.isIPv4 }, [true, false])
+    func extensionHeaders(_ nesting: Nesting, offloads: Bool) throws {
+        let net = try mapped(nesting, offloads: offloads)
+        let family = nesting.inner
+        // IPV6_HOPOPTS and IPV6_DSTOPTS, each alone and both.
+        for options in [[Int32(54)], [59], [54, 59]] {
+            let receiver = try TestSocket(net.cn.namespace, TestSocket.datagram, family)
+            try receiver.bind(family.peer, port: 4611)
+            for option in options { try receiver.set(41, option, octets: Self.options) }
+            let sender = try TestSocket(net.mn.namespace, TestSocket.datagram, family)
+            for option in options { try sender.set(41, option, octets: Self.options) }
+            for count in [1, 300, 1300, 4000] {
+                let data = pattern(count)
+                try sender.send(data, to: family.peer, port: 4611)
+                let got = try receiver.receiveFrom()
+                #expect(got.octets == data && got.source.address == family.own, "\(options), \(count)")
+                try receiver.send(data, to: got.source.address, port: got.source.port)
+                #expect(try sender.receiveFrom().octets == data, "\(options), \(count)")
+            }
+            try sender.connect(family.peer, port: 4612)
+            try sender.send([1])
+            let refused = #expect(throws: ShellError.self) { try sender.receive(1) }
+            #expect(refused?.description.contains("refused") == true, "\(refused?.description ?? "")")
+
+            let listener = try TestSocket(net.cn.namespace, TestSocket.stream, family)
+            try listener.bind(family.peer, port: 4613)
+            try listener.listen()
+            let client = try TestSocket(net.mn.namespace, TestSocket.stream, family)
+            for option in options { try client.set(41, option, octets: Self.options) }
+            try client.connect(family.peer, port: 4613)
+            let server = try listener.accept()
+            try transfer(client, server, octets: 200_000)
+        }
+        try net.net.expectClean()
+    }
+
     @Test("Marks of congestion get from the network to the receiver, and what the sender marked to the network", arguments: nestings)
     func congestion(_ nesting: Nesting) throws {
         let net = try mapped(nesting)
@@ -325,6 +366,27 @@ struct EncapsulationTests {
         #expect(try net.mn.ask { $0.canLeave(to: nesting.inner.peer) && $0.hasEntry(for: nesting.inner.peer) && $0.releaseOutbound(first) })
         try connecting.wait()
         try transfer(client, try listener.accept(), octets: 100_000)
+        try net.net.expectClean()
+    }
+
+    @Test("A first datagram that comes in pieces waits for its path, and arrives whole by it", arguments: nestings)
+    func releasedInPieces(_ nesting: Nesting) throws {
+        let net = try TranslatedTopology(nesting.places)
+        let peer = nesting.inner.peer
+        let receiver = try TestSocket(net.cn.namespace, TestSocket.datagram, nesting.inner)
+        try receiver.bind(peer, port: 4609)
+        let sender = try TestSocket(net.mn.namespace, TestSocket.datagram, nesting.inner)
+        let data = pattern(4000)
+        try sender.send(data, to: peer, port: 4609)
+        var held: [HeldPacket] = []
+        #expect(
+            eventually {
+                held += net.mn.takeOutbound().filter { $0.destination == peer }
+                return held.reduce(0) { $0 + $1.bytes.count } > 4000
+            })
+        try net.encapsulate(nesting.inner, in: nesting.outer)
+        for packet in held { #expect(try net.mn.ask { $0.releaseOutbound(packet) }) }
+        #expect(try receiver.receiveFrom().octets == data)
         try net.net.expectClean()
     }
 
