@@ -262,7 +262,8 @@ INLINE int delivering4(struct __sk_buff *skb, const u32 link, const struct rewri
     struct ipv4 *ip = data + link;
     if ((void *)(ip + 1) > end) return GO_ON;
     struct upper upper = upper4(ip, link);
-    if (!upper.protocol) return GO_ON;
+    // Pieces do not say whether they are the agent's, as those of datagrams that packets travel in are on a narrow path. nftables sees them put together.
+    if (!upper.protocol || ip->fragment & NET16(0x3FFF)) return GO_ON;
     u32 destination = ip->destination;
     struct pair4 pair = {ip->source, 0};
     for (int index = 0; index < OWN_MAX && index < all->own4_count; index++) {
@@ -304,7 +305,7 @@ INLINE int delivering6(struct __sk_buff *skb, const u32 link, const struct rewri
     }
     if (!is_ours) return GO_ON;
     struct upper upper = upper6(skb, next, link);
-    if (!upper.protocol) return GO_ON;
+    if (!upper.protocol || next == FRAGMENT6) return GO_ON;
     struct arrival *arrival = map_look_up(&arrivals6, &pair);
     if (!arrival) return GO_ON;
     u32 slot = arrival->slot;
