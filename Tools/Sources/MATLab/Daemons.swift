@@ -258,7 +258,9 @@ public struct Daemons {
     public func stop(_ name: String, _ signal: Int32 = SIGTERM) throws {
         try end(name, signal)
         if signal != SIGKILL, try daemon(try topology.host(name)) == "matd" {
-            let result = try runCommand(["ip", "netns", "exec", lab.namespace(name), try lab.program("matd"), "--remove"], within: 30)
+            // Programs too, which would go on with what they were told last.
+            let here = ["ip", "netns", "exec", lab.namespace(name), "env", "MAT_PROGRAMS=\(pins(name))"]
+            let result = try runCommand(here + [try lab.program("matd"), "--remove"], within: 30)
             guard result.status == 0 else { throw LabError("matd --remove on \(name): \(result.output)") }
         }
     }
