@@ -116,6 +116,7 @@ public final class IMTKernel {
             adopted: adopted, outbound: tables.model.outbound, inbound: tables.model.inbound, own: tables.model.own,
             encapsulated: tables.encapsulatedBefore, plain: tables.model.plain)
         state.visited = configuration.visitedHomes.compactMap { $0 }
+        if adopted { state.forwarded = adoptedForwarding }
         return state
     }
 

@@ -9,6 +9,8 @@ public struct AdoptedState: Sendable {
     public var own: [MobileAddress: HomeAddress]
     /// Pairs whose packets an earlier run encapsulated. Where to, only it knew: nothing of them leaves until a way is found anew.
     public var encapsulated: Set<HomePair>
+    /// Those of them whose packets the kernel's programs go on sending, and how.
+    public var forwarded: [HomePair: Carriage] = [:]
     /// Destinations an earlier run had found plain. They are questioned again after `PlainDestinations.adoptedLifetime`.
     public var plain: Set<IPAddress>
     /// Visited homes that programs of an earlier run start from still.

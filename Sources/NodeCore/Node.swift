@@ -48,7 +48,8 @@ package struct Node {
 
     /// What the kernel had of an earlier run.
     package mutating func adopted(_ state: AdoptedState, now: Now) -> [ShellAction] {
-        let steps = cores.adopted(outbound: state.outbound, inbound: state.inbound, own: state.own, now: now)
+        let steps = cores.adopted(
+            outbound: state.outbound, inbound: state.inbound, own: state.own, forwarded: state.forwarded, now: now)
         let visiting = takeOver(visited: state.visited, now)
         return visiting + actions(steps + cores.namesChanged(isLocal: isResolvingLocally, now: now), now)
     }

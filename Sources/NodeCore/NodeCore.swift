@@ -229,10 +229,14 @@ public struct NodeCore {
 
     /// Entries that an earlier run left in the kernel and that no peer of this run stands behind: traffic flows through
     /// them, so the peers are asked for anew instead of being dropped.
+    ///
+    /// - Parameter forwarded: what the kernel's programs still send in datagrams.
     public mutating func adopted(
-        outbound: [HomePair: MobilePair], inbound: [Arrival: HomeAddress], own: [MobileAddress: HomeAddress] = [:], now: Now
+        outbound: [HomePair: MobilePair], inbound: [Arrival: HomeAddress], own: [MobileAddress: HomeAddress] = [:],
+        forwarded: [HomePair: Carriage] = [:], now: Now
     ) -> [NodeAction] {
         entered.adopt(own)
+        pathMTUs.adopt(forwarded, now.monotonic)
         adoptEntries(outbound, inbound, now)
         return endEvent()
     }

@@ -29,8 +29,8 @@ extension NodeCore {
         let probes = peerRelays.tell(hoa) { $0.hold(held, now.monotonic) }
         let relayed = isRewritten || isHeld || endpoint != nil ? nil : relayedWay(of: hoa, now)
         let after = endpoint?.carriage ?? relayed?.carriage
-        let largest = after.map { self.largest(of: hoa, over: $0) } ?? Carriage.mtuAtFirst
-        let needsSum = after.map { self.needsSum(hoa, over: $0) } ?? false
+        let largest = after.map { self.largest(of: hoa, over: $0, now) } ?? Carriage.mtuAtFirst
+        let needsSum = after.map { self.needsSum(hoa, over: $0, now) } ?? false
         let isByEndpoint = peerEndpoints[hoa]?.installed != nil
         let largestBefore = isByEndpoint ? peerEndpoints[hoa]?.installedLargest : peerRelays[hoa]?.installedLargest
         let neededSum = isByEndpoint ? peerEndpoints[hoa]?.installedNeedsSum : peerRelays[hoa]?.installedNeedsSum

@@ -7,13 +7,15 @@ import MATSignal
 
 extension NodeCore {
     /// The largest packet for a path that a peer's packets take, or would.
-    func largest(of hoa: HomeAddress, over way: Carriage.Way) -> UInt32 {
+    func largest(of hoa: HomeAddress, over way: Carriage.Way, _ now: Now) -> UInt32 {
         if let fixed = configuration.mtu { return fixed }
-        return pathMTUs[Self.key(of: hoa, way)]?.largest ?? Carriage.mtuAtFirst
+        return pathMTUs.largest(Self.key(of: hoa, way), of: hoa, now.monotonic) ?? Carriage.mtuAtFirst
     }
 
     /// Whether the datagrams of such a path have to have a sum.
-    func needsSum(_ hoa: HomeAddress, over way: Carriage.Way) -> Bool { way.endpoints != nil && pathMTUs.needsSum(Self.key(of: hoa, way)) }
+    func needsSum(_ hoa: HomeAddress, over way: Carriage.Way, _ now: Now) -> Bool {
+        way.endpoints != nil && pathMTUs.needsSum(Self.key(of: hoa, way), of: hoa, now.monotonic)
+    }
 
     private static func key(of hoa: HomeAddress, _ way: Carriage.Way) -> PathMTUs.Key {
         let (own, far) = way.endpoints ?? (Endpoint(way.own.address, port: SignalPort.node), Endpoint(way.destination, port: SignalPort.node))

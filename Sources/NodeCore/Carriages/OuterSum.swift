@@ -11,6 +11,7 @@ import MATSignal
 ///   30 s, 60 s ... 10 min   │   │ three unanswered, others answered
 ///                           └── settled: needed
 /// ```
+/// Where the kernel's programs send without one for an earlier run of the agent, it is not needed until probes say so, and they go at once.
 /// Beside each goes one with a sum: where that stays unanswered too, nothing passes, and it is asked again after 2 s.
 struct OuterSum: Sendable {
     enum Action: Hashable, Sendable {
@@ -62,6 +63,9 @@ struct OuterSum: Sendable {
     /// Times in a row that ones with a sum came back and ones without did not.
     private var failures = 0
 
+    /// - Parameter isNeeded: `false` where an earlier run has found out that those without one arrive.
+    init(isNeeded: Bool = true) { self.isNeeded = isNeeded }
+
     // MARK: Questions
 
     /// Those without a sum do not arrive, and others do.
@@ -85,6 +89,8 @@ struct OuterSum: Sendable {
         packetsUnconfirmed &+= packets
         switch state {
         case .asking: return []
+        // What an earlier run found may have changed since.
+        case .unknown where !isNeeded: return ask(Self.doubtfulWait, now)
         case .unknown, .resting: return ask(Self.answerWait, now)
         case .settled:
             let isDue = !isNeeded && packetsUnconfirmed >= PathMTU.busyPackets && isOld(PathMTU.busyConfirmInterval, now)

@@ -96,6 +96,14 @@ struct PathMTU: Sendable {
     /// Why it is not larger, for people.
     private(set) var failed: UInt32?
 
+    init() {}
+
+    /// - Parameter size: what packets have while an earlier run's programs send them. It is confirmed when this run's take the path.
+    init(adopted size: UInt32, _ now: MonotonicTime) {
+        self.size = min(max(size, Carriage.mtuAtFirst), Carriage.mtuUsual)
+        state = .resting(next: now)
+    }
+
     // MARK: Questions
 
     /// As `Carriage.largest`.

@@ -27,9 +27,14 @@ struct PathMTUs: Sendable {
     }
 
     private struct Path: Sendable {
-        var mtu = PathMTU()
-        var sum = OuterSum()
+        var mtu: PathMTU
+        var sum: OuterSum
         var peers: Set<HomeAddress> = []
+
+        init(_ former: Former?, _ now: MonotonicTime) {
+            mtu = former.map { PathMTU(adopted: $0.largest, now) } ?? PathMTU()
+            sum = OuterSum(isNeeded: former == nil)
+        }
 
         /// What its machines say.
         enum Saying {
@@ -37,6 +42,18 @@ struct PathMTUs: Sendable {
             case sum(OuterSum.Action)
         }
     }
+
+    /// A way by which the kernel's programs go on sending a peer's packets for an earlier run, without sums.
+    private struct Former: Sendable {
+        let own: Endpoint
+        let far: Endpoint
+        let largest: UInt32
+        /// When the kernel gives it up, if nobody has claimed it.
+        let end: MonotonicTime
+    }
+
+    /// How long an earlier run's ways are kept (`IMTKernel.adoptedForwardingMax`).
+    static let formerMax: Duration = .seconds(120)
 
     /// Of the whole node; packets on others are as large as every path carries.
     static let pathsMax = 16_384
@@ -49,6 +66,8 @@ struct PathMTUs: Sendable {
     /// Packets of each peer so far, when its use was last told.
     private var counts: [HomeAddress: UInt64] = [:]
     private var deadlines = DeadlineQueue<Key>()
+    /// Of peers whose packets have taken no path of this run yet.
+    private var formerWays: [HomeAddress: Former] = [:]
 
     init(pathsMax: Int, asksSizes: Bool = true) { (self.pathsMax, self.asksSizes) = (pathsMax, asksSizes) }
 
@@ -56,8 +75,19 @@ struct PathMTUs: Sendable {
 
     subscript(key: Key) -> PathMTU? { paths[key]?.mtu }
 
-    /// Whether datagrams on a path have to have a sum: over IPv6, where none has been seen to arrive without.
-    func needsSum(_ key: Key) -> Bool { key.isOverIPv6 && paths[key]?.sum.isNeeded ?? true }
+    /// The largest packet of a peer's for a path; `nil` if nothing is known of it.
+    func largest(_ key: Key, of hoa: HomeAddress, _ now: MonotonicTime) -> UInt32? {
+        paths[key]?.mtu.largest ?? formerWay(key, of: hoa, now).map { PathMTU(adopted: $0.largest, now).largest }
+    }
+
+    /// Whether a peer's datagrams on a path have to have a sum: over IPv6, where none has been seen to arrive without, by this run or an earlier one.
+    func needsSum(_ key: Key, of hoa: HomeAddress, _ now: MonotonicTime) -> Bool {
+        key.isOverIPv6 && paths[key]?.sum.isNeeded ?? (formerWay(key, of: hoa, now) == nil)
+    }
+
+    private func formerWay(_ key: Key, of hoa: HomeAddress, _ now: MonotonicTime) -> Former? {
+        formerWays[hoa].flatMap { $0.own == key.own && $0.far == key.far && now < $0.end ? $0 : nil }
+    }
 
     /// Likewise, and it was found out that those without do not arrive.
     func losesWithoutSum(_ key: Key) -> Bool { key.isOverIPv6 && paths[key]?.sum.isMissed ?? false }
@@ -73,6 +103,14 @@ struct PathMTUs: Sendable {
 
     // MARK: Events
 
+    /// These ways of an earlier run go on in the kernel.
+    mutating func adopt(_ ways: [HomePair: Carriage], _ now: MonotonicTime) {
+        for (pair, carriage) in ways.sorted(by: { $0.key < $1.key }).prefix(pathsMax) {
+            guard let (own, far) = carriage.way.endpoints, !carriage.needsSum else { continue }
+            formerWays[pair.peer] = Former(own: own, far: far, largest: carriage.largest, end: now + Self.formerMax)
+        }
+    }
+
     /// A peer's packets take this path.
     ///
     /// - Parameter packets: to and from it so far.
@@ -80,7 +118,9 @@ struct PathMTUs: Sendable {
         if keys[hoa] != key { remove(hoa) }
         guard paths[key] != nil || paths.count < pathsMax else { return [] }
         keys[hoa] = key
-        paths[key, default: Path()].peers.insert(hoa)
+        let known = formerWay(key, of: hoa, now)
+        formerWays[hoa] = nil
+        paths[key, default: Path(known, now)].peers.insert(hoa)
         let before = counts.updateValue(packets, forKey: hoa) ?? packets
         let fresh = packets < before ? packets : packets - before
         let asksSizes = asksSizes

@@ -339,14 +339,15 @@ public struct NodeCores {
     public mutating func leaves(now: Now) -> [Step] { decideAll { core, _ in core.leaves(now: now) } }
 
     public mutating func adopted(
-        outbound: [HomePair: MobilePair], inbound: [Arrival: HomeAddress], own: [MobileAddress: HomeAddress], now: Now
+        outbound: [HomePair: MobilePair], inbound: [Arrival: HomeAddress], own: [MobileAddress: HomeAddress],
+        forwarded: [HomePair: Carriage] = [:], now: Now
     ) -> [Step] {
         let coreOfHome = coreOfHome
         func part(_ home: HomeAddress) -> Int { coreOfHome[home] ?? 0 }
         return decideAll { core, index in
             core.adopted(
                 outbound: outbound.filter { part($0.key.own) == index }, inbound: inbound.filter { part($0.key.own) == index },
-                own: own.filter { part($0.value) == index }, now: now)
+                own: own.filter { part($0.value) == index }, forwarded: forwarded.filter { part($0.key.own) == index }, now: now)
         }
     }
 

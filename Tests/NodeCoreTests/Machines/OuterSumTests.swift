@@ -67,6 +67,14 @@ import Testing
         #expect(run(&sum, 60_000..<80_000, roundTrip: nil).changes == [true])
     }
 
+    @Test("Where an earlier run sends without one they have none from the start, and one again within a second if those do not arrive any more")
+    func adopted() {
+        var sum = OuterSum(isNeeded: false)
+        #expect(run(&sum, 0..<5000, roundTrip: 40) == (1, []) && !sum.isNeeded)
+        sum = OuterSum(isNeeded: false)
+        #expect(run(&sum, 0..<1000, roundTrip: nil) == (3, [true]) && sum.isNeeded && sum.isMissed)
+    }
+
     @Test("A path on which nothing at all is answered for a while is not said to miss a sum, and has none again 2 s after it is back")
     func outage() {
         var sum = OuterSum()

@@ -1,3 +1,4 @@
+import IMTPlan
 import MATSignal
 import MATTesting
 import Testing
@@ -213,5 +214,31 @@ private struct Wire {
         paths.remove(peers[1])
         paths.remove(peers[2])
         #expect(paths.count == 0 && paths.nextDue == nil)
+    }
+
+    @Test("What the kernel goes on with for an earlier run says of its path what passes, for two minutes and until the peer takes another one")
+    func former() {
+        let own = Endpoint(ip("2001:db8:1::3"), port: 6289)
+        let (far, other) = (Endpoint(ip("2001:db8:2::9"), port: 6289), Endpoint(ip("2001:db8:2::9"), port: 6290))
+        let (home, peer) = (home("203.0.113.9"), home("203.0.113.1"))
+        let (key, otherKey) = (PathMTUs.Key(own: own, far: far, peer: nil), PathMTUs.Key(own: own, far: other, peer: nil))
+        func made() -> PathMTUs {
+            var paths = PathMTUs(pathsMax: 2)
+            paths.adopt([HomePair(own: home, peer: peer): Carriage(.encapsulated(own: own, peer: far), largest: 1400)], time(0))
+            return paths
+        }
+        var paths = made()
+        #expect(!paths.needsSum(key, of: peer, time(0)) && paths.largest(key, of: peer, time(0)) == 1400)
+        #expect(paths.needsSum(otherKey, of: peer, time(0)) && paths.largest(otherKey, of: peer, time(0)) == nil)
+        #expect(paths.needsSum(key, of: home, time(0)))
+        #expect(paths.needsSum(key, of: peer, time(120_000)))
+        // Both are asked about at once.
+        #expect(paths.use(key, by: peer, time(10)) == [.ask(peer, key, 1400), .askWithoutSum(peer, key)])
+        #expect(!paths.needsSum(key, of: peer, time(200_000)) && paths.largest(key, of: peer, time(200_000)) == 1400)
+        #expect(paths.answered(1400, by: peer, from: own, to: far, sentAt: time(10), time(50)) == [])
+        #expect(paths.takeDue(time(50)) == [.ask(peer, key, 1424)])
+        paths = made()
+        #expect(paths.use(otherKey, by: peer, time(0)) == [.ask(peer, otherKey, 1280), .askWithoutSum(peer, otherKey)])
+        #expect(paths.needsSum(otherKey, of: peer, time(0)) && paths.needsSum(key, of: peer, time(0)))
     }
 }
