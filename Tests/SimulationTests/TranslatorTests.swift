@@ -136,6 +136,7 @@ final class TranslatedWorld {
 
     static let open = "192.0.2.10"
     static let open2 = "192.0.2.11"
+    static let open3 = "192.0.2.12"
     static let peer = "198.18.0.10"
     static let (inA, inA2, inB, inC) = ("10.1.0.10", "10.1.0.11", "10.2.0.10", "10.3.0.10")
     static let (direct, encapsulated) = (("direct", "direct"), ("encapsulated", "encapsulated"))
@@ -237,6 +238,8 @@ final class TranslatedWorld {
         #expect(world.start(Self.open, Self.peer), "\(world.logs())")
         world.network.run(for: .seconds(8))
         world.direction = .toMN
+        // From its next place nothing has ever come, by which the peer could judge.
+        world.mn.move(to: [ip(Self.open3)])
         world.network.run(for: .seconds(15))
         #expect(world.ways == Self.direct)
         let (began, before) = (world.network.time, world.mn.delivered.count)
