@@ -126,8 +126,8 @@ struct DirectTrials: Sendable {
             trial.silence = nil
             return .nothing
         }
-        // Who only listens has nothing but the silence, and opens a firewall of its own by asking.
-        let onlyListens = isUnshown && trial.wasBusy && trial.cameAtFirst > 0
+        // Who only listens has nothing but the silence, and opens a firewall of its own by asking. What comes in datagrams is no silence.
+        let onlyListens = isUnshown && trial.wasBusy && trial.cameAtFirst > 0 && !trial.isLeftByPeer
         guard use.sent > last.sent || onlyListens else { return .nothing }
         let silence = trial.silence ?? (now, last.sent)
         trial.silence = silence
