@@ -26,7 +26,6 @@ extension IMTKernel {
             if route.failure == nil, route.interface != device.name { refuse(packet, device) }
         } catch {
             // The kernel can't say, and the packet waits as any.
-            return false
         }
         return false
     }

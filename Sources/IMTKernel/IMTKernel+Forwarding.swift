@@ -7,9 +7,6 @@ import MATSignal
 
 // Packets in datagrams by the kernel alone (`KernelEncapsulation`), beside the encapsulator, which has the same peers and takes what the kernel leaves.
 extension IMTKernel {
-    /// How long peers that were taken over are kept without a word from the agent: a proof's life (protocol.md section 11.4).
-    static let adoptedForwardingMax: Duration = .seconds(120)
-
     /// Whether packets in datagrams are the kernel's, as far as it can.
     public var encapsulatesInKernel: Bool { forwarding != nil && configuration.encapsulation != .agent }
 
@@ -63,7 +60,7 @@ extension IMTKernel {
         } catch {
             giveUpForwarding(error)
         }
-        if !unconfirmedForwarding.isEmpty { wait(for: .adoptedForwarding, until: SystemClock.now().monotonic + Self.adoptedForwardingMax) }
+        if !unconfirmedForwarding.isEmpty { wait(for: .adoptedForwarding, until: SystemClock.now().monotonic + AdoptedState.forwardedMax) }
     }
 
     /// Takes programs and maps away, also those that an earlier run has left.

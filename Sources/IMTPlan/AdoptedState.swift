@@ -9,12 +9,15 @@ public struct AdoptedState: Sendable {
     public var own: [MobileAddress: HomeAddress]
     /// Pairs whose packets an earlier run encapsulated. Where to, only it knew: nothing of them leaves until a way is found anew.
     public var encapsulated: Set<HomePair>
-    /// Those of them whose packets the kernel's programs go on sending, and how.
+    /// Those of them whose packets the kernel's programs go on sending, and how; for `forwardedMax`.
     public var forwarded: [HomePair: Carriage] = [:]
     /// Destinations an earlier run had found plain. They are questioned again after `PlainDestinations.adoptedLifetime`.
     public var plain: Set<IPAddress>
     /// Visited homes that programs of an earlier run start from still.
     public var visited: [HomeAddress] = []
+
+    /// How long peers that were taken over are kept without a word from the agent: a proof's life (protocol.md section 11.4).
+    package static let forwardedMax: Duration = .seconds(120)
 
     public init(
         adopted: Bool, outbound: [HomePair: MobilePair] = [:], inbound: [Arrival: HomeAddress] = [:],

@@ -29,9 +29,7 @@ final class ClientShell {
     /// - Parameter resolvers: the system's if empty.
     init(resolvers: [Endpoint], requiresDNSSEC: Bool) throws(SystemError) {
         loop = try EventLoop()
-        var configuration = resolvers.isEmpty ? ResolverConfiguration.system() : ResolverConfiguration(servers: resolvers)
-        configuration.requireDNSSEC = requiresDNSSEC
-        resolver = Resolver(loop: loop, configuration: configuration)
+        resolver = Resolver(loop: loop, configuration: .named(resolvers, requireDNSSEC: requiresDNSSEC))
         socket = try UDPSocket(loop: loop, port: 0) { [unowned self] octets, source, _ in
             perform(core.received(Array(octets), from: source, SystemClock.now()))
         }

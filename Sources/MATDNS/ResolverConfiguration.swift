@@ -66,6 +66,15 @@ public struct ResolverConfiguration: Sendable, Hashable {
 
     public init(servers: [Endpoint]) { self.init(servers: servers.map { Server($0) }) }
 
+    /// Those that a configuration names, or the system's if it names none.
+    ///
+    /// - Parameter requireDNSSEC: whether answers that nobody validated count as failures.
+    public static func named(_ servers: [Endpoint], requireDNSSEC: Bool) -> ResolverConfiguration {
+        var configuration = servers.isEmpty ? system() : ResolverConfiguration(servers: servers)
+        configuration.requireDNSSEC = requireDNSSEC
+        return configuration
+    }
+
     /// The system's servers, from resolv.conf. A file that isn't there means a server on this host, as in resolv.conf(5).
     public static func system(path: String = systemPath, upstreamPath: String = upstreamPath) -> ResolverConfiguration {
         var configuration = ResolverConfiguration(servers: [Server]())

@@ -100,8 +100,7 @@ public final class RelayService {
     }
 
     private static func resolverConfiguration(_ configuration: RelayConfiguration) -> ResolverConfiguration {
-        var dns = configuration.resolvers.isEmpty ? ResolverConfiguration.system() : ResolverConfiguration(servers: configuration.resolvers)
-        dns.requireDNSSEC = configuration.requireDNSSEC
+        var dns = ResolverConfiguration.named(configuration.resolvers, requireDNSSEC: configuration.requireDNSSEC)
         dns.totalTimeout = configuration.dnsTimeout
         dns.usesSystemTimeouts = false
         dns.inFlightMax = questionsMax

@@ -10,9 +10,7 @@ extension SocketSearch {
     /// - Parameter device: one of which such sockets are found as well as those that are bound to none.
     /// - Returns: `nil` for what is neither TCP nor UDP or has no ports, and for sockets that have gone.
     func link(ofSocketOf packet: HeldPacket, device: UInt32) throws(KernelError) -> UInt32? {
-        guard packet.protocolNumber == 6 || packet.protocolNumber == 17, let from = packet.sourcePort, let to = packet.destinationPort else {
-            return nil
-        }
+        guard let from = packet.sourcePort, let to = packet.destinationPort else { return nil }
         func padded(_ address: IPAddress) -> [UInt8] { address.packetOctets + [UInt8](repeating: 0, count: 16 - address.packetOctets.count) }
         func octets(_ port: UInt16) -> [UInt8] { [UInt8(port >> 8), UInt8(port & 0xFF)] }
         let (own, far) = (octets(from) + padded(packet.source), octets(to) + padded(packet.destination))

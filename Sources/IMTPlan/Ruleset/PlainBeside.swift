@@ -16,16 +16,16 @@ extension TranslationRuleset {
     /// that only towards a peer's MoA; otherwise its connected socket claims the answers. UDP and echo have no such socket.
     func begun(_ home: HomeAddress) -> ChainDefinition {
         let moas = familyOwn.filter { $0.1 == home }.map(\.0)
-        let homes = homeAddresses.map(\.address).filter { home in moas.contains { $0.address == home } }
+        let homes = moas.map { HomeAddress($0.address) }.filter(homeAddresses.contains)
         let key: [Expression] = [.load(destination, into: r0), .load(source, into: r1)]
         // What is asked after this chain concerns HoAs, and addresses that are no MoAs.
         let ends: [Expression] = [.verdict(.accept)]
-        let isNoHome: [Expression] = [.load(source, into: r0)] + homes.map { .compare(r0, .notEqual, $0.packetOctets) }
+        let isNoHome: [Expression] = [.load(source, into: r0)] + homes.map { .compare(r0, .notEqual, $0.address.packetOctets) }
         return ChainDefinition(
             name: Self.begun(home), hook: nil,
             rules: isOtherPort(transport(0, 2)) + [
                 isEdge, mayBeOurPort(0) + [.verdict(.jump("our_port"))],
-            ] + moas.map(goesToPeer) + [
+            ] + moas.map { goesToPeer(of: home, from: $0) } + [
                 isProtocol(Self.udp) + key + flowKey(2 * words, portsAnswered) + [notePlainFlow] + (homes.isEmpty ? ends : [])
             ] + (homes.isEmpty ? [] : [isProtocol(Self.udp) + isNoHome + ends]) + [
                 // An error that this host makes may quote a mapped packet all the same.
@@ -48,9 +48,8 @@ extension TranslationRuleset {
 
     /// From this MoA to a peer's. The flow's key wants the peer's HoA, and a look-up's result can't be a key for `nft list`: so the HoA is
     /// written over the own MoA for a moment, which the chain that this leads to knows without the header. Checksums need no mending meanwhile.
-    private func goesToPeer(from moa: MobileAddress) -> [Expression] {
-        guard let home = own[moa] else { return [] }
-        return isAddress(moa.address, source) + [
+    private func goesToPeer(of home: HomeAddress, from moa: MobileAddress) -> [Expression] {
+        isAddress(moa.address, source) + [
             .load(destination, into: r0), .lookup(set: Self.into(home), key: r0, into: r0), .write(source, from: r0, checksum: .none),
             .verdict(.jump(Self.toPeer(moa))),
         ]

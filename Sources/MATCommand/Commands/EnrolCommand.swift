@@ -60,8 +60,7 @@ struct EnrolCommand: ParsableCommand {
     /// A network whose certificate nobody would believe: addresses of it are aliases into a zone that is delegated for less than a /24
     /// (RFC 2317), and its keys are looked up in the zone above, which names none of this server's.
     private func refuseUnnamed() throws(CommandFailure) {
-        guard home.family == .ipv4, home.familyLength > ClasslessZone.lengthMin, home.length < 128 else { return }
-        guard let names = NetworkNames.find(home), let alias = names.alias, let keys = names.keys else { return }
+        guard home.isClasslessNetwork, let names = NetworkNames.find(home), let alias = names.alias, let keys = names.keys else { return }
         let own = Set(try control.request(.status, as: IMSStatusReport.self).keys.map(\.publicKey))
         guard own.isDisjoint(with: keys.map { KeyFile.write($0) }) else { return }
         throw CommandFailure(

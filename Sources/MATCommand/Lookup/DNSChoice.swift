@@ -32,9 +32,5 @@ struct DNSChoice {
     }
 
     /// What they are asked with.
-    var configuration: ResolverConfiguration {
-        var configuration = servers.isEmpty ? ResolverConfiguration.system() : ResolverConfiguration(servers: servers)
-        configuration.requireDNSSEC = requiresDNSSEC
-        return configuration
-    }
+    var configuration: ResolverConfiguration { .named(servers, requireDNSSEC: requiresDNSSEC) }
 }

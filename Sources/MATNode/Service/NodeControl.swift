@@ -108,8 +108,12 @@ extension NodeService {
 
     /// - Parameter counted: by the kernel, of each peer.
     func report(_ now: Now, _ counted: [HomePair: PeerCounters]) -> NodeReport {
+        report(status(now, counted), now, counted)
+    }
+
+    func status(_ now: Now, _ counted: [HomePair: PeerCounters]) -> NodeStatus {
         shell.tell(counted.mapValues(\.packets))
-        return report(core.status(now: now), now, counted)
+        return core.status(now: now)
     }
 
     func report(_ status: NodeStatus, _ now: Now, _ counted: [HomePair: PeerCounters]) -> NodeReport {
@@ -147,8 +151,7 @@ extension NodeService {
 
     private func peersReport(_ now: Now) -> MATControl.PeersReport {
         let counted = environment.counters()
-        shell.tell(counted.mapValues(\.packets))
-        let status = core.status(now: now)
+        let status = status(now, counted)
         return PeersReport(
             peers: status.peers.map { peer($0, counted) }, peersCount: status.peersCount, peersTroubled: status.peersTroubled,
             undecided: undecided(status))

@@ -216,8 +216,7 @@ public final class NodeService {
 
     private func metricFamilies() -> [MetricFamily] {
         let (counted, now) = (environment.counters(), SystemClock.now())
-        shell.tell(counted.mapValues(\.packets))
-        let status = shell.node.cores.status(now: now)
+        let status = status(now, counted)
         return metrics.families(report(status, now, counted), status, counted)
     }
 

@@ -28,10 +28,13 @@ public struct IPPrefix: Hashable, Sendable, Comparable, CustomStringConvertible,
     /// The length as people write it: /24 for IPv4, /64 for IPv6.
     public var familyLength: UInt8 { length - family.leadingBits }
 
+    /// A network, and smaller than a zone of the reverse tree: a zone for it alone is of RFC 2317.
+    package var isClasslessNetwork: Bool { family == .ipv4 && familyLength > 24 && familyLength < 32 }
+
     /// What is to be said where the keys for a network's certificate are missing: its name in the DNS may be that of a larger one (protocol.md
     /// section 8), so that a zone of its own says nothing of it.
-    public var keysNote: String {
-        guard family == .ipv4, familyLength > 24, familyLength < 32 else { return "" }
+    package var keysNote: String {
+        guard isClasslessNetwork else { return "" }
         return
             "; of a network longer than /24 they are to be in the zone of the /24, since one that is delegated for it (RFC 2317) vouches for single addresses only"
     }

@@ -95,8 +95,7 @@ struct DirectTrials: Sendable {
         if trials[hoa]?.pair == pair { return }
         trials[hoa] = nil
         guard passed[Networks(pair)] == nil, trials.count < Self.trialsMax else { return }
-        trials[hoa] = Trial(pair: pair, until: now + Self.trialMax)
-        trials[hoa]?.wasBusy = lastTraffic.map { now - $0 < Self.busyMax } ?? false
+        trials[hoa] = Trial(pair: pair, until: now + Self.trialMax, wasBusy: lastTraffic.map { now - $0 < Self.busyMax } ?? false)
     }
 
     mutating func end(_ hoa: HomeAddress) { trials[hoa] = nil }

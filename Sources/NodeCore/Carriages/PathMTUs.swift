@@ -52,9 +52,6 @@ struct PathMTUs: Sendable {
         let end: MonotonicTime
     }
 
-    /// How long an earlier run's ways are kept (`IMTKernel.adoptedForwardingMax`).
-    static let formerMax: Duration = .seconds(120)
-
     /// Of the whole node; packets on others are as large as every path carries.
     static let pathsMax = 16_384
 
@@ -107,7 +104,7 @@ struct PathMTUs: Sendable {
     mutating func adopt(_ ways: [HomePair: Carriage], _ now: MonotonicTime) {
         for (pair, carriage) in ways.sorted(by: { $0.key < $1.key }).prefix(pathsMax) {
             guard let (own, far) = carriage.way.endpoints, !carriage.needsSum else { continue }
-            formerWays[pair.peer] = Former(own: own, far: far, largest: carriage.largest, end: now + Self.formerMax)
+            formerWays[pair.peer] = Former(own: own, far: far, largest: carriage.largest, end: now + AdoptedState.forwardedMax)
         }
     }
 
