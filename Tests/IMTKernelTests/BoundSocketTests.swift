@@ -20,16 +20,8 @@ struct BoundSocketTests {
     func encapsulated(_ family: Family, _ places: TranslatedTopology.Places) throws {
         let net = try TranslatedTopology(places)
         try net.encapsulate(family, in: family)
-        let listener = try TestSocket(net.cn.namespace, TestSocket.stream, family)
-        try listener.bind(family.peer, port: 4620)
-        try listener.listen()
         let client = try bound(net.mn, TestSocket.stream, family)
-        try client.connect(family.peer, port: 4620)
-        let server = try listener.accept()
-        let data = pattern(100_000)
-        let sending = BackgroundWork { try server.send(data) }
-        #expect(try client.receive(data.count) == data)
-        try sending.wait()
+        try expect(client, toReceive: pattern(100_000), from: try connect(client, net.cn, family, port: 4620).server)
         let ping = net.mn.namespace.attempt("ping -n -c 2 -i 0.1 -W 1 -I mat0 \(family.peer)")
         #expect(ping.status == 0, "\(ping.output)")
         try net.net.expectClean()
@@ -50,10 +42,7 @@ struct BoundSocketTests {
         let ping = net.mn.namespace.attempt("ping -n -c 2 -i 0.2 -W 1 -I mat0 \(family.peer)")
         #expect(ping.status != 0 && ping.output.contains("+2 errors"), "\(ping.output)")
         let (other, server, _) = try connectTCP(net, to: "\(family.peer)", port: 4622)
-        let data = pattern(10_000)
-        let sending = BackgroundWork { try server.send(data) }
-        #expect(try other.receive(data.count) == data)
-        try sending.wait()
+        try expect(other, toReceive: pattern(10_000), from: server)
         #expect(net.mn.warnings.filter { $0.contains("binds its socket to mat0") }.count == 1, "\(net.mn.warnings)")
         try net.expectClean()
     }

@@ -143,13 +143,9 @@ struct EncapsulationTests {
             let refused = #expect(throws: ShellError.self) { try sender.receive(1) }
             #expect(refused?.description.contains("refused") == true, "\(refused?.description ?? "")")
 
-            let listener = try TestSocket(net.cn.namespace, TestSocket.stream, family)
-            try listener.bind(family.peer, port: 4613)
-            try listener.listen()
             let client = try TestSocket(net.mn.namespace, TestSocket.stream, family)
             for option in options { try client.set(41, option, octets: Self.options) }
-            try client.connect(family.peer, port: 4613)
-            let server = try listener.accept()
+            let (server, _) = try connect(client, net.cn, family, port: 4613)
             try transfer(client, server, octets: 200_000)
         }
         try net.net.expectClean()

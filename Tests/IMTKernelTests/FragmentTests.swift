@@ -99,17 +99,10 @@ struct FragmentTests {
             let refused = #expect(throws: ShellError.self) { try sender.receive(1) }
             #expect(refused?.description.contains("refused") == true, "\(refused?.description ?? "")")
 
-            let listener = try TestSocket(net.cn.namespace, TestSocket.stream, family)
-            try listener.bind(family.peer, port: 4304)
-            try listener.listen()
             let client = try TestSocket(net.mn.namespace, TestSocket.stream, family)
             for option in options { try client.set(41, option, octets: Self.options) }
-            try client.connect(family.peer, port: 4304)
-            let server = try listener.accept()
-            let bulk = pattern(50_000)
-            let work = BackgroundWork { try client.send(bulk) }
-            #expect(try server.receive(bulk.count) == bulk)
-            try work.wait()
+            let (server, _) = try connect(client, net.cn, family, port: 4304)
+            try expect(server, toReceive: pattern(50_000), from: client)
         }
         let wire = tap.take()
         #expect(wire.contains { $0[6] == 0 } && wire.contains { $0[6] == 60 })

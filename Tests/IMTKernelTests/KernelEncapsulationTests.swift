@@ -60,9 +60,7 @@ struct KernelEncapsulationTests {
         net.cn.finish(leaving: true)
         #expect(try stream.lost(of: 50) == 0)
         let data = pattern(300_000)
-        let sending = BackgroundWork { try client.send(data) }
-        #expect(try server.receive(data.count) == data)
-        try sending.wait()
+        try expect(server, toReceive: data, from: client)
         // The successors, each of which is told by the first packet to its peer.
         for (host, made, links, received) in [
             (net.mn, Topology.mnConfiguration, ["wlan", "cell"], net.atMN), (net.cn, Topology.cnConfiguration, ["eth0"], net.atCN),
@@ -94,9 +92,7 @@ struct KernelEncapsulationTests {
         let packet = try #require(held.first)
         #expect(try net.mn.ask { $0.releaseOutbound(packet) && $0.unconfirmedForwarding.isEmpty })
         #expect(try stream.lost(of: 20) == 0)
-        let back = BackgroundWork { try server.send(data) }
-        #expect(try client.receive(data.count) == data)
-        try back.wait()
+        try expect(client, toReceive: data, from: server)
         try net.net.expectClean()
     }
 

@@ -59,9 +59,7 @@ struct MobileNetworkTests {
             try client.connect(family.peer, port: 4101)
             let server = try listener.accept()
             let data = [UInt8](repeating: 3, count: 100_000)
-            let sender = BackgroundWork { try client.send(data) }
-            #expect(try server.receive(data.count) == data)
-            try sender.wait()
+            try expect(server, toReceive: data, from: client)
             let route = try net.inner.run("ip route get \(family.peer)")
             #expect(route.contains("mtu 1300"), "\(route)")
             for (asked, namespace) in [(family.peer, net.inner), (family.host, net.base.cn.namespace)] {

@@ -114,9 +114,7 @@ struct OffloadTests {
         }
         let (client, server, _) = try connectTCP(net, to: "\(family.peer)", port: 4504)
         let data = pattern(100_000)
-        let work = BackgroundWork { try client.send(data) }
-        #expect(try server.receive(data.count) == data)
-        try work.wait()
+        try expect(server, toReceive: data, from: client)
         // An error that comes in by the tunnel.
         let asker = try TestSocket(net.cn.namespace, TestSocket.datagram, family)
         try asker.connect(family.own, port: 4505)

@@ -46,9 +46,7 @@ struct RewritingTests {
 
     private func talk(_ client: TestSocket, _ server: TestSocket, _ data: [UInt8] = pattern(60_000)) throws {
         for (from, to) in [(client, server), (server, client)] {
-            let sending = BackgroundWork { try from.send(data) }
-            #expect(try to.receive(data.count) == data)
-            try sending.wait()
+            try expect(to, toReceive: data, from: from)
         }
     }
 

@@ -41,9 +41,7 @@ struct TranslationTests {
         for (own, peer) in Self.peers {
             let (client, server, _) = try connectTCP(net, to: peer, port: 4000)
             let data = (0..<300_000).map { UInt8(truncatingIfNeeded: $0 &* 31) }
-            let sender = BackgroundWork { try client.send(data) }
-            #expect(try server.receive(data.count) == data)
-            try sender.wait()
+            try expect(server, toReceive: data, from: client)
             let receiver = try TestSocket(net.cn.namespace, type: TestSocket.datagram, isIPv4: try address(peer).isIPv4)
             try receiver.bind(try address(peer), port: 4001)
             let talker = try TestSocket(net.mn.namespace, type: TestSocket.datagram, isIPv4: try address(peer).isIPv4)
@@ -119,9 +117,7 @@ struct TranslationTests {
         for (_, peer) in Self.peers {
             let (client, server, _) = try connectTCP(net, to: peer, port: 4004)
             let data = (0..<200_000).map { UInt8(truncatingIfNeeded: $0 &* 7) }
-            let sender = BackgroundWork { try client.send(data) }
-            #expect(try server.receive(data.count) == data)
-            try sender.wait()
+            try expect(server, toReceive: data, from: client)
             let route = try net.mn.namespace.run("ip route get \(peer)")
             #expect(route.contains("mtu 1300"), "\(route)")
         }

@@ -128,7 +128,8 @@ struct ClasslessZoneTests {
         let upper = try startNSD([(Self.parent, parent)], in: place.upper)
         // These answer for what is above with authority, and so that there is nothing below.
         let lower = try startNSD([(Self.parent, head(Self.parent)), ("0.203.in-addr.arpa", head("0.203.in-addr.arpa"))], in: place.lower)
-        let unbound = try startUnbound([Self.parent], at: upper.endpoint, in: place.resolver, elsewhere: ([lameBelow, lame], lower.endpoint))
+        let unbound = try startUnbound(
+            [Self.parent], at: upper.endpoint, in: place.resolver, elsewhere: [lameBelow, lame].map { ($0, lower.endpoint) })
         let loop = try EventLoop()
         func lookUp(_ address: String) throws -> IMSLookupResult {
             try lookup(loop, IMSLookup(resolver: Resolver(loop: loop, configuration: ResolverConfiguration(servers: [unbound.endpoint]))), address)

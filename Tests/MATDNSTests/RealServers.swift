@@ -165,9 +165,10 @@ func startBIND(_ zones: [(name: String, text: String)], _ directory: TemporaryDi
         "named", ["-f", "-c", try directory.write("named.conf", text)], at: endpoint, probe: zones.first?.name ?? ".")
 }
 
-/// unbound that finds the given zones at another server, and some at a third.
+/// unbound that finds the given zones at another server, and some elsewhere.
 func startUnbound(
-    _ zones: [String], at server: Endpoint, in directory: TemporaryDirectory, anchors: [String] = [], elsewhere: (zones: [String], Endpoint)? = nil
+    _ zones: [String], at server: Endpoint, in directory: TemporaryDirectory, anchors: [String] = [],
+    elsewhere: [(zone: String, server: Endpoint)] = []
 ) throws -> ServerProcess {
     let endpoint = Endpoint(loopback, port: ServerProcess.freePort())
     var text = """
@@ -185,12 +186,11 @@ func startUnbound(
             module-config: "\(anchors.isEmpty ? "" : "validator ")iterator"
 
         """
-    for zone in zones + (elsewhere?.zones ?? []) { text += "    local-zone: \"\(zone)\" nodefault\n" }
+    let stubs = zones.map { (zone: $0, server: server) } + elsewhere
+    for stub in stubs { text += "    local-zone: \"\(stub.zone)\" nodefault\n" }
     for anchor in anchors { text += "    trust-anchor: \"\(anchor)\"\n" }
     text += "remote-control:\n    control-enable: no\n"
-    for (zones, server) in [(zones, server), elsewhere ?? ([], server)] {
-        for zone in zones { text += "stub-zone:\n    name: \"\(zone)\"\n    stub-addr: \(server.address)@\(server.port)\n" }
-    }
+    for (zone, server) in stubs { text += "stub-zone:\n    name: \"\(zone)\"\n    stub-addr: \(server.address)@\(server.port)\n" }
     return try ServerProcess(
         "unbound", ["-d", "-c", try directory.write("unbound.conf", text)], at: endpoint, probe: zones.first ?? ".")
 }

@@ -194,6 +194,15 @@ func expect(_ socket: TestSocket, toReceive octets: [UInt8], sourceLocation: Sou
     #expect(got == octets, sourceLocation: sourceLocation)
 }
 
+/// What the other end of a connection sends.
+func expect(
+    _ socket: TestSocket, toReceive octets: [UInt8], from other: TestSocket, sourceLocation: SourceLocation = #_sourceLocation
+) throws {
+    let sending = BackgroundWork { try other.send(octets) }
+    try expect(socket, toReceive: octets, sourceLocation: sourceLocation)
+    try sending.wait()
+}
+
 /// The next ICMP error that a raw ICMP socket gets: who made it, its type and code, and the packet it quotes.
 func receiveError(
     _ socket: TestSocket, _ family: Family

@@ -140,6 +140,17 @@ final class TestSocket: @unchecked Sendable {
     private func failed(_ what: String) -> ShellError { ShellError("\(what): \(String(cString: strerror(errno)))") }
 }
 
+/// Connects a socket of mn's to one of cn's that is bound to the peer's home address.
+///
+/// - Returns: the server's end, and the socket that listens.
+func connect(_ client: TestSocket, _ cn: Host, _ family: Family, port: UInt16) throws -> (server: TestSocket, listener: TestSocket) {
+    let listener = try TestSocket(cn.namespace, TestSocket.stream, family)
+    try listener.bind(family.peer, port: port)
+    try listener.listen()
+    try client.connect(family.peer, port: port)
+    return (try listener.accept(), listener)
+}
+
 /// A TCP connection from mn to cn between the given addresses; both ends.
 func connectTCP(_ net: Topology, from: String? = nil, to: String, port: UInt16) throws -> (
     client: TestSocket, server: TestSocket, listener: TestSocket
