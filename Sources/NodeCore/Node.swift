@@ -269,10 +269,11 @@ package struct Node {
     }
 
     package mutating func timerFired(now: Now) -> [ShellAction] {
+        let decided = actions(cores.timerFired(now: now), now) + visitsDue(now)
+        // After what was decided: a move may be among it, and connections that begin then wait.
         let offers = offers(held.retry(holding: cores.holdsConnections(to:), now: now.monotonic))
         let search: [ShellAction] = translators.takeDue(now.monotonic) ? [.findTranslator] : []
-        return actions(cores.timerFired(now: now), now) + visitsDue(now) + offers + search
-            + translatorChanged(translators.present(standIns.prefix), now)
+        return decided + offers + search + translatorChanged(translators.present(standIns.prefix), now)
     }
 
     /// The node ends, and what it has in the kernel with it.

@@ -276,10 +276,41 @@ import Testing
         try listed.meet(at: [H.first, H.second])
         listed.links([H.second])
         #expect(listed.outbound?.own.address == H.second && !listed.core.holdsConnections(to: node.peer.hoa))
+        // An address of the other family stood in for those of its own: nothing was rewritten from it, though it works on.
+        let stoodIn = try NodeHarness()
+        try stoodIn.meet()
+        let other = ip("2001:db8:77::1")
+        stoodIn.links([other])
+        stoodIn.advance(.seconds(2))
+        #expect(stoodIn.outbound == nil && !stoodIn.core.holdsConnections(to: node.peer.hoa))
+        stoodIn.clear()
+        stoodIn.links([H.second, other])
+        #expect(stoodIn.outbound?.own.address == H.second && stoodIn.core.holdsConnections(to: node.peer.hoa))
+        #expect(stoodIn.actions.first { if case .changeIMT = $0 { true } else { false } }.map { "\($0)".contains("holdConnections") } == true)
         // Cut short, before the peer had heard of the new one.
         let short = try self.overlapping()
         short.links([H.second])
         #expect(short.core.holdsConnections(to: node.peer.hoa))
+    }
+
+    @Test("What was on its way when the node moved again, and is acked then, shows nobody to know of the new place")
+    func ackOfAnEarlierMove() throws {
+        let node = try NodeHarness()
+        try node.meet()
+        node.links([H.second])
+        let earlier = try node.take(.maNotify)
+        // With overlap: its traffic stays until it knows of the new place.
+        node.links([H.first, H.second])
+        #expect(node.outbound == node.path(H.second, H.peerFirst))
+        node.answer(earlier, .maNotifyAck(MANotifyAck(code: .ok, cookie: node.cookie(earlier), hoa: node.own.hoa)))
+        try node.acknowledgeHANotify()
+        #expect(node.outbound == node.path(H.second, H.peerFirst))
+        node.clear()
+        node.links([H.first])
+        #expect(node.outbound == node.path(H.first, H.peerFirst) && node.core.holdsConnections(to: node.peer.hoa))
+        let notify = try node.take(.maNotify)
+        node.answer(notify, .maNotifyAck(MANotifyAck(code: .ok, cookie: node.cookie(notify), hoa: node.own.hoa)))
+        #expect(!node.core.holdsConnections(to: node.peer.hoa))
     }
 
     @Test("Without any address packets wait; with the next one they go")

@@ -85,6 +85,8 @@ import Testing
         // Its interface goes and comes back.
         node.links([H.first])
         #expect(node.outbound == node.path(H.first, H.peerFirst))
+        // What the peer acks is to be of this.
+        node.clear()
         node.links([H.first, H.second])
         node.answerProofs()
         try node.answerUpdate()

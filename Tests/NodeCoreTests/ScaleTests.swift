@@ -30,7 +30,7 @@ import Testing
                 core.keepServers(servers, of: hoa)
                 core.prove(place, of: hoa, now)
                 core.cancel(.checkLocator(hoa, place))
-                core.peerKnowsUs(hoa, now)
+                core.peerKnowsUs(hoa, of: core.announcing(for: hoa)?.announcement.number, now)
                 return core.traffic([(key: hoa, value: UInt64(index + 1))], now: now)
             }
         }

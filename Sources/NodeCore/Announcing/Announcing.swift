@@ -72,8 +72,9 @@ struct Announcing: Sendable {
         peer.telling.duties.isEmpty && isBehind && !own.announcement.isOwed
     }
 
-    /// The peer, or its IMS for it, has acked our newest record.
-    func knowsUs(_ hoa: HomeAddress, in peers: inout PeerTable, _ own: Own) {
+    /// The peer, or its IMS for it, has acked our record of a move. What was on its way when we moved again says nothing of where we are now.
+    func knowsUs(_ hoa: HomeAddress, of move: UInt32?, in peers: inout PeerTable, _ own: Own) {
+        guard move == own.announcement.number else { return }
         peers.update(hoa) { $0.tell { $0.acked(own.announcement.number) } }
     }
 
@@ -82,18 +83,20 @@ struct Announcing: Sendable {
     /// A peer acked our record, refused it, or stayed silent (`nil`) for the three tries of protocol.md section 7.
     ///
     /// - Parameters:
+    ///   - move: which move the record was of. About another than our last there is nothing to do: the peer is told, or will be.
     ///   - began: when the first of the tries was sent.
     ///   - isBehind: its traffic leaves from an own address that is not its first, and works.
-    func acked(_ hoa: HomeAddress, _ ack: MANotifyAck?, since began: MonotonicTime, isBehind: Bool, in peers: inout PeerTable, _ own: Own) -> [Action]
-    {
-        guard let peer = peers[hoa] else { return [] }
+    func acked(
+        _ hoa: HomeAddress, _ ack: MANotifyAck?, of move: UInt32?, since began: MonotonicTime, isBehind: Bool, in peers: inout PeerTable, _ own: Own
+    ) -> [Action] {
+        guard move == own.announcement.number, let peer = peers[hoa] else { return [] }
         guard let ack else {
             let log = Action.log(PeerRecords.level(peers), "peer \(hoa) did not ack our record; it will learn it from our IMS")
             return keepsPath(peer, isBehind, silentSince: began) ? [log] : [log, .follow(hoa)]
         }
         switch ack.code {
         case .ok:
-            knowsUs(hoa, in: &peers, own)
+            knowsUs(hoa, of: move, in: &peers, own)
             return [.follow(hoa)]
         case .stale:
             // Believed only with our own signature: anyone could name a sequence that nothing can go beyond.
@@ -138,16 +141,17 @@ struct Announcing: Sendable {
     /// A peer's IMS answered HA Notify, or did not (`nil`).
     ///
     /// - Parameters:
+    ///   - move: which move our record was of.
     ///   - servers: the peer's IMSs.
     ///   - isAwaited: packets to the peer are held. They go on now; what was in vain is repeated when communication begins.
     mutating func serverAnswered(
-        _ hoa: HomeAddress, _ code: ResponseCode?, _ text: String?, lifetime: UInt32?, _ servers: ServerSet?, isAwaited: Bool,
+        _ hoa: HomeAddress, _ code: ResponseCode?, _ text: String?, of move: UInt32?, lifetime: UInt32?, _ servers: ServerSet?, isAwaited: Bool,
         in peers: inout PeerTable, _ own: Own, now: MonotonicTime
     ) -> [Action] {
         var actions: [Action] = []
         switch code {
         case .ok:
-            knowsUs(hoa, in: &peers, own)
+            knowsUs(hoa, of: move, in: &peers, own)
         case .tryLater:
             if let source = own.source(to: servers), let server = servers?.endpoints.first(where: { $0.family == source.family })?.address,
                 let end = queues.pause(server, for: lifetime, then: hoa, now: now)

@@ -56,9 +56,9 @@ extension NodeCore {
             ?? target ?? endpoints.endpoints.first
     }
 
-    mutating func peerNotified(_ hoa: HomeAddress, _ ack: MANotifyAck?, since began: MonotonicTime, _ now: Now) {
+    mutating func peerNotified(_ hoa: HomeAddress, _ ack: MANotifyAck?, of exchange: Exchange, _ now: Now) {
         guard let own = announcing(for: hoa), let peer = peers[hoa] else { return }
-        let actions = announcing.acked(hoa, ack, since: began, isBehind: isBehind(peer), in: &peers, own)
+        let actions = announcing.acked(hoa, ack, of: exchange.move, since: exchange.began, isBehind: isBehind(peer), in: &peers, own)
         noteKnowledge(hoa, knewUs: announcing.knows(peer, own), own, now)
         perform(actions, now)
     }
@@ -93,7 +93,7 @@ extension NodeCore {
         case .go(let targets):
             start(.notifyServer(peer), to: targets, now)
         case .impossible(let reason):
-            serverNotified(peer, nil, reason, now)
+            serverNotified(peer, nil, reason, of: nil, now)
         case .later(let server, let time):
             deadlines.set(.server(server), at: time)
             return false
@@ -111,11 +111,15 @@ extension NodeCore {
         if let time = announcing.due(server, now: now.monotonic) { deadlines.set(.server(server), at: time) }
     }
 
-    mutating func serverNotified(_ hoa: HomeAddress, _ code: ResponseCode?, _ text: String?, lifetime: UInt32? = nil, _ now: Now) {
+    /// - Parameter move: as `Exchange.move`.
+    mutating func serverNotified(
+        _ hoa: HomeAddress, _ code: ResponseCode?, _ text: String?, of move: UInt32?, lifetime: UInt32? = nil, _ now: Now
+    ) {
         guard let own = announcing(for: hoa) else { return }
         let knewUs = knowsUs(hoa)
         let actions = announcing.serverAnswered(
-            hoa, code, text, lifetime: lifetime, serverSet(of: hoa), isAwaited: destinations.contains(hoa), in: &peers, own, now: now.monotonic)
+            hoa, code, text, of: move, lifetime: lifetime, serverSet(of: hoa), isAwaited: destinations.contains(hoa), in: &peers, own,
+            now: now.monotonic)
         noteKnowledge(hoa, knewUs: knewUs, own, now)
         perform(actions, now)
     }
@@ -134,11 +138,11 @@ extension NodeCore {
         return announcing.knows(peer, own)
     }
 
-    /// The peer, or its IMS for it, has acked our newest record.
-    mutating func peerKnowsUs(_ hoa: HomeAddress, _ now: Now) {
+    /// The peer, or its IMS for it, has acked our record of a move.
+    mutating func peerKnowsUs(_ hoa: HomeAddress, of move: UInt32?, _ now: Now) {
         guard let own = announcing(for: hoa) else { return }
         let knewUs = knowsUs(hoa)
-        announcing.knowsUs(hoa, in: &peers, own)
+        announcing.knowsUs(hoa, of: move, in: &peers, own)
         noteKnowledge(hoa, knewUs: knewUs, own, now)
     }
 

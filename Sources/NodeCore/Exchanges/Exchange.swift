@@ -129,6 +129,8 @@ struct Exchange: Sendable {
     let targets: [Endpoint]
     /// The own address to send from; `nil`: the preferred one of the target's family at each try.
     let source: IPAddress?
+    /// Which of our moves its answer shows to be known (`Announcement.told`); `nil` if it tells of none.
+    let move: UInt32?
     /// When the first try was sent; after a move the first of those from there.
     private(set) var began: MonotonicTime
     /// Whether the last message carried a server cookie: without one the receiver does only what costs it nothing.
@@ -144,13 +146,14 @@ struct Exchange: Sendable {
 
     /// - Parameter targets: at least one.
     init(
-        _ purpose: Purpose, sequence: UInt32, to targets: [Endpoint], from source: IPAddress?, triesMax: Int, smoothedRTT: Duration?,
-        now: MonotonicTime
+        _ purpose: Purpose, sequence: UInt32, to targets: [Endpoint], from source: IPAddress?, move: UInt32?, triesMax: Int,
+        smoothedRTT: Duration?, now: MonotonicTime
     ) {
         self.sequence = sequence
         self.purpose = purpose
         self.targets = targets
         self.source = source
+        self.move = move
         self.triesMax = triesMax
         began = now
         retransmission = Retransmission(type: purpose.type, smoothedRTT: smoothedRTT, now: now)

@@ -61,9 +61,10 @@ struct Exchanges: Sendable {
     ///
     /// - Parameters:
     ///   - source: the own address to send from; `nil`: the preferred one, of `preferred`.
+    ///   - move: as `Exchange.move`.
     ///   - preferred: the own address that comes first, of each family.
     mutating func start(
-        _ purpose: Exchange.Purpose, to targets: [Endpoint], source: IPAddress?, triesMax: Int?, preferred: FamilyPair<IPAddress?>,
+        _ purpose: Exchange.Purpose, to targets: [Endpoint], source: IPAddress?, move: UInt32?, triesMax: Int?, preferred: FamilyPair<IPAddress?>,
         random: inout any RandomNumberGenerator, _ now: MonotonicTime
     ) -> [OnTry] {
         cancel(purpose)
@@ -71,7 +72,7 @@ struct Exchanges: Sendable {
         var sequence = UInt32.random(in: .min ... .max, using: &random)
         while exchanges[sequence] != nil { sequence &+= 1 }
         exchanges[sequence] = Exchange(
-            purpose, sequence: sequence, to: targets, from: source, triesMax: triesMax ?? Retransmission.triesMax,
+            purpose, sequence: sequence, to: targets, from: source, move: move, triesMax: triesMax ?? Retransmission.triesMax,
             smoothedRTT: servers.roundTrip(first.address), now: now)
         sequences[purpose] = sequence
         // Whoever starts many looks at the pace before; a single one goes, and counts.

@@ -13,8 +13,17 @@ extension NodeCore {
         _ purpose: Exchange.Purpose, to targets: [Endpoint], source: IPAddress? = nil, triesMax: Int? = nil, _ now: Now
     ) {
         perform(
-            exchanges.start(purpose, to: targets, source: source, triesMax: triesMax, preferred: preferredSources, random: &random, now.monotonic),
-            now)
+            exchanges.start(
+                purpose, to: targets, source: source, move: moveTold(by: purpose), triesMax: triesMax, preferred: preferredSources, random: &random,
+                now.monotonic), now)
+    }
+
+    /// What an answer to a request shows its receiver to know of our moves.
+    private func moveTold(by purpose: Exchange.Purpose) -> UInt32? {
+        switch purpose {
+        case .notifyServer(let peer), .notifyPeer(let peer), .introduce(let peer): home(for: peer).flatMap { homes[$0]?.announcement.told }
+        default: nil
+        }
     }
 
     mutating func cancel(_ purpose: Exchange.Purpose) { exchanges.cancel(purpose) }
@@ -165,17 +174,17 @@ extension NodeCore {
         case (.maAnswer(let answer), .checkLocator(let hoa, let moa)):
             locatorAnswered(hoa, moa, answer.code, now)
         case (.haNotifyAck(let ack), .notifyServer(let peer)):
-            serverNotified(peer, ack.code, ack.text?.printable, lifetime: ack.lifetime, now)
+            serverNotified(peer, ack.code, ack.text?.printable, of: exchange.move, lifetime: ack.lifetime, now)
         case (.haAnswer(let answer), .identify(let moa)):
             strangerAnswered(moa, answer, now)
         case (.maNotifyAck(let ack), .notifyPeer(let peer)):
-            peerNotified(peer, ack, since: exchange.began, now)
+            peerNotified(peer, ack, of: exchange, now)
             // Section 7: repeated once with the cookie that the ack brought, which proves our address to the peer.
             if ack.code == .ok, !exchange.hadCookie, message.cookie.server != nil, !isUnderWay(exchange.purpose) {
                 start(exchange.purpose, to: [source], triesMax: 1, now)
             }
         case (.maNotifyAck(let ack), .introduce(let peer)):
-            if ack.code == .ok { peerKnowsUs(peer, now) }
+            if ack.code == .ok { peerKnowsUs(peer, of: exchange.move, now) }
         case (.bindAck(let ack), .observe(let question)):
             observed(question, ack, now)
         case (.bindAck(let ack), .bind(let key)), (.bindAck(let ack), .refresh(let key)):
@@ -214,9 +223,9 @@ extension NodeCore {
         case .queryPeer(let hoa):
             peerSilent(hoa, now)
         case .notifyServer(let peer):
-            serverNotified(peer, nil, nil, now)
+            serverNotified(peer, nil, nil, of: exchange.move, now)
         case .notifyPeer(let peer):
-            peerNotified(peer, nil, since: exchange.began, now)
+            peerNotified(peer, nil, of: exchange, now)
         case .introduce:
             break
         case .identify(let moa):

@@ -5,7 +5,7 @@ import MATSignal
 /// addresses, so it must not begin like that.
 ///
 /// ```
-///   a move without overlap, to an address of which peers have not heard
+///   a move without overlap, or from an address that stood in for those of the HoA's family, to one of which peers have not heard
 ///     ──► held, of an own HoA ── after 1 s ──► go by themselves
 ///           │
 ///           └── the peer, or its IMS for it, acks ──► those to this peer go

@@ -110,7 +110,7 @@ extension NodeCore {
         }
         // The overlap may end before our IMS or the peers have answered.
         let isOwed = homes[hoa]?.announcement.isOwed == true
-        if isOwed && leavesLiving(move) || isHandover && !move.hasOverlap && (isOwed || !move.from.contains(first)) { holdConnections(of: hoa, now) }
+        if isOwed && leavesLiving(move) || isHandover && !move.keepsSource && (isOwed || !move.from.contains(first)) { holdConnections(of: hoa, now) }
         homes[hoa]?.registration.moved(isSound: !uplinks.isRefused(first))
         // Peers with a preference of their own switch when they know of an address, whether or not it is the first.
         if isHandover || !preferences.isEmpty && homes[hoa]?.isKnown == true { homes[hoa]?.announcement.moved() }

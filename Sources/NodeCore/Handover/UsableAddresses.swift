@@ -67,6 +67,10 @@ struct UsableAddresses: Sendable {
         /// Whether the address that was used before still works.
         var hasOverlap: Bool { from.first.map { !gone.contains($0) } ?? false }
 
+        /// Whether the kernel goes on sending from the address that was used before. From one that stood in for those of the own family (`OtherFamily`)
+        /// it never rewrote anything.
+        var keepsSource: Bool { hasOverlap && from.first?.family == first?.family }
+
         /// Whether peers are to be told. The first address after a start is news for nobody.
         func isHandover(wasRegistered: Bool) -> Bool { from.first != first && !(from.isEmpty && !wasRegistered) }
     }

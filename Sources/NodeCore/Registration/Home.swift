@@ -25,6 +25,8 @@ struct Announcement: Hashable, Sendable {
     /// Peers are to be told when the registration is through.
     private(set) var isOwed = false
     private(set) var number: UInt32 = 1
+    /// The number that what is sent now tells of: between a move and its record that is the move before.
+    private(set) var told: UInt32 = 1
 
     /// We moved.
     mutating func moved() {
@@ -41,5 +43,6 @@ struct Announcement: Hashable, Sendable {
     mutating func told(again: Bool = false) {
         isOwed = again
         number &+= 1
+        told = number
     }
 }

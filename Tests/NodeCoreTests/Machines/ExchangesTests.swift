@@ -22,7 +22,7 @@ import Testing
     }
 
     private mutating func start(_ purpose: Exchange.Purpose, to targets: [Endpoint]) -> [Exchanges.Transmission] {
-        sent(exchanges.start(purpose, to: targets, source: nil, triesMax: nil, preferred: preferred, random: &random, now))
+        sent(exchanges.start(purpose, to: targets, source: nil, move: nil, triesMax: nil, preferred: preferred, random: &random, now))
     }
 
     private func sent(_ tries: [Exchanges.OnTry]) -> [Exchanges.Transmission] {
@@ -129,7 +129,7 @@ import Testing
         let first = try #require(start(.queryPeer(hoa), to: servers).first)
         let second = try #require(start(.queryPeer(hoa), to: servers).first)
         #expect(exchanges.count == 1 && first.sequence != second.sequence)
-        _ = exchanges.start(.register(hoa), to: servers, source: own, triesMax: nil, preferred: preferred, random: &random, now)
+        _ = exchanges.start(.register(hoa), to: servers, source: own, move: nil, triesMax: nil, preferred: preferred, random: &random, now)
         exchanges.cancel(from: [MobileAddress(own)])
         #expect(!exchanges.isUnderWay(.register(hoa)) && exchanges.isUnderWay(.queryPeer(hoa)), "the other goes from whatever address there is")
     }

@@ -30,17 +30,18 @@ import Testing
 
     private func withoutLogs(_ actions: [Announcing.Action]) -> [Announcing.Action] { actions.filter { if case .log = $0 { false } else { true } } }
 
-    private mutating func acked(_ ack: MANotifyAck?, isBehind: Bool = false) -> [Announcing.Action] {
-        withoutLogs(announcing.acked(hoa, ack, since: time(1000), isBehind: isBehind, in: &peers, own))
+    private mutating func acked(_ ack: MANotifyAck?, of move: UInt32 = 1, isBehind: Bool = false) -> [Announcing.Action] {
+        withoutLogs(announcing.acked(hoa, ack, of: move, since: time(1000), isBehind: isBehind, in: &peers, own))
     }
 
     private var knows: Bool { peers[hoa].map { announcing.knows($0, own) } ?? false }
 
     @Test("A peer that acks knows us, and its traffic follows; whatever else it says, its traffic follows too")
     mutating func acks() {
-        #expect(!knows && acked(ack(.ok)) == [.follow(hoa)] && knows)
+        #expect(acked(ack(.ok), of: 0) == [] && acked(nil, of: 0) == [] && !knows, "it says so of where we were")
+        #expect(acked(ack(.ok)) == [.follow(hoa)] && knows)
         #expect(acked(ack(.tryLater)) == [.follow(hoa)] && acked(ack(.notFound)) == [.suspectLoss(identity.hoa), .follow(hoa)])
-        #expect(announcing.acked(home("203.0.113.9"), ack(.ok), since: .zero, isBehind: false, in: &peers, own).isEmpty, "no peer")
+        #expect(announcing.acked(home("203.0.113.9"), ack(.ok), of: 1, since: .zero, isBehind: false, in: &peers, own).isEmpty, "no peer")
     }
 
     @Test("A newer record of ours is gone beyond only if it bears our own signature")
@@ -74,9 +75,11 @@ import Testing
         #expect(!announcing.isToldAgain(try #require(peers[hoa]), isBehind: true, own))
     }
 
-    private mutating func answered(_ code: ResponseCode?, lifetime: UInt32? = nil, isAwaited: Bool = false) -> [Announcing.Action] {
+    private mutating func answered(
+        _ code: ResponseCode?, of move: UInt32 = 1, lifetime: UInt32? = nil, isAwaited: Bool = false
+    ) -> [Announcing.Action] {
         withoutLogs(
-            announcing.serverAnswered(hoa, code, nil, lifetime: lifetime, servers, isAwaited: isAwaited, in: &peers, own, now: .zero))
+            announcing.serverAnswered(hoa, code, nil, of: move, lifetime: lifetime, servers, isAwaited: isAwaited, in: &peers, own, now: .zero))
     }
 
     @Test("What a peer does not learn from its IMS it learns from us; what was in vain is repeated, by communication's begin if packets wait")
@@ -85,6 +88,7 @@ import Testing
         #expect(answered(nil, isAwaited: true) == [.notified(hoa, inVain: true), .tell(hoa)])
         #expect(answered(.upstreamFailed) == [.suspectLoss(identity.hoa), .tell(hoa), .notifyAgain(hoa)])
         #expect(answered(.refused, isAwaited: true) == [.notified(hoa, inVain: false), .tell(hoa)])
+        #expect(answered(.ok, of: 0, isAwaited: true) == [.notified(hoa, inVain: false)] && !knows, "it holds the record of where we were")
         #expect(answered(.ok, isAwaited: true) == [.notified(hoa, inVain: false)] && knows)
         #expect(answered(.notFound) == [.suspectLoss(identity.hoa)], "who knows us is not told")
     }
