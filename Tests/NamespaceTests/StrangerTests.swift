@@ -206,6 +206,7 @@ struct StrangerTests {
             flood.start(seconds: 4)
             try session.check()
             Thread.sleep(forTimeInterval: 1)
+            let answered = try milliseconds { _ = try lab.status("cn") }
             for (isIPv4, cn, _) in Self.families {
                 // A lost packet is sent again: the listener forgets handshakes, and its last segment shares a limit with the flood's.
                 let time = try times(lab, isIPv4, cn, port: 7300, dataMax: 5000)
@@ -224,12 +225,13 @@ struct StrangerTests {
             let seconds = Date().timeIntervalSince(began)
             let (after, askedAfter) = (try usage(), try counter(lab, "unknownSourcesAsked"))
             print(
-                "flood: \(flood.sent) packets; matd: \(after.seconds - before.seconds) s of CPU in \(seconds) s, \(before.kilobytes) -> \(after.kilobytes) kB, \(askedAfter - asked) asked"
+                "flood: \(flood.sent) packets; matd: \(after.seconds - before.seconds) s of CPU in \(seconds) s, \(before.kilobytes) -> \(after.kilobytes) kB, \(askedAfter - asked) asked, mat status in \(Int(answered)) ms"
             )
             #expect(flood.sent > 50_000)
             #expect(Double(askedAfter - asked) <= 90 * (seconds + 1) + 1)
             #expect(after.kilobytes < before.kilobytes + 30_000)
-            #expect(after.seconds - before.seconds < seconds * 0.7)
+            // What a packet costs the agent depends on machine and build; that it does not drown can be seen by whoever asks it something.
+            #expect(answered < 3000, "mat status took \(Int(answered)) ms in the flood")
         }
         try session.check()
         try session.end()

@@ -7,6 +7,9 @@ final class HoldListener {
     private let loop: EventLoop
     private let onPacket: (CopyReason, HeldPacket) -> Void
 
+    /// In a flood copies come as fast as they are read. Whatever else the loop has to do, peers' messages and people's questions, has its turn between.
+    private static let packetsPerTurnMax = 32
+
     init(loop: EventLoop, group: UInt16, onPacket: @escaping (CopyReason, HeldPacket) -> Void) throws(KernelError) {
         self.loop = loop
         self.onPacket = onPacket
@@ -46,7 +49,7 @@ final class HoldListener {
 
     private func readable() {
         // ENOBUFS: some were dropped, as a busy network would have done. Their senders repeat.
-        _ = try? socket.drain(operation: "receive held packets") { incoming in
+        _ = try? socket.drain(operation: "receive held packets", most: Self.packetsPerTurnMax) { incoming in
             guard incoming.type == KernelValues.subsystemLog | KernelValues.logPacket else { return }
             let attributes = incoming.attributes(after: 4)
             guard let payload = attributes.first(KernelValues.logPayload)?.octets else { return }

@@ -158,12 +158,12 @@ package final class NetlinkSocket {
         throw KernelError(.garbled, operation: operation, object: "\(name): changed faster than it could be read", errno: EINTR)
     }
 
-    /// Reads until nothing is left.
+    /// Reads until nothing is left, or so many datagrams: the loop comes back for the rest.
     /// - Returns: how many datagrams were read; throws ENOBUFS when the kernel had to drop some.
     @discardableResult
-    func drain(operation: String, _ body: (NetlinkIncoming) -> Void) throws(KernelError) -> Int {
+    func drain(operation: String, most: Int = .max, _ body: (NetlinkIncoming) -> Void) throws(KernelError) -> Int {
         var datagrams = 0
-        while true {
+        while datagrams < most {
             let count = recv(descriptor, buffer.baseAddress, buffer.count, Int32(MSG_DONTWAIT) | Int32(MSG_TRUNC))
             if count < 0 {
                 switch errno {
@@ -178,6 +178,7 @@ package final class NetlinkSocket {
             }
             NetlinkIncoming.forEach(in: UnsafeRawBufferPointer(rebasing: buffer[0..<count]), body)
         }
+        return datagrams
     }
 
     private func discardStale() {
