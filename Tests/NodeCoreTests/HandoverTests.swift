@@ -237,8 +237,7 @@ import Testing
             #expect(!node.core.holdsConnections(to: node.peer.hoa))
             node.links([H.second])
             // In the transaction after which they would leave from the new address.
-            let changes = node.actions.lazy.compactMap { action -> [IMTChange]? in if case .changeIMT(let changes) = action { changes } else { nil } }
-            let moving = try #require(changes.first { $0.contains { if case .moveOutbound = $0 { true } else { false } } })
+            let moving = try #require(node.imtChanges.first { $0.contains { if case .moveOutbound = $0 { true } else { false } } })
             #expect(moving.contains(.holdConnections(of: node.own.hoa, lifetime: .seconds(1))))
             #expect(node.core.holdsConnections(to: node.peer.hoa) && node.imt.holdsConnections(of: node.own.hoa, now: node.now.monotonic))
             let notify = try node.take(.maNotify)
@@ -286,7 +285,7 @@ import Testing
         stoodIn.clear()
         stoodIn.links([H.second, other])
         #expect(stoodIn.outbound?.own.address == H.second && stoodIn.core.holdsConnections(to: node.peer.hoa))
-        #expect(stoodIn.actions.first { if case .changeIMT = $0 { true } else { false } }.map { "\($0)".contains("holdConnections") } == true)
+        #expect(stoodIn.imtChanges.first?.contains(.holdConnections(of: node.own.hoa, lifetime: .seconds(1))) == true)
         // Cut short, before the peer had heard of the new one.
         let short = try self.overlapping()
         short.links([H.second])

@@ -1,3 +1,4 @@
+import IMTPlan
 import MATCore
 import MATSignal
 import MATTesting
@@ -47,6 +48,8 @@ final class NodeHarness {
     /// Everything since the start, in order.
     private(set) var actions: [NodeAction] = []
     private(set) var logs: [String] = []
+    /// What the kernel was told, a transaction each.
+    var imtChanges: [[IMTChange]] { actions.compactMap { if case .changeIMT(let changes) = $0 { changes } else { nil } } }
     /// Whether whoever is asked at a place says that it is the HoA, there. Off for tests of what happens if not.
     var answersChecks: Bool
     /// Whether the own servers don't say where they see the node, as those of an earlier version. Off for tests of what stands between.

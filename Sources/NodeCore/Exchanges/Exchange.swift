@@ -129,7 +129,7 @@ struct Exchange: Sendable {
     let targets: [Endpoint]
     /// The own address to send from; `nil`: the preferred one of the target's family at each try.
     let source: IPAddress?
-    /// Which of our moves its answer shows to be known (`Announcement.told`); `nil` if it tells of none.
+    /// Which of our moves its answer shows to be known (`Announcement.toldNumber`); `nil` if it tells of none.
     let move: UInt32?
     /// When the first try was sent; after a move the first of those from there.
     private(set) var began: MonotonicTime

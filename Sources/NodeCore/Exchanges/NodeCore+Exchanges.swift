@@ -21,7 +21,7 @@ extension NodeCore {
     /// What an answer to a request shows its receiver to know of our moves.
     private func moveTold(by purpose: Exchange.Purpose) -> UInt32? {
         switch purpose {
-        case .notifyServer(let peer), .notifyPeer(let peer), .introduce(let peer): home(for: peer).flatMap { homes[$0]?.announcement.told }
+        case .notifyServer(let peer), .notifyPeer(let peer), .introduce(let peer): home(for: peer).flatMap { homes[$0]?.announcement.toldNumber }
         default: nil
         }
     }

@@ -26,7 +26,7 @@ struct Announcement: Hashable, Sendable {
     private(set) var isOwed = false
     private(set) var number: UInt32 = 1
     /// The number that what is sent now tells of: between a move and its record that is the move before.
-    private(set) var told: UInt32 = 1
+    private(set) var toldNumber: UInt32 = 1
 
     /// We moved.
     mutating func moved() {
@@ -43,6 +43,6 @@ struct Announcement: Hashable, Sendable {
     mutating func told(again: Bool = false) {
         isOwed = again
         number &+= 1
-        told = number
+        toldNumber = number
     }
 }
