@@ -23,6 +23,10 @@ enum KernelDeadline: Hashable, Sendable {
     case adoptedForwarding
     /// The sockets of ended programs are asked whether source NAT is still for them.
     case lastWords
+    /// The rules for packets in datagrams go.
+    case encapsulation
+    /// Programs are tied to new links.
+    case programs
 }
 
 // All deadlines stand in one queue, on one timer of the loop.
@@ -69,6 +73,8 @@ extension IMTKernel {
         case .peerRoutes: continueSweep()
         case .adoptedForwarding: endAdoptedForwarding()
         case .lastWords: endSourceTranslation()
+        case .encapsulation: endEncapsulation()
+        case .programs: placeAtNewLinks()
         }
     }
 }

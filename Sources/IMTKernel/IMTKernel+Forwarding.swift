@@ -101,7 +101,7 @@ extension IMTKernel {
         guard let forwarding else { return }
         confirmForwarding(changes)
         do throws(ProgramError) {
-            try placePrograms()
+            if try !placePrograms(atNewLinks: false) { wait(for: .programs, until: SystemClock.now().monotonic) }
             try write(Set(forwarding.pairs).union(tables.model.encapsulated.keys), forwarding)
         } catch {
             giveUpForwarding(error)
@@ -109,15 +109,31 @@ extension IMTKernel {
         rewritingChanged()
     }
 
-    /// Ties the programs to the links that have own MoAs, and takes them off others.
-    func placePrograms() throws(ProgramError) {
-        guard let forwarding, let device else { return }
+    /// Ties the programs to the links that have own MoAs, or had one: a move goes to and fro between the same few, and to tie or untie one takes the
+    /// kernel about ten milliseconds.
+    ///
+    /// - Parameter atNewLinks: also to links that have none yet.
+    /// - Returns: whether all links that should have them do.
+    @discardableResult
+    func placePrograms(atNewLinks: Bool = true) throws(ProgramError) -> Bool {
+        guard let forwarding, let device else { return true }
         let own = Set(locators.map(\.interfaceIndex))
-        let links = linkTables.links.filter { own.contains($0.key) && $0.key != device.index && !$0.value.isLoopback }
-        keepRewriting(at: Set(links.keys))
+        let wanted = linkTables.links.filter { index, link in
+            (own.contains(index) || forwarding.isTied(to: index)) && index != device.index && !link.isLoopback
+        }
+        let links = atNewLinks ? wanted : wanted.filter { forwarding.isTied(to: $0.key) }
+        keepRewriting(at: own)
         for error in try forwarding.place(device: device.index, links: links) {
             onEvent(.warning("\(error); without BPF, the agent and nftables take what comes there"))
         }
+        return links.count == wanted.count
+    }
+
+    /// Links have their first own MoA. Signalling from there has gone first; until now what comes there was the agent's and nftables'.
+    func placeAtNewLinks() {
+        guard forwarding != nil else { return }
+        do throws(ProgramError) { try placePrograms() } catch { giveUpForwarding(error) }
+        rewritingChanged()
     }
 
     private func write(_ pairs: some Sequence<HomePair>, _ forwarding: KernelEncapsulation) throws(ProgramError) {

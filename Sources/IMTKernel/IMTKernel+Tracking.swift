@@ -10,7 +10,7 @@ extension IMTKernel {
             let hasLegacyTables = tables.hasLegacyTables
             let hasPolicies = try policies?.exist() ?? false
             var needs = tables.needs.reviewed(configuration, othersFilter: try tables.othersFilter(), hasPolicies: hasPolicies)
-            needs.encapsulates = !tables.model.encapsulated.isEmpty
+            needs.encapsulates = needs.encapsulates || !tables.model.encapsulated.isEmpty
             try tables.set(needs: needs)
             rewritingChanged()
             hadLegacyTables = hasLegacyTables
@@ -20,11 +20,25 @@ extension IMTKernel {
         }
     }
 
+    /// How long the rules for packets in datagrams stay after the last such peer: longer than a move between networks that translate.
+    private static let encapsulationKept = Duration.seconds(60)
+
     /// The first peer's packets travel in datagrams from now on, or the last one's no more.
     func reviewEncapsulation() {
-        guard tables.needs.encapsulates == tables.model.encapsulated.isEmpty else { return }
+        if tables.model.encapsulated.isEmpty {
+            guard tables.needs.encapsulates, deadlines[.encapsulation] == nil else { return }
+            return wait(for: .encapsulation, until: SystemClock.now().monotonic + Self.encapsulationKept)
+        }
+        wait(for: .encapsulation, until: nil)
+        if !tables.needs.encapsulates { setEncapsulates(true) }
+    }
+
+    /// No peer's packets have travelled in datagrams for a while: nobody's packets are asked about it any more.
+    func endEncapsulation() { if tables.model.encapsulated.isEmpty { setEncapsulates(false) } }
+
+    private func setEncapsulates(_ isOn: Bool) {
         var needs = tables.needs
-        needs.encapsulates.toggle()
+        needs.encapsulates = isOn
         do throws(KernelError) { try tables.set(needs: needs) } catch { onEvent(.failed(error)) }
     }
 

@@ -97,6 +97,41 @@ private struct KernelChains {
         expectRules(scenario.configuration, scenario.needs, from: after, to: before)
     }
 
+    @Test("Where the host asks for something else the rules become those of an installation, and few are written")
+    func otherNeeds() throws {
+        let model = try #require(G.changes.first).model()
+        let all: [TranslationNeeds] = [
+            G.today, TranslationNeeds(asksRouting: true, isUntracked: true),
+            TranslationNeeds(asksRouting: true, encapsulates: true, isUntracked: true),
+            TranslationNeeds(translatesSources: true, sparesTracking: true, exemptsIPsec: true, asksRouting: true),
+        ]
+        func plan(_ needs: TranslationNeeds) -> TranslationPlan {
+            var plan = TranslationPlan(G.node)
+            plan.needs = needs
+            return plan
+        }
+        func installed(_ plan: TranslationPlan, _ family: AddressFamily) -> KernelChains {
+            var chains = KernelChains()
+            for change in plan.installation(of: model, replacing: [], flags: 0) where change.table.family == family { _ = chains.apply(change.steps) }
+            return chains
+        }
+        for before in all {
+            for after in all {
+                for change in plan(after).changes(from: before, model) {
+                    let wanted = installed(plan(after), change.table.family)
+                    var kernel = installed(plan(before), change.table.family)
+                    #expect(kernel.apply(change.steps).isEmpty)
+                    #expect(kernel.rules == wanted.rules)
+                    if before == after { #expect(change.steps.isEmpty) }
+                }
+            }
+        }
+        // That peers' packets travel in datagrams is a matter of the chains that they meet, and a move may be waiting for it.
+        let written = plan(all[2]).changes(from: all[1], model).flatMap(\.steps).count
+        let whole = plan(all[2]).rulesAnew(model).flatMap(\.steps).count
+        #expect(written * 3 < whole, "\(written) of \(whole)")
+    }
+
     @Test("A node may get more own MoAs than rules compare with one by one, and lose them again")
     func manyOwn() throws {
         var models = [TranslationModel()]

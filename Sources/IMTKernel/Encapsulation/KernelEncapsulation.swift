@@ -133,6 +133,8 @@ final class KernelEncapsulation {
         return failures
     }
 
+    func isTied(to interface: UInt32) -> Bool { places.keys.contains { $0.interface == interface } }
+
     private func program(_ tie: Tie) -> KernelProgram? {
         let isEthernet = tie.hardware == KernelValues.hardwareEthernet
         switch tie.direction {

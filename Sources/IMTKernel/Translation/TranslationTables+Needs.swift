@@ -27,8 +27,10 @@ extension TranslationTables {
     /// Changes the rules to what the host needs now. Maps and their counts stay as they are.
     func set(needs wanted: TranslationNeeds) throws(KernelError) {
         guard wanted != needs else { return }
-        let superfluous = TranslationRuleset.superfluous(before: needs, now: wanted)
-        try set(wanted) { () throws(KernelError) in try rewriteRules(removing: superfluous) }
+        let before = needs
+        try set(wanted) { () throws(KernelError) in
+            try send(plan.changes(from: before, model), operation: "write the rules of the address mapping tables")
+        }
     }
 
     /// Has the first packet to a peer told, or none any more. One chain's rules change.
@@ -58,8 +60,8 @@ extension TranslationTables {
     }
 
     /// Writes the rules of all chains anew, and creates chains that are missing; in one transaction, so no packet sees them away.
-    func rewriteRules(removing superfluous: [String] = []) throws(KernelError) {
-        try send(plan.rulesAnew(model, removing: superfluous), operation: "write the rules of the address mapping tables")
+    func rewriteRules() throws(KernelError) {
+        try send(plan.rulesAnew(model), operation: "write the rules of the address mapping tables")
     }
 
     /// Whether an earlier run had installed source NAT, whose connections are still there.

@@ -4,7 +4,8 @@ import MATSignal
 ///
 ///     nothing, or an earlier run's tables  ── installation ──►  all sets, chains, rules and elements, in one transaction
 ///     a model, and one with a few changes  ── changes ───────►  the elements that differ; the chains whose rules name what changed
-///     other needs of the host              ── rulesAnew ─────►  the rules of all chains; sets and what they hold stay
+///     other needs of the host              ── changes ───────►  the chains whose rules are others for them
+///     somebody else's doing                ── rulesAnew ─────►  the rules of all chains; sets and what they hold stay
 ///
 /// It knows nothing of sockets: IMTKernel's `TranslationTables` sends what it says, and tells what the kernel refused.
 package struct TranslationPlan {
@@ -50,13 +51,25 @@ package struct TranslationPlan {
     }
 
     /// The rules of all chains, and chains that are missing.
-    ///
-    /// - Parameter superfluous: chains that are not needed any more, each before those that it jumps to.
-    package func rulesAnew(_ contents: TranslationModel, removing superfluous: [String] = []) -> [TableChange] {
+    package func rulesAnew(_ contents: TranslationModel) -> [TableChange] {
         tables(contents).map { table in
             var change = TableChange(table)
             change.steps += table.chains.map { .addChain($0) }
             for chain in table.chains { change.replaceRules(of: chain) }
+            return change
+        }
+    }
+
+    /// From what other needs asked for to what these do. All chains together take the kernel ten milliseconds, and a move may wait for it.
+    package func changes(from before: TranslationNeeds, _ contents: TranslationModel) -> [TableChange] {
+        var earlier = self
+        earlier.needs = before
+        let superfluous = TranslationRuleset.superfluous(before: before, now: needs)
+        return zip(earlier.tables(contents), tables(contents)).map { earlier, table in
+            var change = TableChange(table)
+            let written = table.chains.filter { !earlier.chains.contains($0) }
+            change.steps += written.filter { chain in !earlier.chains.contains { $0.name == chain.name } }.map { .addChain($0) }
+            for chain in written { change.replaceRules(of: chain) }
             if !ruleset(table.family).isWithoutHome {
                 for chain in superfluous { change.steps += [.deleteRules(of: chain), .deleteChain(chain)] }
             }

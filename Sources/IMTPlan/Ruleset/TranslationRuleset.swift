@@ -90,7 +90,7 @@ package struct TranslationRuleset {
         return all
     }
 
-    /// Chains that a change of what the host asks makes superfluous.
+    /// Chains that a change of what the host asks makes superfluous, each before those that it jumps to.
     package static func superfluous(before: TranslationNeeds, now: TranslationNeeds) -> [String] {
         (before.translatesSources && !now.translatesSources ? [sourceNAT] : []) + (!before.isUntracked && now.isUntracked ? ["hold", "held"] : [])
     }

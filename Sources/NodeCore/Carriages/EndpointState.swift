@@ -28,6 +28,8 @@ enum EndpointState: Hashable, Sendable {
         let failures: Int
         /// There are no packets for the peer: it has just told us where it is, and may wait for us to open a translator's way in.
         var isCourtesy = false
+        /// It goes on with what the one before it asked, whose answers may still come.
+        fileprivate(set) var isContinued = false
 
         /// When the next probe goes, or the series ends.
         var next: MonotonicTime {
@@ -71,8 +73,8 @@ enum EndpointState: Hashable, Sendable {
 
     var isProbing: Bool { if case .probing = self { true } else { false } }
 
-    /// The last probe began a series.
-    var isFirstOfSeries: Bool { if case .probing(let series) = self { series.sent == 1 } else { false } }
+    /// The last probe began a series that asks something of its own.
+    var isFirstOfSeries: Bool { if case .probing(let series) = self { series.sent == 1 && !series.isContinued } else { false } }
 
     /// So many probes have gone that an answer should have come.
     var isUnheard: Bool {
@@ -130,6 +132,12 @@ enum EndpointState: Hashable, Sendable {
         self = .probing(Series(began: now, proof: keepsProof ? proof : nil, failures: 0))
     }
 
+    /// It is to be asked again in quick succession: from where we are, it may be reached since just now.
+    mutating func hurry(_ now: MonotonicTime) {
+        guard case .probing(let series) = self else { return beginAnew(keepsProof: true, now) }
+        self = .probing(Series(began: now, proof: series.proof, failures: 0, isContinued: series.sent > 0))
+    }
+
     /// No proof holds any more.
     mutating func end() {
         if isProven { self = .unproven }
@@ -147,7 +155,9 @@ enum EndpointState: Hashable, Sendable {
     }
 
     /// What an answer at this time shows, if only one probe can be meant.
-    func roundTrip(_ now: MonotonicTime) -> Duration? { if case .probing(let series) = self, series.sent == 1 { now - series.began } else { nil } }
+    func roundTrip(_ now: MonotonicTime) -> Duration? {
+        if case .probing(let series) = self, series.sent == 1, !series.isContinued { now - series.began } else { nil }
+    }
 
     /// What it was asked before was answered, while it is asked anew: the earlier proof holds on, and the series goes on.
     mutating func confirm(_ now: MonotonicTime) {

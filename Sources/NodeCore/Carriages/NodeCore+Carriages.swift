@@ -94,10 +94,16 @@ extension NodeCore {
         useCandidates(of: hoa, now)
     }
 
-    /// Our addresses, or what lies before them, are others: what peers there are is found out from where we are now.
+    /// Our addresses are others, or the port that we send from: what peers there are is found out from where we are now.
     mutating func probeAnew(_ now: Now) {
         let usable = addresses.ordered.map(\.moa.address).filter(isUsable)
         for hoa in peerEndpoints.hoas { perform(peerEndpoints.tell(hoa) { $0.moved(isUsable: usable.contains, now.monotonic) }, of: hoa, now) }
+        for hoa in peerRelays.hoas { applyPeer(hoa, now) }
+    }
+
+    /// Others see our addresses elsewhere than was thought.
+    mutating func probeFromSeen(_ now: Now) {
+        for hoa in peerEndpoints.hoas { perform(peerEndpoints.tell(hoa) { $0.seenElsewhere(now.monotonic) }, of: hoa, now) }
         for hoa in peerRelays.hoas { applyPeer(hoa, now) }
     }
 

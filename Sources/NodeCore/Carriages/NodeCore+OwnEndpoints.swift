@@ -47,7 +47,7 @@ extension NodeCore {
             }
         }
         carryAnew(moa, now)
-        probeAnew(now)
+        probeFromSeen(now)
     }
 
     /// How packets leave from an own MoA may be another matter for each peer.

@@ -85,8 +85,8 @@ struct OwnBindings: Sendable {
     /// How long a signature lets a binding be refreshed without another one is 600 s (section 11.3).
     static let signatureMax: Duration = .seconds(500)
 
-    /// Between two refreshes out of turn, if the servers knew of us at the first.
-    static let doubtPause: Duration = .seconds(2)
+    /// Between two refreshes out of turn, if the servers knew of us at the first: twice as long each time, while doubts go on.
+    static let doubtPauses: ClosedRange<Duration> = .milliseconds(500) ... .seconds(2)
     /// How long what is needed no more is left as it is: peers' packets come that way until they have heard of a better one.
     static let lingerTime: Duration = .seconds(5)
     /// Such bindings; others end by themselves when their grants are over.
@@ -103,6 +103,7 @@ struct OwnBindings: Sendable {
     private var left: [Key: Left] = [:]
     /// Of the last refresh out of turn that was not called for, or of one that is still to come.
     private var doubtedAt: MonotonicTime?
+    private var doubtPause = doubtPauses.lowerBound
 
     // MARK: Questions
 
@@ -275,7 +276,13 @@ struct OwnBindings: Sendable {
     /// vain. What has changed since then would not be seen before the next refresh in turn.
     mutating func doubt(_ now: MonotonicTime) -> [Action] {
         guard doubtedAt.map({ $0 <= now }) ?? true else { return [] }
-        let time = max(now, doubtedAt.map { $0 + Self.doubtPause } ?? now)
+        var time = now
+        if let last = doubtedAt, now - last < Self.doubtPauses.upperBound {
+            time = max(now, last + doubtPause)
+            doubtPause = min(doubtPause * 2, Self.doubtPauses.upperBound)
+        } else {
+            doubtPause = Self.doubtPauses.lowerBound
+        }
         doubtedAt = time
         for key in bindings.keys.sorted() {
             if case .bound(let seen, let signedAt, let next) = bindings[key]?.state {

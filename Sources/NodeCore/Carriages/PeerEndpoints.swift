@@ -201,6 +201,17 @@ struct PeerEndpoints: PeerMachine {
         return [.choose] + takeDue(now)
     }
 
+    /// Others see us elsewhere than was thought, while our addresses are what they were. What was asked is still good, and so is the cookie that was
+    /// given, or it is refused, which costs no more than to ask for one: a round trip.
+    mutating func seenElsewhere(_ now: MonotonicTime) -> [Action] {
+        guard isActive(now) else {
+            for index in places.indices { places[index].state = .unproven }
+            return [.choose]
+        }
+        for index in places.indices { places[index].state.hurry(now) }
+        return [.choose] + takeDue(now)
+    }
+
     /// The peer's signature shows that it receives at this endpoint what we send from this own address.
     ///
     /// - Parameter preferred: the own address that is first. What works from there is not moved by a word that came to another: a peer asks at all

@@ -159,17 +159,29 @@ import Testing
         let first = bindings.doubt(start + .seconds(1))
         #expect(first == [.refresh(key, from: moa)])
         _ = answer(&bindings, .ok, seen, at: start + .seconds(1))
-        for again in [1100, 1500] {
-            let none = bindings.doubt(start + .milliseconds(again))
-            #expect(none.isEmpty)
+        // Half a second, a second, and two from then on.
+        var last: Int64 = 1000
+        for pause: Int64 in [500, 1000, 2000, 2000] {
+            for again in [last + 1, last + 100] {
+                let none = bindings.doubt(start + .milliseconds(again))
+                #expect(none.isEmpty)
+            }
+            last += pause
+            #expect(bindings.due == start + .milliseconds(last))
+            let next = bindings.takeDue(start + .milliseconds(last))
+            #expect(next == [.refresh(key, from: moa)])
+            _ = answer(&bindings, .ok, seen, at: start + .milliseconds(last))
         }
-        #expect(bindings.due == start + .seconds(1) + OwnBindings.doubtPause)
-        let second = bindings.takeDue(start + .seconds(1) + OwnBindings.doubtPause)
-        #expect(second == [.refresh(key, from: moa)])
-        let bound = answer(&bindings, .notFound, nil, at: start + .seconds(4))
+        // When nobody has doubted for a while it is followed at once, and the pause is short again.
+        let later = bindings.doubt(start + .seconds(10))
+        #expect(later == [.refresh(key, from: moa)])
+        _ = answer(&bindings, .ok, seen, at: start + .seconds(10))
+        let soon = bindings.doubt(start + .milliseconds(10_600))
+        #expect(soon == [.refresh(key, from: moa)])
+        let bound = answer(&bindings, .notFound, nil, at: start + .seconds(11))
         #expect(bound == [.bind(key, from: moa)])
-        _ = answer(&bindings, .ok, Endpoint(seen.address, port: 1), at: start + .seconds(4))
-        let third = bindings.doubt(start + .milliseconds(4100))
+        _ = answer(&bindings, .ok, Endpoint(seen.address, port: 1), at: start + .seconds(11))
+        let third = bindings.doubt(start + .milliseconds(11_100))
         #expect(third == [.refresh(key, from: moa)])
     }
 

@@ -256,6 +256,29 @@ import Testing
         #expect(way(peer) == second)
     }
 
+    @Test("When our servers tell where others see us, the peer's answer that may be on its way is still good, and so is its cookie")
+    func seenElsewhere() {
+        var peer = PeerEndpoints()
+        _ = peer.list([listed], start)
+        _ = peer.use(start)
+        peer.began(listed, asked)
+        let actions = peer.seenElsewhere(after(40))
+        #expect(actions == [.choose, .probe(listed, asked)], "in quick succession from now on")
+        let cookie = ServerCookie(head: 3, hash: 4)
+        let signed = peer.gaveCookie(cookie, seenAs: shown, isWanted: true, at: listed)
+        #expect(signed == [.probe(listed, asked)])
+        let again = peer.seenElsewhere(after(45))
+        #expect(again == [.choose, .probe(listed, peer.asked(at: listed))] && peer.cookie(at: listed) == cookie)
+        #expect(peer.asked(at: listed)?.sequence == asked.sequence)
+        // The answer may be to the first probe, 46 ms ago: it says nothing of how long the way is.
+        _ = peer.proved(listed, from: own, after(46))
+        peer.install(peer.way { _ in true }, after(46))
+        #expect(way(peer) == listed)
+        // What has been proven before is asked anew.
+        let later = peer.seenElsewhere(after(2000))
+        #expect(later == [.choose, .probe(listed, nil)] && way(peer) == listed)
+    }
+
     @Test("The first cookie that comes is signed at once, later ones in the next series")
     func cookies() {
         var peer = PeerEndpoints()
