@@ -346,6 +346,18 @@ final class ProgramTests {
         for host in ["ims1.example.net", "ims1", "ims_1.example.", "192.0.2.1", "2001:db8::1"] { #expect(JoinToken.isHost(host), "\(host)") }
     }
 
+    @Test(
+        "mat why says why there is no path to what is nobody's home address",
+        arguments: [
+            ("127.0.0.1", "loopback"), ("::1", "loopback"), ("0.0.0.0", "unspecified"), ("::", "unspecified"), ("224.0.0.251", "multicast"),
+            ("ff02::fb", "multicast"), ("169.254.0.1", "link-local"), ("fe80::1", "link-local"), ("255.255.255.255", "broadcast"),
+        ])
+    func pathless(_ peer: String, _ kind: String) throws {
+        let outcome = try mat("why", peer)
+        #expect(outcome.status == 64 && outcome.error.contains("there is no path to \(peer) to explain: it is"), "\(outcome)")
+        #expect(outcome.error.contains("\(kind) address, "))
+    }
+
     @Test("DNS servers are those that matd's configuration names; where that can't be read it is said, and the system's are asked")
     func resolvers() throws {
         let yaml = directory + "/matd.yaml"

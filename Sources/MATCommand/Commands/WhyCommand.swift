@@ -20,7 +20,20 @@ struct WhyCommand: ParsableCommand {
     @OptionGroup var output: OutputOptions
 
     func validate() throws {
-        guard IPAddress(peer) != nil else { throw ValidationError("mat why takes a peer's home address, not \"\(peer)\"; `mat peers` lists them") }
+        guard let address = IPAddress(peer) else {
+            throw ValidationError("mat why takes a peer's home address, not \"\(peer)\"; `mat peers` lists them")
+        }
+        if let reason = Self.pathless(address) { throw ValidationError("there is no path to \(peer) to explain: it is \(reason)") }
+    }
+
+    /// Why an address can't be a home address (protocol.md section 2), so that no peer has it; `nil` if one may.
+    static func pathless(_ address: IPAddress) -> String? {
+        if address.isUsableUnicast { return nil }
+        if address.isUnspecified { return "the unspecified address, which is no host's" }
+        if address.isLoopback { return "a loopback address, and packets to it never leave this host" }
+        if address.isMulticast { return "a multicast address, which stands for a group of hosts and never for a peer" }
+        if address.isLinkLocal { return "a link-local address, which means a host on its own link alone, and packets to it are never mapped" }
+        return "the broadcast address, which stands for all hosts on a link"
     }
 
     func run() throws {
