@@ -168,7 +168,8 @@ let package = Package(
         .testTarget(
             name: "MATRelayTests",
             dependencies: [
-                "CLinux", "KernelPrograms", "MATCore", "MATRelay", "MATRuntime", "MATSignal", "MATTesting", "RelayCore", "mat-relay", namespaces,
+                "CLinux", "KernelPrograms", "MATControl", "MATCore", "MATRelay", "MATRuntime", "MATSignal", "MATTesting", "RelayCore", "mat-relay",
+                namespaces,
             ]),
         .testTarget(name: "RADIUSTests", dependencies: ["MATCore", "MATSignal", "RADIUS", "SeededRandom"]),
         .testTarget(name: "MappingMemoryTests", dependencies: ["MATSignal", "MappingMemory", "SeededRandom"]),

@@ -49,7 +49,7 @@ public final class IMSServer {
     lazy var metricsListener = HTTPListener.metrics(of: "imsd", loop) { [weak self] in
         self.map { $0.metrics.families(of: $0, SystemClock.now()) } ?? []
     }
-    lazy var viewListener = HTTPListener.view(of: "imsd", loop, find: { [weak self] in self?.viewNodes($0, SystemClock.now()) ?? [] }) {
+    lazy var viewListener = HTTPListener.view(of: "imsd", loop, find: { [weak self] in $1(self?.viewNodes($0, SystemClock.now()) ?? .init()) }) {
         [weak self] in self?.viewReport(SystemClock.now())
     }
     let serviceManager = ServiceManager()

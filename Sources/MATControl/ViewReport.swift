@@ -104,6 +104,32 @@ public struct ViewReport: Codable, Hashable, Sendable {
         }
     }
 
+    /// Nodes with a text in their address, or in a place where they are.
+    public struct Found: Codable, Hashable, Sendable {
+        /// At most `nodesMax`.
+        public var nodes: [Node]
+        /// That have it, of those that were looked at.
+        public var foundCount: Int
+        public var lookedAtCount: Int
+        /// Whether these were all.
+        public var isComplete: Bool
+
+        public init(nodes: [Node] = [], foundCount: Int = 0, lookedAtCount: Int = 0, isComplete: Bool = false) {
+            self.nodes = nodes
+            self.foundCount = foundCount
+            self.lookedAtCount = lookedAtCount
+            self.isComplete = isComplete
+        }
+
+        /// Looks at one.
+        public mutating func look(at node: Node, for text: String) {
+            lookedAtCount += 1
+            guard node.contains(text) else { return }
+            foundCount += 1
+            if nodes.count < ViewReport.nodesMax { nodes.append(node) }
+        }
+    }
+
     /// Of this shape; grows when keys get another meaning.
     public var format = 1
     public var program: String

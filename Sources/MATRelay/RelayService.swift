@@ -55,9 +55,13 @@ public final class RelayService {
     private var sendFailures: UInt64 = 0
     private let metrics: RelayMetrics
     private lazy var metricsListener = HTTPListener.metrics(of: "mat-relay", loop) { [weak self] in self?.metricFamilies() ?? [] }
-    private lazy var viewListener = HTTPListener.view(of: "mat-relay", loop, find: { [weak self] in self?.viewNodes($0, SystemClock.now()) ?? [] }) {
-        [weak self] in self?.viewReport(SystemClock.now())
-    }
+    private lazy var viewListener = HTTPListener.view(
+        of: "mat-relay", loop,
+        find: { [weak self] text, completion in
+            guard let self else { return completion(.init()) }
+            findNodes(text, completion)
+        }
+    ) { [weak self] in self?.viewReport(SystemClock.now()) }
     private let serviceManager = ServiceManager()
     private(set) var life = Life.serving
     /// The current one first.

@@ -150,6 +150,13 @@ public struct RelayCore: Sendable {
         return found
     }
 
+    /// A part of what is bound now: who wants all asks again from `next` on, which is `nil` at the end. What is bound or ends meanwhile may be missed.
+    package func bound(from slot: Int, slots count: Int, now: Now) -> (bindings: [Binding], next: Int?) {
+        let end = min(slot + count, bindings.slotsCount)
+        guard slot < end else { return ([], nil) }
+        return ((slot..<end).compactMap { bindings.binding(in: $0, now.monotonic) }, end < bindings.slotsCount ? end : nil)
+    }
+
     // MARK: A restart
 
     /// What the next run is to know.

@@ -75,7 +75,15 @@ struct ManyNodesViewTests {
 
         nonisolated(unsafe) let loop = try EventLoop()
         let far = ViewReport.Node(home: "2001:db8:10::beyond", places: ["203.0.113.77"], state: .registered, heardAtMilliseconds: nil)
-        let page = HTTPListener.view(of: program, loop, find: { far.contains($0) ? [far] : [] }) { report }
+        let page = HTTPListener.view(
+            of: program, loop,
+            find: { text, completion in
+                var found = ViewReport.Found(foundCount: 600, isComplete: true)
+                found.look(at: far, for: text)
+                found.lookedAtCount = 2000
+                completion(found)
+            }
+        ) { report }
         try page.change(to: Endpoint(IPAddress(ipv4: 0x7F00_0001), port: port), Logger(label: "view"))
         let poster = loop.poster
         let thread = try SystemThread.start { try? loop.run() }
@@ -112,7 +120,7 @@ struct ManyNodesViewTests {
             usleep(50_000)
             seen = try browser.document()
         }
-        #expect(seen.contains("<td>\(far.home)</td>") && seen.contains("1 of the 2000 that were looked at"))
+        #expect(seen.contains("<td>\(far.home)</td>") && seen.contains(">1 of 601 found among all 2000<"))
         try browser.evaluate("document.getElementById('filter').value = ''; document.getElementById('filter').dispatchEvent(new Event('input'))")
         #expect(browser.complaints.isEmpty, "\(browser.complaints)")
         // For a person to look at, and for docs/pictures.

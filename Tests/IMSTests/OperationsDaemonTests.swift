@@ -347,9 +347,9 @@ struct OperationsDaemonTests {
 
         for (text, count) in [("192.0.2.20", 1), ("198.51.100.3", 1), ("2.16%2F28", 1), ("203.0.113", 0), ("%zz", 1)] {
             let found = try HTTPReply.get("/nodes.json?find=\(text)", port: httpPort)
-            #expect(
-                try found.status == 200 && ControlJSON.decode([ViewReport.Node].self, from: Array(found.body.utf8)).count == count,
-                "\(text): \(found)")
+            let answer = try ControlJSON.decode(ViewReport.Found.self, from: Array(found.body.utf8))
+            #expect(found.status == 200 && answer.nodes.count == count && answer.foundCount == count, "\(text): \(found)")
+            #expect(answer.isComplete && answer.lookedAtCount == 1)
         }
 
         func get(_ path: String, host: String) throws -> Int {

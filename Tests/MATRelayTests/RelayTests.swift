@@ -1,4 +1,5 @@
 import Glibc
+import MATControl
 import MATRuntime
 import MATSignal
 import MATTesting
@@ -160,6 +161,32 @@ struct RelayTests {
         #expect(a.sends(packet(a.hoa, b.hoa), to: b))
         #expect(relay.stop(SIGCONT) == 0)
         #expect(relay.log.contains("mat-relay has ended"))
+    }
+
+    @Test("The page's search looks through all bindings, however many, lists some and counts the rest")
+    func search() throws {
+        let relay = try Relay(["view: {listen: \"127.0.0.1:8290\"}"])
+        #expect(relay.stop() == 0)
+        let now = SystemClock.now().wallMilliseconds
+        let bindings = (1...7000).map { number in
+            "binding 2001:db8:5::\(String(number, radix: 16))/128 203.0.113.\(number % 250 + 1):\(10_000 + number) 198.51.100.1:6290 "
+                + "\(now + 600_000) \(now) \(now + 86_400_000) 600 \(now / 1000) 1 -"
+        }
+        try (["mat-relay 1"] + bindings).joined(separator: "\n").write(toFile: relay.directory + "/state", atomically: true, encoding: .utf8)
+        try #require(chmod(relay.directory + "/state", 0o600) == 0)
+        try relay.start()
+        #expect(relay.log.contains("bindings of the run before that are still good: 7000 of 7000"))
+        func find(_ text: String) throws -> ViewReport.Found {
+            let request = "GET /nodes.json?find=\(text) HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n"
+            let page = try relay.host.run(#"bash -c 'exec 3<>/dev/tcp/127.0.0.1/8290; printf "\#(request)" >&3; cat <&3'"#, within: 20)
+            return try ControlJSON.decode(ViewReport.Found.self, from: Array(try #require(page.split(separator: "\r\n\r\n").last).utf8))
+        }
+        // The last of them.
+        let last = try find("2001:db8:5::1b58")
+        #expect(last.nodes.map(\.places) == [["203.0.113.1:17000"]] && last.foundCount == 1 && last.isComplete && last.lookedAtCount == 7000)
+        let many = try find("203.0.113")
+        #expect(many.nodes.count == ViewReport.nodesMax && many.foundCount == 7000)
+        #expect(try find("no-such-place").foundCount == 0)
     }
 
     @Test("What is wrong in a configuration is told with line and remedy, and ends the program with status 78")

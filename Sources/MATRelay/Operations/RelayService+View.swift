@@ -8,6 +8,9 @@ import RelayCore
 // What the page at `view: listen` shows of a relay.
 
 extension RelayService {
+    /// Bindings that a search looks at in a turn of the loop, some milliseconds.
+    private static let searchedAtOnce = 1000
+
     func viewReport(_ now: Now) -> ViewReport {
         countKernel()
         let residents = configuration.core.residents.map(\.prefix.description).joined(separator: ", ")
@@ -31,11 +34,23 @@ extension RelayService {
         return report
     }
 
-    /// Among as many as the map is made of.
-    func viewNodes(_ text: String, _ now: Now) -> [ViewReport.Node] {
-        let bound = core.use { $0.bound(count: ViewReport.surveyedMax, now: now) }
-        let found = bound.lazy.map(ViewReport.Node.init).filter { $0.contains(text) }.prefix(ViewReport.nodesMax)
-        return found.sorted { $0.home < $1.home }
+    /// Among all, some in each of the loop's turns: whatever else there is to do waits for none of it.
+    func findNodes(_ text: String, _ completion: @escaping (ViewReport.Found) -> Void) { findNodes(text, from: 0, .init(), completion) }
+
+    private func findNodes(_ text: String, from slot: Int, _ earlier: ViewReport.Found, _ completion: @escaping (ViewReport.Found) -> Void) {
+        let now = SystemClock.now()
+        let (bound, next) = core.use { $0.bound(from: slot, slots: Self.searchedAtOnce, now: now) }
+        var found = earlier
+        for binding in bound { found.look(at: ViewReport.Node(binding), for: text) }
+        guard let next else {
+            found.nodes.sort { $0.home < $1.home }
+            found.isComplete = true
+            return completion(found)
+        }
+        loop.schedule(after: .zero) { [weak self] in
+            guard let self else { return completion(found) }
+            findNodes(text, from: next, found, completion)
+        }
     }
 
     private func problems(_ count: Int) -> [String] {

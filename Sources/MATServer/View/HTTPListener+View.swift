@@ -2,6 +2,9 @@ import MATControl
 import MATRuntime
 import MATSignal
 
+/// Looks for nodes with a text, in the loop's thread.
+package typealias ViewSearch = (_ text: String, _ completion: @escaping (ViewReport.Found) -> Void) -> Void
+
 extension HTTPListener {
     /// How often who looks on hears how things are.
     static let viewIntervalSeconds: Int64 = 2
@@ -12,10 +15,10 @@ extension HTTPListener {
     /// nothing from elsewhere.
     ///
     /// - Parameters:
-    ///   - find: nodes with a text in their home address or where they are: those that a report has no room for too.
+    ///   - find: gives nodes with a text in their home address or where they are, those that a report has no room for too, at once or in a while.
     ///   - report: how things are; `nil` when the daemon is ending.
     package static func view(
-        of program: String, _ loop: EventLoop, find: @escaping (String) -> [ViewReport.Node], _ report: @escaping () -> ViewReport?
+        of program: String, _ loop: EventLoop, find: @escaping ViewSearch, _ report: @escaping () -> ViewReport?
     ) -> HTTPListener {
         // However many look on, things are looked at once for all of them.
         var latest: (report: ViewReport?, at: MonotonicTime)?
@@ -48,14 +51,15 @@ extension HTTPListener {
     }
 
     /// Looked for in the loop's thread.
-    private static func search(_ loop: EventLoop, _ find: @escaping (String) -> [ViewReport.Node]) -> @Sendable (String) -> HTTPResource.Page {
+    private static func search(_ loop: EventLoop, _ find: @escaping ViewSearch) -> @Sendable (String) -> HTTPResource.Page {
         let reference = UncheckedSearch(find)
         let poster = loop.poster
         return { text in
             { respond in
                 poster.post {
-                    let nodes = reference.find(text)
-                    respond { (try? ControlJSON.encode(nodes)).map { String(decoding: $0, as: UTF8.self) } ?? "[]" }
+                    reference.find(text) { found in
+                        respond { (try? ControlJSON.encode(found)).map { String(decoding: $0, as: UTF8.self) } ?? "{}" }
+                    }
                 }
             }
         }
@@ -63,7 +67,7 @@ extension HTTPListener {
 
     /// Called in the loop's thread only.
     private final class UncheckedSearch: @unchecked Sendable {
-        let find: (String) -> [ViewReport.Node]
-        init(_ find: @escaping (String) -> [ViewReport.Node]) { self.find = find }
+        let find: ViewSearch
+        init(_ find: @escaping ViewSearch) { self.find = find }
     }
 }

@@ -94,26 +94,33 @@ enum ViewScript {
             $("changes").tBodies[0].replaceChildren(...rows.length ? rows : [row([["none since the start", "note"]])]);
         }
         // Of many nodes the report has the first; the server looks for others.
-        let searched = null, searching = 0;
+        let searched = null, searching = 0, asking = null;
         const wanted = () => $("filter").value.trim().toLowerCase();
         const hasMore = () => report.nodesCount > report.nodes.length;
         function search() {
             clearTimeout(searching);
             const text = wanted();
             if (!text || !hasMore()) { searched = null; return showNodes(); }
+            // One question at a time: of many nodes an answer takes a while, and there is news every two seconds.
             searching = setTimeout(async () => {
+                if (asking === text) return;
+                asking = text;
                 const answer = await fetch("nodes.json?find=" + encodeURIComponent(text)).catch(() => null);
-                if (answer === null || !answer.ok || text !== wanted()) return;
-                searched = {text, nodes: await answer.json()};
+                const found = answer !== null && answer.ok ? await answer.json().catch(() => null) : null;
+                if (asking === text) asking = null;
+                if (found === null || text !== wanted()) return;
+                searched = {text, found};
                 showNodes();
             }, 200);
         }
         function showNodes() {
             const text = wanted(), isFound = searched !== null && searched.text === text && hasMore(), listed = report.nodes.length;
-            const found = isFound ? searched.nodes : report.nodes.filter(node => !text || node.home.includes(text) || node.places.some(place => place.includes(text)));
+            const found = isFound ? searched.found.nodes : report.nodes.filter(node => !text || node.home.includes(text) || node.places.some(place => place.includes(text)));
             $("nodes").tBodies[0].replaceChildren(...found.map(node => row([
                 [node.home], places(node.places), [node.state, node.state], [ago(node.heardAtMilliseconds)]])));
-            $("nodes-note").textContent = isFound ? `${found.length}${found.length >= 500 ? " and perhaps more" : ""} of the ${report.surveyedCount} that were looked at`
+            const foundNote = all => found.length + (all.foundCount > found.length ? ` of ${all.foundCount} found` : "")
+                + (all.isComplete ? ` among all ${all.lookedAtCount}` : ` among the ${all.lookedAtCount} of ${report.nodesCount} that were looked at; a whole home address is found among all`);
+            $("nodes-note").textContent = isFound ? foundNote(searched.found)
                 : hasMore() ? (text ? `${found.length} among the ${listed} that are listed here` : `${listed} are listed here`) + ` of ${report.nodesCount}`
                     + (report.program === "imsd" ? "; mat ims list has all." : ".")
                 : `${found.length} of ${report.nodesCount}`;

@@ -68,15 +68,21 @@ extension IMSServer {
 // Many nodes together.
 extension IMSServer {
     /// Among as many as the map is made of; a whole address among all.
-    func viewNodes(_ text: String, _ now: Now) -> [ViewReport.Node] {
+    func viewNodes(_ text: String, _ now: Now) -> ViewReport.Found {
         let exact = HomeAddress(text).flatMap(core.mapping).map { ViewReport.Node($0, now) }
-        var found: [ViewReport.Node] = []
+        var found = ViewReport.Found()
+        var lookedAtCount = 0
+        // The exact one may be beyond those that are looked at.
+        if let exact { found.look(at: exact, for: "") }
         _ = core.walkMappings(from: 0, atLeast: ViewReport.surveyedMax) { mapping in
-            guard found.count < ViewReport.nodesMax else { return }
+            lookedAtCount += 1
             let node = ViewReport.Node(mapping, now)
-            if node != exact, node.contains(text) { found.append(node) }
+            if node != exact { found.look(at: node, for: text) }
         }
-        return (exact.map { [$0] } ?? []) + found.sorted { $0.home < $1.home }
+        found.lookedAtCount = lookedAtCount
+        found.nodes = found.nodes.prefix(exact == nil ? 0 : 1) + found.nodes.dropFirst(exact == nil ? 0 : 1).sorted { $0.home < $1.home }
+        found.isComplete = found.lookedAtCount >= core.mappingsCount
+        return found
     }
 
     private func survey(_ now: Now) -> ViewNetworks {
