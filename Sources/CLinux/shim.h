@@ -13,6 +13,7 @@
 #include <linux/if_tun.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -24,6 +25,14 @@ static inline int mat_open(const char *path, int flags, mode_t mode) { return op
 static inline int mat_open_at(int directory, const char *name, int flags, mode_t mode) { return openat(directory, name, flags, mode); }
 // O_PATH (asm-generic/fcntl.h) is hidden without _GNU_SOURCE: stands for what is at a path, behind links, and opens it not.
 static inline int mat_open_path(const char *path) { return open(path, 010000000 | O_CLOEXEC); }
+// O_TMPFILE (asm-generic/fcntl.h) likewise: a new file in a directory, without a name, so that it ends with who has it open.
+static inline int mat_open_unnamed(int directory, mode_t mode) { return openat(directory, ".", 020000000 | O_DIRECTORY | O_WRONLY | O_CLOEXEC, mode); }
+// Its name, by way of /proc: AT_EMPTY_PATH would take CAP_DAC_READ_SEARCH.
+static inline int mat_name_unnamed(int descriptor, int directory, const char *name) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", descriptor);
+    return linkat(AT_FDCWD, path, directory, name, AT_SYMLINK_FOLLOW);
+}
 
 // Not part of the Glibc module map. Reads the kernel's clock discipline and changes nothing (modes = 0), which needs no privilege.
 #include <sys/timex.h>

@@ -125,9 +125,24 @@ final class FileTests {
         do {
             let replacement = try FileReplacement(file, .kept(new: 0o600))
             try replacement.write("half".utf8)
-            #expect(try names.count == 2)
         }
         #expect(try TextFile.read(file) == "old\n" && names == ["zone"])
+    }
+
+    @Test("A program that is killed while it writes leaves nothing beside the file, on whatever file system has files without names")
+    func killed() throws {
+        let file = try make("zone")
+        let replacement = try FileReplacement(file, .kept(new: 0o600))
+        try replacement.write("half".utf8)
+        // What a signal that ends the program would leave.
+        #expect(try names == ["zone"])
+        try replacement.write(" and half\n".utf8)
+        try replacement.commit()
+        #expect(try names == ["zone"] && TextFile.read(file) == "half and half\n")
+        let first = try FileReplacement("\(directory)/first", .fixed(0o600))
+        try first.commit(isSynced: false)
+        try first.write("followed".utf8)
+        #expect(try names == ["first", "zone"] && TextFile.read("\(directory)/first") == "followed")
     }
 
     @Test("Paths that stand for what a process was given open are told from others")

@@ -1,13 +1,16 @@
 import CLinux
 import Glibc
 
-/// A file that takes the place of another, whole and durably: written beside it under a name that nobody guesses, synced, and renamed over it. Until
-/// then, and if it comes to nothing, the earlier one is there as it was.
+/// A file that takes the place of another, whole and durably: written beside it without a name, synced, named as nobody guesses, and renamed over it.
+/// Until then, and if it comes to nothing, the earlier one is there as it was.
 ///
 /// ```
 ///   init ──► write, write, ... ──► commit: the file has its name
 ///      \______________________└──► discard, or nothing: no trace of it
 /// ```
+/// A signal that ends the program leaves no trace either. Where the file system has no files without names (NFS, FAT) the file has one that nobody
+/// guesses from the start; such a leftover goes when the same file is written an hour later.
+///
 /// A link stays, and leads to the new file. The new one has the owner of the earlier one, since a name server or a daemon may live on that, and its
 /// mode unless that is fixed. What is no regular file is refused: a rename would take a device away from all that use it.
 public final class FileReplacement {
@@ -28,13 +31,16 @@ public final class FileReplacement {
     /// As it was given, for messages: nobody knows another name of it.
     private let path: String
     private let place: FilePlace
-    private var temporary: String?
+    private let temporary: String
+    /// Whether it has its own name, and what is to be taken away if it comes to nothing.
+    private var isCommitted = false, isNamed = false
     public private(set) var descriptor: Int32
 
     /// - Parameter givesToDirectorysOwner: a first file that root makes in a daemon's directory becomes the daemon's.
     public init(_ path: String, _ permissions: Permissions, givesToDirectorysOwner: Bool = false) throws(SystemError) {
         self.path = path
         place = try FilePlace(path)
+        temporary = Self.prefix(place.name) + Self.digits(.random(in: 0 ... .max)) + Self.suffix
         descriptor = -1
         removeLeftovers()
         let firstMode: mode_t
@@ -42,10 +48,12 @@ public final class FileReplacement {
         case .kept(let new): firstMode = place.present == nil ? new : 0o600
         case .fixed(let mode): firstMode = mode
         }
-        let name = Self.prefix(place.name) + Self.digits(.random(in: 0 ... .max)) + Self.suffix
-        descriptor = mat_open_at(place.directory, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, firstMode)
-        guard descriptor >= 0 else { throw refused() }
-        temporary = name
+        descriptor = Self.canName ? mat_open_unnamed(place.directory, firstMode) : -1
+        if descriptor < 0 {
+            descriptor = mat_open_at(place.directory, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, firstMode)
+            guard descriptor >= 0 else { throw refused() }
+            isNamed = true
+        }
         if let present = place.present {
             try keepOwner(of: present, permissions)
         } else if givesToDirectorysOwner {
@@ -61,18 +69,21 @@ public final class FileReplacement {
     ///
     /// - Parameter isSynced: what was written is on the disk first. If not, a crash may leave an empty file.
     public func commit(isSynced: Bool = true) throws(SystemError) {
-        guard let temporary else { return }
-        guard !isSynced || fsync(descriptor) == 0, renameat(place.directory, temporary, place.directory, place.name) == 0 else {
-            throw SystemError("write \(path)")
+        guard !isCommitted, descriptor >= 0 else { return }
+        guard !isSynced || fsync(descriptor) == 0 else { throw SystemError("write \(path)") }
+        if !isNamed {
+            guard mat_name_unnamed(descriptor, place.directory, temporary) == 0 else { throw SystemError("write \(path)") }
+            isNamed = true
         }
-        self.temporary = nil
+        guard renameat(place.directory, temporary, place.directory, place.name) == 0 else { throw SystemError("write \(path)") }
+        isCommitted = true
         if isSynced { place.sync() }
     }
 
     /// Takes away what has not been committed, and ends the writing.
     public func discard() {
-        if let temporary { unlinkat(place.directory, temporary, 0) }
-        temporary = nil
+        if isNamed, !isCommitted { unlinkat(place.directory, temporary, 0) }
+        isNamed = false
         if descriptor >= 0 { close(descriptor) }
         descriptor = -1
     }
@@ -119,6 +130,9 @@ public final class FileReplacement {
     }
 
     // MARK: Temporary names
+
+    /// Whether a file without a name can get one. A root directory made for one program may have no /proc.
+    private static var canName: Bool { access("/proc/self/fd", X_OK) == 0 }
 
     private static func prefix(_ name: String) -> String { ".\(String(decoding: Array(name.utf8.prefix(nameOctetsMax)), as: UTF8.self))." }
 
