@@ -162,6 +162,59 @@ struct ConfigurationTests {
         #expect(problems("- a\n- b\n") { _ in } == ["imsd.yaml:1: the file must consist of keys and values; write key: value"])
     }
 
+    /// Ten levels, each of ten of the level before.
+    private let levels = (1...10).map { level in
+        "&l\(level) [\(Array(repeating: level == 1 ? "x" : "*l\(level - 1)", count: 10).joined(separator: ", "))]"
+    }
+
+    @Test(
+        "Aliases that make a few lines into more than anybody could read are refused at once, as keys and as values",
+        arguments: [
+            "k: [LEVELS]\n*l10 : v\n", "k: [LEVELS]\n? *l10\n: v\n", "k: [LEVELS]\n? [*l10]\n: v\n", "k: [LEVELS]\n[*l10, a]: v\n",
+            "? [LEVELS]\n: v\n",
+            "k: [LEVELS]\nm: {*l10}\n", "k: [LEVELS]\nm: { a: 1,\n *l10 }\n", "k: [LEVELS]\nm: {{a: *l10}, b}\n", "k: [LEVELS, *l10:v]\n",
+            "k: [LEVELS, *l10 :v]\n", "k: [LEVELS]\nm: {\"a\":*l10}\nn: {?*l10}\n", "k: [LEVELS]\n\"a\": *l10\n",
+        ])
+    func aliasedBeyondReading(_ text: String) {
+        let began = SystemClock.now().monotonic
+        let found = problems(text.replacing("LEVELS", with: levels.joined(separator: ", "))) { _ = $0.value("k", .string) }
+        #expect(found.count == 1, "\(found)")
+        let reasons = ["a key is not a plain word; write key: value", "aliases make more than 1048576 values of it; write out what is meant"]
+        #expect(reasons.contains { found.first?.hasSuffix($0) == true }, "\(found)")
+        #expect(SystemClock.now().monotonic - began < .seconds(2))
+    }
+
+    @Test("Aliases in one another are refused where they would take the stack")
+    func aliasedTooDeeply() {
+        let chain = (1...30_000).map { "- &a\($0) [*a\($0 - 1)]" }.joined(separator: "\n")
+        #expect(
+            problems("k:\n- &a0 [x]\n\(chain)\n") { _ = $0.list("k", .string) }
+                == ["imsd.yaml:1002: sections or lists are nested too deeply, by aliases; write out what is meant"])
+    }
+
+    @Test("Aliases stand for what is written once, in values and as words in keys")
+    func aliases() throws {
+        let file = try ConfigurationFile.parse(
+            """
+            # *none and &none are no aliases in a comment: *none
+            peers: &peers [&first 192.0.2.7, "2001:db8::7"]
+            others: *peers
+            more: [*first, "*first", *first]
+            &word level: debug
+            limits: {*word : 5, name: a *word b}
+            """, file: "imsd.yaml")
+        #expect(file.list("others", .address) == file.list("peers", .address) && file.list("peers", .address).count == 2)
+        #expect(file.list("more", .string) == ["192.0.2.7", "*first", "192.0.2.7"])
+        #expect(file.value("level", .word, default: Level.notice) == .debug)
+        let limits = file.section("limits")
+        #expect(limits.value("level", .int()) == 5 && limits.value("name", .string) == "a *word b")
+        try file.finish()
+        #expect(
+            problems("a: *gone\n") { _ in } == ["imsd.yaml:1: found undefined alias (column 4); check indentation, colons and quotes here"])
+        #expect(
+            problems("a: &a b\n*a : 1\n*a : 2\n") { _ in }.first?.contains("is given more than once in this section") == true)
+    }
+
     @Test("A missing file and one beyond the size bound are refused in words")
     func files() {
         let path = "/tmp/mat-configuration-\(getpid()).yaml"

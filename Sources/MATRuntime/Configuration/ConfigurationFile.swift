@@ -20,6 +20,7 @@ public enum ConfigurationFile {
     public static func parse(_ text: String, file: String) throws(ConfigurationError) -> ConfigurationSection {
         let root: Node?
         do {
+            if let fault = try ConfigurationAliases.fault(in: text) { throw fault }
             root = try Yams.compose(yaml: text)
         } catch {
             throw problem(from: error, file: file)
@@ -42,6 +43,7 @@ public enum ConfigurationFile {
     }
 
     private static func problem(from error: any Error, file: String) -> ConfigurationError {
+        if let fault = error as? ConfigurationAliases.Fault { return failure(file, fault.line, fault.reason, fault.remedy) }
         switch error as? YamlError {
         case .scanner(let context, let text, let mark, _)?, .parser(let context, let text, let mark, _)?,
             .composer(let context, let text, let mark, _)?:
@@ -49,7 +51,8 @@ public enum ConfigurationFile {
                 file, mark.line, "\(words(text.trimmed, context?.text.trimmed)) (column \(mark.column))", "check indentation, colons and quotes here")
         case .duplicatedKeysInMapping(let duplicates, let context)?:
             return failure(
-                file, context.mark.line, "\(duplicates.joined(separator: ", ")) is given more than once in this section",
+                file, context.mark.line,
+                "\(ConfigurationAliases.asWritten(duplicates.joined(separator: ", "))) is given more than once in this section",
                 "keep one of them")
         case .reader(let text, _, _, _)?:
             return failure(file, nil, "can't be read as text: \(text)", "save it as UTF-8 without control characters")
