@@ -369,6 +369,9 @@ final class ProgramTests {
         #expect(named.servers == configured.servers && named.origin == "--resolver" && !named.requiresDNSSEC)
         let absent = DNSChoice(configuration: directory + "/none")
         #expect(absent.servers.isEmpty && absent.doubt == nil && absent.origin == "/etc/resolv.conf")
+        // As `mat enrol` looks for them.
+        #expect(DNSChoice(configuration: directory + "/none", yaml).asked == "127.0.0.9:5353 (`dns` in \(yaml))")
+        #expect(DNSChoice(configuration: yaml, directory).servers == configured.servers)
         let environment = "MATD_CONFIG=\(yaml)"
         let asked = try Program.run([environment, try #require(Program.path), "lookup", "192.0.2.10"], program: "/usr/bin/env")
         #expect(asked.status == 1 && asked.output.contains("asked      127.0.0.9:5353 (`dns` in \(yaml))"), "\(asked)")

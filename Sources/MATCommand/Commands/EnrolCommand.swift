@@ -12,7 +12,8 @@ struct EnrolCommand: ParsableCommand {
             To be run where imsd and its signing key are. The text goes into the file that matd.yaml names as the certificate. \
             A new certificate for a home address replaces the one before: the IMS takes registrations under the newest only. So an \
             address that another key has, or that overlaps another's, is refused with a sentence that says whose it is, unless \
-            --force is given. Renewals by the IMS are for as long as the certificate was.
+            --force is given. Renewals by the IMS are for as long as the certificate was. DNS servers are those that imsd.yaml names, else \
+            matd.yaml, else the system's.
             """)
 
     @Argument(help: "The home address, or a mobile network's home prefix such as 192.0.2.16/28.", transform: reading(.prefix))
@@ -60,11 +61,13 @@ struct EnrolCommand: ParsableCommand {
     /// A network whose certificate nobody would believe: addresses of it are aliases into a zone that is delegated for less than a /24
     /// (RFC 2317), and its keys are looked up in the zone above, which names none of this server's.
     private func refuseUnnamed() throws(CommandFailure) {
-        guard home.isClasslessNetwork, let names = NetworkNames.find(home), let alias = names.alias, let keys = names.keys else { return }
+        guard home.isClasslessNetwork else { return }
+        let dns = DNSChoice(configuration: DaemonFile.imsConfiguration.path, DaemonFile.nodeConfiguration.path)
+        guard let names = NetworkNames.find(home, by: dns), let alias = names.alias, let keys = names.keys else { return }
         let own = Set(try control.request(.status, as: IMSStatusReport.self).keys.map(\.publicKey))
         guard own.isDisjoint(with: keys.map { KeyFile.write($0) }) else { return }
         throw CommandFailure(
-            "\(home) is in a zone that is delegated for less than a /24: \(DomainName.reverse(home.address)) is an alias of \(alias). The keys for a network's certificate are looked up at \(DomainName.reverse(home)), which has none of this server's, so nobody would believe it; enrol its hosts one by one, or --force if that name will have them"
+            "\(home) is in a zone that is delegated for less than a /24: \(DomainName.reverse(home.address)) is an alias of \(alias). The keys for a network's certificate are looked up at \(DomainName.reverse(home)), which has none of this server's, so nobody would believe it; enrol its hosts one by one, or --force if that name will have them. Asked: \(dns.asked)\(dns.doubt.map { "; \($0)" } ?? "")"
         )
     }
 

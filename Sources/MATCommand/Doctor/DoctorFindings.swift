@@ -291,8 +291,7 @@ enum DoctorFindings {
 
     /// By whom home addresses are looked up here.
     static func of(_ dns: DNSChoice) -> [DoctorFinding] {
-        let asked = dns.configuration.servers.map(\.endpoint.description).joined(separator: ", ")
-        var findings = [DoctorFinding(.ok, "DNS", "home addresses are looked up by \(asked) (\(dns.origin))")]
+        var findings = [DoctorFinding(.ok, "DNS", "home addresses are looked up by \(dns.asked)")]
         if let doubt = dns.doubt { findings.append(DoctorFinding(.warning, "DNS", doubt, remedy: "run `mat doctor` as root")) }
         return findings
     }

@@ -19,17 +19,23 @@ struct DNSChoice {
         if !named.isEmpty { (servers, origin) = (named, "--resolver") }
     }
 
-    /// - Parameter path: the daemon's, of whose keys `dns` alone is looked at. There need be none.
-    init(configuration path: String) {
-        do throws(ConfigurationError) {
-            guard let dns = try NodeNameServers(configuration: path) else { return }
-            (servers, requiresDNSSEC) = (dns.servers, dns.requiresDNSSEC)
-            if !servers.isEmpty { origin = "`dns` in \(path)" }
-        } catch {
-            let reason = error.problems.first.map(\.reason) ?? "it can't be read"
-            doubt = "\(path) may name others to ask (`dns`), and was not read: \(reason)"
+    /// - Parameter paths: daemons' configurations, of whose keys `dns` alone is looked at. The first that is there counts; there need be none.
+    init(configuration paths: String...) {
+        for path in paths {
+            do throws(ConfigurationError) {
+                guard let dns = try NodeNameServers(configuration: path) else { continue }
+                (servers, requiresDNSSEC) = (dns.servers, dns.requiresDNSSEC)
+                if !servers.isEmpty { origin = "`dns` in \(path)" }
+            } catch {
+                let reason = error.problems.first.map(\.reason) ?? "it can't be read"
+                doubt = "\(path) may name others to ask (`dns`), and was not read: \(reason)"
+            }
+            return
         }
     }
+
+    /// Whom they are, and who says so, for people.
+    var asked: String { "\(configuration.servers.map(\.endpoint.description).joined(separator: ", ")) (\(origin))" }
 
     /// What they are asked with.
     var configuration: ResolverConfiguration { .named(servers, requireDNSSEC: requiresDNSSEC) }

@@ -12,10 +12,10 @@ struct NetworkNames {
 
     private static let patience: Duration = .seconds(3)
 
-    /// Asks the system's servers. `nil` if they do not say.
-    static func find(_ network: IPPrefix) -> NetworkNames? {
+    /// `nil` if the DNS does not say.
+    static func find(_ network: IPPrefix, by dns: DNSChoice) -> NetworkNames? {
         guard let loop = try? EventLoop() else { return nil }
-        var configuration = ResolverConfiguration.system()
+        var configuration = dns.configuration
         configuration.usesSystemTimeouts = false
         configuration.totalTimeout = patience
         let resolver = Resolver(loop: loop, configuration: configuration)
