@@ -108,10 +108,27 @@ extension IMTKernel {
         }
     }
 
-    /// What NFLOG brings.
-    func held(_ packet: HeldPacket, _ kind: CopyReason) {
+    /// What NFLOG brings, in order. Packets of unknown sources go up together where nothing else came between: in a flood they are many.
+    func held(_ copies: [HoldListener.Copy]) {
+        var inbound: [HeldPacket] = []
+        func tellInbound() {
+            if !inbound.isEmpty { onEvent(.heldInbound(inbound)) }
+            inbound = []
+        }
+        for (reason, packet) in copies {
+            switch reason {
+            case .opener, .held: inbound.append(packet)
+            default:
+                tellInbound()
+                held(packet, reason)
+            }
+        }
+        tellInbound()
+    }
+
+    private func held(_ packet: HeldPacket, _ kind: CopyReason) {
         switch kind {
-        case .opener, .held: onEvent(.heldInbound(packet))
+        case .opener, .held: onEvent(.heldInbound([packet]))
         case .used: onEvent(.used)
         // The reset's destination is the segment's source.
         case .reset: onEvent(.resetHeld(from: packet.destination, to: packet.source))

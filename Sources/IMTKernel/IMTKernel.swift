@@ -153,7 +153,7 @@ public final class IMTKernel {
         adoptPrograms()
         try synchroniseRoutes(readBack: .everything)
         takeOverForwarding()
-        hold = try HoldListener(loop: loop, group: configuration.nflogGroup) { [unowned self] kind, packet in held(packet, kind) }
+        hold = try HoldListener(loop: loop, group: configuration.nflogGroup) { [unowned self] in held($0) }
         try beginWatching()
         // Whatever happened between reading and listening.
         reviewTracking()

@@ -7,8 +7,8 @@ public enum KernelEvent {
     case links(LinkSnapshot)
     /// A local packet found no IMT entry. To be released, or dropped by forgetting it.
     case heldOutbound(HeldPacket)
-    /// A packet arrived from an unknown source and no connected socket claims it. Likewise.
-    case heldInbound(HeldPacket)
+    /// Packets arrived from unknown sources, in this order, and no connected socket claims them. Likewise.
+    case heldInbound([HeldPacket])
     /// A segment from an unknown source found no connection, and the reset that answers it was not sent. Whose the source is, is to be
     /// found out; there is nothing to release, as the segment will be repeated.
     case resetHeld(from: IPAddress, to: IPAddress)

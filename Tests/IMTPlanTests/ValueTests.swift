@@ -92,11 +92,26 @@ struct PlanValueTests {
         packet[36] = UInt8(partial >> 8)
         packet[37] = UInt8(partial & 0xFF)
         let finished = ChecksumCompletion.complete(packet)
+        #expect(HeldPacket(copy: packet, isOpener: nil)?.bytes == finished)
         let check = ChecksumCompletion.fold(
             ChecksumCompletion.sum(finished[12..<20]) + 6 + 20 + ChecksumCompletion.sum(finished[20...]))
         #expect(check == 0xFFFF)
         #expect(ChecksumCompletion.complete(finished) == finished)
         packet[37] ^= 1
+        #expect(ChecksumCompletion.complete(packet) == packet)
+        #expect(HeldPacket(copy: packet, isOpener: nil)?.bytes == packet)
+    }
+
+    @Test("Likewise in IPv6, between addresses whose every octet counts")
+    func checksumsOfIPv6() {
+        let addresses = (0..<32).map { UInt8($0 * 7 + 0x20) }
+        var packet: [UInt8] = [0x60, 0, 0, 0, 0, 12, 17, 64] + addresses + [0x03, 0xE8, 0x07, 0xD0, 0, 12, 0, 0, 1, 2, 3, 4]
+        let partial = ChecksumCompletion.fold(ChecksumCompletion.sum(addresses) + 17 + 12)
+        packet.replaceSubrange(46..<48, with: [UInt8(partial >> 8), UInt8(partial & 0xFF)])
+        let finished = ChecksumCompletion.complete(packet)
+        #expect(finished != packet)
+        #expect(ChecksumCompletion.fold(ChecksumCompletion.sum(addresses) + 17 + 12 + ChecksumCompletion.sum(finished[40...])) == 0xFFFF)
+        packet[47] ^= 1
         #expect(ChecksumCompletion.complete(packet) == packet)
     }
 

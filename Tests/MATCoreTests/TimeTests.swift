@@ -72,6 +72,7 @@ private func at(_ milliseconds: Int64) -> MonotonicTime { .zero + .milliseconds(
         var granted: [Bool] = []
         for _ in 0..<4 { granted.append(limit.take(at: at(0))) }
         #expect(granted == [true, true, true, false] && !limit.isIdle(at: at(299)) && limit.isIdle(at: at(300)))
+        #expect(!limit.hasToken(at: at(99)) && limit.hasToken(at: at(100)))
         let early = limit.take(at: at(99))
         let later = limit.take(at: at(100))
         let again = limit.take(at: at(100))

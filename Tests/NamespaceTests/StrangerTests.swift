@@ -230,7 +230,9 @@ struct StrangerTests {
             #expect(flood.sent > 50_000)
             #expect(Double(askedAfter - asked) <= 90 * (seconds + 1) + 1)
             #expect(after.kilobytes < before.kilobytes + 30_000)
-            // What a packet costs the agent depends on machine and build; that it does not drown can be seen by whoever asks it something.
+            // Of a debug build, beside whatever else the machine does.
+            #expect(after.seconds - before.seconds < seconds * 0.7)
+            // That it does not drown can be seen by whoever asks it something.
             #expect(answered < 3000, "mat status took \(Int(answered)) ms in the flood")
         }
         try session.check()

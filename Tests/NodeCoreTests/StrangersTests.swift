@@ -39,6 +39,7 @@ import Testing
     func first() {
         var strangers = strangers()
         #expect(hold(&strangers, segment(source)) == [.wake(source, at: time(3000)), .count(\.strangersAsked), .ask(source)])
+        #expect(!strangers.mayAsk(because: segment(source), now: time(5)))
         #expect(hold(&strangers, segment(source), at: 5) == [.wake(source, at: time(3000))])
         #expect(strangers.count == 1)
     }
@@ -56,6 +57,7 @@ import Testing
         var strangers = strangers { $0.strangersMax = 1 }
         _ = hold(&strangers, segment(source))
         let other = MobileAddress(ip("198.18.0.11"))
+        #expect(!strangers.mayAsk(because: segment(other), now: time(0)))
         #expect(hold(&strangers, segment(other)) == [.drop(other, to: own)])
         #expect(hold(&strangers, opener(other)) == [.count(\.strangersPlain), .pass(other, to: own)])
     }
@@ -66,7 +68,10 @@ import Testing
         var asked = [0, 0]
         for index in 1...20 {
             for (kind, packet) in [opener(MobileAddress(ip("198.18.1.\(index)"))), segment(MobileAddress(ip("198.18.2.\(index)")))].enumerated() {
-                asked[kind] += hold(&strangers, packet).contains(.ask(packet.source)) ? 1 : 0
+                let mayAsk = strangers.mayAsk(because: packet, now: time(0))
+                let isAsked = hold(&strangers, packet).contains(.ask(packet.source))
+                #expect(mayAsk == isAsked, "\(packet)")
+                asked[kind] += isAsked ? 1 : 0
             }
         }
         #expect(asked == [6, 3])

@@ -5,14 +5,16 @@ import MATRuntime
 final class HoldListener {
     private let socket: NetlinkSocket
     private let loop: EventLoop
-    private let onPacket: (CopyReason, HeldPacket) -> Void
+    private let onCopies: ([Copy]) -> Void
+
+    typealias Copy = (reason: CopyReason, packet: HeldPacket)
 
     /// In a flood copies come as fast as they are read. Whatever else the loop has to do, peers' messages and people's questions, has its turn between.
     private static let packetsPerTurnMax = 32
 
-    init(loop: EventLoop, group: UInt16, onPacket: @escaping (CopyReason, HeldPacket) -> Void) throws(KernelError) {
+    init(loop: EventLoop, group: UInt16, onCopies: @escaping ([Copy]) -> Void) throws(KernelError) {
         self.loop = loop
-        self.onPacket = onPacket
+        self.onCopies = onCopies
         socket = try NetlinkSocket(protocol: KernelValues.netlinkNetfilter, name: "NFLOG group \(group)")
         // nfgenmsg with the group in its resource field, in network order.
         func header(_ family: UInt8) -> [UInt8] { [family, 0, UInt8(group >> 8), UInt8(group & 0xFF)] }
@@ -48,6 +50,7 @@ final class HoldListener {
     func stop() { loop.unwatch(socket.descriptor) }
 
     private func readable() {
+        var copies: [Copy] = []
         // ENOBUFS: some were dropped, as a busy network would have done. Their senders repeat.
         _ = try? socket.drain(operation: "receive held packets", most: Self.packetsPerTurnMax) { incoming in
             guard incoming.type == KernelValues.subsystemLog | KernelValues.logPacket else { return }
@@ -57,7 +60,8 @@ final class HoldListener {
             // Another word is none of ours: somebody else logs to this group.
             guard let kind = CopyReason(rawValue: word ?? "") else { return }
             let isOpener: Bool? = kind == .opener ? true : kind == .held ? false : nil
-            if let packet = HeldPacket(ChecksumCompletion.complete(payload), isOpener: isOpener) { onPacket(kind, packet) }
+            if let packet = HeldPacket(copy: payload, isOpener: isOpener) { copies.append((kind, packet)) }
         }
+        onCopies(copies)
     }
 }

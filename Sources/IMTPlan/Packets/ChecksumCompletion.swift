@@ -7,7 +7,11 @@ import MATSignal
 /// is left alone: if it is damaged, the stack shall notice.
 package enum ChecksumCompletion {
     package static func complete(_ packet: [UInt8]) -> [UInt8] {
-        guard let layout = PacketLayout(packet), !layout.isLaterFragment else { return packet }
+        PacketLayout(packet).map { complete(packet, $0) } ?? packet
+    }
+
+    static func complete(_ packet: [UInt8], _ layout: PacketLayout) -> [UInt8] {
+        guard !layout.isLaterFragment else { return packet }
         let fieldOffset: Int
         switch layout.protocolNumber {
         case 6: fieldOffset = layout.transportOffset + 16
@@ -16,8 +20,7 @@ package enum ChecksumCompletion {
         }
         guard fieldOffset + 2 <= layout.end else { return packet }
         let length = layout.end - layout.transportOffset
-        var pseudo = sum(layout.source.packetOctets) &+ sum(layout.destination.packetOctets)
-        pseudo = pseudo &+ UInt64(layout.protocolNumber) &+ UInt64(length)
+        let pseudo = sum(layout.source) &+ sum(layout.destination) &+ UInt64(layout.protocolNumber) &+ UInt64(length)
         let field = UInt16(packet[fieldOffset]) << 8 | UInt16(packet[fieldOffset + 1])
         guard field == fold(pseudo), field != 0 else { return packet }
         var finished = packet
@@ -28,6 +31,12 @@ package enum ChecksumCompletion {
         finished[fieldOffset] = UInt8(sent >> 8)
         finished[fieldOffset + 1] = UInt8(sent & 0xFF)
         return finished
+    }
+
+    /// In words of 32 bits: folded, it comes to the same as in words of 16.
+    private static func sum(_ address: IPAddress) -> UInt64 {
+        if let word = address.ipv4 { return UInt64(word) }
+        return address.high >> 32 &+ address.high & 0xFFFF_FFFF &+ address.low >> 32 &+ address.low & 0xFFFF_FFFF
     }
 
     package static func sum(_ octets: some Collection<UInt8>) -> UInt64 {

@@ -23,6 +23,16 @@ public struct HeldPacket: Hashable, Sendable {
     public init?(_ packet: some Collection<UInt8>, isOpener: Bool? = nil) {
         let bytes = Array(packet)
         guard let layout = PacketLayout(bytes) else { return nil }
+        self.init(bytes, layout, isOpener: isOpener)
+    }
+
+    /// A copy by NFLOG, whose checksum may be for the network card to finish: it is finished here.
+    package init?(copy bytes: [UInt8], isOpener: Bool?) {
+        guard let layout = PacketLayout(bytes) else { return nil }
+        self.init(ChecksumCompletion.complete(bytes, layout), layout, isOpener: isOpener)
+    }
+
+    private init(_ bytes: [UInt8], _ layout: PacketLayout, isOpener: Bool?) {
         self.bytes = bytes
         source = layout.source
         destination = layout.destination

@@ -74,6 +74,8 @@ package struct InstalledRoutes {
 
     /// Likewise, but looks only at the host routes to these addresses.
     package mutating func changes(to plan: RoutePlan, of addresses: Set<IPAddress>) -> [RoutingChange] {
+        // As with each answer about an unknown source.
+        guard !addresses.isEmpty else { return [] }
         var narrow = plan
         narrow.plain.formIntersection(addresses)
         var wanted: [KernelRoute.Key: KernelRoute] = [:]

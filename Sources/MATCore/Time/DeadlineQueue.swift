@@ -37,6 +37,8 @@ public struct DeadlineQueue<Key: Hashable & Sendable>: Sendable {
     /// When the next deadline is, if there is one.
     @inlinable public var next: MonotonicTime? {
         mutating get {
+            // Most of a node's queues are empty, and each event asks them all.
+            guard !current.isEmpty else { return nil }
             dropStale()
             return heap.min?.time
         }

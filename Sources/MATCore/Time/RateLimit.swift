@@ -34,6 +34,13 @@ public struct RateLimit: Hashable, Sendable {
         return true
     }
 
+    /// Whether there is a token, which stays where it is.
+    @inlinable
+    public func hasToken(at now: MonotonicTime) -> Bool {
+        var limit = self
+        return limit.take(at: now)
+    }
+
     /// Whether the bucket is full, so that forgetting it loses nothing.
     @inlinable public func isIdle(at now: MonotonicTime) -> Bool { fullAt <= now }
 }

@@ -227,7 +227,7 @@ public final class NodeService {
         case .links(let snapshot): shell.run { node, now in node.linksChanged(snapshot, now: now) }
         case .translator(let translator, let index): shell.run { node, now in node.translatorAdvertised(translator, on: index, now: now) }
         case .heldOutbound(let packet): shell.run { node, now in node.heldOutbound(packet, now: now) }
-        case .heldInbound(let packet): shell.run { node, now in node.heldInbound(packet, now: now) }
+        case .heldInbound(let packets): shell.run { node, now in packets.flatMap { node.heldInbound($0, now: now) } }
         case .resetHeld(let source, let own): shell.run { node, now in node.resetHeld(from: source, to: own, now: now) }
         case .inPath(let message): shell.run { node, now in node.arrivedInPath(message, now: now) }
         case .gatewayArrival(let pair, let gateway): shell.run { node, now in node.arrivedFromGateway(pair, by: gateway, now: now) }

@@ -166,9 +166,8 @@ struct Held {
 
     /// Takes out what waits of this pair of outer addresses, to be let in or forgotten; what opens connections first.
     mutating func remove(from source: IPAddress, to own: IPAddress, openersOnly: Bool = false, now: MonotonicTime) -> [HeldPacket] {
-        (openersOnly ? [true] : [true, false]).flatMap {
-            inbound.take(Arrival(source: source, destination: own, opensConnection: $0), now: now)
-        }
+        let openers = inbound.take(Arrival(source: source, destination: own, opensConnection: true), now: now)
+        return openersOnly ? openers : openers + inbound.take(Arrival(source: source, destination: own, opensConnection: false), now: now)
     }
 
     /// An encapsulated packet came from where its source is not known to be.

@@ -66,6 +66,14 @@ struct HoldQueue<Key: Hashable & Comparable & Sendable> {
 
     mutating func hold(_ packet: HeldPacket, for key: Key, now: MonotonicTime) {
         let held = Held(packet: packet, since: now)
+        guard packets[key] != nil else {
+            // The first of its key, as nearly every packet of a flood is.
+            if count >= allMax { dropOldestKey() }
+            packets[key] = [held]
+            ages.set(key, at: now)
+            count += 1
+            return
+        }
         let ofFlow = packets[key]?.count { $0.flow == held.flow } ?? 0
         if ofFlow >= Self.packetsPerFlowMax {
             dropOldest(of: held.flow, key)
@@ -100,12 +108,12 @@ struct HoldQueue<Key: Hashable & Comparable & Sendable> {
     }
 
     /// Takes out the packets of a key that are young enough to be of use.
-    mutating func take(_ key: Key, now: MonotonicTime) -> [HeldPacket] { lift(key, now: now).map(\.packet) }
+    mutating func take(_ key: Key, now: MonotonicTime) -> [HeldPacket] { lift(key, now: now).map { $0.packet } }
 
     /// Likewise, in a form that can be put back.
     mutating func lift(_ key: Key, now: MonotonicTime) -> [Held] {
         guard let held = packets.removeValue(forKey: key) else { return [] }
-        setAge(of: key)
+        ages.cancel(key)
         count -= held.count
         let young = held.filter { now - $0.since <= ageMax }
         if young.count < held.count { noteDiscarded(held.count - young.count, of: key) }

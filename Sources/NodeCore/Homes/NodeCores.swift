@@ -1,5 +1,6 @@
 import IMTPlan
 import MATControl
+import MATCore
 import MATSignal
 
 /// A node with any number of HoAs: a `NodeCore` for each set of one HoA a family, and the decision which of them an event concerns.
@@ -331,7 +332,11 @@ public struct NodeCores {
     }
 
     public var nextDeadline: MonotonicTime? {
-        mutating get { cores.indices.compactMap { cores[$0].nextDeadline }.min() }
+        mutating get {
+            var next: MonotonicTime?
+            for index in cores.indices { next = next.earlier(cores[index].nextDeadline) }
+            return next
+        }
     }
 
     public mutating func timerFired(now: Now) -> [Step] { decideAll { core, _ in core.timerFired(now: now) } }

@@ -15,8 +15,8 @@ extension NodeCore {
         for claimant in peers.claimants(of: moa) { checkRefused(claimant, at: moa, now) }
         perform(
             strangers.hold(
-                packet, canAsk: !strangers.contains(moa) && question(about: moa) != nil, openersWait: packet.opensConnection ? openersWait() : .zero,
-                hasPeers: hasPeers(like: moa), now: now.monotonic),
+                packet, canAsk: strangers.mayAsk(because: packet, now: now.monotonic) && question(about: moa) != nil,
+                openersWait: packet.opensConnection ? openersWait() : .zero, hasPeers: hasPeers(like: moa), now: now.monotonic),
             now)
     }
 

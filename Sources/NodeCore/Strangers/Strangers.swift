@@ -82,8 +82,6 @@ struct Strangers: Sendable {
 
     var count: Int { strangers.count }
     var isEmpty: Bool { strangers.isEmpty }
-    func contains(_ moa: MobileAddress) -> Bool { strangers[moa] != nil }
-
     /// Whether our IMS says of some stranger that it is this HoA.
     func hasCandidate(_ hoa: HomeAddress) -> Bool { candidates[hoa] != nil }
 
@@ -113,7 +111,7 @@ struct Strangers: Sendable {
             // The kernel still asks about packets that the stack would answer.
             return [.pass(moa, to: packet.own)]
         }
-        let isAsked = canAsk && strangers.count < strangersMax && mayAsk(packet, now)
+        let isAsked = canAsk && strangers.count < strangersMax && takeQuestion(packet, now)
         if packet.opensConnection && !isAsked {
             // Nobody to ask (HA Query is answered to registered locators only), or no room, or a flood: it passes, and nothing is
             // remembered; a flood must cost the kernel no transactions. The kernel lets others of this source pass by itself.
@@ -136,7 +134,13 @@ struct Strangers: Sendable {
         return (passes ? [.passOpeners(packet.source, to: packet.own)] : []) + [.wake(packet.source, at: stranger.nextDue)]
     }
 
-    private mutating func mayAsk(_ packet: Packet, _ now: MonotonicTime) -> Bool {
+    /// Whether a question because of it would be within the bounds. In a flood it hardly ever is, and whom to ask need not be worked out.
+    func mayAsk(because packet: Packet, now: MonotonicTime) -> Bool {
+        guard strangers[packet.source] == nil, strangers.count < strangersMax else { return false }
+        return (packet.opensConnection ? openerQueries : otherQueries).hasToken(at: now)
+    }
+
+    private mutating func takeQuestion(_ packet: Packet, _ now: MonotonicTime) -> Bool {
         packet.opensConnection ? openerQueries.take(at: now) : otherQueries.take(at: now)
     }
 

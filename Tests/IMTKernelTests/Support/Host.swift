@@ -76,7 +76,7 @@ final class Host: @unchecked Sendable {
         defer { lock.unlock() }
         switch event {
         case .heldOutbound(let packet): outboundHeld.append(packet)
-        case .heldInbound(let packet): inboundHeld.append(packet)
+        case .heldInbound(let packets): inboundHeld += packets
         case .resetHeld(let source, let own): resetsHeld.append((source, own))
         case .heldEncapsulated(let packet, let from, let to): encapsulatedHeld.append((packet, from, to))
         case .datagramError(let error): errors.append(error)
