@@ -286,6 +286,26 @@ struct UnknownSourceTests {
     }
 
     @Test(
+        "Likewise those of a peer that was reached in datagrams before: it comes from behind a translator into an open network",
+        arguments: Family.both)
+    func peersDatagramsFromBehindTranslator(_ family: Family) throws {
+        let net = try net(mn: true)
+        let receiver = try receiver(net, family, .bound, port: 4812)
+        let sender = try sender(net, family, port: 4812)
+        let home = HomePair(own: HomeAddress(family.far), peer: HomeAddress(family.own))
+        let datagrams = Carriage(.encapsulated(own: Endpoint(family.far, port: 6289), peer: Endpoint(family.wlan, port: 6289)))
+        try net.cn.ask { try $0.commit([.removeInbound(peer: MobileAddress(family.wlan), own: home.own), .setOutbound(home, datagrams)]) }
+        try net.mn.map(family.own, family.far, over: family.cell, family.far)
+        try net.cn.ask { try $0.commit([.letOpen(family.cell, lifetime: .seconds(5))]) }
+        try sender.send([1])
+        try answer(1, of: sender, seenFrom: family.cell, by: receiver)
+        try net.cn.map(family.far, family.own, over: family.far, family.cell)
+        try sender.send([2])
+        try answer(2, of: sender, seenFrom: family.own, by: receiver)
+        #expect(net.cn.failures.isEmpty && net.mn.failures.isEmpty)
+    }
+
+    @Test(
         "What was found plain is asked about again at the agent's word, or when its time is over; what is being confirmed waits beyond the first second",
         arguments: Family.both)
     func askedAgain(_ family: Family) throws {

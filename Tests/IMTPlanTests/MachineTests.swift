@@ -99,6 +99,19 @@ private func moa(_ number: UInt32) -> MobileAddress { MobileAddress(address(numb
         #expect(search.mappings([mapping(12, at: 20)], before: model, now: at(10)) == .search)
     }
 
+    @Test("A peer is known that packets reached, whether rewritten or in datagrams, before it came to a MoA where they are rewritten")
+    func known() throws {
+        var search = PlainSearch()
+        var model = TranslationModel()
+        let datagrams = Carriage(.encapsulated(own: Endpoint(address(1), port: 6289), peer: Endpoint(address(30), port: 6289)))
+        try model.apply([
+            .setOutbound(HomePair(own: home(1), peer: home(10)), .rewritten(MobilePair(own: moa(1), peer: moa(30)))),
+            .setOutbound(HomePair(own: home(1), peer: home(11)), datagrams),
+        ])
+        _ = search.mappings([mapping(10, at: 20), mapping(11, at: 21), mapping(12, at: 22)], before: model, now: at(0))
+        #expect(search.begin().moved == [Arrival(peer: moa(20), own: home(1)), Arrival(peer: moa(21), own: home(1))])
+    }
+
     @Test("A flow keeps its MoAs if its peer is new there; of a peer that has moved only TCP does, and no connection between HoAs")
     func flows() {
         let arrivals = [Arrival(peer: moa(20), own: home(1)): home(10), Arrival(peer: moa(21), own: home(1)): home(11)]

@@ -271,6 +271,8 @@ struct RenderingTests {
             "candidates": [
                 ["path": "direct", "to": "203.0.113.9:6289", "used": false, "state": "does not pass", "remedy": "a global address"],
                 ["path": "encapsulated", "to": "203.0.113.9:6289", "from": "10.0.0.5", "used": true, "state": "proven 12 s ago"],
+                ["path": "encapsulated", "to": "[2001:db8::9]:6289", "used": false, "state": "not tried", "remedy": "a network with IPv6"],
+                ["path": "relayed", "to": "203.0.113.134:6290", "used": false, "state": "bound there", "remedy": "that the peer binds there"],
             ],
         ]
         let text = WhyText.text(try Self.report(why, as: WhyReport.self))

@@ -35,7 +35,7 @@ package struct PlainSearch {
     package struct Wanted {
         /// New mappings: the peers that are at these MoAs.
         package var peers: [Arrival: HomeAddress]
-        /// Those of them whose peer was known already: it has moved there.
+        /// Those of them whose peer was known already, by whatever path: it has moved there.
         package var moved: Set<Arrival>
 
         package var remotes: Set<IPAddress> { Set(peers.keys.map(\.peer.address)) }
@@ -63,7 +63,7 @@ package struct PlainSearch {
             guard holder != home.peer, wanted.peers.count < TranslationRuleset.arrivalsMax else { continue }
             if holder != nil { isTaken = true }
             wanted.peers[arrival] = home.peer
-            if model.entries[home] != nil { wanted.moved.insert(arrival) }
+            if model.hasEntry(home) { wanted.moved.insert(arrival) }
         }
         guard !wanted.peers.isEmpty, isTaken || !isWaiting else { return .nothing }
         guard isTaken || now + Self.advance >= restsUntil else {

@@ -18,6 +18,9 @@ enum WhyText {
         return lines
     }
 
+    /// In what order a node takes paths (protocol.md section 11.4).
+    private static func rank(_ candidate: WhyReport.Candidate) -> Int { PeerReport.Path.allCases.firstIndex(of: candidate.path) ?? Int.max }
+
     /// Each once, in order.
     private static func distinct(_ texts: [String]) -> [String] { texts.reduce(into: []) { if !$0.contains($1) { $0.append($1) } } }
 
@@ -32,7 +35,8 @@ enum WhyText {
         table.spills = [3]
         for candidate in report.candidates { table.add([candidate.used ? "used" : "", candidate.path.rawValue, candidate.to, candidate.state]) }
         if !table.isEmpty { lines += [""] + table.lines(indent: 2, style) }
-        let remedies = distinct(report.candidates.filter { !$0.used }.compactMap(\.remedy))
+        // What a path that goes behind the used one lacks would change nothing.
+        let remedies = distinct(report.candidates.filter { !$0.used && rank($0) < used.map(rank) ?? Int.max }.compactMap(\.remedy))
         if !remedies.isEmpty { lines += ["", "  a better path would need:"] + remedies.map { "    \($0)" } }
         return style.page(lines + plainLines(report.plain ?? []))
     }

@@ -155,14 +155,15 @@ extension NodeCore {
                     state: "in this network: \(state == .unproven ? "no answer; told again now and then" : state.text(now.monotonic))",
                     remedy: isUsed ? nil : "a network whose clients reach one another"))
         }
+        let aRelay = peerRelays[peer]?.installed == nil ? "a relay, or " : ""
         for endpoint in peerEndpoints[peer]?.endpoints ?? [] {
             let state = peerEndpoints[peer]?.state(of: endpoint) ?? .unproven
             var (remedy, candidateText): (String?, String?)
             if !addresses.has(endpoint.family) {
                 candidateText = "not tried: there is no \(endpoint.family) address here"
-                remedy = endpoint.family == .ipv4 ? "a relay, or a network with IPv4 or a NAT64" : "a relay, or a network with IPv6"
+                remedy = endpoint.family == .ipv4 ? "\(aRelay)a network with IPv4 or a NAT64" : "\(aRelay)a network with IPv6"
             } else if case .resting = state {
-                remedy = "a relay, or a rule in the router before one of both that forwards UDP port \(SignalPort.node)"
+                remedy = "\(aRelay)a rule in the router before one of both that forwards UDP port \(SignalPort.node)"
             }
             result.candidates.append(
                 PathExplanation.Candidate(
