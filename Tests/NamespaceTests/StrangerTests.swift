@@ -231,7 +231,7 @@ struct StrangerTests {
             #expect(Double(askedAfter - asked) <= 90 * (seconds + 1) + 1)
             #expect(after.kilobytes < before.kilobytes + 30_000)
             // Of a debug build, beside whatever else the machine does.
-            #expect(after.seconds - before.seconds < seconds * 0.7)
+            #expect(after.seconds - before.seconds < seconds * 0.8)
             // That it does not drown can be seen by whoever asks it something.
             #expect(answered < 3000, "mat status took \(Int(answered)) ms in the flood")
         }
