@@ -110,7 +110,8 @@ extension NodeCore {
         }
         // The overlap may end before our IMS or the peers have answered.
         let isOwed = homes[hoa]?.announcement.isOwed == true
-        if isOwed && leavesLiving(move) || isHandover && !move.keepsSource && (isOwed || !move.from.contains(first)) { holdConnections(of: hoa, now) }
+        let isHeld = isOwed && leavesLiving(move) || isHandover && !move.keepsSource && (isOwed || !move.from.contains(first))
+        if isHeld { holdConnections(of: hoa, now) }
         homes[hoa]?.registration.moved(isSound: !uplinks.isRefused(first))
         // Peers with a preference of their own switch when they know of an address, whether or not it is the first.
         if isHandover || !preferences.isEmpty && homes[hoa]?.isKnown == true { homes[hoa]?.announcement.moved() }
@@ -123,7 +124,8 @@ extension NodeCore {
         // Whether anything answers there is asked at once rather than when packets were lost.
         suspect(first, now)
         let isCutShort = homes[hoa]?.announcement.isOwed == true && leavesLiving(move)
-        if isHandover && !move.hasOverlap || isCutShort { tellAtOnce(hoa, first, now) }
+        // Nor by those that wait for peers to hear of it, as when a network's IPv6 stood in until DHCP had answered.
+        if isHandover && !move.hasOverlap || isCutShort || isHeld { tellAtOnce(hoa, first, now) }
         flushChanges()
         if !peers.isEmpty { emit(.releaseRouted) }
         continueResolving(hoa.family, now)
