@@ -286,6 +286,7 @@ import Testing
         stoodIn.links([H.second, other])
         #expect(stoodIn.outbound?.own.address == H.second && stoodIn.core.holdsConnections(to: node.peer.hoa))
         #expect(stoodIn.imtChanges.first?.contains(.holdConnections(of: node.own.hoa, lifetime: .seconds(1))) == true)
+        #expect(stoodIn.count(.maNotify) == 1, "what waits for the peer to hear of it does not wait for the mapping server as well")
         // Cut short, before the peer had heard of the new one.
         let short = try self.overlapping()
         short.links([H.second])
