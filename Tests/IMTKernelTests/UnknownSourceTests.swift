@@ -296,7 +296,8 @@ struct UnknownSourceTests {
         let datagrams = Carriage(.encapsulated(own: Endpoint(family.far, port: 6289), peer: Endpoint(family.wlan, port: 6289)))
         try net.cn.ask { try $0.commit([.removeInbound(peer: MobileAddress(family.wlan), own: home.own), .setOutbound(home, datagrams)]) }
         try net.mn.map(family.own, family.far, over: family.cell, family.far)
-        try net.cn.ask { try $0.commit([.letOpen(family.cell, lifetime: .seconds(5))]) }
+        // Its record lists the endpoint of before no more, and its new place has yet to prove itself.
+        try net.cn.ask { try $0.commit([.removeOutbound(home), .letOpen(family.cell, lifetime: .seconds(5))]) }
         try sender.send([1])
         try answer(1, of: sender, seenFrom: family.cell, by: receiver)
         try net.cn.map(family.far, family.own, over: family.far, family.cell)

@@ -112,6 +112,39 @@ private func moa(_ number: UInt32) -> MobileAddress { MobileAddress(address(numb
         #expect(search.begin().moved == [Arrival(peer: moa(20), own: home(1)), Arrival(peer: moa(21), own: home(1))])
     }
 
+    @Test("A peer whose entry went before its new place had proved itself is known there for 10 s, and new later")
+    func left() throws {
+        var search = PlainSearch()
+        var model = TranslationModel()
+        let pairs = [10, 11].map { HomePair(own: home(1), peer: home($0)) }
+        let datagrams = Carriage(.encapsulated(own: Endpoint(address(1), port: 6289), peer: Endpoint(address(30), port: 6289)))
+        try model.apply(pairs.map { .setOutbound($0, datagrams) })
+        #expect(search.mappings(pairs.map { .removeOutbound($0) }, before: model, now: at(0)) == .nothing)
+        try model.apply(pairs.map { .removeOutbound($0) })
+        _ = search.mappings([mapping(10, at: 20)], before: model, now: at(9))
+        #expect(search.begin().moved == [Arrival(peer: moa(20), own: home(1))])
+        _ = search.mappings([mapping(11, at: 21)], before: model, now: at(10))
+        let late = search.begin()
+        #expect(late.peers.count == 1 && late.moved.isEmpty)
+    }
+
+    @Test("Who lost entries without end leaves no more behind than the bound, and makes room when their time is over")
+    func leftMany() throws {
+        var search = PlainSearch()
+        var model = TranslationModel()
+        let pairs = (0...UInt32(PlainSearch.leftMax)).map { HomePair(own: home(1), peer: home(1000 + $0)) }
+        let datagrams = Carriage(.encapsulated(own: Endpoint(address(1), port: 6289), peer: Endpoint(address(30), port: 6289)))
+        try model.apply(pairs.map { .setOutbound($0, datagrams) })
+        _ = search.mappings(pairs.map { .removeOutbound($0) }, before: model, now: at(0))
+        let last = try #require(pairs.last)
+        let place = IMTChange.setInbound(peer: moa(20), last)
+        _ = search.mappings([place], before: TranslationModel(), now: at(1))
+        #expect(search.begin().moved.isEmpty)
+        _ = search.mappings([.removeOutbound(last)], before: model, now: at(20))
+        _ = search.mappings([place], before: TranslationModel(), now: at(21))
+        #expect(search.begin().moved.count == 1)
+    }
+
     @Test("A flow keeps its MoAs if its peer is new there; of a peer that has moved only TCP does, and no connection between HoAs")
     func flows() {
         let arrivals = [Arrival(peer: moa(20), own: home(1)): home(10), Arrival(peer: moa(21), own: home(1)): home(11)]

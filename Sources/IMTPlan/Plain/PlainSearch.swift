@@ -30,6 +30,10 @@ package struct PlainSearch {
     package static let timeShare = 20
     /// How far that may be run ahead of: several peers within a moment are each searched for at once.
     package static let advance: Duration = .seconds(2)
+    /// A peer that has lost its entry is known for so long: its next place has yet to prove itself when the one of before is no longer listed.
+    package static let leftFor: Duration = .seconds(10)
+    /// Of more of them within that time, some count as new.
+    package static let leftMax = 1024
 
     /// What is searched for.
     package struct Wanted {
@@ -49,6 +53,8 @@ package struct PlainSearch {
 
     private var wanted = Wanted(peers: [:], moved: [])
     private var isWaiting = false
+    /// Peers that lost their entries, and when.
+    private var left: [HomePair: MonotonicTime] = [:]
     /// Until then no search begins, but for the advance.
     private var restsUntil = MonotonicTime.zero
 
@@ -56,6 +62,7 @@ package struct PlainSearch {
 
     /// Mappings are about to be committed.
     package mutating func mappings(_ changes: [IMTChange], before model: TranslationModel, now: MonotonicTime) -> OnMappings {
+        for case .removeOutbound(let home) in changes where model.hasEntry(home) { leave(home, now) }
         var isTaken = false
         for case .setInbound(let moa, let home) in changes {
             let arrival = Arrival(peer: moa, own: home.own)
@@ -63,7 +70,7 @@ package struct PlainSearch {
             guard holder != home.peer, wanted.peers.count < TranslationRuleset.arrivalsMax else { continue }
             if holder != nil { isTaken = true }
             wanted.peers[arrival] = home.peer
-            if model.hasEntry(home) { wanted.moved.insert(arrival) }
+            if model.hasEntry(home) || left[home].map({ now - $0 < Self.leftFor }) ?? false { wanted.moved.insert(arrival) }
         }
         guard !wanted.peers.isEmpty, isTaken || !isWaiting else { return .nothing }
         guard isTaken || now + Self.advance >= restsUntil else {
@@ -71,6 +78,11 @@ package struct PlainSearch {
             return .wait(until: restsUntil)
         }
         return .search
+    }
+
+    private mutating func leave(_ home: HomePair, _ now: MonotonicTime) {
+        if left.count >= Self.leftMax { left = left.filter { now - $0.value < Self.leftFor } }
+        if left.count < Self.leftMax { left[home] = now }
     }
 
     /// The tables were made anew: all mappings count as new.
